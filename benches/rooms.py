@@ -99,7 +99,7 @@ class Client:
 
 def jamjam_server(program, *extra_options):
     """Returns a function from a port to the command that starts our server on it."""
-    options = ["--rate-limit-messages", "off", "--max-connections", "off", "--max-undecided", 100_000, *extra_options]
+    options = ["--rate-limit-messages", "off", "--max-connections", "off", *extra_options]
     return lambda port: [program, "signaling-server", "--host", "127.0.0.1", "--port", port, *options]
 
 
@@ -196,7 +196,7 @@ def main():
     number = max(options.connections // ROOM_SIZE, 1) * ROOM_SIZE
     hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
-    server = Server(jamjam_server(options.program))
+    server = Server(jamjam_server(options.program, "--dialect", "jamjam"))
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:

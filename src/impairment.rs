@@ -101,7 +101,8 @@ const PACKET_TYPES: usize = PacketType::LatencyInfo as usize + 1;
 #[derive(Clone, Debug)]
 pub struct Impairer {
     impairment: Impairment,
-    bottleneck: Option<Bottleneck>,
+    /// When the queue of the bandwidth limit becomes empty.
+    busy_until: Time,
     /// Number of packets so far, by type.
     packet_counts: [u32; PACKET_TYPES],
     /// For each packet type: the index of the last evaluated packet and the state of the burst model. `true` is the bad state.
@@ -111,8 +112,12 @@ pub struct Impairer {
 impl Impairer {
     /// Creates an impairer.
     pub fn new(impairment: Impairment) -> Self {
-        let bottleneck = impairment.bandwidth.map(Bottleneck::new);
-        Self { impairment, bottleneck, packet_counts: [0; PACKET_TYPES], burst_states: [None; PACKET_TYPES] }
+        Self {
+            impairment,
+            busy_until: Time::ZERO,
+            packet_counts: [0; PACKET_TYPES],
+            burst_states: [None; PACKET_TYPES],
+        }
     }
 
     /// Additional delay of a reordered packet.
@@ -122,7 +127,7 @@ impl Impairer {
 
     /// Whether packets must also pass [`Impairer::enter_bottleneck`].
     pub fn has_bandwidth_limit(&self) -> bool {
-        self.bottleneck.is_some()
+        self.impairment.bandwidth.is_some()
     }
 
     /// Decides what happens to the next packet of this type, with the sequence number `sequence`.
@@ -151,14 +156,20 @@ impl Impairer {
         }
     }
 
-    /// Passes a packet to `peer` through the bandwidth limit. The first item of `size` is the payload length in bytes. The second item is
-    /// the number of times that the packet is sent. `at` must not decrease from call to call. Returns `None` if the queue is full. In this
+    /// Passes a packet to `peer` through the bandwidth limit. `len` is the payload length in bytes, and `copies` is the number of
+    /// times that the packet is sent. `at` must not decrease from call to call. Returns `None` if the queue is full. In this
     /// case, the packet is not sent at all.
-    pub fn enter_bottleneck(&mut self, at: Time, size: (usize, u8), peer: IpAddr) -> Option<Departure> {
-        match &mut self.bottleneck {
-            Some(bottleneck) => bottleneck.enqueue(at, size, peer),
-            None => Some(Departure { at, copy_spacing: Duration::ZERO }),
+    pub fn enter_bottleneck(&mut self, at: Time, (len, copies): (usize, u8), peer: IpAddr) -> Option<Departure> {
+        let Some(bandwidth) = self.impairment.bandwidth else {
+            return Some(Departure { at, copy_spacing: Duration::ZERO });
+        };
+        if self.busy_until.duration_since(at) > bandwidth.max_queue_delay {
+            return None;
         }
+        let duration = bandwidth.serialization_delay(len, peer);
+        let departure = self.busy_until.max(at) + duration;
+        self.busy_until = departure + duration * u32::from(copies.saturating_sub(1));
+        Some(Departure { at: departure, copy_spacing: duration })
     }
 }
 
@@ -326,31 +337,6 @@ pub struct Departure {
     pub at: Time,
     /// Time from the packet's last bit to its copy's last bit, if there is a copy.
     pub copy_spacing: Duration,
-}
-
-/// The state of a bandwidth limit.
-#[derive(Clone, Copy, Debug)]
-struct Bottleneck {
-    bandwidth: BandwidthLimit,
-    /// When the queue becomes empty.
-    busy_until: Time,
-}
-
-impl Bottleneck {
-    fn new(bandwidth: BandwidthLimit) -> Self {
-        Self { bandwidth, busy_until: Time::ZERO }
-    }
-
-    /// Enqueues a packet at `at`; `copies` is how many times it is sent. `None` if the queue is full.
-    fn enqueue(&mut self, at: Time, (len, copies): (usize, u8), peer: IpAddr) -> Option<Departure> {
-        if self.busy_until.duration_since(at) > self.bandwidth.max_queue_delay {
-            return None;
-        }
-        let duration = self.bandwidth.serialization_delay(len, peer);
-        let departure = self.busy_until.max(at) + duration;
-        self.busy_until = departure + duration * u32::from(copies.saturating_sub(1));
-        Some(Departure { at: departure, copy_spacing: duration })
-    }
 }
 
 /// γ, the odd integer nearest to 2^64 / φ.

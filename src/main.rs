@@ -16,9 +16,9 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     let stop = StopToken::default();
-    let result = environment::parse().and_then(|cli: Cli| {
+    let result = environment::parse().and_then(|(cli, matches): (Cli, _)| {
         listen_for_signals(stop.clone())?;
-        cli.run(&stop)
+        cli.run(&matches, &stop)
     });
     match result {
         Ok(code) => code.into(),

@@ -7,7 +7,6 @@
 //! Datagrams of one peer may share a buffer. The buffer is divided into segments of `segment_size` bytes. The kernel delivers and accepts
 //! such buffers (GRO and GSO). A [`Transmit`] borrows its bytes from the node.
 
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 
@@ -140,11 +139,5 @@ impl DriverWaker {
     /// registrations have no effect.
     pub fn register(&self, wake: impl Fn() + Send + Sync + 'static) {
         let _ = self.0.set(Box::new(wake));
-    }
-}
-
-impl fmt::Debug for DriverWaker {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.get().is_some() { "DriverWaker(registered)" } else { "DriverWaker" })
     }
 }

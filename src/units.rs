@@ -116,39 +116,25 @@ pub fn parse_duration_with_unit(text: &str) -> Result<Duration, ParseQuantityErr
 
 /// Like [`parse_duration_with_unit`], but a number without a unit is in `default_unit`.
 pub fn parse_duration(text: &str, default_unit: TimeUnit) -> Result<Duration, ParseQuantityError> {
-    let max = "584 years";
-    let nanos = DecimalNumber::parse(text, DURATION_EXAMPLE)?.scale(
-        DURATION_UNITS,
-        default_unit.suffix(),
-        "ns, us, ms, s, m or h",
-        max,
-    )?;
-    let nanos = u64::try_from(nanos).map_err(|_| ParseQuantityError::TooLarge { text: text.to_owned(), max })?;
+    let number = DecimalNumber::parse(text, DURATION_EXAMPLE)?;
+    let nanos = number.scale(DURATION_UNITS, default_unit.suffix(), "ns, us, ms, s, m or h", "584 years")?;
     Ok(Duration::from_nanos(nanos))
 }
 
 /// Parses `4096`, `64KiB`, `1.5GiB`, `8MB`. A number without a unit is in bytes. Fractions of a byte are cut off.
 pub fn parse_size(text: &str) -> Result<u64, ParseQuantityError> {
-    let max = "16777215TiB";
-    let bytes = DecimalNumber::parse(text, "a size such as 64MiB or 4096")?.scale(
-        SIZE_UNITS,
-        "B",
-        "B, KiB, MiB, GiB, TiB, kB, MB or GB",
-        max,
-    )?;
-    u64::try_from(bytes).map_err(|_| ParseQuantityError::TooLarge { text: text.to_owned(), max })
+    let number = DecimalNumber::parse(text, "a size such as 64MiB or 4096")?;
+    number.scale(SIZE_UNITS, "B", "B, KiB, MiB, GiB, TiB, kB, MB or GB", "16777215TiB")
 }
 
 /// Parses `64mbit`, `2Mbit`, `500kbit`, `1.5Gbit` as bits per second, in multiples of 1,000. Every number except 0 needs a unit. The
 /// result is rounded down to whole bits per second.
 pub fn parse_bit_rate(text: &str) -> Result<u64, ParseQuantityError> {
-    let max = "18446744073gbit";
     let number = DecimalNumber::parse(text, "a bit rate such as 64mbit or 500kbit")?;
     if number.unit.is_empty() && number.digits > 0 {
         return Err(ParseQuantityError::MissingBitUnit(text.to_owned()));
     }
-    let rate = number.scale(BIT_RATE_UNITS, "bit", "bit, kbit, mbit or gbit", max)?;
-    u64::try_from(rate).map_err(|_| ParseQuantityError::TooLarge { text: text.to_owned(), max })
+    number.scale(BIT_RATE_UNITS, "bit", "bit, kbit, mbit or gbit", "18446744073gbit")
 }
 
 /// Parses `0.5%` as 0.005. Only 0 needs no percent sign.
@@ -205,14 +191,14 @@ impl<'a> DecimalNumber<'a> {
         default_unit: &str,
         expected: &'static str,
         max: &'static str,
-    ) -> Result<u128, ParseQuantityError> {
+    ) -> Result<u64, ParseQuantityError> {
         let unit = if self.unit.is_empty() { default_unit } else { self.unit };
         let Some((_, factor)) = units.iter().find(|(name, _)| *name == unit) else {
             return Err(ParseQuantityError::UnknownUnit { unit: unit.to_owned(), expected });
         };
-        let product = self.digits.checked_mul(*factor);
-        product
-            .map(|product| product / 10u128.pow(self.decimals))
+        let scaled = self.digits.checked_mul(*factor).map(|product| product / 10u128.pow(self.decimals));
+        scaled
+            .and_then(|scaled| u64::try_from(scaled).ok())
             .ok_or_else(|| ParseQuantityError::TooLarge { text: self.text.to_owned(), max })
     }
 }

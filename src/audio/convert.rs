@@ -12,6 +12,7 @@ use rubato::audioadapter_buffers::direct::InterleavedSlice;
 use rubato::{Fft, FixedSync, Resampler as _};
 use thiserror::Error;
 
+use super::quality::{SourceMeter, SourceQuality};
 use super::wav::{WavError, WavStream};
 use super::{MAX_CHANNELS, SAMPLE_RATES};
 
@@ -49,19 +50,9 @@ impl<R: Read> PayloadReader<R> {
         Ok(Self { input, packetizer, block: Vec::new(), frames_in_pass: 0, ended: false, warning: None })
     }
 
-    /// Sample rate in Hz and channels of the input.
-    pub fn input_format(&self) -> (u32, u16) {
-        self.packetizer.input_format()
-    }
-
-    /// See [`Packetizer::replaces_non_finite`].
-    pub fn replaces_non_finite(&self) -> bool {
-        self.packetizer.replaces_non_finite()
-    }
-
-    /// See [`Packetizer::set_input_tap`].
-    pub fn set_input_tap(&mut self, tap: InputTap) {
-        self.packetizer.set_input_tap(tap);
+    /// See [`Packetizer::source_quality`].
+    pub fn source_quality(&self) -> SourceQuality {
+        self.packetizer.source_quality()
     }
 
     /// Appends the next payload to `out`. Returns false if there are no more payloads. The last payload may be shorter than the others.
@@ -120,20 +111,13 @@ pub struct PacketizerConfig {
     pub max_samples: Option<u64>,
 }
 
-/// Receives the interleaved input samples, block by block, before they are mixed and resampled.
-pub type InputTap = Box<dyn FnMut(&[f32]) + Send>;
-
 /// Converts blocks of samples of any length to payloads of fixed length.
 pub struct Packetizer {
-    /// Sample rate in Hz and channels.
-    input_format: (u32, u16),
-    input_tap: Option<InputTap>,
-    /// Number of input samples, counted over all channels, that may still be passed to `input_tap`. Later samples are not sent, so they are
-    /// not passed to `input_tap`.
+    source_meter: SourceMeter,
+    /// Number of input samples, counted over all channels, that are still to be measured. Later samples are not sent.
     input_samples_left: u64,
     mixer: Mixer,
     resampler: Option<Resampler>,
-    replaces_non_finite: bool,
     channels: usize,
     frame_samples: usize,
     mixed: Vec<f32>,
@@ -159,10 +143,14 @@ impl Packetizer {
         });
         let mixer = Mixer::new(config.input_channels, config.output_channels);
         Ok(Self {
-            input_format: (config.input_rate, config.input_channels),
-            input_tap: None,
+            // NaN and infinite samples are replaced with 0 only if the audio is resampled or its channels are averaged. Otherwise, all
+            // samples are sent bit for bit.
+            source_meter: SourceMeter::new(
+                config.input_rate,
+                config.input_channels,
+                resampler.is_some() || !mixer.is_copy(),
+            ),
             input_samples_left,
-            replaces_non_finite: resampler.is_some() || !mixer.is_copy(),
             mixer,
             resampler,
             channels: usize::from(channels),
@@ -174,29 +162,16 @@ impl Packetizer {
         })
     }
 
-    /// Sample rate in Hz and channels of the input.
-    pub fn input_format(&self) -> (u32, u16) {
-        self.input_format
-    }
-
-    /// Whether NaN and infinite input samples are replaced with 0. They are replaced only if the audio is resampled or its channels
-    /// are averaged. Without resampling and averaging, all samples are sent bit for bit, including NaN and infinite samples.
-    pub fn replaces_non_finite(&self) -> bool {
-        self.replaces_non_finite
-    }
-
-    /// From now on, `tap` receives a copy of each input sample that is sent. No other input samples are passed to `tap`.
-    pub fn set_input_tap(&mut self, tap: InputTap) {
-        self.input_tap = Some(tap);
+    /// Quality of the input samples so far, before they are mixed and resampled. Samples that are not sent are not measured.
+    pub fn source_quality(&self) -> SourceQuality {
+        self.source_meter.source_quality()
     }
 
     /// Adds interleaved input samples.
     pub fn push(&mut self, samples: &[f32]) {
-        if let Some(tap) = &mut self.input_tap {
-            let used = samples.len().min(usize::try_from(self.input_samples_left).unwrap_or(usize::MAX));
-            self.input_samples_left -= used as u64;
-            tap(&samples[..used]);
-        }
+        let measured = samples.len().min(usize::try_from(self.input_samples_left).unwrap_or(usize::MAX));
+        self.input_samples_left -= measured as u64;
+        self.source_meter.add_samples(&samples[..measured]);
         self.ready.drain(..self.consumed);
         self.consumed = 0;
         self.mixed.clear();
@@ -279,11 +254,6 @@ impl Mixer {
     /// Creates a mixer from `inputs` channels (at least 1) to `output`.
     pub fn new(inputs: u16, output: ChannelLayout) -> Self {
         Self { inputs: usize::from(inputs.max(1)), output }
-    }
-
-    /// Whether mixing leaves frames unchanged, because the input and the output have the same number of channels.
-    pub fn is_identity(&self) -> bool {
-        self.inputs == usize::from(self.output.count())
     }
 
     /// Whether every output sample is a copy of an input sample.

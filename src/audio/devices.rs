@@ -52,32 +52,32 @@ impl DeviceSampleFormat {
         Self::U64,
     ];
 
+    /// Name, bytes per sample, valid bits, and how samples are stored.
+    const fn layout(self) -> (&'static str, usize, u32, SampleKind) {
+        match self {
+            Self::F32 => ("F32", 4, 32, SampleKind::Float),
+            Self::I32 => ("I32", 4, 32, SampleKind::Signed),
+            Self::I24 => ("I24", 4, 24, SampleKind::Signed),
+            Self::I16 => ("I16", 2, 16, SampleKind::Signed),
+            Self::F64 => ("F64", 8, 64, SampleKind::Float),
+            Self::U32 => ("U32", 4, 32, SampleKind::Unsigned),
+            Self::U24 => ("U24", 4, 24, SampleKind::Unsigned),
+            Self::U16 => ("U16", 2, 16, SampleKind::Unsigned),
+            Self::U8 => ("U8", 1, 8, SampleKind::Unsigned),
+            Self::I8 => ("I8", 1, 8, SampleKind::Signed),
+            Self::I64 => ("I64", 8, 64, SampleKind::Signed),
+            Self::U64 => ("U64", 8, 64, SampleKind::Unsigned),
+        }
+    }
+
     /// Name in lists and reports.
     pub const fn name(self) -> &'static str {
-        match self {
-            Self::F32 => "F32",
-            Self::I32 => "I32",
-            Self::I24 => "I24",
-            Self::I16 => "I16",
-            Self::F64 => "F64",
-            Self::U32 => "U32",
-            Self::U24 => "U24",
-            Self::U16 => "U16",
-            Self::U8 => "U8",
-            Self::I8 => "I8",
-            Self::I64 => "I64",
-            Self::U64 => "U64",
-        }
+        self.layout().0
     }
 
     /// Bytes per sample of one channel.
     pub const fn bytes_per_sample(self) -> usize {
-        match self {
-            Self::U8 | Self::I8 => 1,
-            Self::I16 | Self::U16 => 2,
-            Self::F32 | Self::I32 | Self::I24 | Self::U32 | Self::U24 => 4,
-            Self::F64 | Self::I64 | Self::U64 => 8,
-        }
+        self.layout().1
     }
 
     /// Whether conversion to `f32` rounds samples.
@@ -89,31 +89,21 @@ impl DeviceSampleFormat {
     /// so that they range from −1.0 to almost 1.0. Floats are unchanged, even beyond full scale. Samples that an `f32` cannot represent are
     /// rounded once.
     pub fn decode<'a>(self, bytes: &[u8], out: impl Iterator<Item = &'a mut f32>) {
-        // Division by a power of two is exact.
-        match self {
-            Self::F32 => decode_samples(bytes, out, f32::from_ne_bytes),
-            Self::F64 => decode_samples(bytes, out, |b| f64::from_ne_bytes(b) as f32),
-            Self::I8 => decode_samples(bytes, out, |b| f32::from(i8::from_ne_bytes(b)) / 128.0),
-            Self::U8 => decode_samples(bytes, out, |[b]| (f32::from(b) - 128.0) / 128.0),
-            Self::I16 => decode_samples(bytes, out, |b| f32::from(i16::from_ne_bytes(b)) / 32_768.0),
-            Self::U16 => decode_samples(bytes, out, |b| (f32::from(u16::from_ne_bytes(b)) - 32_768.0) / 32_768.0),
-            Self::I24 => decode_samples(bytes, out, |b| (i32::from_ne_bytes(b) << 8 >> 8) as f32 / 8_388_608.0),
-            Self::U24 => {
-                decode_samples(bytes, out, |b| {
-                    ((u32::from_ne_bytes(b) & 0xFF_FFFF) as f32 - 8_388_608.0) / 8_388_608.0
-                });
-            }
-            Self::I32 => decode_samples(bytes, out, |b| i32::from_ne_bytes(b) as f32 / 2_147_483_648.0),
+        let (_, size, bits, kind) = self.layout();
+        let scaled = |integer: i64| {
+            let integer = integer << (64 - bits);
             // Inverting the highest bit and reading the result as a signed integer subtracts half the range.
-            Self::U32 => {
-                decode_samples(bytes, out, |b| {
-                    (u32::from_ne_bytes(b) ^ 1 << 31).cast_signed() as f32 / 2_147_483_648.0
-                });
-            }
-            Self::I64 => decode_samples(bytes, out, |b| i64::from_ne_bytes(b) as f32 / 9_223_372_036_854_775_808.0),
-            Self::U64 => decode_samples(bytes, out, |b| {
-                (u64::from_ne_bytes(b) ^ 1 << 63).cast_signed() as f32 / 9_223_372_036_854_775_808.0
-            }),
+            let signed = if kind == SampleKind::Unsigned { integer ^ i64::MIN } else { integer };
+            // Division by a power of two is exact.
+            signed as f32 / 9_223_372_036_854_775_808.0
+        };
+        match (kind, size) {
+            (SampleKind::Float, 4) => decode_samples(bytes, out, f32::from_ne_bytes),
+            (SampleKind::Float, _) => decode_samples(bytes, out, |b| f64::from_ne_bytes(b) as f32),
+            (_, 1) => decode_samples(bytes, out, |b| scaled(i8::from_ne_bytes(b).into())),
+            (_, 2) => decode_samples(bytes, out, |b| scaled(i16::from_ne_bytes(b).into())),
+            (_, 4) => decode_samples(bytes, out, |b| scaled(i32::from_ne_bytes(b).into())),
+            _ => decode_samples(bytes, out, |b| scaled(i64::from_ne_bytes(b))),
         }
     }
 
@@ -121,26 +111,30 @@ impl DeviceSampleFormat {
     /// scale. NaN becomes silence.
     pub fn encode(self, samples: impl Iterator<Item = f32>, bytes: &mut [u8]) {
         let samples = samples.map(|sample| if sample.is_nan() { 0.0 } else { f64::from(sample.clamp(-1.0, 1.0)) });
-        // Casts from float to integer saturate.
-        let steps = |half: f64| move |sample: f64| (sample * half).round();
-        let (of_8, of_16, of_32) = (steps(128.0), steps(32_768.0), steps(2_147_483_648.0));
-        let of_24 = |sample| steps(8_388_608.0)(sample).min(8_388_607.0) as i32;
-        let of_64 = |sample| steps(9_223_372_036_854_775_808.0)(sample) as i64;
-        match self {
-            Self::F32 => encode_samples(samples, bytes, |s| (s as f32).to_ne_bytes()),
-            Self::F64 => encode_samples(samples, bytes, f64::to_ne_bytes),
-            Self::I8 => encode_samples(samples, bytes, |s| (of_8(s) as i8).to_ne_bytes()),
-            Self::U8 => encode_samples(samples, bytes, |s| [(of_8(s) + 128.0) as u8]),
-            Self::I16 => encode_samples(samples, bytes, |s| (of_16(s) as i16).to_ne_bytes()),
-            Self::U16 => encode_samples(samples, bytes, |s| ((of_16(s) + 32_768.0) as u16).to_ne_bytes()),
-            Self::I24 => encode_samples(samples, bytes, |s| of_24(s).to_ne_bytes()),
-            Self::U24 => encode_samples(samples, bytes, |s| (of_24(s) + 8_388_608).to_ne_bytes()),
-            Self::I32 => encode_samples(samples, bytes, |s| (of_32(s) as i32).to_ne_bytes()),
-            Self::U32 => encode_samples(samples, bytes, |s| ((of_32(s) + 2_147_483_648.0) as u32).to_ne_bytes()),
-            Self::I64 => encode_samples(samples, bytes, |s| of_64(s).to_ne_bytes()),
-            Self::U64 => encode_samples(samples, bytes, |s| (of_64(s).cast_unsigned() ^ 1 << 63).to_ne_bytes()),
+        let (_, size, bits, kind) = self.layout();
+        let (min, max) = (i64::MIN >> (64 - bits), i64::MAX >> (64 - bits));
+        let integer = |sample: f64| {
+            // Casts from float to integer saturate.
+            let signed = ((sample * -(min as f64)).round() as i64).min(max);
+            if kind == SampleKind::Unsigned { signed.wrapping_sub(min) } else { signed }
+        };
+        match (kind, size) {
+            (SampleKind::Float, 4) => encode_samples(samples, bytes, |s| (s as f32).to_ne_bytes()),
+            (SampleKind::Float, _) => encode_samples(samples, bytes, f64::to_ne_bytes),
+            (_, 1) => encode_samples(samples, bytes, |s| (integer(s) as i8).to_ne_bytes()),
+            (_, 2) => encode_samples(samples, bytes, |s| (integer(s) as i16).to_ne_bytes()),
+            (_, 4) => encode_samples(samples, bytes, |s| (integer(s) as i32).to_ne_bytes()),
+            _ => encode_samples(samples, bytes, |s| integer(s).to_ne_bytes()),
         }
     }
+}
+
+/// How a device stores samples.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum SampleKind {
+    Float,
+    Signed,
+    Unsigned,
 }
 
 fn encode_samples<const N: usize>(

@@ -5,13 +5,14 @@
 //! is full, the newest data is dropped and counted.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rtrb::chunks::ChunkError;
 use rtrb::{Consumer, Producer, RingBuffer};
 
 use super::devices::DeviceSampleFormat;
+use crate::stats::Counter;
 use crate::time::Time;
 
 /// Expected minimum frames per callback. Each callback adds one block. The maximum number of blocks in a ring is its maximum number of
@@ -31,31 +32,15 @@ pub struct CapturedBlock {
     pub after_xrun: bool,
 }
 
-/// Frames dropped because the ring was full.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Overruns {
-    /// Number of overruns. Consecutive dropped blocks are one overrun.
-    pub count: u64,
-    /// Number of frames dropped.
-    pub frames: u64,
-}
-
-#[derive(Default)]
-struct CaptureCounters {
-    overruns: AtomicU64,
-    overrun_frames: AtomicU64,
-    xruns: AtomicU64,
-}
-
-/// Counts xruns that the device reports.
-#[derive(Clone)]
-pub struct XrunCounter(Arc<CaptureCounters>);
-
-impl XrunCounter {
-    /// Records an xrun.
-    pub fn increment(&self) {
-        self.0.xruns.fetch_add(1, Ordering::Relaxed);
-    }
+/// Counters of a capture ring, readable from any thread. Only the callback's thread changes them.
+#[derive(Debug, Default)]
+pub struct CaptureCounters {
+    /// Number of times that the ring was full. Consecutive dropped blocks are one overrun.
+    pub overruns: Counter,
+    /// Frames dropped because the ring was full.
+    pub overrun_frames: Counter,
+    /// Overruns that the device reports. The first block added to the ring after an xrun has [`CapturedBlock::after_xrun`] set.
+    pub xruns: Counter,
 }
 
 /// The producer side of a capture ring, used by the device callback.
@@ -68,7 +53,8 @@ pub struct CaptureProducer {
     dropped_since_block: u64,
     /// Number of xruns when a block was last added to the ring.
     xruns_seen: u64,
-    shared: Arc<CaptureCounters>,
+    /// See [`CaptureCounters`].
+    pub counters: Arc<CaptureCounters>,
 }
 
 /// The consumer side of a capture ring, used by the sender.
@@ -76,7 +62,8 @@ pub struct CaptureConsumer {
     channels: usize,
     samples: Consumer<f32>,
     blocks: Consumer<CapturedBlock>,
-    shared: Arc<CaptureCounters>,
+    /// See [`CaptureCounters`].
+    pub counters: Arc<CaptureCounters>,
 }
 
 /// Creates a ring of `frames` frames for a device that delivers `format` with `channels` channels.
@@ -84,7 +71,7 @@ pub fn capture_ring(format: DeviceSampleFormat, channels: u16, frames: usize) ->
     let channels = usize::from(channels.max(1));
     let (sample_producer, sample_consumer) = RingBuffer::new(frames * channels);
     let (block_producer, block_consumer) = RingBuffer::new(frames.div_ceil(MIN_BLOCK_FRAMES));
-    let shared = Arc::<CaptureCounters>::default();
+    let counters = Arc::<CaptureCounters>::default();
     let producer = CaptureProducer {
         format,
         channels,
@@ -92,18 +79,12 @@ pub fn capture_ring(format: DeviceSampleFormat, channels: u16, frames: usize) ->
         blocks: block_producer,
         dropped_since_block: 0,
         xruns_seen: 0,
-        shared: Arc::clone(&shared),
+        counters: Arc::clone(&counters),
     };
-    (producer, CaptureConsumer { channels, samples: sample_consumer, blocks: block_consumer, shared })
+    (producer, CaptureConsumer { channels, samples: sample_consumer, blocks: block_consumer, counters })
 }
 
 impl CaptureProducer {
-    /// Returns the counter for xruns. The first block added to the ring after an xrun has [`CapturedBlock::after_xrun`] set. Use the
-    /// counter only on the callback thread. If another thread increments the counter, `after_xrun` may be set on the wrong block.
-    pub fn xrun_counter(&self) -> XrunCounter {
-        XrunCounter(Arc::clone(&self.shared))
-    }
-
     /// Adds one block of interleaved samples in the format of the device. An incomplete frame at the end is ignored.
     pub fn push(&mut self, bytes: &[u8], captured_at: Time) {
         let frames = bytes.len() / (self.format.bytes_per_sample() * self.channels);
@@ -113,17 +94,17 @@ impl CaptureProducer {
         let chunk = if self.blocks.is_full() { None } else { self.samples.write_chunk(frames * self.channels).ok() };
         let Some(mut chunk) = chunk else {
             if self.dropped_since_block == 0 {
-                self.shared.overruns.fetch_add(1, Ordering::Relaxed);
+                self.counters.overruns.add(1);
             }
             self.dropped_since_block += frames as u64;
-            self.shared.overrun_frames.fetch_add(frames as u64, Ordering::Relaxed);
+            self.counters.overrun_frames.add(frames);
             return;
         };
         let (first, second) = chunk.as_mut_slices();
         self.format.decode(bytes, first.iter_mut().chain(second));
         chunk.commit_all();
         let dropped_before = std::mem::take(&mut self.dropped_since_block);
-        let xruns = self.shared.xruns.load(Ordering::Relaxed);
+        let xruns = self.counters.xruns.get();
         let after_xrun = std::mem::replace(&mut self.xruns_seen, xruns) != xruns;
         // Cannot fail: the ring is not full and there is one producer.
         let _ = self.blocks.push(CapturedBlock { frames: frames as u32, captured_at, dropped_before, after_xrun });
@@ -139,18 +120,6 @@ impl CaptureConsumer {
         let _ = self.samples.pop_entire_slice(samples);
         Some(block)
     }
-
-    /// Overruns so far.
-    pub fn overruns(&self) -> Overruns {
-        let [count, frames] =
-            [&self.shared.overruns, &self.shared.overrun_frames].map(|count| count.load(Ordering::Relaxed));
-        Overruns { count, frames }
-    }
-
-    /// Xruns so far.
-    pub fn xruns(&self) -> u64 {
-        self.shared.xruns.load(Ordering::Relaxed)
-    }
 }
 
 /// A packet in a packet ring.
@@ -164,12 +133,23 @@ pub struct QueuedAudio {
     pub sample_count: u32,
 }
 
-#[derive(Default)]
-struct PacketRingState {
-    sent_packets: AtomicU64,
-    pushed: AtomicU64,
-    dropped: AtomicU64,
+/// State of a packet ring, readable from any thread. Only the producer changes it.
+#[derive(Debug, Default)]
+pub struct PacketRingState {
+    /// Number of AUDIO packets that the client has sent over the network so far.
+    pub sent_packets: Counter,
+    /// Packets pushed, including dropped ones.
+    pub pushed: Counter,
+    /// Packets dropped because the ring was full.
+    pub dropped: Counter,
     is_closed: AtomicBool,
+}
+
+impl PacketRingState {
+    /// Whether the producer was dropped. The ring may still contain packets.
+    pub fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Acquire)
+    }
 }
 
 /// The producer side of a packet ring, used by the receiving thread. Dropping the producer closes the ring.
@@ -178,19 +158,17 @@ pub struct PacketProducer {
     max_samples: usize,
     packets: Producer<QueuedAudio>,
     samples: Producer<f32>,
-    shared: Arc<PacketRingState>,
+    /// See [`PacketRingState`].
+    pub state: Arc<PacketRingState>,
 }
 
 /// The consumer side of a packet ring, used by the device callback.
 pub struct PacketConsumer {
     packets: Consumer<QueuedAudio>,
     samples: Consumer<f32>,
-    shared: Arc<PacketRingState>,
+    /// See [`PacketRingState`].
+    pub state: Arc<PacketRingState>,
 }
-
-/// Counters of a packet ring, readable from any thread.
-#[derive(Clone)]
-pub struct PacketRingCounters(Arc<PacketRingState>);
 
 /// Creates a ring for packets of `frame_samples` frames each. The packets in a full ring contain audio of at least the duration `capacity`.
 pub fn packet_ring(
@@ -204,32 +182,22 @@ pub fn packet_ring(
     let max_samples = frame_samples.max(1) as usize * usize::from(channels);
     let (packet_producer, packet_consumer) = RingBuffer::new(packets);
     let (sample_producer, sample_consumer) = RingBuffer::new(packets * max_samples);
-    let shared = Arc::<PacketRingState>::default();
+    let state = Arc::<PacketRingState>::default();
     (
-        PacketProducer { max_samples, packets: packet_producer, samples: sample_producer, shared: Arc::clone(&shared) },
-        PacketConsumer { packets: packet_consumer, samples: sample_consumer, shared },
+        PacketProducer { max_samples, packets: packet_producer, samples: sample_producer, state: Arc::clone(&state) },
+        PacketConsumer { packets: packet_consumer, samples: sample_consumer, state },
     )
 }
 
 impl PacketProducer {
-    /// Returns the counters of this ring.
-    pub fn counters(&self) -> PacketRingCounters {
-        PacketRingCounters(Arc::clone(&self.shared))
-    }
-
-    /// Sets the number of AUDIO packets that the client has sent over the network so far.
-    pub fn set_sent_packets(&self, packets: u64) {
-        self.shared.sent_packets.store(packets, Ordering::Relaxed);
-    }
-
     /// Adds a packet, truncated to the maximum length. If the ring is full, the packet is dropped and counted.
     pub fn push(&mut self, index: u64, received_at: Time, samples: impl ExactSizeIterator<Item = f32>) {
-        self.shared.pushed.fetch_add(1, Ordering::Relaxed);
+        self.state.pushed.add(1);
         let len = samples.len().min(self.max_samples);
         let chunk: Result<_, ChunkError> =
             if self.packets.is_full() { Err(ChunkError::TooFewSlots(0)) } else { self.samples.write_chunk_uninit(len) };
         let Ok(chunk) = chunk else {
-            self.shared.dropped.fetch_add(1, Ordering::Relaxed);
+            self.state.dropped.add(1);
             return;
         };
         chunk.fill_from_iter(samples.take(len));
@@ -239,21 +207,9 @@ impl PacketProducer {
     }
 }
 
-impl PacketRingCounters {
-    /// Packets pushed, including dropped ones.
-    pub fn pushed(&self) -> u64 {
-        self.0.pushed.load(Ordering::Relaxed)
-    }
-
-    /// Packets dropped because the ring was full.
-    pub fn dropped(&self) -> u64 {
-        self.0.dropped.load(Ordering::Relaxed)
-    }
-}
-
 impl Drop for PacketProducer {
     fn drop(&mut self) {
-        self.shared.is_closed.store(true, Ordering::Release);
+        self.state.is_closed.store(true, Ordering::Release);
     }
 }
 
@@ -265,16 +221,6 @@ impl PacketConsumer {
         // Cannot fail: the producer adds the samples before the packet.
         let _ = self.samples.pop_entire_slice(samples);
         Some(packet)
-    }
-
-    /// Number of AUDIO packets that the client has sent over the network so far.
-    pub fn sent_packets(&self) -> u64 {
-        self.shared.sent_packets.load(Ordering::Relaxed)
-    }
-
-    /// Whether the producer was dropped. The ring may still contain packets.
-    pub fn is_closed(&self) -> bool {
-        self.shared.is_closed.load(Ordering::Acquire)
     }
 }
 
@@ -291,6 +237,11 @@ mod tests {
     /// 16-bit samples as a device delivers them.
     fn bytes(numbers: impl IntoIterator<Item = i16>) -> Vec<u8> {
         numbers.into_iter().flat_map(i16::to_ne_bytes).collect()
+    }
+
+    /// Number of overruns and dropped frames.
+    fn overruns(consumer: &CaptureConsumer) -> (u64, u64) {
+        (consumer.counters.overruns.get(), consumer.counters.overrun_frames.get())
     }
 
     #[test]
@@ -312,7 +263,7 @@ mod tests {
         );
         assert_eq!(samples, [-1.0, 0.0, 1.0 / 32_768.0, 2.0 / 32_768.0]);
         assert_eq!(consumer.pop(&mut samples), None);
-        assert_eq!(consumer.overruns(), Overruns::default());
+        assert_eq!(overruns(&consumer), (0, 0));
     }
 
     #[test]
@@ -322,7 +273,7 @@ mod tests {
         let block = bytes(1..=50);
         // Three blocks of 50 frames fit into a ring of 160 frames. The fourth and fifth blocks count as one overrun.
         (0..5).for_each(|ms| producer.push(&block, at_ms(ms)));
-        assert_eq!(consumer.overruns(), Overruns { count: 1, frames: 100 });
+        assert_eq!(overruns(&consumer), (1, 100));
         assert_eq!(
             consumer.pop(&mut samples),
             Some(CapturedBlock { frames: 50, captured_at: at_ms(0), dropped_before: 0, after_xrun: false })
@@ -330,7 +281,7 @@ mod tests {
         producer.push(&block, at_ms(5));
         // Full again: a second overrun.
         producer.push(&block, at_ms(6));
-        assert_eq!(consumer.overruns(), Overruns { count: 2, frames: 150 });
+        assert_eq!(overruns(&consumer), (2, 150));
         let rest: Vec<_> = std::iter::from_fn(|| consumer.pop(&mut samples)).collect();
         assert_eq!(
             rest.iter().map(|block| (block.captured_at, block.dropped_before)).collect::<Vec<_>>(),
@@ -344,12 +295,11 @@ mod tests {
     #[test]
     fn block_after_an_xrun_is_marked() {
         let (mut producer, mut consumer) = capture_ring(DeviceSampleFormat::U8, 1, 32);
-        let (xruns, mut samples) = (producer.xrun_counter(), Vec::new());
+        let (counters, mut samples) = (Arc::clone(&producer.counters), Vec::new());
         producer.push(&[128; 16], at_ms(0));
-        xruns.increment();
-        xruns.increment();
+        counters.xruns.add(2);
         producer.push(&[128; 16], at_ms(1));
-        xruns.increment();
+        counters.xruns.add(1);
         // The ring is full, so the next call drops its block. The xrun mark of the dropped block is set on the next block that fits.
         producer.push(&[128; 16], at_ms(2));
         let mut next = || consumer.pop(&mut samples).map(|block| (block.dropped_before, block.after_xrun));
@@ -357,7 +307,7 @@ mod tests {
         producer.push(&[128; 16], at_ms(3));
         producer.push(&[128; 16], at_ms(4));
         assert_eq!([next(), next()], [Some((16, true)), Some((0, false))]);
-        assert_eq!(consumer.xruns(), 3);
+        assert_eq!(consumer.counters.xruns.get(), 3);
     }
 
     #[test]

@@ -8,7 +8,8 @@
 use std::fmt;
 use std::io::{self, Chain, Cursor, Read, Take};
 
-use hound::{Sample, SampleFormat};
+use hound::Sample;
+pub use hound::SampleFormat;
 use thiserror::Error;
 
 use super::{MAX_CHANNELS, SAMPLE_RATES};
@@ -79,15 +80,6 @@ pub enum WavError {
     Io(#[from] io::Error),
 }
 
-/// How samples are stored in a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SampleEncoding {
-    /// Integers.
-    Int,
-    /// Floats.
-    Float,
-}
-
 /// The format that the header states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WavFormat {
@@ -98,7 +90,7 @@ pub struct WavFormat {
     /// Valid bits per sample.
     pub bits: u16,
     /// Integers or floats.
-    pub encoding: SampleEncoding,
+    pub encoding: SampleFormat,
     /// Number of whole frames that the header states, not verified. `None` if the header was written before the length was known.
     pub frames: Option<u64>,
 }
@@ -106,13 +98,13 @@ pub struct WavFormat {
 impl WavFormat {
     /// Whether decoding rounds samples: an `f32` represents integers of up to 24 bits exactly.
     pub fn is_lossy(&self) -> bool {
-        self.encoding == SampleEncoding::Int && self.bits > 24
+        self.encoding == SampleFormat::Int && self.bits > 24
     }
 }
 
 impl fmt::Display for WavFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = if self.encoding == SampleEncoding::Int { "integer" } else { "float" };
+        let kind = if self.encoding == SampleFormat::Int { "integer" } else { "float" };
         write!(f, "{}-bit {kind}, {}, {} Hz", self.bits, describe_channels(self.channels), self.sample_rate)
     }
 }
@@ -232,7 +224,7 @@ impl<R: Read> WavStream<R> {
 /// How `hound` decodes a sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct SampleLayout {
-    encoding: SampleEncoding,
+    encoding: SampleFormat,
     channels: u16,
     /// Bytes per sample.
     bytes: u16,
@@ -257,8 +249,8 @@ impl SampleLayout {
         let scale = 0.5_f32.powi(i32::from(self.bits) - 1);
         for mut sample in samples {
             let decoded = match self.encoding {
-                SampleEncoding::Float => f32::read(&mut sample, SampleFormat::Float, self.bytes, self.bits),
-                SampleEncoding::Int => {
+                SampleFormat::Float => f32::read(&mut sample, SampleFormat::Float, self.bytes, self.bits),
+                SampleFormat::Int => {
                     i32::read(&mut sample, SampleFormat::Int, self.bytes, self.bits).map(|sample| sample as f32 * scale)
                 }
             };
@@ -312,8 +304,7 @@ struct FmtChunk {
 
 /// Reads up to the first sample.
 fn read_header(reader: &mut impl Read) -> Result<WavHeader, WavError> {
-    let mut first = [0; 12];
-    let got = read_full(reader, &mut first)?;
+    let (mut first, got) = read_start(reader.by_ref())?;
     if got == 0 {
         return Err(WavError::Empty);
     }
@@ -327,9 +318,7 @@ fn read_header(reader: &mut impl Read) -> Result<WavHeader, WavError> {
         let mut rest = first[10..].chain(reader.by_ref());
         let footer = if flags & 0x10 == 0 { 0 } else { 10 };
         io::copy(&mut rest.by_ref().take(length + footer), &mut io::sink())?;
-        let mut after = [0; 12];
-        read_full(&mut rest, &mut after)?;
-        first = after;
+        (first, _) = read_start(rest)?;
     }
     if ![b"RIFF", b"RF64", b"BW64"].contains(&&[first[0], first[1], first[2], first[3]]) || &first[8..] != b"WAVE" {
         return Err(WavError::NotWav { detected });
@@ -440,27 +429,25 @@ fn count_bytes_outside_chunks(reader: &mut impl Read, mut is_odd: bool) -> Resul
 
 impl FmtChunk {
     fn parse(body: &[u8]) -> Result<Self, WavError> {
-        let Some(&base) = body.first_chunk::<16>() else {
+        if body.len() < 16 {
             return Err(WavError::ShortFmtChunk { bytes: body.len() });
-        };
-        let [t0, t1, c0, c1, r0, r1, r2, r3, a0, a1, a2, a3, f0, f1, b0, b1] = base;
+        }
+        let field = |index: usize| u16::from_le_bytes([body[2 * index], body[2 * index + 1]]);
+        let long_field = |index| u32::from(field(index)) | u32::from(field(index + 1)) << 16;
         let mut fmt = Self {
-            tag: u16::from_le_bytes([t0, t1]),
-            channels: u16::from_le_bytes([c0, c1]),
-            rate: u32::from_le_bytes([r0, r1, r2, r3]),
-            byte_rate: u32::from_le_bytes([a0, a1, a2, a3]),
-            frame_bytes: u16::from_le_bytes([f0, f1]),
-            stated_bits: u16::from_le_bytes([b0, b1]),
-            bits: u16::from_le_bytes([b0, b1]),
+            tag: field(0),
+            channels: field(1),
+            rate: long_field(2),
+            byte_rate: long_field(4),
+            frame_bytes: field(6),
+            stated_bits: field(7),
+            bits: field(7),
             subformat: None,
         };
-        if let (0xfffe, Some(&[_, _, v0, v1, _, _, _, _, ref guid @ ..])) =
-            (fmt.tag, body.get(16..).and_then(<[u8]>::first_chunk::<24>))
-        {
+        if let (0xfffe, Some(guid)) = (fmt.tag, body.get(24..).and_then(<[u8]>::first_chunk)) {
             fmt.subformat = Some(*guid);
-            let valid = u16::from_le_bytes([v0, v1]);
-            if (1..fmt.bits).contains(&valid) {
-                fmt.bits = valid;
+            if (1..fmt.bits).contains(&field(9)) {
+                fmt.bits = field(9);
             }
         }
         Ok(fmt)
@@ -490,8 +477,8 @@ impl FmtChunk {
     /// unused bits is left-justified. For example, a 20-bit sample in 3 bytes is read as a 24-bit sample.
     fn packed_layout(&self) -> Option<SampleLayout> {
         let (encoding, bytes) = match (self.format_tag()?, self.stated_bits) {
-            (3, 32) => (SampleEncoding::Float, 4),
-            (1, bits @ 1..=32) => (SampleEncoding::Int, bits.div_ceil(8)),
+            (3, 32) => (SampleFormat::Float, 4),
+            (1, bits @ 1..=32) => (SampleFormat::Int, bits.div_ceil(8)),
             _ => return None,
         };
         Some(SampleLayout { encoding, channels: self.channels, bytes, bits: bytes * 8 })
@@ -505,22 +492,19 @@ impl FmtChunk {
     }
 }
 
-/// Reads until `buffer` is full or the input ends. Returns the number of bytes read.
-fn read_full(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match reader.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
+/// Reads the next 12 bytes. The missing bytes are zero if the input ends. Returns the number of bytes read.
+fn read_start(reader: impl Read) -> io::Result<([u8; 12], usize)> {
+    let mut bytes = Vec::new();
+    let count = reader.take(12).read_to_end(&mut bytes)?;
+    bytes.resize(12, 0);
+    Ok((*bytes.first_chunk().expect("12 bytes"), count))
 }
 
 fn read_exact(reader: &mut impl Read, buffer: &mut [u8]) -> Result<(), WavError> {
-    if read_full(reader, buffer)? < buffer.len() { Err(WavError::TruncatedHeader) } else { Ok(()) }
+    reader.read_exact(buffer).map_err(|error| match error.kind() {
+        io::ErrorKind::UnexpectedEof => WavError::TruncatedHeader,
+        _ => error.into(),
+    })
 }
 
 fn skip_bytes(reader: &mut impl Read, bytes: u64) -> Result<(), WavError> {

@@ -11,8 +11,6 @@ pub enum WavSampleFormat {
     F32,
     /// 16-bit integers.
     S16,
-    /// 24-bit integers in three bytes.
-    S24,
 }
 
 impl WavSampleFormat {
@@ -21,7 +19,6 @@ impl WavSampleFormat {
         match self {
             Self::F32 => 4,
             Self::S16 => 2,
-            Self::S24 => 3,
         }
     }
 
@@ -29,7 +26,7 @@ impl WavSampleFormat {
     pub const fn header_len(self) -> usize {
         match self {
             Self::F32 => 58,
-            Self::S16 | Self::S24 => 44,
+            Self::S16 => 44,
         }
     }
 
@@ -42,23 +39,18 @@ impl WavSampleFormat {
                 // A cast from float to integer saturates and converts NaN to 0.
                 out.extend_from_slice(&((sample * 32_768.0).round() as i16).to_le_bytes());
             }),
-            Self::S24 => samples.iter().for_each(|sample| {
-                let value = ((sample * 8_388_608.0).round() as i32).clamp(-8_388_608, 8_388_607);
-                out.extend_from_slice(&value.to_le_bytes()[..3]);
-            }),
         }
     }
 }
 
 /// Encodes the header of a WAV file with `data_bytes` bytes of samples. The header has [`WavSampleFormat::header_len`] bytes.
 ///
-/// If `data_bytes` is odd, append one pad byte to the file. The length in the RIFF header includes the pad byte. The specification requires
-/// an extended `fmt ` chunk and a `fact` chunk for floats.
+/// The specification requires an extended `fmt ` chunk and a `fact` chunk for floats.
 pub fn wav_header(format: WavSampleFormat, rate: u32, channels: u16, data_bytes: u32) -> Vec<u8> {
     let bits = format.bytes_per_sample() as u16 * 8;
     let frame_bytes = channels.saturating_mul(format.bytes_per_sample() as u16);
     let float = format == WavSampleFormat::F32;
-    let riff_bytes = (format.header_len() as u32 - 8).saturating_add(data_bytes).saturating_add(data_bytes & 1);
+    let riff_bytes = (format.header_len() as u32 - 8).saturating_add(data_bytes);
 
     let mut bytes = Vec::with_capacity(format.header_len());
     bytes.extend_from_slice(b"RIFF");

@@ -84,14 +84,17 @@ pub enum WaveformSide {
 /// Collects the waveform of a run. A serialized waveform does not contain the audio.
 #[derive(Serialize, Deserialize)]
 pub struct Waveform {
-    rate: u32,
-    channels: u16,
+    /// Sample rate in Hz.
+    pub rate: u32,
+    /// Number of channels.
+    pub channels: u16,
     frame_samples: u32,
     /// Number of sent samples per channel.
-    sent_samples: u64,
-    /// Samples per channel in each column.
-    samples_per_column: u64,
-    columns: Vec<WaveformColumn>,
+    pub sent_samples: u64,
+    /// Samples per channel in each column; the last column may have fewer.
+    pub samples_per_column: u64,
+    /// The columns so far.
+    pub columns: Vec<WaveformColumn>,
     #[serde(skip)]
     sent: AudioExcerpt,
     #[serde(skip)]
@@ -181,31 +184,6 @@ impl Waveform {
         }
         let columns = samples.div_ceil(self.samples_per_column) as usize;
         self.columns.resize(columns.max(self.columns.len()), WaveformColumn::default());
-    }
-
-    /// The columns so far.
-    pub fn columns(&self) -> &[WaveformColumn] {
-        &self.columns
-    }
-
-    /// Samples per channel in each column; the last column may have fewer.
-    pub fn samples_per_column(&self) -> u64 {
-        self.samples_per_column
-    }
-
-    /// Number of sent samples per channel.
-    pub fn sent_samples(&self) -> u64 {
-        self.sent_samples
-    }
-
-    /// Sample rate in Hz.
-    pub fn rate(&self) -> u32 {
-        self.rate
-    }
-
-    /// Number of channels.
-    pub fn channels(&self) -> u16 {
-        self.channels
     }
 
     /// Encodes the sent or the returned audio as a 16-bit WAV file. The file has the length of the sent audio. Missing samples are silent.

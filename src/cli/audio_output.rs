@@ -7,23 +7,23 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 
-use super::audio_source::{MAX_DEVICE_BUFFER_FRAMES, print_device_format};
+use super::audio_source::print_device_format;
 use super::client::FinishedRun;
 use super::output::Failure;
 use super::output::{WaveformUse, print_notice};
 use super::values::{OutputFile, TimeSpan, output_file_parser};
 use crate::audio::jitter_buffer::MAX_JITTER_ALLOWANCE;
 use crate::audio::quality::{Analyzer, PacketFormat};
-use crate::audio::wav_writer::WavSampleFormat;
 use crate::audio::waveform::Waveform;
 use crate::client::AudioStreamConfig;
-use crate::io::recorder::{self, AudioSinks, Recorder, RecorderQueue, ReturnRecording, StereoRecording};
+use crate::io::recorder::{self, AudioSinks, Recorder, RecorderDrops, RecorderQueue, Recording};
 use crate::io::sound::{self, DeviceDirection, Speaker, SpeakerObserver};
 use crate::io::stop::StopToken;
 use crate::report::html;
 use crate::report::run_record::AudioPicture;
+use crate::stats::Counter;
 
-const HEADING_PLAYBACK: &str = "Playback";
+const HEADING: &str = "Returned audio";
 
 /// The default size of the device buffer is at least this number of frames.
 const MIN_DEVICE_BUFFER_FRAMES: u32 = 256;
@@ -33,25 +33,16 @@ const MIN_DEVICE_BUFFER_FRAMES: u32 = 256;
 pub struct PlaybackArgs {
     /// Play the returned audio on an output device
     ///
-    /// If you also send from a microphone, wear headphones to avoid feedback.
-    #[arg(long, conflicts_with = "no_echo", help_heading = HEADING_PLAYBACK)]
-    play: bool,
-
-    /// Output device: number or name from --list-devices [default: system default]
-    ///
-    /// A unique part of the name is enough.
-    #[arg(long, hide_short_help = true, value_name = "NAME|INDEX", requires = "play", conflicts_with = "no_echo", help_heading = HEADING_PLAYBACK)]
-    play_device: Option<String>,
-
-    /// Device buffer size in frames [default: 256, or --frame-size if larger]
-    #[arg(long, hide_short_help = true, value_name = "FRAMES", requires = "play", conflicts_with = "no_echo", value_parser = clap::value_parser!(u32).range(1..=MAX_DEVICE_BUFFER_FRAMES), help_heading = HEADING_PLAYBACK)]
-    play_buffer: Option<u32>,
+    /// If you also send from a microphone, wear headphones to avoid feedback. DEVICE is a number or a unique part of a name from
+    /// --list-devices. Without DEVICE, the default device is used.
+    #[arg(long, value_name = "DEVICE", num_args = 0..=1, require_equals = true, default_missing_value = "", help_heading = HEADING)]
+    play: Option<String>,
 
     /// Time to wait for slow packets: 0 to 1s or auto
     ///
     /// A packet that is slower than the fastest packets by more than this time can arrive too late to be
     /// played. With auto, the value adapts to recent packets.
-    #[arg(long, hide_short_help = true, value_name = "DURATION|auto", default_value_t, requires = "play", conflicts_with = "no_echo", help_heading = HEADING_PLAYBACK)]
+    #[arg(long, hide_short_help = true, value_name = "DURATION|auto", default_value_t, requires = "play", help_heading = HEADING)]
     jitter_buffer: JitterBuffer,
 }
 
@@ -90,17 +81,20 @@ impl fmt::Display for JitterBuffer {
 
 impl PlaybackArgs {
     /// Opens the device for --play and prints its format. The device plays silence until the audio of the first returned packet is due.
-    pub fn start(&self, form: AudioStreamConfig) -> Result<Option<(SpeakerObserver, Speaker)>, Failure> {
-        if !self.play {
-            return Ok(None);
-        }
+    /// `device_buffer` is the size of the device buffer from the options.
+    pub fn start(
+        &self,
+        form: AudioStreamConfig,
+        device_buffer: Option<u32>,
+    ) -> Result<Option<(SpeakerObserver, Speaker)>, Failure> {
+        let Some(device) = self.play.as_deref() else { return Ok(None) };
+        let device = Some(device).filter(|device| !device.is_empty());
         let unusable = |error| Failure::unusable(anyhow::Error::from(error).context("--play"));
-        let device = sound::select_device(DeviceDirection::Output, self.play_device.as_deref(), None, form.sample_rate)
-            .map_err(unusable)?;
-        let (name, config) = (device.name().to_owned(), *device.config());
+        let device = sound::select_device(DeviceDirection::Output, device, None, form.sample_rate).map_err(unusable)?;
+        let (name, config) = (device.name.clone(), device.config);
         let packet_frames = u64::from(form.frame_samples) * u64::from(config.rate) / u64::from(form.sample_rate.max(1));
         let requested =
-            self.play_buffer.unwrap_or(MIN_DEVICE_BUFFER_FRAMES.max(u32::try_from(packet_frames).unwrap_or(u32::MAX)));
+            device_buffer.unwrap_or(MIN_DEVICE_BUFFER_FRAMES.max(u32::try_from(packet_frames).unwrap_or(u32::MAX)));
         let allowance = match self.jitter_buffer {
             JitterBuffer::Auto => None,
             JitterBuffer::Fixed(allowance) => Some(allowance),
@@ -126,68 +120,36 @@ pub fn finish_playback(speaker: Option<Speaker>, finished: &mut FinishedRun, sto
     }
 }
 
-const HEADING_RECORD: &str = "Recording";
-
 /// Options for recordings.
 #[derive(Debug, clap::Args)]
 pub struct RecordingArgs {
-    #[command(flatten)]
-    recordings: RecordingFiles,
-
-    /// Sample format of the recordings
-    #[arg(long, hide_short_help = true, value_name = "FORMAT", value_enum, default_value_t, requires = "recordings", help_heading = HEADING_RECORD)]
-    record_format: RecordFormat,
-}
-
-#[derive(Debug, clap::Args)]
-#[group(id = "recordings", multiple = true)]
-struct RecordingFiles {
     /// Write the returned audio to this WAV file
     ///
     /// Lost packets become silence.
-    #[arg(long, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING_RECORD)]
+    #[arg(long, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING)]
     record: Option<OutputFile>,
 
     /// Write sent (left) and returned (right) audio to this WAV file
     ///
     /// In the file, each returned packet starts at the same time as the matching sent packet. Stereo audio is mixed to mono first.
-    #[arg(long, hide_short_help = true, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING_RECORD)]
+    #[arg(long, hide_short_help = true, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING)]
     record_both: Option<OutputFile>,
-}
-
-#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
-enum RecordFormat {
-    /// 32-bit floats, bit-exact
-    #[default]
-    F32,
-    /// 16-bit integers
-    S16,
-    /// 24-bit integers
-    S24,
 }
 
 impl RecordingArgs {
     /// Creates the recordings and starts the recorder thread.
     pub fn start(&self, form: AudioStreamConfig, waveform: WaveformUse) -> Result<(RecorderQueue, Recorder), Failure> {
-        let format = match self.record_format {
-            RecordFormat::F32 => WavSampleFormat::F32,
-            RecordFormat::S16 => WavSampleFormat::S16,
-            RecordFormat::S24 => WavSampleFormat::S24,
-        };
-        let RecordingFiles { record, record_both } = &self.recordings;
         let write_error = |path: &Path| format!("cannot write the recording to {}", path.display());
         let AudioStreamConfig { sample_rate, channels, frame_samples, .. } = form;
         let analyzer = Analyzer::new(PacketFormat { sample_rate, channels, frame_samples });
-        let mut sinks = AudioSinks { recording: None, stereo_recording: None, waveform: None, analyzer };
-        if let Some(path) = record {
-            let recording = ReturnRecording::create(path, format, form).with_context(|| write_error(path));
+        let mut sinks = AudioSinks { recording: None, both_recording: None, waveform: None, analyzer };
+        if let Some(path) = &self.record {
+            let recording = Recording::of_returned(path, form).with_context(|| write_error(path));
             sinks.recording = Some(recording.map_err(Failure::unusable)?);
         }
-        if let Some(path) = record_both {
-            let both = StereoRecording::create(path, format, form)
-                .with_context(|| write_error(path))
-                .map_err(Failure::unusable)?;
-            sinks.stereo_recording = Some(both);
+        if let Some(path) = &self.record_both {
+            let both = Recording::of_both(path, form).with_context(|| write_error(path)).map_err(Failure::unusable)?;
+            sinks.both_recording = Some(both);
             if form.channels > 1 {
                 print_notice("--record-both: sent and returned audio are each mixed to mono");
             }
@@ -205,31 +167,33 @@ impl RecordingArgs {
     /// recording error takes precedence over an earlier error of the run.
     pub fn finish(&self, recorder: Recorder, name: String, finished: &mut FinishedRun) {
         let Some(audio) = &mut finished.run.audio else { return };
-        let (AudioSinks { recording, stereo_recording, waveform, analyzer }, dropped) = recorder.finish();
+        let (AudioSinks { recording, both_recording, waveform, analyzer }, dropped) = recorder.finish();
+        let RecorderDrops { sent, returned, damaged, lost } = &*dropped;
+        let [sent, returned, damaged, lost] = [sent, returned, damaged, lost].map(Counter::get);
         audio.quality = Some(analyzer.finish());
-        audio.quality_dropped = dropped.sent + dropped.returned + dropped.damaged + dropped.lost;
+        audio.quality_dropped = sent + returned + damaged + lost;
         let recording_error = |option, error| Some(anyhow!("cannot write the recording: {error}").context(option));
         let mut error = None;
         if let Some(recording) = recording {
             match recording.finish(audio.sent_samples) {
                 Ok(file) => {
                     audio.recorded_samples = Some(file.samples);
-                    audio.recording_dropped = file.packets_left_out + dropped.returned;
+                    audio.recording_dropped = file.packets_left_out + returned;
                 }
                 Err(cause) => error = recording_error("--record", cause),
             }
         }
-        if let Some(both) = stereo_recording {
+        if let Some(both) = both_recording {
             match both.finish(audio.sent_samples) {
                 Ok(file) => {
                     audio.recorded_both_samples = Some(file.samples);
-                    audio.recording_both_dropped = file.packets_left_out + dropped.sent + dropped.returned;
+                    audio.recording_both_dropped = file.packets_left_out + sent + returned;
                 }
                 Err(cause) => error = error.or(recording_error("--record-both", cause)),
             }
         }
         finished.error = error.or(finished.error.take());
-        let missing_packets = dropped.sent + dropped.returned + dropped.lost;
+        let missing_packets = sent + returned + lost;
         finished.picture = waveform.map(|waveform| AudioPicture { name, waveform, missing_packets });
     }
 }

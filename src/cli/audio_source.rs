@@ -28,7 +28,10 @@ use crate::wire::{HEADER_LEN, MAX_UDP_PAYLOAD, SAMPLE_RATE};
 const HEADING_AUDIO: &str = "Audio";
 
 /// Maximum device buffer, in frames: more than one second of audio.
-pub const MAX_DEVICE_BUFFER_FRAMES: i64 = 65_536;
+const MAX_DEVICE_BUFFER_FRAMES: i64 = 65_536;
+
+/// Sequence number of the first AUDIO packet.
+const FIRST_SEQUENCE: u32 = 1;
 
 /// Amplitude of a tone: -12 dBFS.
 const TONE_AMPLITUDE: f32 = 0.25;
@@ -37,15 +40,15 @@ const TONE_AMPLITUDE: f32 = 0.25;
 #[derive(Debug, clap::Args)]
 pub struct SourceArgs {
     /// WAV file to send, or `-` for standard input
-    #[arg(value_name = "FILE", conflicts_with_all = ["wav", "tone", "mic"])]
+    #[arg(value_name = "FILE", conflicts_with_all = ["wav", "tone"])]
     file: Option<PathBuf>,
 
     /// WAV file to send, the same as FILE
-    #[arg(long, hide_short_help = true, value_name = "FILE", conflicts_with = "mic", help_heading = HEADING_AUDIO)]
+    #[arg(long, hide_short_help = true, value_name = "FILE", help_heading = HEADING_AUDIO)]
     wav: Option<PathBuf>,
 
     /// Send a sine tone of this frequency
-    #[arg(long, value_name = "HZ", value_parser = parse_frequency, conflicts_with_all = ["wav", "mic"], help_heading = HEADING_AUDIO)]
+    #[arg(long, value_name = "HZ", value_parser = parse_frequency, conflicts_with = "wav", help_heading = HEADING_AUDIO)]
     tone: Option<f64>,
 
     /// Packets to send; 0 sends the whole source
@@ -60,8 +63,8 @@ pub struct SourceArgs {
     #[arg(long, hide_short_help = true, value_name = "N|forever", default_value = "1", conflicts_with_all = ["tone", "mic"], help_heading = HEADING_AUDIO)]
     repeat: Repeat,
 
-    /// Packet length in samples or as a duration (2.5ms)
-    #[arg(long, alias = "frame", value_name = "SAMPLES|DURATION", default_value = "128", help_heading = HEADING_AUDIO)]
+    /// Packet length: samples or time
+    #[arg(long, value_name = "SAMPLES|DURATION", default_value = "128", help_heading = HEADING_AUDIO)]
     frame_size: FrameSize,
 
     /// Channels to send [default: as in the source, at most 2]
@@ -71,10 +74,6 @@ pub struct SourceArgs {
     /// Resample the file to 48 kHz before sending, or keep its rate
     #[arg(long, hide_short_help = true, value_name = "MODE", value_enum, default_value_t, conflicts_with_all = ["tone", "mic"], help_heading = HEADING_AUDIO)]
     resample: Resample,
-
-    /// Sequence number of the first AUDIO packet
-    #[arg(long, hide_short_help = true, value_name = "N", default_value_t = 1, help_heading = HEADING_AUDIO)]
-    first_sequence: u32,
 }
 
 #[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
@@ -147,17 +146,10 @@ impl FrameSize {
 }
 
 /// A WAV file or standard input.
-pub type WavReader = Box<dyn Read + Send>;
+type WavReader = Box<dyn Read + Send>;
 
-/// Audio that is ready to send.
-pub struct PreparedSource {
-    /// The payloads.
-    pub payloads: PayloadReader<WavReader>,
-    /// Format of the payloads.
-    pub form: AudioStreamConfig,
-    /// Number of packets, if known.
-    pub packets: Option<u64>,
-}
+/// The payloads of a file or a tone.
+pub type FilePayloads = PayloadReader<WavReader>;
 
 /// How audio is split into packets.
 pub struct PacketLayout {
@@ -171,7 +163,7 @@ pub struct PacketLayout {
 
 impl SourceArgs {
     /// Opens the file or prepares the tone, and prints how it is converted.
-    pub fn open(&self) -> Result<PreparedSource, Failure> {
+    pub fn open(&self) -> Result<(FilePayloads, PacketLayout), Failure> {
         match (self.path(), self.tone) {
             (Some(path), _) => self.open_file(path),
             (None, Some(hz)) => self.open_tone(hz),
@@ -199,7 +191,7 @@ impl SourceArgs {
         self.path().filter(is_file).map_or_else(|| self.name(), |path| file_name(&path.to_string_lossy()))
     }
 
-    fn open_file(&self, path: &Path) -> Result<PreparedSource, Failure> {
+    fn open_file(&self, path: &Path) -> Result<(FilePayloads, PacketLayout), Failure> {
         let from_stdin = path.as_os_str() == "-";
         let name = self.name();
         if from_stdin && !matches!(self.repeat, Repeat::Times(1)) {
@@ -263,7 +255,7 @@ impl SourceArgs {
         self.prepare(AudioInput::Wav { stream, reopen }, (format.sample_rate, format.channels), rate, channels, samples)
     }
 
-    fn open_tone(&self, hz: f64) -> Result<PreparedSource, Failure> {
+    fn open_tone(&self, hz: f64) -> Result<(FilePayloads, PacketLayout), Failure> {
         let channels = if self.channels == Some(2) { ChannelLayout::Stereo } else { ChannelLayout::Mono };
         let tone = Tone::new(hz, SAMPLE_RATE, channels.count(), TONE_AMPLITUDE);
         self.prepare(AudioInput::Tone(tone), (SAMPLE_RATE, channels.count()), SAMPLE_RATE, channels, None)
@@ -276,10 +268,10 @@ impl SourceArgs {
         rate: u32,
         channels: ChannelLayout,
         samples: Option<u64>,
-    ) -> Result<PreparedSource, Failure> {
-        let PacketLayout { packetizer, form, packets } = self.packet_layout(input_format, rate, channels, samples)?;
-        let payloads = PayloadReader::new(input, packetizer).context(self.name()).map_err(Failure::unusable)?;
-        Ok(PreparedSource { payloads, form, packets })
+    ) -> Result<(FilePayloads, PacketLayout), Failure> {
+        let layout = self.packet_layout(input_format, rate, channels, samples)?;
+        let payloads = PayloadReader::new(input, layout.packetizer).context(self.name()).map_err(Failure::unusable)?;
+        Ok((payloads, layout))
     }
 
     /// The value of --channels.
@@ -321,7 +313,7 @@ impl SourceArgs {
             sample_rate: output_rate,
             channels: output_channels.count(),
             frame_samples,
-            first_sequence: self.first_sequence,
+            first_sequence: FIRST_SEQUENCE,
         };
         let samples = samples.into_iter().chain(max_samples).min();
         let packets = samples.map(|samples| samples.div_ceil(u64::from(frame_samples)));
@@ -373,55 +365,36 @@ fn open(path: &Path) -> Result<(WavReader, bool), Failure> {
     Ok((Box::new(BufReader::new(file)), is_file))
 }
 
-const HEADING_MIC: &str = "Microphone";
-
-/// Sources that conflict with --mic. Every option that requires --mic must also declare a conflict with these sources. If --wav is given,
-/// clap does not report that --mic is missing, because --mic conflicts with --wav. So clap would accept `--mic-device` with `--wav`.
-const OTHER_SOURCES: [&str; 3] = ["file", "wav", "tone"];
+/// Group of the options that use a sound device.
+pub const SOUND_DEVICE_GROUP: &str = "sound_device";
 
 /// Microphone options.
 #[derive(Debug, clap::Args)]
 pub struct CaptureArgs {
     /// Send the audio of a microphone or other input device
     ///
-    /// Sends until interrupted or until --duration has passed.
-    #[arg(long, help_heading = HEADING_MIC)]
-    mic: bool,
+    /// Sends until interrupted or until --duration has passed. DEVICE is a number or a unique part of a name from --list-devices. Without
+    /// DEVICE, the default device is used.
+    #[arg(long, value_name = "DEVICE", num_args = 0..=1, require_equals = true, default_missing_value = "", conflicts_with_all = ["file", "wav", "tone"], help_heading = HEADING_AUDIO)]
+    mic: Option<String>,
 
-    /// Input device: number or name from --list-devices [default: system default]
-    ///
-    /// A unique part of the name is enough.
-    #[arg(long, hide_short_help = true, value_name = "NAME|INDEX", requires = "mic", conflicts_with_all = OTHER_SOURCES, help_heading = HEADING_MIC)]
-    mic_device: Option<String>,
-
-    /// Device buffer size in frames [default: same as --frame-size]
-    #[arg(long, hide_short_help = true, value_name = "FRAMES", requires = "mic", conflicts_with_all = OTHER_SOURCES, value_parser = clap::value_parser!(u32).range(1..=MAX_DEVICE_BUFFER_FRAMES), help_heading = HEADING_MIC)]
-    mic_buffer: Option<u32>,
+    /// Device buffer size in frames [default: --frame-size; --play: at least 256]
+    #[arg(long, hide_short_help = true, value_name = "FRAMES", requires = SOUND_DEVICE_GROUP, value_parser = clap::value_parser!(u32).range(1..=MAX_DEVICE_BUFFER_FRAMES), help_heading = HEADING_AUDIO)]
+    pub device_buffer: Option<u32>,
 
     /// Print the sound devices and exit
-    #[arg(long, help_heading = HEADING_MIC)]
-    list_devices: bool,
-}
-
-/// An opened microphone.
-pub struct CaptureSource {
-    /// The device.
-    pub microphone: Microphone,
-    /// How its audio is split into packets.
-    pub layout: PacketLayout,
+    #[arg(long, help_heading = HEADING_AUDIO)]
+    pub list_devices: bool,
 }
 
 impl CaptureArgs {
     /// Whether the source is a microphone.
     pub fn is_enabled(&self) -> bool {
-        self.mic
+        self.mic.is_some()
     }
 
-    /// If --list-devices is given, prints the devices and returns the exit code; otherwise returns `None`.
-    pub fn list_devices(&self, (json, on_one_line): (bool, bool)) -> Result<Option<u8>, Failure> {
-        if !self.list_devices {
-            return Ok(None);
-        }
+    /// Prints the sound devices.
+    pub fn print_devices((json, on_one_line): (bool, bool)) -> Result<u8, Failure> {
         let devices = devices::list_devices().context("cannot list devices").map_err(Failure::unusable)?;
         let text = if json || on_one_line {
             devices
@@ -432,16 +405,20 @@ impl CaptureArgs {
             devices.to_text(NO_DEVICES_HINT)
         };
         print(&mut io::stdout().lock(), text.trim_end()).map_err(Failure::unusable)?;
-        Ok(Some(0))
+        Ok(0)
+    }
+
+    /// The selected device; `None` is the default device.
+    fn device(&self) -> Option<&str> {
+        self.mic.as_deref().filter(|device| !device.is_empty())
     }
 
     /// Opens the device and prints its format and how its audio is converted.
-    pub fn open(&self, source: &SourceArgs) -> Result<CaptureSource, Failure> {
+    pub fn open(&self, source: &SourceArgs) -> Result<(Microphone, PacketLayout), Failure> {
         let unusable = |error| Failure::unusable(anyhow::Error::from(error).context("--mic"));
-        let device =
-            devices::select_device(DeviceDirection::Input, self.mic_device.as_deref(), source.channels(), SAMPLE_RATE)
-                .map_err(unusable)?;
-        let (name, config) = (device.name().to_owned(), *device.config());
+        let device = devices::select_device(DeviceDirection::Input, self.device(), source.channels(), SAMPLE_RATE)
+            .map_err(unusable)?;
+        let (name, config) = (device.name.clone(), device.config);
         let channels = source.channels().map_or(ChannelLayout::default_for(config.channels), |channels| {
             if channels == 1 { ChannelLayout::Mono } else { ChannelLayout::Stereo }
         });
@@ -449,7 +426,7 @@ impl CaptureArgs {
         let packetizer =
             Packetizer::new(layout.packetizer).with_context(|| format!("--mic: {name}")).map_err(Failure::unusable)?;
         let packet_frames = u64::from(layout.form.frame_samples) * u64::from(config.rate);
-        let requested = self.mic_buffer.unwrap_or(packet_frames.div_ceil(u64::from(SAMPLE_RATE)) as u32);
+        let requested = self.device_buffer.unwrap_or(packet_frames.div_ceil(u64::from(SAMPLE_RATE)) as u32);
         let microphone = device.open_microphone(packetizer, requested).map_err(unusable)?;
 
         print_device_format(&name, &config, requested, microphone.buffer_frames());
@@ -464,7 +441,7 @@ impl CaptureArgs {
                 config.rate
             ));
         }
-        Ok(CaptureSource { microphone, layout })
+        Ok((microphone, layout))
     }
 }
 

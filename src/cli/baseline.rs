@@ -4,23 +4,23 @@ use std::cell::OnceCell;
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 
 use super::output::{Failure, HEADING_REPORT};
 use crate::client::{RunKind, RunResults, StreamKind};
 use crate::report::Report;
-use crate::report::baseline::{Baseline, MAX_BASELINE_BYTES, Measurement, RunTransport};
+use crate::report::baseline::{Baseline, MAX_BASELINE_BYTES};
 use crate::report::limits::Limits;
+use crate::report::quantities::RunProtocol;
 
 /// Option for the comparison with an earlier run.
 #[derive(Debug, clap::Args)]
 pub struct BaselineArgs {
     /// Fail if the run is worse than an earlier --json report
     ///
-    /// Compares loss, p50, p99 and jitter with the earlier run. The exit code is 1 if a figure is worse by more than random variation explains. Both
-    /// runs must send for at least 120 s. The file may also be the output of --json-lines.
+    /// Compares loss, p50, p99 and jitter with the earlier run. The exit code is 1 if a figure is worse by more than random variation explains. Short
+    /// runs show large changes only. The file may also be the output of --json-lines.
     #[arg(long, hide_short_help = true, value_name = "FILE", help_heading = HEADING_REPORT)]
     baseline: Option<PathBuf>,
 
@@ -46,17 +46,14 @@ impl BaselineArgs {
         Ok(())
     }
 
-    /// Checks that the planned run will be comparable. `duration` is the time of sending, if it is known.
-    pub fn check_plan(
-        &self,
-        command: RunKind,
-        stream: StreamKind,
-        transport: RunTransport,
-        duration: Option<Duration>,
-    ) -> Result<(), Failure> {
-        let Some(baseline) = self.loaded.get() else { return Ok(()) };
-        let planned = Measurement { command, stream, transport };
-        baseline.check_plan(&planned, duration).map_err(|error| Failure::unusable(anyhow!("--baseline: {error}")))
+    /// Checks before a run that it measures the same as the earlier run.
+    pub fn check_plan(&self, command: RunKind, stream: StreamKind, protocol: RunProtocol) -> Result<(), Failure> {
+        match self.loaded.get().and_then(|baseline| baseline.difference((command, stream, protocol))) {
+            Some(difference) => {
+                Err(Failure::unusable(anyhow!("--baseline: the runs are not comparable: {difference}")))
+            }
+            None => Ok(()),
+        }
     }
 
     /// The report of a run, with the comparison if there is an earlier report.
@@ -67,11 +64,6 @@ impl BaselineArgs {
             None => report,
         }
     }
-}
-
-/// The time in which a run sends `count` packets or groups.
-pub fn planned_duration(count: u64, interval: Duration) -> Duration {
-    Duration::try_from_secs_f64(interval.as_secs_f64() * count as f64).unwrap_or(Duration::MAX)
 }
 
 fn read(path: &Path) -> anyhow::Result<Baseline> {

@@ -8,7 +8,6 @@ use clap::{Arg, ArgMatches, Command};
 use super::output::Failure;
 use super::values::OutputFile;
 use crate::io::files::FileIdentity;
-use crate::io::tls::self_signed::SelfSignedIssuer;
 
 /// A file of the command line or the environment.
 struct GivenFile {
@@ -50,7 +49,6 @@ fn given_files(argument: &Arg, matches: &ArgMatches) -> Vec<GivenFile> {
     let option = argument.get_long().map_or_else(|| value_name.to_owned(), |long| format!("--{long}"));
     let values = matches.get_raw(id).into_iter().flatten().map(Path::new).filter(|path| path.as_os_str() != "-");
     let paths = values.flat_map(|path| match id {
-        "cert_dir" => SelfSignedIssuer::files(path).to_vec(),
         "rooms" => files_in(path),
         _ => vec![path.to_owned()],
     });

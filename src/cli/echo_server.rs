@@ -76,15 +76,9 @@ pub struct Args {
     /// Maximum memory for delayed packets, or off
     ///
     /// Each packet counts as its length plus 100 bytes, or plus 500 bytes with impairment or --outcome-log. Packets beyond the limit
-    /// are dropped and counted. One address (IPv6: /64) other than loopback may hold half.
+    /// are dropped and counted. One address (IPv6: /64) other than loopback may hold half, and one client (address and port) two fifths.
     #[arg(long, hide_short_help = true, value_name = "SIZE", default_value_t = OrOff(BufferLimits::default().total.map(ByteSize)), help_heading = HEADING_MEMORY)]
     max_buffer: OrOff<ByteSize>,
-
-    /// Maximum memory for the delayed packets of one client, or off
-    ///
-    /// A client is identified by its address and port.
-    #[arg(long, hide_short_help = true, value_name = "SIZE", default_value_t = OrOff(BufferLimits::default().per_client.map(ByteSize)), help_heading = HEADING_MEMORY)]
-    max_buffer_per_client: OrOff<ByteSize>,
 
     /// Receive buffer size to request from the kernel
     #[arg(long, hide_short_help = true, value_name = "SIZE", default_value_t = ByteSize(DEFAULT_RECEIVE_BUFFER as u64), help_heading = HEADING_MEMORY)]
@@ -121,7 +115,7 @@ pub struct Args {
     log_format: LogFormat,
 
     /// Interval of the statistics log line, or off
-    #[arg(long, value_name = "DURATION", default_value_t = OrOff(Some(TimeSpan(STATS_INTERVAL))), help_heading = HEADING_LOG)]
+    #[arg(long, hide_short_help = true, value_name = "DURATION", default_value_t = OrOff(Some(TimeSpan(STATS_INTERVAL))), help_heading = HEADING_LOG)]
     stats_interval: OrOff<TimeSpan>,
 
     #[command(flatten)]
@@ -134,8 +128,6 @@ pub struct Args {
 impl Args {
     /// Serves until `stop` is requested.
     pub fn run(self, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
-        self.announce.validate()?;
-        self.reject_unused_options()?;
         let interval = match self.stats_interval.0 {
             Some(TimeSpan(Duration::ZERO)) => {
                 return Err(Failure::usage("--stats-interval 0 is invalid; give a duration such as 60s, or off"));
@@ -149,10 +141,7 @@ impl Args {
             return self.run_moqt(log, interval, stop);
         }
 
-        let buffer_limits = BufferLimits {
-            total: self.max_buffer.0.map(|ByteSize(size)| size),
-            per_client: self.max_buffer_per_client.0.map(|ByteSize(size)| size),
-        };
+        let buffer_limits = BufferLimits::with_total(self.max_buffer.0.map(|ByteSize(size)| size));
         let address_file = AddressFile::clear(self.address_file.as_deref())?;
         let bound = self.bind()?;
         let memory_budget = self.memory.budget();
@@ -268,21 +257,6 @@ impl Args {
         Ok(0)
     }
 
-    /// If --moqt-only is given, rejects options that apply to the UDP echo.
-    fn reject_unused_options(&self) -> Result<(), Failure> {
-        // clap's `conflicts_with` is not used: it would also reject an empty ECHO_DELAY_MS and an explicit default delay.
-        let delay =
-            (self.delay != Millis(DEFAULT_DELAY)).then_some("--delay (or ECHO_DELAY_MS; for MOQT, use --moqt-delay)");
-        let link = (self.link != LinkMode::default()).then_some("--link");
-        let first_given = self.impairment.first_given().or_else(|| self.announce.first_given()).or(delay).or(link);
-        match first_given.filter(|_| self.moqt.is_moqt_only()) {
-            Some(option) => Err(Failure::usage(format!(
-                "{option} applies to the UDP echo, which --moqt-only disables; omit one of them"
-            ))),
-            None => Ok(()),
-        }
-    }
-
     fn bind_metrics(&self) -> Result<Option<TcpListener>, Failure> {
         let Some(ListenAddress(address)) = self.metrics else { return Ok(None) };
         let listener = http::bind(address).with_context(|| format!("cannot listen on {address} for --metrics"));
@@ -341,7 +315,7 @@ pub struct AdmissionArgs {
     /// Maximum bit rate sent to one address (500kbit, 64mbit), or off
     ///
     /// The rate includes IP and UDP headers. For IPv6, a /64 counts as one address. Excess packets are dropped and counted.
-    #[arg(long, hide_short_help = true, alias = "max-bits-per-source", value_name = "BITRATE", default_value_t = OrOff(AdmissionConfig::default().max_bit_rate.map(BitRate)), help_heading = HEADING_PROTECTION)]
+    #[arg(long, hide_short_help = true, value_name = "BITRATE", default_value_t = OrOff(AdmissionConfig::default().max_bit_rate.map(BitRate)), help_heading = HEADING_PROTECTION)]
     max_bitrate_per_source: OrOff<BitRate>,
 
     /// Reply only to these networks (192.0.2.0/24) or addresses
@@ -366,17 +340,16 @@ impl AdmissionArgs {
 
     /// The limits of the UDP echo, with a random hash key.
     pub fn admission_config(&self) -> Result<AdmissionConfig, Failure> {
-        let zero_rate =
-            |option: &str| Failure::usage(format!("--{option} 0 would drop every packet; give a rate, or off"));
-        if self.max_rate_per_source.0 == Some(PacketRate(0)) {
-            return Err(zero_rate("max-rate-per-source"));
-        }
-        if self.max_bitrate_per_source.0 == Some(BitRate(0)) {
-            return Err(zero_rate("max-bitrate-per-source"));
+        let max_packet_rate = self.max_rate_per_source.0.map(|PacketRate(rate)| rate);
+        let max_bit_rate = self.max_bitrate_per_source.0.map(|BitRate(rate)| rate);
+        for (option, rate) in [("max-rate-per-source", max_packet_rate), ("max-bitrate-per-source", max_bit_rate)] {
+            if rate == Some(0) {
+                return Err(Failure::usage(format!("--{option} 0 would drop every packet; give a rate, or off")));
+            }
         }
         Ok(AdmissionConfig {
-            max_packet_rate: self.max_rate_per_source.0.map(|PacketRate(rate)| rate),
-            max_bit_rate: self.max_bitrate_per_source.0.map(|BitRate(rate)| rate),
+            max_packet_rate,
+            max_bit_rate,
             allowed_networks: self.allow.clone(),
             limit_loopback: self.limit_loopback,
             hash_key: os::random_u64s(),

@@ -7,11 +7,11 @@ use std::ffi::OsString;
 use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
-use clap::{Arg, ArgMatches, Command, Error, FromArgMatches, Parser};
+use clap::{Arg, ArgMatches, Command, Error, Parser};
 
 use super::distinct_files;
 use super::output::Failure;
-use super::usage_error::with_advice;
+use super::usage_error::without_secrets;
 
 /// Environment variables with an alias. The alias is used if the variable is not set.
 const VARIABLE_ALIASES: &[(&str, &str)] = &[
@@ -23,23 +23,26 @@ const VARIABLE_ALIASES: &[(&str, &str)] = &[
 
 /// Parses the command line and the environment. If the command line or a variable is invalid, prints the error message and exits. Rejects
 /// output files that another option reads or writes.
-pub fn parse<C: Parser>() -> Result<C, Failure> {
+pub fn parse<C: Parser>() -> Result<(C, ArgMatches), Failure> {
     let arguments: Vec<OsString> = env::args_os().collect();
     let mut command = map_arguments(C::command(), with_effective_variable);
-    if arguments.iter().any(|argument| argument == "-h") {
-        command = map_arguments(command, shorten_description);
-    }
+    command = if arguments.iter().any(|argument| argument == "-h") {
+        map_arguments(command, shorten_description)
+    } else {
+        // `--help` shows all options, one paragraph each. The complete descriptions are in the man page and in `docs/`.
+        map_arguments(command, |argument| argument.hide_short_help(false))
+    };
     let parsed = command.clone().try_get_matches_from(&arguments);
     let parsed = parsed.and_then(|matches| Ok((C::from_arg_matches(&matches)?, matches)));
     let (options, matches) = parsed.unwrap_or_else(|error| {
         // If the command line alone is valid, an environment variable caused the error.
         let without_env = map_arguments(C::command(), |argument| argument.env(Resettable::Reset));
         let is_from_env = without_env.try_get_matches_from(&arguments).is_ok();
-        let error = with_advice(error, &command, &arguments);
+        let error = without_secrets(error);
         if is_from_env { name_variable_in_error(error, command.clone()).exit() } else { error.exit() }
     });
     distinct_files::check(&command, &matches)?;
-    Ok(options)
+    Ok((options, matches))
 }
 
 /// Whether a variable is set and not empty. Docker Compose substitutes an empty string for unset variables.
@@ -102,38 +105,13 @@ fn name_variable_in_error(mut error: Error, mut command: Command) -> Error {
     error
 }
 
-/// The environment variables that supplied the host and the port; empty if none did.
-#[derive(Clone, Debug, Default)]
-pub struct AddressSource(Vec<&'static str>);
-
-impl AddressSource {
-    /// For example, ` (PORT from the environment)`. The text is empty if neither host nor port comes from the environment.
-    pub fn suffix(&self) -> String {
-        if self.0.is_empty() { String::new() } else { format!(" ({} from the environment)", self.0.join(" and ")) }
-    }
-}
-
-impl FromArgMatches for AddressSource {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
-        let decided = [("host", "HOST"), ("port", "PORT")]
-            .into_iter()
-            .filter(|(option, _)| matches.value_source(option) == Some(ValueSource::EnvVariable));
-        Ok(Self(decided.map(|(_, name)| alias_in_effect(name).unwrap_or(name)).collect()))
-    }
-
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
-        *self = Self::from_arg_matches(matches)?;
-        Ok(())
-    }
-}
-
-/// [`AddressSource`] adds no option: it reads whether the values of `--host` and `--port` come from the environment.
-impl clap::Args for AddressSource {
-    fn augment_args(command: Command) -> Command {
-        command
-    }
-
-    fn augment_args_for_update(command: Command) -> Command {
-        command
-    }
+/// The environment variables that supplied the host and the port. For example, ` (PORT from the environment)`. The text is empty if neither
+/// host nor port comes from the environment.
+pub fn address_source(matches: &ArgMatches) -> String {
+    let names: Vec<&str> = [("host", "HOST"), ("port", "PORT")]
+        .into_iter()
+        .filter(|(option, _)| matches.value_source(option) == Some(ValueSource::EnvVariable))
+        .map(|(_, name)| alias_in_effect(name).unwrap_or(name))
+        .collect();
+    if names.is_empty() { String::new() } else { format!(" ({} from the environment)", names.join(" and ")) }
 }

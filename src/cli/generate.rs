@@ -10,7 +10,6 @@ use roff::{Roff, bold, roman};
 use super::completions;
 use super::output::Failure;
 use super::output::print;
-use crate::io::sound::DeviceDirection;
 
 /// Documents generated from the options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -23,12 +22,6 @@ pub enum Generate {
     CompleteZsh,
     /// Completions for fish
     CompleteFish,
-    /// Input devices, for the completions
-    #[value(hide = true)]
-    InputDevices,
-    /// Output devices, for the completions
-    #[value(hide = true)]
-    OutputDevices,
 }
 
 impl Generate {
@@ -45,8 +38,6 @@ impl Generate {
             Self::CompleteBash => completions::script(Shell::Bash, cli),
             Self::CompleteZsh => completions::script(Shell::Zsh, cli),
             Self::CompleteFish => completions::script(Shell::Fish, cli),
-            Self::InputDevices => completions::device_lines(DeviceDirection::Input),
-            Self::OutputDevices => completions::device_lines(DeviceDirection::Output),
         }
     }
 }

@@ -11,7 +11,6 @@ pub mod echo_server;
 pub mod environment;
 pub mod generate;
 pub mod live_view;
-pub mod login_link;
 pub mod moqt_server;
 pub mod options {
     //! Option groups that several subcommands share, and the large option groups of the servers.
@@ -19,6 +18,7 @@ pub mod options {
     pub mod broadcast;
     pub mod credentials;
     pub mod impairment;
+    pub mod moqt_client;
     pub mod network;
     pub mod registration;
     pub mod room_target;
@@ -26,6 +26,7 @@ pub mod options {
 }
 pub mod output;
 pub mod packet_lines;
+pub mod plan;
 pub mod probe;
 pub mod run_origin;
 pub mod run_record;
@@ -37,7 +38,7 @@ pub mod this_machine;
 pub mod usage_error;
 pub mod values;
 
-use clap::{ColorChoice, CommandFactory, Parser, Subcommand};
+use clap::{ArgAction, ArgMatches, ColorChoice, CommandFactory, Parser, Subcommand};
 use generate::Generate;
 use output::Failure;
 
@@ -59,13 +60,17 @@ const LONG_VERSION: &str = concat!(
 /// Echo server, signaling server, audio sender and network probe for jamjam, low-latency network music.
 #[derive(Debug, Parser)]
 #[command(name = "jamjam-dev", version, long_version = LONG_VERSION, max_term_width = 80)]
-#[command(arg_required_else_help = true)]
+#[command(arg_required_else_help = true, disable_help_flag = true)]
 #[command(override_usage = "jamjam-dev [OPTIONS] <COMMAND>\n       jamjam-dev --generate <KIND>")]
 #[command(after_help = "Example: jamjam-dev send --tone 440 --duration 2s --embedded")]
 pub struct Cli {
     /// When to use colors (NO_COLOR is respected)
-    #[arg(long, alias = "colour", default_value_t, global = true, value_name = "WHEN")] // plain-words: allow
+    #[arg(long, default_value_t, global = true, value_name = "WHEN")]
     color: ColorChoice,
+
+    /// Print all options; -h prints the most used ones
+    #[arg(short, long, action = ArgAction::HelpShort, global = true)]
+    help: Option<bool>,
 
     /// Print a man page or shell completions and exit
     #[arg(long, value_enum, value_name = "KIND")]
@@ -77,26 +82,28 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[command(mut_args(options::registration::adapt_argument))]
     EchoServer(Box<echo_server::Args>),
-    #[command(mut_args(|arg| run_record::exclude_from_replay(client::adapt_argument(arg))))]
+    #[command(mut_args(client::adapt_argument))]
     Send(Box<send::Args>),
-    #[command(mut_args(|arg| this_machine::conflict(run_record::exclude_from_replay(client::adapt_argument(arg)))))]
+    #[command(mut_args(client::adapt_argument))]
     Probe(Box<probe::Args>),
     SignalingServer(Box<signaling_server::Args>),
 }
 
 impl Cli {
-    /// Runs the subcommand until it finishes or `stop` is requested. Returns the exit code.
-    pub fn run(self, stop: &StopToken) -> Result<u8, Failure> {
+    /// Runs the subcommand until it finishes or `stop` is requested. Returns the exit code. `matches` contains the sources of the values.
+    pub fn run(self, matches: &ArgMatches, stop: &StopToken) -> Result<u8, Failure> {
+        let matches = matches.subcommand().map_or(matches, |(_, matches)| matches);
         match (self.generate, self.command) {
             (Some(document), None) => document.print(Self::command()),
             (Some(_), Some(_)) => {
                 Err(Failure::usage("--generate takes no subcommand: its output covers all subcommands"))
             }
             (None, Some(Command::EchoServer(args))) => args.run(self.color, stop),
-            (None, Some(Command::Send(args))) => args.run(self.color, stop),
-            (None, Some(Command::Probe(args))) => args.run(self.color, stop),
-            (None, Some(Command::SignalingServer(args))) => args.run(self.color, stop),
+            (None, Some(Command::Send(args))) => args.run(matches, self.color, stop),
+            (None, Some(Command::Probe(args))) => args.run(matches, self.color, stop),
+            (None, Some(Command::SignalingServer(args))) => args.run(matches, self.color, stop),
             (None, None) => {
                 Err(Failure::usage("subcommand required: echo-server, send, probe or signaling-server; see --help"))
             }

@@ -1,32 +1,30 @@
-//! MOQT echo of `echo-server`: options, certificate, sockets, the demo page for browsers, and the shutdown.
+//! MOQT echo of `echo-server`: options, certificate, sockets, and the shutdown.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, SystemTime};
 
-use anyhow::Context;
 use clap::ArgGroup;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::output::Failure;
 use super::target::{LOCALHOST, ListenHostPort};
-use super::values::{ListenAddress, TimeSpan};
-use crate::io::http;
-use crate::io::moqt::demo_page::{self, CertificateInfo, ServerInfo};
+use super::values::TimeSpan;
 use crate::io::moqt::server::{self, MoqtServerConfig};
 use crate::io::moqt::{BoundSockets, MoqtBindError, MoqtUrl, ServerCounters, bind_all};
 use crate::io::stop::StopToken;
-use crate::io::tls::reload;
-use crate::io::tls::self_signed::SelfSignedIssuer;
-use crate::io::tls::server::{CA_CERTIFICATE_WARNING, ServerIdentity};
-use crate::moqt::codec::MAX_PATH_PARTS;
-use crate::moqt::{SessionLimits, TrackPath, Transport, echo};
+use crate::io::tls::identity::ServerIdentity;
+use crate::io::tls::renewal;
+use crate::moqt::{Transport, echo};
 
 const HEADING: &str = "MOQT";
+
+/// Options of the UDP echo, which --moqt-only disables.
+const UDP_OPTIONS: &str = "port host delay max_buffer socket_buffer spin link max_rate_per_source max_bitrate_per_source limit_loopback loss burst_loss drop_packets \
+     jitter reorder duplicate bandwidth seed outcome_log outcome_log_max signaling_url with_signaling room_name";
 
 /// Group of the options that enable MOQT.
 const MOQT_GROUP: &str = "moqt_enabled";
@@ -42,18 +40,8 @@ pub struct MoqtArgs {
     moqt: Option<ListenHostPort>,
 
     /// Echo MOQT only, without the UDP echo
-    #[arg(long, conflicts_with_all = ["port", "host", "max_buffer", "max_buffer_per_client", "socket_buffer", "spin", "max_rate_per_source", "max_bitrate_per_source", "limit_loopback", "room_name"], help_heading = HEADING)]
+    #[arg(long, conflicts_with_all = UDP_OPTIONS.split(' '), help_heading = HEADING)]
     moqt_only: bool,
-
-    /// URL path of the WebTransport endpoint
-    #[arg(long, hide_short_help = true, value_name = "PATH", value_parser = parse_url_path, requires = MOQT_GROUP, default_value_t = MoqtServerConfig::default().path, help_heading = HEADING)]
-    moqt_path: String,
-
-    /// Path prefix of the tracks to echo, as comma-separated parts
-    ///
-    /// Applies to version gomoqt-2025-02; the other versions always use `/`.
-    #[arg(long, hide_short_help = true, value_name = "PATH", value_parser = parse_path_prefix, requires = MOQT_GROUP, default_value_t = echo::MoqtEchoConfig::default().track_prefix, help_heading = HEADING)]
-    moqt_prefix: TrackPath,
 
     /// Delay before a MOQT frame is returned
     #[arg(long, hide_short_help = true, value_name = "DURATION", requires = MOQT_GROUP, default_value_t = TimeSpan(echo::MoqtEchoConfig::default().delay), help_heading = HEADING)]
@@ -61,24 +49,13 @@ pub struct MoqtArgs {
 
     /// PEM file with the certificate chain
     ///
-    /// Without this option, the server generates a self-signed certificate.
-    #[arg(long, value_name = "FILE", requires_all = [MOQT_GROUP, "key"], help_heading = HEADING)]
+    /// Read again on SIGHUP. Without this option, the server generates a self-signed certificate at each start.
+    #[arg(long, hide_short_help = true, value_name = "FILE", requires_all = [MOQT_GROUP, "key"], help_heading = HEADING)]
     cert: Option<PathBuf>,
 
     /// PEM file with the certificate's unencrypted private key
-    #[arg(long, value_name = "FILE", requires_all = [MOQT_GROUP, "cert"], help_heading = HEADING)]
+    #[arg(long, hide_short_help = true, value_name = "FILE", requires_all = [MOQT_GROUP, "cert"], help_heading = HEADING)]
     key: Option<PathBuf>,
-
-    /// Directory in which to keep the generated certificate
-    ///
-    /// The certificate is kept across restarts. A renewed certificate has the same key and name. Therefore, clients that trust an earlier
-    /// certificate with --ca also accept the renewed certificate.
-    #[arg(long, hide_short_help = true, value_name = "DIR", requires = MOQT_GROUP, conflicts_with = "cert", help_heading = HEADING)]
-    cert_dir: Option<PathBuf>,
-
-    /// The demo page for browsers.
-    #[command(flatten)]
-    pub demo_page: DemoPageArgs,
 }
 
 impl MoqtArgs {
@@ -93,51 +70,19 @@ impl MoqtArgs {
     }
 
     /// Loads the certificate, or generates one for a server at `address`.
-    fn load_identity(&self, address: &ListenHostPort) -> Result<ServerIdentity, Failure> {
+    fn load_identity(&self, address: &ListenHostPort) -> Result<Arc<ServerIdentity>, Failure> {
         let now = SystemTime::now();
-        if let (Some(cert), Some(key)) = (&self.cert, &self.key) {
-            let loaded = ServerIdentity::from_pem_files(cert, key, now).context("--cert and --key");
-            return loaded.map_err(Failure::unusable);
-        }
-        let issuer = SelfSignedIssuer::new([address.host.as_str()], self.cert_dir.clone());
-        let generated = ServerIdentity::self_signed(issuer, now);
-        generated.context("--cert-dir").map_err(Failure::unusable)
-    }
-
-    /// The certificate file that clients pass to `--ca`, if the certificate is stored.
-    fn certificate_file(&self) -> Option<PathBuf> {
-        self.cert_dir.as_deref().map(SelfSignedIssuer::certificate_path)
+        let loaded = match (&self.cert, &self.key) {
+            (Some(cert), Some(key)) => ServerIdentity::from_pem_files(cert, key, now),
+            _ => ServerIdentity::self_signed(&[&address.host], now),
+        };
+        loaded.map_err(Failure::unusable)
     }
 
     /// Adds the options to the configuration `base`.
     fn server_config(&self, base: MoqtServerConfig) -> MoqtServerConfig {
-        let (track_prefix, delay) = (self.moqt_prefix.clone(), self.moqt_delay.0);
-        let echo = echo::MoqtEchoConfig { track_prefix, delay, ..base.echo };
-        MoqtServerConfig { path: self.moqt_path.clone(), echo, ..base }
-    }
-}
-
-/// Parses the path of a URL, with or without the leading slash.
-fn parse_url_path(text: &str) -> Result<String, String> {
-    let path = format!("/{}", text.strip_prefix('/').unwrap_or(text));
-    let url = format!("moqt://{LOCALHOST}{path}").parse::<MoqtUrl>();
-    let is_path = url.is_ok_and(|url| url.path == path) && !path.contains('?');
-    if is_path {
-        Ok(path)
-    } else {
-        Err("give a URL path such as /echo: percent-encoded, without a query and without `.` or `..` segments"
-            .to_owned())
-    }
-}
-
-/// Parses the parts of a path prefix. With a track name added, the path must not exceed the limits.
-fn parse_path_prefix(text: &str) -> Result<TrackPath, String> {
-    let path = TrackPath::parse_list(text);
-    let max_bytes = SessionLimits::default().max_path_bytes;
-    if path.0.len() < MAX_PATH_PARTS && path.byte_len() < max_bytes {
-        Ok(path)
-    } else {
-        Err(format!("a track path has at most {MAX_PATH_PARTS} parts and {max_bytes} bytes, including the track name"))
+        let echo = echo::MoqtEchoConfig { delay: self.moqt_delay.0, ..base.echo };
+        MoqtServerConfig { echo, ..base }
     }
 }
 
@@ -148,11 +93,9 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 pub struct BoundMoqtServer {
     address: ListenHostPort,
     bound: BoundSockets,
-    identity: ServerIdentity,
-    certificate_file: Option<PathBuf>,
+    identity: Arc<ServerIdentity>,
     config: MoqtServerConfig,
     counts: Arc<ServerCounters>,
-    demo_page: Option<DemoPage>,
 }
 
 impl BoundMoqtServer {
@@ -174,9 +117,8 @@ impl BoundMoqtServer {
             }
             error => Failure::unusable(error),
         })?;
-        let demo_page = options.demo_page.bind()?;
-        let (certificate_file, config) = (options.certificate_file(), options.server_config(config));
-        Ok(Some(Self { address, bound, identity, certificate_file, config, counts: Arc::default(), demo_page }))
+        let config = options.server_config(config);
+        Ok(Some(Self { address, bound, identity, config, counts: Arc::default() }))
     }
 
     /// The first listen address.
@@ -192,7 +134,6 @@ impl BoundMoqtServer {
     /// Logs the addresses and starts the server, which runs until `stop` is requested.
     pub fn start(self, stop: &StopToken) -> io::Result<RunningMoqtServer> {
         self.log_addresses();
-        let url = self.local_url(Transport::WebTransport);
         stop.set_grace_period(SHUTDOWN_TIMEOUT);
         let (sender, stop_requested) = channel();
         let callback_sender = sender.clone();
@@ -201,12 +142,11 @@ impl BoundMoqtServer {
             let _ = sender.send(());
         }
         if self.identity.has_files() {
-            reload::spawn(Some(&self.identity), stop)?;
+            renewal::reload_on_sighup(Some(Arc::clone(&self.identity)), stop)?;
+        } else {
+            renewal::renew_when_due(&self.identity)?;
         }
-        let server = server::spawn(self.bound, self.identity.resolver(), self.config.clone(), self.counts, stop)?;
-        if let Some(page) = self.demo_page {
-            page.serve(&url, self.identity, &self.config, stop)?;
-        }
+        let server = server::spawn(self.bound, self.identity, self.config, self.counts, stop)?;
         Ok(RunningMoqtServer { server, stop_requested })
     }
 
@@ -227,17 +167,9 @@ impl BoundMoqtServer {
         for (transport, name) in [(Transport::WebTransport, "WebTransport"), (Transport::Quic, "QUIC")] {
             info!(target: "moqt", url = %self.local_url(transport), transport = name, "serving");
         }
-        let identity = &self.identity;
-        let (valid_until, sha256) = (identity.valid_until(), identity.fingerprint());
-        info!(target: "tls", %valid_until, %sha256, "certificate in use");
-        if let Some(file) = &self.certificate_file {
-            info!(target: "tls", file = %file.display(), "certificate file that clients can give as --ca to trust this server");
-        }
-        if identity.is_ca() {
-            warn!(target: "tls", "{CA_CERTIFICATE_WARNING}");
-        }
+        self.identity.log("certificate in use");
         let url = self.local_url(Transport::WebTransport);
-        let command = format!("jamjam-dev probe --to {url} --cert-sha256 {sha256}");
+        let command = format!("jamjam-dev probe --to {url} --cert-sha256 {}", self.identity.fingerprint());
         info!(target: "moqt", command, "run this to test the server");
     }
 }
@@ -275,84 +207,6 @@ fn bind(mut addresses: Vec<SocketAddr>) -> Result<BoundSockets, MoqtBindError> {
                 addresses.retain(|other| other.ip() != address.ip());
             }
             result => return result,
-        }
-    }
-}
-
-/// Options for the demo page.
-#[derive(Debug, clap::Args)]
-pub struct DemoPageArgs {
-    /// Serve a browser demo page for the MOQT echo, on loopback only
-    #[arg(long, hide_short_help = true, value_name = "[ADDR:]PORT", value_parser = parse_loopback_address, requires = MOQT_GROUP, help_heading = HEADING)]
-    demo_page: Option<ListenAddress>,
-}
-
-impl DemoPageArgs {
-    /// Binds the listener of the page.
-    fn bind(&self) -> Result<Option<DemoPage>, Failure> {
-        let Some(ListenAddress(address)) = self.demo_page else { return Ok(None) };
-        let listener = http::bind(address).with_context(|| format!("cannot listen on {address} for --demo-page"));
-        listener.map(|listener| Some(DemoPage(listener))).map_err(Failure::unusable)
-    }
-}
-
-/// The listener of the demo page.
-struct DemoPage(TcpListener);
-
-impl DemoPage {
-    /// Serves the page for the echo at `target` until `stop` is requested. The page contains the certificate hash of `identity`.
-    fn serve(
-        self,
-        target: &MoqtUrl,
-        identity: ServerIdentity,
-        config: &MoqtServerConfig,
-        stop: &StopToken,
-    ) -> std::io::Result<()> {
-        let address = self.0.local_addr()?;
-        let origin = MoqtUrl { path: String::new(), ..target.clone() }.to_string();
-        let (path, echo) = (target.path.clone(), &config.echo);
-        let (prefix, delay_ms) = (echo.track_prefix.0.clone(), echo.delay.as_secs_f64() * 1e3);
-        let page_origin = origin.clone();
-        let server_info = move || {
-            let certificate = CertificateInfo::from_der(&identity.certificate());
-            let certificate = certificate
-                .inspect_err(|error| warn!(target: "demo_page", %error, "cannot parse the server certificate"));
-            Some(ServerInfo {
-                origin: page_origin.clone(),
-                path: path.clone(),
-                prefix: prefix.clone(),
-                delay_ms,
-                certificate: certificate.ok()?,
-            })
-        };
-        http::spawn("demo-page", self.0, demo_page::router(&origin, server_info), stop)?;
-        info!(target: "demo_page", url = %format_args!("http://{address}/"), "listening");
-        Ok(())
-    }
-}
-
-/// Parses the address of the demo page, which must be a loopback address. The browser receives the certificate hash over plain HTTP and
-/// trusts any matching certificate. If the page were served to other machines, an attacker could replace the hash on the way.
-fn parse_loopback_address(text: &str) -> Result<ListenAddress, String> {
-    let address = ListenAddress::from_str(text)?;
-    if address.0.ip().is_loopback() {
-        return Ok(address);
-    }
-    Err("the demo page is served on loopback only: give 127.0.0.1:PORT, [::1]:PORT or a port. For access from elsewhere, forward the port (ssh -L)".to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-
-    use super::*;
-
-    #[test]
-    fn url_path_is_normalized_or_rejected() {
-        for (text, path) in [("/echo", "/echo"), ("echo", "/echo"), ("/", "/"), ("/a/b%20c", "/a/b%20c")] {
-            assert_eq!(parse_url_path(text).as_deref(), Ok(path), "{text}");
-        }
-        for text in ["/a b", "/echo?x=1", "/echo#x", "/\u{e9}cho\n", "/a/../echo", "/./echo", "/%2e%2e/echo"] {
-            assert!(parse_url_path(text).is_err(), "{text}");
         }
     }
 }

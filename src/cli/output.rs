@@ -1,17 +1,16 @@
-//! Output of `send` and `probe`. Standard output receives the report. Standard error receives notices and the live view. This module also
-//! writes report files. A [`Failure`] is an error message with the exit code of the program.
+//! Output of `send` and `probe`. Standard output receives the report. Standard error receives notices. This module also writes report
+//! files. A [`Failure`] is an error message with the exit code of the program.
 
 use std::fmt;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context;
 
 use super::values::{OutputFile, output_file_parser};
 use crate::io::http::body::PAGE_STYLE;
-use crate::io::{files, os};
+use crate::io::{files, status_line};
 use crate::report::html::{self, AudioSection};
 use crate::report::run_record::AudioPicture;
 use crate::report::{Report, junit, markdown};
@@ -70,95 +69,10 @@ pub fn print_notice(text: &str) {
     }
 }
 
-/// Prints an error or a result to standard error, above the view of a run if there is one. File names in the text may contain control
+/// Prints an error or a result to standard error, above the status line if there is one. File names in the text may contain control
 /// characters, which are replaced. Write errors are ignored.
 pub fn print_message(text: &str) {
-    let mut view = view_widths();
-    let _ = writeln!(io::stderr(), "{}jamjam-dev: {}", erase_sequence(&mut view), sanitize_lines(text));
-}
-
-/// A line of the view.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ViewLine {
-    /// The line with color sequences.
-    pub text: String,
-    /// The columns that the line occupies.
-    pub width: u16,
-}
-
-impl ViewLine {
-    /// A line of ASCII text without colors.
-    pub fn plain(text: &str) -> Self {
-        Self { text: text.to_owned(), width: text.len() as u16 }
-    }
-}
-
-/// Whether standard error is a terminal that can show a view.
-pub fn can_draw_view() -> bool {
-    io::stderr().is_terminal() && os::terminal_has_sequences()
-}
-
-/// Widths of the lines of the view on the terminal behind standard error. The cursor is below them. The state is global because messages
-/// come from many places.
-static VIEW_WIDTHS: Mutex<Vec<u16>> = Mutex::new(Vec::new());
-
-fn view_widths() -> MutexGuard<'static, Vec<u16>> {
-    VIEW_WIDTHS.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Rows that lines of these widths occupy. A terminal that was narrowed after they were drawn has wrapped them.
-fn occupied_rows(widths: &[u16], columns: u16) -> usize {
-    widths.iter().map(|width| usize::from(width.div_ceil(columns.max(1)).max(1))).sum()
-}
-
-/// Forgets the view and moves the cursor to its first line. Returns an empty text if there is no view, or if this process is now a
-/// background job: then the shell has written below the view.
-fn return_sequence(view: &mut Vec<u16>) -> String {
-    let widths = std::mem::take(view);
-    if widths.is_empty() || !os::is_stderr_foreground() {
-        return String::new();
-    }
-    let columns = os::stderr_size().map_or(u16::MAX, |(columns, _)| columns);
-    format!("\x1b[{}A\r", occupied_rows(&widths, columns))
-}
-
-/// Moves the cursor to the first line of the view and erases everything below.
-fn erase_sequence(view: &mut Vec<u16>) -> String {
-    let mut text = return_sequence(view);
-    if !text.is_empty() {
-        text += "\x1b[J";
-    }
-    text
-}
-
-/// Replaces the view on the terminal behind standard error, unless this process is a background job. Write errors are ignored.
-pub fn draw_view(lines: &[ViewLine]) {
-    let mut view = view_widths();
-    // One write call, and no erased screen between two views, so that the terminal does not flicker.
-    let mut text = return_sequence(&mut view);
-    if !os::is_stderr_foreground() || (text.is_empty() && lines.is_empty()) {
-        return;
-    }
-    for line in lines {
-        // The line is erased as a whole: tmux wraps a line whose end was erased as if it still had its former width.
-        text += "\x1b[2K";
-        text += &line.text;
-        text += "\n";
-    }
-    text += "\x1b[J";
-    view.extend(lines.iter().map(|line| line.width));
-    let _ = io::stderr().write_all(text.as_bytes());
-}
-
-/// Removes the view from the terminal behind standard error.
-pub fn erase_view() {
-    let mut view = view_widths();
-    let _ = io::stderr().write_all(erase_sequence(&mut view).as_bytes());
-}
-
-/// Leaves the view on the terminal behind standard error as it is. The next view is drawn at the cursor.
-pub fn forget_view() {
-    view_widths().clear();
+    status_line::print_above(&format!("jamjam-dev: {}", sanitize_lines(text)));
 }
 
 pub(super) const HEADING_REPORT: &str = "Report";
@@ -244,16 +158,4 @@ fn remove_stale(option: &str, file: &Path) -> Result<(), Failure> {
 
 fn write_error(option: &str, file: &Path) -> String {
     format!("{option}: cannot write {}", file.display())
-}
-
-#[cfg(test)]
-mod tests {
-
-    use super::*;
-
-    #[test]
-    fn rows_of_wrapped_lines_are_counted() {
-        let widths = [80, 0, 41, 40];
-        assert_eq!([80, 40, 20, 1, 0].map(|columns| occupied_rows(&widths, columns)), [4, 6, 10, 162, 162]);
-    }
 }

@@ -1,23 +1,26 @@
 //! `jamjam-dev probe`: measures an echo server over UDP or MOQT, or a signaling server over WebSocket.
 
-use clap::ColorChoice;
+use clap::builder::RangedU64ValueParser;
+use clap::{ArgMatches, ColorChoice};
 use std::time::Duration;
 
-use super::baseline::planned_duration;
-use super::client::moqt::{EmbeddedMoqtServer, HEADING_MOQT, MoqtClientArgs, MoqtRunPlan};
+use super::client::moqt::MoqtRunPlan;
 use super::client::websocket::WebSocketProbeArgs;
-use super::client::{ClientArgs, transaction_seed, udp_only_error};
+use super::client::{ClientArgs, transaction_seed};
+use super::options::moqt_client::HEADING_MOQT;
+use super::options::network::HEADING_LOCAL_SYSTEM;
 use super::output::{Failure, print_notice};
-use super::target::{MoqtTarget, ProbeTarget, UdpTarget};
-use super::this_machine::ThisMachineArgs;
+use super::plan::{Plan, UdpPeer};
+use super::target::{MoqtTarget, Target, UdpTarget};
+use super::this_machine;
 use super::values::{ByteSize, TimeSpan, parse_count};
-use crate::client::LiveConfig;
 use crate::client::{ClientNode, ProbeConfig, ProbeWorkload, RunConfig};
 use crate::client::{RunKind, StreamKind};
 use crate::io::stop::StopToken;
+use crate::io::websocket::handshake::WebSocketUrl;
 use crate::moqt::client::{FramePayload, MoqtClientConfig};
 use crate::moqt::codec::MAX_BODY_BYTES;
-use crate::report::baseline::RunTransport;
+use crate::report::quantities::RunProtocol;
 use crate::wire::{DEFAULT_PORT, HEADER_LEN, MAX_UDP_PAYLOAD};
 
 const HEADING_TARGET: &str = "Target";
@@ -32,6 +35,10 @@ const DEFAULT_COUNT: u64 = 150;
 /// Minimum interval between packets or groups. Shorter intervals are not feasible.
 const MIN_INTERVAL: Duration = Duration::from_micros(1);
 
+/// Maximum number of frames in a group. The value is less than the maximum number of tracked frames. Therefore, a reply to any frame of a
+/// group is counted.
+const MAX_FRAMES_PER_GROUP: u64 = 10_000;
+
 /// Shorter intervals cause a notice. Many public signaling servers close connections that send messages at a higher rate.
 const MIN_PUBLIC_SERVER_INTERVAL: Duration = Duration::from_millis(1);
 
@@ -42,23 +49,21 @@ pub struct Args {
     ///
     /// HOST[:PORT] selects a UDP echo server. URLs with moqt:// (raw QUIC) and https:// (WebTransport) select MOQT echo servers. URLs with
     /// ws:// and wss:// select signaling servers.
-    #[arg(value_name = "HOST[:PORT]|URL", conflicts_with_all = ["to", "embedded", "delay", "moqt"])]
-    target: Option<ProbeTarget>,
+    #[arg(value_name = "HOST[:PORT]|URL", conflicts_with_all = ["to", "embedded"])]
+    target: Option<Target>,
 
     /// Target, the same as the argument
     #[arg(long, hide_short_help = true, value_name = "HOST[:PORT]|URL", help_heading = HEADING_TARGET)]
-    to: Option<ProbeTarget>,
+    to: Option<Target>,
 
     #[command(flatten)]
     dialect: WebSocketProbeArgs,
 
-    #[command(flatten)]
-    moqt: MoqtClientArgs,
+    /// Frames in each MOQT group
+    #[arg(long, hide_short_help = true, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=MAX_FRAMES_PER_GROUP), default_value_t = 1, help_heading = HEADING_MOQT)]
+    frames_per_group: usize,
 
-    #[command(flatten)]
-    groups: MoqtGroupArgs,
-
-    /// Packets to send; 0 sends until stopped [default: 150]
+    /// Packets to send; 0: until stopped [default: 150]
     ///
     /// Over MOQT, the number of groups. The default yields a 99th percentile of the round-trip time even if 20 % of the packets are lost.
     #[arg(short, long, value_name = "N", value_parser = parse_count, help_heading = HEADING_PACKETS)]
@@ -82,17 +87,20 @@ pub struct Args {
     #[arg(long, help_heading = HEADING_PACKETS)]
     audio: bool,
 
-    /// Payload bytes of AUDIO or MOQT frames [default: 512]
+    /// Payload bytes (AUDIO, MOQT) [default: 512]
     ///
     /// For AUDIO, give a multiple of 4.
-    #[arg(long, value_name = "SIZE", conflicts_with = "keepalive", help_heading = HEADING_PACKETS)]
+    #[arg(long, value_name = "SIZE", help_heading = HEADING_PACKETS)]
     size: Option<ByteSize>,
 
     #[command(flatten)]
     client: ClientArgs,
 
-    #[command(flatten)]
-    this_machine: ThisMachineArgs,
+    /// Check timers, buffers, ports and devices of this machine
+    ///
+    /// Takes about 2 seconds. The exit code is 1 if measurements on this machine would not be valid.
+    #[arg(long, help_heading = HEADING_LOCAL_SYSTEM)]
+    this_machine: bool,
 }
 
 impl Args {
@@ -102,37 +110,38 @@ impl Args {
     }
 
     /// Probes until finished or `stop` is requested.
-    pub fn run(mut self, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
-        self.to = self.to.or(self.target.take());
+    pub fn run(mut self, matches: &ArgMatches, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
         self.client.prepare_output(color);
-        let (json, _) = self.client.json_format();
-        if let Some(code) = self.this_machine.run(json, color, stop)? {
-            return Ok(code);
-        }
-        self.client.baseline.load()?;
-        if let Some(code) = self.client.replay(RunKind::Probe, color)? {
-            return Ok(code);
-        }
-        match &self.to {
-            Some(ProbeTarget::WebSocket(url)) => return self.run_websocket(url, color, stop),
-            Some(ProbeTarget::Moqt(target)) => return self.run_moqt(Some(target), color, stop),
-            None if self.moqt.embedded_transport().is_some() => return self.run_moqt(None, color, stop),
-            _ => {}
-        }
-        self.reject_moqt_options()?;
-        self.reject_websocket_options()?;
-        if let Some(code) = self.client.list_and_exit()? {
-            return Ok(code);
-        }
+        let local = Target::Udp(UdpTarget { host: "127.0.0.1".to_owned(), port: DEFAULT_PORT });
+        let has_default = self.client.room.room_name().is_none();
+        let to = self.to.as_ref().or(self.target.as_ref()).or_else(|| has_default.then_some(&local));
         let stream_kind = match (self.keepalive, self.audio) {
             (true, _) => StreamKind::Keepalive,
             (_, true) => StreamKind::Audio,
             _ => StreamKind::Ping,
         };
-        self.reject_short_interval()?;
-        if self.size.is_some() && stream_kind != StreamKind::Audio {
-            return Err(Failure::usage("--size applies to AUDIO and MOQT frames only; add --audio"));
+        let plan = if self.this_machine {
+            Plan::Local("--this-machine")
+        } else {
+            self.client.plan(RunKind::Probe, to, stream_kind)?
+        };
+        plan.check_options(RunKind::Probe, matches)?;
+        if self.interval.0 < MIN_INTERVAL {
+            return Err(Failure::usage("--interval: too short; the minimum is 1us"));
         }
+        self.client.baseline.load()?;
+        match plan {
+            Plan::Udp { peer, stream } => self.run_udp(peer, stream, stop),
+            Plan::Moqt(to) => self.run_moqt(to, stop),
+            Plan::WebSocket(url) => self.run_websocket(url, stop),
+            Plan::Replay(record) => self.client.replay(record, RunKind::Probe),
+            Plan::ListRooms(url) => self.client.list_rooms(&url),
+            Plan::Local(_) => this_machine::run(self.client.prints_json(), color, stop),
+        }
+    }
+
+    /// Sends packets to `peer`.
+    fn run_udp(&self, peer: UdpPeer<'_>, stream_kind: StreamKind, stop: &StopToken) -> Result<u8, Failure> {
         let payload_len = self.size();
         if !payload_len.is_multiple_of(4) || payload_len > MAX_UDP_PAYLOAD - HEADER_LEN {
             return Err(Failure::usage(format!(
@@ -140,22 +149,9 @@ impl Args {
                 (MAX_UDP_PAYLOAD - HEADER_LEN) / 4 * 4
             )));
         }
-        if self.client.impairment.affects_only_audio() && stream_kind != StreamKind::Audio {
-            return Err(Failure::usage("--drop-packets applies to AUDIO only; add --audio"));
-        }
-        if self.client.server_delay.is_some() && stream_kind != StreamKind::Audio {
-            return Err(Failure::usage("--server-delay applies to AUDIO only; add --audio"));
-        }
-        let local = UdpTarget { host: "127.0.0.1".to_owned(), port: DEFAULT_PORT };
-        let to = match &self.to {
-            Some(ProbeTarget::Udp(target)) => Some(target),
-            _ if self.client.room.is_enabled() => None,
-            _ => Some(&local),
-        };
         let count = self.packet_count()?;
-        let planned = count.map(|count| planned_duration(count, self.interval.0));
-        self.client.baseline.check_plan(RunKind::Probe, stream_kind, RunTransport::Udp, planned)?;
-        let target = self.client.connect(to, "probe", stop)?;
+        self.client.baseline.check_plan(RunKind::Probe, stream_kind, RunProtocol::Udp)?;
+        let target = self.client.connect(peer, "probe", stop)?;
         let config = RunConfig {
             peer: target.address,
             evaluated_stream: stream_kind,
@@ -166,15 +162,13 @@ impl Args {
             replies_expected: true,
             wait_for: self.client.wait_for.map(|wait| wait.0),
             loss_report_nonce: Some(transaction_seed()),
-            loss_direction: self.client.loss_direction.is_enabled(),
+            loss_direction: self.client.loss_direction,
         };
         let probe_config = ProbeConfig { stream_kind, count, interval: self.interval.0, payload_len };
-        let title = format!("probe of {}", target.name);
-        let (observer, mut outputs) = self.client.run_outputs(&title, count, LiveConfig::from(&config))?;
+        let (observer, monitor) = self.client.monitor_run(count)?;
         let client = ClientNode::new(config, ProbeWorkload::new(probe_config), Box::new(observer));
-        let mut finished = self.client.run_client(client, target, &mut outputs, &mut (), stop)?;
-        finished.record = outputs.into_file();
-        self.client.report(finished.with_interval(self.interval.0), color)
+        let finished = self.client.run_client(client, target, monitor, &mut (), stop)?;
+        self.client.report(finished.with_interval(self.interval.0))
     }
 
     /// Number of packets to send from --count and --duration; `None` for no limit. Without --count, --duration alone is the limit.
@@ -190,119 +184,35 @@ impl Args {
         Ok(self.count.filter(|count| *count > 0).into_iter().chain([fitting]).min())
     }
 
-    fn reject_short_interval(&self) -> Result<(), Failure> {
-        if self.interval.0 < MIN_INTERVAL {
-            return Err(Failure::usage("--interval: too short; the minimum is 1us"));
-        }
-        Ok(())
-    }
-
-    /// Rejects options that apply to MOQT targets only.
-    fn reject_moqt_options(&self) -> Result<(), Failure> {
-        match self.groups.first_given() {
-            Some(option) => Err(MoqtClientArgs::moqt_only_error(option)),
-            None => self.moqt.reject_unused_options(),
-        }
-    }
-
-    /// Rejects options that apply to signaling servers only.
-    fn reject_websocket_options(&self) -> Result<(), Failure> {
-        match self.dialect.first_given() {
-            Some(option) => {
-                Err(Failure::usage(format!("{option} applies to signaling servers only; give --to ws://HOST[:PORT]")))
-            }
-            None => Ok(()),
-        }
-    }
-
     /// Sends groups to the MOQT echo server `to`, or to the embedded server if it is `None`.
-    fn run_moqt(&self, to: Option<&MoqtTarget>, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
-        self.reject_short_interval()?;
-        let given = [("--audio", self.audio), ("--keepalive", self.keepalive)];
-        if let Some(option) = given.into_iter().find_map(|(option, given)| given.then_some(option)) {
-            return Err(udp_only_error(option, "MOQT"));
-        }
-        self.reject_websocket_options()?;
-        self.client.reject_options_for_moqt()?;
-        let count = self.packet_count()?;
+    fn run_moqt(&self, to: Option<&MoqtTarget>, stop: &StopToken) -> Result<u8, Failure> {
         let size = self.size();
-        let config = self.groups.config(count, self.interval.0, size, self.moqt.config())?;
-        let offered_versions = self.moqt.offered_versions()?;
-        let embedded = EmbeddedMoqtServer::start(&self.moqt, &config.track_prefix)?;
-        let plan = MoqtRunPlan { command: RunKind::Probe, to, embedded, offered_versions, config, print: None };
+        if size > MAX_BODY_BYTES {
+            return Err(Failure::usage(format!("--size {size}: a MOQT frame has at most {MAX_BODY_BYTES} bytes")));
+        }
+        let config = MoqtClientConfig {
+            group_count: self.packet_count()?,
+            group_interval: self.interval.0,
+            frames_per_group: self.frames_per_group,
+            payload: FramePayload::Random(size),
+            ..MoqtClientConfig::default()
+        };
+        let plan = MoqtRunPlan { command: RunKind::Probe, to, config, print: None };
         let finished = self.client.run_moqt(plan, stop)?;
-        self.client.report(finished.with_interval(self.interval.0), color)
+        self.client.report(finished.with_interval(self.interval.0))
     }
 
     /// Probes a signaling server.
-    fn run_websocket(&self, url: &str, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
-        self.reject_short_interval()?;
-        self.reject_moqt_options()?;
-        for (option, given) in
-            [("--audio", self.audio), ("--keepalive", self.keepalive), ("--size", self.size.is_some())]
-        {
-            if given {
-                return Err(udp_only_error(option, "WebSocket"));
-            }
-        }
-        self.client.reject_udp_options()?;
+    fn run_websocket(&self, url: WebSocketUrl, stop: &StopToken) -> Result<u8, Failure> {
         let socket_options = self.client.network.options_without_port("WebSocket")?;
-        let plan = self.dialect.probe_plan(url, self.client.room.room_name(), socket_options)?;
+        let target = self.dialect.probe_plan(url, self.client.room.room_name(), socket_options)?;
         if self.interval.0 < MIN_PUBLIC_SERVER_INTERVAL {
             print_notice(
                 "--interval: many signaling servers close connections that send more than 1000 messages per second",
             );
         }
         let count = self.packet_count()?;
-        let finished = self.client.probe_websocket(&plan, count, self.interval.0, stop)?;
-        self.client.report(finished.with_interval(self.interval.0), color)
-    }
-}
-
-/// Maximum number of frames in a group. The value is less than the maximum number of tracked frames. Therefore, a reply to any frame of a
-/// group is counted.
-const MAX_FRAMES_PER_GROUP: u64 = 10_000;
-
-/// Layout of MOQT groups.
-#[derive(Clone, Debug, clap::Args)]
-pub struct MoqtGroupArgs {
-    /// Frames in each MOQT group [default: 1]
-    #[arg(long, hide_short_help = true, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MAX_FRAMES_PER_GROUP), help_heading = HEADING_MOQT)]
-    frames_per_group: Option<u64>,
-
-    /// Interval between the frames of a group [default: 0]
-    ///
-    /// If the frames of a group take longer than --interval, the next group starts later.
-    #[arg(long, hide_short_help = true, value_name = "DURATION", help_heading = HEADING_MOQT)]
-    frame_interval: Option<TimeSpan>,
-}
-
-impl MoqtGroupArgs {
-    /// If the user gave options of this struct, returns the name of the first one, for an error message.
-    pub fn first_given(&self) -> Option<&'static str> {
-        let frames = self.frames_per_group.map(|_| "--frames-per-group");
-        frames.or(self.frame_interval.map(|_| "--frame-interval"))
-    }
-
-    /// Adds the groups to `config`: one group every `group_interval`, with frames of `size` bytes. If `group_count` is `None`, the
-    /// number of groups is unlimited.
-    pub fn config(
-        &self,
-        group_count: Option<u64>,
-        group_interval: Duration,
-        size: usize,
-        config: MoqtClientConfig,
-    ) -> Result<MoqtClientConfig, Failure> {
-        if size > MAX_BODY_BYTES {
-            return Err(Failure::usage(format!("--size {size}: a MOQT frame has at most {MAX_BODY_BYTES} bytes")));
-        }
-        Ok(MoqtClientConfig {
-            group_count,
-            group_interval,
-            frames_per_group: self.frames_per_group.map_or(1, |frames| frames as usize),
-            frame_interval: self.frame_interval.map_or(Duration::ZERO, |TimeSpan(interval)| interval),
-            payload: FramePayload::Random(size),
-            ..config
-        })
+        let finished = self.client.probe_websocket(&target, count, self.interval.0, stop)?;
+        self.client.report(finished.with_interval(self.interval.0))
     }
 }

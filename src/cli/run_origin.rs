@@ -4,13 +4,13 @@
 use std::env;
 use std::path::Path;
 
-use super::usage_error::without_secrets;
+use super::usage_error::url_without_secrets;
 use crate::client::RunOrigin;
 use crate::io::os;
 use crate::sanitize::{is_control_or_bidi, prefix, sanitize};
 
 /// Options whose values are secrets.
-const SECRET_OPTIONS: [&str; 4] = ["--token", "--password", "--room-code", "--code"];
+const SECRET_OPTIONS: [&str; 1] = ["--room-code"];
 
 /// Options whose values are free text. A question mark in such a value does not begin the query of a URL.
 const TEXT_OPTIONS: [&str; 2] = ["--text", "--room"];
@@ -59,7 +59,7 @@ fn redacted(word: &str, previous: &str) -> String {
     } else if TEXT_OPTIONS.contains(&name) || TEXT_OPTIONS.contains(&previous) {
         value.to_owned()
     } else {
-        without_secrets(value)
+        url_without_secrets(value)
     };
     option + &value
 }
@@ -98,11 +98,8 @@ mod tests {
     #[test]
     fn command_line_contains_no_secrets() {
         for (words, expected) in [
-            (&["--token", "s3cret", "--json"][..], "jamjam-dev --token *** --json"),
-            (&["--token=s3cret"], "jamjam-dev --token=***"),
-            (&["--password", "s3cret"], "jamjam-dev --password ***"),
-            (&["--room-code", "4711"], "jamjam-dev --room-code ***"),
-            (&["--code=4711"], "jamjam-dev --code=***"),
+            (&["--room-code", "4711", "--json"][..], "jamjam-dev --room-code *** --json"),
+            (&["--room-code=4711"], "jamjam-dev --room-code=***"),
             (&["ws://h/rooms/r?token=s3cret"], "jamjam-dev ws://h/rooms/r?..."),
             (&["--to", "wss://me:s3cret@h:8443/x#s3cret"], "jamjam-dev --to wss://h:8443/x?..."),
             (&["--signaling-url=wss://me:s3cret@h"], "jamjam-dev --signaling-url=wss://h"),

@@ -5,9 +5,8 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
-use clap::Arg;
 
-use super::output::{Failure, HEADING_LIMITS, HEADING_REPORT};
+use super::output::{Failure, HEADING_REPORT};
 use super::packet_lines::RecordFile;
 use super::values::{OutputFile, output_file_parser};
 use crate::report::limits::Limits;
@@ -27,27 +26,7 @@ pub struct RunRecordArgs {
     /// Limits on the command line replace the recorded limits. The exit code is 0 or 1, even if the run was interrupted. It is 3
     /// if an error ended the run.
     #[arg(long, hide_short_help = true, value_name = "FILE", help_heading = HEADING_REPORT)]
-    replay: Option<PathBuf>,
-}
-
-/// The headings of the options that determine the report.
-const REPORT_HEADINGS: [&str; 2] = [HEADING_LIMITS, HEADING_REPORT];
-
-/// Options under [`REPORT_HEADINGS`] that need a live run.
-const LIVE_OPTIONS: [&str; 3] = ["record_run", "progress", "json_lines"];
-
-/// General options.
-const GENERAL_OPTIONS: [&str; 3] = ["color", "help", "version"];
-
-/// Makes --replay exclude the options of a live run.
-pub fn exclude_from_replay(arg: Arg) -> Arg {
-    let id = arg.get_id().as_str();
-    let is_for_reports = arg.get_help_heading().is_some_and(|heading| REPORT_HEADINGS.contains(&heading));
-    if is_for_reports && !LIVE_OPTIONS.contains(&id) || GENERAL_OPTIONS.contains(&id) {
-        arg
-    } else {
-        arg.conflicts_with("replay")
-    }
+    pub replay: Option<PathBuf>,
 }
 
 impl RunRecordArgs {
@@ -61,14 +40,13 @@ impl RunRecordArgs {
         let create = |path: &OutputFile| RecordFile::create(path, &RecordedOptions::new(limits));
         self.record_run.as_ref().map(create).transpose().map_err(Failure::unusable)
     }
+}
 
-    /// Reads the file of --replay.
-    pub fn read(&self) -> Result<Option<RecordedRun>, Failure> {
-        let read = |path: &PathBuf| {
-            read_record(path).with_context(|| format!("--replay: cannot read the run from {}", path.display()))
-        };
-        self.replay.as_ref().map(read).transpose().map_err(Failure::unusable)
-    }
+/// Reads the file of --replay.
+pub fn read(path: &Path) -> Result<RecordedRun, Failure> {
+    read_record(path)
+        .with_context(|| format!("--replay: cannot read the run from {}", path.display()))
+        .map_err(Failure::unusable)
 }
 
 fn read_record(path: &Path) -> anyhow::Result<RecordedRun> {

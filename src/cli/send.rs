@@ -1,55 +1,53 @@
 //! `jamjam-dev send`: sends audio like a jamjam client, or texts to a MOQT echo server. The replies are evaluated.
 
 use std::io::{self, BufRead, IsTerminal, Read, Write};
+use std::sync::mpsc::SyncSender;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use bytes::Bytes;
-use clap::ColorChoice;
+use clap::{ArgGroup, ArgMatches, ColorChoice};
 
 use super::audio_output::{PlaybackArgs, RecordingArgs, finish_playback};
-use super::audio_source::{CaptureArgs, CaptureSource, PacketLayout, PreparedSource, SourceArgs, device_lost_error};
-use super::baseline::planned_duration;
-use super::client::moqt::{EmbeddedMoqtServer, MoqtClientArgs, MoqtRunPlan};
+use super::audio_source::{CaptureArgs, PacketLayout, SOUND_DEVICE_GROUP, SourceArgs, device_lost_error};
+use super::client::moqt::MoqtRunPlan;
 use super::client::udp::ConnectedTarget;
 use super::client::{ClientArgs, transaction_seed};
 use super::output::{Failure, HEADING_LIMITS, print_notice};
-use super::target::{MoqtTarget, SendTarget};
+use super::plan::{Plan, UdpPeer};
+use super::target::{MoqtTarget, Target};
 use super::values::TimeSpan;
-use crate::client::LiveConfig;
-use crate::client::{AudioStreamConfig, AudioWorkload, ClientNode, PayloadSource, RunConfig};
+use crate::client::{AudioWorkload, ClientNode, PayloadSource, RunConfig};
 use crate::client::{RunKind, RunResults, StopSignal, StreamKind};
 use crate::io::read_ahead::{self, ReaderThread};
 use crate::io::stop::StopToken;
-use crate::moqt::client::{FramePayload, MoqtClientConfig, TextQueue};
+use crate::moqt::client::{FramePayload, MoqtClientConfig};
 use crate::moqt::codec::MAX_BODY_BYTES;
-use crate::report::baseline::RunTransport;
 use crate::report::limits::AudioLimits;
+use crate::report::quantities::RunProtocol;
 use crate::sanitize::is_control_or_bidi;
 use crate::wire::{HEADER_LEN, MAX_UNFRAGMENTED_PAYLOAD};
 
 const HEADING_TARGET: &str = "Target";
 
-/// Send a WAV file, a tone or microphone input as AUDIO packets and evaluate the returned audio
+/// Send a WAV file, a tone or a microphone as AUDIO packets, evaluate the replies
 #[derive(Debug, clap::Args)]
+#[command(group(ArgGroup::new(SOUND_DEVICE_GROUP).args(["mic", "play"]).multiple(true)))]
 pub struct Args {
     /// Target: HOST[:PORT], or a MOQT URL for --text
     ///
     /// Audio needs an echo server or a jamjam client. Texts (--text) need a MOQT echo server: moqt:// (raw QUIC) or https://
     /// (WebTransport).
     #[arg(long, value_name = "HOST[:PORT]|URL", help_heading = HEADING_TARGET)]
-    to: Option<SendTarget>,
+    to: Option<Target>,
 
     /// Expect no replies from the target
-    #[arg(long, hide_short_help = true, conflicts_with = "loss_direction", help_heading = HEADING_TARGET)]
+    #[arg(long, hide_short_help = true, conflicts_with_all = ["loss_direction", "play", "profile", "max_loss", "max_burst", "max_p50", "max_p99", "max_jitter", "max_gaps", "baseline"], help_heading = HEADING_TARGET)]
     no_echo: bool,
 
     #[command(flatten)]
     text: TextArgs,
-
-    #[command(flatten)]
-    moqt: MoqtClientArgs,
 
     #[command(flatten)]
     source: SourceArgs,
@@ -89,75 +87,55 @@ pub struct Args {
 
 impl Args {
     /// Sends until finished or `stop` is requested.
-    pub fn run(mut self, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
+    pub fn run(mut self, matches: &ArgMatches, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
         self.client.audio_limits = AudioLimits {
             max_gaps: self.max_gaps,
             max_clips: self.max_clips,
             max_silence: self.max_silence.map(|TimeSpan(time)| time),
         };
         self.client.prepare_output(color);
-        if let Some(code) = self.capture.list_devices(self.client.json_format())? {
-            return Ok(code);
-        }
-        self.client.baseline.load()?;
-        if let Some(code) = self.client.replay(RunKind::Send, color)? {
-            return Ok(code);
-        }
-        let to = match &self.to {
-            Some(SendTarget::Moqt(target)) => return self.send_texts(Some(target), color, stop),
-            None if self.moqt.embedded_transport().is_some() => return self.send_texts(None, color, stop),
-            Some(SendTarget::Udp(target)) => Some(target),
-            None => None,
+        let plan = if self.capture.list_devices {
+            Plan::Local("--list-devices")
+        } else {
+            self.client.plan(RunKind::Send, self.to.as_ref(), StreamKind::Audio)?
         };
-        if self.text.is_given() {
-            return Err(MoqtClientArgs::moqt_only_error("--text"));
+        plan.check_options(RunKind::Send, matches)?;
+        self.client.baseline.load()?;
+        match plan {
+            Plan::Udp { peer, .. } => self.send_audio(peer, stop),
+            Plan::Moqt(to) => self.send_texts(to, stop),
+            Plan::Replay(record) => self.client.replay(record, RunKind::Send),
+            Plan::ListRooms(url) => self.client.list_rooms(&url),
+            Plan::WebSocket(_) | Plan::Local(_) => CaptureArgs::print_devices(self.client.json_format()),
         }
-        if self.text.interval.is_some() {
-            return Err(Failure::usage(
-                "--interval applies to --text only: the interval of AUDIO packets follows from --frame-size (128 samples: 2.67 ms)",
-            ));
-        }
-        self.moqt.reject_unused_options()?;
-        if let Some(code) = self.client.list_and_exit()? {
-            return Ok(code);
-        }
-        // All options are checked before the first packet is sent.
-        self.client.require_target(to)?;
-        if self.no_echo {
-            self.client.reject_limits_without_replies()?;
-            if self.client.baseline.is_given() {
-                return Err(Failure::usage("--no-echo cannot be used with --baseline, because no replies arrive"));
-            }
-        }
-        let PacketSource { source, reader, form, packets } = self.open_source()?;
+    }
+
+    /// Sends audio to `peer`.
+    fn send_audio(&self, peer: UdpPeer<'_>, stop: &StopToken) -> Result<u8, Failure> {
+        let (source, reader, PacketLayout { form, packets, .. }) = self.open_source()?;
         let payload = form.frame_samples as usize * usize::from(form.channels) * 4;
         if payload + HEADER_LEN > MAX_UNFRAGMENTED_PAYLOAD {
             print_notice(&format!(
                 "packets with {payload} payload bytes do not fit in an Ethernet frame and are fragmented. Use a smaller --frame-size"
             ));
         }
-        let frame = Duration::from_secs_f64(f64::from(form.frame_samples) / f64::from(form.sample_rate.max(1)));
-        let planned = packets.map(|packets| planned_duration(packets, frame));
-        self.client.baseline.check_plan(RunKind::Send, StreamKind::Audio, RunTransport::Udp, planned)?;
-        let target = self.client.connect(to, "send", stop)?;
-        let (speaker_observer, speaker) = self.playback.start(form)?.unzip();
+        self.client.baseline.check_plan(RunKind::Send, StreamKind::Audio, RunProtocol::Udp)?;
+        let target = self.client.connect(peer, "send", stop)?;
+        let (speaker_observer, speaker) = self.playback.start(form, self.capture.device_buffer)?.unzip();
         let (recorder_queue, mut recorder) = self.recording.start(form, self.client.waveform_use())?;
         let config = self.run_config(&target);
-        let title = format!("send to {}", target.name);
-        let live_config = LiveConfig { has_levels: true, ..LiveConfig::from(&config) };
-        let (run_observer, mut outputs) = self.client.run_outputs(&title, packets, live_config)?;
+        let (line_sender, monitor) = self.client.monitor_run(packets)?;
 
         let client = ClientNode::new(
             config,
             AudioWorkload::new(form, source),
-            Box::new(((recorder_queue, speaker_observer), run_observer)),
+            Box::new(((recorder_queue, speaker_observer), line_sender)),
         );
-        let mut finished = self.client.run_client(client, target, &mut outputs, &mut recorder, stop)?;
+        let mut finished = self.client.run_client(client, target, monitor, &mut recorder, stop)?;
 
         finish_playback(speaker, &mut finished, stop);
         let device_lost = device_lost_error(&finished.run);
         self.recording.finish(recorder, self.source_name(&finished.run), &mut finished);
-        finished.record = outputs.into_file();
         let error = &mut finished.error;
         // After an interrupt, do not wait for standard input, which may never end.
         let reader = reader.filter(|_| finished.run.interrupted.is_none());
@@ -167,7 +145,7 @@ impl Args {
             Err(cause) => *error = Some(anyhow!("cannot continue reading {}: {cause}", self.source.short_name())),
         }
         *error = device_lost.or(error.take());
-        self.client.report(finished, color)
+        self.client.report(finished)
     }
 
     /// Name of the source for reports, which do not contain folders of this machine.
@@ -177,13 +155,12 @@ impl Args {
     }
 
     /// Opens the source.
-    fn open_source(&self) -> Result<PacketSource, Failure> {
+    fn open_source(&self) -> Result<OpenedSource, Failure> {
         if self.capture.is_enabled() {
-            let CaptureSource { microphone, layout: PacketLayout { form, packets, .. } } =
-                self.capture.open(&self.source)?;
-            return Ok(PacketSource { source: Box::new(microphone), reader: None, form, packets });
+            let (microphone, layout) = self.capture.open(&self.source)?;
+            return Ok((Box::new(microphone), None, layout));
         }
-        let PreparedSource { payloads, form, packets } = self.source.open()?;
+        let (payloads, layout) = self.source.open()?;
         let (feed, reader) = read_ahead::spawn(payloads).context("cannot start a thread").map_err(Failure::unusable)?;
         if feed.is_empty() {
             drop(feed);
@@ -192,27 +169,22 @@ impl Args {
                 Ok(_) => anyhow!("nothing to send: {} contains no audio", self.source.name()),
             }));
         }
-        Ok(PacketSource { source: Box::new(feed), reader: Some(reader), form, packets })
+        Ok((Box::new(feed), Some(reader), layout))
     }
 
     /// Sends texts to the MOQT echo server `to` and prints the returned texts. If `to` is `None`, the embedded server is used.
-    fn send_texts(&self, to: Option<&MoqtTarget>, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
-        if !self.text.is_given() {
+    fn send_texts(&self, to: Option<&MoqtTarget>, stop: &StopToken) -> Result<u8, Failure> {
+        if self.text.text.is_empty() {
             return Err(Failure::usage(
                 "nothing to send: give --text TEXT, or --text - for the lines of standard input. For audio, give a UDP target: \
                  --to HOST[:PORT]",
             ));
         }
-        self.client.reject_options_for_moqt()?;
-        let offered_versions = self.moqt.offered_versions()?;
-        let config = self.moqt.config();
-        let embedded = EmbeddedMoqtServer::start(&self.moqt, &config.track_prefix)?;
-        let config = self.text.config(config)?;
+        let config = self.text.config()?;
         let mut print = |text: &Bytes| print_text(text, stop);
         let print: Option<&mut dyn FnMut(&Bytes)> = if self.client.prints_json() { None } else { Some(&mut print) };
-        let plan = MoqtRunPlan { command: RunKind::Send, to, embedded, offered_versions, config, print };
-        let finished = self.client.run_moqt(plan, stop)?;
-        self.client.report_to_stderr(finished, color)
+        let finished = self.client.run_moqt(MoqtRunPlan { command: RunKind::Send, to, config, print }, stop)?;
+        self.client.report_to_stderr(finished)
     }
 
     fn run_config(&self, target: &ConnectedTarget) -> RunConfig {
@@ -226,51 +198,13 @@ impl Args {
             replies_expected: !self.no_echo,
             wait_for: self.client.wait_for.map(|wait| wait.0),
             loss_report_nonce: (!self.no_echo).then(transaction_seed),
-            loss_direction: self.client.loss_direction.is_enabled(),
+            loss_direction: self.client.loss_direction,
         }
     }
 }
 
-/// An opened source.
-struct PacketSource {
-    source: Box<dyn PayloadSource + Send>,
-    /// The thread that reads the file or generates the tone; `None` for a microphone.
-    reader: Option<ReaderThread>,
-    form: AudioStreamConfig,
-    packets: Option<u64>,
-}
-
-const HEADING_TEXT: &str = "Text messages to a MOQT echo server, instead of audio";
-
-/// Audio options, which conflict with --text. The list must also contain the options that require another audio option. For example,
-/// --mic-device requires --mic. If --text is given, clap does not report that --mic is missing, because --mic conflicts with --text. So
-/// clap would accept `--mic-device` with `--text`.
-const AUDIO_ONLY_OPTIONS: [&str; 24] = [
-    "file",
-    "count",
-    "wav",
-    "tone",
-    "mic",
-    "mic_device",
-    "mic_buffer",
-    "duration",
-    "repeat",
-    "frame_size",
-    "channels",
-    "resample",
-    "first_sequence",
-    "play",
-    "play_device",
-    "play_buffer",
-    "jitter_buffer",
-    "record",
-    "record_both",
-    "record_format",
-    "no_echo",
-    "max_gaps",
-    "max_clips",
-    "max_silence",
-];
+/// An opened source, and the thread that reads the file or generates the tone.
+type OpenedSource = (Box<dyn PayloadSource + Send>, Option<ReaderThread>, PacketLayout);
 
 /// The value of --text that stands for the lines of standard input.
 const STDIN_MARKER: &str = "-";
@@ -278,43 +212,35 @@ const STDIN_MARKER: &str = "-";
 /// Default interval between two texts, the same as in the gomoqt echo client.
 const DEFAULT_TEXT_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Pause before the next attempt to add a text to a full queue.
-const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(10);
-
 /// Texts to send.
 #[derive(Clone, Debug, clap::Args)]
 pub struct TextArgs {
-    /// Text to send, or `-` for the lines of standard input
+    /// Text to send over MOQT, or `-` for the lines of standard input
     ///
     /// Prints each text when the server's echo of the text arrives. The option can be repeated.
-    #[arg(long = "text", value_name = "TEXT", conflicts_with_all = AUDIO_ONLY_OPTIONS, help_heading = HEADING_TEXT)]
-    texts: Vec<String>,
+    #[arg(long, value_name = "TEXT", help_heading = HEADING_TARGET)]
+    text: Vec<String>,
 
-    /// Minimum interval between two texts [default: 250ms]
-    #[arg(short, long, hide_short_help = true, value_name = "DURATION", help_heading = HEADING_TEXT)]
-    interval: Option<TimeSpan>,
+    /// Minimum interval between two texts
+    #[arg(short, long, hide_short_help = true, value_name = "DURATION", default_value_t = TimeSpan(DEFAULT_TEXT_INTERVAL), help_heading = HEADING_TARGET)]
+    interval: TimeSpan,
 }
 
 impl TextArgs {
-    /// Whether `--text` was given.
-    pub fn is_given(&self) -> bool {
-        !self.texts.is_empty()
-    }
-
-    /// Adds the queue of texts to `config`, with one group per text. Starts the thread that fills the queue.
-    pub fn config(&self, config: MoqtClientConfig) -> Result<MoqtClientConfig, Failure> {
-        if self.texts.iter().filter(|text| *text == STDIN_MARKER).count() > 1 {
+    /// The queue of texts, with one group per text. Starts the thread that fills the queue.
+    fn config(&self) -> Result<MoqtClientConfig, Failure> {
+        if self.text.iter().filter(|text| *text == STDIN_MARKER).count() > 1 {
             return Err(Failure::usage("--text -: standard input can be read only once"));
         }
-        if let Some(long) = self.texts.iter().find(|text| text.len() > MAX_BODY_BYTES) {
+        if let Some(long) = self.text.iter().find(|text| text.len() > MAX_BODY_BYTES) {
             return Err(Failure::usage(format!(
                 "--text: {} bytes exceed the maximum of {MAX_BODY_BYTES} bytes per frame. Split the text",
                 long.len()
             )));
         }
-        let group_count = (!self.texts.iter().any(|text| text == STDIN_MARKER)).then_some(self.texts.len() as u64);
-        let queue = TextQueue::default();
-        let (texts, sender) = (self.texts.clone(), queue.clone());
+        let group_count = (!self.text.iter().any(|text| text == STDIN_MARKER)).then_some(self.text.len() as u64);
+        let (sender, payload) = FramePayload::queue();
+        let texts = self.text.clone();
         thread::Builder::new()
             .name("texts".to_owned())
             .spawn(move || {
@@ -322,26 +248,25 @@ impl TextArgs {
                     if text == STDIN_MARKER {
                         send_lines(&mut io::stdin().lock(), &sender);
                     } else {
-                        push_blocking(&sender, &text.into());
+                        // Sending fails only after the end of the run.
+                        let _ = sender.send(text.into());
                     }
                 }
-                sender.close();
             })
             .context("cannot start a thread")
             .map_err(Failure::unusable)?;
-        let group_interval = self.interval.map_or(DEFAULT_TEXT_INTERVAL, |TimeSpan(interval)| interval);
         Ok(MoqtClientConfig {
             group_count,
-            group_interval,
-            payload: FramePayload::Queue(queue),
+            group_interval: self.interval.0,
+            payload,
             frames_per_group: 1,
-            ..config
+            ..MoqtClientConfig::default()
         })
     }
 }
 
 /// Queues every line without its line break.
-fn send_lines(input: &mut impl BufRead, queue: &TextQueue) {
+fn send_lines(input: &mut impl BufRead, queue: &SyncSender<Bytes>) {
     for line_number in 1_u64.. {
         let mut line = Vec::new();
         match input.by_ref().take(MAX_BODY_BYTES as u64 + 2).read_until(b'\n', &mut line) {
@@ -360,13 +285,9 @@ fn send_lines(input: &mut impl BufRead, queue: &TextQueue) {
                  later lines are not sent. Split the line"
             ));
         }
-        push_blocking(queue, &Bytes::copy_from_slice(line));
-    }
-}
-
-fn push_blocking(queue: &TextQueue, text: &Bytes) {
-    while !queue.try_push(text.clone()) {
-        thread::sleep(QUEUE_FULL_PAUSE);
+        if queue.send(Bytes::copy_from_slice(line)).is_err() {
+            return;
+        }
     }
 }
 

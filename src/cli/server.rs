@@ -14,7 +14,7 @@ use tracing::info;
 
 use super::output::Failure;
 use super::values::{ByteSize, LogFormat, OrOff, use_color};
-use crate::echo::{Counters, EchoCollector, ExternalCounts, FIXED_LOG_LINE};
+use crate::echo::{self, Counters, ExternalCounts, FIXED_LOG_LINE};
 use crate::io::log::{self, LogGuard};
 use crate::io::moqt::{self, CounterSnapshot, ServerCounters};
 use crate::io::reachable::reachable_addresses;
@@ -61,17 +61,18 @@ pub fn bind_tcp(host: &str, port: u16) -> Result<(TcpListener, SocketAddr), Fail
     Err(Failure::unusable(first.unwrap_or_else(|| anyhow::anyhow!("no address"))))
 }
 
-/// Logs the URLs of a signaling server, its pages and a command to try. Returns the URLs for browsers, without a path. The first one is for this machine.
-pub fn log_signaling_urls(address: SocketAddr, is_tls: bool, dialects: DialectSet) -> Vec<String> {
+/// Logs the URLs of a signaling server, its pages and a command to try. Returns the URL of the pages for this machine,
+/// without a path.
+pub fn log_signaling_urls(address: SocketAddr, is_tls: bool, dialects: DialectSet) -> String {
     let hosts: Vec<String> =
         reachable_addresses(address).into_iter().map(|address| local_host(address, is_tls)).collect();
     let secure = if is_tls { "s" } else { "" };
     let urls = |scheme: &str| hosts.iter().map(|host| format!("{scheme}{secure}://{host}")).collect::<Vec<_>>();
-    let (web_sockets, pages) = (urls("ws"), urls("http"));
-    let first = pages.first().map_or("", String::as_str);
-    let command = dialects.check_command(web_sockets.first().map_or("", String::as_str), first, is_tls);
+    let web_sockets = urls("ws");
+    let pages = urls("http").into_iter().next().unwrap_or_default();
+    let command = dialects.check_command(web_sockets.first().map_or("", String::as_str), &pages, is_tls);
     info!(target: "signaling", urls = web_sockets.join(" "), "serving");
-    info!(target: "http", start = %format_args!("{first}/"), console = %format_args!("{first}/console"), docs = %format_args!("{first}/docs"), "serving pages");
+    info!(target: "http", start = %format_args!("{pages}/"), console = %format_args!("{pages}/console"), docs = %format_args!("{pages}/docs"), "serving pages");
     info!(target: "signaling", command, "run this to test the server");
     pages
 }
@@ -121,7 +122,7 @@ pub struct MemoryArgs {
     ///
     /// Data that does not fit is refused. An address (IPv6: /64) other than loopback may hold an eighth. Set the memory limit of the container
     /// or unit to this size plus 192 MiB.
-    #[arg(long, env = "MEMORY_BUDGET", value_name = "SIZE", default_value_t = OrOff(Some(ByteSize(DEFAULT_MEMORY_BUDGET))))]
+    #[arg(long, hide_short_help = true, env = "MEMORY_BUDGET", value_name = "SIZE", default_value_t = OrOff(Some(ByteSize(DEFAULT_MEMORY_BUDGET))))]
     memory_budget: OrOff<ByteSize>,
 }
 
@@ -178,7 +179,7 @@ impl ServerStatistics {
                 outcome_log_dropped: outcome_log_dropped.as_ref().map_or(0, |dropped| dropped.get()),
                 log_dropped: log_dropped(),
             };
-            EchoCollector::new(Arc::clone(counters), external).register(&mut registry);
+            echo::register_metrics(Arc::clone(counters), external, &mut registry);
         }
         if let Some(totals) = &self.moqt {
             moqt::register_metrics(Arc::clone(totals), &mut registry);

@@ -5,11 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::ColorChoice;
-use tracing::{info, warn};
+use clap::{ArgMatches, ColorChoice};
+use tracing::info;
 
-use super::environment::AddressSource;
-use super::login_link::{LinkDelivery, LinkSignal};
+use super::environment::address_source;
 use super::options::broadcast::BroadcastArgs;
 use super::options::credentials::{LoginArgs, ServerTlsArgs};
 use super::options::signaling_limits::{ConnectionLimitArgs, ControlSurfaceArgs, HEADING_LIMITS, HeartbeatArgs};
@@ -22,8 +21,8 @@ use crate::io::connection_permit::ConnectionLimits;
 use crate::io::os;
 use crate::io::signaling::{self, ShutdownTimeout, SignalingServerConfig};
 use crate::io::stop::StopToken;
-use crate::io::tls::reload;
-use crate::io::tls::server::{CA_CERTIFICATE_WARNING, HandshakeAcceptor};
+use crate::io::tls::renewal;
+use crate::io::tls::server::HandshakeAcceptor;
 use crate::signaling::{Dialect, DialectSet, Hub, SignalingLimits};
 
 const DEFAULT_HOST: &str = "0.0.0.0";
@@ -33,12 +32,6 @@ const HEADING_LOG: &str = "Log";
 /// Run a WebSocket signaling server for jamjam, WebRTC, broadcast rooms and control surfaces
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    // Records whether the values of the options `port` and `host` come from the environment. This field must precede the fields `port` and
-    // `host`. This field is filled from clap's `ArgMatches`. When clap fills the field of an option, clap removes the option from
-    // `ArgMatches`.
-    #[command(flatten)]
-    address_source: AddressSource,
-
     /// TCP port to listen on; 0 selects a free port
     ///
     /// If the environment variable PORT is unset or empty, the program reads the variable PORT_ENV instead.
@@ -76,8 +69,6 @@ pub struct Args {
     #[command(flatten)]
     limits: ConnectionLimitArgs,
 
-    // Records whether the options of `heartbeats` were given. This field must precede `heartbeats`. This field is filled from clap's
-    // `ArgMatches`. When clap fills the field of an option, clap removes the option from `ArgMatches`.
     #[command(flatten)]
     bbx: ControlSurfaceArgs,
 
@@ -89,10 +80,6 @@ pub struct Args {
 
     #[command(flatten)]
     login: LoginArgs,
-
-    /// Disable the example pages below /examples/
-    #[arg(long, hide_short_help = true, env = "NO_EXAMPLES")]
-    no_examples: bool,
 
     /// Log each message and change of state (level debug)
     ///
@@ -107,14 +94,13 @@ pub struct Args {
 
 impl Args {
     /// Serves until `stop` is requested.
-    pub fn run(self, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
+    pub fn run(self, matches: &ArgMatches, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
         if let Some(token) = self.broadcast.printed_token()? {
             println!("{token}");
             return Ok(0);
         }
         // Dropping the guard flushes the log.
         let _log = server::start_log(self.verbose, self.log_format, color)?;
-        let link_signal = LinkSignal::install().context("cannot listen for SIGUSR1").map_err(Failure::unusable)?;
         os::set_process_name("signaling-server");
         os::raise_descriptor_limit();
         let address_file = AddressFile::clear(self.address_file.as_deref())?;
@@ -126,7 +112,7 @@ impl Args {
         );
         let password = self.login.password()?;
         let (listener, address) = bind_tcp(&self.host, self.port)?;
-        let tls = identity.as_ref().map(|identity| Arc::new(HandshakeAcceptor::new(identity)));
+        let tls = identity.clone().map(HandshakeAcceptor::new).transpose().map_err(Failure::unusable)?.map(Arc::new);
         let dialects = self.enabled_dialects();
         let options = self.limits.server_options();
         let connection_limits = ConnectionLimits { memory_budget: self.memory.budget(), ..options.connection_limits };
@@ -138,33 +124,24 @@ impl Args {
         stop.set_run_started();
         let TimeSpan(shutdown_timeout) = self.shutdown_timeout;
         stop.set_grace_period(shutdown_timeout.saturating_add(Duration::from_secs(1)));
-        reload::spawn(identity.as_ref(), stop)
-            .context("cannot watch the certificate files")
+        renewal::reload_on_sighup(identity.clone(), stop)
+            .context("cannot listen for SIGHUP")
             .map_err(Failure::unusable)?;
         address_file.write(address)?;
         let scheme = if identity.is_some() { "wss" } else { "ws" };
         let is_tls = identity.is_some();
-        info!(target: "signaling", "server listening on {scheme}://{address}{}", self.address_source.suffix());
+        info!(target: "signaling", "server listening on {scheme}://{address}{}", address_source(matches));
         if let Some(identity) = identity {
-            let (valid_until, sha256) = (identity.valid_until(), identity.fingerprint());
-            info!(target: "tls", %valid_until, %sha256, "certificate in use");
-            if identity.is_ca() {
-                warn!(target: "tls", "{CA_CERTIFICATE_WARNING}");
-            }
+            identity.log("certificate in use");
         }
         self.broadcast.log_token_warnings(dialects)?;
-        let urls = server::log_signaling_urls(address, is_tls, dialects);
-        let login = Arc::new(self.login.login_for(address, is_tls, password.as_deref()));
-        let link_urls = if self.login.is_link_remote() { urls } else { urls.into_iter().take(1).collect() };
-        let links = Arc::new(LinkDelivery::new(Arc::clone(&login), link_urls, "set DOCS_PASSWORD", stop));
-        links.deliver();
-        let listening = link_signal.deliver_on_signal(Arc::clone(&links));
-        listening.context("cannot start a thread").map_err(Failure::unusable)?;
+        let pages = server::log_signaling_urls(address, is_tls, dialects);
+        let login = Arc::new(self.login.login(password.as_deref(), address, &pages));
         let shutdown_timeout = ShutdownTimeout(shutdown_timeout);
-        let options = SignalingServerConfig { login, shutdown_timeout, has_examples: !self.no_examples, ..options };
-        let served = signaling::serve(listener, hub, options, stop);
-        links.close();
-        served.context("cannot start the event loop").map_err(Failure::unusable)?;
+        let options = SignalingServerConfig { login, shutdown_timeout, ..options };
+        signaling::serve(listener, hub, options, stop)
+            .context("cannot start the event loop")
+            .map_err(Failure::unusable)?;
         info!(target: "signaling", "server stopped");
         Ok(0)
     }

@@ -24,11 +24,6 @@ pub struct UdpTarget {
 /// Why a string is not a valid target.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum TargetError {
-    /// The target is a signaling server, but a UDP target is required.
-    #[error(
-        "send needs a UDP target, not a signaling server (ws://, wss://). Give --to HOST[:PORT]. To send to a room member, give --signaling-url and --room"
-    )]
-    WebSocket,
     /// An unknown scheme.
     #[error(
         "unknown scheme `{0}://`. Valid targets are HOST[:PORT] (UDP), moqt://HOST[:PORT]/PATH and https://HOST[:PORT]/PATH (MOQT), \
@@ -61,7 +56,6 @@ impl FromStr for UdpTarget {
     fn from_str(text: &str) -> Result<Self, TargetError> {
         let rest = match text.split_once("://") {
             None | Some(("udp", _)) => text.strip_prefix("udp://").unwrap_or(text),
-            Some((scheme, _)) if scheme_matches(scheme, &WEBSOCKET_SCHEMES) => return Err(TargetError::WebSocket),
             Some((scheme, _)) => return Err(TargetError::Scheme(scheme.to_owned())),
         };
         if rest.contains('@') {
@@ -81,10 +75,10 @@ fn without_query(text: &str) -> &str {
     text.split(['?', '#']).next().unwrap_or(text)
 }
 
-/// The target of `probe`.
+/// The target of `send` or `probe`.
 #[derive(Clone, PartialEq, Eq)]
-pub enum ProbeTarget {
-    /// An echo server.
+pub enum Target {
+    /// An echo server or a jamjam client.
     Udp(UdpTarget),
     /// A MOQT echo server.
     Moqt(MoqtTarget),
@@ -93,7 +87,7 @@ pub enum ProbeTarget {
     WebSocket(String),
 }
 
-impl FromStr for ProbeTarget {
+impl FromStr for Target {
     type Err = TargetError;
 
     fn from_str(text: &str) -> Result<Self, TargetError> {
@@ -105,32 +99,12 @@ impl FromStr for ProbeTarget {
     }
 }
 
-impl fmt::Debug for ProbeTarget {
+impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Udp(target) => target.fmt(f),
             Self::Moqt(target) => target.fmt(f),
             Self::WebSocket(_) => f.write_str("WebSocket"),
-        }
-    }
-}
-
-/// The target of `send`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SendTarget {
-    /// An echo server or a jamjam client, for audio.
-    Udp(UdpTarget),
-    /// A MOQT echo server, to which texts are sent.
-    Moqt(MoqtTarget),
-}
-
-impl FromStr for SendTarget {
-    type Err = TargetError;
-
-    fn from_str(text: &str) -> Result<Self, TargetError> {
-        match text.split_once("://") {
-            Some((scheme, _)) if scheme_matches(scheme, &MOQT_SCHEMES) => text.parse().map(Self::Moqt),
-            _ => text.parse().map(Self::Udp),
         }
     }
 }
@@ -211,12 +185,6 @@ impl fmt::Display for UdpTarget {
         } else {
             write!(f, "{}:{}", self.host, self.port)
         }
-    }
-}
-
-impl From<SocketAddr> for UdpTarget {
-    fn from(address: SocketAddr) -> Self {
-        Self { host: address.ip().to_string(), port: address.port() }
     }
 }
 
@@ -322,15 +290,11 @@ mod tests {
             ("https://[::1]/echo", 443, false),
             ("HTTPS://[::1]:7/echo", 7, true),
         ] {
-            let Ok(ProbeTarget::Moqt(target)) = text.parse() else { panic!("{text}") };
+            let Ok(Target::Moqt(target)) = text.parse() else { panic!("{text}") };
             assert_eq!((target.target.port, target.has_port), (port, has_port), "{text}");
-            assert_eq!(text.parse(), Ok(SendTarget::Moqt(target)), "{text}");
         }
         let error = TargetError::Moqt(moqt::ParseMoqtUrlError::Malformed);
-        assert_eq!(
-            ("moqt://h h/".parse::<ProbeTarget>(), "moqt://".parse::<SendTarget>()),
-            (Err(error.clone()), Err(error))
-        );
+        assert_eq!(("moqt://h h/".parse::<Target>(), "moqt://".parse::<Target>()), (Err(error.clone()), Err(error)));
     }
 
     #[test]
@@ -346,8 +310,6 @@ mod tests {
             ("host:4443/echo", TargetError::Path("host:4443/echo".to_owned())),
             ("[::1", TargetError::Brackets("[::1".to_owned())),
             ("[::1]5000", TargetError::Brackets("[::1]5000".to_owned())),
-            ("ws://host", TargetError::WebSocket),
-            ("WSS://host", TargetError::WebSocket),
             ("ftp://host", TargetError::Scheme("ftp".to_owned())),
         ] {
             assert_eq!(text.parse::<UdpTarget>(), Err(error), "{text}");

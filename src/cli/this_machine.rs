@@ -4,12 +4,12 @@ use std::io;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::{Arg, ColorChoice};
+use clap::ColorChoice;
 
-use super::options::network::HEADING_LOCAL_SYSTEM;
-use super::output::{Failure, ViewLine, can_draw_view, draw_view, erase_view, print};
+use super::output::{Failure, print};
 use super::values::{DEFAULT_SIGNALING_PORT, use_color};
 use crate::io::machine::{self, KernelFiles, TimingRun};
+use crate::io::status_line::StatusLine;
 use crate::io::stop::StopToken;
 use crate::report::machine::MachineReport;
 use crate::{moqt, wire};
@@ -24,58 +24,35 @@ const PORTS: [(&str, u16, &str); 3] = [
     ("tcp", DEFAULT_SIGNALING_PORT, "signaling-server"),
 ];
 
-/// The option.
-#[derive(Debug, clap::Args)]
-pub struct ThisMachineArgs {
-    /// Check timers, buffers, ports and devices of this machine
-    ///
-    /// Takes about 2 seconds. The exit code is 1 if measurements on this machine would not be valid.
-    #[arg(long, help_heading = HEADING_LOCAL_SYSTEM)]
-    this_machine: bool,
-}
-
-/// Makes all options except those for the output format conflict with --this-machine. Environment variables are ignored.
-pub fn conflict(arg: Arg) -> Arg {
-    const COMPATIBLE: [&str; 4] = ["this_machine", "json", "color", "help"];
-    let is_compatible = COMPATIBLE.contains(&arg.get_id().as_str()) || arg.get_env().is_some();
-    if is_compatible { arg } else { arg.conflicts_with("this_machine") }
-}
-
-impl ThisMachineArgs {
-    /// If the option was given, runs all checks, prints the report and returns the exit code.
-    pub fn run(&self, json: bool, color: ColorChoice, stop: &StopToken) -> Result<Option<u8>, Failure> {
-        if !self.this_machine {
-            return Ok(None);
+/// Runs all checks, prints the report and returns the exit code.
+pub fn run(json: bool, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
+    let timing = match TimingRun::start(stop) {
+        Ok(run) => {
+            wait_with_progress(&run);
+            run.join()
         }
-        let timing = match TimingRun::start(stop) {
-            Ok(run) => {
-                wait_with_progress(&run);
-                run.join()
-            }
-            Err(error) => Err(format!("cannot send over loopback: {error}")),
-        };
-        if let Some(signal) = stop.signal() {
-            return Ok(Some(signal.exit_code()));
-        }
-        let report = MachineReport::new(&machine::collect(&KernelFiles::default(), timing, &PORTS));
-        let mut stdout = io::stdout().lock();
-        let text = if json {
-            serde_json::to_string_pretty(&report)
-                .context("cannot convert the report to JSON")
-                .map_err(Failure::unusable)?
-        } else {
-            report.to_text(use_color(color, &stdout))
-        };
-        print(&mut stdout, text.trim_end()).map_err(Failure::unusable)?;
-        Ok(Some(report.exit_code()))
+        Err(error) => Err(format!("cannot send over loopback: {error}")),
+    };
+    if let Some(signal) = stop.signal() {
+        return Ok(signal.exit_code());
     }
+    let report = MachineReport::new(&machine::collect(&KernelFiles::default(), timing, &PORTS));
+    let mut stdout = io::stdout().lock();
+    let text = if json {
+        serde_json::to_string_pretty(&report).context("cannot convert the report to JSON").map_err(Failure::unusable)?
+    } else {
+        report.to_text(use_color(color, &stdout))
+    };
+    print(&mut stdout, text.trim_end()).map_err(Failure::unusable)?;
+    Ok(report.exit_code())
 }
 
 /// Waits for the end of the measurement. Shows on a terminal that it is active.
 fn wait_with_progress(run: &TimingRun) {
-    if can_draw_view() {
-        draw_view(&[ViewLine::plain("measuring timers and send calls")]);
+    let status = StatusLine::new(None);
+    while !run.finished_within(POLL_INTERVAL) {
+        if let Some(status) = &status {
+            status.draw(0, "measuring timers and send calls".to_owned());
+        }
     }
-    while !run.finished_within(POLL_INTERVAL) {}
-    erase_view();
 }

@@ -54,7 +54,7 @@ pub(super) struct HostLog {
     /// The newest pauses, oldest first.
     pauses: VecDeque<Pause>,
     count: u64,
-    total_ns: u64,
+    pub(super) total_ns: u64,
     /// Dropped datagrams that are not attributed to a packet.
     dropped: u64,
     dropped_total: u64,
@@ -256,7 +256,7 @@ mod tests {
         let mut report = |at_ms, pauses, paused_ms, recent: &[(u64, u64)]| {
             let mut report = stun::ServerReport { pauses, paused: millis(paused_ms), ..stun::ServerReport::default() };
             for (slot, (ended_ago, length)) in report.recent.iter_mut().zip(recent) {
-                *slot = stun::Pause { ended_ago: millis(*ended_ago), length: millis(*length) };
+                *slot = stun::ReportedPause { ended_ago: millis(*ended_ago), length: millis(*length) };
             }
             hosts.on_server_report(
                 &TimedReport { report, requested_at: at(at_ms), received_at: at(at_ms) },

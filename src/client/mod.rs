@@ -7,7 +7,7 @@
 
 mod connection_results;
 mod hosts;
-mod live_stats;
+mod live_figures;
 mod loss_report;
 mod moqt;
 mod prober;
@@ -27,15 +27,15 @@ pub use connection_results::{
     WebSocketResults,
 };
 pub use hosts::{PauseResults, ServerResults};
-pub use live_stats::{HISTORY_SECONDS, LiveConfig, LiveEvents, LiveObserver, LiveSnapshot, LiveStats, live_events};
+pub use live_figures::{LiveFigures, LiveSnapshot};
 pub use loss_report::{CountSample, LOSS_REPORT_TIMEOUT, LossReport};
 pub use moqt::{FrameTracker, MoqtRunConfig};
 pub use prober::{ProbeConfig, ProbeWorkload, Prober};
 pub use replay::{RecordedPacket, ReplayError, StreamCounts, replay};
 pub use request_matcher::RequestMatcher;
 pub use results::{
-    AudioResults, CaptureResults, DelayEstimate, PacketEvent, PacketObserver, PacketOutcome, PlaybackResults,
-    ProgressCounters, RunKind, RunOrigin, RunResults, SentAudio, ServerDelay, StopSignal, StreamKind, WaitResult,
+    AudioResults, CaptureResults, DelayEstimate, PacketEvent, PacketObserver, PacketOutcome, PlaybackResults, RunKind,
+    RunOrigin, RunResults, SentAudio, ServerDelay, StopSignal, StreamKind, WaitResult,
 };
 pub use run::{ClientNode, DUPLICATE_WAIT, Schedule, Workload, WorkloadStep};
 pub use sender::{AudioSender, AudioStreamConfig, AudioWorkload, PayloadSource, SourcePoll};

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::connection_results::{MoqtConnectTimes, MoqtFailure, MoqtResults};
 use super::hosts::Hosts;
-use super::results::PacketObserver;
-use super::results::{ProgressCounters, RunKind, RunResults, StopSignal, StreamKind};
+use super::live_figures::{LiveFigures, LiveSnapshot};
+use super::results::{PacketObserver, RunKind, RunResults, StopSignal, StreamKind};
 use super::sent_packets::{ROUND_TRIPS_PER_SECOND, ReceivedReply, SentPackets};
 use crate::moqt::SessionCounters;
 use crate::moqt::client::{FIRST_GROUP_SEQUENCE, MoqtClientEvent, MoqtRunOutcome};
@@ -47,7 +47,7 @@ pub struct FrameTracker {
     established_at: Option<Time>,
     /// When the first frame was due.
     first_due: Option<Time>,
-    progress: Arc<ProgressCounters>,
+    live_figures: Arc<LiveFigures>,
     /// When and how the client finished.
     outcome: Option<(Time, MoqtRunOutcome)>,
     observer: Box<dyn PacketObserver>,
@@ -65,15 +65,15 @@ impl FrameTracker {
             hosts: Hosts::new(),
             established_at: None,
             first_due: None,
-            progress: Arc::default(),
+            live_figures: Arc::default(),
             outcome: None,
             observer,
         }
     }
 
-    /// Counters that can be read on another thread during the run.
-    pub fn progress(&self) -> Arc<ProgressCounters> {
-        Arc::clone(&self.progress)
+    /// Figures that can be read on another thread during the run.
+    pub fn live_figures(&self) -> Arc<LiveFigures> {
+        Arc::clone(&self.live_figures)
     }
 
     /// Records the counters of the session and the connect times. [`Self::on_event`] records the time of the subscriptions.
@@ -120,26 +120,24 @@ impl FrameTracker {
                     self.established_at.map(|established| saturating_nanos(at - established));
             }
             MoqtClientEvent::FrameSent { frame, sent_at, due, .. } => {
-                if self.first_due.is_none() {
-                    self.first_due = Some(due);
-                    self.progress.start(due);
-                }
+                self.first_due.get_or_insert(due);
                 self.results.groups.sent += u64::from(frame == 0);
                 self.sent_frames.on_sent((due, sent_at), INTACT_DIGEST, &mut self.hosts, &mut *self.observer);
                 if !self.hosts.this.paused_within(due, sent_at) {
                     self.pacing.on_sent(due, sent_at);
                 }
+                self.publish_figures(sent_at);
             }
             MoqtClientEvent::FrameSkipped { due } => {
                 self.sent_frames.on_not_sent(due, false, &mut self.hosts, &mut *self.observer);
             }
             MoqtClientEvent::Paused(pause) => {
                 self.hosts.this.add_pause(pause, pause.end - pause.start);
-                self.observer.on_pause(pause);
             }
             MoqtClientEvent::FrameReturned { group, frame, at, intact, first_of_group, ref payload, .. } => {
                 self.results.groups.returned += u64::from(first_of_group);
                 self.on_frame_received((group, frame), at, intact, payload);
+                self.publish_figures(at);
             }
             MoqtClientEvent::FrameUnmatched { group, frame, at, intact, ref payload } => {
                 // Another copy of a returned frame counts as a duplicate. A late copy of a lost frame counts as unmatched.
@@ -156,6 +154,12 @@ impl FrameTracker {
             MoqtClientEvent::FrameInFlight { .. } | MoqtClientEvent::AllSent { .. } => {}
             MoqtClientEvent::Finished { at, ref outcome } => self.outcome = Some((at, outcome.clone())),
         }
+    }
+
+    fn publish_figures(&mut self, now: Time) {
+        let started_at = self.first_due;
+        let figures = self.sent_frames.snapshot(now, self.config.timeout, &self.hosts.this, Some(0));
+        self.live_figures.publish(LiveSnapshot { started_at, ..figures });
     }
 
     /// Index of a frame in the run, from 0; `None` if no such frame was sent.

@@ -16,114 +16,17 @@ use crate::time::{Time, WallClock};
 
 /// Writes the requests of one dialect and matches the responses.
 #[derive(Debug)]
-pub struct RequestMatcher(MatchBy);
-
-#[derive(Debug)]
-enum MatchBy {
-    Order(OrderMatcher),
-    Timestamp(TimestampMatcher),
-    Marker(MarkerMatcher),
-}
-
-impl RequestMatcher {
-    /// `nonce` distinguishes broadcast messages of this run from others in the room. `wall_clock` supplies the
-    /// timestamps of control-surface pings.
-    pub fn new(dialect: Dialect, nonce: u64, wall_clock: WallClock) -> Self {
-        Self(match dialect.probe().matching {
-            ResponseMatching::Order => MatchBy::Order(OrderMatcher::new(dialect)),
-            ResponseMatching::Timestamp => MatchBy::Timestamp(TimestampMatcher::new(wall_clock)),
-            ResponseMatching::Marker => MatchBy::Marker(MarkerMatcher::new(nonce)),
-        })
-    }
-
-    /// Replaces `text` with the next request. The request contains `sequence` if the dialect has a field for it.
-    pub fn write_request(&mut self, sequence: u32, now: Time, text: &mut String) {
-        text.clear();
-        match &mut self.0 {
-            MatchBy::Order(matcher) => matcher.write_request(text),
-            MatchBy::Timestamp(matcher) => matcher.write_request(now, text),
-            MatchBy::Marker(matcher) => matcher.write_request(sequence, text),
-        }
-    }
-
-    /// Records that the last written request was sent with this sequence number.
-    pub fn on_sent(&mut self, sequence: u32, at: Time) {
-        match &mut self.0 {
-            MatchBy::Order(matcher) => matcher.on_sent(sequence),
-            MatchBy::Timestamp(matcher) => matcher.on_sent(sequence, at),
-            MatchBy::Marker(_) => {}
-        }
-    }
-
-    /// Whether `text`, received at `at`, is a response to a request.
-    pub fn is_response(&mut self, text: &str, at: Time) -> bool {
-        matches!(self.on_message(text, at), MatchResult::Response(_))
-    }
-
-    pub(super) fn on_message(&mut self, text: &str, at: Time) -> MatchResult {
-        match &mut self.0 {
-            MatchBy::Order(matcher) => matcher.on_message(text),
-            MatchBy::Timestamp(matcher) => matcher.on_message(text, at),
-            MatchBy::Marker(matcher) => matcher.on_message(text),
-        }
-    }
-
-    /// Offset of the server's clock, if the dialect reports the server's time.
-    pub(super) fn clock_offset(&self) -> Option<ClockOffset> {
-        match &self.0 {
-            MatchBy::Timestamp(matcher) => matcher.best_offset,
-            MatchBy::Order(_) | MatchBy::Marker(_) => None,
-        }
-    }
-}
-
-/// Classification of a received message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum MatchResult {
-    /// The response to the request with this sequence number.
-    Response(u32),
-    /// A response that matches no request.
-    Unmatched,
-    /// Not a response.
-    Other,
-}
-
-/// The field `type` of a JSON message. All other fields are ignored.
-#[derive(Deserialize)]
-struct MessageType<'a> {
-    #[serde(rename = "type", borrow)]
-    message_type: Cow<'a, str>,
-}
-
-/// Matches the n-th response to the n-th request. If a server skips or repeats a response, all later matches are shifted, which
-/// cannot be detected.
-#[derive(Debug)]
-struct OrderMatcher {
+pub struct RequestMatcher {
     dialect: Dialect,
-    /// Requests without a response, oldest first.
-    pending: VecDeque<u32>,
-}
-
-impl OrderMatcher {
-    fn new(dialect: Dialect) -> Self {
-        Self { dialect, pending: VecDeque::new() }
-    }
-
-    fn write_request(&self, text: &mut String) {
-        text.extend([r#"{"type":""#, self.dialect.probe().request_type, r#""}"#]);
-    }
-
-    fn on_sent(&mut self, sequence: u32) {
-        self.pending.push_back(sequence);
-    }
-
-    fn on_message(&mut self, text: &str) -> MatchResult {
-        match parse_object::<MessageType<'_>>(text) {
-            Some(message) if message.message_type == self.dialect.probe().response_type => {}
-            _ => return MatchResult::Other,
-        }
-        self.pending.pop_front().map_or(MatchResult::Unmatched, MatchResult::Response)
-    }
+    /// In the content of each broadcast message of this run, the sequence number follows this marker. It contains no characters that JSON
+    /// escapes, so it appears unchanged in every envelope.
+    marker: String,
+    wall_clock: WallClock,
+    /// Last written timestamp. Timestamps increase strictly, so each identifies one request.
+    last_timestamp_us: i64,
+    /// Requests that a response can match, oldest first.
+    pending: VecDeque<PendingRequest>,
+    best_offset: Option<ClockOffset>,
 }
 
 /// A sent request.
@@ -134,46 +37,78 @@ struct PendingRequest {
     sent_at: Time,
 }
 
-/// Matches control-surface pongs by the timestamp that they return, and estimates the offset of the server's clock.
-#[derive(Debug)]
-struct TimestampMatcher {
-    wall_clock: WallClock,
-    /// Last written timestamp. Timestamps increase strictly, so each identifies one request.
-    last_timestamp_us: i64,
-    /// Requests that a response can match, oldest first.
-    pending: VecDeque<PendingRequest>,
-    best_offset: Option<ClockOffset>,
-}
-
-#[derive(Deserialize)]
-struct Pong<'a> {
-    #[serde(rename = "type", borrow)]
-    message_type: Cow<'a, str>,
-    /// Parsed as a float, because a server may return the number in another notation.
-    client_time: Option<f64>,
-    server_time: Option<f64>,
-}
-
-impl TimestampMatcher {
-    fn new(wall_clock: WallClock) -> Self {
-        Self { wall_clock, last_timestamp_us: i64::MIN, pending: VecDeque::new(), best_offset: None }
+impl RequestMatcher {
+    /// `nonce` distinguishes broadcast messages of this run from others in the room. `wall_clock` supplies the
+    /// timestamps of control-surface pings.
+    pub fn new(dialect: Dialect, nonce: u64, wall_clock: WallClock) -> Self {
+        Self {
+            dialect,
+            marker: format!("jamjam-dev probe {nonce:016x} "),
+            wall_clock,
+            last_timestamp_us: i64::MIN,
+            pending: VecDeque::new(),
+            best_offset: None,
+        }
     }
 
-    fn write_request(&mut self, now: Time, text: &mut String) {
-        let min_timestamp_us = self.pending.back().map_or(i64::MIN, |last| last.client_time_us + 1);
-        self.last_timestamp_us = (self.wall_clock.unix_ns_at(now) / 1_000).max(min_timestamp_us);
+    /// Replaces `text` with the next request. The request contains `sequence` if the dialect has a field for it.
+    pub fn write_request(&mut self, sequence: u32, now: Time, text: &mut String) {
+        text.clear();
+        let probe = self.dialect.probe();
         // Writing to a string cannot fail.
-        _ = write!(text, r#"{{"type":"ping","client_time":{}}}"#, self.last_timestamp_us);
+        _ = match probe.matching {
+            ResponseMatching::Order => write!(text, r#"{{"type":"{}"}}"#, probe.request_type),
+            ResponseMatching::Timestamp => {
+                let min_timestamp_us = self.pending.back().map_or(i64::MIN, |last| last.client_time_us + 1);
+                self.last_timestamp_us = (self.wall_clock.unix_ns_at(now) / 1_000).max(min_timestamp_us);
+                write!(text, r#"{{"type":"ping","client_time":{}}}"#, self.last_timestamp_us)
+            }
+            ResponseMatching::Marker => write!(text, r#"{{"type":"probe","content":"{}{sequence}"}}"#, self.marker),
+        };
     }
 
-    fn on_sent(&mut self, sequence: u32, sent_at: Time) {
-        if self.pending.len() == SENT_PACKETS_CAPACITY {
-            self.pending.pop_front();
+    /// Records that the last written request was sent with this sequence number.
+    pub fn on_sent(&mut self, sequence: u32, sent_at: Time) {
+        match self.dialect.probe().matching {
+            ResponseMatching::Marker => return,
+            ResponseMatching::Timestamp if self.pending.len() == SENT_PACKETS_CAPACITY => {
+                self.pending.pop_front();
+            }
+            ResponseMatching::Timestamp | ResponseMatching::Order => {}
         }
         self.pending.push_back(PendingRequest { client_time_us: self.last_timestamp_us, sequence, sent_at });
     }
 
-    fn on_message(&mut self, text: &str, at: Time) -> MatchResult {
+    /// Whether `text`, received at `at`, is a response to a request.
+    pub fn is_response(&mut self, text: &str, at: Time) -> bool {
+        matches!(self.on_message(text, at), MatchResult::Response(_))
+    }
+
+    pub(super) fn on_message(&mut self, text: &str, at: Time) -> MatchResult {
+        match self.dialect.probe().matching {
+            ResponseMatching::Order => self.on_response(text),
+            ResponseMatching::Timestamp => self.on_pong(text, at),
+            ResponseMatching::Marker => self.on_broadcast(text),
+        }
+    }
+
+    /// Offset of the server's clock, if the dialect reports the server's time.
+    pub(super) fn clock_offset(&self) -> Option<ClockOffset> {
+        self.best_offset
+    }
+
+    /// Matches the n-th response to the n-th request. If a server skips or repeats a response, all later matches are shifted, which
+    /// cannot be detected.
+    fn on_response(&mut self, text: &str) -> MatchResult {
+        match parse_object::<MessageType<'_>>(text) {
+            Some(message) if message.message_type == self.dialect.probe().response_type => {}
+            _ => return MatchResult::Other,
+        }
+        self.pending.pop_front().map_or(MatchResult::Unmatched, |request| MatchResult::Response(request.sequence))
+    }
+
+    /// Matches a control-surface pong by the timestamp that it returns.
+    fn on_pong(&mut self, text: &str, at: Time) -> MatchResult {
         let Some(Pong { message_type, client_time, server_time }) = parse_object(text) else {
             return MatchResult::Other;
         };
@@ -208,28 +143,9 @@ impl TimestampMatcher {
         let offset_ns = i64::try_from(doubled / 2).unwrap_or(i64::MAX);
         self.best_offset = Some(ClockOffset { offset_ns, rtt_ns });
     }
-}
-
-/// Uses a marker to match sent and received broadcast messages between two members of a room. The marker contains the
-/// nonce of the run. In each message, the sequence number follows the marker.
-#[derive(Debug)]
-struct MarkerMatcher {
-    /// The marker contains no characters that JSON escapes, so it appears unchanged in every envelope.
-    marker: String,
-}
-
-impl MarkerMatcher {
-    fn new(nonce: u64) -> Self {
-        Self { marker: format!("jamjam-dev probe {nonce:016x} ") }
-    }
-
-    fn write_request(&self, sequence: u32, text: &mut String) {
-        // Writing to a string cannot fail.
-        _ = write!(text, r#"{{"type":"probe","content":"{}{sequence}"}}"#, self.marker);
-    }
 
     /// Searches the whole text, because each room handler has its own envelope.
-    fn on_message(&self, text: &str) -> MatchResult {
+    fn on_broadcast(&self, text: &str) -> MatchResult {
         let Some((_, rest)) = text.split_once(self.marker.as_str()) else { return MatchResult::Other };
         let digits = rest.split_once('"').map_or("", |(digits, _)| digits);
         match digits.parse() {
@@ -238,6 +154,33 @@ impl MarkerMatcher {
             _ => MatchResult::Unmatched,
         }
     }
+}
+
+/// Classification of a received message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum MatchResult {
+    /// The response to the request with this sequence number.
+    Response(u32),
+    /// A response that matches no request.
+    Unmatched,
+    /// Not a response.
+    Other,
+}
+
+/// The field `type` of a JSON message. All other fields are ignored.
+#[derive(Deserialize)]
+struct MessageType<'a> {
+    #[serde(rename = "type", borrow)]
+    message_type: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+struct Pong<'a> {
+    #[serde(rename = "type", borrow)]
+    message_type: Cow<'a, str>,
+    /// Parsed as a float, because a server may return the number in another notation.
+    client_time: Option<f64>,
+    server_time: Option<f64>,
 }
 
 /// Parses a JSON object. Rejects an array, which serde would accept for a struct.
@@ -249,9 +192,13 @@ pub(super) fn parse_object<'a, T: Deserialize<'a>>(text: &'a str) -> Option<T> {
 mod tests {
     use super::*;
 
-    fn matcher_after_requests(dialect: Dialect, times: u32) -> OrderMatcher {
-        let mut matcher = OrderMatcher::new(dialect);
-        (0..times).for_each(|sequence| matcher.on_sent(sequence));
+    fn matcher(dialect: Dialect, nonce: u64) -> RequestMatcher {
+        RequestMatcher::new(dialect, nonce, WallClock::default())
+    }
+
+    fn matcher_after_requests(dialect: Dialect, times: u32) -> RequestMatcher {
+        let mut matcher = matcher(dialect, 0);
+        (0..times).for_each(|sequence| matcher.on_sent(sequence, Time::ZERO));
         matcher
     }
 
@@ -259,7 +206,7 @@ mod tests {
     fn request_uses_the_message_type_of_the_dialect() {
         let request = |dialect| {
             let mut text = String::new();
-            OrderMatcher::new(dialect).write_request(&mut text);
+            matcher(dialect, 0).write_request(0, Time::ZERO, &mut text);
             text
         };
         assert_eq!(request(Dialect::Jamjam), r#"{"type":"ListRooms"}"#);
@@ -270,11 +217,11 @@ mod tests {
     fn responses_match_requests_in_order_and_an_extra_one_is_unmatched() {
         let mut matcher = matcher_after_requests(Dialect::Jamjam, 2);
         let list = r#"{"type":"RoomList","data":{"rooms":[]}}"#;
-        let results: Vec<MatchResult> = (0..3).map(|_| matcher.on_message(list)).collect();
+        let results: Vec<MatchResult> = (0..3).map(|_| matcher.on_message(list, Time::ZERO)).collect();
         assert_eq!(results, [MatchResult::Response(0), MatchResult::Response(1), MatchResult::Unmatched]);
         // Request 2 was skipped.
-        matcher.on_sent(3);
-        assert_eq!(matcher.on_message(list), MatchResult::Response(3));
+        matcher.on_sent(3, Time::ZERO);
+        assert_eq!(matcher.on_message(list, Time::ZERO), MatchResult::Response(3));
     }
 
     #[test]
@@ -293,21 +240,22 @@ mod tests {
             r#"{"type":"pong""#,
             &deep,
         ] {
-            assert_eq!(matcher.on_message(text), MatchResult::Other, "{}", &text[..text.len().min(40)]);
+            assert_eq!(matcher.on_message(text, Time::ZERO), MatchResult::Other, "{}", &text[..text.len().min(40)]);
         }
-        assert_eq!(matcher.on_message(r#"{"a":1,"type":"p\u006fng"}"#), MatchResult::Response(0));
+        assert_eq!(matcher.on_message(r#"{"a":1,"type":"p\u006fng"}"#, Time::ZERO), MatchResult::Response(0));
     }
 
     const MS: u64 = 1_000_000;
 
     /// At 2023-11-14 22:13:20 UTC (1,700,000,000 s after 1970), the monotonic clock is at 5 ms.
-    fn timestamp_matcher() -> TimestampMatcher {
-        TimestampMatcher::new(WallClock { monotonic: Time::from_nanos(5 * MS), unix_ns: 1_700_000_000_000_000_000 })
+    fn timestamp_matcher() -> RequestMatcher {
+        let wall_clock = WallClock { monotonic: Time::from_nanos(5 * MS), unix_ns: 1_700_000_000_000_000_000 };
+        RequestMatcher::new(Dialect::ControlSurface, 0, wall_clock)
     }
 
-    fn send_request(matcher: &mut TimestampMatcher, sequence: u32, at_ns: u64) -> String {
+    fn send_request(matcher: &mut RequestMatcher, sequence: u32, at_ns: u64) -> String {
         let mut text = String::new();
-        matcher.write_request(Time::from_nanos(at_ns), &mut text);
+        matcher.write_request(sequence, Time::from_nanos(at_ns), &mut text);
         matcher.on_sent(sequence, Time::from_nanos(at_ns));
         text
     }
@@ -382,27 +330,27 @@ mod tests {
 
     #[test]
     fn marker_is_found_in_any_envelope() {
-        let matcher = MarkerMatcher::new(0xfeed);
+        let mut matcher = matcher(Dialect::Broadcast, 0xfeed);
         let mut text = String::new();
-        matcher.write_request(17, &mut text);
+        matcher.write_request(17, Time::ZERO, &mut text);
         assert_eq!(text, r#"{"type":"probe","content":"jamjam-dev probe 000000000000feed 17"}"#);
         for message in [
             r#"{"type":"r-content","content":"jamjam-dev probe 000000000000feed 17","timestamp":1,"from":"c"}"#,
             r#"{"type":"broadcast","from":"c","receivedAt":1,"data":{"content":"jamjam-dev probe 000000000000feed 17","x":1}}"#,
         ] {
-            assert_eq!(matcher.on_message(message), MatchResult::Response(17));
+            assert_eq!(matcher.on_message(message, Time::ZERO), MatchResult::Response(17));
         }
     }
 
     #[test]
     fn foreign_message_is_other_and_damaged_marker_is_unmatched() {
-        let matcher = MarkerMatcher::new(1);
+        let mut matcher = matcher(Dialect::Broadcast, 1);
         for other in ["", "x", r#"{"type":"welcome"}"#, "jamjam-dev probe 0000000000000002 3\""] {
-            assert_eq!(matcher.on_message(other), MatchResult::Other, "{other}");
+            assert_eq!(matcher.on_message(other, Time::ZERO), MatchResult::Other, "{other}");
         }
         for number in ["", "\"", "3", "+3\"", "03\"", "-1\"", "3 \"", "4294967296\"", "x\""] {
             let text = format!("jamjam-dev probe 0000000000000001 {number}");
-            assert_eq!(matcher.on_message(&text), MatchResult::Unmatched, "{number}");
+            assert_eq!(matcher.on_message(&text, Time::ZERO), MatchResult::Unmatched, "{number}");
         }
     }
 }

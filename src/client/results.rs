@@ -11,8 +11,8 @@ use super::hosts::{PauseResults, ServerResults};
 use super::loss_report::LossReport;
 use crate::audio::jitter_buffer::JitterBufferStats;
 use crate::audio::quality::{AudioQuality, SourceQuality};
-use crate::stats::{Counter, DriftEstimate, HostTiming, PacingStats, StreamStats};
-use crate::time::{Pause, Time};
+use crate::stats::{DriftEstimate, HostTiming, PacingStats, StreamStats};
+use crate::time::Time;
 use crate::wire::PacketType;
 
 /// The subcommand of a run.
@@ -418,37 +418,6 @@ pub struct PlaybackResults {
     pub jitter_buffer_stats: JitterBufferStats,
 }
 
-/// State of a run that another thread reads, for the live view and packet lines.
-#[derive(Debug, Default)]
-pub struct ProgressCounters {
-    /// When counting started, in nanoseconds; 0 before that.
-    started_ns: Counter,
-    /// Packets of the evaluated stream that were lost upstream, plus 1; 0 if the number is not known.
-    lost_upstream_plus_1: Counter,
-}
-
-impl ProgressCounters {
-    /// Starts counting at `at`.
-    pub(super) fn start(&self, at: Time) {
-        self.started_ns.set(at.as_nanos());
-    }
-
-    /// Records that `lost` packets of the evaluated stream were lost upstream so far.
-    pub(super) fn set_lost_upstream(&self, lost: u64) {
-        self.lost_upstream_plus_1.set(lost.saturating_add(1));
-    }
-
-    /// Packets of the evaluated stream that were lost upstream before the last response to `--loss-direction`.
-    pub fn lost_upstream(&self) -> Option<u64> {
-        self.lost_upstream_plus_1.get().checked_sub(1)
-    }
-
-    /// When counting started: time zero of relative times in the output. `None` while waiting for the server.
-    pub fn counting_started(&self) -> Option<Time> {
-        Some(self.started_ns.get()).filter(|ns| *ns > 0).map(Time::from_nanos)
-    }
-}
-
 /// Outcome of a sent packet, or of a received datagram that matches a sent packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -510,16 +479,12 @@ pub struct SentAudio<'a> {
 
 /// Receives packet events on the thread that runs the node. Implementations must not block and, after a warm-up, must not allocate.
 pub trait PacketObserver: Send {
-    /// Called after each packet is sent.
-    fn on_sent(&mut self, _: StreamKind, _: Time) {}
     /// Called after each AUDIO packet is sent, skipped, or could not be sent.
     fn on_audio_sent(&mut self, _: SentAudio<'_>) {}
     /// Called for each packet event.
     fn on_packet(&mut self, event: PacketEvent<'_>);
     /// Called with the index of each late AUDIO packet, as soon as all pauses of both hosts until its return are known.
     fn on_audio_late(&mut self, _: u64) {}
-    /// Called after each pause of this host, before the events after the pause.
-    fn on_pause(&mut self, _: Pause) {}
 }
 
 /// Discards all events.
@@ -529,12 +494,6 @@ impl PacketObserver for () {
 
 /// Discards all events if `None`.
 impl<O: PacketObserver> PacketObserver for Option<O> {
-    fn on_sent(&mut self, stream: StreamKind, at: Time) {
-        if let Some(observer) = self {
-            observer.on_sent(stream, at);
-        }
-    }
-
     fn on_audio_sent(&mut self, sent: SentAudio<'_>) {
         if let Some(observer) = self {
             observer.on_audio_sent(sent);
@@ -552,21 +511,10 @@ impl<O: PacketObserver> PacketObserver for Option<O> {
             observer.on_audio_late(index);
         }
     }
-
-    fn on_pause(&mut self, pause: Pause) {
-        if let Some(observer) = self {
-            observer.on_pause(pause);
-        }
-    }
 }
 
 /// Passes each event to both observers in order.
 impl<A: PacketObserver, B: PacketObserver> PacketObserver for (A, B) {
-    fn on_sent(&mut self, stream: StreamKind, at: Time) {
-        self.0.on_sent(stream, at);
-        self.1.on_sent(stream, at);
-    }
-
     fn on_audio_sent(&mut self, sent: SentAudio<'_>) {
         self.0.on_audio_sent(sent);
         self.1.on_audio_sent(sent);
@@ -581,18 +529,9 @@ impl<A: PacketObserver, B: PacketObserver> PacketObserver for (A, B) {
         self.0.on_audio_late(index);
         self.1.on_audio_late(index);
     }
-
-    fn on_pause(&mut self, pause: Pause) {
-        self.0.on_pause(pause);
-        self.1.on_pause(pause);
-    }
 }
 
 impl<O: PacketObserver + ?Sized> PacketObserver for &mut O {
-    fn on_sent(&mut self, stream: StreamKind, at: Time) {
-        (**self).on_sent(stream, at);
-    }
-
     fn on_audio_sent(&mut self, sent: SentAudio<'_>) {
         (**self).on_audio_sent(sent);
     }

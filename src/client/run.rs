@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use super::RunConfig;
 use super::hosts::ServerResults;
+use super::live_figures::{LiveFigures, LiveSnapshot};
 use super::loss_report::LossReportRequester;
 use super::results::PacketObserver;
-use super::results::{AudioResults, ProgressCounters, RunKind, RunResults, StreamKind, WaitResult};
+use super::results::{AudioResults, RunKind, RunResults, StreamKind, WaitResult};
 use super::sent_packets::{PacketTracker, ReceivedReply, parse_reply};
 use crate::node::{DriverWaker, Node, Receive, SendStatus, Transmit, TransmitSink};
 use crate::stats::StreamStats;
@@ -112,6 +113,7 @@ pub struct ClientNode<S> {
     finished_at: Option<Time>,
     readiness_wait: Option<WaitResult>,
     pauses: PauseDetector,
+    live_figures: Arc<LiveFigures>,
     /// Whether the socket had no space at the last poll. The driver then waits for the socket and not for the deadline.
     is_blocked: bool,
     port_errors: PortErrors,
@@ -169,15 +171,16 @@ impl<S: Workload> ClientNode<S> {
             finished_at: None,
             readiness_wait: None,
             pauses: PauseDetector::default(),
+            live_figures: Arc::default(),
             is_blocked: false,
             port_errors: PortErrors::default(),
             is_port_dead: false,
         }
     }
 
-    /// Counters that can be read on another thread during the run.
-    pub fn progress(&self) -> Arc<ProgressCounters> {
-        Arc::clone(&self.tracker.progress)
+    /// Figures that can be read on another thread during the run.
+    pub fn live_figures(&self) -> Arc<LiveFigures> {
+        Arc::clone(&self.live_figures)
     }
 
     /// Whether the run has finished without being interrupted.
@@ -257,9 +260,6 @@ impl<S: Workload> ClientNode<S> {
         let planned = self.next_deadline().into_iter().chain(arrived_at).min().filter(|_| has_plan);
         if let Some(pause) = self.pauses.on_run(now, planned) {
             self.tracker.hosts.this.add_pause(pause, pause.end - pause.start);
-            if self.started.is_some() {
-                self.tracker.observer.on_pause(pause);
-            }
         }
     }
 
@@ -301,22 +301,18 @@ impl<S: Workload> ClientNode<S> {
         }
     }
 
-    /// With `--loss-direction`, makes the upstream losses available to the live view.
-    fn publish_lost_upstream(&self) {
-        if !self.tracker.config.loss_direction {
-            return;
-        }
-        let stream = self.tracker.config.evaluated_stream as usize;
-        if let Some(lost) = self.loss_report_requester.as_ref().and_then(|requester| requester.lost_upstream(stream)) {
-            self.tracker.progress.set_lost_upstream(lost);
-        }
+    fn publish_figures(&mut self, now: Time) {
+        let RunConfig { evaluated_stream, loss_direction, .. } = self.tracker.config;
+        let requester = self.loss_report_requester.as_ref().filter(|_| loss_direction);
+        let lost_upstream = requester.and_then(|requester| requester.lost_upstream(evaluated_stream as usize));
+        let started_at = self.started;
+        self.live_figures.publish(LiveSnapshot { started_at, lost_upstream, ..self.tracker.snapshot(now) });
     }
 
     fn start_sending(&mut self, now: Time) {
         self.started = Some(now);
         // Only a failed wait reports its pauses.
         self.tracker.hosts.this.restart();
-        self.tracker.progress.start(now);
         self.workload.start(now, &self.tracker);
         if let Some(requester) = &mut self.loss_report_requester {
             requester.start(now);
@@ -350,7 +346,7 @@ impl<S: Workload> Node for ClientNode<S> {
                         self.start_sending(now);
                     }
                     Phase::AwaitingBaseline => {}
-                    _ if is_loss_report => self.publish_lost_upstream(),
+                    _ if is_loss_report => {}
                     _ if receive.source == peer => {
                         let reply = self.workload.parse_reply(datagram, receive.received_at);
                         self.tracker.on_received(reply);
@@ -431,6 +427,7 @@ impl<S: Workload> Node for ClientNode<S> {
             // The deadline `now` makes the query start immediately. If the query is answered, there is nothing left to wait for.
             *next_poll = requester.poll_final(now, || streams.sent(), (now, timeout), peer, sink).unwrap_or(Time::ZERO);
         }
+        self.publish_figures(now);
     }
 
     fn next_deadline(&self) -> Option<Time> {

@@ -80,32 +80,6 @@ pub trait PayloadSource {
     }
 }
 
-impl<S: PayloadSource + ?Sized> PayloadSource for Box<S> {
-    fn poll_next(&mut self, payload: &mut Vec<u8>) -> SourcePoll {
-        (**self).poll_next(payload)
-    }
-
-    fn start(&mut self) {
-        (**self).start();
-    }
-
-    fn capture_age(&self) -> Option<Duration> {
-        (**self).capture_age()
-    }
-
-    fn waker(&self) -> Option<&DriverWaker> {
-        (**self).waker()
-    }
-
-    fn capture_results(&self) -> Option<CaptureResults> {
-        (**self).capture_results()
-    }
-
-    fn source_quality(&self) -> Option<SourceQuality> {
-        (**self).source_quality()
-    }
-}
-
 /// The packets that are sent besides audio, in this order.
 #[derive(Clone, Copy)]
 enum PeriodicPacket {
@@ -116,9 +90,9 @@ enum PeriodicPacket {
 }
 
 /// Sends the audio of a [`PayloadSource`], and periodically LATENCY_PING and KEEPALIVE (LATENCY_INFO only once).
-pub struct AudioWorkload<S> {
+pub struct AudioWorkload<S: ?Sized> {
     config: AudioStreamConfig,
-    source: S,
+    source: Box<S>,
     audio_schedule: Schedule,
     periodic_schedule: Schedule,
     /// Number of periods whose periodic packets have all been sent.
@@ -143,9 +117,9 @@ pub struct AudioWorkload<S> {
     max_payload_len: usize,
 }
 
-impl<S: PayloadSource> AudioWorkload<S> {
+impl<S: PayloadSource + ?Sized> AudioWorkload<S> {
     /// Creates a workload that sends the payloads of `source`.
-    pub fn new(config: AudioStreamConfig, source: S) -> Self {
+    pub fn new(config: AudioStreamConfig, source: Box<S>) -> Self {
         Self {
             config,
             source,
@@ -324,7 +298,7 @@ impl<S: PayloadSource> AudioWorkload<S> {
     }
 }
 
-impl<S: PayloadSource> Workload for AudioWorkload<S> {
+impl<S: PayloadSource + ?Sized> Workload for AudioWorkload<S> {
     const RUN_KIND: RunKind = RunKind::Send;
 
     fn first_audio_sequence(&self) -> u32 {

@@ -7,13 +7,12 @@
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hasher};
 use std::ops::Range;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::RunConfig;
-use super::hosts::{Hosts, Unanswered};
-use super::results::{PacketEvent, PacketObserver, PacketOutcome, SentAudio};
-use super::results::{ProgressCounters, StreamKind};
+use super::hosts::{HostLog, Hosts, Unanswered};
+use super::live_figures::{LiveCounts, LiveSnapshot};
+use super::results::{PacketEvent, PacketObserver, PacketOutcome, SentAudio, StreamKind};
 use crate::node::{SendStatus, Transmit, TransmitSink};
 use crate::stats::{FinalOutcome, History, PacingStats, Reordering, StreamStats};
 use crate::time::{MIN_PAUSE, Time, saturating_nanos};
@@ -33,12 +32,11 @@ const OTHER_ROUND_TRIPS_PER_SECOND: usize = 4;
 /// Seconds of round trips for which memory is allocated in advance, while it is not known whether the server paused.
 const UNVERIFIED_SECONDS: usize = 4;
 
-/// The sent packets, pacing and progress of a run over UDP or WebSocket.
+/// The sent packets and pacing of a run over UDP or WebSocket.
 pub struct PacketTracker {
     pub(super) config: RunConfig,
     pub(super) streams: SentPacketsByStream,
     pub(super) pacing: PacingStats,
-    pub(super) progress: Arc<ProgressCounters>,
     pub(super) hosts: Hosts,
     /// Received datagrams that belong to no stream of the run.
     pub(super) stray: u64,
@@ -64,7 +62,6 @@ impl PacketTracker {
             config,
             streams,
             pacing: PacingStats::default(),
-            progress: Arc::default(),
             hosts: Hosts::new(),
             stray: 0,
             readiness_sequences: 0..0,
@@ -159,16 +156,30 @@ impl PacketTracker {
         }
     }
 
-    /// AUDIO is late if its RTT minus the server delay exceeds `late_after`. The server delay is the one of
-    /// [`ServerDelay`](super::ServerDelay), as far as it is known when the reply arrives.
+    /// The figures of the evaluated stream at `now`.
+    pub(super) fn snapshot(&mut self, now: Time) -> LiveSnapshot {
+        let RunConfig { evaluated_stream, timeout, .. } = self.config;
+        let is_audio = evaluated_stream == StreamKind::Audio;
+        let server_delay = if is_audio { self.server_delay(now)(self.streams.audio.min_rtt) } else { Some(0) };
+        self.streams.get_mut(evaluated_stream).snapshot(now, timeout, &self.hosts.this, server_delay)
+    }
+
+    /// The [`ServerDelay`](super::ServerDelay) as far as it is known at `at`, as a function of the smallest RTT of AUDIO.
+    fn server_delay(&self, at: Time) -> impl Fn(Option<i64>) -> Option<i64> + use<> {
+        let known = self.config.server_delay.map(signed_nanos).or_else(|| self.hosts.delay_reported_before(at));
+        let min_ping = self.streams.ping.min_rtt;
+        move |min_rtt| known.or_else(|| Some((min_rtt? - min_ping?).max(0)))
+    }
+
+    /// AUDIO is late if its RTT minus the server delay exceeds `late_after`.
     fn on_audio_received(&mut self, reply: ReceivedReply<'_>, late_after: Option<i64>) {
-        let known = self.config.server_delay.map(signed_nanos);
-        let known = known.or_else(|| self.hosts.delay_reported_before(reply.received_at));
-        let (min_ping, assumed) = (self.streams.ping.min_rtt, (self.streams.ping.next_index() == 0).then_some(0));
+        let server_delay = self.server_delay(reply.received_at);
+        let assumed = (self.streams.ping.next_index() == 0).then_some(0);
         let is_late = |min_rtt: Option<i64>, rtt: i64| {
-            let estimated = || min_rtt.zip(min_ping).map(|(echo, ping)| (echo - ping).max(0));
-            let server_delay = known.or_else(estimated).or(assumed);
-            server_delay.zip(late_after).is_some_and(|(delay, limit)| rtt.saturating_sub(delay) > limit)
+            server_delay(min_rtt)
+                .or(assumed)
+                .zip(late_after)
+                .is_some_and(|(delay, limit)| rtt.saturating_sub(delay) > limit)
         };
         self.streams.audio.on_received(reply, is_late, &self.hosts, &mut *self.observer);
     }
@@ -181,11 +192,11 @@ impl PacketTracker {
         interrupted: Option<(Time, Duration)>,
         observer: &mut dyn PacketObserver,
     ) -> [StreamStats; 3] {
-        let SentPacketsByStream { audio, ping, keepalive } = streams;
-        let streams = [audio, ping, keepalive];
-        let overdue: Vec<_> = streams.iter().flat_map(|stream| stream.overdue(interrupted)).collect();
+        let overdue: Vec<_> = streams.all().into_iter().flat_map(|stream| stream.overdue(interrupted)).collect();
         let mut outcomes = hosts.attribute_all(&overdue).into_iter();
-        streams.map(|stream| stream.finish(interrupted, &mut outcomes, hosts, observer))
+        let mut finish = |stream: SentPackets| stream.finish(interrupted, &mut outcomes, hosts, observer);
+        let SentPacketsByStream { audio, ping, keepalive } = streams;
+        [finish(audio), finish(ping), finish(keepalive)]
     }
 
     /// Whether every expected reply arrived.
@@ -296,6 +307,10 @@ struct SentPacket {
 }
 
 impl SentPacket {
+    fn was_sent(&self) -> bool {
+        !matches!(self.state, PacketState::NotSent)
+    }
+
     fn is_unanswered(&self) -> bool {
         matches!(self.state, PacketState::InFlight { .. })
     }
@@ -319,6 +334,7 @@ pub(super) struct SentPackets {
     /// the server paused.
     unverified: VecDeque<(Time, Time)>,
     pub(super) stats: StreamStats,
+    live: LiveCounts,
 }
 
 impl SentPackets {
@@ -344,6 +360,7 @@ impl SentPackets {
             min_rtt: None,
             unverified: VecDeque::with_capacity(round_trips_per_second * UNVERIFIED_SECONDS),
             stats,
+            live: LiveCounts::default(),
         }
     }
 
@@ -378,7 +395,6 @@ impl SentPackets {
         self.track(SentPacket { due, sent_at, state: PacketState::InFlight { expected_digest } }, hosts, observer);
         self.last_sent = Some(sent_at);
         self.stats.on_sent(sent_at);
-        observer.on_sent(self.stream_kind, sent_at);
     }
 
     /// Records a packet that was due at `due` and that this host did not send. If `refused` is true, the operating system refused it.
@@ -422,7 +438,7 @@ impl SentPackets {
         // There is no reply to a packet that was not sent, or not yet.
         let is_sent = |index: &u64| {
             let packet = &self.packets[(*index - self.first_index) as usize];
-            !matches!(packet.state, PacketState::NotSent) && packet.sent_at <= reply.received_at
+            packet.was_sent() && packet.sent_at <= reply.received_at
         };
         let Some(index) = self.index_of(reply.sequence).filter(is_sent) else {
             self.on_unmatched();
@@ -430,6 +446,9 @@ impl SentPackets {
         };
         let packet = &mut self.packets[(index - self.first_index) as usize];
         let is_first = matches!(packet.state, PacketState::InFlight { .. });
+        if is_first && index < self.live.next {
+            self.live.lost -= 1;
+        }
         let outcome = match packet.state {
             PacketState::Returned { .. } | PacketState::NotSent => {
                 self.stats.duplicated += 1;
@@ -447,6 +466,9 @@ impl SentPackets {
                 self.min_rtt = Some(self.min_rtt.map_or(rtt, |min| min.min(rtt)));
                 self.stats.on_returned(packet.sent_at);
                 self.unverified.push_back((packet.sent_at, reply.received_at));
+                if !hosts.this.paused_within(packet.sent_at, reply.received_at) {
+                    self.live.last_rtt = Some(rtt);
+                }
                 // After a pause, the streams of a MOQT session are written and read in bursts, in any order.
                 if let Some(reordered) = self.reordering.on_arrival(index, reply.received_at)
                     && !hosts.this.paused_within(packet.due, reply.received_at)
@@ -482,6 +504,30 @@ impl SentPackets {
             if !hosts.paused_within(sent_at, received_at) {
                 self.stats.on_round_trip(sent_at, received_at.signed_nanos_since(sent_at));
             }
+        }
+    }
+
+    /// The figures of the live view at `now`. Round trips exclude `server_delay` if it is known.
+    pub(super) fn snapshot(
+        &mut self,
+        now: Time,
+        timeout: Duration,
+        this_host: &HostLog,
+        server_delay: Option<i64>,
+    ) -> LiveSnapshot {
+        let timeout = self.reply_timeout(timeout);
+        // The replies that arrived during a pause are read after it.
+        let resumed_at = this_host.resumed_at().unwrap_or_default();
+        while self.first_reply_timeout.is_some()
+            && let Some(packet) = self.packets.get((self.live.next - self.first_index) as usize)
+            && (!packet.is_unanswered() || now >= packet.sent_at.max(resumed_at) + timeout)
+        {
+            self.live.count(packet.was_sent(), packet.is_unanswered());
+        }
+        LiveSnapshot {
+            replies_expected: self.first_reply_timeout.is_some(),
+            paused_ns: this_host.total_ns,
+            ..self.live.snapshot(now, &self.stats, server_delay)
         }
     }
 
@@ -567,6 +613,9 @@ impl SentPackets {
         let Some(packet) = self.packets.pop_front() else { return };
         let SentPacket { due, sent_at, state } = packet;
         let index = self.first_index;
+        if self.live.next == index && self.first_reply_timeout.is_some() {
+            self.live.count(packet.was_sent(), packet.is_unanswered());
+        }
         self.first_index += 1;
         self.reordering.discard_before(self.first_index);
         let settled = match state {

@@ -138,7 +138,7 @@ impl Admission {
             let datagrams = received.segments().count();
             self.counters.dropped_not_allowed.add(datagrams);
             self.unknown_source_drops.record(received.source, datagrams as u64);
-            log_events::log_not_allowed(received.source);
+            log_events::log_dropped(received.source, "source not in --allow");
         }
         source
     }

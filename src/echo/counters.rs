@@ -102,7 +102,7 @@ counters! {
     Counter dropped_repeated,
     /// Packets that exceed --max-rate-per-source.
     Counter dropped_packet_rate,
-    /// Packets that exceed --max-bitrate-per-source.
+    /// Packets that exceed the bit rate of --max-rate-per-source.
     Counter dropped_bit_rate,
     /// CONTROL packets that are not a valid key exchange.
     Counter dropped_key_exchange,
@@ -209,22 +209,19 @@ pub struct ExternalCounts {
     pub log_dropped: u64,
 }
 
-/// Exports the counters of a server at each scrape.
-pub struct EchoCollector<O> {
+/// Adds the counters and the result of `external`, which is called at each scrape, to `registry` with the prefix `jamjam_echo`.
+pub fn register_metrics(
     counters: Arc<Counters>,
-    external: O,
+    external: impl Fn() -> ExternalCounts + Send + Sync + 'static,
+    registry: &mut Registry,
+) {
+    let collector = Box::new(EchoCollector { counters, external });
+    registry.sub_registry_with_prefix("jamjam_echo").register_collector(collector);
 }
 
-impl<O: Fn() -> ExternalCounts + Send + Sync + 'static> EchoCollector<O> {
-    /// Exports `counters` and the result of `external`, which is called at each scrape.
-    pub fn new(counters: Arc<Counters>, external: O) -> Self {
-        Self { counters, external }
-    }
-
-    /// Adds the metrics to `registry` with the prefix `jamjam_echo`.
-    pub fn register(self, registry: &mut Registry) {
-        registry.sub_registry_with_prefix("jamjam_echo").register_collector(Box::new(self));
-    }
+struct EchoCollector<O> {
+    counters: Arc<Counters>,
+    external: O,
 }
 
 impl<O> fmt::Debug for EchoCollector<O> {
@@ -255,18 +252,16 @@ impl<O: Fn() -> ExternalCounts + Send + Sync + 'static> Collector for EchoCollec
                 metric.encode_family(&[("reason", reason)])?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
             }
         }
-        encode_counter(
-            &mut encoder,
-            "outcome_log_dropped",
-            "Rows of the outcome log that were not written.",
-            outcome_log_dropped,
-        )?;
-        encode_counter(
-            &mut encoder,
-            "log_dropped",
-            "Log lines dropped because standard error was not read or could not be written.",
-            log_dropped,
-        )?;
+        for (name, help, count) in [
+            ("outcome_log_dropped", "Rows of the outcome log that were not written.", outcome_log_dropped),
+            (
+                "log_dropped",
+                "Log lines dropped because standard error was not read or could not be written.",
+                log_dropped,
+            ),
+        ] {
+            encode_counter(&mut encoder, name, help, count)?;
+        }
         let lateness = [("audio", &self.counters.audio_lateness), ("immediate", &self.counters.immediate_lateness)];
         let help = "Send time minus due time of each reply. AUDIO echoes have the label packet=audio. All other replies have \
                     the label packet=immediate. The option --delay affects only AUDIO echoes.";

@@ -122,9 +122,8 @@ impl EchoServer {
                     .and_then(|(stats, time)| stats.report_counts(received.received_at, time));
                 let report = counts.map(|counts| self.report(received.received_at, counts, source));
                 let response = request.respond(received.source, report.as_ref());
-                let response = response.as_bytes();
                 if self.admission.admit_immediate(source, response.len())
-                    && self.queue_unimpaired_reply(received, source, response)
+                    && self.queue_unimpaired_reply(received, source, &response)
                 {
                     self.counters.stun_requests.add(1);
                 }

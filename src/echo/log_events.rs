@@ -1,13 +1,13 @@
 //! Log events of the echo server. The lines "Received audio packet" and "Echoed packet" have the format of the original server. All other
 //! events carry data in fields.
 
-use std::fmt::Write;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use tracing::{Level, debug, enabled, info, warn};
 
 use super::FIXED_LOG_LINE;
+use super::counters::Counters;
 use crate::address::canonical_socket_addr;
 use crate::node::Transmit;
 use crate::wire::{self, Header, LatencyInfo, PacketError, PacketType, stun};
@@ -49,17 +49,9 @@ pub(super) fn log_indication_ignored(source: SocketAddr) {
     debug!(target: "echo", source = %canonical_socket_addr(source), "STUN indication ignored");
 }
 
-pub(super) fn log_port_zero(source: SocketAddr) {
-    log_dropped(source, "source port 0");
-}
-
 /// The address is logged as received: its canonical form would hide why it is invalid.
 pub(super) fn log_invalid_source(source: SocketAddr) {
     debug!(target: "echo", source = %source, reason = "invalid source address", "datagram dropped");
-}
-
-pub(super) fn log_not_allowed(source: SocketAddr) {
-    log_dropped(source, "source not in --allow");
 }
 
 pub(super) fn log_dropped(source: SocketAddr, reason: &str) {
@@ -112,19 +104,14 @@ pub(super) fn log_loop_check(destination: SocketAddr) {
 }
 
 pub(super) fn log_mapped_address(stun_server: SocketAddr, mapped_address: SocketAddr, previous: Option<SocketAddr>) {
-    let stun_server = canonical_socket_addr(stun_server);
-    match previous {
-        None => {
-            info!(target: "echo", mapped_address = %mapped_address, stun_server = %stun_server, "mapped address learned");
-        }
-        Some(previous) => info!(
-            target: "echo",
-            mapped_address = %mapped_address,
-            previous = %previous,
-            stun_server = %stun_server,
-            "mapped address changed"
-        ),
-    }
+    let change = if previous.is_none() { "learned" } else { "changed" };
+    info!(
+        target: "echo",
+        mapped_address = %mapped_address,
+        previous = previous.map(tracing::field::display),
+        stun_server = %canonical_socket_addr(stun_server),
+        "mapped address {change}"
+    );
 }
 
 pub(super) fn log_mapped_address_timeout(
@@ -197,40 +184,29 @@ pub(super) fn log_reply_sent(transmit: &Transmit<'_>) {
 
 pub(super) fn log_malformed(source: SocketAddr, bytes: &[u8], error: PacketError) {
     if enabled!(target: "echo", Level::DEBUG) {
-        let mut first_bytes = String::new();
-        for (index, byte) in bytes.iter().take(16).enumerate() {
-            // Writing to a string cannot fail.
-            let _ = write!(first_bytes, "{}{byte:02x}", if index == 0 { "" } else { " " });
-        }
+        let first_bytes: Vec<_> = bytes.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
         debug!(
             target: "echo",
             source = %canonical_socket_addr(source),
             len = bytes.len(),
             reason = %error,
-            first_bytes,
+            first_bytes = first_bytes.join(" "),
             "datagram dropped"
         );
     }
 }
 
 /// `totals`: buffer full, client buffer full, reply buffer full, memory budget, out of memory.
-pub(super) fn log_buffer_full(newly_dropped: u64, totals: [u64; 5]) {
-    let [
-        dropped_buffer_full,
-        dropped_client_buffer_full,
-        dropped_reply_buffer_full,
-        dropped_memory_budget,
-        dropped_out_of_memory,
-    ] = totals;
+pub(super) fn log_buffer_full(newly_dropped: u64, counters: &Counters) {
     warn!(
         target: "echo",
         newly_dropped,
         reason = "buffer full or out of memory",
-        dropped_buffer_full_total = dropped_buffer_full,
-        dropped_client_buffer_full_total = dropped_client_buffer_full,
-        dropped_reply_buffer_full_total = dropped_reply_buffer_full,
-        dropped_memory_budget_total = dropped_memory_budget,
-        dropped_out_of_memory_total = dropped_out_of_memory,
+        dropped_buffer_full_total = counters.dropped_buffer_full.get(),
+        dropped_client_buffer_full_total = counters.dropped_client_buffer_full.get(),
+        dropped_reply_buffer_full_total = counters.dropped_reply_buffer_full.get(),
+        dropped_memory_budget_total = counters.dropped_memory_budget.get(),
+        dropped_out_of_memory_total = counters.dropped_out_of_memory.get(),
         "packets dropped"
     );
 }

@@ -25,7 +25,7 @@ mod sources;
 pub const FIXED_LOG_LINE: &str = "fixed line";
 
 pub use admission::AdmissionConfig;
-pub use counters::{Counters, EchoCollector, ExternalCounts, LATENESS_BOUNDS_US, LatenessHistogram};
+pub use counters::{Counters, ExternalCounts, LATENESS_BOUNDS_US, LatenessHistogram, register_metrics};
 pub use impaired_replies::{ReplyEvent, ReplyObserver, ReplyOutcome};
 pub use links::{EntropySource, LinkConfig, LinkPolicy};
 pub use mapped_address::StunConfig;

@@ -12,7 +12,7 @@ use super::counters::Counters;
 use super::log_events;
 use crate::log_throttle::LogThrottle;
 use crate::time::{MIN_PAUSE, Time};
-use crate::wire::stun::{MAX_RECENT_PAUSES, Pause};
+use crate::wire::stun::{MAX_RECENT_PAUSES, ReportedPause};
 
 /// Shorter pauses are counted, but not logged. They are frequent on a busy machine.
 const MIN_LOGGED_PAUSE: Duration = Duration::from_millis(500);
@@ -59,12 +59,12 @@ impl ServerPauses {
     }
 
     /// The last pauses, newest first, as reported to a client. The newest one lasts until the client's echoes no longer wait because of it.
-    pub(super) fn recent(&self, postponed_until: Option<Time>) -> [Pause; MAX_RECENT_PAUSES] {
+    pub(super) fn recent(&self, postponed_until: Option<Time>) -> [ReportedPause; MAX_RECENT_PAUSES] {
         let now = self.last_call.unwrap_or(Time::ZERO);
         std::array::from_fn(|index| {
-            let Some(&(resumed, length)) = self.recent.get(index) else { return Pause::default() };
+            let Some(&(resumed, length)) = self.recent.get(index) else { return ReportedPause::default() };
             let end = postponed_until.filter(|_| index == 0).map_or(resumed, |until| until.min(now).max(resumed));
-            Pause { ended_ago: now.duration_since(end), length: length + end.duration_since(resumed) }
+            ReportedPause { ended_ago: now.duration_since(end), length: length + end.duration_since(resumed) }
         })
     }
 }

@@ -32,10 +32,17 @@ pub struct BufferLimits {
     pub per_client: Option<u64>,
 }
 
+impl BufferLimits {
+    /// Limits with this total. One client may hold two fifths of it.
+    pub fn with_total(total: Option<u64>) -> Self {
+        Self { total, per_client: total.map(|total| total / 5 * 2) }
+    }
+}
+
 impl Default for BufferLimits {
     /// 160 MiB in total, which is half of the default memory budget, and 64 MiB per client.
     fn default() -> Self {
-        Self { total: Some(DEFAULT_MEMORY_BUDGET / 2), per_client: Some(64 << 20) }
+        Self::with_total(Some(DEFAULT_MEMORY_BUDGET / 2))
     }
 }
 

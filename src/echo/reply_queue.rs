@@ -11,6 +11,7 @@ use super::links::Links;
 use super::log_events;
 use super::reply_memory::{BufferFull, BufferLimits, IMPAIRED_PACKET_OVERHEAD, PACKET_OVERHEAD, ReplyMemory, cost};
 use super::reply_store::{DatagramStore, NewReplies, OrderedReplies, QueuedReply, ReplyClass, ReplyPath};
+use crate::impairment::ImpairmentDecision;
 use crate::memory_budget::MemoryBudget;
 use crate::node::{MAX_SENDS_PER_POLL, SendStatus, Transmit, TransmitSink};
 use crate::time::Time;
@@ -71,90 +72,80 @@ impl ReplyQueue {
         self.queued.peek().map(|reply| reply.send_at.max(reply.due))
     }
 
-    /// Queues as many replies as the limits permit, without impairment, and counts the others as dropped. Returns the number of queued
-    /// datagrams. These are the first ones.
+    /// Queues replies without impairment. Returns the number of queued datagrams, see [`Self::store`].
     pub(super) fn push_unimpaired(&mut self, path: ReplyPath, new: NewReplies<'_>) -> usize {
-        let NewReplies { class, contents, segment_size, .. } = new;
-        let mut due = new.received_at + new.delay;
-        if class == ReplyClass::Audio && self.queued_audio > 0 {
-            due = due.max(self.last_due);
-        }
-        let send_at = if class == ReplyClass::Audio { due } else { Time::ZERO };
-        let count = contents.len().div_ceil(segment_size);
-        let (all, one) = (cost(contents.len(), count, PACKET_OVERHEAD), cost(segment_size, 1, PACKET_OVERHEAD));
-        let charged = self.memory.charge(path, class, all, one);
-        let (accepted, full) = match charged {
-            Ok(()) => (count, None),
-            Err((bytes, full)) => ((bytes / one) as usize, Some(full)),
+        self.store(path, new, None)
+    }
+
+    /// Queues replies; with impairment, `new` is a single datagram. Returns the number of queued datagrams. A datagram that is lost by
+    /// impairment also counts. A copy counts towards the limits of the source.
+    pub(super) fn push(&mut self, source: &Source, new: NewReplies<'_>, admission: &mut Admission) -> usize {
+        let Some(impaired) = &mut self.impaired else { return self.store(source.path, new, None) };
+        let Some((mut decision, event)) = impaired.decide(source.path.peer, new) else {
+            self.take_counter(source.path);
+            return 1;
         };
-        if let Some(full) = full {
-            self.memory.count_dropped(class, full, count - accepted);
+        if decision.copies > 1 && !admission.admit_copy(source, new.class, new.received_at, new.contents.len()) {
+            decision.copies = 1;
+        }
+        self.store(source.path, new, Some((decision, event)))
+    }
+
+    /// Queues as many replies as the limits permit, and counts the others as dropped. Returns the number of queued datagrams. These are
+    /// the first ones.
+    fn store(
+        &mut self,
+        path: ReplyPath,
+        new: NewReplies<'_>,
+        impairment: Option<(ImpairmentDecision, ReplyEvent)>,
+    ) -> usize {
+        let NewReplies { class, contents, segment_size, .. } = new;
+        let count = contents.len().div_ceil(segment_size);
+        let (copies, overhead) = match impairment {
+            Some((decision, _)) => (decision.copies.into(), IMPAIRED_PACKET_OVERHEAD),
+            None => (1, PACKET_OVERHEAD),
+        };
+        let price = |bytes: usize, packets: usize| cost(bytes * copies, packets * copies, overhead);
+        let (all, one) = (price(contents.len(), count), price(segment_size, 1));
+        let mut accepted = count;
+        if let Err((bytes, full)) = self.memory.charge(path, class, all, one) {
+            accepted = (bytes / one) as usize;
+            self.drop_new(class, full, count - accepted, impairment);
         }
         let mut rest = &contents[..contents.len().min(accepted * segment_size)];
         while !rest.is_empty() {
             let Ok((position, len)) = self.stores[class as usize].push(rest, segment_size) else {
                 let packets = rest.len().div_ceil(segment_size);
-                self.memory.release(path, class, cost(rest.len(), packets, PACKET_OVERHEAD));
-                self.memory.count_dropped(class, BufferFull::OutOfMemory, packets);
+                self.memory.release(path, class, price(rest.len(), packets));
+                self.drop_new(class, BufferFull::OutOfMemory, packets, impairment);
                 return accepted - packets;
             };
-            self.enqueue(QueuedReply {
-                send_at,
-                position,
-                due,
-                path,
-                len: len as u32,
-                segment_size: segment_size as u16,
-                class,
-                is_sealed: false,
-            });
+            let (mut due, is_audio) = (new.received_at + new.delay, class == ReplyClass::Audio);
+            if let (Some((decision, event)), Some(impaired)) = (impairment, &mut self.impaired) {
+                due = impaired.insert((class, position), decision, event, due, all);
+            } else if is_audio && self.queued_audio > 0 {
+                due = due.max(self.last_due);
+            }
+            let send_at = if is_audio || impairment.is_some() { due } else { Time::ZERO };
+            let (packet_len, segment_size) = (len as u32, segment_size as u16);
+            let packets =
+                QueuedReply { send_at, position, due, path, len: packet_len, segment_size, class, is_sealed: false };
+            self.enqueue(packets);
             rest = &rest[len..];
         }
         accepted
     }
 
-    /// Queues one impaired reply. Returns 0 if a limit drops it, otherwise 1, even if it is lost by impairment. A copy counts towards the
-    /// limits of the source.
-    pub(super) fn push(&mut self, source: &Source, new: NewReplies<'_>, admission: &mut Admission) -> usize {
-        let (path, class, len) = (source.path, new.class, new.contents.len());
-        let Some(impaired) = &mut self.impaired else { return self.push_unimpaired(path, new) };
-        let Some((mut decision, event)) = impaired.decide(path.peer, new) else {
-            self.take_counter(path);
-            return 1;
-        };
-        if decision.copies > 1 && !admission.admit_copy(source, class, new.received_at, len) {
-            decision.copies = 1;
-        }
-        let copies = usize::from(decision.copies);
-        let charged = cost(len * copies, copies, IMPAIRED_PACKET_OVERHEAD);
-        let stored = self.memory.charge(path, class, charged, charged).map_err(|(_, full)| full).and_then(|()| {
-            self.stores[class as usize].push(new.contents, len).map_err(|_| {
-                self.memory.release(path, class, charged);
-                BufferFull::OutOfMemory
-            })
-        });
-        let Some(impaired) = &mut self.impaired else { return 0 };
-        match stored {
-            Ok((position, _)) => {
-                let due = impaired.insert((class, position), decision, event, new.received_at + new.delay, charged);
-                let (len, segment_size) = (len as u32, len as u16);
-                self.enqueue(QueuedReply {
-                    send_at: due,
-                    position,
-                    due,
-                    path,
-                    len,
-                    segment_size,
-                    class,
-                    is_sealed: false,
-                });
-                1
-            }
-            Err(full) => {
-                impaired.report(ReplyEvent { outcome: ReplyOutcome::Dropped, ..event });
-                self.memory.count_dropped(class, full, 1);
-                0
-            }
+    fn drop_new(
+        &mut self,
+        class: ReplyClass,
+        full: BufferFull,
+        packets: usize,
+        impairment: Option<(ImpairmentDecision, ReplyEvent)>,
+    ) {
+        self.memory.count_dropped(class, full, packets);
+        if let (Some((_, event)), Some(impaired)) = (impairment, &mut self.impaired) {
+            impaired.report(ReplyEvent { outcome: ReplyOutcome::Dropped, ..event });
         }
     }
 

@@ -155,7 +155,7 @@ impl EchoServer {
         if received.source.port() == 0 {
             // A reply to port 0 fails, and the failure would disable segmented sends for all clients.
             self.counters.dropped_port_zero.add(received.segments().count());
-            log_events::log_port_zero(received.source);
+            log_events::log_dropped(received.source, "source port 0");
         } else if is_invalid_source(received.source.ip())
             || is_ipv4_source_over_ipv6(received.source.ip(), received.dst_ip)
             || self.is_from_itself(received)
@@ -264,12 +264,11 @@ impl EchoServer {
             &self.counters.dropped_memory_budget,
             &self.counters.dropped_out_of_memory,
         ];
-        let totals = counters.map(Counter::get);
-        let total = totals.iter().sum();
+        let total = counters.map(Counter::get).iter().sum();
         self.buffer_throttle.record(total - self.throttled_buffer_drops);
         self.throttled_buffer_drops = total;
         if let Some(packets) = self.buffer_throttle.take_due(now) {
-            log_events::log_buffer_full(packets, totals);
+            log_events::log_buffer_full(packets, &self.counters);
         }
     }
 

@@ -4,7 +4,6 @@
 //! Above the total limit, TCP connections wait in the listen backlog, and QUIC connections are rejected. While many QUIC handshakes are
 //! pending, the server validates the source address of each new connection.
 
-use std::any::Any;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -94,19 +93,18 @@ pub struct ConnectionLimiter {
     log_throttle: SharedLogThrottle,
 }
 
-/// Decision on a QUIC connection attempt.
-#[derive(Debug)]
-pub(in crate::io) enum QuicAdmission {
-    /// Accepted, with its permit.
-    Accepted(ConnectionPermit),
-    /// Not accepted yet: the server sends a Retry packet. The client's answer validates the client's address.
-    Retry,
-    /// Rejected: the total limit is reached.
-    ConnectionLimit,
-    /// Rejected: the limit per source is reached.
-    AddressLimit,
-    /// Rejected: the memory budget is used up.
-    OverBudget,
+/// Why a connection is rejected.
+#[derive(Clone, Copy, Debug, Error)]
+pub(in crate::io) enum ConnectionRejection {
+    #[error("connection limit")]
+    Total,
+    /// The address has this number of open connections.
+    #[error("too many connections from this address")]
+    Address(usize),
+    #[error("too many new connections from this address")]
+    Rate,
+    #[error(transparent)]
+    OverBudget(#[from] OverBudget),
 }
 
 /// The right to one connection; dropping it frees the slot.
@@ -124,7 +122,6 @@ pub struct ConnectionPermit {
     has_request: AtomicBool,
     /// When the connection reaches its maximum lifetime.
     deadline: Mutex<Instant>,
-    held: OnceLock<Box<dyn Any + Send + Sync>>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -176,43 +173,54 @@ impl ConnectionLimiter {
         permit.map_err(|reason| self.reject(address, reason)).ok()
     }
 
-    /// Decides on a QUIC connection attempt from `address`. `validated` is true if the client has answered a Retry packet.
-    pub(in crate::io) fn admit_quic(self: &Arc<Self>, address: IpAddr, validated: bool) -> QuicAdmission {
+    /// Decides on a QUIC connection attempt from `address`. `validated` is true if the client has answered a Retry packet. `None`: the
+    /// server sends a Retry packet, and the client's answer will validate its address.
+    pub(in crate::io) fn admit_quic(
+        self: &Arc<Self>,
+        address: IpAddr,
+        validated: bool,
+    ) -> Result<Option<ConnectionPermit>, ConnectionRejection> {
         let Ok(free) = Arc::clone(&self.semaphore).try_acquire_owned() else {
             // No other connection is closed for an address that has reached its own limit.
-            let is_full = self.is_address_full(address);
-            return if is_full { QuicAdmission::AddressLimit } else { QuicAdmission::ConnectionLimit };
+            self.check_address(address)?;
+            return Err(ConnectionRejection::Total);
         };
         let max_unvalidated = MAX_UNVALIDATED_HANDSHAKES.min(self.limits.max_connections.unwrap_or(usize::MAX) / 2);
         if !validated && self.pending_handshakes.load(Ordering::Relaxed) >= max_unvalidated {
-            return QuicAdmission::Retry;
+            return Ok(None);
         }
-        self.permit_quic(free, address)
+        self.permit_quic(free, address).map(Some)
     }
 
     /// Like [`ConnectionLimiter::admit_quic`] for a validated `address`, but waits until a slot is free.
-    pub(in crate::io) async fn admit_quic_when_free(self: &Arc<Self>, address: IpAddr) -> QuicAdmission {
+    pub(in crate::io) async fn admit_quic_when_free(
+        self: &Arc<Self>,
+        address: IpAddr,
+    ) -> Result<ConnectionPermit, ConnectionRejection> {
         self.permit_quic(self.acquire().await, address)
     }
 
-    fn permit_quic(self: &Arc<Self>, free: OwnedSemaphorePermit, address: IpAddr) -> QuicAdmission {
-        match self.permit(free, Some(address), 0) {
-            Ok(permit) => {
-                self.pending_handshakes.fetch_add(1, Ordering::Relaxed);
-                permit.in_handshake.store(true, Ordering::Relaxed);
-                QuicAdmission::Accepted(permit)
-            }
-            Err(ConnectionRejection::OverBudget(_)) => QuicAdmission::OverBudget,
-            Err(_) => QuicAdmission::AddressLimit,
-        }
+    fn permit_quic(
+        self: &Arc<Self>,
+        free: OwnedSemaphorePermit,
+        address: IpAddr,
+    ) -> Result<ConnectionPermit, ConnectionRejection> {
+        let permit = self.permit(free, Some(address), 0)?;
+        self.pending_handshakes.fetch_add(1, Ordering::Relaxed);
+        permit.in_handshake.store(true, Ordering::Relaxed);
+        Ok(permit)
     }
 
-    /// Whether the limit of open connections is reached for `address`.
-    fn is_address_full(&self, address: IpAddr) -> bool {
+    /// Fails if the limit of open connections is reached for `address`.
+    fn check_address(&self, address: IpAddr) -> Result<(), ConnectionRejection> {
         let address = source_network(address);
         let open = self.open_by_source.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = open.get(&address).copied().unwrap_or(0);
-        !address.is_loopback() && self.limits.max_connections_per_address.is_some_and(|limit| count >= limit)
+        match self.limits.max_connections_per_address {
+            Some(limit) if !address.is_loopback() && open.get(&address).is_some_and(|count| *count >= limit) => {
+                Err(ConnectionRejection::Address(limit))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Takes the memory of a connection and counts it for `address`. `None`: a trusted proxy, whose address has no limits.
@@ -232,7 +240,6 @@ impl ConnectionLimiter {
             in_handshake: AtomicBool::new(false),
             has_request: AtomicBool::new(false),
             deadline: Mutex::new(Instant::now() + self.limits.max_lifetime),
-            held: OnceLock::new(),
             _permit: free,
         })
     }
@@ -241,7 +248,7 @@ impl ConnectionLimiter {
     fn reject(&self, address: IpAddr, reason: ConnectionRejection) {
         self.rejected.fetch_add(1, Ordering::Relaxed);
         if self.log_throttle.allow() {
-            let limit = if let ConnectionRejection::Count(limit) = reason { Some(limit) } else { None };
+            let limit = if let ConnectionRejection::Address(limit) = reason { Some(limit) } else { None };
             warn!(target: "http", source = %source_network(address), %reason, limit, "connection rejected");
         }
     }
@@ -264,31 +271,14 @@ impl ConnectionLimiter {
             if limit == 0 {
                 open.remove(&address);
             }
-            return Err(ConnectionRejection::Count(limit));
+            return Err(ConnectionRejection::Address(limit));
         }
         *count += 1;
         Ok(Some(address))
     }
 }
 
-/// Why a connection is rejected.
-#[derive(Clone, Copy, Debug, Error)]
-enum ConnectionRejection {
-    /// The address has this number of open connections.
-    #[error("too many connections from this address")]
-    Count(usize),
-    #[error("too many new connections from this address")]
-    Rate,
-    #[error(transparent)]
-    OverBudget(#[from] OverBudget),
-}
-
 impl ConnectionPermit {
-    /// Keeps `what` until the connection has ended and its data has been sent, and then drops it. Only the value of the first call is kept.
-    pub fn hold_until_closed(&self, what: impl Any + Send + Sync) {
-        let _ = self.held.set(Box::new(what));
-    }
-
     /// Counts an upgraded connection of a trusted proxy for the address of its client, as its memory from now on. False if a limit is
     /// reached. A forwarded address is never exempt from the limit on connections.
     pub fn assign_client(&self, address: IpAddr, is_forwarded: bool) -> bool {
@@ -443,7 +433,7 @@ mod tests {
             for [first, second] in [["192.0.2.1", "::ffff:192.0.2.1"], ["2001:db8::1", "2001:db8::2"]] {
                 assert!(is_accepted(first).await && is_accepted(second).await && is_accepted(first).await);
                 assert!(!is_accepted(first).await && !is_accepted(second).await, "{first}");
-                assert!(matches!(limiter.admit_quic(address(first), true), QuicAdmission::AddressLimit), "{first}");
+                assert!(matches!(limiter.admit_quic(address(first), true), Err(ConnectionRejection::Rate)), "{first}");
             }
             assert!(is_accepted("192.0.2.2").await && is_accepted("2001:db8:0:1::1").await);
             for _ in 0..9 {
@@ -463,11 +453,9 @@ mod tests {
                 max_connections_per_address: Some(1),
                 ..ConnectionLimits::default()
             });
-            let QuicAdmission::Accepted(_permit) = limiter.admit_quic(address("2001:db8::1"), true) else {
-                panic!("not accepted")
-            };
-            assert!(matches!(limiter.admit_quic(address("2001:db8::2"), true), QuicAdmission::AddressLimit));
-            assert!(matches!(limiter.admit_quic(address("192.0.2.1"), true), QuicAdmission::ConnectionLimit));
+            let Ok(Some(_permit)) = limiter.admit_quic(address("2001:db8::1"), true) else { panic!("not accepted") };
+            assert!(matches!(limiter.admit_quic(address("2001:db8::2"), true), Err(ConnectionRejection::Address(_))));
+            assert!(matches!(limiter.admit_quic(address("192.0.2.1"), true), Err(ConnectionRejection::Total)));
         });
     }
 
@@ -551,7 +539,7 @@ mod tests {
 
     fn admitted(limiter: &Arc<ConnectionLimiter>, source: &str) -> ConnectionPermit {
         match limiter.admit_quic(address(source), true) {
-            QuicAdmission::Accepted(permit) => {
+            Ok(Some(permit)) => {
                 permit.finish_handshake();
                 permit
             }
@@ -564,12 +552,12 @@ mod tests {
         let limiter = quic_limiter(5, 2);
         let first = admitted(&limiter, "192.0.2.1");
         let _second = admitted(&limiter, "::ffff:192.0.2.1");
-        assert!(matches!(limiter.admit_quic(address("192.0.2.1"), true), QuicAdmission::AddressLimit));
+        assert!(matches!(limiter.admit_quic(address("192.0.2.1"), true), Err(ConnectionRejection::Address(_))));
         // An IPv6 /64 counts as one source.
         let _permits = [admitted(&limiter, "2001:db8::1"), admitted(&limiter, "2001:db8::2")];
-        assert!(matches!(limiter.admit_quic(address("2001:db8::3"), true), QuicAdmission::AddressLimit));
+        assert!(matches!(limiter.admit_quic(address("2001:db8::3"), true), Err(ConnectionRejection::Address(_))));
         let _fifth = admitted(&limiter, "2001:db8:0:1::1");
-        assert!(matches!(limiter.admit_quic(address("192.0.2.9"), true), QuicAdmission::ConnectionLimit));
+        assert!(matches!(limiter.admit_quic(address("192.0.2.9"), true), Err(ConnectionRejection::Total)));
         drop(first);
         drop(admitted(&limiter, "192.0.2.1"));
         let local = quic_limiter(100, 2);
@@ -584,12 +572,12 @@ mod tests {
         let source = address("192.0.2.1");
         let mut permits = Vec::new();
         for _ in 0..8 {
-            let QuicAdmission::Accepted(permit) = limiter.admit_quic(source, false) else { panic!("no permit") };
+            let Ok(Some(permit)) = limiter.admit_quic(source, false) else { panic!("no permit") };
             permits.push(permit);
         }
-        assert!(matches!(limiter.admit_quic(address("192.0.2.2"), false), QuicAdmission::Retry));
-        assert!(matches!(limiter.admit_quic(address("192.0.2.2"), true), QuicAdmission::Accepted(_)));
+        assert!(matches!(limiter.admit_quic(address("192.0.2.2"), false), Ok(None)));
+        assert!(matches!(limiter.admit_quic(address("192.0.2.2"), true), Ok(Some(_))));
         permits[0].finish_handshake();
-        assert!(matches!(limiter.admit_quic(source, false), QuicAdmission::Accepted(_)));
+        assert!(matches!(limiter.admit_quic(source, false), Ok(Some(_))));
     }
 }

@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -42,22 +42,9 @@ pub fn read_text(file: &Path) -> io::Result<String> {
 /// Replaces the contents of `file` with `text`. Other processes never read a partial file. After a power loss, the file has either its
 /// previous contents or `text`.
 pub fn write(file: &Path, text: &str) -> io::Result<()> {
-    write_with(file, text, &create_new_options())
-}
-
-/// Like [`write()`], but only the owner can read the file (mode 0600 from the start, on Unix).
-pub fn write_private(file: &Path, text: &str) -> io::Result<()> {
-    #[cfg_attr(not(unix), expect(unused_mut, reason = "the file mode is set only on Unix"))]
-    let mut options = create_new_options();
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    write_with(file, text, &options)
-}
-
-fn write_with(file: &Path, text: &str, options: &OpenOptions) -> io::Result<()> {
     let target = resolve_links(file);
     let temp = temp_path(&target);
-    let mut open = create_temp_file(&temp, options)?;
+    let mut open = create_temp_file(&temp)?;
     // Without `sync_all`, the new name could be stored before the contents. After a power loss, the file would then be empty.
     let result =
         open.write_all(text.as_bytes()).and_then(|()| open.sync_all()).and_then(|()| fs::rename(&temp, &target));
@@ -90,20 +77,13 @@ fn sync_folder(_: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Options that create a new file and fail if a file already exists at the path. Another user of a shared folder may have placed a link at
-/// the temporary path.
-fn create_new_options() -> OpenOptions {
-    let mut options = File::options();
-    options.write(true).create_new(true);
-    options
-}
-
 /// Creates the temporary file. Removes an existing file at this path, such as one that an aborted process left behind.
-fn create_temp_file(temp: &Path, options: &OpenOptions) -> io::Result<File> {
-    match options.open(temp) {
+fn create_temp_file(temp: &Path) -> io::Result<File> {
+    // Another user of a shared folder may have placed a link at the temporary path. `create_new` does not follow it.
+    match File::create_new(temp) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             fs::remove_file(temp)?;
-            options.open(temp)
+            File::create_new(temp)
         }
         opened => opened,
     }
@@ -119,7 +99,7 @@ pub fn prepare(file: &Path) -> io::Result<()> {
         Err(_) => false,
     };
     let temp = temp_path(&target);
-    create_temp_file(&temp, &create_new_options())?;
+    create_temp_file(&temp)?;
     fs::remove_file(&temp)?;
     if exists { fs::remove_file(&target) } else { Ok(()) }
 }
@@ -335,8 +315,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let (file, victim) = (folder.path().join("report.json"), folder.path().join("notes"));
         fs::write(&victim, "mine").expect("a file");
-        let own: [fn(&Path) -> io::Result<()>; 3] =
-            [|file| write(file, "{}"), |file| write_private(file, "{}"), prepare];
+        let own: [fn(&Path) -> io::Result<()>; 2] = [|file| write(file, "{}"), prepare];
         for act in own {
             std::os::unix::fs::symlink(&victim, temp_path(&resolve_links(&file))).expect("a link");
             act(&file).expect("written");

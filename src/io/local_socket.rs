@@ -1,9 +1,7 @@
-//! How clients open sockets: the IP version, the local address and the DSCP class of sent packets.
+//! How clients open sockets: the IP version and the local address.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-
-use socket2::SockRef;
 
 /// A version of IP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,8 +34,6 @@ pub struct LocalSocketOptions {
     pub ip_version: Option<IpVersion>,
     /// Local address; port 0 selects a free port.
     pub local_address: Option<SocketAddr>,
-    /// DSCP value of sent packets, from 0 to 63.
-    pub dscp: Option<u8>,
 }
 
 impl LocalSocketOptions {
@@ -67,20 +63,6 @@ impl LocalSocketOptions {
             if peer.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         self.local_address.unwrap_or(SocketAddr::new(unspecified, 0))
     }
-
-    /// Sets the DSCP class of the packets that `socket` sends to `peer`.
-    pub fn set_dscp(&self, socket: &SockRef<'_>, peer: SocketAddr) -> io::Result<()> {
-        // The two low bits of the field are the ECN bits.
-        let Some(field) = self.dscp.map(|dscp| u32::from(dscp) << 2) else { return Ok(()) };
-        if peer.is_ipv6() {
-            set_ipv6_field(socket, field)?;
-        }
-        // Linux also uses the IPv4 option of an IPv6 socket that sends to an IPv4-mapped address.
-        if peer.is_ipv4() || cfg!(target_os = "linux") {
-            socket.set_tos_v4(field)?;
-        }
-        Ok(())
-    }
 }
 
 /// The local address that the system chooses to reach `peer`. Sends nothing.
@@ -88,16 +70,6 @@ pub fn local_ip_for(peer: SocketAddr) -> io::Result<IpAddr> {
     let socket = UdpSocket::bind(LocalSocketOptions::default().address_for(peer))?;
     socket.connect(peer)?;
     Ok(socket.local_addr()?.ip())
-}
-
-#[cfg(target_os = "linux")]
-fn set_ipv6_field(socket: &SockRef<'_>, field: u32) -> io::Result<()> {
-    Ok(rustix::net::sockopt::set_ipv6_tclass(&**socket, field)?)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn set_ipv6_field(_: &SockRef<'_>, _: u32) -> io::Result<()> {
-    Err(io::Error::new(io::ErrorKind::Unsupported, "this system does not support a DSCP class over IPv6"))
 }
 
 #[cfg(test)]
@@ -110,7 +82,6 @@ mod tests {
         let options = |ip_version, local: Option<&str>| LocalSocketOptions {
             ip_version,
             local_address: local.map(|text| text.parse().unwrap()),
-            dscp: None,
         };
         for (options, expected) in [
             (options(None, None), vec![v4, v6]),

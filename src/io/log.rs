@@ -221,13 +221,12 @@ where
 }
 
 /// The areas of the log: events with these targets are printed as `area: event key=value`. Every event of this program has one of these targets.
-const AREAS: [&str; 13] = [
+const AREAS: [&str; 12] = [
     "echo",
     "signaling",
     "control_surface",
     "http",
     "console",
-    "demo_page",
     "memory",
     "metrics",
     "registration",

@@ -11,13 +11,13 @@ pub mod memory;
 pub mod moqt;
 pub mod os;
 pub mod outcome_log;
-pub mod private_file;
 pub mod reachable;
 pub mod read_ahead;
 pub mod recorder;
 pub mod resolve;
 pub mod signaling;
 pub mod sound;
+pub mod status_line;
 pub mod stop;
 pub mod tls;
 pub mod udp;
@@ -32,5 +32,4 @@ pub mod websocket {
     pub mod probe;
     mod probe_socket;
     pub mod send_queue;
-    pub(in crate::io) mod wrong_scheme;
 }

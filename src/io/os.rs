@@ -3,7 +3,8 @@
 use std::array;
 use std::ffi::CString;
 use std::hash::{BuildHasher, RandomState};
-use std::io::StdoutLock;
+#[cfg(target_os = "linux")]
+use std::os::fd::AsFd;
 
 use rustls::crypto::ring;
 use serde::Serialize;
@@ -32,26 +33,16 @@ pub fn raise_descriptor_limit() {
     }
 }
 
-/// The number of columns of the terminal behind standard output (Linux only); `None` if there is no terminal.
-pub fn terminal_width(stdout: &StdoutLock<'_>) -> Option<usize> {
-    #[cfg(target_os = "linux")]
-    if std::io::IsTerminal::is_terminal(stdout) {
-        let size = rustix::termios::tcgetwinsize(stdout).ok()?;
-        return Some(usize::from(size.ws_col)).filter(|columns| *columns > 0);
-    }
-    #[cfg(not(target_os = "linux"))]
-    let _ = stdout;
-    None
+/// The number of columns of the terminal behind `stream` (Linux only); `None` if there is no terminal.
+#[cfg(target_os = "linux")]
+pub fn terminal_width(stream: &impl AsFd) -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(stream).ok()?;
+    Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
 }
 
-/// The columns and rows of the terminal behind standard error (Linux only); `None` if they are not known.
-pub fn stderr_size() -> Option<(u16, u16)> {
-    #[cfg(target_os = "linux")]
-    {
-        let size = rustix::termios::tcgetwinsize(std::io::stderr()).ok()?;
-        Some((size.ws_col, size.ws_row)).filter(|(columns, rows)| *columns > 0 && *rows > 0)
-    }
-    #[cfg(not(target_os = "linux"))]
+/// The number of columns of the terminal behind `stream` (Linux only); `None` if there is no terminal.
+#[cfg(not(target_os = "linux"))]
+pub fn terminal_width<T>(_: &T) -> Option<usize> {
     None
 }
 

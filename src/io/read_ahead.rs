@@ -5,7 +5,7 @@ use std::sync::mpsc::{self, Receiver, SyncSender, TryRecvError};
 use std::thread::JoinHandle;
 
 use crate::audio::convert::PayloadReader;
-use crate::audio::quality::{SharedSourceMeter, SourceQuality};
+use crate::audio::quality::SourceQuality;
 use crate::audio::wav::WavError;
 use crate::client::{PayloadSource, SourcePoll};
 
@@ -38,16 +38,14 @@ pub fn spawn<R: Read + Send + 'static>(mut reader: PayloadReader<R>) -> io::Resu
     let (queue, payloads) = mpsc::sync_channel(QUEUE_CAPACITY);
     let (free_buffers, buffers) = mpsc::sync_channel::<Vec<u8>>(QUEUE_CAPACITY);
     let (queue_full_tx, queue_full) = mpsc::channel::<()>();
-    let meter = SharedSourceMeter::new(reader.input_format(), reader.replaces_non_finite());
-    let source_quality = meter.source_quality();
-    reader.set_input_tap(meter.tap());
+    let source_quality = reader.source_quality();
     let thread = std::thread::Builder::new().name("read-ahead".to_owned()).spawn(move || {
         let mut queue_full_tx = Some(queue_full_tx);
         for count in 0.. {
             let mut payload = buffers.try_recv().unwrap_or_default();
             payload.clear();
             if !reader.next_payload(&mut payload)?
-                || queue.send(QueuedPayload { payload, source_quality: meter.source_quality() }).is_err()
+                || queue.send(QueuedPayload { payload, source_quality: reader.source_quality() }).is_err()
             {
                 break;
             }

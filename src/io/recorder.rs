@@ -28,27 +28,12 @@ const QUEUE_CAPACITY: usize = 2_048;
 /// Sleep of the recorder thread when the queue is empty.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Status of a queued packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PacketStatus {
-    /// Sent.
-    Sent,
-    /// Returned intact and in time.
-    Returned,
-    /// Returned intact after `--late-after`.
-    Late,
-    /// The packet returned, but its bytes differ from the sent bytes.
-    Damaged,
-    /// Not returned in time. Packets still in flight when the run is interrupted do not count as lost.
-    Lost,
-}
-
 /// Receivers of the audio: the optional outputs and the analyzer.
 pub struct AudioSinks {
     /// For `--record`.
-    pub recording: Option<ReturnRecording>,
-    /// The recording of `--record-both`.
-    pub stereo_recording: Option<StereoRecording>,
+    pub recording: Option<Recording>,
+    /// For `--record-both`.
+    pub both_recording: Option<Recording>,
     /// The waveform for `--html`.
     pub waveform: Option<Waveform>,
     /// Measures the audio quality for the report.
@@ -56,69 +41,62 @@ pub struct AudioSinks {
 }
 
 impl AudioSinks {
-    /// Writes a packet to all sinks. A [`PacketStatus::Lost`] packet has no samples.
-    fn write(&mut self, status: PacketStatus, index: u64, samples: &[f32]) {
-        if let (Some(recording), PacketStatus::Returned | PacketStatus::Late) = (&mut self.recording, status) {
-            recording.on_returned(index, samples);
+    /// Writes a sent packet, or a packet with the given outcome, to all sinks. A lost packet has no samples.
+    fn write(&mut self, outcome: Option<PacketOutcome>, index: u64, samples: &[f32]) {
+        let is_intact = matches!(outcome, Some(PacketOutcome::Returned | PacketOutcome::Late));
+        if let Some(recording) = self.recording.as_mut().filter(|_| is_intact) {
+            recording.write(index, RETURNED_CHANNEL, samples);
         }
-        match (&mut self.stereo_recording, status) {
-            (Some(both), PacketStatus::Sent) => both.on_sent(index, samples),
-            (Some(both), PacketStatus::Returned | PacketStatus::Late) => both.on_returned(index, samples),
-            _ => {}
+        if let Some(both) = self.both_recording.as_mut().filter(|_| is_intact || outcome.is_none()) {
+            both.write(index, if is_intact { RETURNED_CHANNEL } else { SENT_CHANNEL }, samples);
         }
-        match status {
-            PacketStatus::Sent => self.analyzer.on_sent(index, samples),
-            PacketStatus::Returned => self.analyzer.on_returned(index, samples, ReturnStatus::Intact),
-            PacketStatus::Late => {}
-            PacketStatus::Damaged => self.analyzer.on_returned(index, samples, ReturnStatus::Damaged),
-            PacketStatus::Lost => self.analyzer.on_lost(index),
+        match outcome {
+            None => self.analyzer.on_sent(index, samples),
+            Some(PacketOutcome::Returned) => self.analyzer.on_returned(index, samples, ReturnStatus::Intact),
+            Some(PacketOutcome::Late) => {}
+            Some(PacketOutcome::Damaged) => self.analyzer.on_returned(index, samples, ReturnStatus::Damaged),
+            Some(_) => self.analyzer.on_lost(index),
         }
         let Some(waveform) = &mut self.waveform else { return };
-        match status {
-            PacketStatus::Sent => waveform.on_sent(index, samples),
-            PacketStatus::Returned | PacketStatus::Late => waveform.on_returned(index, samples),
+        match outcome {
+            None => waveform.on_sent(index, samples),
+            Some(PacketOutcome::Returned | PacketOutcome::Late) => waveform.on_returned(index, samples),
             // A damaged packet is neither drawn nor shown as a gap.
-            PacketStatus::Damaged => {}
-            PacketStatus::Lost => waveform.on_lost(index),
+            Some(PacketOutcome::Damaged) => {}
+            Some(_) => waveform.on_lost(index),
         }
     }
 }
 
 struct QueuedPacket {
-    status: PacketStatus,
+    /// `None` for a sent packet.
+    outcome: Option<PacketOutcome>,
     index: u64,
     payload: Vec<u8>,
 }
 
 /// Packets dropped because the queue was full.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct RecorderDrops {
     /// Sent packets.
-    pub sent: u64,
+    pub sent: Counter,
     /// Packets returned intact.
-    pub returned: u64,
+    pub returned: Counter,
     /// Packets returned with other bytes.
-    pub damaged: u64,
+    pub damaged: Counter,
     /// Lost packets.
-    pub lost: u64,
+    pub lost: Counter,
 }
 
-#[derive(Default)]
-struct DropCounters {
-    sent: Counter,
-    returned: Counter,
-    damaged: Counter,
-    lost: Counter,
-}
-
-impl DropCounters {
-    fn for_status(&self, status: PacketStatus) -> &Counter {
-        match status {
-            PacketStatus::Sent => &self.sent,
-            PacketStatus::Returned | PacketStatus::Late => &self.returned,
-            PacketStatus::Damaged => &self.damaged,
-            PacketStatus::Lost => &self.lost,
-        }
+impl RecorderDrops {
+    fn count(&self, outcome: Option<PacketOutcome>) {
+        let dropped = match outcome {
+            None => &self.sent,
+            Some(PacketOutcome::Returned | PacketOutcome::Late) => &self.returned,
+            Some(PacketOutcome::Damaged) => &self.damaged,
+            Some(_) => &self.lost,
+        };
+        dropped.add(1);
     }
 }
 
@@ -128,14 +106,14 @@ pub struct RecorderQueue {
     free_buffers: Receiver<Vec<u8>>,
     /// Buffer of the last dropped packet, to be reused for the next packet.
     spare_buffer: Option<Vec<u8>>,
-    drops: Arc<DropCounters>,
+    drops: Arc<RecorderDrops>,
 }
 
 /// The main thread's handle. The handle is a [`PacketObserver`] for packets whose outcome is known only after the run. If the queue is
 /// full, the handle waits.
 pub struct Recorder {
     queue: SyncSender<QueuedPacket>,
-    drops: Arc<DropCounters>,
+    drops: Arc<RecorderDrops>,
     thread: JoinHandle<AudioSinks>,
 }
 
@@ -153,10 +131,10 @@ pub fn spawn(mut sinks: AudioSinks, config: AudioStreamConfig) -> io::Result<(Re
         let mut samples = Vec::new();
         loop {
             match packets.try_recv() {
-                Ok(QueuedPacket { status, index, payload }) => {
+                Ok(QueuedPacket { outcome, index, payload }) => {
                     samples.clear();
                     samples.extend(decode_payload(&payload).into_iter().flatten());
-                    sinks.write(status, index, &samples);
+                    sinks.write(outcome, index, &samples);
                     // The channel has room only for the buffers that were allocated at the start. `Recorder` allocates additional
                     // buffers later, so there can be more buffers than the channel can hold. A buffer that does not fit is dropped.
                     let _ = return_buffer.try_send(payload);
@@ -166,7 +144,7 @@ pub fn spawn(mut sinks: AudioSinks, config: AudioStreamConfig) -> io::Result<(Re
             }
         }
     })?;
-    let drops = Arc::<DropCounters>::default();
+    let drops = Arc::<RecorderDrops>::default();
     Ok((
         RecorderQueue { queue: queue.clone(), free_buffers, spare_buffer: None, drops: Arc::clone(&drops) },
         Recorder { queue, drops, thread },
@@ -174,9 +152,10 @@ pub fn spawn(mut sinks: AudioSinks, config: AudioStreamConfig) -> io::Result<(Re
 }
 
 impl Recorder {
-    fn enqueue(&self, status: PacketStatus, index: u64, bytes: &[u8]) {
-        if self.queue.send(QueuedPacket { status, index, payload: bytes.to_vec() }).is_err() {
-            self.drops.for_status(status).add(1);
+    fn enqueue(&self, outcome: PacketOutcome, index: u64, bytes: &[u8]) {
+        let outcome = Some(outcome);
+        if self.queue.send(QueuedPacket { outcome, index, payload: bytes.to_vec() }).is_err() {
+            self.drops.count(outcome);
         }
     }
 
@@ -184,137 +163,79 @@ impl Recorder {
     ///
     /// # Panics
     /// If the recorder thread panicked.
-    pub fn finish(self) -> (AudioSinks, RecorderDrops) {
+    pub fn finish(self) -> (AudioSinks, Arc<RecorderDrops>) {
         let Self { queue, drops, thread } = self;
         drop(queue);
-        let sinks = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        let DropCounters { sent, returned, damaged, lost } = &*drops;
-        (sinks, RecorderDrops { sent: sent.get(), returned: returned.get(), damaged: damaged.get(), lost: lost.get() })
+        (thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), drops)
     }
 }
 
 impl RecorderQueue {
-    fn enqueue(&mut self, status: PacketStatus, index: u64, bytes: &[u8]) {
+    fn enqueue(&mut self, outcome: Option<PacketOutcome>, index: u64, bytes: &[u8]) {
         let mut payload = self.spare_buffer.take().or_else(|| self.free_buffers.try_recv().ok()).unwrap_or_default();
         payload.clear();
         payload.extend_from_slice(bytes);
-        match self.queue.try_send(QueuedPacket { status, index, payload }) {
+        match self.queue.try_send(QueuedPacket { outcome, index, payload }) {
             Ok(()) => {}
             Err(TrySendError::Full(packet) | TrySendError::Disconnected(packet)) => {
                 self.spare_buffer = Some(packet.payload);
-                self.drops.for_status(status).add(1);
+                self.drops.count(outcome);
             }
         }
     }
 }
 
-/// The status that is queued for the event; `None` for duplicates and for streams other than AUDIO.
-fn packet_status(event: &PacketEvent<'_>) -> Option<PacketStatus> {
-    match (event.stream, event.outcome) {
-        (StreamKind::Audio, PacketOutcome::Returned) => Some(PacketStatus::Returned),
-        (StreamKind::Audio, PacketOutcome::Late) => Some(PacketStatus::Late),
-        (StreamKind::Audio, PacketOutcome::Damaged) => Some(PacketStatus::Damaged),
-        (StreamKind::Audio, PacketOutcome::Lost) => Some(PacketStatus::Lost),
-        _ => None,
-    }
+/// Whether the recorder needs the event.
+fn is_recorded(event: &PacketEvent<'_>) -> bool {
+    use PacketOutcome::{Damaged, Late, Lost, Returned};
+    event.stream == StreamKind::Audio && matches!(event.outcome, Returned | Late | Damaged | Lost)
 }
 
 impl PacketObserver for RecorderQueue {
     fn on_audio_sent(&mut self, sent: SentAudio<'_>) {
-        self.enqueue(PacketStatus::Sent, sent.index, sent.payload);
+        self.enqueue(None, sent.index, sent.payload);
     }
 
     fn on_packet(&mut self, event: PacketEvent<'_>) {
-        if let Some(status) = packet_status(&event) {
-            self.enqueue(status, event.index, event.payload);
+        if is_recorded(&event) {
+            self.enqueue(Some(event.outcome), event.index, event.payload);
         }
     }
 
     fn on_audio_late(&mut self, index: u64) {
-        self.enqueue(PacketStatus::Lost, index, &[]);
+        self.enqueue(Some(PacketOutcome::Lost), index, &[]);
     }
 }
 
 impl PacketObserver for Recorder {
     fn on_packet(&mut self, event: PacketEvent<'_>) {
-        if let Some(status) = packet_status(&event) {
-            self.enqueue(status, event.index, event.payload);
+        if is_recorded(&event) {
+            self.enqueue(event.outcome, event.index, event.payload);
         }
     }
 
     fn on_audio_late(&mut self, index: u64) {
-        self.enqueue(PacketStatus::Lost, index, &[]);
+        self.enqueue(PacketOutcome::Lost, index, &[]);
     }
 }
 
-/// Records the returned audio as a WAV file, with silence for missing packets.
-pub struct ReturnRecording(WavFile);
+/// Format of recordings.
+const FORMAT: WavSampleFormat = WavSampleFormat::F32;
 
-impl ReturnRecording {
-    /// Creates the file.
-    pub fn create(path: &Path, format: WavSampleFormat, config: AudioStreamConfig) -> io::Result<Self> {
-        WavFile::create(path, format, config.channels, config).map(Self)
-    }
-
-    fn on_returned(&mut self, index: u64, samples: &[f32]) {
-        self.0.write_packet(index, samples);
-    }
-
-    /// Completes the file so that it contains `sent_samples` samples per channel. Missing packets are silent, even at the end.
-    pub fn finish(self, sent_samples: u64) -> Result<RecordingSummary, RecordingError> {
-        self.0.finish(sent_samples)
-    }
-}
-
-const STEREO_CHANNELS: u16 = 2;
 const SENT_CHANNEL: usize = 0;
 const RETURNED_CHANNEL: usize = 1;
 
-/// Records sent audio (left channel) and returned audio (right channel) in one WAV file. A returned packet is written at the position of
-/// the sent packet. Therefore, the round-trip delay is not visible. Missing packets are silent.
-pub struct StereoRecording {
-    file: WavFile,
-    channels: usize,
-    mono: Vec<f32>,
-}
-
-impl StereoRecording {
-    /// Creates the file. If the packets are stereo, sent and returned audio are each averaged to mono.
-    pub fn create(path: &Path, format: WavSampleFormat, config: AudioStreamConfig) -> io::Result<Self> {
-        let file = WavFile::create(path, format, STEREO_CHANNELS, config)?;
-        Ok(Self { file, channels: usize::from(config.channels.max(1)), mono: Vec::new() })
-    }
-
-    fn on_sent(&mut self, index: u64, samples: &[f32]) {
-        self.write(index, SENT_CHANNEL, samples);
-    }
-
-    fn on_returned(&mut self, index: u64, samples: &[f32]) {
-        self.write(index, RETURNED_CHANNEL, samples);
-    }
-
-    fn write(&mut self, index: u64, channel: usize, samples: &[f32]) {
-        if self.channels == 1 {
-            return self.file.write_channel(index, channel, samples);
-        }
-        self.mono.clear();
-        let mean = |frame: &[f32]| frame.iter().sum::<f32>() / frame.len() as f32;
-        self.mono.extend(samples.chunks_exact(self.channels).map(mean));
-        self.file.write_channel(index, channel, &self.mono);
-    }
-
-    /// Completes the file so that it contains `sent_samples` samples per channel.
-    pub fn finish(self, sent_samples: u64) -> Result<RecordingSummary, RecordingError> {
-        self.file.finish(sent_samples)
-    }
-}
-
-/// A WAV file that is written by seeking: packets in any order, each at its position. Gaps in the file contain zeros, which are silence.
-struct WavFile {
+/// A WAV file of the returned audio, or of sent and returned audio. The file is written by seeking: packets in any order, each at the
+/// position of the sent packet. Gaps in the file contain zeros, which are silence.
+pub struct Recording {
     file: File,
-    format: WavSampleFormat,
     rate: u32,
+    /// Channels of the file.
     channels: u16,
+    /// Channels of the packets.
+    packet_channels: u16,
+    /// Whether one channel of the file contains the sent audio and the other the returned audio.
+    has_both: bool,
     /// Samples per channel in each packet except the last.
     frame_samples: u32,
     /// Samples per channel up to the end of the last packet in the file.
@@ -323,6 +244,8 @@ struct WavFile {
     packets_left_out: u64,
     /// The first write error. After an error, nothing more is written.
     error: Option<io::Error>,
+    /// Buffer for the mix of one packet.
+    mono: Vec<f32>,
     /// Buffer for the encoded samples of one packet.
     bytes: Vec<u8>,
     /// Buffer for all channels of one packet.
@@ -360,9 +283,18 @@ impl fmt::Display for RecordingError {
 
 impl std::error::Error for RecordingError {}
 
-impl WavFile {
-    /// Creates the file with a header.
-    fn create(path: &Path, format: WavSampleFormat, channels: u16, config: AudioStreamConfig) -> io::Result<Self> {
+impl Recording {
+    /// Creates a file for the returned audio.
+    pub fn of_returned(path: &Path, config: AudioStreamConfig) -> io::Result<Self> {
+        Self::create(path, config, false)
+    }
+
+    /// Creates a file for the sent audio (left) and the returned audio (right). Stereo packets are averaged to mono.
+    pub fn of_both(path: &Path, config: AudioStreamConfig) -> io::Result<Self> {
+        Self::create(path, config, true)
+    }
+
+    fn create(path: &Path, config: AudioStreamConfig, has_both: bool) -> io::Result<Self> {
         let mut file = File::options().read(true).write(true).create(true).truncate(true).open(path)?;
         // Rejects pipes and terminals before the run.
         if !file.metadata()?.is_file() {
@@ -371,17 +303,20 @@ impl WavFile {
                 "not a regular file; a regular file is required because packets are written in any order",
             ));
         }
-        let AudioStreamConfig { sample_rate, frame_samples, .. } = config;
-        file.write_all(&wav_header(format, sample_rate, channels, 0))?;
+        let AudioStreamConfig { sample_rate, frame_samples, channels: packet_channels, .. } = config;
+        let channels = if has_both { 2 } else { packet_channels };
+        file.write_all(&wav_header(FORMAT, sample_rate, channels, 0))?;
         Ok(Self {
             file,
-            format,
             rate: sample_rate,
             channels,
+            packet_channels,
+            has_both,
             frame_samples,
             written_samples: 0,
             packets_left_out: 0,
             error: None,
+            mono: Vec::new(),
             bytes: Vec::new(),
             interleaved: Vec::new(),
         })
@@ -389,7 +324,7 @@ impl WavFile {
 
     /// Bytes per frame.
     fn frame_bytes(&self) -> u64 {
-        u64::from(self.channels) * self.format.bytes_per_sample() as u64
+        u64::from(self.channels) * FORMAT.bytes_per_sample() as u64
     }
 
     /// Maximum number of samples per channel in a WAV file, which has 32-bit lengths.
@@ -397,55 +332,54 @@ impl WavFile {
         (u64::from(u32::MAX) - 1_024) / self.frame_bytes()
     }
 
-    /// Writes a packet with all channels.
-    fn write_packet(&mut self, index: u64, samples: &[f32]) {
-        self.encode(samples);
-        self.write_at(index, (samples.len() / usize::from(self.channels.max(1))) as u64, |wav, start| {
-            wav.file.seek(start)?;
-            wav.file.write_all(&wav.bytes)
-        });
-    }
-
-    /// Writes one channel of a packet and leaves the file's other channels unchanged.
-    fn write_channel(&mut self, index: u64, channel: usize, samples: &[f32]) {
-        self.encode(samples);
-        self.write_at(index, samples.len() as u64, |wav, start| {
-            let (frame, sample) = (wav.frame_bytes() as usize, wav.format.bytes_per_sample());
-            let len = samples.len() * frame;
-            wav.interleaved.clear();
-            wav.file.seek(start)?;
-            (&wav.file).take(len as u64).read_to_end(&mut wav.interleaved)?;
-            wav.interleaved.resize(len, 0);
-            for (frame, bytes) in wav.interleaved.chunks_exact_mut(frame).zip(wav.bytes.chunks_exact(sample)) {
-                frame[channel * sample..][..sample].copy_from_slice(bytes);
-            }
-            wav.file.seek(start)?;
-            wav.file.write_all(&wav.interleaved)
-        });
-    }
-
-    fn encode(&mut self, samples: &[f32]) {
-        self.bytes.clear();
-        self.format.encode(samples, &mut self.bytes);
-    }
-
-    /// Calls `write` with the position of a packet in the file. A packet that would end beyond the maximum length is left out. `samples` is
-    /// the length of the packet per channel.
-    fn write_at(&mut self, index: u64, samples: u64, write: impl FnOnce(&mut Self, SeekFrom) -> io::Result<()>) {
+    /// Writes the audio of a packet. A packet that would end beyond the maximum length is left out. `side` selects the channel of a
+    /// recording of both.
+    fn write(&mut self, index: u64, side: usize, samples: &[f32]) {
         let position = index.saturating_mul(u64::from(self.frame_samples));
-        if position.saturating_add(samples) > self.max_samples() {
+        let count = (samples.len() / usize::from(self.packet_channels.max(1))) as u64;
+        if position.saturating_add(count) > self.max_samples() {
             self.packets_left_out += 1;
         } else if self.error.is_none() {
-            let start = SeekFrom::Start(self.format.header_len() as u64 + position * self.frame_bytes());
-            match write(self, start) {
-                Ok(()) => self.written_samples = self.written_samples.max(position + samples),
+            match self.write_at(position, side, samples) {
+                Ok(()) => self.written_samples = self.written_samples.max(position + count),
                 Err(error) => self.error = Some(error),
             }
         }
     }
 
-    /// Completes the file so that it contains `sent_samples` samples per channel, but at most `max_samples`.
-    fn finish(mut self, sent_samples: u64) -> Result<RecordingSummary, RecordingError> {
+    fn write_at(&mut self, position: u64, side: usize, samples: &[f32]) -> io::Result<()> {
+        let start = SeekFrom::Start(FORMAT.header_len() as u64 + position * self.frame_bytes());
+        self.bytes.clear();
+        if !self.has_both {
+            FORMAT.encode(samples, &mut self.bytes);
+            self.file.seek(start)?;
+            return self.file.write_all(&self.bytes);
+        }
+        let mono = if self.packet_channels > 1 {
+            self.mono.clear();
+            let mean = |frame: &[f32]| frame.iter().sum::<f32>() / frame.len() as f32;
+            self.mono.extend(samples.chunks_exact(self.packet_channels.into()).map(mean));
+            &self.mono
+        } else {
+            samples
+        };
+        FORMAT.encode(mono, &mut self.bytes);
+        let (frame, sample) = (self.frame_bytes() as usize, FORMAT.bytes_per_sample());
+        let len = mono.len() * frame;
+        self.interleaved.clear();
+        self.file.seek(start)?;
+        (&self.file).take(len as u64).read_to_end(&mut self.interleaved)?;
+        self.interleaved.resize(len, 0);
+        for (frame, bytes) in self.interleaved.chunks_exact_mut(frame).zip(self.bytes.chunks_exact(sample)) {
+            frame[side * sample..][..sample].copy_from_slice(bytes);
+        }
+        self.file.seek(start)?;
+        self.file.write_all(&self.interleaved)
+    }
+
+    /// Completes the file so that it contains `sent_samples` samples per channel, but at most `max_samples`. Missing packets are silent,
+    /// even at the end.
+    pub fn finish(mut self, sent_samples: u64) -> Result<RecordingSummary, RecordingError> {
         let samples = sent_samples.min(self.max_samples());
         let result = match self.error.take() {
             Some(error) => Err(error),
@@ -465,10 +399,9 @@ impl WavFile {
 
     fn write_header(&mut self, samples: u64) -> io::Result<()> {
         let data = samples * self.frame_bytes();
-        // An odd number of bytes is followed by a pad byte.
-        self.file.set_len(self.format.header_len() as u64 + data + data % 2)?;
+        self.file.set_len(FORMAT.header_len() as u64 + data)?;
         self.file.rewind()?;
-        self.file.write_all(&wav_header(self.format, self.rate, self.channels, data as u32))?;
+        self.file.write_all(&wav_header(FORMAT, self.rate, self.channels, data as u32))?;
         self.file.sync_all()
     }
 }

@@ -87,11 +87,6 @@ impl TrackPath {
         Self(parts.into_iter().map(Into::into).collect())
     }
 
-    /// Parses comma-separated parts. Empty parts, and spaces around a part, are ignored.
-    pub fn parse_list(text: &str) -> Self {
-        Self::from_parts(text.split(',').map(str::trim).filter(|part| !part.is_empty()))
-    }
-
     /// This path with `part` appended.
     #[must_use]
     pub fn join(&self, part: &str) -> Self {

@@ -85,8 +85,6 @@ pub struct VersionRules {
     pub version: MoqtVersion,
     /// Name in options, logs and JSON.
     pub name: &'static str,
-    /// An earlier name, still accepted in options.
-    pub former_name: Option<&'static str>,
     /// Description in `--help`.
     pub description: &'static str,
     /// ALPN over raw QUIC, and protocol name in the negotiation of WebTransport.
@@ -134,7 +132,6 @@ const LITE_FIELDS: &[(SubscribeField, FieldEncoding)] =
 const LITE_04: VersionRules = VersionRules {
     version: MoqtVersion::Lite04,
     name: "moq-lite-04",
-    former_name: None,
     description: "moq-dev and current gomoqt",
     alpn: "moq-lite-04",
     session_code: None,
@@ -169,7 +166,6 @@ static RULES: [VersionRules; MoqtVersion::ALL.len()] = [
     VersionRules {
         version: MoqtVersion::Gomoqt202502,
         name: "gomoqt-2025-02",
-        former_name: Some("seed"),
         description: "version 0xffffff00, with track paths",
         alpn: "moq-00",
         session_code: Some(0xffff_ff00),
@@ -191,7 +187,6 @@ static RULES: [VersionRules; MoqtVersion::ALL.len()] = [
     VersionRules {
         version: MoqtVersion::Gomoqt09,
         name: "gomoqt-0.9",
-        former_name: Some("head"),
         description: "version 0xfeedbabe, with broadcast paths and track names",
         alpn: "moq-00",
         session_code: Some(0xfeed_babe),

@@ -3,18 +3,19 @@
 //! Every figure is a weighted mean of the values of equally long intervals. [`crate::stats::comparison`] estimates how much such a mean
 //! varies from run to run.
 
-use std::time::Duration;
-
 use serde::Serialize;
 
-use super::baseline::{AudioFormat, Baseline, MIN_COMPARED_DURATION, Measurement, different};
-use super::quantities::{Unit, format_percent, format_time, rounded_micros};
+use super::baseline::{AudioFormat, Baseline, different};
+use super::quantities::{ResultRow, RunProtocol, Unit, format_time, rounded_micros, start_time};
 use super::time_series::{IntervalFigures, TimeSeries};
 use crate::client::RunResults;
-use crate::stats::comparison::{MIN_VALUES, MeanDifference, MeanEstimate, WeightedValue};
+use crate::stats::comparison::{WeightedValue, margin_of_error, weighted_mean};
 
-/// The probability that an unchanged figure shows a significant change.
-const SIGNIFICANCE: f64 = 0.001;
+/// Relative difference between two runs of [`LONG_RUN_SECONDS`] over an unchanged path whose delay drifts. The difference between shorter
+/// runs is larger by the square root of the ratio of the durations.
+const DRIFT: f64 = 0.03;
+/// See [`DRIFT`].
+const LONG_RUN_SECONDS: f64 = 1_800.0;
 
 /// Maximum relative difference between the packet rates of two comparable runs.
 const MAX_RATE_DIFFERENCE: f64 = 0.05;
@@ -71,21 +72,8 @@ impl ComparisonResult {
     }
 }
 
-/// Headings of the columns of [`ComparisonRow`]. The first column contains the labels.
-pub const HEADINGS: [&str; 5] = ["earlier", "this run", "change", "detectable", "result"];
-
-/// One row of the table, for all output formats.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ComparisonRow {
-    /// Label of the figure.
-    pub label: &'static str,
-    /// One text for each of [`HEADINGS`].
-    pub cells: [String; 5],
-    /// The result for the figure.
-    pub result: ComparisonResult,
-    /// A remark on the result.
-    pub note: Option<String>,
-}
+/// Headings of the columns of [`ComparedFigure::row`] after the label.
+pub(super) const HEADINGS: [&str; 5] = ["earlier", "this run", "change", "detectable", "result"];
 
 /// A figure that is compared, with its thresholds. A relative threshold is multiplied by the old value.
 struct FigureRule {
@@ -94,9 +82,6 @@ struct FigureRule {
     unit: Unit,
     value: fn(&IntervalFigures) -> Option<f64>,
     weight: fn(&IntervalFigures) -> u64,
-    /// Number of slow components in the estimate of the variation. More components detect smaller changes. Fewer components prevent false
-    /// alarms on lines that drift slowly.
-    components: u32,
     /// Whether values of short intervals can be merged into the value of a long interval.
     is_mean: bool,
     /// Smaller changes are irrelevant: the larger one of an absolute and a relative change.
@@ -116,7 +101,6 @@ const RULES: [FigureRule; 4] = [
             (settled > 0 && interval.in_flight == 0).then(|| interval.lost as f64 / settled as f64)
         },
         weight: settled,
-        components: 10,
         is_mean: true,
         min_change: (0.001, 0.0),
         required: (0.01, 0.0),
@@ -127,10 +111,9 @@ const RULES: [FigureRule; 4] = [
         unit: Unit::Us,
         value: |interval| interval.rtt_p50_us.or(interval.rtt_max_us),
         weight: |interval| interval.returned,
-        components: 4,
         is_mean: false,
-        min_change: (10.0, 0.02),
-        required: (20.0, 0.1),
+        min_change: (10.0, 0.0),
+        required: (20.0, 0.15),
     },
     FigureRule {
         figure: "rtt_p99_us",
@@ -139,7 +122,6 @@ const RULES: [FigureRule; 4] = [
         // The nearest-rank p99 of fewer than 100 values is the maximum.
         value: |interval| interval.rtt_p99_us.or(interval.rtt_max_us),
         weight: |interval| interval.returned,
-        components: 4,
         is_mean: false,
         min_change: (50.0, 0.1),
         required: (100.0, 0.25),
@@ -150,7 +132,6 @@ const RULES: [FigureRule; 4] = [
         unit: Unit::Us,
         value: |interval| interval.jitter_mean_us,
         weight: |interval| interval.returned,
-        components: 4,
         is_mean: true,
         min_change: (20.0, 0.1),
         required: (40.0, 0.25),
@@ -162,26 +143,18 @@ fn settled(interval: &IntervalFigures) -> u64 {
     interval.sent - interval.in_flight
 }
 
-/// The intervals of a run.
-#[derive(Clone, Copy, Debug)]
-pub struct Course<'a> {
-    /// Length of each interval in seconds, a power of two.
-    pub interval_s: u64,
-    /// The intervals in the order of time.
-    pub intervals: &'a [IntervalFigures],
-}
-
 impl Comparison {
     /// Compares `run` with an earlier report.
     pub(super) fn new(baseline: &Baseline, run: &RunResults) -> Self {
-        let old = Course { interval_s: baseline.interval_s, intervals: &baseline.intervals };
+        let old = &baseline.series;
         // Only the histograms of a run can be merged exactly. Thus, the new run adopts the intervals of the old run, if these are longer.
-        let new = TimeSeries::with_min_interval(run, baseline.interval_s);
-        let new = new.as_ref().map(|new| Course { interval_s: new.interval_s, intervals: &new.intervals });
-        let problem = new
-            .map_or_else(|| Some("this run sent no packets".to_owned()), |new| not_comparable(baseline, run, old, new));
-        let figures = match (&problem, new) {
-            (None, Some(new)) => compare_courses(old, new),
+        let new = TimeSeries::with_min_interval(run, old.interval_s);
+        let problem = match &new {
+            None => Some("this run sent no packets".to_owned()),
+            Some(new) => not_comparable(baseline, run, new),
+        };
+        let figures = match (&problem, &new) {
+            (None, Some(new)) => compare(old, new),
             _ => Vec::new(),
         };
         Self {
@@ -201,16 +174,9 @@ impl Comparison {
         problem.chain(worse.map(|figure| format!("--baseline: {}", figure.sentence()))).collect()
     }
 
-    /// The figures as rows of a table.
-    pub fn rows(&self) -> Vec<ComparisonRow> {
-        self.figures.iter().map(ComparedFigure::row).collect()
-    }
-
     /// The earlier run: `2026-11-24T12:00:00Z, 127.0.0.1:5000, version 0.1.0`.
     pub fn old_run_text(&self) -> String {
-        let started = i64::try_from(self.old_started_unix_ms).ok();
-        let started = started.and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
-        let started = started.map_or_else(String::new, |time| format!("{time:.0}, "));
+        let started = start_time(self.old_started_unix_ms).map_or_else(String::new, |time| format!("{time:.0}, "));
         format!("{started}{}, version {}", self.old_target, self.old_tool_version)
     }
 }
@@ -241,19 +207,15 @@ impl ComparedFigure {
 
     /// `earlier 1 %, this run 2 %, change +1 points, detectable 0.1 points`.
     pub(super) fn values_text(&self) -> String {
-        let cells = self.row().cells;
-        let parts = HEADINGS.iter().zip(&cells).take(4).map(|(heading, cell)| format!("{heading} {cell}"));
+        let values = self.row().values;
+        let parts = HEADINGS.iter().zip(&values).map(|(heading, value)| format!("{heading} {value}"));
         parts.collect::<Vec<_>>().join(", ")
     }
 
-    fn row(&self) -> ComparisonRow {
+    /// The comparison as a row of a table.
+    pub(super) fn row(&self) -> ResultRow {
         let missing = || "-".to_owned();
-        let value = |value: Option<f64>| {
-            value.map_or_else(missing, |value| match self.unit {
-                Unit::Ratio => format_percent(value),
-                _ => format_time(value),
-            })
-        };
+        let value = |value: Option<f64>| value.map_or_else(missing, |value| self.unit.format(value));
         let change = |change: f64| match self.unit {
             Unit::Ratio => format!("{} points", points(change)),
             _ => format_time(change),
@@ -262,14 +224,14 @@ impl ComparedFigure {
             let sign = if one > 0.0 { "+" } else { "" };
             format!("{sign}{}{}", change(one), self.relative_text(true))
         };
-        let cells = [
+        let values = vec![
             value(self.old),
             value(self.new),
             self.change.map_or_else(missing, signed),
             self.smallest_detectable_change.map_or_else(missing, change),
-            self.result.word().to_owned(),
         ];
-        ComparisonRow { label: self.label, cells, result: self.result, note: self.note.clone() }
+        let (result, is_bad) = (self.result.word(), self.result == ComparisonResult::Worse);
+        ResultRow { label: self.label.to_owned(), values, result, is_bad, note: self.note.clone() }
     }
 }
 
@@ -280,8 +242,9 @@ fn points(ratio: f64) -> String {
 }
 
 /// Why two runs cannot be compared.
-fn not_comparable(baseline: &Baseline, run: &RunResults, old: Course<'_>, new: Course<'_>) -> Option<String> {
-    if let Some(difference) = baseline.measurement.difference(&Measurement::of_run(run)) {
+fn not_comparable(baseline: &Baseline, run: &RunResults, new: &TimeSeries) -> Option<String> {
+    let measurement = (run.run_kind, run.evaluated_stream, RunProtocol::of_run(run));
+    if let Some(difference) = baseline.difference(measurement) {
         return Some(difference);
     }
     if !run.replies_expected {
@@ -297,19 +260,7 @@ fn not_comparable(baseline: &Baseline, run: &RunResults, old: Course<'_>, new: C
             return Some(different("packet format", &sizes[0], &sizes[1]));
         }
     }
-    let seconds = new.interval_s * new.intervals.len() as u64;
-    if seconds < MIN_COMPARED_DURATION.as_secs() {
-        return Some(format!("this run is too short: {seconds} s of packets; a comparison needs at least 120 s"));
-    }
-    let interval_s = old.interval_s.max(new.interval_s);
-    for (name, course) in [("the earlier run", old), ("this run", new)] {
-        let seconds = course.interval_s.saturating_mul(course.intervals.len() as u64);
-        if seconds.div_ceil(interval_s) < MIN_VALUES as u64 {
-            let needed = format_time(Duration::from_secs(interval_s * MIN_VALUES as u64).as_secs_f64() * 1e6);
-            return Some(format!("{name} is too short for intervals of {interval_s} s: {needed} are needed"));
-        }
-    }
-    let (old, new) = (packet_rate(old), packet_rate(new));
+    let (old, new) = (packet_rate(&baseline.series)?, packet_rate(new)?);
     if (new - old).abs() > MAX_RATE_DIFFERENCE * old.max(new) {
         let rates = [old, new].map(|rate| format!("{rate:.1} packets/s"));
         return Some(different("packet rate", &rates[0], &rates[1]));
@@ -317,22 +268,21 @@ fn not_comparable(baseline: &Baseline, run: &RunResults, old: Course<'_>, new: C
     None
 }
 
-/// Packets sent per second. The last interval may be incomplete, and is ignored.
-fn packet_rate(course: Course<'_>) -> f64 {
-    let complete = &course.intervals[..course.intervals.len().saturating_sub(1)];
+/// Packets sent per second. The last interval may be incomplete, and is ignored. `None` if it is the only one.
+fn packet_rate(series: &TimeSeries) -> Option<f64> {
+    let (_, complete) = series.intervals.split_last().filter(|(_, complete)| !complete.is_empty())?;
     let sent: f64 = complete.iter().map(|interval| interval.sent as f64).sum();
-    sent / (complete.len().max(1) as f64 * course.interval_s as f64)
+    Some(sent / (complete.len() as f64 * series.interval_s as f64))
 }
 
 /// Applies the decision rule to each figure of two comparable runs.
-pub fn compare_courses(old: Course<'_>, new: Course<'_>) -> Vec<ComparedFigure> {
-    RULES.iter().map(|rule| compare(rule, old, new)).collect()
+pub fn compare(old: &TimeSeries, new: &TimeSeries) -> Vec<ComparedFigure> {
+    RULES.iter().map(|rule| compare_figure(rule, old, new)).collect()
 }
 
-fn compare(rule: &FigureRule, old: Course<'_>, new: Course<'_>) -> ComparedFigure {
-    let estimates = [values(rule, old, new.interval_s), values(rule, new, old.interval_s)]
-        .map(|values| MeanEstimate::new(&values, rule.components));
-    let [old_mean, new_mean] = estimates.map(|estimate| Some(estimate?.mean));
+fn compare_figure(rule: &FigureRule, old: &TimeSeries, new: &TimeSeries) -> ComparedFigure {
+    let series = [values(rule, old, new.interval_s), values(rule, new, old.interval_s)];
+    let [old_mean, new_mean] = series.each_ref().map(|series| weighted_mean(series));
     let rounded = |value: f64| if rule.unit == Unit::Us { rounded_micros(value * 1e3) } else { value };
     let mut compared = ComparedFigure {
         figure: rule.figure,
@@ -351,32 +301,37 @@ fn compare(rule: &FigureRule, old: Course<'_>, new: Course<'_>) -> ComparedFigur
         compared.note = Some(format!("the intervals have different lengths: {lengths}; use runs of equal length"));
         return compared;
     }
-    let [Some(old_estimate), Some(new_estimate)] = estimates else {
+    let (Some(old_mean), Some(new_mean)) = (old_mean, new_mean) else {
         let run = if old_mean.is_none() { "the earlier run" } else { "this run" };
         compared.note = Some(format!("{run} has no data"));
         return compared;
     };
-    let threshold = |(absolute, relative): (f64, f64)| (relative * old_estimate.mean.abs()).max(absolute);
-    let difference = MeanDifference::new(old_estimate, new_estimate, SIGNIFICANCE);
-    let detectable = difference.margin.max(threshold(rule.min_change));
-    compared.change = Some(rounded(difference.change));
-    compared.relative_change = (old_estimate.mean != 0.0).then(|| difference.change / old_estimate.mean.abs());
-    compared.smallest_detectable_change = Some(rounded(detectable));
-    compared.result = if difference.is_significant() && difference.change.abs() >= threshold(rule.min_change) {
-        if difference.change > 0.0 { ComparisonResult::Worse } else { ComparisonResult::Better }
-    } else if difference.margin > threshold(rule.required) {
-        compared.note = Some("the figure varies too much within the runs; use longer runs".to_owned());
-        ComparisonResult::Undecided
-    } else {
-        ComparisonResult::Unchanged
+    let change = new_mean - old_mean;
+    compared.change = Some(rounded(change));
+    compared.relative_change = (old_mean != 0.0).then(|| change / old_mean.abs());
+    let drift = DRIFT * (LONG_RUN_SECONDS / old.seconds().min(new.seconds())).max(1.0).sqrt();
+    let (absolute, relative) = rule.min_change;
+    let min_change = (relative.max(drift) * old_mean.abs()).max(absolute);
+    let detectable = margin_of_error(&series[0], &series[1]).map(|margin| margin.max(min_change));
+    compared.smallest_detectable_change = detectable.map(rounded);
+    let (absolute, relative) = rule.required;
+    let required = (relative * old_mean.abs()).max(absolute);
+    compared.result = match detectable {
+        Some(detectable) if change > detectable => ComparisonResult::Worse,
+        Some(detectable) if -change > detectable => ComparisonResult::Better,
+        Some(detectable) if detectable <= required => ComparisonResult::Unchanged,
+        _ => {
+            compared.note = Some("too short to decide; use longer runs".to_owned());
+            ComparisonResult::Undecided
+        }
     };
     compared
 }
 
 /// The values of the intervals. If the intervals of the other run are longer, intervals are merged to their length.
-fn values(rule: &FigureRule, course: Course<'_>, other_interval_s: u64) -> Vec<WeightedValue> {
-    let merged = (other_interval_s / course.interval_s).max(1);
-    let chunks = course.intervals.chunks(usize::try_from(merged).unwrap_or(usize::MAX));
+fn values(rule: &FigureRule, series: &TimeSeries, other_interval_s: u64) -> Vec<WeightedValue> {
+    let merged = (other_interval_s / series.interval_s).max(1);
+    let chunks = series.intervals.chunks(usize::try_from(merged).unwrap_or(usize::MAX));
     let value = |chunk: &[IntervalFigures]| {
         let parts = chunk.iter().filter_map(|interval| Some(((rule.value)(interval)?, (rule.weight)(interval) as f64)));
         let (sum, weight) =

@@ -1,7 +1,7 @@
 //! Warnings about failed WebSocket and MOQT connections and about missing replies, with causes and remedies.
 
 use super::figures::{ConnectionFailure, MoqtFigures, StreamFigures, WebSocketFigures};
-use super::model::{Report, Warning, WarningCode};
+use super::model::{Report, Warnings};
 use super::quantities::format_count;
 use crate::moqt::error_code;
 use crate::signaling::{CloseDiagnosis, ClosePhase, Dialect, ResponseMatching, diagnose};
@@ -9,19 +9,29 @@ use crate::signaling::{CloseDiagnosis, ClosePhase, Dialect, ResponseMatching, di
 /// After pauses of this host with this total length, in milliseconds, the server may have closed an idle MOQT connection.
 const IDLE_PAUSE_MS: f64 = 5_000.0;
 
-/// The warnings about the WebSocket connections, the most serious first. `stream` is the evaluated stream.
-pub(super) fn websocket_warnings(report: &Report, stream: Option<&StreamFigures>) -> Vec<Warning> {
-    let Some(websocket) = &report.websocket else { return Vec::new() };
-    let failure = websocket.connection_failure.as_ref().map(|failure| {
-        let message = describe_websocket_failure(websocket.dialect, failure, stream);
-        Warning::new(WarningCode::ConnectionFailure, message)
-    });
-    let server_error = websocket.server_error.as_ref().map(|message| {
-        Warning::new(WarningCode::ServerError, format!("the first error that the server reported: {message}"))
-    });
-    let no_replies = websocket_no_replies(report, websocket, stream);
-    let replies_missing = websocket_replies_missing(websocket, stream);
-    [failure, server_error, no_replies, replies_missing].into_iter().flatten().collect()
+/// Adds the warnings about the WebSocket connections, the most serious first. `stream` is the evaluated stream.
+pub(super) fn websocket_warnings(found: &mut Warnings, report: &Report, stream: Option<&StreamFigures>) {
+    let Some(websocket) = &report.websocket else { return };
+    if let Some(failure) = &websocket.connection_failure {
+        found.add("connection_failure", describe_websocket_failure(websocket.dialect, failure, stream));
+    }
+    if let Some(message) = &websocket.server_error {
+        found.add("server_error", format!("the first error that the server reported: {message}"));
+    }
+    let Some(stream) = stream else { return };
+    if stream.has_replies() {
+        websocket_replies_missing(found, websocket, stream);
+    } else if stream.sent > 0 && websocket.connection_failure.is_none() && report.interrupted.is_none() {
+        let WebSocketFigures { dialect, request, response, .. } = websocket;
+        let others = report.datagrams.stray + stream.unmatched;
+        let received = if others > 0 { "other messages arrived" } else { "no message arrived" };
+        let message = format!(
+            "the server accepts the connection but does not answer {request} with {response} ({received}). Check that the server speaks {}, \
+             or give another --dialect",
+            dialect.name()
+        );
+        found.add("no_replies", message);
+    }
 }
 
 /// The failure of a WebSocket connection with its cause and remedy.
@@ -48,32 +58,10 @@ fn describe_websocket_failure(dialect: Dialect, failure: &ConnectionFailure, str
     format!("{}: {advice}", failure.message)
 }
 
-/// Warns if the connection works, but no reply arrives.
-fn websocket_no_replies(
-    report: &Report,
-    websocket: &WebSocketFigures,
-    stream: Option<&StreamFigures>,
-) -> Option<Warning> {
-    let stream = stream.filter(|stream| stream.sent > 0 && !stream.has_replies())?;
-    if websocket.connection_failure.is_some() || report.interrupted.is_some() {
-        return None;
-    }
-    let WebSocketFigures { dialect, request, response, .. } = websocket;
-    let received =
-        if report.datagrams.stray + stream.unmatched > 0 { "other messages arrived" } else { "no message arrived" };
-    let message = format!(
-        "the server accepts the connection but does not answer {request} with {response} ({received}). Check that the server speaks {}, \
-         or give another --dialect",
-        dialect.name()
-    );
-    Some(Warning::new(WarningCode::NoReplies, message))
-}
-
-fn websocket_replies_missing(websocket: &WebSocketFigures, stream: Option<&StreamFigures>) -> Option<Warning> {
-    let stream = stream.filter(|stream| stream.has_replies())?;
+fn websocket_replies_missing(found: &mut Warnings, websocket: &WebSocketFigures, stream: &StreamFigures) {
     let has_request_ids = websocket.dialect.probe().matching != ResponseMatching::Order;
     if stream.lost == 0 && (has_request_ids || stream.unmatched == 0) {
-        return None;
+        return;
     }
     let mut message = match stream.lost {
         0 => "received more replies than requests".to_owned(),
@@ -87,25 +75,46 @@ fn websocket_replies_missing(websocket: &WebSocketFigures, stream: Option<&Strea
             ". Replies of this dialect carry no request ID. Therefore, a missing or extra reply makes all later round-trip times wrong",
         );
     }
-    Some(Warning::new(WarningCode::RepliesMissing, message))
+    found.add("replies_missing", message);
 }
 
-/// The warnings about the MOQT connection, the most serious first. `stream` is the evaluated stream.
-pub(super) fn moqt_warnings(report: &Report, stream: Option<&StreamFigures>) -> Vec<Warning> {
-    let Some(moqt) = &report.moqt else { return Vec::new() };
-    let failure = moqt.connection_failure.as_ref().map(|failure| {
+/// Adds the warnings about the MOQT connection, the most serious first. `stream` is the evaluated stream.
+pub(super) fn moqt_warnings(found: &mut Warnings, report: &Report, stream: Option<&StreamFigures>) {
+    let Some(moqt) = &report.moqt else { return };
+    if let Some(failure) = &moqt.connection_failure {
         let is_paused = report.host_timing.as_ref().is_some_and(|host| host.paused_ms >= IDLE_PAUSE_MS);
         let advice = moqt_advice(failure, is_paused).map_or_else(String::new, |advice| format!(": {advice}"));
-        Warning::new(WarningCode::ConnectionFailure, format!("{}{advice}", failure.message))
-    });
-    let warnings = [
-        failure,
-        moqt_no_replies(report, moqt, stream),
-        moqt_replies_missing(moqt, stream),
-        groups_dropped(moqt),
-        path_retried(moqt),
-    ];
-    warnings.into_iter().flatten().collect()
+        found.add("connection_failure", format!("{}{advice}", failure.message));
+    }
+    let is_complete = moqt.connection_failure.is_none() && report.interrupted.is_none();
+    match stream {
+        Some(stream) if stream.has_replies() && stream.lost > 0 => moqt_replies_missing(found, moqt),
+        // Both sides subscribed, but none of the sent frames returns.
+        Some(stream) if stream.sent > 0 && !stream.has_replies() && is_complete => {
+            let received = if stream.unmatched > 0 { "other frames arrived" } else { "no frame arrived" };
+            let message = format!(
+                "both subscriptions to {} succeeded, but the server does not return this client's frames ({received}). Check the server's \
+                 log. If the server delays the echo, give a longer --timeout",
+                moqt.track
+            );
+            found.add("no_replies", message);
+        }
+        _ => {}
+    }
+    let message = if moqt.groups_dropped > 0 {
+        "{} could not be sent completely because the server or the path was too slow. Give a longer --interval or a smaller --size"
+    } else {
+        "the server sent STOP_SENDING for {} before all group data was sent"
+    };
+    let incomplete = if moqt.groups_dropped > 0 { moqt.groups_dropped } else { moqt.groups_stopped };
+    found.count("groups_dropped", incomplete, "group", message);
+    if let Some(path) = &moqt.retried_path {
+        let message = format!(
+            "the server did not respond to the path `/{path}` within 2 s. The client then tried the path without the leading slash, \
+             `{path}`. To avoid this delay, give the path that the server expects"
+        );
+        found.add("path_retried", message);
+    }
 }
 
 /// Advice on a failed MOQT connection; `None` if the message already contains it. `is_paused` is true if this host paused for at least
@@ -118,8 +127,8 @@ fn moqt_advice(failure: &ConnectionFailure, is_paused: bool) -> Option<&'static 
              it offers all versions in docs/moqt.md"
         }
         ("not_ready", _) => {
-            "the server speaks this MOQT version but does not echo this track. Check the URL. With gomoqt-2025-02, check that \
-             --moqt-track is under the prefix that the server subscribes to"
+            "the server speaks this MOQT version but does not echo this track. Check the URL. With gomoqt-2025-02, check that the server \
+             subscribes to the prefix of the track"
         }
         ("timed_out", _) => {
             "the report contains the results before the time-out. Try again, and report a bug if the time-out happens again"
@@ -138,23 +147,7 @@ fn moqt_advice(failure: &ConnectionFailure, is_paused: bool) -> Option<&'static 
     })
 }
 
-/// Warns if both sides subscribed, but none of the sent frames returns.
-fn moqt_no_replies(report: &Report, moqt: &MoqtFigures, stream: Option<&StreamFigures>) -> Option<Warning> {
-    let stream = stream.filter(|stream| stream.sent > 0 && !stream.has_replies())?;
-    if moqt.connection_failure.is_some() || report.interrupted.is_some() {
-        return None;
-    }
-    let received = if stream.unmatched > 0 { "other frames arrived" } else { "no frame arrived" };
-    let message = format!(
-        "both subscriptions to {} succeeded, but the server does not return this client's frames ({received}). Check the server's log. \
-         If the server delays the echo, give a longer --timeout",
-        moqt.track
-    );
-    Some(Warning::new(WarningCode::NoReplies, message))
-}
-
-fn moqt_replies_missing(moqt: &MoqtFigures, stream: Option<&StreamFigures>) -> Option<Warning> {
-    stream.filter(|stream| stream.has_replies() && stream.lost > 0)?;
+fn moqt_replies_missing(found: &mut Warnings, moqt: &MoqtFigures) {
     let groups = format_count(moqt.groups_lost, "group");
     let frames = format_count(moqt.frames_missing, "frame");
     let missing = match (moqt.groups_lost, moqt.frames_missing) {
@@ -173,29 +166,5 @@ fn moqt_replies_missing(moqt: &MoqtFigures, stream: Option<&StreamFigures>) -> O
          too slowly, a jamjam-dev server drops the oldest groups. If --moqt-delay makes a jamjam-dev server store too much data, the \
          server drops the newest groups{rejected}"
     );
-    Some(Warning::new(WarningCode::RepliesMissing, message))
-}
-
-fn groups_dropped(moqt: &MoqtFigures) -> Option<Warning> {
-    let message = match (moqt.groups_stopped, moqt.groups_dropped) {
-        (0, 0) => return None,
-        (stopped, 0) => format!(
-            "the server sent STOP_SENDING for {} before all group data was sent",
-            format_count(stopped, "group")
-        ),
-        (_, dropped) => format!(
-            "{} could not be sent completely because the server or the path was too slow. Give a longer --interval or a smaller --size",
-            format_count(dropped, "group")
-        ),
-    };
-    Some(Warning::new(WarningCode::GroupsDropped, message))
-}
-
-fn path_retried(moqt: &MoqtFigures) -> Option<Warning> {
-    let path = moqt.retried_path.as_ref()?;
-    let message = format!(
-        "the server did not respond to the path `/{path}` within 2 s. The client then tried the path without the leading slash, \
-         `{path}`. To avoid this delay, give the path that the server expects"
-    );
-    Some(Warning::new(WarningCode::PathRetried, message))
+    found.add("replies_missing", message);
 }

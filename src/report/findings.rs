@@ -37,25 +37,11 @@ const MIN_MTU: u32 = 576;
 /// Every IPv6 path, and almost every IPv4 path, carries packets of this length without fragments.
 const SAFE_MTU: u32 = 1_280;
 
-/// The subject of a finding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-#[allow(missing_docs, reason = "each code is defined in docs/measuring.md")]
-pub enum FindingCode {
-    LargePackets,
-    Outage,
-    Loss,
-    Stalls,
-    Reordering,
-    DelayVariation,
-    Duplicates,
-}
-
 /// Something that is wrong with the path.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// Identifies the subject for programs that read the report.
-    pub code: FindingCode,
+    pub code: &'static str,
     /// What is wrong, and typical causes.
     pub message: String,
 }
@@ -64,7 +50,7 @@ pub struct Finding {
 /// a reply have no findings, because their warnings name the causes.
 pub(super) fn findings(run: &RunResults) -> Vec<Finding> {
     if let Some(message) = large_packets(run) {
-        return vec![Finding { code: FindingCode::LargePackets, message }];
+        return vec![Finding { code: "large_packets", message }];
     }
     let Some(stream) = run.stream(run.evaluated_stream).filter(|stream| stream.returned > 0 && run.replies_expected)
     else {
@@ -78,16 +64,16 @@ pub(super) fn findings(run: &RunResults) -> Vec<Finding> {
     // Stalls and reordering are the more precise findings.
     let is_explained = stalls.is_some() || reordering.is_some();
     let variation = if is_explained { None } else { delay_variation(stream, rtt) };
-    let has_pattern = stream.stalls.count() >= MIN_STALLS_FOR_PATTERN;
+    let has_pattern = stream.stalls.count >= MIN_STALLS_FOR_PATTERN;
     let (frequent_stalls, rare_stalls) = if has_pattern { (stalls, None) } else { (None, stalls) };
     let all = [
-        (FindingCode::Outage, outage),
-        (FindingCode::Loss, loss(stream, run.lost_upstream(run.evaluated_stream), unit)),
-        (FindingCode::Stalls, frequent_stalls),
-        (FindingCode::Reordering, reordering),
-        (FindingCode::DelayVariation, variation),
-        (FindingCode::Stalls, rare_stalls),
-        (FindingCode::Duplicates, duplicates(stream, unit)),
+        ("outage", outage),
+        ("loss", loss(stream, run.lost_upstream(run.evaluated_stream), unit)),
+        ("stalls", frequent_stalls),
+        ("reordering", reordering),
+        ("delay_variation", variation),
+        ("stalls", rare_stalls),
+        ("duplicates", duplicates(stream, unit)),
     ];
     all.into_iter().filter_map(|(code, message)| Some(Finding { code, message: message? })).collect()
 }
@@ -169,7 +155,7 @@ fn outage(run: &RunResults, stream: &StreamStats, unit: &str) -> Option<String> 
 }
 
 fn long_outage(stream: &StreamStats) -> Option<Outage> {
-    stream.outage.longest().filter(|outage| outage.duration_ns() >= MIN_OUTAGE_NS)
+    stream.outage.longest.filter(|outage| outage.duration_ns() >= MIN_OUTAGE_NS)
 }
 
 /// Loss outside a long outage: its direction and its pattern.
@@ -209,14 +195,14 @@ fn loss(stream: &StreamStats, lost_upstream: Option<u64>, unit: &str) -> Option<
 /// Bursts are reported if this happened more often by more than three standard deviations, and bursts have at least 1.5 packets on average.
 /// The burst of a long outage does not count.
 fn loss_pattern(stream: &StreamStats, outage: Option<Outage>, (lost, ratio): (u64, f64), unit: &str) -> String {
-    let bursts = stream.loss_bursts.lengths().iter().sum::<u64>() - u64::from(outage.is_some());
+    let bursts = stream.loss_bursts.lengths.iter().sum::<u64>() - u64::from(outage.is_some());
     let lost = lost as f64;
     let lost_after_loss = (lost - bursts as f64) / lost;
     let deviation = (ratio * (1.0 - ratio) / lost).sqrt();
     let mean = lost / bursts.max(1) as f64;
     if lost_after_loss > ratio + 3.0 * deviation && mean >= 1.5 {
         // The statistics contain only the longest burst of all.
-        let longest = match (stream.loss_bursts.longest(), outage) {
+        let longest = match (stream.loss_bursts.longest, outage) {
             (longest, Some(outage)) if longest == outage.packets => String::new(),
             (longest, _) => format!(" and up to {}", format_count(longest, unit)),
         };
@@ -233,7 +219,7 @@ fn stalls(stream: &StreamStats, server_reports_pauses: bool) -> Option<String> {
     let is_path = server_reports_pauses && typical.cast_unsigned() >= saturating_nanos(MIN_PAUSE);
     let what = if is_path { "The path" } else { "The path or a host" };
     let [typical, longest] = [typical, longest].map(milliseconds);
-    Some(match (stalls.count(), stalls.regular()) {
+    Some(match (stalls.count, stalls.regular()) {
         (1, _) => format!("{what} stalled once for about {longest}; the delayed replies then arrived together."),
         (_, Some((count, period))) => format!(
             "{what} stalled {count} times for about {typical}, every {}; the delayed replies then arrived together. \

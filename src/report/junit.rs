@@ -7,10 +7,9 @@ use std::time::Duration;
 use quick_junit::{NonSuccessKind, Property, SerializeError, TestCase, TestCaseStatus, TestSuite};
 
 use super::comparison::{ComparedFigure, Comparison, ComparisonResult};
-use super::figures::StreamFigures;
 use super::limits::LimitResult;
-use super::model::{Report, Warning, WarningCode};
-use super::quantities::{self, Key, Value};
+use super::model::{Report, Warning};
+use super::quantities::{self, start_time};
 
 /// The whole document. `error` is the socket or file error that ended the run early.
 pub fn document(report: &Report, error: Option<&str>) -> Result<String, SerializeError> {
@@ -18,8 +17,8 @@ pub fn document(report: &Report, error: Option<&str>) -> Result<String, Serializ
     let mut suite = TestSuite::new(name.as_str());
     suite.set_time(Duration::from_secs_f64(report.duration_ms / 1e3));
     suite.add_properties(properties(report));
-    if let Some(start_time) = report.start_time() {
-        suite.extra.insert("timestamp".into(), start_time.into());
+    if let Some(start_time) = start_time(report.started_unix_ms) {
+        suite.extra.insert("timestamp".into(), start_time.to_string().into());
     }
     if !report.findings.is_empty() {
         let findings: Vec<&str> = report.findings.iter().map(|finding| finding.message.as_str()).collect();
@@ -56,19 +55,27 @@ fn properties(report: &Report) -> Vec<Property> {
         Property::new("evaluated_stream", report.labels(report.evaluated_stream).request),
     ];
     let Some(stream) = report.streams.get(report.evaluated_stream) else { return properties };
-    for figure in StreamFigures::FIGURES.iter().filter(|figure| figure.key == Key::Property) {
-        let value = match (figure.value)(stream) {
-            Value::Count(n) => n.to_string(),
-            Value::Number(value) => value.to_string(),
-            Value::Missing | Value::Other => continue,
-        };
-        properties.push(Property::new(figure.name, value));
-    }
+    let counts = [
+        ("sent", stream.sent),
+        ("not_sent", stream.not_sent),
+        ("returned", stream.returned),
+        ("lost", stream.lost),
+        ("dropped_by_this_host", stream.dropped_by_this_host),
+        ("dropped_by_server_host", stream.dropped_by_server_host),
+    ];
+    let numbers = [
+        ("loss_ratio", stream.loss_ratio),
+        ("rtt_p50_us", stream.rtt_p50_us),
+        ("rtt_p99_us", stream.rtt_p99_us),
+        ("rtt_max_us", stream.rtt_max_us),
+        ("jitter_mean_us", stream.jitter_mean_us),
+    ];
+    properties.extend(counts.map(|(name, count)| Property::new(name, count.to_string())));
+    properties.extend(numbers.into_iter().filter_map(|(name, value)| Some(Property::new(name, value?.to_string()))));
     properties
 }
 
 fn run_completed(report: &Report, error: Option<&str>) -> TestCase {
-    use WarningCode::{Paused, SendFailed, ServerPaused, Underruns};
     let interrupted = report.interrupted.map(|signal| format!("interrupted by {}", quantities::signal(signal)));
     let failure = report.connection_failure().map(|failure| failure.message.as_str());
     let mostly_not_sent = report.verdict.mostly_not_sent.clone();
@@ -81,7 +88,7 @@ fn run_completed(report: &Report, error: Option<&str>) -> TestCase {
     // All test cases belong to one run. This test case has the duration of the run, and the other cases have no time. The sum of all times
     // is therefore the duration of the run.
     case.set_time(Duration::from_secs_f64(report.duration_ms / 1e3));
-    let is_named = |code| matches!(code, SendFailed | Paused | ServerPaused | Underruns);
+    let is_named = |code| matches!(code, "send_failed" | "paused" | "server_paused" | "underruns");
     let named: Vec<String> =
         report.warnings.iter().filter(|warning| is_named(warning.code)).map(Warning::lines).collect();
     if !named.is_empty() {
@@ -117,7 +124,7 @@ fn payload_intact(report: &Report, no_reply_reason: Option<&str>) -> TestCase {
 fn limit(result: &LimitResult) -> TestCase {
     let allowed = result.allowed_text();
     let measured = format!("{}, maximum {allowed}{}", result.measured_text(), result.note_text());
-    let name = format!("{} {allowed}", result.limit.option());
+    let name = format!("{} {allowed}", result.option());
     if !result.passed {
         return TestCase::new(name, non_success(NonSuccessKind::Failure, "limit exceeded", measured));
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::quantities::{RoundTrip, RunProtocol, StreamLabels, Unit, format_count, format_time, rounded_micros};
+use super::quantities::{ResultRow, RoundTrip, RunProtocol, StreamLabels, Unit, format_count, format_time};
 use crate::audio::quality::SourceQuality;
 use crate::client::{RunResults, StreamKind};
 use crate::sanitize::sanitize;
@@ -42,14 +42,6 @@ pub struct AudioLimits {
     pub max_silence: Option<Duration>,
 }
 
-impl AudioLimits {
-    /// Keeps the limits on the returned audio, and removes the limits on the sent audio.
-    #[must_use]
-    pub fn needing_replies(self) -> Self {
-        Self { max_gaps: self.max_gaps, ..Self::default() }
-    }
-}
-
 /// A purpose of a path, with limits. `docs/measuring.md` gives the sources of the limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Profile {
@@ -78,49 +70,11 @@ impl Profile {
     }
 }
 
-/// A limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Limit {
-    /// `--max-loss`
-    MaxLoss,
-    /// `--max-burst`
-    MaxBurst,
-    /// `--max-p50`
-    MaxP50,
-    /// `--max-p99`
-    MaxP99,
-    /// `--max-jitter`
-    MaxJitter,
-    /// `--max-gaps`
-    MaxGaps,
-    /// `--max-clips`
-    MaxClips,
-    /// `--max-silence`
-    MaxSilence,
-}
-
-impl Limit {
-    /// The option that sets the limit.
-    pub const fn option(self) -> &'static str {
-        match self {
-            Self::MaxLoss => "--max-loss",
-            Self::MaxBurst => "--max-burst",
-            Self::MaxP50 => "--max-p50",
-            Self::MaxP99 => "--max-p99",
-            Self::MaxJitter => "--max-jitter",
-            Self::MaxGaps => "--max-gaps",
-            Self::MaxClips => "--max-clips",
-            Self::MaxSilence => "--max-silence",
-        }
-    }
-}
-
 /// The result of comparing a figure of the run with one limit.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LimitResult {
-    /// The limit.
-    pub limit: Limit,
+    /// The name of the limit, such as `max_loss`.
+    pub limit: &'static str,
     /// The figure that was compared, by its JSON name.
     pub figure: &'static str,
     /// The unit of `allowed` and `measured`: `ratio`, `packets`, `us`, `gaps` or `clips`.
@@ -135,7 +89,15 @@ pub struct LimitResult {
     pub note: Option<String>,
 }
 
+/// Headings of the columns of [`LimitResult::row`] after the option.
+pub(super) const LIMIT_HEADINGS: [&str; 3] = ["allowed", "measured", "result"];
+
 impl LimitResult {
+    /// The option that sets the limit: `--max-loss`.
+    pub(super) fn option(&self) -> String {
+        format!("--{}", self.limit.replace('_', "-"))
+    }
+
     /// `1 %`, `5.000 ms`.
     pub(super) fn allowed_text(&self) -> String {
         self.unit.format(self.allowed)
@@ -144,6 +106,17 @@ impl LimitResult {
     /// `0.5 %`, `no data`.
     pub(super) fn measured_text(&self) -> String {
         self.measured.map_or_else(|| "no data".to_owned(), |measured| self.unit.format(measured))
+    }
+
+    /// The result as a row of a table.
+    pub(super) fn row(&self) -> ResultRow {
+        ResultRow {
+            label: format!("`{}`", self.option()),
+            values: vec![self.allowed_text(), self.measured_text()],
+            result: if self.passed { "met" } else { "exceeded" },
+            is_bad: !self.passed,
+            note: self.note.clone(),
+        }
     }
 
     /// Returns ` (note)`, which starts with a space. The text is empty if there is no note.
@@ -175,103 +148,60 @@ impl Limits {
         *self != Self::default()
     }
 
-    /// Compares the run with each limit that was set.
+    /// Compares the run with each limit that was set. Times are compared in nanoseconds, before rounding.
     pub fn evaluate(&self, run: &RunResults) -> Vec<LimitResult> {
-        let rtt = RoundTrip::of(run, run.evaluated_stream);
-        let loss = self.max_loss.map(|allowed| evaluate_loss(run, allowed));
-        let burst = self.max_burst.map(|allowed| evaluate_burst(run, allowed));
-        let p50 = self.max_p50.map(|allowed| evaluate_percentile(run, rtt, Limit::MaxP50, allowed));
-        let p99 = self.max_p99.map(|allowed| evaluate_percentile(run, rtt, Limit::MaxP99, allowed));
-        let jitter = self.max_jitter.map(|allowed| evaluate_jitter(run, allowed));
-        let gaps = self.audio.max_gaps.map(|allowed| evaluate_gaps(run, allowed));
-        let clips = self.audio.max_clips.map(|allowed| evaluate_clips(run, allowed));
-        let silence = self.audio.max_silence.map(|allowed| evaluate_silence(run, allowed));
-        [loss, burst, p50, p99, jitter, gaps, clips, silence].into_iter().flatten().collect()
+        let count = |limit: Option<u64>| limit.map(|limit| limit as f64);
+        let nanos = |limit: Option<Duration>| limit.map(|limit| saturating_nanos(limit) as f64);
+        let AudioLimits { max_gaps, max_clips, max_silence } = self.audio;
+        let limits = [
+            ("max_loss", Unit::Ratio, self.max_loss, loss(run)),
+            ("max_burst", Unit::Packets, count(self.max_burst), burst(run)),
+            ("max_p50", Unit::Us, nanos(self.max_p50), percentile(run, 0.5, "p50", "rtt_p50_us")),
+            ("max_p99", Unit::Us, nanos(self.max_p99), percentile(run, 0.99, "p99", "rtt_p99_us")),
+            ("max_jitter", Unit::Us, nanos(self.max_jitter), jitter(run)),
+            ("max_gaps", Unit::Gaps, count(max_gaps), gaps(run, max_gaps)),
+            ("max_clips", Unit::Clips, count(max_clips), clips(run)),
+            ("max_silence", Unit::Us, nanos(max_silence), silence(run)),
+        ];
+        let evaluate = |(limit, unit, allowed, measured): (_, Unit, Option<f64>, Measured)| {
+            let (allowed, Measured { figure, value, note }) = (allowed?, measured);
+            let passed = value.is_some_and(|value| value <= allowed);
+            let [allowed, measured] = [Some(allowed), value].map(|value| value.map(|value| unit.rounded(value)));
+            Some(LimitResult { limit, figure, unit, allowed: allowed?, measured, passed, note })
+        };
+        limits.into_iter().filter_map(evaluate).collect()
     }
 }
 
-fn evaluate_loss(run: &RunResults, allowed: f64) -> LimitResult {
-    let measured =
-        if run.replies_expected { run.stream(run.evaluated_stream).and_then(StreamStats::loss_ratio) } else { None };
-    LimitResult {
-        limit: Limit::MaxLoss,
-        figure: "loss_ratio",
-        unit: Unit::Ratio,
-        allowed,
-        measured,
-        passed: measured.is_some_and(|measured| measured <= allowed),
-        note: measured.is_none().then(|| missing_data_reason(run, NO_OUTCOME)),
-    }
-}
-
-fn evaluate_burst(run: &RunResults, allowed: u64) -> LimitResult {
-    let settled = run.stream(run.evaluated_stream).filter(|stream| run.replies_expected && stream.settled() > 0);
-    let longest = settled.map(|stream| stream.loss_bursts.longest());
-    let longest = longest.ok_or_else(|| missing_data_reason(run, NO_OUTCOME));
-    evaluate_count(Limit::MaxBurst, "burst_max", Unit::Packets, allowed, longest)
-}
-
-fn evaluate_gaps(run: &RunResults, allowed: u64) -> LimitResult {
-    let audio = run.audio.as_ref();
-    let is_settled = audio.is_some_and(|audio| run.replies_expected && audio.stats.settled() > 0);
-    let gaps = match audio.and_then(|audio| Some((audio.quality.as_ref()?.gaps.count(), audio.quality_dropped))) {
-        _ if !is_settled => Err(missing_data_reason(run, NO_OUTCOME)),
-        None => Err(NOT_ANALYZED.to_owned()),
-        // The packets that were not analyzed may contain gaps that are not counted. If the counted gaps exceed the limit, the result is
-        // certain. If the counted gaps are within the limit, all gaps together may still exceed the limit.
-        Some((gaps, 1..)) if gaps <= allowed => Err("this host was too slow to analyze all returned audio".to_owned()),
-        Some((gaps, _)) => Ok(gaps),
-    };
-    evaluate_count(Limit::MaxGaps, "gaps", Unit::Gaps, allowed, gaps)
-}
-
-fn evaluate_clips(run: &RunResults, allowed: u64) -> LimitResult {
-    let clips = source_quality(run).map(|source| source.clips);
-    evaluate_count(Limit::MaxClips, "source_clips", Unit::Clips, allowed, clips)
-}
-
-fn evaluate_silence(run: &RunResults, allowed: Duration) -> LimitResult {
-    let ns = source_quality(run).map(|source| source.longest_silence as f64 * 1e9 / f64::from(source.rate.max(1)));
-    let (longest, note) = ns.map_or_else(|reason| (None, Some(reason)), |ns| (Some(ns), None));
-    evaluate_duration(Limit::MaxSilence, "source_silence_ms", allowed, longest, note)
-}
-
-/// The quality of the sent audio, or why it is missing.
-fn source_quality(run: &RunResults) -> Result<SourceQuality, String> {
-    match run.audio.as_ref().and_then(|audio| Some((audio.stats.sent, audio.source_quality?))) {
-        None => Err(NOT_ANALYZED.to_owned()),
-        Some((0, _)) => Err(NOTHING_SENT.to_owned()),
-        Some((_, source)) => Ok(source),
-    }
-}
-
-/// Evaluates a limit on an integer.
-fn evaluate_count(
-    limit: Limit,
+/// The value of a figure, and a remark on it.
+struct Measured {
     figure: &'static str,
-    unit: Unit,
-    allowed: u64,
-    measured: Result<u64, String>,
-) -> LimitResult {
-    LimitResult {
-        limit,
-        figure,
-        unit,
-        allowed: allowed as f64,
-        measured: measured.as_ref().ok().map(|measured| *measured as f64),
-        passed: measured.as_ref().is_ok_and(|measured| *measured <= allowed),
-        note: measured.err(),
+    value: Option<f64>,
+    note: Option<String>,
+}
+
+impl Measured {
+    fn new(figure: &'static str, value: Result<f64, String>) -> Self {
+        Self { figure, value: value.as_ref().ok().copied(), note: value.err() }
     }
 }
 
-fn evaluate_percentile(run: &RunResults, rtt: Option<RoundTrip<'_>>, limit: Limit, allowed: Duration) -> LimitResult {
-    let (p, name, figure) = match limit {
-        Limit::MaxP50 => (0.5, "p50", "rtt_p50_us"),
-        _ => (0.99, "p99", "rtt_p99_us"),
-    };
-    let percentile = rtt.and_then(|rtt| rtt.percentile(p));
-    let maximum = rtt.and_then(|rtt| rtt.max());
-    let (measured, figure, note) = match (percentile, maximum) {
+fn loss(run: &RunResults) -> Measured {
+    let stream = run.stream(run.evaluated_stream).filter(|_| run.replies_expected);
+    let ratio = stream.and_then(StreamStats::loss_ratio);
+    Measured::new("loss_ratio", ratio.ok_or_else(|| missing_data_reason(run, NO_OUTCOME)))
+}
+
+fn burst(run: &RunResults) -> Measured {
+    let settled = run.stream(run.evaluated_stream).filter(|stream| run.replies_expected && stream.settled() > 0);
+    let longest = settled.map(|stream| stream.loss_bursts.longest as f64);
+    Measured::new("burst_max", longest.ok_or_else(|| missing_data_reason(run, NO_OUTCOME)))
+}
+
+fn percentile(run: &RunResults, p: f64, name: &str, figure: &'static str) -> Measured {
+    let rtt = RoundTrip::of(run, run.evaluated_stream);
+    let (percentile, maximum) = rtt.map(|rtt| (rtt.percentile(p), rtt.max())).unwrap_or_default();
+    let (value, figure, note) = match (percentile, maximum) {
         (Some(_), _) => (percentile, figure, None),
         (None, Some(_)) => {
             let count = rtt.map_or(0, |rtt| rtt.count());
@@ -280,37 +210,51 @@ fn evaluate_percentile(run: &RunResults, rtt: Option<RoundTrip<'_>>, limit: Limi
         }
         (None, None) => (None, figure, Some(missing_data_reason(run, NO_REPLIES))),
     };
-    if measured.is_some_and(|ns| ns < 0) {
+    if value.is_some_and(|ns| ns < 0) {
         // A negative round-trip time would meet any limit.
-        let note = "negative round-trip time: the server delays AUDIO by less than --server-delay".to_owned();
-        return evaluate_duration(limit, figure, allowed, None, Some(note));
+        let note = "negative round-trip time: the server delays AUDIO by less than --server-delay";
+        return Measured::new(figure, Err(note.to_owned()));
     }
-    evaluate_duration(limit, figure, allowed, measured.map(|ns| ns as f64), note)
+    Measured { figure, value: value.map(|ns| ns as f64), note }
 }
 
-fn evaluate_jitter(run: &RunResults, allowed: Duration) -> LimitResult {
-    let measured = run.stream(run.evaluated_stream).and_then(|stream| stream.jitter.mean());
-    let note = measured.is_none().then(|| missing_data_reason(run, "jitter needs two returned packets"));
-    evaluate_duration(Limit::MaxJitter, "jitter_mean_us", allowed, measured, note)
+fn jitter(run: &RunResults) -> Measured {
+    let mean = run.stream(run.evaluated_stream).and_then(|stream| stream.jitter.mean());
+    let mean = mean.ok_or_else(|| missing_data_reason(run, "jitter needs two returned packets"));
+    Measured::new("jitter_mean_us", mean)
 }
 
-/// Evaluates a limit on a duration. The values are compared in nanoseconds, before rounding.
-fn evaluate_duration(
-    limit: Limit,
-    figure: &'static str,
-    allowed: Duration,
-    measured_ns: Option<f64>,
-    note: Option<String>,
-) -> LimitResult {
-    let allowed_ns = saturating_nanos(allowed) as f64;
-    LimitResult {
-        limit,
-        figure,
-        unit: Unit::Us,
-        allowed: rounded_micros(allowed_ns),
-        measured: measured_ns.map(rounded_micros),
-        passed: measured_ns.is_some_and(|measured| measured <= allowed_ns),
-        note,
+fn gaps(run: &RunResults, allowed: Option<u64>) -> Measured {
+    let audio = run.audio.as_ref();
+    let is_settled = audio.is_some_and(|audio| run.replies_expected && audio.stats.settled() > 0);
+    let gaps = match audio.and_then(|audio| Some((audio.quality.as_ref()?.gaps.count(), audio.quality_dropped))) {
+        _ if !is_settled => Err(missing_data_reason(run, NO_OUTCOME)),
+        None => Err(NOT_ANALYZED.to_owned()),
+        // The packets that were not analyzed may contain gaps that are not counted. If the counted gaps exceed the limit, the result is
+        // certain. If the counted gaps are within the limit, all gaps together may still exceed the limit.
+        Some((gaps, 1..)) if Some(gaps) <= allowed => {
+            Err("this host was too slow to analyze all returned audio".to_owned())
+        }
+        Some((gaps, _)) => Ok(gaps as f64),
+    };
+    Measured::new("gaps", gaps)
+}
+
+fn clips(run: &RunResults) -> Measured {
+    Measured::new("source_clips", source_quality(run).map(|source| source.clips as f64))
+}
+
+fn silence(run: &RunResults) -> Measured {
+    let ns = source_quality(run).map(|source| source.longest_silence as f64 * 1e9 / f64::from(source.rate.max(1)));
+    Measured::new("source_silence_ms", ns)
+}
+
+/// The quality of the sent audio, or why it is missing.
+fn source_quality(run: &RunResults) -> Result<SourceQuality, String> {
+    match run.audio.as_ref().and_then(|audio| Some((audio.stats.sent, audio.source_quality?))) {
+        None => Err(NOT_ANALYZED.to_owned()),
+        Some((0, _)) => Err(NOTHING_SENT.to_owned()),
+        Some((_, source)) => Ok(source),
     }
 }
 
@@ -456,35 +400,6 @@ fn damage_reason(labels: StreamLabels, stream: &StreamStats) -> Option<String> {
 }
 
 fn exceeded_limit(limit: &LimitResult) -> String {
-    let (option, allowed) = (limit.limit.option(), limit.allowed_text());
+    let (option, allowed) = (limit.option(), limit.allowed_text());
     format!("{option} {allowed} exceeded: {}{}", limit.measured_text(), limit.note_text())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::client::RunKind;
-    use crate::report::figures::{AudioQualityFigures, StreamFigures};
-
-    #[test]
-    fn every_limit_compares_a_figure_of_the_table() {
-        let time = Some(Duration::ZERO);
-        let limits = Limits {
-            max_loss: Some(0.0),
-            max_burst: Some(0),
-            max_p50: time,
-            max_p99: time,
-            max_jitter: time,
-            audio: AudioLimits { max_gaps: Some(0), max_clips: Some(0), max_silence: time },
-        };
-        let results = limits.evaluate(&RunResults::new(RunKind::Send, "x", StreamKind::Audio));
-        let names: Vec<&str> = StreamFigures::FIGURES
-            .iter()
-            .map(|figure| figure.name)
-            .chain(AudioQualityFigures::FIGURES.iter().map(|figure| figure.name))
-            .collect();
-        assert_eq!(results.len(), 8);
-        assert!(results.iter().all(|result| names.contains(&result.figure)), "{results:?}");
-        assert!(names.contains(&"rtt_max_us"));
-    }
 }

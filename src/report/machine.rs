@@ -74,7 +74,7 @@ pub struct CpuFrequency {
 }
 
 /// A default port of one of our servers.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct PortUse {
     /// `udp` or `tcp`.
     pub protocol: &'static str,
@@ -109,17 +109,6 @@ pub enum Status {
     Warning,
     /// Measurements on this machine are not valid.
     Invalid,
-}
-
-impl Status {
-    const fn label(self) -> &'static str {
-        match self {
-            Self::NotAvailable => "-",
-            Self::Ok => "ok",
-            Self::Warning => "warning",
-            Self::Invalid => "INVALID",
-        }
-    }
 }
 
 /// The result of one check.
@@ -158,9 +147,22 @@ pub struct MachineReport {
 impl MachineReport {
     /// Evaluates the facts.
     pub fn new(facts: &MachineFacts) -> Self {
+        let timing = facts.timing.as_ref();
         let checks = vec![
-            timing_check("timer_error", facts, |timing| &timing.timer_error, None),
-            timing_check("send_call", facts, |timing| &timing.send_call, Some(SEND_CALL_WARNING_US)),
+            timing_check(
+                "timer_error",
+                "A sleeping program wakes up this much later than requested. Packets then leave late, and short intervals become bursts.",
+                timing.map(|timing| &timing.timer_error),
+                INVALID_TIMING_US,
+                "close other programs, give a virtual machine more processor time, or measure from a less busy host",
+            ),
+            timing_check(
+                "send_call",
+                "The system needs this time to send one packet. Round-trip times and jitter include this time.",
+                timing.map(|timing| &timing.send_call),
+                SEND_CALL_WARNING_US,
+                "stop packet captures, simplify the local firewall, close other programs, or measure from another host",
+            ),
             clock_source(facts.clock_source.as_ref()),
             receive_buffer(&facts.receive_buffer),
             cpu_frequency(facts.cpu_frequency.as_deref()),
@@ -188,12 +190,11 @@ impl MachineReport {
         let style = Style(color);
         let mut text = String::new();
         for Check { name, status, finding, meaning, remedy, .. } in &self.checks {
-            let label = format!("{:<8}", status.label());
             let label = match status {
-                Status::Invalid => style.bad(&label),
-                Status::Warning => style.warn(&label),
-                Status::Ok => style.good(&label),
-                Status::NotAvailable => label,
+                Status::Invalid => style.bad("INVALID "),
+                Status::Warning => style.warn("warning "),
+                Status::Ok => style.good("ok      "),
+                Status::NotAvailable => "-       ".to_owned(),
             };
             // Writing to a `String` cannot fail.
             let _ = writeln!(text, "{label}  {:<16}{finding}\n          {meaning}", name.replace('_', " "));
@@ -206,95 +207,81 @@ impl MachineReport {
             found.map(|check| check.name.replace('_', " ")).collect::<Vec<_>>()
         };
         let warnings = names(Status::Warning);
-        text + "\n"
-            + &match self.status {
-                Status::Invalid => style.bad(&format!(
-                    "FAILED: measurements on this machine are not valid: {}",
-                    names(Status::Invalid).join(", ")
-                )),
-                Status::Warning => style.good(&format!(
-                    "PASSED: measurements on this machine are valid, with {}: {}",
-                    format_count(warnings.len() as u64, "warning"),
-                    warnings.join(", ")
-                )),
-                Status::Ok | Status::NotAvailable => style.good("PASSED: measurements on this machine are valid"),
-            }
-            + "\n"
+        let verdict = match self.status {
+            Status::Invalid => style.bad(&format!(
+                "FAILED: measurements on this machine are not valid: {}",
+                names(Status::Invalid).join(", ")
+            )),
+            Status::Warning => style.good(&format!(
+                "PASSED: measurements on this machine are valid, with {}: {}",
+                format_count(warnings.len() as u64, "warning"),
+                warnings.join(", ")
+            )),
+            Status::Ok | Status::NotAvailable => style.good("PASSED: measurements on this machine are valid"),
+        };
+        text + "\n" + &verdict + "\n"
     }
 }
 
-/// A check that this system or build does not support.
-fn not_available(name: &'static str, reason: &str, meaning: &str) -> Check {
-    let (finding, meaning) = (reason.to_owned(), meaning.to_owned());
-    Check { name, status: Status::NotAvailable, finding, meaning, remedy: None, figures: Value::Null }
+impl Check {
+    fn ok(name: &'static str, finding: String, meaning: impl Into<String>, figures: Value) -> Self {
+        Self { name, status: Status::Ok, finding, meaning: meaning.into(), remedy: None, figures }
+    }
+
+    /// A check that this system or build does not support.
+    fn not_available(name: &'static str, reason: &str, meaning: &str) -> Self {
+        Self { status: Status::NotAvailable, ..Self::ok(name, reason.to_owned(), meaning, Value::Null) }
+    }
+
+    /// The same finding as a problem.
+    fn problem(self, status: Status, remedy: impl Into<String>) -> Self {
+        Self { status, remedy: Some(remedy.into()), ..self }
+    }
 }
 
 const NOT_AVAILABLE: &str = "not available on this system";
 
-/// A check of one of the histograms of `facts.timing`. Above `warning_us`, there is a warning.
+/// A check of a histogram of times. Above `warning_us` and up to [`INVALID_TIMING_US`], there is a warning.
 fn timing_check(
     name: &'static str,
-    facts: &MachineFacts,
-    times: impl Fn(&HostTiming) -> &Histogram,
-    warning_us: Option<f64>,
+    meaning: &str,
+    times: Result<&Histogram, &String>,
+    warning_us: f64,
+    remedy: &str,
 ) -> Check {
-    let is_timer = name == "timer_error";
-    let meaning = if is_timer {
-        "A sleeping program wakes up this much later than requested. Packets then leave late, and short intervals become bursts."
-    } else {
-        "The system needs this time to send one packet. Round-trip times and jitter include this time."
-    };
-    let timing = match &facts.timing {
-        Ok(timing) => times(timing),
+    let times = match times {
+        Ok(times) => times,
         Err(error) => {
-            let remedy = "repair the loopback interface: ip link set lo up";
-            let unmeasured = not_available(name, error, meaning);
-            return Check { status: Status::Warning, remedy: Some(remedy.to_owned()), ..unmeasured };
+            let unmeasured = Check::not_available(name, error, meaning);
+            return unmeasured.problem(Status::Warning, "repair the loopback interface: ip link set lo up");
         }
     };
-    let percentile = |p| timing.percentile(p).map(micros);
-    let (p50, p99, max) = (percentile(0.5), percentile(0.99), timing.max().map(micros));
-    let (Some(p50_us), Some(p99_us), Some(max_us)) = (p50, p99, max) else {
-        return not_available(name, "too few measurements", meaning);
-    };
-    let status = match p99_us {
-        p99 if p99 > INVALID_TIMING_US => Status::Invalid,
-        p99 if warning_us.is_some_and(|warning| p99 > warning) => Status::Warning,
-        _ => Status::Ok,
-    };
-    let remedy = if is_timer {
-        "close other programs, give a virtual machine more processor time, or measure from a less busy host"
-    } else {
-        "stop packet captures, simplify the local firewall, close other programs, or measure from another host"
+    let percentile = |p| times.percentile(p).map(micros);
+    let (Some(p50_us), Some(p99_us), Some(max_us)) = (percentile(0.5), percentile(0.99), times.max().map(micros))
+    else {
+        return Check::not_available(name, "too few measurements", meaning);
     };
     let [p50, p99, max] = [p50_us, p99_us, max_us].map(format_time);
-    Check {
-        name,
-        status,
-        finding: format!("p50 {p50}, p99 {p99}, max {max}"),
-        meaning: meaning.to_owned(),
-        remedy: (status != Status::Ok).then(|| remedy.to_owned()),
-        figures: json!({"count": timing.count(), "p50_us": p50_us, "p99_us": p99_us, "max_us": max_us}),
+    let figures = json!({"count": times.count(), "p50_us": p50_us, "p99_us": p99_us, "max_us": max_us});
+    let check = Check::ok(name, format!("p50 {p50}, p99 {p99}, max {max}"), meaning, figures);
+    match p99_us {
+        p99 if p99 > INVALID_TIMING_US => check.problem(Status::Invalid, remedy),
+        p99 if p99 > warning_us => check.problem(Status::Warning, remedy),
+        _ => check,
     }
 }
 
 fn clock_source(clock: Option<&ClockSource>) -> Check {
     let name = "clock_source";
     let Some(ClockSource { current, available }) = clock else {
-        return not_available(name, NOT_AVAILABLE, "All timestamps in a report come from the kernel's clock source.");
+        let meaning = "All timestamps in a report come from the kernel's clock source.";
+        return Check::not_available(name, NOT_AVAILABLE, meaning);
     };
-    let is_one_of = |list: &[&str]| list.contains(&current.as_str());
-    let (status, meaning) = if is_one_of(&COARSE_CLOCK_SOURCES) {
-        (Status::Invalid, "This clock advances only every 1 to 10 ms. Shorter times cannot be measured.")
-    } else if is_one_of(&SLOW_CLOCK_SOURCES) {
-        (Status::Warning, "Each reading of this clock takes a microsecond or more, and packets need several readings.")
-    } else {
-        (Status::Ok, "All timestamps in a report come from this clock.")
-    };
-    let better = available
-        .iter()
-        .find(|other| !SLOW_CLOCK_SOURCES.contains(&other.as_str()) && !COARSE_CLOCK_SOURCES.contains(&other.as_str()));
-    let remedy = match better {
+    let is_coarse = |clock: &String| COARSE_CLOCK_SOURCES.contains(&clock.as_str());
+    let is_slow = |clock: &String| SLOW_CLOCK_SOURCES.contains(&clock.as_str());
+    let check =
+        |meaning: &str| Check::ok(name, current.clone(), meaning, json!({"current": current, "available": available}));
+    let remedy = match available.iter().find(|clock| !is_slow(clock) && !is_coarse(clock)) {
         Some(better) => {
             format!("as root: echo {better} > /sys/devices/system/clocksource/clocksource0/current_clocksource")
         }
@@ -302,78 +289,60 @@ fn clock_source(clock: Option<&ClockSource>) -> Check {
                  clock of the hypervisor"
             .to_owned(),
     };
-    Check {
-        name,
-        status,
-        finding: current.clone(),
-        meaning: meaning.to_owned(),
-        remedy: (status != Status::Ok).then_some(remedy),
-        figures: json!({"current": current, "available": available}),
+    if is_coarse(current) {
+        let meaning = "This clock advances only every 1 to 10 ms. Shorter times cannot be measured.";
+        check(meaning).problem(Status::Invalid, remedy)
+    } else if is_slow(current) {
+        let meaning = "Each reading of this clock takes a microsecond or more, and packets need several readings.";
+        check(meaning).problem(Status::Warning, remedy)
+    } else {
+        check("All timestamps in a report come from this clock.")
     }
 }
 
 fn receive_buffer(buffer: &Result<ReceiveBuffer, String>) -> Check {
     let name = "receive_buffer";
-    let meaning = "Packets wait here until the program reads them. If the buffer is full, packets are dropped and count as lostthem.";
+    let meaning =
+        "Packets wait here until the program reads them. If the buffer is full, packets are dropped and count as lost.";
     let ReceiveBuffer { requested, granted, system_maximum } = match buffer {
         Ok(buffer) => *buffer,
-        Err(error) => return not_available(name, error, meaning),
+        Err(error) => return Check::not_available(name, error, meaning),
     };
-    let Some(granted) = granted else { return not_available(name, NOT_AVAILABLE, meaning) };
-    let (status, remedy) = if granted >= requested {
-        (Status::Ok, None)
-    } else if system_maximum.is_some() {
-        (Status::Warning, Some(format!("as root: sysctl -w net.core.rmem_max={requested}")))
-    } else {
-        (Status::Warning, Some("increase the system's limit for receive buffers".to_owned()))
-    };
+    let Some(granted) = granted else { return Check::not_available(name, NOT_AVAILABLE, meaning) };
     let maximum = system_maximum.map_or_else(String::new, |maximum| format!("; net.core.rmem_max is {maximum}"));
-    Check {
-        name,
-        status,
-        finding: format!("{granted} of {requested} bytes granted{maximum}"),
-        meaning: meaning.to_owned(),
-        remedy,
-        figures: json!({"requested_bytes": requested, "granted_bytes": granted, "rmem_max_bytes": system_maximum}),
+    let finding = format!("{granted} of {requested} bytes granted{maximum}");
+    let figures = json!({"requested_bytes": requested, "granted_bytes": granted, "rmem_max_bytes": system_maximum});
+    let check = Check::ok(name, finding, meaning, figures);
+    match system_maximum {
+        _ if granted >= requested => check,
+        Some(_) => check.problem(Status::Warning, format!("as root: sysctl -w net.core.rmem_max={requested}")),
+        None => check.problem(Status::Warning, "increase the system's limit for receive buffers"),
     }
 }
 
 fn cpu_frequency(groups: Option<&[CpuFrequency]>) -> Check {
     let name = "cpu_frequency";
     let Some(groups) = groups else {
-        return not_available(
-            name,
-            NOT_AVAILABLE,
-            "Processors that save energy wake up later and send packets more slowly.",
-        );
-    };
-    // The `powersave` governor of the drivers `intel_pstate` and `amd-pstate` follows the load. That of other drivers always selects the
-    // lowest frequency.
-    let is_slowest = |group: &CpuFrequency| group.governor == "powersave" && !group.driver.contains("pstate");
-    let (status, meaning) = if groups.iter().any(is_slowest) {
-        (
-            Status::Warning,
-            "The processors run at their lowest frequency. Timers, send calls and audio processing take longer.",
-        )
-    } else if groups.is_empty() {
-        (Status::Ok, "The kernel does not change the processors' frequency. This is usual in virtual machines.")
-    } else if groups.iter().all(|group| group.governor == "performance") {
-        (Status::Ok, "The processors run at their highest frequency.")
-    } else {
-        (Status::Ok, "The frequency follows the load. Packets after a pause may leave some microseconds later.")
+        let meaning = "Processors that save energy wake up later and send packets more slowly.";
+        return Check::not_available(name, NOT_AVAILABLE, meaning);
     };
     let described = groups.iter().map(|CpuFrequency { driver, governor, processors }| {
         format!("{governor} ({driver}, {})", format_count(*processors as u64, "processor"))
     });
     let finding = if groups.is_empty() { "no scaling".to_owned() } else { described.collect::<Vec<_>>().join(", ") };
-    let remedy = "as root: cpupower frequency-set -g performance".to_owned();
-    Check {
-        name,
-        status,
-        finding,
-        meaning: meaning.to_owned(),
-        remedy: (status != Status::Ok).then_some(remedy),
-        figures: json!({"governors": groups}),
+    let check = |meaning: &str| Check::ok(name, finding, meaning, json!({"governors": groups}));
+    // The `powersave` governor of the drivers `intel_pstate` and `amd-pstate` follows the load. That of other drivers always selects the
+    // lowest frequency.
+    let is_slowest = |group: &CpuFrequency| group.governor == "powersave" && !group.driver.contains("pstate");
+    if groups.iter().any(is_slowest) {
+        check("The processors run at their lowest frequency. Timers, send calls and audio processing take longer.")
+            .problem(Status::Warning, "as root: cpupower frequency-set -g performance")
+    } else if groups.is_empty() {
+        check("The kernel does not change the processors' frequency. This is usual in virtual machines.")
+    } else if groups.iter().all(|group| group.governor == "performance") {
+        check("The processors run at their highest frequency.")
+    } else {
+        check("The frequency follows the load. Packets after a pause may leave some microseconds later.")
     }
 }
 
@@ -381,16 +350,13 @@ fn sound_devices(devices: &Result<(usize, usize), String>) -> Check {
     let name = "sound_devices";
     let meaning =
         "`send --mic` needs an input device, and `send --play` an output device. `send --list-devices` lists them.";
-    match devices {
-        Err(reason) => not_available(name, reason, meaning),
-        Ok((inputs, outputs)) => Check {
-            name,
-            status: Status::Ok,
-            finding: format!("{}, {}", format_count(*inputs as u64, "input"), format_count(*outputs as u64, "output")),
-            meaning: meaning.to_owned(),
-            remedy: None,
-            figures: json!({"inputs": inputs, "outputs": outputs}),
-        },
+    match *devices {
+        Err(ref reason) => Check::not_available(name, reason, meaning),
+        Ok((inputs, outputs)) => {
+            let finding =
+                format!("{}, {}", format_count(inputs as u64, "input"), format_count(outputs as u64, "output"));
+            Check::ok(name, finding, meaning, json!({"inputs": inputs, "outputs": outputs}))
+        }
     }
 }
 
@@ -403,31 +369,26 @@ fn ports(ports: &[PortUse]) -> Check {
         };
         format!("{} {} {state}", port.protocol.to_uppercase(), port.port)
     };
-    let busy: Vec<&PortUse> = ports.iter().filter(|port| port.bind_error.is_some()).collect();
-    let servers: Vec<&str> = busy.iter().map(|port| port.server).collect();
-    let status = if busy.is_empty() { Status::Ok } else { Status::Warning };
-    let meaning = if busy.is_empty() {
-        "The servers can listen on their default ports.".to_owned()
-    } else {
-        format!("On its default port, this command cannot start: {}.", servers.join(", "))
-    };
-    let ids: Vec<String> = busy.iter().filter_map(|port| Some(port.process.as_ref()?.1.to_string())).collect();
-    let remedy = if ids.is_empty() {
-        "give the server another port".to_owned()
-    } else {
-        format!("give the server another port, or end the other program: kill {}", ids.join(" "))
-    };
-    Check {
-        name: "ports",
-        status,
-        finding: ports.iter().map(describe).collect::<Vec<_>>().join(", "),
-        meaning,
-        remedy: (status != Status::Ok).then_some(remedy),
-        figures: json!({"ports": ports.iter().map(|port| json!({
+    let finding = ports.iter().map(describe).collect::<Vec<_>>().join(", ");
+    let figure = |port: &PortUse| {
+        let (process, process_id) = port.process.as_ref().map(|(name, id)| (name, id)).unzip();
+        json!({
             "protocol": port.protocol, "port": port.port, "server": port.server, "free": port.bind_error.is_none(),
-            "process": port.process.as_ref().map(|(name, _)| name), "process_id": port.process.as_ref().map(|(_, id)| id),
-        })).collect::<Vec<_>>()}),
+            "process": process, "process_id": process_id,
+        })
+    };
+    let figures = json!({"ports": ports.iter().map(figure).collect::<Vec<_>>()});
+    let busy: Vec<&PortUse> = ports.iter().filter(|port| port.bind_error.is_some()).collect();
+    if busy.is_empty() {
+        return Check::ok("ports", finding, "The servers can listen on their default ports.", figures);
     }
+    let servers: Vec<&str> = busy.iter().map(|port| port.server).collect();
+    let meaning = format!("On its default port, this command cannot start: {}.", servers.join(", "));
+    let ids: Vec<String> = busy.iter().filter_map(|port| Some(port.process.as_ref()?.1.to_string())).collect();
+    let kill =
+        if ids.is_empty() { String::new() } else { format!(", or end the other program: kill {}", ids.join(" ")) };
+    Check::ok("ports", finding, meaning, figures)
+        .problem(Status::Warning, format!("give the server another port{kill}"))
 }
 
 /// From where an address can be reached.
@@ -450,40 +411,27 @@ fn scope(address: IpAddr) -> &'static str {
 fn addresses(addresses: Option<&[InterfaceAddress]>) -> Check {
     let name = "addresses";
     let Some(addresses) = addresses else {
-        return not_available(
-            name,
-            NOT_AVAILABLE,
-            "Other machines reach this machine at the addresses of its network interfaces.",
-        );
+        let meaning = "Other machines reach this machine at the addresses of its network interfaces.";
+        return Check::not_available(name, NOT_AVAILABLE, meaning);
     };
     let reachable: Vec<(&InterfaceAddress, &str)> =
         addresses.iter().filter(|one| !one.address.is_loopback()).map(|one| (one, scope(one.address))).collect();
-    let has = |wanted: &str| reachable.iter().any(|(_, scope)| *scope == wanted);
-    let (status, meaning, remedy) = if has("global") {
-        (
-            Status::Ok,
-            "Other machines can reach this machine at these addresses, unless a firewall drops the packets.",
-            None,
-        )
-    } else if has("private") {
-        let meaning = "Only machines in the same network can reach these addresses. From the internet, the router must forward the port.";
-        (Status::Ok, meaning, None)
-    } else {
-        let remedy = "connect a network, or measure only this machine: --embedded, 127.0.0.1, ::1";
-        (Status::Warning, "No other machine can reach this machine over a router.", Some(remedy))
-    };
     let described = reachable
         .iter()
         .map(|(one, scope)| format!("{} ({}, {})", one.address, one.interface, scope.replace('_', "-")));
     let finding = if reachable.is_empty() { "none".to_owned() } else { described.collect::<Vec<_>>().join(", ") };
-    Check {
-        name,
-        status,
-        finding,
-        meaning: meaning.to_owned(),
-        remedy: remedy.map(str::to_owned),
-        figures: json!({"addresses": reachable.iter().map(|(one, scope)| json!({
-            "address": one.address, "interface": one.interface, "scope": scope,
-        })).collect::<Vec<_>>()}),
+    let figure = |(one, scope): &(&InterfaceAddress, &str)| json!({"address": one.address, "interface": one.interface, "scope": scope});
+    let figures = json!({"addresses": reachable.iter().map(figure).collect::<Vec<_>>()});
+    let check = |meaning: &str| Check::ok(name, finding, meaning, figures);
+    let has = |wanted: &str| reachable.iter().any(|(_, scope)| *scope == wanted);
+    if has("global") {
+        check("Other machines can reach this machine at these addresses, unless a firewall drops the packets.")
+    } else if has("private") {
+        check(
+            "Only machines in the same network can reach these addresses. From the internet, the router must forward the port.",
+        )
+    } else {
+        let remedy = "connect a network, or measure only this machine: --embedded, 127.0.0.1, ::1";
+        check("No other machine can reach this machine over a router.").problem(Status::Warning, remedy)
     }
 }

@@ -3,9 +3,11 @@
 
 use std::fmt::Write;
 
-use super::comparison::{Comparison, ComparisonResult, ComparisonRow, HEADINGS};
+use super::comparison::{ComparedFigure, Comparison, HEADINGS};
+use super::limits::{LIMIT_HEADINGS, LimitResult};
 use super::model::Report;
-use super::quantities::{self, Key, format_time};
+use super::quantities::{self, ResultRow, format_time};
+use super::rows::{self, Level};
 use super::text;
 
 /// The whole summary. `error` is the socket or file error that ended the run early.
@@ -35,16 +37,7 @@ fn limits(report: &Report) -> String {
     if report.limits.is_empty() {
         return String::new();
     }
-    let mut table = "| limit | allowed | measured | result |\n| --- | ---: | ---: | --- |\n".to_owned();
-    for limit in &report.limits {
-        let option = limit.limit.option();
-        let [allowed, measured, note] =
-            [limit.allowed_text(), limit.measured_text(), limit.note_text()].map(|text| escape(&text));
-        let result = if limit.passed { "met" } else { "**exceeded**" };
-        // Writing to a string cannot fail.
-        _ = writeln!(table, "| `{option}` | {allowed} | {measured} | {result}{note} |");
-    }
-    table
+    result_table("limit", &LIMIT_HEADINGS, report.limits.iter().map(LimitResult::row))
 }
 
 fn comparison(comparison: &Comparison) -> String {
@@ -52,24 +45,32 @@ fn comparison(comparison: &Comparison) -> String {
     if let Some(problem) = &comparison.not_comparable {
         return format!("**Not comparable** with the run of {old_run}: {}\n", escape(problem));
     }
-    let mut table = format!("Compared with the run of {old_run}:\n\n| figure | {} |\n", HEADINGS.join(" | "));
-    table += "| --- | ---: | ---: | ---: | ---: | --- |\n";
-    for ComparisonRow { label, cells: [old, new, change, detectable, word], result, note } in comparison.rows() {
-        let word = if result == ComparisonResult::Worse { format!("**{word}**") } else { word };
+    let table = result_table("figure", &HEADINGS, comparison.figures.iter().map(ComparedFigure::row));
+    format!("Compared with the run of {old_run}:\n\n{table}")
+}
+
+/// A table of limits or compared figures. The last column contains the results.
+fn result_table(first: &str, headings: &[&str], rows: impl Iterator<Item = ResultRow>) -> String {
+    let numbers = " ---: |".repeat(headings.len() - 1);
+    let mut table = format!("| {first} | {} |\n| --- |{numbers} --- |\n", headings.join(" | "));
+    for ResultRow { label, values, result, is_bad, note } in rows {
+        let values: Vec<String> = values.iter().map(|value| escape(value)).collect();
+        let result = if is_bad { format!("**{result}**") } else { result.to_owned() };
         let note = note.map_or_else(String::new, |note| format!(" ({})", escape(&note)));
-        _ = writeln!(table, "| {label} | {old} | {new} | {change} | {detectable} | {word}{note} |");
+        // Writing to a string cannot fail.
+        _ = writeln!(table, "| {} | {} | {result}{note} |", format_prose(&label), values.join(" | "));
     }
     table
 }
 
 fn streams(report: &Report) -> String {
-    let rows = text::stream_rows(report);
+    let rows = rows::stream_rows(report);
     if rows.is_empty() {
         return String::new();
     }
     let names: Vec<&str> = report.streams.iter().map(|(kind, _)| report.labels(kind).request).collect();
     let mut table = format!("| | {} |\n| --- |{}\n", names.join(" | "), " ---: |".repeat(names.len()));
-    for row in rows.iter().filter(|row| row.key != Key::No) {
+    for row in rows.iter().filter(|row| matches!(row.level, Level::Summary | Level::ZeroCount)) {
         let cells: Vec<String> = row.cells.iter().map(|cell| escape(cell)).collect();
         _ = writeln!(table, "| {} | {} |", row.label, cells.join(" | "));
     }

@@ -1,7 +1,7 @@
 //! Turns the raw results of a run into a report.
 //!
 //! [`Report::new`] computes every figure, limit and warning once. [`text`], [`json`], [`junit`], [`markdown`] and [`html`] print the
-//! report and compute nothing. `docs/measuring.md` defines the figures, and `docs/report.schema.json` defines the structure of the
+//! report and compute nothing. All except [`json`] print the rows of `rows`. `docs/measuring.md` defines the figures, and `docs/report.schema.json` defines the structure of the
 //! JSON document.
 
 pub mod baseline;
@@ -18,6 +18,7 @@ pub mod machine;
 pub mod markdown;
 mod model;
 pub mod quantities;
+mod rows;
 pub mod run_record;
 pub mod text;
 pub mod time_series;
@@ -32,8 +33,8 @@ use figures::{
     WebSocketFigures,
 };
 use limits::{Limits, Verdict};
-pub use model::{Report, SCHEMA_VERSION, Streams, Warning, WarningCode};
-use quantities::{RoundTrip, unsigned_millis};
+pub use model::{Report, SCHEMA_VERSION, Streams, Warning};
+use quantities::{RoundTrip, RunProtocol, unsigned_millis};
 use time_series::TimeSeries;
 
 use crate::client::{RunResults, StreamKind};
@@ -94,6 +95,7 @@ impl Report {
             comparison: None,
             verdict,
             warnings: Vec::new(),
+            protocol: RunProtocol::of_run(run),
         };
         report.warnings = warnings::warnings(&report);
         report

@@ -11,7 +11,7 @@ use super::figures::{
 };
 use super::findings::Finding;
 use super::limits::{LimitResult, Verdict};
-use super::quantities::{self, RunProtocol, StreamLabels};
+use super::quantities::{self, RunProtocol, StreamLabels, format_count};
 use super::time_series::TimeSeries;
 use crate::client::{RunKind, StopSignal, StreamKind};
 
@@ -60,6 +60,8 @@ pub struct Report {
     pub comparison: Option<Comparison>,
     pub verdict: Verdict,
     pub warnings: Vec<Warning>,
+    #[serde(skip)]
+    pub(super) protocol: RunProtocol,
 }
 
 /// The figures of each stream; `null` for a stream that was not sent.
@@ -71,64 +73,11 @@ pub struct Streams {
     pub keepalive: Option<StreamFigures>,
 }
 
-/// The subject of a warning.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-#[allow(missing_docs, reason = "each code is defined in docs/measuring.md")]
-pub enum WarningCode {
-    NoReplies,
-    Damaged,
-    SendFailed,
-    PortUnreachable,
-    Unmatched,
-    Stray,
-    InFlight,
-    LossDirectionNotRequested,
-    LossDirectionUnknown,
-    CaptureOverruns,
-    CaptureXruns,
-    CaptureDeviceLost,
-    PlaybackDeviceLost,
-    PlaybackQueueFull,
-    PlaybackXruns,
-    PlayedLate,
-    PlayedNonFinite,
-    Underruns,
-    RecordingIncomplete,
-    SentSilence,
-    ReturnedSilence,
-    Clipped,
-    NonFiniteSamples,
-    Uncorrelated,
-    AnalysisIncomplete,
-    RecordingBothIncomplete,
-    ServerDelayUnknown,
-    ServerDelayMismatch,
-    ServerDelayUncertain,
-    Fragmented,
-    FewSamples,
-    PacingError,
-    PacingDrift,
-    KernelDropped,
-    Paused,
-    ServerPaused,
-    ServerDropped,
-    AddressChanged,
-    ClockJumped,
-    SlowSendCalls,
-    TimerError,
-    ConnectionFailure,
-    ServerError,
-    RepliesMissing,
-    GroupsDropped,
-    PathRetried,
-}
-
 /// A problem with the run, or a reason to interpret its figures with care.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Warning {
     /// Identifies the subject of the warning for programs that read the report.
-    pub code: WarningCode,
+    pub code: &'static str,
     /// The problem, its cause and its remedy.
     pub message: String,
     /// Possible causes, the likeliest first.
@@ -136,10 +85,6 @@ pub struct Warning {
 }
 
 impl Warning {
-    pub(super) fn new(code: WarningCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), details: Vec::new() }
-    }
-
     /// The message, then one numbered line for each detail.
     pub(super) fn lines(&self) -> String {
         let details = self.details.iter().enumerate().map(|(index, detail)| format!("\n  {}. {detail}", index + 1));
@@ -147,11 +92,27 @@ impl Warning {
     }
 }
 
+/// The warnings found so far.
+#[derive(Default)]
+pub(super) struct Warnings(pub(super) Vec<Warning>);
+
+impl Warnings {
+    pub(super) fn add(&mut self, code: &'static str, message: impl Into<String>) {
+        self.0.push(Warning { code, message: message.into(), details: Vec::new() });
+    }
+
+    /// Warns about a count that is not 0. `{}` in the message stands for the count with its noun.
+    pub(super) fn count(&mut self, code: &'static str, count: u64, noun: &str, message: &str) {
+        if count > 0 {
+            self.add(code, message.replace("{}", &format_count(count, noun)));
+        }
+    }
+}
+
 impl Report {
     /// Returns the words that the report uses for the packets of a stream, for example `packet` or `frame`.
     pub(super) fn labels(&self, kind: StreamKind) -> StreamLabels {
-        let dialect = self.websocket.as_ref().map(|websocket| websocket.dialect);
-        StreamLabels::new(RunProtocol::new(dialect, self.moqt.is_some()), kind)
+        StreamLabels::new(self.protocol, kind)
     }
 
     /// `one packet every 20.000 ms`, for runs of `probe`.
@@ -161,11 +122,6 @@ impl Report {
             _ => self.labels(self.evaluated_stream).request_unit,
         };
         self.interval_ms.map(|ms| format!("one {unit} every {}", quantities::format_time(ms * 1e3)))
-    }
-
-    /// Whether the run exchanged plain UDP datagrams.
-    pub(super) fn is_over_udp(&self) -> bool {
-        self.websocket.is_none() && self.moqt.is_none()
     }
 
     /// Why there was no connection, or why it ended early.
@@ -184,12 +140,6 @@ impl Report {
             }
             (None, None) => (self.verdict.word(), String::new()),
         }
-    }
-
-    /// When counting began: ISO 8601, UTC.
-    pub(super) fn start_time(&self) -> Option<String> {
-        let ms = i64::try_from(self.started_unix_ms).ok()?;
-        Some(jiff::Timestamp::from_millisecond(ms).ok()?.to_string())
     }
 
     /// 0 if the run passed, 1 if it failed.

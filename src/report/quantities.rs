@@ -1,66 +1,58 @@
-//! How the report writes quantities: units, rounding and the rows of the table of figures. This module also contains the names of
-//! subcommands, signals and packets.
+//! How the report writes quantities: units, rounding and results. This module also contains the names of subcommands, signals and packets.
 
-use std::net::SocketAddr;
+use std::fmt;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::client::{RunKind, RunResults, StopSignal, StreamKind};
+use crate::moqt::Transport;
 use crate::signaling::Dialect;
 use crate::stats::{Histogram, HistogramBar, StreamStats};
 
-/// The unit of a figure.
+/// The unit of a figure that is compared with a limit or an earlier run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unit {
-    /// The figure is a text, a boolean or a list. A number that is printed only inside a longer text also has the unit `None`.
-    None,
-    /// A plain number.
-    Count,
     /// Packets.
     Packets,
-    /// Samples per channel.
-    Samples,
     /// Gaps in the returned audio.
     Gaps,
     /// Runs of clipped samples.
     Clips,
     /// A ratio, 0 to 1.
     Ratio,
-    /// A time in microseconds, printed in ns, µs, ms or s, depending on its size.
+    /// A time in microseconds.
     Us,
-    /// A time in microseconds, printed in milliseconds if it is 1 ms or longer. An echo time of several seconds is not printed in seconds.
-    /// The rounding would hide the network's part, which may be only some milliseconds.
-    FineUs,
-    /// A time in milliseconds, printed in ns, µs, ms or s, depending on its size.
-    Ms,
 }
 
 impl Unit {
     /// Formats `value`, a number in this unit.
     pub(super) fn format(self, value: f64) -> String {
         match self {
-            Self::None | Self::Count | Self::Packets | Self::Samples | Self::Gaps | Self::Clips => {
-                self.format_integer(value as u64)
-            }
+            Self::Packets => format_count(value as u64, "packet"),
+            Self::Gaps => format_count(value as u64, "gap"),
+            Self::Clips => format_count(value as u64, "clip"),
             Self::Ratio => format_percent(value),
             Self::Us => format_time(value),
-            Self::FineUs => format_time_ms(value),
-            Self::Ms => format_time(value * 1e3),
         }
     }
 
-    /// Writes the integer `n`, which is in this unit.
-    pub(super) fn format_integer(self, n: u64) -> String {
-        match self {
-            Self::Packets => format_count(n, "packet"),
-            Self::Samples => format_count(n, "sample"),
-            Self::Gaps => format_count(n, "gap"),
-            Self::Clips => format_count(n, "clip"),
-            _ => n.to_string(),
-        }
+    /// A measured number in this unit. Times are measured in nanoseconds, and rounded to them.
+    pub(super) fn rounded(self, value: f64) -> f64 {
+        if self == Self::Us { rounded_micros(value) } else { value }
     }
+}
+
+/// A limit, or a figure that is compared with an earlier run, as a row of a table.
+pub(super) struct ResultRow {
+    /// Backticks mark code.
+    pub(super) label: String,
+    pub(super) values: Vec<String>,
+    pub(super) result: &'static str,
+    pub(super) is_bad: bool,
+    pub(super) note: Option<String>,
 }
 
 /// Nanoseconds as microseconds.
@@ -150,219 +142,10 @@ pub(super) fn format_count(n: u64, one: &str) -> String {
     format!("{n} {one}{}", if n == 1 { "" } else { "s" })
 }
 
-/// One figure, computed from the statistics `T`.
-#[derive(Debug)]
-pub struct Figure<T: 'static> {
-    /// The JSON object that contains the figure.
-    pub group: &'static str,
-    /// The JSON name.
-    pub name: &'static str,
-    /// The unit of the value.
-    pub unit: Unit,
-    /// The label of the row in the text report; empty if the figure has none.
-    pub label: &'static str,
-    /// The value.
-    pub value: fn(&T) -> Value,
-    /// The place of the figure in the text report, and the condition for printing the figure.
-    pub shown: Shown<T>,
-    /// The summaries (Markdown, JUnit) in which the figure appears.
-    pub key: Key,
+/// When counting began. Prints as ISO 8601 in UTC.
+pub(super) fn start_time(unix_ms: u64) -> Option<Timestamp> {
+    Timestamp::from_millisecond(i64::try_from(unix_ms).ok()?).ok()
 }
-
-/// Where the text report prints a figure.
-#[derive(Debug)]
-pub enum Shown<T: 'static> {
-    /// The text report does not print the figure separately. The figure is either only in JSON or included in the row of another figure.
-    JsonOnly,
-    /// A row of the table that has one column per stream. The `u8` is the sort key of the row.
-    Cell(u8, When),
-    /// A row that contains only this figure.
-    Row(When),
-    /// A part of a row; the string is the name of the part. Consecutive figures with the same label share a row.
-    Part(&'static str, When),
-    /// A row composed of several figures of the group.
-    Composed(fn(&T) -> String),
-    /// A row composed of several figures of the group. If the function returns `None`, the row is hidden.
-    ComposedIf(fn(&T) -> Option<String>),
-}
-
-/// The condition under which the text report prints a figure. Even with [`When::Always`], a row of cells is hidden if no stream has a
-/// value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum When {
-    /// The figure is shown even if it has no value. A missing value is shown as `-`.
-    Always,
-    /// The figure is shown only if it has a value. Without the value, the whole row of the figure is hidden.
-    Present,
-    /// A part that is omitted if there is no value. If all parts of a row are omitted, the row is hidden.
-    OptionalPart,
-    /// The row is shown if any value is not 0.
-    NonZero,
-    /// The row is shown if any value is not 0 and the run expects replies.
-    RepliesExpected,
-    /// The row is shown if `--late-after` was given.
-    LateAfter,
-    /// The row is shown if `--loss-direction` was given. A missing value is `unknown`.
-    LossReport,
-}
-
-/// The summaries (Markdown, JUnit) in which a figure appears.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Key {
-    /// No summary.
-    No,
-    /// The Markdown summary.
-    Summary,
-    /// The Markdown summary and the JUnit properties.
-    Property,
-}
-
-/// The value of a figure, if it is a number.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Value {
-    /// No data.
-    Missing,
-    /// An integer.
-    Count(u64),
-    /// Any other number.
-    Number(f64),
-    /// Text, a boolean or a list.
-    Other,
-}
-
-impl<T> Figure<T> {
-    /// The value in the figure's unit; `None` without data.
-    pub(super) fn format(&self, group: &T) -> Option<String> {
-        match (self.value)(group) {
-            Value::Count(n) => Some(self.unit.format_integer(n)),
-            Value::Number(value) => Some(self.unit.format(value)),
-            Value::Missing | Value::Other => None,
-        }
-    }
-}
-
-/// The rows (label and text) of a group of figures. The report prints these rows below the stream table.
-pub(super) fn rows<T>(figures: &[Figure<T>], group: &T) -> Vec<(&'static str, String)> {
-    let printed: Vec<&Figure<T>> =
-        figures.iter().filter(|figure| !matches!(figure.shown, Shown::JsonOnly | Shown::Cell(..))).collect();
-    let mut rows = Vec::new();
-    for row in printed.chunk_by(|one, next| one.label == next.label) {
-        let text = match &row[0].shown {
-            Shown::Row(When::NonZero) if (row[0].value)(group) == Value::Count(0) => None,
-            Shown::Composed(compose) => Some(compose(group)),
-            Shown::ComposedIf(compose) => compose(group),
-            Shown::Part(..) => join_parts(row, group),
-            _ => row[0].format(group),
-        };
-        rows.extend(text.map(|text| (row[0].label, text)));
-    }
-    rows
-}
-
-/// `p50 1.0 µs, p99 -, max 2.0 µs`.
-fn join_parts<T>(row: &[&Figure<T>], group: &T) -> Option<String> {
-    let mut parts = Vec::new();
-    for figure in row {
-        let Shown::Part(part, when) = figure.shown else { continue };
-        match (figure.format(group), when) {
-            (Some(value), _) => parts.push(format!("{part} {value}")),
-            (None, When::Present) => return None,
-            (None, When::OptionalPart) => {}
-            (None, _) => parts.push(format!("{part} -")),
-        }
-    }
-    (!parts.is_empty()).then(|| parts.join(", "))
-}
-
-macro_rules! value_from {
-    ($($type:ty => |$value:ident| $result:expr;)*) => {
-        $(#[allow(clippy::ref_option_ref, reason = "the macro `figures` passes each field by reference")]
-        impl From<&$type> for Value {
-            fn from($value: &$type) -> Self { $result }
-        })*
-    };
-}
-
-value_from! {
-    u64 => |value| Self::Count(*value);
-    u32 => |value| Self::Count(u64::from(*value));
-    u16 => |value| Self::Count(u64::from(*value));
-    f64 => |value| Self::Number(*value);
-    Option<u64> => |value| value.map_or(Self::Missing, Self::Count);
-    Option<u32> => |value| value.map_or(Self::Missing, |value| Self::Count(value.into()));
-    Option<f64> => |value| value.map_or(Self::Missing, Self::Number);
-    Option<i64> => |value| value.map_or(Self::Missing, |value| Self::Number(value as f64));
-    bool => |_value| Self::Other;
-    String => |_value| Self::Other;
-    &'static str => |_value| Self::Other;
-    Option<String> => |_value| Self::Other;
-    Option<&'static str> => |_value| Self::Other;
-    Option<SocketAddr> => |_value| Self::Other;
-    Dialect => |_value| Self::Other;
-}
-
-impl<T> From<&Vec<T>> for Value {
-    fn from(_list: &Vec<T>) -> Self {
-        Self::Other
-    }
-}
-
-impl<T> From<&Option<Vec<T>>> for Value {
-    fn from(_list: &Option<Vec<T>>) -> Self {
-        Self::Other
-    }
-}
-
-impl<const N: usize> From<&[u64; N]> for Value {
-    fn from(_list: &[u64; N]) -> Self {
-        Self::Other
-    }
-}
-
-/// Turns each group of the table into a struct with the constant `FIGURES`. The struct serializes to the JSON object. A row is
-/// `name: type = value => unit, label, shown, key;`. A row without `=>` is `JsonOnly`. A row without `key` is in no summary. A
-/// group may have statements in brackets before its rows. `new` executes these statements once and then computes the values of all rows.
-macro_rules! figures {
-    (@text $type:ident) => { figures!(@text $type Unit::None, "", Shown::JsonOnly) };
-    (@text $type:ident $unit:expr, $label:expr, $shown:expr) => { figures!(@text $type $unit, $label, $shown, Key::No) };
-    (@text $type:ident $unit:expr, $label:expr, $shown:expr, $key:expr) => { ($unit, $label, $shown, $key) };
-    ($(
-        $(#[$doc:meta])*
-        $group:literal: $type:ident from $input:ident: $source:ty $([$($prelude:tt)*])? {
-            $($name:ident: $field:ty = $value:expr $(=> $($text:expr),+)?;)*
-        }
-    )*) => {$(
-        $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, Serialize)]
-        #[allow(missing_docs, reason = "each field is defined in docs/measuring.md, checked by a test")]
-        pub struct $type {
-            $(pub $name: $field,)*
-        }
-
-        impl $type {
-            /// The figures of this group in the order of the JSON object.
-            pub const FIGURES: &'static [Figure<Self>] = &[$({
-                let (unit, label, shown, key) = figures!(@text $type $($($text),+)?);
-                Figure {
-                    group: $group,
-                    name: stringify!($name),
-                    unit,
-                    label,
-                    value: |group| Value::from(&group.$name),
-                    shown,
-                    key,
-                }
-            },)*];
-
-            /// Computes the figures of a run that has ended.
-            pub(super) fn new($input: $source) -> Self {
-                $($($prelude)*)?
-                Self { $($name: $value,)* }
-            }
-        }
-    )*};
-}
-pub(super) use figures;
 
 /// The name of a subcommand.
 pub(super) const fn command(command: RunKind) -> &'static str {
@@ -382,23 +165,37 @@ pub(super) const fn signal(signal: StopSignal) -> &'static str {
 
 /// The protocol of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum RunProtocol {
+pub enum RunProtocol {
+    /// UDP datagrams.
     Udp,
+    /// Messages of a dialect over WebSocket.
     WebSocket(Dialect),
-    Moqt,
+    /// MOQT.
+    Moqt(Transport),
 }
 
 impl RunProtocol {
-    pub(super) fn new(dialect: Option<Dialect>, moqt: bool) -> Self {
+    pub(super) fn new(dialect: Option<Dialect>, moqt: Option<Transport>) -> Self {
         match (dialect, moqt) {
             (Some(dialect), _) => Self::WebSocket(dialect),
-            (None, true) => Self::Moqt,
-            (None, false) => Self::Udp,
+            (None, Some(transport)) => Self::Moqt(transport),
+            (None, None) => Self::Udp,
         }
     }
 
     pub(super) fn of_run(run: &RunResults) -> Self {
-        Self::new(run.websocket.as_ref().map(|websocket| websocket.dialect), run.moqt.is_some())
+        let dialect = run.websocket.as_ref().map(|websocket| websocket.dialect);
+        Self::new(dialect, run.moqt.as_ref().map(|moqt| moqt.transport))
+    }
+}
+
+impl fmt::Display for RunProtocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Udp => f.write_str("UDP"),
+            Self::WebSocket(dialect) => write!(f, "WebSocket ({})", dialect.name()),
+            Self::Moqt(transport) => write!(f, "MOQT ({})", transport.name()),
+        }
     }
 }
 
@@ -424,7 +221,7 @@ impl StreamLabels {
                 request_unit: "message",
                 reply_unit: "message",
             },
-            (RunProtocol::Moqt, StreamKind::Ping) => {
+            (RunProtocol::Moqt(_), StreamKind::Ping) => {
                 Self { request: "MOQT", reply: "MOQT", request_unit: "frame", reply_unit: "frame" }
             }
             _ => {

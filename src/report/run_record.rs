@@ -213,7 +213,7 @@ impl RecordReader {
             return end_error("`duration_ns` or `started_unix_ms` is out of range");
         }
         let is_valid = |audio: &AudioPicture<Waveform>| {
-            audio.waveform.columns().len() <= MAX_COLUMNS && audio.waveform.samples_per_column() > 0
+            audio.waveform.columns.len() <= MAX_COLUMNS && audio.waveform.samples_per_column > 0
         };
         if !audio.as_ref().is_none_or(is_valid) {
             return end_error("invalid waveform");

@@ -5,14 +5,12 @@ use std::time::Duration;
 
 use super::buffer_table::JitterBufferTable;
 use super::comparison::{Comparison, ComparisonResult, HEADINGS};
-use super::figures::{
-    AudioFigures, AudioQualityFigures, CaptureFigures, ConnectionSetupFigures, DatagramFigures, HistogramBarFigures,
-    HostTimingFigures, LossReportFigures, MoqtFigures, PacingFigures, PlaybackFigures, StreamFigures, WebSocketFigures,
-};
+use super::figures::{CaptureFigures, HistogramBarFigures, PlaybackFigures, WebSocketFigures};
 use super::findings::Finding;
 use super::limits::LimitResult;
-use super::model::{Report, Warning, WarningCode};
-use super::quantities::{self, Figure, Key, Shown, Value, When, format_count, format_percent, format_time, rows};
+use super::model::{Report, Warning};
+use super::quantities::{self, ResultRow, format_count, format_percent, format_time};
+use super::rows::{self, Level, Row};
 use crate::client::RunKind;
 
 /// Width of the column of labels.
@@ -47,29 +45,6 @@ impl Style {
         self.with("1", text)
     }
 }
-
-/// Rows that only the report with all figures contains. The short report also omits counts of 0 in [`ZERO_COUNTS`].
-const DETAILS: [&str; 16] = [
-    "round trips",
-    "round trip mean",
-    "round trip p90",
-    "round trip p99.9",
-    "jitter max",
-    "echo time",
-    "alignment",
-    "PDV",
-    "IPDV",
-    "pacing error",
-    "pacing error p50",
-    "send call",
-    "timer error",
-    "capture clock",
-    "playback clock",
-    "mapped address",
-];
-
-/// Counts that are shown in the short report only if one of them is not 0.
-const ZERO_COUNTS: [&str; 4] = ["damaged", "duplicated", "reordered", "over --late-after"];
 
 /// The most important figures. The last line contains the verdict, the loss and the round trip. `color` adds ANSI codes.
 pub fn summary(report: &Report, color: bool) -> String {
@@ -151,23 +126,21 @@ pub fn brief(report: &Report) -> Vec<String> {
             _ => String::new(),
         };
         let mut line = format!("{} of {} returned{round_trip}", stream.returned, format_count(stream.sent, unit));
-        for (label, times) in report.moqt.iter().flat_map(|moqt| rows(MoqtFigures::FIGURES, moqt)) {
-            if label == "connection setup" {
-                _ = write!(line, "; {label}: {times}");
-            }
+        if let Some(times) = report.moqt.as_ref().and_then(rows::moqt_setup) {
+            _ = write!(line, "; connection setup: {times}");
         }
         lines.push(line);
     }
     let matters = |code| {
         matches!(
             code,
-            WarningCode::ConnectionFailure
-                | WarningCode::NoReplies
-                | WarningCode::RepliesMissing
-                | WarningCode::GroupsDropped
-                | WarningCode::Damaged
-                | WarningCode::Unmatched
-                | WarningCode::InFlight
+            "connection_failure"
+                | "no_replies"
+                | "replies_missing"
+                | "groups_dropped"
+                | "damaged"
+                | "unmatched"
+                | "in_flight"
         )
     };
     lines.extend(report.warnings.iter().filter(|warning| matters(warning.code)).map(Warning::lines));
@@ -249,59 +222,18 @@ fn device_line(label: &str, device: &str, format: &str, channels: u16, rate_hz: 
 }
 
 fn table(report: &Report, style: Style, with_details: bool) -> String {
-    let mut rows = stream_rows(report);
-    if !with_details {
-        rows.retain(|row| !DETAILS.contains(&row.label));
-        rows.retain(|row| !ZERO_COUNTS.contains(&row.label) || row.cells.iter().any(|cell| cell != "0" && cell != "-"));
-    }
+    let rows = rows::stream_rows(report);
     if rows.is_empty() {
         return String::new();
     }
     let head: Vec<String> =
         report.streams.iter().map(|(kind, _)| format!("{:>COLUMN_WIDTH$}", report.labels(kind).request)).collect();
     let mut text = format!("{:LABEL_WIDTH$}{}\n", "", style.strong(&head.concat()));
-    for StreamRow { label, cells, .. } in rows {
+    for Row { label, cells, .. } in rows.iter().filter(|row| is_shown(row, with_details)) {
         let cells: Vec<String> = cells.iter().map(|cell| format!("{cell:>COLUMN_WIDTH$}")).collect();
         _ = writeln!(text, "{label:LABEL_WIDTH$}{}", cells.concat());
     }
     text
-}
-
-/// A row of the table of streams.
-pub(super) struct StreamRow {
-    pub(super) label: &'static str,
-    /// One cell for each stream that was sent.
-    pub(super) cells: Vec<String>,
-    pub(super) key: Key,
-}
-
-/// The visible rows of the table of streams.
-pub(super) fn stream_rows(report: &Report) -> Vec<StreamRow> {
-    let mut figures: Vec<(u8, When, &Figure<StreamFigures>)> = StreamFigures::FIGURES
-        .iter()
-        .filter_map(|figure| match figure.shown {
-            Shown::Cell(position, when) => Some((position, when, figure)),
-            _ => None,
-        })
-        .collect();
-    figures.sort_unstable_by_key(|(position, ..)| *position);
-    figures.into_iter().filter_map(|(_, when, figure)| stream_row(report, when, figure)).collect()
-}
-
-fn stream_row(report: &Report, when: When, figure: &Figure<StreamFigures>) -> Option<StreamRow> {
-    let missing = if when == When::LossReport { "unknown" } else { "-" };
-    let cell = |stream| figure.format(stream).unwrap_or_else(|| missing.to_owned());
-    let cells: Vec<String> = report.streams.iter().map(|(_, stream)| cell(stream)).collect();
-    let any = |is_shown: fn(Value) -> bool| report.streams.iter().any(|(_, stream)| is_shown((figure.value)(stream)));
-    let is_shown = match when {
-        When::NonZero => any(|value| value != Value::Count(0)),
-        // If no replies are expected, every packet stays in flight.
-        When::RepliesExpected => report.replies_expected && any(|value| value != Value::Count(0)),
-        When::LateAfter => report.late_after_ms.is_some() && !cells.is_empty(),
-        When::LossReport => report.loss_report.is_some() && !cells.is_empty(),
-        _ => any(|value| value != Value::Missing),
-    };
-    is_shown.then_some(StreamRow { label: figure.label, cells, key: figure.key })
 }
 
 /// The round trips of the evaluated stream as a small histogram.
@@ -323,37 +255,16 @@ fn histogram(name: &str, bars: &[HistogramBarFigures]) -> Option<String> {
     Some(text)
 }
 
-/// The rows below the table of streams: figures that belong to no stream or to the evaluated stream.
-pub(super) fn all_further_rows(report: &Report) -> Vec<(&'static str, String)> {
-    let mut all: Vec<(&'static str, String)> = Vec::new();
-    all.extend(report.audio.iter().flat_map(|audio| rows(AudioFigures::FIGURES, audio)));
-    all.extend(report.capture.iter().flat_map(|capture| rows(CaptureFigures::FIGURES, capture)));
-    all.extend(report.playback.iter().flat_map(|playback| rows(PlaybackFigures::FIGURES, playback)));
-    all.extend(report.audio_quality.iter().flat_map(|quality| rows(AudioQualityFigures::FIGURES, quality)));
-    let stream = report.streams.get(report.evaluated_stream);
-    all.extend(stream.into_iter().flat_map(|stream| rows(StreamFigures::FIGURES, stream)));
-    all.extend(report.pacing.iter().flat_map(|pacing| rows(PacingFigures::FIGURES, pacing)));
-    all.extend(report.host_timing.iter().flat_map(|host| rows(HostTimingFigures::FIGURES, host)));
-    if let Some(websocket) = &report.websocket {
-        all.extend(websocket.connections.iter().flat_map(|one| rows(ConnectionSetupFigures::FIGURES, one)));
-        all.extend(rows(WebSocketFigures::FIGURES, websocket));
-    }
-    all.extend(report.moqt.iter().flat_map(|moqt| rows(MoqtFigures::FIGURES, moqt)));
-    all.extend(report.loss_report.iter().flat_map(|loss| rows(LossReportFigures::FIGURES, loss)));
-    all.extend(rows(DatagramFigures::FIGURES, &report.datagrams));
-    let worst = report.time_series.as_ref().and_then(|series| series.worst_ten_seconds.as_ref());
-    all.extend(worst.map(|worst| ("worst period", worst.text())));
-    all
-}
-
 fn further_rows(report: &Report, with_details: bool) -> String {
     let mut text = String::new();
-    for (label, row) in
-        all_further_rows(report).into_iter().filter(|(label, _)| with_details || !DETAILS.contains(label))
-    {
-        _ = writeln!(text, "{label:LABEL_WIDTH$}  {row}");
+    for row in rows::further_rows(report).iter().filter(|row| is_shown(row, with_details)) {
+        _ = writeln!(text, "{:LABEL_WIDTH$}  {}", row.label, row.cells.concat());
     }
     text
+}
+
+fn is_shown(row: &Row, with_details: bool) -> bool {
+    with_details || matches!(row.level, Level::Summary | Level::Short)
 }
 
 /// The jitter-buffer table.
@@ -371,7 +282,7 @@ fn buffer_table(table: &JitterBufferTable) -> String {
 }
 
 fn limit(result: &LimitResult, style: Style) -> String {
-    let (option, allowed, measured) = (result.limit.option(), result.allowed_text(), result.measured_text());
+    let (option, allowed, measured) = (result.option(), result.allowed_text(), result.measured_text());
     let end = if result.passed { style.good("met") } else { style.bad("exceeded") };
     format!("limit {option} {allowed}: {measured}, {end}{}\n", result.note_text())
 }
@@ -383,24 +294,24 @@ fn comparison(comparison: &Comparison, style: Style) -> String {
         _ = writeln!(text, "{}: {problem}", style.bad("not comparable"));
         return text;
     }
-    let line = |label: &str, cells: [&str; 4]| {
-        let [old, new, change, detectable] = cells;
-        format!("{label:14}{old:>11}{new:>11}{change:>21}{detectable:>13}  ")
+    let line = |label: &str, values: Vec<&str>| {
+        let cells = values.into_iter().zip([11, 11, 21, 13]).map(|(value, width)| format!("{value:>width$}"));
+        format!("{label:14}{}  ", cells.collect::<String>())
     };
-    let [old, new, change, detectable, result] = HEADINGS;
-    _ = writeln!(text, "{}", style.strong(&(line("", [old, new, change, detectable]) + result)));
+    let [headings @ .., result] = HEADINGS;
+    _ = writeln!(text, "{}", style.strong(&(line("", headings.to_vec()) + result)));
     let mut notes = String::new();
-    for row in comparison.rows() {
-        let [old, new, change, detectable, word] = &row.cells;
-        let word = match row.result {
-            ComparisonResult::Worse => style.bad(word),
-            ComparisonResult::Better => style.good(word),
-            ComparisonResult::Undecided => style.warn(word),
-            ComparisonResult::Unchanged => word.clone(),
+    for figure in &comparison.figures {
+        let ResultRow { label, values, result, note, .. } = figure.row();
+        let result = match figure.result {
+            ComparisonResult::Worse => style.bad(result),
+            ComparisonResult::Better => style.good(result),
+            ComparisonResult::Undecided => style.warn(result),
+            ComparisonResult::Unchanged => result.to_owned(),
         };
-        _ = writeln!(text, "{}{word}", line(row.label, [old, new, change, detectable]));
-        if let Some(note) = row.note {
-            _ = writeln!(notes, "{}: {note}", row.label);
+        _ = writeln!(text, "{}{result}", line(&label, values.iter().map(String::as_str).collect()));
+        if let Some(note) = note {
+            _ = writeln!(notes, "{label}: {note}");
         }
     }
     text + &notes

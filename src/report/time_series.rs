@@ -11,7 +11,7 @@ use crate::time::NANOS_PER_SECOND;
 const WORST_SECONDS: u64 = 10;
 
 /// The evaluated stream over time. A packet belongs to the interval in which it was sent.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "each field is defined in docs/measuring.md, checked by a test")]
 pub struct TimeSeries {
     pub interval_s: u64,
@@ -44,7 +44,7 @@ pub struct IntervalFigures {
 }
 
 /// The worst part of the run.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "each field is defined in docs/measuring.md, checked by a test")]
 pub struct WorstSeconds {
     pub start_s: u64,
@@ -54,29 +54,33 @@ pub struct WorstSeconds {
 }
 
 impl TimeSeries {
+    /// The duration of all intervals, in seconds.
+    pub(super) fn seconds(&self) -> f64 {
+        self.interval_s as f64 * self.intervals.len() as f64
+    }
+
     /// The time series of the evaluated stream; `None` if the stream was not sent.
     pub(super) fn new(run: &RunResults) -> Option<Self> {
         let history = &run.stream(run.evaluated_stream)?.history;
+        let mut series = Self::with_min_interval(run, 0)?;
         let upstream = run
             .loss_report
             .as_ref()
             .map(|report: &LossReport| report.lost_upstream_by_interval(run.evaluated_stream as usize, history));
-        let interval_s = history.interval_ns() / NANOS_PER_SECOND;
-        let worst = worst_window(history).map(|(start_s, window)| WorstSeconds {
+        for (interval, lost_upstream) in series.intervals.iter_mut().zip(upstream.into_iter().flatten()) {
+            interval.lost_upstream = lost_upstream;
+            interval.lost_downstream = lost_upstream.map(|upstream| interval.lost - upstream);
+        }
+        series.worst_ten_seconds = worst_window(history).map(|(start_s, window)| WorstSeconds {
             start_s,
-            duration_s: window_length(history) as u64 * interval_s,
+            duration_s: window_length(history) as u64 * series.interval_s,
             loss_ratio: loss_ratio(&window),
             rtt_p99_us: round_trip_time(run, window.rtt_percentile(0.99)),
         });
-        let lost_upstream = |index: usize| upstream.as_ref().and_then(|upstream| *upstream.get(index)?);
-        let figures = |(index, interval): (usize, &Interval)| {
-            IntervalFigures::new(run, index as u64 * interval_s, interval, lost_upstream(index))
-        };
-        let intervals = history.intervals().iter().enumerate().map(figures).collect();
-        Some(Self { interval_s, intervals, worst_ten_seconds: worst })
+        Some(series)
     }
 
-    /// The time series with intervals of at least `min_interval_s`, which is a power of two. It does not contain the direction of loss
+    /// The time series with intervals of at least `min_interval_s`, which is a power of two or 0. It does not contain the direction of loss
     /// or the worst ten seconds.
     pub(super) fn with_min_interval(run: &RunResults, min_interval_s: u64) -> Option<Self> {
         let history = &run.stream(run.evaluated_stream)?.history;
@@ -85,14 +89,14 @@ impl TimeSeries {
         let interval_s = interval_s * merged;
         let chunks = history.intervals().chunks(usize::try_from(merged).unwrap_or(usize::MAX)).enumerate();
         let figures = |(index, chunk): (usize, &[Interval])| {
-            IntervalFigures::new(run, index as u64 * interval_s, &Interval::sum(chunk), None)
+            IntervalFigures::new(run, index as u64 * interval_s, &Interval::sum(chunk))
         };
         Some(Self { interval_s, intervals: chunks.map(figures).collect(), worst_ten_seconds: None })
     }
 }
 
 impl IntervalFigures {
-    fn new(run: &RunResults, start_s: u64, interval: &Interval, lost_upstream: Option<u64>) -> Self {
+    fn new(run: &RunResults, start_s: u64, interval: &Interval) -> Self {
         let time = |ns| round_trip_time(run, ns);
         Self {
             start_s,
@@ -100,8 +104,8 @@ impl IntervalFigures {
             not_sent: interval.not_sent,
             returned: interval.returned,
             lost: interval.lost,
-            lost_upstream,
-            lost_downstream: lost_upstream.map(|upstream| interval.lost - upstream),
+            lost_upstream: None,
+            lost_downstream: None,
             damaged: interval.damaged,
             in_flight: interval.in_flight,
             dropped_by_hosts: interval.dropped,

@@ -5,11 +5,10 @@ use std::net::IpAddr;
 use super::connection_failures::{moqt_warnings, websocket_warnings};
 use super::figures::{
     AudioFigures, AudioQualityFigures, CaptureFigures, HostTimingFigures, LevelFigures, PacingFigures, PlaybackFigures,
-    ServerFigures, StreamFigures, UNCORRELATED,
+    StreamFigures, UNCORRELATED,
 };
-use super::findings::FindingCode;
-use super::model::{Report, Warning, WarningCode};
-use super::quantities::{StreamLabels, format_count, format_length, format_time};
+use super::model::{Report, Warning, Warnings};
+use super::quantities::{RunProtocol, format_count, format_length, format_time};
 use crate::client::StreamKind;
 use crate::wire::{HEADER_LEN, MAX_UNFRAGMENTED_PAYLOAD};
 
@@ -35,37 +34,57 @@ pub(super) const TIMER_ERROR_WARNING_US: f64 = 1_000.0;
 /// If late packets exceed this percentage of the played packets, a warning recommends a larger jitter buffer.
 const LATE_WARNING_PERCENT: u64 = 1;
 
+/// The noun of a count.
+const NON_FINITE_SAMPLE: &str = "NaN or infinite sample";
+
 /// The warnings of a report, the most serious first.
 pub(super) fn warnings(report: &Report) -> Vec<Warning> {
+    let mut found = Warnings::default();
     let stream = report.streams.get(report.evaluated_stream);
-    let mut found = websocket_warnings(report, stream);
-    found.extend(moqt_warnings(report, stream));
+    websocket_warnings(&mut found, report, stream);
+    moqt_warnings(&mut found, report, stream);
     // If the capture device delivered no audio, or this host sent none of the packets, missing replies do not indicate a network problem.
     let sent_nothing =
         stream.is_some_and(|stream| stream.sent == 0 && (report.capture.is_some() || stream.not_sent > 0));
-    if report.is_over_udp() && !sent_nothing {
-        found.extend(no_replies(report, stream));
+    if report.protocol == RunProtocol::Udp && !sent_nothing {
+        found.0.extend(no_replies(report, stream));
     }
-    found.extend(report.streams.iter().filter_map(|(kind, stream)| damaged(report.labels(kind), stream)));
-    found.extend(report.streams.iter().flat_map(|(kind, stream)| count_warnings(report, kind, stream)));
-    if report.datagrams.stray > 0 {
-        let unit = report.labels(report.evaluated_stream).reply_unit;
-        let message = format!("{} belonged to no stream of this run", format_count(report.datagrams.stray, unit));
-        found.push(Warning::new(WarningCode::Stray, message));
+    stream_warnings(&mut found, report);
+    loss_direction(&mut found, report, stream);
+    if let Some(host) = &report.host_timing {
+        host_timing(&mut found, host);
     }
-    found.extend(direction_not_requested(report, stream));
-    found.extend(direction_unknown(report));
-    found.extend(report.host_timing.iter().flat_map(host_timing_warnings));
-    found.extend(report.server.iter().flat_map(server_warnings));
-    found.extend(report.capture.iter().flat_map(capture_warnings));
-    found.extend(report.playback.iter().flat_map(playback_warnings));
-    found.extend(
-        report.audio_quality.iter().flat_map(|quality| audio_quality_warnings(quality, report.capture.is_some())),
-    );
-    found.extend(report.audio.iter().flat_map(|audio| audio_warnings(report, audio)));
-    found.extend(few_samples(stream));
-    found.extend(report.pacing.iter().flat_map(pacing_warnings));
-    found
+    if let Some(server) = &report.server {
+        paused(&mut found, "server_paused", "the server", server.pauses, server.paused_ms);
+        found.count(
+            "server_dropped",
+            server.dropped,
+            "datagram",
+            "the receive buffer of the server's host was full and dropped {}, perhaps of other clients. Unanswered packets that were in \
+             flight while the server paused count as dropped by its host. Lost packets may also be among these datagrams. Start the server \
+             with a larger --socket-buffer",
+        );
+    }
+    if let Some(capture) = &report.capture {
+        capture_warnings(&mut found, capture);
+    }
+    if let Some(playback) = &report.playback {
+        playback_warnings(&mut found, playback);
+    }
+    if let Some(quality) = &report.audio_quality {
+        audio_quality(&mut found, quality, report.capture.is_some());
+    }
+    if let Some(audio) = &report.audio {
+        audio_warnings(&mut found, report, audio);
+    }
+    if let Some(n @ 1..MIN_P99_SAMPLES) = stream.map(|stream| stream.rtt_count) {
+        let trips = format_count(n, "round trip");
+        found.add("few_samples", format!("only {trips} measured: a 99th percentile (p99) needs {MIN_P99_SAMPLES}"));
+    }
+    if let Some(pacing) = &report.pacing {
+        pacing_warnings(&mut found, pacing);
+    }
+    found.0
 }
 
 /// If replies were expected but none arrived, returns three possible causes, the likely one first. Each cause comes with evidence for or
@@ -79,7 +98,8 @@ fn no_replies(report: &Report, stream: Option<&StreamFigures>) -> Option<Warning
         } else {
             "ICMP port unreachable was received. Check the port and the firewall, and that a program receives there"
         };
-        return (port_unreachable > 0).then(|| Warning::new(WarningCode::PortUnreachable, message));
+        let (code, details) = ("port_unreachable", Vec::new());
+        return (port_unreachable > 0).then(|| Warning { code, message: message.to_owned(), details });
     }
     let other = report.streams.iter().find(|(kind, stream)| *kind != report.evaluated_stream && stream.has_replies());
     let unmatched = report.datagrams.stray + report.streams.iter().map(|(_, stream)| stream.unmatched).sum::<u64>();
@@ -108,7 +128,7 @@ fn no_replies(report: &Report, stream: Option<&StreamFigures>) -> Option<Warning
         }
     };
     let is_audio = report.evaluated_stream == StreamKind::Audio;
-    let large_packets = report.findings.iter().any(|finding| finding.code == FindingCode::LargePackets);
+    let large_packets = report.findings.iter().any(|finding| finding.code == "large_packets");
     let wrong_server = match (is_audio, &answer) {
         (true, Some(_)) if large_packets => "the path drops packets of this length (see the finding)".to_owned(),
         (true, Some(_)) => "the server does not return AUDIO, or its delay exceeds the run duration".to_owned(),
@@ -138,7 +158,7 @@ fn no_replies(report: &Report, stream: Option<&StreamFigures>) -> Option<Warning
         format!("{wrong_server}: {other_replies}"),
     ];
     details.sort_by_key(|cause| !cause.contains(": likely, "));
-    Some(Warning { code: WarningCode::NoReplies, message: format!("no {reply} received; possible causes:"), details })
+    Some(Warning { code: "no_replies", message: format!("no {reply} received; possible causes:"), details })
 }
 
 /// Whether the target `HOST:PORT` is this host. A closed port of this host always causes ICMP port unreachable.
@@ -148,40 +168,30 @@ fn is_loopback(target: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
 }
 
-fn damaged(labels: StreamLabels, stream: &StreamFigures) -> Option<Warning> {
-    let message = format!(
-        "{} arrived with changed bytes. The server or a device on the path modifies packets",
-        format_count(stream.damaged_copies.max(stream.damaged), &labels.reply_noun())
-    );
-    (stream.damaged_copies > 0 || stream.damaged > 0).then(|| Warning::new(WarningCode::Damaged, message))
-}
-
-fn count_warnings(report: &Report, kind: StreamKind, stream: &StreamFigures) -> Vec<Warning> {
-    let labels = report.labels(kind);
-    let packets = |n| format_count(n, &labels.request_noun());
-    let mut found = Vec::new();
-    if stream.send_failed > 0 {
-        let errors = report.host_timing.as_ref().map_or(&[][..], |host| &host.send_errors);
-        let message = format!(
-            "this host refused to send {} (counted as not sent): {}",
-            packets(stream.send_failed),
-            describe_send_errors(errors)
-        );
-        found.push(Warning::new(WarningCode::SendFailed, message));
+/// What happened to the packets of each stream, besides loss.
+fn stream_warnings(found: &mut Warnings, report: &Report) {
+    for (kind, stream) in report.streams.iter() {
+        let damaged = stream.damaged_copies.max(stream.damaged);
+        let message = "{} arrived with changed bytes. The server or a device on the path modifies packets";
+        found.count("damaged", damaged, &report.labels(kind).reply_noun(), message);
     }
-    if stream.unmatched > 0 {
-        let replies = format_count(stream.unmatched, &labels.reply_noun());
-        let message = format!("{replies} matched no request: replies to an earlier run or to another client");
-        found.push(Warning::new(WarningCode::Unmatched, message));
+    for (kind, stream) in report.streams.iter() {
+        let labels = report.labels(kind);
+        if stream.send_failed > 0 {
+            let packets = format_count(stream.send_failed, &labels.request_noun());
+            let errors = report.host_timing.as_ref().map_or(&[][..], |host| &host.send_errors);
+            let errors = describe_send_errors(errors);
+            found.add("send_failed", format!("this host refused to send {packets} (counted as not sent): {errors}"));
+        }
+        let message = "{} matched no request: replies to an earlier run or to another client";
+        found.count("unmatched", stream.unmatched, &labels.reply_noun(), message);
+        // If no replies are expected, every packet stays in flight.
+        let in_flight = if report.replies_expected { stream.in_flight } else { 0 };
+        let message = "{} in flight when the run was interrupted (counted neither as returned nor as lost)";
+        found.count("in_flight", in_flight, &labels.request_noun(), message);
     }
-    // If no replies are expected, every packet stays in flight.
-    if stream.in_flight > 0 && report.replies_expected {
-        let packets = packets(stream.in_flight);
-        let message =
-            format!("{packets} in flight when the run was interrupted (counted neither as returned nor as lost)");
-        found.push(Warning::new(WarningCode::InFlight, message));
-    }
-    found
+    let unit = report.labels(report.evaluated_stream).reply_unit;
+    found.count("stray", report.datagrams.stray, unit, "{} belonged to no stream of this run");
 }
 
 /// The errors with which this host refused to send, and what to check.
@@ -201,295 +211,204 @@ fn describe_send_errors(errors: &[String]) -> String {
     format!("{errors}. {advice}")
 }
 
-fn direction_not_requested(report: &Report, stream: Option<&StreamFigures>) -> Option<Warning> {
-    // Without any reply, the causes from `no_replies` matter more than the direction of the loss.
-    let lost = stream.filter(|stream| stream.has_replies()).map_or(0, |stream| stream.lost);
-    let message = "the direction of the loss is unknown; --loss-direction requests it from a jamjam-dev server";
-    // The finding about large packets names the direction, or why it is unknown.
-    let is_named = report.findings.iter().any(|finding| finding.code == FindingCode::LargePackets);
-    (report.loss_report.is_none() && report.is_over_udp() && lost > 0 && !is_named)
-        .then(|| Warning::new(WarningCode::LossDirectionNotRequested, message))
-}
-
-fn direction_unknown(report: &Report) -> Option<Warning> {
-    let loss_report = report.loss_report.as_ref()?;
-    let lost = |(kind, stream): (StreamKind, &StreamFigures)| {
-        stream.lost_upstream.is_none().then(|| format_count(stream.lost, &format!("lost {} packet", kind.name())))
+fn loss_direction(found: &mut Warnings, report: &Report, stream: Option<&StreamFigures>) {
+    let Some(loss_report) = &report.loss_report else {
+        // Without any reply, the causes from `no_replies` matter more than the direction of the loss.
+        let has_loss = stream.is_some_and(|stream| stream.has_replies() && stream.lost > 0);
+        // The finding about large packets names the direction, or why it is unknown.
+        let is_named = report.findings.iter().any(|finding| finding.code == "large_packets");
+        if report.protocol == RunProtocol::Udp && has_loss && !is_named {
+            let message = "the direction of the loss is unknown; --loss-direction requests it from a jamjam-dev server";
+            found.add("loss_direction_not_requested", message);
+        }
+        return;
     };
-    let lost: Vec<String> = report.streams.iter().filter_map(lost).collect();
+    let unknown = report.streams.iter().filter(|(_, stream)| stream.lost_upstream.is_none());
+    let lost = unknown.map(|(kind, stream)| format_count(stream.lost, &format!("lost {} packet", kind.name())));
+    let lost: Vec<String> = lost.collect();
     let reason = match (report.interrupted, loss_report.response_received) {
         (Some(_), _) => "the run was interrupted before the server's final packet counts were requested",
         (None, true) => "the server did not report its packet counts, reported them only once, or restarted",
         (None, false) => "the server did not answer the requests for its packet counts",
     };
-    let message = format!("the direction of {} is unknown: {reason}", lost.join(" and "));
-    (!lost.is_empty()).then(|| Warning::new(WarningCode::LossDirectionUnknown, message))
+    if !lost.is_empty() {
+        let message = format!("the direction of {} is unknown: {reason}", lost.join(" and "));
+        found.add("loss_direction_unknown", message);
+    }
 }
 
 /// Warnings about wrong figures come first, then warnings about less precise figures.
-fn host_timing_warnings(host: &HostTimingFigures) -> Vec<Warning> {
-    let paused = paused("this host", host.pauses, host.paused_ms);
-    let paused = paused.map(|message| Warning::new(WarningCode::Paused, message));
-    let warnings = [
-        paused,
-        address_changed(host),
-        kernel_dropped(host),
-        clock_jumped(host),
-        slow_send_calls(host),
-        timer_errors(host),
-    ];
-    warnings.into_iter().flatten().collect()
-}
-
-fn server_warnings(server: &ServerFigures) -> Vec<Warning> {
-    let paused = paused("the server", server.pauses, server.paused_ms);
-    let paused = paused.map(|message| Warning::new(WarningCode::ServerPaused, message));
-    let message = format!(
-        "the receive buffer of the server's host was full and dropped {}, perhaps of other clients. Unanswered packets that were in \
-         flight while the server paused count as dropped by its host. Lost packets may also be among these datagrams. Start the server \
-         with a larger --socket-buffer",
-        format_count(server.dropped, "datagram")
+fn host_timing(found: &mut Warnings, host: &HostTimingFigures) {
+    paused(found, "paused", "this host", host.pauses, host.paused_ms);
+    if let Some(first) = host.address_changes.first() {
+        let steps: Vec<String> = host.address_changes.iter().map(|change| change.to.to_string()).collect();
+        let message = format!(
+            "this host's address changed from {} to {}, and the run continued from the new address. Packets that were in flight then count \
+             as dropped by this host",
+            first.from,
+            steps.join(" to ")
+        );
+        found.add("address_changed", message);
+    }
+    found.count(
+        "kernel_dropped",
+        host.kernel_dropped.unwrap_or(0),
+        "datagram",
+        "the receive buffer of this host was full and dropped {}. Unanswered packets count as dropped by this host, as far as they may be \
+         among these datagrams. Give a larger --socket-buffer",
     );
-    let dropped = (server.dropped > 0).then(|| Warning::new(WarningCode::ServerDropped, message));
-    [paused, dropped].into_iter().flatten().collect()
+    if let Some(largest) = host.clock_jump_max_ms {
+        let sign = if largest > 0.0 { "+" } else { "" };
+        let largest = format_time(largest * 1e3);
+        let jumps = match host.clock_jumps {
+            1 => format!("jumped by {sign}{largest}"),
+            jumps => format!("jumped {}, by up to {sign}{largest}", format_count(jumps, "time")),
+        };
+        let message = format!(
+            "the clock of this host {jumps}. A round-trip time at the moment of a jump may be wrong by up to 50 ms. The start time \
+             (started_unix_ms) is calculated from the clock at the end of the run. Therefore, the start time may differ from the clock \
+             at the start"
+        );
+        found.add("clock_jumped", message);
+    }
+    if let Some(p99) = host.send_call_p99_us.filter(|p99| *p99 > SEND_CALL_WARNING_US) {
+        let message = format!(
+            "send calls on this host took {} (p99). Round-trip times and jitter include this time. A packet capture, a \
+             local firewall or another program may slow down send calls",
+            format_time(p99)
+        );
+        found.add("slow_send_calls", message);
+    }
+    if let Some(p99) = host.timer_error_p99_us.filter(|p99| *p99 > TIMER_ERROR_WARNING_US) {
+        let message = format!(
+            "timers on this host fired {} late (p99), so packets leave late and in bursts. If the kernel does not timestamp received \
+             packets, round-trip times are also longer by this amount. Close other programs or measure from a less busy host",
+            format_time(p99)
+        );
+        found.add("timer_error", message);
+    }
 }
 
 /// `this host did not run for 5.0 s in 2 pauses`.
-fn paused(host: &str, pauses: u64, paused_ms: f64) -> Option<String> {
+fn paused(found: &mut Warnings, code: &'static str, host: &str, pauses: u64, paused_ms: f64) {
     let length = format_length(paused_ms);
     let count = if pauses > 1 { format!(" in {pauses} pauses") } else { String::new() };
-    (pauses > 0).then(|| {
-        format!(
+    if pauses > 0 {
+        let message = format!(
             "{host} did not run for {length}{count}: it was stopped, suspended or too busy. Packets that were in flight then have no round \
              trip in this report"
-        )
-    })
+        );
+        found.add(code, message);
+    }
 }
 
-fn kernel_dropped(host: &HostTimingFigures) -> Option<Warning> {
-    let dropped = host.kernel_dropped.filter(|dropped| *dropped > 0)?;
-    let message = format!(
-        "the receive buffer of this host was full and dropped {}. Unanswered packets count as dropped by this host, as far as they may be \
-         among these datagrams. Give a larger --socket-buffer",
-        format_count(dropped, "datagram")
-    );
-    Some(Warning::new(WarningCode::KernelDropped, message))
-}
-
-fn address_changed(host: &HostTimingFigures) -> Option<Warning> {
-    let first = host.address_changes.first()?;
-    let steps: Vec<String> = host.address_changes.iter().map(|change| change.to.to_string()).collect();
-    let message = format!(
-        "this host's address changed from {} to {}, and the run continued from the new address. Packets that were in flight then count as \
-         dropped by this host",
-        first.from,
-        steps.join(" to ")
-    );
-    Some(Warning::new(WarningCode::AddressChanged, message))
-}
-
-fn clock_jumped(host: &HostTimingFigures) -> Option<Warning> {
-    let largest = host.clock_jump_max_ms?;
-    let sign = if largest > 0.0 { "+" } else { "" };
-    let jumps = if host.clock_jumps == 1 {
-        format!("jumped by {sign}{}", format_time(largest * 1e3))
-    } else {
-        format!("jumped {}, by up to {sign}{}", format_count(host.clock_jumps, "time"), format_time(largest * 1e3))
-    };
-    let message = format!(
-        "the clock of this host {jumps}. A round-trip time at the moment of a jump may be wrong by up to 50 ms. The start time \
-         (started_unix_ms) is calculated from the clock at the end of the run. Therefore, the start time may differ from the clock \
-         at the start"
-    );
-    Some(Warning::new(WarningCode::ClockJumped, message))
-}
-
-fn slow_send_calls(host: &HostTimingFigures) -> Option<Warning> {
-    let p99 = host.send_call_p99_us.filter(|p99| *p99 > SEND_CALL_WARNING_US)?;
-    let message = format!(
-        "send calls on this host took {} (p99). Round-trip times and jitter include this time. A packet capture, a \
-         local firewall or another program may slow down send calls",
-        format_time(p99)
-    );
-    Some(Warning::new(WarningCode::SlowSendCalls, message))
-}
-
-fn timer_errors(host: &HostTimingFigures) -> Option<Warning> {
-    let p99 = host.timer_error_p99_us.filter(|p99| *p99 > TIMER_ERROR_WARNING_US)?;
-    let message = format!(
-        "timers on this host fired {} late (p99), so packets leave late and in bursts. If the kernel does not timestamp received \
-         packets, round-trip times are also longer by this amount. Close other programs or measure from a less busy host",
-        format_time(p99)
-    );
-    Some(Warning::new(WarningCode::TimerError, message))
-}
-
-fn capture_warnings(capture: &CaptureFigures) -> Vec<Warning> {
-    let mut found = Vec::new();
+fn capture_warnings(found: &mut Warnings, capture: &CaptureFigures) {
     if let Some(reason) = &capture.device_lost {
-        let message = format!("the capture device was lost during the run: {reason}");
-        found.push(Warning::new(WarningCode::CaptureDeviceLost, message));
+        found.add("capture_device_lost", format!("the capture device was lost during the run: {reason}"));
     }
-    if capture.overruns > 0 {
-        let (times, frames) = (format_count(capture.overruns, "time"), format_count(capture.overrun_frames, "frame"));
-        let message = format!(
-            "the sender did not read the capture device in time ({times}). The sent audio lacks {frames}. The missing audio was not \
-             replaced with silence"
-        );
-        found.push(Warning::new(WarningCode::CaptureOverruns, message));
-    }
-    if capture.xruns > 0 {
-        let message = format!(
-            "the capture device or its driver lost audio of unknown length ({}): try a larger --mic-buffer",
-            format_count(capture.xruns, "time")
-        );
-        found.push(Warning::new(WarningCode::CaptureXruns, message));
-    }
-    found
+    let frames = format_count(capture.overrun_frames, "frame");
+    let message = format!(
+        "the sender did not read the capture device in time ({{}}). The sent audio lacks {frames}. The missing audio was not replaced with \
+         silence"
+    );
+    found.count("capture_overruns", capture.overruns, "time", &message);
+    let message = "the capture device or its driver lost audio of unknown length ({}): try a larger --device-buffer";
+    found.count("capture_xruns", capture.xruns, "time", message);
 }
 
-fn playback_warnings(playback: &PlaybackFigures) -> Vec<Warning> {
-    let mut found = Vec::new();
+fn playback_warnings(found: &mut Warnings, playback: &PlaybackFigures) {
     if let Some(reason) = &playback.device_lost {
         let message = format!("the playback device was lost during the run: {reason}; later audio was not played");
-        found.push(Warning::new(WarningCode::PlaybackDeviceLost, message));
+        found.add("playback_device_lost", message);
     }
-    if playback.queue_full > 0 {
-        let message = format!(
-            "the playback queue was full and dropped {}. The device stopped, or too many packets arrived at once",
-            format_count(playback.queue_full, "packet")
-        );
-        found.push(Warning::new(WarningCode::PlaybackQueueFull, message));
-    }
-    if playback.xruns > 0 {
-        let times = format_count(playback.xruns, "time");
-        let message = format!("the playback device ran out of audio ({times}): try a larger --play-buffer");
-        found.push(Warning::new(WarningCode::PlaybackXruns, message));
-    }
+    let message = "the playback queue was full and dropped {}. The device stopped, or too many packets arrived at once";
+    found.count("playback_queue_full", playback.queue_full, "packet", message);
+    let message = "the playback device ran out of audio ({}): try a larger --device-buffer";
+    found.count("playback_xruns", playback.xruns, "time", message);
     if playback.late * 100 > playback.played * LATE_WARNING_PERCENT && playback.jitter_buffer_ms.is_some() {
-        let message = format!(
-            "{} arrived too late to be played. A larger --jitter-buffer, or auto, plays more packets but adds delay",
-            format_count(playback.late, "packet")
-        );
-        found.push(Warning::new(WarningCode::PlayedLate, message));
+        let message =
+            "{} arrived too late to be played. A larger --jitter-buffer, or auto, plays more packets but adds delay";
+        found.count("played_late", playback.late, "packet", message);
     }
-    if playback.non_finite_samples > 0 {
-        let samples = format_count(playback.non_finite_samples, "NaN or infinite sample");
-        let message = format!("{samples} replaced with 0 before playback");
-        found.push(Warning::new(WarningCode::PlayedNonFinite, message));
-    }
-    found
+    let message = "{} replaced with 0 before playback";
+    found.count("played_non_finite", playback.non_finite_samples, NON_FINITE_SAMPLE, message);
 }
 
 /// `is_live` states whether the audio comes from a capture device.
-fn audio_quality_warnings(quality: &AudioQualityFigures, is_live: bool) -> Vec<Warning> {
-    let mut found = Vec::new();
+fn audio_quality(found: &mut Warnings, quality: &AudioQualityFigures, is_live: bool) {
     if quality.sent_silent {
         let message = if is_live {
             "the microphone delivered only digital silence. The microphone may be muted, or this program may lack permission"
         } else {
             "the sent audio is digital silence: check the source"
         };
-        found.push(Warning::new(WarningCode::SentSilence, message));
+        found.add("sent_silence", message);
     } else if quality.returned_silent {
         let message = "the returned audio is digital silence, but the sent audio is not. The other side may be muted";
-        found.push(Warning::new(WarningCode::ReturnedSilence, message));
+        found.add("returned_silence", message);
     }
     if quality.alignment == UNCORRELATED {
         let message = "the returned audio does not match the sent audio. The returned audio has another source or was changed on the path";
-        found.push(Warning::new(WarningCode::Uncorrelated, message));
+        found.add("uncorrelated", message);
     }
     if let (Some(clips), Some(first)) = (quality.source_clips, quality.source_first_clip_at_ms) {
         let (times, at) = (format_count(clips, "time"), format_time(first * 1e3));
         let remedy = if is_live { "reduce the input level" } else { "the source is too loud" };
-        let message = format!("the sent audio is clipped {times}, first at {at}: {remedy}");
-        found.push(Warning::new(WarningCode::Clipped, message));
+        found.add("clipped", format!("the sent audio is clipped {times}, first at {at}: {remedy}"));
     }
-    found.extend(non_finite_samples(quality));
-    if quality.quality_dropped > 0 {
-        let message = format!(
-            "gaps, levels and alignment do not cover {}: this host was too slow to analyze all audio",
-            format_count(quality.quality_dropped, "packet")
-        );
-        found.push(Warning::new(WarningCode::AnalysisIncomplete, message));
-    }
-    found
-}
-
-fn non_finite_samples(quality: &AudioQualityFigures) -> Option<Warning> {
-    let samples = |n| format_count(n, "NaN or infinite sample");
-    let message = match (quality.source_non_finite_samples, quality.source_replaced_samples) {
-        (Some(n @ 1..), Some(1..)) => format!("{} in the source (replaced with 0)", samples(n)),
-        (Some(n @ 1..), _) => {
-            format!(
-                "{} in the source (sent unchanged): playback programs output noise or silence for these samples",
-                samples(n)
-            )
-        }
-        _ => match quality.sent_levels.iter().map(|level: &LevelFigures| level.non_finite_samples).sum() {
-            0 => return None,
-            n => {
-                format!("{} in the sent audio: playback programs output noise or silence for these samples", samples(n))
-            }
-        },
+    let in_source = quality.source_non_finite_samples.unwrap_or(0);
+    let (samples, message) = match quality.source_replaced_samples {
+        Some(1..) if in_source > 0 => (in_source, "{} in the source (replaced with 0)"),
+        _ if in_source > 0 => (
+            in_source,
+            "{} in the source (sent unchanged): playback programs output noise or silence for these samples",
+        ),
+        _ => (
+            quality.sent_levels.iter().map(|level: &LevelFigures| level.non_finite_samples).sum(),
+            "{} in the sent audio: playback programs output noise or silence for these samples",
+        ),
     };
-    Some(Warning::new(WarningCode::NonFiniteSamples, message))
+    found.count("non_finite_samples", samples, NON_FINITE_SAMPLE, message);
+    let message = "gaps, levels and alignment do not cover {}: this host was too slow to analyze all audio";
+    found.count("analysis_incomplete", quality.quality_dropped, "packet", message);
 }
 
-fn audio_warnings(report: &Report, audio: &AudioFigures) -> Vec<Warning> {
-    let mut found = Vec::new();
-    if audio.underruns > 0 {
-        let packets = format_count(audio.underruns, "packet");
-        let paused = match audio.source_paused_ms {
-            0.0 => String::new(),
-            paused_ms => {
-                format!(
-                    ". It had no audio for {}, by which the audio after it was sent later",
-                    format_length(paused_ms)
-                )
-            }
-        };
-        let message = format!("underrun: the source delivered {packets} too late to be sent on time{paused}");
-        found.push(Warning::new(WarningCode::Underruns, message));
-    }
-    if audio.recording_dropped > 0 {
-        let message = format!("the recording lacks {}", format_count(audio.recording_dropped, "returned packet"));
-        found.push(Warning::new(WarningCode::RecordingIncomplete, message));
-    }
-    if audio.recording_both_dropped > 0 {
-        let packets = format_count(audio.recording_both_dropped, "packet");
-        let message = format!("the --record-both recording lacks {packets}");
-        found.push(Warning::new(WarningCode::RecordingBothIncomplete, message));
-    }
-    found.extend(server_delay_warnings(report, audio));
+fn audio_warnings(found: &mut Warnings, report: &Report, audio: &AudioFigures) {
+    let paused = match audio.source_paused_ms {
+        0.0 => String::new(),
+        ms => format!(". It had no audio for {}, by which the audio after it was sent later", format_length(ms)),
+    };
+    let message = format!("underrun: the source delivered {{}} too late to be sent on time{paused}");
+    found.count("underruns", audio.underruns, "packet", &message);
+    found.count("recording_incomplete", audio.recording_dropped, "returned packet", "the recording lacks {}");
+    let message = "the --record-both recording lacks {}";
+    found.count("recording_both_incomplete", audio.recording_both_dropped, "packet", message);
+    server_delay(found, report, audio);
     if audio.payload_bytes > MAX_UNFRAGMENTED_AUDIO_PAYLOAD {
         let message = format!(
             "{} payload bytes do not fit in one Ethernet frame. Packets are fragmented, and a packet is lost if one fragment is lost",
             audio.payload_bytes
         );
-        found.push(Warning::new(WarningCode::Fragmented, message));
+        found.add("fragmented", message);
     }
-    found
 }
 
-fn server_delay_warnings(report: &Report, audio: &AudioFigures) -> Vec<Warning> {
-    let mut found = Vec::new();
+fn server_delay(found: &mut Warnings, report: &Report, audio: &AudioFigures) {
     let (configured, reported) = (audio.server_delay_configured_ms, audio.server_delay_reported_ms);
     let estimated = audio.server_delay_estimated_ms;
     if audio.echo_time_min_us.is_some() && audio.server_delay_ms.is_none() {
         let message = "no LATENCY_PONG received, so the server delay and the AUDIO round-trip times are unknown: give --server-delay";
-        found.push(Warning::new(WarningCode::ServerDelayUnknown, message));
+        found.add("server_delay_unknown", message);
     }
     if let (Some(configured), Some(actual)) = (configured, reported.or(estimated))
         && (configured - actual).abs() > SERVER_DELAY_MISMATCH_MS
     {
         let [configured, actual] = [configured, actual].map(|ms| format_time(ms * 1e3));
         let source = if reported.is_some() { "the server reports a delay of" } else { "the measured server delay is" };
-        let message = format!("--server-delay is {configured}, but {source} {actual}");
-        found.push(Warning::new(WarningCode::ServerDelayMismatch, message));
+        found.add("server_delay_mismatch", format!("--server-delay is {configured}, but {source} {actual}"));
     } else if report.streams.audio.as_ref().and_then(|audio| audio.rtt_min_us).is_some_and(|min| min < 0.0) {
         let message = "AUDIO returned earlier than --server-delay allows: the actual server delay is shorter";
-        found.push(Warning::new(WarningCode::ServerDelayMismatch, message));
+        found.add("server_delay_mismatch", message);
     }
     let pings = report.streams.ping.as_ref().map_or(0, |ping| ping.returned);
     if configured.or(reported).is_none() && estimated.is_some() && pings < MIN_PINGS_FOR_SERVER_DELAY {
@@ -497,27 +416,18 @@ fn server_delay_warnings(report: &Report, audio: &AudioFigures) -> Vec<Warning> 
             "the server delay is estimated from only {}, so AUDIO round-trip times are less accurate. Use a longer run or --server-delay",
             format_count(pings, "ping")
         );
-        found.push(Warning::new(WarningCode::ServerDelayUncertain, message));
+        found.add("server_delay_uncertain", message);
     }
-    found
 }
 
-fn few_samples(stream: Option<&StreamFigures>) -> Option<Warning> {
-    let n = stream.map(|stream| stream.rtt_count).filter(|n| (1..MIN_P99_SAMPLES).contains(n))?;
-    let message =
-        format!("only {} measured: a 99th percentile (p99) needs {MIN_P99_SAMPLES}", format_count(n, "round trip"));
-    Some(Warning::new(WarningCode::FewSamples, message))
-}
-
-fn pacing_warnings(pacing: &PacingFigures) -> Vec<Warning> {
-    let mut found = Vec::new();
+fn pacing_warnings(found: &mut Warnings, pacing: &PacingFigures) {
     let (name, error) = match pacing.pacing_p99_us {
         Some(p99) => ("p99", Some(p99)),
         None => ("maximum", pacing.pacing_max_us),
     };
     if let Some(error) = error.filter(|error| *error > PACING_WARNING_US) {
-        let message = format!("the pacing error on this host ({name} {}) is part of the jitter", format_time(error));
-        found.push(Warning::new(WarningCode::PacingError, message));
+        let error = format_time(error);
+        found.add("pacing_error", format!("the pacing error on this host ({name} {error}) is part of the jitter"));
     }
     if let (Some(first), Some(last)) = (pacing.pacing_first_5s_p50_us, pacing.pacing_last_5s_p50_us)
         && (last - first).abs() > PACING_DRIFT_WARNING_US
@@ -525,7 +435,6 @@ fn pacing_warnings(pacing: &PacingFigures) -> Vec<Warning> {
         let (first, last) = (format_time(first), format_time(last));
         let message =
             format!("the pacing on this host drifted. Median error: {first} in the first 5 s, {last} in the last 5 s");
-        found.push(Warning::new(WarningCode::PacingDrift, message));
+        found.add("pacing_drift", message);
     }
-    found
 }

@@ -56,7 +56,7 @@ pub enum RoomError {
         rooms: Vec<RoomInfo>,
     },
     /// The room needs a password, and none was given.
-    #[error("room `{0}` needs a password; give --password or --password-file")]
+    #[error("room `{0}` needs a password; give --password-file")]
     PasswordRequired(String),
     /// The password is wrong.
     #[error("wrong password for room `{0}`")]
@@ -296,7 +296,7 @@ fn is_unicast(address: &SocketAddr) -> bool {
 /// Whether `query` has the form of a room id or an invite code.
 fn is_room_id_or_code(query: &str) -> bool {
     let is_id = query.len() == 8 && query.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    is_id || rooms::is_invite_code(query) || rooms::is_long_invite_code(query)
+    is_id || rooms::is_invite_code(query)
 }
 
 /// Name of the echo server in its room.
@@ -568,7 +568,7 @@ pub fn rooms_json(rooms: &[RoomInfo], on_one_line: bool) -> serde_json::Result<S
         kind: "rooms",
         schema_version: SCHEMA_VERSION,
         tool_version: env!("CARGO_PKG_VERSION"),
-        rooms: rooms.iter().map(RoomEntry::from).collect(),
+        rooms: rooms.iter().map(RoomEntry::new).collect(),
     };
     if on_one_line { serde_json::to_string(&document) } else { serde_json::to_string_pretty(&document) }
 }
@@ -592,15 +592,10 @@ struct RoomEntry<'a> {
     has_password: bool,
 }
 
-impl<'a> From<&'a RoomInfo> for RoomEntry<'a> {
-    fn from(room: &'a RoomInfo) -> Self {
-        Self {
-            id: &room.id,
-            invite_code: &room.invite_code,
-            name: &room.name,
-            members: room.peer_count,
-            max_members: room.max_peers,
-            has_password: room.has_password,
-        }
+impl<'a> RoomEntry<'a> {
+    fn new(room: &'a RoomInfo) -> Self {
+        let RoomInfo { id, name, peer_count: members, max_peers: max_members, has_password, invite_code } = room;
+        let (members, max_members, has_password) = (*members, *max_members, *has_password);
+        Self { id, invite_code, name, members, max_members, has_password }
     }
 }

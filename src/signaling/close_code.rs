@@ -90,12 +90,6 @@ impl fmt::Display for CloseCode {
     }
 }
 
-impl From<CloseCode> for u16 {
-    fn from(code: CloseCode) -> Self {
-        code.0
-    }
-}
-
 /// How far a connection got before the server closed it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClosePhase {

@@ -9,17 +9,18 @@ use tracing::{info, warn};
 
 use super::activity_log::{ActivityLog, ActivityScope};
 use super::close_code::CloseCode;
-use super::control_surface_events::ControlSurfaceEvent;
 use super::counters::DialectCounters;
 use super::dialect::Dialect;
 use super::event_sink::{ConnId, EventSink, UpdateKey};
 use super::json::{MessageError, to_json};
-use super::member_log::{LoggedMember, MemberLog};
+use super::limits::SignalingLimits;
+use super::member_log::ConnectionClose;
 use super::rooms::IdGenerator;
 use super::timers::Timers;
 use crate::address::source_network;
 use crate::log_throttle::LogThrottle;
 use crate::rate_limit::{DebtLimiter, Gcra};
+use crate::sanitize::sanitize_name;
 use crate::time::{Time, WallClock};
 
 /// Each message counts as one unit against the rate limit. For each full block of this many bytes, the message counts as one additional
@@ -99,6 +100,7 @@ pub(super) struct ConnectionContext<'a> {
     pub(super) now: WallClock,
     pub(super) conn: ConnId,
     pub(super) source: IpAddr,
+    pub(super) limits: &'a SignalingLimits,
     pub(super) connections: &'a mut Connections,
     pub(super) ids: &'a mut IdGenerator,
     pub(super) timers: &'a mut Timers,
@@ -108,7 +110,6 @@ pub(super) struct ConnectionContext<'a> {
     /// Limits log lines about rejected connections.
     pub(super) log_throttle: &'a mut LogThrottle,
     pub(super) activity_log: &'a mut ActivityLog,
-    pub(super) member_log: &'a mut MemberLog,
     pub(super) sink: &'a mut dyn EventSink,
 }
 
@@ -120,15 +121,28 @@ impl ConnectionContext<'_> {
 
     /// Closes a connection that is not in a room.
     pub(super) fn close(&mut self, conn: ConnId, code: CloseCode, reason: &str) {
-        if let Some(ConnectionState { source, dialect, .. }) = self.connections.remove(&conn) {
-            if self.activity_log.is_active(self.now.monotonic) {
-                let scope = ActivityScope::outside_rooms(dialect);
-                self.activity_log.record_close(self.now, scope, (conn, source), code, Some(reason), "");
-            }
-            let logged = (!reason.is_empty()).then_some(reason);
-            info!(target: "signaling", conn = conn.0, code = code.get(), reason = logged, closed_by = "server", "connection closed");
+        if self.remove(conn, None, &ConnectionClose { code, reason, server_reason: Some(reason) }) {
             self.sink.close(conn, code.get(), reason);
         }
+    }
+
+    /// Removes and logs a connection that is not in a room. `scope` is the room that it was in. False if it was already removed.
+    pub(super) fn remove(
+        &mut self,
+        conn: ConnId,
+        scope: Option<ActivityScope>,
+        ConnectionClose { code, reason, server_reason }: &ConnectionClose<'_>,
+    ) -> bool {
+        let Some(ConnectionState { source, dialect, .. }) = self.connections.remove(&conn) else { return false };
+        let logged = server_reason.map_or_else(|| sanitize_name(reason), str::to_owned);
+        let logged = Some(logged).filter(|reason| !reason.is_empty());
+        let closed_by = server_reason.map(|_| "server");
+        info!(target: "signaling", conn = conn.0, code = code.get(), reason = logged, closed_by, "connection closed");
+        if self.activity_log.is_active(self.now.monotonic) {
+            let scope = scope.unwrap_or(ActivityScope::outside_rooms(dialect));
+            self.activity_log.record_close(self.now, scope, (conn, source), *code, *server_reason);
+        }
+        true
     }
 
     /// Counts a request that a limit or a room rejected.
@@ -209,16 +223,6 @@ impl ConnectionContext<'_> {
         }
     }
 
-    /// Logs that a member joined. `members` is the number of members after the join.
-    pub(super) fn log_join(&mut self, member: LoggedMember<'_>, members: usize) {
-        self.member_log.log_join(self.now.monotonic, self.timers, member, members);
-    }
-
-    /// Logs that a member left. `members` is the number of remaining members.
-    pub(super) fn log_leave(&mut self, member: LoggedMember<'_>, reason: &str, members: usize) {
-        self.member_log.log_leave(self.now.monotonic, self.timers, member, reason, members);
-    }
-
     /// Counts and logs a rejected request, and closes the connection that sent the request. The connection must not be in a room, because
     /// `on_disconnect` is not called. The dialect must remove a member from its room before this call. [`Self::close`] has the same
     /// condition.
@@ -253,12 +257,6 @@ impl ConnectionHandle<'_> {
     pub(super) fn send_update(&mut self, to: &[ConnId], text: String, key: UpdateKey) {
         self.counters.add_sent(to.len(), text.len());
         self.sink.send_update(to, text, key);
-    }
-
-    /// Passes an event of a control surface to the [`EventSink`].
-    pub(super) fn emit_event(&mut self, event: ControlSurfaceEvent) {
-        self.counters.control_surface_events += 1;
-        self.sink.control_surface_event(event);
     }
 }
 

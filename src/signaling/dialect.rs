@@ -51,26 +51,6 @@ impl Dialect {
         };
         ProbeProtocol { request_type, response_type, matching, room }
     }
-
-    /// How the URL of a connection selects this dialect.
-    pub(super) const fn url_selection(self) -> UrlSelection {
-        match self {
-            Self::Jamjam | Self::ControlSurface => UrlSelection::None,
-            Self::Broadcast => UrlSelection::BroadcastRoom,
-            Self::WebRtc => UrlSelection::Query(&["roomId", "userId", "userName"]),
-        }
-    }
-}
-
-/// How the URL of a connection selects a dialect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum UrlSelection {
-    /// A URL cannot select the dialect; the first message selects it.
-    None,
-    /// The path or the query of the URL names a broadcast room or contains a token.
-    BroadcastRoom,
-    /// The path is shared by all dialects, and the query has one of these parameters.
-    Query(&'static [&'static str]),
 }
 
 /// The messages with which a prober measures a server.
@@ -118,9 +98,6 @@ pub struct DialectSet(u8);
 impl DialectSet {
     /// All dialects.
     pub const ALL: Self = Self((1 << Dialect::ALL.len()) - 1);
-
-    /// No dialect.
-    pub const NONE: Self = Self(0);
 
     /// A shell command that checks a server of these dialects at these URLs, which have no path. A probe needs no room and no token only
     /// in the jamjam dialect. With TLS, the command accepts every certificate, because the issuer may be unknown.

@@ -8,7 +8,7 @@ use super::connection_context::ConnectionContext;
 use super::event_sink::ConnId;
 use super::limits::{Heartbeat, SignalingLimits};
 use super::member_log::ConnectionClose;
-use super::rooms::{RoomDirectory, RoomKey};
+use super::rooms::RoomDirectory;
 use super::route::Route;
 use super::timers::DialectTimer;
 
@@ -23,28 +23,21 @@ pub(super) trait DialectHandler {
         false
     }
 
-    /// Handles a new connection whose URL selects this dialect: the connection joins a room or is closed. Returns the room if the
-    /// connection created it and it needs a [`DialectTimer::RoomHeartbeat`].
-    fn on_connect(
-        &mut self,
-        ctx: &mut ConnectionContext<'_>,
-        limits: &SignalingLimits,
-        route: Route,
-    ) -> Option<RoomKey> {
-        let _ = (ctx, limits, route);
-        None
+    /// Handles a new connection whose URL selects this dialect: the connection joins a room or is closed.
+    fn on_connect(&mut self, ctx: &mut ConnectionContext<'_>, route: Route) {
+        let _ = (ctx, route);
     }
 
     /// Removes a closed connection from its room.
-    fn on_disconnect(&mut self, ctx: &mut ConnectionContext<'_>, limits: &SignalingLimits, close: &ConnectionClose<'_>);
+    fn on_disconnect(&mut self, ctx: &mut ConnectionContext<'_>, close: &ConnectionClose<'_>);
 
     /// Closes the room with this id and the connections of its members, because the operator requests it. The members receive no messages
     /// about each other. Returns the number of members, or `None` if there is no such room.
     fn close_room(&mut self, ctx: &mut ConnectionContext<'_>, room: &str) -> Option<usize>;
 
     /// Handles a timer of this dialect.
-    fn on_timer(&mut self, ctx: &mut ConnectionContext<'_>, limits: &SignalingLimits, timer: DialectTimer) {
-        let _ = (ctx, limits, timer);
+    fn on_timer(&mut self, ctx: &mut ConnectionContext<'_>, timer: DialectTimer) {
+        let _ = (ctx, timer);
     }
 
     /// The interval and time-out of pings to connections of this dialect. `None` if these connections are not pinged.

@@ -3,7 +3,7 @@
 use std::num::NonZeroU64;
 
 use super::control_surface_events::ControlSurfaceEvent;
-use crate::memory_budget::{MemoryBudget, MemoryPermit, OverBudget};
+use crate::memory_budget::{MemoryBudget, MemoryPermit};
 use crate::time::Time;
 
 /// The number of a connection. A number is never reused.
@@ -31,9 +31,10 @@ pub trait EventSink {
         true
     }
 
-    /// Takes memory for data that outlives the current message, from the client that sent the message. By default, there is no limit.
-    fn take_memory(&mut self, bytes: u64) -> Result<MemoryPermit, OverBudget> {
-        MemoryBudget::new(None).open_shared().take(bytes)
+    /// Takes memory for data that outlives the current message, from the client that sent the message. `None`: a limit is reached. By
+    /// default, there is no limit.
+    fn take_memory(&mut self, bytes: u64) -> Option<MemoryPermit> {
+        MemoryBudget::new(None).open_shared().take(bytes).ok()
     }
 
     /// Passes a control surface event to the listeners. By default, the event is dropped.

@@ -4,7 +4,7 @@
 //! counts messages and logs messages. The [`DialectHandler`](super::dialect_handler::DialectHandler) of the connection's dialect does
 //! everything else. Connections are opened and closed in `hub_connections.rs`, and pinged in `hub_timers.rs`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 
 use tracing::warn;
@@ -18,11 +18,9 @@ use super::dialect::Dialect;
 use super::event_sink::{ConnId, EventSink};
 use super::json::MessageError;
 use super::limits::SignalingLimits;
-use super::member_log::MemberLog;
 use super::message::{MessageParser, ParsedMessage, ParsedText};
 use super::rooms::IdGenerator;
 use super::timers::Timers;
-use super::undecided::UndecidedConnections;
 use crate::log_throttle::LogThrottle;
 use crate::rate_limit::{DebtLimiter, Gcra};
 use crate::time::{Time, WallClock};
@@ -39,7 +37,8 @@ pub struct Hub {
     /// The limit on the message rate of each connection.
     message_limit: Option<Gcra>,
     pub(super) connections: Connections,
-    pub(super) undecided: UndecidedConnections,
+    /// The network of each connection that has not selected a dialect yet. The numbers are in the order of connecting.
+    pub(super) undecided: BTreeMap<ConnId, IpAddr>,
     pub(super) timers: Timers,
     pub(super) ids: IdGenerator,
     pub(super) dialects: DialectHandlers,
@@ -48,7 +47,6 @@ pub struct Hub {
     /// Limits log lines about rejected connections.
     log_throttle: LogThrottle,
     pub(super) activity_log: ActivityLog,
-    pub(super) member_log: MemberLog,
 }
 
 impl Hub {
@@ -59,14 +57,13 @@ impl Hub {
             dialects: DialectHandlers::new(&limits),
             limits,
             connections: HashMap::new(),
-            undecided: UndecidedConnections::default(),
+            undecided: BTreeMap::new(),
             timers: Timers::default(),
             ids: IdGenerator::new(key),
             counters: CountersByDialect::default(),
             requested_bytes: DebtLimiter::new(REQUESTED_BYTES_PER_SECOND, MAX_LIMITED_SOURCES),
             log_throttle: LogThrottle::default(),
             activity_log: ActivityLog::default(),
-            member_log: MemberLog::default(),
         }
     }
 
@@ -108,12 +105,10 @@ impl Hub {
                 hub.close_connection(now, conn, CloseCode::POLICY_VIOLATION, reason, sink);
                 return Err(MessageError::Rejected(reason));
             }
-            let Some((mut ctx, dialects, limits)) = hub.context(now, conn, sink) else { return Ok(()) };
+            let Some((mut ctx, dialects)) = hub.context(now, conn, sink) else { return Ok(()) };
             match message {
-                ParsedMessage::Jamjam(message) => dialects.jamjam.on_message(&mut ctx, limits, message, text.len()),
-                ParsedMessage::Broadcast(message) => {
-                    dialects.broadcast.on_message(&mut ctx, limits, message, text.len())
-                }
+                ParsedMessage::Jamjam(message) => dialects.jamjam.on_message(&mut ctx, message, text.len()),
+                ParsedMessage::Broadcast(message) => dialects.broadcast.on_message(&mut ctx, message, text.len()),
                 ParsedMessage::ControlSurface(message) => {
                     dialects.control_surface.on_message(&mut ctx, message, text.len())
                 }
@@ -141,8 +136,8 @@ impl Hub {
             && connection.dialect.is_none()
         {
             connection.dialect = Some(dialect);
-            self.undecided.remove(conn);
-            self.start_heartbeat(now, conn);
+            self.undecided.remove(&conn);
+            self.schedule_check(conn, now);
         }
     }
 
@@ -203,18 +198,13 @@ impl Hub {
         }
     }
 
-    /// The address of a connection.
-    pub fn source(&self, conn: ConnId) -> Option<IpAddr> {
-        self.connections.get(&conn).map(|connection| connection.source)
-    }
-
-    /// The context of an event of `conn`, with all dialects and the limits.
+    /// The context of an event of `conn`, with all dialects.
     pub(super) fn context<'a>(
         &'a mut self,
         now: WallClock,
         conn: ConnId,
         sink: &'a mut dyn EventSink,
-    ) -> Option<(ConnectionContext<'a>, &'a mut DialectHandlers, &'a SignalingLimits)> {
+    ) -> Option<(ConnectionContext<'a>, &'a mut DialectHandlers)> {
         let &ConnectionState { source, dialect, .. } = self.connections.get(&conn)?;
         Some(self.context_of(now, (conn, source, dialect), sink))
     }
@@ -225,7 +215,7 @@ impl Hub {
         now: WallClock,
         dialect: Dialect,
         sink: &'a mut dyn EventSink,
-    ) -> (ConnectionContext<'a>, &'a mut DialectHandlers, &'a SignalingLimits) {
+    ) -> (ConnectionContext<'a>, &'a mut DialectHandlers) {
         self.context_of(now, (SYSTEM_CONN, IpAddr::V4(Ipv4Addr::UNSPECIFIED), Some(dialect)), sink)
     }
 
@@ -234,11 +224,12 @@ impl Hub {
         now: WallClock,
         (conn, source, dialect): (ConnId, IpAddr, Option<Dialect>),
         sink: &'a mut dyn EventSink,
-    ) -> (ConnectionContext<'a>, &'a mut DialectHandlers, &'a SignalingLimits) {
+    ) -> (ConnectionContext<'a>, &'a mut DialectHandlers) {
         let ctx = ConnectionContext {
             now,
             conn,
             source,
+            limits: &self.limits,
             connections: &mut self.connections,
             ids: &mut self.ids,
             timers: &mut self.timers,
@@ -246,9 +237,8 @@ impl Hub {
             requested_bytes: &mut self.requested_bytes,
             log_throttle: &mut self.log_throttle,
             activity_log: &mut self.activity_log,
-            member_log: &mut self.member_log,
             sink,
         };
-        (ctx, &mut self.dialects, &self.limits)
+        (ctx, &mut self.dialects)
     }
 }

@@ -11,7 +11,7 @@ use super::hub::Hub;
 use super::limits::SignalingLimits;
 use super::member_log::ConnectionClose;
 use super::route::Route;
-use crate::sanitize::sanitize_name;
+use crate::address::source_network;
 use crate::time::WallClock;
 
 /// A new connection.
@@ -40,27 +40,18 @@ impl Hub {
         let dialect = route.dialect();
         self.counters[dialect].connections_opened += 1;
         self.connections.insert(conn, ConnectionState::new(source, dialect, now.monotonic));
-        match (dialect, route) {
-            (None, Route::OriginNotAllowed) => {
-                if let Some((mut ctx, ..)) = self.context(now, conn, sink) {
-                    ctx.reject_and_close(CloseCode::ORIGIN_NOT_ALLOWED, "Origin not allowed");
-                }
-            }
-            (None, Route::Foreign(protocol)) => {
-                if let Some((mut ctx, ..)) = self.context(now, conn, sink) {
+        if let Route::Undecided = route {
+            self.evict_oldest_undecided(now, source, source.is_loopback() && !is_forwarded, sink);
+            self.undecided.insert(conn, source_network(source));
+        } else if let Some((mut ctx, dialects)) = self.context(now, conn, sink) {
+            match (dialect, route) {
+                (Some(dialect), route) => dialects.get_mut(dialect).on_connect(&mut ctx, route),
+                (None, Route::Foreign(protocol)) => {
                     ctx.reject_and_close(CloseCode::POLICY_VIOLATION, protocol.close_reason());
                 }
+                (None, _) => ctx.reject_and_close(CloseCode::ORIGIN_NOT_ALLOWED, "Origin not allowed"),
             }
-            (None, _) => {
-                self.evict_oldest_undecided(now, source, source.is_loopback() && !is_forwarded, sink);
-                self.undecided.insert(conn, source);
-            }
-            (Some(dialect), route) => {
-                let Some((mut ctx, dialects, limits)) = self.context(now, conn, sink) else { return };
-                let created = dialects.get_mut(dialect).on_connect(&mut ctx, limits, route);
-                self.start_heartbeat(now.monotonic, conn);
-                self.start_member_timers(now.monotonic, conn, dialect, created);
-            }
+            self.schedule_check(conn, now.monotonic);
         }
         if self.activity_log.is_active(now.monotonic)
             && let Some(scope) = self.activity_scope(conn)
@@ -74,16 +65,14 @@ impl Hub {
     fn evict_oldest_undecided(&mut self, now: WallClock, source: IpAddr, is_exempt: bool, sink: &mut dyn EventSink) {
         let SignalingLimits { max_undecided, max_undecided_per_address, .. } = self.limits;
         let per_address = if is_exempt { max_undecided } else { max_undecided_per_address };
-        let oldest = self.undecided.oldest_of_source(source, per_address);
-        if let Some(oldest) = oldest.or_else(|| self.undecided.oldest(max_undecided)) {
+        let source = source_network(source);
+        let mut own = self.undecided.iter().filter(|(_, other)| **other == source);
+        let oldest = own.next().filter(|_| 1 + own.count() >= per_address);
+        let all = &self.undecided;
+        if let Some((&oldest, _)) = oldest.or_else(|| all.first_key_value().filter(|_| all.len() >= max_undecided)) {
             self.counters[None].closed_undecided_limit += 1;
-            self.close_connection(
-                now,
-                oldest,
-                CloseCode::TRY_AGAIN_LATER,
-                "Too many connections have not selected a dialect",
-                sink,
-            );
+            let reason = "Too many connections have not selected a dialect";
+            self.close_connection(now, oldest, CloseCode::TRY_AGAIN_LATER, reason, sink);
         }
     }
 
@@ -101,7 +90,8 @@ impl Hub {
         reason: &str,
         sink: &mut dyn EventSink,
     ) {
-        self.remove_connection(now.into(), conn, (CloseCode(code), reason), None, sink);
+        let close = ConnectionClose { code: CloseCode(code), reason, server_reason: None };
+        self.remove_connection(now.into(), conn, &close, sink);
     }
 
     /// Removes a connection that the server closes with this code, or drops without a close frame (1006).
@@ -113,12 +103,14 @@ impl Hub {
         reason: &str,
         sink: &mut dyn EventSink,
     ) {
-        let sent_reason = if CloseCode(code) == CloseCode::ABNORMAL_CLOSURE { "" } else { reason };
-        self.remove_connection(now.into(), conn, (CloseCode(code), sent_reason), Some(reason), sink);
+        let code = CloseCode(code);
+        let sent_reason = if code == CloseCode::ABNORMAL_CLOSURE { "" } else { reason };
+        let close = ConnectionClose { code, reason: sent_reason, server_reason: Some(reason) };
+        self.remove_connection(now.into(), conn, &close, sink);
     }
 
     /// Removes a connection and closes it.
-    pub(super) fn close_connection(
+    pub fn close_connection(
         &mut self,
         now: WallClock,
         conn: ConnId,
@@ -126,42 +118,33 @@ impl Hub {
         reason: &str,
         sink: &mut dyn EventSink,
     ) {
-        self.remove_connection(now, conn, (code, reason), Some(reason), sink);
+        self.remove_connection(now, conn, &ConnectionClose { code, reason, server_reason: Some(reason) }, sink);
         sink.close(conn, code.get(), reason);
     }
 
-    /// Removes a connection from its room and from the hub. `server_reason` is set if the server closes the connection.
+    /// Removes a connection from its room and from the hub.
     fn remove_connection(
         &mut self,
         now: WallClock,
         conn: ConnId,
-        (code, reason): (CloseCode, &str),
-        server_reason: Option<&str>,
+        close: &ConnectionClose<'_>,
         sink: &mut dyn EventSink,
     ) {
         let scope = if self.activity_log.is_active(now.monotonic) { self.activity_scope(conn) } else { None };
         let dialect = self.connections.get(&conn).and_then(|connection| connection.dialect);
-        if let (Some(dialect), Some((mut ctx, dialects, limits))) = (dialect, self.context(now, conn, sink)) {
-            dialects.get_mut(dialect).on_disconnect(&mut ctx, limits, &ConnectionClose { code, reason, server_reason });
-        }
-        self.undecided.remove(conn);
-        if let Some(connection) = self.connections.remove(&conn) {
-            let logged = server_reason.map_or_else(|| sanitize_name(reason), str::to_owned);
-            let logged = Some(logged).filter(|reason| !reason.is_empty());
-            let closed_by = server_reason.map(|_| "server");
-            info!(target: "signaling", conn = conn.0, code = code.get(), reason = logged, closed_by, "connection closed");
-            if let Some(scope) = scope {
-                let peer_reason = if server_reason.is_some() { "" } else { reason };
-                self.activity_log.record_close(now, scope, (conn, connection.source), code, server_reason, peer_reason);
+        self.undecided.remove(&conn);
+        if let Some((mut ctx, dialects)) = self.context(now, conn, sink) {
+            if let Some(dialect) = dialect {
+                dialects.get_mut(dialect).on_disconnect(&mut ctx, close);
             }
+            ctx.remove(conn, scope, close);
         }
     }
 
     /// Code and reason with which this connection is closed when the server stops.
-    pub fn shutdown_close_frame(&self, conn: ConnId) -> (u16, &'static str) {
+    pub fn shutdown_close_frame(&self, conn: ConnId) -> (CloseCode, &'static str) {
         let dialect = self.connections.get(&conn).and_then(|connection| connection.dialect);
         let frame = dialect.map(|dialect| self.dialects.get(dialect).shutdown_close_frame());
-        let (code, reason) = frame.unwrap_or((CloseCode::GOING_AWAY, ""));
-        (code.get(), reason)
+        frame.unwrap_or((CloseCode::GOING_AWAY, ""))
     }
 }

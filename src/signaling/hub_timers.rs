@@ -1,5 +1,5 @@
-//! Timers of the hub: heartbeats, idle time-outs, the maximum connection age, and the timers of the dialects. A heartbeat drops a connection
-//! only after a ping, whatever the interval and the time-out are.
+//! Timers of the hub: checks of connections, and the timers of the dialects. A check pings a connection, or closes it because of a missing
+//! pong, its idle time or its age. A connection is dropped only after a ping, whatever the interval and the time-out are.
 
 use tracing::info;
 
@@ -7,8 +7,6 @@ use super::close_code::CloseCode;
 use super::dialect::Dialect;
 use super::event_sink::{ConnId, EventSink};
 use super::hub::Hub;
-use super::limits::Heartbeat;
-use super::rooms::RoomKey;
 use super::timers::{DialectTimer, TimerEvent};
 use crate::time::{Time, WallClock};
 
@@ -17,6 +15,17 @@ const MAX_TIMERS_PER_CALL: usize = 64;
 
 /// Number of sent bytes after which a call of [`Hub::on_deadline`] handles no further timer.
 const MAX_TIMER_BYTES_PER_CALL: u64 = 256 << 10;
+
+/// When a connection is to be closed or pinged. `None`: never.
+struct ConnectionDeadlines {
+    /// It counts as lost without an answer to the last ping.
+    lost: Option<Time>,
+    /// It has sent no message for too long.
+    idle: Option<Time>,
+    /// It has reached the maximum age.
+    max_age: Option<Time>,
+    ping: Option<Time>,
+}
 
 impl Hub {
     /// The time at which the owner must call [`Hub::on_deadline`]. Other events can change this time.
@@ -35,14 +44,11 @@ impl Hub {
             }
             let Some(event) = self.timers.pop_due(now.monotonic) else { return };
             match event {
-                TimerEvent::Heartbeat { conn, last_ping } => self.on_heartbeat_timer(now, conn, last_ping, sink),
-                TimerEvent::IdleTimeout(conn) => self.check_idle_timeout(now, conn, sink),
-                TimerEvent::MaxAge(conn) => self.close_at_max_age(now, conn, sink),
+                TimerEvent::ConnectionCheck { conn, last_ping } => self.check_connection(now, conn, last_ping, sink),
                 TimerEvent::ActivityLogExpiry => self.expire_activity_log(now.monotonic),
-                TimerEvent::MemberLogSummary => self.member_log.log_summary(),
                 TimerEvent::Dialect(dialect, timer) => {
-                    let (mut ctx, dialects, limits) = self.system_context(now, dialect, sink);
-                    dialects.get_mut(dialect).on_timer(&mut ctx, limits, timer);
+                    let (mut ctx, dialects) = self.system_context(now, dialect, sink);
+                    dialects.get_mut(dialect).on_timer(&mut ctx, timer);
                 }
             }
         }
@@ -52,103 +58,68 @@ impl Hub {
         Dialect::ALL.iter().map(|dialect| self.counters[Some(*dialect)].sent_bytes).sum()
     }
 
-    /// Starts the heartbeat of a connection, if it is still open and its dialect has one.
-    pub(super) fn start_heartbeat(&mut self, now: Time, conn: ConnId) {
-        if let Some(Heartbeat { interval: Some(interval), .. }) = self.heartbeat(conn) {
-            self.schedule(now + interval, TimerEvent::Heartbeat { conn, last_ping: now });
+    /// Schedules the next check of a connection, if it is still open and its dialect has time limits. `last_ping` is the time of the last
+    /// ping. Before the first ping, it is the time at which the dialect was selected. Occasionally removes the timers of connections and
+    /// rooms that no longer exist.
+    pub(super) fn schedule_check(&mut self, conn: ConnId, last_ping: Time) {
+        let deadlines = self.connection_deadlines(conn, last_ping);
+        let Some(ConnectionDeadlines { lost, idle, max_age, ping }) = deadlines else { return };
+        let Self { connections, timers, dialects, .. } = self;
+        if let Some(next) = [lost, idle, max_age, ping].into_iter().flatten().min() {
+            timers.insert(next, TimerEvent::ConnectionCheck { conn, last_ping });
         }
+        timers.prune(|event| match event {
+            TimerEvent::ConnectionCheck { conn, .. } => connections.contains_key(conn),
+            TimerEvent::Dialect(
+                dialect,
+                DialectTimer::RoomHeartbeat(room) | DialectTimer::ScheduledUpdate { room, .. },
+            ) => dialects.get(*dialect).rooms().contains_room(*room),
+            _ => true,
+        });
     }
 
-    fn heartbeat(&self, conn: ConnId) -> Option<Heartbeat> {
-        self.dialects.get(self.connections.get(&conn)?.dialect?).heartbeat(&self.limits)
+    fn connection_deadlines(&self, conn: ConnId, last_ping: Time) -> Option<ConnectionDeadlines> {
+        let connection = self.connections.get(&conn)?;
+        let handler = self.dialects.get(connection.dialect?);
+        let heartbeat = handler.heartbeat(&self.limits);
+        let lost = heartbeat.filter(|_| connection.awaiting_pong).map(|heartbeat| {
+            // When the ping was sent, the silence may already have been longer than the time-out. Then, a new full time-out has started.
+            let expires_at = connection.last_seen + heartbeat.timeout;
+            if expires_at > last_ping { expires_at } else { last_ping + heartbeat.timeout }
+        });
+        Some(ConnectionDeadlines {
+            lost,
+            idle: handler.idle_timeout(&self.limits, conn).map(|timeout| connection.last_message + timeout),
+            max_age: handler.max_connection_age(&self.limits).map(|age| connection.connected_at + age),
+            ping: heartbeat.and_then(|heartbeat| heartbeat.interval).map(|interval| last_ping + interval),
+        })
     }
 
-    /// Drops a connection that did not answer a ping in time. Otherwise, sends a ping if the interval has passed.
-    fn on_heartbeat_timer(&mut self, now: WallClock, conn: ConnId, mut last_ping: Time, sink: &mut dyn EventSink) {
-        let Some(Heartbeat { interval: Some(interval), timeout }) = self.heartbeat(conn) else { return };
+    /// Closes or pings a connection if it is time for it, and schedules the next check.
+    fn check_connection(&mut self, now: WallClock, conn: ConnId, mut last_ping: Time, sink: &mut dyn EventSink) {
+        let deadlines = self.connection_deadlines(conn, last_ping);
+        let Some(ConnectionDeadlines { lost, idle, max_age, ping }) = deadlines else { return };
         let Some(connection) = self.connections.get_mut(&conn) else { return };
-        let dialect = connection.dialect;
-        self.counters[dialect].cleanup_runs += 1;
-        if connection.awaiting_pong && now.monotonic >= connection.last_seen + timeout {
-            self.counters[dialect].closed_heartbeat_timeout += 1;
+        let counters = &mut self.counters[connection.dialect];
+        counters.cleanup_runs += 1;
+        let is_over = |deadline: Option<Time>| deadline.is_some_and(|at| now.monotonic >= at);
+        if is_over(lost) {
+            counters.closed_heartbeat_timeout += 1;
             info!(target: "signaling", conn = conn.0, source = %connection.source, "connection timed out");
             self.on_server_close(now, conn, CloseCode::ABNORMAL_CLOSURE.get(), "heartbeat timeout", sink);
             sink.abort(conn);
-            return;
-        }
-        if now.monotonic >= last_ping + interval {
-            (connection.awaiting_pong, last_ping) = (true, now.monotonic);
-            sink.ping(conn);
-        }
-        let mut next = last_ping + interval;
-        if connection.awaiting_pong {
-            // When the ping is sent, the silence may already be longer than the time-out. In this case, a new full time-out starts
-            // when the ping is sent. The connection must answer before the new time-out ends.
-            let expires_at = connection.last_seen + timeout;
-            next = next.min(if expires_at > now.monotonic { expires_at } else { now.monotonic + timeout });
-        }
-        self.schedule(next, TimerEvent::Heartbeat { conn, last_ping });
-    }
-
-    /// Schedules the idle time-out and the maximum age of the new connection `conn`. If this connection created a room, `created`
-    /// is the key of this room. This method then also schedules the heartbeat of the room.
-    pub(super) fn start_member_timers(&mut self, now: Time, conn: ConnId, dialect: Dialect, created: Option<RoomKey>) {
-        if let (Some(room), Some(interval)) = (created, self.limits.heartbeat.interval) {
-            self.schedule(now + interval, TimerEvent::Dialect(dialect, DialectTimer::RoomHeartbeat(room)));
-        }
-        if !self.connections.contains_key(&conn) {
-            return;
-        }
-        let handler = self.dialects.get(dialect);
-        let idle_timeout = handler.idle_timeout(&self.limits, conn);
-        let max_age = handler.max_connection_age(&self.limits);
-        for (after, event) in [(idle_timeout, TimerEvent::IdleTimeout(conn)), (max_age, TimerEvent::MaxAge(conn))] {
-            if let Some(after) = after {
-                self.schedule(now + after, event);
-            }
-        }
-    }
-
-    /// Closes a connection that sent no message for too long. Otherwise, schedules the next check for the time at which the connection's
-    /// idle time-out ends.
-    fn check_idle_timeout(&mut self, now: WallClock, conn: ConnId, sink: &mut dyn EventSink) {
-        let Some(connection) = self.connections.get(&conn) else { return };
-        let (dialect, last_message) = (connection.dialect, connection.last_message);
-        let Some(timeout) = dialect.and_then(|dialect| self.dialects.get(dialect).idle_timeout(&self.limits, conn))
-        else {
-            return;
-        };
-        self.counters[dialect].cleanup_runs += 1;
-        if now.monotonic < last_message + timeout {
-            self.schedule(last_message + timeout, TimerEvent::IdleTimeout(conn));
-        } else {
-            self.counters[dialect].closed_idle_timeout += 1;
+        } else if is_over(idle) {
+            counters.closed_idle_timeout += 1;
             self.close_connection(now, conn, CloseCode::IDLE_TIMEOUT, "Idle timeout", sink);
-        }
-    }
-
-    /// Closes a connection that has reached the maximum age.
-    fn close_at_max_age(&mut self, now: WallClock, conn: ConnId, sink: &mut dyn EventSink) {
-        if let Some(connection) = self.connections.get(&conn) {
-            let counters = &mut self.counters[connection.dialect];
-            counters.cleanup_runs += 1;
+        } else if is_over(max_age) {
             counters.closed_max_age += 1;
             self.close_connection(now, conn, CloseCode::MAX_CONNECTION_AGE, "Max connection age reached", sink);
+        } else {
+            if is_over(ping) {
+                (connection.awaiting_pong, last_ping) = (true, now.monotonic);
+                sink.ping(conn);
+            }
+            self.schedule_check(conn, last_ping);
         }
-    }
-
-    /// Schedules a timer. Occasionally removes the timers of connections and rooms that no longer exist.
-    fn schedule(&mut self, at: Time, event: TimerEvent) {
-        let Self { connections, timers, dialects, .. } = self;
-        timers.insert(at, event);
-        timers.prune(|event| match event {
-            TimerEvent::Heartbeat { conn, .. } | TimerEvent::IdleTimeout(conn) | TimerEvent::MaxAge(conn) => {
-                connections.contains_key(conn)
-            }
-            TimerEvent::ActivityLogExpiry | TimerEvent::MemberLogSummary => true,
-            TimerEvent::Dialect(dialect, timer) => {
-                timer.room().is_none_or(|room| dialects.get(*dialect).rooms().contains_room(room))
-            }
-        });
     }
 }

@@ -1,7 +1,7 @@
-//! Parses JSON with a maximum depth and a maximum number of values. Writes JSON with a maximum length. This module also defines
+//! Parses JSON with a maximum depth and a maximum number of values, and writes JSON. This module also defines
 //! [`MessageError`], the reasons why the server ignores or rejects a message.
 
-use std::io::{self, Write};
+use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Deserializer, Value};
@@ -15,18 +15,10 @@ pub(super) const MAX_DEPTH: usize = 128;
 /// Maximum number of values in one message. A parsed value takes many times the memory of its text.
 pub(super) const MAX_VALUES: usize = 100_000;
 
-/// The size of a JSON text, measured without parsing.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct JsonSize {
-    /// Nesting depth of arrays and objects.
-    depth: usize,
-    /// Approximate number of values: one for each array, object and comma.
-    values: usize,
-}
-
-/// Measures `text`, and stops as soon as a limit is exceeded.
-fn measure(text: &str) -> JsonSize {
-    let (mut depth, mut size, mut in_string, mut escaped) = (0_usize, JsonSize::default(), false, false);
+/// Measures `text` without parsing, and stops as soon as a limit is exceeded. Returns the nesting depth of arrays and objects, and the
+/// approximate number of values: one for each array, object and comma.
+fn measure(text: &str) -> (usize, usize) {
+    let (mut depth, mut max_depth, mut values, mut in_string, mut escaped) = (0_usize, 0, 0, false, false);
     for byte in text.bytes() {
         match byte {
             _ if escaped => escaped = false,
@@ -35,29 +27,29 @@ fn measure(text: &str) -> JsonSize {
             _ if in_string => {}
             b'[' | b'{' => {
                 depth += 1;
-                size.values += 1;
-                size.depth = size.depth.max(depth);
+                values += 1;
+                max_depth = max_depth.max(depth);
             }
             b']' | b'}' => depth = depth.saturating_sub(1),
-            b',' => size.values += 1,
+            b',' => values += 1,
             _ => {}
         }
-        if size.depth > MAX_DEPTH || size.values > MAX_VALUES {
+        if max_depth > MAX_DEPTH || values > MAX_VALUES {
             break;
         }
     }
-    size
+    (max_depth, values)
 }
 
 /// Whether a JSON text is nested deeper than [`MAX_DEPTH`] or has more than [`MAX_VALUES`].
 pub(super) fn is_too_large(text: &str) -> bool {
-    let JsonSize { depth, values } = measure(text);
+    let (depth, values) = measure(text);
     depth > MAX_DEPTH || values > MAX_VALUES
 }
 
 /// Approximate number of values of a JSON text.
 pub(super) fn value_count(text: &str) -> usize {
-    measure(text).values
+    measure(text).1
 }
 
 /// Why JSON is rejected.
@@ -74,61 +66,28 @@ pub(super) fn parse(text: &str) -> Result<Value, JsonError> {
     if is_too_large(text) {
         return Err(JsonError::TooLarge);
     }
+    // The depth was limited to [`MAX_DEPTH`] above. serde_json's own limit is lower by one level.
+    from_str_unlimited_depth(text).map_err(|_| JsonError::Syntax)
+}
+
+#[derive(Deserialize)]
+struct MessageType<'a> {
+    #[serde(rename = "type", borrow)]
+    message_type: Cow<'a, str>,
+}
+
+/// The field `type` of a message.
+pub(super) fn message_type(text: &str) -> Result<Cow<'_, str>, serde_json::Error> {
+    serde_json::from_str(text).map(|MessageType { message_type }| message_type)
+}
+
+/// Parses JSON whose depth is limited already.
+pub(super) fn from_str_unlimited_depth(text: &str) -> Result<Value, serde_json::Error> {
     let mut deserializer = Deserializer::from_str(text);
-    // The depth was limited to [`MAX_DEPTH`] above. serde_json's own limit is disabled, because it is lower by one level.
     deserializer.disable_recursion_limit();
-    let value = Value::deserialize(&mut deserializer).map_err(|_| JsonError::Syntax)?;
-    deserializer.end().map_err(|_| JsonError::Syntax)?;
+    let value = Value::deserialize(&mut deserializer)?;
+    deserializer.end()?;
     Ok(value)
-}
-
-/// Counts written bytes up to a maximum, and stores them in `buffer` if there is one.
-struct LimitedWriter {
-    buffer: Option<Vec<u8>>,
-    written: usize,
-    max_bytes: usize,
-}
-
-impl Write for LimitedWriter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.written += bytes.len();
-        if self.written > self.max_bytes {
-            return Err(io::Error::other("too long"));
-        }
-        if let Some(buffer) = &mut self.buffer {
-            buffer.extend_from_slice(bytes);
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Serializes `value` if the JSON has at most `max_bytes` bytes.
-pub(super) fn to_string_limited(value: &impl Serialize, max_bytes: usize) -> Option<String> {
-    let mut measure = LimitedWriter { buffer: Some(Vec::new()), written: 0, max_bytes };
-    serde_json::to_writer(&mut measure, value).ok()?;
-    // The capacity of the buffer may be up to twice the length of the JSON.
-    let mut buffer = measure.buffer?;
-    buffer.shrink_to_fit();
-    String::from_utf8(buffer).ok()
-}
-
-/// The length of `value` as JSON, in bytes.
-pub(super) fn serialized_len(value: &impl Serialize) -> usize {
-    let mut measure = LimitedWriter { buffer: None, written: 0, max_bytes: usize::MAX };
-    // Cannot fail, because there is no maximum length.
-    let _ = serde_json::to_writer(&mut measure, value);
-    measure.written
-}
-
-/// Parses JSON that this server wrote, whatever its depth.
-pub(super) fn from_str_unlimited_depth(text: &str) -> Option<Value> {
-    let mut deserializer = Deserializer::from_str(text);
-    deserializer.disable_recursion_limit();
-    Value::deserialize(&mut deserializer).ok()
 }
 
 /// Why a message has no effect. The sender receives a reply only if the message is [rejected](MessageError::is_rejection).
@@ -208,7 +167,7 @@ mod tests {
             ("1", 0, 0),
             ("]]]]", 0, 0),
         ] {
-            assert_eq!(measure(text), JsonSize { depth, values }, "{text}");
+            assert_eq!(measure(text), (depth, values), "{text}");
         }
     }
 
@@ -228,18 +187,10 @@ mod tests {
     }
 
     #[test]
-    fn json_at_the_byte_limit_is_written_and_longer_json_is_not() {
-        let value = json!({"a": ["é", 1.5]});
-        assert_eq!(to_string_limited(&value, 16).as_deref(), Some(r#"{"a":["é",1.5]}"#));
-        assert_eq!(to_string_limited(&value, 15), None);
-        assert_eq!((serialized_len(&value), serialized_len(&json!([]))), (16, 2));
-    }
-
-    #[test]
     fn deep_json_round_trips() {
         let deep = (0..200).fold(json!(31.245_270_191_439_438), |value, _| json!([value]));
         let text = deep.to_string();
-        assert_eq!(from_str_unlimited_depth(&text), Some(deep));
+        assert_eq!(from_str_unlimited_depth(&text).expect("JSON"), deep);
     }
 
     #[derive(Debug, Deserialize)]

@@ -1,11 +1,9 @@
 //! Log lines about members and their messages. Joins and leaves are logged at INFO, and messages that change state or are forwarded at DEBUG.
 //!
-//! Each dialect logs at most [`MAX_LINES_PER_SECOND`] joins and as many leaves per second. Further joins and leaves are counted, and one line
-//! per second reports their numbers. No line contains message content, passwords, tokens or room codes.
+//! No line contains message content, passwords, tokens or room codes. The log itself limits the lines per second.
 
 use std::borrow::Cow;
 use std::fmt;
-use std::time::Duration;
 
 use tracing::{debug, info};
 
@@ -13,16 +11,7 @@ use super::close_code::CloseCode;
 use super::dialect::Dialect;
 use super::event_sink::ConnId;
 use super::rooms::RoomKey;
-use super::timers::{TimerEvent, Timers};
-use crate::log_throttle::LogThrottle;
 use crate::sanitize::sanitize_name;
-use crate::time::Time;
-
-/// Maximum number of joins per second and dialect that get their own line. The same maximum applies to leaves.
-const MAX_LINES_PER_SECOND: u16 = 20;
-
-/// Time from the first suppressed line to the line with the numbers.
-const SUMMARY_DELAY: Duration = Duration::from_secs(1);
 
 /// The room in a log line. `Display` replaces control characters and limits the length.
 #[derive(Clone, Copy, Debug)]
@@ -82,89 +71,33 @@ impl ConnectionClose<'_> {
     }
 }
 
-/// Limits the lines about joins and leaves.
-#[derive(Default)]
-pub(super) struct MemberLog {
-    limits: [JoinsAndLeaves; Dialect::ALL.len()],
-    /// Whether [`TimerEvent::MemberLogSummary`] is scheduled.
-    is_summary_scheduled: bool,
+/// Logs that a member joined. `members` is the number of members after the join.
+pub(super) fn log_join(member: LoggedMember<'_>, members: usize) {
+    let LoggedMember { dialect, room, user, conn } = member;
+    info!(
+        target: "signaling",
+        dialect = dialect.name(),
+        conn = conn.0,
+        room = %room,
+        user = sanitize_name(user),
+        members,
+        "member joined"
+    );
 }
 
-/// The limits of one dialect.
-struct JoinsAndLeaves {
-    joins: LogThrottle,
-    leaves: LogThrottle,
-}
-
-impl Default for JoinsAndLeaves {
-    fn default() -> Self {
-        Self { joins: LogThrottle::new(MAX_LINES_PER_SECOND), leaves: LogThrottle::new(MAX_LINES_PER_SECOND) }
-    }
-}
-
-impl MemberLog {
-    /// Logs that a member joined. `members` is the number of members after the join.
-    pub(super) fn log_join(&mut self, now: Time, timers: &mut Timers, member: LoggedMember<'_>, members: usize) {
-        let LoggedMember { dialect, room, user, conn } = member;
-        if self.limits[dialect as usize].joins.allow(now) {
-            info!(
-                target: "signaling",
-                dialect = dialect.name(),
-                conn = conn.0,
-                room = %room,
-                user = sanitize_name(user),
-                members,
-                "member joined"
-            );
-        } else {
-            self.schedule_summary(now, timers);
-        }
-    }
-
-    /// Logs that a member left. `members` is the number of remaining members.
-    pub(super) fn log_leave(
-        &mut self,
-        now: Time,
-        timers: &mut Timers,
-        member: LoggedMember<'_>,
-        reason: &str,
-        members: usize,
-    ) {
-        let LoggedMember { dialect, room, user, conn } = member;
-        if self.limits[dialect as usize].leaves.allow(now) {
-            info!(
-                target: "signaling",
-                dialect = dialect.name(),
-                conn = conn.0,
-                room = %room,
-                user = sanitize_name(user),
-                reason,
-                members,
-                "member left"
-            );
-        } else {
-            self.schedule_summary(now, timers);
-        }
-    }
-
-    fn schedule_summary(&mut self, now: Time, timers: &mut Timers) {
-        if !self.is_summary_scheduled {
-            self.is_summary_scheduled = true;
-            timers.insert(now + SUMMARY_DELAY, TimerEvent::MemberLogSummary);
-        }
-    }
-
-    /// Logs the numbers of joins and leaves without their own line, and resets these numbers.
-    pub(super) fn log_summary(&mut self) {
-        self.is_summary_scheduled = false;
-        for dialect in Dialect::ALL {
-            let JoinsAndLeaves { joins, leaves } = &mut self.limits[dialect as usize];
-            let (joined, left) = (joins.take_suppressed(), leaves.take_suppressed());
-            if joined + left > 0 {
-                info!(target: "signaling", dialect = dialect.name(), joined, left, "more members joined or left");
-            }
-        }
-    }
+/// Logs that a member left. `members` is the number of remaining members.
+pub(super) fn log_leave(member: LoggedMember<'_>, reason: &str, members: usize) {
+    let LoggedMember { dialect, room, user, conn } = member;
+    info!(
+        target: "signaling",
+        dialect = dialect.name(),
+        conn = conn.0,
+        room = %room,
+        user = sanitize_name(user),
+        reason,
+        members,
+        "member left"
+    );
 }
 
 /// Logs a message that changed state or was forwarded. `bytes` is the length of the received message.

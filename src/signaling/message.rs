@@ -1,8 +1,5 @@
 //! Parses text messages. Parsing does not need the hub, so the server parses outside the hub's lock.
 
-use std::borrow::Cow;
-
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::control_surface::{self, messages as control_surface_messages};
@@ -36,16 +33,9 @@ pub(super) enum ParsedMessage<'a> {
     Jamjam(Result<jamjam::ClientMessage, &'static str>),
     Broadcast(Result<Value, JsonError>),
     ControlSurface(control_surface_messages::ClientMessage<'a>),
-    WebRtc(webrtc::ClientFields<'a>),
+    WebRtc(webrtc::ClientMessage<'a>),
     /// The first message of a client of another server.
     Foreign(ForeignProtocol),
-}
-
-/// The `type` field of a message, read to select the dialect of a connection.
-#[derive(Deserialize)]
-struct MessageType<'a> {
-    #[serde(rename = "type", borrow)]
-    message_type: Cow<'a, str>,
 }
 
 impl MessageParser {
@@ -54,7 +44,7 @@ impl MessageParser {
         let mut dialect = self.dialect;
         let message = self.check_size(text).and_then(|()| {
             if dialect.is_none() {
-                let MessageType { message_type } = serde_json::from_str(text)?;
+                let message_type = json::message_type(text)?;
                 dialect = self.selected_dialect(&message_type, text);
                 if let (None, Some(foreign)) = (dialect, ForeignProtocol::of_first_message(&message_type, text)) {
                     return Ok(ParsedMessage::Foreign(foreign));
@@ -98,6 +88,6 @@ fn parse_message(dialect: Dialect, text: &str) -> Result<ParsedMessage<'_>, Mess
         Dialect::ControlSurface => {
             control_surface_messages::ClientMessage::parse(text).map(ParsedMessage::ControlSurface)
         }
-        Dialect::WebRtc => Ok(ParsedMessage::WebRtc(serde_json::from_str(text)?)),
+        Dialect::WebRtc => webrtc::ClientMessage::parse(text).map(ParsedMessage::WebRtc),
     }
 }

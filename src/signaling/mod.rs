@@ -4,13 +4,13 @@
 //! with a `DialectHandler`. The dialects share rooms, timers, limits and counters. [`client`] is the client side of the jamjam dialect.
 //!
 //! To add a dialect, add its module and its field in `DialectHandlers` here. Also add a variant of [`Dialect`] and list the variant in
-//! [`Dialect::ALL`]. The compiler then reports what else to add to `dialect.rs` and to this file. A limit is a field of [`SignalingLimits`]
+//! [`Dialect::ALL`]. The compiler then reports what else to add to `dialect.rs`, `route.rs` and this file. A limit is a field of [`SignalingLimits`]
 //! and an option in `src/cli/options/signaling_limits.rs`. If clients can create rooms, the dialect handler itself limits the rooms per
 //! address (`max_rooms_per_address`). [`Dialect::probe`] describes the probe of the dialect. The probe of a new dialect may need new
 //! messages. `src/client/request_matcher.rs` builds the requests, and `src/client/websocket.rs` builds the join message.
 //! `src/io/websocket/probe.rs` sends the requests and the join message. `message_docs` lists the messages and close codes of the dialect,
 //! whose types need schemas (`utoipa::ToSchema`). The dialect is documented in `docs/signaling-server.md`,
-//! `docs/probe.md`, `docs/measuring.md`, `docs/report.schema.json` and `src/io/signaling/admin/openapi/about.md`.
+//! `docs/probe.md`, `docs/measuring.md`, `docs/report.schema.json` and `src/io/signaling/admin/openapi.md`.
 
 mod activity_log;
 pub mod broadcast;
@@ -39,7 +39,6 @@ mod route;
 mod snapshot;
 mod timers;
 pub mod token;
-mod undecided;
 mod webrtc;
 mod work_limiter;
 
@@ -68,10 +67,9 @@ pub use route::{
     is_valid_room_name, route,
 };
 pub use snapshot::{
-    AddressSnapshot, ConnectionSnapshot, MAX_SNAPSHOT_MEMBERS, MAX_SNAPSHOT_ROOMS, RoomSnapshot, Snapshot,
-    SnapshotQuery,
+    ConnectionSnapshot, MAX_SNAPSHOT_MEMBERS, MAX_SNAPSHOT_ROOMS, RoomSnapshot, Snapshot, SnapshotQuery,
 };
-pub use webrtc::MAX_WEBRTC_ROOM_BYTES;
+pub use webrtc::{MAX_WEBRTC_ROOM_BYTES, WebRtcRoomInfo};
 pub use work_limiter::{MessageWork, WorkLimiter, WorkSource};
 
 /// The state of each dialect.

@@ -70,7 +70,7 @@ impl Hub {
             }
             Dialect::Jamjam | Dialect::Broadcast | Dialect::WebRtc => RoomLabel::Name(room).to_string(),
         };
-        let (mut ctx, dialects, _) = self.system_context(now.into(), dialect, sink);
+        let (mut ctx, dialects) = self.system_context(now.into(), dialect, sink);
         let members = dialects.get_mut(dialect).close_room(&mut ctx, room).ok_or(OperatorError::RoomNotFound)?;
         ctx.counters.rooms_closed_by_operator += 1;
         ctx.counters.closed_by_operator += members as u64;

@@ -154,37 +154,19 @@ impl<R, M> RoomMap<R, M> {
         self.cached_json.get_or_insert_with(|| write(self.rooms.values()))
     }
 
-    /// Creates a room with the connection `conn` as its first member. No other room may have any of `names`, and `conn` must be in no room.
-    pub(super) fn create(
-        &mut self,
-        names: Vec<String>,
-        creator: IpAddr,
-        created_ms: u64,
-        data: R,
-        conn: ConnId,
-        member: M,
-    ) -> RoomKey {
-        let room = self.register_names(&names);
-        *self.rooms_by_creator.entry(creator).or_default() += 1;
-        self.rooms.insert(room, Room { data, members: Vec::new(), names, creator: Some(creator), created_ms });
-        self.join(room, conn, member);
-        room
-    }
-
-    /// Creates an empty room. No other room may have any of `names`. The room stays open, even without members, until [`RoomMap::close`].
-    pub(super) fn create_permanent(&mut self, names: Vec<String>, created_ms: u64, data: R) -> RoomKey {
-        let room = self.register_names(&names);
-        self.rooms.insert(room, Room { data, members: Vec::new(), names, creator: None, created_ms });
-        room
-    }
-
-    fn register_names(&mut self, names: &[String]) -> RoomKey {
+    /// Creates an empty room. No other room may have any of `names`. Without a `creator`, the room is permanent: it stays open, even without
+    /// members, until [`RoomMap::close`].
+    pub(super) fn create(&mut self, names: Vec<String>, creator: Option<IpAddr>, created_ms: u64, data: R) -> RoomKey {
         self.last_key += 1;
         self.cached_json = None;
         let room = RoomKey(self.last_key);
-        for name in names {
+        for name in &names {
             self.keys_by_name.insert(name.clone(), room);
         }
+        if let Some(creator) = creator {
+            *self.rooms_by_creator.entry(creator).or_default() += 1;
+        }
+        self.rooms.insert(room, Room { data, members: Vec::new(), names, creator, created_ms });
         room
     }
 
@@ -275,31 +257,22 @@ pub(super) trait RoomDirectory {
 
     fn contains_room(&self, room: RoomKey) -> bool;
 
-    fn is_member(&self, conn: ConnId) -> bool;
-
     /// The room of a connection, and the first of the room's names.
     fn membership(&self, conn: ConnId) -> Option<(RoomKey, &str)>;
 
-    /// Number of open rooms that were created from an address.
-    fn rooms_created_by(&self, address: IpAddr) -> usize;
-
     /// All rooms in the order of their creation.
-    fn rooms(&self) -> Box<dyn Iterator<Item = (RoomKey, &dyn RoomEntry)> + '_>;
+    fn rooms(&self) -> Box<dyn Iterator<Item = RoomEntry<'_>> + '_>;
 }
 
 /// A room of any dialect.
-pub(super) trait RoomEntry {
-    fn id(&self) -> &str;
-
-    fn display_name(&self) -> Option<&str>;
-
+pub(super) struct RoomEntry<'a> {
+    pub(super) id: &'a str,
+    pub(super) display_name: Option<&'a str>,
     /// Creation time in milliseconds since the Unix epoch.
-    fn created_ms(&self) -> u64;
-
-    fn member_count(&self) -> usize;
-
+    pub(super) created_ms: u64,
+    pub(super) member_count: usize,
     /// The members in the order of joining.
-    fn members(&self) -> Box<dyn Iterator<Item = (ConnId, MemberInfo<'_>)> + '_>;
+    pub(super) members: Box<dyn Iterator<Item = (ConnId, MemberInfo<'a>)> + 'a>,
 }
 
 impl<R: RoomData, M: MemberData> RoomDirectory for RoomMap<R, M> {
@@ -315,43 +288,19 @@ impl<R: RoomData, M: MemberData> RoomDirectory for RoomMap<R, M> {
         self.rooms.contains_key(&room)
     }
 
-    fn is_member(&self, conn: ConnId) -> bool {
-        self.memberships.contains_key(&conn)
-    }
-
     fn membership(&self, conn: ConnId) -> Option<(RoomKey, &str)> {
         let room = self.room_of(conn)?;
         Some((room, self.get(room)?.name()))
     }
 
-    fn rooms_created_by(&self, address: IpAddr) -> usize {
-        Self::rooms_created_by(self, address)
-    }
-
-    fn rooms(&self) -> Box<dyn Iterator<Item = (RoomKey, &dyn RoomEntry)> + '_> {
-        Box::new(self.rooms.iter().map(|(key, room)| (*key, room as &dyn RoomEntry)))
-    }
-}
-
-impl<R: RoomData, M: MemberData> RoomEntry for Room<R, M> {
-    fn id(&self) -> &str {
-        self.name()
-    }
-
-    fn display_name(&self) -> Option<&str> {
-        self.data.display_name()
-    }
-
-    fn created_ms(&self) -> u64 {
-        self.created_ms
-    }
-
-    fn member_count(&self) -> usize {
-        self.members.len()
-    }
-
-    fn members(&self) -> Box<dyn Iterator<Item = (ConnId, MemberInfo<'_>)> + '_> {
-        Box::new(self.members.iter().map(|member| (member.conn, member.data.info())))
+    fn rooms(&self) -> Box<dyn Iterator<Item = RoomEntry<'_>> + '_> {
+        Box::new(self.iter().map(|room| RoomEntry {
+            id: room.name(),
+            display_name: room.data.display_name(),
+            created_ms: room.created_ms,
+            member_count: room.members.len(),
+            members: Box::new(room.members.iter().map(|member| (member.conn, member.data.info()))),
+        }))
     }
 }
 
@@ -418,18 +367,10 @@ impl IdGenerator {
     }
 }
 
-/// Whether `name` has the form of an invite code.
+/// Whether `name` has the form of an invite code, of this server or of a newer jamjam server.
 pub(super) fn is_invite_code(name: &str) -> bool {
-    name.len() == INVITE_CODE_LEN && uses_invite_alphabet(name)
-}
-
-/// Whether `name` has the form of an invite code of a newer jamjam server.
-pub(super) fn is_long_invite_code(name: &str) -> bool {
-    name.len() == LONG_INVITE_CODE_LEN && uses_invite_alphabet(name)
-}
-
-fn uses_invite_alphabet(name: &str) -> bool {
-    name.bytes().all(|byte| INVITE_ALPHABET.contains(&byte))
+    matches!(name.len(), INVITE_CODE_LEN | LONG_INVITE_CODE_LEN)
+        && name.bytes().all(|byte| INVITE_ALPHABET.contains(&byte))
 }
 
 #[cfg(test)]
@@ -440,8 +381,9 @@ mod tests {
     fn room_and_names_are_removed_with_the_last_member() {
         let mut space = RoomMap::<(), ()>::default();
         let here = IpAddr::from([192, 0, 2, 1]);
-        space.create(vec!["a".to_owned(), "b".to_owned()], here, 0, (), ConnId(1), ());
-        let room = space.find("b").expect("the room");
+        let room = space.create(vec!["a".to_owned(), "b".to_owned()], Some(here), 0, ());
+        assert_eq!(space.find("b"), Some(room));
+        space.join(room, ConnId(1), ());
         space.join(room, ConnId(2), ());
         assert_eq!(space.leave(ConnId(1), None).map(|((), others)| others), Some(vec![ConnId(2)]));
         assert_eq!((space.contains_name("a"), space.rooms_created_by(here), space.memberships.len()), (true, 1, 1));
@@ -460,7 +402,7 @@ mod tests {
     #[test]
     fn permanent_room_stays_until_closed_and_removes_its_members() {
         let mut space = RoomMap::<&str, ()>::default();
-        let room = space.create_permanent(vec!["1234".to_owned()], 0, "data");
+        let room = space.create(vec!["1234".to_owned()], None, 0, "data");
         space.join(room, ConnId(1), ());
         assert!(space.leave(ConnId(1), None).is_some() && space.contains_name("1234"));
         space.join(room, ConnId(2), ());
@@ -482,8 +424,8 @@ mod tests {
         let mut space = RoomMap::<(), u64>::default();
         let here = IpAddr::from([192, 0, 2, 1]);
         // The connection with the highest number joins first.
-        let room = space.create(vec!["a".to_owned()], here, 0, (), ConnId(9), 90);
-        for conn in [5, 7, 1] {
+        let room = space.create(vec!["a".to_owned()], Some(here), 0, ());
+        for conn in [9, 5, 7, 1] {
             space.join(room, ConnId(conn), 10 * conn);
         }
         let found =

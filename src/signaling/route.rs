@@ -6,7 +6,7 @@ use form_urlencoded::parse;
 use percent_encoding::percent_decode_str;
 use thiserror::Error;
 
-use super::dialect::{Dialect, DialectSet, UrlSelection};
+use super::dialect::{Dialect, DialectSet};
 use super::foreign_protocol::ForeignProtocol;
 use super::token::Secret;
 
@@ -34,6 +34,23 @@ impl Route {
             Self::Selected(dialect, _) => Some(*dialect),
             Self::Broadcast(_) => Some(Dialect::Broadcast),
         }
+    }
+
+    /// Adds what the dialect needs of the headers of the request, whose names are in lower case.
+    #[must_use]
+    pub fn with_headers<'a>(mut self, headers: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
+        let (credentials, shown): (Vec<_>, Vec<_>) = headers.partition(|(name, _)| CREDENTIAL_HEADERS.contains(name));
+        let authorization = credentials.iter().find(|(name, _)| *name == "authorization");
+        let token = authorization.and_then(|(_, value)| BearerToken::from_authorization(value));
+        match &mut self {
+            Self::Selected(_, params) => params.authorization = token,
+            Self::Broadcast(params) => {
+                params.token = params.token.take().or(token);
+                params.headers = shown.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+            }
+            Self::Undecided | Self::OriginNotAllowed | Self::Foreign(_) => {}
+        }
+        self
     }
 }
 
@@ -70,21 +87,20 @@ pub fn route(path: &str, query: &str, dialects: DialectSet) -> Result<Route, Rou
 
 /// Whether a URL selects this dialect. If a URL selects no dialect, the first message selects one.
 fn is_selected_by(dialect: Dialect, path: &str, query: &str) -> bool {
-    match dialect.url_selection() {
-        UrlSelection::None => false,
-        UrlSelection::BroadcastRoom => BroadcastParams::are_in(path, query),
-        UrlSelection::Query(names) => is_common_path(path) && has_parameter(query, names),
+    let is_in_query = |names| is_common_path(path) && has_parameter(query, names);
+    match dialect {
+        Dialect::Jamjam | Dialect::ControlSurface => false,
+        Dialect::Broadcast => parse_room_path(path).is_some() || is_in_query(&["room", "token"]),
+        Dialect::WebRtc => is_in_query(&["roomId", "userId", "userName"]),
     }
 }
 
 /// Returns the route of a URL that selects this dialect. If the server supports only this dialect, every URL selects this dialect.
 fn route_of(dialect: Dialect, path: &str, query: &str) -> Route {
-    match dialect.url_selection() {
-        UrlSelection::None => Route::Undecided,
-        UrlSelection::BroadcastRoom => Route::Broadcast(BroadcastParams::from_url(path, query)),
-        UrlSelection::Query(_) => {
-            Route::Selected(dialect, QueryParams { query: query.to_owned(), authorization: None })
-        }
+    match dialect {
+        Dialect::Jamjam | Dialect::ControlSurface => Route::Undecided,
+        Dialect::Broadcast => Route::Broadcast(BroadcastParams::from_url(path, query)),
+        Dialect::WebRtc => Route::Selected(dialect, QueryParams { query: query.to_owned(), authorization: None }),
     }
 }
 
@@ -164,14 +180,6 @@ pub struct QueryParams {
     pub authorization: Option<BearerToken>,
 }
 
-impl QueryParams {
-    /// Adds the token of the `Authorization` header.
-    #[must_use]
-    pub fn with_authorization(self, authorization: Option<&str>) -> Self {
-        Self { authorization: authorization.and_then(BearerToken::from_authorization), ..self }
-    }
-}
-
 impl fmt::Debug for QueryParams {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("QueryParams").finish_non_exhaustive()
@@ -200,21 +208,10 @@ const MAX_QUERY_PARAMETERS: usize = 64;
 const CREDENTIAL_HEADERS: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
 
 impl BroadcastParams {
-    /// Whether a URL selects the broadcast dialect.
-    fn are_in(path: &str, query: &str) -> bool {
-        parse_room_path(path).is_some() || is_common_path(path) && has_parameter(query, &["room", "token"])
-    }
-
-    /// The parameters of a URL.
+    /// The parameters of a URL. If the path names no room, the room in the query counts.
     fn from_url(path: &str, query: &str) -> Self {
-        let (room_in_path, is_control_channel) = parse_room_path(path).unzip();
-        Self::new(room_in_path, is_control_channel.unwrap_or(false), query)
-    }
-
-    /// The parameters of a query. The room is `room_in_path` or, if the path names none, the room in the query.
-    fn new(room_in_path: Option<Result<String, InvalidRoomName>>, is_control_channel: bool, query: &str) -> Self {
-        let mut params = Self { is_control_channel, ..Self::default() };
-        let mut room_in_query = None;
+        let (mut room_in_query, (room_in_path, is_control_channel)) = (None, parse_room_path(path).unzip());
+        let mut params = Self { is_control_channel: is_control_channel.unwrap_or(false), ..Self::default() };
         for (name, value) in parse(query.as_bytes()) {
             match &*name {
                 "token" if params.token.is_none() && !value.is_empty() => {
@@ -229,21 +226,6 @@ impl BroadcastParams {
         }
         params.room = room_in_path.or(room_in_query).and_then(Result::ok);
         params
-    }
-
-    /// Adds the token of the `Authorization` header, unless the query contains a token.
-    #[must_use]
-    pub fn with_authorization(mut self, authorization: Option<&str>) -> Self {
-        self.token = self.token.or_else(|| BearerToken::from_authorization(authorization?));
-        self
-    }
-
-    /// Adds the headers, with names in lower case, that the room handler may see during the join.
-    #[must_use]
-    pub fn with_headers<'a>(mut self, headers: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
-        let shown = headers.filter(|(name, _)| !CREDENTIAL_HEADERS.contains(name));
-        self.headers = shown.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-        self
     }
 }
 
@@ -437,22 +419,30 @@ mod tests {
             ("proxy-authorization", "p"),
             ("accept", "a"),
         ];
-        let params = BroadcastParams::new(None, false, "").with_headers(headers.into_iter());
+        let params = broadcast_params("/radio", "", &headers);
         assert_eq!(
             params.headers,
             [("host", "x"), ("accept", "a")].map(|(name, value)| (name.to_owned(), value.to_owned()))
         );
     }
 
+    fn broadcast_params(path: &str, query: &str, headers: &[(&str, &str)]) -> BroadcastParams {
+        match route(path, query, DialectSet::ALL).map(|route| route.with_headers(headers.iter().copied())) {
+            Ok(Route::Broadcast(params)) => params,
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[test]
     fn token_in_the_query_wins_and_is_never_printed() {
-        let params = BroadcastParams::new(None, false, "room=a&token=secret1&token=secret2&x=1&room=b&x=2");
+        let query = "room=a&token=secret1&token=secret2&x=1&room=b&x=2";
+        let params = broadcast_params("/", query, &[("authorization", "Bearer other")]);
         assert_eq!(params.room.as_deref(), Some("a"));
         assert_eq!(params.query, [("x".to_owned(), "1".to_owned()), ("x".to_owned(), "2".to_owned())]);
         let printed = format!("{params:?} {:?}", webrtc_route("roomId=a&token=secret1"));
         assert!(!printed.contains("secret"), "{printed}");
-        assert_eq!(params.with_authorization(Some("Bearer other")).token, Some(BearerToken("secret1".to_owned())));
-        let from_header = |header| BroadcastParams::new(None, false, "token=").with_authorization(Some(header)).token;
+        assert_eq!(params.token, Some(BearerToken("secret1".to_owned())));
+        let from_header = |header| broadcast_params("/", "token=", &[("authorization", header)]).token;
         assert_eq!(from_header("bearer  t"), Some(BearerToken("t".to_owned())));
         assert_eq!((from_header("Basic t"), from_header("t")), (None, None));
     }

@@ -1,12 +1,12 @@
-//! Snapshots for the console: rooms, members, connections outside rooms, source addresses and recent activity. A snapshot covers all
+//! Snapshots for the console: rooms, members, connections outside rooms, and recent activity. A snapshot covers all
 //! dialects. This module also provides the counters of each dialect for `/metrics` and `/health`.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 
 use serde::Serialize;
+use serde_json::value::RawValue;
 
-use super::activity_log::{ActivityEntry, ActivityLog, ActivityOutcome, ActivityScope};
+use super::activity_log::{ActivityEntry, ActivityOutcome, ActivityScope};
 use super::connection_context::Connections;
 use super::counters::{CountersByDialect, DialectCounters};
 use super::dialect::Dialect;
@@ -14,7 +14,7 @@ use super::dialect_handler::DialectHandler;
 use super::event_sink::ConnId;
 use super::hub::Hub;
 use super::json::MessageError;
-use super::rooms::MemberInfo;
+use super::rooms::{MemberInfo, RoomEntry};
 use crate::sanitize::truncate_bytes;
 use crate::time::{Time, WallClock};
 
@@ -26,9 +26,6 @@ pub const MAX_SNAPSHOT_MEMBERS: usize = 100;
 
 /// Maximum number of members of all rooms together.
 const MAX_SNAPSHOT_MEMBERS_TOTAL: usize = 2_000;
-
-/// Maximum number of source addresses.
-const MAX_SNAPSHOT_ADDRESSES: usize = 10;
 
 /// Maximum length of ids and names, in bytes.
 const MAX_SNAPSHOT_NAME_BYTES: usize = 256;
@@ -57,8 +54,6 @@ pub struct Snapshot {
     pub unjoined: Vec<ConnectionSnapshot>,
     /// Number of connections that `unjoined` omits because its length is limited. These connections are in no room and match the filter.
     pub omitted_unjoined: usize,
-    /// The source addresses with the most connections, in descending order.
-    pub addresses: Vec<AddressSnapshot>,
     /// Recent activity, the oldest first.
     pub activity: Vec<ActivityEntry>,
     /// The sequence number ([`ActivityEntry::number`]) of the latest activity; 0 if there was no activity yet.
@@ -84,8 +79,6 @@ pub struct RoomSnapshot {
     /// All members if the room matches the filter. Otherwise, the members that match the filter. The list has at most
     /// [`MAX_SNAPSHOT_MEMBERS`] members.
     pub members: Vec<ConnectionSnapshot>,
-    /// Messages since the activity log became active.
-    pub message_count: u64,
 }
 
 /// A connection as the console shows it.
@@ -112,29 +105,15 @@ pub struct ConnectionSnapshot {
     pub queued_bytes: u64,
 }
 
-/// The connections from one source address.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct AddressSnapshot {
-    /// The source address.
-    pub address: IpAddr,
-    /// Open connections.
-    pub connections: usize,
-    /// Open rooms that were created from this address.
-    pub rooms: usize,
-}
-
 impl Hub {
     /// A snapshot of the server. Each call keeps the activity log active for another ten seconds. If there is no further call in this time,
     /// the log becomes inactive.
     pub fn snapshot(&mut self, now: WallClock, query: &SnapshotQuery) -> Snapshot {
         let Self { dialects, connections, activity_log, timers, .. } = self;
         activity_log.extend(now.monotonic, timers);
-        activity_log.retain_counts(|dialect, room| dialects.get(dialect).rooms().contains_room(room));
         let mut builder = SnapshotBuilder {
             now,
             connections,
-            activity_log,
             filter: query.filter.to_lowercase(),
             snapshot: Snapshot::default(),
             members_left: MAX_SNAPSHOT_MEMBERS_TOTAL,
@@ -142,10 +121,8 @@ impl Hub {
         for dialect in Dialect::ALL {
             builder.add_rooms(dialect, dialects.get(dialect));
         }
-        builder
-            .add_unjoined(|conn, dialect| dialect.is_none_or(|dialect| !dialects.get(dialect).rooms().is_member(conn)));
-        builder.add_addresses(|source| {
-            Dialect::ALL.into_iter().map(|dialect| dialects.get(dialect).rooms().rooms_created_by(source)).sum()
+        builder.add_unjoined(|conn, dialect| {
+            dialect.is_none_or(|dialect| dialects.get(dialect).rooms().membership(conn).is_none())
         });
         Snapshot {
             activity: activity_log.entries_after(query.after, query.include_content),
@@ -154,10 +131,10 @@ impl Hub {
         }
     }
 
-    /// The WebRTC rooms with their participants as a JSON array of at most `max_bytes`, for `/health` and `/rooms`. Also returns whether
-    /// rooms are missing.
-    pub fn webrtc_rooms_json(&self, max_bytes: usize, include_protected: bool) -> (String, bool) {
-        self.dialects.webrtc.rooms_json(max_bytes, include_protected)
+    /// The WebRTC rooms with their participants, each as JSON, for `/health` and `/rooms`. The list has at most `max_bytes`. Also returns
+    /// whether rooms are missing.
+    pub fn webrtc_rooms(&self, max_bytes: usize, include_protected: bool) -> (Vec<Box<RawValue>>, bool) {
+        self.dialects.webrtc.room_list(max_bytes, include_protected)
     }
 
     /// The counters of undecided connections ([`UNDECIDED`](super::UNDECIDED)) and of each dialect, with the current gauges.
@@ -205,13 +182,15 @@ impl Hub {
     pub(super) fn activity_scope(&self, conn: ConnId) -> Option<ActivityScope> {
         let dialect = self.connections.get(&conn)?.dialect;
         let handler = dialect.map(|dialect| self.dialects.get(dialect));
-        let Some((handler, (key, room))) =
-            handler.and_then(|handler| Some((handler, handler.rooms().membership(conn)?)))
-        else {
-            return Some(ActivityScope::outside_rooms(dialect));
-        };
-        let protected = handler.is_protected(room);
-        Some(ActivityScope { dialect, room: Some(room.to_owned()), room_key: Some(key), protected })
+        let room = handler.and_then(|handler| Some((handler, handler.rooms().membership(conn)?.1)));
+        Some(room.map_or_else(
+            || ActivityScope::outside_rooms(dialect),
+            |(handler, room)| ActivityScope {
+                dialect,
+                room: Some(room.to_owned()),
+                protected: handler.is_protected(room),
+            },
+        ))
     }
 
     /// Records a message. `before` is the sender's dialect and room before the message took effect.
@@ -238,7 +217,6 @@ impl Hub {
 struct SnapshotBuilder<'a> {
     now: WallClock,
     connections: &'a Connections,
-    activity_log: &'a ActivityLog,
     /// The text of the filter, in lower case.
     filter: String,
     snapshot: Snapshot,
@@ -250,10 +228,9 @@ impl SnapshotBuilder<'_> {
     /// Adds the rooms of a dialect that match the filter or have a member that matches.
     fn add_rooms(&mut self, dialect: Dialect, handler: &dyn DialectHandler) {
         let mut shown = 0;
-        for (key, room) in handler.rooms().rooms() {
-            let name = room.display_name();
-            let room_matches = self.matches_filter(room.id()) || name.is_some_and(|name| self.matches_filter(name));
-            let members = room.members().filter_map(|(conn, MemberInfo { id, name, is_control_channel })| {
+        for RoomEntry { id, display_name: name, created_ms, member_count, members } in handler.rooms().rooms() {
+            let room_matches = self.matches_filter(id) || name.is_some_and(|name| self.matches_filter(name));
+            let members = members.filter_map(|(conn, MemberInfo { id, name, is_control_channel })| {
                 let member = ConnectionSnapshot {
                     id: id.map(truncated_name),
                     name: name.map(truncated_name),
@@ -275,13 +252,12 @@ impl SnapshotBuilder<'_> {
             self.members_left -= members.len();
             self.snapshot.rooms.push(RoomSnapshot {
                 dialect: dialect.name(),
-                id: truncated_name(room.id()),
+                id: truncated_name(id),
                 name: name.map(str::to_owned),
-                protected: handler.is_protected(room.id()),
-                created_at: room.created_ms(),
-                member_count: room.member_count(),
+                protected: handler.is_protected(id),
+                created_at: created_ms,
+                member_count,
                 members,
-                message_count: self.activity_log.message_count(dialect, key),
             });
         }
     }
@@ -297,19 +273,6 @@ impl SnapshotBuilder<'_> {
         self.snapshot.omitted_unjoined = found.len().saturating_sub(MAX_SNAPSHOT_ROOMS);
         found.truncate(MAX_SNAPSHOT_ROOMS);
         self.snapshot.unjoined = found;
-    }
-
-    /// Adds the source addresses with the most connections.
-    fn add_addresses(&mut self, rooms: impl Fn(IpAddr) -> usize) {
-        let mut counts: HashMap<IpAddr, usize> = HashMap::new();
-        for connection in self.connections.values() {
-            *counts.entry(connection.source).or_default() += 1;
-        }
-        let mut addresses: Vec<(usize, IpAddr)> = counts.into_iter().map(|(from, count)| (count, from)).collect();
-        addresses.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
-        addresses.truncate(MAX_SNAPSHOT_ADDRESSES);
-        let address_snapshot = |(connections, address)| AddressSnapshot { address, connections, rooms: rooms(address) };
-        self.snapshot.addresses = addresses.into_iter().map(address_snapshot).collect();
     }
 
     /// The data of a connection that does not depend on its dialect.

@@ -10,17 +10,10 @@ use crate::time::Time;
 
 /// What a timer of the hub triggers. Most connections have a timer. Boxes keep this type small.
 pub(super) enum TimerEvent {
-    /// Pings or drops a connection. `last_ping` is the time of the last ping. Before the first ping, `last_ping` is the start time of the
-    /// heartbeat.
-    Heartbeat { conn: ConnId, last_ping: Time },
-    /// Closes a connection that sent no message for too long.
-    IdleTimeout(ConnId),
-    /// Closes a connection that has reached the maximum age.
-    MaxAge(ConnId),
+    /// Pings or closes a connection.
+    ConnectionCheck { conn: ConnId, last_ping: Time },
     /// Discards the activity log if no console is open.
     ActivityLogExpiry,
-    /// Logs the numbers of joins and leaves without their own log line.
-    MemberLogSummary,
     /// A timer that the dialect handles.
     Dialect(Dialect, DialectTimer),
 }
@@ -49,16 +42,6 @@ pub(super) struct ScheduledUpdate {
 pub(super) struct ParameterSender {
     pub(super) conn: ConnId,
     pub(super) source: IpAddr,
-}
-
-impl DialectTimer {
-    /// The room that must still be open for the timer to have an effect.
-    pub(super) fn room(&self) -> Option<RoomKey> {
-        match self {
-            Self::RoomHeartbeat(room) | Self::ScheduledUpdate { room, .. } => Some(*room),
-            Self::DelayedMessage(_) | Self::RoomExpiry(_) => None,
-        }
-    }
 }
 
 /// Identifies a timer, so that it can be removed.

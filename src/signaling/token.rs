@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
-use thiserror::Error;
+use utoipa::ToSchema;
 
 use super::json;
 
@@ -61,7 +61,8 @@ impl fmt::Debug for Secret {
 }
 
 /// The kind of room that a token is for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum Audience {
     /// Broadcast rooms. Their tokens may omit the audience.
     #[default]
@@ -71,9 +72,6 @@ pub enum Audience {
 }
 
 impl Audience {
-    /// All audiences.
-    pub const ALL: [Self; 2] = [Self::Broadcast, Self::WebRtc];
-
     /// The value of the claim `audience`.
     pub const fn name(self) -> &'static str {
         match self {
@@ -167,36 +165,28 @@ impl Claims {
 }
 
 /// Why a token is rejected. Clients learn that a token was rejected, but not why.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenError {
     /// The token does not have exactly one dot.
-    #[error("malformed token")]
     Malformed,
     /// The token was signed with another secret, or modified.
-    #[error("invalid token signature")]
     InvalidSignature,
     /// The signed text is not a valid payload.
-    #[error("invalid token payload")]
     InvalidPayload,
     /// The token has expired.
-    #[error("expired token")]
     Expired,
     /// The token is for another room.
-    #[error("token for another room")]
     WrongRoom,
     /// The token is for another kind of room.
-    #[error("token for another audience")]
     WrongAudience,
     /// The token is for another client.
-    #[error("token for another client")]
     WrongClient,
     /// The token never expires, which is not accepted in WebRTC rooms.
-    #[error("token without expiry")]
     NoExpiry,
 }
 
 impl TokenError {
-    /// The reason as text for the log line of an HTTP request.
+    /// The reason as text for the log.
     pub fn log_reason(self) -> &'static str {
         match self {
             Self::Malformed => "malformed token",

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use form_urlencoded::parse;
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 use utoipa::ToSchema;
 
 use super::close_code::CloseCode;
@@ -15,9 +15,11 @@ use super::connection_context::ConnectionContext;
 use super::dialect::Dialect;
 use super::dialect_handler::DialectHandler;
 use super::event_sink::ConnId;
-use super::json::{MessageError, to_json, to_string_limited};
+use super::json::{MessageError, message_type, to_json};
 use super::limits::SignalingLimits;
-use super::member_log::{ConnectionClose, LoggedMember, ROOM_CLOSED_BY_OPERATOR, RoomLabel, log_message};
+use super::member_log::{
+    ConnectionClose, LoggedMember, ROOM_CLOSED_BY_OPERATOR, RoomLabel, log_join, log_leave, log_message,
+};
 use super::rooms::{Member, MemberData, MemberInfo, Room, RoomDirectory, RoomKey, RoomMap};
 use super::route::{BearerToken, QueryParams, Route};
 use super::token::{TokenError, verify_webrtc};
@@ -69,7 +71,7 @@ impl WebRtcParams {
     }
 }
 
-/// A participant as all participants see it.
+/// A participant of a WebRTC room, as all participants see it.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Participant {
     /// The `userId` of the participant's URL.
@@ -81,12 +83,13 @@ pub(super) struct Participant {
     pub(super) joined_at: u64,
 }
 
-/// A room in `/health` and `/rooms`.
-#[derive(Serialize)]
+/// A WebRTC room in `/health` and `/rooms`.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct RoomInfo<'a> {
+pub struct WebRtcRoomInfo<'a> {
     room_id: &'a str,
     participant_count: usize,
+    /// Participants in the order in which they joined. Empty with `--webrtc-auth token`, unless the response is detailed.
     participants: Vec<&'a Participant>,
 }
 
@@ -95,90 +98,80 @@ struct RoomInfo<'a> {
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub(super) enum ClientMessage<'a> {
     /// Sends a session description offer to another participant.
-    #[serde(rename_all = "camelCase")]
-    Offer {
-        /// The `id` of the receiver.
-        #[schema(value_type = String)]
-        target_user_id: &'a RawValue,
-        /// The session description: any JSON value, relayed unchanged.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        #[schema(value_type = Value, required = false)]
-        sdp: Option<&'a RawValue>,
-    },
+    Offer(#[schema(inline)] SentDescription<'a>),
     /// Sends the answer to an offer.
-    #[serde(rename_all = "camelCase")]
-    Answer {
-        /// The `id` of the receiver.
-        #[schema(value_type = String)]
-        target_user_id: &'a RawValue,
-        /// The session description: any JSON value, relayed unchanged.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        #[schema(value_type = Value, required = false)]
-        sdp: Option<&'a RawValue>,
-    },
+    Answer(#[schema(inline)] SentDescription<'a>),
     /// Sends an ICE candidate to another participant.
-    #[serde(rename_all = "camelCase")]
-    IceCandidate {
-        /// The `id` of the receiver.
-        #[schema(value_type = String)]
-        target_user_id: &'a RawValue,
-        /// The candidate: any JSON value, relayed unchanged.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        #[schema(value_type = Value, required = false)]
-        candidate: Option<&'a RawValue>,
-    },
+    IceCandidate(#[schema(inline)] SentCandidate<'a>),
     /// Ends the call with another participant.
-    #[serde(rename_all = "camelCase")]
-    CallEnded {
-        /// The `id` of the receiver.
-        #[schema(value_type = String)]
-        target_user_id: &'a RawValue,
-    },
+    CallEnded(#[schema(inline)] EndedCall<'a>),
     /// Sends a change of state, such as a muted microphone, to all other participants.
-    ParticipantUpdate {
-        /// The changes: any JSON value, relayed unchanged.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        #[schema(value_type = Value, required = false)]
-        updates: Option<&'a RawValue>,
-    },
+    ParticipantUpdate(#[schema(inline)] SentUpdate<'a>),
     /// Requests the list of participants.
     RequestParticipants,
     /// Requests a `pong`, for example to measure the round-trip time.
     Ping,
 }
 
+/// The fields of `offer` and `answer`.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct SentDescription<'a> {
+    /// The `id` of the receiver.
+    #[serde(borrow)]
+    pub(super) target_user_id: Cow<'a, str>,
+    /// The session description: any JSON value, relayed unchanged.
+    #[serde(borrow, default, deserialize_with = "deserialize_present", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Value, required = false)]
+    pub(super) sdp: Option<&'a RawValue>,
+}
+
+/// The fields of `ice-candidate`.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct SentCandidate<'a> {
+    /// The `id` of the receiver.
+    #[serde(borrow)]
+    pub(super) target_user_id: Cow<'a, str>,
+    /// The candidate: any JSON value, relayed unchanged.
+    #[serde(borrow, default, deserialize_with = "deserialize_present", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Value, required = false)]
+    pub(super) candidate: Option<&'a RawValue>,
+}
+
+/// The fields of `call-ended`.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct EndedCall<'a> {
+    /// The `id` of the receiver.
+    #[serde(borrow)]
+    pub(super) target_user_id: Cow<'a, str>,
+}
+
+/// The fields of `participant-update`.
+#[derive(Serialize, Deserialize, ToSchema)]
+pub(super) struct SentUpdate<'a> {
+    /// The changes: any JSON value, relayed unchanged.
+    #[serde(borrow, default, deserialize_with = "deserialize_present", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Value, required = false)]
+    pub(super) updates: Option<&'a RawValue>,
+}
+
 impl<'a> ClientMessage<'a> {
-    /// The message with these fields.
-    fn from_fields(fields: ClientFields<'a>) -> Result<Self, MessageError> {
-        let ClientFields { kind, target_user_id, sdp, candidate, updates } = fields;
-        let target_user_id = || target_user_id.ok_or(MessageError::TargetNotFound);
-        Ok(match &*kind {
-            "offer" => Self::Offer { target_user_id: target_user_id()?, sdp },
-            "answer" => Self::Answer { target_user_id: target_user_id()?, sdp },
-            "ice-candidate" => Self::IceCandidate { target_user_id: target_user_id()?, candidate },
-            "call-ended" => Self::CallEnded { target_user_id: target_user_id()? },
-            "participant-update" => Self::ParticipantUpdate { updates },
+    /// Parses a message. First the type is parsed, then the fields of a message of this type: serde cannot borrow raw values from an enum
+    /// with a tag.
+    pub(super) fn parse(text: &'a str) -> Result<Self, MessageError> {
+        Ok(match &*message_type(text)? {
+            "offer" => Self::Offer(serde_json::from_str(text)?),
+            "answer" => Self::Answer(serde_json::from_str(text)?),
+            "ice-candidate" => Self::IceCandidate(serde_json::from_str(text)?),
+            "call-ended" => Self::CallEnded(serde_json::from_str(text)?),
+            "participant-update" => Self::ParticipantUpdate(serde_json::from_str(text)?),
             "request-participants" => Self::RequestParticipants,
             "ping" => Self::Ping,
             _ => return Err(MessageError::UnknownType),
         })
     }
-}
-
-/// The fields of a message from a participant. An enum with a tag cannot be parsed directly, because serde then copies the raw values.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct ClientFields<'a> {
-    #[serde(rename = "type", borrow)]
-    kind: Cow<'a, str>,
-    #[serde(borrow, default, deserialize_with = "deserialize_present")]
-    target_user_id: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "deserialize_present")]
-    sdp: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "deserialize_present")]
-    candidate: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "deserialize_present")]
-    updates: Option<&'a RawValue>,
 }
 
 /// Distinguishes `null`, which is a value, from an absent field.
@@ -233,25 +226,9 @@ pub(super) enum ServerMessage<'a> {
     /// The reply to `ping`.
     Pong,
     /// An offer from another participant.
-    #[serde(rename_all = "camelCase")]
-    Offer {
-        /// The `id` of the sender.
-        from_user_id: &'a str,
-        /// The session description as the sender wrote it.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        #[schema(value_type = Value, required = false)]
-        sdp: Option<&'a RawValue>,
-    },
+    Offer(#[schema(inline)] RelayedDescription<'a>),
     /// An answer from another participant.
-    #[serde(rename_all = "camelCase")]
-    Answer {
-        /// The `id` of the sender.
-        from_user_id: &'a str,
-        /// The session description as the sender wrote it.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        #[schema(value_type = Value, required = false)]
-        sdp: Option<&'a RawValue>,
-    },
+    Answer(#[schema(inline)] RelayedDescription<'a>),
     /// An ICE candidate from another participant.
     #[serde(rename_all = "camelCase")]
     IceCandidate {
@@ -280,6 +257,18 @@ pub(super) enum ServerMessage<'a> {
     },
 }
 
+/// The fields of a relayed `offer` or `answer`.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct RelayedDescription<'a> {
+    /// The `id` of the sender.
+    pub(super) from_user_id: &'a str,
+    /// The session description as the sender wrote it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Value, required = false)]
+    pub(super) sdp: Option<&'a RawValue>,
+}
+
 impl MemberData for Participant {
     fn info(&self) -> MemberInfo<'_> {
         MemberInfo { id: Some(&self.id), name: Some(&self.name), is_control_channel: false }
@@ -295,27 +284,29 @@ impl DialectHandler for WebRtcDialect {
         self.requires_token
     }
 
-    fn on_connect(
-        &mut self,
-        ctx: &mut ConnectionContext<'_>,
-        limits: &SignalingLimits,
-        route: Route,
-    ) -> Option<RoomKey> {
+    fn on_connect(&mut self, ctx: &mut ConnectionContext<'_>, route: Route) {
         if let Route::Selected(_, params) = route {
-            join(ctx, &mut self.rooms, limits, WebRtcParams::parse(params));
+            join(ctx, &mut self.rooms, WebRtcParams::parse(params));
         }
-        None
     }
 
-    fn on_disconnect(&mut self, ctx: &mut ConnectionContext<'_>, _: &SignalingLimits, close: &ConnectionClose<'_>) {
-        leave(ctx, &mut self.rooms, close);
+    /// Removes the connection from its room and informs the other members.
+    fn on_disconnect(&mut self, ctx: &mut ConnectionContext<'_>, close: &ConnectionClose<'_>) {
+        let Some((key, room_id)) = self.rooms.membership(ctx.conn).map(|(key, name)| (key, name.to_owned())) else {
+            return;
+        };
+        let Some((left, others)) = self.rooms.leave(ctx.conn, None) else { return };
+        log_leave(logged_member(ctx.conn, &room_id, &left.id), &close.leave_reason(), others.len());
+        let (_, participants) = others_and_participants(&self.rooms, key, ctx.conn);
+        let message = ServerMessage::ParticipantLeft { user_id: &left.id, user_name: &left.name, participants };
+        ctx.send_requested(&others, to_json(&message));
     }
 
     fn close_room(&mut self, ctx: &mut ConnectionContext<'_>, room: &str) -> Option<usize> {
         let key = self.rooms.find(room)?;
         let Room { members, .. } = self.rooms.close(key)?;
         for Member { conn, data: participant, .. } in &members {
-            ctx.log_leave(logged_member(*conn, room, &participant.id), ROOM_CLOSED_BY_OPERATOR, 0);
+            log_leave(logged_member(*conn, room, &participant.id), ROOM_CLOSED_BY_OPERATOR, 0);
             ctx.close(*conn, CloseCode::CLOSED_BY_OPERATOR, ROOM_CLOSED_BY_OPERATOR);
         }
         Some(members.len())
@@ -332,40 +323,77 @@ impl WebRtcDialect {
     pub(super) fn on_message(
         &mut self,
         ctx: &mut ConnectionContext<'_>,
-        message: ClientFields<'_>,
+        message: ClientMessage<'_>,
         bytes: usize,
     ) -> Result<(), MessageError> {
-        on_message(ctx, &self.rooms, message, bytes)
+        let rooms = &self.rooms;
+        let key = rooms.room_of(ctx.conn).ok_or(MessageError::NotInRoom)?;
+        let room = rooms.get(key).ok_or(MessageError::NotInRoom)?;
+        let sender = room.members.iter().find(|member| member.conn == ctx.conn).ok_or(MessageError::NotInRoom)?;
+        let from_user_id = sender.data.id.as_str();
+        let logged = logged_member(ctx.conn, room.name(), from_user_id);
+        let (message_type, target, relayed) = match message {
+            ClientMessage::Offer(SentDescription { target_user_id, sdp }) => {
+                ("offer", target_user_id, ServerMessage::Offer(RelayedDescription { from_user_id, sdp }))
+            }
+            ClientMessage::Answer(SentDescription { target_user_id, sdp }) => {
+                ("answer", target_user_id, ServerMessage::Answer(RelayedDescription { from_user_id, sdp }))
+            }
+            ClientMessage::IceCandidate(SentCandidate { target_user_id, candidate }) => {
+                ("ice-candidate", target_user_id, ServerMessage::IceCandidate { from_user_id, candidate })
+            }
+            ClientMessage::CallEnded(EndedCall { target_user_id }) => {
+                ("call-ended", target_user_id, ServerMessage::CallEnded { from_user_id })
+            }
+            ClientMessage::ParticipantUpdate(SentUpdate { updates }) => {
+                let (others, _) = others_and_participants(rooms, key, ctx.conn);
+                ctx.send(&others, &ServerMessage::ParticipantUpdate { user_id: from_user_id, updates });
+                log_message("participant-update", logged, others.len(), bytes);
+                return Ok(());
+            }
+            ClientMessage::RequestParticipants => {
+                ctx.check_requested_bytes().inspect_err(|_| ctx.count_rejection())?;
+                let (_, participants) = others_and_participants(rooms, key, ctx.conn);
+                ctx.reply_requested(to_json(&ServerMessage::ParticipantsList { participants }));
+                return Ok(());
+            }
+            ClientMessage::Ping => {
+                ctx.reply(&ServerMessage::Pong);
+                return Ok(());
+            }
+        };
+        let target = room.members.iter().find(|member| member.data.id == target).ok_or(MessageError::TargetNotFound)?;
+        ctx.send(&[target.conn], &relayed);
+        log_message(message_type, logged, 1, bytes);
+        Ok(())
     }
 
-    /// The rooms as a JSON array of at most `max_bytes`, and whether rooms are missing. If rooms require a token, their participants are
-    /// listed only with `include_protected`.
-    pub(super) fn rooms_json(&self, max_bytes: usize, include_protected: bool) -> (String, bool) {
+    /// The rooms, each as a JSON [`WebRtcRoomInfo`], and whether rooms are missing because the list would be longer than `max_bytes`. If
+    /// rooms require a token, their participants are listed only with `include_protected`.
+    pub(super) fn room_list(&self, max_bytes: usize, include_protected: bool) -> (Vec<Box<RawValue>>, bool) {
         let has_participants = include_protected || !self.requires_token;
-        let (mut json, mut is_truncated) = ("[".to_owned(), false);
+        // The brackets of the list. Each room is followed by a comma or a bracket.
+        let (mut list, mut bytes) = (Vec::new(), 1);
         for room in self.rooms.iter() {
-            let info = RoomInfo {
+            let info = to_raw_value(&WebRtcRoomInfo {
                 room_id: room.name(),
                 participant_count: room.members.len(),
                 participants: room.members.iter().filter(|_| has_participants).map(|member| &member.data).collect(),
-            };
-            // The comma and the closing bracket.
-            let Some(info) = to_string_limited(&info, max_bytes.saturating_sub(json.len() + 2)) else {
-                is_truncated = true;
-                break;
-            };
-            if json.len() > 1 {
-                json.push(',');
+            });
+            let info = info.unwrap_or_else(|error| unreachable!("a room must be serializable as JSON: {error}"));
+            bytes += info.get().len() + 1;
+            if bytes > max_bytes {
+                return (list, true);
             }
-            json.push_str(&info);
+            list.push(info);
         }
-        json.push(']');
-        (json, is_truncated)
+        (list, false)
     }
 }
 
 /// Adds a new connection to its room, or closes the connection.
-fn join(ctx: &mut ConnectionContext<'_>, rooms: &mut WebRtcRooms, limits: &SignalingLimits, params: WebRtcParams) {
+fn join(ctx: &mut ConnectionContext<'_>, rooms: &mut WebRtcRooms, params: WebRtcParams) {
+    let limits = ctx.limits;
     let WebRtcParams { room_id, user_id: user, user_name: name, token } = params;
     let values = [(&room_id, "roomId is empty"), (&user, "userId is empty"), (&name, "userName is empty")];
     if let Some((_, detail)) = values.into_iter().find(|(text, _)| text.is_empty()) {
@@ -398,22 +426,17 @@ fn join(ctx: &mut ConnectionContext<'_>, rooms: &mut WebRtcRooms, limits: &Signa
         // The other members receive no message: the user is still in the room.
         if let Some((left, others)) = rooms.leave(previous, found) {
             let member = logged_member(previous, &room_id, &left.id);
-            ctx.log_leave(member, "replaced by a new connection of this user", others.len());
+            log_leave(member, "replaced by a new connection of this user", others.len());
         }
         ctx.close(previous, CloseCode::NORMAL_CLOSURE, "Duplicate connection");
     }
     let participant = Participant { id: user, name, joined_at: ctx.unix_ms() };
     let (user_id, user_name) = (participant.id.clone(), participant.name.clone());
-    let key = match found {
-        Some(key) => {
-            rooms.join(key, ctx.conn, participant);
-            key
-        }
-        None => rooms.create(vec![room_id.clone()], ctx.source, ctx.unix_ms(), (), ctx.conn, participant),
-    };
+    let key = found.unwrap_or_else(|| rooms.create(vec![room_id.clone()], Some(ctx.source), participant.joined_at, ()));
+    rooms.join(key, ctx.conn, participant);
     let (others, participants) = others_and_participants(rooms, key, ctx.conn);
     let (user_id, user_name) = (user_id.as_str(), user_name.as_str());
-    ctx.log_join(logged_member(ctx.conn, &room_id, user_id), participants.len());
+    log_join(logged_member(ctx.conn, &room_id, user_id), participants.len());
     let joined = ServerMessage::ParticipantJoined { user_id, user_name, participants: participants.clone() };
     ctx.send_requested(&others, to_json(&joined));
     let welcome = ServerMessage::Welcome { room_id: &room_id, user_id, participants: participants.clone() };
@@ -440,62 +463,8 @@ fn check_token(
     verified.map_err(|error| (CloseCode::INVALID_TOKEN, "Invalid or expired token", Some(error.log_reason())))
 }
 
-fn on_message(
-    ctx: &mut ConnectionContext<'_>,
-    rooms: &WebRtcRooms,
-    fields: ClientFields<'_>,
-    bytes: usize,
-) -> Result<(), MessageError> {
-    let key = rooms.room_of(ctx.conn).ok_or(MessageError::NotInRoom)?;
-    let room = rooms.get(key).ok_or(MessageError::NotInRoom)?;
-    let sender = room.members.iter().find(|member| member.conn == ctx.conn).ok_or(MessageError::NotInRoom)?;
-    let from_user_id = sender.data.id.as_str();
-    let logged = logged_member(ctx.conn, room.name(), from_user_id);
-    let message_type = fields.kind.clone();
-    let (target, relayed) = match ClientMessage::from_fields(fields)? {
-        ClientMessage::Offer { target_user_id, sdp } => (target_user_id, ServerMessage::Offer { from_user_id, sdp }),
-        ClientMessage::Answer { target_user_id, sdp } => (target_user_id, ServerMessage::Answer { from_user_id, sdp }),
-        ClientMessage::IceCandidate { target_user_id, candidate } => {
-            (target_user_id, ServerMessage::IceCandidate { from_user_id, candidate })
-        }
-        ClientMessage::CallEnded { target_user_id } => (target_user_id, ServerMessage::CallEnded { from_user_id }),
-        ClientMessage::ParticipantUpdate { updates } => {
-            let (others, _) = others_and_participants(rooms, key, ctx.conn);
-            ctx.send(&others, &ServerMessage::ParticipantUpdate { user_id: from_user_id, updates });
-            log_message(&message_type, logged, others.len(), bytes);
-            return Ok(());
-        }
-        ClientMessage::RequestParticipants => {
-            ctx.check_requested_bytes().inspect_err(|_| ctx.count_rejection())?;
-            let (_, participants) = others_and_participants(rooms, key, ctx.conn);
-            ctx.reply_requested(to_json(&ServerMessage::ParticipantsList { participants }));
-            return Ok(());
-        }
-        ClientMessage::Ping => {
-            ctx.reply(&ServerMessage::Pong);
-            return Ok(());
-        }
-    };
-    let target: String = serde_json::from_str(target.get())?;
-    let target = room.members.iter().find(|member| member.data.id == target).ok_or(MessageError::TargetNotFound)?;
-    ctx.send(&[target.conn], &relayed);
-    log_message(&message_type, logged, 1, bytes);
-    Ok(())
-}
-
 fn logged_member<'a>(conn: ConnId, room: &'a str, user: &'a str) -> LoggedMember<'a> {
     LoggedMember { dialect: Dialect::WebRtc, room: RoomLabel::Name(room), user, conn }
-}
-
-/// Removes the connection from its room and informs the other members.
-fn leave(ctx: &mut ConnectionContext<'_>, rooms: &mut WebRtcRooms, close: &ConnectionClose<'_>) {
-    let Some(key) = rooms.room_of(ctx.conn) else { return };
-    let room_id = rooms.get(key).map_or_else(String::new, |room| room.name().to_owned());
-    let Some((left, others)) = rooms.leave(ctx.conn, None) else { return };
-    ctx.log_leave(logged_member(ctx.conn, &room_id, &left.id), &close.leave_reason(), others.len());
-    let (_, participants) = others_and_participants(rooms, key, ctx.conn);
-    let message = ServerMessage::ParticipantLeft { user_id: &left.id, user_name: &left.name, participants };
-    ctx.send_requested(&others, to_json(&message));
 }
 
 /// Returns two lists. The first list contains all connections in the room except `sender`. The second list contains all current
@@ -528,8 +497,8 @@ mod tests {
     }
 
     fn parse_query(query: &str, authorization: Option<&str>) -> WebRtcParams {
-        let params = QueryParams { query: query.to_owned(), authorization: None };
-        WebRtcParams::parse(params.with_authorization(authorization))
+        let authorization = authorization.and_then(BearerToken::from_authorization);
+        WebRtcParams::parse(QueryParams { query: query.to_owned(), authorization })
     }
 
     #[test]

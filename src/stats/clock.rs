@@ -45,9 +45,12 @@ impl ClockReading {
 pub struct ClockJumps {
     #[serde(skip)]
     last: Option<ClockReading>,
-    count: u64,
-    max_jump_ns: Option<i64>,
-    suspended_ns: u64,
+    /// Number of jumps.
+    pub count: u64,
+    /// The jump with the largest magnitude, in nanoseconds; negative if the clock was set back.
+    pub max_jump_ns: Option<i64>,
+    /// Time that the machine was suspended, in nanoseconds. Always 0 on a system without a clock that continues during suspension.
+    pub suspended_ns: u64,
 }
 
 impl ClockJumps {
@@ -68,21 +71,6 @@ impl ClockJumps {
             self.max_jump_ns = Some(jump);
         }
         Some(jump)
-    }
-
-    /// Number of jumps.
-    pub fn count(&self) -> u64 {
-        self.count
-    }
-
-    /// The jump with the largest magnitude, in nanoseconds; negative if the clock was set back.
-    pub fn max_jump_ns(&self) -> Option<i64> {
-        self.max_jump_ns
-    }
-
-    /// Time that the machine was suspended, in nanoseconds. Always 0 on a system without a clock that continues during suspension.
-    pub fn suspended_ns(&self) -> u64 {
-        self.suspended_ns
     }
 }
 

@@ -12,7 +12,8 @@ use crate::time::{NANOS_PER_SECOND, Time};
 #[derive(Clone, Debug, Default)]
 pub struct Ipdv {
     previous: Option<i64>,
-    magnitudes: Histogram,
+    /// Magnitudes of the differences in nanoseconds.
+    pub magnitudes: Histogram,
     min_max: Option<(i64, i64)>,
 }
 
@@ -25,11 +26,6 @@ impl Ipdv {
         self.magnitudes.record(difference.saturating_abs());
         let (min, max) = self.min_max.unwrap_or((difference, difference));
         self.min_max = Some((min.min(difference), max.max(difference)));
-    }
-
-    /// The magnitudes of the differences.
-    pub fn magnitudes(&self) -> &Histogram {
-        &self.magnitudes
     }
 
     /// The smallest difference; negative if a round trip was shorter than the previous round trip.
@@ -103,7 +99,8 @@ pub const PACING_EDGE_SECONDS: u64 = 5;
 /// seconds.
 #[derive(Clone, Debug, Default)]
 pub struct PacingStats {
-    all: Histogram,
+    /// Pacing errors of the whole run.
+    pub all: Histogram,
     first: Histogram,
     recent: [Histogram; PACING_EDGE_SECONDS as usize],
     origin: Option<Time>,
@@ -126,11 +123,6 @@ impl PacingStats {
             self.first.record(error);
         }
         self.recent[ring_index(second)].record(error);
-    }
-
-    /// The pacing errors of all packets.
-    pub fn all(&self) -> &Histogram {
-        &self.all
     }
 
     /// The pacing errors of the first and the last five seconds. `None` if the run was shorter than ten seconds, because these periods

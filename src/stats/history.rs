@@ -136,21 +136,6 @@ impl History {
         &self.intervals
     }
 
-    /// Records a sent packet.
-    pub(super) fn on_sent(&mut self, sent_at: Time) {
-        self.interval_mut(sent_at).sent += 1;
-    }
-
-    /// Records a packet that was due at `due` and not sent.
-    pub(super) fn on_not_sent(&mut self, due: Time) {
-        self.interval_mut(due).not_sent += 1;
-    }
-
-    /// Records the first undamaged copy of a packet.
-    pub(super) fn on_returned(&mut self, sent_at: Time) {
-        self.interval_mut(sent_at).returned += 1;
-    }
-
     /// Records the round trip of a returned packet. `jitter` is the jitter estimate after this packet, in nanoseconds.
     pub(super) fn on_round_trip(&mut self, sent_at: Time, rtt: i64, jitter: Option<f64>) {
         let interval = self.interval_mut(sent_at);
@@ -168,22 +153,7 @@ impl History {
         interval.burst_max = interval.burst_max.max(burst);
     }
 
-    /// Records a packet of which only damaged copies arrived.
-    pub(super) fn on_damaged(&mut self, sent_at: Time) {
-        self.interval_mut(sent_at).damaged += 1;
-    }
-
-    /// Records a packet that is in flight at the end of the run.
-    pub(super) fn on_in_flight(&mut self, sent_at: Time) {
-        self.interval_mut(sent_at).in_flight += 1;
-    }
-
-    /// Records a packet that one of the hosts dropped.
-    pub(super) fn on_dropped(&mut self, sent_at: Time) {
-        self.interval_mut(sent_at).dropped += 1;
-    }
-
-    fn interval_mut(&mut self, sent_at: Time) -> &mut Interval {
+    pub(super) fn interval_mut(&mut self, sent_at: Time) -> &mut Interval {
         let origin = *self.origin.get_or_insert(sent_at);
         let elapsed = sent_at.as_nanos().saturating_sub(origin.as_nanos());
         while elapsed / self.interval_ns >= MAX_INTERVALS as u64 {

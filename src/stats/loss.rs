@@ -12,9 +12,11 @@ pub const BURST_LENGTH_BUCKETS: usize = 10;
 /// Bursts matter because a receiver that conceals one lost packet may not conceal ten in a row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LossBursts {
-    lengths: [u64; BURST_LENGTH_BUCKETS],
+    /// Number of bursts of 1, 2, … 9 packets, and of 10 or more.
+    pub lengths: [u64; BURST_LENGTH_BUCKETS],
     current: u64,
-    max_length: u64,
+    /// Length of the longest burst; 0 if there is none.
+    pub longest: u64,
 }
 
 impl LossBursts {
@@ -31,18 +33,8 @@ impl LossBursts {
         if let Some(longer) = length_bucket(self.current) {
             self.lengths[longer] += 1;
         }
-        self.max_length = self.max_length.max(self.current);
+        self.longest = self.longest.max(self.current);
         self.current
-    }
-
-    /// Number of bursts of 1, 2, … 9 packets, and of 10 or more.
-    pub fn lengths(&self) -> [u64; BURST_LENGTH_BUCKETS] {
-        self.lengths
-    }
-
-    /// Length of the longest burst; 0 if there is none.
-    pub fn longest(&self) -> u64 {
-        self.max_length
     }
 }
 

@@ -42,7 +42,8 @@ pub struct Stall {
 /// stall. The first 32 packets are not checked.
 #[derive(Clone, Debug)]
 pub struct Stalls {
-    count: u64,
+    /// Number of stalls.
+    pub count: u64,
     longest_ns: i64,
     /// A ring of the last stalls; the stall with number n is at position n modulo the length.
     recent: [Stall; MAX_RECENT_STALLS],
@@ -80,11 +81,6 @@ impl Stalls {
         self.recent[(self.count % MAX_RECENT_STALLS as u64) as usize] = Stall { ended_at, rise_ns };
         self.count += 1;
         self.longest_ns = self.longest_ns.max(rise_ns);
-    }
-
-    /// Number of stalls.
-    pub fn count(&self) -> u64 {
-        self.count
     }
 
     /// The rise of the longest stall in nanoseconds.
@@ -136,7 +132,8 @@ fn median(values: impl Iterator<Item = i64>) -> Option<i64> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LongestOutage {
     current: Option<Outage>,
-    longest: Option<Outage>,
+    /// The longest outage.
+    pub longest: Option<Outage>,
 }
 
 /// A sequence of lost packets.
@@ -163,11 +160,6 @@ impl LongestOutage {
         if self.longest.is_none_or(|longest| current.duration_ns() >= longest.duration_ns()) {
             self.longest = Some(*current);
         }
-    }
-
-    /// The longest outage.
-    pub fn longest(&self) -> Option<Outage> {
-        self.longest
     }
 
     /// Whether the outage lasted until the last packet of the run.

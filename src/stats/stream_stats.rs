@@ -116,14 +116,14 @@ impl StreamStats {
     /// Records a sent packet.
     pub fn on_sent(&mut self, sent_at: Time) {
         self.sent += 1;
-        self.history.on_sent(sent_at);
+        self.history.interval_mut(sent_at).sent += 1;
     }
 
     /// Records a packet that was due at `due` and was not sent. If `refused` is true, the system refused it.
     pub fn on_not_sent(&mut self, due: Time, refused: bool) {
         self.not_sent += 1;
         self.send_failed += u64::from(refused);
-        self.history.on_not_sent(due);
+        self.history.interval_mut(due).not_sent += 1;
     }
 
     /// Records a packet whose first undamaged copy returned after `round_trip_ns`.
@@ -135,7 +135,7 @@ impl StreamStats {
     /// Records a returned packet without its round trip.
     pub fn on_returned(&mut self, sent_at: Time) {
         self.returned += 1;
-        self.history.on_returned(sent_at);
+        self.history.interval_mut(sent_at).returned += 1;
     }
 
     /// Records the round trip of a returned packet, in the order of arrival.
@@ -162,7 +162,7 @@ impl StreamStats {
             FinalOutcome::Returned { .. } | FinalOutcome::NotSent | FinalOutcome::Paused => {}
             FinalOutcome::Damaged => {
                 self.damaged += 1;
-                self.history.on_damaged(sent_at);
+                self.history.interval_mut(sent_at).damaged += 1;
             }
             FinalOutcome::Lost => {
                 self.lost += 1;
@@ -175,15 +175,15 @@ impl StreamStats {
                     damaged: self.damaged,
                 });
                 self.in_flight += 1;
-                self.history.on_in_flight(sent_at);
+                self.history.interval_mut(sent_at).in_flight += 1;
             }
             FinalOutcome::DroppedByThisHost => {
                 self.dropped_by_this_host += 1;
-                self.history.on_dropped(sent_at);
+                self.history.interval_mut(sent_at).dropped += 1;
             }
             FinalOutcome::DroppedByServerHost => {
                 self.dropped_by_server_host += 1;
-                self.history.on_dropped(sent_at);
+                self.history.interval_mut(sent_at).dropped += 1;
             }
         }
     }

@@ -96,7 +96,7 @@ const KNOWN_ATTRIBUTES: [u16; 11] = [
 ];
 
 /// A message from a client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StunMessage {
     /// A request, which requires a response.
     Request(BindingRequest),
@@ -105,14 +105,13 @@ pub enum StunMessage {
 }
 
 /// A Binding request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BindingRequest {
     transaction: TransactionId,
     /// Whether the request has a FINGERPRINT. If the request has a FINGERPRINT, the response also contains one.
-    fingerprint: bool,
+    has_fingerprint: bool,
     /// The first unknown comprehension-required attributes.
-    unknown_attributes: [u16; MAX_UNKNOWN_ATTRIBUTES],
-    unknown_count: usize,
+    unknown_attributes: Vec<u16>,
     /// Whether the datagram requests [`ReceivedCounts`], and when.
     counts_requested: Option<CountsRequestTime>,
     /// Whether the response contains the whole [`ServerReport`]. Otherwise, it contains only [`ReceivedCounts`].
@@ -127,27 +126,17 @@ pub fn parse_message(datagram: &[u8]) -> Result<StunMessage, StunError> {
     if message_type != BINDING_REQUEST && message_type != BINDING_INDICATION {
         return Err(StunError::Type(message_type));
     }
-    let (unknown_attributes, len) = ([0; MAX_UNKNOWN_ATTRIBUTES], datagram.len());
-    let mut request = BindingRequest {
-        transaction,
-        fingerprint: false,
-        unknown_attributes,
-        unknown_count: 0,
-        counts_requested: None,
-        report_requested: false,
-        len,
-    };
-    request.fingerprint = for_each_attribute(datagram, |attribute_type, value| {
+    let mut request = BindingRequest { transaction, len: datagram.len(), ..BindingRequest::default() };
+    request.has_fingerprint = for_each_attribute(datagram, |attribute_type, value| {
         if attribute_type == LOSS_REPORT {
             request.counts_requested = Some(CountsRequestTime::from_byte(value.first().copied().unwrap_or(0)));
             request.report_requested = value.get(1) == Some(&REPORT_VERSION);
         }
         if attribute_type < 0x8000
             && !KNOWN_ATTRIBUTES.contains(&attribute_type)
-            && request.unknown_count < MAX_UNKNOWN_ATTRIBUTES
+            && request.unknown_attributes.len() < MAX_UNKNOWN_ATTRIBUTES
         {
-            request.unknown_attributes[request.unknown_count] = attribute_type;
-            request.unknown_count += 1;
+            request.unknown_attributes.push(attribute_type);
         }
     })?;
     Ok(if message_type == BINDING_REQUEST { StunMessage::Request(request) } else { StunMessage::Indication })
@@ -156,22 +145,47 @@ pub fn parse_message(datagram: &[u8]) -> Result<StunMessage, StunError> {
 impl BindingRequest {
     /// If the response should contain [`ReceivedCounts`], returns when they were requested.
     pub fn counts_requested(&self) -> Option<CountsRequestTime> {
-        self.counts_requested.filter(|_| self.unknown_count == 0)
+        self.counts_requested.filter(|_| self.unknown_attributes.is_empty())
     }
 
     /// The response to `source`. The response contains the mapped address. If the request has version 1, the response contains only the
     /// counts of `report`. The report is omitted if it would make the response longer than the request. If the request has unknown
     /// attributes, the response is error 420 and lists them.
-    pub fn respond(&self, source: SocketAddr, report: Option<&ServerReport>) -> BindingResponse {
-        match self.unknown_attributes[..self.unknown_count] {
-            [] => BindingResponse::success(self, source, report),
-            ref unknown => BindingResponse::unknown_attributes(self.transaction, unknown, self.fingerprint),
+    pub fn respond(&self, source: SocketAddr, report: Option<&ServerReport>) -> Vec<u8> {
+        let mut message = if self.unknown_attributes.is_empty() {
+            self.success(source, report)
+        } else {
+            let mut message = start_message(BINDING_ERROR, self.transaction);
+            // Error code 420. Its reason phrase is empty to keep the response short.
+            push_attribute(&mut message, ERROR_CODE, &[0, 0, 4, 20]);
+            let unknown: Vec<u8> = self.unknown_attributes.iter().flat_map(|unknown| unknown.to_be_bytes()).collect();
+            push_attribute(&mut message, UNKNOWN_ATTRIBUTES, &unknown);
+            message
+        };
+        if self.has_fingerprint {
+            push_fingerprint(&mut message);
         }
+        message
+    }
+
+    /// Adds `report` unless the response would become longer than the request.
+    fn success(&self, source: SocketAddr, report: Option<&ServerReport>) -> Vec<u8> {
+        let mut message = start_message(BINDING_SUCCESS, self.transaction);
+        let (mut value, len) = encode_mapped_address(source);
+        xor_mapped_address(&mut value, self.transaction);
+        push_attribute(&mut message, XOR_MAPPED_ADDRESS, &value[..len]);
+        let report_len = if self.report_requested { SERVER_REPORT_LEN } else { RECEIVED_COUNTS_LEN };
+        let len = message.len() + 4 + report_len + if self.has_fingerprint { 8 } else { 0 };
+        if let Some(report) = report.filter(|_| len <= self.len) {
+            let mut value = report.encode();
+            if !self.report_requested {
+                value[..4].copy_from_slice(&RECEIVED_COUNTS_MAGIC);
+            }
+            push_attribute(&mut message, LOSS_REPORT, &value[..report_len]);
+        }
+        message
     }
 }
-
-/// Length in bytes of a Binding request for a [`ServerReport`]. The response that contains the report is not longer than this request.
-pub const COUNTS_REQUEST_LEN: usize = HEADER_LEN + 4 + PLACEHOLDER_LEN + 8;
 
 /// When a client requests a [`ServerReport`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,18 +204,18 @@ impl CountsRequestTime {
 }
 
 /// A Binding request that also requests a [`ServerReport`]. Servers that know only version 1 respond with [`ReceivedCounts`].
-pub fn counts_request(transaction: TransactionId, time: CountsRequestTime) -> [u8; COUNTS_REQUEST_LEN] {
-    let mut message = MessageBuilder::<COUNTS_REQUEST_LEN>::new(BINDING_REQUEST, transaction);
+pub fn counts_request(transaction: TransactionId, time: CountsRequestTime) -> Vec<u8> {
+    let mut message = binding_request(transaction);
     let mut placeholder = [0; PLACEHOLDER_LEN];
     (placeholder[0], placeholder[1]) = (time as u8, REPORT_VERSION);
-    message.push(LOSS_REPORT, &placeholder);
-    message.push_fingerprint();
-    message.into_bytes()
+    push_attribute(&mut message, LOSS_REPORT, &placeholder);
+    push_fingerprint(&mut message);
+    message
 }
 
 /// A Binding request without attributes, for any STUN server.
-pub fn binding_request(transaction: TransactionId) -> [u8; HEADER_LEN] {
-    MessageBuilder::<HEADER_LEN>::new(BINDING_REQUEST, transaction).into_bytes()
+pub fn binding_request(transaction: TransactionId) -> Vec<u8> {
+    start_message(BINDING_REQUEST, transaction)
 }
 
 /// Whether `datagram` is a response to this transaction. [`super::parse_packet`] would parse a response as AUDIO or reject its type.
@@ -299,7 +313,7 @@ impl ReceivedCounts {
 
 /// A time in which the server did not run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Pause {
+pub struct ReportedPause {
     /// Time from the end of the pause to the report.
     pub ended_ago: Duration,
     /// Length of the pause.
@@ -320,11 +334,11 @@ pub struct ServerReport {
     /// Datagrams dropped since the server's start, because the receive buffer of the server's socket was full.
     pub dropped: u32,
     /// The last pauses, newest first. The length of unused entries is 0.
-    pub recent: [Pause; MAX_RECENT_PAUSES],
+    pub recent: [ReportedPause; MAX_RECENT_PAUSES],
 }
 
 impl ServerReport {
-    fn encode(&self) -> [u8; SERVER_REPORT_LEN] {
+    fn encode(&self) -> Vec<u8> {
         let Self { received: ReceivedCounts { epoch, audio, ping, keepalive }, .. } = *self;
         let magic = u32::from_be_bytes(SERVER_REPORT_MAGIC);
         let (micros, millis) = (
@@ -334,11 +348,7 @@ impl ServerReport {
         let head =
             [magic, epoch, audio, ping, keepalive, micros(self.delay), self.pauses, millis(self.paused), self.dropped];
         let recent = self.recent.iter().flat_map(|pause| [millis(pause.ended_ago), millis(pause.length)]);
-        let mut bytes = [0; SERVER_REPORT_LEN];
-        for (chunk, word) in bytes.chunks_exact_mut(4).zip(head.into_iter().chain(recent)) {
-            chunk.copy_from_slice(&word.to_be_bytes());
-        }
-        bytes
+        head.into_iter().chain(recent).flat_map(u32::to_be_bytes).collect()
     }
 
     fn from_bytes(value: &[u8]) -> Option<Self> {
@@ -354,68 +364,11 @@ impl ServerReport {
             pauses: next(),
             paused: Duration::from_millis(next().into()),
             dropped: next(),
-            recent: std::array::from_fn(|_| Pause {
+            recent: std::array::from_fn(|_| ReportedPause {
                 ended_ago: Duration::from_millis(next().into()),
                 length: Duration::from_millis(next().into()),
             }),
         })
-    }
-}
-
-/// Header, IPv6 address, report, fingerprint.
-const MAX_SUCCESS_LEN: usize = HEADER_LEN + 24 + (4 + SERVER_REPORT_LEN) + 8;
-
-/// Header, error code, a full list of attributes, fingerprint.
-const MAX_ERROR_LEN: usize = HEADER_LEN + 8 + (4 + 2 * MAX_UNKNOWN_ATTRIBUTES) + 8;
-
-/// Length of the longest response, in bytes.
-const MAX_RESPONSE_LEN: usize = if MAX_SUCCESS_LEN > MAX_ERROR_LEN { MAX_SUCCESS_LEN } else { MAX_ERROR_LEN };
-
-/// A response to a Binding request.
-pub struct BindingResponse(MessageBuilder<MAX_RESPONSE_LEN>);
-
-impl BindingResponse {
-    /// The datagram.
-    pub fn as_bytes(&self) -> &[u8] {
-        self.0.as_bytes()
-    }
-
-    /// Adds `report` unless the response would become longer than the request.
-    fn success(request: &BindingRequest, source: SocketAddr, report: Option<&ServerReport>) -> Self {
-        let BindingRequest { transaction, fingerprint, report_requested, .. } = *request;
-        let mut message = MessageBuilder::new(BINDING_SUCCESS, transaction);
-        let (mut value, len) = encode_mapped_address(source);
-        xor_mapped_address(&mut value, transaction);
-        message.push(XOR_MAPPED_ADDRESS, &value[..len]);
-        let report_len = if report_requested { SERVER_REPORT_LEN } else { RECEIVED_COUNTS_LEN };
-        let len = message.len() + 4 + report_len + if fingerprint { 8 } else { 0 };
-        if let Some(report) = report.filter(|_| len <= request.len) {
-            let mut value = report.encode();
-            if !report_requested {
-                value[..4].copy_from_slice(&RECEIVED_COUNTS_MAGIC);
-            }
-            message.push(LOSS_REPORT, &value[..report_len]);
-        }
-        Self::finish(message, fingerprint)
-    }
-
-    /// A response with error code 420. Its reason phrase is empty to keep the response short.
-    fn unknown_attributes(transaction: TransactionId, unknown: &[u16], fingerprint: bool) -> Self {
-        let mut message = MessageBuilder::new(BINDING_ERROR, transaction);
-        message.push(ERROR_CODE, &[0, 0, 4, 20]);
-        let mut list = [0; 2 * MAX_UNKNOWN_ATTRIBUTES];
-        for (chunk, attribute_type) in list.chunks_exact_mut(2).zip(unknown) {
-            chunk.copy_from_slice(&attribute_type.to_be_bytes());
-        }
-        message.push(UNKNOWN_ATTRIBUTES, &list[..2 * unknown.len()]);
-        Self::finish(message, fingerprint)
-    }
-
-    fn finish(mut message: MessageBuilder<MAX_RESPONSE_LEN>, fingerprint: bool) -> Self {
-        if fingerprint {
-            message.push_fingerprint();
-        }
-        Self(message)
     }
 }
 
@@ -505,53 +458,34 @@ fn for_each_attribute<'a>(message: &'a [u8], mut visit: impl FnMut(u16, &'a [u8]
     Ok(false)
 }
 
-/// Builds a message of at most `N` bytes.
-#[derive(Clone, Copy)]
-struct MessageBuilder<const N: usize> {
-    bytes: [u8; N],
-    len: usize,
+/// Length of the longest message that is sent: a request for a [`ServerReport`].
+const MAX_SENT_LEN: usize = HEADER_LEN + 4 + PLACEHOLDER_LEN + 8;
+
+fn start_message(message_type: u16, transaction: TransactionId) -> Vec<u8> {
+    let mut message = Vec::with_capacity(MAX_SENT_LEN);
+    message.extend(message_type.to_be_bytes());
+    message.extend([0, 0]);
+    message.extend(MAGIC_COOKIE);
+    message.extend(transaction);
+    message
 }
 
-impl<const N: usize> MessageBuilder<N> {
-    fn new(message_type: u16, transaction: TransactionId) -> Self {
-        let mut bytes = [0; N];
-        bytes[..2].copy_from_slice(&message_type.to_be_bytes());
-        bytes[4..8].copy_from_slice(&MAGIC_COOKIE);
-        bytes[8..HEADER_LEN].copy_from_slice(&transaction);
-        Self { bytes, len: HEADER_LEN }
-    }
+/// Appends an attribute, padded with zeros.
+fn push_attribute(message: &mut Vec<u8>, attribute_type: u16, value: &[u8]) {
+    message.extend(attribute_type.to_be_bytes());
+    message.extend((value.len() as u16).to_be_bytes());
+    message.extend(value);
+    message.resize(message.len().next_multiple_of(4), 0);
+    let length = (message.len() - HEADER_LEN) as u16;
+    message[2..4].copy_from_slice(&length.to_be_bytes());
+}
 
-    /// Appends an attribute, padded with zeros.
-    fn push(&mut self, attribute_type: u16, value: &[u8]) {
-        let (head, body) = (self.len, self.len + 4);
-        self.bytes[head..head + 2].copy_from_slice(&attribute_type.to_be_bytes());
-        self.bytes[head + 2..body].copy_from_slice(&(value.len() as u16).to_be_bytes());
-        self.bytes[body..body + value.len()].copy_from_slice(value);
-        self.len = body + value.len().next_multiple_of(4);
-        self.bytes[2..4].copy_from_slice(&((self.len - HEADER_LEN) as u16).to_be_bytes());
-    }
-
-    /// Appends FINGERPRINT; nothing may follow it.
-    fn push_fingerprint(&mut self) {
-        let at = self.len;
-        // FINGERPRINT is computed over a message whose length field already includes FINGERPRINT.
-        self.push(FINGERPRINT, &[0; 4]);
-        let value = fingerprint_value(&self.bytes[..at]);
-        self.bytes[at + 4..at + 8].copy_from_slice(&value);
-    }
-
-    /// Returns the whole buffer. Use this method only if the message fills the buffer.
-    fn into_bytes(self) -> [u8; N] {
-        self.bytes
-    }
-
-    fn len(&self) -> usize {
-        self.len
-    }
-
-    fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..self.len]
-    }
+/// Appends FINGERPRINT; nothing may follow it.
+fn push_fingerprint(message: &mut Vec<u8>) {
+    let at = message.len();
+    push_attribute(message, FINGERPRINT, &[0; 4]);
+    let value = fingerprint_value(&message[..at]);
+    message[at + 4..].copy_from_slice(&value);
 }
 
 const CRC32_TABLE: [u32; 256] = crc32_table();

@@ -9,14 +9,13 @@ use jamjam_dev::audio::devices::DeviceSampleFormat;
 use jamjam_dev::audio::jitter_buffer::{self, JitterBuffer};
 use jamjam_dev::audio::quality::{self, Analyzer};
 use jamjam_dev::audio::spsc::{capture_ring, packet_ring};
-use jamjam_dev::audio::wav_writer::WavSampleFormat;
 use jamjam_dev::audio::waveform::Waveform;
 use jamjam_dev::client::{
-    AudioStreamConfig, AudioWorkload, ClientNode, LiveConfig, LiveStats, PacketEvent, PacketObserver, PacketOutcome,
-    PayloadSource, ProbeConfig, ProbeWorkload, RunConfig, SentAudio, SourcePoll, StreamKind, live_events,
+    AudioStreamConfig, AudioWorkload, ClientNode, PacketEvent, PacketObserver, PacketOutcome, PayloadSource,
+    ProbeConfig, ProbeWorkload, RunConfig, SentAudio, SourcePoll, StreamKind,
 };
 use jamjam_dev::echo::{AdmissionConfig, EchoConfig, EchoServer};
-use jamjam_dev::io::recorder::{self, AudioSinks, ReturnRecording, StereoRecording};
+use jamjam_dev::io::recorder::{self, AudioSinks, Recording};
 use jamjam_dev::node::DriverWaker;
 use jamjam_dev::node::{Node, Receive, SendStatus, Transmit, TransmitSink};
 use jamjam_dev::signaling::{ControlSurfaceEvent, ControlSurfaceEventKind, event_queue};
@@ -177,7 +176,7 @@ fn sound_of_a_device() -> usize {
     let mut count = 0;
     for format in DeviceSampleFormat::ALL {
         let (mut capture, mut captured) = capture_ring(format, 2, 1_024);
-        let (waker, xruns) = (DriverWaker::default(), capture.xrun_counter());
+        let (waker, counters) = (DriverWaker::default(), std::sync::Arc::clone(&capture.counters));
         waker.register(|| {});
         let shape = PacketizerConfig {
             input_rate: 48_000,
@@ -196,7 +195,7 @@ fn sound_of_a_device() -> usize {
                 capture.push(&delivery, Time::from_millis(turn));
                 waker.wake();
             }
-            xruns.increment();
+            counters.xruns.add(1);
             while captured.pop(&mut samples).is_some() {
                 framer.push(&samples);
                 while framer.has_payload() {
@@ -205,7 +204,7 @@ fn sound_of_a_device() -> usize {
                 }
             }
         });
-        assert_eq!(captured.overruns().count, 600, "{format:?}");
+        assert_eq!(captured.counters.overruns.get(), 600, "{format:?}");
     }
     count
 }
@@ -216,7 +215,7 @@ fn sound_on_a_device() -> usize {
     let mut count = 0;
     for device_rate in [48_000, 44_100] {
         let (mut producer, mut consumer) = packet_ring(48_000, 2, 128, Duration::from_secs(1));
-        let counters = producer.counters();
+        let state = std::sync::Arc::clone(&producer.state);
         let config = jitter_buffer::JitterBufferConfig {
             rate: 48_000,
             channels: 2,
@@ -230,7 +229,7 @@ fn sound_on_a_device() -> usize {
         let (mut frames, mut bytes) = (vec![0.0; 256], vec![0; 4 * 128 * 4]);
         count += allocations(|turn| {
             let now = Time::from_nanos(turn * 2_666_667);
-            producer.set_sent_packets(turn + 1);
+            producer.state.sent_packets.set(turn + 1);
             // Some packets are lost and some are late. In the last 599 of every 1,000 turns, the ring is not read, so it overflows.
             if turn % 7 > 0 {
                 producer.push(turn, now, std::iter::repeat_n(0.5, 256));
@@ -241,7 +240,7 @@ fn sound_on_a_device() -> usize {
             if turn % 1_000 > 400 {
                 return;
             }
-            jitter_buffer.set_sent_packets(consumer.sent_packets());
+            jitter_buffer.set_sent_packets(consumer.state.sent_packets.get());
             while let Some(reported) = consumer.pop(&mut packet) {
                 jitter_buffer.on_packet(reported.index, reported.received_at, &packet);
             }
@@ -250,7 +249,7 @@ fn sound_on_a_device() -> usize {
         });
         let played = jitter_buffer.stats();
         assert!(played.played > 0 && played.concealed > 0 && played.late > 0 && played.resyncs > 0, "{played:?}");
-        assert!(counters.dropped() > 0);
+        assert!(state.dropped.get() > 0);
     }
     count
 }
@@ -264,8 +263,8 @@ fn recorder_of_both_sides() -> usize {
     let analyzer = Analyzer::new(quality::PacketFormat { sample_rate: 48_000, channels: 2, frame_samples: 128 });
     let sinks = AudioSinks {
         analyzer,
-        recording: Some(ReturnRecording::create(&create("returned"), WavSampleFormat::S24, form).expect("a file")),
-        stereo_recording: Some(StereoRecording::create(&create("both"), WavSampleFormat::F32, form).expect("a file")),
+        recording: Some(Recording::of_returned(&create("returned"), form).expect("a file")),
+        both_recording: Some(Recording::of_both(&create("both"), form).expect("a file")),
         waveform: Some(Waveform::new(48_000, 2, 128, 0)),
     };
     let (mut recorder_input, test_recorder) = recorder::spawn(sinks, form).expect("a thread");
@@ -312,7 +311,7 @@ fn recorder_of_both_sides() -> usize {
     drop(recorder_input);
     let (_, dropped) = test_recorder.finish();
     // The disk is slower than this loop, so packets were dropped.
-    assert!(dropped.sent > 0 && dropped.returned > 0 && dropped.lost > 0, "{dropped:?}");
+    assert!([&dropped.sent, &dropped.returned, &dropped.lost].iter().all(|count| count.get() > 0), "{dropped:?}");
     count
 }
 
@@ -330,19 +329,14 @@ fn warm_hot_paths_do_not_allocate() {
 
     let form = AudioStreamConfig { sample_rate: 48_000, channels: 1, frame_samples: 128, first_sequence: 1 };
     let config = run_config(StreamKind::Audio);
-    let live_config = LiveConfig { has_levels: true, ..LiveConfig::from(&config) };
-    let (observer, mut events) = live_events(&live_config);
-    let sender = ClientNode::new(config, AudioWorkload::new(form, Silence), Box::new(observer));
+    let sender = ClientNode::new(config, AudioWorkload::new(form, Box::new(Silence)), Box::new(()));
+    let live = sender.live_figures();
     // 6,000 steps of 2.5 ms are 15 s. In 15 s, the sender sends 5,625 AUDIO, 15 KEEPALIVE, 15 LATENCY_PING and one LATENCY_INFO packet. The
     // first packet of each type is sent immediately.
     let (sent, count) = reflected(sender, Duration::from_micros(2_500));
     assert_eq!(sent, 5_625 + 15 + 15 + 1);
     assert_eq!(count, 0, "sender with a live view");
-    let mut live = LiveStats::new(live_config);
-    let newest = live.read(&mut events).expect("events of the live view");
-    let shown = live.snapshot(newest);
-    // In 15 steps, other packets follow the AUDIO packet, and only the last packet is answered.
-    assert_eq!((shown.sent, shown.returned, shown.events_dropped), (5_625, 5_610, 0));
+    assert_eq!(live.snapshot().sent, 5_625);
 
     let questions =
         ProbeConfig { stream_kind: StreamKind::Ping, count: None, interval: Duration::from_millis(1), payload_len: 0 };

@@ -12,7 +12,6 @@ mod docs;
 mod examples;
 mod message_docs;
 mod moq_net;
-mod moqt;
 mod node;
 mod page_checks;
 mod report_pages;

@@ -22,6 +22,7 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::crypto::ring;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use test_support::certificate::Authority;
 use test_support::server::process::Server;
 
 use crate::manual_client::receive;
@@ -85,10 +86,10 @@ async fn send_greedily(
 
 /// Runs the clients from these addresses for 15 s. Prints and checks the memory of the server.
 fn run(what: &str, source: impl Fn(usize) -> Ipv4Addr) {
-    let folder = tempfile::tempdir().unwrap();
-    let folder_name = folder.path().to_str().unwrap();
-    let server = Server::start_as(&["--moqt", "127.0.0.1:0", "--moqt-only", "--cert-dir", folder_name], |_| {});
-    let certificate = CertificateDer::from_pem_file(folder.path().join("moqt-cert.pem")).unwrap();
+    let authority = Authority::new();
+    let pair = authority.certify();
+    let server = Server::start_as(&[&["--moqt", "127.0.0.1:0", "--moqt-only"], &pair.options()[..]].concat(), |_| {});
+    let certificate = CertificateDer::from_pem_file(authority.own()).unwrap();
     let mut roots = RootCertStore::empty();
     roots.add(certificate).unwrap();
     let roots = Arc::new(roots);

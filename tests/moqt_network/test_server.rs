@@ -21,6 +21,7 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use rustls::sign;
 
 /// Long enough for a busy machine; ends a test that would otherwise hang.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
@@ -81,7 +82,8 @@ impl TestServer {
         let address = bound.addresses().next().unwrap();
         let (chain, key) = &*IDENTITY;
         let key = PrivatePkcs8KeyDer::from(key.clone()).into();
-        let certificate = server::fixed_certificate(vec![chain.clone()], key).unwrap();
+        let key = sign::CertifiedKey::from_der(vec![chain.clone()], key, &ring::default_provider()).unwrap();
+        let certificate = Arc::new(sign::SingleCertAndKey::from(key));
         let (totals, stop) = (Arc::new(ServerCounters::default()), StopToken::default());
         let running = server::spawn(bound, certificate, config, Arc::clone(&totals), &stop).unwrap();
         Self { address, totals, stop, running: Some(running), _access: access }

@@ -2,6 +2,5 @@
 
 mod admission;
 mod connection_rate;
-mod dscp;
 mod echo;
 mod this_host;

@@ -72,7 +72,7 @@ fn client_continues_from_the_new_address_of_this_host() {
             ("10.7.0.1", "10.9.0.1", "10.9.0.2", ""),
             ("10.7.0.2", "10.9.0.3", "10.9.0.4", "--driver portable --bind 0.0.0.0:7123"),
             ("fd07::1", "fd09::1", "fd09::2", ""),
-            ("fd07::2", "fd09::3", "fd09::4", "--dscp EF"),
+            ("fd07::2", "fd09::3", "fd09::4", ""),
         ] {
             let (report, last_source) = probe_during(host, from, options, || {
                 add_address(to.parse().unwrap());

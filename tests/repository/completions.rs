@@ -1,4 +1,4 @@
-//! The completions of sound devices, dialects, files and hosts, tested by typing into real shells. The shells run in a terminal that
+//! The completions of dialects, files and hosts, tested by typing into real shells. The shells run in a terminal that
 //! `script` (util-linux) emulates. Tests of shells that are not installed are skipped.
 
 use std::fs;
@@ -6,23 +6,12 @@ use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// An ALSA configuration with these devices and no others. Their ids contain characters that separate words in bash and descriptions
-/// in zsh.
-const ALSA_CONFIG: &str = r#"
-pcm.!default { type null hint { show on description "The default card" } }
-pcm.!stage { @args [ CARD ] @args.CARD { type string default box } type null }
-namehint.pcm [ "stage:CARD=box|The stage: box" "stage:CARD=hall|The hall" ]
-"#;
-
-/// A folder with two files, two folders, the ALSA configuration, and a link to the program.
+/// A folder with two files, two folders, and a link to the program.
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    for (name, text) in [
-        ("take one.wav", ""),
-        ("certificate.pem", ""),
-        ("asound.conf", ALSA_CONFIG),
-        ("hosts", "192.0.2.1 rehearsal-room take-five\n"),
-    ] {
+    for (name, text) in
+        [("take one.wav", ""), ("certificate.pem", ""), ("hosts", "192.0.2.1 rehearsal-room take-five\n")]
+    {
         fs::write(folder.path().join(name), text).unwrap();
     }
     fs::create_dir(folder.path().join("certificates")).unwrap();
@@ -36,10 +25,7 @@ fn folder() -> tempfile::TempDir {
 fn in_folder<'a>(folder: &Path, command: &'a mut Command) -> &'a mut Command {
     let path = format!("{}:{}", folder.join("bin").display(), std::env::var("PATH").unwrap());
     command.current_dir(folder).env("PATH", path).env("HOME", folder).env("ZDOTDIR", folder).env("TERM", "dumb");
-    command
-        .env("ALSA_CONFIG_PATH", folder.join("asound.conf"))
-        .env("HOSTFILE", folder.join("hosts"))
-        .env("LC_ALL", "C.UTF-8");
+    command.env("HOSTFILE", folder.join("hosts")).env("LC_ALL", "C.UTF-8");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped())
 }
 
@@ -76,15 +62,11 @@ fn typed(shell: &str, arguments: &str, settings: &str, lines: &[&str]) -> Option
 }
 
 /// Lines, and what the tab key makes of them. The completions of both shells end with a space, except after directories.
-const CASES: [(&str, &str); 11] = [
-    ("jamjam-dev send --mic --mic-device stage:CARD=h", "jamjam-dev send --mic --mic-device stage:CARD=hall "),
-    ("jamjam-dev send --mic --mic-device sta", "jamjam-dev send --mic --mic-device stage:CARD="),
-    ("jamjam-dev send --mic --mic-device=stage:CARD=b", "jamjam-dev send --mic --mic-device=stage:CARD=box "),
-    ("jamjam-dev send --tone 440 --play-device def", "jamjam-dev send --tone 440 --play-device default "),
+const CASES: [(&str, &str); 7] = [
     ("jamjam-dev probe --dialect broa", "jamjam-dev probe --dialect broadcast "),
     ("jamjam-dev signaling-server --dialect web", "jamjam-dev signaling-server --dialect webrtc "),
     ("jamjam-dev send --wav ta", "jamjam-dev send --wav take\\ one.wav "),
-    ("jamjam-dev echo-server --cert-dir cert", "jamjam-dev echo-server --cert-dir certificates/"),
+    ("jamjam-dev signaling-server --rooms cert", "jamjam-dev signaling-server --rooms certificates/"),
     ("jamjam-dev probe --to rehears", "jamjam-dev probe --to rehearsal-room "),
     ("jamjam-dev probe --embed", "jamjam-dev probe --embedded "),
     ("jamjam-dev ech", "jamjam-dev echo-server "),
@@ -97,7 +79,7 @@ fn assert_completed(completed: &[String]) {
 }
 
 #[test]
-fn bash_completes_devices_dialects_files_and_hosts() {
+fn bash_completes_dialects_files_and_hosts() {
     let settings = r#"
         source <(jamjam-dev --generate complete-bash)
         record() { printf '%s\n' "$READLINE_LINE" >>completed; READLINE_LINE= READLINE_POINT=0; }
@@ -109,7 +91,7 @@ fn bash_completes_devices_dialects_files_and_hosts() {
 }
 
 #[test]
-fn zsh_completes_devices_dialects_files_and_hosts() {
+fn zsh_completes_dialects_files_and_hosts() {
     let settings = r#"
         autoload -Uz compinit && compinit -u -D
         source <(jamjam-dev --generate complete-zsh)
@@ -123,7 +105,7 @@ fn zsh_completes_devices_dialects_files_and_hosts() {
 }
 
 #[test]
-fn fish_completes_devices_dialects_and_files() {
+fn fish_completes_dialects_and_files() {
     let folder = folder();
     let offered = |line: &str| {
         let script = format!("jamjam-dev --generate complete-fish | source\ncomplete -C '{line}'\n");
@@ -131,15 +113,10 @@ fn fish_completes_devices_dialects_and_files() {
         Some(offered.lines().map(str::to_owned).collect::<Vec<_>>())
     };
     for (line, expected) in [
-        (
-            "jamjam-dev send --mic-device ",
-            &["default\tThe default card", "stage:CARD=box\tThe stage: box", "stage:CARD=hall\tThe hall"][..],
-        ),
-        ("jamjam-dev send --play-device def", &["default\tThe default card"]),
-        ("jamjam-dev probe --dialect broa", &["broadcast\tBroadcast rooms, with tokens"]),
+        ("jamjam-dev probe --dialect broa", &["broadcast\tBroadcast rooms, with tokens"][..]),
         ("jamjam-dev signaling-server --dialect web", &["webrtc\tWebRTC signaling"]),
         ("jamjam-dev send --wav ta", &["take one.wav"]),
-        ("jamjam-dev echo-server --cert-dir certificates", &["certificates/\tDirectory"]),
+        ("jamjam-dev signaling-server --rooms certificates", &["certificates/\tDirectory"]),
         ("jamjam-dev probe --count ta", &[]),
     ] {
         let Some(offered) = offered(line) else { return };
@@ -157,14 +134,4 @@ fn values_that_are_not_files_do_not_complete_to_files() {
     "#;
     let Some(completed) = typed("bash", "--noprofile --rcfile .zshrc -i", bash, &lines) else { return };
     assert_eq!(completed, lines);
-}
-
-#[test]
-fn device_lists_for_completions_are_hidden_from_help() {
-    for args in [&["--help"][..], &["--generate", "man"], &["--generate", "complete-zsh"]] {
-        let output = Command::new(env!("CARGO_BIN_EXE_jamjam-dev")).args(args).output().unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
-        let offered = text.lines().any(|line| line.contains("input-devices") && !line.contains("_jamjam-dev_devices"));
-        assert!(!text.is_empty() && !offered, "{args:?}");
-    }
 }

@@ -152,7 +152,7 @@ fn bash_completes_subcommands_options_and_values() {
         (&["jamjam-dev", "--gen"], &["--generate"]),
         (&["jamjam-dev", "--generate", "complete-"], &["complete-bash", "complete-zsh", "complete-fish"]),
         (&["jamjam-dev", "probe", "--max-p"], &["--max-p50", "--max-p99"]),
-        (&["jamjam-dev", "echo-server", "--max-buffer"], &["--max-buffer", "--max-buffer-per-client"]),
+        (&["jamjam-dev", "echo-server", "--max-buffer"], &["--max-buffer"]),
         (&["jamjam-dev", "send", "--resample", ""], &["48k", "native"]),
     ] {
         let Some(offered) = bash_offers(words) else { return };

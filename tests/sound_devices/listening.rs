@@ -32,12 +32,12 @@ fn card_samples_are_sent_and_returned_unchanged() {
     // Half a second in each format on one and on two channels. Some callback sizes are multiples of the packet length, and some are not.
     let cases = [
         ("S16_LE", 1, ""),
-        ("S16_LE", 2, "--mic-buffer 480"),
-        ("S24_LE", 2, "--mic-buffer 100"),
+        ("S16_LE", 2, "--device-buffer 480"),
+        ("S24_LE", 2, "--device-buffer 100"),
         ("S32_LE", 1, "--frame-size 2.5ms"),
-        ("S32_LE", 2, "--mic-buffer 64"),
+        ("S32_LE", 2, "--device-buffer 64"),
         ("U8", 1, "--frame-size 480"),
-        ("FLOAT_LE", 2, "--frame-size 96 --mic-buffer 32"),
+        ("FLOAT_LE", 2, "--frame-size 96 --device-buffer 32"),
     ];
     at_once(cases, |(format, channels, options)| {
         let (bytes, samples) = sound(format, 24_000 * channels);
@@ -93,7 +93,7 @@ fn device_period_equals_the_packet_or_the_configured_frames() {
     let Some(plug_in) = plug_in() else { return };
     let alsa = Alsa::with(plug_in).with_card("default", &[], "channels 1");
     at_once(
-        [("", 128), ("--frame-size 2.5ms", 120), ("--mic-buffer 480", 480), ("--mic-buffer 1", 32)],
+        [("", 128), ("--frame-size 2.5ms", 120), ("--device-buffer 480", 480), ("--device-buffer 1", 32)],
         |(options, frames)| {
             let output = alsa.send(&format!("--mic --embedded --delay 0 --duration 100ms --json {options}"), &[]);
             let report = report(&output, 0);
@@ -107,7 +107,7 @@ fn device_period_equals_the_packet_or_the_configured_frames() {
             // deliver more than the 4,800 sent frames.
             assert!(capture["captured_frames"].as_u64().unwrap() >= 4_800, "{capture}");
             let refused = output.stderr.contains("the device does not support a buffer of 1 frame");
-            assert_eq!(refused, options == "--mic-buffer 1", "{}", output.stderr);
+            assert_eq!(refused, options == "--device-buffer 1", "{}", output.stderr);
         },
     );
 }
@@ -175,7 +175,7 @@ fn disconnected_device_ends_the_run_with_a_report_and_exit_code_3() {
     let (bytes, samples) = sound("S16_LE", 12_900);
     let alsa = Alsa::with(plug_in).with_card("default", &bytes, "channels 1 gone_after 12900");
     let server = Server::correct();
-    let output = alsa.send(&format!("--mic --mic-buffer 100 --json --to {}", server.to()), &[]);
+    let output = alsa.send(&format!("--mic --device-buffer 100 --json --to {}", server.to()), &[]);
     let report = report(&output, 3);
     // 100 packets of 128 samples, and a partial packet.
     assert_eq!(document::counts(&report, "audio", ["sent", "returned", "lost"]), [101, 101, 0]);
@@ -253,7 +253,7 @@ fn reported_card_drift_equals_the_simulated_drift() {
     let Some(plug_in) = plug_in() else { return };
     at_once([-80, 0, 500], |ppm| {
         let alsa = Alsa::with(plug_in).with_card("default", &[], &format!("channels 1 ppm {ppm}"));
-        let output = alsa.send("--mic --mic-buffer 4096 --duration 16s --embedded --json", &[]);
+        let output = alsa.send("--mic --device-buffer 4096 --duration 16s --embedded --json", &[]);
         let capture = &report(&output, 0)["capture"];
         let number = |name: &str| capture[name].as_f64().unwrap_or_else(|| panic!("{name}: {capture}"));
         assert!((number("drift_ppm") - f64::from(ppm)).abs() < 10.0, "{ppm}: {capture}");
@@ -302,7 +302,7 @@ fn devices_are_listed_as_text_and_as_json() {
     assert_eq!(*line, expected);
     assert_eq!((list["inputs"].as_array().unwrap().len(), list["outputs"].as_array().unwrap().len()), (3, 0));
     assert!(list["unavailable_reason"].is_string());
-    let output = alsa.send("--mic --mic-device odd --embedded", &[]);
+    let output = alsa.send("--mic=odd --embedded", &[]);
     assert_eq!((output.code, output.stdout.as_str()), (3, ""));
     assert!(output.stderr.contains("cannot capture from odd (The card odd): no supported sample format"), "{output:?}");
 }
@@ -318,8 +318,8 @@ fn device_is_selected_by_number_name_or_part_of_its_name() {
     let index = |id: &str| list["inputs"].as_array().unwrap().iter().position(|device| device["id"] == id).unwrap();
     let number = index("line_in").to_string();
     at_once([number.as_str(), "line_in", "The card line_in", "LINE_I"], |name| {
-        let more = ["--mic-device", name].map(OsStr::new);
-        let report = report(&alsa.send("--mic --embedded --duration 20ms --json", &more), 0);
+        let device = format!("--mic={name}");
+        let report = report(&alsa.send("--embedded --duration 20ms --json", &[OsStr::new(&device)]), 0);
         assert_eq!(report["capture"]["device_format"], "I32", "{name}");
         assert_eq!(report["capture"]["device"], "line_in (The card line_in)");
     });
@@ -329,7 +329,7 @@ fn device_is_selected_by_number_name_or_part_of_its_name() {
         ("99", "no input device matches 99; available: "),
         ("line", "several input devices match line: "),
     ] {
-        let output = alsa.send("--mic --embedded", &["--mic-device", name].map(OsStr::new));
+        let output = alsa.send(&format!("--mic={name} --embedded"), &[]);
         assert_eq!((output.code, output.stdout.as_str(), output.stderr.lines().count()), (3, "", 1), "{output:?}");
         assert!(
             output.stderr.contains(expected) && output.stderr.contains("line_in (The card line_in)"),
@@ -347,7 +347,7 @@ fn missing_input_device_is_reported_with_cause_and_remedy() {
     for line in ["no input devices: there is no sound card,", "no output devices: there is no sound card,"] {
         assert!(output.stdout.lines().any(|printed| printed.starts_with(line)), "{}", output.stdout);
     }
-    for options in ["--mic", "--mic --mic-device flute"] {
+    for options in ["--mic", "--mic=flute"] {
         let output = alsa.send(&format!("{options} --embedded"), &[]);
         // If the ALSA library printed its own messages, standard error would contain more lines.
         assert_eq!((output.code, output.stdout.as_str(), output.stderr.lines().count()), (3, "", 1), "{output:?}");
@@ -365,15 +365,14 @@ fn options_without_meaning_for_a_microphone_are_rejected() {
         ("--mic --tone 440", "--tone"),
         ("--mic --repeat 2", "--repeat"),
         ("--mic --resample native", "--resample"),
-        ("--mic-buffer 128", "--mic"),
-        ("--mic-buffer 128 --tone 440", "--mic-buffer"),
-        ("--mic-device 0 --wav x.wav", "--mic-device"),
-        ("--mic --mic-buffer 65537", "1..=65536"),
-        ("--mic-buffer 128 --text hello", "--mic-buffer"),
+        ("--device-buffer 128", "--mic"),
+        ("--device-buffer 128 --tone 440", "--device-buffer"),
+        ("--mic=0 --wav x.wav", "--mic"),
+        ("--mic --device-buffer 65537", "1..=65536"),
+        ("--device-buffer 128 --text hello", "--device-buffer"),
         ("--interval 5ms --tone 440", "--interval"),
         ("--max-clips 0 --text hello", "--max-clips"),
-        ("--mic-device 0", "--mic"),
-        ("--mic --mic-buffer 0", "--mic-buffer"),
+        ("--mic --device-buffer 0", "--device-buffer"),
     ];
     for (options, named) in cases {
         let output = Alsa::empty().send(&format!("{options} --embedded"), &[]);

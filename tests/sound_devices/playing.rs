@@ -11,7 +11,7 @@ use super::client::{at_once, document, wav};
 use super::{noise, report};
 
 /// A large jitter buffer and a large card buffer. These buffers are sufficient if the machine stalls for less than half a second.
-const LARGE_BUFFERS: &str = "--jitter-buffer 1s --play-buffer 4096";
+const LARGE_BUFFERS: &str = "--jitter-buffer 1s --device-buffer 4096";
 
 /// Noise as 16-bit numbers, none of them zero.
 fn numbers(count: usize) -> Vec<i16> {
@@ -49,7 +49,7 @@ fn play(sent: (&[i16], u16), options: &str, fields: &str) -> Option<(Vec<i16>, V
     let file = folder.path().join("sent.wav");
     wav::write(&file, 48_000, sent.1, sent.0);
     let plug_in = plug_in()?;
-    let line = format!("--play --play-device loud --json {options} --wav");
+    let line = format!("--play=loud --json {options} --wav");
     let (alsa, report) = undisturbed(|| {
         let alsa = Alsa::with(plug_in).with_playback_card("loud", fields);
         let output = alsa.send(&line, &[file.as_os_str()]);
@@ -99,7 +99,7 @@ fn lost_packets_are_concealed_and_all_others_play_in_place() {
         });
         let alsa = Alsa::with(plug_in).with_playback_card("loud", "format S16_LE channels 1");
         let to = server.to();
-        let line = format!("--play --json --play-device loud {LARGE_BUFFERS} --timeout 500ms --to {to} --wav");
+        let line = format!("--play=loud --json {LARGE_BUFFERS} --timeout 500ms --to {to} --wav");
         let output = alsa.send(&line, &[file.as_os_str()]);
         (alsa, report(&output, 0))
     });
@@ -126,8 +126,7 @@ fn lost_packets_are_concealed_and_all_others_play_in_place() {
 #[test]
 fn card_with_another_rate_plays_the_same_frequency() {
     let Some(plug_in) = plug_in() else { return };
-    let line =
-        format!("--tone 1000 --duration 2s --embedded --delay 50 --play --play-device loud --json {LARGE_BUFFERS}");
+    let line = format!("--tone 1000 --duration 2s --embedded --delay 50 --play=loud --json {LARGE_BUFFERS}");
     let (alsa, report) = undisturbed(|| {
         let alsa = Alsa::with(plug_in).with_playback_card("loud", "format S16_LE channels 1 rate 44100");
         let output = alsa.send(&line, &[]);
@@ -155,7 +154,7 @@ fn returned_non_finite_samples_are_played_as_zero_and_counted() {
     }
     wav::write_floats(&file, 48_000, 1, &sent);
     at_once(["format S16_LE channels 1", "format FLOAT_LE channels 1 rate 44100"], |fields| {
-        let line = format!("--embedded --delay 50 --play --play-device loud --json {LARGE_BUFFERS} --wav");
+        let line = format!("--embedded --delay 50 --play=loud --json {LARGE_BUFFERS} --wav");
         let (alsa, report) = undisturbed(|| {
             let alsa = Alsa::with(plug_in).with_playback_card("loud", fields);
             let output = alsa.send(&line, &[file.as_os_str()]);
@@ -202,7 +201,7 @@ fn failed_or_stalled_card_ends_the_run_with_a_report_and_exit_code_3() {
     at_once(cases, |(fields, duration, expected)| {
         let Some(plug_in) = plug_in() else { return };
         let alsa = Alsa::with(plug_in).with_playback_card("loud", &format!("channels 1 {fields}"));
-        let line = format!("--tone 440 --duration {duration} --embedded --delay 20 --play --play-device loud --json");
+        let line = format!("--tone 440 --duration {duration} --embedded --delay 20 --play=loud --json");
         let output = alsa.send(&line, &[]);
         let report = report(&output, 3);
         let playback = &report["playback"];
@@ -227,7 +226,7 @@ fn failed_or_stalled_card_ends_the_run_with_a_report_and_exit_code_3() {
 fn card_with_another_period_size_plays_everything_without_a_stall() {
     let Some(plug_in) = plug_in() else { return };
     let alsa = Alsa::with(plug_in).with_playback_card("loud", "channels 1 takes 441");
-    let line = "--tone 440 --duration 1s --frame-size 512 --embedded --delay 20 --play --play-device loud --play-buffer 512 --json";
+    let line = "--tone 440 --duration 1s --frame-size 512 --embedded --delay 20 --play=loud --device-buffer 512 --json";
     let report = report(&alsa.send(line, &[]), 0);
     let playback = &report["playback"];
     assert_eq!(
@@ -248,7 +247,7 @@ fn duplicate_packet_is_played_once_and_is_not_late() {
         });
         let alsa = Alsa::with(plug_in).with_playback_card("loud", "channels 1");
         let line = format!(
-            "--tone 440 --duration 1s --to {} --server-delay 0 --play --play-device loud --json {LARGE_BUFFERS}",
+            "--tone 440 --duration 1s --to {} --server-delay 0 --play=loud --json {LARGE_BUFFERS}",
             server.to()
         );
         let output = alsa.send(&line, &[]);
@@ -263,7 +262,7 @@ fn duplicate_packet_is_played_once_and_is_not_late() {
 fn card_underrun_is_counted_and_playback_continues() {
     let Some(plug_in) = plug_in() else { return };
     let alsa = Alsa::with(plug_in).with_playback_card("loud", "channels 1 xrun_after 24000");
-    let line = "--tone 440 --duration 1s --embedded --delay 20 --play --play-device loud --json";
+    let line = "--tone 440 --duration 1s --embedded --delay 20 --play=loud --json";
     let report = report(&alsa.send(line, &[]), 0);
     let playback = &report["playback"];
     assert_eq!((&playback["xruns"], &playback["device_lost"]), (&json!(1), &Value::Null), "{playback:#}");
@@ -277,7 +276,7 @@ fn microphone_audio_is_played_until_interrupted() {
     let alsa = Alsa::with(plug_in).with_card("ears", &sound, "channels 1").with_playback_card("loud", "channels 1");
     let server = Server::correct();
     let to = server.to();
-    let words = ["send", "--mic", "--mic-device", "ears", "--play", "--play-device", "loud", "--json", "--to", &to];
+    let words = ["send", "--mic=ears", "--play=loud", "--json", "--to", &to];
     let program = alsa.start(words);
     server.wait_for(200);
     program.signal("INT");
@@ -292,7 +291,7 @@ fn card_drift_is_reported_and_compensated() {
     at_once([800.0, -800.0], |ppm: f64| {
         let Some(plug_in) = plug_in() else { return };
         let alsa = Alsa::with(plug_in).with_playback_card("loud", &format!("channels 1 ppm {ppm}"));
-        let line = "--tone 440 --duration 25s --embedded --delay 20 --play --play-device loud --play-buffer 4096 \
+        let line = "--tone 440 --duration 25s --embedded --delay 20 --play=loud --device-buffer 4096 \
                     --jitter-buffer 10ms --json";
         let report = report(&alsa.send(line, &[]), 0);
         let playback = &report["playback"];
@@ -308,8 +307,8 @@ fn card_drift_is_reported_and_compensated() {
 
 #[test]
 fn missing_output_device_is_reported_with_its_cause() {
-    for (alsa, options) in [(Alsa::empty(), ""), (Alsa::empty(), "--play-device flute")] {
-        let output = alsa.send(&format!("--tone 440 --duration 1s --embedded --play {options}"), &[]);
+    for (alsa, options) in [(Alsa::empty(), "--play"), (Alsa::empty(), "--play=flute")] {
+        let output = alsa.send(&format!("--tone 440 --duration 1s --embedded {options}"), &[]);
         assert_eq!((output.code, output.stdout.as_str(), output.stderr.lines().count()), (3, "", 1), "{output:?}");
         assert!(
             output.stderr.starts_with("jamjam-dev: --play: ")
@@ -319,7 +318,7 @@ fn missing_output_device_is_reported_with_its_cause() {
     }
     let Some(plug_in) = plug_in() else { return };
     let alsa = Alsa::with(plug_in).with_card("ears", &[], "channels 1").with_playback_card("loud", "channels 1");
-    let output = alsa.send("--tone 440 --embedded --play --play-device ears", &[]);
+    let output = alsa.send("--tone 440 --embedded --play=ears", &[]);
     assert_eq!(output.code, 3, "{output:?}");
     assert!(output.stderr.contains("no output device matches ears; available: 0 loud (The card loud)"), "{output:?}");
 }
@@ -328,11 +327,11 @@ fn missing_output_device_is_reported_with_its_cause() {
 fn conflicting_playback_options_are_rejected() {
     let cases = [
         ("--play --no-echo --to 192.0.2.1", "--no-echo"),
-        ("--play-device 0 --no-echo --to 192.0.2.1", "--no-echo"),
-        ("--play-device 0 --embedded", "--play"),
-        ("--play-buffer 128 --embedded", "--play"),
+        ("--play=0 --no-echo --to 192.0.2.1", "--no-echo"),
+        ("--play 0 --embedded", "[FILE]"),
+        ("--device-buffer 128 --embedded", "--play"),
         ("--jitter-buffer 20ms --embedded", "--play"),
-        ("--play --play-buffer 0 --embedded", "--play-buffer"),
+        ("--play --device-buffer 0 --embedded", "--device-buffer"),
         ("--play --jitter-buffer 2s --embedded", "at most 1s"),
         ("--play --jitter-buffer much --embedded", "\"auto\""),
         ("--play --text hello --embedded --moqt", "--text"),

@@ -6,7 +6,8 @@
 
 use rubato::audioadapter_buffers::direct::InterleavedSlice;
 use rubato::{Adjustable, Async, FixedAsync, SincInterpolationParameters, SincInterpolationType, Slip, WindowFunction};
-use thiserror::Error;
+
+use crate::audio::convert::ResamplerError;
 
 /// Maximum output frames per call of the resampler. A larger maximum has no benefit: the crossfades of the resampler `Slip`
 /// would not become longer.
@@ -21,18 +22,6 @@ const SINC_LEN: usize = 128;
 /// Maximum factor by which the ratio can change. The value is greater than 1.002, the maximum playback speed.
 const MAX_RATIO_CHANGE: f64 = 1.01;
 
-/// The rates cannot be converted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("cannot convert {channels}-channel audio from {from_hz} Hz to {to_hz} Hz")]
-pub struct UnsupportedRates {
-    /// Sample rate of the audio in the packets, in Hz.
-    pub from_hz: u32,
-    /// Sample rate of the device in Hz.
-    pub to_hz: u32,
-    /// Number of channels.
-    pub channels: u16,
-}
-
 /// A resampler with a fixed number of output frames per call.
 pub(super) struct AdaptiveResampler {
     resampler: Box<dyn Adjustable<f32> + Send>,
@@ -43,12 +32,6 @@ pub(super) struct AdaptiveResampler {
     ready: Vec<f32>,
     consumed: usize,
     speed: f64,
-}
-
-impl std::fmt::Debug for AdaptiveResampler {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("AdaptiveResampler").field("speed", &self.speed).finish_non_exhaustive()
-    }
 }
 
 /// Returns the longest allowed chunk length that divides the device block evenly. With this length, no resampler output is left over at
@@ -64,8 +47,8 @@ fn chunk_frames(block: u32) -> u32 {
 
 impl AdaptiveResampler {
     /// Creates a resampler for a device that takes `block` frames per callback.
-    pub(super) fn new(from_hz: u32, to_hz: u32, channels: u16, block: u32) -> Result<Self, UnsupportedRates> {
-        let error = UnsupportedRates { from_hz, to_hz, channels };
+    pub(super) fn new(from_hz: u32, to_hz: u32, channels: u16, block: u32) -> Result<Self, ResamplerError> {
+        let error = ResamplerError { from_hz, to_hz, channels };
         let chunk_frames = chunk_frames(block) as usize;
         let channels = usize::from(channels);
         if from_hz == 0 || to_hz == 0 || channels == 0 {

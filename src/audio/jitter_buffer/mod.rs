@@ -20,9 +20,9 @@ use concealment::{Concealment, FADE_OUT_DIVISOR};
 use delay_control::{Adjustment, DelayController};
 use serde::{Deserialize, Serialize};
 
-pub use adaptive_resampler::UnsupportedRates;
 pub use delay_control::BufferDepth;
 
+use super::convert::ResamplerError;
 use crate::time::Time;
 
 /// Maximum of [`JitterBufferConfig::jitter_allowance`].
@@ -89,7 +89,6 @@ pub struct JitterBufferStats {
 }
 
 /// Plays packets on a device.
-#[derive(Debug)]
 pub struct JitterBuffer {
     channels: usize,
     frame_samples: i64,
@@ -111,7 +110,7 @@ pub struct JitterBuffer {
 
 impl JitterBuffer {
     /// Creates an empty jitter buffer. Fails if the rates cannot be converted.
-    pub fn new(config: JitterBufferConfig) -> Result<Self, UnsupportedRates> {
+    pub fn new(config: JitterBufferConfig) -> Result<Self, ResamplerError> {
         let JitterBufferConfig { rate, channels, frame_samples, device_rate, device_block_frames, .. } = config;
         let resampler = AdaptiveResampler::new(rate, device_rate, channels, device_block_frames)?;
         let slots = config.capacity().as_secs_f64() * f64::from(rate) / f64::from(frame_samples.max(1));
@@ -148,8 +147,8 @@ impl JitterBuffer {
         if late_by > 0 {
             self.stats.late += 1;
             self.stats.max_lateness = self.stats.max_lateness.max(Duration::from_secs_f64(late_by as f64 / self.rate));
-        } else if self.slots.insert(index, samples) == InsertResult::SlotOccupied {
-            self.stats.early += 1;
+        } else {
+            self.stats.early += u64::from(!self.slots.insert(index, samples));
         }
     }
 
@@ -272,17 +271,6 @@ impl JitterBuffer {
     }
 }
 
-/// Result of [`PacketSlots::insert`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum InsertResult {
-    /// The packet is buffered.
-    Inserted,
-    /// The buffer already contains this packet.
-    Duplicate,
-    /// Another packet occupies the slot.
-    SlotOccupied,
-}
-
 /// A buffered packet.
 #[derive(Clone, Copy, Debug)]
 struct Slot {
@@ -325,13 +313,11 @@ impl PacketSlots {
     }
 
     /// Buffers a packet, truncated to the maximum length. NaN and infinite samples become 0 and are counted. All other samples are clamped
-    /// to full scale to protect the listener.
-    fn insert(&mut self, index: u64, samples: &[f32]) -> InsertResult {
+    /// to full scale to protect the listener. Returns false if another packet occupies the slot.
+    fn insert(&mut self, index: u64, samples: &[f32]) -> bool {
         let slot = self.slot_index(index);
-        match self.slots[slot] {
-            Some(packet) if packet.index == index => return InsertResult::Duplicate,
-            Some(_) => return InsertResult::SlotOccupied,
-            None => {}
+        if let Some(packet) = self.slots[slot] {
+            return packet.index == index;
         }
         let len = samples.len().min(self.max_samples);
         self.slots[slot] = Some(Slot { index, len });
@@ -340,7 +326,7 @@ impl PacketSlots {
         let kept = &mut self.samples[slot * self.max_samples..][..len];
         kept.iter_mut().zip(samples).for_each(|(kept, sample)| *kept = limit(sample));
         self.non_finite_samples += samples[..len].iter().filter(|sample| !sample.is_finite()).count() as u64;
-        InsertResult::Inserted
+        true
     }
 
     /// Returns the samples of a packet.

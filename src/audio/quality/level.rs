@@ -5,12 +5,10 @@
 //! the adjacent packet. Such a run stays *open*. The run and its continuation are then counted as one clip. The input is measured before
 //! mixing and resampling, because a resampler changes peaks and hides clipping.
 
+use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
-
-use crate::audio::convert::InputTap;
 
 /// Minimum magnitude of a full-scale sample: the largest value of a 16-bit converter.
 pub const FULL_SCALE: f32 = 32_767.0 / 32_768.0;
@@ -114,25 +112,11 @@ pub const MIN_CLIP_SAMPLES: u64 = 3;
 /// with its current length. If a packet added later contains more samples of this run, they count as another clip.
 const MAX_OPEN_CLIPS: usize = 1_024;
 
-/// Consecutive full-scale samples at the edge of a packet.
-#[derive(Clone, Debug)]
-struct OpenClip {
-    samples: Range<u64>,
-    /// Whether this run of full-scale samples possibly began in an earlier packet. If so, the first of `samples` is also the first sample
-    /// of a packet. The preceding packet may arrive out of order and be analyzed later. If the last sample of that packet is not at full
-    /// scale, this field becomes false.
-    may_extend_before: bool,
-    /// Whether this run of full-scale samples possibly continues in a later packet. If so, the last of `samples` is also the last sample of
-    /// a packet. The following packet may be analyzed later. If the first sample of that packet is not at full scale, this field becomes
-    /// false.
-    may_extend_after: bool,
-}
-
 /// Finds the clips of one channel.
 #[derive(Clone, Debug, Default)]
 struct ClipDetector {
     /// Sorted by start.
-    open_clips: Vec<OpenClip>,
+    open_clips: VecDeque<Range<u64>>,
     /// Number of clips.
     clips: u64,
     /// Samples in clips.
@@ -144,100 +128,56 @@ struct ClipDetector {
 impl ClipDetector {
     /// Creates an empty detector. Allocates `open_clips` at its maximum length, so that it is never reallocated.
     fn new() -> Self {
-        Self { open_clips: Vec::with_capacity(MAX_OPEN_CLIPS + 1), ..Self::default() }
+        Self { open_clips: VecDeque::with_capacity(MAX_OPEN_CLIPS + 1), ..Self::default() }
     }
 
     /// Adds a packet that starts at `offset`. `is_full` states for each sample whether it is at full scale.
     fn add_packet(&mut self, offset: u64, is_full: impl Iterator<Item = bool>) {
         let (mut at, mut clip_start) = (offset, None);
-        let mut starts_full = false;
         for is_full in is_full {
             match clip_start {
-                None if is_full => {
-                    clip_start = Some(at);
-                    starts_full |= at == offset;
-                }
+                None if is_full => clip_start = Some(at),
                 Some(start) if !is_full => {
-                    self.add_clip(start..at, start == offset && offset > 0, false);
+                    self.add_clip(start..at, start == offset);
                     clip_start = None;
                 }
                 _ => {}
             }
             at += 1;
         }
-        if at == offset {
-            return;
-        }
-        if !starts_full {
-            self.close_clip_ending_at(offset);
-        }
-        match clip_start {
-            Some(start) => self.add_clip(start..at, start == offset && offset > 0, true),
-            None => self.close_clip_starting_at(at),
+        if let Some(start) = clip_start {
+            self.add_clip(start..at, true);
         }
     }
 
-    /// Records a run of consecutive full-scale samples. The run is merged with each [`OpenClip`] that directly precedes or follows it.
-    fn add_clip(&mut self, samples: Range<u64>, mut may_extend_before: bool, mut may_extend_after: bool) {
-        let Range { mut start, mut end } = samples;
-        let mut at = self.open_clips.partition_point(|clip| clip.samples.start < start);
-        if may_extend_before
-            && at > 0
-            && self.open_clips[at - 1].may_extend_after
-            && self.open_clips[at - 1].samples.end == start
-        {
+    /// Records a run of consecutive full-scale samples. A run at the edge of a packet is merged with each open clip that directly precedes
+    /// or follows it.
+    fn add_clip(&mut self, mut samples: Range<u64>, is_at_edge: bool) {
+        if !is_at_edge {
+            return self.count_clip(&samples);
+        }
+        let mut at = self.open_clips.partition_point(|clip| clip.start < samples.start);
+        if at > 0 && self.open_clips[at - 1].end == samples.start {
             at -= 1;
-            let adjacent = self.open_clips.remove(at);
-            (start, may_extend_before) = (adjacent.samples.start, adjacent.may_extend_before);
+            samples.start = self.open_clips.remove(at).map_or(samples.start, |before| before.start);
         }
-        if may_extend_after
-            && self.open_clips.get(at).is_some_and(|clip| clip.may_extend_before && clip.samples.start == end)
+        if self.open_clips.get(at).is_some_and(|after| after.start == samples.end) {
+            samples.end = self.open_clips.remove(at).map_or(samples.end, |after| after.end);
+        }
+        self.open_clips.insert(at, samples);
+        if self.open_clips.len() > MAX_OPEN_CLIPS
+            && let Some(first) = self.open_clips.pop_front()
         {
-            let adjacent = self.open_clips.remove(at);
-            (end, may_extend_after) = (adjacent.samples.end, adjacent.may_extend_after);
-        }
-        if !(may_extend_before || may_extend_after) {
-            return self.count_clip(&(start..end));
-        }
-        self.open_clips.insert(at, OpenClip { samples: start..end, may_extend_before, may_extend_after });
-        if self.open_clips.len() > MAX_OPEN_CLIPS {
-            let first = self.open_clips.remove(0);
-            self.count_clip(&first.samples);
+            self.count_clip(&first);
         }
     }
 
-    /// Called if the packet that starts at `offset` does not start with a full-scale sample. A clip whose samples end at `offset` does
-    /// not continue in this packet.
-    fn close_clip_ending_at(&mut self, offset: u64) {
-        let at = self.open_clips.partition_point(|clip| clip.samples.start < offset);
-        if at > 0 && self.open_clips[at - 1].samples.end == offset {
-            self.open_clips[at - 1].may_extend_after = false;
-            self.close_if_bounded(at - 1);
-        }
-    }
-
-    /// Called if the packet that ends at `offset` does not end with a full-scale sample. An open clip that starts
-    /// at `offset` did not begin in this packet.
-    fn close_clip_starting_at(&mut self, offset: u64) {
-        let at = self.open_clips.partition_point(|clip| clip.samples.start < offset);
-        if self.open_clips.get(at).is_some_and(|clip| clip.samples.start == offset) {
-            self.open_clips[at].may_extend_before = false;
-            self.close_if_bounded(at);
-        }
-    }
-
-    fn close_if_bounded(&mut self, at: usize) {
-        if !(self.open_clips[at].may_extend_before || self.open_clips[at].may_extend_after) {
-            let clip = self.open_clips.remove(at);
-            self.count_clip(&clip.samples);
-        }
-    }
-
-    /// Number of clips, number of samples in them, and start of the first clip. The totals include each [`OpenClip`] that already has
+    /// Number of clips, number of samples in them, and start of the first clip. The totals include each open clip that already has
     /// [`MIN_CLIP_SAMPLES`] samples.
     fn totals(&self) -> (u64, u64, Option<u64>) {
-        let open = self.open_clips.iter().map(|clip| &clip.samples);
-        let clipped = open
+        let clipped = self
+            .open_clips
+            .iter()
             .map(|samples| (samples.start, samples.end - samples.start))
             .filter(|(_, length)| *length >= MIN_CLIP_SAMPLES);
         clipped.fold((self.clips, self.samples, self.first_offset), |(clips, samples, first), (start, length)| {
@@ -288,24 +228,11 @@ pub struct SourceQuality {
 }
 
 impl SourceMeter {
-    /// Creates a meter for an input with `rate` in Hz and `channels` interleaved channels.
-    pub fn new(rate: u32, channels: u16) -> Self {
+    /// Creates a meter for an input with `rate` in Hz and `channels` interleaved channels. `replaces_non_finite` states whether NaN and
+    /// infinite samples are sent as 0.
+    pub fn new(rate: u32, channels: u16, replaces_non_finite: bool) -> Self {
         let channels = std::iter::repeat_with(ClipDetector::new).take(usize::from(channels.max(1))).collect();
-        Self {
-            rate,
-            replaces_non_finite: false,
-            channels,
-            frames: 0,
-            current_silence: 0,
-            longest_silence: 0,
-            non_finite: 0,
-        }
-    }
-
-    /// Sets whether NaN and infinite samples are sent as 0.
-    #[must_use]
-    pub fn replacing_non_finite(self, replaces_non_finite: bool) -> Self {
-        Self { replaces_non_finite, ..self }
+        Self { rate, replaces_non_finite, channels, frames: 0, current_silence: 0, longest_silence: 0, non_finite: 0 }
     }
 
     /// Adds the next interleaved samples.
@@ -335,28 +262,5 @@ impl SourceMeter {
             quality.first_clip_offset = [quality.first_clip_offset, first].into_iter().flatten().min();
         }
         quality
-    }
-}
-
-/// A [`SourceMeter`] that one thread writes and another reads.
-#[derive(Clone)]
-pub struct SharedSourceMeter(Arc<Mutex<SourceMeter>>);
-
-impl SharedSourceMeter {
-    /// Creates a meter for an input with `rate` in Hz and `channels` interleaved channels. `replaces_non_finite` states whether NaN
-    /// and infinite samples are sent as 0.
-    pub fn new((rate, channels): (u32, u16), replaces_non_finite: bool) -> Self {
-        Self(Arc::new(Mutex::new(SourceMeter::new(rate, channels).replacing_non_finite(replaces_non_finite))))
-    }
-
-    /// Returns a tap that adds samples to this meter.
-    pub fn tap(&self) -> InputTap {
-        let Self(meter) = self.clone();
-        Box::new(move |samples| meter.lock().unwrap_or_else(PoisonError::into_inner).add_samples(samples))
-    }
-
-    /// Quality of the input so far.
-    pub fn source_quality(&self) -> SourceQuality {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).source_quality()
     }
 }

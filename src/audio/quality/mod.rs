@@ -12,7 +12,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 pub use alignment::{Alignment, CORRELATION_WINDOW, CorrelationPeak, MAX_SHIFT};
-pub use level::{ChannelLevel, FULL_SCALE, MIN_CLIP_SAMPLES, SharedSourceMeter, SourceMeter, SourceQuality};
+pub use level::{ChannelLevel, FULL_SCALE, MIN_CLIP_SAMPLES, SourceMeter, SourceQuality};
 
 use alignment::Correlator;
 use level::LevelMeter;

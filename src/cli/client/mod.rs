@@ -1,4 +1,4 @@
-//! Options that `send` and `probe` share: target, timing, limits and report. Also contains the report with its exit code.
+//! Options that `send` and `probe` share: target, timing, limits and report. Determines the [`Plan`] and prints the report.
 //! `monitor` watches an active run. The other submodules connect to the three kinds of targets: UDP, WebSocket and MOQT.
 
 pub mod monitor;
@@ -7,13 +7,16 @@ pub mod udp;
 pub mod websocket;
 
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use clap::{Arg, ColorChoice};
 
 use super::baseline::BaselineArgs;
+use super::live_view::Progress;
 use super::options::impairment::ImpairmentArgs;
+use super::options::moqt_client::MoqtClientArgs;
 use super::options::network::{HEADING_LOCAL_SYSTEM, NetworkArgs};
 use super::options::room_target::RoomTargetArgs;
 use super::output::Failure;
@@ -21,13 +24,16 @@ use super::output::{
     HEADING_LIMITS, HEADING_REPORT, ReportFileArgs, WaveformUse, print, print_message, silence_notices,
 };
 use super::packet_lines::RecordFile;
+use super::plan::{Plan, UdpPeer};
 use super::run_origin;
-use super::run_record::RunRecordArgs;
+use super::run_record::{self, RunRecordArgs};
+use super::target::Target;
 use super::values::{ByteSize, Millis, Percent, ProfileName, TimeSpan, UdpDriver, parse_percent, use_color};
-use crate::client::{RunKind, RunResults};
+use crate::client::{RunKind, RunResults, StopSignal, StreamKind};
 use crate::echo::DEFAULT_DELAY;
 use crate::io::os;
 use crate::io::udp::{DEFAULT_RECEIVE_BUFFER, DEFAULT_SPIN_PERCENT};
+use crate::io::websocket::handshake::WebSocketUrl;
 use crate::report::limits::{AudioLimits, Limits, Profile};
 use crate::report::run_record::{AudioPicture, RecordedRun, RunEnd};
 use crate::report::{Report, json, text};
@@ -53,16 +59,22 @@ pub struct ClientArgs {
     #[arg(long, help_heading = HEADING_TARGET, conflicts_with = "to")]
     embedded: bool,
 
+    /// MOQT.
+    #[command(flatten)]
+    pub moqt: MoqtClientArgs,
+
     /// A target in a room.
     #[command(flatten)]
     pub room: RoomTargetArgs,
 
-    /// Loss by direction.
-    #[command(flatten)]
-    pub loss_direction: LossDirectionArgs,
+    /// Report loss upstream and downstream, from server counts
+    ///
+    /// An echo-server reports how many packets arrived and their source address. Any other STUN server reports only the address.
+    #[arg(long, help_heading = HEADING_TARGET)]
+    pub loss_direction: bool,
 
     /// Delay of the embedded echo server, in ms or with a unit
-    #[arg(long, value_name = "DURATION", default_value_t = Millis(EMBEDDED_DELAY), requires = "embedded", conflicts_with = "to", help_heading = HEADING_TARGET)]
+    #[arg(long, value_name = "DURATION", default_value_t = Millis(EMBEDDED_DELAY), help_heading = HEADING_TARGET)]
     delay: Millis,
 
     /// Impairment of the replies of the embedded echo server.
@@ -72,14 +84,14 @@ pub struct ClientArgs {
     /// Wait up to this long for the first reply
     ///
     /// Nothing is counted before the first reply.
-    #[arg(long, value_name = "DURATION", help_heading = HEADING_TIMING)]
+    #[arg(long, hide_short_help = true, value_name = "DURATION", help_heading = HEADING_TIMING)]
     pub wait_for: Option<TimeSpan>,
 
     /// Wait this long for missing replies [default: 2s]
     ///
     /// The time begins when the reply is expected: one smallest round-trip time after sending. Without --wait-for, this option also limits
     /// the time to connect over WebSocket and MOQT (at least 1 s; default: 5 s).
-    #[arg(long, value_name = "DURATION", help_heading = HEADING_TIMING)]
+    #[arg(long, hide_short_help = true, value_name = "DURATION", help_heading = HEADING_TIMING)]
     timeout: Option<TimeSpan>,
 
     /// Round-trip time above which a packet counts as late
@@ -89,7 +101,7 @@ pub struct ClientArgs {
     pub late_after: Option<TimeSpan>,
 
     /// The server's delay, subtracted from the AUDIO round-trip time
-    #[arg(long, hide_short_help = true, alias = "hold", value_name = "DURATION", help_heading = HEADING_TIMING)]
+    #[arg(long, hide_short_help = true, value_name = "DURATION", help_heading = HEADING_TIMING)]
     pub server_delay: Option<TimeSpan>,
 
     /// Use the limits of this use case
@@ -148,11 +160,9 @@ pub struct ClientArgs {
     #[command(flatten)]
     pub files: ReportFileArgs,
 
-    /// Print a line per second if there is no terminal
-    ///
-    /// On a terminal, a view of the active run is shown on standard error without this option. It is erased when the run ends.
-    #[arg(long, hide_short_help = true, help_heading = HEADING_REPORT)]
-    progress: bool,
+    /// How to show an active run on standard error
+    #[arg(long, hide_short_help = true, value_enum, default_value_t, value_name = "WHEN", help_heading = HEADING_REPORT)]
+    progress: Progress,
 
     /// Print only the report and errors
     #[arg(short, long, help_heading = HEADING_REPORT)]
@@ -186,19 +196,7 @@ pub struct ClientArgs {
 }
 
 /// Options that the short help of `send` and `probe` omits.
-const RARELY_USED: [&str; 11] = [
-    "delay",
-    "moqt",
-    "loss",
-    "burst_loss",
-    "drop_packets",
-    "jitter",
-    "reorder",
-    "duplicate",
-    "bandwidth",
-    "seed",
-    "outcome_log",
-];
+const RARELY_USED: &str = "delay moqt loss burst_loss drop_packets jitter reorder duplicate bandwidth seed outcome_log";
 
 /// Adapts an argument of `send` or `probe`. Their short help omits options that are rarely used there; the short help of `echo-server`
 /// contains these options. Options accept negative numbers, so that the error names the option. Positional arguments do not, because -4 and
@@ -206,7 +204,7 @@ const RARELY_USED: [&str; 11] = [
 pub fn adapt_argument(arg: Arg) -> Arg {
     let takes_value = arg.get_action().takes_values() && !arg.is_positional();
     let arg = if takes_value { arg.allow_negative_numbers(true) } else { arg };
-    let is_rare = RARELY_USED.contains(&arg.get_id().as_str());
+    let is_rare = RARELY_USED.split(' ').any(|option| arg.get_id() == option);
     if is_rare { arg.hide_short_help(true) } else { arg }
 }
 
@@ -223,10 +221,10 @@ pub struct FinishedRun {
 }
 
 impl FinishedRun {
-    /// A run of this process, without waveforms and without a record.
-    pub fn new(run: RunResults, error: Option<anyhow::Error>) -> Self {
+    /// A run of this process, without waveforms.
+    pub fn new(run: RunResults, error: Option<anyhow::Error>, record: Option<RecordFile>) -> Self {
         let run = RunResults { origin: run_origin::of_this_process(), ..run };
-        Self { run, error, picture: None, record: None }
+        Self { run, error, picture: None, record }
     }
 
     /// Adds the interval between the packets, requests or groups of the run.
@@ -258,26 +256,48 @@ impl ClientArgs {
         }
     }
 
-    /// Prints the rooms for --list-rooms. If the rooms were printed, returns the exit code, and there is no run.
-    pub fn list_and_exit(&self) -> Result<Option<u8>, Failure> {
-        self.room.validate()?;
-        self.room.list_rooms(self.json, self.json_lines)
+    /// What the subcommand `kind` does. `to` is the target on the command line. `stream` are the packets of a run over UDP.
+    pub fn plan<'a>(&'a self, kind: RunKind, to: Option<&'a Target>, stream: StreamKind) -> Result<Plan<'a>, Failure> {
+        let peer = match to {
+            _ if self.run_record.replay.is_some() || self.room.list_rooms => None,
+            _ if self.embedded && self.moqt.moqt.is_some() => return Ok(Plan::Moqt(None)),
+            _ if self.embedded => Some(UdpPeer::Embedded),
+            Some(Target::Moqt(target)) => return Ok(Plan::Moqt(Some(target))),
+            Some(Target::WebSocket(_)) if kind == RunKind::Send => {
+                return Err(Failure::usage(
+                    "send needs a UDP target, not a signaling server (ws://, wss://). Give --to HOST[:PORT]. To send to a room member, \
+                     give --signaling-url and --room",
+                ));
+            }
+            // The error must not repeat the text, which may contain a token.
+            Some(Target::WebSocket(url)) => {
+                let url = url.parse().map_err(|error| Failure::usage(format!("--to: {error}")))?;
+                return Ok(Plan::WebSocket(url));
+            }
+            Some(Target::Udp(target)) => Some(UdpPeer::Host(target)),
+            None if self.room.room_name().is_some() => Some(UdpPeer::Room(self.room.url("--room")?)),
+            None => {
+                return Err(Failure::usage(
+                    "no target: give HOST[:PORT] or --to HOST[:PORT], or --embedded for an echo server in this process. For a member of \
+                     a room, give --signaling-url URL with --room NAME",
+                ));
+            }
+        };
+        Ok(match (peer, &self.run_record.replay) {
+            (Some(peer), _) => Plan::Udp { peer, stream },
+            (None, Some(path)) => Plan::Replay(path),
+            (None, None) => Plan::ListRooms(self.room.url("--list-rooms")?),
+        })
+    }
+
+    /// Prints the rooms of the signaling server at `url`.
+    pub fn list_rooms(&self, url: &WebSocketUrl) -> Result<u8, Failure> {
+        self.room.print_rooms(url, self.json, self.json_lines)
     }
 
     /// Whether --json was given, and whether --json-lines was given.
     pub fn json_format(&self) -> (bool, bool) {
         (self.json, self.json_lines)
-    }
-
-    /// Rejects limits that need replies. Called for --no-echo.
-    pub fn reject_limits_without_replies(&self) -> Result<(), Failure> {
-        let limits = self.limits();
-        if (Limits { audio: limits.audio.needing_replies(), ..limits }) == Limits::default() {
-            return Ok(());
-        }
-        Err(Failure::usage(
-            "--no-echo cannot be used with limits on replies, because no replies arrive; omit --no-echo or the limits",
-        ))
     }
 
     /// What the waveforms of this run are used for.
@@ -325,9 +345,9 @@ impl ClientArgs {
         given.or(self.profile.map_or_else(Limits::default, |profile| Profile::from(profile).limits()))
     }
 
-    /// If --replay was given, reports the recorded run and returns the exit code. `command` is the subcommand.
-    pub fn replay(&self, command: RunKind, color: ColorChoice) -> Result<Option<u8>, Failure> {
-        let Some(RecordedRun { options, run, error, audio }) = self.run_record.read()? else { return Ok(None) };
+    /// Reports the recorded run of the file `record`. `command` is the subcommand.
+    pub fn replay(&self, record: &Path, command: RunKind) -> Result<u8, Failure> {
+        let RecordedRun { options, run, error, audio } = run_record::read(record)?;
         if run.run_kind != command {
             let other = match run.run_kind {
                 RunKind::Send => "send",
@@ -341,10 +361,10 @@ impl ClientArgs {
         let report = self.baseline.report(&run, &limits);
         let error = error.map(|error| anyhow!(error));
         let files = self.files.write(&report, audio.as_ref(), error.as_ref());
-        self.print_report(&report, color)?;
+        self.print_report(&report)?;
         match error.or(files.err()) {
             Some(error) => Err(Failure::unusable(error)),
-            None => Ok(Some(report.exit_code())),
+            None => Ok(report.exit_code()),
         }
     }
 
@@ -354,40 +374,49 @@ impl ClientArgs {
     }
 
     /// Prints a summary to standard error, or the report as JSON to standard output. Returns the exit code.
-    pub fn report_to_stderr(&self, finished: FinishedRun, color: ColorChoice) -> Result<u8, Failure> {
-        if self.prints_json() {
-            return self.report(finished, color);
-        }
-        let mut finished = finished;
-        let record = finished.finish_record();
-        let FinishedRun { run, error, picture, .. } = finished;
-        let report = self.baseline.report(&run, &self.limits());
-        let files = self.files.write(&report, picture.as_ref(), error.as_ref());
-        for line in text::brief(&report) {
-            print_message(&line);
-        }
-        exit_code(&run, &report, error.or(record.and(files).err()))
+    pub fn report_to_stderr(&self, finished: FinishedRun) -> Result<u8, Failure> {
+        self.conclude(finished, |report| {
+            if self.prints_json() {
+                return self.print_report(report);
+            }
+            for line in text::brief(report) {
+                print_message(&line);
+            }
+            Ok(())
+        })
     }
 
     /// Prints the report and returns the exit code, or the error of the run.
-    pub fn report(&self, mut finished: FinishedRun, color: ColorChoice) -> Result<u8, Failure> {
+    pub fn report(&self, finished: FinishedRun) -> Result<u8, Failure> {
+        self.conclude(finished, |report| self.print_report(report))
+    }
+
+    /// Writes all files and prints the report with `print`. Returns the exit code, or the first error.
+    fn conclude(
+        &self,
+        mut finished: FinishedRun,
+        print: impl FnOnce(&Report) -> Result<(), Failure>,
+    ) -> Result<u8, Failure> {
         let record = finished.finish_record();
         let FinishedRun { run, error, picture, .. } = finished;
         let report = self.baseline.report(&run, &self.limits());
         let files = self.files.write(&report, picture.as_ref(), error.as_ref());
-        self.print_report(&report, color)?;
-        exit_code(&run, &report, error.or(record.and(files).err()))
+        print(&report)?;
+        match error.or(record.and(files).err()) {
+            Some(error) => Err(Failure::unusable(error)),
+            None => Ok(run.interrupted.map_or_else(|| report.exit_code(), StopSignal::exit_code)),
+        }
     }
 
     /// Prints the report to standard output.
-    fn print_report(&self, report: &Report, color: ColorChoice) -> Result<(), Failure> {
+    fn print_report(&self, report: &Report) -> Result<(), Failure> {
         let mut stdout = io::stdout().lock();
         let document = if self.json_lines {
             json::line(&crate::report::json::JsonLine::Report(Box::new(report.clone())))
         } else if self.json {
             json::document(report)
         } else {
-            let color = use_color(color, &stdout);
+            let color = use_color(self.color, &stdout);
             let print = if self.details { text::details } else { text::summary };
             let text = print(report, color);
             Ok(match os::terminal_width(&stdout) {
@@ -397,39 +426,6 @@ impl ClientArgs {
         };
         let document = document.context("cannot convert the report to JSON").map_err(Failure::unusable)?;
         print(&mut stdout, document.trim_end()).map_err(Failure::unusable)
-    }
-}
-
-/// Returns the error for an option that only UDP targets support. `protocol` is the protocol in use.
-pub(super) fn udp_only_error(option: &str, protocol: &str) -> Failure {
-    Failure::usage(format!("{option} has no effect over {protocol}; omit it, or give a UDP target: --to HOST[:PORT]"))
-}
-
-/// The exit code of a run.
-fn exit_code(run: &RunResults, report: &Report, error: Option<anyhow::Error>) -> Result<u8, Failure> {
-    if let Some(error) = error {
-        return Err(Failure::unusable(error));
-    }
-    Ok(match run.interrupted {
-        Some(signal) => signal.exit_code(),
-        None => report.exit_code(),
-    })
-}
-
-/// Option that requests a loss report from the server.
-#[derive(Debug, clap::Args)]
-pub struct LossDirectionArgs {
-    /// Report loss upstream and downstream, from server counts
-    ///
-    /// An echo-server reports how many packets arrived and their source address. Any other STUN server reports only the address.
-    #[arg(long, alias = "ask-server", help_heading = HEADING_TARGET)]
-    loss_direction: bool,
-}
-
-impl LossDirectionArgs {
-    /// Whether to request the loss report.
-    pub fn is_enabled(&self) -> bool {
-        self.loss_direction
     }
 }
 

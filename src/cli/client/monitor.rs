@@ -3,12 +3,10 @@
 use std::time::Duration;
 
 use super::ClientArgs;
-use crate::cli::live_view::{Display, LiveView};
+use crate::cli::live_view::LiveView;
 use crate::cli::output::{Failure, are_notices_silenced, print_notice};
 use crate::cli::packet_lines::{PacketLineSender, PacketLineWriter, RecordFile, packet_lines};
-use crate::client::{
-    ClientNode, LiveConfig, LiveObserver, PacketObserver, ProgressCounters, RunResults, StopSignal, Workload,
-};
+use crate::client::{ClientNode, LiveFigures, PacketObserver, RunResults, StopSignal, Workload};
 use crate::io::clock::{ClockMonitor, wall_clock};
 use crate::io::stop::StopToken;
 use crate::io::udp::{DriverStats, NodeThread};
@@ -18,21 +16,30 @@ use crate::time::Time;
 /// Interval between two looks at an active run.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Passes the packet events of a run to the packet lines and to the live view.
-pub type RunObserver = (Option<PacketLineSender>, Option<LiveObserver>);
-
-/// What an active run prints: packet lines and the live view.
-#[derive(Default)]
-pub struct RunOutputs {
+/// Monitors a run from the main thread: live view, packet lines, jumps of the system clock.
+pub struct RunMonitor {
+    clock: ClockMonitor,
     lines: Option<PacketLineWriter>,
     view: Option<LiveView>,
 }
 
-impl RunOutputs {
-    /// The file of --record-run, after the last packet.
-    pub fn into_file(self) -> Option<RecordFile> {
-        self.lines.and_then(PacketLineWriter::into_file)
-    }
+/// Observations of a finished run.
+pub(super) struct MonitorResult {
+    /// Jumps of the system clock.
+    pub(super) clock: ClockJumps,
+    /// End of the run, in nanoseconds since 1970.
+    pub(super) unix_ns: u64,
+    /// The printer of packet lines.
+    pub(super) lines: Option<PacketLineWriter>,
+}
+
+/// A finished client with the statistics of its driver.
+pub(super) struct FinishedClient<S> {
+    pub(super) client: ClientNode<S>,
+    pub(super) tally: DriverStats,
+    /// End of the run, in nanoseconds since 1970.
+    unix_ns: u64,
+    lines: Option<PacketLineWriter>,
 }
 
 impl ClientArgs {
@@ -41,71 +48,38 @@ impl ClientArgs {
         self.run_record.create(self.limits())
     }
 
-    /// Creates the outputs of a run of `total` packets against `target`, and the observer that feeds them.
-    pub fn run_outputs(
-        &self,
-        target: &str,
-        total: Option<u64>,
-        config: LiveConfig,
-    ) -> Result<(RunObserver, RunOutputs), Failure> {
-        let is_shown = !are_notices_silenced();
-        let display = Display::choose(self.progress, self.json_lines, self.color).filter(|_| is_shown);
-        let view = display.map(|display| LiveView::new(target, total, config, display));
-        let (live_observer, view) = view.unzip();
+    /// Starts monitoring a run of `total` packets, before the run. Also returns the observer that feeds the packet lines.
+    pub fn monitor_run(&self, total: Option<u64>) -> Result<(Option<PacketLineSender>, RunMonitor), Failure> {
         let file = self.run_record.create(self.limits())?;
         let lines = (self.json_lines || file.is_some()).then(|| packet_lines(self.json_lines, file));
         let (line_sender, lines) = lines.unzip();
-        Ok(((line_sender, live_observer), RunOutputs { lines, view }))
+        let is_silent = are_notices_silenced();
+        let view = if is_silent { None } else { LiveView::new(self.progress, self.json_lines, total) };
+        Ok((line_sender, RunMonitor { clock: ClockMonitor::start(), lines, view }))
     }
 }
 
-/// Monitors a run from the main thread: live view, packet lines, jumps of the system clock.
-pub(super) struct RunMonitor<'a> {
-    live: &'a ProgressCounters,
-    clock: ClockMonitor,
-    outputs: &'a mut RunOutputs,
-}
-
-/// Observations of a finished run.
-pub(super) struct MonitorResult<'a> {
-    /// Jumps of the system clock.
-    pub(super) clock: ClockJumps,
-    /// End of the run, in nanoseconds since 1970.
-    pub(super) unix_ns: u64,
-    /// The printer of packet lines.
-    pub(super) lines: Option<&'a mut PacketLineWriter>,
-}
-
-/// A finished client with the statistics of its driver.
-pub(super) struct FinishedClient<'a, S> {
-    pub(super) client: ClientNode<S>,
-    pub(super) tally: DriverStats,
-    /// End of the run, in nanoseconds since 1970.
-    unix_ns: u64,
-    lines: Option<&'a mut PacketLineWriter>,
-}
-
-impl<'a> RunMonitor<'a> {
-    /// Starts monitoring, before the run.
-    pub(super) fn start(live: &'a ProgressCounters, outputs: &'a mut RunOutputs) -> Self {
-        Self { live, clock: ClockMonitor::start(), outputs }
-    }
-
+impl RunMonitor {
     /// Removes the live view, for runs that print received data.
     pub(super) fn without_view(self) -> Self {
-        self.outputs.view = None;
-        self
+        Self { view: None, ..self }
     }
 
     /// Monitors until `finished_within` returns true. The closure must return within the duration that is passed to it.
-    pub(super) fn poll_until(&mut self, stop: &StopToken, mut finished_within: impl FnMut(Duration) -> bool) {
+    pub(super) fn poll_until(
+        &mut self,
+        live: &LiveFigures,
+        stop: &StopToken,
+        mut finished_within: impl FnMut(Duration) -> bool,
+    ) {
         while !finished_within(POLL_INTERVAL) {
-            if let Some(view) = &mut self.outputs.view {
-                view.update(self.live);
+            let now = live.snapshot();
+            if let Some(view) = &mut self.view {
+                view.update(&now);
             }
             self.clock.sample();
-            if let Some(lines) = &mut self.outputs.lines {
-                lines.write_queued(self.live.counting_started());
+            if let Some(lines) = &mut self.lines {
+                lines.write_queued(now.started_at);
                 if lines.reader_closed() {
                     // The reader has closed the pipe, as with `| head`. With --count 0, the run would never end.
                     stop.request(StopSignal::Interrupt);
@@ -115,14 +89,13 @@ impl<'a> RunMonitor<'a> {
     }
 
     /// Stops monitoring and prints the queued lines.
-    pub(super) fn finish(self) -> MonitorResult<'a> {
-        let Self { live, clock, outputs } = self;
-        outputs.view = None;
-        let mut lines = outputs.lines.as_mut();
+    pub(super) fn finish(self, live: &LiveFigures) -> MonitorResult {
+        let Self { clock, mut lines, view } = self;
+        drop(view);
         let clock = clock.finish();
         let unix_ns = wall_clock(Time::ZERO).unix_ns.cast_unsigned();
         if let Some(lines) = &mut lines {
-            lines.write_queued(live.counting_started());
+            lines.write_queued(live.snapshot().started_at);
             if lines.dropped() > 0 {
                 print_notice(&format!(
                     "{} lines were dropped: the reader of standard output is too slow",
@@ -136,32 +109,34 @@ impl<'a> RunMonitor<'a> {
     /// Monitors `running` until it finishes.
     pub(super) fn wait<S: Workload + Send + 'static>(
         mut self,
+        live: &LiveFigures,
         running: NodeThread<ClientNode<S>>,
         stop: &StopToken,
-    ) -> FinishedClient<'a, S> {
-        self.poll_until(stop, |timeout| running.finished_within(Some(timeout)));
+    ) -> FinishedClient<S> {
+        self.poll_until(live, stop, |timeout| running.finished_within(Some(timeout)));
         let (client, mut tally) = running.join();
-        let MonitorResult { clock, unix_ns, lines } = self.finish();
+        let MonitorResult { clock, unix_ns, lines } = self.finish(live);
         tally.host_timing.clock_jumps = clock;
         FinishedClient { client, tally, unix_ns, lines }
     }
 }
 
-impl<S: Workload> FinishedClient<'_, S> {
-    /// Returns the raw results. This call decides all outcomes that are still open. Each such outcome is reported to the printer of packet
-    /// lines and to `final_observer`.
+impl<S: Workload> FinishedClient<S> {
+    /// Returns the raw results and the file of --record-run. This call decides all outcomes that are still open. Each such outcome is
+    /// reported to the printer of packet lines and to `final_observer`.
     pub(super) fn into_run(
         self,
         target: &str,
         stop: &StopToken,
         final_observer: &mut dyn PacketObserver,
-    ) -> RunResults {
-        let Self { client, tally, unix_ns, lines } = self;
+    ) -> (RunResults, Option<RecordFile>) {
+        let Self { client, tally, unix_ns, mut lines } = self;
         let interrupted = stop.signal().filter(|_| !client.is_finished());
-        let mut run = client.into_results(target, interrupted.map(|_| tally.ended_at), &mut (lines, final_observer));
+        let mut observer = (lines.as_mut(), final_observer);
+        let mut run = client.into_results(target, interrupted.map(|_| tally.ended_at), &mut observer);
         run.host_timing = Some(tally.host_timing);
         run.interrupted = interrupted;
         run.started_unix_ms = unix_ns.saturating_sub(run.duration_ns) / 1_000_000;
-        run
+        (run, lines.and_then(PacketLineWriter::into_file))
     }
 }

@@ -4,12 +4,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::Context;
 
-use super::monitor::{RunMonitor, RunOutputs};
+use super::monitor::RunMonitor;
 use super::{ClientArgs, FinishedRun};
 use crate::cli::options::impairment::{OutcomeLogFile, PreparedEcho};
 use crate::cli::options::room_target::JoinedRoom;
 use crate::cli::output::{Failure, print_notice};
-use crate::cli::target::UdpTarget;
+use crate::cli::plan::UdpPeer;
 use crate::client::{ClientNode, PacketObserver, Workload};
 use crate::echo::{EchoConfig, EchoServer};
 use crate::io::local_socket::IpVersion;
@@ -36,27 +36,19 @@ pub(super) struct BackgroundTasks {
 }
 
 impl ClientArgs {
-    /// Connects a socket to the target, or to the embedded server. `command` becomes part of the member name in a room.
-    pub fn connect(&self, to: Option<&UdpTarget>, command: &str, stop: &StopToken) -> Result<ConnectedTarget, Failure> {
-        if let Some(option) = self.impairment.first_given().filter(|_| !self.embedded) {
-            return Err(Failure::usage(format!(
-                "{option}: only an embedded echo server can impair replies; add --embedded"
-            )));
-        }
-        self.require_target(to)?;
-        if to.is_some() && self.room.is_enabled() {
-            return Err(Failure::usage("--room cannot be used with a target HOST[:PORT]; omit one of them"));
-        }
+    /// Connects a socket to `peer`. `command` becomes part of the member name in a room.
+    pub fn connect(&self, peer: UdpPeer<'_>, command: &str, stop: &StopToken) -> Result<ConnectedTarget, Failure> {
         // Remove stale files only after the checks: a usage error must not remove earlier reports.
         self.files.remove_stale()?;
-        if self.embedded {
-            return self.start_embedded_server();
-        }
         let options = self.network.socket_options()?;
-        if let Some(joined) = self.room.join(&format!("jamjam-dev {command}"), &options, stop)? {
-            return self.connect_to_member(joined);
-        }
-        let Some(target) = to else { return Err(no_target_error()) };
+        let target = match peer {
+            UdpPeer::Embedded => return self.start_embedded_server(),
+            UdpPeer::Room(url) => {
+                let joined = self.room.join(&url, &format!("jamjam-dev {command}"), &options, stop)?;
+                return self.connect_to_member(joined);
+            }
+            UdpPeer::Host(target) => target,
+        };
         let candidates = resolve::resolve(&target.host, target.port).map_err(Failure::unusable)?;
         let candidates = options.select(&target.host, candidates).map_err(Failure::unusable)?;
         let bound = self.connect_socket(resolve::first_reachable_or_first(&candidates, &options))?;
@@ -69,22 +61,17 @@ impl ClientArgs {
         Ok(ConnectedTarget { address, name: target.to_string(), bound, background: BackgroundTasks::default() })
     }
 
-    /// Returns an error if there is no target.
-    pub fn require_target(&self, to: Option<&UdpTarget>) -> Result<(), Failure> {
-        if self.embedded || self.room.is_enabled() || to.is_some() { Ok(()) } else { Err(no_target_error()) }
-    }
-
     /// Runs `client` until it finishes or `stop` is requested. `final_observer` receives the packets whose outcome is known only at the end
     /// of the run.
     pub fn run_client<S: Workload + Send + 'static>(
         &self,
         client: ClientNode<S>,
         target: ConnectedTarget,
-        outputs: &mut RunOutputs,
+        monitor: RunMonitor,
         final_observer: &mut dyn PacketObserver,
         stop: &StopToken,
     ) -> Result<FinishedRun, Failure> {
-        let live = client.progress();
+        let live = client.live_figures();
         let follow_address =
             self.network.socket_options()?.local_address.is_none_or(|address| address.ip().is_unspecified());
         let options = DriverOptions {
@@ -93,18 +80,17 @@ impl ClientArgs {
             backend: Backend::from(self.driver),
             follow_address,
         };
-        let monitor = RunMonitor::start(&live, outputs);
         let running = udp::spawn_node("client", target.bound.socket, client, stop.clone(), options)
             .context("cannot start a thread")
             .map_err(Failure::unusable)?;
-        let mut finished = monitor.wait(running, stop);
+        let mut finished = monitor.wait(&live, running, stop);
         let port_unreachable = finished.tally.port_unreachable;
         let mut error = target.background.end();
         let result = std::mem::replace(&mut finished.tally.result, Ok(()));
         error = result.context("cannot read from the socket").err().or(error);
-        let mut run = finished.into_run(&target.name, stop, final_observer);
+        let (mut run, record) = finished.into_run(&target.name, stop, final_observer);
         run.port_unreachable = port_unreachable;
-        Ok(FinishedRun::new(run, error))
+        Ok(FinishedRun::new(run, error, record))
     }
 
     fn connect_socket(&self, address: SocketAddr) -> Result<BoundSocket, Failure> {
@@ -170,23 +156,17 @@ impl BackgroundTasks {
     }
 }
 
-fn no_target_error() -> Failure {
-    Failure::usage(
-        "no target: give HOST[:PORT] or --to HOST[:PORT], or --embedded for an echo server in this process. For a member of a room, \
-         give --signaling-url URL with --room NAME",
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cli::client::tests::parse;
+    use crate::cli::target::UdpTarget;
 
     #[test]
     #[cfg(target_os = "linux")]
     fn target_0_0_0_0_is_connected_as_127_0_0_1() {
         let target = UdpTarget { host: "0.0.0.0".to_owned(), port: 5_000 };
-        let Ok(connected) = parse(&[]).connect(Some(&target), "send", &StopToken::default()) else {
+        let Ok(connected) = parse(&[]).connect(UdpPeer::Host(&target), "send", &StopToken::default()) else {
             panic!("a socket to this machine")
         };
         assert_eq!(connected.address, SocketAddr::from(([127, 0, 0, 1], 5_000)));

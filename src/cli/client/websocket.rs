@@ -1,6 +1,5 @@
 //! `probe --to ws://`: options, the URLs for each dialect, and the run against a signaling server.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,13 +8,9 @@ use clap::builder::NonEmptyStringValueParser;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Map;
 
-use super::monitor::RunMonitor;
-use super::{ClientArgs, FinishedRun, udp_only_error};
-use crate::cli::baseline::planned_duration;
+use super::{ClientArgs, FinishedRun};
 use crate::cli::options::credentials::read_secret_text;
 use crate::cli::output::Failure;
-use crate::cli::values::ByteSize;
-use crate::client::LiveConfig;
 use crate::client::{ClientNode, RunConfig, WebSocketProber, WebSocketWorkload};
 use crate::client::{RunKind, RunResults, StreamKind};
 use crate::client::{WebSocketFailure, WebSocketResults};
@@ -23,11 +18,10 @@ use crate::io::clock;
 use crate::io::local_socket::LocalSocketOptions;
 use crate::io::os;
 use crate::io::stop::StopToken;
-use crate::io::udp::DEFAULT_RECEIVE_BUFFER;
 use crate::io::websocket::connect::DEFAULT_CONNECT_TIMEOUT;
 use crate::io::websocket::handshake::{UrlError, WebSocketUrl};
 use crate::io::websocket::probe::{self, ProbeConnections, ProbeStart, ProbeStartError, WebSocketTarget};
-use crate::report::baseline::RunTransport;
+use crate::report::quantities::RunProtocol;
 use crate::signaling::token::{Audience, Claims, DEFAULT_LIFETIME_SECONDS, Secret, sign};
 use crate::signaling::{BroadcastParams, Dialect, DialectSet, ProbeRoom, Route, decode_room_name, route};
 use crate::time::saturating_nanos;
@@ -38,71 +32,46 @@ const HEADING: &str = "Signaling server (with --to ws:// or wss://)";
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Options for probing a signaling server.
-#[derive(clap::Args)]
+#[derive(Debug, clap::Args)]
 pub struct WebSocketProbeArgs {
     /// Protocol dialect [default: from the URL]
     ///
     /// If the URL does not determine the dialect, the default is bbx with --room-code, and jamjam otherwise.
-    #[arg(long, value_enum, value_name = "DIALECT", help_heading = HEADING)]
+    #[arg(long, hide_short_help = true, value_enum, value_name = "DIALECT", help_heading = HEADING)]
     dialect: Option<Dialect>,
-
-    /// Token for a broadcast or WebRTC room
-    ///
-    /// In a WebRTC room, the probe joins as the client that the token names, unless the URL contains a userId.
-    /// Other users of this machine can see the command line: prefer --token-file.
-    #[arg(long, hide_short_help = true, value_name = "TOKEN", value_parser = NonEmptyStringValueParser::new(), help_heading = HEADING)]
-    token: Option<String>,
 
     /// File with the token for a broadcast or WebRTC room
     ///
-    /// A line break at the end of the file is ignored.
-    #[arg(long, hide_short_help = true, value_name = "FILE", conflicts_with = "token", help_heading = HEADING)]
+    /// In a WebRTC room, the probe joins as the client that the token names, unless the URL contains a userId. A line break at the end of
+    /// the file is ignored. The URL may contain the token instead.
+    #[arg(long, hide_short_help = true, value_name = "FILE", help_heading = HEADING)]
     token_file: Option<PathBuf>,
 
     /// File with the server's token secret, to sign the probe's own tokens
-    #[arg(long, hide_short_help = true, value_name = "FILE", conflicts_with_all = ["token", "token_file"], help_heading = HEADING)]
+    #[arg(long, hide_short_help = true, value_name = "FILE", conflicts_with = "token_file", help_heading = HEADING)]
     hmac_secret_file: Option<PathBuf>,
 
     /// Code of the bbx room to join; selects --dialect bbx
     ///
-    /// `--code` is a short form. If this option is not given, the probe joins no room. A bbx server also answers pings from clients that are in no room.
-    #[arg(long, hide_short_help = true, alias = "code", value_name = "CODE", value_parser = NonEmptyStringValueParser::new(), help_heading = HEADING)]
+    /// If this option is not given, the probe joins no room. A bbx server also answers pings from clients that are in no room.
+    #[arg(long, hide_short_help = true, value_name = "CODE", value_parser = NonEmptyStringValueParser::new(), help_heading = HEADING)]
     room_code: Option<String>,
 }
 
-/// The `Debug` output omits the token.
-impl fmt::Debug for WebSocketProbeArgs {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WebSocketProbeArgs").field("dialect", &self.dialect).finish_non_exhaustive()
-    }
-}
-
 impl WebSocketProbeArgs {
-    /// If the user gave options of this struct, returns the name of the first one, for an error message.
-    pub fn first_given(&self) -> Option<&'static str> {
-        let dialect = self.dialect.map(|_| "--dialect");
-        dialect.or(self.token_option()).or(self.room_code.as_ref().map(|_| "--room-code"))
-    }
-
-    /// Returns the first of the options `--token`, `--token-file` and `--hmac-secret-file` that was given.
+    /// Returns the first of the options `--token-file` and `--hmac-secret-file` that was given.
     fn token_option(&self) -> Option<&'static str> {
-        let all = [
-            ("--token", self.token.is_some()),
-            ("--token-file", self.token_file.is_some()),
-            ("--hmac-secret-file", self.hmac_secret_file.is_some()),
-        ];
-        all.into_iter().find_map(|(option, given)| given.then_some(option))
+        let token = self.token_file.as_ref().map(|_| "--token-file");
+        token.or(self.hmac_secret_file.as_ref().map(|_| "--hmac-secret-file"))
     }
 
     /// The URLs to connect to, and the dialect.
     pub fn probe_plan(
         &self,
-        url: &str,
+        url: WebSocketUrl,
         room: Option<&str>,
         socket_options: LocalSocketOptions,
     ) -> Result<WebSocketTarget, Failure> {
-        // The error must not repeat the text, which may contain a token.
-        let url: WebSocketUrl = url.parse().map_err(url_error)?;
         let routed = route(url.path(), url.query(), DialectSet::default());
         let by_url = routed.as_ref().ok().and_then(Route::dialect);
         let by_code = self.room_code.as_ref().map(|_| Dialect::ControlSurface);
@@ -168,7 +137,7 @@ impl WebSocketProbeArgs {
         if let Some(option) = self.token_option().filter(|_| params.token.is_some()) {
             return Err(Failure::usage(format!("{option}: the URL already contains a token; omit one of them")));
         }
-        let has_token = params.token.is_some() || self.token.is_some() || self.token_file.is_some();
+        let has_token = params.token.is_some() || self.token_file.is_some();
         if has_token && url_room.or(room).is_none() {
             return Err(Failure::usage("a token is valid for one room; give --room, or the URL path /rooms/NAME"));
         }
@@ -210,9 +179,9 @@ impl WebSocketProbeArgs {
         Ok([token.clone(), token])
     }
 
-    /// The token of `--token` or `--token-file`.
+    /// The token of `--token-file`.
     fn given_token(&self) -> Result<Option<String>, Failure> {
-        read_secret_text("--token", self.token.as_deref(), self.token_file.as_deref())
+        read_secret_text("--token", None, self.token_file.as_deref())
     }
 
     /// Adds the room, the user and the token to the URL unless it already contains them. Without a room or user, those of the token are
@@ -262,21 +231,6 @@ fn url_error(error: UrlError) -> Failure {
 }
 
 impl ClientArgs {
-    /// Rejects options that have no effect over WebSocket.
-    pub fn reject_udp_options(&self) -> Result<(), Failure> {
-        let ByteSize(buffer) = self.socket_buffer;
-        let options = [
-            ("--loss-direction", self.loss_direction.is_enabled()),
-            ("--server-delay", self.server_delay.is_some()),
-            ("--socket-buffer", buffer != DEFAULT_RECEIVE_BUFFER as u64),
-        ];
-        let given = options.into_iter().find_map(|(option, given)| given.then_some(option));
-        match given.or_else(|| self.impairment.first_given()).or_else(|| self.room.udp_only_option()) {
-            Some(option) => Err(udp_only_error(option, "WebSocket")),
-            None => Ok(()),
-        }
-    }
-
     /// Sends one request every `interval`: `count` requests, or until stopped if `count` is `None`.
     pub fn probe_websocket(
         &self,
@@ -289,8 +243,7 @@ impl ClientArgs {
             return Err(Failure::usage("no URL to probe; give --to ws://HOST[:PORT]"));
         };
         let tls = self.room.tls_config(url)?;
-        let planned = count.map(|count| planned_duration(count, interval));
-        self.baseline.check_plan(RunKind::Probe, StreamKind::Ping, RunTransport::WebSocket(plan.dialect), planned)?;
+        self.baseline.check_plan(RunKind::Probe, StreamKind::Ping, RunProtocol::WebSocket(plan.dialect))?;
         self.files.remove_stale()?;
         let wait_for = self.wait_for.map(|wait| wait.0);
         let timeout = self.connect_timeout().unwrap_or(DEFAULT_CONNECT_TIMEOUT);
@@ -311,7 +264,7 @@ impl ClientArgs {
                 let timeout_ns = saturating_nanos(self.timeout());
                 let late_after_ns = self.late_after.map(|late| saturating_nanos(late.0));
                 let run = RunResults { started_unix_ms: clock::unix_ms(), websocket, timeout_ns, late_after_ns, ..run };
-                FinishedRun { record: self.empty_record()?, ..FinishedRun::new(run, None) }
+                FinishedRun::new(run, None, self.empty_record()?)
             }
         };
         finished.run.readiness_wait = wait;
@@ -339,21 +292,18 @@ impl ClientArgs {
             loss_report_nonce: None,
             loss_direction: false,
         };
-        let title = plan.urls.first().map(ToString::to_string).unwrap_or_default();
-        let title = format!("probe of {title}");
-        let (observer, mut outputs) = self.run_outputs(&title, count, LiveConfig::from(&config))?;
+        let (observer, monitor) = self.monitor_run(count)?;
         let client: WebSocketProber = ClientNode::new(
             config,
             WebSocketWorkload::new(connections.request_matcher(plan), count, interval),
             Box::new(observer),
         );
-        let live = client.progress();
-        let monitor = RunMonitor::start(&live, &mut outputs);
+        let live = client.live_figures();
         let running = connections
             .spawn(client, stop.clone(), self.spin)
             .context("cannot start a thread")
             .map_err(Failure::unusable)?;
-        let mut finished = monitor.wait(running, stop);
+        let mut finished = monitor.wait(&live, running, stop);
         let mut websocket = results;
         websocket.clock_offset = finished.client.workload().clock_offset();
         websocket.server_error = finished.client.workload().server_error().map(str::to_owned);
@@ -368,8 +318,8 @@ impl ClientArgs {
             }
         }
         let url = plan.urls.first().map(ToString::to_string).unwrap_or_default();
-        let run = RunResults { websocket: Some(websocket), ..finished.into_run(&url, stop, &mut ()) };
-        Ok(FinishedRun { record: outputs.into_file(), ..FinishedRun::new(run, run_error) })
+        let (run, record) = finished.into_run(&url, stop, &mut ());
+        Ok(FinishedRun::new(RunResults { websocket: Some(websocket), ..run }, run_error, record))
     }
 }
 
@@ -384,10 +334,18 @@ mod tests {
         dialect: WebSocketProbeArgs,
     }
 
+    /// In `words`, a token stands for the file that contains it.
     fn probe_plan(url: &str, room: Option<&str>, words: &[&str]) -> Result<(Dialect, Vec<String>), String> {
-        let options = Options::parse_from(["x"].iter().chain(words)).dialect;
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("token");
+        let mut words: Vec<&str> = words.to_vec();
+        if let Some(index) = words.iter().position(|word| *word == "--token-file") {
+            std::fs::write(&file, words[index + 1]).expect("a file");
+            words[index + 1] = file.to_str().expect("UTF-8");
+        }
+        let options = Options::parse_from(["x"].iter().chain(&words)).dialect;
         let plan = options
-            .probe_plan(url, room, LocalSocketOptions::default())
+            .probe_plan(url.parse().expect("a URL"), room, LocalSocketOptions::default())
             .map_err(|failure| failure.error.to_string())?;
         let urls = plan.urls.iter().map(|url| format!("{}?{}", url.path(), url.query())).collect();
         Ok((plan.dialect, urls))
@@ -407,8 +365,7 @@ mod tests {
             ("ws://h/radio", &["--dialect", "webrtc"], WebRtc),
             ("ws://h", &["--dialect", "bbx", "--room-code", "1234"], ControlSurface),
             ("ws://h", &["--room-code", "1234"], ControlSurface),
-            ("ws://h", &["--code", "1234"], ControlSurface),
-            ("ws://h/radio", &["--dialect", "bbx", "--code", "1234"], ControlSurface),
+            ("ws://h/radio", &["--dialect", "bbx", "--room-code", "1234"], ControlSurface),
         ] {
             assert_eq!(probe_plan(url, None, words).unwrap().0, dialect, "{url}");
         }
@@ -425,7 +382,7 @@ mod tests {
             ("ws://h/r", None, "/r?token=t"),
             ("ws://h/rooms/r", Some("r"), "/rooms/r?token=t"),
         ] {
-            assert_eq!(urls(url, room, &["--token", "t"]), [path, path], "{url}");
+            assert_eq!(urls(url, room, &["--token-file", "t"]), [path, path], "{url}");
         }
         let generated = urls("ws://h", None, &[]);
         assert!(generated[0].starts_with("/rooms/probe-") && generated[0] == generated[1], "{generated:?}");
@@ -447,8 +404,9 @@ mod tests {
     fn webrtc_url_gets_the_token_with_its_room_and_user() {
         let claims = Claims::new("ann b", "jam", Map::new(), 0, 60.0).with_audience(Audience::WebRtc);
         let token = sign(&Secret::new("s"), &claims);
-        let urls =
-            |url, room, token| probe_plan(url, room, &["--dialect", "webrtc", "--token", token]).unwrap().1.remove(0);
+        let urls = |url, room, token| {
+            probe_plan(url, room, &["--dialect", "webrtc", "--token-file", token]).unwrap().1.remove(0)
+        };
         let rest = format!("&userName=jamjam-dev+probe&token={token}");
         assert_eq!(urls("ws://h", None, &token), format!("/?roomId=jam&userId=ann+b{rest}"));
         assert_eq!(urls("ws://h?userId=u", Some("r"), &token), format!("/?userId=u&roomId=r{rest}"));
@@ -458,27 +416,36 @@ mod tests {
     #[test]
     fn conflicting_options_are_rejected() {
         for (url, room, words, error) in [
-            ("ws://me:secret@h", None, &[][..], "--to: the URL must not contain a user name or password"),
-            ("ws://h", Some("r"), &[], "--room: a probe of a jamjam signaling server does not join a room"),
+            ("ws://h", Some("r"), &[][..], "--room: a probe of a jamjam signaling server does not join a room"),
             (
                 "ws://h",
                 Some("r"),
                 &["--dialect", "bbx"],
                 "--room: bbx rooms have codes instead of names; give --room-code",
             ),
-            ("ws://h", None, &["--token", "t"], "--token: only broadcast and WebRTC rooms use tokens; add --dialect"),
-            ("ws://h?roomId=r&token=t", None, &["--token", "t"], "--token: the URL already contains a token"),
+            (
+                "ws://h",
+                None,
+                &["--token-file", "t"],
+                "--token-file: only broadcast and WebRTC rooms use tokens; add --dialect",
+            ),
+            ("ws://h?roomId=r&token=t", None, &["--token-file", "t"], "--token-file: the URL already contains a token"),
             ("ws://h/r", None, &["--room-code", "1"], "--room-code: only bbx rooms have codes; add --dialect bbx"),
             (
                 "ws://h",
                 None,
-                &["--dialect", "webrtc", "--code", "1"],
+                &["--dialect", "webrtc", "--room-code", "1"],
                 "--room-code: only bbx rooms have codes; add --dialect bbx",
             ),
             ("ws://h/r", Some("s"), &[], "--room: the URL names another room"),
-            ("ws://h/r?token=t", None, &["--token", "t"], "--token: the URL already contains a token"),
+            ("ws://h/r?token=t", None, &["--token-file", "t"], "--token-file: the URL already contains a token"),
             ("ws://h/rooms/r/remotecontrol", None, &[], "--to: the URL of a control channel cannot be probed"),
-            ("ws://h", None, &["--dialect", "broadcast", "--token", "t"], "a token is valid for one room; give --room"),
+            (
+                "ws://h",
+                None,
+                &["--dialect", "broadcast", "--token-file", "t"],
+                "a token is valid for one room; give --room",
+            ),
             ("ws://h?token=t", None, &[], "a token is valid for one room; give --room"),
             ("ws://h", Some("a/b"), &["--dialect", "broadcast"], "--room: invalid broadcast room name"),
             ("ws://h", Some("health"), &["--dialect", "broadcast"], "--room: invalid broadcast room name"),

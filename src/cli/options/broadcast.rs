@@ -48,16 +48,6 @@ pub enum WebRtcAuth {
     Token,
 }
 
-/// The kind of room that a printed token is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum TokenAudience {
-    /// Broadcast rooms
-    Broadcast,
-    /// WebRTC rooms
-    #[value(name = "webrtc")]
-    WebRtc,
-}
-
 /// A delay, printed in seconds.
 #[derive(Clone, Copy, Debug)]
 struct DelaySeconds(Duration);
@@ -82,16 +72,11 @@ pub struct BroadcastArgs {
 
     /// Print a token for a client and room, and exit
     ///
-    /// The token is valid for 3600 seconds unless SECONDS is given. This option needs the secret of the server. Give the secret
-    /// with --hmac-secret-file or in the environment variable HMAC_SECRET.
+    /// The token is valid for 3600 seconds unless SECONDS is given. With --webrtc-auth token, the token is for a WebRTC room, and CLIENT
+    /// is the userId of the client. This option needs the secret of the server. Give the secret with --hmac-secret-file or in the
+    /// environment variable HMAC_SECRET.
     #[arg(long, value_name = "CLIENT:ROOM[:SECONDS]", help_heading = HEADING)]
     print_token: Option<String>,
-
-    /// Kind of room that the printed token is for [default: broadcast]
-    ///
-    /// For a WebRTC room, CLIENT is the userId of the client.
-    #[arg(long, hide_short_help = true, value_enum, value_name = "AUDIENCE", requires = "print_token", help_heading = HEADING)]
-    token_audience: Option<TokenAudience>,
 
     /// Who may join WebRTC rooms
     ///
@@ -113,12 +98,6 @@ pub struct BroadcastArgs {
     /// Separate values with commas.
     #[arg(long, hide_short_help = true, env = "SUPPRESSED_TYPES", value_name = "TYPE", value_delimiter = ',', default_value = DEFAULT_SUPPRESSED_TYPES, help_heading = HEADING)]
     suppressed_types: Vec<String>,
-
-    /// Words that room `chat` rejects (case-insensitive)
-    ///
-    /// Separate values with commas.
-    #[arg(long, hide_short_help = true, env = "CHAT_BANNED_WORDS", value_name = "WORD", value_delimiter = ',', default_value = DEFAULT_BANNED_WORDS, help_heading = HEADING)]
-    chat_banned_words: Vec<String>,
 
     /// Directory of NAME.toml files, each declaring room NAME
     #[arg(long, env = "ROOMS_DIR", value_name = "DIR", help_heading = HEADING)]
@@ -176,9 +155,9 @@ impl BroadcastArgs {
             Some((room, seconds)) => (room, seconds.parse().ok().filter(|seconds| *seconds > 0.0).ok_or_else(invalid)?),
             None => (rest, DEFAULT_LIFETIME_SECONDS),
         };
-        let (audience, is_valid_room) = match self.token_audience {
-            Some(TokenAudience::WebRtc) => (Audience::WebRtc, !room.is_empty() && room.len() <= MAX_WEBRTC_ROOM_BYTES),
-            Some(TokenAudience::Broadcast) | None => (Audience::Broadcast, is_valid_room_name(room)),
+        let (audience, is_valid_room) = match self.webrtc_auth {
+            WebRtcAuth::Token => (Audience::WebRtc, !room.is_empty() && room.len() <= MAX_WEBRTC_ROOM_BYTES),
+            WebRtcAuth::Off => (Audience::Broadcast, is_valid_room_name(room)),
         };
         if client.is_empty() || !is_valid_room {
             return Err(invalid());
@@ -237,7 +216,7 @@ impl BroadcastArgs {
     pub fn room_handlers(&self) -> Result<RoomHandlers, Failure> {
         let mut handlers = RoomHandlers::default();
         handlers.insert("radio", RadioRoom::new(self.radio_delay.0, self.envelope()));
-        handlers.insert("chat", ChatRoom::new(&self.chat_banned_words));
+        handlers.insert("chat", ChatRoom::new(DEFAULT_BANNED_WORDS.split(',')));
         if let Some(directory) = &self.rooms {
             for (room, handler) in read_room_files(directory)? {
                 info!(target: "signaling", room, directory = %directory.display(), "room declared");

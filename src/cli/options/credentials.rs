@@ -3,6 +3,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,16 +12,16 @@ use std::time::SystemTime;
 use anyhow::Context;
 use clap::builder::OsStringValueParser;
 use rustls::ClientConfig;
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::cli::output::Failure;
 use crate::cli::values::{OrOff, RequestRate, parse_request_rate};
-use crate::io::files;
-use crate::io::http::login::{Credentials, Login};
-use crate::io::http::login_link::LinkLogin;
+use crate::io::http::login::{Credentials, DEFAULT_FAILURE_LIMIT, DEFAULT_USER_NAME, Login};
 use crate::io::tls::Fingerprint;
 use crate::io::tls::client::TrustPolicy;
-use crate::io::tls::server::ServerIdentity;
+use crate::io::tls::identity::ServerIdentity;
+use crate::io::{files, os};
+use crate::rate_limit::WindowLimit;
 use crate::signaling::token::Secret;
 
 const HEADING_TOKENS: &str = "Tokens";
@@ -103,14 +104,13 @@ const HEADING_LOGIN: &str = "Login";
 #[derive(clap::Args)]
 pub struct LoginArgs {
     /// User name for pages that need a login, such as /console
-    #[arg(long, hide_short_help = true, env = "DOCS_USERNAME", value_name = "NAME", value_parser = parse_username, default_value = "admin", help_heading = HEADING_LOGIN)]
+    #[arg(long, hide_short_help = true, env = "DOCS_USERNAME", value_name = "NAME", value_parser = parse_username, default_value = DEFAULT_USER_NAME, help_heading = HEADING_LOGIN)]
     docs_username: String,
 
     /// Password for pages that need a login, such as /console
     ///
-    /// Without a password, the server prints a login link to the terminal. Without a terminal, the server writes the link to a
-    /// file and logs the path. The link works once, and only on this machine. SIGUSR1 requests a new link. Other users of this machine
-    /// can see the command line: prefer --docs-password-file or the environment.
+    /// Without a password, a server on a terminal prints a URL that logs a browser on this machine in. Without a terminal, every login is
+    /// rejected. Other users of this machine can see the command line: prefer --docs-password-file or the environment.
     #[arg(long, env = "DOCS_PASSWORD", value_name = "PASSWORD", hide_env_values = true, help_heading = HEADING_LOGIN)]
     docs_password: Option<String>,
 
@@ -120,19 +120,11 @@ pub struct LoginArgs {
     #[arg(long, value_name = "FILE", help_heading = HEADING_LOGIN)]
     docs_password_file: Option<PathBuf>,
 
-    /// Accept the login link and its session from other machines
-    ///
-    /// Has no effect with a password. Without a password and without this option, there is no login if --host is the address of a
-    /// network interface. Without TLS, others on the path can read the link and the cookie of the session.
-    #[arg(long, hide_short_help = true, help_heading = HEADING_LOGIN)]
-    admin_token_remote: bool,
-
     /// Maximum failed logins per source address, as N/TIME (20/15m), or off
     ///
     /// After N failed logins within TIME, every login from the address is rejected, even with the right password. Logins are accepted
-    /// again when TIME has passed since the first of the N failed logins. Wrong login links count too. Attempts that pages of other sites
-    /// cause are counted separately.
-    #[arg(long, hide_short_help = true, env = "RATE_LIMIT_LOGIN", value_name = "RATE", value_parser = parse_request_rate, default_value = "20/15m", help_heading = HEADING_LOGIN)]
+    /// again when TIME has passed since the first of the N failed logins. Attempts that pages of other sites cause are counted separately.
+    #[arg(long, hide_short_help = true, env = "RATE_LIMIT_LOGIN", value_name = "RATE", value_parser = parse_request_rate, default_value_t = OrOff(Some(RequestRate(DEFAULT_FAILURE_LIMIT))), help_heading = HEADING_LOGIN)]
     rate_limit_login: OrOff<RequestRate>,
 }
 
@@ -148,39 +140,30 @@ impl LoginArgs {
         read_secret_text("--docs-password", self.docs_password.as_deref(), self.docs_password_file.as_deref())
     }
 
-    /// The login of a server at `address`. Without a password, the login needs a link. A link works only on this machine. Therefore,
-    /// the server must listen on loopback, unless --admin-token-remote is given.
-    pub fn login_for(&self, address: SocketAddr, is_tls: bool, password: Option<&str>) -> Login {
-        let expected = password.map(|password| Credentials::new(&self.docs_username, password));
-        let login = Login::new(expected, self.rate_limit_login.0.map(|RequestRate(limit)| limit));
-        if password.is_some() {
-            if self.admin_token_remote {
-                warn!(target: "http", "--admin-token-remote has no effect, because a password is set: there is no login link");
-            }
-            return login;
+    /// The login of a server at `address`, whose pages have the URL `pages`.
+    pub fn login(&self, password: Option<&str>, address: SocketAddr, pages: &str) -> Login {
+        let limit = self.rate_limit_login.0.map(|RequestRate(limit)| limit);
+        match password {
+            Some(password) => Login::new(Credentials::new(&self.docs_username, password), limit),
+            None => login_without_password(limit, address, pages),
         }
-        if self.admin_token_remote || is_link_usable(address) {
-            return login.with_link(LinkLogin::new(address.port(), is_tls, self.admin_token_remote));
-        }
-        log_disabled_login("set DOCS_PASSWORD or give --admin-token-remote");
-        login
-    }
-
-    /// Whether the login link works from other machines.
-    pub fn is_link_remote(&self) -> bool {
-        self.admin_token_remote
     }
 }
 
-/// Logs that a server with neither a password nor login links rejects every login. `remedy`: how to enable logins.
-pub fn log_disabled_login(remedy: &str) {
-    info!(target: "http", paths = "/docs /console /admin", "no password is set, so these pages reject every login; {remedy}");
-}
-
-/// Whether a login link works for a server at `address`. A link is accepted only over loopback, unless remote logins are allowed.
-pub fn is_link_usable(address: SocketAddr) -> bool {
+/// The login of a server without a configured password: a random password, if the operator can read it and use it on this machine.
+pub fn login_without_password(limit: Option<WindowLimit>, address: SocketAddr, pages: &str) -> Login {
     let ip = address.ip().to_canonical();
-    ip.is_loopback() || ip.is_unspecified()
+    let [high, low] = os::random_u64s();
+    let token = format!("{high:016x}{low:016x}");
+    // Not logged: a log may be stored or forwarded.
+    let is_printed = (ip.is_loopback() || ip.is_unspecified())
+        && io::stderr().is_terminal()
+        && writeln!(io::stderr(), "Console, on this machine only: {pages}/console?token={token}").is_ok();
+    if is_printed {
+        return Login::with_random_password(&token, limit);
+    }
+    info!(target: "http", paths = "/docs /console /admin", "no password is set, so these pages reject every login; start signaling-server with DOCS_PASSWORD");
+    Login::default()
 }
 
 /// Parses a user name for HTTP Basic authentication (RFC 7617, section 2).
@@ -208,7 +191,7 @@ pub struct ServerTlsArgs {
 
 impl ServerTlsArgs {
     /// Loads the certificate and key, if given.
-    pub fn identity(&self) -> Result<Option<ServerIdentity>, Failure> {
+    pub fn identity(&self) -> Result<Option<Arc<ServerIdentity>>, Failure> {
         match (non_empty_path(self.cert.as_deref()), non_empty_path(self.key.as_deref())) {
             (None, None) => Ok(None),
             (Some(cert), Some(key)) => {
@@ -249,13 +232,6 @@ impl TrustArgs {
     /// Whether every certificate is accepted.
     pub fn is_insecure(&self) -> bool {
         self.insecure
-    }
-
-    /// If the user gave options of this struct, returns the name of the first one, for an error message.
-    pub fn first_given(&self) -> Option<&'static str> {
-        let given =
-            [("--ca", self.ca.is_some()), ("--cert-sha256", self.cert_sha256.is_some()), ("--insecure", self.insecure)];
-        given.into_iter().find_map(|(option, given)| given.then_some(option))
     }
 
     /// Which certificates to accept.

@@ -9,21 +9,20 @@ use std::{io, thread};
 use anyhow::Context;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use clap::{Arg, ArgGroup};
 use rustls::ClientConfig;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use super::credentials::{TrustArgs, is_link_usable, log_disabled_login};
+use super::credentials::{TrustArgs, login_without_password};
 use super::signaling_limits;
-use crate::cli::login_link::{LinkDelivery, LinkSignal};
 use crate::cli::output::Failure;
 use crate::cli::server::{bind_tcp, log_signaling_urls};
 use crate::cli::target::{HostPort, TargetError};
 use crate::cli::values::parse_port;
 use crate::echo::{EchoServer, StunConfig};
 use crate::io::connection_permit::ConnectionLimits;
-use crate::io::http::login::Login;
-use crate::io::http::login_link::LinkLogin;
+use crate::io::http::login::DEFAULT_FAILURE_LIMIT;
 use crate::io::moqt::MoqtUrl;
 use crate::io::reachable::default_route_address;
 use crate::io::signaling::registration::{AdvertisedAddress, Registration};
@@ -43,11 +42,21 @@ const STUN_PORT: u16 = 3_478;
 /// Maximum time to wait until the signaling server in this process has closed its connections.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// How the operator gets a login with a password, which a signaling server in this process does not have.
-const PASSWORD_REMEDY: &str = "use signaling-server with DOCS_PASSWORD";
+/// Group of the options that enable the registration.
+const REGISTRATION_GROUP: &str = "registration";
+
+/// Options that have no effect without a registration.
+const DEPENDENT_OPTIONS: [&str; 7] =
+    ["room_name", "public_addr", "stun", "no_link_key", "ca", "cert_sha256", "insecure"];
+
+/// Adapts an argument of `echo-server`.
+pub fn adapt_argument(arg: Arg) -> Arg {
+    if DEPENDENT_OPTIONS.contains(&arg.get_id().as_str()) { arg.requires(REGISTRATION_GROUP) } else { arg }
+}
 
 /// Registration options.
 #[derive(Debug, clap::Args)]
+#[command(group(ArgGroup::new(REGISTRATION_GROUP).args(["signaling_url", "with_signaling"])))]
 pub struct RegistrationArgs {
     /// Register as a room on this signaling server (ws:// or wss://)
     ///
@@ -59,7 +68,7 @@ pub struct RegistrationArgs {
     ///
     /// The signaling server listens on --host and TCP port 8080. For another port, give --with-signaling PORT. The signaling server
     /// supports the jamjam dialect only, with default limits. For other settings, run the subcommand signaling-server instead.
-    #[arg(long, value_name = "PORT", value_parser = parse_port, num_args = 0..=1, default_missing_value = "8080", help_heading = HEADING_SIGNALING)]
+    #[arg(long, value_name = "PORT", value_parser = parse_port, num_args = 0..=1, default_missing_value = "8080", conflicts_with = "signaling_url", help_heading = HEADING_SIGNALING)]
     with_signaling: Option<u16>,
 
     /// Room name; clients see "[BOT] NAME (3000ms delay)"
@@ -69,13 +78,13 @@ pub struct RegistrationArgs {
     /// Address or host name at which clients reach this echo server
     ///
     /// Add the port (HOST:PORT) if it differs from the listen port.
-    #[arg(long, value_name = "ADDR", value_parser = parse_public_address, help_heading = HEADING_SIGNALING)]
+    #[arg(long, hide_short_help = true, value_name = "ADDR", value_parser = parse_public_address, help_heading = HEADING_SIGNALING)]
     public_addr: Option<HostPort>,
 
     /// STUN server that reports the public address of this echo server
     ///
     /// The echo server sends a Binding request to the STUN server every 25 s. The request is sent from the UDP port of the echo server.
-    #[arg(long, value_name = "HOST[:PORT]", value_parser = parse_public_address, conflicts_with = "public_addr", help_heading = HEADING_SIGNALING)]
+    #[arg(long, hide_short_help = true, value_name = "HOST[:PORT]", value_parser = parse_public_address, conflicts_with = "public_addr", help_heading = HEADING_SIGNALING)]
     stun: Option<HostPort>,
 
     /// Announce no key for encrypted links
@@ -89,42 +98,6 @@ pub struct RegistrationArgs {
 }
 
 impl RegistrationArgs {
-    /// Rejects conflicting options and options that have no effect.
-    pub fn validate(&self) -> Result<(), Failure> {
-        let url = self.signaling_url()?;
-        if url.is_some() && self.with_signaling.is_some() {
-            return Err(Failure::usage(
-                "--with-signaling cannot be used with --signaling-url (or SIGNALING_URL): the echo server registers with only \
-                 one signaling server. Omit one of the options",
-            ));
-        }
-        if url.is_none() && self.with_signaling.is_none() {
-            if let Some(option) = self.trust.first_given() {
-                return Err(Failure::usage(format!(
-                    "{option} has no effect without a signaling server; add --signaling-url URL, or omit {option}"
-                )));
-            }
-            let given = [
-                ("--public-addr", self.public_addr.is_some()),
-                ("--stun", self.stun.is_some()),
-                ("--no-link-key", self.no_link_key),
-            ];
-            if let Some((option, _)) = given.iter().find(|(_, given)| *given) {
-                return Err(Failure::usage(format!(
-                    "{option} has no effect without a signaling server; add --signaling-url URL or --with-signaling, or omit {option}"
-                )));
-            }
-        }
-        Ok(())
-    }
-
-    /// The option that enables the registration, if given.
-    pub fn first_given(&self) -> Option<&'static str> {
-        let url = self.signaling_url.as_deref().is_some_and(|text| !text.is_empty());
-        let own = self.with_signaling.map(|_| "--with-signaling");
-        own.or(url.then_some("--signaling-url (or SIGNALING_URL)"))
-    }
-
     /// The URL of the signaling server, if given. An empty string means that there is no URL. Docker Compose substitutes an empty string
     /// for an unset variable. clap does not parse the URL, because its error would repeat an invalid value. An invalid value may contain a
     /// password.
@@ -145,11 +118,9 @@ impl RegistrationArgs {
         let (url, server) = match (self.signaling_url()?, self.with_signaling) {
             (Some(url), _) => (url, None),
             (None, Some(port)) => {
-                let link_signal =
-                    LinkSignal::install().context("cannot listen for SIGUSR1").map_err(Failure::unusable)?;
                 os::raise_descriptor_limit();
                 let (listener, address) = bind_tcp(host, port)?;
-                (local_signaling_url(address)?, Some((listener, link_signal)))
+                (local_signaling_url(address)?, Some(listener))
             }
             (None, None) => return Ok(None),
         };
@@ -160,13 +131,16 @@ impl RegistrationArgs {
         if self.trust.is_insecure() && url.is_secure() {
             warn!(target: "tls", %url, "certificate verification disabled");
         }
-        let server = server.map(|(listener, link_signal)| LocalSignalingServer {
-            listener,
-            link_signal,
-            memory_budget: Arc::clone(memory_budget),
-        });
-        let room_name = self.room_name.clone();
-        Ok(Some(PreparedRegistration { url, tls, own, stun, server, room_name, no_link_key: self.no_link_key }))
+        let server = server.map(|listener| LocalSignalingServer { listener, memory_budget: Arc::clone(memory_budget) });
+        Ok(Some(PreparedRegistration {
+            url,
+            tls,
+            own,
+            stun,
+            server,
+            room_name: self.room_name.clone(),
+            no_link_key: self.no_link_key,
+        }))
     }
 }
 
@@ -185,7 +159,6 @@ pub struct PreparedRegistration {
 /// A signaling server in this process, before it starts.
 struct LocalSignalingServer {
     listener: TcpListener,
-    link_signal: LinkSignal,
     memory_budget: Arc<MemoryBudget>,
 }
 
@@ -242,24 +215,12 @@ impl RunningRegistration {
 impl LocalSignalingServer {
     /// Runs the server on its own thread. When the server stops, the channel of the returned receiver is closed.
     fn start(self, moqt_url: Option<MoqtUrl>, stop: StopToken) -> io::Result<Receiver<()>> {
-        let Self { listener, link_signal, memory_budget } = self;
+        let Self { listener, memory_budget } = self;
         let address = listener.local_addr()?;
         let dialects = DialectSet::JAMJAM_ONLY;
         info!(target: "signaling", "server listening on ws://{address}");
-        let urls = log_signaling_urls(address, false, dialects);
-        let login = Login::default();
-        // The link works only on this machine.
-        let login = if is_link_usable(address) {
-            login.with_link(LinkLogin::new(address.port(), false, false))
-        } else {
-            log_disabled_login(&format!("listen on all addresses (--host 0.0.0.0), or {PASSWORD_REMEDY}"));
-            login
-        };
-        let login = Arc::new(login);
-        let link_urls = urls.into_iter().take(1).collect();
-        let links = Arc::new(LinkDelivery::new(Arc::clone(&login), link_urls, PASSWORD_REMEDY, &stop));
-        links.deliver();
-        link_signal.deliver_on_signal(Arc::clone(&links))?;
+        let pages = log_signaling_urls(address, false, dialects);
+        let login = Arc::new(login_without_password(Some(DEFAULT_FAILURE_LIMIT), address, &pages));
         let (running, stopped) = channel::<()>();
         thread::Builder::new().name("signaling".to_owned()).spawn(move || {
             let limits = SignalingLimits { dialects, ..SignalingLimits::default() };
@@ -270,7 +231,6 @@ impl LocalSignalingServer {
             if let Err(error) = signaling::serve(listener, hub, options, &stop) {
                 warn!(target: "signaling", %error, "cannot start the signaling server");
             }
-            links.close();
             drop(running);
         })?;
         Ok(stopped)

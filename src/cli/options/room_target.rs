@@ -1,6 +1,5 @@
 //! Options for a target in a room of a signaling server. Joins the room and finds a member that replies.
 
-use std::env;
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::SocketAddr;
@@ -42,22 +41,16 @@ pub struct RoomTargetArgs {
     ///
     /// Give a name, a unique part of a name, an ID, or an invite code. With `probe --to ws://`, this is the broadcast or WebRTC room to
     /// join.
-    #[arg(long, value_name = "NAME|ID|INVITE", value_parser = NonEmptyStringValueParser::new(), conflicts_with = "embedded", help_heading = HEADING_ROOM)]
+    #[arg(long, value_name = "NAME|ID|INVITE", value_parser = NonEmptyStringValueParser::new(), help_heading = HEADING_ROOM)]
     room: Option<String>,
 
-    /// Room password
-    ///
-    /// Other users of this machine can see the command line: prefer --password-file.
-    #[arg(long, hide_short_help = true, requires = "room", help_heading = HEADING_ROOM)]
-    password: Option<String>,
-
     /// File with the room password
-    #[arg(long, hide_short_help = true, value_name = "FILE", requires = "room", conflicts_with = "password", help_heading = HEADING_ROOM)]
+    #[arg(long, hide_short_help = true, value_name = "FILE", help_heading = HEADING_ROOM)]
     password_file: Option<PathBuf>,
 
     /// Print the rooms of the signaling server and exit
-    #[arg(long, hide_short_help = true, conflicts_with_all = ["room", "to", "embedded"], help_heading = HEADING_ROOM)]
-    list_rooms: bool,
+    #[arg(long, hide_short_help = true, help_heading = HEADING_ROOM)]
+    pub list_rooms: bool,
 
     #[command(flatten)]
     trust: TrustArgs,
@@ -82,50 +75,10 @@ impl RoomTargetArgs {
         self.trust.trust_policy()
     }
 
-    /// Name of the first given option that needs a UDP target.
-    pub fn udp_only_option(&self) -> Option<&'static str> {
-        let passwords = [("--password", self.password.is_some()), ("--password-file", self.password_file.is_some())];
-        let password = passwords.into_iter().find_map(|(option, given)| given.then_some(option));
-        self.command_line_url().map(|_| "--signaling-url").or(password)
-    }
-
-    /// Whether the target is found through --room.
-    pub fn is_enabled(&self) -> bool {
-        self.room.is_some()
-    }
-
-    /// Rejects options that are incomplete or have no effect. The environment variable `SIGNALING_URL` is accepted even if it has no
-    /// effect.
-    pub fn validate(&self) -> Result<(), Failure> {
-        let option = match &self.room {
-            Some(_) => "--room",
-            None if self.list_rooms => "--list-rooms",
-            None => return self.reject_unused_options(),
-        };
-        if self.configured_url().is_none() {
-            return Err(Failure::usage(format!(
-                "{option} needs a signaling server; add --signaling-url URL or set {SIGNALING_URL_VARIABLE}"
-            )));
-        }
-        self.url().map(drop)
-    }
-
-    fn reject_unused_options(&self) -> Result<(), Failure> {
-        match self.command_line_url().map(|_| "--signaling-url").or_else(|| self.trust.first_given()) {
-            Some(option) => Err(Failure::usage(format!(
-                "{option} has no effect without a room; add --room NAME or --list-rooms, or omit it"
-            ))),
-            None => Ok(()),
-        }
-    }
-
-    /// Prints the rooms for --list-rooms and returns the exit code.
-    pub fn list_rooms(&self, json: bool, on_one_line: bool) -> Result<Option<u8>, Failure> {
-        if !self.list_rooms {
-            return Ok(None);
-        }
-        let (url, tls) = (self.url()?, self.tls()?);
-        let rooms = client::list_rooms(&url, &tls)
+    /// Prints the rooms of the signaling server at `url`.
+    pub fn print_rooms(&self, url: &WebSocketUrl, json: bool, on_one_line: bool) -> Result<u8, Failure> {
+        let tls = self.tls_config(url)?;
+        let rooms = client::list_rooms(url, &tls)
             .with_context(|| format!("cannot list the rooms of {url}"))
             .map_err(Failure::unusable)?;
         let text = if json || on_one_line {
@@ -135,21 +88,21 @@ impl RoomTargetArgs {
             room_table(&rooms)
         };
         print(&mut io::stdout().lock(), &text).map_err(Failure::unusable)?;
-        Ok(Some(0))
+        Ok(0)
     }
 
-    /// If --room is given, joins the room as `name` and finds a reachable member.
+    /// Joins the room of --room on the signaling server at `url` as `name` and finds a reachable member.
     pub fn join(
         &self,
+        url: &WebSocketUrl,
         name: &str,
         options: &LocalSocketOptions,
         stop: &StopToken,
-    ) -> Result<Option<JoinedRoom>, Failure> {
-        let Some(room) = &self.room else { return Ok(None) };
-        let (url, tls) = (self.url()?, self.tls()?);
-        let client = RoomClient::new(room, self.password()?, name);
+    ) -> Result<JoinedRoom, Failure> {
+        let tls = self.tls_config(url)?;
+        let client = RoomClient::new(self.room.as_deref().unwrap_or_default(), self.password()?, name);
         let session = RoomSession::join(url.clone(), tls, client, stop).map_err(|error| match error {
-            RoomSessionError::Interrupted(reason) => interrupted_error(reason.exit_code(), &url),
+            RoomSessionError::Interrupted(reason) => interrupted_error(reason.exit_code(), url),
             error => Failure::unusable(anyhow::Error::from(error).context(format!("cannot join a room on {url}"))),
         })?;
         let usable = options.select(&session.room_name, session.peer_addresses.clone()).map_err(Failure::unusable)?;
@@ -159,29 +112,19 @@ impl RoomTargetArgs {
             Some(reason) => search_interrupted_error(reason.exit_code(), &session.room_name),
             None => Failure { code: 1, error: anyhow::anyhow!(no_reply_error(&session, &unreachable)) },
         })?;
-        Ok(Some(JoinedRoom { session, address }))
+        Ok(JoinedRoom { session, address })
     }
 
-    /// The URL from the option or the environment variable. An empty string, which Docker Compose substitutes for an unset variable, means
-    /// that there is no URL.
-    fn configured_url(&self) -> Option<&str> {
-        self.signaling_url.as_deref().filter(|url| !url.is_empty())
-    }
-
-    /// The URL, unless it comes from the environment variable.
-    fn command_line_url(&self) -> Option<&str> {
-        let from_environment = env::var(SIGNALING_URL_VARIABLE).ok();
-        self.configured_url().filter(|url| from_environment.as_deref() != Some(url))
-    }
-
-    fn url(&self) -> Result<WebSocketUrl, Failure> {
-        let url = self.configured_url().unwrap_or_default().parse();
+    /// The URL of the signaling server for `option`. An empty string, which Docker Compose substitutes for an unset variable, means that
+    /// there is no URL.
+    pub fn url(&self, option: &str) -> Result<WebSocketUrl, Failure> {
+        let Some(url) = self.signaling_url.as_deref().filter(|url| !url.is_empty()) else {
+            return Err(Failure::usage(format!(
+                "{option} needs a signaling server; add --signaling-url URL or set {SIGNALING_URL_VARIABLE}"
+            )));
+        };
         // The error must not repeat the text, which may contain a password.
-        url.map_err(|error| Failure::usage(format!("--signaling-url (or {SIGNALING_URL_VARIABLE}): {error}")))
-    }
-
-    fn tls(&self) -> Result<Arc<ClientConfig>, Failure> {
-        self.tls_config(&self.url()?)
+        url.parse().map_err(|error| Failure::usage(format!("--signaling-url (or {SIGNALING_URL_VARIABLE}): {error}")))
     }
 
     /// TLS configuration for connecting to `url`.
@@ -194,7 +137,7 @@ impl RoomTargetArgs {
     }
 
     fn password(&self) -> Result<Option<String>, Failure> {
-        let Some(file) = &self.password_file else { return Ok(self.password.clone()) };
+        let Some(file) = &self.password_file else { return Ok(None) };
         let password = read_password(file).with_context(|| format!("cannot read a password from {}", file.display()));
         password.map(Some).map_err(Failure::unusable)
     }

@@ -5,9 +5,6 @@ use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use clap::parser::ValueSource;
-use clap::{ArgMatches, Command, Error, FromArgMatches};
-
 use crate::address::ParseCidrError;
 use crate::cli::output::{self, Failure};
 use crate::cli::values::{
@@ -34,7 +31,7 @@ const DEFAULT_MAX_CONNECTIONS_PER_ADDRESS: usize = 256;
 const DEFAULT_CONNECTION_RATE: WindowLimit = WindowLimit { count: 300, period: Duration::from_secs(10) };
 
 /// Maximum time from accepting a connection to the end of its first request.
-const DEFAULT_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Connection limits.
 #[derive(Debug, clap::Args)]
@@ -48,7 +45,7 @@ pub struct ConnectionLimitArgs {
     /// Maximum connections per source address, or off
     ///
     /// For IPv6, a /64 counts as one address. Further connections are closed. Loopback is exempt.
-    #[arg(long, env = "MAX_CONNECTIONS_PER_ADDRESS", value_name = "N", value_parser = parse_positive_or_off, default_value_t = OrOff(Some(DEFAULT_MAX_CONNECTIONS_PER_ADDRESS)), help_heading = HEADING_LIMITS)]
+    #[arg(long, hide_short_help = true, env = "MAX_CONNECTIONS_PER_ADDRESS", value_name = "N", value_parser = parse_positive_or_off, default_value_t = OrOff(Some(DEFAULT_MAX_CONNECTIONS_PER_ADDRESS)), help_heading = HEADING_LIMITS)]
     max_connections_per_address: OrOff<usize>,
 
     /// Maximum new connections per source address, as N/TIME, or off
@@ -57,36 +54,25 @@ pub struct ConnectionLimitArgs {
     #[arg(long, hide_short_help = true, env = "RATE_LIMIT_CONNECTIONS", value_name = "RATE", value_parser = parse_request_rate, default_value_t = OrOff(Some(RequestRate(DEFAULT_CONNECTION_RATE))), help_heading = HEADING_LIMITS)]
     rate_limit_connections: OrOff<RequestRate>,
 
-    /// Take the client address from X-Forwarded-For [default: off]
+    /// Use X-Forwarded-For [default: off]
     ///
-    /// With a number N (1 without a value), the Nth entry from the right is used, if the peer is loopback. With networks, separated by
+    /// Takes the client address from this header. With a number N (1 without a value), the Nth entry from the right is used, if the peer is loopback. With networks, separated by
     /// commas, the header is also accepted from peers in these networks. The last entry outside of these networks is used.
     #[arg(long, env = "TRUST_PROXY", value_name = "HOPS|NETWORKS", value_parser = parse_trusted_proxies, num_args = 0..=1, default_missing_value = "1", help_heading = HEADING_LIMITS)]
     trust_proxy: Option<OrOff<TrustedProxies>>,
 
-    /// Origins of web pages that may connect [default: all]
+    /// Origins that may connect [default: all]
     ///
     /// Give the scheme and host without a path. Separate values with commas or repeat the option. Clients that send no Origin header
     /// are always accepted. Applies to WebSocket connections and to all HTTP requests that need no login, such as /auth/token and posts.
     #[arg(long, env = "ORIGIN_ALLOWLIST", value_name = "ORIGIN", value_parser = parse_origin, value_delimiter = ',', help_heading = HEADING_LIMITS)]
     origin: Vec<String>,
 
-    /// Maximum number of connections that have not sent a valid message yet
-    ///
-    /// Connections whose URL determines the dialect are not counted. Beyond this number, the oldest counted connection is closed. One
-    /// address may have at most an eighth of this number. Loopback is exempt.
-    #[arg(long, hide_short_help = true, env = "MAX_UNDECIDED", value_name = "N", value_parser = parse_positive, default_value_t = SignalingLimits::default().max_undecided, help_heading = HEADING_LIMITS)]
-    max_undecided: usize,
-
-    /// Time limit for the first request on a connection, in ms or with a unit
-    #[arg(long, hide_short_help = true, env = "HANDSHAKE_TIMEOUT_MS", value_name = "DURATION", value_parser = parse_handshake_timeout, default_value_t = Millis(DEFAULT_HANDSHAKE_TIMEOUT), help_heading = HEADING_LIMITS)]
-    handshake_timeout: Millis,
-
     /// Maximum messages per second per connection, as N/s, or off
     ///
     /// A separate limit with the same rate applies to pings and fragments. A burst may contain twice the number of messages permitted per
     /// second. A larger burst closes the connection.
-    #[arg(long, env = "RATE_LIMIT_MESSAGES", value_name = "RATE", value_parser = parse_message_rate, default_value_t = OrOff(SignalingLimits::default().message_rate.map(MessageRate)), help_heading = HEADING_LIMITS)]
+    #[arg(long, hide_short_help = true, env = "RATE_LIMIT_MESSAGES", value_name = "RATE", value_parser = parse_message_rate, default_value_t = OrOff(SignalingLimits::default().message_rate.map(MessageRate)), help_heading = HEADING_LIMITS)]
     rate_limit_messages: OrOff<MessageRate>,
 }
 
@@ -96,7 +82,7 @@ pub fn default_connection_limits() -> ConnectionLimits {
         max_connections: Some(DEFAULT_MAX_CONNECTIONS),
         max_connections_per_address: Some(DEFAULT_MAX_CONNECTIONS_PER_ADDRESS),
         max_new_connections: Some(DEFAULT_CONNECTION_RATE),
-        handshake_timeout: DEFAULT_HANDSHAKE_TIMEOUT,
+        handshake_timeout: HANDSHAKE_TIMEOUT,
         ..ConnectionLimits::default()
     }
 }
@@ -106,13 +92,7 @@ impl ConnectionLimitArgs {
     pub fn hub_limits(&self) -> SignalingLimits {
         let message_rate = self.rate_limit_messages.0.map(|MessageRate(rate)| rate);
         let allowed_origins = self.origin.iter().filter(|origin| !origin.is_empty()).cloned().collect();
-        SignalingLimits {
-            max_undecided: self.max_undecided,
-            max_undecided_per_address: (self.max_undecided / 8).max(1),
-            message_rate,
-            allowed_origins,
-            ..SignalingLimits::default()
-        }
+        SignalingLimits { message_rate, allowed_origins, ..SignalingLimits::default() }
     }
 
     /// Server options with these connection limits. TLS is not enabled.
@@ -121,7 +101,7 @@ impl ConnectionLimitArgs {
             max_connections: self.max_connections.0,
             max_connections_per_address: self.max_connections_per_address.0,
             max_new_connections: self.rate_limit_connections.0.map(|RequestRate(limit)| limit),
-            handshake_timeout: self.handshake_timeout.0,
+            handshake_timeout: HANDSHAKE_TIMEOUT,
             trusted_proxies: self.trust_proxy.clone().and_then(|OrOff(proxies)| proxies),
             ..ConnectionLimits::default()
         };
@@ -146,35 +126,22 @@ fn parse_trusted_proxies(text: &str) -> Result<OrOff<TrustedProxies>, String> {
     }
 }
 
-/// Parses a duration above 0.
-fn parse_handshake_timeout(text: &str) -> Result<Millis, String> {
-    let duration = units::parse_duration(text, units::TimeUnit::Millis).map_err(|error| error.to_string())?;
-    if duration.is_zero() {
-        Err("0 would close every connection; give a duration such as 10s".to_owned())
-    } else {
-        Ok(Millis(duration))
-    }
-}
-
-/// Heartbeats, and the size of WebRTC rooms.
+/// Heartbeats of WebRTC rooms, broadcast rooms and control surfaces.
 #[derive(Debug, clap::Args)]
 pub struct HeartbeatArgs {
-    /// Ping interval in WebRTC and broadcast rooms, in ms or with a unit, or off
+    /// Ping interval, in ms or with a unit, or off [default: 30000; bbx: 5000]
     ///
     /// With 0 or off, inactive clients are not disconnected. HEARTBEAT_INTERVAL_MS is used if HEARTBEAT_INTERVAL is not set.
-    #[arg(long, env = "HEARTBEAT_INTERVAL", value_name = "DURATION", value_parser = parse_interval_or_off, default_value_t = OrOff(Heartbeat::default().interval.map(Millis)), help_heading = HEADING_LIMITS)]
-    heartbeat_interval: OrOff<Millis>,
+    #[arg(long, hide_short_help = true, env = "HEARTBEAT_INTERVAL", value_name = "DURATION", value_parser = parse_interval_or_off, help_heading = HEADING_LIMITS)]
+    heartbeat_interval: Option<OrOff<Millis>>,
 
-    /// Disconnect a client after this time without traffic, in ms or with a unit
+    /// Disconnect a client after this time without traffic [default: 60000; bbx: 30000]
     ///
-    /// Applies to WebRTC and broadcast rooms. If given, this time is also the default of --bbx-connection-timeout. CLIENT_TIMEOUT_MS is
-    /// used if CLIENT_TIMEOUT is not set.
-    #[arg(long, env = "CLIENT_TIMEOUT", value_name = "DURATION", value_parser = parse_nonzero_duration, default_value_t = Millis(Heartbeat::default().timeout), help_heading = HEADING_LIMITS)]
-    client_timeout: Millis,
+    /// In milliseconds or with a unit. CLIENT_TIMEOUT_MS is used if CLIENT_TIMEOUT is not set.
+    #[arg(long, hide_short_help = true, env = "CLIENT_TIMEOUT", value_name = "DURATION", value_parser = parse_nonzero_duration, help_heading = HEADING_LIMITS)]
+    client_timeout: Option<Millis>,
 
     /// Maximum number of members in a WebRTC room
-    ///
-    /// Further members are disconnected.
     #[arg(long, hide_short_help = true, env = "WEBRTC_MAX_MEMBERS", value_name = "N", value_parser = parse_positive, default_value_t = SignalingLimits::default().max_webrtc_members, help_heading = HEADING_LIMITS)]
     webrtc_max_members: usize,
 }
@@ -182,9 +149,17 @@ pub struct HeartbeatArgs {
 impl HeartbeatArgs {
     /// Applies the options to the hub's limits.
     pub fn apply_to(&self, limits: &SignalingLimits) -> SignalingLimits {
-        let interval = self.heartbeat_interval.0.map(|Millis(interval)| interval);
-        let heartbeat = Heartbeat { interval, timeout: self.client_timeout.0 };
-        SignalingLimits { heartbeat, max_webrtc_members: self.webrtc_max_members, ..limits.clone() }
+        let given = |default: Heartbeat| Heartbeat {
+            interval: self
+                .heartbeat_interval
+                .map_or(default.interval, |OrOff(interval)| interval.map(|millis| millis.0)),
+            timeout: self.client_timeout.map_or(default.timeout, |Millis(timeout)| timeout),
+        };
+        let mut limits = limits.clone();
+        limits.heartbeat = given(limits.heartbeat);
+        limits.control_surface.heartbeat = given(limits.control_surface.heartbeat);
+        limits.max_webrtc_members = self.webrtc_max_members;
+        limits
     }
 }
 
@@ -208,8 +183,7 @@ fn parse_interval_or_off(text: &str) -> Result<OrOff<Millis>, String> {
 fn parse_nonzero_duration(text: &str) -> Result<Millis, String> {
     let timeout = units::parse_duration(text, TimeUnit::Millis).map_err(|error| error.to_string())?;
     if timeout.is_zero() {
-        Err("give a duration such as 60s. To disable the time-out, disable the pings (--heartbeat-interval off, or for control surfaces \
-             --bbx-ping-interval off)"
+        Err("give a duration such as 60s. To disable the time-out, disable the pings (--heartbeat-interval off)"
             .to_owned())
     } else {
         Ok(Millis(timeout))
@@ -224,11 +198,6 @@ const RANDOM_CODE: &str = "any";
 /// Rooms of control surfaces.
 #[derive(Debug, clap::Args)]
 pub struct ControlSurfaceArgs {
-    // Reads whether --heartbeat-interval and --client-timeout were given. This field must be parsed before those two options. Parsing an
-    // option removes the option from the matches.
-    #[command(flatten)]
-    first_given: HeartbeatSource,
-
     /// Create a room with this code: 4 to 6 digits, or `any` for a random code
     ///
     /// The code is printed at startup. Separate values with commas or repeat the option.
@@ -251,15 +220,11 @@ pub struct ControlSurfaceArgs {
     #[arg(long, hide_short_help = true, env = "BBX_MAX_ROOMS", value_name = "N", value_parser = parse_positive, default_value_t = ControlSurfaceLimits::default().max_rooms, help_heading = HEADING_CONTROL_SURFACES)]
     bbx_max_rooms: usize,
 
-    /// Ping interval, in ms or with a unit, or off [default: `5000`, or --heartbeat-interval if given]
-    ///
-    /// With 0 or off, inactive control surfaces are not disconnected.
+    /// Ping interval, in ms or with a unit, or off [default: 5000, or --heartbeat-interval if given]
     #[arg(long, hide_short_help = true, env = "BBX_PING_INTERVAL", value_name = "DURATION", value_parser = parse_interval_or_off, help_heading = HEADING_CONTROL_SURFACES)]
     bbx_ping_interval: Option<OrOff<Millis>>,
 
-    /// Disconnect a control surface after this time without traffic [default: `30000`, or --client-timeout if given]
-    ///
-    /// In milliseconds or with a unit.
+    /// Disconnect a control surface after this time without traffic [default: 30000, or --client-timeout if given]
     #[arg(long, hide_short_help = true, env = "BBX_CONNECTION_TIMEOUT", value_name = "DURATION", value_parser = parse_nonzero_duration, help_heading = HEADING_CONTROL_SURFACES)]
     bbx_connection_timeout: Option<Millis>,
 
@@ -271,29 +236,12 @@ pub struct ControlSurfaceArgs {
     broadcast_capacity: usize,
 }
 
-/// Which heartbeat options were given explicitly.
-#[derive(Clone, Copy, Debug, Default)]
-struct HeartbeatSource {
-    interval: bool,
-    timeout: bool,
-}
-
 impl ControlSurfaceArgs {
-    /// Applies the options to the hub's limits. `limits` must already contain the heartbeat interval and time-out for all dialects except
-    /// control surfaces. If the user gave `--heartbeat-interval`, its value is also the default for control surfaces. The same rule applies
-    /// to `--client-timeout`.
+    /// Applies the options to the hub's limits.
     pub fn apply_to(&self, limits: &SignalingLimits) -> SignalingLimits {
-        let Heartbeat { interval, timeout } = ControlSurfaceLimits::default().heartbeat;
-        let interval = match self.bbx_ping_interval {
-            Some(OrOff(interval)) => interval.map(|Millis(interval)| interval),
-            None if self.first_given.interval => limits.heartbeat.interval,
-            None => interval,
-        };
-        let timeout = match self.bbx_connection_timeout {
-            Some(Millis(timeout)) => timeout,
-            None if self.first_given.timeout => limits.heartbeat.timeout,
-            None => timeout,
-        };
+        let Heartbeat { interval, timeout } = limits.control_surface.heartbeat;
+        let interval = self.bbx_ping_interval.map_or(interval, |OrOff(interval)| interval.map(|millis| millis.0));
+        let timeout = self.bbx_connection_timeout.map_or(timeout, |Millis(timeout)| timeout);
         let control_surface = ControlSurfaceLimits {
             code_digits: self.bbx_code_length,
             room_lifetime: self.bbx_room_expiration.0,
@@ -341,32 +289,6 @@ impl ControlSurfaceArgs {
     }
 }
 
-impl FromArgMatches for HeartbeatSource {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
-        let is_given = |option| {
-            let source = matches.value_source(option);
-            matches!(source, Some(ValueSource::CommandLine | ValueSource::EnvVariable))
-        };
-        Ok(Self { interval: is_given("heartbeat_interval"), timeout: is_given("client_timeout") })
-    }
-
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
-        *self = Self::from_arg_matches(matches)?;
-        Ok(())
-    }
-}
-
-/// [`HeartbeatSource`] adds no option to the command line. This type only records whether the heartbeat options were given.
-impl clap::Args for HeartbeatSource {
-    fn augment_args(command: Command) -> Command {
-        command
-    }
-
-    fn augment_args_for_update(command: Command) -> Command {
-        command
-    }
-}
-
 /// Parses a room code, or `any`.
 fn parse_room_code(text: &str) -> Result<String, String> {
     let text = text.trim();
@@ -395,28 +317,24 @@ mod tests {
     use clap::Parser;
 
     #[derive(Parser)]
-    struct Both {
-        #[command(flatten)]
-        bbx: ControlSurfaceArgs,
+    struct Options {
         #[command(flatten)]
         heartbeats: HeartbeatArgs,
     }
 
-    /// Ping interval and time-out of surfaces, in ms.
-    fn heartbeat(options: &[&str]) -> (Option<u128>, u128) {
-        let Both { bbx, heartbeats } = Both::parse_from([&["x"], options].concat());
-        let Heartbeat { interval, timeout } =
-            bbx.apply_to(&heartbeats.apply_to(&SignalingLimits::default())).control_surface.heartbeat;
-        (interval.map(|interval| interval.as_millis()), timeout.as_millis())
+    /// Ping interval and time-out of all rooms and of control surfaces, in ms.
+    fn heartbeat(options: &[&str]) -> [(Option<u128>, u128); 2] {
+        let Options { heartbeats } = Options::parse_from([&["x"], options].concat());
+        let limits = heartbeats.apply_to(&SignalingLimits::default());
+        [limits.heartbeat, limits.control_surface.heartbeat]
+            .map(|Heartbeat { interval, timeout }| (interval.map(|interval| interval.as_millis()), timeout.as_millis()))
     }
 
     #[test]
-    fn general_heartbeat_options_apply_to_surfaces_without_their_own() {
-        assert_eq!(heartbeat(&[]), (Some(5_000), 30_000));
-        assert_eq!(heartbeat(&["--heartbeat-interval", "30000"]), (Some(30_000), 30_000));
-        assert_eq!(heartbeat(&["--client-timeout", "1s"]), (Some(5_000), 1_000));
-        assert_eq!(heartbeat(&["--bbx-ping-interval", "2s", "--heartbeat-interval", "off"]), (Some(2_000), 30_000));
-        assert_eq!(heartbeat(&["--heartbeat-interval", "0"]), (None, 30_000));
-        assert_eq!(heartbeat(&["--bbx-ping-interval", "off", "--bbx-connection-timeout", "7"]), (None, 7));
+    fn heartbeat_options_replace_the_defaults_of_all_dialects() {
+        assert_eq!(heartbeat(&[]), [(Some(30_000), 60_000), (Some(5_000), 30_000)]);
+        assert_eq!(heartbeat(&["--heartbeat-interval", "30000"]), [(Some(30_000), 60_000), (Some(30_000), 30_000)]);
+        assert_eq!(heartbeat(&["--client-timeout", "1s"]), [(Some(30_000), 1_000), (Some(5_000), 1_000)]);
+        assert_eq!(heartbeat(&["--heartbeat-interval", "0"]), [(None, 60_000), (None, 30_000)]);
     }
 }

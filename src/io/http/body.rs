@@ -1,5 +1,5 @@
 //! Request and response bodies. Provides JSON responses, error responses (always `{"error": "..."}`) and embedded pages with security
-//! headers. Limits the size of request bodies and reads JSON objects field by field.
+//! headers. Limits the size of request bodies.
 
 use std::time::Duration;
 
@@ -8,14 +8,11 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 use serde::Serialize;
-use serde::de::IgnoredAny;
-use serde_json::{Map, Value};
 use thiserror::Error;
 use utoipa::ToSchema;
 
 use crate::io::connection_permit::ConnectionPermit;
 use crate::memory_budget::OverBudget;
-use crate::signaling::MAX_VISUALIZATION_VALUES;
 
 /// The body of every error response.
 #[derive(Serialize, ToSchema)]
@@ -116,13 +113,19 @@ pub(in crate::io) enum BodyError {
 
 impl BodyError {
     /// The status of the response.
-    pub(in crate::io) fn status(&self) -> StatusCode {
+    fn status(&self) -> StatusCode {
         match self {
             Self::InvalidJson(_) | Self::Incomplete => StatusCode::BAD_REQUEST,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Memory(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::InvalidField(_) => StatusCode::UNPROCESSABLE_ENTITY,
         }
+    }
+}
+
+impl IntoResponse for BodyError {
+    fn into_response(self) -> Response {
+        error_response(self.status(), &self.to_string())
     }
 }
 
@@ -176,83 +179,6 @@ async fn drain(mut chunks: BodyDataStream) {
     }
 }
 
-/// The type of a field: its description in errors, and its parser.
-pub(in crate::io) struct FieldType<T> {
-    description: &'static str,
-    parse: fn(&Value) -> Option<T>,
-}
-
-pub(in crate::io) const TEXT: FieldType<String> =
-    FieldType { description: "a string", parse: |value| value.as_str().map(str::to_owned) };
-
-pub(in crate::io) const NUMBER: FieldType<f32> = FieldType { description: "a finite 32-bit number", parse: number };
-
-pub(in crate::io) const WHOLE_NUMBER: FieldType<u64> =
-    FieldType { description: "a whole number from 0 to 18446744073709551615", parse: Value::as_u64 };
-
-/// Visualization data.
-pub(in crate::io) const NUMBERS: FieldType<Vec<f32>> = FieldType {
-    description: "a list of at most 65536 finite 32-bit numbers",
-    parse: |value| value.as_array().filter(|list| list.len() <= MAX_VISUALIZATION_VALUES)?.iter().map(number).collect(),
-};
-
-/// Maximum number of clients in a room.
-pub(in crate::io) const MAX_CLIENTS: FieldType<usize> = FieldType {
-    description: "a whole number from 1 to 1000000",
-    parse: |value| value.as_u64().filter(|count| (1..=1_000_000).contains(count)).map(|count| count as usize),
-};
-
-/// Lifetime of a room.
-pub(in crate::io) const SECONDS: FieldType<f64> = FieldType {
-    description: "a number of seconds from 1 to 315360000 (ten years)",
-    parse: |value| value.as_f64().filter(|seconds| (1.0..=315_360_000.0).contains(seconds)),
-};
-
-fn number(value: &Value) -> Option<f32> {
-    value.as_f64().map(|value| value as f32).filter(|value| value.is_finite())
-}
-
-/// The fields of a JSON object that have not been read yet.
-#[derive(Debug)]
-pub(in crate::io) struct JsonFields(Map<String, Value>);
-
-impl JsonFields {
-    pub(in crate::io) fn parse(body: &[u8]) -> Result<Self, BodyError> {
-        match serde_json::from_slice(body) {
-            Ok(Value::Object(fields)) => Ok(Self(fields)),
-            Ok(_) => Err(BodyError::InvalidField("The body must be a JSON object".to_owned())),
-            // The body is valid JSON, but nested too deeply, or a number exceeds the float range.
-            Err(error) if serde_json::from_slice::<IgnoredAny>(body).is_ok() => {
-                Err(BodyError::InvalidField(format!("The body has an unusable value: {error}")))
-            }
-            Err(error) => Err(BodyError::InvalidJson(error.to_string())),
-        }
-    }
-
-    /// An optional field; null counts as absent.
-    pub(in crate::io) fn optional<T>(&mut self, name: &str, field_type: &FieldType<T>) -> Result<Option<T>, BodyError> {
-        let Some(value) = self.0.remove(name).filter(|value| !value.is_null()) else { return Ok(None) };
-        let parsed = (field_type.parse)(&value);
-        parsed.map(Some).ok_or_else(|| BodyError::InvalidField(format!("{name:?} must be {}", field_type.description)))
-    }
-
-    /// A required field.
-    pub(in crate::io) fn required<T>(&mut self, name: &str, field_type: &FieldType<T>) -> Result<T, BodyError> {
-        let value = self.optional(name, field_type)?;
-        value.ok_or_else(|| {
-            BodyError::InvalidField(format!("{name:?} is missing; it must be {}", field_type.description))
-        })
-    }
-
-    /// Rejects unknown fields. If a misspelled `room` were ignored, the command would apply to all rooms.
-    pub(in crate::io) fn finish(self) -> Result<(), BodyError> {
-        self.0.keys().next().map_or(Ok(()), |name| {
-            let name: String = name.chars().take(64).collect();
-            Err(BodyError::InvalidField(format!("{name:?} is not a known field")))
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
@@ -261,35 +187,10 @@ mod tests {
     use std::sync::Arc;
 
     use futures_util::stream;
-    use proptest::prelude::*;
 
     use super::*;
     use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits, REQUEST_HEAD_BYTES};
     use crate::memory_budget::MemoryBudget;
-
-    fn error_text(result: Result<impl Sized, BodyError>) -> String {
-        result.err().map_or_else(String::new, |error| error.to_string())
-    }
-
-    #[test]
-    fn errors_name_the_field() {
-        let of = |body: &str| JsonFields::parse(body.as_bytes()).expect("an object");
-        assert_eq!(of(r#"{"name":"a"}"#).required("name", &TEXT), Ok("a".to_owned()));
-        assert_eq!(error_text(of("{}").required("name", &TEXT)), r#""name" is missing; it must be a string"#);
-        assert_eq!(
-            error_text(of(r#"{"name":null}"#).required("name", &TEXT)),
-            r#""name" is missing; it must be a string"#
-        );
-        assert_eq!(error_text(of(r#"{"name":1}"#).optional("name", &TEXT)), r#""name" must be a string"#);
-        assert_eq!(of(r#"{"room":null}"#).optional("room", &TEXT), Ok(None));
-        assert_eq!(error_text(of(r#"{"rom":1}"#).finish()), r#""rom" is not a known field"#);
-        for body in ["", "{", "nonsense", r#"{"value":NaN}"#, r#"{"value":Infinity}"#, r#"{"value":.5}"#, "{}{}"] {
-            assert!(matches!(JsonFields::parse(body.as_bytes()), Err(BodyError::InvalidJson(_))), "{body}");
-        }
-        for body in ["[]", "1", "null", r#""text""#, r#"{"value":1e999}"#, &("[".repeat(200) + &"]".repeat(200))] {
-            assert!(matches!(JsonFields::parse(body.as_bytes()), Err(BodyError::InvalidField(_))), "{body}");
-        }
-    }
 
     #[tokio::test]
     async fn body_holds_its_length_or_the_maximum_and_is_refused_beyond_the_budget() {
@@ -315,41 +216,5 @@ mod tests {
         assert_eq!(read(&three, chunked(101), 100).await.map(drop), Err(BodyError::TooLarge(100)));
         drop((known, unknown));
         assert_eq!((budget.held(), budget.refused()), (heads, 2));
-    }
-
-    proptest! {
-        #[test]
-        fn any_body_is_parsed_or_rejected(text in r#"[\[\]{}":,0-9eE.\-a-f\PC]{0,40}"#, bytes in prop::collection::vec(any::<u8>(), 0..40)) {
-            for body in [text.as_bytes(), &bytes] {
-                let Ok(mut fields) = JsonFields::parse(body) else { continue };
-                prop_assert!(fields.optional("a", &NUMBER).is_ok_and(|value| value.is_none_or(f32::is_finite)) || body.contains(&b'a'));
-                let _ = fields.finish();
-            }
-        }
-    }
-
-    #[test]
-    fn numbers_outside_f32_are_rejected() {
-        let of = |value: &str| JsonFields::parse(format!("{{\"value\":{value}}}").as_bytes()).expect("an object");
-        for (text, value) in
-            [("0.7", 0.7_f32), ("-1", -1.0), ("1e38", 1e38), ("3.4028234e38", f32::MAX), ("1e-60", 0.0)]
-        {
-            assert_eq!(of(text).required("value", &NUMBER), Ok(value), "{text}");
-        }
-        for text in ["1e39", "-3.5e38", "\"1\"", "true", "[]", "{}", "\"NaN\""] {
-            assert!(of(text).required("value", &NUMBER).is_err(), "{text}");
-        }
-        let list = |len: usize| format!("[{}]", vec!["1"; len].join(","));
-        assert_eq!(of(&list(65_536)).required("value", &NUMBERS).map(|list| list.len()), Ok(65_536));
-        for text in [&*list(65_537), "[1,1e39]", "[null]", "1"] {
-            assert!(of(text).required("value", &NUMBERS).is_err());
-        }
-        for text in ["0", "-1", "1.5", "1000001", "\"1\""] {
-            assert!(of(text).required("value", &MAX_CLIENTS).is_err(), "{text}");
-        }
-        for text in ["0", "0.5", "-1", "315360001", "\"1\""] {
-            assert!(of(text).required("value", &SECONDS).is_err(), "{text}");
-        }
-        assert_eq!((of("1").required("value", &MAX_CLIENTS), of("1.5").required("value", &SECONDS)), (Ok(1), Ok(1.5)));
     }
 }

@@ -1,205 +1,168 @@
-//! Login for the pages of the operator: HTTP Basic authentication (RFC 7617), or a session that a login link has started.
+//! Login for the pages of the operator: HTTP Basic authentication (RFC 7617) with one user name and one password.
 //!
-//! There is one user name and one password; the password has no default. Without a password, the server prints a login link
-//! ([`login_link`]). The name and the password are stored as SHA-256 digests, which are
-//! compared in constant time. An address with too many failed logins has to wait even if the password is right. Otherwise, an attacker
-//! could try passwords without a limit. Wrong login links count as failed logins too.
+//! Without a configured password, a server on a terminal has a random one for this start, and prints it as part of a URL. The random
+//! password is accepted only on this machine. The URL gives the browser a cookie that is derived from the password, so that there are no
+//! sessions to store. A reverse proxy on this machine connects from loopback too. Therefore, requests with headers of a proxy do not count
+//! as local.
+//!
+//! Secrets are compared in constant time. An address with too many failed logins has to wait even if the password is right. Otherwise, an
+//! attacker could try passwords without a limit.
 
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
-use subtle::{Choice, ConstantTimeEq};
+use subtle::ConstantTimeEq;
 use thiserror::Error;
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::io::clock;
-use crate::io::http::login_link::{self, LinkLogin, RequestSource};
+use crate::io::http::request_host::RequestHost;
 use crate::io::http::{ConnectionInfo, MAX_LIMITED_SOURCES, body, csrf};
-use crate::io::log::SharedLogThrottle;
 use crate::rate_limit::{WindowLimit, WindowLimiter};
-use crate::sanitize::escape_html_prose;
 use crate::time::Time;
 
-/// Default limit of failed logins per address.
-const DEFAULT_FAILURE_LIMIT: WindowLimit = WindowLimit { count: 20, period: Duration::from_secs(15 * 60) };
+const BASIC_CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"docs\"");
 
-/// How the operator enables logins from every machine.
-const SIGNALING_SERVER_REMEDY: &str =
-    "start `signaling-server` with `--docs-password-file FILE` or `--admin-token-remote`";
-
-/// The same, if the server is part of another program, which has no options for the login.
-const EMBEDDED_SERVER_REMEDY: &str = "use the subcommand `signaling-server` with `--docs-password-file FILE`";
-
-const CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"docs\"");
-
-/// A 401 response must contain a challenge (RFC 9110, section 15.5.2). Browsers ignore this unknown scheme and show the page, which explains the
-/// login. For `Basic`, browsers would request a password, and no password would be accepted.
-const LINK_CHALLENGE: HeaderValue = HeaderValue::from_static("Link realm=\"docs\"");
+/// A 401 response must contain a challenge (RFC 9110, section 15.5.2). For `Basic`, browsers would request a password, which the operator
+/// does not have. For this unknown scheme, browsers show the response, which explains the login.
+const TOKEN_CHALLENGE: HeaderValue = HeaderValue::from_static("Token realm=\"docs\"");
 
 /// Browsers may store a page, but have to revalidate it, which requires the login again.
 const CACHE_CONTROL_PRIVATE: HeaderValue = HeaderValue::from_static("private, no-cache");
 
-/// A user name and its password, stored as SHA-256 digests.
-#[derive(Clone)]
-pub struct Credentials {
-    name: [u8; 32],
-    password: [u8; 32],
+/// Headers that reverse proxies add.
+const PROXY_HEADERS: [&str; 6] =
+    ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via"];
+
+/// Where a request comes from.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestSource {
+    /// The client's address, which a trusted proxy may have reported.
+    pub address: IpAddr,
+    /// Whether a trusted proxy reported the address.
+    pub is_forwarded: bool,
 }
+
+impl From<&ConnectionInfo> for RequestSource {
+    fn from(client: &ConnectionInfo) -> Self {
+        Self { address: client.source.ip(), is_forwarded: client.is_forwarded }
+    }
+}
+
+/// A user name and its password, stored as a SHA-256 digest. A name contains no colon (RFC 7617, section 2).
+#[derive(Clone)]
+pub struct Credentials([u8; 32]);
 
 impl Credentials {
-    /// The name must not contain a colon (RFC 7617, section 2).
+    /// The name must not contain a colon.
     pub fn new(name: &str, password: &str) -> Self {
-        Self::from_bytes(name.as_bytes(), password.as_bytes())
+        Self::of_pair(format!("{name}:{password}").as_bytes())
     }
 
-    fn from_bytes(name: &[u8], password: &[u8]) -> Self {
-        let digest = |text| Sha256::digest(text).into();
-        Self { name: digest(name), password: digest(password) }
+    fn of_pair(pair: &[u8]) -> Self {
+        Self(Sha256::digest(pair).into())
     }
 
-    /// Parses the value of an `Authorization` header.
-    fn from_header(header: &HeaderValue) -> Option<Self> {
+    /// Parses the `Authorization` header. A repeated header is not accepted.
+    fn from_headers(headers: &HeaderMap) -> Option<Self> {
+        let mut values = headers.get_all(header::AUTHORIZATION).into_iter();
+        let header = values.next().filter(|_| values.next().is_none())?;
         let (scheme, encoded) = header.to_str().ok()?.trim().split_once(' ')?;
-        let decoded = scheme.eq_ignore_ascii_case("basic").then(|| STANDARD.decode(encoded.trim()).ok())??;
-        let colon = decoded.iter().position(|byte| *byte == b':')?;
-        Some(Self::from_bytes(&decoded[..colon], &decoded[colon + 1..]))
-    }
-
-    fn matches(&self, other: &Self) -> Choice {
-        // The name and the password are always both compared. Therefore, rejecting a wrong name takes as long as rejecting a wrong
-        // password.
-        self.name.ct_eq(&other.name) & self.password.ct_eq(&other.password)
+        let pair = scheme.eq_ignore_ascii_case("basic").then(|| STANDARD.decode(encoded.trim()).ok())??;
+        Some(Self::of_pair(&pair))
     }
 }
 
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Credentials")
-    }
-}
+/// Default limit of failed logins per address.
+pub const DEFAULT_FAILURE_LIMIT: WindowLimit = WindowLimit { count: 20, period: Duration::from_secs(15 * 60) };
+
+/// Default user name, which a random password has too.
+pub const DEFAULT_USER_NAME: &str = "admin";
 
 /// Why a login is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum LoginError {
-    /// The server has neither a password nor login links.
-    #[error("Login disabled: there is no password, and this listen address has no login link; {remedy}")]
-    NoPasswordSet {
-        /// How to enable logins.
-        remedy: &'static str,
-    },
-    /// The request has no `Authorization` header.
+    /// The server has no password.
+    #[error(
+        "Login disabled, because no password is set: start signaling-server with DOCS_PASSWORD or --docs-password-file"
+    )]
+    Disabled,
+    /// There is no `Authorization` header.
     #[error("Login required")]
     Missing,
     /// The name, the password or the header is wrong.
     #[error("Wrong name or password")]
     Invalid,
-    /// There is no password. The login needs a link that this machine can use.
-    #[error("Login required: {}", link_advice(*.pid))]
-    LinkRequired {
-        /// Process id of the server, in responses to this machine.
-        pid: Option<u32>,
-    },
-    /// The login link does not work for this client.
-    #[error("The login link works only on the machine of the server. Open the link there, or {remedy}")]
-    LinkNotLocal {
-        /// How to enable logins from other machines.
-        remedy: &'static str,
-    },
-    /// The login link is wrong, used or replaced.
-    #[error("This login link has already been used or is invalid; {}", link_advice(*.pid))]
-    LinkInvalid {
-        /// Process id of the server, in responses to this machine.
-        pid: Option<u32>,
-    },
-    /// The request is a prefetch or a preview, or comes from a script or from another site.
-    #[error("Paste the login link into the address bar of a browser tab; the link is still valid")]
-    LinkPrefetch,
-    /// The system provides no random numbers for a session.
-    #[error("The server cannot create a session now")]
-    NoRandomNumbers,
+    /// There is only a random password, and the request has neither the password nor its cookie, or comes from another machine.
+    #[error(
+        "Login required: on the machine of the server, open the URL with a token that the server printed at startup. For other \
+         machines, start signaling-server with DOCS_PASSWORD or --docs-password-file"
+    )]
+    TokenRequired,
     /// Too many failed logins from this address. Contains the time until the next attempt is allowed.
     #[error("Too many failed logins, please try again later")]
     RateLimited(Duration),
 }
 
-/// How the operator gets a login link. `pid` is the process id, in responses to this machine.
-fn link_advice(pid: Option<u32>) -> String {
-    let link = "the login link that the server printed at startup, or that is in the file named in the log";
-    match pid {
-        _ if cfg!(not(unix)) => format!("open {link}, or start `signaling-server` with `--docs-password-file FILE`"),
-        Some(pid) => format!("open {link}. For a new link: `kill -USR1 {pid}`"),
-        None => "open the login link on the machine of the server (new link: `kill -USR1 PID`), or start `signaling-server` with \
-                 `--docs-password-file FILE`"
-            .to_owned(),
+impl IntoResponse for LoginError {
+    fn into_response(self) -> Response {
+        let challenge = match self {
+            Self::Missing | Self::Invalid => BASIC_CHALLENGE,
+            Self::Disabled | Self::TokenRequired => TOKEN_CHALLENGE,
+            Self::RateLimited(wait) => return body::too_many_requests(&self.to_string(), wait),
+        };
+        let mut response = body::error_response(StatusCode::UNAUTHORIZED, &self.to_string());
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        response
     }
 }
 
-/// A server's login, with its attempt limit.
-#[derive(Debug)]
+/// A server's login, with its attempt limit. `Debug` prints no secret.
+#[derive(Default)]
 pub struct Login {
     credentials: Option<Credentials>,
-    link: Option<LinkLogin>,
-    /// How to enable logins from every machine, for responses.
-    remedy: &'static str,
+    /// The value of the cookie, if the password is random.
+    cookie: Option<String>,
     /// Failed logins by address, if they are limited: first those of the operator, then those that pages of other origins cause. Such
     /// a page can send wrong passwords with the operator's browser. It must not lock the operator out.
     failed_attempts: Option<[Mutex<WindowLimiter>; 2]>,
     failed_count: AtomicU64,
     rate_limited_count: AtomicU64,
-    log_throttle: SharedLogThrottle,
 }
 
-impl Default for Login {
-    /// The login of a server in another program: rejects every login.
-    fn default() -> Self {
-        Self { remedy: EMBEDDED_SERVER_REMEDY, ..Self::new(None, Some(DEFAULT_FAILURE_LIMIT)) }
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Login")
     }
 }
 
 impl Login {
-    /// The login of `signaling-server`. Without `credentials` every login is rejected. `failures` limits failed logins per address; `None` is no limit.
-    pub fn new(credentials: Option<Credentials>, failures: Option<WindowLimit>) -> Self {
-        let (failed_count, rate_limited_count) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self {
-            credentials,
-            link: None,
-            remedy: SIGNALING_SERVER_REMEDY,
-            failed_attempts: failures
-                .map(|limit| [(); 2].map(|()| Mutex::new(WindowLimiter::new(limit, MAX_LIMITED_SOURCES)))),
-            failed_count,
-            rate_limited_count,
-            log_throttle: SharedLogThrottle::default(),
-        }
+    /// Accepts a name and a password. `failures` limits failed logins per address; `None` is no limit. The default rejects every login.
+    pub fn new(credentials: Credentials, failures: Option<WindowLimit>) -> Self {
+        let limiter = |limit| Mutex::new(WindowLimiter::new(limit, MAX_LIMITED_SOURCES));
+        let failed_attempts = failures.map(|limit| [limiter(limit), limiter(limit)]);
+        Self { credentials: Some(credentials), failed_attempts, ..Self::default() }
     }
 
-    /// Also accepts login links and their sessions.
-    #[must_use]
-    pub fn with_link(self, link: LinkLogin) -> Self {
-        Self { link: Some(link), ..self }
+    /// Accepts the random password of this start, on this machine only.
+    pub fn with_random_password(password: &str, failures: Option<WindowLimit>) -> Self {
+        // A digest does not reveal the random text.
+        let cookie = URL_SAFE_NO_PAD.encode(Sha256::digest(format!("cookie {password}")));
+        Self { cookie: Some(cookie), ..Self::new(Credentials::new(DEFAULT_USER_NAME, password), failures) }
     }
 
-    /// The login links, if they are accepted.
-    pub fn link(&self) -> Option<&LinkLogin> {
-        self.link.as_ref()
-    }
-
-    /// Whether there is a password.
-    pub fn has_password(&self) -> bool {
-        self.credentials.is_some()
-    }
-
-    /// Rejected logins with a wrong name or password, or with a wrong link.
+    /// Rejected logins with a wrong name or password.
     pub fn failed_count(&self) -> u64 {
         self.failed_count.load(Ordering::Relaxed)
     }
@@ -209,128 +172,85 @@ impl Login {
         self.rate_limited_count.load(Ordering::Relaxed)
     }
 
-    /// Checks the login of a request: a session's cookie, or a name and a password. The first request of a browser contains no login.
-    /// Such a request does not count as a failed login.
+    /// Checks the login of a request: the cookie, or a name and a password. A request without a login does not count as a failed login.
+    /// Nor does a wrong cookie: after a restart of the server, an open console would send an old cookie every second.
     pub fn check(&self, headers: &HeaderMap, client: RequestSource, now: Time) -> Result<(), LoginError> {
-        let source = client.address;
-        if self.link.as_ref().is_some_and(|link| link.has_session(headers, client, now)) {
-            return Ok(());
-        }
-        let Some(expected) = &self.credentials else {
-            let pid = local_pid(headers, client);
-            let no_link = LoginError::NoPasswordSet { remedy: self.remedy };
-            return Err(if self.link.is_some() { LoginError::LinkRequired { pid } } else { no_link });
+        let missing = match &self.cookie {
+            Some(_) if !is_local(headers, client) => return Err(LoginError::TokenRequired),
+            Some(cookie) if has_cookie(headers, cookie) => return Ok(()),
+            Some(_) => LoginError::TokenRequired,
+            None if self.credentials.is_none() => return Err(LoginError::Disabled),
+            None => LoginError::Missing,
         };
-        let mut values = headers.get_all(header::AUTHORIZATION).into_iter();
-        let Some(first) = values.next() else { return Err(LoginError::Missing) };
-        if let Some(wait) = self.failed_attempts(headers).and_then(|mut failed| failed.retry_after(now, source)) {
-            return Err(self.count_rejection(source, LoginError::RateLimited(wait)));
+        if !headers.contains_key(header::AUTHORIZATION) {
+            return Err(missing);
         }
-        // A repeated header is not accepted.
-        let given = Credentials::from_header(first).filter(|_| values.next().is_none());
-        if given.is_some_and(|given| given.matches(expected).into()) {
-            return Ok(());
-        }
-        let counted = self.failed_attempts(headers).map_or(Ok(()), |mut failed| failed.check(now, source));
-        let reason = counted.map_or_else(LoginError::RateLimited, |()| LoginError::Invalid);
-        Err(self.count_rejection(source, reason))
+        self.check_credentials(Credentials::from_headers(headers), headers, client, now)
     }
 
-    /// Exchanges the secret of a login link for a session. Returns the value of the `Set-Cookie` header. A rejected request does not use
-    /// up the link.
-    pub fn redeem_link(
+    /// Exchanges the token in the URL, which is the random password, for the value of the `Set-Cookie` header.
+    fn redeem(&self, token: &str, headers: &HeaderMap, client: RequestSource, now: Time) -> Result<String, LoginError> {
+        let Some(cookie) = self.cookie.as_ref().filter(|_| is_local(headers, client)) else {
+            return Err(LoginError::TokenRequired);
+        };
+        self.check_credentials(Some(Credentials::new(DEFAULT_USER_NAME, token)), headers, client, now)?;
+        // Browsers send cookies to all ports of a host. With the port in the name, servers on one host do not replace each other's cookies.
+        let port = RequestHost::requested(headers).map_or(80, |host| host.port_or(80));
+        Ok(format!("jamjam-dev-{port}={cookie}; HttpOnly; SameSite=Strict; Path=/"))
+    }
+
+    /// Compares credentials, and counts and logs a rejection.
+    fn check_credentials(
         &self,
-        secret: &str,
+        given: Option<Credentials>,
         headers: &HeaderMap,
-        client: RequestSource,
-        is_tls_at_proxy: bool,
+        RequestSource { address, .. }: RequestSource,
         now: Time,
-    ) -> Result<HeaderValue, LoginError> {
-        let source = client.address;
-        let Some(link) = &self.link else {
-            let no_link = LoginError::NoPasswordSet { remedy: self.remedy };
-            return Err(if self.has_password() { LoginError::Missing } else { no_link });
-        };
-        if !link.is_permitted(headers, client) {
-            return Err(self.count_rejection(source, LoginError::LinkNotLocal { remedy: self.remedy }));
-        }
-        if login_link::is_prefetch(headers) {
-            return Err(LoginError::LinkPrefetch);
-        }
-        if let Some(wait) = self.failed_attempts(headers).and_then(|mut failed| failed.retry_after(now, source)) {
-            return Err(self.count_rejection(source, LoginError::RateLimited(wait)));
-        }
-        let redeemed = link.redeem(secret, is_tls_at_proxy, now).map_err(|_| LoginError::NoRandomNumbers)?;
-        let Some(cookie) = redeemed else {
-            let counted = self.failed_attempts(headers).map_or(Ok(()), |mut failed| failed.check(now, source));
-            let invalid = LoginError::LinkInvalid { pid: local_pid(headers, client) };
-            return Err(self.count_rejection(source, counted.map_or_else(LoginError::RateLimited, |()| invalid)));
-        };
-        info!(target: "http", source = %source, "login link used");
-        Ok(cookie)
-    }
-
-    /// Failed logins by address that count for this request, if they are limited.
-    fn failed_attempts(&self, headers: &HeaderMap) -> Option<MutexGuard<'_, WindowLimiter>> {
-        let [own, of_other_pages] = self.failed_attempts.as_ref()?;
-        let failed = if csrf::is_caused_by_other_page(headers) { of_other_pages } else { own };
-        Some(failed.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Counts and logs a rejection. The given name and password are not logged. They may be correct except for a typing error.
-    fn count_rejection(&self, source: IpAddr, reason: LoginError) -> LoginError {
-        let is_limited = matches!(reason, LoginError::RateLimited(_));
-        let count = if is_limited { &self.rate_limited_count } else { &self.failed_count };
-        count.fetch_add(1, Ordering::Relaxed);
-        if self.log_throttle.allow() {
-            warn!(target: "http", source = %source, reason = %reason, "login rejected");
-        }
-        reason
-    }
-}
-
-/// The process id of this server, for requests of this machine. Other clients cannot use it.
-fn local_pid(headers: &HeaderMap, client: RequestSource) -> Option<u32> {
-    login_link::is_local(headers, client).then(std::process::id)
-}
-
-impl LoginError {
-    /// The response to a request with `headers`. A browser gets a page that explains how to log in with a link.
-    pub fn response_for(self, headers: &HeaderMap) -> Response {
-        let (status, challenge) = match self {
-            Self::LinkRequired { .. } | Self::LinkInvalid { .. } | Self::NoPasswordSet { .. } => {
-                (StatusCode::UNAUTHORIZED, Some(LINK_CHALLENGE))
+    ) -> Result<(), LoginError> {
+        let mut failed = self.failed_attempts.as_ref().map(|[own, of_other_pages]| {
+            let failed = if csrf::is_cross_origin(headers) { of_other_pages } else { own };
+            failed.lock().unwrap_or_else(PoisonError::into_inner)
+        });
+        let wait = match failed.as_mut().and_then(|failed| failed.retry_after(now, address)) {
+            None if given
+                .zip(self.credentials.as_ref())
+                .is_some_and(|(given, right)| given.0.ct_eq(&right.0).into()) =>
+            {
+                return Ok(());
             }
-            Self::LinkNotLocal { .. } | Self::LinkPrefetch => (StatusCode::FORBIDDEN, None),
-            Self::NoRandomNumbers => (StatusCode::SERVICE_UNAVAILABLE, None),
-            Self::Missing | Self::Invalid => (StatusCode::UNAUTHORIZED, Some(CHALLENGE)),
-            Self::RateLimited(wait) => return body::too_many_requests(&self.to_string(), wait),
+            None => failed.and_then(|mut failed| failed.check(now, address).err()),
+            wait => wait,
         };
-        let has_page = challenge.as_ref() != Some(&CHALLENGE) && accepts_html(headers);
-        let mut response = if has_page {
-            let page = ERROR_PAGE.replace("<!-- error -->", &escape_html_prose(&self.to_string()));
-            let mut response = body::page_response("text/html; charset=utf-8", ERROR_PAGE_CSP, page);
-            *response.status_mut() = status;
-            response
-        } else {
-            body::error_response(status, &self.to_string())
+        let (count, reason) = match wait {
+            Some(wait) => (&self.rate_limited_count, LoginError::RateLimited(wait)),
+            None if self.cookie.is_some() => (&self.failed_count, LoginError::TokenRequired),
+            None => (&self.failed_count, LoginError::Invalid),
         };
-        response.headers_mut().extend(challenge.map(|challenge| (header::WWW_AUTHENTICATE, challenge)));
-        response
+        count.fetch_add(1, Ordering::Relaxed);
+        // The given name and password are not logged. They may be correct except for a typing error.
+        warn!(target: "http", source = %address, reason = %reason, "login rejected");
+        Err(reason)
     }
 }
 
-/// The page for a browser without a valid login link.
-const ERROR_PAGE: &str = include_str!("login_error.html");
-const ERROR_PAGE_CSP: &str = "style-src 'self'; img-src 'self'";
-
-/// Whether the client prefers a page to JSON. Browsers list HTML first, and other clients do not list it.
-fn accepts_html(headers: &HeaderMap) -> bool {
-    let mut values = headers.get_all(header::ACCEPT).into_iter().filter_map(|value| value.to_str().ok());
-    values.any(|value| value.split(',').any(|kind| kind.trim().starts_with("text/html")))
+/// Whether one of the cookies has this value. Another server on this host can set a cookie of the same name.
+fn has_cookie(headers: &HeaderMap, value: &str) -> bool {
+    let pairs =
+        headers.get_all(header::COOKIE).into_iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
+    let mut given = pairs.filter_map(|pair| pair.split(|byte| *byte == b'=').nth(1));
+    given.any(|given| given.ct_eq(value.as_bytes()).into())
 }
 
-/// Adds `login` and the checks of [`csrf`] to all routes of `router`. Both run before a body is read.
+/// Whether a request comes from this machine: from a loopback address, without a proxy, and to a loopback `Host`. Another site's name
+/// can resolve to loopback (DNS rebinding).
+fn is_local(headers: &HeaderMap, client: RequestSource) -> bool {
+    !client.is_forwarded
+        && client.address.to_canonical().is_loopback()
+        && !PROXY_HEADERS.iter().any(|name| headers.contains_key(*name))
+        && csrf::has_loopback_host(headers)
+}
+
+/// Adds `login` and the check of [`csrf`] to all routes of `router`. Both run before a body is read.
 pub fn require_login(router: Router, login: &Arc<Login>) -> Router {
     // The fallback is set before the login layer, so that a 405 response also requires the login.
     let router = router.method_not_allowed_fallback(async || body::method_not_allowed());
@@ -343,10 +263,22 @@ async fn login_middleware(
     request: Request,
     next: Next,
 ) -> Response {
-    let mut response = if let Err(error) = login.check(request.headers(), (&client).into(), clock::monotonic_now()) {
-        error.response_for(request.headers())
-    } else if let Err(error) = csrf::check(request.method(), request.headers()) {
-        body::error_response(StatusCode::FORBIDDEN, &error.to_string())
+    let (headers, query, now) = (request.headers(), request.uri().query().unwrap_or_default(), clock::monotonic_now());
+    let token = form_urlencoded::parse(query.as_bytes()).find_map(|(name, value)| (name == "token").then_some(value));
+    if let Some(token) = token.filter(|_| login.cookie.is_some()) {
+        // The redirect removes the token from the address bar.
+        let cookie = match login.redeem(&token, headers, (&client).into(), now) {
+            Ok(cookie) => cookie,
+            Err(error) => return error.into_response(),
+        };
+        let headers =
+            [(header::LOCATION, "/console"), (header::SET_COOKIE, &*cookie), (header::CACHE_CONTROL, "no-store")];
+        return (StatusCode::SEE_OTHER, headers).into_response();
+    }
+    let mut response = if let Err(error) = login.check(headers, (&client).into(), now) {
+        error.into_response()
+    } else if csrf::is_forbidden(request.method(), headers) {
+        body::error_response(StatusCode::FORBIDDEN, "Requests from pages of other sites are rejected")
     } else {
         next.run(request).await
     };
@@ -368,7 +300,7 @@ mod tests {
 
     fn login(count: u32) -> Login {
         let rate = WindowLimit { count, period: Duration::from_secs(60) };
-        Login::new(Some(Credentials::new("admin", "open: sesame ü")), Some(rate))
+        Login::new(Credentials::new("admin", "open: sesame ü"), Some(rate))
     }
 
     // printf 'admin:open: sesame ü' | base64
@@ -468,19 +400,89 @@ mod tests {
     #[test]
     fn without_a_password_every_login_is_rejected() {
         // An empty name with an empty password is not accepted either.
-        for given in [RIGHT, "Basic Og=="] {
-            for (login, remedy) in [
-                (
-                    Login::new(None, None),
-                    "start `signaling-server` with `--docs-password-file FILE` or `--admin-token-remote`",
-                ),
-                // Another program has no such options.
-                (Login::default(), "use the subcommand `signaling-server` with `--docs-password-file FILE`"),
-            ] {
-                let rejected = login.check(&headers(&[given]), address(1), Time::ZERO);
-                assert_eq!(rejected, Err(LoginError::NoPasswordSet { remedy }), "{given}");
-            }
+        for given in [&[RIGHT][..], &["Basic Og=="], &[]] {
+            let rejected = Login::default().check(&headers(given), address(1), Time::ZERO);
+            assert_eq!(rejected, Err(LoginError::Disabled), "{given:?}");
         }
         assert!(!format!("{:?}", login(1)).contains("sesame"));
+    }
+
+    const LOCAL: RequestSource =
+        RequestSource { address: IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), is_forwarded: false };
+
+    /// A login whose random password is `random`, and the headers of a local request with these lines.
+    fn random(lines: &[(&'static str, &str)]) -> (Login, HeaderMap) {
+        let lines = [("host", "127.0.0.1:8080")].iter().chain(lines);
+        let headers =
+            lines.map(|(name, value)| (header::HeaderName::from_static(name), value.parse().expect("a header value")));
+        let limit = WindowLimit { count: 2, period: Duration::from_secs(60) };
+        (Login::with_random_password("random", Some(limit)), headers.collect())
+    }
+
+    #[test]
+    fn token_gives_a_cookie_that_opens_the_pages() {
+        let (login, local) = random(&[]);
+        let check = |headers: &HeaderMap| login.check(headers, LOCAL, Time::ZERO);
+        let cookie = login.redeem("random", &local, LOCAL, Time::ZERO).expect("a cookie");
+        let (pair, attributes) = cookie.split_once(';').expect("attributes");
+        let value = pair.strip_prefix("jamjam-dev-8080=").expect("the name");
+        assert_eq!(attributes, " HttpOnly; SameSite=Strict; Path=/");
+        assert!(value.len() == 43 && !value.contains("random"), "{value}");
+        // A cookie that another server on this host has set does not hide the right one.
+        let others = format!("a=b; jamjam-dev-8080={}; {pair}", "A".repeat(43));
+        for right in [pair, &others] {
+            assert_eq!(check(&random(&[("cookie", right)]).1), Ok(()), "{right}");
+        }
+        // The output of `printf admin:random | base64`.
+        assert_eq!(check(&random(&[("authorization", "Basic YWRtaW46cmFuZG9t")]).1), Ok(()));
+        for wrong in ["", "jamjam-dev-8080", "jamjam-dev-8080=", &pair[..pair.len() - 1], &pair.to_lowercase()] {
+            assert_eq!(check(&random(&[("cookie", wrong)]).1), Err(LoginError::TokenRequired), "{wrong}");
+        }
+        assert_eq!(login.failed_count(), 0);
+        assert!(!format!("{login:?}").contains(value));
+    }
+
+    #[test]
+    fn guessed_tokens_are_limited() {
+        let (login, local) = random(&[]);
+        for wrong in ["", "Random"] {
+            assert_eq!(login.redeem(wrong, &local, LOCAL, Time::ZERO), Err(LoginError::TokenRequired));
+        }
+        let limited = login.redeem("random", &local, LOCAL, Time::ZERO);
+        assert!(matches!(limited, Err(LoginError::RateLimited(_))), "{limited:?}");
+        assert_eq!((login.failed_count(), login.rate_limited_count()), (2, 1));
+    }
+
+    #[test]
+    fn random_password_is_accepted_on_this_machine_only() {
+        let from = |text: &str| RequestSource { address: text.parse().expect("an address"), is_forwarded: false };
+        let basic = ("authorization", "Basic YWRtaW46cmFuZG9t");
+        let decide = |lines: &[(&'static str, &str)], client| {
+            let (login, headers) = random(&[lines, &[basic]].concat());
+            assert_eq!(
+                login.redeem("random", &headers, client, Time::ZERO).map(drop),
+                login.check(&headers, client, Time::ZERO)
+            );
+            login.check(&headers, client, Time::ZERO)
+        };
+        for local in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
+            assert_eq!(decide(&[], from(local)), Ok(()), "{local}");
+        }
+        for other in ["192.0.2.1", "0.0.0.0", "::ffff:192.0.2.1", "fe80::1"] {
+            assert_eq!(decide(&[], from(other)), Err(LoginError::TokenRequired), "{other}");
+        }
+        let forwarded = RequestSource { is_forwarded: true, ..LOCAL };
+        assert_eq!(decide(&[], forwarded), Err(LoginError::TokenRequired), "reported by a trusted proxy");
+        for name in PROXY_HEADERS {
+            assert_eq!(decide(&[(name, "127.0.0.1")], LOCAL), Err(LoginError::TokenRequired), "{name}");
+        }
+        for host in ["evil.example", "127.0.0.1"] {
+            assert_eq!(decide(&[("host", host)], LOCAL), Err(LoginError::TokenRequired), "a second Host: {host}");
+        }
+        let (login, mut headers) = random(&[basic]);
+        for host in ["evil.example", "192.0.2.1:8080", ""] {
+            headers.insert(header::HOST, host.parse().expect("a header value"));
+            assert_eq!(login.check(&headers, LOCAL, Time::ZERO), Err(LoginError::TokenRequired), "{host}");
+        }
     }
 }

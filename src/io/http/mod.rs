@@ -1,5 +1,5 @@
-//! HTTP/1.1 server: one accept loop. The WebSocket servers run this loop. The echo server runs this loop on a separate thread for metrics
-//! and the demo page.
+//! HTTP/1.1 server: one accept loop. The WebSocket servers run this loop. The echo server runs this loop on a separate thread for
+//! metrics.
 //!
 //! Connections are limited in number and time. The time limits do not apply to an upgraded connection, which keeps its permit. Every server
 //! has the routes `/metrics` and `/healthz`.
@@ -7,12 +7,11 @@
 pub mod body;
 pub mod csrf;
 pub mod forwarded;
+pub mod json_body;
 pub mod login;
-pub mod login_link;
 pub mod metrics;
 pub mod request_host;
 
-use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
@@ -31,7 +30,7 @@ use hyper_util::service::TowerToHyperService;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits, ConnectionPermit};
@@ -47,12 +46,8 @@ pub struct ConnectionInfo {
     pub is_forwarded: bool,
     /// The permit of the connection. An upgraded connection keeps its permit until it closes.
     pub permit: Arc<ConnectionPermit>,
-}
-
-impl From<&ConnectionInfo> for login_link::RequestSource {
-    fn from(client: &ConnectionInfo) -> Self {
-        Self { address: client.source.ip(), is_forwarded: client.is_forwarded }
-    }
+    /// True when the server stops. The server waits until all connections have dropped their receivers.
+    pub stopping: watch::Receiver<bool>,
 }
 
 /// TCP keepalive: a vanished peer is detected after two minutes.
@@ -79,49 +74,6 @@ pub const MAX_LIMITED_SOURCES: usize = 100_000;
 
 const PORT_IN_USE: &str = "the TCP port is in use by another program. Choose another port, or 0 for any free port";
 
-/// Ends the HTTP connections of a server that stops. Each connection holds a [`DrainToken`].
-pub(in crate::io) struct Drain {
-    begin: watch::Sender<bool>,
-    token: DrainToken,
-    all_closed: mpsc::Receiver<Infallible>,
-}
-
-/// The part of a [`Drain`] that a connection holds until it ends or is upgraded.
-#[derive(Clone)]
-pub(in crate::io) struct DrainToken {
-    begun: watch::Receiver<bool>,
-    _open: mpsc::Sender<Infallible>,
-}
-
-impl Drain {
-    pub(in crate::io) fn new() -> Self {
-        let ((begin, begun), (open, all_closed)) = (watch::channel(false), mpsc::channel(1));
-        Self { begin, token: DrainToken { begun, _open: open }, all_closed }
-    }
-
-    pub(in crate::io) fn token(&self) -> DrainToken {
-        self.token.clone()
-    }
-
-    /// Closes connections without a request at once. The other connections end with the response to their current request. Returns when all
-    /// connections have ended or are upgraded.
-    pub(in crate::io) async fn close(self) {
-        let Self { begin, token, mut all_closed } = self;
-        let _ = begin.send(true);
-        drop(token);
-        let _ = all_closed.recv().await;
-    }
-}
-
-impl DrainToken {
-    /// Completes when the server stops. If the server has ended without a drain, this never completes.
-    async fn begun(&mut self) {
-        if self.begun.wait_for(|begun| *begun).await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    }
-}
-
 /// Binds a non-blocking listener to `address`.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address).map_err(|error| match error.kind() {
@@ -139,16 +91,12 @@ pub fn spawn(name: &str, listener: TcpListener, router: Router, stop: &StopToken
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let stopped = stop.to_notify();
     std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let (limiter, (_running, stopping)) =
+            (ConnectionLimiter::new(ConnectionLimits::default()), watch::channel(false));
         runtime.block_on(async {
             tokio::select! {
                 () = stopped.notified() => {}
-                () = accept_loop(
-                    listener,
-                    router,
-                    ConnectionLimiter::new(ConnectionLimits::default()),
-                    None,
-                    Drain::new().token(),
-                ) => {}
+                () = accept_loop(listener, router, limiter, None, stopping) => {}
             }
         });
     })?;
@@ -161,7 +109,7 @@ pub(in crate::io) async fn accept_loop(
     router: Router,
     limiter: Arc<ConnectionLimiter>,
     tls: Option<Arc<HandshakeAcceptor>>,
-    drain: DrainToken,
+    stopping: watch::Receiver<bool>,
 ) {
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
     loop {
@@ -172,47 +120,36 @@ pub(in crate::io) async fn accept_loop(
         };
         let Some(permit) = limiter.assign(slot, source.ip()) else { continue };
         configure_tcp(&stream);
-        let client = ConnectionInfo { source, is_forwarded: false, permit: Arc::new(permit) };
+        let stopping = stopping.clone();
+        let mut client = ConnectionInfo { source, is_forwarded: false, permit: Arc::new(permit), stopping };
         let limits = limiter.limits().clone();
-        let (router, tls, mut drain) = (router.clone(), tls.clone(), drain.clone());
+        let (router, tls) = (router.clone(), tls.clone());
         tokio::spawn(async move {
-            let Some(tls) = tls else { return serve_until_drained(stream, client, router, limits, drain).await };
+            let Some(tls) = tls else { return serve_connection(stream, client, router, limits).await };
             let began = Instant::now();
             let stream = tokio::select! {
                 stream = tls.accept(stream, source, limits.handshake_timeout) => stream,
-                () = drain.begun() => None,
+                _ = client.stopping.wait_for(|stopping| *stopping) => None,
             };
             if let Some(stream) = stream {
                 // TLS handshake and request head share one time-out.
                 let handshake_timeout = limits.handshake_timeout.saturating_sub(began.elapsed());
                 let limits = ConnectionLimits { handshake_timeout, ..limits };
-                serve_until_drained(stream, client, router, limits, drain).await;
+                serve_connection(stream, client, router, limits).await;
             }
         });
     }
 }
 
-/// Serves one connection until it ends or is upgraded.
+/// Serves one connection until it ends or is upgraded. When the server stops, the connection ends after the response to its current
+/// request. A connection without a request then ends at once.
 #[doc(hidden)]
 pub async fn serve_connection<S>(stream: S, client: ConnectionInfo, router: Router, limits: ConnectionLimits)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    serve_until_drained(stream, client, router, limits, Drain::new().token()).await;
-}
-
-/// Like [`serve_connection`]. When the server stops, the connection ends after the response to its current request.
-async fn serve_until_drained<S>(
-    stream: S,
-    client: ConnectionInfo,
-    router: Router,
-    limits: ConnectionLimits,
-    mut drain: DrainToken,
-) where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
     let router = TowerToHyperService::new(router);
-    let permit = Arc::clone(&client.permit);
+    let (permit, mut stopping) = (Arc::clone(&client.permit), client.stopping.clone());
     let service = service_fn(move |mut request: Request<Incoming>| {
         client.permit.on_request();
         let mut client = client.clone();
@@ -237,15 +174,15 @@ async fn serve_until_drained<S>(
     // Protocol errors are reported to the client. An upgrade ends this future, but not the connection.
     let mut serving = pin!(http.serve_connection(TokioIo::new(stream), service).with_upgrades());
     permit.extend();
-    let mut is_draining = false;
+    let mut is_ending = false;
     loop {
         let served = tokio::select! {
             served = tokio::time::timeout_at(permit.deadline(), serving.as_mut()) => served,
-            () = drain.begun(), if !is_draining => {
+            _ = stopping.wait_for(|stopping| *stopping), if !is_ending => {
                 if !permit.has_request() {
                     return;
                 }
-                is_draining = true;
+                is_ending = true;
                 serving.as_mut().graceful_shutdown();
                 continue;
             }
@@ -304,8 +241,8 @@ mod tests {
         let address = listener.local_addr().expect("an address");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         std::thread::spawn(move || {
-            let drain = Drain::new();
-            runtime.block_on(accept_loop(listener, router, ConnectionLimiter::new(limits), None, drain.token()));
+            let (_running, stopping) = watch::channel(false);
+            runtime.block_on(accept_loop(listener, router, ConnectionLimiter::new(limits), None, stopping));
         });
         address
     }

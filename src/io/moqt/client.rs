@@ -21,7 +21,7 @@ use super::webtransport::TransportConnection;
 use crate::client::WaitResult;
 use crate::client::{FrameTracker, MoqtConnectTimes};
 use crate::io::stop::StopToken;
-use crate::moqt::client::{MoqtClient, MoqtClientConfig, MoqtClientEvent, MoqtRunOutcome, ProgressDeadline};
+use crate::moqt::client::{MoqtClient, MoqtClientConfig, MoqtClientEvent, MoqtRunOutcome, SESSION_SETUP};
 use crate::moqt::{
     EndpointRole, MoqtEndpoint, SessionCounters, SessionHandler, SessionLimits, error_code, without_query,
 };
@@ -64,7 +64,8 @@ pub struct ClientThreadResult {
 /// Progress of a run.
 struct RunProgress {
     frame_tracker: FrameTracker,
-    deadline: ProgressDeadline,
+    /// See [`MoqtClient::awaits`].
+    awaited: (Option<Time>, &'static str),
 }
 
 /// Progress shared with the thread; `None` after [`ClientThread::join`] has taken it.
@@ -84,7 +85,7 @@ impl SharedProgress {
 
 /// A separate thread that executes one run of a MOQT client.
 ///
-/// The caller and the thread share the recorded events. A thread is abandoned if it exceeds its [`ProgressDeadline`] or
+/// The caller and the thread share the recorded events. A thread is abandoned if it exceeds its deadline ([`MoqtClient::awaits`]) or
 /// does not stop on request. The run then consists of the events recorded so far. Therefore the caller does not hang if
 /// the operating system or a lower layer blocks the thread.
 pub struct ClientThread {
@@ -115,7 +116,7 @@ impl ClientThread {
         let connect_deadline = clock.now() + wait_for.unwrap_or_default() + options.max_connect_time();
         let progress = SharedProgress(Arc::new(Mutex::new(Some(RunProgress {
             frame_tracker,
-            deadline: ProgressDeadline::new(config.clone(), connect_deadline),
+            awaited: (Some(connect_deadline), SESSION_SETUP),
         }))));
         let (stop_token, thread_progress) = (stop.clone(), progress.clone());
         let thread = thread::Builder::new().name("moqt-client".to_owned()).spawn(move || {
@@ -137,7 +138,7 @@ impl ClientThread {
     pub fn is_abandoned(&mut self) -> bool {
         let timeout = if self.stop.signal().is_some() {
             SHUTDOWN_TIMEOUT
-        } else if self.deadline().is_some_and(|(by, _)| by < self.clock.now()) {
+        } else if self.deadline().is_some_and(|by| by < self.clock.now()) {
             WATCHDOG_MARGIN
         } else {
             self.overdue_since = None;
@@ -146,12 +147,9 @@ impl ClientThread {
         self.overdue_since.get_or_insert_with(Instant::now).elapsed() >= timeout
     }
 
-    /// The time by which the run must make progress, and a description of the event that the run waits for.
-    fn deadline(&self) -> Option<(Time, &'static str)> {
-        self.progress
-            .lock()
-            .as_ref()
-            .and_then(|progress| Some((progress.deadline.deadline()?, progress.deadline.awaiting())))
+    /// The time by which the run must make progress.
+    fn deadline(&self) -> Option<Time> {
+        self.progress.lock().as_ref().and_then(|progress| progress.awaited.0)
     }
 
     /// Waits until the run finishes or is abandoned, and returns its result.
@@ -167,11 +165,11 @@ impl ClientThread {
             error = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         }
         let progress = progress.lock().take().expect("only `join` takes the progress, and it consumes `self`");
-        let RunProgress { mut frame_tracker, deadline } = progress;
+        let RunProgress { mut frame_tracker, awaited: (_, awaited) } = progress;
         let (now, established) = (clock.now(), frame_tracker.established_at());
         if !has_ended && !frame_tracker.is_finished() {
             let outcome = match stop.signal() {
-                None => MoqtRunOutcome::TimedOut(deadline.awaiting()),
+                None => MoqtRunOutcome::TimedOut(awaited),
                 Some(_) => MoqtRunOutcome::Closed {
                     code: error_code::NO_ERROR,
                     reason: INTERRUPTED_REASON.to_owned(),
@@ -213,8 +211,9 @@ fn run_with_retries(
     on_event: &mut impl FnMut(&MoqtClientEvent),
     stop: &StopToken,
 ) -> Option<MoqtConnectError> {
-    let started_at = Instant::now();
+    let (started_at, clock) = (Instant::now(), SessionClock(options.clock_origin));
     let setup_timeout = options.limits.setup_timeout;
+    let connect_deadline = clock.now() + wait_for.unwrap_or_default() + options.max_connect_time();
     loop {
         let left = wait_for.map(|whole| whole.saturating_sub(started_at.elapsed()));
         if let Some(left) = left {
@@ -224,15 +223,16 @@ fn run_with_retries(
             // Each attempt discards the events of the previous attempt.
             progress.update(|progress| {
                 progress.frame_tracker.reset_connection();
-                progress.deadline.restart();
+                progress.awaited = (Some(connect_deadline), SESSION_SETUP);
             });
             MoqtClient::new(config.clone())
         };
         let observe = |client: &mut MoqtClient| {
             while let Some(event) = client.poll_event() {
+                let awaited = client.awaits(clock.now());
                 progress.update(|progress| {
                     progress.frame_tracker.on_event(&event);
-                    progress.deadline.on_event(&event);
+                    progress.awaited = awaited;
                 });
                 on_event(&event);
             }
@@ -280,32 +280,18 @@ pub fn run_session<A: SessionHandler>(
         return Err(MoqtConnectError::Interrupted);
     }
     let outcome = runtime.block_on(async {
-        let path = &options.url.path;
-        if let Some(alternative_path) = options.path_without_slash() {
-            let limits = SessionLimits {
-                setup_timeout: options.limits.setup_timeout.min(NO_REPLY_TIMEOUT),
-                ..options.limits.clone()
-            };
-            let (outcome, no_reply) =
-                try_session(options, path, limits, Some(NO_REPLY_TIMEOUT), make_handler(), &mut observe, &stopped)
-                    .await?;
-            if !no_reply || stop.signal().is_some() {
-                return Ok(outcome);
-            }
-            info!(target: "moqt", url = %options.url, path = without_query(alternative_path), "no reply to this URL; trying its path without the leading slash");
-            return Ok(try_session(
-                options,
-                alternative_path,
-                options.limits.clone(),
-                None,
-                make_handler(),
-                &mut observe,
-                &stopped,
-            )
-            .await?
-            .0);
+        let (path, alternative_path) = (&options.url.path, options.path_without_slash());
+        let mut limits = options.limits.clone();
+        if alternative_path.is_some() {
+            limits.setup_timeout = limits.setup_timeout.min(NO_REPLY_TIMEOUT);
         }
-        Ok(try_session(options, path, options.limits.clone(), None, make_handler(), &mut observe, &stopped).await?.0)
+        let timeout = alternative_path.map(|_| NO_REPLY_TIMEOUT);
+        let (outcome, no_reply) =
+            try_session(options, path, limits, timeout, make_handler(), &mut observe, &stopped).await?;
+        let Some(path) = alternative_path.filter(|_| no_reply && stop.signal().is_none()) else { return Ok(outcome) };
+        info!(target: "moqt", url = %options.url, path = without_query(path), "no reply to this URL; trying its path without the leading slash");
+        let limits = options.limits.clone();
+        Ok(try_session(options, path, limits, None, make_handler(), &mut observe, &stopped).await?.0)
     });
     // A blocking name resolution cannot be canceled, so the program does not wait for its end.
     runtime.shutdown_background();

@@ -150,7 +150,7 @@ pub enum MoqtConnectError {
         reason: String,
     },
     /// The server rejected the WebTransport request.
-    #[error("{url} rejected the WebTransport session: HTTP status {status}{}", if *.status == 404 { "; the path must be the server's --moqt-path" } else { "" })]
+    #[error("{url} rejected the WebTransport session: HTTP status {status}{}", if *.status == 404 { "; our server has the path /echo" } else { "" })]
     HttpStatus {
         /// The server.
         url: MoqtUrl,

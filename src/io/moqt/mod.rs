@@ -9,7 +9,6 @@
 pub mod client;
 pub mod connect;
 mod counters;
-pub mod demo_page;
 pub mod no_reply;
 mod open_connections;
 mod pseudo_headers;

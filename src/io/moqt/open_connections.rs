@@ -7,18 +7,13 @@ use std::time::{Duration, Instant};
 
 use quinn::{Connection, VarInt};
 
+use super::ServerCounters;
 use super::webtransport::H3_EXCESSIVE_LOAD;
 use crate::address::canonical_socket_addr;
 
-/// All open connections of a server.
+/// All open connections of a server, by their `stable_id`.
 #[derive(Debug, Default)]
-pub(super) struct OpenConnections(Mutex<ConnectionTable>);
-
-#[derive(Debug, Default)]
-struct ConnectionTable {
-    connections: HashMap<u64, OpenConnection>,
-    next_id: u64,
-}
+pub(super) struct OpenConnections(Mutex<HashMap<usize, OpenConnection>>);
 
 #[derive(Debug)]
 struct OpenConnection {
@@ -26,45 +21,43 @@ struct OpenConnection {
     last_active: Instant,
 }
 
-/// A connection in the table, until this value is dropped.
+/// A counted connection in the table, until this value is dropped.
 #[derive(Debug)]
 pub(super) struct Registration<'a> {
     table: &'a OpenConnections,
-    id: u64,
+    counters: &'a ServerCounters,
     pub(super) connection: Connection,
 }
 
 impl OpenConnections {
-    /// Adds a connection.
-    pub(super) fn register(&self, connection: Connection) -> Registration<'_> {
-        let mut table = self.lock();
-        let id = table.next_id;
-        table.next_id += 1;
+    /// Adds and counts a connection.
+    pub(super) fn register<'a>(&'a self, connection: Connection, counters: &'a ServerCounters) -> Registration<'a> {
+        counters.update(|counters| counters.connections_open += 1);
         let open = OpenConnection { connection: connection.clone(), last_active: Instant::now() };
-        table.connections.insert(id, open);
-        Registration { table: self, id, connection }
+        self.lock().insert(connection.stable_id(), open);
+        Registration { table: self, counters, connection }
     }
 
     /// Whether a connection has been idle for at least `min_idle`.
     pub(super) fn has_idle(&self, min_idle: Duration) -> bool {
-        self.lock().connections.values().any(|open| open.last_active.elapsed() >= min_idle)
+        self.lock().values().any(|open| open.last_active.elapsed() >= min_idle)
     }
 
     /// Closes the connection that has been idle for the longest time, if this is at least `min_idle`. Returns its source.
     pub(super) fn close_longest_idle(&self, min_idle: Duration) -> Option<SocketAddr> {
         let mut table = self.lock();
-        let (id, open) = table.connections.iter().min_by_key(|(_, open)| open.last_active)?;
+        let (id, open) = table.iter().min_by_key(|(_, open)| open.last_active)?;
         if open.last_active.elapsed() < min_idle {
             return None;
         }
         let id = *id;
-        let OpenConnection { connection, .. } = table.connections.remove(&id)?;
+        let OpenConnection { connection, .. } = table.remove(&id)?;
         connection
             .close(VarInt::from_u32(H3_EXCESSIVE_LOAD), b"closed as idle, because the connection limit was reached");
         Some(canonical_socket_addr(connection.remote_address()))
     }
 
-    fn lock(&self) -> MutexGuard<'_, ConnectionTable> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<usize, OpenConnection>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -72,7 +65,7 @@ impl OpenConnections {
 impl Registration<'_> {
     /// The client has sent data of its session.
     pub(super) fn on_activity(&self) {
-        if let Some(open) = self.table.lock().connections.get_mut(&self.id) {
+        if let Some(open) = self.table.lock().get_mut(&self.connection.stable_id()) {
             open.last_active = Instant::now();
         }
     }
@@ -80,6 +73,7 @@ impl Registration<'_> {
 
 impl Drop for Registration<'_> {
     fn drop(&mut self) {
-        self.table.lock().connections.remove(&self.id);
+        self.table.lock().remove(&self.connection.stable_id());
+        self.counters.update(|counters| counters.connections_open -= 1);
     }
 }

@@ -17,9 +17,7 @@ use quinn::{
     Connection, ConnectionError, Endpoint, EndpointConfig, Incoming, TokioRuntime, TransportErrorCode, VarInt,
 };
 use rustls::AlertDescription;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::ResolvesServerCert;
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
@@ -30,10 +28,9 @@ use super::quic::{self, AlpnRecorder, BoundSockets};
 use super::streams::{ConnectionStreams, SessionClock, SessionClose, drive_session, new_session};
 use super::webtransport::{H3_EXCESSIVE_LOAD, H3_NO_ERROR, SessionRequest, TransportConnection, WebTransportSession};
 use crate::address::{Cidr, canonical_socket_addr};
-use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits, ConnectionPermit, QuicAdmission};
+use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits, ConnectionPermit, ConnectionRejection};
 use crate::io::log::SharedLogThrottle;
 use crate::io::stop::StopToken;
-use crate::io::tls::crypto_provider;
 use crate::memory_budget::{MemoryAccount, MemoryBudget, OverBudget};
 use crate::moqt::echo::{MIN_BUFFERED_BYTES, MoqtEcho, MoqtEchoConfig};
 use crate::moqt::version::select_protocol;
@@ -114,15 +111,6 @@ impl ServerThread {
     }
 }
 
-/// A resolver for [`spawn`] with one certificate chain that stays the same while the server runs.
-pub fn fixed_certificate(
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
-) -> Result<Arc<dyn ResolvesServerCert>, rustls::Error> {
-    let certified = CertifiedKey::from_der(chain, key, &crypto_provider())?;
-    Ok(Arc::new(SingleCertAndKey::from(certified)))
-}
-
 /// Serves on a new thread until `stop` is requested. The thread then closes every session with code 0 and ends within 2 s.
 pub fn spawn(
     bound: BoundSockets,
@@ -184,11 +172,11 @@ async fn run(
                     continue;
                 }
                 match limiter.admit_quic(incoming.remote_address().ip(), incoming.remote_address_validated()) {
-                    QuicAdmission::Accepted(permit) => {
+                    Ok(Some(permit)) => {
                         tasks.spawn(Arc::clone(&connections).handle(incoming, permit, stopping.clone()));
                     }
-                    QuicAdmission::Retry => connections.send_retry(incoming),
-                    QuicAdmission::ConnectionLimit if connections.open.has_idle(connections.config.min_idle) => {
+                    Ok(None) => connections.send_retry(incoming),
+                    Err(ConnectionRejection::Total) if connections.open.has_idle(connections.config.min_idle) => {
                         if incoming.remote_address_validated() {
                             let (limiter, stopping) = (Arc::clone(&limiter), stopping.clone());
                             tasks.spawn(Arc::clone(&connections).replace_idle(incoming, limiter, stopping));
@@ -197,7 +185,7 @@ async fn run(
                             connections.send_retry(incoming);
                         }
                     }
-                    decision => connections.reject(incoming, &decision),
+                    Err(rejection) => connections.reject(incoming, rejection),
                 }
             }
         }
@@ -287,26 +275,30 @@ impl MoqtConnections {
         // The new client waits for the slot of the closed connection. Otherwise, the address of that connection could take it again.
         let admitted = limiter.admit_quic_when_free(incoming.remote_address().ip());
         match tokio::time::timeout(REPLACE_TIMEOUT, admitted).await {
-            Ok(QuicAdmission::Accepted(permit)) => self.handle(incoming, permit, stopping).await,
-            Ok(decision) => self.reject(incoming, &decision),
-            Err(_) => self.reject(incoming, &QuicAdmission::ConnectionLimit),
+            Ok(Ok(permit)) => self.handle(incoming, permit, stopping).await,
+            Ok(Err(rejection)) => self.reject(incoming, rejection),
+            Err(_) => self.reject(incoming, ConnectionRejection::Total),
         }
     }
 
     /// Rejects a connection because of a limit.
-    fn reject(&self, incoming: Incoming, decision: &QuicAdmission) {
+    fn reject(&self, incoming: Incoming, rejection: ConnectionRejection) {
         let MoqtServerConfig { max_connections, max_connections_per_source, .. } = self.config;
-        let (reason, limit) = match decision {
-            QuicAdmission::AddressLimit => ("too many connections from this address", Some(max_connections_per_source)),
-            QuicAdmission::OverBudget => ("memory budget", None),
-            _ => ("connection limit", Some(max_connections)),
+        let (reason, limit) = match rejection {
+            ConnectionRejection::Address(_) | ConnectionRejection::Rate => {
+                ("too many connections from this address", Some(max_connections_per_source))
+            }
+            ConnectionRejection::OverBudget(_) => ("memory budget", None),
+            ConnectionRejection::Total => ("connection limit", Some(max_connections)),
         };
         self.counters.update(|counters| {
             let connections = &mut counters.connections;
-            *match decision {
-                QuicAdmission::AddressLimit => &mut connections.connections_rejected_address_limit,
-                QuicAdmission::OverBudget => &mut connections.connections_rejected_memory,
-                _ => &mut connections.connections_rejected_limit,
+            *match rejection {
+                ConnectionRejection::Address(_) | ConnectionRejection::Rate => {
+                    &mut connections.connections_rejected_address_limit
+                }
+                ConnectionRejection::OverBudget(_) => &mut connections.connections_rejected_memory,
+                ConnectionRejection::Total => &mut connections.connections_rejected_limit,
             } += 1;
         });
         if self.log.rejections.allow() {
@@ -338,8 +330,15 @@ impl MoqtConnections {
         permit.finish_handshake();
         let alpn = quic::negotiated_alpn(&connection).unwrap_or_default();
         let is_webtransport = alpn == ALPN_WEBTRANSPORT;
-        let _open = self.count_open(is_webtransport);
-        let registration = self.open.register(connection.clone());
+        self.counters.update(|counters| {
+            let connections = &mut counters.connections;
+            *(if is_webtransport {
+                &mut connections.connections_webtransport
+            } else {
+                &mut connections.connections_quic
+            }) += 1;
+        });
+        let registration = self.open.register(connection.clone(), &self.counters);
         let (transport, connect_path, version) = if is_webtransport {
             tokio::select! {
                 session = self.accept_webtransport(&connection, source) => match session {
@@ -533,28 +532,6 @@ impl MoqtConnections {
         if self.log.failures.allow() {
             warn!(target: "moqt", %source, reason, "QUIC handshake failed");
         }
-    }
-
-    fn count_open(&self, is_webtransport: bool) -> OpenCount<'_> {
-        self.counters.update(|counters| {
-            counters.connections_open += 1;
-            let connections = &mut counters.connections;
-            *(if is_webtransport {
-                &mut connections.connections_webtransport
-            } else {
-                &mut connections.connections_quic
-            }) += 1;
-        });
-        OpenCount(&self.counters)
-    }
-}
-
-/// Guard for a connection. The connection counts as open until the guard is dropped.
-struct OpenCount<'a>(&'a ServerCounters);
-
-impl Drop for OpenCount<'_> {
-    fn drop(&mut self) {
-        self.0.update(|counters| counters.connections_open -= 1);
     }
 }
 

@@ -131,17 +131,19 @@ pub(super) async fn drive_session<A: SessionHandler>(
             biased;
             reason = &mut stop, if !stopping => {
                 stopping = true;
-                endpoint.close(clock.now(), error_code::NO_ERROR, reason);
+                endpoint.update(clock.now(), |session| session.close(error_code::NO_ERROR, reason));
             }
             event = streams.next_event(!has_backlog) => match event {
                 TransportEvent::StreamRejected => rejected += 1,
                 TransportEvent::Closed(code, reason) => {
                     let closed_locally = streams.close_after_peer();
-                    if closed_locally {
-                        endpoint.close(clock.now(), code, &reason);
-                    } else {
-                        endpoint.on_connection_closed(clock.now(), code, &reason);
-                    }
+                    endpoint.update(clock.now(), |session| {
+                        if closed_locally {
+                            session.close(code, &reason);
+                        } else {
+                            session.on_connection_closed(code, &reason);
+                        }
+                    });
                     observe(endpoint, StreamCounts { rejected, open: 0 });
                     return SessionClose { code, reason, closed_locally };
                 }
@@ -159,15 +161,15 @@ pub(super) async fn drive_session<A: SessionHandler>(
 }
 
 fn dispatch<A: SessionHandler>(endpoint: &mut MoqtEndpoint<A>, now: Time, event: TransportEvent) {
-    match event {
+    endpoint.update(now, |session| match event {
         TransportEvent::StreamRejected | TransportEvent::Closed(..) => {}
-        TransportEvent::Opened(id, dir) => endpoint.on_stream_opened(now, id, dir),
-        TransportEvent::Data(stream, bytes) => endpoint.on_stream_data(now, stream, &bytes),
-        TransportEvent::Finished(stream) => endpoint.on_stream_finished(now, stream),
-        TransportEvent::Reset(stream, code) => endpoint.on_stream_reset(now, stream, code),
-        TransportEvent::Stopped(stream, code) => endpoint.on_stop_sending(now, stream, code),
-        TransportEvent::Written(stream, bytes) => endpoint.on_bytes_written(now, stream, bytes),
-    }
+        TransportEvent::Opened(id, dir) => session.on_stream_opened(id, dir),
+        TransportEvent::Data(stream, bytes) => session.on_stream_data(stream, &bytes),
+        TransportEvent::Finished(stream) => session.on_stream_finished(stream),
+        TransportEvent::Reset(stream, code) => session.on_stream_reset(stream, code),
+        TransportEvent::Stopped(stream, code) => session.on_stop_sending(stream, code),
+        TransportEvent::Written(stream, bytes) => session.on_bytes_written(stream, bytes),
+    });
 }
 
 /// An event of the transport.

@@ -264,12 +264,12 @@ impl WebTransportSession {
         request.encode(&mut bytes)?;
         send.write_all(&bytes).await.map_err(io::Error::from)?;
         let response = ConnectResponse::read(&mut recv).await;
-        let response = response.map_err(|error| if recv.exceeded() { limit_exceeded().into() } else { error })?;
+        let response = response.map_err(|error| if recv.exceeded { limit_exceeded().into() } else { error })?;
         Ok((Self::new(send, recv, settings), response.protocol))
     }
 
     fn new(send: SendStream, mut recv: BoundedReader<RecvStream>, settings: SendStream) -> Self {
-        recv.set_limit(MAX_CONNECT_STREAM_BYTES);
+        recv.remaining = MAX_CONNECT_STREAM_BYTES;
         let id = quinn::VarInt::from(send.id()).into_inner();
         Self { id, send, recv: Some(recv), _control_stream: settings }
     }
@@ -345,7 +345,7 @@ pub async fn read_connect_stream<R: AsyncRead + Unpin>(mut recv: BoundedReader<R
             Ok(None) => {
                 return ConnectStreamEnd::Closed(error_code::NO_ERROR, "the session stream ended".to_owned());
             }
-            Err(_) if recv.exceeded() => return ConnectStreamEnd::ExcessiveLoad,
+            Err(_) if recv.exceeded => return ConnectStreamEnd::ExcessiveLoad,
             Err(_) => return ConnectStreamEnd::Reset,
         }
     }
@@ -356,7 +356,7 @@ pub async fn read_headers<R: AsyncRead + Unpin>(recv: &mut BoundedReader<R>) -> 
     loop {
         let frame_type = Frame(read_varint(recv).await?);
         let length = read_varint(recv).await?.into_inner();
-        if length > recv.remaining() {
+        if length > recv.remaining {
             return Err(ConnectError::FrameTooLarge);
         }
         let mut payload = Vec::new();
@@ -375,7 +375,7 @@ pub async fn read_headers<R: AsyncRead + Unpin>(recv: &mut BoundedReader<R>) -> 
 
 async fn read_varint<R: AsyncRead + Unpin>(recv: &mut BoundedReader<R>) -> Result<VarInt, ConnectError> {
     let read = VarInt::read(recv).await;
-    read.map_err(|_| if recv.exceeded() { limit_exceeded().into() } else { ConnectError::UnexpectedEnd })
+    read.map_err(|_| if recv.exceeded { limit_exceeded().into() } else { ConnectError::UnexpectedEnd })
 }
 
 /// Decodes a CONNECT request. The library rejects two requests that are valid:
@@ -413,7 +413,8 @@ fn decode_header_block(headers: &[u8]) -> Result<ConnectRequest, ConnectError> {
 /// Limits the total bytes read. Yields after 128 reads, because tokio's task budget allows 128 operations per poll.
 pub struct BoundedReader<R> {
     inner: BufReader<R>,
-    remaining: u64,
+    /// Bytes that may still be read.
+    pub remaining: u64,
     exceeded: bool,
 }
 
@@ -421,21 +422,6 @@ impl<R: AsyncRead> BoundedReader<R> {
     /// Allows `remaining` bytes, including frame headers.
     pub fn new(inner: R, remaining: u64) -> Self {
         Self { inner: BufReader::with_capacity(READ_BUFFER_BYTES, inner), remaining, exceeded: false }
-    }
-
-    /// Replaces the limit: from now on, at most `left` more bytes can be read.
-    fn set_limit(&mut self, left: u64) {
-        self.remaining = left;
-    }
-
-    /// Bytes that may still be read.
-    pub fn remaining(&self) -> u64 {
-        self.remaining
-    }
-
-    /// Whether a read has failed because it exceeded the limit.
-    fn exceeded(&self) -> bool {
-        self.exceeded
     }
 }
 

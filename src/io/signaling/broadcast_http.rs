@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::Response;
 use axum::routing::{any, post};
 use axum::{Extension, Router};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use tracing::warn;
@@ -18,7 +18,7 @@ use utoipa::ToSchema;
 
 use crate::io::clock;
 use crate::io::http::body::{BodyError, read_body};
-use crate::io::http::{ConnectionInfo, MAX_LIMITED_SOURCES, body};
+use crate::io::http::{ConnectionInfo, MAX_LIMITED_SOURCES, body, json_body};
 use crate::io::log::SharedLogThrottle;
 use crate::io::signaling::shared_hub::SharedHub;
 use crate::rate_limit::{WindowLimit, WindowLimiter};
@@ -261,22 +261,17 @@ async fn accept_post(
 }
 
 fn rejection(error: &PostError) -> HttpRejection {
+    let invalid = StatusCode::UNPROCESSABLE_ENTITY;
     match error {
         PostError::InvalidJson => HttpRejection::new(StatusCode::BAD_REQUEST, "Invalid JSON"),
-        PostError::NotAnObject => HttpRejection::new(StatusCode::UNPROCESSABLE_ENTITY, "Payload must be a JSON object"),
+        PostError::NotAnObject => HttpRejection::new(invalid, "Payload must be a JSON object"),
         // The error text of a room handler is not logged, because it may contain parts of the posted message.
-        PostError::RejectedByRoom(reason) => HttpRejection::with_body(
-            "rejected by the room handler",
-            StatusCode::UNPROCESSABLE_ENTITY,
-            &json!({"error": reason}),
-        ),
+        PostError::RejectedByRoom(error) => {
+            HttpRejection::with_response("rejected by the room handler", body::error_response(invalid, error))
+        }
         PostError::InvalidFields(details) => {
-            let reason = "Validation failed";
-            HttpRejection::with_body(
-                reason,
-                StatusCode::UNPROCESSABLE_ENTITY,
-                &json!({"error": reason, "details": details}),
-            )
+            let error = "Validation failed";
+            HttpRejection::with_body(error, invalid, &json!({"error": error, "details": details}))
         }
         PostError::DelayQueueFull => {
             HttpRejection::too_many_requests("Too many delayed messages are waiting", Duration::ZERO)
@@ -328,34 +323,34 @@ const NO_ISSUER_KEY: &str = "Tokens for WebRTC rooms need a token issuer key. St
 const MAX_CLIENT_ID_BYTES: usize = 256;
 
 /// A request for a token.
-#[expect(dead_code, reason = "only the API schema uses this type; the fields of the JSON are parsed one by one")]
-#[derive(ToSchema)]
-#[schema(rename_all = "camelCase")]
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
 struct TokenRequest {
-    #[schema(example = "client-001")]
+    #[serde(default)]
+    #[schema(example = "client-001", required)]
     client_id: String,
-    #[schema(example = "radio")]
+    #[serde(default)]
+    #[schema(example = "radio", required)]
     room: String,
-    /// The kind of room: `broadcast` or `webrtc`. For `webrtc`, `clientId` is the `userId` of the client.
+    /// The kind of room. For `webrtc`, `clientId` is the `userId` of the client.
     #[schema(default = "broadcast")]
-    audience: Option<String>,
+    audience: Option<Audience>,
     /// Lifetime in seconds, at most one year.
     #[schema(default = 3600, exclusive_minimum = 0)]
     expires_in: Option<f64>,
     /// Additional claims in the token, for use by the room.
-    #[schema(value_type = Option<Object>)]
-    metadata: (),
+    metadata: Option<Map<String, Value>>,
 }
 
 /// An issued token.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct TokenResponse<'a> {
+struct TokenResponse {
     token: String,
     /// Expiry time of the token, in milliseconds since the Unix epoch.
     expires_at: u64,
-    client_id: &'a str,
-    room: &'a str,
+    client_id: String,
+    room: String,
 }
 
 /// Issue a token for a room
@@ -396,18 +391,15 @@ async fn token_response(
         return Err(HttpRejection::unauthorized(error, error));
     }
     let body = read_body(headers, body, state.config.max_post_bytes, &client.permit).await?;
-    let body: Value =
-        serde_json::from_slice(&body).map_err(|_| bad_request("Invalid request: the body is not JSON"))?;
-    let string_field = |name| body.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
-    let (Some(client_id), Some(room)) = (string_field("clientId"), string_field("room")) else {
+    let TokenRequest { client_id, room, audience, expires_in, metadata } =
+        json_body::parse(&body).map_err(|error| {
+            let error = format!("Invalid request: {error}");
+            HttpRejection::with_response("invalid request", body::error_response(StatusCode::BAD_REQUEST, &error))
+        })?;
+    if client_id.is_empty() || room.is_empty() {
         return Err(missing_fields());
-    };
-    let audience = match body.get("audience") {
-        None | Some(Value::Null) => Some(Audience::default()),
-        Some(name) => Audience::ALL.into_iter().find(|audience| name == audience.name()),
-    };
-    let audience =
-        audience.ok_or_else(|| bad_request("Invalid request: audience must be \"broadcast\" or \"webrtc\""))?;
+    }
+    let audience = audience.unwrap_or_default();
     if audience == Audience::WebRtc && state.config.issuer_key.is_none() {
         return Err(HttpRejection::new(StatusCode::FORBIDDEN, NO_ISSUER_KEY));
     }
@@ -421,26 +413,21 @@ async fn token_response(
         return Err(bad_request("Invalid request: room must have at most 128 bytes"));
     }
     // No client can join a room with this name, so the caller most likely made a mistake.
-    if audience == Audience::Broadcast && !is_valid_room_name(room) {
+    if audience == Audience::Broadcast && !is_valid_room_name(&room) {
         return Err(bad_request(
             "Invalid request: room must have at most 128 bytes and must not contain '/' or control characters. Reserved \
              names are not allowed",
         ));
     }
-    let seconds = match body.get("expiresIn") {
-        None | Some(Value::Null) => Some(DEFAULT_LIFETIME_SECONDS),
-        Some(value) => value.as_f64().filter(|seconds| *seconds > 0.0),
-    };
-    let seconds =
-        seconds.ok_or_else(|| bad_request("Invalid request: expiresIn must be a number of seconds above 0"))?;
-    let metadata = match body.get("metadata") {
-        None | Some(Value::Null) => Map::new(),
-        Some(Value::Object(members)) => members.clone(),
-        Some(_) => return Err(bad_request("Invalid request: metadata must be an object")),
-    };
+    let seconds = expires_in.unwrap_or(DEFAULT_LIFETIME_SECONDS);
+    if seconds <= 0.0 {
+        return Err(bad_request("Invalid request: expiresIn must be a number of seconds above 0"));
+    }
     let (token, expires_at) = state
         .hub
-        .with_hub(|now, hub, _| hub.issue_token(now, audience, client_id, room, metadata, seconds))
+        .with_hub(|now, hub, _| {
+            hub.issue_token(now, audience, &client_id, &room, metadata.unwrap_or_default(), seconds)
+        })
         .map_err(|error| match error {
             IssueError::NoSecret => {
                 HttpRejection::new(StatusCode::SERVICE_UNAVAILABLE, "This server has no signing secret")

@@ -15,14 +15,11 @@ use std::{io, thread};
 use bytes::Bytes;
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep, sleep_until, timeout, timeout_at};
-use tokio_rustls::TlsConnector;
 use tokio_tungstenite::WebSocketStream;
 use tracing::debug;
 use tungstenite::protocol::{CloseFrame, Role};
@@ -32,12 +29,10 @@ use crate::client::{self, StopSignal};
 use crate::io::local_socket::LocalSocketOptions;
 use crate::io::stop::StopToken;
 use crate::io::websocket::connect::{
-    CONNECT_TIMEOUT, ConnectDeadline, ConnectStep, PING_INTERVAL, READ_BUFFER_BYTES, WebSocketConnectError,
-    configure_tcp, connect_tcp, resolve_url, websocket_config,
+    CONNECT_TIMEOUT, ClientStream, Connected, PING_INTERVAL, WebSocketConnectError, connect, websocket_config,
 };
 use crate::io::websocket::frame::FrameError;
-use crate::io::websocket::handshake::{ClientHandshake, UpgradeFailure, WebSocketUrl};
-use crate::io::websocket::wrong_scheme::explain;
+use crate::io::websocket::handshake::WebSocketUrl;
 use crate::sanitize::sanitize;
 use crate::signaling::client::{RoomClient, RoomError};
 use crate::signaling::jamjam::{ClientMessage, RoomInfo, ServerMessage};
@@ -86,20 +81,16 @@ const READ_OVERHEAD: usize = 256;
 /// The connection may read as many bytes at once as the rate permits in this time: 2 MiB, more than a list of ten thousand rooms.
 const READ_BURST: Duration = Duration::from_secs(8);
 
-/// A TCP stream with or without TLS.
-trait AsyncStream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> AsyncStream for S {}
-
 /// The stream below a WebSocket connection. Limits reads: a server that sends too much only fills the system's buffers.
 struct LimitedStream {
-    stream: Box<dyn AsyncStream>,
+    stream: Box<dyn ClientStream>,
     last_received: Instant,
     /// Ends when the next read may start.
     next_read: Pin<Box<Sleep>>,
 }
 
 impl LimitedStream {
-    fn new(stream: Box<dyn AsyncStream>) -> Self {
+    fn new(stream: Box<dyn ClientStream>) -> Self {
         let now = Instant::now();
         let next_read = Box::pin(sleep_until(now.checked_sub(READ_BURST).unwrap_or(now)));
         Self { stream, last_received: now, next_read }
@@ -150,21 +141,11 @@ pub struct SignalingConnection {
 impl SignalingConnection {
     /// Connects to `url`, with `tls` for `wss`.
     pub async fn connect(url: &WebSocketUrl, tls: &Arc<ClientConfig>) -> Result<Self, WebSocketConnectError> {
-        let deadline = ConnectDeadline::after(CONNECT_TIMEOUT);
-        let options = LocalSocketOptions::default();
-        let tcp = connect_tcp(url, &resolve_url(url, &options, deadline).await?, &options, deadline).await?;
-        let endpoint = |address: io::Result<SocketAddr>| {
-            address.map_err(|error| WebSocketConnectError::Resolve { host: url.host().to_owned(), error })
-        };
-        let (local_addr, peer_addr) = (endpoint(tcp.local_addr())?, endpoint(tcp.peer_addr())?);
-        match upgrade_connection(url, tls, tcp, peer_addr, deadline).await {
-            Ok((stream, after_response)) => {
-                let (stream, config) = (LimitedStream::new(stream), Some(websocket_config()));
-                let socket = WebSocketStream::from_partially_read(stream, after_response, Role::Client, config).await;
-                Ok(Self { socket, local_addr, peer_addr, pinged_at: None })
-            }
-            Err(error) => Err(explain(error, peer_addr).await),
-        }
+        let Connected { stream, after_response, local_addr, peer_addr, .. } =
+            connect(url, tls, &LocalSocketOptions::default(), CONNECT_TIMEOUT).await?;
+        let (stream, config) = (LimitedStream::new(stream), Some(websocket_config()));
+        let socket = WebSocketStream::from_partially_read(stream, after_response, Role::Client, config).await;
+        Ok(Self { socket, local_addr, peer_addr, pinged_at: None })
     }
 
     /// Sends one message.
@@ -241,42 +222,6 @@ fn into_failure(error: Error) -> WebSocketFailure {
         (Some(error), _) => WebSocketFailure::Broken(io::Error::other(error)),
         (None, Error::Io(error)) => WebSocketFailure::Broken(error),
         (None, _) => WebSocketFailure::Closed { code: None, reason: String::new() },
-    }
-}
-
-/// The TLS handshake, if any, and the upgrade.
-async fn upgrade_connection(
-    url: &WebSocketUrl,
-    tls: &Arc<ClientConfig>,
-    tcp: TcpStream,
-    address: SocketAddr,
-    deadline: ConnectDeadline,
-) -> Result<(Box<dyn AsyncStream>, Vec<u8>), WebSocketConnectError> {
-    configure_tcp(&tcp);
-    let mut stream: Box<dyn AsyncStream> = if url.is_secure() {
-        let tls_error = |error| WebSocketConnectError::Tls { host: url.host().to_owned(), error };
-        let name = ServerName::try_from(url.host().to_owned()).map_err(|error| tls_error(io::Error::other(error)))?;
-        let connected = TlsConnector::from(Arc::clone(tls)).connect(name, tcp);
-        Box::new(deadline.limit(ConnectStep::Tls, url, connected).await?.map_err(tls_error)?)
-    } else {
-        Box::new(tcp)
-    };
-    let upgraded = deadline.limit(ConnectStep::Upgrade, url, upgrade(url, &mut stream)).await?;
-    let after_response = upgraded.map_err(|error| WebSocketConnectError::Upgrade { address, error })?;
-    Ok((stream, after_response))
-}
-
-/// Sends the upgrade request and reads the response. Returns the bytes after the response.
-async fn upgrade(url: &WebSocketUrl, stream: &mut Box<dyn AsyncStream>) -> Result<Vec<u8>, UpgradeFailure> {
-    let mut handshake = ClientHandshake::new(url);
-    stream.write_all(handshake.request()).await?;
-    stream.flush().await?;
-    let mut buffer = vec![0; READ_BUFFER_BYTES];
-    loop {
-        let read = stream.read(&mut buffer).await?;
-        if let Some(after_response) = handshake.on_read(&buffer[..read])? {
-            return Ok(after_response);
-        }
     }
 }
 
@@ -505,7 +450,23 @@ async fn leave_room(mut connection: SignalingConnection) {
 mod tests {
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+    use rustls::ClientConnection;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, Join};
+    use tokio::net::TcpStream;
+
     use super::*;
+
+    impl ClientStream for DuplexStream {
+        fn into_parts(self: Box<Self>) -> (TcpStream, Option<ClientConnection>) {
+            unreachable!("the room client uses the stream as a whole")
+        }
+    }
+
+    impl<R: AsyncRead + Send + Unpin, W: AsyncWrite + Send + Unpin> ClientStream for Join<R, W> {
+        fn into_parts(self: Box<Self>) -> (TcpStream, Option<ClientConnection>) {
+            unreachable!("the room client uses the stream as a whole")
+        }
+    }
 
     /// The client end and the server end of a connection in memory.
     async fn connected_pair() -> (SignalingConnection, WebSocketStream<tokio::io::DuplexStream>) {
@@ -513,7 +474,7 @@ mod tests {
         (connection(near).await, WebSocketStream::from_raw_socket(far, Role::Server, None).await)
     }
 
-    async fn connection(stream: impl AsyncStream + 'static) -> SignalingConnection {
+    async fn connection(stream: impl ClientStream + 'static) -> SignalingConnection {
         let address = SocketAddr::from(([127, 0, 0, 1], 9));
         let mut stream = LimitedStream::new(Box::new(stream));
         stream.next_read.as_mut().reset(Instant::now());

@@ -24,7 +24,6 @@
 
 //!
 
-use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -32,7 +31,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, oneshot};
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 use tracing::warn;
 
 use crate::io::connection_permit::ConnectionLimits;
@@ -42,7 +41,8 @@ use crate::io::signaling::{SignalingServerConfig, serve_hub};
 use crate::io::websocket::send_queue::DEFAULT_MAX_UPDATES;
 use crate::io::{http, os};
 use crate::signaling::{
-    ControlSurfaceLimits, CreateRoomOptions, Dialect, DialectSet, EventProducer, Heartbeat, Hub, SignalingLimits,
+    ControlSurfaceLimits, CreateRoomOptions, CreatedRoom, Dialect, DialectSet, EventProducer, Heartbeat, Hub,
+    SignalingLimits,
 };
 
 /// Maximum number of concurrent connections, in total and per source address.
@@ -134,19 +134,10 @@ pub enum ServerCommand {
 pub struct WsServer {
     listener: TcpListener,
     hub: Arc<SharedHub>,
-    ended: mpsc::Receiver<Infallible>,
     config: SignalingServerConfig,
     shutdown: Arc<Notify>,
-    command_task: CommandTask,
-}
-
-/// The task that executes commands. Dropping it aborts the task.
-struct CommandTask(JoinHandle<()>);
-
-impl Drop for CommandTask {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+    /// The task that executes commands. It ends when this set is dropped.
+    commands: JoinSet<()>,
 }
 
 impl WsServer {
@@ -185,18 +176,12 @@ impl WsServer {
             ConnectionLimits { max_connections, max_connections_per_address, ..ConnectionLimits::default() };
         let max_updates = Some(config.broadcast_capacity);
         let options = SignalingServerConfig { connection_limits, max_updates, ..SignalingServerConfig::default() };
-        let (hub, ended) = SharedHub::new(hub, max_updates, &options.connection_limits.memory_budget);
+        let hub = SharedHub::new(hub, max_updates, &options.connection_limits);
         hub.add_program_listener(events);
         let shutdown = Arc::new(Notify::new());
-        let command_loop = run_commands(commands, Arc::clone(&hub), Arc::clone(&shutdown));
-        Ok(Self {
-            listener,
-            hub,
-            ended,
-            config: options,
-            shutdown,
-            command_task: CommandTask(runtime.spawn(command_loop)),
-        })
+        let mut command_task = JoinSet::new();
+        command_task.spawn_on(run_commands(commands, Arc::clone(&hub), Arc::clone(&shutdown)), &runtime);
+        Ok(Self { listener, hub, config: options, shutdown, commands: command_task })
     }
 
     /// The bound address.
@@ -207,9 +192,9 @@ impl WsServer {
     /// Serves until [`ServerCommand::Shutdown`], then waits up to 5 s for connections to close. If the future is dropped, all connections
     /// are closed at once.
     pub async fn run(self) -> io::Result<()> {
-        let Self { listener, hub, ended, config, shutdown, command_task } = self;
-        serve_hub(listener, &hub, ended, config, shutdown.notified()).await;
-        drop(command_task);
+        let Self { listener, hub, config, shutdown, commands } = self;
+        serve_hub(listener, &hub, config, shutdown.notified()).await;
+        drop(commands);
         Ok(())
     }
 }
@@ -218,36 +203,32 @@ impl WsServer {
 async fn run_commands(mut commands: mpsc::Receiver<ServerCommand>, hub: Arc<SharedHub>, shutdown: Arc<Notify>) {
     let log_throttle = SharedLogThrottle::default();
     while let Some(command) = commands.recv().await {
-        let (action, result) = match command {
-            ServerCommand::BroadcastParam { name, value } => (
-                "set parameter",
-                hub.with_hub(|_, inner, out| inner.broadcast_param(None, &name, value, out)).map(drop),
-            ),
-            ServerCommand::BroadcastVisualization { data } => (
-                "show visualization",
-                hub.with_hub(|_, inner, out| inner.broadcast_visualization(None, &data, out)).map(drop),
-            ),
-            ServerCommand::CreateRoom { response } => {
-                let created = hub.with_hub(|now, inner, _| inner.create_room(now, CreateRoomOptions::default()));
-                let delivered = created.map(|created| response.send(created.code));
-                (
-                    "create room",
-                    delivered.map(|delivered| {
+        let executed = hub.with_hub(|now, inner, out| {
+            Some(match command {
+                ServerCommand::BroadcastParam { name, value } => {
+                    ("set parameter", inner.broadcast_param(None, &name, value, out).map(drop))
+                }
+                ServerCommand::BroadcastVisualization { data } => {
+                    ("show visualization", inner.broadcast_visualization(None, &data, out).map(drop))
+                }
+                ServerCommand::CreateRoom { response } => {
+                    let created = inner.create_room(now, CreateRoomOptions::default());
+                    let deliver = |created: CreatedRoom| {
                         // The room code can no longer be delivered.
-                        if let Err(code) = delivered {
-                            let _ = hub.with_hub(|now, inner, out| inner.close_room(now, &code, out));
+                        if let Err(code) = response.send(created.code) {
+                            let _ = inner.close_room(now, &code, out);
                         }
-                    }),
-                )
-            }
-            ServerCommand::ClearParameters { code } => {
-                ("clear parameters", hub.with_hub(|_, inner, out| inner.clear_parameters(&code, out)).map(drop))
-            }
-            ServerCommand::CloseRoom { code } => {
-                ("close room", hub.with_hub(|now, inner, out| inner.close_room(now, &code, out)).map(drop))
-            }
-            ServerCommand::Shutdown => return shutdown.notify_one(),
-        };
+                    };
+                    ("create room", created.map(deliver))
+                }
+                ServerCommand::ClearParameters { code } => {
+                    ("clear parameters", inner.clear_parameters(&code, out).map(drop))
+                }
+                ServerCommand::CloseRoom { code } => ("close room", inner.close_room(now, &code, out).map(drop)),
+                ServerCommand::Shutdown => return None,
+            })
+        });
+        let Some((action, result)) = executed else { return shutdown.notify_one() };
         if let Err(error) = result
             && log_throttle.allow()
         {

@@ -19,16 +19,11 @@ const EVENT_STREAM_CAPACITY: usize = 1_024;
 /// Maximum number of events per write.
 const MAX_EVENTS_PER_WRITE: usize = 64;
 
-/// A receiver of events.
-enum EventListener {
-    Stream(Weak<EventStreamQueue>),
-    Program(EventProducer),
-}
-
 /// All receivers of events.
 #[derive(Default)]
 pub(in crate::io) struct EventListeners {
-    listeners: Vec<EventListener>,
+    streams: Vec<Weak<EventStreamQueue>>,
+    program: Option<EventProducer>,
     dropped_events: u64,
     rejected: u64,
 }
@@ -47,63 +42,50 @@ pub(in crate::io) struct EventListenerCounters {
 impl EventListeners {
     /// Adds the embedding application as a listener.
     pub(in crate::io) fn add_program(&mut self, events: EventProducer) {
-        self.listeners.push(EventListener::Program(events));
+        self.program = Some(events);
     }
 
     /// Adds a stream. Returns `None` if there are already [`MAX_EVENT_STREAMS`] streams, or if the server is shutting down.
     pub(in crate::io) fn add_stream(&mut self, accepts_streams: bool) -> Option<Arc<EventStreamQueue>> {
-        self.listeners.retain(EventListener::is_connected);
-        let streams = self.listeners.iter().filter(|listener| matches!(listener, EventListener::Stream(_))).count();
-        if !accepts_streams || streams >= MAX_EVENT_STREAMS {
+        self.streams.retain(|queue| queue.strong_count() > 0);
+        if !accepts_streams || self.streams.len() >= MAX_EVENT_STREAMS {
             self.rejected += 1;
             return None;
         }
         let queue = Arc::new(EventStreamQueue::default());
-        self.listeners.push(EventListener::Stream(Arc::downgrade(&queue)));
+        self.streams.push(Arc::downgrade(&queue));
         Some(queue)
     }
 
     pub(in crate::io) fn counters(&self) -> EventListenerCounters {
-        let active = self.listeners.iter().filter(|listener| listener.is_connected()).count() as u64;
-        EventListenerCounters { active, dropped_events: self.dropped_events, rejected: self.rejected }
+        let streams = self.streams.iter().filter(|queue| queue.strong_count() > 0).count() as u64;
+        let programs = u64::from(self.program.as_ref().is_some_and(|events| !events.is_abandoned()));
+        EventListenerCounters {
+            active: streams + programs,
+            dropped_events: self.dropped_events,
+            rejected: self.rejected,
+        }
     }
 
     /// Delivers an event to all listeners.
     pub(in crate::io) fn publish(&mut self, event: &ControlSurfaceEvent) {
-        let Self { listeners, dropped_events, .. } = self;
+        if let Some(events) = self.program.as_mut().filter(|events| !events.is_abandoned()) {
+            self.dropped_events += u64::from(!events.push(event));
+        }
+        self.streams.retain(|queue| queue.strong_count() > 0);
         let mut text = None;
-        listeners.retain_mut(|listener| {
-            let is_connected = listener.is_connected();
-            let delivered = match listener {
-                EventListener::Program(events) => !is_connected || events.push(event),
-                EventListener::Stream(queue) => queue.upgrade().is_none_or(|queue| {
-                    let text: &Bytes = text.get_or_insert_with(|| sse_event(event));
-                    queue.push(text.clone())
-                }),
-            };
-            *dropped_events += u64::from(!delivered);
-            is_connected
-        });
-    }
-
-    /// Ends all streams.
-    pub(in crate::io) fn close_all(&mut self) {
-        for listener in self.listeners.drain(..) {
-            if let EventListener::Stream(queue) = listener
-                && let Some(queue) = queue.upgrade()
-            {
-                queue.lock().closed = true;
-                queue.ready.notify_one();
-            }
+        for queue in self.streams.iter().filter_map(Weak::upgrade) {
+            let text: &Bytes = text.get_or_insert_with(|| sse_event(event));
+            self.dropped_events += u64::from(!queue.push(text.clone()));
         }
     }
-}
 
-impl EventListener {
-    fn is_connected(&self) -> bool {
-        match self {
-            Self::Stream(queue) => queue.strong_count() > 0,
-            Self::Program(events) => !events.is_abandoned(),
+    /// Removes all listeners.
+    pub(in crate::io) fn close_all(&mut self) {
+        self.program = None;
+        for queue in self.streams.drain(..).filter_map(|queue| queue.upgrade()) {
+            queue.lock().closed = true;
+            queue.ready.notify_one();
         }
     }
 }

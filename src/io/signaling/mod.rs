@@ -11,7 +11,6 @@ pub(in crate::io) mod event_stream;
 pub mod registration;
 pub(in crate::io) mod shared_hub;
 
-use std::convert::Infallible;
 use std::fmt::Display;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -23,16 +22,15 @@ use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::{Extension, Router};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, watch};
 use tracing::warn;
 
 use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits, TLS_CONNECTION_BYTES};
 use crate::io::http::login::Login;
-use crate::io::http::{self, ConnectionInfo, Drain, body};
+use crate::io::http::{self, ConnectionInfo, body};
 use crate::io::log::SharedLogThrottle;
 use crate::io::moqt::MoqtUrl;
 use crate::io::signaling::admin::HttpRoutes;
-use crate::io::signaling::admin::examples::ExamplePages;
 use crate::io::signaling::admin::metrics::SignalingCollector;
 use crate::io::signaling::broadcast_http::BroadcastHttpConfig;
 use crate::io::signaling::shared_hub::SharedHub;
@@ -69,8 +67,6 @@ pub struct SignalingServerConfig {
     pub login: Arc<Login>,
     /// Maximum time for closing all connections at shutdown.
     pub shutdown_timeout: ShutdownTimeout,
-    /// Whether the server has the example pages below `/examples/`. By default it has none.
-    pub has_examples: bool,
     /// URL of a MOQT echo in the same process, with its listen host, for the start page.
     pub moqt_url: Option<MoqtUrl>,
 }
@@ -92,8 +88,8 @@ pub async fn serve_async(
     options: SignalingServerConfig,
     stopped: impl Future<Output = ()>,
 ) {
-    let (hub, all_closed) = SharedHub::new(hub, options.max_updates, &options.connection_limits.memory_budget);
-    serve_hub(listener, &hub, all_closed, options, stopped).await;
+    let hub = SharedHub::new(hub, options.max_updates, &options.connection_limits);
+    serve_hub(listener, &hub, options, stopped).await;
 }
 
 /// Closes all connections when the guard is dropped. If the serving future is dropped, the guard is dropped too.
@@ -108,7 +104,6 @@ impl Drop for CloseAllGuard<'_> {
 async fn serve_hub(
     listener: TcpListener,
     hub: &Arc<SharedHub>,
-    mut all_closed: mpsc::Receiver<Infallible>,
     options: SignalingServerConfig,
     stopped: impl Future<Output = ()>,
 ) {
@@ -121,45 +116,28 @@ async fn serve_hub(
         connection_limits.bytes_per_connection = TLS_CONNECTION_BYTES;
     }
     let limiter = ConnectionLimiter::new(connection_limits);
-    let dialects = limits.dialects;
-    let SignalingServerConfig { tls, login, broadcast, has_examples, moqt_url, .. } = options;
+    let SignalingServerConfig { tls, login, broadcast, moqt_url, .. } = options;
     // On loopback without a proxy only local users can connect, so metrics need no login.
     let address = listener.local_addr().unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
     let is_local = address.ip().to_canonical().is_loopback();
     let metrics_are_public = is_local && !has_trusted_proxies;
-    let collector = SignalingCollector {
-        hub: Arc::clone(hub),
-        connection_limiter: Arc::clone(&limiter),
-        tls: tls.clone(),
-        login: Arc::clone(&login),
-    };
+    let collector =
+        SignalingCollector { hub: Arc::clone(hub), connection_limiter: Arc::clone(&limiter), tls: tls.clone(), login };
     let shutdown = Arc::new(Notify::new());
-    let example_dialects = if has_examples { dialects } else { DialectSet::NONE };
-    let pages = HttpRoutes {
-        hub: Arc::clone(hub),
-        collector,
-        login,
-        broadcast,
-        dialects,
-        address,
-        is_tls: tls.is_some(),
-        moqt_url,
-        example_pages: ExamplePages { dialects: example_dialects, listen_address: address },
-        metrics_are_public,
-    };
+    let pages = HttpRoutes { collector, broadcast, address, moqt_url, metrics_are_public };
     let plain = pages.router(&shutdown);
     let router = upgrade_router(plain, Arc::clone(hub), limits);
-    let drain = Drain::new();
+    let (running, stopping) = watch::channel(false);
     tokio::select! {
         () = stopped => {}
         () = shutdown.notified() => {}
-        () = http::accept_loop(listener, router, limiter, tls, drain.token()) => {}
+        () = http::accept_loop(listener, router, limiter, tls, stopping) => {}
         () = hub.run_timers() => {}
     }
     // The listener is closed here, because the accept loop has been dropped.
     drop(close_guard);
-    let all_ended = async { tokio::join!(all_closed.recv(), drain.close()) };
-    if tokio::time::timeout(shutdown_timeout, all_ended).await.is_err() {
+    let _ = running.send(true);
+    if tokio::time::timeout(shutdown_timeout, running.closed()).await.is_err() {
         warn!(target: "signaling", timeout = ?shutdown_timeout, "shutdown time-out; the remaining connections are dropped");
     }
 }
@@ -206,20 +184,13 @@ async fn upgrade_middleware(
         return next.run(request).await;
     }
     let uri = request.uri();
-    let header = |name| request.headers().get(name).map(|value: &HeaderValue| value.to_str().unwrap_or_default());
+    let origin = request.headers().get(header::ORIGIN).map(|value| value.to_str().unwrap_or_default());
     let route = match signaling::route(uri.path(), uri.query().unwrap_or_default(), state.limits.dialects) {
-        Ok(_) if !state.limits.allows_origin(header(header::ORIGIN)) => Route::OriginNotAllowed,
-        Ok(Route::Broadcast(params)) => {
-            let params = params.with_authorization(header(header::AUTHORIZATION));
+        Ok(_) if !state.limits.allows_origin(origin) => Route::OriginNotAllowed,
+        Ok(route) => {
             let headers = request.headers().iter();
-            Route::Broadcast(
-                params.with_headers(headers.filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)))),
-            )
+            route.with_headers(headers.filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?))))
         }
-        Ok(Route::Selected(dialect, params)) => {
-            Route::Selected(dialect, params.with_authorization(header(header::AUTHORIZATION)))
-        }
-        Ok(route) => route,
         Err(error) => {
             state.log_rejection(client.source, uri, &error);
             return body::not_found();
@@ -228,19 +199,16 @@ async fn upgrade_middleware(
     if !client.permit.assign_client(client.source.ip(), client.is_forwarded) {
         return body::too_many_requests("Too many connections", Duration::ZERO);
     }
-    // A shutdown waits for the connection from here on, so that its close frame is sent.
-    let shutdown_guard = state.hub.shutdown_guard();
     let (source, uri, log_state) = (client.source, uri.clone(), state.clone());
     let serve = async move |io| {
         client.permit.on_upgrade();
         let source = client.source.ip().to_canonical();
         let connection = NewConnection { source, is_forwarded: client.is_forwarded, route };
         let served = state.hub.on_connect(connection, client.permit.memory());
-        drop(shutdown_guard);
         // The hub does not count pings and fragments. Therefore, `connection::serve` limits their rate to the maximum message rate.
-        connection::serve(io, &served, &*state.hub, state.limits.message_limit()).await;
-        // Frees the slot at the end of the connection.
-        drop(client.permit);
+        connection::serve(io, &served, state.limits.message_limit()).await;
+        // Frees the slot at the end of the connection. A shutdown waits until then, so that the close frame is sent.
+        drop(client);
     };
     handshake::accept_upgrade(&mut request, serve).unwrap_or_else(|error| {
         log_state.log_rejection(source, &uri, &error);
@@ -253,19 +221,15 @@ async fn upgrade_middleware(
 
 /// The response to an upgrade request that violates RFC 6455, section 4.2.1.
 fn rejection_response(error: UpgradeError) -> Response {
-    match error {
-        UpgradeError::Method => method_not_allowed("GET"),
-        UpgradeError::Version => {
-            let mut response = upgrade_required(&error.to_string());
+    let UpgradeError { status, reason } = error;
+    match status {
+        StatusCode::METHOD_NOT_ALLOWED => method_not_allowed("GET"),
+        StatusCode::UPGRADE_REQUIRED => {
+            let mut response = upgrade_required(reason);
             response.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, SUPPORTED_VERSION);
             response
         }
-        UpgradeError::HttpVersion => upgrade_required(&error.to_string()),
-        UpgradeError::NotExclusive
-        | UpgradeError::Connection
-        | UpgradeError::Key
-        | UpgradeError::Host
-        | UpgradeError::Body => body::error_response(StatusCode::BAD_REQUEST, &error.to_string()),
+        _ => body::error_response(status, reason),
     }
 }
 

@@ -79,17 +79,18 @@ impl Registration {
     }
 
     async fn run(mut self) {
-        let mut backoff = Backoff::default();
+        let mut attempts = 0;
         let mut last_error = String::new();
         loop {
             let url = (self.url)();
             let mut registered = None;
             let Err(error) = self.run_connection(&url, &mut registered).await;
             if registered.is_some_and(|since: Instant| since.elapsed() >= STABLE_AFTER) {
-                backoff.reset();
+                attempts = 0;
                 last_error.clear();
             }
-            let delay = backoff.next_delay();
+            let delay = retry_delay(attempts);
+            attempts += 1;
             let message = error.to_string();
             // A repeated error is logged only at the debug level.
             if message == last_error {
@@ -185,26 +186,12 @@ const INITIAL_DELAY: Duration = Duration::from_millis(500);
 /// Maximum delay between two connection attempts.
 const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
-/// Exponential backoff. Each delay is random, between half of its maximum and its maximum. Otherwise, all clients would reconnect at once
-/// after a restart.
-#[derive(Debug, Default)]
-struct Backoff {
-    attempts: u32,
-}
-
-impl Backoff {
-    /// The next delay.
-    fn next_delay(&mut self) -> Duration {
-        let [chance] = os::random_u64s();
-        let max = INITIAL_DELAY.saturating_mul(1 << self.attempts.min(16)).min(MAX_BACKOFF);
-        self.attempts += 1;
-        max.mul_f64(0.5 + 0.5 * (chance as f64 / u64::MAX as f64))
-    }
-
-    /// Resets the backoff, so that the next delay is short again.
-    pub(in crate::io) fn reset(&mut self) {
-        self.attempts = 0;
-    }
+/// The delay after this number of failed attempts: exponential backoff. Each delay is random, between half of its maximum and its maximum.
+/// Otherwise, all clients would reconnect at once after a restart.
+fn retry_delay(attempts: u32) -> Duration {
+    let [chance] = os::random_u64s();
+    let max = INITIAL_DELAY.saturating_mul(1 << attempts.min(16)).min(MAX_BACKOFF);
+    max.mul_f64(0.5 + 0.5 * (chance as f64 / u64::MAX as f64))
 }
 
 /// What determines the address that the echo server advertises.
@@ -313,18 +300,14 @@ mod tests {
 
     #[test]
     fn delays_double_up_to_30_seconds_with_jitter() {
-        let mut backoff = Backoff::default();
         let max = [500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000].map(Duration::from_millis);
-        for max in max {
-            let delay = backoff.next_delay();
+        for (attempts, max) in (0..).zip(max) {
+            let delay = retry_delay(attempts);
             assert!(delay >= max / 2 && delay <= max, "{delay:?} of {max:?}");
         }
-        backoff.reset();
-        assert!(backoff.next_delay() <= INITIAL_DELAY);
-        let drawn: std::collections::HashSet<Duration> = (0..20).map(|_| Backoff::default().next_delay()).collect();
+        let drawn: std::collections::HashSet<Duration> = (0..20).map(|_| retry_delay(0)).collect();
         assert!(drawn.len() > 10, "{drawn:?}");
-        let longest = (0..100).map(|_| backoff.next_delay()).max();
-        assert!(longest <= Some(MAX_BACKOFF));
+        assert!((0..100).all(|attempts| retry_delay(attempts) <= MAX_BACKOFF));
     }
 
     #[test]

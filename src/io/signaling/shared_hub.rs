@@ -7,20 +7,19 @@
 //! exceeds the memory budget by a message is closed after this message.
 
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 use tracing::warn;
 
 use crate::io::clock;
+use crate::io::connection_permit::ConnectionLimits;
 use crate::io::signaling::event_stream::{EventListenerCounters, EventListeners, EventStreamQueue};
-use crate::io::websocket::connection::{MessageHandler, ServedConnection};
 use crate::io::websocket::frame::{self, FrameError};
 use crate::io::websocket::send_queue::{DEFAULT_MAX_UPDATES, PendingClose, QueueFull, SendQueue};
-use crate::memory_budget::{MemoryAccount, MemoryBudget, MemoryPermit, OverBudget};
+use crate::memory_budget::{MemoryAccount, MemoryPermit};
 use crate::signaling::{
     CloseCode, ConnId, ControlSurfaceEvent, DialectCounters, EventProducer, EventSink, Hub, NewConnection, Snapshot,
     SnapshotQuery, UpdateKey, WorkLimiter, WorkSource,
@@ -44,58 +43,50 @@ struct LockedHub {
     work: WorkLimiter,
     queues: OutboundQueues,
     next_conn: u64,
-    /// Cloned for every connection; `None` after shutdown has started.
-    shutdown_guard: Option<mpsc::Sender<Infallible>>,
+    is_shutting_down: bool,
 }
 
 impl SharedHub {
-    /// Returns the shared hub, and a channel that closes when all connections have ended after [`SharedHub::close_all`]. Superseded updates
-    /// are dropped from queues with more than `max_updates` messages (`None`: 256).
-    pub(in crate::io) fn new(
-        hub: Hub,
-        max_updates: Option<usize>,
-        memory_budget: &Arc<MemoryBudget>,
-    ) -> (Arc<Self>, mpsc::Receiver<Infallible>) {
-        let (shutdown_guard, all_closed) = mpsc::channel(1);
+    /// Superseded updates are dropped from queues with more than `max_updates` messages (`None`: 256).
+    pub(in crate::io) fn new(hub: Hub, max_updates: Option<usize>, limits: &ConnectionLimits) -> Arc<Self> {
         let queues = OutboundQueues {
             queues: HashMap::new(),
             evicted: Vec::new(),
             coalesced: Vec::new(),
             listeners: EventListeners::default(),
             account: None,
-            own_account: memory_budget.open_shared(),
+            own_account: limits.memory_budget.open_shared(),
         };
-        let state =
-            LockedHub { hub, work: WorkLimiter::default(), queues, next_conn: 0, shutdown_guard: Some(shutdown_guard) };
-        let shared = Self {
+        let state = LockedHub { hub, work: WorkLimiter::default(), queues, next_conn: 0, is_shutting_down: false };
+        Arc::new(Self {
             started: Instant::now(),
             state: Mutex::new(state),
             max_updates: max_updates.unwrap_or(DEFAULT_MAX_UPDATES),
             deadline_changed: Notify::new(),
-        };
-        (Arc::new(shared), all_closed)
+        })
     }
 
-    /// Adds a connection, whose messages are held in `account`.
+    /// Adds a connection, whose messages are held in `memory`.
     pub(in crate::io) fn on_connect(
-        &self,
+        self: &Arc<Self>,
         connection: NewConnection,
-        account: &Arc<MemoryAccount>,
+        memory: &Arc<MemoryAccount>,
     ) -> ServedConnection {
-        let queue = Arc::new(SendQueue::new(self.max_updates, Arc::clone(account)));
+        let (hub, queue, memory) = (Arc::clone(self), Arc::new(SendQueue::new(self.max_updates)), Arc::clone(memory));
         self.locked(|now, state| {
             let conn = ConnId(state.next_conn);
             state.next_conn += 1;
-            if state.shutdown_guard.is_some() {
-                state.queues.queues.insert(conn, Arc::clone(&queue));
-                state.queues.account = Some(Arc::clone(account));
-                state.hub.on_connect(now, conn, connection, &mut state.queues);
-                state.queues.evict_if_over(conn, account);
-            } else {
+            let work_source = WorkSource::new(connection.source, conn);
+            if state.is_shutting_down {
                 queue.close(pending_close(CloseCode::GOING_AWAY, ""));
+            } else {
+                state.queues.queues.insert(conn, Arc::clone(&queue));
+                state.queues.account = Some(Arc::clone(&memory));
+                state.hub.on_connect(now, conn, connection, &mut state.queues);
+                state.queues.evict_if_over(conn, &memory);
             }
             let max_message_bytes = state.hub.max_message_bytes(conn);
-            ServedConnection { conn, queue, max_message_bytes, _shutdown_guard: state.shutdown_guard.clone() }
+            ServedConnection { hub, conn, queue, memory, work_source, max_message_bytes }
         })
     }
 
@@ -119,33 +110,14 @@ impl SharedHub {
         }
     }
 
-    /// Closes a connection because of an error, if it is still open.
-    fn close_connection(
-        &self,
-        served: &ServedConnection,
-        code: CloseCode,
-        reason: &str,
-        count: impl FnOnce(&mut DialectCounters),
-    ) {
-        let closed = self.with_connection(served.conn, |now, state| {
-            state.hub.update_counters(served.conn, count);
-            state.queues.queues.remove(&served.conn);
-            state.hub.on_server_close(now, served.conn, code.get(), reason, &mut state.queues);
-            served.queue.close(pending_close(code, reason));
-        });
-        if closed.is_some() {
-            warn!(target: "signaling", conn = served.conn.0, code = code.get(), reason, "protocol error or limit exceeded; closing the connection");
-        }
-    }
-
     /// Closes all connections, including those that arrive later. Open connections get `timeout` for the closing handshake.
     pub(in crate::io) fn close_all(&self, timeout: Duration) {
         self.locked(|_, state| {
-            state.shutdown_guard = None;
+            state.is_shutting_down = true;
             state.queues.listeners.close_all();
             for (conn, queue) in state.queues.queues.drain() {
                 let (code, reason) = state.hub.shutdown_close_frame(conn);
-                queue.close(PendingClose { code: Some(CloseCode(code)), reason: reason.to_owned(), timeout });
+                queue.close(PendingClose { code: Some(code), reason: reason.to_owned(), timeout });
             }
         });
     }
@@ -167,11 +139,6 @@ impl SharedHub {
         })
     }
 
-    /// Shutdown waits until the guard is dropped, as it does for connections. `None` after shutdown has started.
-    pub(in crate::io) fn shutdown_guard(&self) -> Option<mpsc::Sender<Infallible>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).shutdown_guard.clone()
-    }
-
     /// Adds the embedding application as a listener for control surface events.
     pub(in crate::io) fn add_program_listener(&self, events: EventProducer) {
         self.locked(|_, state| state.queues.listeners.add_program(events));
@@ -179,7 +146,7 @@ impl SharedHub {
 
     /// Adds an event stream, unless there are too many or the server is shutting down.
     pub(in crate::io) fn add_event_stream(&self) -> Option<Arc<EventStreamQueue>> {
-        self.locked(|_, state| state.queues.listeners.add_stream(state.shutdown_guard.is_some()))
+        self.locked(|_, state| state.queues.listeners.add_stream(!state.is_shutting_down))
     }
 
     pub(in crate::io) fn event_listener_counters(&self) -> EventListenerCounters {
@@ -200,11 +167,6 @@ impl SharedHub {
     pub(in crate::io) fn queued_bytes(&self) -> u64 {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.queues.queues.values().map(|queue| queue.queued_bytes() as u64).sum()
-    }
-
-    /// Like [`SharedHub::locked`]. If the connection no longer exists, returns `None` and does not call `action`.
-    fn with_connection<T>(&self, conn: ConnId, action: impl FnOnce(WallClock, &mut LockedHub) -> T) -> Option<T> {
-        self.locked(|now, state| state.queues.queues.contains_key(&conn).then(|| action(now, state)))
     }
 
     /// Runs `action` under the lock, and then handles the connections that it has evicted.
@@ -244,64 +206,99 @@ impl SharedHub {
     }
 }
 
-impl MessageHandler for SharedHub {
-    fn on_text(&self, conn: ConnId, text: &str) -> Result<(), Duration> {
-        let begun = self.with_connection(conn, |now, state| {
-            let source = WorkSource::new(state.hub.source(conn)?, conn);
-            Some((state.work.begin(now.monotonic, source, text.len()), state.hub.message_parser(conn)))
+/// One WebSocket connection, for its task. Calls have no effect after the connection was closed or lost. When the value is dropped, even
+/// because of a panic, the client leaves its room.
+pub(in crate::io) struct ServedConnection {
+    hub: Arc<SharedHub>,
+    conn: ConnId,
+    pub(in crate::io) queue: Arc<SendQueue>,
+    /// What the client holds: its incomplete message, and its messages in the queues of others.
+    pub(in crate::io) memory: Arc<MemoryAccount>,
+    work_source: WorkSource,
+    /// Maximum size of a received message, in bytes.
+    pub(in crate::io) max_message_bytes: usize,
+}
+
+impl ServedConnection {
+    /// Handles a whole text message. If its sender has used too much processor time, the message is not handled, and is to be passed again
+    /// after the returned time.
+    pub(in crate::io) fn on_text(&self, text: &str) -> Result<(), Duration> {
+        let Self { conn, memory, .. } = self;
+        let begun = self.if_open(|now, state| {
+            (state.work.begin(now.monotonic, self.work_source, text.len()), state.hub.message_parser(*conn))
         });
-        let Some((work, parser)) = begun.flatten() else { return Ok(()) };
+        let Some((work, parser)) = begun else { return Ok(()) };
         let work = work?;
         let started = Instant::now();
         let parsed = parser.parse(text);
         let parse_time = started.elapsed();
-        self.locked(|now, state| {
+        self.hub.locked(|now, state| {
             // The time for which this thread waited for the lock is not charged.
             let started = Instant::now();
-            if let Some(queue) = state.queues.queues.get(&conn) {
-                let account = Arc::clone(&queue.account);
-                state.queues.account = Some(Arc::clone(&account));
-                state.hub.on_parsed_text(now, conn, parsed, &mut state.queues);
-                state.queues.evict_if_over(conn, &account);
+            if state.queues.queues.contains_key(conn) {
+                state.queues.account = Some(Arc::clone(memory));
+                state.hub.on_parsed_text(now, *conn, parsed, &mut state.queues);
+                state.queues.evict_if_over(*conn, memory);
             }
             state.work.end(now.monotonic, work, parse_time + started.elapsed());
         });
         Ok(())
     }
 
-    fn on_binary(&self, conn: ConnId) {
-        self.with_connection(conn, |now, state| state.hub.on_binary(now, conn, &mut state.queues));
+    /// Handles a whole binary message.
+    pub(in crate::io) fn on_binary(&self) {
+        self.if_open(|now, state| state.hub.on_binary(now, self.conn, &mut state.queues));
     }
 
-    fn on_activity(&self, conn: ConnId) {
-        self.with_connection(conn, |now, state| state.hub.on_activity(now, conn));
+    /// Handles a ping, a pong or a fragment.
+    pub(in crate::io) fn on_activity(&self) {
+        self.if_open(|now, state| state.hub.on_activity(now, self.conn));
     }
 
-    fn on_close(&self, conn: ConnId, code: CloseCode, reason: &str) {
-        self.with_connection(conn, |now, state| {
-            state.queues.queues.remove(&conn);
-            state.hub.on_close(now, conn, code.get(), reason, &mut state.queues);
+    /// Handles the client's close frame.
+    pub(in crate::io) fn on_close(&self, code: CloseCode, reason: &str) {
+        self.if_open(|now, state| {
+            state.queues.queues.remove(&self.conn);
+            state.hub.on_close(now, self.conn, code.get(), reason, &mut state.queues);
         });
     }
 
-    fn on_frame_error(&self, served: &ServedConnection, error: FrameError) {
-        self.close_connection(served, error.close_code(), &error.to_string(), |counts| match error {
-            FrameError::Protocol => counts.closed_protocol_error += 1,
-            FrameError::InvalidUtf8 => counts.closed_invalid_utf8 += 1,
-            FrameError::MessageTooBig => counts.closed_message_too_big += 1,
-            FrameError::RateLimit => counts.closed_frame_rate += 1,
-            FrameError::Memory => counts.closed_for_memory += 1,
+    /// A frame violates the protocol or a limit. The connection reads nothing more.
+    pub(in crate::io) fn on_frame_error(&self, error: FrameError) {
+        let (code, reason) = (error.close_code(), error.to_string());
+        let closed = self.if_open(|now, state| {
+            state.hub.update_counters(self.conn, |counts| {
+                *match error {
+                    FrameError::Protocol => &mut counts.closed_protocol_error,
+                    FrameError::InvalidUtf8 => &mut counts.closed_invalid_utf8,
+                    FrameError::MessageTooBig => &mut counts.closed_message_too_big,
+                    FrameError::RateLimit => &mut counts.closed_frame_rate,
+                    FrameError::Memory => &mut counts.closed_for_memory,
+                } += 1;
+            });
+            state.hub.close_connection(now, self.conn, code, &reason, &mut state.queues);
         });
+        if closed.is_some() {
+            warn!(target: "signaling", conn = self.conn.0, code = code.get(), reason, "protocol error or limit exceeded; closing the connection");
+        }
     }
 
-    fn on_stalled(&self, conn: ConnId) {
-        self.with_connection(conn, |_, state| state.queues.evict(conn, EvictionReason::SlowReader, 0));
+    /// The client does not read: the connection ends without a close frame.
+    pub(in crate::io) fn on_stalled(&self) {
+        self.if_open(|_, state| state.queues.evict(self.conn, EvictionReason::SlowReader, 0));
     }
 
-    fn on_disconnect(&self, conn: ConnId) {
-        self.with_connection(conn, |now, state| {
-            state.queues.queues.remove(&conn);
-            state.hub.on_disconnect(now, conn, &mut state.queues);
+    /// Runs `action` under the lock, unless the connection was closed.
+    fn if_open<T>(&self, action: impl FnOnce(WallClock, &mut LockedHub) -> T) -> Option<T> {
+        self.hub.locked(|now, state| state.queues.queues.contains_key(&self.conn).then(|| action(now, state)))
+    }
+}
+
+impl Drop for ServedConnection {
+    fn drop(&mut self) {
+        self.if_open(|now, state| {
+            state.queues.queues.remove(&self.conn);
+            state.hub.on_disconnect(now, self.conn, &mut state.queues);
         });
     }
 }
@@ -389,8 +386,8 @@ impl EventSink for OutboundQueues {
         full == 0 && self.own_account.available() > 0
     }
 
-    fn take_memory(&mut self, bytes: u64) -> Result<MemoryPermit, OverBudget> {
-        self.account.as_ref().unwrap_or(&self.own_account).take(bytes)
+    fn take_memory(&mut self, bytes: u64) -> Option<MemoryPermit> {
+        self.account.as_ref().unwrap_or(&self.own_account).take(bytes).ok()
     }
 
     fn control_surface_event(&mut self, event: ControlSurfaceEvent) {

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use cpal::traits::{DeviceTrait, HostTrait};
-use cpal::{ErrorKind, SampleFormat, SupportedBufferSize, SupportedStreamConfigRange};
+use cpal::{ErrorKind, SupportedBufferSize, SupportedStreamConfigRange};
 
 use super::microphone::Microphone;
 use super::speaker::{OpenError, Speaker, SpeakerObserver};
-use super::{AlsaErrorCapture, DeviceDirection, DeviceError, NO_DEVICES_HINT};
+use super::{AlsaErrorCapture, DeviceDirection, DeviceError, NO_DEVICES_HINT, to_cpal_format};
 use crate::audio::convert::Packetizer;
 use crate::audio::devices::{
     DeviceConfig, DeviceInfo, DeviceList, DeviceSampleFormat, RateRange, SupportedConfig, UNKNOWN_FORMAT_HINT,
@@ -22,8 +22,10 @@ const ALSA_NULL_DEVICE: &str = "null";
 pub struct SelectedDevice {
     direction: DeviceDirection,
     device: cpal::Device,
-    name: String,
-    config: DeviceConfig,
+    /// Name of the device.
+    pub name: String,
+    /// Configuration the device is opened with.
+    pub config: DeviceConfig,
 }
 
 /// Lists all devices. Each device is opened, so devices in exclusive use by other programs are missing.
@@ -63,22 +65,12 @@ pub fn select_device(
 }
 
 impl SelectedDevice {
-    /// Name of the device.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Configuration the device is opened with.
-    pub fn config(&self) -> &DeviceConfig {
-        &self.config
-    }
-
     /// Opens an input with a buffer of `buffer` frames, limited to the range of the device. Does not start the input.
     pub fn open_microphone(self, packetizer: Packetizer, buffer: u32) -> Result<Microphone, DeviceError> {
         let errors = AlsaErrorCapture::install();
         let buffer = self.config.clamp_buffer(buffer);
         Microphone::open(&self.device, &self.name, self.config, buffer, packetizer)
-            .map_err(|error| self.open_error(&error, (buffer, "--mic-buffer or --mic-device"), &errors))
+            .map_err(|error| self.open_error(&error, (buffer, "--device-buffer or --mic=DEVICE"), &errors))
     }
 
     /// Opens and starts an output for packets of `stream`. Its buffer has `buffer` frames, limited to the range that the device supports.
@@ -94,7 +86,7 @@ impl SelectedDevice {
         match Speaker::open(&self.device, &self.name, self.config, buffer, stream, jitter_allowance) {
             Err(OpenError::UnsupportedRates(error)) => Err(self.direction.device_error(&self.name, &error.to_string())),
             Err(OpenError::Device(error)) => {
-                Err(self.open_error(&error, (buffer, "--play-buffer or --play-device"), &errors))
+                Err(self.open_error(&error, (buffer, "--device-buffer or --play=DEVICE"), &errors))
             }
             Ok(opened) => Ok(opened),
         }
@@ -246,29 +238,11 @@ fn supported_config(range: &SupportedStreamConfigRange) -> Option<SupportedConfi
     };
     let rate_range = (range.min_sample_rate(), range.max_sample_rate());
     Some(SupportedConfig {
-        format: from_cpal_format(range.sample_format())?,
+        // Other formats, such as DSD with one bit per sample, are not supported.
+        format: DeviceSampleFormat::ALL.into_iter().find(|format| to_cpal_format(*format) == range.sample_format())?,
         channels: range.channels(),
         rate_range,
         buffer_range,
-    })
-}
-
-fn from_cpal_format(format: SampleFormat) -> Option<DeviceSampleFormat> {
-    Some(match format {
-        SampleFormat::I8 => DeviceSampleFormat::I8,
-        SampleFormat::I16 => DeviceSampleFormat::I16,
-        SampleFormat::I24 => DeviceSampleFormat::I24,
-        SampleFormat::I32 => DeviceSampleFormat::I32,
-        SampleFormat::I64 => DeviceSampleFormat::I64,
-        SampleFormat::U8 => DeviceSampleFormat::U8,
-        SampleFormat::U16 => DeviceSampleFormat::U16,
-        SampleFormat::U24 => DeviceSampleFormat::U24,
-        SampleFormat::U32 => DeviceSampleFormat::U32,
-        SampleFormat::U64 => DeviceSampleFormat::U64,
-        SampleFormat::F32 => DeviceSampleFormat::F32,
-        SampleFormat::F64 => DeviceSampleFormat::F64,
-        // DSD, one bit per sample.
-        _ => return None,
     })
 }
 

@@ -8,10 +8,10 @@ use cpal::traits::{DeviceTrait, StreamTrait};
 use cpal::{BufferSize, ErrorKind, StreamConfig};
 
 use super::AlsaErrorCapture;
-use super::{close_stream, elapsed_since, to_cpal_format};
+use super::{close_stream, elapsed_since, set_failure, to_cpal_format};
 use crate::audio::convert::Packetizer;
 use crate::audio::devices::DeviceConfig;
-use crate::audio::quality::{SharedSourceMeter, SourceQuality};
+use crate::audio::quality::SourceQuality;
 use crate::audio::spsc::{CaptureConsumer, CapturedBlock, capture_ring};
 use crate::client::{CaptureResults, PayloadSource, SourcePoll};
 use crate::node::DriverWaker;
@@ -45,7 +45,6 @@ pub struct Microphone {
     stream: Option<cpal::Stream>,
     ring: CaptureConsumer,
     packetizer: Packetizer,
-    source_meter: SharedSourceMeter,
     block: Vec<f32>,
     shared: Arc<SharedState>,
     waker: DriverWaker,
@@ -67,14 +66,14 @@ impl Microphone {
         name: &str,
         config: DeviceConfig,
         buffer: u32,
-        mut packetizer: Packetizer,
+        packetizer: Packetizer,
     ) -> Result<Self, cpal::Error> {
         let DeviceConfig { format, channels, rate: sample_rate, .. } = config;
         let ring_frames =
             (RING_DURATION.as_secs() as usize * sample_rate as usize).max(buffer as usize * MIN_RING_CALLBACKS);
         let (mut producer, ring) = capture_ring(format, channels, ring_frames);
-        let (xruns, shared, waker, origin) =
-            (producer.xrun_counter(), Arc::<SharedState>::default(), DriverWaker::default(), Instant::now());
+        let (counters, shared, waker, origin) =
+            (Arc::clone(&ring.counters), Arc::<SharedState>::default(), DriverWaker::default(), Instant::now());
 
         let (data_state, data_waker) = (Arc::clone(&shared), waker.clone());
         let on_data = move |data: &cpal::Data, _: &cpal::InputCallbackInfo| {
@@ -84,17 +83,12 @@ impl Microphone {
             }
         };
         let (error_state, error_waker) = (Arc::clone(&shared), waker.clone());
-        let on_error = move |error: cpal::Error| match error.kind() {
-            ErrorKind::Xrun => xruns.increment(),
-            // Capture continues.
-            ErrorKind::DeviceChanged | ErrorKind::RealtimeDenied | ErrorKind::DeviceBusy => {}
-            kind => {
-                let _ = error_state.failure.set(match kind {
-                    ErrorKind::DeviceNotAvailable => "device disconnected".to_owned(),
-                    _ => error.to_string(),
-                });
-                error_waker.wake();
+        let on_error = move |error: cpal::Error| {
+            if error.kind() == ErrorKind::Xrun {
+                return counters.xruns.add(1);
             }
+            set_failure(&error_state.failure, &error);
+            error_waker.wake();
         };
         let stream_config = StreamConfig { channels, sample_rate, buffer_size: BufferSize::Fixed(buffer) };
         let stream = device.build_input_stream_raw(stream_config, to_cpal_format(format), on_data, on_error, None)?;
@@ -107,13 +101,10 @@ impl Microphone {
             reported_buffer_frames: stream.buffer_size().ok(),
             ..CaptureResults::default()
         };
-        let source_meter = SharedSourceMeter::new(packetizer.input_format(), packetizer.replaces_non_finite());
-        packetizer.set_input_tap(source_meter.tap());
         Ok(Self {
             stream: Some(stream),
             ring,
             packetizer,
-            source_meter,
             block: Vec::new(),
             shared,
             waker,
@@ -223,11 +214,11 @@ impl PayloadSource for Microphone {
     }
 
     fn capture_results(&self) -> Option<CaptureResults> {
-        let overruns = self.ring.overruns();
+        let counters = &self.ring.counters;
         Some(CaptureResults {
-            overruns: overruns.count,
-            overrun_frames: overruns.frames,
-            xruns: self.ring.xruns(),
+            overruns: counters.overruns.get(),
+            overrun_frames: counters.overrun_frames.get(),
+            xruns: counters.xruns.get(),
             drift: self.drift.estimate(),
             drift_span: self.drift.span(),
             ..self.results.clone()
@@ -235,6 +226,6 @@ impl PayloadSource for Microphone {
     }
 
     fn source_quality(&self) -> Option<SourceQuality> {
-        Some(self.source_meter.source_quality())
+        Some(self.packetizer.source_quality())
     }
 }

@@ -14,12 +14,12 @@ mod speaker;
 
 use std::fmt;
 #[cfg(feature = "mic")]
-use std::sync::mpsc;
+use std::sync::{OnceLock, mpsc};
 #[cfg(feature = "mic")]
 use std::time::{Duration, Instant};
 
 #[cfg(feature = "mic")]
-use cpal::SampleFormat;
+use cpal::{ErrorKind, SampleFormat};
 use thiserror::Error;
 
 #[cfg(feature = "mic")]
@@ -123,6 +123,16 @@ fn close_stream(stream: cpal::Stream) {
         // The wait ends when the thread drops the sender, after it has closed the device.
         let _ = done_rx.recv_timeout(CLOSE_TIMEOUT);
     }
+}
+
+/// Records that an error stopped a device. After some errors, the device continues.
+#[cfg(feature = "mic")]
+fn set_failure(failure: &OnceLock<String>, error: &cpal::Error) {
+    let _ = match error.kind() {
+        ErrorKind::DeviceChanged | ErrorKind::RealtimeDenied | ErrorKind::DeviceBusy => Ok(()),
+        ErrorKind::DeviceNotAvailable => failure.set("device disconnected".to_owned()),
+        _ => failure.set(error.to_string()),
+    };
 }
 
 /// Converts a sample format to cpal's format.

@@ -10,7 +10,13 @@ use crate::client::{AudioStreamConfig, PacketEvent, PacketObserver, PayloadSourc
 use crate::io::stop::StopToken;
 
 /// Placeholder for the device type. The type has no values, because this build has no audio devices.
-pub struct SelectedDevice(Infallible);
+pub struct SelectedDevice {
+    /// Name of the device.
+    pub name: String,
+    /// Configuration the device is opened with.
+    pub config: DeviceConfig,
+    never: Infallible,
+}
 
 /// Placeholder for the microphone type. The type has no values, because this build has no audio devices.
 pub struct Microphone(Infallible);
@@ -37,19 +43,9 @@ pub fn select_device(
 }
 
 impl SelectedDevice {
-    /// Name of the device.
-    pub fn name(&self) -> &str {
-        match self.0 {}
-    }
-
-    /// Configuration the device is opened with.
-    pub fn config(&self) -> &DeviceConfig {
-        match self.0 {}
-    }
-
     /// Opens an input.
     pub fn open_microphone(self, _: Packetizer, _: u32) -> Result<Microphone, DeviceError> {
-        match self.0 {}
+        match self.never {}
     }
 
     /// Opens an output.
@@ -59,7 +55,7 @@ impl SelectedDevice {
         _: Option<Duration>,
         _: u32,
     ) -> Result<(SpeakerObserver, Speaker), DeviceError> {
-        match self.0 {}
+        match self.never {}
     }
 }
 

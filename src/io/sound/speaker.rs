@@ -7,13 +7,11 @@ use std::time::{Duration, Instant};
 use cpal::traits::{DeviceTrait, StreamTrait};
 use cpal::{BufferSize, ErrorKind, StreamConfig};
 
-use super::{close_stream, elapsed_since, to_cpal_format};
-use crate::audio::convert::{BYTES_PER_SAMPLE, ChannelLayout, decode_payload, map_to_device};
+use super::{close_stream, elapsed_since, set_failure, to_cpal_format};
+use crate::audio::convert::{BYTES_PER_SAMPLE, ChannelLayout, ResamplerError, decode_payload, map_to_device};
 use crate::audio::devices::{DeviceConfig, DeviceSampleFormat};
-use crate::audio::jitter_buffer::{
-    JitterBuffer, JitterBufferConfig, JitterBufferStats, MAX_JITTER_ALLOWANCE, UnsupportedRates,
-};
-use crate::audio::spsc::{PacketConsumer, PacketProducer, PacketRingCounters, packet_ring};
+use crate::audio::jitter_buffer::{JitterBuffer, JitterBufferConfig, JitterBufferStats, MAX_JITTER_ALLOWANCE};
+use crate::audio::spsc::{PacketConsumer, PacketProducer, PacketRingState, packet_ring};
 use crate::client::StreamKind;
 use crate::client::{AudioStreamConfig, PacketEvent, PacketObserver, PacketOutcome, PlaybackResults, SentAudio};
 use crate::io::stop::StopToken;
@@ -36,7 +34,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// Why a device cannot be opened.
 pub(super) enum OpenError {
     /// The rates cannot be converted.
-    UnsupportedRates(UnsupportedRates),
+    UnsupportedRates(ResamplerError),
     /// The device failed.
     Device(cpal::Error),
 }
@@ -72,7 +70,7 @@ pub struct SpeakerObserver {
 pub struct Speaker {
     stream: cpal::Stream,
     shared: Arc<SharedState>,
-    ring_counters: PacketRingCounters,
+    ring: Arc<PacketRingState>,
     /// Maximum time that [`Speaker::finish`] waits for the end of playback.
     drain_timeout: Duration,
     results: PlaybackResults,
@@ -145,17 +143,11 @@ impl Speaker {
             callback.fill(data.bytes_mut(), times.playback.saturating_duration_since(times.callback));
         };
         let error_state = Arc::clone(&shared);
-        let on_error = move |error: cpal::Error| match error.kind() {
-            ErrorKind::Xrun => {
+        let on_error = move |error: cpal::Error| {
+            if error.kind() == ErrorKind::Xrun {
                 error_state.xruns.fetch_add(1, Ordering::Relaxed);
-            }
-            // Playback continues.
-            ErrorKind::DeviceChanged | ErrorKind::RealtimeDenied | ErrorKind::DeviceBusy => {}
-            kind => {
-                let _ = error_state.failure.set(match kind {
-                    ErrorKind::DeviceNotAvailable => "device disconnected".to_owned(),
-                    _ => error.to_string(),
-                });
+            } else {
+                set_failure(&error_state.failure, &error);
             }
         };
         let stream_config = StreamConfig {
@@ -177,8 +169,8 @@ impl Speaker {
             jitter_buffer: jitter_allowance,
             ..PlaybackResults::default()
         };
-        let ring_counters = producer.counters();
-        Ok((SpeakerObserver { producer, origin }, Self { stream, shared, ring_counters, drain_timeout, results }))
+        let ring = Arc::clone(&producer.state);
+        Ok((SpeakerObserver { producer, origin }, Self { stream, shared, ring, drain_timeout, results }))
     }
 
     /// Requested and reported buffer size in frames.
@@ -188,7 +180,7 @@ impl Speaker {
 
     /// Waits until all audio is played or `stop` is requested, and closes the device. Drop the [`SpeakerObserver`] first.
     pub fn finish(self, stop: &StopToken) -> PlaybackResults {
-        let Self { stream, shared, ring_counters, drain_timeout, results } = self;
+        let Self { stream, shared, ring, drain_timeout, results } = self;
         let deadline = Instant::now() + drain_timeout;
         let is_drained = || shared.is_drained.load(Ordering::Acquire);
         let is_running = || stop.signal().is_none();
@@ -203,7 +195,7 @@ impl Speaker {
         close_stream(stream);
         let PlaybackStatus { stats, drift, drift_span, latency: device_latency } =
             *shared.status.lock().unwrap_or_else(PoisonError::into_inner);
-        let (pushed, dropped) = (ring_counters.pushed(), ring_counters.dropped());
+        let (pushed, dropped) = (ring.pushed.get(), ring.dropped.get());
         let accounted = dropped + stats.played + stats.late + stats.early + stats.skipped;
         PlaybackResults {
             xruns: shared.xruns.load(Ordering::Relaxed),
@@ -229,12 +221,12 @@ impl PlaybackCallback {
         let now = elapsed_since(self.origin);
         self.latency = self.latency.max(latency);
         // `is_closed` is read before the ring is emptied. Therefore, packets pushed before the producer was dropped are still played.
-        let is_closed = self.consumer.is_closed();
+        let is_closed = self.consumer.state.is_closed();
         while let Some(packet) = self.consumer.pop(&mut self.packet) {
-            self.jitter_buffer.set_sent_packets(self.consumer.sent_packets());
+            self.jitter_buffer.set_sent_packets(self.consumer.state.sent_packets.get());
             self.jitter_buffer.on_packet(packet.index, packet.received_at, &self.packet);
         }
-        self.jitter_buffer.set_sent_packets(self.consumer.sent_packets());
+        self.jitter_buffer.set_sent_packets(self.consumer.state.sent_packets.get());
         let frame_bytes = self.format.bytes_per_sample() * usize::from(self.device_channels);
         let channels = usize::from(self.channels.count());
         // Larger buffers are filled in parts.
@@ -272,7 +264,7 @@ impl PlaybackCallback {
 
 impl PacketObserver for SpeakerObserver {
     fn on_audio_sent(&mut self, sent: SentAudio<'_>) {
-        self.producer.set_sent_packets(sent.index + 1);
+        self.producer.state.sent_packets.set(sent.index + 1);
     }
 
     fn on_packet(&mut self, event: PacketEvent<'_>) {
@@ -295,7 +287,7 @@ mod tests {
     #[test]
     fn first_copy_of_each_packet_is_played() {
         let (producer, mut consumer) = packet_ring(48_000, 1, 128, Duration::from_secs(1));
-        let counters = producer.counters();
+        let state = Arc::clone(&producer.state);
         let mut observer = SpeakerObserver { producer, origin: Instant::now() };
         let (stream, sent_at, received_at) = (StreamKind::Audio, Time::from_millis(1), Some(Time::from_millis(2)));
         let mut receive = |index, outcome, is_first, payload: &[u8]| {
@@ -318,7 +310,7 @@ mod tests {
         receive(2, PacketOutcome::Lost, false, &[]);
         let mut samples = Vec::new();
         let next = consumer.pop(&mut samples).map(|packet| packet.index);
-        assert_eq!((next, &samples[..], counters.pushed()), (Some(0), &[1.0][..], 2));
+        assert_eq!((next, &samples[..], state.pushed.get()), (Some(0), &[1.0][..], 2));
         assert_eq!(consumer.pop(&mut samples).map(|packet| (packet.index, packet.sample_count)), Some((1, 0)));
         assert_eq!(consumer.pop(&mut samples), None);
     }

@@ -2,13 +2,12 @@
 //! disabled. This module also explains rejected certificates and suggests remedies.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme,
@@ -16,8 +15,7 @@ use rustls::{
 use thiserror::Error;
 use tracing::debug;
 
-use super::{Fingerprint, crypto_provider};
-use crate::io::files;
+use super::{CredentialError, Fingerprint, crypto_provider, read_certificates};
 
 const UNTRUSTED_HINT: &str = "trust its CA with --ca FILE, or use --insecure for a test";
 
@@ -35,25 +33,9 @@ pub struct TrustPolicy {
 /// Reason why a client cannot use TLS.
 #[derive(Debug, Error)]
 pub enum TrustError {
-    /// The file cannot be read as PEM.
-    #[error("cannot read certificates from {file}: {error}", file = .file.display())]
-    ReadCa {
-        /// The file.
-        file: PathBuf,
-        /// Reason.
-        error: pem::Error,
-    },
-    /// The PEM file contains no certificate.
-    #[error("{file} contains no certificate: use a PEM file that begins with BEGIN CERTIFICATE", file = .0.display())]
-    NoCertificate(PathBuf),
-    /// The certificate cannot be used as a root certificate.
-    #[error("cannot use a certificate in {file}: {error}", file = .file.display())]
-    InvalidCa {
-        /// The file.
-        file: PathBuf,
-        /// Reason.
-        error: Error,
-    },
+    /// The file of additional root certificates cannot be used.
+    #[error(transparent)]
+    Ca(#[from] CredentialError),
     /// The user combined `--insecure` with a remote server. The client refuses, because `--insecure` accepts any certificate.
     #[error(
         "--insecure requires a server on this machine, but {0} is remote. Use --cert-sha256 with the fingerprint that the \
@@ -77,96 +59,106 @@ impl TrustPolicy {
     /// TLS client configuration.
     pub fn client_config(&self) -> Result<Arc<ClientConfig>, TrustError> {
         let config = ClientConfig::builder_with_provider(crypto_provider()).with_safe_default_protocol_versions()?;
-        let verifier = RecordingVerifier::new(self.verifier()?);
-        let config = config.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
+        let config = config.dangerous().with_custom_certificate_verifier(self.verifier()?);
         Ok(Arc::new(config.with_no_client_auth()))
     }
 
     /// Certificate verifier of a client.
-    pub fn verifier(&self) -> Result<Arc<dyn ServerCertVerifier>, TrustError> {
-        let pinned_verifier = |policy| Arc::new(PinnedVerifier { policy, provider: crypto_provider() });
-        match self.pinned {
-            _ if self.accept_any => return Ok(pinned_verifier(PinPolicy::AcceptAny)),
-            Some(only) => return Ok(pinned_verifier(PinPolicy::Pinned(only))),
-            None => {}
-        }
+    pub fn verifier(&self) -> Result<Arc<TrustVerifier>, TrustError> {
+        let accepted = match self.pinned {
+            _ if self.accept_any => Accepted::Any,
+            Some(fingerprint) => Accepted::Pinned(fingerprint),
+            None => Accepted::Trusted(self.web_pki_verifier()?),
+        };
+        Ok(Arc::new(TrustVerifier { accepted, provider: crypto_provider(), rejection: Mutex::default() }))
+    }
+
+    /// Verifies by root certificates. `None` if there are no root certificates.
+    fn web_pki_verifier(&self) -> Result<Option<Arc<WebPkiServerVerifier>>, TrustError> {
         let mut roots = RootCertStore::empty();
         let system = rustls_native_certs::load_native_certs();
         let (added, invalid) = roots.add_parsable_certificates(system.certs);
         debug!(target: "tls", added, invalid, unreadable = system.errors.len(), "system CA certificates loaded");
         if let Some(file) = &self.ca_file {
-            add_root_certificates(&mut roots, file)?;
+            for certificate in read_certificates(file)? {
+                roots.add(certificate).map_err(|error| CredentialError::in_file(file, error.to_string()))?;
+            }
         }
-        match WebPkiServerVerifier::builder_with_provider(Arc::new(roots), crypto_provider()).build() {
-            Ok(verifier) => Ok(verifier),
-            // `build` fails only if there are no root certificates or if a revocation list is invalid. This client uses no revocation
-            // lists, so the failure means that there are no root certificates.
-            Err(_) => Ok(pinned_verifier(PinPolicy::RejectAll)),
-        }
+        // `build` fails only if there are no root certificates or if a revocation list is invalid. This client uses no revocation lists.
+        Ok(WebPkiServerVerifier::builder_with_provider(Arc::new(roots), crypto_provider()).build().ok())
     }
-}
-
-fn add_root_certificates(roots: &mut RootCertStore, file: &Path) -> Result<(), TrustError> {
-    let owned = || file.to_owned();
-    let read_error = |error| TrustError::ReadCa { file: owned(), error };
-    let pem = files::read(file).map_err(|error| read_error(pem::Error::Io(error)))?;
-    let mut is_empty = true;
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
-        let certificate = certificate.map_err(read_error)?;
-        roots.add(certificate).map_err(|error| TrustError::InvalidCa { file: owned(), error })?;
-        is_empty = false;
-    }
-    if is_empty { Err(TrustError::NoCertificate(owned())) } else { Ok(()) }
 }
 
 /// The server certificate is not the pinned one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Copy, Debug, Error)]
 #[error("certificate fingerprint mismatch: expected {expected}, got {actual}")]
-pub struct FingerprintMismatch {
-    /// Fingerprint of the server certificate.
-    pub actual: Fingerprint,
-    /// Pinned fingerprint.
-    pub expected: Fingerprint,
+struct FingerprintMismatch {
+    actual: Fingerprint,
+    expected: Fingerprint,
 }
 
-/// Which certificates a [`PinnedVerifier`] accepts.
-#[derive(Clone, Copy, Debug)]
-enum PinPolicy {
-    /// Any certificate.
-    AcceptAny,
-    /// Only this certificate.
-    Pinned(Fingerprint),
-    /// Accepts no certificate, because there are no root certificates.
-    RejectAll,
-}
-
-/// Verifies a certificate without checking its issuer, name or validity. Handshake signatures are still verified, so the server must have
-/// the key.
+/// Which certificates a [`TrustVerifier`] accepts.
 #[derive(Debug)]
-struct PinnedVerifier {
-    policy: PinPolicy,
-    provider: Arc<CryptoProvider>,
+enum Accepted {
+    Any,
+    /// Only this certificate, regardless of its issuer, name and validity.
+    Pinned(Fingerprint),
+    /// Certificates that chain to a root certificate. `None` if there are no root certificates.
+    Trusted(Option<Arc<WebPkiServerVerifier>>),
 }
 
-impl ServerCertVerifier for PinnedVerifier {
+/// A rejected certificate.
+#[derive(Clone, Debug, Error)]
+#[error("{}", certificate_advice(.reason, *.fingerprint))]
+pub struct RejectedCertificate {
+    fingerprint: Fingerprint,
+    reason: CertificateError,
+}
+
+/// Verifies server certificates by a [`TrustPolicy`]. Handshake signatures are always verified, so the server must have the key. Errors
+/// are a [`RejectedCertificate`]. The last rejection is also recorded, because some libraries do not report its details.
+#[derive(Debug)]
+pub struct TrustVerifier {
+    accepted: Accepted,
+    provider: Arc<CryptoProvider>,
+    rejection: Mutex<Option<RejectedCertificate>>,
+}
+
+impl TrustVerifier {
+    /// The last rejected certificate.
+    pub fn rejection(&self) -> Option<RejectedCertificate> {
+        self.rejection.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl ServerCertVerifier for TrustVerifier {
     fn verify_server_cert(
         &self,
         certificate: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let actual = Fingerprint::from_certificate(certificate);
-        let reason = match self.policy {
-            PinPolicy::AcceptAny => return Ok(ServerCertVerified::assertion()),
-            PinPolicy::Pinned(pinned) if pinned == actual => return Ok(ServerCertVerified::assertion()),
-            PinPolicy::Pinned(expected) => {
-                CertificateError::Other(OtherError(Arc::new(FingerprintMismatch { actual, expected })))
+        let fingerprint = Fingerprint::from_certificate(certificate);
+        let reason = match &self.accepted {
+            Accepted::Any => return Ok(ServerCertVerified::assertion()),
+            Accepted::Pinned(expected) if *expected == fingerprint => return Ok(ServerCertVerified::assertion()),
+            Accepted::Pinned(expected) => {
+                let mismatch = FingerprintMismatch { actual: fingerprint, expected: *expected };
+                CertificateError::Other(OtherError(Arc::new(mismatch)))
             }
-            PinPolicy::RejectAll => CertificateError::UnknownIssuer,
+            Accepted::Trusted(None) => CertificateError::UnknownIssuer,
+            Accepted::Trusted(Some(roots)) => {
+                match roots.verify_server_cert(certificate, intermediates, name, ocsp, now) {
+                    Err(Error::InvalidCertificate(reason)) => reason,
+                    result => return result,
+                }
+            }
         };
-        Err(Error::InvalidCertificate(reason))
+        let rejected = RejectedCertificate { fingerprint, reason };
+        *self.rejection.lock().unwrap_or_else(PoisonError::into_inner) = Some(rejected.clone());
+        Err(Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(rejected)))))
     }
 
     fn verify_tls12_signature(
@@ -189,76 +181,6 @@ impl ServerCertVerifier for PinnedVerifier {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-/// A rejected certificate.
-#[derive(Clone, Debug, Error)]
-#[error("{}", certificate_advice(.reason, *.fingerprint))]
-pub struct RejectedCertificate {
-    fingerprint: Fingerprint,
-    reason: CertificateError,
-}
-
-/// Delegates to another verifier, and replaces its errors by [`RejectedCertificate`]. Also records the last rejection, because some
-/// libraries do not report its details.
-#[derive(Debug)]
-pub struct RecordingVerifier {
-    inner: Arc<dyn ServerCertVerifier>,
-    rejection: Mutex<Option<RejectedCertificate>>,
-}
-
-impl RecordingVerifier {
-    /// Records the rejections of `inner`.
-    pub fn new(inner: Arc<dyn ServerCertVerifier>) -> Self {
-        Self { inner, rejection: Mutex::new(None) }
-    }
-
-    /// The last rejected certificate.
-    pub fn rejection(&self) -> Option<RejectedCertificate> {
-        self.rejection.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-impl ServerCertVerifier for RecordingVerifier {
-    fn verify_server_cert(
-        &self,
-        certificate: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        self.inner.verify_server_cert(certificate, intermediates, name, ocsp, now).map_err(|error| match error {
-            Error::InvalidCertificate(reason) => {
-                let rejected = RejectedCertificate { fingerprint: Fingerprint::from_certificate(certificate), reason };
-                *self.rejection.lock().unwrap_or_else(PoisonError::into_inner) = Some(rejected.clone());
-                Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(rejected))))
-            }
-            error => error,
-        })
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls12_signature(message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls13_signature(message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
     }
 }
 
@@ -286,8 +208,7 @@ fn certificate_advice(error: &CertificateError, fingerprint: Fingerprint) -> Str
         }
         CertificateError::Other(other) if other.0.is::<FingerprintMismatch>() => {
             return format!(
-                "{other}. Use the fingerprint that the server prints. A generated certificate changes every 8 days, and without \
-                 --cert-dir also at each restart"
+                "{other}. Use the fingerprint that the server prints. A generated certificate changes every 8 days and at each restart"
             );
         }
         _ => format!("invalid certificate: {error}; {UNTRUSTED_HINT}"),

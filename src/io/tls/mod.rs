@@ -4,22 +4,23 @@
 //! expect in `serverCertificateHashes`. A fingerprint is written as 64 hexadecimal digits.
 
 pub mod client;
-mod pem_files;
-pub mod reload;
-pub mod self_signed;
+pub mod identity;
+pub mod renewal;
+mod self_signed;
 pub mod server;
 
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::CertificateDer;
-use rustls::sign::CertifiedKey;
+use rustls::pki_types::pem::PemObject;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
-use x509_cert::time::Time;
+
+use crate::io::files;
 
 /// The cryptography provider.
 pub(in crate::io) fn crypto_provider() -> Arc<CryptoProvider> {
@@ -49,21 +50,11 @@ impl FromStr for Fingerprint {
 
     /// Accepts upper and lower case, and colons between bytes as printed by `openssl x509 -fingerprint -sha256`.
     fn from_str(text: &str) -> Result<Self, ParseFingerprintError> {
-        let pairs: Vec<&[u8]> = if text.contains(':') {
-            text.split(':').map(str::as_bytes).collect()
-        } else {
-            text.as_bytes().chunks(2).collect()
-        };
-        let bytes: Option<Vec<u8>> = pairs.into_iter().map(parse_hex_byte).collect();
-        bytes.and_then(|bytes| bytes.try_into().ok()).map(Self).ok_or(ParseFingerprintError)
+        let digits = text.chars().filter(|digit| *digit != ':').map(|digit| Some(digit.to_digit(16)? as u8));
+        let digits: Vec<u8> = digits.collect::<Option<_>>().ok_or(ParseFingerprintError)?;
+        let digits = <[u8; 64]>::try_from(digits).map_err(|_| ParseFingerprintError)?;
+        Ok(Self(std::array::from_fn(|index| (digits[2 * index] << 4) | digits[2 * index + 1])))
     }
-}
-
-/// Parses two hexadecimal digits.
-fn parse_hex_byte(pair: &[u8]) -> Option<u8> {
-    let digit = |digit: u8| char::from(digit).to_digit(16);
-    let [high, low] = pair else { return None };
-    Some(((digit(*high)? << 4) | digit(*low)?) as u8)
 }
 
 impl fmt::Display for Fingerprint {
@@ -78,26 +69,34 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
-/// A certificate chain with its key and the properties that are used here.
-#[derive(Clone, Debug)]
-struct CertificateWithKey {
-    key: Arc<CertifiedKey>,
-    /// End of validity, UTC.
-    valid_until: Time,
-    /// Whether the certificate is a CA certificate.
-    is_ca: bool,
-    /// When to renew a self-signed certificate.
-    renew_at: Option<SystemTime>,
+/// A certificate or a key cannot be used.
+#[derive(Debug, Error)]
+#[error("cannot use {object}: {reason}")]
+pub struct CredentialError {
+    object: String,
+    reason: String,
 }
 
-impl CertificateWithKey {
-    fn fingerprint(&self) -> Fingerprint {
-        Fingerprint::from_certificate(&self.certificate())
+impl CredentialError {
+    fn in_file(path: &Path, reason: impl Into<String>) -> Self {
+        Self { object: path.display().to_string(), reason: reason.into() }
     }
+}
 
-    fn certificate(&self) -> CertificateDer<'static> {
-        // The chain is never empty.
-        self.key.cert.first().cloned().unwrap_or_else(|| CertificateDer::from_slice(&[]))
+/// The certificates of a PEM file, in order. There is at least one.
+fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, CredentialError> {
+    let text = files::read(path).map_err(|error| CredentialError::in_file(path, error.to_string()))?;
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    match read {
+        Ok(chain) if !chain.is_empty() => Ok(chain),
+        Ok(_) => Err(CredentialError::in_file(
+            path,
+            format!(
+                "it contains no certificate in PEM format. Convert a binary file with: openssl x509 -in {} -out cert.pem",
+                path.display()
+            ),
+        )),
+        Err(_) => Err(CredentialError::in_file(path, "its PEM text is damaged; copy the complete file again")),
     }
 }
 

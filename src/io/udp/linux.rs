@@ -43,9 +43,6 @@ pub(super) struct LinuxIo {
     state: UdpSocketState,
     /// Set by a stop request and by a waker.
     wake_event: Arc<OwnedFd>,
-    /// Whether the socket has a DSCP class. quinn-udp would replace the class: it adds the whole field, with only the ECN bits, to each
-    /// packet. Such a socket sends without quinn-udp.
-    has_dscp: bool,
     buffer: Vec<u8>,
     /// When the socket was last read empty. Everything that is read later arrived later.
     drained_at: Time,
@@ -63,16 +60,12 @@ impl LinuxIo {
         let wake_event = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         stop.on_stop(event_waker(&wake_event));
         // The bytes are nonzero, so that all pages are mapped before the first packet.
-        let has_dscp = socket.peer_addr().is_ok() && has_dscp(&socket)?;
         let buffer = vec![1; RECV_BATCH * MAX_MESSAGE_BYTES];
         let drained_at = now();
-        Ok(Self { socket, state, wake_event, has_dscp, buffer, drained_at, drops, port_unreachable: 0 })
+        Ok(Self { socket, state, wake_event, buffer, drained_at, drops, port_unreachable: 0 })
     }
 
     fn send_once(&self, transmit: Transmit<'_>) -> io::Result<()> {
-        if self.has_dscp {
-            return self.socket.send(transmit.contents).map(drop);
-        }
         let is_segmented = transmit.contents.len() > transmit.segment_size;
         self.state.try_send(
             (&self.socket).into(),
@@ -173,7 +166,7 @@ impl DriverIo for LinuxIo {
     }
 
     fn max_segments(&self, len: usize) -> usize {
-        if len == 0 || len > MAX_SEGMENT_BYTES || self.has_dscp {
+        if len == 0 || len > MAX_SEGMENT_BYTES {
             return 1;
         }
         self.state.max_gso_segments().min(MAX_GSO_BYTES / len)
@@ -266,16 +259,6 @@ fn is_transient(error: &io::Error) -> bool {
                 | Errno::MSGSIZE
         )
     )
-}
-
-/// Whether `socket` has a DSCP class other than 0. The two low bits of the field are the ECN bits.
-fn has_dscp(socket: &UdpSocket) -> io::Result<bool> {
-    let field = if socket.local_addr()?.is_ipv6() {
-        sockopt::ipv6_tclass(socket)?
-    } else {
-        socket2::SockRef::from(socket).tos_v4()?
-    };
-    Ok(field >> 2 != 0)
 }
 
 /// Creates the quinn-udp state and allows datagrams of any length.

@@ -101,7 +101,6 @@ pub fn connect(peer: SocketAddr, buffer: usize, options: &LocalSocketOptions) ->
     open_socket(peer, buffer, |socket| {
         socket.bind(&local.into())?;
         bound = true;
-        options.set_dscp(&SockRef::from(socket), peer)?;
         socket.connect(&peer.into())
     })
     .map_err(|error| {

@@ -3,17 +3,25 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustls::{CertificateError, Error as Tls};
+use rustls::pki_types::ServerName;
+use rustls::{CertificateError, ClientConfig, ClientConnection, Error as Tls, InvalidMessage};
 use socket2::{SockRef, TcpKeepalive};
 use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::time::{timeout, timeout_at};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tungstenite::protocol::WebSocketConfig;
 
+use crate::client::WebSocketConnectTimes;
 use crate::io::local_socket::LocalSocketOptions;
-use crate::io::websocket::handshake::{UpgradeFailure, WebSocketUrl};
+use crate::io::tls::client::TrustPolicy;
+use crate::io::websocket::handshake::{ClientHandshake, UpgradeFailure, WebSocketUrl};
+use crate::time::saturating_nanos;
 
 /// Maximum time for DNS, TCP, TLS and upgrade together, unless the user gives another one.
 pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -29,7 +37,7 @@ pub(in crate::io) const PING_INTERVAL: Duration = Duration::from_secs(30);
 pub(in crate::io) const MAX_MESSAGE_BYTES: usize = 16 << 20;
 
 /// Size of the read buffer, in bytes. The library clears the buffer before each read.
-pub(in crate::io) const READ_BUFFER_BYTES: usize = 8 << 10;
+const READ_BUFFER_BYTES: usize = 8 << 10;
 
 /// Maximum size of unsent data, in bytes. Otherwise, the replies to the pings of a server that never reads would accumulate.
 const MAX_UNSENT_BYTES: usize = 256 << 10;
@@ -148,30 +156,123 @@ fn timeout_advice(step: ConnectStep, authority: &str, timeout: Duration) -> Stri
     }
 }
 
+/// A TCP stream with or without TLS.
+pub(in crate::io) trait ClientStream: AsyncRead + AsyncWrite + Send + Unpin {
+    /// The TCP stream and the TLS session, for use without tokio.
+    fn into_parts(self: Box<Self>) -> (TcpStream, Option<ClientConnection>);
+}
+
+impl ClientStream for TcpStream {
+    fn into_parts(self: Box<Self>) -> (TcpStream, Option<ClientConnection>) {
+        (*self, None)
+    }
+}
+
+impl ClientStream for TlsStream<TcpStream> {
+    fn into_parts(self: Box<Self>) -> (TcpStream, Option<ClientConnection>) {
+        let (tcp, session) = self.into_inner();
+        (tcp, Some(session))
+    }
+}
+
+/// A connection after the upgrade.
+pub(in crate::io) struct Connected {
+    pub(in crate::io) stream: Box<dyn ClientStream>,
+    /// The bytes that the server sent after the response to the upgrade.
+    pub(in crate::io) after_response: Vec<u8>,
+    pub(in crate::io) local_addr: SocketAddr,
+    pub(in crate::io) peer_addr: SocketAddr,
+    /// The duration of each step.
+    pub(in crate::io) times: WebSocketConnectTimes,
+}
+
+/// Connects to `url` within `timeout`, with `tls` for `wss`.
+pub(in crate::io) async fn connect(
+    url: &WebSocketUrl,
+    tls: &Arc<ClientConfig>,
+    options: &LocalSocketOptions,
+    timeout: Duration,
+) -> Result<Connected, WebSocketConnectError> {
+    let (deadline, mut times) = (ConnectDeadline::after(timeout), WebSocketConnectTimes::default());
+    let began = Instant::now();
+    let addresses = resolve_url(url, options, deadline).await?;
+    times.dns_ns = saturating_nanos(began.elapsed());
+    let began = Instant::now();
+    let (tcp, peer_addr) = connect_tcp(url, &addresses, options, deadline).await?;
+    times.tcp_ns = saturating_nanos(began.elapsed());
+    configure_tcp(&tcp);
+    let local_addr = tcp.local_addr().map_err(|error| WebSocketConnectError::Tcp { address: peer_addr, error })?;
+    match upgrade_tcp(url, tls, tcp, peer_addr, deadline, &mut times).await {
+        Ok((stream, after_response)) => Ok(Connected { stream, after_response, local_addr, peer_addr, times }),
+        Err(error) => Err(explain(error, peer_addr).await),
+    }
+}
+
+/// The TLS handshake, if any, and the upgrade. Also returns the bytes after the response.
+async fn upgrade_tcp(
+    url: &WebSocketUrl,
+    tls: &Arc<ClientConfig>,
+    tcp: TcpStream,
+    address: SocketAddr,
+    deadline: ConnectDeadline,
+    times: &mut WebSocketConnectTimes,
+) -> Result<(Box<dyn ClientStream>, Vec<u8>), WebSocketConnectError> {
+    let began = Instant::now();
+    let mut stream: Box<dyn ClientStream> = if url.is_secure() {
+        let tls_error = |error| WebSocketConnectError::Tls { host: url.host().to_owned(), error };
+        let name = ServerName::try_from(url.host().to_owned()).map_err(|error| tls_error(io::Error::other(error)))?;
+        let connected = TlsConnector::from(Arc::clone(tls)).connect(name, tcp);
+        let stream = deadline.limit(ConnectStep::Tls, url, connected).await?.map_err(tls_error)?;
+        times.tls_ns = Some(saturating_nanos(began.elapsed()));
+        Box::new(stream)
+    } else {
+        Box::new(tcp)
+    };
+    let began = Instant::now();
+    let upgraded = deadline.limit(ConnectStep::Upgrade, url, upgrade(url, &mut stream)).await?;
+    let after_response = upgraded.map_err(|error| WebSocketConnectError::Upgrade { address, error })?;
+    times.upgrade_ns = saturating_nanos(began.elapsed());
+    Ok((stream, after_response))
+}
+
+/// Sends the upgrade request and reads the response. Returns the bytes after the response.
+async fn upgrade(url: &WebSocketUrl, stream: &mut Box<dyn ClientStream>) -> Result<Vec<u8>, UpgradeFailure> {
+    let mut handshake = ClientHandshake::new(url);
+    stream.write_all(handshake.request()).await?;
+    stream.flush().await?;
+    let mut buffer = vec![0; READ_BUFFER_BYTES];
+    loop {
+        let read = stream.read(&mut buffer).await?;
+        if let Some(after_response) = handshake.on_read(&buffer[..read])? {
+            return Ok(after_response);
+        }
+    }
+}
+
 /// The time at which a connection attempt ends.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::io) struct ConnectDeadline {
-    pub(in crate::io) at: Instant,
+struct ConnectDeadline {
+    at: Instant,
     /// The time-out, as in error messages.
-    pub(in crate::io) timeout: Duration,
+    timeout: Duration,
 }
 
 impl ConnectDeadline {
     /// `timeout` from now.
-    pub(in crate::io) fn after(timeout: Duration) -> Self {
+    fn after(timeout: Duration) -> Self {
         // A longer time-out than the clock can represent never expires.
         let at = Instant::now();
         Self { at: at.checked_add(timeout).unwrap_or(at + Duration::from_secs(u32::MAX.into())), timeout }
     }
 
     /// The error for a step that did not complete in time.
-    pub(in crate::io) fn error(self, step: ConnectStep, url: &WebSocketUrl) -> WebSocketConnectError {
+    fn error(self, step: ConnectStep, url: &WebSocketUrl) -> WebSocketConnectError {
         let authority = format!("{}:{}", url.host(), url.port());
         WebSocketConnectError::Timeout { step, authority, timeout: self.timeout }
     }
 
     /// The output of `future`, or an error if it is not complete in time.
-    pub(in crate::io) async fn limit<T>(
+    async fn limit<T>(
         self,
         step: ConnectStep,
         url: &WebSocketUrl,
@@ -182,7 +283,7 @@ impl ConnectDeadline {
 }
 
 /// The addresses of the host, at least one, IPv4 before IPv6.
-pub(in crate::io) async fn resolve_url(
+async fn resolve_url(
     url: &WebSocketUrl,
     options: &LocalSocketOptions,
     deadline: ConnectDeadline,
@@ -197,19 +298,19 @@ pub(in crate::io) async fn resolve_url(
     options.select(url.host(), addresses).map_err(resolve_error)
 }
 
-/// Connects to the first address that accepts a connection. Each address gets a share of the remaining time, because an address may not
+/// Connects to the first address that accepts a connection, and returns this address. Each address gets a share of the remaining time, because an address may not
 /// respond.
-pub(in crate::io) async fn connect_tcp(
+async fn connect_tcp(
     url: &WebSocketUrl,
     addresses: &[SocketAddr],
     options: &LocalSocketOptions,
     deadline: ConnectDeadline,
-) -> Result<TcpStream, WebSocketConnectError> {
+) -> Result<(TcpStream, SocketAddr), WebSocketConnectError> {
     let mut last = None;
     for (index, address) in addresses.iter().enumerate() {
         let left = deadline.at.saturating_duration_since(Instant::now());
         match timeout(left / (addresses.len() - index) as u32, connect_address(*address, options)).await {
-            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Ok(stream)) => return Ok((stream, *address)),
             Ok(Err(error)) => last = Some(WebSocketConnectError::Tcp { address: *address, error }),
             Err(_) => {}
         }
@@ -223,19 +324,18 @@ async fn connect_address(address: SocketAddr, options: &LocalSocketOptions) -> i
         let unusable = |error: io::Error| io::Error::new(error.kind(), format!("--bind {}: {error}", local.ip()));
         socket.bind(local).map_err(unusable)?;
     }
-    options.set_dscp(&SockRef::from(&socket), address)?;
     socket.connect(address).await
 }
 
 /// Disables Nagle's algorithm and enables keepalive. Errors are ignored: the connection also works without these options.
-pub(in crate::io) fn configure_tcp(stream: &TcpStream) {
+fn configure_tcp(stream: &TcpStream) {
     let _ = stream.set_nodelay(true);
     let keepalive = TcpKeepalive::new().with_time(PING_INTERVAL).with_interval(PING_INTERVAL / 2);
     let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
 }
 
 /// Whether the other side closed the connection.
-pub(in crate::io) fn is_disconnect(error: &io::Error) -> bool {
+fn is_disconnect(error: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
 }
@@ -252,4 +352,70 @@ fn tls_error_advice(error: &io::Error) -> String {
         }
         _ => error.to_string(),
     }
+}
+
+/// Maximum duration of the second connection after a failed one.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The content types of TLS records that a server may send first: alert and handshake (RFC 8446, section 5.1).
+const TLS_FIRST_RECORDS: [u8; 2] = [0x15, 0x16];
+
+/// Replaces `error` by a more specific one if the scheme of the URL is wrong: the server requires TLS although the URL begins with `ws://`,
+/// or does not use TLS although the URL begins with `wss://`. Many servers close such a connection without an answer. Therefore, the client
+/// connects once more in the other way.
+async fn explain(error: WebSocketConnectError, address: SocketAddr) -> WebSocketConnectError {
+    match error {
+        WebSocketConnectError::Upgrade { address, error: UpgradeFailure::Closed | UpgradeFailure::Io(_) }
+            if answers_tls(address).await =>
+        {
+            WebSocketConnectError::Upgrade { address, error: UpgradeFailure::TlsRequired }
+        }
+        WebSocketConnectError::Tls { host, error } => {
+            let is_not_tls = matches!(
+                error.get_ref().and_then(|inner| inner.downcast_ref()),
+                Some(Tls::InvalidMessage(InvalidMessage::InvalidContentType))
+            );
+            if !is_not_tls && !is_disconnect(&error) {
+                return WebSocketConnectError::Tls { host, error };
+            }
+            match answers_http(address).await {
+                is_http if is_not_tls || is_http => WebSocketConnectError::NotTls { host, is_http },
+                _ => WebSocketConnectError::Tls { host, error },
+            }
+        }
+        error => error,
+    }
+}
+
+/// Whether the server answers the start of a TLS handshake with TLS.
+async fn answers_tls(address: SocketAddr) -> bool {
+    let hello = || {
+        // The handshake ends before there is a certificate to verify.
+        let config = TrustPolicy { accept_any: true, ..TrustPolicy::default() }.client_config().ok()?;
+        let mut session = ClientConnection::new(config, ServerName::from(address.ip())).ok()?;
+        let mut hello = Vec::new();
+        session.write_tls(&mut hello).ok().map(|_| hello)
+    };
+    let Some(hello) = hello() else { return false };
+    let answer = first_bytes(address, &hello).await;
+    matches!(answer, Ok([first, 0x03, ..]) if TLS_FIRST_RECORDS.contains(&first))
+}
+
+/// Whether the server answers a plain HTTP request with HTTP. The request contains neither the path nor the query of the user's URL, which
+/// may contain a token.
+async fn answers_http(address: SocketAddr) -> bool {
+    let Ok(url) = format!("ws://{address}").parse::<WebSocketUrl>() else { return false };
+    let answer = first_bytes(address, ClientHandshake::new(&url).request()).await;
+    matches!(answer, Ok(bytes) if bytes == *b"HTTP/")
+}
+
+async fn first_bytes(address: SocketAddr, request: &[u8]) -> io::Result<[u8; 5]> {
+    let exchange = async {
+        let mut stream = TcpStream::connect(address).await?;
+        stream.write_all(request).await?;
+        let mut answer = [0; 5];
+        stream.read_exact(&mut answer).await?;
+        Ok(answer)
+    };
+    timeout(CHECK_TIMEOUT, exchange).await?
 }

@@ -1,14 +1,12 @@
-//! One WebSocket connection. Its task reads messages, passes them to a [`MessageHandler`], and writes the frames of the send queue.
+//! One WebSocket connection. Its task reads messages, passes them to the hub, and writes the frames of the send queue.
 //!
 //! A single poll function performs the whole task. Between two polls, the task keeps incomplete frames and messages but no read buffer.
 //! Therefore, an idle connection takes little memory. Queued frames are written to the socket directly, because the library would copy each
 //! of them into a buffer of its own.
 
-use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -17,7 +15,6 @@ use futures_util::{FutureExt, Stream};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWrite;
-use tokio::sync::mpsc;
 use tokio::time::Sleep;
 use tokio_tungstenite::WebSocketStream;
 use tungstenite::Message;
@@ -25,9 +22,10 @@ use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 
 use super::checked_stream::CheckedStream;
 use super::frame::{FrameError, close_frame};
-use super::send_queue::{NextWrite, PendingClose, SendQueue};
+use super::send_queue::{NextWrite, PendingClose};
+use crate::io::signaling::shared_hub::ServedConnection;
 use crate::rate_limit::Gcra;
-use crate::signaling::{CloseCode, ConnId};
+use crate::signaling::CloseCode;
 
 /// Maximum number of bytes of queued frames that a poll writes, so that other tasks get their turn.
 const MAX_WRITE_BYTES_PER_POLL: usize = 64 << 10;
@@ -50,48 +48,13 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// The close frame with which the library replaces one that has an invalid code.
 const INVALID_CLOSE: &str = "Protocol violation";
 
-/// Handles the messages and control frames that a connection reads. Calls have no effect after the connection was closed or lost.
-pub(in crate::io) trait MessageHandler {
-    /// A whole text message. If its sender has used too much processor time, the message is not handled, and is to be passed again after
-    /// the returned time.
-    fn on_text(&self, conn: ConnId, text: &str) -> Result<(), Duration>;
-    /// A whole binary message.
-    fn on_binary(&self, conn: ConnId);
-    /// A ping, a pong or a fragment.
-    fn on_activity(&self, conn: ConnId);
-    /// The peer's close frame.
-    fn on_close(&self, conn: ConnId, code: CloseCode, reason: &str);
-    /// A frame violates the protocol or a limit. The connection reads nothing more.
-    fn on_frame_error(&self, served: &ServedConnection, error: FrameError);
-    /// The client does not read: the connection ends without a close frame.
-    fn on_stalled(&self, conn: ConnId);
-    /// The connection has ended. This is the last call for a connection, and it is made once.
-    fn on_disconnect(&self, conn: ConnId);
-}
-
-/// Parameters and shared state that the server passes to the task of a connection.
-pub(in crate::io) struct ServedConnection {
-    pub(in crate::io) conn: ConnId,
-    pub(in crate::io) queue: Arc<SendQueue>,
-    /// Maximum size of a received message, in bytes.
-    pub(in crate::io) max_message_bytes: usize,
-    /// The server's shutdown waits until all clones are dropped.
-    pub(in crate::io) _shutdown_guard: Option<mpsc::Sender<Infallible>>,
-}
-
-/// Serves a connection until it ends. `control_limit` limits control frames and fragments per second; the handler limits whole messages. If
-/// a client exceeds one of these limits, its connection is closed with 1008.
-pub(in crate::io) async fn serve<H: MessageHandler>(
-    io: TokioIo<Upgraded>,
-    served: &ServedConnection,
-    handler: &H,
-    control_limit: Option<Gcra>,
-) {
-    let checked = CheckedStream::new(io, served.max_message_bytes, &served.queue.account, control_limit);
+/// Serves a connection until it ends. `control_limit` limits control frames and fragments per second; the hub limits whole messages. If a
+/// client exceeds one of these limits, its connection is closed with 1008.
+pub(in crate::io) async fn serve(io: TokioIo<Upgraded>, served: &ServedConnection, control_limit: Option<Gcra>) {
+    let checked = CheckedStream::new(io, served.max_message_bytes, &served.memory, control_limit);
     let mut connection = WebSocketConnection {
         stream: Some(new_stream(checked).await),
         served,
-        handler,
         read_state: ReadState::Open,
         control_frame: Bytes::new(),
         close_sent: false,
@@ -99,8 +62,6 @@ pub(in crate::io) async fn serve<H: MessageHandler>(
         stall_timer: None,
         waiting: None,
     };
-    // Even if a handler panics, the guard reports the end of the connection. The member then leaves its room.
-    let _guard = DisconnectGuard { handler, conn: served.conn };
     // A lost connection is a normal end.
     let _: io::Result<()> = poll_fn(|cx| connection.poll(cx)).await;
 }
@@ -117,18 +78,6 @@ async fn new_stream(stream: CheckedStream<TokioIo<Upgraded>>) -> MessageStream {
     WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await
 }
 
-/// When this guard is dropped, it reports the end of the connection.
-struct DisconnectGuard<'a, H: MessageHandler> {
-    handler: &'a H,
-    conn: ConnId,
-}
-
-impl<H: MessageHandler> Drop for DisconnectGuard<'_, H> {
-    fn drop(&mut self) {
-        self.handler.on_disconnect(self.conn);
-    }
-}
-
 /// How received bytes are handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ReadState {
@@ -142,11 +91,10 @@ enum ReadState {
     CloseReceived,
 }
 
-struct WebSocketConnection<'a, H> {
+struct WebSocketConnection<'a> {
     /// `None` only while the stream is replaced.
     stream: Option<MessageStream>,
     served: &'a ServedConnection,
-    handler: &'a H,
     read_state: ReadState,
     /// The unsent rest of a pong or close frame.
     control_frame: Bytes,
@@ -159,7 +107,7 @@ struct WebSocketConnection<'a, H> {
     waiting: Option<(Pin<Box<Sleep>>, Message)>,
 }
 
-impl<H: MessageHandler> WebSocketConnection<'_, H> {
+impl WebSocketConnection<'_> {
     /// Reads and writes what is possible, within the limits per poll. Returns `Ready` when the connection has ended.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Poll::Ready(result) = self.read(cx) {
@@ -179,7 +127,7 @@ impl<H: MessageHandler> WebSocketConnection<'_, H> {
                 }
                 let stall = self.stall_timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(STALL_TIMEOUT)));
                 if stall.as_mut().poll(cx).is_ready() {
-                    self.handler.on_stalled(self.served.conn);
+                    self.served.on_stalled();
                     return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
                 }
             }
@@ -207,7 +155,7 @@ impl<H: MessageHandler> WebSocketConnection<'_, H> {
             let Some(stream) = &mut self.stream else { return Poll::Pending };
             let received = Pin::new(stream).poll_next(cx);
             if self.checked().take_fragment() && self.read_state == ReadState::Open {
-                self.handler.on_activity(self.served.conn);
+                self.served.on_activity();
             }
             match ready!(received) {
                 Some(Ok(message)) => self.on_message(message),
@@ -221,7 +169,7 @@ impl<H: MessageHandler> WebSocketConnection<'_, H> {
     }
 
     fn on_message(&mut self, message: Message) {
-        let (conn, is_open) = (self.served.conn, self.read_state == ReadState::Open);
+        let is_open = self.read_state == ReadState::Open;
         match message {
             Message::Close(Some(CloseFrame { code, reason }))
                 if u16::from(code) == CloseCode::PROTOCOL_ERROR.get() && reason.as_str() == INVALID_CLOSE =>
@@ -232,19 +180,19 @@ impl<H: MessageHandler> WebSocketConnection<'_, H> {
                 self.read_state = ReadState::CloseReceived;
                 let code = frame.as_ref().map(|frame| CloseCode(frame.code.into()));
                 let reason = frame.as_ref().map_or("", |frame| frame.reason.as_str());
-                self.handler.on_close(conn, code.unwrap_or(CloseCode::NO_STATUS_RECEIVED), reason);
+                self.served.on_close(code.unwrap_or(CloseCode::NO_STATUS_RECEIVED), reason);
                 let close = PendingClose { code, reason: String::new(), timeout: CLOSE_REPLY_TIMEOUT };
                 self.served.queue.discard_and_close(close);
                 return;
             }
             Message::Text(text) if is_open => {
-                if let Err(wait) = self.handler.on_text(conn, &text) {
+                if let Err(wait) = self.served.on_text(&text) {
                     self.waiting = Some((Box::pin(tokio::time::sleep(wait)), Message::Text(text)));
                     return;
                 }
             }
-            Message::Binary(_) if is_open => self.handler.on_binary(conn),
-            Message::Ping(_) | Message::Pong(_) if is_open => self.handler.on_activity(conn),
+            Message::Binary(_) if is_open => self.served.on_binary(),
+            Message::Ping(_) | Message::Pong(_) if is_open => self.served.on_activity(),
             _ => {}
         }
         if self.checked().end_message() > MAX_KEPT_BYTES
@@ -256,7 +204,7 @@ impl<H: MessageHandler> WebSocketConnection<'_, H> {
 
     fn on_frame_error(&mut self, error: FrameError) {
         self.read_state = ReadState::Discarding;
-        self.handler.on_frame_error(self.served, error);
+        self.served.on_frame_error(error);
     }
 
     /// Writes queued bytes. Ready unless the socket accepts no more data.

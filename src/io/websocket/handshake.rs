@@ -22,24 +22,18 @@ use crate::sanitize::sanitize;
 
 /// Why an upgrade request is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("{reason}")]
 #[doc(hidden)]
-pub enum UpgradeError {
-    #[error("WebSocket requires GET")]
-    Method,
-    #[error("the Upgrade header must contain only `websocket`")]
-    NotExclusive,
-    #[error("the header `Connection: Upgrade` is missing")]
-    Connection,
-    #[error("Sec-WebSocket-Version must be 13")]
-    Version,
-    #[error("send exactly one Sec-WebSocket-Key, with 16 bytes in base64")]
-    Key,
-    #[error("send exactly one Host header")]
-    Host,
-    #[error("a WebSocket request has no body")]
-    Body,
-    #[error("WebSocket requires HTTP/1.1")]
-    HttpVersion,
+pub struct UpgradeError {
+    pub status: StatusCode,
+    pub reason: &'static str,
+}
+
+impl UpgradeError {
+    /// A request that violates RFC 6455, section 4.2.1.
+    const fn invalid(reason: &'static str) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, reason }
+    }
 }
 
 /// Whether a request is for an upgrade to WebSocket.
@@ -56,28 +50,29 @@ pub fn accept_upgrade<F: Future<Output = ()> + Send>(
     serve: impl FnOnce(TokioIo<Upgraded>) -> F + Send + 'static,
 ) -> Result<Response, UpgradeError> {
     if request.method() != Method::GET {
-        return Err(UpgradeError::Method);
+        return Err(UpgradeError { status: StatusCode::METHOD_NOT_ALLOWED, reason: "WebSocket requires GET" });
     }
     let upgrade = request.extensions_mut().remove::<OnUpgrade>();
     let headers = request.headers();
     if headers.get(header::UPGRADE).is_none_or(|value| !value.as_bytes().eq_ignore_ascii_case(b"websocket")) {
-        return Err(UpgradeError::NotExclusive);
+        return Err(UpgradeError::invalid("the Upgrade header must contain only `websocket`"));
     }
     if !header_contains(headers, header::CONNECTION, "upgrade") {
-        return Err(UpgradeError::Connection);
+        return Err(UpgradeError::invalid("the header `Connection: Upgrade` is missing"));
     }
+    let unsupported = |reason| UpgradeError { status: StatusCode::UPGRADE_REQUIRED, reason };
     if single_value(headers, header::SEC_WEBSOCKET_VERSION) != Some(b"13") {
-        return Err(UpgradeError::Version);
+        return Err(unsupported("Sec-WebSocket-Version must be 13"));
     }
-    let key =
-        single_value(headers, header::SEC_WEBSOCKET_KEY).filter(|key| is_valid_key(key)).ok_or(UpgradeError::Key)?;
-    single_value(headers, header::HOST).ok_or(UpgradeError::Host)?;
+    let invalid_key = UpgradeError::invalid("send exactly one Sec-WebSocket-Key, with 16 bytes in base64");
+    let key = single_value(headers, header::SEC_WEBSOCKET_KEY).filter(|key| is_valid_key(key)).ok_or(invalid_key)?;
+    single_value(headers, header::HOST).ok_or(UpgradeError::invalid("send exactly one Host header"))?;
     // The server would interpret a body as frames.
     let length = headers.get(header::CONTENT_LENGTH);
     if headers.contains_key(header::TRANSFER_ENCODING) || length.is_some_and(|length| length.as_bytes() != b"0") {
-        return Err(UpgradeError::Body);
+        return Err(UpgradeError::invalid("a WebSocket request has no body"));
     }
-    let upgrade = upgrade.ok_or(UpgradeError::HttpVersion)?;
+    let upgrade = upgrade.ok_or(unsupported("WebSocket requires HTTP/1.1"))?;
     let accepted = derive_accept_key(key);
     tokio::spawn(async move {
         // An error means that the client left before the response was sent.

@@ -1,14 +1,13 @@
 //! Probing over WebSocket. Connects, and measures the time of each step: DNS, TCP, TLS, upgrade and join. Optionally waits for the first
 //! response. Then runs the prober on the same driver that runs UDP nodes.
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mio::net::TcpStream;
-use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection};
+use rustls::ClientConfig;
 use thiserror::Error;
 use tokio::runtime::Builder;
 
@@ -18,12 +17,11 @@ use crate::client::{WebSocketConnectTimes, WebSocketFailure};
 use crate::io::local_socket::LocalSocketOptions;
 use crate::io::stop::StopToken;
 use crate::io::udp::{self, Backend, DriverOptions, IdlePolicy, NodeThread};
-use crate::io::websocket::connect::{self, ConnectDeadline, ConnectStep, READ_BUFFER_BYTES, WebSocketConnectError};
-use crate::io::websocket::handshake::{ClientHandshake, UpgradeFailure, WebSocketUrl};
+use crate::io::websocket::connect::{self, WebSocketConnectError};
+use crate::io::websocket::handshake::{UpgradeFailure, WebSocketUrl};
 use crate::io::websocket::probe_socket::{
     NonBlockingWebSocket, Poller, ProbeStream, ReadResult, TimestampedTcp, WebSocketIo, reduce_timer_slack,
 };
-use crate::io::websocket::wrong_scheme::explain;
 use crate::signaling::{CloseCode, Dialect};
 use crate::time::{Time, WallClock, saturating_nanos};
 
@@ -118,9 +116,11 @@ impl ProbeConnections {
 
 /// Whether the server may accept a later attempt, because it is starting, restarting or full. After any other failure, a later attempt
 /// would also fail. Repeated attempts with a wrong room code would exceed a limit of the server.
-fn is_retryable_close(failure: &WebSocketFailure) -> bool {
+fn is_retryable(failure: &WebSocketFailure) -> bool {
     match failure {
-        WebSocketFailure::Broken(_) | WebSocketFailure::Closed { code: None, .. } => true,
+        WebSocketFailure::Unreachable(_)
+        | WebSocketFailure::Broken(_)
+        | WebSocketFailure::Closed { code: None, .. } => true,
         WebSocketFailure::Closed { code: Some(code), .. } => matches!(
             CloseCode(*code),
             CloseCode::GOING_AWAY
@@ -128,7 +128,7 @@ fn is_retryable_close(failure: &WebSocketFailure) -> bool {
                 | CloseCode::SERVICE_RESTART
                 | CloseCode::TRY_AGAIN_LATER
         ),
-        WebSocketFailure::Unreachable(_) | WebSocketFailure::Rejected(_) => false,
+        WebSocketFailure::Rejected(_) => false,
     }
 }
 
@@ -147,48 +147,30 @@ pub fn start(
     let timeout = if wait_for.is_some() { connect::DEFAULT_CONNECT_TIMEOUT } else { timeout };
     loop {
         let mut connect_times = Vec::new();
-        let attempt = connect_all(plan, tls, &mut poller, (until, timeout), &mut connect_times);
-        let wait_result = |poller: &Poller, reply_received| {
-            wait_for
-                .map(|_| WaitResult { waited_ns: saturating_nanos(poller.now().duration_since(began)), reply_received })
-        };
-        let failure = match attempt {
-            Ok(mut sockets) => {
-                match wait_for_first_response(plan, &mut sockets, &mut poller, wait_for.map(|_| until)) {
-                    Ok(()) => {
-                        let wait = wait_result(&poller, true);
-                        return Ok(ProbeStart {
-                            connect_times,
-                            wait,
-                            connections: Ok(ProbeConnections::new(sockets, poller)),
-                        });
-                    }
-                    Err(JoinError::Start(error)) => return Err(error),
-                    Err(JoinError::Failure(failure)) => failure,
-                }
-            }
-            Err(JoinError::Failure(failure)) => failure,
+        let attempt = connect_all(plan, tls, &mut poller, (until, timeout), &mut connect_times)
+            .and_then(|sockets| wait_for_first_response(plan, sockets, &mut poller, wait_for.map(|_| until)));
+        let connections = match attempt {
+            Ok(sockets) => Ok(sockets),
+            Err(JoinError::Failure(failure)) => Err(failure),
             Err(JoinError::Start(ProbeStartError::Connect(error))) if is_retryable_error(&error) => {
-                let retry_at = poller.now() + RETRY_INTERVAL;
-                if wait_for.is_some() && retry_at < until {
-                    wait_until(&mut poller, retry_at)?;
-                    continue;
-                }
-                WebSocketFailure::Unreachable(match (error, wait_for) {
+                Err(WebSocketFailure::Unreachable(match (error, wait_for) {
                     (WebSocketConnectError::Timeout { step, authority, .. }, Some(timeout)) => {
                         WebSocketConnectError::Timeout { step, authority, timeout }.to_string()
                     }
                     (error, _) => error.to_string(),
-                })
+                }))
             }
             Err(JoinError::Start(error)) => return Err(error),
         };
         let retry_at = poller.now() + RETRY_INTERVAL;
-        if wait_for.is_some() && retry_at < until && is_retryable_close(&failure) {
+        if wait_for.is_some() && retry_at < until && connections.as_ref().is_err_and(is_retryable) {
             wait_until(&mut poller, retry_at)?;
             continue;
         }
-        return Ok(ProbeStart { connect_times, wait: wait_result(&poller, false), connections: Err(failure) });
+        let waited_ns = saturating_nanos(poller.now().duration_since(began));
+        let wait = wait_for.map(|_| WaitResult { waited_ns, reply_received: connections.is_ok() });
+        let connections = connections.map(|sockets| ProbeConnections::new(sockets, poller));
+        return Ok(ProbeStart { connect_times, wait, connections });
     }
 }
 
@@ -213,9 +195,8 @@ fn connect_all(
 ) -> Result<Vec<NonBlockingWebSocket>, JoinError> {
     let mut sockets = Vec::new();
     for (number, url) in plan.urls.iter().enumerate() {
-        let deadline = ConnectDeadline::after(timeout.min(until.duration_since(poller.now())));
-        let opened = connect((url, &plan.socket_options), tls, poller, number, deadline);
-        let (mut socket, mut times) = opened.map_err(JoinError::Start)?;
+        let connect_timeout = timeout.min(until.duration_since(poller.now()));
+        let (mut socket, mut times) = connect((url, &plan.socket_options), tls, poller, number, connect_timeout)?;
         let handshake = JoinHandshake::new(plan.dialect, plan.room_code.clone());
         let join_started = (!handshake.is_joined()).then(|| poller.now());
         connect_times.push(times);
@@ -231,46 +212,43 @@ fn connect_all(
 /// If `until` is set, sends one request and fails if its response has not arrived by then. Otherwise, does nothing.
 fn wait_for_first_response(
     plan: &WebSocketTarget,
-    sockets: &mut [NonBlockingWebSocket],
+    mut sockets: Vec<NonBlockingWebSocket>,
     poller: &mut Poller,
     until: Option<Time>,
-) -> Result<(), JoinError> {
-    let (Some(until), [sender, rest @ ..]) = (until, sockets) else { return Ok(()) };
-    let matcher = RequestMatcher::new(plan.dialect, !plan.nonce, poller.wall_clock());
-    if probe_once(sender, rest.last_mut(), matcher, poller, until)? {
-        return Ok(());
+) -> Result<Vec<NonBlockingWebSocket>, JoinError> {
+    let (Some(until), [sender, rest @ ..]) = (until, &mut sockets[..]) else { return Ok(sockets) };
+    let mut matcher = RequestMatcher::new(plan.dialect, !plan.nonce, poller.wall_clock());
+    let mut text = String::new();
+    matcher.write_request(0, poller.now(), &mut text);
+    matcher.on_sent(0, poller.now());
+    sender.send_text(&text)?;
+    let receiver = rest.last_mut().unwrap_or(sender);
+    while let Some((text, at)) = next_text(receiver, poller, until)? {
+        if matcher.is_response(&text, at) {
+            return Ok(sockets);
+        }
     }
-    Err(JoinError::Failure(WebSocketFailure::Broken(format!("no response to {}", plan.dialect.probe().request_type))))
+    Err(WebSocketFailure::Broken(format!("no response to {}", plan.dialect.probe().request_type)).into())
 }
 
 /// Connects to `url`. `number` is the connection's token in the poller.
 fn connect(
     (url, socket_options): (&WebSocketUrl, &LocalSocketOptions),
     tls: &Arc<ClientConfig>,
-    poller: &mut Poller,
+    poller: &Poller,
     number: usize,
-    deadline: ConnectDeadline,
+    timeout: Duration,
 ) -> Result<(NonBlockingWebSocket, WebSocketConnectTimes), ProbeStartError> {
-    let mut times = WebSocketConnectTimes::default();
     let connecting = async {
-        let began = Instant::now();
-        let addresses = connect::resolve_url(url, socket_options, deadline).await?;
-        times.dns_ns = saturating_nanos(began.elapsed());
-        let began = Instant::now();
-        let stream = connect::connect_tcp(url, &addresses, socket_options, deadline).await?;
-        times.tcp_ns = saturating_nanos(began.elapsed());
-        connect::configure_tcp(&stream);
-        Ok::<_, ProbeStartError>(stream.into_std()?)
+        let connected = connect::connect(url, tls, socket_options, timeout).await?;
+        let (tcp, tls) = connected.stream.into_parts();
+        Ok::<_, ProbeStartError>((tcp.into_std()?, tls, connected.after_response, connected.times))
     };
-    let std = run_until_stopped(poller, connecting)??;
-    let address = std.peer_addr()?;
-    upgrade_connection(url, tls, poller, (std, address, number), deadline, &mut times).map_or_else(
-        |error| match error {
-            ProbeStartError::Connect(error) => Err(run_until_stopped(poller, explain(error, address))?.into()),
-            error => Err(error),
-        },
-        |socket| Ok((socket, times)),
-    )
+    let (tcp, tls, after_response, times) = run_until_stopped(poller, connecting)??;
+    let mut tcp = TcpStream::from_std(tcp);
+    poller.register(&mut tcp, number)?;
+    let stream = ProbeStream { tcp: TimestampedTcp::new(tcp, poller), tls, may_read: true };
+    Ok((NonBlockingWebSocket::new(stream, after_response), times))
 }
 
 /// Runs `future` on this thread until it completes or a stop is requested.
@@ -287,93 +265,6 @@ fn run_until_stopped<T>(poller: &Poller, future: impl Future<Output = T>) -> Res
     output
 }
 
-/// The TLS handshake, if any, and the upgrade.
-fn upgrade_connection(
-    url: &WebSocketUrl,
-    tls: &Arc<ClientConfig>,
-    poller: &mut Poller,
-    (std, address, number): (std::net::TcpStream, SocketAddr, usize),
-    deadline: ConnectDeadline,
-    times: &mut WebSocketConnectTimes,
-) -> Result<NonBlockingWebSocket, ProbeStartError> {
-    let until = poller.now() + deadline.at.saturating_duration_since(Instant::now());
-    let timed_out = |step| move || deadline.error(step, url).into();
-    let mut tcp = TcpStream::from_std(std);
-    poller.register(&mut tcp, number)?;
-    let mut tcp = TimestampedTcp::new(tcp, poller.origin());
-
-    let began = Instant::now();
-    let mut tls_session = None;
-    if url.is_secure() {
-        let tls_error = |error| WebSocketConnectError::Tls { host: url.host().to_owned(), error };
-        let name = ServerName::try_from(url.host().to_owned()).map_err(|error| tls_error(io::Error::other(error)))?;
-        let session = ClientConnection::new(Arc::clone(tls), name);
-        let mut session = session.map_err(|error| tls_error(io::Error::other(error)))?;
-        while session.is_handshaking() {
-            match session.complete_io(&mut tcp) {
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    wait_until(poller, until)?.ok_or_else(timed_out(ConnectStep::Tls))?;
-                }
-                Err(error) => return Err(tls_error(error).into()),
-            }
-        }
-        times.tls_ns = Some(saturating_nanos(began.elapsed()));
-        tls_session = Some(session);
-    }
-
-    let began = Instant::now();
-    let stream = ProbeStream { tcp, tls: tls_session, may_read: true };
-    let socket = upgrade(url, stream, poller, until).map_err(|error| match error {
-        UpgradeError::Start(error) => error,
-        UpgradeError::TimedOut => timed_out(ConnectStep::Upgrade)(),
-        UpgradeError::Rejected(error) => WebSocketConnectError::Upgrade { address, error }.into(),
-    })?;
-    times.upgrade_ns = saturating_nanos(began.elapsed());
-    Ok(socket)
-}
-
-enum UpgradeError {
-    Start(ProbeStartError),
-    TimedOut,
-    Rejected(UpgradeFailure),
-}
-
-/// Sends the request and reads the response.
-fn upgrade(
-    url: &WebSocketUrl,
-    mut stream: ProbeStream,
-    poller: &mut Poller,
-    until: Time,
-) -> Result<NonBlockingWebSocket, UpgradeError> {
-    let mut handshake = ClientHandshake::new(url);
-    let mut retry = |operation: &mut dyn FnMut() -> io::Result<usize>| loop {
-        match operation() {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                wait_until(poller, until).map_err(UpgradeError::Start)?.ok_or(UpgradeError::TimedOut)?;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => return result.map_err(|error| UpgradeError::Rejected(error.into())),
-        }
-    };
-    let mut unsent = handshake.request();
-    while !unsent.is_empty() {
-        match retry(&mut || stream.write(unsent))? {
-            0 => return Err(UpgradeError::Rejected(UpgradeFailure::Closed)),
-            written => unsent = &unsent[written..],
-        }
-    }
-    retry(&mut || stream.flush().map(|()| 0))?;
-    let mut buffer = [0; READ_BUFFER_BYTES];
-    loop {
-        stream.may_read = true;
-        let read = retry(&mut || stream.read(&mut buffer))?;
-        if let Some(after_response) = handshake.on_read(&buffer[..read]).map_err(UpgradeError::Rejected)? {
-            return Ok(NonBlockingWebSocket::new(stream, after_response));
-        }
-    }
-}
-
 /// Waits for I/O. Returns `None` when `until` has passed. Fails on a stop request.
 fn wait_until(poller: &mut Poller, until: Time) -> Result<Option<()>, ProbeStartError> {
     let timed_out = poller.wait(Some(until))?;
@@ -384,15 +275,12 @@ fn wait_until(poller: &mut Poller, until: Time) -> Result<Option<()>, ProbeStart
 }
 
 /// Why requests cannot be sent.
+#[derive(Debug, Error)]
 enum JoinError {
-    Failure(WebSocketFailure),
-    Start(ProbeStartError),
-}
-
-impl From<WebSocketFailure> for JoinError {
-    fn from(failure: WebSocketFailure) -> Self {
-        Self::Failure(failure)
-    }
+    #[error(transparent)]
+    Failure(#[from] WebSocketFailure),
+    #[error(transparent)]
+    Start(#[from] ProbeStartError),
 }
 
 /// Joins a room. Fails if the server has not confirmed the join within `timeout`.
@@ -417,29 +305,6 @@ fn join(
     Ok(())
 }
 
-/// Sends one request on `sender` and waits for its response on `receiver` (`None`: on the same connection). False if no response arrives
-/// before `until`.
-fn probe_once(
-    sender: &mut NonBlockingWebSocket,
-    mut receiver: Option<&mut NonBlockingWebSocket>,
-    mut matcher: RequestMatcher,
-    poller: &mut Poller,
-    until: Time,
-) -> Result<bool, JoinError> {
-    let mut text = String::new();
-    matcher.write_request(0, poller.now(), &mut text);
-    matcher.on_sent(0, poller.now());
-    sender.send_text(&text)?;
-    loop {
-        let socket = receiver.as_deref_mut().unwrap_or(sender);
-        match next_text(socket, poller, until)? {
-            Some((text, at)) if matcher.is_response(&text, at) => return Ok(true),
-            Some(_) => {}
-            None => return Ok(false),
-        }
-    }
-}
-
 /// The next text and its receive time. `None` if no text arrives before `until`.
 fn next_text(
     socket: &mut NonBlockingWebSocket,
@@ -451,7 +316,7 @@ fn next_text(
         match socket.read()? {
             ReadResult::Text(bytes, at) => return Ok(Some((String::from_utf8_lossy(&bytes).into_owned(), at))),
             ReadResult::WouldBlock => {
-                if wait_until(poller, until).map_err(JoinError::Start)?.is_none() {
+                if wait_until(poller, until)?.is_none() {
                     return Ok(None);
                 }
             }

@@ -216,8 +216,8 @@ pub(super) struct TimestampedTcp {
 }
 
 impl TimestampedTcp {
-    pub(super) fn new(tcp: TcpStream, origin: Instant) -> Self {
-        Self { tcp, origin, read_at: Time::ZERO }
+    pub(super) fn new(tcp: TcpStream, poller: &Poller) -> Self {
+        Self { tcp, origin: poller.origin, read_at: poller.now() }
     }
 }
 
@@ -397,11 +397,6 @@ impl Poller {
         stop.on_stop(move || _ = waker.wake());
         let (events, stop_notify) = (Events::with_capacity(8), stop.to_notify());
         Ok(Self { poll, events, origin: Instant::now(), stop: stop.clone(), stop_notify })
-    }
-
-    /// Origin of the clock and of receive times.
-    pub(super) fn origin(&self) -> Instant {
-        self.origin
     }
 
     /// Monotonic time since the origin.

@@ -5,13 +5,12 @@
 //! `io/signaling/shared_hub.rs`).
 
 use std::collections::{HashSet, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::memory_budget::MemoryAccount;
 use crate::signaling::{CloseCode, UpdateKey};
 use crate::time::Time;
 
@@ -61,8 +60,6 @@ pub(in crate::io) enum NextWrite {
 pub(in crate::io) struct SendQueue {
     state: Mutex<SendQueueState>,
     max_updates: usize,
-    /// What the client holds: its incomplete message, and its messages in the queues of others.
-    pub(in crate::io) account: Arc<MemoryAccount>,
 }
 
 #[derive(Debug, Default)]
@@ -107,8 +104,8 @@ enum CloseState {
 
 impl SendQueue {
     /// With more than `max_updates` queued messages, superseded updates are dropped.
-    pub(in crate::io) fn new(max_updates: usize, account: Arc<MemoryAccount>) -> Self {
-        Self { state: Mutex::default(), max_updates, account }
+    pub(in crate::io) fn new(max_updates: usize) -> Self {
+        Self { state: Mutex::default(), max_updates }
     }
 
     /// Appends a frame. With a key, the frame supersedes earlier frames with the same key. Returns the number of dropped superseded
@@ -280,11 +277,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::memory_budget::MemoryBudget;
-
-    fn queue(max_updates: usize) -> SendQueue {
-        SendQueue::new(max_updates, MemoryBudget::new(None).open_shared())
-    }
 
     fn close(code: CloseCode) -> PendingClose {
         PendingClose { code: Some(code), reason: String::new(), timeout: Duration::from_secs(1) }
@@ -300,7 +292,7 @@ mod tests {
 
     #[test]
     fn frames_queued_before_the_close_are_written_first() {
-        let queue = queue(256);
+        let queue = SendQueue::new(256);
         assert_eq!(next(&queue), NextWrite::Empty);
         assert_eq!([queue.push("abc".into(), None), queue.push("de".into(), None)], [Ok(0); 2]);
         queue.close(close(CloseCode::NORMAL_CLOSURE));
@@ -319,7 +311,7 @@ mod tests {
 
     #[test]
     fn next_write_is_limited_in_frames_and_bytes() {
-        let queue = queue(256);
+        let queue = SendQueue::new(256);
         assert!(["aaaa", "bb", "cc"].into_iter().all(|text| queue.push(text.into(), None).is_ok()));
         assert_eq!(queue.next_write(64, 5, Waker::noop()), frames(&["aaaa", "b"], 0));
         assert_eq!(queue.next_write(1, 99, Waker::noop()), frames(&["aaaa"], 0));
@@ -327,7 +319,7 @@ mod tests {
 
     #[test]
     fn queue_holds_at_most_4096_messages_and_16_mib() {
-        let queue = queue(256);
+        let queue = SendQueue::new(256);
         let message = Bytes::from(vec![0; 4 << 20]);
         assert!((0..4).all(|_| queue.push(message.clone(), None).is_ok()));
         assert_eq!(queue.push("a".into(), None), Err(QueueFull));
@@ -340,7 +332,7 @@ mod tests {
     fn discarding_close_keeps_what_may_be_partly_written() {
         let code = CloseCode::TRY_AGAIN_LATER;
         for (written, kept) in [(0, &["abc", "d", "e"][..]), (1, &["abc"])] {
-            let queue = queue(256);
+            let queue = SendQueue::new(256);
             assert!(["abc", "d", "e"].into_iter().all(|text| queue.push(text.into(), None).is_ok()));
             // A vectored write that has begun may include all frames.
             assert_eq!(next(&queue), frames(&["abc", "d", "e"], 0));
@@ -357,7 +349,7 @@ mod tests {
     #[test]
     fn messages_that_can_wait_do_so_while_clients_read_but_at_most_10_s() {
         let second = |second: u64| Time::from_millis(1_000 * second);
-        let queue = queue(256);
+        let queue = SendQueue::new(256);
         let fill = |count| assert!((0..count).all(|_| queue.push("a".into(), None).is_ok()));
         fill(2_048);
         assert!(queue.has_room(second(0)));
@@ -380,7 +372,7 @@ mod tests {
             max_updates in 1_usize..20,
             borrowed in 0_usize..4,
         ) {
-            let queue = queue(max_updates);
+            let queue = SendQueue::new(max_updates);
             let (mut pushed, mut dropped) = (Vec::new(), 0);
             for (index, number) in pushes.into_iter().enumerate() {
                 if index == 4 && borrowed > 0 {

@@ -1,5 +1,5 @@
 //! The client application announces a track, sends groups to the server and subscribes to the echo. [`MoqtClientEvent`]s report what was
-//! sent and what returned. [`ProgressDeadline`] is a time limit that the caller applies to a run.
+//! sent and what returned.
 
 mod payload;
 mod sent_frames;
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-pub use payload::{FramePayload, TextQueue};
+pub use payload::{FramePayload, TEXT_QUEUE_CAPACITY};
 pub use sent_frames::{FRAME_WINDOW, GROUP_WINDOW, MoqtClientEvent, MoqtRunOutcome};
 
 use super::error_code;
@@ -35,11 +35,14 @@ const SUBSCRIBE_NOT_ACCEPTED: &str = "the server did not accept our subscription
 /// The server unsubscribed before all frames were sent.
 const SERVER_UNSUBSCRIBED: &str = "the server unsubscribed from our track";
 
+/// What a client without a session waits for.
+pub const SESSION_SETUP: &str = "the session setup";
+
 /// Maximum time to close the connection, including the peer's acknowledgment.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Configuration of a run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct MoqtClientConfig {
     /// Announced track path in gomoqt-2025-02.
     pub track_path: TrackPath,
@@ -190,6 +193,23 @@ impl MoqtClient {
     /// The outcome of a finished run.
     pub fn outcome(&self) -> Option<&MoqtRunOutcome> {
         if let ClientPhase::Finished(outcome) = &self.phase { Some(outcome) } else { None }
+    }
+
+    /// What the client waits for, and until when; `None` while it waits for the user. The client finishes within its time-outs, provided
+    /// that its owner calls it whenever a timer expires. If a lower layer blocks or spins, the client may miss its time-outs. Therefore, the
+    /// owner also checks this deadline from another thread.
+    pub fn awaits(&self, now: Time) -> (Option<Time>, &'static str) {
+        let is_typed = matches!(self.config.payload, FramePayload::Queue(_));
+        let awaited = match self.phase {
+            ClientPhase::SessionSetup => SESSION_SETUP,
+            ClientPhase::Subscribing { .. } => "the subscriptions",
+            ClientPhase::Sending { .. } if is_typed => return (None, "a text to be sent"),
+            ClientPhase::Sending { .. } if self.frames_sent == 0 => "the first frame to be sent",
+            ClientPhase::Sending { .. } => "the next frame to be sent",
+            ClientPhase::FinalWait { .. } => "the echoes of the sent frames",
+            ClientPhase::Finished(_) => "the end of the connection",
+        };
+        (Some(self.next_deadline().unwrap_or(now) + CLOSE_TIMEOUT), awaited)
     }
 
     fn announced_path(&self, version: MoqtVersion) -> &TrackPath {
@@ -404,7 +424,7 @@ impl SessionHandler for MoqtClient {
         }
         let Some(version) = session.version() else { return };
         match event {
-            SessionEvent::Established { version, .. } => self.on_established(now, session, version),
+            SessionEvent::Established { version } => self.on_established(now, session, version),
             SessionEvent::AnnounceRequested { announce_stream, prefix } => {
                 let path = Some(self.announced_path(version)).filter(|path| path.has_prefix(&prefix, version));
                 session.announce_all(announce_stream, path);
@@ -477,73 +497,5 @@ impl SessionHandler for MoqtClient {
             ClientPhase::SessionSetup | ClientPhase::Finished(_) => return None,
         };
         Some(self.accept_deadline.map_or(next, |deadline| deadline.min(next)))
-    }
-}
-
-/// Deadline for the next sign of progress of a run, derived from its configuration and events.
-///
-/// A [`MoqtClient`] finishes within its time-outs, provided that its owner calls it whenever a timer expires. If a lower layer blocks or
-/// spins, the client may miss its time-outs. Therefore, the owner also checks this deadline from another thread. The deadline covers
-/// connecting, subscribing, each group interval and the wait for late frames. A peer can cause only a limited number of events that extend
-/// the deadline. Therefore, a peer cannot postpone the deadline forever.
-#[derive(Debug)]
-pub struct ProgressDeadline {
-    config: MoqtClientConfig,
-    /// All connection attempts must end before this time.
-    connect_deadline: Time,
-    /// RTT of the first intact frame that returned.
-    min_rtt: Option<Duration>,
-    /// `None` while the run waits for user input.
-    deadline: Option<Time>,
-    awaiting: &'static str,
-}
-
-impl ProgressDeadline {
-    /// Creates the deadline of a run with the configuration `config`. All connection attempts must end before `connect_deadline`.
-    pub fn new(config: MoqtClientConfig, connect_deadline: Time) -> Self {
-        let mut progress = Self { config, connect_deadline, min_rtt: None, deadline: None, awaiting: "" };
-        progress.restart();
-        progress
-    }
-
-    /// A new connection attempt starts.
-    pub fn restart(&mut self) {
-        self.min_rtt = None;
-        (self.deadline, self.awaiting) = (Some(self.connect_deadline), "the session setup");
-    }
-
-    /// Updates the deadline.
-    pub fn on_event(&mut self, event: &MoqtClientEvent) {
-        let MoqtClientConfig { subscribe_timeout, start_delay, reply_timeout, payload, .. } = &self.config;
-        let is_interactive = matches!(payload, FramePayload::Queue(_));
-        let next = |start: Time| (!is_interactive).then(|| start + self.config.group_period() + CLOSE_TIMEOUT);
-        (self.deadline, self.awaiting) = match *event {
-            MoqtClientEvent::Established { at, .. } => {
-                (Some(at + *subscribe_timeout + CLOSE_TIMEOUT), "the subscriptions")
-            }
-            MoqtClientEvent::Ready { at } => (next(at + *start_delay), "the first frame to be sent"),
-            MoqtClientEvent::FrameSent { sent_at, .. } => (next(sent_at), "the next frame to be sent"),
-            MoqtClientEvent::AllSent { at } => {
-                let timeout = self.min_rtt.unwrap_or_default() + *reply_timeout;
-                (Some(at + timeout.max(DUPLICATE_WAIT) + CLOSE_TIMEOUT), "the echoes of the sent frames")
-            }
-            MoqtClientEvent::FrameReturned { sent_at, at, intact: true, .. } if self.min_rtt.is_none() => {
-                self.min_rtt = Some(at - sent_at);
-                (self.deadline.map(|deadline| deadline + (at - sent_at)), self.awaiting)
-            }
-            MoqtClientEvent::Finished { at, .. } => (Some(at + CLOSE_TIMEOUT), "the end of the connection"),
-            _ => return,
-        };
-    }
-
-    /// The time by which the run must end. An event that arrives before this time can extend the deadline. `None` while the run waits for
-    /// user input.
-    pub fn deadline(&self) -> Option<Time> {
-        self.deadline
-    }
-
-    /// What the run is waiting for.
-    pub fn awaiting(&self) -> &'static str {
-        self.awaiting
     }
 }

@@ -2,7 +2,8 @@
 //! without a copy of the sent frame. Other payloads come from a queue of texts that the user types.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,18 +14,27 @@ use crate::time::Time;
 /// Interval between polls of the text queue.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
+/// Maximum number of texts in the queue of [`FramePayload::queue`].
+pub const TEXT_QUEUE_CAPACITY: usize = 1_024;
+
 /// Payload of the frames of a run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum FramePayload {
     /// One of these texts per frame, in turn; the list is not empty.
     Texts(Vec<Bytes>),
     /// This many pseudo-random bytes, different in each frame.
     Random(usize),
-    /// Texts from a queue, one frame each.
-    Queue(TextQueue),
+    /// Texts from a queue, one frame each. Clones share the queue.
+    Queue(Arc<Mutex<Receiver<Bytes>>>),
 }
 
 impl FramePayload {
+    /// Creates a queue of texts. The run ends when the sender is dropped and all texts are sent.
+    pub fn queue() -> (SyncSender<Bytes>, Self) {
+        let (sender, texts) = sync_channel(TEXT_QUEUE_CAPACITY);
+        (sender, Self::Queue(Arc::new(Mutex::new(texts))))
+    }
+
     /// The payload of a frame. Frames are counted from 0 over all groups.
     pub fn bytes_of(&self, frame: u64) -> Bytes {
         match self {
@@ -39,69 +49,6 @@ impl FramePayload {
         }
     }
 }
-
-/// A bounded queue of texts to send. Clones share the queue.
-#[derive(Clone, Debug, Default)]
-pub struct TextQueue(Arc<Mutex<QueuedTexts>>);
-
-#[derive(Debug, Default)]
-struct QueuedTexts {
-    texts: VecDeque<Bytes>,
-    closed: bool,
-}
-
-/// Result of [`TextQueue::pop`].
-#[derive(Debug)]
-enum PopResult {
-    /// The next text.
-    Text(Bytes),
-    /// The queue is empty.
-    Empty,
-    /// The queue is empty and closed.
-    Closed,
-}
-
-impl TextQueue {
-    /// Maximum number of texts in the queue.
-    pub const CAPACITY: usize = 1_024;
-
-    /// Appends a text. Returns false if the queue is full.
-    pub fn try_push(&self, text: Bytes) -> bool {
-        let mut queue = self.lock();
-        let has_room = queue.texts.len() < Self::CAPACITY;
-        if has_room {
-            queue.texts.push_back(text);
-        }
-        has_room
-    }
-
-    /// Closes the queue: no more texts follow.
-    pub fn close(&self) {
-        self.lock().closed = true;
-    }
-
-    fn pop(&self) -> PopResult {
-        let mut queue = self.lock();
-        match queue.texts.pop_front() {
-            Some(text) => PopResult::Text(text),
-            None if queue.closed => PopResult::Closed,
-            None => PopResult::Empty,
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, QueuedTexts> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Two handles are equal if they share one queue.
-impl PartialEq for TextQueue {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
-}
-
-impl Eq for TextQueue {}
 
 /// State of the next frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,8 +87,8 @@ impl FrameSource {
         if self.next_frame(frame) == NextFrame::Ready || self.poll_at.is_none() {
             return false;
         }
-        match queue.pop() {
-            PopResult::Text(text) => {
+        match queue.lock().unwrap_or_else(PoisonError::into_inner).try_recv() {
+            Ok(text) => {
                 if self.queued.len() == GROUP_WINDOW {
                     self.queued.pop_front();
                     self.first_queued += 1;
@@ -149,8 +96,8 @@ impl FrameSource {
                 self.queued.push_back(text);
                 return true;
             }
-            PopResult::Empty => self.poll_at = Some(now + POLL_INTERVAL),
-            PopResult::Closed => self.poll_at = None,
+            Err(TryRecvError::Empty) => self.poll_at = Some(now + POLL_INTERVAL),
+            Err(TryRecvError::Disconnected) => self.poll_at = None,
         }
         false
     }

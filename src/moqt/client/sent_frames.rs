@@ -23,7 +23,7 @@ pub enum MoqtRunOutcome {
     Completed,
     /// The server was not ready in time, or ended a subscription before all frames were sent. Contains the reason why the run ended.
     NotReady(Cow<'static, str>),
-    /// The run exceeded its [`ProgressDeadline`](super::ProgressDeadline) and was abandoned. Contains a description of the event that
+    /// The run exceeded the deadline of [`MoqtClient::awaits`](super::MoqtClient::awaits) and was abandoned. Contains a description of the event that
     /// the run was waiting for.
     TimedOut(&'static str),
     /// The connection was closed.

@@ -395,7 +395,7 @@ impl SessionHandler for MoqtEcho {
     fn on_event(&mut self, now: Time, session: &mut Session, event: SessionEvent) {
         let due = now + self.config.delay;
         match event {
-            SessionEvent::Established { version, .. } => {
+            SessionEvent::Established { version } => {
                 session.request_announcements(match version.rules().paths {
                     PathFormat::Parts => &self.config.track_prefix,
                     PathFormat::Text | PathFormat::Segments => &self.config.broadcast_prefix,
@@ -440,9 +440,7 @@ impl SessionHandler for MoqtEcho {
             SessionEvent::GroupAborted { group_stream, code } => {
                 self.relay_queue.push(group_stream, due, RelayItem::Reset(code));
             }
-            SessionEvent::SubscribeAccepted { .. }
-            | SessionEvent::GroupDropped { .. }
-            | SessionEvent::Closed { .. } => {}
+            SessionEvent::SubscribeAccepted { .. } | SessionEvent::Closed { .. } => {}
         }
     }
 

@@ -54,8 +54,6 @@ pub enum SessionEvent {
     Established {
         /// The negotiated version.
         version: MoqtVersion,
-        /// The requested path.
-        path: String,
     },
     /// The peer requests announcements under `prefix`. Reply with `Session::announce_all`.
     AnnounceRequested {
@@ -149,11 +147,6 @@ pub enum SessionEvent {
         group_stream: StreamHandle,
         /// The peer's code, or ours for malformed data.
         code: u32,
-    },
-    /// An outgoing group was dropped. The subscriber stopped the group or unsubscribed, or a limit on unsent groups was exceeded.
-    GroupDropped {
-        /// The stream of the group.
-        group_stream: StreamHandle,
     },
     /// The connection is closed. This is the last event.
     Closed {

@@ -107,64 +107,19 @@ impl<H: SessionHandler> MoqtEndpoint<H> {
         &mut self.session
     }
 
-    /// The peer opened a stream. `id` identifies the stream among the peer's streams. If the version has a session stream, this is the
-    /// peer's first bidirectional stream. Report the session stream before the peer's other bidirectional streams. All other streams may be
-    /// reported in any order.
-    pub fn on_stream_opened(&mut self, now: Time, id: u64, dir: StreamDir) {
-        self.session.on_stream_opened(id, dir);
-        self.dispatch_events(now);
-    }
-
-    /// Data arrived on a stream.
-    pub fn on_stream_data(&mut self, now: Time, stream: StreamHandle, bytes: &[u8]) {
-        self.session.on_stream_data(stream, bytes);
-        self.dispatch_events(now);
-    }
-
-    /// The peer finished its side of a stream.
-    pub fn on_stream_finished(&mut self, now: Time, stream: StreamHandle) {
-        self.session.on_stream_finished(stream);
-        self.dispatch_events(now);
-    }
-
-    /// The peer reset its side of a stream.
-    pub fn on_stream_reset(&mut self, now: Time, stream: StreamHandle, code: u32) {
-        self.session.on_stream_reset(stream, code);
-        self.dispatch_events(now);
-    }
-
-    /// The peer sent `STOP_SENDING` for a stream.
-    pub fn on_stop_sending(&mut self, now: Time, stream: StreamHandle, code: u32) {
-        self.session.on_stop_sending(stream, code);
-        self.dispatch_events(now);
-    }
-
-    /// The transport has accepted `bytes` more bytes of the data written to a stream.
-    pub fn on_bytes_written(&mut self, now: Time, stream: StreamHandle, bytes: usize) {
-        self.session.on_bytes_written(stream, bytes);
-        self.dispatch_events(now);
-    }
-
-    /// The connection was closed by something other than [`SessionAction::Close`].
-    pub fn on_connection_closed(&mut self, now: Time, code: u32, reason: &str) {
-        self.session.on_connection_closed(code, reason);
+    /// Passes an event of the connection to the session, and its effects to the handler.
+    pub fn update(&mut self, now: Time, event: impl FnOnce(&mut Session)) {
+        event(&mut self.session);
         self.dispatch_events(now);
     }
 
     /// Handles timers that are due at `now`.
     pub fn handle_timeout(&mut self, now: Time) {
-        self.session.handle_timeout(now);
-        self.dispatch_events(now);
+        self.update(now, |session| session.handle_timeout(now));
         if !self.session.is_closed() {
             self.handler.handle_timeout(now, &mut self.session);
             self.dispatch_events(now);
         }
-    }
-
-    /// Closes the connection.
-    pub fn close(&mut self, now: Time, code: u32, reason: &str) {
-        self.session.close(code, reason);
-        self.dispatch_events(now);
     }
 
     /// The next action.
@@ -265,14 +220,9 @@ impl Session {
     /// Creates a session of a version that has no setup. The transport has already selected `version`. `hop_id` is a random number, which
     /// identifies this end in announcements.
     pub fn established(role: EndpointRole, limits: SessionLimits, version: MoqtVersion, hop_id: u64) -> Self {
-        let path = match &role {
-            EndpointRole::Server { served_path, connect_path } => connect_path.as_ref().unwrap_or(served_path),
-            EndpointRole::Client { path, .. } => path,
-        };
-        let event = SessionEvent::Established { version, path: path.clone() };
         let mut session = Self::in_state(SessionState::Established(version), role, limits, hop_id);
         session.counters.sessions += 1;
-        session.events.push_back(event);
+        session.events.push_back(SessionEvent::Established { version });
         session
     }
 
@@ -466,7 +416,6 @@ impl Session {
                     self.close(error_code::SETUP_FAILED, &reason);
                     return Ok(());
                 }
-                let path = path.to_owned();
                 let offered = MoqtVersion::ALL.into_iter().find_map(|version| {
                     let code = version.rules().session_code.filter(|code| hello.versions.contains(code))?;
                     Some((version, code))
@@ -477,9 +426,9 @@ impl Session {
                 };
                 let reply = SessionServer { version: code, ..SessionServer::default() };
                 self.write_message(stream, reply.encode_with_length(version));
-                self.establish(stream, version, path);
+                self.establish(stream, version);
             }
-            EndpointRole::Client { offered_versions, path, .. } => {
+            EndpointRole::Client { offered_versions, .. } => {
                 let reply = SessionServer::from_bytes(MoqtVersion::Gomoqt202502, body)?;
                 let selected = MoqtVersion::from_session_code(reply.version);
                 let Some(version) = selected.filter(|version| offered_versions.contains(version)) else {
@@ -487,21 +436,20 @@ impl Session {
                     self.close(error_code::UNSUPPORTED_VERSION, &reason);
                     return Ok(());
                 };
-                let path = path.clone();
-                self.establish(stream, version, path);
+                self.establish(stream, version);
             }
         }
         Ok(())
     }
 
     /// Completes the setup and processes data that arrived early on other streams.
-    fn establish(&mut self, stream: StreamHandle, version: MoqtVersion, path: String) {
+    fn establish(&mut self, stream: StreamHandle, version: MoqtVersion) {
         self.state = SessionState::Established(version);
         self.counters.sessions += 1;
         if let Some(state) = self.streams.get_mut(&stream) {
             state.role = StreamRole::SessionUpdates;
         }
-        self.events.push_back(SessionEvent::Established { version, path });
+        self.events.push_back(SessionEvent::Established { version });
         let waiting: Vec<StreamHandle> = self.streams.keys().copied().filter(|other| *other != stream).collect();
         waiting.into_iter().fold(MAX_ITEMS_PER_TURN, |left, other| self.process_items(other, left));
     }

@@ -21,7 +21,9 @@ use crate::moqt::message::{IETF_CLIENT_SETUP_TYPE, IETF_SERVER_SETUP_START, OLD_
 const MAX_COALESCED_BYTES: usize = 1 << 10;
 
 impl Session {
-    /// The peer opened a stream.
+    /// The peer opened a stream. `id` identifies the stream among the peer's streams. If the version has a session stream, this is the
+    /// peer's first bidirectional stream. Report the session stream before the peer's other bidirectional streams. All other streams may be
+    /// reported in any order.
     pub fn on_stream_opened(&mut self, id: u64, dir: StreamDir) {
         let stream = StreamHandle::Remote(id);
         if self.is_closed() || self.streams.contains_key(&stream) {
@@ -72,7 +74,6 @@ impl Session {
         if self.outgoing_groups.remove(stream).is_some() {
             self.counters.groups_stopped += 1;
             self.actions.push_back(SessionAction::Reset(stream, code));
-            self.events.push_back(SessionEvent::GroupDropped { group_stream: stream });
         } else {
             self.end_stream(stream, StreamEnd::Reset(code));
         }
@@ -341,7 +342,6 @@ impl Session {
                 "oldest group dropped"
             );
             self.reset_group(oldest, error_code::GROUP_EXPIRED);
-            self.events.push_back(SessionEvent::GroupDropped { group_stream: oldest });
         }
     }
 

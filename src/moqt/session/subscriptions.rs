@@ -330,7 +330,6 @@ impl Session {
         for group_stream in self.outgoing_groups.of_subscription(subscribe_stream) {
             self.counters.groups_unsubscribed += 1;
             self.reset_group(group_stream, error_code::PUBLISH_ABORTED);
-            self.events.push_back(SessionEvent::GroupDropped { group_stream });
         }
         self.events.push_back(SessionEvent::Unsubscribed { subscribe_stream, code });
     }

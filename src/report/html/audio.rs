@@ -6,6 +6,7 @@ use std::fmt::Write;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use super::axis::{band, runs};
 use crate::audio::waveform::{PeakRange, Waveform, WaveformColumn, WaveformSide};
 use crate::report::figures::AudioQualityFigures;
 use crate::report::model::Report;
@@ -26,7 +27,7 @@ const TOP: f32 = 20.0;
 const BOTTOM: f32 = HEIGHT - 4.0;
 const MIDDLE: f32 = f32::midpoint(TOP, BOTTOM);
 /// Minimum thickness of the wave: silence is drawn as a line; missing samples are not drawn.
-const MIN_THICKNESS: f32 = 2.0;
+const MIN_THICKNESS: f64 = 2.0;
 
 /// Maximum duration of a recording with players.
 pub const MAX_PLAYER_SECONDS: u64 = 30;
@@ -56,14 +57,14 @@ impl AudioSection<'_> {
     fn content(&self, report: &Report) -> String {
         let picture = self.picture;
         let name = escape_html(self.name);
-        if picture.sent_samples() == 0 {
+        if picture.sent_samples == 0 {
             return format!("<p>No audio from <bdi>{name}</bdi> was sent.</p>");
         }
-        let (scale, peaks) = scale(picture.columns());
+        let (scale, peaks) = scale(&picture.columns);
         let height = decibels(scale);
-        let length = seconds(picture.sent_samples() as f64 / f64::from(picture.rate().max(1)));
-        let (rate, channels) = (picture.rate(), format_count(u64::from(picture.channels()), "channel"));
-        let overlaid = if picture.channels() > 1 { ", overlaid" } else { "" };
+        let length = seconds(picture.sent_samples as f64 / f64::from(picture.rate.max(1)));
+        let (rate, channels) = (picture.rate, format_count(u64::from(picture.channels), "channel"));
+        let overlaid = if picture.channels > 1 { ", overlaid" } else { "" };
         let mut text = format!(
             "<p><bdi>{name}</bdi>: {length}, {rate} Hz, {channels}{overlaid}. The returned audio is shown below the sent audio, without the \
              delay. A band marks a gap: audio that did not return in time. Both waveforms have the same scale, up to {height}.</p>\n"
@@ -86,7 +87,7 @@ impl AudioSection<'_> {
             [(WaveformSide::Sent, "sent", "Sent", sent), (WaveformSide::Returned, "returned", "Returned", returned)]
         {
             let caption = format!("<figcaption id=\"{id}-about\"><strong>{title}</strong>: {caption}</figcaption>");
-            let wave = waveform_svg(picture.columns(), picture.samples_per_column(), side, scale);
+            let wave = waveform_svg(&picture.columns, picture.samples_per_column, side, scale);
             let player = if is_too_long(picture) { None } else { audio_player(picture, side, title) };
             _ = writeln!(
                 text,
@@ -109,8 +110,8 @@ impl AudioSection<'_> {
 /// Whether the page has no players because of the length of the audio. The result does not depend on whether the audio is present, so that a
 /// replay writes the same sentences.
 fn is_too_long(picture: &Waveform) -> bool {
-    let bytes = picture.sent_samples().saturating_mul(2 * u64::from(picture.channels()));
-    picture.sent_samples() > MAX_PLAYER_SECONDS * u64::from(picture.rate()) || bytes > MAX_AUDIO_BYTES as u64
+    let bytes = picture.sent_samples.saturating_mul(2 * u64::from(picture.channels));
+    picture.sent_samples > MAX_PLAYER_SECONDS * u64::from(picture.rate) || bytes > MAX_AUDIO_BYTES as u64
 }
 
 /// Returns the sample value that is drawn at the top of both waveforms. Also returns the peaks of the sent and the returned audio.
@@ -143,8 +144,8 @@ fn gap_summary(quality: &AudioQualityFigures) -> String {
 /// The time axis below a waveform, with labels at equal distances.
 fn axis(picture: &Waveform) -> String {
     // The last column may extend beyond the end of the audio.
-    let width = picture.columns().len() as u64 * picture.samples_per_column();
-    let end = width as f64 / f64::from(picture.rate().max(1));
+    let width = picture.columns.len() as u64 * picture.samples_per_column;
+    let end = width as f64 / f64::from(picture.rate.max(1));
     let time = |part: u32| end * f64::from(part) / f64::from(AXIS_PARTS);
     let mut axis = "<div class=\"axis\" aria-hidden=\"true\">".to_owned();
     for part in 0..=AXIS_PARTS {
@@ -197,59 +198,24 @@ fn waveform_svg(columns: &[WaveformColumn], samples_per_column: u64, side: Wavef
     let mut text = format!(
         "viewBox=\"0 0 {n} {HEIGHT}\" preserveAspectRatio=\"none\"><line class=\"middle\" x1=\"0\" x2=\"{n}\" y1=\"{MIDDLE}\" y2=\"{MIDDLE}\"/>"
     );
-    gap_bands(&mut text, columns, samples_per_column);
-    let range = |column: &WaveformColumn| match side {
-        WaveformSide::Sent => column.sent,
-        WaveformSide::Returned => column.returned,
-    };
-    let ranges: Vec<PeakRange> = columns.iter().map(range).collect();
-    text += "<path class=\"wave\" d=\"";
-    let mut start = 0;
-    for run in ranges.chunk_by(|one, next| one.has_samples() == next.has_samples()) {
-        if run[0].has_samples() {
-            outline(&mut text, start, run, scale);
-        }
-        start += run.len();
-    }
-    text + "\"/>"
-}
-
-/// The outline of consecutive columns: forwards along the top, backwards along the bottom.
-fn outline(text: &mut String, start: usize, run: &[PeakRange], scale: f32) {
-    let y = |sample: f32| MIDDLE - (sample / scale).clamp(-1.0, 1.0) * (BOTTOM - MIDDLE);
-    let edges = run.iter().map(|range| {
-        let (top, bottom) = (y(range.max), y(range.min));
-        let padding = (MIN_THICKNESS - (bottom - top)).max(0.0) / 2.0;
-        (top - padding, bottom + padding)
-    });
-    // Writing to a string cannot fail.
-    _ = write!(text, "M{start} {MIDDLE}");
-    for (top, _) in edges.clone() {
-        _ = write!(text, "V{top:.1}h1");
-    }
-    for (_, bottom) in edges.rev() {
-        _ = write!(text, "V{bottom:.1}h-1");
-    }
-    text.push('z');
-}
-
-/// Draws shaded bands over the columns with missing samples. The CSS class of a band depends on the missing samples in each of its columns.
-/// Their proportion is rounded up to the next quarter.
-fn gap_bands(text: &mut String, columns: &[WaveformColumn], samples_per_column: u64) {
+    // The CSS class of the band over a gap depends on the missing samples in each of its columns. Their share is rounded up to a quarter.
     let quarters = |column: &WaveformColumn| (4 * column.lost_samples).div_ceil(samples_per_column.max(1)).min(4);
-    let mut start = 0;
-    for run in columns.chunk_by(|one, next| quarters(one) == quarters(next)) {
-        let class = match quarters(&run[0]) {
-            0 => None,
-            1 => Some("gap few"),
-            2 => Some("gap some"),
-            3 => Some("gap most"),
-            _ => Some("gap"),
-        };
-        if let Some(class) = class {
+    for (class, count) in [("gap few", 1), ("gap some", 2), ("gap most", 3), ("gap", 4)] {
+        for (start, run) in runs(columns, |column| quarters(column) == count) {
             let width = run.len();
+            // Writing to a string cannot fail.
             _ = write!(text, "<rect class=\"{class}\" x=\"{start}\" y=\"0\" width=\"{width}\" height=\"{HEIGHT}\"/>");
         }
-        start += run.len();
     }
+    let y = |sample: f32| f64::from(MIDDLE - (sample / scale).clamp(-1.0, 1.0) * (BOTTOM - MIDDLE));
+    let edges = |column: &WaveformColumn| {
+        let range = match side {
+            WaveformSide::Sent => column.sent,
+            WaveformSide::Returned => column.returned,
+        };
+        let (top, bottom) = (y(range.max), y(range.min));
+        let padding = (MIN_THICKNESS - (bottom - top)).max(0.0) / 2.0;
+        range.has_samples().then_some((top - padding, bottom + padding))
+    };
+    text + &format!("<path class=\"wave\" d=\"{}\"/>", band(columns, edges))
 }

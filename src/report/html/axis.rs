@@ -1,5 +1,5 @@
-//! The axes of the charts: scales with round tick values, their labels, and the grid lines. A drawing is stretched to the width of the page.
-//! Labels would be distorted, so they are HTML elements beside the drawing.
+//! The axes of the charts: scales with round tick values, their labels, and the grid lines. Also bands, which have one step per item. A drawing
+//! is stretched to the width of the page. Labels would be distorted, so they are HTML elements beside the drawing.
 
 use std::fmt::Write;
 
@@ -160,6 +160,36 @@ impl Axis {
         let lines = self.ticks.iter().map(|tick| format!("M0 {:.1}h{width}", HEIGHT * (1.0 - tick.position)));
         format!("<path class=\"grid\" d=\"{}\"/>", lines.collect::<String>())
     }
+}
+
+/// Consecutive items that satisfy `condition`, with the index of the first one.
+pub(super) fn runs<T>(items: &[T], condition: impl Fn(&T) -> bool + Copy) -> impl Iterator<Item = (usize, &[T])> {
+    let mut start = 0;
+    let chunks = items.chunk_by(move |one, next| condition(one) == condition(next)).map(move |chunk| {
+        let first = start;
+        start += chunk.len();
+        (first, chunk)
+    });
+    chunks.filter(move |(_, chunk)| condition(&chunk[0]))
+}
+
+/// The area between the top and the bottom of each item, as an SVG path: forwards along the top, backwards along the bottom. Items
+/// without edges interrupt the area.
+pub(super) fn band<T>(items: &[T], edges: impl Fn(&T) -> Option<(f64, f64)> + Copy) -> String {
+    let mut path = String::new();
+    for (start, run) in runs(items, |item| edges(item).is_some()) {
+        let edges: Vec<(f64, f64)> = run.iter().filter_map(edges).collect();
+        // Writing to a string cannot fail.
+        _ = write!(path, "M{start} {:.1}", edges[0].0);
+        for (top, _) in &edges {
+            _ = write!(path, "V{top:.1}h1");
+        }
+        for (_, bottom) in edges.iter().rev() {
+            _ = write!(path, "V{bottom:.1}h-1");
+        }
+        path.push('z');
+    }
+    path
 }
 
 /// A position in percent, with two decimals.

@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 
 use super::buffer_table::JitterBufferTable;
 use super::model::Report;
-use super::quantities::{format_optional_time, format_percent, format_time};
+use super::quantities::{format_optional_time, format_percent, format_time, start_time};
 use super::text;
 use crate::sanitize::{escape_html, escape_html_prose, without_folders};
 
@@ -51,7 +51,6 @@ pub fn page(report: &Report, error: Option<&str>, audio: Option<AudioSection<'_>
         "findings" => findings(report),
         "key_figures" => key_figures(report),
         "charts" => charts(report),
-        "pacing" => tables::pacing(report),
         "audio" => audio.as_ref().map(|audio| audio.section(report)).unwrap_or_default(),
         "limits" => tables::limits(report),
         "comparison" => tables::comparison(report),
@@ -78,7 +77,7 @@ fn render_template(template: &str, mut value: impl FnMut(&str) -> String) -> Str
 fn run_facts(report: &Report) -> String {
     let host =
         report.host_name.as_ref().map(|host| format!(" on <bdi>{}</bdi>", escape_html(host))).unwrap_or_default();
-    let started = report.start_time().map(|time| format!("Started {time}{host}, ")).unwrap_or_default();
+    let started = start_time(report.started_unix_ms).map(|time| format!("Started {time}{host}, ")).unwrap_or_default();
     let rate = report.send_rate().map_or_else(String::new, |rate| format!(", {rate}"));
     format!("{started}took {}{rate}.", format_time(report.duration_ms * 1e3))
 }

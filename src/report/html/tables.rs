@@ -1,11 +1,12 @@
-//! The tables of the page: limits, comparison, figures of the streams, pacing, jitter buffer, intervals and origin.
+//! The tables of the page: limits, comparison, figures of the streams, jitter buffer, intervals and origin.
 
 use std::fmt::Write;
 
-use crate::report::comparison::{ComparisonResult, ComparisonRow, HEADINGS};
+use crate::report::comparison::{ComparedFigure, HEADINGS};
+use crate::report::limits::{LIMIT_HEADINGS, LimitResult};
 use crate::report::model::{Report, VERSION_WITH_COMMIT};
-use crate::report::quantities::{format_percent, format_time, format_time_ms};
-use crate::report::text;
+use crate::report::quantities::{ResultRow, format_optional_time, format_percent, format_time, start_time};
+use crate::report::rows::{self, Row};
 use crate::report::time_series::IntervalFigures;
 use crate::sanitize::{escape_html, escape_html_prose};
 
@@ -40,98 +41,62 @@ pub(super) fn limits(report: &Report) -> String {
     if report.limits.is_empty() {
         return String::new();
     }
-    let mut table = head("limit", ["allowed", "measured", "result"]) + "<tbody>\n";
-    for limit in &report.limits {
-        let [allowed, measured, note] =
-            [limit.allowed_text(), limit.measured_text(), limit.note_text()].map(|text| escape_html(&text));
-        let result = if limit.passed { "met" } else { "<strong class=\"bad\">exceeded</strong>" };
-        table +=
-            &row(&format!("<code>{}</code>", limit.limit.option()), [allowed, measured, format!("{result}{note}")]);
-    }
-    section("limits", "Limits", &scrolling("limits", &(table + "</tbody>")))
+    let table = result_table("limits", "limit", LIMIT_HEADINGS, report.limits.iter().map(LimitResult::row));
+    section("limits", "Limits", &table)
 }
 
 pub(super) fn comparison(report: &Report) -> String {
     let Some(comparison) = &report.comparison else { return String::new() };
     let old_run = escape_html(&comparison.old_run_text());
-    if let Some(problem) = &comparison.not_comparable {
-        let text = format!(
-            "<p><strong class=\"bad\">Not comparable</strong> with the run of {old_run}: {}</p>",
-            escape_html(problem)
-        );
-        return section("comparison", "Comparison with an earlier run", &text);
-    }
-    let mut table = head("figure", HEADINGS) + "<tbody>\n";
-    for ComparisonRow { label, cells, result, note } in comparison.rows() {
-        let mut cells = cells.map(|cell| escape_html(&cell));
-        if result == ComparisonResult::Worse {
-            cells[4] = format!("<strong class=\"bad\">{}</strong>", cells[4]);
-        }
-        if let Some(note) = note {
-            _ = write!(cells[4], " ({})", escape_html(&note));
-        }
-        table += &row(label, cells);
-    }
-    let text =
-        format!("<p>Compared with the run of {old_run}.</p>\n{}", scrolling("comparison", &(table + "</tbody>")));
+    let text = if let Some(problem) = &comparison.not_comparable {
+        let problem = escape_html(problem);
+        format!("<p><strong class=\"bad\">Not comparable</strong> with the run of {old_run}: {problem}</p>")
+    } else {
+        let rows = comparison.figures.iter().map(ComparedFigure::row);
+        let table = result_table("comparison", "figure", HEADINGS, rows);
+        format!("<p>Compared with the run of {old_run}.</p>\n{table}")
+    };
     section("comparison", "Comparison with an earlier run", &text)
+}
+
+/// A table of limits or compared figures. `label` is the id of the heading.
+fn result_table<const N: usize>(
+    label: &str,
+    first: &str,
+    headings: [&str; N],
+    rows: impl Iterator<Item = ResultRow>,
+) -> String {
+    let mut table = head(first, headings) + "<tbody>\n";
+    for ResultRow { label, values, result, is_bad, note } in rows {
+        let result = if is_bad { format!("<strong class=\"bad\">{result}</strong>") } else { result.to_owned() };
+        let note = note.map_or_else(String::new, |note| format!(" ({})", escape_html(&note)));
+        let values = values.iter().map(|value| escape_html(value));
+        table += &row(&escape_html_prose(&label), values.chain([result + &note]));
+    }
+    scrolling(label, &(table + "</tbody>"))
 }
 
 /// The figures of each stream, and the figures that belong to no stream.
 pub(super) fn figures(report: &Report) -> String {
-    let rows = text::stream_rows(report);
+    let rows = rows::stream_rows(report);
     if rows.is_empty() {
         return section("figures", "Statistics", "<p>Nothing was counted.</p>\n");
     }
     let mut table = head("", report.streams.iter().map(|(kind, _)| report.labels(kind).request)) + "<tbody>\n";
-    for text::StreamRow { label, cells, .. } in rows {
-        table += &row(&escape_html(label), cells.iter().map(|cell| escape_html(cell)));
+    for Row { label, cells, .. } in rows {
+        table += &row(label, cells.iter().map(|cell| escape_html(cell)));
     }
     let streams = scrolling("figures", &(table + "</tbody>"));
-    let further = text::all_further_rows(report);
-    let rows = further.iter().map(|(label, value)| {
-        let [label, value] = [*label, value.as_str()].map(escape_html);
+    let further = rows::further_rows(report);
+    let further = further.iter().map(|Row { label, cells, .. }| {
+        let value = escape_html(&cells.concat());
         format!("<tr><th scope=\"row\">{label}</th><td class=\"words\">{value}</td></tr>\n")
     });
-    let further = match rows.collect::<String>() {
-        rows if rows.is_empty() => String::new(),
+    let further = match further.collect::<String>() {
+        rows if rows.is_empty() => rows,
         rows => scrolling("figures", &format!("<tbody>{rows}</tbody>")),
     };
-    let content = format!("<div class=\"columns\">{streams}{further}</div>\n");
-    section("figures", "Statistics", &content)
-}
-
-/// How late this host sent the packets.
-pub(super) fn pacing(report: &Report) -> String {
-    let Some(pacing) = &report.pacing else { return String::new() };
-    let values = [
-        ("mean", pacing.pacing_mean_us),
-        ("p50", pacing.pacing_p50_us),
-        ("p90", pacing.pacing_p90_us),
-        ("p99", pacing.pacing_p99_us),
-        ("p99.9", pacing.pacing_p999_us),
-        ("max", pacing.pacing_max_us),
-        ("p50, first 5 s", pacing.pacing_first_5s_p50_us),
-        ("p50, last 5 s", pacing.pacing_last_5s_p50_us),
-    ];
-    let values: Vec<(&str, f64)> = values.into_iter().filter_map(|(name, us)| Some((name, us?))).collect();
-    if values.is_empty() {
-        return String::new();
-    }
-    let cells = values.iter().map(|(_, us)| format_time_ms(*us));
-    let table = format!(
-        "{}<tbody>{}</tbody>",
-        head("", values.iter().map(|(name, _)| *name)),
-        row("delay after the due time", cells)
-    );
-    section(
-        "pacing",
-        "Pacing error",
-        &format!(
-            "<p class=\"about\">How late this host sent the packets. The effect on the round trips is negligible if this error is far below them.</p>\n{}",
-            scrolling("pacing", &table)
-        ),
-    )
+    section("figures", "Statistics", &format!("<div class=\"columns\">{streams}{further}</div>\n"))
 }
 
 /// The values of the jitter-buffer curve.
@@ -153,38 +118,31 @@ pub(super) fn intervals(report: &Report) -> String {
     let Some(series) = report.time_series.as_ref().filter(|series| !series.intervals.is_empty()) else {
         return String::new();
     };
-    // Rare outcomes have a column only if they occurred.
-    let [has_damaged, has_in_flight] = [|one: &IntervalFigures| one.damaged, |one: &IntervalFigures| one.in_flight]
-        .map(|count| series.intervals.iter().any(|interval| count(interval) > 0));
-    let names = [("damaged", has_damaged), ("in flight", has_in_flight)].into_iter();
-    let names = ["sent", "returned", "lost"].into_iter().chain(names.filter_map(|(name, shown)| shown.then_some(name)));
-    let names = names.chain(["upstream", "downstream", "longest burst", "min", "p50", "p99", "max", "jitter"]);
-    let mut rows = head("from", names) + "<tbody>\n";
     let count = |count: Option<u64>| count.map_or_else(|| "-".to_owned(), |count| count.to_string());
-    let time = |us: Option<f64>| us.map_or_else(|| "-".to_owned(), format_time);
+    let values = |interval: &IntervalFigures| {
+        [
+            ("sent", interval.sent.to_string()),
+            ("returned", interval.returned.to_string()),
+            ("lost", interval.lost.to_string()),
+            ("damaged", interval.damaged.to_string()),
+            ("in flight", interval.in_flight.to_string()),
+            ("upstream", count(interval.lost_upstream)),
+            ("downstream", count(interval.lost_downstream)),
+            ("longest burst", interval.burst_max.to_string()),
+            ("min", format_optional_time(interval.rtt_min_us)),
+            ("p50", format_optional_time(interval.rtt_p50_us)),
+            ("p99", format_optional_time(interval.rtt_p99_us)),
+            ("max", format_optional_time(interval.rtt_max_us)),
+            ("jitter", format_optional_time(interval.jitter_mean_us)),
+        ]
+    };
+    let mut table = head("from", values(&series.intervals[0]).map(|(name, _)| name)) + "<tbody>\n";
     for interval in &series.intervals {
-        _ = write!(rows, "<tr><th scope=\"row\">{} s</th>", interval.start_s);
-        let outcomes = [interval.sent, interval.returned, interval.lost].into_iter();
-        let rare = [(interval.damaged, has_damaged), (interval.in_flight, has_in_flight)];
-        let outcomes = outcomes.chain(rare.into_iter().filter_map(|(count, shown)| shown.then_some(count)));
-        let further = [
-            count(interval.lost_upstream),
-            count(interval.lost_downstream),
-            interval.burst_max.to_string(),
-            time(interval.rtt_min_us),
-            time(interval.rtt_p50_us),
-            time(interval.rtt_p99_us),
-            time(interval.rtt_max_us),
-            time(interval.jitter_mean_us),
-        ];
-        for cell in outcomes.map(|count| count.to_string()).chain(further) {
-            _ = write!(rows, "<td>{cell}</td>");
-        }
-        rows += "</tr>\n";
+        table += &row(&format!("{} s", interval.start_s), values(interval).map(|(_, value)| value));
     }
     format!(
         "<details><summary>Values per interval of {} s</summary>\n<div class=\"wide long\" role=\"region\" aria-label=\"Intervals\" \
-         tabindex=\"0\"><table id=\"intervals\">{rows}</tbody></table></div></details>\n",
+         tabindex=\"0\"><table id=\"intervals\">{table}</tbody></table></div></details>\n",
         series.interval_s
     )
 }
@@ -218,8 +176,8 @@ pub(super) fn origin(report: &Report) -> String {
         add("Host", format!("<bdi>{}</bdi>", escape_html(host)));
     }
     add("Target", format!("<bdi>{}</bdi>", escape_html(&report.target)));
-    if let Some(time) = report.start_time() {
-        add("Started", format!("<time>{}</time>", escape_html(&time)));
+    if let Some(time) = start_time(report.started_unix_ms) {
+        add("Started", format!("<time>{time}</time>"));
     }
     add("Duration", format_time(report.duration_ms * 1e3));
     add("Program", format!("jamjam-dev {}", escape_html(VERSION_WITH_COMMIT)));

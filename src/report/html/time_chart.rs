@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use super::axis::{Axis, HEIGHT};
+use super::axis::{Axis, HEIGHT, band, runs};
 use crate::report::model::Report;
 use crate::report::quantities::format_count;
 use crate::report::time_series::{IntervalFigures, TimeSeries};
@@ -72,7 +72,8 @@ fn round_trips(report: &Report, series: &TimeSeries, end: &Axis) -> String {
         keys.push(("silent", "no reply"));
     }
     drawing += &axis.horizontal_lines(width);
-    _ = write!(drawing, "<path class=\"band\" d=\"{}\"/>", band(intervals, &axis));
+    let edges = |interval: &IntervalFigures| Some((axis.y(interval.rtt_max_us?), axis.y(interval.rtt_min_us?)));
+    _ = write!(drawing, "<path class=\"band\" d=\"{}\"/>", band(intervals, edges));
     // Fewer than 100 round trips have no p99. Their nearest-rank p99 is the maximum. A single round trip is also its median.
     let p99 = |interval: &IntervalFigures| interval.rtt_p99_us.or(interval.rtt_max_us);
     let p50 = |interval: &IntervalFigures| interval.rtt_p50_us.or(interval.rtt_max_us);
@@ -185,20 +186,6 @@ pub(super) fn legend(keys: &[(&str, &str)]) -> String {
     format!("<ul class=\"legend\">{}</ul>\n", keys.collect::<String>())
 }
 
-/// Consecutive intervals that satisfy `condition`, with the index of the first one.
-fn runs(
-    intervals: &[IntervalFigures],
-    condition: impl Fn(&IntervalFigures) -> bool + Copy,
-) -> impl Iterator<Item = (usize, &[IntervalFigures])> {
-    let mut start = 0;
-    let chunks = intervals.chunk_by(move |one, next| condition(one) == condition(next)).map(move |chunk| {
-        let first = start;
-        start += chunk.len();
-        (first, chunk)
-    });
-    chunks.filter(move |(_, chunk)| condition(&chunk[0]))
-}
-
 /// A line with one step per interval, like the band. Intervals without a value interrupt the line.
 fn line(intervals: &[IntervalFigures], axis: &Axis, value: impl Fn(&IntervalFigures) -> Option<f64> + Copy) -> String {
     let mut path = String::new();
@@ -208,24 +195,6 @@ fn line(intervals: &[IntervalFigures], axis: &Axis, value: impl Fn(&IntervalFigu
             let step = if offset == 0 { format!("M{start} {y:.1}") } else { format!("V{y:.1}") };
             _ = write!(path, "{step}h1");
         }
-    }
-    path
-}
-
-/// The area between the smallest and the largest round trip of each interval.
-fn band(intervals: &[IntervalFigures], axis: &Axis) -> String {
-    let edges = |interval: &IntervalFigures| interval.rtt_min_us.zip(interval.rtt_max_us);
-    let mut path = String::new();
-    for (start, run) in runs(intervals, |interval| edges(interval).is_some()) {
-        let edges: Vec<(f64, f64)> = run.iter().filter_map(edges).collect();
-        _ = write!(path, "M{start} {:.1}", axis.y(edges[0].1));
-        for (_, max) in &edges {
-            _ = write!(path, "V{:.1}h1", axis.y(*max));
-        }
-        for (min, _) in edges.iter().rev() {
-            _ = write!(path, "V{:.1}h-1", axis.y(*min));
-        }
-        path.push('z');
     }
     path
 }

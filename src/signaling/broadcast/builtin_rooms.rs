@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use serde::Serialize;
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::room_handler::{ClientInfo, RelayContext, RelayPayload, RoomAction, RoomHandler, RoomView, default_welcome};
 use crate::signaling::event_sink::ConnId;
-use crate::signaling::json::{to_json, to_string_limited, to_value};
+use crate::signaling::json::{to_json, to_value};
 use crate::signaling::limits::Envelope;
 
 /// The room handlers by room name.
@@ -215,13 +215,14 @@ impl RadioRoom {
 
     /// Long messages are not stored, because each new member receives the latest stored messages.
     fn add_to_history(&mut self, room: &RoomView<'_>, payload: &Value) {
-        let written =
-            to_string_limited(&HistoryEntry { timestamp: room.iso_time(), data: payload }, MAX_HISTORY_ENTRY_BYTES);
-        let Some(remembered) = written.and_then(|text| RawValue::from_string(text).ok()) else { return };
+        let Ok(entry) = to_raw_value(&HistoryEntry { timestamp: room.iso_time(), data: payload }) else { return };
+        if entry.get().len() > MAX_HISTORY_ENTRY_BYTES {
+            return;
+        }
         if self.history.len() == HISTORY_CAPACITY {
             self.history.pop_front();
         }
-        self.history.push_back(remembered);
+        self.history.push_back(entry);
     }
 
     /// Adds fields that the players of Dynode expect.
@@ -329,8 +330,7 @@ pub const DEFAULT_BANNED_WORDS: &str = "spam,badword";
 pub struct ChatRoom {
     /// The banned words in lower case.
     banned_words: Vec<String>,
-    /// User names, sorted by connection number.
-    usernames: Vec<(ConnId, String)>,
+    usernames: BTreeMap<ConnId, String>,
     /// Messages since the room was last empty.
     message_count: u64,
 }
@@ -346,15 +346,7 @@ impl ChatRoom {
     pub fn new<S: AsRef<str>>(banned: impl IntoIterator<Item = S>) -> Self {
         let small = |word: S| word.as_ref().trim().to_lowercase();
         let banned_words = banned.into_iter().map(small).filter(|word| !word.is_empty()).collect();
-        Self { banned_words, usernames: Vec::new(), message_count: 0 }
-    }
-
-    fn find_username(&self, conn: ConnId) -> Result<usize, usize> {
-        self.usernames.binary_search_by_key(&conn, |(conn, _)| *conn)
-    }
-
-    fn username(&self, conn: ConnId) -> Option<&str> {
-        self.find_username(conn).ok().map(|index| self.usernames[index].1.as_str())
+        Self { banned_words, usernames: BTreeMap::new(), message_count: 0 }
     }
 }
 
@@ -484,7 +476,7 @@ impl RoomHandler for ChatRoom {
             message: "Connected to Chat room",
             room: room.name,
             time: room.unix_ms(),
-            online_users: self.usernames.iter().map(|(_, name)| name.as_str()).collect(),
+            online_users: self.usernames.values().map(String::as_str).collect(),
             total_messages: self.message_count,
             instructions: CHAT_INSTRUCTIONS,
         })
@@ -493,7 +485,7 @@ impl RoomHandler for ChatRoom {
     fn validate_message(&mut self, _: &RoomView<'_>, client: &ClientInfo, payload: &Value) -> Result<(), String> {
         let message = ChatClientMessage::parse(payload);
         let sets_username = matches!(message, Some(ChatClientMessage::SetUsername { .. }));
-        if !sets_username && self.username(client.conn).is_none() {
+        if !sets_username && !self.usernames.contains_key(&client.conn) {
             return Err("Username required. Send {type: \"setUsername\", username: \"YourName\"} first".to_owned());
         }
         let Some(ChatClientMessage::ChatMessage { text }) = message else { return Ok(()) };
@@ -518,13 +510,10 @@ impl RoomHandler for ChatRoom {
                 return None;
             }
             let announced = system_message(room, format!("{name} joined the chat"));
-            match self.find_username(client.conn) {
-                Ok(index) => self.usernames[index].1 = name,
-                Err(index) => self.usernames.insert(index, (client.conn, name)),
-            }
+            self.usernames.insert(client.conn, name);
             return Some(announced);
         }
-        let username = self.username(client.conn)?;
+        let username = self.usernames.get(&client.conn)?;
         let content = match message {
             Some(ChatClientMessage::Typing { is_typing }) => ChatContent::UserTyping { username, is_typing },
             Some(ChatClientMessage::ChatMessage { text }) => {
@@ -549,13 +538,12 @@ impl RoomHandler for ChatRoom {
         if room.clients == 0 {
             self.message_count = 0;
         }
-        let Ok(index) = self.find_username(client.conn) else { return Vec::new() };
-        let (_, name) = self.usernames.remove(index);
+        let Some(name) = self.usernames.remove(&client.conn) else { return Vec::new() };
         vec![RoomAction::Broadcast(system_message(room, format!("{name} left the chat")))]
     }
 
     fn room_stats(&self, _: &RoomView<'_>) -> Map<String, Value> {
-        let names = self.usernames.iter().map(|(_, name)| Value::from(name.as_str())).collect::<Vec<_>>();
+        let names = self.usernames.values().map(|name| Value::from(name.as_str())).collect::<Vec<_>>();
         Map::from_iter([
             ("onlineUsers".to_owned(), names.into()),
             ("totalMessages".to_owned(), self.message_count.into()),

@@ -1,24 +1,25 @@
 //! Broadcast rooms over HTTP: posts, tokens, routes of room handlers, and statistics.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use thiserror::Error;
+use utoipa::ToSchema;
 
 use super::builtin_rooms::RoomHandlers;
 use super::messages::{MessageOrigin, MessageSender, relay_or_delay, wrap};
 use super::room_state::{BroadcastCounters, BroadcastDialect, Membership};
 use super::verify_token;
-use crate::signaling::activity_log::{ActivityOutcome, ActivityScope, MAX_KEPT_BYTES};
+use crate::signaling::activity_log::{ActivityOutcome, ActivityScope};
 use crate::signaling::connection_context::ConnectionContext;
 use crate::signaling::dialect::Dialect;
 use crate::signaling::event_sink::EventSink;
 use crate::signaling::hub::Hub;
 use crate::signaling::json;
-use crate::signaling::limits::SignalingLimits;
 use crate::signaling::route::BearerToken;
 use crate::signaling::token::{Audience, Claims, TokenError, sign};
 use crate::time::WallClock;
@@ -95,11 +96,32 @@ pub enum IssueError {
     TooManyValues,
 }
 
+/// A broadcast room in `/health?detailed=true`, with the details of its handler.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BroadcastRoomDetails {
+    #[serde(flatten)]
+    stats: Map<String, Value>,
+    clients: usize,
+    control_clients: usize,
+    members: Vec<BroadcastMember>,
+}
+
+/// A member of a broadcast room.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct BroadcastMember {
+    client_id: String,
+    #[schema(value_type = String)]
+    address: IpAddr,
+    /// Whether the member is a control channel.
+    control: bool,
+}
+
 /// Validates a post and relays it. The caller has verified the token.
 fn post(
     ctx: &mut ConnectionContext<'_>,
     dialect: &mut BroadcastDialect,
-    limits: &SignalingLimits,
     name: &str,
     format: PostFormat,
     PostBody { bytes, payload }: PostBody<'_>,
@@ -117,8 +139,8 @@ fn post(
         return Ok(AcceptedPost { recipients: 0, delay: Duration::ZERO, message: "null".to_owned() });
     };
     let origin = MessageOrigin { room: name, sender: None, received_at: ctx.now, bytes: bytes.len() };
-    let delay = relay_or_delay(ctx, dialect, limits, origin, &relay).map_err(|_| PostError::DelayQueueFull)?;
-    let message = wrap(limits.broadcast.envelope, &room, MessageSender::Http, &relay);
+    let delay = relay_or_delay(ctx, dialect, origin, &relay).map_err(|_| PostError::DelayQueueFull)?;
+    let message = wrap(ctx.limits.broadcast.envelope, &room, MessageSender::Http, &relay);
     Ok(AcceptedPost { recipients: room.clients, delay, message })
 }
 
@@ -174,10 +196,10 @@ impl Hub {
         (format, body): (PostFormat, PostBody<'_>),
         sink: &mut dyn EventSink,
     ) -> Result<AcceptedPost, PostError> {
-        let (mut ctx, dialects, limits) = self.system_context(now, Dialect::Broadcast, sink);
+        let (mut ctx, dialects) = self.system_context(now, Dialect::Broadcast, sink);
         ctx.source = source;
         let bytes = body.bytes;
-        let posted = post(&mut ctx, &mut dialects.broadcast, limits, room, format, body);
+        let posted = post(&mut ctx, &mut dialects.broadcast, room, format, body);
         self.record_post(now, room, bytes, &posted);
         posted
     }
@@ -212,20 +234,22 @@ impl Hub {
     }
 
     /// Members and statistics of all broadcast rooms.
-    pub fn broadcast_details(&self, now: WallClock) -> Map<String, Value> {
+    pub fn broadcast_details(&self, now: WallClock) -> BTreeMap<String, BroadcastRoomDetails> {
         let dialect = &self.dialects.broadcast;
         let details = dialect.rooms.iter().map(|room| {
             let members = room.members.iter().map(|member| {
                 let Membership { client, is_control_channel } = &member.data;
-                json!({"clientId": client.id(), "address": client.source, "control": is_control_channel})
+                let (client_id, address) = (client.id().to_owned(), client.source);
+                BroadcastMember { client_id, address, control: *is_control_channel }
             });
-            let members: Vec<Value> = members.collect();
             let view = dialect.room_view(room.name(), now);
-            let mut stats = dialect.handlers.get(room.name()).room_stats(&view);
-            stats.insert("clients".to_owned(), view.clients.into());
-            stats.insert("controlClients".to_owned(), view.control_clients.into());
-            stats.insert("members".to_owned(), members.into());
-            (room.name().to_owned(), stats.into())
+            let details = BroadcastRoomDetails {
+                stats: dialect.handlers.get(room.name()).room_stats(&view),
+                clients: view.clients,
+                control_clients: view.control_clients,
+                members: members.collect(),
+            };
+            (room.name().to_owned(), details)
         });
         details.collect()
     }
@@ -234,19 +258,14 @@ impl Hub {
         if !self.activity_log.is_active(now.monotonic) {
             return;
         }
-        let BroadcastDialect { rooms, handlers, .. } = &self.dialects.broadcast;
-        let scope = ActivityScope {
-            dialect: Some(Dialect::Broadcast),
-            room: Some(room.to_owned()),
-            room_key: rooms.find(room),
-            protected: handlers.get(room).requires_auth(),
-        };
+        let protected = self.dialects.broadcast.handlers.get(room).requires_auth();
+        let scope = ActivityScope { dialect: Some(Dialect::Broadcast), room: Some(room.to_owned()), protected };
         let failure = posted.as_ref().err().map(|error| match error {
             // The handler's own error text may quote the post's content, so it is not recorded.
             PostError::RejectedByRoom(_) => (ActivityOutcome::Rejected, "rejected by the room handler".to_owned()),
             other => (ActivityOutcome::Rejected, other.to_string()),
         });
-        let start = String::from_utf8_lossy(&body[..body.len().min(2 * MAX_KEPT_BYTES)]);
-        self.activity_log.record_message(now, scope, None, (Some(&start), body.len()), failure);
+        let text = std::str::from_utf8(body).ok();
+        self.activity_log.record_message(now, scope, None, (text, body.len()), failure);
     }
 }

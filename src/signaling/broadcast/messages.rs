@@ -10,11 +10,10 @@ use utoipa::ToSchema;
 
 use super::room_handler::{ClientInfo, RelayContext, RelayPayload, RoomView};
 use super::room_state::{BroadcastDialect, DelayQueueFull, DelayedMessage, Membership, logged_member};
-use crate::memory_budget::OverBudget;
 use crate::signaling::connection_context::ConnectionContext;
 use crate::signaling::dialect::Dialect;
 use crate::signaling::json::{self, JsonError, MessageError, to_json};
-use crate::signaling::limits::{Envelope, SignalingLimits};
+use crate::signaling::limits::Envelope;
 use crate::signaling::member_log::{RoomLabel, log_message, log_posted_message};
 use crate::signaling::timers::{DialectTimer, TimerEvent};
 use crate::time::WallClock;
@@ -41,57 +40,46 @@ impl BroadcastDialect {
     pub(in crate::signaling) fn on_message(
         &mut self,
         ctx: &mut ConnectionContext<'_>,
-        limits: &SignalingLimits,
         message: Result<Value, JsonError>,
         bytes: usize,
     ) -> Result<(), MessageError> {
-        on_message(ctx, self, limits, message, bytes)
-    }
-}
-
-fn on_message(
-    ctx: &mut ConnectionContext<'_>,
-    dialect: &mut BroadcastDialect,
-    limits: &SignalingLimits,
-    message: Result<Value, JsonError>,
-    bytes: usize,
-) -> Result<(), MessageError> {
-    let (member, room) = dialect.rooms.member(ctx.conn).ok_or(MessageError::NotInRoom)?;
-    let (Membership { client, is_control_channel }, name) = (member.data.clone(), room.name().to_owned());
-    if is_control_channel {
-        return reject(ctx, "Control channel is receive-only");
-    }
-    let settings = &limits.broadcast;
-    if bytes > settings.max_payload_bytes {
-        return Err(MessageError::MessageTooBig(settings.max_payload_bytes));
-    }
-    let payload = match message {
-        Ok(payload) => payload,
-        Err(JsonError::Syntax) => return reject(ctx, "Invalid JSON payload"),
-        Err(JsonError::TooLarge) => return reject(ctx, "Payload is too deep or has too many values"),
-    };
-    if !payload.is_object() && !payload.is_array() {
-        return reject(ctx, "Payload must be a JSON object");
-    }
-    let room = dialect.room_view(&name, ctx.now);
-    let handler = dialect.handlers.get_mut(&name);
-    if let Err(error) = handler.validate_message(&room, &client, &payload) {
-        ctx.count_rejection();
-        ctx.reply(&ServerMessage::Error { error: &error });
-        // The error text of the room handler may quote the client's message. Therefore, this text is not logged.
-        return Err(MessageError::Rejected("rejected by the room handler"));
-    }
-    if let Some(kind) = payload.get("type").and_then(Value::as_str)
-        && settings.suppressed_types.iter().any(|suppressed| suppressed.eq_ignore_ascii_case(kind))
-    {
-        ctx.reply(&ServerMessage::Ack { ack_type: kind, received_at: ctx.unix_ms() });
-        return Ok(());
-    }
-    let relay = handler.on_message(&room, &client, payload).ok_or(MessageError::DroppedByRoom)?;
-    let origin = MessageOrigin { room: &name, sender: Some(&client), received_at: ctx.now, bytes };
-    match relay_or_delay(ctx, dialect, limits, origin, &relay) {
-        Ok(_) => Ok(()),
-        Err(DelayQueueFull) => reject(ctx, "Too many delayed messages are waiting"),
+        let (member, room) = self.rooms.member(ctx.conn).ok_or(MessageError::NotInRoom)?;
+        let (Membership { client, is_control_channel }, name) = (member.data.clone(), room.name().to_owned());
+        if is_control_channel {
+            return reject(ctx, "Control channel is receive-only");
+        }
+        let settings = &ctx.limits.broadcast;
+        if bytes > settings.max_payload_bytes {
+            return Err(MessageError::MessageTooBig(settings.max_payload_bytes));
+        }
+        let payload = match message {
+            Ok(payload) => payload,
+            Err(JsonError::Syntax) => return reject(ctx, "Invalid JSON payload"),
+            Err(JsonError::TooLarge) => return reject(ctx, "Payload is too deep or has too many values"),
+        };
+        if !payload.is_object() && !payload.is_array() {
+            return reject(ctx, "Payload must be a JSON object");
+        }
+        let room = self.room_view(&name, ctx.now);
+        let handler = self.handlers.get_mut(&name);
+        if let Err(error) = handler.validate_message(&room, &client, &payload) {
+            ctx.count_rejection();
+            ctx.reply(&ServerMessage::Error { error: &error });
+            // The error text of the room handler may quote the client's message. Therefore, this text is not logged.
+            return Err(MessageError::Rejected("rejected by the room handler"));
+        }
+        if let Some(kind) = payload.get("type").and_then(Value::as_str)
+            && settings.suppressed_types.iter().any(|suppressed| suppressed.eq_ignore_ascii_case(kind))
+        {
+            ctx.reply(&ServerMessage::Ack { ack_type: kind, received_at: ctx.unix_ms() });
+            return Ok(());
+        }
+        let relay = handler.on_message(&room, &client, payload).ok_or(MessageError::DroppedByRoom)?;
+        let origin = MessageOrigin { room: &name, sender: Some(&client), received_at: ctx.now, bytes };
+        match relay_or_delay(ctx, self, origin, &relay) {
+            Ok(_) => Ok(()),
+            Err(DelayQueueFull) => reject(ctx, "Too many delayed messages are waiting"),
+        }
     }
 }
 
@@ -107,11 +95,10 @@ fn reject(ctx: &mut ConnectionContext<'_>, error: &'static str) -> Result<(), Me
 pub(super) fn relay_or_delay(
     ctx: &mut ConnectionContext<'_>,
     dialect: &mut BroadcastDialect,
-    limits: &SignalingLimits,
     origin: MessageOrigin<'_>,
     relay: &RelayPayload,
 ) -> Result<Duration, DelayQueueFull> {
-    let settings = &limits.broadcast;
+    let settings = &ctx.limits.broadcast;
     let MessageOrigin { room: name, sender, received_at, bytes } = origin;
     let context = RelayContext {
         room: dialect.room_view(name, ctx.now),
@@ -124,17 +111,19 @@ pub(super) fn relay_or_delay(
         && (sender.is_some()
             || (!dialect.delay_queue.has_due(name) && ctx.sink.has_room(now, &dialect.connections(name))))
     {
-        relay_now(ctx, dialect, limits, origin, relay);
+        relay_now(ctx, dialect, origin, relay);
         return Ok(delay);
     }
     let variant = match relay {
         RelayPayload::Message(_) => RelayPayload::Message,
         RelayPayload::Content(_) => RelayPayload::Content,
     };
-    let payload = json::to_string_limited(relay.value(), settings.max_delayed_bytes).ok_or(DelayQueueFull)?;
+    // The capacity of the text may be up to twice its length.
+    let mut payload = to_json(relay.value());
+    payload.shrink_to_fit();
     // The sender's data is kept until the message is relayed, even if the sender leaves.
     let held_bytes = payload.len() + name.len() + sender.map_or(0, |client| retained_bytes(client));
-    let memory = ctx.sink.take_memory(held_bytes as u64).map_err(|OverBudget| DelayQueueFull)?;
+    let memory = ctx.sink.take_memory(held_bytes as u64).ok_or(DelayQueueFull)?;
     let message = DelayedMessage {
         room: name.to_owned(),
         sender: sender.cloned(),
@@ -162,16 +151,11 @@ pub(super) fn relay_or_delay(
 /// Approximate memory of a sender's query and claims, in bytes.
 fn retained_bytes(client: &ClientInfo) -> usize {
     let query: usize = client.query.iter().map(|(name, value)| name.len() + value.len()).sum();
-    query + client.claims.as_ref().map_or(0, json::serialized_len)
+    query + client.claims.as_ref().map_or(0, |claims| to_json(claims).len())
 }
 
 /// Relays a message whose delay is over, as soon as the queues of the room have room for it. Later messages of the room wait behind it.
-pub(super) fn relay_delayed(
-    ctx: &mut ConnectionContext<'_>,
-    dialect: &mut BroadcastDialect,
-    limits: &SignalingLimits,
-    id: u64,
-) {
+pub(super) fn relay_delayed(ctx: &mut ConnectionContext<'_>, dialect: &mut BroadcastDialect, id: u64) {
     let Some(room) = dialect.delay_queue.on_due(id).map(str::to_owned) else { return };
     let now = ctx.now.monotonic;
     let mut schedule =
@@ -186,11 +170,10 @@ pub(super) fn relay_delayed(
     }
     let DelayedMessage { room, sender, received_at, bytes, variant, payload, .. } = message;
     // Parsing always succeeds, because this server wrote the text.
-    let Some(payload) = json::from_str_unlimited_depth(&payload) else { return };
+    let Ok(payload) = json::from_str_unlimited_depth(&payload) else { return };
     relay_now(
         ctx,
         dialect,
-        limits,
         MessageOrigin { room: &room, sender: sender.as_ref(), received_at, bytes },
         &variant(payload),
     );
@@ -199,7 +182,6 @@ pub(super) fn relay_delayed(
 fn relay_now(
     ctx: &mut ConnectionContext<'_>,
     dialect: &mut BroadcastDialect,
-    limits: &SignalingLimits,
     origin: MessageOrigin<'_>,
     relay: &RelayPayload,
 ) {
@@ -219,7 +201,10 @@ fn relay_now(
     }
     if !members.is_empty() {
         let source = sender.map_or(MessageSender::Http, |client| MessageSender::Member(client.id()));
-        ctx.send_text(&members, wrap(limits.broadcast.envelope, &RoomView { now: received_at, ..room }, source, relay));
+        ctx.send_text(
+            &members,
+            wrap(ctx.limits.broadcast.envelope, &RoomView { now: received_at, ..room }, source, relay),
+        );
     }
     if let Some(control) = control {
         ctx.send(&dialect.members(name, true), &control);

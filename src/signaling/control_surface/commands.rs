@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 use thiserror::Error;
 use tracing::info;
+use utoipa::ToSchema;
 
 use super::{
     ControlSurfaceRoom, ParameterLimit, ParameterRange, ParameterValues, ServerMessage, is_name_too_long,
@@ -39,10 +40,10 @@ pub struct CreateRoomOptions {
 }
 
 /// A room that was created.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct CreatedRoom {
     /// The room code.
+    #[schema(example = "4711")]
     pub code: String,
     /// When the room closes, in milliseconds since the Unix epoch.
     #[serde(rename = "expiresAt")]
@@ -50,10 +51,10 @@ pub struct CreatedRoom {
 }
 
 /// An open control surface room, as `/admin/bbx/rooms` lists it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ControlSurfaceRoomInfo {
     /// The room code.
+    #[schema(example = "4711")]
     pub code: String,
     /// Number of members.
     #[serde(rename = "clients")]
@@ -84,13 +85,12 @@ pub enum CommandError {
     /// The parameter name is too long.
     #[error("name longer than 256 bytes in JSON")]
     NameTooLong,
-    /// A value is not a finite 32-bit number, or there are too many values. This error also covers a range whose minimum exceeds its
-    /// maximum.
-    #[error(
-        "at most 65536 values are permitted. Each value must be a finite 32-bit number. The minimum of a range must not \
-         exceed its maximum"
-    )]
-    InvalidValue,
+    /// The field with this name is not a finite 32-bit number, or not a list of such numbers, or the list is too long.
+    #[error("{0:?} must be a finite 32-bit number, or a list of at most {MAX_VISUALIZATION_VALUES} of them")]
+    InvalidValue(&'static str),
+    /// The minimum of a range is above its maximum.
+    #[error("\"min\" must not be above \"max\"")]
+    InvalidRange,
     /// The maximum number of parameters is reached.
     #[error("the maximum number of parameters (4096) is reached")]
     TooManyParameters,
@@ -144,7 +144,7 @@ impl Hub {
         let parameters = ParameterValues::default();
         let room =
             ControlSurfaceRoom { parameters, scheduled_updates: 0, max_members, created_ms, expires_ms, expiry_timer };
-        let key = rooms.create_permanent(vec![code.clone()], created_ms, room);
+        let key = rooms.create(vec![code.clone()], None, created_ms, room);
         info!(
             target: "signaling",
             dialect = Dialect::ControlSurface.name(),
@@ -163,7 +163,7 @@ impl Hub {
         code: &str,
         sink: &mut dyn EventSink,
     ) -> Result<usize, CommandError> {
-        let (mut ctx, dialects, _) = self.system_context(now.into(), Dialect::ControlSurface, sink);
+        let (mut ctx, dialects) = self.system_context(now.into(), Dialect::ControlSurface, sink);
         let members = dialects.control_surface.close_room_with_code(&mut ctx, code, "closed by a command");
         members.ok_or(CommandError::RoomNotFound)
     }
@@ -190,7 +190,7 @@ impl Hub {
         sink: &mut dyn EventSink,
     ) -> Result<usize, CommandError> {
         check_name(name)?;
-        check_values(&[value])?;
+        check_values("value", &[value])?;
         let rooms = self.target_rooms(code)?;
         let mut handle = ConnectionHandle { counters: &mut self.counters[Some(Dialect::ControlSurface)], sink };
         let mut receivers = 0;
@@ -231,9 +231,11 @@ impl Hub {
         sink: &mut dyn EventSink,
     ) -> Result<usize, CommandError> {
         check_name(name)?;
-        check_values(&[min, max, value.unwrap_or(min)])?;
+        check_values("min", &[min])?;
+        check_values("max", &[max])?;
+        check_values("value", value.as_slice())?;
         if min > max {
-            return Err(CommandError::InvalidValue);
+            return Err(CommandError::InvalidRange);
         }
         self.dialects.control_surface.ranges.declare(name, ParameterRange { min, max })?;
         self.dialects.control_surface.rooms.iter_mut().for_each(|room| room.data.parameters.invalidate_state());
@@ -247,7 +249,7 @@ impl Hub {
         data: &[f32],
         sink: &mut dyn EventSink,
     ) -> Result<usize, CommandError> {
-        check_values(data)?;
+        check_values("data", data)?;
         let rooms = self.target_rooms(code)?;
         let text = to_json(&ServerMessage::Visualization { data });
         let mut handle = ConnectionHandle { counters: &mut self.counters[Some(Dialect::ControlSurface)], sink };
@@ -284,7 +286,7 @@ fn check_name(name: &str) -> Result<(), CommandError> {
     if is_name_too_long(name) { Err(CommandError::NameTooLong) } else { Ok(()) }
 }
 
-fn check_values(values: &[f32]) -> Result<(), CommandError> {
+fn check_values(field: &'static str, values: &[f32]) -> Result<(), CommandError> {
     let are_fit = values.len() <= MAX_VISUALIZATION_VALUES && values.iter().all(|value| value.is_finite());
-    if are_fit { Ok(()) } else { Err(CommandError::InvalidValue) }
+    if are_fit { Ok(()) } else { Err(CommandError::InvalidValue(field)) }
 }

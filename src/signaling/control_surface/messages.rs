@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use crate::signaling::json::MessageError;
+use crate::signaling::json::{MessageError, message_type};
 
 /// A message from a client.
 #[derive(Debug, Serialize, ToSchema)]
@@ -67,18 +67,10 @@ pub(in crate::signaling) struct PingMessage<'a> {
     pub(in crate::signaling) client_time: &'a RawValue,
 }
 
-/// The type of a message.
-#[derive(Deserialize)]
-struct MessageType<'a> {
-    #[serde(rename = "type", borrow)]
-    message_type: Cow<'a, str>,
-}
-
 impl<'a> ClientMessage<'a> {
     /// Parses a message. First the type is parsed, then the fields of a message of this type.
     pub(in crate::signaling) fn parse(text: &'a str) -> Result<Self, MessageError> {
-        let MessageType { message_type } = serde_json::from_str(text)?;
-        Ok(match &*message_type {
+        Ok(match &*message_type(text)? {
             "join" => Self::Join(serde_json::from_str(text)?),
             "param" => Self::Param(serde_json::from_str(text)?),
             "trigger" => Self::Trigger(serde_json::from_str(text)?),

@@ -23,13 +23,15 @@ use super::control_surface_events::{ControlSurfaceEvent, ControlSurfaceEventKind
 use super::dialect::Dialect;
 use super::dialect_handler::DialectHandler;
 use super::event_sink::ConnId;
-use super::json::{MessageError, serialized_len, to_json};
+use super::json::{MessageError, to_json};
 use super::limits::{Heartbeat, SignalingLimits};
-use super::member_log::{CHANGED_ROOM, ConnectionClose, LEFT_ROOM, LoggedMember, RoomLabel, log_message};
+use super::member_log::{
+    CHANGED_ROOM, ConnectionClose, LEFT_ROOM, LoggedMember, RoomLabel, log_join, log_leave, log_message,
+};
 use super::rooms::{IdGenerator, Member, MemberData, MemberInfo, Room, RoomData, RoomDirectory, RoomKey, RoomMap};
 use super::timers::{DialectTimer, ParameterSender, ScheduledUpdate, TimerEvent, TimerKey};
 use crate::address::source_network;
-use crate::memory_budget::{MemoryPermit, OverBudget};
+use crate::memory_budget::MemoryPermit;
 
 pub use commands::{CommandError, ControlSurfaceRoomInfo, CreateRoomOptions, CreatedRoom, MAX_VISUALIZATION_VALUES};
 
@@ -104,7 +106,7 @@ impl DialectHandler for ControlSurfaceDialect {
         &self.rooms
     }
 
-    fn on_disconnect(&mut self, ctx: &mut ConnectionContext<'_>, _: &SignalingLimits, close: &ConnectionClose<'_>) {
+    fn on_disconnect(&mut self, ctx: &mut ConnectionContext<'_>, close: &ConnectionClose<'_>) {
         leave_room(ctx, &mut self.rooms, &close.leave_reason());
     }
 
@@ -113,7 +115,7 @@ impl DialectHandler for ControlSurfaceDialect {
         self.close_room_with_code(ctx, room, "closed by the operator")
     }
 
-    fn on_timer(&mut self, ctx: &mut ConnectionContext<'_>, _: &SignalingLimits, timer: DialectTimer) {
+    fn on_timer(&mut self, ctx: &mut ConnectionContext<'_>, timer: DialectTimer) {
         match timer {
             DialectTimer::RoomExpiry(code) => {
                 ctx.counters.cleanup_runs += 1;
@@ -152,7 +154,58 @@ impl ControlSurfaceDialect {
         message: ClientMessage<'_>,
         bytes: usize,
     ) -> Result<(), MessageError> {
-        on_message(ctx, self, message, bytes)
+        match message {
+            ClientMessage::Join(message) => {
+                join(ctx, self, message)?;
+                log_change(ctx, &self.rooms, "join", 0, bytes);
+            }
+            ClientMessage::Param(message) => {
+                let receivers = set_param(ctx, self, &message)?;
+                log_change(ctx, &self.rooms, "param", receivers, bytes);
+            }
+            ClientMessage::Trigger(TriggerMessage { name, at }) => {
+                let key = member_room(ctx, self, &name)?;
+                emit_event(ctx, self, key, ControlSurfaceEventKind::Trigger, &name, None, at);
+                log_change(ctx, &self.rooms, "trigger", 0, bytes);
+            }
+            ClientMessage::Sync => {
+                let key = self.rooms.room_of(ctx.conn).ok_or(MessageError::NotInRoom)?;
+                let Self { rooms, ranges, .. } = self;
+                let room = rooms.get_mut(key).ok_or(MessageError::NotInRoom)?;
+                let member = room.members.iter_mut().find(|member| member.conn == ctx.conn);
+                let is_first = member.is_some_and(|member| !mem::replace(&mut member.data.has_synced, true));
+                // Many clients behind one address may connect at the same time.
+                let is_exempt = is_first && room.data.parameters.by_name.len() <= MAX_EXEMPT_PARAMETERS;
+                if let Err(error) = ctx.check_requested_bytes()
+                    && !is_exempt
+                {
+                    ctx.count_rejection();
+                    ctx.reply(&RATE_LIMITED);
+                    return Err(error);
+                }
+                let state = room.data.parameters.state_json(|all| {
+                    let shown = all.map(|(name, parameter)| {
+                        let range = ranges.get(name);
+                        ParameterState { name, value: parameter.value, min: range.min, max: range.max }
+                    });
+                    to_json(&ServerMessage::State { params: shown.collect() })
+                });
+                ctx.reply_requested(state);
+            }
+            ClientMessage::Ping(PingMessage { client_time }) => {
+                if !client_time.get().starts_with(|c: char| c == '-' || c.is_ascii_digit()) {
+                    return Err(MessageError::Invalid("client_time is not a number".to_owned()));
+                }
+                let server_time = ctx.now.unix_us();
+                ctx.reply(&ServerMessage::Pong { client_time, server_time });
+            }
+            ClientMessage::Leave => {
+                log_change(ctx, &self.rooms, "leave", 0, bytes);
+                leave_room(ctx, &mut self.rooms, LEFT_ROOM);
+                ctx.close(ctx.conn, CloseCode::NORMAL_CLOSURE, "");
+            }
+        }
+        Ok(())
     }
 
     /// Closes a room and the connections of its members. Returns the number of members, or `None` if no room has the code. The log contains
@@ -165,7 +218,7 @@ impl ControlSurfaceDialect {
         let connections: Vec<ConnId> = members.iter().map(|member| member.conn).collect();
         ctx.send(&connections, &ServerMessage::Closed);
         for Member { conn, data, .. } in &members {
-            ctx.log_leave(logged_member(*conn, key, &data.node_id), "room closed", 0);
+            log_leave(logged_member(*conn, key, &data.node_id), "room closed", 0);
             ctx.close(*conn, CloseCode::NORMAL_CLOSURE, "Room closed");
         }
         let (dialect, members) = (Dialect::ControlSurface.name(), members.len());
@@ -190,68 +243,8 @@ fn log_change(ctx: &ConnectionContext<'_>, rooms: &Rooms, message_type: &str, re
 fn leave_room(ctx: &mut ConnectionContext<'_>, rooms: &mut Rooms, reason: &str) -> Option<ControlSurfaceMember> {
     let key = rooms.room_of(ctx.conn)?;
     let (member, others) = rooms.leave(ctx.conn, None)?;
-    ctx.log_leave(logged_member(ctx.conn, key, &member.node_id), reason, others.len());
+    log_leave(logged_member(ctx.conn, key, &member.node_id), reason, others.len());
     Some(member)
-}
-
-fn on_message(
-    ctx: &mut ConnectionContext<'_>,
-    dialect: &mut ControlSurfaceDialect,
-    message: ClientMessage<'_>,
-    bytes: usize,
-) -> Result<(), MessageError> {
-    match message {
-        ClientMessage::Join(message) => {
-            join(ctx, dialect, message)?;
-            log_change(ctx, &dialect.rooms, "join", 0, bytes);
-        }
-        ClientMessage::Param(message) => {
-            let receivers = set_param(ctx, dialect, &message)?;
-            log_change(ctx, &dialect.rooms, "param", receivers, bytes);
-        }
-        ClientMessage::Trigger(TriggerMessage { name, at }) => {
-            let key = member_room(ctx, dialect, &name)?;
-            emit_event(ctx, dialect, key, ControlSurfaceEventKind::Trigger, &name, None, at);
-            log_change(ctx, &dialect.rooms, "trigger", 0, bytes);
-        }
-        ClientMessage::Sync => {
-            let key = dialect.rooms.room_of(ctx.conn).ok_or(MessageError::NotInRoom)?;
-            let ControlSurfaceDialect { rooms, ranges, .. } = dialect;
-            let room = rooms.get_mut(key).ok_or(MessageError::NotInRoom)?;
-            let member = room.members.iter_mut().find(|member| member.conn == ctx.conn);
-            let is_first = member.is_some_and(|member| !mem::replace(&mut member.data.has_synced, true));
-            // Many clients behind one address may connect at the same time.
-            let is_exempt = is_first && room.data.parameters.by_name.len() <= MAX_EXEMPT_PARAMETERS;
-            if let Err(error) = ctx.check_requested_bytes()
-                && !is_exempt
-            {
-                ctx.count_rejection();
-                ctx.reply(&RATE_LIMITED);
-                return Err(error);
-            }
-            let state = room.data.parameters.state_json(|all| {
-                let shown = all.map(|(name, parameter)| {
-                    let range = ranges.get(name);
-                    ParameterState { name, value: parameter.value, min: range.min, max: range.max }
-                });
-                to_json(&ServerMessage::State { params: shown.collect() })
-            });
-            ctx.reply_requested(state);
-        }
-        ClientMessage::Ping(PingMessage { client_time }) => {
-            if !client_time.get().starts_with(|c: char| c == '-' || c.is_ascii_digit()) {
-                return Err(MessageError::Invalid("client_time is not a number".to_owned()));
-            }
-            let server_time = ctx.now.unix_us();
-            ctx.reply(&ServerMessage::Pong { client_time, server_time });
-        }
-        ClientMessage::Leave => {
-            log_change(ctx, &dialect.rooms, "leave", 0, bytes);
-            leave_room(ctx, &mut dialect.rooms, LEFT_ROOM);
-            ctx.close(ctx.conn, CloseCode::NORMAL_CLOSURE, "");
-        }
-    }
-    Ok(())
 }
 
 fn join(
@@ -290,7 +283,7 @@ fn join(
     let node_id = ctx.generate_unique(IdGenerator::uuid, |_| false);
     let server_time = ctx.now.unix_us();
     ctx.reply(&ServerMessage::Welcome { node_id: &node_id, server_time });
-    ctx.log_join(logged_member(conn, key, &node_id), members);
+    log_join(logged_member(conn, key, &node_id), members);
     dialect.rooms.join(key, conn, ControlSurfaceMember { node_id, has_synced });
     dialect.guesses.on_join(now, from);
     Ok(())
@@ -353,7 +346,7 @@ fn member_room(
 /// Whether a name has more than [`MAX_PARAMETER_NAME_BYTES`] in JSON, where a character has up to six bytes.
 fn is_name_too_long(name: &str) -> bool {
     let quotes = 2;
-    name.len() > MAX_PARAMETER_NAME_BYTES / 6 && serialized_len(&name) - quotes > MAX_PARAMETER_NAME_BYTES
+    name.len() > MAX_PARAMETER_NAME_BYTES / 6 && to_json(&name).len() - quotes > MAX_PARAMETER_NAME_BYTES
 }
 
 /// Reports an action of a member as a [`ControlSurfaceEvent`]. The time `at` is truncated to whole microseconds.
@@ -377,7 +370,8 @@ fn emit_event(
         at: at.map(|at| at as u64),
         received_at: ctx.now.unix_us(),
     };
-    ctx.handle().emit_event(event);
+    ctx.counters.control_surface_events += 1;
+    ctx.sink.control_surface_event(event);
 }
 
 /// Sets a parameter of a room and sends it to the members other than `sender`. Returns the number of receivers.
@@ -390,9 +384,12 @@ pub(super) fn store_and_broadcast(
     value: f32,
 ) -> Result<usize, ParameterLimit> {
     let Some(room) = rooms.get_mut(key) else { return Ok(0) };
-    let is_created_by_member = sender.is_some() && !room.data.parameters.contains(name);
-    let memory = is_created_by_member.then(|| handle.sink.take_memory((3 * name.len() + PARAMETER_BYTES) as u64));
-    let memory = memory.transpose().map_err(|OverBudget| ParameterLimit::Memory)?;
+    let memory = if sender.is_some() && !room.data.parameters.contains(name) {
+        let bytes = (3 * name.len() + PARAMETER_BYTES) as u64;
+        Some(handle.sink.take_memory(bytes).ok_or(ParameterLimit::Memory)?)
+    } else {
+        None
+    };
     let index = room.data.parameters.set(name, value, sender.map(|sender| sender.source), memory)?;
     let sender = sender.map(|sender| sender.conn);
     let others = room.members.iter().map(|member| member.conn).filter(|conn| Some(*conn) != sender);

@@ -18,7 +18,8 @@ use super::event_sink::ConnId;
 use super::json::{MessageError, to_json};
 use super::limits::{Heartbeat, SignalingLimits};
 use super::member_log::{
-    CHANGED_ROOM, ConnectionClose, LEFT_ROOM, LoggedMember, ROOM_CLOSED_BY_OPERATOR, RoomLabel, log_message,
+    CHANGED_ROOM, ConnectionClose, LEFT_ROOM, LoggedMember, ROOM_CLOSED_BY_OPERATOR, RoomLabel, log_join, log_leave,
+    log_message,
 };
 use super::rooms::{IdGenerator, Member, MemberData, MemberInfo, Room, RoomData, RoomDirectory, RoomKey, RoomMap};
 use crate::rate_limit::{WindowLimit, WindowLimiter};
@@ -95,7 +96,7 @@ impl DialectHandler for JamjamDialect {
         self.rooms.find(room).and_then(|key| self.rooms.get(key)).is_some_and(|room| room.data.password.is_some())
     }
 
-    fn on_disconnect(&mut self, ctx: &mut ConnectionContext<'_>, _: &SignalingLimits, close: &ConnectionClose<'_>) {
+    fn on_disconnect(&mut self, ctx: &mut ConnectionContext<'_>, close: &ConnectionClose<'_>) {
         leave_room(ctx, &mut self.rooms, None, &close.leave_reason());
     }
 
@@ -103,7 +104,7 @@ impl DialectHandler for JamjamDialect {
         let key = self.rooms.find(room)?;
         let Room { data, members, .. } = self.rooms.close(key)?;
         for Member { conn, data: peer, .. } in &members {
-            ctx.log_leave(logged_member(*conn, &data.id, &peer.name), ROOM_CLOSED_BY_OPERATOR, 0);
+            log_leave(logged_member(*conn, &data.id, &peer.name), ROOM_CLOSED_BY_OPERATOR, 0);
             ctx.close(*conn, CloseCode::CLOSED_BY_OPERATOR, ROOM_CLOSED_BY_OPERATOR);
         }
         Some(members.len())
@@ -129,7 +130,6 @@ impl JamjamDialect {
     pub(super) fn on_message(
         &mut self,
         ctx: &mut ConnectionContext<'_>,
-        limits: &SignalingLimits,
         message: Result<ClientMessage, &'static str>,
         bytes: usize,
     ) -> Result<(), MessageError> {
@@ -140,7 +140,7 @@ impl JamjamDialect {
         };
         match message {
             ClientMessage::CreateRoom { room_name, password, peer_name, .. } => {
-                create_room(ctx, rooms, limits, (room_name, password), peer_name)?;
+                create_room(ctx, rooms, (room_name, password), peer_name)?;
                 log_change(ctx, rooms, "CreateRoom", 0, bytes);
             }
             ClientMessage::JoinRoom { room_id, password, peer_name, .. } => {
@@ -202,7 +202,7 @@ fn leave_room(
 ) -> Option<(String, String, usize)> {
     let room = rooms.member(ctx.conn)?.1.data.id.clone();
     let (peer, others) = rooms.leave(ctx.conn, keep)?;
-    ctx.log_leave(logged_member(ctx.conn, &room, &peer.name), reason, others.len());
+    log_leave(logged_member(ctx.conn, &room, &peer.name), reason, others.len());
     ctx.send(&others, &ServerMessage::PeerLeft { peer_id: peer.id });
     Some((room, peer.name, others.len()))
 }
@@ -221,11 +221,10 @@ fn log_change(ctx: &ConnectionContext<'_>, rooms: &JamjamRooms, message_type: &s
 fn create_room(
     ctx: &mut ConnectionContext<'_>,
     rooms: &mut JamjamRooms,
-    limits: &SignalingLimits,
     (name, password): (String, Option<String>),
     peer_name: String,
 ) -> Result<(), MessageError> {
-    if rooms.rooms_created_by(ctx.source) >= limits.max_rooms_per_address {
+    if rooms.rooms_created_by(ctx.source) >= ctx.limits.max_rooms_per_address {
         ctx.count_rejection();
         return reject(ctx, "Too many rooms");
     }
@@ -237,11 +236,12 @@ fn create_room(
     let invite_code = ctx.generate_unique(IdGenerator::invite_code, |code| rooms.contains_name(code));
     let peer = new_peer(ctx, peer_name);
     let [room_id, peer_id, invite] = [&id, &peer.id, &invite_code].map(String::clone);
-    ctx.log_join(logged_member(ctx.conn, &id, &peer.name), 1);
+    log_join(logged_member(ctx.conn, &id, &peer.name), 1);
     ctx.reply(&ServerMessage::RoomCreated { room_id, peer_id, invite_code: invite });
     let names = vec![id.clone(), invite_code.clone()];
     let room = JamjamRoom { id, name: truncate_bytes(name, MAX_NAME_BYTES), invite_code, password };
-    rooms.create(names, ctx.source, ctx.unix_ms(), room, ctx.conn, peer);
+    let key = rooms.create(names, Some(ctx.source), ctx.unix_ms(), room);
+    rooms.join(key, ctx.conn, peer);
     Ok(())
 }
 
@@ -288,7 +288,7 @@ fn join_room(
         let peers = room.members.iter().map(|member| member.data.clone()).collect();
         let others: Vec<_> = room.members.iter().map(|member| member.conn).collect();
         receivers = others.len();
-        ctx.log_join(logged_member(ctx.conn, &room.data.id, &peer.name), receivers + 1);
+        log_join(logged_member(ctx.conn, &room.data.id, &peer.name), receivers + 1);
         let joined = ServerMessage::RoomJoined { room_id: room.data.id.clone(), peer_id: peer.id.clone(), peers };
         ctx.reply_requested(to_json(&joined));
         ctx.send_requested(&others, to_json(&ServerMessage::PeerJoined { peer: peer.clone() }));

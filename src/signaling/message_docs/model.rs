@@ -159,11 +159,12 @@ pub(super) fn message(name: &str, mut schema: Value, examples: Vec<Value>) -> Me
     MessageDoc { name: name.to_owned(), description, schema, examples }
 }
 
-/// A variant that contains a struct has two schemas, one with the fields and one with the type. Returns one schema with both.
+/// A variant that contains a struct has two schemas, one with the fields and one with the type. The former may contain another pair, if
+/// variant and struct have descriptions. Returns one schema with all fields.
 fn merge_all_of(mut schema: Value) -> Value {
     let Some(Value::Array(parts)) = schema.get_mut("allOf").map(Value::take) else { return schema };
     let (mut required, mut properties) = (Vec::new(), Map::new());
-    for mut part in parts {
+    for mut part in parts.into_iter().map(merge_all_of) {
         required.extend(part["required"].as_array().cloned().unwrap_or_default());
         if let Some(Value::Object(fields)) = part.get_mut("properties").map(Value::take) {
             properties.extend(fields);

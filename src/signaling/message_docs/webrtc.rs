@@ -7,7 +7,10 @@ use super::model::{COMMON_CLOSES, ChannelDoc, ParameterDoc, SHUTDOWN, Schemas, c
 use crate::signaling::close_code::CloseCode;
 use crate::signaling::dialect::Dialect;
 use crate::signaling::json::to_value;
-use crate::signaling::webrtc::{ClientMessage, Participant, ServerMessage};
+use crate::signaling::webrtc::{
+    ClientMessage, EndedCall, Participant, RelayedDescription, SentCandidate, SentDescription, SentUpdate,
+    ServerMessage,
+};
 
 /// The channel of participants.
 pub(super) fn channel(schemas: &mut Schemas) -> ChannelDoc {
@@ -86,15 +89,15 @@ fn candidate() -> Box<RawValue> {
 }
 
 fn client_examples() -> Vec<Value> {
-    let (bob, offer, answer) = (raw(&json!("bob")), description("offer"), description("answer"));
+    let (offer, answer) = (description("offer"), description("answer"));
     let (candidate, updates) = (candidate(), raw(&json!({"muted": true})));
-    let target_user_id = &*bob;
+    let target_user_id = || "bob".into();
     let examples = [
-        ClientMessage::Offer { target_user_id, sdp: Some(&offer) },
-        ClientMessage::Answer { target_user_id, sdp: Some(&answer) },
-        ClientMessage::IceCandidate { target_user_id, candidate: Some(&candidate) },
-        ClientMessage::CallEnded { target_user_id },
-        ClientMessage::ParticipantUpdate { updates: Some(&updates) },
+        ClientMessage::Offer(SentDescription { target_user_id: target_user_id(), sdp: Some(&offer) }),
+        ClientMessage::Answer(SentDescription { target_user_id: target_user_id(), sdp: Some(&answer) }),
+        ClientMessage::IceCandidate(SentCandidate { target_user_id: target_user_id(), candidate: Some(&candidate) }),
+        ClientMessage::CallEnded(EndedCall { target_user_id: target_user_id() }),
+        ClientMessage::ParticipantUpdate(SentUpdate { updates: Some(&updates) }),
         ClientMessage::RequestParticipants,
         ClientMessage::Ping,
     ];
@@ -115,8 +118,8 @@ fn server_examples() -> Vec<Value> {
         ServerMessage::ParticipantJoined { user_id: "bob", user_name: "Bob", participants: both() },
         ServerMessage::ParticipantLeft { user_id: "bob", user_name: "Bob", participants: vec![&ann] },
         ServerMessage::Pong,
-        ServerMessage::Offer { from_user_id: "ann", sdp: Some(&offer) },
-        ServerMessage::Answer { from_user_id: "ann", sdp: Some(&answer) },
+        ServerMessage::Offer(RelayedDescription { from_user_id: "ann", sdp: Some(&offer) }),
+        ServerMessage::Answer(RelayedDescription { from_user_id: "ann", sdp: Some(&answer) }),
         ServerMessage::IceCandidate { from_user_id: "ann", candidate: Some(&candidate) },
         ServerMessage::CallEnded { from_user_id: "ann" },
         ServerMessage::ParticipantUpdate { user_id: "ann", updates: Some(&updates) },

@@ -2,13 +2,13 @@
 //! finite, copied audio keeps its bits, and no device gets a sample above full scale.
 
 use std::io::Cursor;
-use std::sync::{Arc, Mutex};
 
 use jamjam_dev::audio::convert::{
     AudioInput, ChannelLayout, Mixer, Packetizer, PacketizerConfig, PayloadReader, Resampler, Tone, decode_payload,
     encode_payload, map_to_device,
 };
 use jamjam_dev::audio::devices::DeviceSampleFormat;
+use jamjam_dev::audio::quality::SourceMeter;
 use jamjam_dev::audio::wav::WavStream;
 use jamjam_dev::audio::wav_writer::{WavSampleFormat, wav_header};
 use jamjam_dev::audio::{MAX_CHANNELS, SAMPLE_RATES};
@@ -79,10 +79,8 @@ fn check_packets(input: &mut Input<'_>, is_slow_input: bool) {
         assert!(!SAMPLE_RATES.contains(&input_rate) || !SAMPLE_RATES.contains(&output_rate));
         return;
     };
-    assert_eq!(packetizer.input_format(), (input_rate, input_channels));
     let mixer = Mixer::new(input_channels, output_channels);
     let is_copy = input_rate == output_rate && mixer.is_copy();
-    assert_eq!(packetizer.replaces_non_finite(), !is_copy);
 
     let channels = usize::from(output_channels.count());
     let (mut sent, mut rest, mut turn) = (Vec::new(), frames, 0);
@@ -109,14 +107,17 @@ fn check_packets(input: &mut Input<'_>, is_slow_input: bool) {
     packetizer.finish();
     take(&mut packetizer, false);
 
+    let quality = packetizer.source_quality();
+    let replaced_samples = if is_copy { 0 } else { quality.non_finite_samples };
+    assert_eq!((quality.rate, quality.replaced_samples), (input_rate, replaced_samples));
     let input_frames = (frames.len() / usize::from(input_channels)) as u64;
     let converted = (input_frames * u64::from(output_rate)).div_ceil(u64::from(input_rate));
     let expected = converted.min(max_samples.unwrap_or(u64::MAX));
     assert_eq!((sent.len() / channels) as u64, expected, "{config:?}");
     if is_copy {
-        let copied = frames
-            .iter()
-            .flat_map(|sample| std::iter::repeat_n(*sample, if mixer.is_identity() { 1 } else { channels }));
+        let copied = frames.iter().flat_map(|sample| {
+            std::iter::repeat_n(*sample, if usize::from(input_channels) == channels { 1 } else { channels })
+        });
         assert!(copied.zip(&sent).all(|(before, after)| before.to_bits() == after.to_bits()));
     } else {
         assert!(sent.iter().all(|sample| sample.is_finite()), "{config:?}");
@@ -151,18 +152,15 @@ fn check_file(input: &mut Input<'_>) {
     let mut reader =
         PayloadReader::new(AudioInput::Wav { stream, reopen: Box::new(reopen) }, config).expect("equal rates");
     let (mut sent, mut expected) = (Vec::new(), Vec::new());
-    let tapped = Arc::new(Mutex::new(0));
-    let count = Arc::clone(&tapped);
-    reader.set_input_tap(Box::new(move |samples| *count.lock().expect("no panic") += samples.len()));
     while reader.next_payload(&mut sent).expect("the file is readable") {}
     let mut mixed = Vec::new();
     Mixer::new(channels, output_channels).mix(&[&samples[..whole], &samples[..whole]].concat(), &mut mixed);
     encode_payload(&mixed, &mut expected);
-    assert!(sent == expected && reader.input_format() == (rate, channels));
-    assert_eq!(
-        (*tapped.lock().expect("no panic"), reader.replaces_non_finite()),
-        (2 * whole, !Mixer::new(channels, output_channels).is_copy())
-    );
+    assert!(sent == expected);
+    let mut meter = SourceMeter::new(rate, channels, !Mixer::new(channels, output_channels).is_copy());
+    meter.add_samples(&samples[..whole]);
+    meter.add_samples(&samples[..whole]);
+    assert_eq!(reader.source_quality(), meter.source_quality());
     assert_eq!(reader.warning().is_some(), has_partial_frame);
 }
 

@@ -17,7 +17,6 @@ mod link;
 mod moqt_messages;
 mod moqt_sessions;
 mod option_parsers;
-mod redaction;
 mod room_toml;
 mod signaling_hub;
 mod stun;
@@ -29,7 +28,7 @@ mod webtransport;
 pub type Target = fn(&[u8]);
 
 /// The targets by name.
-pub const TARGETS: [(&str, Target); 15] = [
+pub const TARGETS: [(&str, Target); 14] = [
     ("audio_path", audio_path::run),
     ("http_head", http_head::run),
     ("jamjam_packets", jamjam_packets::run),
@@ -38,7 +37,6 @@ pub const TARGETS: [(&str, Target); 15] = [
     ("moqt_messages", moqt_messages::run),
     ("moqt_sessions", moqt_sessions::run),
     ("option_parsers", option_parsers::run),
-    ("redaction", redaction::run),
     ("room_toml", room_toml::run),
     ("signaling_hub", signaling_hub::run),
     ("stun", stun::run),

@@ -122,8 +122,8 @@ impl Peers {
                 self.has_fault = true;
                 let stream =
                     if index & 1 == 0 { StreamHandle::Local(len as u64) } else { StreamHandle::Remote(len as u64) };
-                self.server.on_stop_sending(self.now, stream, 1);
-                self.client.on_bytes_written(self.now, stream, len);
+                self.server.update(self.now, |session| session.on_stop_sending(stream, 1));
+                self.client.update(self.now, |session| session.on_bytes_written(stream, len));
             }
             _ => {
                 while !self.is_closed
@@ -148,14 +148,14 @@ impl Peers {
         let bytes = input.bytes(4 * index);
         let stream = StreamHandle::Remote(id);
         if index & 2 == 0 {
-            self.server.on_stream_opened(self.now, id, dir);
-            self.server.on_stream_data(self.now, stream, bytes);
+            self.server.update(self.now, |session| session.on_stream_opened(id, dir));
+            self.server.update(self.now, |session| session.on_stream_data(stream, bytes));
             if index & 4 == 0 {
-                self.server.on_stream_finished(self.now, stream);
+                self.server.update(self.now, |session| session.on_stream_finished(stream));
             }
         } else {
-            self.client.on_stream_opened(self.now, id, dir);
-            self.client.on_stream_data(self.now, stream, bytes);
+            self.client.update(self.now, |session| session.on_stream_opened(id, dir));
+            self.client.update(self.now, |session| session.on_stream_data(stream, bytes));
         }
     }
 
@@ -194,11 +194,11 @@ impl Peers {
         assert!(self.server.handler().buffered_bytes() <= self.max_buffered_bytes);
         if let Some((code, reason)) = closed_by_client {
             self.is_closed = true;
-            self.server.on_connection_closed(self.now, code, &reason);
+            self.server.update(self.now, |session| session.on_connection_closed(code, &reason));
         }
         if let Some((code, reason)) = closed_by_server {
             self.is_closed = true;
-            self.client.on_connection_closed(self.now, code, &reason);
+            self.client.update(self.now, |session| session.on_connection_closed(code, &reason));
         }
         if self.is_closed {
             assert!(self.client.session().is_closed() && self.server.session().is_closed());

@@ -94,8 +94,7 @@ fn check_server(datagram: &[u8], source: SocketAddr, report: Option<&ServerRepor
         (parsed, expected) => panic!("{parsed:?}, expected to be valid: {}", expected.is_some()),
     };
     let transaction: TransactionId = datagram[8..HEADER_LEN].try_into().expect("12 bytes");
-    let response = request.respond(source, report);
-    let response = response.as_bytes();
+    let response = &request.respond(source, report)[..];
     assert!(response.len() <= MAX_RESPONSE_LEN && response.len().is_multiple_of(4));
     assert!(is_response_to(response, &transaction));
     let mut changed = transaction;

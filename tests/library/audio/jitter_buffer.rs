@@ -280,14 +280,14 @@ fn partial_last_packet_fades_out() {
 fn full_ring_buffer_drops_and_counts_samples() {
     // The ring holds 1.28 s: 480 packets of 2.667 ms.
     let (mut producer, mut consumer) = packet_ring(RATE, 2, FRAME as u32, Duration::from_millis(1_280));
-    let counters = producer.counters();
+    let state = std::sync::Arc::clone(&producer.state);
     let received_at = Time::from_nanos(7);
     for index in 0..500_u16 {
         producer.push(index.into(), received_at, (0..256_u16).map(|n| f32::from(index) + f32::from(n) / 256.0));
     }
-    producer.set_sent_packets(500);
+    producer.state.sent_packets.set(500);
     assert_eq!(
-        (consumer.sent_packets(), counters.pushed(), counters.dropped(), consumer.is_closed()),
+        (consumer.state.sent_packets.get(), state.pushed.get(), state.dropped.get(), state.is_closed()),
         (500, 500, 20, false)
     );
     let mut samples = Vec::new();
@@ -302,9 +302,9 @@ fn full_ring_buffer_drops_and_counts_samples() {
     // The ring has space again. Samples beyond the length of a packet are dropped.
     producer.push(500, received_at, [1.0; 300].into_iter());
     drop(producer);
-    assert!(consumer.is_closed());
+    assert!(consumer.state.is_closed());
     assert_eq!(consumer.pop(&mut samples), Some(QueuedAudio { index: 500, received_at, sample_count: 256 }));
-    assert_eq!((counters.pushed(), counters.dropped(), samples.len()), (501, 20, 256));
+    assert_eq!((state.pushed.get(), state.dropped.get(), samples.len()), (501, 20, 256));
 }
 
 #[test]

@@ -174,7 +174,7 @@ fn silence_means_all_bits_zero() {
 
 #[test]
 fn source_figures_count_frames_of_the_source_over_all_channels() {
-    let mut source = SourceMeter::new(44_100, 2);
+    let mut source = SourceMeter::new(44_100, 2, false);
     assert_eq!(source.source_quality(), SourceQuality { rate: 44_100, ..SourceQuality::default() });
     // The left channel is at full scale from the second to the seventh frame. The right channel is at full scale only in the third and
     // fourth frames. Then follow five frames of zeros.
@@ -205,7 +205,7 @@ fn source_figures_count_frames_of_the_source_over_all_channels() {
 fn non_finite_samples_of_a_source_are_counted_on_every_channel() {
     let values = [f32::NAN, 0.5, 0.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, f32::MAX, -0.0];
     for replaces in [false, true] {
-        let mut source = SourceMeter::new(44_100, 2).replacing_non_finite(replaces);
+        let mut source = SourceMeter::new(44_100, 2, replaces);
         assert_eq!((source.source_quality().non_finite_samples, source.source_quality().replaced_samples), (0, 0));
         source.add_samples(&values);
         // These samples are neither clipped nor silent.
@@ -312,7 +312,7 @@ proptest! {
     fn analysis_does_not_depend_on_chunk_size(frames in prop::collection::vec((0..3_u8, 0..3_u8), 0..200), cuts in prop::collection::vec(0..40_usize, 1..50)) {
         let sample = |value: u8| [0.0, 0.25, -1.0][usize::from(value)];
         let sound: Vec<f32> = frames.iter().flat_map(|(left, right)| [sample(*left), sample(*right)]).collect();
-        let (mut at_once, mut pieces) = (SourceMeter::new(8_000, 2), SourceMeter::new(8_000, 2));
+        let (mut at_once, mut pieces) = (SourceMeter::new(8_000, 2, false), SourceMeter::new(8_000, 2, false));
         at_once.add_samples(&sound);
         let (mut rest, mut cut) = (&sound[..], cuts.iter().cycle());
         while !rest.is_empty() {

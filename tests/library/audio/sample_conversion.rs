@@ -13,7 +13,6 @@ fn mixed(inputs: u16, output: ChannelLayout, frames: &[f32]) -> Vec<f32> {
 fn mono_and_stereo_are_unchanged_bit_for_bit() {
     let frames = [f32::MIN_POSITIVE, -0.0, 1.5, f32::from_bits(0x7fc0_0001)];
     for (inputs, output) in [(1, ChannelLayout::Mono), (2, ChannelLayout::Stereo)] {
-        assert!(Mixer::new(inputs, output).is_identity());
         let bits: Vec<u32> = mixed(inputs, output, &frames).iter().map(|sample| sample.to_bits()).collect();
         assert_eq!(bits, [0x0080_0000, 0x8000_0000, 0x3fc0_0000, 0x7fc0_0001]);
     }
@@ -112,11 +111,6 @@ fn integers_are_rounded_to_nearest_and_clamped_to_full_scale() {
         encoded(WavSampleFormat::S16, &s16),
         [0, 0x40, 0, 0x80, 0xff, 0x7f, 0xff, 0x7f, 0, 0x80, 0, 0, 1, 0, 0xfe, 0xff]
     );
-    let s24 = [0.5, -1.0, 1.0, f32::INFINITY, -9.0, f32::NAN, -1.6 / 8_388_608.0];
-    assert_eq!(
-        encoded(WavSampleFormat::S24, &s24),
-        [0, 0, 0x40, 0, 0, 0x80, 0xff, 0xff, 0x7f, 0xff, 0xff, 0x7f, 0, 0, 0x80, 0, 0, 0, 0xfe, 0xff, 0xff]
-    );
     assert_eq!(encoded(WavSampleFormat::F32, &[7.0]), [0, 0, 0xe0, 0x40]);
 }
 
@@ -133,24 +127,19 @@ fn wav_headers_match_the_specification() {
         wav_header(WavSampleFormat::S16, 48_000, 2, 400),
         *b"RIFF\xb4\x01\0\0WAVEfmt \x10\0\0\0\x01\0\x02\0\x80\xbb\0\0\0\xee\x02\0\x04\0\x10\0data\x90\x01\0\0"
     );
-    // There are three bytes of samples and a pad byte, which is included in the file length.
-    assert_eq!(
-        wav_header(WavSampleFormat::S24, 44_100, 1, 3),
-        *b"RIFF\x28\0\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0\x44\xac\0\0\xcc\x04\x02\0\x03\0\x18\0data\x03\0\0\0"
-    );
     assert_eq!(
         wav_header(WavSampleFormat::F32, 48_000, 1, 4_000),
         *b"RIFF\xd2\x0f\0\0WAVEfmt \x12\0\0\0\x03\0\x01\0\x80\xbb\0\0\0\xee\x02\0\x04\0\x20\0\0\0\
            fact\x04\0\0\0\xe8\x03\0\0data\xa0\x0f\0\0"
     );
-    for format in [WavSampleFormat::F32, WavSampleFormat::S16, WavSampleFormat::S24] {
+    for format in [WavSampleFormat::F32, WavSampleFormat::S16] {
         assert_eq!(wav_header(format, 48_000, 2, u32::MAX).len(), format.header_len());
     }
 }
 
 #[test]
 fn recording_with_a_gap_reads_back_as_samples_and_silence() {
-    for format in [WavSampleFormat::F32, WavSampleFormat::S16, WavSampleFormat::S24] {
+    for format in [WavSampleFormat::F32, WavSampleFormat::S16] {
         let mut file = wav_header(format, 48_000, 2, 8 * format.bytes_per_sample() as u32);
         format.encode(&[0.5, -0.5], &mut file);
         file.resize(format.header_len() + 6 * format.bytes_per_sample(), 0);

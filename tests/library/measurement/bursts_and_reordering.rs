@@ -13,9 +13,9 @@ fn bursts(outcomes: &str) -> LossBursts {
 #[test]
 fn bursts_are_counted_by_their_length() {
     let found = bursts("x..xx.x.xxx......x");
-    assert_eq!(found.lengths(), [3, 1, 1, 0, 0, 0, 0, 0, 0, 0]);
-    assert_eq!(found.longest(), 3);
-    assert_eq!((bursts("....").lengths(), bursts("....").longest()), ([0; 10], 0));
+    assert_eq!(found.lengths, [3, 1, 1, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(found.longest, 3);
+    assert_eq!((bursts("....").lengths, bursts("....").longest), ([0; 10], 0));
 }
 
 #[test]
@@ -24,16 +24,16 @@ fn bursts_of_nine_and_ten_differ_and_longer_ones_are_grouped() {
         let found = bursts(&format!("..{}..", "x".repeat(length)));
         let mut expected = [0; 10];
         expected[bucket] = 1;
-        assert_eq!((found.lengths(), found.longest()), (expected, length as u64), "{length}");
+        assert_eq!((found.lengths, found.longest), (expected, length as u64), "{length}");
     }
     let found = bursts(&["x".repeat(12), "x".repeat(10), "x".repeat(9)].join("."));
-    assert_eq!((found.lengths()[8], found.lengths()[9], found.longest()), (1, 2, 12));
+    assert_eq!((found.lengths[8], found.lengths[9], found.longest), (1, 2, 12));
 }
 
 #[test]
 fn ongoing_burst_is_counted_by_its_current_length() {
-    assert_eq!(bursts(".xx").lengths(), [0, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
-    assert_eq!(bursts(".xxx").lengths(), [0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(bursts(".xx").lengths, [0, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(bursts(".xxx").lengths, [0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
 }
 
 /// Feeds packets, each given as its index and its arrival time in milliseconds. For each overtaken packet, returns the index, the

@@ -3,15 +3,14 @@
 //! The full study prints the rates in `docs/measuring.md`. It needs about a minute:
 //! `cargo test --locked --test library comparison_study -- --ignored --nocapture`
 
-use jamjam_dev::report::comparison::{ComparisonResult, Course, compare_courses};
-use jamjam_dev::report::time_series::IntervalFigures;
+use jamjam_dev::report::comparison::{ComparisonResult, compare};
+use jamjam_dev::report::time_series::{IntervalFigures, TimeSeries};
 
 use crate::simulation::rng::Rng;
 
-const RUN_SECONDS: usize = 1_800;
 const PACKETS_PER_SECOND: usize = 50;
-/// A run of 1,800 s has intervals of 4 s.
-const INTERVAL_SECONDS: usize = 4;
+/// The duration of a long run. It has intervals of 4 s. Shorter runs have intervals of 1 s.
+const LONG: usize = 1_800;
 /// Median round trip without drift and bursts, in microseconds.
 const BASE_US: f64 = 20_000.0;
 
@@ -59,21 +58,22 @@ impl Walk {
     }
 }
 
-/// Sends packets over a line for half an hour.
-fn simulate(line: Line, seed: u64) -> Vec<IntervalFigures> {
+/// Sends packets over a line for `run_seconds`.
+fn simulate(line: Line, run_seconds: usize, seed: u64) -> TimeSeries {
     const MEAN_BURST: f64 = 6.0;
+    let interval_seconds = if run_seconds == LONG { 4 } else { 1 };
     let mut rng = Rng::new(seed.wrapping_mul(0x9E37_79B9).wrapping_add(seed));
     let (mut delay_walk, mut loss_walk) = (Walk(normal(&mut rng)), Walk(normal(&mut rng)));
     let phase = uniform(&mut rng) * std::f64::consts::TAU;
     let (mut in_burst, mut stall_us, mut jitter_us) = (false, 0.0, 0.0);
     let mut previous: Option<f64> = None;
     let mut intervals = Vec::new();
-    let mut round_trips = Vec::with_capacity(INTERVAL_SECONDS * PACKETS_PER_SECOND);
-    for interval in 0..RUN_SECONDS / INTERVAL_SECONDS {
+    let mut round_trips = Vec::with_capacity(interval_seconds * PACKETS_PER_SECOND);
+    for interval in 0..run_seconds / interval_seconds {
         round_trips.clear();
         let (mut lost, mut jitter_sum) = (0, 0.0);
-        for second in 0..INTERVAL_SECONDS {
-            let at_s = (interval * INTERVAL_SECONDS + second) as f64;
+        for second in 0..interval_seconds {
+            let at_s = (interval * interval_seconds + second) as f64;
             delay_walk.step(&mut rng);
             loss_walk.step(&mut rng);
             let sinusoid = (at_s / 600.0 * std::f64::consts::TAU + phase).sin();
@@ -111,14 +111,14 @@ fn simulate(line: Line, seed: u64) -> Vec<IntervalFigures> {
                 round_trips.push(rtt as u64);
             }
         }
-        let (sent, returned) = ((INTERVAL_SECONDS * PACKETS_PER_SECOND) as u64, round_trips.len());
+        let (sent, returned) = ((interval_seconds * PACKETS_PER_SECOND) as u64, round_trips.len());
         let mut percentile = |p: f64, minimum: usize| {
             let rank = ((returned as f64 * p).ceil() as usize).max(1) - 1;
             (returned >= minimum).then(|| round_up(*round_trips.select_nth_unstable(rank).1))
         };
         let (p50, p99, max) = (percentile(0.5, 2), percentile(0.99, 100), percentile(1.0, 1));
         intervals.push(IntervalFigures {
-            start_s: (interval * INTERVAL_SECONDS) as u64,
+            start_s: (interval * interval_seconds) as u64,
             sent,
             returned: returned as u64,
             lost,
@@ -136,7 +136,7 @@ fn simulate(line: Line, seed: u64) -> Vec<IntervalFigures> {
             jitter_mean_us: (returned > 0).then(|| jitter_sum / returned as f64),
         });
     }
-    intervals
+    TimeSeries { interval_s: interval_seconds as u64, intervals, worst_ten_seconds: None }
 }
 
 /// Rounds up to the nine leading bits of the nanoseconds, like the histograms of the time series.
@@ -146,16 +146,13 @@ fn round_up(us: u64) -> f64 {
     (((ns >> shift) + 1) << shift) as f64 / 1e3
 }
 
-fn course(intervals: &[IntervalFigures]) -> Course<'_> {
-    Course { interval_s: INTERVAL_SECONDS as u64, intervals }
-}
-
 #[derive(Debug, Default)]
 struct Rates {
     pairs: u64,
     false_alarms: u64,
     slower_detected: u64,
     lossier_detected: u64,
+    doubled_detected: u64,
 }
 
 impl Rates {
@@ -163,41 +160,50 @@ impl Rates {
         count as f64 * 100.0 / self.pairs as f64
     }
 
-    /// Compares `pairs` pairs of runs on lines of one kind: identical lines, a line with a 10 % higher p50, and a line with a loss that
-    /// is higher by one percentage point.
-    fn measure(kind: LineKind, pairs: u64) -> Self {
+    /// Compares `pairs` pairs of runs on lines of one kind. The second line of a pair is identical, or has a higher p50 or a higher loss.
+    fn measure(kind: LineKind, run_seconds: usize, pairs: u64) -> Self {
         let line = Line { kind, delay: 1.0, loss: 0.005 };
-        let slower = Line { delay: 1.0 + 0.1 * (BASE_US + 500.0 * 2f64.ln()) / BASE_US, ..line };
+        let median = (BASE_US + 500.0 * 2f64.ln()) / BASE_US;
+        let slower = Line { delay: 1.0 + 0.1 * median, ..line };
         let lossier = Line { loss: line.loss + 0.01, ..line };
+        let doubled = Line { delay: 1.0 + median, ..line };
         let mut rates = Self { pairs, ..Self::default() };
         for pair in 0..pairs {
-            let runs: Vec<_> = [line, line, slower, lossier]
-                .into_iter()
-                .zip(4 * pair..)
-                .map(|(line, seed)| simulate(line, seed))
-                .collect();
-            let results = |new: usize| {
-                let figures = compare_courses(course(&runs[0]), course(&runs[new]));
-                figures.into_iter().map(|figure| (figure.figure, figure.result)).collect::<Vec<_>>()
+            let run = |line: Line, seed: u64| simulate(line, run_seconds, 5 * pair + seed);
+            let old = run(line, 0);
+            let results = |new: TimeSeries| {
+                let figures = compare(&old, &new).into_iter();
+                figures.map(|figure| (figure.figure, figure.result)).collect::<Vec<_>>()
             };
             let is_alarm = |(_, result): &(_, _)| matches!(result, ComparisonResult::Worse | ComparisonResult::Better);
-            rates.false_alarms += u64::from(results(1).iter().any(is_alarm));
-            rates.slower_detected += u64::from(results(2).contains(&("rtt_p50_us", ComparisonResult::Worse)));
-            rates.lossier_detected += u64::from(results(3).contains(&("loss_ratio", ComparisonResult::Worse)));
+            rates.false_alarms += u64::from(results(run(line, 1)).iter().any(is_alarm));
+            let has = |new, figure| u64::from(results(new).contains(&(figure, ComparisonResult::Worse)));
+            rates.slower_detected += has(run(slower, 2), "rtt_p50_us");
+            rates.lossier_detected += has(run(lossier, 3), "loss_ratio");
+            rates.doubled_detected += has(run(doubled, 4), "rtt_p50_us");
         }
         println!(
-            "{kind:?}: {pairs} pairs, false alarms {:.1} %, detected: p50 +10 % {:.1} %, loss +1 point {:.1} %",
+            "{kind:?}, {run_seconds} s: {pairs} pairs, false alarms {:.1} %, detected: p50 +10 % {:.1} %, loss +1 point {:.1} %, p50 \
+             +100 % {:.1} %",
             rates.percent(rates.false_alarms),
             rates.percent(rates.slower_detected),
-            rates.percent(rates.lossier_detected)
+            rates.percent(rates.lossier_detected),
+            rates.percent(rates.doubled_detected)
         );
         rates
     }
+}
 
-    fn check(&self, max_false_alarms: u64) {
-        assert!(self.false_alarms <= max_false_alarms, "{self:?}");
-        assert!(self.percent(self.slower_detected) >= 95.0, "{self:?}");
-        assert!(self.percent(self.lossier_detected) >= 95.0, "{self:?}");
+/// Checks the rates of runs of 10 s, 2 minutes and 30 minutes.
+fn check(kind: LineKind, pairs: u64, max_false_alarms: u64) {
+    for run_seconds in [10, 120, LONG] {
+        let rates = Rates::measure(kind, run_seconds, pairs);
+        assert!(rates.false_alarms <= max_false_alarms, "{run_seconds} s: {rates:?}");
+        assert!(rates.percent(rates.doubled_detected) >= 95.0, "{run_seconds} s: {rates:?}");
+        if run_seconds == LONG {
+            assert!(rates.percent(rates.slower_detected) >= 95.0, "{rates:?}");
+            assert!(rates.percent(rates.lossier_detected) >= 95.0, "{rates:?}");
+        }
     }
 }
 
@@ -208,33 +214,33 @@ const ALL_PAIRS: u64 = 1_000;
 
 #[test]
 fn steady_line_has_few_false_alarms_and_detects_changes() {
-    Rates::measure(LineKind::Steady, FEW_PAIRS).check(1);
+    check(LineKind::Steady, FEW_PAIRS, 1);
 }
 
 #[test]
 fn bursty_line_has_few_false_alarms_and_detects_changes() {
-    Rates::measure(LineKind::Bursty, FEW_PAIRS).check(1);
+    check(LineKind::Bursty, FEW_PAIRS, 1);
 }
 
 #[test]
 fn drifting_line_has_few_false_alarms_and_detects_changes() {
-    Rates::measure(LineKind::Drifting, FEW_PAIRS).check(1);
+    check(LineKind::Drifting, FEW_PAIRS, 1);
 }
 
 #[test]
 #[ignore = "needs a minute"]
 fn steady_line_has_1_percent_false_alarms_in_1000_pairs() {
-    Rates::measure(LineKind::Steady, ALL_PAIRS).check(10);
+    check(LineKind::Steady, ALL_PAIRS, 10);
 }
 
 #[test]
 #[ignore = "needs a minute"]
 fn bursty_line_has_1_percent_false_alarms_in_1000_pairs() {
-    Rates::measure(LineKind::Bursty, ALL_PAIRS).check(10);
+    check(LineKind::Bursty, ALL_PAIRS, 10);
 }
 
 #[test]
 #[ignore = "needs a minute"]
 fn drifting_line_has_1_percent_false_alarms_in_1000_pairs() {
-    Rates::measure(LineKind::Drifting, ALL_PAIRS).check(10);
+    check(LineKind::Drifting, ALL_PAIRS, 10);
 }

@@ -1,7 +1,6 @@
 //! The sentences that name what is wrong with a path, on simulated paths.
 
 use jamjam_dev::client::{AudioResults, CountSample, LossReport, RunKind, RunResults, ServerResults};
-use jamjam_dev::report::findings::FindingCode;
 use jamjam_dev::report::limits::Limits;
 use jamjam_dev::report::{Report, text};
 use jamjam_dev::stats::{AddressChange, FinalOutcome, HostTiming, Reordering, StreamStats};
@@ -46,7 +45,7 @@ fn stall_messages(packets: usize, stalls: &[(i64, i64)]) -> Vec<String> {
     messages(&RunResults { server, ..probe(stream(&stalled(packets, 20 * MS, stalls))) })
 }
 
-fn codes(round_trips: &[Option<i64>]) -> Vec<FindingCode> {
+fn codes(round_trips: &[Option<i64>]) -> Vec<&'static str> {
     let report = Report::new(&probe(stream(round_trips)), &Limits::default());
     report.findings.into_iter().map(|finding| finding.code).collect()
 }
@@ -75,7 +74,7 @@ fn good_paths_have_no_findings_in_200_simulations() {
         let (base, noise) = (1 + rng.below(100), rng.below(2_000_000));
         let round_trips: Vec<Option<i64>> =
             (0..2_000).map(|_| Some(base as i64 * MS + rng.below(noise + 1).cast_signed())).collect();
-        assert_eq!(codes(&round_trips), [], "seed {seed}");
+        assert!(codes(&round_trips).is_empty(), "seed {seed}");
     }
 }
 
@@ -93,7 +92,7 @@ fn regular_stalls_are_found_with_their_duration_and_period() {
             .collect();
         let packets = ((count + 1) * period / INTERVAL) as usize;
         let stream = stream(&stalled(packets, 20 * MS, &stalls));
-        assert_eq!(stream.stalls.count(), count.cast_unsigned(), "seed {seed}");
+        assert_eq!(stream.stalls.count, count.cast_unsigned(), "seed {seed}");
         let median = stream.stalls.median_ns().expect("a stall");
         assert!((duration - INTERVAL..=duration).contains(&median), "seed {seed}: {median} {duration}");
         let found = stream.stalls.regular().expect("a period").1;
@@ -136,7 +135,7 @@ fn irregular_stalls_have_no_period() {
             })
             .collect();
         let stream = stream(&stalled((start / INTERVAL) as usize + 100, 20 * MS, &stalls));
-        assert_eq!(stream.stalls.count(), 20, "seed {seed}");
+        assert_eq!(stream.stalls.count, 20, "seed {seed}");
         assert!(stream.stalls.regular().is_none(), "seed {seed}");
     }
     let stalls = [(1_000 * MS, 60 * MS), (3_000 * MS, 100 * MS)];
@@ -169,7 +168,7 @@ fn independent_delays_are_not_reported_as_stalls() {
         let mut rng = Rng::new(seed);
         let mean = (1 + rng.below(40)).cast_signed() * MS;
         let round_trips: Vec<Option<i64>> = (0..3_000).map(|_| Some(20 * MS + exponential(&mut rng, mean))).collect();
-        assert!(!codes(&round_trips).contains(&FindingCode::Stalls), "seed {seed}, mean {mean}");
+        assert!(!codes(&round_trips).contains(&"stalls"), "seed {seed}, mean {mean}");
     }
 }
 
@@ -272,8 +271,8 @@ fn outage_is_reported_with_start_and_end() {
         ["Outside this outage, 0.96 % of the packets were lost at random, not in bursts."]
     );
     // 100 lost packets were sent within 0.99 s.
-    assert_eq!(codes(&with_outage(500..600)), [FindingCode::Loss]);
-    assert_eq!(codes(&with_outage(0..2_000)), []);
+    assert_eq!(codes(&with_outage(500..600)), ["loss"]);
+    assert!(codes(&with_outage(0..2_000)).is_empty());
 }
 
 #[test]

@@ -80,9 +80,9 @@ fn waveform_column_is_min_and_max_of_its_samples_in_any_order() {
             waveform.on_sent(index, &packet(index));
         }
         (
-            waveform.samples_per_column(),
-            waveform.sent_samples(),
-            waveform.columns().to_vec(),
+            waveform.samples_per_column,
+            waveform.sent_samples,
+            waveform.columns.clone(),
             waveform.to_wav(WaveformSide::Returned).unwrap(),
         )
     });
@@ -124,8 +124,8 @@ fn adjacent_lost_packets_form_one_gap_marked_at_its_position() {
 fn last_packet_has_its_length_and_a_band_shows_the_missing_share() {
     // 25 packets fill 1,600 columns of two samples. One more packet, a short one, results in 801 columns of four samples.
     let (run, waveform) = run_without(26, 2, [25]);
-    assert_eq!(waveform.columns()[800].lost_samples, 2);
-    assert_eq!(waveform.columns().len(), 801);
+    assert_eq!(waveform.columns[800].lost_samples, 2);
+    assert_eq!(waveform.columns.len(), 801);
     let page = render(&run, "x", &waveform);
     // Two of the four samples are missing.
     assert_eq!(between(&page, "<rect class=\"gap", "\"")[0], " some");
@@ -193,7 +193,7 @@ fn audio_of_up_to_30_seconds_has_players_and_longer_audio_has_advice() {
                 waveform.on_returned(index, &samples);
             }
         }
-        assert!(waveform.columns().len() <= MAX_COLUMNS);
+        assert!(waveform.columns.len() <= MAX_COLUMNS);
         let page = render(&run(10), "x", &waveform);
         assert_eq!(page.matches("<audio ").count(), if fits { 2 } else { 0 }, "{seconds} s");
         assert_eq!(
@@ -213,8 +213,8 @@ fn audio_of_up_to_30_seconds_has_players_and_longer_audio_has_advice() {
         // is only one band.
         if seconds == 3_600 {
             assert!(page.contains("<span>1:00:01</span></div>"), "the axis has hours");
-            assert_eq!(waveform.columns().len(), 1_099);
-            assert_eq!(bands(&page, "returned"), [(0, waveform.columns().len() as u64)]);
+            assert_eq!(waveform.columns.len(), 1_099);
+            assert_eq!(bands(&page, "returned"), [(0, waveform.columns.len() as u64)]);
         }
     }
 }

@@ -95,7 +95,7 @@ fn pacing(sent: impl IntoIterator<Item = (u64, i64)>) -> PacingStats {
 #[test]
 fn pacing_error_is_departure_minus_due_time_and_may_be_negative() {
     let pacing = pacing([(7 * SECOND, 40), (8 * SECOND, -3), (9 * SECOND, 11)]);
-    let all = pacing.all();
+    let all = &pacing.all;
     assert_eq!((all.count(), all.min(), all.max(), all.mean()), (3, Some(-3), Some(40), Some(16.0)));
 }
 

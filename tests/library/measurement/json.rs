@@ -137,7 +137,7 @@ fn played() -> RunResults {
 fn analyzed(sound: impl Fn(usize) -> f32) -> RunResults {
     let mut analyzer = Analyzer::new(PacketFormat { sample_rate: 48_000, channels: 1, frame_samples: 128 });
     let sound: Vec<f32> = (0..1_280).map(sound).collect();
-    let mut intake = SourceMeter::new(48_000, 1);
+    let mut intake = SourceMeter::new(48_000, 1, false);
     intake.add_samples(&sound);
     for (index, packet) in (0..).zip(sound.chunks(128)) {
         analyzer.on_sent(index, packet);
@@ -375,6 +375,19 @@ fn every_name_in_a_table_of_measuring_md_is_printed() {
 }
 
 #[test]
+fn every_limit_compares_a_printed_figure() {
+    let (mut printed, mut compared) = (HashSet::new(), HashSet::new());
+    for (_, document) in documents() {
+        objects(&document["streams"], "", &mut |_, map| printed.extend(map.keys().cloned()));
+        objects(&document["audio_quality"], "", &mut |_, map| printed.extend(map.keys().cloned()));
+        let limits = document["limits"].as_array().into_iter().flatten();
+        compared.extend(limits.map(|limit| limit["figure"].as_str().unwrap().to_owned()));
+    }
+    assert_eq!(compared.len(), 9, "8 limits, and the maximum instead of p99: {compared:?}");
+    assert!(compared.is_subset(&printed), "{compared:?}");
+}
+
+#[test]
 fn every_text_label_is_defined_in_measuring_md() {
     // `labels` is the second column of the tables in `docs/measuring.md`. In the text summary, each row begins with its label.
     let labels: Vec<&str> =
@@ -517,7 +530,7 @@ fn input_device_statistics_appear_in_json_and_text() {
         "warning: the capture device was lost during the run: it has disappeared",
         "warning: the sender did not read the capture device in time (2 times). The sent audio lacks 300 frames. The missing audio \
          was not replaced with silence",
-        "warning: the capture device or its driver lost audio of unknown length (1 time): try a larger --mic-buffer",
+        "warning: the capture device or its driver lost audio of unknown length (1 time): try a larger --device-buffer",
     ] {
         assert!(text.lines().any(|printed| printed == line), "{line}\n{text}");
     }
@@ -545,7 +558,7 @@ fn playback_statistics_appear_in_json_and_text() {
         "playback clock        +37.5 ppm, ± 1.9, over 11 s; played 45.3 ppm slower at the end",
         "warning: the playback device was lost during the run: it has disappeared; later audio was not played",
         "warning: the playback queue was full and dropped 3 packets. The device stopped, or too many packets arrived at once",
-        "warning: the playback device ran out of audio (2 times): try a larger --play-buffer",
+        "warning: the playback device ran out of audio (2 times): try a larger --device-buffer",
         "warning: 11 packets arrived too late to be played. A larger --jitter-buffer, or auto, plays more packets but adds delay",
         "warning: 1 NaN or infinite sample replaced with 0 before playback",
     ] {

@@ -15,7 +15,6 @@ mod jitter_buffer_table;
 mod json;
 mod junit;
 mod limits;
-mod live_stats;
 mod loss_direction;
 mod machine;
 mod markdown;

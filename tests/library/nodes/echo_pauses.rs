@@ -9,7 +9,7 @@ use jamjam_dev::echo::{AdmissionConfig, EchoConfig, EchoServer};
 use jamjam_dev::impairment::Impairment;
 use jamjam_dev::node::{Node, Receive, SendStatus};
 use jamjam_dev::time::Time;
-use jamjam_dev::wire::stun::{CountsRequestTime, Pause, ResponseAttributes, ServerReport, counts_request};
+use jamjam_dev::wire::stun::{CountsRequestTime, ReportedPause, ResponseAttributes, ServerReport, counts_request};
 
 fn client(host: u8) -> SocketAddr {
     SocketAddr::from(([192, 0, 2, host], 5_000))
@@ -106,7 +106,7 @@ fn report_contains_the_delay_and_the_last_eight_pauses() {
     let report = report(&mut echo, 10_000);
     assert_eq!((report.delay, report.pauses, report.dropped), (Duration::from_millis(250), 9, 17));
     assert_eq!(report.paused.as_millis(), u128::from((51..=59).sum::<u64>()));
-    let expected = [9, 8, 7, 6, 5, 4, 3, 2].map(|pause| Pause {
+    let expected = [9, 8, 7, 6, 5, 4, 3, 2].map(|pause| ReportedPause {
         ended_ago: Duration::from_millis(10_000 - pause * 1_000 - 300 - pause),
         length: Duration::from_millis(50 + pause),
     });

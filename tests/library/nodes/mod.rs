@@ -17,5 +17,6 @@ mod echo_memory;
 mod echo_pauses;
 mod echo_reply_loops;
 mod impairment;
+mod live_figures;
 mod prober;
 mod sender;

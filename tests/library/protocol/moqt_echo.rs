@@ -8,7 +8,7 @@ mod run;
 use std::time::Duration;
 
 use jamjam_dev::moqt::client::{
-    FramePayload, MoqtClient, MoqtClientConfig as Sending, MoqtClientEvent, MoqtRunOutcome, TextQueue,
+    FramePayload, MoqtClient, MoqtClientConfig as Sending, MoqtClientEvent, MoqtRunOutcome, TEXT_QUEUE_CAPACITY,
 };
 use jamjam_dev::moqt::echo::MoqtEchoConfig as Echoing;
 use jamjam_dev::moqt::{
@@ -231,7 +231,7 @@ fn endless_run_is_ended_by_its_owner() {
     let mut peers = JoinedPeers::new(Plan { sending, ..Plan::default() });
     peers.until(Time::from_millis(1_045));
     let now = peers.now;
-    peers.client.close(now, error_code::NO_ERROR, "interrupted");
+    peers.client.update(now, |session| session.close(error_code::NO_ERROR, "interrupted"));
     let ending = peers.finish();
     assert_eq!(
         ending,
@@ -250,7 +250,7 @@ fn frames_sent_just_before_the_end_are_in_flight() {
     // Groups are sent at 50, 1,050, 2,050, 3,050 and 4,050 ms.
     peers.until(Time::from_millis(4_100));
     let now = peers.now;
-    peers.client.close(now, error_code::NO_ERROR, "interrupted");
+    peers.client.update(now, |session| session.close(error_code::NO_ERROR, "interrupted"));
     peers.finish();
     assert_eq!(peers.lost(), [1, 2, 3]);
     let in_flight = peers.events.iter().filter_map(|event| match *event {
@@ -267,7 +267,7 @@ fn server_shutdown_is_reported_with_its_reason() {
     let mut peers = JoinedPeers::new(Plan { sending: fifty_groups(10 * MS, Duration::ZERO), ..Plan::default() });
     peers.until(Time::from_millis(100));
     let now = peers.now;
-    peers.server.close(now, error_code::NO_ERROR, "server is shutting down");
+    peers.server.update(now, |session| session.close(error_code::NO_ERROR, "server is shutting down"));
     assert_eq!(
         peers.finish(),
         MoqtRunOutcome::Closed {
@@ -296,17 +296,19 @@ fn timeout_is_extended_by_the_smallest_round_trip() {
 
 #[test]
 fn queued_texts_are_sent_in_order_at_the_group_interval() {
-    let feed = TextQueue::default();
-    let payload = FramePayload::Queue(feed.clone());
+    let (feed, payload) = FramePayload::queue();
     let sending = Sending { group_count: None, group_interval: 100 * MS, payload, ..Sending::default() };
     let mut peers = JoinedPeers::new(Plan { sending, ..Plan::default() });
     peers.until(Time::from_millis(1_003));
+    assert_eq!(peers.client.handler().awaits(peers.now).0, None, "a user may type at any time");
     // Two texts are queued at the same time while the session is idle. The client polls the queue every 10 ms.
-    assert!(feed.try_push("one".into()) && feed.try_push("two".into()));
+    for text in ["one", "two"] {
+        feed.send(text.into()).unwrap();
+    }
     peers.until(Time::from_millis(1_500));
-    assert!(feed.try_push("three".into()));
+    feed.send("three".into()).unwrap();
     peers.until(Time::from_millis(1_900));
-    feed.close();
+    drop(feed);
     assert_eq!(peers.finish(), MoqtRunOutcome::Completed);
     let sent = peers.events.iter().filter_map(|event| match *event {
         MoqtClientEvent::FrameSent { group, sent_at, due, bytes, .. } => {
@@ -334,9 +336,9 @@ fn queued_texts_are_sent_in_order_at_the_group_interval() {
 
 #[test]
 fn text_queue_has_a_capacity() {
-    let feed = TextQueue::default();
-    let taken = (0..2_000).filter(|_| feed.try_push("x".into())).count();
-    assert_eq!(taken, TextQueue::CAPACITY);
+    let (feed, _payload) = FramePayload::queue();
+    let taken = (0..2_000).filter(|_| feed.try_send("x".into()).is_ok()).count();
+    assert_eq!(taken, TEXT_QUEUE_CAPACITY);
 }
 
 #[test]
@@ -470,7 +472,7 @@ fn second_copies_are_received_for_a_while_after_completion() {
 #[test]
 fn groups_under_way_when_the_server_closed_are_lost() {
     let gone = |client: &mut ManualPeer<MoqtClient>, ms| {
-        client.peer.on_connection_closed(Time::from_millis(ms), 7, "whim");
+        client.peer.update(Time::from_millis(ms), |session| session.on_connection_closed(7, "whim"));
         client.act();
         events(client).split_off(4)
     };
@@ -631,7 +633,7 @@ fn missing_step_of_the_server_is_named() {
     for (why, steps) in steps {
         let mut client = client(two_groups());
         client.deliver(StreamHandle::Local(0), SERVER);
-        client.peer.on_stream_opened(Time::ZERO, 0, StreamDir::Bi);
+        client.peer.update(Time::ZERO, |session| session.on_stream_opened(0, StreamDir::Bi));
         for (stream, bytes) in steps {
             client.deliver(*stream, bytes);
         }

@@ -236,7 +236,7 @@ fn unsent_subscriptions_are_charged_with_their_streams() {
     for number in 1..=1_000 {
         let subscriber = echo.open(4 * number, Bi, &again);
         let reply = echo.take_written(subscriber).len();
-        echo.peer.on_bytes_written(echo.now, subscriber, reply);
+        echo.peer.update(echo.now, |session| session.on_bytes_written(subscriber, reply));
         echo.finish(subscriber);
     }
     let unsent: usize = echo.written.values().map(Vec::len).sum();

@@ -255,7 +255,7 @@ fn missing_setup_times_out() {
 fn streams_that_overtake_the_setup_wait_for_it() {
     let pieces = golden::pieces("gomoqt-2025-02.txt");
     let mut echo = quic();
-    echo.peer.on_stream_opened(Time::ZERO, 0, Bi);
+    echo.peer.update(Time::ZERO, |session| session.on_stream_opened(0, Bi));
     let announcements = echo.open(4, Bi, &pieces["announce-please"]);
     let subscriber = echo.open(8, Bi, &pieces["subscribe"]);
     let stray = echo.open(2, Uni, &pieces["group"]);
@@ -586,8 +586,8 @@ fn chunk_of_many_empty_frames_is_processed_in_slices() {
     let mut echo = subscribed_often(SessionLimits::default(), 15);
     let coming = echo.open(2, Uni, &[0, 2, 0, 1]);
     // All bytes of the chunk are zero. Each byte is the length field of one empty frame.
-    echo.peer.on_stream_data(echo.now, coming, &vec![0; FRAMES]);
-    echo.peer.on_stream_finished(echo.now, coming);
+    echo.peer.update(echo.now, |session| session.on_stream_data(coming, &vec![0; FRAMES]));
+    echo.peer.update(echo.now, |session| session.on_stream_finished(coming));
     let (mut slices, mut frames, mut bytes) = (0, 0, 0);
     loop {
         let (mut writes, mut queued) = (0, 0);
@@ -595,7 +595,7 @@ fn chunk_of_many_empty_frames_is_processed_in_slices() {
             if let jamjam_dev::moqt::SessionAction::Write(stream, more) = action {
                 writes += 1;
                 queued += more.len();
-                echo.peer.on_bytes_written(echo.now, stream, more.len());
+                echo.peer.update(echo.now, |session| session.on_bytes_written(stream, more.len()));
             }
         }
         // Each of the 16 readers gets 64 frames of one byte in one write. In the first slice, GROUP (4 bytes) precedes the frames.
@@ -637,14 +637,14 @@ fn stream_that_used_exactly_one_slice_does_not_wait() {
 fn streams_take_turns_and_none_is_lost() {
     let (mut echo, pieces) = subscribed(SessionLimits::default());
     let [one, other] = [2, 6].map(|id| {
-        echo.peer.on_stream_opened(echo.now, id, Uni);
+        echo.peer.update(echo.now, |session| session.on_stream_opened(id, Uni));
         Remote(id)
     });
     let frames = |count: usize| [&[0, 2, 0, 1][..], &b"\x01x".repeat(count)].concat();
-    echo.peer.on_stream_data(echo.now, one, &frames(1_000));
-    echo.peer.on_stream_finished(echo.now, one);
-    echo.peer.on_stream_data(echo.now, other, &frames(70));
-    echo.peer.on_stream_finished(echo.now, other);
+    echo.peer.update(echo.now, |session| session.on_stream_data(one, &frames(1_000)));
+    echo.peer.update(echo.now, |session| session.on_stream_finished(one));
+    echo.peer.update(echo.now, |session| session.on_stream_data(other, &frames(70)));
+    echo.peer.update(echo.now, |session| session.on_stream_finished(other));
     let announcements = echo.open(8, Bi, &pieces["announce-please"]);
     assert_eq!(echo.take_written(announcements), pieces["announce-active"]);
     assert_eq!(echo.finished, [], "neither group is complete");
@@ -663,7 +663,7 @@ fn frame_counts_as_sent_when_the_transport_has_taken_all_of_it() {
     echo.finish(coming);
     assert_eq!(echo.written[&Local(2)].len(), 4 + 4 + 1 + 102);
     let mut sent = |taken: usize| {
-        echo.peer.on_bytes_written(Time::ZERO, Local(2), taken);
+        echo.peer.update(Time::ZERO, |session| session.on_bytes_written(Local(2), taken));
         let counts = echo.peer.take_counters();
         (counts.frames_sent, counts.sent_bytes)
     };
@@ -780,7 +780,7 @@ fn gomoqt_09_announcement_is_always_the_suffix_of_the_prefix() {
 #[test]
 fn stop_closes_the_session_with_a_code() {
     let (mut echo, _) = subscribed(SessionLimits::default());
-    echo.peer.close(Time::ZERO, error_code::NO_ERROR, "server is shutting down");
+    echo.peer.update(Time::ZERO, |session| session.close(error_code::NO_ERROR, "server is shutting down"));
     echo.act();
     assert_eq!(echo.closed(), (error_code::NO_ERROR, "server is shutting down"));
     assert_eq!(echo.peer.next_deadline(), None);
@@ -834,13 +834,13 @@ proptest! {
         let stream = |id, ours| if ours { Local(id) } else { Remote(id) };
         for step in peer_actions {
             match step {
-                PeerAction::Open(id, uni) => echo.peer.on_stream_opened(echo.now, id, if uni { Uni } else { Bi }),
-                PeerAction::Bytes(id, ours, bytes) => echo.peer.on_stream_data(echo.now, stream(id, ours), &bytes),
-                PeerAction::Piece(id, ours, piece) => echo.peer.on_stream_data(echo.now, stream(id, ours), &pieces[piece.index(pieces.len())]),
-                PeerAction::Finish(id, ours) => echo.peer.on_stream_finished(echo.now, stream(id, ours)),
-                PeerAction::Reset(id, ours, code) => echo.peer.on_stream_reset(echo.now, stream(id, ours), code),
-                PeerAction::Stopped(id, ours, code) => echo.peer.on_stop_sending(echo.now, stream(id, ours), code),
-                PeerAction::Taken(id, ours, bytes) => echo.peer.on_bytes_written(echo.now, stream(id, ours), bytes),
+                PeerAction::Open(id, uni) => echo.peer.update(echo.now, |session| session.on_stream_opened(id, if uni { Uni } else { Bi })),
+                PeerAction::Bytes(id, ours, bytes) => echo.peer.update(echo.now, |session| session.on_stream_data(stream(id, ours), &bytes)),
+                PeerAction::Piece(id, ours, piece) => echo.peer.update(echo.now, |session| session.on_stream_data(stream(id, ours), &pieces[piece.index(pieces.len())])),
+                PeerAction::Finish(id, ours) => echo.peer.update(echo.now, |session| session.on_stream_finished(stream(id, ours))),
+                PeerAction::Reset(id, ours, code) => echo.peer.update(echo.now, |session| session.on_stream_reset(stream(id, ours), code)),
+                PeerAction::Stopped(id, ours, code) => echo.peer.update(echo.now, |session| session.on_stop_sending(stream(id, ours), code)),
+                PeerAction::Taken(id, ours, bytes) => echo.peer.update(echo.now, |session| session.on_bytes_written(stream(id, ours), bytes)),
                 PeerAction::Time(ms) => echo.until(echo.now + Duration::from_millis(ms)),
             }
             echo.act();

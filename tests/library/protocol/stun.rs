@@ -6,8 +6,8 @@ use test_support::golden;
 
 use golden::packet;
 use jamjam_dev::wire::stun::{
-    BindingRequest, CountsRequestTime, Pause, ReceivedCounts, ResponseAttributes, ServerReport, StunError, StunMessage,
-    binding_request, counts_request, is_response_to, is_stun, parse_message,
+    BindingRequest, CountsRequestTime, ReceivedCounts, ReportedPause, ResponseAttributes, ServerReport, StunError,
+    StunMessage, binding_request, counts_request, is_response_to, is_stun, parse_message,
 };
 use proptest::prelude::*;
 
@@ -31,7 +31,7 @@ fn request(bytes: &[u8]) -> BindingRequest {
 }
 
 fn answer(bytes: &[u8], from: &str) -> Vec<u8> {
-    request(bytes).respond(from.parse().expect("an address"), None).as_bytes().to_vec()
+    request(bytes).respond(from.parse().expect("an address"), None)
 }
 
 /// A request with this transaction ID and these attributes, as in the figures of the RFC.
@@ -161,7 +161,7 @@ fn bit_flip_fails_the_fingerprint() {
             // A bit flip in the header of an attribute can hide the FINGERPRINT. The request then counts as a request without FINGERPRINT.
             if let Ok(StunMessage::Request(request)) = parse_message(&flipped) {
                 let answer = request.respond(SocketAddr::from(([192, 0, 2, 1], 1)), None);
-                assert!(!answer.as_bytes().windows(4).any(|four| four == [0x80, 0x28, 0, 4]), "{name}, bit {bit}");
+                assert!(!answer.windows(4).any(|four| four == [0x80, 0x28, 0, 4]), "{name}, bit {bit}");
                 hidden += 1;
             }
         }
@@ -196,8 +196,8 @@ fn bare_request_matches_the_golden_bytes() {
     assert_eq!(binding_request(transaction(&bare))[..], bare);
 }
 
-fn millis(ended_ago: u64, length: u64) -> Pause {
-    Pause { ended_ago: Duration::from_millis(ended_ago), length: Duration::from_millis(length) }
+fn millis(ended_ago: u64, length: u64) -> ReportedPause {
+    ReportedPause { ended_ago: Duration::from_millis(ended_ago), length: Duration::from_millis(length) }
 }
 
 /// A report that contains only these counts.
@@ -225,7 +225,7 @@ fn report_request_and_response_match_the_golden_bytes() {
     report.recent[..3].copy_from_slice(&[millis(1_500, 5_000), millis(60_000, 200), millis(90_000, 60)]);
     let (from, response) =
         (SocketAddr::from(([192, 0, 2, 1], 40_000)), packet("stun-server-report-response-pauses.hex"));
-    assert_eq!(request(&request_bytes).respond(from, Some(&report)).as_bytes(), response);
+    assert_eq!(request(&request_bytes).respond(from, Some(&report))[..], response);
     assert!(is_response_to(&response, &transaction(&request_bytes)));
     let attributes =
         ResponseAttributes { mapped_address: Some(from), received_counts: Some(received), server: Some(report) };
@@ -233,8 +233,8 @@ fn report_request_and_response_match_the_golden_bytes() {
     // Over IPv6, the response is as long as its request. Values that do not fit are the maximum.
     let (far, long) = (SocketAddr::from(([0x20, 1, 13, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1], 1)), Duration::MAX);
     let response = request(&request_bytes).respond(far, Some(&ServerReport { delay: long, paused: long, ..report }));
-    assert_eq!((request_bytes.len(), response.as_bytes().len()), (156, 156));
-    let parsed = ResponseAttributes::parse(response.as_bytes()).and_then(|answer| answer.server).expect("a report");
+    assert_eq!((request_bytes.len(), response.len()), (156, 156));
+    let parsed = ResponseAttributes::parse(&response).and_then(|answer| answer.server).expect("a report");
     assert_eq!((parsed.delay.as_micros(), parsed.paused.as_millis()), (u32::MAX.into(), u32::MAX.into()));
 }
 
@@ -247,14 +247,14 @@ fn old_request_gets_the_old_response() {
     let from = SocketAddr::from(([192, 0, 2, 1], 40_000));
     assert_eq!(request(&request_bytes).counts_requested(), Some(CountsRequestTime::RunBoundary));
     let whole = ServerReport { delay: Duration::from_secs(3), pauses: 1, ..report(counts) };
-    assert_eq!(request(&request_bytes).respond(from, Some(&whole)).as_bytes(), response);
+    assert_eq!(request(&request_bytes).respond(from, Some(&whole))[..], response);
     assert_eq!(
         ResponseAttributes::parse(&response),
         Some(ResponseAttributes { mapped_address: Some(from), received_counts: Some(counts), server: None })
     );
     // Over IPv6, the response is as long as its request. A request without the attribute gets no counts.
     let far = SocketAddr::from(([0x20, 1, 13, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1], 1));
-    assert_eq!((request_bytes.len(), request(&request_bytes).respond(far, Some(&whole)).as_bytes().len()), (76, 76));
+    assert_eq!((request_bytes.len(), request(&request_bytes).respond(far, Some(&whole)).len()), (76, 76));
     assert_eq!(request(&packet("stun-request.hex")).counts_requested(), None);
 }
 
@@ -266,9 +266,9 @@ fn counts_are_omitted_if_the_response_would_exceed_the_request() {
     {
         let request_bytes = with_attributes(&[7; 12], &[(0xc0ec, &vec![0; placeholder])]);
         let answer = request(&request_bytes).respond(from.parse().expect("an address"), Some(&counts));
-        let found = answer.as_bytes().windows(4).any(|four| four == [0xc0, 0xec, 0, 20]);
+        let found = answer.windows(4).any(|four| four == [0xc0, 0xec, 0, 20]);
         assert_eq!(found, has_counts, "{placeholder} {from}");
-        assert!(!has_counts || answer.as_bytes().len() <= request_bytes.len());
+        assert!(!has_counts || answer.len() <= request_bytes.len());
     }
 }
 
@@ -286,7 +286,7 @@ fn fingerprint_counts_towards_the_response_length() {
         request_bytes.extend([0x80, 0x28, 0, 4]);
         request_bytes.extend(crc.to_be_bytes());
         let answer = request(&request_bytes).respond("192.0.2.1:1".parse().expect("an address"), Some(&counts));
-        assert_eq!(answer.as_bytes().len() == 64, has_counts, "{placeholder}");
+        assert_eq!(answer.len() == 64, has_counts, "{placeholder}");
         assert!(!has_counts || request_bytes.len() >= 64, "{placeholder}");
     }
 }
@@ -354,8 +354,8 @@ proptest! {
         };
         let request_bytes = counts_request([7; 12], CountsRequestTime::DuringRun);
         let response = request(&request_bytes).respond(SocketAddr::from((ip, 1)), Some(&report));
-        prop_assert!(response.as_bytes().len() <= request_bytes.len());
-        let attributes = ResponseAttributes::parse(response.as_bytes()).expect("a valid response");
+        prop_assert!(response.len() <= request_bytes.len());
+        let attributes = ResponseAttributes::parse(&response).expect("a valid response");
         prop_assert_eq!((attributes.server, attributes.received_counts), (Some(report), Some(report.received)));
     }
 
@@ -370,7 +370,6 @@ proptest! {
         if let Ok(StunMessage::Request(request)) = parse_message(&bytes) {
             let counts = ReceivedCounts { epoch: u32::MAX, audio: 1, ping: 2, keepalive: 3 };
             let answer = request.respond(from, Some(&report(counts)));
-            let answer = answer.as_bytes();
             prop_assert_eq!(usize::from(u16::from_be_bytes([answer[2], answer[3]])), answer.len() - 20);
             prop_assert_eq!(&answer[4..20], &bytes[4..20]);
             prop_assert!(answer.len() <= bytes.len() + 24);

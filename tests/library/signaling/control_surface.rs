@@ -432,16 +432,25 @@ fn invalid_program_commands_are_rejected_and_not_sent() {
         assert_eq!(hub.declare_range(&name, (0.0, 1.0), None, &mut sink), Ok(0));
     }
     for wrong in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-        assert_eq!(hub.broadcast_param(None, "a", wrong, &mut sink), Err(CommandError::InvalidValue));
-        assert_eq!(hub.declare_range("a", (wrong, 1.0), None, &mut sink), Err(CommandError::InvalidValue));
-        assert_eq!(hub.declare_range("a", (0.0, wrong), None, &mut sink), Err(CommandError::InvalidValue));
-        assert_eq!(hub.declare_range("a", (0.0, 1.0), Some(wrong), &mut sink), Err(CommandError::InvalidValue));
-        assert_eq!(hub.broadcast_visualization(None, &[0.5, wrong], &mut sink), Err(CommandError::InvalidValue));
+        assert_eq!(hub.broadcast_param(None, "a", wrong, &mut sink), Err(CommandError::InvalidValue("value")));
+        assert_eq!(hub.declare_range("a", (wrong, 1.0), None, &mut sink), Err(CommandError::InvalidValue("min")));
+        assert_eq!(hub.declare_range("a", (0.0, wrong), None, &mut sink), Err(CommandError::InvalidValue("max")));
+        assert_eq!(
+            hub.declare_range("a", (0.0, 1.0), Some(wrong), &mut sink),
+            Err(CommandError::InvalidValue("value"))
+        );
+        assert_eq!(
+            hub.broadcast_visualization(None, &[0.5, wrong], &mut sink),
+            Err(CommandError::InvalidValue("data"))
+        );
     }
-    assert_eq!(hub.declare_range("a", (1.0, 0.5), None, &mut sink), Err(CommandError::InvalidValue));
+    assert_eq!(hub.declare_range("a", (1.0, 0.5), None, &mut sink), Err(CommandError::InvalidRange));
     assert_eq!(hub.broadcast_param(Some("9999"), "a", 0.5, &mut sink), Err(CommandError::RoomNotFound));
     assert_eq!(hub.broadcast_visualization(Some("9999"), &[0.5], &mut sink), Err(CommandError::RoomNotFound));
-    assert_eq!(hub.broadcast_visualization(None, &vec![0.5; 65_537], &mut sink), Err(CommandError::InvalidValue));
+    assert_eq!(
+        hub.broadcast_visualization(None, &vec![0.5; 65_537], &mut sink),
+        Err(CommandError::InvalidValue("data"))
+    );
     assert_eq!(sink.messages[&ConnId(1)].len(), 1);
     assert_eq!(hub.broadcast_visualization(None, &vec![0.5; 65_536], &mut sink), Ok(1));
 }

@@ -187,6 +187,17 @@ fn all_messages_and_closes_in_the_transcripts_are_documented() {
 }
 
 #[test]
+fn fields_of_client_examples_are_documented() {
+    for channel in &Documented::new().docs.channels {
+        for message in &channel.client_messages {
+            for field in message.examples.iter().filter_map(Value::as_object).flat_map(Map::keys) {
+                assert!(message.schema["properties"][field].is_object(), "{} {}: {field}", channel.id, message.name);
+            }
+        }
+    }
+}
+
+#[test]
 fn examples_of_server_messages_match_only_their_own_schema() {
     let documented = Documented::new();
     for channel in &documented.docs.channels {

@@ -186,7 +186,7 @@ fn ambiguous_name_error_lists_the_matching_rooms_only() {
 #[test]
 fn missing_password_is_an_error_before_joining() {
     let locked = list(&[room("0000000a", "AAAAAA", "vault", true)]);
-    let needed = "room `vault` needs a password; give --password or --password-file";
+    let needed = "room `vault` needs a password; give --password-file";
     assert_eq!(join_error("vault", std::slice::from_ref(&locked)).to_string(), needed);
 
     let mut with_password = RoomClient::new("vault", Some("sesame".to_owned()), NAME);
@@ -202,7 +202,7 @@ fn missing_password_is_an_error_before_joining() {
     // names the options for a password.
     assert_eq!(
         join_error("ZZZZZZ", &[three(), error("Invalid password")]).to_string(),
-        "room `ZZZZZZ` needs a password; give --password or --password-file"
+        "room `ZZZZZZ` needs a password; give --password-file"
     );
 }
 

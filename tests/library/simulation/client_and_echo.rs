@@ -127,9 +127,9 @@ fn event_counts(run: &RunResults) -> Vec<(&'static str, u64)> {
             ("late", stream.late),
             ("unmatched", stream.unmatched),
             ("send failed", stream.send_failed),
-            ("bursts of ten or more", stream.loss_bursts.lengths()[9]),
+            ("bursts of ten or more", stream.loss_bursts.lengths[9]),
             ("overtaken by more than five", (stream.reorder_extent.max() > Some(5)).into()),
-            ("p99 of differences", stream.ipdv.magnitudes().percentile_if_enough(0.99).is_some().into()),
+            ("p99 of differences", stream.ipdv.magnitudes.percentile_if_enough(0.99).is_some().into()),
         ]);
     }
     seen

@@ -89,11 +89,9 @@ fn full_buffer_drops_and_counts_audio_packets() {
     let server = Server::start(&[&["--host", "127.0.0.1", "-d", "1h", "--max-buffer", "2MiB"], &off[..]].concat());
     let mut clients = [Client::connect(server.address), Client::connect(server.address)];
     // Each packet counts as 1,100 bytes. One address may hold half of the limit, 953 packets, because 1,048,576 / 1,100 = 953.25.
-    let mut syncs = fill(&mut clients[0], 0..900);
-    for sequence in 0..60 {
-        clients[1].send(&audio(sequence, 988));
-    }
-    syncs += clients[1].sync();
+    // One client may hold two fifths of the limit, 762 packets.
+    let mut syncs = fill(&mut clients[0], 0..700);
+    syncs += fill(&mut clients[1], 0..260);
     let stopped = server.stop("TERM");
     let warnings = stopped.lines.iter().filter(|line| line.contains(" WARN echo: packets dropped ")).count();
     assert!((1..=3).contains(&warnings), "{:?}", stopped.lines);
@@ -106,18 +104,9 @@ fn full_buffer_drops_and_counts_audio_packets() {
 
 #[test]
 fn flood_of_one_client_leaves_the_memory_of_the_others() {
-    let server = Server::start(&[
-        "--host",
-        "127.0.0.1",
-        "-d",
-        "400ms",
-        "--max-buffer",
-        "off",
-        "--max-buffer-per-client",
-        "64KiB",
-    ]);
+    let server = Server::start(&["--host", "127.0.0.1", "-d", "400ms", "--max-buffer", "160KiB"]);
     let (flood, modest) = (Client::connect(server.address), Client::connect(server.address));
-    // Each packet counts as 1,100 bytes. The limit of 64 KiB admits 59 packets, because 65,536 / 1,100 = 59.6.
+    // Each packet counts as 1,100 bytes. The limit of 64 KiB, two fifths of the total, admits 59 packets, because 65,536 / 1,100 = 59.6.
     for sequence in 0..100 {
         flood.send(&audio(sequence, 988));
     }
@@ -144,9 +133,9 @@ fn flood_of_one_client_leaves_the_memory_of_the_others() {
 fn batch_is_accepted_up_to_the_limit() {
     use server::batch::BatchClient;
     for driver in ["native", "portable"] {
-        let limit = ["--max-buffer-per-client", "33600"];
+        let limit = ["--max-buffer", "84000"];
         let server = Server::start(&[&["--host", "127.0.0.1", "-d", "100", "--driver", driver], &limit[..]].concat());
-        // 60 packets of 1,000 bytes arrive, and there is memory for 30.5 of them.
+        // 60 packets of 1,000 bytes arrive, and a client may have 30.5 of them.
         let packets: Vec<Vec<u8>> = (0..60).map(|sequence| audio(sequence, 988)).collect();
         let client = BatchClient::connect(server.address);
         client.send(&packets.concat(), 1_000);
@@ -162,7 +151,7 @@ fn batch_is_accepted_up_to_the_limit() {
 fn limit_can_be_disabled() {
     // A packet of 1,000 bytes counts as 1,100 bytes. 70,000 of these packets count as 77 MB. This exceeds the default limit of 64 MiB per
     // client.
-    for (options, dropped) in [(&["--max-buffer-per-client", "off"][..], 0), (&[][..], 70_000 - 67_108_864 / 1_100)] {
+    for (options, dropped) in [(&["--max-buffer", "off"][..], 0), (&[][..], 70_000 - 67_108_864 / 1_100)] {
         let server = Server::start(&[&["--host", "127.0.0.1", "-d", "1h"], options].concat());
         fill(&mut Client::connect(server.address), 0..70_000);
         let stats = server.stop("TERM").stats();
@@ -173,15 +162,14 @@ fn limit_can_be_disabled() {
 
 #[test]
 fn keepalive_and_ping_are_answered_while_the_buffer_is_full() {
-    for (limit, bytes) in [("--max-buffer", "1100"), ("--max-buffer-per-client", "1100")] {
-        let server = Server::start(&["--host", "127.0.0.1", "-d", "1h", limit, bytes]);
-        let client = Client::connect(server.address);
-        client.send(&audio(1, 988));
-        client.send(&audio(2, 988));
-        assert_eq!(client.exchange(&keepalive(3, &[])), keepalive(3, &[]), "{limit}");
-        let payload = [0, 0, 0, 0, 0, 0x12, 0xd6, 0x87, 0, 0, 0, 7];
-        assert_eq!(client.exchange(&packet(0x05, 4, &payload)), packet(0x06, 4, &payload), "{limit}");
-        let stats = server.stop("TERM").stats();
-        assert_eq!((stats.count("received"), stats.arrivals()), (1, 4), "{stats}");
-    }
+    // A client may have two fifths of the buffer: one packet.
+    let server = Server::start(&["--host", "127.0.0.1", "-d", "1h", "--max-buffer", "2750"]);
+    let client = Client::connect(server.address);
+    client.send(&audio(1, 988));
+    client.send(&audio(2, 988));
+    assert_eq!(client.exchange(&keepalive(3, &[])), keepalive(3, &[]));
+    let payload = [0, 0, 0, 0, 0, 0x12, 0xd6, 0x87, 0, 0, 0, 7];
+    assert_eq!(client.exchange(&packet(0x05, 4, &payload)), packet(0x06, 4, &payload));
+    let stats = server.stop("TERM").stats();
+    assert_eq!((stats.count("received"), stats.arrivals()), (1, 4), "{stats}");
 }

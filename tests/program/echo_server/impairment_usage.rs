@@ -38,7 +38,7 @@ fn invalid_impairment_options_are_rejected_with_a_reason() {
         let finished = program::run(line);
         assert_eq!((finished.code, finished.stdout.as_str()), (2, ""), "{line}");
         assert!(
-            finished.stderr.ends_with("only an embedded echo server can impair replies; add --embedded\n"),
+            finished.stderr.ends_with(" has no effect over UDP; it applies to the echo server of --embedded\n"),
             "{finished:?}"
         );
     });

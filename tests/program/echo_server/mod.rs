@@ -3,7 +3,6 @@
 mod addresses;
 mod atomic_files;
 mod buffer_limits;
-mod demo_page;
 mod echo;
 mod impairment;
 mod impairment_usage;

@@ -6,10 +6,9 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use jamjam_dev::io::moqt::connect::{MoqtConnectError, MoqtConnectOptions};
+use jamjam_dev::io::moqt::connect::MoqtConnectError;
 use jamjam_dev::io::tls::client::TrustPolicy;
 use jamjam_dev::moqt::client::{FramePayload, MoqtClientConfig, MoqtClientEvent, MoqtRunOutcome};
-use jamjam_dev::moqt::{MoqtVersion, TrackPath};
 use quinn::crypto::rustls::QuicClientConfig;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -60,33 +59,6 @@ fn both_urls_are_logged_and_echo_on_both_loopback_families() {
 }
 
 #[test]
-fn saved_certificate_is_verified_by_its_file_after_a_restart() {
-    let folder = tempfile::tempdir().unwrap();
-    let cert_dir = folder.path().join("certificates");
-    let file = cert_dir.join("moqt-cert.pem");
-    let trust = TrustPolicy { ca_file: Some(file.clone()), ..TrustPolicy::default() };
-    let mut hashes = Vec::new();
-    for _ in 0..2 {
-        let (mut server, log) = start(&["--cert-dir", cert_dir.to_str().unwrap()]);
-        assert_eq!(
-            server.line().message,
-            format!("tls: certificate file that clients can give as --ca to trust this server file={}", file.display())
-        );
-        assert_eq!(log.sha256, sha256(&file));
-        log.urls().iter().for_each(|url| drop(assert_echoes(url, &trust, &groups(None))));
-        assert_eq!(server.stop("TERM").code, Some(0));
-        hashes.push(log.sha256);
-    }
-    assert_eq!(hashes[0], hashes[1]);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        let mode = std::fs::metadata(cert_dir.join("moqt-key.pem")).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
-    }
-}
-
-#[test]
 fn configured_certificate_is_used() {
     let authority = Authority::new();
     let pair = authority.certify();
@@ -95,45 +67,6 @@ fn configured_certificate_is_used() {
     for trust in [TrustPolicy { ca_file: Some(authority.own()), ..TrustPolicy::default() }, log.pinned()] {
         log.urls().iter().for_each(|url| drop(assert_echoes(url, &trust, &groups(None))));
     }
-}
-
-#[test]
-fn configured_path_and_prefix_are_used() {
-    let (_server, log) = start(&["--moqt-path", "mirror", "--moqt-prefix", "osaka"]);
-    let osaka = MoqtClientConfig {
-        track_path: TrackPath::from_parts(["osaka", "text"]),
-        track_prefix: TrackPath::from_parts(["osaka"]),
-        ..groups(None)
-    };
-    // Only gomoqt-2025-02 has these prefixes, and sends the path over raw QUIC.
-    let run = |url: &str, trust: &TrustPolicy, config: &MoqtClientConfig| {
-        let options =
-            MoqtConnectOptions { offered_versions: vec![MoqtVersion::Gomoqt202502], ..connect_options(url, trust) };
-        run_and_watch(&options, config, |_| ())
-    };
-    for url in log.urls() {
-        assert!(url.ends_with("/mirror"), "{url}");
-        let osaka = MoqtClientConfig { group_count: Some(3), ..osaka.clone() };
-        assert_eq!(run(url, &log.pinned(), &osaka).unwrap().outcome, MoqtRunOutcome::Completed, "{url}");
-        // The server requests announcements for the prefix `osaka` only. The server does not subscribe to a track with another prefix.
-        let subscribe_timeout = Duration::from_millis(300);
-        let other = MoqtClientConfig { group_count: Some(1), subscribe_timeout, ..groups(None) };
-        let run_result = run(url, &log.pinned(), &other).unwrap();
-        assert!(matches!(run_result.outcome, MoqtRunOutcome::NotReady(_)), "{:?}", run_result.outcome);
-    }
-    let echo = log.webtransport.replace("/mirror", "/echo");
-    assert!(matches!(
-        run(&echo, &log.pinned(), &groups(Some(1))),
-        Err(MoqtConnectError::HttpStatus { status: 404, .. })
-    ));
-    // 0x13: the requested path is unknown.
-    let echo = log.quic.replace("/mirror", "/echo");
-    let run_result = run(&echo, &log.pinned(), &groups(Some(1))).unwrap();
-    assert!(
-        matches!(run_result.outcome, MoqtRunOutcome::Closed { code: 0x13, closed_locally: false, .. }),
-        "{:?}",
-        run_result.outcome
-    );
 }
 
 /// Connects to the server over raw QUIC and offers these ALPNs. Returns the error.

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::net::UdpSocket;
-use std::os::unix::fs::PermissionsExt;
 
 use crate::echo_server::options::start_error;
 use test_support::certificate::Authority;
@@ -17,19 +16,14 @@ fn usage_error(options: &[&str]) -> String {
 
 #[test]
 fn invalid_option_combinations_are_usage_errors() {
-    let udp_only = "applies to the UDP echo, which --moqt-only disables";
     for (options, expected) in [
         (&["--moqt", "https://localhost:4443/echo"][..], "give ADDR:PORT, such as localhost:4443"),
         (&["--moqt", "localhost:70000"], "give ADDR:PORT"),
-        (&["--moqt", "--moqt-path", "/a b"], "give a URL path such as /echo"),
-        (&["--moqt", "--moqt-path", "/a/../echo"], "without a query and without `.` or `..` segments"),
         (&["--moqt", "--moqt-delay", "-1"], "--moqt-delay"),
         (&["--moqt", "--cert", "x"], "--key <FILE>"),
         (&["--moqt", "--key", "x"], "--cert <FILE>"),
-        (&["--moqt", "--cert", "x", "--key", "y", "--cert-dir", "z"], "cannot be used with"),
         (&["--cert", "x", "--key", "y"], "--moqt [<ADDR:PORT>]|--moqt-only"),
-        (&["--cert-dir", "x"], "--moqt [<ADDR:PORT>]|--moqt-only"),
-        (&["--moqt-path", "/x"], "--moqt [<ADDR:PORT>]|--moqt-only"),
+        (&["--moqt-delay", "5ms"], "--moqt [<ADDR:PORT>]|--moqt-only"),
         (&["--moqt-only", "--port", "5000"], "cannot be used with"),
         (&["--moqt-only", "--max-buffer", "1MiB"], "cannot be used with"),
         (&["--moqt-only", "--spin", "0"], "cannot be used with"),
@@ -37,20 +31,13 @@ fn invalid_option_combinations_are_usage_errors() {
         (&["--moqt-only", "--max-bitrate-per-source", "5mbit"], "cannot be used with"),
         (&["--moqt-only", "--limit-loopback"], "cannot be used with"),
         (&["--moqt-only", "--room-name", "x"], "cannot be used with"),
-        (&["--moqt-only", "--delay", "5"], "for MOQT, use --moqt-delay) applies to the UDP echo"),
-        (&["--moqt-only", "--loss", "1%"], udp_only),
-        (&["--moqt-only", "--with-signaling"], udp_only),
+        (&["--moqt-only", "--delay", "3000"], "cannot be used with"),
+        (&["--moqt-only", "--loss", "1%"], "cannot be used with"),
+        (&["--moqt-only", "--with-signaling"], "cannot be used with"),
     ] {
         let error = usage_error(options);
         assert!(error.contains(expected), "{options:?}: {error}");
     }
-}
-
-#[test]
-fn prefix_without_room_for_a_track_is_a_usage_error() {
-    let parts = vec!["a"; 64].join(",");
-    let error = usage_error(&["--moqt", "--moqt-prefix", &parts]);
-    assert!(error.contains("at most 64 parts and 4096 bytes"), "{error}");
 }
 
 #[test]
@@ -107,11 +94,11 @@ fn certificate_error_is_reported_before_listening() {
     let expired = authority.certify_for("expired", (2000, 1, 1), (2020, 2, 3));
     let gone = authority.file("gone");
     for (cert, key, expected) in [
-        (&gone, &pair.key, "cannot read "),
-        (&pair.cert, &gone, "cannot read "),
-        (&pair.cert, &pair.cert, "contains no private key: "),
+        (&gone, &pair.key, "cannot use "),
+        (&pair.cert, &gone, "cannot use "),
+        (&pair.cert, &pair.cert, "contains no unencrypted private key"),
         (&pair.cert, &other.key, "does not belong to the first certificate in "),
-        (&expired.cert, &expired.key, "expired at 2020-02-03T00:00:00Z: renew it"),
+        (&expired.cert, &expired.key, "only from 2000-01-01T00:00:00Z to 2020-02-03T00:00:00Z; renew it"),
     ] {
         let files = ["--cert", cert.to_str().unwrap(), "--key", key.to_str().unwrap()];
         let line = start_error(&[&["--moqt-only", "--moqt", "127.0.0.1:0"], &files[..]].concat(), 3);
@@ -120,42 +107,14 @@ fn certificate_error_is_reported_before_listening() {
 }
 
 #[test]
-fn unusable_certificate_directory_is_reported_in_one_line() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
-    let start = |folder: &str| start_error(&["--moqt-only", "--moqt", "127.0.0.1:0", "--cert-dir", folder], 3);
-    fs::write(at("file"), "").unwrap();
-    let line = start(&at("file"));
-    assert!(
-        line.starts_with(&format!("jamjam-dev: --cert-dir: cannot create the directory {}: ", at("file"))),
-        "{line}"
-    );
-    fs::write(at("moqt-key.pem"), "a diary").unwrap();
-    fs::set_permissions(at("moqt-key.pem"), fs::Permissions::from_mode(0o644)).unwrap();
-    let line = start(folder.path().to_str().unwrap());
-    assert!(line.contains("moqt-key.pem (its mode is 644)") && line.contains("chmod 600"), "{line}");
-    fs::set_permissions(at("moqt-key.pem"), fs::Permissions::from_mode(0o600)).unwrap();
-    let line = start(folder.path().to_str().unwrap());
-    assert!(
-        line.contains("moqt-key.pem contains no valid ECDSA P-256 key") && line.contains("remove the file"),
-        "{line}"
-    );
-    assert_eq!(fs::read_to_string(at("moqt-key.pem")).unwrap(), "a diary");
-}
-
-#[test]
 fn output_file_must_differ_from_input_files() {
     let authority = Authority::new();
     let pair = authority.certify();
     let [cert, key] = [&pair.cert, &pair.key].map(|file| file.to_str().unwrap());
-    let folder = tempfile::tempdir().unwrap();
-    let key_file = folder.path().join("moqt-key.pem");
-    let (folder, key_file) = (folder.path().to_str().unwrap(), key_file.to_str().unwrap());
     for (options, names) in [
         (&["--cert", cert, "--key", key, "--address-file", cert][..], [" --address-file ", " --cert "]),
         (&["--cert", cert, "--key", key, "--address-file", key], [" --address-file ", " --key "]),
-        (&["--cert-dir", folder, "--address-file", key_file], [" --address-file ", " --cert-dir "]),
-        (&["--cert-dir", folder, "--outcome-log", key_file, "--port", "0"], [" --outcome-log ", " --cert-dir "]),
+        (&["--cert", cert, "--key", key, "--outcome-log", key, "--port", "0"], [" --outcome-log ", " --key "]),
     ] {
         let line = start_error(&[&["--moqt", "127.0.0.1:0"], options].concat(), 2);
         assert!(line.contains("are the same file") && names.iter().all(|name| line.contains(name)), "{line}");

@@ -42,7 +42,6 @@ fn help_lists_every_option_with_its_default_and_variable() {
         ("    --metrics <[ADDR:]PORT>", &[]),
         ("    --memory-budget <SIZE>", &["[default: 320MiB]", "[env: MEMORY_BUDGET=]"]),
         ("    --max-buffer <SIZE>", &["[default: 160MiB]"]),
-        ("    --max-buffer-per-client <SIZE>", &["[default: 64MiB]"]),
         ("    --socket-buffer <SIZE>", &["[default: 8MiB]"]),
         ("    --spin <PERCENT>", &["[default: 25]"]),
         ("    --link <MODE>", &["[default: auto]", "require:"]),
@@ -54,42 +53,41 @@ fn help_lists_every_option_with_its_default_and_variable() {
         ("    --burst-loss <P,R>", &["such as 1%,30%"]),
         ("    --drop-packets <LIST>", &["such as 10,20-25"]),
         ("    --jitter <DURATION>", &["keeping their order"]),
-        ("    --reorder <PERCENT[,DURATION]>", &["by 10ms, or by DURATION"]),
+        ("    --reorder <PERCENT[,DURATION]>", &["Hold back replies"]),
         ("    --duplicate <PERCENT>", &[]),
-        ("    --bandwidth <BITRATE[,DURATION]>", &["such as 2Mbit", "for up to 250ms, or up to DURATION"]),
+        ("    --bandwidth <BITRATE[,DURATION]>", &["such as 2Mbit"]),
         ("    --seed <N>", &["[default: random, printed]"]),
         ("    --outcome-log <FILE>", &["CSV"]),
         ("    --outcome-log-max <SIZE>", &["[default: 1GiB]"]),
-        ("-v, --verbose", &["Overrides RUST_LOG"]),
+        ("-v, --verbose", &["level debug"]),
         ("    --log-format <FORMAT>", &["[default: text]"]),
         ("    --stats-interval <DURATION>", &["[default: 60s]"]),
         ("    --signaling-url <URL>", &["[env: SIGNALING_URL]"]),
-        ("    --with-signaling [<PORT>]", &["signaling-server", "8080"]),
+        ("    --with-signaling [<PORT>]", &["signaling server"]),
         ("    --room-name <NAME>", &["[default: \"Echo Server\"]"]),
-        ("    --public-addr <ADDR>", &["HOST:PORT"]),
-        ("    --stun <HOST[:PORT]>", &["every 25 s"]),
-        ("    --no-link-key", &["without checking"]),
+        ("    --public-addr <ADDR>", &[]),
+        ("    --stun <HOST[:PORT]>", &["STUN server"]),
+        ("    --no-link-key", &["no key"]),
         ("    --ca <FILE>", &["PEM"]),
-        ("    --cert-sha256 <HASH>", &["hexadecimal digits"]),
+        ("    --cert-sha256 <HASH>", &["SHA-256"]),
         ("    --insecure", &["testing only"]),
-        ("    --moqt [<ADDR:PORT>]", &["localhost:4443", "IPv4 and IPv6"]),
+        ("    --moqt [<ADDR:PORT>]", &["raw QUIC"]),
         ("    --moqt-only", &[]),
-        ("    --moqt-path <PATH>", &["[default: /echo]"]),
-        ("    --moqt-prefix <PATH>", &["[default: \"japan, kyoto\"]"]),
         ("    --moqt-delay <DURATION>", &["[default: 0]"]),
         ("    --cert <FILE>", &["PEM"]),
         ("    --key <FILE>", &["PEM"]),
-        ("    --cert-dir <DIR>", &[]),
-        ("    --demo-page <[ADDR:]PORT>", &[]),
         ("-h, --help", &[]),
     ];
     for (option, expected_texts) in options {
-        let after = help.split_once(&format!("\n  {option}\n")).unwrap_or_else(|| panic!("{option}: {help}")).1;
+        let after = help.split_once(&format!("\n  {option}")).unwrap_or_else(|| panic!("{option}: {help}")).1;
+        assert!(after.starts_with([' ', '\n']), "{option}: {help}");
         // The help text of an option ends at the next option or heading. Options and headings are indented by at most six spaces.
         let is_next = |line: &&str| !line.is_empty() && !line.starts_with("          ");
-        let about: Vec<&str> = after.lines().take_while(|line| !is_next(line)).collect();
+        let (first, rest) = after.split_once('\n').unwrap();
+        let about: Vec<&str> = std::iter::once(first).chain(rest.lines().take_while(|line| !is_next(line))).collect();
+        let words: Vec<&str> = about.iter().flat_map(|line| line.split_whitespace()).collect();
         for text in *expected_texts {
-            assert!(about.join("\n").contains(text), "{option} without {text}: {about:?}");
+            assert!(words.join(" ").contains(text), "{option} without {text}: {about:?}");
         }
     }
     assert!(!help.contains("--driver"), "a hidden option is shown");
@@ -105,12 +103,14 @@ fn short_help_is_available() {
 }
 
 #[test]
-fn short_help_of_each_subcommand_fits_one_screen() {
+fn help_of_each_subcommand_has_a_maximum_length() {
     for subcommand in ["echo-server", "signaling-server", "send", "probe"] {
-        let output = process::run(&[subcommand, "-h"], |command| _ = command.env("COLUMNS", "80"));
-        let help = String::from_utf8(output.stdout).unwrap();
-        assert!(help.lines().count() <= 60, "{subcommand}: {} lines\n{help}", help.lines().count());
-        assert!(help.lines().all(|line| line.chars().count() <= 80), "{help}");
+        for (option, maximum) in [("-h", 45), ("--help", 200)] {
+            let output = process::run(&[subcommand, option], |command| _ = command.env("COLUMNS", "80"));
+            let help = String::from_utf8(output.stdout).unwrap();
+            assert!(help.lines().count() <= maximum, "{subcommand}: {} lines\n{help}", help.lines().count());
+            assert!(help.lines().all(|line| line.chars().count() <= 80), "{help}");
+        }
     }
 }
 

@@ -3,7 +3,6 @@
 
 #![cfg(unix)]
 
-use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -320,31 +319,14 @@ fn hundred_idle_connections_do_not_block_the_embedded_server() {
 }
 
 #[test]
-fn embedded_server_logs_its_pages_and_has_a_login_link() {
+fn embedded_server_logs_its_pages_and_rejects_logins_without_a_terminal() {
     let mut echo = Server::start(&["--host", "127.0.0.1", "--with-signaling=0"]);
     let line = echo.line_starting_with("http: serving pages start=").message;
     assert!(line.contains("/console") && line.contains("/docs"), "{line}");
-    let mut cookies = Vec::new();
-    for _ in 0..2 {
-        let line = echo.line_starting_with("http: login link written").message;
-        let link = fs::read_to_string(line.rsplit_once("file=").unwrap().1).unwrap();
-        let (address, path) = link.trim().strip_prefix("http://").unwrap().split_once('/').unwrap();
-        let get = |path: &str, cookie: &str| {
-            let mut stream = TcpStream::connect(address).unwrap();
-            write!(stream, "GET /{path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{cookie}\r\n").unwrap();
-            let mut response = String::new();
-            stream.read_to_string(&mut response).unwrap();
-            response
-        };
-        let response = get(path, "");
-        let cookie = response.lines().find_map(|line| line.strip_prefix("set-cookie: ")).expect(&response);
-        cookies.push(format!("Cookie: {}\r\n", cookie.split(';').next().unwrap()));
-        for cookie in &cookies {
-            assert!(get("console", cookie).starts_with("HTTP/1.1 200 "));
-        }
-        assert!(get("console", "").starts_with("HTTP/1.1 401 "));
-        echo.signal("USR1");
-    }
+    let line = echo.line_starting_with("http: no password is set");
+    let expected = "http: no password is set, so these pages reject every login; start signaling-server with DOCS_PASSWORD \
+                    paths=\"/docs /console /admin\"";
+    assert_eq!(line.level_and_message(), ("INFO", expected));
     assert_eq!(echo.stop("TERM").code, Some(0));
 }
 
@@ -357,29 +339,10 @@ fn embedded_address(echo: &mut Server) -> SocketAddr {
 /// The start page of the signaling server at `address`, requested as `host`.
 fn start_page(address: SocketAddr, host: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
-    write!(stream, "GET /start HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
+    write!(stream, "GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
     let mut response = String::new();
     stream.read_to_string(&mut response).unwrap();
     response
-}
-
-#[cfg(target_os = "linux")]
-#[test]
-fn embedded_server_without_loopback_reports_that_logins_are_impossible() {
-    let name = "embedded_server_without_loopback_reports_that_logins_are_impossible";
-    server::namespace::in_network_namespace(name, || {
-        server::namespace::add_address("203.0.113.5".parse().unwrap());
-        let mut echo = Server::start(&["--host", "203.0.113.5", "--with-signaling=0"]);
-        let address = embedded_address(&mut echo);
-        let line = echo.line_starting_with("http: no password is set");
-        let expected = "http: no password is set, so these pages reject every login; listen on all addresses (--host 0.0.0.0), \
-                        or use signaling-server with DOCS_PASSWORD paths=\"/docs /console /admin\"";
-        assert_eq!(line.level_and_message(), ("INFO", expected));
-        let page = start_page(address, &address.to_string());
-        assert!(page.contains("use the subcommand <code>signaling-server</code>"), "{page}");
-        // This option belongs to another subcommand.
-        assert!(!page.contains("--admin-token-remote"), "{page}");
-    });
 }
 
 #[test]
@@ -426,11 +389,11 @@ fn invalid_registration_options_are_rejected_with_a_reason() {
             "the scheme is missing or unknown; write ws://HOST:PORT, or wss:// for TLS",
         ),
         (&["--signaling-url", "ws://me:secret@host"], 2, "the URL must not contain a user name or password"),
-        (&["--public-addr", "192.0.2.1"], 2, "--public-addr has no effect without a signaling server"),
-        (&["--stun", "192.0.2.1"], 2, "--stun has no effect without a signaling server"),
-        (&["--with-signaling", "--signaling-url", "ws://host"], 2, "Omit one of the options"),
-        (&["--ca", "x"], 2, "--ca has no effect without a signaling server"),
-        (&["--insecure"], 2, "--insecure has no effect without a signaling server"),
+        (&["--public-addr", "192.0.2.1"], 2, "<--signaling-url <URL>|--with-signaling [<PORT>]>"),
+        (&["--stun", "192.0.2.1"], 2, "<--signaling-url <URL>|--with-signaling [<PORT>]>"),
+        (&["--with-signaling", "--signaling-url", "ws://host"], 2, "cannot be used with"),
+        (&["--ca", "x"], 2, "<--signaling-url <URL>|--with-signaling [<PORT>]>"),
+        (&["--insecure"], 2, "<--signaling-url <URL>|--with-signaling [<PORT>]>"),
         (&["--with-signaling=99999"], 2, "give a port from 0 to 65535"),
         (&["--with-signaling", "--stun", "host.invalid"], 3, "--stun: cannot find an address for host `host.invalid`"),
         (&["--with-signaling", "--public-addr", "0.0.0.0:5000"], 2, "0.0.0.0 is not a reachable address"),
@@ -440,12 +403,8 @@ fn invalid_registration_options_are_rejected_with_a_reason() {
         (&["--with-signaling", "--stun", "0.0.0.0:3478"], 2, "0.0.0.0 is not a reachable address"),
         (&["--with-signaling=x"], 2, "invalid value 'x'"),
         (&[&taken_port], 3, "is in use"),
-        (
-            &["--signaling-url", "wss://localhost", "--ca", "/does/not/exist"],
-            3,
-            "cannot read certificates from /does/not/exist",
-        ),
-        (&["--signaling-url", "wss://localhost", "--ca", "Cargo.toml"], 3, "Cargo.toml contains no certificate"),
+        (&["--signaling-url", "wss://localhost", "--ca", "/does/not/exist"], 3, "cannot use /does/not/exist: "),
+        (&["--signaling-url", "wss://localhost", "--ca", "Cargo.toml"], 3, "Cargo.toml: it contains no certificate"),
         (&["--signaling-url", "wss://localhost", "--ca", "x", "--insecure"], 2, "cannot be used with"),
     ] {
         let fixed = ["echo-server", "--host", "127.0.0.1", "--port", "0"];

@@ -145,7 +145,6 @@ impl Folder {
 #[test]
 fn unusable_baseline_exits_with_3_before_anything_is_sent() {
     let folder = Folder::new();
-    let short = folder.report(&folder.record("short.jsonl", 100, 100, 20_000.0), "short.json");
     let valid = folder.report(&folder.record("valid.jsonl", 150, 100, 20_000.0), "valid.json");
     for (name, text) in [("empty", ""), ("deep", &"[".repeat(1 << 20)), ("list", "[1, 2]"), ("nul", "\0\0")] {
         fs::write(folder.path(name), text).expect("a file");
@@ -163,7 +162,6 @@ fn unusable_baseline_exits_with_3_before_anything_is_sent() {
         (folder.text("latin1"), "not UTF-8 text"),
         (folder.text("long"), "the last line is longer than 16 MiB"),
         (folder.text("valid.jsonl"), "not a report of `--json`"),
-        (short, "the earlier run is too short: 100 s of packets; a comparison needs at least 120 s"),
     ];
     let server = client::server::Server::correct();
     for (file, error) in cases {
@@ -172,11 +170,7 @@ fn unusable_baseline_exits_with_3_before_anything_is_sent() {
         assert!(output.stderr.contains("--baseline: cannot use") && output.stderr.contains(error), "{output:?}");
     }
     let to = server.to();
-    let plans: [(&[&str], &str); 4] = [
-        (
-            &["probe", "--to", &to, "--count", "10"],
-            "this run would send for 100.000 ms; a comparison needs at least 120 s",
-        ),
+    let plans: [(&[&str], &str); 3] = [
         (
             &["probe", "--to", &to, "--audio", "--duration", "200s"],
             "the stream of the earlier run is LATENCY_PING, of this run AUDIO",
@@ -209,19 +203,18 @@ fn fifo_as_baseline_is_rejected_and_does_not_block() {
 }
 
 #[test]
-fn too_short_replay_fails_and_the_baseline_is_not_overwritten() {
+fn short_replay_is_undecided_and_the_baseline_is_not_overwritten() {
     let folder = Folder::new();
     let old = folder.report(&folder.record("old.jsonl", 150, 100, 20_000.0), "old.json");
-    let short = folder.record("short.jsonl", 60, 100, 20_000.0);
+    let short = folder.record("short.jsonl", 20, 100, 21_000.0);
     let output = compare(&short, &old, &[]);
-    assert_eq!(output.code, 1, "{output:?}");
-    let reason = "\nfailed: --baseline: not comparable: this run is too short: 60 s of packets; a comparison needs at least 120 s\n";
-    assert!(output.stdout.contains(reason), "{output:?}");
+    assert_eq!(output.code, 0, "{output:?}");
+    assert!(output.stdout.contains("\nround trip p50: too short to decide; use longer runs\n"), "{output:?}");
     let before = folder.read("old.json");
     let output = compare(&short, &old, &["--junit", &old]);
     assert!(output.code == 2 && output.stderr.contains("are the same file; give different files"), "{output:?}");
     let output =
         run_args(["send", "--tone", "440", "--duration", "200s", "--no-echo", "--to", "127.0.0.1", "--baseline", &old]);
-    assert!(output.code == 2 && output.stderr.contains("--no-echo cannot be used with --baseline"), "{output:?}");
+    assert!(output.code == 2 && output.stderr.contains("'--no-echo' cannot be used with '--baseline"), "{output:?}");
     assert_eq!(folder.read("old.json"), before);
 }

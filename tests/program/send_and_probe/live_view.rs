@@ -1,4 +1,4 @@
-//! The live view on a terminal, and `--progress` without one. The tool `script` provides the terminal.
+//! The live view on a terminal, and `--progress plain`. The tool `script` provides the terminal.
 
 #![cfg(target_os = "linux")]
 
@@ -12,13 +12,15 @@ use tempfile::TempDir;
 use test_support::client;
 
 use client::at_once;
-use client::document;
 use client::program::note_pauses;
 use client::program::{command, run};
 use test_support::server::poll_until;
 
-/// Erases the view: the cursor moves up, then everything below is erased.
-const ERASE: &str = "A\r\u{1b}[J";
+/// Erases the view: the row that contains the cursor.
+const ERASE: &str = "\r\u{1b}[2K";
+
+/// Begins each line of the view.
+const DRAW: &str = "\u{1b}[J";
 
 /// A program that runs in a terminal.
 struct TerminalProgram {
@@ -95,8 +97,10 @@ impl TerminalProgram {
 
     fn end(mut self) -> TerminalRun {
         let status = poll_until("the end of the run", || self.running.try_wait().unwrap());
-        let (stdout, terminal) = (received(&self.folder.path().join("stdout")), self.received());
+        let (stdout, mut terminal) = (received(&self.folder.path().join("stdout")), self.received());
         note_pauses(&[&stdout, &terminal]);
+        // `script` adds a last line.
+        terminal.truncate(terminal.rfind("\nScript done").expect("the last line"));
         TerminalRun { code: status.code().unwrap(), terminal, stdout }
     }
 }
@@ -112,10 +116,12 @@ fn run_in_terminal(line: &str, columns: u16, stop_at: Option<&str>) -> TerminalR
     program.end()
 }
 
-/// The numbers of rows by which the cursor moved up.
-fn moves_up(terminal: &str) -> Vec<usize> {
-    let sequences = terminal.split("\u{1b}[").skip(1);
-    sequences.filter_map(|text| text.split_once('A')?.0.parse().ok()).collect()
+/// The lines that were drawn, without trailing spaces. Asserts that they contain no control sequences and the cursor did not change its row.
+fn drawn_lines(terminal: &str) -> Vec<&str> {
+    for sequence in terminal.split('\u{1b}').skip(1) {
+        assert!(sequence.starts_with("[J") || sequence.starts_with("[2K"), "{sequence:?}: {terminal}");
+    }
+    terminal.split(DRAW).skip(1).map(|text| text.split(['\r', '\u{1b}']).next().unwrap().trim_end()).collect()
 }
 
 fn received(file: &Path) -> String {
@@ -123,7 +129,7 @@ fn received(file: &Path) -> String {
 }
 
 #[test]
-fn terminal_shows_a_view_that_is_erased_before_the_report() {
+fn terminal_shows_a_bar_that_is_erased_before_the_report() {
     let lines = [
         "probe --embedded --delay 0 --audio --interval 5ms --duration 1500ms --json",
         "send --tone 440 --duration 1500ms --embedded --delay 0 --json",
@@ -132,84 +138,59 @@ fn terminal_shows_a_view_that_is_erased_before_the_report() {
     at_once(lines, |line| {
         let run = run_in_terminal(line, 80, None);
         assert_eq!(run.code, 0, "{line}: {}", run.terminal);
-        for text in
-            ["sent ", "packets/s", "lost 0 (0 %)", "last 10 s: 0 %", "burst now: 0", "round trip ", "p50 ", "jitter "]
-        {
+        for text in [" % ", "█", "s left  ", "lost 0 (0 %)", "round trip ", "sent "] {
             assert!(run.terminal.contains(text), "{line}: no {text}: {}", run.terminal);
         }
-        assert_eq!(run.terminal.contains("level sent -"), line.starts_with("send"), "{line}");
-        let last = run.terminal.rfind(ERASE).expect("the view is erased");
-        assert!(!run.terminal[last..].contains("round trip"), "{line}: {}", &run.terminal[last..]);
+        drawn_lines(&run.terminal);
+        assert!(run.terminal.ends_with(ERASE), "{line}: {:?}", run.terminal);
         // Standard output contains the report and nothing else.
         assert!(run.stdout.starts_with('{') && !run.stdout.contains('\u{1b}'), "{line}");
     });
 }
 
-/// The lines that were drawn, without color sequences.
-fn drawn_lines(terminal: &str) -> Vec<String> {
-    let drawn = terminal.split(['\r', '\n']).filter(|line| line.contains("\u{1b}[2K"));
-    let visible = |line: &str| {
-        let (first, sequences) = line.split_once('\u{1b}').unwrap();
-        let after_sequence =
-            |text: &str| text.split_once(|c: char| c.is_ascii_alphabetic()).map_or("", |(_, rest)| rest).to_owned();
-        first.to_owned() + &sequences.split('\u{1b}').map(after_sequence).collect::<String>()
-    };
-    drawn.map(visible).collect()
+#[test]
+fn endless_run_shows_a_spinner_until_ctrl_c_erases_it() {
+    let run = run_in_terminal("probe --embedded --count 0 --interval 5ms", 80, Some("lost "));
+    assert_eq!(run.code, 130, "{}", run.terminal);
+    assert!(run.stdout.contains("interrupted by SIGINT") && run.stdout.contains("\nINTERRUPTED: "), "{}", run.stdout);
+    let lines = drawn_lines(&run.terminal);
+    assert!(lines.iter().any(|line| line.starts_with('⠁')) && !run.terminal.contains('█'), "{lines:?}");
+    let (_, after) = run.terminal.split_once("^C").expect("the terminal echoes Ctrl-C");
+    assert!(after.ends_with(ERASE) && !after.contains('\n'), "{after:?}");
 }
 
 #[test]
 fn every_line_fits_and_a_narrow_view_begins_with_the_loss() {
     let line = "send --tone 440 --duration 1500ms --embedded --delay 0 --loss 5% --timeout 200ms";
-    at_once([80, 59, 20, 19, 2], |columns| {
-        let run = run_in_terminal(line, columns, None);
+    at_once([(80, 24), (59, 24), (20, 2), (80, 1), (4, 1)], |(columns, rows)| {
+        let run = Terminal { columns, rows, ..TERMINAL }.run(line);
         assert_eq!(run.code, 0, "{}", run.terminal);
         let lines = drawn_lines(&run.terminal);
         for line in &lines {
-            assert!(line.chars().count() < usize::from(columns), "{columns}: {line:?}");
+            assert!(line.chars().count() <= usize::from(columns), "{columns}: {line:?}");
         }
-        let is_loss = |line: &String| line.starts_with("lost ") && line.contains(" %)");
-        assert_eq!(lines.iter().any(is_loss), (20..60).contains(&columns), "{columns}: {lines:?}");
-        assert_eq!(run.terminal.contains('\u{1b}'), columns >= 20, "{columns}: {}", run.terminal);
+        let is_loss = |line: &&str| line.starts_with("lost") && !line.contains('█');
+        assert_eq!(lines.iter().any(is_loss), columns < 60, "{columns}: {lines:?}");
+        assert_eq!(lines.iter().any(|line| line.contains('█')), columns >= 60, "{columns}: {lines:?}");
     });
 }
 
 #[test]
-fn view_leaves_one_row_of_a_low_terminal_free() {
-    let line = "probe --embedded --delay 0 --interval 5ms --duration 1500ms";
-    at_once([24, 4, 2, 1], |rows| {
-        let run = Terminal { rows, ..TERMINAL }.run(line);
-        assert_eq!(run.code, 0, "{}", run.terminal);
-        let highest = moves_up(&run.terminal).into_iter().max().unwrap_or(0);
-        assert_eq!(highest, usize::from(rows - 1).min(4), "{rows}: {}", run.terminal);
-        // The most important lines remain: the loss, then the title and the round trip.
-        let shown =
-            ["lost 0", "packets/s", "round trip ", "max of each second"].map(|text| run.terminal.contains(text));
-        let expected = match rows {
-            24 => [true; 4],
-            4 => [true, true, true, false],
-            2 => [true, false, false, false],
-            _ => [false; 4],
-        };
-        assert_eq!(shown, expected, "{rows}: {}", run.terminal);
-    });
-}
-
-#[test]
-fn narrowed_terminal_keeps_no_remains_of_wrapped_lines() {
+fn resized_terminal_keeps_one_row() {
     let mut program = TERMINAL.start("probe --embedded --count 0 --interval 5ms --loss 20% --timeout 100ms");
-    let has_long_lines = |terminal: &str| {
-        let lines = drawn_lines(terminal);
-        moves_up(terminal).last() == Some(&4) && lines.iter().rev().take(4).any(|line| line.chars().count() > 62)
-    };
-    program.wait_for("a view with long lines", has_long_lines);
-    let before = moves_up(&program.received()).len();
-    program.resize(61);
-    program.wait_for("a view after the change", |terminal| moves_up(terminal).len() > before + 5);
+    program.wait_for("a long line", |terminal| drawn_lines(terminal).iter().any(|line| line.chars().count() > 61));
+    let before = program.received().len();
+    for columns in [61, 100] {
+        program.resize(columns);
+        program.wait_for("a line of another length", |terminal| {
+            // A line and the spaces after it fill the row.
+            terminal.get(before..).unwrap_or_default().split(DRAW).any(|text| {
+                text.split(['\r', '\u{1b}']).next().is_some_and(|row| row.chars().count() == usize::from(columns))
+            })
+        });
+    }
     program.press(b"\x03");
-    let run = program.end();
-    let after = &moves_up(&run.terminal)[before..];
-    assert!(after.iter().any(|rows| *rows > 4), "{after:?}: {}", run.terminal);
-    assert_eq!(after.last(), Some(&4), "{after:?}");
+    drawn_lines(&program.end().terminal);
 }
 
 #[test]
@@ -236,19 +217,18 @@ fn background_job_draws_nothing() {
 fn job_that_leaves_the_foreground_keeps_the_lines_of_the_shell() {
     let shells = [
         "bash -c 'set -m; PROGRAM >STDOUT; echo SHELL; bg; wait'",
-        "bash -c 'set -m; PROGRAM >STDOUT; sleep 1.5; echo SHELL; fg'",
+        "bash -c 'set -m; PROGRAM >STDOUT; echo SHELL; fg'",
     ];
     at_once(shells, |shell| {
         let mut program = Terminal { shell, ..TERMINAL }.start("probe --embedded --interval 5ms --duration 3s");
-        program.wait_for("the view", |terminal| terminal.contains("p50"));
+        program.wait_for("the view", |terminal| terminal.contains("lost "));
         program.press(b"\x1a");
         let run = program.end();
         assert!(run.stdout.contains("\nmeasured: "), "{}", run.stdout);
-        let (_, after) = run.terminal.split_once("\nSHELL\r").unwrap();
-        // In the foreground, the view is drawn again, below the lines of the shell.
-        let drawn = after.find("\u{1b}[2K");
-        assert_eq!(drawn.is_some(), shell.contains("fg"), "{}", run.terminal);
-        assert!(moves_up(&after[..drawn.unwrap_or(after.len())]).is_empty(), "{after}");
+        // In the foreground, the view is drawn again, in the row below the lines of the shell.
+        let (_, after) = run.terminal.split_once("\nSHELL\r\n").unwrap();
+        drawn_lines(&run.terminal);
+        assert_eq!(after.contains(DRAW), shell.contains("fg"), "{after}");
     });
 }
 
@@ -256,81 +236,49 @@ fn job_that_leaves_the_foreground_keeps_the_lines_of_the_shell() {
 fn terminal_without_cursor_sequences_receives_none() {
     at_once(["dumb", ""], |name| {
         let terminal = Terminal { name, shell: "exec PROGRAM", ..TERMINAL };
-        let run = terminal.run("probe --embedded --interval 5ms --duration 1500ms --loss 20% --progress");
+        let run = terminal.run("probe --embedded --interval 5ms --duration 500ms");
         assert_eq!((run.code, run.terminal.contains('\u{1b}')), (0, false), "{}", run.terminal);
-        assert!(run.terminal.contains(" sent, ") && run.terminal.contains("measured: "), "{}", run.terminal);
+        assert!(run.terminal.contains("measured: "), "{}", run.terminal);
     });
     let run = Terminal { shell: "exec PROGRAM --quiet", ..TERMINAL }.run("probe --embedded --count 1 --max-loss 0%");
     assert!(run.terminal.contains("\u{1b}["), "{}", run.terminal);
 }
 
 #[test]
-fn end_of_sending_is_shown_instead_of_a_rate_of_zero() {
+fn end_of_sending_is_shown() {
     let line = "send --tone 440 --duration 500ms --embedded --delay 0 --loss 50% --timeout 4s";
     let run = run_in_terminal(line, 80, None);
-    for text in ["waiting for missing replies", "level sent -, returned -"] {
+    for text in ["100 % ██████████  0s left", "waiting for missing replies"] {
         assert!(run.terminal.contains(text), "no {text}: {}", run.terminal);
     }
-    assert!(!run.terminal.contains(" 0 packets/s") && !run.terminal.contains("silent"), "{}", run.terminal);
 }
 
 #[test]
-fn answered_packets_are_not_reported_as_silence() {
-    let run = run_in_terminal("probe --embedded --count 2 --interval 2500ms", 80, None);
-    assert!(run.terminal.contains("sent 1 of 2") && !run.terminal.contains("no reply"), "{}", run.terminal);
-}
-
-#[test]
-fn ctrl_c_erases_the_view_and_prints_the_report_so_far() {
-    let run = run_in_terminal("probe --embedded --count 0 --interval 5ms", 80, Some("p50"));
-    assert_eq!(run.code, 130, "{}", run.terminal);
-    assert!(run.stdout.contains("interrupted by SIGINT") && run.stdout.contains("\nINTERRUPTED: "), "{}", run.stdout);
-    let last = run.terminal.rfind(ERASE).expect("the view is erased");
-    assert!(!run.terminal[last..].contains("round trip"), "{}", run.terminal);
-}
-
-#[test]
-fn quiet_and_color_never_apply_to_the_view() {
-    let line = "probe --embedded --count 50 --interval 5ms --loss 20% --timeout 100ms --json";
-    let quiet = run_in_terminal(&format!("{line} --quiet --progress"), 80, None);
-    assert_eq!((quiet.code, quiet.terminal.contains("sent "), quiet.terminal.contains('\u{1b}')), (0, false, false));
-    let plain = run_in_terminal(&format!("{line} --color never"), 80, None);
-    assert!(plain.terminal.contains("lost ") && !plain.terminal.contains("\u{1b}[0"), "{}", plain.terminal);
-    let colored = run_in_terminal(line, 80, None);
-    assert!(
-        colored.terminal.contains("\u{1b}[0;1m") && colored.terminal.contains("\u{1b}[0;36m"),
-        "{}",
-        colored.terminal
-    );
-}
-
-#[test]
-fn progress_prints_a_line_per_second_without_a_terminal() {
-    let run_line = "probe --embedded --interval 10ms --duration 3500ms --json";
-    let output = run(&format!("{run_line} --progress"));
-    assert_eq!(document::report(&output)["verdict"]["passed"], true);
-    let lines: Vec<&str> = output.stderr.lines().collect();
-    // A slow machine may miss seconds, but prints no second twice.
-    assert!((1..=4).contains(&lines.len()), "{lines:?}");
-    let mut previous = 0;
-    for line in lines {
-        let text = line.strip_prefix("jamjam-dev: ").unwrap();
-        let (seconds, rest) = text.split_once(" s: ").unwrap();
-        let seconds: i32 = seconds.parse().unwrap();
-        assert!(
-            seconds > previous && rest.contains(" sent, 0 % lost, round trip ") && rest.contains(", jitter "),
-            "{line}"
-        );
-        previous = seconds;
-    }
-    for option in ["", "--progress --quiet"] {
-        assert_eq!(run(&format!("{run_line} {option}")).stderr, "", "{option}");
+fn quiet_and_plain_progress_replace_the_view() {
+    for option in ["--quiet", "--progress plain"] {
+        let line = format!("probe --embedded --count 50 --interval 5ms --json {option}");
+        let run = run_in_terminal(&line, 80, None);
+        assert_eq!((run.code, run.terminal.lines().count()), (0, 1), "{option}: {}", run.terminal);
     }
 }
 
 #[test]
-fn progress_waits_for_the_first_reply() {
+fn plain_progress_prints_a_line_each_10_seconds_without_a_terminal() {
     let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let output = run(&format!("probe {} --wait-for 1500ms --progress", silent.local_addr().unwrap()));
-    assert_eq!((output.code, output.stderr.as_str()), (1, "jamjam-dev: waiting for the first reply\n"));
+    let address = silent.local_addr().unwrap();
+    let runs = [
+        ("probe --embedded --interval 10ms --duration 10500ms --json --progress plain".to_owned(), "lost 0 (0 %), "),
+        (format!("probe {address} --wait-for 10500ms --progress plain"), "waiting for the first reply\n"),
+        ("probe --embedded --interval 10ms --duration 10500ms --json --progress plain --quiet".to_owned(), ""),
+        ("probe --embedded --interval 10ms --duration 10500ms --json".to_owned(), ""),
+    ];
+    at_once(runs, |(line, expected)| {
+        let stderr = run(&line).stderr;
+        if expected.is_empty() {
+            assert_eq!(stderr, "", "{line}");
+            return;
+        }
+        let text = stderr.strip_prefix("jamjam-dev: 1").expect("a line").split_once(" s: ").expect("seconds").1;
+        assert!(text.starts_with(expected) && stderr.lines().count() == 1, "{line}: {stderr}");
+    });
 }

@@ -130,9 +130,9 @@ fn loss_direction_matches_where_the_path_dropped_packets() {
 #[test]
 fn packets_rejected_by_the_server_count_as_received_upstream() {
     let folder = tempfile::tempdir().unwrap();
-    // A packet of 524 bytes is charged 624 bytes. Therefore, the buffer of 2,000 bytes holds three packets at a time. Each packet stays in
+    // A packet of 524 bytes is charged 624 bytes. Therefore, two fifths of the buffer, 2,000 bytes, hold three packets at a time. Each packet stays in
     // the buffer for the delay of 20 ms.
-    let (_server, address) = echo_server(&folder, "--max-buffer-per-client 2000");
+    let (_server, address) = echo_server(&folder, "--max-buffer 5000");
     let output =
         run(&format!("probe --to {address} --audio --count 40 --interval 1ms --timeout 700ms --loss-direction --json"));
     let report = document::report(&output);

@@ -89,26 +89,6 @@ fn record_both_mixes_each_stereo_side_to_mono_with_a_notice() {
 }
 
 #[test]
-fn record_format_applies_to_both_recordings() {
-    let folder = tempfile::tempdir().unwrap();
-    let speech = Wav::read(&fixture("speech-16bit-mono-48k.wav"));
-    at_once([("s16", 16), ("s24", 24)], |(format, bits)| {
-        let [one, both] = ["one", "both"].map(|name| folder.path().join(format!("{name}-{format}.wav")));
-        let line = format!(
-            "send --wav {SPEECH} --embedded --delay 0 --spin 0 --record-format {format} --record {} --record-both",
-            one.display()
-        );
-        assert_eq!(record(&line, &both).code, 0);
-        let wav = Wav::read(&both);
-        assert_eq!((wav.tag, wav.bits, wav.rate), (1, bits, 48_000));
-        assert!(sides(&both) == [speech.samples(), speech.samples()], "{format}");
-        assert!(Wav::read(&one).samples() == speech.samples(), "{format}");
-    });
-    let message = run_args(["send", "--tone", "440", "--embedded", "--record-format", "s16"]);
-    assert!(message.code == 2 && message.stderr.contains("--record"), "{message:?}");
-}
-
-#[test]
 fn reordering_duplicates_and_damage_do_not_move_samples() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("both.wav");

@@ -76,8 +76,8 @@ fn unusable_authority_file_is_reported() {
     let key = authority.certify().key;
     let key = key.to_str().unwrap();
     for (file, error) in [
-        (key.to_owned(), format!("{key} contains no certificate: use a PEM file that begins with BEGIN CERTIFICATE")),
-        (format!("{key}.none"), format!("cannot read certificates from {key}.none: ")),
+        (key.to_owned(), format!("cannot use {key}: it contains no certificate in PEM format")),
+        (format!("{key}.none"), format!("cannot use {key}.none: ")),
     ] {
         let output = program(&["probe", "--list-rooms"], "wss://127.0.0.1:9", &["--ca", &file]);
         assert_eq!((output.code, output.stdout.as_str()), (3, ""));

@@ -414,7 +414,7 @@ fn dialect_cases() -> Vec<Case> {
             ws(accepting(|_| ()), &["--dialect", "webrtc"])
         }),
         ("cannot join the room: Invalid room code: give the --room-code of a room that exists and is not full", || {
-            ws(Signaling::start_signaling(&[]).address, &["--code", "0000"])
+            ws(Signaling::start_signaling(&[]).address, &["--room-code", "0000"])
         }),
         ("the server accepts the connection but does not answer ListRooms with RoomList (no message arrived)", || {
             ws(accepting(|_| ()), &[])
@@ -681,7 +681,7 @@ fn every_moqt_symptom_has_its_message() {
                 "cannot use moqt://…: certificate not trusted: self-signed or unknown CA; … then give --cert-sha256",
                 || probe(&ScriptedServer::start([]).url, &[]),
             ),
-            ("rejected the WebTransport session: HTTP status 404; the path must be the server's --moqt-path", || {
+            ("rejected the WebTransport session: HTTP status 404; our server has the path /echo", || {
                 let server = own_server::Server::start(Duration::ZERO);
                 probe(format!("https://127.0.0.1:{}/wrong", server.port), &["--insecure"])
             }),
@@ -777,7 +777,7 @@ fn every_room_symptom_has_its_message() {
                 });
                 join(server, "jam", &[])
             }),
-            ("room `jam` needs a password; give --password or --password-file", || {
+            ("room `jam` needs a password; give --password-file", || {
                 let server = Signaling::start_signaling(&[]);
                 let _member = SignalingMember::with_room(server.address, "jam", Some("secret"));
                 join(server.address, "jam", &[])
@@ -785,7 +785,7 @@ fn every_room_symptom_has_its_message() {
             ("wrong password for room `jam`", || {
                 let server = Signaling::start_signaling(&[]);
                 let _member = SignalingMember::with_room(server.address, "jam", Some("secret"));
-                join(server.address, "jam", &["--password", "wrong"])
+                join(server.address, "jam", &["--password-file", "rustfmt.toml"])
             }),
             ("room `jam` has no other member to send to", || {
                 let server = accepting(|connection| {

@@ -16,7 +16,7 @@ const KEPT: usize = 20;
 
 #[test]
 fn memory_of_closed_connections_soon_returns_to_the_system() {
-    let server = Server::start_signaling(&["--handshake-timeout", "60s"]);
+    let server = Server::start_signaling(&[]);
     // Resident memory without the pages of the program file, which are read when they are used first.
     let anonymous_kib = || server.status("RssAnon").parse::<usize>().expect("kibibytes");
     let before = anonymous_kib();

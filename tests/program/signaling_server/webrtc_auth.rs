@@ -305,7 +305,7 @@ fn printed_token_opens_a_webrtc_room_for_a_probe() {
         assert_eq!(output.status.code(), Some(0), "{output:?}");
         String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
     };
-    let token = print(&["--token-audience", "webrtc"]);
+    let token = print(&["--webrtc-auth", "token"]);
     assert_eq!(join(&server, "jam", "ann", &token), welcome());
     let [token_file, other_file] = [file("token", &token), file("other", &print(&[]))];
 
@@ -318,7 +318,7 @@ fn printed_token_opens_a_webrtc_room_for_a_probe() {
     };
     for more in [
         &["--token-file", &*token_file][..],
-        &["--token", &token, "--room", "jam"],
+        &["--token-file", &*token_file, "--room", "jam"],
         &["--hmac-secret-file", &secret_file],
         &["--hmac-secret-file", &secret_file, "--room", "another"],
     ] {

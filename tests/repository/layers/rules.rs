@@ -43,7 +43,7 @@ const IO_PATHS: &[&str] = &[
     "alsa",
     "cpal",
     "getrandom",
-    "ratatui",
+    "indicatif",
     "mio",
     "nix",
     "quinn",

@@ -48,7 +48,7 @@ impl<A: SessionHandler> ManualPeer<A> {
                 SessionAction::Write(stream, bytes) => {
                     self.written.entry(stream).or_default().extend_from_slice(&bytes);
                     if self.accepts_writes {
-                        self.peer.on_bytes_written(self.now, stream, bytes.len());
+                        self.peer.update(self.now, |session| session.on_bytes_written(stream, bytes.len()));
                     }
                 }
                 SessionAction::Finish(stream) => self.finished.push(stream),
@@ -62,23 +62,23 @@ impl<A: SessionHandler> ManualPeer<A> {
 
     /// The other end opens a stream and sends bytes on it.
     pub fn open(&mut self, id: u64, kind: StreamDir, bytes: &[u8]) -> StreamHandle {
-        self.peer.on_stream_opened(self.now, id, kind);
+        self.peer.update(self.now, |session| session.on_stream_opened(id, kind));
         self.deliver(StreamHandle::Remote(id), bytes);
         StreamHandle::Remote(id)
     }
 
     pub fn deliver(&mut self, stream: StreamHandle, bytes: &[u8]) {
-        self.peer.on_stream_data(self.now, stream, bytes);
+        self.peer.update(self.now, |session| session.on_stream_data(stream, bytes));
         self.act();
     }
 
     pub fn finish(&mut self, stream: StreamHandle) {
-        self.peer.on_stream_finished(self.now, stream);
+        self.peer.update(self.now, |session| session.on_stream_finished(stream));
         self.act();
     }
 
     pub fn reset(&mut self, stream: StreamHandle, code: u32) {
-        self.peer.on_stream_reset(self.now, stream, code);
+        self.peer.update(self.now, |session| session.on_stream_reset(stream, code));
         self.act();
     }
 

@@ -118,37 +118,37 @@ impl Direction {
         {
             let StreamHandle::Remote(id) = earlier else { continue };
             queue.is_unopened = false;
-            to.on_stream_opened(now, *id, dir);
+            to.update(now, |session| session.on_stream_opened(*id, dir));
         }
         let Some(queue) = self.streams.get_mut(&stream) else { return };
         match queue.pieces.pop_front() {
             Some(Piece::Bytes(mut bytes)) => {
                 let rest = bytes.split_off(bytes.len().min(len(bytes.len()).max(1)));
-                from.on_bytes_written(now, peer_handle(stream), bytes.len());
+                from.update(now, |session| session.on_bytes_written(peer_handle(stream), bytes.len()));
                 if let (Fault::Changed(by), Some(last)) = (fault, bytes.last_mut()) {
                     *last ^= by;
                 }
                 if fault == Fault::Truncated {
                     self.streams.remove(&stream);
-                    to.on_stream_data(now, stream, &bytes);
-                    to.on_stream_reset(now, stream, 0);
-                    from.on_stop_sending(now, peer_handle(stream), 0);
+                    to.update(now, |session| session.on_stream_data(stream, &bytes));
+                    to.update(now, |session| session.on_stream_reset(stream, 0));
+                    from.update(now, |session| session.on_stop_sending(peer_handle(stream), 0));
                     return;
                 }
                 if !rest.is_empty() {
                     queue.pieces.push_front(Piece::Bytes(rest));
                 }
-                to.on_stream_data(now, stream, &bytes);
+                to.update(now, |session| session.on_stream_data(stream, &bytes));
             }
             Some(Piece::Finish) => {
                 self.streams.remove(&stream);
-                to.on_stream_finished(now, stream);
+                to.update(now, |session| session.on_stream_finished(stream));
             }
             Some(Piece::Reset(code)) => {
                 self.streams.remove(&stream);
-                to.on_stream_reset(now, stream, code);
+                to.update(now, |session| session.on_stream_reset(stream, code));
             }
-            Some(Piece::Stop(code)) => to.on_stop_sending(now, stream, code),
+            Some(Piece::Stop(code)) => to.update(now, |session| session.on_stop_sending(stream, code)),
             None => {}
         }
     }

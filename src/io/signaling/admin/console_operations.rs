@@ -1,63 +1,40 @@
-//! `POST /console/disconnect`, `/console/close-room` and `/console/logout`: operations of the operator on the console. The caller mounts the
-//! routes behind the login, which also rejects requests from pages of other sites.
+//! `POST /console/disconnect` and `/console/close-room`: operations of the operator on the console. The caller mounts the routes behind the
+//! login, which also rejects requests from pages of other sites.
 
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::extract::State;
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Extension, Router};
-use serde_json::json;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tracing::info;
 use utoipa::ToSchema;
 
-use crate::io::http::body::{BodyError, JsonFields, TEXT, WHOLE_NUMBER};
-use crate::io::http::login::Login;
+use crate::io::http::json_body::JsonBody;
 use crate::io::http::{ConnectionInfo, body};
-use crate::io::signaling::admin::control_surface_api::read_fields;
+use crate::io::signaling::admin::console::RUN_ID;
 use crate::io::signaling::shared_hub::SharedHub;
 use crate::signaling::{ConnId, Dialect, OperatorError};
 
 /// Maximum size of a request body, in bytes.
 const MAX_BODY_BYTES: usize = 4 << 10;
 
-/// State of the operations.
-#[derive(Clone)]
-pub(super) struct Operations {
-    pub(super) hub: Arc<SharedHub>,
-    /// Identifier of this run of the program, see [`console`](super::console).
-    pub(super) run_id: Arc<str>,
-    pub(super) login: Arc<Login>,
-}
-
 /// The routes of the operations.
-pub(super) fn router(operations: Operations) -> Router {
+pub(super) fn router(hub: Arc<SharedHub>) -> Router {
     Router::new()
         .route("/console/disconnect", post(disconnect))
         .route("/console/close-room", post(close_room))
-        .route("/console/logout", post(logout))
-        .with_state(operations)
-}
-
-impl Operations {
-    /// Reads the fields of a request. If the console of an earlier run of the program sent the request, the numbers of connections in it
-    /// may belong to other clients.
-    async fn read_fields(&self, client: &ConnectionInfo, request: Request) -> Result<JsonFields, OperationError> {
-        let mut fields = read_fields(client, request, MAX_BODY_BYTES).await?;
-        match fields.optional("runId", &TEXT)? {
-            Some(run_id) if run_id != *self.run_id => Err(OperationError::OtherRun),
-            _ => Ok(fields),
-        }
-    }
+        .with_state(hub)
 }
 
 /// Why an operation failed.
 #[derive(Debug, Error, PartialEq)]
 pub(super) enum OperationError {
-    #[error(transparent)]
-    Body(#[from] BodyError),
+    #[error("\"dialect\" must be one of {0}")]
+    InvalidDialect(String),
     #[error(transparent)]
     Operator(#[from] OperatorError),
     #[error("runId does not match this run of the server; reload the console")]
@@ -67,12 +44,17 @@ pub(super) enum OperationError {
 impl IntoResponse for OperationError {
     fn into_response(self) -> Response {
         let status = match &self {
-            Self::Body(error) => error.status(),
+            Self::InvalidDialect(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Operator(_) => StatusCode::NOT_FOUND,
             Self::OtherRun => StatusCode::CONFLICT,
         };
         body::error_response(status, &self.to_string())
     }
+}
+
+/// If the console of an earlier run of the program sent a request, the numbers of connections in it may belong to other clients.
+fn check_run_id(given: Option<String>) -> Result<(), OperationError> {
+    if given.is_none_or(|given| given == *RUN_ID) { Ok(()) } else { Err(OperationError::OtherRun) }
 }
 
 /// Disconnect a client
@@ -88,16 +70,15 @@ impl IntoResponse for OperationError {
     ),
 )]
 pub(super) async fn disconnect(
-    State(operations): State<Operations>,
+    State(hub): State<Arc<SharedHub>>,
     Extension(client): Extension<ConnectionInfo>,
-    request: Request,
+    JsonBody(request): JsonBody<DisconnectRequest, MAX_BODY_BYTES>,
 ) -> Result<Response, OperationError> {
-    let mut fields = operations.read_fields(&client, request).await?;
-    let connection = fields.required("connection", &WHOLE_NUMBER)?;
-    fields.finish()?;
-    let dialect = operations.hub.with_hub(|now, inner, out| inner.disconnect(now, ConnId(connection), out))?;
+    let DisconnectRequest { connection, run_id } = request;
+    check_run_id(run_id)?;
+    let dialect = hub.with_hub(|now, inner, out| inner.disconnect(now, ConnId(connection), out))?;
     info!(target: "console", source = %client.source.ip(), conn = connection, dialect, "client disconnected by the operator");
-    Ok(body::json_response(StatusCode::OK, &json!({ "disconnected": true })))
+    Ok(body::json_response(StatusCode::OK, &DisconnectResponse { disconnected: true }))
 }
 
 /// Close a room
@@ -113,46 +94,24 @@ pub(super) async fn disconnect(
     ),
 )]
 pub(super) async fn close_room(
-    State(operations): State<Operations>,
+    State(hub): State<Arc<SharedHub>>,
     Extension(client): Extension<ConnectionInfo>,
-    request: Request,
+    JsonBody(request): JsonBody<CloseRoomRequest, MAX_BODY_BYTES>,
 ) -> Result<Response, OperationError> {
-    let mut fields = operations.read_fields(&client, request).await?;
-    let (dialect, room) = (fields.required("dialect", &TEXT)?, fields.required("room", &TEXT)?);
-    fields.finish()?;
+    let CloseRoomRequest { dialect, room, run_id } = request;
+    check_run_id(run_id)?;
     let Some(dialect) = Dialect::ALL.into_iter().find(|known| known.name() == dialect) else {
-        let names = Dialect::ALL.map(Dialect::name).join(", ");
-        return Err(BodyError::InvalidField(format!("\"dialect\" must be one of {names}")).into());
+        return Err(OperationError::InvalidDialect(Dialect::ALL.map(Dialect::name).join(", ")));
     };
-    let closed = operations.hub.with_hub(|now, inner, out| inner.close_room_of(now, dialect, &room, out))?;
+    let closed = hub.with_hub(|now, inner, out| inner.close_room_of(now, dialect, &room, out))?;
     let (dialect, room, members) = (dialect.name(), closed.label, closed.members);
     info!(target: "console", source = %client.source.ip(), dialect, room, members, "room closed by the operator");
-    Ok(body::json_response(StatusCode::OK, &json!({ "closed": true, "members": members })))
-}
-
-/// Log out
-#[utoipa::path(
-    post, path = "/console/logout", operation_id = "consoleLogout", tag = "operations", security(("login" = [])),
-    responses(
-        (status = 204, description = "The session of the cookie has ended, and the cookie is removed"),
-        (status = 404, description = "The server has a password, so there are no sessions"),
-    ),
-)]
-pub(super) async fn logout(
-    State(operations): State<Operations>,
-    Extension(client): Extension<ConnectionInfo>,
-    headers: HeaderMap,
-) -> Response {
-    let Some(link) = operations.login.link() else { return body::not_found() };
-    let cookie = link.end_session(&headers);
-    info!(target: "http", source = %client.source.ip(), "session ended");
-    (StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie)]).into_response()
+    Ok(body::json_response(StatusCode::OK, &RoomClosedResponse { closed: true, members }))
 }
 
 /// The connection to close.
-#[expect(dead_code, reason = "only the API schema uses this type; the JSON is read and written field by field")]
-#[derive(ToSchema)]
-#[schema(rename_all = "camelCase")]
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct DisconnectRequest {
     /// Number of the connection on the console and in the log.
     #[schema(example = 12)]
@@ -162,16 +121,14 @@ pub(super) struct DisconnectRequest {
 }
 
 /// The connection is closed.
-#[expect(dead_code, reason = "only the API schema uses this type; the JSON is read and written field by field")]
-#[derive(ToSchema)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct DisconnectResponse {
     disconnected: bool,
 }
 
 /// The room to close.
-#[expect(dead_code, reason = "only the API schema uses this type; the JSON is read and written field by field")]
-#[derive(ToSchema)]
-#[schema(rename_all = "camelCase")]
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct CloseRoomRequest {
     /// Name of the dialect.
     #[schema(example = "jamjam")]
@@ -184,10 +141,9 @@ pub(super) struct CloseRoomRequest {
 }
 
 /// The room is closed.
-#[expect(dead_code, reason = "only the API schema uses this type; the JSON is read and written field by field")]
-#[derive(ToSchema)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct RoomClosedResponse {
     closed: bool,
     /// Number of members that were disconnected.
-    members: u64,
+    members: usize,
 }

@@ -6,23 +6,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{Request, State};
+use axum::extract::State;
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
 use axum::{Extension, Router};
 use futures_util::{StreamExt, stream};
 use percent_encoding::percent_decode_str;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::time::timeout;
 use utoipa::ToSchema;
 
-use crate::io::http::body::{BodyError, JsonFields, MAX_CLIENTS, NUMBER, NUMBERS, SECONDS, TEXT, read_body};
+use crate::io::http::body::BodyError;
+use crate::io::http::json_body::JsonBody;
 use crate::io::http::{ConnectionInfo, body};
 use crate::io::signaling::event_stream::MAX_EVENT_STREAMS;
 use crate::io::signaling::shared_hub::SharedHub;
-use crate::signaling::{CommandError, CreateRoomOptions};
+use crate::signaling::{CommandError, ControlSurfaceRoomInfo, CreateRoomOptions, CreatedRoom};
 
 /// Maximum size of a request body, in bytes.
 const MAX_BODY_BYTES: usize = 64 << 10;
@@ -55,7 +56,7 @@ pub(super) enum ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let status = match self {
-            Self::Body(ref error) => error.status(),
+            Self::Body(error) => return error.into_response(),
             Self::Command(CommandError::RoomNotFound) => StatusCode::NOT_FOUND,
             Self::Command(CommandError::TooManyRooms(_) | CommandError::TooManyParameters) => {
                 StatusCode::INSUFFICIENT_STORAGE
@@ -66,31 +67,22 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// Reads the fields of a body of at most `max_bytes`.
-pub(super) async fn read_fields(
-    client: &ConnectionInfo,
-    request: Request,
-    max_bytes: usize,
-) -> Result<JsonFields, BodyError> {
-    let (parts, body) = request.into_parts();
-    let body = read_body(&parts.headers, body, max_bytes, &client.permit).await?;
-    JsonFields::parse(&body)
-}
-
 /// The last segment of the path, percent-decoded once.
-fn last_path_segment(uri: &Uri) -> Result<String, BodyError> {
+fn last_path_segment(uri: &Uri) -> Result<String, ApiError> {
     decode_segment(uri.path().rsplit('/').next().unwrap_or_default())
 }
 
-fn decode_segment(segment: &str) -> Result<String, BodyError> {
+fn decode_segment(segment: &str) -> Result<String, ApiError> {
     let is_broken = |rest: &str| rest.len() < 2 || !rest.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
     if segment.split('%').skip(1).any(is_broken) {
-        return Err(BodyError::InvalidField("In the path, % must be followed by two hexadecimal digits".to_owned()));
+        return Err(invalid_field("In the path, % must be followed by two hexadecimal digits"));
     }
     let decoded = percent_decode_str(segment).decode_utf8();
-    decoded
-        .map(Into::into)
-        .map_err(|_| BodyError::InvalidField("The last path segment is not UTF-8 after decoding".to_owned()))
+    decoded.map(Into::into).map_err(|_| invalid_field("The last path segment is not UTF-8 after decoding"))
+}
+
+fn invalid_field(error: &str) -> ApiError {
+    BodyError::InvalidField(error.to_owned()).into()
 }
 
 type HubState = State<Arc<SharedHub>>;
@@ -102,30 +94,32 @@ type HubState = State<Arc<SharedHub>>;
 )]
 pub(super) async fn list_rooms(State(hub): HubState) -> Response {
     let rooms = hub.with_hub(|_, inner, _| inner.control_surface_rooms());
-    body::json_response(StatusCode::OK, &json!({ "rooms": rooms }))
+    body::json_response(StatusCode::OK, &ListRoomsResponse { rooms })
 }
 
 /// Create a control surface room
 #[utoipa::path(
     post, path = "/admin/bbx/rooms", tag = "control surfaces", security(("login" = [])), request_body = CreateRoomRequest,
     responses(
-        (status = 201, description = "The room was created, and exists until it expires or is closed", body = CreateRoomResponse),
+        (status = 201, description = "The room was created, and exists until it expires or is closed", body = CreatedRoom),
         (status = 400, description = "The body is not JSON"),
         (status = 413, description = "The body exceeds 64 KiB"),
         (status = 422, description = "A field is missing, invalid or unknown"),
-        (status = 507, description = "The limit --bbx-max-rooms is reached"),
+        (status = 507, description = "The maximum number of rooms is reached"),
     ),
 )]
 pub(super) async fn create_room(
     State(hub): HubState,
-    Extension(client): Extension<ConnectionInfo>,
-    request: Request,
+    JsonBody(request): JsonBody<CreateRoomRequest, MAX_BODY_BYTES>,
 ) -> Result<Response, ApiError> {
-    let mut body = read_fields(&client, request, MAX_BODY_BYTES).await?;
-    let max_members = body.optional("maxClients", &MAX_CLIENTS)?;
-    let lifetime = body.optional("expiresIn", &SECONDS)?.map(Duration::from_secs_f64);
-    body.finish()?;
-    let options = CreateRoomOptions { code: None, max_members, lifetime };
+    let CreateRoomRequest { max_clients: max_members, expires_in } = request;
+    if max_members.is_some_and(|count| !(1..=1_000_000).contains(&count)) {
+        return Err(invalid_field("\"maxClients\" must be from 1 to 1000000"));
+    }
+    if expires_in.is_some_and(|seconds| !(1.0..=315_360_000.0).contains(&seconds)) {
+        return Err(invalid_field("\"expiresIn\" must be from 1 to 315360000 seconds (ten years)"));
+    }
+    let options = CreateRoomOptions { code: None, max_members, lifetime: expires_in.map(Duration::from_secs_f64) };
     let created = hub.with_hub(|now, inner, _| inner.create_room(now, options))?;
     Ok(body::json_response(StatusCode::CREATED, &created))
 }
@@ -143,7 +137,7 @@ pub(super) async fn create_room(
 pub(super) async fn close_room(State(hub): HubState, uri: Uri) -> Result<Response, ApiError> {
     let code = last_path_segment(&uri)?;
     let clients = hub.with_hub(|now, inner, out| inner.close_room(now, &code, out))?;
-    Ok(body::json_response(StatusCode::OK, &json!({"closed": true, "clients": clients})))
+    Ok(body::json_response(StatusCode::OK, &CloseRoomResponse { closed: true, clients }))
 }
 
 /// Remove all parameters of a control surface room
@@ -159,7 +153,7 @@ pub(super) async fn close_room(State(hub): HubState, uri: Uri) -> Result<Respons
 pub(super) async fn clear_parameters(State(hub): HubState, uri: Uri) -> Result<Response, ApiError> {
     let code = decode_segment(uri.path().rsplit('/').nth(1).unwrap_or_default())?;
     let cleared = hub.with_hub(|_, inner, out| inner.clear_parameters(&code, out))?;
-    Ok(body::json_response(StatusCode::OK, &json!({ "cleared": cleared })))
+    Ok(body::json_response(StatusCode::OK, &ClearParametersResponse { cleared }))
 }
 
 /// Set a parameter
@@ -176,13 +170,9 @@ pub(super) async fn clear_parameters(State(hub): HubState, uri: Uri) -> Result<R
 )]
 pub(super) async fn set_param(
     State(hub): HubState,
-    Extension(client): Extension<ConnectionInfo>,
-    request: Request,
+    JsonBody(request): JsonBody<SetParamRequest, MAX_BODY_BYTES>,
 ) -> Result<Response, ApiError> {
-    let mut body = read_fields(&client, request, MAX_BODY_BYTES).await?;
-    let (name, value) = (body.required("name", &TEXT)?, body.required("value", &NUMBER)?);
-    let room = body.optional("room", &TEXT)?;
-    body.finish()?;
+    let SetParamRequest { name, value, room } = request;
     let delivered = hub.with_hub(|_, inner, out| inner.broadcast_param(room.as_deref(), &name, value, out));
     Ok(delivered_response(delivered?))
 }
@@ -201,18 +191,11 @@ pub(super) async fn set_param(
 )]
 pub(super) async fn declare_range(
     State(hub): HubState,
-    Extension(client): Extension<ConnectionInfo>,
     uri: Uri,
-    request: Request,
+    JsonBody(request): JsonBody<DeclareRangeRequest, MAX_BODY_BYTES>,
 ) -> Result<Response, ApiError> {
     let name = last_path_segment(&uri)?;
-    let mut body = read_fields(&client, request, MAX_BODY_BYTES).await?;
-    let (min, max) = (body.required("min", &NUMBER)?, body.required("max", &NUMBER)?);
-    let value = body.optional("value", &NUMBER)?;
-    body.finish()?;
-    if min > max {
-        return Err(BodyError::InvalidField("\"min\" must not be above \"max\"".to_owned()).into());
-    }
+    let DeclareRangeRequest { min, max, value } = request;
     let delivered = hub.with_hub(|_, inner, out| inner.declare_range(&name, (min, max), value, out));
     Ok(delivered_response(delivered?))
 }
@@ -230,19 +213,15 @@ pub(super) async fn declare_range(
 )]
 pub(super) async fn broadcast_visualization(
     State(hub): HubState,
-    Extension(client): Extension<ConnectionInfo>,
-    request: Request,
+    JsonBody(request): JsonBody<VisualizationRequest, MAX_VISUALIZATION_BODY_BYTES>,
 ) -> Result<Response, ApiError> {
-    let mut body = read_fields(&client, request, MAX_VISUALIZATION_BODY_BYTES).await?;
-    let data = body.required("data", &NUMBERS)?;
-    let room = body.optional("room", &TEXT)?;
-    body.finish()?;
+    let VisualizationRequest { data, room } = request;
     let delivered = hub.with_hub(|_, inner, out| inner.broadcast_visualization(room.as_deref(), &data, out));
     Ok(delivered_response(delivered?))
 }
 
-fn delivered_response(clients: usize) -> Response {
-    body::json_response(StatusCode::OK, &json!({ "delivered": clients }))
+fn delivered_response(delivered: usize) -> Response {
+    body::json_response(StatusCode::OK, &DeliveredResponse { delivered })
 }
 
 /// The first comment of the stream, so that a client detects that the stream is open.
@@ -273,8 +252,6 @@ pub(super) async fn event_stream(
         return body::error_response(StatusCode::SERVICE_UNAVAILABLE, &error);
     };
     let permit = client.permit;
-    // Shutdown waits until the end of the stream has been sent.
-    permit.hold_until_closed(hub.shutdown_guard());
     let keepalive_interval = permit.max_lifetime() / KEEPALIVES_PER_LIFETIME;
     let events = stream::unfold((queue, permit), move |(queue, permit)| async move {
         // The stream is polled again only after earlier data was written. Therefore, each poll shows that the client still reads.
@@ -296,70 +273,41 @@ pub(super) async fn event_stream(
 }
 
 /// A new room.
-#[expect(dead_code, reason = "only the API schema uses this type; the JSON is read and written field by field")]
-#[derive(ToSchema)]
-#[schema(rename_all = "camelCase")]
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct CreateRoomRequest {
     /// Maximum number of clients; default: --bbx-max-clients.
     #[schema(minimum = 1, maximum = 1_000_000)]
-    max_clients: Option<u64>,
+    max_clients: Option<usize>,
     /// Lifetime in seconds; default: --bbx-room-expiration.
     #[schema(minimum = 1, maximum = 315_360_000)]
     expires_in: Option<f64>,
 }
 
-/// A created room.
-#[expect(dead_code, reason = "only the API schema uses this type; the JSON is read and written field by field")]
-#[derive(ToSchema)]
-#[schema(rename_all = "camelCase")]
-pub(super) struct CreateRoomResponse {
-    #[schema(example = "4711")]
-    code: String,
-    /// Expiry time of the room, in milliseconds since the Unix epoch.
-    expires_at: u64,
-}
-
-/// A room and its number of clients.
-#[expect(dead_code, reason = "only the API schema uses this type; the JSON is read and written field by field")]
-#[derive(ToSchema)]
-#[schema(rename_all = "camelCase")]
-struct RoomResponse {
-    #[schema(example = "4711")]
-    code: String,
-    clients: u64,
-    /// Creation time of the room, in milliseconds since the Unix epoch.
-    created_at: u64,
-    /// Expiry time of the room, in milliseconds since the Unix epoch.
-    expires_at: u64,
-}
-
 /// All rooms, in order of creation.
-#[expect(dead_code, reason = "only the API schema uses this type; the JSON is read and written field by field")]
-#[derive(ToSchema)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct ListRoomsResponse {
-    rooms: Vec<RoomResponse>,
+    rooms: Vec<ControlSurfaceRoomInfo>,
 }
 
 /// A closed room.
-#[expect(dead_code, reason = "only the API schema uses this type; the JSON is read and written field by field")]
-#[derive(ToSchema)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct CloseRoomResponse {
     closed: bool,
     /// Number of clients that were in the room.
-    clients: u64,
+    clients: usize,
 }
 
 /// Removed parameters.
-#[expect(dead_code, reason = "only the API schema uses this type; the JSON is read and written field by field")]
-#[derive(ToSchema)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct ClearParametersResponse {
     /// Number of parameters that were removed.
-    cleared: u64,
+    cleared: usize,
 }
 
 /// A new parameter value.
-#[expect(dead_code, reason = "only the API schema uses this type; the JSON is read and written field by field")]
-#[derive(ToSchema)]
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(super) struct SetParamRequest {
     #[schema(max_length = 256)]
     name: String,
@@ -369,8 +317,8 @@ pub(super) struct SetParamRequest {
 }
 
 /// The range of a parameter.
-#[expect(dead_code, reason = "only the API schema uses this type; the JSON is read and written field by field")]
-#[derive(ToSchema)]
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(super) struct DeclareRangeRequest {
     min: f32,
     max: f32,
@@ -379,8 +327,8 @@ pub(super) struct DeclareRangeRequest {
 }
 
 /// Visualization data.
-#[expect(dead_code, reason = "only the API schema uses this type; the JSON is read and written field by field")]
-#[derive(ToSchema)]
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(super) struct VisualizationRequest {
     #[schema(max_items = 65_536)]
     data: Vec<f32>,
@@ -389,8 +337,7 @@ pub(super) struct VisualizationRequest {
 }
 
 /// Number of clients that received a message.
-#[expect(dead_code, reason = "only the API schema uses this type; the JSON is read and written field by field")]
-#[derive(ToSchema)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct DeliveredResponse {
-    delivered: u64,
+    delivered: usize,
 }

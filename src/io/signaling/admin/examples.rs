@@ -1,6 +1,6 @@
 //! `/examples/`: pages that use the server as a client does. Developers of clients read the source of these pages.
 //!
-//! The pages are public and embedded in the program. A page is served only if its dialect is enabled. The QR code of the control surface
+//! The pages are public, and so are their files below `/static/`. A page is served only if its dialect is enabled. The QR code of the control surface
 //! page contains only URLs of this page on this server. Therefore, other sites cannot use the server to produce codes for their own links.
 
 use std::net::{IpAddr, SocketAddr};
@@ -17,13 +17,13 @@ use serde::Serialize;
 use url::{Position, Url};
 use utoipa::ToSchema;
 
-use crate::io::http::body::{PAGE_STYLE, page_response};
+use crate::io::http::body::page_response;
 use crate::io::http::request_host::RequestHost;
 use crate::io::http::{ConnectionInfo, body};
 use crate::io::reachable::network_address;
 use crate::signaling::{Dialect, DialectSet};
 
-/// One example: a page and its scripts.
+/// One example.
 struct Example {
     dialect: Dialect,
     /// The last segment of the page's path.
@@ -31,8 +31,6 @@ struct Example {
     title: &'static str,
     summary: &'static str,
     page: &'static str,
-    /// File names and contents.
-    scripts: &'static [(&'static str, &'static str)],
 }
 
 const EXAMPLES: [Example; 4] = [
@@ -42,7 +40,6 @@ const EXAMPLES: [Example; 4] = [
         title: "jamjam rooms",
         summary: "List, create and join rooms, chat, and see the other participants.",
         page: include_str!("examples/jamjam.html"),
-        scripts: &[("jamjam.js", include_str!("examples/jamjam.js"))],
     },
     Example {
         dialect: Dialect::WebRtc,
@@ -50,7 +47,6 @@ const EXAMPLES: [Example; 4] = [
         title: "WebRTC call",
         summary: "Two tabs call each other, with a test tone and a data channel.",
         page: include_str!("examples/webrtc.html"),
-        scripts: &[("webrtc.js", include_str!("examples/webrtc.js"))],
     },
     Example {
         dialect: Dialect::Broadcast,
@@ -58,7 +54,6 @@ const EXAMPLES: [Example; 4] = [
         title: "Broadcast room",
         summary: "Get a token, listen to a room, and post messages to it.",
         page: include_str!("examples/broadcast.html"),
-        scripts: &[("broadcast.js", include_str!("examples/broadcast.js"))],
     },
     Example {
         dialect: Dialect::ControlSurface,
@@ -66,20 +61,12 @@ const EXAMPLES: [Example; 4] = [
         title: "Control surface (bbx)",
         summary: "Sliders and buttons on a phone control a host program.",
         page: include_str!("examples/control-surface.html"),
-        scripts: &[
-            ("control-surface.js", include_str!("examples/control-surface.js")),
-            ("control-surface-host.js", include_str!("examples/control-surface-host.js")),
-        ],
     },
 ];
 
 const INDEX: &str = include_str!("examples/index.html");
-const STYLE: &str = include_str!("examples/style.css");
-const SHARED_SCRIPT: &str = include_str!("examples/shared.js");
-const ICON: &str = include_str!("console/icon.svg");
 
 const HTML: &str = "text/html; charset=utf-8";
-const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 const SVG: &str = "image/svg+xml";
 
 /// Path of the only page that a QR code may contain.
@@ -93,19 +80,14 @@ const QR_PIXELS: u32 = 240;
 
 /// The example pages of a server.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::io::signaling) struct ExamplePages {
-    /// The dialects whose pages are served. If the set is empty, no page is served.
-    pub(in crate::io::signaling) dialects: DialectSet,
+pub(super) struct ExamplePages {
+    /// The dialects whose pages are served.
+    pub(super) dialects: DialectSet,
     /// The address on which the server listens.
-    pub(in crate::io::signaling) listen_address: SocketAddr,
+    pub(super) listen_address: SocketAddr,
 }
 
 impl ExamplePages {
-    /// Whether the server has example pages.
-    pub(super) fn are_enabled(self) -> bool {
-        self.examples().next().is_some()
-    }
-
     /// Whether the QR code is served.
     fn has_control_surface(self) -> bool {
         self.dialects.contains(Dialect::ControlSurface)
@@ -113,26 +95,6 @@ impl ExamplePages {
 
     fn examples(self) -> impl Iterator<Item = &'static Example> {
         EXAMPLES.iter().filter(move |example| self.dialects.contains(example.dialect))
-    }
-
-    /// Content type and content of a file.
-    fn file(self, name: &str) -> Option<(&'static str, String)> {
-        let shared = match name {
-            "style.css" => Some(("text/css; charset=utf-8", [PAGE_STYLE, STYLE].concat())),
-            "shared.js" => Some((JAVASCRIPT, SHARED_SCRIPT.to_owned())),
-            "icon.svg" => Some((SVG, ICON.to_owned())),
-            _ => None,
-        };
-        if shared.is_some() {
-            return shared.filter(|_| self.are_enabled());
-        }
-        self.examples().find_map(|example| {
-            if example.name == name {
-                return Some((HTML, example.page.to_owned()));
-            }
-            let (_, script) = example.scripts.iter().find(|(file, _)| *file == name)?;
-            Some((JAVASCRIPT, (*script).to_owned()))
-        })
     }
 
     /// The index, with one entry per page.
@@ -167,12 +129,12 @@ impl ExamplePages {
     }
 }
 
-/// The public pages and their files. If no page is served, all paths get 404.
+/// The public pages.
 pub(super) fn router(pages: ExamplePages) -> Router {
     let router = Router::new()
         .route("/examples", get(examples_index))
         .route("/examples/", get(examples_index))
-        .route("/examples/{file}", get(example_file));
+        .route("/examples/{page}", get(example_page));
     let router = if pages.has_control_surface() { router.route("/examples/qr.svg", get(example_qr)) } else { router };
     router.with_state(pages)
 }
@@ -201,25 +163,22 @@ fn policy(headers: &HeaderMap) -> String {
     responses((status = 200, description = "A page that links to the example pages of the enabled dialects", content_type = "text/html", body = String)),
 )]
 pub(super) async fn examples_index(State(pages): State<ExamplePages>, headers: HeaderMap) -> Response {
-    if !pages.are_enabled() {
-        return body::not_found();
-    }
     page_response(HTML, &policy(&headers), pages.index())
 }
 
-/// Example pages and their files
+/// Example pages
 #[utoipa::path(
-    get, path = "/examples/{file}", operation_id = "exampleFile", tag = "examples",
-    params(("file" = String, Path, description = "A page such as `webrtc`, or a file such as `webrtc.js`")),
-    responses((status = 200, description = "A page, a script, a style or an image"), (status = 404, description = "No such file")),
+    get, path = "/examples/{page}", operation_id = "examplePage", tag = "examples",
+    params(("page" = String, Path, description = "A page such as `webrtc`")),
+    responses((status = 200, description = "A page", content_type = "text/html", body = String), (status = 404, description = "No such page")),
 )]
-pub(super) async fn example_file(
+pub(super) async fn example_page(
     State(pages): State<ExamplePages>,
     Path(name): Path<String>,
     headers: HeaderMap,
 ) -> Response {
-    match pages.file(&name) {
-        Some((kind, content)) => page_response(kind, &policy(&headers), content),
+    match pages.examples().find(|example| example.name == name) {
+        Some(example) => page_response(HTML, &policy(&headers), example.page),
         None => body::not_found(),
     }
 }
@@ -312,7 +271,6 @@ mod tests {
     #[test]
     fn every_example_file_is_short_and_free_of_unsafe_markup() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/io/signaling/admin/examples");
-        let mut served = 0;
         for entry in fs::read_dir(folder).expect("the folder of the pages") {
             let path = entry.expect("a file").path();
             let text = fs::read_to_string(&path).expect("text");
@@ -325,13 +283,8 @@ mod tests {
             }
             // Each script element loads a file of this server.
             let scripts = text.matches("<script").count();
-            assert_eq!(scripts, text.matches("<script src=\"/examples/").count(), "{name}");
-            let name = name.strip_suffix(".html").unwrap_or(name);
-            let all = pages(DialectSet::ALL, "127.0.0.1:8080");
-            served += usize::from(name == "index" || all.file(name).is_some());
+            assert_eq!(scripts, text.matches("<script src=\"/static/").count(), "{name}");
         }
-        let scripts: usize = EXAMPLES.iter().map(|example| example.scripts.len()).sum();
-        assert_eq!(served, EXAMPLES.len() + scripts + 3, "all files are served");
     }
 
     #[test]
@@ -377,15 +330,6 @@ mod tests {
             ("localhost:9000", "http://192.0.2.7:8080"),
         ] {
             assert!(!is_accepted(requested, url, [127, 0, 0, 1]), "{requested}: {url}");
-        }
-    }
-
-    #[test]
-    fn without_dialects_no_file_is_served() {
-        let none = pages(DialectSet::NONE, "127.0.0.1:8080");
-        assert!(!none.are_enabled());
-        for name in ["style.css", "shared.js", "icon.svg", "webrtc", "webrtc.js", "jamjam"] {
-            assert!(none.file(name).is_none(), "{name}");
         }
     }
 }

@@ -9,26 +9,24 @@ use std::time::{Duration, Instant};
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use serde_json::{Map, Value, json};
 use tokio::sync::Notify;
 use tracing::info;
-use utoipa::openapi::schema::{ObjectBuilder, Schema};
-use utoipa::openapi::{Ref, RefOr};
-use utoipa::{PartialSchema, ToSchema};
+use utoipa::ToSchema;
 
 use crate::io::clock;
 use crate::io::http::login::Login;
-use crate::io::http::{ConnectionInfo, body};
+use crate::io::http::{ConnectionInfo, body, json_body};
 use crate::io::os::{self, ProcessResources};
 use crate::io::signaling::shared_hub::SharedHub;
 use crate::memory_budget::{MemoryAccount, MemoryBudget, OverBudget};
-use crate::signaling::{Dialect, DialectCounters, UNDECIDED};
+use crate::signaling::broadcast::BroadcastRoomDetails;
+use crate::signaling::{Dialect, DialectCounters, UNDECIDED, WebRtcRoomInfo};
 
 /// Server state. For compatibility, `rooms`, `connections` and `roomDetails` describe only WebRTC.
 #[derive(Serialize, ToSchema)]
@@ -40,8 +38,8 @@ struct Health {
     timestamp: String,
     rooms: u64,
     connections: u64,
-    #[schema(value_type = Vec<WebRtcRoom>)]
-    room_details: Box<RawValue>,
+    #[schema(value_type = Vec<WebRtcRoomInfo>)]
+    room_details: Vec<Box<RawValue>>,
     /// Present and true if rooms are missing because the response would be longer than 1 MiB.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     truncated: bool,
@@ -50,34 +48,18 @@ struct Health {
     version: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     resources: Option<ProcessResources>,
-    #[schema(value_type = DialectHealth)]
-    dialects: Map<String, Value>,
+    dialects: DialectHealth,
 }
 
-/// Schema of an object with one field per dialect and one field for undecided connections.
-enum DialectHealth {}
-
-impl PartialSchema for DialectHealth {
-    fn schema() -> RefOr<Schema> {
-        let dialects = Dialect::ALL.into_iter().fold(ObjectBuilder::new(), |object, dialect| {
-            let schema = match dialect {
-                Dialect::Broadcast => BroadcastHealth::name(),
-                Dialect::WebRtc => WebRtcHealth::name(),
-                _ => RoomHealth::name(),
-            };
-            object.property(dialect.name(), Ref::from_schema_name(schema)).required(dialect.name())
-        });
-        dialects.property(UNDECIDED, u64::schema()).required(UNDECIDED).into()
-    }
-}
-
-impl ToSchema for DialectHealth {
-    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
-        schemas.push((RoomHealth::name().into_owned(), RoomHealth::schema()));
-        schemas.push((BroadcastHealth::name().into_owned(), BroadcastHealth::schema()));
-        schemas.push((WebRtcHealth::name().into_owned(), WebRtcHealth::schema()));
-        BroadcastHealth::schemas(schemas);
-    }
+/// The state of each dialect, under its name.
+#[derive(Serialize, ToSchema)]
+struct DialectHealth {
+    jamjam: RoomHealth,
+    broadcast: BroadcastHealth,
+    bbx: RoomHealth,
+    webrtc: WebRtcHealth,
+    /// Connections whose first message has not selected a dialect yet.
+    undecided: u64,
 }
 
 /// State of a dialect that reports only rooms and clients.
@@ -97,8 +79,7 @@ struct BroadcastHealth {
     room_counts: BTreeMap<String, u64>,
     /// Members and handler details of each room; present only in a detailed response, which requires the login.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<BTreeMap<String, BroadcastRoomDetails>>)]
-    details: Option<Map<String, Value>>,
+    details: Option<BTreeMap<String, BroadcastRoomDetails>>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -107,54 +88,11 @@ struct WebRtcHealth {
     connections: u64,
 }
 
-/// A WebRTC room.
-#[expect(dead_code, reason = "only the API schema uses this type; the hub writes the JSON without it")]
-#[derive(ToSchema)]
-#[schema(rename_all = "camelCase")]
-struct WebRtcRoom {
-    room_id: String,
-    participant_count: u64,
-    /// Participants in the order in which they joined. Empty with `--webrtc-auth token`, unless the response is detailed.
-    participants: Vec<WebRtcParticipant>,
-}
-
-/// A participant of a WebRTC room.
-#[expect(dead_code, reason = "only the API schema uses this type; the hub writes the JSON without it")]
-#[derive(ToSchema)]
-#[schema(rename_all = "camelCase")]
-struct WebRtcParticipant {
-    id: String,
-    name: String,
-    /// Time when the participant joined, in milliseconds since the Unix epoch.
-    joined_at: u64,
-}
-
-/// A broadcast room, with the details of its handler.
-#[expect(dead_code, reason = "only the API schema uses this type; the hub writes the JSON without it")]
-#[derive(ToSchema)]
-#[schema(rename_all = "camelCase")]
-struct BroadcastRoomDetails {
-    clients: u64,
-    control_clients: u64,
-    members: Vec<BroadcastMember>,
-}
-
-/// A member of a broadcast room.
-#[expect(dead_code, reason = "only the API schema uses this type; the hub writes the JSON without it")]
-#[derive(ToSchema)]
-#[schema(rename_all = "camelCase")]
-struct BroadcastMember {
-    client_id: String,
-    address: String,
-    /// Whether the member is a control channel.
-    control: bool,
-}
-
 /// All WebRTC rooms.
 #[derive(Serialize, ToSchema)]
 struct WebRtcRoomList {
-    #[schema(value_type = Vec<WebRtcRoom>)]
-    rooms: Box<RawValue>,
+    #[schema(value_type = Vec<WebRtcRoomInfo>)]
+    rooms: Vec<Box<RawValue>>,
     /// Present and true if rooms are missing because the response would be longer than 1 MiB.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     truncated: bool,
@@ -234,7 +172,7 @@ pub(super) async fn health(
         return state.health.response(|| body::to_json(&current_health(&state.hub, false)));
     }
     if let Err(error) = state.login.check(&headers, (&client).into(), clock::monotonic_now()) {
-        return no_store(error.response_for(&headers));
+        return no_store(error.into_response());
     }
     no_store(body::json_response(StatusCode::OK, &current_health(&state.hub, true)))
 }
@@ -246,8 +184,8 @@ pub(super) async fn health(
 )]
 pub(super) async fn rooms(State(state): State<HealthState>) -> Response {
     state.rooms.response(|| {
-        let (rooms, truncated) = state.hub.with_hub(|_, inner, _| inner.webrtc_rooms_json(2 * MAX_LIST_BYTES, false));
-        body::to_json(&WebRtcRoomList { rooms: raw_json(rooms), truncated })
+        let (rooms, truncated) = state.hub.with_hub(|_, inner, _| inner.webrtc_rooms(2 * MAX_LIST_BYTES, false));
+        body::to_json(&WebRtcRoomList { rooms, truncated })
     })
 }
 
@@ -256,7 +194,7 @@ fn current_health(hub: &SharedHub, is_detailed: bool) -> Health {
     // All values are read under one lock, so that they describe the same point in time.
     let (counters, (rooms, mut truncated), mut broadcast, details) = hub.with_hub(|now, inner, _| {
         let details = is_detailed.then(|| inner.broadcast_details(now));
-        let rooms = inner.webrtc_rooms_json(MAX_LIST_BYTES, is_detailed);
+        let rooms = inner.webrtc_rooms(MAX_LIST_BYTES, is_detailed);
         (inner.counters_by_dialect(), rooms, inner.broadcast_counters(), details)
     });
     let counters_of = |dialect| {
@@ -277,18 +215,10 @@ fn current_health(hub: &SharedHub, is_detailed: bool) -> Health {
         room_counts: broadcast.clients,
         details,
     };
-    let dialects = Dialect::ALL.into_iter().map(|dialect| {
-        let DialectCounters { rooms, connections, .. } = counters_of(dialect.name());
-        let health = match dialect {
-            Dialect::Broadcast => serde_json::to_value(&broadcast),
-            Dialect::WebRtc => serde_json::to_value(WebRtcHealth { rooms, connections }),
-            _ => serde_json::to_value(RoomHealth { rooms, clients: connections }),
-        };
-        // Strings and numbers can always be serialized.
-        (dialect.name().to_owned(), health.unwrap_or_default())
-    });
-    let undecided = (UNDECIDED.to_owned(), counters_of(UNDECIDED).connections.into());
-    let dialects = dialects.chain([undecided]).collect();
+    let rooms_of = |dialect: Dialect| {
+        let DialectCounters { rooms, connections: clients, .. } = counters_of(dialect.name());
+        RoomHealth { rooms, clients }
+    };
     let webrtc = counters_of(Dialect::WebRtc.name());
     Health {
         status: "ok",
@@ -296,18 +226,19 @@ fn current_health(hub: &SharedHub, is_detailed: bool) -> Health {
         timestamp: format!("{:.3}", Timestamp::now()),
         rooms: webrtc.rooms,
         connections: webrtc.connections,
-        room_details: raw_json(rooms),
+        room_details: rooms,
         truncated,
         clients: counters.iter().map(|(_, counts)| counts.connections).sum(),
         version: env!("CARGO_PKG_VERSION"),
         resources: os::process_resources(),
-        dialects,
+        dialects: DialectHealth {
+            jamjam: rooms_of(Dialect::Jamjam),
+            broadcast,
+            bbx: rooms_of(Dialect::ControlSurface),
+            webrtc: WebRtcHealth { rooms: webrtc.rooms, connections: webrtc.connections },
+            undecided: counters_of(UNDECIDED).connections,
+        },
     }
-}
-
-/// Embeds JSON that is already serialized.
-fn raw_json(json: String) -> Box<RawValue> {
-    RawValue::from_string(json).unwrap_or_else(|error| unreachable!("JSON from the hub must be valid: {error}"))
 }
 
 fn no_store(mut response: Response) -> Response {
@@ -323,20 +254,13 @@ fn allow_any_origin(mut response: Response) -> Response {
 /// Maximum size of the body of a shutdown request, in bytes. The members of its JSON object are ignored.
 const MAX_BODY_BYTES: usize = 4 << 10;
 
-#[derive(Clone)]
-struct ShutdownState {
-    hub: Arc<SharedHub>,
-    shutdown: Arc<Notify>,
-}
-
 /// The route that stops the server by notifying `shutdown`.
-pub(super) fn shutdown_router(hub: &Arc<SharedHub>, shutdown: &Arc<Notify>) -> Router {
-    let state = ShutdownState { hub: Arc::clone(hub), shutdown: Arc::clone(shutdown) };
-    Router::new().route("/admin/shutdown", post(shut_down)).with_state(state)
+pub(super) fn shutdown_router(shutdown: &Arc<Notify>) -> Router {
+    Router::new().route("/admin/shutdown", post(shut_down)).with_state(Arc::clone(shutdown))
 }
 
 /// An object without fields.
-#[derive(ToSchema)]
+#[derive(Deserialize, ToSchema)]
 struct EmptyObject {}
 
 /// The server is stopping.
@@ -356,7 +280,7 @@ struct ShutdownResponse {
     ),
 )]
 async fn shut_down(
-    State(state): State<ShutdownState>,
+    State(shutdown): State<Arc<Notify>>,
     Extension(client): Extension<ConnectionInfo>,
     body: Body,
 ) -> Response {
@@ -364,16 +288,13 @@ async fn shut_down(
         return body::error_response(StatusCode::PAYLOAD_TOO_LARGE, "Payload too large");
     };
     // An empty body counts as an empty object.
-    let body = if body.is_empty() { Ok(json!({})) } else { serde_json::from_slice(&body) };
-    match body {
-        Ok(Value::Object(_)) => {}
-        Ok(_) => return body::error_response(StatusCode::UNPROCESSABLE_ENTITY, "Payload must be a JSON object"),
-        Err(_) => return body::error_response(StatusCode::BAD_REQUEST, "Invalid JSON"),
+    if !body.is_empty()
+        && let Err(error) = json_body::parse::<EmptyObject>(&body)
+    {
+        return error.into_response();
     }
     info!(target: "http", source = %client.source.ip(), "shutdown requested");
-    // The response is sent before the server stops.
-    client.permit.hold_until_closed(state.hub.shutdown_guard());
-    state.shutdown.notify_one();
+    shutdown.notify_one();
     let mut response = body::json_response(StatusCode::ACCEPTED, &ShutdownResponse { stopping: true });
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
@@ -384,6 +305,7 @@ mod tests {
     use std::net::IpAddr;
 
     use super::*;
+    use crate::io::connection_permit::ConnectionLimits;
     use crate::signaling::broadcast::{DeclaredRoom, RoomHandlers};
     use crate::signaling::{ConnId, DialectSet, Hub, NewConnection, SignalingLimits, route};
 
@@ -399,7 +321,7 @@ mod tests {
             handlers.insert(&room_name(number), DeclaredRoom { requires_auth: false, ..DeclaredRoom::default() });
         }
         let hub = Hub::new(SignalingLimits::default(), [1, 2, 3, 4]).with_handlers(handlers);
-        let (hub, _) = SharedHub::new(hub, None, &MemoryBudget::new(None));
+        let hub = SharedHub::new(hub, None, &ConnectionLimits::default());
         let member = |room| ("/".to_owned(), format!("roomId={room}&userId=u&userName={}", "%01".repeat(256)));
         let listener = |number| (format!("/rooms/{}", room_name(number)), String::new());
         let clients = (0..webrtc).map(member).chain((0..broadcast).map(listener));
@@ -416,7 +338,7 @@ mod tests {
         for (count, is_long) in [(100, false), (700, true)] {
             let health = current_health(&hub_with(count, 0), false);
             assert_eq!((health.rooms, health.truncated), (count, is_long));
-            assert!(health.room_details.get().len() <= MAX_LIST_BYTES);
+            assert!(body::to_json(&health.room_details).len() <= MAX_LIST_BYTES);
             let health = body::to_json(&current_health(&hub_with(0, count), false));
             assert_eq!(health.contains(r#""truncated":true"#), is_long);
             let listed = health.matches(&room_name(0)[..100]).count() as u64;

@@ -82,7 +82,7 @@ impl Collector for SignalingCollector {
             "Event streams rejected because of the maximum number of streams or a shutdown.",
             rejected,
         )?;
-        let tls_failed = self.tls.as_ref().map_or(0, |tls| tls.failed());
+        let tls_failed = self.tls.as_ref().map_or(0, |tls| tls.failed.get());
         encode_counter(
             &mut encoder,
             "tls_handshakes_failed",
@@ -93,11 +93,11 @@ impl Collector for SignalingCollector {
             let help = "End of validity of the TLS certificate, in seconds since the Unix epoch.";
             encoder
                 .encode_descriptor("tls_certificate_expiry_timestamp_seconds", help, None, MetricType::Gauge)?
-                .encode_gauge(&tls.certificate_expiry())?;
+                .encode_gauge(&tls.identity.expiry())?;
             let help = "TLS certificates loaded while the server ran.";
-            encode_counter(&mut encoder, "tls_certificate_reloads", help, tls.reloads())?;
-            let help = "Changed TLS certificate files that could not be used.";
-            encode_counter(&mut encoder, "tls_certificate_reloads_failed", help, tls.failed_reloads())?;
+            encode_counter(&mut encoder, "tls_certificate_reloads", help, tls.identity.reloads.get())?;
+            let help = "TLS certificate files that could not be used while the server ran.";
+            encode_counter(&mut encoder, "tls_certificate_reloads_failed", help, tls.identity.failed_reloads.get())?;
         }
         encode_counter(
             &mut encoder,

@@ -9,6 +9,7 @@ mod health;
 pub(super) mod metrics;
 mod openapi;
 mod start_page;
+mod static_files;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,30 +21,23 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use tokio::sync::Notify;
 
-use crate::io::http::login::{self, Login};
+use crate::io::http::login;
 use crate::io::http::{self, body};
 use crate::io::moqt::MoqtUrl;
-use crate::io::signaling::admin::console_operations::Operations;
 use crate::io::signaling::admin::examples::ExamplePages;
 use crate::io::signaling::admin::metrics::SignalingCollector;
 use crate::io::signaling::admin::start_page::StartPage;
 use crate::io::signaling::broadcast_http::{self, BroadcastHttpConfig};
-use crate::io::signaling::shared_hub::SharedHub;
-use crate::signaling::{Dialect, DialectSet, SignalingLimits};
+use crate::signaling::{Dialect, SignalingLimits};
 
 /// The shared state and the configuration of the HTTP routes.
 pub(super) struct HttpRoutes {
-    pub(super) hub: Arc<SharedHub>,
     pub(super) collector: SignalingCollector,
-    pub(super) login: Arc<Login>,
     pub(super) broadcast: BroadcastHttpConfig,
-    pub(super) dialects: DialectSet,
     /// The listen address.
     pub(super) address: SocketAddr,
-    pub(super) is_tls: bool,
     /// URL of a MOQT echo in the same process, with its listen host.
     pub(super) moqt_url: Option<MoqtUrl>,
-    pub(super) example_pages: ExamplePages,
     /// Whether `/metrics` needs no login, because only local users can connect.
     pub(super) metrics_are_public: bool,
 }
@@ -51,51 +45,38 @@ pub(super) struct HttpRoutes {
 impl HttpRoutes {
     /// All routes. `shutdown` is notified when the operator stops the server.
     pub(super) fn router(self, shutdown: &Arc<Notify>) -> Router {
-        let Self { hub, collector, login, broadcast, dialects, address, is_tls, .. } = self;
-        let Self { moqt_url, example_pages, metrics_are_public, .. } = self;
-        let has_examples = example_pages.are_enabled();
+        let Self { collector, broadcast, address, moqt_url, metrics_are_public } = self;
+        let (hub, login) = (Arc::clone(&collector.hub), Arc::clone(&collector.login));
         let limits = Arc::new(hub.with_hub(|_, hub, _| hub.limits().clone()));
-        let start = StartPage {
-            hub: Arc::clone(&hub),
-            login: Arc::clone(&login),
-            dialects,
-            address,
-            is_tls,
-            moqt_url,
-            has_examples,
-        };
-        let public = Router::new()
+        let dialects = limits.dialects;
+        let example_pages = ExamplePages { dialects, listen_address: address };
+        let start = StartPage { limits: Arc::clone(&limits), address, is_tls: collector.tls.is_some(), moqt_url };
+        let mut public = Router::new()
             .merge(start_page::router(start))
+            .merge(static_files::router())
+            .merge(asyncapi::router(&limits))
             .merge(http::healthz_router())
             .merge(examples::router(example_pages))
             .merge(health::router(&hub, &login, &collector.connection_limiter.limits().memory_budget));
         // These routes require the login and reject requests from pages of other sites.
-        let protected = Router::new()
-            .merge(health::shutdown_router(&hub, shutdown))
-            .merge(openapi::router(dialects, has_examples))
-            .merge(asyncapi::router(&limits))
+        let mut protected = Router::new()
+            .merge(health::shutdown_router(shutdown))
+            .merge(openapi::router(dialects))
+            .merge(console::router(&hub))
+            .merge(console_operations::router(Arc::clone(&hub)))
             .merge(examples::operator_router(example_pages));
-        let protected = if dialects.contains(Dialect::ControlSurface) {
-            protected.merge(control_surface_api::router(Arc::clone(&hub)))
-        } else {
-            protected
-        };
-        let run_id = console::create_run_id();
-        let operations = Operations { hub: Arc::clone(&hub), run_id: Arc::clone(&run_id), login: Arc::clone(&login) };
-        let protected = protected
-            .merge(console::router(&hub, run_id, has_examples, login.link().is_some()))
-            .merge(console_operations::router(operations));
+        if dialects.contains(Dialect::ControlSurface) {
+            protected = protected.merge(control_surface_api::router(Arc::clone(&hub)));
+        }
         let metrics_router = http::metrics::router(collector.into_encoder());
-        let (public, protected) = if metrics_are_public {
-            (public.merge(metrics_router), protected)
+        if metrics_are_public {
+            public = public.merge(metrics_router);
         } else {
-            (public, protected.merge(metrics_router))
-        };
-        let public = if dialects.contains(Dialect::Broadcast) || dialects.contains(Dialect::WebRtc) {
-            public.merge(broadcast_http::router(hub, broadcast, dialects))
-        } else {
-            public
-        };
+            protected = protected.merge(metrics_router);
+        }
+        if dialects.contains(Dialect::Broadcast) || dialects.contains(Dialect::WebRtc) {
+            public = public.merge(broadcast_http::router(hub, broadcast, dialects));
+        }
         public.layer(from_fn_with_state(limits, require_allowed_origin)).merge(login::require_login(protected, &login))
     }
 }
@@ -112,18 +93,12 @@ async fn require_allowed_origin(State(limits): State<Arc<SignalingLimits>>, requ
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
-    use std::time::Duration;
 
-    use axum::body::Body;
-    use hyper::service::Service;
-    use hyper_util::service::TowerToHyperService;
     use serde_json::{Map, Value};
-    use tokio::sync::mpsc::error::TryRecvError;
 
     use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits};
-    use crate::io::http::ConnectionInfo;
-    use crate::memory_budget::MemoryBudget;
-    use crate::signaling::Hub;
+    use crate::io::signaling::shared_hub::SharedHub;
+    use crate::signaling::{DialectSet, Hub};
 
     use super::*;
 
@@ -132,27 +107,19 @@ mod tests {
     /// The debug output of the router: `axum` has no other way to list routes.
     fn debug_router(dialects: DialectSet, metrics_are_public: bool) -> String {
         let hub = Hub::new(SignalingLimits { dialects, ..SignalingLimits::default() }, [1, 2, 3, 4]);
-        let (hub, _ended) = SharedHub::new(hub, None, &MemoryBudget::new(None));
-        let login = Arc::new(Login::default());
+        let hub = SharedHub::new(hub, None, &ConnectionLimits::default());
         let collector = SignalingCollector {
-            hub: Arc::clone(&hub),
+            hub,
             connection_limiter: ConnectionLimiter::new(ConnectionLimits::default()),
             tls: None,
-            login: Arc::clone(&login),
+            login: Arc::default(),
         };
-        let broadcast = BroadcastHttpConfig::default();
         let address = SocketAddr::from(([127, 0, 0, 1], 8_080));
-        let example_pages = ExamplePages { dialects, listen_address: address };
         let routes = HttpRoutes {
-            hub,
             collector,
-            login,
-            broadcast,
-            dialects,
+            broadcast: BroadcastHttpConfig::default(),
             address,
-            is_tls: false,
             moqt_url: None,
-            example_pages,
             metrics_are_public,
         };
         format!("{:?}", routes.router(&Arc::default()))
@@ -178,7 +145,7 @@ mod tests {
     }
 
     fn openapi_document(dialects: DialectSet) -> Value {
-        serde_json::from_str(&openapi::openapi_json_for(dialects, true)).expect("JSON")
+        serde_json::from_str(&openapi::openapi_json_for(dialects)).expect("JSON")
     }
 
     fn operations(document: &Value) -> BTreeMap<String, Map<String, Value>> {
@@ -201,6 +168,7 @@ mod tests {
         for (dialects, openly) in sets.into_iter().flat_map(|dialects| [(dialects, true), (dialects, false)]) {
             let mut paths = routes(&debug_router(dialects, openly));
             assert!(paths.remove("get /docs/"), "the same page as /docs");
+            assert!(paths.remove("get /docs/swagger.json"), "the same document as /openapi.json");
             assert!(paths.remove("get /examples"), "the same page as /examples/");
             // OpenAPI cannot describe a wildcard in a path, or a route that accepts every HTTP method.
             if paths.remove("any /rooms/{room}/{*rest}") {
@@ -245,28 +213,5 @@ mod tests {
                 assert!(form.as_str().is_some_and(|form| form.ends_with(expected)), "{name} {status}");
             }
         }
-    }
-
-    #[test]
-    fn shutdown_waits_for_its_own_response() {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-        runtime.block_on(async {
-            let hub = Hub::new(SignalingLimits::default(), [1, 2, 3, 4]);
-            let (hub, mut all_closed) = SharedHub::new(hub, None, &MemoryBudget::new(None));
-            let (shutdown, limiter) = (Arc::new(Notify::new()), ConnectionLimiter::new(ConnectionLimits::default()));
-            let source = SocketAddr::from(([192, 0, 2, 1], 5_000));
-            let permit = limiter.assign(limiter.acquire().await, source.ip()).expect("a permit");
-            let client = ConnectionInfo { source, is_forwarded: false, permit: Arc::new(permit) };
-            let mut request = Request::post("/admin/shutdown").body(Body::empty()).expect("a request");
-            request.extensions_mut().insert(client.clone());
-            let router = TowerToHyperService::new(health::shutdown_router(&hub, &shutdown));
-            let Ok(response) = router.call(request).await;
-            assert_eq!(response.status(), StatusCode::ACCEPTED);
-            shutdown.notified().await;
-            hub.close_all(Duration::ZERO);
-            assert_eq!(all_closed.try_recv(), Err(TryRecvError::Empty), "the response has not been sent");
-            drop(client);
-            assert_eq!(all_closed.recv().await, None);
-        });
     }
 }

@@ -1,58 +1,40 @@
-//! `/openapi.json` returns the `OpenAPI` 3.1 document of the HTTP API. `/docs` returns Swagger UI. The program contains the document and
-//! Swagger UI.
+//! `/openapi.json` and `/docs/swagger.json` return the `OpenAPI` 3.1 document of the HTTP API. `/docs` returns Swagger UI.
 //!
 //! Each operation is documented next to its handler. This file adds the parts that all operations share: the login and the error schema.
-
-use std::io::{Cursor, Read as _};
 
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{HeaderValue, Uri, header};
 use axum::response::Response;
 use axum::routing::get;
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{Content, OpenApi, Ref, RefOr};
 use utoipa::{Modify, OpenApi as _};
-use utoipa_swagger_ui_vendored::SWAGGER_UI_VENDORED;
-use zip::result::{ZipError, ZipResult};
-use zip::{CompressionMethod, ZipArchive};
 
 use crate::io::http;
-use crate::io::http::body::{self, ErrorBody, TooManyRequestsBody, page_response};
+use crate::io::http::body::{ErrorBody, TooManyRequestsBody, page_response};
 use crate::io::signaling::admin::{
-    asyncapi, console, console_operations, control_surface_api, examples, health, start_page,
+    asyncapi, console, console_operations, control_surface_api, examples, health, start_page, static_files,
 };
 use crate::io::signaling::broadcast_http;
 use crate::signaling::{Dialect, DialectSet};
 
 /// Swagger UI's own start page loads its files by relative paths. Relative paths work at `/docs/` but not at `/docs`. Therefore, this page
 /// uses absolute paths.
-const PAGE: &str = include_str!("openapi/docs.html");
-const SCRIPT: &str = include_str!("openapi/docs.js");
-const STYLE: &str = include_str!("openapi/docs.css");
-
-/// Files of Swagger UI that the page needs, with their media types.
-const SWAGGER_UI_FILES: [(&str, &str); 4] = [
-    ("swagger-ui-bundle.js", "text/javascript"),
-    ("swagger-ui.css", "text/css"),
-    ("favicon-16x16.png", "image/png"),
-    ("favicon-32x32.png", "image/png"),
-];
+const PAGE: &str = include_str!("pages/docs.html");
 
 /// The page may load resources from this server only. `data:` images are also allowed, because Swagger UI draws arrows as such images.
 const CSP: &str = "script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'";
 
 /// The page, its files, and the document.
-pub(super) fn router(dialects: DialectSet, has_examples: bool) -> Router {
+pub(super) fn router(dialects: DialectSet) -> Router {
     Router::new()
         .route("/docs", get(docs_page))
         .route("/docs/", get(docs_page))
-        .route("/docs/swagger.json", get(swagger_json))
-        .route("/docs/{file}", get(docs_file))
+        .route("/docs/swagger.json", get(openapi_json))
         .route("/openapi.json", get(openapi_json))
-        .with_state(Bytes::from(openapi_json_for(dialects, has_examples)))
+        .with_state(Bytes::from(openapi_json_for(dialects)))
 }
 
 /// API documentation
@@ -64,23 +46,6 @@ async fn docs_page() -> Response {
     page_response("text/html; charset=utf-8", CSP, PAGE)
 }
 
-/// Files of the documentation
-#[utoipa::path(
-    get, path = "/docs/{file}", operation_id = "docsFile", tag = "documentation", security(("login" = [])),
-    params(("file" = String, Path, description = "File name, for example `page.js`")),
-    responses((status = 200, description = "A script, a style or an image"), (status = 404, description = "No such file")),
-)]
-async fn docs_file(uri: Uri) -> Response {
-    match uri.path().rsplit('/').next().unwrap_or_default() {
-        "page.js" => page_response("text/javascript; charset=utf-8", CSP, SCRIPT),
-        "page.css" => page_response("text/css; charset=utf-8", CSP, STYLE),
-        name => match SWAGGER_UI_FILES.iter().find(|(file, _)| *file == name) {
-            Some((file, media_type)) => swagger_ui_file(file, media_type),
-            None => body::not_found(),
-        },
-    }
-}
-
 /// `OpenAPI` document
 #[utoipa::path(
     get, path = "/openapi.json", operation_id = "openapi", tag = "documentation", security(("login" = [])),
@@ -90,54 +55,12 @@ async fn openapi_json(State(document): State<Bytes>) -> Response {
     page_response("application/json", CSP, document)
 }
 
-/// `OpenAPI` document at Swagger's usual path
-#[utoipa::path(
-    get, path = "/docs/swagger.json", operation_id = "swagger", tag = "documentation", security(("login" = [])),
-    responses((status = 200, description = "OpenAPI 3.1", body = Object)),
-)]
-async fn swagger_json(document: State<Bytes>) -> Response {
-    openapi_json(document).await
-}
-
-/// A file of Swagger UI.
-fn swagger_ui_file(name: &str, media_type: &'static str) -> Response {
-    let Ok((bytes, is_gzip)) = swagger_ui_bytes(name) else { return body::not_found() };
-    let mut response = page_response(media_type, CSP, bytes);
-    if is_gzip {
-        response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-    }
-    response
-}
-
-/// Reads a file from the ZIP archive of Swagger UI. Returns its bytes, and whether they are compressed with gzip.
-///
-/// The archive contains each compressed file as a DEFLATE stream. A gzip file (RFC 1952) consists of a header, a DEFLATE stream, a checksum
-/// and the content size. Therefore, this function only adds the header, the checksum and the size to the DEFLATE stream. It neither
-/// decompresses nor compresses the content.
-fn swagger_ui_bytes(name: &str) -> ZipResult<(Vec<u8>, bool)> {
-    let mut archive = ZipArchive::new(Cursor::new(SWAGGER_UI_VENDORED))?;
-    let suffix = format!("/dist/{name}");
-    let index = archive.file_names().position(|path| path.is_ok_and(|path| path.ends_with(&suffix)));
-    let mut file = archive.by_index_raw(index.ok_or(ZipError::FileNotFound)?)?;
-    let mut bytes = Vec::new();
-    if file.compression() == CompressionMethod::Stored {
-        file.read_to_end(&mut bytes)?;
-        return Ok((bytes, false));
-    }
-    // DEFLATE, no optional fields, no modification time, no compression level, unknown operating system.
-    bytes.extend_from_slice(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff]);
-    file.read_to_end(&mut bytes)?;
-    bytes.extend_from_slice(&file.crc32().to_le_bytes());
-    bytes.extend_from_slice(&(file.size() as u32).to_le_bytes());
-    Ok((bytes, true))
-}
-
 /// Name of the security scheme for the operator's login.
 const LOGIN_SCHEME: &str = "login";
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
-    info(title = "jamjam-dev signaling-server", description = include_str!("openapi/about.md")),
+    info(title = "jamjam-dev signaling-server", description = include_str!("openapi.md")),
     tags(
         (name = "monitoring", description = "Server state"),
         (name = "tokens", description = "Tokens for broadcast and WebRTC rooms"),
@@ -166,33 +89,27 @@ const LOGIN_SCHEME: &str = "login";
         control_surface_api::event_stream,
         health::shut_down,
         console::console,
-        console::console_file,
         console::console_state,
         console_operations::disconnect,
         console_operations::close_room,
-        console_operations::logout,
         start_page::start_page,
-        start_page::start_or_login,
-        start_page::start_file,
+        static_files::static_file,
         examples::examples_index,
-        examples::example_file,
+        examples::example_page,
         examples::example_qr,
         examples::example_address,
         docs_page,
-        docs_file,
-        swagger_json,
         openapi_json,
         asyncapi::asyncapi_json,
         asyncapi::messages_page,
-        asyncapi::messages_file,
     ),
     components(schemas(ErrorBody, TooManyRequestsBody)),
-    modifiers(&SecuritySchemes, &LoginResponses, &ErrorSchema),
+    modifiers(&SecuritySchemes, &ErrorResponses),
 )]
 struct ApiDocument;
 
-/// The document for a server with `dialects`, as JSON. If `has_examples` is not set, the server has no example pages.
-pub(super) fn openapi_json_for(dialects: DialectSet, has_examples: bool) -> String {
+/// The document for a server with `dialects`, as JSON.
+pub(super) fn openapi_json_for(dialects: DialectSet) -> String {
     let mut document = ApiDocument::openapi();
     for (tag, dialect) in [("broadcast", Dialect::Broadcast), ("control surfaces", Dialect::ControlSurface)] {
         if !dialects.contains(dialect) {
@@ -201,9 +118,6 @@ pub(super) fn openapi_json_for(dialects: DialectSet, has_examples: bool) -> Stri
     }
     if !dialects.contains(Dialect::Broadcast) && !dialects.contains(Dialect::WebRtc) {
         remove_tag(&mut document, "tokens");
-    }
-    if !has_examples {
-        remove_tag(&mut document, "examples");
     }
     // Strings, numbers and lists always serialize.
     document.to_json().unwrap_or_default()
@@ -234,7 +148,7 @@ impl Modify for SecuritySchemes {
             (
                 LOGIN_SCHEME,
                 HttpAuthScheme::Basic,
-                "Operator login (--docs-username, --docs-password-file). Without a password, the cookie of a login link replaces it",
+                "Operator login (--docs-username, --docs-password-file). Without a password, the server prints a URL with a token for this machine",
             ),
             ("room", HttpAuthScheme::Bearer, "Token for the room, from /auth/token"),
             ("issuer", HttpAuthScheme::Bearer, "Value of --token-issuer-key, if that option is given"),
@@ -245,39 +159,26 @@ impl Modify for SecuritySchemes {
     }
 }
 
-/// Adds the error responses of all operations that require a login.
-struct LoginResponses;
+/// Adds the error responses of all operations that require a login, and the schema of all error responses.
+struct ErrorResponses;
 
-impl Modify for LoginResponses {
+impl Modify for ErrorResponses {
     fn modify(&self, document: &mut OpenApi) {
         let login = SecurityRequirement::new(LOGIN_SCHEME, [""; 0]);
         for (changes_state, operation) in document.paths.paths.values_mut().flat_map(operations_mut) {
-            if !operation.security.iter().flatten().any(|needed| *needed == login) {
-                continue;
+            let responses = &mut operation.responses.responses;
+            if operation.security.iter().flatten().any(|needed| *needed == login) {
+                let errors = [
+                    ("401", "The login is missing or wrong"),
+                    ("429", "Too many failed logins from this address"),
+                    ("403", "The request comes from a page of another site"),
+                ];
+                for (status, description) in errors.into_iter().take(if changes_state { 3 } else { 2 }) {
+                    let response = || utoipa::openapi::Response::new(description).into();
+                    responses.entry(status.to_owned()).or_insert_with(response);
+                }
             }
-            let mut responses =
-                vec![("401", "The login is missing or wrong"), ("429", "Too many failed logins from this address")];
-            responses.extend(
-                changes_state.then_some((
-                    "403",
-                    "The content type is not JSON, or the request comes from a page of another site",
-                )),
-            );
-            for (status, description) in responses {
-                let response = || utoipa::openapi::Response::new(description).into();
-                operation.responses.responses.entry(status.to_owned()).or_insert_with(response);
-            }
-        }
-    }
-}
-
-/// Adds the error schema to all error responses.
-struct ErrorSchema;
-
-impl Modify for ErrorSchema {
-    fn modify(&self, document: &mut OpenApi) {
-        for (_, operation) in document.paths.paths.values_mut().flat_map(operations_mut) {
-            for (status, response) in &mut operation.responses.responses {
+            for (status, response) in responses {
                 let RefOr::T(response) = response else { continue };
                 if status.starts_with(['4', '5']) && response.content.is_empty() {
                     let schema = if status == "429" { "TooManyRequestsBody" } else { "ErrorBody" };
@@ -286,43 +187,5 @@ impl Modify for ErrorSchema {
                 }
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::Write as _;
-    use std::process::{Command, Stdio};
-
-    use super::*;
-
-    /// `gzip` also verifies the checksum and the size.
-    #[test]
-    fn gzip_program_decompresses_the_files_of_swagger_ui() {
-        for (name, content) in [("swagger-ui-bundle.js", "SwaggerUIBundle"), ("swagger-ui.css", ".swagger-ui")] {
-            let (bytes, is_gzip) = swagger_ui_bytes(name).expect("a file of the archive");
-            assert!(is_gzip, "{name}");
-            let mut gzip = Command::new("gzip")
-                .arg("--decompress")
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .spawn()
-                .expect("the program gzip is installed");
-            let mut input = gzip.stdin.take().expect("a pipe");
-            let writer = std::thread::spawn(move || input.write_all(&bytes));
-            let output = gzip.wait_with_output().expect("an exit status");
-            writer.join().expect("no panic").expect("gzip reads all input");
-            assert!(output.status.success(), "{name}");
-            assert!(String::from_utf8(output.stdout).expect("UTF-8").contains(content), "{name}");
-        }
-    }
-
-    #[test]
-    fn images_of_swagger_ui_are_not_compressed() {
-        for name in ["favicon-16x16.png", "favicon-32x32.png"] {
-            let (bytes, is_gzip) = swagger_ui_bytes(name).expect("a file of the archive");
-            assert!(!is_gzip && bytes.starts_with(b"\x89PNG"), "{name}");
-        }
-        assert!(matches!(swagger_ui_bytes("missing.js"), Err(ZipError::FileNotFound)));
     }
 }

@@ -1,5 +1,4 @@
-//! `/` and `/start`: the start page, with the URLs of the dialects and links to the other pages. `/start?login=SECRET` exchanges a login
-//! link for a session.
+//! `/`: the start page, with the URLs of the dialects and links to the other pages.
 //!
 //! The page is public and has no script. It shows the URLs with the host name that the browser used.
 
@@ -8,43 +7,35 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use axum::extract::{Path, RawQuery, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::Response;
 use axum::routing::get;
 use axum::{Extension, Router};
 
-use crate::io::clock;
 use crate::io::http::ConnectionInfo;
-use crate::io::http::body::{self, PAGE_STYLE, page_response};
-use crate::io::http::login::{Login, LoginError};
+use crate::io::http::body::page_response;
 use crate::io::http::request_host::RequestHost;
 use crate::io::moqt::MoqtUrl;
 use crate::io::reachable::reachable_addresses;
-use crate::io::signaling::shared_hub::SharedHub;
-use crate::sanitize::{escape_html, escape_html_prose};
-use crate::signaling::{Dialect, DialectSet};
+use crate::sanitize::escape_html;
+use crate::signaling::{Dialect, SignalingLimits};
 
-const PAGE: &str = include_str!("start_page/start.html");
-const STYLE: &str = include_str!("start_page/start.css");
-const ICON: &str = include_str!("console/icon.svg");
+const PAGE: &str = include_str!("pages/start.html");
 
 /// Content security policy: a style and an icon of this server, and no scripts.
 const CSP: &str = "style-src 'self'; img-src 'self'";
-
-const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
 /// Paths of pages, their names, and whether they need the login.
 const PAGES: [(&str, &str, bool); 6] = [
     ("/console", "Console: rooms, members and messages, live", true),
     ("/docs", "HTTP API", true),
-    ("/docs/messages", "WebSocket messages", true),
-    (EXAMPLES, "Examples: one page per kind of client", false),
+    ("/docs/messages", "WebSocket messages", false),
+    ("/examples/", "Examples: one page per kind of client", false),
     ("/health", "Health, as JSON", false),
     (WEBRTC_ROOMS, "WebRTC rooms, as JSON", false),
 ];
 
-const EXAMPLES: &str = "/examples/";
 const WEBRTC_ROOMS: &str = "/rooms";
 
 /// How a server with several dialects selects one.
@@ -55,24 +46,17 @@ const LOCAL_MOQT_DESCRIPTION: &str = "MOQT echo over WebTransport (UDP), on the 
 
 /// What the page describes.
 pub(super) struct StartPage {
-    pub(super) hub: Arc<SharedHub>,
-    pub(super) login: Arc<Login>,
-    pub(super) dialects: DialectSet,
+    pub(super) limits: Arc<SignalingLimits>,
     /// The listen address, for clients that send no valid `Host`.
     pub(super) address: SocketAddr,
     pub(super) is_tls: bool,
     /// URL of a MOQT echo in the same process, with its listen host.
     pub(super) moqt_url: Option<MoqtUrl>,
-    pub(super) has_examples: bool,
 }
 
-/// The page and its files.
+/// The page.
 pub(super) fn router(page: StartPage) -> Router {
-    Router::new()
-        .route("/", get(start_page))
-        .route("/start", get(start_or_login))
-        .route("/start/{file}", get(start_file))
-        .with_state(Arc::new(page))
+    Router::new().route("/", get(start_page)).with_state(Arc::new(page))
 }
 
 /// Start page
@@ -85,106 +69,32 @@ pub(super) async fn start_page(
     Extension(client): Extension<ConnectionInfo>,
     headers: HeaderMap,
 ) -> Response {
-    page.response(&headers, &client)
-}
-
-/// Start page, and login with a link
-#[utoipa::path(
-    get, path = "/start", operation_id = "loginLink", tag = "documentation",
-    params(("login" = Option<String>, Query, description = "Secret of a login link. The link works once; `HEAD` does not use it up")),
-    responses(
-        (status = 200, description = "URLs of this server and links to its pages", content_type = "text/html", body = String),
-        (status = 303, description = "To `/start`, with the cookie of a new session if the link is valid"),
-        (status = 401, description = "The login link is invalid or has already been used"),
-        (status = 403, description = "The login link works only on the machine of the server, or the request is a prefetch"),
-        (status = 429, description = "Too many failed logins from this address"),
-        (status = 503, description = "The system provides no random numbers"),
-    ),
-)]
-pub(super) async fn start_or_login(
-    State(page): State<Arc<StartPage>>,
-    Extension(client): Extension<ConnectionInfo>,
-    method: Method,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-) -> Response {
-    let query = query.unwrap_or_default();
-    let secret = form_urlencoded::parse(query.as_bytes()).find_map(|(name, value)| (name == "login").then_some(value));
-    match secret {
-        // `HEAD` must not change anything (RFC 9110, section 9.2.1). Programs that check links send it.
-        Some(secret) if method == Method::GET => page.log_in(&secret, &headers, &client),
-        _ => page.response(&headers, &client),
-    }
-}
-
-/// Files of the start page
-#[utoipa::path(
-    get, path = "/start/{file}", operation_id = "startFile", tag = "documentation",
-    params(("file" = String, Path, description = "File name, for example `style.css`")),
-    responses((status = 200, description = "A style or an image"), (status = 404, description = "No such file")),
-)]
-pub(super) async fn start_file(Path(name): Path<String>) -> Response {
-    match &*name {
-        "style.css" => page_response("text/css; charset=utf-8", CSP, [PAGE_STYLE, STYLE].concat()),
-        "icon.svg" => page_response("image/svg+xml", CSP, ICON),
-        _ => body::not_found(),
-    }
+    let is_tls = page.is_tls || client.is_forwarded && has_https_proxy(&headers);
+    let html = page.html(&shown_host(&headers, page.address), is_tls);
+    let mut response = page_response("text/html; charset=utf-8", CSP, html);
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }
 
 impl StartPage {
-    fn response(&self, headers: &HeaderMap, client: &ConnectionInfo) -> Response {
-        let login = self.login.check(headers, client.into(), clock::monotonic_now());
-        let is_tls = self.is_tls || client.is_forwarded && has_https_proxy(headers);
-        let host = shown_host(headers, self.address);
-        let mut response = page_response("text/html; charset=utf-8", CSP, self.html(&host, is_tls, login));
-        response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
-        response
-    }
-
-    /// Exchanges the link for a cookie. The redirect removes the secret from the address bar and the history.
-    fn log_in(&self, secret: &str, headers: &HeaderMap, client: &ConnectionInfo) -> Response {
-        let cookie = match self.login.link() {
-            Some(_) => {
-                let is_tls_at_proxy = client.is_forwarded && has_https_proxy(headers);
-                let redeemed =
-                    self.login.redeem_link(secret, headers, client.into(), is_tls_at_proxy, clock::monotonic_now());
-                redeemed.map(Some)
-            }
-            // With a password there is no link, and the page explains the login.
-            None => Ok(None),
-        };
-        let mut response = match cookie {
-            Ok(cookie) => {
-                let mut response = (StatusCode::SEE_OTHER, [(header::LOCATION, "/start")]).into_response();
-                response.headers_mut().extend(cookie.map(|cookie| (header::SET_COOKIE, cookie)));
-                response
-            }
-            Err(error) => error.response_for(headers),
-        };
-        response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
-        response.headers_mut().insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-        response
-    }
-
     /// Whether the server has the page with this path.
     fn has_page(&self, path: &str) -> bool {
         match path {
-            EXAMPLES => self.has_examples,
-            WEBRTC_ROOMS => self.dialects.contains(Dialect::WebRtc),
+            WEBRTC_ROOMS => self.limits.dialects.contains(Dialect::WebRtc),
             _ => true,
         }
     }
 
-    fn html(&self, host: &str, is_tls: bool, login: Result<(), LoginError>) -> String {
-        let uptime = format_uptime(self.hub.uptime().as_secs());
-        let facts = format!("jamjam-dev {} at {host}, running for {uptime}", env!("CARGO_PKG_VERSION"));
+    fn html(&self, host: &str, is_tls: bool) -> String {
+        let facts = format!("jamjam-dev {} at {host}", env!("CARGO_PKG_VERSION"));
         let secure = if is_tls { "s" } else { "" };
         let urls = ["ws", "http"].map(|scheme| format!("{scheme}{secure}://{host}"));
-        let command = self.dialects.check_command(&urls[0], &urls[1], is_tls);
-        let webrtc_requires_token = self.hub.with_hub(|_, hub, _| hub.limits().webrtc_requires_token);
+        let command = self.limits.dialects.check_command(&urls[0], &urls[1], is_tls);
+        let SignalingLimits { dialects: enabled, webrtc_requires_token, .. } = *self.limits;
+        let enabled: Vec<Dialect> = Dialect::ALL.into_iter().filter(|dialect| enabled.contains(*dialect)).collect();
+        let selection = if enabled.len() == 1 { "" } else { SELECTION };
         let mut dialects = String::new();
-        let enabled = Dialect::ALL.into_iter().filter(|dialect| self.dialects.contains(*dialect));
-        let enabled = enabled.map(|dialect| {
+        let enabled = enabled.into_iter().map(|dialect| {
             let url = format!("{}{}", urls[0], example_path(dialect, webrtc_requires_token));
             (dialect.name(), dialect.description(), url)
         });
@@ -202,24 +112,16 @@ impl StartPage {
                 escape_html(&url)
             );
         }
-        let is_single = Dialect::ALL.into_iter().filter(|dialect| self.dialects.contains(*dialect)).count() == 1;
-        let selection = if is_single { "" } else { SELECTION };
         let mut pages = String::new();
         for (path, name, needs_login) in PAGES.into_iter().filter(|(path, ..)| self.has_page(path)) {
-            let note = if needs_login && login.is_err() { " <span>(login)</span>" } else { "" };
+            let note = if needs_login { " <span>(login)</span>" } else { "" };
             let _ = writeln!(pages, "        <li><a href=\"{path}\">{}</a>{note}</li>", escape_html(name));
         }
-        let login = match login {
-            Ok(()) => "You are logged in.".to_owned(),
-            Err(LoginError::Missing) => "The console and the documentation request a name and a password.".to_owned(),
-            Err(error) => error.to_string(),
-        };
         PAGE.replace("<!-- facts -->", &escape_html(&facts))
             .replace("<!-- dialects -->\n", &dialects)
             .replace("<!-- selection -->", selection)
             .replace("<!-- command -->", &escape_html(&command))
             .replace("<!-- pages -->\n", &pages)
-            .replace("<!-- login -->", &escape_html_prose(&login))
     }
 }
 
@@ -259,34 +161,21 @@ fn has_https_proxy(headers: &HeaderMap) -> bool {
     headers.get("x-forwarded-proto").is_some_and(|proto| proto.as_bytes().eq_ignore_ascii_case(b"https"))
 }
 
-/// A duration in its largest unit.
-fn format_uptime(seconds: u64) -> String {
-    let (count, unit) = match seconds {
-        0..60 => (seconds, "second"),
-        60..3_600 => (seconds / 60, "minute"),
-        3_600..86_400 => (seconds / 3_600, "hour"),
-        _ => (seconds / 86_400, "day"),
-    };
-    format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
-}
-
 #[cfg(test)]
 mod tests {
-    use crate::memory_budget::MemoryBudget;
-    use crate::signaling::{Hub, SignalingLimits};
+    use crate::signaling::DialectSet;
 
     use super::*;
 
-    fn page(dialects: DialectSet, has_examples: bool) -> StartPage {
-        let (hub, _ended) =
-            SharedHub::new(Hub::new(SignalingLimits::default(), [1, 2, 3, 4]), None, &MemoryBudget::new(None));
+    fn page(dialects: DialectSet) -> StartPage {
+        let limits = Arc::new(SignalingLimits { dialects, ..SignalingLimits::default() });
         let address = SocketAddr::from(([127, 0, 0, 1], 8_080));
-        StartPage { hub, login: Arc::default(), dialects, address, is_tls: false, moqt_url: None, has_examples }
+        StartPage { limits, address, is_tls: false, moqt_url: None }
     }
 
     #[test]
     fn page_lists_the_enabled_dialects_with_the_requested_host() {
-        let all = page(DialectSet::ALL, true).html("rooms.example:8443", true, Ok(()));
+        let all = page(DialectSet::ALL).html("rooms.example:8443", true);
         for url in [
             "wss://rooms.example:8443/<",
             "wss://rooms.example:8443/ROOM?token=TOKEN<",
@@ -294,12 +183,12 @@ mod tests {
         ] {
             assert!(all.contains(url), "{url}: {all}");
         }
-        assert!(all.contains("logged in") && !all.contains("(login)") && all.contains("/examples/"), "{all}");
+        assert!(all.contains("/examples/"), "{all}");
         assert!(!all.contains("<!--"), "every placeholder is replaced: {all}");
         assert!(!all.contains("<dt>moqt</dt>"), "{all}");
-        let one = page(DialectSet::only(Dialect::WebRtc), false).html("x", false, Err(LoginError::Missing));
+        let one = page(DialectSet::only(Dialect::WebRtc)).html("x", false);
         assert_eq!(one.matches("<dt>").count(), 1);
-        assert!(one.contains("ws://x/?roomId") && one.contains("(login)") && !one.contains("/examples/"), "{one}");
+        assert!(one.contains("ws://x/?roomId") && one.contains("(login)"), "{one}");
     }
 
     #[test]
@@ -315,7 +204,7 @@ mod tests {
         ] {
             let url: MoqtUrl = "https://x:4443/a&b".parse().expect("a URL");
             let moqt_url = Some(MoqtUrl { host: listen_host.to_owned(), ..url });
-            let html = StartPage { moqt_url, ..page(DialectSet::JAMJAM_ONLY, false) }.html(requested, false, Ok(()));
+            let html = StartPage { moqt_url, ..page(DialectSet::JAMJAM_ONLY) }.html(requested, false);
             assert!(html.contains(&format!("<code>{expected}</code>")), "{expected}: {html}");
             assert!(html.contains("MOQT echo over WebTransport (UDP)"), "{html}");
             assert_eq!(html.contains(local), is_local, "{listen_host}");
@@ -335,21 +224,7 @@ mod tests {
 
     #[test]
     fn untrusted_host_is_escaped() {
-        let script = page(DialectSet::ALL, true).html("<script>alert(1)</script>", false, Ok(()));
+        let script = page(DialectSet::ALL).html("<script>alert(1)</script>", false);
         assert!(!script.contains("<script"), "{script}");
-    }
-
-    #[test]
-    fn uptime_has_one_unit() {
-        for (seconds, text) in [
-            (0, "0 seconds"),
-            (1, "1 second"),
-            (59, "59 seconds"),
-            (60, "1 minute"),
-            (7_300, "2 hours"),
-            (90_000, "1 day"),
-        ] {
-            assert_eq!(format_uptime(seconds), text);
-        }
     }
 }

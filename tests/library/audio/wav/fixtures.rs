@@ -1,6 +1,6 @@
 //! The files in `fixtures/audio/`.
 
-use jamjam_dev::audio::wav::{SampleEncoding, WavFormat, WavStream};
+use jamjam_dev::audio::wav::{SampleFormat, WavFormat, WavStream};
 
 use super::{SUPPORTED, decode, fixture, refusal, saw_tooth};
 
@@ -10,14 +10,14 @@ fn every_valid_fixture_has_its_format_and_plays_to_its_last_frame() {
         sample_rate,
         channels,
         bits,
-        encoding: SampleEncoding::Int,
+        encoding: SampleFormat::Int,
         frames: Some(frames),
     };
     let expected = [
         ("speech-16bit-mono-48k.wav", int(16, 1, 48_000, 72_000)),
         ("music-16bit-stereo-44k1.wav", int(16, 2, 44_100, 44_100)),
         ("24bit-mono-48k.wav", int(24, 1, 48_000, 24_000)),
-        ("float-96k.wav", WavFormat { encoding: SampleEncoding::Float, ..int(32, 1, 96_000, 48_000) }),
+        ("float-96k.wav", WavFormat { encoding: SampleFormat::Float, ..int(32, 1, 96_000, 48_000) }),
         ("8ch-16bit-48k.wav", int(16, 8, 48_000, 24_000)),
     ];
     for (name, format) in expected {

@@ -1,6 +1,6 @@
 //! Handwritten headers: sample widths, encodings, lengths, and files of other formats.
 
-use jamjam_dev::audio::wav::SampleEncoding;
+use jamjam_dev::audio::wav::SampleFormat;
 
 use super::{SUPPORTED, decode, refusal};
 
@@ -78,7 +78,7 @@ fn float_samples_pass_bit_for_bit_even_if_non_finite() {
     for header in [fmt(3, 1, 48_000, 4, 32), extensible(&fmt(3, 1, 48_000, 4, 32), 32, FLOAT)] {
         let decoded = decode(&wav(&header, &data)).unwrap();
         assert_eq!(decoded.samples.iter().map(|sample| sample.to_bits()).collect::<Vec<_>>(), bits);
-        assert_eq!(decoded.format.encoding, SampleEncoding::Float);
+        assert_eq!(decoded.format.encoding, SampleFormat::Float);
     }
 }
 

@@ -59,7 +59,14 @@ fn sender() -> (AudioSender<Device>, Deliveries) {
     let deliveries = Deliveries::default();
     let device = Device { deliveries: deliveries.clone(), now: 0, last: 0 };
     let audio_config = AudioStreamConfig { sample_rate: 48_000, channels: 1, frame_samples: 96, first_sequence: 1 };
-    (ClientNode::new(run_config(StreamKind::Audio), AudioWorkload::new(audio_config, device), Box::new(())), deliveries)
+    (
+        ClientNode::new(
+            run_config(StreamKind::Audio),
+            AudioWorkload::new(audio_config, Box::new(device)),
+            Box::new(()),
+        ),
+        deliveries,
+    )
 }
 
 fn audio(left: &[Vec<u8>]) -> usize {
@@ -107,7 +114,7 @@ fn live_packet_is_due_at_its_delivery_and_due_times_increase() {
     // A packet is due at the time of the poll minus the packet's age. The second and third packets are older than the first packet. By
     // their ages, both packets would be due before the first packet. However, a packet is never due before the previous packet. Therefore,
     // all three packets are due at the same time: 1 µs before the poll. The last packet is also due 1 µs before its poll.
-    let all = pacing.all();
+    let all = &pacing.all;
     assert_eq!((all.count(), all.min(), all.max()), (4, Some(1_000), Some(1_000)));
 }
 

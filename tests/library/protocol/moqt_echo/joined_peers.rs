@@ -102,11 +102,11 @@ impl JoinedPeers {
             self.counts.add(&self.server.take_counters());
             assert!(self.server.handler().buffered_bytes() <= self.max_buffered_bytes);
             if let Some((code, reason)) = closed_by_client {
-                self.server.on_connection_closed(self.now, code, &reason);
+                self.server.update(self.now, |session| session.on_connection_closed(code, &reason));
                 return;
             }
             if let Some((code, reason)) = closed_by_server {
-                self.client.on_connection_closed(self.now, code, &reason);
+                self.client.update(self.now, |session| session.on_connection_closed(code, &reason));
                 return;
             }
             let Some(left) = self.left.checked_sub(1) else { return };

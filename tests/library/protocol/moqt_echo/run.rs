@@ -141,14 +141,14 @@ fn losses_order_and_copies_are_counted_separately() {
     assert_eq!(stream.late, 2, "30 and 31 ms exceed the limit of 20 ms");
     assert_eq!((stream.rtt.min(), stream.rtt.max()), (Some(4_000_000), Some(31_000_000)));
     // The lost frames 0 and 1 of group 2 are one burst. Frame 0 of group 4 and frame 1 of group 5 are isolated losses.
-    assert_eq!((stream.loss_bursts.lengths()[..3].to_vec(), stream.loss_bursts.longest()), (vec![2, 1, 0], 2));
+    assert_eq!((stream.loss_bursts.lengths[..3].to_vec(), stream.loss_bursts.longest), (vec![2, 1, 0], 2));
     let moqt = run.moqt.unwrap();
     let groups = GroupCounts { sent: 5, returned: 4, lost: 1, frames_missing: 2, stopped: 0, dropped: 0 };
     assert_eq!((moqt.groups, moqt.groups.in_flight(), moqt.failure), (groups, 0, None));
     assert_eq!(moqt.connect_times, MoqtConnectTimes { subscribe_ns: Some(3_000_000), ..MoqtConnectTimes::default() });
     // The first frame is due at 100 ms, and the duration starts at this time.
     assert_eq!((run.duration_ns, run.timeout_ns), (2_049_000_000, 2_000_000_000));
-    assert_eq!(run.pacing.unwrap().all().count(), 10);
+    assert_eq!(run.pacing.unwrap().all.count(), 10);
 }
 
 #[test]
@@ -226,7 +226,7 @@ fn client_and_frame_tracker_agree() {
         peers.client_is_slow = slow;
         peers.until(at(2_330));
         let now = peers.now;
-        peers.client.close(now, 0, "interrupted");
+        peers.client.update(now, |session| session.close(0, "interrupted"));
         peers.finish();
         let mut tracker = TrackerFixture::new(per_group as u64);
         peers.events.iter().for_each(|event| tracker.on_event(event));

@@ -46,8 +46,8 @@ pub(crate) fn client(
     let ended = ended.expect("the simulation ran until every client had ended");
     let mut closing = facts.recorder.clone();
     let started = match &node {
-        Participant::Sender(node) => node.progress().counting_started(),
-        Participant::Prober(node) => node.progress().counting_started(),
+        Participant::Sender(node) => node.live_figures().snapshot().started_at,
+        Participant::Prober(node) => node.live_figures().snapshot().started_at,
         Participant::Echo(_) => None,
     };
     let (interrupted, run) = match node {
@@ -204,7 +204,7 @@ impl RunFacts {
         let reference = self.numbers.of(stream(facts.config.evaluated_stream));
         let pacing = times::pacing(&reference.left, &reference.refused, self.began(), facts.interval);
         let reported = self.run.pacing.clone().unwrap_or_default();
-        differences.spread("pacing", &times::spread(&pacing.all, 0), reported.all(), 0);
+        differences.spread("pacing", &times::spread(&pacing.all, 0), &reported.all, 0);
         let edges = reported.first_and_last();
         differences.same("pacing has edges", pacing.edges.is_some(), edges.is_some());
         if let Some((reference, reported)) = pacing.edges.zip(edges) {

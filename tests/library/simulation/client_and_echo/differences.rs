@@ -75,9 +75,9 @@ impl Differences {
         let of_length = |n: usize| bursts.iter().filter(|burst| **burst == n).count() as u64;
         let longer = bursts.iter().filter(|burst| **burst >= 10).count() as u64;
         let lengths = std::array::from_fn(|index| if index < 9 { of_length(index + 1) } else { longer });
-        self.same(&format!("{kind:?} burst lengths"), lengths, reported.loss_bursts.lengths());
+        self.same(&format!("{kind:?} burst lengths"), lengths, reported.loss_bursts.lengths);
         let longest = bursts.iter().max().map_or(0, |longest| *longest as u64);
-        self.same(&format!("{kind:?} longest burst"), longest, reported.loss_bursts.longest());
+        self.same(&format!("{kind:?} longest burst"), longest, reported.loss_bursts.longest);
 
         let ratio = (reference.returned > 0).then(|| reference.reordered as f64 / reference.returned as f64);
         self.same(&format!("{kind:?} reordered ratio"), ratio, reported.reordered_ratio());
@@ -105,7 +105,7 @@ impl Differences {
 
         let differences = order::differences(reference);
         let sizes: Vec<i64> = differences.iter().map(|difference| difference.abs()).collect();
-        self.spread(&format!("{kind:?} IPDV"), &times::spread(&sizes, 0), reported.ipdv.magnitudes(), 0);
+        self.spread(&format!("{kind:?} IPDV"), &times::spread(&sizes, 0), &reported.ipdv.magnitudes, 0);
         self.same(&format!("{kind:?} smallest IPDV"), differences.iter().min().copied(), reported.ipdv.min());
         self.same(&format!("{kind:?} largest IPDV"), differences.iter().max().copied(), reported.ipdv.max());
     }

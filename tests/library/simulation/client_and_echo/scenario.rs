@@ -140,8 +140,11 @@ fn client(rng: &mut Rng, net: &mut Net<Participant>, host: usize, delay: u64, th
         config.replies_expected = config.wait_for.is_some() || !rng.happens(0.07);
         let (form, mut sound, facts) = sound(rng, theme, start, &mut host.machine, &config, &recorder);
         sound.clock = host.clock.clone();
-        host.node =
-            Participant::Sender(Box::new(ClientNode::new(config, AudioWorkload::new(form, sound), Box::new(recorder))));
+        host.node = Participant::Sender(Box::new(ClientNode::new(
+            config,
+            AudioWorkload::new(form, Box::new(sound)),
+            Box::new(recorder),
+        )));
         facts
     };
     let length = facts.total.map_or(2 * SECOND, |n| times::offset(n as usize, facts.interval) as u64);

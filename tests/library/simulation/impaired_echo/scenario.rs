@@ -183,7 +183,7 @@ fn client(
         let sound = Sound { packets, silent: false, clock: node.clock.clone(), next: 0 };
         node.node = Participant::Sender(Box::new(ClientNode::new(
             config,
-            AudioWorkload::new(form, sound),
+            AudioWorkload::new(form, Box::new(sound)),
             Box::new(recorder.clone()),
         )));
         size

@@ -65,16 +65,6 @@ fn limits_apply_to_frames() {
 }
 
 #[test]
-fn group_reset_by_the_server_is_reported_with_its_loss() {
-    let server = ScriptedServer::start([(2, ServerAction::Stop)]);
-    let line = ["--count", "3", "--frames-per-group", "2", "--interval", "400ms", "--frame-interval", "200ms"];
-    let report = report(0, &server.url, &server.with(&[&line[..], &["--timeout", "300ms"]].concat()));
-    assert_eq!(moqt(&report, GROUPS), [3, 2, 1, 0, 0]);
-    assert_eq!(moqt(&report, ["groups_stopped", "groups_dropped"]), [1, 0]);
-    assert!(codes(&report).contains(&"groups_dropped"), "{report:#}");
-}
-
-#[test]
 fn every_frame_has_a_json_line_with_its_number() {
     let server = ScriptedServer::start([(2, ServerAction::Drop), (3, ServerAction::Twice)]);
     let line =

@@ -33,8 +33,6 @@ pub(crate) enum ServerAction {
     AfterNext,
     /// Sends the group back. Then the server also sends a group 63, although the client sent no group 63.
     UnknownGroup,
-    /// Stops reading the group after its header, and does not send the group back.
-    Stop,
     /// Closes the connection with this code, and does not send the group back.
     Close(u32),
     /// Sends the group back, and unsubscribes from the track.
@@ -273,10 +271,6 @@ async fn serve(connection: &Connection, connection_number: usize, script: &Scrip
         received.send(sequence.into())?;
         script.fail_if_reached(5 + sequence, connection).await?;
         let action = actions.get(&sequence.into()).copied();
-        if let Some(ServerAction::Stop) = action {
-            stream.stop(VarInt::from_u32(0))?;
-            continue;
-        }
         if let Some(ServerAction::Close(code)) = action {
             connection.close(code.into(), b"whim");
             return Ok(());
@@ -287,7 +281,7 @@ async fn serve(connection: &Connection, connection_number: usize, script: &Scrip
         }
         match action {
             Some(ServerAction::ResetSubscription(code)) => client_subscription.reset(code.into())?,
-            Some(ServerAction::Drop | ServerAction::Stop | ServerAction::Close(_)) => {}
+            Some(ServerAction::Drop | ServerAction::Close(_)) => {}
             Some(ServerAction::Truncate(frame_count)) => {
                 let mut stream = return_frames(connection, sequence, &frames[..frame_count]).await?;
                 // The client must read the written frames before the reset, which could discard them.

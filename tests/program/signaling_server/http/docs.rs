@@ -9,21 +9,7 @@ use crate::signaling_server::http::login::{JSON, RIGHT, WRONG};
 use crate::signaling_server::http::request::{get, request, send};
 use test_support::server::process::Server;
 
-const PAGES: [&str; 13] = [
-    "/docs",
-    "/docs/",
-    "/docs/swagger.json",
-    "/openapi.json",
-    "/docs/page.js",
-    "/docs/page.css",
-    "/docs/swagger-ui-bundle.js",
-    "/docs/swagger-ui.css",
-    "/docs/favicon-32x32.png",
-    "/docs/asyncapi.json",
-    "/docs/messages",
-    "/docs/messages/script.js",
-    "/docs/messages/style.css",
-];
+const PAGES: [&str; 4] = ["/docs", "/docs/", "/docs/swagger.json", "/openapi.json"];
 
 fn start_with_password(options: &[&str]) -> Server {
     Server::start_signaling(&[&["--docs-password", "sesame"], options].concat())
@@ -50,37 +36,30 @@ fn page_and_its_resources_are_embedded_and_need_the_login() {
         assert!(policy.starts_with("default-src 'none'; script-src 'self'; "), "{path}: {policy}");
         // The policy permits no other host, no inline scripts and no code from strings.
         assert!(!policy.contains("http") && !policy.contains("unsafe") && !policy.contains('*'), "{policy}");
-        let packed = path.contains("swagger-ui");
-        assert_eq!(head.header("content-encoding"), if packed { "gzip" } else { "" }, "{path}");
     }
     for page in ["/docs", "/docs/"] {
         let response = request(&server, "GET", page, &[RIGHT]);
         assert_eq!(response.header("content-type"), "text/html; charset=utf-8");
         assert!(
-            response.body.contains("/docs/swagger-ui-bundle.js") && !response.body.contains("://"),
+            response.body.contains("/static/swagger-ui-bundle.js") && !response.body.contains("://"),
             "{}",
             response.body
         );
     }
-    assert!(!request(&server, "GET", "/docs/page.js", &[RIGHT]).body.contains("://"));
-    let messages = request(&server, "GET", "/docs/messages", &[RIGHT]);
-    assert_eq!(messages.header("content-type"), "text/html; charset=utf-8");
-    assert!(messages.body.contains("/docs/messages/script.js") && !messages.body.contains("://"), "{}", messages.body);
+    assert!(!get(&server, "/static/docs.js").body.contains("://"));
+    for (file, encoding) in [("swagger-ui-bundle.js", "gzip"), ("swagger-ui.css", "gzip"), ("favicon-32x32.png", "")] {
+        let head = request(&server, "HEAD", &format!("/static/{file}"), &[]);
+        assert_eq!((head.status, head.header("content-encoding")), (200, encoding), "{file}");
+    }
     assert_eq!(document(&server).to_string(), {
         let response = request(&server, "GET", "/docs/swagger.json", &[RIGHT]);
         serde_json::from_str::<Value>(&response.body).unwrap().to_string()
     });
     // Other paths below `/docs` are not served. For example, `oauth2-redirect.html` is a file of Swagger UI that runs a script. The page
     // does not need this file.
-    for path in [
-        "/docs/messages/x.js",
-        "/docs/oauth2-redirect.html",
-        "/docs/index.html",
-        "/docs/x",
-        "/docs/..",
-        "/docs/%2e%2e%2fx",
-        "/docs/%ff",
-    ] {
+    for path in
+        ["/docs/oauth2-redirect.html", "/docs/index.html", "/docs/x", "/docs/..", "/docs/%2e%2e%2fx", "/docs/%ff"]
+    {
         assert_eq!(request(&server, "GET", path, &[RIGHT]).error(), "Not found", "{path}");
     }
 }
@@ -106,14 +85,14 @@ fn document_describes_the_enabled_dialects() {
 #[test]
 fn asyncapi_document_describes_the_enabled_dialects() {
     let document = |options: &[&str]| -> Value {
-        let response = request(&start_with_password(options), "GET", "/docs/asyncapi.json", &[RIGHT]);
+        let response = get(&Server::start_signaling(options), "/docs/asyncapi.json");
         assert_eq!((response.status, response.header("content-type")), (200, "application/json"));
         serde_json::from_str(&response.body).unwrap()
     };
     let all = document(&[]);
     assert_eq!((&all["asyncapi"], &all["info"]["version"]), (&"3.0.0".into(), &env!("CARGO_PKG_VERSION").into()));
     let dialects = |document: &Value| -> Vec<Value> {
-        document["channels"].as_object().unwrap().values().map(|channel| channel["x-dialect"].clone()).collect()
+        document["channels"].as_object().unwrap().values().map(|channel| channel["tags"][0]["name"].clone()).collect()
     };
     for dialect in Dialect::ALL.map(Dialect::name) {
         assert!(dialects(&all).contains(&dialect.into()), "{dialect}");
@@ -121,6 +100,22 @@ fn asyncapi_document_describes_the_enabled_dialects() {
     assert_eq!(dialects(&document(&["--dialect", "webrtc"])), ["webrtc"]);
     let channel = &document(&["--broadcast-envelope", "dynode"])["channels"]["broadcast"];
     assert!(channel["messages"]["server.broadcast"].is_object(), "{channel}");
+}
+
+#[test]
+fn page_of_messages_is_public_and_loads_nothing_from_elsewhere() {
+    let server = Server::start_signaling(&[]);
+    let page = get(&server, "/docs/messages");
+    assert_eq!((page.status, page.header("content-type")), (200, "text/html; charset=utf-8"));
+    assert!(page.header("content-security-policy").starts_with("default-src 'none'; script-src 'self'; "), "{page:?}");
+    assert!(page.body.contains("/static/messages.js") && !page.body.contains("://"), "{}", page.body);
+    let script = get(&server, "/static/messages.js");
+    assert_eq!((script.status, script.header("content-type")), (200, "text/javascript; charset=utf-8"));
+    assert!(script.body.lines().count() <= 120 && !script.body.contains("innerHTML"), "{}", script.body);
+    assert_eq!(get(&server, "/static/messages.css").header("content-type"), "text/css; charset=utf-8");
+    for path in ["/static/x", "/static/..", "/docs/messages/x"] {
+        assert_eq!(get(&server, path).error(), "Not found", "{path}");
+    }
 }
 
 #[test]
@@ -167,7 +162,7 @@ fn responses_match_the_document() {
     check("POST", "/admin/bbx/param", &[RIGHT, JSON], r#"{"name":"a","value":1}"#, "/admin/bbx/param", 200);
     check("PUT", "/admin/bbx/params/a", &[RIGHT, JSON], r#"{"min":0,"max":1}"#, "/admin/bbx/params/{name}", 200);
     check("POST", "/admin/bbx/visualization", &[RIGHT, JSON], r#"{"data":[1]}"#, "/admin/bbx/visualization", 200);
-    check("POST", "/admin/shutdown", &[RIGHT], "{}", "/admin/shutdown", 403);
+    check("POST", "/admin/shutdown", &[RIGHT, "Origin: null"], "{}", "/admin/shutdown", 403);
     check("POST", "/admin/shutdown", &[RIGHT, JSON], "{}", "/admin/shutdown", 202);
 }
 
@@ -202,7 +197,7 @@ fn spellings(path: &str) -> Vec<String> {
         "/{}.",
         "/{}?",
         "/{}?x=/health",
-        "/{}?login=admin",
+        "/{}?token=admin",
         "/{}#x",
         "http://x/{}",
         "http://x//{}",

@@ -1,4 +1,4 @@
-//! The example pages over HTTP: public, only for enabled dialects, with a strict policy, and disabled by `--no-examples`.
+//! The example pages over HTTP: public, only for enabled dialects, and with a strict policy.
 
 use serde_json::{Value, json};
 
@@ -7,30 +7,12 @@ use crate::signaling_server::http::request::{Response, get, request};
 use test_support::server::process::Server;
 
 const HTML: &str = "text/html; charset=utf-8";
-const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+/// The name of each dialect, with its page.
+const PAGES: [(&str, &str); 4] =
+    [("jamjam", "/jamjam"), ("webrtc", "/webrtc"), ("broadcast", "/broadcast"), ("bbx", "/control-surface")];
 
-/// Files that all pages share.
-const SHARED: [(&str, &str); 5] = [
-    ("", HTML),
-    ("/", HTML),
-    ("/style.css", "text/css; charset=utf-8"),
-    ("/shared.js", JAVASCRIPT),
-    ("/icon.svg", "image/svg+xml"),
-];
-
-/// The name of each dialect, with the files of its page.
-const PAGES: [(&str, &[(&str, &str)]); 4] = [
-    ("jamjam", &[("/jamjam", HTML), ("/jamjam.js", JAVASCRIPT)]),
-    ("webrtc", &[("/webrtc", HTML), ("/webrtc.js", JAVASCRIPT)]),
-    ("broadcast", &[("/broadcast", HTML), ("/broadcast.js", JAVASCRIPT)]),
-    (
-        "bbx",
-        &[("/control-surface", HTML), ("/control-surface.js", JAVASCRIPT), ("/control-surface-host.js", JAVASCRIPT)],
-    ),
-];
-
-fn all_files() -> impl Iterator<Item = (&'static str, &'static str)> {
-    SHARED.into_iter().chain(PAGES.into_iter().flat_map(|(_, files)| files.iter().copied()))
+fn all_pages() -> impl Iterator<Item = &'static str> {
+    ["", "/"].into_iter().chain(PAGES.map(|(_, page)| page))
 }
 
 fn qr(server: &Server, url: &str, host: &str) -> Response {
@@ -41,10 +23,10 @@ fn qr(server: &Server, url: &str, host: &str) -> Response {
 #[test]
 fn example_pages_are_public_and_load_nothing_from_elsewhere() {
     let server = Server::start_signaling(&[]);
-    for (path, kind) in all_files() {
+    for path in all_pages() {
         let path = format!("/examples{path}");
         let response = get(&server, &path);
-        assert_eq!((response.status, response.header("content-type")), (200, kind), "{path}");
+        assert_eq!((response.status, response.header("content-type")), (200, HTML), "{path}");
         assert_eq!(
             response.header("content-security-policy"),
             "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self' ws://x wss://x; \
@@ -56,6 +38,9 @@ fn example_pages_are_public_and_load_nothing_from_elsewhere() {
         assert_eq!(response.header("access-control-allow-origin"), "", "{path}");
         assert_eq!(request(&server, "HEAD", &path, &[]).status, 200, "{path}");
         assert_eq!(request(&server, "POST", &path, &[]).status, 405, "{path}");
+    }
+    for path in ["/static/examples.css", "/static/shared.js", "/static/webrtc.js", "/static/control-surface-host.js"] {
+        assert_eq!(get(&server, path).status, 200, "{path}");
     }
     for path in ["other", "..", "%2e%2e%2fx", "webrtc.html", "index.html", "x/y", "%ff"] {
         assert!([400, 404].contains(&get(&server, &format!("/examples/{path}")).status), "{path}");
@@ -76,31 +61,15 @@ fn host_header_cannot_add_sources_to_the_policy() {
 
 #[test]
 fn only_pages_of_enabled_dialects_are_served() {
-    for (dialect, files) in PAGES {
+    for (dialect, page) in PAGES {
         let server = Server::start_signaling(&["--dialect", dialect]);
-        for (other, pages) in PAGES {
+        for (other, path) in PAGES {
             let expected = if other == dialect { 200 } else { 404 };
-            for (path, _) in pages {
-                assert_eq!(get(&server, &format!("/examples{path}")).status, expected, "{dialect}: {path}");
-            }
+            assert_eq!(get(&server, &format!("/examples{path}")).status, expected, "{dialect}: {path}");
         }
         let index = get(&server, "/examples/").body;
-        assert!(index.contains(&format!("href=\"/examples{}\"", files[0].0)), "{dialect}: {index}");
+        assert!(index.contains(&format!("href=\"/examples{page}\"")), "{dialect}: {index}");
         assert_eq!(index.matches("<li>").count(), 1, "{dialect}");
-    }
-}
-
-#[test]
-fn no_examples_disables_all_pages() {
-    for dialects in [&[][..], &["--dialect", "webrtc"], &["--dialect", "bbx"]] {
-        let server = Server::start_signaling(&[&["--no-examples", "--docs-password", "sesame"], dialects].concat());
-        for path in all_files().map(|(path, _)| path).chain(["/qr.svg", "/address"]) {
-            let response = request(&server, "GET", &format!("/examples{path}"), &[RIGHT]);
-            assert_eq!((response.status, response.error().as_str()), (404, "Not found"), "{dialects:?} {path}");
-        }
-        let document: Value = serde_json::from_str(&request(&server, "GET", "/openapi.json", &[RIGHT]).body).unwrap();
-        let paths: Vec<&String> = document["paths"].as_object().unwrap().keys().collect();
-        assert!(paths.len() > 5 && !paths.iter().any(|path| path.starts_with("/examples")), "{paths:?}");
     }
 }
 

@@ -1,12 +1,16 @@
 //! The operator's login is accepted with the right credentials and rejected otherwise.
 
 use std::fs;
-use std::net::TcpStream;
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
 
 use tungstenite::Message;
 
-use crate::signaling_server::http::request::{Response, request, send};
-use test_support::server::process::{Server, run};
+use crate::signaling_server::http::request::{Response, request, send, send_to};
+use test_support::server::namespace::{add_address, in_network_namespace};
+use test_support::server::poll_until;
+use test_support::server::process::{Server, program, run};
 
 /// The credentials are the output of `printf admin:sesame | base64`.
 pub(crate) const RIGHT: &str = "Authorization: Basic YWRtaW46c2VzYW1l";
@@ -91,33 +95,139 @@ fn requests_of_other_sites_are_rejected() {
     let host = format!("Host: {}", server.address);
     let own = format!("Origin: http://{}", server.address);
     for headers in [
-        &[RIGHT][..],
-        &[RIGHT, "Content-Type: text/plain"],
-        // A form on another site can send this request.
-        &[RIGHT, "Content-Type: text/plain", &own, &host],
-        &[RIGHT, "Content-Type: application/x-www-form-urlencoded", &own, &host],
-        &[RIGHT, JSON, "Content-Type: text/plain"],
-        &[RIGHT, JSON, "Origin: https://evil.example"],
+        &[RIGHT, JSON, "Origin: https://evil.example"][..],
         &[RIGHT, JSON, "Origin: null"],
         &[RIGHT, JSON, "Origin: null", "Host: null"],
         &[RIGHT, JSON, "Origin: http://localhost", &host],
         &[RIGHT, JSON, &own, "Host: localhost"],
         &[RIGHT, JSON, &own, "Origin: https://evil.example", &host],
+        &[RIGHT, JSON, "Sec-Fetch-Site: cross-site"],
+        // A page of another port of this host.
+        &[RIGHT, JSON, "Sec-Fetch-Site: same-site", &own, &host],
+        // A form sends the origin or the site too.
+        &[RIGHT, "Content-Type: text/plain", "Origin: https://evil.example", &host],
     ] {
         let response = shut_down(&server, headers);
         assert!(response.status == 403 && !response.error().is_empty(), "{headers:?}: {response:?}");
         assert_eq!(response.header("access-control-allow-origin"), "");
     }
     // The server rejects the request before it has received the body.
-    assert_eq!(request(&server, "POST", "/admin/shutdown", &[RIGHT, "Content-Length: 2"]).status, 403);
+    let foreign = [RIGHT, "Sec-Fetch-Site: cross-site", "Content-Length: 2"];
+    assert_eq!(request(&server, "POST", "/admin/shutdown", &foreign).status, 403);
     assert_eq!(request(&server, "POST", "/admin/shutdown", &[JSON, "Content-Length: 2"]).status, 401);
+    // Another site may link to a page, but not request it with a script or as an image.
+    for (mode, status) in [("navigate", 200), ("no-cors", 403), ("cors", 403)] {
+        let headers = [RIGHT, "Sec-Fetch-Site: cross-site", &format!("Sec-Fetch-Mode: {mode}")];
+        assert_eq!(request(&server, "GET", "/console", &headers).status, status, "{mode}");
+    }
     // A script must send a preflight request before it sends JSON; the preflight is rejected.
     let preflight_headers = ["Origin: https://evil.example", "Access-Control-Request-Method: POST"];
     let preflight = request(&server, "OPTIONS", "/admin/shutdown", &preflight_headers);
     assert!(is_challenge(&preflight) && preflight.header("access-control-allow-origin").is_empty(), "{preflight:?}");
     assert!(server.is_running());
-    assert_eq!(shut_down(&server, &[RIGHT, JSON, &own, &host]).status, 202);
+    assert_eq!(shut_down(&server, &[RIGHT, &own, &host]).status, 202);
     assert_eq!(server.wait(), Some(0));
+}
+
+#[test]
+fn without_a_password_and_a_terminal_every_login_is_rejected() {
+    let mut server = Server::start_signaling(&[]);
+    let line = server.line_starting_with("http: no password is set");
+    let expected = "http: no password is set, so these pages reject every login; start signaling-server with DOCS_PASSWORD \
+                    paths=\"/docs /console /admin\"";
+    assert_eq!(line.level_and_message(), ("INFO", expected));
+    for path in ["/console", "/console?token=", "/console/state", "/docs", "/openapi.json", "/health?detailed=true"] {
+        for headers in [&[][..], &[RIGHT], &["Authorization: Basic Og=="]] {
+            let response = request(&server, "GET", path, headers);
+            let challenge = response.header("www-authenticate");
+            assert_eq!((response.status, challenge), (401, "Token realm=\"docs\""), "{path} {headers:?}");
+            assert!(response.error().contains("DOCS_PASSWORD"), "{response:?}");
+        }
+    }
+    assert_eq!(shut_down(&server, &[JSON, RIGHT]).status, 401);
+    assert_eq!(request(&server, "GET", "/metrics", &[]).status, 200);
+}
+
+/// Runs a server on a terminal, which the tool `script` provides. Returns its address and the lines that it prints.
+#[cfg(target_os = "linux")]
+fn run_on_terminal(host: &str, options: &str) -> (Child, SocketAddr, impl Iterator<Item = String> + use<>) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("address");
+    let executable = env!("CARGO_BIN_EXE_jamjam-dev");
+    let command = format!(
+        "RUST_LOG=trace {executable} signaling-server --host {host} --port 0 --address-file {} {options}",
+        file.display()
+    );
+    let mut terminal = Command::new("script");
+    for (name, value) in program(&[]).get_envs() {
+        match value {
+            Some(value) => terminal.env(name, value),
+            None => terminal.env_remove(name),
+        };
+    }
+    let terminal = terminal.args(["-qefc", &command, "/dev/null"]).stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut child = terminal.spawn().unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let address = poll_until("an address", || fs::read_to_string(&file).ok()?.trim().parse().ok());
+    (child, address, lines)
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn terminal_shows_a_url_that_opens_the_pages_on_this_machine() {
+    let mut tokens = std::collections::BTreeSet::new();
+    for host in ["127.0.0.1", "0.0.0.0"] {
+        let (mut child, address, mut lines) = run_on_terminal(host, "");
+        let address = SocketAddr::from(([127, 0, 0, 1], address.port()));
+        let line = lines.find(|line| line.starts_with("Console, on this machine only: ")).unwrap();
+        let url = line.trim_end().rsplit(' ').next().unwrap();
+        let path = url.strip_prefix(&format!("http://{address}")).expect(&line);
+        let token = path.strip_prefix("/console?token=").expect(&line).to_owned();
+        let local = format!("Host: {address}");
+        let get = |path: &str, headers: &[&str]| send_to(address, "GET", path, headers, "");
+        for (wrong, headers) in [
+            (path, &["Host: evil.example"][..]),
+            (path, &[&local, "X-Forwarded-For: 192.0.2.1"]),
+            ("/console?token=x", &[&local]),
+            ("/console", &[&local]),
+        ] {
+            let response = get(wrong, headers);
+            assert_eq!((response.status, response.header("set-cookie")), (401, ""), "{wrong} {headers:?}");
+            assert_eq!(response.header("www-authenticate"), "Token realm=\"docs\"");
+        }
+        let opened = get(path, &[&local]);
+        assert_eq!((opened.status, opened.header("location")), (303, "/console"), "{opened:?}");
+        let cookie = format!("Cookie: {}", opened.header("set-cookie").split(';').next().unwrap());
+        for page in ["/console", "/console/state", "/docs", "/openapi.json", "/metrics", "/health?detailed=true"] {
+            assert_eq!(get(page, &[&local, &cookie]).status, 200, "{page}");
+        }
+        assert_eq!(get("/console", &["Host: evil.example", &cookie]).status, 401);
+        let foreign = [&local, &*cookie, JSON, "Origin: https://evil.example"];
+        assert_eq!(send_to(address, "POST", "/admin/shutdown", &foreign, "{}").status, 403);
+        assert_eq!(send_to(address, "POST", "/admin/shutdown", &[&local, &cookie, JSON], "{}").status, 202);
+        let rest: Vec<String> = lines.collect();
+        let cookie = cookie.rsplit('=').next().unwrap();
+        assert!(rest.len() > 3 && !rest.iter().any(|line| line.contains(&token) || line.contains(cookie)), "{rest:?}");
+        assert!(child.wait().unwrap().success());
+        assert!(token.len() == 32 && tokens.insert(token));
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn terminal_shows_no_url_if_stderr_or_the_address_is_not_local() {
+    let name = "terminal_shows_no_url_if_stderr_or_the_address_is_not_local";
+    in_network_namespace(name, || {
+        add_address("203.0.113.5".parse().unwrap());
+        for (host, options) in [("203.0.113.5", ""), ("127.0.0.1", "2>/dev/null")] {
+            let (mut child, address, lines) = run_on_terminal(host, options);
+            let response = send_to(address, "GET", "/console", &[&format!("Host: {address}")], "");
+            assert!(response.error().starts_with("Login disabled"), "{response:?}");
+            child.kill().unwrap();
+            child.wait().unwrap();
+            assert!(!lines.collect::<String>().contains("token"));
+        }
+    });
 }
 
 #[test]

@@ -7,7 +7,6 @@ mod console;
 mod docs;
 mod examples;
 mod login;
-mod login_link;
 mod proxied;
 pub(super) mod request;
 mod start_page;
@@ -246,7 +245,8 @@ fn head_has_the_headers_of_get() {
         ("/healthz", 200),
         ("/metrics", 200),
         ("/", 200),
-        ("/start", 200),
+        ("/static/icon.svg", 200),
+        ("/docs/messages", 200),
         ("/ws", 426),
         ("/radio", 426),
         ("/rooms/radio", 426),

@@ -1,35 +1,28 @@
-//! The start page at `/` and `/start`, and the lines that the servers log at startup.
+//! The start page at `/`, and the lines that the servers log at startup.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use jamjam_dev::signaling::Dialect;
 
-use crate::signaling_server::http::login::RIGHT;
 use crate::signaling_server::http::request::{get, request};
 use test_support::server::process::Server;
 
 #[test]
 fn start_page_is_public_and_links_to_all_pages() {
     let server = Server::start_signaling(&["--docs-password", "sesame"]);
-    for path in ["/", "/start"] {
-        let page = request(&server, "GET", path, &["Host: rooms.example:8080"]);
-        assert_eq!((page.status, page.header("content-type")), (200, "text/html; charset=utf-8"), "{path}");
-        for link in ["/console", "/docs", "/docs/messages", "/examples/", "/health", "/rooms"] {
-            assert!(page.body.contains(&format!("href=\"{link}\"")), "{link}: {}", page.body);
-        }
-        for dialect in Dialect::ALL.map(Dialect::name) {
-            assert!(page.body.contains(&format!("<dt>{dialect}</dt>")), "{dialect}: {}", page.body);
-        }
-        assert!(page.body.contains("ws://rooms.example:8080/ROOM?token=TOKEN"), "{}", page.body);
-        assert!(page.body.contains("jamjam-dev probe --to ws://rooms.example:8080 --count 10"), "{}", page.body);
-        assert!(page.body.contains("request a name and a password"), "{}", page.body);
-        let logged_in = request(&server, "GET", path, &[RIGHT]).body;
-        assert!(logged_in.contains("You are logged in") && !logged_in.contains("(login)"), "{logged_in}");
+    let page = request(&server, "GET", "/", &["Host: rooms.example:8080"]);
+    assert_eq!((page.status, page.header("content-type")), (200, "text/html; charset=utf-8"));
+    for link in ["/console", "/docs", "/docs/messages", "/examples/", "/health", "/rooms"] {
+        assert!(page.body.contains(&format!("href=\"{link}\"")), "{link}: {}", page.body);
     }
-    assert!(get(&server, "/start/style.css").body.contains("--page"));
-    assert_eq!(get(&server, "/start/icon.svg").header("content-type"), "image/svg+xml");
-    assert_eq!(get(&server, "/start/x").error(), "Not found");
+    for dialect in Dialect::ALL.map(Dialect::name) {
+        assert!(page.body.contains(&format!("<dt>{dialect}</dt>")), "{dialect}: {}", page.body);
+    }
+    assert!(page.body.contains("ws://rooms.example:8080/ROOM?token=TOKEN"), "{}", page.body);
+    assert!(page.body.contains("jamjam-dev probe --to ws://rooms.example:8080 --count 10"), "{}", page.body);
+    assert!(get(&server, "/static/start.css").body.contains("--page"));
+    assert_eq!(get(&server, "/static/icon.svg").header("content-type"), "image/svg+xml");
 }
 
 #[test]
@@ -83,17 +76,6 @@ fn start_page_shows_only_enabled_dialects() {
     assert!(page.contains("<dt>webrtc</dt>") && page.matches("<dt>").count() == 1, "{page}");
     // A probe without a room needs the jamjam dialect.
     assert!(page.contains("curl http://x/health") && !page.contains("jamjam-dev probe"), "{page}");
-}
-
-#[test]
-fn wrong_password_on_the_start_page_counts_as_a_failed_login() {
-    let server = Server::start_signaling(&["--docs-password", "sesame", "--rate-limit-login", "2/15m"]);
-    for _ in 0..2 {
-        let wrong = crate::signaling_server::http::login::WRONG;
-        assert!(request(&server, "GET", "/", &[wrong]).body.contains("Wrong name or password"));
-    }
-    assert!(request(&server, "GET", "/", &[RIGHT]).body.contains("Too many failed logins"));
-    assert_eq!(request(&server, "GET", "/console", &[RIGHT]).status, 429);
 }
 
 #[test]

@@ -21,8 +21,7 @@ const values = new Map();
 
 class LoginNeeded extends Error {}
 
-// Sends a request and returns its JSON response. The browser adds the login. The content type is
-// required, so that pages of other sites cannot send such requests.
+// Sends a request and returns its JSON response. The browser adds the login.
 async function request(method, path, body) {
   shared.log("sent", `${method} ${path}`, body);
   const headers = { "Content-Type": "application/json" };

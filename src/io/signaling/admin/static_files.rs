@@ -1,0 +1,133 @@
+//! `/static/…`: the scripts, styles and images of the pages. They contain no data, so they are public.
+
+use std::io::{Cursor, Read as _};
+
+use axum::Router;
+use axum::extract::Path;
+use axum::http::{HeaderValue, header};
+use axum::response::Response;
+use axum::routing::get;
+use utoipa_swagger_ui_vendored::SWAGGER_UI_VENDORED;
+use zip::result::{ZipError, ZipResult};
+use zip::{CompressionMethod, ZipArchive};
+
+use crate::io::http::body::{self, PAGE_STYLE, page_response};
+
+const STYLE: &str = "text/css; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
+/// Content security policy. A file is not a page of its own.
+const CSP: &str = "script-src 'none'";
+
+/// Name, media type and content. A style sheet begins with the rules that all pages share.
+const FILES: [(&str, &str, &[&str]); 15] = [
+    ("icon.svg", "image/svg+xml", &[include_str!("pages/icon.svg")]),
+    ("start.css", STYLE, &[PAGE_STYLE, include_str!("pages/start.css")]),
+    ("console.css", STYLE, &[PAGE_STYLE, include_str!("pages/console.css")]),
+    ("console.js", SCRIPT, &[include_str!("pages/console.js")]),
+    ("docs.css", STYLE, &[include_str!("pages/docs.css")]),
+    ("docs.js", SCRIPT, &[include_str!("pages/docs.js")]),
+    ("messages.css", STYLE, &[PAGE_STYLE, include_str!("pages/messages.css")]),
+    ("messages.js", SCRIPT, &[include_str!("pages/messages.js")]),
+    ("examples.css", STYLE, &[PAGE_STYLE, include_str!("examples/style.css")]),
+    ("shared.js", SCRIPT, &[include_str!("examples/shared.js")]),
+    ("jamjam.js", SCRIPT, &[include_str!("examples/jamjam.js")]),
+    ("webrtc.js", SCRIPT, &[include_str!("examples/webrtc.js")]),
+    ("broadcast.js", SCRIPT, &[include_str!("examples/broadcast.js")]),
+    ("control-surface.js", SCRIPT, &[include_str!("examples/control-surface.js")]),
+    ("control-surface-host.js", SCRIPT, &[include_str!("examples/control-surface-host.js")]),
+];
+
+/// Files of Swagger UI that `/docs` needs, with their media types.
+const SWAGGER_UI_FILES: [(&str, &str); 4] = [
+    ("swagger-ui-bundle.js", "text/javascript"),
+    ("swagger-ui.css", "text/css"),
+    ("favicon-16x16.png", "image/png"),
+    ("favicon-32x32.png", "image/png"),
+];
+
+pub(super) fn router() -> Router {
+    Router::new().route("/static/{file}", get(static_file))
+}
+
+/// Files of the pages
+#[utoipa::path(
+    get, path = "/static/{file}", operation_id = "staticFile", tag = "documentation",
+    params(("file" = String, Path, description = "File name, for example `console.js`")),
+    responses((status = 200, description = "A script, a style or an image"), (status = 404, description = "No such file")),
+)]
+pub(super) async fn static_file(Path(name): Path<String>) -> Response {
+    if let Some((_, kind, parts)) = FILES.iter().find(|(file, ..)| *file == name) {
+        return page_response(kind, CSP, parts.concat());
+    }
+    let Some((file, kind)) = SWAGGER_UI_FILES.into_iter().find(|(file, _)| *file == name) else {
+        return body::not_found();
+    };
+    let Ok((bytes, is_gzip)) = swagger_ui_bytes(file) else { return body::not_found() };
+    let mut response = page_response(kind, CSP, bytes);
+    if is_gzip {
+        response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    response
+}
+
+/// Reads a file from the ZIP archive of Swagger UI. Returns its bytes, and whether they are compressed with gzip.
+///
+/// The archive contains each compressed file as a DEFLATE stream. A gzip file (RFC 1952) consists of a header, a DEFLATE stream, a checksum
+/// and the content size. Therefore, this function only adds the header, the checksum and the size to the DEFLATE stream. It neither
+/// decompresses nor compresses the content.
+fn swagger_ui_bytes(name: &str) -> ZipResult<(Vec<u8>, bool)> {
+    let mut archive = ZipArchive::new(Cursor::new(SWAGGER_UI_VENDORED))?;
+    let suffix = format!("/dist/{name}");
+    let index = archive.file_names().position(|path| path.is_ok_and(|path| path.ends_with(&suffix)));
+    let mut file = archive.by_index_raw(index.ok_or(ZipError::FileNotFound)?)?;
+    let mut bytes = Vec::new();
+    if file.compression() == CompressionMethod::Stored {
+        file.read_to_end(&mut bytes)?;
+        return Ok((bytes, false));
+    }
+    // DEFLATE, no optional fields, no modification time, no compression level, unknown operating system.
+    bytes.extend_from_slice(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff]);
+    file.read_to_end(&mut bytes)?;
+    bytes.extend_from_slice(&file.crc32().to_le_bytes());
+    bytes.extend_from_slice(&(file.size() as u32).to_le_bytes());
+    Ok((bytes, true))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    /// `gzip` also verifies the checksum and the size.
+    #[test]
+    fn gzip_program_decompresses_the_files_of_swagger_ui() {
+        for (name, content) in [("swagger-ui-bundle.js", "SwaggerUIBundle"), ("swagger-ui.css", ".swagger-ui")] {
+            let (bytes, is_gzip) = swagger_ui_bytes(name).expect("a file of the archive");
+            assert!(is_gzip, "{name}");
+            let mut gzip = Command::new("gzip")
+                .arg("--decompress")
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .expect("the program gzip is installed");
+            let mut input = gzip.stdin.take().expect("a pipe");
+            let writer = std::thread::spawn(move || input.write_all(&bytes));
+            let output = gzip.wait_with_output().expect("an exit status");
+            writer.join().expect("no panic").expect("gzip reads all input");
+            assert!(output.status.success(), "{name}");
+            assert!(String::from_utf8(output.stdout).expect("UTF-8").contains(content), "{name}");
+        }
+    }
+
+    #[test]
+    fn images_of_swagger_ui_are_not_compressed() {
+        for name in ["favicon-16x16.png", "favicon-32x32.png"] {
+            let (bytes, is_gzip) = swagger_ui_bytes(name).expect("a file of the archive");
+            assert!(!is_gzip && bytes.starts_with(b"\x89PNG"), "{name}");
+        }
+        assert!(matches!(swagger_ui_bytes("missing.js"), Err(ZipError::FileNotFound)));
+    }
+}

@@ -1,0 +1,278 @@
+//! Certificates of servers. A [`ServerIdentity`] is read from PEM files or self-signed. [`super::renewal`] replaces its certificate while the
+//! server runs: open connections keep their certificate, and new handshakes get the new one. Errors in the PEM files are reported before
+//! the server listens.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{Error, InconsistentKeys};
+use tracing::{error, info, warn};
+use x509_cert::certificate::{CertificateInner, Raw};
+use x509_cert::der::Decode;
+use x509_cert::ext::pkix::BasicConstraints;
+use x509_cert::time::Validity;
+
+use super::{CredentialError, Fingerprint, crypto_provider, read_certificates, self_signed};
+use crate::io::files;
+use crate::stats::Counter;
+
+/// Warning for a CA certificate, which `openssl req -x509` creates by default. Browsers and curl may accept a server
+/// that presents such a certificate; jamjam and jamjam-dev reject it.
+const CA_CERTIFICATE_WARNING: &str = "the server certificate is a CA certificate, which jamjam and jamjam-dev reject; reissue it with basicConstraints=critical,CA:FALSE";
+
+/// A self-signed certificate, which is valid for 10 days, is renewed this long before its end.
+const RENEW_BEFORE_END: Duration = Duration::from_secs(2 * 24 * 60 * 60);
+
+/// Where a certificate and its key come from.
+#[derive(Debug)]
+enum Source {
+    PemFiles { certificate: PathBuf, key: PathBuf },
+    SelfSigned { subject_alt_names: Vec<String> },
+}
+
+/// A certificate chain with its key and the properties that are used here.
+#[derive(Clone, Debug)]
+struct Certificate {
+    key: Arc<CertifiedKey>,
+    validity: Validity<Raw>,
+    is_ca: bool,
+}
+
+/// Certificate and key of a server. Supplies the current certificate for each TLS handshake, regardless of the requested name.
+#[derive(Debug)]
+pub struct ServerIdentity {
+    source: Source,
+    current: Mutex<Certificate>,
+    /// Number of certificates that were loaded while the server ran.
+    pub reloads: Counter,
+    /// Number of times that the certificate files could not be used.
+    pub failed_reloads: Counter,
+}
+
+impl ServerIdentity {
+    /// Reads both files and checks the validity at `now`.
+    pub fn from_pem_files(certificate: &Path, key: &Path, now: SystemTime) -> Result<Arc<Self>, CredentialError> {
+        Self::load(Source::PemFiles { certificate: certificate.to_owned(), key: key.to_owned() }, now)
+    }
+
+    /// A self-signed certificate, issued at `now` for loopback names and for the `hosts` that a client could connect to.
+    pub fn self_signed(hosts: &[&str], now: SystemTime) -> Result<Arc<Self>, CredentialError> {
+        Self::load(Source::SelfSigned { subject_alt_names: self_signed::subject_alt_names(hosts) }, now)
+    }
+
+    fn load(source: Source, now: SystemTime) -> Result<Arc<Self>, CredentialError> {
+        let current = Mutex::new(source.load(now)?);
+        Ok(Arc::new(Self { source, current, reloads: Counter::default(), failed_reloads: Counter::default() }))
+    }
+
+    /// Renews a self-signed certificate two days before its end. A certificate from the future is also renewed: the clock was wrong when it
+    /// was issued.
+    pub fn renew_if_due(&self, now: SystemTime) {
+        let validity = self.current().validity;
+        let since_epoch = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        if since_epoch < validity.not_before.to_unix_duration()
+            || since_epoch + RENEW_BEFORE_END >= validity.not_after.to_unix_duration()
+        {
+            self.replace(now);
+        }
+    }
+
+    /// Reads the files again, or issues a new self-signed certificate. If that fails, the previous certificate remains in use.
+    pub fn replace(&self, now: SystemTime) {
+        match self.source.load(now) {
+            Ok(certificate) => {
+                *self.current.lock().unwrap_or_else(PoisonError::into_inner) = certificate;
+                self.reloads.add(1);
+                self.log("certificate reloaded");
+            }
+            Err(error) => {
+                self.failed_reloads.add(1);
+                let valid_until = self.valid_until();
+                error!(target: "tls", %error, %valid_until, "certificate not reloaded; the previous one remains in use");
+            }
+        }
+    }
+
+    /// The current certificate without its chain.
+    pub fn certificate(&self) -> CertificateDer<'static> {
+        // The chain is never empty.
+        self.current().key.cert.first().cloned().unwrap_or_else(|| CertificateDer::from_slice(&[]))
+    }
+
+    /// Fingerprint of the current certificate.
+    pub fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::from_certificate(&self.certificate())
+    }
+
+    /// End of validity of the current certificate, as RFC 3339 in UTC.
+    pub fn valid_until(&self) -> String {
+        self.current().validity.not_after.to_string()
+    }
+
+    /// End of validity of the current certificate, in seconds since the Unix epoch.
+    pub fn expiry(&self) -> u64 {
+        self.current().validity.not_after.to_unix_duration().as_secs()
+    }
+
+    /// Whether the certificate was read from files.
+    pub fn has_files(&self) -> bool {
+        matches!(self.source, Source::PemFiles { .. })
+    }
+
+    /// Logs `event` with the current certificate.
+    pub fn log(&self, event: &str) {
+        info!(target: "tls", valid_until = %self.valid_until(), sha256 = %self.fingerprint(), "{event}");
+        if self.current().is_ca {
+            warn!(target: "tls", "{CA_CERTIFICATE_WARNING}");
+        }
+    }
+
+    fn current(&self) -> Certificate {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl ResolvesServerCert for ServerIdentity {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.current().key)
+    }
+}
+
+impl Source {
+    /// A certificate that is valid at `now`.
+    fn load(&self, now: SystemTime) -> Result<Certificate, CredentialError> {
+        match self {
+            Self::PemFiles { certificate, key } => load_pem_files(certificate, key, now),
+            Self::SelfSigned { subject_alt_names } => {
+                let issued = self_signed::issue(subject_alt_names, now);
+                let (certificate, key) = issued.map_err(|error| self_signed_error(&error))?;
+                let (certificate, key) = (CertificateDer::from(certificate), PrivateKeyDer::from(key));
+                let (validity, is_ca) = properties(&certificate).map_err(|error| self_signed_error(&error))?;
+                let key = CertifiedKey::from_der(vec![certificate], key, &crypto_provider())
+                    .map_err(|error| self_signed_error(&error))?;
+                Ok(Certificate { key: Arc::new(key), validity, is_ca })
+            }
+        }
+    }
+}
+
+fn self_signed_error(reason: &dyn ToString) -> CredentialError {
+    CredentialError { object: "the self-signed certificate".to_owned(), reason: reason.to_string() }
+}
+
+fn load_pem_files(certificate: &Path, key: &Path, now: SystemTime) -> Result<Certificate, CredentialError> {
+    let chain = read_certificates(certificate)?;
+    let (validity, is_ca) =
+        properties(&chain[0]).map_err(|error| CredentialError::in_file(certificate, error.to_string()))?;
+    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let (from, until) = (validity.not_before, validity.not_after);
+    // A certificate is still valid during the last second of its validity period (RFC 5280, section 4.1.2.5).
+    if now < from.to_unix_duration() || now >= until.to_unix_duration() + Duration::from_secs(1) {
+        let reason = format!("it is valid only from {from} to {until}; renew it, or correct the clock of this machine");
+        return Err(CredentialError::in_file(certificate, reason));
+    }
+    let text = files::read(key).map_err(|error| CredentialError::in_file(key, error.to_string()))?;
+    let private_key = PrivateKeyDer::from_pem_slice(&text).map_err(|_| {
+        let path = key.display();
+        let reason = "it contains no unencrypted private key in PEM format. Convert or decrypt the key with";
+        CredentialError::in_file(key, format!("{reason}: openssl pkey -in {path} -out key.pem"))
+    })?;
+    let certified = CertifiedKey::from_der(chain, private_key, &crypto_provider()).map_err(|error| match error {
+        Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+            let path = certificate.display();
+            let reason = format!("it does not belong to the first certificate in {path}, which must be the server's");
+            CredentialError::in_file(key, reason)
+        }
+        error => CredentialError::in_file(key, error.to_string()),
+    })?;
+    Ok(Certificate { key: Arc::new(certified), validity, is_ca })
+}
+
+/// Validity of a certificate, and whether it is a CA certificate.
+fn properties(certificate: &CertificateDer<'_>) -> Result<(Validity<Raw>, bool), x509_cert::der::Error> {
+    // Clients accept certificates with unusual serial numbers, and so does the `Raw` profile.
+    let certificate = CertificateInner::<Raw>::from_der(certificate)?;
+    let certificate = certificate.tbs_certificate();
+    let constraints = certificate.get_extension::<BasicConstraints>();
+    let is_ca = constraints.is_ok_and(|found| found.is_some_and(|(_, constraints)| constraints.ca));
+    Ok((*certificate.validity(), is_ca))
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::RootCertStore;
+    use rustls::client::WebPkiServerVerifier;
+    use rustls::client::danger::ServerCertVerifier;
+    use rustls::pki_types::{ServerName, UnixTime};
+
+    use super::*;
+
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+    /// 2026-11-20T12:00:00Z, from `date -u -d 2026-11-20T12:00:00Z +%s`.
+    const START: Duration = Duration::from_secs(1_795_176_000);
+
+    fn at_day(days: u32) -> SystemTime {
+        UNIX_EPOCH + START + DAY * days
+    }
+
+    /// Whether a client with `--ca root` accepts the certificate `presented` for `name` at `time`.
+    fn verifies(certificate: &CertificateDer<'static>, name: &str, time: SystemTime) -> bool {
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate.clone()).expect("a root");
+        let verifier =
+            WebPkiServerVerifier::builder_with_provider(roots.into(), crypto_provider()).build().expect("a verifier");
+        let name = ServerName::try_from(name).expect("a name");
+        let time = UnixTime::since_unix_epoch(time.duration_since(UNIX_EPOCH).expect("a time"));
+        verifier.verify_server_cert(certificate, &[], &name, &[], time).is_ok()
+    }
+
+    #[test]
+    fn self_signed_certificate_meets_browser_rules() {
+        let hosts = ["echo.example.org", "0.0.0.0", "::", "192.0.2.7", "no name", "localhost"];
+        let identity = ServerIdentity::self_signed(&hosts, at_day(0)).expect("a certificate");
+        let der = identity.certificate();
+        let read = CertificateInner::<Raw>::from_der(&der).expect("a certificate");
+        let own = read.tbs_certificate();
+        assert_eq!(own.validity().not_before.to_string(), "2026-11-20T11:00:00Z");
+        assert_eq!(own.validity().not_after.to_string(), "2026-11-30T11:00:00Z");
+        assert_eq!(identity.valid_until(), "2026-11-30T11:00:00Z");
+        let constraints = own.get_extension::<BasicConstraints>().expect("readable").expect("constraints").1;
+        assert!(!constraints.ca);
+        // OIDs of id-ecPublicKey and prime256v1.
+        let kind = &own.subject_public_key_info().algorithm;
+        assert_eq!(kind.oid.to_string(), "1.2.840.10045.2.1");
+        let curve = kind.parameters.as_ref().expect("a curve").value();
+        assert_eq!(curve, [0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07]);
+        for (name, covers) in [
+            ("localhost", true),
+            ("127.0.0.1", true),
+            ("::1", true),
+            ("echo.example.org", true),
+            ("192.0.2.7", true),
+            ("example.org", false),
+            ("127.0.0.2", false),
+            ("0.0.0.0", false),
+        ] {
+            assert_eq!(verifies(&der, name, at_day(1)), covers, "{name}");
+        }
+        assert!(!verifies(&der, "localhost", at_day(10)) && !verifies(&der, "localhost", at_day(0) - DAY));
+    }
+
+    #[test]
+    fn self_signed_certificate_is_renewed_on_day_8_or_if_the_clock_was_ahead() {
+        let identity = ServerIdentity::self_signed(&[], at_day(0)).expect("a certificate");
+        let mut current = identity.fingerprint();
+        for (day, is_renewed) in [(0, false), (7, false), (8, true), (15, false), (16, true), (1, true), (8, false)] {
+            identity.renew_if_due(at_day(day));
+            assert_eq!(identity.fingerprint() != current, is_renewed, "day {day}");
+            assert!(verifies(&identity.certificate(), "localhost", at_day(day)), "day {day}");
+            current = identity.fingerprint();
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Replaces certificates while a server runs: PEM files are read again on SIGHUP, and self-signed certificates are renewed by a timer.
+
+use std::io;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use super::identity::ServerIdentity;
+use crate::io::stop::StopToken;
+
+/// How often the age of a self-signed certificate is checked. It is checked by the wall clock, which advances while a machine sleeps.
+const CHECK_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Starts a thread that renews the self-signed certificate of `identity`.
+pub fn renew_when_due(identity: &Arc<ServerIdentity>) -> io::Result<()> {
+    let identity = Arc::clone(identity);
+    let renew = move || {
+        loop {
+            thread::sleep(CHECK_INTERVAL);
+            identity.renew_if_due(SystemTime::now());
+        }
+    };
+    thread::Builder::new().name("certificates".to_owned()).spawn(renew).map(drop)
+}
+
+/// Starts a thread that reads the certificate files of `identity` again on SIGHUP. Without files, the thread only handles SIGHUP, which
+/// would otherwise end the process. If the terminal of the process is closed, SIGHUP requests a stop.
+#[cfg(unix)]
+pub fn reload_on_sighup(identity: Option<Arc<ServerIdentity>>, stop: &StopToken) -> io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // From here on, the signal does not end the process.
+    let mut hangups = runtime.block_on(async { signal(SignalKind::hangup()) })?;
+    let terminals_at_start = terminals();
+    let stop = stop.clone();
+    let reload = move || {
+        while runtime.block_on(hangups.recv()).is_some() {
+            if terminals() < terminals_at_start {
+                stop.request(crate::client::StopSignal::Terminate);
+            }
+            if let Some(identity) = &identity {
+                identity.replace(SystemTime::now());
+            } else {
+                tracing::info!(target: "tls", "SIGHUP received; there is no certificate file to reload");
+            }
+        }
+    };
+    thread::Builder::new().name("certificates".to_owned()).spawn(reload).map(drop)
+}
+
+/// Systems other than Unix have no SIGHUP.
+#[cfg(not(unix))]
+pub fn reload_on_sighup(_: Option<Arc<ServerIdentity>>, _: &StopToken) -> io::Result<()> {
+    Ok(())
+}
+
+/// Number of standard streams that are terminals. A closed terminal is no terminal any more.
+#[cfg(unix)]
+fn terminals() -> usize {
+    use std::io::IsTerminal;
+
+    [io::stdin().is_terminal(), io::stdout().is_terminal(), io::stderr().is_terminal()]
+        .into_iter()
+        .filter(|is_terminal| *is_terminal)
+        .count()
+}
