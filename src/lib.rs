@@ -17,8 +17,8 @@
 //! | 3 | [`log_throttle`] | limits on log lines |
 //! | 3 | [`memory_budget`] | the limit on the memory that clients make a process hold |
 //! | 4 | [`wire`] | jamjam packets and STUN messages |
-//! | 4 | [`audio`] | WAV, devices, mixing, resampling; [`audio::quality`] analysis; [`audio::jitter_buffer`] |
 //! | 4 | [`stats`] | counters, percentiles, loss, reordering, jitter, delay variation, pacing, clock drift |
+//! | 5 | [`audio`] | WAV, devices, mixing, resampling; [`audio::quality`] analysis; [`audio::jitter_buffer`] |
 //! | 5 | [`impairment`] | reproducible loss, jitter, reordering, duplication and bandwidth limit |
 //! | 5 | [`link`] | the encrypted link: key exchange, sealed packets, state of one peer |
 //! | 5 | [`moqt`] | MOQT messages, sessions, echo and client |

@@ -371,7 +371,7 @@ fn options_without_meaning_for_a_microphone_are_rejected() {
         ("--mic --device-buffer 65537", "1..=65536"),
         ("--device-buffer 128 --text hello", "--device-buffer"),
         ("--interval 5ms --tone 440", "--interval"),
-        ("--max-clips 0 --text hello", "--max-clips"),
+        ("--max-clips 0 --text hello", "--text"),
         ("--mic --device-buffer 0", "--device-buffer"),
     ];
     for (options, named) in cases {

@@ -334,7 +334,7 @@ fn conflicting_playback_options_are_rejected() {
         ("--play --device-buffer 0 --embedded", "--device-buffer"),
         ("--play --jitter-buffer 2s --embedded", "at most 1s"),
         ("--play --jitter-buffer much --embedded", "\"auto\""),
-        ("--play --text hello --embedded --moqt", "--text"),
+        ("--play --text hello --embedded --moqt", "--play"),
     ];
     for (options, named) in cases {
         let line = if options.contains("--text") { options.to_owned() } else { format!("{options} --tone 440") };

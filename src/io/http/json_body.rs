@@ -65,7 +65,7 @@ mod tests {
         assert_eq!(error_text("{}"), "missing field `value` at line 1 column 2");
         assert_eq!(
             error_text(r#"{"value":1,"rom":1}"#),
-            "unknown field `rom`, expected `value` or `room` at line 1 column 16"
+            "rom: unknown field `rom`, expected `value` or `room` at line 1 column 16"
         );
         assert_eq!(
             error_text(r#"{"value":"1"}"#),

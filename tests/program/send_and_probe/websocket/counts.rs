@@ -275,8 +275,8 @@ fn each_dialect_sends_the_requests_of_its_own_clients() {
         ("", &BBX, "/"),
         ("", &["--dialect", "webrtc", "--room", "a&b"], "/?roomId=a%26b&userId=probe-*&userName=jamjam-dev+probe"),
         ("/?userId=u&userName=n", &["--room", "r"], "/?userId=u&userName=n&roomId=r"),
-        ("/radio", &["--token", "t"], "/radio?token=t"),
-        ("", &["--dialect", "broadcast", "--room", "a b", "--token", "t"], "/rooms/a%20b?token=t"),
+        ("/radio?token=t", &[], "/radio?token=t"),
+        ("", &["--dialect", "broadcast", "--room", "a b"], "/rooms/a%20b"),
         ("", &["--dialect", "broadcast"], "/rooms/probe-*"),
     ] {
         let (sender, requested) = channel();
