@@ -106,7 +106,7 @@ counters! {
     Counter dropped_bit_rate,
     /// CONTROL packets that are not a valid key exchange.
     Counter dropped_key_exchange,
-    /// CONTROL packets that exceed the limits on key exchanges.
+    /// CONTROL packets that exceed the limits on key exchanges or sessions.
     Counter dropped_key_rate,
     /// Plain packets on an encrypted link, and plain AUDIO with --link require.
     Counter dropped_plain,

@@ -1,5 +1,7 @@
 //! Packets of encrypted links: key exchanges, sealed packets, and plain packets of clients that have a session.
 
+use std::net::SocketAddr;
+
 use super::admission::Source;
 use super::links::LinkPolicy;
 use super::log_events;
@@ -7,6 +9,7 @@ use super::reply_store::{ReplyClass, ReplyPath};
 use super::server::EchoServer;
 use crate::link::{ControlAction, KeyId, OVERHEAD, OpenError, PublicHalf, payload_range};
 use crate::node::Receive;
+use crate::stats::Counter;
 use crate::time::Time;
 use crate::wire::{
     HEADER_LEN, Header, KeepaliveAction, PING_PAYLOAD_LEN, PacketError, PacketType, PingPayload, keepalive_action,
@@ -15,11 +18,15 @@ use crate::wire::{
 /// The KEEPALIVE that proves to a client that the server has the keys. The number has no meaning.
 const PROOF: Header = Header::new(PacketType::Keepalive, 1, 0);
 
+/// The only valid header of CONTROL.
+const CONTROL: Header = Header::new(PacketType::Control, 0, 0);
+
 /// Why a source that sends CONTROL sends no AUDIO.
 const NOT_CONFIRMED: &str = "the client has sent no packet with the exchanged keys";
 const PLAIN_LINK: &str = "the link is plain, but the client sends no AUDIO";
 const ENCRYPTED_LINK: &str = "the link is encrypted, but the client sends no AUDIO";
-const EXCHANGE_LIMIT: &str = "too many key exchanges";
+const EXCHANGE_LIMIT: &str = "too many key exchanges or links";
+const RATE_LIMIT: &str = "the address exceeds its rate limit";
 const INVALID_EXCHANGE: &str = "CONTROL is not a valid key exchange";
 
 impl EchoServer {
@@ -43,8 +50,7 @@ impl EchoServer {
         if policy == LinkPolicy::Plain {
             if let Some(session) = links.session(now, received.source) {
                 session.on_plain(now);
-            } else if links.admit_exchange(now, source.path) {
-                links.open_session(now, received.source);
+            } else if links.plain_session(now, source.path).is_some() {
                 let ping = fallback_ping(now);
                 // The KEEPALIVE is counted with its echo.
                 if self.admission.admit_copy(source, ReplyClass::Immediate, now, ping.len()) {
@@ -62,8 +68,7 @@ impl EchoServer {
             && keepalive_action(&bytes[HEADER_LEN..]) != KeepaliveAction::EchoUnchanged;
         let is_encrypted = session.as_ref().is_some_and(|session| session.is_encrypted());
         if is_required || is_encrypted && !is_probe {
-            self.counters.dropped_plain.add(1);
-            log_events::log_dropped(received.source, "plain packet on an encrypted link");
+            drop_packet(received.source, &self.counters.dropped_plain, "plain packet on an encrypted link");
             return Ok(true);
         }
         if let Some(session) = session.filter(|_| !is_encrypted) {
@@ -85,14 +90,21 @@ impl EchoServer {
         policy: LinkPolicy,
     ) -> &'static str {
         let (now, peer) = (received.received_at, received.source);
-        let (Some(half), Some(links)) = (PublicHalf::parse(&bytes[HEADER_LEN..]), &mut self.replies.links) else {
-            return self.reject_exchange(received);
+        let half = bytes.strip_prefix(&CONTROL.to_bytes()).and_then(PublicHalf::parse);
+        let (Some(half), Some(links)) = (half, &mut self.replies.links) else {
+            return drop_packet(peer, &self.counters.dropped_key_exchange, INVALID_EXCHANGE);
         };
         if policy == LinkPolicy::Plain {
-            // A flood of forged packets must not create sessions without a limit.
-            let has_session = links.session(now, peer).is_some() || links.admit_exchange(now, source.path);
-            if has_session && links.open_session(now, peer).on_plain_link(now) {
-                self.source_table.on_link(now, peer, "plain", PLAIN_LINK);
+            let Some(session) = links.plain_session(now, source.path) else {
+                return drop_packet(peer, &self.counters.dropped_key_rate, EXCHANGE_LIMIT);
+            };
+            match session.on_plain_control(now, half) {
+                None => {
+                    self.counters.ignored.add(1);
+                    return PLAIN_LINK;
+                }
+                Some(true) => self.source_table.on_link(now, peer, "plain", PLAIN_LINK),
+                Some(false) => {}
             }
             let ping = fallback_ping(now);
             if self.admission.admit_immediate(source, ping.len()) && self.queue_reply(received, source, &ping) {
@@ -100,24 +112,24 @@ impl EchoServer {
             }
             return PLAIN_LINK;
         }
-        let answer_len = bytes.len();
         let (keys, answer) = match links.on_control(now, peer, half) {
             ControlAction::Ignore => {
                 self.counters.ignored.add(1);
                 let is_encrypted = links.session(now, peer).is_some_and(|session| session.is_encrypted());
                 return if is_encrypted { ENCRYPTED_LINK } else { NOT_CONFIRMED };
             }
-            ControlAction::Reject => return self.reject_exchange(received),
-            ControlAction::Exchange if !links.admit_exchange(now, source.path) => {
-                self.counters.dropped_key_rate.add(1);
-                log_events::log_dropped(peer, EXCHANGE_LIMIT);
-                return EXCHANGE_LIMIT;
+            ControlAction::Reject => {
+                return drop_packet(peer, &self.counters.dropped_key_exchange, INVALID_EXCHANGE);
             }
-            _ if !self.admission.admit_immediate(source, answer_len) => return EXCHANGE_LIMIT,
+            ControlAction::Exchange if !links.admits_exchange(now, source.path) => {
+                return drop_packet(peer, &self.counters.dropped_key_rate, EXCHANGE_LIMIT);
+            }
+            // The answer is as long as the request.
+            _ if !self.admission.admit_immediate(source, bytes.len()) => return RATE_LIMIT,
             ControlAction::Repeat(keys, answer) => (keys, answer),
-            ControlAction::Exchange => match links.exchange(now, peer, half) {
+            ControlAction::Exchange => match links.exchange(now, source.path, half) {
                 Some(exchanged) => exchanged,
-                None => return self.reject_exchange(received),
+                None => return drop_packet(peer, &self.counters.dropped_key_exchange, INVALID_EXCHANGE),
             },
         };
         if self.queue_reply(received, source, &answer) {
@@ -129,12 +141,6 @@ impl EchoServer {
             }
         }
         NOT_CONFIRMED
-    }
-
-    fn reject_exchange(&mut self, received: &Receive<'_>) -> &'static str {
-        self.counters.dropped_key_exchange.add(1);
-        log_events::log_dropped(received.source, INVALID_EXCHANGE);
-        INVALID_EXCHANGE
     }
 
     /// Opens and handles a sealed packet. Returns false if it is to be handled as a plain packet.
@@ -172,8 +178,7 @@ impl EchoServer {
                     }
                     OpenError::Forged => (&self.counters.dropped_not_opened, "sealed packet does not open"),
                 };
-                counter.add(1);
-                log_events::log_dropped(peer, reason);
+                drop_packet(peer, counter, reason);
                 Ok(true)
             }
         };
@@ -196,6 +201,7 @@ impl EchoServer {
             opened.truncate(opened.len() - OVERHEAD);
             return self.handle_immediate(received, source, header, opened);
         }
+        self.record_accepted_audio(received, header);
         // The sealed bytes never repeat, unlike the opened bytes of a client that starts again with silence.
         if self.admission.admit_audio(source, received.received_at, sealed) {
             let received = Receive { contents: opened, segment_size: opened.len(), ..*received };
@@ -203,6 +209,13 @@ impl EchoServer {
         }
         Ok(())
     }
+}
+
+/// Counts and logs a dropped packet. Returns the reason.
+fn drop_packet(peer: SocketAddr, counter: &Counter, reason: &'static str) -> &'static str {
+    counter.add(1);
+    log_events::log_dropped(peer, reason);
+    reason
 }
 
 /// The LATENCY_PING after which a newer client sends plain AUDIO.

@@ -19,6 +19,13 @@ use crate::wire::{Header, PacketType};
 /// Maximum number of sessions. A session with all its keys takes at most 13 KiB, so this cap also limits the memory.
 const MAX_SESSIONS: usize = 1_024;
 
+/// Maximum number of sessions of one IP address (IPv6: /64), unless it is exempt from limits.
+const MAX_NETWORK_SESSIONS: usize = MAX_SESSIONS / 4;
+
+/// A session that was created or has accepted a packet in this time is never replaced by another. A new client needs this time to use its
+/// keys.
+const EVICTION_AGE: Duration = Duration::from_secs(1);
+
 /// Interval between searches for expired sessions.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -30,8 +37,10 @@ const MAX_CLIENT_DEBT: Duration = Duration::from_secs((8 - 1) * EXCHANGE_COST);
 const EXCHANGES_PER_NETWORK: u64 = 8;
 const MAX_NETWORK_DEBT: Duration = Duration::from_millis((64 - 1) * 1_000 / EXCHANGES_PER_NETWORK);
 
-/// Key exchanges per second of all clients together.
+/// Key exchanges per second of all clients together, and their burst of 50. A longer burst would delay the replies to all clients. Clients
+/// retry after 250 ms.
 const EXCHANGES_PER_SECOND: u64 = 500;
+const EXCHANGE_BURST: Duration = Duration::from_millis(100);
 
 /// Maximum number of sources whose debts are remembered.
 const MAX_DEBTORS: usize = 4_096;
@@ -95,7 +104,7 @@ impl Links {
     }
 
     pub(super) fn has_session(&self, peer: SocketAddr) -> bool {
-        !self.sessions.is_empty() && self.sessions.contains_key(&peer)
+        self.sessions.contains_key(&peer)
     }
 
     /// Whether a packet is more than a plain packet of a client without a session.
@@ -113,17 +122,30 @@ impl Links {
         self.sessions.get_mut(&peer).filter(|session| !session.is_expired(now))
     }
 
-    /// Creates a session, or returns the session that has not ended. If the table is full, replaces the session that was idle for longest,
-    /// preferably one without an encrypted link.
-    pub(super) fn open_session(&mut self, now: Time, peer: SocketAddr) -> &mut Session {
+    /// Whether a session of this source has room. If its network or the table is full, removes the session of that network or table that was
+    /// idle for longest, preferably one without an encrypted link.
+    fn make_room(&mut self, now: Time, path: ReplyPath) -> bool {
+        if self.sessions.contains_key(&path.peer) {
+            return true;
+        }
+        let network = source_network(path.peer.ip());
+        let is_of_network = |peer: &SocketAddr| path.is_limited && source_network(peer.ip()) == network;
+        let is_network_full = self.sessions.keys().filter(|peer| is_of_network(peer)).count() >= MAX_NETWORK_SESSIONS;
+        if !is_network_full && self.sessions.len() < MAX_SESSIONS {
+            return true;
+        }
+        let candidates = self.sessions.iter().filter(|(peer, session)| {
+            (!is_network_full || is_of_network(peer)) && now.duration_since(session.accepted_at()) >= EVICTION_AGE
+        });
+        let idlest = candidates.min_by_key(|(_, session)| (session.is_encrypted(), session.accepted_at()));
+        let idlest = idlest.map(|(peer, _)| *peer);
+        idlest.is_some_and(|peer| self.sessions.remove(&peer).is_some())
+    }
+
+    /// Creates a session, or returns the session that has not ended. Call it after [`Links::admits_exchange`], which makes room.
+    fn open_session(&mut self, now: Time, peer: SocketAddr) -> &mut Session {
         if self.sessions.is_empty() {
             self.next_sweep = now + SWEEP_INTERVAL;
-        }
-        if self.sessions.len() >= MAX_SESSIONS && !self.sessions.contains_key(&peer) {
-            let idle = |(_, session): &(&SocketAddr, &Session)| (session.is_encrypted(), session.accepted_at());
-            if let Some(peer) = self.sessions.iter().min_by_key(idle).map(|(peer, _)| *peer) {
-                self.sessions.remove(&peer);
-            }
         }
         let session = self.sessions.entry(peer).or_insert_with(|| Session::new(now));
         if session.is_expired(now) {
@@ -137,27 +159,42 @@ impl Links {
         self.session(now, peer).map_or(ControlAction::Exchange, |session| session.on_control(now, half))
     }
 
-    /// Whether the limits permit another key exchange. If so, counts it. The limit per IP address does not apply to loopback.
-    pub(super) fn admit_exchange(&mut self, now: Time, path: ReplyPath) -> bool {
-        let network = source_network(path.peer.ip().to_canonical());
-        let is_network_admitted = !path.is_limited || self.exchanges_per_network.debt(now, network) <= MAX_NETWORK_DEBT;
-        let is_admitted = is_network_admitted && self.exchanges_per_client.debt(now, path.peer) <= MAX_CLIENT_DEBT;
-        let total = Gcra::with_burst_seconds(EXCHANGES_PER_SECOND, 1).try_advance(self.exchanges, now, 1);
-        let (true, Some(total)) = (is_admitted, total) else { return false };
-        self.exchanges = total;
+    /// Whether the limits permit another key exchange, and its session has room. The limits per IP address do not apply to loopback.
+    pub(super) fn admits_exchange(&mut self, now: Time, path: ReplyPath) -> bool {
+        let network = source_network(path.peer.ip());
+        exchange_limit().try_advance(self.exchanges, now, 1).is_some()
+            && (!path.is_limited || self.exchanges_per_network.debt(now, network) <= MAX_NETWORK_DEBT)
+            && self.exchanges_per_client.debt(now, path.peer) <= MAX_CLIENT_DEBT
+            && self.make_room(now, path)
+    }
+
+    fn count_exchange(&mut self, now: Time, path: ReplyPath) {
+        self.exchanges = exchange_limit().advance(self.exchanges, now, 1);
         self.exchanges_per_client.charge(now, path.peer, EXCHANGE_COST);
         if path.is_limited {
-            self.exchanges_per_network.charge(now, network, 1);
+            self.exchanges_per_network.charge(now, source_network(path.peer.ip()), 1);
         }
-        true
+    }
+
+    /// The session of a peer that gets no keys. A new session counts as a key exchange: a flood of forged packets must not create sessions
+    /// without a limit. `None` if the limits permit no new session.
+    pub(super) fn plain_session(&mut self, now: Time, path: ReplyPath) -> Option<&mut Session> {
+        if self.session(now, path.peer).is_none() {
+            if !self.admits_exchange(now, path) {
+                return None;
+            }
+            self.count_exchange(now, path);
+        }
+        Some(self.open_session(now, path.peer))
     }
 
     /// Exchanges keys with a peer. Returns the keys and the answer. `None` if the peer's key is not usable.
-    pub(super) fn exchange(&mut self, now: Time, peer: SocketAddr, half: PublicHalf) -> Option<(KeyId, Vec<u8>)> {
+    pub(super) fn exchange(&mut self, now: Time, path: ReplyPath, half: PublicHalf) -> Option<(KeyId, Vec<u8>)> {
+        self.count_exchange(now, path);
         let agreement = exchange(half, &(self.config.entropy)(), &self.config.link_key)?;
         let (id, answer) = (self.last_id.checked_add(1).unwrap_or(KeyId::MIN), agreement.answer.clone());
         self.last_id = id;
-        self.open_session(now, peer).add_keys(now, id, half, agreement);
+        self.open_session(now, path.peer).add_keys(now, id, half, agreement);
         Some((id, answer))
     }
 
@@ -166,21 +203,23 @@ impl Links {
         self.session(now, peer).map_or(Err(OpenError::NoKeys), |session| session.open(now, datagram))
     }
 
-    /// Seals the datagrams of a reply that is about to leave, unless they are already sealed. Returns false if they must not leave, because
-    /// the keys of their link are no longer in use.
-    pub(super) fn seal(&mut self, reply: &mut QueuedReply, datagrams: &mut [u8]) -> bool {
-        if self.sessions.is_empty() && reply.path.keys.is_none() {
-            return true;
+    /// Whether a reply may leave. Otherwise, its link was replaced or has ended.
+    pub(super) fn permits(&mut self, now: Time, reply: &QueuedReply) -> bool {
+        let session = self.session(now, reply.path.peer);
+        match reply.path.keys {
+            Some(keys) => session.is_some_and(|session| session.sealer(keys).is_some()),
+            None => reply.class == ReplyClass::Immediate || session.is_none_or(|session| !session.is_encrypted()),
         }
-        let session = self.sessions.get_mut(&reply.path.peer);
-        let Some(keys) = reply.path.keys else {
-            return reply.class == ReplyClass::Immediate || session.is_none_or(|session| !session.is_encrypted());
-        };
-        let Some(sealer) = session.and_then(|session| session.sealer(keys)) else { return false };
-        if !std::mem::replace(&mut reply.is_sealed, true) {
+    }
+
+    /// Seals the datagrams of a reply that is about to leave, unless they are already sealed or the reply is plain.
+    pub(super) fn seal(&mut self, reply: &mut QueuedReply, datagrams: &mut [u8]) {
+        if let Some(keys) = reply.path.keys
+            && let Some(sealer) = self.sessions.get_mut(&reply.path.peer).and_then(|session| session.sealer(keys))
+            && !std::mem::replace(&mut reply.is_sealed, true)
+        {
             datagrams.chunks_mut(reply.segment_size()).for_each(|datagram| sealer.seal(datagram));
         }
-        true
     }
 
     /// Uses up the counter of a reply that is lost by impairment, as if it was lost on the way.
@@ -204,6 +243,10 @@ impl Links {
     pub(super) fn sweep_deadline(&self) -> Option<Time> {
         (!self.sessions.is_empty()).then_some(self.next_sweep)
     }
+}
+
+fn exchange_limit() -> Gcra {
+    Gcra::new(EXCHANGES_PER_SECOND, EXCHANGE_BURST)
 }
 
 #[cfg(test)]

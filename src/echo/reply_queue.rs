@@ -155,6 +155,11 @@ impl ReplyQueue {
         for _ in 0..MAX_SENDS_PER_POLL {
             let max_segments = |len| if send_singly { 1 } else { sink.max_segments(len) };
             let Some(mut reply) = self.pop_due(now, max_segments) else { break };
+            if self.links.as_mut().is_some_and(|links| !links.permits(now, &reply)) {
+                self.counters.dropped_old_link.add(reply.segment_count());
+                self.finish(&reply, ReplyOutcome::OldLink);
+                continue;
+            }
             if let Some(departure) = self.impaired.as_mut().and_then(|impaired| impaired.enter_bottleneck(&reply)) {
                 match departure {
                     Ok(at) => self.queued.push(QueuedReply { send_at: at, due: at, ..reply }),
@@ -173,10 +178,9 @@ impl ReplyQueue {
                 self.queued.push(QueuedReply { send_at, ..reply });
                 continue;
             }
-            if !self.seal(&mut reply) {
-                self.counters.dropped_old_link.add(reply.segment_count());
-                self.finish(&reply, ReplyOutcome::OldLink);
-                continue;
+            if let Some(links) = &mut self.links {
+                let datagrams = self.stores[class as usize].get_mut(reply.position, reply.len());
+                links.seal(&mut reply, datagrams);
             }
             let transmit = self::transmit(&self.stores, &reply);
             let status = sink.send(transmit);
@@ -252,13 +256,6 @@ impl ReplyQueue {
             self.queued.pop();
         }
         Some(reply)
-    }
-
-    /// Seals a reply that is about to leave. Returns false if its link no longer exists.
-    fn seal(&mut self, reply: &mut QueuedReply) -> bool {
-        let Some(links) = &mut self.links else { return true };
-        let datagrams = self.stores[reply.class as usize].get_mut(reply.position, reply.len());
-        links.seal(reply, datagrams)
     }
 
     /// Uses up the counter of a reply that is lost by impairment.

@@ -179,9 +179,13 @@ impl EchoServer {
         let mut parsed = std::mem::take(&mut self.parsed);
         parsed.clear();
         parsed.extend(received.segments().map(|bytes| wire::parse_packet(bytes).map(|packet| packet.header)));
-        let headers = parsed.iter().filter_map(|header| header.ok());
-        self.counters.untracked.add(self.source_table.on_packets(received.received_at, received.source, headers));
         let has_session = self.replies.links.as_ref().is_some_and(|links| links.has_session(received.source));
+        let concerns_link =
+            |header: &Header| self.replies.links.as_ref().is_some_and(|links| links.concerns(has_session, *header));
+        // Anyone can forge AUDIO of a link, so it is recorded when it is accepted.
+        let headers = parsed.iter().filter_map(|header| header.ok());
+        let headers = headers.filter(|header| header.packet_type != PacketType::Audio || !concerns_link(header));
+        self.counters.untracked.add(self.source_table.on_packets(received.received_at, received.source, headers));
         let (mut run, mut offset) = (0..0, 0);
         for (bytes, header) in received.segments().zip(&parsed) {
             let end = offset + bytes.len();
@@ -194,6 +198,9 @@ impl EchoServer {
                     Ok(true) => {
                         offset = end;
                         continue;
+                    }
+                    Ok(false) if parsed.packet_type == PacketType::Audio => {
+                        self.record_accepted_audio(received, parsed);
                     }
                     Ok(false) => {}
                     Err(error) => header = Err(error),
@@ -223,6 +230,12 @@ impl EchoServer {
         }
         self.queue_audio(received, source, run);
         self.parsed = parsed;
+    }
+
+    /// Records an AUDIO packet of a link.
+    pub(super) fn record_accepted_audio(&mut self, received: &Receive<'_>, header: Header) {
+        let header = std::iter::once(header);
+        self.counters.untracked.add(self.source_table.on_packets(received.received_at, received.source, header));
     }
 
     /// Queues AUDIO packets for their delayed echo. The packets are consecutive and have been admitted. They occupy the byte range `run`

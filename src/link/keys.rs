@@ -4,7 +4,7 @@ use ed25519_dalek::{Signer, SigningKey};
 use hkdf::Hkdf;
 use sha2::Sha256;
 use x25519_dalek::{PublicKey, StaticSecret};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::sealing::{Opener, Sealer};
 use crate::wire::{Header, PacketType};
@@ -85,7 +85,9 @@ pub fn exchange(half: PublicHalf, entropy: &Zeroizing<[u8; 32]>, link_key: &Link
     }
     let is_low = own_key < half.key;
     let (low, high) = if is_low { (own_key, half.key) } else { (half.key, own_key) };
-    let derivation = Hkdf::<Sha256>::new(Some(&[SALT_PREFIX, &low, &high].concat()), shared.as_bytes());
+    let salt = [SALT_PREFIX, &low, &high].concat();
+    let (mut pseudorandom_key, derivation) = Hkdf::<Sha256>::extract(Some(&salt), shared.as_bytes());
+    pseudorandom_key.as_mut_slice().zeroize();
     let derive = |direction: &str| {
         let mut key = Zeroizing::new([0; 32]);
         // The output is shorter than the limit of HKDF.

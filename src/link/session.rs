@@ -5,11 +5,14 @@ use std::num::NonZeroU16;
 use std::time::Duration;
 
 use super::keys::{Agreement, PublicHalf};
-use super::sealing::{OpenError, Opener, Sealer};
+use super::sealing::{OpenError, Sealer};
 use crate::time::Time;
 
 /// A session ends after this time without an accepted packet. Clients give up after 10 s.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Keys that the peer has not used expire this long after their last answer.
+const PENDING_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The same CONTROL is answered again only after this time. Clients repeat CONTROL every 250 ms.
 const ANSWER_INTERVAL: Duration = Duration::from_millis(100);
@@ -23,12 +26,9 @@ pub type KeyId = NonZeroU16;
 /// The result of one key exchange.
 struct Keys {
     id: KeyId,
-    half: PublicHalf,
-    own_key: [u8; 32],
-    answer: Vec<u8>,
+    peer_key: [u8; 32],
     answered_at: Time,
-    sealer: Sealer,
-    opener: Opener,
+    agreement: Agreement,
 }
 
 /// What to do with a CONTROL packet.
@@ -60,8 +60,10 @@ pub struct Session {
     /// Keys that the peer has not used yet, in the order of the exchanges. `current` remains valid until the peer uses one of these, because
     /// anyone can forge CONTROL.
     pending: VecDeque<Keys>,
-    /// Whether the peer has agreed to a plain link, or sends plain AUDIO.
+    /// Whether the peer sends plain AUDIO.
     is_plain: bool,
+    /// The peer's key in the last CONTROL that was answered with LATENCY_PING, and when.
+    plain_answer: Option<([u8; 32], Time)>,
     /// When the session was created or a packet was last accepted.
     accepted_at: Time,
 }
@@ -69,7 +71,7 @@ pub struct Session {
 impl Session {
     /// A session without keys.
     pub fn new(now: Time) -> Self {
-        Self { current: None, pending: VecDeque::new(), is_plain: false, accepted_at: now }
+        Self { current: None, pending: VecDeque::new(), is_plain: false, plain_answer: None, accepted_at: now }
     }
 
     /// Whether the peer has used keys. Plain packets are then not accepted.
@@ -98,49 +100,64 @@ impl Session {
         !std::mem::replace(&mut self.is_plain, true)
     }
 
+    /// Records CONTROL that is answered with a plain link. Returns whether the link is new. `None` if another CONTROL was answered a moment
+    /// ago.
+    pub fn on_plain_control(&mut self, now: Time, half: PublicHalf) -> Option<bool> {
+        if self.plain_answer.is_some_and(|(_, at)| now.duration_since(at) < ANSWER_INTERVAL) {
+            return None;
+        }
+        self.on_plain(now);
+        let last = self.plain_answer.replace((half.key, now));
+        Some(last.is_none_or(|(key, _)| key != half.key))
+    }
+
     /// Decides what to do with a CONTROL packet.
     pub fn on_control(&mut self, now: Time, half: PublicHalf) -> ControlAction {
-        if self.current.iter().chain(&self.pending).any(|keys| keys.own_key == half.key) {
+        self.drop_expired(now);
+        if self.current.iter().chain(&self.pending).any(|keys| keys.agreement.own_key == half.key) {
             return ControlAction::Reject;
         }
-        if self.current.as_ref().is_some_and(|keys| keys.half == half) {
+        if self.current.as_ref().is_some_and(|keys| keys.peer_key == half.key) {
             return ControlAction::Ignore;
         }
-        match self.pending.iter_mut().find(|keys| keys.half == half) {
+        match self.pending.iter_mut().find(|keys| keys.peer_key == half.key) {
             None => ControlAction::Exchange,
             Some(keys) if now.duration_since(keys.answered_at) < ANSWER_INTERVAL => ControlAction::Ignore,
             Some(keys) => {
                 keys.answered_at = now;
-                ControlAction::Repeat(keys.id, keys.answer.clone())
+                ControlAction::Repeat(keys.id, keys.agreement.answer.clone())
             }
         }
     }
 
     /// Adds exchanged keys. If too many are pending, the oldest are dropped.
     pub fn add_keys(&mut self, now: Time, id: KeyId, half: PublicHalf, agreement: Agreement) {
-        let Agreement { own_key, answer, sealer, opener } = agreement;
         if self.pending.len() == MAX_PENDING {
             self.pending.pop_front();
         }
-        self.pending.push_back(Keys { id, half, own_key, answer, answered_at: now, sealer, opener });
+        self.pending.push_back(Keys { id, peer_key: half.key, answered_at: now, agreement });
     }
 
-    /// Opens a sealed datagram in place. If pending keys open it, they replace the current keys.
+    fn drop_expired(&mut self, now: Time) {
+        self.pending.retain(|keys| now.duration_since(keys.answered_at) < PENDING_TIMEOUT);
+    }
+
+    /// Opens a sealed datagram in place. If pending keys open it, they replace the current keys, and older pending keys are dropped. Otherwise,
+    /// a later replay of one packet could bring back an old link.
     pub fn open(&mut self, now: Time, datagram: &mut [u8]) -> Result<Opened, OpenError> {
         let mut error = OpenError::NoKeys;
         if let Some(keys) = &mut self.current {
-            match keys.opener.open(datagram) {
+            match keys.agreement.opener.open(datagram) {
                 Ok(()) => {
                     self.accepted_at = now;
                     return Ok(Opened { keys: keys.id, is_new_link: false });
                 }
                 Err(reason) => error = reason,
             }
-        } else if !self.is_plain && !self.pending.is_empty() {
-            error = OpenError::Forged;
         }
-        let opening = self.pending.iter_mut().position(|keys| keys.opener.open(datagram).is_ok());
-        let keys = opening.and_then(|index| self.pending.remove(index)).ok_or(error)?;
+        self.drop_expired(now);
+        let opening = self.pending.iter_mut().position(|keys| keys.agreement.opener.open(datagram).is_ok());
+        let keys = opening.and_then(|index| self.pending.drain(..=index).next_back()).ok_or(error)?;
         let opened = Opened { keys: keys.id, is_new_link: true };
         (self.current, self.is_plain, self.accepted_at) = (Some(keys), false, now);
         Ok(opened)
@@ -148,6 +165,7 @@ impl Session {
 
     /// Seals replies with these keys. `None` if they were replaced or dropped.
     pub fn sealer(&mut self, id: KeyId) -> Option<&mut Sealer> {
-        self.current.iter_mut().chain(&mut self.pending).find(|keys| keys.id == id).map(|keys| &mut keys.sealer)
+        let mut keys = self.current.iter_mut().chain(&mut self.pending);
+        keys.find(|keys| keys.id == id).map(|keys| &mut keys.agreement.sealer)
     }
 }

@@ -17,6 +17,8 @@ use jamjam_dev::time::Time;
 use proptest::prelude::*;
 use serde_json::Value;
 
+use super::echo_loss_report::request_counts;
+
 pub(super) const SECOND: u64 = 1_000 * MS;
 
 /// The seed of the server's link key.
@@ -27,7 +29,7 @@ pub(super) fn client_address(number: u8) -> SocketAddr {
 }
 
 /// Random bytes that differ for each key exchange.
-fn link_config(policy: LinkPolicy) -> LinkConfig {
+pub(super) fn link_config(policy: LinkPolicy) -> LinkConfig {
     let mut number = 0_u64;
     let entropy = move || {
         number += 1;
@@ -126,7 +128,8 @@ fn golden_transcript_has_identical_answers() {
 fn golden_server(link: &Value, own: &str, peer: &str) -> EchoServer {
     let private = key(&link[own], "private");
     let mut echo = EchoServer::new(config(0));
-    echo.enable_links(LinkConfig { entropy: Box::new(move || private.into()), ..link_config(LinkPolicy::Auto) });
+    // Otherwise, sealed AUDIO is echoed until the client has used its keys.
+    echo.enable_links(LinkConfig { entropy: Box::new(move || private.into()), ..link_config(LinkPolicy::Require) });
     let control = [&link_client::header(3, 0, 0, 0)[..], &[1, 1], &key(&link[peer], "public")].concat();
     assert_eq!(exchange(&mut echo, 0, client_address(1), &control).len(), 2);
     echo
@@ -406,11 +409,81 @@ fn forged_control_does_not_cost_a_plain_client_a_packet() {
     let (mut echo, from) = (server(10), client_address(1));
     for number in 0..100 {
         deliver(&mut echo, number * 10 * MS, from, &LinkClient::unsigned().control());
-        let plain = [&link_client::header(AUDIO, number as u32, 0, 0)[..], &[1; 64]].concat();
+        // Older clients may set any flag.
+        let plain = [&link_client::header(AUDIO, number as u32, 0, number as u16 % 2)[..], &[1; 64]].concat();
         deliver(&mut echo, number * 10 * MS, from, &plain);
         let replies = poll(&mut echo, number * 10 * MS + 10 * MS);
         assert!(replies.contains(&plain), "packet {number}");
     }
+}
+
+#[test]
+fn confirmed_keys_drop_older_pending_keys_and_keep_newer_ones() {
+    let (mut echo, from) = (server(0), client_address(1));
+    let mut clients = [0, 1, 2].map(|number| {
+        let mut client = LinkClient::unsigned();
+        take_answer(&mut echo, number * 100 * MS, from, &mut client);
+        client
+    });
+    let [older, confirmed, newer] = &mut clients;
+    prove(&mut echo, SECOND, from, confirmed);
+    let replies = exchange(&mut echo, 2 * SECOND, from, &older.seal(KEEPALIVE, 1, 0, b""));
+    assert_eq!((replies.len(), dropped(&echo)), (0, 1));
+    prove(&mut echo, 3 * SECOND, from, confirmed);
+    prove(&mut echo, 4 * SECOND, from, newer);
+    let replies = exchange(&mut echo, 5 * SECOND, from, &confirmed.seal(KEEPALIVE, 2, 0, b""));
+    assert_eq!((replies.len(), dropped(&echo)), (0, 2));
+}
+
+#[test]
+fn unused_keys_expire_30_s_after_their_answer() {
+    for (late, is_new_link) in [(29_999 * MS, true), (30 * SECOND, false)] {
+        let (mut echo, from) = (server(0), client_address(1));
+        let mut current = connect(&mut echo, 0, from);
+        let mut pending = LinkClient::unsigned();
+        take_answer(&mut echo, SECOND, from, &mut pending);
+        prove(&mut echo, 20 * SECOND, from, &mut current);
+        let replies = exchange(&mut echo, SECOND + late, from, &pending.seal(KEEPALIVE, 1, 0, b""));
+        assert_eq!(replies.len() == 1, is_new_link);
+        let replies = exchange(&mut echo, 32 * SECOND, from, &current.seal(KEEPALIVE, 2, 0, b""));
+        assert_eq!(replies.len() == 1, !is_new_link);
+    }
+}
+
+#[test]
+fn only_audio_that_opens_counts_as_audio_of_the_client() {
+    let (mut echo, from) = (server(0), client_address(1));
+    let mut client = connect(&mut echo, 0, from);
+    let forged = |sequence, flags| [&link_client::header(AUDIO, sequence, 0, flags)[..], &[3; 64]].concat();
+    for sequence in 0..3 {
+        let audio = client.seal(AUDIO, sequence, 0, &[1; 64]);
+        let of_stranger = [forged(100 + sequence, 1), forged(200 + sequence, 0), forged(1 << 20, 1)];
+        for datagram in [audio.clone(), audio].iter().chain(&of_stranger) {
+            deliver(&mut echo, SECOND, from, datagram);
+        }
+    }
+    let counters = echo.counters();
+    let drops = [&counters.dropped_replayed, &counters.dropped_not_opened, &counters.dropped_plain];
+    assert_eq!(drops.map(|counter| counter.get()), [3, 6, 3]);
+    assert_eq!(request_counts(&mut echo, 2 * SECOND, from).map(|(_, [audio, ..])| audio), Some(3));
+
+    let mut echo = server_with(LinkPolicy::Require, 0);
+    deliver(&mut echo, 0, from, &link_client::header(KEEPALIVE, 0, 0, 0));
+    (0..4).for_each(|flags| deliver(&mut echo, 0, from, &forged(9, flags)));
+    assert_eq!(request_counts(&mut echo, SECOND, from), Some((0, [0, 0, 1])));
+}
+
+#[test]
+fn control_with_another_header_is_dropped() {
+    let mut echo = server(0);
+    let control = LinkClient::unsigned().control();
+    for (index, drops) in (2..12).zip(1..) {
+        let mut changed = control.clone();
+        changed[index] = 1;
+        assert_eq!(exchange(&mut echo, 0, client_address(1), &changed), Vec::<Vec<u8>>::new());
+        assert_eq!(echo.counters().dropped_key_exchange.get(), drops);
+    }
+    assert_eq!(exchange(&mut echo, 0, client_address(1), &control).len(), 2);
 }
 
 #[test]
@@ -430,6 +503,9 @@ fn repeated_control_gets_the_same_answer_until_the_link_is_confirmed() {
     assert_eq!(exchange(&mut echo, 99 * MS, from, &control), Vec::<Vec<u8>>::new());
     let again = exchange(&mut echo, 100 * MS, from, &control);
     assert_eq!((&first[0], first.len()), (&again[0], again.len()));
+    // A signature makes no other key.
+    let signed = [&control[..12], &[1, 2], &control[14..], &[9; 64]].concat();
+    assert_eq!(exchange(&mut echo, 150 * MS, from, &signed), Vec::<Vec<u8>>::new());
     assert!(client.on_control(&first[0]));
     assert_eq!([&first[1], &again[1]].map(|proof| client.counter_of(proof)), [Some(0), Some(1)]);
     prove(&mut echo, 200 * MS, from, &mut client);
@@ -483,6 +559,32 @@ fn plain_policy_answers_control_with_a_ping_and_seals_nothing() {
         assert_eq!(poll(&mut echo, at * SECOND + 10 * MS), [audio]);
     }
     assert_eq!((echo.counters().key_exchanges.get(), dropped(&echo)), (3, 0));
+}
+
+#[test]
+fn plain_policy_answers_control_of_one_client_every_100_ms() {
+    let (mut echo, from) = (server_with(LinkPolicy::Plain, 0), client_address(1));
+    let mut answered = |at: u64| exchange(&mut echo, at * MS, from, &LinkClient::unsigned().control()).len();
+    assert_eq!([0, 1, 99, 100, 150, 199, 200].map(&mut answered), [1, 0, 0, 1, 0, 0, 1]);
+    assert_eq!((echo.counters().key_exchanges.get(), echo.counters().ignored.get()), (3, 4));
+}
+
+#[test]
+fn second_plain_link_from_the_same_port_is_logged_and_counted_anew() {
+    let lines = logged(|| {
+        let (mut echo, from) = (EchoServer::new(EchoConfig { log_sources: true, ..config(0) }), client_address(1));
+        echo.enable_links(link_config(LinkPolicy::Plain));
+        let controls = [(); 2].map(|()| LinkClient::unsigned().control());
+        for (at, control) in [(0, &controls[0]), (1, &controls[0]), (2, &controls[1])] {
+            deliver(&mut echo, at * SECOND, from, control);
+            for sequence in 0..3 {
+                let audio = [&link_client::header(AUDIO, sequence, at as u32, 0)[..], &[1; 64]].concat();
+                deliver(&mut echo, at * SECOND, from, &audio);
+            }
+        }
+        assert_eq!(request_counts(&mut echo, 3 * SECOND, from), Some((0, [6, 0, 0])));
+    });
+    assert_eq!(lines.iter().filter(|line| line.contains("link agreed")).count(), 2, "{lines:?}");
 }
 
 #[test]
@@ -554,13 +656,18 @@ fn log_names_the_link_and_why_a_source_sends_no_audio() {
     let lines = logged(|| {
         let mut echo = EchoServer::new(EchoConfig { log_sources: true, ..config(0) });
         echo.enable_links(link_config(LinkPolicy::Auto));
-        connect(&mut echo, 0, client_address(1));
+        let mut connected = connect(&mut echo, 0, client_address(1));
         let silent = LinkClient::unsigned();
         for quarter in 0..48 {
             deliver(&mut echo, quarter * 250 * MS, client_address(2), &silent.control());
             let plain = [&link_client::header(AUDIO, quarter as u32, 0, 0)[..], &[1; 64]].concat();
             deliver(&mut echo, quarter * 250 * MS, client_address(3), &LinkClient::unsigned().control());
             deliver(&mut echo, quarter * 250 * MS, client_address(3), &plain);
+            // The client of an encrypted link sends no AUDIO, but forged AUDIO arrives.
+            let forged = [&link_client::header(AUDIO, quarter as u32, 0, 1)[..], &[1; 64]].concat();
+            deliver(&mut echo, quarter * 250 * MS, client_address(1), &forged);
+            let keepalive = connected.seal(KEEPALIVE, quarter as u32, 0, b"");
+            deliver(&mut echo, quarter * 250 * MS, client_address(1), &keepalive);
             poll(&mut echo, quarter * 250 * MS);
         }
     });
@@ -569,9 +676,11 @@ fn log_names_the_link_and_why_a_source_sends_no_audio() {
     assert_eq!(agreed.len(), 2, "{lines:?}");
     assert!(agreed[0].contains("192.0.2.1:51000") && agreed[0].contains("encrypted"), "{agreed:?}");
     assert!(agreed[1].contains("192.0.2.3:51000") && agreed[1].contains("plain"), "{agreed:?}");
-    let silent = found("source sends no audio");
-    assert_eq!(silent.len(), 1, "{lines:?}");
-    assert!(silent[0].contains("192.0.2.2:51000") && silent[0].contains("no packet with the exchanged keys"));
+    let mut silent = found("source sends no audio");
+    silent.sort_by_key(|line| line.contains("192.0.2.2:51000"));
+    assert_eq!(silent.len(), 2, "{lines:?}");
+    assert!(silent[0].contains("192.0.2.1:51000") && silent[0].contains("the link is encrypted"));
+    assert!(silent[1].contains("192.0.2.2:51000") && silent[1].contains("no packet with the exchanged keys"));
 }
 
 proptest! {
