@@ -20,6 +20,7 @@
 //! | 4 | [`stats`] | counters, percentiles, loss, reordering, jitter, delay variation, pacing, clock drift |
 //! | 5 | [`audio`] | WAV, devices, mixing, resampling; [`audio::quality`] analysis; [`audio::jitter_buffer`] |
 //! | 5 | [`impairment`] | reproducible loss, jitter, reordering, duplication and bandwidth limit |
+//! | 5 | [`link`] | the encrypted link: key exchange, sealed packets, state of one peer |
 //! | 5 | [`moqt`] | MOQT messages, sessions, echo and client |
 //! | 6 | [`echo`] | the echo server: reply queue, admission, counters |
 //! | 6 | [`signaling`] | the signaling server: hub, rooms, limits, one module per dialect |
@@ -40,13 +41,14 @@
 //! 1. [`cli::echo_server`] converts options to an [`echo::EchoConfig`]. Then, [`cli::echo_server`] binds the socket ([`io::udp::bind`]) and
 //!    starts the driver on a thread ([`io::udp::spawn_node`]).
 //! 2. The driver receives a batch with kernel timestamps and passes it to [`echo::EchoServer`] ([`node::Node::on_datagram`]).
-//! 3. [`wire::parse_packet`] parses each datagram once. Admission decides whether it gets a reply ([`echo::AdmissionConfig`]). All replies
-//!    enter one queue, ordered by due time. AUDIO is due at its receive time plus the server delay. Replies to KEEPALIVE, LATENCY_PING and
-//!    STUN are due immediately. If an impairment or an outcome log is configured, [`impairment`] may drop, delay or duplicate all replies
-//!    except STUN responses and loop checks.
+//! 3. [`wire::parse_packet`] parses each datagram once. On an encrypted link, [`link::Session`] opens the packet. Admission decides whether
+//!    the packet gets a reply ([`echo::AdmissionConfig`]). All replies enter one queue, ordered by due time. AUDIO is due at its receive
+//!    time plus the server delay. Replies to KEEPALIVE, LATENCY_PING and STUN are due immediately. If an impairment or an outcome log is
+//!    configured, [`impairment`] may drop, delay or duplicate all replies except STUN responses and loop checks.
 //! 4. The driver sleeps until shortly before [`node::Node::next_deadline`], then busy-waits within the limit of `--spin`.
 //! 5. [`node::Node::poll_transmit`] passes due packets to the driver's [`node::TransmitSink`]. One segmented send transmits several packets
-//!    to one client, directly from the memory of the queue, without a copy. Impaired replies are sent one by one.
+//!    to one client, directly from the memory of the queue, without a copy. On an encrypted link, the packets are sealed there first.
+//!    Impaired replies are sent one by one.
 //! 6. The main thread logs the [`echo::Counters`] until a stop is requested ([`io::stop::StopToken`]).
 //!
 //! # Path of the audio through `send`
@@ -89,6 +91,7 @@ pub mod client;
 pub mod echo;
 pub mod impairment;
 pub mod io;
+pub mod link;
 pub mod log_throttle;
 pub mod memory_budget;
 pub mod moqt;

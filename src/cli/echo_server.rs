@@ -15,12 +15,12 @@ use super::options::registration::RegistrationArgs;
 use super::output::Failure;
 use super::server::{self, AddressFile, MemoryArgs, ServerStatistics, UdpStatistics};
 use super::values::{
-    BitRate, ByteSize, ListenAddress, LogFormat, Millis, OrOff, OutputFile, PacketRate, TimeSpan, UdpDriver,
+    BitRate, ByteSize, LinkMode, ListenAddress, LogFormat, Millis, OrOff, OutputFile, PacketRate, TimeSpan, UdpDriver,
     output_file_parser, parse_percent,
 };
 use crate::address::Cidr;
 use crate::client::StopSignal;
-use crate::echo::{AdmissionConfig, BufferLimits, DEFAULT_DELAY, EchoConfig, FIXED_LOG_LINE};
+use crate::echo::{AdmissionConfig, BufferLimits, DEFAULT_DELAY, EchoConfig, FIXED_LOG_LINE, LinkConfig};
 use crate::io::clock::ClockMonitor;
 use crate::io::log::LogGuard;
 use crate::io::moqt::server::MoqtServerConfig;
@@ -30,6 +30,7 @@ use crate::io::udp::{
     self, BindError, BoundSocket, DEFAULT_RECEIVE_BUFFER, DEFAULT_SPIN_PERCENT, DriverOptions, IdlePolicy, KernelDrops,
 };
 use crate::io::{http, os};
+use crate::link::LinkKey;
 use crate::memory_budget::MemoryBudget;
 use crate::units::ParseQuantityError;
 use crate::wire::DEFAULT_PORT;
@@ -92,6 +93,10 @@ pub struct Args {
     /// UDP driver to use
     #[arg(long, value_enum, default_value_t, hide = true)]
     driver: UdpDriver,
+
+    /// Encryption of the link to newer clients
+    #[arg(long, hide_short_help = true, value_name = "MODE", value_enum, default_value_t, help_heading = HEADING_PROTECTION)]
+    link: LinkMode,
 
     #[command(flatten)]
     protection: AdmissionArgs,
@@ -165,6 +170,9 @@ impl Args {
         stop.set_run_started();
         address_file.write(bound.address)?;
         let outcome_log_dropped = outcome_log.as_ref().map(OutcomeLogFile::dropped);
+        let link_key = LinkKey::from_seed(&os::random_secret());
+        let public_key = (self.link != LinkMode::Plain).then(|| link_key.public());
+        echo.enable_links(LinkConfig { policy: self.link.into(), link_key, entropy: Box::new(os::random_secret) });
         let kernel = Arc::new(KernelDrops::for_socket(&bound.socket));
         let socket_drops = Arc::clone(&kernel);
         echo.report_socket_drops(Box::new(move || socket_drops.read()));
@@ -172,6 +180,9 @@ impl Args {
         let statistics = ServerStatistics { udp, moqt: moqt.as_ref().map(BoundMoqtServer::counts), memory_budget, log };
         info!(name: FIXED_LOG_LINE, target: "echo", "Echo server listening on {}", bound.address);
         log_addresses(bound.address);
+        if self.link == LinkMode::Plain {
+            info!(target: "echo", "audio is not encrypted (--link plain)");
+        }
         if let Some(options) = reproduce_options {
             info!(target: "echo", options, "impairment enabled");
         }
@@ -181,8 +192,9 @@ impl Args {
         statistics.serve(metrics, stop)?;
 
         let delay = self.delay.0;
-        let registration =
-            registration.map(|registration| registration.start(&mut echo, delay, moqt_url, stop)).transpose();
+        let registration = registration
+            .map(|registration| registration.start(&mut echo, delay, public_key, moqt_url, stop))
+            .transpose();
         let registration = registration.context("cannot start a thread").map_err(Failure::unusable)?;
 
         let options = DriverOptions {

@@ -23,7 +23,7 @@ use crate::moqt::{Transport, echo};
 const HEADING: &str = "MOQT";
 
 /// Options of the UDP echo, which --moqt-only disables.
-const UDP_OPTIONS: &str = "port host max_buffer socket_buffer spin max_rate_per_source max_bitrate_per_source limit_loopback loss burst_loss drop_packets \
+const UDP_OPTIONS: &str = "port host max_buffer socket_buffer spin link max_rate_per_source max_bitrate_per_source limit_loopback loss burst_loss drop_packets \
      jitter reorder duplicate bandwidth seed outcome_log outcome_log_max signaling_url with_signaling room_name";
 
 /// Group of the options that enable MOQT.

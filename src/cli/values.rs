@@ -14,6 +14,7 @@ use std::time::Duration;
 use clap::builder::{EnumValueParser, PathBufValueParser, PossibleValue, TypedValueParser};
 use clap::{Arg, ColorChoice, Command, Error, ValueEnum};
 
+use crate::echo::LinkPolicy;
 use crate::io::{files, log, os, udp};
 use crate::rate_limit::WindowLimit;
 use crate::report::limits::Profile;
@@ -111,6 +112,28 @@ impl From<UdpDriver> for udp::Backend {
         match driver {
             UdpDriver::Native => Self::Native,
             UdpDriver::Portable => Self::Portable,
+        }
+    }
+}
+
+/// Which links the echo server accepts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LinkMode {
+    /// Encrypted links of newer clients and plain packets
+    #[default]
+    Auto,
+    /// Encrypted links only: plain AUDIO is dropped
+    Require,
+    /// No encryption: newer clients fall back to plain packets
+    Plain,
+}
+
+impl From<LinkMode> for LinkPolicy {
+    fn from(mode: LinkMode) -> Self {
+        match mode {
+            LinkMode::Auto => Self::Auto,
+            LinkMode::Require => Self::Require,
+            LinkMode::Plain => Self::Plain,
         }
     }
 }

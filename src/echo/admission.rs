@@ -320,7 +320,7 @@ impl SourceClassifier {
         let network = hasher.finish() as u32;
         (ip, address.port()).hash(&mut hasher);
         let is_limited = self.limit_loopback || !is_loopback_to_loopback(ip, dst_ip);
-        let path = ReplyPath { peer: address, src_ip: dst_ip, is_limited, network };
+        let path = ReplyPath { peer: address, src_ip: dst_ip, is_limited, network, keys: None };
         Some(Source { path, digests: KeyedDigests(hasher) })
     }
 }

@@ -20,12 +20,13 @@ use crate::time::saturating_nanos;
 macro_rules! counters {
     ($($(#[doc = $doc:literal])+ $kind:ident $name:ident,)+) => {
         /// Every received datagram is counted exactly once. Its counter is `received`, `keepalives`, `loop_checks`, `pings`,
-        /// `stun_requests`, `latency_infos`, `ignored`, `mapped_address_responses` or a `dropped_` counter other than `dropped_at_stop`.
+        /// `stun_requests`, `key_exchanges`, `latency_infos`, `ignored`, `mapped_address_responses` or a `dropped_` counter other than
+        /// `dropped_at_stop` and `dropped_old_link`.
         ///
         /// A second rule applies to three kinds of outgoing packets: loop checks, duplicates, and replies. Duplicates are counted in
-        /// `impaired_duplicated`. The rule covers replies to packets that are counted in `received`, `keepalives`, `pings` or
-        /// `stun_requests`. Each outgoing packet of these kinds is either still queued or counted in exactly one of the following counters:
-        /// `sent`, `immediate_replies`, `send_failed`, `dropped_at_stop`, `impaired_lost`, `impaired_burst`, `impaired_listed`,
+        /// `impaired_duplicated`. The rule covers replies to packets that are counted in `received`, `keepalives`, `pings`,
+        /// `stun_requests` or `key_exchanges`. Each outgoing packet of these kinds is either still queued or counted in exactly one of the following counters:
+        /// `sent`, `immediate_replies`, `send_failed`, `dropped_at_stop`, `dropped_old_link`, `impaired_lost`, `impaired_burst`, `impaired_listed`,
         /// `impaired_queue`.
         #[derive(Debug, Default)]
         pub struct Counters {
@@ -65,13 +66,15 @@ counters! {
     Counter pings,
     /// STUN Binding requests answered.
     Counter stun_requests,
+    /// CONTROL packets answered with a key, or with LATENCY_PING (--link plain).
+    Counter key_exchanges,
     /// KEEPALIVE packets answered with a loop check, which finds out whether a source is another echo server.
     Counter loop_checks,
-    /// Replies sent to KEEPALIVE, LATENCY_PING and STUN, including loop checks.
+    /// Replies sent to KEEPALIVE, LATENCY_PING, CONTROL and STUN, including loop checks.
     Counter immediate_replies,
     /// LATENCY_INFO packets received; not answered.
     Counter latency_infos,
-    /// FEC, CONTROL and LATENCY_PONG packets, route probe replies and STUN indications received; not answered.
+    /// FEC and LATENCY_PONG packets, CONTROL that needs no answer, route probe replies and STUN indications received; not answered.
     Counter ignored,
     /// STUN Binding requests sent to learn the mapped address of the socket.
     Counter mapped_address_requests,
@@ -101,6 +104,18 @@ counters! {
     Counter dropped_packet_rate,
     /// Packets that exceed the bit rate of --max-rate-per-source.
     Counter dropped_bit_rate,
+    /// CONTROL packets that are not a valid key exchange.
+    Counter dropped_key_exchange,
+    /// CONTROL packets that exceed the limits on key exchanges or sessions.
+    Counter dropped_key_rate,
+    /// Plain packets on an encrypted link, and plain AUDIO with --link require.
+    Counter dropped_plain,
+    /// Sealed packets of sources without keys.
+    Counter dropped_no_keys,
+    /// Sealed packets whose counter was received before or is too old.
+    Counter dropped_replayed,
+    /// Sealed packets that do not open with the keys of their source.
+    Counter dropped_not_opened,
     /// AUDIO packets dropped because of the memory limit for all clients.
     Counter dropped_buffer_full,
     /// AUDIO packets dropped because of the memory limit for one client.
@@ -121,6 +136,10 @@ counters! {
     Gauge sources,
     /// Datagrams from sources that do not fit in the table of tracked sources. These datagrams are handled as usual.
     Counter untracked,
+    /// Sources that have exchanged keys, at most 1,024.
+    Gauge links,
+    /// Sealed AUDIO packets of sources without keys, which are also counted as received or dropped.
+    Counter audio_without_keys,
     /// Replies lost by --loss.
     Counter impaired_lost,
     /// Replies lost by --burst-loss.
@@ -133,6 +152,8 @@ counters! {
     Counter impaired_duplicated,
     /// Replies delayed by --reorder. Each of these replies is also counted by its final outcome, for example as sent.
     Counter impaired_reordered,
+    /// Queued replies dropped because the keys of their encrypted link were replaced or expired.
+    Counter dropped_old_link,
     /// Replies still queued when the server stopped.
     Counter dropped_at_stop,
     /// Pauses: times of more than 50 ms in which the server did not run.

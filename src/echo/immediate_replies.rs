@@ -7,6 +7,7 @@ use super::keepalive::KeepaliveDecision;
 use super::log_events;
 use super::reply_store::{NewReplies, ReplyClass};
 use super::server::EchoServer;
+use crate::link::{self, with_room};
 use crate::node::Receive;
 use crate::time::Time;
 use crate::wire::{self, HEADER_LEN, Header, LatencyInfo, Packet, PacketError, PacketType, PingPayload, stun};
@@ -29,7 +30,8 @@ impl EchoServer {
         }
     }
 
-    /// Handles one packet that is not AUDIO: `bytes` is the datagram, `header` its header.
+    /// Handles one packet that is not AUDIO: `bytes` is the datagram, `header` its header. A sealed packet was opened, so that `bytes`
+    /// contains only header and payload.
     pub(super) fn handle_immediate(
         &mut self,
         received: &Receive<'_>,
@@ -38,17 +40,25 @@ impl EchoServer {
         bytes: &[u8],
     ) -> Result<(), PacketError> {
         let payload = &bytes[HEADER_LEN..];
+        let is_sealed = source.path.keys.is_some();
+        let overhead = if is_sealed { link::OVERHEAD } else { 0 };
         match header.packet_type {
             PacketType::LatencyPing => {
                 let request = PingPayload::parse(Packet { header, payload })?;
                 let reply = request.to_pong_datagram(header.sequence);
-                if self.admission.admit_immediate(source, reply.len()) && self.queue_reply(received, source, &reply) {
+                if self.admission.admit_immediate(source, reply.len() + overhead)
+                    && self.queue_reply(received, source, &reply)
+                {
                     self.counters.pings.add(1);
                 }
             }
             PacketType::Keepalive => {
                 let mut probe_reply = [0; HEADER_LEN + 5];
                 let (reply, admitted) = match wire::keepalive_action(payload) {
+                    // Another echo server never agrees on keys.
+                    wire::KeepaliveAction::EchoUnchanged if is_sealed => {
+                        (bytes, self.admission.admit_immediate(source, bytes.len() + overhead))
+                    }
                     wire::KeepaliveAction::EchoUnchanged => {
                         match self.admission.admit_keepalive(source, received.received_at, bytes) {
                             KeepaliveDecision::Drop => return Ok(()),
@@ -66,7 +76,7 @@ impl EchoServer {
                     wire::KeepaliveAction::EchoWith(payload) => {
                         probe_reply[..HEADER_LEN].copy_from_slice(&bytes[..HEADER_LEN]);
                         probe_reply[HEADER_LEN..].copy_from_slice(&payload);
-                        (&probe_reply[..], self.admission.admit_immediate(source, probe_reply.len()))
+                        (&probe_reply[..], self.admission.admit_immediate(source, probe_reply.len() + overhead))
                     }
                     wire::KeepaliveAction::NoReply => {
                         self.ignore(received, header);
@@ -143,8 +153,10 @@ impl EchoServer {
         }
     }
 
-    /// Queues an immediate reply. If the reply does not fit, returns false.
-    fn queue_reply(&mut self, received: &Receive<'_>, source: &Source, reply: &[u8]) -> bool {
+    /// Queues an immediate reply, which is sealed if packets of the source are. If the reply does not fit, returns false.
+    pub(super) fn queue_reply(&mut self, received: &Receive<'_>, source: &Source, reply: &[u8]) -> bool {
+        let with_room = (source.path.keys.is_some()).then(|| with_room(reply));
+        let reply = with_room.as_deref().unwrap_or(reply);
         self.replies.push(source, immediate_reply(received, reply), &mut self.admission) > 0
     }
 

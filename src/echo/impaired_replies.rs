@@ -34,6 +34,8 @@ pub enum ReplyOutcome {
     SendFailed,
     /// The reply was still queued when the server stopped.
     DroppedAtStop,
+    /// The keys of the encrypted link were replaced or expired.
+    OldLink,
 }
 
 impl ReplyOutcome {
@@ -48,6 +50,7 @@ impl ReplyOutcome {
             Self::Dropped => "buffer_full",
             Self::SendFailed => "failed",
             Self::DroppedAtStop => "stopped",
+            Self::OldLink => "old_link",
         }
     }
 }
@@ -242,7 +245,11 @@ impl ImpairedReplies {
             ReplyOutcome::Lost(LossCause::Random) => self.counters.impaired_lost.add(1),
             ReplyOutcome::BottleneckFull => self.counters.impaired_queue.add(1),
             // These outcomes are counted elsewhere.
-            ReplyOutcome::Sent | ReplyOutcome::Dropped | ReplyOutcome::SendFailed | ReplyOutcome::DroppedAtStop => {}
+            ReplyOutcome::Sent
+            | ReplyOutcome::Dropped
+            | ReplyOutcome::SendFailed
+            | ReplyOutcome::DroppedAtStop
+            | ReplyOutcome::OldLink => {}
         }
         log_impaired(&event);
         self.observer.on_reply(&event);

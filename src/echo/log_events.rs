@@ -30,7 +30,7 @@ pub(super) fn log_audio_received<'a>(source: SocketAddr, datagrams: impl Iterato
 pub(super) fn log_ignored(source: SocketAddr, header: Header) {
     let reason = match header.packet_type {
         PacketType::Fec => "not used by an echo server",
-        PacketType::Control => "key exchange (CONTROL packets) is not supported",
+        PacketType::Control => "encrypted links are not enabled",
         PacketType::LatencyPong => "no matching LATENCY_PING",
         PacketType::Keepalive => "this KEEPALIVE is a reply to a route probe",
         PacketType::Audio | PacketType::LatencyPing | PacketType::LatencyInfo => "no reply needed",
@@ -166,7 +166,7 @@ pub(super) fn log_reply_sent(transmit: &Transmit<'_>) {
             // Immediate replies are never AUDIO. A STUN success response starts with the same two bytes as AUDIO, and
             // therefore also parses as AUDIO.
             match wire::parse_packet(datagram).map(|packet| packet.header) {
-                Ok(header) if matches!(header.packet_type, PacketType::Keepalive | PacketType::LatencyPong) => debug!(
+                Ok(header) if header.packet_type != PacketType::Audio => debug!(
                     target: "echo",
                     r#type = header.packet_type.name(),
                     seq = header.sequence,

@@ -1,13 +1,16 @@
 //! The echo server: returns AUDIO after a delay and replies to KEEPALIVE, LATENCY_PING and STUN at once.
 //!
 //! [`EchoServer`] is a [`Node`](crate::node::Node). An echo has exactly the bytes of the received datagram. The echo of AUDIO is due
-//! at the kernel's receive timestamp plus the delay. The echo is never sent earlier.
+//! at the kernel's receive timestamp plus the delay. The echo is never sent earlier. On an encrypted link ([`crate::link`]), the echo has the
+//! same header and the same opened payload.
 
 mod admission;
 mod counters;
 mod immediate_replies;
 mod impaired_replies;
 mod keepalive;
+mod link_packets;
+mod links;
 mod log_events;
 mod loop_detection;
 mod mapped_address;
@@ -24,6 +27,7 @@ pub const FIXED_LOG_LINE: &str = "fixed line";
 pub use admission::AdmissionConfig;
 pub use counters::{Counters, ExternalCounts, LATENESS_BOUNDS_US, LatenessHistogram, register_metrics};
 pub use impaired_replies::{ReplyEvent, ReplyObserver, ReplyOutcome};
+pub use links::{EntropySource, LinkConfig, LinkPolicy};
 pub use mapped_address::StunConfig;
 pub use reply_memory::{BufferLimits, IMPAIRED_PACKET_OVERHEAD, PACKET_OVERHEAD};
 pub use server::{DEFAULT_DELAY, EchoConfig, EchoServer, ReadSocketDrops};

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::admission::{Admission, Source};
 use super::counters::Counters;
 use super::impaired_replies::{BottleneckFull, ImpairedReplies, ReplyEvent, ReplyOutcome};
+use super::links::Links;
 use super::log_events;
 use super::reply_memory::{BufferFull, BufferLimits, IMPAIRED_PACKET_OVERHEAD, PACKET_OVERHEAD, ReplyMemory, cost};
 use super::reply_store::{DatagramStore, NewReplies, OrderedReplies, QueuedReply, ReplyClass, ReplyPath};
@@ -26,6 +27,8 @@ pub(super) struct ReplyQueue {
     last_due: Time,
     /// Present if replies are impaired or observed.
     impaired: Option<ImpairedReplies>,
+    /// The encrypted links, if they are enabled. They seal replies that leave.
+    pub(super) links: Option<Links>,
     counters: Arc<Counters>,
 }
 
@@ -44,6 +47,7 @@ impl ReplyQueue {
             queued_audio: 0,
             last_due: Time::ZERO,
             impaired,
+            links: None,
             counters,
         }
     }
@@ -77,7 +81,10 @@ impl ReplyQueue {
     /// impairment also counts. A copy counts towards the limits of the source.
     pub(super) fn push(&mut self, source: &Source, new: NewReplies<'_>, admission: &mut Admission) -> usize {
         let Some(impaired) = &mut self.impaired else { return self.store(source.path, new, None) };
-        let Some((mut decision, event)) = impaired.decide(source.path.peer, new) else { return 1 };
+        let Some((mut decision, event)) = impaired.decide(source.path.peer, new) else {
+            self.take_counter(source.path);
+            return 1;
+        };
         if decision.copies > 1 && !admission.admit_copy(source, new.class, new.received_at, new.contents.len()) {
             decision.copies = 1;
         }
@@ -121,7 +128,9 @@ impl ReplyQueue {
             }
             let send_at = if is_audio || impairment.is_some() { due } else { Time::ZERO };
             let (packet_len, segment_size) = (len as u32, segment_size as u16);
-            self.enqueue(QueuedReply { send_at, position, due, path, len: packet_len, segment_size, class });
+            let packets =
+                QueuedReply { send_at, position, due, path, len: packet_len, segment_size, class, is_sealed: false };
+            self.enqueue(packets);
             rest = &rest[len..];
         }
         accepted
@@ -145,7 +154,12 @@ impl ReplyQueue {
         let mut send_singly = false;
         for _ in 0..MAX_SENDS_PER_POLL {
             let max_segments = |len| if send_singly { 1 } else { sink.max_segments(len) };
-            let Some(reply) = self.pop_due(now, max_segments) else { break };
+            let Some(mut reply) = self.pop_due(now, max_segments) else { break };
+            if self.links.as_mut().is_some_and(|links| !links.permits(now, &reply)) {
+                self.counters.dropped_old_link.add(reply.segment_count());
+                self.finish(&reply, ReplyOutcome::OldLink);
+                continue;
+            }
             if let Some(departure) = self.impaired.as_mut().and_then(|impaired| impaired.enter_bottleneck(&reply)) {
                 match departure {
                     Ok(at) => self.queued.push(QueuedReply { send_at: at, due: at, ..reply }),
@@ -154,12 +168,7 @@ impl ReplyQueue {
                 continue;
             }
             let QueuedReply { path, class, .. } = reply;
-            let transmit = Transmit {
-                destination: path.peer,
-                src_ip: path.src_ip,
-                contents: self.stores[class as usize].get(reply.position, reply.len()),
-                segment_size: reply.segment_size(),
-            };
+            let transmit = transmit(&self.stores, &reply);
             let is_uncharged = class == ReplyClass::Audio && !reply.was_postponed();
             if is_uncharged
                 && let send_at = admission.send_time(now, path, &transmit)
@@ -169,6 +178,11 @@ impl ReplyQueue {
                 self.queued.push(QueuedReply { send_at, ..reply });
                 continue;
             }
+            if let Some(links) = &mut self.links {
+                let datagrams = self.stores[class as usize].get_mut(reply.position, reply.len());
+                links.seal(&mut reply, datagrams);
+            }
+            let transmit = self::transmit(&self.stores, &reply);
             let status = sink.send(transmit);
             match status {
                 SendStatus::Sent => {
@@ -244,6 +258,13 @@ impl ReplyQueue {
         Some(reply)
     }
 
+    /// Uses up the counter of a reply that is lost by impairment.
+    fn take_counter(&mut self, path: ReplyPath) {
+        if let Some(links) = &mut self.links {
+            links.take_counter(path);
+        }
+    }
+
     fn record_sent(&self, now: Time, reply: &QueuedReply, transmit: &Transmit<'_>) {
         let counters = &self.counters;
         let (sent, lateness) = match reply.class {
@@ -262,6 +283,9 @@ impl ReplyQueue {
 
     /// Frees the memory of a reply that has left the queue, and reports the outcome of an impaired reply.
     fn finish(&mut self, reply: &QueuedReply, outcome: ReplyOutcome) {
+        if outcome == ReplyOutcome::BottleneckFull {
+            self.take_counter(reply.path);
+        }
         let impaired = self.impaired.as_mut().and_then(|impaired| impaired.finish(reply, outcome));
         let charged = impaired.unwrap_or_else(|| cost(reply.len(), reply.segment_count(), PACKET_OVERHEAD));
         self.stores[reply.class as usize].remove(reply.position, reply.len());
@@ -269,6 +293,16 @@ impl ReplyQueue {
         if reply.class == ReplyClass::Audio {
             self.queued_audio -= reply.segment_count();
         }
+    }
+}
+
+/// The datagrams of a reply.
+fn transmit<'a>(stores: &'a [DatagramStore; 2], reply: &QueuedReply) -> Transmit<'a> {
+    Transmit {
+        destination: reply.path.peer,
+        src_ip: reply.path.src_ip,
+        contents: stores[reply.class as usize].get(reply.position, reply.len()),
+        segment_size: reply.segment_size(),
     }
 }
 
@@ -298,7 +332,7 @@ mod tests {
         let mut admission = Admission::new(AdmissionConfig::default(), Duration::ZERO, Arc::clone(&counters));
         let mut queue = ReplyQueue::new(BufferLimits::default(), &MemoryBudget::new(None), None, counters);
         let peer = SocketAddr::from(([127, 0, 0, 1], 5_000));
-        let path = ReplyPath { peer, src_ip: None, is_limited: false, network: 0 };
+        let path = ReplyPath { peer, src_ip: None, is_limited: false, network: 0, keys: None };
         let (long, short) = (vec![0; 60_000], [0; 12]);
         for millis in 0..100 {
             let received_at = Time::from_millis(millis);

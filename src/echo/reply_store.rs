@@ -5,6 +5,7 @@ use std::collections::{BinaryHeap, TryReserveError, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use crate::link::KeyId;
 use crate::node::Transmit;
 use crate::time::Time;
 use crate::wire;
@@ -20,6 +21,8 @@ pub(super) struct ReplyPath {
     pub(super) is_limited: bool,
     /// Part of the keyed digest of the source's network ([`source_network`]). Networks with equal digests share their limits.
     pub(super) network: u32,
+    /// The keys that seal the replies. The stored bytes then have room for it ([`link::with_room`](crate::link::with_room)).
+    pub(super) keys: Option<KeyId>,
 }
 
 impl ReplyPath {
@@ -68,6 +71,9 @@ pub(super) struct QueuedReply {
     pub(super) len: u32,
     pub(super) segment_size: u16,
     pub(super) class: ReplyClass,
+    /// Whether the stored bytes are sealed. A reply is sealed when it leaves: sealed before its delay, its counter would be too old on
+    /// arrival. It stays sealed if the socket does not accept it, and for its duplicates.
+    pub(super) is_sealed: bool,
 }
 
 impl QueuedReply {
@@ -98,7 +104,8 @@ impl QueuedReply {
         let fits = next.segment_size == self.segment_size
             || (next.len < u32::from(self.segment_size) && next.len <= u32::from(next.segment_size));
         fits && self.len().is_multiple_of(self.segment_size())
-            && (self.class, self.path, self.was_postponed()) == (next.class, next.path, next.was_postponed())
+            && (self.class, self.path, self.was_postponed(), self.is_sealed)
+                == (next.class, next.path, next.was_postponed(), next.is_sealed)
     }
 }
 
@@ -208,6 +215,12 @@ impl DatagramStore {
         &self.chunks[index].bytes[start..start + len]
     }
 
+    /// Like [`DatagramStore::get`], to change the bytes.
+    pub(super) fn get_mut(&mut self, position: u64, len: usize) -> &mut [u8] {
+        let (index, start) = self.locate(position);
+        &mut self.chunks[index].bytes[start..start + len]
+    }
+
     /// Whether the bytes at `next` directly follow the `len` bytes at `position`, in the same chunk.
     pub(super) fn is_contiguous(position: u64, len: usize, next: u64) -> bool {
         position + len as u64 == next && position / CHUNK_LEN as u64 == next / CHUNK_LEN as u64
@@ -257,7 +270,7 @@ mod tests {
         fn replies_leave_in_the_order_of_their_times(
             steps in prop::collection::vec((0u64..100, prop::collection::vec(0u64..5_000, 0..1_500), 0usize..1_500), 1..12),
         ) {
-            let path = ReplyPath { peer: ([192, 0, 2, 1], 1).into(), src_ip: None, is_limited: true, network: 0 };
+            let path = ReplyPath { peer: ([192, 0, 2, 1], 1).into(), src_ip: None, is_limited: true, network: 0, keys: None };
             let (mut replies, mut model) = (OrderedReplies::default(), std::collections::BTreeSet::new());
             let (mut now, mut position) = (0, 0);
             for (passed, early, popped) in steps {
@@ -267,7 +280,7 @@ mod tests {
                     position += 1;
                     let send_at = Time::from_nanos(now + 5_000 - if early % 4 == 0 { early } else { 0 });
                     let class = ReplyClass::Audio;
-                    replies.push(QueuedReply { send_at, position, due: send_at, path, len: 12, segment_size: 12, class });
+                    replies.push(QueuedReply { send_at, position, due: send_at, path, len: 12, segment_size: 12, class, is_sealed: false });
                     model.insert((send_at, position));
                 }
                 for _ in 0..popped {

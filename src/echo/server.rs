@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::admission::{Admission, AdmissionConfig, Source};
 use super::counters::Counters;
 use super::impaired_replies::{ImpairedReplies, ReplyObserver};
+use super::links::{LinkConfig, Links};
 use super::log_events;
 use super::mapped_address::{MappedAddressMonitor, StunConfig};
 use super::pauses::ServerPauses;
@@ -73,6 +74,8 @@ pub struct EchoServer {
     pub(super) source_table: SourceTable,
     /// Headers of the current batch. The vector is kept to reuse its memory.
     parsed: Vec<Result<Header, PacketError>>,
+    /// The opened packet. The vector is kept to reuse its memory.
+    pub(super) opened: Vec<u8>,
     pub(super) mapped_address_monitor: Option<MappedAddressMonitor>,
     pub(super) pauses: ServerPauses,
     pub(super) read_socket_drops: Option<ReadSocketDrops>,
@@ -111,10 +114,16 @@ impl EchoServer {
             throttled_buffer_drops: 0,
             source_table: SourceTable::new(config.log_sources),
             parsed: Vec::new(),
+            opened: Vec::new(),
             mapped_address_monitor: None,
             read_socket_drops: None,
             socket_drops: (None, 0),
         }
+    }
+
+    /// Enables encrypted links. Otherwise, CONTROL is ignored, and sealed packets are handled like other packets.
+    pub fn enable_links(&mut self, config: LinkConfig) {
+        self.replies.links = Some(Links::new(config));
     }
 
     /// Starts to monitor the mapped address of the server's socket. STUN transactions take place at the first poll and then every 25 s.
@@ -170,12 +179,34 @@ impl EchoServer {
         let mut parsed = std::mem::take(&mut self.parsed);
         parsed.clear();
         parsed.extend(received.segments().map(|bytes| wire::parse_packet(bytes).map(|packet| packet.header)));
+        let has_session = self.replies.links.as_ref().is_some_and(|links| links.has_session(received.source));
+        let concerns_link =
+            |header: &Header| self.replies.links.as_ref().is_some_and(|links| links.concerns(has_session, *header));
+        // Anyone can forge AUDIO of a link, so it is recorded when it is accepted.
         let headers = parsed.iter().filter_map(|header| header.ok());
+        let headers = headers.filter(|header| header.packet_type != PacketType::Audio || !concerns_link(header));
         self.counters.untracked.add(self.source_table.on_packets(received.received_at, received.source, headers));
         let (mut run, mut offset) = (0..0, 0);
         for (bytes, header) in received.segments().zip(&parsed) {
             let end = offset + bytes.len();
-            match *header {
+            let mut header = *header;
+            if let Ok(parsed) = header
+                && self.replies.links.as_ref().is_some_and(|links| links.concerns(has_session, parsed))
+            {
+                self.queue_audio(received, source, std::mem::take(&mut run));
+                match self.handle_link_packet(received, source, parsed, bytes) {
+                    Ok(true) => {
+                        offset = end;
+                        continue;
+                    }
+                    Ok(false) if parsed.packet_type == PacketType::Audio => {
+                        self.record_accepted_audio(received, parsed);
+                    }
+                    Ok(false) => {}
+                    Err(error) => header = Err(error),
+                }
+            }
+            match header {
                 Ok(header) if header.packet_type == PacketType::Audio => {
                     if self.admission.admit_audio(source, received.received_at, bytes) {
                         run = if run.is_empty() { offset..end } else { run.start..end };
@@ -201,9 +232,15 @@ impl EchoServer {
         self.parsed = parsed;
     }
 
+    /// Records an AUDIO packet of a link.
+    pub(super) fn record_accepted_audio(&mut self, received: &Receive<'_>, header: Header) {
+        let header = std::iter::once(header);
+        self.counters.untracked.add(self.source_table.on_packets(received.received_at, received.source, header));
+    }
+
     /// Queues AUDIO packets for their delayed echo. The packets are consecutive and have been admitted. They occupy the byte range `run`
     /// in `received.contents`.
-    fn queue_audio(&mut self, received: &Receive<'_>, source: &Source, run: Range<usize>) {
+    pub(super) fn queue_audio(&mut self, received: &Receive<'_>, source: &Source, run: Range<usize>) {
         let Receive { received_at, segment_size, .. } = *received;
         let contents = &received.contents[run];
         if contents.is_empty() {
@@ -252,6 +289,7 @@ impl EchoServer {
         self.counters.buffered.set(self.replies.audio_len() as u64);
         self.counters.buffered_bytes.set(self.replies.held_bytes());
         self.counters.sources.set(self.source_table.len());
+        self.counters.links.set(self.replies.links.as_ref().map_or(0, Links::len));
     }
 }
 
@@ -281,6 +319,9 @@ impl Node for EchoServer {
         let is_writable = monitor.is_none_or(|monitor| monitor.poll_transmit(now, sink, &self.counters))
             && self.replies.send_due(now, sink, &mut self.admission);
         self.source_table.sweep(now);
+        if let Some(links) = &mut self.replies.links {
+            links.sweep(now);
+        }
         self.update_gauges();
         self.pauses.on_return(self.next_deadline().filter(|_| is_writable));
     }
@@ -289,6 +330,7 @@ impl Node for EchoServer {
         let deadlines = [
             self.replies.next_due(),
             self.source_table.sweep_deadline(),
+            self.replies.links.as_ref().and_then(Links::sweep_deadline),
             self.mapped_address_monitor.as_ref().map(MappedAddressMonitor::next_deadline),
         ];
         deadlines.into_iter().flatten().min()

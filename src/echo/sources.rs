@@ -19,6 +19,9 @@ const MAX_SOURCES: usize = 1_024;
 /// A source that sends no packets for this long is inactive and is removed. This time is ten KEEPALIVE intervals of a client.
 const SOURCE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// If a source has sent CONTROL, but no AUDIO for this long, the reason is logged.
+const CONTROL_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Interval between searches for inactive sources.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -54,6 +57,8 @@ pub(super) struct SourceStats {
     ping: SequenceTracker,
     keepalive: SequenceTracker,
     malformed: MalformedCounts,
+    /// Whether the source sends CONTROL to exchange keys.
+    control: ControlState,
     /// Start time of the current second, and how often the server has reported packet counts to the source in this second.
     count_reports: (Time, u32),
 }
@@ -88,12 +93,25 @@ impl SourceStats {
     fn on_packet(&mut self, header: Header) {
         self.packets += 1;
         match header.packet_type {
-            PacketType::Audio => self.audio.record(header.sequence),
+            PacketType::Audio => {
+                self.audio.record(header.sequence);
+                self.control = ControlState::default();
+            }
             PacketType::LatencyPing => self.ping.record(header.sequence),
             PacketType::Keepalive => self.keepalive.record(header.sequence),
             PacketType::Fec | PacketType::Control | PacketType::LatencyPong | PacketType::LatencyInfo => {}
         }
     }
+}
+
+/// Detects clients that exchange keys, but send no AUDIO.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct ControlState {
+    /// When the first CONTROL without AUDIO after it arrived.
+    since: Option<Time>,
+    /// Why there may be no AUDIO.
+    reason: &'static str,
+    is_logged: bool,
 }
 
 /// Malformed datagrams by reason: short, version, type, payload, STUN.
@@ -220,6 +238,27 @@ impl SourceTable {
         self.sources.get_mut(&source)
     }
 
+    /// Records what prevents AUDIO from a source that sends CONTROL.
+    pub(super) fn on_control(&mut self, source: SocketAddr, reason: &'static str) {
+        if let Some(stats) = self.sources.get_mut(&source) {
+            stats.control.since.get_or_insert(stats.last_seen);
+            stats.control.reason = reason;
+        }
+    }
+
+    /// Logs that a link was agreed. The client starts its sequence numbers again. If no AUDIO follows, `reason` is the reason.
+    pub(super) fn on_link(&mut self, now: Time, source: SocketAddr, link: &'static str, reason: &'static str) {
+        if let Some(stats) = self.sources.get_mut(&source) {
+            stats.control.reason = reason;
+            for stream in [&mut stats.audio, &mut stats.ping, &mut stats.keepalive] {
+                stream.reset_window();
+            }
+        }
+        if self.log_enabled && self.throttle.allow(now) {
+            info!(target: "echo", source = %canonical_socket_addr(source), link, "link agreed");
+        }
+    }
+
     fn get_or_insert(&mut self, now: Time, source: SocketAddr) -> Option<&mut SourceStats> {
         if self.sources.is_empty() {
             self.next_sweep = now + SWEEP_INTERVAL;
@@ -255,6 +294,12 @@ impl SourceTable {
             let is_active = now.duration_since(stats.last_seen) < SOURCE_TIMEOUT;
             if !is_active && stats.logged && log_enabled && throttle.allow(now) {
                 log_inactive(*source, stats);
+            }
+            let control = &mut stats.control;
+            let is_silent = control.since.is_some_and(|since| now.duration_since(since) >= CONTROL_TIMEOUT);
+            if is_active && is_silent && !control.is_logged && log_enabled && throttle.allow(now) {
+                control.is_logged = true;
+                info!(target: "echo", source = %canonical_socket_addr(*source), reason = control.reason, "source sends no audio");
             }
             is_active
         });

@@ -6,8 +6,10 @@ use std::hash::{BuildHasher, RandomState};
 #[cfg(target_os = "linux")]
 use std::os::fd::AsFd;
 
+use rustls::crypto::ring;
 use serde::Serialize;
 use utoipa::ToSchema;
+use zeroize::Zeroizing;
 
 /// Sets the name that `ps` and `pgrep` show (Linux only). Must be called on the main thread.
 pub fn set_process_name(name: &str) {
@@ -102,6 +104,16 @@ pub fn process_resources() -> Option<ProcessResources> {
 /// new hash map.
 pub fn random_u64s<const N: usize>() -> [u64; N] {
     array::from_fn(|_| RandomState::new().hash_one(()))
+}
+
+/// Returns random bytes for a secret key.
+///
+/// # Panics
+/// Panics if the system provides no random numbers. Then, no connection over TLS is possible either.
+pub fn random_secret() -> Zeroizing<[u8; 32]> {
+    let mut bytes = Zeroizing::new([0; 32]);
+    ring::default_provider().secure_random.fill(&mut *bytes).expect("the system provides random numbers");
+    bytes
 }
 
 #[cfg(test)]

@@ -247,7 +247,7 @@ impl RoomClient {
 
     fn join(&self, room: &str) -> ClientMessage {
         let (password, peer_name) = (self.password.clone(), self.peer_name.clone());
-        ClientMessage::JoinRoom { room_id: room.to_owned(), password, peer_name }
+        ClientMessage::JoinRoom { room_id: room.to_owned(), password, peer_name, link_key: None }
     }
 
     fn not_found(&self) -> RoomError {
@@ -349,6 +349,8 @@ enum ParticipantState {
 pub struct EchoParticipant {
     room_name: String,
     addresses: AddressCandidates,
+    /// The echo server's public link key, in base64.
+    link_key: Option<String>,
     /// The invite code of the last room.
     invite_code: Option<String>,
     state: ParticipantState,
@@ -387,6 +389,7 @@ impl EchoParticipant {
         Self {
             room_name,
             addresses,
+            link_key: None,
             invite_code: None,
             state: ParticipantState::Creating,
             peers: Vec::new(),
@@ -395,12 +398,23 @@ impl EchoParticipant {
         }
     }
 
+    /// Announces this public link key, in base64. Clients check the server's signature with it.
+    #[must_use]
+    pub fn with_link_key(self, link_key: Option<String>) -> Self {
+        Self { link_key, ..self }
+    }
+
     /// The first message on a new connection. If the participant already has a room, this message requests to join the same room again.
     /// Other clients may still be in this room. If there was no room yet, the message creates a room.
     pub fn on_connected(&mut self) -> ClientMessage {
         let Some(room) = &self.invite_code else { return self.create_room() };
         self.state = ParticipantState::Rejoining;
-        ClientMessage::JoinRoom { room_id: room.clone(), password: None, peer_name: PEER_NAME.to_owned() }
+        ClientMessage::JoinRoom {
+            room_id: room.clone(),
+            password: None,
+            peer_name: PEER_NAME.to_owned(),
+            link_key: self.link_key.clone(),
+        }
     }
 
     /// Whether the participant is in its room on the current connection.
@@ -488,7 +502,12 @@ impl EchoParticipant {
         self.state = ParticipantState::Creating;
         self.invite_code = None;
         self.peers.clear();
-        ClientMessage::CreateRoom { room_name: self.room_name.clone(), password: None, peer_name: PEER_NAME.to_owned() }
+        ClientMessage::CreateRoom {
+            room_name: self.room_name.clone(),
+            password: None,
+            peer_name: PEER_NAME.to_owned(),
+            link_key: self.link_key.clone(),
+        }
     }
 
     /// The message that publishes the server's addresses, if there are any. Old clients read only `public_addr` and `local_addr`.

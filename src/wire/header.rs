@@ -7,6 +7,9 @@ use super::stun::StunError;
 /// Length of the header in bytes.
 pub const HEADER_LEN: usize = 12;
 
+/// The flag of a packet whose payload is sealed ([`crate::link`]).
+pub const FLAG_SEALED: u16 = 1;
+
 /// The protocol version.
 pub const PROTOCOL_VERSION: u8 = 1;
 
@@ -18,7 +21,7 @@ pub enum PacketType {
     Audio = 0x01,
     /// Forward error correction; opaque here.
     Fec = 0x02,
-    /// Control message, whose payload this program does not parse.
+    /// A public key of an encrypted link.
     Control = 0x03,
     /// Keeps the connection alive; usually empty; echoed unchanged.
     Keepalive = 0x04,
@@ -99,7 +102,7 @@ pub struct Header {
     pub sequence: u32,
     /// For AUDIO: position of the first sample, in samples per channel; wraps at 2^32.
     pub timestamp: u32,
-    /// Bit 0: encrypted; bit 1: has FEC. An echo returns all bits unchanged.
+    /// Bit 0: sealed; bit 1: has FEC. An echo returns all bits unchanged.
     pub flags: u16,
 }
 
@@ -107,6 +110,11 @@ impl Header {
     /// A header without flags.
     pub const fn new(packet_type: PacketType, sequence: u32, timestamp: u32) -> Self {
         Self { packet_type, sequence, timestamp, flags: 0 }
+    }
+
+    /// Whether the payload is sealed.
+    pub const fn is_sealed(self) -> bool {
+        self.flags & FLAG_SEALED != 0
     }
 
     /// The encoded header.

@@ -9,7 +9,7 @@ pub mod stun;
 
 use std::net::IpAddr;
 
-pub use header::{HEADER_LEN, Header, PROTOCOL_VERSION, Packet, PacketError, PacketType, parse_packet};
+pub use header::{FLAG_SEALED, HEADER_LEN, Header, PROTOCOL_VERSION, Packet, PacketError, PacketType, parse_packet};
 pub use payload::{
     KeepaliveAction, LatencyInfo, PING_PAYLOAD_LEN, PingPayload, is_loop_check, keepalive_action, loop_check,
 };

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::Context;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::builder::OsStringValueParser;
 use rustls::ClientConfig;
 use tracing::info;
@@ -153,8 +155,7 @@ impl LoginArgs {
 /// The login of a server without a configured password: a random password, if the operator can read it and use it on this machine.
 pub fn login_without_password(limit: Option<WindowLimit>, address: SocketAddr, pages: &str) -> Login {
     let ip = address.ip().to_canonical();
-    let [high, low] = os::random_u64s();
-    let token = format!("{high:016x}{low:016x}");
+    let token = URL_SAFE_NO_PAD.encode(*os::random_secret());
     // Not logged: a log may be stored or forwarded.
     let is_printed = (ip.is_loopback() || ip.is_unspecified())
         && io::stderr().is_terminal()

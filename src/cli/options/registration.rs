@@ -7,6 +7,8 @@ use std::time::Duration;
 use std::{io, thread};
 
 use anyhow::Context;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use clap::{Arg, ArgGroup};
 use rustls::ClientConfig;
 use tokio::sync::watch;
@@ -44,7 +46,8 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
 const REGISTRATION_GROUP: &str = "registration";
 
 /// Options that have no effect without a registration.
-const DEPENDENT_OPTIONS: [&str; 6] = ["room_name", "public_addr", "stun", "ca", "cert_sha256", "insecure"];
+const DEPENDENT_OPTIONS: [&str; 7] =
+    ["room_name", "public_addr", "stun", "no_link_key", "ca", "cert_sha256", "insecure"];
 
 /// Adapts an argument of `echo-server`.
 pub fn adapt_argument(arg: Arg) -> Arg {
@@ -83,6 +86,12 @@ pub struct RegistrationArgs {
     /// The echo server sends a Binding request to the STUN server every 25 s. The request is sent from the UDP port of the echo server.
     #[arg(long, hide_short_help = true, value_name = "HOST[:PORT]", value_parser = parse_public_address, conflicts_with = "public_addr", help_heading = HEADING_SIGNALING)]
     stun: Option<HostPort>,
+
+    /// Announce no key for encrypted links
+    ///
+    /// Clients then encrypt without checking which server answers. Some early versions of the newer client cannot check it.
+    #[arg(long, hide_short_help = true, help_heading = HEADING_SIGNALING)]
+    no_link_key: bool,
 
     #[command(flatten)]
     trust: TrustArgs,
@@ -123,7 +132,15 @@ impl RegistrationArgs {
             warn!(target: "tls", %url, "certificate verification disabled");
         }
         let server = server.map(|listener| LocalSignalingServer { listener, memory_budget: Arc::clone(memory_budget) });
-        Ok(Some(PreparedRegistration { url, tls, own, stun, server, room_name: self.room_name.clone() }))
+        Ok(Some(PreparedRegistration {
+            url,
+            tls,
+            own,
+            stun,
+            server,
+            room_name: self.room_name.clone(),
+            no_link_key: self.no_link_key,
+        }))
     }
 }
 
@@ -136,6 +153,7 @@ pub struct PreparedRegistration {
     /// The signaling server in this process, if it is enabled.
     server: Option<LocalSignalingServer>,
     room_name: String,
+    no_link_key: bool,
 }
 
 /// A signaling server in this process, before it starts.
@@ -151,11 +169,12 @@ pub struct RunningRegistration {
 
 impl PreparedRegistration {
     /// Registers the echo server until the process ends. If the signaling server is in this process, starts the signaling server first.
-    /// The start page of that server shows `moqt_url`, the URL of the MOQT echo with its listen host.
+    /// The room announces `link_key`, unless this is disabled. The start page of that server shows `moqt_url`, the URL of the MOQT echo with its listen host.
     pub fn start(
         self,
         echo: &mut EchoServer,
         delay: Duration,
+        link_key: Option<[u8; 32]>,
         moqt_url: Option<MoqtUrl>,
         stop: &StopToken,
     ) -> io::Result<RunningRegistration> {
@@ -174,7 +193,8 @@ impl PreparedRegistration {
             );
             receiver
         });
-        let participant = EchoParticipant::new(&self.room_name, delay, AddressCandidates::default());
+        let participant = EchoParticipant::new(&self.room_name, delay, AddressCandidates::default())
+            .with_link_key(link_key.filter(|_| !self.no_link_key).map(|key| STANDARD.encode(key)));
         let url = Box::new(move || {
             own_server.and_then(|address| local_signaling_url(address).ok()).unwrap_or_else(|| self.url.clone())
         });

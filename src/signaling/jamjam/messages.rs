@@ -17,6 +17,9 @@ pub enum ClientMessage {
         password: Option<String>,
         /// The client's display name.
         peer_name: String,
+        /// The client's public key for encrypted links, in base64.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        link_key: Option<String>,
     },
     /// Joins a room.
     JoinRoom {
@@ -26,6 +29,9 @@ pub enum ClientMessage {
         password: Option<String>,
         /// The client's display name.
         peer_name: String,
+        /// The client's public key for encrypted links, in base64.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        link_key: Option<String>,
     },
     /// Leaves the room.
     LeaveRoom,

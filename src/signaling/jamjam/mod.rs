@@ -139,11 +139,11 @@ impl JamjamDialect {
             Err(reason) => return reject(ctx, reason),
         };
         match message {
-            ClientMessage::CreateRoom { room_name, password, peer_name } => {
+            ClientMessage::CreateRoom { room_name, password, peer_name, .. } => {
                 create_room(ctx, rooms, (room_name, password), peer_name)?;
                 log_change(ctx, rooms, "CreateRoom", 0, bytes);
             }
-            ClientMessage::JoinRoom { room_id, password, peer_name } => {
+            ClientMessage::JoinRoom { room_id, password, peer_name, .. } => {
                 let others = join_room(ctx, (rooms, wrong_passwords), &room_id, password.as_deref(), peer_name)?;
                 log_change(ctx, rooms, "JoinRoom", others, bytes);
             }

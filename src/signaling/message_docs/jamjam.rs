@@ -63,8 +63,18 @@ fn chat() -> ChatMessage {
 
 fn client_examples() -> [ClientMessage; 6] {
     [
-        ClientMessage::CreateRoom { room_name: "Thursday jam".to_owned(), password: None, peer_name: "Ann".to_owned() },
-        ClientMessage::JoinRoom { room_id: ROOM_ID.to_owned(), password: None, peer_name: "Bob".to_owned() },
+        ClientMessage::CreateRoom {
+            room_name: "Thursday jam".to_owned(),
+            password: None,
+            peer_name: "Ann".to_owned(),
+            link_key: None,
+        },
+        ClientMessage::JoinRoom {
+            room_id: ROOM_ID.to_owned(),
+            password: None,
+            peer_name: "Bob".to_owned(),
+            link_key: None,
+        },
         ClientMessage::LeaveRoom,
         ClientMessage::UpdatePeerInfo {
             candidates: vec![candidate()],

@@ -13,6 +13,7 @@ mod http_head;
 mod input;
 mod jamjam_packets;
 mod jitter_buffer;
+mod link;
 mod moqt_messages;
 mod moqt_sessions;
 mod option_parsers;
@@ -27,11 +28,12 @@ mod webtransport;
 pub type Target = fn(&[u8]);
 
 /// The targets by name.
-pub const TARGETS: [(&str, Target); 13] = [
+pub const TARGETS: [(&str, Target); 14] = [
     ("audio_path", audio_path::run),
     ("http_head", http_head::run),
     ("jamjam_packets", jamjam_packets::run),
     ("jitter_buffer", jitter_buffer::run),
+    ("link", link::run),
     ("moqt_messages", moqt_messages::run),
     ("moqt_sessions", moqt_sessions::run),
     ("option_parsers", option_parsers::run),

@@ -30,7 +30,7 @@ fn packet(kind: u8, sequence: u32) -> Vec<u8> {
 }
 
 /// At `at` nanoseconds, sends a request for the counts of received packets. Returns the counts in the response.
-fn request_counts(echo: &mut EchoServer, at: u64, from: SocketAddr) -> Option<(u32, [u32; 3])> {
+pub(super) fn request_counts(echo: &mut EchoServer, at: u64, from: SocketAddr) -> Option<(u32, [u32; 3])> {
     let mut request = vec![0, 1, 0, 56, 0x21, 0x12, 0xa4, 0x42, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 0xc0, 0xec, 0, 44];
     request.extend([0; 44]);
     stun::append_fingerprint(&mut request);

@@ -49,8 +49,15 @@ impl Fuzzer {
         println!("{} datagrams and {} keepalives: {stats}", self.sent + 1, self.syncs);
         assert_eq!(stats.arrivals(), self.sent + 1 + self.syncs, "{stats}");
         let names = ["received", "keepalives", "pings", "stun_requests", "latency_infos", "ignored"].into_iter();
-        for name in names.chain(["dropped_short", "dropped_version", "dropped_type", "dropped_payload", "dropped_stun"])
-        {
+        for name in names.chain([
+            "dropped_short",
+            "dropped_version",
+            "dropped_type",
+            "dropped_payload",
+            "dropped_stun",
+            "dropped_key_exchange",
+            "dropped_no_keys",
+        ]) {
             assert_eq!(stats.count(name), self.expected.get(name).copied().unwrap_or(0), "{name}: {stats}");
         }
         // All echoes have been sent, because `last_client` has received its echo, which is sent after all others.
@@ -84,7 +91,7 @@ fn golden_packets_are_counted_as_the_protocol_defines() {
     let expected = [
         "received",
         "ignored",
-        "ignored",
+        "dropped_key_exchange",
         "keepalives",
         "keepalives",
         "ignored",

@@ -6,6 +6,7 @@ mod buffer_limits;
 mod echo;
 mod impairment;
 mod impairment_usage;
+mod link;
 mod log;
 mod malformed_datagrams;
 mod memory_per_packet;

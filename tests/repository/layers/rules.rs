@@ -7,7 +7,7 @@ pub(crate) const LAYERS: &[&[&str]] = &[
     &["node", "units", "address", "sanitize"],
     &["rate_limit", "log_throttle", "memory_budget"],
     &["wire", "stats"],
-    &["audio", "impairment", "moqt"],
+    &["audio", "impairment", "link", "moqt"],
     &["echo", "signaling"],
     &["client"],
     &["report"],

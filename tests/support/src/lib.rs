@@ -13,6 +13,8 @@ pub mod client;
 pub mod compare;
 pub mod golden;
 pub mod in_memory_hub;
+pub mod link_client;
+pub mod link_vectors;
 pub mod logged;
 pub mod manual_peer;
 pub mod moqt_golden;

@@ -67,10 +67,11 @@ impl Stats {
                     | "loop_checks"
                     | "pings"
                     | "stun_requests"
+                    | "key_exchanges"
                     | "latency_infos"
                     | "ignored"
                     | "kernel_dropped"
-            ) || name.starts_with("dropped_") && name != "dropped_at_stop"
+            ) || name.starts_with("dropped_") && !matches!(name, "dropped_at_stop" | "dropped_old_link")
         };
         let counts = self.fields.iter().filter(|(name, _)| ends(name));
         counts.map(|(name, value)| value.parse::<u64>().unwrap_or_else(|_| panic!("{name} is {value:?}"))).sum()

@@ -34,7 +34,7 @@ pub fn golden() -> Vec<Vec<u8>> {
     vec![
         // AUDIO with sequence 1, timestamp 128 and both known flags; samples 1.0, -0.5, 0.25, 0.0.
         vec![1, 1, 0, 0, 0, 1, 0, 0, 0, 0x80, 0, 3, 0, 0, 0x80, 0x3f, 0, 0, 0, 0xbf, 0, 0, 0x80, 0x3e, 0, 0, 0, 0],
-        // FEC and CONTROL (a key exchange).
+        // FEC and CONTROL (not a valid key exchange).
         vec![1, 2, 0, 0, 0, 2, 0, 0, 0, 0x80, 0, 2, 0xde, 0xad, 0xbe, 0xef],
         vec![1, 3, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 1, 0x11, 0x22, 0x33],
         // Three KEEPALIVEs: an empty one, a newer client's route probe, and the reply to a probe.
@@ -63,7 +63,11 @@ pub fn expected_counter(datagram: &[u8]) -> &'static str {
         short if short.len() < 12 => "dropped_short",
         [version, ..] if *version != 1 => "dropped_version",
         [_, 1, ..] => "received",
-        [_, 2 | 3 | 6, ..] => "ignored",
+        // A valid key exchange has 34 or 98 bytes of payload.
+        [_, 3, ..] => "dropped_key_exchange",
+        // Flag bit 0: sealed. This client has no keys.
+        [_, 2 | 4..=7, ..] if datagram[11] & 1 == 1 => "dropped_no_keys",
+        [_, 2 | 6, ..] => "ignored",
         [_, 4, ..] if payload == 5 && datagram[12] == 2 => "ignored",
         [_, 4, ..] => "keepalives",
         [_, 5, ..] if payload < 12 => "dropped_payload",

@@ -1,0 +1,113 @@
+//! The key exchange: payloads of CONTROL, signatures, and the two keys of a link.
+
+use ed25519_dalek::{Signer, SigningKey};
+use hkdf::Hkdf;
+use sha2::Sha256;
+use x25519_dalek::{PublicKey, StaticSecret};
+use zeroize::{Zeroize, Zeroizing};
+
+use super::sealing::{Opener, Sealer};
+use crate::wire::{Header, PacketType};
+
+/// First bytes of a payload: the version of the exchange, and whether a signature follows the key.
+const UNSIGNED: [u8; 2] = [1, 1];
+const SIGNED: [u8; 2] = [1, 2];
+
+/// Lengths of the two payloads.
+const UNSIGNED_LEN: usize = 2 + 32;
+const SIGNED_LEN: usize = UNSIGNED_LEN + 64;
+
+/// Begins the text that the server signs.
+const ANSWER_PREFIX: &[u8] = b"jamjam-link-key-exchange-answer-v1:";
+
+/// Begins the salt of the key derivation.
+const SALT_PREFIX: &[u8] = b"jamjam-audio-link-v1";
+
+/// The server's Ed25519 key, which signs answers. Clients learn its public part from the signaling server.
+pub struct LinkKey(SigningKey);
+
+impl LinkKey {
+    /// The key with this seed.
+    pub fn from_seed(seed: &[u8; 32]) -> Self {
+        Self(SigningKey::from_bytes(seed))
+    }
+
+    /// The public part.
+    pub fn public(&self) -> [u8; 32] {
+        self.0.verifying_key().to_bytes()
+    }
+}
+
+/// The public half of a key exchange, which one end sends to the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PublicHalf {
+    /// X25519 public key of the sender.
+    pub key: [u8; 32],
+    /// Whether the sender signed the key. A server cannot check the signature, because it does not know which member of a room the address
+    /// belongs to.
+    pub is_signed: bool,
+}
+
+impl PublicHalf {
+    /// Parses the payload of CONTROL. `None` if it is not exactly one of the two forms.
+    pub fn parse(payload: &[u8]) -> Option<Self> {
+        let (kind, rest) = payload.split_first_chunk()?;
+        let is_signed = match (*kind, payload.len()) {
+            (UNSIGNED, UNSIGNED_LEN) => false,
+            (SIGNED, SIGNED_LEN) => true,
+            _ => return None,
+        };
+        Some(Self { key: *rest.first_chunk()?, is_signed })
+    }
+}
+
+/// The result of a key exchange.
+pub struct Agreement {
+    /// The server's X25519 public key.
+    pub own_key: [u8; 32],
+    /// The CONTROL datagram that answers the client.
+    pub answer: Vec<u8>,
+    /// Seals packets to the client.
+    pub sealer: Sealer,
+    /// Opens packets of the client.
+    pub opener: Opener,
+}
+
+/// Answers `half` with the key pair whose private part is `entropy`. Each exchange needs new entropy: with a repeated pair, two links of one
+/// client could have the same keys, and both count from 0. A signed half gets a signed answer. Returns `None` if the client's key is the
+/// server's own key, or if the shared secret would be zero (RFC 7748, section 6.1).
+pub fn exchange(half: PublicHalf, entropy: &Zeroizing<[u8; 32]>, link_key: &LinkKey) -> Option<Agreement> {
+    let secret = StaticSecret::from(**entropy);
+    let own_key = PublicKey::from(&secret).to_bytes();
+    let shared = secret.diffie_hellman(&PublicKey::from(half.key));
+    if own_key == half.key || !shared.was_contributory() {
+        return None;
+    }
+    let is_low = own_key < half.key;
+    let (low, high) = if is_low { (own_key, half.key) } else { (half.key, own_key) };
+    let salt = [SALT_PREFIX, &low, &high].concat();
+    let (mut pseudorandom_key, derivation) = Hkdf::<Sha256>::extract(Some(&salt), shared.as_bytes());
+    pseudorandom_key.as_mut_slice().zeroize();
+    let derive = |direction: &str| {
+        let mut key = Zeroizing::new([0; 32]);
+        // The output is shorter than the limit of HKDF.
+        derivation.expand(direction.as_bytes(), &mut *key).ok().map(|()| key)
+    };
+    let (low_to_high, high_to_low) = (derive("low to high")?, derive("high to low")?);
+    let (own, peer) = if is_low { (low_to_high, high_to_low) } else { (high_to_low, low_to_high) };
+    Some(Agreement {
+        own_key,
+        answer: answer(half, own_key, link_key),
+        sealer: Sealer::new(&own),
+        opener: Opener::new(&peer),
+    })
+}
+
+fn answer(half: PublicHalf, own_key: [u8; 32], link_key: &LinkKey) -> Vec<u8> {
+    let header = Header::new(PacketType::Control, 0, 0).to_bytes();
+    if !half.is_signed {
+        return [&header[..], &UNSIGNED, &own_key].concat();
+    }
+    let text = [ANSWER_PREFIX, &link_key.public(), &half.key, &own_key].concat();
+    [&header[..], &SIGNED, &own_key, &link_key.0.sign(&text).to_bytes()].concat()
+}
