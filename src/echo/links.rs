@@ -122,8 +122,8 @@ impl Links {
         self.sessions.get_mut(&peer).filter(|session| !session.is_expired(now))
     }
 
-    /// Whether a session of this source has room. If its network or the table is full, removes the session of that network or table that was
-    /// idle for longest, preferably one without an encrypted link.
+    /// Whether a session of this source has room. If its network or the table is full, removes the idlest session of it, preferably one
+    /// without an encrypted link.
     fn make_room(&mut self, now: Time, path: ReplyPath) -> bool {
         if self.sessions.contains_key(&path.peer) {
             return true;
