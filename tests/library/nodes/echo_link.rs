@@ -13,6 +13,7 @@ use jamjam_dev::echo::{EchoConfig, EchoServer, LinkConfig, LinkPolicy};
 use jamjam_dev::impairment::Impairment;
 use jamjam_dev::link::LinkKey;
 use jamjam_dev::node::{Node, SendStatus, Transmit, TransmitSink};
+use jamjam_dev::stats::Counter;
 use jamjam_dev::time::Time;
 use proptest::prelude::*;
 use serde_json::Value;

@@ -209,7 +209,7 @@ fn terminal_shows_a_url_that_opens_the_pages_on_this_machine() {
         let cookie = cookie.rsplit('=').next().unwrap();
         assert!(rest.len() > 3 && !rest.iter().any(|line| line.contains(&token) || line.contains(cookie)), "{rest:?}");
         assert!(child.wait().unwrap().success());
-        assert!(token.len() == 32 && tokens.insert(token));
+        assert!(token.len() == 43 && tokens.insert(token));
     }
 }
 
