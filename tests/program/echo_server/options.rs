@@ -44,7 +44,7 @@ fn help_lists_every_option_with_its_default_and_variable() {
         ("    --max-buffer <SIZE>", &["[default: 160MiB]"]),
         ("    --socket-buffer <SIZE>", &["[default: 8MiB]"]),
         ("    --spin <PERCENT>", &["[default: 25]"]),
-        ("    --link <MODE>", &["[default: auto]", "require:"]),
+        ("    --link <MODE>", &["[default: auto]", "require"]),
         ("    --max-rate-per-source <RATE>", &["[default: 8000]"]),
         ("    --max-bitrate-per-source <BITRATE>", &["[default: 64mbit]"]),
         ("    --allow <CIDR>", &[]),
