@@ -266,6 +266,6 @@ mod tests {
 
     #[test]
     fn state_of_an_idle_connection_is_small() {
-        assert!(size_of::<ConnectionState>() <= 72);
+        assert!(size_of::<ConnectionState>() <= 88);
     }
 }
