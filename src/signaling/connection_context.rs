@@ -51,10 +51,10 @@ pub(super) struct ConnectionState {
     message_arrival: Time,
     /// Limits log lines about rejected messages.
     pub(super) log_throttle: LogThrottle,
-    /// Last time that the connection sent anything.
-    pub(super) last_seen: Time,
-    /// When the first ping since `last_seen` was sent.
-    pub(super) awaiting_pong: Option<Time>,
+    /// Last time that the connection sent anything. After a longer silence than the time-out, the time of the first ping.
+    pub(super) silent_since: Time,
+    /// Whether a ping has been sent since then.
+    pub(super) awaiting_pong: bool,
     /// Wrong room codes and passwords so far.
     failed_guesses: u32,
     /// Time of the last message; before the first message, the connect time.
@@ -69,8 +69,8 @@ impl ConnectionState {
             dialect,
             message_arrival: at,
             log_throttle: LogThrottle::default(),
-            last_seen: at,
-            awaiting_pong: None,
+            silent_since: at,
+            awaiting_pong: false,
             failed_guesses: 0,
             last_message: at,
             connected_at: at,
@@ -79,7 +79,7 @@ impl ConnectionState {
 
     /// Records that the connection is alive.
     pub(super) fn record_activity(&mut self, now: Time) {
-        (self.last_seen, self.awaiting_pong) = (now, None);
+        (self.silent_since, self.awaiting_pong) = (now, false);
     }
 
     /// Whether a message of `bytes` bytes conforms to the message rate `limit`; a conforming message is charged.
@@ -266,6 +266,6 @@ mod tests {
 
     #[test]
     fn state_of_an_idle_connection_is_small() {
-        assert!(size_of::<ConnectionState>() <= 88);
+        assert!(size_of::<ConnectionState>() <= 72);
     }
 }

@@ -18,6 +18,8 @@ const MAX_TIMER_BYTES_PER_CALL: u64 = 256 << 10;
 
 /// When a connection is to be closed or pinged. `None`: never.
 struct ConnectionDeadlines {
+    /// Its silence reaches the time-out.
+    silent: Option<Time>,
     /// It counts as lost without an answer to the last ping.
     lost: Option<Time>,
     /// It has sent no message for too long.
@@ -63,7 +65,7 @@ impl Hub {
     /// rooms that no longer exist.
     pub(super) fn schedule_check(&mut self, conn: ConnId, last_ping: Time) {
         let deadlines = self.connection_deadlines(conn, last_ping);
-        let Some(ConnectionDeadlines { lost, idle, max_age, ping }) = deadlines else { return };
+        let Some(ConnectionDeadlines { lost, idle, max_age, ping, .. }) = deadlines else { return };
         let Self { connections, timers, dialects, .. } = self;
         if let Some(next) = [lost, idle, max_age, ping].into_iter().flatten().min() {
             timers.insert(next, TimerEvent::ConnectionCheck { conn, last_ping });
@@ -82,13 +84,10 @@ impl Hub {
         let connection = self.connections.get(&conn)?;
         let handler = self.dialects.get(connection.dialect?);
         let heartbeat = handler.heartbeat(&self.limits);
-        let lost = heartbeat.zip(connection.awaiting_pong).map(|(heartbeat, pinged_at)| {
-            // When the ping was sent, the silence may already have been longer than the time-out. Then, a new full time-out has started.
-            let expires_at = connection.last_seen + heartbeat.timeout;
-            if expires_at > pinged_at { expires_at } else { pinged_at + heartbeat.timeout }
-        });
+        let silent = heartbeat.map(|heartbeat| connection.silent_since + heartbeat.timeout);
         Some(ConnectionDeadlines {
-            lost,
+            silent,
+            lost: silent.filter(|_| connection.awaiting_pong),
             idle: handler.idle_timeout(&self.limits, conn).map(|timeout| connection.last_message + timeout),
             max_age: handler.max_connection_age(&self.limits).map(|age| connection.connected_at + age),
             ping: heartbeat.and_then(|heartbeat| heartbeat.interval).map(|interval| last_ping + interval),
@@ -98,7 +97,7 @@ impl Hub {
     /// Closes or pings a connection if it is time for it, and schedules the next check.
     fn check_connection(&mut self, now: WallClock, conn: ConnId, mut last_ping: Time, sink: &mut dyn EventSink) {
         let deadlines = self.connection_deadlines(conn, last_ping);
-        let Some(ConnectionDeadlines { lost, idle, max_age, ping }) = deadlines else { return };
+        let Some(ConnectionDeadlines { silent, lost, idle, max_age, ping }) = deadlines else { return };
         let Some(connection) = self.connections.get_mut(&conn) else { return };
         let counters = &mut self.counters[connection.dialect];
         counters.cleanup_runs += 1;
@@ -116,8 +115,11 @@ impl Hub {
             self.close_connection(now, conn, CloseCode::MAX_CONNECTION_AGE, "Max connection age reached", sink);
         } else {
             if is_over(ping) {
-                connection.awaiting_pong.get_or_insert(now.monotonic);
-                last_ping = now.monotonic;
+                if is_over(silent) {
+                    // The server paused, or the time-out is shorter than the interval. A new full time-out starts.
+                    connection.silent_since = now.monotonic;
+                }
+                (connection.awaiting_pong, last_ping) = (true, now.monotonic);
                 sink.ping(conn);
             }
             self.schedule_check(conn, last_ping);
