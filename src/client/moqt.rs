@@ -8,9 +8,8 @@ use super::hosts::Hosts;
 use super::live_figures::{LiveFigures, LiveSnapshot};
 use super::results::{PacketObserver, RunKind, RunResults, StopSignal, StreamKind};
 use super::sent_packets::{ROUND_TRIPS_PER_SECOND, ReceivedReply, SentPackets};
-use crate::moqt::SessionCounters;
 use crate::moqt::client::{FIRST_GROUP_SEQUENCE, MoqtClientEvent, MoqtRunOutcome};
-use crate::moqt::version::PathFormat;
+use crate::moqt::{SessionCounters, TrackPath};
 use crate::stats::PacingStats;
 use crate::time::{Time, saturating_nanos};
 
@@ -27,10 +26,6 @@ pub struct MoqtRunConfig {
     pub target: String,
     /// Reply time-out, in addition to the minimum RTT.
     pub timeout: Duration,
-    /// Display name of the track if the negotiated version has broadcast paths.
-    pub broadcast_track: String,
-    /// Display name of the track if the negotiated version has track paths.
-    pub track_path: String,
     /// RTT above which a frame is late.
     pub late_after: Option<Duration>,
 }
@@ -109,10 +104,7 @@ impl FrameTracker {
         match *event {
             MoqtClientEvent::Established { at, version } => {
                 self.results.version = Some(version);
-                self.results.track.clone_from(match version.rules().paths {
-                    PathFormat::Parts => &self.config.track_path,
-                    PathFormat::Text | PathFormat::Segments => &self.config.broadcast_track,
-                });
+                self.results.track = TrackPath::of_client(version).echoed_track(version).to_string();
                 self.established_at = Some(at);
             }
             MoqtClientEvent::Ready { at } => {

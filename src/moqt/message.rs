@@ -87,6 +87,31 @@ impl TrackPath {
         Self(parts.into_iter().map(Into::into).collect())
     }
 
+    /// The prefix of the paths that the echo serves. Both ends request announcements with this prefix.
+    pub fn echo_prefix(version: MoqtVersion) -> Self {
+        match version.rules().paths {
+            PathFormat::Parts => Self::from_parts(["japan", "kyoto"]),
+            PathFormat::Text | PathFormat::Segments => Self::from_parts(["/"]),
+        }
+    }
+
+    /// The path that our client announces.
+    pub fn of_client(version: MoqtVersion) -> Self {
+        match version.rules().paths {
+            PathFormat::Parts => Self::from_parts(["japan", "kyoto", "text"]),
+            PathFormat::Text | PathFormat::Segments => Self::from_parts(["/client.echo"]),
+        }
+    }
+
+    /// The track that is echoed if this path is announced.
+    #[must_use]
+    pub fn echoed_track(&self, version: MoqtVersion) -> Self {
+        match version.rules().paths {
+            PathFormat::Parts => self.clone(),
+            PathFormat::Text | PathFormat::Segments => self.join("index"),
+        }
+    }
+
     /// This path with `part` appended.
     #[must_use]
     pub fn join(&self, part: &str) -> Self {

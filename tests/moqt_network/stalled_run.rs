@@ -73,8 +73,6 @@ fn run_client(
     let run_config = MoqtRunConfig {
         run_kind: RunKind::Probe,
         target: options.url.to_string(),
-        broadcast_track: String::new(),
-        track_path: String::new(),
         timeout: config.reply_timeout,
         late_after: None,
     };

@@ -25,8 +25,7 @@ use crate::io::stop::StopToken;
 use crate::io::tls::client::{TrustPolicy, TrustVerifier};
 use crate::io::tls::identity::ServerIdentity;
 use crate::moqt::client::{MoqtClientConfig, MoqtClientEvent};
-use crate::moqt::version::PathFormat;
-use crate::moqt::{DEFAULT_PORT, SessionLimits, Transport, echo};
+use crate::moqt::{DEFAULT_PORT, SessionLimits, TrackPath, Transport, echo};
 use crate::report::quantities::RunProtocol;
 use crate::report::text;
 use crate::stats::HostTiming;
@@ -67,12 +66,10 @@ impl ClientArgs {
             target: name,
             timeout: self.timeout(),
             late_after: self.late_after.map(|late| late.0),
-            broadcast_track: config.broadcast_path.join(&config.track_name).to_string(),
-            track_path: config.track_path.to_string(),
         };
         let per_group = config.frames_per_group as u64;
-        let has_broadcasts = offered_versions.first().is_none_or(|version| version.rules().paths != PathFormat::Parts);
-        let track = if has_broadcasts { run_config.broadcast_track.clone() } else { config.track_path.to_string() };
+        // The list is never empty.
+        let track = TrackPath::of_client(offered_versions[0]).echoed_track(offered_versions[0]).to_string();
         let results = MoqtResults::new(target.transport, track, per_group);
         let total = config.group_count.map(|count| count.saturating_mul(per_group));
         let (observer, mut monitor) = self.monitor_run(total)?;

@@ -14,7 +14,6 @@ pub use sent_frames::{FRAME_WINDOW, GROUP_WINDOW, MoqtClientEvent, MoqtRunOutcom
 
 use super::error_code;
 use super::message::SubscribeUpdate;
-use super::version::PathFormat;
 use super::{MAX_LATENCY_MS, MoqtVersion, Session, SessionEvent, SessionHandler, StreamHandle, TrackPath};
 use crate::time::{MIN_PAUSE, PauseDetector, Time};
 use payload::{FrameSource, NextFrame};
@@ -44,16 +43,6 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Configuration of a run.
 #[derive(Clone, Debug)]
 pub struct MoqtClientConfig {
-    /// Announced track path in gomoqt-2025-02.
-    pub track_path: TrackPath,
-    /// Prefix of the requested announcements in gomoqt-2025-02.
-    pub track_prefix: TrackPath,
-    /// Announced broadcast path in the other versions.
-    pub broadcast_path: TrackPath,
-    /// Prefix of the requested announcements in the other versions.
-    pub broadcast_prefix: TrackPath,
-    /// Track name of the broadcast in the other versions.
-    pub track_name: String,
     /// Groups to send; `None` means until stopped.
     pub group_count: Option<u64>,
     /// Frames per group; at least 1.
@@ -78,18 +67,11 @@ pub struct MoqtClientConfig {
 impl Default for MoqtClientConfig {
     /// The defaults of a run:
     ///
-    /// - In gomoqt-2025-02, the client announces the track path `japan, kyoto, text`.
-    /// - In the other versions, the client announces the broadcast path `/client.echo` with the track `index`.
     /// - The client sends 10 groups at intervals of 250 ms. Each group has one frame of 100 random bytes.
     /// - The server has 5 s to subscribe, to announce the echo and to accept our subscription.
     /// - The client waits 50 ms before the first group. The echo of a frame may take 2 s in addition to the minimum RTT.
     fn default() -> Self {
         Self {
-            track_path: TrackPath::from_parts(["japan", "kyoto", "text"]),
-            track_prefix: TrackPath::from_parts(["japan", "kyoto"]),
-            broadcast_path: TrackPath::from_parts(["/client.echo"]),
-            broadcast_prefix: TrackPath::from_parts(["/"]),
-            track_name: "index".to_owned(),
             group_count: Some(10),
             frames_per_group: 1,
             group_interval: Duration::from_millis(250),
@@ -212,27 +194,10 @@ impl MoqtClient {
         (Some(self.next_deadline().unwrap_or(now) + CLOSE_TIMEOUT), awaited)
     }
 
-    fn announced_path(&self, version: MoqtVersion) -> &TrackPath {
-        match version.rules().paths {
-            PathFormat::Parts => &self.config.track_path,
-            PathFormat::Text | PathFormat::Segments => &self.config.broadcast_path,
-        }
-    }
-
-    fn published_track(&self, version: MoqtVersion) -> TrackPath {
-        match version.rules().paths {
-            PathFormat::Parts => self.config.track_path.clone(),
-            PathFormat::Text | PathFormat::Segments => self.config.broadcast_path.join(&self.config.track_name),
-        }
-    }
-
     fn on_established(&mut self, now: Time, session: &mut Session, version: MoqtVersion) {
         self.sent_frames.push_event(MoqtClientEvent::Established { at: now, version });
         self.phase = ClientPhase::Subscribing { deadline: now + self.config.subscribe_timeout };
-        session.request_announcements(match version.rules().paths {
-            PathFormat::Parts => &self.config.track_prefix,
-            PathFormat::Text | PathFormat::Segments => &self.config.broadcast_prefix,
-        });
+        session.request_announcements(&TrackPath::echo_prefix(version));
     }
 
     /// Starts sending when both sides have subscribed. Servers of some versions accept our subscription only when they send their first
@@ -426,11 +391,11 @@ impl SessionHandler for MoqtClient {
         match event {
             SessionEvent::Established { version } => self.on_established(now, session, version),
             SessionEvent::AnnounceRequested { announce_stream, prefix } => {
-                let path = Some(self.announced_path(version)).filter(|path| path.has_prefix(&prefix, version));
-                session.announce_all(announce_stream, path);
+                let path = Some(TrackPath::of_client(version)).filter(|path| path.has_prefix(&prefix, version));
+                session.announce_all(announce_stream, path.as_ref());
             }
             SessionEvent::SubscribeRequested { subscribe_stream, track, .. } => {
-                if track == self.published_track(version) {
+                if track == TrackPath::of_client(version).echoed_track(version) {
                     session.accept_subscribe(subscribe_stream);
                     self.subscribe_streams.push(subscribe_stream);
                 } else {
@@ -441,10 +406,10 @@ impl SessionHandler for MoqtClient {
                 self.subscribe_streams.retain(|other| *other != subscribe_stream);
             }
             SessionEvent::Announced { path }
-                if path == *self.announced_path(version) && self.echo_subscription.is_none() =>
+                if path == TrackPath::of_client(version) && self.echo_subscription.is_none() =>
             {
                 let range = SubscribeUpdate { max_latency_ms: MAX_LATENCY_MS, ..SubscribeUpdate::default() };
-                self.echo_subscription = Some((session.subscribe(&self.published_track(version), &range), false));
+                self.echo_subscription = Some((session.subscribe(&path.echoed_track(version), &range), false));
             }
             SessionEvent::SubscribeAccepted { subscribe_id } => {
                 if let Some((_, accepted)) = self.echo_subscription.as_mut().filter(|(id, _)| *id == subscribe_id) {

@@ -31,12 +31,6 @@ const MAX_DELAYED_GAPS: usize = 256;
 /// Configuration of the echo.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MoqtEchoConfig {
-    /// Prefix of the requested announcements in gomoqt-2025-02.
-    pub track_prefix: TrackPath,
-    /// Prefix of the requested announcements in the other versions.
-    pub broadcast_prefix: TrackPath,
-    /// In gomoqt-0.9, the name of the track that is echoed for each broadcast.
-    pub track_name: String,
     /// Delay of each frame.
     pub delay: Duration,
     /// Maximum number of bytes in frames that wait for their due time or for a subscriber.
@@ -48,14 +42,10 @@ pub struct MoqtEchoConfig {
 }
 
 impl Default for MoqtEchoConfig {
-    /// The default prefix is `japan, kyoto` in gomoqt-2025-02, and `/` in the other versions. In gomoqt-0.9, the default track is `index`.
     /// By default, frames are not delayed, and the buffer holds at most 4 MiB. The buffer holds at most 4 groups of a track that has no
     /// subscriber. A subscription waits at most 5 s for an announcement.
     fn default() -> Self {
         Self {
-            track_prefix: TrackPath::from_parts(["japan", "kyoto"]),
-            broadcast_prefix: TrackPath::from_parts(["/"]),
-            track_name: "index".to_owned(),
             delay: Duration::ZERO,
             max_buffered_bytes: 4 << 20,
             max_unsubscribed_groups: 4,
@@ -156,7 +146,7 @@ impl MoqtEcho {
     fn on_announced(&mut self, session: &mut Session, path: TrackPath) {
         let Some(version) = session.version() else { return };
         self.announce_back(session, version, &path, AnnounceStatus::Active);
-        let is_wanted = |pending: &PendingSubscribe| self.announced_path(version, &pending.track) == path;
+        let is_wanted = |pending: &PendingSubscribe| announced_path(version, &pending.track) == path;
         let wanted: Vec<StreamHandle> = self
             .pending_subscribes
             .iter()
@@ -165,7 +155,7 @@ impl MoqtEcho {
             .collect();
         self.announced.push(path.clone());
         if version.rules().echo_subscribes == EchoSubscribes::WhenAnnounced {
-            let track = self.track_path(version, &path);
+            let track = path.echoed_track(version);
             let subscription = session.subscribe(&track, &SubscribeUpdate::default());
             let track = EchoTrack { path, subscribe_streams: Vec::new(), state: TrackState::Active };
             self.tracks.insert(subscription, track);
@@ -253,7 +243,7 @@ impl MoqtEcho {
         range: SubscribeUpdate,
     ) {
         let Some(version) = session.version() else { return };
-        if self.announced.contains(&self.announced_path(version, &track)) {
+        if self.announced.contains(&announced_path(version, &track)) {
             self.serve(session, version, subscriber, &track, range);
         } else {
             let deadline = now + self.config.announce_timeout;
@@ -271,7 +261,7 @@ impl MoqtEcho {
         range: SubscribeUpdate,
     ) {
         session.accept_subscribe(subscriber);
-        let path = self.announced_path(version, track);
+        let path = announced_path(version, track);
         match version.rules().echo_subscribes {
             EchoSubscribes::WhenAnnounced => {
                 let found = self.tracks.values_mut().find(|track| track.is_active() && track.path == path);
@@ -310,26 +300,6 @@ impl MoqtEcho {
         let track = self.tracks.iter().find(|(_, track)| track.subscribe_streams.contains(&subscriber));
         if let Some((subscription, _)) = track.filter(|_| relays_subscriptions(session)) {
             session.update_subscription(*subscription, &relayed_range(range));
-        }
-    }
-
-    /// The path of the track to subscribe to when `path` is announced.
-    fn track_path(&self, version: MoqtVersion, path: &TrackPath) -> TrackPath {
-        match version.rules().paths {
-            PathFormat::Parts => path.clone(),
-            PathFormat::Text | PathFormat::Segments => path.join(&self.config.track_name),
-        }
-    }
-
-    /// The announced path to which a requested track belongs. The path is empty if the echo does not serve the track.
-    fn announced_path(&self, version: MoqtVersion, track: &TrackPath) -> TrackPath {
-        let path = match version.rules().paths {
-            PathFormat::Parts => return track.clone(),
-            PathFormat::Text | PathFormat::Segments => track.broadcast(),
-        };
-        match version.rules().echo_subscribes {
-            EchoSubscribes::WhenAnnounced if self.track_path(version, &path) != *track => TrackPath::default(),
-            _ => path,
         }
     }
 
@@ -391,15 +361,24 @@ impl MoqtEcho {
     }
 }
 
+/// The announced path to which a requested track belongs. The path is empty if the echo does not serve the track.
+fn announced_path(version: MoqtVersion, track: &TrackPath) -> TrackPath {
+    let path = match version.rules().paths {
+        PathFormat::Parts => return track.clone(),
+        PathFormat::Text | PathFormat::Segments => track.broadcast(),
+    };
+    match version.rules().echo_subscribes {
+        EchoSubscribes::WhenAnnounced if path.echoed_track(version) != *track => TrackPath::default(),
+        _ => path,
+    }
+}
+
 impl SessionHandler for MoqtEcho {
     fn on_event(&mut self, now: Time, session: &mut Session, event: SessionEvent) {
         let due = now + self.config.delay;
         match event {
             SessionEvent::Established { version } => {
-                session.request_announcements(match version.rules().paths {
-                    PathFormat::Parts => &self.config.track_prefix,
-                    PathFormat::Text | PathFormat::Segments => &self.config.broadcast_prefix,
-                });
+                session.request_announcements(&TrackPath::echo_prefix(version));
             }
             SessionEvent::AnnounceRequested { announce_stream, prefix } => {
                 let Some(version) = session.version() else { return };

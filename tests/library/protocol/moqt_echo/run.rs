@@ -29,8 +29,6 @@ impl TrackerFixture {
         let config = MoqtRunConfig {
             run_kind: RunKind::Probe,
             target: "moqt://h:1/echo".to_owned(),
-            broadcast_track: "/client.echo, index".to_owned(),
-            track_path: "japan, kyoto, text".to_owned(),
             timeout: 2_000 * MS,
             late_after: Some(20 * MS),
         };
