@@ -23,7 +23,7 @@ const MIN_HISTOGRAM_SAMPLES: u64 = 10;
 
 /// The reason of a passed comparison.
 const NOT_WORSE: &str = "no figure is worse than in the earlier run";
-const UNDECIDED: &str = "the runs are too short to compare";
+const UNDECIDED: &str = "all figures are undecided";
 
 /// ANSI colors, if enabled.
 #[derive(Clone, Copy)]
