@@ -58,13 +58,17 @@ impl Default for AdmissionConfig {
 
 /// Decides which datagrams are handled and which replies are sent.
 pub(super) struct Admission {
-    classifier: SourceClassifier,
+    config: AdmissionConfig,
+    /// Contains the secret key of all digests.
+    keyed_hasher: DefaultHasher,
+    /// The last allowed source.
     last_source: Option<Source>,
     rate_limiter: RateLimiter,
     /// When the current batch was read.
     read_at: Time,
-    /// The larger burst of immediate replies after a pause.
-    catch_up: CatchUp,
+    /// Until `catch_up_end`, the burst of immediate replies is larger by the traffic of this time.
+    catch_up: Duration,
+    catch_up_end: Time,
     /// Until when the echoes of each network wait that exceeded its rate after the last pause.
     postponed_until: HashMap<u32, Time>,
     audio_repetitions: RepetitionLimiter,
@@ -79,24 +83,19 @@ pub(super) struct Admission {
     repetition_drops: ThrottledDrops,
 }
 
-/// A larger burst of immediate replies.
-#[derive(Clone, Copy)]
-struct CatchUp {
-    /// The burst is larger by the traffic of this time.
-    extra: Duration,
-    end: Time,
-}
-
 impl Admission {
     /// Creates the admission control for a server that delays AUDIO by at most `delay`. Drops are counted in `counters`.
     pub(super) fn new(config: AdmissionConfig, delay: Duration, counters: Arc<Counters>) -> Self {
-        let AdmissionConfig { max_packet_rate, max_bit_rate, allowed_networks, limit_loopback, hash_key } = config;
+        let mut keyed_hasher = DefaultHasher::new();
+        config.hash_key.hash(&mut keyed_hasher);
         Self {
-            classifier: SourceClassifier::new(allowed_networks, limit_loopback, hash_key),
+            rate_limiter: RateLimiter::new(config.max_packet_rate, config.max_bit_rate),
+            config,
+            keyed_hasher,
             last_source: None,
-            rate_limiter: RateLimiter::new(max_packet_rate, max_bit_rate),
             read_at: Time::ZERO,
-            catch_up: CatchUp { extra: Duration::ZERO, end: Time::ZERO },
+            catch_up: Duration::ZERO,
+            catch_up_end: Time::ZERO,
             postponed_until: HashMap::new(),
             audio_repetitions: RepetitionLimiter::new(Duration::ZERO),
             audio_limit: RepetitionLimit::audio(delay),
@@ -113,15 +112,15 @@ impl Admission {
     /// the burst of a time as long as the pause. A source with up to ten elevenths of its rate has caught up after ten times the pause.
     pub(super) fn on_read(&mut self, now: Time, pause: Option<Duration>) {
         self.read_at = now;
-        let CatchUp { extra, end } = self.catch_up;
+        if now >= self.catch_up_end {
+            self.catch_up = Duration::ZERO;
+        }
         if let Some(pause) = pause {
-            let extra = if now < end { extra + pause } else { pause };
-            if now >= end {
+            if self.catch_up.is_zero() {
                 self.postponed_until = HashMap::new();
             }
-            self.catch_up = CatchUp { extra, end: now + 10 * extra };
-        } else if now >= end {
-            self.catch_up.extra = Duration::ZERO;
+            self.catch_up += pause;
+            self.catch_up_end = now + 10 * self.catch_up;
         }
     }
 
@@ -132,15 +131,26 @@ impl Admission {
         if let Some(source) = self.last_source.as_ref().filter(is_last) {
             return Some(source.clone());
         }
-        let source = self.classifier.classify(received.source, received.dst_ip);
-        self.last_source.clone_from(&source);
-        if source.is_none() {
+        let ip = received.source.ip().to_canonical();
+        let allowed = &self.config.allowed_networks;
+        if !allowed.is_empty() && !allowed.iter().any(|network| network.contains(ip)) {
             let datagrams = received.segments().count();
             self.counters.dropped_not_allowed.add(datagrams);
             self.unknown_source_drops.record(received.source, datagrams as u64);
             log_events::log_dropped(received.source, "source not in --allow");
+            return None;
         }
-        source
+        let mut hasher = self.keyed_hasher.clone();
+        match source_network(ip) {
+            IpAddr::V4(ip) => hasher.write(&ip.octets()),
+            IpAddr::V6(ip) => hasher.write(&ip.octets()[..8]),
+        }
+        let network = hasher.finish() as u32;
+        (ip, received.source.port()).hash(&mut hasher);
+        let is_limited = self.config.limit_loopback || !is_loopback_to_loopback(ip, received.dst_ip);
+        let path = ReplyPath { peer: received.source, src_ip: received.dst_ip, is_limited, network, keys: None };
+        self.last_source = Some(Source { path, digests: KeyedDigests(hasher) });
+        self.last_source.clone()
     }
 
     /// Whether an immediate reply of `len` bytes may be sent. If not, the reply is counted as dropped.
@@ -186,7 +196,7 @@ impl Admission {
     /// Counts echoes that wait until `at`.
     pub(super) fn on_postponed(&mut self, now: Time, at: Time, path: ReplyPath, echoes: &Transmit<'_>) {
         self.on_sent(now, path, echoes);
-        if now < self.catch_up.end {
+        if now < self.catch_up_end {
             self.postponed_until.insert(path.network, at);
         }
     }
@@ -212,7 +222,7 @@ impl Admission {
         let (network, len) = (path.network.into(), len + wire::ip_udp_header_len(path.peer.ip()));
         match class {
             ReplyClass::Audio => self.rate_limiter.admit_delayed(network, now, len),
-            ReplyClass::Immediate => self.rate_limiter.admit_immediate(network, now, self.catch_up.extra, len),
+            ReplyClass::Immediate => self.rate_limiter.admit_immediate(network, now, self.catch_up, len),
         }
     }
 
@@ -263,10 +273,7 @@ impl ThrottledDrops {
 
     /// The last source and the number of packets since the last log line. `None` if no new line is due.
     fn take_due(&mut self, now: Time) -> Option<(SocketAddr, u64)> {
-        let source = self.last_source?;
-        let packets = self.throttle.take_due(now)?;
-        self.last_source = None;
-        Some((source, packets))
+        Some((self.last_source?, self.throttle.take_due(now)?))
     }
 }
 
@@ -292,69 +299,44 @@ impl KeyedDigests {
     }
 }
 
-struct SourceClassifier {
-    allowed_networks: Vec<Cidr>,
-    limit_loopback: bool,
-    keyed_hasher: DefaultHasher,
-}
-
-impl SourceClassifier {
-    /// An empty `allowed_networks` allows all sources. Digests depend on `hash_key`.
-    fn new(allowed_networks: Vec<Cidr>, limit_loopback: bool, hash_key: [u64; 2]) -> Self {
-        let mut keyed_hasher = DefaultHasher::new();
-        hash_key.hash(&mut keyed_hasher);
-        Self { allowed_networks, limit_loopback, keyed_hasher }
-    }
-
-    /// The source with this address, whose datagrams arrive at `dst_ip`. `None` if its network is not allowed.
-    fn classify(&self, address: SocketAddr, dst_ip: Option<IpAddr>) -> Option<Source> {
-        let ip = address.ip().to_canonical();
-        if !self.allowed_networks.is_empty() && !self.allowed_networks.iter().any(|network| network.contains(ip)) {
-            return None;
-        }
-        let mut hasher = self.keyed_hasher.clone();
-        match source_network(ip) {
-            IpAddr::V4(ip) => hasher.write(&ip.octets()),
-            IpAddr::V6(ip) => hasher.write(&ip.octets()[..8]),
-        }
-        let network = hasher.finish() as u32;
-        (ip, address.port()).hash(&mut hasher);
-        let is_limited = self.limit_loopback || !is_loopback_to_loopback(ip, dst_ip);
-        let path = ReplyPath { peer: address, src_ip: dst_ip, is_limited, network, keys: None };
-        Some(Source { path, digests: KeyedDigests(hasher) })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn path(classifier: &SourceClassifier, address: &str, dst_ip: Option<&str>) -> ReplyPath {
+    fn admission(limit_loopback: bool, hash_key: [u64; 2]) -> Admission {
+        let config = AdmissionConfig { limit_loopback, hash_key, ..AdmissionConfig::default() };
+        Admission::new(config, Duration::ZERO, Arc::default())
+    }
+
+    fn path(admission: &mut Admission, source: &str, dst_ip: Option<&str>) -> ReplyPath {
+        let source = source.parse().expect("an address");
         let dst_ip = dst_ip.map(|ip| ip.parse().expect("an address"));
-        classifier.classify(address.parse().expect("an address"), dst_ip).expect("an allowed source").path
+        let received = Receive { source, dst_ip, received_at: Time::ZERO, contents: &[], segment_size: 1 };
+        admission.classify(&received).expect("an allowed source").path
     }
 
     #[test]
     fn network_covers_an_ipv4_address_or_an_ipv6_64_on_all_ports() {
-        let of = |address| path(&SourceClassifier::new(Vec::new(), false, [1, 2]), address, None).network;
+        let mut one_key = admission(false, [1, 2]);
+        let mut of = |address| path(&mut one_key, address, None).network;
         assert_eq!(of("192.0.2.1:5000"), of("192.0.2.1:6000"));
         assert_eq!(of("192.0.2.1:5000"), of("[::ffff:192.0.2.1]:5000"));
         assert_ne!(of("192.0.2.1:5000"), of("192.0.2.2:5000"));
         assert_eq!(of("[2001:db8:1:2::1]:5000"), of("[2001:db8:1:2:ffff:ffff:ffff:ffff]:6000"));
         assert_ne!(of("[2001:db8:1:2::1]:5000"), of("[2001:db8:1:3::1]:5000"));
-        let other_key = SourceClassifier::new(Vec::new(), false, [1, 3]);
-        assert_ne!(path(&other_key, "192.0.2.1:5000", None).network, of("192.0.2.1:5000"));
+        let mut other_key = admission(false, [1, 3]);
+        assert_ne!(path(&mut other_key, "192.0.2.1:5000", None).network, of("192.0.2.1:5000"));
     }
 
     #[test]
     fn only_loopback_to_loopback_is_exempt_from_limits() {
         let loopback = ["127.0.0.1", "127.255.0.9", "::1", "::ffff:127.0.0.1"];
         let others = ["192.0.2.1", "::2", "::ffff:192.0.2.1", "2001:db8::1", "0.0.0.0", "::", "255.255.255.255"];
+        let mut admissions = [false, true].map(|limit_loopback| admission(limit_loopback, [0; 2]));
         for source in loopback.into_iter().chain(others) {
             let address = SocketAddr::new(source.parse().expect("an address"), 1).to_string();
-            let limited = |local, limit_loopback| {
-                path(&SourceClassifier::new(Vec::new(), limit_loopback, [0; 2]), &address, local).is_limited
-            };
+            let mut limited =
+                |local, limit_loopback| path(&mut admissions[usize::from(limit_loopback)], &address, local).is_limited;
             for local in loopback.into_iter().chain(others) {
                 let exempt = loopback.contains(&source) && loopback.contains(&local);
                 assert_eq!(limited(Some(local), false), !exempt, "{source} to {local}");

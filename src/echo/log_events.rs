@@ -196,7 +196,6 @@ pub(super) fn log_malformed(source: SocketAddr, bytes: &[u8], error: PacketError
     }
 }
 
-/// `totals`: buffer full, client buffer full, reply buffer full, memory budget, out of memory.
 pub(super) fn log_buffer_full(newly_dropped: u64, counters: &Counters) {
     warn!(
         target: "echo",

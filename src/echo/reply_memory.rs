@@ -7,8 +7,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::counters::Counters;
+use super::log_events;
 use super::reply_store::{ReplyClass, ReplyPath};
+use crate::log_throttle::LogThrottle;
 use crate::memory_budget::{DEFAULT_MEMORY_BUDGET, MemoryBudget, MemoryPermit};
+use crate::time::Time;
 
 /// Bytes charged for a queued datagram in addition to its own bytes: at least the size of the datagram's queue entry.
 pub const PACKET_OVERHEAD: usize = 100;
@@ -72,6 +75,7 @@ pub(super) struct ReplyMemory {
     /// The memory of both classes.
     permit: MemoryPermit,
     counters: Arc<Counters>,
+    throttle: LogThrottle,
 }
 
 impl ReplyMemory {
@@ -84,6 +88,7 @@ impl ReplyMemory {
             held_by_client: HashMap::new(),
             permit: budget.open_shared().hold(0),
             counters,
+            throttle: LogThrottle::default(),
         }
     }
 
@@ -149,7 +154,8 @@ impl ReplyMemory {
         }
     }
 
-    pub(super) fn count_dropped(&self, class: ReplyClass, full: BufferFull, packets: usize) {
+    /// Counts dropped packets. [`ReplyMemory::log_drops`] logs them.
+    pub(super) fn count_dropped(&mut self, class: ReplyClass, full: BufferFull, packets: usize) {
         let counters = &self.counters;
         let counter = match (full, class) {
             (BufferFull::Client, ReplyClass::Audio) => &counters.dropped_client_buffer_full,
@@ -159,6 +165,14 @@ impl ReplyMemory {
             (BufferFull::OutOfMemory, _) => &counters.dropped_out_of_memory,
         };
         counter.add(packets);
+        self.throttle.record(packets as u64);
+    }
+
+    /// Logs, at most once per second, that packets were dropped.
+    pub(super) fn log_drops(&mut self, now: Time) {
+        if let Some(packets) = self.throttle.take_due(now) {
+            log_events::log_buffer_full(packets, &self.counters);
+        }
     }
 }
 

@@ -9,10 +9,9 @@ use super::counters::Counters;
 use super::impaired_replies::{BottleneckFull, ImpairedReplies, ReplyEvent, ReplyOutcome};
 use super::links::Links;
 use super::log_events;
-use super::reply_memory::{BufferFull, BufferLimits, IMPAIRED_PACKET_OVERHEAD, PACKET_OVERHEAD, ReplyMemory, cost};
+use super::reply_memory::{BufferFull, IMPAIRED_PACKET_OVERHEAD, PACKET_OVERHEAD, ReplyMemory, cost};
 use super::reply_store::{DatagramStore, NewReplies, OrderedReplies, QueuedReply, ReplyClass, ReplyPath};
 use crate::impairment::ImpairmentDecision;
-use crate::memory_budget::MemoryBudget;
 use crate::node::{MAX_SENDS_PER_POLL, SendStatus, Transmit, TransmitSink};
 use crate::time::Time;
 
@@ -21,7 +20,7 @@ pub(super) struct ReplyQueue {
     queued: OrderedReplies,
     /// The bytes of each class. In a common store, an AUDIO packet with a long delay could keep a chunk of immediate replies that have left.
     stores: [DatagramStore; 2],
-    memory: ReplyMemory,
+    pub(super) memory: ReplyMemory,
     queued_audio: usize,
     /// When the last AUDIO is due. Receive timestamps of two receive queues can be out of order. Replies are sent in order.
     last_due: Time,
@@ -33,17 +32,12 @@ pub(super) struct ReplyQueue {
 }
 
 impl ReplyQueue {
-    /// An empty queue. `limits` apply to AUDIO. All replies hold memory of `budget`.
-    pub(super) fn new(
-        limits: BufferLimits,
-        budget: &Arc<MemoryBudget>,
-        impaired: Option<ImpairedReplies>,
-        counters: Arc<Counters>,
-    ) -> Self {
+    /// An empty queue.
+    pub(super) fn new(memory: ReplyMemory, impaired: Option<ImpairedReplies>, counters: Arc<Counters>) -> Self {
         Self {
             queued: OrderedReplies::default(),
             stores: Default::default(),
-            memory: ReplyMemory::new(limits, budget, Arc::clone(&counters)),
+            memory,
             queued_audio: 0,
             last_due: Time::ZERO,
             impaired,
@@ -55,11 +49,6 @@ impl ReplyQueue {
     /// Whether replies are impaired or observed. Then, each datagram must be pushed separately.
     pub(super) fn has_impairment(&self) -> bool {
         self.impaired.is_some()
-    }
-
-    /// Memory charged for queued replies, in bytes.
-    pub(super) fn held_bytes(&self) -> u64 {
-        self.memory.held_bytes()
     }
 
     /// Number of queued AUDIO packets.
@@ -126,12 +115,14 @@ impl ReplyQueue {
             } else if is_audio && self.queued_audio > 0 {
                 due = due.max(self.last_due);
             }
+            if is_audio {
+                self.queued_audio += len.div_ceil(segment_size);
+                self.last_due = due;
+            }
             let send_at = if is_audio || impairment.is_some() { due } else { Time::ZERO };
-            let (packet_len, segment_size) = (len as u32, segment_size as u16);
-            let packets =
-                QueuedReply { send_at, position, due, path, len: packet_len, segment_size, class, is_sealed: false };
-            self.enqueue(packets);
-            rest = &rest[len..];
+            let (len, segment_size) = (len as u32, segment_size as u16);
+            self.queued.push(QueuedReply { send_at, position, due, path, len, segment_size, class, is_sealed: false });
+            rest = &rest[len as usize..];
         }
         accepted
     }
@@ -224,14 +215,6 @@ impl ReplyQueue {
         count
     }
 
-    fn enqueue(&mut self, reply: QueuedReply) {
-        if reply.class == ReplyClass::Audio {
-            self.queued_audio += reply.segment_count();
-            self.last_due = reply.due;
-        }
-        self.queued.push(reply);
-    }
-
     /// Removes the first reply if it is due, with the replies that may leave in the same segmented send. With impairment, each datagram leaves
     /// alone.
     fn pop_due(&mut self, now: Time, max_segments: impl Fn(usize) -> usize) -> Option<QueuedReply> {
@@ -312,7 +295,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::echo::AdmissionConfig;
+    use crate::echo::{EchoConfig, EchoServer};
 
     struct Accepting;
 
@@ -328,9 +311,7 @@ mod tests {
 
     #[test]
     fn delayed_audio_keeps_no_memory_of_sent_immediate_replies() {
-        let counters = Arc::<Counters>::default();
-        let mut admission = Admission::new(AdmissionConfig::default(), Duration::ZERO, Arc::clone(&counters));
-        let mut queue = ReplyQueue::new(BufferLimits::default(), &MemoryBudget::new(None), None, counters);
+        let EchoServer { replies: mut queue, mut admission, .. } = EchoServer::new(EchoConfig::default());
         let peer = SocketAddr::from(([127, 0, 0, 1], 5_000));
         let path = ReplyPath { peer, src_ip: None, is_limited: false, network: 0, keys: None };
         let (long, short) = (vec![0; 60_000], [0; 12]);

@@ -12,16 +12,14 @@ use super::links::{LinkConfig, Links};
 use super::log_events;
 use super::mapped_address::{MappedAddressMonitor, StunConfig};
 use super::pauses::ServerPauses;
-use super::reply_memory::BufferLimits;
+use super::reply_memory::{BufferLimits, ReplyMemory};
 use super::reply_queue::ReplyQueue;
 use super::reply_store::{NewReplies, ReplyClass};
 use super::sources::SourceTable;
 use crate::address::{is_invalid_source, is_ipv4_source_over_ipv6};
 use crate::impairment::{Impairer, Impairment};
-use crate::log_throttle::LogThrottle;
 use crate::memory_budget::MemoryBudget;
 use crate::node::{Node, Receive, TransmitSink};
-use crate::stats::Counter;
 use crate::time::Time;
 use crate::wire::{self, Header, PacketError, PacketType, stun};
 
@@ -68,12 +66,9 @@ pub struct EchoServer {
     pub(super) replies: ReplyQueue,
     pub(super) counters: Arc<Counters>,
     pub(super) admission: Admission,
-    buffer_throttle: LogThrottle,
-    /// Number of packets that were dropped because of the buffer limits and are already recorded in `buffer_throttle`.
-    throttled_buffer_drops: u64,
     pub(super) source_table: SourceTable,
-    /// Headers of the current batch. The vector is kept to reuse its memory.
-    parsed: Vec<Result<Header, PacketError>>,
+    /// The headers of the current batch, and whether each concerns a link. The vector is kept to reuse its memory.
+    parsed: Vec<(Result<Header, PacketError>, bool)>,
     /// The opened packet. The vector is kept to reuse its memory.
     pub(super) opened: Vec<u8>,
     pub(super) mapped_address_monitor: Option<MappedAddressMonitor>,
@@ -103,15 +98,14 @@ impl EchoServer {
         let impaired = impairment.map(|(impairment, observer)| {
             ImpairedReplies::new(Impairer::new(impairment), observer, Arc::clone(&counters))
         });
+        let memory = ReplyMemory::new(config.buffer_limits, &config.memory_budget, Arc::clone(&counters));
         Self {
             delay: config.delay,
             local_port: config.local_port,
-            replies: ReplyQueue::new(config.buffer_limits, &config.memory_budget, impaired, Arc::clone(&counters)),
+            replies: ReplyQueue::new(memory, impaired, Arc::clone(&counters)),
             admission: Admission::new(config.admission, max_delay, Arc::clone(&counters)),
             pauses: ServerPauses::new(Arc::clone(&counters)),
             counters,
-            buffer_throttle: LogThrottle::default(),
-            throttled_buffer_drops: 0,
             source_table: SourceTable::new(config.log_sources),
             parsed: Vec::new(),
             opened: Vec::new(),
@@ -178,55 +172,45 @@ impl EchoServer {
     fn handle_segments(&mut self, received: &Receive<'_>, source: &Source) {
         let mut parsed = std::mem::take(&mut self.parsed);
         parsed.clear();
-        parsed.extend(received.segments().map(|bytes| wire::parse_packet(bytes).map(|packet| packet.header)));
-        let has_session = self.replies.links.as_ref().is_some_and(|links| links.has_session(received.source));
-        let concerns_link =
-            |header: &Header| self.replies.links.as_ref().is_some_and(|links| links.concerns(has_session, *header));
+        let links = self.replies.links.as_ref().map(|links| (links, links.has_session(received.source)));
+        let concerns_link = |header| links.is_some_and(|(links, has_session)| links.concerns(has_session, header));
+        parsed.extend(received.segments().map(|bytes| {
+            let header = wire::parse_packet(bytes).map(|packet| packet.header);
+            (header, header.is_ok_and(concerns_link))
+        }));
         // Anyone can forge AUDIO of a link, so it is recorded when it is accepted.
-        let headers = parsed.iter().filter_map(|header| header.ok());
-        let headers = headers.filter(|header| header.packet_type != PacketType::Audio || !concerns_link(header));
+        let headers =
+            parsed.iter().filter_map(|(header, is_link)| header.ok().filter(|header| !(*is_link && is_audio(*header))));
         self.counters.untracked.add(self.source_table.on_packets(received.received_at, received.source, headers));
-        let (mut run, mut offset) = (0..0, 0);
-        for (bytes, header) in received.segments().zip(&parsed) {
-            let end = offset + bytes.len();
-            let mut header = *header;
-            if let Ok(parsed) = header
-                && self.replies.links.as_ref().is_some_and(|links| links.concerns(has_session, parsed))
-            {
+        let (mut run, mut end) = (0..0, 0);
+        for (bytes, &(header, is_link)) in received.segments().zip(&parsed) {
+            let start = end;
+            end += bytes.len();
+            if is_link || run.end != start || !header.is_ok_and(is_audio) {
                 self.queue_audio(received, source, std::mem::take(&mut run));
-                match self.handle_link_packet(received, source, parsed, bytes) {
-                    Ok(true) => {
-                        offset = end;
-                        continue;
-                    }
-                    Ok(false) if parsed.packet_type == PacketType::Audio => {
-                        self.record_accepted_audio(received, parsed);
-                    }
-                    Ok(false) => {}
-                    Err(error) => header = Err(error),
-                }
             }
-            match header {
-                Ok(header) if header.packet_type == PacketType::Audio => {
+            let is_handled = match header {
+                Ok(header) if is_link => self.handle_link_packet(received, source, header, bytes),
+                _ => Ok(false),
+            };
+            let result = match (is_handled, header) {
+                (Ok(true), _) => Ok(()),
+                (Ok(false), Ok(header)) if is_audio(header) => {
+                    if is_link {
+                        self.record_accepted_audio(received, header);
+                    }
                     if self.admission.admit_audio(source, received.received_at, bytes) {
-                        run = if run.is_empty() { offset..end } else { run.start..end };
-                    } else {
-                        self.queue_audio(received, source, std::mem::take(&mut run));
+                        run = if run.is_empty() { start..end } else { run.start..end };
                     }
+                    Ok(())
                 }
-                header => {
-                    self.queue_audio(received, source, std::mem::take(&mut run));
-                    let result = match header {
-                        Ok(header) => self.handle_immediate(received, source, header, bytes),
-                        Err(_) if stun::is_stun(bytes) => self.handle_stun(received, source, bytes),
-                        Err(error) => Err(error),
-                    };
-                    if let Err(error) = result {
-                        self.record_malformed(received, bytes, error);
-                    }
-                }
+                (Ok(false), Ok(header)) => self.handle_immediate(received, source, header, bytes),
+                (Ok(false), Err(_)) if stun::is_stun(bytes) => self.handle_stun(received, source, bytes),
+                (Err(error), _) | (_, Err(error)) => Err(error),
+            };
+            if let Err(error) = result {
+                self.record_malformed(received, bytes, error);
             }
-            offset = end;
         }
         self.queue_audio(received, source, run);
         self.parsed = parsed;
@@ -268,29 +252,16 @@ impl EchoServer {
         log_events::log_malformed(received.source, bytes, error);
     }
 
-    /// Logs, at most once per second, that packets are dropped because of the buffer limits.
-    fn log_buffer_drops(&mut self, now: Time) {
-        let counters = [
-            &self.counters.dropped_buffer_full,
-            &self.counters.dropped_client_buffer_full,
-            &self.counters.dropped_reply_buffer_full,
-            &self.counters.dropped_memory_budget,
-            &self.counters.dropped_out_of_memory,
-        ];
-        let total = counters.map(Counter::get).iter().sum();
-        self.buffer_throttle.record(total - self.throttled_buffer_drops);
-        self.throttled_buffer_drops = total;
-        if let Some(packets) = self.buffer_throttle.take_due(now) {
-            log_events::log_buffer_full(packets, &self.counters);
-        }
-    }
-
     fn update_gauges(&self) {
         self.counters.buffered.set(self.replies.audio_len() as u64);
-        self.counters.buffered_bytes.set(self.replies.held_bytes());
+        self.counters.buffered_bytes.set(self.replies.memory.held_bytes());
         self.counters.sources.set(self.source_table.len());
         self.counters.links.set(self.replies.links.as_ref().map_or(0, Links::len));
     }
+}
+
+fn is_audio(header: Header) -> bool {
+    header.packet_type == PacketType::Audio
 }
 
 impl Node for EchoServer {
@@ -307,7 +278,7 @@ impl Node for EchoServer {
             }
         }
         self.update_gauges();
-        self.log_buffer_drops(now);
+        self.replies.memory.log_drops(now);
         self.admission.log_drops(now);
         self.pauses.on_return(self.next_deadline());
     }
