@@ -18,7 +18,7 @@ use crate::io::clock;
 use crate::io::connection_permit::ConnectionLimits;
 use crate::io::signaling::event_stream::{EventListenerCounters, EventListeners, EventStreamQueue};
 use crate::io::websocket::frame::{self, FrameError};
-use crate::io::websocket::send_queue::{DEFAULT_MAX_UPDATES, PendingClose, QueueFull, SendQueue};
+use crate::io::websocket::send_queue::{DEFAULT_MAX_UPDATES, PendingClose, QueueFull, QueuedFrame, SendQueue};
 use crate::memory_budget::{MemoryAccount, MemoryPermit};
 use crate::signaling::{
     CloseCode, ConnId, ControlSurfaceEvent, DialectCounters, EventProducer, EventSink, Hub, NewConnection, Snapshot,
@@ -81,9 +81,7 @@ impl SharedHub {
                 queue.close(pending_close(CloseCode::GOING_AWAY, ""));
             } else {
                 state.queues.queues.insert(conn, Arc::clone(&queue));
-                state.queues.account = Some(Arc::clone(&memory));
-                state.hub.on_connect(now, conn, connection, &mut state.queues);
-                state.queues.evict_if_over(conn, &memory);
+                state.call_for(conn, &memory, |hub, queues| hub.on_connect(now, conn, connection, queues));
             }
             let max_message_bytes = state.hub.max_message_bytes(conn);
             ServedConnection { hub, conn, queue, memory, work_source, max_message_bytes }
@@ -163,6 +161,19 @@ impl SharedHub {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).counters_by_dialect()
     }
 
+    /// A snapshot of rooms and connections with their queued bytes, and the counters by dialect name.
+    pub(in crate::io) fn snapshot(&self, query: &SnapshotQuery) -> (Snapshot, Vec<(&'static str, DialectCounters)>) {
+        self.locked(|now, state| {
+            let mut snapshot = state.hub.snapshot(now, query);
+            let members = snapshot.rooms.iter_mut().flat_map(|room| &mut room.members);
+            for connection in members.chain(&mut snapshot.unjoined) {
+                let queue = state.queues.queues.get(&ConnId(connection.connection));
+                connection.queued_bytes = queue.map_or(0, |queue| queue.queued_bytes() as u64);
+            }
+            (snapshot, state.counters_by_dialect())
+        })
+    }
+
     /// Bytes queued for all connections.
     pub(in crate::io) fn queued_bytes(&self) -> u64 {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -236,9 +247,7 @@ impl ServedConnection {
             // The time for which this thread waited for the lock is not charged.
             let started = Instant::now();
             if state.queues.queues.contains_key(conn) {
-                state.queues.account = Some(Arc::clone(memory));
-                state.hub.on_parsed_text(now, *conn, parsed, &mut state.queues);
-                state.queues.evict_if_over(*conn, memory);
+                state.call_for(*conn, memory, |hub, queues| hub.on_parsed_text(now, *conn, parsed, queues));
             }
             state.work.end(now.monotonic, work, parse_time + started.elapsed());
         });
@@ -303,22 +312,16 @@ impl Drop for ServedConnection {
     }
 }
 
-impl SharedHub {
-    /// A snapshot of rooms and connections with their queued bytes, and the counters by dialect name.
-    pub(in crate::io) fn snapshot(&self, query: &SnapshotQuery) -> (Snapshot, Vec<(&'static str, DialectCounters)>) {
-        self.locked(|now, state| {
-            let mut snapshot = state.hub.snapshot(now, query);
-            let members = snapshot.rooms.iter_mut().flat_map(|room| &mut room.members);
-            for connection in members.chain(&mut snapshot.unjoined) {
-                let queue = state.queues.queues.get(&ConnId(connection.connection));
-                connection.queued_bytes = queue.map_or(0, |queue| queue.queued_bytes() as u64);
-            }
-            (snapshot, state.counters_by_dialect())
-        })
-    }
-}
-
 impl LockedHub {
+    /// Calls the hub for a client, whose messages are held in `memory`. If these exceed the memory budget, the client is then closed.
+    fn call_for(&mut self, conn: ConnId, memory: &Arc<MemoryAccount>, call: impl FnOnce(&mut Hub, &mut dyn EventSink)) {
+        self.queues.account = Some(Arc::clone(memory));
+        call(&mut self.hub, &mut self.queues);
+        if memory.is_over() {
+            self.queues.evict(conn, EvictionReason::Memory, 0);
+        }
+    }
+
     fn counters_by_dialect(&self) -> Vec<(&'static str, DialectCounters)> {
         let mut counters = self.hub.counters_by_dialect();
         for (conn, queue) in &self.queues.queues {
@@ -368,8 +371,11 @@ enum EvictionReason {
     Memory,
 }
 
-/// Bytes that a queued message holds in addition to its own: its shared buffer.
+/// Bytes that a queued message holds in addition to its own: its shared buffers.
 const FRAME_OVERHEAD: usize = 128;
+
+/// Bytes that a queued message holds per recipient: the entry of a queue, twice, because the memory of a growing queue is doubled.
+const ENTRY_BYTES: usize = 2 * size_of::<Arc<QueuedFrame>>();
 
 impl EventSink for OutboundQueues {
     fn send(&mut self, to: &[ConnId], text: String) {
@@ -403,7 +409,7 @@ impl EventSink for OutboundQueues {
     fn ping(&mut self, conn: ConnId) {
         // If the queue is full, no ping is sent. The connection is a slow reader and will time out.
         if let Some(queue) = self.queues.get(&conn) {
-            let _ = queue.push(frame::ping_frame().into(), None);
+            let _ = queue.push(Arc::new(QueuedFrame { bytes: frame::ping_frame().into(), update_key: None }));
         }
     }
 
@@ -418,21 +424,14 @@ impl OutboundQueues {
     fn enqueue(&mut self, to: &[ConnId], text: String, key: Option<UpdateKey>) {
         let bytes = frame::text_frame(text);
         let account = self.account.as_ref().unwrap_or(&self.own_account);
-        let memory = account.hold((bytes.len() + FRAME_OVERHEAD) as u64);
-        let frame = memory.attach(bytes);
+        let memory = account.hold((bytes.len() + FRAME_OVERHEAD + to.len() * ENTRY_BYTES) as u64);
+        let frame = Arc::new(QueuedFrame { bytes: memory.attach(bytes), update_key: key });
         for conn in to {
-            match self.queues.get(conn).map_or(Ok(0), |queue| queue.push(frame.clone(), key)) {
+            match self.queues.get(conn).map_or(Ok(0), |queue| queue.push(Arc::clone(&frame))) {
                 Ok(0) => {}
                 Ok(dropped) => self.coalesced.push((*conn, dropped)),
                 Err(QueueFull) => self.evict(*conn, EvictionReason::SlowReader, 1),
             }
-        }
-    }
-
-    /// Closes a connection whose message, which has been handled, exceeds the memory budget.
-    fn evict_if_over(&mut self, conn: ConnId, account: &MemoryAccount) {
-        if account.is_over() {
-            self.evict(conn, EvictionReason::Memory, 0);
         }
     }
 
@@ -448,4 +447,24 @@ impl OutboundQueues {
 /// A pending close that sends a close frame with `code` and `reason`.
 pub(in crate::io) fn pending_close(code: CloseCode, reason: &str) -> PendingClose {
     PendingClose { code: Some(code), reason: reason.to_owned(), timeout: CLOSE_TIMEOUT }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::signaling::SignalingLimits;
+
+    #[test]
+    fn message_counts_once_plus_16_bytes_per_recipient_until_it_is_taken() {
+        let limits = ConnectionLimits::default();
+        let hub = SharedHub::new(Hub::new(SignalingLimits::default(), [0; 4]), None, &limits);
+        let queue = Arc::new(SendQueue::new(256));
+        hub.locked(|_, state| {
+            state.queues.queues.insert(ConnId(1), Arc::clone(&queue));
+            state.queues.send(&[ConnId(1); 99], "x".repeat(996));
+        });
+        // The header of the frame has 4 bytes (RFC 6455, 5.2), and the shared buffers take 128.
+        assert_eq!(limits.memory_budget.held(), 1_000 + 128 + 99 * 16);
+        assert_eq!((queue.advance(99 * 1_000), limits.memory_budget.held()), (99, 0));
+    }
 }

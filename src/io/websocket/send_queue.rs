@@ -5,7 +5,7 @@
 //! `io/signaling/shared_hub.rs`).
 
 use std::collections::{HashSet, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -23,8 +23,8 @@ const MAX_BYTES: usize = 16 << 20;
 /// Default number of queued messages above which superseded updates are dropped.
 pub const DEFAULT_MAX_UPDATES: usize = 256;
 
-/// Capacity that an empty queue keeps, so that an idle connection stays small after a burst.
-const IDLE_CAPACITY: usize = 4;
+/// Queues with fewer frames keep their memory.
+const IDLE_LEN: usize = 8;
 
 /// Maximum time for which messages that can wait do wait for a client: in this time, a client that reads takes all queued messages.
 const MAX_BACKLOG_AGE: Duration = Duration::from_secs(10);
@@ -38,6 +38,14 @@ pub(in crate::io) struct PendingClose {
     pub(in crate::io) reason: String,
     /// Maximum time for the closing handshake. Zero: the connection ends without a close frame.
     pub(in crate::io) timeout: Duration,
+}
+
+/// A frame, shared by the queues of all its recipients, so that an entry of a queue takes only 8 bytes.
+#[derive(Debug)]
+pub(in crate::io) struct QueuedFrame {
+    pub(in crate::io) bytes: Bytes,
+    /// The frame supersedes earlier frames with the same key.
+    pub(in crate::io) update_key: Option<UpdateKey>,
 }
 
 /// The queue has no room for a frame.
@@ -65,7 +73,7 @@ pub(in crate::io) struct SendQueue {
 #[derive(Debug, Default)]
 struct SendQueueState {
     /// Queued frames, oldest first. A partly written frame remains until its last byte has been written.
-    frames: VecDeque<QueuedFrame>,
+    frames: VecDeque<Arc<QueuedFrame>>,
     bytes: usize,
     /// Bytes of the first frame that have been written.
     written: usize,
@@ -78,12 +86,6 @@ struct SendQueueState {
     /// The waiting writer and the event that it waits for.
     writer: Option<(Waker, WakeOn)>,
     close: CloseState,
-}
-
-#[derive(Debug)]
-struct QueuedFrame {
-    bytes: Bytes,
-    update_key: Option<UpdateKey>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,26 +110,25 @@ impl SendQueue {
         Self { state: Mutex::default(), max_updates }
     }
 
-    /// Appends a frame. With a key, the frame supersedes earlier frames with the same key. Returns the number of dropped superseded
-    /// frames. After a close, the frame is dropped silently.
-    pub(in crate::io) fn push(&self, bytes: Bytes, update_key: Option<UpdateKey>) -> Result<usize, QueueFull> {
+    /// Appends a frame. Returns the number of dropped superseded frames. After a close, the frame is dropped silently.
+    pub(in crate::io) fn push(&self, frame: Arc<QueuedFrame>) -> Result<usize, QueueFull> {
         let mut state = self.lock();
         if !matches!(state.close, CloseState::Open) {
             return Ok(0);
         }
-        let mut dropped = 0;
-        if let Some(key) = update_key
-            && (state.frames.len() >= self.max_updates.max(state.search_above) || state.bytes + bytes.len() > MAX_BYTES)
+        let (mut dropped, len) = (0, frame.bytes.len());
+        if let Some(key) = frame.update_key
+            && (state.frames.len() >= self.max_updates.max(state.search_above) || state.bytes + len > MAX_BYTES)
         {
             dropped = state.drop_superseded(key);
             // The next search is after as many pushes as this one has seen frames, so a push costs constant time on average.
             state.search_above = 2 * state.frames.len();
         }
-        if state.frames.len() >= MAX_MESSAGES || state.bytes + bytes.len() > MAX_BYTES {
+        if state.frames.len() >= MAX_MESSAGES || state.bytes + len > MAX_BYTES {
             return Err(QueueFull);
         }
-        state.bytes += bytes.len();
-        state.frames.push_back(QueuedFrame { bytes, update_key });
+        state.bytes += len;
+        state.frames.push_back(frame);
         if matches!(state.writer, Some((_, WakeOn::Anything))) {
             wake_writer(state);
         }
@@ -193,16 +194,16 @@ impl SendQueue {
         if !state.frames.is_empty() {
             let mut left = state.written + max_bytes;
             let mut frames = Vec::with_capacity(state.frames.len().min(max_frames));
-            for QueuedFrame { bytes, .. } in state.frames.iter().take(max_frames) {
+            for frame in state.frames.iter().take(max_frames) {
+                let len = frame.bytes.len();
                 if left > 0 {
-                    frames.push(bytes.slice(..bytes.len().min(left)));
+                    frames.push(frame.bytes.slice(..len.min(left)));
                 }
-                left = left.saturating_sub(bytes.len());
+                left = left.saturating_sub(len);
             }
             state.borrowed = frames.len();
             return NextWrite::Frames { frames, written: state.written };
         }
-        state.frames.shrink_to(IDLE_CAPACITY);
         if let CloseState::Pending(_) = state.close
             && let CloseState::Pending(close) = std::mem::replace(&mut state.close, CloseState::Taken)
         {
@@ -224,6 +225,11 @@ impl SendQueue {
             state.written -= frame.bytes.len();
             state.bytes -= frame.bytes.len();
             done += 1;
+        }
+        // Returns the memory of a burst. A steady stream allocates nothing.
+        let kept = 2 * state.frames.len().max(IDLE_LEN);
+        if state.frames.capacity() > 2 * kept {
+            state.frames.shrink_to(kept);
         }
         state.backlog = state.backlog.and_then(|(since, left)| (left > done).then(|| (since, left - done)));
         if state.frames.is_empty() {
@@ -248,7 +254,7 @@ impl SendQueueState {
         let mut newer = HashSet::from([incoming]);
         let before = self.frames.len();
         let candidates = self.frames.split_off(self.pinned());
-        let mut kept: VecDeque<QueuedFrame> = VecDeque::with_capacity(candidates.len());
+        let mut kept = VecDeque::with_capacity(candidates.len());
         for frame in candidates.into_iter().rev() {
             if frame.update_key.is_none_or(|key| newer.insert(key)) {
                 kept.push_front(frame);
@@ -282,6 +288,10 @@ mod tests {
         PendingClose { code: Some(code), reason: String::new(), timeout: Duration::from_secs(1) }
     }
 
+    fn push(queue: &SendQueue, bytes: impl Into<Bytes>) -> Result<usize, QueueFull> {
+        queue.push(Arc::new(QueuedFrame { bytes: bytes.into(), update_key: None }))
+    }
+
     fn next(queue: &SendQueue) -> NextWrite {
         queue.next_write(64, 1 << 20, Waker::noop())
     }
@@ -294,10 +304,10 @@ mod tests {
     fn frames_queued_before_the_close_are_written_first() {
         let queue = SendQueue::new(256);
         assert_eq!(next(&queue), NextWrite::Empty);
-        assert_eq!([queue.push("abc".into(), None), queue.push("de".into(), None)], [Ok(0); 2]);
+        assert_eq!([push(&queue, "abc"), push(&queue, "de")], [Ok(0); 2]);
         queue.close(close(CloseCode::NORMAL_CLOSURE));
         queue.close(close(CloseCode::GOING_AWAY));
-        assert_eq!(queue.push("late".into(), None), Ok(0));
+        assert_eq!(push(&queue, "late"), Ok(0));
         assert_eq!(next(&queue), frames(&["abc", "de"], 0));
         assert_eq!(queue.advance(2), 0);
         assert_eq!((next(&queue), queue.queued_bytes()), (frames(&["abc", "de"], 2), 5));
@@ -312,20 +322,22 @@ mod tests {
     #[test]
     fn next_write_is_limited_in_frames_and_bytes() {
         let queue = SendQueue::new(256);
-        assert!(["aaaa", "bb", "cc"].into_iter().all(|text| queue.push(text.into(), None).is_ok()));
+        assert!(["aaaa", "bb", "cc"].into_iter().all(|text| push(&queue, text).is_ok()));
         assert_eq!(queue.next_write(64, 5, Waker::noop()), frames(&["aaaa", "b"], 0));
         assert_eq!(queue.next_write(1, 99, Waker::noop()), frames(&["aaaa"], 0));
     }
 
     #[test]
-    fn queue_holds_at_most_4096_messages_and_16_mib() {
+    fn queue_holds_at_most_4096_messages_and_16_mib_and_shrinks() {
         let queue = SendQueue::new(256);
         let message = Bytes::from(vec![0; 4 << 20]);
-        assert!((0..4).all(|_| queue.push(message.clone(), None).is_ok()));
-        assert_eq!(queue.push("a".into(), None), Err(QueueFull));
+        assert!((0..4).all(|_| push(&queue, message.clone()).is_ok()));
+        assert_eq!(push(&queue, "a"), Err(QueueFull));
         assert_eq!(queue.advance(16 << 20), 4);
-        assert!((0..4_096).all(|_| queue.push("a".into(), None).is_ok()));
-        assert_eq!(queue.push("a".into(), None), Err(QueueFull));
+        assert!((0..4_096).all(|_| push(&queue, "a").is_ok()));
+        assert_eq!(push(&queue, "a"), Err(QueueFull));
+        queue.advance(4_000);
+        assert!(queue.lock().frames.capacity() <= 4 * 96);
     }
 
     #[test]
@@ -333,7 +345,7 @@ mod tests {
         let code = CloseCode::TRY_AGAIN_LATER;
         for (written, kept) in [(0, &["abc", "d", "e"][..]), (1, &["abc"])] {
             let queue = SendQueue::new(256);
-            assert!(["abc", "d", "e"].into_iter().all(|text| queue.push(text.into(), None).is_ok()));
+            assert!(["abc", "d", "e"].into_iter().all(|text| push(&queue, text).is_ok()));
             // A vectored write that has begun may include all frames.
             assert_eq!(next(&queue), frames(&["abc", "d", "e"], 0));
             if written > 0 {
@@ -350,7 +362,7 @@ mod tests {
     fn messages_that_can_wait_do_so_while_clients_read_but_at_most_10_s() {
         let second = |second: u64| Time::from_millis(1_000 * second);
         let queue = SendQueue::new(256);
-        let fill = |count| assert!((0..count).all(|_| queue.push("a".into(), None).is_ok()));
+        let fill = |count| assert!((0..count).all(|_| push(&queue, "a").is_ok()));
         fill(2_048);
         assert!(queue.has_room(second(0)));
         fill(1);
@@ -380,7 +392,7 @@ mod tests {
                 }
                 let text = Bytes::from(format!("{index} {number}"));
                 pushed.push((text.clone(), number));
-                dropped += queue.push(text, NonZeroU64::new(number).map(UpdateKey)).expect("room");
+                dropped += queue.push(Arc::new(QueuedFrame { bytes: text, update_key: NonZeroU64::new(number).map(UpdateKey) })).expect("room");
             }
             let left: Vec<Bytes> = queue.lock().frames.iter().map(|frame| frame.bytes.clone()).collect();
             prop_assert_eq!(left.len() + dropped, pushed.len());
