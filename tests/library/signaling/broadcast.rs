@@ -11,11 +11,11 @@ use test_support::transcript_files;
 use in_memory_hub::InMemoryHub;
 use jamjam_dev::memory_budget::{MemoryAccount, MemoryBudget, MemoryPermit};
 use jamjam_dev::signaling::broadcast::{
-    BroadcastSettings, DeclaredRoom, PostBody, PostError, PostFormat, RoomHandlers,
+    BroadcastSettings, DeclaredRoom, Envelope, PostBody, PostError, PostFormat, RoomHandlers,
 };
 use jamjam_dev::signaling::token::{Claims, Secret, sign};
 use jamjam_dev::signaling::{ConnId, Dialect, DialectSet, EventSink, Hub, NewConnection, SignalingLimits, route};
-use jamjam_dev::time::Time;
+use jamjam_dev::time::{Time, WallClock};
 use logged::logged;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -187,6 +187,21 @@ fn delayed_messages_keep_every_digit_and_nesting_level() {
         received.append(&mut sink.texts);
     }
     assert!(received.len() == 2 && received.iter().all(|text| text.contains(&deep)), "{received:?}");
+}
+
+#[test]
+fn relayed_messages_carry_the_unix_time_in_the_unit_of_their_envelope() {
+    let now = WallClock::new(Time::from_millis(1), Duration::from_millis(1_700_000_000_999));
+    for (envelope, member, time) in
+        [(Envelope::Document, "timestamp", 1_700_000_000_u64), (Envelope::Dynode, "receivedAt", 1_700_000_000_999)]
+    {
+        let (mut hub, secret) = hub(BroadcastSettings { envelope, ..BroadcastSettings::default() });
+        connect(&mut hub, 1, "/radio", &token(&secret, "radio"));
+        connect(&mut hub, 2, "/radio", &token(&secret, "radio"));
+        let mut sink = RecordingSink::default();
+        hub.on_text(now, ConnId(1), r#"{"type":"item","content":1}"#, &mut sink);
+        assert_eq!(sink.messages.iter().map(|(_, message)| &message[member]).collect::<Vec<_>>(), [time]);
+    }
 }
 
 /// Handles the timers until `now`. Returns the number of calls.
