@@ -36,11 +36,6 @@ impl RoomHandlers {
         self.named.insert(room.to_owned(), Box::new(handler));
     }
 
-    /// The names of the rooms with their own handler, in alphabetical order.
-    pub fn room_names(&self) -> impl Iterator<Item = &str> {
-        self.named.keys().map(String::as_str)
-    }
-
     /// The handler of a room.
     pub(super) fn get(&self, room: &str) -> &dyn RoomHandler {
         self.named.get(room).unwrap_or(&self.default).as_ref()
