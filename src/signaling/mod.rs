@@ -20,6 +20,7 @@ mod connection_context;
 mod control_surface;
 mod control_surface_events;
 mod counters;
+pub mod device;
 mod dialect;
 mod dialect_handler;
 mod event_sink;

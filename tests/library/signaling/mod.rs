@@ -2,6 +2,7 @@
 
 mod broadcast;
 mod control_surface;
+mod device;
 mod echo_participant;
 mod hub;
 mod jamjam;
