@@ -247,7 +247,7 @@ impl RoomClient {
 
     fn join(&self, room: &str) -> ClientMessage {
         let (password, peer_name) = (self.password.clone(), self.peer_name.clone());
-        ClientMessage::JoinRoom { room_id: room.to_owned(), password, peer_name, link_key: None }
+        ClientMessage::JoinRoom { room_id: room.to_owned(), password, peer_name, link_key: None, features: Vec::new(), client_info: None }
     }
 
     fn not_found(&self) -> RoomError {
@@ -414,6 +414,8 @@ impl EchoParticipant {
             password: None,
             peer_name: PEER_NAME.to_owned(),
             link_key: self.link_key.clone(),
+            features: Vec::new(),
+            client_info: None,
         }
     }
 
@@ -442,7 +444,7 @@ impl EchoParticipant {
                 self.state = ParticipantState::Joined { peer_id };
                 Ok(self.update_peer_info())
             }
-            (ServerMessage::RoomJoined { room_id, peer_id, peers }, ParticipantState::Rejoining) => {
+            (ServerMessage::RoomJoined { room_id, peer_id, peers, .. }, ParticipantState::Rejoining) => {
                 info!(target: "registration", room = self.room_name, id = sanitize(&room_id), other_members = peers.len(), "room rejoined");
                 self.peers.clear();
                 for peer in peers {
@@ -507,6 +509,8 @@ impl EchoParticipant {
             password: None,
             peer_name: PEER_NAME.to_owned(),
             link_key: self.link_key.clone(),
+            features: Vec::new(),
+            client_info: None,
         }
     }
 
@@ -594,7 +598,7 @@ struct RoomEntry<'a> {
 
 impl<'a> RoomEntry<'a> {
     fn new(room: &'a RoomInfo) -> Self {
-        let RoomInfo { id, name, peer_count: members, max_peers: max_members, has_password, invite_code } = room;
+        let RoomInfo { id, name, peer_count: members, max_peers: max_members, has_password, invite_code, .. } = room;
         let (members, max_members, has_password) = (*members, *max_members, *has_password);
         Self { id, invite_code, name, members, max_members, has_password }
     }
