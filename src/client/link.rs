@@ -144,7 +144,7 @@ pub struct LinkResults {
     pub plain: u64,
     /// CONTROL packets that were not accepted.
     pub refused_keys: u64,
-    /// Why the link was not settled, and after which time in nanoseconds.
+    /// Why the link was not settled, and the time-out in nanoseconds.
     pub failure: Option<(LinkFailure, u64)>,
 }
 
@@ -152,6 +152,11 @@ impl LinkResults {
     /// Whether the workload may send.
     fn is_settled(&self) -> bool {
         self.is_encrypted || self.is_plain
+    }
+
+    /// The time-out that the link exceeded.
+    pub fn exceeded_timeout(&self) -> Option<Duration> {
+        self.failure.map(|(_, timeout_ns)| Duration::from_nanos(timeout_ns))
     }
 }
 
@@ -235,7 +240,7 @@ impl ClientLink {
         peer: SocketAddr,
         port_unreachable: bool,
         sink: &mut dyn TransmitSink,
-    ) {
+    ) -> SendStatus {
         let started_at = *self.started_at.get_or_insert(now);
         if now >= self.next_keepalive {
             self.next_keepalive = now + KEEPALIVE_INTERVAL;
@@ -243,9 +248,9 @@ impl ClientLink {
         }
         if !self.is_settled() {
             if now >= started_at + self.config.timeout {
-                let waited_ns = saturating_nanos(now.duration_since(started_at));
-                self.results.failure = Some((self.failure(port_unreachable), waited_ns));
-                return;
+                let timeout_ns = saturating_nanos(self.config.timeout);
+                self.results.failure = Some((self.failure(port_unreachable), timeout_ns));
+                return SendStatus::Sent;
             }
             if now >= self.next_control {
                 self.next_control = now + CONTROL_INTERVAL;
@@ -259,7 +264,7 @@ impl ClientLink {
             }
             self.latency_info = Some((datagram, if is_due { now + LATENCY_INFO_INTERVAL } else { due }));
         }
-        self.flush(peer, sink);
+        self.flush(peer, sink)
     }
 
     /// When to call [`ClientLink::poll_transmit`] next.

@@ -389,10 +389,10 @@ impl<S: Workload> Node for ClientNode<S> {
         if let Phase::SettingUpLink = self.phase
             && let Some(link) = &mut self.link
         {
-            link.poll_transmit(now, self.tracker.config.peer, self.port_errors.total > 0, sink);
+            let status = link.poll_transmit(now, self.tracker.config.peer, self.port_errors.total > 0, sink);
             if link.has_failed() {
                 self.phase = Phase::Finished;
-            } else if link.is_settled() {
+            } else if link.is_settled() && status == SendStatus::Sent {
                 self.request_baseline_or_start(now);
             }
         }
@@ -463,7 +463,9 @@ impl<S: Workload> Node for ClientNode<S> {
             // The deadline `now` makes the query start immediately. If the query is answered, there is nothing left to wait for.
             *next_poll = requester.poll_final(now, || streams.sent(), (now, timeout), peer, sink).unwrap_or(Time::ZERO);
         }
-        if let (Some(link), Phase::Sending(_) | Phase::FinalWait(..)) = (&mut self.link, &self.phase) {
+        if let (Some(link), Phase::Sending(_) | Phase::FinalWait(..), false) =
+            (&mut self.link, &self.phase, self.is_blocked)
+        {
             link.poll_transmit(now, self.tracker.config.peer, false, sink);
         }
         self.publish_figures(now);

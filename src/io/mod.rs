@@ -28,6 +28,7 @@ pub mod websocket {
     pub mod connect;
     pub(in crate::io) mod connection;
     pub(in crate::io) mod frame;
+    pub mod discovery;
     pub mod handshake;
     pub mod probe;
     mod probe_socket;

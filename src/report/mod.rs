@@ -87,6 +87,7 @@ impl Report {
             server: run.server.as_ref().map(ServerFigures::new),
             websocket: run.websocket.as_ref().map(WebSocketFigures::new),
             moqt: run.moqt.as_ref().map(MoqtFigures::new),
+            link: run.link.as_ref().map(LinkFigures::new),
             time_series: TimeSeries::new(run),
             jitter_buffer: JitterBufferTable::new(run),
             findings: findings::findings(run),

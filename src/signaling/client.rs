@@ -4,7 +4,7 @@
 //! publishes the server's addresses and echoes chat messages. [`room_table`] and [`rooms_json`] format lists of rooms.
 
 use std::cmp::Reverse;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -26,6 +26,9 @@ const MAX_PEERS: usize = 64;
 
 /// Maximum number of candidates of a member that are used. Servers other than ours may accept more candidates than ours.
 const MAX_CANDIDATES: usize = 64;
+
+/// Length of a link key in base64.
+const MAX_LINK_KEY_BYTES: usize = 44;
 
 /// Maximum number of rooms that an error message lists.
 const MAX_LISTED_ROOMS: usize = 20;
@@ -114,6 +117,8 @@ pub struct RoomClient {
     query: String,
     password: Option<String>,
     peer_name: String,
+    /// The client's own public link key, in base64.
+    link_key: Option<String>,
     state: JoinState,
     /// The sanitized name of the room in the server's list. Before the list arrives, this field contains the sanitized query. The same
     /// applies if the room is not in the list.
@@ -132,6 +137,8 @@ struct KnownPeer {
     name: String,
     /// In order of preference.
     addresses: Vec<SocketAddr>,
+    /// The member's public link key, in base64.
+    link_key: Option<String>,
 }
 
 impl RoomClient {
@@ -141,12 +148,19 @@ impl RoomClient {
             query: query.to_owned(),
             password,
             peer_name: name.to_owned(),
+            link_key: None,
             state: JoinState::Listing,
             room_name: sanitize(query),
             rooms: Vec::new(),
             peer_id: String::new(),
             peers: Vec::new(),
         }
+    }
+
+    /// Announces this public link key, in base64.
+    #[must_use]
+    pub fn with_link_key(self, link_key: Option<String>) -> Self {
+        Self { link_key, ..self }
     }
 
     /// The first message: requests the list of rooms. The list contains each room's name and whether the room needs a password.
@@ -202,6 +216,17 @@ impl RoomClient {
         others.into_iter().flat_map(|other| &other.addresses).copied().filter(|address| seen.insert(*address)).collect()
     }
 
+    /// The link keys that members with these addresses announced, in base64. A server that restarts is listed twice for a while. Then, its
+    /// last entry counts.
+    pub fn link_keys(&self) -> HashMap<SocketAddr, String> {
+        let mut link_keys = HashMap::new();
+        for peer in &self.peers {
+            let addresses = peer.addresses.iter().copied();
+            link_keys.extend(addresses.filter_map(|address| Some((address, peer.link_key.clone()?))));
+        }
+        link_keys
+    }
+
     /// The error to report if no peer can be reached.
     pub fn no_peer_error(&self) -> RoomError {
         let room = self.room_name.clone();
@@ -247,7 +272,7 @@ impl RoomClient {
 
     fn join(&self, room: &str) -> ClientMessage {
         let (password, peer_name) = (self.password.clone(), self.peer_name.clone());
-        ClientMessage::JoinRoom { room_id: room.to_owned(), password, peer_name, link_key: None, features: Vec::new(), client_info: None }
+        ClientMessage::JoinRoom { room_id: room.to_owned(), password, peer_name, link_key: self.link_key.clone(), features: Vec::new(), client_info: None }
     }
 
     fn not_found(&self) -> RoomError {
@@ -267,8 +292,12 @@ impl RoomClient {
         if peer.id == self.peer_id || peer.id.len() > MAX_NAME_BYTES {
             return;
         }
-        let peer =
-            KnownPeer { addresses: addresses_of(&peer), id: peer.id, name: truncate_bytes(peer.name, MAX_NAME_BYTES) };
+        let peer = KnownPeer {
+            addresses: addresses_of(&peer),
+            id: peer.id,
+            name: truncate_bytes(peer.name, MAX_NAME_BYTES),
+            link_key: peer.link_key.filter(|key| key.len() <= MAX_LINK_KEY_BYTES),
+        };
         match self.peers.iter().position(|other| other.id == peer.id) {
             Some(index) => self.peers[index] = peer,
             None if self.peers.len() < MAX_PEERS => self.peers.push(peer),

@@ -1,6 +1,8 @@
 //! The echo server and the clients as state machines, in virtual time.
 
 mod client_dead_port;
+mod client_link;
+mod client_link_life;
 mod client_loss_report;
 mod client_pauses;
 mod client_wait_for;
