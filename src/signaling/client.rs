@@ -7,6 +7,7 @@ use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -334,6 +335,9 @@ pub const PEER_NAME: &str = "Echo Bot";
 /// Prefix of echoed chat messages.
 const ECHO_PREFIX: &str = "🔊 ";
 
+/// Chat timestamps that are seconds since the Unix epoch: the years 2001 to 5138.
+const SECONDS_IN_CHAT: Range<u64> = 1_000_000_000..100_000_000_000;
+
 /// Maximum length of an echoed chat message, in bytes.
 const MAX_ECHO_BYTES: usize = 16 << 10;
 
@@ -543,20 +547,21 @@ impl EchoParticipant {
         }
     }
 
-    /// The message that publishes the server's addresses, if there are any. Old clients read only `public_addr` and `local_addr`.
+    /// The message that publishes one address, if there is any. With a second address, newer clients would first have to find out which one
+    /// answers. They have only IPv4 sockets. Old clients read only `public_addr` and `local_addr`.
     fn update_peer_info(&self) -> Option<ClientMessage> {
         let AddressCandidates { host, server_reflexive } = self.addresses;
-        let candidate =
-            |address: Option<SocketAddr>, kind, priority| address.map(|address| Candidate { address, kind, priority });
-        let candidates: Vec<Candidate> = [
-            candidate(host, CandidateType::Host, HOST_PRIORITY),
-            candidate(server_reflexive, CandidateType::ServerReflexive, SERVER_REFLEXIVE_PRIORITY),
-        ]
-        .into_iter()
-        .flatten()
-        .collect();
-        let public_addr = server_reflexive.or(host)?;
-        Some(ClientMessage::UpdatePeerInfo { candidates, public_addr: Some(public_addr), local_addr: host })
+        let candidates = [
+            (server_reflexive, CandidateType::ServerReflexive, SERVER_REFLEXIVE_PRIORITY),
+            (host, CandidateType::Host, HOST_PRIORITY),
+        ];
+        let candidates = candidates.into_iter().filter_map(|(address, kind, priority)| {
+            Some(Candidate { address: address?, kind, priority })
+        });
+        let candidate = candidates.min_by_key(|candidate| candidate.address.is_ipv6())?;
+        let public_addr = Some(candidate.address);
+        let local_addr = host.filter(|host| public_addr == Some(*host));
+        Some(ClientMessage::UpdatePeerInfo { candidates: vec![candidate], public_addr, local_addr })
     }
 }
 
@@ -568,11 +573,13 @@ fn echo_chat(chat: &ChatMessage, own_id: &str, unix_ms: u64) -> Option<ClientMes
         debug!(target: "registration", bytes = chat.content.len(), "chat message not echoed");
         return None;
     }
+    // Newer clients count seconds, older ones milliseconds.
+    let is_in_seconds = SECONDS_IN_CHAT.contains(&chat.timestamp);
     Some(ClientMessage::ChatMessage(ChatMessage {
         sender_id: own_id.to_owned(),
         sender_name: PEER_NAME.to_owned(),
         content: format!("{ECHO_PREFIX}{}", chat.content),
-        timestamp: unix_ms,
+        timestamp: if is_in_seconds { unix_ms / 1_000 } else { unix_ms },
     }))
 }
 

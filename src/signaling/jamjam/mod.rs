@@ -361,7 +361,7 @@ fn list_rooms(ctx: &mut ConnectionContext<'_>, rooms: &mut JamjamRooms) -> Resul
     Ok(())
 }
 
-/// Sends a message to the members that it is for. Returns their number.
+/// Sends a message to the members that it is for. Returns their number. Without any, the message is dropped.
 fn send_peer_message(
     ctx: &mut ConnectionContext<'_>,
     rooms: &JamjamRooms,
@@ -374,11 +374,8 @@ fn send_peer_message(
             && is_newer(ctx, member.conn)
     };
     let receivers: Vec<ConnId> = room.members.iter().filter(is_receiver).map(|member| member.conn).collect();
-    if receivers.is_empty() {
-        return Err(MessageError::TargetNotFound);
-    }
-    let Peer { id, name, .. } = sender.data.clone();
-    ctx.send(&receivers, &ServerMessage::PeerMessage(PeerMessage { from: Some(id), from_name: Some(name), ..message }));
+    let [from, from_name] = [&sender.data.id, &sender.data.name].map(|text| Some(text.clone()));
+    ctx.send(&receivers, &ServerMessage::PeerMessage(PeerMessage { from, from_name, ..message }));
     Ok(receivers.len())
 }
 

@@ -7,6 +7,7 @@ mod echo_participant;
 mod hub;
 mod jamjam;
 mod message_docs;
+mod newer_clients;
 mod room_client;
 mod tokens;
 mod transcript_reader;
