@@ -124,7 +124,9 @@ impl Args {
             datagram += OVERHEAD;
         }
         if datagram > MAX_UDP_PAYLOAD {
-            return Err(Failure::usage("--frame-size: a sealed packet does not fit in a datagram; give a smaller value"));
+            return Err(Failure::usage(
+                "--frame-size: a sealed packet does not fit in a datagram; give a smaller value",
+            ));
         }
         if datagram > MAX_UNFRAGMENTED_PAYLOAD {
             print_notice(&format!(

@@ -79,16 +79,22 @@ pub struct LinkSigning {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error, Serialize, Deserialize)]
 pub enum LinkFailure {
     /// Nothing arrived, not even an error.
-    #[error("no packet arrived from the server. Check the host, the port and firewalls, and that the server is running")]
+    #[error(
+        "no packet arrived from the server. Check the host, the port and firewalls, and that the server is running"
+    )]
     NoReply,
     /// Nothing but ICMP port unreachable arrived.
     #[error("no program receives on this port (ICMP port unreachable). Check the port, and that the server is running")]
     PortUnreachable,
     /// The server echoes KEEPALIVE but ignores CONTROL.
-    #[error("the server returns KEEPALIVE but does not answer CONTROL, so it has no encrypted links. Omit --link to send plain packets")]
+    #[error(
+        "the server returns KEEPALIVE but does not answer CONTROL, so it has no encrypted links. Omit --link to send plain packets"
+    )]
     NoKeyExchange,
     /// No key of the server was accepted, although the link is unsigned.
-    #[error("the server answers CONTROL with a key that is signed or not usable. Check that the server is an echo server")]
+    #[error(
+        "the server answers CONTROL with a key that is signed or not usable. Check that the server is an echo server"
+    )]
     KeyRefused,
     /// The link is signed, but no key of the server had a valid signature.
     #[error(
@@ -379,7 +385,8 @@ impl ClientLink {
             results.is_encrypted = true;
             results.setup_ns = self.started_at.map(|started_at| saturating_nanos(at.duration_since(started_at)));
         }
-        packet.copy_within(payload_range(packet.len()), HEADER_LEN);
+        let payload = payload_range(packet.len());
+        packet.copy_within(payload, HEADER_LEN);
         packet.truncate(packet.len() - OVERHEAD);
         packet[HEADER_LEN - 1] &= !(FLAG_SEALED as u8);
         Some(packet)
@@ -435,10 +442,8 @@ impl ClientLink {
         };
         let (key, signature) = payload.strip_prefix(SIGNED)?.split_first_chunk::<32>()?;
         let signature = signature.try_into().ok()?;
-        let texts = [
-            [ANSWER_TEXT, server, &self.own_key, key].concat(),
-            [REQUEST_TEXT, server, &own.public(), key].concat(),
-        ];
+        let texts =
+            [[ANSWER_TEXT, server, &self.own_key, key].concat(), [REQUEST_TEXT, server, &own.public(), key].concat()];
         texts.iter().any(|text| is_signed_by(server, text, signature)).then_some(*key)
     }
 }

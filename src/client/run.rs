@@ -239,7 +239,9 @@ impl<S: Workload> ClientNode<S> {
         run.timeout_ns = saturating_nanos(config.timeout);
         run.late_after_ns = config.late_after.map(saturating_nanos);
         run.readiness_wait = self.readiness_wait.or_else(|| match &self.phase {
-            Phase::New if self.link.is_none() => config.wait_for.map(|_| WaitResult { waited_ns: 0, reply_received: false }),
+            Phase::New if self.link.is_none() => {
+                config.wait_for.map(|_| WaitResult { waited_ns: 0, reply_received: false })
+            }
             Phase::WaitingForServer(wait) => Some(wait.result(interrupted_at?, false)),
             _ => None,
         });
@@ -412,9 +414,7 @@ impl<S: Workload> Node for ClientNode<S> {
         }
         if let Phase::Sending(_) = self.phase {
             let step = match &mut self.link {
-                Some(link) => {
-                    self.workload.poll_transmit(now, &mut self.tracker, &mut SealingSink { link, now, sink })
-                }
+                Some(link) => self.workload.poll_transmit(now, &mut self.tracker, &mut SealingSink { link, now, sink }),
                 None => self.workload.poll_transmit(now, &mut self.tracker, sink),
             };
             self.is_blocked = step == WorkloadStep::WouldBlock;

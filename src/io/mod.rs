@@ -27,8 +27,8 @@ pub mod websocket {
     mod checked_stream;
     pub mod connect;
     pub(in crate::io) mod connection;
-    pub(in crate::io) mod frame;
     pub mod discovery;
+    pub(in crate::io) mod frame;
     pub mod handshake;
     pub mod probe;
     mod probe_socket;

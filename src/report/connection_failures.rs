@@ -84,7 +84,10 @@ pub(super) fn link_warnings(found: &mut Warnings, report: &Report) {
     if let Some(failure) = &link.connection_failure {
         found.add("connection_failure", failure.message.clone());
     } else if !link.encrypted && report.interrupted.is_none() {
-        found.add("link_plain", "the link was not encrypted, because the server made it plain (`echo-server --link plain` does)");
+        found.add(
+            "link_plain",
+            "the link was not encrypted, because the server made it plain (`echo-server --link plain` does)",
+        );
     }
     let dropped = link.dropped().iter().map(|(count, _)| count).sum();
     let message = "{} of the server did not belong to the link. The server has lost the keys, the address of this host has changed, \

@@ -12,9 +12,9 @@ use super::quantities::{
     unsigned_millis,
 };
 use crate::audio::quality::{Alignment, AudioQuality, ChannelLevel, CorrelationPeak, Gap, SourceQuality};
+use crate::client::LinkResults;
 use crate::client::{AudioResults, LossReport, RunResults, WaitResult};
 use crate::client::{CaptureResults, PlaybackResults};
-use crate::client::LinkResults;
 use crate::client::{MoqtFailure, MoqtResults};
 use crate::client::{PauseResults, ServerResults};
 use crate::client::{WebSocketConnectTimes, WebSocketFailure, WebSocketResults};

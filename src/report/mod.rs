@@ -28,7 +28,7 @@ use baseline::Baseline;
 use buffer_table::JitterBufferTable;
 use comparison::Comparison;
 use figures::{
-    AudioFigures, AudioQualityFigures, CaptureFigures, DatagramFigures, HostTimingFigures, LossReportFigures,
+    AudioFigures, AudioQualityFigures, CaptureFigures, DatagramFigures, HostTimingFigures, LinkFigures, LossReportFigures,
     MoqtFigures, PacingFigures, PlaybackFigures, ServerFigures, StreamFigures, StreamInput, WaitFigures,
     WebSocketFigures,
 };

@@ -6,8 +6,8 @@ use super::buffer_table::JitterBufferTable;
 use super::comparison::Comparison;
 use super::figures::{
     AudioFigures, AudioQualityFigures, CaptureFigures, ConnectionFailure, DatagramFigures, HostTimingFigures,
-    LinkFigures, LossReportFigures, MoqtFigures, PacingFigures, PlaybackFigures, ServerFigures, StreamFigures, WaitFigures,
-    WebSocketFigures,
+    LinkFigures, LossReportFigures, MoqtFigures, PacingFigures, PlaybackFigures, ServerFigures, StreamFigures,
+    WaitFigures, WebSocketFigures,
 };
 use super::findings::Finding;
 use super::limits::{LimitResult, Verdict};

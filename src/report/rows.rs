@@ -2,7 +2,8 @@
 
 use super::figures::{
     AudioFigures, AudioQualityFigures, CaptureFigures, ConnectionSetupFigures, HostTimingFigures, LevelFigures,
-    LinkFigures, LossReportFigures, MoqtFigures, PacingFigures, PlaybackFigures, StreamFigures, UNCORRELATED, WebSocketFigures,
+    LinkFigures, LossReportFigures, MoqtFigures, PacingFigures, PlaybackFigures, StreamFigures, UNCORRELATED,
+    WebSocketFigures,
 };
 use super::model::Report;
 use super::quantities::{format_count, format_optional_time, format_percent, format_time, format_time_ms};

@@ -28,7 +28,9 @@ use super::plan::{Plan, UdpPeer};
 use super::run_origin;
 use super::run_record::{self, RunRecordArgs};
 use super::target::Target;
-use super::values::{ByteSize, ClientLinkMode, Millis, Percent, ProfileName, TimeSpan, UdpDriver, parse_percent, use_color};
+use super::values::{
+    ByteSize, ClientLinkMode, Millis, Percent, ProfileName, TimeSpan, UdpDriver, parse_percent, use_color,
+};
 use crate::client::{RunKind, RunResults, StopSignal, StreamKind};
 use crate::echo::DEFAULT_DELAY;
 use crate::io::os;

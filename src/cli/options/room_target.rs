@@ -188,7 +188,8 @@ fn read_or_create_key(file: &Path) -> anyhow::Result<Zeroizing<[u8; 32]>> {
     match files::read_text(file) {
         Ok(text) => {
             let bytes = STANDARD.decode(text.trim_ascii()).ok().and_then(|bytes| bytes.try_into().ok());
-            let bytes = bytes.context("the file must contain 32 bytes in base64; give another file, or one that does not exist")?;
+            let bytes = bytes
+                .context("the file must contain 32 bytes in base64; give another file, or one that does not exist")?;
             Ok(Zeroizing::new(bytes))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {

@@ -300,7 +300,11 @@ impl RoomSession {
             };
             match joined {
                 Some(Ok((connection, client))) => {
-                    let _ = joined_tx.send(Ok((client.room_name().to_owned(), client.peer_addresses(), client.link_keys())));
+                    let _ = joined_tx.send(Ok((
+                        client.room_name().to_owned(),
+                        client.peer_addresses(),
+                        client.link_keys(),
+                    )));
                     run_session(connection, own_addresses).await
                 }
                 Some(Err(error)) => {

@@ -35,7 +35,9 @@ pub enum DiscoveryError {
     #[error(transparent)]
     Connect(#[from] WebSocketConnectError),
     /// The request failed, or the response is not usable.
-    #[error("GET {url}{PATH} failed: {reason}. If the server has no discovery, give its WebSocket URL (ws:// or wss://)")]
+    #[error(
+        "GET {url}{PATH} failed: {reason}. If the server has no discovery, give its WebSocket URL (ws:// or wss://)"
+    )]
     Response {
         /// The URL of the server.
         url: SignalingUrl,
@@ -104,7 +106,8 @@ impl SignalingUrl {
     async fn get(&self, stream: &mut Box<dyn ClientStream>) -> Result<(u16, Vec<u8>), String> {
         let path = self.url.path().trim_end_matches('/');
         // Servers do not divide a response to HTTP/1.0 into chunks.
-        let request = format!("GET {path}{PATH} HTTP/1.0\r\nHost: {}\r\nConnection: close\r\n\r\n", self.url.authority());
+        let request =
+            format!("GET {path}{PATH} HTTP/1.0\r\nHost: {}\r\nConnection: close\r\n\r\n", self.url.authority());
         stream.write_all(request.as_bytes()).await.map_err(|error| error.to_string())?;
         stream.flush().await.map_err(|error| error.to_string())?;
         let (mut received, mut buffer) = (Vec::new(), vec![0; 8 << 10]);
@@ -129,7 +132,8 @@ impl SignalingUrl {
             return Err(format!("HTTP {status} (redirects are not followed)"));
         }
         let Discovered { url } = serde_json::from_slice(body).map_err(|_| "the response is not JSON with a `url`")?;
-        let url: WebSocketUrl = url.parse().map_err(|error| format!("the server names `{}`: {error}", sanitize(&url)))?;
+        let url: WebSocketUrl =
+            url.parse().map_err(|error| format!("the server names `{}`: {error}", sanitize(&url)))?;
         if self.is_secure() && !url.is_secure() {
             return Err(format!("the server names {url}, which has no TLS"));
         }

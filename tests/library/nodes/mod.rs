@@ -19,6 +19,7 @@ mod echo_memory;
 mod echo_pauses;
 mod echo_reply_loops;
 mod impairment;
+mod link_cost;
 mod live_figures;
 mod prober;
 mod sender;

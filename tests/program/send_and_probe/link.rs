@@ -46,7 +46,8 @@ fn client_finds_the_server_proves_itself_and_hears_itself_after_3_s() {
     let code = rooms[0]["invite_code"].as_str().unwrap();
     assert_eq!(code.len(), 9, "{rooms}");
 
-    let line = ["send", "--tone", "440", "--duration", "10s", "--link", "signed", "--signaling-url", &found, "--room", code];
+    let line =
+        ["send", "--tone", "440", "--duration", "10s", "--link", "signed", "--signaling-url", &found, "--room", code];
     let report = clean_report(&run_args(line.iter().chain(&["--json"])));
     let audio = &report["streams"]["audio"];
     // 10 s of packets with 128 samples at 48 kHz.
@@ -74,20 +75,29 @@ fn probe_and_send_encrypt_all_their_packets() {
         &["send", "--tone", "440", "--duration", "200ms"],
         &["send", "--tone", "440", "--duration", "200ms", "--wait-for", "10s", "--frame-size", "32"],
     ] {
-        let line = options.iter().chain(&["--link", "unsigned", "--to", &to, "--json"]);
-        let report = clean_report(&run_args(line));
+        let link = ["--link", "unsigned", "--to", &to, "--json"];
+        let report = clean_report(&run_args(options.iter().chain(&link)));
         let stream = &report["streams"][report["evaluated_stream"].as_str().unwrap()];
         assert_eq!((&stream["sent"], &stream["lost"], &report["stray"]), (&stream["returned"], &json!(0), &json!(0)));
-        assert_eq!((&report["link"]["signed"], &report["link"]["encrypted"]), (&json!(false), &json!(true)), "{options:?}");
+        assert_eq!(
+            (&report["link"]["signed"], &report["link"]["encrypted"]),
+            (&json!(false), &json!(true)),
+            "{options:?}"
+        );
         assert_nothing_dropped(&report["link"]);
     }
     let stats = server.stop("TERM").stats();
-    assert_eq!((stats.count("links"), stats.count("dropped_plain"), stats.count("audio_without_keys")), (6, 0, 0), "{stats}");
+    assert_eq!(
+        (stats.count("links"), stats.count("dropped_plain"), stats.count("audio_without_keys")),
+        (6, 0, 0),
+        "{stats}"
+    );
 }
 
 #[test]
 fn text_report_names_the_state_of_the_link() {
-    let run = |options: &[&str]| run_args(["probe", "--embedded", "--count", "3", "--interval", "1ms"].iter().chain(options));
+    let run =
+        |options: &[&str]| run_args(["probe", "--embedded", "--count", "3", "--interval", "1ms"].iter().chain(options));
     let output = run(&["--link", "unsigned"]);
     let row = output.stdout.lines().find(|line| line.starts_with("link ")).expect("a row").to_owned();
     assert!(row.contains("encrypted, not signed; set up in ") && !row.contains("dropped"), "{row}");
@@ -150,7 +160,8 @@ fn signed_link_needs_a_room_that_announces_a_link_key() {
     echo.line_starting_with("registration: room created ");
     let found = format!("http://{}", signaling.address);
     let run = |url: &str, link: &str| {
-        let line = ["probe", "--count", "3", "--interval", "1ms", "--signaling-url", url, "--room", "Echo", "--link", link];
+        let line =
+            ["probe", "--count", "3", "--interval", "1ms", "--signaling-url", url, "--room", "Echo", "--link", link];
         run_args(line.iter().chain(&["--json"]))
     };
     let output = run(&found, "signed");

@@ -125,14 +125,7 @@ impl LinkClient {
     }
 
     /// Like [`Self::seal`], with these flags.
-    pub fn seal_with_flags(
-        &mut self,
-        kind: u8,
-        sequence: u32,
-        timestamp: u32,
-        flags: u16,
-        payload: &[u8],
-    ) -> Vec<u8> {
+    pub fn seal_with_flags(&mut self, kind: u8, sequence: u32, timestamp: u32, flags: u16, payload: &[u8]) -> Vec<u8> {
         let keys = self.keys.as_mut().expect("keys were exchanged");
         let header = header(kind, sequence, timestamp, flags);
         let mut sealed = payload.to_vec();
