@@ -43,17 +43,20 @@ fn client_finds_the_server_proves_itself_and_hears_itself_after_3_s() {
     let found = format!("http://{}", signaling.address);
     let rooms = run_args(["send", "--list-rooms", "--signaling-url", &found, "--json"]);
     let rooms: Value = serde_json::from_str(&rooms.stdout).unwrap();
-    let code = rooms[0]["invite_code"].as_str().unwrap();
+    let code = rooms["rooms"][0]["invite_code"].as_str().unwrap();
     assert_eq!(code.len(), 9, "{rooms}");
 
     let line =
         ["send", "--tone", "440", "--duration", "10s", "--link", "signed", "--signaling-url", &found, "--room", code];
     let report = clean_report(&run_args(line.iter().chain(&["--json"])));
     let audio = &report["streams"]["audio"];
-    // 10 s of packets with 128 samples at 48 kHz.
-    assert_eq!((&audio["sent"], &audio["returned"], &audio["reordered"]), (&json!(3_750), &json!(3_750), &json!(0)));
-    let (min, max) = (&report["audio"]["echo_time_min_us"], &report["audio"]["echo_time_max_us"]);
-    assert!(min.as_f64() >= Some(3e6) && max.as_f64() < Some(3.2e6), "{min} {max}");
+    // 10 s of packets with 128 samples at 48 kHz. While this machine pauses, packets are skipped or dropped, but not lost.
+    let count = |name: &str| audio[name].as_u64().unwrap();
+    let dropped = count("dropped_by_this_host") + count("dropped_by_server_host");
+    assert_eq!((count("sent") + count("not_sent"), count("returned") + dropped), (3_750, count("sent")), "{audio}");
+    assert!(count("returned") > 3_500 && count("lost") + count("reordered") + count("damaged") == 0, "{audio}");
+    let [min, p50] = ["min", "p50"].map(|time| report["audio"][format!("echo_time_{time}_us")].as_f64().unwrap());
+    assert!(min >= 3e6 && p50 < 3.1e6, "{min} {p50}");
     assert_eq!((&report["audio"]["channels"], &report["audio"]["payload_bytes"]), (&json!(2), &json!(1_024)));
     let link = &report["link"];
     assert_eq!((&link["signed"], &link["encrypted"]), (&json!(true), &json!(true)));
