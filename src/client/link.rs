@@ -43,7 +43,7 @@ const MAX_QUEUED: usize = 64;
 /// the server's own, are therefore never mistaken for replies to them.
 const WORKLOAD_KEEPALIVES: u32 = 1 << 30;
 
-/// The flags that a client knows: sealed, has_fec. The client builds the authenticated header from the fields that it knows. Therefore, a
+/// The flags that a client knows: sealed, `has_fec`. The client builds the authenticated header from the fields that it knows. Therefore, a
 /// sealed packet with another flag does not open.
 const KNOWN_FLAGS: u16 = 3;
 
@@ -466,13 +466,14 @@ impl TransmitSink for SealingSink<'_> {
         }
         let packet_type = packet.header.packet_type;
         let unsent = link.unsent.take().filter(|(unsent, _)| unsent == plain);
-        let sealed = unsent.map(|(_, sealed)| sealed).unwrap_or_else(|| {
-            if packet_type == PacketType::Keepalive {
+        let sealed = match unsent {
+            Some((_, sealed)) => sealed,
+            None if packet_type == PacketType::Keepalive => {
                 let sequence = packet.header.sequence.wrapping_add(WORKLOAD_KEEPALIVES);
-                return link.sealed(&with_sequence(plain, packet.header, sequence));
+                link.sealed(&with_sequence(plain, packet.header, sequence))
             }
-            link.sealed(plain)
-        });
+            None => link.sealed(plain),
+        };
         let status = sink.send(transmit(offered.destination, &sealed));
         if status == SendStatus::WouldBlock {
             link.unsent = Some((plain.to_vec(), sealed));

@@ -28,9 +28,9 @@ use baseline::Baseline;
 use buffer_table::JitterBufferTable;
 use comparison::Comparison;
 use figures::{
-    AudioFigures, AudioQualityFigures, CaptureFigures, DatagramFigures, HostTimingFigures, LinkFigures, LossReportFigures,
-    MoqtFigures, PacingFigures, PlaybackFigures, ServerFigures, StreamFigures, StreamInput, WaitFigures,
-    WebSocketFigures,
+    AudioFigures, AudioQualityFigures, CaptureFigures, DatagramFigures, HostTimingFigures, LinkFigures,
+    LossReportFigures, MoqtFigures, PacingFigures, PlaybackFigures, ServerFigures, StreamFigures, StreamInput,
+    WaitFigures, WebSocketFigures,
 };
 use limits::{Limits, Verdict};
 pub use model::{Report, SCHEMA_VERSION, Streams, Warning};

@@ -71,9 +71,9 @@ pub struct ClientArgs {
 
     /// Send over an encrypted link, like jamjam clients since autumn 2026
     ///
-    /// Nothing is sent before both ends have agreed on keys. AUDIO is stereo, unless --channels 1 is given. `signed` needs --room on a
-    /// signaling server that announces link keys: http://HOST or ws://HOST/v1/signaling. A server without encryption makes the link plain,
-    /// unless it is signed.
+    /// Only KEEPALIVE is sent before both ends have agreed on keys. AUDIO is stereo, unless --channels 1 is given. With `signed`, the server
+    /// must sign with the link key that its room announces. This needs --room, and --signaling-url http:// or the path /v1/signaling. With
+    /// `unsigned`, nothing is verified, and a server without encryption makes the link plain.
     #[arg(long, value_enum, hide_possible_values = true, value_name = "unsigned|signed", help_heading = HEADING_TARGET)]
     pub link: Option<ClientLinkMode>,
 
@@ -100,7 +100,7 @@ pub struct ClientArgs {
     /// Wait this long for missing replies [default: 2s]
     ///
     /// The time begins when the reply is expected: one smallest round-trip time after sending. Without --wait-for, this option also limits
-    /// the time to connect over WebSocket and MOQT and to set up a link (at least 1 s; default: 5 s).
+    /// the time to connect over WebSocket and MOQT, or with --link (at least 1 s; default: 5 s).
     #[arg(long, hide_short_help = true, value_name = "DURATION", help_heading = HEADING_TIMING)]
     timeout: Option<TimeSpan>,
 

@@ -40,7 +40,7 @@ pub enum DiscoveryError {
     )]
     Response {
         /// The URL of the server.
-        url: SignalingUrl,
+        url: String,
         /// What went wrong.
         reason: String,
     },
@@ -90,12 +90,12 @@ impl SignalingUrl {
         self.url.is_secure()
     }
 
-    /// The WebSocket URL. Asks the server for it if necessary.
+    /// The WebSocket URL. Requests it from the server if necessary.
     pub(in crate::io) async fn websocket_url(&self, tls: &Arc<ClientConfig>) -> Result<WebSocketUrl, DiscoveryError> {
         if !self.is_discovered {
             return Ok(self.url.clone());
         }
-        let failed = |reason| DiscoveryError::Response { url: self.clone(), reason };
+        let failed = |reason| DiscoveryError::Response { url: self.to_string(), reason };
         let mut stream = connect_stream(&self.url, tls, TIMEOUT).await?;
         let response = timeout(TIMEOUT, self.get(&mut stream)).await;
         let response = response.unwrap_or_else(|_| Err(format!("no response within {} s", TIMEOUT.as_secs())));

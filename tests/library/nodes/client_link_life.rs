@@ -44,8 +44,8 @@ fn sender(packets: u32, signing: Option<LinkSigning>) -> AudioSender<Packets> {
     ClientNode::new(run_config(StreamKind::Audio), workload, Box::new(())).with_link(Some(link_config(4, signing)))
 }
 
-fn signing(server_seed: [u8; 32]) -> Option<LinkSigning> {
-    Some(LinkSigning { own: LinkKey::from_seed(&[8; 32]), server: LinkKey::from_seed(&server_seed).public() })
+fn signing(server_seed: [u8; 32]) -> LinkSigning {
+    LinkSigning { own: LinkKey::from_seed(&[8; 32]), server: LinkKey::from_seed(&server_seed).public() }
 }
 
 /// Decides about a datagram sent at a time, to the server or not: after which time its copies arrive.
@@ -55,8 +55,11 @@ fn good_path() -> Path {
     Box::new(|_, _, _| vec![LATENCY])
 }
 
+/// Selects datagrams by direction (whether to the server) and bytes.
+type Selects = fn(bool, &[u8]) -> bool;
+
 /// A path that loses the first `count` datagrams for which `is_meant` is true.
-fn losing(count: usize, is_meant: fn(bool, &[u8]) -> bool) -> Path {
+fn losing(count: usize, is_meant: Selects) -> Path {
     let mut left = count;
     Box::new(move |_, to_server, datagram| {
         if left > 0 && is_meant(to_server, datagram) {
@@ -108,9 +111,10 @@ impl World {
             self.now = next.max(self.now);
             while let Some(entry) = self.wire.first_entry().filter(|entry| entry.key().0 <= self.now) {
                 let ((at, _), (to_server, datagram)) = entry.remove_entry();
-                match to_server {
-                    true => deliver(&mut self.server, at, client_address(1), &datagram),
-                    false => deliver(&mut self.client, at, peer(), &datagram),
+                if to_server {
+                    deliver(&mut self.server, at, client_address(1), &datagram);
+                } else {
+                    deliver(&mut self.client, at, peer(), &datagram);
                 }
             }
         }
@@ -153,7 +157,7 @@ fn assert_counters_are_unique(sent: &[(u64, Vec<u8>)]) {
 
 #[test]
 fn link_is_settled_within_100_ms_and_returns_all_audio() {
-    for signing in [None, signing(LINK_KEY_SEED)] {
+    for signing in [None, Some(signing(LINK_KEY_SEED))] {
         let is_signed = signing.is_some();
         let (run, sent) = run(sender(1_500, signing), server(200), good_path());
         // Two round trips: the exchange of keys, and the sealed KEEPALIVE. The server sends its own with the key.
@@ -174,7 +178,7 @@ fn link_is_settled_within_100_ms_and_returns_all_audio() {
 
 #[test]
 fn lost_handshake_datagram_delays_the_link_until_the_next_repeat() {
-    let cases: [(&str, usize, fn(bool, &[u8]) -> bool); 5] = [
+    let cases: [(&str, usize, Selects); 5] = [
         ("the first CONTROL", 1, |to_server, datagram| to_server && datagram[1] == CONTROL),
         ("the answer", 1, |to_server, datagram| !to_server && datagram[1] == CONTROL),
         ("the sealed KEEPALIVE of the server", 1, |to_server, datagram| !to_server && datagram[11] == 1),
@@ -182,7 +186,7 @@ fn lost_handshake_datagram_delays_the_link_until_the_next_repeat() {
         ("the plain KEEPALIVE", 1, |to_server, datagram| to_server && datagram[1] == KEEPALIVE),
     ];
     for (what, count, is_lost) in cases {
-        for signing in [None, signing(LINK_KEY_SEED)] {
+        for signing in [None, Some(signing(LINK_KEY_SEED))] {
             let (run, sent) = run(sender(150, signing), server(50), losing(count, is_lost));
             let setup = link(&run).setup_ns.expect("an encrypted link");
             assert!(setup <= 250 * MS + 4 * LATENCY, "{what}: {setup}");
@@ -218,7 +222,7 @@ fn client_keeps_the_habits_of_a_jamjam_client() {
 
 #[test]
 fn packets_of_3_s_in_the_delay_line_open_at_1_500_per_second() {
-    let (run, _) = run(sender(9_000, signing(LINK_KEY_SEED)), server(3_000), good_path());
+    let (run, _) = run(sender(9_000, Some(signing(LINK_KEY_SEED))), server(3_000), good_path());
     assert_eq!(returned(&run), (9_000, 9_000));
     let LinkResults { not_opened, replayed, .. } = link(&run);
     assert_eq!((not_opened, replayed), (0, 0));
@@ -229,7 +233,7 @@ fn packets_of_3_s_in_the_delay_line_open_at_1_500_per_second() {
 #[test]
 fn link_is_settled_on_a_path_that_loses_repeats_and_reorders() {
     let mut losses = 0;
-    for seed in 0..60 {
+    for seed in 0..30 {
         let mut random = Random(seed);
         let mut arrived = HashMap::new();
         let path: Path = Box::new(move |_, to_server, _| {
@@ -244,7 +248,7 @@ fn link_is_settled_on_a_path_that_loses_repeats_and_reorders() {
             delays
         });
         let (run, sent) =
-            run(sender(750, if seed % 2 == 0 { None } else { signing(LINK_KEY_SEED) }), server(300), path);
+            run(sender(750, if seed % 2 == 0 { None } else { Some(signing(LINK_KEY_SEED)) }), server(300), path);
         assert!(link(&run).is_encrypted && link(&run).setup_ns < Some(3 * SECOND), "seed {seed}: {:?}", link(&run));
         let (sent_count, returned) = returned(&run);
         assert_eq!(sent_count, 750, "seed {seed}");
@@ -254,7 +258,7 @@ fn link_is_settled_on_a_path_that_loses_repeats_and_reorders() {
         losses += sent_count - returned;
         assert_counters_are_unique(&sent);
     }
-    assert!((6_000..12_000).contains(&losses), "{losses}");
+    assert!((3_000..6_000).contains(&losses), "{losses}");
 }
 
 #[test]
@@ -296,7 +300,7 @@ fn server_that_restarts_during_the_exchange_gives_a_link_with_its_new_key() {
 
 #[test]
 fn settled_link_refuses_the_keys_of_a_restarted_server() {
-    let mut world = World::new(sender(3_000, signing(LINK_KEY_SEED)), server(100), good_path());
+    let mut world = World::new(sender(3_000, Some(signing(LINK_KEY_SEED))), server(100), good_path());
     world.run_until(SECOND);
     world.server = server(100);
     let (run, sent) = world.finish();
@@ -316,7 +320,7 @@ fn server_without_encryption_makes_an_unsigned_link_plain_and_a_signed_link_fail
     assert!(sent.iter().all(|(_, datagram)| datagram[11] == 0));
     assert_eq!((times(&sent, CONTROL).len(), plain.stray), (1, 0));
 
-    let client = sender(300, signing(LINK_KEY_SEED));
+    let client = sender(300, Some(signing(LINK_KEY_SEED)));
     let (refused, sent) = run(client, server_with(LinkPolicy::Plain, 50), good_path());
     assert_eq!(link(&refused).failure, Some((LinkFailure::PlainRefused, 5 * SECOND)));
     assert_eq!(times(&sent, AUDIO), Vec::<u64>::new());
@@ -325,9 +329,9 @@ fn server_without_encryption_makes_an_unsigned_link_plain_and_a_signed_link_fail
 #[test]
 fn older_server_or_another_link_key_ends_the_run_before_audio() {
     let older = EchoServer::new(EchoConfig { delay: Duration::from_millis(50), ..EchoConfig::default() });
-    for (client, server, expected) in [
+    for (client, server, expected) in vec![
         (sender(300, None), older, LinkFailure::NoKeyExchange),
-        (sender(300, signing([6; 32])), server(50), LinkFailure::SignatureRefused),
+        (sender(300, Some(signing([6; 32]))), server(50), LinkFailure::SignatureRefused),
     ] {
         let (run, sent) = run(client, server, good_path());
         assert_eq!(link(&run).failure, Some((expected, 5 * SECOND)));
