@@ -274,6 +274,11 @@ impl SourceArgs {
         Ok((payloads, layout))
     }
 
+    /// Sends two channels, unless --channels was given.
+    pub fn prefer_stereo(&mut self) {
+        self.channels.get_or_insert(2);
+    }
+
     /// The value of --channels.
     pub fn channels(&self) -> Option<u16> {
         self.channels

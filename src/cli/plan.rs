@@ -9,6 +9,7 @@ use clap::parser::ValueSource;
 use super::output::Failure;
 use super::target::{MoqtTarget, UdpTarget};
 use crate::client::{RunKind, StreamKind};
+use crate::io::websocket::discovery::SignalingUrl;
 use crate::io::websocket::handshake::WebSocketUrl;
 
 /// What to do, as determined by the target and by the options that replace a run.
@@ -28,7 +29,7 @@ pub enum Plan<'a> {
     /// Report the recorded run of this file.
     Replay(&'a Path),
     /// Print the rooms of a signaling server.
-    ListRooms(WebSocketUrl),
+    ListRooms(SignalingUrl),
     /// Print facts about this machine. The text is the option that requests them.
     Local(&'static str),
 }
@@ -39,7 +40,7 @@ pub enum UdpPeer<'a> {
     /// A host.
     Host(&'a UdpTarget),
     /// A member of a room of this signaling server.
-    Room(WebSocketUrl),
+    Room(SignalingUrl),
     /// The echo server in this process.
     Embedded,
 }
@@ -94,7 +95,7 @@ const RULES: &[Rule] = &[
         applies: |plan, kind| plan.is_run() && (kind == RunKind::Probe || matches!(plan, Moqt(_))),
     },
     Rule {
-        options: "audio keepalive loss_direction socket_buffer driver",
+        options: "audio keepalive loss_direction link socket_buffer driver",
         target: "UDP: HOST[:PORT], --room NAME or --embedded",
         applies: |plan, _| matches!(plan, Udp { .. }),
     },
@@ -145,7 +146,7 @@ const RULES: &[Rule] = &[
         applies: |plan, _| matches!(plan, Udp { peer: UdpPeer::Room(_), .. }),
     },
     Rule {
-        options: "signaling_url",
+        options: "signaling_url device_key",
         target: "--room NAME without --to, and to --list-rooms",
         applies: |plan, _| matches!(plan, Udp { peer: UdpPeer::Room(_), .. } | ListRooms(_)),
     },

@@ -18,6 +18,7 @@ use crate::client::{ClientNode, ProbeConfig, ProbeWorkload, RunConfig};
 use crate::client::{RunKind, StreamKind};
 use crate::io::stop::StopToken;
 use crate::io::websocket::handshake::WebSocketUrl;
+use crate::link::OVERHEAD;
 use crate::moqt::client::{FramePayload, MoqtClientConfig};
 use crate::moqt::codec::MAX_BODY_BYTES;
 use crate::report::quantities::RunProtocol;
@@ -143,15 +144,20 @@ impl Args {
     /// Sends packets to `peer`.
     fn run_udp(&self, peer: UdpPeer<'_>, stream_kind: StreamKind, stop: &StopToken) -> Result<u8, Failure> {
         let payload_len = self.size();
-        if !payload_len.is_multiple_of(4) || payload_len > MAX_UDP_PAYLOAD - HEADER_LEN {
+        // With a link, AUDIO is stereo.
+        let (unit, max) = match self.client.link {
+            None => (4, MAX_UDP_PAYLOAD - HEADER_LEN),
+            Some(_) => (8, MAX_UDP_PAYLOAD - HEADER_LEN - OVERHEAD),
+        };
+        if !payload_len.is_multiple_of(unit) || payload_len > max {
             return Err(Failure::usage(format!(
-                "--size {payload_len}: give a multiple of 4 (AUDIO has 4-byte samples). The maximum that fits in a datagram is {}",
-                (MAX_UDP_PAYLOAD - HEADER_LEN) / 4 * 4
+                "--size {payload_len}: give a multiple of {unit} (AUDIO has 4-byte samples). The maximum that fits in a datagram is {}",
+                max / unit * unit
             )));
         }
         let count = self.packet_count()?;
         self.client.baseline.check_plan(RunKind::Probe, stream_kind, RunProtocol::Udp)?;
-        let target = self.client.connect(peer, "probe", stop)?;
+        let mut target = self.client.connect(peer, "probe", stop)?;
         let config = RunConfig {
             peer: target.address,
             evaluated_stream: stream_kind,
@@ -166,7 +172,8 @@ impl Args {
         };
         let probe_config = ProbeConfig { stream_kind, count, interval: self.interval.0, payload_len };
         let (observer, monitor) = self.client.monitor_run(count)?;
-        let client = ClientNode::new(config, ProbeWorkload::new(probe_config), Box::new(observer));
+        let workload = ProbeWorkload::new(probe_config).with_link(target.link.is_some());
+        let client = ClientNode::new(config, workload, Box::new(observer)).with_link(target.link.take());
         let finished = self.client.run_client(client, target, monitor, &mut (), stop)?;
         self.client.report(finished.with_interval(self.interval.0))
     }

@@ -22,12 +22,13 @@ use crate::client::{AudioWorkload, ClientNode, PayloadSource, RunConfig};
 use crate::client::{RunKind, RunResults, StopSignal, StreamKind};
 use crate::io::read_ahead::{self, ReaderThread};
 use crate::io::stop::StopToken;
+use crate::link::OVERHEAD;
 use crate::moqt::client::{FramePayload, MoqtClientConfig};
 use crate::moqt::codec::MAX_BODY_BYTES;
 use crate::report::limits::AudioLimits;
 use crate::report::quantities::RunProtocol;
 use crate::sanitize::is_control_or_bidi;
-use crate::wire::{HEADER_LEN, MAX_UNFRAGMENTED_PAYLOAD};
+use crate::wire::{HEADER_LEN, MAX_UDP_PAYLOAD, MAX_UNFRAGMENTED_PAYLOAD};
 
 const HEADING_TARGET: &str = "Target";
 
@@ -94,6 +95,9 @@ impl Args {
             max_silence: self.max_silence.map(|TimeSpan(time)| time),
         };
         self.client.prepare_output(color);
+        if self.client.link.is_some() {
+            self.source.prefer_stereo();
+        }
         let plan = if self.capture.list_devices {
             Plan::Local("--list-devices")
         } else {
@@ -112,15 +116,25 @@ impl Args {
 
     /// Sends audio to `peer`.
     fn send_audio(&self, peer: UdpPeer<'_>, stop: &StopToken) -> Result<u8, Failure> {
-        let (source, reader, PacketLayout { form, packets, .. }) = self.open_source()?;
+        let (source, reader, PacketLayout { mut form, packets, .. }) = self.open_source()?;
         let payload = form.frame_samples as usize * usize::from(form.channels) * 4;
-        if payload + HEADER_LEN > MAX_UNFRAGMENTED_PAYLOAD {
+        let mut datagram = payload + HEADER_LEN;
+        if self.client.link.is_some() {
+            form.first_sequence = 0;
+            datagram += OVERHEAD;
+        }
+        if datagram > MAX_UDP_PAYLOAD {
+            return Err(Failure::usage(
+                "--frame-size: a sealed packet does not fit in a datagram; give a smaller value",
+            ));
+        }
+        if datagram > MAX_UNFRAGMENTED_PAYLOAD {
             print_notice(&format!(
                 "packets with {payload} payload bytes do not fit in an Ethernet frame and are fragmented. Use a smaller --frame-size"
             ));
         }
         self.client.baseline.check_plan(RunKind::Send, StreamKind::Audio, RunProtocol::Udp)?;
-        let target = self.client.connect(peer, "send", stop)?;
+        let mut target = self.client.connect(peer, "send", stop)?;
         let (speaker_observer, speaker) = self.playback.start(form, self.capture.device_buffer)?.unzip();
         let (recorder_queue, mut recorder) = self.recording.start(form, self.client.waveform_use())?;
         let config = self.run_config(&target);
@@ -130,7 +144,8 @@ impl Args {
             config,
             AudioWorkload::new(form, source),
             Box::new(((recorder_queue, speaker_observer), line_sender)),
-        );
+        )
+        .with_link(target.link.take());
         let mut finished = self.client.run_client(client, target, monitor, &mut recorder, stop)?;
 
         finish_playback(speaker, &mut finished, stop);

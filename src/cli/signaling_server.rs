@@ -11,7 +11,9 @@ use tracing::info;
 use super::environment::address_source;
 use super::options::broadcast::BroadcastArgs;
 use super::options::credentials::{LoginArgs, ServerTlsArgs};
-use super::options::signaling_limits::{ConnectionLimitArgs, ControlSurfaceArgs, HEADING_LIMITS, HeartbeatArgs};
+use super::options::signaling_limits::{
+    ConnectionLimitArgs, ControlSurfaceArgs, HEADING_LIMITS, HeartbeatArgs, JamjamArgs,
+};
 use super::output::Failure;
 use super::server::{self, AddressFile, MemoryArgs, bind_tcp};
 use super::values::{
@@ -70,6 +72,9 @@ pub struct Args {
     limits: ConnectionLimitArgs,
 
     #[command(flatten)]
+    jamjam: JamjamArgs,
+
+    #[command(flatten)]
     bbx: ControlSurfaceArgs,
 
     #[command(flatten)]
@@ -114,11 +119,11 @@ impl Args {
         let (listener, address) = bind_tcp(&self.host, self.port)?;
         let tls = identity.clone().map(HandshakeAcceptor::new).transpose().map_err(Failure::unusable)?.map(Arc::new);
         let dialects = self.enabled_dialects();
-        let options = self.limits.server_options();
+        let options = self.jamjam.apply_to_server(self.limits.server_options());
         let connection_limits = ConnectionLimits { memory_budget: self.memory.budget(), ..options.connection_limits };
         let max_updates = Some(self.bbx.max_updates());
         let options = SignalingServerConfig { connection_limits, max_updates, tls, broadcast, ..options };
-        let limits = self.bbx.apply_to(&limits);
+        let limits = self.jamjam.apply_to(self.bbx.apply_to(&limits));
         let mut hub = Hub::new(SignalingLimits { dialects, ..limits }, os::random_u64s()).with_handlers(handlers);
         self.bbx.create_rooms(&mut hub, dialects.contains(Dialect::ControlSurface))?;
         stop.set_run_started();

@@ -138,6 +138,15 @@ impl From<LinkMode> for LinkPolicy {
     }
 }
 
+/// The link that `send` and `probe` set up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ClientLinkMode {
+    /// Encrypted, but the server's key is not verified
+    Unsigned,
+    /// Encrypted, with a server key that is signed by the link key in the room
+    Signed,
+}
+
 /// A listen address: `ADDR:PORT`, or a bare port on 127.0.0.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListenAddress(pub SocketAddr);

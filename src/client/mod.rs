@@ -1,12 +1,13 @@
 //! The client side: sends packets on a schedule and matches the replies. Returns the raw results of a run.
 //!
 //! A [`ClientNode`] runs a [`Workload`]. An [`AudioSender`] sends audio as a jamjam client does. A [`Prober`] sends
-//! small packets at an interval. A [`WebSocketProber`] sends requests to a signaling server. Each client keeps its
-//! packets in a [`PacketTracker`], which updates the statistics of `stats` as replies arrive. Runs over MOQT use a
-//! [`FrameTracker`] instead.
+//! small packets at an interval. Both can send over an encrypted link ([`LinkConfig`]). A [`WebSocketProber`] sends
+//! requests to a signaling server. Each client keeps its packets in a [`PacketTracker`], which updates the statistics of
+//! `stats` as replies arrive. Runs over MOQT use a [`FrameTracker`] instead.
 
 mod connection_results;
 mod hosts;
+mod link;
 mod live_figures;
 mod loss_report;
 mod moqt;
@@ -27,6 +28,7 @@ pub use connection_results::{
     WebSocketResults,
 };
 pub use hosts::{PauseResults, ServerResults};
+pub use link::{LinkConfig, LinkFailure, LinkResults, LinkSigning};
 pub use live_figures::{LiveFigures, LiveSnapshot};
 pub use loss_report::{CountSample, LOSS_REPORT_TIMEOUT, LossReport};
 pub use moqt::{FrameTracker, MoqtRunConfig};

@@ -28,6 +28,8 @@ pub struct ProbeConfig {
 /// Sends the packets of a [`ProbeConfig`].
 pub struct ProbeWorkload {
     config: ProbeConfig,
+    /// Whether the packets are sent over a link. AUDIO is then stereo and numbered from 0, as jamjam clients send it.
+    has_link: bool,
     schedule: Schedule,
     /// Requests that were sent or skipped.
     requests_sent: u64,
@@ -38,7 +40,17 @@ impl ProbeWorkload {
     /// Creates a workload; its schedule begins with [`Workload::start`].
     pub fn new(config: ProbeConfig) -> Self {
         let schedule = Schedule::from_interval(Time::ZERO, saturating_nanos(config.interval));
-        Self { config, schedule, requests_sent: 0, datagram: Vec::new() }
+        Self { config, has_link: false, schedule, requests_sent: 0, datagram: Vec::new() }
+    }
+
+    /// Sends AUDIO in the format of a link, or not.
+    #[must_use]
+    pub fn with_link(self, has_link: bool) -> Self {
+        Self { has_link, ..self }
+    }
+
+    fn channels(&self) -> usize {
+        if self.has_link { 2 } else { 1 }
     }
 
     /// Writes the next packet into `self.datagram` and returns the digest of the expected reply.
@@ -56,7 +68,7 @@ impl ProbeWorkload {
             }
             StreamKind::Audio => {
                 let samples = self.config.payload_len / 4;
-                let position = (self.requests_sent * samples as u64) as u32;
+                let position = (self.requests_sent * (samples / self.channels()) as u64) as u32;
                 self.datagram.extend_from_slice(&Header::new(PacketType::Audio, sequence, position).to_bytes());
                 // Noise at or below -80 dBFS, seeded by the sequence number: inaudible, and different in every packet.
                 let mut noise = sequence.wrapping_mul(0x9E37_79B9) | 1;
@@ -75,7 +87,7 @@ impl Workload for ProbeWorkload {
     const RUN_KIND: RunKind = RunKind::Probe;
 
     fn first_audio_sequence(&self) -> u32 {
-        1
+        u32::from(!self.has_link)
     }
 
     fn start(&mut self, now: Time, _: &PacketTracker) {
@@ -110,8 +122,8 @@ impl Workload for ProbeWorkload {
     fn audio_results(&self) -> Option<AudioResults> {
         (self.config.stream_kind == StreamKind::Audio).then(|| AudioResults {
             sample_rate: SAMPLE_RATE,
-            channels: 1,
-            frame_samples: (self.config.payload_len / 4) as u32,
+            channels: self.channels() as u16,
+            frame_samples: (self.config.payload_len / 4 / self.channels()) as u32,
             payload_bytes: (self.config.payload_len / 4 * 4) as u32,
             ..AudioResults::default()
         })

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::connection_results::{MoqtResults, WebSocketResults};
 use super::hosts::{PauseResults, ServerResults};
+use super::link::LinkResults;
 use super::loss_report::LossReport;
 use crate::audio::jitter_buffer::JitterBufferStats;
 use crate::audio::quality::{AudioQuality, SourceQuality};
@@ -154,6 +155,9 @@ pub struct RunResults {
     pub websocket: Option<WebSocketResults>,
     /// Connection of a run over MOQT.
     pub moqt: Option<MoqtResults>,
+    /// Encrypted link of a run over UDP.
+    #[serde(default)]
+    pub link: Option<LinkResults>,
     /// Whether the run ended early, because the port answered its first packets with nothing but ICMP port unreachable.
     #[serde(default)]
     pub is_port_dead: bool,
@@ -192,6 +196,7 @@ impl RunResults {
             host_timing: None,
             websocket: None,
             moqt: None,
+            link: None,
             is_port_dead: false,
             port_unreachable: 0,
             port_unreachable_ns: None,

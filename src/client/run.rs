@@ -1,8 +1,10 @@
-//! The client node. A run consists of an optional wait (`--wait-for`), a workload, and a final wait for replies.
+//! The client node. A run consists of an optional wait (`--wait-for`) or the set-up of a link (`--link`), a workload, and a final wait for
+//! replies.
 //! [`Schedule`] computes when a workload sends.
 //!
 //! Packets sent before the workload starts or after the final wait ends are not counted.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
@@ -10,11 +12,13 @@ use std::time::Duration;
 
 use super::RunConfig;
 use super::hosts::ServerResults;
+use super::link::{ClientLink, LinkConfig, SealingSink};
 use super::live_figures::{LiveFigures, LiveSnapshot};
 use super::loss_report::LossReportRequester;
 use super::results::PacketObserver;
 use super::results::{AudioResults, RunKind, RunResults, StreamKind, WaitResult};
 use super::sent_packets::{PacketTracker, ReceivedReply, parse_reply};
+use crate::link::OVERHEAD;
 use crate::node::{DriverWaker, Node, Receive, SendStatus, Transmit, TransmitSink};
 use crate::stats::StreamStats;
 use crate::time::{NANOS_PER_SECOND, Pause, PauseDetector, Time, saturating_nanos};
@@ -91,6 +95,8 @@ pub trait Workload {
 enum Phase {
     New,
     WaitingForServer(WaitForServer),
+    /// Sets up the encrypted link.
+    SettingUpLink,
     /// Waits for the first response of `--loss-direction`, before counting starts.
     AwaitingBaseline,
     /// The workload sends packets. The value is the next deadline of the workload.
@@ -106,6 +112,7 @@ enum Phase {
 pub struct ClientNode<S> {
     tracker: PacketTracker,
     workload: S,
+    link: Option<ClientLink>,
     phase: Phase,
     loss_report_requester: Option<LossReportRequester>,
     /// When counting started.
@@ -165,6 +172,7 @@ impl<S: Workload> ClientNode<S> {
         Self {
             tracker,
             workload,
+            link: None,
             phase: Phase::New,
             loss_report_requester,
             started: None,
@@ -176,6 +184,12 @@ impl<S: Workload> ClientNode<S> {
             port_errors: PortErrors::default(),
             is_port_dead: false,
         }
+    }
+
+    /// Sends the workload over an encrypted link, which replaces the wait for the server.
+    #[must_use]
+    pub fn with_link(self, config: Option<LinkConfig>) -> Self {
+        Self { link: config.map(ClientLink::new), ..self }
     }
 
     /// Figures that can be read on another thread during the run.
@@ -225,17 +239,21 @@ impl<S: Workload> ClientNode<S> {
         run.timeout_ns = saturating_nanos(config.timeout);
         run.late_after_ns = config.late_after.map(saturating_nanos);
         run.readiness_wait = self.readiness_wait.or_else(|| match &self.phase {
-            Phase::New => config.wait_for.map(|_| WaitResult { waited_ns: 0, reply_received: false }),
+            Phase::New if self.link.is_none() => {
+                config.wait_for.map(|_| WaitResult { waited_ns: 0, reply_received: false })
+            }
             Phase::WaitingForServer(wait) => Some(wait.result(interrupted_at?, false)),
             _ => None,
         });
         let requester = self.loss_report_requester.as_ref().filter(|requester| requester.delays_start());
         run.loss_report = requester.map(|requester| requester.loss_report(interrupted_at.is_some()));
+        run.link = self.link.as_ref().map(ClientLink::results);
+        let sealing = run.link.filter(|link| link.is_encrypted).map_or(0, |_| OVERHEAD);
         run.audio = self.workload.audio_results().map(|results| AudioResults {
             stats: audio,
             first_sequence,
             configured_server_delay_ns: config.server_delay.map(saturating_nanos),
-            ip_bytes: (wire::ip_udp_header_len(config.peer.ip()) + HEADER_LEN) as u32 + results.payload_bytes,
+            ip_bytes: (wire::ip_udp_header_len(config.peer.ip()) + HEADER_LEN + sealing) as u32 + results.payload_bytes,
             ..results
         });
         run.ping = Some(ping).filter(|stats| was_used(stats) || config.evaluated_stream == StreamKind::Ping);
@@ -331,6 +349,10 @@ impl<S: Workload> Node for ClientNode<S> {
             for datagram in receive.segments() {
                 // Checked first, because a STUN response can be mistaken for AUDIO.
                 let is_loss_report = receive.source == peer && self.handle_server_report(datagram, receive.received_at);
+                let link = self.link.as_mut().filter(|_| receive.source == peer && !is_loss_report);
+                let opened =
+                    link.map_or(Some(Cow::Borrowed(datagram)), |link| link.on_datagram(receive.received_at, datagram));
+                let Some(datagram) = opened else { continue };
                 match &self.phase {
                     // The first datagram from the peer ends the wait for the server. This datagram and earlier datagrams are not
                     // counted.
@@ -345,13 +367,13 @@ impl<S: Workload> Node for ClientNode<S> {
                     {
                         self.start_sending(now);
                     }
-                    Phase::AwaitingBaseline => {}
+                    Phase::AwaitingBaseline | Phase::SettingUpLink => {}
                     _ if is_loss_report => {}
                     _ if receive.source == peer => {
-                        let reply = self.workload.parse_reply(datagram, receive.received_at);
+                        let reply = self.workload.parse_reply(&datagram, receive.received_at);
                         self.tracker.on_received(reply);
                     }
-                    _ => self.tracker.stray += u64::from(!self.workload.accept_secondary(datagram)),
+                    _ => self.tracker.stray += u64::from(!self.workload.accept_secondary(&datagram)),
                 }
             }
         }
@@ -361,8 +383,19 @@ impl<S: Workload> Node for ClientNode<S> {
         self.detect_pause(now, None);
         if let Phase::New = self.phase {
             match self.tracker.config.wait_for {
+                _ if self.link.is_some() => self.phase = Phase::SettingUpLink,
                 Some(timeout) => self.phase = Phase::WaitingForServer(WaitForServer::start(now, timeout)),
                 None => self.request_baseline_or_start(now),
+            }
+        }
+        if let Phase::SettingUpLink = self.phase
+            && let Some(link) = &mut self.link
+        {
+            let status = link.poll_transmit(now, self.tracker.config.peer, self.port_errors.total > 0, sink);
+            if link.has_failed() {
+                self.phase = Phase::Finished;
+            } else if link.is_settled() && status == SendStatus::Sent {
+                self.request_baseline_or_start(now);
             }
         }
         if let Phase::WaitingForServer(wait) = &mut self.phase
@@ -380,7 +413,10 @@ impl<S: Workload> Node for ClientNode<S> {
             self.start_sending(now);
         }
         if let Phase::Sending(_) = self.phase {
-            let step = self.workload.poll_transmit(now, &mut self.tracker, sink);
+            let step = match &mut self.link {
+                Some(link) => self.workload.poll_transmit(now, &mut self.tracker, &mut SealingSink { link, now, sink }),
+                None => self.workload.poll_transmit(now, &mut self.tracker, sink),
+            };
             self.is_blocked = step == WorkloadStep::WouldBlock;
             match step {
                 WorkloadStep::WouldBlock => {}
@@ -427,17 +463,24 @@ impl<S: Workload> Node for ClientNode<S> {
             // The deadline `now` makes the query start immediately. If the query is answered, there is nothing left to wait for.
             *next_poll = requester.poll_final(now, || streams.sent(), (now, timeout), peer, sink).unwrap_or(Time::ZERO);
         }
+        if let (Some(link), Phase::Sending(_) | Phase::FinalWait(..), false) =
+            (&mut self.link, &self.phase, self.is_blocked)
+        {
+            link.poll_transmit(now, self.tracker.config.peer, false, sink);
+        }
         self.publish_figures(now);
     }
 
     fn next_deadline(&self) -> Option<Time> {
+        let link = self.link.as_ref().map(ClientLink::deadline);
         match &self.phase {
             Phase::New => Some(Time::ZERO),
             Phase::WaitingForServer(wait) => Some(wait.next_deadline()),
             Phase::AwaitingBaseline => {
                 Some(self.loss_report_requester.as_ref().map_or(Time::ZERO, LossReportRequester::baseline_deadline))
             }
-            Phase::Sending(due) | Phase::FinalWait(_, due) => Some(*due),
+            Phase::SettingUpLink => link,
+            Phase::Sending(due) | Phase::FinalWait(_, due) => link.into_iter().chain([*due]).min(),
             Phase::Interrupted(due) => Some(*due).filter(|due| *due > Time::ZERO),
             Phase::Finished => None,
         }

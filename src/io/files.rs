@@ -39,6 +39,14 @@ pub fn read_text(file: &Path) -> io::Result<String> {
     String::from_utf8(read(file)?).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "not UTF-8 text"))
 }
 
+/// Creates a file that only its owner may read (Unix). Fails if it exists.
+pub fn create_private(file: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.write(true).create_new(true).open(file)
+}
+
 /// Replaces the contents of `file` with `text`. Other processes never read a partial file. After a power loss, the file has either its
 /// previous contents or `text`.
 pub fn write(file: &Path, text: &str) -> io::Result<()> {

@@ -27,6 +27,7 @@ pub mod websocket {
     mod checked_stream;
     pub mod connect;
     pub(in crate::io) mod connection;
+    pub mod discovery;
     pub(in crate::io) mod frame;
     pub mod handshake;
     pub mod probe;

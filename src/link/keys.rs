@@ -1,6 +1,6 @@
 //! The key exchange: payloads of CONTROL, signatures, and the two keys of a link.
 
-use ed25519_dalek::{Signer, SigningKey};
+use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use hkdf::Hkdf;
 use sha2::Sha256;
 use x25519_dalek::{PublicKey, StaticSecret};
@@ -23,7 +23,7 @@ const ANSWER_PREFIX: &[u8] = b"jamjam-link-key-exchange-answer-v1:";
 /// Begins the salt of the key derivation.
 const SALT_PREFIX: &[u8] = b"jamjam-audio-link-v1";
 
-/// The server's Ed25519 key, which signs answers. Clients learn its public part from the signaling server.
+/// An Ed25519 key that signs key exchanges. The other end learns its public part from the signaling server.
 pub struct LinkKey(SigningKey);
 
 impl LinkKey {
@@ -36,6 +36,17 @@ impl LinkKey {
     pub fn public(&self) -> [u8; 32] {
         self.0.verifying_key().to_bytes()
     }
+
+    /// The signature of `text`.
+    pub fn sign(&self, text: &[u8]) -> [u8; 64] {
+        self.0.sign(text).to_bytes()
+    }
+}
+
+/// Whether the link key with the public part `public` made this signature of `text`.
+pub fn is_signed_by(public: &[u8; 32], text: &[u8], signature: &[u8; 64]) -> bool {
+    let key = VerifyingKey::from_bytes(public);
+    key.is_ok_and(|key| key.verify_strict(text, &Signature::from_bytes(signature)).is_ok())
 }
 
 /// The public half of a key exchange, which one end sends to the other.
@@ -74,33 +85,39 @@ pub struct Agreement {
 }
 
 /// Answers `half` with the key pair whose private part is `entropy`. Each exchange needs new entropy: with a repeated pair, two links of one
-/// client could have the same keys, and both count from 0. A signed half gets a signed answer. Returns `None` if the client's key is the
-/// server's own key, or if the shared secret would be zero (RFC 7748, section 6.1).
+/// client could have the same keys, and both count from 0. A signed half gets a signed answer. Returns `None` if the client's key is not
+/// usable ([`derive`]).
 pub fn exchange(half: PublicHalf, entropy: &Zeroizing<[u8; 32]>, link_key: &LinkKey) -> Option<Agreement> {
-    let secret = StaticSecret::from(**entropy);
-    let own_key = PublicKey::from(&secret).to_bytes();
-    let shared = secret.diffie_hellman(&PublicKey::from(half.key));
-    if own_key == half.key || !shared.was_contributory() {
+    let own_key = public_key(entropy);
+    let (sealer, opener) = derive(entropy, &own_key, &half.key)?;
+    Some(Agreement { own_key, answer: answer(half, own_key, link_key), sealer, opener })
+}
+
+/// The X25519 public key of the pair whose private part is `entropy`.
+pub fn public_key(entropy: &Zeroizing<[u8; 32]>) -> [u8; 32] {
+    PublicKey::from(&StaticSecret::from(**entropy)).to_bytes()
+}
+
+/// Derives the keys of both directions. `own_key` is the [`public_key`] of `entropy`. Returns `None` if the peer's key is the own key, or
+/// if the shared secret would be zero (RFC 7748, section 6.1).
+pub fn derive(entropy: &Zeroizing<[u8; 32]>, own_key: &[u8; 32], peer_key: &[u8; 32]) -> Option<(Sealer, Opener)> {
+    let shared = StaticSecret::from(**entropy).diffie_hellman(&PublicKey::from(*peer_key));
+    if own_key == peer_key || !shared.was_contributory() {
         return None;
     }
-    let is_low = own_key < half.key;
-    let (low, high) = if is_low { (own_key, half.key) } else { (half.key, own_key) };
-    let salt = [SALT_PREFIX, &low, &high].concat();
+    let is_low = own_key < peer_key;
+    let (low, high) = if is_low { (own_key, peer_key) } else { (peer_key, own_key) };
+    let salt = [SALT_PREFIX, low, high].concat();
     let (mut pseudorandom_key, derivation) = Hkdf::<Sha256>::extract(Some(&salt), shared.as_bytes());
     pseudorandom_key.as_mut_slice().zeroize();
-    let derive = |direction: &str| {
+    let expand = |direction: &str| {
         let mut key = Zeroizing::new([0; 32]);
         // The output is shorter than the limit of HKDF.
         derivation.expand(direction.as_bytes(), &mut *key).ok().map(|()| key)
     };
-    let (low_to_high, high_to_low) = (derive("low to high")?, derive("high to low")?);
+    let (low_to_high, high_to_low) = (expand("low to high")?, expand("high to low")?);
     let (own, peer) = if is_low { (low_to_high, high_to_low) } else { (high_to_low, low_to_high) };
-    Some(Agreement {
-        own_key,
-        answer: answer(half, own_key, link_key),
-        sealer: Sealer::new(&own),
-        opener: Opener::new(&peer),
-    })
+    Some((Sealer::new(&own), Opener::new(&peer)))
 }
 
 fn answer(half: PublicHalf, own_key: [u8; 32], link_key: &LinkKey) -> Vec<u8> {
@@ -109,5 +126,5 @@ fn answer(half: PublicHalf, own_key: [u8; 32], link_key: &LinkKey) -> Vec<u8> {
         return [&header[..], &UNSIGNED, &own_key].concat();
     }
     let text = [ANSWER_PREFIX, &link_key.public(), &half.key, &own_key].concat();
-    [&header[..], &SIGNED, &own_key, &link_key.0.sign(&text).to_bytes()].concat()
+    [&header[..], &SIGNED, &own_key, &link_key.sign(&text)].concat()
 }

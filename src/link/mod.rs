@@ -1,8 +1,9 @@
 //! The encrypted link of newer clients: key exchange, sealed packets, and the state of one peer.
 //!
 //! A client sends its public key in CONTROL and gets the server's key as the answer ([`PublicHalf`], [`exchange`]). From then on, both ends
-//! seal every packet except CONTROL ([`Sealer`], [`Opener`]). [`Session`] holds the keys that were exchanged with one peer. Random bytes are
-//! arguments. `docs/protocol.md` specifies the link, and `fixtures/link/` contains golden datagrams.
+//! seal every packet except CONTROL ([`Sealer`], [`Opener`]). [`Session`] is the state machine of the server: the keys that were
+//! exchanged with one peer. The clients have their own state machine. Random bytes are arguments. `docs/protocol.md` specifies the link, and
+//! `fixtures/link/` contains golden datagrams.
 //!
 //! Keys are wiped when they are dropped. Types that contain secrets do not implement `Debug`.
 
@@ -10,6 +11,6 @@ mod keys;
 mod sealing;
 mod session;
 
-pub use keys::{Agreement, LinkKey, PublicHalf, exchange};
+pub use keys::{Agreement, LinkKey, PublicHalf, derive, exchange, is_signed_by, public_key};
 pub use sealing::{OVERHEAD, OpenError, Opener, Sealer, payload_range, with_room};
 pub use session::{ControlAction, KeyId, Opened, Session};

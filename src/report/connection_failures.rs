@@ -1,4 +1,4 @@
-//! Warnings about failed WebSocket and MOQT connections and about missing replies, with causes and remedies.
+//! Warnings about failed WebSocket and MOQT connections, about encrypted links, and about missing replies, with causes and remedies.
 
 use super::figures::{ConnectionFailure, MoqtFigures, StreamFigures, WebSocketFigures};
 use super::model::{Report, Warnings};
@@ -76,6 +76,23 @@ fn websocket_replies_missing(found: &mut Warnings, websocket: &WebSocketFigures,
         );
     }
     found.add("replies_missing", message);
+}
+
+/// Adds the warnings about the encrypted link.
+pub(super) fn link_warnings(found: &mut Warnings, report: &Report) {
+    let Some(link) = &report.link else { return };
+    if let Some(failure) = &link.connection_failure {
+        found.add("connection_failure", failure.message.clone());
+    } else if !link.encrypted && report.interrupted.is_none() {
+        found.add(
+            "link_plain",
+            "the link was not encrypted, because the server made it plain (`echo-server --link plain` does)",
+        );
+    }
+    let dropped = link.dropped().iter().map(|(count, _)| count).sum();
+    let message = "{} of the server did not belong to the link. The server has lost the keys, the address of this host has changed, \
+                   another program sends from the server's address, or a device on the path modifies packets";
+    found.count("link_dropped", dropped, "packet", message);
 }
 
 /// Adds the warnings about the MOQT connection, the most serious first. `stream` is the evaluated stream.

@@ -12,6 +12,7 @@ use super::quantities::{
     unsigned_millis,
 };
 use crate::audio::quality::{Alignment, AudioQuality, ChannelLevel, CorrelationPeak, Gap, SourceQuality};
+use crate::client::LinkResults;
 use crate::client::{AudioResults, LossReport, RunResults, WaitResult};
 use crate::client::{CaptureResults, PlaybackResults};
 use crate::client::{MoqtFailure, MoqtResults};
@@ -379,6 +380,19 @@ figures! {
         connection_failure: Option<ConnectionFailure> = moqt.failure.as_ref().map(ConnectionFailure::from);
     }
 
+    /// The encrypted link of a run over UDP.
+    LinkFigures from link: &LinkResults {
+        signed: bool = link.is_signed;
+        encrypted: bool = link.is_encrypted;
+        setup_ms: Option<f64> = link.setup_ns.map(unsigned_millis);
+        dropped_not_opened: u64 = link.not_opened;
+        dropped_replayed: u64 = link.replayed;
+        dropped_no_keys: u64 = link.without_keys;
+        dropped_plain: u64 = link.plain;
+        dropped_key_exchange: u64 = link.refused_keys;
+        connection_failure: Option<ConnectionFailure> = ConnectionFailure::of_link(link);
+    }
+
     /// ICMP errors and datagrams that belong to no stream of the run.
     DatagramFigures from run: &RunResults {
         port_unreachable: u64 = run.port_unreachable;
@@ -398,6 +412,27 @@ pub struct ConnectionFailure {
     #[serde(skip)]
     pub close_reason: String,
     pub message: String,
+}
+
+impl ConnectionFailure {
+    fn of_link(link: &LinkResults) -> Option<Self> {
+        let (failure, _) = link.failure?;
+        let message = failure.to_string();
+        Some(Self { kind: failure.kind(), close_code: None, close_reason: String::new(), message })
+    }
+}
+
+impl LinkFigures {
+    /// All dropped packets, with the reason of each count.
+    pub(super) fn dropped(&self) -> [(u64, &'static str); 5] {
+        [
+            (self.dropped_not_opened, "not opened"),
+            (self.dropped_replayed, "replayed"),
+            (self.dropped_no_keys, "sealed without keys"),
+            (self.dropped_plain, "plain"),
+            (self.dropped_key_exchange, "with a refused key"),
+        ]
+    }
 }
 
 impl From<&WebSocketFailure> for ConnectionFailure {

@@ -28,9 +28,9 @@ use baseline::Baseline;
 use buffer_table::JitterBufferTable;
 use comparison::Comparison;
 use figures::{
-    AudioFigures, AudioQualityFigures, CaptureFigures, DatagramFigures, HostTimingFigures, LossReportFigures,
-    MoqtFigures, PacingFigures, PlaybackFigures, ServerFigures, StreamFigures, StreamInput, WaitFigures,
-    WebSocketFigures,
+    AudioFigures, AudioQualityFigures, CaptureFigures, DatagramFigures, HostTimingFigures, LinkFigures,
+    LossReportFigures, MoqtFigures, PacingFigures, PlaybackFigures, ServerFigures, StreamFigures, StreamInput,
+    WaitFigures, WebSocketFigures,
 };
 use limits::{Limits, Verdict};
 pub use model::{Report, SCHEMA_VERSION, Streams, Warning};
@@ -87,6 +87,7 @@ impl Report {
             server: run.server.as_ref().map(ServerFigures::new),
             websocket: run.websocket.as_ref().map(WebSocketFigures::new),
             moqt: run.moqt.as_ref().map(MoqtFigures::new),
+            link: run.link.as_ref().map(LinkFigures::new),
             time_series: TimeSeries::new(run),
             jitter_buffer: JitterBufferTable::new(run),
             findings: findings::findings(run),

@@ -6,8 +6,8 @@ use super::buffer_table::JitterBufferTable;
 use super::comparison::Comparison;
 use super::figures::{
     AudioFigures, AudioQualityFigures, CaptureFigures, ConnectionFailure, DatagramFigures, HostTimingFigures,
-    LossReportFigures, MoqtFigures, PacingFigures, PlaybackFigures, ServerFigures, StreamFigures, WaitFigures,
-    WebSocketFigures,
+    LinkFigures, LossReportFigures, MoqtFigures, PacingFigures, PlaybackFigures, ServerFigures, StreamFigures,
+    WaitFigures, WebSocketFigures,
 };
 use super::findings::Finding;
 use super::limits::{LimitResult, Verdict};
@@ -51,6 +51,7 @@ pub struct Report {
     pub server: Option<ServerFigures>,
     pub websocket: Option<WebSocketFigures>,
     pub moqt: Option<MoqtFigures>,
+    pub link: Option<LinkFigures>,
     pub time_series: Option<TimeSeries>,
     pub jitter_buffer: Option<JitterBufferTable>,
     pub findings: Vec<Finding>,
@@ -127,7 +128,8 @@ impl Report {
     /// Why there was no connection, or why it ended early.
     pub(super) fn connection_failure(&self) -> Option<&ConnectionFailure> {
         let websocket = self.websocket.as_ref().and_then(|websocket| websocket.connection_failure.as_ref());
-        websocket.or_else(|| self.moqt.as_ref()?.connection_failure.as_ref())
+        let moqt = || self.moqt.as_ref()?.connection_failure.as_ref();
+        websocket.or_else(moqt).or_else(|| self.link.as_ref()?.connection_failure.as_ref())
     }
 
     /// Returns two texts: the status of the run as one word, and a prefix for the reason of the verdict. If the run did not complete, the

@@ -2,7 +2,8 @@
 
 use super::figures::{
     AudioFigures, AudioQualityFigures, CaptureFigures, ConnectionSetupFigures, HostTimingFigures, LevelFigures,
-    LossReportFigures, MoqtFigures, PacingFigures, PlaybackFigures, StreamFigures, UNCORRELATED, WebSocketFigures,
+    LinkFigures, LossReportFigures, MoqtFigures, PacingFigures, PlaybackFigures, StreamFigures, UNCORRELATED,
+    WebSocketFigures,
 };
 use super::model::Report;
 use super::quantities::{format_count, format_optional_time, format_percent, format_time, format_time_ms};
@@ -192,6 +193,7 @@ pub(super) fn further_rows(report: &Report) -> Vec<Row> {
         add(Short, "groups", moqt_groups(moqt));
         add(Short, "connection setup", moqt_setup(moqt));
     }
+    add(Short, "link", report.link.as_ref().map(link));
     add(Full, "mapped address", report.loss_report.as_ref().map(mapped_address));
     add(Short, "port unreachable", nonzero(report.datagrams.port_unreachable));
     add(Short, "stray", nonzero(report.datagrams.stray));
@@ -221,6 +223,20 @@ pub(super) fn moqt_setup(moqt: &MoqtFigures) -> Option<String> {
         ("session", moqt.session_ms),
         ("subscription", moqt.subscribe_ms),
     ])
+}
+
+fn link(link: &LinkFigures) -> String {
+    let state = match (link.encrypted, &link.connection_failure) {
+        (true, _) if link.signed => "encrypted, signed",
+        (true, _) => "encrypted, not signed",
+        (false, None) => "not encrypted",
+        (false, Some(_)) => "none",
+    };
+    let setup = link.setup_ms.map_or_else(String::new, |ms| format!("; set up in {}", format_time(ms * 1e3)));
+    let dropped = link.dropped().into_iter().filter(|(count, _)| *count > 0);
+    let dropped: Vec<String> = dropped.map(|(count, reason)| format!("{count} {reason}")).collect();
+    let dropped = if dropped.is_empty() { String::new() } else { format!("; dropped: {}", dropped.join(", ")) };
+    format!("{state}{setup}{dropped}")
 }
 
 fn mapped_address(report: &LossReportFigures) -> String {

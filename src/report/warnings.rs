@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::connection_failures::{moqt_warnings, websocket_warnings};
+use super::connection_failures::{link_warnings, moqt_warnings, websocket_warnings};
 use super::figures::{
     AudioFigures, AudioQualityFigures, CaptureFigures, HostTimingFigures, LevelFigures, PacingFigures, PlaybackFigures,
     StreamFigures, UNCORRELATED,
@@ -43,10 +43,11 @@ pub(super) fn warnings(report: &Report) -> Vec<Warning> {
     let stream = report.streams.get(report.evaluated_stream);
     websocket_warnings(&mut found, report, stream);
     moqt_warnings(&mut found, report, stream);
+    link_warnings(&mut found, report);
     // If the capture device delivered no audio, or this host sent none of the packets, missing replies do not indicate a network problem.
     let sent_nothing =
         stream.is_some_and(|stream| stream.sent == 0 && (report.capture.is_some() || stream.not_sent > 0));
-    if report.protocol == RunProtocol::Udp && !sent_nothing {
+    if report.protocol == RunProtocol::Udp && !sent_nothing && report.connection_failure().is_none() {
         found.0.extend(no_replies(report, stream));
     }
     stream_warnings(&mut found, report);

@@ -4,9 +4,10 @@
 //! publishes the server's addresses and echoes chat messages. [`room_table`] and [`rooms_json`] format lists of rooms.
 
 use std::cmp::Reverse;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -26,6 +27,9 @@ const MAX_PEERS: usize = 64;
 
 /// Maximum number of candidates of a member that are used. Servers other than ours may accept more candidates than ours.
 const MAX_CANDIDATES: usize = 64;
+
+/// Length of a link key in base64.
+const MAX_LINK_KEY_BYTES: usize = 44;
 
 /// Maximum number of rooms that an error message lists.
 const MAX_LISTED_ROOMS: usize = 20;
@@ -114,6 +118,8 @@ pub struct RoomClient {
     query: String,
     password: Option<String>,
     peer_name: String,
+    /// The client's own public link key, in base64.
+    link_key: Option<String>,
     state: JoinState,
     /// The sanitized name of the room in the server's list. Before the list arrives, this field contains the sanitized query. The same
     /// applies if the room is not in the list.
@@ -132,6 +138,8 @@ struct KnownPeer {
     name: String,
     /// In order of preference.
     addresses: Vec<SocketAddr>,
+    /// The member's public link key, in base64.
+    link_key: Option<String>,
 }
 
 impl RoomClient {
@@ -141,12 +149,19 @@ impl RoomClient {
             query: query.to_owned(),
             password,
             peer_name: name.to_owned(),
+            link_key: None,
             state: JoinState::Listing,
             room_name: sanitize(query),
             rooms: Vec::new(),
             peer_id: String::new(),
             peers: Vec::new(),
         }
+    }
+
+    /// Announces this public link key, in base64.
+    #[must_use]
+    pub fn with_link_key(self, link_key: Option<String>) -> Self {
+        Self { link_key, ..self }
     }
 
     /// The first message: requests the list of rooms. The list contains each room's name and whether the room needs a password.
@@ -202,6 +217,17 @@ impl RoomClient {
         others.into_iter().flat_map(|other| &other.addresses).copied().filter(|address| seen.insert(*address)).collect()
     }
 
+    /// The link keys that members with these addresses announced, in base64. A server that restarts is listed twice for a while. Then, its
+    /// last entry counts.
+    pub fn link_keys(&self) -> HashMap<SocketAddr, String> {
+        let mut link_keys = HashMap::new();
+        for peer in &self.peers {
+            let addresses = peer.addresses.iter().copied();
+            link_keys.extend(addresses.filter_map(|address| Some((address, peer.link_key.clone()?))));
+        }
+        link_keys
+    }
+
     /// The error to report if no peer can be reached.
     pub fn no_peer_error(&self) -> RoomError {
         let room = self.room_name.clone();
@@ -247,7 +273,14 @@ impl RoomClient {
 
     fn join(&self, room: &str) -> ClientMessage {
         let (password, peer_name) = (self.password.clone(), self.peer_name.clone());
-        ClientMessage::JoinRoom { room_id: room.to_owned(), password, peer_name, link_key: None }
+        ClientMessage::JoinRoom {
+            room_id: room.to_owned(),
+            password,
+            peer_name,
+            link_key: self.link_key.clone(),
+            features: Vec::new(),
+            client_info: None,
+        }
     }
 
     fn not_found(&self) -> RoomError {
@@ -267,8 +300,12 @@ impl RoomClient {
         if peer.id == self.peer_id || peer.id.len() > MAX_NAME_BYTES {
             return;
         }
-        let peer =
-            KnownPeer { addresses: addresses_of(&peer), id: peer.id, name: truncate_bytes(peer.name, MAX_NAME_BYTES) };
+        let peer = KnownPeer {
+            addresses: addresses_of(&peer),
+            id: peer.id,
+            name: truncate_bytes(peer.name, MAX_NAME_BYTES),
+            link_key: peer.link_key.filter(|key| key.len() <= MAX_LINK_KEY_BYTES),
+        };
         match self.peers.iter().position(|other| other.id == peer.id) {
             Some(index) => self.peers[index] = peer,
             None if self.peers.len() < MAX_PEERS => self.peers.push(peer),
@@ -304,6 +341,9 @@ pub const PEER_NAME: &str = "Echo Bot";
 
 /// Prefix of echoed chat messages.
 const ECHO_PREFIX: &str = "🔊 ";
+
+/// Chat timestamps that are seconds since the Unix epoch: the years 2001 to 5138.
+const SECONDS_IN_CHAT: Range<u64> = 1_000_000_000..100_000_000_000;
 
 /// Maximum length of an echoed chat message, in bytes.
 const MAX_ECHO_BYTES: usize = 16 << 10;
@@ -414,6 +454,8 @@ impl EchoParticipant {
             password: None,
             peer_name: PEER_NAME.to_owned(),
             link_key: self.link_key.clone(),
+            features: Vec::new(),
+            client_info: None,
         }
     }
 
@@ -442,7 +484,7 @@ impl EchoParticipant {
                 self.state = ParticipantState::Joined { peer_id };
                 Ok(self.update_peer_info())
             }
-            (ServerMessage::RoomJoined { room_id, peer_id, peers }, ParticipantState::Rejoining) => {
+            (ServerMessage::RoomJoined { room_id, peer_id, peers, .. }, ParticipantState::Rejoining) => {
                 info!(target: "registration", room = self.room_name, id = sanitize(&room_id), other_members = peers.len(), "room rejoined");
                 self.peers.clear();
                 for peer in peers {
@@ -507,23 +549,26 @@ impl EchoParticipant {
             password: None,
             peer_name: PEER_NAME.to_owned(),
             link_key: self.link_key.clone(),
+            features: Vec::new(),
+            client_info: None,
         }
     }
 
-    /// The message that publishes the server's addresses, if there are any. Old clients read only `public_addr` and `local_addr`.
+    /// The message that publishes one address, if there is any. With a second address, newer clients would first have to find out which one
+    /// answers. They have only IPv4 sockets. Old clients read only `public_addr` and `local_addr`.
     fn update_peer_info(&self) -> Option<ClientMessage> {
         let AddressCandidates { host, server_reflexive } = self.addresses;
-        let candidate =
-            |address: Option<SocketAddr>, kind, priority| address.map(|address| Candidate { address, kind, priority });
-        let candidates: Vec<Candidate> = [
-            candidate(host, CandidateType::Host, HOST_PRIORITY),
-            candidate(server_reflexive, CandidateType::ServerReflexive, SERVER_REFLEXIVE_PRIORITY),
-        ]
-        .into_iter()
-        .flatten()
-        .collect();
-        let public_addr = server_reflexive.or(host)?;
-        Some(ClientMessage::UpdatePeerInfo { candidates, public_addr: Some(public_addr), local_addr: host })
+        let candidates = [
+            (server_reflexive, CandidateType::ServerReflexive, SERVER_REFLEXIVE_PRIORITY),
+            (host, CandidateType::Host, HOST_PRIORITY),
+        ];
+        let candidates = candidates
+            .into_iter()
+            .filter_map(|(address, kind, priority)| Some(Candidate { address: address?, kind, priority }));
+        let candidate = candidates.min_by_key(|candidate| candidate.address.is_ipv6())?;
+        let public_addr = Some(candidate.address);
+        let local_addr = host.filter(|host| public_addr == Some(*host));
+        Some(ClientMessage::UpdatePeerInfo { candidates: vec![candidate], public_addr, local_addr })
     }
 }
 
@@ -535,11 +580,13 @@ fn echo_chat(chat: &ChatMessage, own_id: &str, unix_ms: u64) -> Option<ClientMes
         debug!(target: "registration", bytes = chat.content.len(), "chat message not echoed");
         return None;
     }
+    // Newer clients count seconds, older ones milliseconds.
+    let is_in_seconds = SECONDS_IN_CHAT.contains(&chat.timestamp);
     Some(ClientMessage::ChatMessage(ChatMessage {
         sender_id: own_id.to_owned(),
         sender_name: PEER_NAME.to_owned(),
         content: format!("{ECHO_PREFIX}{}", chat.content),
-        timestamp: unix_ms,
+        timestamp: if is_in_seconds { unix_ms / 1_000 } else { unix_ms },
     }))
 }
 
@@ -594,7 +641,7 @@ struct RoomEntry<'a> {
 
 impl<'a> RoomEntry<'a> {
     fn new(room: &'a RoomInfo) -> Self {
-        let RoomInfo { id, name, peer_count: members, max_peers: max_members, has_password, invite_code } = room;
+        let RoomInfo { id, name, peer_count: members, max_peers: max_members, has_password, invite_code, .. } = room;
         let (members, max_members, has_password) = (*members, *max_members, *has_password);
         Self { id, invite_code, name, members, max_members, has_password }
     }

@@ -47,6 +47,8 @@ pub(super) struct ConnectionState {
     pub(super) source: IpAddr,
     /// `None` until the first message selects the dialect.
     pub(super) dialect: Option<Dialect>,
+    /// Whether the URL selected the dialect. In the jamjam dialect, it does so only for newer clients.
+    pub(super) is_dialect_in_url: bool,
     /// Theoretical arrival time of the next message (GCRA).
     message_arrival: Time,
     /// Limits log lines about rejected messages.
@@ -67,6 +69,7 @@ impl ConnectionState {
         Self {
             source,
             dialect,
+            is_dialect_in_url: dialect.is_some(),
             message_arrival: at,
             log_throttle: LogThrottle::default(),
             silent_since: at,

@@ -12,6 +12,9 @@ const MESSAGE_BURST_SECONDS: u64 = 2;
 /// Default maximum length of a message, in bytes.
 pub const DEFAULT_MAX_MESSAGE_BYTES: usize = 256 << 10;
 
+/// Default beginning of the names of test rooms: how the names of echo servers begin.
+pub const DEFAULT_TEST_ROOM_PREFIX: &str = "[BOT] ";
+
 /// Limits of the signaling server. `None` is no limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignalingLimits {
@@ -30,6 +33,8 @@ pub struct SignalingLimits {
     pub max_webrtc_members: usize,
     /// Whether clients of WebRTC rooms need a token. The secret of [`BroadcastSettings`] signs the tokens.
     pub webrtc_requires_token: bool,
+    /// Newer jamjam clients offer rooms whose names begin with this text for a test.
+    pub test_room_prefix: Option<String>,
     /// The dialects that the server supports.
     pub dialects: DialectSet,
     /// Limits of control surface rooms.
@@ -85,6 +90,7 @@ impl Default for SignalingLimits {
             max_rooms_per_address: 1_000,
             max_webrtc_members: 100,
             webrtc_requires_token: false,
+            test_room_prefix: Some(DEFAULT_TEST_ROOM_PREFIX.to_owned()),
             dialects: DialectSet::default(),
             control_surface: ControlSurfaceLimits::default(),
             heartbeat: Heartbeat::default(),

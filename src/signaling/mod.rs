@@ -20,6 +20,7 @@ mod connection_context;
 mod control_surface;
 mod control_surface_events;
 mod counters;
+pub mod device;
 mod dialect;
 mod dialect_handler;
 mod event_sink;
@@ -59,11 +60,13 @@ pub use event_sink::{ConnId, EventSink, UpdateKey};
 pub use foreign_protocol::ForeignProtocol;
 pub use hub::Hub;
 pub use hub_connections::NewConnection;
-pub use limits::{ControlSurfaceLimits, DEFAULT_MAX_MESSAGE_BYTES, Heartbeat, SignalingLimits};
+pub use limits::{
+    ControlSurfaceLimits, DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_TEST_ROOM_PREFIX, Heartbeat, SignalingLimits,
+};
 pub use message::{MessageParser, ParsedText};
 pub use operator::{ClosedRoom, OperatorError};
 pub use route::{
-    BearerToken, BroadcastParams, InvalidRoomName, QueryParams, Route, RouteError, decode_room_name,
+    BearerToken, BroadcastParams, InvalidRoomName, NEWER_PATH, QueryParams, Route, RouteError, decode_room_name,
     is_valid_room_name, route,
 };
 pub use snapshot::{

@@ -63,6 +63,9 @@ impl<R, M> Room<R, M> {
     }
 }
 
+/// Rooms in the order of creation.
+pub(super) type RoomIter<'a, R, M> = btree_map::Values<'a, RoomKey, Room<R, M>>;
+
 /// The rooms of one dialect.
 pub(super) struct RoomMap<R, M> {
     rooms: BTreeMap<RoomKey, Room<R, M>>,
@@ -73,8 +76,8 @@ pub(super) struct RoomMap<R, M> {
     rooms_by_creator: HashMap<IpAddr, usize>,
     last_key: u64,
     last_join_order: u64,
-    /// The cached result of [`RoomMap::json`].
-    cached_json: Option<String>,
+    /// The cached results of [`RoomMap::json`].
+    cached_json: [Option<String>; 2],
 }
 
 impl<R, M> Default for RoomMap<R, M> {
@@ -86,7 +89,7 @@ impl<R, M> Default for RoomMap<R, M> {
             rooms_by_creator: HashMap::new(),
             last_key: 0,
             last_join_order: 0,
-            cached_json: None,
+            cached_json: [None, None],
         }
     }
 }
@@ -149,16 +152,17 @@ impl<R, M> RoomMap<R, M> {
         Some((&room.members[room.member_index(join_order)?], room))
     }
 
-    /// All rooms in the order of creation, serialized by `write`. The result is cached until a room or its members change.
-    pub(super) fn json(&mut self, write: impl FnOnce(btree_map::Values<'_, RoomKey, Room<R, M>>) -> String) -> &str {
-        self.cached_json.get_or_insert_with(|| write(self.rooms.values()))
+    /// All rooms in the order of creation, serialized by `write`. The result is cached until a room or its members change, for each of two
+    /// forms.
+    pub(super) fn json(&mut self, form: usize, write: impl FnOnce(RoomIter<'_, R, M>) -> String) -> &str {
+        self.cached_json[form].get_or_insert_with(|| write(self.rooms.values()))
     }
 
     /// Creates an empty room. No other room may have any of `names`. Without a `creator`, the room is permanent: it stays open, even without
     /// members, until [`RoomMap::close`].
     pub(super) fn create(&mut self, names: Vec<String>, creator: Option<IpAddr>, created_ms: u64, data: R) -> RoomKey {
         self.last_key += 1;
-        self.cached_json = None;
+        self.cached_json = [None, None];
         let room = RoomKey(self.last_key);
         for name in &names {
             self.keys_by_name.insert(name.clone(), room);
@@ -175,7 +179,7 @@ impl<R, M> RoomMap<R, M> {
         if let Some(found) = self.rooms.get_mut(&room) {
             self.last_join_order += 1;
             found.members.push(Member { conn, data: member, join_order: self.last_join_order });
-            self.cached_json = None;
+            self.cached_json = [None, None];
             self.memberships.insert(conn, (room, self.last_join_order));
         }
     }
@@ -184,7 +188,7 @@ impl<R, M> RoomMap<R, M> {
     /// permanent room stays open. The room `keep` also stays open, because a connection is about to join this room.
     pub(super) fn leave(&mut self, conn: ConnId, keep: Option<RoomKey>) -> Option<(M, Vec<ConnId>)> {
         let (key, join_order) = self.memberships.remove(&conn)?;
-        self.cached_json = None;
+        self.cached_json = [None, None];
         let room = self.rooms.get_mut(&key)?;
         let removed = room.members.remove(room.member_index(join_order)?);
         let others: Vec<ConnId> = room.members.iter().map(|member| member.conn).collect();
@@ -197,7 +201,7 @@ impl<R, M> RoomMap<R, M> {
     /// Closes a room and returns it with its members.
     pub(super) fn close(&mut self, key: RoomKey) -> Option<Room<R, M>> {
         let room = self.rooms.remove(&key)?;
-        self.cached_json = None;
+        self.cached_json = [None, None];
         for name in &room.names {
             self.keys_by_name.remove(name);
         }
@@ -310,7 +314,7 @@ const INVITE_ALPHABET: &[u8; 31] = b"ABCDEFGHJKMNPQRSTUVWXYZ23456789";
 /// Length of an invite code in characters.
 const INVITE_CODE_LEN: usize = 6;
 
-/// Length in characters of an invite code from newer jamjam servers.
+/// Length in characters of an invite code for newer jamjam clients.
 const LONG_INVITE_CODE_LEN: usize = 9;
 
 /// Generates ids from SHA-256 of a secret key and a counter. Clients, which do not have the key, cannot predict
@@ -342,13 +346,22 @@ impl IdGenerator {
 
     /// An invite code: six characters, each a letter or a digit.
     pub(super) fn invite_code(&mut self) -> String {
+        self.code(INVITE_CODE_LEN)
+    }
+
+    /// An invite code for newer jamjam clients: nine characters.
+    pub(super) fn long_invite_code(&mut self) -> String {
+        self.code(LONG_INVITE_CODE_LEN)
+    }
+
+    fn code(&mut self, len: usize) -> String {
         let mut bits = self.next_u64();
         let mut letter = || {
             let letter = INVITE_ALPHABET[(bits % INVITE_ALPHABET.len() as u64) as usize];
             bits /= INVITE_ALPHABET.len() as u64;
             char::from(letter)
         };
-        (0..INVITE_CODE_LEN).map(|_| letter()).collect()
+        (0..len).map(|_| letter()).collect()
     }
 
     /// A room code with this number of decimal digits, at most 19.
@@ -367,7 +380,7 @@ impl IdGenerator {
     }
 }
 
-/// Whether `name` has the form of an invite code, of this server or of a newer jamjam server.
+/// Whether `name` has the form of an invite code.
 pub(super) fn is_invite_code(name: &str) -> bool {
     matches!(name.len(), INVITE_CODE_LEN | LONG_INVITE_CODE_LEN)
         && name.bytes().all(|byte| INVITE_ALPHABET.contains(&byte))
@@ -453,7 +466,9 @@ mod tests {
         for _ in 0..1_000 {
             let (room, invite, uuid) = (names.room_id(), names.invite_code(), names.uuid());
             assert!(room.len() == 8 && room.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')), "{room}");
-            assert!(is_invite_code(&invite), "{invite}");
+            let long_invite = names.long_invite_code();
+            assert!(is_invite_code(&invite) && is_invite_code(&long_invite), "{invite} {long_invite}");
+            assert_eq!((invite.len(), long_invite.len()), (6, 9));
             let version_and_variant = (uuid.as_bytes()[14], uuid.as_bytes()[19]);
             assert!(uuid.len() == 36 && matches!(version_and_variant, (b'4', b'8' | b'9' | b'a' | b'b')), "{uuid}");
             assert!(seen.insert(uuid));

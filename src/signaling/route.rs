@@ -10,6 +10,9 @@ use super::dialect::{Dialect, DialectSet};
 use super::foreign_protocol::ForeignProtocol;
 use super::token::Secret;
 
+/// The path at which newer jamjam clients connect. Older ones connect to `/`.
+pub const NEWER_PATH: &str = "/v1/signaling";
+
 /// The dialect and parameters that the path and query of a request select.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
@@ -67,6 +70,9 @@ pub enum RouteError {
 
 /// Selects the dialect by `path`, then by `query`. A server with only one dialect uses that dialect for every path.
 pub fn route(path: &str, query: &str, dialects: DialectSet) -> Result<Route, RouteError> {
+    if path == NEWER_PATH && dialects.contains(Dialect::Jamjam) {
+        return Ok(Route::Selected(Dialect::Jamjam, QueryParams::default()));
+    }
     if let Some(only) = dialects.single() {
         return Ok(route_of(only, path, query));
     }
@@ -300,13 +306,26 @@ mod tests {
         let first_spoken = all.without(Dialect::WebRtc);
         assert_eq!(route("/", "", first_spoken), Ok(Route::Undecided));
         assert_eq!(route("/", "roomId=r", first_spoken), Err(RouteError::DialectDisabled));
-        for path in ["/radio", "/rooms/radio", "/v1/signaling", "/wsx", ""] {
+        for path in ["/radio", "/rooms/radio", "/v1", "/v1/signaling/", "/api/v1/signaling", "/wsx", ""] {
             assert_eq!(route(path, "", all), Err(RouteError::NoSuchPath));
             assert_eq!(route(path, "roomId=r", all), Err(RouteError::NoSuchPath), "the path beats the query");
             assert_eq!(route(path, "token=t", DialectSet::JAMJAM_ONLY), Ok(Route::Undecided));
             assert_eq!(route(path, "roomId=r", CONTROL_SURFACE_ONLY), Ok(Route::Undecided));
             assert_eq!(route(path, "userId=u", WEBRTC_ONLY), Ok(webrtc_route("userId=u")));
         }
+    }
+
+    #[test]
+    fn path_of_newer_clients_selects_jamjam_if_it_is_enabled() {
+        let newer = Ok(Route::Selected(Dialect::Jamjam, QueryParams::default()));
+        for dialects in [DialectSet::ALL, DialectSet::JAMJAM_ONLY] {
+            for query in ["", "roomId=r", "token=t"] {
+                assert_eq!(route("/v1/signaling", query, dialects), newer, "{query}");
+            }
+        }
+        let others = DialectSet::ALL.without(Dialect::Jamjam);
+        assert_eq!(route("/v1/signaling", "token=t", others), Err(RouteError::NoSuchPath));
+        assert_eq!(route("/v1/signaling", "userId=u", WEBRTC_ONLY), Ok(webrtc_route("userId=u")));
     }
 
     #[test]
@@ -329,7 +348,7 @@ mod tests {
             assert_eq!(params(path, "token=t", all), Some((None, false)));
             assert_eq!(params(path, "token=t&roomId=r", all), None, "WebRTC comes first");
         }
-        for path in ["/health", "/metrics", "/v1/signaling", "/docs/", "/radio/x", "/rooms/radio/x"] {
+        for path in ["/health", "/metrics", "/v1", "/api", "/v1/x", "/docs/", "/radio/x", "/rooms/radio/x"] {
             assert_eq!(route(path, "token=t", all), Err(RouteError::NoSuchPath), "{path}");
         }
         // If a server supports only the broadcast dialect, every path belongs to this dialect. A path without a room name selects no room.

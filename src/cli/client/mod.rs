@@ -28,12 +28,14 @@ use super::plan::{Plan, UdpPeer};
 use super::run_origin;
 use super::run_record::{self, RunRecordArgs};
 use super::target::Target;
-use super::values::{ByteSize, Millis, Percent, ProfileName, TimeSpan, UdpDriver, parse_percent, use_color};
+use super::values::{
+    ByteSize, ClientLinkMode, Millis, Percent, ProfileName, TimeSpan, UdpDriver, parse_percent, use_color,
+};
 use crate::client::{RunKind, RunResults, StopSignal, StreamKind};
 use crate::echo::DEFAULT_DELAY;
 use crate::io::os;
 use crate::io::udp::{DEFAULT_RECEIVE_BUFFER, DEFAULT_SPIN_PERCENT};
-use crate::io::websocket::handshake::WebSocketUrl;
+use crate::io::websocket::discovery::SignalingUrl;
 use crate::report::limits::{AudioLimits, Limits, Profile};
 use crate::report::run_record::{AudioPicture, RecordedRun, RunEnd};
 use crate::report::{Report, json, text};
@@ -67,6 +69,14 @@ pub struct ClientArgs {
     #[command(flatten)]
     pub room: RoomTargetArgs,
 
+    /// Send over an encrypted link, like jamjam clients since autumn 2026
+    ///
+    /// Only KEEPALIVE is sent before both ends have agreed on keys. AUDIO is stereo, unless --channels 1 is given. With `signed`, the server
+    /// must sign with the link key that its room announces. This needs --room, and --signaling-url http:// or the path /v1/signaling. With
+    /// `unsigned`, nothing is verified, and a server without encryption makes the link plain.
+    #[arg(long, value_enum, hide_possible_values = true, value_name = "unsigned|signed", help_heading = HEADING_TARGET)]
+    pub link: Option<ClientLinkMode>,
+
     /// Report loss upstream and downstream, from server counts
     ///
     /// An echo-server reports how many packets arrived and their source address. Any other STUN server reports only the address.
@@ -90,7 +100,7 @@ pub struct ClientArgs {
     /// Wait this long for missing replies [default: 2s]
     ///
     /// The time begins when the reply is expected: one smallest round-trip time after sending. Without --wait-for, this option also limits
-    /// the time to connect over WebSocket and MOQT (at least 1 s; default: 5 s).
+    /// the time to connect over WebSocket and MOQT, or with --link (at least 1 s; default: 5 s).
     #[arg(long, hide_short_help = true, value_name = "DURATION", help_heading = HEADING_TIMING)]
     timeout: Option<TimeSpan>,
 
@@ -283,6 +293,12 @@ impl ClientArgs {
                 ));
             }
         };
+        if self.link == Some(ClientLinkMode::Signed) && matches!(peer, Some(UdpPeer::Host(_) | UdpPeer::Embedded)) {
+            return Err(Failure::usage(
+                "--link signed needs the link key of the server, which a room announces: give --signaling-url URL with --room NAME instead \
+                 of the target, or --link unsigned",
+            ));
+        }
         Ok(match (peer, &self.run_record.replay) {
             (Some(peer), _) => Plan::Udp { peer, stream },
             (None, Some(path)) => Plan::Replay(path),
@@ -291,7 +307,7 @@ impl ClientArgs {
     }
 
     /// Prints the rooms of the signaling server at `url`.
-    pub fn list_rooms(&self, url: &WebSocketUrl) -> Result<u8, Failure> {
+    pub fn list_rooms(&self, url: &SignalingUrl) -> Result<u8, Failure> {
         self.room.print_rooms(url, self.json, self.json_lines)
     }
 

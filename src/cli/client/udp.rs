@@ -2,7 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 
 use super::monitor::RunMonitor;
 use super::{ClientArgs, FinishedRun};
@@ -10,13 +12,16 @@ use crate::cli::options::impairment::{OutcomeLogFile, PreparedEcho};
 use crate::cli::options::room_target::JoinedRoom;
 use crate::cli::output::{Failure, print_notice};
 use crate::cli::plan::UdpPeer;
-use crate::client::{ClientNode, PacketObserver, Workload};
-use crate::echo::{EchoConfig, EchoServer};
+use crate::cli::values::ClientLinkMode;
+use crate::client::{ClientNode, LinkConfig, LinkSigning, PacketObserver, Workload};
+use crate::echo::{self, EchoConfig, EchoServer, LinkPolicy};
 use crate::io::local_socket::IpVersion;
-use crate::io::resolve;
 use crate::io::signaling::client::RoomSession;
 use crate::io::stop::StopToken;
 use crate::io::udp::{self, Backend, BoundSocket, DEFAULT_RECEIVE_BUFFER, DriverOptions, IdlePolicy, NodeThread};
+use crate::io::websocket::connect::DEFAULT_CONNECT_TIMEOUT;
+use crate::io::{os, resolve};
+use crate::link::LinkKey;
 
 /// A target with a connected socket.
 pub struct ConnectedTarget {
@@ -24,6 +29,8 @@ pub struct ConnectedTarget {
     pub address: SocketAddr,
     /// Name in the report.
     pub name: String,
+    /// The link to set up (`--link`).
+    pub link: Option<LinkConfig>,
     pub(super) bound: BoundSocket,
     pub(super) background: BackgroundTasks,
 }
@@ -44,8 +51,10 @@ impl ClientArgs {
         let target = match peer {
             UdpPeer::Embedded => return self.start_embedded_server(),
             UdpPeer::Room(url) => {
-                let joined = self.room.join(&url, &format!("jamjam-dev {command}"), &options, stop)?;
-                return self.connect_to_member(joined);
+                let own = LinkKey::from_seed(&os::random_secret());
+                let link_key = self.link.map(|_| own.public());
+                let joined = self.room.join(&url, &format!("jamjam-dev {command}"), link_key, &options, stop)?;
+                return self.connect_to_member(joined, own);
             }
             UdpPeer::Host(target) => target,
         };
@@ -58,7 +67,14 @@ impl ClientArgs {
             .peer_addr()
             .context("cannot determine the address that the socket is connected to")
             .map_err(Failure::unusable)?;
-        Ok(ConnectedTarget { address, name: target.to_string(), bound, background: BackgroundTasks::default() })
+        let (name, link) = (target.to_string(), self.link_config(None));
+        Ok(ConnectedTarget { address, name, link, bound, background: BackgroundTasks::default() })
+    }
+
+    /// The link of --link.
+    fn link_config(&self, signing: Option<LinkSigning>) -> Option<LinkConfig> {
+        let timeout = self.connect_timeout().unwrap_or(DEFAULT_CONNECT_TIMEOUT);
+        self.link.map(|_| LinkConfig { entropy: os::random_secret(), signing, timeout })
     }
 
     /// Runs `client` until it finishes or `stop` is requested. `final_observer` receives the packets whose outcome is known only at the end
@@ -98,7 +114,20 @@ impl ClientArgs {
         udp::connect(address, self.socket_buffer.0.min(1 << 30) as usize, &options).map_err(Failure::unusable)
     }
 
-    fn connect_to_member(&self, JoinedRoom { session, address }: JoinedRoom) -> Result<ConnectedTarget, Failure> {
+    fn connect_to_member(
+        &self,
+        JoinedRoom { session, address }: JoinedRoom,
+        own: LinkKey,
+    ) -> Result<ConnectedTarget, Failure> {
+        let signing = match self.link {
+            Some(ClientLinkMode::Signed) => {
+                let announced =
+                    session.link_keys.get(&address).and_then(|key| STANDARD.decode(key).ok()?.try_into().ok());
+                let server = announced.ok_or_else(|| no_link_key_error(&session.room_name))?;
+                Some(LinkSigning { own, server })
+            }
+            _ => None,
+        };
         let bound = self.connect_socket(address)?;
         // Advertise the local address of this socket to the other members of the room.
         if let Ok(local) = bound.socket.local_addr() {
@@ -108,6 +137,7 @@ impl ClientArgs {
         Ok(ConnectedTarget {
             address,
             name,
+            link: self.link_config(signing),
             bound,
             background: BackgroundTasks { session: Some(session), embedded: None },
         })
@@ -115,7 +145,10 @@ impl ClientArgs {
 
     fn start_embedded_server(&self) -> Result<ConnectedTarget, Failure> {
         let config = EchoConfig { delay: self.delay.0, ..EchoConfig::default() };
-        let PreparedEcho { echo, reproduce_options, outcome_log } = self.impairment.prepare(config)?;
+        let PreparedEcho { mut echo, reproduce_options, outcome_log } = self.impairment.prepare(config)?;
+        let link_key = LinkKey::from_seed(&os::random_secret());
+        let entropy = Box::new(os::random_secret);
+        echo.enable_links(echo::LinkConfig { policy: LinkPolicy::Auto, link_key, entropy });
         let loopback = match self.network.socket_options()?.effective_version() {
             Some(IpVersion::V6) => IpAddr::from(Ipv6Addr::LOCALHOST),
             _ => Ipv4Addr::LOCALHOST.into(),
@@ -135,8 +168,17 @@ impl ClientArgs {
         let suffix = reproduce_options.map_or_else(String::new, |options| format!(", {options}"));
         let name = format!("embedded echo server ({} ms{suffix})", self.delay);
         let background = BackgroundTasks { embedded: Some((running, stop, outcome_log)), session: None };
-        Ok(ConnectedTarget { address, name, bound: self.connect_socket(address)?, background })
+        let (link, bound) = (self.link_config(None), self.connect_socket(address)?);
+        Ok(ConnectedTarget { address, name, link, bound, background })
     }
+}
+
+fn no_link_key_error(room: &str) -> Failure {
+    Failure::unusable(anyhow!(
+        "the member of room `{room}` announces no link key, which --link signed needs. Give --signaling-url http://HOST or \
+         ws://HOST/v1/signaling, where link keys are announced. Start echo-server without --no-link-key and --link plain. Or give --link \
+         unsigned"
+    ))
 }
 
 impl BackgroundTasks {

@@ -1,14 +1,18 @@
 //! Options for a target in a room of a signaling server. Joins the room and finds a member that replies.
 
+use std::fmt;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, ensure};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use clap::builder::NonEmptyStringValueParser;
 use rustls::ClientConfig;
+use zeroize::Zeroizing;
 
 use crate::cli::options::credentials::TrustArgs;
 use crate::cli::output::{Failure, print, print_notice};
@@ -17,8 +21,11 @@ use crate::io::resolve::{self, UnreachableAddress};
 use crate::io::signaling::client::{self, RoomSession, RoomSessionError};
 use crate::io::stop::StopToken;
 use crate::io::tls::client::TrustPolicy;
+use crate::io::websocket::discovery::SignalingUrl;
 use crate::io::websocket::handshake::WebSocketUrl;
+use crate::io::{files, os};
 use crate::signaling::client::{RoomClient, room_table, rooms_json};
+use crate::signaling::device::DeviceKey;
 
 const HEADING_ROOM: &str = "Room target (instead of --to)";
 
@@ -33,7 +40,9 @@ const MAX_PASSWORD_BYTES: u64 = 4 << 10;
 /// A target in a room of a signaling server.
 #[derive(Debug, clap::Args)]
 pub struct RoomTargetArgs {
-    /// Signaling server (ws:// or wss://)
+    /// Signaling server (ws://, wss://, http:// or https://)
+    ///
+    /// http:// and https:// are for discovery: the server names its WebSocket URL at /api/v1/signaling.
     #[arg(long, env = SIGNALING_URL_VARIABLE, hide_env_values = true, value_name = "URL", help_heading = HEADING_ROOM)]
     signaling_url: Option<String>,
 
@@ -47,6 +56,12 @@ pub struct RoomTargetArgs {
     /// File with the room password
     #[arg(long, hide_short_help = true, value_name = "FILE", help_heading = HEADING_ROOM)]
     password_file: Option<PathBuf>,
+
+    /// File with the key that proves this device to the server at /v1/signaling [default: a new key]
+    ///
+    /// The file contains 32 random bytes in base64. If it does not exist, it is created with a new key.
+    #[arg(long, hide_short_help = true, value_name = "FILE", help_heading = HEADING_ROOM)]
+    device_key: Option<PathBuf>,
 
     /// Print the rooms of the signaling server and exit
     #[arg(long, hide_short_help = true, help_heading = HEADING_ROOM)]
@@ -76,9 +91,9 @@ impl RoomTargetArgs {
     }
 
     /// Prints the rooms of the signaling server at `url`.
-    pub fn print_rooms(&self, url: &WebSocketUrl, json: bool, on_one_line: bool) -> Result<u8, Failure> {
-        let tls = self.tls_config(url)?;
-        let rooms = client::list_rooms(url, &tls)
+    pub fn print_rooms(&self, url: &SignalingUrl, json: bool, on_one_line: bool) -> Result<u8, Failure> {
+        let tls = self.tls_config_for(url, url.is_secure())?;
+        let rooms = client::list_rooms(url, &tls, &self.device_key()?)
             .with_context(|| format!("cannot list the rooms of {url}"))
             .map_err(Failure::unusable)?;
         let text = if json || on_one_line {
@@ -91,17 +106,19 @@ impl RoomTargetArgs {
         Ok(0)
     }
 
-    /// Joins the room of --room on the signaling server at `url` as `name` and finds a reachable member.
+    /// Joins the room of --room on the signaling server at `url` as `name` and finds a reachable member. Announces `link_key`.
     pub fn join(
         &self,
-        url: &WebSocketUrl,
+        url: &SignalingUrl,
         name: &str,
+        link_key: Option<[u8; 32]>,
         options: &LocalSocketOptions,
         stop: &StopToken,
     ) -> Result<JoinedRoom, Failure> {
-        let tls = self.tls_config(url)?;
-        let client = RoomClient::new(self.room.as_deref().unwrap_or_default(), self.password()?, name);
-        let session = RoomSession::join(url.clone(), tls, client, stop).map_err(|error| match error {
+        let identity = (self.tls_config_for(url, url.is_secure())?, self.device_key()?);
+        let client = RoomClient::new(self.room.as_deref().unwrap_or_default(), self.password()?, name)
+            .with_link_key(link_key.map(|key| STANDARD.encode(key)));
+        let session = RoomSession::join(url.clone(), identity, client, stop).map_err(|error| match error {
             RoomSessionError::Interrupted(reason) => interrupted_error(reason.exit_code(), url),
             error => Failure::unusable(anyhow::Error::from(error).context(format!("cannot join a room on {url}"))),
         })?;
@@ -117,7 +134,7 @@ impl RoomTargetArgs {
 
     /// The URL of the signaling server for `option`. An empty string, which Docker Compose substitutes for an unset variable, means that
     /// there is no URL.
-    pub fn url(&self, option: &str) -> Result<WebSocketUrl, Failure> {
+    pub fn url(&self, option: &str) -> Result<SignalingUrl, Failure> {
         let Some(url) = self.signaling_url.as_deref().filter(|url| !url.is_empty()) else {
             return Err(Failure::usage(format!(
                 "{option} needs a signaling server; add --signaling-url URL or set {SIGNALING_URL_VARIABLE}"
@@ -129,11 +146,23 @@ impl RoomTargetArgs {
 
     /// TLS configuration for connecting to `url`.
     pub fn tls_config(&self, url: &WebSocketUrl) -> Result<Arc<ClientConfig>, Failure> {
+        self.tls_config_for(url, url.is_secure())
+    }
+
+    fn tls_config_for(&self, url: &dyn fmt::Display, is_secure: bool) -> Result<Arc<ClientConfig>, Failure> {
         let tls = self.trust.tls_config()?;
-        if self.trust.is_insecure() && url.is_secure() {
+        if self.trust.is_insecure() && is_secure {
             print_notice(&format!("--insecure: the certificate of {url} is not verified"));
         }
         Ok(tls)
+    }
+
+    /// The key of --device-key.
+    fn device_key(&self) -> Result<DeviceKey, Failure> {
+        let Some(file) = &self.device_key else { return Ok(DeviceKey::from_seed(&os::random_secret())) };
+        let key = read_or_create_key(file);
+        let key = key.with_context(|| format!("cannot use the device key {}", file.display()));
+        key.map(|seed| DeviceKey::from_seed(&seed)).map_err(Failure::unusable)
     }
 
     fn password(&self) -> Result<Option<String>, Failure> {
@@ -154,7 +183,25 @@ fn read_password(file: &Path) -> anyhow::Result<String> {
     Ok(password.to_owned())
 }
 
-fn interrupted_error(code: u8, url: &WebSocketUrl) -> Failure {
+/// Reads the key in `file`. If the file does not exist, creates it with a new key, which only its owner can read.
+fn read_or_create_key(file: &Path) -> anyhow::Result<Zeroizing<[u8; 32]>> {
+    match files::read_text(file) {
+        Ok(text) => {
+            let bytes = STANDARD.decode(text.trim_ascii()).ok().and_then(|bytes| bytes.try_into().ok());
+            let bytes = bytes
+                .context("the file must contain 32 bytes in base64; give another file, or one that does not exist")?;
+            Ok(Zeroizing::new(bytes))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let key = os::random_secret();
+            files::create_private(file)?.write_all(format!("{}\n", STANDARD.encode(*key)).as_bytes())?;
+            Ok(key)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn interrupted_error(code: u8, url: &SignalingUrl) -> Failure {
     Failure { code, error: anyhow::anyhow!("interrupted while joining a room on {url}; nothing was sent") }
 }
 

@@ -1,4 +1,5 @@
-//! Limits of `signaling-server`: connections, messages, queues and heartbeats, and the rooms of control surfaces.
+//! Limits of `signaling-server`: connections, messages, queues and heartbeats. Also the options for newer jamjam clients and for the rooms of
+//! control surfaces.
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -15,9 +16,13 @@ use crate::io::clock;
 use crate::io::connection_permit::ConnectionLimits;
 use crate::io::http::forwarded::TrustedProxies;
 use crate::io::signaling::SignalingServerConfig;
+use crate::io::websocket::handshake::{UrlError, WebSocketUrl};
 use crate::io::websocket::send_queue::DEFAULT_MAX_UPDATES;
 use crate::rate_limit::WindowLimit;
-use crate::signaling::{ControlSurfaceLimits, CreateRoomOptions, Heartbeat, Hub, ROOM_CODE_DIGITS, SignalingLimits};
+use crate::signaling::{
+    ControlSurfaceLimits, CreateRoomOptions, DEFAULT_TEST_ROOM_PREFIX, Heartbeat, Hub, NEWER_PATH, ROOM_CODE_DIGITS,
+    SignalingLimits,
+};
 use crate::time::Time;
 use crate::units::{self, TimeUnit};
 
@@ -57,7 +62,8 @@ pub struct ConnectionLimitArgs {
     /// Use X-Forwarded-For [default: off]
     ///
     /// Takes the client address from this header. With a number N (1 without a value), the Nth entry from the right is used, if the peer is loopback. With networks, separated by
-    /// commas, the header is also accepted from peers in these networks. The last entry outside of these networks is used.
+    /// commas, the header is also accepted from peers in these networks. The last entry outside of these networks is used. X-Forwarded-Host
+    /// and X-Forwarded-Proto then determine the URL for newer jamjam clients.
     #[arg(long, env = "TRUST_PROXY", value_name = "HOPS|NETWORKS", value_parser = parse_trusted_proxies, num_args = 0..=1, default_missing_value = "1", help_heading = HEADING_LIMITS)]
     trust_proxy: Option<OrOff<TrustedProxies>>,
 
@@ -188,6 +194,57 @@ fn parse_nonzero_duration(text: &str) -> Result<Millis, String> {
     } else {
         Ok(Millis(timeout))
     }
+}
+
+const HEADING_JAMJAM: &str = "Newer jamjam clients";
+
+/// Options for newer jamjam clients.
+#[derive(Debug, clap::Args)]
+pub struct JamjamArgs {
+    /// URL of this server for newer jamjam clients [default: the host that they request]
+    ///
+    /// Give it if a reverse proxy does not forward the host and the scheme. Without a path, /v1/signaling is added.
+    #[arg(long, hide_short_help = true, env = "PUBLIC_URL", value_name = "URL", value_parser = parse_public_url, help_heading = HEADING_JAMJAM)]
+    public_url: Option<WebSocketUrl>,
+
+    /// Reject newer jamjam clients that do not prove their device
+    ///
+    /// Wrong proofs are always rejected. Applies to connections on /v1/signaling.
+    #[arg(long, hide_short_help = true, env = "REQUIRE_DEVICE", help_heading = HEADING_JAMJAM)]
+    require_device: bool,
+
+    /// Beginning of the names of test rooms, or off
+    ///
+    /// Newer jamjam clients show a button for the first test room.
+    #[arg(long, hide_short_help = true, env = "TEST_ROOM", value_name = "PREFIX", value_parser = parse_test_room, default_value_t = OrOff(Some(DEFAULT_TEST_ROOM_PREFIX.to_owned())), help_heading = HEADING_JAMJAM)]
+    test_room: OrOff<String>,
+}
+
+impl JamjamArgs {
+    /// Applies the options to the hub's limits.
+    pub fn apply_to(&self, limits: SignalingLimits) -> SignalingLimits {
+        SignalingLimits { test_room_prefix: self.test_room.0.clone(), ..limits }
+    }
+
+    /// Applies the options to the server's configuration.
+    pub fn apply_to_server(&self, config: SignalingServerConfig) -> SignalingServerConfig {
+        let (public_url, is_device_required) = (self.public_url.clone(), self.require_device);
+        SignalingServerConfig { public_url, is_device_required, ..config }
+    }
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "required by clap")]
+fn parse_test_room(text: &str) -> Result<OrOff<String>, String> {
+    Ok(OrOff(Some(text.to_owned()).filter(|text| text != "off")))
+}
+
+/// Parses the URL of this server. `http` stands for `ws`, and `https` for `wss`.
+fn parse_public_url(text: &str) -> Result<WebSocketUrl, UrlError> {
+    let url: WebSocketUrl = match text.strip_prefix("http") {
+        Some(rest) => format!("ws{rest}").parse()?,
+        None => text.parse()?,
+    };
+    if url.path() == "/" { url.with_path_and_query(NEWER_PATH, &[]) } else { Ok(url) }
 }
 
 const HEADING_CONTROL_SURFACES: &str = "Control surfaces (bbx)";

@@ -1,8 +1,9 @@
-//! The client address that trusted reverse proxies report in `X-Forwarded-For`.
+//! What trusted reverse proxies report: the client address, and the scheme and host that the client requested.
 //!
 //! Each proxy appends the address from which it received the request. Entries further to the left come from the client or from proxies that
 //! are not trusted, so they may be forged.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use axum::http::HeaderMap;
 
 use crate::address::Cidr;
+use crate::io::http::request_host::RequestHost;
 
 /// Which proxies may report the address of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +55,21 @@ impl TrustedProxies {
             }
         }
     }
+}
+
+/// Whether the client uses TLS to reach the first proxy.
+pub fn has_https_proxy(headers: &HeaderMap) -> bool {
+    first_entry(headers, "x-forwarded-proto").is_some_and(|proto| proto.eq_ignore_ascii_case("https"))
+}
+
+/// The host and port that the client requested from the first proxy, if they are valid.
+pub fn forwarded_host(headers: &HeaderMap) -> Option<Cow<'_, str>> {
+    first_entry(headers, "x-forwarded-host").and_then(RequestHost::parse).map(|host| host.text().into())
+}
+
+/// The entry of the first proxy. A client can forge it, but only for the response that it receives itself.
+fn first_entry<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()?.split(',').next().map(str::trim)
 }
 
 /// Parses an entry, which may include a port.

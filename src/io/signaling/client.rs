@@ -3,6 +3,7 @@
 //! A session has its own thread, which reads all messages. Therefore, the server never treats this client as a slow reader. Losing the
 //! server does not end the run, because audio goes from peer to peer.
 
+use std::collections::HashMap;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -26,17 +27,20 @@ use tungstenite::protocol::{CloseFrame, Role};
 use tungstenite::{Error, Message};
 
 use crate::client::{self, StopSignal};
+use crate::io::clock;
 use crate::io::local_socket::LocalSocketOptions;
 use crate::io::stop::StopToken;
 use crate::io::websocket::connect::{
     CONNECT_TIMEOUT, ClientStream, Connected, PING_INTERVAL, WebSocketConnectError, connect, websocket_config,
 };
+use crate::io::websocket::discovery::{DiscoveryError, SignalingUrl};
 use crate::io::websocket::frame::FrameError;
 use crate::io::websocket::handshake::WebSocketUrl;
 use crate::sanitize::sanitize;
 use crate::signaling::client::{RoomClient, RoomError};
+use crate::signaling::device::DeviceKey;
 use crate::signaling::jamjam::{ClientMessage, RoomInfo, ServerMessage};
-use crate::signaling::{CloseDiagnosis, ClosePhase, Dialect, diagnose};
+use crate::signaling::{CloseDiagnosis, ClosePhase, Dialect, NEWER_PATH, diagnose};
 
 /// Maximum time for a server reply.
 const SERVER_REPLY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -139,10 +143,17 @@ pub struct SignalingConnection {
 }
 
 impl SignalingConnection {
-    /// Connects to `url`, with `tls` for `wss`.
-    pub async fn connect(url: &WebSocketUrl, tls: &Arc<ClientConfig>) -> Result<Self, WebSocketConnectError> {
+    /// Connects to `url`, with `tls` for `wss`. On the path of newer clients, the connection proves `device`.
+    pub async fn connect(
+        url: &WebSocketUrl,
+        tls: &Arc<ClientConfig>,
+        device: Option<&DeviceKey>,
+    ) -> Result<Self, WebSocketConnectError> {
+        let device = device.filter(|_| url.path() == NEWER_PATH);
+        let headers = device.map(|device| device.headers(clock::unix_ms() / 1_000));
+        let headers = headers.as_ref().map_or(&[][..], |headers| headers);
         let Connected { stream, after_response, local_addr, peer_addr, .. } =
-            connect(url, tls, &LocalSocketOptions::default(), CONNECT_TIMEOUT).await?;
+            connect(url, tls, &LocalSocketOptions::default(), CONNECT_TIMEOUT, headers).await?;
         let (stream, config) = (LimitedStream::new(stream), Some(websocket_config()));
         let socket = WebSocketStream::from_partially_read(stream, after_response, Role::Client, config).await;
         Ok(Self { socket, local_addr, peer_addr, pinged_at: None })
@@ -231,6 +242,9 @@ pub enum RoomSessionError {
     /// The connection could not be established.
     #[error(transparent)]
     Connect(#[from] WebSocketConnectError),
+    /// The server's WebSocket URL could not be found.
+    #[error(transparent)]
+    Discovery(#[from] DiscoveryError),
     /// The connection was lost.
     #[error(transparent)]
     Failure(#[from] WebSocketFailure),
@@ -257,16 +271,18 @@ pub struct RoomSession {
     pub room_name: String,
     /// Addresses of the members, in the order in which to try them; at least one.
     pub peer_addresses: Vec<SocketAddr>,
+    /// The public link keys that members with these addresses announced, in base64.
+    pub link_keys: HashMap<SocketAddr, String>,
     /// Sends our own address to the session's thread. Dropping the sender ends the session.
     address_sender: Option<mpsc::Sender<SocketAddr>>,
     thread: Option<JoinHandle<Option<WebSocketFailure>>>,
 }
 
 impl RoomSession {
-    /// Joins the room of `client` on the server at `url`. A stop request cancels the attempt.
+    /// Joins the room of `client` on the server at `url`, as `device`. A stop request cancels the attempt.
     pub fn join(
-        url: WebSocketUrl,
-        tls: Arc<ClientConfig>,
+        url: SignalingUrl,
+        (tls, device): (Arc<ClientConfig>, DeviceKey),
         client: RoomClient,
         stop: &StopToken,
     ) -> Result<Self, RoomSessionError> {
@@ -279,12 +295,16 @@ impl RoomSession {
         let runtime = runtime()?;
         let session = async move {
             let joined = tokio::select! {
-                joined = connect_and_join(&url, &tls, client) => Some(joined),
+                joined = connect_and_join(&url, (&tls, &device), client) => Some(joined),
                 () = stopped.notified() => None,
             };
             match joined {
                 Some(Ok((connection, client))) => {
-                    let _ = joined_tx.send(Ok((client.room_name().to_owned(), client.peer_addresses())));
+                    let _ = joined_tx.send(Ok((
+                        client.room_name().to_owned(),
+                        client.peer_addresses(),
+                        client.link_keys(),
+                    )));
                     run_session(connection, own_addresses).await
                 }
                 Some(Err(error)) => {
@@ -297,10 +317,10 @@ impl RoomSession {
         };
         let thread = thread::Builder::new().name("signaling".to_owned()).spawn(move || runtime.block_on(session))?;
         // A DNS lookup may block the thread. Therefore, if no room was joined, this function does not wait for the thread's end.
-        let (room_name, peer_addresses) = joined_rx
+        let (room_name, peer_addresses, link_keys) = joined_rx
             .recv()
             .unwrap_or_else(|_| Err(RoomSessionError::Interrupted(stop.signal().unwrap_or(StopSignal::Interrupt))))?;
-        Ok(Self { room_name, peer_addresses, address_sender: Some(address), thread: Some(thread) })
+        Ok(Self { room_name, peer_addresses, link_keys, address_sender: Some(address), thread: Some(thread) })
     }
 
     /// Advertises our own address to the other members.
@@ -329,9 +349,14 @@ impl Drop for RoomSession {
 }
 
 /// The rooms of the server at `url`.
-pub fn list_rooms(url: &WebSocketUrl, tls: &Arc<ClientConfig>) -> Result<Vec<RoomInfo>, RoomSessionError> {
+pub fn list_rooms(
+    url: &SignalingUrl,
+    tls: &Arc<ClientConfig>,
+    device: &DeviceKey,
+) -> Result<Vec<RoomInfo>, RoomSessionError> {
     runtime()?.block_on(async {
-        let mut connection = SignalingConnection::connect(url, tls).await?;
+        let url = url.websocket_url(tls).await?;
+        let mut connection = SignalingConnection::connect(&url, tls, Some(device)).await?;
         let listing = async {
             connection.send(&ClientMessage::ListRooms).await?;
             loop {
@@ -352,11 +377,12 @@ fn runtime() -> io::Result<Runtime> {
 
 /// Connects, joins, and waits for the address of a member.
 async fn connect_and_join(
-    url: &WebSocketUrl,
-    tls: &Arc<ClientConfig>,
+    url: &SignalingUrl,
+    (tls, device): (&Arc<ClientConfig>, &DeviceKey),
     client: RoomClient,
 ) -> Result<(SignalingConnection, RoomClient), RoomSessionError> {
-    let mut connection = SignalingConnection::connect(url, tls).await?;
+    let url = url.websocket_url(tls).await?;
+    let mut connection = SignalingConnection::connect(&url, tls, Some(device)).await?;
     let mut client = client;
     match join_and_wait_for_peers(&mut connection, &mut client).await {
         Ok(()) => Ok((connection, client)),

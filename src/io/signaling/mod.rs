@@ -25,6 +25,7 @@ use axum::{Extension, Router};
 use tokio::sync::{Notify, watch};
 use tracing::warn;
 
+use crate::io::clock;
 use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits, TLS_CONNECTION_BYTES};
 use crate::io::http::login::Login;
 use crate::io::http::{self, ConnectionInfo, body};
@@ -36,10 +37,10 @@ use crate::io::signaling::broadcast_http::BroadcastHttpConfig;
 use crate::io::signaling::shared_hub::SharedHub;
 use crate::io::stop::StopToken;
 use crate::io::tls::server::HandshakeAcceptor;
-use crate::io::websocket::handshake::UpgradeError;
+use crate::io::websocket::handshake::{UpgradeError, WebSocketUrl};
 use crate::io::websocket::{connection, handshake};
 use crate::sanitize::sanitize;
-use crate::signaling::{self, DialectSet, Hub, NewConnection, Route, SignalingLimits};
+use crate::signaling::{self, Dialect, DialectSet, Hub, NewConnection, Route, SignalingLimits, device};
 
 /// Maximum time for closing all connections at shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +70,10 @@ pub struct SignalingServerConfig {
     pub shutdown_timeout: ShutdownTimeout,
     /// URL of a MOQT echo in the same process, with its listen host, for the start page.
     pub moqt_url: Option<MoqtUrl>,
+    /// URL at which newer jamjam clients connect; `None`: on the host that they requested.
+    pub public_url: Option<WebSocketUrl>,
+    /// Whether newer jamjam clients without device headers are rejected.
+    pub is_device_required: bool,
 }
 
 /// Serves `hub` on `listener` until `stop` is requested and connections are closed.
@@ -116,7 +121,7 @@ async fn serve_hub(
         connection_limits.bytes_per_connection = TLS_CONNECTION_BYTES;
     }
     let limiter = ConnectionLimiter::new(connection_limits);
-    let SignalingServerConfig { tls, login, broadcast, moqt_url, .. } = options;
+    let SignalingServerConfig { tls, login, broadcast, moqt_url, public_url, is_device_required, .. } = options;
     // On loopback without a proxy only local users can connect, so metrics need no login.
     let address = listener.local_addr().unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
     let is_local = address.ip().to_canonical().is_loopback();
@@ -124,9 +129,10 @@ async fn serve_hub(
     let collector =
         SignalingCollector { hub: Arc::clone(hub), connection_limiter: Arc::clone(&limiter), tls: tls.clone(), login };
     let shutdown = Arc::new(Notify::new());
-    let pages = HttpRoutes { collector, broadcast, address, moqt_url, metrics_are_public };
+    let pages = HttpRoutes { collector, broadcast, address, moqt_url, public_url, metrics_are_public };
     let plain = pages.router(&shutdown);
-    let router = upgrade_router(plain, Arc::clone(hub), limits);
+    let device_check = DeviceCheck { is_required: is_device_required, unix_ms: clock::unix_ms };
+    let router = upgrade_router(plain, Arc::clone(hub), limits, device_check);
     let (running, stopping) = watch::channel(false);
     tokio::select! {
         () = stopped => {}
@@ -147,10 +153,19 @@ const SUPPORTED_VERSION: HeaderValue = HeaderValue::from_static("13");
 
 const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
 
+/// How the device headers of newer jamjam clients are checked.
+#[derive(Clone, Copy)]
+struct DeviceCheck {
+    is_required: bool,
+    /// Returns the Unix time in milliseconds.
+    unix_ms: fn() -> u64,
+}
+
 #[derive(Clone)]
 struct UpgradeState {
     hub: Arc<SharedHub>,
     limits: Arc<SignalingLimits>,
+    device_check: DeviceCheck,
     log_throttle: Arc<SharedLogThrottle>,
 }
 
@@ -164,12 +179,18 @@ impl UpgradeState {
 }
 
 /// Handles WebSocket upgrade requests, and passes all other requests to `plain`.
-fn upgrade_router(plain: Router, hub: Arc<SharedHub>, limits: Arc<SignalingLimits>) -> Router {
+fn upgrade_router(
+    plain: Router,
+    hub: Arc<SharedHub>,
+    limits: Arc<SignalingLimits>,
+    device_check: DeviceCheck,
+) -> Router {
     let dialects = limits.dialects;
+    let state = UpgradeState { hub, limits, device_check, log_throttle: Arc::default() };
     plain
         .method_not_allowed_fallback(async || body::method_not_allowed())
         .fallback(move |method: Method, uri: Uri| async move { fallback(&method, &uri, dialects) })
-        .layer(from_fn_with_state(UpgradeState { hub, limits, log_throttle: Arc::default() }, upgrade_middleware))
+        .layer(from_fn_with_state(state, upgrade_middleware))
 }
 
 /// Performs the WebSocket upgrade of a request to the URL of a dialect. An upgrade to another protocol, such as HTTP/2, is ignored
@@ -196,6 +217,13 @@ async fn upgrade_middleware(
             return body::not_found();
         }
     };
+    let DeviceCheck { is_required, unix_ms } = state.device_check;
+    if let Route::Selected(Dialect::Jamjam, _) = route
+        && let Err(error) = device::verify(request.headers(), unix_ms() / 1_000, is_required)
+    {
+        state.log_rejection(client.source, uri, &error);
+        return body::error_response(StatusCode::UNAUTHORIZED, "Device not accepted");
+    }
     if !client.permit.assign_client(client.source.ip(), client.is_forwarded) {
         return body::too_many_requests("Too many connections", Duration::ZERO);
     }
@@ -257,4 +285,70 @@ fn method_not_allowed(allow: &'static str) -> Response {
     let mut response = body::method_not_allowed();
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    /// The time of the golden device headers, in milliseconds.
+    const VECTOR_TIME: u64 = 1_800_000_000_000;
+
+    /// Starts a server whose clock always shows [`VECTOR_TIME`].
+    fn start_server(is_required: bool) -> SocketAddr {
+        let limits = SignalingLimits::default();
+        let hub = SharedHub::new(Hub::new(limits.clone(), [1, 2, 3, 4]), None, &ConnectionLimits::default());
+        let device_check = DeviceCheck { is_required, unix_ms: || VECTOR_TIME };
+        let router = upgrade_router(Router::new(), hub, Arc::new(limits), device_check);
+        let listener = http::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        std::thread::spawn(move || {
+            let (_running, stopping) = watch::channel(false);
+            let limiter = ConnectionLimiter::new(ConnectionLimits::default());
+            runtime.block_on(http::accept_loop(listener, router, limiter, None, stopping));
+        });
+        address
+    }
+
+    /// The head of the response to an upgrade request with the headers of this entry.
+    fn upgrade(server: SocketAddr, entry: &Value) -> String {
+        let mut stream = TcpStream::connect(server).expect("a connection");
+        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a time-out");
+        let headers = entry["headers"].as_object().into_iter().flatten();
+        let headers: String =
+            headers.map(|(name, value)| format!("{name}: {}\r\n", value.as_str().unwrap_or(""))).collect();
+        let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                       Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+        write!(stream, "GET /v1/signaling HTTP/1.1\r\nHost: x\r\n{upgrade}{headers}\r\n").expect("a request");
+        let mut head = Vec::new();
+        let mut byte = [0];
+        while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).expect("a response") > 0 {
+            head.push(byte[0]);
+        }
+        String::from_utf8(head).expect("text")
+    }
+
+    #[test]
+    fn golden_device_headers_are_accepted_and_rejected_ones_get_401() {
+        let vectors: Value = serde_json::from_str(include_str!("../../../fixtures/link/vectors.json")).expect("JSON");
+        let device = &vectors["device_headers"];
+        for is_required in [false, true] {
+            let server = start_server(is_required);
+            let accepted = upgrade(server, device);
+            assert!(accepted.starts_with("HTTP/1.1 101 "), "{accepted}");
+            let rejected = device["rejected"].as_array().expect("a list");
+            assert_eq!(rejected.len(), 14);
+            for entry in rejected {
+                let response = upgrade(server, entry);
+                assert!(response.starts_with("HTTP/1.1 401 "), "{}: {response}", entry["why"]);
+                assert!(response.contains("\r\ndate: "), "{response}");
+            }
+        }
+    }
 }

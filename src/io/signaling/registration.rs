@@ -109,7 +109,7 @@ impl Registration {
         url: &WebSocketUrl,
         registered: &mut Option<Instant>,
     ) -> Result<std::convert::Infallible, RegistrationError> {
-        let mut connection = SignalingConnection::connect(url, &self.tls).await?;
+        let mut connection = SignalingConnection::connect(url, &self.tls, None).await?;
         info!(target: "registration", url = %url, "connected");
         let addresses = self.address_candidates(&connection).await;
         self.participant.on_addresses(addresses);

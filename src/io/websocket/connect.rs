@@ -186,12 +186,13 @@ pub(in crate::io) struct Connected {
     pub(in crate::io) times: WebSocketConnectTimes,
 }
 
-/// Connects to `url` within `timeout`, with `tls` for `wss`.
+/// Connects to `url` within `timeout`, with `tls` for `wss`. The upgrade request contains `headers`.
 pub(in crate::io) async fn connect(
     url: &WebSocketUrl,
     tls: &Arc<ClientConfig>,
     options: &LocalSocketOptions,
     timeout: Duration,
+    headers: &[(&'static str, String)],
 ) -> Result<Connected, WebSocketConnectError> {
     let (deadline, mut times) = (ConnectDeadline::after(timeout), WebSocketConnectTimes::default());
     let began = Instant::now();
@@ -202,10 +203,42 @@ pub(in crate::io) async fn connect(
     times.tcp_ns = saturating_nanos(began.elapsed());
     configure_tcp(&tcp);
     let local_addr = tcp.local_addr().map_err(|error| WebSocketConnectError::Tcp { address: peer_addr, error })?;
-    match upgrade_tcp(url, tls, tcp, peer_addr, deadline, &mut times).await {
+    match upgrade_tcp(url, tls, tcp, (peer_addr, headers), deadline, &mut times).await {
         Ok((stream, after_response)) => Ok(Connected { stream, after_response, local_addr, peer_addr, times }),
         Err(error) => Err(explain(error, peer_addr).await),
     }
+}
+
+/// Opens a TCP connection to the server of `url` within `timeout`, with `tls` for `wss`.
+pub(in crate::io) async fn connect_stream(
+    url: &WebSocketUrl,
+    tls: &Arc<ClientConfig>,
+    timeout: Duration,
+) -> Result<Box<dyn ClientStream>, WebSocketConnectError> {
+    let (deadline, options) = (ConnectDeadline::after(timeout), LocalSocketOptions::default());
+    let addresses = resolve_url(url, &options, deadline).await?;
+    let (tcp, peer_addr) = connect_tcp(url, &addresses, &options, deadline).await?;
+    match secure(url, tls, tcp, deadline).await {
+        Ok(stream) => Ok(stream),
+        Err(error) => Err(explain(error, peer_addr).await),
+    }
+}
+
+/// The TLS handshake, if any.
+async fn secure(
+    url: &WebSocketUrl,
+    tls: &Arc<ClientConfig>,
+    tcp: TcpStream,
+    deadline: ConnectDeadline,
+) -> Result<Box<dyn ClientStream>, WebSocketConnectError> {
+    if !url.is_secure() {
+        return Ok(Box::new(tcp));
+    }
+    let tls_error = |error| WebSocketConnectError::Tls { host: url.host().to_owned(), error };
+    let name = ServerName::try_from(url.host().to_owned()).map_err(|error| tls_error(io::Error::other(error)))?;
+    let connected = TlsConnector::from(Arc::clone(tls)).connect(name, tcp);
+    let stream = deadline.limit(ConnectStep::Tls, url, connected).await?.map_err(tls_error)?;
+    Ok(Box::new(stream))
 }
 
 /// The TLS handshake, if any, and the upgrade. Also returns the bytes after the response.
@@ -213,31 +246,27 @@ async fn upgrade_tcp(
     url: &WebSocketUrl,
     tls: &Arc<ClientConfig>,
     tcp: TcpStream,
-    address: SocketAddr,
+    (address, headers): (SocketAddr, &[(&'static str, String)]),
     deadline: ConnectDeadline,
     times: &mut WebSocketConnectTimes,
 ) -> Result<(Box<dyn ClientStream>, Vec<u8>), WebSocketConnectError> {
     let began = Instant::now();
-    let mut stream: Box<dyn ClientStream> = if url.is_secure() {
-        let tls_error = |error| WebSocketConnectError::Tls { host: url.host().to_owned(), error };
-        let name = ServerName::try_from(url.host().to_owned()).map_err(|error| tls_error(io::Error::other(error)))?;
-        let connected = TlsConnector::from(Arc::clone(tls)).connect(name, tcp);
-        let stream = deadline.limit(ConnectStep::Tls, url, connected).await?.map_err(tls_error)?;
-        times.tls_ns = Some(saturating_nanos(began.elapsed()));
-        Box::new(stream)
-    } else {
-        Box::new(tcp)
-    };
+    let mut stream = secure(url, tls, tcp, deadline).await?;
+    times.tls_ns = url.is_secure().then(|| saturating_nanos(began.elapsed()));
     let began = Instant::now();
-    let upgraded = deadline.limit(ConnectStep::Upgrade, url, upgrade(url, &mut stream)).await?;
+    let upgraded = deadline.limit(ConnectStep::Upgrade, url, upgrade(url, headers, &mut stream)).await?;
     let after_response = upgraded.map_err(|error| WebSocketConnectError::Upgrade { address, error })?;
     times.upgrade_ns = saturating_nanos(began.elapsed());
     Ok((stream, after_response))
 }
 
 /// Sends the upgrade request and reads the response. Returns the bytes after the response.
-async fn upgrade(url: &WebSocketUrl, stream: &mut Box<dyn ClientStream>) -> Result<Vec<u8>, UpgradeFailure> {
-    let mut handshake = ClientHandshake::new(url);
+async fn upgrade(
+    url: &WebSocketUrl,
+    headers: &[(&'static str, String)],
+    stream: &mut Box<dyn ClientStream>,
+) -> Result<Vec<u8>, UpgradeFailure> {
+    let mut handshake = ClientHandshake::new(url).with_headers(headers);
     stream.write_all(handshake.request()).await?;
     stream.flush().await?;
     let mut buffer = vec![0; READ_BUFFER_BYTES];

@@ -217,7 +217,7 @@ impl ClientHandshake {
     pub fn new(url: &WebSocketUrl) -> Self {
         let key = generate_key();
         let path = url.uri.path_and_query().map_or("/", |path| path.as_str());
-        let host = url.uri.authority().map(http::uri::Authority::as_str).unwrap_or_default();
+        let host = url.authority();
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
              Sec-WebSocket-Key: {key}\r\n\r\n"
@@ -229,6 +229,17 @@ impl ClientHandshake {
             header_end: None,
             interim_responses: 0,
         }
+    }
+
+    /// Adds headers to the request.
+    #[must_use]
+    pub fn with_headers(mut self, headers: &[(&'static str, String)]) -> Self {
+        self.request.truncate(self.request.len() - b"\r\n".len());
+        for (name, value) in headers {
+            self.request.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+        }
+        self.request.extend_from_slice(b"\r\n");
+        self
     }
 
     /// The bytes of the upgrade request. The caller writes them to the connection.
@@ -364,6 +375,11 @@ impl WebSocketUrl {
         self.uri.port_u16().unwrap_or(if self.is_secure { 443 } else { 80 })
     }
 
+    /// Host and port as written.
+    pub(in crate::io) fn authority(&self) -> &str {
+        self.uri.authority().map(http::uri::Authority::as_str).unwrap_or_default()
+    }
+
     /// The path as written; `/` if there is none.
     pub fn path(&self) -> &str {
         self.uri.path()
@@ -417,7 +433,7 @@ impl FromStr for WebSocketUrl {
 impl fmt::Display for WebSocketUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.is_secure { "wss" } else { "ws" };
-        let authority = self.uri.authority().map(http::uri::Authority::as_str).unwrap_or_default();
+        let authority = self.authority();
         let path = if self.uri.path() == "/" { "" } else { self.uri.path() };
         write!(f, "{scheme}://{authority}{path}")
     }

@@ -240,7 +240,7 @@ fn connect(
     timeout: Duration,
 ) -> Result<(NonBlockingWebSocket, WebSocketConnectTimes), ProbeStartError> {
     let connecting = async {
-        let connected = connect::connect(url, tls, socket_options, timeout).await?;
+        let connected = connect::connect(url, tls, socket_options, timeout, &[]).await?;
         let (tcp, tls) = connected.stream.into_parts();
         Ok::<_, ProbeStartError>((tcp.into_std()?, tls, connected.after_response, connected.times))
     };

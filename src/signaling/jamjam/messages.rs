@@ -1,8 +1,12 @@
 //! Messages of the jamjam dialect: JSON with the variant in `type` and its fields in `data`.
+//!
+//! Clients of both generations share these types. Fields for newer clients are optional. The server sends such a field only to connections
+//! on [`NEWER_PATH`](crate::signaling::NEWER_PATH).
 
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 /// A message from a client.
@@ -20,6 +24,13 @@ pub enum ClientMessage {
         /// The client's public key for encrypted links, in base64.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         link_key: Option<String>,
+        /// What the client supports, such as `peer_message`.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        features: Vec<String>,
+        /// Version, system and settings of the client, for the operator. The server never sends them to other clients.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schema(value_type = Option<Object>)]
+        client_info: Option<Value>,
     },
     /// Joins a room.
     JoinRoom {
@@ -32,6 +43,13 @@ pub enum ClientMessage {
         /// The client's public key for encrypted links, in base64.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         link_key: Option<String>,
+        /// What the client supports, such as `peer_message`.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        features: Vec<String>,
+        /// Version, system and settings of the client, for the operator. The server never sends them to other clients.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schema(value_type = Option<Object>)]
+        client_info: Option<Value>,
     },
     /// Leaves the room.
     LeaveRoom,
@@ -49,8 +67,10 @@ pub enum ClientMessage {
     },
     /// Requests the list of rooms.
     ListRooms,
-    /// Sends a chat message to the other members.
+    /// Sends a chat message to the other members. On `/v1/signaling`, the sender receives it too.
     ChatMessage(ChatMessage),
+    /// Sends data of the app to members that support `peer_message`. If there is no such member, the message has no effect.
+    PeerMessage(PeerMessage),
 }
 
 /// A message from a server.
@@ -63,7 +83,7 @@ pub enum ServerMessage {
         room_id: String,
         /// The client's id in the room: a UUID.
         peer_id: String,
-        /// An invite code. Clients can join the room by this code or by the room's id.
+        /// An invite code: six characters, or nine on `/v1/signaling`. Clients can join the room by either code or by the room's id.
         invite_code: String,
     },
     /// The client has joined the room.
@@ -72,6 +92,9 @@ pub enum ServerMessage {
         room_id: String,
         /// The client's id in the room: a UUID.
         peer_id: String,
+        /// The invite code of nine characters; only on `/v1/signaling`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        invite_code: Option<String>,
         /// The other members.
         peers: Vec<Peer>,
     },
@@ -95,8 +118,10 @@ pub enum ServerMessage {
         /// In the order of creation.
         rooms: Vec<RoomInfo>,
     },
-    /// A chat message from another member.
+    /// A chat message from a member.
     ChatMessage(ChatMessage),
+    /// Data that the app of a member sends; only on `/v1/signaling`.
+    PeerMessage(PeerMessage),
     /// A request was rejected.
     Error {
         /// The reason.
@@ -117,6 +142,23 @@ pub struct ChatMessage {
     pub timestamp: u64,
 }
 
+/// Data that the app of one member sends to others.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct PeerMessage {
+    /// Id of the receiver. Without it, all members that support `peer_message` receive the message, even its sender.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// Id of the sender; set by the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// Name of the sender; set by the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_name: Option<String>,
+    /// Any object. The server does not read it.
+    #[schema(value_type = Object)]
+    pub body: Map<String, Value>,
+}
+
 /// A member as the other members see it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Peer {
@@ -134,6 +176,23 @@ pub struct Peer {
     /// Address in the member's network.
     #[schema(value_type = Option<String>, required)]
     pub local_addr: Option<SocketAddr>,
+    /// When the member joined, in seconds since the Unix epoch; only on `/v1/signaling`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub joined_at: Option<u64>,
+    /// What the member supports, of what the server knows; only on `/v1/signaling`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub features: Vec<String>,
+    /// The member's public key for encrypted links, as the member announced it; only on `/v1/signaling`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link_key: Option<String>,
+}
+
+impl Peer {
+    /// The member as older clients see it.
+    #[must_use]
+    pub(super) fn for_older_clients(self) -> Self {
+        Self { joined_at: None, features: Vec::new(), link_key: None, ..self }
+    }
 }
 
 /// A room in the list of rooms.
@@ -149,8 +208,11 @@ pub struct RoomInfo {
     pub max_peers: usize,
     /// Whether a password is needed.
     pub has_password: bool,
-    /// The invite code.
+    /// The invite code: six characters, or nine on `/v1/signaling`.
     pub invite_code: String,
+    /// Whether the app offers the room for a test; only on `/v1/signaling`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_room: Option<bool>,
 }
 
 /// A candidate address of a peer.

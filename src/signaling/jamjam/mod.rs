@@ -1,11 +1,16 @@
 //! The dialect of the jamjam app. Clients create, list and join rooms, and exchange addresses and chat messages.
 //!
-//! Unreadable messages are ignored.
+//! Two generations of clients meet in the same rooms. Newer clients connect to [`NEWER_PATH`](super::route::NEWER_PATH). They receive invite
+//! codes of nine characters and more fields. A newer client disconnects if it cannot read a message. Therefore, everything is checked before
+//! it is sent to other members. Unreadable messages are ignored.
 
 mod messages;
 
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ed25519_dalek::VerifyingKey;
 use serde::Deserialize;
 use subtle::ConstantTimeEq;
 use tracing::debug;
@@ -21,11 +26,13 @@ use super::member_log::{
     CHANGED_ROOM, ConnectionClose, LEFT_ROOM, LoggedMember, ROOM_CLOSED_BY_OPERATOR, RoomLabel, log_join, log_leave,
     log_message,
 };
-use super::rooms::{IdGenerator, Member, MemberData, MemberInfo, Room, RoomData, RoomDirectory, RoomKey, RoomMap};
+use super::rooms::{
+    IdGenerator, Member, MemberData, MemberInfo, Room, RoomData, RoomDirectory, RoomIter, RoomKey, RoomMap,
+};
 use crate::rate_limit::{WindowLimit, WindowLimiter};
 use crate::sanitize::truncate_bytes;
 
-pub use messages::{Candidate, CandidateType, ChatMessage, ClientMessage, Peer, RoomInfo, ServerMessage};
+pub use messages::{Candidate, CandidateType, ChatMessage, ClientMessage, Peer, PeerMessage, RoomInfo, ServerMessage};
 
 /// Maximum number of members in a room, including its creator.
 const MAX_PEERS_PER_ROOM: usize = 10;
@@ -41,6 +48,9 @@ pub(super) const MAX_NAME_BYTES: usize = 256;
 
 /// Maximum length of a password, in bytes. A longer password is rejected: truncating it would let other passwords open the room.
 const MAX_PASSWORD_BYTES: usize = 256;
+
+/// The feature of members that receive [`PeerMessage`]. Other features are not passed on.
+const PEER_MESSAGE: &str = "peer_message";
 
 /// Message types that select this dialect.
 pub(super) const MESSAGE_TYPES: [&str; 6] =
@@ -72,7 +82,16 @@ struct JamjamRoom {
     id: String,
     name: String,
     invite_code: String,
+    /// The invite code for newer clients.
+    long_invite_code: String,
     password: Option<String>,
+}
+
+impl JamjamRoom {
+    /// The invite code for clients of one generation.
+    fn invite_code(&self, is_newer: bool) -> String {
+        if is_newer { &self.long_invite_code } else { &self.invite_code }.clone()
+    }
 }
 
 impl RoomData for JamjamRoom {
@@ -139,12 +158,14 @@ impl JamjamDialect {
             Err(reason) => return reject(ctx, reason),
         };
         match message {
-            ClientMessage::CreateRoom { room_name, password, peer_name, .. } => {
-                create_room(ctx, rooms, (room_name, password), peer_name)?;
+            ClientMessage::CreateRoom { room_name, password, peer_name, link_key, features, .. } => {
+                let peer = new_peer(ctx, peer_name, link_key, &features)?;
+                create_room(ctx, rooms, (room_name, password), peer)?;
                 log_change(ctx, rooms, "CreateRoom", 0, bytes);
             }
-            ClientMessage::JoinRoom { room_id, password, peer_name, .. } => {
-                let others = join_room(ctx, (rooms, wrong_passwords), &room_id, password.as_deref(), peer_name)?;
+            ClientMessage::JoinRoom { room_id, password, peer_name, link_key, features, .. } => {
+                let peer = new_peer(ctx, peer_name, link_key, &features)?;
+                let others = join_room(ctx, (rooms, wrong_passwords), &room_id, password.as_deref(), peer)?;
                 log_change(ctx, rooms, "JoinRoom", others, bytes);
             }
             ClientMessage::LeaveRoom => {
@@ -156,20 +177,33 @@ impl JamjamDialect {
                 if candidates.len() > MAX_CANDIDATES {
                     return reject(ctx, "Too many candidates");
                 }
+                let addresses = candidates.iter().map(|candidate| &candidate.address);
+                if addresses.chain(&public_addr).chain(&local_addr).any(|address| address.port() == 0) {
+                    return Err(MessageError::Invalid("port 0 in an address".to_owned()));
+                }
                 let (peer, others) = rooms.member_mut(ctx.conn).ok_or(MessageError::NotInRoom)?;
                 if !candidates.is_empty() {
                     peer.candidates = candidates;
                 }
                 (peer.public_addr, peer.local_addr) = (public_addr, local_addr);
-                ctx.send(&others, &ServerMessage::PeerUpdated { peer: peer.clone() });
-                log_change(ctx, rooms, "UpdatePeerInfo", others.len(), bytes);
+                let receivers = others.len();
+                for (others, peer) in by_generation(ctx, others, peer) {
+                    ctx.send(&others, &ServerMessage::PeerUpdated { peer });
+                }
+                log_change(ctx, rooms, "UpdatePeerInfo", receivers, bytes);
             }
             ClientMessage::ListRooms => return list_rooms(ctx, rooms),
             ClientMessage::ChatMessage(mut chat) => {
-                let (peer, others) = rooms.member_mut(ctx.conn).ok_or(MessageError::NotInRoom)?;
+                let (peer, mut receivers) = rooms.member_mut(ctx.conn).ok_or(MessageError::NotInRoom)?;
                 (chat.sender_id, chat.sender_name) = (peer.id.clone(), peer.name.clone());
-                ctx.send(&others, &ServerMessage::ChatMessage(chat));
-                log_change(ctx, rooms, "ChatMessage", others.len(), bytes);
+                // Older clients show their own message without waiting for it.
+                receivers.extend(Some(ctx.conn).filter(|conn| is_newer(ctx, *conn)));
+                ctx.send(&receivers, &ServerMessage::ChatMessage(chat));
+                log_change(ctx, rooms, "ChatMessage", receivers.len(), bytes);
+            }
+            ClientMessage::PeerMessage(message) => {
+                let receivers = send_peer_message(ctx, rooms, message)?;
+                log_change(ctx, rooms, "PeerMessage", receivers, bytes);
             }
         }
         Ok(())
@@ -222,7 +256,7 @@ fn create_room(
     ctx: &mut ConnectionContext<'_>,
     rooms: &mut JamjamRooms,
     (name, password): (String, Option<String>),
-    peer_name: String,
+    peer: Peer,
 ) -> Result<(), MessageError> {
     if rooms.rooms_created_by(ctx.source) >= ctx.limits.max_rooms_per_address {
         ctx.count_rejection();
@@ -234,12 +268,13 @@ fn create_room(
     leave_room(ctx, rooms, None, CHANGED_ROOM);
     let id = ctx.generate_unique(IdGenerator::room_id, |id| rooms.contains_name(id));
     let invite_code = ctx.generate_unique(IdGenerator::invite_code, |code| rooms.contains_name(code));
-    let peer = new_peer(ctx, peer_name);
-    let [room_id, peer_id, invite] = [&id, &peer.id, &invite_code].map(String::clone);
-    log_join(logged_member(ctx.conn, &id, &peer.name), 1);
-    ctx.reply(&ServerMessage::RoomCreated { room_id, peer_id, invite_code: invite });
-    let names = vec![id.clone(), invite_code.clone()];
-    let room = JamjamRoom { id, name: truncate_bytes(name, MAX_NAME_BYTES), invite_code, password };
+    let long_invite_code = ctx.generate_unique(IdGenerator::long_invite_code, |code| rooms.contains_name(code));
+    let names = vec![id.clone(), invite_code.clone(), long_invite_code.clone()];
+    let name = truncate_bytes(name, MAX_NAME_BYTES);
+    let room = JamjamRoom { id, name, invite_code, long_invite_code, password };
+    log_join(logged_member(ctx.conn, &room.id, &peer.name), 1);
+    let (room_id, invite_code) = (room.id.clone(), room.invite_code(is_newer(ctx, ctx.conn)));
+    ctx.reply(&ServerMessage::RoomCreated { room_id, peer_id: peer.id.clone(), invite_code });
     let key = rooms.create(names, Some(ctx.source), ctx.unix_ms(), room);
     rooms.join(key, ctx.conn, peer);
     Ok(())
@@ -251,10 +286,10 @@ fn join_room(
     (rooms, wrong_passwords): (&mut JamjamRooms, &mut WindowLimiter),
     name: &str,
     password: Option<&str>,
-    peer_name: String,
+    peer: Peer,
 ) -> Result<usize, MessageError> {
     let found = rooms.find(name).and_then(|key| Some((key, rooms.get(key)?)));
-    // A room id is longer than an invite code, so `name` cannot match both.
+    // Room ids and the two kinds of invite codes have different lengths, so `name` cannot match several.
     let Some((key, room)) = found else { return reject(ctx, "Room not found") };
     if let Some(expected) = &room.data.password {
         if wrong_passwords.retry_after(ctx.now.monotonic, ctx.source).is_some() {
@@ -282,16 +317,24 @@ fn join_room(
         return reject(ctx, "Too many requests");
     }
     leave_room(ctx, rooms, Some(key), CHANGED_ROOM);
-    let peer = new_peer(ctx, peer_name);
     let mut receivers = 0;
     if let Some(room) = rooms.get(key) {
-        let peers = room.members.iter().map(|member| member.data.clone()).collect();
+        let is_newer = is_newer(ctx, ctx.conn);
+        let peers = room.members.iter().map(|member| member.data.clone());
+        let peers = if is_newer { peers.collect() } else { peers.map(Peer::for_older_clients).collect() };
         let others: Vec<_> = room.members.iter().map(|member| member.conn).collect();
         receivers = others.len();
         log_join(logged_member(ctx.conn, &room.data.id, &peer.name), receivers + 1);
-        let joined = ServerMessage::RoomJoined { room_id: room.data.id.clone(), peer_id: peer.id.clone(), peers };
+        let joined = ServerMessage::RoomJoined {
+            room_id: room.data.id.clone(),
+            peer_id: peer.id.clone(),
+            invite_code: is_newer.then(|| room.data.invite_code(true)),
+            peers,
+        };
         ctx.reply_requested(to_json(&joined));
-        ctx.send_requested(&others, to_json(&ServerMessage::PeerJoined { peer: peer.clone() }));
+        for (others, peer) in by_generation(ctx, others, &peer) {
+            ctx.send_requested(&others, to_json(&ServerMessage::PeerJoined { peer }));
+        }
     }
     rooms.join(key, ctx.conn, peer);
     Ok(receivers)
@@ -302,16 +345,49 @@ fn list_rooms(ctx: &mut ConnectionContext<'_>, rooms: &mut JamjamRooms) -> Resul
         ctx.count_rejection();
         return reject(ctx, "Too many requests");
     }
+    let (is_newer, test_room_prefix) = (is_newer(ctx, ctx.conn), ctx.limits.test_room_prefix.as_deref());
+    let is_test_room = |name: &str| test_room_prefix.is_some_and(|prefix| name.starts_with(prefix));
     let info = |room: &Room<JamjamRoom, Peer>| RoomInfo {
         id: room.data.id.clone(),
         name: room.data.name.clone(),
         peer_count: room.members.len(),
         max_peers: MAX_PEERS_PER_ROOM,
         has_password: room.data.password.is_some(),
-        invite_code: room.data.invite_code.clone(),
+        invite_code: room.data.invite_code(is_newer),
+        test_room: is_newer.then(|| is_test_room(&room.data.name)),
     };
-    ctx.reply_requested(rooms.json(|rooms| to_json(&ServerMessage::RoomList { rooms: rooms.map(info).collect() })));
+    let list = |rooms: RoomIter<'_, _, _>| to_json(&ServerMessage::RoomList { rooms: rooms.map(info).collect() });
+    ctx.reply_requested(rooms.json(usize::from(is_newer), list));
     Ok(())
+}
+
+/// Sends a message to the members that it is for. Returns their number. Without any, the message is dropped.
+fn send_peer_message(
+    ctx: &mut ConnectionContext<'_>,
+    rooms: &JamjamRooms,
+    message: PeerMessage,
+) -> Result<usize, MessageError> {
+    let (sender, room) = rooms.member(ctx.conn).ok_or(MessageError::NotInRoom)?;
+    let is_receiver = |member: &&Member<Peer>| {
+        message.to.as_ref().is_none_or(|to| *to == member.data.id)
+            && member.data.features.iter().any(|feature| feature == PEER_MESSAGE)
+            && is_newer(ctx, member.conn)
+    };
+    let receivers: Vec<ConnId> = room.members.iter().filter(is_receiver).map(|member| member.conn).collect();
+    let [from, from_name] = [&sender.data.id, &sender.data.name].map(|text| Some(text.clone()));
+    ctx.send(&receivers, &ServerMessage::PeerMessage(PeerMessage { from, from_name, ..message }));
+    Ok(receivers.len())
+}
+
+/// Whether the connection belongs to a newer client.
+fn is_newer(ctx: &ConnectionContext<'_>, conn: ConnId) -> bool {
+    ctx.connections.get(&conn).is_some_and(|connection| connection.is_dialect_in_url)
+}
+
+/// `members` by generation, each with what it sees of `peer`.
+fn by_generation(ctx: &ConnectionContext<'_>, members: Vec<ConnId>, peer: &Peer) -> [(Vec<ConnId>, Peer); 2] {
+    let (newer, older) = members.into_iter().partition(|conn| is_newer(ctx, *conn));
+    [(newer, peer.clone()), (older, peer.clone().for_older_clients())]
 }
 
 fn reject<T>(ctx: &mut ConnectionContext<'_>, reason: &'static str) -> Result<T, MessageError> {
@@ -320,7 +396,31 @@ fn reject<T>(ctx: &mut ConnectionContext<'_>, reason: &'static str) -> Result<T,
     Err(MessageError::Rejected(reason))
 }
 
-fn new_peer(ctx: &mut ConnectionContext<'_>, name: String) -> Peer {
-    let id = ctx.generate_unique(IdGenerator::uuid, |_| false);
-    Peer { id, name: truncate_bytes(name, MAX_NAME_BYTES), candidates: Vec::new(), public_addr: None, local_addr: None }
+/// A new member, unless its link key is invalid.
+fn new_peer(
+    ctx: &mut ConnectionContext<'_>,
+    name: String,
+    link_key: Option<String>,
+    features: &[String],
+) -> Result<Peer, MessageError> {
+    if link_key.as_deref().is_some_and(|key| !is_link_key(key)) {
+        return reject(ctx, "Invalid link key");
+    }
+    let known = features.iter().find(|feature| *feature == PEER_MESSAGE);
+    Ok(Peer {
+        id: ctx.generate_unique(IdGenerator::uuid, |_| false),
+        name: truncate_bytes(name, MAX_NAME_BYTES),
+        candidates: Vec::new(),
+        public_addr: None,
+        local_addr: None,
+        joined_at: Some(ctx.unix_ms() / 1_000),
+        features: known.cloned().into_iter().collect(),
+        link_key,
+    })
+}
+
+/// Whether `text` is an Ed25519 public key in base64.
+fn is_link_key(text: &str) -> bool {
+    let key = STANDARD.decode(text).ok().and_then(|bytes| bytes.try_into().ok());
+    key.is_some_and(|key| VerifyingKey::from_bytes(&key).is_ok())
 }

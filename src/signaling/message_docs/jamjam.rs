@@ -2,14 +2,20 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
+use serde_json::{Map, json};
+
 use super::model::{COMMON_CLOSES, ChannelDoc, SHUTDOWN, Schemas, UNDECIDED_CLOSES, close};
 use crate::signaling::close_code::CloseCode;
 use crate::signaling::dialect::Dialect;
-use crate::signaling::jamjam::{Candidate, CandidateType, ChatMessage, ClientMessage, Peer, RoomInfo, ServerMessage};
+use crate::signaling::jamjam::{
+    Candidate, CandidateType, ChatMessage, ClientMessage, Peer, PeerMessage, RoomInfo, ServerMessage,
+};
 use crate::signaling::json::to_value;
 
 const ROOM_ID: &str = "1a2b3c4d";
-const INVITE_CODE: &str = "ABC234";
+const INVITE_CODE: &str = "ABC234XYZ";
+const LINK_KEY: &str = "wpv+vvwGqdhu+xjhU1PNSirMDH6kj2YhXhiG7UQ/qP4=";
+const PEER_MESSAGE: &str = "peer_message";
 const ANN: &str = "8f14e45f-ceea-467f-a8d5-3c1d6a2b9e01";
 const BOB: &str = "c9f0f895-fb98-4b91-a6b5-7d2e8c3f4a02";
 
@@ -24,7 +30,8 @@ pub(super) fn channel(schemas: &mut Schemas) -> ChannelDoc {
         dialect: Dialect::Jamjam,
         title: "jamjam rooms",
         description: "Clients of the jamjam app create, list and join rooms, and exchange addresses and chat messages. `/ws` is equivalent \
-                      to `/`. The first message selects the dialect. Until then, the server sends nothing. The server ignores invalid messages.",
+                      to `/`: the first message selects the dialect. Newer clients connect to `/v1/signaling`, and only they receive the fields \
+                      for newer clients. The server sends nothing before the first message, and ignores invalid messages.",
         address: "/",
         path_parameters: Vec::new(),
         query_parameters: Vec::new(),
@@ -49,7 +56,16 @@ fn ann() -> Peer {
         candidates: vec![candidate()],
         public_addr: Some(address([203, 0, 113, 9])),
         local_addr: None,
+        joined_at: Some(1_795_158_200),
+        features: vec![PEER_MESSAGE.to_owned()],
+        link_key: Some(LINK_KEY.to_owned()),
     }
+}
+
+fn peer_message(from: Option<&str>, from_name: Option<&str>) -> PeerMessage {
+    let [from, from_name] = [from, from_name].map(|text| text.map(str::to_owned));
+    let body = Map::from_iter([("tempo".to_owned(), 120.into())]);
+    PeerMessage { to: Some(BOB.to_owned()), from, from_name, body }
 }
 
 fn chat() -> ChatMessage {
@@ -61,19 +77,23 @@ fn chat() -> ChatMessage {
     }
 }
 
-fn client_examples() -> [ClientMessage; 6] {
+fn client_examples() -> [ClientMessage; 7] {
     [
         ClientMessage::CreateRoom {
             room_name: "Thursday jam".to_owned(),
             password: None,
             peer_name: "Ann".to_owned(),
-            link_key: None,
+            link_key: Some(LINK_KEY.to_owned()),
+            features: vec![PEER_MESSAGE.to_owned()],
+            client_info: Some(json!({"app_version": "0.4.0", "os": "linux"})),
         },
         ClientMessage::JoinRoom {
             room_id: ROOM_ID.to_owned(),
             password: None,
             peer_name: "Bob".to_owned(),
             link_key: None,
+            features: Vec::new(),
+            client_info: None,
         },
         ClientMessage::LeaveRoom,
         ClientMessage::UpdatePeerInfo {
@@ -83,10 +103,11 @@ fn client_examples() -> [ClientMessage; 6] {
         },
         ClientMessage::ListRooms,
         ClientMessage::ChatMessage(chat()),
+        ClientMessage::PeerMessage(peer_message(None, None)),
     ]
 }
 
-fn server_examples() -> [ServerMessage; 8] {
+fn server_examples() -> [ServerMessage; 9] {
     let room = RoomInfo {
         id: ROOM_ID.to_owned(),
         name: "Thursday jam".to_owned(),
@@ -94,6 +115,7 @@ fn server_examples() -> [ServerMessage; 8] {
         max_peers: 10,
         has_password: false,
         invite_code: INVITE_CODE.to_owned(),
+        test_room: Some(false),
     };
     [
         ServerMessage::RoomCreated {
@@ -101,12 +123,18 @@ fn server_examples() -> [ServerMessage; 8] {
             peer_id: ANN.to_owned(),
             invite_code: INVITE_CODE.to_owned(),
         },
-        ServerMessage::RoomJoined { room_id: ROOM_ID.to_owned(), peer_id: BOB.to_owned(), peers: vec![ann()] },
+        ServerMessage::RoomJoined {
+            room_id: ROOM_ID.to_owned(),
+            peer_id: BOB.to_owned(),
+            invite_code: Some(INVITE_CODE.to_owned()),
+            peers: vec![ann()],
+        },
         ServerMessage::PeerJoined { peer: ann() },
         ServerMessage::PeerUpdated { peer: ann() },
         ServerMessage::PeerLeft { peer_id: BOB.to_owned() },
         ServerMessage::RoomList { rooms: vec![room] },
         ServerMessage::ChatMessage(chat()),
+        ServerMessage::PeerMessage(peer_message(Some(ANN), Some("Ann"))),
         ServerMessage::Error { message: "Room not found".to_owned() },
     ]
 }

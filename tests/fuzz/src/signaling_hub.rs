@@ -191,6 +191,7 @@ fn limits(settings: &str) -> SignalingLimits {
         max_rooms_per_address: if has('7') { 1 } else { 3 },
         max_webrtc_members: 3,
         webrtc_requires_token: has('F'),
+        test_room_prefix: Some("J".to_owned()),
         dialects,
         control_surface: ControlSurfaceLimits { max_members: 3, max_rooms: 3, ..ControlSurfaceLimits::default() },
         heartbeat,

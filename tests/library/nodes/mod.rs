@@ -1,6 +1,8 @@
 //! The echo server and the clients as state machines, in virtual time.
 
 mod client_dead_port;
+mod client_link;
+mod client_link_life;
 mod client_loss_report;
 mod client_pauses;
 mod client_wait_for;
@@ -17,6 +19,7 @@ mod echo_memory;
 mod echo_pauses;
 mod echo_reply_loops;
 mod impairment;
+mod link_cost;
 mod live_figures;
 mod prober;
 mod sender;

@@ -97,23 +97,33 @@ fn room_name_gives_the_delay_in_milliseconds() {
 }
 
 #[test]
-fn server_reflexive_address_is_public_and_host_address_is_local() {
+fn only_the_server_reflexive_address_is_published_if_there_is_one() {
     let server_reflexive = Some(address("198.51.100.7:61000"));
-    let mut participant = participant(AddressCandidates { host: Some(address("192.168.1.5:5000")), server_reflexive });
-    participant.on_connected();
-    let request = respond(&mut participant, created()).unwrap();
-    let candidates = json!([
-        {"address": "192.168.1.5:5000", "candidate_type": "Host", "priority": 2_130_706_431},
-        {"address": "198.51.100.7:61000", "candidate_type": "ServerReflexive", "priority": 1_694_498_815},
-    ]);
-    assert_eq!(request["data"]["candidates"], candidates);
-    assert_eq!(request["data"]["public_addr"], "198.51.100.7:61000");
-    assert_eq!(request["data"]["local_addr"], "192.168.1.5:5000");
+    for host in [Some(address("192.168.1.5:5000")), Some(address("[fd00::5]:5000")), None] {
+        let mut participant = participant(AddressCandidates { host, server_reflexive });
+        participant.on_connected();
+        let expected = json!({
+            "candidates": [
+                {"address": "198.51.100.7:61000", "candidate_type": "ServerReflexive", "priority": 1_694_498_815},
+            ],
+            "public_addr": "198.51.100.7:61000",
+            "local_addr": null,
+        });
+        assert_eq!(respond(&mut participant, created()).unwrap()["data"], expected);
+    }
+}
 
-    // Without a host address only the server-reflexive candidate is published.
-    let alone = participant.on_addresses(AddressCandidates { host: None, server_reflexive }).unwrap();
-    assert_eq!(as_json(&alone)["data"]["candidates"].as_array().unwrap().len(), 1);
-    assert_eq!(as_json(&alone)["data"]["local_addr"], Value::Null);
+#[test]
+fn ipv4_address_is_published_before_an_ipv6_address() {
+    let (host, server_reflexive) = (Some(address("192.0.2.5:5000")), Some(address("[2001:db8::7]:61000")));
+    for (host, published) in [(host, "192.0.2.5:5000"), (None, "[2001:db8::7]:61000")] {
+        let mut participant = participant(AddressCandidates { host, server_reflexive });
+        participant.on_connected();
+        let request = respond(&mut participant, created()).unwrap();
+        assert_eq!(request["data"]["candidates"].as_array().map(Vec::len), Some(1));
+        assert_eq!(request["data"]["candidates"][0]["address"], published);
+        assert_eq!(request["data"]["public_addr"], published);
+    }
 }
 
 #[test]
@@ -181,6 +191,16 @@ fn chat_of_other_members_is_echoed_and_own_chat_is_not() {
     );
     assert_eq!(respond(&mut participant, chat(OWN, "🔊 hello")), None);
     assert_eq!(respond(&mut participant, chat(OTHER, "")).unwrap()["data"]["content"], "🔊 ");
+}
+
+#[test]
+fn chat_echo_counts_seconds_if_the_message_does() {
+    let mut participant = joined_participant();
+    for (sent, returned) in [(1_795_181_800_u64, 1_795_181_823_u64), (1_795_181_800_000, 1_795_181_823_047)] {
+        let data = json!({"sender_id": OTHER, "sender_name": "Ann", "content": "x", "timestamp": sent});
+        let echo = respond(&mut participant, json!({"type": "ChatMessage", "data": data})).unwrap();
+        assert_eq!(echo["data"]["timestamp"], returned);
+    }
 }
 
 #[test]

@@ -65,7 +65,7 @@ fn joined_room_id(word: &str) -> String {
     let mut room_client = room_client(word);
     assert_eq!(as_json(&room_client.on_connected()), json!({"type": "ListRooms"}));
     let join = room_client.on_message(three()).unwrap().expect("a question");
-    let ClientMessage::JoinRoom { room_id, password: None, peer_name, link_key: None } = join else {
+    let ClientMessage::JoinRoom { room_id, password: None, peer_name, link_key: None, .. } = join else {
         panic!("{join:?}")
     };
     assert_eq!(peer_name, NAME);

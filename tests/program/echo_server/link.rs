@@ -6,7 +6,13 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use jamjam_dev::client::{self, ClientNode, ProbeConfig, ProbeWorkload, RunConfig, StreamKind};
+use jamjam_dev::io::local_socket::LocalSocketOptions;
+use jamjam_dev::io::os;
+use jamjam_dev::io::stop::StopToken;
+use jamjam_dev::io::udp::{self, Backend, DriverOptions, IdlePolicy};
 use test_support::link_client::{AUDIO, KEEPALIVE, LATENCY_PING, LinkClient, header};
+use test_support::node_driver::run_config;
 use test_support::server::client::Client;
 use test_support::server::member::Member;
 use test_support::server::packet::audio;
@@ -73,4 +79,42 @@ fn room_announces_the_key_that_signs_the_answers() {
             connect(&Client::connect(server.address), LinkClient::signed(&link_key));
         }
     }
+}
+
+#[test]
+#[ignore = "a measurement, needs two idle cores and --release"]
+fn hundred_sealed_clients_at_375_packets_per_second_lose_nothing() {
+    let server = Server::start(&["--host", "127.0.0.1", "--delay", "500", "--link", "require"]);
+    let clients: Vec<_> = (0..100)
+        .map(|_| {
+            let run_config = RunConfig { peer: server.address, ..run_config(StreamKind::Audio) };
+            let interval = Duration::from_nanos(2_666_667);
+            // 10 s of packets with 128 samples for two channels.
+            let config =
+                ProbeConfig { stream_kind: StreamKind::Audio, count: Some(3_750), interval, payload_len: 1_024 };
+            let link =
+                client::LinkConfig { entropy: os::random_secret(), signing: None, timeout: Duration::from_secs(5) };
+            let workload = ProbeWorkload::new(config).with_link(true);
+            let node = ClientNode::new(run_config, workload, Box::new(())).with_link(Some(link));
+            let socket = udp::connect(server.address, 1 << 20, &LocalSocketOptions::default()).unwrap().socket;
+            let options = DriverOptions {
+                idle: IdlePolicy::Finish,
+                spin_percent: 0,
+                backend: Backend::Native,
+                follow_address: false,
+            };
+            thread::park_timeout(Duration::from_millis(20));
+            udp::spawn_node("client", socket, node, StopToken::default(), options).unwrap()
+        })
+        .collect();
+    let mut returned = 0;
+    for client in clients {
+        let run = client.join().0.into_results("", None, &mut ());
+        let link = run.link.expect("a link");
+        assert_eq!((link.not_opened, link.replayed, link.is_encrypted), (0, 0, true), "{link:?}");
+        returned += run.audio.expect("AUDIO").stats.returned;
+    }
+    let stats = server.stop("TERM").stats();
+    println!("{returned} of 375000 returned; {stats}");
+    assert_eq!(returned, 375_000);
 }

@@ -9,6 +9,7 @@ mod command_line;
 mod gaps;
 mod html_page;
 mod limits_and_signals;
+mod link;
 mod live_view;
 mod loss_direction;
 mod moqt;

@@ -451,8 +451,12 @@ fn conflicting_room_options_are_rejected_before_connecting() {
         ("--room jam", format!("--room {needed}")),
         ("--list-rooms", format!("--list-rooms {needed}")),
         (
-            "--room jam --signaling-url http://me:secret@x",
+            "--room jam --signaling-url ftp://me:secret@x",
             "--signaling-url (or SIGNALING_URL): the scheme is missing or unknown; write ws://HOST:PORT, or wss:// for TLS".to_owned(),
+        ),
+        (
+            "--room jam --signaling-url http://me:secret@x",
+            "--signaling-url (or SIGNALING_URL): the URL must not contain a user name or password".to_owned(),
         ),
         (
             "--room jam --signaling-url ws://me:secret@x",

@@ -12,6 +12,7 @@ mod freed_memory;
 mod http;
 mod log_lines;
 mod mixed_dialects;
+mod newer_clients;
 mod options;
 mod three_processes;
 mod tls;

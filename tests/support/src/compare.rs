@@ -2,10 +2,11 @@
 //! expected members must be present.
 //!
 //! A placeholder `$name` or `${name}` may be a whole string or a part of one. A placeholder is bound at its first use and must have the
-//! same value later. The name defines the form of the value. `room…` is a room's id, `invite…` is an invite code, and `peer…` and `node…`
-//! are a peer's id. Two names must have different values, unless the names differ only in their final digits. For example, `$peer` and
+//! same value later. The name defines the form of the value. `room…` is a room's id, `invite…` is an invite code, `long…` is an invite code for
+//! newer clients, and `peer…` and `node…` are a peer's id. Two names must have different values, unless the names differ only in their final digits. For example, `$peer` and
 //! `$peer2` may be the same client. In a client's message, `${name:upper}` and `${name:lower}` are the value in upper and in lower case. A
-//! string that consists of `"$ms1"` matches a number: a time in whole milliseconds. `"$us1"` matches a time in whole microseconds.
+//! string that consists of `"$ms1"` matches a number: a time in whole milliseconds. `"$us1"` matches a time in whole microseconds, and
+//! `"$secs1"` in whole seconds.
 
 use std::collections::BTreeMap;
 
@@ -58,7 +59,7 @@ fn pieces(text: &str) -> Result<Vec<Piece<'_>>, String> {
 
 /// Whether the expected text is a placeholder for a number.
 fn is_number(expected: &str) -> bool {
-    expected.starts_with("$ms") || expected.starts_with("$us")
+    ["$ms", "$us", "$secs"].iter().any(|name| expected.starts_with(name))
 }
 
 /// The reason why `value` does not have the form that `name` requires, or `None` if it does.
@@ -70,6 +71,8 @@ fn fault(name: &str, value: &str) -> Option<&'static str> {
         Some("is not a room id, 8 lower-case hex digits")
     } else if name.starts_with("invite") && !(value.len() == 6 && value.bytes().all(code)) {
         Some("is not an invite code, 6 of ABCDEFGHJKMNPQRSTUVWXYZ23456789")
+    } else if name.starts_with("long") && !(value.len() == 9 && value.bytes().all(code)) {
+        Some("is not an invite code, 9 of ABCDEFGHJKMNPQRSTUVWXYZ23456789")
     } else if name.starts_with("peer") || name.starts_with("node") {
         let form = lengths(value) == [8, 4, 4, 4, 12] && hex(&value.replace('-', ""));
         let version_4 = form && value.as_bytes()[14] == b'4' && b"89ab".contains(&value.as_bytes()[19]);

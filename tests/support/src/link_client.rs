@@ -121,8 +121,13 @@ impl LinkClient {
 
     /// A sealed datagram with this header and payload.
     pub fn seal(&mut self, kind: u8, sequence: u32, timestamp: u32, payload: &[u8]) -> Vec<u8> {
+        self.seal_with_flags(kind, sequence, timestamp, 1, payload)
+    }
+
+    /// Like [`Self::seal`], with these flags.
+    pub fn seal_with_flags(&mut self, kind: u8, sequence: u32, timestamp: u32, flags: u16, payload: &[u8]) -> Vec<u8> {
         let keys = self.keys.as_mut().expect("keys were exchanged");
-        let header = header(kind, sequence, timestamp, 1);
+        let header = header(kind, sequence, timestamp, flags);
         let mut sealed = payload.to_vec();
         keys.seal.seal_in_place_append_tag(nonce(keys.next), Aad::from(&header), &mut sealed).expect("sealed");
         let counter = keys.next.to_be_bytes();

@@ -4,6 +4,7 @@ mod asyncapi;
 mod console;
 mod console_operations;
 mod control_surface_api;
+mod discovery;
 pub(super) mod examples;
 mod health;
 pub(super) mod metrics;
@@ -24,10 +25,12 @@ use tokio::sync::Notify;
 use crate::io::http::login;
 use crate::io::http::{self, body};
 use crate::io::moqt::MoqtUrl;
+use crate::io::signaling::admin::discovery::Discovery;
 use crate::io::signaling::admin::examples::ExamplePages;
 use crate::io::signaling::admin::metrics::SignalingCollector;
 use crate::io::signaling::admin::start_page::StartPage;
 use crate::io::signaling::broadcast_http::{self, BroadcastHttpConfig};
+use crate::io::websocket::handshake::WebSocketUrl;
 use crate::signaling::{Dialect, SignalingLimits};
 
 /// The shared state and the configuration of the HTTP routes.
@@ -38,6 +41,8 @@ pub(super) struct HttpRoutes {
     pub(super) address: SocketAddr,
     /// URL of a MOQT echo in the same process, with its listen host.
     pub(super) moqt_url: Option<MoqtUrl>,
+    /// URL at which newer jamjam clients connect; `None`: on the host that they requested.
+    pub(super) public_url: Option<WebSocketUrl>,
     /// Whether `/metrics` needs no login, because only local users can connect.
     pub(super) metrics_are_public: bool,
 }
@@ -45,12 +50,13 @@ pub(super) struct HttpRoutes {
 impl HttpRoutes {
     /// All routes. `shutdown` is notified when the operator stops the server.
     pub(super) fn router(self, shutdown: &Arc<Notify>) -> Router {
-        let Self { collector, broadcast, address, moqt_url, metrics_are_public } = self;
+        let Self { collector, broadcast, address, moqt_url, public_url, metrics_are_public } = self;
         let (hub, login) = (Arc::clone(&collector.hub), Arc::clone(&collector.login));
         let limits = Arc::new(hub.with_hub(|_, hub, _| hub.limits().clone()));
         let dialects = limits.dialects;
         let example_pages = ExamplePages { dialects, listen_address: address };
-        let start = StartPage { limits: Arc::clone(&limits), address, is_tls: collector.tls.is_some(), moqt_url };
+        let is_tls = collector.tls.is_some();
+        let start = StartPage { limits: Arc::clone(&limits), address, is_tls, moqt_url };
         let mut public = Router::new()
             .merge(start_page::router(start))
             .merge(static_files::router())
@@ -58,6 +64,9 @@ impl HttpRoutes {
             .merge(http::healthz_router())
             .merge(examples::router(example_pages))
             .merge(health::router(&hub, &login, &collector.connection_limiter.limits().memory_budget));
+        if dialects.contains(Dialect::Jamjam) {
+            public = public.merge(discovery::router(Discovery { address, is_tls, public_url }));
+        }
         // These routes require the login and reject requests from pages of other sites.
         let mut protected = Router::new()
             .merge(health::shutdown_router(shutdown))
@@ -120,6 +129,7 @@ mod tests {
             broadcast: BroadcastHttpConfig::default(),
             address,
             moqt_url: None,
+            public_url: None,
             metrics_are_public,
         };
         format!("{:?}", routes.router(&Arc::default()))
@@ -163,9 +173,9 @@ mod tests {
     #[test]
     fn openapi_document_lists_exactly_the_routes() {
         let all = DialectSet::default();
-        let sets =
-            [all, all.without(Dialect::Broadcast), all.without(Dialect::ControlSurface), DialectSet::JAMJAM_ONLY];
-        for (dialects, openly) in sets.into_iter().flat_map(|dialects| [(dialects, true), (dialects, false)]) {
+        let without = [Dialect::Jamjam, Dialect::Broadcast, Dialect::ControlSurface].map(|one| all.without(one));
+        let sets = [all, DialectSet::JAMJAM_ONLY].into_iter().chain(without);
+        for (dialects, openly) in sets.flat_map(|dialects| [(dialects, true), (dialects, false)]) {
             let mut paths = routes(&debug_router(dialects, openly));
             assert!(paths.remove("get /docs/"), "the same page as /docs");
             assert!(paths.remove("get /docs/swagger.json"), "the same document as /openapi.json");

@@ -15,7 +15,7 @@ use utoipa::{Modify, OpenApi as _};
 use crate::io::http;
 use crate::io::http::body::{ErrorBody, TooManyRequestsBody, page_response};
 use crate::io::signaling::admin::{
-    asyncapi, console, console_operations, control_surface_api, examples, health, start_page, static_files,
+    asyncapi, console, console_operations, control_surface_api, discovery, examples, health, start_page, static_files,
 };
 use crate::io::signaling::broadcast_http;
 use crate::signaling::{Dialect, DialectSet};
@@ -63,6 +63,7 @@ const LOGIN_SCHEME: &str = "login";
     info(title = "jamjam-dev signaling-server", description = include_str!("openapi.md")),
     tags(
         (name = "monitoring", description = "Server state"),
+        (name = "jamjam", description = "Discovery for newer jamjam clients"),
         (name = "tokens", description = "Tokens for broadcast and WebRTC rooms"),
         (name = "broadcast", description = "Posts for broadcast rooms"),
         (name = "control surfaces", description = "Control surface rooms (bbx), for the operator"),
@@ -75,6 +76,7 @@ const LOGIN_SCHEME: &str = "login";
         health::rooms,
         http::serve_healthz,
         http::metrics::serve_metrics,
+        discovery::signaling_server,
         broadcast_http::issue_token,
         broadcast_http::post_content,
         broadcast_http::post_typed,
@@ -111,7 +113,9 @@ struct ApiDocument;
 /// The document for a server with `dialects`, as JSON.
 pub(super) fn openapi_json_for(dialects: DialectSet) -> String {
     let mut document = ApiDocument::openapi();
-    for (tag, dialect) in [("broadcast", Dialect::Broadcast), ("control surfaces", Dialect::ControlSurface)] {
+    for (tag, dialect) in
+        [("jamjam", Dialect::Jamjam), ("broadcast", Dialect::Broadcast), ("control surfaces", Dialect::ControlSurface)]
+    {
         if !dialects.contains(dialect) {
             remove_tag(&mut document, tag);
         }

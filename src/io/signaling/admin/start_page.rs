@@ -15,6 +15,7 @@ use axum::{Extension, Router};
 
 use crate::io::http::ConnectionInfo;
 use crate::io::http::body::page_response;
+use crate::io::http::forwarded::has_https_proxy;
 use crate::io::http::request_host::RequestHost;
 use crate::io::moqt::MoqtUrl;
 use crate::io::reachable::reachable_addresses;
@@ -136,7 +137,7 @@ const fn example_path(dialect: Dialect, webrtc_requires_token: bool) -> &'static
 }
 
 /// The host and port that the page shows: those of the request, or an address of the server if the request has no valid `Host`.
-fn shown_host(headers: &HeaderMap, listen_address: SocketAddr) -> Cow<'_, str> {
+pub(super) fn shown_host(headers: &HeaderMap, listen_address: SocketAddr) -> Cow<'_, str> {
     let requested = RequestHost::requested(headers).map(|host| Cow::Borrowed(host.text()));
     requested.unwrap_or_else(|| {
         let address = reachable_addresses(listen_address).first().copied().unwrap_or(listen_address);
@@ -154,11 +155,6 @@ fn moqt_entry(url: &MoqtUrl, host: &str) -> (&'static str, String) {
     }
     let is_local = url.host.eq_ignore_ascii_case("localhost") || ip.is_some_and(|ip| ip.is_loopback());
     (if is_local { LOCAL_MOQT_DESCRIPTION } else { MOQT_DESCRIPTION }, url.to_string())
-}
-
-/// Whether a proxy in front of this server accepts TLS connections.
-fn has_https_proxy(headers: &HeaderMap) -> bool {
-    headers.get("x-forwarded-proto").is_some_and(|proto| proto.as_bytes().eq_ignore_ascii_case(b"https"))
 }
 
 #[cfg(test)]

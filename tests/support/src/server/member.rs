@@ -12,12 +12,17 @@ use super::TEST_TIMEOUT;
 pub struct Member(WebSocket<TcpStream>);
 
 impl Member {
-    /// Connects.
+    /// Connects like an older client.
     pub fn connect(server: SocketAddr) -> Self {
+        Self::connect_to(server, "/")
+    }
+
+    /// Connects to this path.
+    pub fn connect_to(server: SocketAddr, path: &str) -> Self {
         let stream = TcpStream::connect(server).unwrap();
         stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
         stream.set_write_timeout(Some(TEST_TIMEOUT)).unwrap();
-        Self(tungstenite::client(format!("ws://{server}/"), stream).unwrap().0)
+        Self(tungstenite::client(format!("ws://{server}{path}"), stream).unwrap().0)
     }
 
     /// Accepts a connection to the test's own server.
