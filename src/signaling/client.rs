@@ -248,7 +248,14 @@ impl RoomClient {
 
     fn join(&self, room: &str) -> ClientMessage {
         let (password, peer_name) = (self.password.clone(), self.peer_name.clone());
-        ClientMessage::JoinRoom { room_id: room.to_owned(), password, peer_name, link_key: None, features: Vec::new(), client_info: None }
+        ClientMessage::JoinRoom {
+            room_id: room.to_owned(),
+            password,
+            peer_name,
+            link_key: None,
+            features: Vec::new(),
+            client_info: None,
+        }
     }
 
     fn not_found(&self) -> RoomError {
@@ -526,9 +533,9 @@ impl EchoParticipant {
             (server_reflexive, CandidateType::ServerReflexive, SERVER_REFLEXIVE_PRIORITY),
             (host, CandidateType::Host, HOST_PRIORITY),
         ];
-        let candidates = candidates.into_iter().filter_map(|(address, kind, priority)| {
-            Some(Candidate { address: address?, kind, priority })
-        });
+        let candidates = candidates
+            .into_iter()
+            .filter_map(|(address, kind, priority)| Some(Candidate { address: address?, kind, priority }));
         let candidate = candidates.min_by_key(|candidate| candidate.address.is_ipv6())?;
         let public_addr = Some(candidate.address);
         let local_addr = host.filter(|host| public_addr == Some(*host));
