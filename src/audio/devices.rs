@@ -181,14 +181,13 @@ pub struct DeviceConfig {
     pub buffer_range: Option<(u32, u32)>,
 }
 
-/// Selects the configuration that needs the least conversion. Compares the number of channels first. The preferred number is `channels`,
-/// then 2, then 1, then the smallest supported number. Then compares the distance to `rate`, and last the order of
+/// Selects the configuration that needs the least conversion. Compares the number of channels first. The preferred number is 2, then 1,
+/// then the smallest supported number. Then compares the distance to `rate`, and last the order of
 /// [`DeviceSampleFormat::ALL`]. Returns `None` if `supported` is empty.
-pub fn select_config(supported: &[SupportedConfig], channels: Option<u16>, rate: u32) -> Option<DeviceConfig> {
+pub fn select_config(supported: &[SupportedConfig], rate: u32) -> Option<DeviceConfig> {
     let channel_rank = |count: u16| match count {
-        count if Some(count) == channels => 0,
-        2 => 1,
-        1 => 2,
+        2 => 0,
+        1 => 1,
         count => u32::from(count),
     };
     let format_rank = |format| DeviceSampleFormat::ALL.iter().position(|other| *other == format);

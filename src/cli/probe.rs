@@ -158,7 +158,6 @@ impl Args {
             server_delay: self.client.known_server_delay().filter(|_| stream_kind == StreamKind::Audio),
             first_echo_timeout: self.client.expected_first_echo(),
             timeout: self.client.timeout(),
-            late_after: self.client.late_after.map(|TimeSpan(late)| late),
             replies_expected: true,
             wait_for: self.client.wait_for.map(|wait| wait.0),
             loss_report_nonce: Some(transaction_seed()),

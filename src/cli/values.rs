@@ -15,10 +15,12 @@ use clap::builder::{EnumValueParser, PathBufValueParser, PossibleValue, TypedVal
 use clap::{Arg, ColorChoice, Command, Error, ValueEnum};
 
 use crate::echo::LinkPolicy;
-use crate::io::{files, log, os, udp};
+use crate::io::{files, os, udp};
+use crate::moqt::Transport;
 use crate::rate_limit::WindowLimit;
 use crate::report::limits::Profile;
 use crate::signaling::Dialect;
+use crate::signaling::broadcast::Envelope;
 use crate::units::{self, ParseQuantityError, TimeUnit};
 
 /// A file that the program writes.
@@ -57,86 +59,49 @@ pub fn use_color(choice: ColorChoice, stream: &impl IsTerminal) -> bool {
     }
 }
 
-/// Format of the log lines.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// One line per event
-    #[default]
-    Text,
-    /// One JSON object per line
-    Json,
-}
+/// Makes an enumeration of the library the value of an option. Each variant has a name and a description for `--help`.
+macro_rules! value_enum {
+    ($type:ty { $($variant:ident = $name:literal, $help:literal;)+ }) => {
+        impl ValueEnum for $type {
+            fn value_variants<'a>() -> &'a [Self] {
+                &[$(Self::$variant),+]
+            }
 
-impl From<LogFormat> for log::LogFormat {
-    fn from(format: LogFormat) -> Self {
-        match format {
-            LogFormat::Text => Self::Text,
-            LogFormat::Json => Self::Json,
+            fn to_possible_value(&self) -> Option<PossibleValue> {
+                Some(match self {
+                    $(Self::$variant => PossibleValue::new($name).help($help),)+
+                })
+            }
         }
-    }
+    };
 }
 
-/// A purpose of a path, with limits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ProfileName {
-    /// Playing music over a local network
-    LanMusic,
-    /// Playing music over the Internet
-    InternetMusic,
-    /// Conversation
-    Voice,
-}
+value_enum!(Profile {
+    LanMusic = "lan-music", "Playing music over a local network";
+    InternetMusic = "internet-music", "Playing music over the Internet";
+    Voice = "voice", "Conversation";
+});
 
-impl From<ProfileName> for Profile {
-    fn from(name: ProfileName) -> Self {
-        match name {
-            ProfileName::LanMusic => Self::LanMusic,
-            ProfileName::InternetMusic => Self::InternetMusic,
-            ProfileName::Voice => Self::Voice,
-        }
-    }
-}
+value_enum!(udp::Backend {
+    Native = "native", "The fastest driver of this system";
+    Portable = "portable", "Portable system calls";
+});
 
-/// UDP driver.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum UdpDriver {
-    /// The fastest driver of this system
-    #[default]
-    Native,
-    /// Portable system calls
-    Portable,
-}
+value_enum!(LinkPolicy {
+    Auto = "auto", "Encrypted links of newer clients and plain packets";
+    Require = "require", "Encrypted links only: plain AUDIO is dropped";
+    Plain = "plain", "No encryption: newer clients fall back to plain packets";
+});
 
-impl From<UdpDriver> for udp::Backend {
-    fn from(driver: UdpDriver) -> Self {
-        match driver {
-            UdpDriver::Native => Self::Native,
-            UdpDriver::Portable => Self::Portable,
-        }
-    }
-}
+value_enum!(Envelope {
+    Document = "document", "{\"type\": \"NAME-content\", ...}, where NAME is the room";
+    Dynode = "dynode", "{\"type\": \"broadcast\", ...}, for Dynode players";
+});
 
-/// Which links the echo server accepts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum LinkMode {
-    /// Encrypted links of newer clients and plain packets
-    #[default]
-    Auto,
-    /// Encrypted links only: plain AUDIO is dropped
-    Require,
-    /// No encryption: newer clients fall back to plain packets
-    Plain,
-}
-
-impl From<LinkMode> for LinkPolicy {
-    fn from(mode: LinkMode) -> Self {
-        match mode {
-            LinkMode::Auto => Self::Auto,
-            LinkMode::Require => Self::Require,
-            LinkMode::Plain => Self::Plain,
-        }
-    }
-}
+value_enum!(Transport {
+    Quic = "quic", "Raw QUIC";
+    WebTransport = "webtransport", "Over HTTP/3";
+});
 
 /// A listen address: `ADDR:PORT`, or a bare port on 127.0.0.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -338,24 +303,6 @@ pub fn parse_nonzero_size(text: &str) -> Result<ByteSize, String> {
     match ByteSize::from_str(text) {
         Ok(ByteSize(0)) => Err("the size must be above 0; give a size such as 16MiB".to_owned()),
         other => other.map_err(|error: ParseQuantityError| error.to_string()),
-    }
-}
-
-/// A rate in packets per second.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PacketRate(pub u64);
-
-impl FromStr for PacketRate {
-    type Err = ParseQuantityError;
-    fn from_str(text: &str) -> Result<Self, ParseQuantityError> {
-        let example = "a number of packets per second such as 8000";
-        text.parse().map(Self).map_err(|_| ParseQuantityError::NotANumber { text: text.to_owned(), example })
-    }
-}
-
-impl fmt::Display for PacketRate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
     }
 }
 

@@ -55,8 +55,6 @@ pub struct RunConfig {
     pub first_echo_timeout: Duration,
     /// Time-out of a packet. Once the stream has received a reply, the stream's minimum RTT is added.
     pub timeout: Duration,
-    /// RTT above which a packet is late. For AUDIO the server delay is subtracted from the RTT first.
-    pub late_after: Option<Duration>,
     /// Whether replies are expected.
     pub replies_expected: bool,
     /// Maximum time to wait for the server before counting starts; `None` to start immediately.

@@ -223,7 +223,6 @@ impl<S: Workload> ClientNode<S> {
             self.started.zip(ended_at).map_or(0, |(started, ended)| saturating_nanos(ended.duration_since(started)));
         run.replies_expected = config.replies_expected;
         run.timeout_ns = saturating_nanos(config.timeout);
-        run.late_after_ns = config.late_after.map(saturating_nanos);
         run.readiness_wait = self.readiness_wait.or_else(|| match &self.phase {
             Phase::New => config.wait_for.map(|_| WaitResult { waited_ns: 0, reply_received: false }),
             Phase::WaitingForServer(wait) => Some(wait.result(interrupted_at?, false)),

@@ -90,7 +90,6 @@ figures! {
         duplicated: u64 = stream.duplicated;
         damaged_copies: u64 = stream.damaged_copies;
         reordered: u64 = stream.reordered;
-        late: u64 = stream.late;
         unmatched: u64 = stream.unmatched;
         send_failed: u64 = stream.send_failed;
         rtt_count: u64 = rtt.map_or(0, |rtt| rtt.count());

@@ -69,7 +69,6 @@ impl Report {
             evaluated_stream: run.evaluated_stream,
             replies_expected: run.replies_expected,
             timeout_ms: unsigned_millis(run.timeout_ns),
-            late_after_ms: run.late_after_ns.map(unsigned_millis),
             readiness_wait: run.readiness_wait.map(WaitFigures::new),
             loss_report: run.loss_report.as_ref().map(LossReportFigures::new),
             interrupted: run.interrupted,

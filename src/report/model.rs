@@ -37,7 +37,6 @@ pub struct Report {
     pub evaluated_stream: StreamKind,
     pub replies_expected: bool,
     pub timeout_ms: f64,
-    pub late_after_ms: Option<f64>,
     pub readiness_wait: Option<WaitFigures>,
     pub loss_report: Option<LossReportFigures>,
     pub interrupted: Option<StopSignal>,

@@ -95,9 +95,6 @@ pub(super) fn stream_rows(report: &Report) -> Vec<Row> {
     table.nonzero(Short, "damaged copies", |stream| stream.damaged_copies);
     table.anomaly("duplicated", |stream| stream.duplicated);
     table.anomaly("reordered", |stream| stream.reordered);
-    if report.late_after_ms.is_some() {
-        table.anomaly("over --late-after", |stream| stream.late);
-    }
     table.nonzero(Short, "unmatched", |stream| stream.unmatched);
     table.nonzero(Short, "send failed", |stream| stream.send_failed);
     // If no replies are expected, every packet stays in flight.

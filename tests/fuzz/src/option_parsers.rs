@@ -8,7 +8,7 @@ use std::time::Duration;
 use jamjam_dev::address::{Cidr, source_network};
 use jamjam_dev::cli::target::{HostPort, ListenHostPort, MoqtTarget, Target, UdpTarget};
 use jamjam_dev::cli::values::{
-    BitRate, ByteSize, ListenAddress, Millis, OrOff, PacketRate, Percent, Seconds, parse_message_rate,
+    BitRate, ByteSize, ListenAddress, Millis, OrOff, Percent, Seconds, parse_message_rate,
     parse_nonzero_size, parse_origin, parse_percent, parse_port, parse_positive, parse_positive_or_off,
     parse_request_rate,
 };
@@ -190,7 +190,6 @@ fn check_rates(text: &str) {
         let again = parse_request_rate(&rate.to_string());
         assert!(again.is_ok_and(|again| again.0.is_some_and(|again| again.0 == rate.0)), "{text} is printed as {rate}");
     }
-    printed_again::<PacketRate>(text, |_| {});
 }
 
 fn check_numbers(text: &str) {
@@ -284,6 +283,5 @@ fn check_listen_address(text: &str) {
 
 fn check_or_off(text: &str) {
     printed_again::<OrOff<ByteSize>>(text, |size| assert_eq!(size.0.is_none(), text == "off"));
-    printed_again::<OrOff<PacketRate>>(text, |_| {});
     printed_again::<OrOff<BitRate>>(text, |_| {});
 }

@@ -382,7 +382,7 @@ fn loss_that_length_does_not_explain_is_no_loss_of_large_packets() {
     let mut short = large_packets(0, None);
     short.audio.as_mut().expect("audio").ip_bytes = 576;
     assert!(!is_named(&short));
-    // The server delays AUDIO by 5 s, but --server-delay is 1 s and the time-out 2 s.
+    // The server delays AUDIO by 5 s, but --delay is 1 s and the time-out 2 s.
     let mut late = large_packets(0, Some(500));
     late.audio.as_mut().expect("audio").configured_server_delay_ns = Some(1_000_000_000);
     late.server.as_mut().expect("a server").delay_ns = 5_000_000_000;

@@ -122,7 +122,7 @@ fn loss_direction_matches_where_the_path_dropped_packets() {
     let report = document::report(&output);
     assert_eq!(losses(&report, "audio"), [json!(12), json!(8), json!(4)], "{report:#}");
     assert_eq!(losses(&report, "ping"), [json!(0), json!(0), json!(0)]);
-    let text = run(&format!("send --to {} {line} --details", path.address)).stdout;
+    let text = run(&format!("send --to {} {line} --verbose", path.address)).stdout;
     assert!(text.contains("\nlost upstream                    8             0             0\n"), "{text}");
     assert!(text.contains(&format!("\nmapped address        {}\n", path.outside)), "{text}");
 }
