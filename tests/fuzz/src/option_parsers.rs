@@ -8,9 +8,8 @@ use std::time::Duration;
 use jamjam_dev::address::{Cidr, source_network};
 use jamjam_dev::cli::target::{HostPort, ListenHostPort, MoqtTarget, Target, UdpTarget};
 use jamjam_dev::cli::values::{
-    BitRate, ByteSize, ListenAddress, Millis, OrOff, Percent, Seconds, parse_message_rate,
-    parse_nonzero_size, parse_origin, parse_percent, parse_port, parse_positive, parse_positive_or_off,
-    parse_request_rate,
+    BitRate, ByteSize, ListenAddress, Millis, OrOff, Percent, Seconds, parse_message_rate, parse_nonzero_size,
+    parse_origin, parse_percent, parse_port, parse_positive, parse_positive_or_off, parse_request_rate,
 };
 use jamjam_dev::io::moqt::MoqtUrl;
 use jamjam_dev::io::websocket::handshake::WebSocketUrl;

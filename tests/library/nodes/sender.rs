@@ -4,7 +4,6 @@ mod live;
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Duration;
 use test_support::node_driver;
 use test_support::recording_sink;
 

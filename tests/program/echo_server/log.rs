@@ -5,7 +5,6 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 use test_support::server;
 
-use serde_json::Value;
 use server::client::Client;
 use server::line::{Line, Stats};
 use server::packet::{audio, keepalive, packet};

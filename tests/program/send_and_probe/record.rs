@@ -4,7 +4,7 @@ use std::path::Path;
 use test_support::client;
 
 use client::packet::AUDIO;
-use client::program::{ProgramOutput, run_args};
+use client::program::{ProgramOutput, run, run_args};
 use client::server::{Server, ServerAction};
 use client::wav::Wav;
 use client::{at_once, document, fixture};

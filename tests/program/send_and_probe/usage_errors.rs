@@ -273,7 +273,7 @@ const PLANS: [&str; 16] = [
 ];
 
 /// Options with the plans to which they apply, by their position in [`PLANS`]. `send` has no options for probes, and vice versa.
-const APPLICABLE: [(&str, &[usize]); 28] = [
+const APPLICABLE: [(&str, &[usize]); 27] = [
     ("--audio", &[0, 1, 2]),
     ("--keepalive", &[0, 1, 2]),
     ("--size 8", &[3, 4]),

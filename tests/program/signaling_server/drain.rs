@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use test_support::server::process::{Server, program};
+use test_support::server::process::Server;
 use test_support::server::{TEST_TIMEOUT, poll_until};
 use tungstenite::{Message, WebSocket};
 

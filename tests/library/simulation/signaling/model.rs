@@ -248,11 +248,6 @@ impl Model {
         })
     }
 
-    /// Whether the connection is a control channel, which may not send messages.
-    fn is_control_channel(&self, conn: ConnId) -> bool {
-        self.memberships.iter().any(|membership| membership.conn == conn && membership.control)
-    }
-
     pub(crate) fn relay(&mut self, room: &str, by: Option<ConnId>, what: &str, played: Option<&Value>) {
         let rc = played.is_some_and(|message| self.on_radio_message(message));
         let kind = format!("{}-content", room.trim_start_matches("broadcast "));
