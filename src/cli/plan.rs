@@ -89,26 +89,26 @@ const RULES: &[Rule] = &[
         applies: |plan, kind| plan.is_run() && (kind == RunKind::Probe || matches!(plan, Moqt(_))),
     },
     Rule {
-        options: "audio keepalive loss_direction socket_buffer driver",
+        options: "packet loss_direction socket_buffer driver",
         target: "UDP: HOST[:PORT], --room NAME or --embedded",
         applies: |plan, _| matches!(plan, Udp { .. }),
     },
     Rule { options: "spin", target: "UDP and WebSocket", applies: |plan, _| matches!(plan, Udp { .. } | WebSocket(_)) },
     Rule {
         options: "delay",
-        target: "servers of --embedded and AUDIO over UDP; with probe, add --audio",
+        target: "servers of --embedded and AUDIO over UDP; with probe, add --packet audio",
         applies: |plan, _| {
             matches!(plan, Udp { peer: UdpPeer::Embedded, .. } | Udp { stream: StreamKind::Audio, .. } | Moqt(None))
         },
     },
     Rule {
         options: "size",
-        target: "AUDIO and MOQT frames; for AUDIO, add --audio",
+        target: "AUDIO and MOQT frames; for AUDIO, add --packet audio",
         applies: |plan, _| matches!(plan, Udp { stream: StreamKind::Audio, .. } | Moqt(_)),
     },
     Rule {
         options: "drop_packets",
-        target: "AUDIO with --embedded; with probe, add --audio",
+        target: "AUDIO with --embedded; with probe, add --packet audio",
         applies: |plan, _| matches!(plan, Udp { stream: StreamKind::Audio, peer: UdpPeer::Embedded }),
     },
     Rule {

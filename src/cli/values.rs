@@ -14,6 +14,7 @@ use std::time::Duration;
 use clap::builder::{EnumValueParser, PathBufValueParser, PossibleValue, TypedValueParser};
 use clap::{Arg, ColorChoice, Command, Error, ValueEnum};
 
+use crate::client::StreamKind;
 use crate::echo::LinkPolicy;
 use crate::io::{files, os, udp};
 use crate::moqt::Transport;
@@ -75,6 +76,12 @@ macro_rules! value_enum {
         }
     };
 }
+
+value_enum!(StreamKind {
+    Ping = "ping", "LATENCY_PING";
+    Keepalive = "keepalive", "KEEPALIVE, which every echo server answers";
+    Audio = "audio", "AUDIO, which the server returns after its delay";
+});
 
 value_enum!(Profile {
     LanMusic = "lan-music", "Playing music over a local network";

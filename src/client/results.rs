@@ -243,7 +243,7 @@ impl RunResults {
                 .min_rtt()
                 .zip(self.ping.as_ref())
                 .and_then(|(echo, ping)| DelayEstimate::new(echo, ping)),
-            // `probe --audio` sends no pings from which the delay could be estimated.
+            // `probe --packet audio` sends no pings from which the delay could be estimated.
             assumed_ns: (self.run_kind == RunKind::Probe).then_some(0),
         }
     }

@@ -162,7 +162,7 @@ fn exceeded_limit_fails_the_step_after_publishing_reports() {
 fn given_server_is_probed_and_none_is_started() {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let to = socket.local_addr().unwrap().to_string();
-    let mut job = Job::with(&[("to", &to), ("wait-for", "0.2s"), ("args", " --keepalive\n --timeout  700ms")]);
+    let mut job = Job::with(&[("to", &to), ("wait-for", "0.2s"), ("args", " --packet keepalive\n --timeout  700ms")]);
     let ended = job.run();
     assert_eq!(ended.code, 1, "{}", ended.log);
     let report = job.report();

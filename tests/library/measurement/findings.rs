@@ -388,6 +388,6 @@ fn loss_that_length_does_not_explain_is_no_loss_of_large_packets() {
     late.server.as_mut().expect("a server").delay_ns = 5_000_000_000;
     assert!(!is_named(&late));
     assert!(is_named(&RunResults { server: lost.server.clone(), ..late }));
-    // `probe --audio` sends no pings, but the server answers queries.
+    // `probe --packet audio` sends no pings, but the server answers queries.
     assert!(is_named(&RunResults { ping: None, run_kind: RunKind::Probe, ..lost }));
 }

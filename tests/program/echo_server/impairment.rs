@@ -203,9 +203,9 @@ fn embedded_server_is_impaired_and_named_in_the_report() {
     let folder = tempfile::tempdir().unwrap();
     let lines = [
         "send --tone 440 --duration 0.3s",
-        "probe --audio --count 100 --interval 2ms",
+        "probe --packet audio --count 100 --interval 2ms",
         "probe --count 100 --interval 2ms",
-        "probe --keepalive --count 100 --interval 2ms",
+        "probe --packet keepalive --count 100 --interval 2ms",
     ];
     let cases = lines.into_iter().enumerate();
     client::at_once(cases, |(n, line)| {

@@ -18,7 +18,7 @@ fn decide(index: u32) -> ServerAction {
 
 #[test]
 fn bursts_and_reordering_extents_match_what_the_server_caused() {
-    let requests = [("", "ping"), ("--keepalive", "keepalive"), ("--audio", "audio")];
+    let requests = [("", "ping"), ("--packet keepalive", "keepalive"), ("--packet audio", "audio")];
     let cases = requests.iter().flat_map(|request| ["native", "portable"].map(|driver| (request, driver)));
     at_once(cases, |((option, name), driver)| {
         let server = Server::with_actions(|packet| decide(packet.index()));

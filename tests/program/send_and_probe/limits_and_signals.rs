@@ -105,7 +105,7 @@ fn limit_without_data_is_exceeded() {
 fn signal_ends_a_run_with_a_partial_report_and_its_own_exit_code() {
     let lines = [
         "probe --count 0 --interval 1ms --json",
-        "probe --count 0 --interval 1ms --audio --json",
+        "probe --count 0 --interval 1ms --packet audio --json",
         "send --tone 440 --delay 0 --json",
     ];
     let signals = [("INT", 130, "SIGINT"), ("TERM", 143, "SIGTERM")];
@@ -172,7 +172,7 @@ fn interrupted_recording_is_a_valid_wav_file() {
 fn every_output_line_is_json_and_the_last_is_the_report() {
     let lines = [
         "probe --count 40 --interval 1ms",
-        "probe --count 40 --interval 1ms --keepalive",
+        "probe --count 40 --interval 1ms --packet keepalive",
         "send --tone 440 --duration 106.67ms --delay 0",
     ];
     let cases = lines.iter().flat_map(|line| ["native", "portable"].map(|driver| (line, driver)));

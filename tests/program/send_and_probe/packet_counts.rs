@@ -38,7 +38,7 @@ const COUNTS: [u64; 10] = [40, 35, 4, 1, 2, 2, 2, 1, 0, 0];
 
 #[test]
 fn probe_counts_match_what_the_server_did_to_its_packets() {
-    let requests = [("", "ping"), ("--keepalive", "keepalive"), ("--audio", "audio")];
+    let requests = [("", "ping"), ("--packet keepalive", "keepalive"), ("--packet audio", "audio")];
     let cases = requests.iter().flat_map(|request| ["native", "portable"].map(|driver| (request, driver)));
     at_once(cases, |((option, stream), driver)| {
         let server = Server::with_actions(|packet| decide(packet.index()));
@@ -79,9 +79,9 @@ fn truncated_reply_is_damaged_or_unmatched() {
     // packet.
     let names = ["lost", "damaged", "damaged_copies", "unmatched"];
     let cases = [
-        ("--audio", "audio", [0, 1, 1, 0], 0),
+        ("--packet audio", "audio", [0, 1, 1, 0], 0),
         ("", "ping", [1, 0, 0, 1], 0),
-        ("--keepalive", "keepalive", [1, 0, 0, 0], 1),
+        ("--packet keepalive", "keepalive", [1, 0, 0, 0], 1),
     ];
     at_once(cases, |(option, stream, counts, stray)| {
         let server =
@@ -122,7 +122,7 @@ fn reasons(report: &Value) -> [&str; 3] {
 fn run_without_replies_fails_and_lists_the_likely_causes() {
     let lines = [
         "probe --count 5 --interval 1ms",
-        "probe --audio --count 5 --interval 1ms --delay 0",
+        "probe --packet audio --count 5 --interval 1ms --delay 0",
         "send --tone 440 --duration 20ms --delay 0",
     ];
     at_once(lines, |line| {
@@ -195,7 +195,7 @@ fn without_expected_echo_no_packet_is_lost() {
 fn nothing_is_counted_before_the_first_reply() {
     let lines = [
         "probe --count 10 --interval 1ms",
-        "probe --audio --count 10 --interval 1ms",
+        "probe --packet audio --count 10 --interval 1ms",
         "send --tone 440 --duration 26.67ms --delay 0",
     ];
     let cases = lines.iter().flat_map(|line| ["native", "portable"].map(|driver| (line, driver)));
@@ -275,7 +275,7 @@ fn server_delay_is_estimated_from_pings_or_configured() {
 
 #[test]
 fn server_delay_of_the_embedded_server_is_known_without_an_estimate() {
-    let lines = ["probe --audio --count 5 --interval 1ms", "send --tone 440 --duration 20ms"];
+    let lines = ["probe --packet audio --count 5 --interval 1ms", "send --tone 440 --duration 20ms"];
     at_once(lines, |line| {
         for (more, hold) in [("", 50.0), ("--delay 40ms", 40.0)] {
             let report = document::report(&run(&format!("{line} --embedded --delay 50 {more} --json")));

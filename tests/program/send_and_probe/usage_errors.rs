@@ -122,7 +122,7 @@ fn missing_arguments_are_named() {
         (
             "probe --to TO --size 8",
             2,
-            "--size has no effect over UDP; it applies to AUDIO and MOQT frames; for AUDIO, add --audio",
+            "--size has no effect over UDP; it applies to AUDIO and MOQT frames; for AUDIO, add --packet audio",
         ),
     ]);
 }
@@ -135,8 +135,8 @@ fn conflicting_options_are_reported() {
         ("send --tone 440 --embedded --to TO", 2, both),
         ("send --tone 440 --repeat 3 --to TO", 2, both),
         ("send --tone 440 --resample native --to TO", 2, both),
-        ("probe --to TO --keepalive --audio", 2, both),
-        ("probe --to TO --keepalive --size 8", 2, "--size has no effect over UDP"),
+        ("probe --to TO --packet keepalive --packet audio", 2, "cannot be used multiple times"),
+        ("probe --to TO --packet keepalive --size 8", 2, "--size has no effect over UDP"),
         ("probe --to TO --json --json-lines", 2, both),
         (
             "send --tone 440 --to TO --junit target/x --markdown ./target/x",
@@ -273,9 +273,8 @@ const PLANS: [&str; 16] = [
 ];
 
 /// Options with the plans to which they apply, by their position in [`PLANS`]. `send` has no options for probes, and vice versa.
-const APPLICABLE: [(&str, &[usize]); 27] = [
-    ("--audio", &[0, 1, 2]),
-    ("--keepalive", &[0, 1, 2]),
+const APPLICABLE: [(&str, &[usize]); 26] = [
+    ("--packet ping", &[0, 1, 2]),
     ("--size 8", &[3, 4]),
     ("--loss-direction", &[0, 1, 2, 9, 10, 11]),
     ("--socket-buffer 8MiB", &[0, 1, 2, 9, 10, 11]),
@@ -357,8 +356,8 @@ fn invalid_quantities_are_explained() {
         ("probe --to TO --count -1", 2, count),
         ("probe --to TO --count many", 2, count),
         ("probe --to TO --count 99999999999999999999", 2, count),
-        ("probe --to TO --audio --size 3", 2, "--size 3: give a multiple of 4 (AUDIO has 4-byte samples)"),
-        ("probe --to TO --audio --size 65496", 2, "The maximum that fits in a datagram is 65492"),
+        ("probe --to TO --packet audio --size 3", 2, "--size 3: give a multiple of 4 (AUDIO has 4-byte samples)"),
+        ("probe --to TO --packet audio --size 65496", 2, "The maximum that fits in a datagram is 65492"),
         ("probe --to TO --spin 101", 2, "give a whole percentage from 0 to 100"),
         ("probe --to TO --socket-buffer 1XB", 2, "unknown unit `XB`; expected B, KiB, MiB"),
         ("send --to TO --tone 0", 2, tone),
@@ -412,7 +411,7 @@ fn huge_quantities_cause_no_panic_or_overflow() {
     let lines = [
         format!("probe --embedded --count 3 --interval 1ms --timeout {long} --wait-for {long}"),
         format!("probe --embedded --count 3 --interval 1ms --max-p50 {long} --max-p99 {long} --max-jitter {long}"),
-        format!("probe --embedded --audio --delay 0 --count 3 --interval 1ms --timeout {long}"),
+        format!("probe --embedded --packet audio --delay 0 --count 3 --interval 1ms --timeout {long}"),
         format!("send --embedded --delay 0 fixtures/audio/24bit-mono-48k.wav --duration {long}"),
         "probe --embedded --count 3 --interval 1ms --socket-buffer 16777215TiB".to_owned(),
         "probe --embedded --count 3 --interval 1ms --socket-buffer 0".to_owned(),
