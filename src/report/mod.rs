@@ -4,6 +4,8 @@
 //! report and compute nothing. All except [`json`] print the rows of `rows`. `docs/measuring.md` defines the figures, and `docs/report.schema.json` defines the structure of the
 //! JSON document.
 
+pub mod audio_figures;
+mod audio_rows;
 pub mod baseline;
 pub mod buffer_table;
 pub mod comparison;
@@ -18,19 +20,20 @@ pub mod machine;
 pub mod markdown;
 mod model;
 pub mod quantities;
+mod row;
 mod rows;
 pub mod run_record;
 pub mod text;
 pub mod time_series;
 mod warnings;
 
+use audio_figures::{AudioFigures, AudioQualityFigures, CaptureFigures, PlaybackFigures};
 use baseline::Baseline;
 use buffer_table::JitterBufferTable;
 use comparison::Comparison;
 use figures::{
-    AudioFigures, AudioQualityFigures, CaptureFigures, DatagramFigures, HostTimingFigures, LossReportFigures,
-    MoqtFigures, PacingFigures, PlaybackFigures, ServerFigures, StreamFigures, StreamInput, WaitFigures,
-    WebSocketFigures,
+    DatagramFigures, HostTimingFigures, LossReportFigures, MoqtFigures, PacingFigures, ServerFigures, StreamFigures,
+    StreamInput, WaitFigures, WebSocketFigures,
 };
 use limits::{Limits, Verdict};
 pub use model::{Report, SCHEMA_VERSION, Streams, Warning};

@@ -2,12 +2,12 @@
 
 use serde::Serialize;
 
+use super::audio_figures::{AudioFigures, AudioQualityFigures, CaptureFigures, PlaybackFigures};
 use super::buffer_table::JitterBufferTable;
 use super::comparison::Comparison;
 use super::figures::{
-    AudioFigures, AudioQualityFigures, CaptureFigures, ConnectionFailure, DatagramFigures, HostTimingFigures,
-    LossReportFigures, MoqtFigures, PacingFigures, PlaybackFigures, ServerFigures, StreamFigures, WaitFigures,
-    WebSocketFigures,
+    ConnectionFailure, DatagramFigures, HostTimingFigures, LossReportFigures, MoqtFigures, PacingFigures,
+    ServerFigures, StreamFigures, WaitFigures, WebSocketFigures,
 };
 use super::findings::Finding;
 use super::limits::{LimitResult, Verdict};

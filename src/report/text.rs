@@ -3,14 +3,16 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use super::audio_figures::{CaptureFigures, PlaybackFigures};
 use super::buffer_table::JitterBufferTable;
 use super::comparison::{Comparison, ComparisonResult, HEADINGS};
-use super::figures::{CaptureFigures, HistogramBarFigures, PlaybackFigures, WebSocketFigures};
+use super::figures::{HistogramBarFigures, WebSocketFigures};
 use super::findings::Finding;
 use super::limits::LimitResult;
 use super::model::{Report, Warning};
 use super::quantities::{self, ResultRow, format_count, format_percent, format_time};
-use super::rows::{self, Level, Row};
+use super::row::{Level, Row};
+use super::rows;
 use crate::client::RunKind;
 
 /// Width of the column of labels.

@@ -2,11 +2,11 @@
 
 use std::net::IpAddr;
 
-use super::connection_failures::{moqt_warnings, websocket_warnings};
-use super::figures::{
-    AudioFigures, AudioQualityFigures, CaptureFigures, HostTimingFigures, LevelFigures, PacingFigures, PlaybackFigures,
-    StreamFigures, UNCORRELATED,
+use super::audio_figures::{
+    AudioFigures, AudioQualityFigures, CaptureFigures, LevelFigures, PlaybackFigures, UNCORRELATED,
 };
+use super::connection_failures::{moqt_warnings, websocket_warnings};
+use super::figures::{HostTimingFigures, PacingFigures, StreamFigures};
 use super::model::{Report, Warning, Warnings};
 use super::quantities::{RunProtocol, format_count, format_length, format_time};
 use crate::client::StreamKind;

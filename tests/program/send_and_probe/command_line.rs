@@ -3,10 +3,10 @@
 use std::net::UdpSocket;
 use test_support::client;
 
+use client::document;
 use client::packet::PING;
 use client::program::run;
 use client::server::Server;
-use client::document;
 
 #[test]
 fn positional_target_equals_the_option() {

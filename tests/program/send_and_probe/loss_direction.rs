@@ -133,8 +133,9 @@ fn packets_rejected_by_the_server_count_as_received_upstream() {
     // A packet of 524 bytes is charged 624 bytes. Therefore, two fifths of the buffer, 2,000 bytes, hold three packets at a time. Each packet stays in
     // the buffer for the delay of 20 ms.
     let (_server, address) = echo_server(&folder, "--max-buffer 5000");
-    let output =
-        run(&format!("probe --to {address} --packet audio --count 40 --interval 1ms --timeout 700ms --loss-direction --json"));
+    let output = run(&format!(
+        "probe --to {address} --packet audio --count 40 --interval 1ms --timeout 700ms --loss-direction --json"
+    ));
     let report = document::report(&output);
     let [lost, upstream, downstream] = losses(&report, "audio");
     assert!(lost.as_u64().unwrap() > 10 && lost == downstream && upstream == 0, "{report:#}");
@@ -180,7 +181,8 @@ fn server_that_ignores_stun_leaves_the_direction_unknown() {
 fn without_the_option_no_direction_is_reported_and_a_warning_names_it() {
     let server =
         Server::with_actions(|packet| if packet.sequence == 3 { ServerAction::Silence } else { ServerAction::Reply });
-    let text = run(&format!("probe --to {} --packet keepalive --count 20 --interval 1ms --timeout 300ms", server.to())).stdout;
+    let text =
+        run(&format!("probe --to {} --packet keepalive --count 20 --interval 1ms --timeout 300ms", server.to())).stdout;
     assert_eq!(text.matches("--loss-direction").count(), 1, "{text}");
     assert!(!text.contains("lost upstream") && !text.contains("mapped address"), "{text}");
     assert_eq!(run("send --tone 440 --duration 10ms --embedded --no-echo --loss-direction").code, 2);

@@ -131,8 +131,12 @@ fn standard_input_is_sent_like_a_file() {
 
 #[test]
 fn probe_sends_the_configured_packets() {
-    let requests =
-        [("", PING, 24), ("--packet keepalive", KEEPALIVE, 12), ("--packet audio", AUDIO, 524), ("--packet audio --size 8", AUDIO, 20)];
+    let requests = [
+        ("", PING, 24),
+        ("--packet keepalive", KEEPALIVE, 12),
+        ("--packet audio", AUDIO, 524),
+        ("--packet audio --size 8", AUDIO, 20),
+    ];
     let drivers = ["native", "portable"];
     at_once(
         requests.iter().flat_map(|request| drivers.map(|driver| (request, driver))),
