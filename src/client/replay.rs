@@ -8,8 +8,9 @@ use thiserror::Error;
 
 use super::RunConfig;
 use super::hosts::HostLog;
+use super::reply::ReceivedReply;
 use super::results::{PacketOutcome, RunResults, StreamKind};
-use super::sent_packets::{PacketTracker, ReceivedReply, SentPackets, SentPacketsByStream};
+use super::sent_packets::{PacketTracker, SentPackets, SentPacketsByStream};
 use crate::stats::{FinalOutcome, StreamStats};
 use crate::time::Time;
 

@@ -5,18 +5,18 @@
 //! length of a run.
 
 use std::collections::VecDeque;
-use std::hash::{DefaultHasher, Hasher};
 use std::ops::Range;
 use std::time::Duration;
 
 use super::RunConfig;
 use super::hosts::{HostLog, Hosts, Unanswered};
 use super::live_figures::{LiveCounts, LiveSnapshot};
+use super::reply::ReceivedReply;
 use super::results::{PacketEvent, PacketObserver, PacketOutcome, SentAudio, StreamKind};
 use crate::node::{SendStatus, Transmit, TransmitSink};
 use crate::stats::{FinalOutcome, History, PacingStats, Reordering, StreamStats};
 use crate::time::{MIN_PAUSE, Time, saturating_nanos};
-use crate::wire::{self, HEADER_LEN, PING_PAYLOAD_LEN, PacketType, PingPayload};
+use crate::wire::HEADER_LEN;
 
 /// Maximum tracked packets per stream. After this many later packets, the outcome of a packet is final. At 375 packets per second, this
 /// takes more than eleven minutes.
@@ -225,52 +225,6 @@ impl SentPacketsByStream {
             StreamKind::Keepalive => &mut self.keepalive,
         }
     }
-}
-
-/// A datagram that can be the reply to a packet.
-#[derive(Clone, Copy, Debug)]
-pub struct ReceivedReply<'a> {
-    /// Sequence number of the packet.
-    pub sequence: u32,
-    /// When the datagram arrived.
-    pub received_at: Time,
-    /// Digest of the bytes to compare.
-    pub digest: u64,
-    /// Payload of the datagram.
-    pub payload: &'a [u8],
-}
-
-/// Parses a datagram from the peer. If the datagram is not a reply, the result is `None`. If the datagram is a reply, the result is the
-/// stream and the parsed reply. If the reply is malformed, the result is the stream with `None` instead of a reply.
-///
-/// The digest of an AUDIO or KEEPALIVE reply covers all bytes of the datagram. The digest of a LATENCY_PONG covers only the twelve payload
-/// bytes, because the LATENCY_PONG header differs between servers.
-pub(super) fn parse_reply(datagram: &[u8], received_at: Time) -> Option<(StreamKind, Option<ReceivedReply<'_>>)> {
-    let packet = wire::parse_packet(datagram).ok()?;
-    let payload = packet.payload;
-    let echo = || {
-        Some(ReceivedReply { sequence: packet.header.sequence, received_at, digest: reply_digest(datagram), payload })
-    };
-    match packet.header.packet_type {
-        PacketType::Audio => Some((StreamKind::Audio, echo())),
-        PacketType::Keepalive => Some((StreamKind::Keepalive, echo())),
-        PacketType::LatencyPong => {
-            let ping = PingPayload::parse(packet).ok();
-            let reply = ping.map(|ping| {
-                let digest = reply_digest(&payload[..PING_PAYLOAD_LEN]);
-                ReceivedReply { sequence: ping.sequence, received_at, digest, payload }
-            });
-            Some((StreamKind::Ping, reply))
-        }
-        PacketType::Fec | PacketType::Control | PacketType::LatencyPing | PacketType::LatencyInfo => None,
-    }
-}
-
-/// Digest of the bytes of a reply, for comparison with the expected bytes.
-pub(super) fn reply_digest(bytes: &[u8]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    hasher.write(bytes);
-    hasher.finish()
 }
 
 /// State of a packet. `InFlight` and `Damaged` contain the digest of the expected reply. `Returned` contains the RTT in nanoseconds.

@@ -7,6 +7,7 @@
 pub mod audio_figures;
 mod audio_rows;
 pub mod baseline;
+pub mod brief;
 pub mod buffer_table;
 pub mod comparison;
 mod connection_failures;
@@ -26,6 +27,7 @@ pub mod run_record;
 pub mod text;
 pub mod time_series;
 mod warnings;
+pub mod wrap;
 
 use audio_figures::{AudioFigures, AudioQualityFigures, CaptureFigures, PlaybackFigures};
 use baseline::Baseline;

@@ -36,7 +36,7 @@ use crate::io::udp::{Backend, DEFAULT_RECEIVE_BUFFER, DEFAULT_SPIN_PERCENT};
 use crate::io::websocket::handshake::WebSocketUrl;
 use crate::report::limits::{Limits, Profile};
 use crate::report::run_record::{AudioPicture, RecordedRun, RunEnd};
-use crate::report::{Report, json, text};
+use crate::report::{Report, brief, json, text, wrap};
 use crate::time::saturating_nanos;
 
 const HEADING_TARGET: &str = "Target";
@@ -367,7 +367,7 @@ impl ClientArgs {
             if self.prints_json() {
                 return self.print_report(report);
             }
-            for line in text::brief(report) {
+            for line in brief::lines(report) {
                 print_message(&line);
             }
             Ok(())
@@ -408,7 +408,7 @@ impl ClientArgs {
             let print = if self.verbose { text::details } else { text::summary };
             let text = print(report, color);
             Ok(match os::terminal_width(&stdout) {
-                Some(width) => text::wrap(&text, width),
+                Some(width) => wrap::wrap(&text, width),
                 None => text,
             })
         };

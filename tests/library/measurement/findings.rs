@@ -2,7 +2,7 @@
 
 use jamjam_dev::client::{AudioResults, CountSample, LossReport, RunKind, RunResults, ServerResults};
 use jamjam_dev::report::limits::Limits;
-use jamjam_dev::report::{Report, text};
+use jamjam_dev::report::{Report, text, wrap};
 use jamjam_dev::stats::{AddressChange, FinalOutcome, HostTiming, Reordering, StreamStats};
 use jamjam_dev::time::Time;
 
@@ -309,9 +309,9 @@ fn last_24_lines_show_verdict_loss_round_trip_and_reason() {
     (0..3_000).filter(|n| n % 17 < 2).for_each(|n| round_trips[n] = None);
     let limits = Limits { max_loss: Some(0.01), ..Limits::default() };
     let report = Report::new(&probe(stream(&round_trips)), &limits);
-    let screen = text::wrap(&text::summary(&report, true), 80);
+    let screen = wrap::wrap(&text::summary(&report, true), 80);
     assert!(screen.lines().all(|line| line.replace("\x1b[31m", "").replace("\x1b[0m", "").chars().count() <= 88));
-    let plain = text::wrap(&text::summary(&report, false), 80);
+    let plain = wrap::wrap(&text::summary(&report, false), 80);
     assert!(plain.lines().all(|line| line.chars().count() <= 80), "{plain}");
     let end: Vec<&str> = plain.lines().rev().take(4).collect();
     assert_eq!(end[0], "FAILED: 3000 sent, 11.8 % lost, RTT p50/p99 20/170 ms, no buffer suffices");
