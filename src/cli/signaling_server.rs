@@ -39,7 +39,7 @@ pub struct Args {
     /// Address or host name to listen on
     ///
     /// With `::`, the server also accepts IPv4 clients.
-    #[arg(long, env = "HOST", value_parser = parse_host, default_value = DEFAULT_HOST)]
+    #[arg(long, env = "HOST", default_value = DEFAULT_HOST)]
     host: String,
 
     /// Protocol dialects to enable [default: all]
@@ -138,10 +138,4 @@ impl Args {
         }
         self.dialect.iter().copied().collect()
     }
-}
-
-/// Parses a host. An empty string, which Docker Compose substitutes for an unset variable, means the default.
-#[expect(clippy::unnecessary_wraps, reason = "required by clap")]
-fn parse_host(text: &str) -> Result<String, String> {
-    Ok(if text.is_empty() { DEFAULT_HOST } else { text }.to_owned())
 }

@@ -374,11 +374,8 @@ pub fn parse_request_rate(text: &str) -> Result<OrOff<RequestRate>, String> {
 /// Default port of a signaling server.
 pub const DEFAULT_SIGNALING_PORT: u16 = 8_080;
 
-/// Parses a port. An empty string, which Docker Compose substitutes for an unset variable, means the default.
+/// Parses a port.
 pub fn parse_port(text: &str) -> Result<u16, String> {
-    if text.is_empty() {
-        return Ok(DEFAULT_SIGNALING_PORT);
-    }
     text.parse().map_err(|_| "give a port from 0 to 65535".to_owned())
 }
 

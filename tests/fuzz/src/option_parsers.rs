@@ -193,7 +193,7 @@ fn check_rates(text: &str) {
 
 fn check_numbers(text: &str) {
     let port = parse_port(text);
-    assert!(port.is_err() || text.is_empty() || text.parse::<u16>().ok() == port.ok());
+    assert_eq!(text.parse::<u16>().ok(), port.ok());
     let number = parse_positive(text);
     assert!(number.as_ref().is_ok_and(|number| *number > 0) || number.is_err());
     assert_eq!(parse_positive_or_off(text).ok().and_then(|limit| limit.0), number.ok());
