@@ -65,7 +65,7 @@ def jamjam_probe(rate, seconds, *options):
         server = [PROGRAM, "echo-server", "--host", "127.0.0.1", "--port", 0, "--delay", 0, "--address-file", address]
         with Server(*server):
             text = run(
-                PROGRAM, "probe", "--to", address.read_text().strip(), "--audio", "--size", SIZE - 12, "--server-delay", 0,
+                PROGRAM, "probe", "--to", address.read_text().strip(), "--packet", "audio", "--size", SIZE - 12, "--delay", 0,
                 "--interval", f"{1e6 / rate}us", "--count", rate * seconds, "--json", *options,
             )
     numbers = json.loads(text)["streams"]["audio"]
@@ -110,7 +110,7 @@ def impaired(seed, count):
         server_port, relay_address = free_port(), f"127.0.0.1:{free_port()}"
         if tool == "probe":
             server = [PROGRAM, "echo-server", "--host", "127.0.0.1", "--port", server_port, "--delay", 0]
-            client = [PROGRAM, "probe", "--to", relay_address, "--audio", "--size", SIZE - 12, "--server-delay", 0, "--timeout", "500ms",
+            client = [PROGRAM, "probe", "--to", relay_address, "--packet", "audio", "--size", SIZE - 12, "--delay", 0, "--timeout", "500ms",
                       "--interval", "2ms", "--count", count, "--json"]
         else:
             server = ["irtt", "server", "-b", f"127.0.0.1:{server_port}", "-i", 0]

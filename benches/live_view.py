@@ -27,7 +27,7 @@ FIGURES = {"pacing error p50": ("pacing", "pacing_p50_us"), "round trip p99": ("
 
 def run(seconds, with_view):
     """The report of one run."""
-    command = [PROGRAM, "probe", "--embedded", "--audio", "--interval", "2667us", "--duration", f"{seconds}s", "--json"]
+    command = [PROGRAM, "probe", "--embedded", "--packet", "audio", "--interval", "2667us", "--duration", f"{seconds}s", "--json"]
     if not with_view:
         return json.loads(subprocess.run([*command, "--quiet"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True).stdout)
     master, terminal = pty.openpty()

@@ -81,7 +81,7 @@
 //! - **outcome**: what happened to a packet: returned, damaged, lost, or in flight.
 //! - **resync**: restart of the jitter buffer at another stream position. A jump in sequence numbers or a long gap causes a resync.
 //! - **segment**: one datagram in a buffer that contains several datagrams (GSO, GRO). A **batch** is the result of one receive call.
-//! - **server delay**: time between the arrival of AUDIO and its echo (`--server-delay`).
+//! - **server delay**: time between the arrival of AUDIO and its echo (`--delay`).
 //! - **settled**: returned, damaged or lost, and no longer in flight.
 //! - **source**: address that a packet or connection comes from. For limits, an IPv6 /64 is one source.
 

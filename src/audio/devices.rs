@@ -181,14 +181,13 @@ pub struct DeviceConfig {
     pub buffer_range: Option<(u32, u32)>,
 }
 
-/// Selects the configuration that needs the least conversion. Compares the number of channels first. The preferred number is `channels`,
-/// then 2, then 1, then the smallest supported number. Then compares the distance to `rate`, and last the order of
+/// Selects the configuration that needs the least conversion. Compares the number of channels first. The preferred number is 2, then 1,
+/// then the smallest supported number. Then compares the distance to `rate`, and last the order of
 /// [`DeviceSampleFormat::ALL`]. Returns `None` if `supported` is empty.
-pub fn select_config(supported: &[SupportedConfig], channels: Option<u16>, rate: u32) -> Option<DeviceConfig> {
+pub fn select_config(supported: &[SupportedConfig], rate: u32) -> Option<DeviceConfig> {
     let channel_rank = |count: u16| match count {
-        count if Some(count) == channels => 0,
-        2 => 1,
-        1 => 2,
+        2 => 0,
+        1 => 1,
         count => u32::from(count),
     };
     let format_rank = |format| DeviceSampleFormat::ALL.iter().position(|other| *other == format);
@@ -463,8 +462,8 @@ mod tests {
         SupportedConfig { format, channels, rate_range, buffer_range: None }
     }
 
-    fn selected(supported: &[SupportedConfig], channels: Option<u16>) -> Option<(DeviceSampleFormat, u16, u32)> {
-        select_config(supported, channels, 48_000).map(|config| (config.format, config.channels, config.rate))
+    fn selected(supported: &[SupportedConfig]) -> Option<(DeviceSampleFormat, u16, u32)> {
+        select_config(supported, 48_000).map(|config| (config.format, config.channels, config.rate))
     }
 
     #[test]
@@ -477,25 +476,24 @@ mod tests {
             supported_config(F32, 1, any),
             supported_config(F32, 2, any),
         ];
-        assert_eq!(selected(&sound_server, None), Some((F32, 2, 48_000)));
-        assert_eq!(selected(&sound_server, Some(1)), Some((F32, 1, 48_000)));
+        assert_eq!(selected(&sound_server), Some((F32, 2, 48_000)));
         // A sound card that supports only integers and fixed rates.
         let card = [
             supported_config(I16, 2, (44_100, 44_100)),
             supported_config(I32, 2, (44_100, 44_100)),
             supported_config(I16, 2, (48_000, 48_000)),
         ];
-        assert_eq!(selected(&card, Some(1)), Some((I16, 2, 48_000)));
-        assert_eq!(selected(&card[..2], None), Some((I32, 2, 44_100)));
+        assert_eq!(selected(&card), Some((I16, 2, 48_000)));
+        assert_eq!(selected(&card[..2]), Some((I32, 2, 44_100)));
         let either = [
             supported_config(I16, 1, (44_100, 44_100)),
             supported_config(I16, 1, (51_900, 51_900)),
             supported_config(U8, 1, (8_000, 8_000)),
         ];
-        assert_eq!(selected(&either, Some(2)), Some((I16, 1, 51_900)));
+        assert_eq!(selected(&either), Some((I16, 1, 51_900)));
         let many = [supported_config(I24, 18, any), supported_config(I24, 8, any)];
-        assert_eq!(selected(&many, None), Some((I24, 8, 48_000)));
-        assert_eq!(selected(&[], None), None);
+        assert_eq!(selected(&many), Some((I24, 8, 48_000)));
+        assert_eq!(selected(&[]), None);
     }
 
     #[test]

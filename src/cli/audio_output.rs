@@ -90,7 +90,7 @@ impl PlaybackArgs {
         let Some(device) = self.play.as_deref() else { return Ok(None) };
         let device = Some(device).filter(|device| !device.is_empty());
         let unusable = |error| Failure::unusable(anyhow::Error::from(error).context("--play"));
-        let device = sound::select_device(DeviceDirection::Output, device, None, form.sample_rate).map_err(unusable)?;
+        let device = sound::select_device(DeviceDirection::Output, device, form.sample_rate).map_err(unusable)?;
         let (name, config) = (device.name.clone(), device.config);
         let packet_frames = u64::from(form.frame_samples) * u64::from(config.rate) / u64::from(form.sample_rate.max(1));
         let requested =

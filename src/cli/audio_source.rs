@@ -40,15 +40,11 @@ const TONE_AMPLITUDE: f32 = 0.25;
 #[derive(Debug, clap::Args)]
 pub struct SourceArgs {
     /// WAV file to send, or `-` for standard input
-    #[arg(value_name = "FILE", conflicts_with_all = ["wav", "tone"])]
+    #[arg(value_name = "FILE", conflicts_with = "tone")]
     file: Option<PathBuf>,
 
-    /// WAV file to send, the same as FILE
-    #[arg(long, hide_short_help = true, value_name = "FILE", help_heading = HEADING_AUDIO)]
-    wav: Option<PathBuf>,
-
     /// Send a sine tone of this frequency
-    #[arg(long, value_name = "HZ", value_parser = parse_frequency, conflicts_with = "wav", help_heading = HEADING_AUDIO)]
+    #[arg(long, value_name = "HZ", value_parser = parse_frequency, help_heading = HEADING_AUDIO)]
     tone: Option<f64>,
 
     /// Packets to send; 0 sends the whole source
@@ -67,13 +63,13 @@ pub struct SourceArgs {
     #[arg(long, value_name = "SAMPLES|DURATION", default_value = "128", help_heading = HEADING_AUDIO)]
     frame_size: FrameSize,
 
-    /// Channels to send [default: as in the source, at most 2]
-    #[arg(long, hide_short_help = true, value_name = "1|2", value_parser = clap::value_parser!(u16).range(1..=2), help_heading = HEADING_AUDIO)]
-    channels: Option<u16>,
-
     /// Resample the file to 48 kHz before sending, or keep its rate
     #[arg(long, hide_short_help = true, value_name = "MODE", value_enum, default_value_t, conflicts_with_all = ["tone", "mic"], help_heading = HEADING_AUDIO)]
     resample: Resample,
+
+    /// Whether two channels are sent, whatever the source has.
+    #[arg(skip)]
+    is_stereo: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
@@ -164,21 +160,16 @@ pub struct PacketLayout {
 impl SourceArgs {
     /// Opens the file or prepares the tone, and prints how it is converted.
     pub fn open(&self) -> Result<(FilePayloads, PacketLayout), Failure> {
-        match (self.path(), self.tone) {
+        match (&self.file, self.tone) {
             (Some(path), _) => self.open_file(path),
             (None, Some(hz)) => self.open_tone(hz),
             (None, None) => Err(Failure::usage("nothing to send: give a WAV FILE, --tone HZ or --mic")),
         }
     }
 
-    /// The value of FILE or --wav.
-    fn path(&self) -> Option<&Path> {
-        self.file.as_deref().or(self.wav.as_deref())
-    }
-
     /// Name of the source in messages.
     pub fn name(&self) -> String {
-        match self.path() {
+        match &self.file {
             Some(path) if path.as_os_str() == "-" => "standard input".to_owned(),
             Some(path) => path.display().to_string(),
             None => "the tone".to_owned(),
@@ -187,8 +178,8 @@ impl SourceArgs {
 
     /// Name of the source in reports, without folders of this machine.
     pub fn short_name(&self) -> String {
-        let is_file = |path: &&Path| path.as_os_str() != "-";
-        self.path().filter(is_file).map_or_else(|| self.name(), |path| file_name(&path.to_string_lossy()))
+        let is_file = |path: &&PathBuf| path.as_os_str() != "-";
+        self.file.as_ref().filter(is_file).map_or_else(|| self.name(), |path| file_name(&path.to_string_lossy()))
     }
 
     fn open_file(&self, path: &Path) -> Result<(FilePayloads, PacketLayout), Failure> {
@@ -196,7 +187,7 @@ impl SourceArgs {
         let name = self.name();
         if from_stdin && !matches!(self.repeat, Repeat::Times(1)) {
             return Err(Failure::usage(
-                "--repeat needs a file, because standard input can be read only once. Omit --repeat or give --wav FILE",
+                "--repeat needs a file, because standard input can be read only once. Omit --repeat or give a FILE",
             ));
         }
         let unreadable = |error: WavError| Failure::unusable(anyhow!("cannot read {name}: {error}"));
@@ -211,11 +202,7 @@ impl SourceArgs {
             Resample::To48k => SAMPLE_RATE,
             Resample::Native => format.sample_rate,
         };
-        let channels = match self.channels {
-            Some(1) => ChannelLayout::Mono,
-            Some(_) => ChannelLayout::Stereo,
-            None => ChannelLayout::default_for(format.channels),
-        };
+        let channels = self.layout(format.channels);
         print_notice(&format!("{name}: {format}"));
         if format.is_lossy() {
             print_notice("integers of more than 24 bits are rounded to 32-bit floats");
@@ -256,7 +243,7 @@ impl SourceArgs {
     }
 
     fn open_tone(&self, hz: f64) -> Result<(FilePayloads, PacketLayout), Failure> {
-        let channels = if self.channels == Some(2) { ChannelLayout::Stereo } else { ChannelLayout::Mono };
+        let channels = self.layout(1);
         let tone = Tone::new(hz, SAMPLE_RATE, channels.count(), TONE_AMPLITUDE);
         self.prepare(AudioInput::Tone(tone), (SAMPLE_RATE, channels.count()), SAMPLE_RATE, channels, None)
     }
@@ -274,14 +261,14 @@ impl SourceArgs {
         Ok((payloads, layout))
     }
 
-    /// Sends two channels, unless --channels was given.
-    pub fn prefer_stereo(&mut self) {
-        self.channels.get_or_insert(2);
+    /// Sends two channels, whatever the source has.
+    pub fn send_stereo(&mut self) {
+        self.is_stereo = true;
     }
 
-    /// The value of --channels.
-    pub fn channels(&self) -> Option<u16> {
-        self.channels
+    /// How many channels are sent for a source with `channels`.
+    pub fn layout(&self, channels: u16) -> ChannelLayout {
+        if self.is_stereo { ChannelLayout::Stereo } else { ChannelLayout::default_for(channels) }
     }
 
     /// How an input of this rate and number of channels is split into packets. `samples` is the length of the input in samples
@@ -347,7 +334,6 @@ pub fn print_device_format(name: &str, config: &DeviceConfig, wanted: u32, (requ
 pub fn print_channel_mixing(input: u16, channels: ChannelLayout) {
     match input {
         count if count == channels.count() => {}
-        1 => print_notice("the mono channel is sent as stereo"),
         count => print_notice(&format!("{count} channels are mixed to {}", channels.count())),
     }
 }
@@ -380,7 +366,7 @@ pub struct CaptureArgs {
     ///
     /// Sends until interrupted or until --duration has passed. DEVICE is a number or a unique part of a name from --list-devices. Without
     /// DEVICE, the default device is used.
-    #[arg(long, value_name = "DEVICE", num_args = 0..=1, require_equals = true, default_missing_value = "", conflicts_with_all = ["file", "wav", "tone"], help_heading = HEADING_AUDIO)]
+    #[arg(long, value_name = "DEVICE", num_args = 0..=1, require_equals = true, default_missing_value = "", conflicts_with_all = ["file", "tone"], help_heading = HEADING_AUDIO)]
     mic: Option<String>,
 
     /// Device buffer size in frames [default: --frame-size; --play: at least 256]
@@ -421,12 +407,9 @@ impl CaptureArgs {
     /// Opens the device and prints its format and how its audio is converted.
     pub fn open(&self, source: &SourceArgs) -> Result<(Microphone, PacketLayout), Failure> {
         let unusable = |error| Failure::unusable(anyhow::Error::from(error).context("--mic"));
-        let device = devices::select_device(DeviceDirection::Input, self.device(), source.channels(), SAMPLE_RATE)
-            .map_err(unusable)?;
+        let device = devices::select_device(DeviceDirection::Input, self.device(), SAMPLE_RATE).map_err(unusable)?;
         let (name, config) = (device.name.clone(), device.config);
-        let channels = source.channels().map_or(ChannelLayout::default_for(config.channels), |channels| {
-            if channels == 1 { ChannelLayout::Mono } else { ChannelLayout::Stereo }
-        });
+        let channels = source.layout(config.channels);
         let layout = source.packet_layout((config.rate, config.channels), SAMPLE_RATE, channels, None)?;
         let packetizer =
             Packetizer::new(layout.packetizer).with_context(|| format!("--mic: {name}")).map_err(Failure::unusable)?;

@@ -41,13 +41,19 @@ pub fn check(command: &Command, matches: &ArgMatches) -> Result<(), Failure> {
 /// The files that the value of an argument names.
 fn given_files(argument: &Arg, matches: &ArgMatches) -> Vec<GivenFile> {
     let value_name = argument.get_value_names().and_then(|names| names.first()).map_or("", |name| name.as_str());
-    if !["FILE", "DIR"].contains(&value_name) {
+    // The value of an option for a secret is a file after `@`.
+    let is_secret = value_name.ends_with("|@FILE");
+    if !is_secret && !["FILE", "DIR"].contains(&value_name) {
         return Vec::new();
     }
     let id = argument.get_id().as_str();
     let is_output = matches!(matches.try_get_one::<OutputFile>(id), Ok(Some(_)));
     let option = argument.get_long().map_or_else(|| value_name.to_owned(), |long| format!("--{long}"));
-    let values = matches.get_raw(id).into_iter().flatten().map(Path::new).filter(|path| path.as_os_str() != "-");
+    let values = matches.get_raw(id).into_iter().flatten().filter_map(|value| match value.to_str() {
+        Some(text) if is_secret => text.strip_prefix('@').map(Path::new),
+        _ => Some(Path::new(value)),
+    });
+    let values = values.filter(|path| path.as_os_str() != "-");
     let paths = values.flat_map(|path| match id {
         "rooms" => files_in(path),
         _ => vec![path.to_owned()],

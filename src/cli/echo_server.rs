@@ -15,28 +15,31 @@ use super::options::registration::RegistrationArgs;
 use super::output::Failure;
 use super::server::{self, AddressFile, MemoryArgs, ServerStatistics, UdpStatistics};
 use super::values::{
-    BitRate, ByteSize, LinkMode, ListenAddress, LogFormat, Millis, OrOff, OutputFile, PacketRate, TimeSpan, UdpDriver,
-    output_file_parser, parse_percent,
+    BitRate, ByteSize, ListenAddress, Millis, OrOff, OutputFile, TimeSpan, output_file_parser, parse_percent,
 };
 use crate::address::Cidr;
 use crate::client::StopSignal;
-use crate::echo::{AdmissionConfig, BufferLimits, DEFAULT_DELAY, EchoConfig, FIXED_LOG_LINE, LinkConfig};
+use crate::echo::{AdmissionConfig, BufferLimits, DEFAULT_DELAY, EchoConfig, FIXED_LOG_LINE, LinkConfig, LinkPolicy};
 use crate::io::clock::ClockMonitor;
 use crate::io::log::LogGuard;
 use crate::io::moqt::server::MoqtServerConfig;
 use crate::io::reachable::reachable_addresses;
 use crate::io::stop::StopToken;
 use crate::io::udp::{
-    self, BindError, BoundSocket, DEFAULT_RECEIVE_BUFFER, DEFAULT_SPIN_PERCENT, DriverOptions, IdlePolicy, KernelDrops,
+    self, Backend, BindError, BoundSocket, DEFAULT_RECEIVE_BUFFER, DEFAULT_SPIN_PERCENT, DriverOptions, IdlePolicy,
+    KernelDrops,
 };
 use crate::io::{http, os};
 use crate::link::LinkKey;
 use crate::memory_budget::MemoryBudget;
-use crate::units::ParseQuantityError;
 use crate::wire::DEFAULT_PORT;
 
 /// Default interval of the statistics log line.
 const STATS_INTERVAL: Duration = Duration::from_secs(60);
+
+/// The limit on the bit rate allows one packet per this number of bits. Without a limit on packets, small ones would cost more processor
+/// time than large ones.
+const BITS_PER_PACKET: u64 = 8_000;
 
 const HEADING_MEMORY: &str = "Memory and timing";
 const HEADING_LOG: &str = "Log";
@@ -56,9 +59,11 @@ pub struct Args {
     #[arg(long, default_value = "0.0.0.0")]
     host: String,
 
-    /// Delay before AUDIO is returned, in ms or with a unit (250us, 3s)
-    #[arg(short, long, env = "ECHO_DELAY_MS", value_name = "MS", value_parser = parse_delay, default_value_t = Millis(DEFAULT_DELAY))]
-    delay: Millis,
+    /// Delay before AUDIO is returned, in ms or with a unit (250us, 3s) [default: 3000]
+    ///
+    /// With --moqt-only, this is the delay before a MOQT frame is returned, 0 by default.
+    #[arg(short, long, env = "ECHO_DELAY_MS", value_name = "MS")]
+    delay: Option<Millis>,
 
     /// Write the listen address to this file once the socket is bound
     #[arg(long, hide_short_help = true, value_name = "FILE", value_parser = output_file_parser())]
@@ -92,11 +97,11 @@ pub struct Args {
 
     /// UDP driver to use
     #[arg(long, value_enum, default_value_t, hide = true)]
-    driver: UdpDriver,
+    driver: Backend,
 
     /// Encryption of the link to newer clients
     #[arg(long, hide_short_help = true, value_name = "MODE", value_enum, default_value_t, help_heading = HEADING_PROTECTION)]
-    link: LinkMode,
+    link: LinkPolicy,
 
     #[command(flatten)]
     protection: AdmissionArgs,
@@ -109,10 +114,6 @@ pub struct Args {
     /// Overrides RUST_LOG, which accepts a level and TARGET=LEVEL pairs, such as warn,echo=debug.
     #[arg(short, long, help_heading = HEADING_LOG)]
     verbose: bool,
-
-    /// Format of the log lines
-    #[arg(long, hide_short_help = true, value_name = "FORMAT", value_enum, default_value_t, help_heading = HEADING_LOG)]
-    log_format: LogFormat,
 
     /// Interval of the statistics log line, or off
     #[arg(long, hide_short_help = true, value_name = "DURATION", default_value_t = OrOff(Some(TimeSpan(STATS_INTERVAL))), help_heading = HEADING_LOG)]
@@ -135,13 +136,9 @@ impl Args {
             interval => interval.map(|TimeSpan(interval)| interval),
         };
         let admission = self.protection.admission_config()?;
-        let log = server::start_log(self.verbose, self.log_format, color)?;
+        let log = server::start_log(self.verbose, color)?;
         os::set_process_name("echo-server");
         if self.moqt.is_moqt_only() {
-            // clap would also reject the default in the environment.
-            if self.delay != Millis(DEFAULT_DELAY) {
-                return Err(Failure::usage("--delay cannot be used with --moqt-only; use --moqt-delay"));
-            }
             return self.run_moqt(log, interval, stop);
         }
 
@@ -153,10 +150,11 @@ impl Args {
         if has_own_limit && buffer_limits.total.zip(memory_budget.limit()).is_some_and(|(buffer, all)| buffer > all) {
             warn!(target: "echo", "--max-buffer has no effect, because it is larger than --memory-budget");
         }
+        let delay = self.delay.map_or(DEFAULT_DELAY, |Millis(delay)| delay);
         let moqt = BoundMoqtServer::prepare(&self.moqt, self.moqt_config(&memory_budget), Some(bound.address))?;
         let local_port = Some(bound.address.port());
         let config = EchoConfig {
-            delay: self.delay.0,
+            delay,
             buffer_limits,
             memory_budget: Arc::clone(&memory_budget),
             log_sources: enabled!(target: "echo", Level::INFO),
@@ -171,8 +169,8 @@ impl Args {
         address_file.write(bound.address)?;
         let outcome_log_dropped = outcome_log.as_ref().map(OutcomeLogFile::dropped);
         let link_key = LinkKey::from_seed(&os::random_secret());
-        let public_key = (self.link != LinkMode::Plain).then(|| link_key.public());
-        echo.enable_links(LinkConfig { policy: self.link.into(), link_key, entropy: Box::new(os::random_secret) });
+        let public_key = (self.link != LinkPolicy::Plain).then(|| link_key.public());
+        echo.enable_links(LinkConfig { policy: self.link, link_key, entropy: Box::new(os::random_secret) });
         let kernel = Arc::new(KernelDrops::for_socket(&bound.socket));
         let socket_drops = Arc::clone(&kernel);
         echo.report_socket_drops(Box::new(move || socket_drops.read()));
@@ -180,7 +178,7 @@ impl Args {
         let statistics = ServerStatistics { udp, moqt: moqt.as_ref().map(BoundMoqtServer::counts), memory_budget, log };
         info!(name: FIXED_LOG_LINE, target: "echo", "Echo server listening on {}", bound.address);
         log_addresses(bound.address);
-        if self.link == LinkMode::Plain {
+        if self.link == LinkPolicy::Plain {
             info!(target: "echo", "audio is not encrypted (--link plain)");
         }
         if let Some(options) = reproduce_options {
@@ -191,7 +189,6 @@ impl Args {
             moqt.map(|moqt| moqt.start(stop)).transpose().context("cannot serve MOQT").map_err(Failure::unusable)?;
         statistics.serve(metrics, stop)?;
 
-        let delay = self.delay.0;
         let registration = registration
             .map(|registration| registration.start(&mut echo, delay, public_key, moqt_url, stop))
             .transpose();
@@ -200,7 +197,7 @@ impl Args {
         let options = DriverOptions {
             idle: IdlePolicy::Wait,
             spin_percent: self.spin,
-            backend: self.driver.into(),
+            backend: self.driver,
             follow_address: false,
         };
         let running = udp::spawn_node("echo-server", bound.socket, echo, stop.clone(), options)
@@ -241,7 +238,9 @@ impl Args {
         let address_file = AddressFile::clear(self.address_file.as_deref())?;
         let memory_budget = self.memory.budget();
         // With --moqt-only, `prepare` always returns a server.
-        let Some(moqt) = BoundMoqtServer::prepare(&self.moqt, self.moqt_config(&memory_budget), None)? else {
+        let mut config = self.moqt_config(&memory_budget);
+        config.echo.delay = self.delay.map_or(Duration::ZERO, |Millis(delay)| delay);
+        let Some(moqt) = BoundMoqtServer::prepare(&self.moqt, config, None)? else {
             return Ok(0);
         };
         let metrics = self.bind_metrics()?;
@@ -302,24 +301,14 @@ fn log_addresses(address: SocketAddr) {
     info!(target: "echo", addresses = addresses.join(" "), command, "run this to test the server");
 }
 
-/// Parses a delay. An empty string, which Docker Compose substitutes for an unset variable, means the default.
-fn parse_delay(text: &str) -> Result<Millis, ParseQuantityError> {
-    if text.is_empty() { Ok(Millis(DEFAULT_DELAY)) } else { text.parse() }
-}
-
 /// Options that limit replies and restrict sources.
 #[derive(Debug, clap::Args)]
 pub struct AdmissionArgs {
-    /// Maximum packets per second sent to one address, or off
-    ///
-    /// For IPv6, a /64 counts as one address. Excess packets are dropped and counted.
-    #[arg(long, value_name = "RATE", default_value_t = OrOff(AdmissionConfig::default().max_packet_rate.map(PacketRate)), help_heading = HEADING_PROTECTION)]
-    max_rate_per_source: OrOff<PacketRate>,
-
     /// Maximum bit rate sent to one address (500kbit, 64mbit), or off
     ///
-    /// The rate includes IP and UDP headers. For IPv6, a /64 counts as one address. Excess packets are dropped and counted.
-    #[arg(long, hide_short_help = true, value_name = "BITRATE", default_value_t = OrOff(AdmissionConfig::default().max_bit_rate.map(BitRate)), help_heading = HEADING_PROTECTION)]
+    /// The rate includes IP and UDP headers, and is also a limit of one packet per 8 kbit. For IPv6, a /64 counts as one address. Excess
+    /// packets are dropped and counted.
+    #[arg(long, value_name = "BITRATE", default_value_t = OrOff(AdmissionConfig::default().max_bit_rate.map(BitRate)), help_heading = HEADING_PROTECTION)]
     max_bitrate_per_source: OrOff<BitRate>,
 
     /// Reply only to these networks (192.0.2.0/24) or addresses
@@ -344,15 +333,12 @@ impl AdmissionArgs {
 
     /// The limits of the UDP echo, with a random hash key.
     pub fn admission_config(&self) -> Result<AdmissionConfig, Failure> {
-        let max_packet_rate = self.max_rate_per_source.0.map(|PacketRate(rate)| rate);
         let max_bit_rate = self.max_bitrate_per_source.0.map(|BitRate(rate)| rate);
-        for (option, rate) in [("max-rate-per-source", max_packet_rate), ("max-bitrate-per-source", max_bit_rate)] {
-            if rate == Some(0) {
-                return Err(Failure::usage(format!("--{option} 0 would drop every packet; give a rate, or off")));
-            }
+        if max_bit_rate == Some(0) {
+            return Err(Failure::usage("--max-bitrate-per-source 0 would drop every packet; give a rate, or off"));
         }
         Ok(AdmissionConfig {
-            max_packet_rate,
+            max_packet_rate: max_bit_rate.map(|rate| rate.div_ceil(BITS_PER_PACKET)),
             max_bit_rate,
             allowed_networks: self.allow.clone(),
             limit_loopback: self.limit_loopback,

@@ -12,18 +12,17 @@ use tracing::info;
 
 use super::output::Failure;
 use super::target::{LOCALHOST, ListenHostPort};
-use super::values::TimeSpan;
 use crate::io::moqt::server::{self, MoqtServerConfig};
 use crate::io::moqt::{BoundSockets, MoqtBindError, MoqtUrl, ServerCounters, bind_all};
 use crate::io::stop::StopToken;
 use crate::io::tls::identity::ServerIdentity;
 use crate::io::tls::renewal;
-use crate::moqt::{Transport, echo};
+use crate::moqt::Transport;
 
 const HEADING: &str = "MOQT";
 
 /// Options of the UDP echo, which --moqt-only disables.
-const UDP_OPTIONS: &str = "port host max_buffer socket_buffer spin link max_rate_per_source max_bitrate_per_source limit_loopback loss burst_loss drop_packets \
+const UDP_OPTIONS: &str = "port host max_buffer socket_buffer spin link max_bitrate_per_source limit_loopback loss drop_packets \
      jitter reorder duplicate bandwidth seed outcome_log outcome_log_max signaling_url with_signaling room_name";
 
 /// Group of the options that enable MOQT.
@@ -42,10 +41,6 @@ pub struct MoqtArgs {
     /// Echo MOQT only, without the UDP echo
     #[arg(long, conflicts_with_all = UDP_OPTIONS.split(' '), help_heading = HEADING)]
     moqt_only: bool,
-
-    /// Delay before a MOQT frame is returned
-    #[arg(long, hide_short_help = true, value_name = "DURATION", requires = MOQT_GROUP, default_value_t = TimeSpan(echo::MoqtEchoConfig::default().delay), help_heading = HEADING)]
-    moqt_delay: TimeSpan,
 
     /// PEM file with the certificate chain
     ///
@@ -111,8 +106,6 @@ impl BoundMoqtServer {
             }
             error => Failure::unusable(error),
         })?;
-        let echo = echo::MoqtEchoConfig { delay: options.moqt_delay.0, ..config.echo };
-        let config = MoqtServerConfig { echo, ..config };
         Ok(Some(Self { address, bound, identity, config, counts: Arc::default() }))
     }
 

@@ -75,14 +75,9 @@ struct Rule {
 
 const RULES: &[Rule] = &[
     Rule {
-        options: "file wav tone mic repeat frame_size channels resample play device_buffer jitter_buffer record record_both no_echo",
+        options: "file tone mic repeat frame_size resample play device_buffer jitter_buffer record record_both no_echo",
         target: "audio over UDP",
         applies: |plan, _| matches!(plan, Udp { .. }),
-    },
-    Rule {
-        options: "max_gaps max_clips max_silence",
-        target: "audio over UDP",
-        applies: |plan, _| matches!(plan, Udp { .. } | Replay(_)),
     },
     Rule {
         options: "count duration",
@@ -95,43 +90,41 @@ const RULES: &[Rule] = &[
         applies: |plan, kind| plan.is_run() && (kind == RunKind::Probe || matches!(plan, Moqt(_))),
     },
     Rule {
-        options: "audio keepalive loss_direction link socket_buffer driver",
+        options: "packet loss_direction link socket_buffer driver",
         target: "UDP: HOST[:PORT], --room NAME or --embedded",
         applies: |plan, _| matches!(plan, Udp { .. }),
     },
     Rule { options: "spin", target: "UDP and WebSocket", applies: |plan, _| matches!(plan, Udp { .. } | WebSocket(_)) },
     Rule {
-        options: "server_delay",
-        target: "AUDIO over UDP; with probe, add --audio",
-        applies: |plan, _| matches!(plan, Udp { stream: StreamKind::Audio, .. }),
+        options: "delay",
+        target: "servers of --embedded and AUDIO over UDP; with probe, add --packet audio",
+        applies: |plan, _| {
+            matches!(plan, Udp { peer: UdpPeer::Embedded, .. } | Udp { stream: StreamKind::Audio, .. } | Moqt(None))
+        },
     },
     Rule {
         options: "size",
-        target: "AUDIO and MOQT frames; for AUDIO, add --audio",
+        target: "AUDIO and MOQT frames; for AUDIO, add --packet audio",
         applies: |plan, _| matches!(plan, Udp { stream: StreamKind::Audio, .. } | Moqt(_)),
     },
     Rule {
         options: "drop_packets",
-        target: "AUDIO with --embedded; with probe, add --audio",
+        target: "AUDIO with --embedded; with probe, add --packet audio",
         applies: |plan, _| matches!(plan, Udp { stream: StreamKind::Audio, peer: UdpPeer::Embedded }),
     },
     Rule {
-        options: "delay loss burst_loss jitter reorder duplicate bandwidth seed outcome_log outcome_log_max",
+        options: "loss jitter reorder duplicate bandwidth seed outcome_log outcome_log_max",
         target: "the echo server of --embedded",
         applies: |plan, _| matches!(plan, Udp { peer: UdpPeer::Embedded, .. }),
     },
-    Rule {
-        options: "moqt moqt_delay",
-        target: "the MOQT server of --embedded --moqt",
-        applies: |plan, _| matches!(plan, Moqt(None)),
-    },
+    Rule { options: "moqt", target: "the MOQT server of --embedded", applies: |plan, _| matches!(plan, Moqt(None)) },
     Rule {
         options: "text moqt_version frames_per_group",
         target: "MOQT: --to moqt://HOST[:PORT]/PATH or https://HOST[:PORT]/PATH, or --embedded --moqt",
         applies: |plan, _| matches!(plan, Moqt(_)),
     },
     Rule {
-        options: "dialect token_file hmac_secret_file room_code",
+        options: "dialect hmac_secret",
         target: "signaling servers: --to ws://HOST[:PORT]",
         applies: |plan, _| matches!(plan, WebSocket(_)),
     },
@@ -158,12 +151,12 @@ const RULES: &[Rule] = &[
         },
     },
     Rule {
-        options: "to target embedded wait_for timeout late_after ipv4 ipv6 bind record_run progress",
+        options: "to target embedded wait_for timeout bind record_run progress",
         target: "a run that sends packets",
         applies: |plan, _| plan.is_run(),
     },
     Rule {
-        options: "profile max_loss max_burst max_p50 max_p99 max_jitter baseline details html junit markdown quiet",
+        options: "profile max_loss max_p50 max_p99 max_jitter baseline verbose html junit markdown quiet",
         target: "the report of a run",
         applies: |plan, _| plan.is_run() || matches!(plan, Replay(_)),
     },

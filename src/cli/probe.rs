@@ -80,13 +80,9 @@ pub struct Args {
     #[arg(short, long, value_name = "DURATION", default_value_t = TimeSpan(Duration::from_millis(10)), help_heading = HEADING_PACKETS)]
     interval: TimeSpan,
 
-    /// Probe with KEEPALIVE instead of LATENCY_PING
-    #[arg(long, hide_short_help = true, conflicts_with = "audio", help_heading = HEADING_PACKETS)]
-    keepalive: bool,
-
-    /// Probe with AUDIO instead of LATENCY_PING
-    #[arg(long, help_heading = HEADING_PACKETS)]
-    audio: bool,
+    /// Type of the packets over UDP
+    #[arg(long, value_name = "TYPE", value_enum, default_value_t = StreamKind::Ping, help_heading = HEADING_PACKETS)]
+    packet: StreamKind,
 
     /// Payload bytes (AUDIO, MOQT) [default: 512]
     ///
@@ -116,15 +112,10 @@ impl Args {
         let local = Target::Udp(UdpTarget { host: "127.0.0.1".to_owned(), port: DEFAULT_PORT });
         let has_default = self.client.room.room_name().is_none();
         let to = self.to.as_ref().or(self.target.as_ref()).or_else(|| has_default.then_some(&local));
-        let stream_kind = match (self.keepalive, self.audio) {
-            (true, _) => StreamKind::Keepalive,
-            (_, true) => StreamKind::Audio,
-            _ => StreamKind::Ping,
-        };
         let plan = if self.this_machine {
             Plan::Local("--this-machine")
         } else {
-            self.client.plan(RunKind::Probe, to, stream_kind)?
+            self.client.plan(RunKind::Probe, to, self.packet)?
         };
         plan.check_options(RunKind::Probe, matches)?;
         if self.interval.0 < MIN_INTERVAL {
@@ -164,7 +155,6 @@ impl Args {
             server_delay: self.client.known_server_delay().filter(|_| stream_kind == StreamKind::Audio),
             first_echo_timeout: self.client.expected_first_echo(),
             timeout: self.client.timeout(),
-            late_after: self.client.late_after.map(|TimeSpan(late)| late),
             replies_expected: true,
             wait_for: self.client.wait_for.map(|wait| wait.0),
             loss_report_nonce: Some(transaction_seed()),

@@ -10,7 +10,7 @@ use crate::io::os;
 use crate::sanitize::{is_control_or_bidi, prefix, sanitize};
 
 /// Options whose values are secrets.
-const SECRET_OPTIONS: [&str; 1] = ["--room-code"];
+const SECRET_OPTIONS: [&str; 1] = ["--hmac-secret"];
 
 /// Options whose values are free text. A question mark in such a value does not begin the query of a URL.
 const TEXT_OPTIONS: [&str; 2] = ["--text", "--room"];
@@ -52,7 +52,8 @@ fn redacted(word: &str, previous: &str) -> String {
         _ => (String::new(), word),
     };
     let name = option.trim_end_matches('=');
-    let value = if SECRET_OPTIONS.contains(&name) {
+    let is_room_code = [name, previous].contains(&"--room") && value.bytes().all(|byte| byte.is_ascii_digit());
+    let value = if is_room_code || SECRET_OPTIONS.contains(&name) {
         REDACTED.to_owned()
     } else if is_absolute_path(value) {
         file_name(value)
@@ -98,8 +99,9 @@ mod tests {
     #[test]
     fn command_line_contains_no_secrets() {
         for (words, expected) in [
-            (&["--room-code", "4711", "--json"][..], "jamjam-dev --room-code *** --json"),
-            (&["--room-code=4711"], "jamjam-dev --room-code=***"),
+            (&["--hmac-secret", "s3cret", "--json"][..], "jamjam-dev --hmac-secret *** --json"),
+            (&["--hmac-secret=s3cret"], "jamjam-dev --hmac-secret=***"),
+            (&["--room", "4711", "--room=4711", "--room", "jam"], "jamjam-dev --room *** --room=*** --room jam"),
             (&["ws://h/rooms/r?token=s3cret"], "jamjam-dev ws://h/rooms/r?..."),
             (&["--to", "wss://me:s3cret@h:8443/x#s3cret"], "jamjam-dev --to wss://h:8443/x?..."),
             (&["--signaling-url=wss://me:s3cret@h"], "jamjam-dev --signaling-url=wss://h"),
@@ -111,11 +113,11 @@ mod tests {
     #[test]
     fn command_line_contains_no_folders_and_no_control_characters() {
         for (words, expected) in [
-            (&["--wav", "/home/ann/my takes/a.wav"][..], "jamjam-dev --wav a.wav"),
+            (&["--html", "/home/ann/my takes/a.html"][..], "jamjam-dev --html a.html"),
             (&["--html=/tmp/x/page.html"], "jamjam-dev --html=page.html"),
-            (&["--wav", "takes/a.wav"], "jamjam-dev --wav takes/a.wav"),
-            (&["--wav", "/home/ann/my take.wav"], "jamjam-dev --wav 'my take.wav'"),
-            (&["--wav", "/"], "jamjam-dev --wav /"),
+            (&["send", "takes/a.wav"], "jamjam-dev send takes/a.wav"),
+            (&["send", "/home/ann/my take.wav"], "jamjam-dev send 'my take.wav'"),
+            (&["send", "/"], "jamjam-dev send /"),
             (&["moqt://h/echo"], "jamjam-dev moqt://h/echo"),
             (&["--text", "who's there?", ""], r"jamjam-dev --text 'who'\''s there?' ''"),
             (&["--text", "a\u{1b}[2J\n\u{202e}b"], "jamjam-dev --text 'a\u{fffd}[2J\u{fffd}\u{fffd}b'"),

@@ -14,7 +14,7 @@ use super::audio_source::{CaptureArgs, PacketLayout, SOUND_DEVICE_GROUP, SourceA
 use super::client::moqt::MoqtRunPlan;
 use super::client::udp::ConnectedTarget;
 use super::client::{ClientArgs, transaction_seed};
-use super::output::{Failure, HEADING_LIMITS, print_notice};
+use super::output::{Failure, print_notice};
 use super::plan::{Plan, UdpPeer};
 use super::target::{MoqtTarget, Target};
 use super::values::TimeSpan;
@@ -25,7 +25,6 @@ use crate::io::stop::StopToken;
 use crate::link::OVERHEAD;
 use crate::moqt::client::{FramePayload, MoqtClientConfig};
 use crate::moqt::codec::MAX_BODY_BYTES;
-use crate::report::limits::AudioLimits;
 use crate::report::quantities::RunProtocol;
 use crate::sanitize::is_control_or_bidi;
 use crate::wire::{HEADER_LEN, MAX_UDP_PAYLOAD, MAX_UNFRAGMENTED_PAYLOAD};
@@ -44,7 +43,7 @@ pub struct Args {
     to: Option<Target>,
 
     /// Expect no replies from the target
-    #[arg(long, hide_short_help = true, conflicts_with_all = ["loss_direction", "play", "jitter_buffer", "profile", "max_loss", "max_burst", "max_p50", "max_p99", "max_jitter", "max_gaps", "baseline"], help_heading = HEADING_TARGET)]
+    #[arg(long, hide_short_help = true, conflicts_with_all = ["loss_direction", "play", "jitter_buffer", "profile", "max_loss", "max_p50", "max_p99", "max_jitter", "baseline"], help_heading = HEADING_TARGET)]
     no_echo: bool,
 
     #[command(flatten)]
@@ -62,26 +61,6 @@ pub struct Args {
     #[command(flatten)]
     recording: RecordingArgs,
 
-    /// Maximum number of gaps in the returned audio
-    ///
-    /// A gap is a stretch of audio whose packets were lost or late (--late-after).
-    #[arg(long, hide_short_help = true, value_name = "N", help_heading = HEADING_LIMITS)]
-    max_gaps: Option<u64>,
-
-    /// Maximum number of clipping events in the source audio
-    ///
-    /// A clipping event is a run of consecutive samples at full scale. The events are counted in the audio as read from the file or
-    /// device.
-    #[arg(long, hide_short_help = true, value_name = "N", help_heading = HEADING_LIMITS)]
-    max_clips: Option<u64>,
-
-    /// Maximum length of digital silence in the source audio
-    ///
-    /// Digital silence is measured in the audio as read from the file or device. An active microphone
-    /// never delivers digital silence.
-    #[arg(long, hide_short_help = true, value_name = "DURATION", help_heading = HEADING_LIMITS)]
-    max_silence: Option<TimeSpan>,
-
     #[command(flatten)]
     client: ClientArgs,
 }
@@ -89,14 +68,9 @@ pub struct Args {
 impl Args {
     /// Sends until finished or `stop` is requested.
     pub fn run(mut self, matches: &ArgMatches, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
-        self.client.audio_limits = AudioLimits {
-            max_gaps: self.max_gaps,
-            max_clips: self.max_clips,
-            max_silence: self.max_silence.map(|TimeSpan(time)| time),
-        };
         self.client.prepare_output(color);
         if self.client.link.is_some() {
-            self.source.prefer_stereo();
+            self.source.send_stereo();
         }
         let plan = if self.capture.list_devices {
             Plan::Local("--list-devices")
@@ -209,7 +183,6 @@ impl Args {
             server_delay: self.client.known_server_delay(),
             first_echo_timeout: self.client.expected_first_echo(),
             timeout: self.client.timeout(),
-            late_after: self.client.late_after.map(|TimeSpan(late)| late),
             replies_expected: !self.no_echo,
             wait_for: self.client.wait_for.map(|wait| wait.0),
             loss_report_nonce: (!self.no_echo).then(transaction_seed),

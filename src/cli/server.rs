@@ -13,7 +13,7 @@ use prometheus_client::registry::Registry;
 use tracing::info;
 
 use super::output::Failure;
-use super::values::{ByteSize, LogFormat, OrOff, use_color};
+use super::values::{ByteSize, OrOff, use_color};
 use crate::echo::{self, Counters, ExternalCounts, FIXED_LOG_LINE};
 use crate::io::log::{self, LogGuard};
 use crate::io::moqt::{self, CounterSnapshot, ServerCounters};
@@ -26,10 +26,9 @@ use crate::signaling::DialectSet;
 use crate::stats::Counter;
 
 /// Starts the log. `--verbose` overrides `RUST_LOG`.
-pub fn start_log(verbose: bool, format: LogFormat, color: ColorChoice) -> Result<LogGuard, Failure> {
+pub fn start_log(verbose: bool, color: ColorChoice) -> Result<LogGuard, Failure> {
     let filter = if verbose { "debug".to_owned() } else { log_filter() };
-    log::init(&filter, format.into(), use_color(color, &io::stderr()))
-        .map_err(|error| Failure::usage(format!("RUST_LOG: {error}")))
+    log::init(&filter, use_color(color, &io::stderr())).map_err(|error| Failure::usage(format!("RUST_LOG: {error}")))
 }
 
 /// The filter of `RUST_LOG`, or `info`.
@@ -240,8 +239,6 @@ impl ServerStatistics {
         if let dropped @ 1.. = self.log.dropped_lines()() {
             let _ = write!(text, ", log_dropped={dropped}");
         }
-        let (received, sent) = (udp.counters.received.get(), udp.counters.sent.get());
-        let buffered = udp.counters.buffered.get();
-        info!(name: FIXED_LOG_LINE, target: "echo", received, sent, buffered, kernel_dropped, "{text}");
+        info!(name: FIXED_LOG_LINE, target: "echo", "{text}");
     }
 }

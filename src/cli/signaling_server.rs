@@ -16,12 +16,10 @@ use super::options::signaling_limits::{
 };
 use super::output::Failure;
 use super::server::{self, AddressFile, MemoryArgs, bind_tcp};
-use super::values::{
-    DEFAULT_SIGNALING_PORT, LogFormat, OutputFile, TimeSpan, TrimmedEnumParser, output_file_parser, parse_port,
-};
+use super::values::{DEFAULT_SIGNALING_PORT, OutputFile, TrimmedEnumParser, output_file_parser, parse_port};
 use crate::io::connection_permit::ConnectionLimits;
 use crate::io::os;
-use crate::io::signaling::{self, ShutdownTimeout, SignalingServerConfig};
+use crate::io::signaling::{self, SHUTDOWN_TIMEOUT, SignalingServerConfig};
 use crate::io::stop::StopToken;
 use crate::io::tls::renewal;
 use crate::io::tls::server::HandshakeAcceptor;
@@ -43,7 +41,7 @@ pub struct Args {
     /// Address or host name to listen on
     ///
     /// With `::`, the server also accepts IPv4 clients.
-    #[arg(long, env = "HOST", value_parser = parse_host, default_value = DEFAULT_HOST)]
+    #[arg(long, env = "HOST", default_value = DEFAULT_HOST)]
     host: String,
 
     /// Protocol dialects to enable [default: all]
@@ -55,12 +53,6 @@ pub struct Args {
     /// Write the listen address to this file once the socket is bound
     #[arg(long, hide_short_help = true, value_name = "FILE", value_parser = output_file_parser())]
     address_file: Option<OutputFile>,
-
-    /// Maximum time to close connections after SIGTERM or SIGINT
-    ///
-    /// The server then ends, even if clients have not read their data. A second signal ends the server at once.
-    #[arg(long, hide_short_help = true, env = "SHUTDOWN_TIMEOUT", value_name = "DURATION", default_value_t = TimeSpan(ShutdownTimeout::default().0))]
-    shutdown_timeout: TimeSpan,
 
     #[command(flatten)]
     tls: ServerTlsArgs,
@@ -91,10 +83,6 @@ pub struct Args {
     /// Overrides RUST_LOG, which accepts a level and TARGET=LEVEL pairs, such as warn,signaling=debug.
     #[arg(short, long, help_heading = HEADING_LOG)]
     verbose: bool,
-
-    /// Format of the log lines
-    #[arg(long, hide_short_help = true, value_name = "FORMAT", value_enum, default_value_t, help_heading = HEADING_LOG)]
-    log_format: LogFormat,
 }
 
 impl Args {
@@ -105,7 +93,7 @@ impl Args {
             return Ok(0);
         }
         // Dropping the guard flushes the log.
-        let _log = server::start_log(self.verbose, self.log_format, color)?;
+        let _log = server::start_log(self.verbose, color)?;
         os::set_process_name("signaling-server");
         os::raise_descriptor_limit();
         let address_file = AddressFile::clear(self.address_file.as_deref())?;
@@ -121,14 +109,12 @@ impl Args {
         let dialects = self.enabled_dialects();
         let options = self.jamjam.apply_to_server(self.limits.server_options());
         let connection_limits = ConnectionLimits { memory_budget: self.memory.budget(), ..options.connection_limits };
-        let max_updates = Some(self.bbx.max_updates());
-        let options = SignalingServerConfig { connection_limits, max_updates, tls, broadcast, ..options };
+        let options = SignalingServerConfig { connection_limits, tls, broadcast, ..options };
         let limits = self.jamjam.apply_to(self.bbx.apply_to(&limits));
         let mut hub = Hub::new(SignalingLimits { dialects, ..limits }, os::random_u64s()).with_handlers(handlers);
         self.bbx.create_rooms(&mut hub, dialects.contains(Dialect::ControlSurface))?;
         stop.set_run_started();
-        let TimeSpan(shutdown_timeout) = self.shutdown_timeout;
-        stop.set_grace_period(shutdown_timeout.saturating_add(Duration::from_secs(1)));
+        stop.set_grace_period(SHUTDOWN_TIMEOUT + Duration::from_secs(1));
         renewal::reload_on_sighup(identity.clone(), stop)
             .context("cannot listen for SIGHUP")
             .map_err(Failure::unusable)?;
@@ -142,8 +128,7 @@ impl Args {
         self.broadcast.log_token_warnings(dialects)?;
         let pages = server::log_signaling_urls(address, is_tls, dialects);
         let login = Arc::new(self.login.login(password.as_deref(), address, &pages));
-        let shutdown_timeout = ShutdownTimeout(shutdown_timeout);
-        let options = SignalingServerConfig { login, shutdown_timeout, ..options };
+        let options = SignalingServerConfig { login, ..options };
         signaling::serve(listener, hub, options, stop)
             .context("cannot start the event loop")
             .map_err(Failure::unusable)?;
@@ -158,10 +143,4 @@ impl Args {
         }
         self.dialect.iter().copied().collect()
     }
-}
-
-/// Parses a host. An empty string, which Docker Compose substitutes for an unset variable, means the default.
-#[expect(clippy::unnecessary_wraps, reason = "required by clap")]
-fn parse_host(text: &str) -> Result<String, String> {
-    Ok(if text.is_empty() { DEFAULT_HOST } else { text }.to_owned())
 }

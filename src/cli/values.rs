@@ -14,11 +14,14 @@ use std::time::Duration;
 use clap::builder::{EnumValueParser, PathBufValueParser, PossibleValue, TypedValueParser};
 use clap::{Arg, ColorChoice, Command, Error, ValueEnum};
 
+use crate::client::StreamKind;
 use crate::echo::LinkPolicy;
-use crate::io::{files, log, os, udp};
+use crate::io::{files, os, udp};
+use crate::moqt::Transport;
 use crate::rate_limit::WindowLimit;
 use crate::report::limits::Profile;
 use crate::signaling::Dialect;
+use crate::signaling::broadcast::Envelope;
 use crate::units::{self, ParseQuantityError, TimeUnit};
 
 /// A file that the program writes.
@@ -57,86 +60,55 @@ pub fn use_color(choice: ColorChoice, stream: &impl IsTerminal) -> bool {
     }
 }
 
-/// Format of the log lines.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// One line per event
-    #[default]
-    Text,
-    /// One JSON object per line
-    Json,
-}
+/// Makes an enumeration of the library the value of an option. Each variant has a name and a description for `--help`.
+macro_rules! value_enum {
+    ($type:ty { $($variant:ident = $name:literal, $help:literal;)+ }) => {
+        impl ValueEnum for $type {
+            fn value_variants<'a>() -> &'a [Self] {
+                &[$(Self::$variant),+]
+            }
 
-impl From<LogFormat> for log::LogFormat {
-    fn from(format: LogFormat) -> Self {
-        match format {
-            LogFormat::Text => Self::Text,
-            LogFormat::Json => Self::Json,
+            fn to_possible_value(&self) -> Option<PossibleValue> {
+                Some(match self {
+                    $(Self::$variant => PossibleValue::new($name).help($help),)+
+                })
+            }
         }
-    }
+    };
 }
 
-/// A purpose of a path, with limits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ProfileName {
-    /// Playing music over a local network
-    LanMusic,
-    /// Playing music over the Internet
-    InternetMusic,
-    /// Conversation
-    Voice,
-}
+value_enum!(StreamKind {
+    Ping = "ping", "LATENCY_PING";
+    Keepalive = "keepalive", "KEEPALIVE, which every echo server answers";
+    Audio = "audio", "AUDIO, which the server returns after its delay";
+});
 
-impl From<ProfileName> for Profile {
-    fn from(name: ProfileName) -> Self {
-        match name {
-            ProfileName::LanMusic => Self::LanMusic,
-            ProfileName::InternetMusic => Self::InternetMusic,
-            ProfileName::Voice => Self::Voice,
-        }
-    }
-}
+value_enum!(Profile {
+    LanMusic = "lan-music", "Playing music over a local network";
+    InternetMusic = "internet-music", "Playing music over the Internet";
+    Voice = "voice", "Conversation";
+});
 
-/// UDP driver.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum UdpDriver {
-    /// The fastest driver of this system
-    #[default]
-    Native,
-    /// Portable system calls
-    Portable,
-}
+value_enum!(udp::Backend {
+    Native = "native", "The fastest driver of this system";
+    Portable = "portable", "Portable system calls";
+});
 
-impl From<UdpDriver> for udp::Backend {
-    fn from(driver: UdpDriver) -> Self {
-        match driver {
-            UdpDriver::Native => Self::Native,
-            UdpDriver::Portable => Self::Portable,
-        }
-    }
-}
+value_enum!(LinkPolicy {
+    Auto = "auto", "Encrypted links of newer clients and plain packets";
+    Require = "require", "Encrypted links only: plain AUDIO is dropped";
+    Plain = "plain", "No encryption: newer clients fall back to plain packets";
+});
 
-/// Which links the echo server accepts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum LinkMode {
-    /// Encrypted links of newer clients and plain packets
-    #[default]
-    Auto,
-    /// Encrypted links only: plain AUDIO is dropped
-    Require,
-    /// No encryption: newer clients fall back to plain packets
-    Plain,
-}
+value_enum!(Envelope {
+    Document = "document", "{\"type\": \"NAME-content\", ...}, where NAME is the room";
+    Dynode = "dynode", "{\"type\": \"broadcast\", ...}, for Dynode players";
+});
 
-impl From<LinkMode> for LinkPolicy {
-    fn from(mode: LinkMode) -> Self {
-        match mode {
-            LinkMode::Auto => Self::Auto,
-            LinkMode::Require => Self::Require,
-            LinkMode::Plain => Self::Plain,
-        }
-    }
-}
+value_enum!(Transport {
+    Quic = "quic", "Raw QUIC";
+    WebTransport = "webtransport", "Over HTTP/3";
+});
 
 /// The link that `send` and `probe` set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -350,24 +322,6 @@ pub fn parse_nonzero_size(text: &str) -> Result<ByteSize, String> {
     }
 }
 
-/// A rate in packets per second.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PacketRate(pub u64);
-
-impl FromStr for PacketRate {
-    type Err = ParseQuantityError;
-    fn from_str(text: &str) -> Result<Self, ParseQuantityError> {
-        let example = "a number of packets per second such as 8000";
-        text.parse().map(Self).map_err(|_| ParseQuantityError::NotANumber { text: text.to_owned(), example })
-    }
-}
-
-impl fmt::Display for PacketRate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
 /// A rate in messages per second.
 #[derive(Clone, Copy, Debug)]
 pub struct MessageRate(pub u32);
@@ -429,11 +383,8 @@ pub fn parse_request_rate(text: &str) -> Result<OrOff<RequestRate>, String> {
 /// Default port of a signaling server.
 pub const DEFAULT_SIGNALING_PORT: u16 = 8_080;
 
-/// Parses a port. An empty string, which Docker Compose substitutes for an unset variable, means the default.
+/// Parses a port.
 pub fn parse_port(text: &str) -> Result<u16, String> {
-    if text.is_empty() {
-        return Ok(DEFAULT_SIGNALING_PORT);
-    }
     text.parse().map_err(|_| "give a port from 0 to 65535".to_owned())
 }
 

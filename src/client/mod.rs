@@ -13,11 +13,14 @@ mod loss_report;
 mod moqt;
 mod prober;
 mod replay;
+mod reply;
 mod request_matcher;
 mod results;
 mod run;
+mod schedule;
 mod sender;
 mod sent_packets;
+mod wait_for_server;
 mod websocket;
 
 use std::net::SocketAddr;
@@ -34,14 +37,16 @@ pub use loss_report::{CountSample, LOSS_REPORT_TIMEOUT, LossReport};
 pub use moqt::{FrameTracker, MoqtRunConfig};
 pub use prober::{ProbeConfig, ProbeWorkload, Prober};
 pub use replay::{RecordedPacket, ReplayError, StreamCounts, replay};
+pub use reply::ReceivedReply;
 pub use request_matcher::RequestMatcher;
 pub use results::{
     AudioResults, CaptureResults, DelayEstimate, PacketEvent, PacketObserver, PacketOutcome, PlaybackResults, RunKind,
     RunOrigin, RunResults, SentAudio, ServerDelay, StopSignal, StreamKind, WaitResult,
 };
-pub use run::{ClientNode, DUPLICATE_WAIT, Schedule, Workload, WorkloadStep};
+pub use run::{ClientNode, DUPLICATE_WAIT, Workload, WorkloadStep};
+pub use schedule::Schedule;
 pub use sender::{AudioSender, AudioStreamConfig, AudioWorkload, PayloadSource, SourcePoll};
-pub use sent_packets::{PacketTracker, ReceivedReply, SENT_PACKETS_CAPACITY};
+pub use sent_packets::{PacketTracker, SENT_PACKETS_CAPACITY};
 pub use websocket::{JoinHandshake, JoinRejected, WebSocketProber, WebSocketWorkload};
 
 /// Configuration of a run.
@@ -57,8 +62,6 @@ pub struct RunConfig {
     pub first_echo_timeout: Duration,
     /// Time-out of a packet. Once the stream has received a reply, the stream's minimum RTT is added.
     pub timeout: Duration,
-    /// RTT above which a packet is late. For AUDIO the server delay is subtracted from the RTT first.
-    pub late_after: Option<Duration>,
     /// Whether replies are expected.
     pub replies_expected: bool,
     /// Maximum time to wait for the server before counting starts; `None` to start immediately.

@@ -6,8 +6,9 @@ use std::time::Duration;
 use super::connection_results::{MoqtConnectTimes, MoqtFailure, MoqtResults};
 use super::hosts::Hosts;
 use super::live_figures::{LiveFigures, LiveSnapshot};
+use super::reply::ReceivedReply;
 use super::results::{PacketObserver, RunKind, RunResults, StopSignal, StreamKind};
-use super::sent_packets::{ROUND_TRIPS_PER_SECOND, ReceivedReply, SentPackets};
+use super::sent_packets::{ROUND_TRIPS_PER_SECOND, SentPackets};
 use crate::moqt::client::{FIRST_GROUP_SEQUENCE, MoqtClientEvent, MoqtRunOutcome};
 use crate::moqt::{SessionCounters, TrackPath};
 use crate::stats::PacingStats;
@@ -26,8 +27,6 @@ pub struct MoqtRunConfig {
     pub target: String,
     /// Reply time-out, in addition to the minimum RTT.
     pub timeout: Duration,
-    /// RTT above which a frame is late.
-    pub late_after: Option<Duration>,
 }
 
 /// Tracks the frames and groups of one run.
@@ -165,11 +164,8 @@ impl FrameTracker {
     fn on_frame_received(&mut self, (group, frame): (u64, usize), received_at: Time, intact: bool, payload: &[u8]) {
         let Some(sequence) = self.frame_index(group, frame) else { return self.sent_frames.on_unmatched() };
         let digest = if intact { INTACT_DIGEST } else { !INTACT_DIGEST };
-        let late_after = self.config.late_after.map(|limit| i64::try_from(saturating_nanos(limit)).unwrap_or(i64::MAX));
-        let is_late = |_, rtt| late_after.is_some_and(|limit| rtt > limit);
         self.sent_frames.on_received(
             ReceivedReply { sequence, received_at, digest, payload },
-            is_late,
             &self.hosts,
             &mut *self.observer,
         );
@@ -208,7 +204,6 @@ impl FrameTracker {
         let mut run = RunResults::new(self.config.run_kind, self.config.target, StreamKind::Ping);
         run.duration_ns = self.first_due.map_or(0, |started| saturating_nanos(at.duration_since(started)));
         run.timeout_ns = saturating_nanos(self.config.timeout);
-        run.late_after_ns = self.config.late_after.map(saturating_nanos);
         run.interrupted = interrupted;
         run.pauses = self.hosts.this.results(self.first_due.unwrap_or_default());
         // A run that failed before the first frame has no stream.

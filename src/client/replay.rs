@@ -8,8 +8,9 @@ use thiserror::Error;
 
 use super::RunConfig;
 use super::hosts::HostLog;
+use super::reply::ReceivedReply;
 use super::results::{PacketOutcome, RunResults, StreamKind};
-use super::sent_packets::{PacketTracker, ReceivedReply, SentPackets, SentPacketsByStream};
+use super::sent_packets::{PacketTracker, SentPackets, SentPacketsByStream};
 use crate::stats::{FinalOutcome, StreamStats};
 use crate::time::Time;
 
@@ -101,7 +102,6 @@ pub fn replay(
         server_delay: run.audio.as_ref().and_then(|audio| audio.configured_server_delay_ns).map(Duration::from_nanos),
         first_echo_timeout: Duration::ZERO,
         timeout: Duration::from_nanos(run.timeout_ns),
-        late_after: run.late_after_ns.map(Duration::from_nanos),
         replies_expected: run.replies_expected,
         wait_for: None,
         loss_report_nonce: None,
@@ -173,7 +173,7 @@ fn collect_sent(
             return error("the record does not contain all packets before this packet");
         }
         let has_reply = match event.outcome {
-            PacketOutcome::Returned | PacketOutcome::Late | PacketOutcome::Duplicate | PacketOutcome::Damaged => true,
+            PacketOutcome::Returned | PacketOutcome::Duplicate | PacketOutcome::Damaged => true,
             PacketOutcome::Lost
             | PacketOutcome::InFlight
             | PacketOutcome::NotSent

@@ -124,8 +124,6 @@ pub struct RunResults {
     pub replies_expected: bool,
     /// `--timeout`: reply time-out in addition to the minimum RTT, in nanoseconds.
     pub timeout_ns: u64,
-    /// `--late-after`, in nanoseconds.
-    pub late_after_ns: Option<u64>,
     /// Result of `--wait-for`, if it was given.
     pub readiness_wait: Option<WaitResult>,
     /// Result of `--loss-direction`, if it was given.
@@ -183,7 +181,6 @@ impl RunResults {
             evaluated_stream,
             replies_expected: true,
             timeout_ns: 2_000_000_000,
-            late_after_ns: None,
             readiness_wait: None,
             loss_report: None,
             interrupted: None,
@@ -251,7 +248,7 @@ impl RunResults {
                 .min_rtt()
                 .zip(self.ping.as_ref())
                 .and_then(|(echo, ping)| DelayEstimate::new(echo, ping)),
-            // `probe --audio` sends no pings from which the delay could be estimated.
+            // `probe --packet audio` sends no pings from which the delay could be estimated.
             assumed_ns: (self.run_kind == RunKind::Probe).then_some(0),
         }
     }
@@ -260,7 +257,7 @@ impl RunResults {
 /// Delay that the server adds to AUDIO, in nanoseconds, from each source that knows it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ServerDelay {
-    /// Value of `--server-delay`.
+    /// Value of `--delay`.
     pub configured_ns: Option<i64>,
     /// What the server reported.
     pub reported_ns: Option<i64>,
@@ -326,7 +323,7 @@ pub struct AudioResults {
     pub first_sequence: u32,
     /// Samples sent or skipped per channel.
     pub sent_samples: u64,
-    /// Value of `--server-delay`, or else the delay of the embedded server, in nanoseconds.
+    /// Value of `--delay`, or else the delay of the embedded server, in nanoseconds.
     pub configured_server_delay_ns: Option<u64>,
     /// Packets that were sent late because their samples were not ready when they were due.
     pub underruns: u64,
@@ -429,9 +426,6 @@ pub struct PlaybackResults {
 pub enum PacketOutcome {
     /// The first intact copy arrived.
     Returned,
-    /// The first intact copy arrived, but its round-trip time exceeds `--late-after`. For AUDIO, this time excludes the server's delay. The
-    /// server may report later that it paused meanwhile.
-    Late,
     /// Another datagram arrived for a packet that had already returned.
     Duplicate,
     /// A copy with different bytes arrived before any intact copy.
@@ -488,8 +482,6 @@ pub trait PacketObserver: Send {
     fn on_audio_sent(&mut self, _: SentAudio<'_>) {}
     /// Called for each packet event.
     fn on_packet(&mut self, event: PacketEvent<'_>);
-    /// Called with the index of each late AUDIO packet, as soon as all pauses of both hosts until its return are known.
-    fn on_audio_late(&mut self, _: u64) {}
 }
 
 /// Discards all events.
@@ -510,12 +502,6 @@ impl<O: PacketObserver> PacketObserver for Option<O> {
             observer.on_packet(event);
         }
     }
-
-    fn on_audio_late(&mut self, index: u64) {
-        if let Some(observer) = self {
-            observer.on_audio_late(index);
-        }
-    }
 }
 
 /// Passes each event to both observers in order.
@@ -529,11 +515,6 @@ impl<A: PacketObserver, B: PacketObserver> PacketObserver for (A, B) {
         self.0.on_packet(event);
         self.1.on_packet(event);
     }
-
-    fn on_audio_late(&mut self, index: u64) {
-        self.0.on_audio_late(index);
-        self.1.on_audio_late(index);
-    }
 }
 
 impl<O: PacketObserver + ?Sized> PacketObserver for &mut O {
@@ -543,9 +524,5 @@ impl<O: PacketObserver + ?Sized> PacketObserver for &mut O {
 
     fn on_packet(&mut self, event: PacketEvent<'_>) {
         (**self).on_packet(event);
-    }
-
-    fn on_audio_late(&mut self, index: u64) {
-        (**self).on_audio_late(index);
     }
 }

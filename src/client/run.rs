@@ -1,12 +1,9 @@
 //! The client node. A run consists of an optional wait (`--wait-for`) or the set-up of a link (`--link`), a workload, and a final wait for
 //! replies.
-//! [`Schedule`] computes when a workload sends.
 //!
 //! Packets sent before the workload starts or after the final wait ends are not counted.
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,24 +12,20 @@ use super::hosts::ServerResults;
 use super::link::{ClientLink, LinkConfig, SealingSink};
 use super::live_figures::{LiveFigures, LiveSnapshot};
 use super::loss_report::LossReportRequester;
+use super::reply::{ReceivedReply, parse_reply};
 use super::results::PacketObserver;
 use super::results::{AudioResults, RunKind, RunResults, StreamKind, WaitResult};
-use super::sent_packets::{PacketTracker, ReceivedReply, parse_reply};
+use super::sent_packets::PacketTracker;
+use super::wait_for_server::WaitForServer;
 use crate::link::OVERHEAD;
-use crate::node::{DriverWaker, Node, Receive, SendStatus, Transmit, TransmitSink};
+use crate::node::{DriverWaker, Node, Receive, SendStatus, TransmitSink};
 use crate::stats::StreamStats;
-use crate::time::{NANOS_PER_SECOND, Pause, PauseDetector, Time, saturating_nanos};
-use crate::wire::{self, HEADER_LEN, Header, PacketType};
+use crate::time::{Pause, PauseDetector, Time, saturating_nanos};
+use crate::wire::{self, HEADER_LEN};
 
 /// Maximum packets sent before the socket is read again. Without this limit, a fast workload could delay the handling of stop
 /// requests and of received datagrams.
 pub(super) const MAX_SENDS_PER_POLL: usize = 64;
-
-/// Time between KEEPALIVE packets while waiting for the server.
-const READINESS_INTERVAL: Duration = Duration::from_millis(100);
-
-/// First sequence number of the KEEPALIVE packets of `--wait-for`, far from the numbers of counted packets.
-const FIRST_READINESS_SEQUENCE: u32 = 0x8000_0000;
 
 /// Maximum time that a run waits for duplicates after all replies have arrived.
 pub const DUPLICATE_WAIT: Duration = Duration::from_millis(100);
@@ -237,7 +230,6 @@ impl<S: Workload> ClientNode<S> {
             self.started.zip(ended_at).map_or(0, |(started, ended)| saturating_nanos(ended.duration_since(started)));
         run.replies_expected = config.replies_expected;
         run.timeout_ns = saturating_nanos(config.timeout);
-        run.late_after_ns = config.late_after.map(saturating_nanos);
         run.readiness_wait = self.readiness_wait.or_else(|| match &self.phase {
             Phase::New if self.link.is_none() => {
                 config.wait_for.map(|_| WaitResult { waited_ns: 0, reply_received: false })
@@ -521,54 +513,6 @@ impl<S: Workload> Node for ClientNode<S> {
     }
 }
 
-/// `--wait-for`: sends KEEPALIVE packets until the server replies. Therefore, client and server may start in any order.
-struct WaitForServer {
-    started_at: Time,
-    deadline: Time,
-    next_send: Time,
-    sequence: u32,
-}
-
-impl WaitForServer {
-    fn start(now: Time, timeout: Duration) -> Self {
-        Self { started_at: now, deadline: now + timeout, next_send: now, sequence: FIRST_READINESS_SEQUENCE }
-    }
-
-    /// Sends a KEEPALIVE if one is due, and returns `None`. If the wait has timed out, sends nothing and returns a result without a reply.
-    fn poll_transmit(&mut self, now: Time, peer: SocketAddr, sink: &mut dyn TransmitSink) -> Option<WaitResult> {
-        if now >= self.deadline {
-            return Some(self.result(now, false));
-        }
-        if now >= self.next_send {
-            let keepalive = Header::new(PacketType::Keepalive, self.sequence, 0).to_bytes();
-            if sink.send(Transmit {
-                destination: peer,
-                src_ip: None,
-                contents: &keepalive,
-                segment_size: keepalive.len(),
-            }) != SendStatus::WouldBlock
-            {
-                self.sequence = self.sequence.wrapping_add(1);
-                self.next_send = now + READINESS_INTERVAL;
-            }
-        }
-        None
-    }
-
-    fn result(&self, at: Time, reply_received: bool) -> WaitResult {
-        WaitResult { waited_ns: saturating_nanos(at.duration_since(self.started_at)), reply_received }
-    }
-
-    /// Sequence numbers of the KEEPALIVE packets that `--wait-for` has sent so far. Replies to these KEEPALIVE packets are not counted.
-    fn sequences_sent(&self) -> Range<u32> {
-        FIRST_READINESS_SEQUENCE..self.sequence
-    }
-
-    fn next_deadline(&self) -> Time {
-        self.next_send.min(self.deadline)
-    }
-}
-
 /// Waits for outstanding replies after the last packet was sent.
 #[derive(Clone, Copy, Debug)]
 struct FinalWait {
@@ -590,62 +534,5 @@ impl FinalWait {
 
     fn next_deadline(&self) -> Time {
         self.ends_at
-    }
-}
-
-/// Deadlines at a constant rate. Each deadline is computed from the start of the schedule. Therefore, rounding errors do not accumulate,
-/// and a late packet does not shift later deadlines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Schedule {
-    start: Time,
-    /// Nanoseconds per step, as a fraction.
-    numerator: u64,
-    denominator: u64,
-}
-
-impl Schedule {
-    /// One step is one sample at `sample_rate` (Hz).
-    ///
-    /// # Panics
-    /// If `sample_rate` is 0.
-    pub fn from_sample_rate(start: Time, sample_rate: u32) -> Self {
-        assert!(sample_rate > 0, "the sample rate must not be 0");
-        Self { start, numerator: NANOS_PER_SECOND, denominator: u64::from(sample_rate) }
-    }
-
-    /// One step is `interval_ns` nanoseconds.
-    pub fn from_interval(start: Time, interval_ns: u64) -> Self {
-        Self { start, numerator: interval_ns, denominator: 1 }
-    }
-
-    /// Makes all deadlines later by `time`.
-    pub fn delay(&mut self, time: Duration) {
-        self.start += time;
-    }
-
-    /// Deadline of step `step`, rounded down to a nanosecond; saturates at the maximum [`Time`].
-    pub fn due(&self, step: u64) -> Time {
-        let offset = u128::from(step) * u128::from(self.numerator) / u128::from(self.denominator);
-        Time::from_nanos(self.start.as_nanos().saturating_add(u64::try_from(offset).unwrap_or(u64::MAX)))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_day_of_samples_ends_at_the_exact_nanosecond() {
-        let start = Time::from_nanos(7);
-        // 24 h at 44,100 Hz are 3,810,240,000 samples.
-        assert_eq!(Schedule::from_sample_rate(start, 44_100).due(3_810_240_000).as_nanos(), 86_400_000_000_007);
-        // A packet of 128 samples at 48 kHz lasts 2,666,666.67 ns. Three packets last exactly 8 ms.
-        let schedule = Schedule::from_sample_rate(start, 48_000);
-        assert_eq!([128, 256, 384].map(|at| schedule.due(at).as_nanos()), [2_666_673, 5_333_340, 8_000_007]);
-    }
-
-    #[test]
-    fn due_time_saturates_at_the_maximum() {
-        assert_eq!(Schedule::from_interval(Time::ZERO, u64::MAX).due(u64::MAX).as_nanos(), u64::MAX);
     }
 }

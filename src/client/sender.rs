@@ -3,9 +3,11 @@
 
 use std::time::Duration;
 
+use super::reply::reply_digest;
 use super::results::{AudioResults, CaptureResults, RunKind, StreamKind};
-use super::run::{ClientNode, MAX_SENDS_PER_POLL, Schedule, Workload, WorkloadStep};
-use super::sent_packets::{PacketTracker, reply_digest};
+use super::run::{ClientNode, MAX_SENDS_PER_POLL, Workload, WorkloadStep};
+use super::schedule::Schedule;
+use super::sent_packets::PacketTracker;
 use crate::audio::quality::SourceQuality;
 use crate::node::{DriverWaker, SendStatus, TransmitSink};
 use crate::time::{Time, saturating_nanos};

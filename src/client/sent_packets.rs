@@ -5,18 +5,18 @@
 //! length of a run.
 
 use std::collections::VecDeque;
-use std::hash::{DefaultHasher, Hasher};
 use std::ops::Range;
 use std::time::Duration;
 
 use super::RunConfig;
 use super::hosts::{HostLog, Hosts, Unanswered};
 use super::live_figures::{LiveCounts, LiveSnapshot};
+use super::reply::ReceivedReply;
 use super::results::{PacketEvent, PacketObserver, PacketOutcome, SentAudio, StreamKind};
 use crate::node::{SendStatus, Transmit, TransmitSink};
 use crate::stats::{FinalOutcome, History, PacingStats, Reordering, StreamStats};
 use crate::time::{MIN_PAUSE, Time, saturating_nanos};
-use crate::wire::{self, HEADER_LEN, PING_PAYLOAD_LEN, PacketType, PingPayload};
+use crate::wire::HEADER_LEN;
 
 /// Maximum tracked packets per stream. After this many later packets, the outcome of a packet is final. At 375 packets per second, this
 /// takes more than eleven minutes.
@@ -145,14 +145,10 @@ impl PacketTracker {
                 return;
             }
         };
-        let late_after = self.config.late_after.map(signed_nanos);
+        let stream = self.streams.get_mut(kind);
         match reply {
-            None => self.streams.get_mut(kind).on_unmatched(),
-            Some(reply) if kind == StreamKind::Audio => self.on_audio_received(reply, late_after),
-            Some(reply) => {
-                let is_late = |_, rtt| late_after.is_some_and(|limit| rtt > limit);
-                self.streams.get_mut(kind).on_received(reply, is_late, &self.hosts, &mut *self.observer);
-            }
+            None => stream.on_unmatched(),
+            Some(reply) => stream.on_received(reply, &self.hosts, &mut *self.observer),
         }
     }
 
@@ -169,19 +165,6 @@ impl PacketTracker {
         let known = self.config.server_delay.map(signed_nanos).or_else(|| self.hosts.delay_reported_before(at));
         let min_ping = self.streams.ping.min_rtt;
         move |min_rtt| known.or_else(|| Some((min_rtt? - min_ping?).max(0)))
-    }
-
-    /// AUDIO is late if its RTT minus the server delay exceeds `late_after`.
-    fn on_audio_received(&mut self, reply: ReceivedReply<'_>, late_after: Option<i64>) {
-        let server_delay = self.server_delay(reply.received_at);
-        let assumed = (self.streams.ping.next_index() == 0).then_some(0);
-        let is_late = |min_rtt: Option<i64>, rtt: i64| {
-            server_delay(min_rtt)
-                .or(assumed)
-                .zip(late_after)
-                .is_some_and(|(delay, limit)| rtt.saturating_sub(delay) > limit)
-        };
-        self.streams.audio.on_received(reply, is_late, &self.hosts, &mut *self.observer);
     }
 
     /// Finishes all streams. `interrupted` is given if the run was interrupted: the time of the interruption and the configured time-out
@@ -244,60 +227,13 @@ impl SentPacketsByStream {
     }
 }
 
-/// A datagram that can be the reply to a packet.
-#[derive(Clone, Copy, Debug)]
-pub struct ReceivedReply<'a> {
-    /// Sequence number of the packet.
-    pub sequence: u32,
-    /// When the datagram arrived.
-    pub received_at: Time,
-    /// Digest of the bytes to compare.
-    pub digest: u64,
-    /// Payload of the datagram.
-    pub payload: &'a [u8],
-}
-
-/// Parses a datagram from the peer. If the datagram is not a reply, the result is `None`. If the datagram is a reply, the result is the
-/// stream and the parsed reply. If the reply is malformed, the result is the stream with `None` instead of a reply.
-///
-/// The digest of an AUDIO or KEEPALIVE reply covers all bytes of the datagram. The digest of a LATENCY_PONG covers only the twelve payload
-/// bytes, because the LATENCY_PONG header differs between servers.
-pub(super) fn parse_reply(datagram: &[u8], received_at: Time) -> Option<(StreamKind, Option<ReceivedReply<'_>>)> {
-    let packet = wire::parse_packet(datagram).ok()?;
-    let payload = packet.payload;
-    let echo = || {
-        Some(ReceivedReply { sequence: packet.header.sequence, received_at, digest: reply_digest(datagram), payload })
-    };
-    match packet.header.packet_type {
-        PacketType::Audio => Some((StreamKind::Audio, echo())),
-        PacketType::Keepalive => Some((StreamKind::Keepalive, echo())),
-        PacketType::LatencyPong => {
-            let ping = PingPayload::parse(packet).ok();
-            let reply = ping.map(|ping| {
-                let digest = reply_digest(&payload[..PING_PAYLOAD_LEN]);
-                ReceivedReply { sequence: ping.sequence, received_at, digest, payload }
-            });
-            Some((StreamKind::Ping, reply))
-        }
-        PacketType::Fec | PacketType::Control | PacketType::LatencyPing | PacketType::LatencyInfo => None,
-    }
-}
-
-/// Digest of the bytes of a reply, for comparison with the expected bytes.
-pub(super) fn reply_digest(bytes: &[u8]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    hasher.write(bytes);
-    hasher.finish()
-}
-
-/// State of a packet. `InFlight` and `Damaged` contain the digest of the expected reply. `Returned` contains the RTT in nanoseconds, and
-/// whether the packet is late unless the server paused.
+/// State of a packet. `InFlight` and `Damaged` contain the digest of the expected reply. `Returned` contains the RTT in nanoseconds.
 #[derive(Clone, Copy)]
 enum PacketState {
     NotSent,
     InFlight { expected_digest: u64 },
     Damaged { expected_digest: u64 },
-    Returned { rtt: i64, is_late: bool },
+    Returned { rtt: i64 },
 }
 
 struct SentPacket {
@@ -426,15 +362,8 @@ impl SentPackets {
         (self.stream_kind as usize, packet.sent_at, packet.sent_at + self.expected_rtt())
     }
 
-    /// Records a reply. `is_late` decides from the smallest RTT and the RTT of the reply, in nanoseconds, whether the first intact copy is
-    /// late. `is_late` is called after the copy was counted.
-    pub(super) fn on_received(
-        &mut self,
-        reply: ReceivedReply<'_>,
-        is_late: impl FnOnce(Option<i64>, i64) -> bool,
-        hosts: &Hosts,
-        observer: &mut dyn PacketObserver,
-    ) {
+    /// Records a reply.
+    pub(super) fn on_received(&mut self, reply: ReceivedReply<'_>, hosts: &Hosts, observer: &mut dyn PacketObserver) {
         // There is no reply to a packet that was not sent, or not yet.
         let is_sent = |index: &u64| {
             let packet = &self.packets[(*index - self.first_index) as usize];
@@ -475,9 +404,8 @@ impl SentPackets {
                 {
                     self.stats.on_reordered(reordered);
                 }
-                let is_late = is_late(self.min_rtt, rtt) && !hosts.paused_within(packet.sent_at, reply.received_at);
-                packet.state = PacketState::Returned { rtt, is_late };
-                if is_late { PacketOutcome::Late } else { PacketOutcome::Returned }
+                packet.state = PacketState::Returned { rtt };
+                PacketOutcome::Returned
             }
         };
         let SentPacket { due, sent_at, .. } = *packet;
@@ -619,13 +547,9 @@ impl SentPackets {
         self.first_index += 1;
         self.reordering.discard_before(self.first_index);
         let settled = match state {
-            PacketState::Returned { rtt, is_late } => {
+            PacketState::Returned { rtt } => {
                 let received_at = Time::from_nanos(sent_at.as_nanos().saturating_add_signed(rtt));
                 let is_paused = hosts.paused_within(sent_at, received_at);
-                self.stats.late += u64::from(is_late && !is_paused);
-                if is_late && !is_paused && self.stream_kind == StreamKind::Audio {
-                    observer.on_audio_late(index);
-                }
                 if is_paused { FinalOutcome::Paused } else { FinalOutcome::Returned { rtt } }
             }
             PacketState::NotSent => FinalOutcome::NotSent,

@@ -7,10 +7,12 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::connection_results::ClockOffset;
+use super::reply::ReceivedReply;
 use super::request_matcher::{MatchResult, RequestMatcher, parse_object};
 use super::results::{AudioResults, RunKind, StreamKind};
-use super::run::{ClientNode, MAX_SENDS_PER_POLL, Schedule, Workload, WorkloadStep};
-use super::sent_packets::{PacketTracker, ReceivedReply};
+use super::run::{ClientNode, MAX_SENDS_PER_POLL, Workload, WorkloadStep};
+use super::schedule::Schedule;
+use super::sent_packets::PacketTracker;
 use crate::node::{SendStatus, TransmitSink};
 use crate::signaling::{Dialect, ProbeRoom};
 use crate::time::{Time, saturating_nanos};

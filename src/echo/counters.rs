@@ -100,9 +100,9 @@ counters! {
     Counter dropped_not_allowed,
     /// AUDIO and KEEPALIVE packets that were repeated too often, and KEEPALIVE packets from echo servers.
     Counter dropped_repeated,
-    /// Packets that exceed --max-rate-per-source.
+    /// Packets above the packet rate that follows from --max-bitrate-per-source.
     Counter dropped_packet_rate,
-    /// Packets that exceed the bit rate of --max-rate-per-source.
+    /// Packets that exceed --max-bitrate-per-source.
     Counter dropped_bit_rate,
     /// CONTROL packets that are not a valid key exchange.
     Counter dropped_key_exchange,

@@ -49,9 +49,10 @@ const MAX_DEBTORS: usize = 4_096;
 pub type EntropySource = Box<dyn FnMut() -> Zeroizing<[u8; 32]> + Send>;
 
 /// Which links the server accepts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LinkPolicy {
     /// Encrypted links and plain packets.
+    #[default]
     Auto,
     /// Encrypted links. Of AUDIO, only packets that open are echoed.
     Require,

@@ -1,5 +1,5 @@
-//! The log on standard error. Each event is one line of text or one JSON object. The text has the format of the original server. The number
-//! of lines per second is limited, because clients cause most of them.
+//! The log on standard error. Each event is one line, in the format of the original server. The number of lines per second is limited,
+//! because clients cause most of them.
 
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};
@@ -15,7 +15,6 @@ use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuild
 use tracing_subscriber::filter::{ParseError, Targets};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::fmt::writer::OptionalWriter;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -28,16 +27,6 @@ use crate::log_throttle::LogThrottle;
 use crate::sanitize::is_control_or_bidi;
 use crate::stats::Counter;
 use crate::time::Time;
-
-/// Format of the log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LogFormat {
-    /// `2024-01-15T10:30:00.000Z INFO Echo server listening on 0.0.0.0:5000`
-    #[default]
-    Text,
-    /// One JSON object per event, with its fields.
-    Json,
-}
 
 /// An invalid log filter.
 #[derive(Debug, Error)]
@@ -86,13 +75,12 @@ impl LineLimits {
 /// A writer for each line, which discards lines above [`MAX_LINES_PER_SECOND`]. At most once per second, an extra line reports how many lines were discarded.
 struct LimitedLines<W> {
     inner: W,
-    format: LogFormat,
     limits: Arc<Mutex<LineLimits>>,
 }
 
 impl<W> LimitedLines<W> {
-    fn new(inner: W, format: LogFormat) -> Self {
-        Self { inner, format, limits: Arc::default() }
+    fn new(inner: W) -> Self {
+        Self { inner, limits: Arc::default() }
     }
 }
 
@@ -118,27 +106,18 @@ impl<'w, W: MakeWriter<'w>> MakeWriter<'w> for LimitedLines<W> {
         };
         if let Some(lines) = discarded {
             // If the line cannot be written, neither can the next one, whose error is reported.
-            let _ = writer.write_all(discarded_line(self.format, lines).as_bytes());
+            let _ = writer.write_all(discarded_line(lines).as_bytes());
         }
         OptionalWriter::some(writer)
     }
 }
 
 /// The line with the number of discarded lines.
-fn discarded_line(format: LogFormat, lines: u64) -> String {
-    let (time, message) = (utc_now(), "log lines discarded");
-    match format {
-        LogFormat::Text => {
-            format!(
-                "{time} WARN log: {message}: limit of {MAX_LINES_PER_SECOND} per second for each log message lines={lines}\n"
-            )
-        }
-        LogFormat::Json => {
-            format!(
-                "{{\"timestamp\":\"{time}\",\"level\":\"WARN\",\"message\":\"{message}\",\"lines\":{lines},\"target\":\"log\"}}\n"
-            )
-        }
-    }
+fn discarded_line(lines: u64) -> String {
+    let time = utc_now();
+    format!(
+        "{time} WARN log: log lines discarded: limit of {MAX_LINES_PER_SECOND} per second for each log message lines={lines}\n"
+    )
 }
 
 /// Standard error. Counts the lines that cannot be written, for example because standard error is a file on a full disk.
@@ -163,7 +142,6 @@ pub struct LogGuard {
     dropped_lines: ErrorCounter,
     failed_lines: Arc<Counter>,
     limits: Arc<Mutex<LineLimits>>,
-    format: LogFormat,
     writer: NonBlocking,
     _worker: WorkerGuard,
 }
@@ -173,7 +151,7 @@ impl Drop for LogGuard {
         let lines = self.limits.lock().unwrap_or_else(PoisonError::into_inner).discarded.take_suppressed();
         if lines > 0 {
             // There is no further place to report an error to.
-            let _ = self.writer.write_all(discarded_line(self.format, lines).as_bytes());
+            let _ = self.writer.write_all(discarded_line(lines).as_bytes());
         }
     }
 }
@@ -189,7 +167,7 @@ impl LogGuard {
 
 /// Starts the log, which is written on a thread of its own. `filter` has the syntax of `RUST_LOG`: a level, or `target=level` pairs.
 /// `color` colors the level if standard error is a terminal.
-pub fn init(filter: &str, format: LogFormat, color: bool) -> Result<LogGuard, LogFilterError> {
+pub fn init(filter: &str, color: bool) -> Result<LogGuard, LogFilterError> {
     let filter = parse_filter(filter)?;
     let failed_lines = Arc::<Counter>::default();
     let (writer, guard) = NonBlockingBuilder::default()
@@ -198,26 +176,20 @@ pub fn init(filter: &str, format: LogFormat, color: bool) -> Result<LogGuard, Lo
         .finish(CountingStderr(Arc::clone(&failed_lines)));
     let dropped_lines = writer.error_counter();
     let has_color = color && io::stderr().is_terminal();
-    let lines = LimitedLines::new(writer.clone(), format);
+    let lines = LimitedLines::new(writer.clone());
     let limits = Arc::clone(&lines.limits);
-    subscriber(filter, format, has_color, lines).init();
-    Ok(LogGuard { dropped_lines, failed_lines, limits, format, writer, _worker: guard })
+    subscriber(filter, has_color, lines).init();
+    Ok(LogGuard { dropped_lines, failed_lines, limits, writer, _worker: guard })
 }
 
 /// Creates the subscriber. `filter` is the only level filter. Therefore, the most verbose level in `filter` becomes the global maximum
 /// level of `tracing`. An event that is more verbose than this maximum costs only one comparison.
-fn subscriber<W>(filter: Targets, format: LogFormat, has_color: bool, writer: W) -> Box<dyn Subscriber + Send + Sync>
+fn subscriber<W>(filter: Targets, has_color: bool, writer: W) -> impl Subscriber + Send + Sync
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let filtered = tracing_subscriber::registry().with(filter);
-    let layer = tracing_subscriber::fmt::layer().with_writer(writer);
-    match format {
-        LogFormat::Text => Box::new(filtered.with(layer.with_ansi(has_color).event_format(TextFormat))),
-        LogFormat::Json => {
-            Box::new(filtered.with(layer.with_ansi(false).with_timer(UtcMillis).json().flatten_event(true)))
-        }
-    }
+    filtered.with(tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(has_color).event_format(LineFormat))
 }
 
 /// The areas of the log: events with these targets are printed as `area: event key=value`. Every event of this program has one of these targets.
@@ -271,30 +243,22 @@ fn is_invalid_directive(word: &str) -> bool {
 }
 
 /// UTC to the millisecond: `2024-01-15T10:30:00.000Z`.
-struct UtcMillis;
-
-impl FormatTime for UtcMillis {
-    fn format_time(&self, writer: &mut Writer<'_>) -> fmt::Result {
-        write!(writer, "{}", utc_now())
-    }
-}
-
 fn utc_now() -> impl fmt::Display {
     jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
 }
 
 /// Formats a line as `TIME LEVEL area: event key=value`. A [`FIXED_LOG_LINE`] copies the wording of the original server, so it contains only
-/// the time, the level and the message. Its fields appear only in the JSON format. `Received audio packet` is such a line. For an event of a
+/// the time, the level and the message. `Received audio packet` is such a line. For an event of a
 /// library, the area is the name of the library.
-struct TextFormat;
+struct LineFormat;
 
-impl<S, N> FormatEvent<S, N> for TextFormat
+impl<S, N> FormatEvent<S, N> for LineFormat
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
     fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        UtcMillis.format_time(&mut writer)?;
+        write!(writer, "{}", utc_now())?;
         let level = *event.metadata().level();
         if writer.has_ansi_escapes() {
             let color = match level {
@@ -312,7 +276,7 @@ where
         if !is_fixed {
             write!(writer, "{}: ", area.split("::").next().unwrap_or(area))?;
         }
-        let mut line = LineVisitor { writer, with_fields: !is_fixed, result: Ok(()) };
+        let mut line = LineVisitor { writer, result: Ok(()) };
         event.record(&mut line);
         line.result?;
         writeln!(line.writer)
@@ -337,7 +301,6 @@ impl fmt::Write for TerminalSafe<'_, '_> {
 /// Prints the message, and the other fields as ` key=value`. `message` is always the first field.
 struct LineVisitor<'a> {
     writer: Writer<'a>,
-    with_fields: bool,
     result: fmt::Result,
 }
 
@@ -348,7 +311,7 @@ impl LineVisitor<'_> {
         }
         self.result = if field.name() == "message" {
             TerminalSafe(&mut self.writer).write_fmt(value)
-        } else if self.with_fields {
+        } else {
             let text = value.to_string();
             let needs_quotes = text.is_empty() || text.contains([' ', '"', '=']);
             let mut writer = TerminalSafe(&mut self.writer);
@@ -357,8 +320,6 @@ impl LineVisitor<'_> {
             } else {
                 write!(writer, " {}={text}", field.name())
             }
-        } else {
-            Ok(())
         };
     }
 }
@@ -397,7 +358,7 @@ mod tests {
         let sink = Sink::default();
         let writer = sink.clone();
         let filter = parse_filter("info").expect("a filter");
-        let subscriber = subscriber(filter, LogFormat::Text, false, move || writer.clone());
+        let subscriber = subscriber(filter, false, move || writer.clone());
         tracing::subscriber::with_default(subscriber, log);
         let text = String::from_utf8(sink.0.lock().expect("no panic").clone()).expect("UTF-8");
         text.split_once(' ').expect("a time").1.to_owned()
@@ -442,42 +403,32 @@ mod tests {
 
     #[test]
     fn filter_determines_the_global_maximum_level() {
-        for format in [LogFormat::Text, LogFormat::Json] {
-            for (filter, level) in [("info", LevelFilter::INFO), ("warn,echo=debug", LevelFilter::DEBUG)] {
-                let filter = parse_filter(filter).expect("a filter");
-                assert_eq!(
-                    subscriber(filter, format, false, std::io::sink).max_level_hint(),
-                    Some(level),
-                    "{format:?}"
-                );
-            }
+        for (filter, level) in [("info", LevelFilter::INFO), ("warn,echo=debug", LevelFilter::DEBUG)] {
+            let filter = parse_filter(filter).expect("a filter");
+            assert_eq!(subscriber(filter, false, std::io::sink).max_level_hint(), Some(level));
         }
     }
 
     #[test]
     fn lines_above_the_limit_are_counted_and_hide_no_other_lines() {
-        for (format, expected) in [
-            (LogFormat::Text, " WARN log: log lines discarded: limit of 100 per second for each log message lines=200"),
-            (LogFormat::Json, r#""level":"WARN","message":"log lines discarded","lines":200,"target":"log"}"#),
-        ] {
-            let sink = Sink::default();
-            let writer = sink.clone();
-            let lines = LimitedLines::new(move || writer.clone(), format);
-            let subscriber = subscriber(parse_filter("trace").expect("a filter"), format, false, lines);
-            tracing::subscriber::with_default(subscriber, || {
-                (0..300).for_each(|number| tracing::info!(target: "echo", number, "flood"));
-                (0..300).for_each(|number| tracing::debug!(target: "echo", number, "details"));
-                tracing::info!(target: "echo", "other line");
-            });
-            let text = String::from_utf8(sink.0.lock().expect("no panic").clone()).expect("UTF-8");
-            let lines: Vec<&str> = text.lines().collect();
-            let count = |text| lines.iter().filter(|line| line.contains(text)).count();
-            // A second begins during the flood if the machine is slow, which permits further lines.
-            assert!(count("flood") >= 100 && count("details") == 300, "{format:?}: {text}");
-            assert!(lines.last().is_some_and(|line| line.contains("other line")), "{format:?}: {text}");
-            if count("flood") == 100 {
-                assert!(lines[lines.len() - 2].ends_with(expected), "{format:?}: {text}");
-            }
+        let expected = " WARN log: log lines discarded: limit of 100 per second for each log message lines=200";
+        let sink = Sink::default();
+        let writer = sink.clone();
+        let lines = LimitedLines::new(move || writer.clone());
+        let subscriber = subscriber(parse_filter("trace").expect("a filter"), false, lines);
+        tracing::subscriber::with_default(subscriber, || {
+            (0..300).for_each(|number| tracing::info!(target: "echo", number, "flood"));
+            (0..300).for_each(|number| tracing::debug!(target: "echo", number, "details"));
+            tracing::info!(target: "echo", "other line");
+        });
+        let text = String::from_utf8(sink.0.lock().expect("no panic").clone()).expect("UTF-8");
+        let lines: Vec<&str> = text.lines().collect();
+        let count = |text| lines.iter().filter(|line| line.contains(text)).count();
+        // A second begins during the flood if the machine is slow, which permits further lines.
+        assert!(count("flood") >= 100 && count("details") == 300, "{text}");
+        assert!(lines.last().is_some_and(|line| line.contains("other line")), "{text}");
+        if count("flood") == 100 {
+            assert!(lines[lines.len() - 2].ends_with(expected), "{text}");
         }
     }
 
@@ -487,15 +438,15 @@ mod tests {
         let (writer, worker) = NonBlockingBuilder::default().finish(sink.clone());
         let limits = Arc::<Mutex<LineLimits>>::default();
         limits.lock().expect("no panic").discarded.record(7);
-        let (dropped_lines, format) = (writer.error_counter(), LogFormat::Text);
-        drop(LogGuard { dropped_lines, failed_lines: Arc::default(), limits, format, writer, _worker: worker });
+        let dropped_lines = writer.error_counter();
+        drop(LogGuard { dropped_lines, failed_lines: Arc::default(), limits, writer, _worker: worker });
         let text = String::from_utf8(sink.0.lock().expect("no panic").clone()).expect("UTF-8");
         assert!(text.contains(" WARN log: log lines discarded: ") && text.ends_with(" lines=7\n"), "{text}");
     }
 
     #[test]
-    fn fixed_line_is_printed_without_area_and_fields() {
-        let line = line_of(|| tracing::info!(name: FIXED_LOG_LINE, target: "echo", received = 1, "Stats: received=1"));
+    fn fixed_line_is_printed_without_area() {
+        let line = line_of(|| tracing::info!(name: FIXED_LOG_LINE, target: "echo", "Stats: received=1"));
         assert_eq!(line, "INFO Stats: received=1\n");
     }
 
@@ -506,7 +457,7 @@ mod tests {
             let sink = Sink::default();
             let writer = sink.clone();
             let filter = parse_filter(filter).expect("a filter");
-            tracing::subscriber::with_default(subscriber(filter, LogFormat::Text, false, move || writer.clone()), log);
+            tracing::subscriber::with_default(subscriber(filter, false, move || writer.clone()), log);
             String::from_utf8(sink.0.lock().expect("no panic").clone()).expect("UTF-8")
         };
         assert_eq!([lines("trace"), lines("moqt=trace"), lines("debug,quinn=warn")], ["", "", ""]);

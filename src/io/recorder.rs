@@ -43,7 +43,7 @@ pub struct AudioSinks {
 impl AudioSinks {
     /// Writes a sent packet, or a packet with the given outcome, to all sinks. A lost packet has no samples.
     fn write(&mut self, outcome: Option<PacketOutcome>, index: u64, samples: &[f32]) {
-        let is_intact = matches!(outcome, Some(PacketOutcome::Returned | PacketOutcome::Late));
+        let is_intact = matches!(outcome, Some(PacketOutcome::Returned));
         if let Some(recording) = self.recording.as_mut().filter(|_| is_intact) {
             recording.write(index, RETURNED_CHANNEL, samples);
         }
@@ -53,14 +53,13 @@ impl AudioSinks {
         match outcome {
             None => self.analyzer.on_sent(index, samples),
             Some(PacketOutcome::Returned) => self.analyzer.on_returned(index, samples, ReturnStatus::Intact),
-            Some(PacketOutcome::Late) => {}
             Some(PacketOutcome::Damaged) => self.analyzer.on_returned(index, samples, ReturnStatus::Damaged),
             Some(_) => self.analyzer.on_lost(index),
         }
         let Some(waveform) = &mut self.waveform else { return };
         match outcome {
             None => waveform.on_sent(index, samples),
-            Some(PacketOutcome::Returned | PacketOutcome::Late) => waveform.on_returned(index, samples),
+            Some(PacketOutcome::Returned) => waveform.on_returned(index, samples),
             // A damaged packet is neither drawn nor shown as a gap.
             Some(PacketOutcome::Damaged) => {}
             Some(_) => waveform.on_lost(index),
@@ -92,7 +91,7 @@ impl RecorderDrops {
     fn count(&self, outcome: Option<PacketOutcome>) {
         let dropped = match outcome {
             None => &self.sent,
-            Some(PacketOutcome::Returned | PacketOutcome::Late) => &self.returned,
+            Some(PacketOutcome::Returned) => &self.returned,
             Some(PacketOutcome::Damaged) => &self.damaged,
             Some(_) => &self.lost,
         };
@@ -187,8 +186,8 @@ impl RecorderQueue {
 
 /// Whether the recorder needs the event.
 fn is_recorded(event: &PacketEvent<'_>) -> bool {
-    use PacketOutcome::{Damaged, Late, Lost, Returned};
-    event.stream == StreamKind::Audio && matches!(event.outcome, Returned | Late | Damaged | Lost)
+    use PacketOutcome::{Damaged, Lost, Returned};
+    event.stream == StreamKind::Audio && matches!(event.outcome, Returned | Damaged | Lost)
 }
 
 impl PacketObserver for RecorderQueue {
@@ -201,10 +200,6 @@ impl PacketObserver for RecorderQueue {
             self.enqueue(Some(event.outcome), event.index, event.payload);
         }
     }
-
-    fn on_audio_late(&mut self, index: u64) {
-        self.enqueue(Some(PacketOutcome::Lost), index, &[]);
-    }
 }
 
 impl PacketObserver for Recorder {
@@ -212,10 +207,6 @@ impl PacketObserver for Recorder {
         if is_recorded(&event) {
             self.enqueue(event.outcome, event.index, event.payload);
         }
-    }
-
-    fn on_audio_late(&mut self, index: u64) {
-        self.enqueue(PacketOutcome::Lost, index, &[]);
     }
 }
 

@@ -40,7 +40,7 @@ fn describe_websocket_failure(dialect: Dialect, failure: &ConnectionFailure, str
         // The message already contains the cause and the remedy.
         "unreachable" => return failure.message.clone(),
         "rejected" if dialect == Dialect::ControlSurface => {
-            "give the --room-code of a room that exists and is not full"
+            "give --room with the code of a room that exists and is not full"
         }
         "rejected" => "check --dialect and the room",
         "closed" => {
@@ -180,7 +180,7 @@ fn moqt_replies_missing(found: &mut Warnings, moqt: &MoqtFigures) {
     };
     let message = format!(
         "QUIC loses no data, so missing frames have another cause. The server did not return {missing} in time{ended}. If a client reads \
-         too slowly, a jamjam-dev server drops the oldest groups. If --moqt-delay makes a jamjam-dev server store too much data, the \
+         too slowly, a jamjam-dev server drops the oldest groups. If --delay makes a jamjam-dev server store too much data, the \
          server drops the newest groups{rejected}"
     );
     found.add("replies_missing", message);

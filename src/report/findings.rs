@@ -91,7 +91,7 @@ fn large_packets(run: &RunResults) -> Option<String> {
         small.fold((0, 0), |(returned, settled), stream| (returned + stream.returned, settled + stream.settled()));
     let small_packets_return =
         if settled > 0 { returned > 0 && is_most(returned, settled) } else { run.server_answered() };
-    // An echo after the time-out is no loss of the path. A warning names the wrong --server-delay.
+    // An echo after the time-out is no loss of the path. A warning names the wrong --delay.
     let delay = run.server_delay();
     let is_too_late = delay.configured_ns.zip(delay.reported_ns).is_some_and(|(configured, reported)| {
         reported.saturating_sub(configured).cast_unsigned() >= run.timeout_ns && reported > configured

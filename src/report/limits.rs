@@ -1,12 +1,11 @@
-//! Limits that a run must meet, and the verdict. Every limit except the audio limits applies to the evaluated stream. A limit for
-//! which there is no data counts as exceeded.
+//! Limits that a run must meet, and the verdict. Every limit applies to the evaluated stream. A limit for which there is no
+//! data counts as exceeded.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::quantities::{ResultRow, RoundTrip, RunProtocol, StreamLabels, Unit, format_count, format_time};
-use crate::audio::quality::SourceQuality;
 use crate::client::{RunResults, StreamKind};
 use crate::sanitize::sanitize;
 use crate::stats::StreamStats;
@@ -18,28 +17,12 @@ use crate::time::saturating_nanos;
 pub struct Limits {
     /// `--max-loss`: ratio of lost packets to settled packets, 0 to 1.
     pub max_loss: Option<f64>,
-    /// `--max-burst`: consecutive lost packets.
-    pub max_burst: Option<u64>,
     /// `--max-p50`: median of the round-trip time.
     pub max_p50: Option<Duration>,
     /// `--max-p99`: 99th percentile of the round-trip time.
     pub max_p99: Option<Duration>,
     /// `--max-jitter`: mean of the running jitter estimate (RFC 3550, section 6.4.1).
     pub max_jitter: Option<Duration>,
-    /// Limits on the audio.
-    pub audio: AudioLimits,
-}
-
-/// Limits on the audio.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AudioLimits {
-    /// `--max-gaps`: gaps in the returned audio.
-    pub max_gaps: Option<u64>,
-    /// `--max-clips`: runs of clipped samples in the source audio.
-    pub max_clips: Option<u64>,
-    /// `--max-silence`: longest digital silence in the source audio.
-    pub max_silence: Option<Duration>,
 }
 
 /// A purpose of a path, with limits. `docs/measuring.md` gives the sources of the limits.
@@ -77,7 +60,7 @@ pub struct LimitResult {
     pub limit: &'static str,
     /// The figure that was compared, by its JSON name.
     pub figure: &'static str,
-    /// The unit of `allowed` and `measured`: `ratio`, `packets`, `us`, `gaps` or `clips`.
+    /// The unit of `allowed` and `measured`: `ratio` or `us`.
     pub unit: Unit,
     /// The maximum.
     pub allowed: f64,
@@ -131,15 +114,9 @@ impl Limits {
     pub fn or(self, other: Self) -> Self {
         Self {
             max_loss: self.max_loss.or(other.max_loss),
-            max_burst: self.max_burst.or(other.max_burst),
             max_p50: self.max_p50.or(other.max_p50),
             max_p99: self.max_p99.or(other.max_p99),
             max_jitter: self.max_jitter.or(other.max_jitter),
-            audio: AudioLimits {
-                max_gaps: self.audio.max_gaps.or(other.audio.max_gaps),
-                max_clips: self.audio.max_clips.or(other.audio.max_clips),
-                max_silence: self.audio.max_silence.or(other.audio.max_silence),
-            },
         }
     }
 
@@ -150,18 +127,12 @@ impl Limits {
 
     /// Compares the run with each limit that was set. Times are compared in nanoseconds, before rounding.
     pub fn evaluate(&self, run: &RunResults) -> Vec<LimitResult> {
-        let count = |limit: Option<u64>| limit.map(|limit| limit as f64);
         let nanos = |limit: Option<Duration>| limit.map(|limit| saturating_nanos(limit) as f64);
-        let AudioLimits { max_gaps, max_clips, max_silence } = self.audio;
         let limits = [
             ("max_loss", Unit::Ratio, self.max_loss, loss(run)),
-            ("max_burst", Unit::Packets, count(self.max_burst), burst(run)),
             ("max_p50", Unit::Us, nanos(self.max_p50), percentile(run, 0.5, "p50", "rtt_p50_us")),
             ("max_p99", Unit::Us, nanos(self.max_p99), percentile(run, 0.99, "p99", "rtt_p99_us")),
             ("max_jitter", Unit::Us, nanos(self.max_jitter), jitter(run)),
-            ("max_gaps", Unit::Gaps, count(max_gaps), gaps(run, max_gaps)),
-            ("max_clips", Unit::Clips, count(max_clips), clips(run)),
-            ("max_silence", Unit::Us, nanos(max_silence), silence(run)),
         ];
         let evaluate = |(limit, unit, allowed, measured): (_, Unit, Option<f64>, Measured)| {
             let (allowed, Measured { figure, value, note }) = (allowed?, measured);
@@ -192,12 +163,6 @@ fn loss(run: &RunResults) -> Measured {
     Measured::new("loss_ratio", ratio.ok_or_else(|| missing_data_reason(run, NO_OUTCOME)))
 }
 
-fn burst(run: &RunResults) -> Measured {
-    let settled = run.stream(run.evaluated_stream).filter(|stream| run.replies_expected && stream.settled() > 0);
-    let longest = settled.map(|stream| stream.loss_bursts.longest as f64);
-    Measured::new("burst_max", longest.ok_or_else(|| missing_data_reason(run, NO_OUTCOME)))
-}
-
 fn percentile(run: &RunResults, p: f64, name: &str, figure: &'static str) -> Measured {
     let rtt = RoundTrip::of(run, run.evaluated_stream);
     let (percentile, maximum) = rtt.map(|rtt| (rtt.percentile(p), rtt.max())).unwrap_or_default();
@@ -212,7 +177,7 @@ fn percentile(run: &RunResults, p: f64, name: &str, figure: &'static str) -> Mea
     };
     if value.is_some_and(|ns| ns < 0) {
         // A negative round-trip time would meet any limit.
-        let note = "negative round-trip time: the server delays AUDIO by less than --server-delay";
+        let note = "negative round-trip time: the server delays AUDIO by less than --delay";
         return Measured::new(figure, Err(note.to_owned()));
     }
     Measured { figure, value: value.map(|ns| ns as f64), note }
@@ -224,43 +189,8 @@ fn jitter(run: &RunResults) -> Measured {
     Measured::new("jitter_mean_us", mean)
 }
 
-fn gaps(run: &RunResults, allowed: Option<u64>) -> Measured {
-    let audio = run.audio.as_ref();
-    let is_settled = audio.is_some_and(|audio| run.replies_expected && audio.stats.settled() > 0);
-    let gaps = match audio.and_then(|audio| Some((audio.quality.as_ref()?.gaps.count(), audio.quality_dropped))) {
-        _ if !is_settled => Err(missing_data_reason(run, NO_OUTCOME)),
-        None => Err(NOT_ANALYZED.to_owned()),
-        // The packets that were not analyzed may contain gaps that are not counted. If the counted gaps exceed the limit, the result is
-        // certain. If the counted gaps are within the limit, all gaps together may still exceed the limit.
-        Some((gaps, 1..)) if Some(gaps) <= allowed => {
-            Err("this host was too slow to analyze all returned audio".to_owned())
-        }
-        Some((gaps, _)) => Ok(gaps as f64),
-    };
-    Measured::new("gaps", gaps)
-}
-
-fn clips(run: &RunResults) -> Measured {
-    Measured::new("source_clips", source_quality(run).map(|source| source.clips as f64))
-}
-
-fn silence(run: &RunResults) -> Measured {
-    let ns = source_quality(run).map(|source| source.longest_silence as f64 * 1e9 / f64::from(source.rate.max(1)));
-    Measured::new("source_silence_ms", ns)
-}
-
-/// The quality of the sent audio, or why it is missing.
-fn source_quality(run: &RunResults) -> Result<SourceQuality, String> {
-    match run.audio.as_ref().and_then(|audio| Some((audio.stats.sent, audio.source_quality?))) {
-        None => Err(NOT_ANALYZED.to_owned()),
-        Some((0, _)) => Err(NOTHING_SENT.to_owned()),
-        Some((_, source)) => Ok(source),
-    }
-}
-
 const NO_OUTCOME: &str = "too few packets had an outcome when the run ended";
 const NO_REPLIES: &str = "no replies received";
-const NOT_ANALYZED: &str = "the audio was not analyzed";
 const NOTHING_SENT: &str = "nothing was sent";
 
 /// Why a figure of the evaluated stream has no data. Returns `default` if there is no more specific reason.
@@ -275,7 +205,7 @@ fn missing_data_reason(run: &RunResults, default: &str) -> String {
                 && stream.returned > 0
                 && run.server_delay().effective_ns().is_none() =>
         {
-            "the server delay is unknown because no LATENCY_PONG arrived; give --server-delay".to_owned()
+            "the server delay is unknown because no LATENCY_PONG arrived; give --delay".to_owned()
         }
         Some(_) => default.to_owned(),
     }

@@ -7,7 +7,8 @@ use super::comparison::{ComparedFigure, Comparison, HEADINGS};
 use super::limits::{LIMIT_HEADINGS, LimitResult};
 use super::model::Report;
 use super::quantities::{self, ResultRow, format_time};
-use super::rows::{self, Level};
+use super::row::Level;
+use super::rows;
 use super::text;
 
 /// The whole summary. `error` is the socket or file error that ended the run early.

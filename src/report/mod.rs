@@ -4,7 +4,10 @@
 //! report and compute nothing. All except [`json`] print the rows of `rows`. `docs/measuring.md` defines the figures, and `docs/report.schema.json` defines the structure of the
 //! JSON document.
 
+pub mod audio_figures;
+mod audio_rows;
 pub mod baseline;
+pub mod brief;
 pub mod buffer_table;
 pub mod comparison;
 mod connection_failures;
@@ -18,19 +21,21 @@ pub mod machine;
 pub mod markdown;
 mod model;
 pub mod quantities;
+mod row;
 mod rows;
 pub mod run_record;
 pub mod text;
 pub mod time_series;
 mod warnings;
+pub mod wrap;
 
+use audio_figures::{AudioFigures, AudioQualityFigures, CaptureFigures, PlaybackFigures};
 use baseline::Baseline;
 use buffer_table::JitterBufferTable;
 use comparison::Comparison;
 use figures::{
-    AudioFigures, AudioQualityFigures, CaptureFigures, DatagramFigures, HostTimingFigures, LinkFigures,
-    LossReportFigures, MoqtFigures, PacingFigures, PlaybackFigures, ServerFigures, StreamFigures, StreamInput,
-    WaitFigures, WebSocketFigures,
+    DatagramFigures, HostTimingFigures, LinkFigures, LossReportFigures, MoqtFigures, PacingFigures, ServerFigures,
+    StreamFigures, StreamInput, WaitFigures, WebSocketFigures,
 };
 use limits::{Limits, Verdict};
 pub use model::{Report, SCHEMA_VERSION, Streams, Warning};
@@ -69,7 +74,6 @@ impl Report {
             evaluated_stream: run.evaluated_stream,
             replies_expected: run.replies_expected,
             timeout_ms: unsigned_millis(run.timeout_ns),
-            late_after_ms: run.late_after_ns.map(unsigned_millis),
             readiness_wait: run.readiness_wait.map(WaitFigures::new),
             loss_report: run.loss_report.as_ref().map(LossReportFigures::new),
             interrupted: run.interrupted,

@@ -2,12 +2,12 @@
 
 use serde::Serialize;
 
+use super::audio_figures::{AudioFigures, AudioQualityFigures, CaptureFigures, PlaybackFigures};
 use super::buffer_table::JitterBufferTable;
 use super::comparison::Comparison;
 use super::figures::{
-    AudioFigures, AudioQualityFigures, CaptureFigures, ConnectionFailure, DatagramFigures, HostTimingFigures,
-    LinkFigures, LossReportFigures, MoqtFigures, PacingFigures, PlaybackFigures, ServerFigures, StreamFigures,
-    WaitFigures, WebSocketFigures,
+    ConnectionFailure, DatagramFigures, HostTimingFigures, LinkFigures, LossReportFigures, MoqtFigures, PacingFigures,
+    ServerFigures, StreamFigures, WaitFigures, WebSocketFigures,
 };
 use super::findings::Finding;
 use super::limits::{LimitResult, Verdict};
@@ -37,7 +37,6 @@ pub struct Report {
     pub evaluated_stream: StreamKind,
     pub replies_expected: bool,
     pub timeout_ms: f64,
-    pub late_after_ms: Option<f64>,
     pub readiness_wait: Option<WaitFigures>,
     pub loss_report: Option<LossReportFigures>,
     pub interrupted: Option<StopSignal>,

@@ -15,12 +15,6 @@ use crate::stats::{Histogram, HistogramBar, StreamStats};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unit {
-    /// Packets.
-    Packets,
-    /// Gaps in the returned audio.
-    Gaps,
-    /// Runs of clipped samples.
-    Clips,
     /// A ratio, 0 to 1.
     Ratio,
     /// A time in microseconds.
@@ -31,9 +25,6 @@ impl Unit {
     /// Formats `value`, a number in this unit.
     pub(super) fn format(self, value: f64) -> String {
         match self {
-            Self::Packets => format_count(value as u64, "packet"),
-            Self::Gaps => format_count(value as u64, "gap"),
-            Self::Clips => format_count(value as u64, "clip"),
             Self::Ratio => format_percent(value),
             Self::Us => format_time(value),
         }

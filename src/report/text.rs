@@ -3,14 +3,17 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use super::audio_figures::{CaptureFigures, PlaybackFigures};
+use super::brief::key_figures;
 use super::buffer_table::JitterBufferTable;
 use super::comparison::{Comparison, ComparisonResult, HEADINGS};
-use super::figures::{CaptureFigures, HistogramBarFigures, PlaybackFigures, WebSocketFigures};
+use super::figures::{HistogramBarFigures, WebSocketFigures};
 use super::findings::Finding;
 use super::limits::LimitResult;
 use super::model::{Report, Warning};
 use super::quantities::{self, ResultRow, format_count, format_percent, format_time};
-use super::rows::{self, Level, Row};
+use super::row::{Level, Row};
+use super::rows;
 use crate::client::RunKind;
 
 /// Width of the column of labels.
@@ -77,78 +80,6 @@ fn text(report: &Report, style: Style, with_details: bool) -> String {
     parts.push(verdict(report, style));
     parts.retain(|part| !part.is_empty());
     parts.join("\n")
-}
-
-/// Breaks lines that are longer than `width` at spaces. Continuation lines are indented. Words longer than a line are not broken.
-pub fn wrap(text: &str, width: usize) -> String {
-    let mut wrapped = String::with_capacity(text.len());
-    for line in text.lines() {
-        let mut column = 0;
-        for word in line.split_inclusive(' ') {
-            let length = visible_length(word);
-            if column > CONTINUATION.len() && column + visible_length(word.trim_end()) > width {
-                wrapped.truncate(wrapped.trim_end_matches(' ').len());
-                wrapped += "\n";
-                wrapped += CONTINUATION;
-                column = CONTINUATION.len();
-            }
-            wrapped += word;
-            column += length;
-        }
-        wrapped += "\n";
-    }
-    wrapped
-}
-
-/// The indentation of continuation lines.
-const CONTINUATION: &str = "  ";
-
-/// Number of letters without ANSI color codes.
-fn visible_length(text: &str) -> usize {
-    let mut in_code = false;
-    let is_visible = |letter: &char| {
-        let was_in_code = in_code;
-        in_code = *letter == '\x1b' || in_code && *letter != 'm';
-        !in_code && !was_in_code
-    };
-    text.chars().filter(is_visible).count()
-}
-
-/// The report in a few lines: replies, round trips and problems. `send` prints this short report if received text is its main output.
-pub fn brief(report: &Report) -> Vec<String> {
-    let mut lines = Vec::new();
-    if let Some(stream) = report.streams.get(report.evaluated_stream).filter(|stream| stream.sent > 0) {
-        let unit = report.labels(report.evaluated_stream).request_unit;
-        let round_trip = match (stream.rtt_min_us, stream.rtt_max_us) {
-            (Some(min), Some(max)) if stream.rtt_count > 1 => {
-                format!(", round trip {} to {}", format_time(min), format_time(max))
-            }
-            (Some(min), _) => format!(", round trip {}", format_time(min)),
-            _ => String::new(),
-        };
-        let mut line = format!("{} of {} returned{round_trip}", stream.returned, format_count(stream.sent, unit));
-        if let Some(times) = report.moqt.as_ref().and_then(rows::moqt_setup) {
-            _ = write!(line, "; connection setup: {times}");
-        }
-        lines.push(line);
-    }
-    let matters = |code| {
-        matches!(
-            code,
-            "connection_failure"
-                | "no_replies"
-                | "replies_missing"
-                | "groups_dropped"
-                | "damaged"
-                | "unmatched"
-                | "in_flight"
-        )
-    };
-    lines.extend(report.warnings.iter().filter(|warning| matters(warning.code)).map(Warning::lines));
-    if !report.verdict.passed {
-        lines.push(format!("FAILED: {}", report.verdict.reasons.join("; ")));
-    }
-    lines
 }
 
 /// A duration as the report writes it.
@@ -346,65 +277,6 @@ fn verdict(report: &Report, style: Style) -> String {
         _ = writeln!(text, "{} {reason}", style.bad("failed:"));
     }
     text + &format!("{word}: {}\n", key_figures(report))
-}
-
-/// The most important figures of the evaluated stream in one line: `150 sent, 1.3 % lost, RTT p50/p99 1.81/4.01 ms, buffer 5.3 ms`.
-pub(super) fn key_figures(report: &Report) -> String {
-    let Some(stream) = report.streams.get(report.evaluated_stream) else { return "0 sent".to_owned() };
-    let mut text = format!("{} sent", stream.sent);
-    if !report.replies_expected {
-        return text + ", no replies expected";
-    }
-    if let Some(ratio) = stream.loss_ratio {
-        _ = write!(text, ", {} lost", format_percent_briefly(ratio));
-    }
-    let times = [("p50", stream.rtt_p50_us), ("p99", stream.rtt_p99_us), ("max", stream.rtt_max_us)];
-    let mut times = times.into_iter().filter_map(|(name, us)| Some((name, format_ms_briefly(us?)))).take(2);
-    if let Some((first, first_ms)) = times.next() {
-        match times.next() {
-            Some((second, second_ms)) => _ = write!(text, ", RTT {first}/{second} {first_ms}/{second_ms} ms"),
-            None => _ = write!(text, ", RTT {first} {first_ms} ms"),
-        }
-    }
-    if let Some(depth) = report.jitter_buffer.as_ref().and_then(JitterBufferTable::recommended_ms) {
-        _ = write!(text, ", jitter buffer {depth:.1} ms");
-    }
-    if report.jitter_buffer.as_ref().is_some_and(JitterBufferTable::none_suffices) {
-        text += ", no buffer suffices";
-    }
-    if let Some(comparison) = report.comparison.as_ref().filter(|comparison| comparison.not_comparable.is_none()) {
-        text += match comparison.result() {
-            ComparisonResult::Worse => ", worse than the baseline",
-            ComparisonResult::Undecided => ", undecided against the baseline",
-            ComparisonResult::Unchanged | ComparisonResult::Better => ", not worse than the baseline",
-        };
-    }
-    text
-}
-
-/// A time in microseconds as milliseconds with three significant digits, without a unit.
-fn format_ms_briefly(us: f64) -> String {
-    format_briefly(us / 1e3)
-}
-
-/// A ratio as a percentage with three significant digits.
-fn format_percent_briefly(ratio: f64) -> String {
-    match ratio * 100.0 {
-        percent if percent > 0.0 && percent < 0.01 => "< 0.01 %".to_owned(),
-        percent => format!("{} %", format_briefly(percent)),
-    }
-}
-
-/// A number with three significant digits, but at most three decimals.
-fn format_briefly(value: f64) -> String {
-    let decimals = match value.abs() {
-        magnitude if magnitude >= 99.95 => 0,
-        magnitude if magnitude >= 9.995 => 1,
-        magnitude if magnitude >= 0.9995 => 2,
-        _ => 3,
-    };
-    let text = format!("{value:.decimals$}");
-    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
 /// Why the run passed or failed.

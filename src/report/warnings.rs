@@ -2,11 +2,11 @@
 
 use std::net::IpAddr;
 
-use super::connection_failures::{link_warnings, moqt_warnings, websocket_warnings};
-use super::figures::{
-    AudioFigures, AudioQualityFigures, CaptureFigures, HostTimingFigures, LevelFigures, PacingFigures, PlaybackFigures,
-    StreamFigures, UNCORRELATED,
+use super::audio_figures::{
+    AudioFigures, AudioQualityFigures, CaptureFigures, LevelFigures, PlaybackFigures, UNCORRELATED,
 };
+use super::connection_failures::{link_warnings, moqt_warnings, websocket_warnings};
+use super::figures::{HostTimingFigures, PacingFigures, StreamFigures};
 use super::model::{Report, Warning, Warnings};
 use super::quantities::{RunProtocol, format_count, format_length, format_time};
 use crate::client::StreamKind;
@@ -140,7 +140,7 @@ fn no_replies(report: &Report, stream: Option<&StreamFigures>) -> Option<Warning
     let other_replies = match (answer, unmatched) {
         (Some(answer), _) if large_packets => format!("likely, because {answer}"),
         (Some(answer), _) if is_audio => {
-            format!("likely, because {answer}. Give --server-delay or a longer --timeout")
+            format!("likely, because {answer}. Give --delay or a longer --timeout")
         }
         (Some(answer), _) => format!("likely, because {answer}. Check that the server is an echo server"),
         (None, 1..) => format!(
@@ -398,7 +398,8 @@ fn server_delay(found: &mut Warnings, report: &Report, audio: &AudioFigures) {
     let (configured, reported) = (audio.server_delay_configured_ms, audio.server_delay_reported_ms);
     let estimated = audio.server_delay_estimated_ms;
     if audio.echo_time_min_us.is_some() && audio.server_delay_ms.is_none() {
-        let message = "no LATENCY_PONG received, so the server delay and the AUDIO round-trip times are unknown: give --server-delay";
+        let message =
+            "no LATENCY_PONG received, so the server delay and the AUDIO round-trip times are unknown: give --delay";
         found.add("server_delay_unknown", message);
     }
     if let (Some(configured), Some(actual)) = (configured, reported.or(estimated))
@@ -406,15 +407,15 @@ fn server_delay(found: &mut Warnings, report: &Report, audio: &AudioFigures) {
     {
         let [configured, actual] = [configured, actual].map(|ms| format_time(ms * 1e3));
         let source = if reported.is_some() { "the server reports a delay of" } else { "the measured server delay is" };
-        found.add("server_delay_mismatch", format!("--server-delay is {configured}, but {source} {actual}"));
+        found.add("server_delay_mismatch", format!("--delay is {configured}, but {source} {actual}"));
     } else if report.streams.audio.as_ref().and_then(|audio| audio.rtt_min_us).is_some_and(|min| min < 0.0) {
-        let message = "AUDIO returned earlier than --server-delay allows: the actual server delay is shorter";
+        let message = "AUDIO returned earlier than --delay allows: the actual server delay is shorter";
         found.add("server_delay_mismatch", message);
     }
     let pings = report.streams.ping.as_ref().map_or(0, |ping| ping.returned);
     if configured.or(reported).is_none() && estimated.is_some() && pings < MIN_PINGS_FOR_SERVER_DELAY {
         let message = format!(
-            "the server delay is estimated from only {}, so AUDIO round-trip times are less accurate. Use a longer run or --server-delay",
+            "the server delay is estimated from only {}, so AUDIO round-trip times are less accurate. Use a longer run or --delay",
             format_count(pings, "ping")
         );
         found.add("server_delay_uncertain", message);

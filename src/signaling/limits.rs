@@ -133,9 +133,6 @@ impl Default for ControlSurfaceLimits {
 /// Default maximum length of a message of an authorized member, in bytes.
 pub const DEFAULT_MAX_PAYLOAD_BYTES: usize = 10 << 20;
 
-/// Default list of message types that are acknowledged but not relayed.
-pub const DEFAULT_SUPPRESSED_TYPES: &str = "keepalive,ack";
-
 /// Settings of all broadcast rooms.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BroadcastSettings {
@@ -143,14 +140,6 @@ pub struct BroadcastSettings {
     pub secret: Option<Secret>,
     /// The envelope of relayed messages.
     pub envelope: Envelope,
-    /// Message types that are acknowledged but not relayed, compared case-insensitively.
-    pub suppressed_types: Vec<String>,
-    /// How long a member may go without sending a message; `None` is no limit.
-    pub idle_timeout: Option<Duration>,
-    /// Maximum age of a connection; `None` is no limit.
-    pub max_connection_age: Option<Duration>,
-    /// Whether control channels may join without a token.
-    pub open_control_channel: bool,
     /// Maximum length of a message of an authorized member, in bytes.
     pub max_payload_bytes: usize,
     /// Maximum number of delayed messages per room.
@@ -160,17 +149,12 @@ pub struct BroadcastSettings {
 }
 
 impl Default for BroadcastSettings {
-    /// The default settings have no secret, no idle time-out and no maximum connection age. Control channels need a token. Relayed messages
-    /// have the envelope [`Envelope::Document`], and messages of the types `keepalive` and `ack` are not relayed. A message of an
-    /// authorized member has at most 10 MiB. The server delays at most 10,000 messages per room and 64 MiB in all rooms together.
+    /// The default settings have no secret. Relayed messages have the envelope [`Envelope::Document`]. A message of an authorized member has
+    /// at most 10 MiB. The server delays at most 10,000 messages per room and 64 MiB in all rooms together.
     fn default() -> Self {
         Self {
             secret: None,
             envelope: Envelope::default(),
-            suppressed_types: DEFAULT_SUPPRESSED_TYPES.split(',').map(str::to_owned).collect(),
-            idle_timeout: None,
-            max_connection_age: None,
-            open_control_channel: false,
             max_payload_bytes: DEFAULT_MAX_PAYLOAD_BYTES,
             max_delayed_messages: 10_000,
             max_delayed_bytes: 64 << 20,

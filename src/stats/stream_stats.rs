@@ -56,9 +56,6 @@ pub struct StreamStats {
     pub damaged_copies: u64,
     /// Returned packets whose first undamaged copy was overtaken.
     pub reordered: u64,
-    /// Returned packets with a round trip above `--late-after`, unless a host paused meanwhile. For AUDIO, the server delay is subtracted
-    /// first.
-    pub late: u64,
     /// Datagrams of this type that match no tracked packet.
     pub unmatched: u64,
     /// The packets of `not_sent` that the system refused.

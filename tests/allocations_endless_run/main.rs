@@ -36,7 +36,6 @@ fn memory_stays_constant_in_an_endless_run() {
         server_delay: None,
         first_echo_timeout: Duration::from_secs(3),
         timeout: Duration::from_secs(2),
-        late_after: None,
         replies_expected: true,
         wait_for: None,
         loss_report_nonce: None,

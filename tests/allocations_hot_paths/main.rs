@@ -114,7 +114,6 @@ fn run_config(evaluated_stream: StreamKind) -> RunConfig {
         server_delay: Some(Duration::ZERO),
         first_echo_timeout: Duration::ZERO,
         timeout: Duration::from_secs(2),
-        late_after: None,
         replies_expected: true,
         wait_for: None,
         loss_report_nonce: None,

@@ -29,7 +29,7 @@ fn npm_ws_uses_every_dialect_and_werift_opens_a_data_channel() {
 #[test]
 #[ignore = "needs Node and what npm installs: .ci/full"]
 fn asyncapi_document_and_its_examples_are_valid() {
-    for options in [&[][..], &["--broadcast-envelope", "dynode", "--open-control-channel"]] {
+    for options in [&[][..], &["--broadcast-envelope", "dynode"]] {
         let server = Server::start_signaling(&[&["--docs-password", "sesame"], options].concat());
         let output = run_script("asyncapi.mjs", &server);
         let [stdout_text, wrong] =

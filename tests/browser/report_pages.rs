@@ -13,7 +13,7 @@ use test_support::server::process::run;
 const RUNS: [(&str, &str); 4] = [
     (
         "bad",
-        "probe --embedded --audio --delay 20 --duration 3s --interval 5ms --loss 3% --burst-loss 1%,60% --jitter 9ms --seed 3 --loss-direction --profile lan-music",
+        "probe --embedded --packet audio --delay 20 --duration 3s --interval 5ms --loss 3%,60% --jitter 9ms --seed 3 --loss-direction --profile lan-music",
     ),
     ("good", "probe --embedded --delay 20 --count 200 --interval 5ms --max-loss 50%"),
     ("unanswered", "probe --to 127.0.0.1:1 --count 5 --timeout 100ms"),

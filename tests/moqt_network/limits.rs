@@ -261,8 +261,7 @@ fn path_retry_is_recorded_in_the_run() {
         offered_versions: vec![MoqtVersion::Gomoqt202502],
         ..MoqtConnectOptions::new(url.parse().unwrap(), trusting_verifier())
     };
-    let run_config =
-        MoqtRunConfig { run_kind: RunKind::Probe, target: url, timeout: Duration::from_secs(2), late_after: None };
+    let run_config = MoqtRunConfig { run_kind: RunKind::Probe, target: url, timeout: Duration::from_secs(2) };
     let frames =
         FrameTracker::new(run_config, MoqtResults::new(Transport::Quic, "japan, kyoto, text", 1), Box::new(()));
     let run = ClientThread::spawn(options, groups(1, 1), frames, None, |_| {}, StopToken::default()).unwrap();

@@ -70,12 +70,8 @@ fn run_client(
     received: impl FnMut(&MoqtClientEvent) + Send + 'static,
     stop: &StopToken,
 ) -> ClientThread {
-    let run_config = MoqtRunConfig {
-        run_kind: RunKind::Probe,
-        target: options.url.to_string(),
-        timeout: config.reply_timeout,
-        late_after: None,
-    };
+    let run_config =
+        MoqtRunConfig { run_kind: RunKind::Probe, target: options.url.to_string(), timeout: config.reply_timeout };
     let frames =
         FrameTracker::new(run_config, MoqtResults::new(Transport::Quic, "japan, kyoto, text", 1), Box::new(()));
     ClientThread::spawn(options, config, frames, None, received, stop.clone()).unwrap()

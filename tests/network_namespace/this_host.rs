@@ -26,7 +26,8 @@ fn probe_during(host: &str, address: &str, options: &str, change: impl FnOnce())
     let server = UdpSocket::from(server);
     server.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
     let target = server.local_addr().unwrap();
-    let mut probe = start_line(&format!("probe {target} --keepalive -c 150 -i 5ms --timeout 100ms --json {options}"));
+    let mut probe =
+        start_line(&format!("probe {target} --packet keepalive -c 150 -i 5ms --timeout 100ms --json {options}"));
     let (mut received, mut change, mut last_source) = (0, Some(change), target);
     let mut datagram = [0; 100];
     while probe.is_running() {

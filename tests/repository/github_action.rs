@@ -162,13 +162,13 @@ fn exceeded_limit_fails_the_step_after_publishing_reports() {
 fn given_server_is_probed_and_none_is_started() {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let to = socket.local_addr().unwrap().to_string();
-    let mut job = Job::with(&[("to", &to), ("wait-for", "0.2s"), ("args", " --keepalive\n --late-after  7ms")]);
+    let mut job = Job::with(&[("to", &to), ("wait-for", "0.2s"), ("args", " --packet keepalive\n --timeout  700ms")]);
     let ended = job.run();
     assert_eq!(ended.code, 1, "{}", ended.log);
     let report = job.report();
     assert_eq!(
-        (&report["target"], &report["evaluated_stream"], &report["late_after_ms"]),
-        (&to.into(), &"keepalive".into(), &7.0.into())
+        (&report["target"], &report["evaluated_stream"], &report["timeout_ms"]),
+        (&to.into(), &"keepalive".into(), &700.0.into())
     );
     assert!(
         job.summary().starts_with("## FAILED: "),

@@ -12,7 +12,7 @@ use test_support::server;
 
 use clap::{CommandFactory, Parser};
 use jamjam_dev::cli::Cli;
-use jamjam_dev::io::signaling::ShutdownTimeout;
+use jamjam_dev::io::signaling::SHUTDOWN_TIMEOUT;
 use jamjam_dev::memory_budget::DEFAULT_MEMORY_BUDGET;
 use serde_json::Value;
 use server::process::{self, Server};
@@ -275,9 +275,8 @@ fn signaling_unit_reloads_by_signal_and_stops_after_the_shutdown_timeout() {
     let unit = unit("jamjam-signaling");
     assert_eq!(unit_setting(&unit, "ExecReload"), "/bin/kill -HUP $MAINPID");
     let limit: u64 = unit_setting(&unit, "TimeoutStopSec").trim_end_matches('s').parse().unwrap();
-    let ShutdownTimeout(timeout) = ShutdownTimeout::default();
     // The process ends itself one second after the shutdown time-out.
-    assert!(Duration::from_secs(limit) > timeout + Duration::from_secs(1) && limit <= 30, "{limit}");
+    assert!(Duration::from_secs(limit) > SHUTDOWN_TIMEOUT + Duration::from_secs(1) && limit <= 30, "{limit}");
     let files: usize = unit_setting(&unit, "LimitNOFILE").parse().unwrap();
     assert!(files > 10_000, "--max-connections needs more files than {files}");
 }

@@ -60,11 +60,11 @@ fn card_samples_are_sent_and_returned_unchanged() {
 #[test]
 fn samples_converted_by_alsa_are_exact() {
     let Some(plug_in) = plug_in() else { return };
-    let (bytes, samples) = sound("S16_LE", 24_000);
-    let alsa = Alsa::with(plug_in).with_card("card", &bytes, "format S16_LE channels 1 rate 48000").with_config(
+    let (bytes, samples) = sound("S16_LE", 2 * 24_000);
+    let alsa = Alsa::with(plug_in).with_card("card", &bytes, "format S16_LE channels 2 rate 48000").with_config(
         "pcm.!default { type plug slave.pcm \"card\" hint { show on description \"Anything you like\" } }",
     );
-    let (wav, report) = recorded(&alsa, "--duration 500ms --channels 1");
+    let (wav, report) = recorded(&alsa, "--duration 500ms");
     // An ALSA `plug` device supports all formats. The program selects floats, which need no conversion.
     assert_eq!(report["capture"]["device_format"], "F32");
     assert_same(&wav.samples(), &samples, "through a plug");
@@ -74,11 +74,6 @@ fn samples_converted_by_alsa_are_exact() {
 fn device_channels_are_mixed_like_file_channels() {
     let Some(plug_in) = plug_in() else { return };
     let (mono, samples) = sound("S16_LE", 12_000);
-    let alsa = Alsa::with(plug_in).with_card("default", &mono, "channels 1");
-    let (wav, _) = recorded(&alsa, "--duration 250ms --channels 2");
-    let twice: Vec<f32> = samples.iter().flat_map(|sample| [*sample, *sample]).collect();
-    assert_same(&wav.samples(), &twice, "one channel sent twice");
-
     let alsa = Alsa::with(plug_in).with_card("default", &mono, "channels 4");
     let (wav, report) = recorded(&alsa, "--duration 62.5ms");
     // The left channel is the mean of device channels 1 and 3. The right channel is the mean of device channels 2 and 4.
@@ -131,7 +126,7 @@ fn other_device_rate_is_resampled_like_a_file() {
     wav::write(&file, 44_100, 1, &numbers);
     let server = Server::correct();
     let to = server.to();
-    let args = ["send", "--duration", "500ms", "--to", to.as_str(), "--wav"].map(OsStr::new);
+    let args = ["send", "--duration", "500ms", "--to", to.as_str()].map(OsStr::new);
     let output = program::run_args(args.into_iter().chain([file.as_os_str()]));
     assert_eq!(output.code, 0, "{output:?}");
     assert_same(&captured.samples(), &server.samples(), "from the card, and from a file");
@@ -361,17 +356,16 @@ fn missing_input_device_is_reported_with_cause_and_remedy() {
 #[test]
 fn options_without_meaning_for_a_microphone_are_rejected() {
     let cases = [
-        ("--mic --wav x.wav", "--wav"),
+        ("--mic x.wav", "FILE"),
         ("--mic --tone 440", "--tone"),
         ("--mic --repeat 2", "--repeat"),
         ("--mic --resample native", "--resample"),
         ("--device-buffer 128", "--mic"),
         ("--device-buffer 128 --tone 440", "--device-buffer"),
-        ("--mic=0 --wav x.wav", "--mic"),
+        ("--mic=0 x.wav", "--mic"),
         ("--mic --device-buffer 65537", "1..=65536"),
         ("--device-buffer 128 --text hello", "--device-buffer"),
         ("--interval 5ms --tone 440", "--interval"),
-        ("--max-clips 0 --text hello", "--text"),
         ("--mic --device-buffer 0", "--device-buffer"),
     ];
     for (options, named) in cases {

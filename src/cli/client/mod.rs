@@ -28,17 +28,15 @@ use super::plan::{Plan, UdpPeer};
 use super::run_origin;
 use super::run_record::{self, RunRecordArgs};
 use super::target::Target;
-use super::values::{
-    ByteSize, ClientLinkMode, Millis, Percent, ProfileName, TimeSpan, UdpDriver, parse_percent, use_color,
-};
+use super::values::{ByteSize, ClientLinkMode, Millis, Percent, TimeSpan, parse_percent, use_color};
 use crate::client::{RunKind, RunResults, StopSignal, StreamKind};
 use crate::echo::DEFAULT_DELAY;
 use crate::io::os;
-use crate::io::udp::{DEFAULT_RECEIVE_BUFFER, DEFAULT_SPIN_PERCENT};
+use crate::io::udp::{Backend, DEFAULT_RECEIVE_BUFFER, DEFAULT_SPIN_PERCENT};
 use crate::io::websocket::discovery::SignalingUrl;
-use crate::report::limits::{AudioLimits, Limits, Profile};
+use crate::report::limits::{Limits, Profile};
 use crate::report::run_record::{AudioPicture, RecordedRun, RunEnd};
-use crate::report::{Report, json, text};
+use crate::report::{Report, brief, json, text, wrap};
 use crate::time::saturating_nanos;
 
 const HEADING_TARGET: &str = "Target";
@@ -71,7 +69,7 @@ pub struct ClientArgs {
 
     /// Send over an encrypted link, like jamjam clients since autumn 2026
     ///
-    /// Only KEEPALIVE is sent before both ends have agreed on keys. AUDIO is stereo, unless --channels 1 is given. With `signed`, the server
+    /// Only KEEPALIVE is sent before both ends have agreed on keys. AUDIO is stereo. With `signed`, the server
     /// must sign with the link key that its room announces. This needs --room, and --signaling-url http:// or the path /v1/signaling. With
     /// `unsigned`, nothing is verified, and a server without encryption makes the link plain.
     #[arg(long, value_enum, hide_possible_values = true, value_name = "unsigned|signed", help_heading = HEADING_TARGET)]
@@ -83,9 +81,12 @@ pub struct ClientArgs {
     #[arg(long, help_heading = HEADING_TARGET)]
     pub loss_direction: bool,
 
-    /// Delay of the embedded echo server, in ms or with a unit
-    #[arg(long, value_name = "DURATION", default_value_t = Millis(EMBEDDED_DELAY), help_heading = HEADING_TARGET)]
-    delay: Millis,
+    /// The server's AUDIO delay, in ms or with a unit [default of --embedded: 100]
+    ///
+    /// Sets the delay of the echo server of --embedded. With --moqt, this is the delay of MOQT frames, 0 by default. For any other server, gives
+    /// its delay, which is subtracted from the round-trip time of AUDIO. An echo server of this program reports its delay.
+    #[arg(long, value_name = "MS", help_heading = HEADING_TARGET)]
+    delay: Option<Millis>,
 
     /// Impairment of the replies of the embedded echo server.
     #[command(flatten)]
@@ -104,30 +105,16 @@ pub struct ClientArgs {
     #[arg(long, hide_short_help = true, value_name = "DURATION", help_heading = HEADING_TIMING)]
     timeout: Option<TimeSpan>,
 
-    /// Round-trip time above which a packet counts as late
-    ///
-    /// For AUDIO, the server's delay is subtracted first. While this delay is not known, no AUDIO packet counts as late.
-    #[arg(long, hide_short_help = true, value_name = "DURATION", help_heading = HEADING_TIMING)]
-    pub late_after: Option<TimeSpan>,
-
-    /// The server's delay, subtracted from the AUDIO round-trip time
-    #[arg(long, hide_short_help = true, value_name = "DURATION", help_heading = HEADING_TIMING)]
-    pub server_delay: Option<TimeSpan>,
-
     /// Use the limits of this use case
     ///
     /// lan-music: loss 0.1%, p50 2ms, p99 4ms. internet-music: loss 1%, p50 23ms, p99 34ms. voice: loss 3%, p50 200ms, p99 250ms. The options
     /// --max-loss, --max-p50 and --max-p99 override the profile.
     #[arg(long, value_name = "PROFILE", help_heading = HEADING_LIMITS)]
-    profile: Option<ProfileName>,
+    profile: Option<Profile>,
 
     /// Maximum packet loss, such as 0.5%
     #[arg(long, value_name = "PERCENT", help_heading = HEADING_LIMITS)]
     max_loss: Option<Percent>,
-
-    /// Maximum number of packets lost in a row
-    #[arg(long, hide_short_help = true, value_name = "N", help_heading = HEADING_LIMITS)]
-    max_burst: Option<u64>,
 
     /// Maximum median round-trip time
     #[arg(long, hide_short_help = true, value_name = "DURATION", help_heading = HEADING_LIMITS)]
@@ -145,15 +132,11 @@ pub struct ClientArgs {
     #[command(flatten)]
     pub baseline: BaselineArgs,
 
-    /// Audio limits, set by `send`.
-    #[arg(skip)]
-    pub audio_limits: AudioLimits,
-
     /// Print the complete text report
     ///
     /// Without this option, the text report contains only the most important figures. Report files are always complete.
-    #[arg(long, help_heading = HEADING_REPORT)]
-    details: bool,
+    #[arg(short, long, help_heading = HEADING_REPORT)]
+    verbose: bool,
 
     /// Print the report as a JSON document
     #[arg(long, conflicts_with = "json_lines", help_heading = HEADING_REPORT)]
@@ -202,15 +185,15 @@ pub struct ClientArgs {
 
     /// UDP driver to use
     #[arg(long, value_enum, default_value_t, hide = true)]
-    driver: UdpDriver,
+    driver: Backend,
 }
 
 /// Options that the short help of `send` and `probe` omits.
-const RARELY_USED: &str = "delay moqt loss burst_loss drop_packets jitter reorder duplicate bandwidth seed outcome_log";
+const RARELY_USED: &str = "delay moqt loss drop_packets jitter reorder duplicate bandwidth seed outcome_log";
 
 /// Adapts an argument of `send` or `probe`. Their short help omits options that are rarely used there; the short help of `echo-server`
-/// contains these options. Options accept negative numbers, so that the error names the option. Positional arguments do not, because -4 and
-/// -6 are options.
+/// contains these options. Options accept negative numbers, so that the error names the option. Positional arguments do not, so that
+/// -4 is an unknown option.
 pub fn adapt_argument(arg: Arg) -> Arg {
     let takes_value = arg.get_action().takes_values() && !arg.is_positional();
     let arg = if takes_value { arg.allow_negative_numbers(true) } else { arg };
@@ -337,10 +320,15 @@ impl ClientArgs {
         self.wait_for.map(|wait| wait.0).or(timeout)
     }
 
-    /// The delay of the server, if it is known from --server-delay or from the embedded server.
+    /// The delay of the echo server in this process.
+    fn embedded_delay(&self) -> Duration {
+        self.delay.map_or(EMBEDDED_DELAY, |Millis(delay)| delay)
+    }
+
+    /// The delay of the server, if it is known from --delay or from the embedded server.
     pub fn known_server_delay(&self) -> Option<Duration> {
-        let embedded = self.embedded.then_some(self.delay.0);
-        self.server_delay.map(|TimeSpan(delay)| delay).or(embedded)
+        let given = self.delay.map(|Millis(delay)| delay);
+        given.or_else(|| self.embedded.then(|| self.embedded_delay()))
     }
 
     /// Expected delay of the first echo. If the delay of the server is unknown, this is the default delay.
@@ -352,13 +340,11 @@ impl ClientArgs {
         let time = |limit: Option<TimeSpan>| limit.map(|TimeSpan(time)| time);
         let given = Limits {
             max_loss: self.max_loss.map(|Percent(ratio)| ratio),
-            max_burst: self.max_burst,
             max_p50: time(self.max_p50),
             max_p99: time(self.max_p99),
             max_jitter: time(self.max_jitter),
-            audio: self.audio_limits,
         };
-        given.or(self.profile.map_or_else(Limits::default, |profile| Profile::from(profile).limits()))
+        given.or(self.profile.map_or_else(Limits::default, Profile::limits))
     }
 
     /// Reports the recorded run of the file `record`. `command` is the subcommand.
@@ -395,7 +381,7 @@ impl ClientArgs {
             if self.prints_json() {
                 return self.print_report(report);
             }
-            for line in text::brief(report) {
+            for line in brief::lines(report) {
                 print_message(&line);
             }
             Ok(())
@@ -433,10 +419,10 @@ impl ClientArgs {
             json::document(report)
         } else {
             let color = use_color(self.color, &stdout);
-            let print = if self.details { text::details } else { text::summary };
+            let print = if self.verbose { text::details } else { text::summary };
             let text = print(report, color);
             Ok(match os::terminal_width(&stdout) {
-                Some(width) => text::wrap(&text, width),
+                Some(width) => wrap::wrap(&text, width),
                 None => text,
             })
         };
@@ -472,12 +458,8 @@ mod tests {
     #[test]
     fn first_echo_is_expected_after_the_known_server_delay() {
         assert_eq!(parse(&[]).expected_first_echo(), Duration::from_secs(3));
-        assert_eq!(parse(&["--server-delay", "40ms"]).expected_first_echo(), Duration::from_millis(40));
+        assert_eq!(parse(&["--delay", "40ms"]).expected_first_echo(), Duration::from_millis(40));
         assert_eq!(parse(&["--embedded"]).expected_first_echo(), Duration::from_millis(100));
         assert_eq!(parse(&["--embedded", "--delay", "10s"]).expected_first_echo(), Duration::from_secs(10));
-        assert_eq!(
-            parse(&["--embedded", "--delay", "10s", "--server-delay", "9s"]).expected_first_echo(),
-            Duration::from_secs(9)
-        );
     }
 }

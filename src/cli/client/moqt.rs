@@ -10,11 +10,11 @@ use bytes::Bytes;
 
 use super::monitor::MonitorResult;
 use super::{ClientArgs, FinishedRun};
-use crate::cli::options::moqt_client::{MoqtClientArgs, TransportArg};
+use crate::cli::options::moqt_client::MoqtClientArgs;
 use crate::cli::output::Failure;
 use crate::cli::packet_lines::PacketLineWriter;
 use crate::cli::target::MoqtTarget;
-use crate::cli::values::TimeSpan;
+use crate::cli::values::Millis;
 use crate::client::{FrameTracker, MoqtFailure, MoqtResults, MoqtRunConfig};
 use crate::client::{RunKind, StopSignal, StreamKind};
 use crate::io::moqt::client::{ClientThread, ClientThreadResult};
@@ -54,19 +54,15 @@ impl ClientArgs {
         let (target, name, trust, embedded) = if let Some(to) = to {
             (to.target.clone(), to.target.to_string(), self.room.trust_policy(), None)
         } else {
-            let server = EmbeddedMoqtServer::start(&self.moqt)?;
+            let server =
+                EmbeddedMoqtServer::start(&self.moqt, self.delay.map_or(Duration::ZERO, |Millis(delay)| delay))?;
             (server.target.clone(), server.name.clone(), server.trust.clone(), Some(server))
         };
         let verifier = trust.verifier().context("--ca").map_err(Failure::unusable)?;
         self.baseline.check_plan(run_kind, StreamKind::Ping, RunProtocol::Moqt(target.transport))?;
         self.files.remove_stale()?;
 
-        let run_config = MoqtRunConfig {
-            run_kind,
-            target: name,
-            timeout: self.timeout(),
-            late_after: self.late_after.map(|late| late.0),
-        };
+        let run_config = MoqtRunConfig { run_kind, target: name, timeout: self.timeout() };
         let per_group = config.frames_per_group as u64;
         // The list is never empty.
         let track = TrackPath::of_client(offered_versions[0]).echoed_track(offered_versions[0]).to_string();
@@ -194,17 +190,13 @@ pub struct EmbeddedMoqtServer {
 
 impl EmbeddedMoqtServer {
     /// Starts the server on a free loopback port.
-    fn start(options: &MoqtClientArgs) -> Result<Self, Failure> {
-        let TimeSpan(delay) = options.moqt_delay;
+    fn start(options: &MoqtClientArgs, delay: Duration) -> Result<Self, Failure> {
         let identity = ServerIdentity::self_signed(&[], SystemTime::now()).map_err(Failure::unusable)?;
         let bound = bind_all(&[SocketAddr::from((Ipv4Addr::LOCALHOST, 0))]).map_err(Failure::unusable)?;
         let port = bound.addresses().next().map_or(0, |address| address.port());
         let echo = echo::MoqtEchoConfig { delay, ..echo::MoqtEchoConfig::default() };
         let config = server::MoqtServerConfig { echo, ..server::MoqtServerConfig::default() };
-        let transport = match options.moqt {
-            Some(TransportArg::Webtransport) => Transport::WebTransport,
-            Some(TransportArg::Quic) | None => Transport::Quic,
-        };
+        let transport = options.moqt.unwrap_or(Transport::Quic);
         let target = MoqtUrl { transport, host: Ipv4Addr::LOCALHOST.to_string(), port, path: config.path.clone() };
         let name = format!("embedded MOQT echo server ({} ms)", delay.as_secs_f64() * 1e3);
         let trust = TrustPolicy { pinned: Some(identity.fingerprint()), ..TrustPolicy::default() };

@@ -12,13 +12,12 @@ use crate::cli::options::impairment::{OutcomeLogFile, PreparedEcho};
 use crate::cli::options::room_target::JoinedRoom;
 use crate::cli::output::{Failure, print_notice};
 use crate::cli::plan::UdpPeer;
-use crate::cli::values::ClientLinkMode;
+use crate::cli::values::{ClientLinkMode, Millis};
 use crate::client::{ClientNode, LinkConfig, LinkSigning, PacketObserver, Workload};
 use crate::echo::{self, EchoConfig, EchoServer, LinkPolicy};
-use crate::io::local_socket::IpVersion;
 use crate::io::signaling::client::RoomSession;
 use crate::io::stop::StopToken;
-use crate::io::udp::{self, Backend, BoundSocket, DEFAULT_RECEIVE_BUFFER, DriverOptions, IdlePolicy, NodeThread};
+use crate::io::udp::{self, BoundSocket, DEFAULT_RECEIVE_BUFFER, DriverOptions, IdlePolicy, NodeThread};
 use crate::io::websocket::connect::DEFAULT_CONNECT_TIMEOUT;
 use crate::io::{os, resolve};
 use crate::link::LinkKey;
@@ -47,7 +46,7 @@ impl ClientArgs {
     pub fn connect(&self, peer: UdpPeer<'_>, command: &str, stop: &StopToken) -> Result<ConnectedTarget, Failure> {
         // Remove stale files only after the checks: a usage error must not remove earlier reports.
         self.files.remove_stale()?;
-        let options = self.network.socket_options()?;
+        let options = self.network.socket_options();
         let target = match peer {
             UdpPeer::Embedded => return self.start_embedded_server(),
             UdpPeer::Room(url) => {
@@ -89,13 +88,9 @@ impl ClientArgs {
     ) -> Result<FinishedRun, Failure> {
         let live = client.live_figures();
         let follow_address =
-            self.network.socket_options()?.local_address.is_none_or(|address| address.ip().is_unspecified());
-        let options = DriverOptions {
-            idle: IdlePolicy::Finish,
-            spin_percent: self.spin,
-            backend: Backend::from(self.driver),
-            follow_address,
-        };
+            self.network.socket_options().local_address.is_none_or(|address| address.ip().is_unspecified());
+        let options =
+            DriverOptions { idle: IdlePolicy::Finish, spin_percent: self.spin, backend: self.driver, follow_address };
         let running = udp::spawn_node("client", target.bound.socket, client, stop.clone(), options)
             .context("cannot start a thread")
             .map_err(Failure::unusable)?;
@@ -110,7 +105,7 @@ impl ClientArgs {
     }
 
     fn connect_socket(&self, address: SocketAddr) -> Result<BoundSocket, Failure> {
-        let options = self.network.socket_options()?;
+        let options = self.network.socket_options();
         udp::connect(address, self.socket_buffer.0.min(1 << 30) as usize, &options).map_err(Failure::unusable)
     }
 
@@ -144,13 +139,13 @@ impl ClientArgs {
     }
 
     fn start_embedded_server(&self) -> Result<ConnectedTarget, Failure> {
-        let config = EchoConfig { delay: self.delay.0, ..EchoConfig::default() };
+        let config = EchoConfig { delay: self.embedded_delay(), ..EchoConfig::default() };
         let PreparedEcho { mut echo, reproduce_options, outcome_log } = self.impairment.prepare(config)?;
         let link_key = LinkKey::from_seed(&os::random_secret());
         let entropy = Box::new(os::random_secret);
         echo.enable_links(echo::LinkConfig { policy: LinkPolicy::Auto, link_key, entropy });
-        let loopback = match self.network.socket_options()?.effective_version() {
-            Some(IpVersion::V6) => IpAddr::from(Ipv6Addr::LOCALHOST),
+        let loopback = match self.network.socket_options().local_address {
+            Some(SocketAddr::V6(_)) => IpAddr::from(Ipv6Addr::LOCALHOST),
             _ => Ipv4Addr::LOCALHOST.into(),
         };
         let server = udp::bind(SocketAddr::new(loopback, 0), DEFAULT_RECEIVE_BUFFER).map_err(Failure::unusable)?;
@@ -159,14 +154,14 @@ impl ClientArgs {
         let options = DriverOptions {
             idle: IdlePolicy::Wait,
             spin_percent: self.spin,
-            backend: self.driver.into(),
+            backend: self.driver,
             follow_address: false,
         };
         let running = udp::spawn_node("echo-server", server.socket, echo, stop.clone(), options)
             .context("cannot start a thread")
             .map_err(Failure::unusable)?;
         let suffix = reproduce_options.map_or_else(String::new, |options| format!(", {options}"));
-        let name = format!("embedded echo server ({} ms{suffix})", self.delay);
+        let name = format!("embedded echo server ({} ms{suffix})", Millis(self.embedded_delay()));
         let background = BackgroundTasks { embedded: Some((running, stop, outcome_log)), session: None };
         let (link, bound) = (self.link_config(None), self.connect_socket(address)?);
         Ok(ConnectedTarget { address, name, link, bound, background })

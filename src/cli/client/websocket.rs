@@ -1,15 +1,13 @@
 //! `probe --to ws://`: options, the URLs for each dialect, and the run against a signaling server.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::builder::NonEmptyStringValueParser;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Map;
 
 use super::{ClientArgs, FinishedRun};
-use crate::cli::options::credentials::read_secret_text;
+use crate::cli::options::credentials::read_hmac_secret;
 use crate::cli::output::Failure;
 use crate::client::{ClientNode, RunConfig, WebSocketProber, WebSocketWorkload};
 use crate::client::{RunKind, RunResults, StreamKind};
@@ -22,7 +20,7 @@ use crate::io::websocket::connect::DEFAULT_CONNECT_TIMEOUT;
 use crate::io::websocket::handshake::{UrlError, WebSocketUrl};
 use crate::io::websocket::probe::{self, ProbeConnections, ProbeStart, ProbeStartError, WebSocketTarget};
 use crate::report::quantities::RunProtocol;
-use crate::signaling::token::{Audience, Claims, DEFAULT_LIFETIME_SECONDS, Secret, sign};
+use crate::signaling::token::{Audience, Claims, DEFAULT_LIFETIME_SECONDS, sign};
 use crate::signaling::{BroadcastParams, Dialect, DialectSet, ProbeRoom, Route, decode_room_name, route};
 use crate::time::saturating_nanos;
 
@@ -36,35 +34,19 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b
 pub struct WebSocketProbeArgs {
     /// Protocol dialect [default: from the URL]
     ///
-    /// If the URL does not determine the dialect, the default is bbx with --room-code, and jamjam otherwise.
+    /// If the URL does not determine the dialect, the default is jamjam.
     #[arg(long, hide_short_help = true, value_enum, value_name = "DIALECT", help_heading = HEADING)]
     dialect: Option<Dialect>,
 
-    /// File with the token for a broadcast or WebRTC room
+    /// The server's token secret, to sign the probe's own tokens
     ///
-    /// In a WebRTC room, the probe joins as the client that the token names, unless the URL contains a userId. A line break at the end of
-    /// the file is ignored. The URL may contain the token instead.
-    #[arg(long, hide_short_help = true, value_name = "FILE", help_heading = HEADING)]
-    token_file: Option<PathBuf>,
-
-    /// File with the server's token secret, to sign the probe's own tokens
-    #[arg(long, hide_short_help = true, value_name = "FILE", conflicts_with = "token_file", help_heading = HEADING)]
-    hmac_secret_file: Option<PathBuf>,
-
-    /// Code of the bbx room to join; selects --dialect bbx
-    ///
-    /// If this option is not given, the probe joins no room. A bbx server also answers pings from clients that are in no room.
-    #[arg(long, hide_short_help = true, value_name = "CODE", value_parser = NonEmptyStringValueParser::new(), help_heading = HEADING)]
-    room_code: Option<String>,
+    /// With @FILE, the secret is the content of a file. Without this option, the probe uses the token of the URL (?token=TOKEN). In a WebRTC room, the probe joins as the client that this
+    /// token names, unless the URL contains a userId.
+    #[arg(long, hide_short_help = true, value_name = "SECRET|@FILE", help_heading = HEADING)]
+    hmac_secret: Option<String>,
 }
 
 impl WebSocketProbeArgs {
-    /// Returns the first of the options `--token-file` and `--hmac-secret-file` that was given.
-    fn token_option(&self) -> Option<&'static str> {
-        let token = self.token_file.as_ref().map(|_| "--token-file");
-        token.or(self.hmac_secret_file.as_ref().map(|_| "--hmac-secret-file"))
-    }
-
     /// The URLs to connect to, and the dialect.
     pub fn probe_plan(
         &self,
@@ -74,8 +56,7 @@ impl WebSocketProbeArgs {
     ) -> Result<WebSocketTarget, Failure> {
         let routed = route(url.path(), url.query(), DialectSet::default());
         let by_url = routed.as_ref().ok().and_then(Route::dialect);
-        let by_code = self.room_code.as_ref().map(|_| Dialect::ControlSurface);
-        let dialect = self.dialect.or(by_url).or(by_code).unwrap_or(Dialect::Jamjam);
+        let dialect = self.dialect.or(by_url).unwrap_or(Dialect::Jamjam);
         self.reject_unused_options(dialect, room)?;
         let [nonce, own] = os::random_u64s();
         let generated_name = format!("probe-{:08x}", own >> 32);
@@ -89,27 +70,23 @@ impl WebSocketProbeArgs {
                 self.broadcast_urls(&url, &BroadcastParams::default(), room, &generated_name)?
             }
         };
-        Ok(WebSocketTarget { urls, dialect, room_code: self.room_code.clone(), nonce, socket_options })
+        let room_code = room.filter(|_| dialect.probe().room == ProbeRoom::Code).map(str::to_owned);
+        Ok(WebSocketTarget { urls, dialect, room_code, nonce, socket_options })
     }
 
     /// Rejects options that apply to other dialects only.
     fn reject_unused_options(&self, dialect: Dialect, room: Option<&str>) -> Result<(), Failure> {
-        let reason = match (dialect.probe().room, room.is_some(), self.token_option(), &self.room_code) {
-            (ProbeRoom::None | ProbeRoom::Code, _, Some(option), _) => {
-                format!(
-                    "{option}: only broadcast and WebRTC rooms use tokens; add --dialect broadcast or --dialect webrtc"
-                )
+        let reason = match dialect.probe().room {
+            ProbeRoom::None | ProbeRoom::Code if self.hmac_secret.is_some() => {
+                "--hmac-secret: only broadcast and WebRTC rooms use tokens; add --dialect broadcast or --dialect webrtc"
+                    .to_owned()
             }
-            (ProbeRoom::None | ProbeRoom::TwoMembers | ProbeRoom::Query, _, _, Some(_)) => {
-                "--room-code: only bbx rooms have codes; add --dialect bbx".to_owned()
-            }
-            (ProbeRoom::None, true, ..) => format!(
+            ProbeRoom::None if room.is_some() => format!(
                 "--room: a probe of a {} signaling server does not join a room. Omit --room, or select a dialect whose probe joins a \
-                 room: --dialect broadcast or --dialect webrtc. To probe a member of the room over UDP, give --signaling-url \
-                 instead of --to",
+                 room: --dialect broadcast, --dialect bbx or --dialect webrtc. To probe a member of the room over UDP, give \
+                 --signaling-url instead of --to",
                 dialect.name()
             ),
-            (ProbeRoom::Code, true, ..) => "--room: bbx rooms have codes instead of names; give --room-code".to_owned(),
             _ => return Ok(()),
         };
         Err(Failure::usage(reason))
@@ -134,11 +111,8 @@ impl WebSocketProbeArgs {
         {
             return Err(Failure::usage("--room: the URL names another room; omit --room or the room in the URL"));
         }
-        if let Some(option) = self.token_option().filter(|_| params.token.is_some()) {
-            return Err(Failure::usage(format!("{option}: the URL already contains a token; omit one of them")));
-        }
-        let has_token = params.token.is_some() || self.token_file.is_some();
-        if has_token && url_room.or(room).is_none() {
+        self.reject_second_token(params.token.is_some())?;
+        if params.token.is_some() && url_room.or(room).is_none() {
             return Err(Failure::usage("a token is valid for one room; give --room, or the URL path /rooms/NAME"));
         }
         let room = url_room.or(room).unwrap_or(generated_name);
@@ -169,19 +143,20 @@ impl WebSocketProbeArgs {
 
     /// The tokens of the two members.
     fn member_tokens(&self, room: &str) -> Result<[Option<String>; 2], Failure> {
-        if let Some(secret) = read_secret_text("--hmac-secret", None, self.hmac_secret_file.as_deref())? {
-            let secret = Secret::new(&secret);
+        if let Some(secret) = read_hmac_secret(self.hmac_secret.as_deref())? {
             let now_ms = clock::unix_ms();
             let member = |name| sign(&secret, &Claims::new(name, room, Map::new(), now_ms, DEFAULT_LIFETIME_SECONDS));
             return Ok(["jamjam-dev probe sender", "jamjam-dev probe receiver"].map(|name| Some(member(name))));
         }
-        let token = self.given_token()?;
-        Ok([token.clone(), token])
+        Ok([None, None])
     }
 
-    /// The token of `--token-file`.
-    fn given_token(&self) -> Result<Option<String>, Failure> {
-        read_secret_text("--token", None, self.token_file.as_deref())
+    /// Rejects a URL with a token if the probe signs its own tokens.
+    fn reject_second_token(&self, url_has_token: bool) -> Result<(), Failure> {
+        if url_has_token && self.hmac_secret.is_some() {
+            return Err(Failure::usage("--hmac-secret: the URL already contains a token; omit one of them"));
+        }
+        Ok(())
     }
 
     /// Adds the room, the user and the token to the URL unless it already contains them. Without a room or user, those of the token are
@@ -201,23 +176,17 @@ impl WebSocketProbeArgs {
         if room.is_some() && url_room.is_some() {
             return Err(Failure::usage("--room: the URL already contains a roomId; omit one of them"));
         }
-        if let Some(option) = self.token_option().filter(|_| url_token.is_some()) {
-            return Err(Failure::usage(format!("{option}: the URL already contains a token; omit one of them")));
-        }
-        let given_token = self.given_token()?;
-        let claims = given_token.as_deref().or(url_token.as_deref()).and_then(Claims::read_unverified);
+        self.reject_second_token(url_token.is_some())?;
+        let claims = url_token.as_deref().and_then(Claims::read_unverified);
         let (claimed_room, claimed_user) = claims.map(|claims| (claims.room, claims.client_id)).unzip();
         let given_room = room.or(url_room.as_deref()).or(claimed_room.as_deref());
         let room = given_room.filter(|room| !room.is_empty()).unwrap_or(generated_name);
         let given_user = url_user.as_deref().or(claimed_user.as_deref());
         let user = given_user.filter(|user| !user.is_empty()).unwrap_or(generated_name);
-        let token = match read_secret_text("--hmac-secret", None, self.hmac_secret_file.as_deref())? {
-            Some(secret) => {
-                let claims = Claims::new(user, room, Map::new(), clock::unix_ms(), DEFAULT_LIFETIME_SECONDS);
-                Some(sign(&Secret::new(&secret), &claims.with_audience(Audience::WebRtc)))
-            }
-            None => given_token,
-        };
+        let token = read_hmac_secret(self.hmac_secret.as_deref())?.map(|secret| {
+            let claims = Claims::new(user, room, Map::new(), clock::unix_ms(), DEFAULT_LIFETIME_SECONDS);
+            sign(&secret, &claims.with_audience(Audience::WebRtc))
+        });
         let all = [("roomId", room), ("userId", user), ("userName", "jamjam-dev probe")];
         let missing = all.into_iter().filter(|(name, _)| parameter(name).is_none());
         let missing: Vec<(&str, &str)> = missing.chain(token.as_deref().map(|token| ("token", token))).collect();
@@ -262,8 +231,7 @@ impl ClientArgs {
                 let websocket = Some(WebSocketResults { failure: Some(failure), ..results });
                 let run = RunResults::new(RunKind::Probe, url.to_string(), StreamKind::Ping);
                 let timeout_ns = saturating_nanos(self.timeout());
-                let late_after_ns = self.late_after.map(|late| saturating_nanos(late.0));
-                let run = RunResults { started_unix_ms: clock::unix_ms(), websocket, timeout_ns, late_after_ns, ..run };
+                let run = RunResults { started_unix_ms: clock::unix_ms(), websocket, timeout_ns, ..run };
                 FinishedRun::new(run, None, self.empty_record()?)
             }
         };
@@ -285,7 +253,6 @@ impl ClientArgs {
             server_delay: None,
             first_echo_timeout: Duration::ZERO,
             timeout: self.timeout(),
-            late_after: self.late_after.map(|late| late.0),
             replies_expected: true,
             // The client already waited for the server (`--wait-for`) while it connected.
             wait_for: None,
@@ -326,6 +293,7 @@ impl ClientArgs {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::signaling::token::Secret;
     use clap::Parser;
 
     #[derive(Parser)]
@@ -334,16 +302,8 @@ mod tests {
         dialect: WebSocketProbeArgs,
     }
 
-    /// In `words`, a token stands for the file that contains it.
     fn probe_plan(url: &str, room: Option<&str>, words: &[&str]) -> Result<(Dialect, Vec<String>), String> {
-        let folder = tempfile::tempdir().expect("a folder");
-        let file = folder.path().join("token");
-        let mut words: Vec<&str> = words.to_vec();
-        if let Some(index) = words.iter().position(|word| *word == "--token-file") {
-            std::fs::write(&file, words[index + 1]).expect("a file");
-            words[index + 1] = file.to_str().expect("UTF-8");
-        }
-        let options = Options::parse_from(["x"].iter().chain(&words)).dialect;
+        let options = Options::parse_from(["x"].iter().chain(words)).dialect;
         let plan = options
             .probe_plan(url.parse().expect("a URL"), room, LocalSocketOptions::default())
             .map_err(|failure| failure.error.to_string())?;
@@ -363,30 +323,37 @@ mod tests {
             ("ws://h/?room=radio", &[], Broadcast),
             ("ws://h/?userId=u", &[], WebRtc),
             ("ws://h/radio", &["--dialect", "webrtc"], WebRtc),
-            ("ws://h", &["--dialect", "bbx", "--room-code", "1234"], ControlSurface),
-            ("ws://h", &["--room-code", "1234"], ControlSurface),
-            ("ws://h/radio", &["--dialect", "bbx", "--room-code", "1234"], ControlSurface),
+            ("ws://h", &["--dialect", "bbx"], ControlSurface),
+            ("ws://h/radio", &["--dialect", "bbx"], ControlSurface),
         ] {
             assert_eq!(probe_plan(url, None, words).unwrap().0, dialect, "{url}");
         }
     }
 
     #[test]
-    fn both_members_of_a_broadcast_room_get_its_url_and_token() {
-        let urls = |url, room, words: &[&str]| {
-            probe_plan(url, room, &[&["--dialect", "broadcast"], words].concat()).unwrap().1
+    fn room_is_the_code_of_a_control_surface_room() {
+        let code = |room| {
+            let options = Options::parse_from(["x", "--dialect", "bbx"]).dialect;
+            let url = "ws://h".parse().expect("a URL");
+            options.probe_plan(url, room, LocalSocketOptions::default()).map(|plan| plan.room_code).ok()
         };
+        assert_eq!((code(Some("1234")), code(None)), (Some(Some("1234".to_owned())), Some(None)));
+    }
+
+    #[test]
+    fn both_members_of_a_broadcast_room_get_its_url_and_token() {
+        let urls = |url, room| probe_plan(url, room, &["--dialect", "broadcast"]).unwrap().1;
         for (url, room, path) in [
-            ("ws://h", Some("a b"), "/rooms/a%20b?token=t"),
-            ("ws://h/ws?x=1", Some("r"), "/ws?x=1&room=r&token=t"),
-            ("ws://h/r", None, "/r?token=t"),
-            ("ws://h/rooms/r", Some("r"), "/rooms/r?token=t"),
+            ("ws://h?token=t", Some("a b"), "/rooms/a%20b?token=t"),
+            ("ws://h/ws?x=1&token=t", Some("r"), "/ws?x=1&token=t&room=r"),
+            ("ws://h/r?token=t", None, "/r?token=t"),
+            ("ws://h/rooms/r?token=t", Some("r"), "/rooms/r?token=t"),
         ] {
-            assert_eq!(urls(url, room, &["--token-file", "t"]), [path, path], "{url}");
+            assert_eq!(urls(url, room), [path, path], "{url}");
         }
-        let generated = urls("ws://h", None, &[]);
+        let generated = urls("ws://h", None);
         assert!(generated[0].starts_with("/rooms/probe-") && generated[0] == generated[1], "{generated:?}");
-        assert_ne!(urls("ws://h", None, &[]), generated);
+        assert_ne!(urls("ws://h", None), generated);
     }
 
     #[test]
@@ -404,13 +371,14 @@ mod tests {
     fn webrtc_url_gets_the_token_with_its_room_and_user() {
         let claims = Claims::new("ann b", "jam", Map::new(), 0, 60.0).with_audience(Audience::WebRtc);
         let token = sign(&Secret::new("s"), &claims);
-        let urls = |url, room, token| {
-            probe_plan(url, room, &["--dialect", "webrtc", "--token-file", token]).unwrap().1.remove(0)
+        let urls = |query: &str, room| {
+            probe_plan(&format!("ws://h?{query}"), room, &["--dialect", "webrtc"]).unwrap().1.remove(0)
         };
-        let rest = format!("&userName=jamjam-dev+probe&token={token}");
-        assert_eq!(urls("ws://h", None, &token), format!("/?roomId=jam&userId=ann+b{rest}"));
-        assert_eq!(urls("ws://h?userId=u", Some("r"), &token), format!("/?userId=u&roomId=r{rest}"));
-        assert!(urls("ws://h", Some("r"), "no token").starts_with("/?roomId=r&userId=probe-"));
+        let given = format!("token={token}");
+        let rest = "&userName=jamjam-dev+probe";
+        assert_eq!(urls(&given, None), format!("/?{given}&roomId=jam&userId=ann+b{rest}"));
+        assert_eq!(urls(&format!("userId=u&{given}"), Some("r")), format!("/?userId=u&{given}&roomId=r{rest}"));
+        assert!(urls("token=x", Some("r")).starts_with("/?token=x&roomId=r&userId=probe-"));
     }
 
     #[test]
@@ -419,33 +387,19 @@ mod tests {
             ("ws://h", Some("r"), &[][..], "--room: a probe of a jamjam signaling server does not join a room"),
             (
                 "ws://h",
-                Some("r"),
-                &["--dialect", "bbx"],
-                "--room: bbx rooms have codes instead of names; give --room-code",
+                None,
+                &["--hmac-secret", "s"],
+                "--hmac-secret: only broadcast and WebRTC rooms use tokens; add --dialect",
             ),
             (
-                "ws://h",
+                "ws://h?roomId=r&token=t",
                 None,
-                &["--token-file", "t"],
-                "--token-file: only broadcast and WebRTC rooms use tokens; add --dialect",
-            ),
-            ("ws://h?roomId=r&token=t", None, &["--token-file", "t"], "--token-file: the URL already contains a token"),
-            ("ws://h/r", None, &["--room-code", "1"], "--room-code: only bbx rooms have codes; add --dialect bbx"),
-            (
-                "ws://h",
-                None,
-                &["--dialect", "webrtc", "--room-code", "1"],
-                "--room-code: only bbx rooms have codes; add --dialect bbx",
+                &["--hmac-secret", "s"],
+                "--hmac-secret: the URL already contains a token",
             ),
             ("ws://h/r", Some("s"), &[], "--room: the URL names another room"),
-            ("ws://h/r?token=t", None, &["--token-file", "t"], "--token-file: the URL already contains a token"),
+            ("ws://h/r?token=t", None, &["--hmac-secret", "s"], "--hmac-secret: the URL already contains a token"),
             ("ws://h/rooms/r/remotecontrol", None, &[], "--to: the URL of a control channel cannot be probed"),
-            (
-                "ws://h",
-                None,
-                &["--dialect", "broadcast", "--token-file", "t"],
-                "a token is valid for one room; give --room",
-            ),
             ("ws://h?token=t", None, &[], "a token is valid for one room; give --room"),
             ("ws://h", Some("a/b"), &["--dialect", "broadcast"], "--room: invalid broadcast room name"),
             ("ws://h", Some("health"), &["--dialect", "broadcast"], "--room: invalid broadcast room name"),

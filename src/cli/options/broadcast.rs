@@ -1,9 +1,8 @@
 //! Broadcast rooms of `signaling-server`: tokens, which WebRTC rooms also use, limits, and built-in rooms. A TOML file `NAME.toml` declares the room NAME.
 
+use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
-use std::{fmt, fs};
 
 use anyhow::Context;
 use clap::ValueEnum;
@@ -13,13 +12,11 @@ use tracing::{info, warn};
 
 use super::credentials::SecretArgs;
 use crate::cli::output::Failure;
-use crate::cli::values::{ByteSize, Millis, OrOff, RequestRate, parse_nonzero_size, parse_request_rate};
-use crate::io::signaling::broadcast_http::{BroadcastHttpConfig, DEFAULT_MAX_POST_BYTES};
+use crate::cli::values::{ByteSize, OrOff, RequestRate, parse_nonzero_size, parse_request_rate};
+use crate::io::signaling::broadcast_http::BroadcastHttpConfig;
 use crate::io::{clock, files, os};
 use crate::signaling::broadcast::RoomHandlers;
-use crate::signaling::broadcast::{
-    self, BroadcastSettings, DEFAULT_MAX_PAYLOAD_BYTES, DEFAULT_SUPPRESSED_TYPES, MAX_BROADCAST_DELAY,
-};
+use crate::signaling::broadcast::{BroadcastSettings, DEFAULT_MAX_PAYLOAD_BYTES, Envelope, MAX_BROADCAST_DELAY};
 use crate::signaling::broadcast::{ChatRoom, DEFAULT_BANNED_WORDS, DeclaredRoom, RadioRoom};
 use crate::signaling::token::{Audience, Claims, DEFAULT_LIFETIME_SECONDS, Secret, sign};
 use crate::signaling::{Dialect, DialectSet, MAX_WEBRTC_ROOM_BYTES, SignalingLimits, is_valid_room_name};
@@ -27,16 +24,6 @@ use crate::units::{self, TimeUnit};
 
 const HEADING: &str = "Broadcast rooms";
 const HEADING_WEBRTC: &str = "WebRTC rooms";
-
-/// Format of relayed messages.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Envelope {
-    /// {"type": "NAME-content", ...}, where NAME is the room
-    #[default]
-    Document,
-    /// {"type": "broadcast", ...}, for Dynode players
-    Dynode,
-}
 
 /// Who may join WebRTC rooms.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -48,22 +35,6 @@ pub enum WebRtcAuth {
     Token,
 }
 
-/// A delay, printed in seconds.
-#[derive(Clone, Copy, Debug)]
-struct DelaySeconds(Duration);
-
-impl fmt::Display for DelaySeconds {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0.as_secs_f64())
-    }
-}
-
-/// Parses a delay of at most 1 h.
-fn parse_delay(text: &str) -> Result<DelaySeconds, String> {
-    let delay = units::parse_duration(text, TimeUnit::Seconds).map_err(|error| error.to_string())?;
-    if delay > MAX_BROADCAST_DELAY { Err("the maximum is 1h".to_owned()) } else { Ok(DelaySeconds(delay)) }
-}
-
 /// Tokens, limits and contents of broadcast rooms.
 #[derive(Debug, clap::Args)]
 pub struct BroadcastArgs {
@@ -73,7 +44,7 @@ pub struct BroadcastArgs {
     /// Print a token for a client and room, and exit
     ///
     /// The token is valid for 3600 seconds unless SECONDS is given. With --webrtc-auth token, the token is for a WebRTC room, and CLIENT
-    /// is the userId of the client. This option needs the secret of the server. Give the secret with --hmac-secret-file or in the
+    /// is the userId of the client. This option needs the secret of the server. Give the secret with --hmac-secret @FILE or in the
     /// environment variable HMAC_SECRET.
     #[arg(long, value_name = "CLIENT:ROOM[:SECONDS]", help_heading = HEADING)]
     print_token: Option<String>,
@@ -89,45 +60,15 @@ pub struct BroadcastArgs {
     #[arg(long, hide_short_help = true, env = "BROADCAST_ENVELOPE", value_name = "FORMAT", value_enum, default_value_t, help_heading = HEADING)]
     broadcast_envelope: Envelope,
 
-    /// Delay of `post` messages in room `radio`, in seconds or with a unit
-    #[arg(long, hide_short_help = true, env = "RADIO_POST_BROADCAST_DELAY_SECONDS", value_name = "DURATION", value_parser = parse_delay, default_value_t = DelaySeconds(Duration::ZERO), help_heading = HEADING)]
-    radio_delay: DelaySeconds,
-
-    /// Message types to acknowledge without relaying them
-    ///
-    /// Separate values with commas.
-    #[arg(long, hide_short_help = true, env = "SUPPRESSED_TYPES", value_name = "TYPE", value_delimiter = ',', default_value = DEFAULT_SUPPRESSED_TYPES, help_heading = HEADING)]
-    suppressed_types: Vec<String>,
-
     /// Directory of NAME.toml files, each declaring room NAME
     #[arg(long, env = "ROOMS_DIR", value_name = "DIR", help_heading = HEADING)]
     rooms: Option<PathBuf>,
-
-    /// Accept control channels without a token
-    #[arg(long, hide_short_help = true, env = "OPEN_CONTROL_CHANNEL", help_heading = HEADING)]
-    open_control_channel: bool,
-
-    /// Disconnect a member after this time without a message, or off
-    ///
-    /// In milliseconds or with a unit.
-    #[arg(long, hide_short_help = true, env = "IDLE_TIMEOUT_MS", value_name = "DURATION", value_parser = parse_duration_or_off, default_value = "off", help_heading = HEADING)]
-    idle_timeout: OrOff<Millis>,
-
-    /// Maximum lifetime of a connection, or off
-    ///
-    /// In milliseconds or with a unit.
-    #[arg(long, hide_short_help = true, env = "MAX_CONN_AGE_MS", value_name = "DURATION", value_parser = parse_duration_or_off, default_value = "off", help_heading = HEADING)]
-    max_conn_age: OrOff<Millis>,
 
     /// Maximum message size in a broadcast room
     ///
     /// For clients without a token and for control channels, the limit is at most 256 KiB.
     #[arg(long, hide_short_help = true, env = "MAX_PAYLOAD_BYTES", value_name = "SIZE", value_parser = parse_nonzero_size, default_value_t = ByteSize(DEFAULT_MAX_PAYLOAD_BYTES as u64), help_heading = HEADING)]
     max_payload: ByteSize,
-
-    /// Maximum size of an HTTP request body
-    #[arg(long, hide_short_help = true, env = "POST_CONTENT_MAX_BYTES", value_name = "SIZE", value_parser = parse_nonzero_size, default_value_t = ByteSize(DEFAULT_MAX_POST_BYTES as u64), help_heading = HEADING)]
-    post_max: ByteSize,
 
     /// Maximum token requests per source address, as N/TIME (10/15m), or off
     #[arg(long, hide_short_help = true, env = "RATE_LIMIT_TOKEN", value_name = "RATE", value_parser = parse_request_rate, default_value_t = OrOff(BroadcastHttpConfig::default().token_limit.map(RequestRate)), help_heading = HEADING)]
@@ -143,7 +84,7 @@ impl BroadcastArgs {
     pub fn printed_token(&self) -> Result<Option<String>, Failure> {
         let Some(request) = &self.print_token else { return Ok(None) };
         let secret = self.secrets.hmac_secret()?.ok_or_else(|| {
-            Failure::usage("--print-token needs the server's secret; add --hmac-secret-file FILE or set HMAC_SECRET")
+            Failure::usage("--print-token needs the server's secret; add --hmac-secret @FILE or set HMAC_SECRET")
         })?;
         let invalid = || {
             Failure::usage(format!(
@@ -186,7 +127,7 @@ impl BroadcastArgs {
         if needs_tokens && self.secrets.hmac_secret()?.is_none() {
             warn!(
                 target: "signaling",
-                "no HMAC secret is given (HMAC_SECRET or --hmac-secret-file), so the secret is random. Tokens become invalid on restart"
+                "no HMAC secret is given (HMAC_SECRET or --hmac-secret), so the secret is random. Tokens become invalid on restart"
             );
         }
         Ok(())
@@ -195,16 +136,9 @@ impl BroadcastArgs {
     /// Applies the options to the hub's limits.
     pub fn apply_to(&self, limits: &SignalingLimits) -> Result<SignalingLimits, Failure> {
         let secret = self.secrets.hmac_secret()?;
-        let listed = |list: &[String]| -> Vec<String> {
-            list.iter().map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).collect()
-        };
         let broadcast = BroadcastSettings {
             secret: Some(secret.unwrap_or_else(|| Secret::from_random(os::random_u64s()))),
-            envelope: self.envelope(),
-            suppressed_types: listed(&self.suppressed_types),
-            idle_timeout: self.idle_timeout.0.map(|millis| millis.0),
-            max_connection_age: self.max_conn_age.0.map(|millis| millis.0),
-            open_control_channel: self.open_control_channel,
+            envelope: self.broadcast_envelope,
             max_payload_bytes: usize::try_from(self.max_payload.0).unwrap_or(usize::MAX),
             ..BroadcastSettings::default()
         };
@@ -215,7 +149,7 @@ impl BroadcastArgs {
     /// The handlers of the built-in rooms and of the rooms declared in files.
     pub fn room_handlers(&self) -> Result<RoomHandlers, Failure> {
         let mut handlers = RoomHandlers::default();
-        handlers.insert("radio", RadioRoom::new(self.radio_delay.0, self.envelope()));
+        handlers.insert("radio", RadioRoom::new(self.broadcast_envelope));
         handlers.insert("chat", ChatRoom::new(DEFAULT_BANNED_WORDS.split(',')));
         if let Some(directory) = &self.rooms {
             for (room, handler) in read_room_files(directory)? {
@@ -232,25 +166,8 @@ impl BroadcastArgs {
             issuer_key: self.secrets.token_issuer_key()?,
             token_limit: self.rate_limit_token.0.map(|rate| rate.0),
             post_limit: self.rate_limit_post.0.map(|rate| rate.0),
-            max_post_bytes: usize::try_from(self.post_max.0).unwrap_or(usize::MAX),
         })
     }
-
-    fn envelope(&self) -> broadcast::Envelope {
-        match self.broadcast_envelope {
-            Envelope::Document => broadcast::Envelope::Document,
-            Envelope::Dynode => broadcast::Envelope::Dynode,
-        }
-    }
-}
-
-/// Parses a duration. 0 and `off` disable the limit.
-fn parse_duration_or_off(text: &str) -> Result<OrOff<Millis>, String> {
-    if text == "off" {
-        return Ok(OrOff(None));
-    }
-    let duration = units::parse_duration(text, TimeUnit::Millis).map_err(|error| error.to_string())?;
-    Ok(OrOff((!duration.is_zero()).then_some(Millis(duration))))
 }
 
 /// Contents of a room file.

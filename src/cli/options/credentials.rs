@@ -17,13 +17,11 @@ use rustls::ClientConfig;
 use tracing::info;
 
 use crate::cli::output::Failure;
-use crate::cli::values::{OrOff, RequestRate, parse_request_rate};
-use crate::io::http::login::{Credentials, DEFAULT_FAILURE_LIMIT, DEFAULT_USER_NAME, Login};
+use crate::io::http::login::{Credentials, DEFAULT_USER_NAME, Login};
 use crate::io::tls::Fingerprint;
 use crate::io::tls::client::TrustPolicy;
 use crate::io::tls::identity::ServerIdentity;
 use crate::io::{files, os};
-use crate::rate_limit::WindowLimit;
 use crate::signaling::token::Secret;
 
 const HEADING_TOKENS: &str = "Tokens";
@@ -33,29 +31,17 @@ const HEADING_TOKENS: &str = "Tokens";
 pub struct SecretArgs {
     /// Secret that signs and verifies tokens [default: random]
     ///
-    /// Other users of this machine can see the command line: prefer --hmac-secret-file or the environment.
-    /// AUTH_SECRET is used if HMAC_SECRET is not set.
-    #[arg(long, hide_short_help = true, env = "HMAC_SECRET", value_name = "SECRET", hide_env_values = true, help_heading = HEADING_TOKENS)]
+    /// With @FILE, the secret is the content of a file. Other users of this machine can see the command line: prefer @FILE or the
+    /// environment. AUTH_SECRET is used if HMAC_SECRET is not set.
+    #[arg(long, env = "HMAC_SECRET", value_name = "SECRET|@FILE", hide_env_values = true, help_heading = HEADING_TOKENS)]
     hmac_secret: Option<String>,
-
-    /// File with the secret that signs and verifies tokens
-    ///
-    /// A line break at the end of the file is ignored.
-    #[arg(long, value_name = "FILE", help_heading = HEADING_TOKENS)]
-    hmac_secret_file: Option<PathBuf>,
 
     /// Key that POST /auth/token requires
     ///
-    /// Without a key, everyone can get tokens for broadcast rooms, and no client for WebRTC rooms. Other users of this machine can see the command line: prefer
-    /// --token-issuer-key-file or the environment.
-    #[arg(long, hide_short_help = true, env = "TOKEN_ISSUER_KEY", value_name = "KEY", hide_env_values = true, help_heading = HEADING_TOKENS)]
+    /// Without a key, everyone can get tokens for broadcast rooms, and no client for WebRTC rooms. With
+    /// @FILE, the key is the content of a file.
+    #[arg(long, hide_short_help = true, env = "TOKEN_ISSUER_KEY", value_name = "KEY|@FILE", hide_env_values = true, help_heading = HEADING_TOKENS)]
     token_issuer_key: Option<String>,
-
-    /// File with the key that POST /auth/token requires
-    ///
-    /// A line break at the end of the file is ignored.
-    #[arg(long, hide_short_help = true, value_name = "FILE", help_heading = HEADING_TOKENS)]
-    token_issuer_key_file: Option<PathBuf>,
 }
 
 impl fmt::Debug for SecretArgs {
@@ -67,37 +53,41 @@ impl fmt::Debug for SecretArgs {
 impl SecretArgs {
     /// The secret that signs tokens, if given.
     pub fn hmac_secret(&self) -> Result<Option<Secret>, Failure> {
-        read_secret("--hmac-secret", self.hmac_secret.as_deref(), self.hmac_secret_file.as_deref())
+        read_hmac_secret(self.hmac_secret.as_deref())
     }
 
     /// The key that token requests require, if given.
     pub fn token_issuer_key(&self) -> Result<Option<Secret>, Failure> {
-        read_secret("--token-issuer-key", self.token_issuer_key.as_deref(), self.token_issuer_key_file.as_deref())
+        read_secret("--token-issuer-key", self.token_issuer_key.as_deref())
     }
 }
 
-fn read_secret(option: &str, given: Option<&str>, file: Option<&Path>) -> Result<Option<Secret>, Failure> {
-    Ok(read_secret_text(option, given, file)?.as_deref().map(Secret::new))
+/// The value of `--hmac-secret`.
+pub fn read_hmac_secret(given: Option<&str>) -> Result<Option<Secret>, Failure> {
+    read_secret("--hmac-secret", given)
 }
 
-/// Reads the secret from the value of `option` or from the file of `{option}-file`. If both are given, the file takes precedence. The value
-/// may come from an environment variable. The file always comes from the command line.
-pub fn read_secret_text(option: &str, given: Option<&str>, file: Option<&Path>) -> Result<Option<String>, Failure> {
-    if let Some(file) = file {
-        let text = files::read_text(file)
-            .with_context(|| format!("{option}-file: cannot read {}", file.display()))
-            .map_err(Failure::unusable)?;
-        let text = text.strip_suffix('\n').map_or(text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
-        if text.is_empty() {
-            let error = anyhow::anyhow!("{option}-file: {} is empty; give a file that is not empty", file.display());
-            return Err(Failure::unusable(error));
-        }
-        return Ok(Some(text.to_owned()));
+fn read_secret(option: &str, given: Option<&str>) -> Result<Option<Secret>, Failure> {
+    Ok(read_secret_text(option, given)?.as_deref().map(Secret::new))
+}
+
+/// The secret `given` as the value of `option`: the text itself, or `@` and the name of a file that contains it. A line break at the end of
+/// the file is ignored.
+fn read_secret_text(option: &str, given: Option<&str>) -> Result<Option<String>, Failure> {
+    let Some(given) = given else { return Ok(None) };
+    let Some(file) = given.strip_prefix('@') else {
+        let is_empty = given.is_empty().then(|| Failure::usage(format!("{option} is empty; give a value, or omit it")));
+        return is_empty.map_or_else(|| Ok(Some(given.to_owned())), Err);
+    };
+    let text = files::read_text(Path::new(file))
+        .with_context(|| format!("{option}: cannot read {file}"))
+        .map_err(Failure::unusable)?;
+    let text = text.strip_suffix('\n').map_or(text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
+    if text.is_empty() {
+        let error = anyhow::anyhow!("{option}: {file} is empty; give a file that is not empty");
+        return Err(Failure::unusable(error));
     }
-    match given {
-        Some("") => Err(Failure::usage(format!("{option} is empty; give a value, or omit it"))),
-        given => Ok(given.map(str::to_owned)),
-    }
+    Ok(Some(text.to_owned()))
 }
 
 const HEADING_LOGIN: &str = "Login";
@@ -112,22 +102,10 @@ pub struct LoginArgs {
     /// Password for pages that need a login, such as /console
     ///
     /// Without a password, a server on a terminal prints a URL that logs a browser on this machine in. Without a terminal, every login is
-    /// rejected. Other users of this machine can see the command line: prefer --docs-password-file or the environment.
-    #[arg(long, env = "DOCS_PASSWORD", value_name = "PASSWORD", hide_env_values = true, help_heading = HEADING_LOGIN)]
+    /// rejected. With @FILE, the password is the content of a file. Other users of this machine can see the command line: prefer @FILE or
+    /// the environment.
+    #[arg(long, env = "DOCS_PASSWORD", value_name = "PASSWORD|@FILE", hide_env_values = true, help_heading = HEADING_LOGIN)]
     docs_password: Option<String>,
-
-    /// File with the password for pages that need a login
-    ///
-    /// A line break at the end of the file is ignored.
-    #[arg(long, value_name = "FILE", help_heading = HEADING_LOGIN)]
-    docs_password_file: Option<PathBuf>,
-
-    /// Maximum failed logins per source address, as N/TIME (20/15m), or off
-    ///
-    /// After N failed logins within TIME, every login from the address is rejected, even with the right password. Logins are accepted
-    /// again when TIME has passed since the first of the N failed logins. Attempts that pages of other sites cause are counted separately.
-    #[arg(long, hide_short_help = true, env = "RATE_LIMIT_LOGIN", value_name = "RATE", value_parser = parse_request_rate, default_value_t = OrOff(Some(RequestRate(DEFAULT_FAILURE_LIMIT))), help_heading = HEADING_LOGIN)]
-    rate_limit_login: OrOff<RequestRate>,
 }
 
 impl fmt::Debug for LoginArgs {
@@ -139,21 +117,20 @@ impl fmt::Debug for LoginArgs {
 impl LoginArgs {
     /// The password, if given.
     pub fn password(&self) -> Result<Option<String>, Failure> {
-        read_secret_text("--docs-password", self.docs_password.as_deref(), self.docs_password_file.as_deref())
+        read_secret_text("--docs-password", self.docs_password.as_deref())
     }
 
     /// The login of a server at `address`, whose pages have the URL `pages`.
     pub fn login(&self, password: Option<&str>, address: SocketAddr, pages: &str) -> Login {
-        let limit = self.rate_limit_login.0.map(|RequestRate(limit)| limit);
         match password {
-            Some(password) => Login::new(Credentials::new(&self.docs_username, password), limit),
-            None => login_without_password(limit, address, pages),
+            Some(password) => Login::new(Credentials::new(&self.docs_username, password)),
+            None => login_without_password(address, pages),
         }
     }
 }
 
 /// The login of a server without a configured password: a random password, if the operator can read it and use it on this machine.
-pub fn login_without_password(limit: Option<WindowLimit>, address: SocketAddr, pages: &str) -> Login {
+pub fn login_without_password(address: SocketAddr, pages: &str) -> Login {
     let ip = address.ip().to_canonical();
     let token = URL_SAFE_NO_PAD.encode(*os::random_secret());
     // Not logged: a log may be stored or forwarded.
@@ -161,7 +138,7 @@ pub fn login_without_password(limit: Option<WindowLimit>, address: SocketAddr, p
         && io::stderr().is_terminal()
         && writeln!(io::stderr(), "Console, on this machine only: {pages}/console?token={token}").is_ok();
     if is_printed {
-        return Login::with_random_password(&token, pages.starts_with("https"), limit);
+        return Login::with_random_password(&token, pages.starts_with("https"));
     }
     info!(target: "http", paths = "/docs /console /admin", "no password is set, so these pages reject every login; start signaling-server with DOCS_PASSWORD");
     Login::default()

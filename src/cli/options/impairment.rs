@@ -24,15 +24,12 @@ const HEADING: &str = "Impairment (of echo server replies)";
 /// Impairment of replies.
 #[derive(Debug, clap::Args)]
 pub struct ImpairmentArgs {
-    /// Drop replies at random, such as 1%
-    #[arg(long, value_name = "PERCENT", help_heading = HEADING)]
-    loss: Option<Percent>,
-
-    /// Drop replies in bursts (Gilbert model), such as 1%,30%
+    /// Drop replies at random, such as 1%, or in bursts, such as 1%,30%
     ///
-    /// P is the probability that a burst starts at a reply. R is the probability that the burst ends at a reply.
-    #[arg(long, value_name = "P,R", value_parser = parse_burst, help_heading = HEADING)]
-    burst_loss: Option<GilbertModel>,
+    /// The second percentage selects the Gilbert model: the first one is the probability that a burst starts at a reply, and the second one
+    /// that the burst ends at a reply.
+    #[arg(long, value_name = "PERCENT[,PERCENT]", help_heading = HEADING)]
+    loss: Option<LossArg>,
 
     /// Drop replies to AUDIO packets, such as 10,20-25
     #[arg(long, value_name = "LIST", help_heading = HEADING)]
@@ -121,8 +118,8 @@ impl ImpairmentArgs {
     fn impairment(&self) -> Impairment {
         let ratio = |value: Option<Percent>| value.map_or(0.0, |Percent(ratio)| ratio);
         Impairment {
-            loss: ratio(self.loss),
-            burst_loss: self.burst_loss,
+            loss: self.loss.map_or(0.0, LossArg::ratio),
+            burst_loss: self.loss.and_then(LossArg::model),
             dropped_sequences: self.drop_packets.clone().unwrap_or_default(),
             jitter: self.jitter.map_or(Duration::ZERO, |TimeSpan(jitter)| jitter),
             reorder: self.reorder.map_or(0.0, |reorder| reorder.ratio),
@@ -138,11 +135,13 @@ impl ImpairmentArgs {
         let mut text = String::new();
         // Writing to a string cannot fail.
         let mut add = |option: &str, value: String| _ = write!(text, "--{option} {value} ");
-        if let Some(Percent(ratio)) = self.loss {
-            add("loss", format_percent(ratio));
-        }
-        if let Some((p, r)) = self.burst_loss.map(GilbertModel::probabilities) {
-            add("burst-loss", format!("{},{}", format_percent(p), format_percent(r)));
+        match self.loss {
+            Some(LossArg::Random(ratio)) => add("loss", format_percent(ratio)),
+            Some(LossArg::Bursts(model)) => {
+                let (p, r) = model.probabilities();
+                add("loss", format!("{},{}", format_percent(p), format_percent(r)));
+            }
+            None => {}
         }
         if let Some(packets) = &self.drop_packets {
             add("drop-packets", packets.to_string());
@@ -181,6 +180,35 @@ impl OutcomeLogFile {
             ));
         }
         result.with_context(|| format!("cannot write the outcome log to {}", self.path.display()))
+    }
+}
+
+/// Random loss, or loss in bursts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum LossArg {
+    Random(f64),
+    Bursts(GilbertModel),
+}
+
+impl LossArg {
+    fn ratio(self) -> f64 {
+        if let Self::Random(ratio) = self { ratio } else { 0.0 }
+    }
+
+    fn model(self) -> Option<GilbertModel> {
+        if let Self::Bursts(model) = self { Some(model) } else { None }
+    }
+}
+
+impl FromStr for LossArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let ratio = |text: &str| text.parse().map(|Percent(ratio)| ratio).map_err(error_text);
+        match text.split_once(',') {
+            Some((start, end)) => GilbertModel::new(ratio(start)?, ratio(end)?).map(Self::Bursts).map_err(error_text),
+            None => ratio(text).map(Self::Random),
+        }
     }
 }
 
@@ -228,14 +256,6 @@ fn split_duration(text: &str, otherwise: Duration) -> Result<(&str, Duration), S
     Ok((value, time))
 }
 
-fn parse_burst(text: &str) -> Result<GilbertModel, String> {
-    let (p, r) = text
-        .split_once(',')
-        .ok_or("give two percentages, the probabilities that a burst starts and ends, such as 1%,30%")?;
-    let ratio = |text: &str| text.parse().map(|Percent(ratio)| ratio).map_err(error_text);
-    GilbertModel::new(ratio(p)?, ratio(r)?).map_err(|error| error.to_string())
-}
-
 fn error_text(error: impl std::fmt::Display) -> String {
     error.to_string()
 }
@@ -268,10 +288,10 @@ mod tests {
 
     #[test]
     fn every_option_sets_its_field() {
-        let line = "--loss 1% --burst-loss 2%,30% --drop-packets 10,20-25 --jitter 5ms --reorder 0.5% --duplicate 0.1% \
+        let line = "--loss 2%,30% --drop-packets 10,20-25 --jitter 5ms --reorder 0.5% --duplicate 0.1% \
                     --bandwidth 2Mbit --seed 7";
         let expected = Impairment {
-            loss: 0.01,
+            loss: 0.0,
             burst_loss: Some(GilbertModel::new(0.02, 0.3).expect("a model")),
             dropped_sequences: "10,20-25".parse().expect("a set"),
             jitter: Duration::from_millis(5),
@@ -282,6 +302,8 @@ mod tests {
             seed: 7,
         };
         assert_eq!(parse(line).impairment(), expected);
+        let impairment = parse("--loss 1%").impairment();
+        assert_eq!((impairment.loss, impairment.burst_loss), (0.01, None));
         let impairment = parse("--reorder 1%,20ms --bandwidth 500kbit,1s").impairment();
         assert_eq!((impairment.reorder, impairment.reorder_delay), (0.01, Duration::from_millis(20)));
         let bandwidth = BandwidthLimit { bits_per_second: 500_000, max_queue_delay: Duration::from_secs(1) };
@@ -293,7 +315,7 @@ mod tests {
         for line in [
             "--loss 1% --seed 7",
             "--loss 0.1% --duplicate 33.3% --seed 18446744073709551615",
-            "--burst-loss 0.07%,12.5% --drop-packets 20-25,10 --seed 1",
+            "--loss 0.07%,12.5% --drop-packets 20-25,10 --seed 1",
             "--jitter 250us --reorder 0.3%,1s --bandwidth 1.5Mbit,0 --seed 0",
         ] {
             let first = parse(line);

@@ -1,24 +1,12 @@
 //! Options of MOQT clients.
 
-use std::time::Duration;
-
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
 
-use crate::cli::values::TimeSpan;
-use crate::moqt::MoqtVersion;
+use crate::moqt::{MoqtVersion, Transport};
 
 /// Help heading of the options for MOQT clients.
 pub const HEADING_MOQT: &str = "MOQT (with --to moqt:// or https://, or --embedded --moqt)";
-
-/// Transport below MOQT.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum TransportArg {
-    /// Raw QUIC
-    Quic,
-    /// Over HTTP/3
-    Webtransport,
-}
 
 impl ValueEnum for MoqtVersion {
     fn value_variants<'a>() -> &'a [Self] {
@@ -38,11 +26,7 @@ pub struct MoqtClientArgs {
     ///
     /// The server uses raw QUIC, or WebTransport with --moqt=webtransport.
     #[arg(long, value_name = "TRANSPORT", value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "quic", help_heading = HEADING_MOQT)]
-    pub moqt: Option<TransportArg>,
-
-    /// Delay of the embedded MOQT server
-    #[arg(long, hide_short_help = true, value_name = "DURATION", default_value_t = TimeSpan(Duration::ZERO), help_heading = HEADING_MOQT)]
-    pub moqt_delay: TimeSpan,
+    pub moqt: Option<Transport>,
 
     /// MOQT version to offer [default: all]
     ///

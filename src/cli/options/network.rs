@@ -1,10 +1,10 @@
-//! Options of the local sockets of `send` and `probe`: IP version and local address.
+//! Option of the local sockets of `send` and `probe`: the local address.
 
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 use crate::cli::output::Failure;
-use crate::io::local_socket::{IpVersion, LocalSocketOptions};
+use crate::io::local_socket::LocalSocketOptions;
 
 /// Heading of the options for the local system.
 pub const HEADING_LOCAL_SYSTEM: &str = "Local system";
@@ -12,42 +12,23 @@ pub const HEADING_LOCAL_SYSTEM: &str = "Local system";
 /// Options of the local sockets.
 #[derive(Debug, clap::Args)]
 pub struct NetworkArgs {
-    /// Use IPv4 only
-    #[arg(short = '4', long, hide_short_help = true, conflicts_with = "ipv6", help_heading = HEADING_LOCAL_SYSTEM)]
-    ipv4: bool,
-
-    /// Use IPv6 only
-    #[arg(short = '6', long, hide_short_help = true, help_heading = HEADING_LOCAL_SYSTEM)]
-    ipv6: bool,
-
     /// Local address to send from, with an optional UDP port
     ///
-    /// Give ADDRESS, ADDRESS:PORT or [IPV6]:PORT. The address also selects the IP version.
+    /// Give ADDRESS, ADDRESS:PORT or [IPV6]:PORT. The address also selects the IP version: 0.0.0.0 is any
+    /// IPv4 address, and :: any IPv6 address.
     #[arg(long, hide_short_help = true, value_name = "ADDRESS", help_heading = HEADING_LOCAL_SYSTEM)]
     bind: Option<BindAddress>,
 }
 
 impl NetworkArgs {
     /// The options for sockets.
-    pub fn socket_options(&self) -> Result<LocalSocketOptions, Failure> {
-        let version = match (self.ipv4, self.ipv6) {
-            (true, _) => Some(IpVersion::V4),
-            (_, true) => Some(IpVersion::V6),
-            _ => None,
-        };
-        let local_address = self.bind.map(|BindAddress(address)| address);
-        if let (Some(version), Some(address)) = (version, local_address)
-            && !version.matches(address.ip())
-        {
-            let (short, name) = if version == IpVersion::V4 { ("-4", "IPv4") } else { ("-6", "IPv6") };
-            return Err(Failure::usage(format!("--bind {}: {short} needs an {name} address", address.ip())));
-        }
-        Ok(LocalSocketOptions { ip_version: version, local_address })
+    pub fn socket_options(&self) -> LocalSocketOptions {
+        LocalSocketOptions { local_address: self.bind.map(|BindAddress(address)| address) }
     }
 
     /// The options for a protocol that opens several sockets, so that it cannot use a fixed local port.
     pub fn options_without_port(&self, protocol: &str) -> Result<LocalSocketOptions, Failure> {
-        let options = self.socket_options()?;
+        let options = self.socket_options();
         if options.local_address.is_some_and(|address| address.port() != 0) {
             return Err(Failure::usage(format!(
                 "--bind: a local port cannot be used over {protocol}; give only the address"

@@ -22,7 +22,6 @@ use crate::cli::target::{HostPort, TargetError};
 use crate::cli::values::parse_port;
 use crate::echo::{EchoServer, StunConfig};
 use crate::io::connection_permit::ConnectionLimits;
-use crate::io::http::login::DEFAULT_FAILURE_LIMIT;
 use crate::io::moqt::MoqtUrl;
 use crate::io::reachable::default_route_address;
 use crate::io::signaling::registration::{AdvertisedAddress, Registration};
@@ -220,7 +219,7 @@ impl LocalSignalingServer {
         let dialects = DialectSet::JAMJAM_ONLY;
         info!(target: "signaling", "server listening on ws://{address}");
         let pages = log_signaling_urls(address, false, dialects);
-        let login = Arc::new(login_without_password(Some(DEFAULT_FAILURE_LIMIT), address, &pages));
+        let login = Arc::new(login_without_password(address, &pages));
         let (running, stopped) = channel::<()>();
         thread::Builder::new().name("signaling".to_owned()).spawn(move || {
             let limits = SignalingLimits { dialects, ..SignalingLimits::default() };

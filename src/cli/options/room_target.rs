@@ -49,7 +49,7 @@ pub struct RoomTargetArgs {
     /// Send to the first reachable member of this room
     ///
     /// Give a name, a unique part of a name, an ID, or an invite code. With `probe --to ws://`, this is the broadcast or WebRTC room to
-    /// join.
+    /// join, or the code of a bbx room. Without a code, the probe joins no bbx room: the server also answers its pings.
     #[arg(long, value_name = "NAME|ID|INVITE", value_parser = NonEmptyStringValueParser::new(), help_heading = HEADING_ROOM)]
     room: Option<String>,
 

@@ -17,7 +17,6 @@ use crate::io::connection_permit::ConnectionLimits;
 use crate::io::http::forwarded::TrustedProxies;
 use crate::io::signaling::SignalingServerConfig;
 use crate::io::websocket::handshake::{UrlError, WebSocketUrl};
-use crate::io::websocket::send_queue::DEFAULT_MAX_UPDATES;
 use crate::rate_limit::WindowLimit;
 use crate::signaling::{
     ControlSurfaceLimits, CreateRoomOptions, DEFAULT_TEST_ROOM_PREFIX, Heartbeat, Hub, NEWER_PATH, ROOM_CODE_DIGITS,
@@ -284,13 +283,6 @@ pub struct ControlSurfaceArgs {
     /// Disconnect a control surface after this time without traffic [default: 30000, or --client-timeout if given]
     #[arg(long, hide_short_help = true, env = "BBX_CONNECTION_TIMEOUT", value_name = "DURATION", value_parser = parse_nonzero_duration, help_heading = HEADING_CONTROL_SURFACES)]
     bbx_connection_timeout: Option<Millis>,
-
-    /// Queue length above which outdated parameter values are dropped
-    ///
-    /// The queue contains the messages that wait to be sent to one control surface. Above this length, outdated parameter values and
-    /// outdated visualizations are dropped. A connection with 4,096 queued messages or 16 MiB is closed.
-    #[arg(long, hide_short_help = true, env = "BROADCAST_CAPACITY", value_name = "N", value_parser = parse_positive, default_value_t = DEFAULT_MAX_UPDATES, help_heading = HEADING_CONTROL_SURFACES)]
-    broadcast_capacity: usize,
 }
 
 impl ControlSurfaceArgs {
@@ -307,11 +299,6 @@ impl ControlSurfaceArgs {
             heartbeat: Heartbeat { interval, timeout },
         };
         SignalingLimits { control_surface, ..limits.clone() }
-    }
-
-    /// Queue length above which outdated parameter values and visualizations are dropped.
-    pub fn max_updates(&self) -> usize {
-        self.broadcast_capacity
     }
 
     /// Creates the rooms of --bbx-room and prints their codes to standard output.

@@ -84,8 +84,9 @@ impl Credentials {
     }
 }
 
-/// Default limit of failed logins per address.
-pub const DEFAULT_FAILURE_LIMIT: WindowLimit = WindowLimit { count: 20, period: Duration::from_secs(15 * 60) };
+/// Limit of failed logins per address. After that many failed logins, each login from the address is rejected until the period has passed
+/// since the first of them.
+const FAILURE_LIMIT: WindowLimit = WindowLimit { count: 20, period: Duration::from_secs(15 * 60) };
 
 /// Default user name, which a random password has too.
 pub const DEFAULT_USER_NAME: &str = "admin";
@@ -94,9 +95,7 @@ pub const DEFAULT_USER_NAME: &str = "admin";
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum LoginError {
     /// The server has no password.
-    #[error(
-        "Login disabled, because no password is set: start signaling-server with DOCS_PASSWORD or --docs-password-file"
-    )]
+    #[error("Login disabled, because no password is set: start signaling-server with DOCS_PASSWORD")]
     Disabled,
     /// There is no `Authorization` header.
     #[error("Login required")]
@@ -107,7 +106,7 @@ pub enum LoginError {
     /// There is only a random password, and the request has neither the password nor its cookie, or comes from another machine.
     #[error(
         "Login required: on the machine of the server, open the URL with a token that the server printed at startup. For other \
-         machines, start signaling-server with DOCS_PASSWORD or --docs-password-file"
+         machines, start signaling-server with DOCS_PASSWORD"
     )]
     TokenRequired,
     /// Too many failed logins from this address. Contains the time until the next attempt is allowed.
@@ -129,16 +128,15 @@ impl IntoResponse for LoginError {
 }
 
 /// A server's login, with its attempt limit. `Debug` prints no secret.
-#[derive(Default)]
 pub struct Login {
     credentials: Option<Credentials>,
     /// The value of the cookie, if the password is random.
     cookie: Option<String>,
     /// Whether browsers send the cookie over TLS only.
     is_tls: bool,
-    /// Failed logins by address, if they are limited: first those of the operator, then those that pages of other origins cause. Such
+    /// Failed logins by address: first those of the operator, then those that pages of other origins cause. Such
     /// a page can send wrong passwords with the operator's browser. It must not lock the operator out.
-    failed_attempts: Option<[Mutex<WindowLimiter>; 2]>,
+    failed_attempts: [Mutex<WindowLimiter>; 2],
     failed_count: AtomicU64,
     rate_limited_count: AtomicU64,
 }
@@ -149,19 +147,31 @@ impl fmt::Debug for Login {
     }
 }
 
+/// Rejects every login.
+impl Default for Login {
+    fn default() -> Self {
+        Self {
+            credentials: None,
+            cookie: None,
+            is_tls: false,
+            failed_attempts: [(); 2].map(|()| Mutex::new(WindowLimiter::new(FAILURE_LIMIT, MAX_LIMITED_SOURCES))),
+            failed_count: AtomicU64::new(0),
+            rate_limited_count: AtomicU64::new(0),
+        }
+    }
+}
+
 impl Login {
-    /// Accepts a name and a password. `failures` limits failed logins per address; `None` is no limit. The default rejects every login.
-    pub fn new(credentials: Credentials, failures: Option<WindowLimit>) -> Self {
-        let limiter = |limit| Mutex::new(WindowLimiter::new(limit, MAX_LIMITED_SOURCES));
-        let failed_attempts = failures.map(|limit| [limiter(limit), limiter(limit)]);
-        Self { credentials: Some(credentials), failed_attempts, ..Self::default() }
+    /// Accepts a name and a password.
+    pub fn new(credentials: Credentials) -> Self {
+        Self { credentials: Some(credentials), ..Self::default() }
     }
 
     /// Accepts the random password of this start, on this machine only.
-    pub fn with_random_password(password: &str, is_tls: bool, failures: Option<WindowLimit>) -> Self {
+    pub fn with_random_password(password: &str, is_tls: bool) -> Self {
         // A digest does not reveal the random text.
         let cookie = URL_SAFE_NO_PAD.encode(Sha256::digest(format!("cookie {password}")));
-        Self { cookie: Some(cookie), is_tls, ..Self::new(Credentials::new(DEFAULT_USER_NAME, password), failures) }
+        Self { cookie: Some(cookie), is_tls, ..Self::new(Credentials::new(DEFAULT_USER_NAME, password)) }
     }
 
     /// Rejected logins with a wrong name or password.
@@ -210,18 +220,16 @@ impl Login {
         RequestSource { address, .. }: RequestSource,
         now: Time,
     ) -> Result<(), LoginError> {
-        let mut failed = self.failed_attempts.as_ref().map(|[own, of_other_pages]| {
-            let failed = if csrf::is_cross_origin(headers) { of_other_pages } else { own };
-            failed.lock().unwrap_or_else(PoisonError::into_inner)
-        });
-        let wait = match failed.as_mut().and_then(|failed| failed.retry_after(now, address)) {
+        let failed = &self.failed_attempts[usize::from(csrf::is_cross_origin(headers))];
+        let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let wait = match failed.retry_after(now, address) {
             None if given
                 .zip(self.credentials.as_ref())
                 .is_some_and(|(given, right)| given.0.ct_eq(&right.0).into()) =>
             {
                 return Ok(());
             }
-            None => failed.and_then(|mut failed| failed.check(now, address).err()),
+            None => failed.check(now, address).err(),
             wait => wait,
         };
         let (count, reason) = match wait {
@@ -301,9 +309,8 @@ mod tests {
         RequestSource { address: [192, 0, 2, last].into(), is_forwarded: false }
     }
 
-    fn login(count: u32) -> Login {
-        let rate = WindowLimit { count, period: Duration::from_secs(60) };
-        Login::new(Credentials::new("admin", "open: sesame ü"), Some(rate))
+    fn login() -> Login {
+        Login::new(Credentials::new("admin", "open: sesame ü"))
     }
 
     // printf 'admin:open: sesame ü' | base64
@@ -311,7 +318,7 @@ mod tests {
 
     #[test]
     fn only_the_exact_name_and_password_are_accepted() {
-        let (login, now) = (login(1_000), Time::ZERO);
+        let (login, now) = (login(), Time::ZERO);
         for right in [RIGHT, "basic  YWRtaW46b3Blbjogc2VzYW1lIMO8 ", "BASIC YWRtaW46b3Blbjogc2VzYW1lIMO8"] {
             assert_eq!(login.check(&headers(&[right]), address(1), now), Ok(()), "{right}");
         }
@@ -359,8 +366,8 @@ mod tests {
             ("origin", "https://evil.example"),
             ("origin", "null"),
         ];
-        let (login, now) = (login(4), Time::ZERO);
-        for (name, value) in others {
+        let (login, now) = (login(), Time::ZERO);
+        for (name, value) in others.repeat(5) {
             assert_eq!(login.check(&request(wrong, name, value), address(1), now), Err(LoginError::Invalid));
         }
         // A forged header gives no further guesses.
@@ -369,18 +376,21 @@ mod tests {
             assert!(matches!(rejected, Err(LoginError::RateLimited(_))), "{name} {value}: {rejected:?}");
         }
         let own = [("sec-fetch-site", "none"), ("sec-fetch-site", "same-origin"), ("origin", "https://a.example")];
-        for (name, value) in own {
+        for (name, value) in own.repeat(6) {
             assert_eq!(login.check(&request(RIGHT, name, value), address(1), now), Ok(()));
             assert_eq!(login.check(&request(wrong, name, value), address(1), now), Err(LoginError::Invalid));
         }
-        assert_eq!(login.check(&headers(&[wrong]), address(1), now), Err(LoginError::Invalid));
+        for _ in 18..20 {
+            assert_eq!(login.check(&headers(&[wrong]), address(1), now), Err(LoginError::Invalid));
+        }
         assert!(matches!(login.check(&headers(&[RIGHT]), address(1), now), Err(LoginError::RateLimited(_))));
     }
 
     #[test]
     fn rate_limited_address_is_rejected_with_the_right_password_too() {
-        let (login, start) = (login(2), Time::ZERO);
+        let (login, start) = (login(), Time::ZERO);
         let at = |seconds| start + Duration::from_secs(seconds);
+        let limited = |seconds| Err(LoginError::RateLimited(Duration::from_secs(seconds)));
         let wrong = headers(&["Basic YWRtaW46"]);
         let right = headers(&[RIGHT]);
         // Correct logins and requests without a login do not count as failed logins.
@@ -388,16 +398,14 @@ mod tests {
             assert_eq!(login.check(&right, address(1), at(0)), Ok(()));
             assert_eq!(login.check(&HeaderMap::new(), address(1), at(0)), Err(LoginError::Missing));
         }
-        assert_eq!(login.check(&wrong, address(1), at(0)), Err(LoginError::Invalid));
-        assert_eq!(login.check(&right, address(1), at(1)), Ok(()));
-        assert_eq!(login.check(&wrong, address(1), at(20)), Err(LoginError::Invalid));
-        for headers in [&right, &wrong] {
-            let wait = Duration::from_secs(39);
-            assert_eq!(login.check(headers, address(1), at(21)), Err(LoginError::RateLimited(wait)));
+        for second in 0..20 {
+            assert_eq!(login.check(&wrong, address(1), at(second)), Err(LoginError::Invalid));
+            assert_eq!(login.check(&right, address(1), at(second)), if second < 19 { Ok(()) } else { limited(881) });
         }
-        assert_eq!(login.check(&right, address(2), at(21)), Ok(()));
-        assert_eq!(login.check(&right, address(1), at(60)), Ok(()));
-        assert_eq!((login.failed_count(), login.rate_limited_count()), (2, 2));
+        assert_eq!(login.check(&wrong, address(1), at(20)), limited(880));
+        assert_eq!(login.check(&right, address(2), at(20)), Ok(()));
+        assert_eq!(login.check(&right, address(1), at(900)), Ok(()));
+        assert_eq!((login.failed_count(), login.rate_limited_count()), (20, 2));
     }
 
     #[test]
@@ -407,7 +415,7 @@ mod tests {
             let rejected = Login::default().check(&headers(given), address(1), Time::ZERO);
             assert_eq!(rejected, Err(LoginError::Disabled), "{given:?}");
         }
-        assert!(!format!("{:?}", login(1)).contains("sesame"));
+        assert!(!format!("{:?}", login()).contains("sesame"));
     }
 
     const LOCAL: RequestSource =
@@ -418,8 +426,7 @@ mod tests {
         let lines = [("host", "127.0.0.1:8080")].iter().chain(lines);
         let headers =
             lines.map(|(name, value)| (header::HeaderName::from_static(name), value.parse().expect("a header value")));
-        let limit = WindowLimit { count: 2, period: Duration::from_secs(60) };
-        (Login::with_random_password("random", false, Some(limit)), headers.collect())
+        (Login::with_random_password("random", false), headers.collect())
     }
 
     #[test]
@@ -448,12 +455,12 @@ mod tests {
     #[test]
     fn guessed_tokens_are_limited() {
         let (login, local) = random(&[]);
-        for wrong in ["", "Random"] {
+        for wrong in ["", "Random"].repeat(10) {
             assert_eq!(login.redeem(wrong, &local, LOCAL, Time::ZERO), Err(LoginError::TokenRequired));
         }
         let limited = login.redeem("random", &local, LOCAL, Time::ZERO);
         assert!(matches!(limited, Err(LoginError::RateLimited(_))), "{limited:?}");
-        assert_eq!((login.failed_count(), login.rate_limited_count()), (2, 1));
+        assert_eq!((login.failed_count(), login.rate_limited_count()), (20, 1));
     }
 
     #[test]

@@ -27,8 +27,8 @@ use crate::signaling::broadcast::{AcceptedPost, IssueError, PostBody, PostError,
 use crate::signaling::token::{Audience, DEFAULT_LIFETIME_SECONDS, Secret};
 use crate::signaling::{BearerToken, Dialect, DialectSet, MAX_WEBRTC_ROOM_BYTES, decode_room_name, is_valid_room_name};
 
-/// Default maximum size of a request body, in bytes.
-pub const DEFAULT_MAX_POST_BYTES: usize = 256 << 10;
+/// Maximum size of a request body, in bytes. Larger content is sent over WebSocket.
+pub const MAX_POST_BYTES: usize = 256 << 10;
 
 /// Configuration of the HTTP endpoints of broadcast rooms.
 #[derive(Clone, Debug)]
@@ -39,8 +39,6 @@ pub struct BroadcastHttpConfig {
     pub token_limit: Option<WindowLimit>,
     /// Limit on posts per source address.
     pub post_limit: Option<WindowLimit>,
-    /// Maximum size of a request body, in bytes.
-    pub max_post_bytes: usize,
 }
 
 impl Default for BroadcastHttpConfig {
@@ -51,7 +49,6 @@ impl Default for BroadcastHttpConfig {
             issuer_key: None,
             token_limit: Some(WindowLimit { count: 10, period: minutes(15) }),
             post_limit: Some(WindowLimit { count: 30, period: minutes(1) }),
-            max_post_bytes: DEFAULT_MAX_POST_BYTES,
         }
     }
 }
@@ -241,7 +238,7 @@ async fn accept_post(
         .with_hub(|now, hub, _| hub.authorize(now, &room, &token))
         .map_err(|reason| HttpRejection::unauthorized(reason.log_reason(), "Invalid or expired token"))?;
     let (parts, body) = request.into_parts();
-    let body = read_body(&parts.headers, body, state.config.max_post_bytes, &client.permit).await?;
+    let body = read_body(&parts.headers, body, MAX_POST_BYTES, &client.permit).await?;
     let (source, post) = (client.source.ip(), (format, PostBody::parse(&body)));
     // Without this, the connection handles many pipelined posts before other tasks get their turn.
     tokio::task::yield_now().await;
@@ -306,7 +303,7 @@ pub(in crate::io) async fn room_route(
         return body::not_found();
     }
     let (parts, body) = request.into_parts();
-    let body = match read_body(&parts.headers, body, state.config.max_post_bytes, &client.permit).await {
+    let body = match read_body(&parts.headers, body, MAX_POST_BYTES, &client.permit).await {
         Ok(body) => body,
         Err(error) => return HttpRejection::from(error).into_logged_response(&state, &client, &parts.uri),
     };
@@ -316,7 +313,7 @@ pub(in crate::io) async fn room_route(
 }
 
 /// The response to a request for a WebRTC token, if every client could get tokens.
-const NO_ISSUER_KEY: &str = "Tokens for WebRTC rooms need a token issuer key. Start the server with --token-issuer-key-file FILE or \
+const NO_ISSUER_KEY: &str = "Tokens for WebRTC rooms need a token issuer key. Start the server with --token-issuer-key @FILE or \
                              TOKEN_ISSUER_KEY, and send the key as the bearer token";
 
 /// Maximum length of a client id, in bytes. The client id is part of each message that members receive.
@@ -390,7 +387,7 @@ async fn token_response(
         let error = "The token issuer key is required";
         return Err(HttpRejection::unauthorized(error, error));
     }
-    let body = read_body(headers, body, state.config.max_post_bytes, &client.permit).await?;
+    let body = read_body(headers, body, MAX_POST_BYTES, &client.permit).await?;
     let TokenRequest { client_id, room, audience, expires_in, metadata } =
         json_body::parse(&body).map_err(|error| {
             let error = format!("Invalid request: {error}");

@@ -42,16 +42,8 @@ use crate::io::websocket::{connection, handshake};
 use crate::sanitize::sanitize;
 use crate::signaling::{self, Dialect, DialectSet, Hub, NewConnection, Route, SignalingLimits, device};
 
-/// Maximum time for closing all connections at shutdown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ShutdownTimeout(pub Duration);
-
-impl Default for ShutdownTimeout {
-    /// 5 s.
-    fn default() -> Self {
-        Self(Duration::from_secs(5))
-    }
-}
+/// Maximum time for closing all connections at shutdown. Then the server ends, even if clients have not read their data.
+pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Configuration of the server, in addition to the hub's limits.
 #[derive(Debug, Default)]
@@ -66,8 +58,6 @@ pub struct SignalingServerConfig {
     pub broadcast: BroadcastHttpConfig,
     /// Login for the operator's pages. By default every login is rejected.
     pub login: Arc<Login>,
-    /// Maximum time for closing all connections at shutdown.
-    pub shutdown_timeout: ShutdownTimeout,
     /// URL of a MOQT echo in the same process, with its listen host, for the start page.
     pub moqt_url: Option<MoqtUrl>,
     /// URL at which newer jamjam clients connect; `None`: on the host that they requested.
@@ -98,11 +88,11 @@ pub async fn serve_async(
 }
 
 /// Closes all connections when the guard is dropped. If the serving future is dropped, the guard is dropped too.
-struct CloseAllGuard<'a>(&'a SharedHub, Duration);
+struct CloseAllGuard<'a>(&'a SharedHub);
 
 impl Drop for CloseAllGuard<'_> {
     fn drop(&mut self) {
-        self.0.close_all(self.1);
+        self.0.close_all(SHUTDOWN_TIMEOUT);
     }
 }
 
@@ -112,8 +102,7 @@ async fn serve_hub(
     options: SignalingServerConfig,
     stopped: impl Future<Output = ()>,
 ) {
-    let ShutdownTimeout(shutdown_timeout) = options.shutdown_timeout;
-    let close_guard = CloseAllGuard(hub, shutdown_timeout);
+    let close_guard = CloseAllGuard(hub);
     let has_trusted_proxies = options.connection_limits.trusted_proxies.is_some();
     let limits = Arc::new(hub.with_hub(|_, hub, _| hub.limits().clone()));
     let mut connection_limits = options.connection_limits;
@@ -143,8 +132,8 @@ async fn serve_hub(
     // The listener is closed here, because the accept loop has been dropped.
     drop(close_guard);
     let _ = running.send(true);
-    if tokio::time::timeout(shutdown_timeout, running.closed()).await.is_err() {
-        warn!(target: "signaling", timeout = ?shutdown_timeout, "shutdown time-out; the remaining connections are dropped");
+    if tokio::time::timeout(SHUTDOWN_TIMEOUT, running.closed()).await.is_err() {
+        warn!(target: "signaling", timeout = ?SHUTDOWN_TIMEOUT, "shutdown time-out; the remaining connections are dropped");
     }
 }
 

@@ -38,14 +38,9 @@ pub fn list_devices() -> Result<DeviceList, DeviceError> {
     Ok(DeviceList { inputs: list(DeviceDirection::Input)?, outputs: list(DeviceDirection::Output)? })
 }
 
-/// Selects a device and its configuration for `channels` at `rate`. `name` is an index, an id, a name, or a unique part of an id or
+/// Selects a device and its configuration for `rate`. `name` is an index, an id, a name, or a unique part of an id or
 /// name. `None` is the default device.
-pub fn select_device(
-    direction: DeviceDirection,
-    name: Option<&str>,
-    channels: Option<u16>,
-    rate: u32,
-) -> Result<SelectedDevice, DeviceError> {
+pub fn select_device(direction: DeviceDirection, name: Option<&str>, rate: u32) -> Result<SelectedDevice, DeviceError> {
     let errors = AlsaErrorCapture::install();
     let host = default_host()?;
     let device = match name {
@@ -58,7 +53,7 @@ pub fn select_device(
     let supported =
         direction.supported_configs(&device).map_err(|error| direction.describe_error(&name, &error, &errors))?;
     let supported: Vec<SupportedConfig> = supported.iter().filter_map(supported_config).collect();
-    let Some(config) = select_config(&supported, channels, rate) else {
+    let Some(config) = select_config(&supported, rate) else {
         return Err(direction.device_error(&name, UNKNOWN_FORMAT_HINT));
     };
     Ok(SelectedDevice { direction, device, name, config })

@@ -270,7 +270,7 @@ impl PacketObserver for SpeakerObserver {
     fn on_packet(&mut self, event: PacketEvent<'_>) {
         // A truncated packet is played up to the last complete sample.
         let len = event.payload.len() / BYTES_PER_SAMPLE * BYTES_PER_SAMPLE;
-        if let (StreamKind::Audio, PacketOutcome::Returned | PacketOutcome::Late | PacketOutcome::Damaged, true) =
+        if let (StreamKind::Audio, PacketOutcome::Returned | PacketOutcome::Damaged, true) =
             (event.stream, event.outcome, event.is_first)
             && let Some(samples) = decode_payload(&event.payload[..len])
         {

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::axis::{band, runs};
 use crate::audio::waveform::{PeakRange, Waveform, WaveformColumn, WaveformSide};
-use crate::report::figures::AudioQualityFigures;
+use crate::report::audio_figures::AudioQualityFigures;
 use crate::report::model::Report;
 use crate::report::quantities::{format_count, format_percent, format_time};
 use crate::sanitize::escape_html;

@@ -24,6 +24,9 @@ pub const MAX_BROADCAST_DELAY: Duration = Duration::from_secs(3_600);
 /// How long delayed messages wait before the hub checks again whether the queues of their receivers have room.
 const FULL_QUEUE_RETRY: Duration = Duration::from_millis(10);
 
+/// Types of messages that are acknowledged but not relayed, compared case-insensitively.
+pub(in crate::signaling) const ACKNOWLEDGED_TYPES: [&str; 2] = ["keepalive", "ack"];
+
 /// Origin of a message: room, sender and receive time.
 #[derive(Clone, Copy)]
 pub(super) struct MessageOrigin<'a> {
@@ -69,7 +72,7 @@ impl BroadcastDialect {
             return Err(MessageError::Rejected("rejected by the room handler"));
         }
         if let Some(kind) = payload.get("type").and_then(Value::as_str)
-            && settings.suppressed_types.iter().any(|suppressed| suppressed.eq_ignore_ascii_case(kind))
+            && ACKNOWLEDGED_TYPES.iter().any(|acknowledged| acknowledged.eq_ignore_ascii_case(kind))
         {
             ctx.reply(&ServerMessage::Ack { ack_type: kind, received_at: ctx.unix_ms() });
             return Ok(());

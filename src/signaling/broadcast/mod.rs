@@ -11,7 +11,6 @@ mod room_state;
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tracing::debug;
 
@@ -29,7 +28,7 @@ use super::token::{Claims, TokenError, verify};
 use messages::{MessageSender, ServerMessage, wrap};
 use room_state::{Membership, logged_member};
 
-pub use super::limits::{BroadcastSettings, DEFAULT_MAX_PAYLOAD_BYTES, DEFAULT_SUPPRESSED_TYPES, Envelope};
+pub use super::limits::{BroadcastSettings, DEFAULT_MAX_PAYLOAD_BYTES, Envelope};
 pub use builtin_rooms::{ChatRoom, DEFAULT_BANNED_WORDS, DeclaredRoom, RadioRoom, RelayRoom, RoomHandlers};
 pub use http_posts::{AcceptedPost, BroadcastRoomDetails, FieldError, IssueError, PostBody, PostError, PostFormat};
 pub use messages::MAX_BROADCAST_DELAY;
@@ -100,15 +99,6 @@ impl DialectHandler for BroadcastDialect {
         }
     }
 
-    fn idle_timeout(&self, limits: &SignalingLimits, conn: ConnId) -> Option<Duration> {
-        // A control channel must not send messages, so it has no idle time-out.
-        limits.broadcast.idle_timeout.filter(|_| !self.is_control_channel(conn))
-    }
-
-    fn max_connection_age(&self, limits: &SignalingLimits) -> Option<Duration> {
-        limits.broadcast.max_connection_age
-    }
-
     fn max_message_bytes(&self, limits: &SignalingLimits, conn: ConnId) -> usize {
         let max_payload_bytes = limits.broadcast.max_payload_bytes;
         if self.is_authorized(conn) { max_payload_bytes } else { max_payload_bytes.min(limits.max_message_bytes) }
@@ -132,11 +122,7 @@ impl BroadcastDialect {
     ) -> Result<(), (CloseCode, Cow<'static, str>)> {
         let BroadcastParams { room, is_control_channel, token, query, headers } = params;
         let name = room.ok_or((CloseCode::ROOM_NAME_REQUIRED, "Room name required".into()))?;
-        let is_open = if is_control_channel {
-            ctx.limits.broadcast.open_control_channel
-        } else {
-            !self.handlers.get(&name).requires_auth()
-        };
+        let is_open = !is_control_channel && !self.handlers.get(&name).requires_auth();
         let claims = match token {
             None if is_open => None,
             None => {

@@ -11,7 +11,7 @@ use crate::signaling::broadcast::builtin_rooms::{
     CHAT_INSTRUCTIONS, ChatClientMessage, ChatContent, ChatServerMessage, FEATURES, HistoryEntry, RadioCommand,
     RadioControlMessage, RadioServerMessage,
 };
-use crate::signaling::broadcast::messages::{DocumentEnvelope, DynodeEnvelope, ServerMessage};
+use crate::signaling::broadcast::messages::{ACKNOWLEDGED_TYPES, DocumentEnvelope, DynodeEnvelope, ServerMessage};
 use crate::signaling::broadcast::room_handler::RoomServerMessage;
 use crate::signaling::broadcast::{BroadcastSettings, Envelope};
 use crate::signaling::close_code::CloseCode;
@@ -31,8 +31,8 @@ const ROOM: ParameterDoc = ParameterDoc {
 
 /// The channels of broadcast rooms.
 pub(super) fn channels(schemas: &mut Schemas, settings: &BroadcastSettings) -> Vec<ChannelDoc> {
-    let acks = settings.suppressed_types.iter().map(|kind| suppressed(kind));
-    let server_messages = schemas.messages::<ServerMessage<'_>>(&server_examples(settings));
+    let acks = ACKNOWLEDGED_TYPES.into_iter().map(suppressed);
+    let server_messages = schemas.messages::<ServerMessage<'_>>(&server_examples());
     let named = |name: &str| server_messages.iter().find(|message| message.name == name).cloned();
     let replies: Vec<MessageDoc> = ["ack", "error"].into_iter().filter_map(named).collect();
     let room_messages = |welcome: Vec<MessageDoc>, room: &str, schemas: &mut Schemas| {
@@ -55,7 +55,7 @@ pub(super) fn channels(schemas: &mut Schemas, settings: &BroadcastSettings) -> V
         query_parameters: vec![token(true)],
         client_messages: Vec::new(),
         server_messages: Vec::new(),
-        closes: closes(settings, false),
+        closes: closes(false),
     };
     let mut any_messages = vec![any_message(schemas)];
     any_messages.extend(acks.clone());
@@ -116,9 +116,9 @@ pub(super) fn channels(schemas: &mut Schemas, settings: &BroadcastSettings) -> V
                           message of the client.",
             address: "/rooms/{room}/remotecontrol",
             path_parameters: vec![ParameterDoc { example: "radio", ..ROOM }],
-            query_parameters: vec![token(!settings.open_control_channel)],
+            query_parameters: vec![token(true)],
             server_messages: control_messages,
-            closes: closes(settings, true),
+            closes: closes(true),
             ..base()
         },
     ]
@@ -129,7 +129,7 @@ fn token(is_required: bool) -> ParameterDoc {
     ParameterDoc { name: "token", description, is_required, example: "" }
 }
 
-fn closes(settings: &BroadcastSettings, is_control_channel: bool) -> Vec<CloseDoc> {
+fn closes(is_control_channel: bool) -> Vec<CloseDoc> {
     let mut closes = vec![
         close(CloseCode::ROOM_NAME_REQUIRED, "Room name required", "The URL contains no valid name of a room"),
         close(
@@ -157,13 +157,6 @@ fn closes(settings: &BroadcastSettings, is_control_channel: bool) -> Vec<CloseDo
     ];
     if !is_control_channel {
         closes.push(close(CloseCode::TRY_AGAIN_LATER, "Room is full", "The room has its maximum number of members"));
-    }
-    if settings.idle_timeout.is_some() && !is_control_channel {
-        closes.push(close(CloseCode::IDLE_TIMEOUT, "Idle timeout", "The client sent no message within --idle-timeout"));
-    }
-    if settings.max_connection_age.is_some() {
-        let cause = "The connection has lasted for --max-conn-age";
-        closes.push(close(CloseCode::MAX_CONNECTION_AGE, "Max connection age reached", cause));
     }
     closes.extend(COMMON_CLOSES);
     closes
@@ -284,8 +277,8 @@ fn chat_content(schemas: &mut Schemas) -> Value {
     json!({"anyOf": [{"$ref": "#/components/schemas/ChatContent"}, other]})
 }
 
-fn server_examples(settings: &BroadcastSettings) -> Vec<Value> {
-    let ack_type = settings.suppressed_types.first().map_or("keepalive", String::as_str);
+fn server_examples() -> Vec<Value> {
+    let ack_type = ACKNOWLEDGED_TYPES[0];
     let message = "Connected to remote control channel";
     let examples = [
         ServerMessage::ControlWelcome { message, room: "radio", time: UNIX_MS },

@@ -199,7 +199,7 @@ fn check_forwarded(seen: &Seen, peer: SocketAddr, proxies: Option<&TrustedProxie
 
 /// The login and the check of the origin.
 fn check_decisions(seen: &Seen) {
-    let login = Login::new(Credentials::new("ann", "s3cret"), None);
+    let login = Login::new(Credentials::new("ann", "s3cret"));
     let source = RequestSource { address: seen.info.ip(), is_forwarded: seen.is_forwarded };
     let decided = login.check(&seen.headers, source, Time::ZERO);
     let values: Vec<&[u8]> = seen.headers.get_all("authorization").iter().map(HeaderValue::as_bytes).collect();

@@ -2,7 +2,7 @@
 
 use jamjam_dev::client::{AudioResults, CountSample, LossReport, RunKind, RunResults, ServerResults};
 use jamjam_dev::report::limits::Limits;
-use jamjam_dev::report::{Report, text};
+use jamjam_dev::report::{Report, text, wrap};
 use jamjam_dev::stats::{AddressChange, FinalOutcome, HostTiming, Reordering, StreamStats};
 use jamjam_dev::time::Time;
 
@@ -309,9 +309,9 @@ fn last_24_lines_show_verdict_loss_round_trip_and_reason() {
     (0..3_000).filter(|n| n % 17 < 2).for_each(|n| round_trips[n] = None);
     let limits = Limits { max_loss: Some(0.01), ..Limits::default() };
     let report = Report::new(&probe(stream(&round_trips)), &limits);
-    let screen = text::wrap(&text::summary(&report, true), 80);
+    let screen = wrap::wrap(&text::summary(&report, true), 80);
     assert!(screen.lines().all(|line| line.replace("\x1b[31m", "").replace("\x1b[0m", "").chars().count() <= 88));
-    let plain = text::wrap(&text::summary(&report, false), 80);
+    let plain = wrap::wrap(&text::summary(&report, false), 80);
     assert!(plain.lines().all(|line| line.chars().count() <= 80), "{plain}");
     let end: Vec<&str> = plain.lines().rev().take(4).collect();
     assert_eq!(end[0], "FAILED: 3000 sent, 11.8 % lost, RTT p50/p99 20/170 ms, no buffer suffices");
@@ -382,12 +382,12 @@ fn loss_that_length_does_not_explain_is_no_loss_of_large_packets() {
     let mut short = large_packets(0, None);
     short.audio.as_mut().expect("audio").ip_bytes = 576;
     assert!(!is_named(&short));
-    // The server delays AUDIO by 5 s, but --server-delay is 1 s and the time-out 2 s.
+    // The server delays AUDIO by 5 s, but --delay is 1 s and the time-out 2 s.
     let mut late = large_packets(0, Some(500));
     late.audio.as_mut().expect("audio").configured_server_delay_ns = Some(1_000_000_000);
     late.server.as_mut().expect("a server").delay_ns = 5_000_000_000;
     assert!(!is_named(&late));
     assert!(is_named(&RunResults { server: lost.server.clone(), ..late }));
-    // `probe --audio` sends no pings, but the server answers queries.
+    // `probe --packet audio` sends no pings, but the server answers queries.
     assert!(is_named(&RunResults { ping: None, run_kind: RunKind::Probe, ..lost }));
 }

@@ -14,7 +14,7 @@ use jamjam_dev::client::{
 };
 use jamjam_dev::client::{CaptureResults, PacketEvent, PacketOutcome, PlaybackResults};
 use jamjam_dev::report::json::{JsonLine, PacketLine};
-use jamjam_dev::report::limits::{AudioLimits, Limits};
+use jamjam_dev::report::limits::Limits;
 use jamjam_dev::report::{Report, json, text};
 use jamjam_dev::stats::{DriftEstimate, FinalOutcome, HostTiming, PacingStats, StreamStats};
 use jamjam_dev::time::Time;
@@ -27,14 +27,7 @@ const MEASURING: &str = include_str!("../../../docs/measuring.md");
 
 fn every_limit() -> Limits {
     let limit = |ms| Some(Duration::from_millis(ms));
-    Limits {
-        max_loss: Some(0.01),
-        max_burst: Some(3),
-        max_p50: limit(5),
-        max_p99: limit(20),
-        max_jitter: limit(1),
-        audio: AudioLimits { max_gaps: Some(0), max_clips: Some(0), max_silence: limit(1) },
-    }
+    Limits { max_loss: Some(0.01), max_p50: limit(5), max_p99: limit(20), max_jitter: limit(1) }
 }
 
 fn stream(mut stream: StreamStats, round_trips: impl IntoIterator<Item = i64>) -> StreamStats {
@@ -63,7 +56,6 @@ fn run_without_anomalies() -> RunResults {
     RunResults {
         started_unix_ms: 1_795_000_000_000,
         duration_ns: 5_433_333_333,
-        late_after_ns: Some(50_000_000),
         readiness_wait: Some(WaitResult { waited_ns: 12_345_678, reply_received: true }),
         audio: Some(audio),
         ping: Some(stream(StreamStats::new(), [MS, 2 * MS, 3 * MS])),
@@ -165,7 +157,7 @@ fn run_with_all_anomalies() -> RunResults {
         stream.sent += 60;
         (stream.lost, stream.damaged, stream.in_flight, stream.send_failed) = (30, 20, 10, 5);
         (stream.duplicated, stream.damaged_copies, stream.reordered) = (7, 25, 3);
-        (stream.late, stream.unmatched) = (2, 4);
+        stream.unmatched = 4;
         (1..=3).for_each(|extent| stream.reorder_extent.record(extent));
         stream.reorder_late_time_offset.record(5 * MS);
         (0..30).for_each(|_| _ = stream.loss_bursts.on_settled(true));
@@ -265,7 +257,6 @@ fn documents() -> Vec<(String, Value)> {
     }
     let lines = [
         packet_line(StreamKind::Audio, u32::MAX, 1_000, Some(3_500), PacketOutcome::Returned),
-        packet_line(StreamKind::Ping, 0, 0, Some(1), PacketOutcome::Late),
         packet_line(StreamKind::Ping, 0, 0, Some(1), PacketOutcome::Duplicate),
         packet_line(StreamKind::Keepalive, 0, 0, Some(1), PacketOutcome::Damaged),
         packet_line(StreamKind::Keepalive, 1, 5, None, PacketOutcome::Lost),
@@ -383,7 +374,7 @@ fn every_limit_compares_a_printed_figure() {
         let limits = document["limits"].as_array().into_iter().flatten();
         compared.extend(limits.map(|limit| limit["figure"].as_str().unwrap().to_owned()));
     }
-    assert_eq!(compared.len(), 9, "8 limits, and the maximum instead of p99: {compared:?}");
+    assert_eq!(compared.len(), 5, "4 limits, and the maximum instead of p99: {compared:?}");
     assert!(compared.is_subset(&printed), "{compared:?}");
 }
 
@@ -401,7 +392,7 @@ fn every_text_label_is_defined_in_measuring_md() {
             seen.insert(label.to_owned());
         }
     }
-    // There are 54 labels. The table of streams has 24 labels. Capture, playback and audio quality have 12 labels, listed below. The other
+    // There are 53 labels. The table of streams has 23 labels. Capture, playback and audio quality have 12 labels, listed below. The other
     // 18 labels are:
     // - Six delays: server delay, echo time, PDV, IPDV, pacing error, p50 of the pacing error.
     // - Six counts: recorded, loss bursts, reordering, groups, port unreachable, stray.
@@ -409,7 +400,7 @@ fn every_text_label_is_defined_in_measuring_md() {
     //
     // The capture has four labels: captured, overruns, capture xruns, capture clock. The playback has five labels: played, jitter buffer,
     // playback latency, playback xruns, playback clock. The audio quality has three labels: gaps, level, alignment.
-    assert_eq!(seen.len(), 54, "{seen:?}");
+    assert_eq!(seen.len(), 53, "{seen:?}");
 }
 
 #[test]
@@ -431,7 +422,7 @@ fn moqt_run_is_printed_with_its_fields() {
          completely; 3 frames missing in other groups",
         "connection setup      DNS 3.000 ms, QUIC 4.000 ms, CONNECT 5.000 ms, session 6.000 ms, subscription 7.000 ms",
         "warning: QUIC loses no data, so missing frames have another cause. The server did not return 2 groups and 3 frames in other \
-         groups in time. If a client reads too slowly, a jamjam-dev server drops the oldest groups. If --moqt-delay makes a jamjam-dev \
+         groups in time. If a client reads too slowly, a jamjam-dev server drops the oldest groups. If --delay makes a jamjam-dev \
          server store too much data, the server drops the newest groups. A gomoqt server must first register its subscription to the \
          client's track. The server rejects groups that arrive earlier",
     ] {
@@ -453,7 +444,7 @@ fn known_run_has_known_figures() {
         "sent": 4, "not_sent": 0, "returned": 3, "lost": 1, "lost_upstream": null, "lost_downstream": null,
         "dropped_by_this_host": 0, "dropped_by_server_host": 0, "damaged": 0, "in_flight": 0,
         "loss_ratio": 0.25,
-        "duplicated": 0, "damaged_copies": 0, "reordered": 0, "late": 0, "unmatched": 0, "send_failed": 0,
+        "duplicated": 0, "damaged_copies": 0, "reordered": 0, "unmatched": 0, "send_failed": 0,
         "rtt_count": 3, "rtt_min_us": 1.0, "rtt_mean_us": 1.5, "rtt_p50_us": 1.5, "rtt_p90_us": null,
         "rtt_p99_us": null, "rtt_p999_us": null, "rtt_max_us": 2.0,
         "rtt_histogram": [
@@ -486,7 +477,6 @@ fn send_fields_have_their_values() {
         ("/duration_ms", json!(5_433.333_333)),
         ("/evaluated_stream", json!("audio")),
         ("/timeout_ms", json!(2_000.0)),
-        ("/late_after_ms", json!(50.0)),
         ("/readiness_wait", json!({"waited_ms": 12.345_678, "reply_received": true})),
         ("/interrupted", Value::Null),
         ("/audio/echo_time_min_us", json!(100_000.0)),
@@ -657,8 +647,7 @@ fn json_lines_are_single_lines_and_the_last_is_the_document() {
 fn audio_quality_appears_in_json_and_text() {
     // A square wave at full scale: every sample is 1.0 or −1.0, so all samples count as clipped. 128 samples are 2.667 ms.
     let run = analyzed(|n| if n % 2 == 0 { 1.0 } else { -1.0 });
-    let limits = audio_limits(AudioLimits { max_gaps: Some(1), ..AudioLimits::default() });
-    let report = Report::new(&run, &limits);
+    let report = Report::new(&run, &Limits::default());
     let document: Value = serde_json::from_str(&json::document(&report).unwrap()).unwrap();
     let level = |clips, samples| {
         json!({
@@ -689,7 +678,6 @@ fn audio_quality_appears_in_json_and_text() {
         "gaps                  2, 8.000 ms in total (30 %), longest 5.333 ms; at 0.003 s (5.333 ms), 0.013 s (2.667 ms)",
         "level                 sent peak 0.0 dBFS, RMS 0.0 dBFS, clipped 1 time; returned peak 0.0 dBFS, RMS -0.7 dBFS, clipped 4 times",
         "alignment             - (the returned audio of damaged packets is too short or silent)",
-        "limit --max-gaps 1 gap: 2 gaps, exceeded",
         "warning: the sent audio is clipped 1 time, first at 0.0 \u{b5}s: the source is too loud",
         "warning: gaps, levels and alignment do not cover 2 packets: this host was too slow to analyze all audio",
     ] {
@@ -699,7 +687,7 @@ fn audio_quality_appears_in_json_and_text() {
 
 #[test]
 fn non_finite_samples_appear_in_json_and_text() {
-    let limits = audio_limits(AudioLimits::default());
+    let limits = Limits::default();
     // Packets 1 and 9 contain one NaN sample each. Packet 1 is missing, and packet 9 returned. The echo of packet 7 contained only silence.
     let report = Report::new(&analyzed(|n| if n % 1_000 == 200 { f32::NAN } else { 0.5 }), &limits);
     let document: Value = serde_json::from_str(&json::document(&report).unwrap()).unwrap();
@@ -737,56 +725,4 @@ fn silent_microphone_adds_a_warning() {
     run.audio.as_mut().unwrap().capture = Some(CaptureResults::default());
     let server_report = "warning: the microphone delivered only digital silence. The microphone may be muted, or this program may lack permission";
     assert!(note(&run).contains(server_report), "{}", note(&run));
-}
-
-fn audio_limits(audio: AudioLimits) -> Limits {
-    Limits { audio, ..Limits::default() }
-}
-
-#[test]
-fn incomplete_audio_analysis_cannot_meet_a_gap_limit() {
-    let evaluated = |run: &RunResults, analyzed| {
-        let report = Report::new(run, &audio_limits(analyzed));
-        let result = report.limits[0].clone();
-        (result.measured, result.passed, result.note)
-    };
-    let too_slow = "this host was too slow to analyze all returned audio";
-    // Ten packets: the first is at full scale, and the second is silent. Three packets are missing, in two gaps.
-    let mut run = analyzed(|n| match n {
-        0..128 => 1.0,
-        128..256 => 0.0,
-        _ => 0.5,
-    });
-    let none = AudioLimits::default();
-    let gaps = |n| AudioLimits { max_gaps: Some(n), ..none };
-    let clips = |n| AudioLimits { max_clips: Some(n), ..none };
-    // 128 samples at 48 kHz are 2,666,666.7 ns.
-    let silence = |ns| AudioLimits { max_silence: Some(Duration::from_nanos(ns)), ..none };
-    for (limit, value, passed) in [
-        (gaps(2), 2.0, true),
-        (gaps(1), 2.0, false),
-        (clips(1), 1.0, true),
-        (clips(0), 1.0, false),
-        (silence(2_666_667), 2_666.667, true),
-        (silence(2_666_000), 2_666.667, false),
-    ] {
-        run.audio.as_mut().unwrap().quality_dropped = 0;
-        assert_eq!(evaluated(&run, limit), (Some(value), passed, None), "{limit:?}");
-        // An incomplete analysis of returned audio may miss gaps. The source is always analyzed completely.
-        run.audio.as_mut().unwrap().quality_dropped = 1;
-        let proves_nothing = passed && limit.max_gaps.is_some();
-        let expected =
-            if proves_nothing { (None, false, Some(too_slow.to_owned())) } else { (Some(value), passed, None) };
-        assert_eq!(evaluated(&run, limit), expected, "{limit:?}");
-    }
-    run.audio.as_mut().unwrap().quality_dropped = 0;
-    // Without replies, the report evaluates the sent audio but not the returned audio.
-    run.replies_expected = false;
-    assert_eq!(evaluated(&run, clips(1)), (Some(1.0), true, None));
-    assert_eq!(evaluated(&run, gaps(2)), (None, false, Some("no replies were expected".to_owned())));
-    // A file is read ahead of sending, so its samples may be analyzed although nothing was sent.
-    run.audio.as_mut().unwrap().stats.sent = 0;
-    assert_eq!(evaluated(&run, clips(1)), (None, false, Some("nothing was sent".to_owned())));
-    run.audio = None;
-    assert_eq!(evaluated(&run, silence(0)), (None, false, Some("the audio was not analyzed".to_owned())));
 }

@@ -270,12 +270,12 @@ fn estimated_server_delay_is_an_interval_without_negative_values() {
 
 #[test]
 fn negative_round_trip_meets_no_limit() {
-    // The echo times are 102 and 105 ms, and --server-delay is 200 ms.
+    // The echo times are 102 and 105 ms, and --delay is 200 ms.
     let run = send(Some(200_000_000), &[102 * MS, 105 * MS], &[2 * MS]);
     for limits in [max_p50(5_000), max_p99(5_000)] {
         let result = only(&run, limits);
         assert_eq!((result.measured, result.passed), (None, false));
-        assert!(result.note.unwrap().contains("--server-delay"));
+        assert!(result.note.unwrap().contains("--delay"));
     }
     // A median of 0 is possible.
     assert!(passed(&send(Some(102_000_000), &[102 * MS, 105 * MS], &[2 * MS]), max_p50(0)));
@@ -286,7 +286,7 @@ fn unknown_server_delay_exceeds_only_round_trip_limits() {
     let run = send(None, &[3_002 * MS, 3_002 * MS], &[]);
     let result = only(&run, max_p50(1_000_000_000));
     assert_eq!((result.measured, result.passed), (None, false));
-    assert!(result.note.unwrap().contains("give --server-delay"));
+    assert!(result.note.unwrap().contains("give --delay"));
     assert!(passed(&run, max_loss(0.0)) && passed(&run, max_jitter(0)));
     let report = Report::new(&run, &Limits::default());
     assert_eq!(report.streams.audio.unwrap().rtt_count, 0);

@@ -214,25 +214,3 @@ fn slow_send_calls_and_late_wake_ups_are_reported_by_p99() {
     (0..99).for_each(|_| few.send_call.record(MS));
     assert_eq!(notes(few), [""; 0]);
 }
-
-#[test]
-fn longest_burst_is_compared_with_its_limit() {
-    let mut ping = stream(StreamStats::new(), [MS; 100]);
-    (ping.sent, ping.lost) = (105, 5);
-    for lost in [true, true, true, false, true, true] {
-        ping.loss_bursts.on_settled(lost);
-    }
-    let evaluate = |ping: &StreamStats, max_burst| {
-        Report::new(&probe(ping.clone()), &Limits { max_burst: Some(max_burst), ..Limits::default() })
-    };
-    let met = evaluate(&ping, 3);
-    assert!(met.verdict.passed);
-    assert_eq!((met.limits[0].figure, met.limits[0].measured), ("burst_max", Some(3.0)));
-    assert!(text::details(&met, false).contains("limit --max-burst 3 packets: 3 packets, met\n"));
-    assert_eq!(evaluate(&ping, 2).verdict.reasons, ["--max-burst 2 packets exceeded: 3 packets"]);
-    assert!(evaluate(&stream(StreamStats::new(), [MS]), 0).verdict.passed);
-    let unknown = StreamStats { in_flight: 3, ..stream(StreamStats::new(), []) };
-    let exceeded = evaluate(&StreamStats { sent: 3, ..unknown }, 0);
-    assert_eq!((exceeded.limits[0].measured, exceeded.limits[0].passed), (None, false));
-    assert_eq!(exceeded.limits[0].note.as_deref(), Some("too few packets had an outcome when the run ended"));
-}

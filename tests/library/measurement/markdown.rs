@@ -62,7 +62,6 @@ fn successful_send_matches_the_expected_summary() {
     let audio = stream(StreamStats::with_rtt_baseline(), [100_060_000; 1_000]);
     let run = RunResults {
         duration_ns: 10_100_000_000,
-        late_after_ns: Some(1_000_000),
         ping: Some(stream(StreamStats::new(), [60_000, 60_000, 70_000])),
         ..send(AudioResults { stats: audio, ..AudioResults::default() })
     };
@@ -80,7 +79,6 @@ replies received; no limits set. The run took 10.100 s.
 | damaged | 0 | 0 |
 | duplicated | 0 | 0 |
 | reordered | 0 | 0 |
-| over --late-after | 0 | 0 |
 | round trip p50 | 60.0 µs | 60.0 µs |
 | round trip p99 | 60.0 µs | - |
 | round trip max | 60.0 µs | 70.0 µs |

@@ -88,7 +88,7 @@ FAILED: 100 sent, 1 % lost, RTT p50/max 0.065/0.089 ms
 #[test]
 fn interrupted_send_matches_the_expected_text() {
     let audio = AudioResults {
-        stats: StreamStats { reordered: 1, late: 2, ..stream(StreamStats::with_rtt_baseline(), [100_060_000; 1_000]) },
+        stats: StreamStats { reordered: 1, ..stream(StreamStats::with_rtt_baseline(), [100_060_000; 1_000]) },
         sample_rate: 48_000,
         channels: 1,
         frame_samples: 128,
@@ -103,7 +103,6 @@ fn interrupted_send_matches_the_expected_text() {
     }
     let run = RunResults {
         duration_ns: 10_100_000_000,
-        late_after_ns: Some(1_000_000),
         ping: Some(stream(StreamStats::new(), [60_000, 60_000, 70_000])),
         keepalive: Some(StreamStats { sent: 3, in_flight: 3, ..StreamStats::new() }),
         pacing: Some(pacing),
@@ -123,7 +122,6 @@ loss                           0 %           0 %             -
 damaged                          0             0             0
 duplicated                       0             0             0
 reordered                        1             0             0
-over --late-after                2             0             0
 in flight                        0             0             3
 round trips                   1000             3             0
 round trip min             60.0 µs       60.0 µs             -

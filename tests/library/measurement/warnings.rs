@@ -72,7 +72,7 @@ fn pongs_without_audio_replies_indicate_the_server() {
     assert!(path.ends_with("ruled out, because other datagrams arrived"), "{path}");
     assert!(server.starts_with("the server does not return AUDIO, or its delay exceeds the run duration"), "{server}");
     assert!(
-        server.ends_with("likely, because 2 LATENCY_PONG datagrams arrived. Give --server-delay or a longer --timeout"),
+        server.ends_with("likely, because 2 LATENCY_PONG datagrams arrived. Give --delay or a longer --timeout"),
         "{server}"
     );
 }
@@ -201,13 +201,11 @@ fn each_audio_anomaly_adds_a_warning() {
     );
     assert_eq!(
         audio(|audio| audio.configured_server_delay_ns = Some(100_000_001)),
-        ["AUDIO returned earlier than --server-delay allows: the actual server delay is shorter"]
+        ["AUDIO returned earlier than --delay allows: the actual server delay is shorter"]
     );
     assert_eq!(
         audio(|audio| audio.configured_server_delay_ns = None),
-        [
-            "no LATENCY_PONG received, so the server delay and the AUDIO round-trip times are unknown: give --server-delay"
-        ]
+        ["no LATENCY_PONG received, so the server delay and the AUDIO round-trip times are unknown: give --delay"]
     );
 }
 
@@ -221,7 +219,7 @@ fn server_delay_mismatch_adds_a_warning() {
         notes(&RunResults { ping: Some(stream(StreamStats::new(), [3 * MS])), ..send(audio) })
     };
     assert_eq!(run(95_000_000), [""; 0]);
-    assert_eq!(run(94_999_999), ["--server-delay is 95.000 ms, but the measured server delay is 100.000 ms"]);
+    assert_eq!(run(94_999_999), ["--delay is 95.000 ms, but the measured server delay is 100.000 ms"]);
 }
 
 #[test]
@@ -275,7 +273,7 @@ fn server_delay_estimated_from_few_pings_adds_a_warning() {
         run(2),
         [
             "the server delay is estimated from only 2 pings, so AUDIO round-trip times are less accurate. Use a longer run or \
-          --server-delay"
+          --delay"
         ]
     );
     assert_eq!(run(3), [""; 0]);

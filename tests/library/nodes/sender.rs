@@ -4,7 +4,6 @@ mod live;
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Duration;
 use test_support::node_driver;
 use test_support::recording_sink;
 
@@ -302,25 +301,4 @@ fn interrupted_run_separates_lost_from_in_flight_by_the_deadline() {
         let stream = run.audio.expect("a sender has audio").stats;
         assert_eq!((stream.returned, stream.lost, stream.in_flight), (1, lost, in_flight), "at {at}");
     }
-}
-
-#[test]
-fn lateness_uses_the_server_delay_known_when_the_packet_arrives() {
-    let mut config = run_config(StreamKind::Audio);
-    config.late_after = Some(Duration::from_millis(5));
-    let audio_config = AudioStreamConfig { sample_rate: 48_000, channels: 1, frame_samples: 96, first_sequence: 1 };
-    let source = ListedPackets { packets: vec![384; 3], next: 0, ready: Rc::new(Cell::new(usize::MAX)) };
-    let mut node = ClientNode::new(config, AudioWorkload::new(audio_config, Box::new(source)), Box::new(()));
-    let left = follow(&mut node, 0, 4 * MS);
-    let audio = of_kind(&left, 1);
-    let ping = of_kind(&left, 5)[0].1.clone();
-    // The echo time of this packet is 200 ms. Without a pong, the server delay is unknown. Therefore, the sender does not count the packet
-    // as late.
-    deliver(&mut node, 200 * MS, peer(), &audio[0].1);
-    // The round trip of the ping is 206 ms. Therefore, the estimated server delay is 0: 200 − 206 ms would be negative.
-    deliver(&mut node, 206 * MS, peer(), &pong(&ping));
-    // This packet was sent at 2 ms, so its echo time is just above 201 ms, which exceeds the limit of 5 ms.
-    deliver(&mut node, 203 * MS + 1, peer(), &audio[1].1);
-    let stream = node.into_results("", Some(Time::from_millis(300)), &mut ()).audio.expect("a sender has audio").stats;
-    assert_eq!((stream.returned, stream.late), (2, 1));
 }

@@ -123,26 +123,13 @@ fn ineffective_messages_are_logged_counted_and_not_quoted() {
 #[test]
 fn message_length_limit_is_higher_with_a_token() {
     for (max_payload_bytes, with, without) in [(10 << 20, 10 << 20, 256 << 10), (1_000, 1_000, 1_000)] {
-        let (mut hub, secret) =
-            hub(BroadcastSettings { max_payload_bytes, open_control_channel: true, ..BroadcastSettings::default() });
+        let (mut hub, secret) = hub(BroadcastSettings { max_payload_bytes, ..BroadcastSettings::default() });
         connect(&mut hub, 1, "/stage", &token(&secret, "stage"));
         connect(&mut hub, 2, "/stage", "");
-        connect(&mut hub, 3, "/rooms/stage/remotecontrol", "");
-        connect(&mut hub, 4, "/rooms/stage/remotecontrol", &token(&secret, "stage"));
-        let max_lengths = [1, 2, 3, 4].map(|conn| hub.max_message_bytes(ConnId(conn)));
-        assert_eq!(max_lengths, [with, without, without, without]);
+        connect(&mut hub, 3, "/rooms/stage/remotecontrol", &token(&secret, "stage"));
+        let max_lengths = [1, 2, 3].map(|conn| hub.max_message_bytes(ConnId(conn)));
+        assert_eq!(max_lengths, [with, without, without]);
     }
-}
-
-#[test]
-fn idle_timeout_exempts_receive_only_control_channels() {
-    let (mut hub, secret) =
-        hub(BroadcastSettings { idle_timeout: Some(Duration::from_secs(5)), ..BroadcastSettings::default() });
-    connect(&mut hub, 1, "/radio", &token(&secret, "radio"));
-    connect(&mut hub, 2, "/rooms/radio/remotecontrol", &token(&secret, "radio"));
-    let mut sink = RecordingSink::default();
-    hub.on_deadline(Time::from_millis(20_000), &mut sink);
-    assert_eq!(sink.closed, [ConnId(1)]);
 }
 
 #[test]

@@ -363,13 +363,3 @@ fn only_enabled_dialects_are_documented() {
         assert_eq!(docs.schemas.contains_key("Participant"), dialect == Dialect::WebRtc);
     }
 }
-
-#[test]
-fn suppressed_types_of_the_server_are_documented() {
-    let mut limits = SignalingLimits::default();
-    limits.broadcast.suppressed_types = vec!["beacon".to_owned()];
-    let docs = message_docs(&limits);
-    let channel = docs.channels.iter().find(|channel| channel.id == "broadcast").unwrap();
-    let names: Vec<&str> = channel.client_messages.iter().map(|message| &*message.name).collect();
-    assert_eq!(names, ["message", "beacon"]);
-}

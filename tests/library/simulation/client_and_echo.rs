@@ -124,7 +124,6 @@ fn event_counts(run: &RunResults) -> Vec<(&'static str, u64)> {
             ("duplicated", stream.duplicated),
             ("damaged copies", stream.damaged_copies),
             ("reordered", stream.reordered),
-            ("late", stream.late),
             ("unmatched", stream.unmatched),
             ("send failed", stream.send_failed),
             ("bursts of ten or more", stream.loss_bursts.lengths[9]),

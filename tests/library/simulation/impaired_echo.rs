@@ -75,7 +75,6 @@ fn differences(finished: &FinishedSimulation) -> Vec<String> {
                 ("lost", log.lost, reported.lost),
                 ("duplicated", log.duplicated, reported.duplicated),
                 ("reordered", log.reordered, reported.reordered),
-                ("late", log.late, reported.late),
                 ("damaged", 0, reported.damaged),
                 ("unmatched", 0, reported.unmatched),
                 ("in flight", 0, reported.in_flight),

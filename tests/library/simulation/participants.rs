@@ -89,7 +89,6 @@ impl PacketObserver for OutcomeRecorder {
             received_at: fact.received_at.map(ns),
             packet_outcome: match fact.outcome {
                 client::PacketOutcome::Returned => Outcome::Returned,
-                client::PacketOutcome::Late => Outcome::Late,
                 client::PacketOutcome::Duplicate => Outcome::Duplicate,
                 client::PacketOutcome::Damaged => Outcome::Damaged,
                 client::PacketOutcome::Lost => Outcome::Lost,

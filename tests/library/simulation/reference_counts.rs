@@ -25,7 +25,6 @@ pub(crate) const STREAMS: [Stream; 3] = [Stream::Audio, Stream::Ping, Stream::Ke
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Outcome {
     Returned,
-    Late,
     Duplicate,
     Damaged,
     Lost,
@@ -52,7 +51,6 @@ pub(crate) struct ReferenceConfig {
     /// Echo time, which includes the server delay, that AUDIO deadlines assume until the first AUDIO packet returns.
     pub(crate) expected_server_delay: i64,
     pub(crate) timeout: i64,
-    pub(crate) late_after: Option<i64>,
     pub(crate) answers_expected: bool,
     pub(crate) wait_for: bool,
     /// The transaction IDs of the `--loss-direction` requests. Empty without this option.
@@ -88,7 +86,6 @@ pub(crate) struct StreamCounts {
     pub(crate) duplicated: u64,
     pub(crate) damaged_copies: u64,
     pub(crate) reordered: u64,
-    pub(crate) late: u64,
     pub(crate) unmatched: u64,
     pub(crate) send_failed: u64,
     /// (departure, arrival) times of the first intact copy of each packet, in order of arrival.
@@ -258,7 +255,7 @@ pub(crate) fn count(config: &ReferenceConfig, log: &[Event]) -> ReferenceCounts 
                     None if sent.iter().all(|packet| packet.refused) => numbers.stray += 1,
                     None => counts[stream as usize].unmatched += 1,
                     Some(index) => {
-                        let packet_outcome = arrive(config, stream, &mut sent[index], index, *at, bytes, &mut counts);
+                        let packet_outcome = arrive(stream, &mut sent[index], index, *at, bytes, &mut counts);
                         let (sequence, sent) = (sent[index].number, sent[index].left);
                         numbers.lines.push(Line { stream, sequence, sent, received_at: Some(*at), packet_outcome });
                     }
@@ -276,7 +273,6 @@ pub(crate) fn count(config: &ReferenceConfig, log: &[Event]) -> ReferenceCounts 
 
 /// Counts a reply to a known packet.
 fn arrive(
-    config: &ReferenceConfig,
     stream: Stream,
     packet: &mut Packet<'_>,
     index: usize,
@@ -301,21 +297,6 @@ fn arrive(
     own.reordered += u64::from(own.newest_returned > Some(index));
     own.order.push(index);
     own.newest_returned = own.newest_returned.max(Some(index));
-    let smallest = |stream: Stream| counts[stream as usize].smallest_round_trip();
-    let echo_delay = match stream {
-        Stream::Audio => {
-            let reported = config.reported.filter(|(reported_at, _)| *reported_at < at).map(|(_, delay)| delay);
-            let estimated = || Some((smallest(Stream::Audio)? - smallest(Stream::Ping)?).max(0));
-            config.echo_delay.or(reported).or_else(estimated)
-        }
-        Stream::Ping | Stream::Keepalive => Some(0),
-    };
-    let late =
-        config.late_after.zip(echo_delay).is_some_and(|(limit, echo_delay)| at - packet.left - echo_delay > limit);
-    if late {
-        counts[stream as usize].late += 1;
-        return Outcome::Late;
-    }
     Outcome::Returned
 }
 

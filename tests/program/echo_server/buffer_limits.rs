@@ -85,7 +85,7 @@ fn fill(client: &mut Client, range: std::ops::Range<u32>) -> u64 {
 
 #[test]
 fn full_buffer_drops_and_counts_audio_packets() {
-    let off = ["--limit-loopback", "--max-rate-per-source", "off", "--max-bitrate-per-source", "off"];
+    let off = ["--limit-loopback", "--max-bitrate-per-source", "off"];
     let server = Server::start(&[&["--host", "127.0.0.1", "-d", "1h", "--max-buffer", "2MiB"], &off[..]].concat());
     let mut clients = [Client::connect(server.address), Client::connect(server.address)];
     // Each packet counts as 1,100 bytes. One address may hold half of the limit, 953 packets, because 1,048,576 / 1,100 = 953.25.

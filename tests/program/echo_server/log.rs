@@ -5,7 +5,6 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 use test_support::server;
 
-use serde_json::Value;
 use server::client::Client;
 use server::line::{Line, Stats};
 use server::packet::{audio, keepalive, packet};
@@ -202,34 +201,6 @@ fn log_to_a_terminal_has_colors_unless_no_color_is_set() {
 }
 
 #[test]
-fn json_log_is_one_object_per_line() {
-    let server = Server::start(&["-v", "--host", "127.0.0.1", "-d", "0", "--log-format", "json"]);
-    let (client, address) = (Client::connect(server.address), server.address);
-    client.exchange(&audio(7, 64));
-    client.exchange(&keepalive(8, &[]));
-    let client_address = client.address();
-    let lines = server.stop("TERM").lines;
-    let objects: Vec<Value> = lines.iter().map(|line| serde_json::from_str(line).expect(line)).collect();
-    assert!(objects.iter().all(Value::is_object));
-    let messages: Vec<(&str, &str)> =
-        objects.iter().map(|object| (object["level"].as_str().unwrap(), object["message"].as_str().unwrap())).collect();
-    assert_eq!(messages[0], ("INFO", format!("Echo server listening on {address}").as_str()));
-    assert_eq!(messages[2], ("INFO", "source first seen"));
-    assert_eq!(
-        (&objects[2]["target"], &objects[2]["source"]),
-        (&Value::from("echo"), &Value::from(client_address.to_string()))
-    );
-    assert_eq!(messages[3], ("DEBUG", format!("Received audio packet seq=7 from {client_address}").as_str()));
-    assert_eq!(messages[4], ("DEBUG", format!("Echoed packet seq=7 to {client_address}").as_str()));
-    let last = objects.last().unwrap();
-    let numbers = ["received", "sent", "buffered"].map(|name| last[name].as_u64().unwrap());
-    assert_eq!(numbers, [1, 1, 0], "{last}");
-    for object in &objects {
-        Line::parse(&format!("{} - -", object["timestamp"].as_str().unwrap()));
-    }
-}
-
-#[test]
 fn first_probe_from_the_own_machine_is_logged_with_its_kind() {
     let mut server = Server::start(QUIET);
     let ping = |number| packet(0x05, number, &[0; 12]);
@@ -264,12 +235,6 @@ fn every_line_has_a_component_except_those_of_the_original_server() {
         let message = Line::parse(&line).message;
         let has_component = ["echo: ", "clock: "].iter().any(|component| message.starts_with(component));
         assert!(has_component || original.iter().any(|text| message.starts_with(text)), "{line}");
-    }
-    let server = Server::start(&["-v", "--host", "127.0.0.1", "-d", "0", "--log-format", "json"]);
-    Client::connect(server.address).exchange(&audio(1, 64));
-    for line in server.stop("TERM").lines {
-        let line: Value = serde_json::from_str(&line).unwrap();
-        assert_eq!(line["target"], "echo", "{line}");
     }
 }
 

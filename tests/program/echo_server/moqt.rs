@@ -100,8 +100,13 @@ fn offered_alpns_that_are_not_supported_are_logged_with_the_supported_ones() {
 }
 
 #[test]
-fn moqt_frames_are_delayed_by_the_moqt_delay_only() {
-    let (_server, log) = start(&["--moqt-delay", "300ms", "--delay", "1h"]);
+fn moqt_frames_are_delayed_only_without_the_udp_echo() {
+    // The delay of the UDP echo does not apply to MOQT.
+    let (_server, log) = start(&["--delay", "1h"]);
+    assert_echoes(&log.quic, &log.pinned(), &groups(None));
+    let options = ["--moqt-only", "--moqt", "127.0.0.1:0", "--delay", "300ms"];
+    let mut server = Server::start_as(&options, |_| {});
+    let log = MoqtLog::of(&mut server);
     let events = assert_echoes(&log.quic, &log.pinned(), &groups(None));
     for event in events {
         if let MoqtClientEvent::FrameReturned { sent_at, at, .. } = event {
@@ -186,7 +191,8 @@ fn moqt_counters_are_in_the_log_and_in_the_metrics() {
 
 #[test]
 fn groups_over_the_memory_limit_are_logged_and_counted() {
-    let (mut server, log) = start(&["--moqt-delay", "1h"]);
+    let mut server = Server::start_as(&["--moqt-only", "--moqt", "127.0.0.1:0", "--delay", "1h"], |_| {});
+    let log = MoqtLog::of(&mut server);
     // A group is charged 1,024 bytes, its frame 100,000 + 64 and its end 64. Therefore, 41 groups fit in 4 MiB. A
     // client that this host pauses skips no text.
     let payload = FramePayload::Texts(vec![vec![b'x'; 100_000].into()]);
@@ -232,8 +238,7 @@ fn moqt_only_disables_the_udp_echo() {
     let metrics = metrics.strip_prefix("metrics: listening url=http://").and_then(|rest| rest.strip_suffix("/metrics"));
     let page = get(metrics.unwrap().parse().unwrap(), "/metrics");
     assert!(page.contains("\njamjam_moqt_sessions_total 1\n") && !page.contains("jamjam_echo_"), "{page}");
-    // A compose file passes an unset variable as an empty variable. An empty ECHO_DELAY_MS sets no UDP delay, so there is no warning that
-    // --moqt-only ignores the delay.
+    // A compose file passes an unset variable as an empty variable. An empty ECHO_DELAY_MS sets no delay.
     let again = Server::start_as(&["--moqt-only", "--moqt", "127.0.0.1:0"], |command| {
         command.env("ECHO_DELAY_MS", "");
     });

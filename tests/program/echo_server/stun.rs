@@ -50,7 +50,8 @@ fn impairment_does_not_apply_to_stun_and_rate_limits_do() {
     let client = Client::connect(lossy.address);
     assert_eq!(mapped(&client.exchange(&REQUEST)), client.address(), "STUN is not impaired");
 
-    let options = ["--host", "127.0.0.1", "--limit-loopback", "--max-rate-per-source", "1", "--stats-interval", "20ms"];
+    let options =
+        ["--host", "127.0.0.1", "--limit-loopback", "--max-bitrate-per-source", "8kbit", "--stats-interval", "20ms"];
     let mut limited = Server::start(&options);
     let client = Client::connect(limited.address);
     for _ in 0..100 {

@@ -172,7 +172,7 @@ fn unusable_baseline_exits_with_3_before_anything_is_sent() {
     let to = server.to();
     let plans: [(&[&str], &str); 3] = [
         (
-            &["probe", "--to", &to, "--audio", "--duration", "200s"],
+            &["probe", "--to", &to, "--packet", "audio", "--duration", "200s"],
             "the stream of the earlier run is LATENCY_PING, of this run AUDIO",
         ),
         (

@@ -18,7 +18,7 @@ fn decide(index: u32) -> ServerAction {
 
 #[test]
 fn bursts_and_reordering_extents_match_what_the_server_caused() {
-    let requests = [("", "ping"), ("--keepalive", "keepalive"), ("--audio", "audio")];
+    let requests = [("", "ping"), ("--packet keepalive", "keepalive"), ("--packet audio", "audio")];
     let cases = requests.iter().flat_map(|request| ["native", "portable"].map(|driver| (request, driver)));
     at_once(cases, |((option, name), driver)| {
         let server = Server::with_actions(|packet| decide(packet.index()));
@@ -68,8 +68,7 @@ fn burst_limit_is_exact_and_ignores_other_loss() {
 #[test]
 fn report_contains_send_call_and_wake_up_times() {
     let cases = ["native", "portable"].into_iter().flat_map(|driver| {
-        ["probe --count 30 --interval 5ms", "send --tone 440 --duration 100ms --server-delay 0"]
-            .map(|line| (driver, line))
+        ["probe --count 30 --interval 5ms", "send --tone 440 --duration 100ms --delay 0"].map(|line| (driver, line))
     });
     at_once(cases, |(driver, line)| {
         let server = Server::correct();

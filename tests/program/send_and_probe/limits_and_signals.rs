@@ -77,8 +77,8 @@ fn jitter_limit_is_met_and_exceeded() {
 #[test]
 fn send_evaluates_audio_without_the_server_delay() {
     let cases = [
-        ("--server-delay 0 --max-p50 50ms", 1),
-        ("--server-delay 60ms --max-p50 30s --max-loss 0% --max-p99 30s --max-jitter 30s", 0),
+        ("--delay 0 --max-p50 50ms", 1),
+        ("--delay 60ms --max-p50 30s --max-loss 0% --max-p99 30s --max-jitter 30s", 0),
     ];
     at_once(cases, |(limits, code)| {
         let server = Server::with_audio(|_| ServerAction::Later(SLOW));
@@ -105,8 +105,8 @@ fn limit_without_data_is_exceeded() {
 fn signal_ends_a_run_with_a_partial_report_and_its_own_exit_code() {
     let lines = [
         "probe --count 0 --interval 1ms --json",
-        "probe --count 0 --interval 1ms --audio --json",
-        "send --tone 440 --server-delay 0 --json",
+        "probe --count 0 --interval 1ms --packet audio --json",
+        "send --tone 440 --delay 0 --json",
     ];
     let signals = [("INT", 130, "SIGINT"), ("TERM", 143, "SIGTERM")];
     let cases = lines.iter().flat_map(|line| signals.map(|signal| (line, signal)));
@@ -151,7 +151,7 @@ fn interrupted_recording_is_a_valid_wav_file() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("take.wav");
     let server = Server::correct();
-    let line = format!("send --tone 440 --server-delay 0 --json --to {} --record", server.to());
+    let line = format!("send --tone 440 --delay 0 --json --to {} --record", server.to());
     let mut command = program::command(line.split_whitespace());
     let program = program::start(command.arg(&file));
     server.wait_for(100);
@@ -172,8 +172,8 @@ fn interrupted_recording_is_a_valid_wav_file() {
 fn every_output_line_is_json_and_the_last_is_the_report() {
     let lines = [
         "probe --count 40 --interval 1ms",
-        "probe --count 40 --interval 1ms --keepalive",
-        "send --tone 440 --duration 106.67ms --server-delay 0",
+        "probe --count 40 --interval 1ms --packet keepalive",
+        "send --tone 440 --duration 106.67ms --delay 0",
     ];
     let cases = lines.iter().flat_map(|line| ["native", "portable"].map(|driver| (line, driver)));
     at_once(cases, |(line, driver)| {

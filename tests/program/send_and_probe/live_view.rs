@@ -131,7 +131,7 @@ fn received(file: &Path) -> String {
 #[test]
 fn terminal_shows_a_bar_that_is_erased_before_the_report() {
     let lines = [
-        "probe --embedded --delay 0 --audio --interval 5ms --duration 1500ms --json",
+        "probe --embedded --delay 0 --packet audio --interval 5ms --duration 1500ms --json",
         "send --tone 440 --duration 1500ms --embedded --delay 0 --json",
         "probe --embedded --moqt --interval 5ms --duration 1500ms --json",
     ];

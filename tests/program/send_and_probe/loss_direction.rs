@@ -102,7 +102,7 @@ fn loss_direction_matches_where_the_path_dropped_packets() {
         let n = if matches!(packet.kind, 5 | 6) { packet.sequence } else { packet.index() };
         if upstream { n % 10 == 3 } else { n % 20 == 5 }
     };
-    for (option, stream) in [("", "ping"), ("--keepalive", "keepalive"), ("--audio", "audio")] {
+    for (option, stream) in [("", "ping"), ("--packet keepalive", "keepalive"), ("--packet audio", "audio")] {
         let path = Path::to(address, loses);
         let line = "--count 40 --interval 2ms --timeout 700ms --loss-direction --json";
         let output = run(&format!("probe --to {} {option} {line}", path.address));
@@ -122,7 +122,7 @@ fn loss_direction_matches_where_the_path_dropped_packets() {
     let report = document::report(&output);
     assert_eq!(losses(&report, "audio"), [json!(12), json!(8), json!(4)], "{report:#}");
     assert_eq!(losses(&report, "ping"), [json!(0), json!(0), json!(0)]);
-    let text = run(&format!("send --to {} {line} --details", path.address)).stdout;
+    let text = run(&format!("send --to {} {line} --verbose", path.address)).stdout;
     assert!(text.contains("\nlost upstream                    8             0             0\n"), "{text}");
     assert!(text.contains(&format!("\nmapped address        {}\n", path.outside)), "{text}");
 }
@@ -133,8 +133,9 @@ fn packets_rejected_by_the_server_count_as_received_upstream() {
     // A packet of 524 bytes is charged 624 bytes. Therefore, two fifths of the buffer, 2,000 bytes, hold three packets at a time. Each packet stays in
     // the buffer for the delay of 20 ms.
     let (_server, address) = echo_server(&folder, "--max-buffer 5000");
-    let output =
-        run(&format!("probe --to {address} --audio --count 40 --interval 1ms --timeout 700ms --loss-direction --json"));
+    let output = run(&format!(
+        "probe --to {address} --packet audio --count 40 --interval 1ms --timeout 700ms --loss-direction --json"
+    ));
     let report = document::report(&output);
     let [lost, upstream, downstream] = losses(&report, "audio");
     assert!(lost.as_u64().unwrap() > 10 && lost == downstream && upstream == 0, "{report:#}");
@@ -159,7 +160,7 @@ fn server_that_ignores_stun_leaves_the_direction_unknown() {
             _ => ServerAction::Reply,
         });
         let line = format!(
-            "probe --to {} --keepalive --count 20 --interval 1ms --timeout 300ms --loss-direction",
+            "probe --to {} --packet keepalive --count 20 --interval 1ms --timeout 300ms --loss-direction",
             server.to()
         );
         let output = run(&format!("{line} --json"));
@@ -180,7 +181,8 @@ fn server_that_ignores_stun_leaves_the_direction_unknown() {
 fn without_the_option_no_direction_is_reported_and_a_warning_names_it() {
     let server =
         Server::with_actions(|packet| if packet.sequence == 3 { ServerAction::Silence } else { ServerAction::Reply });
-    let text = run(&format!("probe --to {} --keepalive --count 20 --interval 1ms --timeout 300ms", server.to())).stdout;
+    let text =
+        run(&format!("probe --to {} --packet keepalive --count 20 --interval 1ms --timeout 300ms", server.to())).stdout;
     assert_eq!(text.matches("--loss-direction").count(), 1, "{text}");
     assert!(!text.contains("lost upstream") && !text.contains("mapped address"), "{text}");
     assert_eq!(run("send --tone 440 --duration 10ms --embedded --no-echo --loss-direction").code, 2);

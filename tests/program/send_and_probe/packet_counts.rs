@@ -38,7 +38,7 @@ const COUNTS: [u64; 10] = [40, 35, 4, 1, 2, 2, 2, 1, 0, 0];
 
 #[test]
 fn probe_counts_match_what_the_server_did_to_its_packets() {
-    let requests = [("", "ping"), ("--keepalive", "keepalive"), ("--audio", "audio")];
+    let requests = [("", "ping"), ("--packet keepalive", "keepalive"), ("--packet audio", "audio")];
     let cases = requests.iter().flat_map(|request| ["native", "portable"].map(|driver| (request, driver)));
     at_once(cases, |((option, stream), driver)| {
         let server = Server::with_actions(|packet| decide(packet.index()));
@@ -61,7 +61,7 @@ fn send_counts_match_what_the_server_did_to_its_packets() {
         let server = Server::with_audio(|sequence| decide(sequence - 1));
         // 40 packets of 128 samples, 1 ping and 1 KEEPALIVE.
         let output = run(&format!(
-            "send --tone 440 --duration 106.67ms --server-delay 0 --timeout 500ms --to {} --driver {driver} --spin 0 --json",
+            "send --tone 440 --duration 106.67ms --delay 0 --timeout 500ms --to {} --driver {driver} --spin 0 --json",
             server.to()
         ));
         assert_eq!(output.code, 1, "{output:?}");
@@ -79,9 +79,9 @@ fn truncated_reply_is_damaged_or_unmatched() {
     // packet.
     let names = ["lost", "damaged", "damaged_copies", "unmatched"];
     let cases = [
-        ("--audio", "audio", [0, 1, 1, 0], 0),
+        ("--packet audio", "audio", [0, 1, 1, 0], 0),
         ("", "ping", [1, 0, 0, 1], 0),
-        ("--keepalive", "keepalive", [1, 0, 0, 0], 1),
+        ("--packet keepalive", "keepalive", [1, 0, 0, 0], 1),
     ];
     at_once(cases, |(option, stream, counts, stray)| {
         let server =
@@ -110,26 +110,6 @@ fn datagram_without_a_request_is_stray_and_changes_no_other_count() {
     assert_eq!(document::counts(&report, "ping", COUNTED), [10, 10, 0, 0, 0, 0, 0, 0, 0, 0]);
 }
 
-#[test]
-fn late_packet_is_returned_and_also_counted_as_late() {
-    let late = Duration::from_millis(1_500);
-    at_once(["probe --count 20 --interval 1ms", "send --tone 440 --duration 50ms --server-delay 0"], move |line| {
-        let server = Server::with_actions(move |packet| match (packet.kind, packet.index()) {
-            (KEEPALIVE, _) | (_, 0) => ServerAction::Reply,
-            (_, 5 | 9 | 17) => ServerAction::Later(late),
-            _ => ServerAction::Reply,
-        });
-        let output = run(&format!("{line} --late-after 1s --to {} --json", server.to()));
-        assert_eq!(output.code, 0, "{output:?}");
-        let report = document::report(&output);
-        let stream = report["evaluated_stream"].as_str().unwrap();
-        let [sent, returned, lost, late, reordered] =
-            document::counts(&report, stream, ["sent", "returned", "lost", "late", "reordered"]);
-        // Each of the three late packets returns after all packets that were not late.
-        assert_eq!((returned, lost, late, reordered), (sent, 0, 3, 3), "{line}");
-    });
-}
-
 /// The causes listed by the warning for a run without replies.
 fn reasons(report: &Value) -> [&str; 3] {
     let warnings = report["warnings"].as_array().unwrap();
@@ -142,8 +122,8 @@ fn reasons(report: &Value) -> [&str; 3] {
 fn run_without_replies_fails_and_lists_the_likely_causes() {
     let lines = [
         "probe --count 5 --interval 1ms",
-        "probe --audio --count 5 --interval 1ms --server-delay 0",
-        "send --tone 440 --duration 20ms --server-delay 0",
+        "probe --packet audio --count 5 --interval 1ms --delay 0",
+        "send --tone 440 --duration 20ms --delay 0",
     ];
     at_once(lines, |line| {
         let server = Server::silent();
@@ -171,8 +151,7 @@ fn run_without_replies_fails_and_lists_the_likely_causes() {
 #[test]
 fn server_that_answers_only_pings_is_distinguished_from_silence() {
     let server = Server::with_audio(|_| ServerAction::Silence);
-    let output =
-        run(&format!("send --tone 440 --duration 20ms --server-delay 0 --timeout 200ms --to {} --json", server.to()));
+    let output = run(&format!("send --tone 440 --duration 20ms --delay 0 --timeout 200ms --to {} --json", server.to()));
     assert_eq!(output.code, 1, "{output:?}");
     let report = document::report(&output);
     assert_eq!(document::counts(&report, "ping", ["sent", "returned"]), [1, 1]);
@@ -183,7 +162,7 @@ fn server_that_answers_only_pings_is_distinguished_from_silence() {
 
 #[test]
 fn closed_port_is_reported() {
-    let lines = ["probe --count 5 --interval 1ms", "send --tone 440 --duration 20ms --server-delay 0"];
+    let lines = ["probe --count 5 --interval 1ms", "send --tone 440 --duration 20ms --delay 0"];
     let cases = lines.iter().flat_map(|line| ["native", "portable"].map(|driver| (line, driver)));
     at_once(cases, |(line, driver)| {
         let (_reserved, address) = closed_udp_port();
@@ -216,8 +195,8 @@ fn without_expected_echo_no_packet_is_lost() {
 fn nothing_is_counted_before_the_first_reply() {
     let lines = [
         "probe --count 10 --interval 1ms",
-        "probe --audio --count 10 --interval 1ms",
-        "send --tone 440 --duration 26.67ms --server-delay 0",
+        "probe --packet audio --count 10 --interval 1ms",
+        "send --tone 440 --duration 26.67ms --delay 0",
     ];
     let cases = lines.iter().flat_map(|line| ["native", "portable"].map(|driver| (line, driver)));
     at_once(cases, |(line, driver)| {
@@ -263,7 +242,7 @@ fn wait_for_that_times_out_fails_and_sends_only_keepalives() {
 #[test]
 fn server_delay_is_estimated_from_pings_or_configured() {
     let hold = Duration::from_millis(300);
-    let cases = [("", 300.0), ("--server-delay 250ms", 250.0), ("--server-delay 10s", 10_000.0)];
+    let cases = [("", 300.0), ("--delay 250ms", 250.0), ("--delay 10s", 10_000.0)];
     at_once(cases, move |(option, counted)| {
         let server = Server::with_audio(move |_| ServerAction::Later(hold));
         let output = run(&format!("send --tone 440 --duration 50ms {option} --to {} --json", server.to()));
@@ -296,9 +275,9 @@ fn server_delay_is_estimated_from_pings_or_configured() {
 
 #[test]
 fn server_delay_of_the_embedded_server_is_known_without_an_estimate() {
-    let lines = ["probe --audio --count 5 --interval 1ms", "send --tone 440 --duration 20ms"];
+    let lines = ["probe --packet audio --count 5 --interval 1ms", "send --tone 440 --duration 20ms"];
     at_once(lines, |line| {
-        for (more, hold) in [("", 50.0), ("--server-delay 40ms", 40.0)] {
+        for (more, hold) in [("", 50.0), ("--delay 40ms", 40.0)] {
             let report = document::report(&run(&format!("{line} --embedded --delay 50 {more} --json")));
             assert_eq!(report["audio"]["server_delay_configured_ms"], hold, "{line} {more}");
             assert_eq!(report["audio"]["server_delay_ms"], hold, "{line} {more}");

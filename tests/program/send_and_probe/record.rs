@@ -4,7 +4,7 @@ use std::path::Path;
 use test_support::client;
 
 use client::packet::AUDIO;
-use client::program::{ProgramOutput, run_args};
+use client::program::{ProgramOutput, run, run_args};
 use client::server::{Server, ServerAction};
 use client::wav::Wav;
 use client::{at_once, document, fixture};
@@ -13,10 +13,7 @@ const SPEECH: &str = "fixtures/audio/speech-16bit-mono-48k.wav";
 
 /// Sends the speech to `server` and records what returns.
 fn record(server: &Server, file: &Path, more: &str) -> ProgramOutput {
-    let line = format!(
-        "send --wav {SPEECH} --to {} --spin 0 --timeout 500ms --server-delay 0 --json {more} --record",
-        server.to()
-    );
+    let line = format!("send {SPEECH} --to {} --spin 0 --timeout 500ms --delay 0 --json {more} --record", server.to());
     run_args(line.split_whitespace().map(AsRef::as_ref).chain([file.as_os_str()]))
 }
 
@@ -27,7 +24,7 @@ fn recording_of_a_16_bit_file_contains_its_exact_samples() {
     let ways = ["--embedded --delay 10", "--embedded --delay 10 --driver portable"];
     at_once(ways.iter().enumerate(), |(number, way)| {
         let file = folder.path().join(format!("{number}.wav"));
-        let line = format!("send --wav {SPEECH} {way} --spin 0 --json --record");
+        let line = format!("send {SPEECH} {way} --spin 0 --json --record");
         let output = run_args(line.split_whitespace().map(AsRef::as_ref).chain([file.as_os_str()]));
         assert_eq!(output.code, 0, "{output:?}");
         let recorded = Wav::read(&file);
@@ -106,13 +103,16 @@ fn stereo_and_odd_payload_lengths_are_recorded_unchanged() {
     assert_eq!(Wav::read(&file).data.len(), 4);
 
     let server = Server::correct();
-    let output = record(&server, &file, "--channels 2 --duration 30ms");
+    let stereo = "fixtures/audio/music-16bit-stereo-44k1.wav";
+    let output = run(&format!(
+        "send {stereo} --resample native --duration 30ms --to {} --spin 0 --timeout 500ms --delay 0 --record {}",
+        server.to(),
+        file.display()
+    ));
     assert_eq!(output.code, 0, "{output:?}");
     let recorded = Wav::read(&file);
-    let expected: Vec<_> = Wav::read(&fixture("speech-16bit-mono-48k.wav")).samples()[..1_440]
-        .iter()
-        .flat_map(|sample| [*sample; 2])
-        .collect();
+    // 30 ms at 44.1 kHz.
+    let expected = &Wav::read(&fixture("music-16bit-stereo-44k1.wav")).samples()[..2 * 1_323];
     assert_eq!(recorded.channels, 2);
     assert!(recorded.samples() == expected);
 }

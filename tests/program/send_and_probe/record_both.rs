@@ -33,12 +33,12 @@ fn record_both_matches_the_audio_and_is_silent_for_lost_packets() {
     let folder = tempfile::tempdir().unwrap();
     let speech = Wav::read(&fixture("speech-16bit-mono-48k.wav")).samples();
     // Packets are lost, delayed, reordered and partly duplicated.
-    let paths = ["--loss 5% --seed 7", "--burst-loss 2%,40% --jitter 30ms --reorder 5% --duplicate 5% --seed 3"];
+    let paths = ["--loss 5% --seed 7", "--loss 2%,40% --jitter 30ms --reorder 5% --duplicate 5% --seed 3"];
     at_once(paths.iter().enumerate(), |(number, path)| {
         let [file, outcomes] = ["wav", "csv"].map(|kind| folder.path().join(format!("{number}.{kind}")));
         let outcome_log = outcomes.display();
         let line = format!(
-            "send --wav {SPEECH} --embedded --delay 300 {path} --outcome-log {outcome_log} --spin 0 --json --record-both"
+            "send {SPEECH} --embedded --delay 300 {path} --outcome-log {outcome_log} --spin 0 --json --record-both"
         );
         let output = record(&line, &file);
         assert_eq!(output.code, 0, "{output:?}");
@@ -74,7 +74,7 @@ fn record_both_mixes_each_stereo_side_to_mono_with_a_notice() {
     let mean: Vec<f32> = input.chunks(2).map(|pair| (f32::from(pair[0]) + f32::from(pair[1])) / 65_536.0).collect();
     let take = folder.path().join("take.wav");
     let line = format!(
-        "send --wav {} --resample native --frame-size 100 --embedded --delay 20 --spin 0 --record-both",
+        "send {} --resample native --frame-size 100 --embedded --delay 20 --spin 0 --record-both",
         take.display()
     );
     let output = record(&line, &file);
@@ -100,7 +100,7 @@ fn reordering_duplicates_and_damage_do_not_move_samples() {
         _ => ServerAction::Reply,
     });
     let line = format!(
-        "send --tone 440 --duration 197ms --to {} --spin 0 --timeout 500ms --server-delay 0 --record-both",
+        "send --tone 440 --duration 197ms --to {} --spin 0 --timeout 500ms --delay 0 --record-both",
         server.to()
     );
     // A run with damaged packets has exit code 1.
@@ -130,7 +130,7 @@ fn interrupted_run_leaves_a_valid_recording() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("both.wav");
     let server = Server::correct();
-    let line = format!("send --tone 440 --server-delay 0 --json --to {} --record-both", server.to());
+    let line = format!("send --tone 440 --delay 0 --json --to {} --record-both", server.to());
     let program = program::start(program::command(line.split_whitespace()).arg(&file));
     server.wait_for(100);
     program.signal("INT");
@@ -155,7 +155,7 @@ fn full_disk_keeps_the_written_samples_and_reports_their_number() {
     at_once([("--record", 1, 99), ("--record-both", 2, 49)], |(option, channels, packets)| {
         let file = folder.path().join(format!("{channels}.wav"));
         let line = format!(
-            "trap '' XFSZ; ulimit -f 100; exec {} send --wav {SPEECH} --embedded --delay 20 --spin 0 {option} {}",
+            "trap '' XFSZ; ulimit -f 100; exec {} send {SPEECH} --embedded --delay 20 --spin 0 {option} {}",
             env!("CARGO_BIN_EXE_jamjam-dev"),
             file.display()
         );
@@ -186,8 +186,8 @@ fn two_options_cannot_write_the_same_file() {
     let other = other.to_str().unwrap();
     let new = folder.path().join("new.wav");
     let new = new.to_str().unwrap();
-    for (one, first) in [(wav, format!("--wav {wav}")), (other, format!("--record {new}"))] {
-        let output = run_args(["send", "--wav", wav, "--embedded", "--record", new, "--record-both", one]);
+    for (one, first) in [(wav, format!("{wav}")), (other, format!("--record {new}"))] {
+        let output = run_args(["send", wav, "--embedded", "--record", new, "--record-both", one]);
         let message = format!("jamjam-dev: {first} and --record-both {one} are the same file; give different files\n");
         assert_eq!((output.code, output.stderr.as_str()), (2, message.as_str()));
     }

@@ -80,7 +80,7 @@ fn exceeded_limit_and_run_without_replies_are_written_to_the_files() {
 
     let (_socket, closed) = closed_udp_port();
     let folder = TempDir::new().unwrap();
-    let line = format!("send --tone 440 --duration 20ms --server-delay 0 --timeout 0.1s --max-loss 5% --to {closed}");
+    let line = format!("send --tone 440 --duration 20ms --delay 0 --timeout 0.1s --max-loss 5% --to {closed}");
     let output = with_files(&line, folder.path());
     assert_eq!(output.code, 1, "{output:?}");
     let bad =
@@ -108,7 +108,7 @@ fn interrupted_run_writes_both_files_and_neither_passes() {
 fn damaged_packets_are_a_separate_failure() {
     let server = Server::with_audio(|sequence| if sequence == 2 { ServerAction::Damage } else { ServerAction::Reply });
     let folder = TempDir::new().unwrap();
-    let line = format!("send --tone 440 --duration 20ms --server-delay 0 --to {}", server.to());
+    let line = format!("send --tone 440 --duration 20ms --delay 0 --to {}", server.to());
     assert_eq!(with_files(&line, folder.path()).code, 1);
     let bad = vec![pair("payload intact", "failure")];
     assert_eq!(reported(folder.path()), (bad, format!("## FAILED: send {}", server.to())));
@@ -160,7 +160,7 @@ fn file_of_a_standard_stream_is_rejected_and_kept() {
     let folder = TempDir::new().unwrap();
     let take = folder.path().join("take.wav");
     client::wav::write(&take, 48_000, 1, &[1; 128]);
-    let mut command = program::command(["send", "--wav", "-", "--embedded", "--record", take.to_str().unwrap()]);
+    let mut command = program::command(["send", "-", "--embedded", "--record", take.to_str().unwrap()]);
     let output = command.stdin(fs::File::open(&take).unwrap()).output().unwrap();
     let message = String::from_utf8_lossy(&output.stderr);
     assert!(message.contains("standard input is redirected to this file; give another file"), "{message}");
@@ -216,7 +216,7 @@ fn report_file_overwrites_neither_input_nor_recording() {
     client::wav::write(&take, 48_000, 1, &[0; 128]);
     let (take_name, back_name, to) = (take.to_str().unwrap(), back.to_str().unwrap(), server.to());
     for file in [take_name, back_name] {
-        let output = run_args(["send", "--to", &to, "--wav", take_name, "--record", back_name, "--junit", file]);
+        let output = run_args(["send", "--to", &to, take_name, "--record", back_name, "--junit", file]);
         assert_eq!(output.code, 2, "{output:?}");
     }
     let same = run_args(["probe", "--to", &to, "--junit", back_name, "--markdown", back_name]);

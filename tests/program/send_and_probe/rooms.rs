@@ -153,7 +153,7 @@ fn unresponsive_address_is_sent_one_keepalive_only() {
     let mut room_member = SignalingMember::with_room(signaling.address, "jam", None);
     room_member.publish_addresses(&json!([]), Some(first), Some(closed));
     let url = format!("ws://{}", signaling.address);
-    for line in [&["probe", "--keepalive"][..], &["send", "--tone", "440", "--duration", "100ms"]] {
+    for line in [&["probe", "--packet", "keepalive"][..], &["send", "--tone", "440", "--duration", "100ms"]] {
         let output = run_args(line.iter().chain(&["--signaling-url", &url, "--room", "jam"]));
         assert_error(
             &output,

@@ -67,9 +67,8 @@ fn faulty_server() -> Server {
 #[test]
 fn replay_reproduces_every_report_byte_for_byte() {
     let udp = faulty_server();
-    let probe =
-        format!("probe --to {} --count 120 --interval 2ms --late-after 10ms --timeout 200ms --max-loss 5%", udp.to());
-    let send = format!("send --tone 440 --duration 300ms --server-delay 2ms --timeout 200ms --to {}", udp.to());
+    let probe = format!("probe --to {} --count 120 --interval 2ms --timeout 200ms --max-loss 5%", udp.to());
+    let send = format!("send --tone 440 --duration 300ms --delay 2ms --timeout 200ms --to {}", udp.to());
     let embedded = "probe --embedded --count 50 --interval 2ms --loss 10% --seed 1 --timeout 200ms".to_owned();
     let moqt = "probe --embedded --moqt --count 20 --interval 2ms".to_owned();
     let unreachable = "probe --to moqt://127.0.0.1:1/echo --timeout 1s".to_owned();

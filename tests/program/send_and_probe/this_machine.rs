@@ -151,7 +151,8 @@ fn this_machine_as_text_ends_with_the_verdict() {
 
 #[test]
 fn this_machine_rejects_targets_packets_and_limits() {
-    for option in ["--to 127.0.0.1", "--embedded", "--count 5", "--audio", "--max-loss 0%", "--json-lines", "--spin 0"]
+    for option in
+        ["--to 127.0.0.1", "--embedded", "--count 5", "--packet audio", "--max-loss 0%", "--json-lines", "--spin 0"]
     {
         let output = program::run(&format!("probe --this-machine {option}"));
         assert_eq!((output.code, output.stdout.as_str()), (2, ""), "{option}: {output:?}");

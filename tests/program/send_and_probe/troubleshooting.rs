@@ -208,14 +208,12 @@ fn every_udp_symptom_has_its_message() {
                 },
             ),
             (
-                "the server does not return AUDIO, or its delay exceeds the run duration: likely, because … arrived. Give --server-delay or \
+                "the server does not return AUDIO, or its delay exceeds the run duration: likely, because … arrived. Give --delay or \
              a longer --timeout",
                 || {
                     let server = Echo::with_audio(|_| EchoAction::Silence);
-                    let line = format!(
-                        "send --tone 440 --duration 20ms --server-delay 0ms --timeout 300ms --to {}",
-                        server.to()
-                    );
+                    let line =
+                        format!("send --tone 440 --duration 20ms --delay 0ms --timeout 300ms --to {}", server.to());
                     run_args(line.split(' '))
                 },
             ),
@@ -413,9 +411,10 @@ fn dialect_cases() -> Vec<Case> {
         ("cannot join the room: no welcome message within …: check --dialect and the room", || {
             ws(accepting(|_| ()), &["--dialect", "webrtc"])
         }),
-        ("cannot join the room: Invalid room code: give the --room-code of a room that exists and is not full", || {
-            ws(Signaling::start_signaling(&[]).address, &["--room-code", "0000"])
-        }),
+        (
+            "cannot join the room: Invalid room code: give --room with the code of a room that exists and is not full",
+            || ws(Signaling::start_signaling(&[]).address, &["--dialect", "bbx", "--room", "0000"]),
+        ),
         ("the server accepts the connection but does not answer ListRooms with RoomList (no message arrived)", || {
             ws(accepting(|_| ()), &[])
         }),

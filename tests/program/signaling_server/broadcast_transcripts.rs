@@ -84,7 +84,7 @@ impl CustomRoomServer {
         let listener = bind(([127, 0, 0, 1], 0).into()).unwrap();
         let (address, stop) = (listener.local_addr().unwrap(), Arc::new(StopToken::default()));
         let stopped = Arc::clone(&stop);
-        let login = Arc::new(Login::new(Credentials::new("admin", "sesame"), None));
+        let login = Arc::new(Login::new(Credentials::new("admin", "sesame")));
         let options = SignalingServerConfig { login, ..SignalingServerConfig::default() };
         let serving = std::thread::spawn(move || serve(listener, hub, options, &stopped).unwrap());
         Self { address, stop, thread: Some(serving) }

@@ -45,7 +45,7 @@ fn start_line_names_the_variables_of_the_listen_address() {
 
 #[test]
 fn malformed_variable_is_named() {
-    let wrong: [(&str, &str); 24] = [
+    let wrong: [(&str, &str); 18] = [
         ("PORT", "abc"),
         ("PORT_ENV", "70000"),
         ("MAX_CONNECTIONS", "0"),
@@ -59,17 +59,11 @@ fn malformed_variable_is_named() {
         ("WEBRTC_MAX_MEMBERS", "0"),
         ("WEBRTC_MAX_MEMBERS", "off"),
         ("BROADCAST_ENVELOPE", "paper"),
-        ("RADIO_POST_BROADCAST_DELAY_SECONDS", "soon"),
-        ("RADIO_POST_BROADCAST_DELAY_SECONDS", "3600.5"),
         ("ORIGIN_ALLOWLIST", "https://a.example,b.example"),
         ("ORIGIN_ALLOWLIST", "https://a.example/page"),
         ("RATE_LIMIT_TOKEN", "10"),
         ("RATE_LIMIT_POST", "0/m"),
         ("MAX_PAYLOAD_BYTES", "0"),
-        ("POST_CONTENT_MAX_BYTES", "much"),
-        ("IDLE_TIMEOUT_MS", "long"),
-        ("MAX_CONN_AGE_MS", "-1"),
-        ("OPEN_CONTROL_CHANNEL", "perhaps"),
     ];
     assert_variables_are_rejected(&wrong);
     // If the option is given, the error message does not mention the environment variable.
@@ -133,7 +127,7 @@ fn verbose_log_contains_room_changes_and_rejections() {
 
 #[test]
 fn control_characters_in_file_names_are_replaced_in_errors() {
-    let output = run(&["signaling-server", "--docs-password-file", "no\u{1b}[2J\u{202e}file"], |_| {});
+    let output = run(&["signaling-server", "--docs-password", "@no\u{1b}[2J\u{202e}file"], |_| {});
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(3), "{stderr:?}");
     assert!(stderr.contains("no\u{fffd}[2J\u{fffd}file") && !stderr.contains('\u{1b}'), "{stderr:?}");
@@ -147,7 +141,8 @@ fn devices_pipes_and_long_files_are_not_read() {
     std::fs::write(path("long"), "a".repeat((1 << 20) + 1)).unwrap();
     std::fs::write(path("longest"), "a".repeat(1 << 20)).unwrap();
     std::fs::create_dir(path("rooms")).unwrap();
-    let output = run(&["signaling-server", "--print-token", "a:b", "--hmac-secret-file", &path("longest")], |_| {});
+    let output =
+        run(&["signaling-server", "--print-token", "a:b", "--hmac-secret", &format!("@{}", path("longest"))], |_| {});
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     for (file, reason) in [
         ("/dev/zero", "not a regular file"),
@@ -158,10 +153,11 @@ fn devices_pipes_and_long_files_are_not_read() {
         let room = path("rooms/stage.toml");
         std::os::unix::fs::symlink(file, &room).unwrap();
         let (rooms, server) = (path("rooms"), ["signaling-server", "--host", "127.0.0.1", "--port", "0"]);
+        let secret = &*format!("@{file}");
         for (arguments, named) in [
-            ([&server[..], &["--hmac-secret-file", file]].concat(), file),
-            ([&server[..], &["--token-issuer-key-file", file]].concat(), file),
-            ([&server[..], &["--docs-password-file", file]].concat(), file),
+            ([&server[..], &["--hmac-secret", secret]].concat(), file),
+            ([&server[..], &["--token-issuer-key", secret]].concat(), file),
+            ([&server[..], &["--docs-password", secret]].concat(), file),
             ([&server[..], &["--cert", file, "--key", file]].concat(), file),
             ([&server[..], &["--rooms", &rooms]].concat(), &room),
             (vec!["probe", "--to", "wss://127.0.0.1:1", "--ca", file], file),

@@ -237,7 +237,7 @@ fn webrtc_tokens_are_issued_with_the_issuer_key_only() {
     for bearer in [None, Some(KEY), Some("")] {
         let (status, response) = post(&server, "/auth/token", bearer, &request);
         let error = response["error"].as_str().unwrap();
-        assert!(status == 403 && error.contains("--token-issuer-key-file"), "{status} {response}");
+        assert!(status == 403 && error.contains("--token-issuer-key"), "{status} {response}");
     }
     let (status, issued) = post(&server, "/auth/token", None, &json!({"clientId": "ann", "room": "jam"}));
     assert_eq!(status, 200);
@@ -298,40 +298,40 @@ fn printed_token_opens_a_webrtc_room_for_a_probe() {
         fs::write(&path, text).unwrap();
         path.to_str().unwrap().to_owned()
     };
-    let secret_file = file("secret", SECRET);
+    let secret_file = format!("@{}", file("secret", SECRET));
     let print = |more: &[&str]| {
-        let options = ["signaling-server", "--print-token", "ann:jam:60", "--hmac-secret-file", &secret_file];
+        let options = ["signaling-server", "--print-token", "ann:jam:60", "--hmac-secret", &secret_file];
         let output = run(&[&options, more].concat(), |_| {});
         assert_eq!(output.status.code(), Some(0), "{output:?}");
         String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
     };
     let token = print(&["--webrtc-auth", "token"]);
     assert_eq!(join(&server, "jam", "ann", &token), welcome());
-    let [token_file, other_file] = [file("token", &token), file("other", &print(&[]))];
-
-    let to = format!("ws://{}", server.address);
-    let probe = |more: &[&str]| {
+    let other = print(&[]);
+    let probe = |query: &str, more: &[&str]| {
+        let to = format!("ws://{}/?{query}", server.address);
         let options = ["probe", "--to", &to, "--dialect", "webrtc", "--count", "2", "--interval", "10ms"];
         let output = run(&[&options, more].concat(), |_| {});
         let text = [output.stdout, output.stderr].concat();
         (output.status.code(), String::from_utf8(text).unwrap())
     };
-    for more in [
-        &["--token-file", &*token_file][..],
-        &["--token-file", &*token_file, "--room", "jam"],
-        &["--hmac-secret-file", &secret_file],
-        &["--hmac-secret-file", &secret_file, "--room", "another"],
+    let given = format!("token={token}");
+    for (query, more) in [
+        (&*given, &[][..]),
+        (&given, &["--room", "jam"]),
+        ("", &["--hmac-secret", &secret_file]),
+        ("", &["--hmac-secret", &secret_file, "--room", "another"]),
     ] {
-        let (code, text) = probe(more);
-        assert_eq!(code, Some(0), "{more:?}: {text}");
+        let (code, text) = probe(query, more);
+        assert_eq!(code, Some(0), "{query} {more:?}: {text}");
     }
-    for (more, remedy) in [
-        (&["--room", "jam"][..], "--token-file"),
-        (&["--token-file", &other_file], "--hmac-secret-file"),
-        (&["--token-file", &token_file, "--room", "another"], "--room"),
+    for (query, more, remedy) in [
+        ("", &["--room", "jam"][..], "?token=TOKEN"),
+        (&*format!("token={other}"), &[], "--hmac-secret"),
+        (&given, &["--room", "another"], "--room"),
     ] {
-        let (code, text) = probe(more);
-        assert!(code == Some(1) && text.contains(remedy), "{more:?}: {code:?} {text}");
+        let (code, text) = probe(query, more);
+        assert!(code == Some(1) && text.contains(remedy), "{query} {more:?}: {code:?} {text}");
         assert!(!text.contains(&token), "{text}");
     }
 }

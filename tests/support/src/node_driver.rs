@@ -24,7 +24,6 @@ pub fn run_config(evaluated_stream: StreamKind) -> RunConfig {
         server_delay: None,
         first_echo_timeout: Duration::from_secs(3),
         timeout: Duration::from_secs(2),
-        late_after: None,
         replies_expected: true,
         wait_for: None,
         loss_report_nonce: None,

@@ -152,7 +152,7 @@ impl Modify for SecuritySchemes {
             (
                 LOGIN_SCHEME,
                 HttpAuthScheme::Basic,
-                "Operator login (--docs-username, --docs-password-file). Without a password, the server prints a URL with a token for this machine",
+                "Operator login (--docs-username, --docs-password). Without a password, the server prints a URL with a token for this machine",
             ),
             ("room", HttpAuthScheme::Bearer, "Token for the room, from /auth/token"),
             ("issuer", HttpAuthScheme::Bearer, "Value of --token-issuer-key, if that option is given"),

@@ -108,7 +108,6 @@ fn reference_config(facts: &ClientFacts, interrupted: Option<u64>) -> ReferenceC
         echo_delay: config.server_delay.map(ns),
         expected_server_delay: ns(config.first_echo_timeout),
         timeout: ns(config.timeout),
-        late_after: config.late_after.map(ns),
         answers_expected: config.replies_expected,
         wait_for: config.wait_for.is_some(),
         requested: Vec::new(),

@@ -43,7 +43,6 @@ impl Differences {
             ("duplicated", reference.duplicated, reported.duplicated),
             ("damaged copies", reference.damaged_copies, reported.damaged_copies),
             ("reordered", reference.reordered, reported.reordered),
-            ("late", reference.late, reported.late),
             ("unmatched", reference.unmatched, reported.unmatched),
             ("send failed", reference.send_failed, reported.send_failed),
         ] {

@@ -187,7 +187,6 @@ fn config(rng: &mut Rng, peer: SocketAddr, evaluated_stream: StreamKind, prober:
         },
         first_echo_timeout: given.unwrap_or(Duration::from_secs(3)),
         timeout: Duration::from_millis(rng.pick(&[30, 150, 500, 2_000])),
-        late_after: rng.happens(0.5).then(|| Duration::from_nanos(rng.below(60 * MS))),
         replies_expected: true,
         wait_for: rng.happens(0.15).then(|| Duration::from_millis(rng.between(500, 3_000))),
         loss_report_nonce,

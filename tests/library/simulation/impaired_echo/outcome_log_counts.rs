@@ -26,7 +26,6 @@ pub(crate) struct StreamCounts {
     pub(crate) lost: u64,
     pub(crate) duplicated: u64,
     pub(crate) reordered: u64,
-    pub(crate) late: u64,
 }
 
 /// The packets that a client must report.
@@ -107,10 +106,8 @@ pub(crate) fn count(rows: &[Row], wire: &Wire) -> Recount {
                 continue;
             };
             let received_at = row.time + echo_delay + delay + wire.way;
-            let late = wire.late_after.is_some_and(|limit| received_at - left - echo_delay > limit);
             counts.returned += 1;
-            counts.late += u64::from(late);
-            line(Some(received_at), if late { Outcome::Late } else { Outcome::Returned });
+            line(Some(received_at), Outcome::Returned);
             for copy in 1..i64::from(row.copies) {
                 counts.duplicated += 1;
                 line(Some(received_at + copy * wire.takes(stream)), Outcome::Duplicate);

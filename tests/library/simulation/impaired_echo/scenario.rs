@@ -35,7 +35,6 @@ pub(crate) struct Wire {
     /// The one-way delay, which is equal in both directions.
     pub(crate) way: i64,
     pub(crate) echo_delay: i64,
-    pub(crate) late_after: Option<i64>,
     bits_per_second: Option<i64>,
     audio_payload: i64,
 }
@@ -143,7 +142,6 @@ fn client(
     let (here, recorder) = (address(host), OutcomeRecorder::default());
     let kinds = [StreamKind::Audio, StreamKind::Audio, StreamKind::Ping, StreamKind::Keepalive];
     let (prober, stream_kind) = (rng.happens(0.5), rng.pick(&kinds));
-    let late_after = rng.happens(0.5).then(|| rng.below(30 * MS));
     let config = RunConfig {
         peer: address(0),
         evaluated_stream: if prober { stream_kind } else { StreamKind::Audio },
@@ -151,7 +149,6 @@ fn client(
         first_echo_timeout: Duration::from_nanos(echo_delay),
         // Longer than the maximum delay in these simulations.
         timeout: Duration::from_secs(2),
-        late_after: late_after.map(Duration::from_nanos),
         replies_expected: true,
         wait_for: None,
         loss_report_nonce: None,
@@ -197,7 +194,6 @@ fn client(
         client: here,
         way: way as i64,
         echo_delay: echo_delay as i64,
-        late_after: late_after.map(|limit| limit as i64),
         bits_per_second: bandwidth.map(|bandwidth| bandwidth.bits_per_second as i64),
         audio_payload: audio_payload as i64,
     };

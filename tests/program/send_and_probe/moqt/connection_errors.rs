@@ -186,8 +186,7 @@ fn stop_request_while_connecting_ends_the_run_at_once() {
 fn invalid_options_of_moqt_runs_are_explained() {
     for (line, words) in [
         ("probe --moqt", "--embedded"),
-        ("probe --embedded --moqt --delay 5", "--delay has no effect with --embedded --moqt"),
-        ("probe --embedded --moqt-delay 5ms", "--moqt-delay has no effect with --embedded; it applies to"),
+        ("probe --to moqt://127.0.0.1:9/ --delay 5", "--delay has no effect over MOQT; it applies to"),
         ("probe --embedded --moqt=udp", "[possible values: quic, webtransport]"),
         ("probe --to moqt://127.0.0.1:9/ --frames-per-group 0", "0 is not in 1..=10000"),
         ("probe --to moqt://127.0.0.1:9/ --size 1048577", "--size 1048577: a MOQT frame has at most 1048576 bytes"),

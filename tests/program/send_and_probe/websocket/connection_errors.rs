@@ -120,7 +120,7 @@ fn rejected_join_is_reported_with_the_server_message() {
         connection.receive();
     });
     // The client does not retry despite `--wait-for`, because a server limits the number of wrong room codes.
-    let report = report(1, server, &["--dialect", "bbx", "--room-code", "0000", "--wait-for", "20s"]);
+    let report = report(1, server, &["--dialect", "bbx", "--room", "0000", "--wait-for", "20s"]);
     let words = "cannot join the room: Invalid \u{fffd}[31mroom";
     assert_eq!(
         report["websocket"]["connection_failure"],
@@ -134,7 +134,7 @@ fn rejected_join_is_reported_with_the_server_message() {
     let end = "\nfailed: nothing was sent\nfailed: the server closed the connection with code 4001 (Authentication required)\n";
     assert!(output.stdout.contains(end), "{}", output.stdout);
     assert!(
-        output.stdout.contains("Give --token-file FILE, or sign tokens with --hmac-secret-file FILE"),
+        output.stdout.contains("Give the token in the URL (?token=TOKEN), or sign tokens with --hmac-secret @FILE"),
         "{}",
         output.stdout
     );

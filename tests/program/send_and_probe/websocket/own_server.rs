@@ -26,21 +26,19 @@ fn file(folder: &tempfile::TempDir, name: &str, text: &str) -> String {
 /// Sends twenty requests in every dialect and checks that all are answered.
 fn all_dialects(url: &str, trust: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
-    let secret = file(&folder, "secret", "test-secret\n");
+    let secret = format!("@{}", file(&folder, "secret", "test-secret\n"));
     // A token for client c1 in room radio until 2100, signed by an independent program.
     let token = "eyJjbGllbnRJZCI6ImMxIiwicm9vbSI6InJhZGlvIiwiZXhwaXJlc0F0Ijo0MTAyNDQ0ODAwMDAwLCJtZXRhZGF0YSI6e30sImlzc3VlZEF0IjoxNzAwMDAwMDAwMDAwfQ.o7vabBLxNPs31jpLnYpACCElPF0w7JQDMUcrrM96BHg";
-    let token_file = file(&folder, "token", token);
     let with_token = format!("{url}/radio?token={token}");
     let at_ws = format!("{url}/ws");
     for (to, options, dialect, connections, joins) in [
         (url, &[][..], "jamjam", 1, false),
         (url, &["--dialect", "bbx"], "bbx", 1, false),
-        (url, &["--dialect", "bbx", "--room-code", "4711"], "bbx", 1, true),
+        (url, &["--dialect", "bbx", "--room", "4711"], "bbx", 1, true),
         (url, &["--dialect", "webrtc"], "webrtc", 1, true),
         (url, &["--dialect", "webrtc", "--room", "a b"], "webrtc", 1, true),
-        (url, &["--dialect", "broadcast", "--hmac-secret-file", &secret], "broadcast", 2, true),
-        (&at_ws, &["--dialect", "broadcast", "--room", "ä b", "--hmac-secret-file", &secret], "broadcast", 2, true),
-        (url, &["--dialect", "broadcast", "--room", "radio", "--token-file", &token_file], "broadcast", 2, true),
+        (url, &["--dialect", "broadcast", "--hmac-secret", &secret], "broadcast", 2, true),
+        (&at_ws, &["--dialect", "broadcast", "--room", "ä b", "--hmac-secret", &secret], "broadcast", 2, true),
         (&with_token, &[], "broadcast", 2, true),
     ] {
         let line = ["probe", "--to", to, "--count", "20", "--interval", "2ms", "--max-loss", "0%", "--json"];
@@ -105,11 +103,11 @@ fn every_dialect_replies_over_tls() {
 fn invalid_token_is_reported_with_a_remedy() {
     let server = start(&[]);
     let folder = tempfile::tempdir().unwrap();
-    let wrong = file(&folder, "secret", "another secret");
-    let report = report(1, server.address, &["--dialect", "broadcast", "--hmac-secret-file", &wrong]);
+    let wrong = format!("@{}", file(&folder, "secret", "another secret"));
+    let report = report(1, server.address, &["--dialect", "broadcast", "--hmac-secret", &wrong]);
     let lost = &report["websocket"]["connection_failure"];
     assert_eq!((&lost["close_code"], &lost["kind"]), (&json!(4002), &json!("closed")));
-    assert!(report["warnings"][0]["message"].as_str().unwrap().contains("the server's secret (--hmac-secret-file)"));
+    assert!(report["warnings"][0]["message"].as_str().unwrap().contains("the server's secret (--hmac-secret @FILE)"));
 }
 
 #[test]
@@ -118,7 +116,7 @@ fn server_shutdown_ends_and_fails_the_run() {
     let secret = file(&folder, "secret", SECRET);
     let server = start(&[]);
     let mut program = start_line(&format!(
-        "probe --to ws://{} --dialect broadcast --hmac-secret-file {secret} --count 0 --interval 5ms --json-lines",
+        "probe --to ws://{} --dialect broadcast --hmac-secret @{secret} --count 0 --interval 5ms --json-lines",
         server.address
     ));
     let (_, rest) = program.first_line();

@@ -22,18 +22,7 @@ fn token() -> String {
 }
 
 fn start() -> Server {
-    let options = [
-        "--host",
-        "127.0.0.1",
-        "--port",
-        "0",
-        "--hmac-secret",
-        "test-secret",
-        "--rate-limit-post",
-        "off",
-        "--post-max",
-        "1KiB",
-    ];
+    let options = ["--host", "127.0.0.1", "--port", "0", "--hmac-secret", "test-secret", "--rate-limit-post", "off"];
     Server::start_signaling_as(&options, |command| {
         command.env("RUST_LOG", "trace");
     })

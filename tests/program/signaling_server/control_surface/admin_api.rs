@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use jamjam_dev::io::connection_permit::ConnectionLimits;
 use jamjam_dev::io::http;
 use jamjam_dev::io::http::login::{Credentials, Login};
-use jamjam_dev::io::signaling::{ShutdownTimeout, SignalingServerConfig, serve_async};
+use jamjam_dev::io::signaling::{SHUTDOWN_TIMEOUT, SignalingServerConfig, serve_async};
 use jamjam_dev::signaling::{ControlSurfaceLimits, Hub, SignalingLimits};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
@@ -32,7 +32,7 @@ fn serve(connection_limits: ConnectionLimits, control_surface: ControlSurfaceLim
     let (address, stop) = (listener.local_addr().expect("an address"), Arc::new(Notify::new()));
     let hub =
         Hub::new(SignalingLimits { control_surface, message_rate: None, ..SignalingLimits::default() }, [1, 2, 3, 4]);
-    let login = Arc::new(Login::new(Credentials::new("admin", "secret"), None));
+    let login = Arc::new(Login::new(Credentials::new("admin", "secret")));
     let config = SignalingServerConfig { connection_limits, login, ..SignalingServerConfig::default() };
     let stopped = Arc::clone(&stop);
     let thread = std::thread::spawn(move || {
@@ -116,7 +116,7 @@ impl TestServer {
         let began = Instant::now();
         self.stop.notify_one();
         self.thread.join().expect("the server thread");
-        began.elapsed() < ShutdownTimeout::default().0
+        began.elapsed() < SHUTDOWN_TIMEOUT
     }
 }
 

@@ -59,7 +59,7 @@ fn receive(surface: &mut Surface) -> Value {
 
 #[test]
 fn slow_reader_loses_stale_values_only_and_delays_no_other_client() {
-    let options = ["--bbx-room", "1234", "--broadcast-capacity", "8", "--rate-limit-messages", "off"];
+    let options = ["--bbx-room", "1234", "--rate-limit-messages", "off"];
     let server = Server::start_signaling(&options);
     let mut slow = joined(server.address, "1234", Some(4_096));
     let mut fast = joined(server.address, "1234", None);
@@ -81,8 +81,8 @@ fn slow_reader_loses_stale_values_only_and_delays_no_other_client() {
     });
     assert_eq!((server.metric("closed_slow_reader_total"), server.metric("members")), (0, 3));
     // The metric does not count bytes in the socket buffers of the operating system. The limit is the sum of three numbers of messages:
-    // 64 that are being written, 8 from `--broadcast-capacity`, and one for each of the 20 parameters.
-    assert!(server.metric("queued_bytes") < (64 + 8 + 20) * 300);
+    // 64 that are being written, 256 in the queue, and one for each of the 20 parameters.
+    assert!(server.metric("queued_bytes") < (64 + 256 + 20) * 300);
     send(&mut slow, &json!({"type": "ping", "client_time": 7}));
     let (mut received, mut count) = (BTreeMap::new(), 0);
     loop {
@@ -163,7 +163,6 @@ fn malformed_variable_is_named() {
         ("BBX_MAX_ROOMS", "many"),
         ("BBX_PING_INTERVAL", "often"),
         ("BBX_CONNECTION_TIMEOUT", "0"),
-        ("BROADCAST_CAPACITY", "0"),
         ("BBX_ROOM", "12"),
     ];
     assert_variables_are_rejected(&wrong);

@@ -23,7 +23,7 @@ fn document(server: &Server) -> Value {
 
 #[test]
 fn page_and_its_resources_are_embedded_and_need_the_login() {
-    let server = start_with_password(&["--rate-limit-login", "off"]);
+    let server = start_with_password(&[]);
     for path in PAGES {
         for headers in [&[][..], &[WRONG]] {
             let response = request(&server, "GET", path, headers);
@@ -217,18 +217,23 @@ fn spellings(path: &str) -> Vec<String> {
 
 #[test]
 fn no_spelling_of_a_path_bypasses_the_login() {
-    let mut server = start_with_password(&["--host", "0.0.0.0", "--rate-limit-login", "off"]);
+    let mut server = start_with_password(&["--host", "0.0.0.0", "--trust-proxy"]);
     let targets = [
         &PAGES[..],
         &["/admin/shutdown", "/admin/bbx/rooms", "/admin/bbx/events", "/metrics", "/health?detailed=true"],
     ]
     .concat();
+    let mut clients = 0_u32;
     for target in targets {
         for spelling in spellings(target).into_iter().chain([target.to_owned()]) {
             for (method, body) in
                 [("GET", ""), ("HEAD", ""), ("OPTIONS", ""), ("POST", "{}"), ("PUT", "{}"), ("BREW", "")]
             {
-                for headers in [&[JSON][..], &[JSON, WRONG]] {
+                // Each request has an address of its own, so that the limit on failed logins does not hide a missing check.
+                clients += 1;
+                let forwarded =
+                    &*format!("X-Forwarded-For: 10.{}.{}.{}", clients >> 16, clients >> 8 & 255, clients & 255);
+                for headers in [&[JSON, forwarded][..], &[JSON, WRONG, forwarded]] {
                     let response = send(&server, method, &spelling, headers, body);
                     let what = format!("{method} {spelling}: {} {}", response.status, response.body);
                     let is_plain_health = response.status == 200 && response.body.contains("\"uptime\"");

@@ -232,12 +232,14 @@ fn terminal_shows_no_url_if_stderr_or_the_address_is_not_local() {
 
 #[test]
 fn failed_logins_are_limited_and_successful_ones_are_not() {
-    let mut server = start_with_password(&["--rate-limit-login", "3/15m"]);
+    let mut server = start_with_password(&[]);
     let status = |headers: &[&str]| request(&server, "GET", "/admin/shutdown", headers).status;
     for _ in 0..100 {
         assert_eq!((status(&[RIGHT]), status(&[])), (405, 401));
     }
-    assert_eq!((status(&[WRONG]), status(&["Authorization: x"]), status(&[WRONG])), (401, 401, 401));
+    for wrong in [WRONG, "Authorization: x"].repeat(10) {
+        assert_eq!(status(&[wrong]), 401);
+    }
     for headers in [[WRONG], [RIGHT]] {
         let response = request(&server, "GET", "/admin/shutdown", &headers);
         assert_eq!(response.status, 429);
@@ -260,7 +262,7 @@ fn login_comes_from_options_or_environment_and_errors_stop_the_start() {
     let address_options = ["--host", "127.0.0.1", "--port", "0"];
     for (options, name, password) in [
         (&[][..], "admin", "sesame"),
-        (&["--docs-password-file", file], "admin", "other"),
+        (&["--docs-password", &format!("@{file}")], "admin", "other"),
         (&["--docs-username", "admin"], "other", "sesame"),
     ] {
         let server = Server::start_signaling_as(&[&address_options, options].concat(), |command| {
@@ -273,8 +275,7 @@ fn login_comes_from_options_or_environment_and_errors_stop_the_start() {
         |options: &[&str]| run(&[&["signaling-server"], &address_options[..], options].concat(), |_| {}).status.code();
     assert_eq!(code(&["--docs-username", "a:b", "--docs-password", "x"]), Some(2));
     assert_eq!(code(&["--docs-password", ""]), Some(2));
-    assert_eq!(code(&["--rate-limit-login", "20"]), Some(2));
-    assert_eq!(code(&["--docs-password-file", "/nonexistent/password"]), Some(3));
+    assert_eq!(code(&["--docs-password", "@/nonexistent/password"]), Some(3));
 }
 
 #[test]

@@ -31,13 +31,25 @@ fn statuses(server: &Server, forwarded: &str, login: &str) -> (u16, u16) {
     (token, request(server, "GET", "/health?detailed=true", &[login, &forwarded]).status)
 }
 
-const ONE_EACH: [&str; 6] = ["--docs-password", "sesame", "--rate-limit-token", "1/15m", "--rate-limit-login", "1/15m"];
+/// The limit on failed logins.
+const MAX_FAILED_LOGINS: usize = 20;
+
+const ONE_TOKEN: [&str; 4] = ["--docs-password", "sesame", "--rate-limit-token", "1/15m"];
+
+/// Uses up the failed logins of a client, except for one.
+fn fail_logins(server: &Server, forwarded: &str) {
+    for _ in 1..MAX_FAILED_LOGINS {
+        let header = format!("X-Forwarded-For: {forwarded}");
+        assert_eq!(request(server, "GET", "/health?detailed=true", &[WRONG, &header]).status, 401);
+    }
+}
 
 #[test]
 fn forwarded_address_without_trust_has_no_effect() {
-    let mut server = Server::start_signaling(&ONE_EACH);
+    let mut server = Server::start_signaling(&ONE_TOKEN);
     let _socket = connect(&server, "192.0.2.1").unwrap();
     server.line_starting_with("signaling: connection opened conn=0 source=127.0.0.1");
+    fail_logins(&server, "192.0.2.1");
     assert_eq!(statuses(&server, "192.0.2.1", WRONG), (200, 401));
     assert_eq!(statuses(&server, "192.0.2.2", RIGHT), (429, 429));
 }
@@ -45,7 +57,7 @@ fn forwarded_address_without_trust_has_no_effect() {
 #[test]
 fn trusted_proxy_determines_the_source_for_limits_and_the_log() {
     let options = ["--trust-proxy", "--max-connections-per-address", "1"];
-    let mut server = Server::start_signaling(&[&ONE_EACH[..], &options].concat());
+    let mut server = Server::start_signaling(&[&ONE_TOKEN[..], &options].concat());
     let first = connect(&server, "198.51.100.7, 192.0.2.1").unwrap();
     server.line_starting_with("signaling: connection opened conn=0 source=192.0.2.1");
     let _second = connect(&server, "[2001:db8::1]:5000").unwrap();
@@ -63,6 +75,7 @@ fn trusted_proxy_determines_the_source_for_limits_and_the_log() {
     drop(first);
     server.line_starting_with("signaling: connection closed conn=0 ");
     poll_until("a free slot", || connect(&server, "192.0.2.1").ok());
+    fail_logins(&server, "192.0.2.1");
     assert_eq!(statuses(&server, "192.0.2.1", WRONG), (200, 401));
     assert_eq!(statuses(&server, "192.0.2.1", RIGHT), (429, 429));
     server.line_starting_with("http: login rejected source=192.0.2.1 reason=");

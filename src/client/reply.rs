@@ -1,0 +1,53 @@
+//! Replies to the packets of a run, as parsed from datagrams.
+
+use std::hash::{DefaultHasher, Hasher};
+
+use super::results::StreamKind;
+use crate::time::Time;
+use crate::wire::{self, PING_PAYLOAD_LEN, PacketType, PingPayload};
+
+/// A datagram that can be the reply to a packet.
+#[derive(Clone, Copy, Debug)]
+pub struct ReceivedReply<'a> {
+    /// Sequence number of the packet.
+    pub sequence: u32,
+    /// When the datagram arrived.
+    pub received_at: Time,
+    /// Digest of the bytes to compare.
+    pub digest: u64,
+    /// Payload of the datagram.
+    pub payload: &'a [u8],
+}
+
+/// Parses a datagram from the peer. If the datagram is not a reply, the result is `None`. If the datagram is a reply, the result is the
+/// stream and the parsed reply. If the reply is malformed, the result is the stream with `None` instead of a reply.
+///
+/// The digest of an AUDIO or KEEPALIVE reply covers all bytes of the datagram. The digest of a LATENCY_PONG covers only the twelve payload
+/// bytes, because the LATENCY_PONG header differs between servers.
+pub(super) fn parse_reply(datagram: &[u8], received_at: Time) -> Option<(StreamKind, Option<ReceivedReply<'_>>)> {
+    let packet = wire::parse_packet(datagram).ok()?;
+    let payload = packet.payload;
+    let echo = || {
+        Some(ReceivedReply { sequence: packet.header.sequence, received_at, digest: reply_digest(datagram), payload })
+    };
+    match packet.header.packet_type {
+        PacketType::Audio => Some((StreamKind::Audio, echo())),
+        PacketType::Keepalive => Some((StreamKind::Keepalive, echo())),
+        PacketType::LatencyPong => {
+            let ping = PingPayload::parse(packet).ok();
+            let reply = ping.map(|ping| {
+                let digest = reply_digest(&payload[..PING_PAYLOAD_LEN]);
+                ReceivedReply { sequence: ping.sequence, received_at, digest, payload }
+            });
+            Some((StreamKind::Ping, reply))
+        }
+        PacketType::Fec | PacketType::Control | PacketType::LatencyPing | PacketType::LatencyInfo => None,
+    }
+}
+
+/// Digest of the bytes of a reply, for comparison with the expected bytes.
+pub(super) fn reply_digest(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(bytes);
+    hasher.finish()
+}

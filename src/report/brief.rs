@@ -1,0 +1,105 @@
+//! The report in a few lines, and its key figures in one line.
+
+use std::fmt::Write;
+
+use super::buffer_table::JitterBufferTable;
+use super::comparison::ComparisonResult;
+use super::model::{Report, Warning};
+use super::quantities::{format_count, format_time};
+use super::rows;
+
+/// The report in a few lines: replies, round trips and problems. `send` prints this short report if received text is its main output.
+pub fn lines(report: &Report) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(stream) = report.streams.get(report.evaluated_stream).filter(|stream| stream.sent > 0) {
+        let unit = report.labels(report.evaluated_stream).request_unit;
+        let round_trip = match (stream.rtt_min_us, stream.rtt_max_us) {
+            (Some(min), Some(max)) if stream.rtt_count > 1 => {
+                format!(", round trip {} to {}", format_time(min), format_time(max))
+            }
+            (Some(min), _) => format!(", round trip {}", format_time(min)),
+            _ => String::new(),
+        };
+        let mut line = format!("{} of {} returned{round_trip}", stream.returned, format_count(stream.sent, unit));
+        if let Some(times) = report.moqt.as_ref().and_then(rows::moqt_setup) {
+            _ = write!(line, "; connection setup: {times}");
+        }
+        lines.push(line);
+    }
+    let matters = |code| {
+        matches!(
+            code,
+            "connection_failure"
+                | "no_replies"
+                | "replies_missing"
+                | "groups_dropped"
+                | "damaged"
+                | "unmatched"
+                | "in_flight"
+        )
+    };
+    lines.extend(report.warnings.iter().filter(|warning| matters(warning.code)).map(Warning::lines));
+    if !report.verdict.passed {
+        lines.push(format!("FAILED: {}", report.verdict.reasons.join("; ")));
+    }
+    lines
+}
+
+/// The most important figures of the evaluated stream in one line: `150 sent, 1.3 % lost, RTT p50/p99 1.81/4.01 ms, buffer 5.3 ms`.
+pub(super) fn key_figures(report: &Report) -> String {
+    let Some(stream) = report.streams.get(report.evaluated_stream) else { return "0 sent".to_owned() };
+    let mut text = format!("{} sent", stream.sent);
+    if !report.replies_expected {
+        return text + ", no replies expected";
+    }
+    if let Some(ratio) = stream.loss_ratio {
+        _ = write!(text, ", {} lost", format_percent_briefly(ratio));
+    }
+    let times = [("p50", stream.rtt_p50_us), ("p99", stream.rtt_p99_us), ("max", stream.rtt_max_us)];
+    let mut times = times.into_iter().filter_map(|(name, us)| Some((name, format_ms_briefly(us?)))).take(2);
+    if let Some((first, first_ms)) = times.next() {
+        match times.next() {
+            Some((second, second_ms)) => _ = write!(text, ", RTT {first}/{second} {first_ms}/{second_ms} ms"),
+            None => _ = write!(text, ", RTT {first} {first_ms} ms"),
+        }
+    }
+    if let Some(depth) = report.jitter_buffer.as_ref().and_then(JitterBufferTable::recommended_ms) {
+        _ = write!(text, ", jitter buffer {depth:.1} ms");
+    }
+    if report.jitter_buffer.as_ref().is_some_and(JitterBufferTable::none_suffices) {
+        text += ", no buffer suffices";
+    }
+    if let Some(comparison) = report.comparison.as_ref().filter(|comparison| comparison.not_comparable.is_none()) {
+        text += match comparison.result() {
+            ComparisonResult::Worse => ", worse than the baseline",
+            ComparisonResult::Undecided => ", undecided against the baseline",
+            ComparisonResult::Unchanged | ComparisonResult::Better => ", not worse than the baseline",
+        };
+    }
+    text
+}
+
+/// A time in microseconds as milliseconds with three significant digits, without a unit.
+fn format_ms_briefly(us: f64) -> String {
+    format_briefly(us / 1e3)
+}
+
+/// A ratio as a percentage with three significant digits.
+fn format_percent_briefly(ratio: f64) -> String {
+    match ratio * 100.0 {
+        percent if percent > 0.0 && percent < 0.01 => "< 0.01 %".to_owned(),
+        percent => format!("{} %", format_briefly(percent)),
+    }
+}
+
+/// A number with three significant digits, but at most three decimals.
+fn format_briefly(value: f64) -> String {
+    let decimals = match value.abs() {
+        magnitude if magnitude >= 99.95 => 0,
+        magnitude if magnitude >= 9.995 => 1,
+        magnitude if magnitude >= 0.9995 => 2,
+        _ => 3,
+    };
+    let text = format!("{value:.decimals$}");
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+}
