@@ -66,14 +66,14 @@ impl LinuxIo {
     }
 
     fn send_once(&self, transmit: Transmit<'_>) -> io::Result<()> {
-        let is_segmented = transmit.contents.len() > transmit.segment_size;
         self.state.try_send(
             (&self.socket).into(),
             &quinn_udp::Transmit {
                 destination: transmit.destination,
                 ecn: None,
                 contents: transmit.contents,
-                segment_size: is_segmented.then_some(transmit.segment_size),
+                // Has no effect on a single datagram.
+                segment_size: Some(transmit.segment_size),
                 src_ip: transmit.src_ip,
             },
         )

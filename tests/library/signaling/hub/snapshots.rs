@@ -421,3 +421,19 @@ fn taking_a_snapshot_logs_nothing() {
     });
     assert_eq!(lines, Vec::<String>::new());
 }
+
+#[test]
+fn list_of_webrtc_rooms_fills_its_limit_and_never_exceeds_it() {
+    let (mut hub, mut sink) = hub(SignalingLimits::default());
+    for conn in 1..=3 {
+        arrive(&mut hub, &mut sink, at(0), conn, &format!("/?roomId=r{conn}&userId=u&userName=n"));
+    }
+    let (all, is_truncated) = hub.webrtc_rooms(usize::MAX, true);
+    assert_eq!((all.len(), is_truncated), (3, false));
+    let length = |count: usize| serde_json::to_string(&all[..count]).expect("JSON").len();
+    for max_bytes in 0..length(3) + 2 {
+        let (rooms, is_truncated) = hub.webrtc_rooms(max_bytes, true);
+        let fitting = (0..=3).rev().find(|count| length(*count) <= max_bytes).unwrap_or(0);
+        assert_eq!((rooms.len(), is_truncated), (fitting, fitting < 3), "{max_bytes}");
+    }
+}
