@@ -84,7 +84,7 @@ impl Session {
         self.accepted_at
     }
 
-    /// Whether no packet was accepted for [`SESSION_TIMEOUT`].
+    /// Whether no packet was accepted for 30 s.
     pub fn is_expired(&self, now: Time) -> bool {
         now.duration_since(self.accepted_at) >= SESSION_TIMEOUT
     }
