@@ -310,8 +310,9 @@ mod tests {
         let mut stream = TcpStream::connect(server).expect("a connection");
         stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a time-out");
         let headers = entry["headers"].as_object().into_iter().flatten();
-        let headers: String =
+        let headers: Vec<String> =
             headers.map(|(name, value)| format!("{name}: {}\r\n", value.as_str().unwrap_or(""))).collect();
+        let headers = headers.concat();
         let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
         write!(stream, "GET /v1/signaling HTTP/1.1\r\nHost: x\r\n{upgrade}{headers}\r\n").expect("a request");
