@@ -77,6 +77,7 @@
 //! - **lateness**: send time minus due time.
 //! - **loop check**: KEEPALIVE with a secret token. A loop check finds out whether a source is another echo server.
 //! - **mapped address**: a socket's address as a STUN server sees it (RFC 8489).
+//! - **newer client**: jamjam's client since autumn 2026. It encrypts its links and connects to `/v1/signaling`.
 //! - **outcome**: what happened to a packet: returned, damaged, lost, or in flight.
 //! - **resync**: restart of the jitter buffer at another stream position. A jump in sequence numbers or a long gap causes a resync.
 //! - **segment**: one datagram in a buffer that contains several datagrams (GSO, GRO). A **batch** is the result of one receive call.

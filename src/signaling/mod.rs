@@ -1,7 +1,8 @@
 //! The signaling server without sockets: connections, rooms and messages of all dialects.
 //!
 //! The [`Hub`] receives messages from connections and sends messages to connections through an [`EventSink`]. Each dialect is one module
-//! with a `DialectHandler`. The dialects share rooms, timers, limits and counters. [`client`] is the client side of the jamjam dialect.
+//! with a `DialectHandler`. The dialects share rooms, timers, limits and counters. [`client`] is the client side of the jamjam dialect, and
+//! [`device`] the proof of a device in its upgrade request.
 //!
 //! To add a dialect, add its module and its field in `DialectHandlers` here. Also add a variant of [`Dialect`] and list the variant in
 //! [`Dialect::ALL`]. The compiler then reports what else to add to `dialect.rs`, `route.rs` and this file. A limit is a field of [`SignalingLimits`]

@@ -51,7 +51,7 @@ fn every_rejected_vector_of_device_headers_is_rejected() {
         let verified = verify(&headers(entry), unix_seconds(device), false);
         let why = entry["why"].as_str().expect("a reason");
         let expected: fn(DeviceError) -> bool = match why.split_once(' ') {
-            Some(("id", _)) | Some(("public", "key of another device, id kept")) => |error| error == DeviceError::Id,
+            Some(("id", _) | ("public", "key of another device, id kept")) => |error| error == DeviceError::Id,
             Some(("timestamp", "not a number")) => |error| error == DeviceError::Timestamp,
             Some((_, "missing")) => |error| matches!(error, DeviceError::Header(_)),
             _ => |error| error == DeviceError::Signature,

@@ -40,18 +40,34 @@ fn every_transcript_passes_for_any_ids() {
 #[test]
 fn every_message_type_and_error_text_is_in_a_transcript() {
     let [sent, received] = sent_and_received("jamjam");
-    for kind in ["CreateRoom", "JoinRoom", "LeaveRoom", "UpdatePeerInfo", "ListRooms", "ChatMessage"] {
+    for kind in ["CreateRoom", "JoinRoom", "LeaveRoom", "UpdatePeerInfo", "ListRooms", "ChatMessage", "PeerMessage"] {
         assert!(sent.iter().any(|message| message["type"] == kind), "no client sends {kind}");
     }
-    let kinds =
-        ["RoomCreated", "RoomJoined", "PeerJoined", "PeerUpdated", "PeerLeft", "RoomList", "ChatMessage", "Error"];
+    let kinds = [
+        "RoomCreated",
+        "RoomJoined",
+        "PeerJoined",
+        "PeerUpdated",
+        "PeerLeft",
+        "RoomList",
+        "ChatMessage",
+        "Error",
+        "PeerMessage",
+    ];
     for kind in kinds {
         assert!(received.iter().any(|message| message["type"] == kind), "no client receives {kind}");
     }
     for kind in &kinds[..6] {
         assert!(sent.iter().any(|message| message["type"] == *kind), "no client tries to send {kind}");
     }
-    for text in ["Room not found", "Invalid password", "Room is full", "Password too long", "Too many candidates"] {
+    for text in [
+        "Room not found",
+        "Invalid password",
+        "Room is full",
+        "Password too long",
+        "Too many candidates",
+        "Invalid link key",
+    ] {
         assert!(received.iter().any(|message| message["data"]["message"] == text), "no client receives {text:?}");
     }
 }

@@ -2,11 +2,11 @@
 //! expected members must be present.
 //!
 //! A placeholder `$name` or `${name}` may be a whole string or a part of one. A placeholder is bound at its first use and must have the
-//! same value later. The name defines the form of the value. `room…` is a room's id, `invite…` is an invite code, `long…` is an invite code for
-//! newer clients, and `peer…` and `node…` are a peer's id. Two names must have different values, unless the names differ only in their final digits. For example, `$peer` and
-//! `$peer2` may be the same client. In a client's message, `${name:upper}` and `${name:lower}` are the value in upper and in lower case. A
-//! string that consists of `"$ms1"` matches a number: a time in whole milliseconds. `"$us1"` matches a time in whole microseconds, and
-//! `"$secs1"` in whole seconds.
+//! same value later. The name defines the form of the value. `room…` is a room's id, `invite…` is an invite code, and `long…` is an invite
+//! code for newer clients. `peer…` and `node…` are a peer's id. Two names must have different values, unless the names differ only in their
+//! final digits. For example, `$peer` and `$peer2` may be the same client. In a client's message, `${name:upper}` and `${name:lower}` are
+//! the value in upper and in lower case. A string that consists of `"$ms1"` matches a number: a time in whole milliseconds. `"$us1"` matches
+//! a time in whole microseconds, and `"$secs1"` in whole seconds.
 
 use std::collections::BTreeMap;
 

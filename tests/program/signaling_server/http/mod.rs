@@ -248,6 +248,7 @@ fn head_has_the_headers_of_get() {
         ("/static/icon.svg", 200),
         ("/docs/messages", 200),
         ("/ws", 426),
+        ("/v1/signaling", 426),
         ("/radio", 426),
         ("/rooms/radio", 426),
         ("/radio/x", 404),
@@ -267,11 +268,11 @@ fn head_has_the_headers_of_get() {
 #[test]
 fn unknown_paths_and_methods_are_rejected_in_json() {
     let server = Server::start_signaling(&[]);
-    for path in ["/radio/x", "/rooms/radio/x", "/health/", "/v1/signaling", "/postcontent", "//", "/%2e%2e/x"] {
+    for path in ["/radio/x", "/rooms/radio/x", "/health/", "/v1", "/v1/signaling/", "/postcontent", "//", "/%2e%2e/x"] {
         let response = get(&server, path);
         assert_eq!((response.status, response.error().as_str()), (404, "Not found"), "{path}");
     }
-    for path in ["/health", "/rooms", "/healthz", "/metrics", "/", "/ws"] {
+    for path in ["/health", "/rooms", "/healthz", "/metrics", "/", "/ws", "/v1/signaling", "/api/v1/signaling"] {
         for method in ["POST", "PUT", "DELETE", "OPTIONS", "BREW"] {
             let response = request(&server, method, path, &[]);
             assert_eq!((response.status, response.error().as_str()), (405, "Method not allowed"), "{method} {path}");
@@ -285,7 +286,7 @@ fn unknown_paths_and_methods_are_rejected_in_json() {
 #[test]
 fn browser_at_a_websocket_path_gets_an_explanation() {
     let server = Server::start_signaling(&[]);
-    for path in ["/ws", "/ws/", "/ws?x=1", "/ws?token=t", "/radio"] {
+    for path in ["/ws", "/ws/", "/ws?x=1", "/ws?token=t", "/radio", "/v1/signaling"] {
         let response = get(&server, path);
         assert_eq!(response.status, 426, "{path}");
         assert_eq!(response.error(), "This is a WebSocket endpoint; connect with ws:// or wss://");
