@@ -1,8 +1,8 @@
 //! Real documents against the published schema and against the definitions in `docs/measuring.md`.
 
 use crate::measurement::runs::machine;
-use crate::measurement::runs::moqt;
 use crate::measurement::runs::websocket;
+use crate::measurement::runs::{link, moqt};
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -221,6 +221,7 @@ pub(super) fn runs() -> Vec<(&'static str, RunResults)> {
     ];
     runs.extend(websocket::websocket_runs());
     runs.extend(moqt::moqt_runs());
+    runs.extend(link::link_runs());
     runs
 }
 
@@ -392,15 +393,35 @@ fn every_text_label_is_defined_in_measuring_md() {
             seen.insert(label.to_owned());
         }
     }
-    // There are 53 labels. The table of streams has 23 labels. Capture, playback and audio quality have 12 labels, listed below. The other
-    // 18 labels are:
+    // There are 54 labels. The table of streams has 23 labels. Capture, playback and audio quality have 12 labels, listed below. The other
+    // 19 labels are:
     // - Six delays: server delay, echo time, PDV, IPDV, pacing error, p50 of the pacing error.
     // - Six counts: recorded, loss bursts, reordering, groups, port unreachable, stray.
-    // - Six others: send call, timer error, connection setup, clock offset, mapped address, worst period.
+    // - Seven others: send call, timer error, connection setup, clock offset, link, mapped address, worst period.
     //
     // The capture has four labels: captured, overruns, capture xruns, capture clock. The playback has five labels: played, jitter buffer,
     // playback latency, playback xruns, playback clock. The audio quality has three labels: gaps, level, alignment.
-    assert_eq!(seen.len(), 53, "{seen:?}");
+    assert_eq!(seen.len(), 54, "{seen:?}");
+}
+
+#[test]
+fn link_is_printed_with_its_fields() {
+    let report = Report::new(&link::all_counts(), &Limits::default());
+    let document: Value = serde_json::from_str(&json::document(&report).unwrap()).unwrap();
+    let expected = json!({
+        "signed": true, "encrypted": true, "setup_ms": 2.5, "dropped_not_opened": 1, "dropped_replayed": 2, "dropped_no_keys": 3,
+        "dropped_plain": 4, "dropped_key_exchange": 5, "connection_failure": null
+    });
+    assert_eq!(document["link"], expected);
+    let text = text::summary(&report, false);
+    let row = "encrypted, signed; set up in 2.500 ms; dropped: 1 not opened, 2 replayed, 3 sealed without keys, 4 plain, 5 with a refused key";
+    assert!(text.contains(row), "{text}");
+    assert!(text.contains("warning: 15 packets of the server did not belong to the link"), "{text}");
+    for (name, run) in link::link_runs().into_iter().skip(2) {
+        let report = Report::new(&run, &Limits::default());
+        assert_eq!(report.verdict.reasons, ["no encrypted link within 5s"], "{name}");
+        assert_eq!((report.warnings.len(), report.warnings[0].code), (1, "connection_failure"), "{name}");
+    }
 }
 
 #[test]

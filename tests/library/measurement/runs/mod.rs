@@ -1,5 +1,6 @@
 //! Handwritten run results.
 
+pub(crate) mod link;
 pub(crate) mod machine;
 pub(crate) mod moqt;
 pub(crate) mod websocket;
