@@ -40,8 +40,8 @@ pub struct WebSocketProbeArgs {
 
     /// The server's token secret, to sign the probe's own tokens
     ///
-    /// With @FILE, the secret is the content of a file. Without this option, the probe uses the token of the URL (?token=TOKEN). In a WebRTC
-    /// room, the probe joins as the client that this token names, unless the URL contains a userId.
+    /// With @FILE, the secret is the content of a file. Without this option, the probe uses the token of the URL (?token=TOKEN). In a
+    /// WebRTC room, the probe joins as the client that this token names, unless the URL contains a userId.
     #[arg(long, hide_short_help = true, value_name = "SECRET|@FILE", help_heading = HEADING)]
     hmac_secret: Option<SecretArg>,
 }

@@ -13,8 +13,8 @@ use crate::time::{MIN_PAUSE, Pause, Time};
 /// Maximum number of batches received before due packets are sent. Otherwise, a flood could delay the due packets.
 const MAX_READS_PER_TURN: usize = 4;
 
-/// During this last part of a busy-wait, the driver does not read the socket. A read takes a few microseconds and could delay the packets
-/// that are due at the deadline.
+/// During this last part of a busy-wait, the driver only reads the clock. Reading the socket takes a few microseconds and polling the node
+/// about one, which would delay the packets that are due at the deadline.
 const SPIN_READ_GUARD: Duration = Duration::from_micros(8);
 
 /// Maximum time that a node may continue after a stop request. Ctrl-C must end a run at once.
@@ -280,6 +280,9 @@ fn run_loop(
             WakePlan::Spin => {
                 readable = deadline.duration_since(now) > SPIN_READ_GUARD;
                 std::hint::spin_loop();
+                while !readable && io.now() < deadline {
+                    std::hint::spin_loop();
+                }
             }
         }
     }

@@ -12,7 +12,7 @@ use test_support::recording_sink::RecordingSink;
 use jamjam_dev::echo::{EchoConfig, EchoServer, LinkConfig, LinkPolicy};
 use jamjam_dev::impairment::Impairment;
 use jamjam_dev::link::LinkKey;
-use jamjam_dev::node::{Node, SendStatus, Transmit, TransmitSink};
+use jamjam_dev::node::{Node, Receive, SendStatus, Transmit, TransmitSink};
 use jamjam_dev::stats::Counter;
 use jamjam_dev::time::Time;
 use proptest::prelude::*;
@@ -300,13 +300,37 @@ fn sealed_replies_leave_in_one_segmented_send() {
     let received_at = Time::from_millis(1);
     echo.on_datagram(
         received_at,
-        &[jamjam_dev::node::Receive { source: from, dst_ip: None, received_at, contents: &audio, segment_size: 100 }],
+        &[Receive { source: from, dst_ip: None, received_at, contents: &audio, segment_size: 100 }],
     );
     let mut sink = RecordingSink::new();
     echo.poll_transmit(Time::from_millis(11), &mut sink);
     assert_eq!(sink.segment_counts, [5]);
     let sequences: Vec<u32> = sink.take().iter().map(|reply| client.open(reply).expect("open").1).collect();
     assert_eq!(sequences, [0, 1, 2, 3, 4]);
+}
+
+#[test]
+fn sealed_replies_leave_from_the_address_that_was_spoken_to() {
+    let (mut echo, from, local_ip) = (server(10), client_address(1), "198.51.100.8".parse().expect("an address"));
+    let mut client = LinkClient::unsigned();
+    let request = |echo: &mut EchoServer, at: u64, contents: &[u8]| {
+        let received_at = Time::from_nanos(at);
+        let segment_size = contents.len();
+        echo.on_datagram(
+            received_at,
+            &[Receive { source: from, dst_ip: Some(local_ip), received_at, contents, segment_size }],
+        );
+        let mut sink = RecordingSink::new();
+        echo.poll_transmit(received_at + Duration::from_millis(10), &mut sink);
+        assert!(sink.sent.iter().all(|reply| (reply.to, reply.from) == (from, Some(local_ip))));
+        sink.take()
+    };
+    let answers = request(&mut echo, 0, &client.control());
+    assert!(client.on_control(&answers[0]) && client.open(&answers[1]).is_some());
+    for kind in [AUDIO, KEEPALIVE, LATENCY_PING] {
+        let replies = request(&mut echo, u64::from(kind) * SECOND, &client.seal(kind, 0, 0, &[1; 12]));
+        assert!(client.open(&replies[0]).is_some() && replies.len() == 1, "type {kind}");
+    }
 }
 
 /// Returns these results, then accepts everything. Records what was offered.

@@ -288,7 +288,7 @@ fn post_reaches_the_members_and_returns_their_number() {
         request(&server, &format!("POST /radio/postcontent?token={}", token("a", "radio")), "", "{}").status,
         401
     );
-    post("POST /radio/postcontent", &"x".repeat(1_025)).assert_error(413, "Payload too large");
+    post("POST /radio/postcontent", &"x".repeat(262_145)).assert_error(413, "Payload too large");
     post("POST /radio/postcontent", "{").assert_error(400, "Invalid JSON");
     post("POST /radio/postcontent", "[1]").assert_error(422, "Payload must be a JSON object");
     for id in ["", r#""id":"""#, r#""id":0"#, r#""id":null"#] {
@@ -385,7 +385,7 @@ fn longer_messages_than_the_maximum_close_with_1009() {
     let to = format!("/rooms/radio/remotecontrol?token={}", token("ann", "radio"));
     let mut control = Client::connect(&server, &to);
     assert_eq!(control.receive()["type"], "control-welcome");
-    control.send(&"x".repeat(1_025));
+    control.send(&"x".repeat(262_145));
     assert_eq!(control.closed().0, 1_009);
 }
 
