@@ -385,7 +385,7 @@ fn longer_messages_than_the_maximum_close_with_1009() {
     let to = format!("/rooms/radio/remotecontrol?token={}", token("ann", "radio"));
     let mut control = Client::connect(&server, &to);
     assert_eq!(control.receive()["type"], "control-welcome");
-    control.send(&"x".repeat(262_145));
+    control.send(&"x".repeat(1_025));
     assert_eq!(control.closed().0, 1_009);
 }
 
