@@ -83,8 +83,8 @@ pub struct ClientArgs {
 
     /// The server's AUDIO delay, in ms or with a unit [default of --embedded: 100]
     ///
-    /// Sets the delay of the echo server of --embedded. With --moqt, this is the delay of MOQT frames, 0 by default. For any other server, gives
-    /// its delay, which is subtracted from the round-trip time of AUDIO. An echo server of this program reports its delay.
+    /// Sets the delay of the echo server of --embedded. With --moqt, this is the delay of MOQT frames, 0 by default. For any other server,
+    /// gives its delay, which is subtracted from the round-trip time of AUDIO. An echo server of this program reports its delay.
     #[arg(long, value_name = "MS", help_heading = HEADING_TARGET)]
     delay: Option<Millis>,
 

@@ -7,7 +7,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Map;
 
 use super::{ClientArgs, FinishedRun};
-use crate::cli::options::credentials::read_hmac_secret;
+use crate::cli::options::credentials::{SecretArg, read_hmac_secret};
 use crate::cli::output::Failure;
 use crate::client::{ClientNode, RunConfig, WebSocketProber, WebSocketWorkload};
 use crate::client::{RunKind, RunResults, StreamKind};
@@ -40,10 +40,10 @@ pub struct WebSocketProbeArgs {
 
     /// The server's token secret, to sign the probe's own tokens
     ///
-    /// With @FILE, the secret is the content of a file. Without this option, the probe uses the token of the URL (?token=TOKEN). In a WebRTC room, the probe joins as the client that this
-    /// token names, unless the URL contains a userId.
+    /// With @FILE, the secret is the content of a file. Without this option, the probe uses the token of the URL (?token=TOKEN). In a
+    /// WebRTC room, the probe joins as the client that this token names, unless the URL contains a userId.
     #[arg(long, hide_short_help = true, value_name = "SECRET|@FILE", help_heading = HEADING)]
-    hmac_secret: Option<String>,
+    hmac_secret: Option<SecretArg>,
 }
 
 impl WebSocketProbeArgs {
@@ -143,7 +143,7 @@ impl WebSocketProbeArgs {
 
     /// The tokens of the two members.
     fn member_tokens(&self, room: &str) -> Result<[Option<String>; 2], Failure> {
-        if let Some(secret) = read_hmac_secret(self.hmac_secret.as_deref())? {
+        if let Some(secret) = read_hmac_secret(self.hmac_secret.as_ref())? {
             let now_ms = clock::unix_ms();
             let member = |name| sign(&secret, &Claims::new(name, room, Map::new(), now_ms, DEFAULT_LIFETIME_SECONDS));
             return Ok(["jamjam-dev probe sender", "jamjam-dev probe receiver"].map(|name| Some(member(name))));
@@ -183,7 +183,7 @@ impl WebSocketProbeArgs {
         let room = given_room.filter(|room| !room.is_empty()).unwrap_or(generated_name);
         let given_user = url_user.as_deref().or(claimed_user.as_deref());
         let user = given_user.filter(|user| !user.is_empty()).unwrap_or(generated_name);
-        let token = read_hmac_secret(self.hmac_secret.as_deref())?.map(|secret| {
+        let token = read_hmac_secret(self.hmac_secret.as_ref())?.map(|secret| {
             let claims = Claims::new(user, room, Map::new(), clock::unix_ms(), DEFAULT_LIFETIME_SECONDS);
             sign(&secret, &claims.with_audience(Audience::WebRtc))
         });

@@ -1,5 +1,4 @@
-//! Secrets, logins and certificates as options. A secret comes from a file, the environment or the command line. `Debug` never prints
-//! secrets.
+//! Secrets, logins and certificates as options. A secret comes from a file, the environment or the command line.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -27,58 +26,67 @@ use crate::signaling::token::Secret;
 const HEADING_TOKENS: &str = "Tokens";
 
 /// Secrets of the broadcast rooms.
-#[derive(clap::Args)]
+#[derive(Debug, clap::Args)]
 pub struct SecretArgs {
     /// Secret that signs and verifies tokens [default: random]
     ///
     /// With @FILE, the secret is the content of a file. Other users of this machine can see the command line: prefer @FILE or the
     /// environment. AUTH_SECRET is used if HMAC_SECRET is not set.
     #[arg(long, env = "HMAC_SECRET", value_name = "SECRET|@FILE", hide_env_values = true, help_heading = HEADING_TOKENS)]
-    hmac_secret: Option<String>,
+    hmac_secret: Option<SecretArg>,
 
     /// Key that POST /auth/token requires
     ///
     /// Without a key, everyone can get tokens for broadcast rooms, and no client for WebRTC rooms. With
     /// @FILE, the key is the content of a file.
     #[arg(long, hide_short_help = true, env = "TOKEN_ISSUER_KEY", value_name = "KEY|@FILE", hide_env_values = true, help_heading = HEADING_TOKENS)]
-    token_issuer_key: Option<String>,
-}
-
-impl fmt::Debug for SecretArgs {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SecretArgs").finish_non_exhaustive()
-    }
+    token_issuer_key: Option<SecretArg>,
 }
 
 impl SecretArgs {
     /// The secret that signs tokens, if given.
     pub fn hmac_secret(&self) -> Result<Option<Secret>, Failure> {
-        read_hmac_secret(self.hmac_secret.as_deref())
+        read_hmac_secret(self.hmac_secret.as_ref())
     }
 
     /// The key that token requests require, if given.
     pub fn token_issuer_key(&self) -> Result<Option<Secret>, Failure> {
-        read_secret("--token-issuer-key", self.token_issuer_key.as_deref())
+        read_secret("--token-issuer-key", self.token_issuer_key.as_ref())
+    }
+}
+
+/// A secret as the value of an option: the text itself, or `@` and the name of a file that contains it. `Debug` does not print the secret.
+#[derive(Clone)]
+pub struct SecretArg(String);
+
+impl From<String> for SecretArg {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl fmt::Debug for SecretArg {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretArg")
     }
 }
 
 /// The value of `--hmac-secret`.
-pub fn read_hmac_secret(given: Option<&str>) -> Result<Option<Secret>, Failure> {
+pub fn read_hmac_secret(given: Option<&SecretArg>) -> Result<Option<Secret>, Failure> {
     read_secret("--hmac-secret", given)
 }
 
-fn read_secret(option: &str, given: Option<&str>) -> Result<Option<Secret>, Failure> {
+fn read_secret(option: &str, given: Option<&SecretArg>) -> Result<Option<Secret>, Failure> {
     Ok(read_secret_text(option, given)?.as_deref().map(Secret::new))
 }
 
-/// The secret `given` as the value of `option`: the text itself, or `@` and the name of a file that contains it. A line break at the end of
-/// the file is ignored.
-fn read_secret_text(option: &str, given: Option<&str>) -> Result<Option<String>, Failure> {
-    let Some(given) = given else { return Ok(None) };
-    let Some(file) = given.strip_prefix('@') else {
-        let is_empty = given.is_empty().then(|| Failure::usage(format!("{option} is empty; give a value, or omit it")));
-        return is_empty.map_or_else(|| Ok(Some(given.to_owned())), Err);
-    };
+/// The secret that `option` gives. A line break at the end of a file is ignored.
+fn read_secret_text(option: &str, given: Option<&SecretArg>) -> Result<Option<String>, Failure> {
+    let Some(SecretArg(given)) = given else { return Ok(None) };
+    if given.is_empty() {
+        return Err(Failure::usage(format!("{option} is empty; give a value, or omit it")));
+    }
+    let Some(file) = given.strip_prefix('@') else { return Ok(Some(given.clone())) };
     let text = files::read_text(Path::new(file))
         .with_context(|| format!("{option}: cannot read {file}"))
         .map_err(Failure::unusable)?;
@@ -93,7 +101,7 @@ fn read_secret_text(option: &str, given: Option<&str>) -> Result<Option<String>,
 const HEADING_LOGIN: &str = "Login";
 
 /// Login to /docs, /console and /admin.
-#[derive(clap::Args)]
+#[derive(Debug, clap::Args)]
 pub struct LoginArgs {
     /// User name for pages that need a login, such as /console
     #[arg(long, hide_short_help = true, env = "DOCS_USERNAME", value_name = "NAME", value_parser = parse_username, default_value = DEFAULT_USER_NAME, help_heading = HEADING_LOGIN)]
@@ -105,19 +113,13 @@ pub struct LoginArgs {
     /// rejected. With @FILE, the password is the content of a file. Other users of this machine can see the command line: prefer @FILE or
     /// the environment.
     #[arg(long, env = "DOCS_PASSWORD", value_name = "PASSWORD|@FILE", hide_env_values = true, help_heading = HEADING_LOGIN)]
-    docs_password: Option<String>,
-}
-
-impl fmt::Debug for LoginArgs {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LoginArgs").finish_non_exhaustive()
-    }
+    docs_password: Option<SecretArg>,
 }
 
 impl LoginArgs {
     /// The password, if given.
     pub fn password(&self) -> Result<Option<String>, Failure> {
-        read_secret_text("--docs-password", self.docs_password.as_deref())
+        read_secret_text("--docs-password", self.docs_password.as_ref())
     }
 
     /// The login of a server at `address`, whose pages have the URL `pages`.

@@ -140,7 +140,7 @@ fn recording_never_overwrites_the_file_being_sent() {
         let [wav, record] = [&file, record].map(|path| path.to_str().unwrap());
         let output = run_args(["send", wav, "--embedded", "--record", record]);
         assert_eq!(output.code, 2, "{output:?}");
-        let message = format!("jamjam-dev: {wav} and --record {record} are the same file; give different files\n");
+        let message = format!("jamjam-dev: FILE {wav} and --record {record} are the same file; give different files\n");
         assert_eq!(output.stderr, message);
     }
     assert!(std::fs::read(&file).unwrap() == std::fs::read(fixture("24bit-mono-48k.wav")).unwrap());

@@ -156,7 +156,7 @@ fn page_overwrites_no_other_file() {
     client::wav::write(&take, 48_000, 1, &[0; 128]);
     let name = take.display();
     for (line, options) in [
-        (format!("send {name} --embedded"), "and --html"),
+        (format!("send {name} --embedded"), "FILE and --html"),
         (format!("send --tone 440 --embedded --record {name}"), "--record and --html"),
         (format!("send --tone 440 --embedded --record-both {name}"), "--record-both and --html"),
         (format!("send --tone 440 --embedded --junit {name}"), "--html and --junit"),

@@ -186,7 +186,7 @@ fn two_options_cannot_write_the_same_file() {
     let other = other.to_str().unwrap();
     let new = folder.path().join("new.wav");
     let new = new.to_str().unwrap();
-    for (one, first) in [(wav, format!("{wav}")), (other, format!("--record {new}"))] {
+    for (one, first) in [(wav, format!("FILE {wav}")), (other, format!("--record {new}"))] {
         let output = run_args(["send", wav, "--embedded", "--record", new, "--record-both", one]);
         let message = format!("jamjam-dev: {first} and --record-both {one} are the same file; give different files\n");
         assert_eq!((output.code, output.stderr.as_str()), (2, message.as_str()));

@@ -288,7 +288,7 @@ fn post_reaches_the_members_and_returns_their_number() {
         request(&server, &format!("POST /radio/postcontent?token={}", token("a", "radio")), "", "{}").status,
         401
     );
-    post("POST /radio/postcontent", &"x".repeat(1_025)).assert_error(413, "Payload too large");
+    post("POST /radio/postcontent", &"x".repeat(262_145)).assert_error(413, "Payload too large");
     post("POST /radio/postcontent", "{").assert_error(400, "Invalid JSON");
     post("POST /radio/postcontent", "[1]").assert_error(422, "Payload must be a JSON object");
     for id in ["", r#""id":"""#, r#""id":0"#, r#""id":null"#] {

@@ -261,10 +261,10 @@ fn chunked_post_has_the_same_length_limit() {
         "100\r\n".to_owned() + &" ".repeat(256) + &("\r\n100\r\n".to_owned() + &" ".repeat(256)).repeat(count - 1)
     };
     let post = |body: &str| status(&server, "POST /radio/postcontent", &headers, body);
-    assert_eq!(post(&(pieces(3) + "\r\n2\r\n{}\r\n0\r\n\r\n")), 200);
-    assert_eq!(post(&(pieces(5) + "\r\n0\r\n\r\n")), 413);
+    assert_eq!(post(&(pieces(1_023) + "\r\n2\r\n{}\r\n0\r\n\r\n")), 200);
+    assert_eq!(post(&(pieces(1_025) + "\r\n0\r\n\r\n")), 413);
     // A body that never ends is rejected as soon as it exceeds the limit.
-    assert_eq!(post(&pieces(64)), 413);
+    assert_eq!(post(&pieces(1_100)), 413);
     // Room members have a higher message limit than other connections. A control channel must not send anything. Therefore, the higher
     // limit does not apply to a control channel.
     let mut control = raw(server.address);
