@@ -329,13 +329,12 @@ fn server_without_encryption_makes_an_unsigned_link_plain_and_a_signed_link_fail
 #[test]
 fn older_server_or_another_link_key_ends_the_run_before_audio() {
     let older = EchoServer::new(EchoConfig { delay: Duration::from_millis(50), ..EchoConfig::default() });
-    for (client, server, expected) in vec![
-        (sender(300, None), older, LinkFailure::NoKeyExchange),
-        (sender(300, Some(signing([6; 32]))), server(50), LinkFailure::SignatureRefused),
-    ] {
+    let check = |client, server, expected| {
         let (run, sent) = run(client, server, good_path());
         assert_eq!(link(&run).failure, Some((expected, 5 * SECOND)));
         assert!(sent.iter().all(|(_, datagram)| [CONTROL, KEEPALIVE].contains(&datagram[1])));
         assert_eq!(run.audio.expect("AUDIO").stats.sent, 0);
-    }
+    };
+    check(sender(300, None), older, LinkFailure::NoKeyExchange);
+    check(sender(300, Some(signing([6; 32]))), server(50), LinkFailure::SignatureRefused);
 }

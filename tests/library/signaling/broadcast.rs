@@ -68,9 +68,9 @@ impl EventSink for RecordingSink {
 }
 
 /// A hub whose rooms have these settings. The room `stage` needs no token.
-fn hub(settings: BroadcastSettings) -> (Hub, Secret) {
+fn hub(mut broadcast: BroadcastSettings) -> (Hub, Secret) {
     let secret = Secret::new("s");
-    let broadcast = BroadcastSettings { secret: Some(secret.clone()), ..settings };
+    broadcast.secret = Some(secret.clone());
     let mut handlers = RoomHandlers::default();
     handlers.insert("stage", DeclaredRoom { requires_auth: false, ..DeclaredRoom::default() });
     let hub = Hub::new(SignalingLimits { broadcast, message_rate: None, ..SignalingLimits::default() }, [1, 2, 3, 4]);
