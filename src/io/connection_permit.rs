@@ -308,10 +308,13 @@ impl ConnectionPermit {
         self.memory().take(self.limiter.limits.bytes_per_connection + REQUEST_HEAD_BYTES + bytes)
     }
 
-    /// The connection is being upgraded: it has no request head any more.
-    pub(in crate::io) fn on_upgrade(&self) {
+    /// The connection is being upgraded: it has no request head any more. Returns the memory of the connection itself, which leaves a quarter
+    /// of its fixed share for messages.
+    pub(in crate::io) fn on_upgrade(&self) -> MemoryPermit {
+        let share = self.limiter.limits.bytes_per_connection;
         // Less memory is never refused.
-        let _ = self.memory().prepay(self.limiter.limits.bytes_per_connection);
+        let _ = self.memory().prepay(share);
+        self.memory().hold(share / 4 * 3)
     }
 
     /// The QUIC handshake is complete.
