@@ -103,7 +103,7 @@ fn wrong_scheme_of_ws_and_wss_is_reported() {
     let error = failed(&format!("ws://{}", secure.address), &[]);
     let upgrade = format!("the WebSocket upgrade with {} failed: ", secure.address);
     assert_eq!(error, format!("{upgrade}the server uses TLS; use wss:// instead of ws://"));
-    let error = failed(&format!("ws://{}/v1/other", plain.address), &[]);
+    let error = failed(&format!("ws://{}/v1", plain.address), &[]);
     let upgrade = format!("the WebSocket upgrade with {} failed: ", plain.address);
     assert_eq!(
         error,
