@@ -350,7 +350,7 @@ fn response_cases() -> Vec<Case> {
         }),
         ("HTTP 404 Not Found; there is no signaling server at this path", || {
             let server = Signaling::start_signaling(&[]);
-            probe(format!("ws://{}/v1/signaling", server.address), &[])
+            probe(format!("ws://{}/v1/other", server.address), &[])
         }),
         ("HTTP 426 Upgrade Required; there is no signaling server at this path", || {
             ws(answers(b"HTTP/1.1 426 Upgrade Required\r\n\r\n"), &[])
