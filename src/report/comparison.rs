@@ -225,7 +225,7 @@ impl ComparedFigure {
         let value = |value: Option<f64>| value.map_or_else(missing, |value| self.unit.format(value));
         let change = |change: f64| match self.unit {
             Unit::Ratio => format!("{} points", points(change)),
-            _ => format_time(change),
+            Unit::Us => format_time(change),
         };
         let signed = |one: f64| {
             let sign = if one > 0.0 { "+" } else { "" };
@@ -318,7 +318,7 @@ fn compare_figure(rule: &FigureRule, old: &TimeSeries, new: &TimeSeries) -> Comp
     compared.relative_change = (old_mean != 0.0).then(|| change / old_mean.abs());
     let drift = match rule.unit {
         Unit::Ratio => 0.0,
-        _ => DRIFT * (LONG_RUN_SECONDS / old.seconds().min(new.seconds())).max(1.0).sqrt(),
+        Unit::Us => DRIFT * (LONG_RUN_SECONDS / old.seconds().min(new.seconds())).max(1.0).sqrt(),
     };
     let (absolute, relative) = rule.min_change;
     let min_change = (relative.max(drift) * old_mean.abs()).max(absolute);

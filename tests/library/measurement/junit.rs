@@ -75,7 +75,6 @@ fn every_limit_is_a_test_case_with_the_measured_value() {
         max_p50: Some(Duration::from_micros(64)),
         max_p99: Some(Duration::from_millis(5)),
         max_jitter: Some(Duration::from_millis(1)),
-        ..Limits::default()
     };
     let expected = [
         case(NOT_INTERRUPTED, "passed"),
