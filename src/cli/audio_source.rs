@@ -40,11 +40,15 @@ const TONE_AMPLITUDE: f32 = 0.25;
 #[derive(Debug, clap::Args)]
 pub struct SourceArgs {
     /// WAV file to send, or `-` for standard input
-    #[arg(value_name = "FILE", conflicts_with = "tone")]
+    #[arg(value_name = "FILE", conflicts_with_all = ["wav", "tone"])]
     file: Option<PathBuf>,
 
+    /// WAV file to send, the same as FILE
+    #[arg(long, hide_short_help = true, value_name = "FILE", help_heading = HEADING_AUDIO)]
+    wav: Option<PathBuf>,
+
     /// Send a sine tone of this frequency
-    #[arg(long, value_name = "HZ", value_parser = parse_frequency, help_heading = HEADING_AUDIO)]
+    #[arg(long, value_name = "HZ", value_parser = parse_frequency, conflicts_with = "wav", help_heading = HEADING_AUDIO)]
     tone: Option<f64>,
 
     /// Packets to send; 0 sends the whole source
@@ -160,16 +164,21 @@ pub struct PacketLayout {
 impl SourceArgs {
     /// Opens the file or prepares the tone, and prints how it is converted.
     pub fn open(&self) -> Result<(FilePayloads, PacketLayout), Failure> {
-        match (&self.file, self.tone) {
+        match (self.path(), self.tone) {
             (Some(path), _) => self.open_file(path),
             (None, Some(hz)) => self.open_tone(hz),
             (None, None) => Err(Failure::usage("nothing to send: give a WAV FILE, --tone HZ or --mic")),
         }
     }
 
+    /// The value of FILE or --wav.
+    fn path(&self) -> Option<&Path> {
+        self.file.as_deref().or(self.wav.as_deref())
+    }
+
     /// Name of the source in messages.
     pub fn name(&self) -> String {
-        match &self.file {
+        match self.path() {
             Some(path) if path.as_os_str() == "-" => "standard input".to_owned(),
             Some(path) => path.display().to_string(),
             None => "the tone".to_owned(),
@@ -178,8 +187,8 @@ impl SourceArgs {
 
     /// Name of the source in reports, without folders of this machine.
     pub fn short_name(&self) -> String {
-        let is_file = |path: &&PathBuf| path.as_os_str() != "-";
-        self.file.as_ref().filter(is_file).map_or_else(|| self.name(), |path| file_name(&path.to_string_lossy()))
+        let is_file = |path: &&Path| path.as_os_str() != "-";
+        self.path().filter(is_file).map_or_else(|| self.name(), |path| file_name(&path.to_string_lossy()))
     }
 
     fn open_file(&self, path: &Path) -> Result<(FilePayloads, PacketLayout), Failure> {
@@ -187,7 +196,7 @@ impl SourceArgs {
         let name = self.name();
         if from_stdin && !matches!(self.repeat, Repeat::Times(1)) {
             return Err(Failure::usage(
-                "--repeat needs a file, because standard input can be read only once. Omit --repeat or give a FILE",
+                "--repeat needs a file, because standard input can be read only once. Omit --repeat or give --wav FILE",
             ));
         }
         let unreadable = |error: WavError| Failure::unusable(anyhow!("cannot read {name}: {error}"));
@@ -366,7 +375,7 @@ pub struct CaptureArgs {
     ///
     /// Sends until interrupted or until --duration has passed. DEVICE is a number or a unique part of a name from --list-devices. Without
     /// DEVICE, the default device is used.
-    #[arg(long, value_name = "DEVICE", num_args = 0..=1, require_equals = true, default_missing_value = "", conflicts_with_all = ["file", "tone"], help_heading = HEADING_AUDIO)]
+    #[arg(long, value_name = "DEVICE", num_args = 0..=1, require_equals = true, default_missing_value = "", conflicts_with_all = ["file", "wav", "tone"], help_heading = HEADING_AUDIO)]
     mic: Option<String>,
 
     /// Device buffer size in frames [default: --frame-size; --play: at least 256]

@@ -74,7 +74,7 @@ const EXAMPLES: [(&str, &str); 4] = [
     ("Fail if a path drops packets or is slow:", "jamjam-dev probe --to echo.example.org --max-loss 0% --max-p99 5ms"),
     (
         "Send a recording and record the returned audio:",
-        "jamjam-dev send take.wav --to echo.example.org --record returned.wav",
+        "jamjam-dev send --wav take.wav --to echo.example.org --record returned.wav",
     ),
 ];
 

@@ -75,7 +75,7 @@ struct Rule {
 
 const RULES: &[Rule] = &[
     Rule {
-        options: "file tone mic repeat frame_size resample play device_buffer jitter_buffer record record_both no_echo",
+        options: "file wav tone mic repeat frame_size resample play device_buffer jitter_buffer record record_both no_echo",
         target: "audio over UDP",
         applies: |plan, _| matches!(plan, Udp { .. }),
     },

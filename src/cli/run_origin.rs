@@ -115,7 +115,7 @@ mod tests {
         for (words, expected) in [
             (&["--html", "/home/ann/my takes/a.html"][..], "jamjam-dev --html a.html"),
             (&["--html=/tmp/x/page.html"], "jamjam-dev --html=page.html"),
-            (&["send", "takes/a.wav"], "jamjam-dev send takes/a.wav"),
+            (&["--wav", "takes/a.wav"], "jamjam-dev --wav takes/a.wav"),
             (&["send", "/home/ann/my take.wav"], "jamjam-dev send 'my take.wav'"),
             (&["send", "/"], "jamjam-dev send /"),
             (&["moqt://h/echo"], "jamjam-dev moqt://h/echo"),

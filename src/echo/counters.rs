@@ -140,9 +140,9 @@ counters! {
     Gauge links,
     /// Sealed AUDIO packets of sources without keys, which are also counted as received or dropped.
     Counter audio_without_keys,
-    /// Replies lost by --loss.
+    /// Replies lost by --loss PERCENT.
     Counter impaired_lost,
-    /// Replies lost by --burst-loss.
+    /// Replies lost in the bursts of --loss PERCENT,PERCENT.
     Counter impaired_burst,
     /// Replies lost because --drop-packets lists them.
     Counter impaired_listed,

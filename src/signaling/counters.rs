@@ -62,7 +62,7 @@ dialect_counters! {
     Counter parameters_rejected,
     /// Rejected messages and requests. Reasons are limits, room handlers, missing or invalid tokens, and invalid content.
     Counter requests_rejected,
-    /// Number of periodic or scheduled checks for missed heartbeats and expired rooms.
+    /// Number of periodic or scheduled checks for missed heartbeats, idle connections, old connections and expired rooms.
     Counter cleanup_runs,
     /// Connections closed because they exceeded the message rate.
     Counter closed_message_rate,
@@ -70,6 +70,10 @@ dialect_counters! {
     Counter closed_undecided_limit,
     /// Connections closed because they did not answer a ping in time.
     Counter closed_heartbeat_timeout,
+    /// Connections closed because they sent no message within the idle time-out.
+    Counter closed_idle_timeout,
+    /// Connections closed because they reached the maximum connection age.
+    Counter closed_max_age,
     /// Connections closed because their token was missing or invalid.
     Counter closed_invalid_token,
     /// Connections that the operator closed on the console.

@@ -1,6 +1,8 @@
 //! The interface between the hub and the dialects. Each dialect implements [`DialectHandler`]. A dialect replies, sends messages and closes
 //! connections through the methods of a [`ConnectionContext`].
 
+use std::time::Duration;
+
 use super::close_code::CloseCode;
 use super::connection_context::ConnectionContext;
 use super::event_sink::ConnId;
@@ -41,6 +43,18 @@ pub(super) trait DialectHandler {
     /// The interval and time-out of pings to connections of this dialect. `None` if these connections are not pinged.
     fn heartbeat(&self, limits: &SignalingLimits) -> Option<Heartbeat> {
         Some(limits.heartbeat)
+    }
+
+    /// Maximum time without a message from the connection; `None` if this time is unlimited.
+    fn idle_timeout(&self, limits: &SignalingLimits, conn: ConnId) -> Option<Duration> {
+        let _ = (limits, conn);
+        None
+    }
+
+    /// How long a connection may last.
+    fn max_connection_age(&self, limits: &SignalingLimits) -> Option<Duration> {
+        let _ = limits;
+        None
     }
 
     /// Maximum length of a message of the connection, in bytes.

@@ -1,5 +1,5 @@
 //! Timers of the hub: checks of connections, and the timers of the dialects. A check pings a connection, or closes it because of a missing
-//! pong. A connection is dropped only after a ping, whatever the interval and the time-out are.
+//! pong, its idle time or its age. A connection is dropped only after a ping, whatever the interval and the time-out are.
 
 use tracing::info;
 
@@ -22,6 +22,10 @@ struct ConnectionDeadlines {
     silent: Option<Time>,
     /// It counts as lost without an answer to the last ping.
     lost: Option<Time>,
+    /// It has sent no message for too long.
+    idle: Option<Time>,
+    /// It has reached the maximum age.
+    max_age: Option<Time>,
     ping: Option<Time>,
 }
 
@@ -61,9 +65,9 @@ impl Hub {
     /// rooms that no longer exist.
     pub(super) fn schedule_check(&mut self, conn: ConnId, last_ping: Time) {
         let deadlines = self.connection_deadlines(conn, last_ping);
-        let Some(ConnectionDeadlines { lost, ping, .. }) = deadlines else { return };
+        let Some(ConnectionDeadlines { lost, idle, max_age, ping, .. }) = deadlines else { return };
         let Self { connections, timers, dialects, .. } = self;
-        if let Some(next) = [lost, ping].into_iter().flatten().min() {
+        if let Some(next) = [lost, idle, max_age, ping].into_iter().flatten().min() {
             timers.insert(next, TimerEvent::ConnectionCheck { conn, last_ping });
         }
         timers.prune(|event| match event {
@@ -84,6 +88,8 @@ impl Hub {
         Some(ConnectionDeadlines {
             silent,
             lost: silent.filter(|_| connection.awaiting_pong),
+            idle: handler.idle_timeout(&self.limits, conn).map(|timeout| connection.last_message + timeout),
+            max_age: handler.max_connection_age(&self.limits).map(|age| connection.connected_at + age),
             ping: heartbeat.and_then(|heartbeat| heartbeat.interval).map(|interval| last_ping + interval),
         })
     }
@@ -91,7 +97,7 @@ impl Hub {
     /// Closes or pings a connection if it is time for it, and schedules the next check.
     fn check_connection(&mut self, now: WallClock, conn: ConnId, mut last_ping: Time, sink: &mut dyn EventSink) {
         let deadlines = self.connection_deadlines(conn, last_ping);
-        let Some(ConnectionDeadlines { silent, lost, ping }) = deadlines else { return };
+        let Some(ConnectionDeadlines { silent, lost, idle, max_age, ping }) = deadlines else { return };
         let Some(connection) = self.connections.get_mut(&conn) else { return };
         let counters = &mut self.counters[connection.dialect];
         counters.cleanup_runs += 1;
@@ -101,6 +107,12 @@ impl Hub {
             info!(target: "signaling", conn = conn.0, source = %connection.source, "connection timed out");
             self.on_server_close(now, conn, CloseCode::ABNORMAL_CLOSURE.get(), "heartbeat timeout", sink);
             sink.abort(conn);
+        } else if is_over(idle) {
+            counters.closed_idle_timeout += 1;
+            self.close_connection(now, conn, CloseCode::IDLE_TIMEOUT, "Idle timeout", sink);
+        } else if is_over(max_age) {
+            counters.closed_max_age += 1;
+            self.close_connection(now, conn, CloseCode::MAX_CONNECTION_AGE, "Max connection age reached", sink);
         } else {
             if is_over(ping) {
                 if is_over(silent) {

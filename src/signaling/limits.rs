@@ -140,6 +140,10 @@ pub struct BroadcastSettings {
     pub secret: Option<Secret>,
     /// The envelope of relayed messages.
     pub envelope: Envelope,
+    /// How long a member may go without sending a message; `None` is no limit.
+    pub idle_timeout: Option<Duration>,
+    /// Maximum age of a connection; `None` is no limit.
+    pub max_connection_age: Option<Duration>,
     /// Maximum length of a message of an authorized member, in bytes.
     pub max_payload_bytes: usize,
     /// Maximum number of delayed messages per room.
@@ -149,12 +153,15 @@ pub struct BroadcastSettings {
 }
 
 impl Default for BroadcastSettings {
-    /// The default settings have no secret. Relayed messages have the envelope [`Envelope::Document`]. A message of an authorized member has
-    /// at most 10 MiB. The server delays at most 10,000 messages per room and 64 MiB in all rooms together.
+    /// The default settings have no secret, no idle time-out and no maximum connection age. Relayed messages have the envelope
+    /// [`Envelope::Document`]. A message of an authorized member has at most 10 MiB. The server delays at most 10,000 messages per room and
+    /// 64 MiB in all rooms together.
     fn default() -> Self {
         Self {
             secret: None,
             envelope: Envelope::default(),
+            idle_timeout: None,
+            max_connection_age: None,
             max_payload_bytes: DEFAULT_MAX_PAYLOAD_BYTES,
             max_delayed_messages: 10_000,
             max_delayed_bytes: 64 << 20,

@@ -65,7 +65,7 @@ fn typed(shell: &str, arguments: &str, settings: &str, lines: &[&str]) -> Option
 const CASES: [(&str, &str); 7] = [
     ("jamjam-dev probe --dialect broa", "jamjam-dev probe --dialect broadcast "),
     ("jamjam-dev signaling-server --dialect web", "jamjam-dev signaling-server --dialect webrtc "),
-    ("jamjam-dev send ta", "jamjam-dev send take\\ one.wav "),
+    ("jamjam-dev send --wav ta", "jamjam-dev send --wav take\\ one.wav "),
     ("jamjam-dev signaling-server --rooms cert", "jamjam-dev signaling-server --rooms certificates/"),
     ("jamjam-dev probe --to rehears", "jamjam-dev probe --to rehearsal-room "),
     ("jamjam-dev probe --embed", "jamjam-dev probe --embedded "),
@@ -115,7 +115,7 @@ fn fish_completes_dialects_and_files() {
     for (line, expected) in [
         ("jamjam-dev probe --dialect broa", &["broadcast\tBroadcast rooms, with tokens"][..]),
         ("jamjam-dev signaling-server --dialect web", &["webrtc\tWebRTC signaling"]),
-        ("jamjam-dev send ta", &["take one.wav"]),
+        ("jamjam-dev send --wav ta", &["take one.wav"]),
         ("jamjam-dev signaling-server --rooms certificates", &["certificates/\tDirectory"]),
         ("jamjam-dev probe --count ta", &[]),
     ] {

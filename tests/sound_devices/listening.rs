@@ -126,7 +126,7 @@ fn other_device_rate_is_resampled_like_a_file() {
     wav::write(&file, 44_100, 1, &numbers);
     let server = Server::correct();
     let to = server.to();
-    let args = ["send", "--duration", "500ms", "--to", to.as_str()].map(OsStr::new);
+    let args = ["send", "--duration", "500ms", "--to", to.as_str(), "--wav"].map(OsStr::new);
     let output = program::run_args(args.into_iter().chain([file.as_os_str()]));
     assert_eq!(output.code, 0, "{output:?}");
     assert_same(&captured.samples(), &server.samples(), "from the card, and from a file");
@@ -356,13 +356,13 @@ fn missing_input_device_is_reported_with_cause_and_remedy() {
 #[test]
 fn options_without_meaning_for_a_microphone_are_rejected() {
     let cases = [
-        ("--mic x.wav", "FILE"),
+        ("--mic --wav x.wav", "--wav"),
         ("--mic --tone 440", "--tone"),
         ("--mic --repeat 2", "--repeat"),
         ("--mic --resample native", "--resample"),
         ("--device-buffer 128", "--mic"),
         ("--device-buffer 128 --tone 440", "--device-buffer"),
-        ("--mic=0 x.wav", "--mic"),
+        ("--mic=0 --wav x.wav", "--mic"),
         ("--mic --device-buffer 65537", "1..=65536"),
         ("--device-buffer 128 --text hello", "--device-buffer"),
         ("--interval 5ms --tone 440", "--interval"),

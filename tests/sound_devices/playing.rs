@@ -49,7 +49,7 @@ fn play(sent: (&[i16], u16), options: &str, fields: &str) -> Option<(Vec<i16>, V
     let file = folder.path().join("sent.wav");
     wav::write(&file, 48_000, sent.1, sent.0);
     let plug_in = plug_in()?;
-    let line = format!("--play=loud --json {options}");
+    let line = format!("--play=loud --json {options} --wav");
     let (alsa, report) = undisturbed(|| {
         let alsa = Alsa::with(plug_in).with_playback_card("loud", fields);
         let output = alsa.send(&line, &[file.as_os_str()]);
@@ -99,7 +99,7 @@ fn lost_packets_are_concealed_and_all_others_play_in_place() {
         });
         let alsa = Alsa::with(plug_in).with_playback_card("loud", "format S16_LE channels 1");
         let to = server.to();
-        let line = format!("--play=loud --json {LARGE_BUFFERS} --timeout 500ms --to {to}");
+        let line = format!("--play=loud --json {LARGE_BUFFERS} --timeout 500ms --to {to} --wav");
         let output = alsa.send(&line, &[file.as_os_str()]);
         (alsa, report(&output, 0))
     });
@@ -154,7 +154,7 @@ fn returned_non_finite_samples_are_played_as_zero_and_counted() {
     }
     wav::write_floats(&file, 48_000, 1, &sent);
     at_once(["format S16_LE channels 1", "format FLOAT_LE channels 1 rate 44100"], |fields| {
-        let line = format!("--embedded --delay 50 --play=loud --json {LARGE_BUFFERS}");
+        let line = format!("--embedded --delay 50 --play=loud --json {LARGE_BUFFERS} --wav");
         let (alsa, report) = undisturbed(|| {
             let alsa = Alsa::with(plug_in).with_playback_card("loud", fields);
             let output = alsa.send(&line, &[file.as_os_str()]);

@@ -189,7 +189,7 @@ pub struct ClientArgs {
 }
 
 /// Options that the short help of `send` and `probe` omits.
-const RARELY_USED: &str = "delay moqt loss drop_packets jitter reorder duplicate bandwidth seed outcome_log";
+const RARELY_USED: &str = "link delay moqt loss drop_packets jitter reorder duplicate bandwidth seed outcome_log";
 
 /// Adapts an argument of `send` or `probe`. Their short help omits options that are rarely used there; the short help of `echo-server`
 /// contains these options. Options accept negative numbers, so that the error names the option. Positional arguments do not, so that

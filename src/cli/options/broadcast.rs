@@ -12,7 +12,7 @@ use tracing::{info, warn};
 
 use super::credentials::SecretArgs;
 use crate::cli::output::Failure;
-use crate::cli::values::{ByteSize, OrOff, RequestRate, parse_nonzero_size, parse_request_rate};
+use crate::cli::values::{ByteSize, Millis, OrOff, RequestRate, Seconds, parse_nonzero_size, parse_request_rate};
 use crate::io::signaling::broadcast_http::BroadcastHttpConfig;
 use crate::io::{clock, files, os};
 use crate::signaling::broadcast::RoomHandlers;
@@ -20,7 +20,7 @@ use crate::signaling::broadcast::{BroadcastSettings, DEFAULT_MAX_PAYLOAD_BYTES, 
 use crate::signaling::broadcast::{ChatRoom, DEFAULT_BANNED_WORDS, DeclaredRoom, RadioRoom};
 use crate::signaling::token::{Audience, Claims, DEFAULT_LIFETIME_SECONDS, Secret, sign};
 use crate::signaling::{Dialect, DialectSet, MAX_WEBRTC_ROOM_BYTES, SignalingLimits, is_valid_room_name};
-use crate::units::{self, TimeUnit};
+use crate::units::ParseQuantityError;
 
 const HEADING: &str = "Broadcast rooms";
 const HEADING_WEBRTC: &str = "WebRTC rooms";
@@ -33,6 +33,12 @@ pub enum WebRtcAuth {
     Off,
     /// Clients with a token for the room and the user
     Token,
+}
+
+/// Parses a delay of at most 1 h.
+fn parse_delay(text: &str) -> Result<Seconds, String> {
+    let delay: Seconds = text.parse().map_err(|error: ParseQuantityError| error.to_string())?;
+    if delay.0 > MAX_BROADCAST_DELAY { Err("the maximum is 1h".to_owned()) } else { Ok(delay) }
 }
 
 /// Tokens, limits and contents of broadcast rooms.
@@ -60,9 +66,25 @@ pub struct BroadcastArgs {
     #[arg(long, hide_short_help = true, env = "BROADCAST_ENVELOPE", value_name = "FORMAT", value_enum, default_value_t, help_heading = HEADING)]
     broadcast_envelope: Envelope,
 
+    /// Delay of `post` messages in room `radio`, in seconds or with a unit
+    #[arg(long, hide_short_help = true, env = "RADIO_POST_BROADCAST_DELAY_SECONDS", value_name = "DURATION", value_parser = parse_delay, default_value = "0", help_heading = HEADING)]
+    radio_delay: Seconds,
+
     /// Directory of NAME.toml files, each declaring room NAME
     #[arg(long, env = "ROOMS_DIR", value_name = "DIR", help_heading = HEADING)]
     rooms: Option<PathBuf>,
+
+    /// Disconnect a member after this time without a message, or off
+    ///
+    /// In milliseconds or with a unit.
+    #[arg(long, hide_short_help = true, env = "IDLE_TIMEOUT_MS", value_name = "DURATION", value_parser = parse_duration_or_off, default_value = "off", help_heading = HEADING)]
+    idle_timeout: OrOff<Millis>,
+
+    /// Maximum lifetime of a connection, or off
+    ///
+    /// In milliseconds or with a unit.
+    #[arg(long, hide_short_help = true, env = "MAX_CONN_AGE_MS", value_name = "DURATION", value_parser = parse_duration_or_off, default_value = "off", help_heading = HEADING)]
+    max_conn_age: OrOff<Millis>,
 
     /// Maximum message size in a broadcast room
     ///
@@ -139,6 +161,8 @@ impl BroadcastArgs {
         let broadcast = BroadcastSettings {
             secret: Some(secret.unwrap_or_else(|| Secret::from_random(os::random_u64s()))),
             envelope: self.broadcast_envelope,
+            idle_timeout: self.idle_timeout.0.map(|millis| millis.0),
+            max_connection_age: self.max_conn_age.0.map(|millis| millis.0),
             max_payload_bytes: usize::try_from(self.max_payload.0).unwrap_or(usize::MAX),
             ..BroadcastSettings::default()
         };
@@ -149,7 +173,7 @@ impl BroadcastArgs {
     /// The handlers of the built-in rooms and of the rooms declared in files.
     pub fn room_handlers(&self) -> Result<RoomHandlers, Failure> {
         let mut handlers = RoomHandlers::default();
-        handlers.insert("radio", RadioRoom::new(self.broadcast_envelope));
+        handlers.insert("radio", RadioRoom::new(self.radio_delay.0, self.broadcast_envelope));
         handlers.insert("chat", ChatRoom::new(DEFAULT_BANNED_WORDS.split(',')));
         if let Some(directory) = &self.rooms {
             for (room, handler) in read_room_files(directory)? {
@@ -168,6 +192,15 @@ impl BroadcastArgs {
             post_limit: self.rate_limit_post.0.map(|rate| rate.0),
         })
     }
+}
+
+/// Parses a duration. 0 and `off` disable the limit.
+fn parse_duration_or_off(text: &str) -> Result<OrOff<Millis>, String> {
+    if text == "off" {
+        return Ok(OrOff(None));
+    }
+    let duration: Millis = text.parse().map_err(|error: ParseQuantityError| error.to_string())?;
+    Ok(OrOff((!duration.0.is_zero()).then_some(duration)))
 }
 
 /// Contents of a room file.
@@ -212,12 +245,8 @@ pub fn parse_room(text: &str) -> anyhow::Result<DeclaredRoom> {
     let default = DeclaredRoom::default();
     let line = |span: Range<usize>| text.get(..span.start).unwrap_or_default().lines().count().max(1);
     let broadcast_delay = file.broadcast_delay.map(|delay| {
-        let parsed = units::parse_duration(delay.get_ref(), TimeUnit::Seconds).map_err(anyhow::Error::from);
-        let checked = parsed.and_then(|parsed| match parsed {
-            parsed if parsed > MAX_BROADCAST_DELAY => anyhow::bail!("the maximum is 1h"),
-            parsed => Ok(parsed),
-        });
-        checked.with_context(|| format!("line {}: broadcast_delay", line(delay.span())))
+        let parsed = parse_delay(delay.get_ref()).map(|Seconds(delay)| delay).map_err(anyhow::Error::msg);
+        parsed.with_context(|| format!("line {}: broadcast_delay", line(delay.span())))
     });
     let max_clients = file.max_clients.map(|limit| match *limit.get_ref() {
         0 => Err(anyhow::anyhow!(

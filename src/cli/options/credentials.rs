@@ -41,6 +41,12 @@ pub struct SecretArgs {
     /// @FILE, the key is the content of a file.
     #[arg(long, hide_short_help = true, env = "TOKEN_ISSUER_KEY", value_name = "KEY|@FILE", hide_env_values = true, help_heading = HEADING_TOKENS)]
     token_issuer_key: Option<SecretArg>,
+
+    /// File with the key that POST /auth/token requires
+    ///
+    /// The same as @FILE. If both are given, this file is used. A line break at the end of the file is ignored.
+    #[arg(long, hide_short_help = true, value_name = "FILE", help_heading = HEADING_TOKENS)]
+    token_issuer_key_file: Option<PathBuf>,
 }
 
 impl SecretArgs {
@@ -51,7 +57,10 @@ impl SecretArgs {
 
     /// The key that token requests require, if given.
     pub fn token_issuer_key(&self) -> Result<Option<Secret>, Failure> {
-        read_secret("--token-issuer-key", self.token_issuer_key.as_ref())
+        match &self.token_issuer_key_file {
+            Some(file) => Ok(Some(Secret::new(&read_secret_file("--token-issuer-key-file", file)?))),
+            None => read_secret("--token-issuer-key", self.token_issuer_key.as_ref()),
+        }
     }
 }
 
@@ -80,22 +89,29 @@ fn read_secret(option: &str, given: Option<&SecretArg>) -> Result<Option<Secret>
     Ok(read_secret_text(option, given)?.as_deref().map(Secret::new))
 }
 
-/// The secret that `option` gives. A line break at the end of a file is ignored.
+/// The secret that `option` gives.
 fn read_secret_text(option: &str, given: Option<&SecretArg>) -> Result<Option<String>, Failure> {
     let Some(SecretArg(given)) = given else { return Ok(None) };
     if given.is_empty() {
         return Err(Failure::usage(format!("{option} is empty; give a value, or omit it")));
     }
-    let Some(file) = given.strip_prefix('@') else { return Ok(Some(given.clone())) };
-    let text = files::read_text(Path::new(file))
-        .with_context(|| format!("{option}: cannot read {file}"))
+    match given.strip_prefix('@') {
+        Some(file) => read_secret_file(option, Path::new(file)).map(Some),
+        None => Ok(Some(given.clone())),
+    }
+}
+
+/// The secret in the file that `option` names. A line break at the end of the file is ignored.
+fn read_secret_file(option: &str, file: &Path) -> Result<String, Failure> {
+    let text = files::read_text(file)
+        .with_context(|| format!("{option}: cannot read {}", file.display()))
         .map_err(Failure::unusable)?;
     let text = text.strip_suffix('\n').map_or(text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
     if text.is_empty() {
-        let error = anyhow::anyhow!("{option}: {file} is empty; give a file that is not empty");
+        let error = anyhow::anyhow!("{option}: {} is empty; give a file that is not empty", file.display());
         return Err(Failure::unusable(error));
     }
-    Ok(Some(text.to_owned()))
+    Ok(text.to_owned())
 }
 
 const HEADING_LOGIN: &str = "Login";

@@ -40,7 +40,7 @@ const MAX_PASSWORD_BYTES: u64 = 4 << 10;
 /// A target in a room of a signaling server.
 #[derive(Debug, clap::Args)]
 pub struct RoomTargetArgs {
-    /// Signaling server (ws, wss, http or https URL)
+    /// WebSocket or HTTP URL of a signaling server
     ///
     /// http:// and https:// are for discovery: the server names its WebSocket URL at /api/v1/signaling.
     #[arg(long, env = SIGNALING_URL_VARIABLE, hide_env_values = true, value_name = "URL", help_heading = HEADING_ROOM)]

@@ -171,7 +171,7 @@ struct TypedPost {
         (status = 400, description = "The body is not JSON"),
         (status = 401, description = "The token is missing, invalid or for another room"),
         (status = 404, description = "Invalid room name"),
-        (status = 413, description = "The body exceeds --post-max"),
+        (status = 413, description = "The body is longer than 256 KiB"),
         (status = 422, description = "The body is not an object, or the room handler rejects the message"),
         (status = 429, description = "The rate limit or the limit on delayed messages is reached"),
     ),
@@ -193,7 +193,7 @@ pub(in crate::io) async fn post_content(
         (status = 400, description = "The body is not JSON"),
         (status = 401, description = "The token is missing, invalid or for another room"),
         (status = 404, description = "Invalid room name"),
-        (status = 413, description = "The body exceeds --post-max"),
+        (status = 413, description = "The body is longer than 256 KiB"),
         (status = 422, description = "Some fields are invalid (listed in `details`), or the room handler rejects the message"),
         (status = 429, description = "The rate limit or the limit on delayed messages is reached"),
     ),
@@ -287,7 +287,7 @@ fn rejection(error: &PostError) -> HttpRejection {
     responses(
         (status = 200, description = "The handler's response"),
         (status = 404, description = "The handler has no such route"),
-        (status = 413, description = "The body exceeds --post-max"),
+        (status = 413, description = "The body is longer than 256 KiB"),
     ),
 )]
 pub(in crate::io) async fn room_route(
@@ -313,7 +313,7 @@ pub(in crate::io) async fn room_route(
 }
 
 /// The response to a request for a WebRTC token, if every client could get tokens.
-const NO_ISSUER_KEY: &str = "Tokens for WebRTC rooms need a token issuer key. Start the server with --token-issuer-key @FILE or \
+const NO_ISSUER_KEY: &str = "Tokens for WebRTC rooms need a token issuer key. Start the server with --token-issuer-key-file FILE or \
                              TOKEN_ISSUER_KEY, and send the key as the bearer token";
 
 /// Maximum length of a client id, in bytes. The client id is part of each message that members receive.
@@ -358,7 +358,7 @@ struct TokenResponse {
         (status = 400, description = "A field is missing or invalid, or the body is not JSON"),
         (status = 401, description = "The token issuer key is required"),
         (status = 403, description = "Tokens for WebRTC rooms need a token issuer key, and this server has none"),
-        (status = 413, description = "The body exceeds --post-max"),
+        (status = 413, description = "The body is longer than 256 KiB"),
         (status = 429, description = "The rate limit for token requests is reached"),
         (status = 503, description = "The server has no signing secret"),
     ),

@@ -194,6 +194,7 @@ pub(in crate::signaling) struct RadioCommand<'a> {
 /// the room has no members.
 #[derive(Debug, Default)]
 pub struct RadioRoom {
+    default_delay: Duration,
     envelope: Envelope,
     /// Recent messages, the oldest first, as JSON for the welcome message.
     history: VecDeque<Box<RawValue>>,
@@ -202,9 +203,9 @@ pub struct RadioRoom {
 }
 
 impl RadioRoom {
-    /// A room whose members receive messages in this envelope.
-    pub fn new(envelope: Envelope) -> Self {
-        Self { envelope, ..Self::default() }
+    /// `default_delay` applies to messages of type `post` that have no delay of their own.
+    pub fn new(default_delay: Duration, envelope: Envelope) -> Self {
+        Self { default_delay, envelope, ..Self::default() }
     }
 
     /// Long messages are not stored, because each new member receives the latest stored messages.
@@ -289,7 +290,7 @@ impl RoomHandler for RadioRoom {
             positive_number(query.as_ref()).or_else(|| positive_number(client.metadata("broadcastDelay")))
         };
         let seconds = in_message.or_else(own);
-        seconds.map_or(Duration::ZERO, |seconds| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
+        seconds.map_or(self.default_delay, |seconds| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
     }
 }
 

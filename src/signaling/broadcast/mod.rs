@@ -11,6 +11,7 @@ mod room_state;
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tracing::debug;
 
@@ -97,6 +98,15 @@ impl DialectHandler for BroadcastDialect {
             DialectTimer::DelayedMessage(id) => messages::relay_delayed(ctx, self, id),
             DialectTimer::RoomExpiry(_) | DialectTimer::ScheduledUpdate { .. } => {}
         }
+    }
+
+    fn idle_timeout(&self, limits: &SignalingLimits, conn: ConnId) -> Option<Duration> {
+        // A control channel must not send messages, so it has no idle time-out.
+        limits.broadcast.idle_timeout.filter(|_| !self.is_control_channel(conn))
+    }
+
+    fn max_connection_age(&self, limits: &SignalingLimits) -> Option<Duration> {
+        limits.broadcast.max_connection_age
     }
 
     fn max_message_bytes(&self, limits: &SignalingLimits, conn: ConnId) -> usize {

@@ -60,6 +60,11 @@ impl BroadcastDialect {
         member.is_some_and(|(member, _)| !member.data.is_control_channel && member.data.client.claims.is_some())
     }
 
+    /// Whether `conn` is a control channel.
+    pub(super) fn is_control_channel(&self, conn: ConnId) -> bool {
+        self.rooms.member(conn).is_some_and(|(member, _)| member.data.is_control_channel)
+    }
+
     /// Number of open rooms, of members per room, and of control channels.
     pub(super) fn counters(&self) -> BroadcastCounters {
         let mut counts = BroadcastCounters { rooms: self.rooms.len() as u64, ..BroadcastCounters::default() };

@@ -55,7 +55,7 @@ pub(super) fn channels(schemas: &mut Schemas, settings: &BroadcastSettings) -> V
         query_parameters: vec![token(true)],
         client_messages: Vec::new(),
         server_messages: Vec::new(),
-        closes: closes(false),
+        closes: closes(settings, false),
     };
     let mut any_messages = vec![any_message(schemas)];
     any_messages.extend(acks.clone());
@@ -118,7 +118,7 @@ pub(super) fn channels(schemas: &mut Schemas, settings: &BroadcastSettings) -> V
             path_parameters: vec![ParameterDoc { example: "radio", ..ROOM }],
             query_parameters: vec![token(true)],
             server_messages: control_messages,
-            closes: closes(true),
+            closes: closes(settings, true),
             ..base()
         },
     ]
@@ -129,7 +129,7 @@ fn token(is_required: bool) -> ParameterDoc {
     ParameterDoc { name: "token", description, is_required, example: "" }
 }
 
-fn closes(is_control_channel: bool) -> Vec<CloseDoc> {
+fn closes(settings: &BroadcastSettings, is_control_channel: bool) -> Vec<CloseDoc> {
     let mut closes = vec![
         close(CloseCode::ROOM_NAME_REQUIRED, "Room name required", "The URL contains no valid name of a room"),
         close(
@@ -157,6 +157,13 @@ fn closes(is_control_channel: bool) -> Vec<CloseDoc> {
     ];
     if !is_control_channel {
         closes.push(close(CloseCode::TRY_AGAIN_LATER, "Room is full", "The room has its maximum number of members"));
+    }
+    if settings.idle_timeout.is_some() && !is_control_channel {
+        closes.push(close(CloseCode::IDLE_TIMEOUT, "Idle timeout", "The client sent no message within --idle-timeout"));
+    }
+    if settings.max_connection_age.is_some() {
+        let cause = "The connection has lasted for --max-conn-age";
+        closes.push(close(CloseCode::MAX_CONNECTION_AGE, "Max connection age reached", cause));
     }
     closes.extend(COMMON_CLOSES);
     closes

@@ -170,6 +170,8 @@ fn limits(settings: &str) -> SignalingLimits {
     let broadcast = BroadcastSettings {
         secret: (!has('2')).then(|| Secret::new("test-secret")),
         envelope: if has('3') { Envelope::Dynode } else { Envelope::Document },
+        idle_timeout: has('4').then(|| Duration::from_secs(40)),
+        max_connection_age: has('4').then(|| Duration::from_secs(100)),
         max_delayed_messages: 4,
         max_delayed_bytes: 2_048,
         ..BroadcastSettings::default()
@@ -200,7 +202,7 @@ fn limits(settings: &str) -> SignalingLimits {
 fn handlers(settings: &str) -> RoomHandlers {
     let mut handlers = RoomHandlers::default();
     let envelope = if settings.contains('3') { Envelope::Dynode } else { Envelope::Document };
-    handlers.insert("radio", RadioRoom::new(envelope));
+    handlers.insert("radio", RadioRoom::new(Duration::from_millis(700), envelope));
     let broadcast_delay = Duration::from_secs(1);
     let open = DeclaredRoom { requires_auth: false, max_clients: Some(2), stamp: true, ..DeclaredRoom::default() };
     handlers.insert("open", open.clone());

@@ -180,7 +180,7 @@ fn every_kind_of_damage_becomes_finite_audio_in_packets() {
     }
 }
 
-/// The samples that `send` sends for this file, and whether they are resampled.
+/// The samples that `send --wav` sends for this file, and whether they are resampled.
 fn sent(file: &[u8]) -> Result<(Vec<f32>, bool), WavError> {
     let stream = WavStream::open(file)?;
     let format = *stream.format();

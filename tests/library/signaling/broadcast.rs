@@ -133,6 +133,17 @@ fn message_length_limit_is_higher_with_a_token() {
 }
 
 #[test]
+fn idle_timeout_exempts_receive_only_control_channels() {
+    let (mut hub, secret) =
+        hub(BroadcastSettings { idle_timeout: Some(Duration::from_secs(5)), ..BroadcastSettings::default() });
+    connect(&mut hub, 1, "/radio", &token(&secret, "radio"));
+    connect(&mut hub, 2, "/rooms/radio/remotecontrol", &token(&secret, "radio"));
+    let mut sink = RecordingSink::default();
+    hub.on_deadline(Time::from_millis(20_000), &mut sink);
+    assert_eq!(sink.closed, [ConnId(1)]);
+}
+
+#[test]
 fn delayed_bytes_of_an_address_include_sender_data() {
     let (mut hub, secret) = hub(&BroadcastSettings { max_delayed_bytes: 32_000, ..BroadcastSettings::default() });
     let is_accepted = |hub: &mut Hub, conn, content: &str| {

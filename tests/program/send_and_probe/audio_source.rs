@@ -22,7 +22,7 @@ fn send(options: &str) -> (Server, ProgramOutput) {
 fn send_file(path: &Path, options: &str) -> (Server, ProgramOutput) {
     let server = Server::correct();
     let (to, spin) = (server.to(), ["--spin", "0", "--to"]);
-    let line = ["send".as_ref(), path.as_os_str()].into_iter().chain(spin.map(AsRef::as_ref));
+    let line = ["send".as_ref(), "--wav".as_ref(), path.as_os_str()].into_iter().chain(spin.map(AsRef::as_ref));
     let output = run_args(line.chain([to.as_ref()]).chain(options.split_whitespace().map(AsRef::as_ref)));
     assert_eq!(output.code, 0, "{output:?}");
     (server, output)
@@ -79,13 +79,13 @@ fn file_looped_three_times_has_no_gaps() {
 
 #[test]
 fn duration_option_truncates_a_file_and_ends_an_endless_loop() {
-    let (server, _) = send("fixtures/audio/24bit-mono-48k.wav --duration 30ms");
+    let (server, _) = send("--wav fixtures/audio/24bit-mono-48k.wav --duration 30ms");
     let bell = Wav::read(&fixture("24bit-mono-48k.wav")).samples();
     assert_eq!(server.samples(), bell[..1_440]);
-    let (server, _) = send("fixtures/audio/24bit-mono-48k.wav --repeat forever --duration 0.6s");
+    let (server, _) = send("--wav fixtures/audio/24bit-mono-48k.wav --repeat forever --duration 0.6s");
     assert_eq!(server.samples(), [&bell[..], &bell[..4_800]].concat());
     // If `--duration` is longer than the file, the program sends the whole file.
-    let (server, _) = send("fixtures/audio/24bit-mono-48k.wav --duration 1h");
+    let (server, _) = send("--wav fixtures/audio/24bit-mono-48k.wav --duration 1h");
     assert_eq!(server.samples(), bell);
 }
 
@@ -93,7 +93,7 @@ fn duration_option_truncates_a_file_and_ends_an_endless_loop() {
 fn file_at_its_own_sample_rate_is_sent_unchanged() {
     let cases = [("float-96k", 96_000_u32, 1, 375), ("music-16bit-stereo-44k1", 44_100, 2, 345)];
     at_once(cases, |(name, rate, channels, packets)| {
-        let (server, output) = send(&format!("fixtures/audio/{name}.wav --resample native"));
+        let (server, output) = send(&format!("--wav fixtures/audio/{name}.wav --resample native"));
         assert!(server.samples() == Wav::read(&fixture(&format!("{name}.wav"))).samples(), "{name}");
         let audio = server.received_of(AUDIO);
         assert_eq!((audio.len(), audio[1].timestamp, audio[1].payload.len()), (packets, 128, 512 * channels));
@@ -142,7 +142,7 @@ fn downmix_equals_hand_computed_averages() {
         ("speech-16bit-mono-48k.wav --duration 50ms", speech, ""),
     ];
     at_once(cases, |(options, expected, message)| {
-        let (server, output) = send(&format!("fixtures/audio/{options}"));
+        let (server, output) = send(&format!("--wav fixtures/audio/{options}"));
         assert!(server.samples() == expected, "{options}");
         let format = output.stderr.lines().count();
         assert!(output.stderr.contains(message) && format == 1 + usize::from(!message.is_empty()), "{}", output.stderr);
@@ -166,7 +166,7 @@ fn each_conversion_is_reported_on_standard_error() {
         ("8ch-16bit-48k", vec!["16-bit integer, 8 channels, 48000 Hz"], vec!["8 channels are mixed to 2"]),
     ];
     at_once(cases, |(name, found, done)| {
-        let (_, output) = send(&format!("fixtures/audio/{name}.wav --duration 10ms"));
+        let (_, output) = send(&format!("--wav fixtures/audio/{name}.wav --duration 10ms"));
         let found = found.iter().map(|found| format!("jamjam-dev: fixtures/audio/{name}.wav: {found}"));
         let done = done.iter().map(|done| format!("jamjam-dev: {done}"));
         assert_eq!(output.stderr.lines().collect::<Vec<_>>(), found.chain(done).collect::<Vec<_>>());

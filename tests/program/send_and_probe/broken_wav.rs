@@ -37,7 +37,7 @@ fn unplayable_wav_is_rejected_in_one_line_before_sending() {
     let server = Server::correct();
     at_once(cases, |(name, expected)| {
         let file = format!("fixtures/audio/broken/{name}.wav");
-        let output = run(&format!("send {file} --resample native --to {}", server.to()));
+        let output = run(&format!("send --wav {file} --resample native --to {}", server.to()));
         // A file with a valid header but without samples is described before it is rejected.
         let message = output.stderr.lines().last().unwrap_or_default();
         assert_eq!(message, format!("jamjam-dev: {}", expected.replace("FILE", &file)));
@@ -45,7 +45,7 @@ fn unplayable_wav_is_rejected_in_one_line_before_sending() {
         assert_eq!((output.code, output.stdout.as_str()), (3, ""), "{name}");
 
         let input = std::fs::read(fixture(&format!("broken/{name}.wav"))).unwrap();
-        let output = run_with_input(["send", "-", "--resample", "native", "--to", &server.to()], input);
+        let output = run_with_input(["send", "--wav", "-", "--resample", "native", "--to", &server.to()], input);
         let message = output.stderr.lines().last().unwrap_or_default();
         assert_eq!(message, format!("jamjam-dev: {}", expected.replace("FILE", "standard input")));
         assert_eq!((output.code, output.stdout.as_str()), (3, ""), "{name}");
@@ -77,7 +77,7 @@ fn damaged_wav_is_played_to_its_last_whole_sample_with_a_warning() {
     at_once(cases, |(name, samples, warning)| {
         let file = format!("fixtures/audio/broken/{name}.wav");
         let server = Server::correct();
-        let output = run(&format!("send {file} --resample native --to {} --spin 0", server.to()));
+        let output = run(&format!("send --wav {file} --resample native --to {} --spin 0", server.to()));
         assert_eq!(output.code, 0, "{name}: {output:?}");
         assert_eq!(server.samples(), saw_tooth(samples), "{name}");
         let found = if name == "truncated-24bit" { "24" } else { "16" };
@@ -89,7 +89,7 @@ fn damaged_wav_is_played_to_its_last_whole_sample_with_a_warning() {
 
         // With `--repeat 2`, the sound is sent twice, but a warning is printed only once.
         let server = Server::correct();
-        let output = run(&format!("send {file} --resample native --repeat 2 --to {} --spin 0", server.to()));
+        let output = run(&format!("send --wav {file} --resample native --repeat 2 --to {} --spin 0", server.to()));
         assert_eq!(server.samples(), saw_tooth(samples).repeat(2), "{name}");
         assert_eq!(output.stderr.lines().collect::<Vec<_>>(), expected, "{name}");
     });
@@ -112,7 +112,7 @@ fn unreadable_file_is_reported_in_one_line() {
     let server = Server::correct();
     at_once(cases, |(path, expected)| {
         let to = server.to();
-        let output = run_args(["send", path.to_str().unwrap(), "--to", &to]);
+        let output = run_args(["send", "--wav", path.to_str().unwrap(), "--to", &to]);
         let expected = format!("jamjam-dev: {} (os error ", expected.replace("FILE", path.to_str().unwrap()));
         assert!(output.stderr.starts_with(&expected) && output.stderr.lines().count() == 1, "{}", output.stderr);
         assert_eq!((output.code, output.stdout.as_str()), (3, ""));
@@ -138,9 +138,10 @@ fn recording_never_overwrites_the_file_being_sent() {
     std::fs::hard_link(&file, &hard_link).unwrap();
     for record in [&file, &link, &hard_link, &folder.path().join(".").join("take.wav")] {
         let [wav, record] = [&file, record].map(|path| path.to_str().unwrap());
-        let output = run_args(["send", wav, "--embedded", "--record", record]);
+        let output = run_args(["send", "--wav", wav, "--embedded", "--record", record]);
         assert_eq!(output.code, 2, "{output:?}");
-        let message = format!("jamjam-dev: FILE {wav} and --record {record} are the same file; give different files\n");
+        let message =
+            format!("jamjam-dev: --wav {wav} and --record {record} are the same file; give different files\n");
         assert_eq!(output.stderr, message);
     }
     assert!(std::fs::read(&file).unwrap() == std::fs::read(fixture("24bit-mono-48k.wav")).unwrap());
@@ -161,6 +162,6 @@ fn unwritable_recording_fails_before_sending() {
     let folder = tempfile::tempdir().unwrap();
     let record = folder.path().join("take.wav");
     let empty = "fixtures/audio/broken/empty-data.wav";
-    assert_eq!(run_args(["send", empty, "--to", &to, "--record", record.to_str().unwrap()]).code, 3);
+    assert_eq!(run_args(["send", "--wav", empty, "--to", &to, "--record", record.to_str().unwrap()]).code, 3);
     assert!(!record.exists());
 }

@@ -3,10 +3,10 @@
 use std::net::UdpSocket;
 use test_support::client;
 
-use client::document;
-use client::packet::PING;
+use client::packet::{AUDIO, PING};
 use client::program::run;
 use client::server::Server;
+use client::{at_once, document};
 
 #[test]
 fn positional_target_equals_the_option() {
@@ -21,6 +21,17 @@ fn positional_target_equals_the_option() {
         assert_eq!((output.code, &report["streams"]["ping"]["sent"]), (0, &3.into()), "{line}");
     }
     assert_eq!(server.received_of(PING).len(), 9);
+}
+
+#[test]
+fn positional_file_equals_the_option() {
+    let file = "fixtures/audio/speech-16bit-mono-48k.wav";
+    at_once([file.to_owned(), format!("--wav {file}")], |source| {
+        let server = Server::correct();
+        let output = run(&format!("send {source} -c 20 --delay 0 --to {} --json", server.to()));
+        assert_eq!(output.code, 0, "{output:?}");
+        assert_eq!(server.received_of(AUDIO).len(), 20);
+    });
 }
 
 #[test]

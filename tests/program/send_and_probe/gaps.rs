@@ -65,7 +65,7 @@ fn reported_gaps_are_exactly_the_dropped_packets() {
 fn changed_audio_is_compared_with_the_sent_audio() {
     let server =
         Server::with_actions(|packet| if packet.kind == AUDIO { ServerAction::Halve } else { ServerAction::Reply });
-    let line = format!("send fixtures/audio/speech-16bit-mono-48k.wav --to {} --delay 0 --json", server.address);
+    let line = format!("send --wav fixtures/audio/speech-16bit-mono-48k.wav --to {} --delay 0 --json", server.address);
     let output = run_args(line.split_whitespace());
     // Changed samples are damage, even if they sound similar.
     assert_eq!(output.code, 1, "{output:?}");

@@ -55,7 +55,7 @@ fn page_gaps_match_the_outcome_log_and_players_match_the_audio() {
         let [page, outcomes] = ["page.html", "outcomes.csv"].map(|name| folder.path().join(name));
         let wav = fixture("speech-16bit-mono-48k.wav");
         let line = format!(
-            "send {} --embedded --delay 300 {path} --outcome-log {} --spin 0",
+            "send --wav {} --embedded --delay 300 {path} --outcome-log {} --spin 0",
             wav.display(),
             outcomes.display()
         );
@@ -156,7 +156,7 @@ fn page_overwrites_no_other_file() {
     client::wav::write(&take, 48_000, 1, &[0; 128]);
     let name = take.display();
     for (line, options) in [
-        (format!("send {name} --embedded"), "FILE and --html"),
+        (format!("send --wav {name} --embedded"), "--wav and --html"),
         (format!("send --tone 440 --embedded --record {name}"), "--record and --html"),
         (format!("send --tone 440 --embedded --record-both {name}"), "--record-both and --html"),
         (format!("send --tone 440 --embedded --junit {name}"), "--html and --junit"),
@@ -178,6 +178,7 @@ fn file_name_is_escaped_in_the_page() {
     let page = folder.path().join("page.html");
     let output = run_args([
         "send".as_ref(),
+        "--wav".as_ref(),
         take.as_os_str(),
         "--embedded".as_ref(),
         "--delay".as_ref(),

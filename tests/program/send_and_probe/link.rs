@@ -72,9 +72,9 @@ fn probe_and_send_encrypt_all_their_packets() {
     let to = server.address.to_string();
     for options in [
         &["probe", "--count", "50", "--interval", "2ms"][..],
-        &["probe", "--count", "50", "--interval", "2ms", "--keepalive"],
-        &["probe", "--count", "50", "--interval", "2ms", "--audio"],
-        &["probe", "--count", "50", "--interval", "2ms", "--audio", "--loss-direction"],
+        &["probe", "--count", "50", "--interval", "2ms", "--packet", "keepalive"],
+        &["probe", "--count", "50", "--interval", "2ms", "--packet", "audio"],
+        &["probe", "--count", "50", "--interval", "2ms", "--packet", "audio", "--loss-direction"],
         &["send", "--tone", "440", "--duration", "200ms"],
         &["send", "--tone", "440", "--duration", "200ms", "--wait-for", "10s", "--frame-size", "32"],
     ] {

@@ -24,7 +24,7 @@ fn every_wav_fixture_returns_unchanged_from_two_servers() {
     at_once(cases, |((name, packets), way)| {
         let server = Server::correct();
         let target = if way.contains("--embedded") { String::new() } else { format!("--to {}", server.to()) };
-        let output = run(&format!("send fixtures/audio/{name}.wav {target} {way} --spin 0 --json"));
+        let output = run(&format!("send --wav fixtures/audio/{name}.wav {target} {way} --spin 0 --json"));
         assert_eq!(output.code, 0, "{name} {way}: {output:?}");
         let report = document::report(&output);
         let counts = document::counts(&report, "audio", ["sent", "returned", "lost", "damaged"]);
@@ -42,7 +42,7 @@ fn every_wav_fixture_returns_unchanged_from_two_servers() {
 #[test]
 fn packets_of_a_16_bit_file_match_the_protocol() {
     let server = Server::correct();
-    let output = run(&format!("send {SPEECH} --to {} --spin 0 --json", server.to()));
+    let output = run(&format!("send --wav {SPEECH} --to {} --spin 0 --json", server.to()));
     assert_eq!(output.code, 0, "{output:?}");
 
     // 72,000 samples are 562 packets of 128 samples and one of 64.
@@ -123,7 +123,7 @@ fn frame_size_may_be_any_length_that_fits() {
 fn standard_input_is_sent_like_a_file() {
     let file = std::fs::read(fixture("24bit-mono-48k.wav")).unwrap();
     let server = Server::correct();
-    let output = run_with_input(["send", "-", "--to", &server.to(), "--spin", "0"], file);
+    let output = run_with_input(["send", "--wav", "-", "--to", &server.to(), "--spin", "0"], file);
     assert_eq!(output.code, 0, "{output:?}");
     assert_eq!(server.samples(), Wav::read(&fixture("24bit-mono-48k.wav")).samples());
     assert_eq!(output.stderr, "jamjam-dev: standard input: 24-bit integer, 1 channel, 48000 Hz\n");

@@ -35,6 +35,7 @@ fn send(wav: &Path, more: &[&str]) -> (Wav, Wav) {
     let recording = folder.path().join("returned.wav");
     let fixed = ["send", "--embedded", "--delay", "20", "--spin", "0", "--max-loss", "0%", "--json"];
     let output = run_args((fixed.iter().chain(more).map(AsRef::as_ref)).chain([
+        "--wav".as_ref(),
         wav.as_os_str(),
         "--record".as_ref(),
         recording.as_os_str(),

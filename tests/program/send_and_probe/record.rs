@@ -13,7 +13,8 @@ const SPEECH: &str = "fixtures/audio/speech-16bit-mono-48k.wav";
 
 /// Sends the speech to `server` and records what returns.
 fn record(server: &Server, file: &Path, more: &str) -> ProgramOutput {
-    let line = format!("send {SPEECH} --to {} --spin 0 --timeout 500ms --delay 0 --json {more} --record", server.to());
+    let line =
+        format!("send --wav {SPEECH} --to {} --spin 0 --timeout 500ms --delay 0 --json {more} --record", server.to());
     run_args(line.split_whitespace().map(AsRef::as_ref).chain([file.as_os_str()]))
 }
 
@@ -24,7 +25,7 @@ fn recording_of_a_16_bit_file_contains_its_exact_samples() {
     let ways = ["--embedded --delay 10", "--embedded --delay 10 --driver portable"];
     at_once(ways.iter().enumerate(), |(number, way)| {
         let file = folder.path().join(format!("{number}.wav"));
-        let line = format!("send {SPEECH} {way} --spin 0 --json --record");
+        let line = format!("send --wav {SPEECH} {way} --spin 0 --json --record");
         let output = run_args(line.split_whitespace().map(AsRef::as_ref).chain([file.as_os_str()]));
         assert_eq!(output.code, 0, "{output:?}");
         let recorded = Wav::read(&file);

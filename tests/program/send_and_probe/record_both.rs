@@ -38,7 +38,7 @@ fn record_both_matches_the_audio_and_is_silent_for_lost_packets() {
         let [file, outcomes] = ["wav", "csv"].map(|kind| folder.path().join(format!("{number}.{kind}")));
         let outcome_log = outcomes.display();
         let line = format!(
-            "send {SPEECH} --embedded --delay 300 {path} --outcome-log {outcome_log} --spin 0 --json --record-both"
+            "send --wav {SPEECH} --embedded --delay 300 {path} --outcome-log {outcome_log} --spin 0 --json --record-both"
         );
         let output = record(&line, &file);
         assert_eq!(output.code, 0, "{output:?}");
@@ -74,7 +74,7 @@ fn record_both_mixes_each_stereo_side_to_mono_with_a_notice() {
     let mean: Vec<f32> = input.chunks(2).map(|pair| (f32::from(pair[0]) + f32::from(pair[1])) / 65_536.0).collect();
     let take = folder.path().join("take.wav");
     let line = format!(
-        "send {} --resample native --frame-size 100 --embedded --delay 20 --spin 0 --record-both",
+        "send --wav {} --resample native --frame-size 100 --embedded --delay 20 --spin 0 --record-both",
         take.display()
     );
     let output = record(&line, &file);
@@ -155,7 +155,7 @@ fn full_disk_keeps_the_written_samples_and_reports_their_number() {
     at_once([("--record", 1, 99), ("--record-both", 2, 49)], |(option, channels, packets)| {
         let file = folder.path().join(format!("{channels}.wav"));
         let line = format!(
-            "trap '' XFSZ; ulimit -f 100; exec {} send {SPEECH} --embedded --delay 20 --spin 0 {option} {}",
+            "trap '' XFSZ; ulimit -f 100; exec {} send --wav {SPEECH} --embedded --delay 20 --spin 0 {option} {}",
             env!("CARGO_BIN_EXE_jamjam-dev"),
             file.display()
         );
@@ -186,8 +186,8 @@ fn two_options_cannot_write_the_same_file() {
     let other = other.to_str().unwrap();
     let new = folder.path().join("new.wav");
     let new = new.to_str().unwrap();
-    for (one, first) in [(wav, format!("FILE {wav}")), (other, format!("--record {new}"))] {
-        let output = run_args(["send", wav, "--embedded", "--record", new, "--record-both", one]);
+    for (one, first) in [(wav, format!("--wav {wav}")), (other, format!("--record {new}"))] {
+        let output = run_args(["send", "--wav", wav, "--embedded", "--record", new, "--record-both", one]);
         let message = format!("jamjam-dev: {first} and --record-both {one} are the same file; give different files\n");
         assert_eq!((output.code, output.stderr.as_str()), (2, message.as_str()));
     }

@@ -160,7 +160,7 @@ fn file_of_a_standard_stream_is_rejected_and_kept() {
     let folder = TempDir::new().unwrap();
     let take = folder.path().join("take.wav");
     client::wav::write(&take, 48_000, 1, &[1; 128]);
-    let mut command = program::command(["send", "-", "--embedded", "--record", take.to_str().unwrap()]);
+    let mut command = program::command(["send", "--wav", "-", "--embedded", "--record", take.to_str().unwrap()]);
     let output = command.stdin(fs::File::open(&take).unwrap()).output().unwrap();
     let message = String::from_utf8_lossy(&output.stderr);
     assert!(message.contains("standard input is redirected to this file; give another file"), "{message}");
@@ -216,7 +216,7 @@ fn report_file_overwrites_neither_input_nor_recording() {
     client::wav::write(&take, 48_000, 1, &[0; 128]);
     let (take_name, back_name, to) = (take.to_str().unwrap(), back.to_str().unwrap(), server.to());
     for file in [take_name, back_name] {
-        let output = run_args(["send", "--to", &to, take_name, "--record", back_name, "--junit", file]);
+        let output = run_args(["send", "--to", &to, "--wav", take_name, "--record", back_name, "--junit", file]);
         assert_eq!(output.code, 2, "{output:?}");
     }
     let same = run_args(["probe", "--to", &to, "--junit", back_name, "--markdown", back_name]);

@@ -22,7 +22,7 @@ fn send_file(make: impl Fn(&Path), options: &str) -> ProgramOutput {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("made.wav");
     make(&file);
-    let line = ["send".as_ref(), file.as_os_str()];
+    let line = ["send".as_ref(), "--wav".as_ref(), file.as_os_str()];
     let options = format!("{options} --embedded --delay 0 --frame-size 480");
     run_args(line.into_iter().chain(options.split_whitespace().map(AsRef::as_ref)))
 }
@@ -227,7 +227,7 @@ fn non_finite_samples_of_changed_packets_are_reported_as_returned() {
     wav::write_floats(&file, 48_000, 1, &with_three_values(f32::NAN, 48_000, 1));
     // The server halves all samples. A NaN stays NaN.
     let server = Server::with_audio(|_| ServerAction::Halve);
-    let line = format!("send --frame-size 480 --delay 0 --to {}", server.to());
+    let line = format!("send --frame-size 480 --delay 0 --to {} --wav", server.to());
     let run = |more: &[&str]| {
         let words = line.split_whitespace().map(AsRef::as_ref).chain([file.as_os_str()]);
         run_args(words.chain(more.iter().map(AsRef::as_ref)))
@@ -250,7 +250,7 @@ fn source_of_an_interrupted_run_is_the_part_that_was_sent() {
     // Eight packets are sent per second, and many seconds are read ahead.
     wav::write(&file, 48_000, 1, &clipped_sine(1_000.0, 48_000).repeat(60));
     let server = Server::correct();
-    let line = format!("send --frame-size 6000 --delay 0 --json --to {}", server.to());
+    let line = format!("send --frame-size 6000 --delay 0 --json --to {} --wav", server.to());
     let program = start(command(line.split_whitespace()).arg(&file));
     server.wait_for(20);
     program.signal("INT");

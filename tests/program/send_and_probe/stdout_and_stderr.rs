@@ -8,7 +8,7 @@ use client::program::{self, ProgramOutput, run};
 use client::server::Server;
 use client::{at_once, document};
 
-const SEND: &str = "send fixtures/audio/music-16bit-stereo-44k1.wav --duration 20ms --embedded --delay 0";
+const SEND: &str = "send --wav fixtures/audio/music-16bit-stereo-44k1.wav --duration 20ms --embedded --delay 0";
 const PROBE: &str = "probe --embedded --count 3 --interval 1ms";
 const ESCAPE: char = '\u{1b}';
 
@@ -77,7 +77,7 @@ fn full_disk_is_reported_and_full_standard_error_is_ignored() {
     }
     let output = program::start(program::command(SEND.split_whitespace()).stderr(full())).end();
     assert_eq!(output.code, 0, "{output:?}");
-    let failing = "send missing.wav --embedded";
+    let failing = "send --wav missing.wav --embedded";
     let output = program::start(program::command(failing.split_whitespace()).stderr(full())).end();
     assert_eq!(output.code, 3, "{output:?}");
 }

@@ -32,7 +32,8 @@ fn misspelled_options_are_answered_with_suggestions() {
         ("probe --embeded", 2, "a similar argument exists: '--embedded'"),
         ("probe --too TO", 2, "a similar argument exists: '--to'"),
         ("probe TO TO", 2, "unexpected argument '127.0.0.1:"),
-        ("send --record", 2, "a value is required for '--record <FILE>'"),
+        ("send --wav", 2, "a value is required for '--wav <FILE>'"),
+        ("send --wav '' --to TO", 2, "a value is required for '--wav <FILE>'"),
         ("send '' --to TO", 2, "a value is required for '[FILE]'"),
         ("send --tone 440 --to TO --resample 44100", 2, "[possible values: 48k, native]"),
         ("probe --to TO --color red", 2, "[possible values: auto, always, never]"),
@@ -46,8 +47,10 @@ fn positional_arguments_conflict_with_their_options() {
         ("probe TO --to TO", 2, both),
         ("probe TO --embedded", 2, both),
         ("send a.wav b.wav --to TO", 2, "unexpected argument 'b.wav'"),
+        ("send a.wav --wav b.wav --to TO", 2, both),
         ("send a.wav --tone 440 --to TO", 2, both),
         ("send a.wav --mic --to TO", 2, both),
+        ("send --wav a.wav --tone 440 --to TO", 2, both),
         (
             "send a.wav --text hello --to moqt://TO/echo",
             2,
@@ -113,7 +116,7 @@ fn missing_arguments_are_named() {
         ("send --to TO", 2, "nothing to send: give a WAV FILE, --tone HZ or --mic"),
         ("send --embedded", 2, "nothing to send: give a WAV FILE, --tone HZ or --mic"),
         ("send --tone 440", 2, "no target: give HOST[:PORT] or --to"),
-        ("send fixtures/audio/24bit-mono-48k.wav", 2, "no target: give HOST[:PORT] or --to"),
+        ("send --wav fixtures/audio/24bit-mono-48k.wav", 2, "no target: give HOST[:PORT] or --to"),
         (
             "probe --delay 5",
             2,
@@ -155,7 +158,7 @@ fn conflicting_options_are_reported() {
         ),
         ("send --tone 440 --to TO --no-echo --max-loss 1%", 2, both),
         ("probe --embedded --drop-packets 5", 2, "--drop-packets has no effect with --embedded; it applies to AUDIO"),
-        ("send - --repeat 2 --to TO", 2, "--repeat needs a file, because standard input can be read only once"),
+        ("send --wav - --repeat 2 --to TO", 2, "--repeat needs a file, because standard input can be read only once"),
     ]);
 }
 
@@ -231,6 +234,7 @@ fn file_that_another_option_reads_is_not_overwritten() {
             ("signaling-server", "--docs-password", "--address-file"),
             ("signaling-server", "--hmac-secret", "--address-file"),
             ("signaling-server", "--token-issuer-key", "--address-file"),
+            ("signaling-server", "--token-issuer-key-file", "--address-file"),
             ("signaling-server", "--cert", "--address-file"),
             ("signaling-server", "--rooms", "--address-file"),
         ],
@@ -398,8 +402,12 @@ fn invalid_quantities_are_explained() {
             2,
             "--duration is shorter than one sample, so there is nothing to send",
         ),
-        ("send --to TO fixtures/audio/24bit-mono-48k.wav --repeat 0", 2, "give a number above 0, or \"forever\""),
-        ("send --to TO fixtures/audio/24bit-mono-48k.wav --repeat forevr", 2, "give a number above 0, or \"forever\""),
+        ("send --to TO --wav fixtures/audio/24bit-mono-48k.wav --repeat 0", 2, "give a number above 0, or \"forever\""),
+        (
+            "send --to TO --wav fixtures/audio/24bit-mono-48k.wav --repeat forevr",
+            2,
+            "give a number above 0, or \"forever\"",
+        ),
     ]);
 }
 
@@ -412,7 +420,7 @@ fn huge_quantities_cause_no_panic_or_overflow() {
         format!("probe --embedded --count 3 --interval 1ms --timeout {long} --wait-for {long}"),
         format!("probe --embedded --count 3 --interval 1ms --max-p50 {long} --max-p99 {long} --max-jitter {long}"),
         format!("probe --embedded --packet audio --delay 0 --count 3 --interval 1ms --timeout {long}"),
-        format!("send --embedded --delay 0 fixtures/audio/24bit-mono-48k.wav --duration {long}"),
+        format!("send --embedded --delay 0 --wav fixtures/audio/24bit-mono-48k.wav --duration {long}"),
         "probe --embedded --count 3 --interval 1ms --socket-buffer 16777215TiB".to_owned(),
         "probe --embedded --count 3 --interval 1ms --socket-buffer 0".to_owned(),
         "send --embedded --delay 0 fixtures/audio/8ch-16bit-48k.wav --duration 20ms --frame-size 8186".to_owned(),

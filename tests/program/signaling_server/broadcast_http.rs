@@ -225,7 +225,12 @@ fn rejected_http_requests_are_counted_and_logged_without_content() {
 
 #[test]
 fn issuer_key_restricts_tokens_and_their_rate_is_limited() {
-    let server = Server::start_signaling(&["--token-issuer-key", "open sesame", "--rate-limit-token", "3/h"]);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("key");
+    std::fs::write(&file, "open sesame\n").unwrap();
+    // If both options are given, the key is that of the file.
+    let keys = ["--token-issuer-key", "open", "--token-issuer-key-file", file.to_str().unwrap()];
+    let server = Server::start_signaling(&[&keys[..], &["--rate-limit-token", "3/h"]].concat());
     let body = r#"{"clientId":"a","room":"b"}"#;
     for key in ["", "Authorization: Bearer open\r\n"] {
         let rejected = request(&server, "POST /auth/token", key, body);
@@ -325,6 +330,22 @@ fn post_reaches_the_members_and_returns_their_number() {
 }
 
 #[test]
+fn radio_delay_applies_to_posts_without_a_delay() {
+    let server = Server::start_signaling(&[&SECRET[..], &["--radio-delay", "0.2"]].concat());
+    let mut ann = Client::join(&server, "radio");
+    for (room, message, delay) in [
+        ("radio", r#"{"type":"Post","content":1}"#, Some(200)),
+        ("radio", r#"{"type":"post","content":2,"delay":0.1}"#, Some(100)),
+        ("radio", r#"{"type":"item","content":3}"#, None),
+        ("lobby", r#"{"type":"post","content":4}"#, None),
+    ] {
+        let posted = request(&server, &format!("POST /{room}/postcontent"), &bearer(room), message).json();
+        assert_eq!((&posted["success"], posted["delayMs"].as_u64()), (&json!(true), delay), "{message}");
+    }
+    assert_eq!([(); 3].map(|()| ann.receive()["content"].clone()), [3, 2, 1]);
+}
+
+#[test]
 fn post_rate_is_limited() {
     let server = Server::start_signaling(&[&SECRET[..], &["--rate-limit-post", "2/h"]].concat());
     let post = || request(&server, "POST /radio/postcontent", &bearer("radio"), "{}");
@@ -372,7 +393,9 @@ fn control_channels_need_a_token() {
 }
 
 #[test]
-fn longer_messages_than_the_maximum_close_with_1009() {
+fn limits_close_with_their_codes() {
+    let server = Server::start_signaling(&[&SECRET[..], &["--idle-timeout", "100ms"]].concat());
+    assert_eq!(Client::join(&server, "lobby").closed(), (4_000, "Idle timeout".to_owned()));
     let server = Server::start_signaling(&[&SECRET[..], &["--max-payload", "300KiB"]].concat());
     let (mut ann, mut bob) = (Client::join(&server, "lobby"), Client::join(&server, "lobby"));
     // This message is longer than 256 KiB, the maximum for clients without a token.
@@ -387,6 +410,8 @@ fn longer_messages_than_the_maximum_close_with_1009() {
     assert_eq!(control.receive()["type"], "control-welcome");
     control.send(&"x".repeat(1_025));
     assert_eq!(control.closed().0, 1_009);
+    let server = Server::start_signaling(&[&SECRET[..], &["--max-conn-age", "100ms"]].concat());
+    assert_eq!(Client::join(&server, "lobby").closed(), (4_001, "Max connection age reached".to_owned()));
 }
 
 #[test]

@@ -45,7 +45,7 @@ fn start_line_names_the_variables_of_the_listen_address() {
 
 #[test]
 fn malformed_variable_is_named() {
-    let wrong: [(&str, &str); 18] = [
+    let wrong: [(&str, &str); 22] = [
         ("PORT", "abc"),
         ("PORT_ENV", "70000"),
         ("MAX_CONNECTIONS", "0"),
@@ -59,11 +59,15 @@ fn malformed_variable_is_named() {
         ("WEBRTC_MAX_MEMBERS", "0"),
         ("WEBRTC_MAX_MEMBERS", "off"),
         ("BROADCAST_ENVELOPE", "paper"),
+        ("RADIO_POST_BROADCAST_DELAY_SECONDS", "soon"),
+        ("RADIO_POST_BROADCAST_DELAY_SECONDS", "3600.5"),
         ("ORIGIN_ALLOWLIST", "https://a.example,b.example"),
         ("ORIGIN_ALLOWLIST", "https://a.example/page"),
         ("RATE_LIMIT_TOKEN", "10"),
         ("RATE_LIMIT_POST", "0/m"),
         ("MAX_PAYLOAD_BYTES", "0"),
+        ("IDLE_TIMEOUT_MS", "long"),
+        ("MAX_CONN_AGE_MS", "-1"),
     ];
     assert_variables_are_rejected(&wrong);
     // If the option is given, the error message does not mention the environment variable.
@@ -157,6 +161,7 @@ fn devices_pipes_and_long_files_are_not_read() {
         for (arguments, named) in [
             ([&server[..], &["--hmac-secret", secret]].concat(), file),
             ([&server[..], &["--token-issuer-key", secret]].concat(), file),
+            ([&server[..], &["--token-issuer-key-file", file]].concat(), file),
             ([&server[..], &["--docs-password", secret]].concat(), file),
             ([&server[..], &["--cert", file, "--key", file]].concat(), file),
             ([&server[..], &["--rooms", &rooms]].concat(), &room),

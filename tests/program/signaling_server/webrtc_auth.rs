@@ -237,7 +237,7 @@ fn webrtc_tokens_are_issued_with_the_issuer_key_only() {
     for bearer in [None, Some(KEY), Some("")] {
         let (status, response) = post(&server, "/auth/token", bearer, &request);
         let error = response["error"].as_str().unwrap();
-        assert!(status == 403 && error.contains("--token-issuer-key"), "{status} {response}");
+        assert!(status == 403 && error.contains("--token-issuer-key-file"), "{status} {response}");
     }
     let (status, issued) = post(&server, "/auth/token", None, &json!({"clientId": "ann", "room": "jam"}));
     assert_eq!(status, 200);

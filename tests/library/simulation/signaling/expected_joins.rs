@@ -9,7 +9,7 @@ use crate::simulation::signaling::model::{
 
 impl Model {
     fn add_client(&mut self, conn: ConnId, from: u8, dialect: ClientDialect) {
-        let client = Client { from, dialect, last_activity: self.now, failed_guesses: 0 };
+        let client = Client { from, dialect, last_activity: self.now, last_text: self.now, failed_guesses: 0 };
         self.clients.insert(conn, client);
     }
 

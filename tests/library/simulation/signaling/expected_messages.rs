@@ -28,7 +28,7 @@ impl Model {
     pub(crate) fn on_text(&mut self, conn: ConnId, text_sent: &str, received: &ReceivedMessages) {
         let now = self.now;
         let Some(client) = self.clients.get_mut(&conn) else { return };
-        client.last_activity = now;
+        (client.last_activity, client.last_text) = (now, now);
         if client.dialect == ClientDialect::Broadcast {
             return self.on_broadcast_message(conn, text_sent);
         }

@@ -15,7 +15,9 @@ use jamjam_dev::time::Time;
 use serde_json::{Map, json};
 
 use crate::simulation::signaling::action::{Action, CODES, ROOMS, Token, mutated, text};
-use crate::simulation::signaling::model::{ClientDialect, MAX_MEMBERS, MAX_ROOMS, MAX_UNDECIDED, Model, ProgramRoom};
+use crate::simulation::signaling::model::{
+    ClientDialect, IDLE, MAX_MEMBERS, MAX_ROOMS, MAX_UNDECIDED, Model, ProgramRoom,
+};
 use crate::simulation::signaling::received_messages::{ReceivedMessages, observed};
 
 /// Number of source addresses of clients.
@@ -45,7 +47,8 @@ fn secret() -> Secret {
 
 impl HubSimulation {
     pub(crate) fn new() -> Self {
-        let broadcast = BroadcastSettings { secret: Some(secret()), ..BroadcastSettings::default() };
+        let broadcast =
+            BroadcastSettings { secret: Some(secret()), idle_timeout: Some(IDLE), ..BroadcastSettings::default() };
         let control_surface = ControlSurfaceLimits { max_members: MAX_MEMBERS, ..ControlSurfaceLimits::default() };
         let limits = SignalingLimits {
             message_rate: None,
@@ -115,7 +118,7 @@ impl HubSimulation {
             (Action::Binary, Some(conn)) => {
                 self.hub.on_binary(now, conn, &mut received);
                 let client = self.model.clients.get_mut(&conn).expect("a client");
-                client.last_activity = now;
+                (client.last_activity, client.last_text) = (now, now);
             }
             (Action::Activity, Some(conn)) => {
                 self.hub.on_activity(now, conn);
@@ -237,7 +240,7 @@ impl HubSimulation {
             let mut received = ReceivedMessages::default();
             self.model.now = next.max(self.model.now);
             self.hub.on_deadline(self.model.now, &mut received);
-            if !self.model.on_deadline(&received.cut) {
+            if !self.model.on_deadline(&received.cut, &received.closed) {
                 return Err(format!(
                     "a connection was dropped before its timeout: {:?} {:?}",
                     received.cut, received.closed

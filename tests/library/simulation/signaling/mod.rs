@@ -34,7 +34,7 @@ const SEEN: &str = "RoomCreated RoomJoined PeerJoined PeerUpdated PeerLeft RoomL
     state update visualization pong closed INVALID_ROOM ROOM_FULL
     existing-participants participant-joined participant-left participant-update participants-list
     offer answer ice-candidate call-ended
-    1000 1008 1013 4001 4002 4005 cut";
+    1000 1008 1013 4000 4001 4002 4005 cut";
 
 fn number(variable: &str, otherwise: impl FnOnce() -> u64) -> u64 {
     std::env::var(variable).map_or_else(|_| otherwise(), |text| text.parse().expect("a number"))

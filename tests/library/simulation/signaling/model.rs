@@ -16,6 +16,8 @@ use crate::simulation::signaling::received_messages::delivered;
 pub(crate) const MAX_UNDECIDED: usize = 6;
 pub(crate) const MAX_ROOMS: usize = 3;
 pub(crate) const MAX_MEMBERS: usize = 3;
+pub(crate) const IDLE: Duration = Duration::from_secs(35);
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum ClientDialect {
     Undecided,
@@ -40,6 +42,7 @@ pub(crate) struct Client {
     pub(crate) dialect: ClientDialect,
     /// The time of the client's last activity, and the time of its last text message.
     pub(crate) last_activity: Time,
+    pub(crate) last_text: Time,
     pub(crate) failed_guesses: u32,
 }
 
@@ -209,9 +212,9 @@ impl Model {
         members.len()
     }
 
-    /// Executes due actions. Removes clients that the hub disconnected without a close frame (`cut`). Returns whether all of them had
-    /// timed out.
-    pub(crate) fn on_deadline(&mut self, cut: &[ConnId]) -> bool {
+    /// Executes due actions. Removes clients that the hub disconnected without a close frame (`cut`) or with code 4000 (`closed`). Returns
+    /// whether all of the removed clients had timed out.
+    pub(crate) fn on_deadline(&mut self, cut: &[ConnId], closed: &[(ConnId, u16)]) -> bool {
         let over: Vec<String> =
             self.opened.iter().filter(|opened| opened.ends <= self.now).map(|opened| opened.room.clone()).collect();
         for room in over {
@@ -236,16 +239,29 @@ impl Model {
                 .is_some_and(|(silent, activity_timeout)| silent >= activity_timeout);
             self.on_disconnect(*conn);
         }
+        for (conn, code) in closed.iter().filter(|(_, code)| *code == 4_000) {
+            let idle = self.clients.get(conn).is_some_and(|client| self.now.duration_since(client.last_text) >= IDLE);
+            all_timed_out &=
+                idle && self.dialect(*conn) == Some(ClientDialect::Broadcast) && !self.is_control_channel(*conn);
+            self.close(*conn, *code);
+        }
         all_timed_out
     }
 
     /// Whether every connection that timed out was dropped.
     pub(crate) fn no_timeout_is_overdue(&self) -> bool {
-        self.clients.values().all(|client| {
+        self.clients.iter().all(|(conn, client)| {
             let silent = self.now.duration_since(client.last_activity);
+            let may_speak = client.dialect == ClientDialect::Broadcast && !self.is_control_channel(*conn);
+            let is_idle = may_speak && self.now.duration_since(client.last_text) > IDLE;
             // A client is pinged at most twice before it is dropped.
-            activity_timeout(client.dialect).is_none_or(|activity_timeout| silent < 2 * activity_timeout)
+            !is_idle && activity_timeout(client.dialect).is_none_or(|activity_timeout| silent < 2 * activity_timeout)
         })
+    }
+
+    /// Whether the connection is a control channel, which may not send messages.
+    fn is_control_channel(&self, conn: ConnId) -> bool {
+        self.memberships.iter().any(|membership| membership.conn == conn && membership.control)
     }
 
     pub(crate) fn relay(&mut self, room: &str, by: Option<ConnId>, what: &str, played: Option<&Value>) {
