@@ -135,7 +135,7 @@ fn message_length_limit_is_higher_with_a_token() {
 #[test]
 fn idle_timeout_exempts_receive_only_control_channels() {
     let (mut hub, secret) =
-        hub(BroadcastSettings { idle_timeout: Some(Duration::from_secs(5)), ..BroadcastSettings::default() });
+        hub(&BroadcastSettings { idle_timeout: Some(Duration::from_secs(5)), ..BroadcastSettings::default() });
     connect(&mut hub, 1, "/radio", &token(&secret, "radio"));
     connect(&mut hub, 2, "/rooms/radio/remotecontrol", &token(&secret, "radio"));
     let mut sink = RecordingSink::default();
@@ -193,7 +193,7 @@ fn relayed_messages_carry_the_unix_time_in_the_unit_of_their_envelope() {
     for (envelope, member, time) in
         [(Envelope::Document, "timestamp", 1_700_000_000_u64), (Envelope::Dynode, "receivedAt", 1_700_000_000_999)]
     {
-        let (mut hub, secret) = hub(BroadcastSettings { envelope, ..BroadcastSettings::default() });
+        let (mut hub, secret) = hub(&BroadcastSettings { envelope, ..BroadcastSettings::default() });
         connect(&mut hub, 1, "/radio", &token(&secret, "radio"));
         connect(&mut hub, 2, "/radio", &token(&secret, "radio"));
         let mut sink = RecordingSink::default();
