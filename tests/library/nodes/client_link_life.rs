@@ -329,7 +329,7 @@ fn server_without_encryption_makes_an_unsigned_link_plain_and_a_signed_link_fail
 #[test]
 fn older_server_or_another_link_key_ends_the_run_before_audio() {
     let older = EchoServer::new(EchoConfig { delay: Duration::from_millis(50), ..EchoConfig::default() });
-    for (client, server, expected) in vec![
+    for (client, server, expected) in [
         (sender(300, None), older, LinkFailure::NoKeyExchange),
         (sender(300, Some(signing([6; 32]))), server(50), LinkFailure::SignatureRefused),
     ] {

@@ -38,6 +38,7 @@ pub(crate) fn link_runs() -> Vec<(&'static str, RunResults)> {
         LinkFailure::PlainRefused,
         LinkFailure::NotOpened,
     ];
+    // An array of runs would not fit on the stack of a test.
     let mut runs = vec![("encrypted link", all_counts())];
     runs.push(("plain link", plain));
     runs.extend(failures.into_iter().map(failed));
