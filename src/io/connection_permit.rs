@@ -308,10 +308,13 @@ impl ConnectionPermit {
         self.memory().take(self.limiter.limits.bytes_per_connection + REQUEST_HEAD_BYTES + bytes)
     }
 
-    /// The connection is being upgraded: it has no request head any more.
-    pub(in crate::io) fn on_upgrade(&self) {
+    /// The connection is being upgraded: it has no request head any more. Returns the memory of the connection itself, which leaves a quarter
+    /// of its fixed share for messages.
+    pub(in crate::io) fn on_upgrade(&self) -> MemoryPermit {
+        let share = self.limiter.limits.bytes_per_connection;
         // Less memory is never refused.
-        let _ = self.memory().prepay(self.limiter.limits.bytes_per_connection);
+        let _ = self.memory().prepay(share);
+        self.memory().hold(share / 4 * 3)
     }
 
     /// The QUIC handshake is complete.
@@ -511,14 +514,18 @@ mod tests {
             }
             assert!(open(client).await.is_none());
             assert_eq!((memory_budget.held(), limiter.rejected()), (4 * request_bytes, 1));
-            for permit in &permits[..2] {
-                assert!(permit.assign_client(client, true));
-                permit.on_upgrade();
-            }
+            let own = [0, 1].map(|index: usize| {
+                assert!(permits[index].assign_client(client, true));
+                permits[index].on_upgrade()
+            });
             assert_eq!(memory_budget.held(), 2 * request_bytes + 2 * 1_000);
+            // The connection itself uses 750 of its 1,000 bytes.
+            let message = permits[0].memory().hold(251);
+            assert_eq!(memory_budget.held(), 2 * request_bytes + 2 * 1_000 + 1);
+            drop((own, message));
             // The client may hold 16,520 bytes more.
             assert!(permits[0].memory().take(18_000).is_err() && permits[0].memory().take(17_000).is_ok());
-            permits[3].on_upgrade();
+            drop(permits[3].on_upgrade());
             assert_eq!(memory_budget.held(), request_bytes + 3 * 1_000);
             permits.clear();
             assert_eq!(memory_budget.held(), 0);

@@ -72,7 +72,7 @@ pub struct ClientArgs {
     /// Only KEEPALIVE is sent before both ends have agreed on keys. AUDIO is stereo. With `signed`, the server
     /// must sign with the link key that its room announces. This needs --room, and --signaling-url http:// or the path /v1/signaling. With
     /// `unsigned`, nothing is verified, and a server without encryption makes the link plain.
-    #[arg(long, value_enum, hide_possible_values = true, value_name = "unsigned|signed", help_heading = HEADING_TARGET)]
+    #[arg(long, hide_short_help = true, value_enum, hide_possible_values = true, value_name = "unsigned|signed", help_heading = HEADING_TARGET)]
     pub link: Option<ClientLinkMode>,
 
     /// Report loss upstream and downstream, from server counts

@@ -253,7 +253,7 @@ const RANDOM_CODE: &str = "any";
 
 /// Rooms of control surfaces.
 #[derive(Debug, clap::Args)]
-#[expect(clippy::struct_field_names, reason = "the names of the options")]
+#[expect(clippy::struct_field_names, reason = "each field is an option of the command line")]
 pub struct ControlSurfaceArgs {
     /// Create a room with this code: 4 to 6 digits, or `any` for a random code
     ///

@@ -218,7 +218,7 @@ async fn upgrade_middleware(
     }
     let (source, uri, log_state) = (client.source, uri.clone(), state.clone());
     let serve = async move |io| {
-        client.permit.on_upgrade();
+        let own_memory = client.permit.on_upgrade();
         let source = client.source.ip().to_canonical();
         let connection = NewConnection { source, is_forwarded: client.is_forwarded, route };
         let served = state.hub.on_connect(connection, client.permit.memory());
@@ -226,6 +226,7 @@ async fn upgrade_middleware(
         connection::serve(io, &served, state.limits.message_limit()).await;
         // The slot is freed after the member has left. A shutdown waits until then, so that the close frame is sent.
         drop(served);
+        drop(own_memory);
         drop(client);
     };
     handshake::accept_upgrade(&mut request, serve).unwrap_or_else(|error| {

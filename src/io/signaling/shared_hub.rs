@@ -374,6 +374,11 @@ enum EvictionReason {
 /// Bytes that a queued message holds in addition to its own: its shared buffers.
 const FRAME_OVERHEAD: usize = 128;
 
+/// The allocator's blocks are up to a quarter larger than their contents.
+fn block_bytes(bytes: usize) -> usize {
+    bytes + bytes / 4
+}
+
 /// Bytes that a queued message holds per recipient: the entry of a queue, twice, because the memory of a growing queue is doubled.
 const ENTRY_BYTES: usize = 2 * size_of::<Arc<QueuedFrame>>();
 
@@ -424,7 +429,7 @@ impl OutboundQueues {
     fn enqueue(&mut self, to: &[ConnId], text: String, key: Option<UpdateKey>) {
         let bytes = frame::text_frame(text);
         let account = self.account.as_ref().unwrap_or(&self.own_account);
-        let memory = account.hold((bytes.len() + FRAME_OVERHEAD + to.len() * ENTRY_BYTES) as u64);
+        let memory = account.hold((block_bytes(bytes.len() + FRAME_OVERHEAD) + to.len() * ENTRY_BYTES) as u64);
         let frame = Arc::new(QueuedFrame { bytes: memory.attach(bytes), update_key: key });
         for conn in to {
             match self.queues.get(conn).map_or(Ok(0), |queue| queue.push(Arc::clone(&frame))) {
@@ -463,8 +468,8 @@ mod tests {
             state.queues.queues.insert(ConnId(1), Arc::clone(&queue));
             state.queues.send(&[ConnId(1); 99], "x".repeat(996));
         });
-        // The header of the frame has 4 bytes (RFC 6455, 5.2), and the shared buffers take 128.
-        assert_eq!(limits.memory_budget.held(), 1_000 + 128 + 99 * 16);
+        // The header of the frame has 4 bytes (RFC 6455, 5.2), the shared buffers take 128, and their blocks a quarter more.
+        assert_eq!(limits.memory_budget.held(), 1_000 + 128 + 282 + 99 * 16);
         assert_eq!((queue.advance(99 * 1_000), limits.memory_budget.held()), (99, 0));
     }
 }

@@ -187,6 +187,19 @@ fn batch_is_answered_up_to_the_limit() {
 }
 
 #[test]
+fn rejected_packet_between_accepted_ones_is_not_echoed() {
+    let (mut echo, from) = (server(Duration::ZERO, AdmissionConfig::default()), "192.0.2.1:5000");
+    let [first, repeated, last] = [2, 1, 3].map(|sequence| packet(1, sequence, &[]));
+    assert_eq!([(); 3].map(|()| reply_count(&mut echo, 0, from, &repeated)), [1; 3]);
+    let contents = [&first[..], &repeated, &last].concat();
+    let (received_at, mut sink) = (Time::ZERO, RecordingSink::new());
+    let batch = [Receive { source: address(from), dst_ip: None, received_at, contents: &contents, segment_size: 12 }];
+    echo.on_datagram(received_at, &batch);
+    echo.poll_transmit(received_at, &mut sink);
+    assert_eq!(sink.take().concat(), [first, last].concat());
+}
+
+#[test]
 fn source_outside_the_allowed_networks_gets_no_reply() {
     let allowed_networks =
         ["192.0.2.0/24", "2001:db8::/32"].map(|network| network.parse().expect("a network")).to_vec();

@@ -145,6 +145,25 @@ fn datagrams_that_wait_during_a_pause_are_not_dropped() {
 }
 
 #[test]
+fn larger_burst_after_a_pause_ends_after_ten_times_the_pause() {
+    // 100 packets per second. The maximum burst is an eighth of a second, and the pause lasts one second.
+    let admission = AdmissionConfig { max_packet_rate: Some(100), ..AdmissionConfig::default() };
+    let mut echo = EchoServer::new(EchoConfig { admission, ..EchoConfig::default() });
+    let ping = [&[1, 5][..], &[0; 10 + 12]].concat();
+    poll(&mut echo, 1_000);
+    // The server does not run from 2 s to 3 s.
+    receive(&mut echo, 3_000, 2_000, client(9), &ping);
+    poll(&mut echo, 3_000);
+    let counters = echo.counters();
+    let mut answered = |now, host| {
+        let before = counters.pings.get();
+        (0..200).for_each(|_| receive(&mut echo, now, now, client(host), &ping));
+        counters.pings.get() - before
+    };
+    assert_eq!([answered(12_990, 1), answered(13_000, 2)], [112, 12]);
+}
+
+#[test]
 fn late_packets_above_the_limit_of_their_address_wait() {
     for impaired in [false, true] {
         // 100 packets per second. The maximum burst is a quarter of a second.

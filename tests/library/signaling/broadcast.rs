@@ -68,9 +68,9 @@ impl EventSink for RecordingSink {
 }
 
 /// A hub whose rooms have these settings. The room `stage` needs no token.
-fn hub(mut broadcast: BroadcastSettings) -> (Hub, Secret) {
+fn hub(settings: &BroadcastSettings) -> (Hub, Secret) {
     let secret = Secret::new("s");
-    broadcast.secret = Some(secret.clone());
+    let broadcast = BroadcastSettings { secret: Some(secret.clone()), ..*settings };
     let mut handlers = RoomHandlers::default();
     handlers.insert("stage", DeclaredRoom { requires_auth: false, ..DeclaredRoom::default() });
     let hub = Hub::new(SignalingLimits { broadcast, message_rate: None, ..SignalingLimits::default() }, [1, 2, 3, 4]);
@@ -103,7 +103,7 @@ fn ineffective_messages_are_logged_counted_and_not_quoted() {
         ("/rooms/radio/remotecontrol", "hunter2", "Control channel is receive-only", 1, 0),
         ("/radio", r#"{"type":"KeepAlive"}"#, "", 0, 0),
     ] {
-        let (mut hub, secret) = hub(BroadcastSettings::default());
+        let (mut hub, secret) = hub(&BroadcastSettings::default());
         let room = if path == "/chat" { "chat" } else { "radio" };
         connect(&mut hub, 1, path, &token(&secret, room));
         let lines = logged(|| hub.on_text(Time::from_millis(1), ConnId(1), text, &mut RecordingSink::default()));
@@ -123,7 +123,7 @@ fn ineffective_messages_are_logged_counted_and_not_quoted() {
 #[test]
 fn message_length_limit_is_higher_with_a_token() {
     for (max_payload_bytes, with, without) in [(10 << 20, 10 << 20, 256 << 10), (1_000, 1_000, 1_000)] {
-        let (mut hub, secret) = hub(BroadcastSettings { max_payload_bytes, ..BroadcastSettings::default() });
+        let (mut hub, secret) = hub(&BroadcastSettings { max_payload_bytes, ..BroadcastSettings::default() });
         connect(&mut hub, 1, "/stage", &token(&secret, "stage"));
         connect(&mut hub, 2, "/stage", "");
         connect(&mut hub, 3, "/rooms/stage/remotecontrol", &token(&secret, "stage"));
@@ -135,7 +135,7 @@ fn message_length_limit_is_higher_with_a_token() {
 #[test]
 fn idle_timeout_exempts_receive_only_control_channels() {
     let (mut hub, secret) =
-        hub(BroadcastSettings { idle_timeout: Some(Duration::from_secs(5)), ..BroadcastSettings::default() });
+        hub(&BroadcastSettings { idle_timeout: Some(Duration::from_secs(5)), ..BroadcastSettings::default() });
     connect(&mut hub, 1, "/radio", &token(&secret, "radio"));
     connect(&mut hub, 2, "/rooms/radio/remotecontrol", &token(&secret, "radio"));
     let mut sink = RecordingSink::default();
@@ -145,7 +145,7 @@ fn idle_timeout_exempts_receive_only_control_channels() {
 
 #[test]
 fn delayed_bytes_of_an_address_include_sender_data() {
-    let (mut hub, secret) = hub(BroadcastSettings { max_delayed_bytes: 32_000, ..BroadcastSettings::default() });
+    let (mut hub, secret) = hub(&BroadcastSettings { max_delayed_bytes: 32_000, ..BroadcastSettings::default() });
     let is_accepted = |hub: &mut Hub, conn, content: &str| {
         let mut sink = RecordingSink::default();
         let text = json!({"type": "post", "content": content, "delay": 5}).to_string();
@@ -168,7 +168,7 @@ fn delayed_bytes_of_an_address_include_sender_data() {
 
 #[test]
 fn delayed_messages_keep_every_digit_and_nesting_level() {
-    let (mut hub, secret) = hub(BroadcastSettings::default());
+    let (mut hub, secret) = hub(&BroadcastSettings::default());
     connect(&mut hub, 1, "/radio", &token(&secret, "radio"));
     connect(&mut hub, 2, "/radio", &token(&secret, "radio"));
     let deep = "[".repeat(127) + "31.245270191439438,18446744073709551615" + &"]".repeat(127);
@@ -193,7 +193,7 @@ fn relayed_messages_carry_the_unix_time_in_the_unit_of_their_envelope() {
     for (envelope, member, time) in
         [(Envelope::Document, "timestamp", 1_700_000_000_u64), (Envelope::Dynode, "receivedAt", 1_700_000_000_999)]
     {
-        let (mut hub, secret) = hub(BroadcastSettings { envelope, ..BroadcastSettings::default() });
+        let (mut hub, secret) = hub(&BroadcastSettings { envelope, ..BroadcastSettings::default() });
         connect(&mut hub, 1, "/radio", &token(&secret, "radio"));
         connect(&mut hub, 2, "/radio", &token(&secret, "radio"));
         let mut sink = RecordingSink::default();
@@ -218,7 +218,7 @@ fn post(number: usize) -> String {
 
 #[test]
 fn an_address_delays_an_eighth_of_ten_thousand_messages_of_a_room() {
-    let (mut hub, secret) = hub(BroadcastSettings::default());
+    let (mut hub, secret) = hub(&BroadcastSettings::default());
     let mut sink = RecordingSink::default();
     for member in 1..=9_u64 {
         connect_from(&mut hub, member, &format!("2001:db8:0:{member}::1"), "/radio", &token(&secret, "radio"));
@@ -260,7 +260,7 @@ fn an_address_delays_an_eighth_of_ten_thousand_messages_of_a_room() {
 
 #[test]
 fn delayed_messages_of_a_closed_room_are_dropped() {
-    let (mut hub, secret) = hub(BroadcastSettings::default());
+    let (mut hub, secret) = hub(&BroadcastSettings::default());
     let mut sink = RecordingSink::default();
     connect(&mut hub, 1, "/radio", &token(&secret, "radio"));
     (0..1_250).for_each(|number| hub.on_text(Time::ZERO, ConnId(1), &post(number), &mut sink));
@@ -278,7 +278,7 @@ fn delayed_messages_of_a_closed_room_are_dropped() {
 
 #[test]
 fn a_burst_of_delayed_messages_takes_many_calls() {
-    let (mut hub, secret) = hub(BroadcastSettings::default());
+    let (mut hub, secret) = hub(&BroadcastSettings::default());
     let mut sink = RecordingSink::default();
     connect(&mut hub, 1, "/radio", &token(&secret, "radio"));
     connect(&mut hub, 2, "/radio", &token(&secret, "radio"));
@@ -292,7 +292,7 @@ fn a_burst_of_delayed_messages_takes_many_calls() {
 
 #[test]
 fn delayed_messages_of_a_room_wait_in_order_until_every_queue_has_room() {
-    let (hub, secret) = hub(BroadcastSettings::default());
+    let (hub, secret) = hub(&BroadcastSettings::default());
     let mut handlers = RoomHandlers::default();
     let broadcast_delay = Duration::from_secs(5);
     handlers.insert("stage", DeclaredRoom { requires_auth: false, broadcast_delay, ..DeclaredRoom::default() });
@@ -331,7 +331,7 @@ fn delayed_messages_of_a_room_wait_in_order_until_every_queue_has_room() {
 
 #[test]
 fn posts_over_http_wait_in_order_until_every_queue_has_room() {
-    let (mut hub, secret) = hub(BroadcastSettings::default());
+    let (mut hub, secret) = hub(&BroadcastSettings::default());
     (1..=2).for_each(|conn| connect(&mut hub, conn, "/radio", &token(&secret, "radio")));
     let mut sink = RecordingSink { full: vec![ConnId(2)], ..RecordingSink::default() };
     let mut post = |at, number: u64, sink: &mut RecordingSink| {
@@ -356,7 +356,7 @@ fn posts_over_http_wait_in_order_until_every_queue_has_room() {
 
 #[test]
 fn joins_are_limited_by_the_bytes_of_their_welcome_messages() {
-    let (mut hub, secret) = hub(BroadcastSettings::default());
+    let (mut hub, secret) = hub(&BroadcastSettings::default());
     connect(&mut hub, 1, "/radio", &token(&secret, "radio"));
     let mut sink = RecordingSink::default();
     let text = json!({"type": "post", "content": "x".repeat(200_000)}).to_string();

@@ -126,11 +126,11 @@ fn log_lines_of_a_flood_are_limited_and_the_others_counted() {
 #[test]
 fn bare_path_and_ws_are_accepted_and_other_paths_rejected() {
     let server = Server::start_signaling(&[]);
-    for path in ["/", "/ws", "/ws/", "/?x=1"] {
+    for path in ["/", "/ws", "/ws/", "/?x=1", "/v1/signaling"] {
         assert_eq!(Client::try_at(&server, path).expect(path).room_count(), 0);
     }
     let not_found = (404, r#"{"error":"Not found"}"#.to_owned());
-    for path in ["/v1/other", "/health", "/metrics", "/admin", "/favicon.ico"] {
+    for path in ["/v1", "/v1/signaling/", "/api/v1/signaling", "/health", "/metrics", "/admin", "/favicon.ico"] {
         assert_eq!(Client::try_at(&server, path).err(), Some(not_found.clone()), "{path}");
     }
     // Rejections are sent after the upgrade, so that browsers can read them. The path takes precedence over the query.
