@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use super::results::StreamKind;
 use crate::link::{
     LinkKey, OVERHEAD, OpenError, Opener, Sealer, derive, is_signed_by, payload_range, public_key, with_room,
 };
@@ -25,10 +26,10 @@ use crate::wire::{self, FLAG_SEALED, HEADER_LEN, Header, PacketType, PingPayload
 /// Interval of CONTROL, until the first sealed packet of the server opens.
 const CONTROL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Maximum time without a KEEPALIVE from this client.
+/// Interval of KEEPALIVE, and on a settled link of LATENCY_PING, unless the workload sends them.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Interval of LATENCY_INFO, once the workload has sent it.
+/// Interval of LATENCY_INFO on a settled link.
 const LATENCY_INFO_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Maximum number of different keys of the server. Further keys are refused. All keys are kept while the link is set up: if a key came back
@@ -42,6 +43,9 @@ const MAX_QUEUED: usize = 64;
 /// Added to the sequence numbers of the workload's KEEPALIVE packets, which have no meaning to the server. Other KEEPALIVE packets, such as
 /// the server's own, are therefore never mistaken for replies to them.
 const WORKLOAD_KEEPALIVES: u32 = 1 << 30;
+
+/// First sequence number of the link's own LATENCY_PING packets, far from the numbers of a workload.
+const FIRST_OWN_PING: u32 = 1 << 31;
 
 /// The flags that a client knows: sealed, `has_fec`. The client builds the authenticated header from the fields that it knows. Therefore, a
 /// sealed packet with another flag does not open.
@@ -186,8 +190,16 @@ pub(super) struct ClientLink {
     started_at: Option<Time>,
     next_control: Time,
     next_keepalive: Time,
-    /// The last LATENCY_INFO of the workload, and when to repeat it.
-    latency_info: Option<(Vec<u8>, Time)>,
+    next_ping: Time,
+    /// Whether the link itself sends packets of this [`StreamKind`] once it is settled. The server counts them like those of the workload, so
+    /// there are none of the evaluated stream.
+    sends_own: [bool; 3],
+    latency_info: Vec<u8>,
+    next_latency_info: Time,
+    /// Packets of the link itself since it was settled, by [`StreamKind`].
+    own_sent: [u64; 3],
+    /// Sequence number of the next KEEPALIVE of the link itself.
+    next_own_keepalive: u32,
     /// Whether the server has returned a KEEPALIVE.
     keepalive_returned: bool,
     /// Packets of the link itself, ready to send.
@@ -198,7 +210,10 @@ pub(super) struct ClientLink {
 }
 
 impl ClientLink {
-    pub(super) fn new(config: LinkConfig) -> Self {
+    /// `latency_info` is the datagram to send until the workload sends another one.
+    pub(super) fn new(config: LinkConfig, latency_info: Vec<u8>, evaluated: StreamKind) -> Self {
+        let mut sends_own = [true; 3];
+        sends_own[evaluated as usize] = false;
         let own_key = public_key(&config.entropy);
         let header = Header::new(PacketType::Control, 0, 0).to_bytes();
         let control = match &config.signing {
@@ -218,7 +233,12 @@ impl ClientLink {
             started_at: None,
             next_control: Time::ZERO,
             next_keepalive: Time::ZERO,
-            latency_info: None,
+            next_ping: Time::ZERO,
+            sends_own,
+            latency_info,
+            next_latency_info: Time::ZERO,
+            own_sent: [0; 3],
+            next_own_keepalive: 0,
             keepalive_returned: false,
             queue: VecDeque::new(),
             unsent: None,
@@ -239,6 +259,11 @@ impl ClientLink {
         self.results.failure.is_some()
     }
 
+    /// Packets of the link itself since it was settled. The array index is a [`StreamKind`].
+    pub(super) fn own_sent(&self) -> [u64; 3] {
+        self.own_sent
+    }
+
     /// Sends what the link itself has to send. `port_unreachable`: whether the system has reported such an error.
     pub(super) fn poll_transmit(
         &mut self,
@@ -248,9 +273,10 @@ impl ClientLink {
         sink: &mut dyn TransmitSink,
     ) -> SendStatus {
         let started_at = *self.started_at.get_or_insert(now);
-        if now >= self.next_keepalive {
+        let [_, sends_ping, sends_keepalive] = self.sends_own;
+        if now >= self.next_keepalive && (sends_keepalive || !self.is_settled()) {
             self.next_keepalive = now + KEEPALIVE_INTERVAL;
-            self.queue_packet(&keepalive());
+            self.queue_keepalive();
         }
         if !self.is_settled() {
             if now >= started_at + self.config.timeout {
@@ -263,12 +289,16 @@ impl ClientLink {
                 self.queue_control();
             }
         }
-        if let Some((datagram, due)) = self.latency_info.take() {
-            let is_due = now >= due;
-            if is_due {
-                self.queue_packet(&datagram);
-            }
-            self.latency_info = Some((datagram, if is_due { now + LATENCY_INFO_INTERVAL } else { due }));
+        if self.is_settled() && now >= self.next_latency_info {
+            self.next_latency_info = now + LATENCY_INFO_INTERVAL;
+            self.queue_packet(&self.latency_info.clone());
+        }
+        if self.is_settled() && now >= self.next_ping && sends_ping {
+            self.next_ping = now + KEEPALIVE_INTERVAL;
+            let number = &mut self.own_sent[StreamKind::Ping as usize];
+            let sequence = FIRST_OWN_PING + *number as u32;
+            *number += 1;
+            self.queue_packet(&PingPayload { sent_time_us: now.as_micros(), sequence }.to_ping_datagram());
         }
         self.flush(peer, sink)
     }
@@ -276,8 +306,9 @@ impl ClientLink {
     /// When to call [`ClientLink::poll_transmit`] next.
     pub(super) fn deadline(&self) -> Time {
         let (Some(started_at), false) = (self.started_at, self.is_settled()) else {
-            let latency_info = self.latency_info.as_ref().map(|(_, due)| *due);
-            return latency_info.into_iter().chain([self.next_keepalive]).min().unwrap_or_default();
+            let [_, sends_ping, sends_keepalive] = self.sends_own;
+            let own = [sends_ping.then_some(self.next_ping), sends_keepalive.then_some(self.next_keepalive)];
+            return own.into_iter().flatten().fold(self.next_latency_info, Time::min);
         };
         self.next_control.min(self.next_keepalive).min(started_at + self.config.timeout)
     }
@@ -302,8 +333,15 @@ impl ClientLink {
             self.queue.push_back(self.control.clone());
         }
         if !self.keys.is_empty() {
-            self.queue_packet(&keepalive());
+            self.queue_keepalive();
         }
+    }
+
+    /// Queues a KEEPALIVE of the link itself.
+    fn queue_keepalive(&mut self) {
+        self.queue_packet(&Header::new(PacketType::Keepalive, self.next_own_keepalive, 0).to_bytes());
+        self.next_own_keepalive += 1;
+        self.own_sent[StreamKind::Keepalive as usize] += u64::from(self.is_settled());
     }
 
     /// Queues a packet, sealed if there are keys.
@@ -322,7 +360,8 @@ impl ClientLink {
         packet
     }
 
-    fn flush(&mut self, peer: SocketAddr, sink: &mut dyn TransmitSink) -> SendStatus {
+    /// Sends the packets of the link itself that are ready.
+    pub(super) fn flush(&mut self, peer: SocketAddr, sink: &mut dyn TransmitSink) -> SendStatus {
         while let Some(packet) = self.queue.front() {
             if sink.send(transmit(peer, packet)) == SendStatus::WouldBlock {
                 return SendStatus::WouldBlock;
@@ -348,7 +387,8 @@ impl ClientLink {
         } else if self.accepts_plain(packet_type) {
             Cow::Borrowed(datagram)
         } else {
-            self.results.plain += 1;
+            // The server returned a KEEPALIVE of the set-up in plain text.
+            self.results.plain += u64::from(packet_type != PacketType::Keepalive);
             return None;
         };
         self.on_accepted(packet_type, plain)
@@ -405,6 +445,7 @@ impl ClientLink {
                 self.queue_packet(&ping.to_pong_datagram(ping.sequence));
                 None
             }
+            PacketType::LatencyPong if is_own_pong(&plain) => None,
             // Shown by a jamjam client.
             PacketType::LatencyInfo => None,
             _ => Some(plain),
@@ -481,7 +522,10 @@ impl TransmitSink for SealingSink<'_> {
         }
         match packet_type {
             PacketType::Keepalive => link.next_keepalive = *now + KEEPALIVE_INTERVAL,
-            PacketType::LatencyInfo => link.latency_info = Some((plain.to_vec(), *now + LATENCY_INFO_INTERVAL)),
+            PacketType::LatencyPing => link.sends_own[StreamKind::Ping as usize] = false,
+            PacketType::LatencyInfo => {
+                (link.latency_info, link.next_latency_info) = (plain.to_vec(), *now + LATENCY_INFO_INTERVAL);
+            }
             _ => {}
         }
         status
@@ -496,9 +540,10 @@ fn transmit(destination: SocketAddr, contents: &[u8]) -> Transmit<'_> {
     Transmit { destination, src_ip: None, contents, segment_size: contents.len() }
 }
 
-/// A KEEPALIVE of the link itself.
-fn keepalive() -> [u8; HEADER_LEN] {
-    Header::new(PacketType::Keepalive, 0, 0).to_bytes()
+/// Whether a LATENCY_PONG answers a LATENCY_PING of the link itself.
+fn is_own_pong(datagram: &[u8]) -> bool {
+    let pong = wire::parse_packet(datagram).and_then(PingPayload::parse);
+    pong.is_ok_and(|pong| pong.sequence >= FIRST_OWN_PING)
 }
 
 /// The packet with another sequence number.

@@ -21,7 +21,10 @@ use crate::link::OVERHEAD;
 use crate::node::{DriverWaker, Node, Receive, SendStatus, TransmitSink};
 use crate::stats::StreamStats;
 use crate::time::{Pause, PauseDetector, Time, saturating_nanos};
-use crate::wire::{self, HEADER_LEN};
+use crate::wire::{self, HEADER_LEN, LatencyInfo, SAMPLE_RATE};
+
+/// Samples per channel in a packet of jamjam's default preset.
+const DEFAULT_FRAME_SAMPLES: u32 = 128;
 
 /// Maximum packets sent before the socket is read again. Without this limit, a fast workload could delay the handling of stop
 /// requests and of received datagrams.
@@ -182,7 +185,13 @@ impl<S: Workload> ClientNode<S> {
     /// Sends the workload over an encrypted link, which replaces the wait for the server.
     #[must_use]
     pub fn with_link(self, config: Option<LinkConfig>) -> Self {
-        Self { link: config.map(ClientLink::new), ..self }
+        let audio = self.workload.audio_results();
+        let (samples, rate, channels) = audio.map_or((DEFAULT_FRAME_SAMPLES, SAMPLE_RATE, 2), |audio| {
+            (audio.frame_samples, audio.sample_rate, audio.channels as u8)
+        });
+        let latency_info = LatencyInfo::pcm_datagram(samples, rate, channels);
+        let evaluated = self.tracker.config.evaluated_stream;
+        Self { link: config.map(|config| ClientLink::new(config, latency_info, evaluated)), ..self }
     }
 
     /// Figures that can be read on another thread during the run.
@@ -240,6 +249,14 @@ impl<S: Workload> ClientNode<S> {
         let requester = self.loss_report_requester.as_ref().filter(|requester| requester.delays_start());
         run.loss_report = requester.map(|requester| requester.loss_report(interrupted_at.is_some()));
         run.link = self.link.as_ref().map(ClientLink::results);
+        if let (Some(link), Some(received)) =
+            (&self.link, run.loss_report.as_mut().and_then(|report| report.received.as_mut()))
+        {
+            for (received, own) in received.iter_mut().zip(link.own_sent()) {
+                // The server did not count those that were sent after the last query.
+                *received = received.saturating_sub(own as u32);
+            }
+        }
         let sealing = run.link.filter(|link| link.is_encrypted).map_or(0, |_| OVERHEAD);
         run.audio = self.workload.audio_results().map(|results| AudioResults {
             stats: audio,
@@ -383,11 +400,16 @@ impl<S: Workload> Node for ClientNode<S> {
         if let Phase::SettingUpLink = self.phase
             && let Some(link) = &mut self.link
         {
-            let status = link.poll_transmit(now, self.tracker.config.peer, self.port_errors.total > 0, sink);
-            if link.has_failed() {
-                self.phase = Phase::Finished;
-            } else if link.is_settled() && status == SendStatus::Sent {
-                self.request_baseline_or_start(now);
+            if link.is_settled() {
+                // The server must not count packets of the set-up after its first response.
+                if link.flush(self.tracker.config.peer, sink) == SendStatus::Sent {
+                    self.request_baseline_or_start(now);
+                }
+            } else {
+                link.poll_transmit(now, self.tracker.config.peer, self.port_errors.total > 0, sink);
+                if link.has_failed() {
+                    self.phase = Phase::Finished;
+                }
             }
         }
         if let Phase::WaitingForServer(wait) = &mut self.phase
@@ -458,7 +480,7 @@ impl<S: Workload> Node for ClientNode<S> {
         if let (Some(link), Phase::Sending(_) | Phase::FinalWait(..), false) =
             (&mut self.link, &self.phase, self.is_blocked)
         {
-            link.poll_transmit(now, self.tracker.config.peer, false, sink);
+            self.is_blocked = link.poll_transmit(now, self.tracker.config.peer, false, sink) == SendStatus::WouldBlock;
         }
         self.publish_figures(now);
     }

@@ -283,20 +283,8 @@ impl<S: PayloadSource + ?Sized> AudioWorkload<S> {
     }
 
     fn latency_info(&self) -> Vec<u8> {
-        let info = LatencyInfo {
-            capture_ms: 0.0,
-            playback_ms: 0.0,
-            encode_ms: 0.0,
-            decode_ms: 0.0,
-            jitter_buffer_ms: 0.0,
-            frame_size: self.config.frame_samples,
-            sample_rate: self.config.sample_rate,
-            codec: "pcm".to_owned(),
-            channel_count: Some(self.config.channels as u8),
-        };
-        let mut datagram = Header::new(PacketType::LatencyInfo, 0, 0).to_bytes().to_vec();
-        datagram.extend(info.to_bytes());
-        datagram
+        let AudioStreamConfig { frame_samples, sample_rate, channels, .. } = self.config;
+        LatencyInfo::pcm_datagram(frame_samples, sample_rate, channels as u8)
     }
 }
 

@@ -89,10 +89,15 @@ pub(super) fn link_warnings(found: &mut Warnings, report: &Report) {
             "the link was not encrypted, because the server made it plain (`echo-server --link plain` does)",
         );
     }
-    let dropped = link.dropped().iter().map(|(count, _)| count).sum();
+    if link.connection_failure.is_some() {
+        return;
+    }
+    let dropped = link.dropped().iter().map(|(count, _)| count).sum::<u64>() - link.dropped_replayed;
     let message = "{} of the server did not belong to the link. The server has lost the keys, the address of this host has changed, \
                    another program sends from the server's address, or a device on the path modifies packets";
     found.count("link_dropped", dropped, "packet", message);
+    let message = "{} of the server arrived more than once, or later than 128 newer packets";
+    found.count("link_replayed", link.dropped_replayed, "packet", message);
 }
 
 /// Adds the warnings about the MOQT connection, the most serious first. `stream` is the evaluated stream.

@@ -217,13 +217,14 @@ impl RoomClient {
         others.into_iter().flat_map(|other| &other.addresses).copied().filter(|address| seen.insert(*address)).collect()
     }
 
-    /// The link keys that members with these addresses announced, in base64. A server that restarts is listed twice for a while. Then, its
-    /// last entry counts.
-    pub fn link_keys(&self) -> HashMap<SocketAddr, String> {
+    /// The link keys of the members with these addresses, in base64. If several members announce an address, the first of them counts: a
+    /// member that joins later cannot replace the key of an echo server.
+    pub fn link_keys(&self) -> HashMap<SocketAddr, Option<String>> {
         let mut link_keys = HashMap::new();
         for peer in &self.peers {
-            let addresses = peer.addresses.iter().copied();
-            link_keys.extend(addresses.filter_map(|address| Some((address, peer.link_key.clone()?))));
+            for address in &peer.addresses {
+                link_keys.entry(*address).or_insert_with(|| peer.link_key.clone());
+            }
         }
         link_keys
     }

@@ -134,6 +134,22 @@ impl LatencyInfo {
         })
     }
 
+    /// The LATENCY_INFO datagram of a client that sends PCM and states no delays.
+    pub fn pcm_datagram(frame_size: u32, sample_rate: u32, channels: u8) -> Vec<u8> {
+        let info = Self {
+            capture_ms: 0.0,
+            playback_ms: 0.0,
+            encode_ms: 0.0,
+            decode_ms: 0.0,
+            jitter_buffer_ms: 0.0,
+            frame_size,
+            sample_rate,
+            codec: "pcm".to_owned(),
+            channel_count: Some(channels),
+        };
+        [&Header::new(PacketType::LatencyInfo, 0, 0).to_bytes()[..], &info.to_bytes()].concat()
+    }
+
     /// The encoded payload. A codec name longer than 255 bytes is truncated.
     pub fn to_bytes(&self) -> Vec<u8> {
         let codec = &self.codec.as_bytes()[..self.codec.len().min(255)];

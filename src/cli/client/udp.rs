@@ -116,8 +116,11 @@ impl ClientArgs {
     ) -> Result<ConnectedTarget, Failure> {
         let signing = match self.link {
             Some(ClientLinkMode::Signed) => {
-                let announced =
-                    session.link_keys.get(&address).and_then(|key| STANDARD.decode(key).ok()?.try_into().ok());
+                let announced = session
+                    .link_keys
+                    .get(&address)
+                    .and_then(|key| key.as_ref())
+                    .and_then(|key| STANDARD.decode(key).ok()?.try_into().ok());
                 let server = announced.ok_or_else(|| no_link_key_error(&session.room_name))?;
                 Some(LinkSigning { own, server })
             }

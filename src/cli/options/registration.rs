@@ -31,6 +31,7 @@ use crate::io::websocket::handshake::WebSocketUrl;
 use crate::io::{os, resolve};
 use crate::memory_budget::MemoryBudget;
 use crate::signaling::client::{AddressCandidates, EchoParticipant};
+use crate::signaling::device::DeviceKey;
 use crate::signaling::{DialectSet, Hub, SignalingLimits};
 
 const HEADING_SIGNALING: &str = "Signaling";
@@ -197,7 +198,9 @@ impl PreparedRegistration {
         let url = Box::new(move || {
             own_server.and_then(|address| local_signaling_url(address).ok()).unwrap_or_else(|| self.url.clone())
         });
-        Registration { url, tls: self.tls, participant, address: self.own, mapped_address }.spawn(stop)?;
+        let device = DeviceKey::from_seed(&os::random_secret());
+        let (tls, address) = (self.tls, self.own);
+        Registration { url, tls, device, participant, address, mapped_address }.spawn(stop)?;
         Ok(RunningRegistration { server_done })
     }
 }

@@ -194,7 +194,11 @@ fn read_or_create_key(file: &Path) -> anyhow::Result<Zeroizing<[u8; 32]>> {
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let key = os::random_secret();
-            files::create_private(file)?.write_all(format!("{}\n", STANDARD.encode(*key)).as_bytes())?;
+            let written = files::create_private(file)?.write_all(format!("{}\n", STANDARD.encode(*key)).as_bytes());
+            if written.is_err() {
+                let _ = std::fs::remove_file(file);
+            }
+            written?;
             Ok(key)
         }
         Err(error) => Err(error.into()),

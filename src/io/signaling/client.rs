@@ -40,7 +40,7 @@ use crate::sanitize::sanitize;
 use crate::signaling::client::{RoomClient, RoomError};
 use crate::signaling::device::DeviceKey;
 use crate::signaling::jamjam::{ClientMessage, RoomInfo, ServerMessage};
-use crate::signaling::{CloseDiagnosis, ClosePhase, Dialect, NEWER_PATH, diagnose};
+use crate::signaling::{CloseDiagnosis, ClosePhase, Dialect, diagnose};
 
 /// Maximum time for a server reply.
 const SERVER_REPLY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -143,17 +143,15 @@ pub struct SignalingConnection {
 }
 
 impl SignalingConnection {
-    /// Connects to `url`, with `tls` for `wss`. On the path of newer clients, the connection proves `device`.
+    /// Connects to `url`, with `tls` for `wss`. The connection proves `device`, which servers for older clients ignore.
     pub async fn connect(
         url: &WebSocketUrl,
         tls: &Arc<ClientConfig>,
-        device: Option<&DeviceKey>,
+        device: &DeviceKey,
     ) -> Result<Self, WebSocketConnectError> {
-        let device = device.filter(|_| url.path() == NEWER_PATH);
-        let headers = device.map(|device| device.headers(clock::unix_ms() / 1_000));
-        let headers = headers.as_ref().map_or(&[][..], |headers| headers);
+        let headers = device.headers(clock::unix_ms() / 1_000);
         let Connected { stream, after_response, local_addr, peer_addr, .. } =
-            connect(url, tls, &LocalSocketOptions::default(), CONNECT_TIMEOUT, headers).await?;
+            connect(url, tls, &LocalSocketOptions::default(), CONNECT_TIMEOUT, &headers).await?;
         let (stream, config) = (LimitedStream::new(stream), Some(websocket_config()));
         let socket = WebSocketStream::from_partially_read(stream, after_response, Role::Client, config).await;
         Ok(Self { socket, local_addr, peer_addr, pinged_at: None })
@@ -272,7 +270,7 @@ pub struct RoomSession {
     /// Addresses of the members, in the order in which to try them; at least one.
     pub peer_addresses: Vec<SocketAddr>,
     /// The public link keys that members with these addresses announced, in base64.
-    pub link_keys: HashMap<SocketAddr, String>,
+    pub link_keys: HashMap<SocketAddr, Option<String>>,
     /// Sends our own address to the session's thread. Dropping the sender ends the session.
     address_sender: Option<mpsc::Sender<SocketAddr>>,
     thread: Option<JoinHandle<Option<WebSocketFailure>>>,
@@ -356,7 +354,7 @@ pub fn list_rooms(
 ) -> Result<Vec<RoomInfo>, RoomSessionError> {
     runtime()?.block_on(async {
         let url = url.websocket_url(tls).await?;
-        let mut connection = SignalingConnection::connect(&url, tls, Some(device)).await?;
+        let mut connection = SignalingConnection::connect(&url, tls, device).await?;
         let listing = async {
             connection.send(&ClientMessage::ListRooms).await?;
             loop {
@@ -382,7 +380,7 @@ async fn connect_and_join(
     client: RoomClient,
 ) -> Result<(SignalingConnection, RoomClient), RoomSessionError> {
     let url = url.websocket_url(tls).await?;
-    let mut connection = SignalingConnection::connect(&url, tls, Some(device)).await?;
+    let mut connection = SignalingConnection::connect(&url, tls, device).await?;
     let mut client = client;
     match join_and_wait_for_peers(&mut connection, &mut client).await {
         Ok(()) => Ok((connection, client)),

@@ -20,6 +20,7 @@ use crate::io::stop::StopToken;
 use crate::io::websocket::connect::WebSocketConnectError;
 use crate::io::websocket::handshake::WebSocketUrl;
 use crate::signaling::client::{AddressCandidates, EchoParticipant, RoomRejected};
+use crate::signaling::device::DeviceKey;
 use crate::signaling::jamjam::ClientMessage;
 
 /// Maximum time for joining the room. Also the maximum time for sending one message.
@@ -39,6 +40,8 @@ pub struct Registration {
     pub url: Box<dyn Fn() -> WebSocketUrl + Send>,
     /// TLS configuration for `wss`.
     pub tls: Arc<ClientConfig>,
+    /// The device that the connection proves.
+    pub device: DeviceKey,
     /// The member that creates the room.
     pub participant: EchoParticipant,
     /// The echo server's address.
@@ -109,7 +112,7 @@ impl Registration {
         url: &WebSocketUrl,
         registered: &mut Option<Instant>,
     ) -> Result<std::convert::Infallible, RegistrationError> {
-        let mut connection = SignalingConnection::connect(url, &self.tls, None).await?;
+        let mut connection = SignalingConnection::connect(url, &self.tls, &self.device).await?;
         info!(target: "registration", url = %url, "connected");
         let addresses = self.address_candidates(&connection).await;
         self.participant.on_addresses(addresses);
@@ -288,9 +291,16 @@ mod tests {
         let participant = EchoParticipant::new("x", Duration::ZERO, AddressCandidates::default());
         let tls = TrustPolicy { accept_any: true, ..TrustPolicy::default() }.client_config().expect("TLS");
         let stop = StopToken::default();
-        Registration { url: Box::new(url), tls, participant, address, mapped_address: None }
-            .spawn(&stop)
-            .expect("a thread");
+        Registration {
+            url: Box::new(url),
+            tls,
+            device: DeviceKey::from_seed(&[1; 32]),
+            participant,
+            address,
+            mapped_address: None,
+        }
+        .spawn(&stop)
+        .expect("a thread");
         // The first server closes the connection, and the second attempt uses the second URL.
         for listener in listeners {
             drop(listener.accept().expect("a connection"));

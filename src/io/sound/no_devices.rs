@@ -33,12 +33,7 @@ pub fn list_devices() -> Result<DeviceList, DeviceError> {
 }
 
 /// Returns [`DeviceError::NotBuiltIn`].
-pub fn select_device(
-    _: DeviceDirection,
-    _: Option<&str>,
-    _: Option<u16>,
-    _: u32,
-) -> Result<SelectedDevice, DeviceError> {
+pub fn select_device(_: DeviceDirection, _: Option<&str>, _: u32) -> Result<SelectedDevice, DeviceError> {
     Err(DeviceError::NotBuiltIn)
 }
 

@@ -157,7 +157,9 @@ fn control_is_repeated_every_250_ms_and_keepalive_every_second() {
     };
     assert_eq!(times(CONTROL), [0, 250, 500, 750, 1_000, 1_250, 1_500, 1_750, 2_000]);
     assert_eq!(times(KEEPALIVE), [0, 1_000, 2_000]);
-    assert!(sent.iter().all(|(_, datagram)| datagram[1] == CONTROL || *datagram == header(KEEPALIVE, 0, 0)));
+    let keepalives: Vec<_> =
+        sent.iter().filter(|(_, datagram)| datagram[1] == KEEPALIVE).map(|(_, packet)| packet).collect();
+    assert_eq!(keepalives, [&header(KEEPALIVE, 0, 0), &header(KEEPALIVE, 1, 0), &header(KEEPALIVE, 2, 0)]);
     // With keys, each CONTROL is followed by a sealed KEEPALIVE.
     let mut server = LinkClient::unsigned();
     assert!(server.on_control(&sent[1].1));
@@ -184,7 +186,15 @@ fn audio_starts_at_sequence_0_in_stereo_after_the_first_opened_packet() {
     for (_, sequence, timestamp, payload) in audio {
         deliver(&mut node, 95 * MS, peer(), &server.seal(AUDIO, *sequence, *timestamp, payload));
     }
+    // The link settles with LATENCY_INFO (type 7: five delays, frame size, sample rate, codec, channels) and LATENCY_PING, as for a jamjam client.
+    let of = |wanted: u8| opened.iter().filter(move |(kind, ..)| *kind == wanted).map(|(.., payload)| payload.clone());
+    let info = [&[0; 20][..], &2_u32.to_be_bytes(), &48_000_u32.to_be_bytes(), b"\x03pcm\x02"].concat();
+    assert_eq!(of(7).collect::<Vec<_>>(), [info]);
+    let pings: Vec<Vec<u8>> = of(LATENCY_PING).collect();
+    assert_eq!(pings.len(), 1);
+    deliver(&mut node, 95 * MS, peer(), &server.seal(LATENCY_PONG, 0, 0, &pings[0]));
     let run = finish(node);
+    assert!(run.ping.is_none());
     let audio = run.audio.expect("AUDIO");
     assert_eq!((audio.stats.returned, audio.stats.damaged, audio.channels, audio.frame_samples), (10, 0, 2, 2));
     // IPv4 and UDP headers, packet header, counter, payload and tag.
@@ -244,7 +254,8 @@ fn replayed_and_plain_packets_are_dropped_on_a_settled_link() {
     let mut node = client(link_config(3, None));
     let mut server = settle(&mut node, 0);
     let sent = poll(&mut node, 0);
-    let (_, sequence, timestamp, payload) = server.open(sent.last().expect("AUDIO")).expect("opened");
+    let (_, sequence, timestamp, payload) =
+        server.open(sent.iter().find(|packet| packet[1] == AUDIO).expect("AUDIO")).expect("opened");
     let reply = server.seal(AUDIO, sequence, timestamp, &payload);
     let plain = [header(AUDIO, 0, 0), payload].concat();
     for datagram in [&reply, &reply, &plain, &header(KEEPALIVE, 0, 0), &LinkClient::unsigned().control()] {
@@ -255,7 +266,8 @@ fn replayed_and_plain_packets_are_dropped_on_a_settled_link() {
     let run = finish(node);
     let (audio, link) = (run.audio.expect("AUDIO").stats, run.link.expect("a link"));
     assert_eq!((audio.returned, audio.duplicated, audio.damaged, run.stray), (1, 0, 0, 0));
-    assert_eq!((link.replayed, link.plain, link.refused_keys, link.not_opened), (1, 2, 1, 0));
+    // A plain KEEPALIVE may be a late answer to one of the set-up.
+    assert_eq!((link.replayed, link.plain, link.refused_keys, link.not_opened), (1, 1, 1, 0));
 }
 
 #[test]
@@ -318,7 +330,7 @@ fn packet_that_the_socket_refuses_is_offered_again_with_the_same_bytes() {
     let mut node = client(link_config(3, None));
     let mut server = settle(&mut node, 0);
     let mut socket = BusySocket { busy: 1, ..BusySocket::default() };
-    // CONTROL and the sealed KEEPALIVE of the link precede AUDIO.
+    // CONTROL and the sealed KEEPALIVE of the link precede AUDIO. LATENCY_INFO and LATENCY_PING follow.
     node.poll_transmit(Time::from_nanos(0), &mut socket);
     assert_eq!(socket.accepted, Vec::<Vec<u8>>::new());
     node.poll_transmit(Time::from_nanos(0), &mut socket);
@@ -327,14 +339,14 @@ fn packet_that_the_socket_refuses_is_offered_again_with_the_same_bytes() {
         node.poll_transmit(Time::from_nanos(now * MS), &mut socket);
     }
     let offered: HashSet<&Vec<u8>> = socket.offered.iter().collect();
-    assert_eq!((offered.len(), socket.accepted.len()), (4, 4));
+    assert_eq!((offered.len(), socket.accepted.len()), (6, 6));
     let counters: Vec<Option<u64>> = socket
         .accepted
         .iter()
         .filter(|datagram| datagram[1] != CONTROL)
         .map(|datagram| server.counter_of(datagram))
         .collect();
-    assert_eq!(counters, [Some(0), Some(1), Some(2)]);
+    assert_eq!(counters, [0, 1, 2, 3, 4].map(Some));
     assert!(server.open(&socket.accepted[3]).is_some());
 }
 

@@ -9,7 +9,7 @@ use test_support::server::packet::Random;
 
 use jamjam_dev::client::{
     AudioSender, AudioStreamConfig, AudioWorkload, ClientNode, LinkFailure, LinkResults, LinkSigning, PayloadSource,
-    RunResults, SourcePoll, StreamKind,
+    ProbeConfig, ProbeWorkload, RunConfig, RunResults, SourcePoll, StreamKind, Workload,
 };
 use jamjam_dev::echo::{EchoConfig, EchoServer, LinkPolicy};
 use jamjam_dev::link::LinkKey;
@@ -71,8 +71,8 @@ fn losing(count: usize, is_meant: Selects) -> Path {
 }
 
 /// The client, the server, and the path between them.
-struct World {
-    client: AudioSender<Packets>,
+struct World<S> {
+    client: ClientNode<S>,
     server: EchoServer,
     path: Path,
     now: u64,
@@ -83,8 +83,8 @@ struct World {
     number: u64,
 }
 
-impl World {
-    fn new(client: AudioSender<Packets>, server: EchoServer, path: Path) -> Self {
+impl<S: Workload> World<S> {
+    fn new(client: ClientNode<S>, server: EchoServer, path: Path) -> Self {
         Self { client, server, path, now: 0, wire: BTreeMap::new(), sent: Vec::new(), number: 0 }
     }
 
@@ -218,6 +218,28 @@ fn client_keeps_the_habits_of_a_jamjam_client() {
     assert_eq!(numbers, [[0, 0, 0, 0], [0, 0, 0, 1], [0, 0, 0, 2]]);
     // 12 + 8 + 256 + 16.
     assert!(sent.iter().filter(|(_, datagram)| datagram[1] == AUDIO).all(|(_, datagram)| datagram.len() == 292));
+}
+
+#[test]
+fn packets_of_the_link_itself_do_not_hide_upstream_loss() {
+    for (kind, packet_type) in [(StreamKind::Audio, 1), (StreamKind::Ping, 5), (StreamKind::Keepalive, 4)] {
+        let config = RunConfig { loss_report_nonce: Some(1 << 64), loss_direction: true, ..run_config(kind) };
+        let interval = Duration::from_secs(2);
+        let probe = ProbeConfig { stream_kind: kind, count: Some(6), interval, payload_len: 16 };
+        let client = ClientNode::new(config, ProbeWorkload::new(probe).with_link(true), Box::new(()));
+        let mut left = 2;
+        let path: Path = Box::new(move |at, to_server, datagram| {
+            let is_lost = to_server && at > 3 * SECOND && datagram[..2] == [1, packet_type] && left > 0;
+            left -= u32::from(is_lost);
+            if is_lost { Vec::new() } else { vec![LATENCY] }
+        });
+        let (run, sent) = World::new(client.with_link(Some(link_config(4, None))), server(50), path).finish();
+        let received = run.loss_report.and_then(|report| report.received).expect("counts");
+        assert_eq!(received[kind as usize], 4, "{kind:?}");
+        // KEEPALIVE and LATENCY_PING every second, and six packets of the stream in their place.
+        let count = |packet_type| times(&sent, packet_type).iter().filter(|at| **at > 500).count();
+        assert!([4, 5].into_iter().all(|other| other == packet_type || count(other) > 9), "{kind:?}");
+    }
 }
 
 #[test]

@@ -305,6 +305,17 @@ fn at_most_sixty_four_peers_are_stored() {
 }
 
 #[test]
+fn link_key_of_an_address_is_that_of_its_first_member() {
+    let with_key = |id: &str, key: &str| {
+        let mut peer = at(id, "Echo Bot", "192.0.2.1:5000");
+        peer["link_key"] = json!(key);
+        peer
+    };
+    let keys = joined_client(&json!([with_key("a", "first"), with_key("b", "second")])).link_keys();
+    assert_eq!(keys[&"192.0.2.1:5000".parse().unwrap()].as_deref(), Some("first"));
+}
+
+#[test]
 fn missing_peer_addresses_are_explained() {
     assert_eq!(joined_client(&json!([])).no_peer_error().to_string(), "room `jam` has no other member to send to");
     let without_addresses = json!([peer("a", "A\u{7}nn", &json!([]), None, None), at("b", "Bob", "0.0.0.0:5000")]);

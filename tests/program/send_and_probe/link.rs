@@ -37,7 +37,7 @@ fn warning<'a>(report: &'a Value, code: &str) -> &'a str {
 #[test]
 fn client_finds_the_server_proves_itself_and_hears_itself_after_3_s() {
     let signaling = Server::start_signaling(&["--require-device"]);
-    let url = format!("ws://{}", signaling.address);
+    let url = format!("ws://{}/v1/signaling", signaling.address);
     let mut echo = Server::start(&["--host", "127.0.0.1", "--signaling-url", &url]);
     echo.line_starting_with("registration: room created ");
     let found = format!("http://{}", signaling.address);

@@ -89,15 +89,17 @@ fn truncated_reply_is_damaged_or_unmatched() {
 
 #[test]
 fn datagram_without_a_request_is_stray_and_changes_no_other_count() {
-    let server =
-        Server::with_actions(
-            |packet| if packet.index() == 4 { ServerAction::WithUnmatched } else { ServerAction::Reply },
-        );
-    let output = run(&format!("probe --count 10 --interval 1ms --to {} --json", server.to()));
-    assert_eq!(output.code, 0, "{output:?}");
-    let report = document::report(&output);
-    assert_eq!(report["stray"], 3);
-    assert_eq!(document::counts(&report, "ping", COUNTED), [10, 10, 0, 0, 0, 0, 0, 0, 0]);
+    at_once([()], |()| {
+        let server =
+            Server::with_actions(
+                |packet| if packet.index() == 4 { ServerAction::WithUnmatched } else { ServerAction::Reply },
+            );
+        let output = run(&format!("probe --count 10 --interval 1ms --to {} --json", server.to()));
+        assert_eq!(output.code, 0, "{output:?}");
+        let report = document::report(&output);
+        assert_eq!(report["stray"], 3);
+        assert_eq!(document::counts(&report, "ping", COUNTED), [10, 10, 0, 0, 0, 0, 0, 0, 0]);
+    });
 }
 
 /// The causes listed by the warning for a run without replies.

@@ -1,5 +1,6 @@
 //! The source of a request: the peer address, or the address given by a trusted proxy.
 
+use std::iter::repeat_with;
 use std::net::TcpStream;
 
 use tungstenite::ClientRequestBuilder;
@@ -90,7 +91,8 @@ fn forwarded_source_has_an_eighth_of_the_undecided_connections() {
         let mut sockets = [(); 129].map(|()| connect(&server, source).unwrap());
         let oldest = &mut sockets[0];
         oldest.get_ref().set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
-        let Ok(Message::Close(Some(frame))) = oldest.read() else { panic!("{source}: no close frame") };
+        let end = repeat_with(|| oldest.read().expect(source)).find(Message::is_close);
+        let Some(Message::Close(Some(frame))) = end else { panic!("{source}: {end:?}") };
         assert_eq!(u16::from(frame.code), 1_013);
     }
 }
