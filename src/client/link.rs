@@ -15,7 +15,6 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use super::results::StreamKind;
 use crate::link::{
     LinkKey, OVERHEAD, OpenError, Opener, Sealer, derive, is_signed_by, payload_range, public_key, with_room,
 };
@@ -191,13 +190,15 @@ pub(super) struct ClientLink {
     next_control: Time,
     next_keepalive: Time,
     next_ping: Time,
-    /// Whether the link itself sends packets of this [`StreamKind`] once it is settled. The server counts them like those of the workload, so
-    /// there are none of the evaluated stream.
-    sends_own: [bool; 3],
+    /// Whether the link itself sends LATENCY_PING and KEEPALIVE once it is settled. The server counts them like those of the workload, so there
+    /// are none of the evaluated stream.
+    sends_pings: bool,
+    sends_keepalives: bool,
     latency_info: Vec<u8>,
     next_latency_info: Time,
-    /// Packets of the link itself since it was settled, by [`StreamKind`].
-    own_sent: [u64; 3],
+    /// LATENCY_PING and KEEPALIVE of the link itself since it was settled.
+    own_pings: u32,
+    own_keepalives: u32,
     /// Sequence number of the next KEEPALIVE of the link itself.
     next_own_keepalive: u32,
     /// Whether the server has returned a KEEPALIVE.
@@ -211,9 +212,7 @@ pub(super) struct ClientLink {
 
 impl ClientLink {
     /// `latency_info` is the datagram to send until the workload sends another one.
-    pub(super) fn new(config: LinkConfig, latency_info: Vec<u8>, evaluated: StreamKind) -> Self {
-        let mut sends_own = [true; 3];
-        sends_own[evaluated as usize] = false;
+    pub(super) fn new(config: LinkConfig, latency_info: Vec<u8>, sends_pings: bool, sends_keepalives: bool) -> Self {
         let own_key = public_key(&config.entropy);
         let header = Header::new(PacketType::Control, 0, 0).to_bytes();
         let control = match &config.signing {
@@ -234,10 +233,12 @@ impl ClientLink {
             next_control: Time::ZERO,
             next_keepalive: Time::ZERO,
             next_ping: Time::ZERO,
-            sends_own,
+            sends_pings,
+            sends_keepalives,
             latency_info,
             next_latency_info: Time::ZERO,
-            own_sent: [0; 3],
+            own_pings: 0,
+            own_keepalives: 0,
             next_own_keepalive: 0,
             keepalive_returned: false,
             queue: VecDeque::new(),
@@ -259,9 +260,9 @@ impl ClientLink {
         self.results.failure.is_some()
     }
 
-    /// Packets of the link itself since it was settled. The array index is a [`StreamKind`].
-    pub(super) fn own_sent(&self) -> [u64; 3] {
-        self.own_sent
+    /// AUDIO, LATENCY_PING and KEEPALIVE of the link itself since it was settled.
+    pub(super) fn own_sent(&self) -> [u32; 3] {
+        [0, self.own_pings, self.own_keepalives]
     }
 
     /// Sends what the link itself has to send. `port_unreachable`: whether the system has reported such an error.
@@ -273,8 +274,7 @@ impl ClientLink {
         sink: &mut dyn TransmitSink,
     ) -> SendStatus {
         let started_at = *self.started_at.get_or_insert(now);
-        let [_, sends_ping, sends_keepalive] = self.sends_own;
-        if now >= self.next_keepalive && (sends_keepalive || !self.is_settled()) {
+        if now >= self.next_keepalive && (self.sends_keepalives || !self.is_settled()) {
             self.next_keepalive = now + KEEPALIVE_INTERVAL;
             self.queue_keepalive();
         }
@@ -293,11 +293,10 @@ impl ClientLink {
             self.next_latency_info = now + LATENCY_INFO_INTERVAL;
             self.queue_packet(&self.latency_info.clone());
         }
-        if self.is_settled() && now >= self.next_ping && sends_ping {
+        if self.is_settled() && now >= self.next_ping && self.sends_pings {
             self.next_ping = now + KEEPALIVE_INTERVAL;
-            let number = &mut self.own_sent[StreamKind::Ping as usize];
-            let sequence = FIRST_OWN_PING + *number as u32;
-            *number += 1;
+            let sequence = FIRST_OWN_PING + self.own_pings;
+            self.own_pings += 1;
             self.queue_packet(&PingPayload { sent_time_us: now.as_micros(), sequence }.to_ping_datagram());
         }
         self.flush(peer, sink)
@@ -306,8 +305,8 @@ impl ClientLink {
     /// When to call [`ClientLink::poll_transmit`] next.
     pub(super) fn deadline(&self) -> Time {
         let (Some(started_at), false) = (self.started_at, self.is_settled()) else {
-            let [_, sends_ping, sends_keepalive] = self.sends_own;
-            let own = [sends_ping.then_some(self.next_ping), sends_keepalive.then_some(self.next_keepalive)];
+            let own =
+                [self.sends_pings.then_some(self.next_ping), self.sends_keepalives.then_some(self.next_keepalive)];
             return own.into_iter().flatten().fold(self.next_latency_info, Time::min);
         };
         self.next_control.min(self.next_keepalive).min(started_at + self.config.timeout)
@@ -341,7 +340,7 @@ impl ClientLink {
     fn queue_keepalive(&mut self) {
         self.queue_packet(&Header::new(PacketType::Keepalive, self.next_own_keepalive, 0).to_bytes());
         self.next_own_keepalive += 1;
-        self.own_sent[StreamKind::Keepalive as usize] += u64::from(self.is_settled());
+        self.own_keepalives += u32::from(self.is_settled());
     }
 
     /// Queues a packet, sealed if there are keys.
@@ -522,7 +521,7 @@ impl TransmitSink for SealingSink<'_> {
         }
         match packet_type {
             PacketType::Keepalive => link.next_keepalive = *now + KEEPALIVE_INTERVAL,
-            PacketType::LatencyPing => link.sends_own[StreamKind::Ping as usize] = false,
+            PacketType::LatencyPing => link.sends_pings = false,
             PacketType::LatencyInfo => {
                 (link.latency_info, link.next_latency_info) = (plain.to_vec(), *now + LATENCY_INFO_INTERVAL);
             }

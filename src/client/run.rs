@@ -190,8 +190,9 @@ impl<S: Workload> ClientNode<S> {
             (audio.frame_samples, audio.sample_rate, audio.channels as u8)
         });
         let latency_info = LatencyInfo::pcm_datagram(samples, rate, channels);
-        let evaluated = self.tracker.config.evaluated_stream;
-        Self { link: config.map(|config| ClientLink::new(config, latency_info, evaluated)), ..self }
+        let [sends_pings, sends_keepalives] =
+            [StreamKind::Ping, StreamKind::Keepalive].map(|kind| kind != self.tracker.config.evaluated_stream);
+        Self { link: config.map(|config| ClientLink::new(config, latency_info, sends_pings, sends_keepalives)), ..self }
     }
 
     /// Figures that can be read on another thread during the run.
@@ -254,7 +255,7 @@ impl<S: Workload> ClientNode<S> {
         {
             for (received, own) in received.iter_mut().zip(link.own_sent()) {
                 // The server did not count those that were sent after the last query.
-                *received = received.saturating_sub(own as u32);
+                *received = received.saturating_sub(own);
             }
         }
         let sealing = run.link.filter(|link| link.is_encrypted).map_or(0, |_| OVERHEAD);
