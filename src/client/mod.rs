@@ -11,6 +11,7 @@ mod link;
 mod live_figures;
 mod loss_report;
 mod moqt;
+mod port_errors;
 mod prober;
 mod replay;
 mod reply;

@@ -12,6 +12,7 @@ use super::hosts::ServerResults;
 use super::link::{ClientLink, LinkConfig, SealingSink};
 use super::live_figures::{LiveFigures, LiveSnapshot};
 use super::loss_report::LossReportRequester;
+use super::port_errors::PortErrors;
 use super::reply::{ReceivedReply, parse_reply};
 use super::results::PacketObserver;
 use super::results::{AudioResults, RunKind, RunResults, StreamKind, WaitResult};
@@ -32,15 +33,6 @@ pub(super) const MAX_SENDS_PER_POLL: usize = 64;
 
 /// Maximum time that a run waits for duplicates after all replies have arrived.
 pub const DUPLICATE_WAIT: Duration = Duration::from_millis(100);
-
-/// A run ends if its first packets are answered by nothing but ICMP port unreachable for this time.
-const DEAD_PORT_TIME: Duration = Duration::from_secs(2);
-
-/// The first error of a dead port arrives within this time. A later first error shows that packets were accepted before.
-const FIRST_PORT_ERROR_TIME: Duration = Duration::from_secs(1);
-
-/// Minimum number of errors of a dead port. A host may send only one error per second.
-const MIN_PORT_ERRORS: u64 = 3;
 
 /// Result of polling a workload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,37 +114,6 @@ pub struct ClientNode<S> {
     port_errors: PortErrors,
     /// Whether the run ended because the port is dead.
     is_port_dead: bool,
-}
-
-/// ICMP port unreachable errors since the start of counting.
-#[derive(Default)]
-struct PortErrors {
-    /// All errors, also before counting started.
-    total: u64,
-    count: u64,
-    first_at: Time,
-    last_at: Time,
-    /// Whether a datagram has arrived. Then, the port is not dead.
-    datagram_received: bool,
-}
-
-impl PortErrors {
-    /// Returns whether the new errors show that the port has been dead since `started`. `sent` is the number of sent packets. The firewall of
-    /// this host may cause an error for each packet that it refuses.
-    fn on_total(&mut self, now: Time, total: u64, started: Option<Time>, sent: u64) -> bool {
-        let new = total.saturating_sub(self.total);
-        self.total = total;
-        let Some(started) = started.filter(|_| new > 0) else { return false };
-        if self.count == 0 {
-            self.first_at = now;
-        }
-        self.last_at = now;
-        self.count = (self.count + new).min(sent);
-        !self.datagram_received
-            && self.count >= MIN_PORT_ERRORS
-            && self.first_at <= started + FIRST_PORT_ERROR_TIME
-            && now >= started + DEAD_PORT_TIME
-    }
 }
 
 impl<S: Workload> ClientNode<S> {

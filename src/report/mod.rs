@@ -11,6 +11,7 @@ pub mod brief;
 pub mod buffer_table;
 pub mod comparison;
 mod connection_failures;
+pub mod connection_figures;
 pub mod figures;
 pub mod findings;
 pub mod html;
@@ -33,9 +34,10 @@ use audio_figures::{AudioFigures, AudioQualityFigures, CaptureFigures, PlaybackF
 use baseline::Baseline;
 use buffer_table::JitterBufferTable;
 use comparison::Comparison;
+use connection_figures::{LinkFigures, MoqtFigures, WebSocketFigures};
 use figures::{
-    DatagramFigures, HostTimingFigures, LinkFigures, LossReportFigures, MoqtFigures, PacingFigures, ServerFigures,
-    StreamFigures, StreamInput, WaitFigures, WebSocketFigures,
+    DatagramFigures, HostTimingFigures, LossReportFigures, PacingFigures, ServerFigures, StreamFigures, StreamInput,
+    WaitFigures,
 };
 use limits::{Limits, Verdict};
 pub use model::{Report, SCHEMA_VERSION, Streams, Warning};

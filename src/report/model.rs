@@ -5,9 +5,9 @@ use serde::Serialize;
 use super::audio_figures::{AudioFigures, AudioQualityFigures, CaptureFigures, PlaybackFigures};
 use super::buffer_table::JitterBufferTable;
 use super::comparison::Comparison;
+use super::connection_figures::{ConnectionFailure, LinkFigures, MoqtFigures, WebSocketFigures};
 use super::figures::{
-    ConnectionFailure, DatagramFigures, HostTimingFigures, LinkFigures, LossReportFigures, MoqtFigures, PacingFigures,
-    ServerFigures, StreamFigures, WaitFigures, WebSocketFigures,
+    DatagramFigures, HostTimingFigures, LossReportFigures, PacingFigures, ServerFigures, StreamFigures, WaitFigures,
 };
 use super::findings::Finding;
 use super::limits::{LimitResult, Verdict};

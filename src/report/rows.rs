@@ -1,10 +1,8 @@
 //! The rows of the report: the table of streams, and the rows below this table. Text, Markdown and HTML print them.
 
 use super::audio_rows::audio_rows;
-use super::figures::{
-    ConnectionSetupFigures, HostTimingFigures, LinkFigures, LossReportFigures, MoqtFigures, PacingFigures,
-    StreamFigures, WebSocketFigures,
-};
+use super::connection_figures::{ConnectionSetupFigures, LinkFigures, MoqtFigures, WebSocketFigures};
+use super::figures::{HostTimingFigures, LossReportFigures, PacingFigures, StreamFigures};
 use super::model::Report;
 use super::quantities::{format_count, format_optional_time, format_percent, format_time, format_time_ms};
 use super::row::Level::{Full, Short, Summary, ZeroCount};
