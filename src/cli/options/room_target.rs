@@ -92,7 +92,7 @@ impl RoomTargetArgs {
 
     /// Prints the rooms of the signaling server at `url`.
     pub fn print_rooms(&self, url: &SignalingUrl, json: bool, on_one_line: bool) -> Result<u8, Failure> {
-        let tls = self.tls_config_for(url, url.is_secure())?;
+        let tls = self.tls_config_for(url, url.may_use_tls())?;
         let rooms = client::list_rooms(url, &tls, &self.device_key()?)
             .with_context(|| format!("cannot list the rooms of {url}"))
             .map_err(Failure::unusable)?;
@@ -115,7 +115,7 @@ impl RoomTargetArgs {
         options: &LocalSocketOptions,
         stop: &StopToken,
     ) -> Result<JoinedRoom, Failure> {
-        let identity = (self.tls_config_for(url, url.is_secure())?, self.device_key()?);
+        let identity = (self.tls_config_for(url, url.may_use_tls())?, self.device_key()?);
         let client = RoomClient::new(self.room.as_deref().unwrap_or_default(), self.password()?, name)
             .with_link_key(link_key.map(|key| STANDARD.encode(key)));
         let session = RoomSession::join(url.clone(), identity, client, stop).map_err(|error| match error {

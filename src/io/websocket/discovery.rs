@@ -5,12 +5,17 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::StatusCode;
+use axum::BoxError;
+use axum::body::{Body, to_bytes};
+use axum::http::header::HOST;
+use axum::http::{Request, StatusCode};
+use bytes::Bytes;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use serde::Deserialize;
 use thiserror::Error;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::connect::{ClientStream, WebSocketConnectError, connect_stream};
 use super::handshake::{UrlError, WebSocketUrl};
@@ -24,9 +29,6 @@ const PATH: &str = "/api/v1/signaling";
 
 /// Maximum size of the response, in bytes.
 const MAX_RESPONSE_BYTES: usize = 64 << 10;
-
-/// Maximum number of headers in the response.
-const MAX_HEADERS: usize = 128;
 
 /// Why discovery failed.
 #[derive(Debug, Error)]
@@ -85,9 +87,9 @@ struct Discovered {
 }
 
 impl SignalingUrl {
-    /// Whether the scheme is `wss` or `https`.
-    pub fn is_secure(&self) -> bool {
-        self.url.is_secure()
+    /// Whether a connection may use TLS: the server may name a `wss` URL.
+    pub fn may_use_tls(&self) -> bool {
+        self.is_discovered || self.url.is_secure()
     }
 
     /// The WebSocket URL. Requests it from the server if necessary.
@@ -96,73 +98,50 @@ impl SignalingUrl {
             return Ok(self.url.clone());
         }
         let failed = |reason| DiscoveryError::Response { url: self.to_string(), reason };
-        let mut stream = connect_stream(&self.url, tls, TIMEOUT).await?;
-        let response = timeout(TIMEOUT, self.get(&mut stream)).await;
-        let response = response.unwrap_or_else(|_| Err(format!("no response within {} s", TIMEOUT.as_secs())));
-        response.and_then(|(status, body)| self.url_in(status, &body)).map_err(failed)
+        let deadline = Instant::now() + TIMEOUT;
+        let stream = connect_stream(&self.url, tls, TIMEOUT).await?;
+        let Ok(response) = timeout_at(deadline, self.get(stream)).await else {
+            return Err(failed(format!("no response within {} s", TIMEOUT.as_secs())));
+        };
+        let (status, body) = response.map_err(|error| failed(error.to_string()))?;
+        self.url_in(status, &body).map_err(failed)
     }
 
     /// Sends the request and reads the response.
-    async fn get(&self, stream: &mut Box<dyn ClientStream>) -> Result<(u16, Vec<u8>), String> {
-        let path = self.url.path().trim_end_matches('/');
-        // Servers do not divide a response to HTTP/1.0 into chunks.
-        let request =
-            format!("GET {path}{PATH} HTTP/1.0\r\nHost: {}\r\nConnection: close\r\n\r\n", self.url.authority());
-        stream.write_all(request.as_bytes()).await.map_err(|error| error.to_string())?;
-        stream.flush().await.map_err(|error| error.to_string())?;
-        let (mut received, mut buffer) = (Vec::new(), vec![0; 8 << 10]);
-        loop {
-            let read = stream.read(&mut buffer).await.map_err(|error| error.to_string())?;
-            received.extend_from_slice(&buffer[..read]);
-            if received.len() > MAX_RESPONSE_BYTES {
-                return Err(format!("the response is longer than {MAX_RESPONSE_BYTES} bytes"));
-            }
-            match parse_response(&received, read == 0) {
-                Ok(None) => {}
-                Ok(Some(response)) => return Ok(response),
-                Err(error) => return Err(error.to_owned()),
-            }
-        }
+    async fn get(&self, stream: Box<dyn ClientStream>) -> Result<(StatusCode, Bytes), BoxError> {
+        let (mut requests, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        let path = format!("{}{PATH}", self.url.path().trim_end_matches('/'));
+        let request = Request::get(path).header(HOST, self.url.authority()).body(Body::empty())?;
+        let response = async move {
+            let (head, body) = requests.send_request(request).await?.into_parts();
+            Ok((head.status, to_bytes(Body::new(body), MAX_RESPONSE_BYTES).await?))
+        };
+        // An error of the connection is also an error of the request.
+        tokio::join!(response, connection).0
     }
 
     /// The WebSocket URL in a response.
-    fn url_in(&self, status: u16, body: &[u8]) -> Result<WebSocketUrl, String> {
-        if !(200..300).contains(&status) {
-            let status = StatusCode::from_u16(status).map_or_else(|_| status.to_string(), |status| status.to_string());
+    fn url_in(&self, status: StatusCode, body: &[u8]) -> Result<WebSocketUrl, String> {
+        if !status.is_success() {
             return Err(format!("HTTP {status} (redirects are not followed)"));
         }
         let Discovered { url } = serde_json::from_slice(body).map_err(|_| "the response is not JSON with a `url`")?;
         let url: WebSocketUrl =
             url.parse().map_err(|error| format!("the server names `{}`: {error}", sanitize(&url)))?;
-        if self.is_secure() && !url.is_secure() {
+        if self.url.is_secure() && !url.is_secure() {
             return Err(format!("the server names {url}, which has no TLS"));
         }
         Ok(url)
     }
 }
 
-/// Status and body of a complete HTTP response; `None` if it is not complete.
-fn parse_response(bytes: &[u8], is_closed: bool) -> Result<Option<(u16, Vec<u8>)>, &'static str> {
-    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
-    let mut response = httparse::Response::new(&mut headers);
-    let head = response.parse(bytes).map_err(|_| "the response is not HTTP")?;
-    let (httparse::Status::Complete(head), Some(status)) = (head, response.code) else {
-        return if is_closed { Err("the server closed the connection without a response") } else { Ok(None) };
-    };
-    let length = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case("content-length"));
-    let length = length.and_then(|header| str::from_utf8(header.value).ok()?.trim().parse().ok());
-    let body = &bytes[head..];
-    Ok(match length {
-        Some(length) if body.len() >= length => Some((status, body[..length].to_vec())),
-        None if is_closed => Some((status, body.to_vec())),
-        _ if is_closed => return Err("the server closed the connection within the response"),
-        _ => None,
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
     use super::*;
+    use crate::io::tls::client::TrustPolicy;
 
     fn url(text: &str) -> SignalingUrl {
         text.parse().expect("a URL")
@@ -180,9 +159,9 @@ mod tests {
     #[test]
     fn discovered_url_is_a_websocket_url_and_has_tls_if_the_request_has_tls() {
         let body = |url: &str| format!(r#"{{"url":"{url}","more":1}}"#);
-        let found = url("http://h").url_in(200, body("ws://127.0.0.1:8080/v1/signaling").as_bytes());
+        let found = url("http://h").url_in(StatusCode::OK, body("ws://127.0.0.1:8080/v1/signaling").as_bytes());
         assert_eq!(found.expect("a URL").to_string(), "ws://127.0.0.1:8080/v1/signaling");
-        assert!(url("https://h").url_in(299, body("wss://h/v1/signaling").as_bytes()).is_ok());
+        assert!(url("https://h").url_in(StatusCode::CREATED, body("wss://h/v1/signaling").as_bytes()).is_ok());
         for (from, status, body) in [
             ("https://h", 200, body("ws://h/v1/signaling")),
             ("http://h", 200, body("http://h/v1/signaling")),
@@ -190,19 +169,52 @@ mod tests {
             ("http://h", 302, body("ws://h")),
             ("http://h", 404, body("ws://h")),
         ] {
+            let status = StatusCode::from_u16(status).expect("a status");
             assert!(url(from).url_in(status, body.as_bytes()).is_err(), "{from} {status} {body}");
         }
     }
 
+    /// What the client makes of a server that sends these bytes and closes the connection.
+    fn discover(response: &'static [u8]) -> Result<String, String> {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("a connection");
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).expect("a request");
+                request.push(byte[0]);
+            }
+            stream.write_all(response).expect("a response");
+            String::from_utf8(request).expect("text")
+        });
+        let tls = TrustPolicy::default().client_config().expect("TLS");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let found = runtime.block_on(url(&format!("http://{address}/base")).websocket_url(&tls));
+        let request = server.join().expect("the server");
+        assert!(request.starts_with("GET /base/api/v1/signaling HTTP/1.1\r\n"), "{request}");
+        assert!(request.contains(&format!("host: {address}\r\n")), "{request}");
+        found.map(|url| url.to_string()).map_err(|error| error.to_string())
+    }
+
     #[test]
-    fn response_ends_after_its_length_or_with_the_connection() {
-        let with_length = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}x";
-        assert_eq!(parse_response(with_length, false), Ok(Some((200, b"{}".to_vec()))));
-        assert_eq!(parse_response(&with_length[..with_length.len() - 2], false), Ok(None));
-        assert!(parse_response(&with_length[..with_length.len() - 2], true).is_err());
-        let without_length = b"HTTP/1.0 404 Not Found\r\n\r\nnothing";
-        assert_eq!(parse_response(without_length, false), Ok(None));
-        assert_eq!(parse_response(without_length, true), Ok(Some((404, b"nothing".to_vec()))));
-        assert!(parse_response(b"SSH-2.0", false).is_err());
+    fn response_may_end_in_every_way_of_http() {
+        for response in [
+            &b"HTTP/1.1 200 OK\r\nContent-Length: 16\r\n\r\n{\"url\":\"ws://h\"}"[..],
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n8\r\n{\"url\":\"\r\n8\r\nws://h\"}\r\n0\r\n\r\n",
+            b"HTTP/1.0 200 OK\r\n\r\n{\"url\":\"ws://h\"}",
+        ] {
+            assert_eq!(discover(response).as_deref(), Ok("ws://h"), "{}", response.escape_ascii());
+        }
+        for (response, reason) in [
+            (&b"HTTP/1.1 200 OK\r\nContent-Length: 17\r\n\r\n{\"url\":\"ws://h\"}"[..], "error reading a body"),
+            (b"HTTP/1.1 302 Found\r\nLocation: http://h\r\nContent-Length: 0\r\n\r\n", "redirects are not followed"),
+            (b"SSH-2.0-server\r\n", "invalid HTTP"),
+            (b"", "connection closed"),
+        ] {
+            let error = discover(response).expect_err("no usable response");
+            assert!(error.contains(reason), "{}: {error}", response.escape_ascii());
+        }
     }
 }
