@@ -68,12 +68,8 @@ impl MemoryBudget {
         Ok(account)
     }
 
-    /// Opens an account for data of many clients. Only the total is limited.
-    pub fn open_shared(self: &Arc<Self>) -> Arc<MemoryAccount> {
-        self.account(None)
-    }
-
-    fn account(self: &Arc<Self>, address: Option<IpAddr>) -> Arc<MemoryAccount> {
+    /// An empty account. `None`: data of many clients, of which only the total is limited.
+    pub fn account(self: &Arc<Self>, address: Option<IpAddr>) -> Arc<MemoryAccount> {
         let address = address.map(source_network).filter(|address| !address.is_loopback());
         let state = Mutex::new(AccountState { prepaid: 0, used: 0 });
         Arc::new(MemoryAccount { budget: Arc::clone(self), address, state })
@@ -159,15 +155,10 @@ impl MemoryAccount {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let mut changed = *state;
         change(&mut changed);
-        self.budget.change(self.address, state.held(), changed.held(), is_limited)?;
+        let held = |state: AccountState| state.prepaid.max(state.used);
+        self.budget.change(self.address, held(*state), held(changed), is_limited)?;
         *state = changed;
         Ok(())
-    }
-}
-
-impl AccountState {
-    fn held(self) -> u64 {
-        self.prepaid.max(self.used)
     }
 }
 

@@ -86,7 +86,7 @@ impl ReplyMemory {
             held: [0; 2],
             held_by_bucket: vec![[0; 2]; ADDRESS_BUCKETS],
             held_by_client: HashMap::new(),
-            permit: budget.open_shared().hold(0),
+            permit: budget.account(None).hold(0),
             counters,
             throttle: LogThrottle::default(),
         }

@@ -1,5 +1,7 @@
 //! The key exchange: payloads of CONTROL, signatures, and the two keys of a link.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use hkdf::Hkdf;
 use sha2::Sha256;
@@ -41,6 +43,12 @@ impl LinkKey {
     pub fn sign(&self, text: &[u8]) -> [u8; 64] {
         self.0.sign(text).to_bytes()
     }
+}
+
+/// The public part of a link key in `text`, as the signaling server announces it: in base64. `None` if it is no key.
+pub fn parse_link_key(text: &str) -> Option<[u8; 32]> {
+    let key = STANDARD.decode(text).ok()?.try_into().ok()?;
+    VerifyingKey::from_bytes(&key).is_ok().then_some(key)
 }
 
 /// Whether the link key with the public part `public` made this signature of `text`.

@@ -11,6 +11,6 @@ mod keys;
 mod sealing;
 mod session;
 
-pub use keys::{Agreement, LinkKey, PublicHalf, derive, exchange, is_signed_by, public_key};
+pub use keys::{Agreement, LinkKey, PublicHalf, derive, exchange, is_signed_by, parse_link_key, public_key};
 pub use sealing::{OVERHEAD, OpenError, Opener, Sealer, payload_range, with_room};
 pub use session::{ControlAction, KeyId, Opened, Session};

@@ -280,7 +280,6 @@ impl RoomClient {
             peer_name,
             link_key: self.link_key.clone(),
             features: Vec::new(),
-            client_info: None,
         }
     }
 
@@ -456,7 +455,6 @@ impl EchoParticipant {
             peer_name: PEER_NAME.to_owned(),
             link_key: self.link_key.clone(),
             features: Vec::new(),
-            client_info: None,
         }
     }
 
@@ -551,7 +549,6 @@ impl EchoParticipant {
             peer_name: PEER_NAME.to_owned(),
             link_key: self.link_key.clone(),
             features: Vec::new(),
-            client_info: None,
         }
     }
 

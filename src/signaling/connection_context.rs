@@ -122,6 +122,11 @@ impl ConnectionContext<'_> {
         self.now.unix_ms()
     }
 
+    /// Whether the connection belongs to a newer jamjam client: only these connect to a path of the dialect.
+    pub(super) fn is_newer(&self, conn: ConnId) -> bool {
+        self.connections.get(&conn).is_some_and(|connection| connection.is_dialect_in_url)
+    }
+
     /// Closes a connection that is not in a room.
     pub(super) fn close(&mut self, conn: ConnId, code: CloseCode, reason: &str) {
         if self.remove(conn, None, &ConnectionClose { code, reason, server_reason: Some(reason) }) {

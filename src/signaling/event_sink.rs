@@ -34,7 +34,7 @@ pub trait EventSink {
     /// Takes memory for data that outlives the current message, from the client that sent the message. `None`: a limit is reached. By
     /// default, there is no limit.
     fn take_memory(&mut self, bytes: u64) -> Option<MemoryPermit> {
-        MemoryBudget::new(None).open_shared().take(bytes).ok()
+        MemoryBudget::new(None).account(None).take(bytes).ok()
     }
 
     /// Passes a control surface event to the listeners. By default, the event is dropped.

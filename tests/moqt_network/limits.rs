@@ -157,7 +157,7 @@ fn connections_are_rejected_or_closed_when_memory_is_scarce() {
         let moderate = ManualClient::open(&server, Transport::WebTransport).await;
         server.until("both are there", |reading| reading.connections_open == 2).await;
         // Other clients hold the rest, except for 1,200 KiB.
-        let others = memory_budget.open_shared();
+        let others = memory_budget.account(None);
         let packets = others.take(others.available() - (1_200 << 10)).unwrap();
         // Each stream counts 96 KiB. The moderate client has fewer than ten.
         let mut streams = Vec::new();

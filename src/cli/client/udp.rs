@@ -3,8 +3,6 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::{Context, anyhow};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 
 use super::monitor::RunMonitor;
 use super::{ClientArgs, FinishedRun};
@@ -20,7 +18,7 @@ use crate::io::stop::StopToken;
 use crate::io::udp::{self, BoundSocket, DEFAULT_RECEIVE_BUFFER, DriverOptions, IdlePolicy, NodeThread};
 use crate::io::websocket::connect::DEFAULT_CONNECT_TIMEOUT;
 use crate::io::{os, resolve};
-use crate::link::LinkKey;
+use crate::link::{LinkKey, parse_link_key};
 
 /// A target with a connected socket.
 pub struct ConnectedTarget {
@@ -116,11 +114,7 @@ impl ClientArgs {
     ) -> Result<ConnectedTarget, Failure> {
         let signing = match self.link {
             Some(ClientLinkMode::Signed) => {
-                let announced = session
-                    .link_keys
-                    .get(&address)
-                    .and_then(|key| key.as_ref())
-                    .and_then(|key| STANDARD.decode(key).ok()?.try_into().ok());
+                let announced = session.link_keys.get(&address).and_then(|key| parse_link_key(key.as_deref()?));
                 let server = announced.ok_or_else(|| no_link_key_error(&session.room_name))?;
                 Some(LinkSigning { own, server })
             }

@@ -55,7 +55,7 @@ impl SharedHub {
             coalesced: Vec::new(),
             listeners: EventListeners::default(),
             account: None,
-            own_account: limits.memory_budget.open_shared(),
+            own_account: limits.memory_budget.account(None),
         };
         let state = LockedHub { hub, work: WorkLimiter::default(), queues, next_conn: 0, is_shutting_down: false };
         Arc::new(Self {

@@ -240,7 +240,7 @@ mod tests {
     }
 
     fn checked(pieces: impl IntoIterator<Item = Vec<u8>>, limit: Option<Gcra>) -> CheckedStream<Pieces> {
-        let account = MemoryBudget::new(None).open_shared();
+        let account = MemoryBudget::new(None).account(None);
         let mut stream = CheckedStream::new(Pieces(pieces.into_iter().collect()), MAX_MESSAGE_BYTES, &account, limit);
         stream.begin_poll();
         stream
@@ -303,7 +303,7 @@ mod tests {
     #[test]
     fn announced_message_holds_memory_until_it_has_been_handled() {
         let budget = MemoryBudget::new(Some(450));
-        let account = budget.open_shared();
+        let account = budget.account(None);
         let bytes = [frame(0x01, &[b'a'; 100]), frame(0x80, &[b'a'; 101])].concat();
         let mut stream = CheckedStream::new(Pieces([bytes].into()), 300, &account, None);
         let read = |stream: &mut CheckedStream<Pieces>| {

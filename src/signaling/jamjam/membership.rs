@@ -1,12 +1,10 @@
 //! How jamjam clients find, enter and leave rooms, and what each generation of clients sees.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use ed25519_dalek::VerifyingKey;
 use subtle::ConstantTimeEq;
 use tracing::debug;
 
 use super::messages::{Peer, RoomInfo, ServerMessage};
+use crate::link::parse_link_key;
 use crate::rate_limit::WindowLimiter;
 use crate::sanitize::truncate_bytes;
 use crate::signaling::close_code::CloseCode;
@@ -100,7 +98,7 @@ pub(super) fn create_room(
     let name = truncate_bytes(name, MAX_NAME_BYTES);
     let room = JamjamRoom { id, name, invite_code, long_invite_code, password };
     log_join(logged_member(ctx.conn, &room.id, &peer.name), 1);
-    let (room_id, invite_code) = (room.id.clone(), room.invite_code(is_newer(ctx, ctx.conn)));
+    let (room_id, invite_code) = (room.id.clone(), room.invite_code(ctx.is_newer(ctx.conn)));
     ctx.reply(&ServerMessage::RoomCreated { room_id, peer_id: peer.id.clone(), invite_code });
     let key = rooms.create(names, Some(ctx.source), ctx.unix_ms(), room);
     rooms.join(key, ctx.conn, peer);
@@ -146,7 +144,7 @@ pub(super) fn join_room(
     leave_room(ctx, rooms, Some(key), CHANGED_ROOM);
     let mut receivers = 0;
     if let Some(room) = rooms.get(key) {
-        let is_newer = is_newer(ctx, ctx.conn);
+        let is_newer = ctx.is_newer(ctx.conn);
         let peers = room.members.iter().map(|member| member.data.clone());
         let peers = if is_newer { peers.collect() } else { peers.map(Peer::for_older_clients).collect() };
         let others: Vec<_> = room.members.iter().map(|member| member.conn).collect();
@@ -172,7 +170,7 @@ pub(super) fn list_rooms(ctx: &mut ConnectionContext<'_>, rooms: &mut JamjamRoom
         ctx.count_rejection();
         return reject(ctx, "Too many requests");
     }
-    let (is_newer, test_room_prefix) = (is_newer(ctx, ctx.conn), ctx.limits.test_room_prefix.as_deref());
+    let (is_newer, test_room_prefix) = (ctx.is_newer(ctx.conn), ctx.limits.test_room_prefix.as_deref());
     let is_test_room = |name: &str| test_room_prefix.is_some_and(|prefix| name.starts_with(prefix));
     let info = |room: &Room<JamjamRoom, Peer>| RoomInfo {
         id: room.data.id.clone(),
@@ -188,18 +186,13 @@ pub(super) fn list_rooms(ctx: &mut ConnectionContext<'_>, rooms: &mut JamjamRoom
     Ok(())
 }
 
-/// Whether the connection belongs to a newer client.
-pub(super) fn is_newer(ctx: &ConnectionContext<'_>, conn: ConnId) -> bool {
-    ctx.connections.get(&conn).is_some_and(|connection| connection.is_dialect_in_url)
-}
-
 /// `members` by generation, each with what it sees of `peer`.
 pub(super) fn by_generation(
     ctx: &ConnectionContext<'_>,
     members: Vec<ConnId>,
     peer: &Peer,
 ) -> [(Vec<ConnId>, Peer); 2] {
-    let (newer, older) = members.into_iter().partition(|conn| is_newer(ctx, *conn));
+    let (newer, older) = members.into_iter().partition(|conn| ctx.is_newer(*conn));
     [(newer, peer.clone()), (older, peer.clone().for_older_clients())]
 }
 
@@ -216,7 +209,7 @@ pub(super) fn new_peer(
     link_key: Option<String>,
     features: &[String],
 ) -> Result<Peer, MessageError> {
-    if link_key.as_deref().is_some_and(|key| !is_link_key(key)) {
+    if link_key.as_deref().is_some_and(|key| parse_link_key(key).is_none()) {
         return reject(ctx, "Invalid link key");
     }
     let known = features.iter().find(|feature| *feature == PEER_MESSAGE);
@@ -230,10 +223,4 @@ pub(super) fn new_peer(
         features: known.cloned().into_iter().collect(),
         link_key,
     })
-}
-
-/// Whether `text` is an Ed25519 public key in base64.
-fn is_link_key(text: &str) -> bool {
-    let key = STANDARD.decode(text).ok().and_then(|bytes| bytes.try_into().ok());
-    key.is_some_and(|key| VerifyingKey::from_bytes(&key).is_ok())
 }

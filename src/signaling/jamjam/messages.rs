@@ -27,10 +27,6 @@ pub enum ClientMessage {
         /// What the client supports, such as `peer_message`.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         features: Vec<String>,
-        /// Version, system and settings of the client, for the operator. The server never sends them to other clients.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[schema(value_type = Option<Object>)]
-        client_info: Option<Value>,
     },
     /// Joins a room.
     JoinRoom {
@@ -46,10 +42,6 @@ pub enum ClientMessage {
         /// What the client supports, such as `peer_message`.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         features: Vec<String>,
-        /// Version, system and settings of the client, for the operator. The server never sends them to other clients.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[schema(value_type = Option<Object>)]
-        client_info: Option<Value>,
     },
     /// Leaves the room.
     LeaveRoom,

@@ -22,8 +22,8 @@ use super::rooms::{Member, Room, RoomDirectory};
 use crate::rate_limit::{WindowLimit, WindowLimiter};
 
 use membership::{
-    JamjamRooms, PEER_MESSAGE, by_generation, create_room, is_newer, join_room, leave_room, list_rooms, logged_member,
-    new_peer, reject,
+    JamjamRooms, PEER_MESSAGE, by_generation, create_room, join_room, leave_room, list_rooms, logged_member, new_peer,
+    reject,
 };
 
 pub(super) use membership::MAX_NAME_BYTES;
@@ -149,7 +149,7 @@ impl JamjamDialect {
                 let (peer, mut receivers) = rooms.member_mut(ctx.conn).ok_or(MessageError::NotInRoom)?;
                 (chat.sender_id, chat.sender_name) = (peer.id.clone(), peer.name.clone());
                 // Older clients show their own message without waiting for it.
-                receivers.extend(Some(ctx.conn).filter(|conn| is_newer(ctx, *conn)));
+                receivers.extend(Some(ctx.conn).filter(|conn| ctx.is_newer(*conn)));
                 ctx.send(&receivers, &ServerMessage::ChatMessage(chat));
                 log_change(ctx, rooms, "ChatMessage", receivers.len(), bytes);
             }
@@ -195,7 +195,7 @@ fn send_peer_message(
     let is_receiver = |member: &&Member<Peer>| {
         message.to.as_ref().is_none_or(|to| *to == member.data.id)
             && member.data.features.iter().any(|feature| feature == PEER_MESSAGE)
-            && is_newer(ctx, member.conn)
+            && ctx.is_newer(member.conn)
     };
     let receivers: Vec<ConnId> = room.members.iter().filter(is_receiver).map(|member| member.conn).collect();
     let [from, from_name] = [&sender.data.id, &sender.data.name].map(|text| Some(text.clone()));

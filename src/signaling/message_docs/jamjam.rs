@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use serde_json::{Map, json};
+use serde_json::Map;
 
 use super::model::{COMMON_CLOSES, ChannelDoc, SHUTDOWN, Schemas, UNDECIDED_CLOSES, close};
 use crate::signaling::close_code::CloseCode;
@@ -85,7 +85,6 @@ fn client_examples() -> [ClientMessage; 7] {
             peer_name: "Ann".to_owned(),
             link_key: Some(LINK_KEY.to_owned()),
             features: vec![PEER_MESSAGE.to_owned()],
-            client_info: Some(json!({"app_version": "0.4.0", "os": "linux"})),
         },
         ClientMessage::JoinRoom {
             room_id: ROOM_ID.to_owned(),
@@ -93,7 +92,6 @@ fn client_examples() -> [ClientMessage; 7] {
             peer_name: "Bob".to_owned(),
             link_key: None,
             features: Vec::new(),
-            client_info: None,
         },
         ClientMessage::LeaveRoom,
         ClientMessage::UpdatePeerInfo {

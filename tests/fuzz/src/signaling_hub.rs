@@ -160,7 +160,7 @@ const MEMORY_BUDGET: u64 = 2_048;
 const SYSTEM: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 fn account(limit: u64) -> Arc<MemoryAccount> {
-    MemoryBudget::new(Some(limit)).open_shared()
+    MemoryBudget::new(Some(limit)).account(None)
 }
 
 fn limits(settings: &str) -> SignalingLimits {

@@ -55,7 +55,7 @@ impl EventSink for RecordingSink {
     }
 
     fn take_memory(&mut self, bytes: u64) -> Option<MemoryPermit> {
-        self.account.get_or_insert_with(|| MemoryBudget::new(None).open_shared()).take(bytes).ok()
+        self.account.get_or_insert_with(|| MemoryBudget::new(None).account(None)).take(bytes).ok()
     }
 
     fn close(&mut self, conn: ConnId, _: u16, _: &str) {
@@ -375,7 +375,7 @@ fn joins_are_limited_by_the_bytes_of_their_welcome_messages() {
 fn delayed_posts_hold_memory_of_their_sender_until_they_are_relayed() {
     let broadcast = BroadcastSettings { secret: Some(Secret::new("s")), ..BroadcastSettings::default() };
     let budget = MemoryBudget::new(Some(500));
-    let account = budget.open_shared();
+    let account = budget.account(None);
     let mut sink = RecordingSink { account: Some(account), ..RecordingSink::default() };
     let mut hub = Hub::new(SignalingLimits { broadcast, ..SignalingLimits::default() }, [1, 2, 3, 4]);
     let body = br#"{"type":"post","content":"posted","delay":5}"#;

@@ -110,7 +110,7 @@ struct LatestBody {
 
 impl LatestBody {
     fn new(budget: &Arc<MemoryBudget>) -> Arc<Self> {
-        Arc::new(Self { memory: budget.open_shared(), latest: Mutex::default() })
+        Arc::new(Self { memory: budget.account(None), latest: Mutex::default() })
     }
 
     fn get(&self, now: Instant, build: impl FnOnce() -> String) -> Result<Bytes, OverBudget> {
