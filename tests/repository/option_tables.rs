@@ -1,12 +1,15 @@
 //! The option tables in `docs/` are generated from the options themselves. `UPDATE_DOCS=1 cargo test --test repository option_tables`
 //! rewrites the tables.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::Path;
 
 use clap::builder::PossibleValue;
 use clap::{Arg, ArgAction, Command, CommandFactory};
 use jamjam_dev::cli::Cli;
+
+use crate::plain_words;
 
 const SUBCOMMANDS: [&str; 4] = ["echo-server", "send", "probe", "signaling-server"];
 
@@ -123,34 +126,27 @@ fn option_tables_in_the_docs_match_clap() {
     );
 }
 
+/// Options of cargo, Docker and a benchmark, and the beginning of a group of names.
+const OTHER_OPTIONS: [&str; 5] = ["no-default-features", "network", "no-healthcheck", "impaired", "max-"];
+
 #[test]
-fn option_table_columns_are_read_by_heading() {
-    let command = Command::new("x")
-        .arg(Arg::new("port").short('p').long("port").value_name("N").default_value("5000").env("PORT").help("Where"))
-        .arg(Arg::new("secret").long("secret").hide(true))
-        .arg(Arg::new("to").long("to").value_name("A|B").help("Target [default: none]").help_heading("Target"))
-        .arg(Arg::new("loud").long("loud").action(ArgAction::SetTrue).help("More").help_heading("Target"))
-        .arg(Arg::new("when").long("when").value_name("WHEN").help("Time").value_parser([
-            PossibleValue::new("now").help("Now"),
-            PossibleValue::new("then").help("Sometime"),
-            PossibleValue::new("tz").help("UTC only"),
-        ]));
-    let expected = "
-### General
-
-| option | meaning | default | environment |
-| --- | --- | --- | --- |
-| `-p, --port <N>` | Where | `5000` | `PORT` |
-| `--when <WHEN>` | Time: `now`, `then` (sometime), `tz` (UTC only) |  |  |
-
-### Target
-
-| option | meaning | default | environment |
-| --- | --- | --- | --- |
-| `--to <A\\|B>` | Target | none |  |
-| `--loud` | More |  |  |
-";
-    assert_eq!(tables(&command), expected);
-    let page = "a\n<!-- options:x:begin -->\nold\n<!-- options:x:end -->\nz\n";
-    assert_eq!(with_tables(page, "x", "\nnew\n"), "a\n<!-- options:x:begin -->\n\nnew\n\n<!-- options:x:end -->\nz\n");
+fn options_named_in_texts_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut cli = Cli::command();
+    cli.build();
+    let commands = || cli.get_subcommands().chain([&cli]);
+    let known: BTreeSet<&str> = commands().flat_map(Command::get_arguments).filter_map(Arg::get_long).collect();
+    let mut files = vec![root.join("README.md")];
+    for extension in ["md", "rs", "html", "js"] {
+        plain_words::files(&root.join("docs"), extension, &mut files);
+        plain_words::files(&root.join("src"), extension, &mut files);
+    }
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        for mention in text.split("`--").skip(1) {
+            let name = mention.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').next().unwrap();
+            let exists = known.contains(name) || OTHER_OPTIONS.contains(&name);
+            assert!(exists || name.is_empty(), "{}: no option is called --{name}", file.display());
+        }
+    }
 }

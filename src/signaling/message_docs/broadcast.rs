@@ -219,7 +219,7 @@ fn radio_post(schemas: &mut Schemas) -> MessageDoc {
     MessageDoc { description, ..message("post", schemas.of::<RadioPost<'_>>(), vec![to_value(&example)]) }
 }
 
-/// A message of a type in `--suppressed-types`.
+/// A message of a type that is never relayed.
 fn suppressed(kind: &str) -> MessageDoc {
     let schema =
         json!({"type": "object", "required": ["type"], "properties": {"type": {"type": "string", "enum": [kind]}}});
