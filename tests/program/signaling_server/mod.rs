@@ -14,6 +14,7 @@ mod log_lines;
 mod mixed_dialects;
 mod newer_clients;
 mod options;
+mod reverse_proxies;
 mod three_processes;
 mod tls;
 mod transcripts;

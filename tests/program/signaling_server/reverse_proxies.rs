@@ -1,0 +1,80 @@
+//! The configurations of reverse proxies in docs/signaling-server.md, with the proxies from the Debian packages.
+
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command};
+
+use test_support::certificate::Authority;
+use test_support::server::poll_until;
+use test_support::server::process::{Server, run};
+
+/// A proxy, which is killed when this value is dropped.
+struct Proxy(Child);
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        // nginx ends its workers only on SIGTERM.
+        _ = Command::new("kill").arg(self.0.id().to_string()).status();
+        _ = self.0.wait();
+    }
+}
+
+/// The code block of this language.
+fn documented(language: &str) -> String {
+    let page = fs::read_to_string(test_support::repository().join("docs/signaling-server.md")).unwrap();
+    let section = page.split("### Reverse proxies\n").nth(1).unwrap();
+    let block = section.split(&format!("```{language}\n")).nth(1).unwrap();
+    block.split("```").next().unwrap().to_owned()
+}
+
+fn free_port() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string()
+}
+
+/// Probes the server through the proxy from another address, which the server must log.
+fn assert_proxied(server: &mut Server, mut proxy: Command, port: &str, target: &[&str]) {
+    let _proxy = Proxy(proxy.spawn().expect("the proxy of the Debian package"));
+    poll_until("the proxy", || TcpStream::connect(format!("127.0.0.1:{port}")).ok());
+    let options = ["--bind", "127.0.0.2", "--count", "10", "--interval", "20ms", "--max-loss", "0%"];
+    let output = run(&[&["probe"], target, &options].concat(), |_| {});
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    server.line_starting_with("signaling: connection opened conn=0 source=127.0.0.2");
+}
+
+#[test]
+#[ignore = "needs nginx: .ci/full"]
+fn documented_nginx_configuration_forwards_websocket_and_addresses() {
+    let authority = Authority::new();
+    let pair = authority.certify();
+    let mut server = Server::start_signaling(&["--trust-proxy"]);
+    let port = free_port();
+    let block = documented("nginx")
+        .replace("listen 443", &format!("listen 127.0.0.1:{port}"))
+        .replace("127.0.0.1:8080", &server.address.to_string())
+        .replace("/etc/nginx/rooms.example.org.pem", pair.cert.to_str().unwrap())
+        .replace("/etc/nginx/rooms.example.org.key", pair.key.to_str().unwrap());
+    let file = authority.file("nginx.conf");
+    let pid_file = authority.file("nginx.pid");
+    let context = format!("daemon off; pid {}; error_log stderr; events {{}}", pid_file.display());
+    fs::write(&file, format!("{context}\nhttp {{ access_log off;\n{block}}}\n")).unwrap();
+    let mut nginx = Command::new("nginx");
+    nginx.arg("-c").arg(&file);
+    let (url, ca) = (format!("wss://127.0.0.1:{port}"), authority.own());
+    assert_proxied(&mut server, nginx, &port, &[&url, "--ca", ca.to_str().unwrap()]);
+}
+
+#[test]
+#[ignore = "needs Caddy: .ci/full"]
+fn documented_caddy_command_forwards_websocket_and_addresses() {
+    let mut server = Server::start_signaling(&["--trust-proxy"]);
+    let port = free_port();
+    let line = documented("sh")
+        // Without a name, Caddy obtains no certificate.
+        .replace("rooms.example.org", &format!(":{port}"))
+        .replace("127.0.0.1:8080", &server.address.to_string());
+    let folder = tempfile::tempdir().unwrap();
+    let mut words = line.split_whitespace();
+    let mut caddy = Command::new(words.next().unwrap());
+    caddy.args(words).env("HOME", folder.path());
+    assert_proxied(&mut server, caddy, &port, &[&format!("ws://127.0.0.1:{port}")]);
+}
