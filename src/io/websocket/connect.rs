@@ -194,19 +194,15 @@ pub(in crate::io) async fn connect(
     timeout: Duration,
     headers: &[(&'static str, String)],
 ) -> Result<Connected, WebSocketConnectError> {
-    let (deadline, mut times) = (ConnectDeadline::after(timeout), WebSocketConnectTimes::default());
+    let attempt = Attempt::new(url, tls, options, timeout);
+    let mut connected = attempt.connect().await?;
     let began = Instant::now();
-    let addresses = resolve_url(url, options, deadline).await?;
-    times.dns_ns = saturating_nanos(began.elapsed());
-    let began = Instant::now();
-    let (tcp, peer_addr) = connect_tcp(url, &addresses, options, deadline).await?;
-    times.tcp_ns = saturating_nanos(began.elapsed());
-    configure_tcp(&tcp);
-    let local_addr = tcp.local_addr().map_err(|error| WebSocketConnectError::Tcp { address: peer_addr, error })?;
-    match upgrade_tcp(url, tls, tcp, (peer_addr, headers), deadline, &mut times).await {
-        Ok((stream, after_response)) => Ok(Connected { stream, after_response, local_addr, peer_addr, times }),
-        Err(error) => Err(explain(error, peer_addr).await),
+    match attempt.limit(ConnectStep::Upgrade, upgrade(url, headers, &mut connected.stream)).await? {
+        Ok(after_response) => connected.after_response = after_response,
+        Err(error) => return Err(explain_upgrade(error, connected.peer_addr).await),
     }
+    connected.times.upgrade_ns = saturating_nanos(began.elapsed());
+    Ok(connected)
 }
 
 /// Opens a TCP connection to the server of `url` within `timeout`, with `tls` for `wss`.
@@ -215,49 +211,7 @@ pub(in crate::io) async fn connect_stream(
     tls: &Arc<ClientConfig>,
     timeout: Duration,
 ) -> Result<Box<dyn ClientStream>, WebSocketConnectError> {
-    let (deadline, options) = (ConnectDeadline::after(timeout), LocalSocketOptions::default());
-    let addresses = resolve_url(url, &options, deadline).await?;
-    let (tcp, peer_addr) = connect_tcp(url, &addresses, &options, deadline).await?;
-    match secure(url, tls, tcp, deadline).await {
-        Ok(stream) => Ok(stream),
-        Err(error) => Err(explain(error, peer_addr).await),
-    }
-}
-
-/// The TLS handshake, if any.
-async fn secure(
-    url: &WebSocketUrl,
-    tls: &Arc<ClientConfig>,
-    tcp: TcpStream,
-    deadline: ConnectDeadline,
-) -> Result<Box<dyn ClientStream>, WebSocketConnectError> {
-    if !url.is_secure() {
-        return Ok(Box::new(tcp));
-    }
-    let tls_error = |error| WebSocketConnectError::Tls { host: url.host().to_owned(), error };
-    let name = ServerName::try_from(url.host().to_owned()).map_err(|error| tls_error(io::Error::other(error)))?;
-    let connected = TlsConnector::from(Arc::clone(tls)).connect(name, tcp);
-    let stream = deadline.limit(ConnectStep::Tls, url, connected).await?.map_err(tls_error)?;
-    Ok(Box::new(stream))
-}
-
-/// The TLS handshake, if any, and the upgrade. Also returns the bytes after the response.
-async fn upgrade_tcp(
-    url: &WebSocketUrl,
-    tls: &Arc<ClientConfig>,
-    tcp: TcpStream,
-    (address, headers): (SocketAddr, &[(&'static str, String)]),
-    deadline: ConnectDeadline,
-    times: &mut WebSocketConnectTimes,
-) -> Result<(Box<dyn ClientStream>, Vec<u8>), WebSocketConnectError> {
-    let began = Instant::now();
-    let mut stream = secure(url, tls, tcp, deadline).await?;
-    times.tls_ns = url.is_secure().then(|| saturating_nanos(began.elapsed()));
-    let began = Instant::now();
-    let upgraded = deadline.limit(ConnectStep::Upgrade, url, upgrade(url, headers, &mut stream)).await?;
-    let after_response = upgraded.map_err(|error| WebSocketConnectError::Upgrade { address, error })?;
-    times.upgrade_ns = saturating_nanos(began.elapsed());
-    Ok((stream, after_response))
+    Ok(Attempt::new(url, tls, &LocalSocketOptions::default(), timeout).connect().await?.stream)
 }
 
 /// Sends the upgrade request and reads the response. Returns the bytes after the response.
@@ -266,7 +220,7 @@ async fn upgrade(
     headers: &[(&'static str, String)],
     stream: &mut Box<dyn ClientStream>,
 ) -> Result<Vec<u8>, UpgradeFailure> {
-    let mut handshake = ClientHandshake::new(url).with_headers(headers);
+    let mut handshake = ClientHandshake::new(url, headers);
     stream.write_all(handshake.request()).await?;
     stream.flush().await?;
     let mut buffer = vec![0; READ_BUFFER_BYTES];
@@ -278,73 +232,97 @@ async fn upgrade(
     }
 }
 
-/// The time at which a connection attempt ends.
-#[derive(Clone, Copy, Debug)]
-struct ConnectDeadline {
-    at: Instant,
+/// A connection attempt that ends at a deadline.
+struct Attempt<'a> {
+    url: &'a WebSocketUrl,
+    tls: &'a Arc<ClientConfig>,
+    options: &'a LocalSocketOptions,
+    deadline: Instant,
     /// The time-out, as in error messages.
     timeout: Duration,
 }
 
-impl ConnectDeadline {
-    /// `timeout` from now.
-    fn after(timeout: Duration) -> Self {
+impl<'a> Attempt<'a> {
+    fn new(
+        url: &'a WebSocketUrl,
+        tls: &'a Arc<ClientConfig>,
+        options: &'a LocalSocketOptions,
+        timeout: Duration,
+    ) -> Self {
         // A longer time-out than the clock can represent never expires.
-        let at = Instant::now();
-        Self { at: at.checked_add(timeout).unwrap_or(at + Duration::from_secs(u32::MAX.into())), timeout }
+        let now = Instant::now();
+        let deadline = now.checked_add(timeout).unwrap_or(now + Duration::from_secs(u32::MAX.into()));
+        Self { url, tls, options, deadline, timeout }
     }
 
-    /// The error for a step that did not complete in time.
-    fn error(self, step: ConnectStep, url: &WebSocketUrl) -> WebSocketConnectError {
-        let authority = format!("{}:{}", url.host(), url.port());
+    /// Connects without the upgrade.
+    async fn connect(&self) -> Result<Connected, WebSocketConnectError> {
+        let (mut times, began) = (WebSocketConnectTimes::default(), Instant::now());
+        let addresses = self.resolve().await?;
+        times.dns_ns = saturating_nanos(began.elapsed());
+        let began = Instant::now();
+        let (tcp, peer_addr) = self.connect_tcp(&addresses).await?;
+        times.tcp_ns = saturating_nanos(began.elapsed());
+        configure_tcp(&tcp);
+        let local_addr = tcp.local_addr().map_err(|error| WebSocketConnectError::Tcp { address: peer_addr, error })?;
+        let stream: Box<dyn ClientStream> = if self.url.is_secure() {
+            let began = Instant::now();
+            let secured = self.limit(ConnectStep::Tls, self.secure(tcp)).await?;
+            times.tls_ns = Some(saturating_nanos(began.elapsed()));
+            match secured {
+                Ok(stream) => Box::new(stream),
+                Err(error) => return Err(explain_tls(self.url.host(), error, peer_addr).await),
+            }
+        } else {
+            Box::new(tcp)
+        };
+        Ok(Connected { stream, after_response: Vec::new(), local_addr, peer_addr, times })
+    }
+
+    /// The TLS handshake.
+    async fn secure(&self, tcp: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        let name = ServerName::try_from(self.url.host().to_owned()).map_err(io::Error::other)?;
+        TlsConnector::from(Arc::clone(self.tls)).connect(name, tcp).await
+    }
+
+    /// The error of a step that did not complete in time.
+    fn timeout_error(&self, step: ConnectStep) -> WebSocketConnectError {
+        let authority = format!("{}:{}", self.url.host(), self.url.port());
         WebSocketConnectError::Timeout { step, authority, timeout: self.timeout }
     }
 
     /// The output of `future`, or an error if it is not complete in time.
-    async fn limit<T>(
-        self,
-        step: ConnectStep,
-        url: &WebSocketUrl,
-        future: impl Future<Output = T>,
-    ) -> Result<T, WebSocketConnectError> {
-        timeout_at(self.at.into(), future).await.map_err(|_| self.error(step, url))
+    async fn limit<T>(&self, step: ConnectStep, future: impl Future<Output = T>) -> Result<T, WebSocketConnectError> {
+        timeout_at(self.deadline.into(), future).await.map_err(|_| self.timeout_error(step))
     }
-}
 
-/// The addresses of the host, at least one, IPv4 before IPv6.
-async fn resolve_url(
-    url: &WebSocketUrl,
-    options: &LocalSocketOptions,
-    deadline: ConnectDeadline,
-) -> Result<Vec<SocketAddr>, WebSocketConnectError> {
-    let resolve_error = |error| WebSocketConnectError::Resolve { host: url.host().to_owned(), error };
-    let found = deadline.limit(ConnectStep::Dns, url, lookup_host((url.host(), url.port()))).await?;
-    let mut addresses: Vec<SocketAddr> = found.map_err(resolve_error)?.collect();
-    addresses.sort_by_key(SocketAddr::is_ipv6);
-    if addresses.is_empty() {
-        return Err(resolve_error(io::Error::other("the host has no address")));
-    }
-    options.select(url.host(), addresses).map_err(resolve_error)
-}
-
-/// Connects to the first address that accepts a connection, and returns this address. Each address gets a share of the remaining time, because an address may not
-/// respond.
-async fn connect_tcp(
-    url: &WebSocketUrl,
-    addresses: &[SocketAddr],
-    options: &LocalSocketOptions,
-    deadline: ConnectDeadline,
-) -> Result<(TcpStream, SocketAddr), WebSocketConnectError> {
-    let mut last = None;
-    for (index, address) in addresses.iter().enumerate() {
-        let left = deadline.at.saturating_duration_since(Instant::now());
-        match timeout(left / (addresses.len() - index) as u32, connect_address(*address, options)).await {
-            Ok(Ok(stream)) => return Ok((stream, *address)),
-            Ok(Err(error)) => last = Some(WebSocketConnectError::Tcp { address: *address, error }),
-            Err(_) => {}
+    /// The addresses of the host, at least one, IPv4 before IPv6.
+    async fn resolve(&self) -> Result<Vec<SocketAddr>, WebSocketConnectError> {
+        let host = self.url.host();
+        let resolve_error = |error| WebSocketConnectError::Resolve { host: host.to_owned(), error };
+        let found = self.limit(ConnectStep::Dns, lookup_host((host, self.url.port()))).await?;
+        let mut addresses: Vec<SocketAddr> = found.map_err(resolve_error)?.collect();
+        addresses.sort_by_key(SocketAddr::is_ipv6);
+        if addresses.is_empty() {
+            return Err(resolve_error(io::Error::other("the host has no address")));
         }
+        self.options.select(host, addresses).map_err(resolve_error)
     }
-    Err(last.unwrap_or_else(|| deadline.error(ConnectStep::Tcp, url)))
+
+    /// Connects to the first address that accepts a connection, and returns this address. Each address gets a share of the remaining time,
+    /// because an address may not respond.
+    async fn connect_tcp(&self, addresses: &[SocketAddr]) -> Result<(TcpStream, SocketAddr), WebSocketConnectError> {
+        let mut last = None;
+        for (index, address) in addresses.iter().enumerate() {
+            let left = self.deadline.saturating_duration_since(Instant::now());
+            match timeout(left / (addresses.len() - index) as u32, connect_address(*address, self.options)).await {
+                Ok(Ok(stream)) => return Ok((stream, *address)),
+                Ok(Err(error)) => last = Some(WebSocketConnectError::Tcp { address: *address, error }),
+                Err(_) => {}
+            }
+        }
+        Err(last.unwrap_or_else(|| self.timeout_error(ConnectStep::Tcp)))
+    }
 }
 
 async fn connect_address(address: SocketAddr, options: &LocalSocketOptions) -> io::Result<TcpStream> {
@@ -389,31 +367,26 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 /// The content types of TLS records that a server may send first: alert and handshake (RFC 8446, section 5.1).
 const TLS_FIRST_RECORDS: [u8; 2] = [0x15, 0x16];
 
-/// Replaces `error` by a more specific one if the scheme of the URL is wrong: the server requires TLS although the URL begins with `ws://`,
-/// or does not use TLS although the URL begins with `wss://`. Many servers close such a connection without an answer. Therefore, the client
-/// connects once more in the other way.
-async fn explain(error: WebSocketConnectError, address: SocketAddr) -> WebSocketConnectError {
-    match error {
-        WebSocketConnectError::Upgrade { address, error: UpgradeFailure::Closed | UpgradeFailure::Io(_) }
-            if answers_tls(address).await =>
-        {
-            WebSocketConnectError::Upgrade { address, error: UpgradeFailure::TlsRequired }
-        }
-        WebSocketConnectError::Tls { host, error } => {
-            let is_not_tls = matches!(
-                error.get_ref().and_then(|inner| inner.downcast_ref()),
-                Some(Tls::InvalidMessage(InvalidMessage::InvalidContentType))
-            );
-            if !is_not_tls && !is_disconnect(&error) {
-                return WebSocketConnectError::Tls { host, error };
-            }
-            match answers_http(address).await {
-                is_http if is_not_tls || is_http => WebSocketConnectError::NotTls { host, is_http },
-                _ => WebSocketConnectError::Tls { host, error },
-            }
-        }
-        error => error,
+/// Why the upgrade failed. Many servers that require TLS close a connection without TLS and give no answer. Therefore, the client then
+/// connects once more, with TLS.
+async fn explain_upgrade(error: UpgradeFailure, address: SocketAddr) -> WebSocketConnectError {
+    let has_no_answer = matches!(error, UpgradeFailure::Closed | UpgradeFailure::Io(_));
+    let error = if has_no_answer && answers_tls(address).await { UpgradeFailure::TlsRequired } else { error };
+    WebSocketConnectError::Upgrade { address, error }
+}
+
+/// Why TLS failed. Like [`explain_upgrade`], finds out whether the server does not use TLS.
+async fn explain_tls(host: &str, error: io::Error, address: SocketAddr) -> WebSocketConnectError {
+    let host = host.to_owned();
+    let is_not_tls = matches!(
+        error.get_ref().and_then(|inner| inner.downcast_ref()),
+        Some(Tls::InvalidMessage(InvalidMessage::InvalidContentType))
+    );
+    let is_http = (is_not_tls || is_disconnect(&error)) && answers_http(address).await;
+    if is_not_tls || is_http {
+        return WebSocketConnectError::NotTls { host, is_http };
     }
+    WebSocketConnectError::Tls { host, error }
 }
 
 /// Whether the server answers the start of a TLS handshake with TLS.
@@ -434,7 +407,7 @@ async fn answers_tls(address: SocketAddr) -> bool {
 /// may contain a token.
 async fn answers_http(address: SocketAddr) -> bool {
     let Ok(url) = format!("ws://{address}").parse::<WebSocketUrl>() else { return false };
-    let answer = first_bytes(address, ClientHandshake::new(&url).request()).await;
+    let answer = first_bytes(address, ClientHandshake::new(&url, &[]).request()).await;
     matches!(answer, Ok(bytes) if bytes == *b"HTTP/")
 }
 

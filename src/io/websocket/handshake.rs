@@ -12,6 +12,7 @@ use axum::response::Response;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use base64::{Engine, alphabet};
 use http::Uri;
+use httparse::Status;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use thiserror::Error;
@@ -121,8 +122,6 @@ pub enum UpgradeFailure {
         status: StatusCode,
         /// The `Location` header, sanitized for a terminal.
         location: Option<String>,
-        /// Whether the request was invalid and the server closes the connection after the response.
-        closes: bool,
     },
     /// The server uses TLS.
     #[error("the server uses TLS; use wss:// instead of ws://")]
@@ -205,144 +204,110 @@ const MAX_INTERIM_RESPONSES: u8 = 8;
 /// The client's opening handshake, without I/O.
 #[doc(hidden)]
 pub struct ClientHandshake {
-    request: Vec<u8>,
+    request: String,
     accept_key: String,
     response: Vec<u8>,
-    /// Length of the response header, once it is complete.
-    header_end: Option<usize>,
     interim_responses: u8,
 }
 
 impl ClientHandshake {
-    pub fn new(url: &WebSocketUrl) -> Self {
+    /// The request contains `headers`.
+    pub fn new(url: &WebSocketUrl, headers: &[(&'static str, String)]) -> Self {
         let key = generate_key();
-        let path = url.uri.path_and_query().map_or("/", |path| path.as_str());
+        let path = url.0.path_and_query().map_or("/", |path| path.as_str());
         let host = url.authority();
-        let request = format!(
+        let mut request = format!(
             "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-             Sec-WebSocket-Key: {key}\r\n\r\n"
+             Sec-WebSocket-Key: {key}\r\n"
         );
-        Self {
-            request: request.into_bytes(),
-            accept_key: derive_accept_key(key.as_bytes()),
-            response: Vec::new(),
-            header_end: None,
-            interim_responses: 0,
-        }
-    }
-
-    /// Adds headers to the request.
-    #[must_use]
-    pub fn with_headers(mut self, headers: &[(&'static str, String)]) -> Self {
-        self.request.truncate(self.request.len() - b"\r\n".len());
         for (name, value) in headers {
-            self.request.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+            request += &format!("{name}: {value}\r\n");
         }
-        self.request.extend_from_slice(b"\r\n");
-        self
+        request += "\r\n";
+        Self { request, accept_key: derive_accept_key(key.as_bytes()), response: Vec::new(), interim_responses: 0 }
     }
 
     /// The bytes of the upgrade request. The caller writes them to the connection.
     pub fn request(&self) -> &[u8] {
-        &self.request
+        self.request.as_bytes()
     }
 
     /// Adds bytes of the response. An empty slice means that the server closed the connection. When the response is complete, returns the
     /// bytes after the response, which belong to frames.
     pub fn on_read(&mut self, bytes: &[u8]) -> Result<Option<Vec<u8>>, UpgradeFailure> {
-        const HTTP: &[u8] = b"HTTP/1.";
-        const END: &[u8] = b"\r\n\r\n";
-        // The end marker may have begun in earlier bytes.
-        let search_from = self.response.len().saturating_sub(END.len() - 1);
         self.response.extend_from_slice(bytes);
-        let known = self.response.len().min(HTTP.len());
-        if self.response[..known] != HTTP[..known] {
-            return match *self.response {
-                [TLS_ALERT] if !bytes.is_empty() => Ok(None),
-                [TLS_ALERT, TLS_VERSION, ..] => Err(UpgradeFailure::TlsRequired),
-                _ => Err(UpgradeFailure::NotHttp),
+        loop {
+            let mut headers = [httparse::EMPTY_HEADER; MAX_RESPONSE_HEADERS];
+            let mut response = httparse::Response::new(&mut headers);
+            let end = match response.parse(&self.response) {
+                Ok(Status::Complete(end)) if end <= MAX_RESPONSE_BYTES => end,
+                Ok(Status::Partial) if self.response.len() <= MAX_RESPONSE_BYTES => {
+                    return if bytes.is_empty() { Err(UpgradeFailure::Closed) } else { Ok(None) };
+                }
+                Ok(_) => return Err(UpgradeFailure::TooLong),
+                Err(_) => {
+                    return match *self.response {
+                        [TLS_ALERT] if !bytes.is_empty() => Ok(None),
+                        [TLS_ALERT, TLS_VERSION, ..] => Err(UpgradeFailure::TlsRequired),
+                        _ => Err(UpgradeFailure::NotHttp),
+                    };
+                }
             };
-        }
-        let end = self.response[search_from..].windows(END.len()).position(|window| window == END);
-        let end = self.header_end.or(end.map(|end| search_from + end + END.len()));
-        let Some(end) = end.filter(|end| *end <= MAX_RESPONSE_BYTES) else {
-            return match () {
-                () if bytes.is_empty() => Err(UpgradeFailure::Closed),
-                () if self.response.len() > MAX_RESPONSE_BYTES => Err(UpgradeFailure::TooLong),
-                () => Ok(None),
-            };
-        };
-        self.header_end = Some(end);
-        if let Err(failure) = self.check_response(end) {
-            if let UpgradeFailure::Status { status, .. } = failure
-                && status.is_informational()
-                && self.interim_responses < MAX_INTERIM_RESPONSES
-            {
+            let version = response.version;
+            let status = response.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(UpgradeFailure::NotHttp)?;
+            let named = response.headers.iter().filter_map(|header| {
+                Some((header.name.parse().ok()?, HeaderValue::from_bytes(header.value).ok()?))
+            });
+            let headers: HeaderMap = named.collect();
+            if status == StatusCode::SWITCHING_PROTOCOLS {
+                self.check_accepted(&headers)?;
+                return Ok(Some(self.response.split_off(end)));
+            }
+            if status.is_informational() && self.interim_responses < MAX_INTERIM_RESPONSES {
                 self.interim_responses += 1;
-                self.header_end = None;
-                let rest = self.response.split_off(end);
-                self.response.clear();
-                return if rest.is_empty() { Ok(None) } else { self.on_read(&rest) };
+                self.response.drain(..end);
+                continue;
             }
             let body = String::from_utf8_lossy(&self.response[end..]);
             if TLS_HINTS.iter().any(|hint| body.contains(hint)) {
                 return Err(UpgradeFailure::TlsRequired);
             }
-            // The body may still follow the header.
+            // After an invalid request, the server closes the connection. A body with a hint may still follow.
+            let closes = version == Some(0) || header_contains(&headers, header::CONNECTION, "close");
             let is_complete = bytes.is_empty() || body.len() >= MAX_HINT_BODY_BYTES;
-            let has_hint = matches!(failure, UpgradeFailure::Status { closes: true, .. });
-            return if has_hint && !is_complete { Ok(None) } else { Err(failure) };
+            if status == StatusCode::BAD_REQUEST && closes && !is_complete {
+                return Ok(None);
+            }
+            let location = headers.get(header::LOCATION);
+            let location = location.map(|value| sanitize(&String::from_utf8_lossy(value.as_bytes())));
+            return Err(UpgradeFailure::Status { status, location });
         }
-        Ok(Some(self.response.split_off(end)))
     }
 
-    /// Checks the complete response header (section 4.1).
-    fn check_response(&self, header_end: usize) -> Result<(), UpgradeFailure> {
-        let mut headers = [httparse::EMPTY_HEADER; MAX_RESPONSE_HEADERS];
-        let mut response = httparse::Response::new(&mut headers);
-        response.parse(&self.response[..header_end]).map_err(|_| UpgradeFailure::NotHttp)?;
-        let status = response.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(UpgradeFailure::NotHttp)?;
-        let values = |name: HeaderName| {
-            response.headers.iter().filter(move |header| name == *header.name).map(|header| header.value)
-        };
-        let contains = |name, word: &str| {
-            values(name).any(|value| {
-                value
-                    .split(|byte| *byte == b',')
-                    .any(|listed| listed.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
-            })
-        };
-        if status != StatusCode::SWITCHING_PROTOCOLS {
-            let location = values(header::LOCATION).next().map(|value| sanitize(&String::from_utf8_lossy(value)));
-            let closes = status == StatusCode::BAD_REQUEST
-                && (response.version == Some(0) || contains(header::CONNECTION, "close"));
-            return Err(UpgradeFailure::Status { status, location, closes });
-        }
+    /// Checks the headers of a response with status 101 (section 4.1).
+    fn check_accepted(&self, headers: &HeaderMap) -> Result<(), UpgradeFailure> {
+        let accepted = single_value(headers, header::SEC_WEBSOCKET_ACCEPT);
         for (name, is_valid) in [
-            (header::UPGRADE, contains(header::UPGRADE, "websocket")),
-            (header::CONNECTION, contains(header::CONNECTION, "upgrade")),
-            (header::SEC_WEBSOCKET_ACCEPT, values(header::SEC_WEBSOCKET_ACCEPT).eq([self.accept_key.as_bytes()])),
+            (header::UPGRADE, header_contains(headers, header::UPGRADE, "websocket")),
+            (header::CONNECTION, header_contains(headers, header::CONNECTION, "upgrade")),
+            (header::SEC_WEBSOCKET_ACCEPT, accepted == Some(self.accept_key.as_bytes())),
         ] {
             if !is_valid {
                 return Err(UpgradeFailure::Header(name));
             }
         }
         // The request offers neither extensions nor subprotocols.
-        for name in [header::SEC_WEBSOCKET_EXTENSIONS, header::SEC_WEBSOCKET_PROTOCOL] {
-            if values(name.clone()).next().is_some() {
-                return Err(UpgradeFailure::UnrequestedHeader(name));
-            }
+        let unrequested = [header::SEC_WEBSOCKET_EXTENSIONS, header::SEC_WEBSOCKET_PROTOCOL];
+        match unrequested.into_iter().find(|name| headers.contains_key(name)) {
+            Some(name) => Err(UpgradeFailure::UnrequestedHeader(name)),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 
 /// A WebSocket URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WebSocketUrl {
-    uri: Uri,
-    is_secure: bool,
-}
+pub struct WebSocketUrl(Uri);
 
 /// Why a text is not a WebSocket URL.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -361,33 +326,33 @@ pub enum UrlError {
 impl WebSocketUrl {
     /// Whether the scheme is `wss`.
     pub fn is_secure(&self) -> bool {
-        self.is_secure
+        self.0.scheme_str() == Some("wss")
     }
 
     /// The host, without the brackets of an IPv6 address.
     pub(in crate::io) fn host(&self) -> &str {
-        let host = self.uri.host().unwrap_or_default();
+        let host = self.0.host().unwrap_or_default();
         host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
     }
 
     /// The port, or the default of the scheme.
     pub(in crate::io) fn port(&self) -> u16 {
-        self.uri.port_u16().unwrap_or(if self.is_secure { 443 } else { 80 })
+        self.0.port_u16().unwrap_or(if self.is_secure() { 443 } else { 80 })
     }
 
     /// Host and port as written.
     pub(in crate::io) fn authority(&self) -> &str {
-        self.uri.authority().map(http::uri::Authority::as_str).unwrap_or_default()
+        self.0.authority().map(http::uri::Authority::as_str).unwrap_or_default()
     }
 
     /// The path as written; `/` if there is none.
     pub fn path(&self) -> &str {
-        self.uri.path()
+        self.0.path()
     }
 
     /// The query as written; empty if there is none.
     pub fn query(&self) -> &str {
-        self.uri.query().unwrap_or_default()
+        self.0.query().unwrap_or_default()
     }
 
     /// The same server with another path, which must be percent-encoded, and with additional query parameters.
@@ -396,9 +361,9 @@ impl WebSocketUrl {
         query.extend_pairs(more);
         let query = query.finish();
         let separator = if query.is_empty() { "" } else { "?" };
-        let mut parts = self.uri.clone().into_parts();
+        let mut parts = self.0.clone().into_parts();
         parts.path_and_query = Some(format!("{path}{separator}{query}").parse().map_err(|_| UrlError::Malformed)?);
-        Ok(Self { uri: Uri::from_parts(parts).map_err(|_| UrlError::Malformed)?, is_secure: self.is_secure })
+        Ok(Self(Uri::from_parts(parts).map_err(|_| UrlError::Malformed)?))
     }
 }
 
@@ -409,11 +374,9 @@ impl FromStr for WebSocketUrl {
         // `trim_ascii` removes surrounding spaces and, in a URL read from a file, the line feed.
         let (scheme, rest) = text.trim_ascii().split_once("://").ok_or(UrlError::Scheme)?;
         let scheme = scheme.to_ascii_lowercase();
-        let is_secure = match &*scheme {
-            "ws" => false,
-            "wss" => true,
-            _ => return Err(UrlError::Scheme),
-        };
+        if !matches!(&*scheme, "ws" | "wss") {
+            return Err(UrlError::Scheme);
+        }
         let uri: Uri = format!("{scheme}://{rest}").parse().map_err(|_| UrlError::Malformed)?;
         let authority = uri.authority().ok_or(UrlError::Malformed)?;
         if authority.as_str().contains('@') {
@@ -425,16 +388,16 @@ impl FromStr for WebSocketUrl {
         if matches!(authority.host(), "" | "[]") || !is_valid_port {
             return Err(UrlError::Malformed);
         }
-        Ok(Self { uri, is_secure })
+        Ok(Self(uri))
     }
 }
 
 /// Prints the URL without the query, which may contain a token.
 impl fmt::Display for WebSocketUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.is_secure { "wss" } else { "ws" };
+        let scheme = self.0.scheme_str().unwrap_or_default();
         let authority = self.authority();
-        let path = if self.uri.path() == "/" { "" } else { self.uri.path() };
+        let path = if self.0.path() == "/" { "" } else { self.0.path() };
         write!(f, "{scheme}://{authority}{path}")
     }
 }
@@ -445,7 +408,7 @@ mod tests {
 
     /// Passes `response` to a handshake in pieces of `piece` bytes. `KEY` is replaced by the value that `Sec-WebSocket-Accept` must have.
     fn upgrade(response: &str, piece: usize) -> Result<Option<Vec<u8>>, String> {
-        let mut handshake = ClientHandshake::new(&"ws://h".parse().unwrap());
+        let mut handshake = ClientHandshake::new(&"ws://h".parse().unwrap(), &[]);
         let response = response.replace('\n', "\r\n").replace("KEY", &handshake.accept_key);
         for bytes in response.as_bytes().chunks(piece) {
             if let Some(after_response) = handshake.on_read(bytes).map_err(|error| error.to_string())? {
@@ -459,7 +422,7 @@ mod tests {
 
     #[test]
     fn request_names_path_host_and_key() {
-        let handshake = ClientHandshake::new(&"ws://example.org:7/a%20b?c=d".parse().unwrap());
+        let handshake = ClientHandshake::new(&"ws://example.org:7/a%20b?c=d".parse().unwrap(), &[]);
         let request = str::from_utf8(handshake.request()).unwrap();
         assert!(request.starts_with("GET /a%20b?c=d HTTP/1.1\r\nHost: example.org:7\r\n"), "{request}");
         let key = request.split("Sec-WebSocket-Key: ").nth(1).unwrap().trim_end();
@@ -535,7 +498,7 @@ mod tests {
             upgrade(&long, 1_000).unwrap_err(),
             "the response header is longer than 65536 bytes. Another program probably listens on this port: check the host and port"
         );
-        let mut handshake = ClientHandshake::new(&"ws://h".parse().unwrap());
+        let mut handshake = ClientHandshake::new(&"ws://h".parse().unwrap(), &[]);
         assert!(handshake.on_read(b"HTTP/1.1 101").unwrap().is_none());
         assert!(matches!(handshake.on_read(b""), Err(UpgradeFailure::Closed)));
     }
@@ -554,7 +517,7 @@ mod tests {
             let url: WebSocketUrl = text.parse().unwrap();
             assert_eq!((url.to_string().as_str(), url.host(), url.port()), (shown, host, port), "{text}");
             let scheme = if shown.starts_with("wss") { "wss" } else { "ws" };
-            assert_eq!(url.uri.scheme_str(), Some(scheme), "{text}");
+            assert_eq!(url.0.scheme_str(), Some(scheme), "{text}");
         }
     }
 
@@ -566,7 +529,7 @@ mod tests {
             ("wss://h:1/ws", "/ws", &[("room", "ä&b=c"), ("x", "1 2")], "wss://h:1/ws?room=%C3%A4%26b%3Dc&x=1+2"),
         ] {
             let url: WebSocketUrl = text.parse().unwrap();
-            assert_eq!(url.with_path_and_query(path, more).unwrap().uri.to_string(), expected);
+            assert_eq!(url.with_path_and_query(path, more).unwrap().0.to_string(), expected);
         }
         let url: WebSocketUrl = "ws://h/p?q=1".parse().unwrap();
         assert_eq!((url.path(), url.query()), ("/p", "q=1"));

@@ -44,7 +44,7 @@ pub struct WebSocketTarget {
     pub socket_options: LocalSocketOptions,
 }
 
-/// Why a run cannot start. Failures that depend on the state of the server are a [`WebSocketFailure`] instead.
+/// Why a run cannot start.
 #[derive(Debug, Error)]
 pub enum ProbeStartError {
     /// The connection could not be established.
@@ -56,6 +56,9 @@ pub enum ProbeStartError {
     /// A system call failed.
     #[error("cannot use the connection: {0}")]
     Io(#[from] io::Error),
+    /// The server or the connection failed. [`start`] returns this failure in [`ProbeStart::connections`].
+    #[error(transparent)]
+    Failure(#[from] WebSocketFailure),
 }
 
 /// The result of connecting.
@@ -151,8 +154,8 @@ pub fn start(
             .and_then(|sockets| wait_for_first_response(plan, sockets, &mut poller, wait_for.map(|_| until)));
         let connections = match attempt {
             Ok(sockets) => Ok(sockets),
-            Err(JoinError::Failure(failure)) => Err(failure),
-            Err(JoinError::Start(ProbeStartError::Connect(error))) if is_retryable_error(&error) => {
+            Err(ProbeStartError::Failure(failure)) => Err(failure),
+            Err(ProbeStartError::Connect(error)) if is_retryable_error(&error) => {
                 Err(WebSocketFailure::Unreachable(match (error, wait_for) {
                     (WebSocketConnectError::Timeout { step, authority, .. }, Some(timeout)) => {
                         WebSocketConnectError::Timeout { step, authority, timeout }.to_string()
@@ -160,7 +163,7 @@ pub fn start(
                     (error, _) => error.to_string(),
                 }))
             }
-            Err(JoinError::Start(error)) => return Err(error),
+            Err(error) => return Err(error),
         };
         let retry_at = poller.now() + RETRY_INTERVAL;
         if wait_for.is_some() && retry_at < until && connections.as_ref().is_err_and(is_retryable) {
@@ -192,7 +195,7 @@ fn connect_all(
     poller: &mut Poller,
     (until, timeout): (Time, Duration),
     connect_times: &mut Vec<WebSocketConnectTimes>,
-) -> Result<Vec<NonBlockingWebSocket>, JoinError> {
+) -> Result<Vec<NonBlockingWebSocket>, ProbeStartError> {
     let mut sockets = Vec::new();
     for (number, url) in plan.urls.iter().enumerate() {
         let connect_timeout = timeout.min(until.duration_since(poller.now()));
@@ -215,7 +218,7 @@ fn wait_for_first_response(
     mut sockets: Vec<NonBlockingWebSocket>,
     poller: &mut Poller,
     until: Option<Time>,
-) -> Result<Vec<NonBlockingWebSocket>, JoinError> {
+) -> Result<Vec<NonBlockingWebSocket>, ProbeStartError> {
     let (Some(until), [sender, rest @ ..]) = (until, &mut sockets[..]) else { return Ok(sockets) };
     let mut matcher = RequestMatcher::new(plan.dialect, !plan.nonce, poller.wall_clock());
     let mut text = String::new();
@@ -274,22 +277,13 @@ fn wait_until(poller: &mut Poller, until: Time) -> Result<Option<()>, ProbeStart
     Ok((!timed_out && poller.now() < until).then_some(()))
 }
 
-/// Why requests cannot be sent.
-#[derive(Debug, Error)]
-enum JoinError {
-    #[error(transparent)]
-    Failure(#[from] WebSocketFailure),
-    #[error(transparent)]
-    Start(#[from] ProbeStartError),
-}
-
 /// Joins a room. Fails if the server has not confirmed the join within `timeout`.
 fn join(
     socket: &mut NonBlockingWebSocket,
     mut handshake: JoinHandshake,
     poller: &mut Poller,
     timeout: Duration,
-) -> Result<(), JoinError> {
+) -> Result<(), ProbeStartError> {
     let until = poller.now() + timeout;
     if let Some(message) = handshake.first_message() {
         socket.send_text(&message)?;
@@ -310,7 +304,7 @@ fn next_text(
     socket: &mut NonBlockingWebSocket,
     poller: &mut Poller,
     until: Time,
-) -> Result<Option<(String, Time)>, JoinError> {
+) -> Result<Option<(String, Time)>, ProbeStartError> {
     loop {
         socket.flush()?;
         match socket.read()? {
