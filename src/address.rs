@@ -17,29 +17,8 @@ pub struct Cidr {
 
 /// Why a string is not a valid network.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum ParseCidrError {
-    /// The string does not start with an IP address.
-    #[error("`{0}` is not a network; expected 192.0.2.0/24, 2001:db8::/32 or an IP address (no host name, no port)")]
-    InvalidAddress(String),
-    /// The prefix length is not a number or is longer than the address.
-    #[error("`{text}`: the prefix length must be a number of bits, at most {max}")]
-    InvalidPrefixLength {
-        /// The input.
-        text: String,
-        /// Length of the address in bits.
-        max: u8,
-    },
-    /// At least one address bit after the prefix is not 0. The input could therefore mean the network or the single address.
-    #[error("`{text}` is ambiguous; use {network} for the network or {address} for the single address")]
-    HostBitsSet {
-        /// The input.
-        text: String,
-        /// The network that contains the address.
-        network: Cidr,
-        /// The address.
-        address: IpAddr,
-    },
-}
+#[error("{0}")]
+pub struct ParseCidrError(String);
 
 impl Cidr {
     /// Whether the network contains `ip`. An IPv4-mapped address (`::ffff:192.0.2.1`) matches as IPv4.
@@ -69,18 +48,25 @@ impl FromStr for Cidr {
 
     fn from_str(text: &str) -> Result<Self, ParseCidrError> {
         let (address, prefix) = text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
-        let address: IpAddr = address.parse().map_err(|_| ParseCidrError::InvalidAddress(text.to_owned()))?;
+        let address: IpAddr = address.parse().map_err(|_| {
+            ParseCidrError(format!(
+                "`{text}` is not a network; expected 192.0.2.0/24, 2001:db8::/32 or an IP address (no host name, no port)"
+            ))
+        })?;
         let max = if address.is_ipv4() { 32 } else { 128 };
         let digits = |prefix: &&str| !prefix.is_empty() && prefix.bytes().all(|byte| byte.is_ascii_digit());
         let prefix = match prefix {
             None => Some(max),
             Some(prefix) => Some(prefix).filter(digits).and_then(|bits| bits.parse().ok()).filter(|bits| *bits <= max),
         };
-        let prefix_len = prefix.ok_or_else(|| ParseCidrError::InvalidPrefixLength { text: text.to_owned(), max })?;
+        let prefix_len = prefix.ok_or_else(|| {
+            ParseCidrError(format!("`{text}`: the prefix length must be a number of bits, at most {max}"))
+        })?;
         let network = mask(address, prefix_len);
         if network != address {
-            let network = Self { network, prefix_len };
-            return Err(ParseCidrError::HostBitsSet { text: text.to_owned(), network, address });
+            return Err(ParseCidrError(format!(
+                "`{text}` is ambiguous; use {network}/{prefix_len} for the network or {address} for the single address"
+            )));
         }
         // An IPv4-mapped network matches the same clients as the IPv4 network.
         let canonical = network.to_canonical();

@@ -194,27 +194,26 @@ pub struct GilbertModel {
 
 /// Why two probabilities do not form a usable model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum GilbertModelError {
-    /// Bursts would never start or never end.
-    #[error("P and R must be greater than 0. A burst starts with probability P and ends with probability R")]
-    ZeroProbability,
-    /// P + R is too small: the state of the model would change too rarely. On average, bursts and the intervals between bursts would
-    /// each last for more than 1,000 packets.
-    #[error("P and R are too small: their sum must be at least 0.1%")]
-    SumTooSmall,
-    /// P + R is too large: the state of the model would change after almost every packet.
-    #[error("P and R are too close to 100%: their sum must be at most 199.9%")]
-    SumTooLarge,
-}
+#[error("{0}")]
+pub struct GilbertModelError(&'static str);
 
 impl GilbertModel {
     /// A burst starts at a packet with probability `p` and ends with probability `r`. Both probabilities are from 0 to 1. The mean burst
     /// length is 1 / r packets. The share p / (p + r) of all packets is lost.
     pub fn new(p: f64, r: f64) -> Result<Self, GilbertModelError> {
         match p + r {
-            _ if p <= 0.0 || r <= 0.0 => Err(GilbertModelError::ZeroProbability),
-            sum if sum < MIN_PROBABILITY_SUM => Err(GilbertModelError::SumTooSmall),
-            sum if sum > 2.0 - MIN_PROBABILITY_SUM => Err(GilbertModelError::SumTooLarge),
+            // Bursts would never start or never end.
+            _ if p <= 0.0 || r <= 0.0 => Err(GilbertModelError(
+                "P and R must be greater than 0. A burst starts with probability P and ends with probability R",
+            )),
+            // On average, bursts and the intervals between them would each last for more than 1,000 packets.
+            sum if sum < MIN_PROBABILITY_SUM => {
+                Err(GilbertModelError("P and R are too small: their sum must be at least 0.1%"))
+            }
+            // The state would change after almost every packet.
+            sum if sum > 2.0 - MIN_PROBABILITY_SUM => {
+                Err(GilbertModelError("P and R are too close to 100%: their sum must be at most 199.9%"))
+            }
             _ => Ok(Self { p, r }),
         }
     }
@@ -252,14 +251,8 @@ pub struct SequenceSet(Vec<(u32, u32)>);
 
 /// Why a string is not a valid set of sequence numbers.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum ParseSequenceSetError {
-    /// A part is neither a number nor a range.
-    #[error("`{0}` is neither a sequence number (0 to 4294967295) nor a range. Give a list such as 10,20-25")]
-    NotANumber(String),
-    /// The end of a range is below its start.
-    #[error("`{0}` is a reversed range; use {1}")]
-    ReversedRange(String, String),
-}
+#[error("{0}")]
+pub struct ParseSequenceSetError(String);
 
 impl SequenceSet {
     /// Whether the set contains `sequence`.
@@ -282,11 +275,14 @@ impl FromStr for SequenceSet {
         let mut ranges = Vec::new();
         for part in text.split(',').map(str::trim) {
             let (first, last) = part.split_once('-').unwrap_or((part, part));
-            let number =
-                |text: &str| text.trim().parse().map_err(|_| ParseSequenceSetError::NotANumber(part.to_owned()));
-            let (first, last): (u32, u32) = (number(first)?, number(last)?);
+            let number = |text: &str| text.trim().parse::<u32>().ok();
+            let (first, last) = number(first).zip(number(last)).ok_or_else(|| {
+                ParseSequenceSetError(format!(
+                    "`{part}` is neither a sequence number (0 to 4294967295) nor a range. Give a list such as 10,20-25"
+                ))
+            })?;
             if first > last {
-                return Err(ParseSequenceSetError::ReversedRange(part.to_owned(), format!("{last}-{first}")));
+                return Err(ParseSequenceSetError(format!("`{part}` is a reversed range; use {last}-{first}")));
             }
             ranges.push((first, last));
         }
@@ -420,7 +416,7 @@ mod tests {
     fn invalid_sequence_set_is_rejected_with_its_reason() {
         for text in ["", "a", "1,", "-5", "5-", "1-2-3", "4294967296", "1.5"] {
             let error = text.parse::<SequenceSet>().expect_err(text);
-            assert!(matches!(error, ParseSequenceSetError::NotANumber(_)), "{text}: {error}");
+            assert!(error.to_string().contains(" is neither a sequence number "), "{text}: {error}");
         }
         let error = "10,25-20".parse::<SequenceSet>().expect_err("a reversed range");
         assert_eq!(error.to_string(), "`25-20` is a reversed range; use 20-25");

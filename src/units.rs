@@ -6,70 +6,10 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-/// The unit that applies to a number without a unit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TimeUnit {
-    /// Nanoseconds, `ns`.
-    Nanos,
-    /// Microseconds, `us` or `µs`.
-    Micros,
-    /// Milliseconds, `ms`.
-    Millis,
-    /// Seconds, `s`.
-    Seconds,
-}
-
-impl TimeUnit {
-    const fn suffix(self) -> &'static str {
-        match self {
-            Self::Nanos => "ns",
-            Self::Micros => "us",
-            Self::Millis => "ms",
-            Self::Seconds => "s",
-        }
-    }
-}
-
 /// Why a string is not a valid quantity.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum ParseQuantityError {
-    /// The string does not start with a valid number.
-    #[error("`{text}` is not a number; expected {example}")]
-    NotANumber {
-        /// The input.
-        text: String,
-        /// An example of a valid value.
-        example: &'static str,
-    },
-    /// A number with an unknown unit.
-    #[error("unknown unit `{unit}`; expected {expected}")]
-    UnknownUnit {
-        /// The text after the number.
-        unit: String,
-        /// The valid units.
-        expected: &'static str,
-    },
-    /// A ratio without a percent sign is ambiguous.
-    #[error("`{0}` is ambiguous; write {0}% for percent")]
-    MissingPercentSign(String),
-    /// A bit rate without a unit is ambiguous. Users who omit the unit rarely mean bits per second.
-    #[error("`{0}` could be bits or megabits per second; use {0}bit or {0}mbit")]
-    MissingBitUnit(String),
-    /// A duration without a unit is ambiguous.
-    #[error("add a unit: {0}s or {0}ms")]
-    MissingTimeUnit(String),
-    /// A decimal comma.
-    #[error("`{0}`: use a decimal point, not a comma")]
-    DecimalComma(String),
-    /// Above the maximum.
-    #[error("`{text}` is too large; the maximum is {max}")]
-    TooLarge {
-        /// The input.
-        text: String,
-        /// The maximum.
-        max: &'static str,
-    },
-}
+#[error("{0}")]
+pub struct ParseQuantityError(String);
 
 const DURATION_EXAMPLE: &str = "a duration such as 5ms or 2s";
 
@@ -109,15 +49,15 @@ const BIT_RATE_UNITS: &[(&str, u128)] = &[
 pub fn parse_duration_with_unit(text: &str) -> Result<Duration, ParseQuantityError> {
     let number = DecimalNumber::parse(text, DURATION_EXAMPLE)?;
     if number.unit.is_empty() && number.digits > 0 {
-        return Err(ParseQuantityError::MissingTimeUnit(text.to_owned()));
+        return Err(ParseQuantityError(format!("add a unit: {text}s or {text}ms")));
     }
-    parse_duration(text, TimeUnit::Seconds)
+    parse_duration(text, "s")
 }
 
-/// Like [`parse_duration_with_unit`], but a number without a unit is in `default_unit`.
-pub fn parse_duration(text: &str, default_unit: TimeUnit) -> Result<Duration, ParseQuantityError> {
+/// Like [`parse_duration_with_unit`], but a number without a unit is in `default_unit`, for example `ms`.
+pub fn parse_duration(text: &str, default_unit: &str) -> Result<Duration, ParseQuantityError> {
     let number = DecimalNumber::parse(text, DURATION_EXAMPLE)?;
-    let nanos = number.scale(DURATION_UNITS, default_unit.suffix(), "ns, us, ms, s, m or h", "584 years")?;
+    let nanos = number.scale(DURATION_UNITS, default_unit, "ns, us, ms, s, m or h", "584 years")?;
     Ok(Duration::from_nanos(nanos))
 }
 
@@ -132,7 +72,10 @@ pub fn parse_size(text: &str) -> Result<u64, ParseQuantityError> {
 pub fn parse_bit_rate(text: &str) -> Result<u64, ParseQuantityError> {
     let number = DecimalNumber::parse(text, "a bit rate such as 64mbit or 500kbit")?;
     if number.unit.is_empty() && number.digits > 0 {
-        return Err(ParseQuantityError::MissingBitUnit(text.to_owned()));
+        // Users who omit the unit rarely mean bits per second.
+        return Err(ParseQuantityError(format!(
+            "`{text}` could be bits or megabits per second; use {text}bit or {text}mbit"
+        )));
     }
     number.scale(BIT_RATE_UNITS, "bit", "bit, kbit, mbit or gbit", "18446744073gbit")
 }
@@ -143,13 +86,13 @@ pub fn parse_ratio(text: &str) -> Result<f64, ParseQuantityError> {
     match number.unit {
         "%" => {}
         "" if number.digits == 0 => {}
-        "" => return Err(ParseQuantityError::MissingPercentSign(text.to_owned())),
-        unit => return Err(ParseQuantityError::UnknownUnit { unit: unit.to_owned(), expected: "%" }),
+        "" => return Err(ParseQuantityError(format!("`{text}` is ambiguous; write {text}% for percent"))),
+        unit => return Err(unknown_unit(unit, "%")),
     }
     // A single division of two exact numbers rounds only once. Therefore, the result for 0.1% is the same float as 1.0 / 1000.0. A limit of
     // 0.1% then equals a measured ratio of 1 in 1,000.
     let ratio = number.digits as f64 / 10f64.powi(number.decimals as i32 + 2);
-    if ratio > 1.0 { Err(ParseQuantityError::TooLarge { text: text.to_owned(), max: "100%" }) } else { Ok(ratio) }
+    if ratio > 1.0 { Err(too_large(text, "100%")) } else { Ok(ratio) }
 }
 
 /// `off` is `None`. `parse` parses everything else.
@@ -170,8 +113,8 @@ struct DecimalNumber<'a> {
 }
 
 impl<'a> DecimalNumber<'a> {
-    fn parse(text: &'a str, example: &'static str) -> Result<Self, ParseQuantityError> {
-        let not_a_number = || ParseQuantityError::NotANumber { text: text.to_owned(), example };
+    fn parse(text: &'a str, example: &str) -> Result<Self, ParseQuantityError> {
+        let not_a_number = || ParseQuantityError(format!("`{text}` is not a number; expected {example}"));
         let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
         let (number, unit) = text.split_at(end);
         let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
@@ -179,7 +122,7 @@ impl<'a> DecimalNumber<'a> {
             return Err(not_a_number());
         }
         if unit.starts_with(',') {
-            return Err(ParseQuantityError::DecimalComma(text.to_owned()));
+            return Err(ParseQuantityError(format!("`{text}`: use a decimal point, not a comma")));
         }
         let digits = format!("{whole}{fraction}").parse().map_err(|_| not_a_number())?;
         Ok(Self { text, digits, decimals: fraction.len() as u32, unit: unit.trim_start() })
@@ -189,16 +132,22 @@ impl<'a> DecimalNumber<'a> {
         &self,
         units: &[(&str, u128)],
         default_unit: &str,
-        expected: &'static str,
-        max: &'static str,
+        expected: &str,
+        max: &str,
     ) -> Result<u64, ParseQuantityError> {
         let unit = if self.unit.is_empty() { default_unit } else { self.unit };
         let Some((_, factor)) = units.iter().find(|(name, _)| *name == unit) else {
-            return Err(ParseQuantityError::UnknownUnit { unit: unit.to_owned(), expected });
+            return Err(unknown_unit(unit, expected));
         };
         let scaled = self.digits.checked_mul(*factor).map(|product| product / 10u128.pow(self.decimals));
-        scaled
-            .and_then(|scaled| u64::try_from(scaled).ok())
-            .ok_or_else(|| ParseQuantityError::TooLarge { text: self.text.to_owned(), max })
+        scaled.and_then(|scaled| u64::try_from(scaled).ok()).ok_or_else(|| too_large(self.text, max))
     }
+}
+
+fn unknown_unit(unit: &str, expected: &str) -> ParseQuantityError {
+    ParseQuantityError(format!("unknown unit `{unit}`; expected {expected}"))
+}
+
+fn too_large(text: &str, max: &str) -> ParseQuantityError {
+    ParseQuantityError(format!("`{text}` is too large; the maximum is {max}"))
 }

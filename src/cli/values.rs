@@ -22,7 +22,7 @@ use crate::rate_limit::WindowLimit;
 use crate::report::limits::Profile;
 use crate::signaling::Dialect;
 use crate::signaling::broadcast::Envelope;
-use crate::units::{self, ParseQuantityError, TimeUnit};
+use crate::units::{self, ParseQuantityError};
 
 /// A file that the program writes.
 #[derive(Clone, Debug)]
@@ -42,7 +42,7 @@ pub fn output_file_parser() -> impl TypedValueParser<Value = OutputFile> {
         if file.as_os_str() == "-" {
             return Err("standard output is not supported; for a file named `-`, give ./-".to_owned());
         }
-        files::stream_conflict(&file).map_or(Ok(OutputFile(file)), |conflict| Err(conflict.to_string()))
+        files::stream_conflict(&file).map_or(Ok(OutputFile(file)), Err)
     })
 }
 
@@ -163,7 +163,7 @@ pub struct Millis(pub Duration);
 impl FromStr for Millis {
     type Err = ParseQuantityError;
     fn from_str(text: &str) -> Result<Self, ParseQuantityError> {
-        units::parse_duration(text, TimeUnit::Millis).map(Self)
+        units::parse_duration(text, "ms").map(Self)
     }
 }
 
@@ -180,7 +180,7 @@ pub struct Seconds(pub Duration);
 impl FromStr for Seconds {
     type Err = ParseQuantityError;
     fn from_str(text: &str) -> Result<Self, ParseQuantityError> {
-        units::parse_duration(text, TimeUnit::Seconds).map(Self)
+        units::parse_duration(text, "s").map(Self)
     }
 }
 

@@ -23,7 +23,7 @@ use crate::signaling::{
     SignalingLimits,
 };
 use crate::time::Time;
-use crate::units::{self, TimeUnit};
+use crate::units;
 
 /// Help heading of the limits.
 pub const HEADING_LIMITS: &str = "Limits";
@@ -176,7 +176,7 @@ fn parse_interval_or_off(text: &str) -> Result<OrOff<Millis>, String> {
     if text == "off" {
         return Ok(OrOff(None));
     }
-    let interval = units::parse_duration(text, TimeUnit::Millis).map_err(|error| error.to_string())?;
+    let interval = units::parse_duration(text, "ms").map_err(|error| error.to_string())?;
     match interval {
         Duration::ZERO => Ok(OrOff(None)),
         interval if interval < MIN_HEARTBEAT_INTERVAL => Err("give 10ms or more, or off".to_owned()),
@@ -186,7 +186,7 @@ fn parse_interval_or_off(text: &str) -> Result<OrOff<Millis>, String> {
 
 /// Parses a duration above 0.
 fn parse_nonzero_duration(text: &str) -> Result<Millis, String> {
-    let timeout = units::parse_duration(text, TimeUnit::Millis).map_err(|error| error.to_string())?;
+    let timeout = units::parse_duration(text, "ms").map_err(|error| error.to_string())?;
     if timeout.is_zero() {
         Err("give a duration such as 60s. To disable the time-out, disable the pings (--heartbeat-interval off)"
             .to_owned())

@@ -13,7 +13,7 @@ use jamjam_dev::cli::values::{
 };
 use jamjam_dev::io::moqt::MoqtUrl;
 use jamjam_dev::io::websocket::handshake::WebSocketUrl;
-use jamjam_dev::units::{ParseQuantityError, TimeUnit, parse_bit_rate, parse_duration, parse_ratio, parse_size};
+use jamjam_dev::units::{ParseQuantityError, parse_bit_rate, parse_duration, parse_ratio, parse_size};
 
 /// The first byte selects the parser. The rest is the text.
 pub(crate) fn run(data: &[u8]) {
@@ -37,8 +37,8 @@ pub(crate) fn run(data: &[u8]) {
         12 => check_targets(text),
         13 => check_listen_address(text),
         14 => {
-            for unit in [TimeUnit::Nanos, TimeUnit::Micros, TimeUnit::Millis, TimeUnit::Seconds] {
-                check_default_unit(text, unit);
+            for (unit, factor) in [("ns", 1), ("us", 1_000), ("ms", 1_000_000), ("s", 1_000_000_000)] {
+                check_default_unit(text, unit, factor);
             }
         }
         _ => check_or_off(text),
@@ -90,7 +90,7 @@ const DURATIONS: &[(&str, u128)] = &[
 ];
 
 fn check_duration(text: &str) {
-    let parsed = parse_duration(text, TimeUnit::Millis);
+    let parsed = parse_duration(text, "ms");
     check_error(parsed.as_ref().err(), text);
     if let Some(nanos) = quantity(text, DURATIONS) {
         assert_eq!(parsed, Ok(Duration::from_nanos(nanos)), "{text}");
@@ -103,16 +103,10 @@ fn check_duration(text: &str) {
     }
 }
 
-fn check_default_unit(text: &str, unit: TimeUnit) {
-    let (suffix, factor) = match unit {
-        TimeUnit::Nanos => ("ns", 1),
-        TimeUnit::Micros => ("us", 1_000),
-        TimeUnit::Millis => ("ms", 1_000_000),
-        TimeUnit::Seconds => ("s", 1_000_000_000),
-    };
+fn check_default_unit(text: &str, unit: &str, factor: u64) {
     let parsed = parse_duration(text, unit);
     if text.ends_with(|letter: char| letter.is_ascii_digit()) {
-        assert_eq!(parsed.as_ref().ok(), parse_duration(&format!("{text}{suffix}"), unit).as_ref().ok());
+        assert_eq!(parsed.as_ref().ok(), parse_duration(&format!("{text}{unit}"), unit).as_ref().ok());
     }
     if let Ok(number) = text.parse::<u32>()
         && !text.starts_with('+')
@@ -122,10 +116,9 @@ fn check_default_unit(text: &str, unit: TimeUnit) {
 }
 
 fn check_error(error: Option<&ParseQuantityError>, text: &str) {
-    if let Some(ParseQuantityError::TooLarge { text: shown, .. } | ParseQuantityError::NotANumber { text: shown, .. }) =
-        error
-    {
-        assert_eq!(shown, text);
+    let shown = error.map(ToString::to_string);
+    if let Some(shown) = shown.filter(|shown| shown.contains(" is not a number") || shown.contains(" is too large")) {
+        assert!(shown.starts_with(&format!("`{text}` ")), "{shown}");
     }
     assert!(error.is_none_or(|error| !error.to_string().is_empty()));
 }

@@ -8,7 +8,7 @@ use jamjam_dev::cli::options::broadcast::parse_room;
 use jamjam_dev::signaling::broadcast::{DeclaredRoom, MAX_BROADCAST_DELAY, PostBody, PostFormat, RoomHandlers};
 use jamjam_dev::signaling::{ConnId, DialectSet, EventSink, Hub, NewConnection, SignalingLimits, route};
 use jamjam_dev::time::{Time, WallClock};
-use jamjam_dev::units::{TimeUnit, parse_duration};
+use jamjam_dev::units::parse_duration;
 use serde_json::Value;
 
 pub(crate) fn run(data: &[u8]) {
@@ -30,7 +30,7 @@ fn is_invalid(table: &toml::Table) -> bool {
     table.iter().any(|(name, value)| match (name.as_str(), value) {
         ("requires_auth" | "stamp", value) => !value.is_bool(),
         ("broadcast_delay", toml::Value::String(text)) => {
-            parse_duration(text, TimeUnit::Seconds).map_or(true, |delay| delay > MAX_BROADCAST_DELAY)
+            parse_duration(text, "s").map_or(true, |delay| delay > MAX_BROADCAST_DELAY)
         }
         ("welcome", value) => !value.is_table(),
         ("max_clients", toml::Value::Integer(count)) => *count <= 0,
@@ -61,7 +61,7 @@ fn check_room(room: &DeclaredRoom, table: &toml::Table) {
     assert!(!is_invalid(table) && table.keys().all(|name| FIELDS.contains(&name.as_str())));
     assert!(room.broadcast_delay <= MAX_BROADCAST_DELAY && room.max_clients != Some(0));
     let delay = table.get("broadcast_delay").and_then(toml::Value::as_str);
-    let delay = delay.map(|text| parse_duration(text, TimeUnit::Seconds).expect("a valid delay"));
+    let delay = delay.map(|text| parse_duration(text, "s").expect("a valid delay"));
     assert_eq!(room.broadcast_delay, delay.unwrap_or_default());
     assert_eq!(table.get("requires_auth").and_then(toml::Value::as_bool).unwrap_or(true), room.requires_auth);
     let welcome = table.get("welcome").and_then(toml::Value::as_table);
