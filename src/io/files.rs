@@ -2,9 +2,9 @@
 //! whether two paths name the same file.
 
 use std::ffi::OsString;
-use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::iter;
 use std::path::{Path, PathBuf};
 
 use same_file::Handle;
@@ -67,16 +67,12 @@ pub fn write(file: &Path, text: &str) -> io::Result<()> {
 /// Stores the new name of a file permanently.
 #[cfg(unix)]
 fn sync_folder(file: &Path) -> io::Result<()> {
+    use io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
     match File::open(folder_of(file)).and_then(|folder| folder.sync_all()) {
         // A folder may be writable but not readable, and some file systems do not support this call. The file itself is complete.
-        Err(error) if is_no_error(error.kind()) => Ok(()),
+        Err(error) if matches!(error.kind(), PermissionDenied | InvalidInput | Unsupported) => Ok(()),
         synced => synced,
     }
-}
-
-#[cfg(unix)]
-fn is_no_error(kind: io::ErrorKind) -> bool {
-    matches!(kind, io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported)
 }
 
 /// Other systems have no such call.
@@ -112,35 +108,16 @@ pub fn prepare(file: &Path) -> io::Result<()> {
     if exists { fs::remove_file(&target) } else { Ok(()) }
 }
 
-/// Why a path cannot name an output file: this process or another one already uses the file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StreamConflict {
-    /// The path names an open file, such as /dev/stdout.
-    OpenFile,
-    /// This stream of the process is redirected to or from the file.
-    Redirected(&'static str),
-}
-
-impl fmt::Display for StreamConflict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::OpenFile => f.write_str("this path stands for an open file; give the name of a file"),
-            Self::Redirected(stream) => write!(f, "standard {stream} is redirected to this file; give another file"),
-        }
-    }
-}
-
-/// Checks that `file` is none of the standard streams. Replacing or truncating such a file would lose the data of the stream.
-pub fn stream_conflict(file: &Path) -> Option<StreamConflict> {
+/// Why `file` cannot be an output file: it is one of the standard streams or another open file. Replacing or truncating it would lose the
+/// data of the stream.
+pub fn stream_conflict(file: &Path) -> Option<String> {
     if is_descriptor(file) {
-        return Some(StreamConflict::OpenFile);
+        return Some("this path stands for an open file; give the name of a file".to_owned());
     }
-    let identity = FileIdentity::of(file)?;
+    let Some(FileIdentity::Existing(file)) = FileIdentity::of(file) else { return None };
     let streams = [("input", Handle::stdin()), ("output", Handle::stdout()), ("error", Handle::stderr())];
-    let redirected = streams.into_iter().find(
-        |(_, stream)| matches!((&identity, stream), (FileIdentity::Existing(file), Ok(stream)) if file == stream),
-    );
-    redirected.map(|(name, _)| StreamConflict::Redirected(name))
+    let (stream, _) = streams.into_iter().find(|(_, stream)| stream.as_ref().is_ok_and(|stream| *stream == file))?;
+    Some(format!("standard {stream} is redirected to this file; give another file"))
 }
 
 /// Identifies a regular file by its device and inode (Windows: volume and file index). All paths and hard links to a file have the same
@@ -157,22 +134,17 @@ impl FileIdentity {
     /// Follows symbolic links, even to a missing file. Returns `None` for devices and pipes, which several options may use, and for paths
     /// that cannot be opened: their error is reported when the file is used.
     pub fn of(file: &Path) -> Option<Self> {
-        let mut path = file.to_owned();
-        for _ in 0..MAX_LINKS {
-            if let Ok(metadata) = fs::metadata(&path) {
-                // A file may be writable but not readable.
-                let open = || {
-                    Handle::from_path(&path).or_else(|_| Handle::from_file(File::options().write(true).open(&path)?))
-                };
-                return metadata.is_file().then(open)?.ok().map(Self::Existing);
-            }
-            let folder = folder_of(&path);
-            match fs::read_link(&path) {
-                Ok(target) => path = folder.join(target),
-                Err(_) => return Some(Self::New(Handle::from_path(folder).ok()?, comparable_name(&path)?)),
-            }
+        if let Ok(metadata) = fs::metadata(file) {
+            // A file may be writable but not readable.
+            let open =
+                || Handle::from_path(file).or_else(|_| Handle::from_file(File::options().write(true).open(file)?));
+            return metadata.is_file().then(open)?.ok().map(Self::Existing);
         }
-        None
+        let target = resolve_links(file);
+        if target.is_symlink() {
+            return None;
+        }
+        Some(Self::New(Handle::from_path(folder_of(&target)).ok()?, comparable_name(&target)?))
     }
 }
 
@@ -189,26 +161,30 @@ fn folder_of(path: &Path) -> &Path {
 /// Maximum number of symbolic links that are followed, as in Linux.
 const MAX_LINKS: usize = 40;
 
+/// The path, the target of the symbolic link at this path, the target of that target, and so on.
+fn link_chain(file: &Path) -> impl Iterator<Item = PathBuf> {
+    let target = |path: &PathBuf| Some(folder_of(path).join(fs::read_link(path).ok()?));
+    iter::successors(Some(file.to_owned()), target).take(1 + MAX_LINKS)
+}
+
+/// Follows symbolic links, even to a missing file. A rename then replaces the target instead of the link.
+fn resolve_links(file: &Path) -> PathBuf {
+    link_chain(file).last().unwrap_or_default()
+}
+
 /// Whether `file` is one of /dev/std*, /dev/fd/* and /proc/*/fd/*, or a link to one of these. The links are followed one at a time, because
 /// the last target of /dev/stdout is the redirected file. A pipe of process substitution, such as /dev/fd/63, is permitted.
 fn is_descriptor(file: &Path) -> bool {
-    let mut path = file.to_owned();
-    for _ in 0..MAX_LINKS {
-        let name = path.file_name().and_then(|name| name.to_str());
-        let (Some(name), Ok(folder)) = (name, folder_of(&path).canonicalize()) else {
-            return false;
-        };
+    let is_open_file = link_chain(file).find_map(|path| {
+        let (name, folder) = (path.file_name()?.to_str()?, folder_of(&path).canonicalize().ok()?);
         if folder == Path::new("/dev") && ["stdin", "stdout", "stderr"].contains(&name) {
-            return true;
+            return Some(true);
         }
         let is_proc = folder.starts_with("/proc") && folder.ends_with("fd");
-        if is_proc || folder == Path::new("/dev/fd") {
-            return ["0", "1", "2"].contains(&name) || !is_pipe(&path);
-        }
-        let Ok(target) = fs::read_link(folder.join(name)) else { return false };
-        path = folder.join(target);
-    }
-    false
+        let is_number = is_proc || folder == Path::new("/dev/fd");
+        is_number.then(|| ["0", "1", "2"].contains(&name) || !is_pipe(&path))
+    });
+    is_open_file.unwrap_or(false)
 }
 
 #[cfg(unix)]
@@ -219,12 +195,6 @@ fn is_pipe(file: &Path) -> bool {
 #[cfg(not(unix))]
 fn is_pipe(_: &Path) -> bool {
     false
-}
-
-/// Follows symbolic links, even to a missing file. The rename then replaces the target instead of the link.
-fn resolve_links(file: &Path) -> PathBuf {
-    let link_target = |target| file.parent().unwrap_or(Path::new("")).join(target);
-    file.canonicalize().or_else(|_| fs::read_link(file).map(link_target)).unwrap_or_else(|_| file.to_owned())
 }
 
 /// The temporary path contains the process id and is in the same folder. A rename is atomic only within a file system.
@@ -270,7 +240,7 @@ mod tests {
             ("/".into(), false),
         ] {
             let file: PathBuf = file;
-            assert_eq!(stream_conflict(&file) == Some(StreamConflict::OpenFile), expected, "{}", file.display());
+            assert_eq!(is_descriptor(&file), expected, "{}", file.display());
         }
     }
 

@@ -5,7 +5,7 @@
 //! to wake it. Sent packets enter the queue in the order of their positions. Returned packets enter the queue in
 //! any order.
 
-use std::fmt;
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
@@ -43,26 +43,26 @@ pub struct AudioSinks {
 impl AudioSinks {
     /// Writes a sent packet, or a packet with the given outcome, to all sinks. A lost packet has no samples.
     fn write(&mut self, outcome: Option<PacketOutcome>, index: u64, samples: &[f32]) {
-        let is_intact = matches!(outcome, Some(PacketOutcome::Returned));
-        if let Some(recording) = self.recording.as_mut().filter(|_| is_intact) {
-            recording.write(index, RETURNED_CHANNEL, samples);
-        }
-        if let Some(both) = self.both_recording.as_mut().filter(|_| is_intact || outcome.is_none()) {
-            both.write(index, if is_intact { RETURNED_CHANNEL } else { SENT_CHANNEL }, samples);
-        }
+        let Self { recording, both_recording, waveform, analyzer } = self;
         match outcome {
-            None => self.analyzer.on_sent(index, samples),
-            Some(PacketOutcome::Returned) => self.analyzer.on_returned(index, samples, ReturnStatus::Intact),
-            Some(PacketOutcome::Damaged) => self.analyzer.on_returned(index, samples, ReturnStatus::Damaged),
-            Some(_) => self.analyzer.on_lost(index),
-        }
-        let Some(waveform) = &mut self.waveform else { return };
-        match outcome {
-            None => waveform.on_sent(index, samples),
-            Some(PacketOutcome::Returned) => waveform.on_returned(index, samples),
+            None => {
+                analyzer.on_sent(index, samples);
+                both_recording.iter_mut().for_each(|both| both.write(index, SENT_CHANNEL, samples));
+                waveform.iter_mut().for_each(|waveform| waveform.on_sent(index, samples));
+            }
+            Some(PacketOutcome::Returned) => {
+                analyzer.on_returned(index, samples, ReturnStatus::Intact);
+                for recording in recording.iter_mut().chain(both_recording) {
+                    recording.write(index, RETURNED_CHANNEL, samples);
+                }
+                waveform.iter_mut().for_each(|waveform| waveform.on_returned(index, samples));
+            }
             // A damaged packet is neither drawn nor shown as a gap.
-            Some(PacketOutcome::Damaged) => {}
-            Some(_) => waveform.on_lost(index),
+            Some(PacketOutcome::Damaged) => analyzer.on_returned(index, samples, ReturnStatus::Damaged),
+            Some(_) => {
+                analyzer.on_lost(index);
+                waveform.iter_mut().for_each(|waveform| waveform.on_lost(index));
+            }
         }
     }
 }
@@ -235,12 +235,6 @@ pub struct Recording {
     packets_left_out: u64,
     /// The first write error. After an error, nothing more is written.
     error: Option<io::Error>,
-    /// Buffer for the mix of one packet.
-    mono: Vec<f32>,
-    /// Buffer for the encoded samples of one packet.
-    bytes: Vec<u8>,
-    /// Buffer for all channels of one packet.
-    interleaved: Vec<u8>,
 }
 
 /// Length of a finished recording.
@@ -251,28 +245,6 @@ pub struct RecordingSummary {
     /// Packets left out because the file reached the maximum length of a WAV file.
     pub packets_left_out: u64,
 }
-
-/// Writing a recording failed.
-#[derive(Debug)]
-pub struct RecordingError {
-    error: io::Error,
-    /// Samples per channel in the file, and the sample rate. `None` if the header could not be written.
-    readable_part: Option<(u64, u32)>,
-}
-
-impl fmt::Display for RecordingError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.readable_part {
-            Some((samples, rate)) => {
-                let seconds = samples as f64 / f64::from(rate);
-                write!(f, "{}; the file contains the first {seconds:.3} s, {samples} samples", self.error)
-            }
-            None => write!(f, "{}; the header could not be written either, so the file appears empty", self.error),
-        }
-    }
-}
-
-impl std::error::Error for RecordingError {}
 
 impl Recording {
     /// Creates a file for the returned audio.
@@ -307,9 +279,6 @@ impl Recording {
             written_samples: 0,
             packets_left_out: 0,
             error: None,
-            mono: Vec::new(),
-            bytes: Vec::new(),
-            interleaved: Vec::new(),
         })
     }
 
@@ -340,52 +309,45 @@ impl Recording {
 
     fn write_at(&mut self, position: u64, side: usize, samples: &[f32]) -> io::Result<()> {
         let start = SeekFrom::Start(FORMAT.header_len() as u64 + position * self.frame_bytes());
-        self.bytes.clear();
-        if !self.has_both {
-            FORMAT.encode(samples, &mut self.bytes);
-            self.file.seek(start)?;
-            return self.file.write_all(&self.bytes);
-        }
-        let mono = if self.packet_channels > 1 {
-            self.mono.clear();
+        let mut bytes = Vec::new();
+        if self.has_both {
             let mean = |frame: &[f32]| frame.iter().sum::<f32>() / frame.len() as f32;
-            self.mono.extend(samples.chunks_exact(self.packet_channels.into()).map(mean));
-            &self.mono
+            let mono: Cow<'_, [f32]> = match usize::from(self.packet_channels) {
+                ..=1 => samples.into(),
+                channels => samples.chunks_exact(channels).map(mean).collect(),
+            };
+            let mut side_bytes = Vec::new();
+            FORMAT.encode(&mono, &mut side_bytes);
+            let (frame, sample) = (self.frame_bytes() as usize, FORMAT.bytes_per_sample());
+            // The other side may already be in the file.
+            let len = mono.len() * frame;
+            self.file.seek(start)?;
+            (&self.file).take(len as u64).read_to_end(&mut bytes)?;
+            bytes.resize(len, 0);
+            for (frame, sample_bytes) in bytes.chunks_exact_mut(frame).zip(side_bytes.chunks_exact(sample)) {
+                frame[side * sample..][..sample].copy_from_slice(sample_bytes);
+            }
         } else {
-            samples
-        };
-        FORMAT.encode(mono, &mut self.bytes);
-        let (frame, sample) = (self.frame_bytes() as usize, FORMAT.bytes_per_sample());
-        let len = mono.len() * frame;
-        self.interleaved.clear();
-        self.file.seek(start)?;
-        (&self.file).take(len as u64).read_to_end(&mut self.interleaved)?;
-        self.interleaved.resize(len, 0);
-        for (frame, bytes) in self.interleaved.chunks_exact_mut(frame).zip(self.bytes.chunks_exact(sample)) {
-            frame[side * sample..][..sample].copy_from_slice(bytes);
+            FORMAT.encode(samples, &mut bytes);
         }
         self.file.seek(start)?;
-        self.file.write_all(&self.interleaved)
+        self.file.write_all(&bytes)
     }
 
     /// Completes the file so that it contains `sent_samples` samples per channel, but at most `max_samples`. Missing packets are silent,
-    /// even at the end.
-    pub fn finish(mut self, sent_samples: u64) -> Result<RecordingSummary, RecordingError> {
+    /// even at the end. If writing failed, the error says which part of the file is readable.
+    pub fn finish(mut self, sent_samples: u64) -> Result<RecordingSummary, String> {
         let samples = sent_samples.min(self.max_samples());
-        let result = match self.error.take() {
-            Some(error) => Err(error),
-            None => self.write_header(samples),
+        let Err(error) = self.error.take().map_or_else(|| self.write_header(samples), Err) else {
+            return Ok(RecordingSummary { samples, packets_left_out: self.packets_left_out });
         };
-        match result {
-            Ok(()) => Ok(RecordingSummary { samples, packets_left_out: self.packets_left_out }),
-            Err(error) => {
-                let written = self.written_samples.min(samples);
-                Err(RecordingError {
-                    error,
-                    readable_part: self.write_header(written).ok().map(|()| (written, self.rate)),
-                })
-            }
-        }
+        let written = self.written_samples.min(samples);
+        Err(if self.write_header(written).is_ok() {
+            let seconds = written as f64 / f64::from(self.rate);
+            format!("{error}; the file contains the first {seconds:.3} s, {written} samples")
+        } else {
+            format!("{error}; the header could not be written either, so the file appears empty")
+        })
     }
 
     fn write_header(&mut self, samples: u64) -> io::Result<()> {
