@@ -6,10 +6,7 @@ const MAX_SANITIZED_CHARS: usize = 256;
 
 /// Replaces control and bidirectional characters with U+FFFD and truncates the text to 256 characters.
 pub fn sanitize(text: &str) -> String {
-    text.chars()
-        .take(MAX_SANITIZED_CHARS)
-        .map(|letter| if is_control_or_bidi(letter) { char::REPLACEMENT_CHARACTER } else { letter })
-        .collect()
+    text.chars().take(MAX_SANITIZED_CHARS).map(sanitize_char).collect()
 }
 
 /// Maximum length of a name in the log, in characters. Clients choose names, and many clients fill the log.
@@ -27,14 +24,12 @@ pub fn sanitize_name(name: &str) -> String {
 
 /// Replaces control and bidirectional characters other than line feeds with U+FFFD.
 pub fn sanitize_lines(text: &str) -> String {
-    let replaced = |letter| letter != '\n' && is_control_or_bidi(letter);
-    text.chars().map(|letter| if replaced(letter) { char::REPLACEMENT_CHARACTER } else { letter }).collect()
+    text.chars().map(|letter| if letter == '\n' { letter } else { sanitize_char(letter) }).collect()
 }
 
 /// Replaces control and bidirectional characters with U+FFFD and truncates the text to `max_bytes` before the replacement.
 pub fn sanitize_line(text: &str, max_bytes: usize) -> String {
-    let replaced = |letter| if is_control_or_bidi(letter) { char::REPLACEMENT_CHARACTER } else { letter };
-    prefix(text, max_bytes).chars().map(replaced).collect()
+    prefix(text, max_bytes).chars().map(sanitize_char).collect()
 }
 
 /// Shortens each absolute path in a message to the name of its file. A path begins with a slash after a space, a quote or a bracket, and ends
@@ -51,10 +46,15 @@ pub fn without_folders(text: &str) -> String {
     text.split(' ').map(shortened).collect::<Vec<_>>().join(" ")
 }
 
-/// Whether a terminal acts on this character: controls, line separators, and marks that change the writing direction.
-pub fn is_control_or_bidi(letter: char) -> bool {
-    letter.is_control()
-        || matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+/// The character, or U+FFFD if a terminal acts on it: controls, line separators, and marks that change the writing direction.
+pub fn sanitize_char(letter: char) -> char {
+    match letter {
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+            char::REPLACEMENT_CHARACTER
+        }
+        letter if letter.is_control() => char::REPLACEMENT_CHARACTER,
+        letter => letter,
+    }
 }
 
 /// Escapes text for HTML elements and quoted attributes. Control characters other than line feeds, and characters that change the
@@ -69,8 +69,7 @@ pub fn escape_html(text: &str) -> String {
             '"' => escaped.push_str("&quot;"),
             '\'' => escaped.push_str("&#39;"),
             '\n' => escaped.push('\n'),
-            letter if is_control_or_bidi(letter) => escaped.push(char::REPLACEMENT_CHARACTER),
-            letter => escaped.push(letter),
+            letter => escaped.push(sanitize_char(letter)),
         }
     }
     escaped

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::usage_error::url_without_secrets;
 use crate::client::RunOrigin;
 use crate::io::os;
-use crate::sanitize::{is_control_or_bidi, prefix, sanitize};
+use crate::sanitize::{prefix, sanitize, sanitize_char};
 
 /// Options whose values are secrets.
 const SECRET_OPTIONS: [&str; 1] = ["--hmac-secret"];
@@ -78,10 +78,7 @@ pub fn file_name(path: &str) -> String {
 /// Quotes a word for a shell if necessary, and replaces control characters.
 fn quoted(word: &str) -> String {
     let is_plain = |letter: char| letter.is_alphanumeric() || "-_./:=,%@+?*#[]{}~".contains(letter);
-    let word: String = word
-        .chars()
-        .map(|letter| if is_control_or_bidi(letter) { char::REPLACEMENT_CHARACTER } else { letter })
-        .collect();
+    let word: String = word.chars().map(sanitize_char).collect();
     if !word.is_empty() && word.chars().all(is_plain) { word } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }
 

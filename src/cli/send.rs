@@ -26,7 +26,7 @@ use crate::link::OVERHEAD;
 use crate::moqt::client::{FramePayload, MoqtClientConfig};
 use crate::moqt::codec::MAX_BODY_BYTES;
 use crate::report::quantities::RunProtocol;
-use crate::sanitize::is_control_or_bidi;
+use crate::sanitize::sanitize_char;
 use crate::wire::{HEADER_LEN, MAX_UDP_PAYLOAD, MAX_UNFRAGMENTED_PAYLOAD};
 
 const HEADING_TARGET: &str = "Target";
@@ -292,9 +292,7 @@ pub fn print_text(text: &[u8], stop: &StopToken) {
 
 fn sanitize_for_terminal(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text);
-    text.chars()
-        .map(|letter| if is_control_or_bidi(letter) && letter != '\t' { char::REPLACEMENT_CHARACTER } else { letter })
-        .collect()
+    text.chars().map(|letter| if letter == '\t' { letter } else { sanitize_char(letter) }).collect()
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use crate::echo::FIXED_LOG_LINE;
 use crate::io::clock;
 use crate::log_throttle::LogThrottle;
-use crate::sanitize::is_control_or_bidi;
+use crate::sanitize::sanitize_char;
 use crate::stats::Counter;
 use crate::time::Time;
 
@@ -289,12 +289,7 @@ struct TerminalSafe<'a, 'w>(&'a mut Writer<'w>);
 
 impl fmt::Write for TerminalSafe<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        // Most text needs no replacement.
-        if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
-            return self.0.write_str(text);
-        }
-        text.chars()
-            .try_for_each(|c| self.0.write_char(if is_control_or_bidi(c) { char::REPLACEMENT_CHARACTER } else { c }))
+        text.chars().try_for_each(|letter| self.0.write_char(sanitize_char(letter)))
     }
 }
 
