@@ -171,9 +171,9 @@ impl BindingRequest {
     /// Adds `report` unless the response would become longer than the request.
     fn success(&self, source: SocketAddr, report: Option<&ServerReport>) -> Vec<u8> {
         let mut message = start_message(BINDING_SUCCESS, self.transaction);
-        let (mut value, len) = encode_mapped_address(source);
+        let mut value = encode_mapped_address(source);
         xor_mapped_address(&mut value, self.transaction);
-        push_attribute(&mut message, XOR_MAPPED_ADDRESS, &value[..len]);
+        push_attribute(&mut message, XOR_MAPPED_ADDRESS, &value);
         let report_len = if self.report_requested { SERVER_REPORT_LEN } else { RECEIVED_COUNTS_LEN };
         let len = message.len() + 4 + report_len + if self.has_fingerprint { 8 } else { 0 };
         if let Some(report) = report.filter(|_| len <= self.len) {
@@ -372,44 +372,33 @@ impl ServerReport {
     }
 }
 
-/// The value of MAPPED-ADDRESS (family, port, address) and its length. An IPv4-mapped address is encoded as IPv4.
-fn encode_mapped_address(source: SocketAddr) -> ([u8; 20], usize) {
-    let mut value = [0; 20];
-    value[2..4].copy_from_slice(&source.port().to_be_bytes());
-    let len = match source.ip().to_canonical() {
-        IpAddr::V4(ip) => {
-            value[1] = 1;
-            value[4..8].copy_from_slice(&ip.octets());
-            8
-        }
-        IpAddr::V6(ip) => {
-            value[1] = 2;
-            value[4..].copy_from_slice(&ip.octets());
-            20
-        }
+/// The value of MAPPED-ADDRESS: family, port, address. An IPv4-mapped address is encoded as IPv4.
+fn encode_mapped_address(source: SocketAddr) -> Vec<u8> {
+    let (family, address) = match source.ip().to_canonical() {
+        IpAddr::V4(ip) => (1, ip.octets().to_vec()),
+        IpAddr::V6(ip) => (2, ip.octets().to_vec()),
     };
-    (value, len)
+    [&[0, family][..], &source.port().to_be_bytes(), &address].concat()
 }
 
 /// The address in the value of XOR-MAPPED-ADDRESS.
 fn decode_xor_mapped_address(value: &[u8], transaction: TransactionId) -> Option<SocketAddr> {
-    let mut plain = [0; 20];
-    plain.get_mut(..value.len())?.copy_from_slice(value);
+    let mut plain = value.to_vec();
     xor_mapped_address(&mut plain, transaction);
-    let [_, family, p0, p1, address @ ..] = plain;
-    let ip = match (family, value.len()) {
-        (1, 8) => IpAddr::from(*address.first_chunk::<4>()?),
-        (2, 20) => IpAddr::from(address),
+    let ([_, family, p0, p1], address) = plain.split_first_chunk()?;
+    let ip = match family {
+        1 => IpAddr::from(<[u8; 4]>::try_from(address).ok()?),
+        2 => IpAddr::from(<[u8; 16]>::try_from(address).ok()?),
         _ => return None,
     };
-    Some(SocketAddr::new(ip, u16::from_be_bytes([p0, p1])))
+    Some(SocketAddr::new(ip, u16::from_be_bytes([*p0, *p1])))
 }
 
 /// Masks or unmasks port and address. Masking hides port and address from NATs that rewrite addresses in payloads (RFC 8489, section 14.2).
-fn xor_mapped_address(value: &mut [u8; 20], transaction: TransactionId) {
-    let (port, address) = value[2..].split_at_mut(2);
+fn xor_mapped_address(value: &mut [u8], transaction: TransactionId) {
     let key = || MAGIC_COOKIE.into_iter().chain(transaction);
-    for (byte, key) in port.iter_mut().zip(key()).chain(address.iter_mut().zip(key())) {
+    // The key begins anew for the address.
+    for (byte, key) in value.iter_mut().skip(2).zip(key().take(2).chain(key())) {
         *byte ^= key;
     }
 }
@@ -488,40 +477,8 @@ fn push_fingerprint(message: &mut Vec<u8>) {
     message[at + 4..].copy_from_slice(&value);
 }
 
-const CRC32_TABLE: [u32; 256] = crc32_table();
-
-const fn crc32_table() -> [u32; 256] {
-    let mut table = [0; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        let (mut crc, mut bit) = (byte as u32, 0);
-        while bit < 8 {
-            crc = if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 };
-            bit += 1;
-        }
-        table[byte] = crc;
-        byte += 1;
-    }
-    table
-}
-
-fn crc32(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(!0, |crc, byte| crc >> 8 ^ CRC32_TABLE[usize::from(crc as u8 ^ byte)])
-}
-
 /// Computes the value of the FINGERPRINT attribute of a message. `before` contains all bytes of the message before this attribute. The
 /// length field in `before` must already include the attribute.
 fn fingerprint_value(before: &[u8]) -> [u8; 4] {
-    (crc32(before) ^ 0x5354_554e).to_be_bytes()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::crc32;
-
-    #[test]
-    fn crc32_matches_the_published_check_value() {
-        assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
-        assert_eq!(crc32(b""), 0);
-    }
+    (crc32fast::hash(before) ^ 0x5354_554e).to_be_bytes()
 }
