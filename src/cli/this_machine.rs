@@ -1,6 +1,7 @@
 //! `probe --this-machine`: checks whether this machine can measure precisely.
 
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -36,7 +37,7 @@ pub fn run(json: bool, color: ColorChoice, stop: &StopToken) -> Result<u8, Failu
     if let Some(signal) = stop.signal() {
         return Ok(signal.exit_code());
     }
-    let report = MachineReport::new(&machine::collect(&KernelFiles::default(), timing, &PORTS));
+    let report = MachineReport::new(&machine::collect(KernelFiles(Path::new("/")), timing, &PORTS));
     let mut stdout = io::stdout().lock();
     let text = if json {
         serde_json::to_string_pretty(&report).context("cannot convert the report to JSON").map_err(Failure::unusable)?

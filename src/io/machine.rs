@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use super::http;
@@ -100,29 +100,19 @@ impl TimingRun {
 }
 
 /// The folders in which the kernel shows facts as files: `/proc` and `/sys`.
-#[derive(Clone, Debug)]
-pub struct KernelFiles {
-    root: PathBuf,
-}
+#[derive(Clone, Copy, Debug)]
+pub struct KernelFiles<'a>(
+    /// The folder that contains `proc` and `sys`.
+    pub &'a Path,
+);
 
-impl Default for KernelFiles {
-    fn default() -> Self {
-        Self::below(Path::new("/"))
-    }
-}
-
-impl KernelFiles {
-    /// The files below `root`, which contains `proc` and `sys`.
-    pub fn below(root: &Path) -> Self {
-        Self { root: root.to_owned() }
-    }
-
-    fn read(&self, path: &str) -> Option<String> {
-        Some(fs::read_to_string(self.root.join(path)).ok()?.trim().to_owned())
+impl KernelFiles<'_> {
+    fn read(self, path: &str) -> Option<String> {
+        Some(fs::read_to_string(self.0.join(path)).ok()?.trim().to_owned())
     }
 
     /// The kernel's clock source.
-    pub fn clock_source(&self) -> Option<ClockSource> {
+    pub fn clock_source(self) -> Option<ClockSource> {
         let file = |name: &str| self.read(&format!("sys/devices/system/clocksource/clocksource0/{name}"));
         let available = file("available_clocksource").unwrap_or_default();
         Some(ClockSource {
@@ -132,14 +122,14 @@ impl KernelFiles {
     }
 
     /// The maximum receive buffer of programs without privileges, in bytes.
-    pub fn max_receive_buffer(&self) -> Option<u64> {
+    pub fn max_receive_buffer(self) -> Option<u64> {
         self.read("proc/sys/net/core/rmem_max")?.parse().ok()
     }
 
     /// The processors, grouped by frequency scaling. Empty: the kernel does not scale frequencies.
-    pub fn cpu_frequency(&self) -> Option<Vec<CpuFrequency>> {
+    pub fn cpu_frequency(self) -> Option<Vec<CpuFrequency>> {
         let mut groups: Vec<CpuFrequency> = Vec::new();
-        for entry in fs::read_dir(self.root.join("sys/devices/system/cpu")).ok()? {
+        for entry in fs::read_dir(self.0.join("sys/devices/system/cpu")).ok()? {
             let name = entry.ok()?.file_name().into_string().unwrap_or_default();
             let is_processor = name.strip_prefix("cpu").is_some_and(|number| number.parse::<u32>().is_ok());
             let file = |file: &str| self.read(&format!("sys/devices/system/cpu/{name}/cpufreq/{file}"));
@@ -155,18 +145,18 @@ impl KernelFiles {
     }
 
     /// Name and id of the process that uses a local port, if this user may see them. `protocol` is `udp` or `tcp`.
-    pub fn process_on_port(&self, protocol: &str, port: u16) -> Option<(String, u32)> {
+    pub fn process_on_port(self, protocol: &str, port: u16) -> Option<(String, u32)> {
         let inodes: Vec<String> = ["", "6"]
             .iter()
             .filter_map(|version| self.read(&format!("proc/net/{protocol}{version}")))
             .flat_map(|table| table.lines().filter_map(|line| inode_on_port(line, protocol, port)).collect::<Vec<_>>())
             .collect();
         let links: Vec<String> = inodes.iter().map(|inode| format!("socket:[{inode}]")).collect();
-        let processes = fs::read_dir(self.root.join("proc")).ok()?.filter_map(Result::ok);
+        let processes = fs::read_dir(self.0.join("proc")).ok()?.filter_map(Result::ok);
         let mut ids: Vec<u32> = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
         ids.sort_unstable();
         ids.into_iter().find_map(|id| {
-            let mut files = fs::read_dir(self.root.join(format!("proc/{id}/fd"))).ok()?.filter_map(Result::ok);
+            let mut files = fs::read_dir(self.0.join(format!("proc/{id}/fd"))).ok()?.filter_map(Result::ok);
             let is_open = files.any(|file| {
                 fs::read_link(file.path())
                     .is_ok_and(|link| links.iter().any(|wanted| link.as_os_str() == wanted.as_str()))
@@ -187,7 +177,7 @@ fn inode_on_port(line: &str, protocol: &str, port: u16) -> Option<String> {
 }
 
 /// Whether a server can bind the port on all IPv4 addresses, as our servers do by default.
-fn port_use(files: &KernelFiles, protocol: &'static str, port: u16, server: &'static str) -> PortUse {
+fn port_use(files: KernelFiles<'_>, protocol: &'static str, port: u16, server: &'static str) -> PortUse {
     let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
     let bind_error = match protocol {
         "udp" => udp::bind(address, DEFAULT_RECEIVE_BUFFER).err().map(|error| match error {
@@ -203,7 +193,7 @@ fn port_use(files: &KernelFiles, protocol: &'static str, port: u16, server: &'st
     PortUse { protocol, port, server, bind_error, process }
 }
 
-fn receive_buffer(files: &KernelFiles) -> Result<ReceiveBuffer, String> {
+fn receive_buffer(files: KernelFiles<'_>) -> Result<ReceiveBuffer, String> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let bound = udp::bind(address, DEFAULT_RECEIVE_BUFFER).map_err(|error| error.to_string())?;
     Ok(ReceiveBuffer {
@@ -244,7 +234,7 @@ pub fn interface_addresses() -> Option<Vec<InterfaceAddress>> {
 /// Collects all facts. `timing` is the result of a [`TimingRun`]. `ports` are the default ports of the servers: protocol, port and
 /// command.
 pub fn collect(
-    files: &KernelFiles,
+    files: KernelFiles<'_>,
     timing: Result<HostTiming, String>,
     ports: &[(&'static str, u16, &'static str)],
 ) -> MachineFacts {

@@ -38,7 +38,8 @@ pub(super) struct PortableIo {
     local: Option<IpAddr>,
     origin: Instant,
     port_unreachable: u64,
-    error_policy: ErrorPolicy,
+    /// Number of receive errors since the last datagram.
+    errors: u32,
 }
 
 impl PortableIo {
@@ -65,7 +66,7 @@ impl PortableIo {
             local,
             origin: Instant::now(),
             port_unreachable: 0,
-            error_policy: ErrorPolicy::default(),
+            errors: 0,
         })
     }
 }
@@ -90,19 +91,17 @@ impl DriverIo for PortableIo {
                     batch[received] =
                         Receive { source, dst_ip: self.local, received_at, contents: &slot[..len], segment_size: len };
                     received += 1;
-                    self.error_policy.on_datagram();
+                    self.errors = 0;
                 }
-                Err(error) => {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => (self.errors, more) = (0, false),
+                Err(error) if is_transient(&error) => {
                     self.port_unreachable += u64::from(is_port_unreachable(error.kind()));
-                    match self.error_policy.on_error(&error) {
-                        AfterError::Wait => more = false,
-                        AfterError::ReadAgain(Duration::ZERO) => {}
-                        AfterError::ReadAgain(pause) => std::thread::sleep(pause),
-                        AfterError::Fail if received == 0 => return Err(error),
-                        // The next call returns the error.
-                        AfterError::Fail => break,
-                    }
+                    self.errors = self.errors.saturating_add(1);
+                    std::thread::sleep(pause_after(self.errors));
                 }
+                Err(error) if received == 0 => return Err(error),
+                // The next call returns the error.
+                Err(_) => break,
             }
         }
         if received > 0 {
@@ -177,56 +176,27 @@ const ERRORS_BEFORE_PAUSE: u32 = 16;
 const MIN_PAUSE: Duration = Duration::from_millis(1);
 const MAX_PAUSE: Duration = Duration::from_millis(64);
 
-/// Decides what to do after a receive error. Datagrams of one departed client can cause many errors, which must not end the server.
-#[derive(Debug, Default)]
-struct ErrorPolicy {
-    /// Number of errors since the last datagram.
-    consecutive: u32,
+/// The pause after this number of consecutive receive errors. Datagrams of one departed client can cause many errors.
+fn pause_after(errors: u32) -> Duration {
+    let pauses = errors / ERRORS_BEFORE_PAUSE;
+    if pauses == 0 || !errors.is_multiple_of(ERRORS_BEFORE_PAUSE) {
+        return Duration::ZERO;
+    }
+    MIN_PAUSE.saturating_mul(1 << (pauses - 1).min(16)).min(MAX_PAUSE)
 }
 
-/// What to do after a receive error.
-#[derive(Debug, PartialEq, Eq)]
-enum AfterError {
-    /// There is nothing to read. Wait for the next datagram.
-    Wait,
-    /// The error is about an earlier datagram. Read again after this time.
-    ReadAgain(Duration),
-    /// The socket is unusable.
-    Fail,
-}
-
-impl ErrorPolicy {
-    fn on_datagram(&mut self) {
-        self.consecutive = 0;
-    }
-
-    /// The Linux driver accepts the same errors.
-    fn on_error(&mut self, error: &io::Error) -> AfterError {
-        use io::ErrorKind::{
-            ConnectionRefused, ConnectionReset, HostUnreachable, Interrupted, NetworkUnreachable, PermissionDenied,
-            WouldBlock,
-        };
-        // Windows: the time to live of an earlier datagram expired (WSAENETRESET), or a datagram was too long (WSAEMSGSIZE).
-        let is_windows_transient = cfg!(windows) && matches!(error.raw_os_error(), Some(10_052 | 10_040));
-        match error.kind() {
-            WouldBlock => {
-                self.consecutive = 0;
-                AfterError::Wait
-            }
-            ConnectionRefused | ConnectionReset | HostUnreachable | Interrupted | NetworkUnreachable
-            | PermissionDenied => self.pause(),
-            _ if is_windows_transient => self.pause(),
-            _ => AfterError::Fail,
-        }
-    }
-
-    fn pause(&mut self) -> AfterError {
-        self.consecutive = self.consecutive.saturating_add(1);
-        let pauses = self.consecutive / ERRORS_BEFORE_PAUSE;
-        let is_due = pauses > 0 && self.consecutive.is_multiple_of(ERRORS_BEFORE_PAUSE);
-        let pause = MIN_PAUSE.saturating_mul(1 << (pauses.saturating_sub(1)).min(16)).min(MAX_PAUSE);
-        AfterError::ReadAgain(if is_due { pause } else { Duration::ZERO })
-    }
+/// Whether a receive error is about an earlier datagram, so that the socket is still usable. The Linux driver accepts the same errors.
+fn is_transient(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        ConnectionRefused, ConnectionReset, HostUnreachable, Interrupted, NetworkUnreachable, PermissionDenied,
+    };
+    // Windows: the time to live of an earlier datagram expired (WSAENETRESET), or a datagram was too long (WSAEMSGSIZE).
+    let is_windows_transient = cfg!(windows) && matches!(error.raw_os_error(), Some(10_052 | 10_040));
+    is_windows_transient
+        || matches!(
+            error.kind(),
+            ConnectionRefused | ConnectionReset | HostUnreachable | Interrupted | NetworkUnreachable | PermissionDenied
+        )
 }
 
 /// Returns a function that ends a wait from any thread.
@@ -242,41 +212,28 @@ fn poll_waker(waker: &Arc<Waker>) -> impl Fn() + Send + Sync + 'static {
 mod tests {
     use io::ErrorKind::{
         ConnectionRefused, ConnectionReset, HostUnreachable, Interrupted, InvalidInput, NetworkUnreachable,
-        PermissionDenied, WouldBlock,
+        PermissionDenied,
     };
 
     use super::*;
 
     #[test]
-    fn errors_of_departed_clients_cause_pauses_but_never_end_the_driver() {
-        let mut policy = ErrorPolicy::default();
-        let mut on_error = |kind: io::ErrorKind| policy.on_error(&kind.into());
-        let mut pauses = Vec::new();
-        for count in 1..=16 * 9 {
-            match on_error(ConnectionReset) {
-                AfterError::ReadAgain(pause) if count % 16 == 0 => pauses.push(pause.as_millis()),
-                after => assert_eq!(after, AfterError::ReadAgain(Duration::ZERO), "{count}"),
-            }
-        }
-        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 64, 64]);
-        assert_eq!(on_error(WouldBlock), AfterError::Wait);
-        assert_eq!(on_error(ConnectionReset), AfterError::ReadAgain(Duration::ZERO));
-        assert_eq!(on_error(InvalidInput), AfterError::Fail);
-        let mut policy = ErrorPolicy::default();
-        (0..15).for_each(|_| _ = policy.on_error(&ConnectionReset.into()));
-        policy.on_datagram();
-        assert_eq!(policy.on_error(&ConnectionReset.into()), AfterError::ReadAgain(Duration::ZERO));
+    fn every_sixteenth_consecutive_error_causes_a_pause() {
+        let pauses: Vec<u128> = (1..=16 * 9).map(|errors| pause_after(errors).as_millis()).collect();
+        let (at_multiples, others): (Vec<_>, Vec<_>) = pauses.iter().enumerate().partition(|(n, _)| (n + 1) % 16 == 0);
+        assert!(at_multiples.into_iter().map(|(_, pause)| *pause).eq([1, 2, 4, 8, 16, 32, 64, 64, 64]));
+        assert!(others.into_iter().all(|(_, pause)| *pause == 0));
+        assert_eq!(pause_after(u32::MAX - 15), MAX_PAUSE);
     }
 
     #[test]
     fn errors_about_earlier_datagrams_do_not_end_the_driver() {
         for kind in [HostUnreachable, Interrupted, NetworkUnreachable, PermissionDenied] {
-            let after = ErrorPolicy::default().on_error(&kind.into());
-            assert_eq!((after, is_port_unreachable(kind)), (AfterError::ReadAgain(Duration::ZERO), false), "{kind}");
+            assert!(is_transient(&kind.into()) && !is_port_unreachable(kind), "{kind}");
         }
         for kind in [ConnectionRefused, ConnectionReset] {
-            let after = ErrorPolicy::default().on_error(&kind.into());
-            assert_eq!((after, is_port_unreachable(kind)), (AfterError::ReadAgain(Duration::ZERO), true), "{kind}");
+            assert!(is_transient(&kind.into()) && is_port_unreachable(kind), "{kind}");
         }
+        assert!(!is_transient(&InvalidInput.into()));
     }
 }

@@ -254,10 +254,12 @@ impl ClientHandshake {
                 }
             };
             let version = response.version;
-            let status = response.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(UpgradeFailure::NotHttp)?;
-            let named = response.headers.iter().filter_map(|header| {
-                Some((header.name.parse().ok()?, HeaderValue::from_bytes(header.value).ok()?))
-            });
+            let status =
+                response.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(UpgradeFailure::NotHttp)?;
+            let named = response
+                .headers
+                .iter()
+                .filter_map(|header| Some((header.name.parse().ok()?, HeaderValue::from_bytes(header.value).ok()?)));
             let headers: HeaderMap = named.collect();
             if status == StatusCode::SWITCHING_PROTOCOLS {
                 self.check_accepted(&headers)?;

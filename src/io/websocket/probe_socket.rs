@@ -80,10 +80,19 @@ impl WebSocketIo {
             }
         }
     }
+}
 
-    /// Reads a batch from each socket, even if another socket has failed. Returns true if a socket may have more messages, or if a failure
-    /// has occurred. The next call of `recv` returns the failure.
-    fn read(&mut self, messages: &mut Vec<(SocketAddr, Bytes, Time)>) -> bool {
+impl DriverIo for WebSocketIo {
+    fn now(&self) -> Time {
+        self.poller.now()
+    }
+
+    /// Reads a batch from each socket, even if another socket has failed. The messages that arrived before a failure are delivered. Returns
+    /// true if a socket may have more messages, or if a failure has occurred, which the next call returns.
+    fn recv(&mut self, deliver: &mut dyn FnMut(Time, &[Receive<'_>])) -> io::Result<bool> {
+        if let Some(failure) = self.failure.take() {
+            return Err(io::Error::other(failure));
+        }
         let mut more = false;
         let last = self.sockets.len() - 1;
         for (number, socket) in self.sockets.iter_mut().enumerate() {
@@ -91,7 +100,11 @@ impl WebSocketIo {
             self.send_failure = self.send_failure.take().or(socket.flush().err());
             for read in 1..=MAX_MESSAGES_PER_READ {
                 match socket.read() {
-                    Ok(ReadResult::Text(bytes, at)) => messages.push((source, bytes, at)),
+                    Ok(ReadResult::Text(contents, received_at)) => {
+                        let segment_size = contents.len();
+                        let received = Receive { source, dst_ip: None, received_at, contents: &contents, segment_size };
+                        deliver(self.poller.now(), &[received]);
+                    }
                     Ok(ReadResult::Incomplete) => {
                         // What was read may be thousands of fragments, so the driver now gets its turn.
                         more = true;
@@ -109,36 +122,7 @@ impl WebSocketIo {
         if !more {
             self.failure = self.failure.take().or(self.send_failure.take());
         }
-        more || self.failure.is_some()
-    }
-}
-
-impl DriverIo for WebSocketIo {
-    fn now(&self) -> Time {
-        self.poller.now()
-    }
-
-    fn recv(&mut self, deliver: &mut dyn FnMut(Time, &[Receive<'_>])) -> io::Result<bool> {
-        if let Some(failure) = self.failure.take() {
-            return Err(io::Error::other(failure));
-        }
-        let mut messages = Vec::new();
-        // `read` may find that a connection has ended. The messages that arrived before the end are delivered in any case.
-        let more = self.read(&mut messages);
-        let batch: Vec<Receive<'_>> = messages
-            .iter()
-            .map(|(source, contents, at)| Receive {
-                source: *source,
-                dst_ip: None,
-                received_at: *at,
-                contents,
-                segment_size: contents.len(),
-            })
-            .collect();
-        if !batch.is_empty() {
-            deliver(self.now(), &batch);
-        }
-        Ok(more)
+        Ok(more || self.failure.is_some())
     }
 
     fn send(&mut self, transmit: Transmit<'_>) -> io::Result<SendStatus> {

@@ -229,7 +229,7 @@ fn kernel_files_with_faults_are_read_and_reported() {
             (&format!("{cpu}/cpuidle/current_driver"), "none\n"),
         ],
     );
-    let files = KernelFiles::below(root.path());
+    let files = KernelFiles(root.path());
     let system_maximum = files.max_receive_buffer();
     assert_eq!(system_maximum, Some(212_992));
     let report = evaluate(&MachineFacts {
@@ -249,7 +249,7 @@ fn kernel_files_with_faults_are_read_and_reported() {
 #[test]
 fn missing_kernel_files_are_not_facts() {
     let root = tempfile::tempdir().unwrap();
-    let files = KernelFiles::below(root.path());
+    let files = KernelFiles(root.path());
     assert!(files.clock_source().is_none() && files.max_receive_buffer().is_none() && files.cpu_frequency().is_none());
     assert_eq!(files.process_on_port("udp", 5_000), None);
 }
@@ -281,7 +281,7 @@ fn process_on_a_port_is_found_by_the_inode_of_its_socket() {
         symlink("/dev/null", folder.join("0")).unwrap();
         symlink(format!("socket:[{inode}]"), folder.join("5")).unwrap();
     }
-    let files = KernelFiles::below(root.path());
+    let files = KernelFiles(root.path());
     assert_eq!(files.process_on_port("udp", 5_000), Some(("echo daemon".to_owned(), 12)));
     assert_eq!(files.process_on_port("tcp", 8_080), Some(("web".to_owned(), 14)));
     // The socket of TCP port 5000 belongs to a process of another user.
