@@ -11,6 +11,7 @@ pub mod memory;
 pub mod moqt;
 pub mod os;
 pub mod outcome_log;
+mod poller;
 pub mod reachable;
 pub mod read_ahead;
 pub mod recorder;

@@ -216,7 +216,7 @@ impl ClientArgs {
         self.files.remove_stale()?;
         let wait_for = self.wait_for.map(|wait| wait.0);
         let timeout = self.connect_timeout().unwrap_or(DEFAULT_CONNECT_TIMEOUT);
-        let started = probe::start(plan, &tls, (wait_for, timeout), stop);
+        let started = probe::start(plan, &tls, wait_for, timeout, stop);
         let ProbeStart { connect_times, wait, connections } = started.map_err(|error| match error {
             ProbeStartError::Interrupted(reason) => Failure {
                 code: reason.exit_code(),
@@ -248,7 +248,7 @@ impl ClientArgs {
         stop: &StopToken,
     ) -> Result<FinishedRun, Failure> {
         let config = RunConfig {
-            peer: connections.peer,
+            peer: ProbeConnections::PEER,
             evaluated_stream: StreamKind::Ping,
             server_delay: None,
             first_echo_timeout: Duration::ZERO,

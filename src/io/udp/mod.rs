@@ -28,33 +28,13 @@ pub use socket::{BindError, BoundSocket, DEFAULT_RECEIVE_BUFFER, KernelDrops, bi
 /// Default maximum share of one core, in percent, for spinning before deadlines.
 pub const DEFAULT_SPIN_PERCENT: u8 = 25;
 
-/// Runs `node` on `socket` on the calling thread until the node finishes or `stop` is requested.
-pub fn run_node(
-    socket: UdpSocket,
-    node: &mut (impl Node + ?Sized),
-    stop: &StopToken,
-    options: DriverOptions,
-) -> DriverStats {
-    let result = match options.backend {
-        #[cfg(target_os = "linux")]
-        Backend::Native => linux::LinuxIo::new(socket, stop).map(|mut io| driver::run(&mut io, node, stop, options)),
-        _ => portable::PortableIo::new(socket, stop).map(|mut io| driver::run(&mut io, node, stop, options)),
-    };
-    result.unwrap_or_else(|error| DriverStats {
-        port_unreachable: 0,
-        ended_at: Time::ZERO,
-        host_timing: HostTiming::default(),
-        result: Err(error),
-    })
-}
-
 /// A thread that runs a node.
 pub struct NodeThread<N> {
     thread: JoinHandle<(N, DriverStats)>,
     finished: Receiver<()>,
 }
 
-/// Like [`run_node`], on a new thread called `name`.
+/// Runs `node` on `socket`, on a new thread called `name`, until the node finishes or `stop` is requested.
 pub fn spawn_node<N: Node + Send + 'static>(
     name: &str,
     socket: UdpSocket,
@@ -63,7 +43,19 @@ pub fn spawn_node<N: Node + Send + 'static>(
     options: DriverOptions,
 ) -> io::Result<NodeThread<N>> {
     NodeThread::spawn(name, move || {
-        let stats = run_node(socket, &mut node, &stop, options);
+        let result = match options.backend {
+            #[cfg(target_os = "linux")]
+            Backend::Native => {
+                linux::LinuxIo::new(socket, &stop).map(|mut io| drive(&mut io, &mut node, &stop, options))
+            }
+            _ => portable::PortableIo::new(socket, &stop).map(|mut io| drive(&mut io, &mut node, &stop, options)),
+        };
+        let stats = result.unwrap_or_else(|error| DriverStats {
+            port_unreachable: 0,
+            ended_at: Time::ZERO,
+            host_timing: HostTiming::default(),
+            result: Err(error),
+        });
         (node, stats)
     })
 }

@@ -1,25 +1,24 @@
 //! `DriverIo` for other platforms, with plain calls on a `mio` socket. The time of the read replaces the kernel timestamp.
 //!
-//! Tests also run this implementation on Linux and compare it with the Linux implementation. A sleep never ends early. On systems with
-//! timeouts in milliseconds, a sleep may be up to one millisecond too long.
+//! Tests also run this implementation on Linux and compare it with the Linux implementation. A sleep never ends early. On systems other than
+//! Linux with timeouts in milliseconds, a sleep may be up to one millisecond too long.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mio::net::UdpSocket;
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Interest, Token};
 
 use super::driver::DriverIo;
 use super::socket::{KernelDrops, follow_address};
+use crate::io::poller::Poller;
 use crate::io::stop::StopToken;
 use crate::node::{DriverWaker, Receive, SendStatus, Transmit};
 use crate::stats::AddressChange;
-use crate::time::{Time, saturating_nanos};
+use crate::time::Time;
 
 const SOCKET: Token = Token(0);
-const WAKER: Token = Token(1);
 
 /// Datagrams per batch.
 const RECV_BATCH: usize = 16;
@@ -27,16 +26,13 @@ const MAX_DATAGRAM_BYTES: usize = 64 * 1024;
 
 pub(super) struct PortableIo {
     socket: UdpSocket,
-    poll: Poll,
-    waker: Arc<Waker>,
-    events: Events,
+    poller: Poller,
     writable: bool,
     buffer: Vec<u8>,
     drops: KernelDrops,
     /// Peer of a connected socket.
     peer: Option<SocketAddr>,
     local: Option<IpAddr>,
-    origin: Instant,
     port_unreachable: u64,
     /// Number of receive errors since the last datagram.
     errors: u32,
@@ -50,21 +46,16 @@ impl PortableIo {
         let local = Some(socket.local_addr()?.ip()).filter(|ip| !ip.is_unspecified());
         let drops = KernelDrops::for_socket(&socket);
         let mut socket = UdpSocket::from_std(socket);
-        let poll = Poll::new()?;
-        poll.registry().register(&mut socket, SOCKET, Interest::READABLE)?;
-        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
-        stop.on_stop(poll_waker(&waker));
+        let poller = Poller::new(stop)?;
+        poller.registry().register(&mut socket, SOCKET, Interest::READABLE)?;
         Ok(Self {
             socket,
-            poll,
-            waker,
-            events: Events::with_capacity(4),
+            poller,
             writable: false,
             buffer: vec![1; RECV_BATCH * MAX_DATAGRAM_BYTES],
             drops,
             peer,
             local,
-            origin: Instant::now(),
             port_unreachable: 0,
             errors: 0,
         })
@@ -73,7 +64,7 @@ impl PortableIo {
 
 impl DriverIo for PortableIo {
     fn now(&self) -> Time {
-        Time::from_nanos(saturating_nanos(self.origin.elapsed()))
+        self.poller.now()
     }
 
     fn recv(&mut self, take: &mut dyn FnMut(Time, &[Receive<'_>])) -> io::Result<bool> {
@@ -87,7 +78,7 @@ impl DriverIo for PortableIo {
         while let Some(slot) = slots.next().filter(|_| more) {
             match self.socket.recv_from(slot) {
                 Ok((len, source)) => {
-                    let received_at = Time::from_nanos(saturating_nanos(self.origin.elapsed()));
+                    let received_at = self.poller.now();
                     batch[received] =
                         Receive { source, dst_ip: self.local, received_at, contents: &slot[..len], segment_size: len };
                     received += 1;
@@ -105,7 +96,7 @@ impl DriverIo for PortableIo {
             }
         }
         if received > 0 {
-            take(Time::from_nanos(saturating_nanos(self.origin.elapsed())), &batch[..received]);
+            take(self.poller.now(), &batch[..received]);
         }
         Ok(more)
     }
@@ -145,21 +136,16 @@ impl DriverIo for PortableIo {
     }
 
     fn register_waker(&mut self, waker: &DriverWaker) {
-        waker.register(poll_waker(&self.waker));
+        waker.register(self.poller.waker());
     }
 
     fn wait(&mut self, until: Option<Time>, writable: bool) -> io::Result<bool> {
         if writable != self.writable {
             let interest = if writable { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
-            self.poll.registry().reregister(&mut self.socket, SOCKET, interest)?;
+            self.poller.registry().reregister(&mut self.socket, SOCKET, interest)?;
             self.writable = writable;
         }
-        let timeout = until.map(|until| until.duration_since(self.now()));
-        match self.poll.poll(&mut self.events, timeout) {
-            Ok(()) => Ok(self.events.is_empty() && until.is_some()),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(false),
-            Err(error) => Err(error),
-        }
+        self.poller.wait(until)
     }
 }
 
@@ -197,15 +183,6 @@ fn is_transient(error: &io::Error) -> bool {
             error.kind(),
             ConnectionRefused | ConnectionReset | HostUnreachable | Interrupted | NetworkUnreachable | PermissionDenied
         )
-}
-
-/// Returns a function that ends a wait from any thread.
-fn poll_waker(waker: &Arc<Waker>) -> impl Fn() + Send + Sync + 'static {
-    let waker = Arc::clone(waker);
-    move || {
-        // Fails only after the driver has ended.
-        let _ = waker.wake();
-    }
 }
 
 #[cfg(test)]

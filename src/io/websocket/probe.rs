@@ -2,28 +2,32 @@
 //! response. Then runs the prober on the same driver that runs UDP nodes.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use mio::net::TcpStream;
+use mio::{Interest, Token};
 use rustls::ClientConfig;
 use thiserror::Error;
 use tokio::runtime::Builder;
+use tokio::sync::Notify;
 
 use crate::client::{JoinHandshake, JoinRejected, RequestMatcher, WebSocketProber};
 use crate::client::{StopSignal, WaitResult};
 use crate::client::{WebSocketConnectTimes, WebSocketFailure};
+use crate::io::clock;
 use crate::io::local_socket::LocalSocketOptions;
+use crate::io::poller::Poller;
 use crate::io::stop::StopToken;
 use crate::io::udp::{self, Backend, DriverOptions, IdlePolicy, NodeThread};
 use crate::io::websocket::connect::{self, WebSocketConnectError};
 use crate::io::websocket::handshake::{UpgradeFailure, WebSocketUrl};
 use crate::io::websocket::probe_socket::{
-    NonBlockingWebSocket, Poller, ProbeStream, ReadResult, TimestampedTcp, WebSocketIo, reduce_timer_slack,
+    NonBlockingWebSocket, ProbeStream, RESPONSE_SOURCE, ReadResult, TimestampedTcp, WebSocketIo, reduce_timer_slack,
 };
 use crate::signaling::{CloseCode, Dialect};
-use crate::time::{Time, WallClock, saturating_nanos};
+use crate::time::{Time, saturating_nanos};
 
 /// Pause between two attempts with `--wait-for`.
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
@@ -72,24 +76,15 @@ pub struct ProbeStart {
 }
 
 /// Established connections on which requests can be sent.
-pub struct ProbeConnections {
-    socket: WebSocketIo,
-    /// The address by which the prober identifies responses.
-    pub peer: SocketAddr,
-    wall_clock: WallClock,
-}
+pub struct ProbeConnections(WebSocketIo);
 
 impl ProbeConnections {
-    fn new(sockets: Vec<NonBlockingWebSocket>, poller: Poller) -> Self {
-        // A placeholder address, which the prober only compares with the source address of received messages.
-        let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-        let wall_clock = poller.wall_clock();
-        Self { socket: WebSocketIo::new(sockets, poller, peer), peer, wall_clock }
-    }
+    /// The address by which the prober identifies responses.
+    pub const PEER: SocketAddr = RESPONSE_SOURCE;
 
-    /// The matcher for requests of `plan`.
-    pub fn request_matcher(&self, plan: &WebSocketTarget) -> RequestMatcher {
-        RequestMatcher::new(plan.dialect, plan.nonce, self.wall_clock)
+    /// The matcher for requests to `target`.
+    pub fn request_matcher(&self, target: &WebSocketTarget) -> RequestMatcher {
+        RequestMatcher::new(target.dialect, target.nonce, clock::wall_clock(self.0.poller.now()))
     }
 
     /// Runs `node` on its own thread. A lost connection ends the run with an error that contains [`WebSocketFailure`].
@@ -99,7 +94,7 @@ impl ProbeConnections {
         stop: StopToken,
         spin: u8,
     ) -> io::Result<NodeThread<WebSocketProber>> {
-        let mut io = self.socket;
+        let Self(mut io) = self;
         NodeThread::spawn("client", move || {
             reduce_timer_slack();
             let options = DriverOptions {
@@ -135,24 +130,24 @@ fn is_retryable(failure: &WebSocketFailure) -> bool {
     }
 }
 
-/// Connects to all URLs of `plan`. If `wait_for` is given, retries until the first response arrives or `wait_for` has passed. `timeout` is
+/// Connects to all URLs of `target`. If `wait_for` is given, retries until the first response arrives or `wait_for` has passed. `timeout` is
 /// the maximum duration of a connection attempt.
 pub fn start(
-    plan: &WebSocketTarget,
+    target: &WebSocketTarget,
     tls: &Arc<ClientConfig>,
-    (wait_for, timeout): (Option<Duration>, Duration),
+    wait_for: Option<Duration>,
+    timeout: Duration,
     stop: &StopToken,
 ) -> Result<ProbeStart, ProbeStartError> {
-    let mut poller = Poller::new(stop)?;
+    let poller = Poller::new(stop)?;
     let began = poller.now();
-    let until = wait_for.map_or(Time::from_nanos(u64::MAX), |timeout| began + timeout);
+    let until = wait_for.map(|wait| began + wait);
     // An attempt that takes longer is repeated.
     let timeout = if wait_for.is_some() { connect::DEFAULT_CONNECT_TIMEOUT } else { timeout };
+    let mut setup = Setup { target, tls, poller, until, timeout, stop, stopped: stop.to_notify() };
     loop {
         let mut connect_times = Vec::new();
-        let attempt = connect_all(plan, tls, &mut poller, (until, timeout), &mut connect_times)
-            .and_then(|sockets| wait_for_first_response(plan, sockets, &mut poller, wait_for.map(|_| until)));
-        let connections = match attempt {
+        let connections = match setup.connect_all(&mut connect_times) {
             Ok(sockets) => Ok(sockets),
             Err(ProbeStartError::Failure(failure)) => Err(failure),
             Err(ProbeStartError::Connect(error)) if is_retryable_error(&error) => {
@@ -165,14 +160,14 @@ pub fn start(
             }
             Err(error) => return Err(error),
         };
-        let retry_at = poller.now() + RETRY_INTERVAL;
-        if wait_for.is_some() && retry_at < until && connections.as_ref().is_err_and(is_retryable) {
-            wait_until(&mut poller, retry_at)?;
+        let retry_at = setup.poller.now() + RETRY_INTERVAL;
+        if until.is_some_and(|until| retry_at < until) && connections.as_ref().is_err_and(is_retryable) {
+            setup.wait_until(retry_at)?;
             continue;
         }
-        let waited_ns = saturating_nanos(poller.now().duration_since(began));
+        let waited_ns = saturating_nanos(setup.poller.now().duration_since(began));
         let wait = wait_for.map(|_| WaitResult { waited_ns, reply_received: connections.is_ok() });
-        let connections = connections.map(|sockets| ProbeConnections::new(sockets, poller));
+        let connections = connections.map(|sockets| ProbeConnections(WebSocketIo::new(sockets, setup.poller)));
         return Ok(ProbeStart { connect_times, wait, connections });
     }
 }
@@ -188,135 +183,142 @@ fn is_retryable_error(error: &WebSocketConnectError) -> bool {
     }
 }
 
-/// Opens every connection and joins the room on it, if the dialect requires this.
-fn connect_all(
-    plan: &WebSocketTarget,
-    tls: &Arc<ClientConfig>,
-    poller: &mut Poller,
-    (until, timeout): (Time, Duration),
-    connect_times: &mut Vec<WebSocketConnectTimes>,
-) -> Result<Vec<NonBlockingWebSocket>, ProbeStartError> {
-    let mut sockets = Vec::new();
-    for (number, url) in plan.urls.iter().enumerate() {
-        let connect_timeout = timeout.min(until.duration_since(poller.now()));
-        let (mut socket, mut times) = connect((url, &plan.socket_options), tls, poller, number, connect_timeout)?;
-        let handshake = JoinHandshake::new(plan.dialect, plan.room_code.clone());
-        let join_started = (!handshake.is_joined()).then(|| poller.now());
-        connect_times.push(times);
-        let join_timeout = timeout.min(until.duration_since(poller.now()));
-        join(&mut socket, handshake, poller, join_timeout)?;
-        times.join_ns = join_started.map(|began| saturating_nanos(poller.now().duration_since(began)));
-        connect_times[number] = times;
-        sockets.push(socket);
-    }
-    Ok(sockets)
-}
-
-/// If `until` is set, sends one request and fails if its response has not arrived by then. Otherwise, does nothing.
-fn wait_for_first_response(
-    plan: &WebSocketTarget,
-    mut sockets: Vec<NonBlockingWebSocket>,
-    poller: &mut Poller,
+/// Opens connections and joins rooms on them.
+struct Setup<'a> {
+    target: &'a WebSocketTarget,
+    tls: &'a Arc<ClientConfig>,
+    poller: Poller,
+    /// When the first response must have arrived; `None`: no response is needed.
     until: Option<Time>,
-) -> Result<Vec<NonBlockingWebSocket>, ProbeStartError> {
-    let (Some(until), [sender, rest @ ..]) = (until, &mut sockets[..]) else { return Ok(sockets) };
-    let mut matcher = RequestMatcher::new(plan.dialect, !plan.nonce, poller.wall_clock());
-    let mut text = String::new();
-    matcher.write_request(0, poller.now(), &mut text);
-    matcher.on_sent(0, poller.now());
-    sender.send_text(&text)?;
-    let receiver = rest.last_mut().unwrap_or(sender);
-    while let Some((text, at)) = next_text(receiver, poller, until)? {
-        if matcher.is_response(&text, at) {
-            return Ok(sockets);
-        }
-    }
-    Err(WebSocketFailure::Broken(format!("no response to {}", plan.dialect.probe().request_type)).into())
-}
-
-/// Connects to `url`. `number` is the connection's token in the poller.
-fn connect(
-    (url, socket_options): (&WebSocketUrl, &LocalSocketOptions),
-    tls: &Arc<ClientConfig>,
-    poller: &Poller,
-    number: usize,
+    /// Maximum duration of a connection setup, and of a join.
     timeout: Duration,
-) -> Result<(NonBlockingWebSocket, WebSocketConnectTimes), ProbeStartError> {
-    let connecting = async {
-        let connected = connect::connect(url, tls, socket_options, timeout, &[]).await?;
-        let (tcp, tls) = connected.stream.into_parts();
-        Ok::<_, ProbeStartError>((tcp.into_std()?, tls, connected.after_response, connected.times))
-    };
-    let (tcp, tls, after_response, times) = run_until_stopped(poller, connecting)??;
-    let mut tcp = TcpStream::from_std(tcp);
-    poller.register(&mut tcp, number)?;
-    let stream = ProbeStream { tcp: TimestampedTcp::new(tcp, poller), tls, may_read: true };
-    Ok((NonBlockingWebSocket::new(stream, after_response), times))
+    stop: &'a StopToken,
+    stopped: Arc<Notify>,
 }
 
-/// Runs `future` on this thread until it completes or a stop is requested.
-fn run_until_stopped<T>(poller: &Poller, future: impl Future<Output = T>) -> Result<T, ProbeStartError> {
-    let runtime = Builder::new_current_thread().enable_all().build()?;
-    let output = runtime.block_on(async {
-        tokio::select! {
-            output = future => Ok(output),
-            reason = poller.wait_for_stop() => Err(ProbeStartError::Interrupted(reason)),
+impl Setup<'_> {
+    /// Opens every connection and joins the room on it, if the dialect requires this. Then waits for the first response, if it is needed.
+    fn connect_all(
+        &mut self,
+        connect_times: &mut Vec<WebSocketConnectTimes>,
+    ) -> Result<Vec<NonBlockingWebSocket>, ProbeStartError> {
+        let mut sockets = Vec::new();
+        for (number, url) in self.target.urls.iter().enumerate() {
+            let (mut socket, times) = self.connect(url, number)?;
+            connect_times.push(times);
+            connect_times[number].join_ns = self.join(&mut socket)?;
+            sockets.push(socket);
         }
-    });
-    // This call does not wait for a blocked DNS lookup, which has its own thread.
-    runtime.shutdown_background();
-    output
-}
-
-/// Waits for I/O. Returns `None` when `until` has passed. Fails on a stop request.
-fn wait_until(poller: &mut Poller, until: Time) -> Result<Option<()>, ProbeStartError> {
-    let timed_out = poller.wait(Some(until))?;
-    if let Some(reason) = poller.stop_signal() {
-        return Err(ProbeStartError::Interrupted(reason));
+        if let Some(until) = self.until {
+            self.wait_for_first_response(&mut sockets, until)?;
+        }
+        Ok(sockets)
     }
-    Ok((!timed_out && poller.now() < until).then_some(()))
-}
 
-/// Joins a room. Fails if the server has not confirmed the join within `timeout`.
-fn join(
-    socket: &mut NonBlockingWebSocket,
-    mut handshake: JoinHandshake,
-    poller: &mut Poller,
-    timeout: Duration,
-) -> Result<(), ProbeStartError> {
-    let until = poller.now() + timeout;
-    if let Some(message) = handshake.first_message() {
-        socket.send_text(&message)?;
+    /// Maximum duration of a step that begins now.
+    fn step_timeout(&self) -> Duration {
+        self.until.map_or(self.timeout, |until| self.timeout.min(until.duration_since(self.poller.now())))
     }
-    while !handshake.is_joined() {
-        match next_text(socket, poller, until)? {
-            Some((text, _)) => {
-                handshake.on_message(&text).map_err(|JoinRejected(reason)| WebSocketFailure::Rejected(reason))?;
+
+    /// Connects to `url`. `number` is the connection's token in the poller.
+    fn connect(
+        &self,
+        url: &WebSocketUrl,
+        number: usize,
+    ) -> Result<(NonBlockingWebSocket, WebSocketConnectTimes), ProbeStartError> {
+        let connected = connect::connect(url, self.tls, &self.target.socket_options, self.step_timeout(), &[]);
+        let connecting = async {
+            let connected = connected.await?;
+            let (tcp, tls) = connected.stream.into_parts();
+            Ok::<_, ProbeStartError>((tcp.into_std()?, tls, connected.after_response, connected.times))
+        };
+        let (tcp, tls, after_response, times) = self.run_until_stopped(connecting)??;
+        let mut tcp = TcpStream::from_std(tcp);
+        self.poller.registry().register(&mut tcp, Token(number), Interest::READABLE | Interest::WRITABLE)?;
+        let stream = ProbeStream { tcp: TimestampedTcp::new(tcp, &self.poller), tls, may_read: true };
+        Ok((NonBlockingWebSocket::new(stream, after_response), times))
+    }
+
+    /// Runs `future` on this thread until it completes or a stop is requested.
+    fn run_until_stopped<T>(&self, future: impl Future<Output = T>) -> Result<T, ProbeStartError> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let output = runtime.block_on(async {
+            tokio::select! {
+                output = future => Ok(output),
+                () = self.stopped.notified() => {
+                    Err(ProbeStartError::Interrupted(self.stop.signal().unwrap_or(StopSignal::Interrupt)))
+                },
             }
-            None => return Err(WebSocketFailure::Rejected(format!("no welcome message within {timeout:?}")).into()),
-        }
+        });
+        // This call does not wait for a blocked DNS lookup, which has its own thread.
+        runtime.shutdown_background();
+        output
     }
-    Ok(())
-}
 
-/// The next text and its receive time. `None` if no text arrives before `until`.
-fn next_text(
-    socket: &mut NonBlockingWebSocket,
-    poller: &mut Poller,
-    until: Time,
-) -> Result<Option<(String, Time)>, ProbeStartError> {
-    loop {
-        socket.flush()?;
-        match socket.read()? {
-            ReadResult::Text(bytes, at) => return Ok(Some((String::from_utf8_lossy(&bytes).into_owned(), at))),
-            ReadResult::WouldBlock => {
-                if wait_until(poller, until)?.is_none() {
-                    return Ok(None);
-                }
+    /// Joins a room, if the dialect requires this. Returns the duration. Fails if the server does not confirm the join in time.
+    fn join(&mut self, socket: &mut NonBlockingWebSocket) -> Result<Option<u64>, ProbeStartError> {
+        let mut handshake = JoinHandshake::new(self.target.dialect, self.target.room_code.clone());
+        if handshake.is_joined() {
+            return Ok(None);
+        }
+        let (began, timeout) = (self.poller.now(), self.step_timeout());
+        if let Some(message) = handshake.first_message() {
+            socket.send_text(&message)?;
+        }
+        while !handshake.is_joined() {
+            let Some((text, _)) = self.next_text(socket, began + timeout)? else {
+                return Err(WebSocketFailure::Rejected(format!("no welcome message within {timeout:?}")).into());
+            };
+            handshake.on_message(&text).map_err(|JoinRejected(reason)| WebSocketFailure::Rejected(reason))?;
+        }
+        Ok(Some(saturating_nanos(self.poller.now().duration_since(began))))
+    }
+
+    /// Sends one request and fails if its response has not arrived at `until`.
+    fn wait_for_first_response(
+        &mut self,
+        sockets: &mut [NonBlockingWebSocket],
+        until: Time,
+    ) -> Result<(), ProbeStartError> {
+        let [sender, rest @ ..] = sockets else { return Ok(()) };
+        let dialect = self.target.dialect;
+        let mut matcher = RequestMatcher::new(dialect, !self.target.nonce, clock::wall_clock(self.poller.now()));
+        let mut text = String::new();
+        matcher.write_request(0, self.poller.now(), &mut text);
+        matcher.on_sent(0, self.poller.now());
+        sender.send_text(&text)?;
+        let receiver = rest.last_mut().unwrap_or(sender);
+        while let Some((text, at)) = self.next_text(receiver, until)? {
+            if matcher.is_response(&text, at) {
+                return Ok(());
+            }
+        }
+        Err(WebSocketFailure::Broken(format!("no response to {}", dialect.probe().request_type)).into())
+    }
+
+    /// The next text and its receive time. `None` if no text arrives before `until`.
+    fn next_text(
+        &mut self,
+        socket: &mut NonBlockingWebSocket,
+        until: Time,
+    ) -> Result<Option<(String, Time)>, ProbeStartError> {
+        loop {
+            socket.flush()?;
+            match socket.read()? {
+                ReadResult::Text(bytes, at) => return Ok(Some((String::from_utf8_lossy(&bytes).into_owned(), at))),
+                ReadResult::WouldBlock => self.wait_until(until)?,
+                ReadResult::Incomplete => {}
             }
             // A server that sends only control frames or fragments must not extend the deadline.
-            ReadResult::Incomplete if poller.now() >= until => return Ok(None),
-            ReadResult::Incomplete => {}
+            if self.poller.now() >= until {
+                return Ok(None);
+            }
         }
+    }
+
+    /// Waits for I/O until `until`. Fails on a stop request.
+    fn wait_until(&mut self, until: Time) -> Result<(), ProbeStartError> {
+        self.poller.wait(Some(until))?;
+        self.stop.signal().map_or(Ok(()), |reason| Err(ProbeStartError::Interrupted(reason)))
     }
 }

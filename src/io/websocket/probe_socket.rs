@@ -2,30 +2,25 @@
 //! the time at which its last byte was read.
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::sync::Arc;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use mio::net::TcpStream;
-use mio::{Events, Interest, Poll, Token, Waker};
 use rustls::{ClientConnection, Stream};
-use tokio::sync::Notify;
 use tungstenite::protocol::{CloseFrame, Role};
 use tungstenite::{Error, Message, Utf8Bytes, WebSocket};
 
-use crate::client::StopSignal;
 use crate::client::WebSocketFailure;
-use crate::io::clock;
 use crate::io::local_socket::local_ip_for;
-use crate::io::stop::StopToken;
+use crate::io::poller::Poller;
 use crate::io::udp::DriverIo;
 use crate::io::websocket::connect::{MAX_MESSAGE_BYTES, websocket_config};
 use crate::io::websocket::frame::FrameError;
 use crate::node::{Receive, SendStatus, Transmit};
 use crate::sanitize::sanitize;
 use crate::stats::AddressChange;
-use crate::time::{Time, WallClock, saturating_nanos};
+use crate::time::{Time, saturating_nanos};
 
 /// Maximum number of messages per socket and read call.
 const MAX_MESSAGES_PER_READ: usize = 32;
@@ -36,16 +31,18 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum time for the closing handshake.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// Placeholder source address of messages from the last connection.
+pub(super) const RESPONSE_SOURCE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
+
 /// Placeholder source address of messages from all connections except the last in `WebSocketIo::sockets`. The prober ignores messages with
 /// this source address.
-const IGNORED_SOURCE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+const IGNORED_SOURCE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// Connections to one server. Requests are sent on the first connection, and responses are received on the last. A single connection does
 /// both.
 pub(super) struct WebSocketIo {
     sockets: Vec<NonBlockingWebSocket>,
-    poller: Poller,
-    peer: SocketAddr,
+    pub(super) poller: Poller,
     failure: Option<WebSocketFailure>,
     /// Why nothing more can be sent. This failure is reported only after all data that the server sent earlier has been read. The server's
     /// close frame explains more.
@@ -55,8 +52,8 @@ pub(super) struct WebSocketIo {
 }
 
 impl WebSocketIo {
-    pub(super) fn new(sockets: Vec<NonBlockingWebSocket>, poller: Poller, peer: SocketAddr) -> Self {
-        Self { sockets, poller, peer, failure: None, send_failure: None, blocked_since: None }
+    pub(super) fn new(sockets: Vec<NonBlockingWebSocket>, poller: Poller) -> Self {
+        Self { sockets, poller, failure: None, send_failure: None, blocked_since: None }
     }
 
     fn is_closed(&self) -> bool {
@@ -96,7 +93,7 @@ impl DriverIo for WebSocketIo {
         let mut more = false;
         let last = self.sockets.len() - 1;
         for (number, socket) in self.sockets.iter_mut().enumerate() {
-            let source = if number == last { self.peer } else { IGNORED_SOURCE };
+            let source = if number == last { RESPONSE_SOURCE } else { IGNORED_SOURCE };
             self.send_failure = self.send_failure.take().or(socket.flush().err());
             for read in 1..=MAX_MESSAGES_PER_READ {
                 match socket.read() {
@@ -357,93 +354,6 @@ fn into_failure(error: Error) -> WebSocketFailure {
             // The connection ended without a close frame.
             None => WebSocketFailure::Closed { code: None, reason: String::new() },
         },
-    }
-}
-
-const STOP_TOKEN: Token = Token(usize::MAX);
-
-/// Waits for I/O, timers and stop requests, and provides the clock.
-pub(super) struct Poller {
-    poll: Poll,
-    events: Events,
-    origin: Instant,
-    stop: StopToken,
-    /// Notifies asynchronous waiters of a stop request.
-    stop_notify: Arc<Notify>,
-}
-
-impl Poller {
-    /// Creates a poller whose waits end when `stop` is requested.
-    pub(super) fn new(stop: &StopToken) -> io::Result<Self> {
-        let poll = Poll::new()?;
-        let waker = Arc::new(Waker::new(poll.registry(), STOP_TOKEN)?);
-        // Fails only after the poller was dropped.
-        stop.on_stop(move || _ = waker.wake());
-        let (events, stop_notify) = (Events::with_capacity(8), stop.to_notify());
-        Ok(Self { poll, events, origin: Instant::now(), stop: stop.clone(), stop_notify })
-    }
-
-    /// Monotonic time since the origin.
-    pub(super) fn now(&self) -> Time {
-        Time::from_nanos(saturating_nanos(self.origin.elapsed()))
-    }
-
-    /// The current wall-clock time.
-    pub(super) fn wall_clock(&self) -> WallClock {
-        clock::wall_clock(self.now())
-    }
-
-    /// The requested stop, if any.
-    pub(super) fn stop_signal(&self) -> Option<StopSignal> {
-        self.stop.signal()
-    }
-
-    /// Waits for a stop request.
-    pub(super) async fn wait_for_stop(&self) -> StopSignal {
-        loop {
-            if let Some(reason) = self.stop.signal() {
-                return reason;
-            }
-            self.stop_notify.notified().await;
-        }
-    }
-
-    /// Registers `tcp`, edge-triggered: after an event, the caller must read or write until `tcp` would block.
-    pub(super) fn register(&self, tcp: &mut TcpStream, number: usize) -> io::Result<()> {
-        self.poll.registry().register(tcp, Token(number), Interest::READABLE | Interest::WRITABLE)
-    }
-
-    /// Waits for a socket event, a stop request, or `until`. True if `until` was reached and there was no event.
-    pub(super) fn wait(&mut self, until: Option<Time>) -> io::Result<bool> {
-        let remaining = until.map(|until| until.duration_since(self.now()));
-        let remaining = self.sleep_precisely(remaining)?;
-        match self.poll.poll(&mut self.events, remaining) {
-            Ok(()) => Ok(self.events.is_empty() && until.is_some_and(|until| self.now() >= until)),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Waits with nanosecond resolution if the system supports this resolution. A `mio` timeout may expire up to a millisecond late.
-    /// Returns the timeout for the `mio` poll that follows: zero after a wait, otherwise `remaining`.
-    #[cfg(target_os = "linux")]
-    fn sleep_precisely(&self, remaining: Option<Duration>) -> io::Result<Option<Duration>> {
-        use rustix::event::{PollFd, PollFlags, Timespec, poll};
-
-        let timeout = remaining.map(|remaining| Timespec {
-            tv_sec: remaining.as_secs().cast_signed(),
-            tv_nsec: remaining.subsec_nanos().into(),
-        });
-        match poll(&mut [PollFd::new(self.poll.registry(), PollFlags::IN)], timeout.as_ref()) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(Some(Duration::ZERO)),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "same signature as on Linux")]
-    fn sleep_precisely(&self, remaining: Option<Duration>) -> io::Result<Option<Duration>> {
-        Ok(remaining)
     }
 }
 

@@ -1,0 +1,81 @@
+//! Waits for sockets, timers and stop requests, and provides the clock. Part of the drivers that use `mio`.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::{Events, Poll, Registry, Token, Waker};
+
+use crate::io::stop::StopToken;
+use crate::time::{Time, saturating_nanos};
+
+/// The token of the waker. Sockets have other tokens.
+const WAKER: Token = Token(usize::MAX);
+
+pub(super) struct Poller {
+    poll: Poll,
+    events: Events,
+    waker: Arc<Waker>,
+    pub(super) origin: Instant,
+}
+
+impl Poller {
+    /// Creates a poller whose waits end when `stop` is requested.
+    pub(super) fn new(stop: &StopToken) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        let poller = Self { poll, events: Events::with_capacity(8), waker, origin: Instant::now() };
+        stop.on_stop(poller.waker());
+        Ok(poller)
+    }
+
+    /// Returns a function that ends a wait from any thread.
+    pub(super) fn waker(&self) -> impl Fn() + Send + Sync + 'static {
+        let waker = Arc::clone(&self.waker);
+        // Fails only after the poller was dropped.
+        move || _ = waker.wake()
+    }
+
+    /// Monotonic time since the origin.
+    pub(super) fn now(&self) -> Time {
+        Time::from_nanos(saturating_nanos(self.origin.elapsed()))
+    }
+
+    /// Registers sockets, edge-triggered: after an event, the caller must read or write until the socket would block.
+    pub(super) fn registry(&self) -> &Registry {
+        self.poll.registry()
+    }
+
+    /// Waits for a socket event, the waker, or `until`. True if `until` was reached and there was no event.
+    pub(super) fn wait(&mut self, until: Option<Time>) -> io::Result<bool> {
+        let remaining = until.map(|until| until.duration_since(self.now()));
+        let remaining = self.sleep_precisely(remaining)?;
+        match self.poll.poll(&mut self.events, remaining) {
+            Ok(()) => Ok(self.events.is_empty() && until.is_some_and(|until| self.now() >= until)),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Waits with nanosecond resolution if the system supports this resolution. A `mio` timeout may expire up to a millisecond late.
+    /// Returns the timeout for the `mio` poll that follows: zero after a wait, otherwise `remaining`.
+    #[cfg(target_os = "linux")]
+    fn sleep_precisely(&self, remaining: Option<Duration>) -> io::Result<Option<Duration>> {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+        let timeout = remaining.map(|remaining| Timespec {
+            tv_sec: remaining.as_secs().cast_signed(),
+            tv_nsec: remaining.subsec_nanos().into(),
+        });
+        match poll(&mut [PollFd::new(self.poll.registry(), PollFlags::IN)], timeout.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(Some(Duration::ZERO)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "same signature as on Linux")]
+    fn sleep_precisely(&self, remaining: Option<Duration>) -> io::Result<Option<Duration>> {
+        Ok(remaining)
+    }
+}
