@@ -36,9 +36,13 @@ pub(in crate::io) trait DriverIo {
     /// Sends. See [`TransmitSink::send`]. An error means [`SendStatus::Failed`].
     fn send(&mut self, transmit: Transmit<'_>) -> io::Result<SendStatus>;
     /// See [`TransmitSink::max_segments`].
-    fn max_segments(&self, len: usize) -> usize;
+    fn max_segments(&self, _len: usize) -> usize {
+        1
+    }
     /// Number of ICMP port unreachable errors.
-    fn port_unreachable(&self) -> u64;
+    fn port_unreachable(&self) -> u64 {
+        0
+    }
     /// Connects a connected socket again, if the system would now choose another local address. Returns the change.
     fn follow_address(&mut self) -> io::Result<Option<AddressChange>> {
         Ok(None)
@@ -343,10 +347,6 @@ mod tests {
         fn follow_address(&mut self) -> io::Result<Option<AddressChange>> {
             self.log.borrow_mut().push("check address".to_owned());
             self.checks.pop().unwrap_or(Ok(None))
-        }
-
-        fn max_segments(&self, _: usize) -> usize {
-            1
         }
 
         fn port_unreachable(&self) -> u64 {

@@ -117,10 +117,6 @@ impl DriverIo for PortableIo {
         }
     }
 
-    fn max_segments(&self, _: usize) -> usize {
-        1
-    }
-
     fn port_unreachable(&self) -> u64 {
         self.port_unreachable
     }

@@ -150,14 +150,6 @@ impl DriverIo for WebSocketIo {
         })
     }
 
-    fn max_segments(&self, _: usize) -> usize {
-        1
-    }
-
-    fn port_unreachable(&self) -> u64 {
-        0
-    }
-
     /// A TCP connection cannot follow. Ends the run if this host has another address instead of the address of the connection.
     fn follow_address(&mut self) -> io::Result<Option<AddressChange>> {
         let tcp = &self.sockets[0].socket.get_ref().tcp.tcp;
