@@ -216,12 +216,11 @@ impl WindowLimiter {
     /// Counts one event of `source`. An event above the limit is not counted. In this case, the `Err` value is the time that the source has
     /// to wait.
     pub fn check(&mut self, now: Time, source: IpAddr) -> Result<(), Duration> {
-        self.remove_expired(now);
+        if let Some(wait) = self.retry_after(now, source) {
+            return Err(wait);
+        }
         let source = source_network(source);
-        if let Some((end, events)) = self.windows.get_mut(&source) {
-            if *events >= self.limit.count {
-                return Err(end.duration_since(now));
-            }
+        if let Some((_, events)) = self.windows.get_mut(&source) {
             *events += 1;
             return Ok(());
         }

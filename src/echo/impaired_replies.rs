@@ -251,22 +251,18 @@ impl ImpairedReplies {
             | ReplyOutcome::DroppedAtStop
             | ReplyOutcome::OldLink => {}
         }
-        log_impaired(&event);
+        // Sent replies are logged by the code that sends them.
+        if matches!(event.outcome, ReplyOutcome::Lost(_) | ReplyOutcome::BottleneckFull) {
+            debug!(
+                target: "echo",
+                outcome = event.outcome.name(),
+                r#type = event.packet_type.name(),
+                seq = event.sequence,
+                destination = %canonical_socket_addr(event.client),
+                "reply dropped by impairment"
+            );
+        }
         self.observer.on_reply(&event);
-    }
-}
-
-/// Logs a reply that is dropped by impairment. Sent replies are logged by the code that sends them.
-fn log_impaired(event: &ReplyEvent) {
-    if matches!(event.outcome, ReplyOutcome::Lost(_) | ReplyOutcome::BottleneckFull) {
-        debug!(
-            target: "echo",
-            outcome = event.outcome.name(),
-            r#type = event.packet_type.name(),
-            seq = event.sequence,
-            destination = %canonical_socket_addr(event.client),
-            "reply dropped by impairment"
-        );
     }
 }
 

@@ -8,6 +8,7 @@ use tracing::{Level, debug, enabled, info, warn};
 
 use super::FIXED_LOG_LINE;
 use super::counters::Counters;
+use super::reply_store::ReplyClass;
 use crate::address::canonical_socket_addr;
 use crate::node::Transmit;
 use crate::wire::{self, Header, LatencyInfo, PacketError, PacketType, stun};
@@ -148,35 +149,28 @@ pub(super) fn log_latency_info(source: SocketAddr, info: &LatencyInfo) {
     );
 }
 
-pub(super) fn log_echoed(transmit: &Transmit<'_>) {
-    if enabled!(target: "echo", Level::DEBUG) {
-        for datagram in transmit.contents.chunks(transmit.segment_size.max(1)) {
-            if let Ok(packet) = wire::parse_packet(datagram) {
-                let (destination, sequence) = (canonical_socket_addr(transmit.destination), packet.header.sequence);
+/// Logs the datagrams of a reply of this class.
+pub(super) fn log_sent(class: ReplyClass, transmit: &Transmit<'_>) {
+    if !enabled!(target: "echo", Level::DEBUG) {
+        return;
+    }
+    let destination = canonical_socket_addr(transmit.destination);
+    for datagram in transmit.contents.chunks(transmit.segment_size.max(1)) {
+        // A STUN success response starts with the same two bytes as AUDIO, and therefore also parses as AUDIO.
+        match (class, wire::parse_packet(datagram).map(|packet| packet.header)) {
+            (ReplyClass::Audio, Ok(Header { sequence, .. })) => {
                 debug!(name: FIXED_LOG_LINE, target: "echo", "Echoed packet seq={sequence} to {destination}");
             }
-        }
-    }
-}
-
-pub(super) fn log_reply_sent(transmit: &Transmit<'_>) {
-    if enabled!(target: "echo", Level::DEBUG) {
-        let destination = canonical_socket_addr(transmit.destination);
-        for datagram in transmit.contents.chunks(transmit.segment_size.max(1)) {
-            // Immediate replies are never AUDIO. A STUN success response starts with the same two bytes as AUDIO, and
-            // therefore also parses as AUDIO.
-            match wire::parse_packet(datagram).map(|packet| packet.header) {
-                Ok(header) if header.packet_type != PacketType::Audio => debug!(
-                    target: "echo",
-                    r#type = header.packet_type.name(),
-                    seq = header.sequence,
-                    destination = %destination,
-                    "reply sent"
-                ),
-                _ => {
-                    let class = if stun::is_error_response(datagram) { "error" } else { "success" };
-                    debug!(target: "echo", destination = %destination, class, "STUN response sent");
-                }
+            (ReplyClass::Immediate, Ok(header)) if header.packet_type != PacketType::Audio => debug!(
+                target: "echo",
+                r#type = header.packet_type.name(),
+                seq = header.sequence,
+                destination = %destination,
+                "reply sent"
+            ),
+            _ => {
+                let class = if stun::is_error_response(datagram) { "error" } else { "success" };
+                debug!(target: "echo", destination = %destination, class, "STUN response sent");
             }
         }
     }

@@ -258,10 +258,7 @@ impl ReplyQueue {
         counters.sent_bytes.add(transmit.contents.len());
         // `due` is the due time of the first datagram, so lateness is never underestimated.
         lateness.observe(now.duration_since(reply.due), transmit.segment_count());
-        match reply.class {
-            ReplyClass::Audio => log_events::log_echoed(transmit),
-            ReplyClass::Immediate => log_events::log_reply_sent(transmit),
-        }
+        log_events::log_sent(reply.class, transmit);
     }
 
     /// Frees the memory of a reply that has left the queue, and reports the outcome of an impaired reply.

@@ -15,7 +15,7 @@ use super::pauses::ServerPauses;
 use super::reply_memory::{BufferLimits, ReplyMemory};
 use super::reply_queue::ReplyQueue;
 use super::reply_store::{NewReplies, ReplyClass};
-use super::sources::SourceTable;
+use super::sources::{SourceTable, malformed_index};
 use crate::address::{is_invalid_source, is_ipv4_source_over_ipv6};
 use crate::impairment::{Impairer, Impairment};
 use crate::memory_budget::MemoryBudget;
@@ -241,13 +241,10 @@ impl EchoServer {
 
     /// Counts and logs a datagram that is neither a packet nor a STUN message.
     fn record_malformed(&mut self, received: &Receive<'_>, bytes: &[u8], error: PacketError) {
-        match error {
-            PacketError::TooShort(_) => self.counters.dropped_short.add(1),
-            PacketError::Version(_) => self.counters.dropped_version.add(1),
-            PacketError::Type(_) => self.counters.dropped_type.add(1),
-            PacketError::Payload { .. } => self.counters.dropped_payload.add(1),
-            PacketError::Stun(_) => self.counters.dropped_stun.add(1),
-        }
+        let Counters { dropped_short, dropped_version, dropped_type, dropped_payload, dropped_stun, .. } =
+            &*self.counters;
+        let counters = [dropped_short, dropped_version, dropped_type, dropped_payload, dropped_stun];
+        counters[malformed_index(error)].add(1);
         self.counters.untracked.add(self.source_table.on_malformed(received.received_at, received.source, error));
         log_events::log_malformed(received.source, bytes, error);
     }

@@ -56,7 +56,8 @@ pub(super) struct SourceStats {
     audio: SequenceTracker,
     ping: SequenceTracker,
     keepalive: SequenceTracker,
-    malformed: MalformedCounts,
+    /// Malformed datagrams by reason ([`malformed_index`]).
+    malformed: [u64; 5],
     /// Whether the source sends CONTROL to exchange keys.
     control: ControlState,
     /// Start time of the current second, and how often the server has reported packet counts to the source in this second.
@@ -114,19 +115,14 @@ struct ControlState {
     is_logged: bool,
 }
 
-/// Malformed datagrams by reason: short, version, type, payload, STUN.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct MalformedCounts([u64; 5]);
-
-impl MalformedCounts {
-    fn record(&mut self, error: PacketError) {
-        self.0[match error {
-            PacketError::TooShort(_) => 0,
-            PacketError::Version(_) => 1,
-            PacketError::Type(_) => 2,
-            PacketError::Payload { .. } => 3,
-            PacketError::Stun(_) => 4,
-        }] += 1;
+/// The position of a reason in the counts of malformed datagrams: short, version, type, payload, STUN.
+pub(super) fn malformed_index(error: PacketError) -> usize {
+    match error {
+        PacketError::TooShort(_) => 0,
+        PacketError::Version(_) => 1,
+        PacketError::Type(_) => 2,
+        PacketError::Payload { .. } => 3,
+        PacketError::Stun(_) => 4,
     }
 }
 
@@ -222,7 +218,8 @@ impl SourceTable {
 
     /// Records a datagram that is not a packet. Returns 1 if the datagram is not recorded because the table is full.
     pub(super) fn on_malformed(&mut self, now: Time, source: SocketAddr, error: PacketError) -> usize {
-        let is_tracked = self.get_or_insert(now, source).map(|stats| stats.malformed.record(error)).is_some();
+        let is_tracked =
+            self.get_or_insert(now, source).map(|stats| stats.malformed[malformed_index(error)] += 1).is_some();
         self.log_first_packet(now, source, "malformed");
         usize::from(!is_tracked)
     }
@@ -331,7 +328,7 @@ fn log_first_seen(source: SocketAddr, kind: &'static str) {
 }
 
 fn log_inactive(source: SocketAddr, stats: &SourceStats) {
-    let [short, version, packet_type, payload, stun] = stats.malformed.0.map(|count| (count > 0).then_some(count));
+    let [short, version, packet_type, payload, stun] = stats.malformed.map(|count| (count > 0).then_some(count));
     info!(
         target: "echo",
         source = %canonical_socket_addr(source),
@@ -339,7 +336,7 @@ fn log_inactive(source: SocketAddr, stats: &SourceStats) {
         packets = stats.packets,
         audio_gaps = stats.audio.gaps,
         audio_duplicates = stats.audio.duplicates,
-        malformed = stats.malformed.0.iter().sum::<u64>(),
+        malformed = stats.malformed.iter().sum::<u64>(),
         malformed_short = short,
         malformed_version = version,
         malformed_type = packet_type,
@@ -463,7 +460,7 @@ mod tests {
             assert_eq!(table.on_malformed(at, peer(1), reason), 0);
         }
         assert!(table.on_stun(at, peer(1)).is_some());
-        assert_eq!(table.sources[&peer(1)].malformed.0, [1, 2, 0, 0, 0]);
+        assert_eq!(table.sources[&peer(1)].malformed, [1, 2, 0, 0, 0]);
         assert_eq!(table.sources[&peer(1)].packets, 1);
         for port in 2..=MAX_SOURCES as u16 {
             assert_eq!(table.on_malformed(at, peer(port), PacketError::Type(9)), 0);

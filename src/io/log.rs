@@ -12,7 +12,7 @@ use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::filter::{ParseError, Targets};
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::writer::OptionalWriter;
@@ -30,10 +30,12 @@ use crate::time::Time;
 
 /// An invalid log filter.
 #[derive(Debug, Error)]
-#[error("cannot read the log level `{filter}`: {reason}; use trace, debug, info, warn, error or off")]
+#[error(
+    "cannot read the log level `{filter}`: `{word}` is neither a level nor TARGET=LEVEL; use trace, debug, info, warn, error or off"
+)]
 pub struct LogFilterError {
     filter: String,
-    reason: String,
+    word: String,
 }
 
 /// A [`LogThrottle`] of one line per second that several threads share.
@@ -208,38 +210,36 @@ const AREAS: [&str; 12] = [
     "clock",
 ];
 
-/// Parses a filter: words separated by commas, with spaces around them ignored.
+/// Parses a filter: words separated by commas, with spaces around them ignored. Rejects a word that is neither a level, an area, nor
+/// `TARGET=LEVEL`. The parser of [`Targets`] would mistake a misspelled level or a span filter (`[span]`) for the name of a module, and nothing
+/// would be logged. No event has a module of `jamjam-dev` as its target.
 fn parse_filter(filter: &str) -> Result<Targets, LogFilterError> {
-    let invalid = |reason: String| LogFilterError { filter: filter.to_owned(), reason };
-    // The parser of `Targets` would interpret an empty word as the level ERROR. A space would become a part of the target.
     let words: Vec<&str> = filter.split(',').map(str::trim).filter(|word| !word.is_empty()).collect();
-    if let Some(word) = words.iter().find(|word| is_invalid_directive(word)) {
-        return Err(invalid(format!("`{word}` is neither a level nor TARGET=LEVEL")));
-    }
+    let mut targets = Targets::new();
     // A level without a target applies to the events of this program. Libraries log only if the filter names them.
-    let level = words.iter().rev().find_map(|word| parse_level(word));
-    let areas = AREAS.iter().filter_map(|area| level.map(|level| format!("{area}={level}")));
-    let named = words.iter().filter(|word| parse_level(word).is_none()).map(|word| (*word).to_owned());
-    let directives: Vec<String> = areas.chain(named).collect();
-    directives.join(",").parse().map_err(|error: ParseError| invalid(error.to_string()))
+    if let Some(level) = words.iter().rev().find_map(|word| parse_level(word)) {
+        targets = targets.with_targets(AREAS.map(|area| (area, level)));
+    }
+    for word in words.into_iter().filter(|word| parse_level(word).is_none()) {
+        let (target, level) = match word.split_once('=') {
+            Some((target, level)) => (target, parse_level(level)),
+            None => (word, AREAS.contains(&word).then_some(LevelFilter::TRACE)),
+        };
+        let is_invalid = target.is_empty()
+            || target.starts_with(env!("CARGO_CRATE_NAME"))
+            || target.contains(|c: char| c == '[' || c.is_whitespace());
+        let Some(level) = level.filter(|_| !is_invalid) else {
+            return Err(LogFilterError { filter: filter.to_owned(), word: word.to_owned() });
+        };
+        targets = targets.with_target(target, level);
+    }
+    Ok(targets)
 }
 
 /// The level that a word names, if the word is a level.
 fn parse_level(word: &str) -> Option<LevelFilter> {
+    // The parser would interpret an empty word as the level ERROR.
     word.parse().ok().filter(|_| !word.is_empty())
-}
-
-/// Whether `word` is neither a level, an area, nor `TARGET=LEVEL`. [`Targets`] mistakes a misspelled level or a span filter (`[span]`) for the
-/// name of a module. Nothing is logged in this case. No event has a module of `jamjam-dev` as its target.
-fn is_invalid_directive(word: &str) -> bool {
-    let is_level = |text: &str| parse_level(text).is_some();
-    if word.contains(|c: char| c == '[' || c.is_whitespace()) {
-        return true;
-    }
-    if let Some((target, level)) = word.split_once('=') {
-        return target.is_empty() || target.starts_with(env!("CARGO_CRATE_NAME")) || !is_level(level);
-    }
-    !(AREAS.contains(&word) || is_level(word))
 }
 
 /// UTC to the millisecond: `2024-01-15T10:30:00.000Z`.

@@ -89,7 +89,7 @@ pub fn is_loop_check(bytes: &[u8], token: u64) -> bool {
 }
 
 /// The payload of LATENCY_INFO: the latencies of a client, in milliseconds.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct LatencyInfo {
     /// Capture delay.
     pub capture_ms: f32,
@@ -136,17 +136,8 @@ impl LatencyInfo {
 
     /// The LATENCY_INFO datagram of a client that sends PCM and states no delays.
     pub fn pcm_datagram(frame_size: u32, sample_rate: u32, channels: u8) -> Vec<u8> {
-        let info = Self {
-            capture_ms: 0.0,
-            playback_ms: 0.0,
-            encode_ms: 0.0,
-            decode_ms: 0.0,
-            jitter_buffer_ms: 0.0,
-            frame_size,
-            sample_rate,
-            codec: "pcm".to_owned(),
-            channel_count: Some(channels),
-        };
+        let (codec, channel_count) = ("pcm".to_owned(), Some(channels));
+        let info = Self { frame_size, sample_rate, codec, channel_count, ..Self::default() };
         [&Header::new(PacketType::LatencyInfo, 0, 0).to_bytes()[..], &info.to_bytes()].concat()
     }
 

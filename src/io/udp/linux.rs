@@ -2,7 +2,6 @@
 
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
-use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,12 +50,10 @@ pub(super) struct LinuxIo {
 }
 
 impl LinuxIo {
-    /// Prepares `socket`. Must be called on the thread that runs the driver.
+    /// Prepares `socket`.
     pub(super) fn new(socket: UdpSocket, stop: &StopToken) -> io::Result<Self> {
         let state = new_socket_state(&socket)?;
         let drops = KernelDrops::for_socket(&socket);
-        // Timer slack of 1 ns instead of 50 µs.
-        rustix::thread::set_current_timer_slack(NonZeroU64::new(1))?;
         let wake_event = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         stop.on_stop(event_waker(&wake_event));
         // The bytes are nonzero, so that all pages are mapped before the first packet.

@@ -24,7 +24,7 @@ use crate::io::udp::{self, Backend, DriverOptions, IdlePolicy, NodeThread};
 use crate::io::websocket::connect::{self, WebSocketConnectError};
 use crate::io::websocket::handshake::{UpgradeFailure, WebSocketUrl};
 use crate::io::websocket::probe_socket::{
-    NonBlockingWebSocket, ProbeStream, RESPONSE_SOURCE, ReadResult, TimestampedTcp, WebSocketIo, reduce_timer_slack,
+    NonBlockingWebSocket, ProbeStream, RESPONSE_SOURCE, ReadResult, TimestampedTcp, WebSocketIo,
 };
 use crate::signaling::{CloseCode, Dialect};
 use crate::time::{Time, saturating_nanos};
@@ -96,7 +96,6 @@ impl ProbeConnections {
     ) -> io::Result<NodeThread<WebSocketProber>> {
         let Self(mut io) = self;
         NodeThread::spawn("client", move || {
-            reduce_timer_slack();
             let options = DriverOptions {
                 idle: IdlePolicy::Finish,
                 spin_percent: spin,

@@ -348,12 +348,3 @@ fn into_failure(error: Error) -> WebSocketFailure {
         },
     }
 }
-
-/// Reduces the timer slack of this thread from 50 µs to 1 ns. Must be called on the thread that runs the driver.
-pub(super) fn reduce_timer_slack() {
-    #[cfg(target_os = "linux")]
-    {
-        // If this fails, the thread wakes later, and the report contains the larger timer error.
-        let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
-    }
-}
