@@ -47,21 +47,29 @@ impl AudioSinks {
         match outcome {
             None => {
                 analyzer.on_sent(index, samples);
-                both_recording.iter_mut().for_each(|both| both.write(index, SENT_CHANNEL, samples));
-                waveform.iter_mut().for_each(|waveform| waveform.on_sent(index, samples));
+                if let Some(both) = both_recording {
+                    both.write(index, SENT_CHANNEL, samples);
+                }
+                if let Some(waveform) = waveform {
+                    waveform.on_sent(index, samples);
+                }
             }
             Some(PacketOutcome::Returned) => {
                 analyzer.on_returned(index, samples, ReturnStatus::Intact);
                 for recording in recording.iter_mut().chain(both_recording) {
                     recording.write(index, RETURNED_CHANNEL, samples);
                 }
-                waveform.iter_mut().for_each(|waveform| waveform.on_returned(index, samples));
+                if let Some(waveform) = waveform {
+                    waveform.on_returned(index, samples);
+                }
             }
             // A damaged packet is neither drawn nor shown as a gap.
             Some(PacketOutcome::Damaged) => analyzer.on_returned(index, samples, ReturnStatus::Damaged),
             Some(_) => {
                 analyzer.on_lost(index);
-                waveform.iter_mut().for_each(|waveform| waveform.on_lost(index));
+                if let Some(waveform) = waveform {
+                    waveform.on_lost(index);
+                }
             }
         }
     }

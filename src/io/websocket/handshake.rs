@@ -221,7 +221,7 @@ impl ClientHandshake {
              Sec-WebSocket-Key: {key}\r\n"
         );
         for (name, value) in headers {
-            request += &format!("{name}: {value}\r\n");
+            request.extend([*name, ": ", value.as_str(), "\r\n"]);
         }
         request += "\r\n";
         Self { request, accept_key: derive_accept_key(key.as_bytes()), response: Vec::new(), interim_responses: 0 }
