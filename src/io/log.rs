@@ -211,8 +211,8 @@ const AREAS: [&str; 12] = [
 ];
 
 /// Parses a filter: words separated by commas, with spaces around them ignored. Rejects a word that is neither a level, an area, nor
-/// `TARGET=LEVEL`. The parser of [`Targets`] would mistake a misspelled level or a span filter (`[span]`) for the name of a module, and nothing
-/// would be logged. No event has a module of `jamjam-dev` as its target.
+/// `TARGET=LEVEL`. The parser of [`Targets`] would mistake a misspelled level or a span filter (`[span]`) for the name of a module. Nothing
+/// would then be logged. No event has a module of `jamjam-dev` as its target.
 fn parse_filter(filter: &str) -> Result<Targets, LogFilterError> {
     let words: Vec<&str> = filter.split(',').map(str::trim).filter(|word| !word.is_empty()).collect();
     let mut targets = Targets::new();

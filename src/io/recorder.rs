@@ -343,7 +343,7 @@ impl Recording {
     }
 
     /// Completes the file so that it contains `sent_samples` samples per channel, but at most `max_samples`. Missing packets are silent,
-    /// even at the end. If writing failed, the error says which part of the file is readable.
+    /// even at the end. If writing failed, the error names the readable part of the file.
     pub fn finish(mut self, sent_samples: u64) -> Result<RecordingSummary, String> {
         let samples = sent_samples.min(self.max_samples());
         let Err(error) = self.error.take().map_or_else(|| self.write_header(samples), Err) else {
