@@ -9,7 +9,7 @@ use std::sync::mpsc::{self, Receiver, SyncSender};
 use anyhow::{Context, anyhow};
 
 use super::output::write_line;
-use crate::client::{PacketEvent, PacketObserver, PacketOutcome, StreamKind};
+use crate::client::{PacketEvent, PacketObserver, RecordedPacket};
 use crate::report::json::{self, JsonLine, PacketLine};
 use crate::report::run_record::{self, RecordedOptions, RunEnd};
 use crate::stats::Counter;
@@ -18,34 +18,16 @@ use crate::time::Time;
 /// Capacity of the packet record queue: about one second of traffic at a high packet rate.
 const QUEUE_CAPACITY: usize = 65_536;
 
-/// A packet event without its payload.
-#[derive(Clone, Copy)]
-struct PacketRecord {
-    stream: StreamKind,
-    sequence: u32,
-    due: Time,
-    sent_at: Time,
-    received_at: Option<Time>,
-    outcome: PacketOutcome,
-}
-
-impl From<PacketEvent<'_>> for PacketRecord {
-    fn from(event: PacketEvent<'_>) -> Self {
-        let PacketEvent { stream, sequence, due, sent_at, received_at, outcome, .. } = event;
-        Self { stream, sequence, due, sent_at, received_at, outcome }
-    }
-}
-
 /// Adds packet records to the queue between the node and the writer. The node's thread uses this sender and must not block. Therefore, if
 /// the queue is full, new records are dropped and counted.
 pub struct PacketLineSender {
-    queue: SyncSender<PacketRecord>,
+    queue: SyncSender<RecordedPacket>,
     dropped: Arc<Counter>,
 }
 
 impl PacketObserver for PacketLineSender {
     fn on_packet(&mut self, event: PacketEvent<'_>) {
-        if self.queue.try_send(event.into()).is_err() {
+        if self.queue.try_send(event.packet).is_err() {
             self.dropped.add(1);
         }
     }
@@ -53,7 +35,7 @@ impl PacketObserver for PacketLineSender {
 
 /// Writes the queued records as JSON lines on the main thread.
 pub struct PacketLineWriter {
-    records: Receiver<PacketRecord>,
+    records: Receiver<RecordedPacket>,
     dropped: Arc<Counter>,
     started: Time,
     print: bool,
@@ -96,21 +78,9 @@ impl PacketLineWriter {
         self.file.map(|file| RecordFile { packets_dropped: dropped, ..file })
     }
 
-    fn write(&mut self, record: PacketRecord) {
-        let PacketRecord { stream, sequence, due, sent_at, received_at, outcome } = record;
-        let event = PacketEvent {
-            stream,
-            index: 0,
-            sequence,
-            due,
-            sent_at,
-            received_at,
-            outcome,
-            is_first: false,
-            payload: &[],
-        };
+    fn write(&mut self, packet: RecordedPacket) {
         // An error is not reported here. If standard output is broken, printing the report also fails and reports the error.
-        let Ok(line) = json::line(&JsonLine::Packet(PacketLine::new(&event, self.started))) else { return };
+        let Ok(line) = json::line(&JsonLine::Packet(PacketLine::new(&packet, self.started))) else { return };
         if self.print
             && let Err(error) = write_line(&mut io::stdout().lock(), line.trim_end())
         {
@@ -125,7 +95,7 @@ impl PacketLineWriter {
 /// Writes packets whose outcome is known only at the end, such as lost packets. These packets do not pass through the queue.
 impl PacketObserver for PacketLineWriter {
     fn on_packet(&mut self, event: PacketEvent<'_>) {
-        self.write(event.into());
+        self.write(event.packet);
     }
 }
 

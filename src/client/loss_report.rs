@@ -40,6 +40,13 @@ pub struct CountSample {
     pub received: [u32; 3],
 }
 
+/// Number of `sent` packets that the server has not `received`. Both counts wrap at 2^32. The wrapping difference is correct, because the
+/// counts are close to each other. It is negative if packets arrived after they were counted as sent.
+pub(super) fn missing_packets(sent: u64, received: u32) -> u64 {
+    let difference = (sent as u32).wrapping_sub(received).cast_signed();
+    u64::from(difference.max(0).cast_unsigned())
+}
+
 /// Result of all queries.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LossReport {
@@ -69,9 +76,7 @@ impl LossReport {
         let mut totals: Vec<(u64, u64)> = Vec::with_capacity(self.samples.len());
         for sample in self.samples.iter().rev() {
             let sent = sample.sent[stream];
-            // Both counts wrap at 2^32. The wrapping difference is correct, because the counts are close to each other.
-            let difference = (sent as u32).wrapping_sub(sample.received[stream]).cast_signed();
-            missing = missing.min(u64::from(difference.max(0).cast_unsigned()));
+            missing = missing.min(missing_packets(sent, sample.received[stream]));
             totals.push((sent, missing));
         }
         let (mut covered, mut previous) = (0, 0);
@@ -110,16 +115,14 @@ pub(super) struct TimedReport {
 pub(super) struct LossReportRequester {
     baseline: StunTransaction,
     last: StunTransaction,
-    /// The latest query during the run, with the packets sent before it.
-    periodic: Option<(StunTransaction, [u64; 3])>,
+    /// The latest query during the run.
+    periodic: Option<StunTransaction>,
     next_periodic: Time,
     interval: Duration,
     /// Transaction ID of the next periodic query, as for [`StunTransaction::new`].
     next_id: u128,
     /// Number of periodic queries.
     queries: u128,
-    /// Packets sent before the last query.
-    sent_before_last: [u64; 3],
     samples: Vec<CountSample>,
     /// Whether the result contains packet counts. If not, only servers that report pauses are queried during the run.
     reports_counts: bool,
@@ -138,7 +141,6 @@ impl LossReportRequester {
             interval: QUERY_INTERVAL,
             next_id: next_id(next_id(random)),
             queries: 0,
-            sent_before_last: [0; 3],
             samples: Vec::new(),
             reports_counts,
             queried_when_complete: false,
@@ -176,37 +178,26 @@ impl LossReportRequester {
         self.next_periodic = now + self.interval;
     }
 
-    /// Returns whether `datagram` is a response to one of the queries. The first response to each query is stored. Its report goes to
-    /// `report`.
-    pub(super) fn handle_response(
-        &mut self,
-        datagram: &[u8],
-        received_at: Time,
-        report: &mut Option<TimedReport>,
-    ) -> bool {
-        let timed = |query: &StunTransaction, is_first: bool| {
-            let report = query.response.filter(|_| is_first)?.server?;
-            Some(TimedReport { report, requested_at: query.first_sent?, received_at })
+    /// Returns `None` if `datagram` is no response to one of the queries. The first response to each query is stored, and its report is
+    /// returned.
+    pub(super) fn handle_response(&mut self, datagram: &[u8], received_at: Time) -> Option<Option<TimedReport>> {
+        let (baseline, others) = (&mut self.baseline, self.periodic.iter_mut().chain([&mut self.last]));
+        let baseline_id = baseline.id;
+        let Some(query) = [baseline].into_iter().chain(others).find(|query| query.matches(datagram)) else {
+            return self.is_query_of_this_run(datagram).then_some(None);
         };
-        let is_first = self.baseline.response.is_none();
-        if self.baseline.handle_response(datagram) {
-            *report = timed(&self.baseline, is_first);
-            return true;
+        if query.response.is_some() {
+            return Some(None);
         }
-        let last = (&mut self.last, self.sent_before_last);
-        let periodic = self.periodic.as_mut().map(|(query, sent)| (query, *sent));
-        let matching = periodic.into_iter().chain([last]).find(|(query, _)| query.matches(datagram));
-        let Some((query, sent)) = matching else {
-            return self.is_query_of_this_run(datagram);
-        };
-        let is_first = query.response.is_none();
-        query.handle_response(datagram);
-        *report = timed(query, is_first);
-        let counts = query.response.filter(|_| is_first).and_then(|response| response.received_counts);
+        query.response = ResponseAttributes::parse(datagram);
+        let StunTransaction { id, first_sent, sent, response, .. } = *query;
+        let counts = response.and_then(|response| response.received_counts).filter(|_| id != baseline_id);
         if let Some(received) = counts.and_then(|counts| self.received_since_baseline(counts)) {
             self.add_sample(CountSample { sent, received });
         }
-        true
+        let report = response.and_then(|response| response.server);
+        let timed = |(report, requested_at)| TimedReport { report, requested_at, received_at };
+        Some(report.zip(first_sent).map(timed))
     }
 
     /// Whether `datagram` is the response to an earlier query of this run, after a pause, or a query that a simple echo server returned.
@@ -227,9 +218,7 @@ impl LossReportRequester {
 
     /// Packets of `stream` that were lost upstream before the latest sample.
     pub(super) fn lost_upstream(&self, stream: usize) -> Option<u64> {
-        let sample = self.samples.last()?;
-        let difference = (sample.sent[stream] as u32).wrapping_sub(sample.received[stream]).cast_signed();
-        Some(u64::from(difference.max(0).cast_unsigned()))
+        self.samples.last().map(|sample| missing_packets(sample.sent[stream], sample.received[stream]))
     }
 
     /// The packets that the server received since the first query; `None` if the server restarted its counters.
@@ -276,7 +265,7 @@ impl LossReportRequester {
     pub(super) fn poll_periodic(
         &mut self,
         now: Time,
-        sent: impl FnOnce() -> [u64; 3],
+        sent: [u64; 3],
         destination: SocketAddr,
         sink: &mut dyn TransmitSink,
     ) -> Option<Time> {
@@ -291,7 +280,7 @@ impl LossReportRequester {
             query.poll_transmit(now, destination, sink);
             // If the socket would block, the query is sent at the next poll.
             if query.requests_sent > 0 {
-                self.periodic = Some((query, sent()));
+                self.periodic = Some(StunTransaction { sent, ..query });
                 self.next_id = next_id(self.next_id);
                 self.queries += 1;
                 self.next_periodic = (self.next_periodic + self.interval).max(now);
@@ -305,7 +294,7 @@ impl LossReportRequester {
     pub(super) fn poll_when_complete(
         &mut self,
         now: Time,
-        sent: impl FnOnce() -> [u64; 3],
+        sent: [u64; 3],
         destination: SocketAddr,
         sink: &mut dyn TransmitSink,
     ) {
@@ -325,7 +314,7 @@ impl LossReportRequester {
     pub(super) fn poll_final(
         &mut self,
         now: Time,
-        sent: impl FnOnce() -> [u64; 3],
+        sent: [u64; 3],
         (deadline, timeout): (Time, Duration),
         destination: SocketAddr,
         sink: &mut dyn TransmitSink,
@@ -338,7 +327,7 @@ impl LossReportRequester {
             if now < start {
                 return Some(start);
             }
-            self.sent_before_last = sent();
+            self.last.sent = sent;
         }
         if self.last.poll_transmit(now, destination, sink) { self.last.next_deadline() } else { None }
     }
@@ -350,7 +339,7 @@ impl LossReportRequester {
 
     /// Returns the result. The result of an `interrupted` run has no final receive counts, because packets were still in flight.
     pub(super) fn loss_report(&self, interrupted: bool) -> LossReport {
-        let periodic = self.periodic.as_ref().and_then(|(query, _)| query.response);
+        let periodic = self.periodic.as_ref().and_then(|query| query.response);
         let responses = [self.last.response, self.baseline.response, periodic];
         let last_counts = self.last.response.and_then(|response| response.received_counts).filter(|_| !interrupted);
         LossReport {
@@ -372,6 +361,8 @@ struct StunTransaction {
     id: TransactionId,
     time: CountsRequestTime,
     first_sent: Option<Time>,
+    /// Packets of the run that were sent before the query.
+    sent: [u64; 3],
     requests_sent: u32,
     response: Option<ResponseAttributes>,
 }
@@ -379,7 +370,7 @@ struct StunTransaction {
 impl StunTransaction {
     fn new(random: u128, time: CountsRequestTime) -> Self {
         let [id @ .., _, _, _, _] = random.to_be_bytes();
-        Self { id, time, first_sent: None, requests_sent: 0, response: None }
+        Self { id, time, first_sent: None, sent: [0; 3], requests_sent: 0, response: None }
     }
 
     /// Sends a request if one is due. The first request is due immediately. Returns false when the query is answered or abandoned.
@@ -412,15 +403,7 @@ impl StunTransaction {
         self.first_sent.map(|first| first + wait)
     }
 
-    /// Returns whether `datagram` is a response to this query. The first response is stored.
-    fn handle_response(&mut self, datagram: &[u8]) -> bool {
-        let matches = self.matches(datagram);
-        if matches && self.response.is_none() {
-            self.response = ResponseAttributes::parse(datagram);
-        }
-        matches
-    }
-
+    /// Whether `datagram` is a response to this query.
     fn matches(&self, datagram: &[u8]) -> bool {
         // A response before the first request cannot be genuine.
         self.requests_sent > 0 && stun::is_response_to(datagram, &self.id)

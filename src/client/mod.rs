@@ -37,12 +37,12 @@ pub use live_figures::{LiveFigures, LiveSnapshot};
 pub use loss_report::{CountSample, LOSS_REPORT_TIMEOUT, LossReport};
 pub use moqt::{FrameTracker, MoqtRunConfig};
 pub use prober::{ProbeConfig, ProbeWorkload, Prober};
-pub use replay::{RecordedPacket, ReplayError, StreamCounts, replay};
+pub use replay::{ReplayError, StreamCounts, replay};
 pub use reply::ReceivedReply;
 pub use request_matcher::RequestMatcher;
 pub use results::{
-    AudioResults, CaptureResults, DelayEstimate, PacketEvent, PacketObserver, PacketOutcome, PlaybackResults, RunKind,
-    RunOrigin, RunResults, SentAudio, ServerDelay, StopSignal, StreamKind, WaitResult,
+    AudioResults, CaptureResults, DelayEstimate, PacketEvent, PacketObserver, PacketOutcome, PlaybackResults,
+    RecordedPacket, RunKind, RunOrigin, RunResults, SentAudio, ServerDelay, StopSignal, StreamKind, WaitResult,
 };
 pub use run::{ClientNode, DUPLICATE_WAIT, Workload, WorkloadStep};
 pub use schedule::Schedule;
@@ -71,4 +71,21 @@ pub struct RunConfig {
     pub loss_report_nonce: Option<u128>,
     /// `--loss-direction`: counting starts only after the first query, and the results contain the counts of the server.
     pub loss_direction: bool,
+}
+
+impl RunConfig {
+    /// A run that expects replies. It starts at once and sends no queries.
+    pub fn new(peer: SocketAddr, evaluated_stream: StreamKind, timeout: Duration) -> Self {
+        Self {
+            peer,
+            evaluated_stream,
+            server_delay: None,
+            first_echo_timeout: Duration::ZERO,
+            timeout,
+            replies_expected: true,
+            wait_for: None,
+            loss_report_nonce: None,
+            loss_direction: false,
+        }
+    }
 }

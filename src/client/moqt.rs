@@ -1,22 +1,21 @@
 //! Converts the events of a MOQT client into the results of a run. Frames are tracked like the packets of a UDP stream.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::RunConfig;
 use super::connection_results::{MoqtConnectTimes, MoqtFailure, MoqtResults};
-use super::hosts::Hosts;
 use super::live_figures::{LiveFigures, LiveSnapshot};
-use super::reply::ReceivedReply;
+use super::reply::{INTACT_DIGEST, ReceivedReply};
 use super::results::{PacketObserver, RunKind, RunResults, StopSignal, StreamKind};
-use super::sent_packets::{ROUND_TRIPS_PER_SECOND, SentPackets};
+use super::sent_packets::PacketTracker;
 use crate::moqt::client::{FIRST_GROUP_SEQUENCE, MoqtClientEvent, MoqtRunOutcome};
 use crate::moqt::{SessionCounters, TrackPath};
-use crate::stats::PacingStats;
 use crate::time::{Time, saturating_nanos};
 
-/// This value is stored instead of the digest of an intact frame. No digest is computed, because the MOQT client has already compared the
-/// bytes. All other values mean that the frame is damaged.
-const INTACT_DIGEST: u64 = 0;
+/// The stream that frames are counted in.
+const STREAM: StreamKind = StreamKind::Ping;
 
 /// Configuration of a MOQT run.
 #[derive(Clone, Debug)]
@@ -35,33 +34,30 @@ pub struct FrameTracker {
     /// [`FrameTracker::reset_connection`] sets `results` to this value before another connection attempt.
     initial_results: MoqtResults,
     results: MoqtResults,
-    sent_frames: SentPackets,
-    pacing: PacingStats,
-    hosts: Hosts,
+    /// The frames are its LATENCY_PING packets.
+    tracker: PacketTracker,
     established_at: Option<Time>,
     /// When the first frame was due.
     first_due: Option<Time>,
     live_figures: Arc<LiveFigures>,
     /// When and how the client finished.
     outcome: Option<(Time, MoqtRunOutcome)>,
-    observer: Box<dyn PacketObserver>,
 }
 
 impl FrameTracker {
     /// `results` are the initial results, before a session is established.
     pub fn new(config: MoqtRunConfig, results: MoqtResults, observer: Box<dyn PacketObserver>) -> Self {
+        let peer = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        let tracker = PacketTracker::new(RunConfig::new(peer, STREAM, config.timeout), 0, observer);
         Self {
             config,
             initial_results: results.clone(),
             results,
-            sent_frames: SentPackets::new(StreamKind::Ping, 0, Some(Duration::ZERO), ROUND_TRIPS_PER_SECOND),
-            pacing: PacingStats::default(),
-            hosts: Hosts::new(),
+            tracker,
             established_at: None,
             first_due: None,
             live_figures: Arc::default(),
             outcome: None,
-            observer,
         }
     }
 
@@ -113,18 +109,11 @@ impl FrameTracker {
             MoqtClientEvent::FrameSent { frame, sent_at, due, .. } => {
                 self.first_due.get_or_insert(due);
                 self.results.groups.sent += u64::from(frame == 0);
-                self.sent_frames.on_sent((due, sent_at), INTACT_DIGEST, &mut self.hosts, &mut *self.observer);
-                if !self.hosts.this.paused_within(due, sent_at) {
-                    self.pacing.on_sent(due, sent_at);
-                }
+                self.tracker.on_sent(STREAM, (due, sent_at), INTACT_DIGEST);
                 self.publish_figures(sent_at);
             }
-            MoqtClientEvent::FrameSkipped { due } => {
-                self.sent_frames.on_not_sent(due, false, &mut self.hosts, &mut *self.observer);
-            }
-            MoqtClientEvent::Paused(pause) => {
-                self.hosts.this.add_pause(pause, pause.end - pause.start);
-            }
+            MoqtClientEvent::FrameSkipped { due } => self.tracker.on_not_sent(STREAM, due, false, &[]),
+            MoqtClientEvent::Paused(pause) => self.tracker.hosts.this.add_pause(pause, pause.end - pause.start),
             MoqtClientEvent::FrameReturned { group, frame, at, intact, first_of_group, ref payload, .. } => {
                 self.results.groups.returned += u64::from(first_of_group);
                 self.on_frame_received((group, frame), at, intact, payload);
@@ -132,11 +121,10 @@ impl FrameTracker {
             }
             MoqtClientEvent::FrameUnmatched { group, frame, at, intact, ref payload } => {
                 // Another copy of a returned frame counts as a duplicate. A late copy of a lost frame counts as unmatched.
-                let returned =
-                    self.frame_index(group, frame).filter(|sequence| self.sent_frames.has_received(*sequence));
-                match returned {
+                let frames = self.tracker.stream(STREAM);
+                match self.frame_index(group, frame).filter(|sequence| frames.has_received(*sequence)) {
                     Some(_) => self.on_frame_received((group, frame), at, intact, payload),
-                    None => self.sent_frames.on_unmatched(),
+                    None => self.tracker.streams[STREAM as usize].on_unmatched(),
                 }
             }
             MoqtClientEvent::GroupLost { .. } => self.results.groups.lost += 1,
@@ -149,8 +137,7 @@ impl FrameTracker {
 
     fn publish_figures(&mut self, now: Time) {
         let started_at = self.first_due;
-        let figures = self.sent_frames.snapshot(now, self.config.timeout, &self.hosts.this, Some(0));
-        self.live_figures.publish(LiveSnapshot { started_at, ..figures });
+        self.live_figures.publish(LiveSnapshot { started_at, ..self.tracker.snapshot(now) });
     }
 
     /// Index of a frame in the run, from 0; `None` if no such frame was sent.
@@ -158,17 +145,13 @@ impl FrameTracker {
         let (group, frame) = (group.checked_sub(FIRST_GROUP_SEQUENCE)?, frame as u64);
         let in_group = frame < self.results.frames_per_group;
         let index = group.checked_mul(self.results.frames_per_group)?.checked_add(frame).filter(|_| in_group)?;
-        (index < self.sent_frames.next_index()).then_some(index as u32)
+        (index < self.tracker.stream(STREAM).next_index()).then_some(index as u32)
     }
 
     fn on_frame_received(&mut self, (group, frame): (u64, usize), received_at: Time, intact: bool, payload: &[u8]) {
-        let Some(sequence) = self.frame_index(group, frame) else { return self.sent_frames.on_unmatched() };
         let digest = if intact { INTACT_DIGEST } else { !INTACT_DIGEST };
-        self.sent_frames.on_received(
-            ReceivedReply { sequence, received_at, digest, payload },
-            &self.hosts,
-            &mut *self.observer,
-        );
+        let reply = |sequence| ReceivedReply { sequence, received_at, digest, payload };
+        self.tracker.on_received(Some((STREAM, self.frame_index(group, frame).map(reply))));
     }
 
     /// Whether the client has finished.
@@ -201,17 +184,16 @@ impl FrameTracker {
         }
         let timed_out = matches!(outcome, MoqtRunOutcome::TimedOut(_));
         let incomplete = (interrupted.is_some() || timed_out).then_some((at, self.config.timeout));
-        let mut run = RunResults::new(self.config.run_kind, self.config.target, StreamKind::Ping);
+        let mut run = RunResults::new(self.config.run_kind, self.config.target, STREAM);
         run.duration_ns = self.first_due.map_or(0, |started| saturating_nanos(at.duration_since(started)));
         run.timeout_ns = saturating_nanos(self.config.timeout);
         run.interrupted = interrupted;
-        run.pauses = self.hosts.this.results(self.first_due.unwrap_or_default());
+        let PacketTracker { streams, pacing, mut hosts, .. } = self.tracker;
+        run.pauses = hosts.this.results(self.first_due.unwrap_or_default());
         // A run that failed before the first frame has no stream.
-        if self.sent_frames.has_sent() || self.results.failure.is_none() {
-            let overdue: Vec<_> = self.sent_frames.overdue(incomplete).collect();
-            let mut outcomes = self.hosts.attribute_all(&overdue).into_iter();
-            run.ping = Some(self.sent_frames.finish(incomplete, &mut outcomes, &self.hosts, observer));
-            run.pacing = Some(self.pacing);
+        if streams[STREAM as usize].has_sent() || self.results.failure.is_none() {
+            let [_, frames, _] = PacketTracker::finish(streams, &mut hosts, incomplete, observer);
+            (run.ping, run.pacing) = (Some(frames), Some(pacing));
         }
         run.moqt = Some(self.results);
         run

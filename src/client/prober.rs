@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use super::reply::reply_digest;
 use super::results::{AudioResults, RunKind, StreamKind};
-use super::run::{ClientNode, MAX_SENDS_PER_POLL, Workload, WorkloadStep};
-use super::schedule::Schedule;
+use super::run::{ClientNode, Workload, WorkloadStep};
+use super::schedule::RequestSchedule;
 use super::sent_packets::PacketTracker;
 use crate::node::{SendStatus, TransmitSink};
-use crate::time::{Time, saturating_nanos};
+use crate::time::Time;
 use crate::wire::{Header, PacketType, PingPayload, SAMPLE_RATE};
 
 /// A client that sends probe packets.
@@ -32,17 +32,15 @@ pub struct ProbeWorkload {
     config: ProbeConfig,
     /// Whether the packets are sent over a link. AUDIO is then stereo and numbered from 0, as jamjam clients send it.
     has_link: bool,
-    schedule: Schedule,
-    /// Requests that were sent or skipped.
-    requests_sent: u64,
+    schedule: RequestSchedule,
     datagram: Vec<u8>,
 }
 
 impl ProbeWorkload {
     /// Creates a workload; its schedule begins with [`Workload::start`].
     pub fn new(config: ProbeConfig) -> Self {
-        let schedule = Schedule::from_interval(Time::ZERO, saturating_nanos(config.interval));
-        Self { config, has_link: false, schedule, requests_sent: 0, datagram: Vec::new() }
+        let schedule = RequestSchedule::new(config.count, config.interval);
+        Self { config, has_link: false, schedule, datagram: Vec::new() }
     }
 
     /// Sends AUDIO in the format of a link, or not.
@@ -50,71 +48,62 @@ impl ProbeWorkload {
     pub fn with_link(self, has_link: bool) -> Self {
         Self { has_link, ..self }
     }
+}
 
-    fn channels(&self) -> usize {
-        if self.has_link { 2 } else { 1 }
-    }
-
-    /// Writes the next packet into `self.datagram` and returns the digest of the expected reply.
-    fn write_request(&mut self, now: Time, sequence: u32) -> u64 {
-        self.datagram.clear();
-        match self.config.stream_kind {
+impl ProbeConfig {
+    /// Writes the packet with this sequence number into `datagram` and returns the digest of the expected reply.
+    fn write_request(&self, has_link: bool, now: Time, sequence: u32, datagram: &mut Vec<u8>) -> u64 {
+        datagram.clear();
+        match self.stream_kind {
             StreamKind::Ping => {
                 let ping = PingPayload { sent_time_us: now.as_micros(), sequence };
-                self.datagram.extend_from_slice(&ping.to_ping_datagram());
-                reply_digest(&ping.to_bytes())
+                datagram.extend_from_slice(&ping.to_ping_datagram());
+                return reply_digest(&ping.to_bytes());
             }
             StreamKind::Keepalive => {
-                self.datagram.extend_from_slice(&Header::new(PacketType::Keepalive, sequence, 0).to_bytes());
-                reply_digest(&self.datagram)
+                datagram.extend_from_slice(&Header::new(PacketType::Keepalive, sequence, 0).to_bytes());
             }
             StreamKind::Audio => {
-                let samples = self.config.payload_len / 4;
-                let position = (self.requests_sent * (samples / self.channels()) as u64) as u32;
-                self.datagram.extend_from_slice(&Header::new(PacketType::Audio, sequence, position).to_bytes());
+                let samples = (self.payload_len / 4) as u32;
+                let (channels, first_sequence) = audio_form(has_link);
+                let position = sequence.wrapping_sub(first_sequence).wrapping_mul(samples / channels);
+                datagram.extend_from_slice(&Header::new(PacketType::Audio, sequence, position).to_bytes());
                 // Noise at or below -80 dBFS, seeded by the sequence number: inaudible, and different in every packet.
                 let mut noise = sequence.wrapping_mul(0x9E37_79B9) | 1;
                 for _ in 0..samples {
                     noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
                     let sample = f32::from((noise >> 16) as u16 as i16) / 32_768.0 * 1e-4;
-                    self.datagram.extend_from_slice(&sample.to_le_bytes());
+                    datagram.extend_from_slice(&sample.to_le_bytes());
                 }
-                reply_digest(&self.datagram)
             }
         }
+        reply_digest(datagram)
     }
+}
+
+/// Number of channels, and the sequence number of the first AUDIO packet.
+fn audio_form(has_link: bool) -> (u32, u32) {
+    if has_link { (2, 0) } else { (1, 1) }
 }
 
 impl Workload for ProbeWorkload {
     const RUN_KIND: RunKind = RunKind::Probe;
 
-    fn first_audio_sequence(&self) -> u32 {
-        u32::from(!self.has_link)
-    }
-
     fn start(&mut self, now: Time, _: &PacketTracker) {
-        self.schedule = Schedule::from_interval(now, saturating_nanos(self.config.interval));
+        self.schedule.start(now);
     }
 
     fn poll_transmit(&mut self, now: Time, tracker: &mut PacketTracker, sink: &mut dyn TransmitSink) -> WorkloadStep {
-        let kind = self.config.stream_kind;
-        for _ in 0..MAX_SENDS_PER_POLL {
-            if self.config.count.is_some_and(|count| self.requests_sent >= count) {
-                return WorkloadStep::Done;
+        let Self { config, has_link, schedule, datagram } = self;
+        let kind = config.stream_kind;
+        schedule.poll(now, |due, is_overdue| {
+            let expected_digest = config.write_request(*has_link, now, tracker.next_sequence(kind), datagram);
+            if is_overdue {
+                tracker.on_not_sent(kind, due, false, datagram);
+                return SendStatus::Sent;
             }
-            let due = self.schedule.due(self.requests_sent);
-            if due > now {
-                return WorkloadStep::NextDue(due);
-            }
-            let expected_digest = self.write_request(now, tracker.next_sequence(kind));
-            if PacketTracker::is_overdue(due, now, self.config.interval) {
-                tracker.on_not_sent(kind, due, false, &self.datagram);
-            } else if tracker.send(kind, (due, now), &self.datagram, expected_digest, sink) == SendStatus::WouldBlock {
-                return WorkloadStep::WouldBlock;
-            }
-            self.requests_sent += 1;
-        }
-        WorkloadStep::NextDue(now)
+            tracker.send(kind, (due, now), datagram, expected_digest, sink)
+        })
     }
 
     fn is_endless(&self) -> bool {
@@ -122,11 +111,14 @@ impl Workload for ProbeWorkload {
     }
 
     fn audio_results(&self) -> Option<AudioResults> {
+        let samples = (self.config.payload_len / 4) as u32;
+        let (channels, first_sequence) = audio_form(self.has_link);
         (self.config.stream_kind == StreamKind::Audio).then(|| AudioResults {
             sample_rate: SAMPLE_RATE,
-            channels: self.channels() as u16,
-            frame_samples: (self.config.payload_len / 4 / self.channels()) as u32,
-            payload_bytes: (self.config.payload_len / 4 * 4) as u32,
+            channels: channels as u16,
+            frame_samples: samples / channels,
+            payload_bytes: samples * 4,
+            first_sequence,
             ..AudioResults::default()
         })
     }

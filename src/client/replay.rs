@@ -8,31 +8,11 @@ use thiserror::Error;
 
 use super::RunConfig;
 use super::hosts::HostLog;
-use super::reply::ReceivedReply;
-use super::results::{PacketOutcome, RunResults, StreamKind};
-use super::sent_packets::{PacketTracker, SentPackets, SentPacketsByStream};
+use super::reply::{INTACT_DIGEST, ReceivedReply};
+use super::results::{PacketOutcome, RecordedPacket, RunResults, StreamKind};
+use super::sent_packets::{PacketTracker, SentPackets};
 use crate::stats::{FinalOutcome, StreamStats};
 use crate::time::Time;
-
-/// The digest of an intact reply in a replay. Every other value stands for a damaged reply.
-const INTACT_DIGEST: u64 = 0;
-
-/// A recorded packet event: a received datagram, or a packet without a reply.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RecordedPacket {
-    /// Stream of the packet.
-    pub stream: StreamKind,
-    /// Sequence number of the packet.
-    pub sequence: u32,
-    /// When the packet was due.
-    pub due: Time,
-    /// When the packet was sent; `due` if it was not sent.
-    pub sent_at: Time,
-    /// When the datagram arrived; `None` for a packet without a reply.
-    pub received_at: Option<Time>,
-    /// Outcome of the packet or datagram.
-    pub outcome: PacketOutcome,
-}
 
 /// Counts of a stream that its packets do not show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,19 +47,11 @@ pub struct ReplayError {
     pub reason: String,
 }
 
-/// A sent packet of a recorded run.
-#[derive(Clone, Copy)]
-struct SentPacket {
-    due: Time,
-    sent_at: Time,
-    /// The outcome, if the packet has no reply.
-    unanswered: Option<PacketOutcome>,
-}
-
 /// The sent packets of one stream, with the number of packets already passed to the tracker.
 #[derive(Default)]
 struct RecordedStream {
-    sent: Vec<SentPacket>,
+    /// One event of each packet.
+    sent: Vec<RecordedPacket>,
     replayed: usize,
 }
 
@@ -96,16 +68,11 @@ pub fn replay(
         _ => 0,
     };
     let mut recorded = collect_sent(streams, events, first_sequence)?;
+    let peer = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
     let config = RunConfig {
-        peer: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
-        evaluated_stream: run.evaluated_stream,
         server_delay: run.audio.as_ref().and_then(|audio| audio.configured_server_delay_ns).map(Duration::from_nanos),
-        first_echo_timeout: Duration::ZERO,
-        timeout: Duration::from_nanos(run.timeout_ns),
         replies_expected: run.replies_expected,
-        wait_for: None,
-        loss_report_nonce: None,
-        loss_direction: false,
+        ..RunConfig::new(peer, run.evaluated_stream, Duration::from_nanos(run.timeout_ns))
     };
     let mut tracker = PacketTracker::new(config, first_sequence(StreamKind::Audio), Box::new(()));
     tracker.hosts.this = HostLog::replayed(&run.pauses, started);
@@ -128,18 +95,15 @@ pub fn replay(
     for kind in StreamKind::ALL {
         recorded[kind as usize].send_until(kind, Time::ZERO, usize::MAX, &mut tracker);
     }
-    let PacketTracker { streams: SentPacketsByStream { audio, ping, keepalive }, pacing, hosts, .. } = tracker;
+    let PacketTracker { streams: [audio, ping, keepalive], pacing, hosts, .. } = tracker;
     let finish = |kind: StreamKind, sent_packets: SentPackets| {
         let counts = streams.iter().find(|counts| counts.stream == kind)?;
         let sent = &recorded[kind as usize].sent;
-        let outcome = |index, _| {
-            let recorded = usize::try_from(index).ok().and_then(|index| sent.get(index)?.unanswered);
-            match recorded? {
-                PacketOutcome::Lost => Some(FinalOutcome::Lost),
-                PacketOutcome::DroppedByThisHost => Some(FinalOutcome::DroppedByThisHost),
-                PacketOutcome::DroppedByServerHost => Some(FinalOutcome::DroppedByServerHost),
-                _ => None,
-            }
+        let outcome = |index, _| match sent.get(usize::try_from(index).ok()?)?.outcome {
+            PacketOutcome::Lost => Some(FinalOutcome::Lost),
+            PacketOutcome::DroppedByThisHost => Some(FinalOutcome::DroppedByThisHost),
+            PacketOutcome::DroppedByServerHost => Some(FinalOutcome::DroppedByServerHost),
+            _ => None,
         };
         let stats = sent_packets.finish_with(outcome, &hosts, &mut ());
         Some(StreamStats { send_failed: counts.send_failed, unmatched: counts.unmatched, ..stats })
@@ -158,7 +122,7 @@ fn collect_sent(
     events: &[RecordedPacket],
     first_sequence: impl Fn(StreamKind) -> u32,
 ) -> Result<[RecordedStream; 3], ReplayError> {
-    let mut found: [Vec<Option<SentPacket>>; 3] = Default::default();
+    let mut found: [Vec<Option<RecordedPacket>>; 3] = Default::default();
     for (position, event) in events.iter().enumerate() {
         let error = |reason: &str| {
             let name = event.stream.name();
@@ -183,18 +147,16 @@ fn collect_sent(
         if has_reply != event.received_at.is_some() {
             return error("the outcome and the time of the reply contradict each other");
         }
-        let packet =
-            SentPacket { due: event.due, sent_at: event.sent_at, unanswered: (!has_reply).then_some(event.outcome) };
         let sent = &mut found[event.stream as usize];
         if index >= sent.len() {
             sent.resize(index + 1, None);
         }
         match &sent[index] {
-            None => sent[index] = Some(packet),
-            Some(other) if (other.due, other.sent_at) != (packet.due, packet.sent_at) => {
+            None => sent[index] = Some(*event),
+            Some(other) if (other.due, other.sent_at) != (event.due, event.sent_at) => {
                 return error("an earlier line contains another due time or send time of this packet");
             }
-            Some(other) if other.unanswered.is_some() || packet.unanswered.is_some() => {
+            Some(other) if other.received_at.is_none() || event.received_at.is_none() => {
                 return error("this packet has an outcome without a reply, and a second line");
             }
             Some(_) => {}
@@ -219,7 +181,7 @@ impl RecordedStream {
         while let Some(packet) =
             self.sent.get(self.replayed).filter(|packet| packet.sent_at <= time || self.replayed < minimum)
         {
-            if packet.unanswered == Some(PacketOutcome::NotSent) {
+            if packet.outcome == PacketOutcome::NotSent {
                 tracker.on_not_sent(kind, packet.due, false, &[]);
             } else {
                 tracker.on_sent(kind, (packet.due, packet.sent_at), INTACT_DIGEST);

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::connection_results::{MoqtResults, WebSocketResults};
 use super::hosts::{PauseResults, ServerResults};
 use super::link::LinkResults;
-use super::loss_report::LossReport;
+use super::loss_report::{LossReport, missing_packets};
 use crate::audio::jitter_buffer::JitterBufferStats;
 use crate::audio::quality::{AudioQuality, SourceQuality};
 use crate::stats::{DriftEstimate, HostTiming, PacingStats, StreamStats};
@@ -17,23 +17,25 @@ use crate::time::Time;
 use crate::wire::PacketType;
 
 /// The subcommand of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RunKind {
     /// `jamjam-dev send`: sends AUDIO packets, as a jamjam client does, and evaluates their echoes; or sends texts over MOQT.
     Send,
     /// `jamjam-dev probe`: one stream of probe packets.
+    #[default]
     Probe,
 }
 
 /// The streams of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StreamKind {
     /// AUDIO packets, echoed after the server delay.
     Audio,
     /// `LATENCY_PING`, answered by `LATENCY_PONG`. Over WebSocket, the requests and responses of the dialect; over MOQT, the
     /// frames.
+    #[default]
     Ping,
     /// KEEPALIVE, echoed without delay.
     Keepalive,
@@ -102,7 +104,7 @@ pub struct RunOrigin {
 }
 
 /// All results of a run.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct RunResults {
     /// The subcommand.
     pub run_kind: RunKind,
@@ -174,30 +176,10 @@ impl RunResults {
         Self {
             run_kind,
             target: target.into(),
-            origin: RunOrigin::default(),
-            interval_ns: None,
-            started_unix_ms: 0,
-            duration_ns: 0,
             evaluated_stream,
             replies_expected: true,
             timeout_ns: 2_000_000_000,
-            readiness_wait: None,
-            loss_report: None,
-            interrupted: None,
-            audio: None,
-            ping: None,
-            keepalive: None,
-            pacing: None,
-            pauses: PauseResults::default(),
-            server: None,
-            host_timing: None,
-            websocket: None,
-            moqt: None,
-            link: None,
-            is_port_dead: false,
-            port_unreachable: 0,
-            port_unreachable_ns: None,
-            stray: 0,
+            ..Self::default()
         }
     }
 
@@ -229,11 +211,9 @@ impl RunResults {
                 .into_iter()
                 .sum();
         };
-        // Both counts wrap at 2^32. The wrapping difference is correct, because the counts are close to each other.
-        let missing = (stream.sent as u32).wrapping_sub(received[kind as usize]).cast_signed();
         // The server did not count what its host dropped before.
-        let lost = u64::from(missing.max(0).cast_unsigned()).saturating_sub(stream.dropped_by_server_host);
-        Some(lost.min(stream.lost))
+        let missing = missing_packets(stream.sent, received[kind as usize]);
+        Some(missing.saturating_sub(stream.dropped_by_server_host).min(stream.lost))
     }
 
     /// The server's delay for AUDIO; both fields are `None` if no audio was sent.
@@ -442,23 +422,30 @@ pub enum PacketOutcome {
     InFlight,
 }
 
-/// A change in the state of one packet.
-#[derive(Clone, Copy, Debug)]
-pub struct PacketEvent<'a> {
+/// A received datagram, or a packet without a reply, as recordings of a run contain it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordedPacket {
     /// Stream of the packet.
     pub stream: StreamKind,
-    /// Index of the packet in its stream, from 0.
-    pub index: u64,
     /// Sequence number of the packet.
     pub sequence: u32,
     /// When the packet was due.
     pub due: Time,
     /// When the packet was sent; `due` if it was not sent.
     pub sent_at: Time,
-    /// When the datagram arrived; `None` if the event has no datagram.
+    /// When the datagram arrived; `None` for a packet without a reply.
     pub received_at: Option<Time>,
     /// Outcome of the packet or datagram.
     pub outcome: PacketOutcome,
+}
+
+/// A change in the state of one packet.
+#[derive(Clone, Copy, Debug)]
+pub struct PacketEvent<'a> {
+    /// The packet in its new state.
+    pub packet: RecordedPacket,
+    /// Index of the packet in its stream, from 0.
+    pub index: u64,
     /// Whether this is the first datagram received for the packet.
     pub is_first: bool,
     /// Payload of the datagram; empty if the event has no datagram.

@@ -11,7 +11,7 @@ use super::RunConfig;
 use super::hosts::ServerResults;
 use super::link::{ClientLink, LinkConfig, SealingSink};
 use super::live_figures::{LiveFigures, LiveSnapshot};
-use super::loss_report::LossReportRequester;
+use super::loss_report::{LossReportRequester, missing_packets};
 use super::port_errors::PortErrors;
 use super::reply::{ReceivedReply, parse_reply};
 use super::results::PacketObserver;
@@ -49,8 +49,6 @@ pub enum WorkloadStep {
 pub trait Workload {
     /// Subcommand that runs this workload.
     const RUN_KIND: RunKind;
-    /// Sequence number of the first AUDIO packet.
-    fn first_audio_sequence(&self) -> u32;
     /// Starts the schedule at `now`.
     fn start(&mut self, now: Time, tracker: &PacketTracker);
     /// Sends due packets. If due packets remain unsent, the returned [`WorkloadStep::NextDue`] is not later than `now`.
@@ -122,7 +120,8 @@ impl<S: Workload> ClientNode<S> {
         let reports_counts = config.loss_direction;
         let loss_report_requester =
             config.loss_report_nonce.map(|nonce| LossReportRequester::new(nonce, reports_counts));
-        let mut tracker = PacketTracker::new(config, workload.first_audio_sequence(), observer);
+        let first_audio_sequence = workload.audio_results().map_or(0, |audio| audio.first_sequence);
+        let mut tracker = PacketTracker::new(config, first_audio_sequence, observer);
         if loss_report_requester.is_some() {
             tracker.hosts.server_known_until = Time::ZERO;
         }
@@ -190,7 +189,6 @@ impl<S: Workload> ClientNode<S> {
         observer: &mut dyn PacketObserver,
     ) -> RunResults {
         let PacketTracker { config, streams, pacing, stray, mut hosts, .. } = self.tracker;
-        let first_sequence = self.workload.first_audio_sequence();
         let interruption = interrupted_at.map(|at| (at, config.timeout));
         let [audio, ping, keepalive] = PacketTracker::finish(streams, &mut hosts, interruption, observer);
         let was_used = |stats: &StreamStats| stats.planned() > 0;
@@ -222,7 +220,6 @@ impl<S: Workload> ClientNode<S> {
         let sealing = run.link.filter(|link| link.is_encrypted).map_or(0, |_| OVERHEAD);
         run.audio = self.workload.audio_results().map(|results| AudioResults {
             stats: audio,
-            first_sequence,
             configured_server_delay_ns: config.server_delay.map(saturating_nanos),
             ip_bytes: (wire::ip_udp_header_len(config.peer.ip()) + HEADER_LEN + sealing) as u32 + results.payload_bytes,
             ..results
@@ -263,23 +260,22 @@ impl<S: Workload> ClientNode<S> {
     /// Returns whether `datagram` is a response to a query. Records what the server reported about itself.
     fn handle_server_report(&mut self, datagram: &[u8], received_at: Time) -> bool {
         let Some(requester) = &mut self.loss_report_requester else { return false };
-        let mut report = None;
-        let is_response = requester.handle_response(datagram, received_at, &mut report);
-        if let Some(report) = report {
+        let response = requester.handle_response(datagram, received_at);
+        if let Some(Some(report)) = response {
             self.tracker.hosts.on_server_report(&report, self.started);
             if let Some(counts) = requester.last_counts() {
                 // A paused server drops packets that are sent after the query, until it answers the query.
                 self.tracker.hosts.undelivered = StreamKind::ALL.map(|kind| {
-                    let stats = &self.tracker.streams.get(kind).stats;
-                    let missing = (stats.sent as u32).wrapping_sub(counts.received[kind as usize]).cast_signed();
-                    u64::from(missing.max(0).cast_unsigned()).saturating_sub(stats.dropped_by_server_host)
+                    let stats = &self.tracker.stream(kind).stats;
+                    missing_packets(stats.sent, counts.received[kind as usize])
+                        .saturating_sub(stats.dropped_by_server_host)
                 });
             }
             if self.tracker.config.server_delay.is_none() {
-                self.tracker.streams.audio.expect_first_reply_after(report.report.delay);
+                self.tracker.streams[StreamKind::Audio as usize].expect_first_reply_after(report.report.delay);
             }
         }
-        is_response
+        response.is_some()
     }
 
     /// Updates until when the pauses of the server are known.
@@ -397,10 +393,9 @@ impl<S: Workload> Node for ClientNode<S> {
             match step {
                 WorkloadStep::WouldBlock => {}
                 WorkloadStep::NextDue(due) => {
-                    let (tracker, requester) = (&self.tracker, self.loss_report_requester.as_mut());
-                    let next_query = requester.and_then(|requester| {
-                        requester.poll_periodic(now, || tracker.streams.sent(), tracker.config.peer, sink)
-                    });
+                    let (sent, peer) = (self.tracker.sent(), self.tracker.config.peer);
+                    let requester = self.loss_report_requester.as_mut();
+                    let next_query = requester.and_then(|requester| requester.poll_periodic(now, sent, peer, sink));
                     self.phase = Phase::Sending(next_query.map_or(due, |query| due.min(query)));
                 }
                 WorkloadStep::Done => self.phase = Phase::FinalWait(FinalWait::new(now), now),
@@ -413,16 +408,16 @@ impl<S: Workload> Node for ClientNode<S> {
             let (complete, deadline) =
                 (self.tracker.is_complete(), self.tracker.deadline().unwrap_or(now).max(resumed));
             let is_over = wait.is_over(now, complete, deadline);
-            let streams = &self.tracker.streams;
+            let sent = self.tracker.sent();
             let mut requester = self.loss_report_requester.as_mut();
             if let Some(requester) = requester.as_mut().filter(|requester| complete || !requester.has_baseline()) {
                 // Nothing waits for the response.
-                requester.poll_when_complete(now, || streams.sent(), peer, sink);
+                requester.poll_when_complete(now, sent, peer, sink);
             }
             // If all replies arrived, there is no loss to split by direction.
             let requester_deadline = requester
                 .filter(|_| !complete)
-                .and_then(|requester| requester.poll_final(now, || streams.sent(), (deadline, timeout), peer, sink));
+                .and_then(|requester| requester.poll_final(now, sent, (deadline, timeout), peer, sink));
             *next_poll = match requester_deadline {
                 Some(deadline) if is_over => deadline,
                 Some(deadline) => deadline.min(wait.next_deadline()),
@@ -435,9 +430,9 @@ impl<S: Workload> Node for ClientNode<S> {
         }
         if let (Phase::Interrupted(next_poll), Some(requester)) = (&mut self.phase, &mut self.loss_report_requester) {
             let RunConfig { peer, timeout, .. } = self.tracker.config;
-            let streams = &self.tracker.streams;
+            let sent = self.tracker.sent();
             // The deadline `now` makes the query start immediately. If the query is answered, there is nothing left to wait for.
-            *next_poll = requester.poll_final(now, || streams.sent(), (now, timeout), peer, sink).unwrap_or(Time::ZERO);
+            *next_poll = requester.poll_final(now, sent, (now, timeout), peer, sink).unwrap_or(Time::ZERO);
         }
         if let (Some(link), Phase::Sending(_) | Phase::FinalWait(..), false) =
             (&mut self.link, &self.phase, self.is_blocked)
@@ -467,14 +462,14 @@ impl<S: Workload> Node for ClientNode<S> {
     }
 
     fn on_address_changed(&mut self, silence: Pause) {
-        let unanswered = self.tracker.streams.all().into_iter().flat_map(|stream| stream.overdue(None));
+        let unanswered = self.tracker.streams.iter().flat_map(|stream| stream.overdue(None));
         let in_flight = unanswered.filter(|(_, sent_at, expected_at)| silence.overlaps(*sent_at, *expected_at));
         let dropped = in_flight.count() as u64;
         self.tracker.hosts.this.on_address_changed(silence, dropped);
     }
 
     fn on_port_unreachable(&mut self, now: Time, total: u64) {
-        let sent = self.tracker.streams.sent().iter().sum();
+        let sent = self.tracker.sent().iter().sum();
         let is_dead = self.port_errors.on_total(now, total, self.started, sent);
         if is_dead && !self.workload.is_endless() && matches!(self.phase, Phase::Sending(_) | Phase::FinalWait(..)) {
             self.finished_at = Some(now);

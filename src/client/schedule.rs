@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::time::{NANOS_PER_SECOND, Time};
+use super::run::{MAX_SENDS_PER_POLL, WorkloadStep};
+use super::sent_packets::PacketTracker;
+use crate::node::SendStatus;
+use crate::time::{NANOS_PER_SECOND, Time, saturating_nanos};
 
 /// Deadlines at a constant rate. Each deadline is computed from the start of the schedule. Therefore, rounding errors do not accumulate,
 /// and a late packet does not shift later deadlines.
@@ -38,6 +41,50 @@ impl Schedule {
     pub fn due(&self, step: u64) -> Time {
         let offset = u128::from(step) * u128::from(self.numerator) / u128::from(self.denominator);
         Time::from_nanos(self.start.as_nanos().saturating_add(u64::try_from(offset).unwrap_or(u64::MAX)))
+    }
+}
+
+/// The requests of a probe: one at each interval, up to a number of requests.
+pub(super) struct RequestSchedule {
+    /// Number of requests; `None` for no limit.
+    count: Option<u64>,
+    interval: Duration,
+    schedule: Schedule,
+    /// Requests that were sent or skipped.
+    passed: u64,
+}
+
+impl RequestSchedule {
+    pub(super) fn new(count: Option<u64>, interval: Duration) -> Self {
+        Self { count, interval, schedule: Schedule::from_interval(Time::ZERO, 0), passed: 0 }
+    }
+
+    /// Starts the schedule at `now`.
+    pub(super) fn start(&mut self, now: Time) {
+        self.schedule = Schedule::from_interval(now, saturating_nanos(self.interval));
+    }
+
+    /// Whether requests remain.
+    pub(super) fn has_unsent(&self) -> bool {
+        self.count.is_none_or(|count| self.passed < count)
+    }
+
+    /// Calls `send` for each due request, with the time at which it was due, and whether it is too late to be sent.
+    pub(super) fn poll(&mut self, now: Time, mut send: impl FnMut(Time, bool) -> SendStatus) -> WorkloadStep {
+        for _ in 0..MAX_SENDS_PER_POLL {
+            if !self.has_unsent() {
+                return WorkloadStep::Done;
+            }
+            let due = self.schedule.due(self.passed);
+            if due > now {
+                return WorkloadStep::NextDue(due);
+            }
+            if send(due, PacketTracker::is_overdue(due, now, self.interval)) == SendStatus::WouldBlock {
+                return WorkloadStep::WouldBlock;
+            }
+            self.passed += 1;
+        }
+        WorkloadStep::NextDue(now)
     }
 }
 

@@ -291,10 +291,6 @@ impl<S: PayloadSource + ?Sized> AudioWorkload<S> {
 impl<S: PayloadSource + ?Sized> Workload for AudioWorkload<S> {
     const RUN_KIND: RunKind = RunKind::Send;
 
-    fn first_audio_sequence(&self) -> u32 {
-        self.config.first_sequence
-    }
-
     fn start(&mut self, now: Time, tracker: &PacketTracker) {
         self.audio_schedule = Schedule::from_sample_rate(now, self.config.sample_rate);
         self.periodic_schedule = Schedule::from_interval(now, saturating_nanos(PERIODIC_PACKET_INTERVAL));
@@ -327,6 +323,7 @@ impl<S: PayloadSource + ?Sized> Workload for AudioWorkload<S> {
             channels: self.config.channels,
             frame_samples: self.config.frame_samples,
             payload_bytes: self.max_payload_len as u32,
+            first_sequence: self.config.first_sequence,
             sent_samples: self.position,
             underruns: self.underruns,
             source_paused_ns: saturating_nanos(self.source_paused),

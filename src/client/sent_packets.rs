@@ -12,7 +12,7 @@ use super::RunConfig;
 use super::hosts::{HostLog, Hosts, Unanswered};
 use super::live_figures::{LiveCounts, LiveSnapshot};
 use super::reply::ReceivedReply;
-use super::results::{PacketEvent, PacketObserver, PacketOutcome, SentAudio, StreamKind};
+use super::results::{PacketEvent, PacketObserver, PacketOutcome, RecordedPacket, SentAudio, StreamKind};
 use crate::node::{SendStatus, Transmit, TransmitSink};
 use crate::stats::{FinalOutcome, History, PacingStats, Reordering, StreamStats};
 use crate::time::{MIN_PAUSE, Time, saturating_nanos};
@@ -35,7 +35,8 @@ const UNVERIFIED_SECONDS: usize = 4;
 /// The sent packets and pacing of a run over UDP or WebSocket.
 pub struct PacketTracker {
     pub(super) config: RunConfig,
-    pub(super) streams: SentPacketsByStream,
+    /// The array index is a [`StreamKind`].
+    pub(super) streams: [SentPackets; 3],
     pub(super) pacing: PacingStats,
     pub(super) hosts: Hosts,
     /// Received datagrams that belong to no stream of the run.
@@ -47,17 +48,15 @@ pub struct PacketTracker {
 
 impl PacketTracker {
     pub(super) fn new(config: RunConfig, first_audio_sequence: u32, observer: Box<dyn PacketObserver>) -> Self {
-        let first_reply_timeout = |timeout: Duration| config.replies_expected.then_some(timeout);
-        let stream = |kind, first_sequence, first_reply| {
+        let streams = StreamKind::ALL.map(|kind| {
             let is_evaluated = kind == config.evaluated_stream;
             let round_trips = if is_evaluated { ROUND_TRIPS_PER_SECOND } else { OTHER_ROUND_TRIPS_PER_SECOND };
-            SentPackets::new(kind, first_sequence, first_reply_timeout(first_reply), round_trips)
-        };
-        let streams = SentPacketsByStream {
-            audio: stream(StreamKind::Audio, first_audio_sequence, config.first_echo_timeout),
-            ping: stream(StreamKind::Ping, 0, Duration::ZERO),
-            keepalive: stream(StreamKind::Keepalive, 0, Duration::ZERO),
-        };
+            let (first_sequence, first_reply) = match kind {
+                StreamKind::Audio => (first_audio_sequence, config.first_echo_timeout),
+                StreamKind::Ping | StreamKind::Keepalive => (0, Duration::ZERO),
+            };
+            SentPackets::new(kind, first_sequence, config.replies_expected.then_some(first_reply), round_trips)
+        });
         Self {
             config,
             streams,
@@ -69,9 +68,19 @@ impl PacketTracker {
         }
     }
 
+    /// The sent packets of a stream.
+    pub(super) fn stream(&self, kind: StreamKind) -> &SentPackets {
+        &self.streams[kind as usize]
+    }
+
     /// Sequence number of the next packet of a stream.
     pub(super) fn next_sequence(&self, kind: StreamKind) -> u32 {
-        self.streams.get(kind).next_sequence()
+        self.stream(kind).next_sequence()
+    }
+
+    /// Packets sent so far. The array index is a [`StreamKind`].
+    pub(super) fn sent(&self) -> [u64; 3] {
+        StreamKind::ALL.map(|kind| self.stream(kind).stats.sent)
     }
 
     /// Sends one packet that was due at `due` and tracks it, unless the socket would block. `expected_digest` is the
@@ -105,12 +114,12 @@ impl PacketTracker {
     /// Tracks a packet that was due at `due` and that this host did not send. If `refused` is true, the operating system refused it.
     pub(super) fn on_not_sent(&mut self, kind: StreamKind, due: Time, refused: bool, datagram: &[u8]) {
         self.on_audio(kind, datagram);
-        self.streams.get_mut(kind).on_not_sent(due, refused, &mut self.hosts, &mut *self.observer);
+        self.streams[kind as usize].on_not_sent(due, refused, &mut self.hosts, &mut *self.observer);
     }
 
     /// Passes the audio of the next packet to the observer.
     fn on_audio(&mut self, kind: StreamKind, datagram: &[u8]) {
-        let sent_packets = self.streams.get(kind);
+        let sent_packets = self.stream(kind);
         let (index, sequence) = (sent_packets.next_index(), sent_packets.next_sequence());
         if let (StreamKind::Audio, Some(payload)) = (kind, datagram.get(HEADER_LEN..)) {
             self.observer.on_audio_sent(SentAudio { index, sequence, payload });
@@ -119,7 +128,7 @@ impl PacketTracker {
 
     /// Tracks a packet that was due at `due` and sent at `sent_at`.
     pub(super) fn on_sent(&mut self, kind: StreamKind, (due, sent_at): (Time, Time), expected_digest: u64) {
-        self.streams.get_mut(kind).on_sent((due, sent_at), expected_digest, &mut self.hosts, &mut *self.observer);
+        self.streams[kind as usize].on_sent((due, sent_at), expected_digest, &mut self.hosts, &mut *self.observer);
         if kind == self.config.evaluated_stream && !self.hosts.this.paused_within(due, sent_at) {
             self.pacing.on_sent(due, sent_at);
         }
@@ -139,13 +148,13 @@ impl PacketTracker {
     pub(super) fn on_received(&mut self, parsed: Option<(StreamKind, Option<ReceivedReply<'_>>)>) {
         let (kind, reply) = match parsed {
             Some((StreamKind::Keepalive, Some(reply))) if self.readiness_sequences.contains(&reply.sequence) => return,
-            Some((kind, reply)) if self.streams.get(kind).has_sent() => (kind, reply),
+            Some((kind, reply)) if self.stream(kind).has_sent() => (kind, reply),
             _ => {
                 self.stray += 1;
                 return;
             }
         };
-        let stream = self.streams.get_mut(kind);
+        let stream = &mut self.streams[kind as usize];
         match reply {
             None => stream.on_unmatched(),
             Some(reply) => stream.on_received(reply, &self.hosts, &mut *self.observer),
@@ -156,74 +165,39 @@ impl PacketTracker {
     pub(super) fn snapshot(&mut self, now: Time) -> LiveSnapshot {
         let RunConfig { evaluated_stream, timeout, .. } = self.config;
         let is_audio = evaluated_stream == StreamKind::Audio;
-        let server_delay = if is_audio { self.server_delay(now)(self.streams.audio.min_rtt) } else { Some(0) };
-        self.streams.get_mut(evaluated_stream).snapshot(now, timeout, &self.hosts.this, server_delay)
+        let server_delay =
+            if is_audio { self.server_delay(now)(self.stream(StreamKind::Audio).min_rtt) } else { Some(0) };
+        self.streams[evaluated_stream as usize].snapshot(now, timeout, &self.hosts.this, server_delay)
     }
 
     /// The [`ServerDelay`](super::ServerDelay) as far as it is known at `at`, as a function of the smallest RTT of AUDIO.
     fn server_delay(&self, at: Time) -> impl Fn(Option<i64>) -> Option<i64> + use<> {
         let known = self.config.server_delay.map(signed_nanos).or_else(|| self.hosts.delay_reported_before(at));
-        let min_ping = self.streams.ping.min_rtt;
+        let min_ping = self.stream(StreamKind::Ping).min_rtt;
         move |min_rtt| known.or_else(|| Some((min_rtt? - min_ping?).max(0)))
     }
 
     /// Finishes all streams. `interrupted` is given if the run was interrupted: the time of the interruption and the configured time-out
     /// for replies. Events of packets without a reply go to `observer`.
     pub(super) fn finish(
-        streams: SentPacketsByStream,
+        streams: [SentPackets; 3],
         hosts: &mut Hosts,
         interrupted: Option<(Time, Duration)>,
         observer: &mut dyn PacketObserver,
     ) -> [StreamStats; 3] {
-        let overdue: Vec<_> = streams.all().into_iter().flat_map(|stream| stream.overdue(interrupted)).collect();
+        let overdue: Vec<_> = streams.iter().flat_map(|stream| stream.overdue(interrupted)).collect();
         let mut outcomes = hosts.attribute_all(&overdue).into_iter();
-        let mut finish = |stream: SentPackets| stream.finish(interrupted, &mut outcomes, hosts, observer);
-        let SentPacketsByStream { audio, ping, keepalive } = streams;
-        [finish(audio), finish(ping), finish(keepalive)]
+        streams.map(|stream| stream.finish(interrupted, &mut outcomes, hosts, observer))
     }
 
     /// Whether every expected reply arrived.
     pub(super) fn is_complete(&self) -> bool {
-        self.streams.all().iter().all(|sent_packets| sent_packets.is_complete())
+        self.streams.iter().all(|sent_packets| sent_packets.is_complete())
     }
 
     /// The latest time at which a packet of any stream times out.
     pub(super) fn deadline(&self) -> Option<Time> {
-        self.streams.all().iter().filter_map(|sent_packets| sent_packets.deadline(self.config.timeout)).max()
-    }
-}
-
-/// The sent packets of each stream.
-pub(super) struct SentPacketsByStream {
-    pub(super) audio: SentPackets,
-    pub(super) ping: SentPackets,
-    pub(super) keepalive: SentPackets,
-}
-
-impl SentPacketsByStream {
-    /// Packets sent so far. The array index is a [`StreamKind`].
-    pub(super) fn sent(&self) -> [u64; 3] {
-        self.all().map(|sent_packets| sent_packets.stats.sent)
-    }
-
-    pub(super) fn all(&self) -> [&SentPackets; 3] {
-        [&self.audio, &self.ping, &self.keepalive]
-    }
-
-    pub(super) fn get(&self, kind: StreamKind) -> &SentPackets {
-        match kind {
-            StreamKind::Audio => &self.audio,
-            StreamKind::Ping => &self.ping,
-            StreamKind::Keepalive => &self.keepalive,
-        }
-    }
-
-    fn get_mut(&mut self, kind: StreamKind) -> &mut SentPackets {
-        match kind {
-            StreamKind::Audio => &mut self.audio,
-            StreamKind::Ping => &mut self.ping,
-            StreamKind::Keepalive => &mut self.keepalive,
-        }
+        self.streams.iter().filter_map(|sent_packets| sent_packets.deadline(self.config.timeout)).max()
     }
 }
 
@@ -409,17 +383,10 @@ impl SentPackets {
             }
         };
         let SentPacket { due, sent_at, .. } = *packet;
-        observer.on_packet(PacketEvent {
-            stream: self.stream_kind,
-            index,
-            sequence: reply.sequence,
-            due,
-            sent_at,
-            received_at: Some(reply.received_at),
-            outcome,
-            is_first,
-            payload: reply.payload,
-        });
+        let received_at = Some(reply.received_at);
+        let packet =
+            RecordedPacket { stream: self.stream_kind, sequence: reply.sequence, due, sent_at, received_at, outcome };
+        observer.on_packet(PacketEvent { packet, index, is_first, payload: reply.payload });
         // Memory is bounded, even if the server stops answering.
         let is_full = self.unverified.len() >= SENT_PACKETS_CAPACITY;
         self.record_round_trips(if is_full { Time::MAX } else { hosts.server_known_until }, hosts);
@@ -579,17 +546,8 @@ impl SentPackets {
         observer: &mut dyn PacketObserver,
     ) {
         let (stream, sequence) = (self.stream_kind, self.sequence_of(index));
-        observer.on_packet(PacketEvent {
-            stream,
-            index,
-            sequence,
-            due,
-            sent_at,
-            received_at: None,
-            outcome,
-            is_first: false,
-            payload: &[],
-        });
+        let packet = RecordedPacket { stream, sequence, due, sent_at, received_at: None, outcome };
+        observer.on_packet(PacketEvent { packet, index, is_first: false, payload: &[] });
     }
 
     fn sequence_of(&self, index: u64) -> u32 {

@@ -10,12 +10,12 @@ use super::connection_results::ClockOffset;
 use super::reply::ReceivedReply;
 use super::request_matcher::{MatchResult, RequestMatcher, parse_object};
 use super::results::{AudioResults, RunKind, StreamKind};
-use super::run::{ClientNode, MAX_SENDS_PER_POLL, Workload, WorkloadStep};
-use super::schedule::Schedule;
+use super::run::{ClientNode, Workload, WorkloadStep};
+use super::schedule::RequestSchedule;
 use super::sent_packets::PacketTracker;
 use crate::node::{SendStatus, TransmitSink};
 use crate::signaling::{Dialect, ProbeRoom};
-use crate::time::{Time, saturating_nanos};
+use crate::time::Time;
 
 /// The stream that requests are counted in.
 const STREAM: StreamKind = StreamKind::Ping;
@@ -32,11 +32,7 @@ pub type WebSocketProber = ClientNode<WebSocketWorkload>;
 /// Sends requests at a fixed interval.
 pub struct WebSocketWorkload {
     matcher: RequestMatcher,
-    count: Option<u64>,
-    interval: Duration,
-    schedule: Schedule,
-    /// Requests that were sent or skipped.
-    requests_sent: u64,
+    schedule: RequestSchedule,
     text: String,
     server_error: Option<String>,
 }
@@ -44,8 +40,8 @@ pub struct WebSocketWorkload {
 impl WebSocketWorkload {
     /// Creates a workload that sends one request every `interval`: `count` requests, or an unlimited number if it is `None`.
     pub fn new(matcher: RequestMatcher, count: Option<u64>, interval: Duration) -> Self {
-        let schedule = Schedule::from_interval(Time::ZERO, saturating_nanos(interval));
-        Self { matcher, count, interval, schedule, requests_sent: 0, text: String::new(), server_error: None }
+        let schedule = RequestSchedule::new(count, interval);
+        Self { matcher, schedule, text: String::new(), server_error: None }
     }
 
     /// Offset of the server's clock, if the dialect reports the server's time.
@@ -68,37 +64,25 @@ impl WebSocketWorkload {
 impl Workload for WebSocketWorkload {
     const RUN_KIND: RunKind = RunKind::Probe;
 
-    fn first_audio_sequence(&self) -> u32 {
-        0
-    }
-
     fn start(&mut self, now: Time, _: &PacketTracker) {
-        self.schedule = Schedule::from_interval(now, saturating_nanos(self.interval));
+        self.schedule.start(now);
     }
 
     fn poll_transmit(&mut self, now: Time, tracker: &mut PacketTracker, sink: &mut dyn TransmitSink) -> WorkloadStep {
-        for _ in 0..MAX_SENDS_PER_POLL {
-            if self.count.is_some_and(|count| self.requests_sent >= count) {
-                return WorkloadStep::Done;
-            }
-            let due = self.schedule.due(self.requests_sent);
-            if due > now {
-                return WorkloadStep::NextDue(due);
+        let Self { matcher, schedule, text, .. } = self;
+        schedule.poll(now, |due, is_overdue| {
+            if is_overdue {
+                tracker.on_not_sent(STREAM, due, false, &[]);
+                return SendStatus::Sent;
             }
             let sequence = tracker.next_sequence(STREAM);
-            if PacketTracker::is_overdue(due, now, self.interval) {
-                tracker.on_not_sent(STREAM, due, false, &[]);
-                self.requests_sent += 1;
-                continue;
+            matcher.write_request(sequence, now, text);
+            let status = tracker.send(STREAM, (due, now), text.as_bytes(), 0, sink);
+            if status != SendStatus::WouldBlock {
+                matcher.on_sent(sequence, now);
             }
-            self.matcher.write_request(sequence, now, &mut self.text);
-            if tracker.send(STREAM, (due, now), self.text.as_bytes(), 0, sink) == SendStatus::WouldBlock {
-                return WorkloadStep::WouldBlock;
-            }
-            self.matcher.on_sent(sequence, now);
-            self.requests_sent += 1;
-        }
-        WorkloadStep::NextDue(now)
+            status
+        })
     }
 
     fn audio_results(&self) -> Option<AudioResults> {
@@ -133,7 +117,7 @@ impl Workload for WebSocketWorkload {
     }
 
     fn has_unsent(&self) -> bool {
-        self.count.is_none_or(|count| self.requests_sent < count)
+        self.schedule.has_unsent()
     }
 }
 

@@ -195,7 +195,7 @@ impl RecorderQueue {
 /// Whether the recorder needs the event.
 fn is_recorded(event: &PacketEvent<'_>) -> bool {
     use PacketOutcome::{Damaged, Lost, Returned};
-    event.stream == StreamKind::Audio && matches!(event.outcome, Returned | Damaged | Lost)
+    event.packet.stream == StreamKind::Audio && matches!(event.packet.outcome, Returned | Damaged | Lost)
 }
 
 impl PacketObserver for RecorderQueue {
@@ -205,7 +205,7 @@ impl PacketObserver for RecorderQueue {
 
     fn on_packet(&mut self, event: PacketEvent<'_>) {
         if is_recorded(&event) {
-            self.enqueue(Some(event.outcome), event.index, event.payload);
+            self.enqueue(Some(event.packet.outcome), event.index, event.payload);
         }
     }
 }
@@ -213,7 +213,7 @@ impl PacketObserver for RecorderQueue {
 impl PacketObserver for Recorder {
     fn on_packet(&mut self, event: PacketEvent<'_>) {
         if is_recorded(&event) {
-            self.enqueue(event.outcome, event.index, event.payload);
+            self.enqueue(event.packet.outcome, event.index, event.payload);
         }
     }
 }

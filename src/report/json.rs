@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::model::Report;
 use super::quantities::micros;
-use crate::client::{PacketEvent, PacketOutcome, StreamKind};
+use crate::client::{PacketOutcome, RecordedPacket, StreamKind};
 use crate::time::Time;
 
 /// One line of `--json-lines`.
@@ -38,9 +38,9 @@ pub struct PacketLine {
 }
 
 impl PacketLine {
-    /// The line of an event. Times are relative to `started`, the start of counting.
-    pub fn new(event: &PacketEvent<'_>, started: Time) -> Self {
-        let PacketEvent { stream, sequence, due, sent_at, received_at, outcome, .. } = *event;
+    /// The line of a packet. Times are relative to `started`, the start of counting.
+    pub fn new(packet: &RecordedPacket, started: Time) -> Self {
+        let RecordedPacket { stream, sequence, due, sent_at, received_at, outcome } = *packet;
         let since = |time: Time| time.signed_nanos_since(started);
         Self {
             stream,

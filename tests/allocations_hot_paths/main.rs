@@ -12,7 +12,7 @@ use jamjam_dev::audio::spsc::{capture_ring, packet_ring};
 use jamjam_dev::audio::waveform::Waveform;
 use jamjam_dev::client::{
     AudioStreamConfig, AudioWorkload, ClientNode, PacketEvent, PacketObserver, PacketOutcome, PayloadSource,
-    ProbeConfig, ProbeWorkload, RunConfig, SentAudio, SourcePoll, StreamKind,
+    ProbeConfig, ProbeWorkload, RecordedPacket, RunConfig, SentAudio, SourcePoll, StreamKind,
 };
 use jamjam_dev::echo::{AdmissionConfig, EchoConfig, EchoServer};
 use jamjam_dev::io::recorder::{self, AudioSinks, Recording};
@@ -269,18 +269,9 @@ fn recorder_of_both_sides() -> usize {
     let (mut recorder_input, test_recorder) = recorder::spawn(sinks, form).expect("a thread");
     let payload = [7; 128 * 2 * 4];
     let returned = |index: u64| {
-        let (stream, sequence, now) = (StreamKind::Audio, index as u32, Time::ZERO);
-        PacketEvent {
-            stream,
-            index,
-            sequence,
-            due: now,
-            sent_at: now,
-            received_at: Some(now),
-            outcome: PacketOutcome::Returned,
-            is_first: true,
-            payload: &payload,
-        }
+        let (stream, sequence, now, outcome) = (StreamKind::Audio, index as u32, Time::ZERO, PacketOutcome::Returned);
+        let packet = RecordedPacket { stream, sequence, due: now, sent_at: now, received_at: Some(now), outcome };
+        PacketEvent { packet, index, is_first: true, payload: &payload }
     };
     for index in 0..2 {
         recorder_input.on_audio_sent(SentAudio { index, sequence: index as u32, payload: &payload });
@@ -297,13 +288,8 @@ fn recorder_of_both_sides() -> usize {
         for index in turn * 4..turn * 4 + 4 {
             recorder_input.on_audio_sent(SentAudio { index, sequence: index as u32, payload: &payload });
             let returned = returned(index);
-            let lost = PacketEvent {
-                received_at: None,
-                outcome: PacketOutcome::Lost,
-                is_first: false,
-                payload: &[],
-                ..returned
-            };
+            let packet = RecordedPacket { received_at: None, outcome: PacketOutcome::Lost, ..returned.packet };
+            let lost = PacketEvent { packet, is_first: false, payload: &[], ..returned };
             recorder_input.on_packet(if index % 3 > 0 { returned } else { lost });
         }
     });

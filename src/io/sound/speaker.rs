@@ -12,6 +12,8 @@ use crate::audio::convert::{BYTES_PER_SAMPLE, ChannelLayout, ResamplerError, dec
 use crate::audio::devices::{DeviceConfig, DeviceSampleFormat};
 use crate::audio::jitter_buffer::{JitterBuffer, JitterBufferConfig, JitterBufferStats, MAX_JITTER_ALLOWANCE};
 use crate::audio::spsc::{PacketConsumer, PacketProducer, PacketRingState, packet_ring};
+#[cfg(test)]
+use crate::client::RecordedPacket;
 use crate::client::StreamKind;
 use crate::client::{AudioStreamConfig, PacketEvent, PacketObserver, PacketOutcome, PlaybackResults, SentAudio};
 use crate::io::stop::StopToken;
@@ -271,7 +273,7 @@ impl PacketObserver for SpeakerObserver {
         // A truncated packet is played up to the last complete sample.
         let len = event.payload.len() / BYTES_PER_SAMPLE * BYTES_PER_SAMPLE;
         if let (StreamKind::Audio, PacketOutcome::Returned | PacketOutcome::Damaged, true) =
-            (event.stream, event.outcome, event.is_first)
+            (event.packet.stream, event.packet.outcome, event.is_first)
             && let Some(samples) = decode_payload(&event.payload[..len])
         {
             // Uses the current time as the arrival time, because the packet cannot be played earlier.
@@ -291,17 +293,8 @@ mod tests {
         let mut observer = SpeakerObserver { producer, origin: Instant::now() };
         let (stream, sent_at, received_at) = (StreamKind::Audio, Time::from_millis(1), Some(Time::from_millis(2)));
         let mut receive = |index, outcome, is_first, payload: &[u8]| {
-            observer.on_packet(PacketEvent {
-                stream,
-                index,
-                sequence: 1,
-                due: sent_at,
-                sent_at,
-                received_at,
-                outcome,
-                is_first,
-                payload,
-            });
+            let packet = RecordedPacket { stream, sequence: 1, due: sent_at, sent_at, received_at, outcome };
+            observer.on_packet(PacketEvent { packet, index, is_first, payload });
         };
         // Packet 0 arrives twice: first truncated, then complete. Packet 1 is empty. Packet 2 is lost.
         receive(0, PacketOutcome::Damaged, true, &[0, 0, 128, 63, 0]);

@@ -12,7 +12,7 @@ use jamjam_dev::audio::quality::{Analyzer, PacketFormat, ReturnStatus, SourceMet
 use jamjam_dev::client::{
     AudioResults, LossReport, RunKind, RunResults, ServerResults, StopSignal, StreamKind, WaitResult,
 };
-use jamjam_dev::client::{CaptureResults, PacketEvent, PacketOutcome, PlaybackResults};
+use jamjam_dev::client::{CaptureResults, PacketOutcome, PlaybackResults, RecordedPacket};
 use jamjam_dev::report::json::{JsonLine, PacketLine};
 use jamjam_dev::report::limits::Limits;
 use jamjam_dev::report::{Report, json, text};
@@ -237,9 +237,7 @@ fn packet_line(
     let at = |ns| started + Duration::from_nanos(ns);
     let (due, sent_at, received_at) =
         (at(sent_ns).saturating_sub(Duration::from_nanos(500)), at(sent_ns), returned_ns.map(at));
-    let (index, is_first, payload) = (0, false, &[][..]);
-    let event = PacketEvent { stream, index, sequence, due, sent_at, received_at, outcome, is_first, payload };
-    PacketLine::new(&event, started)
+    PacketLine::new(&RecordedPacket { stream, sequence, due, sent_at, received_at, outcome }, started)
 }
 
 fn documents() -> Vec<(String, Value)> {

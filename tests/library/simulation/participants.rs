@@ -80,7 +80,7 @@ impl PayloadSource for Sound {
 pub(crate) struct OutcomeRecorder(pub(crate) Arc<Mutex<Vec<Line>>>, pub(crate) Arc<Mutex<Vec<RecordedPacket>>>);
 
 impl PacketObserver for OutcomeRecorder {
-    fn on_packet(&mut self, fact: PacketEvent<'_>) {
+    fn on_packet(&mut self, PacketEvent { packet: fact, .. }: PacketEvent<'_>) {
         let ns = |time: Time| time.as_nanos() as i64;
         let line = Line {
             stream: stream(fact.stream),
@@ -100,9 +100,7 @@ impl PacketObserver for OutcomeRecorder {
             },
         };
         self.0.lock().expect("no thread panics with the lock").push(line);
-        let PacketEvent { stream, sequence, due, sent_at, received_at, outcome, .. } = fact;
-        let packet = RecordedPacket { stream, sequence, due, sent_at, received_at, outcome };
-        self.1.lock().expect("no thread panics with the lock").push(packet);
+        self.1.lock().expect("no thread panics with the lock").push(fact);
     }
 }
 

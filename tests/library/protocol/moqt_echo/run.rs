@@ -186,7 +186,7 @@ struct Lines(Vec<(u32, PacketOutcome)>);
 
 impl PacketObserver for Lines {
     fn on_packet(&mut self, line: Line<'_>) {
-        self.0.push((line.sequence, line.outcome));
+        self.0.push((line.packet.sequence, line.packet.outcome));
     }
 }
 

@@ -1,6 +1,6 @@
 //! Records each simulated run as a run record and replays it. The replay must result in the same report.
 
-use jamjam_dev::client::{PacketEvent, RecordedPacket, RunResults};
+use jamjam_dev::client::RunResults;
 use jamjam_dev::report::json::{self, JsonLine, PacketLine};
 use jamjam_dev::report::limits::Limits;
 use jamjam_dev::report::run_record::{self, RecordReader, RecordedOptions, RunEnd};
@@ -16,10 +16,7 @@ pub(crate) fn check(run: &RunResults, facts: &ClientFacts, started: Time, differ
     let options = RecordedOptions::new(Limits::default());
     let mut record = run_record::options_line(&options).expect("numbers and texts");
     for packet in packets.iter() {
-        let RecordedPacket { stream, sequence, due, sent_at, received_at, outcome } = *packet;
-        let (index, is_first, payload) = (0, false, &[][..]);
-        let event = PacketEvent { stream, index, sequence, due, sent_at, received_at, outcome, is_first, payload };
-        record += &json::line(&JsonLine::Packet(PacketLine::new(&event, started))).expect("numbers and texts");
+        record += &json::line(&JsonLine::Packet(PacketLine::new(packet, started))).expect("numbers and texts");
     }
     let end = RunEnd { run, packets_dropped: 0, error: None, audio: None };
     record += &run_record::end_line(end).expect("numbers and texts");
