@@ -96,10 +96,7 @@ pub fn parse_ratio(text: &str) -> Result<f64, ParseQuantityError> {
 }
 
 /// `off` is `None`. `parse` parses everything else.
-pub fn parse_or_off<T>(
-    text: &str,
-    parse: impl FnOnce(&str) -> Result<T, ParseQuantityError>,
-) -> Result<Option<T>, ParseQuantityError> {
+pub fn parse_or_off<T, E>(text: &str, parse: impl FnOnce(&str) -> Result<T, E>) -> Result<Option<T>, E> {
     if text == "off" { Ok(None) } else { parse(text).map(Some) }
 }
 

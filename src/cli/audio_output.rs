@@ -1,17 +1,14 @@
 //! Outputs for the returned audio of `send`: playback, WAV recordings, and waveforms of the HTML report.
 
-use std::fmt;
 use std::path::Path;
-use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 
 use super::audio_source::print_device_format;
 use super::client::FinishedRun;
-use super::output::Failure;
-use super::output::{WaveformUse, print_notice};
-use super::values::{OutputFile, TimeSpan, output_file_parser};
+use super::output::print_notice;
+use super::values::{OutputFile, output_file_parser};
 use crate::audio::jitter_buffer::MAX_JITTER_ALLOWANCE;
 use crate::audio::quality::{Analyzer, PacketFormat};
 use crate::audio::waveform::Waveform;
@@ -19,9 +16,9 @@ use crate::client::AudioStreamConfig;
 use crate::io::recorder::{self, AudioSinks, Recorder, RecorderDrops, RecorderQueue, Recording};
 use crate::io::sound::{self, DeviceDirection, Speaker, SpeakerObserver};
 use crate::io::stop::StopToken;
-use crate::report::html;
 use crate::report::run_record::AudioPicture;
 use crate::stats::Counter;
+use crate::units::parse_duration_with_unit;
 
 const HEADING: &str = "Returned audio";
 
@@ -42,41 +39,24 @@ pub struct PlaybackArgs {
     ///
     /// A packet that is slower than the fastest packets by more than this time can arrive too late to be
     /// played. With auto, the value adapts to recent packets.
-    #[arg(long, hide_short_help = true, value_name = "DURATION|auto", default_value_t, requires = "play", help_heading = HEADING)]
-    jitter_buffer: JitterBuffer,
+    #[arg(long, hide_short_help = true, value_name = "DURATION|auto", value_parser = parse_jitter_buffer, default_value = "auto", requires = "play", help_heading = HEADING)]
+    jitter_buffer: OrAuto,
 }
 
-/// Delay allowed for a packet, relative to the fastest packets (--jitter-buffer). Slower packets can arrive too late to be played.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum JitterBuffer {
-    /// The allowed delay adapts to the delays of recent packets.
-    #[default]
-    Auto,
-    /// The allowed delay is this duration.
-    Fixed(Duration),
-}
+/// A duration, or `auto`, which is `None`. clap treats a field of the type `Option` as an option that may be omitted.
+type OrAuto = Option<Duration>;
 
-impl FromStr for JitterBuffer {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text == "auto" {
-            return Ok(Self::Auto);
-        }
-        let TimeSpan(delay) = text.parse().map_err(|error| format!("{error}, or \"auto\""))?;
-        if delay > MAX_JITTER_ALLOWANCE {
-            return Err(format!("give at most {MAX_JITTER_ALLOWANCE:?}, or \"auto\""));
-        }
-        Ok(Self::Fixed(delay))
+/// Parses the delay allowed for a packet, relative to the fastest packets. Slower packets can arrive too late to be played. With `auto`, it
+/// adapts to the delays of recent packets.
+fn parse_jitter_buffer(text: &str) -> Result<OrAuto, String> {
+    if text == "auto" {
+        return Ok(None);
     }
-}
-
-impl fmt::Display for JitterBuffer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Auto => f.write_str("auto"),
-            Self::Fixed(delay) => TimeSpan(*delay).fmt(f),
-        }
+    let delay = parse_duration_with_unit(text).map_err(|error| format!("{error}, or \"auto\""))?;
+    if delay > MAX_JITTER_ALLOWANCE {
+        return Err(format!("give at most {MAX_JITTER_ALLOWANCE:?}, or \"auto\""));
     }
+    Ok(Some(delay))
 }
 
 impl PlaybackArgs {
@@ -86,20 +66,15 @@ impl PlaybackArgs {
         &self,
         form: AudioStreamConfig,
         device_buffer: Option<u32>,
-    ) -> Result<Option<(SpeakerObserver, Speaker)>, Failure> {
+    ) -> anyhow::Result<Option<(SpeakerObserver, Speaker)>> {
         let Some(device) = self.play.as_deref() else { return Ok(None) };
         let device = Some(device).filter(|device| !device.is_empty());
-        let unusable = |error| Failure::unusable(anyhow::Error::from(error).context("--play"));
-        let device = sound::select_device(DeviceDirection::Output, device, form.sample_rate).map_err(unusable)?;
+        let device = sound::select_device(DeviceDirection::Output, device, form.sample_rate).context("--play")?;
         let (name, config) = (device.name.clone(), device.config);
         let packet_frames = u64::from(form.frame_samples) * u64::from(config.rate) / u64::from(form.sample_rate.max(1));
         let requested =
             device_buffer.unwrap_or(MIN_DEVICE_BUFFER_FRAMES.max(u32::try_from(packet_frames).unwrap_or(u32::MAX)));
-        let allowance = match self.jitter_buffer {
-            JitterBuffer::Auto => None,
-            JitterBuffer::Fixed(allowance) => Some(allowance),
-        };
-        let (observer, speaker) = device.open_speaker(form, allowance, requested).map_err(unusable)?;
+        let (observer, speaker) = device.open_speaker(form, self.jitter_buffer, requested).context("--play")?;
         print_device_format(&format!("playing on {name}"), &config, requested, speaker.buffer_frames());
         if config.rate != form.sample_rate {
             print_notice(&format!("returned audio is resampled from {} Hz to {} Hz", form.sample_rate, config.rate));
@@ -137,30 +112,28 @@ pub struct RecordingArgs {
 }
 
 impl RecordingArgs {
-    /// Creates the recordings and starts the recorder thread.
-    pub fn start(&self, form: AudioStreamConfig, waveform: WaveformUse) -> Result<(RecorderQueue, Recorder), Failure> {
+    /// Creates the recordings and starts the recorder thread. With `max_waveform_audio`, there are waveforms, which contain the audio itself if
+    /// it is not longer than this number of bytes.
+    pub fn start(
+        &self,
+        form: AudioStreamConfig,
+        max_waveform_audio: Option<usize>,
+    ) -> anyhow::Result<(RecorderQueue, Recorder)> {
         let write_error = |path: &Path| format!("cannot write the recording to {}", path.display());
         let AudioStreamConfig { sample_rate, channels, frame_samples, .. } = form;
         let analyzer = Analyzer::new(PacketFormat { sample_rate, channels, frame_samples });
-        let mut sinks = AudioSinks { recording: None, both_recording: None, waveform: None, analyzer };
+        let waveform = max_waveform_audio.map(|bytes| Waveform::new(sample_rate, channels, frame_samples, bytes));
+        let mut sinks = AudioSinks { recording: None, both_recording: None, waveform, analyzer };
         if let Some(path) = &self.record {
-            let recording = Recording::of_returned(path, form).with_context(|| write_error(path));
-            sinks.recording = Some(recording.map_err(Failure::unusable)?);
+            sinks.recording = Some(Recording::of_returned(path, form).with_context(|| write_error(path))?);
         }
         if let Some(path) = &self.record_both {
-            let both = Recording::of_both(path, form).with_context(|| write_error(path)).map_err(Failure::unusable)?;
-            sinks.both_recording = Some(both);
+            sinks.both_recording = Some(Recording::of_both(path, form).with_context(|| write_error(path))?);
             if form.channels > 1 {
                 print_notice("--record-both: sent and returned audio are each mixed to mono");
             }
         }
-        let max_audio_bytes = match waveform {
-            WaveformUse::None => None,
-            WaveformUse::Record => Some(0),
-            WaveformUse::Page => Some(html::MAX_AUDIO_BYTES),
-        };
-        sinks.waveform = max_audio_bytes.map(|bytes| Waveform::new(sample_rate, channels, frame_samples, bytes));
-        recorder::spawn(sinks, form).context("cannot start a thread").map_err(Failure::unusable)
+        recorder::spawn(sinks, form).context("cannot start a thread")
     }
 
     /// Completes the recordings and adds their statistics and the audio quality to the run. `name` is the name of the audio source. A

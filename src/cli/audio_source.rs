@@ -11,7 +11,7 @@ use anyhow::{Context, anyhow};
 use super::output::Failure;
 use super::output::{print, print_notice};
 use super::run_origin::file_name;
-use super::values::{TimeSpan, parse_count};
+use super::values::parse_count;
 use crate::audio::convert::ChannelLayout;
 use crate::audio::convert::Packetizer;
 use crate::audio::convert::Tone;
@@ -22,7 +22,7 @@ use crate::client::AudioStreamConfig;
 use crate::client::RunResults;
 use crate::io::sound::{self as devices, DeviceDirection, Microphone, NO_DEVICES_HINT};
 use crate::time::saturating_nanos;
-use crate::units;
+use crate::units::parse_duration_with_unit;
 use crate::wire::{HEADER_LEN, MAX_UDP_PAYLOAD, SAMPLE_RATE};
 
 const HEADING_AUDIO: &str = "Audio";
@@ -56,12 +56,12 @@ pub struct SourceArgs {
     count: u64,
 
     /// Stop after this much audio
-    #[arg(long, value_name = "DURATION", help_heading = HEADING_AUDIO)]
-    duration: Option<TimeSpan>,
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration_with_unit, help_heading = HEADING_AUDIO)]
+    duration: Option<Duration>,
 
     /// Number of times to send the file, or forever
-    #[arg(long, hide_short_help = true, value_name = "N|forever", default_value = "1", conflicts_with_all = ["tone", "mic"], help_heading = HEADING_AUDIO)]
-    repeat: Repeat,
+    #[arg(long, hide_short_help = true, value_name = "N|forever", value_parser = parse_repeat, default_value = "1", conflicts_with_all = ["tone", "mic"], help_heading = HEADING_AUDIO)]
+    repeat: OrForever,
 
     /// Packet length: samples or time
     #[arg(long, value_name = "SAMPLES|DURATION", default_value = "128", help_heading = HEADING_AUDIO)]
@@ -86,23 +86,14 @@ enum Resample {
     Native,
 }
 
-/// Number of passes over a file.
-#[derive(Clone, Copy, Debug)]
-enum Repeat {
-    Times(u64),
-    Forever,
-}
+/// Number of passes over a file, or `forever`, which is `None`. clap treats a field of the type `Option` as an option that may be omitted.
+type OrForever = Option<u64>;
 
-impl FromStr for Repeat {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "forever" => Ok(Self::Forever),
-            number => match number.parse() {
-                Ok(times) if times > 0 => Ok(Self::Times(times)),
-                _ => Err("give a number above 0, or \"forever\"".to_owned()),
-            },
-        }
+fn parse_repeat(text: &str) -> Result<OrForever, String> {
+    match (text, text.parse()) {
+        ("forever", _) => Ok(None),
+        (_, Ok(times @ 1..)) => Ok(Some(times)),
+        _ => Err("give a number above 0, or \"forever\"".to_owned()),
     }
 }
 
@@ -118,7 +109,7 @@ impl FromStr for FrameSize {
     fn from_str(text: &str) -> Result<Self, String> {
         match text.parse() {
             Ok(samples) => Ok(Self::Samples(samples)),
-            Err(_) => units::parse_duration_with_unit(text)
+            Err(_) => parse_duration_with_unit(text)
                 .map(Self::Time)
                 .map_err(|_| "give a number of samples such as 128, or a duration such as 2.5ms".to_owned()),
         }
@@ -130,9 +121,7 @@ impl FrameSize {
     fn samples(self, rate: u32, channels: u16) -> Result<u32, Failure> {
         let samples = match self {
             Self::Samples(samples) => samples,
-            Self::Time(time) => {
-                u64::try_from(u128::from(rate) * u128::from(saturating_nanos(time)) / 1_000_000_000).unwrap_or(u64::MAX)
-            }
+            Self::Time(time) => samples_in(time, rate),
         };
         let max_samples = ((MAX_UDP_PAYLOAD - HEADER_LEN) / (4 * usize::from(channels))) as u64;
         if samples == 0 || samples > max_samples {
@@ -143,6 +132,11 @@ impl FrameSize {
         }
         Ok(samples as u32)
     }
+}
+
+/// Number of samples at `rate` in a time, rounded down.
+fn samples_in(time: Duration, rate: u32) -> u64 {
+    u64::try_from(u128::from(rate) * u128::from(saturating_nanos(time)) / 1_000_000_000).unwrap_or(u64::MAX)
 }
 
 /// A WAV file or standard input.
@@ -194,12 +188,12 @@ impl SourceArgs {
     fn open_file(&self, path: &Path) -> Result<(FilePayloads, PacketLayout), Failure> {
         let from_stdin = path.as_os_str() == "-";
         let name = self.name();
-        if from_stdin && !matches!(self.repeat, Repeat::Times(1)) {
+        if from_stdin && self.repeat != Some(1) {
             return Err(Failure::usage(
                 "--repeat needs a file, because standard input can be read only once. Omit --repeat or give --wav FILE",
             ));
         }
-        let unreadable = |error: WavError| Failure::unusable(anyhow!("cannot read {name}: {error}"));
+        let unreadable = |error: WavError| anyhow!("cannot read {name}: {error}");
         let (reader, is_file) = if from_stdin { (Box::new(io::stdin()) as WavReader, false) } else { open(path)? };
         let mut stream = WavStream::open(reader).map_err(unreadable)?;
         if is_file {
@@ -227,23 +221,18 @@ impl SourceArgs {
         let (mut remaining, path) = (self.repeat, path.to_owned());
         let expected = format;
         let reopen = Box::new(move || {
-            match &mut remaining {
-                Repeat::Forever => {}
-                Repeat::Times(times) => *times -= 1,
-            }
-            if let Repeat::Times(0) = remaining {
-                return None;
+            if let Some(times) = &mut remaining {
+                *times -= 1;
+                if *times == 0 {
+                    return None;
+                }
             }
             let file = File::open(&path).map_err(WavError::from);
             let next = file.and_then(|file| WavStream::open(Box::new(BufReader::new(file)) as WavReader));
             // A file that was replaced between two passes may have a different format.
             Some(next.and_then(|next| if *next.format() == expected { Ok(next) } else { Err(WavError::Replaced) }))
         });
-        let times = match self.repeat {
-            Repeat::Times(times) => Some(times),
-            Repeat::Forever => None,
-        };
-        let input_samples = format.frames.zip(times).map(|(frames, times)| frames.saturating_mul(times));
+        let input_samples = format.frames.zip(self.repeat).map(|(frames, times)| frames.saturating_mul(times));
         let samples = input_samples.map(|samples| {
             u64::try_from((u128::from(samples) * u128::from(rate)).div_ceil(u128::from(format.sample_rate)))
                 .unwrap_or(u64::MAX)
@@ -266,7 +255,7 @@ impl SourceArgs {
         samples: Option<u64>,
     ) -> Result<(FilePayloads, PacketLayout), Failure> {
         let layout = self.packet_layout(input_format, rate, channels, samples)?;
-        let payloads = PayloadReader::new(input, layout.packetizer).context(self.name()).map_err(Failure::unusable)?;
+        let payloads = PayloadReader::new(input, layout.packetizer).context(self.name())?;
         Ok((payloads, layout))
     }
 
@@ -290,10 +279,7 @@ impl SourceArgs {
         samples: Option<u64>,
     ) -> Result<PacketLayout, Failure> {
         let frame_samples = self.frame_size.samples(output_rate, output_channels.count())?;
-        let max_samples = self.duration.map(|TimeSpan(time)| {
-            u64::try_from(u128::from(output_rate) * u128::from(saturating_nanos(time)) / 1_000_000_000)
-                .unwrap_or(u64::MAX)
-        });
+        let max_samples = self.duration.map(|time| samples_in(time, output_rate));
         if max_samples == Some(0) {
             return Err(Failure::usage(
                 "--duration is shorter than one sample, so there is nothing to send; give a longer duration",
@@ -358,9 +344,8 @@ fn parse_frequency(text: &str) -> Result<f64, String> {
 }
 
 /// Opens a file. Also returns whether it is a regular file.
-fn open(path: &Path) -> Result<(WavReader, bool), Failure> {
-    let file =
-        File::open(path).with_context(|| format!("cannot open {}", path.display())).map_err(Failure::unusable)?;
+fn open(path: &Path) -> anyhow::Result<(WavReader, bool)> {
+    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
     let is_file = file.metadata().is_ok_and(|metadata| metadata.is_file());
     Ok((Box::new(BufReader::new(file)), is_file))
 }
@@ -394,17 +379,14 @@ impl CaptureArgs {
     }
 
     /// Prints the sound devices.
-    pub fn print_devices((json, on_one_line): (bool, bool)) -> Result<u8, Failure> {
-        let devices = devices::list_devices().context("cannot list devices").map_err(Failure::unusable)?;
+    pub fn print_devices(json: bool, on_one_line: bool) -> Result<u8, Failure> {
+        let devices = devices::list_devices().context("cannot list devices")?;
         let text = if json || on_one_line {
-            devices
-                .to_json(NO_DEVICES_HINT, on_one_line)
-                .context("cannot convert the device list to JSON")
-                .map_err(Failure::unusable)?
+            devices.to_json(NO_DEVICES_HINT, on_one_line).context("cannot convert the device list to JSON")?
         } else {
             devices.to_text(NO_DEVICES_HINT)
         };
-        print(&mut io::stdout().lock(), text.trim_end()).map_err(Failure::unusable)?;
+        print(text.trim_end())?;
         Ok(0)
     }
 
@@ -415,16 +397,14 @@ impl CaptureArgs {
 
     /// Opens the device and prints its format and how its audio is converted.
     pub fn open(&self, source: &SourceArgs) -> Result<(Microphone, PacketLayout), Failure> {
-        let unusable = |error| Failure::unusable(anyhow::Error::from(error).context("--mic"));
-        let device = devices::select_device(DeviceDirection::Input, self.device(), SAMPLE_RATE).map_err(unusable)?;
+        let device = devices::select_device(DeviceDirection::Input, self.device(), SAMPLE_RATE).context("--mic")?;
         let (name, config) = (device.name.clone(), device.config);
         let channels = source.layout(config.channels);
         let layout = source.packet_layout((config.rate, config.channels), SAMPLE_RATE, channels, None)?;
-        let packetizer =
-            Packetizer::new(layout.packetizer).with_context(|| format!("--mic: {name}")).map_err(Failure::unusable)?;
+        let packetizer = Packetizer::new(layout.packetizer).with_context(|| format!("--mic: {name}"))?;
         let packet_frames = u64::from(layout.form.frame_samples) * u64::from(config.rate);
         let requested = self.device_buffer.unwrap_or(packet_frames.div_ceil(u64::from(SAMPLE_RATE)) as u32);
-        let microphone = device.open_microphone(packetizer, requested).map_err(unusable)?;
+        let microphone = device.open_microphone(packetizer, requested).context("--mic")?;
 
         print_device_format(&name, &config, requested, microphone.buffer_frames());
         if config.format.loses_precision() {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
 
-use super::output::{Failure, HEADING_REPORT};
+use super::output::HEADING_REPORT;
 use crate::client::{RunKind, RunResults, StreamKind};
 use crate::report::Report;
 use crate::report::baseline::{Baseline, MAX_BASELINE_BYTES};
@@ -30,28 +30,19 @@ pub struct BaselineArgs {
 }
 
 impl BaselineArgs {
-    /// Whether there is an earlier report.
-    pub fn is_given(&self) -> bool {
-        self.baseline.is_some()
-    }
-
     /// Reads the earlier report.
-    pub fn load(&self) -> Result<(), Failure> {
+    pub fn load(&self) -> anyhow::Result<()> {
         let Some(path) = &self.baseline else { return Ok(()) };
-        let baseline = read(path)
-            .with_context(|| format!("--baseline: cannot use {}", path.display()))
-            .map_err(Failure::unusable)?;
+        let baseline = read(path).with_context(|| format!("--baseline: cannot use {}", path.display()))?;
         // The cell is empty, because the file is read once.
         _ = self.loaded.set(baseline);
         Ok(())
     }
 
     /// Checks before a run that it measures the same as the earlier run.
-    pub fn check_plan(&self, command: RunKind, stream: StreamKind, protocol: RunProtocol) -> Result<(), Failure> {
+    pub fn check_plan(&self, command: RunKind, stream: StreamKind, protocol: RunProtocol) -> anyhow::Result<()> {
         match self.loaded.get().and_then(|baseline| baseline.difference((command, stream, protocol))) {
-            Some(difference) => {
-                Err(Failure::unusable(anyhow!("--baseline: the runs are not comparable: {difference}")))
-            }
+            Some(difference) => bail!("--baseline: the runs are not comparable: {difference}"),
             None => Ok(()),
         }
     }

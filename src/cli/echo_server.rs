@@ -3,6 +3,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -11,11 +12,12 @@ use tracing::{Level, enabled, info, warn};
 
 use super::moqt_server::{BoundMoqtServer, MoqtArgs};
 use super::options::impairment::{ImpairmentArgs, OutcomeLogFile, PreparedEcho};
-use super::options::registration::RegistrationArgs;
+use super::options::registration::{self, RegistrationArgs};
 use super::output::Failure;
-use super::server::{self, AddressFile, MemoryArgs, ServerStatistics, UdpStatistics};
+use super::server::{self, MemoryArgs, ServerStatistics, UdpStatistics};
 use super::values::{
-    BitRate, ByteSize, ListenAddress, Millis, OrOff, OutputFile, TimeSpan, output_file_parser, parse_percent,
+    OrOff, OutputFile, format_bit_rate, format_size, or_off, output_file_parser, parse_listen_address, parse_millis,
+    parse_percent,
 };
 use crate::address::Cidr;
 use crate::client::StopSignal;
@@ -26,16 +28,13 @@ use crate::io::moqt::server::MoqtServerConfig;
 use crate::io::reachable::reachable_addresses;
 use crate::io::stop::StopToken;
 use crate::io::udp::{
-    self, Backend, BindError, BoundSocket, DEFAULT_RECEIVE_BUFFER, DEFAULT_SPIN_PERCENT, DriverOptions, IdlePolicy,
-    KernelDrops,
+    self, Backend, BoundSocket, DEFAULT_RECEIVE_BUFFER, DEFAULT_SPIN_PERCENT, DriverOptions, IdlePolicy, KernelDrops,
 };
 use crate::io::{http, os};
 use crate::link::LinkKey;
 use crate::memory_budget::MemoryBudget;
+use crate::units::{parse_bit_rate, parse_duration_with_unit, parse_size};
 use crate::wire::DEFAULT_PORT;
-
-/// Default interval of the statistics log line.
-const STATS_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The limit on the bit rate allows one packet per this number of bits. Without a limit on packets, small ones would cost more processor
 /// time than large ones.
@@ -62,8 +61,8 @@ pub struct Args {
     /// Delay before AUDIO is returned, in ms or with a unit (250us, 3s) [default: 3000]
     ///
     /// With --moqt-only, this is the delay before a MOQT frame is returned, 0 by default.
-    #[arg(short, long, env = "ECHO_DELAY_MS", value_name = "MS")]
-    delay: Option<Millis>,
+    #[arg(short, long, env = "ECHO_DELAY_MS", value_name = "MS", value_parser = parse_millis)]
+    delay: Option<Duration>,
 
     /// Write the listen address to this file once the socket is bound
     #[arg(long, hide_short_help = true, value_name = "FILE", value_parser = output_file_parser())]
@@ -72,8 +71,8 @@ pub struct Args {
     /// Serve Prometheus metrics and /healthz over HTTP
     ///
     /// If only a port is given, the address is 127.0.0.1.
-    #[arg(long, value_name = "[ADDR:]PORT")]
-    metrics: Option<ListenAddress>,
+    #[arg(long, value_name = "[ADDR:]PORT", value_parser = parse_listen_address)]
+    metrics: Option<SocketAddr>,
 
     #[command(flatten, next_help_heading = HEADING_MEMORY)]
     memory: MemoryArgs,
@@ -82,12 +81,12 @@ pub struct Args {
     ///
     /// Each packet counts as its length plus 100 bytes, or plus 500 bytes with impairment or --outcome-log. Packets beyond the limit
     /// are dropped and counted. One address (IPv6: /64) other than loopback may hold half, and one client (address and port) two fifths.
-    #[arg(long, hide_short_help = true, value_name = "SIZE", default_value_t = OrOff(BufferLimits::default().total.map(ByteSize)), help_heading = HEADING_MEMORY)]
-    max_buffer: OrOff<ByteSize>,
+    #[arg(long, hide_short_help = true, value_name = "SIZE", value_parser = or_off(parse_size), default_value = BufferLimits::default().total.map_or_else(String::new, format_size), help_heading = HEADING_MEMORY)]
+    max_buffer: OrOff<u64>,
 
     /// Receive buffer size to request from the kernel
-    #[arg(long, hide_short_help = true, value_name = "SIZE", default_value_t = ByteSize(DEFAULT_RECEIVE_BUFFER as u64), help_heading = HEADING_MEMORY)]
-    socket_buffer: ByteSize,
+    #[arg(long, hide_short_help = true, value_name = "SIZE", value_parser = parse_size, default_value = format_size(DEFAULT_RECEIVE_BUFFER as u64), help_heading = HEADING_MEMORY)]
+    socket_buffer: u64,
 
     /// Maximum share of one core spent busy-waiting
     ///
@@ -116,8 +115,8 @@ pub struct Args {
     verbose: bool,
 
     /// Interval of the statistics log line, or off
-    #[arg(long, hide_short_help = true, value_name = "DURATION", default_value_t = OrOff(Some(TimeSpan(STATS_INTERVAL))), help_heading = HEADING_LOG)]
-    stats_interval: OrOff<TimeSpan>,
+    #[arg(long, hide_short_help = true, value_name = "DURATION", value_parser = or_off(parse_duration_with_unit), default_value = "60s", help_heading = HEADING_LOG)]
+    stats_interval: OrOff<Duration>,
 
     #[command(flatten)]
     announce: RegistrationArgs,
@@ -129,28 +128,26 @@ pub struct Args {
 impl Args {
     /// Serves until `stop` is requested.
     pub fn run(self, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
-        let interval = match self.stats_interval.0 {
-            Some(TimeSpan(Duration::ZERO)) => {
-                return Err(Failure::usage("--stats-interval 0 is invalid; give a duration such as 60s, or off"));
-            }
-            interval => interval.map(|TimeSpan(interval)| interval),
-        };
+        if self.stats_interval == Some(Duration::ZERO) {
+            return Err(Failure::usage("--stats-interval 0 is invalid; give a duration such as 60s, or off"));
+        }
         let admission = self.protection.admission_config()?;
         let log = server::start_log(self.verbose, color)?;
         os::set_process_name("echo-server");
         if self.moqt.is_moqt_only() {
-            return self.run_moqt(log, interval, stop);
+            return self.run_moqt(log, stop);
         }
 
-        let buffer_limits = BufferLimits::with_total(self.max_buffer.0.map(|ByteSize(size)| size));
-        let address_file = AddressFile::clear(self.address_file.as_deref())?;
+        let buffer_limits = BufferLimits::with_total(self.max_buffer);
+        let address_file = self.address_file.as_deref();
+        server::clear_address(address_file)?;
         let bound = self.bind()?;
         let memory_budget = self.memory.budget();
         let has_own_limit = buffer_limits.total != BufferLimits::default().total;
         if has_own_limit && buffer_limits.total.zip(memory_budget.limit()).is_some_and(|(buffer, all)| buffer > all) {
             warn!(target: "echo", "--max-buffer has no effect, because it is larger than --memory-budget");
         }
-        let delay = self.delay.map_or(DEFAULT_DELAY, |Millis(delay)| delay);
+        let delay = self.delay.unwrap_or(DEFAULT_DELAY);
         let moqt = BoundMoqtServer::prepare(&self.moqt, self.moqt_config(&memory_budget), Some(bound.address))?;
         let local_port = Some(bound.address.port());
         let config = EchoConfig {
@@ -163,10 +160,10 @@ impl Args {
         };
         // Opens the outcome log only after binding. A server that already uses the port may be writing the same file.
         let PreparedEcho { mut echo, reproduce_options, outcome_log } = self.impairment.prepare(config)?;
-        let registration = self.announce.prepare(&self.host, bound.address, &memory_budget)?;
+        let registration = self.announce.prepare(&self.host, bound.address)?;
         let metrics = self.bind_metrics()?;
         stop.set_run_started();
-        address_file.write(bound.address)?;
+        server::write_address(address_file, bound.address)?;
         let outcome_log_dropped = outcome_log.as_ref().map(OutcomeLogFile::dropped);
         let link_key = LinkKey::from_seed(&os::random_secret());
         let public_key = (self.link != LinkPolicy::Plain).then(|| link_key.public());
@@ -175,7 +172,12 @@ impl Args {
         let socket_drops = Arc::clone(&kernel);
         echo.report_socket_drops(Box::new(move || socket_drops.read()));
         let udp = Some(UdpStatistics { counters: echo.counters(), kernel, outcome_log_dropped });
-        let statistics = ServerStatistics { udp, moqt: moqt.as_ref().map(BoundMoqtServer::counts), memory_budget, log };
+        let statistics = ServerStatistics {
+            udp,
+            moqt: moqt.as_ref().map(BoundMoqtServer::counts),
+            memory_budget: Arc::clone(&memory_budget),
+            log,
+        };
         info!(name: FIXED_LOG_LINE, target: "echo", "Echo server listening on {}", bound.address);
         log_addresses(bound.address);
         if self.link == LinkPolicy::Plain {
@@ -185,14 +187,13 @@ impl Args {
             info!(target: "echo", options, "impairment enabled");
         }
         let moqt_url = moqt.as_ref().map(BoundMoqtServer::web_transport_url);
-        let moqt =
-            moqt.map(|moqt| moqt.start(stop)).transpose().context("cannot serve MOQT").map_err(Failure::unusable)?;
+        let moqt = moqt.map(|moqt| moqt.start(stop)).transpose().context("cannot serve MOQT")?;
         statistics.serve(metrics, stop)?;
 
         let registration = registration
-            .map(|registration| registration.start(&mut echo, delay, public_key, moqt_url, stop))
+            .map(|registration| registration.start(&mut echo, delay, public_key, moqt_url, memory_budget, stop))
             .transpose();
-        let registration = registration.context("cannot start a thread").map_err(Failure::unusable)?;
+        let registration = registration.context("cannot start a thread")?;
 
         let options = DriverOptions {
             idle: IdlePolicy::Wait,
@@ -201,10 +202,9 @@ impl Args {
             follow_address: false,
         };
         let running = udp::spawn_node("echo-server", bound.socket, echo, stop.clone(), options)
-            .context("cannot start a thread")
-            .map_err(Failure::unusable)?;
+            .context("cannot start a thread")?;
         let mut clock = ClockMonitor::start();
-        while !running.finished_within(interval) {
+        while !running.finished_within(self.stats_interval) {
             clock.sample_and_log();
             statistics.log();
         }
@@ -219,11 +219,11 @@ impl Args {
         if let Some(moqt) = moqt {
             moqt.join();
         }
-        if let Some(registration) = registration {
-            registration.end();
+        if let Some(signaling_stopped) = registration.flatten() {
+            let _ = signaling_stopped.recv_timeout(registration::SHUTDOWN_TIMEOUT);
         }
         statistics.log();
-        tally.result.context("cannot read from the socket").and(outcome_log).map_err(Failure::unusable)?;
+        tally.result.context("cannot read from the socket").and(outcome_log)?;
         Ok(0)
     }
 
@@ -234,23 +234,27 @@ impl Args {
     }
 
     /// Serves MOQT only.
-    fn run_moqt(self, log: LogGuard, interval: Option<Duration>, stop: &StopToken) -> Result<u8, Failure> {
-        let address_file = AddressFile::clear(self.address_file.as_deref())?;
+    fn run_moqt(self, log: LogGuard, stop: &StopToken) -> Result<u8, Failure> {
+        let address_file = self.address_file.as_deref();
+        server::clear_address(address_file)?;
         let memory_budget = self.memory.budget();
         // With --moqt-only, `prepare` always returns a server.
         let mut config = self.moqt_config(&memory_budget);
-        config.echo.delay = self.delay.map_or(Duration::ZERO, |Millis(delay)| delay);
+        config.echo.delay = self.delay.unwrap_or_default();
         let Some(moqt) = BoundMoqtServer::prepare(&self.moqt, config, None)? else {
             return Ok(0);
         };
         let metrics = self.bind_metrics()?;
         stop.set_run_started();
-        moqt.address().map_or(Ok(()), |address| address_file.write(address))?;
+        moqt.address().map_or(Ok(()), |address| server::write_address(address_file, address))?;
         let statistics = ServerStatistics { udp: None, moqt: Some(moqt.counts()), memory_budget, log };
-        let running = moqt.start(stop).context("cannot serve MOQT").map_err(Failure::unusable)?;
+        let running = moqt.start(stop).context("cannot serve MOQT")?;
         statistics.serve(metrics, stop)?;
+        let (sender, stop_requested) = channel();
+        stop.on_stop(move || _ = sender.send(()));
+        let interval = self.stats_interval.unwrap_or(Duration::MAX);
         let mut clock = ClockMonitor::start();
-        while !running.wait_for_stop(interval) {
+        while stop.signal().is_none() && stop_requested.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
             clock.sample_and_log();
             statistics.log();
         }
@@ -260,37 +264,24 @@ impl Args {
         Ok(0)
     }
 
-    fn bind_metrics(&self) -> Result<Option<TcpListener>, Failure> {
-        let Some(ListenAddress(address)) = self.metrics else { return Ok(None) };
-        let listener = http::bind(address).with_context(|| format!("cannot listen on {address} for --metrics"));
-        listener.map(Some).map_err(Failure::unusable)
+    fn bind_metrics(&self) -> anyhow::Result<Option<TcpListener>> {
+        let Some(address) = self.metrics else { return Ok(None) };
+        http::bind(address).map(Some).with_context(|| format!("cannot listen on {address} for --metrics"))
     }
 
     /// Binds the first usable address of the host.
     fn bind(&self) -> Result<BoundSocket, Failure> {
-        let addresses = server::resolve_listen_addresses(&self.host, self.port)?;
-        let requested = self.socket_buffer.0.min(1 << 30) as usize;
-        let mut first: Option<BindError> = None;
-        for address in addresses {
-            match udp::bind(address, requested) {
-                Ok(bound) => {
-                    if let Some(granted) = bound.receive_buffer.filter(|granted| *granted < requested) {
-                        warn!(
-                            target: "echo",
-                            granted_bytes = granted,
-                            requested_bytes = requested,
-                            "receive buffer smaller than requested; raise net.core.rmem_max"
-                        );
-                    }
-                    return Ok(bound);
-                }
-                Err(error) => {
-                    first.get_or_insert(error);
-                }
-            }
+        let requested = self.socket_buffer.min(1 << 30) as usize;
+        let bound = server::bind_first(&self.host, self.port, |address| Ok(udp::bind(address, requested)?))?;
+        if let Some(granted) = bound.receive_buffer.filter(|granted| *granted < requested) {
+            warn!(
+                target: "echo",
+                granted_bytes = granted,
+                requested_bytes = requested,
+                "receive buffer smaller than requested; raise net.core.rmem_max"
+            );
         }
-        // A resolved host has at least one address, so `first` is set.
-        Err(Failure::unusable(first.map_or_else(|| anyhow::anyhow!("no address"), anyhow::Error::from)))
+        Ok(bound)
     }
 }
 
@@ -308,8 +299,8 @@ pub struct AdmissionArgs {
     ///
     /// The rate includes IP and UDP headers, and is also a limit of one packet per 8 kbit. For IPv6, a /64 counts as one address. Excess
     /// packets are dropped and counted.
-    #[arg(long, value_name = "BITRATE", default_value_t = OrOff(AdmissionConfig::default().max_bit_rate.map(BitRate)), help_heading = HEADING_PROTECTION)]
-    max_bitrate_per_source: OrOff<BitRate>,
+    #[arg(long, value_name = "BITRATE", value_parser = or_off(parse_bit_rate), default_value = AdmissionConfig::default().max_bit_rate.map_or_else(String::new, format_bit_rate), help_heading = HEADING_PROTECTION)]
+    max_bitrate_per_source: OrOff<u64>,
 
     /// Reply only to these networks (192.0.2.0/24) or addresses
     ///
@@ -333,7 +324,7 @@ impl AdmissionArgs {
 
     /// The limits of the UDP echo, with a random hash key.
     pub fn admission_config(&self) -> Result<AdmissionConfig, Failure> {
-        let max_bit_rate = self.max_bitrate_per_source.0.map(|BitRate(rate)| rate);
+        let max_bit_rate = self.max_bitrate_per_source;
         if max_bit_rate == Some(0) {
             return Err(Failure::usage("--max-bitrate-per-source 0 would drop every packet; give a rate, or off"));
         }

@@ -1,7 +1,5 @@
 //! `--generate`: the man page and the shell completions, generated from the options.
 
-use std::io;
-
 use clap::{Command, ValueEnum};
 use clap_complete::Shell;
 use clap_mangen::Man;
@@ -27,8 +25,8 @@ pub enum Generate {
 impl Generate {
     /// Prints the document for the options of `cli`.
     pub fn print(self, cli: Command) -> Result<u8, Failure> {
-        let text = self.text(cli).map_err(Failure::unusable)?;
-        print(&mut io::stdout().lock(), text.trim_end()).map_err(Failure::unusable)?;
+        let text = self.text(cli)?;
+        print(text.trim_end())?;
         Ok(0)
     }
 

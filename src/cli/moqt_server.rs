@@ -4,7 +4,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, SystemTime};
 
 use clap::ArgGroup;
@@ -12,7 +11,7 @@ use tracing::info;
 
 use super::output::Failure;
 use super::target::{LOCALHOST, ListenHostPort};
-use crate::io::moqt::server::{self, MoqtServerConfig};
+use crate::io::moqt::server::{self, MoqtServerConfig, ServerThread};
 use crate::io::moqt::{BoundSockets, MoqtBindError, MoqtUrl, ServerCounters, bind_all};
 use crate::io::stop::StopToken;
 use crate::io::tls::identity::ServerIdentity;
@@ -65,13 +64,12 @@ impl MoqtArgs {
     }
 
     /// Loads the certificate, or generates one for a server at `address`.
-    fn load_identity(&self, address: &ListenHostPort) -> Result<Arc<ServerIdentity>, Failure> {
+    fn load_identity(&self, address: &ListenHostPort) -> anyhow::Result<Arc<ServerIdentity>> {
         let now = SystemTime::now();
-        let loaded = match (&self.cert, &self.key) {
-            (Some(cert), Some(key)) => ServerIdentity::from_pem_files(cert, key, now),
-            _ => ServerIdentity::self_signed(&[&address.host], now),
-        };
-        loaded.map_err(Failure::unusable)
+        Ok(match (&self.cert, &self.key) {
+            (Some(cert), Some(key)) => ServerIdentity::from_pem_files(cert, key, now)?,
+            _ => ServerIdentity::self_signed(&[&address.host], now)?,
+        })
     }
 }
 
@@ -104,7 +102,7 @@ impl BoundMoqtServer {
                     address.port()
                 ))
             }
-            error => Failure::unusable(error),
+            error => error.into(),
         })?;
         Ok(Some(Self { address, bound, identity, config, counts: Arc::default() }))
     }
@@ -120,22 +118,15 @@ impl BoundMoqtServer {
     }
 
     /// Logs the addresses and starts the server, which runs until `stop` is requested.
-    pub fn start(self, stop: &StopToken) -> io::Result<RunningMoqtServer> {
+    pub fn start(self, stop: &StopToken) -> io::Result<ServerThread> {
         self.log_addresses();
         stop.set_grace_period(SHUTDOWN_TIMEOUT);
-        let (sender, stop_requested) = channel();
-        let callback_sender = sender.clone();
-        stop.on_stop(move || _ = callback_sender.send(()));
-        if stop.signal().is_some() {
-            let _ = sender.send(());
-        }
         if self.identity.has_files() {
             renewal::reload_on_sighup(Some(Arc::clone(&self.identity)), stop)?;
         } else {
             renewal::renew_when_due(&self.identity)?;
         }
-        let server = server::spawn(self.bound, self.identity, self.config, self.counts, stop)?;
-        Ok(RunningMoqtServer { server, stop_requested })
+        server::spawn(self.bound, self.identity, self.config, self.counts, stop)
     }
 
     /// The URL for browsers, with the listen host, which may be an unspecified address.
@@ -159,28 +150,6 @@ impl BoundMoqtServer {
         let url = self.local_url(Transport::WebTransport);
         let command = format!("jamjam-dev probe --to {url} --cert-sha256 {}", self.identity.fingerprint());
         info!(target: "moqt", command, "run this to test the server");
-    }
-}
-
-/// A running MOQT server.
-pub struct RunningMoqtServer {
-    server: server::ServerThread,
-    stop_requested: Receiver<()>,
-}
-
-impl RunningMoqtServer {
-    /// Waits for a stop request for at most `timeout`, or forever if it is `None`. Returns whether a stop was requested.
-    pub fn wait_for_stop(&self, timeout: Option<Duration>) -> bool {
-        let Some(timeout) = timeout else {
-            let _ = self.stop_requested.recv();
-            return true;
-        };
-        self.stop_requested.recv_timeout(timeout) != Err(RecvTimeoutError::Timeout)
-    }
-
-    /// Waits until every session is closed.
-    pub fn join(self) {
-        self.server.join();
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Context;
 
 use super::values::{OutputFile, output_file_parser};
+use crate::client::StopSignal;
 use crate::io::http::body::PAGE_STYLE;
 use crate::io::{files, status_line};
 use crate::report::html::{self, AudioSection};
@@ -16,8 +17,8 @@ use crate::report::run_record::AudioPicture;
 use crate::report::{Report, junit, markdown};
 use crate::sanitize::sanitize_lines;
 
-/// An error and its exit code: no reply (1), usage error (2), interruption (130 or 143). Exit code 3 means an unusable file, device, host
-/// name or socket.
+/// An error and its exit code: no reply (1), usage error (2), interruption (130 or 143). Every other error is an unusable file, device, host
+/// name or socket, and is converted into a failure with exit code 3.
 #[derive(Debug)]
 pub struct Failure {
     /// Exit code of the process.
@@ -31,7 +32,14 @@ impl Failure {
         Self { code: 2, error: anyhow::anyhow!("{error}") }
     }
 
-    pub(super) fn unusable(error: impl Into<anyhow::Error>) -> Self {
+    /// A run that `signal` interrupted before it could report anything.
+    pub(super) fn interrupted(signal: StopSignal, message: impl fmt::Display) -> Self {
+        Self { code: signal.exit_code(), error: anyhow::anyhow!("{message}") }
+    }
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
         Self { code: 3, error: error.into() }
     }
 }
@@ -41,9 +49,9 @@ pub fn write_line(out: &mut impl Write, line: &str) -> io::Result<()> {
     writeln!(out, "{line}").and_then(|()| out.flush())
 }
 
-/// Prints a line. A closed pipe is not an error.
-pub fn print(out: &mut impl Write, line: &str) -> anyhow::Result<()> {
-    match write_line(out, line) {
+/// Prints a line to standard output. A closed pipe is not an error.
+pub fn print(line: &str) -> anyhow::Result<()> {
+    match write_line(&mut io::stdout().lock(), line) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result.context("cannot write to standard output"),
     }
@@ -85,7 +93,7 @@ pub struct ReportFileArgs {
     ///
     /// The page is self-contained. The page of `send` also shows the waveforms, and can play up to 30 s of audio.
     #[arg(long, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING_REPORT)]
-    html: Option<OutputFile>,
+    pub html: Option<OutputFile>,
 
     /// Write the report to this JUnit XML file
     #[arg(long, hide_short_help = true, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING_REPORT)]
@@ -98,19 +106,14 @@ pub struct ReportFileArgs {
 
 impl ReportFileArgs {
     /// The files with their options.
-    pub fn files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+    fn files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
         let all = [("--html", &self.html), ("--junit", &self.junit), ("--markdown", &self.markdown)];
         all.into_iter().filter_map(|(option, file)| Some((option, file.as_deref()?)))
     }
 
     /// Before the run, checks that files can be written and removes reports of an earlier run.
-    pub fn remove_stale(&self) -> Result<(), Failure> {
-        self.files().try_for_each(|(option, file)| remove_stale(option, file))
-    }
-
-    /// Whether the HTML report was requested.
-    pub fn has_html(&self) -> bool {
-        self.html.is_some()
+    pub fn remove_stale(&self) -> anyhow::Result<()> {
+        self.files().try_for_each(|(option, file)| files::prepare(file).with_context(|| write_error(option, file)))
     }
 
     /// Writes all files, even if one fails. `audio` contains the waveforms for the HTML report. Returns the first error.
@@ -122,10 +125,15 @@ impl ReportFileArgs {
     ) -> anyhow::Result<()> {
         let error = error.map(|error| format!("{error:#}"));
         let error = error.as_deref();
+        let audio = audio.map(|AudioPicture { name, waveform, missing_packets }| AudioSection {
+            name,
+            picture: waveform,
+            left_out: *missing_packets,
+        });
         let mut result = Ok(());
         for (option, file) in self.files() {
             let text = match option {
-                "--html" => Ok(html::page(report, error, audio.map(audio_section), PAGE_STYLE)),
+                "--html" => Ok(html::page(report, error, audio, PAGE_STYLE)),
                 "--junit" => junit::document(report, error).map_err(anyhow::Error::from),
                 _ => Ok(markdown::summary(report, error)),
             };
@@ -134,26 +142,6 @@ impl ReportFileArgs {
         }
         result
     }
-}
-
-fn audio_section(audio: &AudioPicture) -> AudioSection<'_> {
-    AudioSection { name: &audio.name, picture: &audio.waveform, left_out: audio.missing_packets }
-}
-
-/// What the waveforms of a run are used for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WaveformUse {
-    /// There are no waveforms.
-    None,
-    /// The run record, which does not contain the audio itself.
-    Record,
-    /// The HTML report, which contains the audio of a short run.
-    Page,
-}
-
-/// Checks that a file can be written and removes the file left by an earlier run.
-fn remove_stale(option: &str, file: &Path) -> Result<(), Failure> {
-    files::prepare(file).with_context(|| write_error(option, file)).map_err(Failure::unusable)
 }
 
 fn write_error(option: &str, file: &Path) -> String {

@@ -4,17 +4,17 @@ use clap::builder::RangedU64ValueParser;
 use clap::{ArgMatches, ColorChoice};
 use std::time::Duration;
 
+use super::client::ClientArgs;
 use super::client::moqt::MoqtRunPlan;
 use super::client::websocket::WebSocketProbeArgs;
-use super::client::{ClientArgs, transaction_seed};
 use super::options::moqt_client::HEADING_MOQT;
 use super::options::network::HEADING_LOCAL_SYSTEM;
 use super::output::{Failure, print_notice};
 use super::plan::{Plan, UdpPeer};
 use super::target::{MoqtTarget, Target, UdpTarget};
 use super::this_machine;
-use super::values::{ByteSize, TimeSpan, parse_count};
-use crate::client::{ClientNode, ProbeConfig, ProbeWorkload, RunConfig};
+use super::values::parse_count;
+use crate::client::{ClientNode, ProbeConfig, ProbeWorkload};
 use crate::client::{RunKind, StreamKind};
 use crate::io::stop::StopToken;
 use crate::io::websocket::handshake::WebSocketUrl;
@@ -22,6 +22,7 @@ use crate::link::OVERHEAD;
 use crate::moqt::client::{FramePayload, MoqtClientConfig};
 use crate::moqt::codec::MAX_BODY_BYTES;
 use crate::report::quantities::RunProtocol;
+use crate::units::{parse_duration_with_unit, parse_size};
 use crate::wire::{DEFAULT_PORT, HEADER_LEN, MAX_UDP_PAYLOAD};
 
 const HEADING_TARGET: &str = "Target";
@@ -73,12 +74,12 @@ pub struct Args {
     /// Stop sending after this time
     ///
     /// The run sends as many packets as fit into this time at --interval. If --count is also given, the lower limit applies.
-    #[arg(long, value_name = "DURATION", help_heading = HEADING_PACKETS)]
-    duration: Option<TimeSpan>,
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration_with_unit, help_heading = HEADING_PACKETS)]
+    duration: Option<Duration>,
 
     /// Interval between packets or groups
-    #[arg(short, long, value_name = "DURATION", default_value_t = TimeSpan(Duration::from_millis(10)), help_heading = HEADING_PACKETS)]
-    interval: TimeSpan,
+    #[arg(short, long, value_name = "DURATION", value_parser = parse_duration_with_unit, default_value = "10ms", help_heading = HEADING_PACKETS)]
+    interval: Duration,
 
     /// Type of the packets over UDP
     #[arg(long, value_name = "TYPE", value_enum, default_value_t = StreamKind::Ping, help_heading = HEADING_PACKETS)]
@@ -87,8 +88,8 @@ pub struct Args {
     /// Payload bytes (AUDIO, MOQT) [default: 512]
     ///
     /// For AUDIO, give a multiple of 4.
-    #[arg(long, value_name = "SIZE", help_heading = HEADING_PACKETS)]
-    size: Option<ByteSize>,
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, help_heading = HEADING_PACKETS)]
+    size: Option<u64>,
 
     #[command(flatten)]
     client: ClientArgs,
@@ -103,14 +104,14 @@ pub struct Args {
 impl Args {
     /// Payload size, in bytes.
     fn size(&self) -> usize {
-        self.size.map_or(DEFAULT_PAYLOAD_SIZE, |ByteSize(size)| usize::try_from(size).unwrap_or(usize::MAX))
+        self.size.map_or(DEFAULT_PAYLOAD_SIZE, |size| usize::try_from(size).unwrap_or(usize::MAX))
     }
 
     /// Probes until finished or `stop` is requested.
     pub fn run(mut self, matches: &ArgMatches, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
         self.client.prepare_output(color);
         let local = Target::Udp(UdpTarget { host: "127.0.0.1".to_owned(), port: DEFAULT_PORT });
-        let has_default = self.client.room.room_name().is_none();
+        let has_default = self.client.room.room.is_none();
         let to = self.to.as_ref().or(self.target.as_ref()).or_else(|| has_default.then_some(&local));
         let plan = if self.this_machine {
             Plan::Local("--this-machine")
@@ -118,7 +119,7 @@ impl Args {
             self.client.plan(RunKind::Probe, to, self.packet)?
         };
         plan.check_options(RunKind::Probe, matches)?;
-        if self.interval.0 < MIN_INTERVAL {
+        if self.interval < MIN_INTERVAL {
             return Err(Failure::usage("--interval: too short; the minimum is 1us"));
         }
         self.client.baseline.load()?;
@@ -127,7 +128,7 @@ impl Args {
             Plan::Moqt(to) => self.run_moqt(to, stop),
             Plan::WebSocket(url) => self.run_websocket(url, stop),
             Plan::Replay(record) => self.client.replay(record, RunKind::Probe),
-            Plan::ListRooms(url) => self.client.list_rooms(&url),
+            Plan::ListRooms(url) => self.client.room.print_rooms(&url, self.client.json, self.client.json_lines),
             Plan::Local(_) => this_machine::run(self.client.prints_json(), color, stop),
         }
     }
@@ -149,34 +150,24 @@ impl Args {
         let count = self.packet_count()?;
         self.client.baseline.check_plan(RunKind::Probe, stream_kind, RunProtocol::Udp)?;
         let mut target = self.client.connect(peer, "probe", stop)?;
-        let config = RunConfig {
-            peer: target.address,
-            evaluated_stream: stream_kind,
-            server_delay: self.client.known_server_delay().filter(|_| stream_kind == StreamKind::Audio),
-            first_echo_timeout: self.client.expected_first_echo(),
-            timeout: self.client.timeout(),
-            replies_expected: true,
-            wait_for: self.client.wait_for.map(|wait| wait.0),
-            loss_report_nonce: Some(transaction_seed()),
-            loss_direction: self.client.loss_direction,
-        };
-        let probe_config = ProbeConfig { stream_kind, count, interval: self.interval.0, payload_len };
+        let config = self.client.run_config(target.address, stream_kind, true);
+        let probe_config = ProbeConfig { stream_kind, count, interval: self.interval, payload_len };
         let (observer, monitor) = self.client.monitor_run(count)?;
         let workload = ProbeWorkload::new(probe_config).with_link(target.link.is_some());
         let client = ClientNode::new(config, workload, Box::new(observer)).with_link(target.link.take());
         let finished = self.client.run_client(client, target, monitor, &mut (), stop)?;
-        self.client.report(finished.with_interval(self.interval.0))
+        self.client.report(finished.with_interval(self.interval))
     }
 
     /// Number of packets to send from --count and --duration; `None` for no limit. Without --count, --duration alone is the limit.
     fn packet_count(&self) -> Result<Option<u64>, Failure> {
-        let Some(TimeSpan(duration)) = self.duration else {
+        let Some(duration) = self.duration else {
             return Ok(Some(self.count.unwrap_or(DEFAULT_COUNT)).filter(|count| *count > 0));
         };
         if duration.is_zero() {
             return Err(Failure::usage("--duration 0: there is nothing to send; give a duration such as 10s"));
         }
-        let fitting = duration.as_nanos().div_ceil(self.interval.0.as_nanos().max(1));
+        let fitting = duration.as_nanos().div_ceil(self.interval.as_nanos().max(1));
         let fitting = u64::try_from(fitting).unwrap_or(u64::MAX);
         Ok(self.count.filter(|count| *count > 0).into_iter().chain([fitting]).min())
     }
@@ -189,27 +180,27 @@ impl Args {
         }
         let config = MoqtClientConfig {
             group_count: self.packet_count()?,
-            group_interval: self.interval.0,
+            group_interval: self.interval,
             frames_per_group: self.frames_per_group,
             payload: FramePayload::Random(size),
             ..MoqtClientConfig::default()
         };
         let plan = MoqtRunPlan { command: RunKind::Probe, to, config, print: None };
         let finished = self.client.run_moqt(plan, stop)?;
-        self.client.report(finished.with_interval(self.interval.0))
+        self.client.report(finished.with_interval(self.interval))
     }
 
     /// Probes a signaling server.
     fn run_websocket(&self, url: WebSocketUrl, stop: &StopToken) -> Result<u8, Failure> {
         let socket_options = self.client.network.options_without_port("WebSocket")?;
-        let target = self.dialect.probe_plan(url, self.client.room.room_name(), socket_options)?;
-        if self.interval.0 < MIN_PUBLIC_SERVER_INTERVAL {
+        let target = self.dialect.probe_plan(url, self.client.room.room.as_deref(), socket_options)?;
+        if self.interval < MIN_PUBLIC_SERVER_INTERVAL {
             print_notice(
                 "--interval: many signaling servers close connections that send more than 1000 messages per second",
             );
         }
         let count = self.packet_count()?;
-        let finished = self.client.probe_websocket(&target, count, self.interval.0, stop)?;
-        self.client.report(finished.with_interval(self.interval.0))
+        let finished = self.client.probe_websocket(&target, count, self.interval, stop)?;
+        self.client.report(finished.with_interval(self.interval))
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
 
-use super::output::{Failure, HEADING_REPORT};
+use super::output::HEADING_REPORT;
 use super::packet_lines::RecordFile;
 use super::values::{OutputFile, output_file_parser};
 use crate::report::limits::Limits;
@@ -19,7 +19,7 @@ pub struct RunRecordArgs {
     ///
     /// --replay computes the report from this file. The file contains one JSON document per line.
     #[arg(long, hide_short_help = true, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING_REPORT)]
-    record_run: Option<OutputFile>,
+    pub record_run: Option<OutputFile>,
 
     /// Compute the report from a --record-run file; send nothing
     ///
@@ -30,23 +30,16 @@ pub struct RunRecordArgs {
 }
 
 impl RunRecordArgs {
-    /// Whether a record is written.
-    pub fn is_recording(&self) -> bool {
-        self.record_run.is_some()
-    }
-
     /// Creates the file of --record-run.
-    pub fn create(&self, limits: Limits) -> Result<Option<RecordFile>, Failure> {
+    pub fn create(&self, limits: Limits) -> anyhow::Result<Option<RecordFile>> {
         let create = |path: &OutputFile| RecordFile::create(path, &RecordedOptions::new(limits));
-        self.record_run.as_ref().map(create).transpose().map_err(Failure::unusable)
+        self.record_run.as_ref().map(create).transpose()
     }
 }
 
 /// Reads the file of --replay.
-pub fn read(path: &Path) -> Result<RecordedRun, Failure> {
-    read_record(path)
-        .with_context(|| format!("--replay: cannot read the run from {}", path.display()))
-        .map_err(Failure::unusable)
+pub fn read(path: &Path) -> anyhow::Result<RecordedRun> {
+    read_record(path).with_context(|| format!("--replay: cannot read the run from {}", path.display()))
 }
 
 fn read_record(path: &Path) -> anyhow::Result<RecordedRun> {

@@ -11,14 +11,12 @@ use clap::{ArgGroup, ArgMatches, ColorChoice};
 
 use super::audio_output::{PlaybackArgs, RecordingArgs, finish_playback};
 use super::audio_source::{CaptureArgs, PacketLayout, SOUND_DEVICE_GROUP, SourceArgs, device_lost_error};
+use super::client::ClientArgs;
 use super::client::moqt::MoqtRunPlan;
-use super::client::udp::ConnectedTarget;
-use super::client::{ClientArgs, transaction_seed};
 use super::output::{Failure, print_notice};
 use super::plan::{Plan, UdpPeer};
 use super::target::{MoqtTarget, Target};
-use super::values::TimeSpan;
-use crate::client::{AudioWorkload, ClientNode, PayloadSource, RunConfig};
+use crate::client::{AudioWorkload, ClientNode, PayloadSource};
 use crate::client::{RunKind, RunResults, StopSignal, StreamKind};
 use crate::io::read_ahead::{self, ReaderThread};
 use crate::io::stop::StopToken;
@@ -27,6 +25,7 @@ use crate::moqt::client::{FramePayload, MoqtClientConfig};
 use crate::moqt::codec::MAX_BODY_BYTES;
 use crate::report::quantities::RunProtocol;
 use crate::sanitize::sanitize_char;
+use crate::units::parse_duration_with_unit;
 use crate::wire::{HEADER_LEN, MAX_UDP_PAYLOAD, MAX_UNFRAGMENTED_PAYLOAD};
 
 const HEADING_TARGET: &str = "Target";
@@ -83,8 +82,8 @@ impl Args {
             Plan::Udp { peer, .. } => self.send_audio(peer, stop),
             Plan::Moqt(to) => self.send_texts(to, stop),
             Plan::Replay(record) => self.client.replay(record, RunKind::Send),
-            Plan::ListRooms(url) => self.client.list_rooms(&url),
-            Plan::WebSocket(_) | Plan::Local(_) => CaptureArgs::print_devices(self.client.json_format()),
+            Plan::ListRooms(url) => self.client.room.print_rooms(&url, self.client.json, self.client.json_lines),
+            Plan::WebSocket(_) | Plan::Local(_) => CaptureArgs::print_devices(self.client.json, self.client.json_lines),
         }
     }
 
@@ -110,8 +109,8 @@ impl Args {
         self.client.baseline.check_plan(RunKind::Send, StreamKind::Audio, RunProtocol::Udp)?;
         let mut target = self.client.connect(peer, "send", stop)?;
         let (speaker_observer, speaker) = self.playback.start(form, self.capture.device_buffer)?.unzip();
-        let (recorder_queue, mut recorder) = self.recording.start(form, self.client.waveform_use())?;
-        let config = self.run_config(&target);
+        let (recorder_queue, mut recorder) = self.recording.start(form, self.client.max_waveform_audio())?;
+        let config = self.client.run_config(target.address, StreamKind::Audio, !self.no_echo);
         let (line_sender, monitor) = self.client.monitor_run(packets)?;
 
         let client = ClientNode::new(
@@ -150,13 +149,14 @@ impl Args {
             return Ok((Box::new(microphone), None, layout));
         }
         let (payloads, layout) = self.source.open()?;
-        let (feed, reader) = read_ahead::spawn(payloads).context("cannot start a thread").map_err(Failure::unusable)?;
+        let (feed, reader) = read_ahead::spawn(payloads).context("cannot start a thread")?;
         if feed.is_empty() {
             drop(feed);
-            return Err(Failure::unusable(match reader.join() {
+            return Err(match reader.join() {
                 Err(error) => anyhow!("cannot read {}: {error}", self.source.name()),
                 Ok(_) => anyhow!("nothing to send: {} contains no audio", self.source.name()),
-            }));
+            }
+            .into());
         }
         Ok((Box::new(feed), Some(reader), layout))
     }
@@ -175,20 +175,6 @@ impl Args {
         let finished = self.client.run_moqt(MoqtRunPlan { command: RunKind::Send, to, config, print }, stop)?;
         self.client.report_to_stderr(finished)
     }
-
-    fn run_config(&self, target: &ConnectedTarget) -> RunConfig {
-        RunConfig {
-            peer: target.address,
-            evaluated_stream: StreamKind::Audio,
-            server_delay: self.client.known_server_delay(),
-            first_echo_timeout: self.client.expected_first_echo(),
-            timeout: self.client.timeout(),
-            replies_expected: !self.no_echo,
-            wait_for: self.client.wait_for.map(|wait| wait.0),
-            loss_report_nonce: (!self.no_echo).then(transaction_seed),
-            loss_direction: self.client.loss_direction,
-        }
-    }
 }
 
 /// An opened source, and the thread that reads the file or generates the tone.
@@ -196,9 +182,6 @@ type OpenedSource = (Box<dyn PayloadSource + Send>, Option<ReaderThread>, Packet
 
 /// The value of --text that stands for the lines of standard input.
 const STDIN_MARKER: &str = "-";
-
-/// Default interval between two texts, the same as in the gomoqt echo client.
-const DEFAULT_TEXT_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Texts to send.
 #[derive(Clone, Debug, clap::Args)]
@@ -210,8 +193,9 @@ pub struct TextArgs {
     text: Vec<String>,
 
     /// Minimum interval between two texts
-    #[arg(short, long, hide_short_help = true, value_name = "DURATION", default_value_t = TimeSpan(DEFAULT_TEXT_INTERVAL), help_heading = HEADING_TARGET)]
-    interval: TimeSpan,
+    // The default is the same as in the gomoqt echo client.
+    #[arg(short, long, hide_short_help = true, value_name = "DURATION", value_parser = parse_duration_with_unit, default_value = "250ms", help_heading = HEADING_TARGET)]
+    interval: Duration,
 }
 
 impl TextArgs {
@@ -241,11 +225,10 @@ impl TextArgs {
                     }
                 }
             })
-            .context("cannot start a thread")
-            .map_err(Failure::unusable)?;
+            .context("cannot start a thread")?;
         Ok(MoqtClientConfig {
             group_count,
-            group_interval: self.interval.0,
+            group_interval: self.interval,
             payload,
             frames_per_group: 1,
             ..MoqtClientConfig::default()

@@ -13,7 +13,7 @@ use prometheus_client::registry::Registry;
 use tracing::info;
 
 use super::output::Failure;
-use super::values::{ByteSize, OrOff, use_color};
+use super::values::{OrOff, format_size, or_off, use_color};
 use crate::echo::{self, Counters, ExternalCounts, FIXED_LOG_LINE};
 use crate::io::log::{self, LogGuard};
 use crate::io::moqt::{self, CounterSnapshot, ServerCounters};
@@ -24,6 +24,7 @@ use crate::io::{files, http, memory, resolve};
 use crate::memory_budget::{DEFAULT_MEMORY_BUDGET, MemoryBudget};
 use crate::signaling::DialectSet;
 use crate::stats::Counter;
+use crate::units::parse_size;
 
 /// Starts the log. `--verbose` overrides `RUST_LOG`.
 pub fn start_log(verbose: bool, color: ColorChoice) -> Result<LogGuard, Failure> {
@@ -36,28 +37,34 @@ fn log_filter() -> String {
     std::env::var("RUST_LOG").ok().filter(|filter| !filter.is_empty()).unwrap_or_else(|| "info".to_owned())
 }
 
-/// Resolves `--host` and `--port` to all their addresses.
-pub fn resolve_listen_addresses(host: &str, port: u16) -> Result<Vec<SocketAddr>, Failure> {
+/// Binds the first usable address of `--host` and `--port`. Otherwise, returns the error of the first address.
+pub fn bind_first<T>(host: &str, port: u16, bind: impl Fn(SocketAddr) -> anyhow::Result<T>) -> Result<T, Failure> {
     if let Ok(address) = host.parse::<SocketAddr>() {
         let (ip, port) = (address.ip(), address.port());
         return Err(Failure::usage(format!("--host takes no port; give --host {ip} --port {port}")));
     }
-    resolve::resolve(host, port).map_err(Failure::unusable)
-}
-
-/// Binds a TCP listener to the first usable address of `host`.
-pub fn bind_tcp(host: &str, port: u16) -> Result<(TcpListener, SocketAddr), Failure> {
     let mut first = None;
-    for address in resolve_listen_addresses(host, port)? {
-        match http::bind(address).and_then(|listener| Ok((listener.local_addr()?, listener))) {
-            Ok((address, listener)) => return Ok((listener, address)),
-            Err(error) => {
-                first.get_or_insert_with(|| bind_error(address, error));
-            }
+    for address in resolve::resolve(host, port)? {
+        match bind(address) {
+            Ok(bound) => return Ok(bound),
+            Err(error) => _ = first.get_or_insert(error),
         }
     }
-    // A resolved host has at least one address, so `first` is set.
-    Err(Failure::unusable(first.unwrap_or_else(|| anyhow::anyhow!("no address"))))
+    Err(first.expect("a resolved host has at least one address").into())
+}
+
+/// Binds a TCP listener. The message of an error is the same as for a UDP socket.
+pub fn bind_tcp(host: &str, port: u16) -> Result<(TcpListener, SocketAddr), Failure> {
+    bind_first(host, port, |address| {
+        let bound = http::bind(address).and_then(|listener| Ok((listener.local_addr()?, listener)));
+        let (address, listener) = bound.map_err(|error| match error.kind() {
+            io::ErrorKind::AddrInUse => BindError::AddrInUse(address).into(),
+            io::ErrorKind::AddrNotAvailable => BindError::AddrNotAvailable(address).into(),
+            io::ErrorKind::PermissionDenied => BindError::PermissionDenied(address).into(),
+            _ => anyhow::Error::from(error).context(format!("cannot listen on {address}")),
+        })?;
+        Ok((listener, address))
+    })
 }
 
 /// Logs the URLs of a signaling server, its pages and a command to try. Returns the URL of the pages for this machine,
@@ -81,33 +88,14 @@ fn local_host(address: SocketAddr, is_tls: bool) -> String {
     if is_tls && address.ip().is_loopback() { format!("localhost:{}", address.port()) } else { address.to_string() }
 }
 
-/// Returns the error to report if a TCP listener cannot be bound to `address`. Its message is the same as for a UDP socket.
-fn bind_error(address: SocketAddr, error: io::Error) -> anyhow::Error {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => BindError::AddrInUse(address).into(),
-        io::ErrorKind::AddrNotAvailable => BindError::AddrNotAvailable(address).into(),
-        io::ErrorKind::PermissionDenied => BindError::PermissionDenied(address).into(),
-        _ => anyhow::Error::from(error).context(format!("cannot listen on {address}")),
-    }
+/// Removes the file of --address-file, which an earlier server wrote. Otherwise, scripts that wait for the file could read a stale address.
+pub fn clear_address(file: Option<&Path>) -> anyhow::Result<()> {
+    file.map_or(Ok(()), |file| files::prepare(file).with_context(|| cannot_write(file)))
 }
 
-/// The file of `--address-file`, if given.
-#[derive(Debug)]
-pub struct AddressFile<'a>(Option<&'a Path>);
-
-impl<'a> AddressFile<'a> {
-    /// Removes the file of an earlier server. Otherwise, scripts that wait for the file could read a stale address.
-    pub fn clear(file: Option<&'a Path>) -> Result<Self, Failure> {
-        file.map_or(Ok(()), |file| files::prepare(file).with_context(|| cannot_write(file)))
-            .map_err(Failure::unusable)?;
-        Ok(Self(file))
-    }
-
-    /// Writes the listen address.
-    pub fn write(&self, address: SocketAddr) -> Result<(), Failure> {
-        let Some(file) = self.0 else { return Ok(()) };
-        files::write(file, &format!("{address}\n")).with_context(|| cannot_write(file)).map_err(Failure::unusable)
-    }
+/// Writes the listen address to the file of --address-file.
+pub fn write_address(file: Option<&Path>, address: SocketAddr) -> anyhow::Result<()> {
+    file.map_or(Ok(()), |file| files::write(file, &format!("{address}\n")).with_context(|| cannot_write(file)))
 }
 
 fn cannot_write(file: &Path) -> String {
@@ -121,14 +109,14 @@ pub struct MemoryArgs {
     ///
     /// Data that does not fit is refused. An address (IPv6: /64) other than loopback may hold an eighth. Set the memory limit of the container
     /// or unit to this size plus 192 MiB.
-    #[arg(long, hide_short_help = true, env = "MEMORY_BUDGET", value_name = "SIZE", default_value_t = OrOff(Some(ByteSize(DEFAULT_MEMORY_BUDGET))))]
-    memory_budget: OrOff<ByteSize>,
+    #[arg(long, hide_short_help = true, env = "MEMORY_BUDGET", value_name = "SIZE", value_parser = or_off(parse_size), default_value = format_size(DEFAULT_MEMORY_BUDGET))]
+    memory_budget: OrOff<u64>,
 }
 
 impl MemoryArgs {
     /// Creates the budget.
     pub fn budget(&self) -> Arc<MemoryBudget> {
-        MemoryBudget::new(self.memory_budget.0.map(|ByteSize(size)| size))
+        MemoryBudget::new(self.memory_budget)
     }
 }
 
@@ -159,13 +147,9 @@ pub struct UdpStatistics {
 
 impl ServerStatistics {
     /// Serves the counters over HTTP if there is a listener.
-    pub fn serve(&self, listener: Option<TcpListener>, stop: &StopToken) -> Result<(), Failure> {
-        let served = listener.map_or(Ok(()), |listener| self.serve_on(listener, stop));
-        served.context("cannot serve metrics").map_err(Failure::unusable)
-    }
-
-    fn serve_on(&self, listener: TcpListener, stop: &StopToken) -> io::Result<()> {
-        let address = reachable_addresses(listener.local_addr()?).into_iter().next();
+    pub fn serve(&self, listener: Option<TcpListener>, stop: &StopToken) -> anyhow::Result<()> {
+        let Some(listener) = listener else { return Ok(()) };
+        let address = reachable_addresses(listener.local_addr().context("cannot serve metrics")?).into_iter().next();
         if let Some(address) = address {
             info!(target: "metrics", url = %format_args!("http://{address}/metrics"), "listening");
         }
@@ -186,6 +170,7 @@ impl ServerStatistics {
         memory::register_metrics(Arc::clone(&self.memory_budget), &mut registry);
         let text = http::metrics::encoder(registry);
         http::spawn("metrics", listener, http::metrics::router(text).merge(http::healthz_router()), stop)
+            .context("cannot serve metrics")
     }
 
     /// Logs one line per protocol. The UDP line is last.

@@ -15,11 +15,10 @@ use super::options::signaling_limits::{
     ConnectionLimitArgs, ControlSurfaceArgs, HEADING_LIMITS, HeartbeatArgs, JamjamArgs,
 };
 use super::output::Failure;
-use super::server::{self, AddressFile, MemoryArgs, bind_tcp};
+use super::server::{self, MemoryArgs, bind_tcp};
 use super::values::{DEFAULT_SIGNALING_PORT, OutputFile, TrimmedEnumParser, output_file_parser, parse_port};
-use crate::io::connection_permit::ConnectionLimits;
 use crate::io::os;
-use crate::io::signaling::{self, SHUTDOWN_TIMEOUT, SignalingServerConfig};
+use crate::io::signaling::{self, SHUTDOWN_TIMEOUT};
 use crate::io::stop::StopToken;
 use crate::io::tls::renewal;
 use crate::io::tls::server::HandshakeAcceptor;
@@ -96,29 +95,27 @@ impl Args {
         let _log = server::start_log(self.verbose, color)?;
         os::set_process_name("signaling-server");
         os::raise_descriptor_limit();
-        let address_file = AddressFile::clear(self.address_file.as_deref())?;
+        server::clear_address(self.address_file.as_deref())?;
         let handlers = self.broadcast.room_handlers()?;
         let identity = self.tls.identity()?;
-        let (limits, broadcast) = (
-            self.broadcast.apply_to(&self.heartbeats.apply_to(&self.limits.hub_limits()))?,
-            self.broadcast.http_config()?,
-        );
+        let dialects = self.enabled_dialects();
+        let mut limits = SignalingLimits { dialects, ..self.limits.hub_limits() };
+        let mut options = self.limits.server_options();
+        self.heartbeats.apply_to(&mut limits);
+        self.bbx.apply_to(&mut limits);
+        self.jamjam.apply_to(&mut limits, &mut options);
+        self.broadcast.apply_to(&mut limits)?;
+        options.broadcast = self.broadcast.http_config()?;
+        options.connection_limits.memory_budget = self.memory.budget();
         let password = self.login.password()?;
         let (listener, address) = bind_tcp(&self.host, self.port)?;
-        let tls = identity.clone().map(HandshakeAcceptor::new).transpose().map_err(Failure::unusable)?.map(Arc::new);
-        let dialects = self.enabled_dialects();
-        let options = self.jamjam.apply_to_server(self.limits.server_options());
-        let connection_limits = ConnectionLimits { memory_budget: self.memory.budget(), ..options.connection_limits };
-        let options = SignalingServerConfig { connection_limits, tls, broadcast, ..options };
-        let limits = self.jamjam.apply_to(self.bbx.apply_to(&limits));
-        let mut hub = Hub::new(SignalingLimits { dialects, ..limits }, os::random_u64s()).with_handlers(handlers);
+        options.tls = identity.clone().map(HandshakeAcceptor::new).transpose()?.map(Arc::new);
+        let mut hub = Hub::new(limits, os::random_u64s()).with_handlers(handlers);
         self.bbx.create_rooms(&mut hub, dialects.contains(Dialect::ControlSurface))?;
         stop.set_run_started();
         stop.set_grace_period(SHUTDOWN_TIMEOUT + Duration::from_secs(1));
-        renewal::reload_on_sighup(identity.clone(), stop)
-            .context("cannot listen for SIGHUP")
-            .map_err(Failure::unusable)?;
-        address_file.write(address)?;
+        renewal::reload_on_sighup(identity.clone(), stop).context("cannot listen for SIGHUP")?;
+        server::write_address(self.address_file.as_deref(), address)?;
         let scheme = if identity.is_some() { "wss" } else { "ws" };
         let is_tls = identity.is_some();
         info!(target: "signaling", "server listening on {scheme}://{address}{}", address_source(matches));
@@ -127,11 +124,8 @@ impl Args {
         }
         self.broadcast.log_token_warnings(dialects)?;
         let pages = server::log_signaling_urls(address, is_tls, dialects);
-        let login = Arc::new(self.login.login(password.as_deref(), address, &pages));
-        let options = SignalingServerConfig { login, ..options };
-        signaling::serve(listener, hub, options, stop)
-            .context("cannot start the event loop")
-            .map_err(Failure::unusable)?;
+        options.login = Arc::new(self.login.login(password.as_deref(), address, &pages));
+        signaling::serve(listener, hub, options, stop).context("cannot start the event loop")?;
         info!(target: "signaling", "server stopped");
         Ok(0)
     }

@@ -5,9 +5,9 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
+use anyhow::Context;
 use thiserror::Error;
 
-use super::output::Failure;
 use crate::io::{moqt, resolve};
 use crate::moqt::Transport;
 use crate::wire::DEFAULT_PORT;
@@ -243,13 +243,13 @@ impl ListenHostPort {
     }
 
     /// All addresses of the host.
-    pub fn addresses(&self) -> Result<Vec<SocketAddr>, Failure> {
+    pub fn addresses(&self) -> anyhow::Result<Vec<SocketAddr>> {
         if self.host.eq_ignore_ascii_case(LOCALHOST) {
             // For `localhost`, browsers try both loopback addresses, whatever the name server returns.
             return Ok(vec![(Ipv4Addr::LOCALHOST, self.port).into(), (Ipv6Addr::LOCALHOST, self.port).into()]);
         }
         let found = resolve::resolve(&self.host, self.port);
-        found.map_err(|error| Failure::unusable(anyhow::Error::from(error).context(format!("--moqt {self}"))))
+        found.with_context(|| format!("--moqt {self}"))
     }
 }
 

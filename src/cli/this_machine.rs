@@ -38,13 +38,12 @@ pub fn run(json: bool, color: ColorChoice, stop: &StopToken) -> Result<u8, Failu
         return Ok(signal.exit_code());
     }
     let report = MachineReport::new(&machine::collect(KernelFiles(Path::new("/")), timing, &PORTS));
-    let mut stdout = io::stdout().lock();
     let text = if json {
-        serde_json::to_string_pretty(&report).context("cannot convert the report to JSON").map_err(Failure::unusable)?
+        serde_json::to_string_pretty(&report).context("cannot convert the report to JSON")?
     } else {
-        report.to_text(use_color(color, &stdout))
+        report.to_text(use_color(color, &io::stdout()))
     };
-    print(&mut stdout, text.trim_end()).map_err(Failure::unusable)?;
+    print(text.trim_end())?;
     Ok(report.exit_code())
 }
 

@@ -1,14 +1,12 @@
-//! Value types of options: durations, sizes, rates, percentages, addresses and enumerations, with their parsers. `Display` prints the
-//! spelling that `FromStr` accepts. Therefore, defaults are printed as a user would type them.
+//! Values of options: durations, sizes, rates, percentages, addresses and enumerations. For each quantity that is a default, a function
+//! prints the spelling that its parser accepts. Therefore, defaults are printed as a user would type them.
 
 use std::env;
 use std::ffi::OsStr;
-use std::fmt;
 use std::io::IsTerminal;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Duration;
 
 use clap::builder::{EnumValueParser, PathBufValueParser, PossibleValue, TypedValueParser};
@@ -119,134 +117,58 @@ pub enum ClientLinkMode {
     Signed,
 }
 
-/// A listen address: `ADDR:PORT`, or a bare port on 127.0.0.1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ListenAddress(pub SocketAddr);
+/// Parses a listen address: `ADDR:PORT`, or a bare port on 127.0.0.1.
+pub fn parse_listen_address(text: &str) -> Result<SocketAddr, String> {
+    let port = |text: &str| text.parse::<u16>().ok();
+    let local = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
+    let loopback = || text.strip_prefix("localhost:").and_then(port).or_else(|| port(text)).map(local);
+    text.parse().ok().or_else(loopback).ok_or_else(|| {
+        "give ADDR:PORT, such as 127.0.0.1:9464, [::1]:9464 or 0.0.0.0:9464, or only a PORT to listen on loopback"
+            .to_owned()
+    })
+}
 
-impl FromStr for ListenAddress {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        let port = |text: &str| text.parse::<u16>().ok();
-        let local = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
-        let loopback = || text.strip_prefix("localhost:").and_then(port).or_else(|| port(text)).map(local);
-        text.parse().ok().or_else(loopback).map(Self).ok_or_else(|| {
-            "give ADDR:PORT, such as 127.0.0.1:9464, [::1]:9464 or 0.0.0.0:9464, or only a PORT to listen on loopback".to_owned()
-        })
+/// Prints a duration as [`units::parse_duration_with_unit`] parses it.
+pub fn format_duration(duration: Duration) -> String {
+    if duration.is_zero() {
+        return "0".to_owned();
+    }
+    // `Debug` prints microseconds with a Greek letter.
+    format!("{duration:?}").replace('\u{b5}', "u")
+}
+
+/// Parses a duration. A number without a unit is in milliseconds, as in the environment variable or predecessor of the option.
+pub fn parse_millis(text: &str) -> Result<Duration, ParseQuantityError> {
+    units::parse_duration(text, "ms")
+}
+
+/// Parses a duration. A number without a unit is in seconds, as in the environment variable of the option.
+pub fn parse_seconds(text: &str) -> Result<Duration, ParseQuantityError> {
+    units::parse_duration(text, "s")
+}
+
+/// Prints a size in bytes.
+pub fn format_size(size: u64) -> String {
+    match size {
+        size if size > 0 && size.is_multiple_of(1 << 30) => format!("{}GiB", size >> 30),
+        size if size > 0 && size.is_multiple_of(1 << 20) => format!("{}MiB", size >> 20),
+        size => size.to_string(),
     }
 }
 
-/// A duration, which needs a unit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TimeSpan(pub Duration);
-
-impl FromStr for TimeSpan {
-    type Err = ParseQuantityError;
-    fn from_str(text: &str) -> Result<Self, ParseQuantityError> {
-        units::parse_duration_with_unit(text).map(Self)
-    }
-}
-
-impl fmt::Display for TimeSpan {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_zero() {
-            return f.write_str("0");
-        }
-        // `Debug` prints microseconds with a Greek letter.
-        f.write_str(&format!("{:?}", self.0).replace('\u{b5}', "u"))
-    }
-}
-
-/// A duration. A number without a unit is in milliseconds, as in the environment variable or predecessor of the option.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Millis(pub Duration);
-
-impl FromStr for Millis {
-    type Err = ParseQuantityError;
-    fn from_str(text: &str) -> Result<Self, ParseQuantityError> {
-        units::parse_duration(text, "ms").map(Self)
-    }
-}
-
-impl fmt::Display for Millis {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0.as_secs_f64() * 1e3)
-    }
-}
-
-/// A duration. A number without a unit is in seconds, as in the environment variable of the option.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Seconds(pub Duration);
-
-impl FromStr for Seconds {
-    type Err = ParseQuantityError;
-    fn from_str(text: &str) -> Result<Self, ParseQuantityError> {
-        units::parse_duration(text, "s").map(Self)
-    }
-}
-
-impl fmt::Display for Seconds {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", self.0)
-    }
-}
-
-/// A size in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ByteSize(pub u64);
-
-impl FromStr for ByteSize {
-    type Err = ParseQuantityError;
-    fn from_str(text: &str) -> Result<Self, ParseQuantityError> {
-        units::parse_size(text).map(Self)
-    }
-}
-
-impl fmt::Display for ByteSize {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            size if size > 0 && size.is_multiple_of(1 << 30) => write!(f, "{}GiB", size >> 30),
-            size if size > 0 && size.is_multiple_of(1 << 20) => write!(f, "{}MiB", size >> 20),
-            size => write!(f, "{size}"),
-        }
-    }
-}
-
-/// A bit rate in bits per second.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BitRate(pub u64);
-
-impl FromStr for BitRate {
-    type Err = ParseQuantityError;
-    fn from_str(text: &str) -> Result<Self, ParseQuantityError> {
-        units::parse_bit_rate(text).map(Self)
-    }
-}
-
-impl fmt::Display for BitRate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            rate if rate > 0 && rate.is_multiple_of(1_000_000_000) => write!(f, "{}gbit", rate / 1_000_000_000),
-            rate if rate > 0 && rate.is_multiple_of(1_000_000) => write!(f, "{}mbit", rate / 1_000_000),
-            rate if rate > 0 && rate.is_multiple_of(1_000) => write!(f, "{}kbit", rate / 1_000),
-            rate => write!(f, "{rate}bit"),
-        }
+/// Prints a bit rate in bits per second.
+pub fn format_bit_rate(rate: u64) -> String {
+    match rate {
+        rate if rate > 0 && rate.is_multiple_of(1_000_000_000) => format!("{}gbit", rate / 1_000_000_000),
+        rate if rate > 0 && rate.is_multiple_of(1_000_000) => format!("{}mbit", rate / 1_000_000),
+        rate if rate > 0 && rate.is_multiple_of(1_000) => format!("{}kbit", rate / 1_000),
+        rate => format!("{rate}bit"),
     }
 }
 
 /// Parses a number of packets.
 pub fn parse_count(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| "give a number of packets such as 150, or 0 for no limit".to_owned())
-}
-
-/// A percentage, stored as a ratio from 0 to 1.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Percent(pub f64);
-
-impl FromStr for Percent {
-    type Err = ParseQuantityError;
-    fn from_str(text: &str) -> Result<Self, ParseQuantityError> {
-        units::parse_ratio(text).map(Self)
-    }
 }
 
 /// Parses a whole percentage, with or without the percent sign.
@@ -280,24 +202,18 @@ impl<T: ValueEnum + Clone + Send + Sync + 'static> TypedValueParser for TrimmedE
     }
 }
 
-/// A value, or `off`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OrOff<T>(pub Option<T>);
+/// A value, or `off`, which is `None`. clap treats a field of the type `Option` as an option that may be omitted.
+pub type OrOff<T> = Option<T>;
 
-impl<T: FromStr<Err = ParseQuantityError>> FromStr for OrOff<T> {
-    type Err = ParseQuantityError;
-    fn from_str(text: &str) -> Result<Self, ParseQuantityError> {
-        units::parse_or_off(text, T::from_str).map(Self)
-    }
-}
-
-impl<T: fmt::Display> fmt::Display for OrOff<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Some(value) => value.fmt(f),
-            None => f.write_str("off"),
-        }
-    }
+/// Parser for a value that `parse` parses, or `off`.
+pub fn or_off<T, E>(
+    parse: fn(&str) -> Result<T, E>,
+) -> impl Fn(&str) -> Result<OrOff<T>, E> + Clone + Send + Sync + 'static
+where
+    T: 'static,
+    E: 'static,
+{
+    move |text| units::parse_or_off(text, parse)
 }
 
 /// Parses a whole number above 0.
@@ -308,61 +224,36 @@ pub fn parse_positive(text: &str) -> Result<usize, String> {
 
 /// Parses a whole number above 0, or `off`.
 pub fn parse_positive_or_off(text: &str) -> Result<OrOff<usize>, String> {
-    if text == "off" {
-        return Ok(OrOff(None));
-    }
-    parse_positive(text).map(|number| OrOff(Some(number))).map_err(|_| "give a whole number above 0, or off".to_owned())
+    units::parse_or_off(text, parse_positive).map_err(|error| format!("{error}, or off"))
 }
 
 /// Parses a size above 0.
-pub fn parse_nonzero_size(text: &str) -> Result<ByteSize, String> {
-    match ByteSize::from_str(text) {
-        Ok(ByteSize(0)) => Err("the size must be above 0; give a size such as 16MiB".to_owned()),
-        other => other.map_err(|error: ParseQuantityError| error.to_string()),
+pub fn parse_nonzero_size(text: &str) -> Result<u64, String> {
+    match units::parse_size(text) {
+        Ok(0) => Err("the size must be above 0; give a size such as 16MiB".to_owned()),
+        other => other.map_err(|error| error.to_string()),
     }
 }
 
-/// A rate in messages per second.
-#[derive(Clone, Copy, Debug)]
-pub struct MessageRate(pub u32);
-
-impl fmt::Display for MessageRate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/s", self.0)
-    }
-}
-
-/// Parses a message rate such as `1000/s`, or `off`.
-pub fn parse_message_rate(text: &str) -> Result<OrOff<MessageRate>, String> {
-    if text == "off" {
-        return Ok(OrOff(None));
-    }
+/// Parses a rate in messages per second, such as `1000/s`.
+pub fn parse_message_rate(text: &str) -> Result<u32, String> {
     let number = text.strip_suffix("/s").and_then(|number| number.parse().ok()).filter(|number| *number > 0);
-    number.map(|number| OrOff(Some(MessageRate(number)))).ok_or_else(|| "give a rate such as 1000/s, or off".to_owned())
+    number.ok_or_else(|| "give a rate such as 1000/s, or off".to_owned())
 }
 
-/// A number of requests per period.
-#[derive(Clone, Copy, Debug)]
-pub struct RequestRate(pub WindowLimit);
-
-impl fmt::Display for RequestRate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let WindowLimit { count, period } = self.0;
-        match period.as_secs() {
-            1 => write!(f, "{count}/s"),
-            60 => write!(f, "{count}/m"),
-            3_600 => write!(f, "{count}/h"),
-            minutes if minutes % 60 == 0 => write!(f, "{count}/{}m", minutes / 60),
-            seconds => write!(f, "{count}/{seconds}s"),
-        }
+/// Prints a number of requests per period.
+pub fn format_request_rate(WindowLimit { count, period }: WindowLimit) -> String {
+    match period.as_secs() {
+        1 => format!("{count}/s"),
+        60 => format!("{count}/m"),
+        3_600 => format!("{count}/h"),
+        minutes if minutes % 60 == 0 => format!("{count}/{}m", minutes / 60),
+        seconds => format!("{count}/{seconds}s"),
     }
 }
 
-/// Parses a request rate such as `10/15m`, or `off`.
-pub fn parse_request_rate(text: &str) -> Result<OrOff<RequestRate>, String> {
-    if text == "off" {
-        return Ok(OrOff(None));
-    }
+/// Parses a request rate such as `10/15m`.
+pub fn parse_request_rate(text: &str) -> Result<WindowLimit, String> {
     let parsed = text.split_once('/').and_then(|(count, time)| {
         let count = count.parse().ok().filter(|count: &u32| *count > 0)?;
         let (number, unit) = time.split_at(time.len().checked_sub(1).filter(|end| time.is_char_boundary(*end))?);
@@ -375,9 +266,9 @@ pub fn parse_request_rate(text: &str) -> Result<OrOff<RequestRate>, String> {
         };
         // The maximum is one year, so that the period cannot overflow.
         let per = number.checked_mul(seconds).filter(|seconds| *seconds <= 31_536_000)?;
-        Some(RequestRate(WindowLimit { count, period: Duration::from_secs(per) }))
+        Some(WindowLimit { count, period: Duration::from_secs(per) })
     });
-    parsed.map(|rate| OrOff(Some(rate))).ok_or_else(|| "give a rate such as 10/15m, 30/m or 5/s, or off".to_owned())
+    parsed.ok_or_else(|| "give a rate such as 10/15m, 30/m or 5/s, or off".to_owned())
 }
 
 /// Default port of a signaling server.

@@ -105,7 +105,7 @@ pub fn replay(
             PacketOutcome::DroppedByServerHost => Some(FinalOutcome::DroppedByServerHost),
             _ => None,
         };
-        let stats = sent_packets.finish_with(outcome, &hosts, &mut ());
+        let stats = sent_packets.finish(outcome, &hosts, &mut ());
         Some(StreamStats { send_failed: counts.send_failed, unmatched: counts.unmatched, ..stats })
     };
     if let (Some(results), Some(stats)) = (&mut run.audio, finish(StreamKind::Audio, audio)) {

@@ -87,8 +87,13 @@ enum Phase {
     AwaitingBaseline,
     /// The workload sends packets. The value is the next deadline of the workload.
     Sending(Time),
-    /// All packets were sent, but replies may be outstanding. The second value is the next deadline.
-    FinalWait(FinalWait, Time),
+    /// All packets were sent, but replies may be outstanding.
+    FinalWait {
+        /// When all replies had arrived.
+        complete_at: Option<Time>,
+        /// The next deadline.
+        next_poll: Time,
+    },
     /// The run was interrupted, but the last query of `--loss-direction` is not answered. The value is the next deadline.
     Interrupted(Time),
     Finished,
@@ -242,7 +247,7 @@ impl<S: Workload> ClientNode<S> {
     /// Detects a pause of this host. `arrived_at` is the time at which the first of the received datagrams arrived.
     fn detect_pause(&mut self, now: Time, arrived_at: Option<Time>) {
         let has_plan = !self.is_blocked
-            && matches!(self.phase, Phase::WaitingForServer(_) | Phase::Sending(_) | Phase::FinalWait(..));
+            && matches!(self.phase, Phase::WaitingForServer(_) | Phase::Sending(_) | Phase::FinalWait { .. });
         let planned = self.next_deadline().into_iter().chain(arrived_at).min().filter(|_| has_plan);
         if let Some(pause) = self.pauses.on_run(now, planned) {
             self.tracker.hosts.this.add_pause(pause, pause.end - pause.start);
@@ -398,16 +403,19 @@ impl<S: Workload> Node for ClientNode<S> {
                     let next_query = requester.and_then(|requester| requester.poll_periodic(now, sent, peer, sink));
                     self.phase = Phase::Sending(next_query.map_or(due, |query| due.min(query)));
                 }
-                WorkloadStep::Done => self.phase = Phase::FinalWait(FinalWait::new(now), now),
+                WorkloadStep::Done => self.phase = Phase::FinalWait { complete_at: None, next_poll: now },
             }
         }
-        if let Phase::FinalWait(wait, next_poll) = &mut self.phase {
+        if let Phase::FinalWait { complete_at, next_poll } = &mut self.phase {
             let RunConfig { peer, timeout, .. } = self.tracker.config;
             // After a pause, the replies that arrived meanwhile are still to be read.
             let resumed = self.tracker.hosts.this.resumed_at().map_or(Time::ZERO, |at| at + timeout);
             let (complete, deadline) =
                 (self.tracker.is_complete(), self.tracker.deadline().unwrap_or(now).max(resumed));
-            let is_over = wait.is_over(now, complete, deadline);
+            // The run is over at `deadline`, or after the last reply and the wait for duplicates, whichever comes first.
+            *complete_at = complete.then(|| complete_at.unwrap_or(now));
+            let ends_at = complete_at.map_or(deadline, |at| deadline.min(at + DUPLICATE_WAIT));
+            let is_over = now >= ends_at;
             let sent = self.tracker.sent();
             let mut requester = self.loss_report_requester.as_mut();
             if let Some(requester) = requester.as_mut().filter(|requester| complete || !requester.has_baseline()) {
@@ -420,8 +428,8 @@ impl<S: Workload> Node for ClientNode<S> {
                 .and_then(|requester| requester.poll_final(now, sent, (deadline, timeout), peer, sink));
             *next_poll = match requester_deadline {
                 Some(deadline) if is_over => deadline,
-                Some(deadline) => deadline.min(wait.next_deadline()),
-                None => wait.next_deadline(),
+                Some(deadline) => deadline.min(ends_at),
+                None => ends_at,
             };
             if is_over && requester_deadline.is_none() {
                 self.finished_at = Some(now);
@@ -434,7 +442,7 @@ impl<S: Workload> Node for ClientNode<S> {
             // The deadline `now` makes the query start immediately. If the query is answered, there is nothing left to wait for.
             *next_poll = requester.poll_final(now, sent, (now, timeout), peer, sink).unwrap_or(Time::ZERO);
         }
-        if let (Some(link), Phase::Sending(_) | Phase::FinalWait(..), false) =
+        if let (Some(link), Phase::Sending(_) | Phase::FinalWait { .. }, false) =
             (&mut self.link, &self.phase, self.is_blocked)
         {
             self.is_blocked = link.poll_transmit(now, self.tracker.config.peer, false, sink) == SendStatus::WouldBlock;
@@ -451,7 +459,7 @@ impl<S: Workload> Node for ClientNode<S> {
                 Some(self.loss_report_requester.as_ref().map_or(Time::ZERO, LossReportRequester::baseline_deadline))
             }
             Phase::SettingUpLink => link,
-            Phase::Sending(due) | Phase::FinalWait(_, due) => link.into_iter().chain([*due]).min(),
+            Phase::Sending(due) | Phase::FinalWait { next_poll: due, .. } => link.into_iter().chain([*due]).min(),
             Phase::Interrupted(due) => Some(*due).filter(|due| *due > Time::ZERO),
             Phase::Finished => None,
         }
@@ -471,7 +479,7 @@ impl<S: Workload> Node for ClientNode<S> {
     fn on_port_unreachable(&mut self, now: Time, total: u64) {
         let sent = self.tracker.sent().iter().sum();
         let is_dead = self.port_errors.on_total(now, total, self.started, sent);
-        if is_dead && !self.workload.is_endless() && matches!(self.phase, Phase::Sending(_) | Phase::FinalWait(..)) {
+        if is_dead && !self.workload.is_endless() && matches!(self.phase, Phase::Sending(_) | Phase::FinalWait { .. }) {
             self.finished_at = Some(now);
             self.is_port_dead = true;
             self.phase = Phase::Finished;
@@ -479,7 +487,7 @@ impl<S: Workload> Node for ClientNode<S> {
     }
 
     fn on_stop(&mut self) -> bool {
-        let is_counting = matches!(self.phase, Phase::Sending(_) | Phase::FinalWait(..));
+        let is_counting = matches!(self.phase, Phase::Sending(_) | Phase::FinalWait { .. });
         let needs_query = is_counting && self.loss_report_requester.is_some() && !self.tracker.is_complete();
         if needs_query {
             self.phase = Phase::Interrupted(Time::ZERO);
@@ -489,29 +497,5 @@ impl<S: Workload> Node for ClientNode<S> {
 
     fn waker(&self) -> Option<&DriverWaker> {
         self.workload.waker()
-    }
-}
-
-/// Waits for outstanding replies after the last packet was sent.
-#[derive(Clone, Copy, Debug)]
-struct FinalWait {
-    complete_at: Option<Time>,
-    ends_at: Time,
-}
-
-impl FinalWait {
-    fn new(now: Time) -> Self {
-        Self { complete_at: None, ends_at: now }
-    }
-
-    /// Whether the run is over: at `deadline`, or [`DUPLICATE_WAIT`] after the last reply, whichever comes first.
-    fn is_over(&mut self, now: Time, complete: bool, deadline: Time) -> bool {
-        self.complete_at = complete.then(|| self.complete_at.unwrap_or(now));
-        self.ends_at = self.complete_at.map_or(deadline, |at| deadline.min(at + DUPLICATE_WAIT));
-        now >= self.ends_at
-    }
-
-    fn next_deadline(&self) -> Time {
-        self.ends_at
     }
 }

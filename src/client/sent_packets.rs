@@ -187,7 +187,11 @@ impl PacketTracker {
     ) -> [StreamStats; 3] {
         let overdue: Vec<_> = streams.iter().flat_map(|stream| stream.overdue(interrupted)).collect();
         let mut outcomes = hosts.attribute_all(&overdue).into_iter();
-        streams.map(|stream| stream.finish(interrupted, &mut outcomes, hosts, observer))
+        streams.map(|stream| {
+            let is_overdue = stream.is_overdue(interrupted);
+            let outcome = |_, sent_at| is_overdue(sent_at).then(|| outcomes.next()).flatten();
+            stream.finish(outcome, hosts, observer)
+        })
     }
 
     /// Whether every expected reply arrived.
@@ -473,23 +477,9 @@ impl SentPackets {
         move |sent_at| expects_replies && interrupted.is_none_or(|(at, timeout)| at >= sent_at + timeout)
     }
 
-    /// Finishes the stream and returns its statistics. `outcomes` contains the outcomes of the packets of [`SentPackets::overdue`]. All
-    /// other unanswered packets are in flight.
+    /// Finishes the stream and returns its statistics. `outcome` is called with the index and the send time of each unanswered packet. It
+    /// returns `None` if the packet is in flight.
     pub(super) fn finish(
-        self,
-        interrupted: Option<(Time, Duration)>,
-        outcomes: &mut impl Iterator<Item = FinalOutcome>,
-        hosts: &Hosts,
-        observer: &mut dyn PacketObserver,
-    ) -> StreamStats {
-        let is_overdue = self.is_overdue(interrupted);
-        let outcome = |_, sent_at| is_overdue(sent_at).then(|| outcomes.next()).flatten();
-        self.finish_with(outcome, hosts, observer)
-    }
-
-    /// Like [`SentPackets::finish`]. `outcome` is called with the index and the send time of each unanswered packet. It returns `None` if
-    /// the packet is in flight.
-    pub(super) fn finish_with(
         mut self,
         mut outcome: impl FnMut(u64, Time) -> Option<FinalOutcome>,
         hosts: &Hosts,

@@ -7,6 +7,7 @@ pub mod udp;
 pub mod websocket;
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -20,24 +21,22 @@ use super::options::moqt_client::MoqtClientArgs;
 use super::options::network::{HEADING_LOCAL_SYSTEM, NetworkArgs};
 use super::options::room_target::RoomTargetArgs;
 use super::output::Failure;
-use super::output::{
-    HEADING_LIMITS, HEADING_REPORT, ReportFileArgs, WaveformUse, print, print_message, silence_notices,
-};
+use super::output::{HEADING_LIMITS, HEADING_REPORT, ReportFileArgs, print, print_message, silence_notices};
 use super::packet_lines::RecordFile;
 use super::plan::{Plan, UdpPeer};
 use super::run_origin;
 use super::run_record::{self, RunRecordArgs};
 use super::target::Target;
-use super::values::{ByteSize, ClientLinkMode, Millis, Percent, TimeSpan, parse_percent, use_color};
-use crate::client::{RunKind, RunResults, StopSignal, StreamKind};
+use super::values::{ClientLinkMode, format_size, parse_millis, parse_percent, use_color};
+use crate::client::{RunConfig, RunKind, RunResults, StopSignal, StreamKind};
 use crate::echo::DEFAULT_DELAY;
 use crate::io::os;
 use crate::io::udp::{Backend, DEFAULT_RECEIVE_BUFFER, DEFAULT_SPIN_PERCENT};
-use crate::io::websocket::discovery::SignalingUrl;
 use crate::report::limits::{Limits, Profile};
 use crate::report::run_record::{AudioPicture, RecordedRun, RunEnd};
-use crate::report::{Report, brief, json, text, wrap};
+use crate::report::{Report, brief, html, json, text, wrap};
 use crate::time::saturating_nanos;
+use crate::units::{parse_duration_with_unit, parse_ratio, parse_size};
 
 const HEADING_TARGET: &str = "Target";
 const HEADING_TIMING: &str = "Timing";
@@ -85,8 +84,8 @@ pub struct ClientArgs {
     ///
     /// Sets the delay of the echo server of --embedded. With --moqt, this is the delay of MOQT frames, 0 by default. For any other server,
     /// gives its delay, which is subtracted from the round-trip time of AUDIO. An echo server of this program reports its delay.
-    #[arg(long, value_name = "MS", help_heading = HEADING_TARGET)]
-    delay: Option<Millis>,
+    #[arg(long, value_name = "MS", value_parser = parse_millis, help_heading = HEADING_TARGET)]
+    delay: Option<Duration>,
 
     /// Impairment of the replies of the embedded echo server.
     #[command(flatten)]
@@ -95,15 +94,15 @@ pub struct ClientArgs {
     /// Wait up to this long for the first reply
     ///
     /// Nothing is counted before the first reply.
-    #[arg(long, hide_short_help = true, value_name = "DURATION", help_heading = HEADING_TIMING)]
-    pub wait_for: Option<TimeSpan>,
+    #[arg(long, hide_short_help = true, value_name = "DURATION", value_parser = parse_duration_with_unit, help_heading = HEADING_TIMING)]
+    wait_for: Option<Duration>,
 
     /// Wait this long for missing replies [default: 2s]
     ///
     /// The time begins when the reply is expected: one smallest round-trip time after sending. Without --wait-for, this option also limits
     /// the time to connect over WebSocket and MOQT, or with --link (at least 1 s; default: 5 s).
-    #[arg(long, hide_short_help = true, value_name = "DURATION", help_heading = HEADING_TIMING)]
-    timeout: Option<TimeSpan>,
+    #[arg(long, hide_short_help = true, value_name = "DURATION", value_parser = parse_duration_with_unit, help_heading = HEADING_TIMING)]
+    timeout: Option<Duration>,
 
     /// Use the limits of this use case
     ///
@@ -113,20 +112,20 @@ pub struct ClientArgs {
     profile: Option<Profile>,
 
     /// Maximum packet loss, such as 0.5%
-    #[arg(long, value_name = "PERCENT", help_heading = HEADING_LIMITS)]
-    max_loss: Option<Percent>,
+    #[arg(long, value_name = "PERCENT", value_parser = parse_ratio, help_heading = HEADING_LIMITS)]
+    max_loss: Option<f64>,
 
     /// Maximum median round-trip time
-    #[arg(long, hide_short_help = true, value_name = "DURATION", help_heading = HEADING_LIMITS)]
-    max_p50: Option<TimeSpan>,
+    #[arg(long, hide_short_help = true, value_name = "DURATION", value_parser = parse_duration_with_unit, help_heading = HEADING_LIMITS)]
+    max_p50: Option<Duration>,
 
     /// Maximum 99th percentile of the round-trip time
-    #[arg(long, value_name = "DURATION", help_heading = HEADING_LIMITS)]
-    max_p99: Option<TimeSpan>,
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration_with_unit, help_heading = HEADING_LIMITS)]
+    max_p99: Option<Duration>,
 
     /// Maximum mean jitter
-    #[arg(long, hide_short_help = true, value_name = "DURATION", help_heading = HEADING_LIMITS)]
-    max_jitter: Option<TimeSpan>,
+    #[arg(long, hide_short_help = true, value_name = "DURATION", value_parser = parse_duration_with_unit, help_heading = HEADING_LIMITS)]
+    max_jitter: Option<Duration>,
 
     /// Comparison with an earlier run.
     #[command(flatten)]
@@ -140,7 +139,7 @@ pub struct ClientArgs {
 
     /// Print the report as a JSON document
     #[arg(long, conflicts_with = "json_lines", help_heading = HEADING_REPORT)]
-    json: bool,
+    pub json: bool,
 
     /// Print a JSON line for each packet, then the report
     ///
@@ -174,8 +173,8 @@ pub struct ClientArgs {
     pub run_record: RunRecordArgs,
 
     /// Receive buffer size to request from the kernel
-    #[arg(long, hide_short_help = true, value_name = "SIZE", default_value_t = ByteSize(DEFAULT_RECEIVE_BUFFER as u64), help_heading = HEADING_LOCAL_SYSTEM)]
-    socket_buffer: ByteSize,
+    #[arg(long, hide_short_help = true, value_name = "SIZE", value_parser = parse_size, default_value = format_size(DEFAULT_RECEIVE_BUFFER as u64), help_heading = HEADING_LOCAL_SYSTEM)]
+    socket_buffer: u64,
 
     /// Maximum share of one core spent busy-waiting
     ///
@@ -251,10 +250,15 @@ impl ClientArgs {
 
     /// What the subcommand `kind` does. `to` is the target on the command line. `stream` are the packets of a run over UDP.
     pub fn plan<'a>(&'a self, kind: RunKind, to: Option<&'a Target>, stream: StreamKind) -> Result<Plan<'a>, Failure> {
+        if let Some(path) = &self.run_record.replay {
+            return Ok(Plan::Replay(path));
+        }
+        if self.room.list_rooms {
+            return Ok(Plan::ListRooms(self.room.url("--list-rooms")?));
+        }
         let peer = match to {
-            _ if self.run_record.replay.is_some() || self.room.list_rooms => None,
             _ if self.embedded && self.moqt.moqt.is_some() => return Ok(Plan::Moqt(None)),
-            _ if self.embedded => Some(UdpPeer::Embedded),
+            _ if self.embedded => UdpPeer::Embedded,
             Some(Target::Moqt(target)) => return Ok(Plan::Moqt(Some(target))),
             Some(Target::WebSocket(_)) if kind == RunKind::Send => {
                 return Err(Failure::usage(
@@ -267,8 +271,8 @@ impl ClientArgs {
                 let url = url.parse().map_err(|error| Failure::usage(format!("--to: {error}")))?;
                 return Ok(Plan::WebSocket(url));
             }
-            Some(Target::Udp(target)) => Some(UdpPeer::Host(target)),
-            None if self.room.room_name().is_some() => Some(UdpPeer::Room(self.room.url("--room")?)),
+            Some(Target::Udp(target)) => UdpPeer::Host(target),
+            None if self.room.room.is_some() => UdpPeer::Room(self.room.url("--room")?),
             None => {
                 return Err(Failure::usage(
                     "no target: give HOST[:PORT] or --to HOST[:PORT], or --embedded for an echo server in this process. For a member of \
@@ -276,80 +280,57 @@ impl ClientArgs {
                 ));
             }
         };
-        if self.link == Some(ClientLinkMode::Signed) && matches!(peer, Some(UdpPeer::Host(_) | UdpPeer::Embedded)) {
+        if self.link == Some(ClientLinkMode::Signed) && matches!(peer, UdpPeer::Host(_) | UdpPeer::Embedded) {
             return Err(Failure::usage(
                 "--link signed needs the link key of the server, which a room announces: give --signaling-url URL with --room NAME instead \
                  of the target, or --link unsigned",
             ));
         }
-        Ok(match (peer, &self.run_record.replay) {
-            (Some(peer), _) => Plan::Udp { peer, stream },
-            (None, Some(path)) => Plan::Replay(path),
-            (None, None) => Plan::ListRooms(self.room.url("--list-rooms")?),
-        })
+        Ok(Plan::Udp { peer, stream })
     }
 
-    /// Prints the rooms of the signaling server at `url`.
-    pub fn list_rooms(&self, url: &SignalingUrl) -> Result<u8, Failure> {
-        self.room.print_rooms(url, self.json, self.json_lines)
-    }
-
-    /// Whether --json was given, and whether --json-lines was given.
-    pub fn json_format(&self) -> (bool, bool) {
-        (self.json, self.json_lines)
-    }
-
-    /// What the waveforms of this run are used for.
-    pub fn waveform_use(&self) -> WaveformUse {
-        match (self.files.has_html(), self.run_record.is_recording()) {
-            (true, _) => WaveformUse::Page,
-            (false, true) => WaveformUse::Record,
-            (false, false) => WaveformUse::None,
-        }
+    /// Maximum length of the audio in the waveforms of this run, if there are waveforms. The HTML report contains the audio of a short run,
+    /// but a run record does not.
+    pub fn max_waveform_audio(&self) -> Option<usize> {
+        let page = self.files.html.as_ref().map(|_| html::MAX_AUDIO_BYTES);
+        page.or(self.run_record.record_run.as_ref().map(|_| 0))
     }
 
     /// Maximum wait for missing replies.
     pub fn timeout(&self) -> Duration {
-        self.timeout.map_or(DEFAULT_TIMEOUT, |timeout| timeout.0)
+        self.timeout.unwrap_or(DEFAULT_TIMEOUT)
     }
 
     /// Maximum time to connect over WebSocket or MOQT, if the user gave one. A time-out for replies may be shorter than the several round
     /// trips of a connection setup.
     pub fn connect_timeout(&self) -> Option<Duration> {
-        let timeout = self.timeout.map(|timeout| timeout.0.max(MIN_CONNECT_TIMEOUT));
-        self.wait_for.map(|wait| wait.0).or(timeout)
+        self.wait_for.or(self.timeout.map(|timeout| timeout.max(MIN_CONNECT_TIMEOUT)))
     }
 
-    /// The delay of the echo server in this process.
-    fn embedded_delay(&self) -> Duration {
-        self.delay.map_or(EMBEDDED_DELAY, |Millis(delay)| delay)
+    /// The configuration of a run over UDP. If the delay of the server is unknown, the first echo is expected after the default delay.
+    pub fn run_config(&self, peer: SocketAddr, evaluated_stream: StreamKind, replies_expected: bool) -> RunConfig {
+        let server_delay = self.delay.or(self.embedded.then_some(EMBEDDED_DELAY));
+        let [high, low] = os::random_u64s().map(u128::from);
+        RunConfig {
+            server_delay: server_delay.filter(|_| evaluated_stream == StreamKind::Audio),
+            first_echo_timeout: server_delay.unwrap_or(DEFAULT_DELAY),
+            replies_expected,
+            wait_for: self.wait_for,
+            loss_report_nonce: replies_expected.then_some(high << 64 | low),
+            loss_direction: self.loss_direction,
+            ..RunConfig::new(peer, evaluated_stream, self.timeout())
+        }
     }
 
-    /// The delay of the server, if it is known from --delay or from the embedded server.
-    pub fn known_server_delay(&self) -> Option<Duration> {
-        let given = self.delay.map(|Millis(delay)| delay);
-        given.or_else(|| self.embedded.then(|| self.embedded_delay()))
-    }
-
-    /// Expected delay of the first echo. If the delay of the server is unknown, this is the default delay.
-    pub fn expected_first_echo(&self) -> Duration {
-        self.known_server_delay().unwrap_or(DEFAULT_DELAY)
-    }
-
-    fn limits(&self) -> Limits {
-        let time = |limit: Option<TimeSpan>| limit.map(|TimeSpan(time)| time);
-        let given = Limits {
-            max_loss: self.max_loss.map(|Percent(ratio)| ratio),
-            max_p50: time(self.max_p50),
-            max_p99: time(self.max_p99),
-            max_jitter: time(self.max_jitter),
-        };
+    pub(super) fn limits(&self) -> Limits {
+        let Self { max_loss, max_p50, max_p99, max_jitter, .. } = *self;
+        let given = Limits { max_loss, max_p50, max_p99, max_jitter };
         given.or(self.profile.map_or_else(Limits::default, Profile::limits))
     }
 
     /// Reports the recorded run of the file `record`. `command` is the subcommand.
     pub fn replay(&self, record: &Path, command: RunKind) -> Result<u8, Failure> {
-        let RecordedRun { options, run, error, audio } = run_record::read(record)?;
+        let RecordedRun { options, run, error, audio: picture } = run_record::read(record)?;
         if run.run_kind != command {
             let other = match run.run_kind {
                 RunKind::Send => "send",
@@ -359,15 +340,8 @@ impl ClientArgs {
                 "--replay: this is a record of `{other}`; use `jamjam-dev {other} --replay`"
             )));
         }
-        let limits = self.limits().or(options.limits);
-        let report = self.baseline.report(&run, &limits);
-        let error = error.map(|error| anyhow!(error));
-        let files = self.files.write(&report, audio.as_ref(), error.as_ref());
-        self.print_report(&report)?;
-        match error.or(files.err()) {
-            Some(error) => Err(Failure::unusable(error)),
-            None => Ok(report.exit_code()),
-        }
+        let finished = FinishedRun { run, error: error.map(|error| anyhow!(error)), picture, record: None };
+        self.conclude(finished, self.limits().or(options.limits), |report| self.print_report(report))
     }
 
     /// Whether standard output contains only JSON.
@@ -377,64 +351,61 @@ impl ClientArgs {
 
     /// Prints a summary to standard error, or the report as JSON to standard output. Returns the exit code.
     pub fn report_to_stderr(&self, finished: FinishedRun) -> Result<u8, Failure> {
-        self.conclude(finished, |report| {
+        self.report_with(finished, |report| {
             if self.prints_json() {
                 return self.print_report(report);
             }
-            for line in brief::lines(report) {
-                print_message(&line);
-            }
+            brief::lines(report).iter().for_each(|line| print_message(line));
             Ok(())
         })
     }
 
     /// Prints the report and returns the exit code, or the error of the run.
     pub fn report(&self, finished: FinishedRun) -> Result<u8, Failure> {
-        self.conclude(finished, |report| self.print_report(report))
+        self.report_with(finished, |report| self.print_report(report))
     }
 
-    /// Writes all files and prints the report with `print`. Returns the exit code, or the first error.
+    fn report_with(
+        &self,
+        finished: FinishedRun,
+        print: impl FnOnce(&Report) -> anyhow::Result<()>,
+    ) -> Result<u8, Failure> {
+        let interrupted = finished.run.interrupted;
+        let code = self.conclude(finished, self.limits(), print)?;
+        Ok(interrupted.map_or(code, StopSignal::exit_code))
+    }
+
+    /// Writes all files and prints the report with `print`. Returns the exit code of the report, or the first error.
     fn conclude(
         &self,
         mut finished: FinishedRun,
-        print: impl FnOnce(&Report) -> Result<(), Failure>,
+        limits: Limits,
+        print: impl FnOnce(&Report) -> anyhow::Result<()>,
     ) -> Result<u8, Failure> {
         let record = finished.finish_record();
         let FinishedRun { run, error, picture, .. } = finished;
-        let report = self.baseline.report(&run, &self.limits());
+        let report = self.baseline.report(&run, &limits);
         let files = self.files.write(&report, picture.as_ref(), error.as_ref());
         print(&report)?;
-        match error.or(record.and(files).err()) {
-            Some(error) => Err(Failure::unusable(error)),
-            None => Ok(run.interrupted.map_or_else(|| report.exit_code(), StopSignal::exit_code)),
-        }
+        error.or(record.and(files).err()).map_or_else(|| Ok(report.exit_code()), |error| Err(error.into()))
     }
 
     /// Prints the report to standard output.
-    fn print_report(&self, report: &Report) -> Result<(), Failure> {
-        let mut stdout = io::stdout().lock();
+    fn print_report(&self, report: &Report) -> anyhow::Result<()> {
         let document = if self.json_lines {
-            json::line(&crate::report::json::JsonLine::Report(Box::new(report.clone())))
+            json::line(&json::JsonLine::Report(Box::new(report.clone())))
         } else if self.json {
             json::document(report)
         } else {
-            let color = use_color(self.color, &stdout);
-            let print = if self.verbose { text::details } else { text::summary };
-            let text = print(report, color);
-            Ok(match os::terminal_width(&stdout) {
+            let format = if self.verbose { text::details } else { text::summary };
+            let text = format(report, use_color(self.color, &io::stdout()));
+            Ok(match os::terminal_width(&io::stdout()) {
                 Some(width) => wrap::wrap(&text, width),
                 None => text,
             })
         };
-        let document = document.context("cannot convert the report to JSON").map_err(Failure::unusable)?;
-        print(&mut stdout, document.trim_end()).map_err(Failure::unusable)
+        print(document.context("cannot convert the report to JSON")?.trim_end())
     }
-}
-
-/// Random bits for the transaction IDs of the queries to the server.
-pub fn transaction_seed() -> u128 {
-    let [high, low] = os::random_u64s();
-    u128::from(high) << 64 | u128::from(low)
 }
 
 #[cfg(test)]
@@ -457,9 +428,11 @@ mod tests {
 
     #[test]
     fn first_echo_is_expected_after_the_known_server_delay() {
-        assert_eq!(parse(&[]).expected_first_echo(), Duration::from_secs(3));
-        assert_eq!(parse(&["--delay", "40ms"]).expected_first_echo(), Duration::from_millis(40));
-        assert_eq!(parse(&["--embedded"]).expected_first_echo(), Duration::from_millis(100));
-        assert_eq!(parse(&["--embedded", "--delay", "10s"]).expected_first_echo(), Duration::from_secs(10));
+        let peer = SocketAddr::from(([127, 0, 0, 1], 5_000));
+        let first_echo = |words: &[&str]| parse(words).run_config(peer, StreamKind::Audio, true).first_echo_timeout;
+        assert_eq!(first_echo(&[]), Duration::from_secs(3));
+        assert_eq!(first_echo(&["--delay", "40ms"]), Duration::from_millis(40));
+        assert_eq!(first_echo(&["--embedded"]), Duration::from_millis(100));
+        assert_eq!(first_echo(&["--embedded", "--delay", "10s"]), Duration::from_secs(10));
     }
 }

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use super::ClientArgs;
+use super::{ClientArgs, FinishedRun};
 use crate::cli::live_view::LiveView;
-use crate::cli::output::{Failure, are_notices_silenced, print_notice};
-use crate::cli::packet_lines::{PacketLineSender, PacketLineWriter, RecordFile, packet_lines};
+use crate::cli::output::{are_notices_silenced, print_notice};
+use crate::cli::packet_lines::{PacketLineSender, PacketLineWriter, packet_lines};
 use crate::client::{ClientNode, LiveFigures, PacketObserver, RunResults, StopSignal, Workload};
 use crate::io::clock::{ClockMonitor, wall_clock};
 use crate::io::stop::StopToken;
 use crate::io::udp::{DriverStats, NodeThread};
-use crate::stats::ClockJumps;
+use crate::stats::{ClockJumps, HostTiming};
 use crate::time::Time;
 
 /// Interval between two looks at an active run.
@@ -25,10 +25,9 @@ pub struct RunMonitor {
 
 /// Observations of a finished run.
 pub(super) struct MonitorResult {
-    /// Jumps of the system clock.
-    pub(super) clock: ClockJumps,
+    clock_jumps: ClockJumps,
     /// End of the run, in nanoseconds since 1970.
-    pub(super) unix_ns: u64,
+    unix_ns: u64,
     /// The printer of packet lines.
     pub(super) lines: Option<PacketLineWriter>,
 }
@@ -37,19 +36,12 @@ pub(super) struct MonitorResult {
 pub(super) struct FinishedClient<S> {
     pub(super) client: ClientNode<S>,
     pub(super) tally: DriverStats,
-    /// End of the run, in nanoseconds since 1970.
-    unix_ns: u64,
-    lines: Option<PacketLineWriter>,
+    observed: MonitorResult,
 }
 
 impl ClientArgs {
-    /// The file of --record-run for a run that sent no packet.
-    pub(super) fn empty_record(&self) -> Result<Option<RecordFile>, Failure> {
-        self.run_record.create(self.limits())
-    }
-
     /// Starts monitoring a run of `total` packets, before the run. Also returns the observer that feeds the packet lines.
-    pub fn monitor_run(&self, total: Option<u64>) -> Result<(Option<PacketLineSender>, RunMonitor), Failure> {
+    pub fn monitor_run(&self, total: Option<u64>) -> anyhow::Result<(Option<PacketLineSender>, RunMonitor)> {
         let file = self.run_record.create(self.limits())?;
         let lines = (self.json_lines || file.is_some()).then(|| packet_lines(self.json_lines, file));
         let (line_sender, lines) = lines.unzip();
@@ -92,7 +84,7 @@ impl RunMonitor {
     pub(super) fn finish(self, live: &LiveFigures) -> MonitorResult {
         let Self { clock, mut lines, view } = self;
         drop(view);
-        let clock = clock.finish();
+        let clock_jumps = clock.finish();
         let unix_ns = wall_clock(Time::ZERO).unix_ns.cast_unsigned();
         if let Some(lines) = &mut lines {
             lines.write_queued(live.snapshot().started_at);
@@ -103,7 +95,7 @@ impl RunMonitor {
                 ));
             }
         }
-        MonitorResult { clock, unix_ns, lines }
+        MonitorResult { clock_jumps, unix_ns, lines }
     }
 
     /// Monitors `running` until it finishes.
@@ -114,29 +106,43 @@ impl RunMonitor {
         stop: &StopToken,
     ) -> FinishedClient<S> {
         self.poll_until(live, stop, |timeout| running.finished_within(Some(timeout)));
-        let (client, mut tally) = running.join();
-        let MonitorResult { clock, unix_ns, lines } = self.finish(live);
-        tally.host_timing.clock_jumps = clock;
-        FinishedClient { client, tally, unix_ns, lines }
+        let (client, tally) = running.join();
+        FinishedClient { client, tally, observed: self.finish(live) }
+    }
+}
+
+impl MonitorResult {
+    /// Adds the observations to the results of the run.
+    pub(super) fn complete(
+        self,
+        run: RunResults,
+        host_timing: HostTiming,
+        error: Option<anyhow::Error>,
+    ) -> FinishedRun {
+        let run = RunResults {
+            host_timing: Some(HostTiming { clock_jumps: self.clock_jumps, ..host_timing }),
+            started_unix_ms: self.unix_ns.saturating_sub(run.duration_ns) / 1_000_000,
+            ..run
+        };
+        FinishedRun::new(run, error, self.lines.and_then(PacketLineWriter::into_file))
     }
 }
 
 impl<S: Workload> FinishedClient<S> {
-    /// Returns the raw results and the file of --record-run. This call decides all outcomes that are still open. Each such outcome is
-    /// reported to the printer of packet lines and to `final_observer`.
+    /// Returns the finished run, which ended with `error`. This call decides all outcomes that are still open. Each such outcome is reported
+    /// to the printer of packet lines and to `final_observer`.
     pub(super) fn into_run(
         self,
         target: &str,
+        error: Option<anyhow::Error>,
         stop: &StopToken,
         final_observer: &mut dyn PacketObserver,
-    ) -> (RunResults, Option<RecordFile>) {
-        let Self { client, tally, unix_ns, mut lines } = self;
+    ) -> FinishedRun {
+        let Self { client, tally, mut observed } = self;
         let interrupted = stop.signal().filter(|_| !client.is_finished());
-        let mut observer = (lines.as_mut(), final_observer);
-        let mut run = client.into_results(target, interrupted.map(|_| tally.ended_at), &mut observer);
-        run.host_timing = Some(tally.host_timing);
-        run.interrupted = interrupted;
-        run.started_unix_ms = unix_ns.saturating_sub(run.duration_ns) / 1_000_000;
-        (run, lines.and_then(PacketLineWriter::into_file))
+        let mut observer = (observed.lines.as_mut(), final_observer);
+        let run = client.into_results(target, interrupted.map(|_| tally.ended_at), &mut observer);
+        let run = RunResults { interrupted, port_unreachable: tally.port_unreachable, ..run };
+        observed.complete(run, tally.host_timing, error)
     }
 }

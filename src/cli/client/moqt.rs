@@ -8,15 +8,12 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, anyhow};
 use bytes::Bytes;
 
-use super::monitor::MonitorResult;
 use super::{ClientArgs, FinishedRun};
 use crate::cli::options::moqt_client::MoqtClientArgs;
 use crate::cli::output::Failure;
-use crate::cli::packet_lines::PacketLineWriter;
 use crate::cli::target::MoqtTarget;
-use crate::cli::values::Millis;
 use crate::client::{FrameTracker, MoqtFailure, MoqtResults, MoqtRunConfig};
-use crate::client::{RunKind, StopSignal, StreamKind};
+use crate::client::{RunKind, RunResults, StopSignal, StreamKind};
 use crate::io::moqt::client::{ClientThread, ClientThreadResult};
 use crate::io::moqt::connect::{MoqtConnectError, MoqtConnectOptions};
 use crate::io::moqt::server::{self, ServerThread};
@@ -52,13 +49,12 @@ impl ClientArgs {
         let MoqtRunPlan { command: run_kind, to, config, print } = plan;
         let offered_versions = self.moqt.offered_versions();
         let (target, name, trust, embedded) = if let Some(to) = to {
-            (to.target.clone(), to.target.to_string(), self.room.trust_policy(), None)
+            (to.target.clone(), to.target.to_string(), self.room.trust.trust_policy(), None)
         } else {
-            let server =
-                EmbeddedMoqtServer::start(&self.moqt, self.delay.map_or(Duration::ZERO, |Millis(delay)| delay))?;
+            let server = EmbeddedMoqtServer::start(&self.moqt, self.delay.unwrap_or_default())?;
             (server.target.clone(), server.name.clone(), server.trust.clone(), Some(server))
         };
-        let verifier = trust.verifier().context("--ca").map_err(Failure::unusable)?;
+        let verifier = trust.verifier().context("--ca")?;
         self.baseline.check_plan(run_kind, StreamKind::Ping, RunProtocol::Moqt(target.transport))?;
         self.files.remove_stale()?;
 
@@ -72,7 +68,7 @@ impl ClientArgs {
         let frames = FrameTracker::new(run_config, results, Box::new(observer));
         let live = frames.live_figures();
         let default_limits = SessionLimits::default();
-        let wait_for = self.wait_for.map(|wait| wait.0);
+        let wait_for = self.wait_for;
         let connect_timeout = self.connect_timeout().unwrap_or(default_limits.setup_timeout);
         let setup_timeout = if wait_for.is_some() { default_limits.setup_timeout } else { connect_timeout };
         let connect_options = MoqtConnectOptions {
@@ -95,7 +91,7 @@ impl ClientArgs {
         };
         let config = MoqtClientConfig { reply_timeout: self.timeout(), ..config };
         let client = ClientThread::spawn(connect_options, config, frames, wait_for, on_event, stop.clone());
-        let mut client = client.context("cannot start a thread").map_err(Failure::unusable)?;
+        let mut client = client.context("cannot start a thread")?;
         if let Some(print) = print {
             monitor = monitor.without_view();
             monitor.poll_until(&live, stop, |timeout| {
@@ -119,12 +115,9 @@ impl ClientArgs {
                 .on_connection_failed(failure.map_err(|error| cannot_connect(error, &target, &verifier, stop))?);
         }
         let interrupted = stop.signal().filter(|_| frame_tracker.is_interrupted());
-        let MonitorResult { clock: clock_jumps, unix_ns, mut lines } = monitor.finish(&live);
-        let mut run = frame_tracker.into_results(interrupted, &mut lines);
-        run.readiness_wait = readiness_wait;
-        run.host_timing = Some(HostTiming { clock_jumps, ..HostTiming::default() });
-        run.started_unix_ms = unix_ns.saturating_sub(run.duration_ns) / 1_000_000;
-        Ok(FinishedRun::new(run, None, lines.and_then(PacketLineWriter::into_file)))
+        let mut observed = monitor.finish(&live);
+        let run = frame_tracker.into_results(interrupted, &mut observed.lines);
+        Ok(observed.complete(RunResults { readiness_wait, ..run }, HostTiming::default(), None))
     }
 }
 
@@ -161,11 +154,11 @@ fn to_connection_failure(
 
 /// Converts a connection error that ends the subcommand without a report into a `Failure`.
 fn cannot_connect(error: MoqtConnectError, target: &MoqtUrl, verifier: &TrustVerifier, stop: &StopToken) -> Failure {
-    let cannot = |error: anyhow::Error| Failure::unusable(error.context(format!("cannot use {target}")));
+    let cannot = |error: anyhow::Error| Failure::from(error.context(format!("cannot use {target}")));
     match error {
         MoqtConnectError::Interrupted => {
-            let code = stop.signal().unwrap_or(StopSignal::Interrupt).exit_code();
-            Failure { code, error: anyhow!("interrupted while connecting to {target}; nothing was sent") }
+            let signal = stop.signal().unwrap_or(StopSignal::Interrupt);
+            Failure::interrupted(signal, format_args!("interrupted while connecting to {target}; nothing was sent"))
         }
         MoqtConnectError::InsecureRemote(error) => Failure::usage(error),
         MoqtConnectError::InvalidCertificate { reason, .. } => cannot(match verifier.rejection() {
@@ -190,9 +183,9 @@ pub struct EmbeddedMoqtServer {
 
 impl EmbeddedMoqtServer {
     /// Starts the server on a free loopback port.
-    fn start(options: &MoqtClientArgs, delay: Duration) -> Result<Self, Failure> {
-        let identity = ServerIdentity::self_signed(&[], SystemTime::now()).map_err(Failure::unusable)?;
-        let bound = bind_all(&[SocketAddr::from((Ipv4Addr::LOCALHOST, 0))]).map_err(Failure::unusable)?;
+    fn start(options: &MoqtClientArgs, delay: Duration) -> anyhow::Result<Self> {
+        let identity = ServerIdentity::self_signed(&[], SystemTime::now())?;
+        let bound = bind_all(&[SocketAddr::from((Ipv4Addr::LOCALHOST, 0))])?;
         let port = bound.addresses().next().map_or(0, |address| address.port());
         let echo = echo::MoqtEchoConfig { delay, ..echo::MoqtEchoConfig::default() };
         let config = server::MoqtServerConfig { echo, ..server::MoqtServerConfig::default() };
@@ -202,8 +195,7 @@ impl EmbeddedMoqtServer {
         let trust = TrustPolicy { pinned: Some(identity.fingerprint()), ..TrustPolicy::default() };
         let stop = StopToken::default();
         let running = server::spawn(bound, identity, config, Arc::new(ServerCounters::default()), &stop)
-            .context("cannot start the embedded MOQT echo server")
-            .map_err(Failure::unusable)?;
+            .context("cannot start the embedded MOQT echo server")?;
         Ok(Self { target, name, trust, running, stop })
     }
 

@@ -2,21 +2,21 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 
 use super::monitor::RunMonitor;
-use super::{ClientArgs, FinishedRun};
+use super::{ClientArgs, EMBEDDED_DELAY, FinishedRun};
 use crate::cli::options::impairment::{OutcomeLogFile, PreparedEcho};
-use crate::cli::options::room_target::JoinedRoom;
 use crate::cli::output::{Failure, print_notice};
 use crate::cli::plan::UdpPeer;
-use crate::cli::values::{ClientLinkMode, Millis};
+use crate::cli::values::ClientLinkMode;
 use crate::client::{ClientNode, LinkConfig, LinkSigning, PacketObserver, Workload};
 use crate::echo::{self, EchoConfig, EchoServer, LinkPolicy};
 use crate::io::signaling::client::RoomSession;
 use crate::io::stop::StopToken;
 use crate::io::udp::{self, BoundSocket, DEFAULT_RECEIVE_BUFFER, DriverOptions, IdlePolicy, NodeThread};
 use crate::io::websocket::connect::DEFAULT_CONNECT_TIMEOUT;
+use crate::io::websocket::discovery::SignalingUrl;
 use crate::io::{os, resolve};
 use crate::link::{LinkKey, parse_link_key};
 
@@ -47,23 +47,14 @@ impl ClientArgs {
         let options = self.network.socket_options();
         let target = match peer {
             UdpPeer::Embedded => return self.start_embedded_server(),
-            UdpPeer::Room(url) => {
-                let own = LinkKey::from_seed(&os::random_secret());
-                let link_key = self.link.map(|_| own.public());
-                let joined = self.room.join(&url, &format!("jamjam-dev {command}"), link_key, &options, stop)?;
-                return self.connect_to_member(joined, own);
-            }
+            UdpPeer::Room(url) => return self.connect_to_member(&url, command, stop),
             UdpPeer::Host(target) => target,
         };
-        let candidates = resolve::resolve(&target.host, target.port).map_err(Failure::unusable)?;
-        let candidates = options.select(&target.host, candidates).map_err(Failure::unusable)?;
+        let candidates = options.select(&target.host, resolve::resolve(&target.host, target.port)?)?;
         let bound = self.connect_socket(resolve::first_reachable_or_first(&candidates, &options))?;
         // The system may connect to an address other than the requested one: it replaces 0.0.0.0 with 127.0.0.1.
-        let address = bound
-            .socket
-            .peer_addr()
-            .context("cannot determine the address that the socket is connected to")
-            .map_err(Failure::unusable)?;
+        let address =
+            bound.socket.peer_addr().context("cannot determine the address that the socket is connected to")?;
         let (name, link) = (target.to_string(), self.link_config(None));
         Ok(ConnectedTarget { address, name, link, bound, background: BackgroundTasks::default() })
     }
@@ -90,32 +81,40 @@ impl ClientArgs {
         let options =
             DriverOptions { idle: IdlePolicy::Finish, spin_percent: self.spin, backend: self.driver, follow_address };
         let running = udp::spawn_node("client", target.bound.socket, client, stop.clone(), options)
-            .context("cannot start a thread")
-            .map_err(Failure::unusable)?;
+            .context("cannot start a thread")?;
         let mut finished = monitor.wait(&live, running, stop);
-        let port_unreachable = finished.tally.port_unreachable;
-        let mut error = target.background.end();
+        let background_error = target.background.end();
         let result = std::mem::replace(&mut finished.tally.result, Ok(()));
-        error = result.context("cannot read from the socket").err().or(error);
-        let (mut run, record) = finished.into_run(&target.name, stop, final_observer);
-        run.port_unreachable = port_unreachable;
-        Ok(FinishedRun::new(run, error, record))
+        let error = result.context("cannot read from the socket").err().or(background_error);
+        Ok(finished.into_run(&target.name, error, stop, final_observer))
     }
 
-    fn connect_socket(&self, address: SocketAddr) -> Result<BoundSocket, Failure> {
+    fn connect_socket(&self, address: SocketAddr) -> anyhow::Result<BoundSocket> {
         let options = self.network.socket_options();
-        udp::connect(address, self.socket_buffer.0.min(1 << 30) as usize, &options).map_err(Failure::unusable)
+        Ok(udp::connect(address, self.socket_buffer.min(1 << 30) as usize, &options)?)
     }
 
     fn connect_to_member(
         &self,
-        JoinedRoom { session, address }: JoinedRoom,
-        own: LinkKey,
+        url: &SignalingUrl,
+        command: &str,
+        stop: &StopToken,
     ) -> Result<ConnectedTarget, Failure> {
+        let own = LinkKey::from_seed(&os::random_secret());
+        let link_key = self.link.map(|_| own.public());
+        let options = self.network.socket_options();
+        let (session, address) = self.room.join(url, &format!("jamjam-dev {command}"), link_key, &options, stop)?;
         let signing = match self.link {
             Some(ClientLinkMode::Signed) => {
                 let announced = session.link_keys.get(&address).and_then(|key| parse_link_key(key.as_deref()?));
-                let server = announced.ok_or_else(|| no_link_key_error(&session.room_name))?;
+                let server = announced.with_context(|| {
+                    format!(
+                        "the member of room `{}` announces no link key, which --link signed needs. Give --signaling-url http://HOST or \
+                         ws://HOST/v1/signaling, where link keys are announced. Start echo-server without --no-link-key and --link \
+                         plain. Or give --link unsigned",
+                        session.room_name
+                    )
+                })?;
                 Some(LinkSigning { own, server })
             }
             _ => None,
@@ -126,17 +125,14 @@ impl ClientArgs {
             session.advertise(local);
         }
         let name = format!("{} ({address})", session.room_name);
-        Ok(ConnectedTarget {
-            address,
-            name,
-            link: self.link_config(signing),
-            bound,
-            background: BackgroundTasks { session: Some(session), embedded: None },
-        })
+        let (link, background) =
+            (self.link_config(signing), BackgroundTasks { session: Some(session), embedded: None });
+        Ok(ConnectedTarget { address, name, link, bound, background })
     }
 
     fn start_embedded_server(&self) -> Result<ConnectedTarget, Failure> {
-        let config = EchoConfig { delay: self.embedded_delay(), ..EchoConfig::default() };
+        let delay = self.delay.unwrap_or(EMBEDDED_DELAY);
+        let config = EchoConfig { delay, ..EchoConfig::default() };
         let PreparedEcho { mut echo, reproduce_options, outcome_log } = self.impairment.prepare(config)?;
         let link_key = LinkKey::from_seed(&os::random_secret());
         let entropy = Box::new(os::random_secret);
@@ -145,7 +141,7 @@ impl ClientArgs {
             Some(SocketAddr::V6(_)) => IpAddr::from(Ipv6Addr::LOCALHOST),
             _ => Ipv4Addr::LOCALHOST.into(),
         };
-        let server = udp::bind(SocketAddr::new(loopback, 0), DEFAULT_RECEIVE_BUFFER).map_err(Failure::unusable)?;
+        let server = udp::bind(SocketAddr::new(loopback, 0), DEFAULT_RECEIVE_BUFFER)?;
         let address = server.address;
         let stop = StopToken::default();
         let options = DriverOptions {
@@ -155,22 +151,13 @@ impl ClientArgs {
             follow_address: false,
         };
         let running = udp::spawn_node("echo-server", server.socket, echo, stop.clone(), options)
-            .context("cannot start a thread")
-            .map_err(Failure::unusable)?;
+            .context("cannot start a thread")?;
         let suffix = reproduce_options.map_or_else(String::new, |options| format!(", {options}"));
-        let name = format!("embedded echo server ({} ms{suffix})", Millis(self.embedded_delay()));
+        let name = format!("embedded echo server ({} ms{suffix})", delay.as_secs_f64() * 1e3);
         let background = BackgroundTasks { embedded: Some((running, stop, outcome_log)), session: None };
         let (link, bound) = (self.link_config(None), self.connect_socket(address)?);
         Ok(ConnectedTarget { address, name, link, bound, background })
     }
-}
-
-fn no_link_key_error(room: &str) -> Failure {
-    Failure::unusable(anyhow!(
-        "the member of room `{room}` announces no link key, which --link signed needs. Give --signaling-url http://HOST or \
-         ws://HOST/v1/signaling, where link keys are announced. Start echo-server without --no-link-key and --link plain. Or give --link \
-         unsigned"
-    ))
 }
 
 impl BackgroundTasks {

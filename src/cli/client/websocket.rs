@@ -214,15 +214,13 @@ impl ClientArgs {
         let tls = self.room.tls_config(url)?;
         self.baseline.check_plan(RunKind::Probe, StreamKind::Ping, RunProtocol::WebSocket(plan.dialect))?;
         self.files.remove_stale()?;
-        let wait_for = self.wait_for.map(|wait| wait.0);
         let timeout = self.connect_timeout().unwrap_or(DEFAULT_CONNECT_TIMEOUT);
-        let started = probe::start(plan, &tls, wait_for, timeout, stop);
+        let started = probe::start(plan, &tls, self.wait_for, timeout, stop);
         let ProbeStart { connect_times, wait, connections } = started.map_err(|error| match error {
-            ProbeStartError::Interrupted(reason) => Failure {
-                code: reason.exit_code(),
-                error: anyhow::anyhow!("interrupted while connecting to {url}; nothing was sent"),
-            },
-            error => Failure::unusable(anyhow::Error::from(error).context(format!("cannot probe {url}"))),
+            ProbeStartError::Interrupted(signal) => {
+                Failure::interrupted(signal, format_args!("interrupted while connecting to {url}; nothing was sent"))
+            }
+            error => anyhow::Error::from(error).context(format!("cannot probe {url}")).into(),
         })?;
         let results = WebSocketResults { connect_times, ..WebSocketResults::new(plan.dialect) };
         let mut finished = match connections {
@@ -232,7 +230,7 @@ impl ClientArgs {
                 let run = RunResults::new(RunKind::Probe, url.to_string(), StreamKind::Ping);
                 let timeout_ns = saturating_nanos(self.timeout());
                 let run = RunResults { started_unix_ms: clock::unix_ms(), websocket, timeout_ns, ..run };
-                FinishedRun::new(run, None, self.empty_record()?)
+                FinishedRun::new(run, None, self.run_record.create(self.limits())?)
             }
         };
         finished.run.readiness_wait = wait;
@@ -247,18 +245,8 @@ impl ClientArgs {
         results: WebSocketResults,
         stop: &StopToken,
     ) -> Result<FinishedRun, Failure> {
-        let config = RunConfig {
-            peer: ProbeConnections::PEER,
-            evaluated_stream: StreamKind::Ping,
-            server_delay: None,
-            first_echo_timeout: Duration::ZERO,
-            timeout: self.timeout(),
-            replies_expected: true,
-            // The client already waited for the server (`--wait-for`) while it connected.
-            wait_for: None,
-            loss_report_nonce: None,
-            loss_direction: false,
-        };
+        // The client already waited for the server (`--wait-for`) while it connected.
+        let config = RunConfig::new(ProbeConnections::PEER, StreamKind::Ping, self.timeout());
         let (observer, monitor) = self.monitor_run(count)?;
         let client: WebSocketProber = ClientNode::new(
             config,
@@ -266,10 +254,7 @@ impl ClientArgs {
             Box::new(observer),
         );
         let live = client.live_figures();
-        let running = connections
-            .spawn(client, stop.clone(), self.spin)
-            .context("cannot start a thread")
-            .map_err(Failure::unusable)?;
+        let running = connections.spawn(client, stop.clone(), self.spin).context("cannot start a thread")?;
         let mut finished = monitor.wait(&live, running, stop);
         let mut websocket = results;
         websocket.clock_offset = finished.client.workload().clock_offset();
@@ -285,8 +270,9 @@ impl ClientArgs {
             }
         }
         let url = plan.urls.first().map(ToString::to_string).unwrap_or_default();
-        let (run, record) = finished.into_run(&url, stop, &mut ());
-        Ok(FinishedRun::new(RunResults { websocket: Some(websocket), ..run }, run_error, record))
+        let mut finished = finished.into_run(&url, run_error, stop, &mut ());
+        finished.run.websocket = Some(websocket);
+        Ok(finished)
     }
 }
 

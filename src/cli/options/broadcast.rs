@@ -3,6 +3,7 @@
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::ValueEnum;
@@ -12,15 +13,19 @@ use tracing::{info, warn};
 
 use super::credentials::SecretArgs;
 use crate::cli::output::Failure;
-use crate::cli::values::{ByteSize, Millis, OrOff, RequestRate, Seconds, parse_nonzero_size, parse_request_rate};
+use crate::cli::values::{
+    OrOff, format_request_rate, format_size, or_off, parse_millis, parse_nonzero_size, parse_request_rate,
+    parse_seconds,
+};
 use crate::io::signaling::broadcast_http::BroadcastHttpConfig;
 use crate::io::{clock, files, os};
+use crate::rate_limit::WindowLimit;
 use crate::signaling::broadcast::RoomHandlers;
 use crate::signaling::broadcast::{BroadcastSettings, DEFAULT_MAX_PAYLOAD_BYTES, Envelope, MAX_BROADCAST_DELAY};
 use crate::signaling::broadcast::{ChatRoom, DEFAULT_BANNED_WORDS, DeclaredRoom, RadioRoom};
 use crate::signaling::token::{Audience, Claims, DEFAULT_LIFETIME_SECONDS, Secret, sign};
 use crate::signaling::{Dialect, DialectSet, MAX_WEBRTC_ROOM_BYTES, SignalingLimits, is_valid_room_name};
-use crate::units::ParseQuantityError;
+use crate::units::{ParseQuantityError, parse_or_off};
 
 const HEADING: &str = "Broadcast rooms";
 const HEADING_WEBRTC: &str = "WebRTC rooms";
@@ -36,9 +41,9 @@ pub enum WebRtcAuth {
 }
 
 /// Parses a delay of at most 1 h.
-fn parse_delay(text: &str) -> Result<Seconds, String> {
-    let delay: Seconds = text.parse().map_err(|error: ParseQuantityError| error.to_string())?;
-    if delay.0 > MAX_BROADCAST_DELAY { Err("the maximum is 1h".to_owned()) } else { Ok(delay) }
+fn parse_delay(text: &str) -> Result<Duration, String> {
+    let delay = parse_seconds(text).map_err(|error| error.to_string())?;
+    if delay > MAX_BROADCAST_DELAY { Err("the maximum is 1h".to_owned()) } else { Ok(delay) }
 }
 
 /// Tokens, limits and contents of broadcast rooms.
@@ -68,7 +73,7 @@ pub struct BroadcastArgs {
 
     /// Delay of `post` messages in room `radio`, in seconds or with a unit
     #[arg(long, hide_short_help = true, env = "RADIO_POST_BROADCAST_DELAY_SECONDS", value_name = "DURATION", value_parser = parse_delay, default_value = "0", help_heading = HEADING)]
-    radio_delay: Seconds,
+    radio_delay: Duration,
 
     /// Directory of NAME.toml files, each declaring room NAME
     #[arg(long, env = "ROOMS_DIR", value_name = "DIR", help_heading = HEADING)]
@@ -78,27 +83,27 @@ pub struct BroadcastArgs {
     ///
     /// In milliseconds or with a unit.
     #[arg(long, hide_short_help = true, env = "IDLE_TIMEOUT_MS", value_name = "DURATION", value_parser = parse_duration_or_off, default_value = "off", help_heading = HEADING)]
-    idle_timeout: OrOff<Millis>,
+    idle_timeout: OrOff<Duration>,
 
     /// Maximum lifetime of a connection, or off
     ///
     /// In milliseconds or with a unit.
     #[arg(long, hide_short_help = true, env = "MAX_CONN_AGE_MS", value_name = "DURATION", value_parser = parse_duration_or_off, default_value = "off", help_heading = HEADING)]
-    max_conn_age: OrOff<Millis>,
+    max_conn_age: OrOff<Duration>,
 
     /// Maximum message size in a broadcast room
     ///
     /// For clients without a token and for control channels, the limit is at most 256 KiB.
-    #[arg(long, hide_short_help = true, env = "MAX_PAYLOAD_BYTES", value_name = "SIZE", value_parser = parse_nonzero_size, default_value_t = ByteSize(DEFAULT_MAX_PAYLOAD_BYTES as u64), help_heading = HEADING)]
-    max_payload: ByteSize,
+    #[arg(long, hide_short_help = true, env = "MAX_PAYLOAD_BYTES", value_name = "SIZE", value_parser = parse_nonzero_size, default_value = format_size(DEFAULT_MAX_PAYLOAD_BYTES as u64), help_heading = HEADING)]
+    max_payload: u64,
 
     /// Maximum token requests per source address, as N/TIME (10/15m), or off
-    #[arg(long, hide_short_help = true, env = "RATE_LIMIT_TOKEN", value_name = "RATE", value_parser = parse_request_rate, default_value_t = OrOff(BroadcastHttpConfig::default().token_limit.map(RequestRate)), help_heading = HEADING)]
-    rate_limit_token: OrOff<RequestRate>,
+    #[arg(long, hide_short_help = true, env = "RATE_LIMIT_TOKEN", value_name = "RATE", value_parser = or_off(parse_request_rate), default_value = BroadcastHttpConfig::default().token_limit.map_or_else(String::new, format_request_rate), help_heading = HEADING)]
+    rate_limit_token: OrOff<WindowLimit>,
 
     /// Maximum HTTP posts per source address, as N/TIME (10/15m), or off
-    #[arg(long, hide_short_help = true, env = "RATE_LIMIT_POST", value_name = "RATE", value_parser = parse_request_rate, default_value_t = OrOff(BroadcastHttpConfig::default().post_limit.map(RequestRate)), help_heading = HEADING)]
-    rate_limit_post: OrOff<RequestRate>,
+    #[arg(long, hide_short_help = true, env = "RATE_LIMIT_POST", value_name = "RATE", value_parser = or_off(parse_request_rate), default_value = BroadcastHttpConfig::default().post_limit.map_or_else(String::new, format_request_rate), help_heading = HEADING)]
+    rate_limit_post: OrOff<WindowLimit>,
 }
 
 impl BroadcastArgs {
@@ -156,24 +161,24 @@ impl BroadcastArgs {
     }
 
     /// Applies the options to the hub's limits.
-    pub fn apply_to(&self, limits: &SignalingLimits) -> Result<SignalingLimits, Failure> {
+    pub fn apply_to(&self, limits: &mut SignalingLimits) -> Result<(), Failure> {
         let secret = self.secrets.hmac_secret()?;
-        let broadcast = BroadcastSettings {
+        limits.broadcast = BroadcastSettings {
             secret: Some(secret.unwrap_or_else(|| Secret::from_random(os::random_u64s()))),
             envelope: self.broadcast_envelope,
-            idle_timeout: self.idle_timeout.0.map(|millis| millis.0),
-            max_connection_age: self.max_conn_age.0.map(|millis| millis.0),
-            max_payload_bytes: usize::try_from(self.max_payload.0).unwrap_or(usize::MAX),
+            idle_timeout: self.idle_timeout,
+            max_connection_age: self.max_conn_age,
+            max_payload_bytes: usize::try_from(self.max_payload).unwrap_or(usize::MAX),
             ..BroadcastSettings::default()
         };
-        let webrtc_requires_token = self.webrtc_auth == WebRtcAuth::Token;
-        Ok(SignalingLimits { webrtc_requires_token, broadcast, ..limits.clone() })
+        limits.webrtc_requires_token = self.webrtc_auth == WebRtcAuth::Token;
+        Ok(())
     }
 
     /// The handlers of the built-in rooms and of the rooms declared in files.
-    pub fn room_handlers(&self) -> Result<RoomHandlers, Failure> {
+    pub fn room_handlers(&self) -> anyhow::Result<RoomHandlers> {
         let mut handlers = RoomHandlers::default();
-        handlers.insert("radio", RadioRoom::new(self.radio_delay.0, self.broadcast_envelope));
+        handlers.insert("radio", RadioRoom::new(self.radio_delay, self.broadcast_envelope));
         handlers.insert("chat", ChatRoom::new(DEFAULT_BANNED_WORDS.split(',')));
         if let Some(directory) = &self.rooms {
             for (room, handler) in read_room_files(directory)? {
@@ -188,19 +193,15 @@ impl BroadcastArgs {
     pub fn http_config(&self) -> Result<BroadcastHttpConfig, Failure> {
         Ok(BroadcastHttpConfig {
             issuer_key: self.secrets.token_issuer_key()?,
-            token_limit: self.rate_limit_token.0.map(|rate| rate.0),
-            post_limit: self.rate_limit_post.0.map(|rate| rate.0),
+            token_limit: self.rate_limit_token,
+            post_limit: self.rate_limit_post,
         })
     }
 }
 
 /// Parses a duration. 0 and `off` disable the limit.
-fn parse_duration_or_off(text: &str) -> Result<OrOff<Millis>, String> {
-    if text == "off" {
-        return Ok(OrOff(None));
-    }
-    let duration: Millis = text.parse().map_err(|error: ParseQuantityError| error.to_string())?;
-    Ok(OrOff((!duration.0.is_zero()).then_some(duration)))
+fn parse_duration_or_off(text: &str) -> Result<OrOff<Duration>, ParseQuantityError> {
+    Ok(parse_or_off(text, parse_millis)?.filter(|duration| !duration.is_zero()))
 }
 
 /// Contents of a room file.
@@ -215,14 +216,14 @@ struct RoomFile {
 }
 
 /// The rooms declared in `directory`, with their names.
-fn read_room_files(directory: &Path) -> Result<Vec<(String, DeclaredRoom)>, Failure> {
+fn read_room_files(directory: &Path) -> anyhow::Result<Vec<(String, DeclaredRoom)>> {
     let cannot_read = || format!("cannot read the rooms in {}", directory.display());
-    let entries = fs::read_dir(directory).with_context(cannot_read).map_err(Failure::unusable)?;
+    let entries = fs::read_dir(directory).with_context(cannot_read)?;
     let paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<PathBuf>, _>>();
-    let mut paths = paths.with_context(cannot_read).map_err(Failure::unusable)?;
+    let mut paths = paths.with_context(cannot_read)?;
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
     paths.sort();
-    paths.into_iter().map(|path| parse_room_file(&path).map_err(Failure::unusable)).collect()
+    paths.iter().map(|path| parse_room_file(path)).collect()
 }
 
 fn parse_room_file(path: &Path) -> anyhow::Result<(String, DeclaredRoom)> {
@@ -245,7 +246,7 @@ pub fn parse_room(text: &str) -> anyhow::Result<DeclaredRoom> {
     let default = DeclaredRoom::default();
     let line = |span: Range<usize>| text.get(..span.start).unwrap_or_default().lines().count().max(1);
     let broadcast_delay = file.broadcast_delay.map(|delay| {
-        let parsed = parse_delay(delay.get_ref()).map(|Seconds(delay)| delay).map_err(anyhow::Error::msg);
+        let parsed = parse_delay(delay.get_ref()).map_err(anyhow::Error::msg);
         parsed.with_context(|| format!("line {}: broadcast_delay", line(delay.span())))
     });
     let max_clients = file.max_clients.map(|limit| match *limit.get_ref() {

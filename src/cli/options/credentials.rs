@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::builder::OsStringValueParser;
@@ -96,20 +96,17 @@ fn read_secret_text(option: &str, given: Option<&SecretArg>) -> Result<Option<St
         return Err(Failure::usage(format!("{option} is empty; give a value, or omit it")));
     }
     match given.strip_prefix('@') {
-        Some(file) => read_secret_file(option, Path::new(file)).map(Some),
+        Some(file) => Ok(Some(read_secret_file(option, Path::new(file))?)),
         None => Ok(Some(given.clone())),
     }
 }
 
 /// The secret in the file that `option` names. A line break at the end of the file is ignored.
-fn read_secret_file(option: &str, file: &Path) -> Result<String, Failure> {
-    let text = files::read_text(file)
-        .with_context(|| format!("{option}: cannot read {}", file.display()))
-        .map_err(Failure::unusable)?;
+fn read_secret_file(option: &str, file: &Path) -> anyhow::Result<String> {
+    let text = files::read_text(file).with_context(|| format!("{option}: cannot read {}", file.display()))?;
     let text = text.strip_suffix('\n').map_or(text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
     if text.is_empty() {
-        let error = anyhow::anyhow!("{option}: {} is empty; give a file that is not empty", file.display());
-        return Err(Failure::unusable(error));
+        bail!("{option}: {} is empty; give a file that is not empty", file.display());
     }
     Ok(text.to_owned())
 }
@@ -190,9 +187,7 @@ impl ServerTlsArgs {
     pub fn identity(&self) -> Result<Option<Arc<ServerIdentity>>, Failure> {
         match (non_empty_path(self.cert.as_deref()), non_empty_path(self.key.as_deref())) {
             (None, None) => Ok(None),
-            (Some(cert), Some(key)) => {
-                ServerIdentity::from_pem_files(cert, key, SystemTime::now()).map(Some).map_err(Failure::unusable)
-            }
+            (Some(cert), Some(key)) => Ok(Some(ServerIdentity::from_pem_files(cert, key, SystemTime::now())?)),
             (Some(_), None) => Err(Failure::usage("--cert (TLS_CERT) needs the private key; add --key FILE (TLS_KEY)")),
             (None, Some(_)) => Err(Failure::usage("--key (TLS_KEY) needs the certificate; add --cert FILE (TLS_CERT)")),
         }
@@ -221,22 +216,17 @@ pub struct TrustArgs {
 
     /// Accept any certificate (testing only: connections can be intercepted)
     #[arg(long, hide_short_help = true, conflicts_with_all = ["ca", "cert_sha256"], help_heading = HEADING_TLS)]
-    insecure: bool,
+    pub insecure: bool,
 }
 
 impl TrustArgs {
-    /// Whether every certificate is accepted.
-    pub fn is_insecure(&self) -> bool {
-        self.insecure
-    }
-
     /// Which certificates to accept.
     pub fn trust_policy(&self) -> TrustPolicy {
         TrustPolicy { ca_file: self.ca.clone(), pinned: self.cert_sha256, accept_any: self.insecure }
     }
 
     /// TLS configuration for connections.
-    pub fn tls_config(&self) -> Result<Arc<ClientConfig>, Failure> {
-        self.trust_policy().client_config().map_err(Failure::unusable)
+    pub fn tls_config(&self) -> anyhow::Result<Arc<ClientConfig>> {
+        Ok(self.trust_policy().client_config()?)
     }
 }

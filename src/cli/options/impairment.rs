@@ -10,7 +10,7 @@ use anyhow::Context;
 
 use crate::cli::output::Failure;
 use crate::cli::output::print_notice;
-use crate::cli::values::{BitRate, ByteSize, OrOff, OutputFile, Percent, TimeSpan, output_file_parser};
+use crate::cli::values::{OrOff, OutputFile, format_bit_rate, format_duration, or_off, output_file_parser};
 use crate::echo::{EchoConfig, EchoServer};
 use crate::impairment::{
     BandwidthLimit, DEFAULT_MAX_QUEUE_DELAY, DEFAULT_REORDER_DELAY, GilbertModel, Impairment, SequenceSet,
@@ -18,6 +18,7 @@ use crate::impairment::{
 use crate::io::os;
 use crate::io::outcome_log::{self, OutcomeLog};
 use crate::stats::Counter;
+use crate::units::{parse_bit_rate, parse_duration_with_unit, parse_ratio, parse_size};
 
 const HEADING: &str = "Impairment (of echo server replies)";
 
@@ -36,24 +37,24 @@ pub struct ImpairmentArgs {
     drop_packets: Option<SequenceSet>,
 
     /// Delay replies by up to this time, keeping their order
-    #[arg(long, value_name = "DURATION", help_heading = HEADING)]
-    jitter: Option<TimeSpan>,
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration_with_unit, help_heading = HEADING)]
+    jitter: Option<Duration>,
 
     /// Hold back replies so that later ones overtake them
     ///
     /// Replies are held back by 10ms, or by DURATION if given.
-    #[arg(long, value_name = "PERCENT[,DURATION]", help_heading = HEADING)]
-    reorder: Option<ReorderArg>,
+    #[arg(long, value_name = "PERCENT[,DURATION]", value_parser = parse_reorder, help_heading = HEADING)]
+    reorder: Option<(f64, Duration)>,
 
     /// Send this share of the replies twice, at random
-    #[arg(long, value_name = "PERCENT", help_heading = HEADING)]
-    duplicate: Option<Percent>,
+    #[arg(long, value_name = "PERCENT", value_parser = parse_ratio, help_heading = HEADING)]
+    duplicate: Option<f64>,
 
     /// Limit the bit rate of replies, such as 2Mbit
     ///
     /// Excess replies wait in a queue for up to 250ms, or up to DURATION if given. Replies that would wait longer are dropped.
-    #[arg(long, value_name = "BITRATE[,DURATION]", help_heading = HEADING)]
-    bandwidth: Option<BandwidthArg>,
+    #[arg(long, value_name = "BITRATE[,DURATION]", value_parser = parse_bandwidth, help_heading = HEADING)]
+    bandwidth: Option<BandwidthLimit>,
 
     /// Seed; the same seed repeats the impairment [default: random, printed]
     #[arg(long, value_name = "N", help_heading = HEADING)]
@@ -66,12 +67,9 @@ pub struct ImpairmentArgs {
     /// Maximum size of the outcome log, or off
     ///
     /// Further rows are discarded and counted.
-    #[arg(long, hide_short_help = true, value_name = "SIZE", default_value_t = OrOff(Some(ByteSize(DEFAULT_MAX_OUTCOME_LOG_BYTES))), help_heading = HEADING)]
-    outcome_log_max: OrOff<ByteSize>,
+    #[arg(long, hide_short_help = true, value_name = "SIZE", value_parser = or_off(parse_size), default_value = "1GiB", help_heading = HEADING)]
+    outcome_log_max: OrOff<u64>,
 }
-
-/// Default maximum size of the outcome log in bytes: about 10 million rows.
-const DEFAULT_MAX_OUTCOME_LOG_BYTES: u64 = 1 << 30;
 
 /// An echo server with the impairment of these options.
 pub struct PreparedEcho {
@@ -108,24 +106,28 @@ impl ImpairmentArgs {
             };
             return Ok(PreparedEcho { echo, reproduce_options, outcome_log: None });
         };
-        let (queue, log) = outcome_log::spawn(path, self.outcome_log_max.0.map(|ByteSize(size)| size))
-            .with_context(|| format!("cannot write the outcome log to {}", path.display()))
-            .map_err(Failure::unusable)?;
+        let (queue, log) = outcome_log::spawn(path, self.outcome_log_max)
+            .with_context(|| format!("cannot write the outcome log to {}", path.display()))?;
         let echo = EchoServer::with_impairment(config, impairment, Box::new(queue));
         Ok(PreparedEcho { echo, reproduce_options, outcome_log: Some(OutcomeLogFile { log, path: path.clone() }) })
     }
 
     fn impairment(&self) -> Impairment {
-        let ratio = |value: Option<Percent>| value.map_or(0.0, |Percent(ratio)| ratio);
+        let (loss, burst_loss) = match self.loss {
+            Some(LossArg::Random(ratio)) => (ratio, None),
+            Some(LossArg::Bursts(model)) => (0.0, Some(model)),
+            None => (0.0, None),
+        };
+        let (reorder, reorder_delay) = self.reorder.unwrap_or((0.0, DEFAULT_REORDER_DELAY));
         Impairment {
-            loss: self.loss.map_or(0.0, LossArg::ratio),
-            burst_loss: self.loss.and_then(LossArg::model),
+            loss,
+            burst_loss,
             dropped_sequences: self.drop_packets.clone().unwrap_or_default(),
-            jitter: self.jitter.map_or(Duration::ZERO, |TimeSpan(jitter)| jitter),
-            reorder: self.reorder.map_or(0.0, |reorder| reorder.ratio),
-            reorder_delay: self.reorder.map_or(DEFAULT_REORDER_DELAY, |reorder| reorder.by),
-            duplicate: ratio(self.duplicate),
-            bandwidth: self.bandwidth.map(|BandwidthArg(bandwidth)| bandwidth),
+            jitter: self.jitter.unwrap_or_default(),
+            reorder,
+            reorder_delay,
+            duplicate: self.duplicate.unwrap_or_default(),
+            bandwidth: self.bandwidth,
             seed: self.seed.unwrap_or_else(random_seed),
         }
     }
@@ -147,16 +149,16 @@ impl ImpairmentArgs {
             add("drop-packets", packets.to_string());
         }
         if let Some(jitter) = self.jitter {
-            add("jitter", jitter.to_string());
+            add("jitter", format_duration(jitter));
         }
-        if let Some(ReorderArg { ratio, by }) = self.reorder {
-            add("reorder", format!("{},{}", format_percent(ratio), TimeSpan(by)));
+        if let Some((ratio, delay)) = self.reorder {
+            add("reorder", format!("{},{}", format_percent(ratio), format_duration(delay)));
         }
-        if let Some(Percent(ratio)) = self.duplicate {
+        if let Some(ratio) = self.duplicate {
             add("duplicate", format_percent(ratio));
         }
-        if let Some(BandwidthArg(BandwidthLimit { bits_per_second, max_queue_delay })) = self.bandwidth {
-            add("bandwidth", format!("{},{}", BitRate(bits_per_second), TimeSpan(max_queue_delay)));
+        if let Some(BandwidthLimit { bits_per_second, max_queue_delay }) = self.bandwidth {
+            add("bandwidth", format!("{},{}", format_bit_rate(bits_per_second), format_duration(max_queue_delay)));
         }
         add("seed", seed.to_string());
         text.trim_end().to_owned()
@@ -190,21 +192,11 @@ enum LossArg {
     Bursts(GilbertModel),
 }
 
-impl LossArg {
-    fn ratio(self) -> f64 {
-        if let Self::Random(ratio) = self { ratio } else { 0.0 }
-    }
-
-    fn model(self) -> Option<GilbertModel> {
-        if let Self::Bursts(model) = self { Some(model) } else { None }
-    }
-}
-
 impl FromStr for LossArg {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let ratio = |text: &str| text.parse().map(|Percent(ratio)| ratio).map_err(error_text);
+        let ratio = |text| parse_ratio(text).map_err(error_text);
         match text.split_once(',') {
             Some((start, end)) => GilbertModel::new(ratio(start)?, ratio(end)?).map(Self::Bursts).map_err(error_text),
             None => ratio(text).map(Self::Random),
@@ -212,48 +204,28 @@ impl FromStr for LossArg {
     }
 }
 
-/// Ratio of reordered replies, and the time for which they are held back.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct ReorderArg {
-    ratio: f64,
-    by: Duration,
-}
-
-impl FromStr for ReorderArg {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (ratio, by) = split_duration(text, DEFAULT_REORDER_DELAY)?;
-        if by.is_zero() {
-            return Err("a duration of 0 reorders nothing; give a duration such as 10ms".to_owned());
-        }
-        let Percent(ratio) = ratio.parse().map_err(error_text)?;
-        Ok(Self { ratio, by })
+/// Parses the ratio of reordered replies, and the time for which they are held back.
+fn parse_reorder(text: &str) -> Result<(f64, Duration), String> {
+    let (ratio, delay) = split_duration(text, DEFAULT_REORDER_DELAY)?;
+    if delay.is_zero() {
+        return Err("a duration of 0 reorders nothing; give a duration such as 10ms".to_owned());
     }
+    Ok((parse_ratio(ratio).map_err(error_text)?, delay))
 }
 
-/// Bit rate and maximum queue delay.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct BandwidthArg(BandwidthLimit);
-
-impl FromStr for BandwidthArg {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (rate, max_queue_delay) = split_duration(text, DEFAULT_MAX_QUEUE_DELAY)?;
-        let BitRate(bits_per_second) = rate.parse().map_err(error_text)?;
-        if bits_per_second == 0 {
-            return Err("0 would block all replies; give a bit rate such as 2Mbit".to_owned());
-        }
-        Ok(Self(BandwidthLimit { bits_per_second, max_queue_delay }))
+/// Parses a bit rate and the maximum queue delay.
+fn parse_bandwidth(text: &str) -> Result<BandwidthLimit, String> {
+    let (rate, max_queue_delay) = split_duration(text, DEFAULT_MAX_QUEUE_DELAY)?;
+    match parse_bit_rate(rate).map_err(error_text)? {
+        0 => Err("0 would block all replies; give a bit rate such as 2Mbit".to_owned()),
+        bits_per_second => Ok(BandwidthLimit { bits_per_second, max_queue_delay }),
     }
 }
 
 /// Splits `VALUE` or `VALUE,TIME`.
 fn split_duration(text: &str, otherwise: Duration) -> Result<(&str, Duration), String> {
     let Some((value, time)) = text.split_once(',') else { return Ok((text, otherwise)) };
-    let TimeSpan(time) = time.parse().map_err(error_text)?;
-    Ok((value, time))
+    Ok((value, parse_duration_with_unit(time).map_err(error_text)?))
 }
 
 fn error_text(error: impl std::fmt::Display) -> String {

@@ -40,7 +40,7 @@ const HEADING_SIGNALING: &str = "Signaling";
 const STUN_PORT: u16 = 3_478;
 
 /// Maximum time to wait until the signaling server in this process has closed its connections.
-const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
+pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Group of the options that enable the registration.
 const REGISTRATION_GROUP: &str = "registration";
@@ -108,13 +108,7 @@ impl RegistrationArgs {
     }
 
     /// Resolves addresses, binds sockets and loads certificates for an echo server that listens on `listen_address`.
-    /// The clients of a signaling server in this process are charged to `memory_budget`.
-    pub fn prepare(
-        &self,
-        host: &str,
-        listen_address: SocketAddr,
-        memory_budget: &Arc<MemoryBudget>,
-    ) -> Result<Option<PreparedRegistration>, Failure> {
+    pub fn prepare(&self, host: &str, listen_address: SocketAddr) -> Result<Option<PreparedRegistration<'_>>, Failure> {
         let (url, server) = match (self.signaling_url()?, self.with_signaling) {
             (Some(url), _) => (url, None),
             (None, Some(port)) => {
@@ -128,60 +122,43 @@ impl RegistrationArgs {
         let public_address = self.public_addr.clone().map(|HostPort { host, port }| (host, port));
         let own = AdvertisedAddress { listen_address, public_address };
         let tls = self.trust.tls_config()?;
-        if self.trust.is_insecure() && url.is_secure() {
+        if self.trust.insecure && url.is_secure() {
             warn!(target: "tls", %url, "certificate verification disabled");
         }
-        let server = server.map(|listener| LocalSignalingServer { listener, memory_budget: Arc::clone(memory_budget) });
-        Ok(Some(PreparedRegistration {
-            url,
-            tls,
-            own,
-            stun,
-            server,
-            room_name: self.room_name.clone(),
-            no_link_key: self.no_link_key,
-        }))
+        Ok(Some(PreparedRegistration { options: self, url, tls, own, stun, server }))
     }
 }
 
 /// A registration that is ready to start.
-pub struct PreparedRegistration {
+pub struct PreparedRegistration<'a> {
+    options: &'a RegistrationArgs,
     url: WebSocketUrl,
     tls: Arc<ClientConfig>,
     own: AdvertisedAddress,
     stun: Option<SocketAddr>,
-    /// The signaling server in this process, if it is enabled.
-    server: Option<LocalSignalingServer>,
-    room_name: String,
-    no_link_key: bool,
+    /// The listener of the signaling server in this process, if it is enabled.
+    server: Option<TcpListener>,
 }
 
-/// A signaling server in this process, before it starts.
-struct LocalSignalingServer {
-    listener: TcpListener,
-    memory_budget: Arc<MemoryBudget>,
-}
-
-/// A running registration.
-pub struct RunningRegistration {
-    server_done: Option<Receiver<()>>,
-}
-
-impl PreparedRegistration {
+impl PreparedRegistration<'_> {
     /// Registers the echo server until the process ends. If the signaling server is in this process, starts the signaling server first.
-    /// The room announces `link_key`, unless this is disabled. The start page of that server shows `moqt_url`, the URL of the MOQT echo with its listen host.
+    /// The room announces `link_key`, unless this is disabled. The start page of that server shows `moqt_url`, the URL of the MOQT echo with its
+    /// listen host. The data of its clients is charged to `memory_budget`. The channel of the returned receiver is closed when that server has
+    /// stopped.
     pub fn start(
         self,
         echo: &mut EchoServer,
         delay: Duration,
         link_key: Option<[u8; 32]>,
         moqt_url: Option<MoqtUrl>,
+        memory_budget: Arc<MemoryBudget>,
         stop: &StopToken,
-    ) -> io::Result<RunningRegistration> {
+    ) -> io::Result<Option<Receiver<()>>> {
         // The closure `url` determines the signaling server's URL again before each connection attempt. The URL of a signaling server in
         // this process contains this machine's address. The address changes when the machine changes networks.
-        let own_server = self.server.as_ref().and_then(|server| server.listener.local_addr().ok());
-        let server_done = self.server.map(|server| server.start(moqt_url, stop.clone())).transpose()?;
+        let own_server = self.server.as_ref().and_then(|listener| listener.local_addr().ok());
+        let start = |listener| start_signaling_server(listener, memory_budget, moqt_url, stop.clone());
+        let server_done = self.server.map(start).transpose()?;
         let mapped_address = self.stun.map(|server| {
             let (sender, receiver) = watch::channel(None);
             let config = StunConfig { server, hash_key: os::random_u64s() };
@@ -193,68 +170,60 @@ impl PreparedRegistration {
             );
             receiver
         });
-        let participant = EchoParticipant::new(&self.room_name, delay, AddressCandidates::default())
-            .with_link_key(link_key.filter(|_| !self.no_link_key).map(|key| STANDARD.encode(key)));
+        let participant = EchoParticipant::new(&self.options.room_name, delay, AddressCandidates::default())
+            .with_link_key(link_key.filter(|_| !self.options.no_link_key).map(|key| STANDARD.encode(key)));
         let url = Box::new(move || {
             own_server.and_then(|address| local_signaling_url(address).ok()).unwrap_or_else(|| self.url.clone())
         });
         let device = DeviceKey::from_seed(&os::random_secret());
         let (tls, address) = (self.tls, self.own);
         Registration { url, tls, device, participant, address, mapped_address }.spawn(stop)?;
-        Ok(RunningRegistration { server_done })
+        Ok(server_done)
     }
 }
 
-impl RunningRegistration {
-    /// Waits for the signaling server in this process to close its connections.
-    pub fn end(self) {
-        if let Some(finished) = self.server_done {
-            let _ = finished.recv_timeout(SHUTDOWN_TIMEOUT);
+/// Runs a signaling server on its own thread. When the server stops, the channel of the returned receiver is closed.
+fn start_signaling_server(
+    listener: TcpListener,
+    memory_budget: Arc<MemoryBudget>,
+    moqt_url: Option<MoqtUrl>,
+    stop: StopToken,
+) -> io::Result<Receiver<()>> {
+    let address = listener.local_addr()?;
+    let dialects = DialectSet::JAMJAM_ONLY;
+    info!(target: "signaling", "server listening on ws://{address}");
+    let pages = log_signaling_urls(address, false, dialects);
+    let login = Arc::new(login_without_password(address, &pages));
+    let (running, stopped) = channel::<()>();
+    thread::Builder::new().name("signaling".to_owned()).spawn(move || {
+        let limits = SignalingLimits { dialects, ..SignalingLimits::default() };
+        let hub = Hub::new(limits, os::random_u64s());
+        let connection_limits = ConnectionLimits { memory_budget, ..signaling_limits::default_connection_limits() };
+        let options = SignalingServerConfig { connection_limits, login, moqt_url, ..SignalingServerConfig::default() };
+        if let Err(error) = signaling::serve(listener, hub, options, &stop) {
+            warn!(target: "signaling", %error, "cannot start the signaling server");
         }
-    }
-}
-
-impl LocalSignalingServer {
-    /// Runs the server on its own thread. When the server stops, the channel of the returned receiver is closed.
-    fn start(self, moqt_url: Option<MoqtUrl>, stop: StopToken) -> io::Result<Receiver<()>> {
-        let Self { listener, memory_budget } = self;
-        let address = listener.local_addr()?;
-        let dialects = DialectSet::JAMJAM_ONLY;
-        info!(target: "signaling", "server listening on ws://{address}");
-        let pages = log_signaling_urls(address, false, dialects);
-        let login = Arc::new(login_without_password(address, &pages));
-        let (running, stopped) = channel::<()>();
-        thread::Builder::new().name("signaling".to_owned()).spawn(move || {
-            let limits = SignalingLimits { dialects, ..SignalingLimits::default() };
-            let hub = Hub::new(limits, os::random_u64s());
-            let connection_limits = ConnectionLimits { memory_budget, ..signaling_limits::default_connection_limits() };
-            let options =
-                SignalingServerConfig { connection_limits, login, moqt_url, ..SignalingServerConfig::default() };
-            if let Err(error) = signaling::serve(listener, hub, options, &stop) {
-                warn!(target: "signaling", %error, "cannot start the signaling server");
-            }
-            drop(running);
-        })?;
-        Ok(stopped)
-    }
+        drop(running);
+    })?;
+    Ok(stopped)
 }
 
 /// URL at which the echo server connects to the signaling server in this process. If the echo server listens on all addresses, it
 /// advertises the local address of this connection. Clients on other hosts cannot reach a loopback address. Therefore, if the signaling
 /// server listens on all addresses, the URL contains the source address of the default route, if there is one.
-fn local_signaling_url(address: SocketAddr) -> Result<WebSocketUrl, Failure> {
+fn local_signaling_url(address: SocketAddr) -> anyhow::Result<WebSocketUrl> {
     let ip = if address.ip().is_unspecified() {
         default_route_address().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
     } else {
         address.ip()
     };
     let url = format!("ws://{}", SocketAddr::new(ip, address.port()));
-    url.parse().with_context(|| format!("cannot use {url} as the signaling server")).map_err(Failure::unusable)
+    url.parse().with_context(|| format!("cannot use {url} as the signaling server"))
 }
 
 /// Returns the first address of the STUN server to which a socket bound to `listening` can send.
-fn resolve_stun_server(HostPort { host, port }: &HostPort, listening: SocketAddr) -> Result<SocketAddr, Failure> {
-    let found = resolve::resolve(host, port.unwrap_or(STUN_PORT)).context("--stun").map_err(Failure::unusable)?;
+fn resolve_stun_server(HostPort { host, port }: &HostPort, listening: SocketAddr) -> anyhow::Result<SocketAddr> {
+    let found = resolve::resolve(host, port.unwrap_or(STUN_PORT)).context("--stun")?;
     let for_socket = found.iter().find_map(|address| match (listening.ip(), address.ip()) {
         (IpAddr::V4(_), IpAddr::V4(_)) | (IpAddr::V6(_), IpAddr::V6(_)) => Some(*address),
         // A dual-stack socket.
@@ -263,11 +232,11 @@ fn resolve_stun_server(HostPort { host, port }: &HostPort, listening: SocketAddr
         }
         _ => None,
     });
-    for_socket.ok_or_else(|| {
-        Failure::unusable(anyhow::anyhow!(
+    for_socket.with_context(|| {
+        format!(
             "cannot use --stun {host}: the STUN server has no address that is reachable from {listening}. Give --host :: or \
              a --host address of the other IP version"
-        ))
+        )
     })
 }
 

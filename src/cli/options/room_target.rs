@@ -20,7 +20,6 @@ use crate::io::local_socket::LocalSocketOptions;
 use crate::io::resolve::{self, UnreachableAddress};
 use crate::io::signaling::client::{self, RoomSession, RoomSessionError};
 use crate::io::stop::StopToken;
-use crate::io::tls::client::TrustPolicy;
 use crate::io::websocket::discovery::SignalingUrl;
 use crate::io::websocket::handshake::WebSocketUrl;
 use crate::io::{files, os};
@@ -51,7 +50,7 @@ pub struct RoomTargetArgs {
     /// Give a name, a unique part of a name, an ID, or an invite code. With `probe --to ws://`, this is the broadcast or WebRTC room to
     /// join, or the code of a bbx room. Without a code, the probe joins no bbx room: the server also answers its pings.
     #[arg(long, value_name = "NAME|ID|INVITE", value_parser = NonEmptyStringValueParser::new(), help_heading = HEADING_ROOM)]
-    room: Option<String>,
+    pub room: Option<String>,
 
     /// File with the room password
     #[arg(long, hide_short_help = true, value_name = "FILE", help_heading = HEADING_ROOM)]
@@ -67,46 +66,29 @@ pub struct RoomTargetArgs {
     #[arg(long, hide_short_help = true, help_heading = HEADING_ROOM)]
     pub list_rooms: bool,
 
+    /// How certificates are verified.
     #[command(flatten)]
-    trust: TrustArgs,
-}
-
-/// A joined room with a reachable member.
-pub struct JoinedRoom {
-    /// The session in the room.
-    pub session: RoomSession,
-    /// Address of the member.
-    pub address: SocketAddr,
+    pub trust: TrustArgs,
 }
 
 impl RoomTargetArgs {
-    /// The value of --room.
-    pub fn room_name(&self) -> Option<&str> {
-        self.room.as_deref()
-    }
-
-    /// Which certificates to accept.
-    pub fn trust_policy(&self) -> TrustPolicy {
-        self.trust.trust_policy()
-    }
-
     /// Prints the rooms of the signaling server at `url`.
     pub fn print_rooms(&self, url: &SignalingUrl, json: bool, on_one_line: bool) -> Result<u8, Failure> {
         let tls = self.tls_config_for(url, url.may_use_tls())?;
         let rooms = client::list_rooms(url, &tls, &self.device_key()?)
-            .with_context(|| format!("cannot list the rooms of {url}"))
-            .map_err(Failure::unusable)?;
+            .with_context(|| format!("cannot list the rooms of {url}"))?;
         let text = if json || on_one_line {
             let document = rooms_json(&rooms, on_one_line);
-            document.context("cannot convert the room list to JSON").map_err(Failure::unusable)?
+            document.context("cannot convert the room list to JSON")?
         } else {
             room_table(&rooms)
         };
-        print(&mut io::stdout().lock(), &text).map_err(Failure::unusable)?;
+        print(&text)?;
         Ok(0)
     }
 
-    /// Joins the room of --room on the signaling server at `url` as `name` and finds a reachable member. Announces `link_key`.
+    /// Joins the room of --room on the signaling server at `url` as `name`. Announces `link_key`. Returns the session and the address of a
+    /// reachable member.
     pub fn join(
         &self,
         url: &SignalingUrl,
@@ -114,22 +96,31 @@ impl RoomTargetArgs {
         link_key: Option<[u8; 32]>,
         options: &LocalSocketOptions,
         stop: &StopToken,
-    ) -> Result<JoinedRoom, Failure> {
+    ) -> Result<(RoomSession, SocketAddr), Failure> {
         let identity = (self.tls_config_for(url, url.may_use_tls())?, self.device_key()?);
         let client = RoomClient::new(self.room.as_deref().unwrap_or_default(), self.password()?, name)
             .with_link_key(link_key.map(|key| STANDARD.encode(key)));
         let session = RoomSession::join(url.clone(), identity, client, stop).map_err(|error| match error {
-            RoomSessionError::Interrupted(reason) => interrupted_error(reason.exit_code(), url),
-            error => Failure::unusable(anyhow::Error::from(error).context(format!("cannot join a room on {url}"))),
+            RoomSessionError::Interrupted(signal) => Failure::interrupted(
+                signal,
+                format_args!("interrupted while joining a room on {url}; nothing was sent"),
+            ),
+            error => anyhow::Error::from(error).context(format!("cannot join a room on {url}")).into(),
         })?;
-        let usable = options.select(&session.room_name, session.peer_addresses.clone()).map_err(Failure::unusable)?;
+        let usable = options.select(&session.room_name, session.peer_addresses.clone())?;
         let tried = &usable[..usable.len().min(MAX_ADDRESSES_TRIED)];
         // Other members supplied these addresses, which may belong to third parties. An address is used only if it replies.
         let address = resolve::first_reachable(tried, options, stop).map_err(|unreachable| match stop.signal() {
-            Some(reason) => search_interrupted_error(reason.exit_code(), &session.room_name),
+            Some(signal) => Failure::interrupted(
+                signal,
+                format_args!(
+                    "interrupted while waiting for a reply from a member of the room `{}`; only KEEPALIVE packets were sent",
+                    session.room_name
+                ),
+            ),
             None => Failure { code: 1, error: anyhow::anyhow!(no_reply_error(&session, &unreachable)) },
         })?;
-        Ok(JoinedRoom { session, address })
+        Ok((session, address))
     }
 
     /// The URL of the signaling server for `option`. An empty string, which Docker Compose substitutes for an unset variable, means that
@@ -145,30 +136,29 @@ impl RoomTargetArgs {
     }
 
     /// TLS configuration for connecting to `url`.
-    pub fn tls_config(&self, url: &WebSocketUrl) -> Result<Arc<ClientConfig>, Failure> {
+    pub fn tls_config(&self, url: &WebSocketUrl) -> anyhow::Result<Arc<ClientConfig>> {
         self.tls_config_for(url, url.is_secure())
     }
 
-    fn tls_config_for(&self, url: &dyn fmt::Display, is_secure: bool) -> Result<Arc<ClientConfig>, Failure> {
+    fn tls_config_for(&self, url: &dyn fmt::Display, is_secure: bool) -> anyhow::Result<Arc<ClientConfig>> {
         let tls = self.trust.tls_config()?;
-        if self.trust.is_insecure() && is_secure {
+        if self.trust.insecure && is_secure {
             print_notice(&format!("--insecure: the certificate of {url} is not verified"));
         }
         Ok(tls)
     }
 
     /// The key of --device-key.
-    fn device_key(&self) -> Result<DeviceKey, Failure> {
+    fn device_key(&self) -> anyhow::Result<DeviceKey> {
         let Some(file) = &self.device_key else { return Ok(DeviceKey::from_seed(&os::random_secret())) };
         let key = read_or_create_key(file);
         let key = key.with_context(|| format!("cannot use the device key {}", file.display()));
-        key.map(|seed| DeviceKey::from_seed(&seed)).map_err(Failure::unusable)
+        key.map(|seed| DeviceKey::from_seed(&seed))
     }
 
-    fn password(&self) -> Result<Option<String>, Failure> {
+    fn password(&self) -> anyhow::Result<Option<String>> {
         let Some(file) = &self.password_file else { return Ok(None) };
-        let password = read_password(file).with_context(|| format!("cannot read a password from {}", file.display()));
-        password.map(Some).map_err(Failure::unusable)
+        read_password(file).map(Some).with_context(|| format!("cannot read a password from {}", file.display()))
     }
 }
 
@@ -203,15 +193,6 @@ fn read_or_create_key(file: &Path) -> anyhow::Result<Zeroizing<[u8; 32]>> {
         }
         Err(error) => Err(error.into()),
     }
-}
-
-fn interrupted_error(code: u8, url: &SignalingUrl) -> Failure {
-    Failure { code, error: anyhow::anyhow!("interrupted while joining a room on {url}; nothing was sent") }
-}
-
-fn search_interrupted_error(code: u8, room: &str) -> Failure {
-    let message = "interrupted while waiting for a reply from a member of the room";
-    Failure { code, error: anyhow::anyhow!("{message} `{room}`; only KEEPALIVE packets were sent") }
 }
 
 fn no_reply_error(session: &RoomSession, unreachable: &[UnreachableAddress]) -> String {

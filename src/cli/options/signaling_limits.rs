@@ -1,7 +1,6 @@
 //! Limits of `signaling-server`: connections, messages, queues and heartbeats. Also the options for newer jamjam clients and for the rooms of
 //! control surfaces.
 
-use std::io;
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -9,8 +8,8 @@ use std::time::Duration;
 use crate::address::ParseCidrError;
 use crate::cli::output::{self, Failure};
 use crate::cli::values::{
-    MessageRate, Millis, OrOff, RequestRate, Seconds, parse_message_rate, parse_origin, parse_positive,
-    parse_positive_or_off, parse_request_rate,
+    OrOff, format_duration, format_request_rate, or_off, parse_message_rate, parse_millis, parse_origin,
+    parse_positive, parse_positive_or_off, parse_request_rate, parse_seconds,
 };
 use crate::io::clock;
 use crate::io::connection_permit::ConnectionLimits;
@@ -23,7 +22,7 @@ use crate::signaling::{
     SignalingLimits,
 };
 use crate::time::Time;
-use crate::units;
+use crate::units::parse_or_off;
 
 /// Help heading of the limits.
 pub const HEADING_LIMITS: &str = "Limits";
@@ -43,20 +42,20 @@ pub struct ConnectionLimitArgs {
     /// Maximum number of connections, or off
     ///
     /// Further connections wait until one closes.
-    #[arg(long, env = "MAX_CONNECTIONS", value_name = "N", value_parser = parse_positive_or_off, default_value_t = OrOff(Some(DEFAULT_MAX_CONNECTIONS)), help_heading = HEADING_LIMITS)]
+    #[arg(long, env = "MAX_CONNECTIONS", value_name = "N", value_parser = parse_positive_or_off, default_value = DEFAULT_MAX_CONNECTIONS.to_string(), help_heading = HEADING_LIMITS)]
     max_connections: OrOff<usize>,
 
     /// Maximum connections per source address, or off
     ///
     /// For IPv6, a /64 counts as one address. Further connections are closed. Loopback is exempt.
-    #[arg(long, hide_short_help = true, env = "MAX_CONNECTIONS_PER_ADDRESS", value_name = "N", value_parser = parse_positive_or_off, default_value_t = OrOff(Some(DEFAULT_MAX_CONNECTIONS_PER_ADDRESS)), help_heading = HEADING_LIMITS)]
+    #[arg(long, hide_short_help = true, env = "MAX_CONNECTIONS_PER_ADDRESS", value_name = "N", value_parser = parse_positive_or_off, default_value = DEFAULT_MAX_CONNECTIONS_PER_ADDRESS.to_string(), help_heading = HEADING_LIMITS)]
     max_connections_per_address: OrOff<usize>,
 
     /// Maximum new connections per source address, as N/TIME, or off
     ///
     /// For IPv6, a /64 counts as one address. Further connections are closed. Loopback is exempt.
-    #[arg(long, hide_short_help = true, env = "RATE_LIMIT_CONNECTIONS", value_name = "RATE", value_parser = parse_request_rate, default_value_t = OrOff(Some(RequestRate(DEFAULT_CONNECTION_RATE))), help_heading = HEADING_LIMITS)]
-    rate_limit_connections: OrOff<RequestRate>,
+    #[arg(long, hide_short_help = true, env = "RATE_LIMIT_CONNECTIONS", value_name = "RATE", value_parser = or_off(parse_request_rate), default_value = format_request_rate(DEFAULT_CONNECTION_RATE), help_heading = HEADING_LIMITS)]
+    rate_limit_connections: OrOff<WindowLimit>,
 
     /// Use X-Forwarded-For [default: off]
     ///
@@ -77,8 +76,8 @@ pub struct ConnectionLimitArgs {
     ///
     /// A separate limit with the same rate applies to pings and fragments. A burst may contain twice the number of messages permitted per
     /// second. A larger burst closes the connection.
-    #[arg(long, hide_short_help = true, env = "RATE_LIMIT_MESSAGES", value_name = "RATE", value_parser = parse_message_rate, default_value_t = OrOff(SignalingLimits::default().message_rate.map(MessageRate)), help_heading = HEADING_LIMITS)]
-    rate_limit_messages: OrOff<MessageRate>,
+    #[arg(long, hide_short_help = true, env = "RATE_LIMIT_MESSAGES", value_name = "RATE", value_parser = or_off(parse_message_rate), default_value = SignalingLimits::default().message_rate.map_or_else(String::new, |rate| format!("{rate}/s")), help_heading = HEADING_LIMITS)]
+    rate_limit_messages: OrOff<u32>,
 }
 
 /// The default limits, for a signaling server that runs inside another command.
@@ -95,7 +94,7 @@ pub fn default_connection_limits() -> ConnectionLimits {
 impl ConnectionLimitArgs {
     /// The hub's limits.
     pub fn hub_limits(&self) -> SignalingLimits {
-        let message_rate = self.rate_limit_messages.0.map(|MessageRate(rate)| rate);
+        let message_rate = self.rate_limit_messages;
         let allowed_origins = self.origin.iter().filter(|origin| !origin.is_empty()).cloned().collect();
         SignalingLimits { message_rate, allowed_origins, ..SignalingLimits::default() }
     }
@@ -103,12 +102,11 @@ impl ConnectionLimitArgs {
     /// Server options with these connection limits. TLS is not enabled.
     pub fn server_options(&self) -> SignalingServerConfig {
         let connection_limits = ConnectionLimits {
-            max_connections: self.max_connections.0,
-            max_connections_per_address: self.max_connections_per_address.0,
-            max_new_connections: self.rate_limit_connections.0.map(|RequestRate(limit)| limit),
-            handshake_timeout: HANDSHAKE_TIMEOUT,
-            trusted_proxies: self.trust_proxy.clone().and_then(|OrOff(proxies)| proxies),
-            ..ConnectionLimits::default()
+            max_connections: self.max_connections,
+            max_connections_per_address: self.max_connections_per_address,
+            max_new_connections: self.rate_limit_connections,
+            trusted_proxies: self.trust_proxy.clone().flatten(),
+            ..default_connection_limits()
         };
         SignalingServerConfig { connection_limits, ..SignalingServerConfig::default() }
     }
@@ -117,16 +115,16 @@ impl ConnectionLimitArgs {
 /// Parses a number of proxies or a list of networks. The words for yes stand for one proxy.
 fn parse_trusted_proxies(text: &str) -> Result<OrOff<TrustedProxies>, String> {
     match text.to_ascii_lowercase().as_str() {
-        "" | "0" | "off" | "false" | "no" | "n" | "f" => return Ok(OrOff(None)),
-        "on" | "true" | "yes" | "y" | "t" => return Ok(OrOff(Some(TrustedProxies::Hops(NonZeroUsize::MIN)))),
+        "" | "0" | "off" | "false" | "no" | "n" | "f" => return Ok(None),
+        "on" | "true" | "yes" | "y" | "t" => return Ok(Some(TrustedProxies::Hops(NonZeroUsize::MIN))),
         _ => {}
     }
     if let Ok(hops) = text.parse() {
-        return Ok(OrOff(Some(TrustedProxies::Hops(hops))));
+        return Ok(Some(TrustedProxies::Hops(hops)));
     }
     let networks: Result<_, ParseCidrError> = text.split(',').map(|network| network.trim().parse()).collect();
     match networks {
-        Ok(networks) => Ok(OrOff(Some(TrustedProxies::Networks(networks)))),
+        Ok(networks) => Ok(Some(TrustedProxies::Networks(networks))),
         Err(error) => Err(format!("{error}, or a number of proxies")),
     }
 }
@@ -138,13 +136,13 @@ pub struct HeartbeatArgs {
     ///
     /// With 0 or off, inactive clients are not disconnected. HEARTBEAT_INTERVAL_MS is used if HEARTBEAT_INTERVAL is not set.
     #[arg(long, hide_short_help = true, env = "HEARTBEAT_INTERVAL", value_name = "DURATION", value_parser = parse_interval_or_off, help_heading = HEADING_LIMITS)]
-    heartbeat_interval: Option<OrOff<Millis>>,
+    heartbeat_interval: Option<OrOff<Duration>>,
 
     /// Disconnect a client after this time without traffic [default: 60000; bbx: 30000]
     ///
     /// In milliseconds or with a unit. CLIENT_TIMEOUT_MS is used if CLIENT_TIMEOUT is not set.
     #[arg(long, hide_short_help = true, env = "CLIENT_TIMEOUT", value_name = "DURATION", value_parser = parse_nonzero_duration, help_heading = HEADING_LIMITS)]
-    client_timeout: Option<Millis>,
+    client_timeout: Option<Duration>,
 
     /// Maximum number of members in a WebRTC room
     #[arg(long, hide_short_help = true, env = "WEBRTC_MAX_MEMBERS", value_name = "N", value_parser = parse_positive, default_value_t = SignalingLimits::default().max_webrtc_members, help_heading = HEADING_LIMITS)]
@@ -153,18 +151,14 @@ pub struct HeartbeatArgs {
 
 impl HeartbeatArgs {
     /// Applies the options to the hub's limits.
-    pub fn apply_to(&self, limits: &SignalingLimits) -> SignalingLimits {
+    pub fn apply_to(&self, limits: &mut SignalingLimits) {
         let given = |default: Heartbeat| Heartbeat {
-            interval: self
-                .heartbeat_interval
-                .map_or(default.interval, |OrOff(interval)| interval.map(|millis| millis.0)),
-            timeout: self.client_timeout.map_or(default.timeout, |Millis(timeout)| timeout),
+            interval: self.heartbeat_interval.unwrap_or(default.interval),
+            timeout: self.client_timeout.unwrap_or(default.timeout),
         };
-        let mut limits = limits.clone();
         limits.heartbeat = given(limits.heartbeat);
         limits.control_surface.heartbeat = given(limits.control_surface.heartbeat);
         limits.max_webrtc_members = self.webrtc_max_members;
-        limits
     }
 }
 
@@ -172,26 +166,22 @@ impl HeartbeatArgs {
 const MIN_HEARTBEAT_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Parses an interval. 0 and `off` disable pings.
-fn parse_interval_or_off(text: &str) -> Result<OrOff<Millis>, String> {
-    if text == "off" {
-        return Ok(OrOff(None));
-    }
-    let interval = units::parse_duration(text, "ms").map_err(|error| error.to_string())?;
-    match interval {
-        Duration::ZERO => Ok(OrOff(None)),
-        interval if interval < MIN_HEARTBEAT_INTERVAL => Err("give 10ms or more, or off".to_owned()),
-        interval => Ok(OrOff(Some(Millis(interval)))),
+fn parse_interval_or_off(text: &str) -> Result<OrOff<Duration>, String> {
+    match parse_or_off(text, parse_millis).map_err(|error| error.to_string())? {
+        Some(Duration::ZERO) => Ok(None),
+        Some(interval) if interval < MIN_HEARTBEAT_INTERVAL => Err("give 10ms or more, or off".to_owned()),
+        interval => Ok(interval),
     }
 }
 
 /// Parses a duration above 0.
-fn parse_nonzero_duration(text: &str) -> Result<Millis, String> {
-    let timeout = units::parse_duration(text, "ms").map_err(|error| error.to_string())?;
+fn parse_nonzero_duration(text: &str) -> Result<Duration, String> {
+    let timeout = parse_millis(text).map_err(|error| error.to_string())?;
     if timeout.is_zero() {
         Err("give a duration such as 60s. To disable the time-out, disable the pings (--heartbeat-interval off)"
             .to_owned())
     } else {
-        Ok(Millis(timeout))
+        Ok(timeout)
     }
 }
 
@@ -215,26 +205,22 @@ pub struct JamjamArgs {
     /// Beginning of the names of test rooms, or off
     ///
     /// Newer jamjam clients show a button for the first test room.
-    #[arg(long, hide_short_help = true, env = "TEST_ROOM", value_name = "PREFIX", value_parser = parse_test_room, default_value_t = OrOff(Some(DEFAULT_TEST_ROOM_PREFIX.to_owned())), help_heading = HEADING_JAMJAM)]
+    #[arg(long, hide_short_help = true, env = "TEST_ROOM", value_name = "PREFIX", value_parser = parse_test_room, default_value = DEFAULT_TEST_ROOM_PREFIX, help_heading = HEADING_JAMJAM)]
     test_room: OrOff<String>,
 }
 
 impl JamjamArgs {
-    /// Applies the options to the hub's limits.
-    pub fn apply_to(&self, limits: SignalingLimits) -> SignalingLimits {
-        SignalingLimits { test_room_prefix: self.test_room.0.clone(), ..limits }
-    }
-
-    /// Applies the options to the server's configuration.
-    pub fn apply_to_server(&self, config: SignalingServerConfig) -> SignalingServerConfig {
-        let (public_url, is_device_required) = (self.public_url.clone(), self.require_device);
-        SignalingServerConfig { public_url, is_device_required, ..config }
+    /// Applies the options to the hub's limits and to the server's configuration.
+    pub fn apply_to(&self, limits: &mut SignalingLimits, config: &mut SignalingServerConfig) {
+        limits.test_room_prefix.clone_from(&self.test_room);
+        config.public_url.clone_from(&self.public_url);
+        config.is_device_required = self.require_device;
     }
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "required by clap")]
 fn parse_test_room(text: &str) -> Result<OrOff<String>, String> {
-    Ok(OrOff(Some(text.to_owned()).filter(|text| text != "off")))
+    Ok(Some(text.to_owned()).filter(|text| text != "off"))
 }
 
 /// Parses the URL of this server. `http` stands for `ws`, and `https` for `wss`.
@@ -266,8 +252,8 @@ pub struct ControlSurfaceArgs {
     bbx_code_length: usize,
 
     /// Lifetime of a room, in seconds or with a unit
-    #[arg(long, hide_short_help = true, env = "BBX_ROOM_EXPIRATION", value_name = "DURATION", value_parser = parse_expiration, default_value_t = Seconds(ControlSurfaceLimits::default().room_lifetime), help_heading = HEADING_CONTROL_SURFACES)]
-    bbx_room_expiration: Seconds,
+    #[arg(long, hide_short_help = true, env = "BBX_ROOM_EXPIRATION", value_name = "DURATION", value_parser = parse_expiration, default_value = format_duration(ControlSurfaceLimits::default().room_lifetime), help_heading = HEADING_CONTROL_SURFACES)]
+    bbx_room_expiration: Duration,
 
     /// Maximum number of members in a room
     #[arg(long, hide_short_help = true, env = "BBX_MAX_CLIENTS", value_name = "N", value_parser = parse_positive, default_value_t = ControlSurfaceLimits::default().max_members, help_heading = HEADING_CONTROL_SURFACES)]
@@ -279,27 +265,27 @@ pub struct ControlSurfaceArgs {
 
     /// Ping interval, in ms or with a unit, or off [default: 5000, or --heartbeat-interval if given]
     #[arg(long, hide_short_help = true, env = "BBX_PING_INTERVAL", value_name = "DURATION", value_parser = parse_interval_or_off, help_heading = HEADING_CONTROL_SURFACES)]
-    bbx_ping_interval: Option<OrOff<Millis>>,
+    bbx_ping_interval: Option<OrOff<Duration>>,
 
     /// Disconnect a control surface after this time without traffic [default: 30000, or --client-timeout if given]
     #[arg(long, hide_short_help = true, env = "BBX_CONNECTION_TIMEOUT", value_name = "DURATION", value_parser = parse_nonzero_duration, help_heading = HEADING_CONTROL_SURFACES)]
-    bbx_connection_timeout: Option<Millis>,
+    bbx_connection_timeout: Option<Duration>,
 }
 
 impl ControlSurfaceArgs {
     /// Applies the options to the hub's limits.
-    pub fn apply_to(&self, limits: &SignalingLimits) -> SignalingLimits {
+    pub fn apply_to(&self, limits: &mut SignalingLimits) {
         let Heartbeat { interval, timeout } = limits.control_surface.heartbeat;
-        let interval = self.bbx_ping_interval.map_or(interval, |OrOff(interval)| interval.map(|millis| millis.0));
-        let timeout = self.bbx_connection_timeout.map_or(timeout, |Millis(timeout)| timeout);
-        let control_surface = ControlSurfaceLimits {
+        limits.control_surface = ControlSurfaceLimits {
             code_digits: self.bbx_code_length,
-            room_lifetime: self.bbx_room_expiration.0,
+            room_lifetime: self.bbx_room_expiration,
             max_members: self.bbx_max_clients,
             max_rooms: self.bbx_max_rooms,
-            heartbeat: Heartbeat { interval, timeout },
+            heartbeat: Heartbeat {
+                interval: self.bbx_ping_interval.unwrap_or(interval),
+                timeout: self.bbx_connection_timeout.unwrap_or(timeout),
+            },
         };
-        SignalingLimits { control_surface, ..limits.clone() }
     }
 
     /// Creates the rooms of --bbx-room and prints their codes to standard output.
@@ -328,7 +314,7 @@ impl ControlSurfaceArgs {
             created.push(room.code);
         }
         for code in created {
-            output::print(&mut io::stdout(), &format!("bbx room: {code}")).map_err(Failure::unusable)?;
+            output::print(&format!("bbx room: {code}"))?;
         }
         Ok(())
     }
@@ -351,9 +337,9 @@ fn parse_code_length(text: &str) -> Result<usize, String> {
 }
 
 /// Parses a duration of at least one second.
-fn parse_expiration(text: &str) -> Result<Seconds, String> {
-    let lifetime: Seconds = text.parse().map_err(|error: crate::units::ParseQuantityError| error.to_string())?;
-    if lifetime.0 < Duration::from_secs(1) { Err("give 1s or more".to_owned()) } else { Ok(lifetime) }
+fn parse_expiration(text: &str) -> Result<Duration, String> {
+    let lifetime = parse_seconds(text).map_err(|error| error.to_string())?;
+    if lifetime < Duration::from_secs(1) { Err("give 1s or more".to_owned()) } else { Ok(lifetime) }
 }
 
 #[cfg(test)]
@@ -370,7 +356,8 @@ mod tests {
     /// Ping interval and time-out of all rooms and of control surfaces, in ms.
     fn heartbeat(options: &[&str]) -> [(Option<u128>, u128); 2] {
         let Options { heartbeats } = Options::parse_from([&["x"], options].concat());
-        let limits = heartbeats.apply_to(&SignalingLimits::default());
+        let mut limits = SignalingLimits::default();
+        heartbeats.apply_to(&mut limits);
         [limits.heartbeat, limits.control_surface.heartbeat]
             .map(|Heartbeat { interval, timeout }| (interval.map(|interval| interval.as_millis()), timeout.as_millis()))
     }
