@@ -48,7 +48,12 @@ pub struct Transmit<'a> {
     pub segment_size: usize,
 }
 
-impl Transmit<'_> {
+impl<'a> Transmit<'a> {
+    /// One datagram, sent from the address that the system chooses.
+    pub fn datagram(destination: SocketAddr, contents: &'a [u8]) -> Self {
+        Self { destination, src_ip: None, contents, segment_size: contents.len() }
+    }
+
     /// Number of datagrams. An empty datagram counts as one datagram.
     pub fn segment_count(&self) -> usize {
         self.contents.len().div_ceil(self.segment_size.max(1)).max(1)

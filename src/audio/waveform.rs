@@ -82,7 +82,7 @@ pub enum WaveformSide {
 }
 
 /// Collects the waveform of a run. A serialized waveform does not contain the audio.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Waveform {
     /// Sample rate in Hz.
     pub rate: u32,
@@ -200,7 +200,7 @@ impl Waveform {
 const EXCERPT_FORMAT: WavSampleFormat = WavSampleFormat::S16;
 
 /// The sent or the returned audio as 16-bit samples. By default, no audio is stored.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct AudioExcerpt {
     max_bytes: usize,
     /// `None` after the audio exceeded `max_bytes`.

@@ -145,26 +145,20 @@ impl RecordingArgs {
         let [sent, returned, damaged, lost] = [sent, returned, damaged, lost].map(Counter::get);
         audio.quality = Some(analyzer.finish());
         audio.quality_dropped = sent + returned + damaged + lost;
-        let recording_error = |option, error| Some(anyhow!("cannot write the recording: {error}").context(option));
         let mut error = None;
-        if let Some(recording) = recording {
-            match recording.finish(audio.sent_samples) {
-                Ok(file) => {
-                    audio.recorded_samples = Some(file.samples);
-                    audio.recording_dropped = file.packets_left_out + returned;
-                }
-                Err(cause) => error = recording_error("--record", cause),
+        let mut finish = |option, recording: Option<Recording>, dropped| match recording?.finish(audio.sent_samples) {
+            Ok(file) => Some((file.samples, file.packets_left_out + dropped)),
+            Err(cause) => {
+                error.get_or_insert(anyhow!("cannot write the recording: {cause}").context(option));
+                None
             }
-        }
-        if let Some(both) = both_recording {
-            match both.finish(audio.sent_samples) {
-                Ok(file) => {
-                    audio.recorded_both_samples = Some(file.samples);
-                    audio.recording_both_dropped = file.packets_left_out + sent + returned;
-                }
-                Err(cause) => error = error.or(recording_error("--record-both", cause)),
-            }
-        }
+        };
+        let (returned_file, both_file) =
+            (finish("--record", recording, returned), finish("--record-both", both_recording, sent + returned));
+        (audio.recorded_samples, audio.recording_dropped) =
+            returned_file.map_or((None, 0), |(samples, dropped)| (Some(samples), dropped));
+        (audio.recorded_both_samples, audio.recording_both_dropped) =
+            both_file.map_or((None, 0), |(samples, dropped)| (Some(samples), dropped));
         finished.error = error.or(finished.error.take());
         let missing_packets = sent + returned + lost;
         finished.picture = waveform.map(|waveform| AudioPicture { name, waveform, missing_packets });

@@ -327,9 +327,8 @@ pub fn print_device_format(name: &str, config: &DeviceConfig, wanted: u32, (requ
 
 /// Prints how the channels of an input are mixed.
 pub fn print_channel_mixing(input: u16, channels: ChannelLayout) {
-    match input {
-        count if count == channels.count() => {}
-        count => print_notice(&format!("{count} channels are mixed to {}", channels.count())),
+    if input != channels.count() {
+        print_notice(&format!("{input} channels are mixed to {}", channels.count()));
     }
 }
 

@@ -12,9 +12,8 @@ use super::values::{OutputFile, output_file_parser};
 use crate::client::StopSignal;
 use crate::io::http::body::PAGE_STYLE;
 use crate::io::{files, status_line};
-use crate::report::html::{self, AudioSection};
 use crate::report::run_record::AudioPicture;
-use crate::report::{Report, junit, markdown};
+use crate::report::{Report, html, junit, markdown};
 use crate::sanitize::sanitize_lines;
 
 /// An error and its exit code: no reply (1), usage error (2), interruption (130 or 143). Every other error is an unusable file, device, host
@@ -125,11 +124,6 @@ impl ReportFileArgs {
     ) -> anyhow::Result<()> {
         let error = error.map(|error| format!("{error:#}"));
         let error = error.as_deref();
-        let audio = audio.map(|AudioPicture { name, waveform, missing_packets }| AudioSection {
-            name,
-            picture: waveform,
-            left_out: *missing_packets,
-        });
         let mut result = Ok(());
         for (option, file) in self.files() {
             let text = match option {

@@ -5,7 +5,6 @@ use clap::{ArgMatches, ColorChoice};
 use std::time::Duration;
 
 use super::client::ClientArgs;
-use super::client::moqt::MoqtRunPlan;
 use super::client::websocket::WebSocketProbeArgs;
 use super::options::moqt_client::HEADING_MOQT;
 use super::options::network::HEADING_LOCAL_SYSTEM;
@@ -185,8 +184,7 @@ impl Args {
             payload: FramePayload::Random(size),
             ..MoqtClientConfig::default()
         };
-        let plan = MoqtRunPlan { command: RunKind::Probe, to, config, print: None };
-        let finished = self.client.run_moqt(plan, stop)?;
+        let finished = self.client.run_moqt(RunKind::Probe, to, config, None, stop)?;
         self.client.report(finished.with_interval(self.interval))
     }
 

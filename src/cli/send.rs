@@ -12,7 +12,6 @@ use clap::{ArgGroup, ArgMatches, ColorChoice};
 use super::audio_output::{PlaybackArgs, RecordingArgs, finish_playback};
 use super::audio_source::{CaptureArgs, PacketLayout, SOUND_DEVICE_GROUP, SourceArgs, device_lost_error};
 use super::client::ClientArgs;
-use super::client::moqt::MoqtRunPlan;
 use super::output::{Failure, print_notice};
 use super::plan::{Plan, UdpPeer};
 use super::target::{MoqtTarget, Target};
@@ -172,7 +171,7 @@ impl Args {
         let config = self.text.config()?;
         let mut print = |text: &Bytes| print_text(text, stop);
         let print: Option<&mut dyn FnMut(&Bytes)> = if self.client.prints_json() { None } else { Some(&mut print) };
-        let finished = self.client.run_moqt(MoqtRunPlan { command: RunKind::Send, to, config, print }, stop)?;
+        let finished = self.client.run_moqt(RunKind::Send, to, config, print, stop)?;
         self.client.report_to_stderr(finished)
     }
 }

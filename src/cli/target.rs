@@ -6,7 +6,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 use anyhow::Context;
-use thiserror::Error;
 
 use crate::io::{moqt, resolve};
 use crate::moqt::Transport;
@@ -21,58 +20,33 @@ pub struct UdpTarget {
     pub port: u16,
 }
 
-/// Why a string is not a valid target.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum TargetError {
-    /// An unknown scheme.
-    #[error(
-        "unknown scheme `{0}://`. Valid targets are HOST[:PORT] (UDP), moqt://HOST[:PORT]/PATH and https://HOST[:PORT]/PATH (MOQT), \
-         ws://HOST:PORT and wss://HOST (signaling)"
-    )]
-    Scheme(String),
-    /// An invalid URL of a MOQT server.
-    #[error(transparent)]
-    Moqt(#[from] moqt::ParseMoqtUrlError),
-    /// A port that is not a number from 1 to 65535.
-    #[error("invalid port `{0}`: give a number from 1 to 65535")]
-    Port(String),
-    /// A user name or password in a UDP target.
-    #[error("the target must not contain a user name or password; give HOST[:PORT]")]
-    Userinfo,
-    /// A path in a UDP target.
-    #[error("`{0}`: a UDP target has no path; give HOST[:PORT], or a MOQT echo server as moqt://{0}")]
-    Path(String),
-    /// The host is missing.
-    #[error("host missing; give HOST[:PORT], such as localhost:5000")]
-    NoHost,
-    /// An unmatched bracket, or text after the closing bracket.
-    #[error("`{0}`: give an IPv6 address with a port as [ADDRESS]:PORT")]
-    Brackets(String),
-}
-
 impl FromStr for UdpTarget {
-    type Err = TargetError;
+    type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, TargetError> {
+    fn from_str(text: &str) -> Result<Self, String> {
         let rest = match text.split_once("://") {
             None | Some(("udp", _)) => text.strip_prefix("udp://").unwrap_or(text),
-            Some((scheme, _)) => return Err(TargetError::Scheme(scheme.to_owned())),
+            Some((scheme, _)) => {
+                return Err(format!(
+                    "unknown scheme `{scheme}://`. Valid targets are HOST[:PORT] (UDP), moqt://HOST[:PORT]/PATH and \
+                     https://HOST[:PORT]/PATH (MOQT), ws://HOST:PORT and wss://HOST (signaling)"
+                ));
+            }
         };
         if rest.contains('@') {
-            return Err(TargetError::Userinfo);
+            return Err("the target must not contain a user name or password; give HOST[:PORT]".to_owned());
         }
         let authority = rest.strip_suffix('/').unwrap_or(rest);
         if authority.contains(['/', '?', '#']) {
-            return Err(TargetError::Path(without_query(authority).to_owned()));
+            // A query may contain a token.
+            let path = authority.split(['?', '#']).next().unwrap_or(authority);
+            return Err(format!(
+                "`{path}`: a UDP target has no path; give HOST[:PORT], or a MOQT echo server as moqt://{path}"
+            ));
         }
         let HostPort { host, port } = authority.parse()?;
         Ok(Self { host, port: port.unwrap_or(DEFAULT_PORT) })
     }
-}
-
-/// The text before a query, which may contain a token.
-fn without_query(text: &str) -> &str {
-    text.split(['?', '#']).next().unwrap_or(text)
 }
 
 /// The target of `send` or `probe`.
@@ -88,9 +62,9 @@ pub enum Target {
 }
 
 impl FromStr for Target {
-    type Err = TargetError;
+    type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, TargetError> {
+    fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once("://") {
             Some((scheme, _)) if scheme_matches(scheme, &WEBSOCKET_SCHEMES) => Ok(Self::WebSocket(text.to_owned())),
             Some((scheme, _)) if scheme_matches(scheme, &MOQT_SCHEMES) => text.parse().map(Self::Moqt),
@@ -119,10 +93,10 @@ pub struct MoqtTarget {
 }
 
 impl FromStr for MoqtTarget {
-    type Err = TargetError;
+    type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, TargetError> {
-        let mut target: moqt::MoqtUrl = text.parse()?;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut target: moqt::MoqtUrl = text.parse().map_err(|error: moqt::ParseMoqtUrlError| error.to_string())?;
         let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
         let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
         let has_port = authority.rsplit(']').next().is_some_and(|rest| rest.contains(':'));
@@ -153,15 +127,14 @@ pub struct HostPort {
 }
 
 impl FromStr for HostPort {
-    type Err = TargetError;
+    type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, TargetError> {
+    fn from_str(text: &str) -> Result<Self, String> {
         let (host, port) = if let Some(bracketed) = text.strip_prefix('[') {
-            let (host, rest) = bracketed.split_once(']').ok_or_else(|| TargetError::Brackets(text.to_owned()))?;
-            match rest.strip_prefix(':') {
-                Some(port) => (host, Some(port)),
-                None if rest.is_empty() => (host, None),
-                None => return Err(TargetError::Brackets(text.to_owned())),
+            match bracketed.split_once(']').map(|(host, rest)| (host, rest, rest.strip_prefix(':'))) {
+                Some((host, _, Some(port))) => (host, Some(port)),
+                Some((host, "", None)) => (host, None),
+                _ => return Err(format!("`{text}`: give an IPv6 address with a port as [ADDRESS]:PORT")),
             }
         } else if text.split('%').next().is_some_and(|address| address.parse::<Ipv6Addr>().is_ok()) {
             // A bare IPv6 address, with or without a zone.
@@ -170,10 +143,13 @@ impl FromStr for HostPort {
             text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port)))
         };
         if host.is_empty() {
-            return Err(TargetError::NoHost);
+            return Err("host missing; give HOST[:PORT], such as localhost:5000".to_owned());
         }
-        let number = |port: &str| port.parse().ok().filter(|port| *port != 0);
-        let port = port.map(|port| number(port).ok_or_else(|| TargetError::Port(port.to_owned()))).transpose()?;
+        let number = |port: &str| match port.parse() {
+            Ok(number @ 1..) => Ok(number),
+            _ => Err(format!("invalid port `{port}`: give a number from 1 to 65535")),
+        };
+        let port = port.map(number).transpose()?;
         Ok(Self { host: host.to_owned(), port })
     }
 }
@@ -293,26 +269,27 @@ mod tests {
             let Ok(Target::Moqt(target)) = text.parse() else { panic!("{text}") };
             assert_eq!((target.target.port, target.has_port), (port, has_port), "{text}");
         }
-        let error = TargetError::Moqt(moqt::ParseMoqtUrlError::Malformed);
+        let error = moqt::ParseMoqtUrlError::Malformed.to_string();
         assert_eq!(("moqt://h h/".parse::<Target>(), "moqt://".parse::<Target>()), (Err(error.clone()), Err(error)));
     }
 
     #[test]
     fn invalid_target_returns_its_specific_error() {
         for (text, error) in [
-            ("", TargetError::NoHost),
-            (":5000", TargetError::NoHost),
-            ("udp://", TargetError::NoHost),
-            ("host:", TargetError::Port(String::new())),
-            ("host:0", TargetError::Port("0".to_owned())),
-            ("host:65536", TargetError::Port("65536".to_owned())),
-            ("host:http", TargetError::Port("http".to_owned())),
-            ("host:4443/echo", TargetError::Path("host:4443/echo".to_owned())),
-            ("[::1", TargetError::Brackets("[::1".to_owned())),
-            ("[::1]5000", TargetError::Brackets("[::1]5000".to_owned())),
-            ("ftp://host", TargetError::Scheme("ftp".to_owned())),
+            ("", "host missing; "),
+            (":5000", "host missing; "),
+            ("udp://", "host missing; "),
+            ("host:", "invalid port ``: "),
+            ("host:0", "invalid port `0`: "),
+            ("host:65536", "invalid port `65536`: "),
+            ("host:http", "invalid port `http`: "),
+            ("host:4443/echo", "`host:4443/echo`: a UDP target has no path; "),
+            ("[::1", "`[::1`: give an IPv6 address with a port as [ADDRESS]:PORT"),
+            ("[::1]5000", "`[::1]5000`: give an IPv6 address with a port as [ADDRESS]:PORT"),
+            ("ftp://host", "unknown scheme `ftp://`. "),
         ] {
-            assert_eq!(text.parse::<UdpTarget>(), Err(error), "{text}");
+            let found = text.parse::<UdpTarget>().expect_err(text);
+            assert!(found.starts_with(error), "{text}: {found}");
         }
     }
 

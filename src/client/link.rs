@@ -362,7 +362,7 @@ impl ClientLink {
     /// Sends the packets of the link itself that are ready.
     pub(super) fn flush(&mut self, peer: SocketAddr, sink: &mut dyn TransmitSink) -> SendStatus {
         while let Some(packet) = self.queue.front() {
-            if sink.send(transmit(peer, packet)) == SendStatus::WouldBlock {
+            if sink.send(Transmit::datagram(peer, packet)) == SendStatus::WouldBlock {
                 return SendStatus::WouldBlock;
             }
             self.queue.pop_front();
@@ -514,7 +514,7 @@ impl TransmitSink for SealingSink<'_> {
             }
             None => link.sealed(plain),
         };
-        let status = sink.send(transmit(offered.destination, &sealed));
+        let status = sink.send(Transmit::datagram(offered.destination, &sealed));
         if status == SendStatus::WouldBlock {
             link.unsent = Some((plain.to_vec(), sealed));
             return status;
@@ -533,10 +533,6 @@ impl TransmitSink for SealingSink<'_> {
     fn max_segments(&self, _: usize) -> usize {
         1
     }
-}
-
-fn transmit(destination: SocketAddr, contents: &[u8]) -> Transmit<'_> {
-    Transmit { destination, src_ip: None, contents, segment_size: contents.len() }
 }
 
 /// Whether a LATENCY_PONG answers a LATENCY_PING of the link itself.

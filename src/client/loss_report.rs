@@ -380,8 +380,7 @@ impl StunTransaction {
             return false;
         }
         if self.requests_sent < MAX_REQUESTS && now >= first + RETRANSMIT_INTERVAL * self.requests_sent {
-            let contents = &stun::counts_request(self.id, self.time);
-            let outcome = sink.send(Transmit { destination, src_ip: None, contents, segment_size: contents.len() });
+            let outcome = sink.send(Transmit::datagram(destination, &stun::counts_request(self.id, self.time)));
             self.requests_sent += u32::from(outcome != SendStatus::WouldBlock);
         }
         true

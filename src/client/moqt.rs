@@ -163,16 +163,7 @@ impl FrameTracker {
     /// false if the run timed out or the server was not ready in time. Also returns false if the server unsubscribed or closed the
     /// connection.
     pub fn is_interrupted(&self) -> bool {
-        !matches!(
-            self.outcome,
-            Some((
-                _,
-                MoqtRunOutcome::Completed
-                    | MoqtRunOutcome::NotReady(_)
-                    | MoqtRunOutcome::TimedOut(_)
-                    | MoqtRunOutcome::Closed { closed_locally: false, .. }
-            ))
-        )
+        matches!(self.outcome, None | Some((_, MoqtRunOutcome::Closed { closed_locally: true, .. })))
     }
 
     /// Returns the results. `interrupted` is the signal that interrupted the run, if any. Events of frames without a

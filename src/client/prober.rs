@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use super::reply::reply_digest;
+use super::reply::{reply_digest, write_request};
 use super::results::{AudioResults, RunKind, StreamKind};
 use super::run::{ClientNode, Workload, WorkloadStep};
 use super::schedule::RequestSchedule;
 use super::sent_packets::PacketTracker;
 use crate::node::{SendStatus, TransmitSink};
 use crate::time::Time;
-use crate::wire::{Header, PacketType, PingPayload, SAMPLE_RATE};
+use crate::wire::{Header, PacketType, SAMPLE_RATE};
 
 /// A client that sends probe packets.
 pub type Prober = ClientNode<ProbeWorkload>;
@@ -53,29 +53,20 @@ impl ProbeWorkload {
 impl ProbeConfig {
     /// Writes the packet with this sequence number into `datagram` and returns the digest of the expected reply.
     fn write_request(&self, has_link: bool, now: Time, sequence: u32, datagram: &mut Vec<u8>) -> u64 {
+        if self.stream_kind != StreamKind::Audio {
+            return write_request(self.stream_kind, now, sequence, datagram);
+        }
+        let samples = (self.payload_len / 4) as u32;
+        let (channels, first_sequence) = audio_form(has_link);
+        let position = sequence.wrapping_sub(first_sequence).wrapping_mul(samples / channels);
         datagram.clear();
-        match self.stream_kind {
-            StreamKind::Ping => {
-                let ping = PingPayload { sent_time_us: now.as_micros(), sequence };
-                datagram.extend_from_slice(&ping.to_ping_datagram());
-                return reply_digest(&ping.to_bytes());
-            }
-            StreamKind::Keepalive => {
-                datagram.extend_from_slice(&Header::new(PacketType::Keepalive, sequence, 0).to_bytes());
-            }
-            StreamKind::Audio => {
-                let samples = (self.payload_len / 4) as u32;
-                let (channels, first_sequence) = audio_form(has_link);
-                let position = sequence.wrapping_sub(first_sequence).wrapping_mul(samples / channels);
-                datagram.extend_from_slice(&Header::new(PacketType::Audio, sequence, position).to_bytes());
-                // Noise at or below -80 dBFS, seeded by the sequence number: inaudible, and different in every packet.
-                let mut noise = sequence.wrapping_mul(0x9E37_79B9) | 1;
-                for _ in 0..samples {
-                    noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                    let sample = f32::from((noise >> 16) as u16 as i16) / 32_768.0 * 1e-4;
-                    datagram.extend_from_slice(&sample.to_le_bytes());
-                }
-            }
+        datagram.extend_from_slice(&Header::new(PacketType::Audio, sequence, position).to_bytes());
+        // Noise at or below -80 dBFS, seeded by the sequence number: inaudible, and different in every packet.
+        let mut noise = sequence.wrapping_mul(0x9E37_79B9) | 1;
+        for _ in 0..samples {
+            noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let sample = f32::from((noise >> 16) as u16 as i16) / 32_768.0 * 1e-4;
+            datagram.extend_from_slice(&sample.to_le_bytes());
         }
         reply_digest(datagram)
     }

@@ -136,14 +136,8 @@ fn collect_sent(
         if index >= events.len() {
             return error("the record does not contain all packets before this packet");
         }
-        let has_reply = match event.outcome {
-            PacketOutcome::Returned | PacketOutcome::Duplicate | PacketOutcome::Damaged => true,
-            PacketOutcome::Lost
-            | PacketOutcome::InFlight
-            | PacketOutcome::NotSent
-            | PacketOutcome::DroppedByThisHost
-            | PacketOutcome::DroppedByServerHost => false,
-        };
+        let has_reply =
+            matches!(event.outcome, PacketOutcome::Returned | PacketOutcome::Duplicate | PacketOutcome::Damaged);
         if has_reply != event.received_at.is_some() {
             return error("the outcome and the time of the reply contradict each other");
         }

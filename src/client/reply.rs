@@ -1,10 +1,10 @@
-//! Replies to the packets of a run, as parsed from datagrams.
+//! The pings and KEEPALIVE packets of a run, and the replies to all packets, as parsed from datagrams.
 
 use std::hash::{DefaultHasher, Hasher};
 
 use super::results::StreamKind;
 use crate::time::Time;
-use crate::wire::{self, PING_PAYLOAD_LEN, PacketType, PingPayload};
+use crate::wire::{self, Header, PING_PAYLOAD_LEN, PacketType, PingPayload};
 
 /// A datagram that can be the reply to a packet.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +43,18 @@ pub(super) fn parse_reply(datagram: &[u8], received_at: Time) -> Option<(StreamK
         }
         PacketType::Fec | PacketType::Control | PacketType::LatencyPing | PacketType::LatencyInfo => None,
     }
+}
+
+/// Writes the packet of a stream other than AUDIO into `datagram`. Returns the digest of the expected reply.
+pub(super) fn write_request(kind: StreamKind, now: Time, sequence: u32, datagram: &mut Vec<u8>) -> u64 {
+    datagram.clear();
+    if kind == StreamKind::Ping {
+        let ping = PingPayload { sent_time_us: now.as_micros(), sequence };
+        datagram.extend_from_slice(&ping.to_ping_datagram());
+        return reply_digest(&ping.to_bytes());
+    }
+    datagram.extend_from_slice(&Header::new(PacketType::Keepalive, sequence, 0).to_bytes());
+    reply_digest(datagram)
 }
 
 /// Stands for the digest of an intact reply whose bytes were already compared. Every other value stands for a damaged reply.

@@ -17,25 +17,23 @@ use crate::time::Time;
 use crate::wire::PacketType;
 
 /// The subcommand of a run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RunKind {
     /// `jamjam-dev send`: sends AUDIO packets, as a jamjam client does, and evaluates their echoes; or sends texts over MOQT.
     Send,
     /// `jamjam-dev probe`: one stream of probe packets.
-    #[default]
     Probe,
 }
 
 /// The streams of a run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StreamKind {
     /// AUDIO packets, echoed after the server delay.
     Audio,
     /// `LATENCY_PING`, answered by `LATENCY_PONG`. Over WebSocket, the requests and responses of the dialect; over MOQT, the
     /// frames.
-    #[default]
     Ping,
     /// KEEPALIVE, echoed without delay.
     Keepalive,
@@ -104,7 +102,7 @@ pub struct RunOrigin {
 }
 
 /// All results of a run.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RunResults {
     /// The subcommand.
     pub run_kind: RunKind,
@@ -171,17 +169,35 @@ pub struct RunResults {
 }
 
 impl RunResults {
-    /// Creates empty results of a run against `target`. Initially, replies are expected, and the time-out is the default of 2 s. The results
-    /// are large: without inlining, a caller that creates several needs less stack.
-    #[inline(never)]
+    /// Creates empty results of a run against `target`. Initially, replies are expected, and the time-out is the default of 2 s.
     pub fn new(run_kind: RunKind, target: impl Into<String>, evaluated_stream: StreamKind) -> Self {
         Self {
             run_kind,
             target: target.into(),
+            origin: RunOrigin::default(),
+            interval_ns: None,
+            started_unix_ms: 0,
+            duration_ns: 0,
             evaluated_stream,
             replies_expected: true,
             timeout_ns: 2_000_000_000,
-            ..Self::default()
+            readiness_wait: None,
+            loss_report: None,
+            interrupted: None,
+            audio: None,
+            ping: None,
+            keepalive: None,
+            pacing: None,
+            pauses: PauseResults::default(),
+            server: None,
+            host_timing: None,
+            websocket: None,
+            moqt: None,
+            link: None,
+            is_port_dead: false,
+            port_unreachable: 0,
+            port_unreachable_ns: None,
+            stray: 0,
         }
     }
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::reply::reply_digest;
+use super::reply::{reply_digest, write_request};
 use super::results::{AudioResults, CaptureResults, RunKind, StreamKind};
 use super::run::{ClientNode, MAX_SENDS_PER_POLL, Workload, WorkloadStep};
 use super::schedule::Schedule;
@@ -11,7 +11,7 @@ use super::sent_packets::PacketTracker;
 use crate::audio::quality::SourceQuality;
 use crate::node::{DriverWaker, SendStatus, TransmitSink};
 use crate::time::{Time, saturating_nanos};
-use crate::wire::{HEADER_LEN, Header, LatencyInfo, PacketType, PingPayload};
+use crate::wire::{HEADER_LEN, Header, LatencyInfo, PacketType};
 
 /// Interval of KEEPALIVE and LATENCY_PING.
 const PERIODIC_PACKET_INTERVAL: Duration = Duration::from_secs(1);
@@ -82,15 +82,6 @@ pub trait PayloadSource {
     }
 }
 
-/// The packets that are sent besides audio, in this order.
-#[derive(Clone, Copy)]
-enum PeriodicPacket {
-    Ping,
-    Keepalive,
-    /// This packet is sent in the first period only.
-    LatencyInfo,
-}
-
 /// Sends the audio of a [`PayloadSource`], and periodically LATENCY_PING and KEEPALIVE (LATENCY_INFO only once).
 pub struct AudioWorkload<S: ?Sized> {
     config: AudioStreamConfig,
@@ -99,7 +90,9 @@ pub struct AudioWorkload<S: ?Sized> {
     periodic_schedule: Schedule,
     /// Number of periods whose periodic packets have all been sent.
     periods_sent: u64,
-    next_periodic: PeriodicPacket,
+    /// LATENCY_PING, then KEEPALIVE, then in the first period LATENCY_INFO, which is `None`.
+    next_periodic: Option<StreamKind>,
+    periodic_datagram: Vec<u8>,
     /// Samples sent or skipped per channel.
     position: u64,
     /// The next AUDIO datagram, prepared before it is due; empty until then.
@@ -128,7 +121,8 @@ impl<S: PayloadSource + ?Sized> AudioWorkload<S> {
             audio_schedule: Schedule::from_sample_rate(Time::ZERO, config.sample_rate),
             periodic_schedule: Schedule::from_interval(Time::ZERO, saturating_nanos(PERIODIC_PACKET_INTERVAL)),
             periods_sent: 0,
-            next_periodic: PeriodicPacket::Ping,
+            next_periodic: Some(StreamKind::Ping),
+            periodic_datagram: Vec::new(),
             position: 0,
             next_datagram: Vec::new(),
             next_digest: 0,
@@ -239,43 +233,26 @@ impl<S: PayloadSource + ?Sized> AudioWorkload<S> {
             let times = (self.periodic_schedule.due(self.periods_sent), now);
             let is_overdue = PacketTracker::is_overdue(times.0, now, PERIODIC_PACKET_INTERVAL);
             let status = match self.next_periodic {
-                PeriodicPacket::Ping if is_overdue => {
-                    tracker.on_not_sent(StreamKind::Ping, times.0, false, &[]);
+                None => tracker.send_untracked(&self.latency_info(), sink),
+                Some(kind) if is_overdue => {
+                    tracker.on_not_sent(kind, times.0, false, &[]);
                     SendStatus::Sent
                 }
-                PeriodicPacket::Keepalive if is_overdue => {
-                    tracker.on_not_sent(StreamKind::Keepalive, times.0, false, &[]);
-                    SendStatus::Sent
+                Some(kind) => {
+                    let sequence = tracker.next_sequence(kind);
+                    let digest = write_request(kind, now, sequence, &mut self.periodic_datagram);
+                    tracker.send(kind, times, &self.periodic_datagram, digest, sink)
                 }
-                PeriodicPacket::Ping => {
-                    let ping = PingPayload {
-                        sent_time_us: now.as_micros(),
-                        sequence: tracker.next_sequence(StreamKind::Ping),
-                    };
-                    tracker.send(
-                        StreamKind::Ping,
-                        times,
-                        &ping.to_ping_datagram(),
-                        reply_digest(&ping.to_bytes()),
-                        sink,
-                    )
-                }
-                PeriodicPacket::Keepalive => {
-                    let sequence = tracker.next_sequence(StreamKind::Keepalive);
-                    let keepalive = Header::new(PacketType::Keepalive, sequence, 0).to_bytes();
-                    tracker.send(StreamKind::Keepalive, times, &keepalive, reply_digest(&keepalive), sink)
-                }
-                PeriodicPacket::LatencyInfo => tracker.send_untracked(&self.latency_info(), sink),
             };
             if status == SendStatus::WouldBlock {
                 return status;
             }
             self.next_periodic = match self.next_periodic {
-                PeriodicPacket::Ping => PeriodicPacket::Keepalive,
-                PeriodicPacket::Keepalive if self.periods_sent == 0 => PeriodicPacket::LatencyInfo,
-                PeriodicPacket::Keepalive | PeriodicPacket::LatencyInfo => {
+                Some(StreamKind::Ping) => Some(StreamKind::Keepalive),
+                Some(_) if self.periods_sent == 0 => None,
+                _ => {
                     self.periods_sent += 1;
-                    PeriodicPacket::Ping
+                    Some(StreamKind::Ping)
                 }
             };
         }

@@ -136,12 +136,7 @@ impl PacketTracker {
 
     /// Sends a packet without tracking it.
     pub(super) fn send_untracked(&self, datagram: &[u8], sink: &mut dyn TransmitSink) -> SendStatus {
-        sink.send(Transmit {
-            destination: self.config.peer,
-            src_ip: None,
-            contents: datagram,
-            segment_size: datagram.len(),
-        })
+        sink.send(Transmit::datagram(self.config.peer, datagram))
     }
 
     /// Records a datagram from the peer, as parsed by [`parse_reply`].

@@ -40,13 +40,7 @@ impl WaitForServer {
         }
         if now >= self.next_send {
             let keepalive = Header::new(PacketType::Keepalive, self.sequence, 0).to_bytes();
-            if sink.send(Transmit {
-                destination: peer,
-                src_ip: None,
-                contents: &keepalive,
-                segment_size: keepalive.len(),
-            }) != SendStatus::WouldBlock
-            {
+            if sink.send(Transmit::datagram(peer, &keepalive)) != SendStatus::WouldBlock {
                 self.sequence = self.sequence.wrapping_add(1);
                 self.next_send = now + READINESS_INTERVAL;
             }

@@ -62,7 +62,7 @@ impl RecordedOptions {
 /// The last line: observations that the packets do not contain.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct EndLine<R, W> {
+struct EndLine<R, A> {
     #[serde(rename = "type")]
     line_type: EndTag,
     /// Packet lines that are missing because the disk was too slow.
@@ -72,7 +72,7 @@ struct EndLine<R, W> {
     results: R,
     /// The error that ended the run.
     error: Option<String>,
-    audio: Option<AudioPicture<W>>,
+    audio: Option<A>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -82,13 +82,13 @@ enum EndTag {
 }
 
 /// The waveforms of a run.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct AudioPicture<W = Waveform> {
+pub struct AudioPicture {
     /// Name of the source: a file or a device.
     pub name: String,
     /// Waveforms of the sent and the returned audio.
-    pub waveform: W,
+    pub waveform: Waveform,
     /// Number of sent or returned packets that the waveforms do not contain.
     pub missing_packets: u64,
 }
@@ -102,7 +102,7 @@ pub struct RunEnd<'a> {
     /// The error that ended the run.
     pub error: Option<String>,
     /// Waveforms, if the run sent audio.
-    pub audio: Option<AudioPicture<&'a Waveform>>,
+    pub audio: Option<&'a AudioPicture>,
 }
 
 /// The first line of a record, ending with a line feed.
@@ -127,7 +127,7 @@ pub struct RecordedRun {
     /// The error that ended the recorded run.
     pub error: Option<String>,
     /// Waveforms, if the run sent audio.
-    pub audio: Option<AudioPicture<Waveform>>,
+    pub audio: Option<AudioPicture>,
 }
 
 /// Why a record cannot be used.
@@ -152,7 +152,7 @@ pub struct RecordReader {
     lines: usize,
     options: Option<RecordedOptions>,
     packets: Vec<RecordedPacket>,
-    end: Option<EndLine<RunResults, Waveform>>,
+    end: Option<EndLine<RunResults, AudioPicture>>,
 }
 
 /// The field `type` of a line.
@@ -212,9 +212,8 @@ impl RecordReader {
         if results.duration_ns > MAX_TIME_NS || results.started_unix_ms > MAX_UNIX_MS {
             return end_error("`duration_ns` or `started_unix_ms` is out of range");
         }
-        let is_valid = |audio: &AudioPicture<Waveform>| {
-            audio.waveform.columns.len() <= MAX_COLUMNS && audio.waveform.samples_per_column > 0
-        };
+        let is_valid =
+            |audio: &AudioPicture| audio.waveform.columns.len() <= MAX_COLUMNS && audio.waveform.samples_per_column > 0;
         if !audio.as_ref().is_none_or(is_valid) {
             return end_error("invalid waveform");
         }

@@ -229,13 +229,8 @@ impl FinishedRun {
     /// Completes the record.
     fn finish_record(&mut self) -> anyhow::Result<()> {
         let Some(record) = self.record.take() else { return Ok(()) };
-        let audio = self.picture.as_ref().map(|picture| AudioPicture {
-            name: picture.name.clone(),
-            waveform: &picture.waveform,
-            missing_packets: picture.missing_packets,
-        });
         let error = self.error.as_ref().map(|error| format!("{error:#}"));
-        record.finish(RunEnd { run: &self.run, packets_dropped: 0, error, audio })
+        record.finish(RunEnd { run: &self.run, packets_dropped: 0, error, audio: self.picture.as_ref() })
     }
 }
 

@@ -30,29 +30,27 @@ use crate::stats::HostTiming;
 /// Capacity of the queue of returned texts.
 const ECHO_QUEUE_CAPACITY: usize = 1_024;
 
-/// Parameters of a MOQT run: the server and the groups to send.
-pub struct MoqtRunPlan<'a> {
-    /// The subcommand.
-    pub command: RunKind,
-    /// The server; `None` is the embedded server.
-    pub to: Option<&'a MoqtTarget>,
-    /// Tracks and groups.
-    pub config: MoqtClientConfig,
-    /// Called with each returned payload, on the thread that calls `run_moqt`.
-    pub print: Option<&'a mut dyn FnMut(&Bytes)>,
-}
-
 impl ClientArgs {
-    /// Runs a session until it finishes or `stop` is requested.
-    pub fn run_moqt(&self, plan: MoqtRunPlan<'_>, stop: &StopToken) -> Result<FinishedRun, Failure> {
+    /// Runs a session of the subcommand `run_kind` until it finishes or `stop` is requested. If `to` is `None`, the server is in this process.
+    /// `print` is called with each returned payload.
+    pub fn run_moqt(
+        &self,
+        run_kind: RunKind,
+        to: Option<&MoqtTarget>,
+        config: MoqtClientConfig,
+        print: Option<&mut dyn FnMut(&Bytes)>,
+        stop: &StopToken,
+    ) -> Result<FinishedRun, Failure> {
         let socket_options = self.network.options_without_port("MOQT")?;
-        let MoqtRunPlan { command: run_kind, to, config, print } = plan;
         let offered_versions = self.moqt.offered_versions();
-        let (target, name, trust, embedded) = if let Some(to) = to {
-            (to.target.clone(), to.target.to_string(), self.room.trust.trust_policy(), None)
-        } else {
-            let server = EmbeddedMoqtServer::start(&self.moqt, self.delay.unwrap_or_default())?;
-            (server.target.clone(), server.name.clone(), server.trust.clone(), Some(server))
+        let MoqtPeer { target, name, trust, server } = match to {
+            Some(MoqtTarget { target, .. }) => MoqtPeer {
+                target: target.clone(),
+                name: target.to_string(),
+                trust: self.room.trust.trust_policy(),
+                server: None,
+            },
+            None => MoqtPeer::embedded(&self.moqt, self.delay.unwrap_or_default())?,
         };
         let verifier = trust.verifier().context("--ca")?;
         self.baseline.check_plan(run_kind, StreamKind::Ping, RunProtocol::Moqt(target.transport))?;
@@ -106,8 +104,9 @@ impl ClientArgs {
             monitor.poll_until(&live, stop, |timeout| client.finished_within(timeout));
         }
         let ClientThreadResult { mut frame_tracker, error, readiness_wait } = client.join();
-        if let Some(server) = embedded {
-            server.shut_down();
+        if let Some((server, stop)) = server {
+            stop.request(StopSignal::Terminate);
+            server.join();
         }
         if let Some(error) = error {
             let failure = to_connection_failure(error, to, connect_timeout);
@@ -169,21 +168,19 @@ fn cannot_connect(error: MoqtConnectError, target: &MoqtUrl, verifier: &TrustVer
     }
 }
 
-/// A running MOQT echo server in this process, with its own certificate.
-pub struct EmbeddedMoqtServer {
-    /// URL of the server.
-    pub target: MoqtUrl,
+/// The server of a run.
+struct MoqtPeer {
+    target: MoqtUrl,
     /// Name in the report.
-    pub name: String,
-    /// A policy that trusts only the certificate of the embedded server.
-    pub trust: TrustPolicy,
-    running: ServerThread,
-    stop: StopToken,
+    name: String,
+    trust: TrustPolicy,
+    /// The server in this process, and how to stop it.
+    server: Option<(ServerThread, StopToken)>,
 }
 
-impl EmbeddedMoqtServer {
-    /// Starts the server on a free loopback port.
-    fn start(options: &MoqtClientArgs, delay: Duration) -> anyhow::Result<Self> {
+impl MoqtPeer {
+    /// Starts a server in this process on a free loopback port. Only its own certificate is trusted.
+    fn embedded(options: &MoqtClientArgs, delay: Duration) -> anyhow::Result<Self> {
         let identity = ServerIdentity::self_signed(&[], SystemTime::now())?;
         let bound = bind_all(&[SocketAddr::from((Ipv4Addr::LOCALHOST, 0))])?;
         let port = bound.addresses().next().map_or(0, |address| address.port());
@@ -196,13 +193,7 @@ impl EmbeddedMoqtServer {
         let stop = StopToken::default();
         let running = server::spawn(bound, identity, config, Arc::new(ServerCounters::default()), &stop)
             .context("cannot start the embedded MOQT echo server")?;
-        Ok(Self { target, name, trust, running, stop })
-    }
-
-    /// Stops the server.
-    pub(super) fn shut_down(self) {
-        self.stop.request(StopSignal::Terminate);
-        self.running.join();
+        Ok(Self { target, name, trust, server: Some((running, stop)) })
     }
 }
 

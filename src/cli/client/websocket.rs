@@ -60,15 +60,14 @@ impl WebSocketProbeArgs {
         self.reject_unused_options(dialect, room)?;
         let [nonce, own] = os::random_u64s();
         let generated_name = format!("probe-{:08x}", own >> 32);
-        let urls = match (dialect.probe().room, routed) {
-            (ProbeRoom::None | ProbeRoom::Code, _) => vec![url],
-            (ProbeRoom::Query, _) => vec![self.webrtc_url(&url, room, &generated_name)?],
-            (ProbeRoom::TwoMembers, Ok(Route::Broadcast(params))) => {
-                self.broadcast_urls(&url, &params, room, &generated_name)?
-            }
-            (ProbeRoom::TwoMembers, _) => {
-                self.broadcast_urls(&url, &BroadcastParams::default(), room, &generated_name)?
-            }
+        let params = match routed {
+            Ok(Route::Broadcast(params)) => params,
+            _ => BroadcastParams::default(),
+        };
+        let urls = match dialect.probe().room {
+            ProbeRoom::None | ProbeRoom::Code => vec![url],
+            ProbeRoom::Query => vec![self.webrtc_url(&url, room, &generated_name)?],
+            ProbeRoom::TwoMembers => self.broadcast_urls(&url, &params, room, &generated_name)?,
         };
         let room_code = room.filter(|_| dialect.probe().room == ProbeRoom::Code).map(str::to_owned);
         Ok(WebSocketTarget { urls, dialect, room_code, nonce, socket_options })
@@ -131,24 +130,15 @@ impl WebSocketProbeArgs {
             (None, "/") => (room_path.as_str(), None),
             (None, path) => (path, Some(("room", room))),
         };
-        self.member_tokens(room)?
-            .iter()
-            .map(|token| {
-                let token = token.as_ref().map(|token| ("token", token.as_str()));
-                let parameters: Vec<(&str, &str)> = query.into_iter().chain(token).collect();
-                url.with_path_and_query(path, &parameters).map_err(url_error)
-            })
-            .collect()
-    }
-
-    /// The tokens of the two members.
-    fn member_tokens(&self, room: &str) -> Result<[Option<String>; 2], Failure> {
-        if let Some(secret) = read_hmac_secret(self.hmac_secret.as_ref())? {
-            let now_ms = clock::unix_ms();
-            let member = |name| sign(&secret, &Claims::new(name, room, Map::new(), now_ms, DEFAULT_LIFETIME_SECONDS));
-            return Ok(["jamjam-dev probe sender", "jamjam-dev probe receiver"].map(|name| Some(member(name))));
-        }
-        Ok([None, None])
+        let (secret, now_ms) = (read_hmac_secret(self.hmac_secret.as_ref())?, clock::unix_ms());
+        let member_url = |name| {
+            let claims = Claims::new(name, room, Map::new(), now_ms, DEFAULT_LIFETIME_SECONDS);
+            let token = secret.as_ref().map(|secret| sign(secret, &claims));
+            let token = token.as_deref().map(|token| ("token", token));
+            let parameters: Vec<(&str, &str)> = query.into_iter().chain(token).collect();
+            url.with_path_and_query(path, &parameters).map_err(url_error)
+        };
+        ["jamjam-dev probe sender", "jamjam-dev probe receiver"].into_iter().map(member_url).collect()
     }
 
     /// Rejects a URL with a token if the probe signs its own tokens.
@@ -208,9 +198,7 @@ impl ClientArgs {
         interval: Duration,
         stop: &StopToken,
     ) -> Result<FinishedRun, Failure> {
-        let Some(url) = plan.urls.first() else {
-            return Err(Failure::usage("no URL to probe; give --to ws://HOST[:PORT]"));
-        };
+        let url = &plan.urls[0];
         let tls = self.room.tls_config(url)?;
         self.baseline.check_plan(RunKind::Probe, StreamKind::Ping, RunProtocol::WebSocket(plan.dialect))?;
         self.files.remove_stale()?;
@@ -269,8 +257,7 @@ impl ClientArgs {
                 Err(error) => run_error = Some(anyhow::Error::from(error).context("the connection failed")),
             }
         }
-        let url = plan.urls.first().map(ToString::to_string).unwrap_or_default();
-        let mut finished = finished.into_run(&url, run_error, stop, &mut ());
+        let mut finished = finished.into_run(&plan.urls[0].to_string(), run_error, stop, &mut ());
         finished.run.websocket = Some(websocket);
         Ok(finished)
     }

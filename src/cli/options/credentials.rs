@@ -57,10 +57,12 @@ impl SecretArgs {
 
     /// The key that token requests require, if given.
     pub fn token_issuer_key(&self) -> Result<Option<Secret>, Failure> {
-        match &self.token_issuer_key_file {
-            Some(file) => Ok(Some(Secret::new(&read_secret_file("--token-issuer-key-file", file)?))),
-            None => read_secret("--token-issuer-key", self.token_issuer_key.as_ref()),
-        }
+        let key = match (&self.token_issuer_key_file, &self.token_issuer_key) {
+            (Some(file), _) => read_secret_file("--token-issuer-key-file", file)?,
+            (None, Some(key)) => key.read("--token-issuer-key")?,
+            (None, None) => return Ok(None),
+        };
+        Ok(Some(Secret::new(&key)))
     }
 }
 
@@ -80,25 +82,20 @@ impl fmt::Debug for SecretArg {
     }
 }
 
+impl SecretArg {
+    /// The secret that `option` gives.
+    fn read(&self, option: &str) -> Result<String, Failure> {
+        match self.0.strip_prefix('@') {
+            Some(file) => Ok(read_secret_file(option, Path::new(file))?),
+            None if self.0.is_empty() => Err(Failure::usage(format!("{option} is empty; give a value, or omit it"))),
+            None => Ok(self.0.clone()),
+        }
+    }
+}
+
 /// The value of `--hmac-secret`.
 pub fn read_hmac_secret(given: Option<&SecretArg>) -> Result<Option<Secret>, Failure> {
-    read_secret("--hmac-secret", given)
-}
-
-fn read_secret(option: &str, given: Option<&SecretArg>) -> Result<Option<Secret>, Failure> {
-    Ok(read_secret_text(option, given)?.as_deref().map(Secret::new))
-}
-
-/// The secret that `option` gives.
-fn read_secret_text(option: &str, given: Option<&SecretArg>) -> Result<Option<String>, Failure> {
-    let Some(SecretArg(given)) = given else { return Ok(None) };
-    if given.is_empty() {
-        return Err(Failure::usage(format!("{option} is empty; give a value, or omit it")));
-    }
-    match given.strip_prefix('@') {
-        Some(file) => Ok(Some(read_secret_file(option, Path::new(file))?)),
-        None => Ok(Some(given.clone())),
-    }
+    given.map(|secret| Ok(Secret::new(&secret.read("--hmac-secret")?))).transpose()
 }
 
 /// The secret in the file that `option` names. A line break at the end of the file is ignored.
@@ -132,7 +129,7 @@ pub struct LoginArgs {
 impl LoginArgs {
     /// The password, if given.
     pub fn password(&self) -> Result<Option<String>, Failure> {
-        read_secret_text("--docs-password", self.docs_password.as_ref())
+        self.docs_password.as_ref().map(|password| password.read("--docs-password")).transpose()
     }
 
     /// The login of a server at `address`, whose pages have the URL `pages`.

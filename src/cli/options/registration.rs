@@ -18,7 +18,7 @@ use super::credentials::{TrustArgs, login_without_password};
 use super::signaling_limits;
 use crate::cli::output::Failure;
 use crate::cli::server::{bind_tcp, log_signaling_urls};
-use crate::cli::target::{HostPort, TargetError};
+use crate::cli::target::HostPort;
 use crate::cli::values::parse_port;
 use crate::echo::{EchoServer, StunConfig};
 use crate::io::connection_permit::ConnectionLimits;
@@ -242,7 +242,7 @@ fn resolve_stun_server(HostPort { host, port }: &HostPort, listening: SocketAddr
 
 /// Parses an address that other hosts can reach. Rejects unspecified and multicast addresses.
 fn parse_public_address(text: &str) -> Result<HostPort, String> {
-    let address: HostPort = text.parse().map_err(|error: TargetError| error.to_string())?;
+    let address: HostPort = text.parse()?;
     let ip = address.host.parse::<IpAddr>().ok();
     match ip.filter(|ip| ip.is_unspecified() || ip.is_multicast()) {
         Some(ip) => Err(format!("{ip} is not a reachable address; give the address of a single host")),

@@ -11,6 +11,7 @@ use crate::audio::waveform::{PeakRange, Waveform, WaveformColumn, WaveformSide};
 use crate::report::audio_figures::AudioQualityFigures;
 use crate::report::model::Report;
 use crate::report::quantities::{format_count, format_percent, format_time};
+use crate::report::run_record::AudioPicture;
 use crate::sanitize::escape_html;
 
 /// Maximum number of gaps in the table.
@@ -35,18 +36,7 @@ pub const MAX_PLAYER_SECONDS: u64 = 30;
 /// Maximum length in bytes of the sent audio, and of the returned audio: 30 s of stereo at 48 kHz with 16-bit samples.
 pub const MAX_AUDIO_BYTES: usize = MAX_PLAYER_SECONDS as usize * 48_000 * 2 * 2;
 
-/// The audio of a run.
-#[derive(Clone, Copy)]
-pub struct AudioSection<'a> {
-    /// Name of the source: a file or a device.
-    pub name: &'a str,
-    /// Waveforms of the sent and the returned audio.
-    pub picture: &'a Waveform,
-    /// Number of sent or returned packets that the waveforms do not contain.
-    pub left_out: u64,
-}
-
-impl AudioSection<'_> {
+impl AudioPicture {
     /// The HTML of the section, with its heading.
     pub(super) fn section(&self, report: &Report) -> String {
         let content = self.content(report);
@@ -55,8 +45,8 @@ impl AudioSection<'_> {
 
     /// Each recording that `picture` contains is embedded with an audio player. A replayed run has no recordings.
     fn content(&self, report: &Report) -> String {
-        let picture = self.picture;
-        let name = escape_html(self.name);
+        let picture = &self.waveform;
+        let name = escape_html(&self.name);
         if picture.sent_samples == 0 {
             return format!("<p>No audio from <bdi>{name}</bdi> was sent.</p>");
         }
@@ -69,8 +59,8 @@ impl AudioSection<'_> {
             "<p><bdi>{name}</bdi>: {length}, {rate} Hz, {channels}{overlaid}. The returned audio is shown below the sent audio, without the \
              delay. A band marks a gap: audio that did not return in time. Both waveforms have the same scale, up to {height}.</p>\n"
         );
-        if self.left_out > 0 {
-            let packets = format_count(self.left_out, "packet");
+        if self.missing_packets > 0 {
+            let packets = format_count(self.missing_packets, "packet");
             _ = writeln!(
                 text,
                 "<p class=\"verdict incomplete\">This host was too slow: the waveforms and players lack {packets}.</p>"

@@ -12,7 +12,7 @@ mod time_chart;
 
 use std::fmt::Write;
 
-pub use audio::{AudioSection, MAX_AUDIO_BYTES, MAX_PLAYER_SECONDS};
+pub use audio::{MAX_AUDIO_BYTES, MAX_PLAYER_SECONDS};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
@@ -20,6 +20,7 @@ use sha2::{Digest, Sha256};
 use super::buffer_table::JitterBufferTable;
 use super::model::Report;
 use super::quantities::{format_optional_time, format_percent, format_time, start_time};
+use super::run_record::AudioPicture;
 use super::text;
 use crate::sanitize::{escape_html, escape_html_prose, without_folders};
 
@@ -29,7 +30,7 @@ const SCRIPT: &str = include_str!("chart.js");
 
 /// The whole page. `error` is the socket or file error that ended the run early. `audio` contains the waveforms, if the run sent audio.
 /// `page_style` is the style sheet that all pages share.
-pub fn page(report: &Report, error: Option<&str>, audio: Option<AudioSection<'_>>, page_style: &str) -> String {
+pub fn page(report: &Report, error: Option<&str>, audio: Option<&AudioPicture>, page_style: &str) -> String {
     let error = error.map(without_folders);
     let (status, until) = report.status_line(error.as_deref());
     let class = match status {

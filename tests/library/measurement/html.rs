@@ -7,8 +7,9 @@ use jamjam_dev::audio::quality::{Analyzer, PacketFormat};
 use jamjam_dev::audio::waveform::{MAX_COLUMNS, Waveform, WaveformSide};
 use jamjam_dev::client::{AudioResults, RunResults};
 use jamjam_dev::report::Report;
-use jamjam_dev::report::html::{AudioSection, MAX_AUDIO_BYTES, page};
+use jamjam_dev::report::html::{MAX_AUDIO_BYTES, page};
 use jamjam_dev::report::limits::Limits;
+use jamjam_dev::report::run_record::AudioPicture;
 use jamjam_dev::stats::StreamStats;
 
 use runs::{MS, send, stream};
@@ -39,7 +40,8 @@ fn run_without(packets: u64, last: usize, missing: impl IntoIterator<Item = u64>
 }
 
 fn render(run: &RunResults, name: &str, waveform: &Waveform) -> String {
-    page(&Report::new(run, &Limits::default()), None, Some(AudioSection { name, picture: waveform, left_out: 0 }), "")
+    let audio = AudioPicture { name: name.to_owned(), waveform: waveform.clone(), missing_packets: 0 };
+    page(&Report::new(run, &Limits::default()), None, Some(&audio), "")
 }
 
 fn waveform() -> Waveform {

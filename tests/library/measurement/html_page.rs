@@ -8,8 +8,9 @@ use jamjam_dev::client::{
 };
 use jamjam_dev::io::http::body::PAGE_STYLE;
 use jamjam_dev::report::Report;
-use jamjam_dev::report::html::{AudioSection, page};
+use jamjam_dev::report::html::page;
 use jamjam_dev::report::limits::Limits;
+use jamjam_dev::report::run_record::AudioPicture;
 use jamjam_dev::report::time_series::{IntervalFigures, TimeSeries, WorstSeconds};
 use jamjam_dev::signaling::Dialect;
 use jamjam_dev::stats::{FinalOutcome, StreamStats};
@@ -160,8 +161,8 @@ fn every_external_text_is_escaped() {
     (run.target, run.origin) = (text(), RunOrigin { command_line: text(), host_name: Some(text()) });
     run.websocket =
         Some(WebSocketResults { server_error: Some(text()), ..WebSocketResults::new(Dialect::ControlSurface) });
-    let audio = AudioSection { name: hostile, picture: &waveform, left_out: 3 };
-    let page = page(&report(&run), Some(hostile), Some(audio), "a {}");
+    let audio = AudioPicture { name: hostile.to_owned(), waveform, missing_packets: 3 };
+    let page = page(&report(&run), Some(hostile), Some(&audio), "a {}");
     let escaped = "&lt;/title&gt;&lt;script&gt;alert(1)&lt;/script&gt;&quot;&#39; onload=x {style} {report} &amp;amp; \u{fffd}gnp.\u{fffd} `code`";
     assert!(page.contains(&format!("<title>ABORTED: send to {escaped}</title>")));
     assert!(page.contains(&format!("<h1>send to <bdi>{escaped}</bdi></h1>")));
@@ -272,11 +273,11 @@ fn page_is_well_formed_and_every_label_reference_exists() {
     waveform.on_sent(1, &[f32::INFINITY; 128]);
     waveform.on_returned(1, &[-0.25; 128]);
     waveform.on_lost(0);
+    let audio = AudioPicture { name: "x".to_owned(), waveform, missing_packets: 0 };
     let limits = Limits { max_loss: Some(0.0), ..Limits::default() };
     for (name, mut run) in runs() {
         run.interrupted = Some(StopSignal::Interrupt);
-        let audio = AudioSection { name: "x", picture: &waveform, left_out: 0 };
-        let page = page(&Report::new(&run, &limits), None, run.audio.as_ref().map(|_| audio), "");
+        let page = page(&Report::new(&run, &limits), None, run.audio.as_ref().map(|_| &audio), "");
         assert!(page.contains("<strong>INTERRUPTED</strong>: received SIGINT; results so far: "), "{name}: {page}");
         // Values that are not finite must not reach a drawing.
         for attribute in [" d=\"", " style=\"", " x=\"", " width=\""] {

@@ -21,8 +21,8 @@ fn read(record: &str) -> Result<RecordedRun, String> {
 /// The first and the last line of a record. A record without packets belongs to a run without packets.
 fn first_and_last_line(run: &RunResults) -> (String, String) {
     let waveform = Waveform::new(48_000, 1, 128, 0);
-    let audio = Some(AudioPicture { name: "a tone".to_owned(), waveform: &waveform, missing_packets: 1 });
-    let end = RunEnd { run, packets_dropped: 0, error: Some("a full disk".to_owned()), audio };
+    let audio = AudioPicture { name: "a tone".to_owned(), waveform, missing_packets: 1 };
+    let end = RunEnd { run, packets_dropped: 0, error: Some("a full disk".to_owned()), audio: Some(&audio) };
     let options = run_record::options_line(&RecordedOptions::new(Limits::default())).expect("numbers and texts");
     (options, run_record::end_line(end).expect("numbers and texts"))
 }
