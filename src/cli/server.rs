@@ -50,7 +50,8 @@ pub fn bind_first<T>(host: &str, port: u16, bind: impl Fn(SocketAddr) -> anyhow:
             Err(error) => _ = first.get_or_insert(error),
         }
     }
-    Err(first.expect("a resolved host has at least one address").into())
+    // A resolved host has at least one address, so `first` is set.
+    Err(first.unwrap_or_else(|| anyhow::anyhow!("no address")).into())
 }
 
 /// Binds a TCP listener. The message of an error is the same as for a UDP socket.

@@ -178,16 +178,16 @@ impl LossReportRequester {
         self.next_periodic = now + self.interval;
     }
 
-    /// Returns `None` if `datagram` is no response to one of the queries. The first response to each query is stored, and its report is
+    /// Returns whether `datagram` is a response to one of the queries. The first response to each query is stored, and its report is
     /// returned.
-    pub(super) fn handle_response(&mut self, datagram: &[u8], received_at: Time) -> Option<Option<TimedReport>> {
+    pub(super) fn handle_response(&mut self, datagram: &[u8], received_at: Time) -> (bool, Option<TimedReport>) {
         let (baseline, others) = (&mut self.baseline, self.periodic.iter_mut().chain([&mut self.last]));
         let baseline_id = baseline.id;
         let Some(query) = [baseline].into_iter().chain(others).find(|query| query.matches(datagram)) else {
-            return self.is_query_of_this_run(datagram).then_some(None);
+            return (self.is_query_of_this_run(datagram), None);
         };
         if query.response.is_some() {
-            return Some(None);
+            return (true, None);
         }
         query.response = ResponseAttributes::parse(datagram);
         let StunTransaction { id, first_sent, sent, response, .. } = *query;
@@ -197,7 +197,7 @@ impl LossReportRequester {
         }
         let report = response.and_then(|response| response.server);
         let timed = |(report, requested_at)| TimedReport { report, requested_at, received_at };
-        Some(report.zip(first_sent).map(timed))
+        (true, report.zip(first_sent).map(timed))
     }
 
     /// Whether `datagram` is the response to an earlier query of this run, after a pause, or a query that a simple echo server returned.

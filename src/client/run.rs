@@ -265,8 +265,8 @@ impl<S: Workload> ClientNode<S> {
     /// Returns whether `datagram` is a response to a query. Records what the server reported about itself.
     fn handle_server_report(&mut self, datagram: &[u8], received_at: Time) -> bool {
         let Some(requester) = &mut self.loss_report_requester else { return false };
-        let response = requester.handle_response(datagram, received_at);
-        if let Some(Some(report)) = response {
+        let (is_response, report) = requester.handle_response(datagram, received_at);
+        if let Some(report) = report {
             self.tracker.hosts.on_server_report(&report, self.started);
             if let Some(counts) = requester.last_counts() {
                 // A paused server drops packets that are sent after the query, until it answers the query.
@@ -280,7 +280,7 @@ impl<S: Workload> ClientNode<S> {
                 self.tracker.streams[StreamKind::Audio as usize].expect_first_reply_after(report.report.delay);
             }
         }
-        response.is_some()
+        is_response
     }
 
     /// Updates until when the pauses of the server are known.

@@ -191,7 +191,7 @@ impl PacketTracker {
 
     /// Whether every expected reply arrived.
     pub(super) fn is_complete(&self) -> bool {
-        self.streams.iter().all(|sent_packets| sent_packets.is_complete())
+        self.streams.iter().all(SentPackets::is_complete)
     }
 
     /// The latest time at which a packet of any stream times out.

@@ -350,7 +350,9 @@ impl ClientArgs {
             if self.prints_json() {
                 return self.print_report(report);
             }
-            brief::lines(report).iter().for_each(|line| print_message(line));
+            for line in brief::lines(report) {
+                print_message(&line);
+            }
             Ok(())
         })
     }
