@@ -1,14 +1,11 @@
-//! Wire encoding of MOQT: QUIC varints (RFC 9000, section 16), fields of message bodies and the GROUP header. Deframers split a stream into
-//! messages and frames.
+//! Wire encoding of MOQT: QUIC varints (RFC 9000, section 16), fields of message bodies. A [`Deframer`] splits a stream into messages and
+//! frames.
 //!
 //! Decoding accepts any bytes and returns a value or an error. Counts and lengths are checked against their limits
 //! before anything is read or reserved.
 
 use bytes::Bytes;
 use thiserror::Error;
-
-/// The first byte of a unidirectional stream that carries a group.
-pub const GROUP_STREAM_TYPE: u8 = 0;
 
 /// Maximum value of a varint.
 pub const MAX_VARINT: u64 = (1 << 62) - 1;
@@ -77,106 +74,115 @@ pub enum DecodeError {
 /// Key-value pairs at the end of a message, in wire order.
 pub type Parameters = Vec<(u64, Vec<u8>)>;
 
-/// Reads the fields of a message body in order.
-#[derive(Clone, Copy, Debug)]
-pub struct FieldReader<'a>(&'a [u8]);
+/// The fields of a message body. A message lists its fields once, for reading and for writing.
+#[derive(Debug)]
+pub enum Fields<'a> {
+    /// The rest of a received body.
+    Read(&'a [u8]),
+    /// The written part of a body.
+    Write(&'a mut Vec<u8>),
+}
 
-impl<'a> FieldReader<'a> {
-    /// Creates a reader that starts at the beginning of `body`.
-    pub const fn new(body: &'a [u8]) -> Self {
-        Self(body)
+impl Fields<'_> {
+    /// Whether a received body ends here.
+    pub const fn is_end(&self) -> bool {
+        matches!(self, Self::Read([]))
     }
 
-    /// Whether all bytes are consumed.
-    pub const fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Reads a varint.
-    pub fn varint(&mut self, field: &'static str) -> Result<u64, DecodeError> {
-        let (value, len) = read_varint(self.0).ok_or(DecodeError::UnexpectedEnd(field))?;
-        self.0 = &self.0[len..];
-        Ok(value)
-    }
-
-    /// Reads one byte.
-    pub fn byte(&mut self, field: &'static str) -> Result<u8, DecodeError> {
-        let (byte, rest) = self.0.split_first().ok_or(DecodeError::UnexpectedEnd(field))?;
-        self.0 = rest;
-        Ok(*byte)
-    }
-
-    /// Reads a length and that many bytes.
-    pub fn bytes(&mut self, field: &'static str) -> Result<&'a [u8], DecodeError> {
-        let len = self.varint(field)?;
-        let len = usize::try_from(len).map_err(|_| DecodeError::UnexpectedEnd(field))?;
-        let (bytes, rest) = self.0.split_at_checked(len).ok_or(DecodeError::UnexpectedEnd(field))?;
-        self.0 = rest;
-        Ok(bytes)
-    }
-
-    /// Reads a UTF-8 string.
-    pub fn string(&mut self, field: &'static str) -> Result<String, DecodeError> {
-        std::str::from_utf8(self.bytes(field)?).map(str::to_owned).map_err(|_| DecodeError::InvalidUtf8(field))
-    }
-
-    /// Reads a count of at most `max`.
-    pub fn count(&mut self, field: &'static str, max: usize) -> Result<usize, DecodeError> {
-        let count = self.varint(field)?;
-        usize::try_from(count).ok().filter(|fits| *fits <= max).ok_or(DecodeError::TooMany { field, count, max })
-    }
-
-    /// Reads a count and that many strings.
-    pub fn strings(&mut self, field: &'static str, max: usize) -> Result<Vec<String>, DecodeError> {
-        let count = self.count(field, max)?;
-        (0..count).map(|_| self.string(field)).collect()
-    }
-
-    /// Reads a count, and then this number of varints.
-    pub fn varints(&mut self, field: &'static str, max: usize) -> Result<Vec<u64>, DecodeError> {
-        let count = self.count(field, max)?;
-        (0..count).map(|_| self.varint(field)).collect()
-    }
-
-    /// Reads parameters. If the body ends here, there are no parameters.
-    pub fn parameters(&mut self) -> Result<Parameters, DecodeError> {
-        if self.is_empty() {
-            return Ok(Parameters::new());
+    /// A varint.
+    pub fn varint(&mut self, field: &'static str, value: &mut u64) -> Result<(), DecodeError> {
+        match self {
+            Self::Write(to) => write_varint(*value, to),
+            Self::Read(body) => {
+                let (read, len) = read_varint(body).ok_or(DecodeError::UnexpectedEnd(field))?;
+                (*value, *body) = (read, &body[len..]);
+            }
         }
-        let count = self.count("parameters", MAX_PARAMETERS)?;
-        (0..count).map(|_| Ok((self.varint("parameters")?, self.bytes("parameters")?.to_vec()))).collect()
-    }
-}
-
-/// GROUP, the header of a group stream. The header is the same in all versions.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct GroupHeader {
-    /// Subscribe ID chosen by the subscriber.
-    pub subscribe_id: u64,
-    /// Sequence number of the group in its track.
-    pub sequence: u64,
-}
-
-impl GroupHeader {
-    /// Appends the fields.
-    pub fn encode(&self, to: &mut Vec<u8>) {
-        write_varint(self.subscribe_id, to);
-        write_varint(self.sequence, to);
+        Ok(())
     }
 
-    /// Decodes a whole body.
-    pub fn from_bytes(body: &[u8]) -> Result<Self, DecodeError> {
-        let mut fields = FieldReader::new(body);
-        Ok(Self { subscribe_id: fields.varint("subscribe ID")?, sequence: fields.varint("group sequence")? })
+    /// One byte.
+    pub fn byte(&mut self, field: &'static str, value: &mut u8) -> Result<(), DecodeError> {
+        match self {
+            Self::Write(to) => to.push(*value),
+            Self::Read(body) => {
+                let (read, rest) = body.split_first().ok_or(DecodeError::UnexpectedEnd(field))?;
+                (*value, *body) = (*read, rest);
+            }
+        }
+        Ok(())
     }
 
-    /// Encodes the body length and the body.
-    pub fn encode_with_length(&self) -> Vec<u8> {
-        let mut body = Vec::with_capacity(2 * MAX_VARINT_LEN);
-        self.encode(&mut body);
-        let mut bytes = Vec::with_capacity(MAX_VARINT_LEN + body.len());
-        write_bytes(&body, &mut bytes);
-        bytes
+    /// A length and that many bytes.
+    pub fn bytes(&mut self, field: &'static str, value: &mut Vec<u8>) -> Result<(), DecodeError> {
+        let mut len = value.len() as u64;
+        self.varint(field, &mut len)?;
+        match self {
+            Self::Write(to) => to.extend_from_slice(value),
+            Self::Read(body) => {
+                let read = usize::try_from(len).ok().and_then(|len| body.split_at_checked(len));
+                let (read, rest) = read.ok_or(DecodeError::UnexpectedEnd(field))?;
+                (*value, *body) = (read.to_vec(), rest);
+            }
+        }
+        Ok(())
+    }
+
+    /// A UTF-8 string.
+    pub fn string(&mut self, field: &'static str, value: &mut String) -> Result<(), DecodeError> {
+        let mut bytes = std::mem::take(value).into_bytes();
+        self.bytes(field, &mut bytes)?;
+        *value = String::from_utf8(bytes).map_err(|_| DecodeError::InvalidUtf8(field))?;
+        Ok(())
+    }
+
+    /// The number of `items`, at most `max`. The items are not coded. Received items have their default value.
+    pub fn count<T: Clone + Default>(
+        &mut self,
+        field: &'static str,
+        max: usize,
+        items: &mut Vec<T>,
+    ) -> Result<(), DecodeError> {
+        let mut count = items.len() as u64;
+        self.varint(field, &mut count)?;
+        if let Self::Read(_) = self {
+            let fits = usize::try_from(count).ok().filter(|fits| *fits <= max);
+            items.resize(fits.ok_or(DecodeError::TooMany { field, count, max })?, T::default());
+        }
+        Ok(())
+    }
+
+    /// A count of at most `max`, and then the items.
+    pub fn list<T: Clone + Default>(
+        &mut self,
+        field: &'static str,
+        max: usize,
+        items: &mut Vec<T>,
+        mut item: impl FnMut(&mut Self, &mut T) -> Result<(), DecodeError>,
+    ) -> Result<(), DecodeError> {
+        self.count(field, max, items)?;
+        items.iter_mut().try_for_each(|each| item(self, each))
+    }
+
+    /// A list of strings.
+    pub fn strings(&mut self, field: &'static str, max: usize, items: &mut Vec<String>) -> Result<(), DecodeError> {
+        self.list(field, max, items, |fields, item| fields.string(field, item))
+    }
+
+    /// A list of varints.
+    pub fn varints(&mut self, field: &'static str, max: usize, items: &mut Vec<u64>) -> Result<(), DecodeError> {
+        self.list(field, max, items, |fields, item| fields.varint(field, item))
+    }
+
+    /// Parameters. If a received body ends here, there are no parameters.
+    pub fn parameters(&mut self, parameters: &mut Parameters) -> Result<(), DecodeError> {
+        if self.is_end() {
+            return Ok(());
+        }
+        self.list("parameters", MAX_PARAMETERS, parameters, |fields, (key, value)| {
+            fields.varint("parameters", key)?;
+            fields.bytes("parameters", value)
+        })
     }
 }
 
@@ -249,40 +255,6 @@ impl Deframer {
     }
 }
 
-/// One item of a group stream.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum GroupItem {
-    /// The group header.
-    Header(GroupHeader),
-    /// A complete frame.
-    Frame(Bytes),
-}
-
-/// Splits a group stream, after its type byte, into the header and frames.
-#[derive(Debug, Default)]
-pub struct GroupDeframer {
-    /// Whether the GROUP header has been read.
-    header_read: bool,
-}
-
-impl GroupDeframer {
-    /// Returns the next complete item of `stream`.
-    pub fn next(&mut self, stream: &mut Deframer) -> Result<Option<GroupItem>, DecodeError> {
-        let Some(message) = stream.next_length_prefixed()? else { return Ok(None) };
-        if self.header_read {
-            return Ok(Some(GroupItem::Frame(message)));
-        }
-        self.header_read = true;
-        Ok(Some(GroupItem::Header(GroupHeader::from_bytes(&message)?)))
-    }
-
-    /// Fails if the stream ends before GROUP or within a frame.
-    pub fn check_end(&self, stream: &Deframer) -> Result<(), DecodeError> {
-        stream.check_end()?;
-        if self.header_read { Ok(()) } else { Err(DecodeError::UnexpectedEnd("GROUP")) }
-    }
-}
-
 /// Reads the varint at the start of `bytes`. Returns the value of the varint and its encoded length, or `None` if more bytes are needed.
 /// Accepts encodings that are longer than necessary, as QUIC does.
 pub fn read_varint(bytes: &[u8]) -> Option<(u64, usize)> {
@@ -318,23 +290,6 @@ pub fn write_varint(value: u64, to: &mut Vec<u8>) {
 pub fn write_bytes(bytes: &[u8], to: &mut Vec<u8>) {
     write_varint(bytes.len() as u64, to);
     to.extend_from_slice(bytes);
-}
-
-/// Appends a count and the strings.
-pub fn write_strings<S: AsRef<str>>(strings: &[S], to: &mut Vec<u8>) {
-    write_varint(strings.len() as u64, to);
-    for string in strings {
-        write_bytes(string.as_ref().as_bytes(), to);
-    }
-}
-
-/// Appends a count and the parameters.
-pub fn write_parameters(parameters: &Parameters, to: &mut Vec<u8>) {
-    write_varint(parameters.len() as u64, to);
-    for (key, value) in parameters {
-        write_varint(*key, to);
-        write_bytes(value, to);
-    }
 }
 
 #[cfg(test)]

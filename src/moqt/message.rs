@@ -4,67 +4,47 @@
 use std::fmt;
 
 use super::codec::{
-    DecodeError, FieldReader, MAX_HOPS, MAX_PATH_PARTS, MAX_SUFFIXES, MAX_VARINT_LEN, MAX_VERSIONS, Parameters,
-    write_bytes, write_parameters, write_strings, write_varint,
+    DecodeError, Fields, MAX_HOPS, MAX_PATH_PARTS, MAX_SUFFIXES, MAX_VARINT_LEN, MAX_VERSIONS, Parameters, write_bytes,
 };
-use super::version::{FieldEncoding, HopFormat, MoqtVersion, PathFormat, SubscribeField};
+use super::version::{HopFormat, MoqtVersion, PathFormat, SubscribeField};
 
 /// A message body.
-pub trait MessageBody: Sized {
-    /// Appends the fields.
-    fn encode(&self, version: MoqtVersion, to: &mut Vec<u8>);
-
-    /// Reads the fields.
-    fn decode(version: MoqtVersion, fields: &mut FieldReader<'_>) -> Result<Self, DecodeError>;
+pub trait MessageBody: Clone + Default {
+    /// Reads or writes the fields.
+    fn fields(&mut self, version: MoqtVersion, fields: &mut Fields<'_>) -> Result<(), DecodeError>;
 
     /// Encodes the body length and the body.
     fn encode_with_length(&self, version: MoqtVersion) -> Vec<u8> {
         let mut body = Vec::new();
-        self.encode(version, &mut body);
-        let mut bytes = Vec::with_capacity(body.len() + MAX_VARINT_LEN);
-        write_varint(body.len() as u64, &mut bytes);
-        bytes.append(&mut body);
+        self.clone().fields(version, &mut Fields::Write(&mut body)).expect("only received bytes can be invalid");
+        let mut bytes = Vec::with_capacity(MAX_VARINT_LEN + body.len());
+        write_bytes(&body, &mut bytes);
         bytes
     }
 
     /// Decodes a whole body.
     fn from_bytes(version: MoqtVersion, body: &[u8]) -> Result<Self, DecodeError> {
-        Self::decode(version, &mut FieldReader::new(body))
+        let mut message = Self::default();
+        message.fields(version, &mut Fields::Read(body))?;
+        Ok(message)
     }
 }
 
-/// Type of a bidirectional stream, sent as its first byte.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum StreamType {
-    /// The first stream of a connection, used for the setup.
-    Session = 0,
-    /// The subscriber requests announcements.
-    Announce = 1,
-    /// The subscriber requests a track.
-    Subscribe = 2,
-    /// The subscriber requests an old group. Not supported here.
-    Fetch = 3,
-    /// The subscriber requests information about a track; in moq-lite, PROBE: estimates of the bitrate. Not supported here.
-    Info = 4,
-    /// The peer will close the session soon; moq-lite only.
-    Goaway = 5,
-}
+/// Type of the first stream of a connection, which is used for the setup. The first byte of each bidirectional stream is its type.
+pub const SESSION_STREAM: u8 = 0;
+/// The subscriber requests announcements.
+pub const ANNOUNCE_STREAM: u8 = 1;
+/// The subscriber requests a track.
+pub const SUBSCRIBE_STREAM: u8 = 2;
+/// The subscriber requests an old group. Not supported here.
+pub const FETCH_STREAM: u8 = 3;
+/// The subscriber requests information about a track; in moq-lite, PROBE: estimates of the bitrate. Not supported here.
+pub const INFO_STREAM: u8 = 4;
+/// The peer will close the session soon; moq-lite only.
+pub const GOAWAY_STREAM: u8 = 5;
 
-impl StreamType {
-    /// The stream type that this byte encodes.
-    pub const fn from_byte(byte: u8) -> Option<Self> {
-        Some(match byte {
-            0 => Self::Session,
-            1 => Self::Announce,
-            2 => Self::Subscribe,
-            3 => Self::Fetch,
-            4 => Self::Info,
-            5 => Self::Goaway,
-            _ => return None,
-        })
-    }
-}
+/// The first byte of a unidirectional stream that carries a group.
+pub const GROUP_STREAM: u8 = 0;
 
 /// First byte of the first stream in IETF drafts of MOQT, such as draft 14: the type of `CLIENT_SETUP`. These drafts use the ALPN `moq-00`
 /// too.
@@ -171,21 +151,17 @@ impl TrackPath {
         }
     }
 
-    /// Appends a path, or the prefix of paths.
-    fn encode(&self, version: MoqtVersion, to: &mut Vec<u8>) {
-        match version.rules().paths {
-            PathFormat::Parts => write_strings(&self.0, to),
-            PathFormat::Text | PathFormat::Segments => write_bytes(self.to_slash_string().as_bytes(), to),
+    /// Reads or writes a path, or the prefix of paths. With [`PathFormat::Segments`], a read path has one slash at the start and none at
+    /// the end.
+    fn fields(&mut self, version: MoqtVersion, fields: &mut Fields<'_>, name: &'static str) -> Result<(), DecodeError> {
+        let format = version.rules().paths;
+        if format == PathFormat::Parts {
+            return fields.strings(name, MAX_PATH_PARTS, &mut self.0);
         }
-    }
-
-    /// Reads a path, or the prefix of paths. With [`PathFormat::Segments`], the result has one slash at the start and none at the end.
-    fn decode(version: MoqtVersion, fields: &mut FieldReader<'_>, field: &'static str) -> Result<Self, DecodeError> {
-        Ok(match version.rules().paths {
-            PathFormat::Parts => Self(fields.strings(field, MAX_PATH_PARTS)?),
-            PathFormat::Text => Self(vec![fields.string(field)?]),
-            PathFormat::Segments => Self(vec![rooted(&fields.string(field)?)]),
-        })
+        let mut text = self.to_slash_string();
+        fields.string(name, &mut text)?;
+        self.0 = vec![if format == PathFormat::Segments { rooted(&text) } else { text }];
+        Ok(())
     }
 }
 
@@ -230,36 +206,23 @@ impl SessionClient {
 }
 
 impl MessageBody for SessionClient {
-    fn encode(&self, _: MoqtVersion, to: &mut Vec<u8>) {
-        write_varint(self.versions.len() as u64, to);
-        for version in &self.versions {
-            write_varint(*version, to);
-        }
-        write_parameters(&self.parameters, to);
-    }
-
-    fn decode(_: MoqtVersion, fields: &mut FieldReader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self { versions: fields.varints("versions", MAX_VERSIONS)?, parameters: fields.parameters()? })
+    fn fields(&mut self, _: MoqtVersion, fields: &mut Fields<'_>) -> Result<(), DecodeError> {
+        fields.varints("versions", MAX_VERSIONS, &mut self.versions)?;
+        fields.parameters(&mut self.parameters)
     }
 }
 
-/// `SESSION_SERVER`: the server's reply.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// `SESSION_SERVER`: the server's reply. Its parameters are not used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SessionServer {
     /// Selected version code.
     pub version: u64,
-    /// Parameters; none is used here.
-    pub parameters: Parameters,
 }
 
 impl MessageBody for SessionServer {
-    fn encode(&self, _: MoqtVersion, to: &mut Vec<u8>) {
-        write_varint(self.version, to);
-        write_parameters(&self.parameters, to);
-    }
-
-    fn decode(_: MoqtVersion, fields: &mut FieldReader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self { version: fields.varint("version")?, parameters: fields.parameters()? })
+    fn fields(&mut self, _: MoqtVersion, fields: &mut Fields<'_>) -> Result<(), DecodeError> {
+        fields.varint("version", &mut self.version)?;
+        fields.parameters(&mut Parameters::new())
     }
 }
 
@@ -271,12 +234,8 @@ pub struct SessionUpdate {
 }
 
 impl MessageBody for SessionUpdate {
-    fn encode(&self, _: MoqtVersion, to: &mut Vec<u8>) {
-        write_varint(self.bitrate, to);
-    }
-
-    fn decode(_: MoqtVersion, fields: &mut FieldReader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self { bitrate: fields.varint("bitrate")? })
+    fn fields(&mut self, _: MoqtVersion, fields: &mut Fields<'_>) -> Result<(), DecodeError> {
+        fields.varint("bitrate", &mut self.bitrate)
     }
 }
 
@@ -287,36 +246,21 @@ pub struct AnnouncePlease {
     pub prefix: TrackPath,
     /// Announcements that passed through the relay with this hop ID are not requested; 0 excludes nothing. moq-lite-04 only.
     pub excluded_hop: u64,
-    /// Parameters; gomoqt-2025-02 only.
-    pub parameters: Parameters,
 }
 
 impl MessageBody for AnnouncePlease {
-    fn encode(&self, version: MoqtVersion, to: &mut Vec<u8>) {
-        self.prefix.encode(version, to);
+    fn fields(&mut self, version: MoqtVersion, fields: &mut Fields<'_>) -> Result<(), DecodeError> {
+        self.prefix.fields(version, fields, "prefix")?;
         if version.rules().has_excluded_hop {
-            write_varint(self.excluded_hop, to);
+            fields.varint("excluded hop", &mut self.excluded_hop)?;
         }
-        encode_parameters(&self.parameters, version, to);
-    }
-
-    fn decode(version: MoqtVersion, fields: &mut FieldReader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self {
-            prefix: TrackPath::decode(version, fields, "prefix")?,
-            excluded_hop: if version.rules().has_excluded_hop { fields.varint("excluded hop")? } else { 0 },
-            parameters: decode_parameters(version, fields)?,
-        })
+        unused_parameters(version, fields)
     }
 }
 
-fn encode_parameters(parameters: &Parameters, version: MoqtVersion, to: &mut Vec<u8>) {
-    if version.rules().has_parameters {
-        write_parameters(parameters, to);
-    }
-}
-
-fn decode_parameters(version: MoqtVersion, fields: &mut FieldReader<'_>) -> Result<Parameters, DecodeError> {
-    if version.rules().has_parameters { fields.parameters() } else { Ok(Parameters::new()) }
+/// Writes no parameters, or ignores the received ones.
+fn unused_parameters(version: MoqtVersion, fields: &mut Fields<'_>) -> Result<(), DecodeError> {
+    if version.rules().has_parameters { fields.parameters(&mut Parameters::new()) } else { Ok(()) }
 }
 
 /// `ANNOUNCE_INIT`: the first reply to `ANNOUNCE_PLEASE` in gomoqt-0.9. The message contains all paths that are announced when it is sent.
@@ -327,15 +271,11 @@ pub struct AnnounceInit {
 }
 
 impl MessageBody for AnnounceInit {
-    fn encode(&self, _: MoqtVersion, to: &mut Vec<u8>) {
-        write_strings(&self.suffixes, to);
-    }
-
-    fn decode(version: MoqtVersion, fields: &mut FieldReader<'_>) -> Result<Self, DecodeError> {
+    fn fields(&mut self, version: MoqtVersion, fields: &mut Fields<'_>) -> Result<(), DecodeError> {
         if !version.rules().has_announce_init {
             return Err(DecodeError::NotInVersion("ANNOUNCE_INIT"));
         }
-        Ok(Self { suffixes: fields.strings("suffixes", MAX_SUFFIXES)? })
+        fields.strings("suffixes", MAX_SUFFIXES, &mut self.suffixes)
     }
 }
 
@@ -362,47 +302,37 @@ pub struct Announce {
     /// Hop IDs of the relays that the announcement passed through, the publisher first. Empty in gomoqt. moq-lite-03 has only their
     /// number, so all IDs are 0.
     pub hops: Vec<u64>,
-    /// Parameters; gomoqt-2025-02 only.
-    pub parameters: Parameters,
 }
 
 impl MessageBody for Announce {
-    fn encode(&self, version: MoqtVersion, to: &mut Vec<u8>) {
-        write_varint(self.status as u64, to);
-        self.path.encode(version, to);
-        let hops = version.rules().hops;
-        if hops != HopFormat::Absent {
-            write_varint(self.hops.len() as u64, to);
-        }
-        if hops == HopFormat::Ids {
-            self.hops.iter().for_each(|hop| write_varint(*hop, to));
-        }
-        encode_parameters(&self.parameters, version, to);
-    }
-
-    fn decode(version: MoqtVersion, fields: &mut FieldReader<'_>) -> Result<Self, DecodeError> {
+    fn fields(&mut self, version: MoqtVersion, fields: &mut Fields<'_>) -> Result<(), DecodeError> {
         let rules = version.rules();
-        let status = match fields.varint("status")? {
+        let mut status = self.status as u64;
+        fields.varint("status", &mut status)?;
+        self.status = match status {
             0 => AnnounceStatus::Ended,
             1 => AnnounceStatus::Active,
             2 if rules.has_live_status => AnnounceStatus::Live,
             unknown => return Err(DecodeError::UnknownStatus(unknown)),
         };
         // gomoqt appends an empty path (one byte: 0 parts) to LIVE. The length prefix does not include this byte.
-        if status == AnnounceStatus::Live && fields.is_empty() {
-            return Ok(Self { status, ..Self::default() });
+        if self.status == AnnounceStatus::Live && fields.is_end() {
+            return Ok(());
         }
-        let path = match rules.paths {
-            PathFormat::Parts => TrackPath::decode(version, fields, "path")?,
-            PathFormat::Text => TrackPath::decode(version, fields, "suffix")?,
-            PathFormat::Segments => TrackPath(vec![fields.string("suffix")?.trim_matches('/').to_owned()]),
-        };
-        let hops = match rules.hops {
-            HopFormat::Absent => Vec::new(),
-            HopFormat::Count => vec![0; fields.count("hops", MAX_HOPS)?],
-            HopFormat::Ids => fields.varints("hops", MAX_HOPS)?,
-        };
-        Ok(Self { status, path, hops, parameters: decode_parameters(version, fields)? })
+        if rules.paths == PathFormat::Segments {
+            let mut suffix = self.path.to_slash_string();
+            fields.string("suffix", &mut suffix)?;
+            self.path = TrackPath(vec![suffix.trim_matches('/').to_owned()]);
+        } else {
+            let name = if rules.paths == PathFormat::Parts { "path" } else { "suffix" };
+            self.path.fields(version, fields, name)?;
+        }
+        match rules.hops {
+            HopFormat::Absent => {}
+            HopFormat::Count => fields.count("hops", MAX_HOPS, &mut self.hops)?,
+            HopFormat::Ids => fields.varints("hops", MAX_HOPS, &mut self.hops)?,
+        }
+        unused_parameters(version, fields)
     }
 }
 
@@ -420,8 +350,6 @@ pub struct SubscribeUpdate {
     pub first_group: Option<u64>,
     /// Last group of the range; `None` means unlimited. In INFO of gomoqt-2025-02, the latest group.
     pub last_group: Option<u64>,
-    /// Parameters; gomoqt-2025-02 only.
-    pub parameters: Parameters,
 }
 
 impl SubscribeUpdate {
@@ -430,62 +358,55 @@ impl SubscribeUpdate {
         self.first_group.is_none_or(|first| sequence >= first) && self.last_group.is_none_or(|last| sequence <= last)
     }
 
-    fn encode_fields(&self, to_encode: &[(SubscribeField, FieldEncoding)], to: &mut Vec<u8>) {
-        for (field, encoding) in to_encode {
-            let value = match field {
-                SubscribeField::Priority => Some(self.priority),
-                SubscribeField::Order => Some(self.order),
-                SubscribeField::MaxLatency => Some(self.max_latency_ms),
-                SubscribeField::FirstGroup => self.first_group,
-                SubscribeField::LastGroup => self.last_group,
-            };
-            match encoding {
-                FieldEncoding::Varint => write_varint(value.unwrap_or(0), to),
-                FieldEncoding::Byte => to.push(u8::try_from(value.unwrap_or(0)).unwrap_or(u8::MAX)),
-                FieldEncoding::PlusOne => write_varint(value.map_or(0, |value| value.saturating_add(1)), to),
-            }
-        }
-    }
-
-    fn decode_fields(
-        to_decode: &[(SubscribeField, FieldEncoding)],
-        fields: &mut FieldReader<'_>,
-    ) -> Result<Self, DecodeError> {
-        let mut decoded = Self::default();
-        for (field, encoding) in to_decode {
-            let name = match field {
-                SubscribeField::Priority => "priority",
-                SubscribeField::Order => "group order",
-                SubscribeField::MaxLatency => "maximum latency",
-                SubscribeField::FirstGroup => "first group",
-                SubscribeField::LastGroup => "last group",
-            };
-            let value = match encoding {
-                FieldEncoding::Varint => Some(fields.varint(name)?).filter(|value| *value != 0),
-                FieldEncoding::Byte => Some(fields.byte(name)?.into()),
-                FieldEncoding::PlusOne => fields.varint(name)?.checked_sub(1),
-            };
+    fn listed_fields(
+        &mut self,
+        listed: &[SubscribeField],
+        version: MoqtVersion,
+        fields: &mut Fields<'_>,
+    ) -> Result<(), DecodeError> {
+        let is_lite = version.rules().has_lite_fields;
+        for field in listed {
             match field {
-                SubscribeField::Priority => decoded.priority = value.unwrap_or(0),
-                SubscribeField::Order => decoded.order = value.unwrap_or(0),
-                SubscribeField::MaxLatency => decoded.max_latency_ms = value.unwrap_or(0),
-                SubscribeField::FirstGroup => decoded.first_group = value,
-                SubscribeField::LastGroup => decoded.last_group = value,
+                SubscribeField::Priority => number("priority", is_lite, &mut self.priority, fields)?,
+                SubscribeField::Order => number("group order", is_lite, &mut self.order, fields)?,
+                SubscribeField::MaxLatency => fields.varint("maximum latency", &mut self.max_latency_ms)?,
+                SubscribeField::FirstGroup => group_number("first group", is_lite, &mut self.first_group, fields)?,
+                SubscribeField::LastGroup => group_number("last group", is_lite, &mut self.last_group, fields)?,
             }
         }
-        Ok(decoded)
+        Ok(())
     }
 }
 
-impl MessageBody for SubscribeUpdate {
-    fn encode(&self, version: MoqtVersion, to: &mut Vec<u8>) {
-        self.encode_fields(version.rules().subscribe_fields, to);
-        encode_parameters(&self.parameters, version, to);
+/// A byte in moq-lite, a varint in the other versions.
+fn number(name: &'static str, is_lite: bool, value: &mut u64, fields: &mut Fields<'_>) -> Result<(), DecodeError> {
+    if !is_lite {
+        return fields.varint(name, value);
     }
+    let mut byte = u8::try_from(*value).unwrap_or(u8::MAX);
+    fields.byte(name, &mut byte)?;
+    *value = byte.into();
+    Ok(())
+}
 
-    fn decode(version: MoqtVersion, fields: &mut FieldReader<'_>) -> Result<Self, DecodeError> {
-        let decoded = Self::decode_fields(version.rules().subscribe_fields, fields)?;
-        Ok(Self { parameters: decode_parameters(version, fields)?, ..decoded })
+/// A varint, which is 0 if there is no number. moq-lite adds 1 to the number.
+fn group_number(
+    name: &'static str,
+    is_lite: bool,
+    value: &mut Option<u64>,
+    fields: &mut Fields<'_>,
+) -> Result<(), DecodeError> {
+    let offset = u64::from(is_lite);
+    let mut varint = value.map_or(0, |number| number.saturating_add(offset));
+    fields.varint(name, &mut varint)?;
+    *value = (varint > 0).then(|| varint - offset);
+    Ok(())
+}
+
+impl MessageBody for SubscribeUpdate {
+    fn fields(&mut self, version: MoqtVersion, fields: &mut Fields<'_>) -> Result<(), DecodeError> {
+        self.listed_fields(version.rules().subscribe_fields, version, fields)?;
+        unused_parameters(version, fields)
     }
 }
 
@@ -501,24 +422,17 @@ pub struct Subscribe {
 }
 
 impl MessageBody for Subscribe {
-    fn encode(&self, version: MoqtVersion, to: &mut Vec<u8>) {
-        write_varint(self.id, to);
+    fn fields(&mut self, version: MoqtVersion, fields: &mut Fields<'_>) -> Result<(), DecodeError> {
+        fields.varint("subscribe ID", &mut self.id)?;
         if version.rules().paths == PathFormat::Parts {
-            self.track.encode(version, to);
+            self.track.fields(version, fields, "path")?;
         } else {
-            self.track.broadcast().encode(version, to);
-            write_bytes(self.track.0.last().map_or("", String::as_str).as_bytes(), to);
+            let mut name = self.track.0.pop().unwrap_or_default();
+            self.track.fields(version, fields, "path")?;
+            fields.string("track name", &mut name)?;
+            self.track.0.push(name);
         }
-        self.range.encode(version, to);
-    }
-
-    fn decode(version: MoqtVersion, fields: &mut FieldReader<'_>) -> Result<Self, DecodeError> {
-        let id = fields.varint("subscribe ID")?;
-        let mut track = TrackPath::decode(version, fields, "path")?;
-        if version.rules().paths != PathFormat::Parts {
-            track.0.push(fields.string("track name")?);
-        }
-        Ok(Self { id, track, range: SubscribeUpdate::decode(version, fields)? })
+        self.range.fields(version, fields)
     }
 }
 
@@ -527,12 +441,8 @@ impl MessageBody for Subscribe {
 pub struct SubscribeOk(pub SubscribeUpdate);
 
 impl MessageBody for SubscribeOk {
-    fn encode(&self, version: MoqtVersion, to: &mut Vec<u8>) {
-        self.0.encode_fields(version.rules().subscribe_ok_fields, to);
-    }
-
-    fn decode(version: MoqtVersion, fields: &mut FieldReader<'_>) -> Result<Self, DecodeError> {
-        SubscribeUpdate::decode_fields(version.rules().subscribe_ok_fields, fields).map(Self)
+    fn fields(&mut self, version: MoqtVersion, fields: &mut Fields<'_>) -> Result<(), DecodeError> {
+        self.0.listed_fields(version.rules().subscribe_ok_fields, version, fields)
     }
 }
 
@@ -548,16 +458,28 @@ pub struct SubscribeGap {
 }
 
 impl MessageBody for SubscribeGap {
-    fn encode(&self, _: MoqtVersion, to: &mut Vec<u8>) {
-        for field in [self.min, self.max, self.code] {
-            write_varint(field, to);
-        }
-    }
-
-    fn decode(version: MoqtVersion, fields: &mut FieldReader<'_>) -> Result<Self, DecodeError> {
+    fn fields(&mut self, version: MoqtVersion, fields: &mut Fields<'_>) -> Result<(), DecodeError> {
         if !version.rules().has_subscribe_gap {
             return Err(DecodeError::NotInVersion("SUBSCRIBE_GAP"));
         }
-        Ok(Self { min: fields.varint("first group")?, max: fields.varint("last group")?, code: fields.varint("code")? })
+        fields.varint("first group", &mut self.min)?;
+        fields.varint("last group", &mut self.max)?;
+        fields.varint("code", &mut self.code)
+    }
+}
+
+/// GROUP, the header of a group stream. The header is the same in all versions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GroupHeader {
+    /// Subscribe ID chosen by the subscriber.
+    pub subscribe_id: u64,
+    /// Sequence number of the group in its track.
+    pub sequence: u64,
+}
+
+impl MessageBody for GroupHeader {
+    fn fields(&mut self, _: MoqtVersion, fields: &mut Fields<'_>) -> Result<(), DecodeError> {
+        fields.varint("subscribe ID", &mut self.subscribe_id)?;
+        fields.varint("group sequence", &mut self.sequence)
     }
 }

@@ -17,7 +17,7 @@ pub mod message;
 mod session;
 pub mod version;
 
-pub use codec::{DecodeError, Deframer, GroupDeframer, GroupItem};
+pub use codec::{DecodeError, Deframer};
 pub use message::TrackPath;
 pub(crate) use session::counters;
 pub use session::{

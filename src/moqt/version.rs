@@ -57,17 +57,6 @@ pub enum SubscribeField {
     LastGroup,
 }
 
-/// How a [`SubscribeField`] is encoded. A field that is absent is encoded as 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FieldEncoding {
-    /// A varint.
-    Varint,
-    /// One byte.
-    Byte,
-    /// A varint that contains the value plus one.
-    PlusOne,
-}
-
 /// When the echo subscribes to a track of the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EchoSubscribes {
@@ -81,8 +70,6 @@ pub enum EchoSubscribes {
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each flag is an independent difference between versions")]
 pub struct VersionRules {
-    /// The version of this row.
-    pub version: MoqtVersion,
     /// Name in options, logs and JSON.
     pub name: &'static str,
     /// Description in `--help`.
@@ -104,10 +91,13 @@ pub struct VersionRules {
     pub hops: HopFormat,
     /// Whether an announcement request excludes announcements that passed through a hop.
     pub has_excluded_hop: bool,
+    /// Whether priority and group order are single bytes, and group numbers are increased by one, so that 0 means no number. Otherwise, all
+    /// fields of a subscription are varints, and 0 also means no group number.
+    pub has_lite_fields: bool,
     /// Fields of SUBSCRIBE after the track, and of `SUBSCRIBE_UPDATE`.
-    pub subscribe_fields: &'static [(SubscribeField, FieldEncoding)],
+    pub subscribe_fields: &'static [SubscribeField],
     /// Fields of the reply that accepts a subscription.
-    pub subscribe_ok_fields: &'static [(SubscribeField, FieldEncoding)],
+    pub subscribe_ok_fields: &'static [SubscribeField],
     /// Whether a byte with the type precedes each reply on a subscription's stream.
     pub has_reply_types: bool,
     /// Whether a publisher can report groups that it will not send.
@@ -122,15 +112,12 @@ pub struct VersionRules {
     pub echo_subscribes: EchoSubscribes,
 }
 
-use FieldEncoding::{Byte, PlusOne, Varint};
 use SubscribeField::{FirstGroup, LastGroup, MaxLatency, Order, Priority};
 
 /// Fields of a subscription in moq-lite 03 and 04.
-const LITE_FIELDS: &[(SubscribeField, FieldEncoding)] =
-    &[(Priority, Byte), (Order, Byte), (MaxLatency, Varint), (FirstGroup, PlusOne), (LastGroup, PlusOne)];
+const LITE_FIELDS: &[SubscribeField] = &[Priority, Order, MaxLatency, FirstGroup, LastGroup];
 
 const LITE_04: VersionRules = VersionRules {
-    version: MoqtVersion::Lite04,
     name: "moq-lite-04",
     description: "moq-dev and current gomoqt",
     alpn: "moq-lite-04",
@@ -141,6 +128,7 @@ const LITE_04: VersionRules = VersionRules {
     has_live_status: false,
     hops: HopFormat::Ids,
     has_excluded_hop: true,
+    has_lite_fields: true,
     subscribe_fields: LITE_FIELDS,
     subscribe_ok_fields: LITE_FIELDS,
     has_reply_types: true,
@@ -151,69 +139,51 @@ const LITE_04: VersionRules = VersionRules {
     echo_subscribes: EchoSubscribes::WhenSubscribed,
 };
 
-/// The table, in the order of preference.
-static RULES: [VersionRules; MoqtVersion::ALL.len()] = [
-    LITE_04,
-    VersionRules {
-        version: MoqtVersion::Lite03,
-        name: "moq-lite-03",
-        description: "moq-dev and gomoqt 0.12",
-        alpn: "moq-lite-03",
-        hops: HopFormat::Count,
-        has_excluded_hop: false,
-        ..LITE_04
-    },
-    VersionRules {
-        version: MoqtVersion::Gomoqt202502,
-        name: "gomoqt-2025-02",
-        description: "version 0xffffff00, with track paths",
-        alpn: "moq-00",
-        session_code: Some(0xffff_ff00),
-        paths: PathFormat::Parts,
-        has_parameters: true,
-        has_announce_init: false,
-        has_live_status: true,
-        hops: HopFormat::Absent,
-        has_excluded_hop: false,
-        subscribe_fields: &[(Priority, Varint), (Order, Varint), (FirstGroup, Varint), (LastGroup, Varint)],
-        subscribe_ok_fields: &[(Priority, Varint), (LastGroup, Varint), (Order, Varint)],
-        has_reply_types: false,
-        has_subscribe_gap: true,
-        has_goaway: false,
-        first_group: 1,
-        accepts_with_first_group: false,
-        echo_subscribes: EchoSubscribes::WhenAnnounced,
-    },
-    VersionRules {
-        version: MoqtVersion::Gomoqt09,
-        name: "gomoqt-0.9",
-        description: "version 0xfeedbabe, with broadcast paths and track names",
-        alpn: "moq-00",
-        session_code: Some(0xfeed_babe),
-        paths: PathFormat::Text,
-        has_parameters: false,
-        has_announce_init: true,
-        has_live_status: false,
-        hops: HopFormat::Absent,
-        has_excluded_hop: false,
-        subscribe_fields: &[(Priority, Varint)],
-        subscribe_ok_fields: &[],
-        has_reply_types: false,
-        has_subscribe_gap: false,
-        has_goaway: false,
-        first_group: 0,
-        accepts_with_first_group: true,
-        echo_subscribes: EchoSubscribes::WhenAnnounced,
-    },
-];
+const LITE_03: VersionRules = VersionRules {
+    name: "moq-lite-03",
+    description: "moq-dev and gomoqt 0.12",
+    alpn: "moq-lite-03",
+    hops: HopFormat::Count,
+    has_excluded_hop: false,
+    ..LITE_04
+};
 
-/// The table has one row per version, in the order of the enum.
-const _: () = {
-    let mut index = 0;
-    while index < RULES.len() {
-        assert!(RULES[index].version as usize == index && MoqtVersion::ALL[index] as usize == index);
-        index += 1;
-    }
+const GOMOQT_2025_02: VersionRules = VersionRules {
+    name: "gomoqt-2025-02",
+    description: "version 0xffffff00, with track paths",
+    alpn: "moq-00",
+    session_code: Some(0xffff_ff00),
+    paths: PathFormat::Parts,
+    has_parameters: true,
+    has_announce_init: false,
+    has_live_status: true,
+    hops: HopFormat::Absent,
+    has_excluded_hop: false,
+    has_lite_fields: false,
+    subscribe_fields: &[Priority, Order, FirstGroup, LastGroup],
+    subscribe_ok_fields: &[Priority, LastGroup, Order],
+    has_reply_types: false,
+    has_subscribe_gap: true,
+    has_goaway: false,
+    first_group: 1,
+    accepts_with_first_group: false,
+    echo_subscribes: EchoSubscribes::WhenAnnounced,
+};
+
+const GOMOQT_09: VersionRules = VersionRules {
+    name: "gomoqt-0.9",
+    description: "version 0xfeedbabe, with broadcast paths and track names",
+    session_code: Some(0xfeed_babe),
+    paths: PathFormat::Text,
+    has_parameters: false,
+    has_announce_init: true,
+    has_live_status: false,
+    subscribe_fields: &[Priority],
+    subscribe_ok_fields: &[],
+    has_subscribe_gap: false,
+    first_group: 0,
+    accepts_with_first_group: true,
+    ..GOMOQT_2025_02
 };
 
 impl MoqtVersion {
@@ -222,7 +192,12 @@ impl MoqtVersion {
 
     /// The rules of this version.
     pub const fn rules(self) -> &'static VersionRules {
-        &RULES[self as usize]
+        match self {
+            Self::Lite04 => &LITE_04,
+            Self::Lite03 => &LITE_03,
+            Self::Gomoqt202502 => &GOMOQT_2025_02,
+            Self::Gomoqt09 => &GOMOQT_09,
+        }
     }
 
     /// Name in options, logs and JSON.

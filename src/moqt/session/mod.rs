@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, VecDeque};
 use super::SessionLimits;
 use super::codec::DecodeError;
 use super::error_code;
-use super::message::{MessageBody, PATH_PARAMETER, SessionClient, SessionServer, SessionUpdate, StreamType};
+use super::message::{MessageBody, PATH_PARAMETER, SESSION_STREAM, SessionClient, SessionServer, SessionUpdate};
 use super::version::{MoqtVersion, alpns};
 use crate::time::{Time, display_seconds};
 use stream_state::{OutgoingGroups, OutgoingSubscriptions, StreamRole, StreamState};
@@ -26,6 +26,9 @@ pub use events::{SessionAction, SessionCounters, SessionEvent, StreamDir, Stream
 /// Maximum number of messages and frames processed in one turn. The limit is needed: one chunk of received data may contain thousands of
 /// messages and frames. Each frame may be relayed to several subscribers.
 const MAX_ITEMS_PER_TURN: usize = 64;
+
+/// The setup messages are the same in all versions. They are decoded and encoded as messages of this version.
+const SETUP_VERSION: MoqtVersion = MoqtVersion::Gomoqt202502;
 
 /// Bytes charged for a finished stream whose last bytes are unsent, in addition to these bytes.
 const UNSENT_STREAM_OVERHEAD: usize = 256;
@@ -206,7 +209,7 @@ impl Session {
     /// bytes count in addition. A peer that permits no further stream can cause thousands of them.
     pub fn held_bytes(&self) -> usize {
         let finishing = self.finishing_streams.len() * UNSENT_STREAM_OVERHEAD;
-        self.reassembly_bytes + self.unsent_message_bytes + finishing + self.outgoing_groups.cost()
+        self.reassembly_bytes + self.unsent_message_bytes + finishing + self.outgoing_groups.cost
     }
 
     /// Creates a session whose setup starts `now`.
@@ -391,18 +394,14 @@ impl Session {
         if !path_in_connect {
             hello.parameters.push((PATH_PARAMETER, path.clone().into_bytes()));
         }
-        // The setup messages are the same in all versions.
-        let bytes = [vec![StreamType::Session as u8], hello.encode_with_length(MoqtVersion::Gomoqt202502)].concat();
-        let stream = self.open_stream(StreamDir::Bi);
-        self.session_stream = Some(stream);
-        self.streams.insert(stream, StreamState::new(StreamDir::Bi, StreamRole::SessionSetup));
-        self.write_message(stream, bytes);
+        let hello = hello.encode_with_length(SETUP_VERSION);
+        self.session_stream = Some(self.open_request_stream(SESSION_STREAM, StreamRole::SessionSetup, &hello));
     }
 
     fn on_setup(&mut self, stream: StreamHandle, body: &[u8]) -> Result<(), DecodeError> {
         match &self.role {
             EndpointRole::Server { served_path, connect_path } => {
-                let hello = SessionClient::from_bytes(MoqtVersion::Gomoqt202502, body)?;
+                let hello = SessionClient::from_bytes(SETUP_VERSION, body)?;
                 let path = match connect_path.as_deref().map_or_else(|| hello.path(), Ok) {
                     Ok(path) => path,
                     Err(reason) => {
@@ -424,12 +423,11 @@ impl Session {
                     self.close(error_code::UNSUPPORTED_VERSION, &no_common_version(&hello.versions));
                     return Ok(());
                 };
-                let reply = SessionServer { version: code, ..SessionServer::default() };
-                self.write_message(stream, reply.encode_with_length(version));
+                self.write_message(stream, SessionServer { version: code }.encode_with_length(version));
                 self.establish(stream, version);
             }
             EndpointRole::Client { offered_versions, .. } => {
-                let reply = SessionServer::from_bytes(MoqtVersion::Gomoqt202502, body)?;
+                let reply = SessionServer::from_bytes(SETUP_VERSION, body)?;
                 let selected = MoqtVersion::from_session_code(reply.version);
                 let Some(version) = selected.filter(|version| offered_versions.contains(version)) else {
                     let reason = version_not_offered(reply.version, offered_versions);
@@ -455,8 +453,8 @@ impl Session {
     }
 
     /// Checks that a bitrate update is well-formed, and ignores its content.
-    fn on_session_update(&mut self, body: &[u8]) -> Result<(), DecodeError> {
-        SessionUpdate::from_bytes(MoqtVersion::Gomoqt202502, body)?;
+    fn on_session_update(&mut self, version: MoqtVersion, body: &[u8]) -> Result<(), DecodeError> {
+        SessionUpdate::from_bytes(version, body)?;
         self.counters.messages_ignored += 1;
         Ok(())
     }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
-use super::events::{SessionEvent, StreamDir, StreamHandle};
-use crate::moqt::codec::{self, DecodeError, Deframer, GroupDeframer, GroupItem};
+use super::events::{StreamDir, StreamHandle};
+use crate::moqt::codec::{self, DecodeError, Deframer};
 use crate::moqt::message::{IETF_SERVER_SETUP_START, Subscribe, TrackPath};
 
 /// Role of a stream.
@@ -27,15 +27,8 @@ pub(super) enum StreamRole {
     IncomingGoaway,
     /// Our subscription. `has_reply_types`: whether a type precedes each reply.
     OutgoingSubscribe { subscribe_id: u64, accepted: bool, has_reply_types: bool },
-    /// An incoming group; `has_subscription` is false until its header names one of our subscriptions.
-    IncomingGroup { deframer: GroupDeframer, has_subscription: bool },
-}
-
-impl StreamRole {
-    /// A group whose header has not arrived.
-    pub(super) fn incoming_group() -> Self {
-        Self::IncomingGroup { deframer: GroupDeframer::default(), has_subscription: false }
-    }
+    /// An incoming group. Until its header has been read, `has_header` is false.
+    IncomingGroup { has_header: bool },
 }
 
 /// A subscription of the peer.
@@ -54,25 +47,12 @@ pub(super) struct AnnounceRequest {
     pub(super) announced: BTreeSet<TrackPath>,
 }
 
-impl AnnounceRequest {
-    /// One [`SessionEvent::Unannounced`] for each path that the peer announced in reply to this request.
-    pub(super) fn into_unannounced(self) -> impl Iterator<Item = SessionEvent> {
-        self.announced.into_iter().map(|path| SessionEvent::Unannounced { path })
-    }
-}
-
 /// The next item of a stream.
 pub(super) enum StreamItem {
-    /// No complete item is buffered.
-    Incomplete,
     /// The stream type.
     Type(u8),
-    /// A message body.
-    Message(Bytes),
-    /// A message body with its type.
-    TypedMessage(u8, Bytes),
-    /// An item of a group.
-    Group(GroupItem),
+    /// A message body or frame, after its type if it has one.
+    Message(Option<u8>, Bytes),
 }
 
 /// State of one stream.
@@ -98,17 +78,13 @@ impl StreamState {
     }
 
     /// Takes the next item from the buffer.
-    pub(super) fn next_item(&mut self) -> Result<StreamItem, DecodeError> {
-        Ok(match &mut self.role {
-            StreamRole::Untyped => self.deframer.next_byte().map_or(StreamItem::Incomplete, StreamItem::Type),
-            StreamRole::IncomingGroup { deframer, .. } => {
-                deframer.next(&mut self.deframer)?.map_or(StreamItem::Incomplete, StreamItem::Group)
+    pub(super) fn next_item(&mut self) -> Result<Option<StreamItem>, DecodeError> {
+        Ok(match self.role {
+            StreamRole::Untyped => self.deframer.next_byte().map(StreamItem::Type),
+            StreamRole::OutgoingSubscribe { has_reply_types: true, .. } => {
+                self.deframer.next_typed()?.map(|(reply_type, body)| StreamItem::Message(Some(reply_type), body))
             }
-            StreamRole::OutgoingSubscribe { has_reply_types: true, .. } => self
-                .deframer
-                .next_typed()?
-                .map_or(StreamItem::Incomplete, |(reply_type, body)| StreamItem::TypedMessage(reply_type, body)),
-            _ => self.deframer.next_length_prefixed()?.map_or(StreamItem::Incomplete, StreamItem::Message),
+            _ => self.deframer.next_length_prefixed()?.map(|body| StreamItem::Message(None, body)),
         })
     }
 
@@ -119,7 +95,9 @@ impl StreamState {
             StreamRole::SessionSetup => Err(DecodeError::UnexpectedEnd("setup")),
             StreamRole::IncomingAnnounceRequest { prefix: None } => Err(DecodeError::UnexpectedEnd("ANNOUNCE_PLEASE")),
             StreamRole::IncomingSubscribe(None) => Err(DecodeError::UnexpectedEnd("SUBSCRIBE")),
-            StreamRole::IncomingGroup { deframer, .. } => deframer.check_end(&self.deframer),
+            StreamRole::IncomingGroup { has_header: false } if self.deframer.buffered() == 0 => {
+                Err(DecodeError::UnexpectedEnd("GROUP"))
+            }
             _ => self.deframer.check_end(),
         }
     }
@@ -210,11 +188,6 @@ impl OutgoingGroups {
             self.groups.remove(&group);
         }
         complete
-    }
-
-    /// Bytes counted for the unsent data of all groups.
-    pub(super) fn cost(&self) -> usize {
-        self.cost
     }
 
     /// The groups of one subscription.

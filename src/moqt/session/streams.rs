@@ -1,7 +1,7 @@
 //! Handles incoming streams: opens, buffers, splits and ends streams, and dispatches messages by the stream's role. A turn processes a
 //! limited number of items. The other items wait in a backlog.
 //!
-//! The second `impl` block sends and receives groups. Unsent bytes are limited. If a subscriber is slow, the oldest group is dropped as a
+//! The second `impl` block sends groups. Unsent bytes are limited. If a subscriber is slow, the oldest group is dropped as a
 //! whole. Therefore, the remaining data is recent.
 
 use std::collections::VecDeque;
@@ -11,10 +11,13 @@ use tracing::debug;
 
 use super::events::{SessionAction, SessionEvent, StreamDir, StreamHandle};
 use super::stream_state::{FRAME_OVERHEAD, OutgoingGroup, StreamEnd, StreamItem, StreamRole, StreamState};
-use super::{EndpointRole, MAX_ITEMS_PER_TURN, Session, SessionState, ietf_draft, no_setup_message};
-use crate::moqt::codec::{self, DecodeError, GROUP_STREAM_TYPE, GroupHeader, GroupItem};
+use super::{EndpointRole, MAX_ITEMS_PER_TURN, SETUP_VERSION, Session, SessionState, ietf_draft, no_setup_message};
+use crate::moqt::codec::{self, DecodeError};
 use crate::moqt::error_code;
-use crate::moqt::message::{IETF_CLIENT_SETUP_TYPE, IETF_SERVER_SETUP_START, OLD_IETF_CLIENT_SETUP_START, StreamType};
+use crate::moqt::message::{
+    ANNOUNCE_STREAM, FETCH_STREAM, GOAWAY_STREAM, GROUP_STREAM, GroupHeader, IETF_CLIENT_SETUP_TYPE,
+    IETF_SERVER_SETUP_START, INFO_STREAM, MessageBody, OLD_IETF_CLIENT_SETUP_START, SESSION_STREAM, SUBSCRIBE_STREAM,
+};
 
 /// Consecutive writes to a group are joined into one write of at most this many bytes. A payload of at most this many bytes is copied
 /// behind its length prefix.
@@ -140,19 +143,14 @@ impl Session {
             let before = state.deframer.buffered();
             let item = state.next_item();
             self.reassembly_bytes -= before - state.deframer.buffered();
-            left -= usize::from(!matches!(item, Ok(StreamItem::Incomplete)));
+            left -= usize::from(!matches!(item, Ok(None)));
             let result = match item {
-                Ok(StreamItem::Incomplete) => break,
-                Ok(StreamItem::Type(byte)) => {
+                Ok(None) => break,
+                Ok(Some(StreamItem::Type(byte))) => {
                     self.on_stream_type(stream, byte);
                     Ok(())
                 }
-                Ok(StreamItem::Message(body)) => self.on_message(stream, None, &body),
-                Ok(StreamItem::TypedMessage(reply_type, body)) => self.on_message(stream, Some(reply_type), &body),
-                Ok(StreamItem::Group(item)) => {
-                    self.on_group_item(stream, item);
-                    Ok(())
-                }
+                Ok(Some(StreamItem::Message(reply_type, body))) => self.on_message(stream, reply_type, body),
                 Err(error) => Err(error),
             };
             if let Err(error) = result {
@@ -171,32 +169,27 @@ impl Session {
     fn on_stream_type(&mut self, stream: StreamHandle, byte: u8) {
         let Some(state) = self.streams.get_mut(&stream) else { return };
         if self.session_stream == Some(stream) {
-            match byte {
-                0 => state.role = StreamRole::SessionSetup,
-                IETF_CLIENT_SETUP_TYPE => {
-                    self.close(
-                        error_code::PROTOCOL_VIOLATION,
-                        &ietf_draft(byte, "CLIENT_SETUP of an IETF draft, such as draft 14"),
-                    );
+            let reason = match byte {
+                SESSION_STREAM => {
+                    state.role = StreamRole::SessionSetup;
+                    return;
                 }
-                OLD_IETF_CLIENT_SETUP_START => {
-                    self.close(
-                        error_code::PROTOCOL_VIOLATION,
-                        &ietf_draft(byte, "CLIENT_SETUP of an IETF draft up to 10"),
-                    );
-                }
-                other => self.close(error_code::PROTOCOL_VIOLATION, &no_setup_message(other)),
-            }
+                IETF_CLIENT_SETUP_TYPE => ietf_draft(byte, "CLIENT_SETUP of an IETF draft, such as draft 14"),
+                OLD_IETF_CLIENT_SETUP_START => ietf_draft(byte, "CLIENT_SETUP of an IETF draft up to 10"),
+                other => no_setup_message(other),
+            };
+            self.close(error_code::PROTOCOL_VIOLATION, &reason);
             return;
         }
-        let has_goaway = matches!(self.state, SessionState::Established(version) if version.rules().has_goaway);
-        state.role = match (state.dir, StreamType::from_byte(byte)) {
-            (StreamDir::Uni, _) if byte == GROUP_STREAM_TYPE => StreamRole::incoming_group(),
-            (StreamDir::Bi, Some(StreamType::Announce)) => StreamRole::IncomingAnnounceRequest { prefix: None },
-            (StreamDir::Bi, Some(StreamType::Subscribe)) => StreamRole::IncomingSubscribe(None),
-            (StreamDir::Bi, Some(StreamType::Goaway)) if has_goaway => StreamRole::IncomingGoaway,
-            (dir, known) => {
-                if dir == StreamDir::Bi && matches!(known, Some(StreamType::Fetch | StreamType::Info)) {
+        let has_goaway = self.version().is_some_and(|version| version.rules().has_goaway);
+        let Some(state) = self.streams.get_mut(&stream) else { return };
+        state.role = match (state.dir, byte) {
+            (StreamDir::Uni, GROUP_STREAM) => StreamRole::IncomingGroup { has_header: false },
+            (StreamDir::Bi, ANNOUNCE_STREAM) => StreamRole::IncomingAnnounceRequest { prefix: None },
+            (StreamDir::Bi, SUBSCRIBE_STREAM) => StreamRole::IncomingSubscribe(None),
+            (StreamDir::Bi, GOAWAY_STREAM) if has_goaway => StreamRole::IncomingGoaway,
+            (dir, _) => {
+                if dir == StreamDir::Bi && matches!(byte, FETCH_STREAM | INFO_STREAM) {
                     self.counters.requests_unsupported += 1;
                 } else {
                     self.counters.streams_unknown_type += 1;
@@ -208,20 +201,41 @@ impl Session {
         };
     }
 
-    fn on_message(&mut self, stream: StreamHandle, reply_type: Option<u8>, body: &[u8]) -> Result<(), DecodeError> {
+    fn on_message(&mut self, stream: StreamHandle, reply_type: Option<u8>, body: Bytes) -> Result<(), DecodeError> {
+        let version = self.version().unwrap_or(SETUP_VERSION);
         let Some(state) = self.streams.get_mut(&stream) else { return Ok(()) };
-        match &state.role {
-            StreamRole::SessionSetup => self.on_setup(stream, body),
-            StreamRole::SessionUpdates => self.on_session_update(body),
-            StreamRole::IncomingAnnounceRequest { .. } => self.on_announce_please(stream, body),
-            StreamRole::IncomingSubscribe(_) => self.on_subscribe(stream, body),
-            StreamRole::OutgoingAnnounceRequest(_) => self.on_announcement(stream, body),
-            StreamRole::OutgoingSubscribe { .. } => self.on_subscribe_reply(stream, reply_type, body),
+        match &mut state.role {
+            StreamRole::SessionSetup => self.on_setup(stream, &body),
+            StreamRole::SessionUpdates => self.on_session_update(version, &body),
+            StreamRole::IncomingAnnounceRequest { .. } => self.on_announce_please(version, stream, &body),
+            StreamRole::IncomingSubscribe(_) => self.on_subscribe(version, stream, &body),
+            StreamRole::OutgoingAnnounceRequest(_) => self.on_announcement(version, stream, &body),
+            StreamRole::OutgoingSubscribe { .. } => self.on_subscribe_reply(version, stream, reply_type, &body),
+            StreamRole::IncomingGroup { has_header: true } => {
+                self.counters.frames_received += 1;
+                self.counters.received_bytes += body.len() as u64;
+                self.events.push_back(SessionEvent::FrameReceived { group_stream: stream, payload: body });
+                Ok(())
+            }
+            StreamRole::IncomingGroup { has_header } => {
+                let GroupHeader { subscribe_id, sequence } = GroupHeader::from_bytes(version, &body)?;
+                // A subscribe ID is registered when SUBSCRIBE is written. Therefore, no valid group can arrive before the registration.
+                if self.subscriptions.contains(subscribe_id) {
+                    *has_header = true;
+                    self.counters.groups_received += 1;
+                    self.events.push_back(SessionEvent::GroupStarted { group_stream: stream, subscribe_id, sequence });
+                } else {
+                    self.counters.groups_rejected += 1;
+                    self.remove_stream(stream);
+                    self.reject_stream(stream, StreamDir::Uni, error_code::INVALID_SUBSCRIBE_ID);
+                }
+                Ok(())
+            }
             StreamRole::IncomingGoaway => {
                 self.counters.messages_ignored += 1;
                 Ok(())
             }
-            StreamRole::Untyped | StreamRole::IncomingGroup { .. } => Ok(()),
+            StreamRole::Untyped => Ok(()),
         }
     }
 
@@ -257,22 +271,33 @@ impl Session {
                 self.events.push_back(SessionEvent::AnnounceRequestEnded { announce_stream: stream });
             }
             StreamRole::IncomingSubscribe(Some(_)) => self.on_unsubscribed(stream, code),
-            StreamRole::OutgoingAnnounceRequest(asking) => self.events.extend(asking.into_unannounced()),
+            // One event for each path that the peer announced in reply to this request.
+            StreamRole::OutgoingAnnounceRequest(request) => {
+                self.events.extend(request.announced.into_iter().map(|path| SessionEvent::Unannounced { path }));
+            }
             StreamRole::OutgoingSubscribe { subscribe_id, .. } => self.on_subscription_ended(subscribe_id, code),
-            StreamRole::IncomingGroup { has_subscription: true, .. } => self.on_group_ended(stream, code),
+            StreamRole::IncomingGroup { has_header: true } => {
+                self.counters.groups_aborted += u64::from(code.is_some());
+                self.events.push_back(match code {
+                    None => SessionEvent::GroupEnded { group_stream: stream },
+                    Some(code) => SessionEvent::GroupAborted { group_stream: stream, code },
+                });
+            }
             _ => {}
         }
     }
 }
 
-/// Outgoing and incoming groups.
+/// Outgoing groups.
 impl Session {
     /// Opens a group for an accepted subscription. `None` if the subscription has ended or its range does not contain
     /// the group.
     pub fn open_group(&mut self, subscribe_stream: StreamHandle, sequence: u64) -> Option<StreamHandle> {
+        let version = self.version()?;
         let subscribe_id = self.subscribe_id_wanting(subscribe_stream, sequence)?;
         let group = self.open_stream(StreamDir::Uni);
-        let header = [vec![GROUP_STREAM_TYPE], GroupHeader { subscribe_id, sequence }.encode_with_length()].concat();
+        let header = GroupHeader { subscribe_id, sequence }.encode_with_length(version);
+        let header = [vec![GROUP_STREAM], header].concat();
         let (unsent_frames, first_frame_written) = (VecDeque::new(), -(header.len() as isize));
         self.outgoing_groups.groups.insert(
             group,
@@ -350,40 +375,5 @@ impl Session {
         let state = self.streams.get(&subscriber).filter(|state| state.dir == StreamDir::Bi)?;
         let StreamRole::IncomingSubscribe(Some(subscription)) = &state.role else { return None };
         (subscription.accepted && subscription.subscribe.range.contains(sequence)).then_some(subscription.subscribe.id)
-    }
-
-    pub(super) fn on_group_item(&mut self, stream: StreamHandle, item: GroupItem) {
-        match item {
-            // A subscribe ID is registered when SUBSCRIBE is written. Therefore, no valid group can arrive before the registration.
-            GroupItem::Header(group) if self.subscriptions.contains(group.subscribe_id) => {
-                if let Some(StreamState { role: StreamRole::IncomingGroup { has_subscription, .. }, .. }) =
-                    self.streams.get_mut(&stream)
-                {
-                    *has_subscription = true;
-                }
-                self.counters.groups_received += 1;
-                let (subscribe_id, sequence) = (group.subscribe_id, group.sequence);
-                self.events.push_back(SessionEvent::GroupStarted { group_stream: stream, subscribe_id, sequence });
-            }
-            GroupItem::Header(_) => {
-                self.counters.groups_rejected += 1;
-                self.remove_stream(stream);
-                self.actions.push_back(SessionAction::StopSending(stream, error_code::INVALID_SUBSCRIBE_ID));
-            }
-            GroupItem::Frame(payload) => {
-                self.counters.frames_received += 1;
-                self.counters.received_bytes += payload.len() as u64;
-                self.events.push_back(SessionEvent::FrameReceived { group_stream: stream, payload });
-            }
-        }
-    }
-
-    /// The group finished, or was aborted with a code.
-    pub(super) fn on_group_ended(&mut self, group_stream: StreamHandle, code: Option<u32>) {
-        self.counters.groups_aborted += u64::from(code.is_some());
-        self.events.push_back(match code {
-            None => SessionEvent::GroupEnded { group_stream },
-            Some(code) => SessionEvent::GroupAborted { group_stream, code },
-        });
     }
 }

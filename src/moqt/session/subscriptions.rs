@@ -9,10 +9,10 @@ use super::{EndpointRole, Session};
 use crate::moqt::codec::DecodeError;
 use crate::moqt::error_code;
 use crate::moqt::message::{
-    Announce, AnnounceInit, AnnouncePlease, AnnounceStatus, MessageBody, StreamType, Subscribe, SubscribeGap,
-    SubscribeOk, SubscribeUpdate, TrackPath,
+    ANNOUNCE_STREAM, Announce, AnnounceInit, AnnouncePlease, AnnounceStatus, MessageBody, SUBSCRIBE_STREAM, Subscribe,
+    SubscribeGap, SubscribeOk, SubscribeUpdate, TrackPath,
 };
-use crate::moqt::version::{HopFormat, PathFormat};
+use crate::moqt::version::{HopFormat, MoqtVersion, PathFormat};
 
 /// Types of the replies to SUBSCRIBE in moq-lite.
 const SUBSCRIBE_OK_TYPE: u8 = 0;
@@ -22,18 +22,14 @@ impl Session {
     /// Requests announcements under `prefix`, reported as [`SessionEvent::Announced`].
     pub fn request_announcements(&mut self, prefix: &TrackPath) {
         let Some(version) = self.version() else { return };
-        let please = AnnouncePlease {
-            prefix: prefix.clone(),
-            excluded_hop: self.excluded_hop().unwrap_or(0),
-            ..AnnouncePlease::default()
-        };
+        let please = AnnouncePlease { prefix: prefix.clone(), excluded_hop: self.excluded_hop().unwrap_or(0) };
         let request = AnnounceRequest {
             prefix: prefix.clone(),
             init_received: !version.rules().has_announce_init,
             announced: BTreeSet::new(),
         };
         self.open_request_stream(
-            StreamType::Announce,
+            ANNOUNCE_STREAM,
             StreamRole::OutgoingAnnounceRequest(request),
             &please.encode_with_length(version),
         );
@@ -54,7 +50,7 @@ impl Session {
         let subscribe = Subscribe { id: subscribe_id, track: track.clone(), range: range.clone() };
         let has_reply_types = version.rules().has_reply_types;
         let role = StreamRole::OutgoingSubscribe { subscribe_id, accepted: false, has_reply_types };
-        let stream = self.open_request_stream(StreamType::Subscribe, role, &subscribe.encode_with_length(version));
+        let stream = self.open_request_stream(SUBSCRIBE_STREAM, role, &subscribe.encode_with_length(version));
         self.subscriptions.active.insert(subscribe_id, stream);
         subscribe_id
     }
@@ -85,10 +81,10 @@ impl Session {
         }
     }
 
-    fn open_request_stream(&mut self, stream_type: StreamType, role: StreamRole, message: &[u8]) -> StreamHandle {
+    pub(super) fn open_request_stream(&mut self, stream_type: u8, role: StreamRole, message: &[u8]) -> StreamHandle {
         let stream = self.open_stream(StreamDir::Bi);
         self.streams.insert(stream, StreamState::new(StreamDir::Bi, role));
-        self.write_message(stream, [&[stream_type as u8], message].concat());
+        self.write_message(stream, [&[stream_type], message].concat());
         stream
     }
 
@@ -106,8 +102,12 @@ impl Session {
     }
 
     /// Handles a reply to [`Session::request_announcements`].
-    pub(super) fn on_announcement(&mut self, stream: StreamHandle, body: &[u8]) -> Result<(), DecodeError> {
-        let Some(version) = self.version() else { return Ok(()) };
+    pub(super) fn on_announcement(
+        &mut self,
+        version: MoqtVersion,
+        stream: StreamHandle,
+        body: &[u8],
+    ) -> Result<(), DecodeError> {
         let (rules, excluded_hop) = (version.rules(), self.excluded_hop());
         let Some(StreamState { role: StreamRole::OutgoingAnnounceRequest(request), .. }) =
             self.streams.get_mut(&stream)
@@ -161,11 +161,11 @@ impl Session {
     /// Handles a reply to [`Session::subscribe`], or an update after it.
     pub(super) fn on_subscribe_reply(
         &mut self,
+        version: MoqtVersion,
         stream: StreamHandle,
         reply_type: Option<u8>,
         body: &[u8],
     ) -> Result<(), DecodeError> {
-        let Some(version) = self.version() else { return Ok(()) };
         let Some(StreamState { role: StreamRole::OutgoingSubscribe { subscribe_id, accepted, .. }, .. }) =
             self.streams.get_mut(&stream)
         else {
@@ -268,8 +268,12 @@ impl Session {
         self.close_request(subscriber, code);
     }
 
-    pub(super) fn on_announce_please(&mut self, stream: StreamHandle, body: &[u8]) -> Result<(), DecodeError> {
-        let Some(version) = self.version() else { return Ok(()) };
+    pub(super) fn on_announce_please(
+        &mut self,
+        version: MoqtVersion,
+        stream: StreamHandle,
+        body: &[u8],
+    ) -> Result<(), DecodeError> {
         let Some(StreamState { role: StreamRole::IncomingAnnounceRequest { prefix }, .. }) =
             self.streams.get_mut(&stream)
         else {
@@ -290,17 +294,20 @@ impl Session {
         Ok(())
     }
 
-    pub(super) fn on_subscribe(&mut self, stream: StreamHandle, body: &[u8]) -> Result<(), DecodeError> {
-        let Some(version) = self.version() else { return Ok(()) };
+    pub(super) fn on_subscribe(
+        &mut self,
+        version: MoqtVersion,
+        stream: StreamHandle,
+        body: &[u8],
+    ) -> Result<(), DecodeError> {
         let Some(state) = self.streams.get_mut(&stream) else { return Ok(()) };
         if let StreamRole::IncomingSubscribe(Some(subscription)) = &mut state.role {
-            let range = without_parameters(SubscribeUpdate::from_bytes(version, body)?);
+            let range = SubscribeUpdate::from_bytes(version, body)?;
             subscription.subscribe.range = range.clone();
             self.events.push_back(SessionEvent::SubscriptionUpdated { subscribe_stream: stream, range });
             return Ok(());
         }
         let subscribe = Subscribe::from_bytes(version, body)?;
-        let subscribe = Subscribe { range: without_parameters(subscribe.range), ..subscribe };
         let (id, track, range) = (subscribe.id, subscribe.track.clone(), subscribe.range.clone());
         let active = self.streams.values().filter_map(|state| match &state.role {
             StreamRole::IncomingSubscribe(Some(subscription)) => Some(subscription.subscribe.id),
@@ -333,10 +340,4 @@ impl Session {
         }
         self.events.push_back(SessionEvent::Unsubscribed { subscribe_stream, code });
     }
-}
-
-/// Discards the parameters of a range, which are unused and may be long.
-fn without_parameters(mut range: SubscribeUpdate) -> SubscribeUpdate {
-    range.parameters = Vec::new();
-    range
 }

@@ -521,6 +521,19 @@ fn aborted_group_is_aborted_in_the_echo() {
 }
 
 #[test]
+fn group_that_ends_within_a_frame_is_malformed() {
+    let (mut echo, _) = subscribed(SessionLimits::default());
+    let whole = group(&["abc", "d"]);
+    for (id, end) in (2..).step_by(4).zip(0..=whole.len()) {
+        let stream = echo.open(id, Uni, &whole[..end]);
+        echo.finish(stream);
+        // A group may end after GROUP, after its first frame, or after its second frame.
+        let error = (![4, 8, 10].contains(&end)).then_some((stream, error_code::MALFORMED_MESSAGE));
+        assert_eq!(echo.stopped.pop(), error, "{end}");
+    }
+}
+
+#[test]
 fn nothing_is_sent_after_unsubscribing() {
     let (mut echo, _) = subscribed(SessionLimits::default());
     let group = echo.open(2, Uni, &group(&["one"]));
