@@ -17,13 +17,17 @@ use super::message::SubscribeUpdate;
 use super::{MAX_LATENCY_MS, MoqtVersion, Session, SessionEvent, SessionHandler, StreamHandle, TrackPath};
 use crate::time::{MIN_PAUSE, PauseDetector, Time};
 use payload::{FrameSource, NextFrame};
-use sent_frames::{ReceivedFrame, SentFrames};
+use sent_frames::SentFrames;
 
 /// Sequence number of the first group in reports, and on the wire in gomoqt-2025-02.
 pub const FIRST_GROUP_SEQUENCE: u64 = 1;
 
 /// How long a run waits for duplicates after all frames have returned.
 pub const DUPLICATE_WAIT: Duration = Duration::from_millis(100);
+
+/// Delay before the first group. A gomoqt server must first register its subscription to our track. The server rejects groups that
+/// arrive earlier.
+const START_DELAY: Duration = Duration::from_millis(50);
 
 /// Maximum number of frames sent in one turn.
 const MAX_FRAMES_PER_TURN: usize = 64;
@@ -47,19 +51,14 @@ pub struct MoqtClientConfig {
     pub group_count: Option<u64>,
     /// Frames per group; at least 1.
     pub frames_per_group: usize,
-    /// Time between the first frames of consecutive groups.
+    /// Time between consecutive groups. All frames of a group are due at the same time.
     pub group_interval: Duration,
-    /// Time between consecutive frames of a group. If the frames of a group take longer than `group_interval`, the next group starts later.
-    pub frame_interval: Duration,
     /// Payload of the frames.
     pub payload: FramePayload,
     /// Time limit for the server to subscribe, announce the echo and accept our subscription. The time starts when the session setup is
     /// complete. In all versions but gomoqt-2025-02, the server's time limit for accepting our subscription starts when we send our first
     /// frame.
     pub subscribe_timeout: Duration,
-    /// Delay before the first group. A gomoqt server must first register its subscription to our track. The server rejects groups that
-    /// arrive earlier.
-    pub start_delay: Duration,
     /// Maximum time to wait for the echo of a frame, in addition to the minimum RTT.
     pub reply_timeout: Duration,
 }
@@ -69,16 +68,14 @@ impl Default for MoqtClientConfig {
     ///
     /// - The client sends 10 groups at intervals of 250 ms. Each group has one frame of 100 random bytes.
     /// - The server has 5 s to subscribe, to announce the echo and to accept our subscription.
-    /// - The client waits 50 ms before the first group. The echo of a frame may take 2 s in addition to the minimum RTT.
+    /// - The echo of a frame may take 2 s in addition to the minimum RTT.
     fn default() -> Self {
         Self {
             group_count: Some(10),
             frames_per_group: 1,
             group_interval: Duration::from_millis(250),
-            frame_interval: Duration::ZERO,
             payload: FramePayload::Random(100),
             subscribe_timeout: Duration::from_secs(5),
-            start_delay: Duration::from_millis(50),
             reply_timeout: Duration::from_secs(2),
         }
     }
@@ -87,18 +84,8 @@ impl Default for MoqtClientConfig {
 impl MoqtClientConfig {
     /// Time from the first frame to the due time of `frame`. Frames are counted from 0 over all groups.
     fn due_offset(&self, frame: u64) -> Duration {
-        let per_group = self.frames_per_group.max(1) as u64;
-        mul_duration(self.group_period(), frame / per_group) + mul_duration(self.frame_interval, frame % per_group)
+        self.group_interval.saturating_mul(u32::try_from(frame / self.frames_per_group as u64).unwrap_or(u32::MAX))
     }
-
-    /// Time between the first frames of consecutive groups. This period is also the maximum time between any two consecutive frames.
-    fn group_period(&self) -> Duration {
-        self.group_interval.max(mul_duration(self.frame_interval, self.frames_per_group.saturating_sub(1) as u64))
-    }
-}
-
-fn mul_duration(duration: Duration, factor: u64) -> Duration {
-    duration.saturating_mul(u32::try_from(factor).unwrap_or(u32::MAX))
 }
 
 /// Phase of a run.
@@ -208,7 +195,7 @@ impl MoqtClient {
             && self.echo_subscription.is_some_and(|(_, accepted)| accepted || version.rules().accepts_with_first_group);
         if is_ready && matches!(self.phase, ClientPhase::Subscribing { .. }) {
             self.sent_frames.push_event(MoqtClientEvent::Ready { at: now });
-            self.phase = ClientPhase::Sending { start: now + self.config.start_delay };
+            self.phase = ClientPhase::Sending { start: now + START_DELAY };
         }
     }
 
@@ -237,7 +224,7 @@ impl MoqtClient {
                 start += now - due;
                 (due, self.phase) = (now, ClientPhase::Sending { start });
             }
-            if due + MIN_PAUSE.max(self.config.group_period()) < now {
+            if due + MIN_PAUSE.max(self.config.group_interval) < now {
                 let is_text = !matches!(self.config.payload, FramePayload::Random(_));
                 if frame == 0 && self.frames_sent > 0 && !is_text {
                     self.skip_group(now, start);
@@ -292,7 +279,7 @@ impl MoqtClient {
         *frames += 1;
         let first_frame = sequence.wrapping_sub(FIRST_GROUP_SEQUENCE).wrapping_mul(self.config.frames_per_group as u64);
         let intact = self.source.bytes_of(first_frame.wrapping_add(frame as u64)).is_some_and(|sent| sent == payload);
-        self.sent_frames.record_returned(ReceivedFrame { group: sequence, frame, at: now, intact, payload });
+        self.sent_frames.record_returned(now, sequence, frame, payload, intact);
     }
 
     /// Maximum time to wait for the echo of a frame.

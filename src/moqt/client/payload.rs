@@ -38,7 +38,6 @@ impl FramePayload {
     /// The payload of a frame. Frames are counted from 0 over all groups.
     pub fn bytes_of(&self, frame: u64) -> Bytes {
         match self {
-            Self::Texts(texts) if texts.is_empty() => Bytes::new(),
             Self::Texts(texts) => texts[(frame % texts.len() as u64) as usize].clone(),
             // This value is never used: `FrameSource` stores the texts taken from the queue.
             Self::Queue(_) => Bytes::new(),

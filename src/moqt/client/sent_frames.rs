@@ -157,16 +157,6 @@ struct SentGroup {
     frames_returned: usize,
 }
 
-/// A received frame that is not matched yet.
-#[derive(Debug)]
-pub(super) struct ReceivedFrame {
-    pub(super) group: u64,
-    pub(super) frame: usize,
-    pub(super) at: Time,
-    pub(super) intact: bool,
-    pub(super) payload: Bytes,
-}
-
 /// The sent frames of a run and its events.
 #[derive(Debug)]
 pub(super) struct SentFrames {
@@ -232,8 +222,7 @@ impl SentFrames {
     }
 
     /// Finds the sent frame that matches a received frame, and reports the result as an event.
-    pub(super) fn record_returned(&mut self, received: ReceivedFrame) {
-        let ReceivedFrame { group, frame, at, intact, payload } = received;
+    pub(super) fn record_returned(&mut self, at: Time, group: u64, frame: usize, payload: Bytes, intact: bool) {
         let index = group.checked_sub(self.first_sequence).and_then(|index| usize::try_from(index).ok());
         let found = index.and_then(|index| self.groups.get_mut(index)).and_then(|of| {
             let sent = of.frames.get_mut(frame).filter(|sent| !sent.returned)?;

@@ -12,9 +12,7 @@ use std::time::Duration;
 use super::error_code;
 use super::message::{AnnounceStatus, SubscribeGap, SubscribeUpdate};
 use super::version::{EchoSubscribes, PathFormat};
-use super::{
-    MAX_LATENCY_MS, MoqtVersion, Session, SessionCounters, SessionEvent, SessionHandler, StreamHandle, TrackPath,
-};
+use super::{MAX_LATENCY_MS, MoqtVersion, Session, SessionEvent, SessionHandler, StreamHandle, TrackPath};
 use crate::time::Time;
 use relay_queue::{RelayItem, RelayQueue};
 
@@ -24,6 +22,12 @@ pub const MIN_BUFFERED_BYTES: usize = 64 << 10;
 /// In moq-lite, the time for which groups are still relayed after the client's track or its announcement has ended. Each group has its own
 /// stream. Therefore, the last groups may arrive after the end of the subscription.
 const LATE_GROUP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Maximum number of groups per track that wait while the track has no subscriber.
+const MAX_UNSUBSCRIBED_GROUPS: usize = 4;
+
+/// Maximum time that a subscription waits for its track to be announced.
+const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Maximum number of gaps that wait for their due time.
 const MAX_DELAYED_GAPS: usize = 256;
@@ -35,22 +39,12 @@ pub struct MoqtEchoConfig {
     pub delay: Duration,
     /// Maximum number of bytes in frames that wait for their due time or for a subscriber.
     pub max_buffered_bytes: usize,
-    /// Maximum number of groups per track that wait while the track has no subscriber.
-    pub max_unsubscribed_groups: usize,
-    /// Maximum time that a subscription waits for its track to be announced.
-    pub announce_timeout: Duration,
 }
 
 impl Default for MoqtEchoConfig {
-    /// By default, frames are not delayed, and the buffer holds at most 4 MiB. The buffer holds at most 4 groups of a track that has no
-    /// subscriber. A subscription waits at most 5 s for an announcement.
+    /// By default, frames are not delayed, and the buffer holds at most 4 MiB.
     fn default() -> Self {
-        Self {
-            delay: Duration::ZERO,
-            max_buffered_bytes: 4 << 20,
-            max_unsubscribed_groups: 4,
-            announce_timeout: Duration::from_secs(5),
-        }
+        Self { delay: Duration::ZERO, max_buffered_bytes: 4 << 20 }
     }
 }
 
@@ -109,7 +103,6 @@ pub struct MoqtEcho {
     max_buffered_bytes: usize,
     /// Whether due items remain in the queue because a turn relays at most [`MAX_ITEMS_PER_TURN`] items.
     has_backlog: bool,
-    counters: SessionCounters,
 }
 
 impl MoqtEcho {
@@ -125,7 +118,6 @@ impl MoqtEcho {
             relay_queue: RelayQueue::default(),
             delayed_gaps: VecDeque::new(),
             has_backlog: false,
-            counters: SessionCounters::default(),
         }
     }
 
@@ -246,7 +238,7 @@ impl MoqtEcho {
         if self.announced.contains(&announced_path(version, &track)) {
             self.serve(session, version, subscriber, &track, range);
         } else {
-            let deadline = now + self.config.announce_timeout;
+            let deadline = now + ANNOUNCE_TIMEOUT;
             self.pending_subscribes.insert(subscriber, PendingSubscribe { deadline, track, range });
         }
     }
@@ -304,11 +296,11 @@ impl MoqtEcho {
     }
 
     /// Keeps a gap that the client reported until it is due.
-    fn on_groups_skipped(&mut self, due: Time, subscription: u64, gap: SubscribeGap) {
+    fn on_groups_skipped(&mut self, session: &mut Session, due: Time, subscription: u64, gap: SubscribeGap) {
         if self.delayed_gaps.len() < MAX_DELAYED_GAPS {
             self.delayed_gaps.push_back((due, subscription, gap));
         } else {
-            self.counters.messages_ignored += 1;
+            session.counters.messages_ignored += 1;
         }
     }
 
@@ -327,12 +319,8 @@ impl MoqtEcho {
     fn relay_due(&mut self, now: Time, session: &mut Session) {
         let tracks = &self.tracks;
         let subscribers = |subscription| tracks.get(&subscription).map_or(&[][..], |track| &track.subscribe_streams);
-        let progress = self.relay_queue.relay_due(now, session, subscribers);
-        self.has_backlog = progress.has_backlog;
-        let (buffer_full, no_subscriber) =
-            self.relay_queue.drop_over_limit(self.max_buffered_bytes, session, |id| !subscribers(id).is_empty());
-        self.counters.groups_dropped_buffer_full += buffer_full;
-        self.counters.groups_dropped_no_subscriber += no_subscriber + progress.no_subscriber;
+        self.has_backlog = self.relay_queue.relay_due(now, session, subscribers);
+        self.relay_queue.drop_over_limit(self.max_buffered_bytes, session, |id| !subscribers(id).is_empty());
         // A backlog contains groups that are due before the gaps and resets.
         if !self.has_backlog {
             self.report_due_gaps(now, session);
@@ -356,8 +344,7 @@ impl MoqtEcho {
             !is_finished
         });
         let tracks = &self.tracks;
-        let has_ended = |subscription: u64| !tracks.contains_key(&subscription);
-        self.counters.groups_dropped_no_subscriber += self.relay_queue.drop_orphaned(session, has_ended);
+        self.relay_queue.drop_orphaned(session, |subscription| !tracks.contains_key(&subscription));
     }
 }
 
@@ -400,16 +387,16 @@ impl SessionHandler for MoqtEcho {
             SessionEvent::Unsubscribed { subscribe_stream, code } => {
                 self.on_unsubscribed(session, subscribe_stream, code);
             }
-            SessionEvent::GroupsSkipped { subscribe_id, gap } => self.on_groups_skipped(due, subscribe_id, gap),
+            SessionEvent::GroupsSkipped { subscribe_id, gap } => {
+                self.on_groups_skipped(session, due, subscribe_id, gap)
+            }
             SessionEvent::SubscriptionEnded { subscribe_id, code } => {
                 self.on_subscription_ended(now, session, subscribe_id, code);
             }
             SessionEvent::GroupStarted { group_stream, subscribe_id, sequence } => {
                 self.relay_queue.start_group(group_stream, subscribe_id, sequence);
                 if self.tracks.get(&subscribe_id).is_some_and(|track| track.subscribe_streams.is_empty()) {
-                    let max_groups = self.config.max_unsubscribed_groups;
-                    self.counters.groups_dropped_no_subscriber +=
-                        self.relay_queue.drop_unsubscribed(subscribe_id, max_groups, session);
+                    self.relay_queue.drop_unsubscribed(subscribe_id, MAX_UNSUBSCRIBED_GROUPS, session);
                 }
             }
             SessionEvent::FrameReceived { group_stream, payload } => {
@@ -430,16 +417,13 @@ impl SessionHandler for MoqtEcho {
     }
 
     fn handle_timeout(&mut self, now: Time, session: &mut Session) {
-        let expired: Vec<StreamHandle> = self
-            .pending_subscribes
-            .iter()
-            .filter(|(_, pending)| now >= pending.deadline)
-            .map(|(subscriber, _)| *subscriber)
-            .collect();
-        for subscriber in expired {
-            self.pending_subscribes.remove(&subscriber);
-            session.reject_request(subscriber, error_code::TRACK_NOT_FOUND);
-        }
+        self.pending_subscribes.retain(|subscriber, pending| {
+            let is_expired = now >= pending.deadline;
+            if is_expired {
+                session.reject_request(*subscriber, error_code::TRACK_NOT_FOUND);
+            }
+            !is_expired
+        });
         self.relay_due(now, session);
     }
 
@@ -457,10 +441,6 @@ impl SessionHandler for MoqtEcho {
 
     fn has_backlog(&self) -> bool {
         self.has_backlog
-    }
-
-    fn take_counters(&mut self) -> SessionCounters {
-        std::mem::take(&mut self.counters)
     }
 }
 

@@ -83,15 +83,6 @@ impl GroupRelay {
     }
 }
 
-/// Result of one turn, which relays a limited number of queued items.
-#[derive(Debug, Default)]
-pub(super) struct RelayProgress {
-    /// Number of groups that became due while no subscriber's range contained them.
-    pub(super) no_subscriber: u64,
-    /// Whether due items remain in the queue because a turn relays at most [`MAX_ITEMS_PER_TURN`] items.
-    pub(super) has_backlog: bool,
-}
-
 /// All groups in the echo, the oldest first.
 #[derive(Debug, Default)]
 pub(super) struct RelayQueue {
@@ -130,82 +121,76 @@ impl RelayQueue {
 
     /// Relays the due items, at most [`MAX_ITEMS_PER_TURN`]. The callback `subscribers` receives the ID of our subscription to a track. The
     /// callback returns the streams on which the peer subscribed to the echo of this track. A group whose track has no subscriber stays in
-    /// the queue.
+    /// the queue. Returns whether due items remain.
     pub(super) fn relay_due<'a>(
         &mut self,
         now: Time,
         session: &mut Session,
         subscribers: impl Fn(u64) -> &'a [StreamHandle],
-    ) -> RelayProgress {
-        let (mut total_cost, mut left, mut progress) = (0, MAX_ITEMS_PER_TURN, RelayProgress::default());
+    ) -> bool {
+        let (mut total_cost, mut left, mut has_backlog) = (0, MAX_ITEMS_PER_TURN, false);
         self.groups.retain_mut(|relay| {
             let subscribers = subscribers(relay.subscribe_id);
             if relay.is_unstarted() && relay.is_due(now) && !subscribers.is_empty() && left > 0 {
                 let sequence = relay.sequence;
                 let open = |subscriber: &StreamHandle| session.open_group(*subscriber, sequence);
                 let destinations: Vec<StreamHandle> = subscribers.iter().filter_map(open).collect();
-                progress.no_subscriber += u64::from(destinations.is_empty());
+                session.counters.groups_dropped_no_subscriber += u64::from(destinations.is_empty());
                 relay.destinations = Some(destinations);
             }
             let is_complete = !relay.is_unstarted() && relay.relay_due(now, session, &mut left);
             if !is_complete {
                 total_cost += relay.cost;
-                progress.has_backlog |= relay.is_due(now) && !(relay.is_unstarted() && subscribers.is_empty());
+                has_backlog |= relay.is_due(now) && !(relay.is_unstarted() && subscribers.is_empty());
             }
             !is_complete
         });
         self.cost = total_cost;
-        progress
+        has_backlog
     }
 
     /// Drops whole groups until at most `max_bytes` are counted for the remaining groups. Groups without a subscriber are dropped first,
-    /// starting with the oldest. After that, the newest groups are dropped, so that the older groups are relayed on time. Returns two
-    /// numbers. The first number is how many groups were dropped because the buffer is full. The second number is how many groups were
-    /// dropped because they had no subscriber.
+    /// starting with the oldest. After that, the newest groups are dropped, so that the older groups are relayed on time.
     pub(super) fn drop_over_limit(
         &mut self,
         max_bytes: usize,
         session: &mut Session,
         has_subscribers: impl Fn(u64) -> bool,
-    ) -> (u64, u64) {
-        let (mut buffer_full, mut no_subscriber) = (0, 0);
+    ) {
         while self.cost > max_bytes {
-            let unsubscribed =
-                self.groups.iter().position(|relay| relay.is_unstarted() && !has_subscribers(relay.subscribe_id));
-            let Some(index) = unsubscribed.or(self.groups.len().checked_sub(1)) else { break };
-            self.drop_at(index, session);
-            *(if unsubscribed.is_some() { &mut no_subscriber } else { &mut buffer_full }) += 1;
+            if self.drop_first(session, |relay| !has_subscribers(relay.subscribe_id)) {
+                continue;
+            }
+            let Some(newest) = self.groups.pop_back() else { break };
+            self.cost -= newest.cost;
+            session.counters.groups_dropped_buffer_full += 1;
+            for group in newest.destinations.into_iter().flatten() {
+                session.reset_group(group, error_code::LIMIT_EXCEEDED);
+            }
         }
-        (buffer_full, no_subscriber)
     }
 
     /// Drops the oldest unstarted groups of a subscription, except for the last `max_groups`.
-    pub(super) fn drop_unsubscribed(&mut self, subscription: u64, max_groups: usize, session: &mut Session) -> u64 {
-        let matches_subscription = |relay: &GroupRelay| relay.is_unstarted() && relay.subscribe_id == subscription;
-        let excess = self.groups.iter().filter(|relay| matches_subscription(relay)).count().saturating_sub(max_groups);
-        (0..excess).map(|_| u64::from(self.drop_first(session, matches_subscription))).sum()
+    pub(super) fn drop_unsubscribed(&mut self, subscription: u64, max_groups: usize, session: &mut Session) {
+        let is_of = |relay: &GroupRelay| relay.subscribe_id == subscription;
+        let count = self.groups.iter().filter(|relay| relay.is_unstarted() && is_of(relay)).count();
+        for _ in max_groups..count {
+            self.drop_first(session, is_of);
+        }
     }
 
     /// Drops unstarted groups of subscriptions for which `has_ended` is true.
-    pub(super) fn drop_orphaned(&mut self, session: &mut Session, has_ended: impl Fn(u64) -> bool) -> u64 {
-        let mut dropped = 0;
-        while self.drop_first(session, |relay| relay.is_unstarted() && has_ended(relay.subscribe_id)) {
-            dropped += 1;
-        }
-        dropped
+    pub(super) fn drop_orphaned(&mut self, session: &mut Session, has_ended: impl Fn(u64) -> bool) {
+        while self.drop_first(session, |relay| has_ended(relay.subscribe_id)) {}
     }
 
-    fn drop_first(&mut self, session: &mut Session, predicate: impl Fn(&GroupRelay) -> bool) -> bool {
-        let first = self.groups.iter().position(predicate);
-        first.inspect(|index| self.drop_at(*index, session)).is_some()
-    }
-
-    fn drop_at(&mut self, index: usize, session: &mut Session) {
-        let Some(relay) = self.groups.remove(index) else { return };
+    /// Drops the oldest unstarted group that matches. Returns whether there was one.
+    fn drop_first(&mut self, session: &mut Session, matches: impl Fn(&GroupRelay) -> bool) -> bool {
+        let first = self.groups.iter().position(|relay| relay.is_unstarted() && matches(relay));
+        let Some(relay) = first.and_then(|index| self.groups.remove(index)) else { return false };
         self.cost -= relay.cost;
-        for group in relay.destinations.into_iter().flatten() {
-            session.reset_group(group, error_code::LIMIT_EXCEEDED);
-        }
+        session.counters.groups_dropped_no_subscriber += 1;
+        true
     }
 
     /// Whether a group of the subscription is queued.

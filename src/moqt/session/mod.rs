@@ -74,11 +74,6 @@ pub trait SessionHandler {
     fn has_backlog(&self) -> bool {
         false
     }
-
-    /// Counters since the last call.
-    fn take_counters(&mut self) -> SessionCounters {
-        SessionCounters::default()
-    }
 }
 
 /// A session with its handler. After each call that takes `&mut self` there may be new actions
@@ -127,7 +122,7 @@ impl<H: SessionHandler> MoqtEndpoint<H> {
 
     /// The next action.
     pub fn poll_action(&mut self) -> Option<SessionAction> {
-        self.session.poll_action()
+        self.session.actions.pop_front()
     }
 
     /// The time at which the owner must call [`MoqtEndpoint::handle_timeout`]. Other calls can change this time.
@@ -135,7 +130,7 @@ impl<H: SessionHandler> MoqtEndpoint<H> {
         if self.session.is_closed() {
             return None;
         }
-        if self.session.has_events() {
+        if !self.session.events.is_empty() {
             return Some(Time::ZERO);
         }
         [self.session.next_deadline(), self.handler.next_deadline()].into_iter().flatten().min()
@@ -149,14 +144,12 @@ impl<H: SessionHandler> MoqtEndpoint<H> {
 
     /// Counters of session and handler since the last call.
     pub fn take_counters(&mut self) -> SessionCounters {
-        let mut counters = self.session.take_counters();
-        counters.add(&self.handler.take_counters());
-        counters
+        std::mem::take(&mut self.session.counters)
     }
 
     fn dispatch_events(&mut self, now: Time) {
-        while self.session.has_events() {
-            while let Some(event) = self.session.poll_event() {
+        while !self.session.events.is_empty() {
+            while let Some(event) = self.session.events.pop_front() {
                 self.handler.on_event(now, &mut self.session, event);
             }
             self.handler.on_events_drained(now, &mut self.session);
@@ -201,7 +194,8 @@ pub struct Session {
     backlog: VecDeque<StreamHandle>,
     actions: VecDeque<SessionAction>,
     events: VecDeque<SessionEvent>,
-    counters: SessionCounters,
+    /// The handler also counts here.
+    pub(super) counters: SessionCounters,
 }
 
 impl Session {
@@ -260,20 +254,6 @@ impl Session {
         self.state == SessionState::Closed
     }
 
-    /// The next action.
-    pub fn poll_action(&mut self) -> Option<SessionAction> {
-        self.actions.pop_front()
-    }
-
-    /// The next event.
-    pub fn poll_event(&mut self) -> Option<SessionEvent> {
-        self.events.pop_front()
-    }
-
-    pub(super) fn has_events(&self) -> bool {
-        !self.events.is_empty()
-    }
-
     /// When to call [`Session::handle_timeout`].
     pub fn next_deadline(&self) -> Option<Time> {
         match self.state {
@@ -291,11 +271,6 @@ impl Session {
             let reason = format!("setup timed out after {} s", display_seconds(self.limits.setup_timeout));
             self.close(error_code::SETUP_FAILED, &reason);
         }
-    }
-
-    /// Counters since the last call.
-    pub fn take_counters(&mut self) -> SessionCounters {
-        std::mem::take(&mut self.counters)
     }
 
     /// The connection was closed by the peer or the transport.
@@ -371,8 +346,8 @@ impl Session {
 
 /// Whether the `requested` path is the `served` path. A leading slash and a query are ignored.
 pub fn path_matches(served: &str, requested: &str) -> bool {
-    let without_slash = |path: &str| path.strip_prefix('/').unwrap_or(path).to_owned();
-    without_slash(served) == without_slash(without_query(requested))
+    let [served, requested] = [served, without_query(requested)].map(|path| path.strip_prefix('/').unwrap_or(path));
+    served == requested
 }
 
 /// The path without its query, which may contain a token and must not be printed.

@@ -66,8 +66,6 @@ impl Peers {
         let echoing = MoqtEchoConfig {
             delay: Duration::from_millis(u64::from(input.byte())),
             max_buffered_bytes: if is_tight { 3 << 10 } else { 4 << 20 },
-            max_unsubscribed_groups: 2,
-            ..MoqtEchoConfig::default()
         };
         let limits = SessionLimits {
             max_bidi_streams: 4,

@@ -20,8 +20,8 @@ use joined_peers::{JoinedPeers, Plan};
 const MS: Duration = Duration::from_millis(1);
 
 /// 50 groups of two frames.
-fn fifty_groups(group_interval: Duration, frame_interval: Duration) -> Sending {
-    Sending { group_count: Some(50), frames_per_group: 2, group_interval, frame_interval, ..Sending::default() }
+fn fifty_groups(group_interval: Duration) -> Sending {
+    Sending { group_count: Some(50), frames_per_group: 2, group_interval, ..Sending::default() }
 }
 
 /// All frames of `groups` groups in order. Each group has two frames.
@@ -37,7 +37,7 @@ fn positions(returned: &[(u64, usize, Duration)]) -> Vec<(u64, usize)> {
 fn fifty_groups_of_two_return_in_order_in_twenty_sessions() {
     for seed in 0..20 {
         let offers = vec![MoqtVersion::ALL[seed as usize % 4]];
-        let sending = fifty_groups(10 * MS, 3 * MS);
+        let sending = fifty_groups(10 * MS);
         let mut peers = JoinedPeers::new(Plan {
             seed,
             offers: offers.clone(),
@@ -66,8 +66,7 @@ fn fifty_groups_of_two_return_in_order_in_twenty_sessions() {
 fn concurrent_groups_overtake_each_other_and_all_return() {
     let mut overtaken = 0;
     for seed in 0..20 {
-        let mut peers =
-            JoinedPeers::new(Plan { seed, sending: fifty_groups(Duration::ZERO, Duration::ZERO), ..Plan::default() });
+        let mut peers = JoinedPeers::new(Plan { seed, sending: fifty_groups(Duration::ZERO), ..Plan::default() });
         assert_eq!(peers.finish(), MoqtRunOutcome::Completed);
         let mut returned = positions(&peers.returned());
         overtaken += returned.windows(2).filter(|pair| pair[0] > pair[1]).count();
@@ -78,27 +77,10 @@ fn concurrent_groups_overtake_each_other_and_all_return() {
 }
 
 #[test]
-fn second_frame_of_a_group_returns_independently() {
-    let mut peers = JoinedPeers::new(Plan { sending: fifty_groups(500 * MS, 400 * MS), ..Plan::default() });
-    assert_eq!(peers.finish(), MoqtRunOutcome::Completed);
-    let at = |group, frame| {
-        let returned = peers.events.iter().find_map(|event| match *event {
-            MoqtClientEvent::FrameReturned { group: g, frame: f, at, .. } if (g, f) == (group, frame) => Some(at),
-            _ => None,
-        });
-        returned.unwrap()
-    };
-    for group in 1..=50 {
-        assert_eq!(at(group, 1) - at(group, 0), 400 * MS, "group {group}");
-    }
-    assert!(peers.returned().iter().all(|(_, _, took)| *took == Duration::ZERO), "nothing waits");
-}
-
-#[test]
 fn delay_applies_to_each_frame_and_keeps_the_order() {
     let echoing = Echoing { delay: 250 * MS, ..Echoing::default() };
     for seed in 0..5 {
-        let (echoing, sending) = (echoing.clone(), fifty_groups(100 * MS, 40 * MS));
+        let (echoing, sending) = (echoing.clone(), fifty_groups(100 * MS));
         let mut peers = JoinedPeers::new(Plan { seed, echoing, sending, ..Plan::default() });
         assert_eq!(peers.finish(), MoqtRunOutcome::Completed);
         assert_eq!(positions(&peers.returned()), all_of(50));
@@ -227,7 +209,7 @@ fn text_payload_returns() {
 
 #[test]
 fn endless_run_is_ended_by_its_owner() {
-    let sending = Sending { group_count: None, ..fifty_groups(10 * MS, Duration::ZERO) };
+    let sending = Sending { group_count: None, ..fifty_groups(10 * MS) };
     let mut peers = JoinedPeers::new(Plan { sending, ..Plan::default() });
     peers.until(Time::from_millis(1_045));
     let now = peers.now;
@@ -264,7 +246,7 @@ fn frames_sent_just_before_the_end_are_in_flight() {
 
 #[test]
 fn server_shutdown_is_reported_with_its_reason() {
-    let mut peers = JoinedPeers::new(Plan { sending: fifty_groups(10 * MS, Duration::ZERO), ..Plan::default() });
+    let mut peers = JoinedPeers::new(Plan { sending: fifty_groups(10 * MS), ..Plan::default() });
     peers.until(Time::from_millis(100));
     let now = peers.now;
     peers.server.update(now, |session| session.close(error_code::NO_ERROR, "server is shutting down"));

@@ -534,6 +534,16 @@ fn group_that_ends_within_a_frame_is_malformed() {
 }
 
 #[test]
+fn second_frame_of_a_group_returns_independently() {
+    let (mut echo, _) = subscribed(SessionLimits::default());
+    let source = echo.open(2, Uni, &group(&["one"]));
+    assert_eq!(echo.take_written(Local(2)), group(&["one"]));
+    echo.until(Time::from_millis(400));
+    echo.deliver(source, b"\x03two");
+    assert_eq!(echo.take_written(Local(2)), b"\x03two");
+}
+
+#[test]
 fn nothing_is_sent_after_unsubscribing() {
     let (mut echo, _) = subscribed(SessionLimits::default());
     let group = echo.open(2, Uni, &group(&["one"]));

@@ -210,7 +210,6 @@ fn client_and_frame_tracker_agree() {
             group_count: Some(100),
             frames_per_group: per_group,
             group_interval: 37 * MS,
-            frame_interval: 5 * MS,
             ..Sending::default()
         };
         let version = MoqtVersion::ALL[seed as usize % 4];
