@@ -4,20 +4,17 @@
 use std::cell::Cell;
 use std::future::pending;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, TryRecvError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use quinn::Endpoint;
 use tokio::sync::Notify;
 use tracing::info;
 
 use super::connect::{Connected, DRAIN_TIMEOUT, MoqtConnectError, MoqtConnectOptions, connect};
 use super::no_reply;
 use super::streams::{ConnectionStreams, SessionClock, drive_session, new_session};
-use super::webtransport::TransportConnection;
 use crate::client::WaitResult;
 use crate::client::{FrameTracker, MoqtConnectTimes};
 use crate::io::stop::StopToken;
@@ -195,8 +192,6 @@ pub struct SessionResult<A> {
     pub handler: A,
     /// Duration of each part of the setup, except for the subscriptions.
     pub connect_times: MoqtConnectTimes,
-    /// Server address.
-    pub server_address: SocketAddr,
     /// The last requested path. If the server does not reply over raw QUIC, the client retries without the leading slash.
     pub requested_path: String,
     /// Session counters.
@@ -278,17 +273,11 @@ pub fn run_session<A: SessionHandler>(
     }
     let outcome = runtime.block_on(async {
         let (path, alternative_path) = (&options.url.path, options.path_without_slash());
-        let mut limits = options.limits.clone();
-        if alternative_path.is_some() {
-            limits.setup_timeout = limits.setup_timeout.min(NO_REPLY_TIMEOUT);
-        }
-        let timeout = alternative_path.map(|_| NO_REPLY_TIMEOUT);
-        let (outcome, no_reply) =
-            try_session(options, path, limits, timeout, make_handler(), &mut observe, &stopped).await?;
+        let timeout = if alternative_path.is_some() { NO_REPLY_TIMEOUT } else { Duration::MAX };
+        let (outcome, no_reply) = try_session(options, path, timeout, make_handler(), &mut observe, &stopped).await?;
         let Some(path) = alternative_path.filter(|_| no_reply && stop.signal().is_none()) else { return Ok(outcome) };
         info!(target: "moqt", url = %options.url, path = without_query(path), "no reply to this URL; trying its path without the leading slash");
-        let limits = options.limits.clone();
-        Ok(try_session(options, path, limits, None, make_handler(), &mut observe, &stopped).await?.0)
+        Ok(try_session(options, path, Duration::MAX, make_handler(), &mut observe, &stopped).await?.0)
     });
     // A blocking name resolution cannot be canceled, so the program does not wait for its end.
     runtime.shutdown_background();
@@ -301,8 +290,7 @@ pub fn run_session<A: SessionHandler>(
 async fn try_session<A: SessionHandler>(
     options: &MoqtConnectOptions,
     path: &str,
-    limits: SessionLimits,
-    no_reply_timeout: Option<Duration>,
+    no_reply_timeout: Duration,
     handler: A,
     observe: &mut impl FnMut(&mut A),
     stopped: &Notify,
@@ -312,12 +300,13 @@ async fn try_session<A: SessionHandler>(
         () = stopped.notified() => return Err(MoqtConnectError::Interrupted),
         connected = connect(options) => connected?,
     };
-    let Connected { endpoint: quic_endpoint, transport, mut connect_times, address: server_address, version } =
-        connected;
+    let Connected { endpoint: quic_endpoint, transport, mut connect_times, version } = connected;
     let (clock, started_at) = (SessionClock(options.clock_origin), Instant::now());
+    let setup_timeout = options.limits.setup_timeout.min(no_reply_timeout);
+    let limits = SessionLimits { setup_timeout, ..options.limits.clone() };
     // Without a setup, the server does not know the path. Therefore, another path would give the same result.
-    let no_reply_timeout = no_reply_timeout.filter(|_| version.is_none());
-    let path_in_connect = matches!(transport, TransportConnection::WebTransport(..));
+    let no_reply_timeout = if version.is_none() { no_reply_timeout } else { Duration::MAX };
+    let path_in_connect = transport.session.is_some();
     let role = EndpointRole::Client {
         offered_versions: options.offered_versions.clone(),
         path: path.to_owned(),
@@ -328,7 +317,7 @@ async fn try_session<A: SessionHandler>(
     let (is_active, timed_out) = (Cell::new(false), Cell::new(false));
     let stop = async {
         let no_reply = async {
-            tokio::time::sleep(no_reply_timeout.unwrap_or(Duration::MAX)).await;
+            tokio::time::sleep(no_reply_timeout).await;
             if is_active.get() {
                 pending::<()>().await;
             }
@@ -352,18 +341,9 @@ async fn try_session<A: SessionHandler>(
     .await;
     let no_reply = timed_out.get()
         || connect_times.session_ns.is_none() && close.closed_locally && close.code == error_code::SETUP_FAILED;
-    drain(&quic_endpoint).await;
-    let outcome = SessionResult {
-        handler: endpoint.into_handler(),
-        connect_times,
-        server_address,
-        requested_path: path.to_owned(),
-        counters,
-    };
+    // The connection close has yet to be sent.
+    let _ = tokio::time::timeout(DRAIN_TIMEOUT, quic_endpoint.wait_idle()).await;
+    let outcome =
+        SessionResult { handler: endpoint.into_handler(), connect_times, requested_path: path.to_owned(), counters };
     Ok((outcome, no_reply))
-}
-
-/// Waits until the connection close has been sent.
-async fn drain(endpoint: &Endpoint) {
-    let _ = tokio::time::timeout(DRAIN_TIMEOUT, endpoint.wait_idle()).await;
 }

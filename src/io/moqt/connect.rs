@@ -11,9 +11,10 @@ use rustls::AlertDescription;
 use rustls::client::danger::ServerCertVerifier;
 use thiserror::Error;
 use url::Url;
+use web_transport_proto::ConnectError;
 
 use super::no_reply::PortUse;
-use super::webtransport::{SESSION_CLOSE_TIMEOUT, TransportConnection, WebTransportError, WebTransportSession};
+use super::webtransport::{SESSION_CLOSE_TIMEOUT, TransportConnection, WebTransportSession};
 use super::{MoqtUrl, quic};
 use crate::client::MoqtConnectTimes;
 use crate::io::local_socket::LocalSocketOptions;
@@ -70,6 +71,10 @@ impl MoqtConnectOptions {
     pub(super) fn path_without_slash(&self) -> Option<&str> {
         let MoqtUrl { path, transport, .. } = &self.url;
         path.strip_prefix('/').filter(|alternative_path| *transport == Transport::Quic && !alternative_path.is_empty())
+    }
+
+    fn failed(&self, reason: impl ToString) -> MoqtConnectError {
+        MoqtConnectError::Failed { url: self.url.clone(), reason: reason.to_string() }
     }
 
     /// Maximum duration of [`run_session`] until a session is set up or has failed. For each tried URL path, the steps are name resolution,
@@ -167,7 +172,6 @@ pub(super) struct Connected {
     pub(super) endpoint: Endpoint,
     pub(super) transport: TransportConnection,
     pub(super) connect_times: MoqtConnectTimes,
-    pub(super) address: SocketAddr,
     /// The version, unless the setup messages select it.
     pub(super) version: Option<MoqtVersion>,
 }
@@ -186,10 +190,9 @@ pub(super) async fn connect(options: &MoqtConnectOptions) -> Result<Connected, M
         Transport::Quic => protocols.iter().map(|alpn| alpn.as_bytes().to_vec()).collect(),
         Transport::WebTransport => vec![ALPN_WEBTRANSPORT.to_vec()],
     };
-    let config = quic::client_config(verifier.clone(), quic_alpns, limits)
-        .map_err(|error| MoqtConnectError::Failed { url: url.clone(), reason: error.to_string() })?;
+    let config = quic::client_config(verifier.clone(), quic_alpns, limits).map_err(|error| options.failed(error))?;
     let started_at = Instant::now();
-    let (endpoint, connection, address) = connect_quic(options, &addresses, socket_options, &config).await?;
+    let (endpoint, connection) = connect_quic(options, &addresses, socket_options, &config).await?;
     let mut connect_times = MoqtConnectTimes {
         dns_ns: Some(saturating_nanos(name)),
         quic_ns: Some(saturating_nanos(started_at.elapsed())),
@@ -198,17 +201,17 @@ pub(super) async fn connect(options: &MoqtConnectOptions) -> Result<Connected, M
     let (transport, version) = match url.transport {
         Transport::Quic => {
             let alpn = quic::negotiated_alpn(&connection).unwrap_or_default();
-            (TransportConnection::Quic(connection), MoqtVersion::from_alpn(&alpn))
+            (TransportConnection { connection, session: None }, MoqtVersion::from_alpn(&alpn))
         }
         Transport::WebTransport => {
             let started_at = Instant::now();
             let (session, protocol) = connect_webtransport(options, &protocols, &connection).await?;
             connect_times.webtransport_ns = Some(saturating_nanos(started_at.elapsed()));
             let version = selected_version(url, &options.offered_versions, protocol)?;
-            (TransportConnection::WebTransport(connection, session), version)
+            (TransportConnection { connection, session: Some(session) }, version)
         }
     };
-    Ok(Connected { endpoint, transport, connect_times, address, version })
+    Ok(Connected { endpoint, transport, connect_times, version })
 }
 
 /// The version that the server selected for a WebTransport session. `Ok(None)` if the setup messages select it. This is also the case if
@@ -247,7 +250,7 @@ async fn connect_quic(
     addresses: &[SocketAddr],
     socket_options: &LocalSocketOptions,
     config: &ClientConfig,
-) -> Result<(Endpoint, Connection, SocketAddr), MoqtConnectError> {
+) -> Result<(Endpoint, Connection), MoqtConnectError> {
     let (url, timeout) = (&options.url, options.limits.setup_timeout);
     // The resolver returns at least one address.
     let mut error =
@@ -265,13 +268,12 @@ async fn connect_quic(
                 continue;
             }
         };
-        let failed = |reason: String| MoqtConnectError::Failed { url: url.clone(), reason };
-        let connecting =
-            endpoint.connect_with(config.clone(), *address, &url.host).map_err(|error| failed(error.to_string()))?;
+        let connecting = endpoint.connect_with(config.clone(), *address, &url.host);
+        let connecting = connecting.map_err(|error| options.failed(error))?;
         let attempt_timeout =
             if index + 1 < addresses.len() { NEXT_ADDRESS_TIMEOUT.min(timeout / address_count) } else { timeout };
         match tokio::time::timeout(attempt_timeout, connecting).await {
-            Ok(Ok(connection)) => return Ok((endpoint, connection, *address)),
+            Ok(Ok(connection)) => return Ok((endpoint, connection)),
             // The server replied, so another address would give the same result.
             Ok(Err(error)) => return Err(MoqtConnectError::from_connection_error(options, &error)),
             Err(_) => {}
@@ -287,19 +289,18 @@ async fn connect_webtransport(
     connection: &Connection,
 ) -> Result<(WebTransportSession, Option<String>), MoqtConnectError> {
     let (url, timeout) = (&options.url, options.limits.setup_timeout);
-    let failed = |reason: String| MoqtConnectError::Failed { url: url.clone(), reason };
-    let request_url: Url = url.with_query().parse().map_err(|error: url::ParseError| failed(error.to_string()))?;
+    let request_url: Url = url.with_query().parse().map_err(|error: url::ParseError| options.failed(error))?;
     match tokio::time::timeout(timeout, WebTransportSession::connect(connection, request_url, protocols)).await {
         Ok(Ok(session)) => Ok(session),
-        // This error reports only a lost or malformed stream. The close reason of the connection is more specific.
-        Ok(Err(error @ (WebTransportError::ConnectionLost(_) | WebTransportError::Malformed(_)))) => {
-            Err(match connection.close_reason() {
-                Some(error) => MoqtConnectError::from_connection_error(options, &error),
-                None => MoqtConnectError::from_webtransport_error(url, error),
-            })
+        Ok(Err(ConnectError::WrongStatus(Some(status)) | ConnectError::ErrorStatus(status))) => {
+            Err(MoqtConnectError::HttpStatus { url: url.clone(), status: status.as_u16() })
         }
-        Ok(Err(error)) => Err(MoqtConnectError::from_webtransport_error(url, error)),
-        Err(_) => Err(failed(format!("no response to the WebTransport request within {timeout:?}"))),
+        // This error reports only a lost or malformed stream. The close reason of the connection is more specific.
+        Ok(Err(error)) => Err(match connection.close_reason() {
+            Some(error) => MoqtConnectError::from_connection_error(options, &error),
+            None => options.failed(error),
+        }),
+        Err(_) => Err(options.failed(format!("no response to the WebTransport request within {timeout:?}"))),
     }
 }
 
@@ -336,15 +337,6 @@ impl MoqtConnectError {
             Self::InvalidCertificate { url, reason }
         } else {
             Self::Failed { url, reason: error.to_string() }
-        }
-    }
-
-    /// Classifies a failed WebTransport request.
-    fn from_webtransport_error(server: &MoqtUrl, error: WebTransportError) -> Self {
-        let url = server.clone();
-        match error {
-            WebTransportError::HttpStatus(status) => Self::HttpStatus { url, status: status.as_u16() },
-            error => Self::Failed { url, reason: error.to_string() },
         }
     }
 }

@@ -5,7 +5,7 @@ use thiserror::Error;
 
 /// Why a request is malformed.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-pub enum PseudoHeaderError {
+pub(super) enum PseudoHeaderError {
     /// A pseudo-header occurs twice.
     #[error("the pseudo-header {0} occurs twice")]
     Duplicate(&'static str),
@@ -48,30 +48,22 @@ const STATUS_INDEXES: [std::ops::RangeInclusive<u64>; 2] = [24..=28, 63..=71];
 /// The first seven bits of a name in Huffman code that begins with a colon.
 const HUFFMAN_COLON: u8 = 0x5c;
 
-/// The name of a field.
-enum FieldName<'a> {
-    StaticTable(u64),
-    Literal { name: &'a [u8], is_huffman: bool },
+/// The index in [`PSEUDO_HEADERS`] of a name in the static table. `Ok(None)` for a regular field.
+fn find_static(index: u64) -> Result<Option<usize>, PseudoHeaderError> {
+    if STATUS_INDEXES.iter().any(|indexes| indexes.contains(&index)) {
+        return Err(PseudoHeaderError::Unknown);
+    }
+    Ok(PSEUDO_HEADERS.iter().position(|pseudo| pseudo.indexes.contains(&index)))
 }
 
-impl FieldName<'_> {
-    /// The index in [`PSEUDO_HEADERS`]. `Ok(None)` for a regular field.
-    fn pseudo_header(&self) -> Result<Option<usize>, PseudoHeaderError> {
-        let (found, is_pseudo) = match self {
-            Self::StaticTable(index) => (
-                PSEUDO_HEADERS.iter().position(|pseudo| pseudo.indexes.contains(index)),
-                STATUS_INDEXES.iter().any(|indexes| indexes.contains(index)),
-            ),
-            Self::Literal { name, is_huffman: false } => {
-                (PSEUDO_HEADERS.iter().position(|pseudo| pseudo.name.as_bytes() == *name), name.first() == Some(&b':'))
-            }
-            Self::Literal { name, is_huffman: true } => (
-                PSEUDO_HEADERS.iter().position(|pseudo| pseudo.huffman == *name),
-                name.first().is_some_and(|first| first >> 1 == HUFFMAN_COLON),
-            ),
-        };
-        if found.is_none() && is_pseudo { Err(PseudoHeaderError::Unknown) } else { Ok(found) }
-    }
+/// The index in [`PSEUDO_HEADERS`] of a literal name. `Ok(None)` for a regular field.
+fn find_literal(name: &[u8], is_huffman: bool) -> Result<Option<usize>, PseudoHeaderError> {
+    let found = PSEUDO_HEADERS
+        .iter()
+        .position(|pseudo| name == if is_huffman { pseudo.huffman } else { pseudo.name.as_bytes() });
+    let is_pseudo =
+        name.first().is_some_and(|first| if is_huffman { first >> 1 == HUFFMAN_COLON } else { *first == b':' });
+    if found.is_none() && is_pseudo { Err(PseudoHeaderError::Unknown) } else { Ok(found) }
 }
 
 /// Checks an encoded field section (RFC 9204, section 4.5).
@@ -82,21 +74,20 @@ pub(super) fn check(section: &[u8]) -> Result<(), PseudoHeaderError> {
     reader.integer(7)?;
     let (mut seen, mut has_regular_field) = ([false; PSEUDO_HEADERS.len()], false);
     while let Some(first) = reader.0.first().copied() {
-        let name = if first & 0b1100_0000 == 0b1100_0000 {
-            FieldName::StaticTable(reader.integer(6)?)
+        let found = if first & 0b1100_0000 == 0b1100_0000 {
+            find_static(reader.integer(6)?)?
         } else if first & 0b1101_0000 == 0b0101_0000 {
-            let name = FieldName::StaticTable(reader.integer(4)?);
+            let index = reader.integer(4)?;
             reader.string(8)?;
-            name
+            find_static(index)?
         } else if first & 0b1110_0000 == 0b0010_0000 {
-            let is_huffman = first & 0b0000_1000 != 0;
-            let name = FieldName::Literal { name: reader.string(4)?, is_huffman };
+            let name = reader.string(4)?;
             reader.string(8)?;
-            name
+            find_literal(name, first & 0b0000_1000 != 0)?
         } else {
             return Err(PseudoHeaderError::Encoding);
         };
-        let Some(pseudo_header) = name.pseudo_header()? else {
+        let Some(pseudo_header) = found else {
             has_regular_field = true;
             continue;
         };

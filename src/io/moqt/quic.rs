@@ -1,11 +1,12 @@
 //! QUIC configuration of server and client, and the UDP sockets of a server.
 
+use std::error::Error as StdError;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use quinn::crypto::rustls::{HandshakeData, NoInitialCipherSuite, QuicClientConfig, QuicServerConfig};
+use quinn::crypto::rustls::{HandshakeData, QuicClientConfig, QuicServerConfig};
 use quinn::{ClientConfig, Connection, IdleTimeout, ServerConfig, TransportConfig, VarInt};
 use rustls::client::danger::ServerCertVerifier;
 use rustls::server::{ClientHello, ResolvesServerCert};
@@ -176,14 +177,13 @@ pub(super) fn server_config(
     certificate: Arc<dyn ResolvesServerCert>,
     limits: &SessionLimits,
     idle_timeout: Duration,
-) -> Result<ServerConfig, rustls::Error> {
+) -> Result<ServerConfig, Box<dyn StdError + Send + Sync>> {
     let mut tls = rustls::ServerConfig::builder_with_provider(crypto_provider())
         .with_protocol_versions(&[&TLS13])?
         .with_no_client_auth()
         .with_cert_resolver(certificate);
     tls.alpn_protocols = server_alpns().map(<[u8]>::to_vec).collect();
-    let mut config =
-        ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).map_err(|error| to_rustls_error(&error))?));
+    let mut config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
     config
         .transport_config(Arc::new(transport_config(limits, idle_timeout)))
         .max_incoming(MAX_INCOMING)
@@ -196,7 +196,7 @@ pub(super) fn client_config(
     verifier: Arc<dyn ServerCertVerifier>,
     alpns: Vec<Vec<u8>>,
     limits: &SessionLimits,
-) -> Result<ClientConfig, rustls::Error> {
+) -> Result<ClientConfig, Box<dyn StdError + Send + Sync>> {
     let mut tls = rustls::ClientConfig::builder_with_provider(crypto_provider())
         .with_protocol_versions(&[&TLS13])?
         .dangerous()
@@ -205,8 +205,7 @@ pub(super) fn client_config(
     tls.alpn_protocols = alpns;
     let mut quic = transport_config(limits, CLIENT_IDLE_TIMEOUT);
     quic.keep_alive_interval(Some(KEEP_ALIVE_INTERVAL));
-    let mut config =
-        ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).map_err(|error| to_rustls_error(&error))?));
+    let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
     config.transport_config(Arc::new(quic));
     Ok(config)
 }
@@ -214,12 +213,6 @@ pub(super) fn client_config(
 /// The negotiated ALPN. It is known only after the handshake.
 pub(super) fn negotiated_alpn(connection: &Connection) -> Option<Vec<u8>> {
     connection.handshake_data()?.downcast::<HandshakeData>().ok()?.protocol
-}
-
-/// Converts the error of a crypto provider that has no cipher suite for initial packets. The crypto provider of this crate has such a
-/// cipher suite, so the error does not occur.
-fn to_rustls_error(error: &NoInitialCipherSuite) -> rustls::Error {
-    rustls::Error::General(error.to_string())
 }
 
 fn transport_config(limits: &SessionLimits, idle_timeout: Duration) -> TransportConfig {

@@ -1,7 +1,6 @@
 //! The MOQT echo server. Accepts connections on its own thread, validates and limits sources, and runs one session per
 //! connection. Counts and logs the outcomes of connections.
 
-use std::future::pending;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::panic::resume_unwind;
@@ -11,7 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use futures_util::future::{join_all, select_all};
+use futures_util::StreamExt;
+use futures_util::future::join_all;
+use futures_util::stream::{select_all, unfold};
 use http::StatusCode;
 use quinn::{
     Connection, ConnectionError, Endpoint, EndpointConfig, Incoming, TokioRuntime, TransportErrorCode, VarInt,
@@ -22,11 +23,11 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 
-use super::ServerCounters;
 use super::open_connections::{OpenConnections, Registration};
 use super::quic::{self, AlpnRecorder, BoundSockets};
 use super::streams::{ConnectionStreams, SessionClock, SessionClose, drive_session, new_session};
 use super::webtransport::{H3_EXCESSIVE_LOAD, H3_NO_ERROR, SessionRequest, TransportConnection, WebTransportSession};
+use super::{ConnectionCounters, ServerCounters};
 use crate::address::{Cidr, canonical_socket_addr};
 use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits, ConnectionPermit, ConnectionRejection};
 use crate::io::log::SharedLogThrottle;
@@ -157,20 +158,18 @@ async fn run(
     let connections = Arc::new(MoqtConnections { config, counters, alpns, open, log: LogState::default() });
     let (stop, stopping) = watch::channel(false);
     let mut tasks = JoinSet::new();
-    let mut next_endpoint = 0_usize;
+    // Each socket gets its turn. Otherwise, a flood on the first socket would prevent connections on the other sockets.
+    let mut attempts = select_all(endpoints.iter().map(|endpoint| {
+        Box::pin(unfold(endpoint, |endpoint| async move { Some((endpoint.accept().await?, endpoint)) }))
+    }));
     loop {
         tokio::select! {
             biased;
             () = stopped.notified() => break,
             // Removes finished tasks even while connections keep arriving.
             Some(_) = tasks.join_next() => {}
-            incoming = accept_any(&endpoints, next_endpoint) => {
-                // Otherwise, a flood on the first socket would prevent connections on the other sockets.
-                next_endpoint = next_endpoint.wrapping_add(1);
-                if connections.is_unknown_source(&incoming) {
-                    connections.drop_unknown_source(incoming);
-                    continue;
-                }
+            Some(incoming) = attempts.next() => {
+                let Some(incoming) = connections.drop_unknown_source(incoming) else { continue };
                 match limiter.admit_quic(incoming.remote_address().ip(), incoming.remote_address_validated()) {
                     Ok(Some(permit)) => {
                         tasks.spawn(Arc::clone(&connections).handle(incoming, permit, stopping.clone()));
@@ -199,24 +198,6 @@ async fn run(
     let _ = tokio::time::timeout(DRAIN_TIMEOUT, join_all(endpoints.iter().map(Endpoint::wait_idle))).await;
 }
 
-/// The next connection attempt on any socket. If attempts wait on several sockets, the first of them from index `first` on is accepted.
-async fn accept_any(endpoints: &[Endpoint], first: usize) -> Incoming {
-    if endpoints.is_empty() {
-        return pending().await;
-    }
-    match select_all(rotated(endpoints, first).map(Endpoint::accept).map(Box::pin)).await.0 {
-        Some(incoming) => incoming,
-        // Endpoints are not closed before the server stops.
-        None => pending().await,
-    }
-}
-
-/// All `items`, which must not be empty, in order from the index `first` modulo their number.
-fn rotated<T>(items: &[T], first: usize) -> impl Iterator<Item = &T> {
-    let (before, after) = items.split_at(first % items.len());
-    after.iter().chain(before)
-}
-
 /// State shared by all connections of a server.
 struct MoqtConnections {
     config: MoqtServerConfig,
@@ -237,19 +218,18 @@ struct LogState {
 }
 
 impl MoqtConnections {
-    /// Returns true if the source of the connection attempt is not allowed.
-    fn is_unknown_source(&self, incoming: &Incoming) -> bool {
-        let allow = &self.config.allow;
-        !allow.is_empty() && !allow.iter().any(|network| network.contains(incoming.remote_address().ip()))
-    }
-
     /// Drops a connection attempt of a source that is not allowed.
-    fn drop_unknown_source(&self, incoming: Incoming) {
+    fn drop_unknown_source(&self, incoming: Incoming) -> Option<Incoming> {
+        let allow = &self.config.allow;
+        if allow.is_empty() || allow.iter().any(|network| network.contains(incoming.remote_address().ip())) {
+            return Some(incoming);
+        }
         self.counters.update(|counters| counters.connections.connections_dropped_not_allowed += 1);
         if self.log.rejections.allow() {
             info!(target: "moqt", source = %incoming.remote_address(), reason = "source not in --allow", "connection dropped");
         }
         incoming.ignore();
+        None
     }
 
     /// Sends a Retry packet. Nothing is stored for the source.
@@ -284,23 +264,22 @@ impl MoqtConnections {
     /// Rejects a connection because of a limit.
     fn reject(&self, incoming: Incoming, rejection: ConnectionRejection) {
         let MoqtServerConfig { max_connections, max_connections_per_source, .. } = self.config;
+        let mut counted = ConnectionCounters::default();
         let (reason, limit) = match rejection {
             ConnectionRejection::Address(_) | ConnectionRejection::Rate => {
+                counted.connections_rejected_address_limit = 1;
                 ("too many connections from this address", Some(max_connections_per_source))
             }
-            ConnectionRejection::OverBudget(_) => ("memory budget", None),
-            ConnectionRejection::Total => ("connection limit", Some(max_connections)),
+            ConnectionRejection::OverBudget(_) => {
+                counted.connections_rejected_memory = 1;
+                ("memory budget", None)
+            }
+            ConnectionRejection::Total => {
+                counted.connections_rejected_limit = 1;
+                ("connection limit", Some(max_connections))
+            }
         };
-        self.counters.update(|counters| {
-            let connections = &mut counters.connections;
-            *match rejection {
-                ConnectionRejection::Address(_) | ConnectionRejection::Rate => {
-                    &mut connections.connections_rejected_address_limit
-                }
-                ConnectionRejection::OverBudget(_) => &mut connections.connections_rejected_memory,
-                ConnectionRejection::Total => &mut connections.connections_rejected_limit,
-            } += 1;
-        });
+        self.counters.update(|counters| counters.connections.add(&counted));
         if self.log.rejections.allow() {
             let source = canonical_socket_addr(incoming.remote_address());
             warn!(target: "moqt", %source, reason, limit, "connection rejected");
@@ -331,27 +310,22 @@ impl MoqtConnections {
         let alpn = quic::negotiated_alpn(&connection).unwrap_or_default();
         let is_webtransport = alpn == ALPN_WEBTRANSPORT;
         self.counters.update(|counters| {
-            let connections = &mut counters.connections;
-            *(if is_webtransport {
-                &mut connections.connections_webtransport
-            } else {
-                &mut connections.connections_quic
-            }) += 1;
+            counters.connections.connections_webtransport += u64::from(is_webtransport);
+            counters.connections.connections_quic += u64::from(!is_webtransport);
         });
         let registration = self.open.register(connection.clone(), &self.counters);
-        let (transport, connect_path, version) = if is_webtransport {
+        let (session, connect_path, version) = if is_webtransport {
             tokio::select! {
-                session = self.accept_webtransport(&connection, source) => match session {
-                    Some((session, path, version)) => {
-                        (TransportConnection::WebTransport(connection.clone(), session), Some(path), version)
-                    }
+                accepted = self.accept_webtransport(&connection, source) => match accepted {
+                    Some((session, path, version)) => (Some(session), Some(path), version),
                     None => return connection.close(VarInt::from_u32(H3_NO_ERROR), b""),
                 },
                 _ = &mut stop => return connection.close(VarInt::from_u32(H3_NO_ERROR), SHUTDOWN_REASON.as_bytes()),
             }
         } else {
-            (TransportConnection::Quic(connection.clone()), None, MoqtVersion::from_alpn(&alpn))
+            (None, None, MoqtVersion::from_alpn(&alpn))
         };
+        let transport = TransportConnection { connection: connection.clone(), session };
         if self.log.connections.allow() {
             let transport = if is_webtransport { Transport::WebTransport } else { Transport::Quic };
             let version = version.map_or("selected by the setup", MoqtVersion::name);
@@ -418,14 +392,14 @@ impl MoqtConnections {
         let source = canonical_socket_addr(registration.connection.remote_address());
         let mut held_memory = memory.hold(0);
         let mut counted = 0;
-        let close = drive_session(streams, &mut endpoint, clock, stop, |endpoint, streams| {
+        drive_session(streams, &mut endpoint, clock, stop, |endpoint, streams| {
             let counters = endpoint.take_counters();
             if counters.groups_received + counters.frames_received + counters.frames_sent > 0 {
                 registration.on_activity();
             }
             self.add_session_counters(source, &counters);
             let held = endpoint.session().held_bytes() + endpoint.handler().buffered_bytes();
-            let held = streams.open as u64 * quic::STREAM_BYTES + held as u64;
+            let held = streams.open_count() as u64 * quic::STREAM_BYTES + held as u64;
             if held_memory.resize(quic::CONNECTION_BYTES + held).is_err() {
                 // What exists counts in any case.
                 held_memory = memory.hold(quic::CONNECTION_BYTES + held);
@@ -434,14 +408,12 @@ impl MoqtConnections {
                 }
             }
             endpoint.handler().limit_growth(memory.available());
-            if streams.rejected > counted {
-                self.counters.update(|counters| counters.connections.streams_stray += streams.rejected - counted);
-                counted = streams.rejected;
+            let rejected = streams.rejected_count - std::mem::replace(&mut counted, streams.rejected_count);
+            if rejected > 0 {
+                self.counters.update(|counters| counters.connections.streams_stray += rejected);
             }
         })
-        .await;
-        self.add_session_counters(source, &endpoint.take_counters());
-        close
+        .await
     }
 
     /// Adds session counters and logs dropped groups.
@@ -472,17 +444,11 @@ impl MoqtConnections {
         source: SocketAddr,
     ) -> Option<(WebTransportSession, String, Option<MoqtVersion>)> {
         let timeout = self.config.limits.setup_timeout;
-        let request = match tokio::time::timeout(timeout, SessionRequest::receive(connection)).await {
-            Ok(Ok(request)) => request,
-            Ok(Err(error)) => {
-                self.on_request_rejected(source, &error.to_string());
-                return None;
-            }
-            Err(_) => {
-                self.on_request_rejected(source, &format!("no request within {} s", display_seconds(timeout)));
-                return None;
-            }
+        let received = match tokio::time::timeout(timeout, SessionRequest::receive(connection)).await {
+            Ok(received) => received.map_err(|error| error.to_string()),
+            Err(_) => Err(format!("no request within {} s", display_seconds(timeout))),
         };
+        let request = received.map_err(|reason| self.on_request_rejected(source, &reason)).ok()?;
         let (status, reason) = match &request.request {
             Ok((path, protocols)) if path_matches(&self.config.path, path) => {
                 let path = path.clone();
@@ -501,7 +467,7 @@ impl MoqtConnections {
                 if let Err(reason) = selected {
                     self.on_request_rejected(source, &reason);
                     // The reason reaches the client only in an accepted session.
-                    let transport = TransportConnection::WebTransport(connection.clone(), session);
+                    let transport = TransportConnection { connection: connection.clone(), session: Some(session) };
                     transport.close(error_code::UNSUPPORTED_VERSION, &reason).await;
                     return None;
                 }
@@ -510,7 +476,7 @@ impl MoqtConnections {
             Ok((path, _)) => {
                 (StatusCode::NOT_FOUND, format!("unknown path {path:.64}; this server serves {}", self.config.path))
             }
-            Err(error) => (StatusCode::BAD_REQUEST, error.to_string()),
+            Err(error) => (StatusCode::BAD_REQUEST, error.clone()),
         };
         self.on_request_rejected(source, &reason);
         let _ = tokio::time::timeout(timeout, request.reject(status, connection)).await;
@@ -532,16 +498,5 @@ impl MoqtConnections {
         if self.log.failures.allow() {
             warn!(target: "moqt", %source, reason, "QUIC handshake failed");
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_socket_is_first_in_turn() {
-        let order = |first| rotated(&['a', 'b', 'c'], first).collect::<String>();
-        assert_eq!([0, 1, 2, 3, usize::MAX].map(order), ["abc", "bca", "cab", "abc", "abc"]);
     }
 }

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
-use futures_util::stream::FuturesUnordered;
-use quinn::{Connection, ConnectionError, ReadError, RecvStream, SendStream, VarInt, WriteError};
+use futures_util::stream::{self, BoxStream, FuturesUnordered};
+use quinn::{Connection, ReadError, RecvStream, SendStream, VarInt, WriteError};
 use web_transport_proto::{error_from_http3, error_to_http3};
 
 use super::webtransport::{H3_REQUEST_REJECTED, TransportConnection, WT_BUFFERED_STREAM_REJECTED};
@@ -86,15 +86,6 @@ pub(super) struct SessionClose {
     pub(super) closed_locally: bool,
 }
 
-/// Numbers of the peer's streams.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct StreamCounts {
-    /// Streams that were rejected so far, because their header was late, incomplete or not of this session.
-    pub(super) rejected: u64,
-    /// Streams that the peer may still send on.
-    pub(super) open: usize,
-}
-
 /// Runs an endpoint until either end closes the session. Closes the session without an error when `stop` completes. `observe` is called
 /// after each turn and once more at the end.
 pub(super) async fn drive_session<A: SessionHandler>(
@@ -102,23 +93,22 @@ pub(super) async fn drive_session<A: SessionHandler>(
     endpoint: &mut MoqtEndpoint<A>,
     clock: SessionClock,
     stop: impl Future<Output = &'static str>,
-    mut observe: impl FnMut(&mut MoqtEndpoint<A>, StreamCounts),
+    mut observe: impl FnMut(&mut MoqtEndpoint<A>, &ConnectionStreams),
 ) -> SessionClose {
     let mut stop = pin!(stop);
     let mut stopping = false;
-    let mut rejected = 0;
     let mut iterations = 0_usize;
     loop {
         iterations = iterations.wrapping_add(1);
         while let Some(action) = endpoint.poll_action() {
             if let SessionAction::Close { code, reason } = action {
-                observe(endpoint, StreamCounts { rejected, open: streams.open_count() });
-                streams.close(code, &reason).await;
+                observe(endpoint, &streams);
+                streams.transport.close(code, &reason).await;
                 return SessionClose { code, reason, closed_locally: true };
             }
             streams.apply(action);
         }
-        observe(endpoint, StreamCounts { rejected, open: streams.open_count() });
+        observe(endpoint, &streams);
         let (deadline, has_backlog) = (endpoint.next_deadline(), endpoint.has_backlog());
         if iterations.is_multiple_of(ITERATIONS_PER_YIELD) {
             tokio::task::yield_now().await;
@@ -134,9 +124,9 @@ pub(super) async fn drive_session<A: SessionHandler>(
                 endpoint.update(clock.now(), |session| session.close(error_code::NO_ERROR, reason));
             }
             event = streams.next_event(!has_backlog) => match event {
-                TransportEvent::StreamRejected => rejected += 1,
+                TransportEvent::StreamRejected => streams.rejected_count += 1,
                 TransportEvent::Closed(code, reason) => {
-                    let closed_locally = streams.close_after_peer();
+                    let closed_locally = streams.transport.close_after_peer();
                     endpoint.update(clock.now(), |session| {
                         if closed_locally {
                             session.close(code, &reason);
@@ -144,7 +134,7 @@ pub(super) async fn drive_session<A: SessionHandler>(
                             session.on_connection_closed(code, &reason);
                         }
                     });
-                    observe(endpoint, StreamCounts { rejected, open: 0 });
+                    observe(endpoint, &streams);
                     return SessionClose { code, reason, closed_locally };
                 }
                 event => dispatch(endpoint, clock.now(), event),
@@ -192,20 +182,26 @@ enum TransportEvent {
     Closed(u32, String),
 }
 
-type AcceptResult = Result<(Option<SendStream>, RecvStream), ConnectionError>;
+/// A stream that the peer opened.
+type AcceptedStream = (Option<SendStream>, RecvStream);
+
+/// A stream that this end opened.
+type OpenedStream = (SendStream, Option<RecvStream>);
 
 /// The streams of one connection.
 pub(super) struct ConnectionStreams {
     transport: TransportConnection,
     /// The WebTransport session id; `None` over raw QUIC.
     session_id: Option<u64>,
+    /// Streams that were rejected so far, because their header was late, incomplete or not of this session.
+    pub(super) rejected_count: u64,
     recv_streams: BTreeMap<StreamHandle, RecvStream>,
     /// Our sides of the open streams. Every event polls each of them, so streams that are not open yet are in `openers`.
     send_buffers: BTreeMap<StreamHandle, SendBuffer>,
     /// Opens our streams. The first item opens bidirectional streams, and the second item opens unidirectional streams.
     openers: [StreamOpener; 2],
-    /// The futures that accept the peer's next bidirectional stream and its next unidirectional stream.
-    accept_futures: [Option<BoxFuture<'static, AcceptResult>>; 2],
+    /// The bidirectional streams and the unidirectional streams that the peer opens.
+    incoming: [BoxStream<'static, AcceptedStream>; 2],
     /// Over WebTransport: unfinished futures, each of which reads the header of a stream opened by the peer. Control, QPACK and reserved
     /// streams also stay here until they end.
     header_reads: FuturesUnordered<BoxFuture<'static, (StreamDir, PeerStream)>>,
@@ -213,7 +209,7 @@ pub(super) struct ConnectionStreams {
     first_bi_accepted: bool,
     /// Whether the header of the first bidirectional stream is being read.
     first_bi_pending: bool,
-    closed: Option<BoxFuture<'static, (u32, String)>>,
+    closed: BoxFuture<'static, (u32, String)>,
     /// The send stream and the receive stream that were ready at the most recent poll. For fairness, the next poll starts with the streams
     /// after these.
     last_polled_send: StreamHandle,
@@ -223,45 +219,35 @@ pub(super) struct ConnectionStreams {
 impl ConnectionStreams {
     /// `has_session_stream`: whether the peer's first bidirectional stream is the session stream.
     pub(super) fn new(mut transport: TransportConnection, has_session_stream: bool) -> Self {
-        let closed: BoxFuture<'static, _> = Box::pin(transport.closed());
-        let accept_futures =
-            [StreamDir::Bi, StreamDir::Uni].map(|dir| Some(accept_stream(dir, transport.connection().clone())));
+        let dirs = [StreamDir::Bi, StreamDir::Uni];
         Self {
             session_id: transport.session_id(),
+            rejected_count: 0,
+            incoming: dirs.map(|dir| accept_streams(dir, transport.connection.clone())),
+            openers: dirs.map(|dir| StreamOpener::new(dir, transport.connection.clone())),
+            closed: Box::pin(transport.closed()),
             transport,
             recv_streams: BTreeMap::new(),
             send_buffers: BTreeMap::new(),
-            openers: [StreamDir::Bi, StreamDir::Uni].map(StreamOpener::new),
-            accept_futures,
             header_reads: FuturesUnordered::new(),
             first_bi_accepted: !has_session_stream,
             first_bi_pending: false,
-            closed: Some(closed),
             last_polled_send: StreamHandle::Local(0),
             last_polled_recv: StreamHandle::Local(0),
         }
     }
 
     /// Number of streams that the peer may still send on.
-    fn open_count(&self) -> usize {
+    pub(super) fn open_count(&self) -> usize {
         self.recv_streams.len() + self.header_reads.len()
-    }
-
-    /// Closes the session and the connection.
-    async fn close(self, code: u32, reason: &str) {
-        self.transport.close(code, reason).await;
-    }
-
-    /// Closes the connection after the peer closed the session. Returns true if this side closed the connection before this call.
-    fn close_after_peer(self) -> bool {
-        self.transport.close_after_peer()
     }
 
     /// Performs an action, except for [`SessionAction::Close`]. Actions for removed streams are ignored.
     fn apply(&mut self, action: SessionAction) {
         match action {
             SessionAction::OpenStream(stream, dir) => {
-                self.openers[dir as usize].push(stream, UnsentData::new(&stream_header(self.session_id, dir)));
+                let unsent = UnsentData::new(&stream_header(self.session_id, dir));
+                self.openers[dir as usize].waiting.insert(stream, UnopenedStream { unsent, stop_code: None });
             }
             SessionAction::Write(stream, bytes) => {
                 if let Some(unsent) = self.unsent_data(stream) {
@@ -278,17 +264,16 @@ impl ConnectionStreams {
                     // Fails only if the stream has already ended.
                     let _ = buffer.stream.reset(encode_error_code(self.session_id, code));
                 } else {
-                    self.openers.iter_mut().for_each(|opener| opener.remove(stream));
+                    self.openers.iter_mut().for_each(|opener| drop(opener.waiting.remove(&stream)));
                 }
             }
             SessionAction::StopSending(stream, code) => {
                 if let Some(mut recv) = self.recv_streams.remove(&stream) {
                     // Fails only if the stream has already ended.
                     let _ = recv.stop(encode_error_code(self.session_id, code));
-                } else if let Some(unopened) =
-                    self.openers.iter_mut().find_map(|opener| opener.waiting.get_mut(&stream))
-                {
-                    unopened.stop_code = Some(code);
+                } else {
+                    let unopened = self.openers.iter_mut().find_map(|opener| opener.waiting.get_mut(&stream));
+                    unopened.into_iter().for_each(|unopened| unopened.stop_code = Some(code));
                 }
             }
             SessionAction::Close { .. } => {}
@@ -297,10 +282,10 @@ impl ConnectionStreams {
 
     /// The unsent data of a stream, which may not be open yet.
     fn unsent_data(&mut self, stream: StreamHandle) -> Option<&mut UnsentData> {
-        if let Some(buffer) = self.send_buffers.get_mut(&stream) {
-            return Some(&mut buffer.unsent);
+        match self.send_buffers.get_mut(&stream) {
+            Some(buffer) => Some(&mut buffer.unsent),
+            None => self.openers.iter_mut().find_map(|opener| Some(&mut opener.waiting.get_mut(&stream)?.unsent)),
         }
-        self.openers.iter_mut().find_map(|opener| opener.waiting.get_mut(&stream)).map(|unopened| &mut unopened.unsent)
     }
 
     /// Waits for the next event. Incoming data and the end of the connection are reported only if `read` is set.
@@ -324,15 +309,14 @@ impl ConnectionStreams {
             return Poll::Ready(event);
         }
         // This check is the last one, so that data received before the close is reported first.
-        let Some(closed) = &mut self.closed else { return Poll::Pending };
-        let Poll::Ready((code, reason)) = closed.as_mut().poll(context) else { return Poll::Pending };
-        self.closed = None;
-        Poll::Ready(TransportEvent::Closed(code, reason))
+        self.closed.as_mut().poll(context).map(|(code, reason)| TransportEvent::Closed(code, reason))
     }
 
     fn poll_openers(&mut self, context: &mut Context<'_>) {
         for opener in &mut self.openers {
-            while let Poll::Ready((stream, unopened, (send, recv))) = opener.poll(context, self.transport.connection())
+            while !opener.waiting.is_empty()
+                && let Poll::Ready(Some((send, recv))) = opener.opened.poll_next_unpin(context)
+                && let Some((stream, unopened)) = opener.waiting.pop_first()
             {
                 self.send_buffers.insert(stream, SendBuffer { stream: send, unsent: unopened.unsent });
                 match (recv, unopened.stop_code) {
@@ -363,22 +347,12 @@ impl ConnectionStreams {
         for dir in [StreamDir::Bi, StreamDir::Uni] {
             // A second bidirectional stream waits for the header of the first. Otherwise the second stream could be mistaken for the
             // session stream.
-            while self.may_accept(dir)
-                && let Some(Poll::Ready(accepted)) =
-                    self.accept_futures[dir as usize].as_mut().map(|future| future.as_mut().poll(context))
+            while (dir == StreamDir::Uni || self.first_bi_accepted || !self.first_bi_pending)
+                && let Poll::Ready(Some((send, recv))) = self.incoming[dir as usize].poll_next_unpin(context)
             {
-                self.accept_futures[dir as usize] = None;
-                // The error is ignored here, because the `closed` future reports a lost connection.
-                let Ok((send, recv)) = accepted else { break };
-                self.accept_futures[dir as usize] = Some(accept_stream(dir, self.transport.connection().clone()));
-                match self.session_id {
-                    None => return Poll::Ready(self.register(dir, send, recv)),
-                    Some(session) => {
-                        self.first_bi_pending |= dir == StreamDir::Bi;
-                        self.header_reads
-                            .push(Box::pin(async move { (dir, read_stream_header(session, send, recv).await) }));
-                    }
-                }
+                let Some(session) = self.session_id else { return Poll::Ready(self.register(dir, send, recv)) };
+                self.first_bi_pending |= dir == StreamDir::Bi;
+                self.header_reads.push(Box::pin(async move { (dir, read_stream_header(session, send, recv).await) }));
             }
         }
         while let Poll::Ready(Some((dir, header))) = self.header_reads.poll_next_unpin(context) {
@@ -390,10 +364,6 @@ impl ConnectionStreams {
             }
         }
         Poll::Pending
-    }
-
-    fn may_accept(&self, dir: StreamDir) -> bool {
-        dir == StreamDir::Uni || self.first_bi_accepted || !self.first_bi_pending
     }
 
     fn register(&mut self, dir: StreamDir, send: Option<SendStream>, recv: RecvStream) -> TransportEvent {
@@ -505,8 +475,6 @@ impl SendBuffer {
     }
 }
 
-type OpenedStream = (SendStream, Option<RecvStream>);
-
 /// A stream of ours that is not open yet.
 struct UnopenedStream {
     unsent: UnsentData,
@@ -516,59 +484,24 @@ struct UnopenedStream {
 
 /// Opens our streams of one type, bidirectional or unidirectional, when the peer permits us to open more streams of this type.
 struct StreamOpener {
-    dir: StreamDir,
     /// The oldest stream, which has the lowest handle, is opened first. A stream that is reset before that is never opened.
     waiting: BTreeMap<StreamHandle, UnopenedStream>,
-    /// The pending request to the transport. When it completes, the opened transport stream is given to the oldest stream in `waiting`.
-    in_progress: Option<BoxFuture<'static, Result<OpenedStream, ConnectionError>>>,
-    /// An opened transport stream that is not assigned yet.
-    spare: Option<OpenedStream>,
+    /// Opens a transport stream for each poll. Each opened stream is given to the oldest stream in `waiting`.
+    opened: BoxStream<'static, OpenedStream>,
 }
 
 impl StreamOpener {
-    fn new(dir: StreamDir) -> Self {
-        Self { dir, waiting: BTreeMap::new(), in_progress: None, spare: None }
-    }
-
-    fn push(&mut self, stream: StreamHandle, unsent: UnsentData) {
-        self.waiting.insert(stream, UnopenedStream { unsent, stop_code: None });
-    }
-
-    fn remove(&mut self, stream: StreamHandle) {
-        self.waiting.remove(&stream);
-    }
-
-    /// The next opened transport stream, and the stream that it is assigned to.
-    fn poll(
-        &mut self,
-        context: &mut Context<'_>,
-        connection: &Connection,
-    ) -> Poll<(StreamHandle, UnopenedStream, OpenedStream)> {
-        if self.waiting.is_empty() {
-            return Poll::Pending;
-        }
-        if self.spare.is_none() {
-            let next = self.in_progress.get_or_insert_with(|| open_stream(self.dir, connection.clone()));
-            let opened = ready!(next.as_mut().poll(context));
-            self.in_progress = None;
+    fn new(dir: StreamDir, connection: Connection) -> Self {
+        let open = move |connection: Connection| async move {
+            let opened = match dir {
+                StreamDir::Bi => connection.open_bi().await.map(|(send, recv)| (send, Some(recv))),
+                StreamDir::Uni => connection.open_uni().await.map(|send| (send, None)),
+            };
             // The error is ignored here, because the `closed` future reports a lost connection.
-            self.spare = opened.ok();
-        }
-        let Some(opened) = self.spare.take() else { return Poll::Pending };
-        match self.waiting.pop_first() {
-            Some((stream, unopened)) => Poll::Ready((stream, unopened, opened)),
-            None => Poll::Pending,
-        }
+            Some((opened.ok()?, connection))
+        };
+        Self { waiting: BTreeMap::new(), opened: stream::unfold(connection, open).fuse().boxed() }
     }
-}
-
-fn open_stream(dir: StreamDir, connection: Connection) -> BoxFuture<'static, Result<OpenedStream, ConnectionError>> {
-    Box::pin(async move {
-        Ok(match dir {
-            StreamDir::Bi => connection.open_bi().await.map(|(send, recv)| (send, Some(recv)))?,
-            StreamDir::Uni => (connection.open_uni().await?, None),
-        })
-    })
 }
 
 /// Result of reading a stream header.
@@ -633,13 +566,17 @@ fn poll_round_robin<V, T>(
     Poll::Pending
 }
 
-fn accept_stream(dir: StreamDir, connection: Connection) -> BoxFuture<'static, AcceptResult> {
-    Box::pin(async move {
-        Ok(match dir {
-            StreamDir::Bi => connection.accept_bi().await.map(|(send, recv)| (Some(send), recv))?,
-            StreamDir::Uni => (None, connection.accept_uni().await?),
-        })
-    })
+/// The streams that the peer opens.
+fn accept_streams(dir: StreamDir, connection: Connection) -> BoxStream<'static, AcceptedStream> {
+    let accept = move |connection: Connection| async move {
+        let accepted = match dir {
+            StreamDir::Bi => connection.accept_bi().await.map(|(send, recv)| (Some(send), recv)),
+            StreamDir::Uni => connection.accept_uni().await.map(|recv| (None, recv)),
+        };
+        // The error is ignored here, because the `closed` future reports a lost connection.
+        Some((accepted.ok()?, connection))
+    };
+    stream::unfold(connection, accept).fuse().boxed()
 }
 
 /// The header of a stream that we open.

@@ -12,7 +12,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::StatusCode;
 use quinn::{Connection, ConnectionError, RecvStream, SendStream};
-use thiserror::Error;
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncReadExt, BufReader, ReadBuf};
 use tokio::task::{consume_budget, coop};
 use url::Url;
@@ -20,7 +19,7 @@ use web_transport_proto::{
     Capsule, ConnectError, ConnectRequest, ConnectResponse, Frame, Http3CapsuleReader, Setting, Settings, VarInt,
 };
 
-use super::pseudo_headers::{self, PseudoHeaderError};
+use super::pseudo_headers;
 use crate::moqt::codec::write_varint;
 use crate::moqt::error_code;
 use crate::sanitize::prefix;
@@ -60,43 +59,33 @@ const EXCESSIVE_LOAD_REASON: &str = "too many bytes on the CONNECT stream";
 const READ_BUFFER_BYTES: usize = 1 << 10;
 
 /// Connection that carries the streams of a session.
-pub(super) enum TransportConnection {
-    /// Raw QUIC.
-    Quic(quinn::Connection),
-    /// A WebTransport session on a QUIC connection.
-    WebTransport(quinn::Connection, WebTransportSession),
+pub(super) struct TransportConnection {
+    pub(super) connection: Connection,
+    /// The WebTransport session on the connection; `None` over raw QUIC.
+    pub(super) session: Option<WebTransportSession>,
 }
 
 impl TransportConnection {
-    pub(super) fn connection(&self) -> &quinn::Connection {
-        match self {
-            Self::Quic(connection) | Self::WebTransport(connection, _) => connection,
-        }
-    }
-
     /// The WebTransport session id; `None` over raw QUIC.
     pub(super) fn session_id(&self) -> Option<u64> {
-        match self {
-            Self::Quic(_) => None,
-            Self::WebTransport(_, session) => Some(session.id()),
-        }
+        self.session.as_ref().map(|session| session.id)
     }
 
     /// Waits for the end of the session or connection. Returns the code and reason of the close. Closes a connection that receives too many
-    /// bytes on the CONNECT stream.
+    /// bytes on the CONNECT stream. Can be called only once.
     pub(super) fn closed(&mut self) -> impl Future<Output = (u32, String)> + Send + 'static {
-        let connection = self.connection().clone();
-        let session_end = match self {
-            Self::Quic(_) => None,
-            Self::WebTransport(_, session) => session.take_closed(),
-        };
+        let connection = self.connection.clone();
+        let connect_stream = self.session.as_mut().and_then(|session| session.recv.take());
         async move {
-            let Some(session_end) = session_end else { return close_reason(&connection.closed().await) };
+            let Some(connect_stream) = connect_stream else { return close_reason(&connection.closed().await) };
             tokio::select! {
                 biased;
-                session_end = session_end => match session_end {
+                session_end = read_connect_stream(connect_stream) => match session_end {
                     ConnectStreamEnd::Closed(code, reason) => (code, reason),
-                    ConnectStreamEnd::Reset => connection.close_reason().map_or_else(connect_stream_reset, |error| close_reason(&error)),
+                    ConnectStreamEnd::Reset => match connection.close_reason() {
+                        Some(error) => close_reason(&error),
+                        None => (error_code::NO_ERROR, "the session stream was reset".to_owned()),
+                    },
                     ConnectStreamEnd::ExcessiveLoad => {
                         connection.close(quinn::VarInt::from_u32(H3_EXCESSIVE_LOAD), EXCESSIVE_LOAD_REASON.as_bytes());
                         (H3_EXCESSIVE_LOAD, EXCESSIVE_LOAD_REASON.to_owned())
@@ -108,31 +97,24 @@ impl TransportConnection {
     }
 
     /// Closes the connection after the peer ended the session. Returns true if this side closed the connection before this call.
-    pub(super) fn close_after_peer(self) -> bool {
-        let closed = self.connection().close_reason();
+    pub(super) fn close_after_peer(&self) -> bool {
+        let closed = self.connection.close_reason();
         // A second close would hide the first reason.
         if closed.is_none() {
-            let code = if self.session_id().is_some() { H3_NO_ERROR } else { error_code::NO_ERROR };
-            self.connection().close(quinn::VarInt::from_u32(code), b"");
+            let code = if self.session.is_some() { H3_NO_ERROR } else { error_code::NO_ERROR };
+            self.connection.close(quinn::VarInt::from_u32(code), b"");
         }
         closed == Some(ConnectionError::LocallyClosed)
     }
 
     /// Closes the session and the connection.
     pub(super) async fn close(self, code: u32, reason: &str) {
-        match self {
-            Self::Quic(connection) => connection.close(quinn::VarInt::from_u32(code), reason.as_bytes()),
-            Self::WebTransport(connection, session) => {
-                // A peer ignores the CONNECT stream after a connection close. Therefore, the session is closed before the connection.
-                let _ = tokio::time::timeout(SESSION_CLOSE_TIMEOUT, session.close(code, reason, &connection)).await;
-                connection.close(quinn::VarInt::from_u32(H3_NO_ERROR), b"");
-            }
-        }
+        let Self { connection, session } = self;
+        let Some(session) = session else { return connection.close(quinn::VarInt::from_u32(code), reason.as_bytes()) };
+        // A peer ignores the CONNECT stream after a connection close. Therefore, the session is closed before the connection.
+        let _ = tokio::time::timeout(SESSION_CLOSE_TIMEOUT, session.close(code, reason, &connection)).await;
+        connection.close(quinn::VarInt::from_u32(H3_NO_ERROR), b"");
     }
-}
-
-fn connect_stream_reset() -> (u32, String) {
-    (error_code::NO_ERROR, "the session stream was reset".to_owned())
 }
 
 /// Code and reason of a closed connection.
@@ -154,6 +136,7 @@ fn close_reason(error: &ConnectionError) -> (u32, String) {
 
 /// An established session.
 pub(super) struct WebTransportSession {
+    /// The session id: the stream id of the CONNECT request.
     id: u64,
     send: SendStream,
     recv: Option<BoundedReader<RecvStream>>,
@@ -172,62 +155,28 @@ pub enum ConnectStreamEnd {
     ExcessiveLoad,
 }
 
-/// Reason why no session was established.
-#[derive(Debug, Error)]
-pub(super) enum WebTransportError {
-    /// The server rejected the request.
-    #[error("HTTP status {0}")]
-    HttpStatus(StatusCode),
-    /// The response is malformed.
-    #[error("{0}")]
-    Malformed(ConnectError),
-    /// The connection was lost.
-    #[error(transparent)]
-    ConnectionLost(#[from] io::Error),
-}
-
-impl From<ConnectError> for WebTransportError {
-    fn from(error: ConnectError) -> Self {
-        match error {
-            ConnectError::WrongStatus(Some(status)) | ConnectError::ErrorStatus(status) => Self::HttpStatus(status),
-            error => Self::Malformed(error),
-        }
-    }
-}
-
-/// Why a request is rejected with 400.
-#[derive(Debug, Error)]
-pub enum RequestError {
-    /// The library cannot decode the request.
-    #[error(transparent)]
-    Connect(#[from] ConnectError),
-    /// A pseudo-header is invalid.
-    #[error(transparent)]
-    PseudoHeader(#[from] PseudoHeaderError),
-}
-
 /// A received request that is not answered yet.
 pub(super) struct SessionRequest {
     /// The requested path and the offered protocols, or the reason why this is not a WebTransport request.
-    pub(super) request: Result<(String, Vec<String>), RequestError>,
+    pub(super) request: Result<(String, Vec<String>), String>,
     session: WebTransportSession,
 }
 
 impl SessionRequest {
     /// Sends our settings and waits for the first request.
-    pub(super) async fn receive(connection: &Connection) -> Result<Self, WebTransportError> {
+    pub(super) async fn receive(connection: &Connection) -> io::Result<Self> {
         let settings = send_settings(connection).await?;
-        let (send, recv) = connection.accept_bi().await.map_err(io::Error::from)?;
+        let (send, recv) = connection.accept_bi().await?;
         let mut recv = BoundedReader::new(recv, MAX_HEADER_BYTES);
         let request = match read_headers(&mut recv).await {
             Ok(headers) => decode_request(headers).map(|request| (request.url.path().to_owned(), request.protocols)),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(error.to_string()),
         };
         Ok(Self { request, session: WebTransportSession::new(send, recv, settings) })
     }
 
     /// Accepts the session, and selects this protocol.
-    pub(super) async fn accept(mut self, protocol: Option<&str>) -> Result<WebTransportSession, WebTransportError> {
+    pub(super) async fn accept(mut self, protocol: Option<&str>) -> Result<WebTransportSession, ConnectError> {
         let response = match protocol {
             Some(protocol) => ConnectResponse::OK.with_protocol(protocol),
             None => ConnectResponse::OK,
@@ -238,7 +187,7 @@ impl SessionRequest {
 
     /// Rejects the session. Keeps the connection until the peer closes it, because a close could overtake the
     /// response.
-    pub(super) async fn reject(mut self, status: StatusCode, connection: &Connection) -> Result<(), WebTransportError> {
+    pub(super) async fn reject(mut self, status: StatusCode, connection: &Connection) -> Result<(), ConnectError> {
         self.session.send_response(&ConnectResponse::new(status)).await?;
         let _ = self.session.send.finish();
         connection.closed().await;
@@ -252,7 +201,7 @@ impl WebTransportSession {
         connection: &Connection,
         url: Url,
         protocols: &[&str],
-    ) -> Result<(Self, Option<String>), WebTransportError> {
+    ) -> Result<(Self, Option<String>), ConnectError> {
         let settings = send_settings(connection).await?;
         let (mut send, recv) = connection.open_bi().await.map_err(io::Error::from)?;
         let mut recv = BoundedReader::new(recv, MAX_HEADER_BYTES);
@@ -274,20 +223,10 @@ impl WebTransportSession {
         Self { id, send, recv: Some(recv), _control_stream: settings }
     }
 
-    async fn send_response(&mut self, response: &ConnectResponse) -> Result<(), WebTransportError> {
+    async fn send_response(&mut self, response: &ConnectResponse) -> Result<(), ConnectError> {
         let mut bytes = Vec::new();
         response.encode(&mut bytes)?;
         Ok(self.send.write_all(&bytes).await.map_err(io::Error::from)?)
-    }
-
-    /// The session id: the stream id of the CONNECT request.
-    pub(super) fn id(&self) -> u64 {
-        self.id
-    }
-
-    /// Returns a future that completes when the session ends. Can be called only once.
-    pub(super) fn take_closed(&mut self) -> Option<impl Future<Output = ConnectStreamEnd> + Send + 'static> {
-        self.recv.take().map(read_connect_stream)
     }
 
     /// Sends `CLOSE_WEBTRANSPORT_SESSION` and waits until the peer has received it.
@@ -385,11 +324,11 @@ async fn read_varint<R: AsyncRead + Unpin>(recv: &mut BoundedReader<R>) -> Resul
 ///
 /// For these requests, this function appends a second field with the same name and a valid value. The library uses only the last of two
 /// fields with the same name. Therefore, the library accepts the request.
-pub fn decode_request(mut headers: Vec<u8>) -> Result<ConnectRequest, RequestError> {
+pub fn decode_request(mut headers: Vec<u8>) -> Result<ConnectRequest, String> {
     // Literal field lines with a literal name (RFC 9204, section 4.5.6). The names have 9 and 22 bytes, the values have 12 and 0 bytes.
     const WEBTRANSPORT_PROTOCOL_FIELD: &[u8] = b"\x27\x02:protocol\x0cwebtransport";
     const NO_PROTOCOLS_FIELD: &[u8] = b"\x27\x0fwt-available-protocols\x00";
-    pseudo_headers::check(&headers)?;
+    pseudo_headers::check(&headers).map_err(|error| error.to_string())?;
     let mut decoded = decode_header_block(&headers);
     if matches!(&decoded, Err(ConnectError::WrongProtocol(Some(protocol))) if protocol == "webtransport-h3") {
         headers.extend_from_slice(WEBTRANSPORT_PROTOCOL_FIELD);
@@ -399,7 +338,7 @@ pub fn decode_request(mut headers: Vec<u8>) -> Result<ConnectRequest, RequestErr
         headers.extend_from_slice(NO_PROTOCOLS_FIELD);
         decoded = decode_header_block(&headers);
     }
-    Ok(decoded?)
+    decoded.map_err(|error| error.to_string())
 }
 
 fn decode_header_block(headers: &[u8]) -> Result<ConnectRequest, ConnectError> {
