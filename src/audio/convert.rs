@@ -103,8 +103,8 @@ pub struct PacketizerConfig {
     pub input_channels: u16,
     /// Sample rate of the packets in Hz.
     pub output_rate: u32,
-    /// Channels of the packets.
-    pub output_channels: ChannelLayout,
+    /// Channels of the packets, 1 or 2.
+    pub output_channels: u16,
     /// Samples per channel in each packet.
     pub frame_samples: usize,
     /// Maximum samples per channel to send; `None` is unlimited.
@@ -130,7 +130,7 @@ pub struct Packetizer {
 impl Packetizer {
     /// Creates a packetizer. Fails if the sample rates or the channels are not supported.
     pub fn new(config: PacketizerConfig) -> Result<Self, ResamplerError> {
-        let channels = config.output_channels.count();
+        let channels = config.output_channels;
         let resampler = if config.input_rate == config.output_rate {
             None
         } else {
@@ -210,28 +210,9 @@ impl Packetizer {
     }
 }
 
-/// Channels of the AUDIO packets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ChannelLayout {
-    /// One channel.
-    Mono,
-    /// Two channels, left first.
-    Stereo,
-}
-
-impl ChannelLayout {
-    /// Number of channels, 1 or 2.
-    pub const fn count(self) -> u16 {
-        match self {
-            Self::Mono => 1,
-            Self::Stereo => 2,
-        }
-    }
-
-    /// The default for an input with `channels` channels: mono stays mono, and all other inputs become stereo.
-    pub const fn default_for(channels: u16) -> Self {
-        if channels == 1 { Self::Mono } else { Self::Stereo }
-    }
+/// Channels of the packets for an input with `channels` channels: mono stays mono, and all other inputs become stereo.
+pub const fn default_channels(channels: u16) -> u16 {
+    if channels == 1 { 1 } else { 2 }
 }
 
 /// Mixes interleaved frames up or down.
@@ -247,30 +228,28 @@ impl ChannelLayout {
 #[derive(Clone, Copy, Debug)]
 pub struct Mixer {
     inputs: usize,
-    output: ChannelLayout,
+    outputs: u16,
 }
 
 impl Mixer {
-    /// Creates a mixer from `inputs` channels (at least 1) to `output`.
-    pub fn new(inputs: u16, output: ChannelLayout) -> Self {
-        Self { inputs: usize::from(inputs.max(1)), output }
+    /// Creates a mixer from `inputs` channels (at least 1) to `outputs` channels (1 or 2).
+    pub fn new(inputs: u16, outputs: u16) -> Self {
+        Self { inputs: usize::from(inputs.max(1)), outputs }
     }
 
     /// Whether every output sample is a copy of an input sample.
     pub fn is_copy(&self) -> bool {
-        self.inputs <= usize::from(self.output.count())
+        self.inputs <= usize::from(self.outputs)
     }
 
     /// Appends the mix of `frames` to `out`. An incomplete frame at the end is ignored.
     pub fn mix(&self, frames: &[f32], out: &mut Vec<f32>) {
         let frames = frames.chunks_exact(self.inputs);
-        match (self.output, self.inputs) {
-            (ChannelLayout::Mono, 1) | (ChannelLayout::Stereo, 2) => out.extend(frames.flatten()),
-            (ChannelLayout::Mono, _) => out.extend(frames.map(|frame| average(frame, 0, 1))),
-            (ChannelLayout::Stereo, 1) => out.extend(frames.flat_map(|frame| [frame[0], frame[0]])),
-            (ChannelLayout::Stereo, _) => {
-                out.extend(frames.flat_map(|frame| [average(frame, 0, 2), average(frame, 1, 2)]));
-            }
+        match (self.outputs, self.inputs) {
+            (1, 1) | (2, 2) => out.extend(frames.flatten()),
+            (1, _) => out.extend(frames.map(|frame| average(frame, 0, 1))),
+            (_, 1) => out.extend(frames.flat_map(|frame| [frame[0], frame[0]])),
+            _ => out.extend(frames.flat_map(|frame| [average(frame, 0, 2), average(frame, 1, 2)])),
         }
     }
 }
@@ -283,14 +262,14 @@ fn average(frame: &[f32], first: usize, step: usize) -> f32 {
     (finite.sum::<f64>() / count as f64) as f32
 }
 
-/// Maps mono or stereo `frames` to a device with `channels` channels. Mono is copied to the first two channels. Stereo goes to the
+/// Maps mono or stereo `frames`, which have `of` channels, to a device with `channels` channels. Mono is copied to the first two channels. Stereo goes to the
 /// first two channels, or is averaged if the device has only one. All other channels are silent.
-pub fn map_to_device(frames: &[f32], of: ChannelLayout, channels: u16) -> impl Iterator<Item = f32> + '_ {
-    frames.chunks_exact(usize::from(of.count())).flat_map(move |frame| {
+pub fn map_to_device(frames: &[f32], of: u16, channels: u16) -> impl Iterator<Item = f32> + '_ {
+    frames.chunks_exact(usize::from(of)).flat_map(move |frame| {
         (0..channels).map(move |channel| match (of, channel) {
-            (ChannelLayout::Stereo, 0) if channels == 1 => f32::midpoint(frame[0], frame[1]),
-            (ChannelLayout::Mono, 0 | 1) | (ChannelLayout::Stereo, 0) => frame[0],
-            (ChannelLayout::Stereo, 1) => frame[1],
+            (2, 0) if channels == 1 => f32::midpoint(frame[0], frame[1]),
+            (1, 0 | 1) | (2, 0) => frame[0],
+            (2, 1) => frame[1],
             _ => 0.0,
         })
     })
@@ -380,7 +359,7 @@ impl Resampler {
             let (head, rest) = samples.split_at(block - self.block_in.len());
             self.block_in.extend(head.iter().copied().map(sanitize));
             samples = rest;
-            self.process(u64::MAX, out);
+            self.process(out);
         }
         self.block_in.extend(samples.iter().copied().map(sanitize));
     }
@@ -391,13 +370,13 @@ impl Resampler {
         let total = (self.samples_in / channels * self.to).div_ceil(self.from) * channels;
         while self.samples_out < total {
             self.block_in.resize(self.fft.input_frames_next() * self.channels, 0.0);
-            self.process(total, out);
+            self.process(out);
         }
+        out.truncate(out.len() - (self.samples_out - total) as usize);
     }
 
-    /// Filters the full block and appends its output. Omits the leading samples that the filter delay adds. Also omits all samples at index
-    /// `end` or later.
-    fn process(&mut self, end: u64, out: &mut Vec<f32>) {
+    /// Filters the full block and appends its output. Omits the leading samples that the filter delay adds.
+    fn process(&mut self, out: &mut Vec<f32>) {
         let (frames_in, frames_out) = (self.fft.input_frames_next(), self.fft.output_frames_next());
         let source = InterleavedSlice::new(&self.block_in, self.channels, frames_in);
         let target = InterleavedSlice::new_mut(&mut self.block_out, self.channels, frames_out);
@@ -408,7 +387,6 @@ impl Resampler {
         let skipped = self.delay_left.min(frames_out);
         self.delay_left -= skipped;
         let ready = &self.block_out[skipped * self.channels..];
-        let ready = &ready[..ready.len().min(usize::try_from(end - self.samples_out).unwrap_or(usize::MAX))];
         out.extend(ready.iter().map(|sample| *sample as f32));
         self.samples_out += ready.len() as u64;
     }

@@ -27,51 +27,34 @@ pub enum WavError {
     /// The file has no bytes.
     #[error("the file is empty")]
     Empty,
-    /// The file is not a RIFF WAV file.
-    #[error("not a RIFF WAV file (found {detected}); {SUPPORTED_FORMATS}")]
-    NotWav {
-        /// The type, detected from the first bytes.
-        detected: String,
-    },
+    /// The file is not a RIFF WAV file. Its type was detected from the first bytes.
+    #[error("not a RIFF WAV file (found {0}); {SUPPORTED_FORMATS}")]
+    NotWav(String),
     /// The file ends before the first sample.
     #[error("the file ends inside its header")]
     TruncatedHeader,
-    /// The `fmt ` chunk is too short.
-    #[error("the header is damaged: the fmt chunk has {bytes} bytes; the minimum is 16")]
-    ShortFmtChunk {
-        /// Bytes in the chunk.
-        bytes: usize,
-    },
+    /// The `fmt ` chunk has only this number of bytes.
+    #[error("the header is damaged: the fmt chunk has {0} bytes; the minimum is 16")]
+    ShortFmtChunk(usize),
     /// The `data` chunk comes before any `fmt ` chunk.
     #[error("the header is damaged: there is no fmt chunk before the data chunk")]
     NoFmtChunk,
-    /// The first 64 MiB of the file contain no `data` chunk.
-    #[error("no data chunk in the first {} MiB", searched_bytes >> 20)]
-    NoDataChunk {
-        /// Number of bytes that were searched and contain no `data` chunk.
-        searched_bytes: u64,
-    },
+    /// The first [`MAX_HEADER_BYTES`] of the file contain no `data` chunk.
+    #[error("no data chunk in the first {} MiB", MAX_HEADER_BYTES >> 20)]
+    NoDataChunk,
     /// The number of channels is out of range.
-    #[error("the header is damaged: {count} channels; supported: 1 to {MAX_CHANNELS}")]
-    InvalidChannels {
-        /// The number of channels in the header.
-        count: u16,
-    },
-    /// The sample rate is out of range.
+    #[error("the header is damaged: {0} channels; supported: 1 to {MAX_CHANNELS}")]
+    InvalidChannels(u16),
+    /// The sample rate in Hz is out of range.
     #[error(
-        "the header is damaged: sample rate {hz} Hz; supported: {} to {} Hz",
-        SAMPLE_RATES.start(), SAMPLE_RATES.end()
+        "the header is damaged: sample rate {0} Hz; supported: {min} to {max} Hz",
+        min = SAMPLE_RATES.start(),
+        max = SAMPLE_RATES.end()
     )]
-    InvalidSampleRate {
-        /// The sample rate in the header, in Hz.
-        hz: u32,
-    },
-    /// The encoding or sample width is not supported.
-    #[error("the format is {found}, which is not supported; {SUPPORTED_FORMATS}")]
-    Unsupported {
-        /// Name and tag of the format, bits per sample, channels and sample rate.
-        found: String,
-    },
+    InvalidSampleRate(u32),
+    /// The encoding or sample width is not supported. Contains the description of the format.
+    #[error("the format is {0}, which is not supported; {SUPPORTED_FORMATS}")]
+    Unsupported(String),
     /// The file had a different format when it was reopened.
     #[error("the file was replaced while it was being sent")]
     Replaced,
@@ -113,8 +96,12 @@ impl fmt::Display for WavFormat {
 #[derive(Debug)]
 pub struct WavStream<R> {
     samples: Take<Chain<Cursor<Vec<u8>>, R>>,
-    layout: SampleLayout,
     format: WavFormat,
+    /// Bytes per sample of one channel.
+    sample_bytes: u16,
+    /// Bits of an integer in these bytes.
+    sample_bits: u16,
+    frame_bytes: usize,
     /// The bytes of one block of samples.
     block: Vec<u8>,
     frames_read: u64,
@@ -131,25 +118,31 @@ impl<R: Read> WavStream<R> {
     pub fn open(mut reader: R) -> Result<Self, WavError> {
         let WavHeader { fmt, data_bytes, mut peeked } = read_header(&mut reader)?;
         if !(1..=MAX_CHANNELS).contains(&fmt.channels) {
-            return Err(WavError::InvalidChannels { count: fmt.channels });
+            return Err(WavError::InvalidChannels(fmt.channels));
         }
         if !SAMPLE_RATES.contains(&fmt.rate) {
-            return Err(WavError::InvalidSampleRate { hz: fmt.rate });
+            return Err(WavError::InvalidSampleRate(fmt.rate));
         }
-        let unsupported = || WavError::Unsupported { found: describe_format(&fmt) };
-        let mut layout = fmt.packed_layout().ok_or_else(unsupported)?;
-        if fmt.may_be_padded(layout) {
+        let unsupported = || WavError::Unsupported(describe_format(&fmt));
+        let (encoding, mut sample_bytes) = fmt.packed_samples().ok_or_else(unsupported)?;
+        let sample_bits = 8 * sample_bytes;
+        if fmt.may_be_padded(sample_bytes) {
             reader.by_ref().take(data_bytes.unwrap_or(u64::MAX).min(PROBE_BYTES)).read_to_end(&mut peeked)?;
             if peeked.as_chunks().0.iter().copied().all(is_padded_sample) {
                 // Padded samples of other widths than 24 bits are ambiguous: they may be aligned to either end.
-                layout = layout.padded(fmt.stated_bits).ok_or_else(unsupported)?;
+                if fmt.stated_bits != sample_bits {
+                    return Err(unsupported());
+                }
+                sample_bytes = 4;
             }
         }
-        let frame_bytes = layout.frame_bytes() as u64;
-        let (frames, encoding) = (data_bytes.map(|bytes| bytes / frame_bytes), layout.encoding);
+        let frame_bytes = usize::from(fmt.channels) * usize::from(sample_bytes);
+        let frames = data_bytes.map(|bytes| bytes / frame_bytes as u64);
         Ok(Self {
             samples: Cursor::new(peeked).chain(reader).take(data_bytes.unwrap_or(u64::MAX)),
-            layout,
+            sample_bytes,
+            sample_bits,
+            frame_bytes,
             format: WavFormat { sample_rate: fmt.rate, channels: fmt.channels, bits: fmt.bits, encoding, frames },
             block: Vec::new(),
             frames_read: 0,
@@ -181,14 +174,14 @@ impl<R: Read> WavStream<R> {
     }
 
     fn read_block(&mut self, frames: usize, out: &mut Vec<f32>) -> Result<usize, WavError> {
-        let frame_bytes = self.layout.frame_bytes();
+        let frame_bytes = self.frame_bytes;
         let wanted = frames.min(DECODE_BLOCK_BYTES.div_ceil(frame_bytes)) * frame_bytes;
         self.block.clear();
         self.samples.by_ref().take(wanted as u64).read_to_end(&mut self.block)?;
 
         let got = self.block.len();
         let whole = got - got % frame_bytes;
-        self.layout.decode(&self.block[..whole], out)?;
+        self.decode(&self.block[..whole], out)?;
         let frames = whole / frame_bytes;
         self.frames_read += frames as u64;
         if got < wanted {
@@ -202,11 +195,27 @@ impl<R: Read> WavStream<R> {
         Ok(frames)
     }
 
+    /// Appends the samples in `bytes` to `out`.
+    fn decode(&self, bytes: &[u8], out: &mut Vec<f32>) -> Result<(), WavError> {
+        let samples = bytes.chunks_exact(self.sample_bytes.into());
+        // Multiplication by a power of two is exact.
+        let scale = 0.5_f32.powi(i32::from(self.sample_bits) - 1);
+        for mut sample in samples {
+            let decoded = match self.format.encoding {
+                SampleFormat::Float => f32::read(&mut sample, SampleFormat::Float, self.sample_bytes, self.sample_bits),
+                SampleFormat::Int => i32::read(&mut sample, SampleFormat::Int, self.sample_bytes, self.sample_bits)
+                    .map(|sample| sample as f32 * scale),
+            };
+            out.push(decoded.map_err(io::Error::other)?);
+        }
+        Ok(())
+    }
+
     /// Returns a one-line warning if the data is shorter than stated, ends inside a frame or omits a part of the file. Returns `None` if
     /// not all data has been read yet.
     pub fn warning(&self) -> Option<String> {
         let cut = self.partial_frame_bytes?;
-        let frame_bytes = self.layout.frame_bytes();
+        let frame_bytes = self.frame_bytes;
         let short = self.format.frames.filter(|stated| self.frames_read < *stated);
         let early = short.map(|stated| {
             format!("data ends early: the header states {stated} frames, but the file contains {}", self.frames_read)
@@ -218,45 +227,6 @@ impl<R: Read> WavStream<R> {
             (percent > 0).then(|| format!("{percent}% of the file is outside its data chunk and is not sent"));
         let all: Vec<_> = [early, partial, left_out].into_iter().flatten().collect();
         (!all.is_empty()).then(|| all.join("; "))
-    }
-}
-
-/// How `hound` decodes a sample.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct SampleLayout {
-    encoding: SampleFormat,
-    channels: u16,
-    /// Bytes per sample.
-    bytes: u16,
-    /// Bits of the integer in these bytes.
-    bits: u16,
-}
-
-impl SampleLayout {
-    fn frame_bytes(self) -> usize {
-        usize::from(self.channels) * usize::from(self.bytes)
-    }
-
-    /// The same samples with a fourth byte. `None` if the width is not 24 bits.
-    fn padded(self, bits: u16) -> Option<Self> {
-        (bits == self.bits).then_some(Self { bytes: 4, ..self })
-    }
-
-    /// Appends the samples in `bytes` to `out`.
-    fn decode(self, bytes: &[u8], out: &mut Vec<f32>) -> Result<(), WavError> {
-        let samples = bytes.chunks_exact(self.bytes.into());
-        // Multiplication by a power of two is exact.
-        let scale = 0.5_f32.powi(i32::from(self.bits) - 1);
-        for mut sample in samples {
-            let decoded = match self.encoding {
-                SampleFormat::Float => f32::read(&mut sample, SampleFormat::Float, self.bytes, self.bits),
-                SampleFormat::Int => {
-                    i32::read(&mut sample, SampleFormat::Int, self.bytes, self.bits).map(|sample| sample as f32 * scale)
-                }
-            };
-            out.push(decoded.map_err(io::Error::other)?);
-        }
-        Ok(())
     }
 }
 
@@ -321,14 +291,14 @@ fn read_header(reader: &mut impl Read) -> Result<WavHeader, WavError> {
         (first, _) = read_start(rest)?;
     }
     if ![b"RIFF", b"RF64", b"BW64"].contains(&&[first[0], first[1], first[2], first[3]]) || &first[8..] != b"WAVE" {
-        return Err(WavError::NotWav { detected });
+        return Err(WavError::NotWav(detected));
     }
 
     let mut header = reader.by_ref().take(MAX_HEADER_BYTES);
     let mut empty_data = None;
     let found = read_chunks(&mut header, &mut empty_data);
     if header.limit() == 0 {
-        return Err(WavError::NoDataChunk { searched_bytes: MAX_HEADER_BYTES });
+        return Err(WavError::NoDataChunk);
     }
     match (found, empty_data) {
         (Err(WavError::TruncatedHeader), Some(fmt)) => Ok(WavHeader { fmt, data_bytes: Some(0), peeked: Vec::new() }),
@@ -430,7 +400,7 @@ fn count_bytes_outside_chunks(reader: &mut impl Read, mut is_odd: bool) -> Resul
 impl FmtChunk {
     fn parse(body: &[u8]) -> Result<Self, WavError> {
         if body.len() < 16 {
-            return Err(WavError::ShortFmtChunk { bytes: body.len() });
+            return Err(WavError::ShortFmtChunk(body.len()));
         }
         let field = |index: usize| u16::from_le_bytes([body[2 * index], body[2 * index + 1]]);
         let long_field = |index| u32::from(field(index)) | u32::from(field(index + 1)) << 16;
@@ -473,22 +443,21 @@ impl FmtChunk {
         (bytes > 0 && bytes * self.channels == self.frame_bytes).then(|| bytes.saturating_mul(8))
     }
 
-    /// The layout of samples that are stored in as many bytes as their bits need. The frame length in the header is ignored. A sample with
-    /// unused bits is left-justified. For example, a 20-bit sample in 3 bytes is read as a 24-bit sample.
-    fn packed_layout(&self) -> Option<SampleLayout> {
-        let (encoding, bytes) = match (self.format_tag()?, self.stated_bits) {
-            (3, 32) => (SampleFormat::Float, 4),
-            (1, bits @ 1..=32) => (SampleFormat::Int, bits.div_ceil(8)),
-            _ => return None,
-        };
-        Some(SampleLayout { encoding, channels: self.channels, bytes, bits: bytes * 8 })
+    /// The encoding, and the bytes per sample if samples take as many bytes as their bits need. The frame length in the header is ignored.
+    /// A sample with unused bits is left-justified. For example, a 20-bit sample in 3 bytes is read as a 24-bit sample.
+    fn packed_samples(&self) -> Option<(SampleFormat, u16)> {
+        match (self.format_tag()?, self.stated_bits) {
+            (3, 32) => Some((SampleFormat::Float, 4)),
+            (1, bits @ 1..=32) => Some((SampleFormat::Int, bits.div_ceil(8))),
+            _ => None,
+        }
     }
 
     /// Whether each sample may have a fourth, unused byte, as in the files of `arecord -f S24_LE`. Other programs state the same frame
     /// length, but their samples are packed. Only the samples show the difference, unless the bytes per second do.
-    fn may_be_padded(&self, layout: SampleLayout) -> bool {
-        let packed_byte_rate = u64::from(self.rate) * layout.frame_bytes() as u64;
-        layout.bytes == 3 && self.container_bits() == Some(32) && u64::from(self.byte_rate) != packed_byte_rate
+    fn may_be_padded(&self, packed_bytes: u16) -> bool {
+        let packed_byte_rate = u64::from(self.rate) * u64::from(self.channels) * u64::from(packed_bytes);
+        packed_bytes == 3 && self.container_bits() == Some(32) && u64::from(self.byte_rate) != packed_byte_rate
     }
 }
 

@@ -1,5 +1,7 @@
 //! Encodes the header and the samples of recorded WAV files.
 
+use super::convert::encode_payload;
+
 /// The sample format of recorded files.
 ///
 /// [`wav_header`] has a fixed length per format, and every sample takes [`WavSampleFormat::bytes_per_sample`]. Therefore, a writer can seek
@@ -30,17 +32,18 @@ impl WavSampleFormat {
         }
     }
 
-    /// Appends the bytes of `samples` to `out`. Integers are rounded to nearest and saturate at full scale; NaN becomes 0.
+    /// Appends the bytes of `samples` to `out`.
     pub fn encode(self, samples: &[f32], out: &mut Vec<u8>) {
-        out.reserve(samples.len() * self.bytes_per_sample());
         match self {
-            Self::F32 => samples.iter().for_each(|sample| out.extend_from_slice(&sample.to_le_bytes())),
-            Self::S16 => samples.iter().for_each(|sample| {
-                // A cast from float to integer saturates and converts NaN to 0.
-                out.extend_from_slice(&((sample * 32_768.0).round() as i16).to_le_bytes());
-            }),
+            Self::F32 => encode_payload(samples, out),
+            Self::S16 => out.extend(samples.iter().flat_map(|sample| to_s16(*sample).to_le_bytes())),
         }
     }
+}
+
+/// Rounds a sample to nearest. Saturates at full scale; NaN becomes 0.
+pub(super) fn to_s16(sample: f32) -> i16 {
+    (sample * 32_768.0).round() as i16
 }
 
 /// Encodes the header of a WAV file with `data_bytes` bytes of samples. The header has [`WavSampleFormat::header_len`] bytes.

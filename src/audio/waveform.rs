@@ -7,48 +7,16 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use super::wav_writer::{WavSampleFormat, wav_header};
+use super::wav_writer::{WavSampleFormat, to_s16, wav_header};
 
 /// Maximum number of columns. If the run needs more columns, pairs of columns are merged.
 pub const MAX_COLUMNS: usize = 1_600;
 
-/// Range of samples. `min` is greater than `max` if there are no samples.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(into = "Option<(f32, f32)>", from = "Option<(f32, f32)>")]
-pub struct PeakRange {
-    /// Smallest sample.
-    pub min: f32,
-    /// Largest sample.
-    pub max: f32,
-}
+/// Smallest and largest sample; `None` if there are no samples.
+pub type PeakRange = Option<(f32, f32)>;
 
-impl Default for PeakRange {
-    fn default() -> Self {
-        Self { min: f32::INFINITY, max: f32::NEG_INFINITY }
-    }
-}
-
-impl From<PeakRange> for Option<(f32, f32)> {
-    fn from(range: PeakRange) -> Self {
-        range.has_samples().then_some((range.min, range.max))
-    }
-}
-
-impl From<Option<(f32, f32)>> for PeakRange {
-    fn from(range: Option<(f32, f32)>) -> Self {
-        range.map_or_else(Self::default, |(min, max)| Self { min, max })
-    }
-}
-
-impl PeakRange {
-    /// Whether the range contains samples.
-    pub fn has_samples(self) -> bool {
-        self.min <= self.max
-    }
-
-    fn merge(self, other: Self) -> Self {
-        Self { min: self.min.min(other.min), max: self.max.max(other.max) }
-    }
+fn merge_peaks(one: PeakRange, other: PeakRange) -> PeakRange {
+    one.into_iter().chain(other).reduce(|(min, max), (other_min, other_max)| (min.min(other_min), max.max(other_max)))
 }
 
 /// One column of the waveform.
@@ -65,8 +33,8 @@ pub struct WaveformColumn {
 impl WaveformColumn {
     fn merge(self, other: Self) -> Self {
         Self {
-            sent: self.sent.merge(other.sent),
-            returned: self.returned.merge(other.returned),
+            sent: merge_peaks(self.sent, other.sent),
+            returned: merge_peaks(self.returned, other.returned),
             lost_samples: self.lost_samples + other.lost_samples,
         }
     }
@@ -151,11 +119,10 @@ impl Waveform {
         let end = start + (samples.len() / channels) as u64;
         self.for_each_column(start..end, |column, range| {
             let [from, to] = [range.start, range.end].map(|at| (at - start) as usize * channels);
-            let peaks = side(column);
-            *peaks = samples[from..to]
-                .iter()
-                .filter(|sample| sample.is_finite())
-                .fold(*peaks, |peaks, sample| peaks.merge(PeakRange { min: *sample, max: *sample }));
+            for sample in samples[from..to].iter().copied().filter(|sample| sample.is_finite()) {
+                let (min, max) = side(column).get_or_insert((sample, sample));
+                (*min, *max) = (min.min(sample), max.max(sample));
+            }
         });
     }
 
@@ -205,13 +172,11 @@ struct AudioExcerpt {
     max_bytes: usize,
     /// `None` after the audio exceeded `max_bytes`.
     bytes: Option<Vec<u8>>,
-    /// Buffer for one encoded packet.
-    encoded: Vec<u8>,
 }
 
 impl AudioExcerpt {
     fn new(max_bytes: usize) -> Self {
-        Self { max_bytes, bytes: Some(Vec::new()), encoded: Vec::new() }
+        Self { max_bytes, bytes: Some(Vec::new()) }
     }
 
     /// Writes samples at `start`, which counts samples of all channels.
@@ -231,9 +196,9 @@ impl AudioExcerpt {
         if end > bytes.len() {
             bytes.resize(end, 0);
         }
-        self.encoded.clear();
-        EXCERPT_FORMAT.encode(samples, &mut self.encoded);
-        bytes[start..end].copy_from_slice(&self.encoded);
+        for (bytes, sample) in bytes[start..end].as_chunks_mut().0.iter_mut().zip(samples) {
+            *bytes = to_s16(*sample).to_le_bytes();
+        }
     }
 
     /// Encodes a file of `samples` samples per channel. Returns `None` if the samples would exceed `max_bytes`.

@@ -75,7 +75,7 @@ impl PlaybackArgs {
         let requested =
             device_buffer.unwrap_or(MIN_DEVICE_BUFFER_FRAMES.max(u32::try_from(packet_frames).unwrap_or(u32::MAX)));
         let (observer, speaker) = device.open_speaker(form, self.jitter_buffer, requested).context("--play")?;
-        print_device_format(&format!("playing on {name}"), &config, requested, speaker.buffer_frames());
+        print_device_format(&format!("playing on {name}"), &config, requested, speaker.buffer_frames);
         if config.rate != form.sample_rate {
             print_notice(&format!("returned audio is resampled from {} Hz to {} Hz", form.sample_rate, config.rate));
         }

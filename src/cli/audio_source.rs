@@ -12,10 +12,9 @@ use super::output::Failure;
 use super::output::{print, print_notice};
 use super::run_origin::file_name;
 use super::values::parse_count;
-use crate::audio::convert::ChannelLayout;
 use crate::audio::convert::Packetizer;
 use crate::audio::convert::Tone;
-use crate::audio::convert::{AudioInput, PacketizerConfig, PayloadReader};
+use crate::audio::convert::{AudioInput, PacketizerConfig, PayloadReader, default_channels};
 use crate::audio::devices::DeviceConfig;
 use crate::audio::wav::{WavError, WavStream};
 use crate::client::AudioStreamConfig;
@@ -242,8 +241,8 @@ impl SourceArgs {
 
     fn open_tone(&self, hz: f64) -> Result<(FilePayloads, PacketLayout), Failure> {
         let channels = self.layout(1);
-        let tone = Tone::new(hz, SAMPLE_RATE, channels.count(), TONE_AMPLITUDE);
-        self.prepare(AudioInput::Tone(tone), (SAMPLE_RATE, channels.count()), SAMPLE_RATE, channels, None)
+        let tone = Tone::new(hz, SAMPLE_RATE, channels, TONE_AMPLITUDE);
+        self.prepare(AudioInput::Tone(tone), (SAMPLE_RATE, channels), SAMPLE_RATE, channels, None)
     }
 
     fn prepare(
@@ -251,7 +250,7 @@ impl SourceArgs {
         input: AudioInput<WavReader>,
         input_format: (u32, u16),
         rate: u32,
-        channels: ChannelLayout,
+        channels: u16,
         samples: Option<u64>,
     ) -> Result<(FilePayloads, PacketLayout), Failure> {
         let layout = self.packet_layout(input_format, rate, channels, samples)?;
@@ -265,8 +264,8 @@ impl SourceArgs {
     }
 
     /// How many channels are sent for a source with `channels`.
-    pub fn layout(&self, channels: u16) -> ChannelLayout {
-        if self.is_stereo { ChannelLayout::Stereo } else { ChannelLayout::default_for(channels) }
+    pub fn layout(&self, channels: u16) -> u16 {
+        if self.is_stereo { 2 } else { default_channels(channels) }
     }
 
     /// How an input of this rate and number of channels is split into packets. `samples` is the length of the input in samples
@@ -275,10 +274,10 @@ impl SourceArgs {
         &self,
         (input_rate, input_channels): (u32, u16),
         output_rate: u32,
-        output_channels: ChannelLayout,
+        output_channels: u16,
         samples: Option<u64>,
     ) -> Result<PacketLayout, Failure> {
-        let frame_samples = self.frame_size.samples(output_rate, output_channels.count())?;
+        let frame_samples = self.frame_size.samples(output_rate, output_channels)?;
         let max_samples = self.duration.map(|time| samples_in(time, output_rate));
         if max_samples == Some(0) {
             return Err(Failure::usage(
@@ -298,7 +297,7 @@ impl SourceArgs {
         };
         let form = AudioStreamConfig {
             sample_rate: output_rate,
-            channels: output_channels.count(),
+            channels: output_channels,
             frame_samples,
             first_sequence: FIRST_SEQUENCE,
         };
@@ -310,9 +309,8 @@ impl SourceArgs {
 
 /// Prints the format of an opened device. All buffer sizes are in frames. `wanted` is the size from the options. `requested` is the size
 /// that was requested from the device. `granted` is the size that the device reported.
-pub fn print_device_format(name: &str, config: &DeviceConfig, wanted: u32, (requested, granted): (u32, Option<u32>)) {
+pub fn print_device_format(name: &str, config: &DeviceConfig, wanted: u32, frames: u32) {
     let DeviceConfig { format, channels, rate, .. } = config;
-    let frames = granted.unwrap_or(requested);
     let s = |n: u32| if n == 1 { "" } else { "s" };
     print_notice(&format!(
         "{name}: {}, {channels} channel{}, {rate} Hz, buffer of {frames} frame{}",
@@ -326,9 +324,9 @@ pub fn print_device_format(name: &str, config: &DeviceConfig, wanted: u32, (requ
 }
 
 /// Prints how the channels of an input are mixed.
-pub fn print_channel_mixing(input: u16, channels: ChannelLayout) {
-    if input != channels.count() {
-        print_notice(&format!("{input} channels are mixed to {}", channels.count()));
+pub fn print_channel_mixing(input: u16, channels: u16) {
+    if input != channels {
+        print_notice(&format!("{input} channels are mixed to {channels}"));
     }
 }
 

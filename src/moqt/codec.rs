@@ -36,14 +36,9 @@ pub enum DecodeError {
     /// The data ends before a field or message is complete. The string is the name of the incomplete field or message.
     #[error("{0} is truncated")]
     UnexpectedEnd(&'static str),
-    /// A length exceeds its limit.
-    #[error("message or frame of {len} bytes exceeds the maximum of {max}")]
-    TooLong {
-        /// Length in bytes, as read from the length prefix.
-        len: u64,
-        /// Maximum length in bytes.
-        max: usize,
-    },
+    /// A message or frame of this length exceeds [`MAX_BODY_BYTES`].
+    #[error("message or frame of {0} bytes exceeds the maximum of {MAX_BODY_BYTES}")]
+    TooLong(u64),
     /// A count exceeds its limit.
     #[error("{field} has {count} items; the maximum is {max}")]
     TooMany {
@@ -71,6 +66,9 @@ pub enum DecodeError {
     NotInVersion(&'static str),
 }
 
+/// Result of reading or writing fields.
+pub type Decoded = Result<(), DecodeError>;
+
 /// Key-value pairs at the end of a message, in wire order.
 pub type Parameters = Vec<(u64, Vec<u8>)>;
 
@@ -90,7 +88,7 @@ impl Fields<'_> {
     }
 
     /// A varint.
-    pub fn varint(&mut self, field: &'static str, value: &mut u64) -> Result<(), DecodeError> {
+    pub fn varint(&mut self, field: &'static str, value: &mut u64) -> Decoded {
         match self {
             Self::Write(to) => write_varint(*value, to),
             Self::Read(body) => {
@@ -102,7 +100,7 @@ impl Fields<'_> {
     }
 
     /// One byte.
-    pub fn byte(&mut self, field: &'static str, value: &mut u8) -> Result<(), DecodeError> {
+    pub fn byte(&mut self, field: &'static str, value: &mut u8) -> Decoded {
         match self {
             Self::Write(to) => to.push(*value),
             Self::Read(body) => {
@@ -114,7 +112,7 @@ impl Fields<'_> {
     }
 
     /// A length and that many bytes.
-    pub fn bytes(&mut self, field: &'static str, value: &mut Vec<u8>) -> Result<(), DecodeError> {
+    pub fn bytes(&mut self, field: &'static str, value: &mut Vec<u8>) -> Decoded {
         let mut len = value.len() as u64;
         self.varint(field, &mut len)?;
         match self {
@@ -129,7 +127,7 @@ impl Fields<'_> {
     }
 
     /// A UTF-8 string.
-    pub fn string(&mut self, field: &'static str, value: &mut String) -> Result<(), DecodeError> {
+    pub fn string(&mut self, field: &'static str, value: &mut String) -> Decoded {
         let mut bytes = std::mem::take(value).into_bytes();
         self.bytes(field, &mut bytes)?;
         *value = String::from_utf8(bytes).map_err(|_| DecodeError::InvalidUtf8(field))?;
@@ -137,12 +135,7 @@ impl Fields<'_> {
     }
 
     /// The number of `items`, at most `max`. The items are not coded. Received items have their default value.
-    pub fn count<T: Clone + Default>(
-        &mut self,
-        field: &'static str,
-        max: usize,
-        items: &mut Vec<T>,
-    ) -> Result<(), DecodeError> {
+    pub fn count<T: Clone + Default>(&mut self, field: &'static str, max: usize, items: &mut Vec<T>) -> Decoded {
         let mut count = items.len() as u64;
         self.varint(field, &mut count)?;
         if let Self::Read(_) = self {
@@ -158,24 +151,24 @@ impl Fields<'_> {
         field: &'static str,
         max: usize,
         items: &mut Vec<T>,
-        mut item: impl FnMut(&mut Self, &mut T) -> Result<(), DecodeError>,
-    ) -> Result<(), DecodeError> {
+        mut item: impl FnMut(&mut Self, &mut T) -> Decoded,
+    ) -> Decoded {
         self.count(field, max, items)?;
         items.iter_mut().try_for_each(|each| item(self, each))
     }
 
     /// A list of strings.
-    pub fn strings(&mut self, field: &'static str, max: usize, items: &mut Vec<String>) -> Result<(), DecodeError> {
+    pub fn strings(&mut self, field: &'static str, max: usize, items: &mut Vec<String>) -> Decoded {
         self.list(field, max, items, |fields, item| fields.string(field, item))
     }
 
     /// A list of varints.
-    pub fn varints(&mut self, field: &'static str, max: usize, items: &mut Vec<u64>) -> Result<(), DecodeError> {
+    pub fn varints(&mut self, field: &'static str, max: usize, items: &mut Vec<u64>) -> Decoded {
         self.list(field, max, items, |fields, item| fields.varint(field, item))
     }
 
     /// Parameters. If a received body ends here, there are no parameters.
-    pub fn parameters(&mut self, parameters: &mut Parameters) -> Result<(), DecodeError> {
+    pub fn parameters(&mut self, parameters: &mut Parameters) -> Decoded {
         if self.is_end() {
             return Ok(());
         }
@@ -226,7 +219,7 @@ impl Deframer {
         let unread = &self.buffer[self.consumed..];
         let Some((len, prefix_len)) = read_varint(unread) else { return Ok(None) };
         if len > MAX_BODY_BYTES as u64 {
-            return Err(DecodeError::TooLong { len, max: MAX_BODY_BYTES });
+            return Err(DecodeError::TooLong(len));
         }
         let end = prefix_len + len as usize;
         let Some(message) = unread.get(prefix_len..end) else { return Ok(None) };
@@ -250,7 +243,7 @@ impl Deframer {
     }
 
     /// Fails if the stream ends within a message.
-    pub fn check_end(&self) -> Result<(), DecodeError> {
+    pub fn check_end(&self) -> Decoded {
         if self.buffered() == 0 { Ok(()) } else { Err(DecodeError::TruncatedStream(self.buffered())) }
     }
 }

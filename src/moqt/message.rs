@@ -4,14 +4,15 @@
 use std::fmt;
 
 use super::codec::{
-    DecodeError, Fields, MAX_HOPS, MAX_PATH_PARTS, MAX_SUFFIXES, MAX_VARINT_LEN, MAX_VERSIONS, Parameters, write_bytes,
+    DecodeError, Decoded, Fields, MAX_HOPS, MAX_PATH_PARTS, MAX_SUFFIXES, MAX_VARINT_LEN, MAX_VERSIONS, Parameters,
+    write_bytes,
 };
 use super::version::{HopFormat, MoqtVersion, PathFormat, SubscribeField};
 
 /// A message body.
 pub trait MessageBody: Clone + Default {
     /// Reads or writes the fields.
-    fn fields(&mut self, version: MoqtVersion, fields: &mut Fields<'_>) -> Result<(), DecodeError>;
+    fn fields(&mut self, version: MoqtVersion, fields: &mut Fields<'_>) -> Decoded;
 
     /// Encodes the body length and the body.
     fn encode_with_length(&self, version: MoqtVersion) -> Vec<u8> {
@@ -153,7 +154,7 @@ impl TrackPath {
 
     /// Reads or writes a path, or the prefix of paths. With [`PathFormat::Segments`], a read path has one slash at the start and none at
     /// the end.
-    fn fields(&mut self, version: MoqtVersion, fields: &mut Fields<'_>, name: &'static str) -> Result<(), DecodeError> {
+    fn fields(&mut self, version: MoqtVersion, fields: &mut Fields<'_>, name: &'static str) -> Decoded {
         let format = version.rules().paths;
         if format == PathFormat::Parts {
             return fields.strings(name, MAX_PATH_PARTS, &mut self.0);
@@ -206,7 +207,7 @@ impl SessionClient {
 }
 
 impl MessageBody for SessionClient {
-    fn fields(&mut self, _: MoqtVersion, fields: &mut Fields<'_>) -> Result<(), DecodeError> {
+    fn fields(&mut self, _: MoqtVersion, fields: &mut Fields<'_>) -> Decoded {
         fields.varints("versions", MAX_VERSIONS, &mut self.versions)?;
         fields.parameters(&mut self.parameters)
     }
@@ -220,7 +221,7 @@ pub struct SessionServer {
 }
 
 impl MessageBody for SessionServer {
-    fn fields(&mut self, _: MoqtVersion, fields: &mut Fields<'_>) -> Result<(), DecodeError> {
+    fn fields(&mut self, _: MoqtVersion, fields: &mut Fields<'_>) -> Decoded {
         fields.varint("version", &mut self.version)?;
         fields.parameters(&mut Parameters::new())
     }
@@ -234,7 +235,7 @@ pub struct SessionUpdate {
 }
 
 impl MessageBody for SessionUpdate {
-    fn fields(&mut self, _: MoqtVersion, fields: &mut Fields<'_>) -> Result<(), DecodeError> {
+    fn fields(&mut self, _: MoqtVersion, fields: &mut Fields<'_>) -> Decoded {
         fields.varint("bitrate", &mut self.bitrate)
     }
 }
@@ -249,7 +250,7 @@ pub struct AnnouncePlease {
 }
 
 impl MessageBody for AnnouncePlease {
-    fn fields(&mut self, version: MoqtVersion, fields: &mut Fields<'_>) -> Result<(), DecodeError> {
+    fn fields(&mut self, version: MoqtVersion, fields: &mut Fields<'_>) -> Decoded {
         self.prefix.fields(version, fields, "prefix")?;
         if version.rules().has_excluded_hop {
             fields.varint("excluded hop", &mut self.excluded_hop)?;
@@ -259,7 +260,7 @@ impl MessageBody for AnnouncePlease {
 }
 
 /// Writes no parameters, or ignores the received ones.
-fn unused_parameters(version: MoqtVersion, fields: &mut Fields<'_>) -> Result<(), DecodeError> {
+fn unused_parameters(version: MoqtVersion, fields: &mut Fields<'_>) -> Decoded {
     if version.rules().has_parameters { fields.parameters(&mut Parameters::new()) } else { Ok(()) }
 }
 
@@ -271,7 +272,7 @@ pub struct AnnounceInit {
 }
 
 impl MessageBody for AnnounceInit {
-    fn fields(&mut self, version: MoqtVersion, fields: &mut Fields<'_>) -> Result<(), DecodeError> {
+    fn fields(&mut self, version: MoqtVersion, fields: &mut Fields<'_>) -> Decoded {
         if !version.rules().has_announce_init {
             return Err(DecodeError::NotInVersion("ANNOUNCE_INIT"));
         }
@@ -305,7 +306,7 @@ pub struct Announce {
 }
 
 impl MessageBody for Announce {
-    fn fields(&mut self, version: MoqtVersion, fields: &mut Fields<'_>) -> Result<(), DecodeError> {
+    fn fields(&mut self, version: MoqtVersion, fields: &mut Fields<'_>) -> Decoded {
         let rules = version.rules();
         let mut status = self.status as u64;
         fields.varint("status", &mut status)?;
@@ -358,12 +359,7 @@ impl SubscribeUpdate {
         self.first_group.is_none_or(|first| sequence >= first) && self.last_group.is_none_or(|last| sequence <= last)
     }
 
-    fn listed_fields(
-        &mut self,
-        listed: &[SubscribeField],
-        version: MoqtVersion,
-        fields: &mut Fields<'_>,
-    ) -> Result<(), DecodeError> {
+    fn listed_fields(&mut self, listed: &[SubscribeField], version: MoqtVersion, fields: &mut Fields<'_>) -> Decoded {
         let is_lite = version.rules().has_lite_fields;
         for field in listed {
             match field {
@@ -379,7 +375,7 @@ impl SubscribeUpdate {
 }
 
 /// A byte in moq-lite, a varint in the other versions.
-fn number(name: &'static str, is_lite: bool, value: &mut u64, fields: &mut Fields<'_>) -> Result<(), DecodeError> {
+fn number(name: &'static str, is_lite: bool, value: &mut u64, fields: &mut Fields<'_>) -> Decoded {
     if !is_lite {
         return fields.varint(name, value);
     }
@@ -390,12 +386,7 @@ fn number(name: &'static str, is_lite: bool, value: &mut u64, fields: &mut Field
 }
 
 /// A varint, which is 0 if there is no number. moq-lite adds 1 to the number.
-fn group_number(
-    name: &'static str,
-    is_lite: bool,
-    value: &mut Option<u64>,
-    fields: &mut Fields<'_>,
-) -> Result<(), DecodeError> {
+fn group_number(name: &'static str, is_lite: bool, value: &mut Option<u64>, fields: &mut Fields<'_>) -> Decoded {
     let offset = u64::from(is_lite);
     let mut varint = value.map_or(0, |number| number.saturating_add(offset));
     fields.varint(name, &mut varint)?;
@@ -404,7 +395,7 @@ fn group_number(
 }
 
 impl MessageBody for SubscribeUpdate {
-    fn fields(&mut self, version: MoqtVersion, fields: &mut Fields<'_>) -> Result<(), DecodeError> {
+    fn fields(&mut self, version: MoqtVersion, fields: &mut Fields<'_>) -> Decoded {
         self.listed_fields(version.rules().subscribe_fields, version, fields)?;
         unused_parameters(version, fields)
     }
@@ -422,7 +413,7 @@ pub struct Subscribe {
 }
 
 impl MessageBody for Subscribe {
-    fn fields(&mut self, version: MoqtVersion, fields: &mut Fields<'_>) -> Result<(), DecodeError> {
+    fn fields(&mut self, version: MoqtVersion, fields: &mut Fields<'_>) -> Decoded {
         fields.varint("subscribe ID", &mut self.id)?;
         if version.rules().paths == PathFormat::Parts {
             self.track.fields(version, fields, "path")?;
@@ -441,7 +432,7 @@ impl MessageBody for Subscribe {
 pub struct SubscribeOk(pub SubscribeUpdate);
 
 impl MessageBody for SubscribeOk {
-    fn fields(&mut self, version: MoqtVersion, fields: &mut Fields<'_>) -> Result<(), DecodeError> {
+    fn fields(&mut self, version: MoqtVersion, fields: &mut Fields<'_>) -> Decoded {
         self.0.listed_fields(version.rules().subscribe_ok_fields, version, fields)
     }
 }
@@ -458,7 +449,7 @@ pub struct SubscribeGap {
 }
 
 impl MessageBody for SubscribeGap {
-    fn fields(&mut self, version: MoqtVersion, fields: &mut Fields<'_>) -> Result<(), DecodeError> {
+    fn fields(&mut self, version: MoqtVersion, fields: &mut Fields<'_>) -> Decoded {
         if !version.rules().has_subscribe_gap {
             return Err(DecodeError::NotInVersion("SUBSCRIBE_GAP"));
         }
@@ -478,7 +469,7 @@ pub struct GroupHeader {
 }
 
 impl MessageBody for GroupHeader {
-    fn fields(&mut self, _: MoqtVersion, fields: &mut Fields<'_>) -> Result<(), DecodeError> {
+    fn fields(&mut self, _: MoqtVersion, fields: &mut Fields<'_>) -> Decoded {
         fields.varint("subscribe ID", &mut self.subscribe_id)?;
         fields.varint("group sequence", &mut self.sequence)
     }

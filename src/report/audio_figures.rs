@@ -109,7 +109,7 @@ figures! {
         let longest = gaps.longest();
         let source = audio.source_quality;
         let source_ms = |source: SourceQuality, samples| samples_to_millis(samples, source.rate);
-        let has_outcome = quality.returned_levels.is_some() || gaps.lost_packets() > 0;
+        let has_outcome = quality.returned_levels.is_some() || gaps.packets > 0;
         let levels = |levels: &[ChannelLevel]| levels.iter().map(|level| LevelFigures::new((level, format.sample_rate))).collect();
         let (alignment, peak) = match quality.alignment {
             Alignment::NoAudio => ("no_audio", None),
@@ -122,12 +122,12 @@ figures! {
         let found_peak = peak.filter(|_| alignment != UNCORRELATED);
     ] {
         gaps: u64 = gaps.count();
-        gap_packets: u64 = gaps.lost_packets();
+        gap_packets: u64 = gaps.packets;
         gap_ms: f64 = ms(gaps.samples());
         gap_ratio: Option<f64> = has_outcome.then(|| gaps.samples() as f64 / *sent_samples as f64);
         gap_max_ms: Option<f64> = longest.map(|gap| ms(gap.samples));
         gap_max_at_ms: Option<f64> = longest.map(|gap| ms(gap.start_sample));
-        gap_packets_overflow: u64 = gaps.overflow_packets();
+        gap_packets_overflow: u64 = gaps.overflow_packets;
         gap_list: Vec<GapFigures> =
             gaps.iter().take(MAX_LISTED_GAPS).map(|gap| GapFigures::new((gap, format.sample_rate))).collect();
         sent_levels: Vec<LevelFigures> = levels(&quality.sent_levels);

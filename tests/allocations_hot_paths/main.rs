@@ -4,7 +4,7 @@ use std::alloc::System;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use jamjam_dev::audio::convert::{ChannelLayout, Packetizer, PacketizerConfig, map_to_device};
+use jamjam_dev::audio::convert::{Packetizer, PacketizerConfig, map_to_device};
 use jamjam_dev::audio::devices::DeviceSampleFormat;
 use jamjam_dev::audio::jitter_buffer::{self, JitterBuffer};
 use jamjam_dev::audio::quality::{self, Analyzer};
@@ -181,7 +181,7 @@ fn sound_of_a_device() -> usize {
             input_rate: 48_000,
             input_channels: 2,
             output_rate: 48_000,
-            output_channels: ChannelLayout::Mono,
+            output_channels: 1,
             frame_samples: 100,
             max_samples: None,
         };
@@ -244,7 +244,7 @@ fn sound_on_a_device() -> usize {
                 jitter_buffer.on_packet(reported.index, reported.received_at, &packet);
             }
             jitter_buffer.fill(&mut frames, now);
-            DeviceSampleFormat::I24.encode(map_to_device(&frames, ChannelLayout::Stereo, 4), &mut bytes);
+            DeviceSampleFormat::I24.encode(map_to_device(&frames, 2, 4), &mut bytes);
         });
         let played = jitter_buffer.stats();
         assert!(played.played > 0 && played.concealed > 0 && played.late > 0 && played.resyncs > 0, "{played:?}");

@@ -203,14 +203,14 @@ impl JitterBuffer {
         self.concealment.start_block();
         let mut left = frames as i64;
         while left > 0 {
-            let taken;
             if self.pause_frames > 0 {
-                taken = left.min(self.pause_frames.cast_signed());
+                let taken = left.min(self.pause_frames.cast_signed());
                 self.pause_frames -= taken.cast_unsigned();
                 self.concealment.push_concealed(taken as usize);
                 left -= taken;
                 continue;
             }
+            let taken;
             if position < 0 {
                 taken = left.min(-position);
                 self.concealment.push_silence(taken as usize);
@@ -262,7 +262,7 @@ impl JitterBuffer {
     /// Statistics so far.
     pub fn stats(&self) -> JitterBufferStats {
         JitterBufferStats {
-            non_finite_samples: self.slots.non_finite_samples(),
+            non_finite_samples: self.slots.non_finite_samples,
             depth: self.delay_controller.depth(),
             jitter_allowance: self.delay_controller.jitter_allowance(),
             rate_correction_ppm: (self.resampler.speed() - 1.0) * 1e6,
@@ -307,11 +307,6 @@ impl PacketSlots {
         (index % self.slots.len() as u64) as usize
     }
 
-    /// Returns the slot of a packet if it is buffered.
-    fn slot_of(&self, index: u64) -> Option<Slot> {
-        self.slots[self.slot_index(index)].filter(|slot| slot.index == index)
-    }
-
     /// Buffers a packet, truncated to the maximum length. NaN and infinite samples become 0 and are counted. All other samples are clamped
     /// to full scale to protect the listener. Returns false if another packet occupies the slot.
     fn insert(&mut self, index: u64, samples: &[f32]) -> bool {
@@ -331,35 +326,26 @@ impl PacketSlots {
 
     /// Returns the samples of a packet.
     fn get(&self, index: u64) -> Option<&[f32]> {
-        self.slot_of(index).map(|packet| &self.samples[self.slot_index(index) * self.max_samples..][..packet.len])
+        let slot = self.slot_index(index);
+        let packet = self.slots[slot].filter(|packet| packet.index == index)?;
+        Some(&self.samples[slot * self.max_samples..][..packet.len])
     }
 
     /// Removes a packet. Returns whether it was buffered.
     fn remove(&mut self, index: u64) -> bool {
-        let was_buffered = self.slot_of(index).is_some();
-        if was_buffered {
-            let slot = self.slot_index(index);
-            self.slots[slot] = None;
-            self.packet_count -= 1;
-        }
-        was_buffered
+        let slot = self.slot_index(index);
+        let removed = self.slots[slot].take_if(|packet| packet.index == index);
+        self.packet_count -= usize::from(removed.is_some());
+        removed.is_some()
     }
 
     /// Removes all packets before `index` and returns their number.
     fn remove_before(&mut self, index: u64) -> u64 {
         let before = self.packet_count;
         for slot in &mut self.slots {
-            if slot.is_some_and(|packet| packet.index < index) {
-                *slot = None;
-                self.packet_count -= 1;
-            }
+            self.packet_count -= usize::from(slot.take_if(|packet| packet.index < index).is_some());
         }
         (before - self.packet_count) as u64
-    }
-
-    /// NaN and infinite samples in all packets that were buffered.
-    fn non_finite_samples(&self) -> u64 {
-        self.non_finite_samples
     }
 
     fn is_empty(&self) -> bool {

@@ -198,14 +198,13 @@ impl ClipDetector {
 /// Measures the input of a run.
 #[derive(Debug)]
 pub struct SourceMeter {
-    rate: u32,
     replaces_non_finite: bool,
     channels: Vec<ClipDetector>,
     frames: u64,
     /// Length of the silence that ends at the last sample.
     current_silence: u64,
-    longest_silence: u64,
-    non_finite: u64,
+    /// The quality, except for clips and replaced samples.
+    quality: SourceQuality,
 }
 
 /// Quality of the input. Offsets and lengths are in input samples per channel.
@@ -232,7 +231,8 @@ impl SourceMeter {
     /// infinite samples are sent as 0.
     pub fn new(rate: u32, channels: u16, replaces_non_finite: bool) -> Self {
         let channels = std::iter::repeat_with(ClipDetector::new).take(usize::from(channels.max(1))).collect();
-        Self { rate, replaces_non_finite, channels, frames: 0, current_silence: 0, longest_silence: 0, non_finite: 0 }
+        let quality = SourceQuality { rate, ..SourceQuality::default() };
+        Self { replaces_non_finite, channels, frames: 0, current_silence: 0, quality }
     }
 
     /// Adds the next interleaved samples.
@@ -244,17 +244,15 @@ impl SourceMeter {
         self.frames += frames.len() as u64;
         for frame in frames {
             self.current_silence = if frame.iter().all(|sample| *sample == 0.0) { self.current_silence + 1 } else { 0 };
-            self.longest_silence = self.longest_silence.max(self.current_silence);
-            self.non_finite += frame.iter().filter(|sample| !sample.is_finite()).count() as u64;
+            self.quality.longest_silence = self.quality.longest_silence.max(self.current_silence);
+            self.quality.non_finite_samples += frame.iter().filter(|sample| !sample.is_finite()).count() as u64;
         }
     }
 
     /// Quality of the input so far.
     pub fn source_quality(&self) -> SourceQuality {
-        let Self { rate, longest_silence, non_finite: non_finite_samples, .. } = *self;
-        let replaced_samples = if self.replaces_non_finite { non_finite_samples } else { 0 };
-        let mut quality =
-            SourceQuality { rate, longest_silence, non_finite_samples, replaced_samples, ..SourceQuality::default() };
+        let mut quality = self.quality;
+        quality.replaced_samples = if self.replaces_non_finite { quality.non_finite_samples } else { 0 };
         for channel in &self.channels {
             let (clips, samples, first) = channel.totals();
             quality.clips += clips;

@@ -126,7 +126,7 @@ impl Analyzer {
     /// Completes the analysis.
     pub fn finish(self) -> AudioQuality {
         let Self { format, sent_meter, returned_meter, mut gaps, correlator, sent_samples, damaged_packets } = self;
-        gaps.set_sample_scale(u64::from(format.frame_samples), sent_samples);
+        (gaps.frame_samples, gaps.sent_samples) = (format.frame_samples.into(), sent_samples);
         let has_returned = returned_meter.sample_count() > 0;
         let alignment = match (has_returned, damaged_packets) {
             (false, _) => Alignment::NoAudio,
@@ -175,9 +175,9 @@ pub struct Gaps {
     /// Packet indexes of each gap, in order.
     spans: Vec<Range<u64>>,
     /// Number of lost packets, including `overflow_packets`.
-    packets: u64,
-    /// Lost packets that are in no stored gap, because `spans` was full when they were added.
-    overflow_packets: u64,
+    pub packets: u64,
+    /// Lost packets that are in no stored gap. When these packets were added, [`MAX_GAPS`] gaps were already stored.
+    pub overflow_packets: u64,
     /// Samples per channel in a packet.
     frame_samples: u64,
     /// Number of sent samples per channel in the run.
@@ -216,24 +216,9 @@ impl Gaps {
         }
     }
 
-    /// Sets the values with which packet numbers are converted to sample positions.
-    fn set_sample_scale(&mut self, frame_samples: u64, sent_samples: u64) {
-        (self.frame_samples, self.sent_samples) = (frame_samples, sent_samples);
-    }
-
     /// Number of gaps, at most [`MAX_GAPS`].
     pub fn count(&self) -> u64 {
         self.spans.len() as u64
-    }
-
-    /// Number of lost packets, including [`Gaps::overflow_packets`].
-    pub fn lost_packets(&self) -> u64 {
-        self.packets
-    }
-
-    /// Lost packets that are in no stored gap. When these packets were added, [`MAX_GAPS`] gaps were already stored.
-    pub fn overflow_packets(&self) -> u64 {
-        self.overflow_packets
     }
 
     /// All gaps in order.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use bytes::Bytes;
 
 use super::{ClientArgs, FinishedRun};
@@ -138,15 +138,12 @@ fn to_connection_failure(
             };
             Ok(MoqtFailure::Unreachable(format!("no reply from {url} within {timeout}{port}: {port_use}")))
         }
-        MoqtConnectError::UnsupportedProtocol { .. }
-        | MoqtConnectError::NoCommonVersion { .. }
-        | MoqtConnectError::Failed { .. }
-        | MoqtConnectError::HttpStatus { .. } => Ok(MoqtFailure::Rejected(error.to_string())),
+        MoqtConnectError::Rejected(reason) | MoqtConnectError::Failed(reason) => Ok(MoqtFailure::Rejected(reason)),
         MoqtConnectError::Resolve(_)
         | MoqtConnectError::InsecureRemote(_)
         | MoqtConnectError::EventLoop(_)
         | MoqtConnectError::Socket(_)
-        | MoqtConnectError::InvalidCertificate { .. }
+        | MoqtConnectError::InvalidCertificate(_)
         | MoqtConnectError::Interrupted => Err(error),
     }
 }
@@ -160,9 +157,9 @@ fn cannot_connect(error: MoqtConnectError, target: &MoqtUrl, verifier: &TrustVer
             Failure::interrupted(signal, format_args!("interrupted while connecting to {target}; nothing was sent"))
         }
         MoqtConnectError::InsecureRemote(error) => Failure::usage(error),
-        MoqtConnectError::InvalidCertificate { reason, .. } => cannot(match verifier.rejection() {
+        error @ MoqtConnectError::InvalidCertificate(_) => cannot(match verifier.rejection() {
             Some(rejected) => rejected.into(),
-            None => anyhow!("certificate not accepted: {reason}"),
+            None => error.into(),
         }),
         error => cannot(error.into()),
     }

@@ -229,7 +229,7 @@ fn run_with_retries(
             }
             progress.update(|progress| progress.awaited = client.awaits(clock.now()));
         };
-        let error = match run_session(&options, make_handler, observe, stop) {
+        let mut error = match run_session(&options, make_handler, observe, stop) {
             Ok(outcome) => {
                 progress.update(|progress| {
                     progress.frame_tracker.on_connected(outcome.connect_times, &outcome.counters);
@@ -241,14 +241,14 @@ fn run_with_retries(
             }
             Err(error) => error,
         };
-        let is_transient = matches!(error, MoqtConnectError::TimedOut { .. } | MoqtConnectError::Failed { .. });
+        let is_transient = matches!(error, MoqtConnectError::TimedOut { .. } | MoqtConnectError::Failed(_));
         if !is_transient || left.is_none_or(|left| left <= options.limits.setup_timeout) || stop.signal().is_some() {
-            return Some(match error {
-                MoqtConnectError::TimedOut { url, address, timeout, .. } if stop.signal().is_none() => {
-                    MoqtConnectError::TimedOut { url, address, timeout, port_use: no_reply::examine(address) }
-                }
-                error => error,
-            });
+            if let MoqtConnectError::TimedOut { address, port_use, .. } = &mut error
+                && stop.signal().is_none()
+            {
+                *port_use = no_reply::examine(*address);
+            }
+            return Some(error);
         }
         thread::sleep(RETRY_INTERVAL);
     }
@@ -331,19 +331,18 @@ async fn try_session<A: SessionHandler>(
     };
     let streams = ConnectionStreams::new(transport, version.is_none());
     let close = drive_session(streams, &mut endpoint, clock, stop, |endpoint, _| {
-        if connect_times.session_ns.is_none() && endpoint.session().version().is_some() {
+        if connect_times.session_ns.is_none() && endpoint.session.version().is_some() {
             connect_times.session_ns = Some(saturating_nanos(started_at.elapsed()));
         }
         counters.add(&endpoint.take_counters());
         is_active.set(counters.announcements > 0 || counters.subscriptions > 0);
-        observe(endpoint.handler());
+        observe(&mut endpoint.handler);
     })
     .await;
     let no_reply = timed_out.get()
         || connect_times.session_ns.is_none() && close.closed_locally && close.code == error_code::SETUP_FAILED;
     // The connection close has yet to be sent.
     let _ = tokio::time::timeout(DRAIN_TIMEOUT, quic_endpoint.wait_idle()).await;
-    let outcome =
-        SessionResult { handler: endpoint.into_handler(), connect_times, requested_path: path.to_owned(), counters };
+    let outcome = SessionResult { handler: endpoint.handler, connect_times, requested_path: path.to_owned(), counters };
     Ok((outcome, no_reply))
 }

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use http::StatusCode;
 use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, TransportErrorCode};
 use rustls::AlertDescription;
 use rustls::client::danger::ServerCertVerifier;
@@ -74,7 +75,7 @@ impl MoqtConnectOptions {
     }
 
     fn failed(&self, reason: impl ToString) -> MoqtConnectError {
-        MoqtConnectError::Failed { url: self.url.clone(), reason: reason.to_string() }
+        MoqtConnectError::Failed(format!("cannot connect to {}: {}", self.url, reason.to_string()))
     }
 
     /// Maximum duration of [`run_session`] until a session is set up or has failed. For each tried URL path, the steps are name resolution,
@@ -115,53 +116,15 @@ pub enum MoqtConnectError {
         /// What listens on the port.
         port_use: PortUse,
     },
-    /// The server speaks another protocol.
-    #[error("{url} supports QUIC, but not {protocol}; {hint}")]
-    UnsupportedProtocol {
-        /// The server.
-        url: MoqtUrl,
-        /// The protocol that the server does not support.
-        protocol: String,
-        /// Suggested remedy.
-        hint: &'static str,
-    },
-    /// The server accepted the WebTransport session, but did not select an offered version.
-    #[error(
-        "no common MOQT version with {url}: offered {offered} (wt-available-protocols), and the server selected {}",
-        .selected.as_deref().unwrap_or("none (no wt-protocol)")
-    )]
-    NoCommonVersion {
-        /// The server.
-        url: MoqtUrl,
-        /// Offered protocols.
-        offered: String,
-        /// Selected protocol.
-        selected: Option<String>,
-    },
-    /// The certificate was rejected.
-    #[error("certificate of {url} rejected: {reason}")]
-    InvalidCertificate {
-        /// The server.
-        url: MoqtUrl,
-        /// Reason.
-        reason: String,
-    },
+    /// The server rejected the session. It speaks another protocol, selected no offered version, or answered with an HTTP error.
+    #[error("{0}")]
+    Rejected(String),
+    /// The certificate was rejected for this reason.
+    #[error("certificate not accepted: {0}")]
+    InvalidCertificate(String),
     /// Any other failure.
-    #[error("cannot connect to {url}: {reason}")]
-    Failed {
-        /// The server.
-        url: MoqtUrl,
-        /// Reason.
-        reason: String,
-    },
-    /// The server rejected the WebTransport request.
-    #[error("{url} rejected the WebTransport session: HTTP status {status}{}", if *.status == 404 { "; our server has the path /echo" } else { "" })]
-    HttpStatus {
-        /// The server.
-        url: MoqtUrl,
-        /// HTTP status code.
-        status: u16,
-    },
+    #[error("{0}")]
+    Failed(String),
     /// A stop was requested before the session was established.
     #[error("interrupted before the connection was established")]
     Interrupted,
@@ -226,11 +189,13 @@ fn selected_version(
     match &selected {
         None if has_setup => Ok(None),
         Some(selected) if protocols.contains(&selected.as_str()) => Ok(MoqtVersion::from_alpn(selected.as_bytes())),
-        _ => Err(MoqtConnectError::NoCommonVersion {
-            url: url.clone(),
-            offered: offer_text(&protocols),
-            selected: selected.map(|selected| offer_text(&[selected])),
-        }),
+        _ => {
+            let offered = offer_text(&protocols);
+            let selected = selected.map_or("none (no wt-protocol)".to_owned(), |selected| offer_text(&[selected]));
+            Err(MoqtConnectError::Rejected(format!(
+                "no common MOQT version with {url}: offered {offered} (wt-available-protocols), and the server selected {selected}"
+            )))
+        }
     }
 }
 
@@ -293,7 +258,10 @@ async fn connect_webtransport(
     match tokio::time::timeout(timeout, WebTransportSession::connect(connection, request_url, protocols)).await {
         Ok(Ok(session)) => Ok(session),
         Ok(Err(ConnectError::WrongStatus(Some(status)) | ConnectError::ErrorStatus(status))) => {
-            Err(MoqtConnectError::HttpStatus { url: url.clone(), status: status.as_u16() })
+            let hint = if status == StatusCode::NOT_FOUND { "; our server has the path /echo" } else { "" };
+            let status = status.as_u16();
+            let reason = format!("{url} rejected the WebTransport session: HTTP status {status}{hint}");
+            Err(MoqtConnectError::Rejected(reason))
         }
         // This error reports only a lost or malformed stream. The close reason of the connection is more specific.
         Ok(Err(error)) => Err(match connection.close_reason() {
@@ -307,14 +275,14 @@ async fn connect_webtransport(
 impl MoqtConnectError {
     /// Classifies a lost connection.
     fn from_connection_error(options: &MoqtConnectOptions, error: &ConnectionError) -> Self {
-        let url = options.url.clone();
+        let url = &options.url;
         let no_alpn = TransportErrorCode::crypto(AlertDescription::NoApplicationProtocol.into());
         let (code, reason) = match error {
             ConnectionError::TransportError(error) => (error.code, error.reason.clone()),
             ConnectionError::ConnectionClosed(close) => {
                 (close.error_code, String::from_utf8_lossy(&close.reason).into_owned())
             }
-            error => return Self::Failed { url, reason: error.to_string() },
+            error => return options.failed(error),
         };
         let by_peer = matches!(error, ConnectionError::ConnectionClosed(_));
         if code == no_alpn {
@@ -330,13 +298,13 @@ impl MoqtConnectError {
                 }
                 Transport::WebTransport => ("HTTP/3".to_owned(), "try moqt:// with the same address"),
             };
-            Self::UnsupportedProtocol { url, protocol, hint }
+            Self::Rejected(format!("{url} supports QUIC, but not {protocol}; {hint}"))
         } else if code == CONNECTION_REFUSED {
-            Self::Failed { url, reason: "the server accepts no more connections at the moment".to_owned() }
+            options.failed("the server accepts no more connections at the moment")
         } else if !by_peer && (0x100..0x200).contains(&u64::from(code)) {
-            Self::InvalidCertificate { url, reason }
+            Self::InvalidCertificate(reason)
         } else {
-            Self::Failed { url, reason: error.to_string() }
+            options.failed(error)
         }
     }
 }

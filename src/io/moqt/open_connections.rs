@@ -26,7 +26,7 @@ struct OpenConnection {
 pub(super) struct Registration<'a> {
     table: &'a OpenConnections,
     counters: &'a ServerCounters,
-    pub(super) connection: Connection,
+    connection: Connection,
 }
 
 impl OpenConnections {

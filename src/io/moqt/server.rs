@@ -23,7 +23,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 
-use super::open_connections::{OpenConnections, Registration};
+use super::open_connections::OpenConnections;
 use super::quic::{self, AlpnRecorder, BoundSockets};
 use super::streams::{ConnectionStreams, SessionClock, SessionClose, drive_session, new_session};
 use super::webtransport::{H3_EXCESSIVE_LOAD, H3_NO_ERROR, SessionRequest, TransportConnection, WebTransportSession};
@@ -32,7 +32,7 @@ use crate::address::{Cidr, canonical_socket_addr};
 use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits, ConnectionPermit, ConnectionRejection};
 use crate::io::log::SharedLogThrottle;
 use crate::io::stop::StopToken;
-use crate::memory_budget::{MemoryAccount, MemoryBudget, OverBudget};
+use crate::memory_budget::{MemoryBudget, OverBudget};
 use crate::moqt::echo::{MIN_BUFFERED_BYTES, MoqtEcho, MoqtEchoConfig};
 use crate::moqt::version::select_protocol;
 use crate::moqt::{
@@ -334,10 +334,32 @@ impl MoqtConnections {
         let role = EndpointRole::Server { served_path: self.config.path.clone(), connect_path };
         let clock = SessionClock(Instant::now());
         let session = new_session(clock.now(), role, self.config.limits.clone(), version);
-        let endpoint = MoqtEndpoint::new(session, MoqtEcho::new(self.config.echo.clone()));
+        let mut endpoint = MoqtEndpoint::new(session, MoqtEcho::new(self.config.echo.clone()));
         let streams = ConnectionStreams::new(transport, version.is_none());
-        let SessionClose { code, reason, closed_locally } =
-            self.run_session(streams, endpoint, clock, stop, &registration, permit.memory()).await;
+        let mut held_memory = permit.memory().hold(0);
+        let mut rejected_count = 0;
+        let close = drive_session(streams, &mut endpoint, clock, stop, |endpoint, streams| {
+            let counters = endpoint.take_counters();
+            if counters.groups_received + counters.frames_received + counters.frames_sent > 0 {
+                registration.on_activity();
+            }
+            self.add_session_counters(source, &counters);
+            let held = endpoint.session.held_bytes() + endpoint.handler.buffered_bytes();
+            let held = streams.open_count() as u64 * quic::STREAM_BYTES + held as u64;
+            if held_memory.resize(quic::CONNECTION_BYTES + held).is_err() {
+                // What exists counts in any case.
+                held_memory = permit.memory().hold(quic::CONNECTION_BYTES + held);
+                if held > MAX_HELD_OVER_BUDGET {
+                    self.close_over_budget(&connection, source);
+                }
+            }
+            endpoint.handler.limit_growth(permit.memory().available());
+            let rejected = streams.rejected_count - std::mem::replace(&mut rejected_count, streams.rejected_count);
+            if rejected > 0 {
+                self.counters.update(|counters| counters.connections.streams_stray += rejected);
+            }
+        });
+        let SessionClose { code, reason, closed_locally } = close.await;
         if matches!(connection.close_reason(), Some(ConnectionError::TimedOut)) {
             self.counters.update(|counters| counters.connections.connections_timed_out += 1);
         }
@@ -378,42 +400,6 @@ impl MoqtConnections {
         let is_alpn_error = matches!(error, ConnectionError::TransportError(error) if error.code == no_alpn);
         let reason = self.alpns.take_reason().filter(|_| is_alpn_error);
         reason.unwrap_or_else(|| error.to_string())
-    }
-
-    async fn run_session(
-        &self,
-        streams: ConnectionStreams,
-        mut endpoint: MoqtEndpoint<MoqtEcho>,
-        clock: SessionClock,
-        stop: impl Future<Output = &'static str>,
-        registration: &Registration<'_>,
-        memory: &Arc<MemoryAccount>,
-    ) -> SessionClose {
-        let source = canonical_socket_addr(registration.connection.remote_address());
-        let mut held_memory = memory.hold(0);
-        let mut counted = 0;
-        drive_session(streams, &mut endpoint, clock, stop, |endpoint, streams| {
-            let counters = endpoint.take_counters();
-            if counters.groups_received + counters.frames_received + counters.frames_sent > 0 {
-                registration.on_activity();
-            }
-            self.add_session_counters(source, &counters);
-            let held = endpoint.session().held_bytes() + endpoint.handler().buffered_bytes();
-            let held = streams.open_count() as u64 * quic::STREAM_BYTES + held as u64;
-            if held_memory.resize(quic::CONNECTION_BYTES + held).is_err() {
-                // What exists counts in any case.
-                held_memory = memory.hold(quic::CONNECTION_BYTES + held);
-                if held > MAX_HELD_OVER_BUDGET {
-                    self.close_over_budget(&registration.connection, source);
-                }
-            }
-            endpoint.handler().limit_growth(memory.available());
-            let rejected = streams.rejected_count - std::mem::replace(&mut counted, streams.rejected_count);
-            if rejected > 0 {
-                self.counters.update(|counters| counters.connections.streams_stray += rejected);
-            }
-        })
-        .await
     }
 
     /// Adds session counters and logs dropped groups.

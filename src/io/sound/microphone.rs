@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 use cpal::traits::{DeviceTrait, StreamTrait};
 use cpal::{BufferSize, ErrorKind, StreamConfig};
 
-use super::AlsaErrorCapture;
-use super::{close_stream, elapsed_since, set_failure, to_cpal_format};
+use super::devices::{AlsaErrorCapture, close_stream, elapsed_since, set_failure, to_cpal_format};
 use crate::audio::convert::Packetizer;
 use crate::audio::devices::DeviceConfig;
 use crate::audio::quality::SourceQuality;
@@ -118,9 +117,9 @@ impl Microphone {
         })
     }
 
-    /// Requested and reported buffer size in frames.
-    pub fn buffer_frames(&self) -> (u32, Option<u32>) {
-        (self.results.requested_buffer_frames, self.results.reported_buffer_frames)
+    /// Buffer size in frames.
+    pub fn buffer_frames(&self) -> u32 {
+        self.results.reported_buffer_frames.unwrap_or(self.results.requested_buffer_frames)
     }
 
     fn on_block(&mut self, block: CapturedBlock) {
@@ -176,11 +175,9 @@ impl PayloadSource for Microphone {
                 self.on_block(block);
                 continue;
             }
-            let idle =
-                self.last_callback_at.map_or(Duration::ZERO, |last| elapsed_since(self.origin).duration_since(last));
             match failure {
                 Some(reason) => self.fail(reason),
-                None if idle > self.stall_timeout => {
+                None if self.capture_age() > Some(self.stall_timeout) => {
                     self.fail(format!("no audio from the device for {:?}", self.stall_timeout));
                 }
                 None => return SourcePoll::Pending,

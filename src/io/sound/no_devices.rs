@@ -25,7 +25,11 @@ pub struct Microphone(Infallible);
 pub struct SpeakerObserver(Infallible);
 
 /// Placeholder for the loudspeaker type. The type has no values, because this build has no audio devices.
-pub struct Speaker(Infallible);
+pub struct Speaker {
+    /// Buffer size in frames.
+    pub buffer_frames: u32,
+    never: Infallible,
+}
 
 /// Returns [`DeviceError::NotBuiltIn`].
 pub fn list_devices() -> Result<DeviceList, DeviceError> {
@@ -55,8 +59,8 @@ impl SelectedDevice {
 }
 
 impl Microphone {
-    /// Requested and reported buffer size in frames.
-    pub fn buffer_frames(&self) -> (u32, Option<u32>) {
+    /// Buffer size in frames.
+    pub fn buffer_frames(&self) -> u32 {
         match self.0 {}
     }
 }
@@ -74,13 +78,8 @@ impl PacketObserver for SpeakerObserver {
 }
 
 impl Speaker {
-    /// Requested and reported buffer size in frames.
-    pub fn buffer_frames(&self) -> (u32, Option<u32>) {
-        match self.0 {}
-    }
-
     /// Waits until all audio is played.
     pub fn finish(self, _: &StopToken) -> PlaybackResults {
-        match self.0 {}
+        match self.never {}
     }
 }

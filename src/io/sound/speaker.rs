@@ -1,23 +1,23 @@
 //! Plays returned audio on a device through the jitter buffer.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use cpal::traits::{DeviceTrait, StreamTrait};
 use cpal::{BufferSize, ErrorKind, StreamConfig};
 
-use super::{close_stream, elapsed_since, set_failure, to_cpal_format};
-use crate::audio::convert::{BYTES_PER_SAMPLE, ChannelLayout, ResamplerError, decode_payload, map_to_device};
-use crate::audio::devices::{DeviceConfig, DeviceSampleFormat};
-use crate::audio::jitter_buffer::{JitterBuffer, JitterBufferConfig, JitterBufferStats, MAX_JITTER_ALLOWANCE};
+use super::devices::{close_stream, elapsed_since, set_failure, to_cpal_format};
+use crate::audio::convert::{BYTES_PER_SAMPLE, decode_payload, map_to_device};
+use crate::audio::devices::DeviceConfig;
+use crate::audio::jitter_buffer::{JitterBuffer, JitterBufferConfig, MAX_JITTER_ALLOWANCE};
 use crate::audio::spsc::{PacketConsumer, PacketProducer, PacketRingState, packet_ring};
 #[cfg(test)]
 use crate::client::RecordedPacket;
 use crate::client::StreamKind;
-use crate::client::{AudioStreamConfig, PacketEvent, PacketObserver, PacketOutcome, PlaybackResults, SentAudio};
+use crate::client::{PacketEvent, PacketObserver, PacketOutcome, PlaybackResults, SentAudio};
 use crate::io::stop::StopToken;
-use crate::stats::{DriftEstimate, DriftEstimator};
+use crate::stats::DriftEstimator;
 use crate::time::Time;
 
 /// Maximum time from the last packet to the end of playback. [`Speaker::open`] adds the duration of [`MAX_DEVICE_LATENCY_BLOCKS`] to this
@@ -33,14 +33,6 @@ const FAILED_CALLBACK_DELAY: Duration = Duration::from_millis(10);
 /// Interval at which [`Speaker::finish`] checks whether all audio is played.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Why a device cannot be opened.
-pub(super) enum OpenError {
-    /// The rates cannot be converted.
-    UnsupportedRates(ResamplerError),
-    /// The device failed.
-    Device(cpal::Error),
-}
-
 /// State shared with the device's thread.
 #[derive(Default)]
 struct SharedState {
@@ -49,17 +41,14 @@ struct SharedState {
     is_drained: AtomicBool,
     /// Why the device stopped.
     failure: OnceLock<String>,
-    status: Mutex<PlaybackStatus>,
+    /// The results so far. The device's thread updates the jitter buffer, the drift and the latency.
+    results: Mutex<PlaybackResults>,
 }
 
-/// Status after the last callback.
-#[derive(Clone, Copy, Default)]
-struct PlaybackStatus {
-    stats: JitterBufferStats,
-    drift: Option<DriftEstimate>,
-    drift_span: Duration,
-    /// Maximum latency reported by the device.
-    latency: Duration,
+impl SharedState {
+    fn lock_results(&self) -> MutexGuard<'_, PlaybackResults> {
+        self.results.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Passes the first copy of each packet to the device, even if it is late or damaged.
@@ -75,17 +64,16 @@ pub struct Speaker {
     ring: Arc<PacketRingState>,
     /// Maximum time that [`Speaker::finish`] waits for the end of playback.
     drain_timeout: Duration,
-    results: PlaybackResults,
+    /// Buffer size in frames.
+    pub buffer_frames: u32,
 }
 
 /// State of the device callback.
 struct PlaybackCallback {
     jitter_buffer: JitterBuffer,
     consumer: PacketConsumer,
-    channels: ChannelLayout,
-    format: DeviceSampleFormat,
-    device_channels: u16,
-    device_rate: u32,
+    channels: u16,
+    device: DeviceConfig,
     /// Buffer for one packet.
     packet: Vec<f32>,
     /// Buffer for output frames.
@@ -93,50 +81,37 @@ struct PlaybackCallback {
     origin: Instant,
     drift: DriftEstimator,
     xruns: u64,
-    latency: Duration,
     /// Time when playback of all audio ends, once this time is known.
     drained_at: Option<Time>,
     shared: Arc<SharedState>,
 }
 
 impl Speaker {
-    /// Opens `device` with a buffer of `buffer` frames and starts it.
+    /// Opens `device` with the buffer size of `config` and starts it.
     pub(super) fn open(
         device: &cpal::Device,
         name: &str,
         device_config: DeviceConfig,
-        buffer: u32,
-        audio: AudioStreamConfig,
-        jitter_allowance: Option<Duration>,
-    ) -> Result<(SpeakerObserver, Self), OpenError> {
+        config: JitterBufferConfig,
+        jitter_buffer: JitterBuffer,
+    ) -> Result<(SpeakerObserver, Self), cpal::Error> {
         let DeviceConfig { format, channels: device_channels, rate: device_rate, .. } = device_config;
-        let AudioStreamConfig { sample_rate, channels, frame_samples, .. } = audio;
-        let config = JitterBufferConfig {
-            rate: sample_rate,
-            channels,
-            frame_samples,
-            device_rate,
-            device_block_frames: buffer,
-            jitter_allowance,
-        };
-        let jitter_buffer = JitterBuffer::new(config).map_err(OpenError::UnsupportedRates)?;
-        let (producer, consumer) = packet_ring(sample_rate, channels, frame_samples, config.capacity());
+        let JitterBufferConfig { rate, channels, frame_samples, device_block_frames: buffer, jitter_allowance, .. } =
+            config;
+        let (producer, consumer) = packet_ring(rate, channels, frame_samples, config.capacity());
         let drain_timeout = DRAIN_TIMEOUT + MAX_DEVICE_LATENCY_BLOCKS * config.block_duration();
         let (shared, origin) = (Arc::<SharedState>::default(), Instant::now());
         let mut callback = PlaybackCallback {
             jitter_buffer,
             consumer,
-            channels: if channels == 1 { ChannelLayout::Mono } else { ChannelLayout::Stereo },
-            format,
-            device_channels,
-            device_rate,
+            channels,
+            device: device_config,
             packet: Vec::with_capacity(frame_samples as usize * usize::from(channels)),
             // Some devices request more frames per callback than `buffer`.
             frames: vec![0.0; 2 * buffer as usize * usize::from(channels)],
             origin,
             drift: DriftEstimator::new(device_rate),
             xruns: 0,
-            latency: Duration::ZERO,
             drained_at: None,
             shared: Arc::clone(&shared),
         };
@@ -159,30 +134,25 @@ impl Speaker {
         };
         let stream = device
             .build_output_stream_raw(stream_config, to_cpal_format(format), on_data, on_error, None)
-            .and_then(|stream| stream.play().map(|()| stream))
-            .map_err(OpenError::Device)?;
-        let results = PlaybackResults {
+            .and_then(|stream| stream.play().map(|()| stream))?;
+        let reported_buffer_frames = stream.buffer_size().ok();
+        *shared.lock_results() = PlaybackResults {
             device: name.to_owned(),
             sample_format: format.name().into(),
             sample_rate: device_rate,
             channels: device_channels,
             requested_buffer_frames: buffer,
-            reported_buffer_frames: stream.buffer_size().ok(),
+            reported_buffer_frames,
             jitter_buffer: jitter_allowance,
             ..PlaybackResults::default()
         };
-        let ring = Arc::clone(&producer.state);
-        Ok((SpeakerObserver { producer, origin }, Self { stream, shared, ring, drain_timeout, results }))
-    }
-
-    /// Requested and reported buffer size in frames.
-    pub fn buffer_frames(&self) -> (u32, Option<u32>) {
-        (self.results.requested_buffer_frames, self.results.reported_buffer_frames)
+        let (ring, buffer_frames) = (Arc::clone(&producer.state), reported_buffer_frames.unwrap_or(buffer));
+        Ok((SpeakerObserver { producer, origin }, Self { stream, shared, ring, drain_timeout, buffer_frames }))
     }
 
     /// Waits until all audio is played or `stop` is requested, and closes the device. Drop the [`SpeakerObserver`] first.
     pub fn finish(self, stop: &StopToken) -> PlaybackResults {
-        let Self { stream, shared, ring, drain_timeout, results } = self;
+        let Self { stream, shared, ring, drain_timeout, .. } = self;
         let deadline = Instant::now() + drain_timeout;
         let is_drained = || shared.is_drained.load(Ordering::Acquire);
         let is_running = || stop.signal().is_none();
@@ -195,8 +165,8 @@ impl Speaker {
             std::thread::sleep(POLL_INTERVAL);
         }
         close_stream(stream);
-        let PlaybackStatus { stats, drift, drift_span, latency: device_latency } =
-            *shared.status.lock().unwrap_or_else(PoisonError::into_inner);
+        let results = shared.lock_results().clone();
+        let stats = results.jitter_buffer_stats;
         let (pushed, dropped) = (ring.pushed.get(), ring.dropped.get());
         let accounted = dropped + stats.played + stats.late + stats.early + stats.skipped;
         PlaybackResults {
@@ -204,10 +174,6 @@ impl Speaker {
             failure: shared.failure.get().cloned(),
             dropped,
             unplayed: pushed.saturating_sub(accounted),
-            jitter_buffer_stats: stats,
-            drift,
-            drift_span,
-            device_latency,
             ..results
         }
     }
@@ -217,11 +183,10 @@ impl PlaybackCallback {
     /// Fills the buffer of a callback. The device plays the first frame of this buffer after `latency`.
     fn fill(&mut self, bytes: &mut [u8], latency: Duration) {
         if self.shared.failure.get().is_some() {
-            self.format.encode(std::iter::repeat(0.0), bytes);
+            self.device.format.encode(std::iter::repeat(0.0), bytes);
             return std::thread::sleep(FAILED_CALLBACK_DELAY);
         }
         let now = elapsed_since(self.origin);
-        self.latency = self.latency.max(latency);
         // `is_closed` is read before the ring is emptied. Therefore, packets pushed before the producer was dropped are still played.
         let is_closed = self.consumer.state.is_closed();
         while let Some(packet) = self.consumer.pop(&mut self.packet) {
@@ -229,13 +194,13 @@ impl PlaybackCallback {
             self.jitter_buffer.on_packet(packet.index, packet.received_at, &self.packet);
         }
         self.jitter_buffer.set_sent_packets(self.consumer.state.sent_packets.get());
-        let frame_bytes = self.format.bytes_per_sample() * usize::from(self.device_channels);
-        let channels = usize::from(self.channels.count());
+        let frame_bytes = self.device.format.bytes_per_sample() * usize::from(self.device.channels);
+        let channels = usize::from(self.channels);
         // Larger buffers are filled in parts.
         for part in bytes.chunks_mut(self.frames.len() / channels * frame_bytes) {
             let frames = &mut self.frames[..part.len() / frame_bytes * channels];
             self.jitter_buffer.fill(frames, now);
-            self.format.encode(map_to_device(frames, self.channels, self.device_channels), part);
+            self.device.format.encode(map_to_device(frames, self.channels, self.device.channels), part);
         }
         let xruns = self.shared.xruns.load(Ordering::Relaxed);
         if std::mem::replace(&mut self.xruns, xruns) != xruns {
@@ -245,18 +210,16 @@ impl PlaybackCallback {
         let frames = (bytes.len() / frame_bytes) as u64;
         self.drift.on_callback(frames, now);
         if is_closed && self.jitter_buffer.is_empty() {
-            let remaining = Duration::from_secs_f64(frames as f64 / f64::from(self.device_rate))
+            let remaining = Duration::from_secs_f64(frames as f64 / f64::from(self.device.rate))
                 + self.jitter_buffer.drain_duration();
             self.drained_at.get_or_insert(now + latency + remaining);
         }
         // Never blocks the audio thread. Normally the lock is free, because the other thread takes it only after closing the device.
-        if let Ok(mut status) = self.shared.status.try_lock() {
-            *status = PlaybackStatus {
-                stats: self.jitter_buffer.stats(),
-                drift: self.drift.estimate(),
-                drift_span: self.drift.span(),
-                latency: self.latency,
-            };
+        if let Ok(mut results) = self.shared.results.try_lock() {
+            results.jitter_buffer_stats = self.jitter_buffer.stats();
+            results.drift = self.drift.estimate();
+            results.drift_span = self.drift.span();
+            results.device_latency = results.device_latency.max(latency);
         }
         if self.drained_at.is_some_and(|drained_at| now >= drained_at) {
             self.shared.is_drained.store(true, Ordering::Release);

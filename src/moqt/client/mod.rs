@@ -207,6 +207,7 @@ impl MoqtClient {
     }
 
     fn send_due(&mut self, now: Time, session: &mut Session, mut start: Time) {
+        let Some(version) = session.version() else { return };
         for _ in 0..MAX_FRAMES_PER_TURN {
             let was_queued = self.source.poll_queue(self.frames_sent, now);
             match self.source.next_frame(self.frames_sent) {
@@ -236,13 +237,14 @@ impl MoqtClient {
             }
             let Some(payload) = self.source.bytes_of(self.frames_sent).filter(|_| due <= now) else { return };
             if frame == 0 {
-                let open = |subscriber: &StreamHandle| {
-                    session.open_group(*subscriber, group - wire_sequence_offset(session.version()))
-                };
+                let open =
+                    |subscriber: &StreamHandle| session.open_group(*subscriber, group - wire_sequence_offset(version));
                 self.open_groups = self.subscribe_streams.iter().filter_map(open).collect();
             }
-            let accepts_later = session.version().is_some_and(|version| version.rules().accepts_with_first_group);
-            if accepts_later && self.frames_sent == 0 && !self.echo_subscription.is_some_and(|(_, accepted)| accepted) {
+            if version.rules().accepts_with_first_group
+                && self.frames_sent == 0
+                && !self.echo_subscription.is_some_and(|(_, accepted)| accepted)
+            {
                 self.accept_deadline = Some(now + self.config.subscribe_timeout);
             }
             self.sent_frames.record_sent(group, now, due, payload.len());
@@ -353,8 +355,8 @@ fn subscription_failure(code: Option<u32>, missing: &'static str) -> MoqtRunOutc
 
 /// The difference between our sequence number of a group and the group's number on the wire. On the wire, the version defines the first
 /// number of groups and of echoed groups. Our sequence numbers start at [`FIRST_GROUP_SEQUENCE`].
-fn wire_sequence_offset(version: Option<MoqtVersion>) -> u64 {
-    version.map_or(0, |version| FIRST_GROUP_SEQUENCE - version.rules().first_group)
+fn wire_sequence_offset(version: MoqtVersion) -> u64 {
+    FIRST_GROUP_SEQUENCE - version.rules().first_group
 }
 
 impl SessionHandler for MoqtClient {
@@ -415,7 +417,7 @@ impl SessionHandler for MoqtClient {
                 if let Some((_, accepted)) = &mut self.echo_subscription {
                     *accepted = true;
                 }
-                let sequence = sequence.saturating_add(wire_sequence_offset(Some(version)));
+                let sequence = sequence.saturating_add(wire_sequence_offset(version));
                 self.receiving.insert(group_stream, (sequence, 0));
             }
             SessionEvent::FrameReceived { group_stream, payload } => self.on_frame(now, group_stream, payload),

@@ -13,7 +13,7 @@ mod subscriptions;
 use std::collections::{BTreeMap, VecDeque};
 
 use super::SessionLimits;
-use super::codec::DecodeError;
+use super::codec::Decoded;
 use super::error_code;
 use super::message::{MessageBody, PATH_PARAMETER, SESSION_STREAM, SessionClient, SessionServer, SessionUpdate};
 use super::version::{MoqtVersion, alpns};
@@ -80,29 +80,16 @@ pub trait SessionHandler {
 /// ([`MoqtEndpoint::poll_action`]) and an earlier deadline.
 #[derive(Debug)]
 pub struct MoqtEndpoint<H> {
-    session: Session,
-    handler: H,
+    /// The session. [`MoqtEndpoint::update`] changes it.
+    pub session: Session,
+    /// The handler.
+    pub handler: H,
 }
 
 impl<H: SessionHandler> MoqtEndpoint<H> {
     /// Combines a session and its handler into one endpoint.
     pub fn new(session: Session, handler: H) -> Self {
         Self { session, handler }
-    }
-
-    /// The handler.
-    pub fn handler(&mut self) -> &mut H {
-        &mut self.handler
-    }
-
-    /// Returns the handler.
-    pub fn into_handler(self) -> H {
-        self.handler
-    }
-
-    /// The session.
-    pub fn session(&mut self) -> &mut Session {
-        &mut self.session
     }
 
     /// Passes an event of the connection to the session, and its effects to the handler.
@@ -373,7 +360,7 @@ impl Session {
         self.session_stream = Some(self.open_request_stream(SESSION_STREAM, StreamRole::SessionSetup, &hello));
     }
 
-    fn on_setup(&mut self, stream: StreamHandle, body: &[u8]) -> Result<(), DecodeError> {
+    fn on_setup(&mut self, stream: StreamHandle, body: &[u8]) -> Decoded {
         match &self.role {
             EndpointRole::Server { served_path, connect_path } => {
                 let hello = SessionClient::from_bytes(SETUP_VERSION, body)?;
@@ -428,7 +415,7 @@ impl Session {
     }
 
     /// Checks that a bitrate update is well-formed, and ignores its content.
-    fn on_session_update(&mut self, version: MoqtVersion, body: &[u8]) -> Result<(), DecodeError> {
+    fn on_session_update(&mut self, version: MoqtVersion, body: &[u8]) -> Decoded {
         SessionUpdate::from_bytes(version, body)?;
         self.counters.messages_ignored += 1;
         Ok(())

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 
 use super::events::{StreamDir, StreamHandle};
-use crate::moqt::codec::{self, DecodeError, Deframer};
+use crate::moqt::codec::{self, DecodeError, Decoded, Deframer};
 use crate::moqt::message::{IETF_SERVER_SETUP_START, Subscribe, TrackPath};
 
 /// Role of a stream.
@@ -89,7 +89,7 @@ impl StreamState {
     }
 
     /// Called when the peer has ended its side of the stream. Returns an error if the data received so far is incomplete.
-    pub(super) fn check_end(&self) -> Result<(), DecodeError> {
+    pub(super) fn check_end(&self) -> Decoded {
         match &self.role {
             StreamRole::Untyped => Err(DecodeError::UnexpectedEnd("stream type")),
             StreamRole::SessionSetup => Err(DecodeError::UnexpectedEnd("setup")),

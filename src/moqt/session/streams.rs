@@ -12,7 +12,7 @@ use tracing::debug;
 use super::events::{SessionAction, SessionEvent, StreamDir, StreamHandle};
 use super::stream_state::{FRAME_OVERHEAD, OutgoingGroup, StreamEnd, StreamItem, StreamRole, StreamState};
 use super::{EndpointRole, MAX_ITEMS_PER_TURN, SETUP_VERSION, Session, SessionState, ietf_draft, no_setup_message};
-use crate::moqt::codec::{self, DecodeError};
+use crate::moqt::codec::{self, Decoded};
 use crate::moqt::error_code;
 use crate::moqt::message::{
     ANNOUNCE_STREAM, FETCH_STREAM, GOAWAY_STREAM, GROUP_STREAM, GroupHeader, IETF_CLIENT_SETUP_TYPE,
@@ -201,7 +201,7 @@ impl Session {
         };
     }
 
-    fn on_message(&mut self, stream: StreamHandle, reply_type: Option<u8>, body: Bytes) -> Result<(), DecodeError> {
+    fn on_message(&mut self, stream: StreamHandle, reply_type: Option<u8>, body: Bytes) -> Decoded {
         let version = self.version().unwrap_or(SETUP_VERSION);
         let Some(state) = self.streams.get_mut(&stream) else { return Ok(()) };
         match &mut state.role {

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::events::{SessionAction, SessionEvent, StreamDir, StreamHandle};
 use super::stream_state::{AnnounceRequest, IncomingSubscription, RECENTLY_ENDED_CAPACITY, StreamRole, StreamState};
 use super::{EndpointRole, Session};
-use crate::moqt::codec::DecodeError;
+use crate::moqt::codec::{DecodeError, Decoded};
 use crate::moqt::error_code;
 use crate::moqt::message::{
     ANNOUNCE_STREAM, Announce, AnnounceInit, AnnouncePlease, AnnounceStatus, MessageBody, SUBSCRIBE_STREAM, Subscribe,
@@ -102,12 +102,7 @@ impl Session {
     }
 
     /// Handles a reply to [`Session::request_announcements`].
-    pub(super) fn on_announcement(
-        &mut self,
-        version: MoqtVersion,
-        stream: StreamHandle,
-        body: &[u8],
-    ) -> Result<(), DecodeError> {
+    pub(super) fn on_announcement(&mut self, version: MoqtVersion, stream: StreamHandle, body: &[u8]) -> Decoded {
         let (rules, excluded_hop) = (version.rules(), self.excluded_hop());
         let Some(StreamState { role: StreamRole::OutgoingAnnounceRequest(request), .. }) =
             self.streams.get_mut(&stream)
@@ -165,7 +160,7 @@ impl Session {
         stream: StreamHandle,
         reply_type: Option<u8>,
         body: &[u8],
-    ) -> Result<(), DecodeError> {
+    ) -> Decoded {
         let Some(StreamState { role: StreamRole::OutgoingSubscribe { subscribe_id, accepted, .. }, .. }) =
             self.streams.get_mut(&stream)
         else {
@@ -268,12 +263,7 @@ impl Session {
         self.close_request(subscriber, code);
     }
 
-    pub(super) fn on_announce_please(
-        &mut self,
-        version: MoqtVersion,
-        stream: StreamHandle,
-        body: &[u8],
-    ) -> Result<(), DecodeError> {
+    pub(super) fn on_announce_please(&mut self, version: MoqtVersion, stream: StreamHandle, body: &[u8]) -> Decoded {
         let Some(StreamState { role: StreamRole::IncomingAnnounceRequest { prefix }, .. }) =
             self.streams.get_mut(&stream)
         else {
@@ -294,12 +284,7 @@ impl Session {
         Ok(())
     }
 
-    pub(super) fn on_subscribe(
-        &mut self,
-        version: MoqtVersion,
-        stream: StreamHandle,
-        body: &[u8],
-    ) -> Result<(), DecodeError> {
+    pub(super) fn on_subscribe(&mut self, version: MoqtVersion, stream: StreamHandle, body: &[u8]) -> Decoded {
         let Some(state) = self.streams.get_mut(&stream) else { return Ok(()) };
         if let StreamRole::IncomingSubscribe(Some(subscription)) = &mut state.role {
             let range = SubscribeUpdate::from_bytes(version, body)?;

@@ -107,8 +107,7 @@ fn is_too_long(picture: &Waveform) -> bool {
 /// Returns the sample value that is drawn at the top of both waveforms. Also returns the peaks of the sent and the returned audio.
 fn scale(columns: &[WaveformColumn]) -> (f32, [f32; 2]) {
     let peak = |side: fn(&WaveformColumn) -> PeakRange| {
-        let ranges = columns.iter().map(side).filter(|range| range.has_samples());
-        ranges.map(|range| range.max.max(-range.min)).fold(0.0, f32::max)
+        columns.iter().filter_map(side).map(|(min, max)| max.max(-min)).fold(0.0, f32::max)
     };
     let peaks = [peak(|column| column.sent), peak(|column| column.returned)];
     let max = peaks[0].max(peaks[1]);
@@ -203,9 +202,9 @@ fn waveform_svg(columns: &[WaveformColumn], samples_per_column: u64, side: Wavef
             WaveformSide::Sent => column.sent,
             WaveformSide::Returned => column.returned,
         };
-        let (top, bottom) = (y(range.max), y(range.min));
+        let (top, bottom) = range.map(|(min, max)| (y(max), y(min)))?;
         let padding = (MIN_THICKNESS - (bottom - top)).max(0.0) / 2.0;
-        range.has_samples().then_some((top - padding, bottom + padding))
+        Some((top - padding, bottom + padding))
     };
     text + &format!("<path class=\"wave\" d=\"{}\"/>", band(columns, edges))
 }

@@ -182,14 +182,14 @@ impl Peers {
         let closed_by_client = self.to_server.load(&mut self.client);
         let closed_by_server = self.to_client.load(&mut self.server);
         assert!(self.to_server.actions.max(self.to_client.actions) <= MAX_ACTIONS, "too many actions");
-        while let Some(event) = self.client.handler().poll_event() {
+        while let Some(event) = self.client.handler.poll_event() {
             if let MoqtClientEvent::FrameReturned { intact, payload, .. } = event {
                 assert!(intact || self.has_fault, "a frame is damaged: {payload:?}");
                 self.returned += 1;
             }
         }
         assert!(self.returned <= self.frames);
-        assert!(self.server.handler().buffered_bytes() <= self.max_buffered_bytes);
+        assert!(self.server.handler.buffered_bytes() <= self.max_buffered_bytes);
         if let Some((code, reason)) = closed_by_client {
             self.is_closed = true;
             self.server.update(self.now, |session| session.on_connection_closed(code, &reason));
@@ -199,7 +199,7 @@ impl Peers {
             self.client.update(self.now, |session| session.on_connection_closed(code, &reason));
         }
         if self.is_closed {
-            assert!(self.client.session().is_closed() && self.server.session().is_closed());
+            assert!(self.client.session.is_closed() && self.server.session.is_closed());
             assert!(self.client.next_deadline().is_none() && self.server.next_deadline().is_none());
         }
     }
@@ -237,7 +237,7 @@ impl Peers {
         }
         assert!(self.is_closed, "the run does not end");
         let is_late = self.paused > Duration::from_secs(1);
-        let outcome = self.client.handler().outcome().cloned();
+        let outcome = self.client.handler.outcome().cloned();
         if !self.has_fault && !is_late {
             assert_eq!((outcome, self.returned), (Some(MoqtRunOutcome::Completed), self.frames));
         } else {

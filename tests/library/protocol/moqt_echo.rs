@@ -47,7 +47,7 @@ fn fifty_groups_of_two_return_in_order_in_twenty_sessions() {
         });
         assert_eq!(peers.finish(), MoqtRunOutcome::Completed, "seed {seed}");
         assert_eq!(positions(&peers.returned()), all_of(50), "seed {seed}");
-        assert!(peers.client.session().is_closed() && peers.server.session().is_closed());
+        assert!(peers.client.session.is_closed() && peers.server.session.is_closed());
         let established = peers.events.iter().find(|event| matches!(event, MoqtClientEvent::Established { .. }));
         assert_eq!(established, Some(&MoqtClientEvent::Established { at: Time::ZERO, version: offers[0] }));
         let counts = (
@@ -282,7 +282,7 @@ fn queued_texts_are_sent_in_order_at_the_group_interval() {
     let sending = Sending { group_count: None, group_interval: 100 * MS, payload, ..Sending::default() };
     let mut peers = JoinedPeers::new(Plan { sending, ..Plan::default() });
     peers.until(Time::from_millis(1_003));
-    assert_eq!(peers.client.handler().awaits(peers.now).0, None, "a user may type at any time");
+    assert_eq!(peers.client.handler.awaits(peers.now).0, None, "a user may type at any time");
     // Two texts are queued at the same time while the session is idle. The client polls the queue every 10 ms.
     for text in ["one", "two"] {
         feed.send(text.into()).unwrap();
@@ -355,7 +355,7 @@ fn client(sending: Sending) -> ManualPeer<MoqtClient> {
 }
 
 fn events(manual_peer: &mut ManualPeer<MoqtClient>) -> Vec<MoqtClientEvent> {
-    std::iter::from_fn(|| manual_peer.peer.handler().poll_event()).collect()
+    std::iter::from_fn(|| manual_peer.peer.handler.poll_event()).collect()
 }
 
 /// Two groups, 10 ms apart, of two frames each. Every frame contains `hi`.
@@ -409,9 +409,9 @@ fn groups_and_frames_that_do_not_return_are_lost_or_missing() {
     let group = client.open(2, StreamDir::Uni, &[GROUP_1, b"\x02hi"].concat());
     client.reset(group, 3);
     client.until(Time::from_millis(2_059));
-    assert_eq!(client.peer.handler().outcome(), None);
+    assert_eq!(client.peer.handler.outcome(), None);
     client.until(Time::from_millis(2_060));
-    assert_eq!(client.peer.handler().outcome(), Some(&MoqtRunOutcome::Completed));
+    assert_eq!(client.peer.handler.outcome(), Some(&MoqtRunOutcome::Completed));
     assert_eq!(client.closed(), (error_code::NO_ERROR, "done"));
     let at = Time::from_millis;
     let sent = |group, frame, ms| MoqtClientEvent::FrameSent { group, frame, sent_at: at(ms), due: at(ms), bytes: 2 };
@@ -438,10 +438,10 @@ fn second_copies_are_received_for_a_while_after_completion() {
     client.until(Time::from_millis(60));
     client.open(6, StreamDir::Uni, b"\x00\x02\x00\x02\x02hi\x02hi");
     client.until(Time::from_millis(159));
-    assert_eq!(client.peer.handler().outcome(), None);
+    assert_eq!(client.peer.handler.outcome(), None);
     client.open(10, StreamDir::Uni, &[GROUP_1, b"\x02hi"].concat());
     client.until(Time::from_millis(160));
-    assert_eq!(client.peer.handler().outcome(), Some(&MoqtRunOutcome::Completed));
+    assert_eq!(client.peer.handler.outcome(), Some(&MoqtRunOutcome::Completed));
     let at = Time::from_millis;
     let last = events(&mut client).split_off(11);
     let expected = [
@@ -526,15 +526,15 @@ fn gomoqt_09_server_must_accept_within_time_after_the_first_frame() {
     let endless = || Sending { group_count: None, ..two_groups() };
     let mut silent = before_subscribe_ok(endless());
     silent.until(Time::from_millis(5_049));
-    assert_eq!(silent.peer.handler().outcome(), None);
+    assert_eq!(silent.peer.handler.outcome(), None);
     silent.until(Time::from_millis(5_050));
-    assert_eq!(silent.peer.handler().outcome(), not_agreed);
+    assert_eq!(silent.peer.handler.outcome(), not_agreed);
     // This run ends before SUBSCRIBE_OK. The last frame was due at 60 ms, and the timeout is 2 s.
     let mut short = before_subscribe_ok(two_groups());
     short.until(Time::from_millis(2_059));
-    assert_eq!(short.peer.handler().outcome(), None);
+    assert_eq!(short.peer.handler.outcome(), None);
     short.until(Time::from_millis(2_060));
-    assert_eq!(short.peer.handler().outcome(), not_agreed);
+    assert_eq!(short.peer.handler.outcome(), not_agreed);
     // Either SUBSCRIBE_OK or a group shows that the server has accepted the subscription.
     let mut accepted = before_subscribe_ok(endless());
     accepted.deliver(StreamHandle::Local(2), &[0]);
@@ -542,7 +542,7 @@ fn gomoqt_09_server_must_accept_within_time_after_the_first_frame() {
     with_group.open(2, StreamDir::Uni, b"\x00\x02\x00\x00\x02hi");
     for client in [&mut accepted, &mut with_group] {
         client.until(Time::from_millis(6_000));
-        assert_eq!(client.peer.handler().outcome(), None);
+        assert_eq!(client.peer.handler.outcome(), None);
     }
 }
 
@@ -552,7 +552,7 @@ fn nothing_is_sent_after_the_server_unsubscribed() {
     let mut client = sending();
     events(&mut client);
     client.finish(StreamHandle::Remote(0));
-    assert_eq!(client.peer.handler().outcome(), left);
+    assert_eq!(client.peer.handler.outcome(), left);
     client.until(Time::from_millis(100));
     // The second group was due at 60 ms.
     assert!(!events(&mut client).iter().any(|event| matches!(event, MoqtClientEvent::FrameSent { .. })));
@@ -568,14 +568,14 @@ fn code_of_an_ended_subscription_is_reported() {
     early.deliver(StreamHandle::Local(1), ACTIVE);
     early.reset(StreamHandle::Local(2), 3);
     early.until(Time::from_millis(4_999));
-    assert_eq!(early.peer.handler().outcome(), None, "the server may announce the track again");
+    assert_eq!(early.peer.handler.outcome(), None, "the server may announce the track again");
     early.until(Time::from_millis(5_000));
-    assert_eq!(early.peer.handler().outcome(), ended().as_ref());
+    assert_eq!(early.peer.handler.outcome(), ended().as_ref());
     for end in [55, 65] {
         let mut client = sending();
         client.until(Time::from_millis(end));
         client.reset(StreamHandle::Local(2), 3);
-        assert_eq!(client.peer.handler().outcome(), ended().as_ref(), "{end}");
+        assert_eq!(client.peer.handler.outcome(), ended().as_ref(), "{end}");
     }
 }
 
@@ -586,7 +586,7 @@ fn rejected_subscription_may_be_accepted_after_a_new_announcement() {
         let mut client = before_subscribe_ok(Sending { group_count: None, ..two_groups() });
         client.reset(StreamHandle::Local(2), 3);
         client.until(Time::from_millis(5_049));
-        assert_eq!(client.peer.handler().outcome(), None);
+        assert_eq!(client.peer.handler.outcome(), None);
         if is_announced_again {
             client.deliver(StreamHandle::Local(1), b"\x0d\x00\x0bclient.echo\x0d\x01\x0bclient.echo");
             let subscription = client.opened.iter().rev().find(|(_, kind)| *kind == StreamDir::Bi).unwrap().0;
@@ -594,7 +594,7 @@ fn rejected_subscription_may_be_accepted_after_a_new_announcement() {
         }
         client.until(Time::from_millis(5_050));
         let ended = MoqtRunOutcome::NotReady("the server ended our subscription with code 0x3".into());
-        assert_eq!(client.peer.handler().outcome(), (!is_announced_again).then_some(&ended));
+        assert_eq!(client.peer.handler.outcome(), (!is_announced_again).then_some(&ended));
     }
 }
 
@@ -620,9 +620,9 @@ fn missing_step_of_the_server_is_named() {
             client.deliver(*stream, bytes);
         }
         client.until(Time::from_millis(4_999));
-        assert_eq!(client.peer.handler().outcome(), None, "{why}");
+        assert_eq!(client.peer.handler.outcome(), None, "{why}");
         client.until(Time::from_millis(5_000));
-        assert_eq!(client.peer.handler().outcome(), Some(&MoqtRunOutcome::NotReady(why.into())));
+        assert_eq!(client.peer.handler.outcome(), Some(&MoqtRunOutcome::NotReady(why.into())));
     }
 }
 
@@ -634,7 +634,7 @@ fn silent_server_or_unoffered_version_closes_the_session() {
     let mut other = client(two_groups());
     other.deliver(StreamHandle::Local(0), &[0x09, 0xc0, 0, 0, 0, 0xff, 0x0b, 0xad, 0x03, 0]);
     assert_eq!(other.closed().0, error_code::UNSUPPORTED_VERSION);
-    assert!(matches!(other.peer.handler().outcome(), Some(MoqtRunOutcome::Closed { closed_locally: true, .. })));
+    assert!(matches!(other.peer.handler.outcome(), Some(MoqtRunOutcome::Closed { closed_locally: true, .. })));
 }
 
 #[test]

@@ -65,7 +65,7 @@ fn subscribed_to(version: MoqtVersion, config: MoqtEchoConfig) -> (ManualPeer<Mo
 fn client_of_moq_lite_is_answered_byte_for_byte() {
     for version in LITE {
         let (mut echo, pieces) = echo(version, MoqtEchoConfig::default());
-        assert_eq!((echo.peer.session().version(), echo.counts.sessions), (Some(version), 1));
+        assert_eq!((echo.peer.session.version(), echo.counts.sessions), (Some(version), 1));
         // The peer requests announcements twice, before and after it announces.
         let early = echo.open(0, Bi, &pieces["announce-please"]);
         assert_eq!(echo.take_written(early), b"", "moq-lite has no ANNOUNCE_INIT");
@@ -240,7 +240,7 @@ fn unsent_subscriptions_are_charged_with_their_streams() {
         echo.finish(subscriber);
     }
     let unsent: usize = echo.written.values().map(Vec::len).sum();
-    assert_eq!((echo.peer.session().held_bytes(), echo.closed), (unsent + 1_000 * 256, None));
+    assert_eq!((echo.peer.session.held_bytes(), echo.closed), (unsent + 1_000 * 256, None));
 }
 
 #[test]
@@ -415,8 +415,8 @@ fn client_announces_serves_and_subscribes_byte_for_byte() {
         let group = client.open(2, Uni, &[&[0, 2, 0, 0], &pieces["frame"][..]].concat());
         client.finish(group);
         client.until(Time::ZERO + 150 * MS);
-        assert_eq!(client.peer.handler().outcome(), Some(&MoqtRunOutcome::Completed));
-        let returned = std::iter::from_fn(|| client.peer.handler().poll_event())
+        assert_eq!(client.peer.handler.outcome(), Some(&MoqtRunOutcome::Completed));
+        let returned = std::iter::from_fn(|| client.peer.handler.poll_event())
             .filter(|event| matches!(event, MoqtClientEvent::FrameReturned { group: 1, intact: true, .. }));
         assert_eq!(returned.count(), 1);
     }

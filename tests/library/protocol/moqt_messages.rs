@@ -222,7 +222,7 @@ fn reply_with_its_type_is_returned_when_it_is_complete() {
     }
     let mut stream = Deframer::default();
     stream.push(&[0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]);
-    assert!(matches!(stream.next_typed(), Err(DecodeError::TooLong { .. })));
+    assert!(matches!(stream.next_typed(), Err(DecodeError::TooLong(_))));
 }
 
 #[test]
@@ -337,7 +337,7 @@ fn oversized_message_is_rejected_by_its_length_prefix() {
         stream.push(length);
         match stream.next_length_prefixed() {
             Ok(None) => assert!(!refused),
-            Err(DecodeError::TooLong { max: 1_048_576, .. }) => assert!(refused),
+            Err(DecodeError::TooLong(_)) => assert!(refused),
             other => panic!("{other:?}"),
         }
     }

@@ -169,12 +169,12 @@ fn version_is_chosen_from_the_offer() {
     let both = [0x00, 0x13, 0x02, 0xc0, 0, 0, 0, 0xfe, 0xed, 0xba, 0xbe, 0xc0, 0, 0, 0, 0xff, 0xff, 0xff, 0, 0x00];
     let mut echo = echo(Some("/echo"), SessionLimits::default());
     echo.open(0, Bi, &both[..]);
-    assert_eq!(echo.peer.session().version(), None, "according to its length of 19, one byte of the setup is missing");
+    assert_eq!(echo.peer.session.version(), None, "according to its length of 19, one byte of the setup is missing");
     let mut setup = both;
     setup[1] = 0x12;
     let mut echo = self::echo(Some("/echo"), SessionLimits::default());
     let first = echo.open(0, Bi, &setup);
-    assert_eq!(echo.peer.session().version(), Some(MoqtVersion::Gomoqt202502), "gomoqt-2025-02 is preferred");
+    assert_eq!(echo.peer.session.version(), Some(MoqtVersion::Gomoqt202502), "gomoqt-2025-02 is preferred");
     assert_eq!(echo.take_written(first), golden::pieces("gomoqt-2025-02.txt")["session-server"]);
 }
 
@@ -744,16 +744,16 @@ fn group_over_the_memory_limit_is_aborted_after_it_began_to_leave() {
     assert_eq!(echo.take_written(Local(2)), group(&["0123456789"]));
     let two = &group(&["0123456789", "0123456789"])[4..];
     echo.deliver(coming, two);
-    assert_eq!((echo.peer.handler().buffered_bytes(), &echo.reset[..]), (1_172, &[][..]), "the group fits exactly");
+    assert_eq!((echo.peer.handler.buffered_bytes(), &echo.reset[..]), (1_172, &[][..]), "the group fits exactly");
     echo.deliver(coming, &[0]);
     assert_eq!(echo.reset, [(Local(2), error_code::LIMIT_EXCEEDED)]);
-    assert_eq!((echo.peer.handler().buffered_bytes(), echo.counts.groups_dropped()), (0, [0, 1, 0]));
+    assert_eq!((echo.peer.handler.buffered_bytes(), echo.counts.groups_dropped()), (0, [0, 1, 0]));
     // No part of the group is still stored or counted.
     echo.deliver(coming, two);
     echo.finish(coming);
     echo.until(Time::from_millis(100));
     assert_eq!(
-        (echo.peer.handler().buffered_bytes(), echo.counts.groups_dropped(), echo.counts.frames_sent),
+        (echo.peer.handler.buffered_bytes(), echo.counts.groups_dropped(), echo.counts.frames_sent),
         (0, [0, 1, 0], 1)
     );
 }
@@ -762,7 +762,7 @@ fn group_over_the_memory_limit_is_aborted_after_it_began_to_leave() {
 fn small_group_is_echoed_when_the_memory_budget_allows_no_growth() {
     for (len, dropped) in [(MIN_BUFFERED_BYTES / 2, [0, 0, 0]), (MIN_BUFFERED_BYTES, [0, 1, 0])] {
         let mut echo = delayed(1 << 20);
-        echo.peer.handler().limit_growth(0);
+        echo.peer.handler.limit_growth(0);
         let frame = [&(len as u32 | 0x8000_0000).to_be_bytes()[..], &vec![7; len]].concat();
         let coming = echo.open(2, Uni, &[&[0, 2, 0, 1], &frame[..]].concat());
         echo.finish(coming);

@@ -27,11 +27,11 @@ fn client_whose_server_vanishes_ends_within_its_deadline() {
         let holds_groups = seed % 5 == 0;
         peers.left = if holds_groups { usize::MAX } else { seed as usize / 2 };
         let ending = loop {
-            let awaited = peers.client.handler().awaits(peers.now);
+            let awaited = peers.client.handler.awaits(peers.now);
             assert!(Some(peers.now) <= awaited.0, "seed {seed}: {:?}, {awaited:?}", peers.now);
             peers.client_is_slow = holds_groups && peers.now >= at(seed);
             peers.until(peers.now + MS);
-            if let Some(ending) = peers.client.handler().outcome() {
+            if let Some(ending) = peers.client.handler.outcome() {
                 break ending.clone();
             }
         };

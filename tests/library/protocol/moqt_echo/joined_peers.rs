@@ -96,11 +96,11 @@ impl JoinedPeers {
         loop {
             let closed_by_client = self.to_server.load(&mut self.client);
             let closed_by_server = self.to_client.load(&mut self.server);
-            while let Some(event) = self.client.handler().poll_event() {
+            while let Some(event) = self.client.handler.poll_event() {
                 self.events.push(event);
             }
             self.counts.add(&self.server.take_counters());
-            assert!(self.server.handler().buffered_bytes() <= self.max_buffered_bytes);
+            assert!(self.server.handler.buffered_bytes() <= self.max_buffered_bytes);
             if let Some((code, reason)) = closed_by_client {
                 self.server.update(self.now, |session| session.on_connection_closed(code, &reason));
                 return;
@@ -155,7 +155,7 @@ impl JoinedPeers {
     pub(crate) fn finish(&mut self) -> MoqtRunOutcome {
         for _ in 0..100_000 {
             self.until(self.now + Duration::from_millis(10));
-            if let Some(ending) = self.client.handler().outcome() {
+            if let Some(ending) = self.client.handler.outcome() {
                 return ending.clone();
             }
         }
