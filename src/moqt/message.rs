@@ -339,7 +339,7 @@ impl MessageBody for Announce {
 
 /// Values of a subscription, which are sent in SUBSCRIBE and its replies, and alone as `SUBSCRIBE_UPDATE`. Each version has only some of
 /// these fields: see [`SubscribeField`].
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SubscribeUpdate {
     /// Priority, 0 to 255.
     pub priority: u64,

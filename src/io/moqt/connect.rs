@@ -1,6 +1,7 @@
 //! Connects to a MOQT server. The timed steps are name resolution, QUIC handshake and WebTransport request. The ALPN or the protocol of the
 //! WebTransport session may select the version.
 
+use std::fmt::Display;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -74,8 +75,8 @@ impl MoqtConnectOptions {
         path.strip_prefix('/').filter(|alternative_path| *transport == Transport::Quic && !alternative_path.is_empty())
     }
 
-    fn failed(&self, reason: impl ToString) -> MoqtConnectError {
-        MoqtConnectError::Failed(format!("cannot connect to {}: {}", self.url, reason.to_string()))
+    fn failed(&self, reason: &dyn Display) -> MoqtConnectError {
+        MoqtConnectError::Failed(format!("cannot connect to {}: {reason}", self.url))
     }
 
     /// Maximum duration of [`run_session`] until a session is set up or has failed. For each tried URL path, the steps are name resolution,
@@ -153,7 +154,7 @@ pub(super) async fn connect(options: &MoqtConnectOptions) -> Result<Connected, M
         Transport::Quic => protocols.iter().map(|alpn| alpn.as_bytes().to_vec()).collect(),
         Transport::WebTransport => vec![ALPN_WEBTRANSPORT.to_vec()],
     };
-    let config = quic::client_config(verifier.clone(), quic_alpns, limits).map_err(|error| options.failed(error))?;
+    let config = quic::client_config(verifier.clone(), quic_alpns, limits).map_err(|error| options.failed(&error))?;
     let started_at = Instant::now();
     let (endpoint, connection) = connect_quic(options, &addresses, socket_options, &config).await?;
     let mut connect_times = MoqtConnectTimes {
@@ -234,7 +235,7 @@ async fn connect_quic(
             }
         };
         let connecting = endpoint.connect_with(config.clone(), *address, &url.host);
-        let connecting = connecting.map_err(|error| options.failed(error))?;
+        let connecting = connecting.map_err(|error| options.failed(&error))?;
         let attempt_timeout =
             if index + 1 < addresses.len() { NEXT_ADDRESS_TIMEOUT.min(timeout / address_count) } else { timeout };
         match tokio::time::timeout(attempt_timeout, connecting).await {
@@ -254,7 +255,7 @@ async fn connect_webtransport(
     connection: &Connection,
 ) -> Result<(WebTransportSession, Option<String>), MoqtConnectError> {
     let (url, timeout) = (&options.url, options.limits.setup_timeout);
-    let request_url: Url = url.with_query().parse().map_err(|error: url::ParseError| options.failed(error))?;
+    let request_url: Url = url.with_query().parse().map_err(|error: url::ParseError| options.failed(&error))?;
     match tokio::time::timeout(timeout, WebTransportSession::connect(connection, request_url, protocols)).await {
         Ok(Ok(session)) => Ok(session),
         Ok(Err(ConnectError::WrongStatus(Some(status)) | ConnectError::ErrorStatus(status))) => {
@@ -266,9 +267,9 @@ async fn connect_webtransport(
         // This error reports only a lost or malformed stream. The close reason of the connection is more specific.
         Ok(Err(error)) => Err(match connection.close_reason() {
             Some(error) => MoqtConnectError::from_connection_error(options, &error),
-            None => options.failed(error),
+            None => options.failed(&error),
         }),
-        Err(_) => Err(options.failed(format!("no response to the WebTransport request within {timeout:?}"))),
+        Err(_) => Err(options.failed(&format!("no response to the WebTransport request within {timeout:?}"))),
     }
 }
 
@@ -300,11 +301,11 @@ impl MoqtConnectError {
             };
             Self::Rejected(format!("{url} supports QUIC, but not {protocol}; {hint}"))
         } else if code == CONNECTION_REFUSED {
-            options.failed("the server accepts no more connections at the moment")
+            options.failed(&"the server accepts no more connections at the moment")
         } else if !by_peer && (0x100..0x200).contains(&u64::from(code)) {
             Self::InvalidCertificate(reason)
         } else {
-            options.failed(error)
+            options.failed(&error)
         }
     }
 }

@@ -41,6 +41,9 @@ use crate::moqt::{
 };
 use crate::time::display_seconds;
 
+/// Maximum number of concurrent connections per source; an IPv6 /64 counts as one source. Loopback sources are exempt from this limit.
+const MAX_CONNECTIONS_PER_SOURCE: usize = 16;
+
 /// Maximum time until the slot of a closed idle connection is free.
 const REPLACE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -69,8 +72,6 @@ pub struct MoqtServerConfig {
     pub allow: Vec<Cidr>,
     /// Maximum number of concurrent connections.
     pub max_connections: usize,
-    /// Maximum number of concurrent connections per source; an IPv6 /64 counts as one source. Loopback sources are exempt from this limit.
-    pub max_connections_per_source: usize,
     /// Idle timeout of a connection.
     pub idle_timeout: Duration,
     /// Minimum idle time of a connection that is closed for a new one. This happens if the maximum number of connections is reached, to the
@@ -81,7 +82,7 @@ pub struct MoqtServerConfig {
 }
 
 impl Default for MoqtServerConfig {
-    /// `/echo`; 128 connections, 16 per source, idle timeout of one minute, closed for others after ten seconds; no memory budget.
+    /// `/echo`; 128 connections, idle timeout of one minute, closed for others after ten seconds; no memory budget.
     fn default() -> Self {
         Self {
             path: "/echo".to_owned(),
@@ -89,7 +90,6 @@ impl Default for MoqtServerConfig {
             limits: SessionLimits::default(),
             allow: Vec::new(),
             max_connections: 128,
-            max_connections_per_source: 16,
             idle_timeout: Duration::from_secs(60),
             min_idle: Duration::from_secs(10),
             memory_budget: MemoryBudget::new(None),
@@ -149,7 +149,7 @@ async fn run(
 ) {
     let limiter = ConnectionLimiter::new(ConnectionLimits {
         max_connections: Some(config.max_connections),
-        max_connections_per_address: Some(config.max_connections_per_source),
+        max_connections_per_address: Some(MAX_CONNECTIONS_PER_SOURCE),
         memory_budget: Arc::clone(&config.memory_budget),
         bytes_per_connection: quic::CONNECTION_BYTES,
         ..ConnectionLimits::default()
@@ -263,12 +263,11 @@ impl MoqtConnections {
 
     /// Rejects a connection because of a limit.
     fn reject(&self, incoming: Incoming, rejection: ConnectionRejection) {
-        let MoqtServerConfig { max_connections, max_connections_per_source, .. } = self.config;
         let mut counted = ConnectionCounters::default();
         let (reason, limit) = match rejection {
             ConnectionRejection::Address(_) | ConnectionRejection::Rate => {
                 counted.connections_rejected_address_limit = 1;
-                ("too many connections from this address", Some(max_connections_per_source))
+                ("too many connections from this address", Some(MAX_CONNECTIONS_PER_SOURCE))
             }
             ConnectionRejection::OverBudget(_) => {
                 counted.connections_rejected_memory = 1;
@@ -276,7 +275,7 @@ impl MoqtConnections {
             }
             ConnectionRejection::Total => {
                 counted.connections_rejected_limit = 1;
-                ("connection limit", Some(max_connections))
+                ("connection limit", Some(self.config.max_connections))
             }
         };
         self.counters.update(|counters| counters.connections.add(&counted));

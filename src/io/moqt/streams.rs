@@ -271,9 +271,10 @@ impl ConnectionStreams {
                 if let Some(mut recv) = self.recv_streams.remove(&stream) {
                     // Fails only if the stream has already ended.
                     let _ = recv.stop(encode_error_code(self.session_id, code));
-                } else {
-                    let unopened = self.openers.iter_mut().find_map(|opener| opener.waiting.get_mut(&stream));
-                    unopened.into_iter().for_each(|unopened| unopened.stop_code = Some(code));
+                } else if let Some(unopened) =
+                    self.openers.iter_mut().find_map(|opener| opener.waiting.get_mut(&stream))
+                {
+                    unopened.stop_code = Some(code);
                 }
             }
             SessionAction::Close { .. } => {}

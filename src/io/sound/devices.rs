@@ -18,6 +18,9 @@ use crate::audio::jitter_buffer::{JitterBuffer, JitterBufferConfig};
 use crate::client::AudioStreamConfig;
 use crate::time::{Time, saturating_nanos};
 
+/// Whether the device at an index matches a name.
+type MatchRule<'a> = &'a dyn Fn(usize, &DeviceInfo) -> bool;
+
 /// The ALSA null device, which has no clock.
 const ALSA_NULL_DEVICE: &str = "null";
 
@@ -179,13 +182,13 @@ impl DeviceDirection {
     fn find_by_name(self, host: &cpal::Host, name: &str) -> Result<cpal::Device, DeviceError> {
         let mut devices = self.openable_devices(host)?;
         let folded = name.to_lowercase();
-        let rules: [&dyn Fn(usize, &DeviceInfo) -> bool; 4] = [
+        let rules: [MatchRule<'_>; 4] = [
             &|index, _| name.parse() == Ok(index),
             &|_, info| info.id == name,
             &|_, info| info.name == name,
             &|_, info| [&info.id, &info.name].iter().any(|text| text.to_lowercase().contains(&folded)),
         ];
-        let matching = |rule: &&dyn Fn(usize, &DeviceInfo) -> bool| -> Vec<usize> {
+        let matching = |rule: &MatchRule<'_>| -> Vec<usize> {
             (0..devices.len()).filter(|index| rule(*index, &devices[*index].1)).collect()
         };
         let found = rules.iter().map(matching).find(|found| !found.is_empty()).unwrap_or_default();

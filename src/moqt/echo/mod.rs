@@ -388,7 +388,7 @@ impl SessionHandler for MoqtEcho {
                 self.on_unsubscribed(session, subscribe_stream, code);
             }
             SessionEvent::GroupsSkipped { subscribe_id, gap } => {
-                self.on_groups_skipped(session, due, subscribe_id, gap)
+                self.on_groups_skipped(session, due, subscribe_id, gap);
             }
             SessionEvent::SubscriptionEnded { subscribe_id, code } => {
                 self.on_subscription_ended(now, session, subscribe_id, code);

@@ -47,7 +47,7 @@ impl Session {
         let subscribe_id = self.subscriptions.next_id;
         let Some(version) = self.version() else { return subscribe_id };
         self.subscriptions.next_id += 1;
-        let subscribe = Subscribe { id: subscribe_id, track: track.clone(), range: range.clone() };
+        let subscribe = Subscribe { id: subscribe_id, track: track.clone(), range: *range };
         let has_reply_types = version.rules().has_reply_types;
         let role = StreamRole::OutgoingSubscribe { subscribe_id, accepted: false, has_reply_types };
         let stream = self.open_request_stream(SUBSCRIBE_STREAM, role, &subscribe.encode_with_length(version));
@@ -212,7 +212,7 @@ impl Session {
             PathFormat::Parts => path.clone(),
             PathFormat::Text | PathFormat::Segments => TrackPath(vec![path.suffix_after(&prefix, version)]),
         };
-        let announce = Announce { status, path, hops: vec![self.hop_id], ..Announce::default() };
+        let announce = Announce { status, path, hops: vec![self.hop_id] };
         self.write_message(announce_stream, announce.encode_with_length(version));
     }
 
@@ -288,12 +288,12 @@ impl Session {
         let Some(state) = self.streams.get_mut(&stream) else { return Ok(()) };
         if let StreamRole::IncomingSubscribe(Some(subscription)) = &mut state.role {
             let range = SubscribeUpdate::from_bytes(version, body)?;
-            subscription.subscribe.range = range.clone();
+            subscription.subscribe.range = range;
             self.events.push_back(SessionEvent::SubscriptionUpdated { subscribe_stream: stream, range });
             return Ok(());
         }
         let subscribe = Subscribe::from_bytes(version, body)?;
-        let (id, track, range) = (subscribe.id, subscribe.track.clone(), subscribe.range.clone());
+        let (id, track, range) = (subscribe.id, subscribe.track.clone(), subscribe.range);
         let active = self.streams.values().filter_map(|state| match &state.role {
             StreamRole::IncomingSubscribe(Some(subscription)) => Some(subscription.subscribe.id),
             _ => None,

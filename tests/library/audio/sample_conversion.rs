@@ -40,7 +40,7 @@ fn even_channels_mix_to_the_left_and_odd_to_the_right() {
 
 #[test]
 fn mono_is_sent_as_mono_and_all_else_as_stereo() {
-    assert_eq!([1, 2, 3, 8].map(|channels| default_channels(channels)), [1, 2, 2, 2]);
+    assert_eq!([1, 2, 3, 8].map(default_channels), [1, 2, 2, 2]);
 }
 
 #[test]

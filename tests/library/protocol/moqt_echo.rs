@@ -92,7 +92,7 @@ fn delay_applies_to_each_frame_and_keeps_the_order() {
 fn delayed_echo_over_its_memory_limit_drops_the_newest_groups() {
     // The overhead of a group is 1,024 bytes. Its frame counts as 1,000 + 64 bytes, and its end counts as 64 bytes. The sum is 2,152 bytes.
     // Eight groups fit, and the next group is dropped.
-    let echoing = Echoing { delay: 5_000 * MS, max_buffered_bytes: 8 * 2_152, ..Echoing::default() };
+    let echoing = Echoing { delay: 5_000 * MS, max_buffered_bytes: 8 * 2_152 };
     let sending = Sending {
         group_count: Some(20),
         group_interval: MS,
@@ -114,7 +114,7 @@ fn delayed_echo_at_a_third_of_the_memory_returns_a_third_on_time() {
         // frames counts as 1,000 + 64 bytes. The sum is 3,216 bytes. The client sends one group per millisecond. The buffer has space for a
         // third of the groups that are sent during the delay.
         let max_buffered_bytes = ms as usize / 3 * 3_216;
-        let echoing = Echoing { delay: ms * MS, max_buffered_bytes, ..Echoing::default() };
+        let echoing = Echoing { delay: ms * MS, max_buffered_bytes };
         let count = 4 * u64::from(ms);
         let payload = FramePayload::Random(1_000);
         let sending = Sending {

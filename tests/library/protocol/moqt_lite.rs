@@ -364,7 +364,7 @@ fn malformed_moq_lite_message_resets_its_stream_only() {
 #[test]
 fn delay_and_buffer_limit_apply_as_in_the_older_versions() {
     // The overhead of a group is 1,024 bytes. Its frame counts as 64 + 5 bytes, and its end counts as 64 bytes. Two groups fit.
-    let config = MoqtEchoConfig { delay: 250 * MS, max_buffered_bytes: 2 * 1_157, ..MoqtEchoConfig::default() };
+    let config = MoqtEchoConfig { delay: 250 * MS, max_buffered_bytes: 2 * 1_157 };
     let (mut echo, pieces) = echo(Lite04, config);
     echo.deliver(Local(0), &pieces["announce-active-client"]);
     echo.open(0, Bi, &pieces["subscribe"]);

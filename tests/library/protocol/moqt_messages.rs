@@ -152,9 +152,9 @@ fn moq_lite_messages_match_their_golden_bytes() {
         let subscribe = |range| Subscribe { id: 0, track: track.clone(), range };
         pieces.check("subscribe", Some(2), &subscribe(SubscribeUpdate::default()));
         let relayed = SubscribeUpdate { order: 1, max_latency_ms: 10_000, ..SubscribeUpdate::default() };
-        pieces.check("subscribe-relayed", Some(2), &subscribe(relayed.clone()));
+        pieces.check("subscribe-relayed", Some(2), &subscribe(relayed));
         let (first_group, last_group) = (Some(3), Some(400));
-        let range = SubscribeUpdate { priority: 200, max_latency_ms: 500, first_group, last_group, ..relayed.clone() };
+        let range = SubscribeUpdate { priority: 200, max_latency_ms: 500, first_group, last_group, ..relayed };
         pieces.check("subscribe-range", Some(2), &subscribe(range));
         pieces.check("subscribe-ok", Some(0), &SubscribeOk::default());
         pieces.check("subscribe-drop", Some(1), &SubscribeGap { min: 5, max: 7, code: 4 });
@@ -486,8 +486,8 @@ proptest! {
             round_trip(version, &AnnouncePlease { prefix: TrackPath::from_parts([&*rooted]), excluded_hop });
             round_trip(version, &Announce { status, path: TrackPath::from_parts([&*suffix]), hops });
             round_trip(version, &range);
-            round_trip(version, &Subscribe { id, track: TrackPath::from_parts([&*rooted, &*name]), range: range.clone() });
-            round_trip(version, &SubscribeOk(range.clone()));
+            round_trip(version, &Subscribe { id, track: TrackPath::from_parts([&*rooted, &*name]), range });
+            round_trip(version, &SubscribeOk(range));
             round_trip(version, &SubscribeGap { min: id, max: max_latency_ms, code: priority });
         }
     }
@@ -517,7 +517,9 @@ proptest! {
         cuts in prop::collection::vec(1..100_usize, 1..50),
     ) {
         let mut bytes = Vec::new();
-        frames.iter().for_each(|frame| codec::write_bytes(frame, &mut bytes));
+        for frame in &frames {
+            codec::write_bytes(frame, &mut bytes);
+        }
         let (mut stream, mut received) = (Deframer::default(), Vec::new());
         let (mut rest, mut cuts) = (&bytes[..], cuts.iter().cycle());
         while !rest.is_empty() {

@@ -723,7 +723,7 @@ fn dropped_groups_are_counted_once_by_reason() {
 /// An echo with a reader, a delay of 10 ms and a limit of `max_buffered_bytes`.
 fn delayed(max_buffered_bytes: usize) -> ManualPeer<MoqtEcho> {
     let end = EndpointRole::Server { served_path: "/echo".to_owned(), connect_path: Some("/echo".to_owned()) };
-    let config = MoqtEchoConfig { delay: Duration::from_millis(10), max_buffered_bytes, ..MoqtEchoConfig::default() };
+    let config = MoqtEchoConfig { delay: Duration::from_millis(10), max_buffered_bytes };
     let mut echo = ManualPeer::new(MoqtEndpoint::new(
         Session::new(Time::ZERO, end, SessionLimits::default()),
         MoqtEcho::new(config),
