@@ -14,7 +14,7 @@ const LOCAL_ERRORS: &[&str] = &[
     "interrupted before the room was joined",
     "cannot start a thread",
     "no address found for",
-    "certificate of {url} rejected",
+    "certificate not accepted",
 ];
 
 fn source(path: &str) -> String {
@@ -82,6 +82,10 @@ fn every_connection_error_is_in_the_table_of_symptoms() {
         ("src/io/websocket/connect.rs", "fn timeout_advice"),
         ("src/io/websocket/handshake.rs", "fn status_advice"),
         ("src/io/moqt/no_reply.rs", "impl fmt::Display for PortUse"),
+        ("src/io/moqt/connect.rs", "impl MoqtConnectOptions {"),
+        ("src/io/moqt/connect.rs", "fn selected_version"),
+        ("src/io/moqt/connect.rs", "async fn connect_webtransport"),
+        ("src/io/moqt/connect.rs", "impl MoqtConnectError {"),
     ] {
         for message in literals(item(&source(path), name)) {
             let fixed = fixed_part(&message);

@@ -1,13 +1,13 @@
-//! Lists the audio devices of the system and selects one by name or index. Also contains what microphones and speakers share.
+//! Lists the audio devices of the system and selects one by name or index.
 
-use std::sync::{OnceLock, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cpal::traits::{DeviceTrait, HostTrait};
-use cpal::{ErrorKind, SampleFormat, SupportedBufferSize, SupportedStreamConfigRange};
+use cpal::{ErrorKind, SupportedBufferSize, SupportedStreamConfigRange};
 
 use super::microphone::Microphone;
 use super::speaker::{Speaker, SpeakerObserver};
+use super::stream::{AlsaErrorCapture, to_cpal_format};
 use super::{DeviceDirection, DeviceError, NO_DEVICES_HINT};
 use crate::audio::convert::Packetizer;
 use crate::audio::devices::{
@@ -16,7 +16,6 @@ use crate::audio::devices::{
 };
 use crate::audio::jitter_buffer::{JitterBuffer, JitterBufferConfig};
 use crate::client::AudioStreamConfig;
-use crate::time::{Time, saturating_nanos};
 
 /// Whether the device at an index matches a name.
 type MatchRule<'a> = &'a dyn Fn(usize, &DeviceInfo) -> bool;
@@ -269,91 +268,5 @@ fn display_name(device: &cpal::Device) -> String {
         Some(name) if name != id && !id.is_empty() => format!("{id} ({name})"),
         Some(name) => name,
         None => id,
-    }
-}
-
-/// Maximum time to wait until a device is closed.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// Closes a device stream on another thread and waits at most [`CLOSE_TIMEOUT`], because a driver may hang.
-pub(super) fn close_stream(stream: cpal::Stream) {
-    let (done_tx, done_rx) = mpsc::channel::<()>();
-    let thread = std::thread::Builder::new().name("audio-close".to_owned()).spawn(move || {
-        let _errors = AlsaErrorCapture::install();
-        drop(stream);
-        drop(done_tx);
-    });
-    if thread.is_ok() {
-        // The wait ends when the thread drops the sender, after it has closed the device.
-        let _ = done_rx.recv_timeout(CLOSE_TIMEOUT);
-    }
-}
-
-/// Records that an error stopped a device. After some errors, the device continues.
-pub(super) fn set_failure(failure: &OnceLock<String>, error: &cpal::Error) {
-    let _ = match error.kind() {
-        ErrorKind::DeviceChanged | ErrorKind::RealtimeDenied | ErrorKind::DeviceBusy => Ok(()),
-        ErrorKind::DeviceNotAvailable => failure.set("device disconnected".to_owned()),
-        _ => failure.set(error.to_string()),
-    };
-}
-
-/// Converts a sample format to cpal's format.
-pub(super) const fn to_cpal_format(format: DeviceSampleFormat) -> SampleFormat {
-    match format {
-        DeviceSampleFormat::I8 => SampleFormat::I8,
-        DeviceSampleFormat::I16 => SampleFormat::I16,
-        DeviceSampleFormat::I24 => SampleFormat::I24,
-        DeviceSampleFormat::I32 => SampleFormat::I32,
-        DeviceSampleFormat::I64 => SampleFormat::I64,
-        DeviceSampleFormat::U8 => SampleFormat::U8,
-        DeviceSampleFormat::U16 => SampleFormat::U16,
-        DeviceSampleFormat::U24 => SampleFormat::U24,
-        DeviceSampleFormat::U32 => SampleFormat::U32,
-        DeviceSampleFormat::U64 => SampleFormat::U64,
-        DeviceSampleFormat::F32 => SampleFormat::F32,
-        DeviceSampleFormat::F64 => SampleFormat::F64,
-    }
-}
-
-/// Time since `origin`.
-pub(super) fn elapsed_since(origin: Instant) -> Time {
-    Time::from_nanos(saturating_nanos(origin.elapsed()))
-}
-
-/// Captures the messages that the ALSA library prints to standard error. One missing device causes about a dozen lines. While this value
-/// exists, the messages of this thread go to `output`.
-#[cfg(target_os = "linux")]
-pub(super) struct AlsaErrorCapture {
-    output: Option<std::rc::Rc<std::cell::RefCell<alsa::Output>>>,
-}
-
-#[cfg(target_os = "linux")]
-impl AlsaErrorCapture {
-    /// Installs the error handler.
-    pub(super) fn install() -> Self {
-        Self { output: alsa::Output::local_error_handler().ok() }
-    }
-
-    /// The first message, which describes the cause of the later messages.
-    fn first_message(&self) -> Option<String> {
-        let messages = self.output.as_ref()?.try_borrow().ok()?.to_string();
-        // Format: `function: message`.
-        messages.lines().next().map(|line| line.split_once(": ").map_or(line, |(_, message)| message).trim().to_owned())
-    }
-}
-
-/// Does nothing, because the audio libraries of systems other than Linux print no messages.
-#[cfg(not(target_os = "linux"))]
-pub(super) struct AlsaErrorCapture;
-
-#[cfg(not(target_os = "linux"))]
-impl AlsaErrorCapture {
-    pub(super) fn install() -> Self {
-        Self
-    }
-
-    fn first_message(&self) -> Option<String> {
-        None
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use cpal::traits::{DeviceTrait, StreamTrait};
 use cpal::{BufferSize, ErrorKind, StreamConfig};
 
-use super::devices::{AlsaErrorCapture, close_stream, elapsed_since, set_failure, to_cpal_format};
+use super::stream::{AlsaErrorCapture, close_stream, elapsed_since, set_failure, to_cpal_format};
 use crate::audio::convert::Packetizer;
 use crate::audio::devices::DeviceConfig;
 use crate::audio::quality::SourceQuality;

@@ -11,6 +11,8 @@ mod microphone;
 mod no_devices;
 #[cfg(feature = "mic")]
 mod speaker;
+#[cfg(feature = "mic")]
+mod stream;
 
 use std::fmt;
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use cpal::traits::{DeviceTrait, StreamTrait};
 use cpal::{BufferSize, ErrorKind, StreamConfig};
 
-use super::devices::{close_stream, elapsed_since, set_failure, to_cpal_format};
+use super::stream::{close_stream, elapsed_since, set_failure, to_cpal_format};
 use crate::audio::convert::{BYTES_PER_SAMPLE, decode_payload, map_to_device};
 use crate::audio::devices::DeviceConfig;
 use crate::audio::jitter_buffer::{JitterBuffer, JitterBufferConfig, MAX_JITTER_ALLOWANCE};
