@@ -132,9 +132,6 @@ const WELCOME_HISTORY_LEN: usize = 5;
 /// Maximum length of a stored message, in bytes.
 const MAX_HISTORY_ENTRY_BYTES: usize = 256 << 10;
 
-/// The features in the welcome message.
-pub(in crate::signaling) const FEATURES: [&str; 3] = ["content-broadcast", "recent-content", "delayed-posts"];
-
 /// Messages from the server that only the `radio` room sends.
 #[derive(Serialize, ToSchema)]
 #[serde(tag = "type", rename_all = "camelCase")]
@@ -159,11 +156,11 @@ pub(in crate::signaling) enum RadioServerMessage<'a> {
 
 /// A stored message.
 #[derive(Serialize, ToSchema)]
-pub(in crate::signaling) struct HistoryEntry<'a> {
+struct HistoryEntry<'a> {
     /// When the message was relayed, for example `2026-11-20T14:30:00.000Z`.
-    pub(in crate::signaling) timestamp: String,
+    timestamp: String,
     /// The message.
-    pub(in crate::signaling) data: &'a Value,
+    data: &'a Value,
 }
 
 /// A message to the control channels of `radio`.
@@ -171,23 +168,23 @@ pub(in crate::signaling) struct HistoryEntry<'a> {
 pub(in crate::signaling) struct RadioControlMessage<'a> {
     /// The command.
     #[schema(inline)]
-    pub(in crate::signaling) rc: RadioCommand<'a>,
+    rc: RadioCommand<'a>,
 }
 
 /// A command to a player.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
-pub(in crate::signaling) struct RadioCommand<'a> {
+struct RadioCommand<'a> {
     /// The version of the protocol: `1`.
-    pub(in crate::signaling) version: &'a str,
+    version: &'a str,
     /// The id of the command: `1`.
-    pub(in crate::signaling) id: &'a str,
+    id: &'a str,
     /// The action: `play_now`.
-    pub(in crate::signaling) action: &'a str,
+    action: &'a str,
     /// The name of the room with a capital first letter, and `Content`.
-    pub(in crate::signaling) name: String,
+    name: String,
     /// The duration of the content in whole seconds, as text.
-    pub(in crate::signaling) max_duration: String,
+    max_duration: String,
 }
 
 /// The `radio` room: relays content to players, and the duration of the content to control channels. Stores recent messages, even while
@@ -237,7 +234,7 @@ impl RoomHandler for RadioRoom {
             room: room.name,
             time: room.unix_ms(),
             recent_content: recent.map(Box::as_ref).collect(),
-            features: FEATURES,
+            features: ["content-broadcast", "recent-content", "delayed-posts"],
         })
     }
 
@@ -415,7 +412,7 @@ pub(in crate::signaling) struct ChatInstructions {
     typing: &'static str,
 }
 
-pub(in crate::signaling) const CHAT_INSTRUCTIONS: ChatInstructions = ChatInstructions {
+const CHAT_INSTRUCTIONS: ChatInstructions = ChatInstructions {
     set_username: "Send {type: \"setUsername\", username: \"YourName\"}",
     send_message: "Send {type: \"chatMessage\", text: \"Your message\"}",
     typing: "Send {type: \"typing\", isTyping: true}",

@@ -1,25 +1,23 @@
 //! The messages of the control surface dialect.
 
-use serde_json::Value;
-use serde_json::value::to_raw_value;
+use serde_json::{Value, json};
 
-use super::model::{COMMON_CLOSES, ChannelDoc, SHUTDOWN, Schemas, UNDECIDED_CLOSES, close};
+use super::model::{ChannelDoc, CloseDoc, SHUTDOWN, Schemas, UNDECIDED_CLOSES, close};
 use crate::signaling::close_code::CloseCode;
-use crate::signaling::control_surface::INVALID_ROOM;
-use crate::signaling::control_surface::messages::{
-    ClientMessage, JoinMessage, ParamMessage, ParameterState, PingMessage, ServerMessage, TriggerMessage,
-};
+use crate::signaling::control_surface::messages::{ClientMessage, ServerMessage};
 use crate::signaling::dialect::Dialect;
-use crate::signaling::json::to_value;
+
+/// The closes that only this dialect has.
+#[rustfmt::skip]
+const CLOSES: [CloseDoc; 4] = [
+    close(CloseCode::NORMAL_CLOSURE, "", "The client has sent `leave`"),
+    close(CloseCode::NORMAL_CLOSURE, "Room closed", "The program closed the room, or its lifetime ended"),
+    close(CloseCode::POLICY_VIOLATION, "Too many wrong codes", "20 wrong room codes on this connection"),
+    SHUTDOWN,
+];
 
 /// The channel of control surfaces.
 pub(super) fn channel(schemas: &mut Schemas) -> ChannelDoc {
-    let closes = [
-        close(CloseCode::NORMAL_CLOSURE, "", "The client has sent `leave`"),
-        close(CloseCode::NORMAL_CLOSURE, "Room closed", "The program closed the room, or its lifetime ended"),
-        close(CloseCode::POLICY_VIOLATION, "Too many wrong codes", "20 wrong room codes on this connection"),
-        SHUTDOWN,
-    ];
     ChannelDoc {
         id: "bbx",
         dialect: Dialect::ControlSurface,
@@ -32,36 +30,32 @@ pub(super) fn channel(schemas: &mut Schemas) -> ChannelDoc {
         query_parameters: Vec::new(),
         client_messages: schemas.messages::<ClientMessage<'_>>(&client_examples()),
         server_messages: schemas.messages::<ServerMessage<'_>>(&server_examples()),
-        closes: closes.into_iter().chain(UNDECIDED_CLOSES).chain(COMMON_CLOSES).collect(),
+        closes: CLOSES.into_iter().chain(UNDECIDED_CLOSES).collect(),
     }
 }
 
 /// The time in the examples, in microseconds since the Unix epoch.
 const TIME: u64 = 1_795_186_940_769_000;
 
-fn client_examples() -> Vec<Value> {
-    let Ok(client_time) = to_raw_value(&TIME) else { return Vec::new() };
-    let examples = [
-        ClientMessage::Join(JoinMessage { room_code: "4711".into() }),
-        ClientMessage::Param(ParamMessage { name: "freq".into(), value: 0.75, at: None }),
-        ClientMessage::Trigger(TriggerMessage { name: "start".into(), at: None }),
-        ClientMessage::Sync,
-        ClientMessage::Ping(PingMessage { client_time: &client_time }),
-        ClientMessage::Leave,
-    ];
-    examples.iter().map(to_value).collect()
+fn client_examples() -> Value {
+    json!([
+        {"type": "join", "room_code": "4711"},
+        {"type": "param", "param": "freq", "value": 0.75},
+        {"type": "trigger", "name": "start"},
+        {"type": "sync"},
+        {"type": "ping", "client_time": TIME},
+        {"type": "leave"},
+    ])
 }
 
-fn server_examples() -> Vec<Value> {
-    let Ok(client_time) = to_raw_value(&TIME) else { return Vec::new() };
-    let examples = [
-        ServerMessage::Welcome { node_id: "69043ffa-0f20-473a-b977-27525b15a135", server_time: TIME },
-        ServerMessage::State { params: vec![ParameterState { name: "freq", value: 0.75, min: 0.0, max: 1.0 }] },
-        ServerMessage::Update { param: "freq", value: 0.75 },
-        ServerMessage::Visualization { data: &[0.5, 0.25] },
-        ServerMessage::Pong { client_time: &client_time, server_time: TIME },
-        INVALID_ROOM,
-        ServerMessage::Closed,
-    ];
-    examples.iter().map(to_value).collect()
+fn server_examples() -> Value {
+    json!([
+        {"type": "welcome", "node_id": "69043ffa-0f20-473a-b977-27525b15a135", "server_time": TIME},
+        {"type": "state", "params": [{"name": "freq", "value": 0.75, "min": 0.0, "max": 1.0}]},
+        {"type": "update", "param": "freq", "value": 0.75},
+        {"type": "visualization", "data": [0.5, 0.25]},
+        {"type": "pong", "client_time": TIME, "server_time": TIME},
+        {"type": "error", "code": "INVALID_ROOM", "message": "Invalid room code"},
+        {"type": "closed"},
+    ])
 }

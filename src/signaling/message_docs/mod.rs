@@ -1,5 +1,5 @@
-//! Documentation of the WebSocket messages of all dialects. The schemas are generated from the types that parse and write the messages, and
-//! the examples are values of these types.
+//! Documentation of the WebSocket messages of all dialects. The schemas are generated from the types that parse and write the messages.
+//! `tests/library/signaling/message_docs.rs` checks the examples against the schemas and the hub.
 //!
 //! One file per dialect lists the channels, their messages and their close codes. A channel is a kind of connection: a URL, and the messages
 //! that can be sent over it.
@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use super::dialect::Dialect;
 use super::limits::SignalingLimits;
-use model::Schemas;
+use model::{COMMON_CLOSES, Schemas};
 
 pub use model::{ChannelDoc, CloseDoc, MessageDoc, ParameterDoc};
 
@@ -41,6 +41,7 @@ pub fn message_docs(limits: &SignalingLimits) -> MessageDocs {
             Dialect::WebRtc => vec![webrtc::channel(schemas)],
         });
     }
+    channels.iter_mut().for_each(|channel| channel.closes.extend(COMMON_CLOSES));
     MessageDocs { channels, schemas: schemas.0 }
 }
 

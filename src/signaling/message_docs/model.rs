@@ -72,51 +72,39 @@ pub struct CloseDoc {
 }
 
 /// Closes that every dialect has, except for the closes by `DialectHandler::shutdown_close_frame`.
+#[rustfmt::skip]
 pub(super) const COMMON_CLOSES: [CloseDoc; 10] = [
     close(CloseCode::ORIGIN_NOT_ALLOWED, "Origin not allowed", "The page's origin is not in --origin"),
-    close(
-        CloseCode::POLICY_VIOLATION,
-        "Rate limit exceeded",
-        "More messages or control frames than --rate-limit-messages",
-    ),
-    close(
-        CloseCode::POLICY_VIOLATION,
-        "Disconnected by the operator",
-        "The operator disconnected the client on the console",
-    ),
+    close(CloseCode::POLICY_VIOLATION, "Rate limit exceeded", "More messages or control frames than --rate-limit-messages"),
+    close(CloseCode::POLICY_VIOLATION, "Disconnected by the operator", "The operator disconnected the client on the console"),
     close(CloseCode::POLICY_VIOLATION, "Room closed by the operator", "The operator closed the room on the console"),
     close(CloseCode::TRY_AGAIN_LATER, "the client reads too slowly", "The send queue of the client was full"),
-    close(
-        CloseCode::TRY_AGAIN_LATER,
-        "the server has too little memory for the data of this client",
-        "The memory budget of the server was used up",
-    ),
+    close(CloseCode::TRY_AGAIN_LATER, "the server has too little memory for the data of this client", "The memory budget of the server was used up"),
     close(CloseCode::MESSAGE_TOO_BIG, "", "A message was longer than the server accepts"),
     close(CloseCode::INVALID_PAYLOAD, "", "A text message was not UTF-8"),
     close(CloseCode::PROTOCOL_ERROR, "", "The client violated the WebSocket protocol"),
-    close(
-        CloseCode::ABNORMAL_CLOSURE,
-        "",
-        "No close frame: the connection was lost, or the client did not answer a ping",
-    ),
+    close(CloseCode::ABNORMAL_CLOSURE, "", "No close frame: the connection was lost, or the client did not answer a ping"),
 ];
-
-/// The close of every dialect but broadcast at shutdown.
-pub(super) const SHUTDOWN: CloseDoc = close(CloseCode::GOING_AWAY, "", "The server is shutting down");
 
 /// The closes of connections whose first message selects the dialect.
+#[rustfmt::skip]
 pub(super) const UNDECIDED_CLOSES: [CloseDoc; 2] = [
-    close(
-        CloseCode::TRY_AGAIN_LATER,
-        "Too many connections have not selected a dialect",
-        "Too many connections have sent no message yet; the oldest of them is closed",
-    ),
-    close(
-        CloseCode::POLICY_VIOLATION,
-        "y-webrtc clients are not supported",
-        "The first message is one of y-webrtc or PeerJS, which this server does not support",
-    ),
+    close(CloseCode::TRY_AGAIN_LATER, "Too many connections have not selected a dialect", "Too many connections have sent no message yet; the oldest of them is closed"),
+    close(CloseCode::POLICY_VIOLATION, "y-webrtc clients are not supported", "The first message is one of y-webrtc or PeerJS, which this server does not support"),
 ];
+
+/// Closes of several dialects. All but broadcast close with this code at shutdown.
+#[rustfmt::skip]
+pub(super) const SHUTDOWN: CloseDoc = close(CloseCode::GOING_AWAY, "", "The server is shutting down");
+#[rustfmt::skip]
+pub(super) const AUTHENTICATION_REQUIRED: CloseDoc =
+    close(CloseCode::AUTHENTICATION_REQUIRED, "Authentication required", "Neither the URL nor the header `Authorization` contains a token");
+#[rustfmt::skip]
+pub(super) const TOO_MANY_ROOMS: CloseDoc =
+    close(CloseCode::TRY_AGAIN_LATER, "Too many rooms", "This address has created the maximum number of rooms");
+#[rustfmt::skip]
+pub(super) const TOO_MANY_REQUESTS: CloseDoc =
+    close(CloseCode::TRY_AGAIN_LATER, "Too many requests", "Joins and lists have sent too many bytes for this address");
 
 pub(super) const fn close(code: CloseCode, reason: &'static str, cause: &'static str) -> CloseDoc {
     CloseDoc { code, reason, cause }
@@ -139,13 +127,14 @@ impl Schemas {
 
     /// One message per variant of an enum whose variants have the name of the message in `type`. Each example belongs to the message of its
     /// type.
-    pub(super) fn messages<T: ToSchema>(&mut self, examples: &[Value]) -> Vec<MessageDoc> {
+    pub(super) fn messages<T: ToSchema>(&mut self, examples: &Value) -> Vec<MessageDoc> {
+        let examples = examples.as_array().into_iter().flatten();
         let mut schema = self.of::<T>();
         let Some(Value::Array(variants)) = schema.get_mut("oneOf").map(Value::take) else { return Vec::new() };
         let document = |variant: Value| {
             let schema = merge_all_of(variant);
             let name = schema["properties"]["type"]["enum"][0].as_str().unwrap_or_default().to_owned();
-            let examples = examples.iter().filter(|example| example["type"] == *name).cloned().collect();
+            let examples = examples.clone().filter(|example| example["type"] == *name).cloned().collect();
             message(&name, schema, examples)
         };
         variants.into_iter().map(document).collect()
