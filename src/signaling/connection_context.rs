@@ -14,8 +14,8 @@ use super::dialect::Dialect;
 use super::event_sink::{ConnId, EventSink, UpdateKey};
 use super::json::{MessageError, to_json};
 use super::limits::SignalingLimits;
-use super::member_log::ConnectionClose;
-use super::rooms::IdGenerator;
+use super::member_log::{ConnectionClose, ROOM_CLOSED_BY_OPERATOR, log_leave};
+use super::rooms::{IdGenerator, MemberData, Room};
 use super::timers::Timers;
 use crate::address::source_network;
 use crate::log_throttle::LogThrottle;
@@ -132,6 +132,15 @@ impl ConnectionContext<'_> {
         if self.remove(conn, None, &ConnectionClose { code, reason, server_reason: Some(reason) }) {
             self.sink.close(conn, code.get(), reason);
         }
+    }
+
+    /// Closes the connections of the members of a room that the operator closed. Returns the number of members.
+    pub(super) fn close_members<R, M: MemberData>(&mut self, room: &Room<R, M>) -> usize {
+        for member in &room.members {
+            log_leave(room.logged(member.conn, &member.data), ROOM_CLOSED_BY_OPERATOR, 0);
+            self.close(member.conn, CloseCode::CLOSED_BY_OPERATOR, ROOM_CLOSED_BY_OPERATOR);
+        }
+        room.members.len()
     }
 
     /// Removes and logs a connection that is not in a room. `scope` is the room that it was in. False if it was already removed.

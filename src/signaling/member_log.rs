@@ -10,7 +10,6 @@ use tracing::{debug, info};
 use super::close_code::CloseCode;
 use super::dialect::Dialect;
 use super::event_sink::ConnId;
-use super::rooms::RoomKey;
 use crate::sanitize::sanitize_name;
 
 /// The room in a log line. `Display` replaces control characters and limits the length.
@@ -19,14 +18,14 @@ pub(super) enum RoomLabel<'a> {
     /// The name or id.
     Name(&'a str),
     /// The number of a room whose name is a secret code.
-    Number(RoomKey),
+    Number(u64),
 }
 
 impl fmt::Display for RoomLabel<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Name(name) => f.write_str(&sanitize_name(name)),
-            Self::Number(key) => key.fmt(f),
+            Self::Number(number) => write!(f, "#{number}"),
         }
     }
 }
@@ -73,20 +72,15 @@ impl ConnectionClose<'_> {
 
 /// Logs that a member joined. `members` is the number of members after the join.
 pub(super) fn log_join(member: LoggedMember<'_>, members: usize) {
-    let LoggedMember { dialect, room, user, conn } = member;
-    info!(
-        target: "signaling",
-        dialect = dialect.name(),
-        conn = conn.0,
-        room = %room,
-        user = sanitize_name(user),
-        members,
-        "member joined"
-    );
+    log_membership("member joined", member, None, members);
 }
 
 /// Logs that a member left. `members` is the number of remaining members.
 pub(super) fn log_leave(member: LoggedMember<'_>, reason: &str, members: usize) {
+    log_membership("member left", member, Some(reason), members);
+}
+
+fn log_membership(event: &str, member: LoggedMember<'_>, reason: Option<&str>, members: usize) {
     let LoggedMember { dialect, room, user, conn } = member;
     info!(
         target: "signaling",
@@ -96,7 +90,7 @@ pub(super) fn log_leave(member: LoggedMember<'_>, reason: &str, members: usize) 
         user = sanitize_name(user),
         reason,
         members,
-        "member left"
+        "{event}"
     );
 }
 

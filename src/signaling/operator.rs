@@ -65,8 +65,8 @@ impl Hub {
         }
         let label = match dialect {
             Dialect::ControlSurface => {
-                let key = self.dialects.control_surface.rooms.find(room).ok_or(OperatorError::RoomNotFound)?;
-                RoomLabel::Number(key).to_string()
+                let found = self.dialects.control_surface.rooms.find(room).ok_or(OperatorError::RoomNotFound)?;
+                found.key.label().to_string()
             }
             Dialect::Jamjam | Dialect::Broadcast | Dialect::WebRtc => RoomLabel::Name(room).to_string(),
         };

@@ -4,28 +4,28 @@
 //! permanent. The ids are derived from a secret key, so clients cannot guess them.
 
 use std::collections::{BTreeMap, HashMap, btree_map};
-use std::fmt;
 use std::net::IpAddr;
 use std::num::NonZeroU64;
 
 use sha2::{Digest, Sha256};
 
+use super::dialect::Dialect;
 use super::event_sink::{ConnId, UpdateKey};
+use super::member_log::{LoggedMember, RoomLabel, log_join, log_leave, log_message};
 
 /// The number of a room, in the order of creation. A number is never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct RoomKey(u64);
 
-impl fmt::Display for RoomKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "#{}", self.0)
-    }
-}
-
 /// Bits of an [`UpdateKey`] that hold the index within the room.
 const UPDATE_KEY_BITS: u32 = 13;
 
 impl RoomKey {
+    /// The room in log lines, if its name is a secret code.
+    pub(super) fn label(self) -> RoomLabel<'static> {
+        RoomLabel::Number(self.0)
+    }
+
     /// The key that all updates of the same value in this room share. Index 0 identifies the visualization, and indexes from 1
     /// identify the parameters.
     pub(super) fn update_key(self, index: usize) -> UpdateKey {
@@ -43,13 +43,15 @@ pub(super) struct Member<M> {
 
 /// A room with the data of the dialect.
 pub(super) struct Room<R, M> {
+    pub(super) key: RoomKey,
     pub(super) data: R,
     /// The members in the order of joining. Only a permanent room can be empty.
     pub(super) members: Vec<Member<M>>,
-    names: Vec<String>,
+    pub(super) names: Vec<String>,
     /// The address that created the room; `None` for a permanent room.
     creator: Option<IpAddr>,
-    created_ms: u64,
+    /// Milliseconds since the Unix epoch.
+    pub(super) created_ms: u64,
 }
 
 impl<R, M> Room<R, M> {
@@ -58,8 +60,28 @@ impl<R, M> Room<R, M> {
         self.names.first().map_or("", String::as_str)
     }
 
+    /// The connections of all members.
+    pub(super) fn connections(&self) -> Vec<ConnId> {
+        self.members.iter().map(|member| member.conn).collect()
+    }
+
+    /// The connections of the members other than `conn`.
+    pub(super) fn others(&self, conn: ConnId) -> Vec<ConnId> {
+        self.members.iter().map(|member| member.conn).filter(|other| *other != conn).collect()
+    }
+
     fn member_index(&self, join_order: u64) -> Option<usize> {
         self.members.binary_search_by_key(&join_order, |member| member.join_order).ok()
+    }
+}
+
+impl<R, M: MemberData> Room<R, M> {
+    /// A member or former member in log lines.
+    pub(super) fn logged<'a>(&'a self, conn: ConnId, member: &'a M) -> LoggedMember<'a> {
+        // The name of a control surface room is its code, which is a secret.
+        let is_secret = M::DIALECT == Dialect::ControlSurface;
+        let room = if is_secret { self.key.label() } else { RoomLabel::Name(self.name()) };
+        LoggedMember { dialect: M::DIALECT, room, user: member.user(), conn }
     }
 }
 
@@ -94,7 +116,7 @@ impl<R, M> Default for RoomMap<R, M> {
     }
 }
 
-impl<R, M> RoomMap<R, M> {
+impl<R, M: MemberData> RoomMap<R, M> {
     /// Number of open rooms.
     pub(super) fn len(&self) -> usize {
         self.rooms.len()
@@ -111,8 +133,8 @@ impl<R, M> RoomMap<R, M> {
     }
 
     /// The room with this name.
-    pub(super) fn find(&self, name: &str) -> Option<RoomKey> {
-        self.keys_by_name.get(name).copied()
+    pub(super) fn find(&self, name: &str) -> Option<&Room<R, M>> {
+        self.rooms.get(self.keys_by_name.get(name)?)
     }
 
     /// A room, if it is open.
@@ -163,35 +185,37 @@ impl<R, M> RoomMap<R, M> {
     pub(super) fn create(&mut self, names: Vec<String>, creator: Option<IpAddr>, created_ms: u64, data: R) -> RoomKey {
         self.last_key += 1;
         self.cached_json = [None, None];
-        let room = RoomKey(self.last_key);
+        let key = RoomKey(self.last_key);
         for name in &names {
-            self.keys_by_name.insert(name.clone(), room);
+            self.keys_by_name.insert(name.clone(), key);
         }
         if let Some(creator) = creator {
             *self.rooms_by_creator.entry(creator).or_default() += 1;
         }
-        self.rooms.insert(room, Room { data, members: Vec::new(), names, creator, created_ms });
-        room
+        self.rooms.insert(key, Room { key, data, members: Vec::new(), names, creator, created_ms });
+        key
     }
 
-    /// Adds a connection that is in no room.
+    /// Adds and logs a connection that is in no room.
     pub(super) fn join(&mut self, room: RoomKey, conn: ConnId, member: M) {
         if let Some(found) = self.rooms.get_mut(&room) {
             self.last_join_order += 1;
+            log_join(found.logged(conn, &member), found.members.len() + 1);
             found.members.push(Member { conn, data: member, join_order: self.last_join_order });
             self.cached_json = [None, None];
             self.memberships.insert(conn, (room, self.last_join_order));
         }
     }
 
-    /// Removes a connection from its room. Returns the member's data and the remaining members. If no member remains, the room is closed. A
-    /// permanent room stays open. The room `keep` also stays open, because a connection is about to join this room.
-    pub(super) fn leave(&mut self, conn: ConnId, keep: Option<RoomKey>) -> Option<(M, Vec<ConnId>)> {
+    /// Removes a connection from its room, and logs the reason. Returns the member's data and the remaining members. If no member remains,
+    /// the room is closed. A permanent room stays open. The room `keep` also stays open, because a connection is about to join this room.
+    pub(super) fn leave(&mut self, conn: ConnId, keep: Option<RoomKey>, reason: &str) -> Option<(M, Vec<ConnId>)> {
         let (key, join_order) = self.memberships.remove(&conn)?;
         self.cached_json = [None, None];
         let room = self.rooms.get_mut(&key)?;
         let removed = room.members.remove(room.member_index(join_order)?);
-        let others: Vec<ConnId> = room.members.iter().map(|member| member.conn).collect();
+        let others = room.connections();
+        log_leave(room.logged(conn, &removed.data), reason, others.len());
         if others.is_empty() && keep != Some(key) && room.creator.is_some() {
             self.close(key);
         }
@@ -223,9 +247,16 @@ impl<R, M> RoomMap<R, M> {
     pub(super) fn member_mut(&mut self, conn: ConnId) -> Option<(&mut M, Vec<ConnId>)> {
         let (key, join_order) = self.memberships.get(&conn)?;
         let room = self.rooms.get_mut(key)?;
-        let others = room.members.iter().map(|member| member.conn).filter(|other| *other != conn).collect();
+        let others = room.others(conn);
         let index = room.member_index(*join_order)?;
         Some((&mut room.members[index].data, others))
+    }
+
+    /// Logs a message of `bytes` bytes from a member.
+    pub(super) fn log_message(&self, message_type: &str, conn: ConnId, receivers: usize, bytes: usize) {
+        if let Some((member, room)) = self.member(conn) {
+            log_message(message_type, room.logged(conn, &member.data), receivers, bytes);
+        }
     }
 }
 
@@ -239,15 +270,22 @@ pub(super) trait RoomData {
 
 impl RoomData for () {}
 
-/// Data of a member that the console shows.
+/// Data of a member that the console and the log show.
 pub(super) trait MemberData {
+    const DIALECT: Dialect;
+
     fn info(&self) -> MemberInfo<'_>;
+
+    /// The user in log lines.
+    fn user(&self) -> &str {
+        self.info().id
+    }
 }
 
 /// A member as the console shows it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct MemberInfo<'a> {
-    pub(super) id: Option<&'a str>,
+    pub(super) id: &'a str,
     pub(super) name: Option<&'a str>,
     pub(super) is_control_channel: bool,
 }
@@ -261,8 +299,8 @@ pub(super) trait RoomDirectory {
 
     fn contains_room(&self, room: RoomKey) -> bool;
 
-    /// The room of a connection, and the first of the room's names.
-    fn membership(&self, conn: ConnId) -> Option<(RoomKey, &str)>;
+    /// The first of the names of a connection's room.
+    fn room_name_of(&self, conn: ConnId) -> Option<&str>;
 
     /// All rooms in the order of their creation.
     fn rooms(&self) -> Box<dyn Iterator<Item = RoomEntry<'_>> + '_>;
@@ -292,9 +330,8 @@ impl<R: RoomData, M: MemberData> RoomDirectory for RoomMap<R, M> {
         self.rooms.contains_key(&room)
     }
 
-    fn membership(&self, conn: ConnId) -> Option<(RoomKey, &str)> {
-        let room = self.room_of(conn)?;
-        Some((room, self.get(room)?.name()))
+    fn room_name_of(&self, conn: ConnId) -> Option<&str> {
+        self.get(self.room_of(conn)?).map(Room::name)
     }
 
     fn rooms(&self) -> Box<dyn Iterator<Item = RoomEntry<'_>> + '_> {
@@ -390,21 +427,29 @@ pub(super) fn is_invite_code(name: &str) -> bool {
 mod tests {
     use super::*;
 
+    impl MemberData for u64 {
+        const DIALECT: Dialect = Dialect::Jamjam;
+
+        fn info(&self) -> MemberInfo<'_> {
+            MemberInfo::default()
+        }
+    }
+
     #[test]
     fn room_and_names_are_removed_with_the_last_member() {
-        let mut space = RoomMap::<(), ()>::default();
+        let mut space = RoomMap::<(), u64>::default();
         let here = IpAddr::from([192, 0, 2, 1]);
         let room = space.create(vec!["a".to_owned(), "b".to_owned()], Some(here), 0, ());
-        assert_eq!(space.find("b"), Some(room));
-        space.join(room, ConnId(1), ());
-        space.join(room, ConnId(2), ());
-        assert_eq!(space.leave(ConnId(1), None).map(|((), others)| others), Some(vec![ConnId(2)]));
+        assert_eq!(space.find("b").map(|found| found.key), Some(room));
+        space.join(room, ConnId(1), 1);
+        space.join(room, ConnId(2), 2);
+        assert_eq!(space.leave(ConnId(1), None, "").map(|(_, others)| others), Some(vec![ConnId(2)]));
         assert_eq!((space.contains_name("a"), space.rooms_created_by(here), space.memberships.len()), (true, 1, 1));
         // The room is kept for a member that is about to join.
-        assert_eq!(space.leave(ConnId(2), Some(room)).map(|((), others)| others), Some(Vec::new()));
+        assert_eq!(space.leave(ConnId(2), Some(room), "").map(|(_, others)| others), Some(Vec::new()));
         assert!(space.contains_name("a"));
-        space.join(room, ConnId(3), ());
-        assert!(space.leave(ConnId(3), None).is_some() && space.leave(ConnId(3), None).is_none());
+        space.join(room, ConnId(3), 3);
+        assert!(space.leave(ConnId(3), None, "").is_some() && space.leave(ConnId(3), None, "").is_none());
         assert_eq!(
             (space.contains_name("a"), space.contains_name("b"), space.rooms_created_by(here), space.len()),
             (false, false, 0, 0)
@@ -414,18 +459,15 @@ mod tests {
 
     #[test]
     fn permanent_room_stays_until_closed_and_removes_its_members() {
-        let mut space = RoomMap::<&str, ()>::default();
+        let mut space = RoomMap::<&str, u64>::default();
         let room = space.create(vec!["1234".to_owned()], None, 0, "data");
-        space.join(room, ConnId(1), ());
-        assert!(space.leave(ConnId(1), None).is_some() && space.contains_name("1234"));
-        space.join(room, ConnId(2), ());
-        space.join(room, ConnId(3), ());
-        let close = |space: &mut RoomMap<&'static str, ()>| {
-            space
-                .close(room)
-                .map(|room| (room.data, room.members.iter().map(|member| member.conn.0).collect::<Vec<_>>()))
-        };
-        assert_eq!(close(&mut space), Some(("data", vec![2, 3])));
+        space.join(room, ConnId(1), 1);
+        assert!(space.leave(ConnId(1), None, "").is_some() && space.contains_name("1234"));
+        space.join(room, ConnId(2), 2);
+        space.join(room, ConnId(3), 3);
+        let close =
+            |space: &mut RoomMap<&'static str, u64>| space.close(room).map(|room| (room.data, room.connections()));
+        assert_eq!(close(&mut space), Some(("data", vec![ConnId(2), ConnId(3)])));
         assert_eq!(
             (close(&mut space), space.len(), space.memberships.len(), space.contains_name("1234")),
             (None, 0, 0, false)
@@ -443,7 +485,7 @@ mod tests {
         }
         let found =
             |space: &RoomMap<(), u64>, conn| space.member(ConnId(conn)).map(|(member, _)| (member.conn, member.data));
-        assert_eq!(space.leave(ConnId(7), None), Some((70, vec![ConnId(9), ConnId(5), ConnId(1)])));
+        assert_eq!(space.leave(ConnId(7), None, ""), Some((70, vec![ConnId(9), ConnId(5), ConnId(1)])));
         space.join(room, ConnId(7), 71);
         for (conn, data) in [(9, 90), (5, 50), (1, 10), (7, 71)] {
             assert_eq!(found(&space, conn), Some((ConnId(conn), data)));

@@ -122,7 +122,7 @@ impl Hub {
             builder.add_rooms(dialect, dialects.get(dialect));
         }
         builder.add_unjoined(|conn, dialect| {
-            dialect.is_none_or(|dialect| dialects.get(dialect).rooms().membership(conn).is_none())
+            dialect.is_none_or(|dialect| dialects.get(dialect).rooms().room_name_of(conn).is_none())
         });
         Snapshot {
             activity: activity_log.entries_after(query.after, query.include_content),
@@ -182,7 +182,7 @@ impl Hub {
     pub(super) fn activity_scope(&self, conn: ConnId) -> Option<ActivityScope> {
         let dialect = self.connections.get(&conn)?.dialect;
         let handler = dialect.map(|dialect| self.dialects.get(dialect));
-        let room = handler.and_then(|handler| Some((handler, handler.rooms().membership(conn)?.1)));
+        let room = handler.and_then(|handler| Some((handler, handler.rooms().room_name_of(conn)?)));
         Some(room.map_or_else(
             || ActivityScope::outside_rooms(dialect),
             |(handler, room)| ActivityScope {
@@ -232,7 +232,7 @@ impl SnapshotBuilder<'_> {
             let room_matches = self.matches_filter(id) || name.is_some_and(|name| self.matches_filter(name));
             let members = members.filter_map(|(conn, MemberInfo { id, name, is_control_channel })| {
                 let member = ConnectionSnapshot {
-                    id: id.map(truncated_name),
+                    id: Some(truncated_name(id)),
                     name: name.map(truncated_name),
                     is_control_channel,
                     ..self.connection_snapshot(conn)?

@@ -14,13 +14,10 @@ use super::close_code::CloseCode;
 use super::connection_context::ConnectionContext;
 use super::dialect::Dialect;
 use super::dialect_handler::DialectHandler;
-use super::event_sink::ConnId;
 use super::json::{MessageError, message_type, to_json};
 use super::limits::SignalingLimits;
-use super::member_log::{
-    ConnectionClose, LoggedMember, ROOM_CLOSED_BY_OPERATOR, RoomLabel, log_join, log_leave, log_message,
-};
-use super::rooms::{Member, MemberData, MemberInfo, Room, RoomDirectory, RoomKey, RoomMap};
+use super::member_log::ConnectionClose;
+use super::rooms::{MemberData, MemberInfo, Room, RoomDirectory, RoomMap};
 use super::route::{BearerToken, QueryParams, Route};
 use super::token::{TokenError, verify_webrtc};
 
@@ -270,8 +267,10 @@ pub(super) struct RelayedDescription<'a> {
 }
 
 impl MemberData for Participant {
+    const DIALECT: Dialect = Dialect::WebRtc;
+
     fn info(&self) -> MemberInfo<'_> {
-        MemberInfo { id: Some(&self.id), name: Some(&self.name), is_control_channel: false }
+        MemberInfo { id: &self.id, name: Some(&self.name), is_control_channel: false }
     }
 }
 
@@ -292,24 +291,16 @@ impl DialectHandler for WebRtcDialect {
 
     /// Removes the connection from its room and informs the other members.
     fn on_disconnect(&mut self, ctx: &mut ConnectionContext<'_>, close: &ConnectionClose<'_>) {
-        let Some((key, room_id)) = self.rooms.membership(ctx.conn).map(|(key, name)| (key, name.to_owned())) else {
-            return;
-        };
-        let Some((left, others)) = self.rooms.leave(ctx.conn, None) else { return };
-        log_leave(logged_member(ctx.conn, &room_id, &left.id), &close.leave_reason(), others.len());
-        let (_, participants) = others_and_participants(&self.rooms, key, ctx.conn);
+        let key = self.rooms.room_of(ctx.conn);
+        let Some((left, others)) = self.rooms.leave(ctx.conn, None, &close.leave_reason()) else { return };
+        let participants = key.and_then(|key| self.rooms.get(key)).map(participants).unwrap_or_default();
         let message = ServerMessage::ParticipantLeft { user_id: &left.id, user_name: &left.name, participants };
         ctx.send_requested(&others, to_json(&message));
     }
 
     fn close_room(&mut self, ctx: &mut ConnectionContext<'_>, room: &str) -> Option<usize> {
-        let key = self.rooms.find(room)?;
-        let Room { members, .. } = self.rooms.close(key)?;
-        for Member { conn, data: participant, .. } in &members {
-            log_leave(logged_member(*conn, room, &participant.id), ROOM_CLOSED_BY_OPERATOR, 0);
-            ctx.close(*conn, CloseCode::CLOSED_BY_OPERATOR, ROOM_CLOSED_BY_OPERATOR);
-        }
-        Some(members.len())
+        let key = self.rooms.find(room)?.key;
+        self.rooms.close(key).map(|room| ctx.close_members(&room))
     }
 }
 
@@ -327,11 +318,8 @@ impl WebRtcDialect {
         bytes: usize,
     ) -> Result<(), MessageError> {
         let rooms = &self.rooms;
-        let key = rooms.room_of(ctx.conn).ok_or(MessageError::NotInRoom)?;
-        let room = rooms.get(key).ok_or(MessageError::NotInRoom)?;
-        let sender = room.members.iter().find(|member| member.conn == ctx.conn).ok_or(MessageError::NotInRoom)?;
+        let (sender, room) = rooms.member(ctx.conn).ok_or(MessageError::NotInRoom)?;
         let from_user_id = sender.data.id.as_str();
-        let logged = logged_member(ctx.conn, room.name(), from_user_id);
         let (message_type, target, relayed) = match message {
             ClientMessage::Offer(SentDescription { target_user_id, sdp }) => {
                 ("offer", target_user_id, ServerMessage::Offer(RelayedDescription { from_user_id, sdp }))
@@ -346,15 +334,15 @@ impl WebRtcDialect {
                 ("call-ended", target_user_id, ServerMessage::CallEnded { from_user_id })
             }
             ClientMessage::ParticipantUpdate(SentUpdate { updates }) => {
-                let (others, _) = others_and_participants(rooms, key, ctx.conn);
+                let others = room.others(ctx.conn);
                 ctx.send(&others, &ServerMessage::ParticipantUpdate { user_id: from_user_id, updates });
-                log_message("participant-update", logged, others.len(), bytes);
+                rooms.log_message("participant-update", ctx.conn, others.len(), bytes);
                 return Ok(());
             }
             ClientMessage::RequestParticipants => {
                 ctx.check_requested_bytes().inspect_err(|_| ctx.count_rejection())?;
-                let (_, participants) = others_and_participants(rooms, key, ctx.conn);
-                ctx.reply_requested(to_json(&ServerMessage::ParticipantsList { participants }));
+                let message = ServerMessage::ParticipantsList { participants: participants(room) };
+                ctx.reply_requested(to_json(&message));
                 return Ok(());
             }
             ClientMessage::Ping => {
@@ -364,7 +352,7 @@ impl WebRtcDialect {
         };
         let target = room.members.iter().find(|member| member.data.id == target).ok_or(MessageError::TargetNotFound)?;
         ctx.send(&[target.conn], &relayed);
-        log_message(message_type, logged, 1, bytes);
+        rooms.log_message(message_type, ctx.conn, 1, bytes);
         Ok(())
     }
 
@@ -409,10 +397,11 @@ fn join(ctx: &mut ConnectionContext<'_>, rooms: &mut WebRtcRooms, params: WebRtc
         ctx.counters.closed_invalid_token += 1;
         return ctx.reject_with_detail(code, reason, detail);
     }
-    let found = rooms.find(&room_id);
-    let previous = found.and_then(|key| rooms.get(key)?.members.iter().find(|member| member.data.id == user));
+    let room = rooms.find(&room_id);
+    let previous = room.and_then(|room| room.members.iter().find(|member| member.data.id == user));
     let previous = previous.map(|member| member.conn);
-    let members = found.and_then(|key| rooms.get(key)).map_or(0, |room| room.members.len());
+    let members = room.map_or(0, |room| room.members.len());
+    let found = room.map(|room| room.key);
     if previous.is_none() && members >= limits.max_webrtc_members {
         return ctx.reject_and_close(CloseCode::TRY_AGAIN_LATER, "Room is full");
     }
@@ -424,19 +413,16 @@ fn join(ctx: &mut ConnectionContext<'_>, rooms: &mut WebRtcRooms, params: WebRtc
     }
     if let Some(previous) = previous {
         // The other members receive no message: the user is still in the room.
-        if let Some((left, others)) = rooms.leave(previous, found) {
-            let member = logged_member(previous, &room_id, &left.id);
-            log_leave(member, "replaced by a new connection of this user", others.len());
-        }
+        rooms.leave(previous, found, "replaced by a new connection of this user");
         ctx.close(previous, CloseCode::NORMAL_CLOSURE, "Duplicate connection");
     }
     let participant = Participant { id: user, name, joined_at: ctx.unix_ms() };
     let (user_id, user_name) = (participant.id.clone(), participant.name.clone());
     let key = found.unwrap_or_else(|| rooms.create(vec![room_id.clone()], Some(ctx.source), participant.joined_at, ()));
     rooms.join(key, ctx.conn, participant);
-    let (others, participants) = others_and_participants(rooms, key, ctx.conn);
+    let Some(room) = rooms.get(key) else { return };
+    let (others, participants) = (room.others(ctx.conn), participants(room));
     let (user_id, user_name) = (user_id.as_str(), user_name.as_str());
-    log_join(logged_member(ctx.conn, &room_id, user_id), participants.len());
     let joined = ServerMessage::ParticipantJoined { user_id, user_name, participants: participants.clone() };
     ctx.send_requested(&others, to_json(&joined));
     let welcome = ServerMessage::Welcome { room_id: &room_id, user_id, participants: participants.clone() };
@@ -463,16 +449,9 @@ fn check_token(
     verified.map_err(|error| (CloseCode::INVALID_TOKEN, "Invalid or expired token", Some(error.log_reason())))
 }
 
-fn logged_member<'a>(conn: ConnId, room: &'a str, user: &'a str) -> LoggedMember<'a> {
-    LoggedMember { dialect: Dialect::WebRtc, room: RoomLabel::Name(room), user, conn }
-}
-
-/// Returns two lists. The first list contains all connections in the room except `sender`. The second list contains all current
-/// participants of the room.
-fn others_and_participants(rooms: &WebRtcRooms, key: RoomKey, sender: ConnId) -> (Vec<ConnId>, Vec<&Participant>) {
-    let Some(room) = rooms.get(key) else { return (Vec::new(), Vec::new()) };
-    let others = room.members.iter().map(|member| member.conn).filter(|conn| *conn != sender).collect();
-    (others, room.members.iter().map(|member| &member.data).collect())
+/// All participants of a room in the order of joining.
+fn participants(room: &Room<(), Participant>) -> Vec<&Participant> {
+    room.members.iter().map(|member| &member.data).collect()
 }
 
 #[cfg(test)]

@@ -21,13 +21,13 @@ use super::dialect::Dialect;
 use super::dialect_handler::DialectHandler;
 use super::event_sink::ConnId;
 use super::limits::SignalingLimits;
-use super::member_log::{ConnectionClose, ROOM_CLOSED_BY_OPERATOR, log_join, log_leave};
-use super::rooms::{Member, Room, RoomDirectory, RoomKey};
+use super::member_log::{ConnectionClose, ROOM_CLOSED_BY_OPERATOR};
+use super::rooms::{RoomDirectory, RoomKey};
 use super::route::{BroadcastParams, Route};
 use super::timers::{DialectTimer, TimerEvent};
 use super::token::{Claims, TokenError, verify};
 use messages::{MessageSender, ServerMessage, wrap};
-use room_state::{Membership, logged_member};
+use room_state::Membership;
 
 pub use super::limits::{BroadcastSettings, DEFAULT_MAX_PAYLOAD_BYTES, Envelope};
 pub use builtin_rooms::{ChatRoom, DEFAULT_BANNED_WORDS, DeclaredRoom, RadioRoom, RelayRoom, RoomHandlers};
@@ -66,24 +66,17 @@ impl DialectHandler for BroadcastDialect {
 
     /// The room handler is informed about each leave. Its actions are dropped, because no member remains. Delayed messages are dropped too.
     fn close_room(&mut self, ctx: &mut ConnectionContext<'_>, room: &str) -> Option<usize> {
-        let key = self.rooms.find(room)?;
-        let Room { members, .. } = self.rooms.close(key)?;
-        let (code, reason) = (CloseCode::CLOSED_BY_OPERATOR, ROOM_CLOSED_BY_OPERATOR);
+        let key = self.rooms.find(room)?.key;
+        let closed = self.rooms.close(key)?;
         for timer in self.delay_queue.remove_room(room) {
             ctx.timers.remove(timer);
         }
         let view = self.room_view(room, ctx.now);
         let handler = self.handlers.get_mut(room);
-        for Member { conn, data: Membership { client, is_control_channel }, .. } in &members {
-            if *is_control_channel {
-                drop(handler.on_control_leave(&view, client, code.get(), reason));
-            } else {
-                drop(handler.on_leave(&view, client, code.get(), reason));
-            }
-            log_leave(logged_member(client, room), reason, 0);
-            ctx.close(*conn, code, reason);
+        for member in &closed.members {
+            drop(on_leave(handler, &view, &member.data, CloseCode::CLOSED_BY_OPERATOR, ROOM_CLOSED_BY_OPERATOR));
         }
-        Some(members.len())
+        Some(ctx.close_members(&closed))
     }
 
     fn on_timer(&mut self, ctx: &mut ConnectionContext<'_>, timer: DialectTimer) {
@@ -155,7 +148,7 @@ impl BroadcastDialect {
         handler
             .verify_auth(&room, &client, &request)
             .map_err(|Rejection { code, reason }| (CloseCode(code), reason.into()))?;
-        let found = self.rooms.find(&name);
+        let found = self.rooms.find(&name).map(|room| room.key);
         let has_too_many_rooms = || self.rooms.rooms_created_by(ctx.source) >= ctx.limits.max_rooms_per_address;
         let reason = if !is_control_channel && handler.max_clients().is_some_and(|max| room.clients >= max) {
             Some("Room is full")
@@ -178,7 +171,6 @@ impl BroadcastDialect {
             room.data += usize::from(is_control_channel);
         }
         let room = self.room_view(&name, ctx.now);
-        log_join(logged_member(&client, &name), room.clients + room.control_clients);
         let handler = self.handlers.get_mut(&name);
         let actions = if is_control_channel {
             let message = "Connected to remote control channel";
@@ -211,18 +203,12 @@ impl BroadcastDialect {
         let ConnectionClose { code, reason, .. } = *close;
         let key = self.rooms.room_of(conn)?;
         let name = self.room_name(key)?;
-        let (Membership { client, is_control_channel }, _) = self.rooms.leave(conn, None)?;
+        let (membership, _) = self.rooms.leave(conn, None, &close.leave_reason())?;
         if let Some(room) = self.rooms.get_mut(key) {
-            room.data -= usize::from(is_control_channel);
+            room.data -= usize::from(membership.is_control_channel);
         }
         let room = self.room_view(&name, ctx.now);
-        log_leave(logged_member(&client, &name), &close.leave_reason(), room.clients + room.control_clients);
-        let handler = self.handlers.get_mut(&name);
-        let actions = if is_control_channel {
-            handler.on_control_leave(&room, &client, code.get(), reason)
-        } else {
-            handler.on_leave(&room, &client, code.get(), reason)
-        };
+        let actions = on_leave(self.handlers.get_mut(&name), &room, &membership, code, reason);
         Some((name, actions))
     }
 
@@ -231,9 +217,7 @@ impl BroadcastDialect {
     fn apply_actions(&mut self, ctx: &mut ConnectionContext<'_>, name: &str, actions: Vec<RoomAction>) {
         let mut pending = VecDeque::from(actions);
         while let Some(action) = pending.pop_front() {
-            let is_here = |conn: ConnId| {
-                self.rooms.room_of(conn).is_some_and(|membership| self.rooms.find(name) == Some(membership))
-            };
+            let is_here = |conn: ConnId| self.rooms.room_name_of(conn) == Some(name);
             match action {
                 RoomAction::Send(Recipients::Connection(conn), message) if is_here(conn) => ctx.send(&[conn], &message),
                 RoomAction::Send(Recipients::Members, message) => ctx.send(&self.members(name, false), &message),
@@ -255,6 +239,21 @@ impl BroadcastDialect {
                 RoomAction::Send(Recipients::Connection(_), _) | RoomAction::Close(..) => {}
             }
         }
+    }
+}
+
+/// Informs the room handler that a member or control channel has left.
+fn on_leave(
+    handler: &mut dyn RoomHandler,
+    room: &RoomView<'_>,
+    Membership { client, is_control_channel }: &Membership,
+    code: CloseCode,
+    reason: &str,
+) -> Vec<RoomAction> {
+    if *is_control_channel {
+        handler.on_control_leave(room, client, code.get(), reason)
+    } else {
+        handler.on_leave(room, client, code.get(), reason)
     }
 }
 

@@ -13,7 +13,7 @@ use crate::memory_budget::MemoryPermit;
 use crate::signaling::dialect::Dialect;
 use crate::signaling::event_sink::ConnId;
 use crate::signaling::member_log::{LoggedMember, RoomLabel};
-use crate::signaling::rooms::{MemberData, MemberInfo, RoomData, RoomKey, RoomMap};
+use crate::signaling::rooms::{MemberData, MemberInfo, Room, RoomData, RoomKey, RoomMap};
 use crate::signaling::timers::TimerKey;
 use crate::time::WallClock;
 
@@ -36,22 +36,20 @@ pub(in crate::signaling) struct Membership {
 impl BroadcastDialect {
     /// The current state of a room. If the room is not open, the numbers are 0.
     pub(super) fn room_view<'a>(&self, name: &'a str, now: WallClock) -> RoomView<'a> {
-        let room = self.rooms.find(name).and_then(|key| self.rooms.get(key));
+        let room = self.rooms.find(name);
         let (all, control_clients) = room.map_or((0, 0), |room| (room.members.len(), room.data));
         RoomView { name, now, clients: all - control_clients, control_clients }
     }
 
     /// The connections of the members of a room, or of its control channels.
     pub(super) fn members(&self, name: &str, control: bool) -> Vec<ConnId> {
-        let room = self.rooms.find(name).and_then(|key| self.rooms.get(key));
-        let members = room.into_iter().flat_map(|room| &room.members);
+        let members = self.rooms.find(name).into_iter().flat_map(|room| &room.members);
         members.filter(|member| member.data.is_control_channel == control).map(|member| member.conn).collect()
     }
 
     /// The connections of all members and control channels of a room.
     pub(super) fn connections(&self, name: &str) -> Vec<ConnId> {
-        let room = self.rooms.find(name).and_then(|key| self.rooms.get(key));
-        room.into_iter().flat_map(|room| &room.members).map(|member| member.conn).collect()
+        self.rooms.find(name).map(Room::connections).unwrap_or_default()
     }
 
     /// Whether `conn` is a member with a token.
@@ -88,8 +86,10 @@ pub(super) fn logged_member<'a>(client: &'a ClientInfo, room: &'a str) -> Logged
 impl RoomData for usize {}
 
 impl MemberData for Membership {
+    const DIALECT: Dialect = Dialect::Broadcast;
+
     fn info(&self) -> MemberInfo<'_> {
-        MemberInfo { id: Some(self.client.id()), name: None, is_control_channel: self.is_control_channel }
+        MemberInfo { id: self.client.id(), name: None, is_control_channel: self.is_control_channel }
     }
 }
 

@@ -14,10 +14,10 @@ use super::{
 use crate::signaling::connection_context::ConnectionHandle;
 use crate::signaling::control_surface_events::ROOM_CODE_DIGITS;
 use crate::signaling::dialect::Dialect;
-use crate::signaling::event_sink::{ConnId, EventSink};
+use crate::signaling::event_sink::EventSink;
 use crate::signaling::hub::Hub;
 use crate::signaling::json::to_json;
-use crate::signaling::member_log::{RoomLabel, log_posted_message};
+use crate::signaling::member_log::log_posted_message;
 use crate::signaling::rooms::RoomKey;
 use crate::signaling::timers::{DialectTimer, TimerEvent};
 use crate::time::WallClock;
@@ -142,13 +142,12 @@ impl Hub {
         let expires_ms = created_ms + lifetime.as_millis() as u64;
         let max_members = options.max_members.unwrap_or(limits.max_members);
         let parameters = ParameterValues::default();
-        let room =
-            ControlSurfaceRoom { parameters, scheduled_updates: 0, max_members, created_ms, expires_ms, expiry_timer };
+        let room = ControlSurfaceRoom { parameters, scheduled_updates: 0, max_members, expires_ms, expiry_timer };
         let key = rooms.create(vec![code.clone()], None, created_ms, room);
         info!(
             target: "signaling",
             dialect = Dialect::ControlSurface.name(),
-            room = %RoomLabel::Number(key),
+            room = %key.label(),
             max_clients = max_members,
             expires_in_s = lifetime.as_secs(),
             "room created"
@@ -174,7 +173,7 @@ impl Hub {
         let infos = rooms.map(|room| ControlSurfaceRoomInfo {
             code: room.name().to_owned(),
             member_count: room.members.len(),
-            created_ms: room.data.created_ms,
+            created_ms: room.created_ms,
             expires_ms: room.data.expires_ms,
         });
         infos.collect()
@@ -197,7 +196,7 @@ impl Hub {
         for key in rooms {
             match store_and_broadcast(&mut self.dialects.control_surface.rooms, &mut handle, key, None, name, value) {
                 Ok(added) => {
-                    log_posted_message("param", Dialect::ControlSurface, RoomLabel::Number(key), added, name.len());
+                    log_posted_message("param", Dialect::ControlSurface, key.label(), added, name.len());
                     receivers += added;
                 }
                 Err(limit) if code.is_some() => return Err(limit.into()),
@@ -210,11 +209,11 @@ impl Hub {
     /// Removes all parameters of the room with `code`. The members receive the empty `state`. Returns the number of removed parameters.
     pub fn clear_parameters(&mut self, code: &str, sink: &mut dyn EventSink) -> Result<usize, CommandError> {
         let rooms = &mut self.dialects.control_surface.rooms;
-        let key = rooms.find(code).ok_or(CommandError::RoomNotFound)?;
+        let key = rooms.find(code).ok_or(CommandError::RoomNotFound)?.key;
         let room = rooms.get_mut(key).ok_or(CommandError::RoomNotFound)?;
         let removed = room.data.parameters.clear();
-        let members: Vec<ConnId> = room.members.iter().map(|member| member.conn).collect();
-        log_posted_message("clear", Dialect::ControlSurface, RoomLabel::Number(key), members.len(), 0);
+        let members = room.connections();
+        log_posted_message("clear", Dialect::ControlSurface, key.label(), members.len(), 0);
         let mut handle = ConnectionHandle { counters: &mut self.counters[Some(Dialect::ControlSurface)], sink };
         if !members.is_empty() {
             handle.send_text(&members, to_json(&ServerMessage::State { params: Vec::new() }));
@@ -256,17 +255,11 @@ impl Hub {
         let mut receivers = 0;
         for key in rooms {
             let Some(room) = self.dialects.control_surface.rooms.get(key) else { continue };
-            let members: Vec<ConnId> = room.members.iter().map(|member| member.conn).collect();
+            let members = room.connections();
             if !members.is_empty() {
                 handle.send_update(&members, text.clone(), key.update_key(0));
             }
-            log_posted_message(
-                "visualization",
-                Dialect::ControlSurface,
-                RoomLabel::Number(key),
-                members.len(),
-                text.len(),
-            );
+            log_posted_message("visualization", Dialect::ControlSurface, key.label(), members.len(), text.len());
             receivers += members.len();
         }
         Ok(receivers)
@@ -276,7 +269,7 @@ impl Hub {
     fn target_rooms(&self, code: Option<&str>) -> Result<Vec<RoomKey>, CommandError> {
         let rooms = &self.dialects.control_surface.rooms;
         match code {
-            Some(code) => rooms.find(code).map(|key| vec![key]).ok_or(CommandError::RoomNotFound),
+            Some(code) => rooms.find(code).map(|room| vec![room.key]).ok_or(CommandError::RoomNotFound),
             None => Ok(rooms.keys().collect()),
         }
     }

@@ -22,13 +22,10 @@ use super::connection_context::{ConnectionContext, ConnectionHandle};
 use super::control_surface_events::{ControlSurfaceEvent, ControlSurfaceEventKind, MAX_PARAMETER_NAME_BYTES};
 use super::dialect::Dialect;
 use super::dialect_handler::DialectHandler;
-use super::event_sink::ConnId;
 use super::json::{MessageError, to_json};
 use super::limits::{Heartbeat, SignalingLimits};
-use super::member_log::{
-    CHANGED_ROOM, ConnectionClose, LEFT_ROOM, LoggedMember, RoomLabel, log_join, log_leave, log_message,
-};
-use super::rooms::{IdGenerator, Member, MemberData, MemberInfo, Room, RoomData, RoomDirectory, RoomKey, RoomMap};
+use super::member_log::{CHANGED_ROOM, ConnectionClose, LEFT_ROOM, log_leave};
+use super::rooms::{MemberData, MemberInfo, RoomData, RoomDirectory, RoomKey, RoomMap};
 use super::timers::{DialectTimer, ParameterSender, ScheduledUpdate, TimerEvent, TimerKey};
 use crate::address::source_network;
 use crate::memory_budget::MemoryPermit;
@@ -81,7 +78,6 @@ pub(super) struct ControlSurfaceRoom {
     pub(super) scheduled_updates: usize,
     pub(super) max_members: usize,
     /// Milliseconds since the Unix epoch.
-    pub(super) created_ms: u64,
     pub(super) expires_ms: u64,
     pub(super) expiry_timer: TimerKey,
 }
@@ -96,8 +92,10 @@ pub(super) struct ControlSurfaceMember {
 impl RoomData for ControlSurfaceRoom {}
 
 impl MemberData for ControlSurfaceMember {
+    const DIALECT: Dialect = Dialect::ControlSurface;
+
     fn info(&self) -> MemberInfo<'_> {
-        MemberInfo { id: Some(&self.node_id), name: None, is_control_channel: false }
+        MemberInfo { id: &self.node_id, name: None, is_control_channel: false }
     }
 }
 
@@ -107,7 +105,7 @@ impl DialectHandler for ControlSurfaceDialect {
     }
 
     fn on_disconnect(&mut self, ctx: &mut ConnectionContext<'_>, close: &ConnectionClose<'_>) {
-        leave_room(ctx, &mut self.rooms, &close.leave_reason());
+        self.rooms.leave(ctx.conn, None, &close.leave_reason());
     }
 
     /// The members receive `closed`, as after every close of a room of this dialect.
@@ -157,16 +155,16 @@ impl ControlSurfaceDialect {
         match message {
             ClientMessage::Join(message) => {
                 join(ctx, self, message)?;
-                log_change(ctx, &self.rooms, "join", 0, bytes);
+                self.rooms.log_message("join", ctx.conn, 0, bytes);
             }
             ClientMessage::Param(message) => {
                 let receivers = set_param(ctx, self, &message)?;
-                log_change(ctx, &self.rooms, "param", receivers, bytes);
+                self.rooms.log_message("param", ctx.conn, receivers, bytes);
             }
             ClientMessage::Trigger(TriggerMessage { name, at }) => {
-                let key = member_room(ctx, self, &name)?;
-                emit_event(ctx, self, key, ControlSurfaceEventKind::Trigger, &name, None, at);
-                log_change(ctx, &self.rooms, "trigger", 0, bytes);
+                member_room(ctx, self, &name)?;
+                emit_event(ctx, self, ControlSurfaceEventKind::Trigger, &name, None, at);
+                self.rooms.log_message("trigger", ctx.conn, 0, bytes);
             }
             ClientMessage::Sync => {
                 let key = self.rooms.room_of(ctx.conn).ok_or(MessageError::NotInRoom)?;
@@ -200,8 +198,8 @@ impl ControlSurfaceDialect {
                 ctx.reply(&ServerMessage::Pong { client_time, server_time });
             }
             ClientMessage::Leave => {
-                log_change(ctx, &self.rooms, "leave", 0, bytes);
-                leave_room(ctx, &mut self.rooms, LEFT_ROOM);
+                self.rooms.log_message("leave", ctx.conn, 0, bytes);
+                self.rooms.leave(ctx.conn, None, LEFT_ROOM);
                 ctx.close(ctx.conn, CloseCode::NORMAL_CLOSURE, "");
             }
         }
@@ -211,40 +209,19 @@ impl ControlSurfaceDialect {
     /// Closes a room and the connections of its members. Returns the number of members, or `None` if no room has the code. The log contains
     /// `reason`, but the members receive no reason.
     fn close_room_with_code(&mut self, ctx: &mut ConnectionContext<'_>, code: &str, reason: &str) -> Option<usize> {
-        let key = self.rooms.find(code)?;
-        let Room { data, members, .. } = self.rooms.close(key)?;
+        let key = self.rooms.find(code)?.key;
+        let room = self.rooms.close(key)?;
         self.guesses.on_room_closed(code);
-        ctx.timers.remove(data.expiry_timer);
-        let connections: Vec<ConnId> = members.iter().map(|member| member.conn).collect();
-        ctx.send(&connections, &ServerMessage::Closed);
-        for Member { conn, data, .. } in &members {
-            log_leave(logged_member(*conn, key, &data.node_id), "room closed", 0);
-            ctx.close(*conn, CloseCode::NORMAL_CLOSURE, "Room closed");
+        ctx.timers.remove(room.data.expiry_timer);
+        ctx.send(&room.connections(), &ServerMessage::Closed);
+        for member in &room.members {
+            log_leave(room.logged(member.conn, &member.data), "room closed", 0);
+            ctx.close(member.conn, CloseCode::NORMAL_CLOSURE, "Room closed");
         }
-        let (dialect, members) = (Dialect::ControlSurface.name(), members.len());
-        info!(target: "signaling", dialect, room = %RoomLabel::Number(key), reason, members, "room closed");
+        let (dialect, members) = (Dialect::ControlSurface.name(), room.members.len());
+        info!(target: "signaling", dialect, room = %key.label(), reason, members, "room closed");
         Some(members)
     }
-}
-
-fn logged_member(conn: ConnId, key: RoomKey, node_id: &str) -> LoggedMember<'_> {
-    // The name of a room is its code, which is a secret.
-    LoggedMember { dialect: Dialect::ControlSurface, room: RoomLabel::Number(key), user: node_id, conn }
-}
-
-/// Logs a message of the member `ctx.conn`.
-fn log_change(ctx: &ConnectionContext<'_>, rooms: &Rooms, message_type: &str, receivers: usize, bytes: usize) {
-    if let (Some(key), Some((member, _))) = (rooms.room_of(ctx.conn), rooms.member(ctx.conn)) {
-        log_message(message_type, logged_member(ctx.conn, key, &member.data.node_id), receivers, bytes);
-    }
-}
-
-/// Removes the connection from its room, if it is in a room.
-fn leave_room(ctx: &mut ConnectionContext<'_>, rooms: &mut Rooms, reason: &str) -> Option<ControlSurfaceMember> {
-    let key = rooms.room_of(ctx.conn)?;
-    let (member, others) = rooms.leave(ctx.conn, None)?;
-    log_leave(logged_member(ctx.conn, key, &member.node_id), reason, others.len());
-    Some(member)
 }
 
 fn join(
@@ -254,8 +231,7 @@ fn join(
 ) -> Result<(), MessageError> {
     let (now, from, conn) = (ctx.now.monotonic, ctx.source, ctx.conn);
     let checked = dialect.guesses.may_check(now, from);
-    let found = dialect.rooms.find(&room_code).filter(|_| checked.is_ok());
-    let Some((key, room)) = found.and_then(|key| Some((key, dialect.rooms.get(key)?))) else {
+    let Some(room) = dialect.rooms.find(&room_code).filter(|_| checked.is_ok()) else {
         if checked.is_err() {
             ctx.counters.codes_not_checked += 1;
         } else if dialect.guesses.on_wrong_code(now, from, &room_code) {
@@ -264,7 +240,7 @@ fn join(
         // The reply does not show whether the code was checked.
         ctx.reply(&INVALID_ROOM);
         if ctx.count_failed_guess() {
-            leave_room(ctx, &mut dialect.rooms, "too many wrong codes");
+            dialect.rooms.leave(conn, None, "too many wrong codes");
             ctx.reject_and_close(CloseCode::POLICY_VIOLATION, "Too many wrong codes");
         } else {
             ctx.count_rejection();
@@ -272,18 +248,17 @@ fn join(
         return Err(MessageError::Rejected(checked.err().unwrap_or("no room has this code")));
     };
     // A member that joins the same room again is not counted twice.
-    let others = room.members.iter().filter(|member| member.conn != conn).count();
-    if others >= room.data.max_members {
+    let key = room.key;
+    if room.others(conn).len() >= room.data.max_members {
         ctx.count_rejection();
         ctx.reply(&ROOM_FULL);
         return Err(MessageError::Rejected("the room is full"));
     }
-    let has_synced = leave_room(ctx, &mut dialect.rooms, CHANGED_ROOM).is_some_and(|member| member.has_synced);
-    let members = dialect.rooms.get(key).map_or(0, |room| room.members.len()) + 1;
-    let node_id = ctx.generate_unique(IdGenerator::uuid, |_| false);
+    let left = dialect.rooms.leave(conn, None, CHANGED_ROOM);
+    let has_synced = left.is_some_and(|(member, _)| member.has_synced);
+    let node_id = ctx.ids.uuid();
     let server_time = ctx.now.unix_us();
     ctx.reply(&ServerMessage::Welcome { node_id: &node_id, server_time });
-    log_join(logged_member(conn, key, &node_id), members);
     dialect.rooms.join(key, conn, ControlSurfaceMember { node_id, has_synced });
     dialect.guesses.on_join(now, from);
     Ok(())
@@ -315,7 +290,7 @@ fn set_param(
         let timer = DialectTimer::ScheduledUpdate { room: key, update };
         ctx.timers.insert(ctx.now.monotonic + ahead, TimerEvent::Dialect(Dialect::ControlSurface, timer));
     }
-    emit_event(ctx, dialect, key, ControlSurfaceEventKind::Param, name, Some(*value), *at);
+    emit_event(ctx, dialect, ControlSurfaceEventKind::Param, name, Some(*value), *at);
     if ahead.is_none() {
         let stored = store_and_broadcast(&mut dialect.rooms, &mut ctx.handle(), key, Some(sender), name, *value);
         return stored.or_else(|limit| reject_parameter(ctx, limit));
@@ -353,14 +328,12 @@ fn is_name_too_long(name: &str) -> bool {
 fn emit_event(
     ctx: &mut ConnectionContext<'_>,
     dialect: &ControlSurfaceDialect,
-    key: RoomKey,
     kind: ControlSurfaceEventKind,
     name: &str,
     value: Option<f32>,
     at: Option<f64>,
 ) {
-    let Some(room) = dialect.rooms.get(key) else { return };
-    let Some(member) = room.members.iter().find(|member| member.conn == ctx.conn) else { return };
+    let Some((member, room)) = dialect.rooms.member(ctx.conn) else { return };
     let event = ControlSurfaceEvent {
         room: room.name().to_owned(),
         node_id: member.data.node_id.clone(),
@@ -392,8 +365,7 @@ pub(super) fn store_and_broadcast(
     };
     let index = room.data.parameters.set(name, value, sender.map(|sender| sender.source), memory)?;
     let sender = sender.map(|sender| sender.conn);
-    let others = room.members.iter().map(|member| member.conn).filter(|conn| Some(*conn) != sender);
-    let others: Vec<ConnId> = others.collect();
+    let others = sender.map_or_else(|| room.connections(), |sender| room.others(sender));
     if !others.is_empty() {
         handle.send_update(&others, to_json(&ServerMessage::Update { param: name, value }), key.update_key(index));
     }

@@ -4,29 +4,29 @@
 //! codes of nine characters and more fields. A newer client disconnects if it cannot read a message. Therefore, everything is checked before
 //! it is sent to other members. Unreadable messages are ignored.
 
-mod membership;
 mod messages;
 
 use std::time::Duration;
 
 use serde::Deserialize;
+use subtle::ConstantTimeEq;
+use tracing::debug;
 
 use super::close_code::CloseCode;
 use super::connection_context::ConnectionContext;
+use super::dialect::Dialect;
 use super::dialect_handler::DialectHandler;
 use super::event_sink::ConnId;
-use super::json::MessageError;
+use super::json::{MessageError, to_json};
 use super::limits::{Heartbeat, SignalingLimits};
-use super::member_log::{ConnectionClose, LEFT_ROOM, ROOM_CLOSED_BY_OPERATOR, log_leave, log_message};
-use super::rooms::{Member, Room, RoomDirectory};
-use crate::rate_limit::{WindowLimit, WindowLimiter};
-
-use membership::{
-    JamjamRooms, PEER_MESSAGE, by_generation, create_room, join_room, leave_room, list_rooms, logged_member, new_peer,
-    reject,
+use super::member_log::{CHANGED_ROOM, ConnectionClose, LEFT_ROOM};
+use super::rooms::{
+    IdGenerator, Member, MemberData, MemberInfo, Room, RoomData, RoomDirectory, RoomIter, RoomKey, RoomMap,
 };
+use crate::link::parse_link_key;
+use crate::rate_limit::{WindowLimit, WindowLimiter};
+use crate::sanitize::truncate_bytes;
 
-pub(super) use membership::MAX_NAME_BYTES;
 pub use messages::{Candidate, CandidateType, ChatMessage, ClientMessage, Peer, PeerMessage, RoomInfo, ServerMessage};
 
 /// Maximum number of candidates of a peer.
@@ -34,6 +34,18 @@ const MAX_CANDIDATES: usize = 16;
 
 /// Length of a candidate address, in bytes, above which the client receives an error. Other unreadable addresses are ignored.
 const MAX_ADDRESS_BYTES: usize = 256;
+
+/// Maximum number of members in a room, including its creator.
+const MAX_PEERS_PER_ROOM: usize = 10;
+
+/// Maximum length of names, in bytes. Longer names are truncated.
+pub(super) const MAX_NAME_BYTES: usize = 256;
+
+/// Maximum length of a password, in bytes. A longer password is rejected: truncating it would let other passwords open the room.
+const MAX_PASSWORD_BYTES: usize = 256;
+
+/// The feature of members that receive [`PeerMessage`]. Other features are not passed on.
+const PEER_MESSAGE: &str = "peer_message";
 
 /// Message types that select this dialect.
 pub(super) const MESSAGE_TYPES: [&str; 6] =
@@ -44,6 +56,37 @@ const WRONG_PASSWORD_LIMIT: WindowLimit = WindowLimit { count: 100, period: Dura
 
 /// Maximum number of sources whose wrong passwords are counted.
 const MAX_GUESSING_SOURCES: usize = 100_000;
+
+type JamjamRooms = RoomMap<JamjamRoom, Peer>;
+
+/// A room with the data that only this dialect has. Its names are its id and the invite codes for older and for newer clients.
+struct JamjamRoom {
+    name: String,
+    password: Option<String>,
+}
+
+/// The invite code for clients of one generation.
+fn invite_code(room: &Room<JamjamRoom, Peer>, is_newer: bool) -> String {
+    room.names[if is_newer { 2 } else { 1 }].clone()
+}
+
+impl RoomData for JamjamRoom {
+    fn display_name(&self) -> Option<&str> {
+        Some(&self.name)
+    }
+}
+
+impl MemberData for Peer {
+    const DIALECT: Dialect = Dialect::Jamjam;
+
+    fn info(&self) -> MemberInfo<'_> {
+        MemberInfo { id: &self.id, name: Some(&self.name), is_control_channel: false }
+    }
+
+    fn user(&self) -> &str {
+        &self.name
+    }
+}
 
 /// The jamjam dialect.
 pub(super) struct JamjamDialect {
@@ -64,7 +107,7 @@ impl DialectHandler for JamjamDialect {
     }
 
     fn is_protected(&self, room: &str) -> bool {
-        self.rooms.find(room).and_then(|key| self.rooms.get(key)).is_some_and(|room| room.data.password.is_some())
+        self.rooms.find(room).is_some_and(|room| room.data.password.is_some())
     }
 
     fn on_disconnect(&mut self, ctx: &mut ConnectionContext<'_>, close: &ConnectionClose<'_>) {
@@ -72,13 +115,8 @@ impl DialectHandler for JamjamDialect {
     }
 
     fn close_room(&mut self, ctx: &mut ConnectionContext<'_>, room: &str) -> Option<usize> {
-        let key = self.rooms.find(room)?;
-        let Room { data, members, .. } = self.rooms.close(key)?;
-        for Member { conn, data: peer, .. } in &members {
-            log_leave(logged_member(*conn, &data.id, &peer.name), ROOM_CLOSED_BY_OPERATOR, 0);
-            ctx.close(*conn, CloseCode::CLOSED_BY_OPERATOR, ROOM_CLOSED_BY_OPERATOR);
-        }
-        Some(members.len())
+        let key = self.rooms.find(room)?.key;
+        self.rooms.close(key).map(|room| ctx.close_members(&room))
     }
 
     /// jamjam clients answer a ping only when they next read from the socket. Therefore, the server does not ping jamjam clients.
@@ -113,17 +151,17 @@ impl JamjamDialect {
             ClientMessage::CreateRoom { room_name, password, peer_name, link_key, features, .. } => {
                 let peer = new_peer(ctx, peer_name, link_key, &features)?;
                 create_room(ctx, rooms, (room_name, password), peer)?;
-                log_change(ctx, rooms, "CreateRoom", 0, bytes);
+                rooms.log_message("CreateRoom", ctx.conn, 0, bytes);
             }
             ClientMessage::JoinRoom { room_id, password, peer_name, link_key, features, .. } => {
                 let peer = new_peer(ctx, peer_name, link_key, &features)?;
                 let others = join_room(ctx, (rooms, wrong_passwords), &room_id, password.as_deref(), peer)?;
-                log_change(ctx, rooms, "JoinRoom", others, bytes);
+                rooms.log_message("JoinRoom", ctx.conn, others, bytes);
             }
             ClientMessage::LeaveRoom => {
-                if let Some((room, user, others)) = leave_room(ctx, rooms, None, LEFT_ROOM) {
-                    log_message("LeaveRoom", logged_member(ctx.conn, &room, &user), others, bytes);
-                }
+                let others = rooms.member(ctx.conn).map_or(0, |(_, room)| room.members.len() - 1);
+                rooms.log_message("LeaveRoom", ctx.conn, others, bytes);
+                leave_room(ctx, rooms, None, LEFT_ROOM);
             }
             ClientMessage::UpdatePeerInfo { candidates, public_addr, local_addr } => {
                 if candidates.len() > MAX_CANDIDATES {
@@ -142,7 +180,7 @@ impl JamjamDialect {
                 for (others, peer) in by_generation(ctx, others, peer) {
                     ctx.send(&others, &ServerMessage::PeerUpdated { peer });
                 }
-                log_change(ctx, rooms, "UpdatePeerInfo", receivers, bytes);
+                rooms.log_message("UpdatePeerInfo", ctx.conn, receivers, bytes);
             }
             ClientMessage::ListRooms => return list_rooms(ctx, rooms),
             ClientMessage::ChatMessage(mut chat) => {
@@ -151,11 +189,11 @@ impl JamjamDialect {
                 // Older clients show their own message without waiting for it.
                 receivers.extend(Some(ctx.conn).filter(|conn| ctx.is_newer(*conn)));
                 ctx.send(&receivers, &ServerMessage::ChatMessage(chat));
-                log_change(ctx, rooms, "ChatMessage", receivers.len(), bytes);
+                rooms.log_message("ChatMessage", ctx.conn, receivers.len(), bytes);
             }
             ClientMessage::PeerMessage(message) => {
                 let receivers = send_peer_message(ctx, rooms, message)?;
-                log_change(ctx, rooms, "PeerMessage", receivers, bytes);
+                rooms.log_message("PeerMessage", ctx.conn, receivers, bytes);
             }
         }
         Ok(())
@@ -178,13 +216,6 @@ fn has_overlong_candidate(text: &str) -> bool {
     })
 }
 
-/// Logs a message of a member.
-fn log_change(ctx: &ConnectionContext<'_>, rooms: &JamjamRooms, message_type: &str, receivers: usize, bytes: usize) {
-    if let Some((member, room)) = rooms.member(ctx.conn) {
-        log_message(message_type, logged_member(ctx.conn, &room.data.id, &member.data.name), receivers, bytes);
-    }
-}
-
 /// Sends a message to the members that it is for. Returns their number. Without any, the message is dropped.
 fn send_peer_message(
     ctx: &mut ConnectionContext<'_>,
@@ -201,4 +232,152 @@ fn send_peer_message(
     let [from, from_name] = [&sender.data.id, &sender.data.name].map(|text| Some(text.clone()));
     ctx.send(&receivers, &ServerMessage::PeerMessage(PeerMessage { from, from_name, ..message }));
     Ok(receivers.len())
+}
+
+/// Removes the connection from its room and informs the other members.
+fn leave_room(ctx: &mut ConnectionContext<'_>, rooms: &mut JamjamRooms, keep: Option<RoomKey>, reason: &str) {
+    if let Some((peer, others)) = rooms.leave(ctx.conn, keep, reason) {
+        ctx.send(&others, &ServerMessage::PeerLeft { peer_id: peer.id });
+    }
+}
+
+fn create_room(
+    ctx: &mut ConnectionContext<'_>,
+    rooms: &mut JamjamRooms,
+    (name, password): (String, Option<String>),
+    peer: Peer,
+) -> Result<(), MessageError> {
+    if rooms.rooms_created_by(ctx.source) >= ctx.limits.max_rooms_per_address {
+        ctx.count_rejection();
+        return reject(ctx, "Too many rooms");
+    }
+    if password.as_ref().is_some_and(|password| password.len() > MAX_PASSWORD_BYTES) {
+        return reject(ctx, "Password too long");
+    }
+    leave_room(ctx, rooms, None, CHANGED_ROOM);
+    let id = ctx.generate_unique(IdGenerator::room_id, |id| rooms.contains_name(id));
+    let invite_code = ctx.generate_unique(IdGenerator::invite_code, |code| rooms.contains_name(code));
+    let long_invite_code = ctx.generate_unique(IdGenerator::long_invite_code, |code| rooms.contains_name(code));
+    let names = vec![id.clone(), invite_code.clone(), long_invite_code.clone()];
+    let invite_code = if ctx.is_newer(ctx.conn) { long_invite_code } else { invite_code };
+    ctx.reply(&ServerMessage::RoomCreated { room_id: id, peer_id: peer.id.clone(), invite_code });
+    let room = JamjamRoom { name: truncate_bytes(name, MAX_NAME_BYTES), password };
+    let key = rooms.create(names, Some(ctx.source), ctx.unix_ms(), room);
+    rooms.join(key, ctx.conn, peer);
+    Ok(())
+}
+
+/// Adds the connection to a room. Returns the number of other members.
+fn join_room(
+    ctx: &mut ConnectionContext<'_>,
+    (rooms, wrong_passwords): (&mut JamjamRooms, &mut WindowLimiter),
+    name: &str,
+    password: Option<&str>,
+    peer: Peer,
+) -> Result<usize, MessageError> {
+    // Room ids and the two kinds of invite codes have different lengths, so `name` cannot match several.
+    let Some(room) = rooms.find(name) else { return reject(ctx, "Room not found") };
+    let key = room.key;
+    if let Some(expected) = &room.data.password {
+        if wrong_passwords.retry_after(ctx.now.monotonic, ctx.source).is_some() {
+            ctx.count_rejection();
+            return reject(ctx, "Too many wrong passwords from this address");
+        }
+        let given = password.unwrap_or_default();
+        // The comparison takes constant time for passwords of equal length.
+        if password.is_none() || !bool::from(expected.as_bytes().ct_eq(given.as_bytes())) {
+            // The limit is not reached yet, so the password is counted.
+            let _ = wrong_passwords.check(ctx.now.monotonic, ctx.source);
+            let rejected = reject(ctx, "Invalid password");
+            if ctx.count_failed_guess() {
+                leave_room(ctx, rooms, None, "too many wrong passwords");
+                ctx.reject_and_close(CloseCode::POLICY_VIOLATION, "Too many wrong passwords");
+            }
+            return rejected;
+        }
+    }
+    if room.members.len() >= MAX_PEERS_PER_ROOM {
+        return reject(ctx, "Room is full");
+    }
+    if ctx.check_join().is_err() {
+        ctx.count_rejection();
+        return reject(ctx, "Too many requests");
+    }
+    leave_room(ctx, rooms, Some(key), CHANGED_ROOM);
+    let mut receivers = 0;
+    if let Some(room) = rooms.get(key) {
+        let is_newer = ctx.is_newer(ctx.conn);
+        let peers = room.members.iter().map(|member| member.data.clone());
+        let peers = if is_newer { peers.collect() } else { peers.map(Peer::for_older_clients).collect() };
+        let others = room.connections();
+        receivers = others.len();
+        let joined = ServerMessage::RoomJoined {
+            room_id: room.name().to_owned(),
+            peer_id: peer.id.clone(),
+            invite_code: is_newer.then(|| invite_code(room, true)),
+            peers,
+        };
+        ctx.reply_requested(to_json(&joined));
+        for (others, peer) in by_generation(ctx, others, &peer) {
+            ctx.send_requested(&others, to_json(&ServerMessage::PeerJoined { peer }));
+        }
+    }
+    rooms.join(key, ctx.conn, peer);
+    Ok(receivers)
+}
+
+fn list_rooms(ctx: &mut ConnectionContext<'_>, rooms: &mut JamjamRooms) -> Result<(), MessageError> {
+    if ctx.check_requested_bytes().is_err() {
+        ctx.count_rejection();
+        return reject(ctx, "Too many requests");
+    }
+    let (is_newer, test_room_prefix) = (ctx.is_newer(ctx.conn), ctx.limits.test_room_prefix.as_deref());
+    let is_test_room = |name: &str| test_room_prefix.is_some_and(|prefix| name.starts_with(prefix));
+    let info = |room: &Room<JamjamRoom, Peer>| RoomInfo {
+        id: room.name().to_owned(),
+        name: room.data.name.clone(),
+        peer_count: room.members.len(),
+        max_peers: MAX_PEERS_PER_ROOM,
+        has_password: room.data.password.is_some(),
+        invite_code: invite_code(room, is_newer),
+        test_room: is_newer.then(|| is_test_room(&room.data.name)),
+    };
+    let list = |rooms: RoomIter<'_, _, _>| to_json(&ServerMessage::RoomList { rooms: rooms.map(info).collect() });
+    ctx.reply_requested(rooms.json(usize::from(is_newer), list));
+    Ok(())
+}
+
+/// `members` by generation, each with what it sees of `peer`.
+fn by_generation(ctx: &ConnectionContext<'_>, members: Vec<ConnId>, peer: &Peer) -> [(Vec<ConnId>, Peer); 2] {
+    let (newer, older) = members.into_iter().partition(|conn| ctx.is_newer(*conn));
+    [(newer, peer.clone()), (older, peer.clone().for_older_clients())]
+}
+
+fn reject<T>(ctx: &mut ConnectionContext<'_>, reason: &'static str) -> Result<T, MessageError> {
+    debug!(target: "signaling", dialect = Dialect::Jamjam.name(), conn = ctx.conn.0, reason, "request rejected");
+    ctx.reply(&ServerMessage::Error { message: reason.to_owned() });
+    Err(MessageError::Rejected(reason))
+}
+
+/// A new member, unless its link key is invalid.
+fn new_peer(
+    ctx: &mut ConnectionContext<'_>,
+    name: String,
+    link_key: Option<String>,
+    features: &[String],
+) -> Result<Peer, MessageError> {
+    if link_key.as_deref().is_some_and(|key| parse_link_key(key).is_none()) {
+        return reject(ctx, "Invalid link key");
+    }
+    let known = features.iter().find(|feature| *feature == PEER_MESSAGE);
+    Ok(Peer {
+        id: ctx.generate_unique(IdGenerator::uuid, |_| false),
+        name: truncate_bytes(name, MAX_NAME_BYTES),
+        candidates: Vec::new(),
+        public_addr: None,
+        local_addr: None,
+        joined_at: Some(ctx.unix_ms() / 1_000),
+        features: known.cloned().into_iter().collect(),
+        link_key,
+    })
 }
