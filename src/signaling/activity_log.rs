@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::close_code::CloseCode;
-use super::counters::CountersByDialect;
+use super::counters::counters_name;
 use super::dialect::Dialect;
 use super::event_sink::ConnId;
 use super::json;
@@ -110,7 +110,7 @@ impl ActivityLog {
             number: self.last_number,
             time: now.unix_ms(),
             kind,
-            dialect: CountersByDialect::name_of(scope.dialect),
+            dialect: counters_name(scope.dialect),
             room: scope.room,
             protected: scope.protected,
             connection: sender.map(|(conn, _)| conn.0),

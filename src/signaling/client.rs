@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde_json::json;
 use thiserror::Error;
 use tracing::{debug, info};
 
@@ -19,6 +19,7 @@ use super::jamjam::{
 };
 use super::rooms;
 use crate::log_throttle::LogThrottle;
+use crate::rate_limit::Gcra;
 use crate::sanitize::{sanitize, sanitize_name, truncate_bytes};
 use crate::time::{Time, WallClock};
 
@@ -349,7 +350,7 @@ const SECONDS_IN_CHAT: Range<u64> = 1_000_000_000..100_000_000_000;
 const MAX_ECHO_BYTES: usize = 16 << 10;
 
 /// Maximum number of echoed messages per second. The echoes of a flood must not exceed the server's message rate limit.
-const MAX_ECHOES_PER_SECOND: u32 = 100;
+const MAX_ECHOES_PER_SECOND: u64 = 100;
 
 /// Maximum number of log lines per second about members. Without this limit, any client could fill the log by joining and leaving.
 const MAX_LOG_LINES_PER_SECOND: u16 = 20;
@@ -396,29 +397,9 @@ pub struct EchoParticipant {
     state: ParticipantState,
     /// Ids and names of the other members.
     peers: Vec<(String, String)>,
-    echo_limiter: EchoLimiter,
+    /// Theoretical arrival time of the next echoed message (GCRA).
+    next_echo: Time,
     log_throttle: LogThrottle,
-}
-
-/// Counts echoed messages per second of wall-clock time.
-#[derive(Debug, Default)]
-struct EchoLimiter {
-    /// The current second since the Unix epoch.
-    second: u64,
-    count: u32,
-}
-
-impl EchoLimiter {
-    /// Counts a message at `unix_ms` and returns true, unless [`MAX_ECHOES_PER_SECOND`] messages are already counted in this second.
-    fn allow(&mut self, unix_ms: u64) -> bool {
-        let second = unix_ms / 1_000;
-        if self.second != second {
-            *self = Self { second, count: 0 };
-        }
-        let allowed = self.count < MAX_ECHOES_PER_SECOND;
-        self.count += u32::from(allowed);
-        allowed
-    }
 }
 
 impl EchoParticipant {
@@ -433,7 +414,7 @@ impl EchoParticipant {
             invite_code: None,
             state: ParticipantState::Creating,
             peers: Vec::new(),
-            echo_limiter: EchoLimiter::default(),
+            next_echo: Time::ZERO,
             log_throttle: LogThrottle::new(MAX_LOG_LINES_PER_SECOND),
         }
     }
@@ -509,8 +490,10 @@ impl EchoParticipant {
                 Ok(None)
             }
             (ServerMessage::ChatMessage(chat), ParticipantState::Joined { peer_id }) => {
-                let allowed = self.echo_limiter.allow(now.unix_ms());
-                Ok(if allowed { echo_chat(&chat, peer_id, now.unix_ms()) } else { None })
+                let limit = Gcra::with_burst_seconds(MAX_ECHOES_PER_SECOND, 1);
+                let Some(next) = limit.try_advance(self.next_echo, now.monotonic, 1) else { return Ok(None) };
+                self.next_echo = next;
+                Ok(echo_chat(&chat, peer_id, now.unix_ms()))
             }
             _ => Ok(None),
         }
@@ -608,39 +591,22 @@ pub fn room_table(rooms: &[RoomInfo]) -> String {
 }
 
 /// The rooms as a JSON document that conforms to `docs/rooms.schema.json`.
-pub fn rooms_json(rooms: &[RoomInfo], on_one_line: bool) -> serde_json::Result<String> {
-    let document = RoomsDocument {
-        kind: "rooms",
-        schema_version: SCHEMA_VERSION,
-        tool_version: env!("CARGO_PKG_VERSION"),
-        rooms: rooms.iter().map(RoomEntry::new).collect(),
-    };
-    if on_one_line { serde_json::to_string(&document) } else { serde_json::to_string_pretty(&document) }
-}
-
-#[derive(Serialize)]
-struct RoomsDocument<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    schema_version: u32,
-    tool_version: &'static str,
-    rooms: Vec<RoomEntry<'a>>,
-}
-
-#[derive(Serialize)]
-struct RoomEntry<'a> {
-    id: &'a str,
-    invite_code: &'a str,
-    name: &'a str,
-    members: usize,
-    max_members: usize,
-    has_password: bool,
-}
-
-impl<'a> RoomEntry<'a> {
-    fn new(room: &'a RoomInfo) -> Self {
-        let RoomInfo { id, name, peer_count: members, max_peers: max_members, has_password, invite_code, .. } = room;
-        let (members, max_members, has_password) = (*members, *max_members, *has_password);
-        Self { id, invite_code, name, members, max_members, has_password }
-    }
+pub fn rooms_json(rooms: &[RoomInfo], on_one_line: bool) -> String {
+    let rooms = rooms.iter().map(|room| {
+        json!({
+            "id": room.id,
+            "invite_code": room.invite_code,
+            "name": room.name,
+            "members": room.peer_count,
+            "max_members": room.max_peers,
+            "has_password": room.has_password,
+        })
+    });
+    let document = json!({
+        "type": "rooms",
+        "schema_version": SCHEMA_VERSION,
+        "tool_version": env!("CARGO_PKG_VERSION"),
+        "rooms": rooms.collect::<Vec<_>>(),
+    });
+    if on_one_line { document.to_string() } else { format!("{document:#}") }
 }

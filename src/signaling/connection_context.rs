@@ -175,11 +175,6 @@ impl ConnectionContext<'_> {
         })
     }
 
-    /// Sends messages to connections.
-    pub(super) fn handle(&mut self) -> ConnectionHandle<'_> {
-        ConnectionHandle { counters: self.counters, sink: self.sink }
-    }
-
     /// Generates ids until one is free.
     pub(super) fn generate_unique(
         &mut self,
@@ -236,7 +231,16 @@ impl ConnectionContext<'_> {
     /// Sends a serialized message to these connections.
     pub(super) fn send_text(&mut self, to: &[ConnId], text: String) {
         if !to.is_empty() {
-            self.handle().send_text(to, text);
+            self.counters.add_sent(to.len(), text.len());
+            self.sink.send(to, text);
+        }
+    }
+
+    /// Sends a serialized message that supersedes earlier ones with the same key.
+    pub(super) fn send_update(&mut self, to: &[ConnId], text: String, key: UpdateKey) {
+        if !to.is_empty() {
+            self.counters.add_sent(to.len(), text.len());
+            self.sink.send_update(to, text, key);
         }
     }
 
@@ -254,26 +258,6 @@ impl ConnectionContext<'_> {
             warn!(target: "signaling", conn = self.conn.0, source = %self.source, code = code.get(), reason, detail, "connection rejected");
         }
         self.close(self.conn, code, reason);
-    }
-}
-
-/// Sends messages to connections, and counts the sent messages.
-pub(super) struct ConnectionHandle<'a> {
-    pub(super) counters: &'a mut DialectCounters,
-    pub(super) sink: &'a mut dyn EventSink,
-}
-
-impl ConnectionHandle<'_> {
-    /// Sends the same text to these connections.
-    pub(super) fn send_text(&mut self, to: &[ConnId], text: String) {
-        self.counters.add_sent(to.len(), text.len());
-        self.sink.send(to, text);
-    }
-
-    /// Sends a text that supersedes earlier texts with the same key.
-    pub(super) fn send_update(&mut self, to: &[ConnId], text: String, key: UpdateKey) {
-        self.counters.add_sent(to.len(), text.len());
-        self.sink.send_update(to, text, key);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Counters and gauges of each dialect, with the help texts of `/metrics`.
 
-use std::ops::{AddAssign, Index, IndexMut};
+use std::ops::AddAssign;
 
 use super::dialect::Dialect;
 use crate::stats::MetricKind;
@@ -106,31 +106,15 @@ impl DialectCounters {
     }
 }
 
-/// The counters of each dialect, and of undecided connections (`None`).
-#[derive(Default)]
-pub(super) struct CountersByDialect([DialectCounters; Dialect::ALL.len() + 1]);
+/// The counters of each dialect, and of undecided connections, by [`counters_index`].
+pub(super) type CountersByDialect = [DialectCounters; Dialect::ALL.len() + 1];
 
-impl CountersByDialect {
-    /// The name of a dialect in `/health` and `/metrics`.
-    pub(super) fn name_of(dialect: Option<Dialect>) -> &'static str {
-        dialect.map_or(UNDECIDED, Dialect::name)
-    }
-}
-
-fn row(dialect: Option<Dialect>) -> usize {
+/// The place of a dialect in [`CountersByDialect`]; `None` stands for undecided connections.
+pub(super) fn counters_index(dialect: Option<Dialect>) -> usize {
     dialect.map_or(0, |dialect| dialect as usize + 1)
 }
 
-impl Index<Option<Dialect>> for CountersByDialect {
-    type Output = DialectCounters;
-
-    fn index(&self, dialect: Option<Dialect>) -> &DialectCounters {
-        &self.0[row(dialect)]
-    }
-}
-
-impl IndexMut<Option<Dialect>> for CountersByDialect {
-    fn index_mut(&mut self, dialect: Option<Dialect>) -> &mut DialectCounters {
-        &mut self.0[row(dialect)]
-    }
+/// The name of a dialect in `/health` and `/metrics`.
+pub(super) fn counters_name(dialect: Option<Dialect>) -> &'static str {
+    dialect.map_or(UNDECIDED, Dialect::name)
 }

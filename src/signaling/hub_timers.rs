@@ -4,7 +4,7 @@
 use tracing::info;
 
 use super::close_code::CloseCode;
-use super::dialect::Dialect;
+use super::counters::counters_index;
 use super::event_sink::{ConnId, EventSink};
 use super::hub::Hub;
 use super::timers::{DialectTimer, TimerEvent};
@@ -37,8 +37,7 @@ impl Hub {
 
     /// Handles timers that are due. A burst of timers takes several calls, between which [`Hub::next_deadline`] is in the past.
     /// Otherwise, the burst would block all connections, and would fill the queues of clients that read.
-    pub fn on_deadline(&mut self, now: impl Into<WallClock>, sink: &mut dyn EventSink) {
-        let now = now.into();
+    pub fn on_deadline(&mut self, now: WallClock, sink: &mut dyn EventSink) {
         let sent_before = self.total_sent_bytes();
         for _ in 0..MAX_TIMERS_PER_CALL {
             if self.total_sent_bytes() - sent_before >= MAX_TIMER_BYTES_PER_CALL {
@@ -47,7 +46,7 @@ impl Hub {
             let Some(event) = self.timers.pop_due(now.monotonic) else { return };
             match event {
                 TimerEvent::ConnectionCheck { conn, last_ping } => self.check_connection(now, conn, last_ping, sink),
-                TimerEvent::ActivityLogExpiry => self.expire_activity_log(now.monotonic),
+                TimerEvent::ActivityLogExpiry => self.activity_log.clear_if_expired(now.monotonic, &mut self.timers),
                 TimerEvent::Dialect(dialect, timer) => {
                     let (mut ctx, dialects) = self.system_context(now, dialect, sink);
                     dialects.get_mut(dialect).on_timer(&mut ctx, timer);
@@ -57,7 +56,7 @@ impl Hub {
     }
 
     fn total_sent_bytes(&self) -> u64 {
-        Dialect::ALL.iter().map(|dialect| self.counters[Some(*dialect)].sent_bytes).sum()
+        self.counters.iter().map(|counters| counters.sent_bytes).sum()
     }
 
     /// Schedules the next check of a connection, if it is still open and its dialect has time limits. `last_ping` is the time of the last
@@ -99,7 +98,7 @@ impl Hub {
         let deadlines = self.connection_deadlines(conn, last_ping);
         let Some(ConnectionDeadlines { silent, lost, idle, max_age, ping }) = deadlines else { return };
         let Some(connection) = self.connections.get_mut(&conn) else { return };
-        let counters = &mut self.counters[connection.dialect];
+        let counters = &mut self.counters[counters_index(connection.dialect)];
         counters.cleanup_runs += 1;
         let is_over = |deadline: Option<Time>| deadline.is_some_and(|at| now.monotonic >= at);
         if is_over(lost) {

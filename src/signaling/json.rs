@@ -90,35 +90,27 @@ pub(super) fn from_str_unlimited_depth(text: &str) -> Result<Value, serde_json::
     Ok(value)
 }
 
-/// Why a message has no effect. The sender receives a reply only if the message is [rejected](MessageError::is_rejection).
+/// Why a message has no effect.
 #[derive(Debug, Error)]
 pub(super) enum MessageError {
+    /// The sender receives no reply.
     #[error("{0}")]
-    Invalid(String),
-    #[error("message longer than {0} bytes")]
-    MessageTooBig(usize),
-    #[error("name longer than {0} bytes")]
-    NameTooLong(usize),
-    #[error("nested deeper than {MAX_DEPTH} levels, or more than {MAX_VALUES} values")]
-    TooLarge,
-    #[error("target not in the room")]
-    TargetNotFound,
-    #[error("not in a room")]
-    NotInRoom,
+    Ignored(Cow<'static, str>),
+    /// The sender receives an error message.
     #[error("{0}")]
     Rejected(&'static str),
-    #[error("dropped by the room handler")]
-    DroppedByRoom,
-    #[error("binary message")]
-    Binary,
-    #[error("unknown message type")]
-    UnknownType,
 }
 
 impl MessageError {
-    /// Whether the server sends an error message to the sender of the invalid message.
-    pub(super) fn is_rejection(&self) -> bool {
-        matches!(self, Self::Rejected(_))
+    pub(super) const NOT_IN_ROOM: Self = Self::ignored("not in a room");
+    pub(super) const UNKNOWN_TYPE: Self = Self::ignored("unknown message type");
+
+    pub(super) const fn ignored(reason: &'static str) -> Self {
+        Self::Ignored(Cow::Borrowed(reason))
+    }
+
+    pub(super) fn too_big(max_bytes: usize) -> Self {
+        Self::Ignored(format!("message longer than {max_bytes} bytes").into())
     }
 }
 
@@ -130,13 +122,14 @@ impl From<serde_json::Error> for MessageError {
         // In serde's error message, the client's value precedes the list of expected values.
         let expected = text.rfind("`, expected ").filter(|_| text.starts_with("unknown variant"));
         if let Some(expected) = expected {
-            return Self::Invalid(format!("unknown value{}", &text[expected + 1..]));
+            return Self::Ignored(format!("unknown value{}", &text[expected + 1..]).into());
         }
-        Self::Invalid(match error.classify() {
+        let reason = match error.classify() {
             _ if text.starts_with("missing field") => sanitize(&text),
             serde_json::error::Category::Data => format!("wrong type (column {})", error.column()),
             _ => format!("not JSON (column {})", error.column()),
-        })
+        };
+        Self::Ignored(reason.into())
     }
 }
 

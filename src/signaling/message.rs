@@ -50,7 +50,7 @@ impl MessageParser {
                     return Ok(ParsedMessage::Foreign(foreign));
                 }
             }
-            parse_message(dialect.ok_or(MessageError::UnknownType)?, text)
+            parse_message(dialect.ok_or(MessageError::UNKNOWN_TYPE)?, text)
         });
         ParsedText { text, dialect, message }
     }
@@ -61,13 +61,19 @@ impl MessageParser {
             return Ok(());
         }
         if text.len() > self.max_message_bytes {
-            return Err(MessageError::MessageTooBig(self.max_message_bytes));
+            return Err(MessageError::too_big(self.max_message_bytes));
         }
         // Without this check, serde would also accept an array of the field values.
         if !text.trim_start().starts_with('{') {
-            return Err(MessageError::Invalid("not a JSON object".to_owned()));
+            return Err(MessageError::ignored("not a JSON object"));
         }
-        if json::is_too_large(text) { Err(MessageError::TooLarge) } else { Ok(()) }
+        if json::is_too_large(text) {
+            let (depth, values) = (json::MAX_DEPTH, json::MAX_VALUES);
+            return Err(MessageError::Ignored(
+                format!("nested deeper than {depth} levels, or more than {values} values").into(),
+            ));
+        }
+        Ok(())
     }
 
     /// The dialect that a first message selects. The URL selects the other dialects.

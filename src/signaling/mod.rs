@@ -27,7 +27,6 @@ mod dialect_handler;
 mod event_sink;
 mod foreign_protocol;
 mod hub;
-mod hub_connections;
 mod hub_timers;
 pub mod jamjam;
 mod json;
@@ -35,7 +34,6 @@ mod limits;
 mod member_log;
 mod message;
 pub mod message_docs;
-mod operator;
 mod rooms;
 mod route;
 mod snapshot;
@@ -59,16 +57,14 @@ pub use counters::{DialectCounters, UNDECIDED};
 pub use dialect::{Dialect, DialectSet, ProbeProtocol, ProbeRoom, ResponseMatching};
 pub use event_sink::{ConnId, EventSink, UpdateKey};
 pub use foreign_protocol::ForeignProtocol;
-pub use hub::Hub;
-pub use hub_connections::NewConnection;
+pub use hub::{ClosedRoom, Hub, NewConnection, OperatorError};
 pub use limits::{
     ControlSurfaceLimits, DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_TEST_ROOM_PREFIX, Heartbeat, SignalingLimits,
 };
 pub use message::{MessageParser, ParsedText};
-pub use operator::{ClosedRoom, OperatorError};
 pub use route::{
-    BearerToken, BroadcastParams, InvalidRoomName, NEWER_PATH, QueryParams, Route, RouteError, decode_room_name,
-    is_valid_room_name, route,
+    BearerToken, BroadcastParams, NEWER_PATH, QueryParams, Route, RouteError, decode_room_name, is_valid_room_name,
+    route,
 };
 pub use snapshot::{
     ConnectionSnapshot, MAX_SNAPSHOT_MEMBERS, MAX_SNAPSHOT_ROOMS, RoomSnapshot, Snapshot, SnapshotQuery,

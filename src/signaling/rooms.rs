@@ -48,6 +48,8 @@ pub(super) struct Room<R, M> {
     /// The members in the order of joining. Only a permanent room can be empty.
     pub(super) members: Vec<Member<M>>,
     pub(super) names: Vec<String>,
+    /// The name that users see, if it differs from the room's id.
+    pub(super) display_name: Option<String>,
     /// The address that created the room; `None` for a permanent room.
     creator: Option<IpAddr>,
     /// Milliseconds since the Unix epoch.
@@ -182,7 +184,14 @@ impl<R, M: MemberData> RoomMap<R, M> {
 
     /// Creates an empty room. No other room may have any of `names`. Without a `creator`, the room is permanent: it stays open, even without
     /// members, until [`RoomMap::close`].
-    pub(super) fn create(&mut self, names: Vec<String>, creator: Option<IpAddr>, created_ms: u64, data: R) -> RoomKey {
+    pub(super) fn create(
+        &mut self,
+        names: Vec<String>,
+        display_name: Option<String>,
+        creator: Option<IpAddr>,
+        created_ms: u64,
+        data: R,
+    ) -> RoomKey {
         self.last_key += 1;
         self.cached_json = [None, None];
         let key = RoomKey(self.last_key);
@@ -192,7 +201,7 @@ impl<R, M: MemberData> RoomMap<R, M> {
         if let Some(creator) = creator {
             *self.rooms_by_creator.entry(creator).or_default() += 1;
         }
-        self.rooms.insert(key, Room { key, data, members: Vec::new(), names, creator, created_ms });
+        self.rooms.insert(key, Room { key, data, members: Vec::new(), names, display_name, creator, created_ms });
         key
     }
 
@@ -260,16 +269,6 @@ impl<R, M: MemberData> RoomMap<R, M> {
     }
 }
 
-/// Data of a room that the console shows.
-pub(super) trait RoomData {
-    /// The display name, if it differs from the room's id.
-    fn display_name(&self) -> Option<&str> {
-        None
-    }
-}
-
-impl RoomData for () {}
-
 /// Data of a member that the console and the log show.
 pub(super) trait MemberData {
     const DIALECT: Dialect;
@@ -317,7 +316,7 @@ pub(super) struct RoomEntry<'a> {
     pub(super) members: Box<dyn Iterator<Item = (ConnId, MemberInfo<'a>)> + 'a>,
 }
 
-impl<R: RoomData, M: MemberData> RoomDirectory for RoomMap<R, M> {
+impl<R, M: MemberData> RoomDirectory for RoomMap<R, M> {
     fn room_count(&self) -> usize {
         self.len()
     }
@@ -337,7 +336,7 @@ impl<R: RoomData, M: MemberData> RoomDirectory for RoomMap<R, M> {
     fn rooms(&self) -> Box<dyn Iterator<Item = RoomEntry<'_>> + '_> {
         Box::new(self.iter().map(|room| RoomEntry {
             id: room.name(),
-            display_name: room.data.display_name(),
+            display_name: room.display_name.as_deref(),
             created_ms: room.created_ms,
             member_count: room.members.len(),
             members: Box::new(room.members.iter().map(|member| (member.conn, member.data.info()))),
@@ -439,7 +438,7 @@ mod tests {
     fn room_and_names_are_removed_with_the_last_member() {
         let mut space = RoomMap::<(), u64>::default();
         let here = IpAddr::from([192, 0, 2, 1]);
-        let room = space.create(vec!["a".to_owned(), "b".to_owned()], Some(here), 0, ());
+        let room = space.create(vec!["a".to_owned(), "b".to_owned()], None, Some(here), 0, ());
         assert_eq!(space.find("b").map(|found| found.key), Some(room));
         space.join(room, ConnId(1), 1);
         space.join(room, ConnId(2), 2);
@@ -460,7 +459,7 @@ mod tests {
     #[test]
     fn permanent_room_stays_until_closed_and_removes_its_members() {
         let mut space = RoomMap::<&str, u64>::default();
-        let room = space.create(vec!["1234".to_owned()], None, 0, "data");
+        let room = space.create(vec!["1234".to_owned()], None, None, 0, "data");
         space.join(room, ConnId(1), 1);
         assert!(space.leave(ConnId(1), None, "").is_some() && space.contains_name("1234"));
         space.join(room, ConnId(2), 2);
@@ -479,7 +478,7 @@ mod tests {
         let mut space = RoomMap::<(), u64>::default();
         let here = IpAddr::from([192, 0, 2, 1]);
         // The connection with the highest number joins first.
-        let room = space.create(vec!["a".to_owned()], Some(here), 0, ());
+        let room = space.create(vec!["a".to_owned()], None, Some(here), 0, ());
         for conn in [9, 5, 7, 1] {
             space.join(room, ConnId(conn), 10 * conn);
         }

@@ -223,48 +223,40 @@ impl BroadcastParams {
                 "token" if params.token.is_none() && !value.is_empty() => {
                     params.token = Some(BearerToken(value.into_owned()));
                 }
-                "room" if room_in_query.is_none() => room_in_query = Some(check_room_name(value.into_owned())),
+                "room" if room_in_query.is_none() => room_in_query = Some(value.into_owned()),
                 // If a parameter is repeated, its first value counts.
                 "token" | "room" => {}
                 _ if params.query.len() >= MAX_QUERY_PARAMETERS => {}
                 _ => params.query.push((name.into_owned(), value.into_owned())),
             }
         }
-        params.room = room_in_path.or(room_in_query).and_then(Result::ok);
+        let room_in_query = room_in_query.filter(|name| is_valid_room_name(name));
+        params.room = room_in_path.unwrap_or(room_in_query);
         params
     }
 }
 
-/// The name is not a valid room name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct InvalidRoomName;
-
-fn check_room_name(name: String) -> Result<String, InvalidRoomName> {
-    let is_forbidden = |letter: char| letter.is_control() || letter == '/';
-    let is_invalid = name.is_empty()
-        || name.len() > MAX_ROOM_NAME_BYTES
-        || name.contains(is_forbidden)
-        || RESERVED_SEGMENTS.contains(&&*name);
-    if is_invalid { Err(InvalidRoomName) } else { Ok(name) }
-}
-
 /// Whether a room can have this name (not percent-encoded).
 pub fn is_valid_room_name(name: &str) -> bool {
-    check_room_name(name.to_owned()).is_ok()
+    let is_forbidden = |letter: char| letter.is_control() || letter == '/';
+    !name.is_empty()
+        && name.len() <= MAX_ROOM_NAME_BYTES
+        && !name.contains(is_forbidden)
+        && !RESERVED_SEGMENTS.contains(&name)
 }
 
-/// Percent-decodes the room name in a path segment, once.
-pub fn decode_room_name(segment: &str) -> Result<String, InvalidRoomName> {
-    let name = percent_decode_str(segment).decode_utf8().map_err(|_| InvalidRoomName)?;
-    check_room_name(name.into_owned())
+/// Percent-decodes the room name in a path segment, once. `None` if no room can have this name.
+pub fn decode_room_name(segment: &str) -> Option<String> {
+    let name = percent_decode_str(segment).decode_utf8().ok()?;
+    is_valid_room_name(&name).then(|| name.into_owned())
 }
 
-/// The room in a path, and whether the path belongs to a control channel. `None` if no room can have this path.
-fn parse_room_path(path: &str) -> Option<(Result<String, InvalidRoomName>, bool)> {
+/// The room in a path, if its name is valid, and whether the path belongs to a control channel. `None` if no room can have this path.
+fn parse_room_path(path: &str) -> Option<(Option<String>, bool)> {
     let path = path.strip_prefix('/')?;
     let Some(below) = path.strip_prefix("rooms") else { return parse_root_segment(path) };
     let Some(below) = below.strip_prefix('/') else {
-        return if below.is_empty() { Some((Err(InvalidRoomName), false)) } else { parse_root_segment(path) };
+        return if below.is_empty() { Some((None, false)) } else { parse_root_segment(path) };
     };
     let below = below.strip_suffix('/').unwrap_or(below);
     match below.split_once('/') {
@@ -275,7 +267,7 @@ fn parse_room_path(path: &str) -> Option<(Result<String, InvalidRoomName>, bool)
 }
 
 /// The room in a path with only one segment. Reserved names are not rooms.
-fn parse_root_segment(path: &str) -> Option<(Result<String, InvalidRoomName>, bool)> {
+fn parse_root_segment(path: &str) -> Option<(Option<String>, bool)> {
     let path = path.strip_suffix('/').unwrap_or(path);
     let decoded = percent_decode_str(path).decode_utf8_lossy();
     let is_reserved = path.is_empty() || path.contains('/') || RESERVED_SEGMENTS.contains(&&*decoded);
@@ -369,18 +361,14 @@ mod tests {
         }
     }
 
-    fn parsed_room(path: &str) -> Option<(Option<String>, bool)> {
-        parse_room_path(path).map(|(room, control)| (room.ok(), control))
-    }
-
     #[test]
     fn room_and_control_channel_are_parsed_from_the_path() {
         let radio = || Some("radio".to_owned());
         for path in ["/radio", "/radio/", "/rooms/radio", "/rooms/radio/", "/%72adio"] {
-            assert_eq!(parsed_room(path), Some((radio(), false)), "{path}");
+            assert_eq!(parse_room_path(path), Some((radio(), false)), "{path}");
         }
         for path in ["/rooms/radio/remotecontrol", "/rooms/radio/remotecontrol/"] {
-            assert_eq!(parsed_room(path), Some((radio(), true)), "{path}");
+            assert_eq!(parse_room_path(path), Some((radio(), true)), "{path}");
         }
         for path in [
             "",
@@ -394,13 +382,13 @@ mod tests {
             "/radio/remotecontrol",
             "/rooms/a/b",
         ] {
-            assert_eq!(parsed_room(path), None, "{path}");
+            assert_eq!(parse_room_path(path), None, "{path}");
         }
     }
 
     #[test]
     fn room_names_are_decoded_once_and_invalid_ones_rejected() {
-        let room_in_path = |path| parsed_room(path).and_then(|(room, _)| room);
+        let room_in_path = |path| parse_room_path(path).and_then(|(room, _)| room);
         for (path, room) in [
             ("/a%20b", "a b"),
             ("/%2541", "%41"),
@@ -425,7 +413,7 @@ mod tests {
             "/rooms//remotecontrol",
             &long,
         ] {
-            assert_eq!(parse_room_path(path).map(|(room, _)| room), Some(Err(InvalidRoomName)), "{path}");
+            assert_eq!(parse_room_path(path).map(|(room, _)| room), Some(None), "{path}");
         }
     }
 

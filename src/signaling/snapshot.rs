@@ -4,11 +4,10 @@
 use std::net::IpAddr;
 
 use serde::Serialize;
-use serde_json::value::RawValue;
 
 use super::activity_log::{ActivityEntry, ActivityOutcome, ActivityScope};
 use super::connection_context::Connections;
-use super::counters::{CountersByDialect, DialectCounters};
+use super::counters::{DialectCounters, counters_index, counters_name};
 use super::dialect::Dialect;
 use super::dialect_handler::DialectHandler;
 use super::event_sink::ConnId;
@@ -16,7 +15,7 @@ use super::hub::Hub;
 use super::json::MessageError;
 use super::rooms::{MemberInfo, RoomEntry};
 use crate::sanitize::truncate_bytes;
-use crate::time::{Time, WallClock};
+use crate::time::WallClock;
 
 /// Maximum number of rooms per dialect, and of connections outside rooms.
 pub const MAX_SNAPSHOT_ROOMS: usize = 200;
@@ -131,17 +130,11 @@ impl Hub {
         }
     }
 
-    /// The WebRTC rooms with their participants, each as JSON, for `/health` and `/rooms`. The list has at most `max_bytes`. Also returns
-    /// whether rooms are missing.
-    pub fn webrtc_rooms(&self, max_bytes: usize, include_protected: bool) -> (Vec<Box<RawValue>>, bool) {
-        self.dialects.webrtc.room_list(max_bytes, include_protected)
-    }
-
     /// The counters of undecided connections ([`UNDECIDED`](super::UNDECIDED)) and of each dialect, with the current gauges.
     pub fn counters_by_dialect(&self) -> Vec<(&'static str, DialectCounters)> {
         let dialects = std::iter::once(None).chain(Dialect::ALL.into_iter().map(Some));
         let counters = dialects.map(|dialect| {
-            let mut counters = self.counters[dialect];
+            let mut counters = self.counters[counters_index(dialect)];
             let of_dialect = self.connections.values().filter(|connection| connection.dialect == dialect);
             counters.connections = of_dialect.count() as u64;
             if let Some(handler) = dialect.map(|dialect| self.dialects.get(dialect)) {
@@ -149,7 +142,7 @@ impl Hub {
                 counters.members = handler.rooms().member_count() as u64;
                 counters.delayed_messages = handler.delayed_messages() as u64;
             }
-            (CountersByDialect::name_of(dialect), counters)
+            (counters_name(dialect), counters)
         });
         counters.collect()
     }
@@ -164,18 +157,13 @@ impl Hub {
     /// Updates the counters of a connection's dialect.
     pub fn update_counters(&mut self, conn: ConnId, update: impl FnOnce(&mut DialectCounters)) {
         if let Some(connection) = self.connections.get(&conn) {
-            update(&mut self.counters[connection.dialect]);
+            update(&mut self.counters[counters_index(connection.dialect)]);
         }
     }
 
     /// The name of a connection's dialect, or [`UNDECIDED`](super::UNDECIDED).
     pub fn dialect_name(&self, conn: ConnId) -> Option<&'static str> {
-        self.connections.get(&conn).map(|connection| CountersByDialect::name_of(connection.dialect))
-    }
-
-    /// Discards the activity log if no snapshot was taken recently.
-    pub(super) fn expire_activity_log(&mut self, now: Time) {
-        self.activity_log.clear_if_expired(now, &mut self.timers);
+        self.connections.get(&conn).map(|connection| counters_name(connection.dialect))
     }
 
     /// The dialect and room of a connection.
@@ -205,8 +193,9 @@ impl Hub {
         let after = self.activity_scope(sender.0).unwrap_or_else(|| before.clone());
         // A message can cause its sender to leave or change its room. The message is then recorded for the room that the sender left.
         let scope = ActivityScope { dialect: after.dialect, ..if before.room.is_some() { before } else { after } };
-        let outcome = |error: &MessageError| {
-            if error.is_rejection() { ActivityOutcome::Rejected } else { ActivityOutcome::Ignored }
+        let outcome = |error: &MessageError| match error {
+            MessageError::Rejected(_) => ActivityOutcome::Rejected,
+            MessageError::Ignored(_) => ActivityOutcome::Ignored,
         };
         let failure = error.map(|error| (outcome(error), error.to_string()));
         self.activity_log.record_message(now, scope, Some(sender), (text, text.map_or(0, str::len)), failure);
@@ -281,7 +270,7 @@ impl SnapshotBuilder<'_> {
         let ago = |time| self.now.monotonic.duration_since(time).as_millis() as u64;
         Some(ConnectionSnapshot {
             connection: conn.0,
-            dialect: CountersByDialect::name_of(connection.dialect),
+            dialect: counters_name(connection.dialect),
             address: connection.source,
             id: None,
             name: None,

@@ -14,6 +14,7 @@ use super::close_code::CloseCode;
 use super::connection_context::ConnectionContext;
 use super::dialect::Dialect;
 use super::dialect_handler::DialectHandler;
+use super::hub::Hub;
 use super::json::{MessageError, message_type, to_json};
 use super::limits::SignalingLimits;
 use super::member_log::ConnectionClose;
@@ -166,7 +167,7 @@ impl<'a> ClientMessage<'a> {
             "participant-update" => Self::ParticipantUpdate(serde_json::from_str(text)?),
             "request-participants" => Self::RequestParticipants,
             "ping" => Self::Ping,
-            _ => return Err(MessageError::UnknownType),
+            _ => return Err(MessageError::UNKNOWN_TYPE),
         })
     }
 }
@@ -318,7 +319,7 @@ impl WebRtcDialect {
         bytes: usize,
     ) -> Result<(), MessageError> {
         let rooms = &self.rooms;
-        let (sender, room) = rooms.member(ctx.conn).ok_or(MessageError::NotInRoom)?;
+        let (sender, room) = rooms.member(ctx.conn).ok_or(MessageError::NOT_IN_ROOM)?;
         let from_user_id = sender.data.id.as_str();
         let (message_type, target, relayed) = match message {
             ClientMessage::Offer(SentDescription { target_user_id, sdp }) => {
@@ -350,19 +351,26 @@ impl WebRtcDialect {
                 return Ok(());
             }
         };
-        let target = room.members.iter().find(|member| member.data.id == target).ok_or(MessageError::TargetNotFound)?;
+        let target = room
+            .members
+            .iter()
+            .find(|member| member.data.id == target)
+            .ok_or(MessageError::ignored("target not in the room"))?;
         ctx.send(&[target.conn], &relayed);
         rooms.log_message(message_type, ctx.conn, 1, bytes);
         Ok(())
     }
+}
 
-    /// The rooms, each as a JSON [`WebRtcRoomInfo`], and whether rooms are missing because the list would be longer than `max_bytes`. If
-    /// rooms require a token, their participants are listed only with `include_protected`.
-    pub(super) fn room_list(&self, max_bytes: usize, include_protected: bool) -> (Vec<Box<RawValue>>, bool) {
-        let has_participants = include_protected || !self.requires_token;
+impl Hub {
+    /// The rooms for `/health` and `/rooms`, each as a JSON [`WebRtcRoomInfo`], and whether rooms are missing because the list would be longer
+    /// than `max_bytes`. If rooms require a token, their participants are listed only with `include_protected`.
+    pub fn webrtc_rooms(&self, max_bytes: usize, include_protected: bool) -> (Vec<Box<RawValue>>, bool) {
+        let WebRtcDialect { rooms, requires_token } = &self.dialects.webrtc;
+        let has_participants = include_protected || !requires_token;
         // The brackets of the list. Each room is followed by a comma or a bracket.
         let (mut list, mut bytes) = (Vec::new(), 1);
-        for room in self.rooms.iter() {
+        for room in rooms.iter() {
             let info = to_raw_value(&WebRtcRoomInfo {
                 room_id: room.name(),
                 participant_count: room.members.len(),
@@ -418,7 +426,8 @@ fn join(ctx: &mut ConnectionContext<'_>, rooms: &mut WebRtcRooms, params: WebRtc
     }
     let participant = Participant { id: user, name, joined_at: ctx.unix_ms() };
     let (user_id, user_name) = (participant.id.clone(), participant.name.clone());
-    let key = found.unwrap_or_else(|| rooms.create(vec![room_id.clone()], Some(ctx.source), participant.joined_at, ()));
+    let key =
+        found.unwrap_or_else(|| rooms.create(vec![room_id.clone()], None, Some(ctx.source), participant.joined_at, ()));
     rooms.join(key, ctx.conn, participant);
     let Some(room) = rooms.get(key) else { return };
     let (others, participants) = (room.others(ctx.conn), participants(room));

@@ -116,7 +116,7 @@ impl WebSocketProbeArgs {
         }
         let room = url_room.or(room).unwrap_or(generated_name);
         let encoded = utf8_percent_encode(room, RESERVED).to_string();
-        if decode_room_name(&encoded).is_err() {
+        if decode_room_name(&encoded).is_none() {
             return Err(Failure::usage(
                 "--room: invalid broadcast room name. Give up to 128 bytes without `/` or control characters. Reserved paths \
                  such as `health` are not allowed",

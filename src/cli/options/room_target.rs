@@ -77,12 +77,7 @@ impl RoomTargetArgs {
         let tls = self.tls_config_for(url, url.may_use_tls())?;
         let rooms = client::list_rooms(url, &tls, &self.device_key()?)
             .with_context(|| format!("cannot list the rooms of {url}"))?;
-        let text = if json || on_one_line {
-            let document = rooms_json(&rooms, on_one_line);
-            document.context("cannot convert the room list to JSON")?
-        } else {
-            room_table(&rooms)
-        };
+        let text = if json || on_one_line { rooms_json(&rooms, on_one_line) } else { room_table(&rooms) };
         print(&text)?;
         Ok(0)
     }

@@ -229,7 +229,7 @@ async fn accept_post(
         PostFormat::Typed => segments.nth(1),
     };
     let room = decode_room_name(segment.unwrap_or_default())
-        .map_err(|_| HttpRejection::with_response("invalid room name", body::not_found()))?;
+        .ok_or_else(|| HttpRejection::with_response("invalid room name", body::not_found()))?;
     check_rate(state.post_limiter.as_ref(), client.source.ip(), TOO_MANY_POSTS)?;
     let missing = "Authentication required";
     let token = bearer_token(request.headers()).ok_or_else(|| HttpRejection::unauthorized(missing, missing))?;
@@ -297,7 +297,7 @@ pub(in crate::io) async fn room_route(
 ) -> Response {
     let mut segments = request.uri().path().splitn(4, '/').skip(2);
     let (name, rest) = (segments.next().unwrap_or_default(), segments.next().unwrap_or_default().to_owned());
-    let Ok(room) = decode_room_name(name) else { return body::not_found() };
+    let Some(room) = decode_room_name(name) else { return body::not_found() };
     // Checked before the body is read.
     if !state.hub.with_hub(|now, hub, _| hub.has_route(now, &room, &rest)) {
         return body::not_found();

@@ -206,10 +206,10 @@ async fn run_commands(mut commands: mpsc::Receiver<ServerCommand>, hub: Arc<Shar
         let executed = hub.with_hub(|now, inner, out| {
             Some(match command {
                 ServerCommand::BroadcastParam { name, value } => {
-                    ("set parameter", inner.broadcast_param(None, &name, value, out).map(drop))
+                    ("set parameter", inner.broadcast_param(now, None, &name, value, out).map(drop))
                 }
                 ServerCommand::BroadcastVisualization { data } => {
-                    ("show visualization", inner.broadcast_visualization(None, &data, out).map(drop))
+                    ("show visualization", inner.broadcast_visualization(now, None, &data, out).map(drop))
                 }
                 ServerCommand::CreateRoom { response } => {
                     let created = inner.create_room(now, CreateRoomOptions::default());
@@ -222,7 +222,7 @@ async fn run_commands(mut commands: mpsc::Receiver<ServerCommand>, hub: Arc<Shar
                     ("create room", created.map(deliver))
                 }
                 ServerCommand::ClearParameters { code } => {
-                    ("clear parameters", inner.clear_parameters(&code, out).map(drop))
+                    ("clear parameters", inner.clear_parameters(now, &code, out).map(drop))
                 }
                 ServerCommand::CloseRoom { code } => ("close room", inner.close_room(now, &code, out).map(drop)),
                 ServerCommand::Shutdown => return None,

@@ -11,11 +11,12 @@ use thiserror::Error;
 use utoipa::ToSchema;
 
 use super::builtin_rooms::RoomHandlers;
-use super::messages::{MessageOrigin, MessageSender, relay_or_delay, wrap};
-use super::room_state::{BroadcastCounters, BroadcastDialect, Membership};
+use super::messages::{MessageSender, relay_or_delay, wrap};
+use super::room_state::{BroadcastDialect, Membership, MessageOrigin};
 use super::verify_token;
 use crate::signaling::activity_log::{ActivityOutcome, ActivityScope};
 use crate::signaling::connection_context::ConnectionContext;
+use crate::signaling::counters::counters_index;
 use crate::signaling::dialect::Dialect;
 use crate::signaling::event_sink::EventSink;
 use crate::signaling::hub::Hub;
@@ -96,6 +97,17 @@ pub enum IssueError {
     TooManyValues,
 }
 
+/// Numbers of broadcast rooms and of their members.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BroadcastCounters {
+    /// Open rooms.
+    pub rooms: u64,
+    /// Control channels in all rooms.
+    pub control_clients: u64,
+    /// Members per room, without control channels.
+    pub clients: BTreeMap<String, u64>,
+}
+
 /// A broadcast room in `/health?detailed=true`, with the details of its handler.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -138,7 +150,7 @@ fn post(
     let Some(relay) = handler.on_http_post(&room, payload) else {
         return Ok(AcceptedPost { recipients: 0, delay: Duration::ZERO, message: "null".to_owned() });
     };
-    let origin = MessageOrigin { room: name, sender: None, received_at: ctx.now, bytes: bytes.len() };
+    let origin = MessageOrigin { room: name.to_owned(), sender: None, received_at: ctx.now, bytes: bytes.len() };
     let delay = relay_or_delay(ctx, dialect, origin, &relay).map_err(|_| PostError::DelayQueueFull)?;
     let message = wrap(ctx.limits.broadcast.envelope, &room, MessageSender::Http, &relay);
     Ok(AcceptedPost { recipients: room.clients, delay, message })
@@ -212,7 +224,7 @@ impl Hub {
 
     /// Counts a rejected HTTP request for broadcast rooms.
     pub fn count_rejected_request(&mut self) {
-        self.counters[Some(Dialect::Broadcast)].requests_rejected += 1;
+        self.counters[counters_index(Some(Dialect::Broadcast))].requests_rejected += 1;
     }
 
     /// The response of a broadcast room's handler to a request at `path` below the room's path.
@@ -230,7 +242,13 @@ impl Hub {
 
     /// The numbers of open broadcast rooms, their control channels, and the other members in each room.
     pub fn broadcast_counters(&self) -> BroadcastCounters {
-        self.dialects.broadcast.counters()
+        let rooms = &self.dialects.broadcast.rooms;
+        let mut counts = BroadcastCounters { rooms: rooms.len() as u64, ..BroadcastCounters::default() };
+        for room in rooms.iter() {
+            counts.control_clients += room.data as u64;
+            counts.clients.insert(room.name().to_owned(), (room.members.len() - room.data) as u64);
+        }
+        counts
     }
 
     /// Members and statistics of all broadcast rooms.

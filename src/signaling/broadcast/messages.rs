@@ -1,6 +1,5 @@
 //! Messages of broadcast rooms: validation, acknowledgment, delay, and the envelope in which they are relayed.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -9,14 +8,13 @@ use tracing::debug;
 use utoipa::ToSchema;
 
 use super::room_handler::{ClientInfo, RelayContext, RelayPayload, RoomView};
-use super::room_state::{BroadcastDialect, DelayQueueFull, DelayedMessage, Membership, logged_member};
+use super::room_state::{BroadcastDialect, DelayQueueFull, DelayedMessage, Membership, MessageOrigin, logged_member};
 use crate::signaling::connection_context::ConnectionContext;
 use crate::signaling::dialect::Dialect;
 use crate::signaling::json::{self, JsonError, MessageError, to_json};
 use crate::signaling::limits::Envelope;
 use crate::signaling::member_log::{RoomLabel, log_message, log_posted_message};
 use crate::signaling::timers::{DialectTimer, TimerEvent};
-use crate::time::WallClock;
 
 /// Maximum delay of a message.
 pub const MAX_BROADCAST_DELAY: Duration = Duration::from_secs(3_600);
@@ -27,17 +25,6 @@ const FULL_QUEUE_RETRY: Duration = Duration::from_millis(10);
 /// Types of messages that are acknowledged but not relayed, compared case-insensitively.
 pub(in crate::signaling) const ACKNOWLEDGED_TYPES: [&str; 2] = ["keepalive", "ack"];
 
-/// Origin of a message: room, sender and receive time.
-#[derive(Clone, Copy)]
-pub(super) struct MessageOrigin<'a> {
-    pub(super) room: &'a str,
-    /// The member that sent the message; `None` if the message was posted over HTTP.
-    pub(super) sender: Option<&'a Arc<ClientInfo>>,
-    pub(super) received_at: WallClock,
-    /// Length of the received message.
-    pub(super) bytes: usize,
-}
-
 impl BroadcastDialect {
     /// Handles a message of `bytes` bytes from a member.
     pub(in crate::signaling) fn on_message(
@@ -46,14 +33,14 @@ impl BroadcastDialect {
         message: Result<Value, JsonError>,
         bytes: usize,
     ) -> Result<(), MessageError> {
-        let (member, room) = self.rooms.member(ctx.conn).ok_or(MessageError::NotInRoom)?;
+        let (member, room) = self.rooms.member(ctx.conn).ok_or(MessageError::NOT_IN_ROOM)?;
         let (Membership { client, is_control_channel }, name) = (member.data.clone(), room.name().to_owned());
         if is_control_channel {
             return reject(ctx, "Control channel is receive-only");
         }
         let settings = &ctx.limits.broadcast;
         if bytes > settings.max_payload_bytes {
-            return Err(MessageError::MessageTooBig(settings.max_payload_bytes));
+            return Err(MessageError::too_big(settings.max_payload_bytes));
         }
         let payload = match message {
             Ok(payload) => payload,
@@ -77,8 +64,9 @@ impl BroadcastDialect {
             ctx.reply(&ServerMessage::Ack { ack_type: kind, received_at: ctx.unix_ms() });
             return Ok(());
         }
-        let relay = handler.on_message(&room, &client, payload).ok_or(MessageError::DroppedByRoom)?;
-        let origin = MessageOrigin { room: &name, sender: Some(&client), received_at: ctx.now, bytes };
+        let relay =
+            handler.on_message(&room, &client, payload).ok_or(MessageError::ignored("dropped by the room handler"))?;
+        let origin = MessageOrigin { room: name, sender: Some(client), received_at: ctx.now, bytes };
         match relay_or_delay(ctx, self, origin, &relay) {
             Ok(_) => Ok(()),
             Err(DelayQueueFull) => reject(ctx, "Too many delayed messages are waiting"),
@@ -98,23 +86,20 @@ fn reject(ctx: &mut ConnectionContext<'_>, error: &'static str) -> Result<(), Me
 pub(super) fn relay_or_delay(
     ctx: &mut ConnectionContext<'_>,
     dialect: &mut BroadcastDialect,
-    origin: MessageOrigin<'_>,
+    origin: MessageOrigin,
     relay: &RelayPayload,
 ) -> Result<Duration, DelayQueueFull> {
     let settings = &ctx.limits.broadcast;
-    let MessageOrigin { room: name, sender, received_at, bytes } = origin;
-    let context = RelayContext {
-        room: dialect.room_view(name, ctx.now),
-        sender: sender.map(Arc::as_ref),
-        payload: relay.value(),
-    };
+    let MessageOrigin { room: name, sender, bytes, .. } = &origin;
+    let context =
+        RelayContext { room: dialect.room_view(name, ctx.now), sender: sender.as_deref(), payload: relay.value() };
     let delay = dialect.handlers.get_mut(name).broadcast_delay(&context).min(MAX_BROADCAST_DELAY);
     let now = ctx.now.monotonic;
     if delay.is_zero()
         && (sender.is_some()
             || (!dialect.delay_queue.has_due(name) && ctx.sink.has_room(now, &dialect.connections(name))))
     {
-        relay_now(ctx, dialect, origin, relay);
+        relay_now(ctx, dialect, &origin, relay);
         return Ok(delay);
     }
     let variant = match relay {
@@ -125,20 +110,11 @@ pub(super) fn relay_or_delay(
     let mut payload = to_json(relay.value());
     payload.shrink_to_fit();
     // The sender's data is kept until the message is relayed, even if the sender leaves.
-    let held_bytes = payload.len() + name.len() + sender.map_or(0, |client| retained_bytes(client));
+    let held_bytes = payload.len() + name.len() + sender.as_deref().map_or(0, retained_bytes);
     let memory = ctx.sink.take_memory(held_bytes as u64).ok_or(DelayQueueFull)?;
-    let message = DelayedMessage {
-        room: name.to_owned(),
-        sender: sender.cloned(),
-        source: ctx.source,
-        received_at,
-        bytes,
-        variant,
-        payload,
-        held_bytes,
-        is_due: false,
-        _memory: memory,
-    };
+    debug!(target: "signaling", room = %RoomLabel::Name(name), delay_ms = delay.as_millis() as u64, bytes, "message delayed");
+    let source = ctx.source;
+    let message = DelayedMessage { origin, source, variant, payload, held_bytes, is_due: false, _memory: memory };
     let (due, timers) = (now + delay, &mut *ctx.timers);
     let id = dialect.delay_queue.push(message, settings.max_delayed_messages, settings.max_delayed_bytes, |id| {
         timers.insert(due, TimerEvent::Dialect(Dialect::Broadcast, DialectTimer::DelayedMessage(id)))
@@ -147,7 +123,6 @@ pub(super) fn relay_or_delay(
         // Later posts must not overtake this one before its timer fires.
         dialect.delay_queue.on_due(id);
     }
-    debug!(target: "signaling", room = %RoomLabel::Name(name), delay_ms = delay.as_millis() as u64, bytes, "message delayed");
     Ok(delay)
 }
 
@@ -171,42 +146,38 @@ pub(super) fn relay_delayed(ctx: &mut ConnectionContext<'_>, dialect: &mut Broad
     if let Some(next) = next {
         dialect.delay_queue.set_timer(next, schedule(now, next));
     }
-    let DelayedMessage { room, sender, received_at, bytes, variant, payload, .. } = message;
+    let DelayedMessage { origin, variant, payload, .. } = message;
     // Parsing always succeeds, because this server wrote the text.
     let Ok(payload) = json::from_str_unlimited_depth(&payload) else { return };
-    relay_now(
-        ctx,
-        dialect,
-        MessageOrigin { room: &room, sender: sender.as_ref(), received_at, bytes },
-        &variant(payload),
-    );
+    relay_now(ctx, dialect, &origin, &variant(payload));
 }
 
 fn relay_now(
     ctx: &mut ConnectionContext<'_>,
     dialect: &mut BroadcastDialect,
-    origin: MessageOrigin<'_>,
+    origin: &MessageOrigin,
     relay: &RelayPayload,
 ) {
     let MessageOrigin { room: name, sender, received_at, bytes } = origin;
+    let sender = sender.as_deref();
     let room = dialect.room_view(name, ctx.now);
     // Called even if there are no control channels, because the room handler may store the message.
-    let context = RelayContext { room, sender: sender.map(Arc::as_ref), payload: relay.value() };
+    let context = RelayContext { room, sender, payload: relay.value() };
     let control = dialect.handlers.get_mut(name).control_payload(&context);
     let mut members = dialect.members(name, false);
     members.retain(|conn| Some(*conn) != sender.map(|client| client.conn));
     let message_type = relay.value().get("type").and_then(Value::as_str).unwrap_or("none");
     match sender {
-        Some(client) => log_message(message_type, logged_member(client, name), members.len(), bytes),
+        Some(client) => log_message(message_type, logged_member(client, name), members.len(), *bytes),
         None => {
-            log_posted_message(message_type, Dialect::Broadcast, RoomLabel::Name(name), members.len(), bytes);
+            log_posted_message(message_type, Dialect::Broadcast, RoomLabel::Name(name), members.len(), *bytes);
         }
     }
     if !members.is_empty() {
         let source = sender.map_or(MessageSender::Http, |client| MessageSender::Member(client.id()));
         ctx.send_text(
             &members,
-            wrap(ctx.limits.broadcast.envelope, &RoomView { now: received_at, ..room }, source, relay),
+            wrap(ctx.limits.broadcast.envelope, &RoomView { now: *received_at, ..room }, source, relay),
         );
     }
     if let Some(control) = control {

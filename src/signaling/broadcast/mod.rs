@@ -31,12 +31,13 @@ use room_state::Membership;
 
 pub use super::limits::{BroadcastSettings, DEFAULT_MAX_PAYLOAD_BYTES, Envelope};
 pub use builtin_rooms::{ChatRoom, DEFAULT_BANNED_WORDS, DeclaredRoom, RadioRoom, RelayRoom, RoomHandlers};
-pub use http_posts::{AcceptedPost, BroadcastRoomDetails, FieldError, IssueError, PostBody, PostError, PostFormat};
+pub use http_posts::{
+    AcceptedPost, BroadcastCounters, BroadcastRoomDetails, FieldError, IssueError, PostBody, PostError, PostFormat,
+};
 pub use messages::MAX_BROADCAST_DELAY;
 pub use room_handler::{
     ClientInfo, JoinRequest, Recipients, Rejection, RelayContext, RelayPayload, RoomAction, RoomHandler, RoomView,
 };
-pub use room_state::BroadcastCounters;
 
 pub(super) use room_state::BroadcastDialect;
 
@@ -162,7 +163,7 @@ impl BroadcastDialect {
         }
         let membership = Membership { client: Arc::clone(&client), is_control_channel };
         let key = found.unwrap_or_else(|| {
-            let key = self.rooms.create(vec![name.clone()], Some(ctx.source), ctx.unix_ms(), 0);
+            let key = self.rooms.create(vec![name.clone()], None, Some(ctx.source), ctx.unix_ms(), 0);
             self.schedule_room_heartbeat(ctx, key);
             key
         });

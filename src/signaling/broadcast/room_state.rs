@@ -1,6 +1,6 @@
 //! The state of the broadcast dialect: rooms, their members and handlers, and delayed messages.
 
-use std::collections::{BTreeMap, HashMap, VecDeque, hash_map};
+use std::collections::{HashMap, VecDeque, hash_map};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::memory_budget::MemoryPermit;
 use crate::signaling::dialect::Dialect;
 use crate::signaling::event_sink::ConnId;
 use crate::signaling::member_log::{LoggedMember, RoomLabel};
-use crate::signaling::rooms::{MemberData, MemberInfo, Room, RoomData, RoomKey, RoomMap};
+use crate::signaling::rooms::{MemberData, MemberInfo, Room, RoomKey, RoomMap};
 use crate::signaling::timers::TimerKey;
 use crate::time::WallClock;
 
@@ -63,16 +63,6 @@ impl BroadcastDialect {
         self.rooms.member(conn).is_some_and(|(member, _)| member.data.is_control_channel)
     }
 
-    /// Number of open rooms, of members per room, and of control channels.
-    pub(super) fn counters(&self) -> BroadcastCounters {
-        let mut counts = BroadcastCounters { rooms: self.rooms.len() as u64, ..BroadcastCounters::default() };
-        for room in self.rooms.iter() {
-            counts.control_clients += room.data as u64;
-            counts.clients.insert(room.name().to_owned(), (room.members.len() - room.data) as u64);
-        }
-        counts
-    }
-
     pub(super) fn room_name(&self, key: RoomKey) -> Option<String> {
         self.rooms.get(key).map(|room| room.name().to_owned())
     }
@@ -83,8 +73,6 @@ pub(super) fn logged_member<'a>(client: &'a ClientInfo, room: &'a str) -> Logged
     LoggedMember { dialect: Dialect::Broadcast, room: RoomLabel::Name(room), user: client.id(), conn: client.conn }
 }
 
-impl RoomData for usize {}
-
 impl MemberData for Membership {
     const DIALECT: Dialect = Dialect::Broadcast;
 
@@ -93,31 +81,26 @@ impl MemberData for Membership {
     }
 }
 
-/// Numbers of broadcast rooms and of their members.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct BroadcastCounters {
-    /// Open rooms.
-    pub rooms: u64,
-    /// Control channels in all rooms.
-    pub control_clients: u64,
-    /// Members per room, without control channels.
-    pub clients: BTreeMap<String, u64>,
-}
-
 /// A limit on the number of delayed messages, or on their total bytes, is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct DelayQueueFull;
 
-/// A message whose delay is not over. The message is stored as text, so that it takes about `held_bytes` of memory.
-pub(super) struct DelayedMessage {
+/// Origin of a message: room, sender and receive time.
+pub(super) struct MessageOrigin {
     pub(super) room: String,
+    /// The member that sent the message; `None` if the message was posted over HTTP.
     pub(super) sender: Option<Arc<ClientInfo>>,
-    /// The address of the sender.
-    pub(super) source: IpAddr,
     /// The receive time, which the envelope contains.
     pub(super) received_at: WallClock,
     /// Length of the received message.
     pub(super) bytes: usize,
+}
+
+/// A message whose delay is not over. The message is stored as text, so that it takes about `held_bytes` of memory.
+pub(super) struct DelayedMessage {
+    pub(super) origin: MessageOrigin,
+    /// The address of the sender.
+    pub(super) source: IpAddr,
     /// The constructor of a [`RelayPayload`] variant. When the message is relayed, the constructor is called with the parsed `payload`.
     pub(super) variant: fn(Value) -> RelayPayload,
     pub(super) payload: String,
@@ -184,7 +167,7 @@ impl DelayQueue {
         max_bytes: usize,
         schedule: impl FnOnce(u64) -> TimerKey,
     ) -> Result<u64, DelayQueueFull> {
-        if !self.try_reserve(&message.room, message.source, message.held_bytes, max_messages, max_bytes) {
+        if !self.try_reserve(&message.origin.room, message.source, message.held_bytes, max_messages, max_bytes) {
             return Err(DelayQueueFull);
         }
         self.last_id += 1;
@@ -194,7 +177,7 @@ impl DelayQueue {
 
     /// Puts a message whose delay is over behind the waiting messages of its room. Returns the room if the message is the first one.
     pub(super) fn on_due(&mut self, id: u64) -> Option<&str> {
-        let (DelayedMessage { room, is_due, .. }, _) = self.messages.get_mut(&id)?;
+        let (DelayedMessage { origin: MessageOrigin { room, .. }, is_due, .. }, _) = self.messages.get_mut(&id)?;
         let waiting = &mut self.rooms.get_mut(room)?.waiting;
         if !std::mem::replace(is_due, true) {
             waiting.push_back(id);
@@ -217,10 +200,10 @@ impl DelayQueue {
     /// Removes the first waiting message of a room. Also returns the id of the next one.
     pub(super) fn take(&mut self, id: u64) -> Option<(DelayedMessage, Option<u64>)> {
         let (message, _) = self.messages.remove(&id)?;
-        let waiting = &mut self.rooms.get_mut(&message.room)?.waiting;
+        let waiting = &mut self.rooms.get_mut(&message.origin.room)?.waiting;
         waiting.pop_front();
         let next = waiting.front().copied();
-        self.release(&message.room, message.source, message.held_bytes);
+        self.release(&message.origin.room, message.source, message.held_bytes);
         Some((message, next))
     }
 
@@ -228,7 +211,7 @@ impl DelayQueue {
     pub(super) fn remove_room(&mut self, room: &str) -> Vec<TimerKey> {
         let usage = self.rooms.remove(room).unwrap_or_default();
         self.bytes -= usage.total.bytes;
-        self.messages.extract_if(|_, (message, _)| message.room == room).map(|(_, (_, timer))| timer).collect()
+        self.messages.extract_if(|_, (message, _)| message.origin.room == room).map(|(_, (_, timer))| timer).collect()
     }
 
     /// Reserves space for a message. Returns false if the message would exceed a limit: of its address, its room or all rooms.

@@ -8,10 +8,9 @@ use tracing::info;
 use utoipa::ToSchema;
 
 use super::{
-    ControlSurfaceRoom, ParameterLimit, ParameterRange, ParameterValues, ServerMessage, is_name_too_long,
-    store_and_broadcast,
+    ControlSurfaceDialect, ControlSurfaceRoom, MAX_PARAMETERS, ParameterLimit, ParameterValues, ServerMessage,
+    is_name_too_long, store_and_broadcast,
 };
-use crate::signaling::connection_context::ConnectionHandle;
 use crate::signaling::control_surface_events::ROOM_CODE_DIGITS;
 use crate::signaling::dialect::Dialect;
 use crate::signaling::event_sink::EventSink;
@@ -104,12 +103,7 @@ impl From<ParameterLimit> for CommandError {
 
 impl Hub {
     /// Creates a room.
-    pub fn create_room(
-        &mut self,
-        now: impl Into<WallClock>,
-        options: CreateRoomOptions,
-    ) -> Result<CreatedRoom, CommandError> {
-        let now = now.into();
+    pub fn create_room(&mut self, now: WallClock, options: CreateRoomOptions) -> Result<CreatedRoom, CommandError> {
         let limits = &self.limits.control_surface;
         let digits = limits.code_digits.clamp(*ROOM_CODE_DIGITS.start(), *ROOM_CODE_DIGITS.end());
         // At most half of the codes are in use. Therefore, a free code is found quickly, and codes stay hard to guess.
@@ -143,7 +137,7 @@ impl Hub {
         let max_members = options.max_members.unwrap_or(limits.max_members);
         let parameters = ParameterValues::default();
         let room = ControlSurfaceRoom { parameters, scheduled_updates: 0, max_members, expires_ms, expiry_timer };
-        let key = rooms.create(vec![code.clone()], None, created_ms, room);
+        let key = rooms.create(vec![code.clone()], None, None, created_ms, room);
         info!(
             target: "signaling",
             dialect = Dialect::ControlSurface.name(),
@@ -156,13 +150,8 @@ impl Hub {
     }
 
     /// Informs the members of a room and closes it. Returns the number of members.
-    pub fn close_room(
-        &mut self,
-        now: impl Into<WallClock>,
-        code: &str,
-        sink: &mut dyn EventSink,
-    ) -> Result<usize, CommandError> {
-        let (mut ctx, dialects) = self.system_context(now.into(), Dialect::ControlSurface, sink);
+    pub fn close_room(&mut self, now: WallClock, code: &str, sink: &mut dyn EventSink) -> Result<usize, CommandError> {
+        let (mut ctx, dialects) = self.system_context(now, Dialect::ControlSurface, sink);
         let members = dialects.control_surface.close_room_with_code(&mut ctx, code, "closed by a command");
         members.ok_or(CommandError::RoomNotFound)
     }
@@ -183,6 +172,7 @@ impl Hub {
     /// Returns the number of receivers.
     pub fn broadcast_param(
         &mut self,
+        now: WallClock,
         code: Option<&str>,
         name: &str,
         value: f32,
@@ -191,39 +181,43 @@ impl Hub {
         check_name(name)?;
         check_values("value", &[value])?;
         let rooms = self.target_rooms(code)?;
-        let mut handle = ConnectionHandle { counters: &mut self.counters[Some(Dialect::ControlSurface)], sink };
+        let (mut ctx, dialects) = self.system_context(now, Dialect::ControlSurface, sink);
         let mut receivers = 0;
         for key in rooms {
-            match store_and_broadcast(&mut self.dialects.control_surface.rooms, &mut handle, key, None, name, value) {
+            match store_and_broadcast(&mut ctx, &mut dialects.control_surface.rooms, key, None, name, value) {
                 Ok(added) => {
                     log_posted_message("param", Dialect::ControlSurface, key.label(), added, name.len());
                     receivers += added;
                 }
                 Err(limit) if code.is_some() => return Err(limit.into()),
-                Err(_) => handle.counters.parameters_rejected += 1,
+                Err(_) => ctx.counters.parameters_rejected += 1,
             }
         }
         Ok(receivers)
     }
 
     /// Removes all parameters of the room with `code`. The members receive the empty `state`. Returns the number of removed parameters.
-    pub fn clear_parameters(&mut self, code: &str, sink: &mut dyn EventSink) -> Result<usize, CommandError> {
-        let rooms = &mut self.dialects.control_surface.rooms;
+    pub fn clear_parameters(
+        &mut self,
+        now: WallClock,
+        code: &str,
+        sink: &mut dyn EventSink,
+    ) -> Result<usize, CommandError> {
+        let (mut ctx, dialects) = self.system_context(now, Dialect::ControlSurface, sink);
+        let rooms = &mut dialects.control_surface.rooms;
         let key = rooms.find(code).ok_or(CommandError::RoomNotFound)?.key;
         let room = rooms.get_mut(key).ok_or(CommandError::RoomNotFound)?;
         let removed = room.data.parameters.clear();
         let members = room.connections();
         log_posted_message("clear", Dialect::ControlSurface, key.label(), members.len(), 0);
-        let mut handle = ConnectionHandle { counters: &mut self.counters[Some(Dialect::ControlSurface)], sink };
-        if !members.is_empty() {
-            handle.send_text(&members, to_json(&ServerMessage::State { params: Vec::new() }));
-        }
+        ctx.send(&members, &ServerMessage::State { params: Vec::new() });
         Ok(removed)
     }
 
     /// Declares the range of a parameter for all rooms. If there is a `value`, also sets the parameter. Returns the number of receivers.
     pub fn declare_range(
         &mut self,
+        now: WallClock,
         name: &str,
         (min, max): (f32, f32),
         value: Option<f32>,
@@ -236,14 +230,19 @@ impl Hub {
         if min > max {
             return Err(CommandError::InvalidRange);
         }
-        self.dialects.control_surface.ranges.declare(name, ParameterRange { min, max })?;
-        self.dialects.control_surface.rooms.iter_mut().for_each(|room| room.data.parameters.invalidate_state());
-        value.map_or(Ok(0), |value| self.broadcast_param(None, name, value, sink))
+        let ControlSurfaceDialect { ranges, rooms, .. } = &mut self.dialects.control_surface;
+        if ranges.len() >= MAX_PARAMETERS && !ranges.contains_key(name) {
+            return Err(CommandError::TooManyParameters);
+        }
+        ranges.insert(name.to_owned(), (min, max));
+        rooms.iter_mut().for_each(|room| room.data.parameters.cached_state = None);
+        value.map_or(Ok(0), |value| self.broadcast_param(now, None, name, value, sink))
     }
 
     /// Sends a visualization to the members of the room with `code`, or of all rooms. Returns the number of receivers.
     pub fn broadcast_visualization(
         &mut self,
+        now: WallClock,
         code: Option<&str>,
         data: &[f32],
         sink: &mut dyn EventSink,
@@ -251,14 +250,12 @@ impl Hub {
         check_values("data", data)?;
         let rooms = self.target_rooms(code)?;
         let text = to_json(&ServerMessage::Visualization { data });
-        let mut handle = ConnectionHandle { counters: &mut self.counters[Some(Dialect::ControlSurface)], sink };
+        let (mut ctx, dialects) = self.system_context(now, Dialect::ControlSurface, sink);
         let mut receivers = 0;
         for key in rooms {
-            let Some(room) = self.dialects.control_surface.rooms.get(key) else { continue };
+            let Some(room) = dialects.control_surface.rooms.get(key) else { continue };
             let members = room.connections();
-            if !members.is_empty() {
-                handle.send_update(&members, text.clone(), key.update_key(0));
-            }
+            ctx.send_update(&members, text.clone(), key.update_key(0));
             log_posted_message("visualization", Dialect::ControlSurface, key.label(), members.len(), text.len());
             receivers += members.len();
         }

@@ -77,7 +77,7 @@ impl<'a> ClientMessage<'a> {
             "sync" => Self::Sync,
             "ping" => Self::Ping(serde_json::from_str(text)?),
             "leave" => Self::Leave,
-            _ => return Err(MessageError::UnknownType),
+            _ => return Err(MessageError::UNKNOWN_TYPE),
         })
     }
 }

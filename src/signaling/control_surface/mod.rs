@@ -8,7 +8,7 @@ mod commands;
 mod guesses;
 pub(super) mod messages;
 
-use std::collections::{BTreeMap, HashMap, btree_map};
+use std::collections::{BTreeMap, HashMap};
 use std::mem;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -18,14 +18,14 @@ use messages::{ClientMessage, JoinMessage, ParamMessage, ParameterState, PingMes
 use tracing::{info, warn};
 
 use super::close_code::CloseCode;
-use super::connection_context::{ConnectionContext, ConnectionHandle};
+use super::connection_context::ConnectionContext;
 use super::control_surface_events::{ControlSurfaceEvent, ControlSurfaceEventKind, MAX_PARAMETER_NAME_BYTES};
 use super::dialect::Dialect;
 use super::dialect_handler::DialectHandler;
 use super::json::{MessageError, to_json};
 use super::limits::{Heartbeat, SignalingLimits};
 use super::member_log::{CHANGED_ROOM, ConnectionClose, LEFT_ROOM, log_leave};
-use super::rooms::{MemberData, MemberInfo, RoomData, RoomDirectory, RoomKey, RoomMap};
+use super::rooms::{MemberData, MemberInfo, RoomDirectory, RoomKey, RoomMap};
 use super::timers::{DialectTimer, ParameterSender, ScheduledUpdate, TimerEvent, TimerKey};
 use crate::address::source_network;
 use crate::memory_budget::MemoryPermit;
@@ -67,7 +67,8 @@ type Rooms = RoomMap<ControlSurfaceRoom, ControlSurfaceMember>;
 #[derive(Default)]
 pub(super) struct ControlSurfaceDialect {
     pub(super) rooms: Rooms,
-    pub(super) ranges: ParameterRanges,
+    /// The declared ranges (minimum and maximum) by parameter name. Values outside the range are accepted and not clamped.
+    pub(super) ranges: BTreeMap<String, (f32, f32)>,
     guesses: CodeGuesses,
 }
 
@@ -88,8 +89,6 @@ pub(super) struct ControlSurfaceMember {
     /// Whether the connection has sent `sync`.
     pub(super) has_synced: bool,
 }
-
-impl RoomData for ControlSurfaceRoom {}
 
 impl MemberData for ControlSurfaceMember {
     const DIALECT: Dialect = Dialect::ControlSurface;
@@ -124,7 +123,7 @@ impl DialectHandler for ControlSurfaceDialect {
                 if let Some(room) = self.rooms.get_mut(room) {
                     room.data.scheduled_updates -= 1;
                 }
-                if store_and_broadcast(&mut self.rooms, &mut ctx.handle(), room, Some(sender), &name, value).is_err() {
+                if store_and_broadcast(ctx, &mut self.rooms, room, Some(sender), &name, value).is_err() {
                     ctx.counters.parameters_rejected += 1;
                     ctx.send(&[sender.conn], &TOO_MANY_PARAMETERS);
                 }
@@ -167,9 +166,9 @@ impl ControlSurfaceDialect {
                 self.rooms.log_message("trigger", ctx.conn, 0, bytes);
             }
             ClientMessage::Sync => {
-                let key = self.rooms.room_of(ctx.conn).ok_or(MessageError::NotInRoom)?;
+                let key = self.rooms.room_of(ctx.conn).ok_or(MessageError::NOT_IN_ROOM)?;
                 let Self { rooms, ranges, .. } = self;
-                let room = rooms.get_mut(key).ok_or(MessageError::NotInRoom)?;
+                let room = rooms.get_mut(key).ok_or(MessageError::NOT_IN_ROOM)?;
                 let member = room.members.iter_mut().find(|member| member.conn == ctx.conn);
                 let is_first = member.is_some_and(|member| !mem::replace(&mut member.data.has_synced, true));
                 // Many clients behind one address may connect at the same time.
@@ -181,18 +180,11 @@ impl ControlSurfaceDialect {
                     ctx.reply(&RATE_LIMITED);
                     return Err(error);
                 }
-                let state = room.data.parameters.state_json(|all| {
-                    let shown = all.map(|(name, parameter)| {
-                        let range = ranges.get(name);
-                        ParameterState { name, value: parameter.value, min: range.min, max: range.max }
-                    });
-                    to_json(&ServerMessage::State { params: shown.collect() })
-                });
-                ctx.reply_requested(state);
+                ctx.reply_requested(room.data.parameters.state_json(ranges));
             }
             ClientMessage::Ping(PingMessage { client_time }) => {
                 if !client_time.get().starts_with(|c: char| c == '-' || c.is_ascii_digit()) {
-                    return Err(MessageError::Invalid("client_time is not a number".to_owned()));
+                    return Err(MessageError::ignored("client_time is not a number"));
                 }
                 let server_time = ctx.now.unix_us();
                 ctx.reply(&ServerMessage::Pong { client_time, server_time });
@@ -272,11 +264,11 @@ fn set_param(
 ) -> Result<usize, MessageError> {
     let ParamMessage { name, value, at } = message;
     if !value.is_finite() {
-        return Err(MessageError::Invalid("value is not a finite 32-bit number".to_owned()));
+        return Err(MessageError::ignored("value is not a finite 32-bit number"));
     }
     let key = member_room(ctx, dialect, name)?;
     let sender = ParameterSender { conn: ctx.conn, source: ctx.source };
-    let room = dialect.rooms.get_mut(key).ok_or(MessageError::NotInRoom)?;
+    let room = dialect.rooms.get_mut(key).ok_or(MessageError::NOT_IN_ROOM)?;
     if let Err(limit) = room.data.parameters.check_capacity(name, Some(sender.source)) {
         return reject_parameter(ctx, limit);
     }
@@ -292,7 +284,7 @@ fn set_param(
     }
     emit_event(ctx, dialect, ControlSurfaceEventKind::Param, name, Some(*value), *at);
     if ahead.is_none() {
-        let stored = store_and_broadcast(&mut dialect.rooms, &mut ctx.handle(), key, Some(sender), name, *value);
+        let stored = store_and_broadcast(ctx, &mut dialect.rooms, key, Some(sender), name, *value);
         return stored.or_else(|limit| reject_parameter(ctx, limit));
     }
     Ok(0)
@@ -314,8 +306,8 @@ fn member_room(
     dialect: &ControlSurfaceDialect,
     name: &str,
 ) -> Result<RoomKey, MessageError> {
-    let key = dialect.rooms.room_of(ctx.conn).ok_or(MessageError::NotInRoom)?;
-    if is_name_too_long(name) { Err(MessageError::NameTooLong(MAX_PARAMETER_NAME_BYTES)) } else { Ok(key) }
+    let key = dialect.rooms.room_of(ctx.conn).ok_or(MessageError::NOT_IN_ROOM)?;
+    if is_name_too_long(name) { Err(MessageError::ignored("name longer than 256 bytes")) } else { Ok(key) }
 }
 
 /// Whether a name has more than [`MAX_PARAMETER_NAME_BYTES`] in JSON, where a character has up to six bytes.
@@ -349,26 +341,24 @@ fn emit_event(
 
 /// Sets a parameter of a room and sends it to the members other than `sender`. Returns the number of receivers.
 pub(super) fn store_and_broadcast(
+    ctx: &mut ConnectionContext<'_>,
     rooms: &mut Rooms,
-    handle: &mut ConnectionHandle<'_>,
     key: RoomKey,
     sender: Option<ParameterSender>,
     name: &str,
     value: f32,
 ) -> Result<usize, ParameterLimit> {
     let Some(room) = rooms.get_mut(key) else { return Ok(0) };
-    let memory = if sender.is_some() && !room.data.parameters.contains(name) {
+    let memory = if sender.is_some() && !room.data.parameters.by_name.contains_key(name) {
         let bytes = (3 * name.len() + PARAMETER_BYTES) as u64;
-        Some(handle.sink.take_memory(bytes).ok_or(ParameterLimit::Memory)?)
+        Some(ctx.sink.take_memory(bytes).ok_or(ParameterLimit::Memory)?)
     } else {
         None
     };
     let index = room.data.parameters.set(name, value, sender.map(|sender| sender.source), memory)?;
     let sender = sender.map(|sender| sender.conn);
     let others = sender.map_or_else(|| room.connections(), |sender| room.others(sender));
-    if !others.is_empty() {
-        handle.send_update(&others, to_json(&ServerMessage::Update { param: name, value }), key.update_key(index));
-    }
+    ctx.send_update(&others, to_json(&ServerMessage::Update { param: name, value }), key.update_key(index));
     Ok(others.len())
 }
 
@@ -379,7 +369,7 @@ const MAX_PARAMETERS: usize = 4_096;
 const MAX_PARAMETERS_PER_ADDRESS: usize = MAX_PARAMETERS / 4;
 
 /// The range of a parameter that has no declared range.
-const DEFAULT_RANGE: ParameterRange = ParameterRange { min: 0.0, max: 1.0 };
+const DEFAULT_RANGE: (f32, f32) = (0.0, 1.0);
 
 /// The limit that a new parameter would exceed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -418,7 +408,7 @@ const PARAMETER_BYTES: usize = 256;
 impl ParameterValues {
     /// Checks that the parameter exists or may be created by a member from `source` (`None`: by the program).
     pub(super) fn check_capacity(&self, name: &str, source: Option<IpAddr>) -> Result<(), ParameterLimit> {
-        if self.contains(name) {
+        if self.by_name.contains_key(name) {
             return Ok(());
         }
         if self.by_name.len() >= MAX_PARAMETERS {
@@ -429,11 +419,6 @@ impl ParameterValues {
             return Err(ParameterLimit::Address);
         }
         Ok(())
-    }
-
-    /// Whether the parameter exists.
-    pub(super) fn contains(&self, name: &str) -> bool {
-        self.by_name.contains_key(name)
     }
 
     /// Sets a parameter for a member from `source` (`None`: for the program) and returns its index. A new parameter holds `memory`.
@@ -468,44 +453,15 @@ impl ParameterValues {
         std::mem::take(&mut self.by_name).len()
     }
 
-    /// All parameters sorted by name, serialized by `write`. Cached until a change.
-    pub(super) fn state_json(
-        &mut self,
-        write: impl FnOnce(btree_map::Iter<'_, String, ParameterValue>) -> String,
-    ) -> &str {
-        self.cached_state.get_or_insert_with(|| write(self.by_name.iter()))
-    }
-
-    /// Discards the cached state, because a range has changed.
-    pub(super) fn invalidate_state(&mut self) {
-        self.cached_state = None;
-    }
-}
-
-/// The declared range of a parameter. Values outside the range are accepted and not clamped.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct ParameterRange {
-    pub(super) min: f32,
-    pub(super) max: f32,
-}
-
-/// The declared ranges by parameter name.
-#[derive(Debug, Default)]
-pub(super) struct ParameterRanges(BTreeMap<String, ParameterRange>);
-
-impl ParameterRanges {
-    /// The range of a parameter.
-    pub(super) fn get(&self, name: &str) -> ParameterRange {
-        self.0.get(name).copied().unwrap_or(DEFAULT_RANGE)
-    }
-
-    /// Declares the range of a parameter.
-    pub(super) fn declare(&mut self, name: &str, range: ParameterRange) -> Result<(), ParameterLimit> {
-        if self.0.len() >= MAX_PARAMETERS && !self.0.contains_key(name) {
-            return Err(ParameterLimit::Room);
-        }
-        self.0.insert(name.to_owned(), range);
-        Ok(())
+    /// The `state` message, which is cached until a change.
+    fn state_json(&mut self, ranges: &BTreeMap<String, (f32, f32)>) -> &str {
+        self.cached_state.get_or_insert_with(|| {
+            let params = self.by_name.iter().map(|(name, parameter)| {
+                let (min, max) = ranges.get(name).copied().unwrap_or(DEFAULT_RANGE);
+                ParameterState { name, value: parameter.value, min, max }
+            });
+            to_json(&ServerMessage::State { params: params.collect() })
+        })
     }
 }
 
@@ -521,20 +477,8 @@ mod tests {
         }
         assert_eq!(parameters.set("one more", 0.5, None, None), Err(ParameterLimit::Room));
         assert_eq!(parameters.set("p7", 0.25, None, None), Ok(8));
-        let mut values = Vec::new();
-        parameters.state_json(|all| {
-            values.extend(all.take(2).map(|(name, parameter)| (name.clone(), parameter.value)));
-            String::new()
-        });
-        assert_eq!(values, [("p0".to_owned(), 0.5), ("p1".to_owned(), 0.5)]);
-        let mut ranges = ParameterRanges::default();
-        let range = ParameterRange { min: -1.0, max: 2.0 };
-        assert!((0..4_096).all(|index| ranges.declare(&format!("p{index}"), range).is_ok()));
-        assert_eq!(
-            (ranges.declare("one more", range), ranges.declare("p7", range)),
-            (Err(ParameterLimit::Room), Ok(()))
-        );
-        assert_eq!((ranges.get("p7"), ranges.get("one more")), (range, DEFAULT_RANGE));
+        let mut first = parameters.by_name.iter().map(|(name, parameter)| (name.as_str(), parameter.value));
+        assert_eq!([first.next(), first.next()], [Some(("p0", 0.5)), Some(("p1", 0.5))]);
     }
 
     #[test]
@@ -557,12 +501,14 @@ mod tests {
 
     #[test]
     fn state_json_is_cached_until_a_change() {
-        let mut parameters = ParameterValues::default();
-        assert_eq!(parameters.state_json(|_| "first".to_owned()), "first");
-        assert_eq!(parameters.state_json(|_| "second".to_owned()), "first");
+        let (mut parameters, none) = (ParameterValues::default(), BTreeMap::new());
+        let all = BTreeMap::from([("a".to_owned(), (-1.0, 2.0))]);
+        let empty = r#"{"type":"state","params":[]}"#;
+        assert_eq!(parameters.state_json(&none), empty);
         assert_eq!(parameters.set("a", 1.0, None, None), Ok(1));
-        assert_eq!(parameters.state_json(|_| "third".to_owned()), "third");
-        parameters.invalidate_state();
-        assert_eq!(parameters.state_json(|_| "fourth".to_owned()), "fourth");
+        let set = r#"{"type":"state","params":[{"name":"a","value":1.0,"min":0.0,"max":1.0}]}"#;
+        assert_eq!((parameters.state_json(&none).to_owned(), parameters.state_json(&all)), (set.to_owned(), set));
+        parameters.cached_state = None;
+        assert_eq!(parameters.state_json(&all), set.replace(r#""min":0.0,"max":1.0"#, r#""min":-1.0,"max":2.0"#));
     }
 }

@@ -20,9 +20,7 @@ use super::event_sink::ConnId;
 use super::json::{MessageError, to_json};
 use super::limits::{Heartbeat, SignalingLimits};
 use super::member_log::{CHANGED_ROOM, ConnectionClose, LEFT_ROOM};
-use super::rooms::{
-    IdGenerator, Member, MemberData, MemberInfo, Room, RoomData, RoomDirectory, RoomIter, RoomKey, RoomMap,
-};
+use super::rooms::{IdGenerator, Member, MemberData, MemberInfo, Room, RoomDirectory, RoomIter, RoomKey, RoomMap};
 use crate::link::parse_link_key;
 use crate::rate_limit::{WindowLimit, WindowLimiter};
 use crate::sanitize::truncate_bytes;
@@ -57,23 +55,14 @@ const WRONG_PASSWORD_LIMIT: WindowLimit = WindowLimit { count: 100, period: Dura
 /// Maximum number of sources whose wrong passwords are counted.
 const MAX_GUESSING_SOURCES: usize = 100_000;
 
-type JamjamRooms = RoomMap<JamjamRoom, Peer>;
+/// Rooms with their passwords. The names of a room are its id and the invite codes for older and for newer clients.
+type JamjamRooms = RoomMap<Option<String>, Peer>;
 
-/// A room with the data that only this dialect has. Its names are its id and the invite codes for older and for newer clients.
-struct JamjamRoom {
-    name: String,
-    password: Option<String>,
-}
+type JamjamRoom = Room<Option<String>, Peer>;
 
 /// The invite code for clients of one generation.
-fn invite_code(room: &Room<JamjamRoom, Peer>, is_newer: bool) -> String {
+fn invite_code(room: &JamjamRoom, is_newer: bool) -> String {
     room.names[if is_newer { 2 } else { 1 }].clone()
-}
-
-impl RoomData for JamjamRoom {
-    fn display_name(&self) -> Option<&str> {
-        Some(&self.name)
-    }
 }
 
 impl MemberData for Peer {
@@ -107,7 +96,7 @@ impl DialectHandler for JamjamDialect {
     }
 
     fn is_protected(&self, room: &str) -> bool {
-        self.rooms.find(room).is_some_and(|room| room.data.password.is_some())
+        self.rooms.find(room).is_some_and(|room| room.data.is_some())
     }
 
     fn on_disconnect(&mut self, ctx: &mut ConnectionContext<'_>, close: &ConnectionClose<'_>) {
@@ -169,9 +158,9 @@ impl JamjamDialect {
                 }
                 let addresses = candidates.iter().map(|candidate| &candidate.address);
                 if addresses.chain(&public_addr).chain(&local_addr).any(|address| address.port() == 0) {
-                    return Err(MessageError::Invalid("port 0 in an address".to_owned()));
+                    return Err(MessageError::ignored("port 0 in an address"));
                 }
-                let (peer, others) = rooms.member_mut(ctx.conn).ok_or(MessageError::NotInRoom)?;
+                let (peer, others) = rooms.member_mut(ctx.conn).ok_or(MessageError::NOT_IN_ROOM)?;
                 if !candidates.is_empty() {
                     peer.candidates = candidates;
                 }
@@ -184,7 +173,7 @@ impl JamjamDialect {
             }
             ClientMessage::ListRooms => return list_rooms(ctx, rooms),
             ClientMessage::ChatMessage(mut chat) => {
-                let (peer, mut receivers) = rooms.member_mut(ctx.conn).ok_or(MessageError::NotInRoom)?;
+                let (peer, mut receivers) = rooms.member_mut(ctx.conn).ok_or(MessageError::NOT_IN_ROOM)?;
                 (chat.sender_id, chat.sender_name) = (peer.id.clone(), peer.name.clone());
                 // Older clients show their own message without waiting for it.
                 receivers.extend(Some(ctx.conn).filter(|conn| ctx.is_newer(*conn)));
@@ -222,7 +211,7 @@ fn send_peer_message(
     rooms: &JamjamRooms,
     message: PeerMessage,
 ) -> Result<usize, MessageError> {
-    let (sender, room) = rooms.member(ctx.conn).ok_or(MessageError::NotInRoom)?;
+    let (sender, room) = rooms.member(ctx.conn).ok_or(MessageError::NOT_IN_ROOM)?;
     let is_receiver = |member: &&Member<Peer>| {
         message.to.as_ref().is_none_or(|to| *to == member.data.id)
             && member.data.features.iter().any(|feature| feature == PEER_MESSAGE)
@@ -261,8 +250,8 @@ fn create_room(
     let names = vec![id.clone(), invite_code.clone(), long_invite_code.clone()];
     let invite_code = if ctx.is_newer(ctx.conn) { long_invite_code } else { invite_code };
     ctx.reply(&ServerMessage::RoomCreated { room_id: id, peer_id: peer.id.clone(), invite_code });
-    let room = JamjamRoom { name: truncate_bytes(name, MAX_NAME_BYTES), password };
-    let key = rooms.create(names, Some(ctx.source), ctx.unix_ms(), room);
+    let name = truncate_bytes(name, MAX_NAME_BYTES);
+    let key = rooms.create(names, Some(name), Some(ctx.source), ctx.unix_ms(), password);
     rooms.join(key, ctx.conn, peer);
     Ok(())
 }
@@ -278,7 +267,7 @@ fn join_room(
     // Room ids and the two kinds of invite codes have different lengths, so `name` cannot match several.
     let Some(room) = rooms.find(name) else { return reject(ctx, "Room not found") };
     let key = room.key;
-    if let Some(expected) = &room.data.password {
+    if let Some(expected) = &room.data {
         if wrong_passwords.retry_after(ctx.now.monotonic, ctx.source).is_some() {
             ctx.count_rejection();
             return reject(ctx, "Too many wrong passwords from this address");
@@ -332,15 +321,18 @@ fn list_rooms(ctx: &mut ConnectionContext<'_>, rooms: &mut JamjamRooms) -> Resul
         return reject(ctx, "Too many requests");
     }
     let (is_newer, test_room_prefix) = (ctx.is_newer(ctx.conn), ctx.limits.test_room_prefix.as_deref());
-    let is_test_room = |name: &str| test_room_prefix.is_some_and(|prefix| name.starts_with(prefix));
-    let info = |room: &Room<JamjamRoom, Peer>| RoomInfo {
-        id: room.name().to_owned(),
-        name: room.data.name.clone(),
-        peer_count: room.members.len(),
-        max_peers: MAX_PEERS_PER_ROOM,
-        has_password: room.data.password.is_some(),
-        invite_code: invite_code(room, is_newer),
-        test_room: is_newer.then(|| is_test_room(&room.data.name)),
+    let info = |room: &JamjamRoom| {
+        let name = room.display_name.clone().unwrap_or_default();
+        let is_test_room = test_room_prefix.is_some_and(|prefix| name.starts_with(prefix));
+        RoomInfo {
+            id: room.name().to_owned(),
+            name,
+            peer_count: room.members.len(),
+            max_peers: MAX_PEERS_PER_ROOM,
+            has_password: room.data.is_some(),
+            invite_code: invite_code(room, is_newer),
+            test_room: is_newer.then_some(is_test_room),
+        }
     };
     let list = |rooms: RoomIter<'_, _, _>| to_json(&ServerMessage::RoomList { rooms: rooms.map(info).collect() });
     ctx.reply_requested(rooms.json(usize::from(is_newer), list));
@@ -371,7 +363,7 @@ fn new_peer(
     }
     let known = features.iter().find(|feature| *feature == PEER_MESSAGE);
     Ok(Peer {
-        id: ctx.generate_unique(IdGenerator::uuid, |_| false),
+        id: ctx.ids.uuid(),
         name: truncate_bytes(name, MAX_NAME_BYTES),
         candidates: Vec::new(),
         public_addr: None,

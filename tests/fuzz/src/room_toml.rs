@@ -96,7 +96,7 @@ fn check_room(room: &DeclaredRoom, table: &toml::Table) {
     let message: Value = serde_json::from_str(&posted.message).expect("the relayed message is JSON");
     assert!(message.is_object());
     let later = now.monotonic + room.broadcast_delay + Duration::from_nanos(1);
-    hub.on_deadline(later, &mut sink);
+    hub.on_deadline(later.into(), &mut sink);
     assert_eq!(sink.0.len(), 2, "the message is relayed after its delay");
     assert_eq!(sink.0[1].contains("\"processed\":true"), room.stamp);
 }

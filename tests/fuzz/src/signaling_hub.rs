@@ -251,17 +251,17 @@ impl Run {
         match operation {
             '>' => {
                 let text = self.with_ids(rest);
-                self.hub.on_text(self.now, conn, &text, &mut self.sink);
+                self.hub.on_text(self.now.into(), conn, &text, &mut self.sink);
             }
-            '!' => self.hub.on_binary(self.now, conn, &mut self.sink),
-            '.' => self.hub.on_activity(self.now, conn),
+            '!' => self.hub.on_binary(self.now.into(), conn, &mut self.sink),
+            '.' => self.hub.on_activity(self.now.into(), conn),
             '-' | '/' => {
                 self.sink.open.remove(&conn);
                 self.clients.remove(&name);
                 if operation == '-' {
-                    self.hub.on_disconnect(self.now, conn, &mut self.sink);
+                    self.hub.on_disconnect(self.now.into(), conn, &mut self.sink);
                 } else {
-                    self.hub.on_close(self.now, conn, 1000, rest, &mut self.sink);
+                    self.hub.on_close(self.now.into(), conn, 1000, rest, &mut self.sink);
                 }
             }
             _ => return,
@@ -279,7 +279,7 @@ impl Run {
         }
         if let Some(conn) = self.clients.remove(&name) {
             self.sink.open.remove(&conn);
-            self.hub.on_disconnect(self.now, conn, &mut self.sink);
+            self.hub.on_disconnect(self.now.into(), conn, &mut self.sink);
             self.check_receivers(Some(conn));
             self.sink.receivers.clear();
         }
@@ -292,7 +292,12 @@ impl Run {
         };
         self.clients.insert(name, conn);
         self.sink.open.insert(conn);
-        self.hub.on_connect(self.now, conn, NewConnection { source, route, is_forwarded: false }, &mut self.sink);
+        self.hub.on_connect(
+            self.now.into(),
+            conn,
+            NewConnection { source, route, is_forwarded: false },
+            &mut self.sink,
+        );
         self.check_receivers(Some(conn));
     }
 
@@ -342,21 +347,23 @@ impl Run {
                     max_members: words.get(1).and_then(|word| word.parse().ok()),
                     lifetime: words.get(2).and_then(|word| word.parse().ok()).map(Duration::from_secs),
                 };
-                if let Ok(room) = hub.create_room(*now, options) {
+                if let Ok(room) = hub.create_room((*now).into(), options) {
                     assert!((4..=6).contains(&room.code.len()) && room.code.bytes().all(|byte| byte.is_ascii_digit()));
                 }
             }
-            'X' => _ = hub.close_room(*now, code, sink),
-            'P' => _ = hub.broadcast_param(words.get(2).copied(), code, number(1).unwrap_or_default(), sink),
+            'X' => _ = hub.close_room((*now).into(), code, sink),
+            'P' => {
+                _ = hub.broadcast_param((*now).into(), words.get(2).copied(), code, number(1).unwrap_or_default(), sink)
+            }
             'R' => {
                 let range = (number(1).unwrap_or_default(), number(2).unwrap_or_default());
-                let _ = hub.declare_range(code, range, number(3), sink);
+                let _ = hub.declare_range((*now).into(), code, range, number(3), sink);
             }
             'V' => {
                 let values: Vec<f32> = words.iter().filter_map(|word| word.parse().ok()).collect();
-                let _ = hub.broadcast_visualization(None, &values, sink);
+                let _ = hub.broadcast_visualization((*now).into(), None, &values, sink);
             }
-            'K' => _ = hub.clear_parameters(code, sink),
+            'K' => _ = hub.clear_parameters((*now).into(), code, sink),
             _ => return,
         }
         let rooms = hub.control_surface_rooms();
@@ -367,7 +374,7 @@ impl Run {
     /// Calls the hub until no timer is due. A call handles only a part of a burst.
     fn run_due_timers(&mut self) {
         for _ in 0..MAX_CALLS_PER_DEADLINE {
-            self.hub.on_deadline(self.now, &mut self.sink);
+            self.hub.on_deadline(self.now.into(), &mut self.sink);
             if self.hub.next_deadline().is_none_or(|next| next > self.now) {
                 return;
             }
@@ -459,7 +466,7 @@ impl Run {
     fn leave(mut self) {
         for (_, conn) in std::mem::take(&mut self.clients) {
             self.sink.open.remove(&conn);
-            self.hub.on_disconnect(self.now, conn, &mut self.sink);
+            self.hub.on_disconnect(self.now.into(), conn, &mut self.sink);
         }
         assert!(self.sink.open.is_empty());
         let query = SnapshotQuery::default();

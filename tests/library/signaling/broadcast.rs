@@ -85,7 +85,7 @@ fn connect(hub: &mut Hub, conn: u64, path: &str, query: &str) {
 fn connect_from(hub: &mut Hub, conn: u64, source: &str, path: &str, query: &str) {
     let route = route(path, query, DialectSet::default()).unwrap();
     let connection = NewConnection { source: source.parse().expect("an address"), route, is_forwarded: false };
-    hub.on_connect(Time::ZERO, ConnId(conn), connection, &mut RecordingSink::default());
+    hub.on_connect(Time::ZERO.into(), ConnId(conn), connection, &mut RecordingSink::default());
 }
 
 /// A token for this room.
@@ -106,7 +106,7 @@ fn ineffective_messages_are_logged_counted_and_not_quoted() {
         let (mut hub, secret) = hub(&BroadcastSettings::default());
         let room = if path == "/chat" { "chat" } else { "radio" };
         connect(&mut hub, 1, path, &token(&secret, room));
-        let lines = logged(|| hub.on_text(Time::from_millis(1), ConnId(1), text, &mut RecordingSink::default()));
+        let lines = logged(|| hub.on_text(Time::from_millis(1).into(), ConnId(1), text, &mut RecordingSink::default()));
         let warning = lines.iter().find_map(|line| line.strip_prefix("WARN "));
         let event = if rejected == 1 { "message rejected" } else { "message ignored" };
         let line = format!("{event} conn=1 source=192.0.2.1 reason={reason}");
@@ -139,7 +139,7 @@ fn idle_timeout_exempts_receive_only_control_channels() {
     connect(&mut hub, 1, "/radio", &token(&secret, "radio"));
     connect(&mut hub, 2, "/rooms/radio/remotecontrol", &token(&secret, "radio"));
     let mut sink = RecordingSink::default();
-    hub.on_deadline(Time::from_millis(20_000), &mut sink);
+    hub.on_deadline(Time::from_millis(20_000).into(), &mut sink);
     assert_eq!(sink.closed, [ConnId(1)]);
 }
 
@@ -149,7 +149,7 @@ fn delayed_bytes_of_an_address_include_sender_data() {
     let is_accepted = |hub: &mut Hub, conn, content: &str| {
         let mut sink = RecordingSink::default();
         let text = json!({"type": "post", "content": content, "delay": 5}).to_string();
-        hub.on_text(Time::ZERO, ConnId(conn), &text, &mut sink);
+        hub.on_text(Time::ZERO.into(), ConnId(conn), &text, &mut sink);
         sink.messages.is_empty()
     };
     connect(&mut hub, 1, "/radio", &token(&secret, "radio"));
@@ -157,9 +157,9 @@ fn delayed_bytes_of_an_address_include_sender_data() {
     // The delayed messages of the address may take 1,000 bytes: an eighth of a quarter. Each message counts as about 300 bytes: its JSON and the sender's
     // token.
     assert_eq!([0, 1, 2, 3].map(|_| is_accepted(&mut hub, 1, &long)), [true, true, true, false]);
-    hub.on_deadline(Time::from_millis(5_000), &mut RecordingSink::default());
+    hub.on_deadline(Time::from_millis(5_000).into(), &mut RecordingSink::default());
     assert!(is_accepted(&mut hub, 1, &long));
-    hub.on_deadline(Time::from_millis(10_000), &mut RecordingSink::default());
+    hub.on_deadline(Time::from_millis(10_000).into(), &mut RecordingSink::default());
     // The query of the sender's URL also counts toward the limit of 1,000 bytes. Therefore, fewer messages fit if the client has a long
     // URL.
     connect(&mut hub, 2, "/radio", &format!("{}&q={}", token(&secret, "radio"), "y".repeat(600)));
@@ -176,12 +176,12 @@ fn delayed_messages_keep_every_digit_and_nesting_level() {
     for delay in [0, 5] {
         let mut sink = RecordingSink::default();
         hub.on_text(
-            Time::ZERO,
+            Time::ZERO.into(),
             ConnId(1),
             &format!(r#"{{"type":"post","content":{deep},"delay":{delay}}}"#),
             &mut sink,
         );
-        hub.on_deadline(Time::from_millis(5_000), &mut sink);
+        hub.on_deadline(Time::from_millis(5_000).into(), &mut sink);
         received.append(&mut sink.texts);
     }
     assert!(received.len() == 2 && received.iter().all(|text| text.contains(&deep)), "{received:?}");
@@ -206,7 +206,7 @@ fn relayed_messages_carry_the_unix_time_in_the_unit_of_their_envelope() {
 fn run_timers(hub: &mut Hub, now: Time, sink: &mut RecordingSink) -> usize {
     let mut calls = 0;
     while hub.next_deadline().is_some_and(|deadline| deadline <= now) {
-        hub.on_deadline(now, sink);
+        hub.on_deadline(now.into(), sink);
         calls += 1;
     }
     calls
@@ -227,18 +227,18 @@ fn an_address_delays_an_eighth_of_ten_thousand_messages_of_a_room() {
     let error = json!({"type": "error", "error": "Too many delayed messages are waiting"});
     for number in 0..10_000 {
         let member = 1 + number as u64 / 1_250;
-        hub.on_text(Time::ZERO, ConnId(member), &post(number), &mut sink);
+        hub.on_text(Time::ZERO.into(), ConnId(member), &post(number), &mut sink);
         if number == 1_249 {
             assert!(sink.messages.is_empty());
             // Neither the address nor its network delays more, even after its member has left. Other addresses do.
-            hub.on_disconnect(Time::ZERO, ConnId(1), &mut sink);
-            hub.on_text(Time::ZERO, ConnId(10), &post(0), &mut sink);
+            hub.on_disconnect(Time::ZERO.into(), ConnId(1), &mut sink);
+            hub.on_text(Time::ZERO.into(), ConnId(10), &post(0), &mut sink);
             assert_eq!(sink.messages, [(ConnId(10), error.clone())]);
             sink.messages.clear();
         }
     }
     assert!(sink.messages.is_empty());
-    hub.on_text(Time::ZERO, ConnId(9), &post(0), &mut sink);
+    hub.on_text(Time::ZERO.into(), ConnId(9), &post(0), &mut sink);
     let body = PostBody::parse(br#"{"type":"post","content":"posted","delay":5}"#);
     let posted = hub.post_to_room(Time::ZERO.into(), SOURCE, "radio", (PostFormat::Object, body), &mut sink);
     assert_eq!(
@@ -246,7 +246,7 @@ fn an_address_delays_an_eighth_of_ten_thousand_messages_of_a_room() {
         (vec![(ConnId(9), error)], Err(PostError::DelayQueueFull))
     );
     // A message without a delay is relayed immediately.
-    hub.on_text(Time::ZERO, ConnId(2), r#"{"content":"now"}"#, &mut sink);
+    hub.on_text(Time::ZERO.into(), ConnId(2), r#"{"content":"now"}"#, &mut sink);
     assert_eq!(sink.messages.len(), 8);
     sink.messages.clear();
     run_timers(&mut hub, Time::from_millis(5_000), &mut sink);
@@ -254,7 +254,7 @@ fn an_address_delays_an_eighth_of_ten_thousand_messages_of_a_room() {
     let received: Vec<_> = received.map(|(_, message)| message["content"].as_u64()).collect();
     assert_eq!(received, (0..10_000).map(Some).collect::<Vec<_>>());
     assert_eq!(hub.total_counters().delayed_messages, 0);
-    hub.on_text(Time::ZERO, ConnId(10), &post(0), &mut sink);
+    hub.on_text(Time::ZERO.into(), ConnId(10), &post(0), &mut sink);
     assert_eq!(hub.total_counters().delayed_messages, 1);
 }
 
@@ -263,13 +263,13 @@ fn delayed_messages_of_a_closed_room_are_dropped() {
     let (mut hub, secret) = hub(&BroadcastSettings::default());
     let mut sink = RecordingSink::default();
     connect(&mut hub, 1, "/radio", &token(&secret, "radio"));
-    (0..1_250).for_each(|number| hub.on_text(Time::ZERO, ConnId(1), &post(number), &mut sink));
-    hub.close_room_of(Time::ZERO, Dialect::Broadcast, "radio", &mut sink).expect("the room is open");
+    (0..1_250).for_each(|number| hub.on_text(Time::ZERO.into(), ConnId(1), &post(number), &mut sink));
+    hub.close_room_of(Time::ZERO.into(), Dialect::Broadcast, "radio", &mut sink).expect("the room is open");
     assert_eq!(hub.total_counters().delayed_messages, 0);
     // The room opens again, with the whole share.
     connect(&mut hub, 2, "/radio", &token(&secret, "radio"));
     connect(&mut hub, 3, "/radio", &token(&secret, "radio"));
-    (0..1_250).for_each(|number| hub.on_text(Time::from_millis(1_000), ConnId(2), &post(number), &mut sink));
+    (0..1_250).for_each(|number| hub.on_text(Time::from_millis(1_000).into(), ConnId(2), &post(number), &mut sink));
     assert_eq!((sink.messages.len(), hub.total_counters().delayed_messages), (0, 1_250));
     // No timer of the closed room is left.
     run_timers(&mut hub, Time::from_millis(5_999), &mut sink);
@@ -282,11 +282,11 @@ fn a_burst_of_delayed_messages_takes_many_calls() {
     let mut sink = RecordingSink::default();
     connect(&mut hub, 1, "/radio", &token(&secret, "radio"));
     connect(&mut hub, 2, "/radio", &token(&secret, "radio"));
-    (0..640).for_each(|number| hub.on_text(Time::ZERO, ConnId(1), &post(number), &mut sink));
+    (0..640).for_each(|number| hub.on_text(Time::ZERO.into(), ConnId(1), &post(number), &mut sink));
     assert_eq!((run_timers(&mut hub, Time::from_millis(5_000), &mut sink), sink.messages.len()), (10, 640));
     // Long messages end a call earlier: at 256 KiB.
     let long = json!({"type": "post", "content": "x".repeat(100_000), "delay": 5}).to_string();
-    (0..9).for_each(|_| hub.on_text(Time::from_millis(5_000), ConnId(1), &long, &mut sink));
+    (0..9).for_each(|_| hub.on_text(Time::from_millis(5_000).into(), ConnId(1), &long, &mut sink));
     assert_eq!(run_timers(&mut hub, Time::from_millis(10_000), &mut sink), 3);
 }
 
@@ -302,9 +302,9 @@ fn delayed_messages_of_a_room_wait_in_order_until_every_queue_has_room() {
     }
     let mut sink = RecordingSink { full: vec![ConnId(3)], ..RecordingSink::default() };
     // A hundred messages are due together, and one is due while they wait.
-    (0..100).for_each(|number| hub.on_text(Time::ZERO, ConnId(1), &post(number), &mut sink));
-    hub.on_text(Time::from_millis(50), ConnId(1), &post(100), &mut sink);
-    hub.on_text(Time::ZERO, ConnId(4), r#"{"content":"other room"}"#, &mut sink);
+    (0..100).for_each(|number| hub.on_text(Time::ZERO.into(), ConnId(1), &post(number), &mut sink));
+    hub.on_text(Time::from_millis(50).into(), ConnId(1), &post(100), &mut sink);
+    hub.on_text(Time::ZERO.into(), ConnId(4), r#"{"content":"other room"}"#, &mut sink);
     let received = |sink: &mut RecordingSink, conn| {
         let messages = std::mem::take(&mut sink.messages).into_iter();
         messages
@@ -322,9 +322,10 @@ fn delayed_messages_of_a_room_wait_in_order_until_every_queue_has_room() {
     assert_eq!((hub.total_counters().delayed_messages, sink.closed.len()), (0, 0));
     // Nothing waits for a room that the operator has closed.
     sink.full.push(ConnId(3));
-    (0..9).for_each(|number| hub.on_text(Time::from_millis(6_000), ConnId(1), &post(number), &mut sink));
+    (0..9).for_each(|number| hub.on_text(Time::from_millis(6_000).into(), ConnId(1), &post(number), &mut sink));
     run_timers(&mut hub, Time::from_millis(11_000), &mut sink);
-    hub.close_room_of(Time::from_millis(11_000), Dialect::Broadcast, "radio", &mut sink).expect("the room is open");
+    hub.close_room_of(Time::from_millis(11_000).into(), Dialect::Broadcast, "radio", &mut sink)
+        .expect("the room is open");
     assert!(run_timers(&mut hub, Time::from_millis(12_000), &mut sink) < 2);
     assert_eq!((sink.messages.len(), hub.total_counters().delayed_messages), (0, 0));
 }
@@ -346,7 +347,7 @@ fn posts_over_http_wait_in_order_until_every_queue_has_room() {
     post(1_000, 100, &mut sink);
     assert_eq!(sink.messages.len(), 0);
     // Messages of members do not wait.
-    hub.on_text(Time::from_millis(1_000), ConnId(1), r#"{"type":"post","content":"now"}"#, &mut sink);
+    hub.on_text(Time::from_millis(1_000).into(), ConnId(1), r#"{"type":"post","content":"now"}"#, &mut sink);
     run_timers(&mut hub, Time::from_millis(1_000), &mut sink);
     let received = sink.messages.iter().filter(|(to, _)| *to == ConnId(2));
     let received: Vec<_> = received.map(|(_, message)| message["content"].clone()).collect();
@@ -360,7 +361,7 @@ fn joins_are_limited_by_the_bytes_of_their_welcome_messages() {
     connect(&mut hub, 1, "/radio", &token(&secret, "radio"));
     let mut sink = RecordingSink::default();
     let text = json!({"type": "post", "content": "x".repeat(200_000)}).to_string();
-    (0..5).for_each(|_| hub.on_text(Time::ZERO, ConnId(1), &text, &mut sink));
+    (0..5).for_each(|_| hub.on_text(Time::ZERO.into(), ConnId(1), &text, &mut sink));
     // A welcome message has 1,000,000 bytes, and the first 32 MiB are free.
     let joined = (2..100).take_while(|conn| {
         connect(&mut hub, *conn, "/radio", &token(&secret, "radio"));
@@ -385,6 +386,6 @@ fn delayed_posts_hold_memory_of_their_sender_until_they_are_relayed() {
     // Each post holds 49 bytes.
     let accepted = (0..100).take_while(|_| post(&mut hub, &mut sink)).count();
     assert_eq!((accepted, budget.held()), (10, 10 * 49));
-    hub.on_deadline(Time::from_millis(5_000), &mut sink);
+    hub.on_deadline(Time::from_millis(5_000).into(), &mut sink);
     assert_eq!(budget.held(), 0);
 }

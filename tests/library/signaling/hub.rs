@@ -59,14 +59,14 @@ fn hub(limits: SignalingLimits) -> (Hub, RecordingSink) {
 fn connect(hub: &mut Hub, sink: &mut RecordingSink, conn: u64) {
     let connection =
         NewConnection { source: IpAddr::from([192, 0, 2, 1]), route: Route::Undecided, is_forwarded: false };
-    hub.on_connect(Time::ZERO, ConnId(conn), connection, sink);
+    hub.on_connect(Time::ZERO.into(), ConnId(conn), connection, sink);
 }
 
 #[test]
 fn failed_control_surface_joins_are_logged_and_counted() {
     let (mut hub, mut sink) = hub(SignalingLimits::default());
     let options = CreateRoomOptions { code: Some("4711".to_owned()), max_members: Some(1), lifetime: None };
-    hub.create_room(Time::ZERO, options).expect("a room");
+    hub.create_room(Time::ZERO.into(), options).expect("a room");
     for (conn, code, reason) in [(1, "4711", ""), (2, "4712", "no room has this code"), (3, "4711", "the room is full")]
     {
         connect(&mut hub, &mut sink, conn);
@@ -81,7 +81,7 @@ fn failed_control_surface_joins_are_logged_and_counted() {
 }
 
 fn send(hub: &mut Hub, sink: &mut RecordingSink, conn: u64, at_ms: u64, message: &Value) {
-    hub.on_text(Time::from_millis(at_ms), ConnId(conn), &message.to_string(), sink);
+    hub.on_text(Time::from_millis(at_ms).into(), ConnId(conn), &message.to_string(), sink);
 }
 
 fn create() -> Value {
@@ -116,7 +116,7 @@ fn wrong_passwords_are_limited_per_address_even_over_many_connections() {
     let mut join_as = |conn: u64, host: u8, at_ms: u64, message: &Value| {
         let source = IpAddr::from([192, 0, 2, host]);
         let connection = NewConnection { source, route: Route::Undecided, is_forwarded: false };
-        hub.on_connect(Time::from_millis(at_ms), ConnId(conn), connection, &mut sink);
+        hub.on_connect(Time::from_millis(at_ms).into(), ConnId(conn), connection, &mut sink);
         send(&mut hub, &mut sink, conn, at_ms, message);
         sink.last(conn)["data"].clone()
     };
@@ -149,13 +149,13 @@ fn messages_are_counted_for_the_dialect_of_the_connection() {
     let (mut hub, mut sink) = hub(SignalingLimits::default());
     let connection = |route| NewConnection { source: IpAddr::from([192, 0, 2, 1]), route, is_forwarded: false };
     let webrtc = route("/", "roomId=r&userId=u&userName=n", DialectSet::default()).unwrap();
-    hub.on_connect(Time::ZERO, ConnId(1), connection(Route::Undecided), &mut sink);
-    hub.on_connect(Time::ZERO, ConnId(2), connection(webrtc), &mut sink);
-    hub.on_text(Time::ZERO, ConnId(1), "?", &mut sink);
-    hub.on_text(Time::ZERO, ConnId(1), r#"{"type":"ListRooms"}"#, &mut sink);
-    hub.on_text(Time::ZERO, ConnId(2), r#"{"type":"ping"}"#, &mut sink);
-    hub.on_text(Time::ZERO, ConnId(2), r#"{"type":"sing"}"#, &mut sink);
-    hub.on_binary(Time::ZERO, ConnId(2), &mut sink);
+    hub.on_connect(Time::ZERO.into(), ConnId(1), connection(Route::Undecided), &mut sink);
+    hub.on_connect(Time::ZERO.into(), ConnId(2), connection(webrtc), &mut sink);
+    hub.on_text(Time::ZERO.into(), ConnId(1), "?", &mut sink);
+    hub.on_text(Time::ZERO.into(), ConnId(1), r#"{"type":"ListRooms"}"#, &mut sink);
+    hub.on_text(Time::ZERO.into(), ConnId(2), r#"{"type":"ping"}"#, &mut sink);
+    hub.on_text(Time::ZERO.into(), ConnId(2), r#"{"type":"sing"}"#, &mut sink);
+    hub.on_binary(Time::ZERO.into(), ConnId(2), &mut sink);
     let counted = |name: &str| {
         let (_, counts) = hub.counters_by_dialect().into_iter().find(|(dialect, _)| *dialect == name).unwrap();
         let received =
@@ -191,7 +191,7 @@ fn undecided_connections_per_address_are_limited_except_loopback() {
     let mut connect_from = |conn, source: &str, is_forwarded| {
         let source = source.parse().expect("an address");
         let connection = NewConnection { source, route: Route::Undecided, is_forwarded };
-        hub.on_connect(Time::ZERO, ConnId(conn), connection, &mut sink);
+        hub.on_connect(Time::ZERO.into(), ConnId(conn), connection, &mut sink);
     };
     connect_from(1, "192.0.2.9", false);
     for (conn, last) in [(2, 1), (3, 2), (4, 3)] {
@@ -213,7 +213,7 @@ fn rooms_per_address_are_limited_and_a_closed_room_frees_a_slot() {
     }
     assert_eq!(sink.last(3), &json!({"type": "Error", "data": {"message": "Too many rooms"}}));
     assert_eq!((hub.total_counters().rooms, hub.total_counters().requests_rejected), (2, 1));
-    hub.on_disconnect(Time::ZERO, ConnId(1), &mut sink);
+    hub.on_disconnect(Time::ZERO.into(), ConnId(1), &mut sink);
     send(&mut hub, &mut sink, 3, 0, &create());
     assert_eq!((hub.total_counters().rooms, sink.last(3)["type"].as_str()), (2, Some("RoomCreated")));
 }
@@ -240,8 +240,8 @@ fn oversized_and_binary_messages_are_ignored_and_counted() {
     let (mut hub, mut sink) = hub(SignalingLimits { max_message_bytes: 100, ..SignalingLimits::default() });
     connect(&mut hub, &mut sink, 1);
     let long = format!("{{\"type\":\"ListRooms\",\"x\":\"{}\"}}", "x".repeat(100));
-    hub.on_text(Time::ZERO, ConnId(1), &long, &mut sink);
-    hub.on_binary(Time::ZERO, ConnId(1), &mut sink);
+    hub.on_text(Time::ZERO.into(), ConnId(1), &long, &mut sink);
+    hub.on_binary(Time::ZERO.into(), ConnId(1), &mut sink);
     let candidate = json!({"address": "192.0.2.1:1", "candidate_type": "Host", "priority": 1});
     assert_eq!(
         (hub.total_counters().messages_ignored, hub.total_counters().messages_received, sink.messages.len()),
@@ -307,7 +307,7 @@ fn joins_are_limited_by_the_bytes_that_they_send_to_all_members() {
         let query = format!("roomId=r&userId={conn:0256}&userName={}", "n".repeat(256));
         let route = route("/", &query, DialectSet::default()).expect("a route");
         let connection = NewConnection { source: IpAddr::from(source), route, is_forwarded: false };
-        hub.on_connect(Time::from_millis(at_ms), ConnId(conn), connection, &mut sink);
+        hub.on_connect(Time::from_millis(at_ms).into(), ConnId(conn), connection, &mut sink);
         hub.total_counters().requests_rejected
     };
     assert!((1..100).all(|conn| join(conn, [198, 51, 100, conn as u8], 0) == 0));
@@ -336,7 +336,7 @@ fn clients_of_other_protocols_are_closed_and_their_pings_select_no_dialect() {
     send(&mut hub, &mut sink, 3, 0, &json!({"type": "HEARTBEAT"}));
     let route = route("/socket.io/", "EIO=4&transport=websocket", DialectSet::default()).expect("a route");
     let connection = NewConnection { source: IpAddr::from([192, 0, 2, 1]), route, is_forwarded: false };
-    hub.on_connect(Time::ZERO, ConnId(4), connection, &mut sink);
+    hub.on_connect(Time::ZERO.into(), ConnId(4), connection, &mut sink);
     let reason = |name| format!("{name} clients are not supported");
     assert_eq!(sink.closed, [(ConnId(2), 1_008), (ConnId(3), 1_008), (ConnId(4), 1_008)]);
     assert_eq!(sink.close_reasons, [reason("y-webrtc"), reason("PeerJS"), reason("Socket.IO")]);
@@ -351,7 +351,7 @@ fn clients_of_other_protocols_are_closed_and_their_pings_select_no_dialect() {
 fn connect_webrtc(hub: &mut Hub, sink: &mut RecordingSink, conn: u64) {
     let route = route("/", "roomId=r&userId=u&userName=n", DialectSet::default()).expect("a route");
     let connection = NewConnection { source: IpAddr::from([192, 0, 2, 1]), route, is_forwarded: false };
-    hub.on_connect(Time::ZERO, ConnId(conn), connection, sink);
+    hub.on_connect(Time::ZERO.into(), ConnId(conn), connection, sink);
 }
 
 #[test]
@@ -361,8 +361,8 @@ fn long_names_of_webrtc_members_and_rooms_are_truncated_in_the_log() {
     let route = route("/", &query, DialectSet::default()).expect("a route");
     let connection = NewConnection { source: IpAddr::from([192, 0, 2, 1]), route, is_forwarded: false };
     let lines = logged(|| {
-        hub.on_connect(Time::ZERO, ConnId(1), connection, &mut sink);
-        hub.on_disconnect(Time::ZERO, ConnId(1), &mut sink);
+        hub.on_connect(Time::ZERO.into(), ConnId(1), connection, &mut sink);
+        hub.on_disconnect(Time::ZERO.into(), ConnId(1), &mut sink);
     });
     let names = format!("room={}… user=\"{}…\"", "r".repeat(48), "u".repeat(48));
     for event in ["joined", "left"] {
@@ -378,12 +378,12 @@ fn no_connection_is_closed_before_it_was_pinged() {
     let (mut hub, mut sink) = hub(SignalingLimits { heartbeat, ..SignalingLimits::default() });
     connect_webrtc(&mut hub, &mut sink, 1);
     let mut at = |seconds: u64, hub: &mut Hub| {
-        hub.on_deadline(Time::from_millis(seconds * 1_000), &mut sink);
+        hub.on_deadline(Time::from_millis(seconds * 1_000).into(), &mut sink);
         (sink.pinged.len(), sink.aborted.len())
     };
     assert_eq!(at(29, &mut hub), (0, 0));
     assert_eq!(at(30, &mut hub), (1, 0));
-    hub.on_activity(Time::from_millis(30_001), ConnId(1));
+    hub.on_activity(Time::from_millis(30_001).into(), ConnId(1));
     assert_eq!(at(60, &mut hub), (2, 0), "the connection has answered");
     assert_eq!(at(90, &mut hub), (2, 1), "the connection has not answered");
     assert_eq!(
@@ -410,11 +410,11 @@ fn silent_connection_is_closed_at_the_heartbeat_timeout() {
         for second in 1..200 {
             let before = sink.pinged.len();
             let now = Time::ZERO + seconds(second);
-            hub.on_deadline(now, &mut sink);
+            hub.on_deadline(now.into(), &mut sink);
             pinged_at.extend((sink.pinged.len() > before).then_some(second));
             aborted_at = aborted_at.or((!sink.aborted.is_empty()).then_some(second));
             if second == answer {
-                hub.on_activity(now, ConnId(1));
+                hub.on_activity(now.into(), ConnId(1));
             }
         }
         assert_eq!((&*pinged_at, aborted_at), (pings, Some(dropped)), "interval {interval} s, timeout {timeout} s");
@@ -426,10 +426,10 @@ fn connection_that_was_silent_while_the_server_paused_has_one_full_timeout() {
     let heartbeat = Heartbeat { interval: Some(Duration::from_secs(30)), timeout: Duration::from_secs(60) };
     let (mut hub, mut sink) = hub(SignalingLimits { heartbeat, ..SignalingLimits::default() });
     connect_webrtc(&mut hub, &mut sink, 1);
-    hub.on_activity(Time::from_millis(10_000), ConnId(1));
+    hub.on_activity(Time::from_millis(10_000).into(), ConnId(1));
     let mut closed_at = None;
     for second in 100..300 {
-        hub.on_deadline(Time::from_millis(second * 1_000), &mut sink);
+        hub.on_deadline(Time::from_millis(second * 1_000).into(), &mut sink);
         closed_at = closed_at.or((!sink.aborted.is_empty()).then_some(second));
     }
     assert_eq!(closed_at, Some(160));
@@ -442,17 +442,17 @@ fn long_messages_count_more_towards_the_message_rate() {
     for (bytes, max_messages) in [(16, 20), ((16 << 10) - 1, 20), (16 << 10, 10), (160 << 10, 2)] {
         let (mut hub, mut sink) = hub(SignalingLimits { message_rate: Some(10), ..SignalingLimits::default() });
         hub.on_connect(
-            Time::ZERO,
+            Time::ZERO.into(),
             ConnId(1),
             NewConnection { source: IpAddr::from([192, 0, 2, 1]), route: Route::Undecided, is_forwarded: false },
             &mut sink,
         );
         let text = " ".repeat(bytes);
         for _ in 0..max_messages {
-            hub.on_text(Time::ZERO, ConnId(1), &text, &mut sink);
+            hub.on_text(Time::ZERO.into(), ConnId(1), &text, &mut sink);
         }
         assert_eq!(hub.total_counters().connections, 1, "{bytes}");
-        hub.on_text(Time::ZERO, ConnId(1), &text, &mut sink);
+        hub.on_text(Time::ZERO.into(), ConnId(1), &text, &mut sink);
         assert_eq!((hub.total_counters().connections, hub.total_counters().closed_message_rate), (0, 1), "{bytes}");
     }
 }

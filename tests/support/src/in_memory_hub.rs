@@ -73,7 +73,7 @@ impl InMemoryHub {
         let (now, conn) = self.act(name);
         self.queues.waiting.remove(&conn);
         self.conns.remove(name);
-        self.hub.on_disconnect(now, conn, &mut self.queues);
+        self.hub.on_disconnect(now.into(), conn, &mut self.queues);
     }
 }
 
@@ -86,19 +86,19 @@ impl TranscriptServer for InMemoryHub {
         let (path, query) = to.split_once('?').unwrap_or((to, ""));
         let route = route(path, query, DialectSet::default()).map_err(|refusal| refusal.to_string())?;
         let connection = NewConnection { source: IpAddr::V4(Ipv4Addr::LOCALHOST), route, is_forwarded: false };
-        self.hub.on_connect(now, conn, connection, &mut self.queues);
+        self.hub.on_connect(now.into(), conn, connection, &mut self.queues);
         Ok(())
     }
 
     fn send_text(&mut self, name: &str, text: &str) -> Result<(), String> {
         let (now, conn) = self.act(name);
-        self.hub.on_text(now, conn, text, &mut self.queues);
+        self.hub.on_text(now.into(), conn, text, &mut self.queues);
         Ok(())
     }
 
     fn send_binary(&mut self, name: &str) -> Result<(), String> {
         let (now, conn) = self.act(name);
-        self.hub.on_binary(now, conn, &mut self.queues);
+        self.hub.on_binary(now.into(), conn, &mut self.queues);
         Ok(())
     }
 
@@ -143,7 +143,7 @@ impl TranscriptServer for InMemoryHub {
         // Handles every deadline up to `until`, with the clock set to that deadline.
         while let Some(next) = self.hub.next_deadline().filter(|next| *next <= until) {
             self.now = self.now.max(next);
-            self.hub.on_deadline(self.now, &mut self.queues);
+            self.hub.on_deadline(self.now.into(), &mut self.queues);
         }
         self.now = until;
         true
@@ -167,20 +167,20 @@ impl TranscriptServer for InMemoryHub {
                     ["for", members, "expiring", life] => (members.parse().ok(), seconds(life)),
                     _ => return Err(format!("invalid room: {command:?}")),
                 };
-                hub.create_room(*now, CreateRoomOptions { code: Some(code.to_owned()), max_members, lifetime })
+                hub.create_room((*now).into(), CreateRoomOptions { code: Some(code.to_owned()), max_members, lifetime })
                     .map(drop)
             }
-            ["closes", "room", code] => hub.close_room(*now, code, queues).map(drop),
-            ["sets", name, value] => hub.broadcast_param(room, name, number(value)?, queues).map(drop),
+            ["closes", "room", code] => hub.close_room((*now).into(), code, queues).map(drop),
+            ["sets", name, value] => hub.broadcast_param((*now).into(), room, name, number(value)?, queues).map(drop),
             ["declares", name, min, max] => {
-                hub.declare_range(name, (number(min)?, number(max)?), None, queues).map(drop)
+                hub.declare_range((*now).into(), name, (number(min)?, number(max)?), None, queues).map(drop)
             }
-            ["declares", name, min, max, "at", value] => {
-                hub.declare_range(name, (number(min)?, number(max)?), Some(number(value)?), queues).map(drop)
-            }
+            ["declares", name, min, max, "at", value] => hub
+                .declare_range((*now).into(), name, (number(min)?, number(max)?), Some(number(value)?), queues)
+                .map(drop),
             ["shows", ref values @ ..] => {
                 let data: Vec<f32> = values.iter().map(|value| number(value)).collect::<Result<_, _>>()?;
-                hub.broadcast_visualization(room, &data, queues).map(drop)
+                hub.broadcast_visualization((*now).into(), room, &data, queues).map(drop)
             }
             _ => return Err(format!("unknown program action: {command:?}")),
         }

@@ -152,7 +152,7 @@ pub(super) async fn close_room(State(hub): HubState, uri: Uri) -> Result<Respons
 )]
 pub(super) async fn clear_parameters(State(hub): HubState, uri: Uri) -> Result<Response, ApiError> {
     let code = decode_segment(uri.path().rsplit('/').nth(1).unwrap_or_default())?;
-    let cleared = hub.with_hub(|_, inner, out| inner.clear_parameters(&code, out))?;
+    let cleared = hub.with_hub(|now, inner, out| inner.clear_parameters(now, &code, out))?;
     Ok(body::json_response(StatusCode::OK, &ClearParametersResponse { cleared }))
 }
 
@@ -173,7 +173,7 @@ pub(super) async fn set_param(
     JsonBody(request): JsonBody<SetParamRequest, MAX_BODY_BYTES>,
 ) -> Result<Response, ApiError> {
     let SetParamRequest { name, value, room } = request;
-    let delivered = hub.with_hub(|_, inner, out| inner.broadcast_param(room.as_deref(), &name, value, out));
+    let delivered = hub.with_hub(|now, inner, out| inner.broadcast_param(now, room.as_deref(), &name, value, out));
     Ok(delivered_response(delivered?))
 }
 
@@ -196,7 +196,7 @@ pub(super) async fn declare_range(
 ) -> Result<Response, ApiError> {
     let name = last_path_segment(&uri)?;
     let DeclareRangeRequest { min, max, value } = request;
-    let delivered = hub.with_hub(|_, inner, out| inner.declare_range(&name, (min, max), value, out));
+    let delivered = hub.with_hub(|now, inner, out| inner.declare_range(now, &name, (min, max), value, out));
     Ok(delivered_response(delivered?))
 }
 
@@ -216,7 +216,7 @@ pub(super) async fn broadcast_visualization(
     JsonBody(request): JsonBody<VisualizationRequest, MAX_VISUALIZATION_BODY_BYTES>,
 ) -> Result<Response, ApiError> {
     let VisualizationRequest { data, room } = request;
-    let delivered = hub.with_hub(|_, inner, out| inner.broadcast_visualization(room.as_deref(), &data, out));
+    let delivered = hub.with_hub(|now, inner, out| inner.broadcast_visualization(now, room.as_deref(), &data, out));
     Ok(delivered_response(delivered?))
 }
 

@@ -77,7 +77,7 @@ impl HubSimulation {
         self.slots.insert(slot, conn);
         let route = route(path, query, DialectSet::default()).expect("a route");
         let new_connection = NewConnection { source: IpAddr::from([192, 0, 2, from]), route, is_forwarded: false };
-        self.hub.on_connect(self.model.now, conn, new_connection, received);
+        self.hub.on_connect(self.model.now.into(), conn, new_connection, received);
         (conn, from)
     }
 
@@ -108,20 +108,20 @@ impl HubSimulation {
             }
             (Action::Disconnect(with_close_frame), Some(conn)) => {
                 if *with_close_frame {
-                    self.hub.on_close(now, conn, 1_000, &mark(0), &mut received);
+                    self.hub.on_close(now.into(), conn, 1_000, &mark(0), &mut received);
                 } else {
-                    self.hub.on_disconnect(now, conn, &mut received);
+                    self.hub.on_disconnect(now.into(), conn, &mut received);
                 }
                 self.model.on_disconnect(conn);
                 self.slots.remove(&slot);
             }
             (Action::Binary, Some(conn)) => {
-                self.hub.on_binary(now, conn, &mut received);
+                self.hub.on_binary(now.into(), conn, &mut received);
                 let client = self.model.clients.get_mut(&conn).expect("a client");
                 (client.last_activity, client.last_text) = (now, now);
             }
             (Action::Activity, Some(conn)) => {
-                self.hub.on_activity(now, conn);
+                self.hub.on_activity(now.into(), conn);
                 self.model.clients.get_mut(&conn).expect("a client").last_activity = now;
             }
             (Action::SendText(text_kind, detail, mutation), Some(conn)) => {
@@ -129,11 +129,11 @@ impl HubSimulation {
                 let room = self.model.known.iter().rev().nth(usize::from(detail % 3));
                 let room = room.map_or("none", |(_, id, code)| if detail % 2 == 0 { id } else { code });
                 let text_sent = mutated(text(kind, *detail, serial, now.as_micros(), room), mutation);
-                self.hub.on_text(now, conn, &text_sent, &mut received);
+                self.hub.on_text(now.into(), conn, &text_sent, &mut received);
                 self.model.on_text(conn, &text_sent, &received);
             }
             (Action::RandomText(noise), Some(conn)) => {
-                self.hub.on_text(now, conn, noise, &mut received);
+                self.hub.on_text(now.into(), conn, noise, &mut received);
                 self.model.on_text(conn, noise, &received);
             }
             (Action::Post(room, typed, kind), _) => {
@@ -185,7 +185,7 @@ impl HubSimulation {
                 let options =
                     CreateRoomOptions { code: Some(code.to_owned()), lifetime: Some(life), max_members: None };
                 let is_free = self.model.opened.iter().all(|opened| opened.code != code);
-                check_equal("creating", self.hub.create_room(now, options).is_ok(), is_free)?;
+                check_equal("creating", self.hub.create_room(now.into(), options).is_ok(), is_free)?;
                 if is_free {
                     self.model.ever_opened += 1;
                     let room = format!("bbx #{}", self.model.ever_opened);
@@ -193,13 +193,15 @@ impl HubSimulation {
                 }
             }
             Action::CloseRoom(code) => {
-                let closed = self.hub.close_room(now, CODES[*code], received).ok();
+                let closed = self.hub.close_room(now.into(), CODES[*code], received).ok();
                 let room = in_rooms(&self.model, Some(*code));
                 check_equal("closing", closed, room.map(|room| self.model.close_room(&room[0])))?;
             }
             Action::SetParam(code, name) => {
-                let delivered =
-                    self.hub.broadcast_param(code.map(|code| CODES[code]), &format!("p{name}"), value, received).ok();
+                let delivered = self
+                    .hub
+                    .broadcast_param(now.into(), code.map(|code| CODES[code]), &format!("p{name}"), value, received)
+                    .ok();
                 let rooms = in_rooms(&self.model, *code);
                 check_equal("setting", delivered, rooms.as_ref().map(|rooms| count(&self.model, rooms)))?;
                 for room in rooms.unwrap_or_default() {
@@ -209,8 +211,10 @@ impl HubSimulation {
             Action::DeclareRange(name, is_set) => {
                 let (name, value) = (format!("p{name}"), is_set.then_some(value));
                 let range = (-(self.serial as f32), self.serial as f32 + 0.5);
-                let delivered =
-                    self.hub.declare_range(&name, range, value, received).map_err(|unfit| unfit.to_string())?;
+                let delivered = self
+                    .hub
+                    .declare_range(now.into(), &name, range, value, received)
+                    .map_err(|unfit| unfit.to_string())?;
                 let rooms = value.and_then(|_| in_rooms(&self.model, None)).unwrap_or_default();
                 check_equal("declaring", delivered, count(&self.model, &rooms))?;
                 self.model.ranges.insert(name.clone(), range);
@@ -219,7 +223,8 @@ impl HubSimulation {
                 }
             }
             Action::Visualize(code) => {
-                let delivered = self.hub.broadcast_visualization(code.map(|code| CODES[code]), &[value], received).ok();
+                let delivered =
+                    self.hub.broadcast_visualization(now.into(), code.map(|code| CODES[code]), &[value], received).ok();
                 let rooms = in_rooms(&self.model, *code);
                 check_equal("showing", delivered, rooms.as_ref().map(|rooms| count(&self.model, rooms)))?;
                 for room in rooms.unwrap_or_default() {
@@ -239,7 +244,7 @@ impl HubSimulation {
         while let Some(next) = self.hub.next_deadline().filter(|next| *next <= until) {
             let mut received = ReceivedMessages::default();
             self.model.now = next.max(self.model.now);
-            self.hub.on_deadline(self.model.now, &mut received);
+            self.hub.on_deadline(self.model.now.into(), &mut received);
             if !self.model.on_deadline(&received.cut, &received.closed) {
                 return Err(format!(
                     "a connection was dropped before its timeout: {:?} {:?}",
