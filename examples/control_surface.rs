@@ -17,7 +17,7 @@ use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jamjam_dev::io::signaling::control_surface_server::{ServerCommand, WsServer, WsServerConfig};
-use jamjam_dev::signaling::{ControlSurfaceEventKind, EventConsumer, InlineEvent, event_queue};
+use jamjam_dev::signaling::{ControlSurfaceEvent, ControlSurfaceEventKind, EventConsumer, event_queue};
 use tokio::sync::{mpsc, oneshot};
 
 /// Duration of one audio buffer: 128 samples at 48 kHz.
@@ -42,7 +42,7 @@ struct Meter {
 struct Synth {
     events: EventConsumer,
     /// Events that are not due yet, in order of arrival.
-    scheduled: Vec<InlineEvent>,
+    scheduled: Vec<ControlSurfaceEvent>,
     gain: f32,
     meter: Arc<Meter>,
 }
@@ -63,14 +63,14 @@ impl Synth {
                 self.scheduled.push(event);
             }
         }
-        let due = |(_, event): &(usize, &InlineEvent)| event.at.is_none_or(|at| at <= now);
+        let due = |(_, event): &(usize, &ControlSurfaceEvent)| event.at.is_none_or(|at| at <= now);
         while let Some((first, _)) = self.scheduled.iter().enumerate().filter(due).min_by_key(|(_, event)| event.at) {
             let event = self.scheduled.remove(first);
             self.apply(&event);
         }
     }
 
-    fn apply(&mut self, event: &InlineEvent) {
+    fn apply(&mut self, event: &ControlSurfaceEvent) {
         match (event.kind, &*event.name, event.value) {
             (ControlSurfaceEventKind::Param, "gain", Some(gain)) => {
                 // A client can send any numeric value. Therefore, the value is limited to the range from 0 to 1.

@@ -19,7 +19,6 @@ use super::jamjam::{
 };
 use super::rooms;
 use crate::log_throttle::LogThrottle;
-use crate::rate_limit::Gcra;
 use crate::sanitize::{sanitize, sanitize_name, truncate_bytes};
 use crate::time::{Time, WallClock};
 
@@ -261,26 +260,15 @@ impl RoomClient {
                     return Err(RoomError::PasswordRequired(self.room_name.clone()));
                 }
                 self.state = JoinState::Joining { listed: true };
-                Ok(self.join(&room.id))
+                Ok(join_room(&room.id, self.password.clone(), &self.peer_name, &self.link_key))
             }
             // A server may hide rooms from the list.
             [] if is_room_id_or_code(query) => {
                 self.state = JoinState::Joining { listed: false };
-                Ok(self.join(query))
+                Ok(join_room(query, self.password.clone(), &self.peer_name, &self.link_key))
             }
             [] => Err(self.not_found()),
             _ => Err(RoomError::Ambiguous { query: self.room_name.clone(), rooms: found }),
-        }
-    }
-
-    fn join(&self, room: &str) -> ClientMessage {
-        let (password, peer_name) = (self.password.clone(), self.peer_name.clone());
-        ClientMessage::JoinRoom {
-            room_id: room.to_owned(),
-            password,
-            peer_name,
-            link_key: self.link_key.clone(),
-            features: Vec::new(),
         }
     }
 
@@ -313,6 +301,11 @@ impl RoomClient {
             None => {}
         }
     }
+}
+
+fn join_room(room: &str, password: Option<String>, peer_name: &str, link_key: &Option<String>) -> ClientMessage {
+    let (room_id, peer_name, link_key) = (room.to_owned(), peer_name.to_owned(), link_key.clone());
+    ClientMessage::JoinRoom { room_id, password, peer_name, link_key, features: Vec::new() }
 }
 
 fn addresses_of(peer: &Peer) -> Vec<SocketAddr> {
@@ -397,8 +390,9 @@ pub struct EchoParticipant {
     state: ParticipantState,
     /// Ids and names of the other members.
     peers: Vec<(String, String)>,
-    /// Theoretical arrival time of the next echoed message (GCRA).
-    next_echo: Time,
+    /// The second since the Unix epoch in which messages are counted.
+    echo_second: u64,
+    echo_count: u64,
     log_throttle: LogThrottle,
 }
 
@@ -414,7 +408,8 @@ impl EchoParticipant {
             invite_code: None,
             state: ParticipantState::Creating,
             peers: Vec::new(),
-            next_echo: Time::ZERO,
+            echo_second: 0,
+            echo_count: 0,
             log_throttle: LogThrottle::new(MAX_LOG_LINES_PER_SECOND),
         }
     }
@@ -430,13 +425,7 @@ impl EchoParticipant {
     pub fn on_connected(&mut self) -> ClientMessage {
         let Some(room) = &self.invite_code else { return self.create_room() };
         self.state = ParticipantState::Rejoining;
-        ClientMessage::JoinRoom {
-            room_id: room.clone(),
-            password: None,
-            peer_name: PEER_NAME.to_owned(),
-            link_key: self.link_key.clone(),
-            features: Vec::new(),
-        }
+        join_room(room, None, PEER_NAME, &self.link_key)
     }
 
     /// Whether the participant is in its room on the current connection.
@@ -490,10 +479,13 @@ impl EchoParticipant {
                 Ok(None)
             }
             (ServerMessage::ChatMessage(chat), ParticipantState::Joined { peer_id }) => {
-                let limit = Gcra::with_burst_seconds(MAX_ECHOES_PER_SECOND, 1);
-                let Some(next) = limit.try_advance(self.next_echo, now.monotonic, 1) else { return Ok(None) };
-                self.next_echo = next;
-                Ok(echo_chat(&chat, peer_id, now.unix_ms()))
+                let second = now.unix_ms() / 1_000;
+                if self.echo_second != second {
+                    (self.echo_second, self.echo_count) = (second, 0);
+                }
+                self.echo_count += 1;
+                let is_allowed = self.echo_count <= MAX_ECHOES_PER_SECOND;
+                Ok(if is_allowed { echo_chat(&chat, peer_id, now.unix_ms()) } else { None })
             }
             _ => Ok(None),
         }

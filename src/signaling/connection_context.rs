@@ -34,10 +34,10 @@ const MAX_FAILED_GUESSES: u32 = 20;
 pub(super) const REQUESTED_BYTES_PER_SECOND: u64 = 1 << 20;
 
 /// Maximum debt of a source that requests a list, as seconds of [`REQUESTED_BYTES_PER_SECOND`]. Only the last list may exceed it.
-const MAX_LIST_DEBT: Duration = Duration::from_secs(1);
+pub(super) const MAX_LIST_DEBT: Duration = Duration::from_secs(1);
 
 /// Maximum debt of a source that joins a room. It is high, because many clients behind one address may join at the same time.
-const MAX_JOIN_DEBT: Duration = Duration::from_secs(32);
+pub(super) const MAX_JOIN_DEBT: Duration = Duration::from_secs(32);
 
 /// All connections by their numbers.
 pub(super) type Connections = HashMap<ConnId, ConnectionState>;
@@ -117,11 +117,6 @@ pub(super) struct ConnectionContext<'a> {
 }
 
 impl ConnectionContext<'_> {
-    /// The Unix time in milliseconds.
-    pub(super) fn unix_ms(&self) -> u64 {
-        self.now.unix_ms()
-    }
-
     /// Whether the connection belongs to a newer jamjam client: only these connect to a path of the dialect.
     pub(super) fn is_newer(&self, conn: ConnId) -> bool {
         self.connections.get(&conn).is_some_and(|connection| connection.is_dialect_in_url)
@@ -194,17 +189,9 @@ impl ConnectionContext<'_> {
         self.send(&[self.conn], message);
     }
 
-    /// Fails if the source has requested too many bytes of states and lists. Checked before a reply is built under the hub's lock.
-    pub(super) fn check_requested_bytes(&mut self) -> Result<(), MessageError> {
-        self.check_debt(MAX_LIST_DEBT)
-    }
-
-    /// Like [`Self::check_requested_bytes`], for a join.
-    pub(super) fn check_join(&mut self) -> Result<(), MessageError> {
-        self.check_debt(MAX_JOIN_DEBT)
-    }
-
-    fn check_debt(&self, max: Duration) -> Result<(), MessageError> {
+    /// Fails if the source has requested so many bytes of states and lists that its debt is above `max`. Checked before a reply is built under
+    /// the hub's lock.
+    pub(super) fn check_requested_bytes(&self, max: Duration) -> Result<(), MessageError> {
         let debt = self.requested_bytes.debt(self.now.monotonic, source_network(self.source));
         if debt > max { Err(MessageError::Rejected("too many requests from this address")) } else { Ok(()) }
     }

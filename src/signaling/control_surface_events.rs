@@ -1,7 +1,7 @@
 //! Events of control surfaces, and a lock-free queue that carries them to a real-time thread.
 //!
-//! A [`ControlSurfaceEvent`] owns its strings, so dropping it frees memory. An [`InlineEvent`] stores its strings in place and is `Copy`.
-//! Popping, copying or dropping an event never allocates, frees, locks or makes a system call.
+//! A [`ControlSurfaceEvent`] stores its strings in place and is `Copy`. Popping, copying or dropping an event never allocates, frees, locks
+//! or makes a system call.
 
 use std::fmt;
 use std::ops::{Deref, RangeInclusive};
@@ -9,36 +9,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rtrb::{Consumer, Producer, RingBuffer};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// Number of digits of a room code.
 pub const ROOM_CODE_DIGITS: RangeInclusive<usize> = 4..=6;
 
 /// Maximum length of a parameter or trigger name, in bytes.
 pub(super) const MAX_PARAMETER_NAME_BYTES: usize = 256;
-
-/// A client's action. The event is reported when the server receives the action, even if the action takes effect later.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ControlSurfaceEvent {
-    /// The room code.
-    pub room: String,
-    /// The client's node id, which its `welcome` message contained.
-    pub node_id: String,
-    /// The kind of action.
-    pub kind: ControlSurfaceEventKind,
-    /// The name of the parameter or trigger.
-    pub name: String,
-    /// The new value of the parameter.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub value: Option<f32>,
-    /// When the client wants the action to take effect, in microseconds since the Unix epoch.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub at: Option<u64>,
-    /// When the server received the action, in microseconds since the Unix epoch.
-    #[serde(rename = "time")]
-    pub received_at: u64,
-}
 
 /// The kind of a [`ControlSurfaceEvent`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -90,10 +67,18 @@ impl<const N: usize> fmt::Display for InlineStr<N> {
     }
 }
 
-/// A copy of a [`ControlSurfaceEvent`] without heap memory. The copy takes at most 350 bytes. To compare or match a string field,
-/// dereference the field to `str`, for example `&*event.name`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct InlineEvent {
+impl<const N: usize> Serialize for InlineStr<N> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self)
+    }
+}
+
+/// A client's action. The event is reported when the server receives the action, even if the action takes effect later.
+///
+/// An event takes at most 350 bytes. To compare or match a string field, dereference the field to `str`, for example `&*event.name`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ControlSurfaceEvent {
     /// The room code.
     pub room: InlineStr<{ *ROOM_CODE_DIGITS.end() }>,
     /// The client's node id, which its `welcome` message contained.
@@ -103,33 +88,27 @@ pub struct InlineEvent {
     /// The name of the parameter or trigger.
     pub name: InlineStr<MAX_PARAMETER_NAME_BYTES>,
     /// The new value of the parameter, which is finite; `None` for a trigger.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<f32>,
     /// When the client wants the action to take effect, in microseconds since the Unix epoch. May be any number.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<u64>,
     /// When the server received the action, in microseconds since the Unix epoch.
+    #[serde(rename = "time")]
     pub received_at: u64,
-}
-
-impl InlineEvent {
-    /// Copies an event. Returns `None` if a string of the event is too long. The strings of a hub's events are always short enough.
-    pub fn new(event: &ControlSurfaceEvent) -> Option<Self> {
-        let ControlSurfaceEvent { room, node_id, kind, name, value, at, received_at } = event;
-        let (room, node_id, name) = (InlineStr::new(room)?, InlineStr::new(node_id)?, InlineStr::new(name)?);
-        Some(Self { room, node_id, kind: *kind, name, value: *value, at: *at, received_at: *received_at })
-    }
 }
 
 /// The producing end of an event queue.
 #[derive(Debug)]
 pub struct EventProducer {
-    queue: Producer<InlineEvent>,
+    queue: Producer<ControlSurfaceEvent>,
     dropped: Arc<AtomicU64>,
 }
 
 /// The consuming end of an event queue, for example on an audio thread.
 #[derive(Debug)]
 pub struct EventConsumer {
-    queue: Consumer<InlineEvent>,
+    queue: Consumer<ControlSurfaceEvent>,
     dropped: Arc<AtomicU64>,
 }
 
@@ -141,10 +120,9 @@ pub fn event_queue(capacity: usize) -> (EventProducer, EventConsumer) {
 }
 
 impl EventProducer {
-    /// Appends an event. Returns false if the queue is full or a string is too long. The event then counts as dropped. Never blocks or
-    /// allocates.
+    /// Appends an event. Returns false if the queue is full. The event then counts as dropped. Never blocks or allocates.
     pub fn push(&mut self, event: &ControlSurfaceEvent) -> bool {
-        let pushed = InlineEvent::new(event).is_some_and(|event| self.queue.push(event).is_ok());
+        let pushed = self.queue.push(*event).is_ok();
         if !pushed {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -159,11 +137,11 @@ impl EventProducer {
 
 impl EventConsumer {
     /// Removes the oldest event. Never blocks, allocates or frees.
-    pub fn pop(&mut self) -> Option<InlineEvent> {
+    pub fn pop(&mut self) -> Option<ControlSurfaceEvent> {
         self.queue.pop().ok()
     }
 
-    /// Number of events dropped because the queue was full or a string was too long. Never blocks, allocates or frees.
+    /// Number of events dropped because the queue was full. Never blocks, allocates or frees.
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
@@ -184,10 +162,10 @@ mod tests {
 
     fn event(name: &str) -> ControlSurfaceEvent {
         ControlSurfaceEvent {
-            room: "123456".to_owned(),
-            node_id: "69043ffa-0f20-473a-b977-27525b15a135".to_owned(),
+            room: InlineStr::new("123456").expect("a code"),
+            node_id: InlineStr::new("69043ffa-0f20-473a-b977-27525b15a135").expect("an id"),
             kind: ControlSurfaceEventKind::Param,
-            name: name.to_owned(),
+            name: InlineStr::new(name).expect("a short name"),
             value: Some(0.7),
             at: Some(u64::MAX),
             received_at: 7,
@@ -205,14 +183,14 @@ mod tests {
         assert_eq!((popped.kind, popped.at, popped.received_at), (ControlSurfaceEventKind::Param, Some(u64::MAX), 7));
         assert_eq!(consumer.pop().map(|event| event.name.len()), Some(0));
         assert_eq!((consumer.pop(), consumer.dropped()), (None, 0));
-        assert!(size_of::<InlineEvent>() <= 350);
+        assert!(size_of::<ControlSurfaceEvent>() <= 350);
     }
 
     proptest! {
         #[test]
         fn every_event_is_popped_in_order_or_counted_as_lost(
             capacity in 0usize..5,
-            actions in prop::collection::vec(prop::option::of(0usize..300), 0..60),
+            actions in prop::collection::vec(prop::option::of(0usize..=256), 0..60),
         ) {
             let (mut producer, mut consumer) = event_queue(capacity);
             let (mut queued, mut lost) = (VecDeque::new(), 0);
@@ -222,7 +200,7 @@ mod tests {
                     prop_assert_eq!(consumer.pop().map(|event| event.name.len()), queued.pop_front());
                     continue;
                 };
-                if queued.len() < capacity && length <= 256 {
+                if queued.len() < capacity {
                     queued.push_back(length);
                 } else {
                     lost += 1;
@@ -242,8 +220,8 @@ mod tests {
         assert!(producer.push(&event("e")));
         let rest: Vec<String> = std::iter::from_fn(|| consumer.pop()).map(|event| event.name.to_string()).collect();
         assert_eq!((rest.join(""), consumer.dropped()), ("be".to_owned(), 2));
-        // An event with a string that is too long is dropped. The string is never truncated.
-        assert!(!producer.push(&event(&"x".repeat(257))) && consumer.dropped() == 3);
+        // A string that is too long is never truncated.
+        assert!(InlineStr::<256>::new(&"x".repeat(257)).is_none());
         drop(producer);
         assert!(consumer.is_abandoned());
     }

@@ -18,15 +18,12 @@ pub(super) trait DialectHandler {
     fn rooms(&self) -> &dyn RoomDirectory;
 
     /// Whether the room needs a password or token.
-    fn is_protected(&self, room: &str) -> bool {
-        let _ = room;
+    fn is_protected(&self, _limits: &SignalingLimits, _room: &str) -> bool {
         false
     }
 
     /// Handles a new connection whose URL selects this dialect: the connection joins a room or is closed.
-    fn on_connect(&mut self, ctx: &mut ConnectionContext<'_>, route: Route) {
-        let _ = (ctx, route);
-    }
+    fn on_connect(&mut self, _ctx: &mut ConnectionContext<'_>, _route: Route) {}
 
     /// Removes a closed connection from its room.
     fn on_disconnect(&mut self, ctx: &mut ConnectionContext<'_>, close: &ConnectionClose<'_>);
@@ -36,9 +33,7 @@ pub(super) trait DialectHandler {
     fn close_room(&mut self, ctx: &mut ConnectionContext<'_>, room: &str) -> Option<usize>;
 
     /// Handles a timer of this dialect.
-    fn on_timer(&mut self, ctx: &mut ConnectionContext<'_>, timer: DialectTimer) {
-        let _ = (ctx, timer);
-    }
+    fn on_timer(&mut self, _ctx: &mut ConnectionContext<'_>, _timer: DialectTimer) {}
 
     /// The interval and time-out of pings to connections of this dialect. `None` if these connections are not pinged.
     fn heartbeat(&self, limits: &SignalingLimits) -> Option<Heartbeat> {
@@ -46,20 +41,17 @@ pub(super) trait DialectHandler {
     }
 
     /// Maximum time without a message from the connection; `None` if this time is unlimited.
-    fn idle_timeout(&self, limits: &SignalingLimits, conn: ConnId) -> Option<Duration> {
-        let _ = (limits, conn);
+    fn idle_timeout(&self, _limits: &SignalingLimits, _conn: ConnId) -> Option<Duration> {
         None
     }
 
     /// How long a connection may last.
-    fn max_connection_age(&self, limits: &SignalingLimits) -> Option<Duration> {
-        let _ = limits;
+    fn max_connection_age(&self, _limits: &SignalingLimits) -> Option<Duration> {
         None
     }
 
     /// Maximum length of a message of the connection, in bytes.
-    fn max_message_bytes(&self, limits: &SignalingLimits, conn: ConnId) -> usize {
-        let _ = conn;
+    fn max_message_bytes(&self, limits: &SignalingLimits, _conn: ConnId) -> usize {
         limits.max_message_bytes
     }
 

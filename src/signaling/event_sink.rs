@@ -38,9 +38,7 @@ pub trait EventSink {
     }
 
     /// Passes a control surface event to the listeners. By default, the event is dropped.
-    fn control_surface_event(&mut self, event: ControlSurfaceEvent) {
-        drop(event);
-    }
+    fn control_surface_event(&mut self, _event: ControlSurfaceEvent) {}
 
     /// Closes a connection after all earlier messages to it are sent. The hub has already removed the connection, so a later
     /// [`Hub::on_disconnect`](super::Hub::on_disconnect) has no effect.

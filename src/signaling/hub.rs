@@ -26,7 +26,7 @@ use super::route::Route;
 use super::timers::Timers;
 use crate::address::source_network;
 use crate::log_throttle::LogThrottle;
-use crate::rate_limit::{DebtLimiter, Gcra};
+use crate::rate_limit::DebtLimiter;
 use crate::time::{Time, WallClock};
 
 /// Maximum number of sources whose requested bytes are counted.
@@ -34,6 +34,9 @@ const MAX_LIMITED_SOURCES: usize = 4_096;
 
 /// The connection number for work that no connection caused. No connection has this number.
 const SYSTEM_CONN: ConnId = ConnId(u64::MAX);
+
+/// The parts of the hub that handle an event.
+type Parts<'a> = (ConnectionContext<'a>, &'a mut DialectHandlers);
 
 /// A new connection.
 #[derive(Clone, Debug)]
@@ -72,8 +75,6 @@ pub struct ClosedRoom {
 /// All connections, the rooms of all dialects, and their timers and counters.
 pub struct Hub {
     pub(super) limits: SignalingLimits,
-    /// The limit on the message rate of each connection.
-    message_limit: Option<Gcra>,
     pub(super) connections: Connections,
     /// The network of each connection that has not selected a dialect yet. The numbers are in the order of connecting.
     pub(super) undecided: BTreeMap<ConnId, IpAddr>,
@@ -91,9 +92,8 @@ impl Hub {
     /// An empty hub. The ids of rooms and members are derived from the secret `key`. Therefore, clients cannot guess ids.
     pub fn new(limits: SignalingLimits, key: [u64; 4]) -> Self {
         Self {
-            message_limit: limits.message_limit(),
-            dialects: DialectHandlers::new(&limits),
             limits,
+            dialects: DialectHandlers::default(),
             connections: HashMap::new(),
             undecided: BTreeMap::new(),
             timers: Timers::default(),
@@ -136,9 +136,7 @@ impl Hub {
             }
             self.schedule_check(conn, now.monotonic);
         }
-        if self.activity_log.is_active(now.monotonic)
-            && let Some(scope) = self.activity_scope(conn)
-        {
+        if let Some(scope) = self.recorded_scope(now, conn) {
             self.activity_log.record_connect(now, scope, (conn, source));
         }
     }
@@ -199,7 +197,7 @@ impl Hub {
         close: &ConnectionClose<'_>,
         sink: &mut dyn EventSink,
     ) {
-        let scope = if self.activity_log.is_active(now.monotonic) { self.activity_scope(conn) } else { None };
+        let scope = self.recorded_scope(now, conn);
         let dialect = self.dialect_of(conn);
         self.undecided.remove(&conn);
         if let Some((mut ctx, dialects)) = self.context(now, conn, sink) {
@@ -338,7 +336,7 @@ impl Hub {
         connection.record_activity(now.monotonic);
         connection.last_message = now.monotonic;
         let bytes = text.map_or(0, str::len);
-        if self.message_limit.is_some_and(|limit| !connection.allow_message(now.monotonic, limit, bytes)) {
+        if self.limits.message_limit().is_some_and(|limit| !connection.allow_message(now.monotonic, limit, bytes)) {
             let counters = &mut self.counters[counters_index(dialect)];
             counters.closed_message_rate += 1;
             counters.messages_received += 1;
@@ -347,7 +345,7 @@ impl Hub {
             self.close_connection(now, conn, code, "Rate limit exceeded", sink);
             return;
         }
-        let scope_before = if self.activity_log.is_active(now.monotonic) { self.activity_scope(conn) } else { None };
+        let scope_before = self.recorded_scope(now, conn);
         let effect = effect(self, sink);
         if let Some(before) = scope_before {
             self.record_message(now, before, (conn, source), text, effect.as_ref().err());
@@ -381,12 +379,7 @@ impl Hub {
     }
 
     /// The context of an event of `conn`, with all dialects.
-    pub(super) fn context<'a>(
-        &'a mut self,
-        now: WallClock,
-        conn: ConnId,
-        sink: &'a mut dyn EventSink,
-    ) -> Option<(ConnectionContext<'a>, &'a mut DialectHandlers)> {
+    fn context<'a>(&'a mut self, now: WallClock, conn: ConnId, sink: &'a mut dyn EventSink) -> Option<Parts<'a>> {
         let &ConnectionState { source, dialect, .. } = self.connections.get(&conn)?;
         Some(self.context_of(now, (conn, source, dialect), sink))
     }
@@ -397,7 +390,7 @@ impl Hub {
         now: WallClock,
         dialect: Dialect,
         sink: &'a mut dyn EventSink,
-    ) -> (ConnectionContext<'a>, &'a mut DialectHandlers) {
+    ) -> Parts<'a> {
         self.context_of(now, (SYSTEM_CONN, IpAddr::V4(Ipv4Addr::UNSPECIFIED), Some(dialect)), sink)
     }
 
@@ -406,7 +399,7 @@ impl Hub {
         now: WallClock,
         (conn, source, dialect): (ConnId, IpAddr, Option<Dialect>),
         sink: &'a mut dyn EventSink,
-    ) -> (ConnectionContext<'a>, &'a mut DialectHandlers) {
+    ) -> Parts<'a> {
         let ctx = ConnectionContext {
             now,
             conn,

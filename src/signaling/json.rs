@@ -105,6 +105,9 @@ impl MessageError {
     pub(super) const NOT_IN_ROOM: Self = Self::ignored("not in a room");
     pub(super) const UNKNOWN_TYPE: Self = Self::ignored("unknown message type");
 
+    /// More than [`MAX_DEPTH`] or [`MAX_VALUES`].
+    pub(super) const TOO_LARGE: Self = Self::ignored("nested deeper than 128 levels, or more than 100000 values");
+
     pub(super) const fn ignored(reason: &'static str) -> Self {
         Self::Ignored(Cow::Borrowed(reason))
     }

@@ -67,13 +67,7 @@ impl MessageParser {
         if !text.trim_start().starts_with('{') {
             return Err(MessageError::ignored("not a JSON object"));
         }
-        if json::is_too_large(text) {
-            let (depth, values) = (json::MAX_DEPTH, json::MAX_VALUES);
-            return Err(MessageError::Ignored(
-                format!("nested deeper than {depth} levels, or more than {values} values").into(),
-            ));
-        }
-        Ok(())
+        if json::is_too_large(text) { Err(MessageError::TOO_LARGE) } else { Ok(()) }
     }
 
     /// The dialect that a first message selects. The URL selects the other dialects.

@@ -50,8 +50,8 @@ pub use control_surface::{
     CommandError, ControlSurfaceRoomInfo, CreateRoomOptions, CreatedRoom, MAX_VISUALIZATION_VALUES,
 };
 pub use control_surface_events::{
-    ControlSurfaceEvent, ControlSurfaceEventKind, EventConsumer, EventProducer, InlineEvent, InlineStr,
-    ROOM_CODE_DIGITS, event_queue,
+    ControlSurfaceEvent, ControlSurfaceEventKind, EventConsumer, EventProducer, InlineStr, ROOM_CODE_DIGITS,
+    event_queue,
 };
 pub use counters::{DialectCounters, UNDECIDED};
 pub use dialect::{Dialect, DialectSet, ProbeProtocol, ProbeRoom, ResponseMatching};
@@ -63,7 +63,7 @@ pub use limits::{
 };
 pub use message::{MessageParser, ParsedText};
 pub use route::{
-    BearerToken, BroadcastParams, NEWER_PATH, QueryParams, Route, RouteError, decode_room_name, is_valid_room_name,
+    BearerToken, BroadcastParams, NEWER_PATH, Route, RouteError, WebRtcParams, decode_room_name, is_valid_room_name,
     route,
 };
 pub use snapshot::{
@@ -82,11 +82,6 @@ struct DialectHandlers {
 }
 
 impl DialectHandlers {
-    /// The dialects of a server with these limits.
-    fn new(limits: &SignalingLimits) -> Self {
-        Self { webrtc: webrtc::WebRtcDialect::new(limits.webrtc_requires_token), ..Self::default() }
-    }
-
     fn get(&self, dialect: Dialect) -> &dyn DialectHandler {
         match dialect {
             Dialect::Jamjam => &self.jamjam,

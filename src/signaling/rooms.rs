@@ -129,11 +129,6 @@ impl<R, M: MemberData> RoomMap<R, M> {
         self.rooms_by_creator.get(&address).copied().unwrap_or(0)
     }
 
-    /// Whether an open room has this name.
-    pub(super) fn contains_name(&self, name: &str) -> bool {
-        self.keys_by_name.contains_key(name)
-    }
-
     /// The room with this name.
     pub(super) fn find(&self, name: &str) -> Option<&Room<R, M>> {
         self.rooms.get(self.keys_by_name.get(name)?)
@@ -157,11 +152,6 @@ impl<R, M: MemberData> RoomMap<R, M> {
     /// All rooms in the order of creation.
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Room<R, M>> {
         self.rooms.values_mut()
-    }
-
-    /// The keys of all rooms.
-    pub(super) fn keys(&self) -> impl Iterator<Item = RoomKey> {
-        self.rooms.keys().copied()
     }
 
     /// The room of a connection.
@@ -443,14 +433,14 @@ mod tests {
         space.join(room, ConnId(1), 1);
         space.join(room, ConnId(2), 2);
         assert_eq!(space.leave(ConnId(1), None, "").map(|(_, others)| others), Some(vec![ConnId(2)]));
-        assert_eq!((space.contains_name("a"), space.rooms_created_by(here), space.memberships.len()), (true, 1, 1));
+        assert_eq!((space.find("a").is_some(), space.rooms_created_by(here), space.memberships.len()), (true, 1, 1));
         // The room is kept for a member that is about to join.
         assert_eq!(space.leave(ConnId(2), Some(room), "").map(|(_, others)| others), Some(Vec::new()));
-        assert!(space.contains_name("a"));
+        assert!(space.find("a").is_some());
         space.join(room, ConnId(3), 3);
         assert!(space.leave(ConnId(3), None, "").is_some() && space.leave(ConnId(3), None, "").is_none());
         assert_eq!(
-            (space.contains_name("a"), space.contains_name("b"), space.rooms_created_by(here), space.len()),
+            (space.find("a").is_some(), space.find("b").is_some(), space.rooms_created_by(here), space.len()),
             (false, false, 0, 0)
         );
         assert!(space.keys_by_name.is_empty() && space.memberships.is_empty() && space.rooms_by_creator.is_empty());
@@ -461,14 +451,14 @@ mod tests {
         let mut space = RoomMap::<&str, u64>::default();
         let room = space.create(vec!["1234".to_owned()], None, None, 0, "data");
         space.join(room, ConnId(1), 1);
-        assert!(space.leave(ConnId(1), None, "").is_some() && space.contains_name("1234"));
+        assert!(space.leave(ConnId(1), None, "").is_some() && space.find("1234").is_some());
         space.join(room, ConnId(2), 2);
         space.join(room, ConnId(3), 3);
         let close =
             |space: &mut RoomMap<&'static str, u64>| space.close(room).map(|room| (room.data, room.connections()));
         assert_eq!(close(&mut space), Some(("data", vec![ConnId(2), ConnId(3)])));
         assert_eq!(
-            (close(&mut space), space.len(), space.memberships.len(), space.contains_name("1234")),
+            (close(&mut space), space.len(), space.memberships.len(), space.find("1234").is_some()),
             (None, 0, 0, false)
         );
     }

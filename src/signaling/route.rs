@@ -18,10 +18,12 @@ pub const NEWER_PATH: &str = "/v1/signaling";
 pub enum Route {
     /// The first message selects the dialect.
     Undecided,
-    /// This dialect, and the parameters, which the dialect parses itself.
-    Selected(Dialect, QueryParams),
+    /// The jamjam dialect, for a newer client.
+    NewerJamjam,
     /// The broadcast dialect.
     Broadcast(BroadcastParams),
+    /// The WebRTC dialect.
+    WebRtc(WebRtcParams),
     /// The page's origin is not [allowed](super::SignalingLimits::allows_origin). The upgrade succeeds, and the connection is closed at
     /// once. A browser script can read a close code, but not an HTTP status.
     OriginNotAllowed,
@@ -34,8 +36,9 @@ impl Route {
     pub fn dialect(&self) -> Option<Dialect> {
         match self {
             Self::Undecided | Self::OriginNotAllowed | Self::Foreign(_) => None,
-            Self::Selected(dialect, _) => Some(*dialect),
+            Self::NewerJamjam => Some(Dialect::Jamjam),
             Self::Broadcast(_) => Some(Dialect::Broadcast),
+            Self::WebRtc(_) => Some(Dialect::WebRtc),
         }
     }
 
@@ -46,12 +49,12 @@ impl Route {
         let authorization = credentials.iter().find(|(name, _)| *name == "authorization");
         let token = authorization.and_then(|(_, value)| BearerToken::from_authorization(value));
         match &mut self {
-            Self::Selected(_, params) => params.authorization = token,
+            Self::WebRtc(params) => params.token = params.token.take().or(token),
             Self::Broadcast(params) => {
                 params.token = params.token.take().or(token);
                 params.headers = shown.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
             }
-            Self::Undecided | Self::OriginNotAllowed | Self::Foreign(_) => {}
+            Self::Undecided | Self::NewerJamjam | Self::OriginNotAllowed | Self::Foreign(_) => {}
         }
         self
     }
@@ -71,7 +74,7 @@ pub enum RouteError {
 /// Selects the dialect by `path`, then by `query`. A server with only one dialect uses that dialect for every path.
 pub fn route(path: &str, query: &str, dialects: DialectSet) -> Result<Route, RouteError> {
     if path == NEWER_PATH && dialects.contains(Dialect::Jamjam) {
-        return Ok(Route::Selected(Dialect::Jamjam, QueryParams::default()));
+        return Ok(Route::NewerJamjam);
     }
     if let Some(only) = dialects.single() {
         return Ok(route_of(only, path, query));
@@ -106,7 +109,7 @@ fn route_of(dialect: Dialect, path: &str, query: &str) -> Route {
     match dialect {
         Dialect::Jamjam | Dialect::ControlSurface => Route::Undecided,
         Dialect::Broadcast => Route::Broadcast(BroadcastParams::from_url(path, query)),
-        Dialect::WebRtc => Route::Selected(dialect, QueryParams { query: query.to_owned(), authorization: None }),
+        Dialect::WebRtc => Route::WebRtc(WebRtcParams::from_query(query)),
     }
 }
 
@@ -156,11 +159,6 @@ impl BearerToken {
         scheme.eq_ignore_ascii_case("bearer").then(|| Self(token.trim().to_owned()))
     }
 
-    /// The token in a parameter of the query; `None` if the parameter is empty.
-    pub(super) fn from_parameter(value: String) -> Option<Self> {
-        (!value.is_empty()).then_some(Self(value))
-    }
-
     /// Compares the token with a secret in constant time.
     pub fn matches(&self, secret: &Secret) -> bool {
         secret.matches(&self.0)
@@ -177,18 +175,33 @@ impl fmt::Debug for BearerToken {
     }
 }
 
-/// The query of a connection, and the token of its `Authorization` header. `Debug` prints neither, because the query may contain a token.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct QueryParams {
-    /// The query.
-    pub query: String,
-    /// The token of the `Authorization` header.
-    pub authorization: Option<BearerToken>,
+/// Parameters of a WebRTC connection; absent parameters are empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WebRtcParams {
+    /// `roomId`.
+    pub room_id: String,
+    /// `userId`.
+    pub user_id: String,
+    /// `userName`.
+    pub user_name: String,
+    /// `token` or, if the query has none, the token of the `Authorization` header.
+    pub token: Option<BearerToken>,
 }
 
-impl fmt::Debug for QueryParams {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("QueryParams").finish_non_exhaustive()
+impl WebRtcParams {
+    /// The parameters of a query. If a parameter is repeated, its last value counts.
+    fn from_query(query: &str) -> Self {
+        let mut params = Self::default();
+        for (name, value) in parse(query.as_bytes()) {
+            match &*name {
+                "roomId" => params.room_id = value.into_owned(),
+                "userId" => params.user_id = value.into_owned(),
+                "userName" => params.user_name = value.into_owned(),
+                "token" => params.token = Some(BearerToken(value.into_owned())).filter(|token| !token.0.is_empty()),
+                _ => {}
+            }
+        }
+        params
     }
 }
 
@@ -282,7 +295,7 @@ mod tests {
     const WEBRTC_ONLY: DialectSet = DialectSet::only(Dialect::WebRtc);
 
     fn webrtc_route(query: &str) -> Route {
-        Route::Selected(Dialect::WebRtc, QueryParams { query: query.to_owned(), authorization: None })
+        Route::WebRtc(WebRtcParams::from_query(query))
     }
 
     #[test]
@@ -309,7 +322,7 @@ mod tests {
 
     #[test]
     fn path_of_newer_clients_selects_jamjam_if_it_is_enabled() {
-        let newer = Ok(Route::Selected(Dialect::Jamjam, QueryParams::default()));
+        let newer = Ok(Route::NewerJamjam);
         for dialects in [DialectSet::ALL, DialectSet::JAMJAM_ONLY] {
             for query in ["", "roomId=r", "token=t"] {
                 assert_eq!(route("/v1/signaling", query, dialects), newer, "{query}");
@@ -452,5 +465,44 @@ mod tests {
         let from_header = |header| broadcast_params("/", "token=", &[("authorization", header)]).token;
         assert_eq!(from_header("bearer  t"), Some(BearerToken("t".to_owned())));
         assert_eq!((from_header("Basic t"), from_header("t")), (None, None));
+    }
+
+    #[test]
+    fn webrtc_parameters_are_decoded_and_the_last_of_a_name_counts() {
+        for (query, decoded) in [
+            ("roomId=r&userId=u&userName=n", ["r", "u", "n"]),
+            ("userName=Ann+B&userId=%C3%A4&roomId=a%2Fb%26c", ["a/b&c", "ä", "Ann B"]),
+            ("roomId=", ["", "", ""]),
+            ("userId=u&room=x", ["", "u", ""]),
+            ("roomId=a&roomId=b", ["b", "", ""]),
+            ("%72oomId=r", ["r", "", ""]),
+            ("roomId=%ff%00", ["\u{fffd}\0", "", ""]),
+        ] {
+            let [room_id, user_id, user_name] = decoded.map(str::to_owned);
+            let expected = WebRtcParams { room_id, user_id, user_name, token: None };
+            assert_eq!(parse_query(query, None), expected, "{query}");
+        }
+    }
+
+    fn parse_query(query: &str, authorization: Option<&str>) -> WebRtcParams {
+        let headers = authorization.map(|value| ("authorization", value));
+        match webrtc_route(query).with_headers(headers.into_iter()) {
+            Route::WebRtc(params) => params,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn webrtc_token_in_the_query_precedes_the_header() {
+        let token = |query, header| {
+            let token = parse_query(query, header).token;
+            token.map(|token| token.as_str().to_owned())
+        };
+        assert_eq!(token("token=a%2Eb", Some("Bearer h")).as_deref(), Some("a.b"));
+        assert_eq!(token("token=a&token=b", None).as_deref(), Some("b"));
+        for query in ["", "token=", "token=a&token="] {
+            assert_eq!(token(query, Some("Bearer h")).as_deref(), Some("h"), "{query}");
+            assert_eq!(token(query, Some("Basic h")), None, "{query}");
+        }
     }
 }

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use super::activity_log::{ActivityEntry, ActivityOutcome, ActivityScope};
 use super::connection_context::Connections;
@@ -13,6 +14,7 @@ use super::dialect_handler::DialectHandler;
 use super::event_sink::ConnId;
 use super::hub::Hub;
 use super::json::MessageError;
+use super::limits::SignalingLimits;
 use super::rooms::{MemberInfo, RoomEntry};
 use crate::sanitize::truncate_bytes;
 use crate::time::WallClock;
@@ -108,7 +110,7 @@ impl Hub {
     /// A snapshot of the server. Each call keeps the activity log active for another ten seconds. If there is no further call in this time,
     /// the log becomes inactive.
     pub fn snapshot(&mut self, now: WallClock, query: &SnapshotQuery) -> Snapshot {
-        let Self { dialects, connections, activity_log, timers, .. } = self;
+        let Self { limits, dialects, connections, activity_log, timers, .. } = self;
         activity_log.extend(now.monotonic, timers);
         let mut builder = SnapshotBuilder {
             now,
@@ -118,7 +120,7 @@ impl Hub {
             members_left: MAX_SNAPSHOT_MEMBERS_TOTAL,
         };
         for dialect in Dialect::ALL {
-            builder.add_rooms(dialect, dialects.get(dialect));
+            builder.add_rooms(limits, dialect, dialects.get(dialect));
         }
         builder.add_unjoined(|conn, dialect| {
             dialect.is_none_or(|dialect| dialects.get(dialect).rooms().room_name_of(conn).is_none())
@@ -128,6 +130,12 @@ impl Hub {
             last_activity: activity_log.last_number(),
             ..builder.snapshot
         }
+    }
+
+    /// The WebRTC rooms for `/health` and `/rooms`, each as a JSON object. The list has at most `max_bytes`. Also returns whether rooms are
+    /// missing. If rooms require a token, their participants are listed only with `include_protected`.
+    pub fn webrtc_rooms(&self, max_bytes: usize, include_protected: bool) -> (Vec<Box<RawValue>>, bool) {
+        self.dialects.webrtc.room_list(max_bytes, include_protected || !self.limits.webrtc_requires_token)
     }
 
     /// The counters of undecided connections ([`UNDECIDED`](super::UNDECIDED)) and of each dialect, with the current gauges.
@@ -166,8 +174,12 @@ impl Hub {
         self.connections.get(&conn).map(|connection| counters_name(connection.dialect))
     }
 
-    /// The dialect and room of a connection.
-    pub(super) fn activity_scope(&self, conn: ConnId) -> Option<ActivityScope> {
+    /// The dialect and room of a connection, if activity is recorded.
+    pub(super) fn recorded_scope(&self, now: WallClock, conn: ConnId) -> Option<ActivityScope> {
+        if self.activity_log.is_active(now.monotonic) { self.activity_scope(conn) } else { None }
+    }
+
+    fn activity_scope(&self, conn: ConnId) -> Option<ActivityScope> {
         let dialect = self.connections.get(&conn)?.dialect;
         let handler = dialect.map(|dialect| self.dialects.get(dialect));
         let room = handler.and_then(|handler| Some((handler, handler.rooms().room_name_of(conn)?)));
@@ -176,7 +188,7 @@ impl Hub {
             |(handler, room)| ActivityScope {
                 dialect,
                 room: Some(room.to_owned()),
-                protected: handler.is_protected(room),
+                protected: handler.is_protected(&self.limits, room),
             },
         ))
     }
@@ -215,7 +227,7 @@ struct SnapshotBuilder<'a> {
 
 impl SnapshotBuilder<'_> {
     /// Adds the rooms of a dialect that match the filter or have a member that matches.
-    fn add_rooms(&mut self, dialect: Dialect, handler: &dyn DialectHandler) {
+    fn add_rooms(&mut self, limits: &SignalingLimits, dialect: Dialect, handler: &dyn DialectHandler) {
         let mut shown = 0;
         for RoomEntry { id, display_name: name, created_ms, member_count, members } in handler.rooms().rooms() {
             let room_matches = self.matches_filter(id) || name.is_some_and(|name| self.matches_filter(name));
@@ -243,7 +255,7 @@ impl SnapshotBuilder<'_> {
                 dialect: dialect.name(),
                 id: truncated_name(id),
                 name: name.map(str::to_owned),
-                protected: handler.is_protected(id),
+                protected: handler.is_protected(limits, id),
                 created_at: created_ms,
                 member_count,
                 members,

@@ -5,21 +5,19 @@
 
 use std::borrow::Cow;
 
-use form_urlencoded::parse;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use utoipa::ToSchema;
 
 use super::close_code::CloseCode;
-use super::connection_context::ConnectionContext;
+use super::connection_context::{ConnectionContext, MAX_JOIN_DEBT, MAX_LIST_DEBT};
 use super::dialect::Dialect;
 use super::dialect_handler::DialectHandler;
-use super::hub::Hub;
 use super::json::{MessageError, message_type, to_json};
 use super::limits::SignalingLimits;
 use super::member_log::ConnectionClose;
 use super::rooms::{MemberData, MemberInfo, Room, RoomDirectory, RoomMap};
-use super::route::{BearerToken, QueryParams, Route};
+use super::route::{BearerToken, Route, WebRtcParams};
 use super::token::{TokenError, verify_webrtc};
 
 /// Maximum length of user ids and user names, in bytes. Together with the number of members, it limits the lists of participants.
@@ -33,40 +31,6 @@ type WebRtcRooms = RoomMap<(), Participant>;
 #[derive(Default)]
 pub(super) struct WebRtcDialect {
     rooms: WebRtcRooms,
-    /// Whether clients need a token. The console then hides their messages. `/rooms` still lists the participants.
-    requires_token: bool,
-}
-
-/// Parameters of a connection; absent parameters are empty.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct WebRtcParams {
-    /// `roomId`.
-    room_id: String,
-    /// `userId`.
-    user_id: String,
-    /// `userName`.
-    user_name: String,
-    /// `token`, or the token of the `Authorization` header.
-    token: Option<BearerToken>,
-}
-
-impl WebRtcParams {
-    /// The parameters of a query. If a parameter is repeated, its last value counts.
-    fn parse(params: QueryParams) -> Self {
-        let QueryParams { query, authorization } = params;
-        let mut params = Self::default();
-        for (name, value) in parse(query.as_bytes()) {
-            match &*name {
-                "roomId" => params.room_id = value.into_owned(),
-                "userId" => params.user_id = value.into_owned(),
-                "userName" => params.user_name = value.into_owned(),
-                "token" => params.token = BearerToken::from_parameter(value.into_owned()),
-                _ => {}
-            }
-        }
-        params.token = params.token.or(authorization);
-        params
-    }
 }
 
 /// A participant of a WebRTC room, as all participants see it.
@@ -280,13 +244,14 @@ impl DialectHandler for WebRtcDialect {
         &self.rooms
     }
 
-    fn is_protected(&self, _: &str) -> bool {
-        self.requires_token
+    /// The console then hides the messages of the clients. `/rooms` still lists the participants.
+    fn is_protected(&self, limits: &SignalingLimits, _: &str) -> bool {
+        limits.webrtc_requires_token
     }
 
     fn on_connect(&mut self, ctx: &mut ConnectionContext<'_>, route: Route) {
-        if let Route::Selected(_, params) = route {
-            join(ctx, &mut self.rooms, WebRtcParams::parse(params));
+        if let Route::WebRtc(params) = route {
+            join(ctx, &mut self.rooms, params);
         }
     }
 
@@ -306,11 +271,6 @@ impl DialectHandler for WebRtcDialect {
 }
 
 impl WebRtcDialect {
-    /// The dialect without rooms.
-    pub(super) fn new(requires_token: bool) -> Self {
-        Self { requires_token, ..Self::default() }
-    }
-
     /// Handles a message of `bytes` bytes.
     pub(super) fn on_message(
         &mut self,
@@ -341,7 +301,7 @@ impl WebRtcDialect {
                 return Ok(());
             }
             ClientMessage::RequestParticipants => {
-                ctx.check_requested_bytes().inspect_err(|_| ctx.count_rejection())?;
+                ctx.check_requested_bytes(MAX_LIST_DEBT).inspect_err(|_| ctx.count_rejection())?;
                 let message = ServerMessage::ParticipantsList { participants: participants(room) };
                 ctx.reply_requested(to_json(&message));
                 return Ok(());
@@ -360,17 +320,12 @@ impl WebRtcDialect {
         rooms.log_message(message_type, ctx.conn, 1, bytes);
         Ok(())
     }
-}
 
-impl Hub {
-    /// The rooms for `/health` and `/rooms`, each as a JSON [`WebRtcRoomInfo`], and whether rooms are missing because the list would be longer
-    /// than `max_bytes`. If rooms require a token, their participants are listed only with `include_protected`.
-    pub fn webrtc_rooms(&self, max_bytes: usize, include_protected: bool) -> (Vec<Box<RawValue>>, bool) {
-        let WebRtcDialect { rooms, requires_token } = &self.dialects.webrtc;
-        let has_participants = include_protected || !requires_token;
+    /// The rooms, each as a JSON [`WebRtcRoomInfo`], and whether rooms are missing because the list would be longer than `max_bytes`.
+    pub(super) fn room_list(&self, max_bytes: usize, has_participants: bool) -> (Vec<Box<RawValue>>, bool) {
         // The brackets of the list. Each room is followed by a comma or a bracket.
         let (mut list, mut bytes) = (Vec::new(), 1);
-        for room in rooms.iter() {
+        for room in self.rooms.iter() {
             let info = to_raw_value(&WebRtcRoomInfo {
                 room_id: room.name(),
                 participant_count: room.members.len(),
@@ -400,7 +355,7 @@ fn join(ctx: &mut ConnectionContext<'_>, rooms: &mut WebRtcRooms, params: WebRtc
     }
     // The token is checked before the room is searched. A client without a valid token does not replace a member and learns nothing.
     if limits.webrtc_requires_token
-        && let Err((code, reason, detail)) = check_token(limits, token.as_ref(), &room_id, &user, ctx.unix_ms())
+        && let Err((code, reason, detail)) = check_token(limits, token.as_ref(), &room_id, &user, ctx.now.unix_ms())
     {
         ctx.counters.closed_invalid_token += 1;
         return ctx.reject_with_detail(code, reason, detail);
@@ -416,7 +371,7 @@ fn join(ctx: &mut ConnectionContext<'_>, rooms: &mut WebRtcRooms, params: WebRtc
     if found.is_none() && rooms.rooms_created_by(ctx.source) >= limits.max_rooms_per_address {
         return ctx.reject_and_close(CloseCode::TRY_AGAIN_LATER, "Too many rooms");
     }
-    if ctx.check_join().is_err() {
+    if ctx.check_requested_bytes(MAX_JOIN_DEBT).is_err() {
         return ctx.reject_and_close(CloseCode::TRY_AGAIN_LATER, "Too many requests");
     }
     if let Some(previous) = previous {
@@ -424,7 +379,7 @@ fn join(ctx: &mut ConnectionContext<'_>, rooms: &mut WebRtcRooms, params: WebRtc
         rooms.leave(previous, found, "replaced by a new connection of this user");
         ctx.close(previous, CloseCode::NORMAL_CLOSURE, "Duplicate connection");
     }
-    let participant = Participant { id: user, name, joined_at: ctx.unix_ms() };
+    let participant = Participant { id: user, name, joined_at: ctx.now.unix_ms() };
     let (user_id, user_name) = (participant.id.clone(), participant.name.clone());
     let key =
         found.unwrap_or_else(|| rooms.create(vec![room_id.clone()], None, Some(ctx.source), participant.joined_at, ()));
@@ -461,45 +416,4 @@ fn check_token(
 /// All participants of a room in the order of joining.
 fn participants(room: &Room<(), Participant>) -> Vec<&Participant> {
     room.members.iter().map(|member| &member.data).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parameters_are_decoded_and_the_last_of_a_name_counts() {
-        for (query, decoded) in [
-            ("roomId=r&userId=u&userName=n", ["r", "u", "n"]),
-            ("userName=Ann+B&userId=%C3%A4&roomId=a%2Fb%26c", ["a/b&c", "ä", "Ann B"]),
-            ("roomId=", ["", "", ""]),
-            ("userId=u&room=x", ["", "u", ""]),
-            ("roomId=a&roomId=b", ["b", "", ""]),
-            ("%72oomId=r", ["r", "", ""]),
-            ("roomId=%ff%00", ["\u{fffd}\0", "", ""]),
-        ] {
-            let [room_id, user_id, user_name] = decoded.map(str::to_owned);
-            let expected = WebRtcParams { room_id, user_id, user_name, token: None };
-            assert_eq!(parse_query(query, None), expected, "{query}");
-        }
-    }
-
-    fn parse_query(query: &str, authorization: Option<&str>) -> WebRtcParams {
-        let authorization = authorization.and_then(BearerToken::from_authorization);
-        WebRtcParams::parse(QueryParams { query: query.to_owned(), authorization })
-    }
-
-    #[test]
-    fn token_in_the_query_precedes_the_header() {
-        let token = |query, header| {
-            let token = parse_query(query, header).token;
-            token.map(|token| token.as_str().to_owned())
-        };
-        assert_eq!(token("token=a%2Eb", Some("Bearer h")).as_deref(), Some("a.b"));
-        assert_eq!(token("token=a&token=b", None).as_deref(), Some("b"));
-        for query in ["", "token=", "token=a&token="] {
-            assert_eq!(token(query, Some("Bearer h")).as_deref(), Some("h"), "{query}");
-            assert_eq!(token(query, Some("Basic h")), None, "{query}");
-        }
-    }
 }

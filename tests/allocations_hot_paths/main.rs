@@ -18,7 +18,7 @@ use jamjam_dev::echo::{AdmissionConfig, EchoConfig, EchoServer};
 use jamjam_dev::io::recorder::{self, AudioSinks, Recording};
 use jamjam_dev::node::DriverWaker;
 use jamjam_dev::node::{Node, Receive, SendStatus, Transmit, TransmitSink};
-use jamjam_dev::signaling::{ControlSurfaceEvent, ControlSurfaceEventKind, event_queue};
+use jamjam_dev::signaling::{ControlSurfaceEvent, ControlSurfaceEventKind, InlineStr, event_queue};
 use jamjam_dev::time::Time;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
@@ -148,10 +148,10 @@ fn reflected(mut client: impl Node, step: Duration) -> (usize, usize) {
 fn events_of_control_surfaces() -> usize {
     let (mut producer, mut consumer) = event_queue(10);
     let event = ControlSurfaceEvent {
-        room: "123456".to_owned(),
-        node_id: "69043ffa-0f20-473a-b977-27525b15a135".to_owned(),
+        room: InlineStr::new("123456").unwrap(),
+        node_id: InlineStr::new("69043ffa-0f20-473a-b977-27525b15a135").unwrap(),
         kind: ControlSurfaceEventKind::Param,
-        name: "x".repeat(256),
+        name: InlineStr::new(&"x".repeat(256)).unwrap(),
         value: Some(0.7),
         at: Some(1),
         received_at: 1,
@@ -161,7 +161,7 @@ fn events_of_control_surfaces() -> usize {
     let count = allocations(|_| {
         assert_eq!((0..14).filter(|_| producer.push(&event)).count(), 10);
         while let Some(popped) = consumer.pop() {
-            assert!(&*popped.name == event.name.as_str() && popped.node_id.len() == 36);
+            assert!(popped.name == event.name && popped.node_id.len() == 36);
             stored = Some(popped);
         }
     });

@@ -168,17 +168,16 @@ fn append_event(mut text: Vec<u8>, event: QueuedEvent) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use crate::signaling::{ControlSurfaceEventKind, event_queue};
+    use crate::signaling::{ControlSurfaceEventKind, InlineStr, event_queue};
 
     use super::*;
 
     fn event(received_at: u64) -> ControlSurfaceEvent {
-        let (room, node_id, name) = ("1234".to_owned(), "n".to_owned(), "a\nb\"".to_owned());
         ControlSurfaceEvent {
-            room,
-            node_id,
+            room: InlineStr::new("1234").expect("a code"),
+            node_id: InlineStr::new("n").expect("an id"),
             kind: ControlSurfaceEventKind::Trigger,
-            name,
+            name: InlineStr::new("a\nb\"").expect("a name"),
             value: None,
             at: None,
             received_at,

@@ -40,7 +40,7 @@ use crate::io::tls::server::HandshakeAcceptor;
 use crate::io::websocket::handshake::{UpgradeError, WebSocketUrl};
 use crate::io::websocket::{connection, handshake};
 use crate::sanitize::sanitize;
-use crate::signaling::{self, Dialect, DialectSet, Hub, NewConnection, Route, SignalingLimits, device};
+use crate::signaling::{self, DialectSet, Hub, NewConnection, Route, SignalingLimits, device};
 
 /// Maximum time for closing all connections at shutdown. Then the server ends, even if clients have not read their data.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -207,7 +207,7 @@ async fn upgrade_middleware(
         }
     };
     let DeviceCheck { is_required, unix_ms } = state.device_check;
-    if let Route::Selected(Dialect::Jamjam, _) = route
+    if let Route::NewerJamjam = route
         && let Err(error) = device::verify(request.headers(), unix_ms() / 1_000, is_required)
     {
         state.log_rejection(client.source, uri, &error);

@@ -509,7 +509,8 @@ impl RoomHandler for ChatRoom {
         let content = match message {
             Some(ChatClientMessage::Typing { is_typing }) => ChatContent::UserTyping { username, is_typing },
             Some(ChatClientMessage::ChatMessage { text }) => {
-                let message_id = self.message_count + 1;
+                self.message_count += 1;
+                let message_id = self.message_count;
                 ChatContent::ChatMessage { username, text, timestamp: room.iso_time(), message_id }
             }
             Some(ChatClientMessage::SetUsername { .. }) | None => {
@@ -520,10 +521,7 @@ impl RoomHandler for ChatRoom {
                 return Some(RelayPayload::Content(payload));
             }
         };
-        let is_text = matches!(content, ChatContent::ChatMessage { .. });
-        let content = content.into_payload();
-        self.message_count += u64::from(is_text);
-        Some(content)
+        Some(content.into_payload())
     }
 
     fn on_leave(&mut self, room: &RoomView<'_>, client: &ClientInfo, _: u16, _: &str) -> Vec<RoomAction> {

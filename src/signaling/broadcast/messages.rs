@@ -61,7 +61,7 @@ impl BroadcastDialect {
         if let Some(kind) = payload.get("type").and_then(Value::as_str)
             && ACKNOWLEDGED_TYPES.iter().any(|acknowledged| acknowledged.eq_ignore_ascii_case(kind))
         {
-            ctx.reply(&ServerMessage::Ack { ack_type: kind, received_at: ctx.unix_ms() });
+            ctx.reply(&ServerMessage::Ack { ack_type: kind, received_at: ctx.now.unix_ms() });
             return Ok(());
         }
         let relay =

@@ -16,7 +16,7 @@ use std::time::Duration;
 use tracing::debug;
 
 use super::close_code::CloseCode;
-use super::connection_context::ConnectionContext;
+use super::connection_context::{ConnectionContext, MAX_JOIN_DEBT};
 use super::dialect::Dialect;
 use super::dialect_handler::DialectHandler;
 use super::event_sink::ConnId;
@@ -46,7 +46,7 @@ impl DialectHandler for BroadcastDialect {
         &self.rooms
     }
 
-    fn is_protected(&self, room: &str) -> bool {
+    fn is_protected(&self, _: &SignalingLimits, room: &str) -> bool {
         self.handlers.get(room).requires_auth()
     }
 
@@ -134,7 +134,7 @@ impl BroadcastDialect {
                 return Err((CloseCode::AUTHENTICATION_REQUIRED, "Authentication required".into()));
             }
             Some(token) => {
-                let claims = verify_token(&ctx.limits.broadcast, token.as_str(), &name, ctx.unix_ms());
+                let claims = verify_token(&ctx.limits.broadcast, token.as_str(), &name, ctx.now.unix_ms());
                 Some(claims.map_err(|error| {
                     debug!(target: "signaling", conn = ctx.conn.0, reason = error.log_reason(), "token rejected");
                     ctx.counters.closed_invalid_token += 1;
@@ -156,14 +156,14 @@ impl BroadcastDialect {
         } else if found.is_none() && has_too_many_rooms() {
             Some("Too many rooms")
         } else {
-            ctx.check_join().err().map(|_| "Too many requests")
+            ctx.check_requested_bytes(MAX_JOIN_DEBT).err().map(|_| "Too many requests")
         };
         if let Some(reason) = reason {
             return Err((CloseCode::TRY_AGAIN_LATER, reason.into()));
         }
         let membership = Membership { client: Arc::clone(&client), is_control_channel };
         let key = found.unwrap_or_else(|| {
-            let key = self.rooms.create(vec![name.clone()], None, Some(ctx.source), ctx.unix_ms(), 0);
+            let key = self.rooms.create(vec![name.clone()], None, Some(ctx.source), ctx.now.unix_ms(), 0);
             self.schedule_room_heartbeat(ctx, key);
             key
         });

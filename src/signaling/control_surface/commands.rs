@@ -8,8 +8,8 @@ use tracing::info;
 use utoipa::ToSchema;
 
 use super::{
-    ControlSurfaceDialect, ControlSurfaceRoom, MAX_PARAMETERS, ParameterLimit, ParameterValues, ServerMessage,
-    is_name_too_long, store_and_broadcast,
+    ControlSurfaceDialect, ControlSurfaceRoom, MAX_PARAMETERS, ParameterValues, ServerMessage, is_name_too_long,
+    store_and_broadcast,
 };
 use crate::signaling::control_surface_events::ROOM_CODE_DIGITS;
 use crate::signaling::dialect::Dialect;
@@ -95,12 +95,6 @@ pub enum CommandError {
     TooManyParameters,
 }
 
-impl From<ParameterLimit> for CommandError {
-    fn from(_: ParameterLimit) -> Self {
-        Self::TooManyParameters
-    }
-}
-
 impl Hub {
     /// Creates a room.
     pub fn create_room(&mut self, now: WallClock, options: CreateRoomOptions) -> Result<CreatedRoom, CommandError> {
@@ -118,11 +112,11 @@ impl Hub {
             {
                 return Err(CommandError::InvalidCode);
             }
-            Some(code) if rooms.contains_name(&code) => return Err(CommandError::CodeTaken),
+            Some(code) if rooms.find(&code).is_some() => return Err(CommandError::CodeTaken),
             Some(code) => code,
             None => loop {
                 let code = self.ids.room_code(digits);
-                if !rooms.contains_name(&code) {
+                if !rooms.find(&code).is_some() {
                     break code;
                 }
             },
@@ -189,7 +183,7 @@ impl Hub {
                     log_posted_message("param", Dialect::ControlSurface, key.label(), added, name.len());
                     receivers += added;
                 }
-                Err(limit) if code.is_some() => return Err(limit.into()),
+                Err(_) if code.is_some() => return Err(CommandError::TooManyParameters),
                 Err(_) => ctx.counters.parameters_rejected += 1,
             }
         }
@@ -267,7 +261,7 @@ impl Hub {
         let rooms = &self.dialects.control_surface.rooms;
         match code {
             Some(code) => rooms.find(code).map(|room| vec![room.key]).ok_or(CommandError::RoomNotFound),
-            None => Ok(rooms.keys().collect()),
+            None => Ok(rooms.iter().map(|room| room.key).collect()),
         }
     }
 }

@@ -18,8 +18,10 @@ use messages::{ClientMessage, JoinMessage, ParamMessage, ParameterState, PingMes
 use tracing::{info, warn};
 
 use super::close_code::CloseCode;
-use super::connection_context::ConnectionContext;
-use super::control_surface_events::{ControlSurfaceEvent, ControlSurfaceEventKind, MAX_PARAMETER_NAME_BYTES};
+use super::connection_context::{ConnectionContext, MAX_LIST_DEBT};
+use super::control_surface_events::{
+    ControlSurfaceEvent, ControlSurfaceEventKind, InlineStr, MAX_PARAMETER_NAME_BYTES,
+};
 use super::dialect::Dialect;
 use super::dialect_handler::DialectHandler;
 use super::json::{MessageError, to_json};
@@ -173,7 +175,7 @@ impl ControlSurfaceDialect {
                 let is_first = member.is_some_and(|member| !mem::replace(&mut member.data.has_synced, true));
                 // Many clients behind one address may connect at the same time.
                 let is_exempt = is_first && room.data.parameters.by_name.len() <= MAX_EXEMPT_PARAMETERS;
-                if let Err(error) = ctx.check_requested_bytes()
+                if let Err(error) = ctx.check_requested_bytes(MAX_LIST_DEBT)
                     && !is_exempt
                 {
                     ctx.count_rejection();
@@ -269,8 +271,8 @@ fn set_param(
     let key = member_room(ctx, dialect, name)?;
     let sender = ParameterSender { conn: ctx.conn, source: ctx.source };
     let room = dialect.rooms.get_mut(key).ok_or(MessageError::NOT_IN_ROOM)?;
-    if let Err(limit) = room.data.parameters.check_capacity(name, Some(sender.source)) {
-        return reject_parameter(ctx, limit);
+    if let Err(reason) = room.data.parameters.check_capacity(name, Some(sender.source)) {
+        return reject_parameter(ctx, reason);
     }
     let ahead = at.map(|at| Duration::from_micros((at as u64).saturating_sub(ctx.now.unix_us())));
     let ahead = ahead.filter(|ahead| {
@@ -285,19 +287,15 @@ fn set_param(
     emit_event(ctx, dialect, ControlSurfaceEventKind::Param, name, Some(*value), *at);
     if ahead.is_none() {
         let stored = store_and_broadcast(ctx, &mut dialect.rooms, key, Some(sender), name, *value);
-        return stored.or_else(|limit| reject_parameter(ctx, limit));
+        return stored.or_else(|reason| reject_parameter(ctx, reason));
     }
     Ok(0)
 }
 
-fn reject_parameter<T>(ctx: &mut ConnectionContext<'_>, limit: ParameterLimit) -> Result<T, MessageError> {
+fn reject_parameter<T>(ctx: &mut ConnectionContext<'_>, reason: &'static str) -> Result<T, MessageError> {
     ctx.counters.parameters_rejected += 1;
     ctx.reply(&TOO_MANY_PARAMETERS);
-    Err(MessageError::Rejected(match limit {
-        ParameterLimit::Room => "the room has the maximum number of parameters",
-        ParameterLimit::Address => "this address has created its share of the parameters",
-        ParameterLimit::Memory => "this address holds its share of the memory budget",
-    }))
+    Err(MessageError::Rejected(reason))
 }
 
 /// Returns the connection's room. Fails if there is no room, or if the parameter or event name is too long.
@@ -326,17 +324,12 @@ fn emit_event(
     at: Option<f64>,
 ) {
     let Some((member, room)) = dialect.rooms.member(ctx.conn) else { return };
-    let event = ControlSurfaceEvent {
-        room: room.name().to_owned(),
-        node_id: member.data.node_id.clone(),
-        kind,
-        name: name.to_owned(),
-        value,
-        at: at.map(|at| at as u64),
-        received_at: ctx.now.unix_us(),
-    };
+    // All strings fit: the lengths of codes and names are checked, and the node id is a UUID.
+    let (room, node_id) = (InlineStr::new(room.name()), InlineStr::new(&member.data.node_id));
+    let (Some(room), Some(node_id), Some(name)) = (room, node_id, InlineStr::new(name)) else { return };
+    let (at, received_at) = (at.map(|at| at as u64), ctx.now.unix_us());
     ctx.counters.control_surface_events += 1;
-    ctx.sink.control_surface_event(event);
+    ctx.sink.control_surface_event(ControlSurfaceEvent { room, node_id, kind, name, value, at, received_at });
 }
 
 /// Sets a parameter of a room and sends it to the members other than `sender`. Returns the number of receivers.
@@ -347,11 +340,11 @@ pub(super) fn store_and_broadcast(
     sender: Option<ParameterSender>,
     name: &str,
     value: f32,
-) -> Result<usize, ParameterLimit> {
+) -> Result<usize, &'static str> {
     let Some(room) = rooms.get_mut(key) else { return Ok(0) };
     let memory = if sender.is_some() && !room.data.parameters.by_name.contains_key(name) {
         let bytes = (3 * name.len() + PARAMETER_BYTES) as u64;
-        Some(ctx.sink.take_memory(bytes).ok_or(ParameterLimit::Memory)?)
+        Some(ctx.sink.take_memory(bytes).ok_or("this address holds its share of the memory budget")?)
     } else {
         None
     };
@@ -371,16 +364,9 @@ const MAX_PARAMETERS_PER_ADDRESS: usize = MAX_PARAMETERS / 4;
 /// The range of a parameter that has no declared range.
 const DEFAULT_RANGE: (f32, f32) = (0.0, 1.0);
 
-/// The limit that a new parameter would exceed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ParameterLimit {
-    /// [`MAX_PARAMETERS`].
-    Room,
-    /// [`MAX_PARAMETERS_PER_ADDRESS`].
-    Address,
-    /// The memory budget of the process.
-    Memory,
-}
+/// Why a new parameter is rejected.
+const TOO_MANY_IN_ROOM: &str = "the room has the maximum number of parameters";
+const TOO_MANY_FROM_ADDRESS: &str = "this address has created its share of the parameters";
 
 /// A parameter of a room.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -407,16 +393,16 @@ const PARAMETER_BYTES: usize = 256;
 
 impl ParameterValues {
     /// Checks that the parameter exists or may be created by a member from `source` (`None`: by the program).
-    pub(super) fn check_capacity(&self, name: &str, source: Option<IpAddr>) -> Result<(), ParameterLimit> {
+    pub(super) fn check_capacity(&self, name: &str, source: Option<IpAddr>) -> Result<(), &'static str> {
         if self.by_name.contains_key(name) {
             return Ok(());
         }
         if self.by_name.len() >= MAX_PARAMETERS {
-            return Err(ParameterLimit::Room);
+            return Err(TOO_MANY_IN_ROOM);
         }
         let created = source.and_then(|source| self.created_by.get(&source_network(source)));
         if created.is_some_and(|created| *created >= MAX_PARAMETERS_PER_ADDRESS) {
-            return Err(ParameterLimit::Address);
+            return Err(TOO_MANY_FROM_ADDRESS);
         }
         Ok(())
     }
@@ -428,7 +414,7 @@ impl ParameterValues {
         value: f32,
         source: Option<IpAddr>,
         memory: Option<MemoryPermit>,
-    ) -> Result<usize, ParameterLimit> {
+    ) -> Result<usize, &'static str> {
         self.check_capacity(name, source)?;
         self.cached_state = None;
         if let Some(parameter) = self.by_name.get_mut(name) {
@@ -475,7 +461,7 @@ mod tests {
         for index in 0..4_096 {
             assert_eq!(parameters.set(&format!("p{index}"), 0.5, None, None), Ok(index + 1));
         }
-        assert_eq!(parameters.set("one more", 0.5, None, None), Err(ParameterLimit::Room));
+        assert_eq!(parameters.set("one more", 0.5, None, None), Err(TOO_MANY_IN_ROOM));
         assert_eq!(parameters.set("p7", 0.25, None, None), Ok(8));
         let mut first = parameters.by_name.iter().map(|(name, parameter)| (name.as_str(), parameter.value));
         assert_eq!([first.next(), first.next()], [Some(("p0", 0.5)), Some(("p1", 0.5))]);
@@ -492,7 +478,7 @@ mod tests {
                 Ok(index + 1)
             );
         }
-        assert_eq!(parameters.set("one more", 0.5, same_as_a, None), Err(ParameterLimit::Address));
+        assert_eq!(parameters.set("one more", 0.5, same_as_a, None), Err(TOO_MANY_FROM_ADDRESS));
         assert_eq!(parameters.set("a7", 0.25, a, None), Ok(8));
         assert_eq!((parameters.set("b", 0.5, b, None), parameters.set("c", 0.5, None, None)), (Ok(1_025), Ok(1_026)));
         assert_eq!(parameters.clear(), 1_026);

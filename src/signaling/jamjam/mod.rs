@@ -13,7 +13,7 @@ use subtle::ConstantTimeEq;
 use tracing::debug;
 
 use super::close_code::CloseCode;
-use super::connection_context::ConnectionContext;
+use super::connection_context::{ConnectionContext, MAX_JOIN_DEBT, MAX_LIST_DEBT};
 use super::dialect::Dialect;
 use super::dialect_handler::DialectHandler;
 use super::event_sink::ConnId;
@@ -95,7 +95,7 @@ impl DialectHandler for JamjamDialect {
         &self.rooms
     }
 
-    fn is_protected(&self, room: &str) -> bool {
+    fn is_protected(&self, _: &SignalingLimits, room: &str) -> bool {
         self.rooms.find(room).is_some_and(|room| room.data.is_some())
     }
 
@@ -244,14 +244,14 @@ fn create_room(
         return reject(ctx, "Password too long");
     }
     leave_room(ctx, rooms, None, CHANGED_ROOM);
-    let id = ctx.generate_unique(IdGenerator::room_id, |id| rooms.contains_name(id));
-    let invite_code = ctx.generate_unique(IdGenerator::invite_code, |code| rooms.contains_name(code));
-    let long_invite_code = ctx.generate_unique(IdGenerator::long_invite_code, |code| rooms.contains_name(code));
+    let id = ctx.generate_unique(IdGenerator::room_id, |id| rooms.find(id).is_some());
+    let invite_code = ctx.generate_unique(IdGenerator::invite_code, |code| rooms.find(code).is_some());
+    let long_invite_code = ctx.generate_unique(IdGenerator::long_invite_code, |code| rooms.find(code).is_some());
     let names = vec![id.clone(), invite_code.clone(), long_invite_code.clone()];
     let invite_code = if ctx.is_newer(ctx.conn) { long_invite_code } else { invite_code };
     ctx.reply(&ServerMessage::RoomCreated { room_id: id, peer_id: peer.id.clone(), invite_code });
     let name = truncate_bytes(name, MAX_NAME_BYTES);
-    let key = rooms.create(names, Some(name), Some(ctx.source), ctx.unix_ms(), password);
+    let key = rooms.create(names, Some(name), Some(ctx.source), ctx.now.unix_ms(), password);
     rooms.join(key, ctx.conn, peer);
     Ok(())
 }
@@ -288,7 +288,7 @@ fn join_room(
     if room.members.len() >= MAX_PEERS_PER_ROOM {
         return reject(ctx, "Room is full");
     }
-    if ctx.check_join().is_err() {
+    if ctx.check_requested_bytes(MAX_JOIN_DEBT).is_err() {
         ctx.count_rejection();
         return reject(ctx, "Too many requests");
     }
@@ -316,7 +316,7 @@ fn join_room(
 }
 
 fn list_rooms(ctx: &mut ConnectionContext<'_>, rooms: &mut JamjamRooms) -> Result<(), MessageError> {
-    if ctx.check_requested_bytes().is_err() {
+    if ctx.check_requested_bytes(MAX_LIST_DEBT).is_err() {
         ctx.count_rejection();
         return reject(ctx, "Too many requests");
     }
@@ -368,7 +368,7 @@ fn new_peer(
         candidates: Vec::new(),
         public_addr: None,
         local_addr: None,
-        joined_at: Some(ctx.unix_ms() / 1_000),
+        joined_at: Some(ctx.now.unix_ms() / 1_000),
         features: known.cloned().into_iter().collect(),
         link_key,
     })

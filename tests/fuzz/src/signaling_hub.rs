@@ -31,7 +31,7 @@ use jamjam_dev::signaling::broadcast::{
 };
 use jamjam_dev::signaling::token::Secret;
 use jamjam_dev::signaling::{
-    ConnId, ControlSurfaceEvent, ControlSurfaceLimits, CreateRoomOptions, Dialect, DialectSet, EventSink, Heartbeat,
+    ConnId, ControlSurfaceLimits, CreateRoomOptions, Dialect, DialectSet, EventSink, Heartbeat,
     Hub, NewConnection, Route, SignalingLimits, SnapshotQuery, UpdateKey, route,
 };
 use jamjam_dev::time::{Time, WallClock};
@@ -122,10 +122,6 @@ impl EventSink for Sink {
 
     fn take_memory(&mut self, bytes: u64) -> Option<MemoryPermit> {
         self.account.get_or_insert_with(|| account(u64::MAX)).take(bytes).ok()
-    }
-
-    fn control_surface_event(&mut self, event: ControlSurfaceEvent) {
-        drop(event);
     }
 
     fn close(&mut self, conn: ConnId, code: u16, reason: &str) {

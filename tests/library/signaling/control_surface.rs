@@ -11,7 +11,7 @@ use test_support::transcript_files;
 use in_memory_hub::InMemoryHub;
 use jamjam_dev::signaling::{
     CommandError, ConnId, ControlSurfaceEvent, ControlSurfaceEventKind, ControlSurfaceLimits, CreateRoomOptions,
-    EventSink, Hub, NewConnection, Route, SignalingLimits, UpdateKey,
+    EventSink, Hub, InlineStr, NewConnection, Route, SignalingLimits, UpdateKey,
 };
 use jamjam_dev::time::{Time, WallClock};
 use logged::logged;
@@ -157,10 +157,10 @@ fn program_receives_member_actions_immediately_and_nothing_else() {
     assert_eq!(sink.last(1)["params"][0]["value"], 0.7, "a scheduled value is not applied yet");
     hub.broadcast_param(Time::ZERO.into(), None, "freq", 0.125, &mut sink).expect("a value");
     let event = |kind, name: &str, value, at, seconds| ControlSurfaceEvent {
-        room: "1234".to_owned(),
-        node_id: node_id.clone(),
+        room: InlineStr::new("1234").expect("a code"),
+        node_id: InlineStr::new(&node_id).expect("an id"),
         kind,
-        name: name.to_owned(),
+        name: InlineStr::new(name).expect("a name"),
         value,
         at,
         received_at: second(seconds).unix_us(),

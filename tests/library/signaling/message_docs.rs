@@ -77,8 +77,8 @@ fn channels_of(url: &str) -> Vec<&'static str> {
     let (path, query) = url.split_once('?').unwrap_or((url, ""));
     match route(path, query, DialectSet::default()) {
         Ok(Route::Undecided) => vec!["jamjam", "bbx"],
-        Ok(Route::Selected(Dialect::Jamjam, _)) => vec!["jamjam"],
-        Ok(Route::Selected(Dialect::WebRtc, _)) => vec!["webrtc"],
+        Ok(Route::NewerJamjam) => vec!["jamjam"],
+        Ok(Route::WebRtc(_)) => vec!["webrtc"],
         Ok(Route::Broadcast(params)) if params.is_control_channel => vec!["broadcast-control"],
         Ok(Route::Broadcast(params)) => match params.room.as_deref() {
             Some("chat") => vec!["broadcast-chat"],

@@ -280,7 +280,7 @@ impl HubSimulation {
         self.seen.extend(received.closed.iter().map(|(_, code)| code.to_string()));
         self.seen.extend(received.cut.iter().map(|_| "cut".to_owned()));
         let events =
-            received.events.iter().map(|event| (event.room.clone(), event.name.clone(), event.value)).collect();
+            received.events.iter().map(|event| (event.room.to_string(), event.name.to_string(), event.value)).collect();
         check_equal("reported to the program", events, std::mem::take(&mut self.model.events))?;
         let clients = &self.model.clients;
         self.slots.retain(|_, conn| clients.contains_key(conn));

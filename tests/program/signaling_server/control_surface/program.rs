@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use jamjam_dev::io::signaling::control_surface_server::{RoomConfig, ServerCommand, WsServer, WsServerConfig};
-use jamjam_dev::signaling::{ControlSurfaceEventKind, EventConsumer, InlineEvent, event_queue};
+use jamjam_dev::signaling::{ControlSurfaceEvent, ControlSurfaceEventKind, EventConsumer, event_queue};
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -46,7 +46,7 @@ impl Program {
         tokio::time::timeout(TEST_TIMEOUT, code).await.expect("an answer").ok()
     }
 
-    fn event(&mut self) -> InlineEvent {
+    fn event(&mut self) -> ControlSurfaceEvent {
         poll_until("an event", || self.events.pop())
     }
 }
