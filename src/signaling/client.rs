@@ -260,12 +260,12 @@ impl RoomClient {
                     return Err(RoomError::PasswordRequired(self.room_name.clone()));
                 }
                 self.state = JoinState::Joining { listed: true };
-                Ok(join_room(&room.id, self.password.clone(), &self.peer_name, &self.link_key))
+                Ok(join_room(&room.id, self.password.clone(), &self.peer_name, self.link_key.as_deref()))
             }
             // A server may hide rooms from the list.
             [] if is_room_id_or_code(query) => {
                 self.state = JoinState::Joining { listed: false };
-                Ok(join_room(query, self.password.clone(), &self.peer_name, &self.link_key))
+                Ok(join_room(query, self.password.clone(), &self.peer_name, self.link_key.as_deref()))
             }
             [] => Err(self.not_found()),
             _ => Err(RoomError::Ambiguous { query: self.room_name.clone(), rooms: found }),
@@ -303,8 +303,8 @@ impl RoomClient {
     }
 }
 
-fn join_room(room: &str, password: Option<String>, peer_name: &str, link_key: &Option<String>) -> ClientMessage {
-    let (room_id, peer_name, link_key) = (room.to_owned(), peer_name.to_owned(), link_key.clone());
+fn join_room(room: &str, password: Option<String>, peer_name: &str, link_key: Option<&str>) -> ClientMessage {
+    let (room_id, peer_name, link_key) = (room.to_owned(), peer_name.to_owned(), link_key.map(str::to_owned));
     ClientMessage::JoinRoom { room_id, password, peer_name, link_key, features: Vec::new() }
 }
 
@@ -425,7 +425,7 @@ impl EchoParticipant {
     pub fn on_connected(&mut self) -> ClientMessage {
         let Some(room) = &self.invite_code else { return self.create_room() };
         self.state = ParticipantState::Rejoining;
-        join_room(room, None, PEER_NAME, &self.link_key)
+        join_room(room, None, PEER_NAME, self.link_key.as_deref())
     }
 
     /// Whether the participant is in its room on the current connection.

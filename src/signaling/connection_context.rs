@@ -14,7 +14,7 @@ use super::dialect::Dialect;
 use super::event_sink::{ConnId, EventSink, UpdateKey};
 use super::json::{MessageError, to_json};
 use super::limits::SignalingLimits;
-use super::member_log::{ConnectionClose, ROOM_CLOSED_BY_OPERATOR, log_leave};
+use super::member_log::{ConnectionClose, ROOM_CLOSED_BY_OPERATOR, log_membership};
 use super::rooms::{IdGenerator, MemberData, Room};
 use super::timers::Timers;
 use crate::address::source_network;
@@ -132,7 +132,7 @@ impl ConnectionContext<'_> {
     /// Closes the connections of the members of a room that the operator closed. Returns the number of members.
     pub(super) fn close_members<R, M: MemberData>(&mut self, room: &Room<R, M>) -> usize {
         for member in &room.members {
-            log_leave(room.logged(member.conn, &member.data), ROOM_CLOSED_BY_OPERATOR, 0);
+            log_membership("member left", room.logged(member.conn, &member.data), Some(ROOM_CLOSED_BY_OPERATOR), 0);
             self.close(member.conn, CloseCode::CLOSED_BY_OPERATOR, ROOM_CLOSED_BY_OPERATOR);
         }
         room.members.len()
@@ -168,20 +168,6 @@ impl ConnectionContext<'_> {
             connection.failed_guesses += 1;
             connection.failed_guesses >= MAX_FAILED_GUESSES
         })
-    }
-
-    /// Generates ids until one is free.
-    pub(super) fn generate_unique(
-        &mut self,
-        generate: fn(&mut IdGenerator) -> String,
-        is_taken: impl Fn(&str) -> bool,
-    ) -> String {
-        loop {
-            let id = generate(self.ids);
-            if !is_taken(&id) {
-                return id;
-            }
-        }
     }
 
     /// Sends a message to the connection.

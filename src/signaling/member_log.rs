@@ -70,17 +70,8 @@ impl ConnectionClose<'_> {
     }
 }
 
-/// Logs that a member joined. `members` is the number of members after the join.
-pub(super) fn log_join(member: LoggedMember<'_>, members: usize) {
-    log_membership("member joined", member, None, members);
-}
-
-/// Logs that a member left. `members` is the number of remaining members.
-pub(super) fn log_leave(member: LoggedMember<'_>, reason: &str, members: usize) {
-    log_membership("member left", member, Some(reason), members);
-}
-
-fn log_membership(event: &str, member: LoggedMember<'_>, reason: Option<&str>, members: usize) {
+/// Logs that a member joined or left, and the reason of a leave. `members` is the number of members after that.
+pub(super) fn log_membership(event: &str, member: LoggedMember<'_>, reason: Option<&str>, members: usize) {
     let LoggedMember { dialect, room, user, conn } = member;
     info!(
         target: "signaling",

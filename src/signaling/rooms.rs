@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::dialect::Dialect;
 use super::event_sink::{ConnId, UpdateKey};
-use super::member_log::{LoggedMember, RoomLabel, log_join, log_leave, log_message};
+use super::member_log::{LoggedMember, RoomLabel, log_membership, log_message};
 
 /// The number of a room, in the order of creation. A number is never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -199,7 +199,7 @@ impl<R, M: MemberData> RoomMap<R, M> {
     pub(super) fn join(&mut self, room: RoomKey, conn: ConnId, member: M) {
         if let Some(found) = self.rooms.get_mut(&room) {
             self.last_join_order += 1;
-            log_join(found.logged(conn, &member), found.members.len() + 1);
+            log_membership("member joined", found.logged(conn, &member), None, found.members.len() + 1);
             found.members.push(Member { conn, data: member, join_order: self.last_join_order });
             self.cached_json = [None, None];
             self.memberships.insert(conn, (room, self.last_join_order));
@@ -214,7 +214,7 @@ impl<R, M: MemberData> RoomMap<R, M> {
         let room = self.rooms.get_mut(&key)?;
         let removed = room.members.remove(room.member_index(join_order)?);
         let others = room.connections();
-        log_leave(room.logged(conn, &removed.data), reason, others.len());
+        log_membership("member left", room.logged(conn, &removed.data), Some(reason), others.len());
         if others.is_empty() && keep != Some(key) && room.creator.is_some() {
             self.close(key);
         }
@@ -353,6 +353,16 @@ pub(super) struct IdGenerator {
 impl IdGenerator {
     pub(super) fn new(key: [u64; 4]) -> Self {
         Self { key, counter: 0 }
+    }
+
+    /// Generates ids until one is free.
+    pub(super) fn unique(&mut self, generate: impl Fn(&mut Self) -> String, is_free: impl Fn(&str) -> bool) -> String {
+        loop {
+            let id = generate(self);
+            if is_free(&id) {
+                return id;
+            }
+        }
     }
 
     fn next_u64(&mut self) -> u64 {

@@ -96,7 +96,10 @@ impl DialectHandler for BroadcastDialect {
 
     fn idle_timeout(&self, limits: &SignalingLimits, conn: ConnId) -> Option<Duration> {
         // A control channel must not send messages, so it has no idle time-out.
-        limits.broadcast.idle_timeout.filter(|_| !self.is_control_channel(conn))
+        limits
+            .broadcast
+            .idle_timeout
+            .filter(|_| !self.rooms.member(conn).is_some_and(|(member, _)| member.data.is_control_channel))
     }
 
     fn max_connection_age(&self, limits: &SignalingLimits) -> Option<Duration> {
@@ -105,7 +108,9 @@ impl DialectHandler for BroadcastDialect {
 
     fn max_message_bytes(&self, limits: &SignalingLimits, conn: ConnId) -> usize {
         let max_payload_bytes = limits.broadcast.max_payload_bytes;
-        if self.is_authorized(conn) { max_payload_bytes } else { max_payload_bytes.min(limits.max_message_bytes) }
+        let member = self.rooms.member(conn).map(|(member, _)| &member.data);
+        let is_authorized = member.is_some_and(|member| !member.is_control_channel && member.client.claims.is_some());
+        if is_authorized { max_payload_bytes } else { max_payload_bytes.min(limits.max_message_bytes) }
     }
 
     fn shutdown_close_frame(&self) -> (CloseCode, &'static str) {

@@ -52,17 +52,6 @@ impl BroadcastDialect {
         self.rooms.find(name).map(Room::connections).unwrap_or_default()
     }
 
-    /// Whether `conn` is a member with a token.
-    pub(super) fn is_authorized(&self, conn: ConnId) -> bool {
-        let member = self.rooms.member(conn);
-        member.is_some_and(|(member, _)| !member.data.is_control_channel && member.data.client.claims.is_some())
-    }
-
-    /// Whether `conn` is a control channel.
-    pub(super) fn is_control_channel(&self, conn: ConnId) -> bool {
-        self.rooms.member(conn).is_some_and(|(member, _)| member.data.is_control_channel)
-    }
-
     pub(super) fn room_name(&self, key: RoomKey) -> Option<String> {
         self.rooms.get(key).map(|room| room.name().to_owned())
     }

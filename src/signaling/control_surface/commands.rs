@@ -114,12 +114,7 @@ impl Hub {
             }
             Some(code) if rooms.find(&code).is_some() => return Err(CommandError::CodeTaken),
             Some(code) => code,
-            None => loop {
-                let code = self.ids.room_code(digits);
-                if !rooms.find(&code).is_some() {
-                    break code;
-                }
-            },
+            None => self.ids.unique(|ids| ids.room_code(digits), |code| rooms.find(code).is_none()),
         };
         let lifetime = options.lifetime.unwrap_or(limits.room_lifetime).min(MAX_ROOM_LIFETIME);
         let expiry_timer = self.timers.insert(

@@ -26,7 +26,7 @@ use super::dialect::Dialect;
 use super::dialect_handler::DialectHandler;
 use super::json::{MessageError, to_json};
 use super::limits::{Heartbeat, SignalingLimits};
-use super::member_log::{CHANGED_ROOM, ConnectionClose, LEFT_ROOM, log_leave};
+use super::member_log::{CHANGED_ROOM, ConnectionClose, LEFT_ROOM, log_membership};
 use super::rooms::{MemberData, MemberInfo, RoomDirectory, RoomKey, RoomMap};
 use super::timers::{DialectTimer, ParameterSender, ScheduledUpdate, TimerEvent, TimerKey};
 use crate::address::source_network;
@@ -209,7 +209,7 @@ impl ControlSurfaceDialect {
         ctx.timers.remove(room.data.expiry_timer);
         ctx.send(&room.connections(), &ServerMessage::Closed);
         for member in &room.members {
-            log_leave(room.logged(member.conn, &member.data), "room closed", 0);
+            log_membership("member left", room.logged(member.conn, &member.data), Some("room closed"), 0);
             ctx.close(member.conn, CloseCode::NORMAL_CLOSURE, "Room closed");
         }
         let (dialect, members) = (Dialect::ControlSurface.name(), room.members.len());

@@ -60,9 +60,9 @@ type JamjamRooms = RoomMap<Option<String>, Peer>;
 
 type JamjamRoom = Room<Option<String>, Peer>;
 
-/// The invite code for clients of one generation.
-fn invite_code(room: &JamjamRoom, is_newer: bool) -> String {
-    room.names[if is_newer { 2 } else { 1 }].clone()
+/// Which of the names of a room is the invite code for clients of one generation.
+fn invite_code_index(is_newer: bool) -> usize {
+    if is_newer { 2 } else { 1 }
 }
 
 impl MemberData for Peer {
@@ -244,14 +244,13 @@ fn create_room(
         return reject(ctx, "Password too long");
     }
     leave_room(ctx, rooms, None, CHANGED_ROOM);
-    let id = ctx.generate_unique(IdGenerator::room_id, |id| rooms.find(id).is_some());
-    let invite_code = ctx.generate_unique(IdGenerator::invite_code, |code| rooms.find(code).is_some());
-    let long_invite_code = ctx.generate_unique(IdGenerator::long_invite_code, |code| rooms.find(code).is_some());
-    let names = vec![id.clone(), invite_code.clone(), long_invite_code.clone()];
-    let invite_code = if ctx.is_newer(ctx.conn) { long_invite_code } else { invite_code };
-    ctx.reply(&ServerMessage::RoomCreated { room_id: id, peer_id: peer.id.clone(), invite_code });
+    let names: [fn(&mut IdGenerator) -> String; 3] =
+        [IdGenerator::room_id, IdGenerator::invite_code, IdGenerator::long_invite_code];
+    let names = names.map(|generate| ctx.ids.unique(generate, |name| rooms.find(name).is_none()));
+    let (room_id, invite_code) = (names[0].clone(), names[invite_code_index(ctx.is_newer(ctx.conn))].clone());
+    ctx.reply(&ServerMessage::RoomCreated { room_id, peer_id: peer.id.clone(), invite_code });
     let name = truncate_bytes(name, MAX_NAME_BYTES);
-    let key = rooms.create(names, Some(name), Some(ctx.source), ctx.now.unix_ms(), password);
+    let key = rooms.create(names.into(), Some(name), Some(ctx.source), ctx.now.unix_ms(), password);
     rooms.join(key, ctx.conn, peer);
     Ok(())
 }
@@ -303,7 +302,7 @@ fn join_room(
         let joined = ServerMessage::RoomJoined {
             room_id: room.name().to_owned(),
             peer_id: peer.id.clone(),
-            invite_code: is_newer.then(|| invite_code(room, true)),
+            invite_code: is_newer.then(|| room.names[invite_code_index(true)].clone()),
             peers,
         };
         ctx.reply_requested(to_json(&joined));
@@ -330,7 +329,7 @@ fn list_rooms(ctx: &mut ConnectionContext<'_>, rooms: &mut JamjamRooms) -> Resul
             peer_count: room.members.len(),
             max_peers: MAX_PEERS_PER_ROOM,
             has_password: room.data.is_some(),
-            invite_code: invite_code(room, is_newer),
+            invite_code: room.names[invite_code_index(is_newer)].clone(),
             test_room: is_newer.then_some(is_test_room),
         }
     };

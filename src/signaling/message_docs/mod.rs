@@ -41,7 +41,9 @@ pub fn message_docs(limits: &SignalingLimits) -> MessageDocs {
             Dialect::WebRtc => vec![webrtc::channel(schemas)],
         });
     }
-    channels.iter_mut().for_each(|channel| channel.closes.extend(COMMON_CLOSES));
+    for channel in &mut channels {
+        channel.closes.extend(COMMON_CLOSES);
+    }
     MessageDocs { channels, schemas: schemas.0 }
 }
 

@@ -31,8 +31,8 @@ use jamjam_dev::signaling::broadcast::{
 };
 use jamjam_dev::signaling::token::Secret;
 use jamjam_dev::signaling::{
-    ConnId, ControlSurfaceLimits, CreateRoomOptions, Dialect, DialectSet, EventSink, Heartbeat,
-    Hub, NewConnection, Route, SignalingLimits, SnapshotQuery, UpdateKey, route,
+    ConnId, ControlSurfaceLimits, CreateRoomOptions, Dialect, DialectSet, EventSink, Heartbeat, Hub, NewConnection,
+    Route, SignalingLimits, SnapshotQuery, UpdateKey, route,
 };
 use jamjam_dev::time::{Time, WallClock};
 use serde_json::Value;
@@ -336,6 +336,7 @@ impl Run {
         let number = |index: usize| words.get(index).and_then(|word| word.parse::<f32>().ok());
         let code = words[0];
         let Self { hub, sink, now, .. } = self;
+        let now = WallClock::from(*now);
         match command {
             'C' => {
                 let options = CreateRoomOptions {
@@ -343,23 +344,21 @@ impl Run {
                     max_members: words.get(1).and_then(|word| word.parse().ok()),
                     lifetime: words.get(2).and_then(|word| word.parse().ok()).map(Duration::from_secs),
                 };
-                if let Ok(room) = hub.create_room((*now).into(), options) {
+                if let Ok(room) = hub.create_room(now, options) {
                     assert!((4..=6).contains(&room.code.len()) && room.code.bytes().all(|byte| byte.is_ascii_digit()));
                 }
             }
-            'X' => _ = hub.close_room((*now).into(), code, sink),
-            'P' => {
-                _ = hub.broadcast_param((*now).into(), words.get(2).copied(), code, number(1).unwrap_or_default(), sink)
-            }
+            'X' => _ = hub.close_room(now, code, sink),
+            'P' => _ = hub.broadcast_param(now, words.get(2).copied(), code, number(1).unwrap_or_default(), sink),
             'R' => {
                 let range = (number(1).unwrap_or_default(), number(2).unwrap_or_default());
-                let _ = hub.declare_range((*now).into(), code, range, number(3), sink);
+                let _ = hub.declare_range(now, code, range, number(3), sink);
             }
             'V' => {
                 let values: Vec<f32> = words.iter().filter_map(|word| word.parse().ok()).collect();
-                let _ = hub.broadcast_visualization((*now).into(), None, &values, sink);
+                let _ = hub.broadcast_visualization(now, None, &values, sink);
             }
-            'K' => _ = hub.clear_parameters((*now).into(), code, sink),
+            'K' => _ = hub.clear_parameters(now, code, sink),
             _ => return,
         }
         let rooms = hub.control_surface_rooms();

@@ -155,7 +155,7 @@ fn program_receives_member_actions_immediately_and_nothing_else() {
     send(&mut hub, &mut sink, 1, 4, &json!({"type": "trigger", "name": "note_off"}));
     send(&mut hub, &mut sink, 1, 5, &json!({"type": "sync"}));
     assert_eq!(sink.last(1)["params"][0]["value"], 0.7, "a scheduled value is not applied yet");
-    hub.broadcast_param(Time::ZERO.into(), None, "freq", 0.125, &mut sink).expect("a value");
+    hub.broadcast_param(second(0), None, "freq", 0.125, &mut sink).expect("a value");
     let event = |kind, name: &str, value, at, seconds| ControlSurfaceEvent {
         room: InlineStr::new("1234").expect("a code"),
         node_id: InlineStr::new(&node_id).expect("an id"),
@@ -286,16 +286,16 @@ fn room_is_limited_to_4096_parameters_which_can_still_be_set() {
     send(&mut hub, &mut sink, 5, 0, &set(7));
     assert_eq!((rejected(&hub), sink.events.len()), (2, 4_097));
     assert_eq!(
-        hub.broadcast_param(Time::ZERO.into(), Some("1234"), "one more", 0.5, &mut sink),
+        hub.broadcast_param(second(0), Some("1234"), "one more", 0.5, &mut sink),
         Err(CommandError::TooManyParameters)
     );
-    assert_eq!(hub.broadcast_param(Time::ZERO.into(), Some("1234"), "p7", 0.5, &mut sink), Ok(5));
+    assert_eq!(hub.broadcast_param(second(0), Some("1234"), "p7", 0.5, &mut sink), Ok(5));
     // The host program removes the parameters. Then, there is space for new ones.
-    assert_eq!(hub.clear_parameters(Time::ZERO.into(), "1234", &mut sink), Ok(4_096));
+    assert_eq!(hub.clear_parameters(second(0), "1234", &mut sink), Ok(4_096));
     assert_eq!(sink.last(1), json!({"type": "state", "params": []}));
     send(&mut hub, &mut sink, 1, 0, &set(1_024));
     assert_eq!((rejected(&hub), sink.events.len()), (2, 4_098));
-    assert_eq!(hub.clear_parameters(Time::ZERO.into(), "0000", &mut sink), Err(CommandError::RoomNotFound));
+    assert_eq!(hub.clear_parameters(second(0), "0000", &mut sink), Err(CommandError::RoomNotFound));
 }
 
 #[test]
@@ -306,13 +306,13 @@ fn values_that_become_due_in_a_full_room_are_rejected_and_counted() {
     let later = json!({"type": "param", "param": "late", "value": 0.5, "at": second(10).unix_us()});
     send(&mut hub, &mut sink, 1, 0, &later);
     for number in 0..4_096 {
-        assert_eq!(hub.broadcast_param(Time::ZERO.into(), Some("1234"), &format!("p{number}"), 0.5, &mut sink), Ok(1));
+        assert_eq!(hub.broadcast_param(second(0), Some("1234"), &format!("p{number}"), 0.5, &mut sink), Ok(1));
     }
     hub.on_deadline(second(10), &mut sink);
     let error = json!({"type": "error", "code": "TOO_MANY_PARAMETERS", "message": "Too many parameters"});
     assert_eq!((sink.last(1), hub.total_counters().parameters_rejected), (error, 1));
     // A command for all rooms counts each full room.
-    assert_eq!(hub.broadcast_param(Time::ZERO.into(), None, "one more", 0.5, &mut sink), Ok(0));
+    assert_eq!(hub.broadcast_param(second(0), None, "one more", 0.5, &mut sink), Ok(0));
     assert_eq!(hub.total_counters().parameters_rejected, 2);
 }
 
@@ -324,7 +324,7 @@ fn state_is_empty_after_the_parameters_are_removed() {
     send(&mut hub, &mut sink, 1, 0, &json!({"type": "param", "param": "freq", "value": 0.5}));
     send(&mut hub, &mut sink, 1, 0, &json!({"type": "sync"}));
     assert_eq!(sink.last(1)["params"][0]["name"], "freq");
-    assert_eq!(hub.clear_parameters(Time::ZERO.into(), "1234", &mut sink), Ok(1));
+    assert_eq!(hub.clear_parameters(second(0), "1234", &mut sink), Ok(1));
     send(&mut hub, &mut sink, 1, 0, &json!({"type": "sync"}));
     assert_eq!(sink.last(1), json!({"type": "state", "params": []}));
 }
@@ -428,52 +428,46 @@ fn invalid_program_commands_are_rejected_and_not_sent() {
     join(&mut hub, &mut sink, 1, "1234");
     // A control character has six bytes in JSON.
     for long in ["x".repeat(257), "\u{1}".repeat(43)] {
-        assert_eq!(hub.broadcast_param(Time::ZERO.into(), None, &long, 0.5, &mut sink), Err(CommandError::NameTooLong));
-        assert_eq!(
-            hub.declare_range(Time::ZERO.into(), &long, (0.0, 1.0), None, &mut sink),
-            Err(CommandError::NameTooLong)
-        );
+        assert_eq!(hub.broadcast_param(second(0), None, &long, 0.5, &mut sink), Err(CommandError::NameTooLong));
+        assert_eq!(hub.declare_range(second(0), &long, (0.0, 1.0), None, &mut sink), Err(CommandError::NameTooLong));
     }
     for name in ["x".repeat(256), "\u{1}".repeat(42)] {
-        assert_eq!(hub.declare_range(Time::ZERO.into(), &name, (0.0, 1.0), None, &mut sink), Ok(0));
+        assert_eq!(hub.declare_range(second(0), &name, (0.0, 1.0), None, &mut sink), Ok(0));
     }
     for wrong in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         assert_eq!(
-            hub.broadcast_param(Time::ZERO.into(), None, "a", wrong, &mut sink),
+            hub.broadcast_param(second(0), None, "a", wrong, &mut sink),
             Err(CommandError::InvalidValue("value"))
         );
         assert_eq!(
-            hub.declare_range(Time::ZERO.into(), "a", (wrong, 1.0), None, &mut sink),
+            hub.declare_range(second(0), "a", (wrong, 1.0), None, &mut sink),
             Err(CommandError::InvalidValue("min"))
         );
         assert_eq!(
-            hub.declare_range(Time::ZERO.into(), "a", (0.0, wrong), None, &mut sink),
+            hub.declare_range(second(0), "a", (0.0, wrong), None, &mut sink),
             Err(CommandError::InvalidValue("max"))
         );
         assert_eq!(
-            hub.declare_range(Time::ZERO.into(), "a", (0.0, 1.0), Some(wrong), &mut sink),
+            hub.declare_range(second(0), "a", (0.0, 1.0), Some(wrong), &mut sink),
             Err(CommandError::InvalidValue("value"))
         );
         assert_eq!(
-            hub.broadcast_visualization(Time::ZERO.into(), None, &[0.5, wrong], &mut sink),
+            hub.broadcast_visualization(second(0), None, &[0.5, wrong], &mut sink),
             Err(CommandError::InvalidValue("data"))
         );
     }
-    assert_eq!(hub.declare_range(Time::ZERO.into(), "a", (1.0, 0.5), None, &mut sink), Err(CommandError::InvalidRange));
+    assert_eq!(hub.declare_range(second(0), "a", (1.0, 0.5), None, &mut sink), Err(CommandError::InvalidRange));
+    assert_eq!(hub.broadcast_param(second(0), Some("9999"), "a", 0.5, &mut sink), Err(CommandError::RoomNotFound));
     assert_eq!(
-        hub.broadcast_param(Time::ZERO.into(), Some("9999"), "a", 0.5, &mut sink),
+        hub.broadcast_visualization(second(0), Some("9999"), &[0.5], &mut sink),
         Err(CommandError::RoomNotFound)
     );
     assert_eq!(
-        hub.broadcast_visualization(Time::ZERO.into(), Some("9999"), &[0.5], &mut sink),
-        Err(CommandError::RoomNotFound)
-    );
-    assert_eq!(
-        hub.broadcast_visualization(Time::ZERO.into(), None, &vec![0.5; 65_537], &mut sink),
+        hub.broadcast_visualization(second(0), None, &vec![0.5; 65_537], &mut sink),
         Err(CommandError::InvalidValue("data"))
     );
     assert_eq!(sink.messages[&ConnId(1)].len(), 1);
-    assert_eq!(hub.broadcast_visualization(Time::ZERO.into(), None, &vec![0.5; 65_536], &mut sink), Ok(1));
+    assert_eq!(hub.broadcast_visualization(second(0), None, &vec![0.5; 65_536], &mut sink), Ok(1));
 }
 
 #[test]
@@ -484,9 +478,9 @@ fn update_key_is_specific_to_room_and_parameter() {
     join(&mut hub, &mut sink, 1, "1234");
     join(&mut hub, &mut sink, 2, "5678");
     for (name, value) in [("a", 0.1), ("b", 0.2), ("a", 0.3)] {
-        hub.broadcast_param(Time::ZERO.into(), None, name, value, &mut sink).expect("a value");
+        hub.broadcast_param(second(0), None, name, value, &mut sink).expect("a value");
     }
-    (0..2).for_each(|_| _ = hub.broadcast_visualization(Time::ZERO.into(), None, &[0.5], &mut sink));
+    (0..2).for_each(|_| _ = hub.broadcast_visualization(second(0), None, &[0.5], &mut sink));
     let topics = &sink.topics;
     let alike = |one: usize| (0..topics.len()).filter(|other| topics[*other] == topics[one]).collect::<Vec<_>>();
     let expected: [&[usize]; 6] = [&[0, 4], &[1, 5], &[2], &[3], &[6, 8], &[7, 9]];

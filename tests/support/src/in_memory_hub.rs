@@ -8,7 +8,7 @@ use jamjam_dev::signaling::token::Secret;
 use jamjam_dev::signaling::{
     ConnId, CreateRoomOptions, DialectSet, EventSink, Hub, NewConnection, SignalingLimits, route,
 };
-use jamjam_dev::time::Time;
+use jamjam_dev::time::{Time, WallClock};
 
 use crate::transcript::TranscriptServer;
 
@@ -159,6 +159,7 @@ impl TranscriptServer for InMemoryHub {
             command => (command, None),
         };
         let Self { hub, now, queues, .. } = self;
+        let now = WallClock::from(*now);
         match *command {
             ["creates", "room", code, ref rest @ ..] => {
                 let (max_members, lifetime) = match *rest {
@@ -167,20 +168,19 @@ impl TranscriptServer for InMemoryHub {
                     ["for", members, "expiring", life] => (members.parse().ok(), seconds(life)),
                     _ => return Err(format!("invalid room: {command:?}")),
                 };
-                hub.create_room((*now).into(), CreateRoomOptions { code: Some(code.to_owned()), max_members, lifetime })
-                    .map(drop)
+                hub.create_room(now, CreateRoomOptions { code: Some(code.to_owned()), max_members, lifetime }).map(drop)
             }
-            ["closes", "room", code] => hub.close_room((*now).into(), code, queues).map(drop),
-            ["sets", name, value] => hub.broadcast_param((*now).into(), room, name, number(value)?, queues).map(drop),
+            ["closes", "room", code] => hub.close_room(now, code, queues).map(drop),
+            ["sets", name, value] => hub.broadcast_param(now, room, name, number(value)?, queues).map(drop),
             ["declares", name, min, max] => {
-                hub.declare_range((*now).into(), name, (number(min)?, number(max)?), None, queues).map(drop)
+                hub.declare_range(now, name, (number(min)?, number(max)?), None, queues).map(drop)
             }
-            ["declares", name, min, max, "at", value] => hub
-                .declare_range((*now).into(), name, (number(min)?, number(max)?), Some(number(value)?), queues)
-                .map(drop),
+            ["declares", name, min, max, "at", value] => {
+                hub.declare_range(now, name, (number(min)?, number(max)?), Some(number(value)?), queues).map(drop)
+            }
             ["shows", ref values @ ..] => {
                 let data: Vec<f32> = values.iter().map(|value| number(value)).collect::<Result<_, _>>()?;
-                hub.broadcast_visualization((*now).into(), room, &data, queues).map(drop)
+                hub.broadcast_visualization(now, room, &data, queues).map(drop)
             }
             _ => return Err(format!("unknown program action: {command:?}")),
         }
