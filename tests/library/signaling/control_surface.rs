@@ -285,10 +285,8 @@ fn room_is_limited_to_4096_parameters_which_can_still_be_set() {
     assert_eq!((rejected(&hub), sink.events.len(), sink.last(5)), (2, 4_096, error));
     send(&mut hub, &mut sink, 5, 0, &set(7));
     assert_eq!((rejected(&hub), sink.events.len()), (2, 4_097));
-    assert_eq!(
-        hub.broadcast_param(second(0), Some("1234"), "one more", 0.5, &mut sink),
-        Err(CommandError::TooManyParameters)
-    );
+    let one_more = hub.broadcast_param(second(0), Some("1234"), "one more", 0.5, &mut sink);
+    assert_eq!(one_more, Err(CommandError::TooManyParameters));
     assert_eq!(hub.broadcast_param(second(0), Some("1234"), "p7", 0.5, &mut sink), Ok(5));
     // The host program removes the parameters. Then, there is space for new ones.
     assert_eq!(hub.clear_parameters(second(0), "1234", &mut sink), Ok(4_096));
@@ -434,38 +432,23 @@ fn invalid_program_commands_are_rejected_and_not_sent() {
     for name in ["x".repeat(256), "\u{1}".repeat(42)] {
         assert_eq!(hub.declare_range(second(0), &name, (0.0, 1.0), None, &mut sink), Ok(0));
     }
+    let invalid = |field| Err(CommandError::InvalidValue(field));
     for wrong in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-        assert_eq!(
-            hub.broadcast_param(second(0), None, "a", wrong, &mut sink),
-            Err(CommandError::InvalidValue("value"))
-        );
-        assert_eq!(
-            hub.declare_range(second(0), "a", (wrong, 1.0), None, &mut sink),
-            Err(CommandError::InvalidValue("min"))
-        );
-        assert_eq!(
-            hub.declare_range(second(0), "a", (0.0, wrong), None, &mut sink),
-            Err(CommandError::InvalidValue("max"))
-        );
-        assert_eq!(
-            hub.declare_range(second(0), "a", (0.0, 1.0), Some(wrong), &mut sink),
-            Err(CommandError::InvalidValue("value"))
-        );
-        assert_eq!(
-            hub.broadcast_visualization(second(0), None, &[0.5, wrong], &mut sink),
-            Err(CommandError::InvalidValue("data"))
-        );
+        assert_eq!(hub.broadcast_param(second(0), None, "a", wrong, &mut sink), invalid("value"));
+        assert_eq!(hub.declare_range(second(0), "a", (wrong, 1.0), None, &mut sink), invalid("min"));
+        assert_eq!(hub.declare_range(second(0), "a", (0.0, wrong), None, &mut sink), invalid("max"));
+        assert_eq!(hub.declare_range(second(0), "a", (0.0, 1.0), Some(wrong), &mut sink), invalid("value"));
+        assert_eq!(hub.broadcast_visualization(second(0), None, &[0.5, wrong], &mut sink), invalid("data"));
     }
     assert_eq!(hub.declare_range(second(0), "a", (1.0, 0.5), None, &mut sink), Err(CommandError::InvalidRange));
-    assert_eq!(hub.broadcast_param(second(0), Some("9999"), "a", 0.5, &mut sink), Err(CommandError::RoomNotFound));
-    assert_eq!(
-        hub.broadcast_visualization(second(0), Some("9999"), &[0.5], &mut sink),
-        Err(CommandError::RoomNotFound)
-    );
-    assert_eq!(
-        hub.broadcast_visualization(second(0), None, &vec![0.5; 65_537], &mut sink),
-        Err(CommandError::InvalidValue("data"))
-    );
+    let not_found = Err(CommandError::RoomNotFound);
+    assert_eq!(hub.broadcast_param(second(0), Some("9999"), "a", 0.5, &mut sink), not_found);
+    assert_eq!(hub.broadcast_visualization(second(0), Some("9999"), &[0.5], &mut sink), not_found);
+    assert_eq!(hub.broadcast_visualization(second(0), None, &vec![0.5; 65_537], &mut sink), invalid("data"));
+    // Two ranges are declared above. At the limit, only these and the new ones can be declared again.
+    let mut declare = |name: &str| hub.declare_range(second(0), name, (-1.0, 2.0), None, &mut sink);
+    assert!((2..4_096).all(|number| declare(&format!("p{number}")) == Ok(0)));
+    assert_eq!((declare("one more"), declare("p7")), (Err(CommandError::TooManyParameters), Ok(0)));
     assert_eq!(sink.messages[&ConnId(1)].len(), 1);
     assert_eq!(hub.broadcast_visualization(second(0), None, &vec![0.5; 65_536], &mut sink), Ok(1));
 }
