@@ -9,9 +9,9 @@ use std::sync::mpsc::{self, Receiver, SyncSender};
 use anyhow::{Context, anyhow};
 
 use super::output::write_line;
-use crate::client::{PacketEvent, PacketObserver, RecordedPacket};
-use crate::report::json::{self, JsonLine, PacketLine};
-use crate::report::run_record::{self, RecordedOptions, RunEnd};
+use crate::client::{PacketEvent, PacketObserver, RecordedPacket, RunResults};
+use crate::report::json::{self, JsonLine};
+use crate::report::run_record::{self, AudioPicture, RecordedOptions};
 use crate::stats::Counter;
 use crate::time::Time;
 
@@ -80,7 +80,7 @@ impl PacketLineWriter {
 
     fn write(&mut self, packet: RecordedPacket) {
         // An error is not reported here. If standard output is broken, printing the report also fails and reports the error.
-        let Ok(line) = json::line(&JsonLine::Packet(PacketLine::new(&packet, self.started))) else { return };
+        let Ok(line) = json::line(&JsonLine::Packet((packet, self.started).into())) else { return };
         if self.print
             && let Err(error) = write_line(&mut io::stdout().lock(), line.trim_end())
         {
@@ -114,7 +114,7 @@ impl RecordFile {
         let error = || write_error(path);
         let out = BufWriter::new(File::create(path).with_context(error)?);
         let mut file = Self { path: path.to_owned(), out, packets_dropped: 0, error: None };
-        file.write(&run_record::options_line(options).with_context(error)?);
+        file.write(&json::line(options).with_context(error)?);
         Ok(file)
     }
 
@@ -125,10 +125,15 @@ impl RecordFile {
     }
 
     /// Writes the last line. Returns the first error of the file. A record without all packets is an error, because it cannot be replayed.
-    pub fn finish(mut self, end: RunEnd<'_>) -> anyhow::Result<()> {
+    pub fn finish(
+        mut self,
+        run: &RunResults,
+        error: Option<String>,
+        audio: Option<&AudioPicture>,
+    ) -> anyhow::Result<()> {
         let Self { packets_dropped, .. } = self;
-        let line = run_record::end_line(RunEnd { packets_dropped, ..end }).with_context(|| write_error(&self.path))?;
-        self.write(&line);
+        let line = run_record::end_line(run, packets_dropped, error, audio);
+        self.write(&line.with_context(|| write_error(&self.path))?);
         let result = self.error.take().map_or_else(|| self.out.flush(), Err);
         result.with_context(|| write_error(&self.path))?;
         if packets_dropped > 0 {

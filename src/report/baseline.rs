@@ -41,11 +41,8 @@ pub enum BaselineError {
 /// An earlier report.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Baseline {
-    pub(super) target: String,
-    pub(super) tool_version: String,
-    pub(super) started_unix_ms: u64,
+    pub(super) report: ReportFields,
     pub(super) measurement: Measurement,
-    pub(super) audio_format: Option<AudioFormat>,
     pub(super) series: TimeSeries,
 }
 
@@ -60,29 +57,30 @@ pub(super) struct AudioFormat {
     pub(super) payload_bytes: u32,
 }
 
-#[derive(Deserialize)]
-struct ReportFields {
+/// The fields of the report that a comparison needs.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub(super) struct ReportFields {
     #[serde(rename = "type")]
     report_type: String,
     schema_version: u64,
-    tool_version: String,
+    pub(super) tool_version: String,
     command: RunKind,
-    target: String,
-    started_unix_ms: u64,
+    pub(super) target: String,
+    pub(super) started_unix_ms: u64,
     evaluated_stream: StreamKind,
     replies_expected: bool,
-    audio: Option<AudioFormat>,
+    pub(super) audio: Option<AudioFormat>,
     websocket: Option<WebSocketFields>,
     moqt: Option<MoqtFields>,
     time_series: Option<TimeSeries>,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 struct WebSocketFields {
     dialect: Dialect,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 struct MoqtFields {
     transport: String,
 }
@@ -92,36 +90,30 @@ impl Baseline {
     pub fn parse(text: &str) -> Result<Self, BaselineError> {
         let is_packet_line = text.trim_start().starts_with("{\"type\":\"packet\"");
         let report = if is_packet_line { text.trim_end().lines().next_back().unwrap_or_default() } else { text };
-        let fields: ReportFields =
+        let mut report: ReportFields =
             serde_json::from_str(report).map_err(|error| BaselineError::NotAReport(clean(&error.to_string())))?;
-        if fields.report_type != "report" {
+        if report.report_type != "report" {
             return Err(BaselineError::NotAReport("the type is not `report`".to_owned()));
         }
-        if fields.schema_version != READ_SCHEMA_VERSION {
-            return Err(BaselineError::Version(fields.schema_version));
+        if report.schema_version != READ_SCHEMA_VERSION {
+            return Err(BaselineError::Version(report.schema_version));
         }
-        if !fields.replies_expected {
+        if !report.replies_expected {
             return Err(BaselineError::NoReplies);
         }
-        let Some(series) = fields.time_series.filter(|series| !series.intervals.is_empty()) else {
+        let Some(series) = report.time_series.take().filter(|series| !series.intervals.is_empty()) else {
             return Err(BaselineError::Invalid("there is no time series, because no packet was sent".to_owned()));
         };
         check_intervals(&series).map_err(BaselineError::Invalid)?;
-        let transport = |moqt: MoqtFields| {
+        let transport = |moqt: &MoqtFields| {
             let known = [Transport::Quic, Transport::WebTransport];
             let transport = known.into_iter().find(|transport| transport.name() == moqt.transport);
             transport.ok_or_else(|| BaselineError::Invalid("unknown transport".to_owned()))
         };
-        let moqt = fields.moqt.map(transport).transpose()?;
-        let protocol = RunProtocol::new(fields.websocket.map(|websocket| websocket.dialect), moqt);
-        Ok(Self {
-            target: clean(&fields.target),
-            tool_version: clean(&fields.tool_version),
-            started_unix_ms: fields.started_unix_ms,
-            measurement: (fields.command, fields.evaluated_stream, protocol),
-            audio_format: fields.audio,
-            series,
-        })
+        let moqt = report.moqt.as_ref().map(transport).transpose()?;
+        let protocol = RunProtocol::new(report.websocket.as_ref().map(|websocket| websocket.dialect), moqt);
+        (report.target, report.tool_version) = (clean(&report.target), clean(&report.tool_version));
+        Ok(Self { measurement: (report.command, report.evaluated_stream, protocol), report, series })
     }
 
     /// The first difference between what the earlier run measured and what `new` measures. Runs with a difference are not comparable.

@@ -2,7 +2,6 @@
 
 use std::fmt::Write;
 
-use super::buffer_table::JitterBufferTable;
 use super::comparison::ComparisonResult;
 use super::model::{Report, Warning};
 use super::quantities::{format_count, format_time};
@@ -63,11 +62,12 @@ pub(super) fn key_figures(report: &Report) -> String {
             None => _ = write!(text, ", RTT {first} {first_ms} ms"),
         }
     }
-    if let Some(depth) = report.jitter_buffer.as_ref().and_then(JitterBufferTable::recommended_ms) {
-        _ = write!(text, ", jitter buffer {depth:.1} ms");
-    }
-    if report.jitter_buffer.as_ref().is_some_and(JitterBufferTable::none_suffices) {
-        text += ", no buffer suffices";
+    if let Some(table) = &report.jitter_buffer {
+        match table.recommended() {
+            Some(depth) => _ = write!(text, ", jitter buffer {:.1} ms", depth.depth_ms),
+            None if table.interpretation.is_some() => text += ", no buffer suffices",
+            None => {}
+        }
     }
     if let Some(comparison) = report.comparison.as_ref().filter(|comparison| comparison.not_comparable.is_none()) {
         text += match comparison.result() {

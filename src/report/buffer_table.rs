@@ -2,8 +2,10 @@
 
 use serde::Serialize;
 
+use super::figures::figures;
 use super::quantities::{RoundTrip, RunProtocol, format_count, format_share, thousandths};
 use crate::client::{RunResults, StreamKind};
+use crate::stats::StreamStats;
 
 /// Depths of the table, in packets of 128 samples. The jamjam presets have depths of 0, 1, 4 and 8 packets, and a ring of 38 packets.
 const DEPTHS: [u32; 11] = [0, 1, 2, 4, 6, 8, 12, 16, 24, 32, 38];
@@ -26,29 +28,37 @@ const MIN_PACKETS: u64 = 100;
 pub struct JitterBufferTable {
     pub recommended_packets: Option<u32>,
     pub depths: Vec<BufferDepthFigures>,
-    /// Packets with a known outcome.
+    /// The meaning of the table in one sentence, without its period; `None` if too few packets returned.
     #[serde(skip)]
-    settled: u64,
-    /// Share of the packets that did not return intact, 0 to 1.
-    #[serde(skip)]
-    unreturned_ratio: f64,
+    pub(super) interpretation: Option<String>,
     /// The assumptions behind the times of the table.
     #[serde(skip)]
     pub(super) assumptions: &'static str,
-    /// Whether enough packets returned for an interpretation.
-    #[serde(skip)]
-    has_enough_packets: bool,
 }
 
-/// One depth of a jitter buffer.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[allow(missing_docs, reason = "each field is defined in docs/measuring.md, checked by a test")]
-pub struct BufferDepthFigures {
-    pub depth_packets: u32,
-    pub depth_ms: f64,
-    pub late: u64,
-    pub late_or_lost_ratio: f64,
-    pub one_way_ms: Option<f64>,
+figures! {
+    /// One depth of a jitter buffer.
+    BufferDepthFigures from input: (&RunResults, &StreamStats, u32) [
+        let (run, stream, packets) = input;
+        // The server's delay does not change the differences between delays, so it need not be known.
+        let late = stream.rtt.count_above_min(duration_ns(packets));
+        let late_ratio = late as f64 / stream.rtt.count() as f64;
+        let unreturned = unreturned_ratio(stream);
+        let min_rtt_ms = RoundTrip::of(run, run.evaluated_stream).and_then(|rtt| rtt.min()).map(|ns| ns as f64 / 1e6);
+    ] {
+        depth_packets: u32 = packets;
+        depth_ms: f64 = thousandths(duration_ns(packets) as f64 / 1e6);
+        late: u64 = late;
+        late_or_lost_ratio: f64 = unreturned + (1.0 - unreturned) * late_ratio;
+        one_way_ms: Option<f64> =
+            min_rtt_ms.map(|min| thousandths(min / 2.0 + duration_ns(packets + 1) as f64 / 1e6));
+    }
+}
+
+/// The share of the packets that did not return intact, 0 to 1.
+fn unreturned_ratio(stream: &StreamStats) -> f64 {
+    let observed = stream.observed();
+    (observed.lost + observed.damaged) as f64 / observed.settled.max(1) as f64
 }
 
 impl JitterBufferTable {
@@ -56,66 +66,45 @@ impl JitterBufferTable {
     pub(super) fn new(run: &RunResults) -> Option<Self> {
         let stream =
             run.stream(run.evaluated_stream).filter(|stream| stream.rtt.count() > 0 && run.websocket.is_none())?;
-        // The server's delay does not change the differences between delays, so it need not be known.
-        let echo_times = RoundTrip::echo_time(stream);
-        let min_rtt_ms = RoundTrip::of(run, run.evaluated_stream).and_then(|rtt| rtt.min()).map(|ns| ns as f64 / 1e6);
-        let observed = stream.observed();
-        let unreturned_ratio = (observed.lost + observed.damaged) as f64 / observed.settled.max(1) as f64;
-        let depths: Vec<BufferDepthFigures> = DEPTHS
-            .into_iter()
-            .map(|packets| {
-                let depth_ns = duration_ns(packets);
-                let late = echo_times.count_above_min(depth_ns);
-                BufferDepthFigures {
-                    depth_packets: packets,
-                    depth_ms: thousandths(depth_ns as f64 / 1e6),
-                    late,
-                    late_or_lost_ratio: unreturned_ratio
-                        + (1.0 - unreturned_ratio) * late as f64 / stream.rtt.count() as f64,
-                    one_way_ms: min_rtt_ms.map(|min| thousandths(min / 2.0 + duration_ns(packets + 1) as f64 / 1e6)),
-                }
-            })
-            .collect();
+        let depths = DEPTHS.map(|packets| BufferDepthFigures::from((run, stream, packets)));
         let is_enough =
             |row: &&BufferDepthFigures| row.late as f64 <= MAX_RECOMMENDED_LATE_RATIO * stream.settled() as f64;
         let has_enough_packets = stream.returned >= MIN_PACKETS;
         let recommended = depths.iter().find(is_enough).filter(|_| has_enough_packets);
-        let recommended_packets = recommended.map(|row| row.depth_packets);
-        let assumptions = assumptions(run);
-        let settled = stream.settled();
-        Some(Self { recommended_packets, depths, settled, unreturned_ratio, assumptions, has_enough_packets })
-    }
-
-    /// The recommended depth in milliseconds. `None` if there are too few packets, or if no depth of the table suffices.
-    pub(super) fn recommended_ms(&self) -> Option<f64> {
-        self.recommended_packets.map(|packets| duration_ns(packets) as f64 / 1e6)
-    }
-
-    /// Whether there are enough packets for an interpretation, and no depth of the table suffices.
-    pub(super) fn none_suffices(&self) -> bool {
-        self.has_enough_packets && self.recommended_packets.is_none()
-    }
-
-    /// The meaning of the table in one sentence, without its period. Late and lost packets are separate, because no buffer avoids loss.
-    pub(super) fn interpretation(&self) -> Option<String> {
-        let recommended = self.depths.iter().find(|row| Some(row.depth_packets) == self.recommended_packets);
-        let row = recommended.or(self.depths.last()).filter(|_| self.has_enough_packets)?;
-        let late = format_share(row.late as f64 / self.settled.max(1) as f64);
-        let packets = if self.unreturned_ratio > 0.0 {
-            let lost = format_share(self.unreturned_ratio);
-            format!("{late} of the packets would be late, and {lost} are lost with any buffer")
-        } else {
-            format!("{late} of the packets would be late or lost")
-        };
-        let delay = row.one_way_ms.map_or_else(String::new, |ms| format!("; about {ms:.0} ms one way"));
-        let depth = format!("{:.1} ms", row.depth_ms);
-        Some(match (row.depth_packets, recommended) {
-            (0, Some(_)) => format!("Without a jitter buffer, {packets}{delay}"),
-            (count, Some(_)) => {
-                format!("With a {depth} jitter buffer ({}), {packets}{delay}", format_count(count.into(), "packet"))
-            }
-            (_, None) => format!("No jitter buffer up to {depth} suffices: {packets}"),
+        Some(Self {
+            recommended_packets: recommended.map(|row| row.depth_packets),
+            interpretation: has_enough_packets.then(|| interpretation(stream, recommended, &depths)),
+            depths: depths.into(),
+            assumptions: assumptions(run),
         })
+    }
+
+    /// The recommended depth. `None` if there are too few packets, or if no depth of the table suffices.
+    pub(super) fn recommended(&self) -> Option<&BufferDepthFigures> {
+        self.depths.iter().find(|row| Some(row.depth_packets) == self.recommended_packets)
+    }
+}
+
+/// Late and lost packets are separate, because no buffer avoids loss.
+fn interpretation(
+    stream: &StreamStats,
+    recommended: Option<&BufferDepthFigures>,
+    depths: &[BufferDepthFigures; DEPTHS.len()],
+) -> String {
+    let row = recommended.unwrap_or(&depths[DEPTHS.len() - 1]);
+    let late = format_share(row.late as f64 / stream.settled().max(1) as f64);
+    let packets = match unreturned_ratio(stream) {
+        0.0 => format!("{late} of the packets would be late or lost"),
+        lost => format!("{late} of the packets would be late, and {} are lost with any buffer", format_share(lost)),
+    };
+    let delay = row.one_way_ms.map_or_else(String::new, |ms| format!("; about {ms:.0} ms one way"));
+    let depth = format!("{:.1} ms", row.depth_ms);
+    match (row.depth_packets, recommended) {
+        (0, Some(_)) => format!("Without a jitter buffer, {packets}{delay}"),
+        (count, Some(_)) => {
+            format!("With a {depth} jitter buffer ({}), {packets}{delay}", format_count(count.into(), "packet"))
+        }
+        (_, None) => format!("No jitter buffer up to {depth} suffices: {packets}"),
     }
 }
 

@@ -158,9 +158,9 @@ impl Comparison {
             _ => Vec::new(),
         };
         Self {
-            old_target: baseline.target.clone(),
-            old_tool_version: baseline.tool_version.clone(),
-            old_started_unix_ms: baseline.started_unix_ms,
+            old_target: baseline.report.target.clone(),
+            old_tool_version: baseline.report.tool_version.clone(),
+            old_started_unix_ms: baseline.report.started_unix_ms,
             interval_s: new.map_or(old.interval_s, |new| new.interval_s.max(old.interval_s)),
             not_comparable: problem,
             figures,
@@ -261,7 +261,7 @@ fn not_comparable(baseline: &Baseline, run: &RunResults, new: &TimeSeries) -> Op
         .audio
         .as_ref()
         .map(|audio| AudioFormat { sample_rate_hz: audio.sample_rate, payload_bytes: audio.payload_bytes });
-    if let (Some(old), Some(new)) = (baseline.audio_format, format) {
+    if let (Some(old), Some(new)) = (baseline.report.audio, format) {
         let sizes = [old, new].map(|one| format!("{} payload bytes at {} Hz", one.payload_bytes, one.sample_rate_hz));
         if old != new {
             return Some(different("packet format", &sizes[0], &sizes[1]));

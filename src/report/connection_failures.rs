@@ -1,7 +1,6 @@
 //! Warnings about failed WebSocket and MOQT connections, about encrypted links, and about missing replies, with causes and remedies.
 
-use super::connection_figures::{ConnectionFailure, MoqtFigures, WebSocketFigures};
-use super::figures::StreamFigures;
+use super::figures::{ConnectionFailure, MoqtFigures, StreamFigures, WebSocketFigures};
 use super::model::{Report, Warnings};
 use super::quantities::format_count;
 use crate::moqt::error_code;
@@ -24,7 +23,7 @@ pub(super) fn websocket_warnings(found: &mut Warnings, report: &Report, stream: 
         websocket_replies_missing(found, websocket, stream);
     } else if stream.sent > 0 && websocket.connection_failure.is_none() && report.interrupted.is_none() {
         let WebSocketFigures { dialect, request, response, .. } = websocket;
-        let others = report.datagrams.stray + stream.unmatched;
+        let others = report.stray + stream.unmatched;
         let received = if others > 0 { "other messages arrived" } else { "no message arrived" };
         let message = format!(
             "the server accepts the connection but does not answer {request} with {response} ({received}). Check that the server speaks {}, \

@@ -148,14 +148,15 @@ fn outage(run: &RunResults, stream: &StreamStats, unit: &str) -> Option<String> 
         () => "",
     };
     let what = if cause.is_empty() { "The path was down" } else { "No packet returned" };
-    let end = if stream.outage.is_last(outage) { "until the end of the run" } else { "then replies arrived again" };
+    let end =
+        if stream.loss_bursts.is_last(outage) { "until the end of the run" } else { "then replies arrived again" };
     let (packets, duration, start) =
         (format_count(outage.packets, unit), seconds(outage.duration_ns()), seconds(start));
     Some(format!("{what} for {duration} from {start} on: {packets} lost in a row, {end}.{cause}"))
 }
 
 fn long_outage(stream: &StreamStats) -> Option<Outage> {
-    stream.outage.longest.filter(|outage| outage.duration_ns() >= MIN_OUTAGE_NS)
+    stream.loss_bursts.longest_outage.filter(|outage| outage.duration_ns() >= MIN_OUTAGE_NS)
 }
 
 /// Loss outside a long outage: its direction and its pattern.

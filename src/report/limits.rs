@@ -169,7 +169,7 @@ fn percentile(run: &RunResults, p: f64, name: &str, figure: &'static str) -> Mea
     let (value, figure, note) = match (percentile, maximum) {
         (Some(_), _) => (percentile, figure, None),
         (None, Some(_)) => {
-            let count = rtt.map_or(0, |rtt| rtt.count());
+            let count = rtt.map_or(0, |rtt| rtt.histogram.count());
             let note = format!("too few samples for {name} ({count}): the maximum is used instead");
             (maximum, "rtt_max_us", Some(note))
         }
@@ -233,11 +233,6 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// The exit code: 0 if the run passed, 1 if it failed. If the run was interrupted, the caller uses another exit code.
-    pub fn exit_code(&self) -> u8 {
-        u8::from(!self.passed)
-    }
-
     /// The verdict in one word. A run without limits that did not fail is only measured.
     pub fn word(&self) -> &'static str {
         match (self.passed, self.limits_set) {

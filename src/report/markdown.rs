@@ -7,8 +7,7 @@ use super::comparison::{ComparedFigure, Comparison, HEADINGS};
 use super::limits::{LIMIT_HEADINGS, LimitResult};
 use super::model::Report;
 use super::quantities::{self, ResultRow, format_time};
-use super::row::Level;
-use super::rows;
+use super::rows::{self, Level};
 use super::text;
 
 /// The whole summary. `error` is the socket or file error that ended the run early.
@@ -82,7 +81,8 @@ fn streams(report: &Report) -> String {
 fn findings(report: &Report) -> String {
     let findings = report.findings.iter().map(|finding| finding.message.clone());
     let table = report.jitter_buffer.as_ref();
-    let interpretation = table.and_then(|table| Some(format!("{} ({}).", table.interpretation()?, table.assumptions)));
+    let interpretation =
+        table.and_then(|table| Some(format!("{} ({}).", table.interpretation.as_ref()?, table.assumptions)));
     let mut list = String::new();
     for text in findings.chain(interpretation) {
         _ = writeln!(list, "- {}", format_prose(&text));

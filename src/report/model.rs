@@ -2,18 +2,22 @@
 
 use serde::Serialize;
 
-use super::audio_figures::{AudioFigures, AudioQualityFigures, CaptureFigures, PlaybackFigures};
 use super::buffer_table::JitterBufferTable;
 use super::comparison::Comparison;
-use super::connection_figures::{ConnectionFailure, LinkFigures, MoqtFigures, WebSocketFigures};
 use super::figures::{
-    DatagramFigures, HostTimingFigures, LossReportFigures, PacingFigures, ServerFigures, StreamFigures, WaitFigures,
+    AudioFigures, AudioQualityFigures, CaptureFigures, ConnectionFailure, HostTimingFigures, LinkFigures,
+    LossReportFigures, MoqtFigures, PacingFigures, PlaybackFigures, ServerFigures, StreamFigures, WaitFigures,
+    WebSocketFigures, figures,
 };
-use super::findings::Finding;
-use super::limits::{LimitResult, Verdict};
-use super::quantities::{self, RunProtocol, StreamLabels, format_count};
+use super::findings::{Finding, findings};
+use super::limits::{LimitResult, Limits, Verdict};
+use super::quantities::{self, RunProtocol, StreamLabels, format_count, unsigned_millis};
 use super::time_series::TimeSeries;
-use crate::client::{RunKind, StopSignal, StreamKind};
+use crate::client::{RunKind, RunResults, StopSignal, StreamKind};
+use crate::sanitize::{sanitize, sanitize_line};
+
+/// Maximum length of the command line in bytes, with an ellipsis.
+const MAX_COMMAND_LINE_BYTES: usize = 1_003;
 
 /// Incremented if a field is removed or changes its meaning, but not if a field is added.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -21,56 +25,64 @@ pub const SCHEMA_VERSION: u32 = 1;
 /// The version with the commit, as `--version` prints them.
 pub(super) const VERSION_WITH_COMMIT: &str = concat!(env!("CARGO_PKG_VERSION"), ", commit ", env!("BUILD_COMMIT"));
 
-/// The report of one run.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[allow(missing_docs, reason = "each field is defined in docs/measuring.md, checked by a test")]
-pub struct Report {
-    pub schema_version: u32,
-    pub tool_version: &'static str,
-    pub command: RunKind,
-    pub target: String,
-    pub command_line: String,
-    pub host_name: Option<String>,
-    pub interval_ms: Option<f64>,
-    pub started_unix_ms: u64,
-    pub duration_ms: f64,
-    pub evaluated_stream: StreamKind,
-    pub replies_expected: bool,
-    pub timeout_ms: f64,
-    pub readiness_wait: Option<WaitFigures>,
-    pub loss_report: Option<LossReportFigures>,
-    pub interrupted: Option<StopSignal>,
-    pub streams: Streams,
-    pub audio: Option<AudioFigures>,
-    pub capture: Option<CaptureFigures>,
-    pub playback: Option<PlaybackFigures>,
-    pub audio_quality: Option<AudioQualityFigures>,
-    pub pacing: Option<PacingFigures>,
-    pub host_timing: Option<HostTimingFigures>,
-    pub server: Option<ServerFigures>,
-    pub websocket: Option<WebSocketFigures>,
-    pub moqt: Option<MoqtFigures>,
-    pub link: Option<LinkFigures>,
-    pub time_series: Option<TimeSeries>,
-    pub jitter_buffer: Option<JitterBufferTable>,
-    pub findings: Vec<Finding>,
-    #[serde(flatten)]
-    pub datagrams: DatagramFigures,
-    pub limits: Vec<LimitResult>,
-    pub comparison: Option<Comparison>,
-    pub verdict: Verdict,
-    pub warnings: Vec<Warning>,
-    #[serde(skip)]
-    pub(super) protocol: RunProtocol,
-}
+figures! {
+    /// The report of one run.
+    Report from input: (&RunResults, &Limits) [
+        let (run, limits) = input;
+        let audio = run.audio.as_ref();
+        // If no audio was sent, there is no audio quality to report.
+        let quality = audio.and_then(|audio| Some((audio, audio.quality.as_ref()?)));
+        let quality = quality.filter(|(_, quality)| quality.sent_samples > 0);
+        let limits = limits.evaluate(run);
+        let verdict = Verdict::new(run, &limits);
+    ] {
+        schema_version: u32 = SCHEMA_VERSION;
+        tool_version: &'static str = env!("CARGO_PKG_VERSION");
+        command: RunKind = run.run_kind;
+        target: String = run.target.clone();
+        command_line: String = sanitize_line(&run.origin.command_line, MAX_COMMAND_LINE_BYTES);
+        host_name: Option<String> = run.origin.host_name.as_deref().map(sanitize);
+        interval_ms: Option<f64> = run.interval_ns.map(unsigned_millis);
+        started_unix_ms: u64 = run.started_unix_ms;
+        duration_ms: f64 = unsigned_millis(run.duration_ns);
+        evaluated_stream: StreamKind = run.evaluated_stream;
+        replies_expected: bool = run.replies_expected;
+        timeout_ms: f64 = unsigned_millis(run.timeout_ns);
+        readiness_wait: Option<WaitFigures> = run.readiness_wait.map(Into::into);
+        loss_report: Option<LossReportFigures> = run.loss_report.as_ref().map(Into::into);
+        interrupted: Option<StopSignal> = run.interrupted;
+        streams: Streams = run.into();
+        audio: Option<AudioFigures> = audio.map(|audio| (run, audio).into());
+        capture: Option<CaptureFigures> = audio.and_then(|audio| Some(audio.capture.as_ref()?.into()));
+        playback: Option<PlaybackFigures> = audio.and_then(|audio| Some(audio.playback.as_ref()?.into()));
+        audio_quality: Option<AudioQualityFigures> = quality.map(Into::into);
+        pacing: Option<PacingFigures> = run.pacing.as_ref().map(Into::into);
+        host_timing: Option<HostTimingFigures> = run.host_timing.as_ref().map(|host| (&run.pauses, host).into());
+        server: Option<ServerFigures> = run.server.as_ref().map(Into::into);
+        websocket: Option<WebSocketFigures> = run.websocket.as_ref().map(Into::into);
+        moqt: Option<MoqtFigures> = run.moqt.as_ref().map(Into::into);
+        link: Option<LinkFigures> = run.link.as_ref().map(Into::into);
+        time_series: Option<TimeSeries> = TimeSeries::new(run);
+        jitter_buffer: Option<JitterBufferTable> = JitterBufferTable::new(run);
+        findings: Vec<Finding> = findings(run);
+        port_unreachable: u64 = run.port_unreachable;
+        stray: u64 = run.stray;
+        limits: Vec<LimitResult> = limits;
+        comparison: Option<Comparison> = None;
+        verdict: Verdict = verdict;
+        warnings: Vec<Warning> = Vec::new();
+        #[serde(skip)]
+        protocol: RunProtocol = RunProtocol::of_run(run);
+    }
 
-/// The figures of each stream; `null` for a stream that was not sent.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[allow(missing_docs, reason = "each field is named after its stream")]
-pub struct Streams {
-    pub audio: Option<StreamFigures>,
-    pub ping: Option<StreamFigures>,
-    pub keepalive: Option<StreamFigures>,
+    /// The figures of each stream; `null` for a stream that was not sent.
+    Streams from run: &RunResults [
+        let stream = |kind| Some((run, kind, run.stream(kind)?).into());
+    ] {
+        audio: Option<StreamFigures> = stream(StreamKind::Audio);
+        ping: Option<StreamFigures> = stream(StreamKind::Ping);
+        keepalive: Option<StreamFigures> = stream(StreamKind::Keepalive);
+    }
 }
 
 /// A problem with the run, or a reason to interpret its figures with care.
@@ -143,9 +155,9 @@ impl Report {
         }
     }
 
-    /// 0 if the run passed, 1 if it failed.
+    /// The exit code: 0 if the run passed, 1 if it failed. If the run was interrupted, the caller uses another exit code.
     pub fn exit_code(&self) -> u8 {
-        self.verdict.exit_code()
+        u8::from(!self.verdict.passed)
     }
 }
 

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::client::{RunKind, RunResults, StopSignal, StreamKind};
 use crate::moqt::Transport;
 use crate::signaling::Dialect;
-use crate::stats::{Histogram, HistogramBar, StreamStats};
+use crate::stats::{Histogram, StreamStats};
 
 /// The unit of a figure that is compared with a limit or an earlier run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -236,10 +236,10 @@ impl StreamLabels {
 #[derive(Clone, Copy, Debug)]
 pub struct RoundTrip<'a> {
     /// The measured round trips, each minus a baseline.
-    histogram: &'a Histogram,
+    pub(super) histogram: &'a Histogram,
     /// Added to each value of `histogram` to restore the baseline. For AUDIO, `RoundTrip::of` also subtracts the server delay from this
     /// offset.
-    offset: i64,
+    pub(super) offset: i64,
 }
 
 impl<'a> RoundTrip<'a> {
@@ -256,26 +256,17 @@ impl<'a> RoundTrip<'a> {
         Self { histogram: &stream.rtt, offset: stream.rtt_baseline() }
     }
 
-    /// A round trip of the stream's history, in nanoseconds.
+    /// A recorded round trip, in nanoseconds.
     pub(super) fn with_offset(&self, ns: i64) -> i64 {
         ns.saturating_add(self.offset)
     }
 
-    pub(super) fn count(&self) -> u64 {
-        self.histogram.count()
-    }
-
     pub(super) fn min(&self) -> Option<i64> {
-        self.histogram.min().map(|ns| ns.saturating_add(self.offset))
+        self.histogram.min().map(|ns| self.with_offset(ns))
     }
 
     pub(super) fn max(&self) -> Option<i64> {
-        self.histogram.max().map(|ns| ns.saturating_add(self.offset))
-    }
-
-    /// Number of round trips that exceed the smallest one by more than `ns`, with the resolution of the histogram.
-    pub(super) fn count_above_min(&self, ns: i64) -> u64 {
-        self.histogram.count_above_min(ns)
+        self.histogram.max().map(|ns| self.with_offset(ns))
     }
 
     pub(super) fn mean(&self) -> Option<f64> {
@@ -284,11 +275,6 @@ impl<'a> RoundTrip<'a> {
 
     /// The percentile `p`, 0 to 1; `None` if there are fewer than 1/(1−p) round trips.
     pub(super) fn percentile(&self, p: f64) -> Option<i64> {
-        self.histogram.percentile_if_enough(p).map(|ns| ns.saturating_add(self.offset))
-    }
-
-    /// At most `n` bars of a histogram.
-    pub(super) fn bars(&self, n: usize) -> Vec<HistogramBar> {
-        self.histogram.bars(n, self.offset)
+        self.histogram.percentile_if_enough(p).map(|ns| self.with_offset(ns))
     }
 }

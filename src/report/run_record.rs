@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::error::Category;
 use thiserror::Error;
 
-use super::json::PacketLine;
+use super::json::{self, PacketLine};
 use super::limits::Limits;
 use crate::audio::waveform::{MAX_COLUMNS, Waveform};
 use crate::client::{PacketOutcome, RecordedPacket, RunResults, StreamCounts, StreamKind, replay};
@@ -36,7 +36,7 @@ const REPLAY_ORIGIN_NS: u64 = 1 << 61;
 #[serde(deny_unknown_fields)]
 pub struct RecordedOptions {
     #[serde(rename = "type")]
-    line_type: RunTag,
+    line_type: LineTag,
     /// [`RECORD_VERSION`].
     pub record_version: u32,
     /// Version of the program that recorded the run.
@@ -45,26 +45,28 @@ pub struct RecordedOptions {
     pub limits: Limits,
 }
 
+/// The types of the first and the last line. `read_line` checks the place of each.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-enum RunTag {
-    #[serde(rename = "run")]
+#[serde(rename_all = "lowercase")]
+enum LineTag {
     Run,
+    End,
 }
 
 impl RecordedOptions {
     /// The options of a run with `limits`.
     pub fn new(limits: Limits) -> Self {
         let tool_version = env!("CARGO_PKG_VERSION").to_owned();
-        Self { line_type: RunTag::Run, record_version: RECORD_VERSION, tool_version, limits }
+        Self { line_type: LineTag::Run, record_version: RECORD_VERSION, tool_version, limits }
     }
 }
 
-/// The last line: observations that the packets do not contain.
+/// The last line: observations that the packets do not contain. The writer borrows the results and the waveforms.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct EndLine<R, A> {
     #[serde(rename = "type")]
-    line_type: EndTag,
+    line_type: LineTag,
     /// Packet lines that are missing because the disk was too slow.
     packets_dropped: u64,
     streams: Vec<StreamCounts>,
@@ -73,12 +75,6 @@ struct EndLine<R, A> {
     /// The error that ended the run.
     error: Option<String>,
     audio: Option<A>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-enum EndTag {
-    #[serde(rename = "end")]
-    End,
 }
 
 /// The waveforms of a run.
@@ -93,29 +89,15 @@ pub struct AudioPicture {
     pub missing_packets: u64,
 }
 
-/// The end of a run, as the last line stores it.
-pub struct RunEnd<'a> {
-    /// The results of the run.
-    pub run: &'a RunResults,
-    /// Packet lines that are missing because the disk was too slow.
-    pub packets_dropped: u64,
-    /// The error that ended the run.
-    pub error: Option<String>,
-    /// Waveforms, if the run sent audio.
-    pub audio: Option<&'a AudioPicture>,
-}
-
-/// The first line of a record, ending with a line feed.
-pub fn options_line(options: &RecordedOptions) -> serde_json::Result<String> {
-    Ok(serde_json::to_string(options)? + "\n")
-}
-
-/// The last line of a record, ending with a line feed.
-pub fn end_line(end: RunEnd<'_>) -> serde_json::Result<String> {
-    let RunEnd { run, packets_dropped, error, audio } = end;
+/// The last line of a record, ending with a line feed. `packets_dropped` packet lines are missing. `error` ended the run.
+pub fn end_line(
+    run: &RunResults,
+    packets_dropped: u64,
+    error: Option<String>,
+    audio: Option<&AudioPicture>,
+) -> serde_json::Result<String> {
     let streams = StreamCounts::of_run(run);
-    let line = EndLine { line_type: EndTag::End, packets_dropped, streams, results: run, error, audio };
-    Ok(serde_json::to_string(&line)? + "\n")
+    json::line(&EndLine { line_type: LineTag::End, packets_dropped, streams, results: run, error, audio })
 }
 
 /// A record that was read completely.

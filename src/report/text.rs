@@ -3,18 +3,15 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use super::audio_figures::{CaptureFigures, PlaybackFigures};
 use super::brief::key_figures;
 use super::buffer_table::JitterBufferTable;
 use super::comparison::{Comparison, ComparisonResult, HEADINGS};
-use super::connection_figures::WebSocketFigures;
-use super::figures::HistogramBarFigures;
+use super::figures::{CaptureFigures, HistogramBarFigures, PlaybackFigures, WebSocketFigures};
 use super::findings::Finding;
 use super::limits::LimitResult;
 use super::model::{Report, Warning};
 use super::quantities::{self, ResultRow, format_count, format_percent, format_time};
-use super::row::{Level, Row};
-use super::rows;
+use super::rows::{self, Level, Row};
 use crate::client::RunKind;
 
 /// Width of the column of labels.
@@ -260,7 +257,7 @@ fn finding(finding: &Finding, style: Style) -> String {
 
 /// The meaning of the run for a musician, with the assumptions.
 fn interpretation(table: &JitterBufferTable) -> Option<String> {
-    Some(format!("{}.\n({})\n", table.interpretation()?, table.assumptions))
+    Some(format!("{}.\n({})\n", table.interpretation.as_ref()?, table.assumptions))
 }
 
 /// The reasons for a failure, then the verdict with the most important figures in one line.

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::figures::figures;
 use super::quantities::{RoundTrip, format_percent, format_time, micros, rounded_micros};
 use crate::client::{LossReport, RunResults};
 use crate::stats::{History, Interval};
@@ -19,28 +20,32 @@ pub struct TimeSeries {
     pub worst_ten_seconds: Option<WorstSeconds>,
 }
 
-/// The figures of one interval.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[allow(missing_docs, reason = "each field is defined in docs/measuring.md, checked by a test")]
-pub struct IntervalFigures {
-    pub start_s: u64,
-    pub sent: u64,
-    #[serde(default)]
-    pub not_sent: u64,
-    pub returned: u64,
-    pub lost: u64,
-    pub lost_upstream: Option<u64>,
-    pub lost_downstream: Option<u64>,
-    pub damaged: u64,
-    pub in_flight: u64,
-    #[serde(default)]
-    pub dropped_by_hosts: u64,
-    pub burst_max: u64,
-    pub rtt_min_us: Option<f64>,
-    pub rtt_p50_us: Option<f64>,
-    pub rtt_p99_us: Option<f64>,
-    pub rtt_max_us: Option<f64>,
-    pub jitter_mean_us: Option<f64>,
+figures! {
+    /// The figures of one interval. Only [`TimeSeries::new`] knows the direction of loss.
+    #[derive(Deserialize)]
+    IntervalFigures from input: (&RunResults, u64, &Interval) [
+        let (run, start_s, interval) = input;
+        let time = |ns| round_trip_time(run, ns);
+    ] {
+        start_s: u64 = start_s;
+        sent: u64 = interval.sent;
+        #[serde(default)]
+        not_sent: u64 = interval.not_sent;
+        returned: u64 = interval.returned;
+        lost: u64 = interval.lost;
+        lost_upstream: Option<u64> = None;
+        lost_downstream: Option<u64> = None;
+        damaged: u64 = interval.damaged;
+        in_flight: u64 = interval.in_flight;
+        #[serde(default)]
+        dropped_by_hosts: u64 = interval.dropped;
+        burst_max: u64 = interval.burst_max;
+        rtt_min_us: Option<f64> = time(interval.rtt_min());
+        rtt_p50_us: Option<f64> = time(interval.rtt_percentile(0.5));
+        rtt_p99_us: Option<f64> = time(interval.rtt_percentile(0.99));
+        rtt_max_us: Option<f64> = time(interval.rtt_max());
+        jitter_mean_us: Option<f64> = interval.jitter_mean().map(rounded_micros);
+    }
 }
 
 /// The worst part of the run.
@@ -89,33 +94,9 @@ impl TimeSeries {
         let interval_s = interval_s * merged;
         let chunks = history.intervals().chunks(usize::try_from(merged).unwrap_or(usize::MAX)).enumerate();
         let figures = |(index, chunk): (usize, &[Interval])| {
-            IntervalFigures::new(run, index as u64 * interval_s, &Interval::sum(chunk))
+            IntervalFigures::from((run, index as u64 * interval_s, &Interval::sum(chunk)))
         };
         Some(Self { interval_s, intervals: chunks.map(figures).collect(), worst_ten_seconds: None })
-    }
-}
-
-impl IntervalFigures {
-    fn new(run: &RunResults, start_s: u64, interval: &Interval) -> Self {
-        let time = |ns| round_trip_time(run, ns);
-        Self {
-            start_s,
-            sent: interval.sent,
-            not_sent: interval.not_sent,
-            returned: interval.returned,
-            lost: interval.lost,
-            lost_upstream: None,
-            lost_downstream: None,
-            damaged: interval.damaged,
-            in_flight: interval.in_flight,
-            dropped_by_hosts: interval.dropped,
-            burst_max: interval.burst_max,
-            rtt_min_us: time(interval.rtt_min()),
-            rtt_p50_us: time(interval.rtt_percentile(0.5)),
-            rtt_p99_us: time(interval.rtt_percentile(0.99)),
-            rtt_max_us: time(interval.rtt_max()),
-            jitter_mean_us: interval.jitter_mean().map(rounded_micros),
-        }
     }
 }
 
@@ -146,16 +127,11 @@ fn worst_window(history: &History) -> Option<(u64, Interval)> {
     if intervals.len() < 2 * length {
         return None;
     }
-    let interval_s = history.interval_ns() / NANOS_PER_SECOND;
     let windows = intervals.windows(length).map(Interval::sum).enumerate();
-    let mut worst: Option<(u64, Interval)> = None;
-    for (index, window) in windows {
-        let key = |window: &Interval| (loss_ratio(window), window.rtt_percentile(0.99));
-        if worst.as_ref().is_none_or(|(_, worst)| key(&window) > key(worst)) {
-            worst = Some((index as u64 * interval_s, window));
-        }
-    }
-    worst
+    let key = |window: &Interval| (loss_ratio(window), window.rtt_percentile(0.99));
+    // Of equal windows, the first one is the worst.
+    let (index, worst) = windows.reduce(|worst, next| if key(&next.1) > key(&worst.1) { next } else { worst })?;
+    Some((index as u64 * history.interval_ns() / NANOS_PER_SECOND, worst))
 }
 
 fn loss_ratio(window: &Interval) -> f64 {

@@ -2,11 +2,11 @@
 
 use std::net::IpAddr;
 
-use super::audio_figures::{
-    AudioFigures, AudioQualityFigures, CaptureFigures, LevelFigures, PlaybackFigures, UNCORRELATED,
-};
 use super::connection_failures::{link_warnings, moqt_warnings, websocket_warnings};
-use super::figures::{HostTimingFigures, PacingFigures, StreamFigures};
+use super::figures::{
+    AudioFigures, AudioQualityFigures, CaptureFigures, HostTimingFigures, LevelFigures, PacingFigures, PlaybackFigures,
+    StreamFigures, UNCORRELATED,
+};
 use super::model::{Report, Warning, Warnings};
 use super::quantities::{RunProtocol, format_count, format_length, format_time};
 use crate::client::StreamKind;
@@ -91,7 +91,7 @@ pub(super) fn warnings(report: &Report) -> Vec<Warning> {
 /// If replies were expected but none arrived, returns three possible causes, the likely one first. Each cause comes with evidence for or
 /// against that cause. In all other cases, returns a warning if ICMP port unreachable was received.
 fn no_replies(report: &Report, stream: Option<&StreamFigures>) -> Option<Warning> {
-    let port_unreachable = report.datagrams.port_unreachable;
+    let port_unreachable = report.port_unreachable;
     if !report.replies_expected || stream.is_some_and(StreamFigures::has_replies) {
         let message = if report.replies_expected {
             "ICMP port unreachable was received during the run. The server started late or stopped early, or a firewall intermittently \
@@ -103,7 +103,7 @@ fn no_replies(report: &Report, stream: Option<&StreamFigures>) -> Option<Warning
         return (port_unreachable > 0).then(|| Warning { code, message: message.to_owned(), details });
     }
     let other = report.streams.iter().find(|(kind, stream)| *kind != report.evaluated_stream && stream.has_replies());
-    let unmatched = report.datagrams.stray + report.streams.iter().map(|(_, stream)| stream.unmatched).sum::<u64>();
+    let unmatched = report.stray + report.streams.iter().map(|(_, stream)| stream.unmatched).sum::<u64>();
     let (request, reply) = (report.evaluated_stream.name(), report.evaluated_stream.reply_name());
     let is_loopback = is_loopback(&report.target);
     let closed_port = match port_unreachable {
@@ -192,7 +192,7 @@ fn stream_warnings(found: &mut Warnings, report: &Report) {
         found.count("in_flight", in_flight, &labels.request_noun(), message);
     }
     let unit = report.labels(report.evaluated_stream).reply_unit;
-    found.count("stray", report.datagrams.stray, unit, "{} belonged to no stream of this run");
+    found.count("stray", report.stray, unit, "{} belonged to no stream of this run");
 }
 
 /// The errors with which this host refused to send, and what to check.

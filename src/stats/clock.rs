@@ -86,20 +86,32 @@ pub struct DriftEstimate {
     pub uncertainty_ppm: f64,
 }
 
-/// Sums of a least-squares fit, relative to the means, so that the fit stays precise over hours.
+/// Sums of least-squares fits that share one slope. The sums are relative to the means of each fit, so that they stay precise over hours.
 #[derive(Clone, Copy, Debug, Default)]
-struct LeastSquaresFit {
+struct LeastSquaresFits {
+    /// Number of points in the current fit, with their means.
     n: f64,
     mean_x: f64,
     mean_y: f64,
+    /// Number of points and sums of all fits.
+    points: f64,
+    fits: f64,
     xx: f64,
     xy: f64,
     yy: f64,
 }
 
-impl LeastSquaresFit {
+impl LeastSquaresFits {
+    fn start_new_fit(&mut self) {
+        (self.n, self.mean_x, self.mean_y) = (0.0, 0.0, 0.0);
+    }
+
     fn add(&mut self, x: f64, y: f64) {
+        if self.n == 0.0 {
+            self.fits += 1.0;
+        }
         self.n += 1.0;
+        self.points += 1.0;
         let (dx, dy) = (x - self.mean_x, y - self.mean_y);
         self.mean_x += dx / self.n;
         self.mean_y += dy / self.n;
@@ -128,10 +140,7 @@ pub struct DriftEstimator {
     /// The earliest callback of the current second. The values are the device clock's time in seconds and the callback's lateness in
     /// nanoseconds.
     earliest: Option<(f64, f64)>,
-    fit: LeastSquaresFit,
-    /// The totals of all fits that ended at a discontinuity. `finished_fit_count` is the number of these fits.
-    finished_fits: LeastSquaresFit,
-    finished_fit_count: f64,
+    fits: LeastSquaresFits,
 }
 
 impl DriftEstimator {
@@ -143,9 +152,7 @@ impl DriftEstimator {
             frames: 0,
             second: 0,
             earliest: None,
-            fit: LeastSquaresFit::default(),
-            finished_fits: LeastSquaresFit::default(),
-            finished_fit_count: 0.0,
+            fits: LeastSquaresFits::default(),
         }
     }
 
@@ -173,32 +180,19 @@ impl DriftEstimator {
     pub fn on_discontinuity(&mut self) {
         // The current second is incomplete and may lack the callback with the smallest lateness. Therefore, the current second is not used.
         self.earliest = None;
-        let fit = std::mem::take(&mut self.fit);
-        if fit.n > 0.0 {
-            self.finished_fit_count += 1.0;
-            self.finished_fits.n += fit.n;
-            self.finished_fits.xx += fit.xx;
-            self.finished_fits.xy += fit.xy;
-            self.finished_fits.yy += fit.yy;
-        }
+        self.fits.start_new_fit();
         (self.origin, self.frames, self.second) = (None, 0, 0);
     }
 
     fn finish_second(&mut self) {
         if let Some((device_time, late)) = self.earliest.take() {
-            self.fit.add(device_time, late);
+            self.fits.add(device_time, late);
         }
     }
 
     /// The estimate, after at least [`MIN_DRIFT_SECONDS`] seconds of audio.
     pub fn estimate(&self) -> Option<DriftEstimate> {
-        let points = self.finished_fits.n + self.fit.n;
-        let fits = self.finished_fit_count + f64::from(u8::from(self.fit.n > 0.0));
-        let (xx, xy, yy) = (
-            self.finished_fits.xx + self.fit.xx,
-            self.finished_fits.xy + self.fit.xy,
-            self.finished_fits.yy + self.fit.yy,
-        );
+        let LeastSquaresFits { points, fits, xx, xy, yy, .. } = self.fits;
         // Each fit has its own offset; all fits share one slope.
         let degrees_of_freedom = points - fits - 1.0;
         if points < MIN_DRIFT_SECONDS as f64 || degrees_of_freedom < 1.0 || xx <= 0.0 {
@@ -212,7 +206,7 @@ impl DriftEstimator {
 
     /// Seconds of audio in the estimate.
     pub fn span(&self) -> Duration {
-        Duration::from_secs((self.finished_fits.n + self.fit.n) as u64)
+        Duration::from_secs(self.fits.points as u64)
     }
 }
 

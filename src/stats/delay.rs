@@ -131,7 +131,7 @@ impl PacingStats {
         if self.second + 1 < 2 * PACING_EDGE_SECONDS {
             return None;
         }
-        let mut last = Histogram::new();
+        let mut last = Histogram::default();
         self.recent.iter().for_each(|second| last.merge(second));
         Some((self.first.clone(), last))
     }

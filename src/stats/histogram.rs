@@ -29,11 +29,6 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    /// An empty histogram, without allocation.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
     /// Counts one value.
     pub fn record(&mut self, value: i64) {
         let side = if value < 0 { &mut self.negative } else { &mut self.positive };
@@ -96,14 +91,7 @@ impl Histogram {
     /// `p` runs from 0 to 1 and is rounded to a millionth. The result is never below the true value and never above the maximum. The error
     /// is at most 0.1 % of the true value's magnitude.
     pub fn percentile(&self, p: f64) -> Option<i64> {
-        let rank = percentile_rank(self.count, p);
-        let mut seen = 0;
-        self.buckets()
-            .find(|&(_, count)| {
-                seen += u128::from(count);
-                seen >= rank
-            })
-            .map(|(upper, _)| upper)
+        percentile(self.count, p, self.buckets())
     }
 
     /// [`Histogram::percentile`] if there are at least 1/(1−`p`) values: 2 for p50, 10 for p90, 100 for p99. If there are fewer values,
@@ -125,9 +113,16 @@ impl Histogram {
     }
 }
 
-/// The nearest rank of the percentile `p` of `count` values: ⌈`p`·`count`⌉, at least 1.
-pub(super) fn percentile_rank(count: u64, p: f64) -> u128 {
-    (u128::from(count) * millionths(p)).div_ceil(MILLION).max(1)
+/// The upper bound of the bucket that contains the value of rank ⌈`p`·`count`⌉. The rank is at least 1. Each bucket is an upper bound and a
+/// count.
+pub(super) fn percentile(count: u64, p: f64, mut buckets: impl Iterator<Item = (i64, u64)>) -> Option<i64> {
+    let rank = (u128::from(count) * millionths(p)).div_ceil(MILLION).max(1);
+    let mut seen = 0;
+    let is_reached = |&(_, count): &(i64, u64)| {
+        seen += u128::from(count);
+        seen >= rank
+    };
+    buckets.find(is_reached).map(|(upper, _)| upper)
 }
 
 /// Whether there are at least 1/(1−`p`) values.
@@ -155,8 +150,9 @@ impl Default for MagnitudeCounts {
 
 impl MagnitudeCounts {
     fn add(&mut self, magnitude: u64, count: u64) {
-        let (octave, slot) = bucket_index(magnitude);
-        self.octaves[octave].get_or_insert_with(|| Box::new([0; SUB_BUCKETS]))[slot] += count;
+        let bucket = bucket_of(magnitude, SUB_BUCKET_BITS) as usize;
+        let octave = self.octaves[bucket / SUB_BUCKETS].get_or_insert_with(|| Box::new([0; SUB_BUCKETS]));
+        octave[bucket % SUB_BUCKETS] += count;
     }
 
     fn merge(&mut self, other: &Self) {
@@ -176,7 +172,7 @@ impl MagnitudeCounts {
         self.octaves.iter().enumerate().filter_map(|(index, octave)| Some((index, octave.as_ref()?))).flat_map(
             |(index, octave)| {
                 octave.iter().enumerate().filter(|&(_, &count)| count > 0).map(move |(slot, &count)| {
-                    let (lower, upper) = bucket_bounds(index, slot);
+                    let (lower, upper) = bucket_bounds((index * SUB_BUCKETS + slot) as u64, SUB_BUCKET_BITS);
                     (lower, upper, count)
                 })
             },
@@ -184,23 +180,17 @@ impl MagnitudeCounts {
     }
 }
 
-/// Octave and slot of a magnitude.
-fn bucket_index(magnitude: u64) -> (usize, usize) {
-    let log2 = magnitude.checked_ilog2().unwrap_or(0);
-    if log2 < SUB_BUCKET_BITS {
-        return (0, magnitude as usize);
-    }
-    let shift = log2 - SUB_BUCKET_BITS;
-    (shift as usize + 1, (magnitude >> shift) as usize - SUB_BUCKETS)
+/// The bucket of a magnitude. Magnitudes below 2^(`bits` + 1) have one bucket each. Each following octave has 2^`bits` buckets.
+pub(super) fn bucket_of(magnitude: u64, bits: u32) -> u64 {
+    let shift = magnitude.checked_ilog2().unwrap_or(0).saturating_sub(bits);
+    (u64::from(shift) << bits) + (magnitude >> shift)
 }
 
-/// The lowest and highest magnitude of a slot.
-fn bucket_bounds(octave: usize, slot: usize) -> (u64, u64) {
-    let Some(shift) = octave.checked_sub(1) else {
-        return (slot as u64, slot as u64);
-    };
-    let lower = ((SUB_BUCKETS + slot) as u64) << shift;
-    (lower, lower + ((1u64 << shift) - 1))
+/// The lowest and the highest magnitude of a bucket.
+pub(super) fn bucket_bounds(bucket: u64, bits: u32) -> (u64, u64) {
+    let shift = (bucket >> bits).saturating_sub(1);
+    let lower = (bucket - (shift << bits)) << shift;
+    (lower, lower + ((1 << shift) - 1))
 }
 
 /// A histogram as a run record stores it. Each bucket with values is a pair of the bucket's lowest magnitude and its count. The magnitude is
@@ -229,7 +219,7 @@ impl TryFrom<SparseCounts> for Histogram {
     type Error = &'static str;
 
     fn try_from(SparseCounts { sum, min, max, buckets }: SparseCounts) -> Result<Self, Self::Error> {
-        let mut histogram = Self::new();
+        let mut histogram = Self::default();
         for (lower, count) in buckets {
             let side = if lower < 0 { &mut histogram.negative } else { &mut histogram.positive };
             side.add(lower.unsigned_abs(), count);

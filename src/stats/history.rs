@@ -3,7 +3,7 @@
 //! All events of a packet belong to the interval in which the packet was sent. An interval is one second long. If a run needs more than
 //! [`MAX_INTERVALS`], pairs of intervals are merged, and the length of all intervals doubles.
 
-use super::histogram::{is_enough_for_percentile, percentile_rank};
+use super::histogram::{self, bucket_bounds, is_enough_for_percentile};
 use crate::time::{NANOS_PER_SECOND, Time};
 
 /// Maximum number of intervals. A run of up to ten minutes has intervals of one second.
@@ -11,7 +11,6 @@ pub const MAX_INTERVALS: usize = 600;
 
 /// log2 of the number of buckets in an octave of [`RttCounts`]. The width of a bucket is at most 1/256 of its lower bound.
 const SUB_BUCKET_BITS: u32 = 8;
-const SUB_BUCKETS: u64 = 1 << SUB_BUCKET_BITS;
 /// Precision of the sums of jitter estimates.
 const JITTER_UNITS_PER_NS: f64 = 16_777_216.0;
 
@@ -227,34 +226,21 @@ impl RttCounts {
     /// The upper bound of the bucket that contains the value of rank ⌈`p`·n⌉, or the maximum if smaller.
     fn percentile(&self, p: f64) -> Option<i64> {
         let (_, max) = self.min_max?;
-        let rank = percentile_rank(self.count, p);
-        let mut seen = 0;
-        let (bucket, _) = self.buckets.iter().find(|(_, count)| {
-            seen += u128::from(*count);
-            seen >= rank
-        })?;
-        Some(upper_bound(*bucket).min(max))
+        let buckets = self.buckets.iter().map(|(bucket, count)| (upper_bound(*bucket).min(max), (*count).into()));
+        histogram::percentile(self.count, p, buckets)
     }
 }
 
-/// The bucket of a value. Values with a magnitude below 256 have one bucket each.
+/// The bucket of a value. Values with a magnitude below 512 have one bucket each.
 fn bucket_of(value: i64) -> i16 {
-    let magnitude = value.unsigned_abs();
-    let shift = magnitude.checked_ilog2().unwrap_or(0).saturating_sub(SUB_BUCKET_BITS);
-    let bucket = (u64::from(shift) * SUB_BUCKETS + (magnitude >> shift)) as i16;
+    let bucket = histogram::bucket_of(value.unsigned_abs(), SUB_BUCKET_BITS) as i16;
     if value < 0 { -bucket } else { bucket }
 }
 
 /// The largest value of a bucket.
 fn upper_bound(bucket: i16) -> i64 {
-    let number = u64::from(bucket.unsigned_abs());
-    // Numbers below 512 are magnitudes. Each following octave has 256 numbers.
-    let shift = (number / SUB_BUCKETS).saturating_sub(1);
-    let lower = u128::from(number - shift * SUB_BUCKETS) << shift;
-    if bucket < 0 {
-        return i64::try_from(-(lower.cast_signed())).unwrap_or(i64::MIN);
-    }
-    i64::try_from(lower + (1 << shift) - 1).unwrap_or(i64::MAX)
+    let (lower, upper) = bucket_bounds(bucket.unsigned_abs().into(), SUB_BUCKET_BITS);
+    if bucket < 0 { 0i64.saturating_sub_unsigned(lower) } else { i64::try_from(upper).unwrap_or(i64::MAX) }
 }
 
 #[cfg(test)]

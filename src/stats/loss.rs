@@ -1,7 +1,8 @@
 //! Loss bursts and reordering (RFC 4737, sections 3.3, 4.2 and 4.3) of one stream.
 
-use crate::time::Time;
 use std::collections::VecDeque;
+
+use crate::time::Time;
 
 /// Number of buckets for burst lengths. Each bucket counts bursts of one length. The last bucket also counts all longer bursts.
 pub const BURST_LENGTH_BUCKETS: usize = 10;
@@ -14,27 +15,58 @@ pub const BURST_LENGTH_BUCKETS: usize = 10;
 pub struct LossBursts {
     /// Number of bursts of 1, 2, … 9 packets, and of 10 or more.
     pub lengths: [u64; BURST_LENGTH_BUCKETS],
-    current: u64,
+    /// The burst that the last packet belongs to.
+    current: Option<Outage>,
     /// Length of the longest burst; 0 if there is none.
     pub longest: u64,
+    /// The burst that lasted longest.
+    pub longest_outage: Option<Outage>,
+}
+
+/// A burst by the times at which its packets were sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outage {
+    /// When the first lost packet was sent.
+    pub started_at: Time,
+    /// When the last lost packet was sent.
+    pub ended_at: Time,
+    /// Number of lost packets.
+    pub packets: u64,
+}
+
+impl Outage {
+    /// The time from sending the first to sending the last lost packet, in nanoseconds.
+    pub fn duration_ns(&self) -> i64 {
+        self.ended_at.signed_nanos_since(self.started_at)
+    }
 }
 
 impl LossBursts {
     /// Records the outcome of the next packet in the order of sending. Returns the length of the current burst.
-    pub fn on_settled(&mut self, lost: bool) -> u64 {
+    pub fn on_settled(&mut self, sent_at: Time, lost: bool) -> u64 {
         if !lost {
-            self.current = 0;
+            self.current = None;
             return 0;
         }
-        if let Some(shorter) = length_bucket(self.current) {
+        let current = self.current.get_or_insert(Outage { started_at: sent_at, ended_at: sent_at, packets: 0 });
+        if let Some(shorter) = length_bucket(current.packets) {
             self.lengths[shorter] -= 1;
         }
-        self.current += 1;
-        if let Some(longer) = length_bucket(self.current) {
+        current.ended_at = sent_at;
+        current.packets += 1;
+        if let Some(longer) = length_bucket(current.packets) {
             self.lengths[longer] += 1;
         }
-        self.longest = self.longest.max(self.current);
-        self.current
+        self.longest = self.longest.max(current.packets);
+        if self.longest_outage.is_none_or(|longest| current.duration_ns() >= longest.duration_ns()) {
+            self.longest_outage = Some(*current);
+        }
+        current.packets
+    }
+
+    /// Whether the outage lasted until the last packet of the run.
+    pub fn is_last(&self, outage: Outage) -> bool {
+        self.current == Some(outage)
     }
 }
 

@@ -19,8 +19,8 @@ pub use clock::{ClockJumps, ClockReading, DriftEstimate, DriftEstimator, MIN_DRI
 pub use delay::{AddressChange, HostTiming, Ipdv, Jitter, PACING_EDGE_SECONDS, PacingStats};
 pub use histogram::{Histogram, HistogramBar};
 pub use history::{History, Interval, MAX_INTERVALS};
-pub use loss::{BURST_LENGTH_BUCKETS, LossBursts, ReorderedPacket, Reordering};
-pub use stalls::{LongestOutage, MAX_RECENT_STALLS, Outage, Stall, Stalls};
+pub use loss::{BURST_LENGTH_BUCKETS, LossBursts, Outage, ReorderedPacket, Reordering};
+pub use stalls::{MAX_RECENT_STALLS, Stall, Stalls};
 pub use stream_stats::{FinalOutcome, StreamStats};
 
 /// The kind of a metric.

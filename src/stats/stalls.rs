@@ -1,4 +1,4 @@
-//! Stalls and outages of one stream: times in which no reply arrived.
+//! Stalls of one stream: times in which replies were held up.
 
 use crate::time::Time;
 
@@ -126,51 +126,4 @@ fn median(values: impl Iterator<Item = i64>) -> Option<i64> {
     let mut values: Vec<i64> = values.collect();
     values.sort_unstable();
     values.get(values.len() / 2).copied()
-}
-
-/// The longest sequence of lost packets by the times at which they were sent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LongestOutage {
-    current: Option<Outage>,
-    /// The longest outage.
-    pub longest: Option<Outage>,
-}
-
-/// A sequence of lost packets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outage {
-    /// When the first lost packet was sent.
-    pub started_at: Time,
-    /// When the last lost packet was sent.
-    pub ended_at: Time,
-    /// Number of lost packets.
-    pub packets: u64,
-}
-
-impl LongestOutage {
-    /// Records the outcome of the next packet in the order of sending.
-    pub(super) fn on_settled(&mut self, sent_at: Time, lost: bool) {
-        if !lost {
-            self.current = None;
-            return;
-        }
-        let current = self.current.get_or_insert(Outage { started_at: sent_at, ended_at: sent_at, packets: 0 });
-        current.ended_at = sent_at;
-        current.packets += 1;
-        if self.longest.is_none_or(|longest| current.duration_ns() >= longest.duration_ns()) {
-            self.longest = Some(*current);
-        }
-    }
-
-    /// Whether the outage lasted until the last packet of the run.
-    pub fn is_last(&self, outage: Outage) -> bool {
-        self.current == Some(outage)
-    }
-}
-
-impl Outage {
-    /// The time from sending the first to sending the last lost packet, in nanoseconds.
-    pub fn duration_ns(&self) -> i64 {
-        self.ended_at.signed_nanos_since(self.started_at)
-    }
 }

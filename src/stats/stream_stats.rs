@@ -1,6 +1,6 @@
 //! The statistics of one stream: every packet has one outcome, every datagram is counted once.
 
-use super::{Histogram, History, Ipdv, Jitter, LongestOutage, LossBursts, ReorderedPacket, Stalls};
+use super::{Histogram, History, Ipdv, Jitter, LossBursts, ReorderedPacket, Stalls};
 use crate::time::Time;
 
 /// The final outcome of a packet.
@@ -77,8 +77,6 @@ pub struct StreamStats {
     pub ipdv: Ipdv,
     /// Times in which replies were held up.
     pub stalls: Stalls,
-    /// The longest time in which all packets were lost.
-    pub outage: LongestOutage,
     /// The packets that were sent before the first packet in flight; `None` if no packet is in flight.
     pub before_in_flight: Option<OutcomeCounts>,
     /// Number of packets that [`StreamStats::on_settled`] recorded as returned, damaged or lost.
@@ -147,8 +145,7 @@ impl StreamStats {
 
     /// Records the final outcome of a packet. Packets must be passed in the order of sending.
     pub fn on_settled(&mut self, sent_at: Time, outcome: FinalOutcome) {
-        let burst = self.loss_bursts.on_settled(outcome == FinalOutcome::Lost);
-        self.outage.on_settled(sent_at, outcome == FinalOutcome::Lost);
+        let burst = self.loss_bursts.on_settled(sent_at, outcome == FinalOutcome::Lost);
         let rtt = if let FinalOutcome::Returned { rtt } = outcome { Some(rtt) } else { None };
         self.ipdv.on_settled(rtt);
         self.recorded_outcomes += u64::from(matches!(

@@ -32,9 +32,10 @@ use crate::client::{RunConfig, RunKind, RunResults, StopSignal, StreamKind};
 use crate::echo::DEFAULT_DELAY;
 use crate::io::os;
 use crate::io::udp::{Backend, DEFAULT_RECEIVE_BUFFER, DEFAULT_SPIN_PERCENT};
+use crate::report::json::{self, JsonLine};
 use crate::report::limits::{Limits, Profile};
-use crate::report::run_record::{AudioPicture, RecordedRun, RunEnd};
-use crate::report::{Report, brief, html, json, text, wrap};
+use crate::report::run_record::{AudioPicture, RecordedRun};
+use crate::report::{Report, brief, html, text, wrap};
 use crate::time::saturating_nanos;
 use crate::units::{parse_duration_with_unit, parse_ratio, parse_size};
 
@@ -230,7 +231,7 @@ impl FinishedRun {
     fn finish_record(&mut self) -> anyhow::Result<()> {
         let Some(record) = self.record.take() else { return Ok(()) };
         let error = self.error.as_ref().map(|error| format!("{error:#}"));
-        record.finish(RunEnd { run: &self.run, packets_dropped: 0, error, audio: self.picture.as_ref() })
+        record.finish(&self.run, error, self.picture.as_ref())
     }
 }
 
@@ -390,7 +391,7 @@ impl ClientArgs {
     /// Prints the report to standard output.
     fn print_report(&self, report: &Report) -> anyhow::Result<()> {
         let document = if self.json_lines {
-            json::line(&json::JsonLine::Report(Box::new(report.clone())))
+            json::line(&JsonLine::Report(report))
         } else if self.json {
             json::document(report)
         } else {

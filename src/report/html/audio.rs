@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::axis::{band, runs};
 use crate::audio::waveform::{PeakRange, Waveform, WaveformColumn, WaveformSide};
-use crate::report::audio_figures::AudioQualityFigures;
+use crate::report::figures::AudioQualityFigures;
 use crate::report::model::Report;
 use crate::report::quantities::{format_count, format_percent, format_time};
 use crate::report::run_record::AudioPicture;
@@ -36,65 +36,61 @@ pub const MAX_PLAYER_SECONDS: u64 = 30;
 /// Maximum length in bytes of the sent audio, and of the returned audio: 30 s of stereo at 48 kHz with 16-bit samples.
 pub const MAX_AUDIO_BYTES: usize = MAX_PLAYER_SECONDS as usize * 48_000 * 2 * 2;
 
-impl AudioPicture {
-    /// The HTML of the section, with its heading.
-    pub(super) fn section(&self, report: &Report) -> String {
-        let content = self.content(report);
-        format!("<section aria-labelledby=\"audio\"><h2 id=\"audio\">Audio</h2>\n{content}</section>\n")
+/// Each recording that `audio` contains is embedded with an audio player. A replayed run has no recordings.
+pub(super) fn section(audio: &AudioPicture, report: &Report) -> String {
+    let picture = &audio.waveform;
+    let name = escape_html(&audio.name);
+    if picture.sent_samples == 0 {
+        return in_section(&format!("<p>No audio from <bdi>{name}</bdi> was sent.</p>"));
     }
-
-    /// Each recording that `picture` contains is embedded with an audio player. A replayed run has no recordings.
-    fn content(&self, report: &Report) -> String {
-        let picture = &self.waveform;
-        let name = escape_html(&self.name);
-        if picture.sent_samples == 0 {
-            return format!("<p>No audio from <bdi>{name}</bdi> was sent.</p>");
-        }
-        let (scale, peaks) = scale(&picture.columns);
-        let height = decibels(scale);
-        let length = seconds(picture.sent_samples as f64 / f64::from(picture.rate.max(1)));
-        let (rate, channels) = (picture.rate, format_count(u64::from(picture.channels), "channel"));
-        let overlaid = if picture.channels > 1 { ", overlaid" } else { "" };
-        let mut text = format!(
-            "<p><bdi>{name}</bdi>: {length}, {rate} Hz, {channels}{overlaid}. The returned audio is shown below the sent audio, without the \
+    let (scale, peaks) = scale(&picture.columns);
+    let height = decibels(scale);
+    let length = seconds(picture.sent_samples as f64 / f64::from(picture.rate.max(1)));
+    let (rate, channels) = (picture.rate, format_count(u64::from(picture.channels), "channel"));
+    let overlaid = if picture.channels > 1 { ", overlaid" } else { "" };
+    let mut text = format!(
+        "<p><bdi>{name}</bdi>: {length}, {rate} Hz, {channels}{overlaid}. The returned audio is shown below the sent audio, without the \
              delay. A band marks a gap: audio that did not return in time. Both waveforms have the same scale, up to {height}.</p>\n"
+    );
+    if audio.missing_packets > 0 {
+        let packets = format_count(audio.missing_packets, "packet");
+        _ = writeln!(
+            text,
+            "<p class=\"verdict incomplete\">This host was too slow: the waveforms and players lack {packets}.</p>"
         );
-        if self.missing_packets > 0 {
-            let packets = format_count(self.missing_packets, "packet");
-            _ = writeln!(
-                text,
-                "<p class=\"verdict incomplete\">This host was too slow: the waveforms and players lack {packets}.</p>"
-            );
-        }
-        let quality = report.audio_quality.as_ref();
-        let sent = format!("{length}, peak {}", decibels(peaks[0]));
-        let returned = if report.replies_expected {
-            format!("peak {}; {}", decibels(peaks[1]), quality.map_or_else(String::new, gap_summary))
-        } else {
-            "no replies were expected".to_owned()
-        };
-        for (side, id, title, caption) in
-            [(WaveformSide::Sent, "sent", "Sent", sent), (WaveformSide::Returned, "returned", "Returned", returned)]
-        {
-            let caption = format!("<figcaption id=\"{id}-about\"><strong>{title}</strong>: {caption}</figcaption>");
-            let wave = waveform_svg(&picture.columns, picture.samples_per_column, side, scale);
-            let player = if is_too_long(picture) { None } else { audio_player(picture, side, title) };
-            _ = writeln!(
-                text,
-                "<figure class=\"{id}\">{caption}\n<svg role=\"img\" aria-labelledby=\"{id}-about\" {wave}</svg>\n{}{}</figure>",
-                axis(picture),
-                player.unwrap_or_default()
-            );
-        }
-        if is_too_long(picture) {
-            _ = writeln!(
-                text,
-                "<p>A page plays at most {MAX_PLAYER_SECONDS} s of audio. For longer audio, <code>--record FILE.wav</code> records the returned \
-                 audio, and <code>--record-both FILE.wav</code> records the sent and the returned audio.</p>"
-            );
-        }
-        text + &quality.map_or_else(String::new, gap_table)
     }
+    let quality = report.audio_quality.as_ref();
+    let sent = format!("{length}, peak {}", decibels(peaks[0]));
+    let returned = if report.replies_expected {
+        format!("peak {}; {}", decibels(peaks[1]), quality.map_or_else(String::new, gap_summary))
+    } else {
+        "no replies were expected".to_owned()
+    };
+    for (side, id, title, caption) in
+        [(WaveformSide::Sent, "sent", "Sent", sent), (WaveformSide::Returned, "returned", "Returned", returned)]
+    {
+        let caption = format!("<figcaption id=\"{id}-about\"><strong>{title}</strong>: {caption}</figcaption>");
+        let wave = waveform_svg(&picture.columns, picture.samples_per_column, side, scale);
+        let player = if is_too_long(picture) { None } else { audio_player(picture, side, title) };
+        _ = writeln!(
+            text,
+            "<figure class=\"{id}\">{caption}\n<svg role=\"img\" aria-labelledby=\"{id}-about\" {wave}</svg>\n{}{}</figure>",
+            axis(picture),
+            player.unwrap_or_default()
+        );
+    }
+    if is_too_long(picture) {
+        _ = writeln!(
+            text,
+            "<p>A page plays at most {MAX_PLAYER_SECONDS} s of audio. For longer audio, <code>--record FILE.wav</code> records the returned \
+                 audio, and <code>--record-both FILE.wav</code> records the sent and the returned audio.</p>"
+        );
+    }
+    in_section(&(text + &quality.map_or_else(String::new, gap_table)))
+}
+
+fn in_section(content: &str) -> String {
+    format!("<section aria-labelledby=\"audio\"><h2 id=\"audio\">Audio</h2>\n{content}</section>\n")
 }
 
 /// Whether the page has no players because of the length of the audio. The result does not depend on whether the audio is present, so that a

@@ -3,7 +3,6 @@
 use std::fmt::Write;
 
 use super::axis::{Axis, HEIGHT, percent};
-use crate::report::buffer_table::JitterBufferTable;
 use crate::report::figures::{HistogramBarFigures, StreamFigures};
 use crate::report::model::Report;
 use crate::report::quantities::format_time;
@@ -80,18 +79,15 @@ fn bar_path(bars: &[HistogramBarFigures], width: f64, times: &Axis, counts: &Axi
 /// The packets that would be late or lost with jitter buffers of different depths.
 pub(super) fn buffer_curve(report: &Report) -> String {
     let Some(table) = &report.jitter_buffer else { return String::new() };
-    let JitterBufferTable { recommended_packets, depths, .. } = table;
+    let depths = &table.depths;
     let Some(last) = depths.last() else { return String::new() };
     let depth_axis = Axis::exact_times(0.0, last.depth_ms * 1e3, 6.0);
     let ratios = Axis::ratios(depths.iter().map(|depth| depth.late_or_lost_ratio).fold(0.0, f64::max));
-    let recommended = depths.iter().find(|depth| Some(depth.depth_packets) == *recommended_packets);
-    let marks: Vec<Mark> = recommended
-        .map(|depth| Mark {
-            position: depth_axis.position(depth.depth_ms * 1e3),
-            label: format!("recommended: {:.1} ms", depth.depth_ms),
-        })
-        .into_iter()
-        .collect();
+    let mark = table.recommended().map(|depth| Mark {
+        position: depth_axis.position(depth.depth_ms * 1e3),
+        label: format!("recommended: {:.1} ms", depth.depth_ms),
+    });
+    let marks: Vec<Mark> = mark.into_iter().collect();
     let (mut path, mut points) = (String::new(), String::new());
     for depth in depths {
         let (x, y) = (WIDTH * depth_axis.position(depth.depth_ms * 1e3), ratios.y(depth.late_or_lost_ratio));

@@ -52,7 +52,7 @@ pub fn page(report: &Report, error: Option<&str>, audio: Option<&AudioPicture>, 
         "findings" => findings(report),
         "key_figures" => key_figures(report),
         "charts" => charts(report),
-        "audio" => audio.as_ref().map(|audio| audio.section(report)).unwrap_or_default(),
+        "audio" => audio.map(|audio| audio::section(audio, report)).unwrap_or_default(),
         "limits" => tables::limits(report),
         "comparison" => tables::comparison(report),
         "tables" => [tables::figures(report), tables::buffer_depths(report), tables::intervals(report)].concat(),
@@ -87,12 +87,12 @@ fn run_facts(report: &Report) -> String {
 fn findings(report: &Report) -> String {
     let mut text = String::new();
     let table = report.jitter_buffer.as_ref();
-    if let Some((table, interpretation)) = table.and_then(|table| Some((table, table.interpretation()?))) {
+    if let Some((table, interpretation)) = table.and_then(|table| Some((table, table.interpretation.as_ref()?))) {
         // Writing to a string cannot fail.
         _ = write!(
             text,
             "<p class=\"meaning\">{}. <span class=\"quiet\">({})</span></p>",
-            escape_html_prose(&interpretation),
+            escape_html_prose(interpretation),
             table.assumptions
         );
     }
@@ -116,8 +116,8 @@ fn key_figures(report: &Report) -> String {
             ("jitter mean", format_optional_time(stream.jitter_mean_us)),
         ]);
     }
-    if let Some(depth) = report.jitter_buffer.as_ref().and_then(JitterBufferTable::recommended_ms) {
-        figures.push(("recommended buffer", format!("{depth:.1} ms")));
+    if let Some(depth) = report.jitter_buffer.as_ref().and_then(JitterBufferTable::recommended) {
+        figures.push(("recommended buffer", format!("{:.1} ms", depth.depth_ms)));
     }
     let tiles =
         figures.iter().map(|(name, value)| format!("<div><dt>{name}</dt><dd>{}</dd></div>", escape_html(value)));

@@ -6,8 +6,7 @@ use crate::report::comparison::{ComparedFigure, HEADINGS};
 use crate::report::limits::{LIMIT_HEADINGS, LimitResult};
 use crate::report::model::{Report, VERSION_WITH_COMMIT};
 use crate::report::quantities::{ResultRow, format_optional_time, format_percent, format_time, start_time};
-use crate::report::row::Row;
-use crate::report::rows;
+use crate::report::rows::{self, Row};
 use crate::report::time_series::IntervalFigures;
 use crate::sanitize::{escape_html, escape_html_prose};
 

@@ -6,7 +6,7 @@ use jamjam_dev::time::Time;
 /// One letter per packet in sending order: `x` is lost.
 fn bursts(outcomes: &str) -> LossBursts {
     let mut bursts = LossBursts::default();
-    outcomes.chars().for_each(|outcome| _ = bursts.on_settled(outcome == 'x'));
+    outcomes.chars().for_each(|outcome| _ = bursts.on_settled(Time::ZERO, outcome == 'x'));
     bursts
 }
 

@@ -282,7 +282,7 @@ fn target_of_the_earlier_report_is_printed_without_control_characters() {
 #[test]
 fn last_line_of_json_lines_is_a_baseline() {
     let report = Report::new(&run(130, 1, 10, 1.0), &Limits::default());
-    let line = json::line(&json::JsonLine::Report(Box::new(report))).expect("a line");
+    let line = json::line(&json::JsonLine::Report(&report)).expect("a line");
     let lines = format!("{{\"type\":\"packet\",\"stream\":\"ping\"}}\n{line}");
     assert_eq!(Baseline::parse(&lines), Baseline::parse(&line));
     assert!(Baseline::parse(&line).is_ok());

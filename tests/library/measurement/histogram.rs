@@ -13,7 +13,7 @@ fn nearest_rank(values: &[i64], per_million: u128) -> i64 {
 }
 
 fn histogram(values: &[i64]) -> Histogram {
-    let mut histogram = Histogram::new();
+    let mut histogram = Histogram::default();
     for value in values {
         histogram.record(*value);
     }
@@ -138,7 +138,7 @@ fn percentile_is_hidden_until_there_are_enough_values() {
 
 #[test]
 fn empty_histogram_has_no_figures() {
-    let empty = Histogram::new();
+    let empty = Histogram::default();
     assert_eq!((empty.count(), empty.min(), empty.max(), empty.mean()), (0, None, None, None));
     assert_eq!((empty.percentile(0.5), empty.percentile_if_enough(0.5)), (None, None));
     assert_eq!(empty.bars(10, 0), []);

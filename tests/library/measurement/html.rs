@@ -39,8 +39,8 @@ fn run_without(packets: u64, last: usize, missing: impl IntoIterator<Item = u64>
     (run, waveform)
 }
 
-fn render(run: &RunResults, name: &str, waveform: &Waveform) -> String {
-    let audio = AudioPicture { name: name.to_owned(), waveform: waveform.clone(), missing_packets: 0 };
+fn render(run: &RunResults, waveform: Waveform) -> String {
+    let audio = AudioPicture { name: "x".to_owned(), waveform, missing_packets: 0 };
     page(&Report::new(run, &Limits::default()), None, Some(&audio), "")
 }
 
@@ -104,7 +104,7 @@ fn waveform_column_is_min_and_max_of_its_samples_in_any_order() {
 fn adjacent_lost_packets_form_one_gap_marked_at_its_position() {
     // 100 packets of 128 samples fill 1,600 columns of 8 samples. Each packet fills 16 columns. The last losses are reported out of order.
     let (run, waveform) = run_without(100, 128, [0, 11, 10, 12, 39, 99, 41, 40]);
-    let page = render(&run, "x", &waveform);
+    let page = render(&run, waveform);
     for side in ["sent", "returned"] {
         assert_eq!(bands(&page, side), [(0, 16), (160, 48), (624, 48), (1_584, 16)]);
     }
@@ -128,7 +128,7 @@ fn last_packet_has_its_length_and_a_band_shows_the_missing_share() {
     let (run, waveform) = run_without(26, 2, [25]);
     assert_eq!(waveform.columns[800].lost_samples, 2);
     assert_eq!(waveform.columns.len(), 801);
-    let page = render(&run, "x", &waveform);
+    let page = render(&run, waveform);
     // Two of the four samples are missing.
     assert_eq!(between(&page, "<rect class=\"gap", "\"")[0], " some");
     // Two samples last 41.67 µs, and the report uses whole microseconds.
@@ -138,7 +138,7 @@ fn last_packet_has_its_length_and_a_band_shows_the_missing_share() {
 #[test]
 fn first_100_gaps_are_listed_and_all_are_counted() {
     let (run, waveform) = run_without(10_000, 128, (0..5_000).rev().map(|n| 2 * n));
-    let page = render(&run, "x", &waveform);
+    let page = render(&run, waveform);
     assert!(page.contains("; 5000 gaps, 13.333 s in total, 50 %") && page.contains("The first 100 gaps"));
     let rows = rows(&page);
     // The hundredth gap is packet 198, which begins at 198 × 128 / 48,000 s.
@@ -162,7 +162,7 @@ fn embedded_wav_data_matches_the_sent_and_returned_audio() {
                 waveform.on_returned(index as u64, &samples);
             }
         }
-        let page = render(&run(11), "x", &waveform);
+        let page = render(&run(11), waveform);
         let sounds = between(&page, "src=\"data:audio/wav;base64,", "\"").into_iter().map(|sound| {
             let mut wav =
                 hound::WavReader::new(&*Box::leak(STANDARD.decode(sound).unwrap().into_boxed_slice())).unwrap();
@@ -195,28 +195,29 @@ fn audio_of_up_to_30_seconds_has_players_and_longer_audio_has_advice() {
                 waveform.on_returned(index, &samples);
             }
         }
-        assert!(waveform.columns.len() <= MAX_COLUMNS);
-        let page = render(&run(10), "x", &waveform);
+        let columns = waveform.columns.len();
+        assert!(columns <= MAX_COLUMNS);
+        let replayed: Waveform = serde_json::from_str(&serde_json::to_string(&waveform).unwrap()).unwrap();
+        let page = render(&run(10), waveform);
         assert_eq!(page.matches("<audio ").count(), if fits { 2 } else { 0 }, "{seconds} s");
         assert_eq!(
             page.contains("A page plays at most 30 s of audio. For longer audio, <code>--record FILE.wav</code>"),
             !fits
         );
         // A replay has no audio. Its page differs only in the players.
-        let replayed: Waveform = serde_json::from_str(&serde_json::to_string(&waveform).unwrap()).unwrap();
         let mut without_players = page.clone();
         for player in between(&page, "<audio ", "</audio>\n") {
             without_players = without_players.replace(&format!("<audio {player}</audio>\n"), "");
         }
-        assert_eq!(render(&run(10), "x", &replayed), without_players, "{seconds} s");
+        assert_eq!(render(&run(10), replayed), without_players, "{seconds} s");
         assert!(without_players.len() < 300_000, "{seconds} s: {} bytes", without_players.len());
         // 36,000,000 samples (3,600 s) need 1,099 columns of 2^15 samples, which together last 3,601 s. A fifth of the samples in each
         // column is missing. Therefore, all columns have the same gap class. Adjacent columns of the same gap class form one band, so there
         // is only one band.
         if seconds == 3_600 {
             assert!(page.contains("<span>1:00:01</span></div>"), "the axis has hours");
-            assert_eq!(waveform.columns.len(), 1_099);
-            assert_eq!(bands(&page, "returned"), [(0, waveform.columns.len() as u64)]);
+            assert_eq!(columns, 1_099);
+            assert_eq!(bands(&page, "returned"), [(0, columns as u64)]);
         }
     }
 }

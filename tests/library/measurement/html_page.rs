@@ -161,7 +161,7 @@ fn every_external_text_is_escaped() {
     (run.target, run.origin) = (text(), RunOrigin { command_line: text(), host_name: Some(text()) });
     run.websocket =
         Some(WebSocketResults { server_error: Some(text()), ..WebSocketResults::new(Dialect::ControlSurface) });
-    let audio = AudioPicture { name: hostile.to_owned(), waveform, missing_packets: 3 };
+    let audio = AudioPicture { name: text(), waveform, missing_packets: 3 };
     let page = page(&report(&run), Some(hostile), Some(&audio), "a {}");
     let escaped = "&lt;/title&gt;&lt;script&gt;alert(1)&lt;/script&gt;&quot;&#39; onload=x {style} {report} &amp;amp; \u{fffd}gnp.\u{fffd} `code`";
     assert!(page.contains(&format!("<title>ABORTED: send to {escaped}</title>")));

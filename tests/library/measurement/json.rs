@@ -160,7 +160,7 @@ fn run_with_all_anomalies() -> RunResults {
         stream.unmatched = 4;
         (1..=3).for_each(|extent| stream.reorder_extent.record(extent));
         stream.reorder_late_time_offset.record(5 * MS);
-        (0..30).for_each(|_| _ = stream.loss_bursts.on_settled(true));
+        (0..30).for_each(|_| _ = stream.loss_bursts.on_settled(Time::ZERO, true));
         (0..300).for_each(|n| stream.ipdv.on_settled(Some(n % 2)));
     }
     let audio = run.audio.as_mut().unwrap();
@@ -237,7 +237,7 @@ fn packet_line(
     let at = |ns| started + Duration::from_nanos(ns);
     let (due, sent_at, received_at) =
         (at(sent_ns).saturating_sub(Duration::from_nanos(500)), at(sent_ns), returned_ns.map(at));
-    PacketLine::new(&RecordedPacket { stream, sequence, due, sent_at, received_at, outcome }, started)
+    PacketLine::from((RecordedPacket { stream, sequence, due, sent_at, received_at, outcome }, started))
 }
 
 fn documents() -> Vec<(String, Value)> {
@@ -657,7 +657,7 @@ fn json_lines_are_single_lines_and_the_last_is_the_document() {
          \"echo_time_us\":2.5,\"outcome\":\"returned\"}\n"
     );
     let report = Report::new(&run_with_all_anomalies(), &every_limit());
-    let line = json::line(&JsonLine::Report(Box::new(report.clone()))).unwrap();
+    let line = json::line(&JsonLine::Report(&report)).unwrap();
     assert_eq!(line.matches('\n').count(), 1);
     let parse = |text: &str| serde_json::from_str::<Value>(text).unwrap();
     assert_eq!(parse(&line), parse(&json::document(&report).unwrap()));

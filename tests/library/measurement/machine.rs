@@ -20,7 +20,7 @@ use runs::{MS, probe, send, stream};
 fn bursts_and_reordering_appear_under_their_names() {
     let mut ping = stream(StreamStats::new(), (0..1_000).map(|n| 5_000 + n % 2_000));
     for lost in [false, true, true, false, true] {
-        ping.loss_bursts.on_settled(lost);
+        ping.loss_bursts.on_settled(Time::ZERO, lost);
     }
     for (extent, late_time_offset_ns) in [(1, 2_500), (1, 1_000), (5, 500)] {
         ping.on_reordered(ReorderedPacket { extent, late_time_offset_ns });

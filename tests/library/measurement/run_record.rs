@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use jamjam_dev::audio::waveform::Waveform;
 use jamjam_dev::client::RunResults;
 use jamjam_dev::report::limits::Limits;
-use jamjam_dev::report::run_record::{AudioPicture, RecordReader, RecordedOptions, RecordedRun, RunEnd};
+use jamjam_dev::report::run_record::{AudioPicture, RecordReader, RecordedOptions, RecordedRun};
 use jamjam_dev::report::{Report, json, run_record};
 
 use super::json::runs;
@@ -22,9 +22,9 @@ fn read(record: &str) -> Result<RecordedRun, String> {
 fn first_and_last_line(run: &RunResults) -> (String, String) {
     let waveform = Waveform::new(48_000, 1, 128, 0);
     let audio = AudioPicture { name: "a tone".to_owned(), waveform, missing_packets: 1 };
-    let end = RunEnd { run, packets_dropped: 0, error: Some("a full disk".to_owned()), audio: Some(&audio) };
-    let options = run_record::options_line(&RecordedOptions::new(Limits::default())).expect("numbers and texts");
-    (options, run_record::end_line(end).expect("numbers and texts"))
+    let end = run_record::end_line(run, 0, Some("a full disk".to_owned()), Some(&audio));
+    let options = json::line(&RecordedOptions::new(Limits::default())).expect("numbers and texts");
+    (options, end.expect("numbers and texts"))
 }
 
 #[test]

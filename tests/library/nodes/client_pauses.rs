@@ -199,7 +199,7 @@ fn drops_of_this_host_are_attributed_to_packets_of_the_pause_first() {
     let run = node.into_results("", None, &mut ());
     // The pings due at 1,010 to 1,950 ms are skipped.
     assert_eq!(counts(ping(&run)), [205, 95, 202, 2, 1, 0]);
-    let outage = ping(&run).outage.longest.expect("a lost ping");
+    let outage = ping(&run).loss_bursts.longest_outage.expect("a lost ping");
     assert_eq!((outage.started_at, outage.packets), (Time::from_millis(990), 1));
 }
 

@@ -8,7 +8,7 @@ use client::program::{ProgramOutput, run_args};
 use jamjam_dev::client::{PacketOutcome, RunKind, RunResults, StreamKind};
 use jamjam_dev::report::json::{self, JsonLine, PacketLine};
 use jamjam_dev::report::limits::Limits;
-use jamjam_dev::report::run_record::{self, RecordedOptions, RunEnd};
+use jamjam_dev::report::run_record::{self, RecordedOptions};
 use jamjam_dev::stats::StreamStats;
 use tempfile::TempDir;
 
@@ -34,7 +34,7 @@ impl Folder {
 
     /// Records a probe of `seconds` with 20 packets per second. Every `lost`-th packet is lost, the others return after about `rtt_us`.
     fn record(&self, name: &str, seconds: u32, lost: u32, rtt_us: f64) -> String {
-        let mut text = run_record::options_line(&RecordedOptions::new(Limits::default())).expect("a line");
+        let mut text = json::line(&RecordedOptions::new(Limits::default())).expect("a line");
         for sequence in 0..seconds * 20 {
             let sent_us = f64::from(sequence) * 50_000.0;
             let echo_time_us = (sequence % lost != 0).then(|| rtt_us + f64::from(sequence * 7 % 100) * 4.0);
@@ -50,8 +50,7 @@ impl Folder {
             ping: Some(StreamStats::new()),
             ..RunResults::new(RunKind::Probe, "a server", StreamKind::Ping)
         };
-        text +=
-            &run_record::end_line(RunEnd { run: &run, packets_dropped: 0, error: None, audio: None }).expect("a line");
+        text += &run_record::end_line(&run, 0, None, None).expect("a line");
         fs::write(self.path(name), text).expect("a file");
         self.text(name)
     }

@@ -1,9 +1,9 @@
 //! Records each simulated run as a run record and replays it. The replay must result in the same report.
 
 use jamjam_dev::client::RunResults;
-use jamjam_dev::report::json::{self, JsonLine, PacketLine};
+use jamjam_dev::report::json::{self, JsonLine};
 use jamjam_dev::report::limits::Limits;
-use jamjam_dev::report::run_record::{self, RecordReader, RecordedOptions, RunEnd};
+use jamjam_dev::report::run_record::{self, RecordReader, RecordedOptions};
 use jamjam_dev::report::{Report, text};
 use jamjam_dev::time::Time;
 
@@ -14,12 +14,11 @@ use super::scenario::ClientFacts;
 pub(crate) fn check(run: &RunResults, facts: &ClientFacts, started: Time, differences: &mut Differences) {
     let packets = facts.recorder.1.lock().expect("no thread panics with the lock");
     let options = RecordedOptions::new(Limits::default());
-    let mut record = run_record::options_line(&options).expect("numbers and texts");
+    let mut record = json::line(&options).expect("numbers and texts");
     for packet in packets.iter() {
-        record += &json::line(&JsonLine::Packet(PacketLine::new(packet, started))).expect("numbers and texts");
+        record += &json::line(&JsonLine::Packet((*packet, started).into())).expect("numbers and texts");
     }
-    let end = RunEnd { run, packets_dropped: 0, error: None, audio: None };
-    record += &run_record::end_line(end).expect("numbers and texts");
+    record += &run_record::end_line(run, 0, None, None).expect("numbers and texts");
 
     let mut reader = RecordReader::default();
     for line in record.lines() {
