@@ -76,5 +76,5 @@ fn read(path: &Path) -> anyhow::Result<Baseline> {
         bytes.drain(..=line_feed);
     }
     let text = String::from_utf8(bytes).map_err(|_| anyhow!("not UTF-8 text"))?;
-    Ok(Baseline::parse(&text)?)
+    Baseline::parse(&text).map_err(anyhow::Error::msg)
 }

@@ -1,16 +1,16 @@
 //! `--record-run` and `--replay`: records the packets of a run in a file, and computes the report from such a file.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read};
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 
 use super::output::HEADING_REPORT;
 use super::packet_lines::RecordFile;
 use super::values::{OutputFile, output_file_parser};
 use crate::report::limits::Limits;
-use crate::report::run_record::{MAX_LINE_BYTES, RecordReader, RecordedOptions, RecordedRun};
+use crate::report::run_record::{self, RecordedOptions, RecordedRun};
 
 /// Options for run records.
 #[derive(Debug, clap::Args)]
@@ -47,20 +47,5 @@ fn read_record(path: &Path) -> anyhow::Result<RecordedRun> {
     if !fs::metadata(path)?.is_file() {
         bail!("not a regular file");
     }
-    let mut input = BufReader::new(File::open(path)?);
-    let mut reader = RecordReader::default();
-    let mut line = Vec::new();
-    for number in 1.. {
-        line.clear();
-        let limit = MAX_LINE_BYTES as u64 + 1;
-        if input.by_ref().take(limit).read_until(b'\n', &mut line)? == 0 {
-            break;
-        }
-        if line.len() > MAX_LINE_BYTES {
-            bail!("line {number}: longer than {} MiB", MAX_LINE_BYTES >> 20);
-        }
-        let text = str::from_utf8(&line).map_err(|_| anyhow!("line {number}: not UTF-8 text"))?;
-        reader.push_line(text)?;
-    }
-    Ok(reader.finish()?)
+    run_record::read(BufReader::new(File::open(path)?)).map_err(anyhow::Error::msg)
 }

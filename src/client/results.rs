@@ -26,6 +26,16 @@ pub enum RunKind {
     Probe,
 }
 
+impl RunKind {
+    /// The name of the subcommand.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Send => "send",
+            Self::Probe => "probe",
+        }
+    }
+}
+
 /// The streams of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -1,9 +1,8 @@
 //! The earlier report of `--baseline`: reads the fields that a comparison needs. Any input yields a baseline or an error.
 
 use serde::Deserialize;
-use thiserror::Error;
 
-use super::quantities::{self, RunProtocol};
+use super::quantities::RunProtocol;
 use super::time_series::{IntervalFigures, TimeSeries};
 use crate::client::{RunKind, StreamKind};
 use crate::moqt::Transport;
@@ -20,23 +19,6 @@ const READ_SCHEMA_VERSION: u64 = 1;
 const MAX_TIME_US: f64 = 1e13;
 /// Maximum length of a text from the file, in bytes.
 const MAX_TEXT_BYTES: usize = 300;
-
-/// Why a report cannot be used as a baseline.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum BaselineError {
-    /// The text is not a JSON report of this program.
-    #[error("not a report of `--json` or `--json-lines`: {0}")]
-    NotAReport(String),
-    /// The report has another schema.
-    #[error("unsupported schema_version {0}; this program reads {READ_SCHEMA_VERSION}")]
-    Version(u64),
-    /// A field contradicts the documentation.
-    #[error("invalid report: {0}")]
-    Invalid(String),
-    /// The run had no replies to measure.
-    #[error("the earlier run expected no replies, so there is nothing to compare")]
-    NoReplies,
-}
 
 /// An earlier report.
 #[derive(Clone, Debug, PartialEq)]
@@ -87,28 +69,29 @@ struct MoqtFields {
 
 impl Baseline {
     /// Reads the report of `--json`, or the last line of `--json-lines`.
-    pub fn parse(text: &str) -> Result<Self, BaselineError> {
+    pub fn parse(text: &str) -> Result<Self, String> {
         let is_packet_line = text.trim_start().starts_with("{\"type\":\"packet\"");
         let report = if is_packet_line { text.trim_end().lines().next_back().unwrap_or_default() } else { text };
         let mut report: ReportFields =
-            serde_json::from_str(report).map_err(|error| BaselineError::NotAReport(clean(&error.to_string())))?;
+            serde_json::from_str(report).map_err(|error| not_a_report(&clean(&error.to_string())))?;
         if report.report_type != "report" {
-            return Err(BaselineError::NotAReport("the type is not `report`".to_owned()));
+            return Err(not_a_report("the type is not `report`"));
         }
         if report.schema_version != READ_SCHEMA_VERSION {
-            return Err(BaselineError::Version(report.schema_version));
+            let version = report.schema_version;
+            return Err(format!("unsupported schema_version {version}; this program reads {READ_SCHEMA_VERSION}"));
         }
         if !report.replies_expected {
-            return Err(BaselineError::NoReplies);
+            return Err("the earlier run expected no replies, so there is nothing to compare".to_owned());
         }
         let Some(series) = report.time_series.take().filter(|series| !series.intervals.is_empty()) else {
-            return Err(BaselineError::Invalid("there is no time series, because no packet was sent".to_owned()));
+            return Err("invalid report: there is no time series, because no packet was sent".to_owned());
         };
-        check_intervals(&series).map_err(BaselineError::Invalid)?;
+        check_intervals(&series).map_err(|reason| format!("invalid report: {reason}"))?;
         let transport = |moqt: &MoqtFields| {
             let known = [Transport::Quic, Transport::WebTransport];
             let transport = known.into_iter().find(|transport| transport.name() == moqt.transport);
-            transport.ok_or_else(|| BaselineError::Invalid("unknown transport".to_owned()))
+            transport.ok_or("invalid report: unknown transport")
         };
         let moqt = report.moqt.as_ref().map(transport).transpose()?;
         let protocol = RunProtocol::new(report.websocket.as_ref().map(|websocket| websocket.dialect), moqt);
@@ -119,7 +102,7 @@ impl Baseline {
     /// The first difference between what the earlier run measured and what `new` measures. Runs with a difference are not comparable.
     pub fn difference(&self, new: Measurement) -> Option<String> {
         let texts = |(command, stream, protocol): Measurement| {
-            let (command, stream) = (quantities::command(command).to_owned(), stream.name().to_owned());
+            let (command, stream) = (command.name().to_owned(), stream.name().to_owned());
             [("command", command), ("transport", protocol.to_string()), ("stream", stream)]
         };
         let mut pairs = texts(self.measurement).into_iter().zip(texts(new));
@@ -130,6 +113,10 @@ impl Baseline {
 /// `the transport was UDP and is WebSocket (jamjam)`.
 pub(super) fn different(what: &str, old: &str, new: &str) -> String {
     format!("the {what} of the earlier run is {old}, of this run {new}")
+}
+
+fn not_a_report(reason: &str) -> String {
+    format!("not a report of `--json` or `--json-lines`: {reason}")
 }
 
 /// Text of the file for output. Control characters are replaced, and long texts are cut.

@@ -7,6 +7,10 @@ use super::model::{Report, Warning};
 use super::quantities::{format_count, format_time};
 use super::rows;
 
+/// Codes of the warnings that the short report contains.
+const PRINTED: [&str; 7] =
+    ["connection_failure", "no_replies", "replies_missing", "groups_dropped", "damaged", "unmatched", "in_flight"];
+
 /// The report in a few lines: replies, round trips and problems. `send` prints this short report if received text is its main output.
 pub fn lines(report: &Report) -> Vec<String> {
     let mut lines = Vec::new();
@@ -25,19 +29,7 @@ pub fn lines(report: &Report) -> Vec<String> {
         }
         lines.push(line);
     }
-    let matters = |code| {
-        matches!(
-            code,
-            "connection_failure"
-                | "no_replies"
-                | "replies_missing"
-                | "groups_dropped"
-                | "damaged"
-                | "unmatched"
-                | "in_flight"
-        )
-    };
-    lines.extend(report.warnings.iter().filter(|warning| matters(warning.code)).map(Warning::lines));
+    lines.extend(report.warnings.iter().filter(|warning| PRINTED.contains(&warning.code)).map(Warning::lines));
     if !report.verdict.passed {
         lines.push(format!("FAILED: {}", report.verdict.reasons.join("; ")));
     }
@@ -55,7 +47,7 @@ pub(super) fn key_figures(report: &Report) -> String {
         _ = write!(text, ", {} lost", format_percent_briefly(ratio));
     }
     let times = [("p50", stream.rtt_p50_us), ("p99", stream.rtt_p99_us), ("max", stream.rtt_max_us)];
-    let mut times = times.into_iter().filter_map(|(name, us)| Some((name, format_ms_briefly(us?)))).take(2);
+    let mut times = times.into_iter().filter_map(|(name, us)| Some((name, format_briefly(us? / 1e3)))).take(2);
     if let Some((first, first_ms)) = times.next() {
         match times.next() {
             Some((second, second_ms)) => _ = write!(text, ", RTT {first}/{second} {first_ms}/{second_ms} ms"),
@@ -77,11 +69,6 @@ pub(super) fn key_figures(report: &Report) -> String {
         };
     }
     text
-}
-
-/// A time in microseconds as milliseconds with three significant digits, without a unit.
-fn format_ms_briefly(us: f64) -> String {
-    format_briefly(us / 1e3)
 }
 
 /// A ratio as a percentage with three significant digits.

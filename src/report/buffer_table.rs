@@ -42,14 +42,13 @@ figures! {
         let (run, stream, packets) = input;
         // The server's delay does not change the differences between delays, so it need not be known.
         let late = stream.rtt.count_above_min(duration_ns(packets));
-        let late_ratio = late as f64 / stream.rtt.count() as f64;
         let unreturned = unreturned_ratio(stream);
         let min_rtt_ms = RoundTrip::of(run, run.evaluated_stream).and_then(|rtt| rtt.min()).map(|ns| ns as f64 / 1e6);
     ] {
         depth_packets: u32 = packets;
         depth_ms: f64 = thousandths(duration_ns(packets) as f64 / 1e6);
         late: u64 = late;
-        late_or_lost_ratio: f64 = unreturned + (1.0 - unreturned) * late_ratio;
+        late_or_lost_ratio: f64 = unreturned + (1.0 - unreturned) * late as f64 / stream.rtt.count() as f64;
         one_way_ms: Option<f64> =
             min_rtt_ms.map(|min| thousandths(min / 2.0 + duration_ns(packets + 1) as f64 / 1e6));
     }

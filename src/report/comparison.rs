@@ -140,7 +140,7 @@ const RULES: [FigureRule; 4] = [
 
 /// Packets with an outcome.
 fn settled(interval: &IntervalFigures) -> u64 {
-    interval.sent - interval.in_flight
+    interval.returned + interval.damaged + interval.lost
 }
 
 impl Comparison {

@@ -104,22 +104,21 @@ fn large_packets(run: &RunResults) -> Option<String> {
     let received = counts.map(|counts| {
         (u64::from(counts.received[StreamKind::Audio as usize]), counts.sent[StreamKind::Audio as usize])
     });
+    let cause = "A device on the path drops fragments or packets of this length";
     let direction = match received {
         None if *ip_bytes <= MIN_MTU => return None,
-        None => "In which direction is unknown, because the server does not report its packet counts. A device on the path drops fragments \
-                 or packets of this length, or the server does not return AUDIO"
-            .to_owned(),
+        None => format!(
+            "In which direction is unknown, because the server does not report its packet counts. {cause}, or the server does not return AUDIO"
+        ),
         Some((received, sent)) => {
-            let counted = format!("the server received {received} of {sent}");
-            if is_most(sent.saturating_sub(received), sent) {
-                format!("The loss is upstream, from this host to the server: {counted}. A device on the path drops fragments or packets of \
-                         this length")
+            let (direction, limit) = if is_most(sent.saturating_sub(received), sent) {
+                ("upstream, from this host to the server", "")
             } else if is_most(received, sent) {
-                format!("The loss is downstream, from the server to this host: {counted}. A device on the path drops fragments or packets of \
-                         this length, or a limit of the server rejects them")
+                ("downstream, from the server to this host", ", or a limit of the server rejects them")
             } else {
-                format!("The loss is in both directions: {counted}. A device on the path drops fragments or packets of this length")
-            }
+                ("in both directions", "")
+            };
+            format!("The loss is {direction}: the server received {received} of {sent}. {cause}{limit}")
         }
     };
     let remedy = match run.run_kind {

@@ -13,7 +13,7 @@ use super::quantities::{self, start_time};
 
 /// The whole document. `error` is the socket or file error that ended the run early.
 pub fn document(report: &Report, error: Option<&str>) -> Result<String, SerializeError> {
-    let name = format!("jamjam-dev {}", quantities::command(report.command));
+    let name = format!("jamjam-dev {}", report.command.name());
     let mut suite = TestSuite::new(name.as_str());
     suite.set_time(Duration::from_secs_f64(report.duration_ms / 1e3));
     suite.add_properties(properties(report));
@@ -81,7 +81,11 @@ fn run_completed(report: &Report, error: Option<&str>) -> TestCase {
     let mostly_not_sent = report.verdict.mostly_not_sent.clone();
     let incomplete = error.map(strip_invalid_xml).or(interrupted).or(failure.map(strip_invalid_xml));
     let status = match incomplete.or(mostly_not_sent) {
-        Some(reason) => non_success(NonSuccessKind::Error, "incomplete", reason),
+        Some(reason) => {
+            let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
+            status.set_type("incomplete").set_message(reason);
+            status
+        }
         None => TestCaseStatus::success(),
     };
     let mut case = TestCase::new("run completed", status);
@@ -101,7 +105,7 @@ fn run_completed(report: &Report, error: Option<&str>) -> TestCase {
 fn replies_received(report: &Report, no_reply_reason: Option<&str>) -> TestCase {
     let name = if report.replies_expected { "replies received" } else { "all packets sent" };
     let Some(reason) = no_reply_reason else { return TestCase::new(name, TestCaseStatus::success()) };
-    let mut status = non_success(NonSuccessKind::Failure, "no replies", reason);
+    let mut status = failure("no replies", reason);
     let warnings: Vec<String> = report.warnings.iter().map(Warning::lines).collect();
     status.set_description(warnings.join("\n"));
     TestCase::new(name, status)
@@ -110,13 +114,9 @@ fn replies_received(report: &Report, no_reply_reason: Option<&str>) -> TestCase 
 fn payload_intact(report: &Report, no_reply_reason: Option<&str>) -> TestCase {
     let damage = report.verdict.damage_reasons.join("; ");
     let status = match no_reply_reason {
-        _ if !damage.is_empty() => non_success(NonSuccessKind::Failure, "damaged", damage),
+        _ if !damage.is_empty() => failure("damaged", damage),
         None if report.replies_expected => TestCaseStatus::success(),
-        _ => {
-            let mut status = TestCaseStatus::skipped();
-            status.set_message(no_reply_reason.unwrap_or("no replies were expected"));
-            status
-        }
+        _ => skipped(no_reply_reason.unwrap_or("no replies were expected")),
     };
     TestCase::new("payload intact", status)
 }
@@ -125,20 +125,14 @@ fn limit(result: &LimitResult) -> TestCase {
     let allowed = result.allowed_text();
     let measured = format!("{}, maximum {allowed}{}", result.measured_text(), result.note_text());
     let name = format!("{} {allowed}", result.option());
-    if !result.passed {
-        return TestCase::new(name, non_success(NonSuccessKind::Failure, "limit exceeded", measured));
-    }
-    let mut case = TestCase::new(name, TestCaseStatus::success());
-    case.set_system_out(measured);
-    case
+    if result.passed { passed(name, measured) } else { TestCase::new(name, failure("limit exceeded", measured)) }
 }
 
 /// One test case per figure, or one failed test case if the runs are not comparable.
 fn comparison(comparison: &Comparison) -> Vec<TestCase> {
     match &comparison.not_comparable {
         Some(problem) => {
-            let status = non_success(NonSuccessKind::Failure, "not comparable", strip_invalid_xml(problem));
-            vec![TestCase::new("--baseline", status)]
+            vec![TestCase::new("--baseline", failure("not comparable", strip_invalid_xml(problem)))]
         }
         None => comparison.figures.iter().map(compared_figure).collect(),
     }
@@ -149,25 +143,29 @@ fn compared_figure(figure: &ComparedFigure) -> TestCase {
     let (sentence, values) = (figure.sentence(), figure.values_text());
     match figure.result {
         ComparisonResult::Worse => {
-            let mut status = non_success(NonSuccessKind::Failure, "worse", sentence);
+            let mut status = failure("worse", sentence);
             status.set_description(values);
             TestCase::new(name, status)
         }
-        ComparisonResult::Undecided => {
-            let mut status = TestCaseStatus::skipped();
-            status.set_message(sentence);
-            TestCase::new(name, status)
-        }
-        ComparisonResult::Better | ComparisonResult::Unchanged => {
-            let mut case = TestCase::new(name, TestCaseStatus::success());
-            case.set_system_out(format!("{sentence}: {values}"));
-            case
-        }
+        ComparisonResult::Undecided => TestCase::new(name, skipped(&sentence)),
+        ComparisonResult::Better | ComparisonResult::Unchanged => passed(name, format!("{sentence}: {values}")),
     }
 }
 
-fn non_success(kind: NonSuccessKind, error_type: &str, message: impl AsRef<str>) -> TestCaseStatus {
-    let mut status = TestCaseStatus::non_success(kind);
-    status.set_type(error_type).set_message(message.as_ref());
+fn passed(name: String, output: String) -> TestCase {
+    let mut case = TestCase::new(name, TestCaseStatus::success());
+    case.set_system_out(output);
+    case
+}
+
+fn skipped(message: &str) -> TestCaseStatus {
+    let mut status = TestCaseStatus::skipped();
+    status.set_message(message);
+    status
+}
+
+fn failure(failure_type: &str, message: impl AsRef<str>) -> TestCaseStatus {
+    let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
+    status.set_type(failure_type).set_message(message.as_ref());
     status
 }

@@ -18,11 +18,6 @@ use crate::stats::{Histogram, HostTiming};
 /// (p99) above this value invalidate a measurement.
 const INVALID_TIMING_US: f64 = TIMER_ERROR_WARNING_US;
 
-/// Clock sources of Linux that are read through a slow device.
-const SLOW_CLOCK_SOURCES: [&str; 3] = ["hpet", "acpi_pm", "pit"];
-/// Clock sources of Linux that advance only with the timer interrupt, every 1 to 10 ms.
-const COARSE_CLOCK_SOURCES: [&str; 2] = ["jiffies", "refined-jiffies"];
-
 /// Facts about this machine. A fact is `None` if this system does not provide it.
 #[derive(Debug)]
 pub struct MachineFacts {
@@ -224,18 +219,21 @@ impl MachineReport {
 }
 
 impl Check {
-    fn ok(name: &'static str, finding: String, meaning: impl Into<String>, figures: Value) -> Self {
-        Self { name, status: Status::Ok, finding, meaning: meaning.into(), remedy: None, figures }
+    /// `remedy` is for a problem.
+    fn new(
+        name: &'static str,
+        (status, meaning): (Status, &str),
+        finding: String,
+        figures: Value,
+        remedy: impl Into<String>,
+    ) -> Self {
+        let remedy = (status > Status::Ok).then(|| remedy.into());
+        Self { name, status, finding, meaning: meaning.to_owned(), remedy, figures }
     }
 
     /// A check that this system or build does not support.
     fn not_available(name: &'static str, reason: &str, meaning: &str) -> Self {
-        Self { status: Status::NotAvailable, ..Self::ok(name, reason.to_owned(), meaning, Value::Null) }
-    }
-
-    /// The same finding as a problem.
-    fn problem(self, status: Status, remedy: impl Into<String>) -> Self {
-        Self { status, remedy: Some(remedy.into()), ..self }
+        Self::new(name, (Status::NotAvailable, meaning), reason.to_owned(), Value::Null, "")
     }
 }
 
@@ -252,8 +250,8 @@ fn timing_check(
     let times = match times {
         Ok(times) => times,
         Err(error) => {
-            let unmeasured = Check::not_available(name, error, meaning);
-            return unmeasured.problem(Status::Warning, "repair the loopback interface: ip link set lo up");
+            let remedy = "repair the loopback interface: ip link set lo up";
+            return Check::new(name, (Status::Warning, meaning), error.clone(), Value::Null, remedy);
         }
     };
     let percentile = |p| times.percentile(p).map(micros);
@@ -263,11 +261,27 @@ fn timing_check(
     };
     let [p50, p99, max] = [p50_us, p99_us, max_us].map(format_time);
     let figures = json!({"count": times.count(), "p50_us": p50_us, "p99_us": p99_us, "max_us": max_us});
-    let check = Check::ok(name, format!("p50 {p50}, p99 {p99}, max {max}"), meaning, figures);
-    match p99_us {
-        p99 if p99 > INVALID_TIMING_US => check.problem(Status::Invalid, remedy),
-        p99 if p99 > warning_us => check.problem(Status::Warning, remedy),
-        _ => check,
+    let status = match p99_us {
+        p99 if p99 > INVALID_TIMING_US => Status::Invalid,
+        p99 if p99 > warning_us => Status::Warning,
+        _ => Status::Ok,
+    };
+    Check::new(name, (status, meaning), format!("p50 {p50}, p99 {p99}, max {max}"), figures, remedy)
+}
+
+/// What a clock source of Linux means for measurements.
+fn rate_clock_source(clock: &str) -> (Status, &'static str) {
+    match clock {
+        // These advance only with the timer interrupt.
+        "jiffies" | "refined-jiffies" => {
+            (Status::Invalid, "This clock advances only every 1 to 10 ms. Shorter times cannot be measured.")
+        }
+        // These are read through a slow device.
+        "hpet" | "acpi_pm" | "pit" => (
+            Status::Warning,
+            "Each reading of this clock takes a microsecond or more, and packets need several readings.",
+        ),
+        _ => (Status::Ok, "All timestamps in a report come from this clock."),
     }
 }
 
@@ -277,11 +291,7 @@ fn clock_source(clock: Option<&ClockSource>) -> Check {
         let meaning = "All timestamps in a report come from the kernel's clock source.";
         return Check::not_available(name, NOT_AVAILABLE, meaning);
     };
-    let is_coarse = |clock: &String| COARSE_CLOCK_SOURCES.contains(&clock.as_str());
-    let is_slow = |clock: &String| SLOW_CLOCK_SOURCES.contains(&clock.as_str());
-    let check =
-        |meaning: &str| Check::ok(name, current.clone(), meaning, json!({"current": current, "available": available}));
-    let remedy = match available.iter().find(|clock| !is_slow(clock) && !is_coarse(clock)) {
+    let remedy = match available.iter().find(|clock| rate_clock_source(clock).0 == Status::Ok) {
         Some(better) => {
             format!("as root: echo {better} > /sys/devices/system/clocksource/clocksource0/current_clocksource")
         }
@@ -289,15 +299,8 @@ fn clock_source(clock: Option<&ClockSource>) -> Check {
                  clock of the hypervisor"
             .to_owned(),
     };
-    if is_coarse(current) {
-        let meaning = "This clock advances only every 1 to 10 ms. Shorter times cannot be measured.";
-        check(meaning).problem(Status::Invalid, remedy)
-    } else if is_slow(current) {
-        let meaning = "Each reading of this clock takes a microsecond or more, and packets need several readings.";
-        check(meaning).problem(Status::Warning, remedy)
-    } else {
-        check("All timestamps in a report come from this clock.")
-    }
+    let figures = json!({"current": current, "available": available});
+    Check::new(name, rate_clock_source(current), current.clone(), figures, remedy)
 }
 
 fn receive_buffer(buffer: &Result<ReceiveBuffer, String>) -> Check {
@@ -312,12 +315,12 @@ fn receive_buffer(buffer: &Result<ReceiveBuffer, String>) -> Check {
     let maximum = system_maximum.map_or_else(String::new, |maximum| format!("; net.core.rmem_max is {maximum}"));
     let finding = format!("{granted} of {requested} bytes granted{maximum}");
     let figures = json!({"requested_bytes": requested, "granted_bytes": granted, "rmem_max_bytes": system_maximum});
-    let check = Check::ok(name, finding, meaning, figures);
-    match system_maximum {
-        _ if granted >= requested => check,
-        Some(_) => check.problem(Status::Warning, format!("as root: sysctl -w net.core.rmem_max={requested}")),
-        None => check.problem(Status::Warning, "increase the system's limit for receive buffers"),
-    }
+    let status = if granted >= requested { Status::Ok } else { Status::Warning };
+    let remedy = match system_maximum {
+        Some(_) => format!("as root: sysctl -w net.core.rmem_max={requested}"),
+        None => "increase the system's limit for receive buffers".to_owned(),
+    };
+    Check::new(name, (status, meaning), finding, figures, remedy)
 }
 
 fn cpu_frequency(groups: Option<&[CpuFrequency]>) -> Check {
@@ -330,34 +333,34 @@ fn cpu_frequency(groups: Option<&[CpuFrequency]>) -> Check {
         format!("{governor} ({driver}, {})", format_count(*processors as u64, "processor"))
     });
     let finding = if groups.is_empty() { "no scaling".to_owned() } else { described.collect::<Vec<_>>().join(", ") };
-    let check = |meaning: &str| Check::ok(name, finding, meaning, json!({"governors": groups}));
     // The `powersave` governor of the drivers `intel_pstate` and `amd-pstate` follows the load. That of other drivers always selects the
     // lowest frequency.
     let is_slowest = |group: &CpuFrequency| group.governor == "powersave" && !group.driver.contains("pstate");
-    if groups.iter().any(is_slowest) {
-        check("The processors run at their lowest frequency. Timers, send calls and audio processing take longer.")
-            .problem(Status::Warning, "as root: cpupower frequency-set -g performance")
+    let rating = if groups.iter().any(is_slowest) {
+        let meaning =
+            "The processors run at their lowest frequency. Timers, send calls and audio processing take longer.";
+        (Status::Warning, meaning)
     } else if groups.is_empty() {
-        check("The kernel does not change the processors' frequency. This is usual in virtual machines.")
+        (Status::Ok, "The kernel does not change the processors' frequency. This is usual in virtual machines.")
     } else if groups.iter().all(|group| group.governor == "performance") {
-        check("The processors run at their highest frequency.")
+        (Status::Ok, "The processors run at their highest frequency.")
     } else {
-        check("The frequency follows the load. Packets after a pause may leave some microseconds later.")
-    }
+        (Status::Ok, "The frequency follows the load. Packets after a pause may leave some microseconds later.")
+    };
+    let remedy = "as root: cpupower frequency-set -g performance";
+    Check::new(name, rating, finding, json!({"governors": groups}), remedy)
 }
 
 fn sound_devices(devices: &Result<(usize, usize), String>) -> Check {
     let name = "sound_devices";
     let meaning =
         "`send --mic` needs an input device, and `send --play` an output device. `send --list-devices` lists them.";
-    match *devices {
-        Err(ref reason) => Check::not_available(name, reason, meaning),
-        Ok((inputs, outputs)) => {
-            let finding =
-                format!("{}, {}", format_count(inputs as u64, "input"), format_count(outputs as u64, "output"));
-            Check::ok(name, finding, meaning, json!({"inputs": inputs, "outputs": outputs}))
-        }
-    }
+    let (inputs, outputs) = match devices {
+        Ok(counts) => *counts,
+        Err(reason) => return Check::not_available(name, reason, meaning),
+    };
+    let finding = format!("{}, {}", format_count(inputs as u64, "input"), format_count(outputs as u64, "output"));
+    Check::new(name, (Status::Ok, meaning), finding, json!({"inputs": inputs, "outputs": outputs}), "")
 }
 
 fn ports(ports: &[PortUse]) -> Check {
@@ -378,17 +381,17 @@ fn ports(ports: &[PortUse]) -> Check {
         })
     };
     let figures = json!({"ports": ports.iter().map(figure).collect::<Vec<_>>()});
-    let busy: Vec<&PortUse> = ports.iter().filter(|port| port.bind_error.is_some()).collect();
-    if busy.is_empty() {
-        return Check::ok("ports", finding, "The servers can listen on their default ports.", figures);
-    }
-    let servers: Vec<&str> = busy.iter().map(|port| port.server).collect();
-    let meaning = format!("On its default port, this command cannot start: {}.", servers.join(", "));
-    let ids: Vec<String> = busy.iter().filter_map(|port| Some(port.process.as_ref()?.1.to_string())).collect();
-    let kill =
-        if ids.is_empty() { String::new() } else { format!(", or end the other program: kill {}", ids.join(" ")) };
-    Check::ok("ports", finding, meaning, figures)
-        .problem(Status::Warning, format!("give the server another port{kill}"))
+    let busy = || ports.iter().filter(|port| port.bind_error.is_some());
+    let servers: Vec<&str> = busy().map(|port| port.server).collect();
+    let blocked = format!("On its default port, this command cannot start: {}.", servers.join(", "));
+    let rating = if servers.is_empty() {
+        (Status::Ok, "The servers can listen on their default ports.")
+    } else {
+        (Status::Warning, blocked.as_str())
+    };
+    let ids: String = busy().filter_map(|port| Some(format!(" {}", port.process.as_ref()?.1))).collect();
+    let kill = if ids.is_empty() { String::new() } else { format!(", or end the other program: kill{ids}") };
+    Check::new("ports", rating, finding, figures, format!("give the server another port{kill}"))
 }
 
 /// From where an address can be reached.
@@ -422,16 +425,15 @@ fn addresses(addresses: Option<&[InterfaceAddress]>) -> Check {
     let finding = if reachable.is_empty() { "none".to_owned() } else { described.collect::<Vec<_>>().join(", ") };
     let figure = |(one, scope): &(&InterfaceAddress, &str)| json!({"address": one.address, "interface": one.interface, "scope": scope});
     let figures = json!({"addresses": reachable.iter().map(figure).collect::<Vec<_>>()});
-    let check = |meaning: &str| Check::ok(name, finding, meaning, figures);
     let has = |wanted: &str| reachable.iter().any(|(_, scope)| *scope == wanted);
-    if has("global") {
-        check("Other machines can reach this machine at these addresses, unless a firewall drops the packets.")
+    let rating = if has("global") {
+        (Status::Ok, "Other machines can reach this machine at these addresses, unless a firewall drops the packets.")
     } else if has("private") {
-        check(
-            "Only machines in the same network can reach these addresses. From the internet, the router must forward the port.",
-        )
+        let meaning = "Only machines in the same network can reach these addresses. From the internet, the router must forward the port.";
+        (Status::Ok, meaning)
     } else {
-        let remedy = "connect a network, or measure only this machine: --embedded, 127.0.0.1, ::1";
-        check("No other machine can reach this machine over a router.").problem(Status::Warning, remedy)
-    }
+        (Status::Warning, "No other machine can reach this machine over a router.")
+    };
+    let remedy = "connect a network, or measure only this machine: --embedded, 127.0.0.1, ::1";
+    Check::new(name, rating, finding, figures, remedy)
 }

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use super::comparison::{ComparedFigure, Comparison, HEADINGS};
 use super::limits::{LIMIT_HEADINGS, LimitResult};
 use super::model::Report;
-use super::quantities::{self, ResultRow, format_time};
+use super::quantities::{ResultRow, format_time};
 use super::rows::{self, Level};
 use super::text;
 
@@ -27,7 +27,7 @@ pub fn summary(report: &Report, error: Option<&str>) -> String {
 
 fn heading(report: &Report, error: Option<&str>) -> String {
     let (status, until) = report.status_line(error);
-    let (command, target) = (quantities::command(report.command), escape(&report.target));
+    let (command, target) = (report.command.name(), escape(&report.target));
     let (until, reason) = (escape(&until), escape(&text::verdict_reason(report)));
     let duration = format_time(report.duration_ms * 1e3);
     format!("## {status}: {command} {target}\n\n{until}{reason}. The run took {duration}.\n")
@@ -105,12 +105,9 @@ fn warnings(report: &Report) -> String {
 fn details_block(report: &Report) -> String {
     let text = text::details(report, false);
     // The fence is longer than any run of backticks in the text. Therefore, the text cannot close the fence.
-    let fence = "`".repeat(3.max(longest_run_of_backticks(&text) + 1));
+    let longest_run = text.split(|letter| letter != '`').map(str::len).max().unwrap_or(0);
+    let fence = "`".repeat(3.max(longest_run + 1));
     format!("<details>\n<summary>The whole report</summary>\n\n{fence}text\n{text}{fence}\n\n</details>\n")
-}
-
-fn longest_run_of_backticks(text: &str) -> usize {
-    text.split(|letter| letter != '`').map(str::len).max().unwrap_or(0)
 }
 
 /// Escapes external text, such as target names and system messages. The escaped text has no special meaning in Markdown or HTML.

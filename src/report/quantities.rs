@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::client::{RunKind, RunResults, StopSignal, StreamKind};
+use crate::client::{RunResults, StopSignal, StreamKind};
 use crate::moqt::Transport;
 use crate::signaling::Dialect;
 use crate::stats::{Histogram, StreamStats};
@@ -138,14 +138,6 @@ pub(super) fn start_time(unix_ms: u64) -> Option<Timestamp> {
     Timestamp::from_millisecond(i64::try_from(unix_ms).ok()?).ok()
 }
 
-/// The name of a subcommand.
-pub(super) const fn command(command: RunKind) -> &'static str {
-    match command {
-        RunKind::Send => "send",
-        RunKind::Probe => "probe",
-    }
-}
-
 /// The name of a signal.
 pub(super) const fn signal(signal: StopSignal) -> &'static str {
     match signal {
@@ -205,20 +197,14 @@ pub(super) struct StreamLabels {
 
 impl StreamLabels {
     pub(super) fn new(protocol: RunProtocol, kind: StreamKind) -> Self {
-        match (protocol, kind) {
-            (RunProtocol::WebSocket(dialect), StreamKind::Ping) => Self {
-                request: dialect.probe().request_type,
-                reply: dialect.probe().response_type,
-                request_unit: "message",
-                reply_unit: "message",
-            },
-            (RunProtocol::Moqt(_), StreamKind::Ping) => {
-                Self { request: "MOQT", reply: "MOQT", request_unit: "frame", reply_unit: "frame" }
+        let (request, reply, [request_unit, reply_unit]) = match (protocol, kind) {
+            (RunProtocol::WebSocket(dialect), StreamKind::Ping) => {
+                (dialect.probe().request_type, dialect.probe().response_type, ["message"; 2])
             }
-            _ => {
-                Self { request: kind.name(), reply: kind.reply_name(), request_unit: "packet", reply_unit: "datagram" }
-            }
-        }
+            (RunProtocol::Moqt(_), StreamKind::Ping) => ("MOQT", "MOQT", ["frame"; 2]),
+            _ => (kind.name(), kind.reply_name(), ["packet", "datagram"]),
+        };
+        Self { request, reply, request_unit, reply_unit }
     }
 
     /// For example `LATENCY_PING packet` or `ping message`.

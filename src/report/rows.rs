@@ -2,8 +2,7 @@
 
 use super::figures::{
     AudioFigures, AudioQualityFigures, CaptureFigures, ConnectionSetupFigures, HostTimingFigures, LevelFigures,
-    LinkFigures, LossReportFigures, MoqtFigures, PacingFigures, PlaybackFigures, StreamFigures, UNCORRELATED,
-    WebSocketFigures,
+    LinkFigures, MoqtFigures, PacingFigures, PlaybackFigures, StreamFigures, UNCORRELATED, WebSocketFigures,
 };
 use super::model::Report;
 use super::quantities::{format_count, format_optional_time, format_percent, format_time, format_time_ms};
@@ -161,7 +160,14 @@ pub(super) fn further_rows(report: &Report) -> Vec<Row> {
         add(Short, "connection setup", moqt_setup(moqt));
     }
     add(Short, "link", report.link.as_ref().map(link));
-    add(Full, "mapped address", report.loss_report.as_ref().map(mapped_address));
+    add(
+        Full,
+        "mapped address",
+        report
+            .loss_report
+            .as_ref()
+            .map(|loss| loss.mapped_address.map_or_else(|| "unknown".to_owned(), |at| at.to_string())),
+    );
     add(Short, "port unreachable", nonzero(report.port_unreachable));
     add(Short, "stray", nonzero(report.stray));
     let worst = report.time_series.as_ref().and_then(|series| series.worst_ten_seconds.as_ref());
@@ -198,10 +204,6 @@ fn link(link: &LinkFigures) -> String {
     let dropped: Vec<String> = dropped.map(|(count, reason)| format!("{count} {reason}")).collect();
     let dropped = if dropped.is_empty() { String::new() } else { format!("; dropped: {}", dropped.join(", ")) };
     format!("{state}{setup}{dropped}")
-}
-
-fn mapped_address(report: &LossReportFigures) -> String {
-    report.mapped_address.map_or_else(|| "unknown".to_owned(), |address| address.to_string())
 }
 
 /// `12 × 1 packet, 3 × 2, 1 × 10 or more; longest 14`.

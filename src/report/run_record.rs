@@ -3,9 +3,10 @@
 //! The first line contains the options. Each following line is a packet, as in `--json-lines`. The last line contains what was observed
 //! besides packets, such as the duration of send calls. `docs/measuring.md` describes the format.
 
+use std::io::{BufRead, Read};
+
 use serde::{Deserialize, Serialize};
 use serde_json::error::Category;
-use thiserror::Error;
 
 use super::json::{self, PacketLine};
 use super::limits::Limits;
@@ -17,10 +18,10 @@ use crate::time::Time;
 pub const RECORD_VERSION: u32 = 1;
 
 /// Maximum number of packet lines that are read.
-pub const MAX_RECORDED_PACKETS: usize = 20_000_000;
+const MAX_RECORDED_PACKETS: usize = 20_000_000;
 
 /// Maximum length of a line in bytes.
-pub const MAX_LINE_BYTES: usize = 16 << 20;
+const MAX_LINE_BYTES: usize = 16 << 20;
 
 /// Maximum time since the start of counting, in nanoseconds: 52 days. Up to this time, an `f64` in microseconds represents each nanosecond.
 const MAX_TIME_NS: u64 = 1 << 52;
@@ -112,29 +113,28 @@ pub struct RecordedRun {
     pub audio: Option<AudioPicture>,
 }
 
-/// Why a record cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum RecordError {
-    /// A line is invalid.
-    #[error("line {line}: {reason}")]
-    Line {
-        /// Line number, from 1.
-        line: usize,
-        /// What is wrong.
-        reason: String,
-    },
-    /// The record contradicts itself.
-    #[error("{0}")]
-    Invalid(String),
-}
-
-/// Reads a record line by line.
+/// The lines that were read so far.
 #[derive(Default)]
-pub struct RecordReader {
+struct RecordReader {
     lines: usize,
     options: Option<RecordedOptions>,
     packets: Vec<RecordedPacket>,
     end: Option<EndLine<RunResults, AudioPicture>>,
+}
+
+/// Reads a record. The error names the line that is wrong.
+pub fn read(mut input: impl BufRead) -> Result<RecordedRun, String> {
+    let mut reader = RecordReader::default();
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let limited = input.by_ref().take(MAX_LINE_BYTES as u64 + 1).read_until(b'\n', &mut line);
+        if limited.map_err(|error| error.to_string())? == 0 {
+            return reader.finish();
+        }
+        reader.lines += 1;
+        reader.read_line(&line).map_err(|reason| format!("line {}: {reason}", reader.lines))?;
+    }
 }
 
 /// The field `type` of a line.
@@ -145,14 +145,11 @@ struct LineType {
 }
 
 impl RecordReader {
-    /// Reads the next line, without its line feed.
-    pub fn push_line(&mut self, text: &str) -> Result<(), RecordError> {
-        self.lines += 1;
-        let line = self.lines;
-        self.read_line(text).map_err(|reason| RecordError::Line { line, reason })
-    }
-
-    fn read_line(&mut self, text: &str) -> Result<(), String> {
+    fn read_line(&mut self, line: &[u8]) -> Result<(), String> {
+        if line.len() > MAX_LINE_BYTES {
+            return Err(format!("longer than {} MiB", MAX_LINE_BYTES >> 20));
+        }
+        let text = str::from_utf8(line).map_err(|_| "not UTF-8 text".to_owned())?;
         let LineType { line_type } = parse(text)?;
         match (line_type.as_str(), &self.options, &self.end) {
             ("run", None, None) => {
@@ -176,14 +173,13 @@ impl RecordReader {
     }
 
     /// Computes the results of the recorded run.
-    pub fn finish(self) -> Result<RecordedRun, RecordError> {
-        let Some(options) = self.options else { return Err(RecordError::Invalid("the file is empty".to_owned())) };
-        let Some(end) = self.end else {
-            let reason = "the last line is missing: the run was still active or was killed when the file was copied";
-            return Err(RecordError::Invalid(reason.to_owned()));
-        };
+    fn finish(self) -> Result<RecordedRun, String> {
+        let options = self.options.ok_or("the file is empty")?;
+        let end = self
+            .end
+            .ok_or("the last line is missing: the run was still active or was killed when the file was copied")?;
         let EndLine { packets_dropped, streams, results, error, audio, .. } = end;
-        let end_error = |reason: &str| Err(RecordError::Line { line: self.lines, reason: reason.to_owned() });
+        let end_error = |reason: &str| Err(format!("line {}: {reason}", self.lines));
         if packets_dropped > 0 {
             return end_error(&format!("the record lacks {packets_dropped} packets, because the disk was too slow"));
         }
@@ -199,14 +195,12 @@ impl RecordReader {
         if !audio.as_ref().is_none_or(is_valid) {
             return end_error("invalid waveform");
         }
-        let run =
-            replay(results, Time::from_nanos(REPLAY_ORIGIN_NS), &streams, &self.packets).map_err(
-                |error| match error.event {
-                    // The first line contains the options.
-                    Some(event) => RecordError::Line { line: event + 2, reason: error.reason },
-                    None => RecordError::Invalid(error.reason),
-                },
-            )?;
+        let origin = Time::from_nanos(REPLAY_ORIGIN_NS);
+        let run = replay(results, origin, &streams, &self.packets).map_err(|error| match error.event {
+            // The first line contains the options.
+            Some(event) => format!("line {}: {}", event + 2, error.reason),
+            None => error.reason,
+        })?;
         Ok(RecordedRun { options, run, error, audio })
     }
 }

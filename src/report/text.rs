@@ -7,9 +7,8 @@ use super::brief::key_figures;
 use super::buffer_table::JitterBufferTable;
 use super::comparison::{Comparison, ComparisonResult, HEADINGS};
 use super::figures::{CaptureFigures, HistogramBarFigures, PlaybackFigures, WebSocketFigures};
-use super::findings::Finding;
 use super::limits::LimitResult;
-use super::model::{Report, Warning};
+use super::model::Report;
 use super::quantities::{self, ResultRow, format_count, format_percent, format_time};
 use super::rows::{self, Level, Row};
 use crate::client::RunKind;
@@ -21,10 +20,6 @@ const COLUMN_WIDTH: usize = 14;
 const MAX_BAR_WIDTH: usize = 40;
 /// Minimum number of round trips for a histogram.
 const MIN_HISTOGRAM_SAMPLES: u64 = 10;
-
-/// The reason of a passed comparison.
-const NOT_WORSE: &str = "no figure is worse than in the earlier run";
-const UNDECIDED: &str = "all figures are undecided";
 
 /// ANSI colors, if enabled.
 #[derive(Clone, Copy)]
@@ -72,8 +67,9 @@ fn text(report: &Report, style: Style, with_details: bool) -> String {
     }
     parts.push(report.limits.iter().map(|result| limit(result, style)).collect());
     parts.extend(report.comparison.as_ref().map(|one| comparison(one, style)));
-    parts.push(report.warnings.iter().map(|one| warning(one, style)).collect());
-    parts.push(report.findings.iter().map(|one| finding(one, style)).collect());
+    let warnings = report.warnings.iter().map(|one| format!("{} {}\n", style.warn("warning:"), one.lines()));
+    let findings = report.findings.iter().map(|one| format!("{} {}\n", style.strong("finding:"), one.message));
+    parts.extend([warnings.collect(), findings.collect()]);
     parts.extend(report.jitter_buffer.as_ref().and_then(interpretation));
     parts.push(verdict(report, style));
     parts.retain(|part| !part.is_empty());
@@ -247,14 +243,6 @@ fn comparison(comparison: &Comparison, style: Style) -> String {
     text + &notes
 }
 
-fn warning(warning: &Warning, style: Style) -> String {
-    format!("{} {}\n", style.warn("warning:"), warning.lines())
-}
-
-fn finding(finding: &Finding, style: Style) -> String {
-    format!("{} {}\n", style.strong("finding:"), finding.message)
-}
-
 /// The meaning of the run for a musician, with the assumptions.
 fn interpretation(table: &JitterBufferTable) -> Option<String> {
     Some(format!("{}.\n({})\n", table.interpretation.as_ref()?, table.assumptions))
@@ -284,8 +272,8 @@ pub(super) fn verdict_reason(report: &Report) -> String {
         return verdict.reasons.join("; ");
     }
     let compared = report.comparison.as_ref().map(|comparison| match comparison.result() {
-        ComparisonResult::Undecided => UNDECIDED,
-        _ => NOT_WORSE,
+        ComparisonResult::Undecided => "all figures are undecided",
+        _ => "no figure is worse than in the earlier run",
     });
     match (report.limits.is_empty(), compared, report.replies_expected) {
         (false, Some(compared), _) => format!("all limits met; {compared}"),

@@ -3,10 +3,7 @@
 use std::net::IpAddr;
 
 use super::connection_failures::{link_warnings, moqt_warnings, websocket_warnings};
-use super::figures::{
-    AudioFigures, AudioQualityFigures, CaptureFigures, HostTimingFigures, LevelFigures, PacingFigures, PlaybackFigures,
-    StreamFigures, UNCORRELATED,
-};
+use super::figures::{AudioFigures, LevelFigures, StreamFigures, UNCORRELATED};
 use super::model::{Report, Warning, Warnings};
 use super::quantities::{RunProtocol, format_count, format_length, format_time};
 use crate::client::StreamKind;
@@ -48,49 +45,27 @@ pub(super) fn warnings(report: &Report) -> Vec<Warning> {
     let sent_nothing =
         stream.is_some_and(|stream| stream.sent == 0 && (report.capture.is_some() || stream.not_sent > 0));
     if report.protocol == RunProtocol::Udp && !sent_nothing && report.connection_failure().is_none() {
-        found.0.extend(no_replies(report, stream));
+        no_replies(&mut found, report, stream);
     }
     stream_warnings(&mut found, report);
     loss_direction(&mut found, report, stream);
-    if let Some(host) = &report.host_timing {
-        host_timing(&mut found, host);
-    }
-    if let Some(server) = &report.server {
-        paused(&mut found, "server_paused", "the server", server.pauses, server.paused_ms);
-        found.count(
-            "server_dropped",
-            server.dropped,
-            "datagram",
-            "the receive buffer of the server's host was full and dropped {}, perhaps of other clients. Unanswered packets that were in \
-             flight while the server paused count as dropped by its host. Lost packets may also be among these datagrams. Start the server \
-             with a larger --socket-buffer",
-        );
-    }
-    if let Some(capture) = &report.capture {
-        capture_warnings(&mut found, capture);
-    }
-    if let Some(playback) = &report.playback {
-        playback_warnings(&mut found, playback);
-    }
-    if let Some(quality) = &report.audio_quality {
-        audio_quality(&mut found, quality, report.capture.is_some());
-    }
-    if let Some(audio) = &report.audio {
-        audio_warnings(&mut found, report, audio);
-    }
+    host_timing(&mut found, report);
+    server_warnings(&mut found, report);
+    capture_warnings(&mut found, report);
+    playback_warnings(&mut found, report);
+    audio_quality(&mut found, report);
+    audio_warnings(&mut found, report);
     if let Some(n @ 1..MIN_P99_SAMPLES) = stream.map(|stream| stream.rtt_count) {
         let trips = format_count(n, "round trip");
         found.add("few_samples", format!("only {trips} measured: a 99th percentile (p99) needs {MIN_P99_SAMPLES}"));
     }
-    if let Some(pacing) = &report.pacing {
-        pacing_warnings(&mut found, pacing);
-    }
+    pacing_warnings(&mut found, report);
     found.0
 }
 
-/// If replies were expected but none arrived, returns three possible causes, the likely one first. Each cause comes with evidence for or
-/// against that cause. In all other cases, returns a warning if ICMP port unreachable was received.
-fn no_replies(report: &Report, stream: Option<&StreamFigures>) -> Option<Warning> {
+/// If replies were expected but none arrived, adds three possible causes, the likely one first. Each cause comes with evidence for or
+/// against that cause. In all other cases, adds a warning if ICMP port unreachable was received.
+fn no_replies(found: &mut Warnings, report: &Report, stream: Option<&StreamFigures>) {
     let port_unreachable = report.port_unreachable;
     if !report.replies_expected || stream.is_some_and(StreamFigures::has_replies) {
         let message = if report.replies_expected {
@@ -99,8 +74,7 @@ fn no_replies(report: &Report, stream: Option<&StreamFigures>) -> Option<Warning
         } else {
             "ICMP port unreachable was received. Check the port and the firewall, and that a program receives there"
         };
-        let (code, details) = ("port_unreachable", Vec::new());
-        return (port_unreachable > 0).then(|| Warning { code, message: message.to_owned(), details });
+        return found.count("port_unreachable", port_unreachable, "", message);
     }
     let other = report.streams.iter().find(|(kind, stream)| *kind != report.evaluated_stream && stream.has_replies());
     let unmatched = report.stray + report.streams.iter().map(|(_, stream)| stream.unmatched).sum::<u64>();
@@ -159,7 +133,8 @@ fn no_replies(report: &Report, stream: Option<&StreamFigures>) -> Option<Warning
         format!("{wrong_server}: {other_replies}"),
     ];
     details.sort_by_key(|cause| !cause.contains(": likely, "));
-    Some(Warning { code: "no_replies", message: format!("no {reply} received; possible causes:"), details })
+    let message = format!("no {reply} received; possible causes:");
+    found.0.push(Warning { code: "no_replies", message, details });
 }
 
 /// Whether the target `HOST:PORT` is this host. A closed port of this host always causes ICMP port unreachable.
@@ -239,7 +214,8 @@ fn loss_direction(found: &mut Warnings, report: &Report, stream: Option<&StreamF
 }
 
 /// Warnings about wrong figures come first, then warnings about less precise figures.
-fn host_timing(found: &mut Warnings, host: &HostTimingFigures) {
+fn host_timing(found: &mut Warnings, report: &Report) {
+    let Some(host) = &report.host_timing else { return };
     paused(found, "paused", "this host", host.pauses, host.paused_ms);
     if let Some(first) = host.address_changes.first() {
         let steps: Vec<String> = host.address_changes.iter().map(|change| change.to.to_string()).collect();
@@ -303,7 +279,17 @@ fn paused(found: &mut Warnings, code: &'static str, host: &str, pauses: u64, pau
     }
 }
 
-fn capture_warnings(found: &mut Warnings, capture: &CaptureFigures) {
+fn server_warnings(found: &mut Warnings, report: &Report) {
+    let Some(server) = &report.server else { return };
+    paused(found, "server_paused", "the server", server.pauses, server.paused_ms);
+    let message = "the receive buffer of the server's host was full and dropped {}, perhaps of other clients. Unanswered packets that were in \
+                   flight while the server paused count as dropped by its host. Lost packets may also be among these datagrams. Start the \
+                   server with a larger --socket-buffer";
+    found.count("server_dropped", server.dropped, "datagram", message);
+}
+
+fn capture_warnings(found: &mut Warnings, report: &Report) {
+    let Some(capture) = &report.capture else { return };
     if let Some(reason) = &capture.device_lost {
         found.add("capture_device_lost", format!("the capture device was lost during the run: {reason}"));
     }
@@ -317,7 +303,8 @@ fn capture_warnings(found: &mut Warnings, capture: &CaptureFigures) {
     found.count("capture_xruns", capture.xruns, "time", message);
 }
 
-fn playback_warnings(found: &mut Warnings, playback: &PlaybackFigures) {
+fn playback_warnings(found: &mut Warnings, report: &Report) {
+    let Some(playback) = &report.playback else { return };
     if let Some(reason) = &playback.device_lost {
         let message = format!("the playback device was lost during the run: {reason}; later audio was not played");
         found.add("playback_device_lost", message);
@@ -335,8 +322,9 @@ fn playback_warnings(found: &mut Warnings, playback: &PlaybackFigures) {
     found.count("played_non_finite", playback.non_finite_samples, NON_FINITE_SAMPLE, message);
 }
 
-/// `is_live` states whether the audio comes from a capture device.
-fn audio_quality(found: &mut Warnings, quality: &AudioQualityFigures, is_live: bool) {
+fn audio_quality(found: &mut Warnings, report: &Report) {
+    let Some(quality) = &report.audio_quality else { return };
+    let is_live = report.capture.is_some();
     if quality.sent_silent {
         let message = if is_live {
             "the microphone delivered only digital silence. The microphone may be muted, or this program may lack permission"
@@ -374,7 +362,8 @@ fn audio_quality(found: &mut Warnings, quality: &AudioQualityFigures, is_live: b
     found.count("analysis_incomplete", quality.quality_dropped, "packet", message);
 }
 
-fn audio_warnings(found: &mut Warnings, report: &Report, audio: &AudioFigures) {
+fn audio_warnings(found: &mut Warnings, report: &Report) {
+    let Some(audio) = &report.audio else { return };
     let paused = match audio.source_paused_ms {
         0.0 => String::new(),
         ms => format!(". It had no audio for {}, by which the audio after it was sent later", format_length(ms)),
@@ -422,7 +411,8 @@ fn server_delay(found: &mut Warnings, report: &Report, audio: &AudioFigures) {
     }
 }
 
-fn pacing_warnings(found: &mut Warnings, pacing: &PacingFigures) {
+fn pacing_warnings(found: &mut Warnings, report: &Report) {
+    let Some(pacing) = &report.pacing else { return };
     let (name, error) = match pacing.pacing_p99_us {
         Some(p99) => ("p99", Some(p99)),
         None => ("maximum", pacing.pacing_max_us),

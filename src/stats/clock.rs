@@ -128,7 +128,7 @@ impl LeastSquaresFits {
 /// Lateness is relative to the callback's nominal time. The callback with the smallest lateness is called the *earliest* callback. The
 /// drift is the slope of a least-squares fit to the earliest callbacks. After a discontinuity the number of lost frames is unknown, so a
 /// new fit starts. All fits share one slope.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct DriftEstimator {
     rate: f64,
     /// The first callback since the last discontinuity.
@@ -146,14 +146,7 @@ pub struct DriftEstimator {
 impl DriftEstimator {
     /// `rate`: the nominal sample rate in hertz.
     pub fn new(rate: u32) -> Self {
-        Self {
-            rate: f64::from(rate),
-            origin: None,
-            frames: 0,
-            second: 0,
-            earliest: None,
-            fits: LeastSquaresFits::default(),
-        }
+        Self { rate: f64::from(rate), ..Self::default() }
     }
 
     /// Records a callback with `frames` frames. The last frame was available at `at`.
@@ -168,8 +161,10 @@ impl DriftEstimator {
         let late = at.signed_nanos_since(origin) as f64 - device_time * 1e9;
         let second = device_time as u64;
         if second > self.second {
-            self.finish_second();
             self.second = second;
+            if let Some((device_time, late)) = self.earliest.take() {
+                self.fits.add(device_time, late);
+            }
         }
         if self.earliest.is_none_or(|(_, earliest)| late < earliest) {
             self.earliest = Some((device_time, late));
@@ -182,12 +177,6 @@ impl DriftEstimator {
         self.earliest = None;
         self.fits.start_new_fit();
         (self.origin, self.frames, self.second) = (None, 0, 0);
-    }
-
-    fn finish_second(&mut self) {
-        if let Some((device_time, late)) = self.earliest.take() {
-            self.fits.add(device_time, late);
-        }
     }
 
     /// The estimate, after at least [`MIN_DRIFT_SECONDS`] seconds of audio.

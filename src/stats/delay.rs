@@ -82,11 +82,6 @@ impl Jitter {
     pub fn max(&self) -> Option<f64> {
         (self.count > 0).then_some(self.max)
     }
-
-    /// The estimate after the last update, in nanoseconds.
-    pub fn last(&self) -> Option<f64> {
-        (self.count > 0).then_some(self.estimate)
-    }
 }
 
 /// Length, in seconds, of the start and of the end of a run, which are evaluated separately.

@@ -11,38 +11,54 @@ use serde::{Deserialize, Serialize};
 /// log2 of the number of buckets in an octave. The width of a bucket is at most 1/1,024 of its lower bound: less than 0.1 %.
 const SUB_BUCKET_BITS: u32 = 10;
 const SUB_BUCKETS: usize = 1 << SUB_BUCKET_BITS;
-/// Number of bucket arrays. One array is for magnitudes below 1,024. Each octave from 1,024 to 2^63 has an array. 2^63 is the magnitude of
+/// Number of octaves of each sign. The first one is for magnitudes below 1,024. Each octave from 1,024 to 2^63 follows. 2^63 is the magnitude of
 /// `i64::MIN`.
 const OCTAVES: usize = 64 - SUB_BUCKET_BITS as usize + 1;
+/// Position of the bucket of 0 in the counters. Negative values are before it.
+const ZERO_POSITION: i64 = (OCTAVES * SUB_BUCKETS) as i64;
 /// The `p` of a percentile is rounded to millionths, so that ranks are computed exactly with integers.
 const MILLION: u128 = 1_000_000;
 
 /// Counts of signed values in nanoseconds. Count, minimum, maximum and sum are exact.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(into = "SparseCounts", try_from = "SparseCounts")]
 pub struct Histogram {
-    negative: MagnitudeCounts,
-    positive: MagnitudeCounts,
+    /// The number of values in each bucket, in the order of the values.
+    octaves: [Option<Box<[u64; SUB_BUCKETS]>>; 2 * OCTAVES],
     count: u64,
     sum: i128,
     min_max: Option<(i64, i64)>,
 }
 
+impl Default for Histogram {
+    fn default() -> Self {
+        Self { octaves: [const { None }; 2 * OCTAVES], count: 0, sum: 0, min_max: None }
+    }
+}
+
 impl Histogram {
     /// Counts one value.
     pub fn record(&mut self, value: i64) {
-        let side = if value < 0 { &mut self.negative } else { &mut self.positive };
-        side.add(value.unsigned_abs(), 1);
+        self.add(value, 1);
         self.count += 1;
         self.sum += i128::from(value);
         let (min, max) = self.min_max.unwrap_or((value, value));
         self.min_max = Some((min.min(value), max.max(value)));
     }
 
+    fn add(&mut self, value: i64, count: u64) {
+        let position = (ZERO_POSITION + bucket_of(value, SUB_BUCKET_BITS)) as usize;
+        let octave = self.octaves[position / SUB_BUCKETS].get_or_insert_with(|| Box::new([0; SUB_BUCKETS]));
+        octave[position % SUB_BUCKETS] += count;
+    }
+
     /// Adds all values of `other`.
     pub fn merge(&mut self, other: &Self) {
-        self.negative.merge(&other.negative);
-        self.positive.merge(&other.positive);
+        for (mine, theirs) in iter::zip(&mut self.octaves, &other.octaves) {
+            let Some(theirs) = theirs else { continue };
+            let mine = mine.get_or_insert_with(|| Box::new([0; SUB_BUCKETS]));
+            iter::zip(mine.iter_mut(), theirs.iter()).for_each(|(mine, theirs)| *mine += theirs);
+        }
         self.count += other.count;
         self.sum += other.sum;
         self.min_max = match (self.min_max, other.min_max) {
@@ -53,8 +69,7 @@ impl Histogram {
 
     /// Removes all values but keeps the allocated memory.
     pub fn clear(&mut self) {
-        self.negative.clear();
-        self.positive.clear();
+        self.octaves.iter_mut().flatten().for_each(|octave| octave.fill(0));
         (self.count, self.sum, self.min_max) = (0, 0, None);
     }
 
@@ -104,12 +119,16 @@ impl Histogram {
     /// is reduced to that value.
     fn buckets(&self) -> impl Iterator<Item = (i64, u64)> {
         let max = self.max().unwrap_or(0);
-        // For negative values, the bucket's lowest magnitude gives the upper bound.
-        let negative =
-            self.negative.ascending().rev().map(|(lower, _, count)| (0i64.saturating_sub_unsigned(lower), count));
-        let positive =
-            self.positive.ascending().map(|(_, upper, count)| (i64::try_from(upper).unwrap_or(i64::MAX), count));
-        negative.chain(positive).map(move |(upper, count)| (upper.min(max), count))
+        self.bucket_counts().map(move |((_, upper), count)| (upper.min(max), count))
+    }
+
+    /// The bounds and the count of each bucket that is not empty, in ascending order.
+    fn bucket_counts(&self) -> impl Iterator<Item = ((i64, i64), u64)> {
+        let octaves = self.octaves.iter().zip((-ZERO_POSITION..).step_by(SUB_BUCKETS));
+        octaves.filter_map(|(octave, first)| Some((octave.as_ref()?, first))).flat_map(|(octave, first)| {
+            let counts = octave.iter().zip(first..).filter(|(count, _)| **count > 0);
+            counts.map(|(count, bucket)| (bucket_bounds(bucket, SUB_BUCKET_BITS), *count))
+        })
     }
 }
 
@@ -135,62 +154,25 @@ fn millionths(p: f64) -> u128 {
     (p.clamp(0.0, 1.0) * MILLION as f64).round() as u128
 }
 
-/// Number of recorded values in each bucket. The magnitude (absolute value) of a value selects the bucket. A [`Histogram`] has one of these
-/// tables for negative values and one for all other values.
-#[derive(Clone, Debug)]
-struct MagnitudeCounts {
-    octaves: [Option<Box<[u64; SUB_BUCKETS]>>; OCTAVES],
-}
-
-impl Default for MagnitudeCounts {
-    fn default() -> Self {
-        Self { octaves: [const { None }; OCTAVES] }
-    }
-}
-
-impl MagnitudeCounts {
-    fn add(&mut self, magnitude: u64, count: u64) {
-        let bucket = bucket_of(magnitude, SUB_BUCKET_BITS) as usize;
-        let octave = self.octaves[bucket / SUB_BUCKETS].get_or_insert_with(|| Box::new([0; SUB_BUCKETS]));
-        octave[bucket % SUB_BUCKETS] += count;
-    }
-
-    fn merge(&mut self, other: &Self) {
-        for (mine, theirs) in iter::zip(&mut self.octaves, &other.octaves) {
-            let Some(theirs) = theirs else { continue };
-            let mine = mine.get_or_insert_with(|| Box::new([0; SUB_BUCKETS]));
-            iter::zip(mine.iter_mut(), theirs.iter()).for_each(|(mine, theirs)| *mine += theirs);
-        }
-    }
-
-    fn clear(&mut self) {
-        self.octaves.iter_mut().flatten().for_each(|octave| octave.fill(0));
-    }
-
-    /// Lowest magnitude, highest magnitude and count of each bucket with values.
-    fn ascending(&self) -> impl DoubleEndedIterator<Item = (u64, u64, u64)> {
-        self.octaves.iter().enumerate().filter_map(|(index, octave)| Some((index, octave.as_ref()?))).flat_map(
-            |(index, octave)| {
-                octave.iter().enumerate().filter(|&(_, &count)| count > 0).map(move |(slot, &count)| {
-                    let (lower, upper) = bucket_bounds((index * SUB_BUCKETS + slot) as u64, SUB_BUCKET_BITS);
-                    (lower, upper, count)
-                })
-            },
-        )
-    }
-}
-
-/// The bucket of a magnitude. Magnitudes below 2^(`bits` + 1) have one bucket each. Each following octave has 2^`bits` buckets.
-pub(super) fn bucket_of(magnitude: u64, bits: u32) -> u64 {
+/// The number of the bucket of a value. Magnitudes below 2^(`bits` + 1) have one bucket each. Each following octave has 2^`bits` buckets. The
+/// bucket of -1 is number -2, and number -1 is not used.
+pub(super) fn bucket_of(value: i64, bits: u32) -> i64 {
+    let magnitude = value.unsigned_abs();
     let shift = magnitude.checked_ilog2().unwrap_or(0).saturating_sub(bits);
-    (u64::from(shift) << bits) + (magnitude >> shift)
+    let bucket = ((u64::from(shift) << bits) + (magnitude >> shift)).cast_signed();
+    if value < 0 { !bucket } else { bucket }
 }
 
-/// The lowest and the highest magnitude of a bucket.
-pub(super) fn bucket_bounds(bucket: u64, bits: u32) -> (u64, u64) {
-    let shift = (bucket >> bits).saturating_sub(1);
-    let lower = (bucket - (shift << bits)) << shift;
-    (lower, lower + ((1 << shift) - 1))
+/// The smallest and the largest value of a bucket.
+pub(super) fn bucket_bounds(bucket: i64, bits: u32) -> (i64, i64) {
+    let number = if bucket < 0 { !bucket } else { bucket }.cast_unsigned();
+    let shift = (number >> bits).saturating_sub(1);
+    let lowest = (number - (shift << bits)) << shift;
+    let highest = lowest + ((1 << shift) - 1);
+    let signed = |magnitude| {
+        if bucket < 0 { 0i64.saturating_sub_unsigned(magnitude) } else { i64::try_from(magnitude).unwrap_or(i64::MAX) }
+    };
+    if bucket < 0 { (signed(highest), signed(lowest)) } else { (signed(lowest), signed(highest)) }
 }
 
 /// A histogram as a run record stores it. Each bucket with values is a pair of the bucket's lowest magnitude and its count. The magnitude is
@@ -207,11 +189,10 @@ struct SparseCounts {
 
 impl From<Histogram> for SparseCounts {
     fn from(histogram: Histogram) -> Self {
-        let negative = histogram.negative.ascending().rev();
-        let negative = negative.map(|(lower, _, count)| (0i64.saturating_sub_unsigned(lower), count));
-        let positive = histogram.positive.ascending().map(|(lower, _, count)| (lower.cast_signed(), count));
         let (min, max) = histogram.min_max.unwrap_or_default();
-        Self { sum: histogram.sum, min, max, buckets: negative.chain(positive).collect() }
+        let lowest_magnitude = |(lower, upper): (i64, i64)| if upper < 0 { upper } else { lower };
+        let buckets = histogram.bucket_counts().map(|(bounds, count)| (lowest_magnitude(bounds), count));
+        Self { sum: histogram.sum, min, max, buckets: buckets.collect() }
     }
 }
 
@@ -221,8 +202,7 @@ impl TryFrom<SparseCounts> for Histogram {
     fn try_from(SparseCounts { sum, min, max, buckets }: SparseCounts) -> Result<Self, Self::Error> {
         let mut histogram = Self::default();
         for (lower, count) in buckets {
-            let side = if lower < 0 { &mut histogram.negative } else { &mut histogram.positive };
-            side.add(lower.unsigned_abs(), count);
+            histogram.add(lower, count);
             histogram.count = histogram.count.checked_add(count).ok_or("a histogram has too many values")?;
         }
         // The sum of n values is between n times the minimum and n times the maximum.

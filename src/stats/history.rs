@@ -3,7 +3,7 @@
 //! All events of a packet belong to the interval in which the packet was sent. An interval is one second long. If a run needs more than
 //! [`MAX_INTERVALS`], pairs of intervals are merged, and the length of all intervals doubles.
 
-use super::histogram::{self, bucket_bounds, is_enough_for_percentile};
+use super::histogram::{self, bucket_bounds, bucket_of, is_enough_for_percentile};
 use crate::time::{NANOS_PER_SECOND, Time};
 
 /// Maximum number of intervals. A run of up to ten minutes has intervals of one second.
@@ -201,7 +201,7 @@ impl RttCounts {
     }
 
     fn record(&mut self, value: i64) {
-        self.add(bucket_of(value), 1);
+        self.add(bucket_of(value, SUB_BUCKET_BITS) as i16, 1);
         self.count += 1;
         let (min, max) = self.min_max.unwrap_or((value, value));
         self.min_max = Some((min.min(value), max.max(value)));
@@ -226,21 +226,12 @@ impl RttCounts {
     /// The upper bound of the bucket that contains the value of rank ⌈`p`·n⌉, or the maximum if smaller.
     fn percentile(&self, p: f64) -> Option<i64> {
         let (_, max) = self.min_max?;
-        let buckets = self.buckets.iter().map(|(bucket, count)| (upper_bound(*bucket).min(max), (*count).into()));
+        let buckets = self
+            .buckets
+            .iter()
+            .map(|(bucket, count)| (bucket_bounds((*bucket).into(), SUB_BUCKET_BITS).1.min(max), (*count).into()));
         histogram::percentile(self.count, p, buckets)
     }
-}
-
-/// The bucket of a value. Values with a magnitude below 512 have one bucket each.
-fn bucket_of(value: i64) -> i16 {
-    let bucket = histogram::bucket_of(value.unsigned_abs(), SUB_BUCKET_BITS) as i16;
-    if value < 0 { -bucket } else { bucket }
-}
-
-/// The largest value of a bucket.
-fn upper_bound(bucket: i16) -> i64 {
-    let (lower, upper) = bucket_bounds(bucket.unsigned_abs().into(), SUB_BUCKET_BITS);
-    if bucket < 0 { 0i64.saturating_sub_unsigned(lower) } else { i64::try_from(upper).unwrap_or(i64::MAX) }
 }
 
 #[cfg(test)]
@@ -251,7 +242,8 @@ mod tests {
     fn each_value_is_in_a_bucket_with_an_upper_bound_0_4_percent_above() {
         let values = (0..63).flat_map(|bit| [1i64 << bit, (1 << bit) + 1, (1i64 << bit).saturating_mul(2) - 1]);
         for value in values.flat_map(|value| [value, -value]).chain([0, i64::MIN, i64::MAX, 255, 256, 511, 512, 513]) {
-            let upper = upper_bound(bucket_of(value));
+            let (lower, upper) = bucket_bounds(bucket_of(value, SUB_BUCKET_BITS), SUB_BUCKET_BITS);
+            assert!(lower <= value, "{value}: {lower}");
             assert!(upper >= value, "{value}: {upper}");
             assert!(i128::from(upper) - i128::from(value) <= i128::from(value).abs() / 256, "{value}: {upper}");
         }
@@ -260,6 +252,6 @@ mod tests {
     #[test]
     fn buckets_are_in_the_order_of_their_values() {
         let values: Vec<i64> = (-3_000..3_000).chain([10_000, 1 << 40, i64::MAX]).collect();
-        assert!(values.is_sorted_by_key(|value| bucket_of(*value)));
+        assert!(values.is_sorted_by_key(|value| bucket_of(*value, SUB_BUCKET_BITS)));
     }
 }

@@ -328,10 +328,7 @@ impl ClientArgs {
     pub fn replay(&self, record: &Path, command: RunKind) -> Result<u8, Failure> {
         let RecordedRun { options, run, error, audio: picture } = run_record::read(record)?;
         if run.run_kind != command {
-            let other = match run.run_kind {
-                RunKind::Send => "send",
-                RunKind::Probe => "probe",
-            };
+            let other = run.run_kind.name();
             return Err(Failure::usage(format!(
                 "--replay: this is a record of `{other}`; use `jamjam-dev {other} --replay`"
             )));

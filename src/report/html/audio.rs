@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::axis::{band, runs};
+use super::tables;
 use crate::audio::waveform::{PeakRange, Waveform, WaveformColumn, WaveformSide};
 use crate::report::figures::AudioQualityFigures;
 use crate::report::model::Report;
@@ -41,7 +42,7 @@ pub(super) fn section(audio: &AudioPicture, report: &Report) -> String {
     let picture = &audio.waveform;
     let name = escape_html(&audio.name);
     if picture.sent_samples == 0 {
-        return in_section(&format!("<p>No audio from <bdi>{name}</bdi> was sent.</p>"));
+        return tables::section("audio", "Audio", &format!("<p>No audio from <bdi>{name}</bdi> was sent.</p>"));
     }
     let (scale, peaks) = scale(&picture.columns);
     let height = decibels(scale);
@@ -86,11 +87,7 @@ pub(super) fn section(audio: &AudioPicture, report: &Report) -> String {
                  audio, and <code>--record-both FILE.wav</code> records the sent and the returned audio.</p>"
         );
     }
-    in_section(&(text + &quality.map_or_else(String::new, gap_table)))
-}
-
-fn in_section(content: &str) -> String {
-    format!("<section aria-labelledby=\"audio\"><h2 id=\"audio\">Audio</h2>\n{content}</section>\n")
+    tables::section("audio", "Audio", &(text + &quality.map_or_else(String::new, gap_table)))
 }
 
 /// Whether the page has no players because of the length of the audio. The result does not depend on whether the audio is present, so that a

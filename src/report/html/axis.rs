@@ -134,18 +134,21 @@ impl Axis {
         HEIGHT * (1.0 - self.position(value))
     }
 
-    /// The labels to the left of a drawing.
-    pub(super) fn left_labels(&self) -> String {
+    /// A drawing of this width with the labels of the axis to its left. `id` is the id of the figure.
+    pub(super) fn plot(&self, class: &str, width: f64, id: &str, drawing: &str) -> String {
         let mut text = "<div class=\"left\" aria-hidden=\"true\">".to_owned();
         for Tick { position, label } in &self.ticks {
             // Writing to a string cannot fail.
             _ = write!(text, "<span style=\"bottom:{}%\">{label}</span>", percent(*position));
         }
-        text + "</div>"
+        text + &format!(
+            "</div><div class=\"{class}\"><svg role=\"img\" aria-labelledby=\"{id}-about\" viewBox=\"0 0 {width} {HEIGHT}\" \
+             preserveAspectRatio=\"none\">{drawing}</svg></div>"
+        )
     }
 
     /// The labels below a drawing.
-    pub(super) fn bottom_labels(&self) -> String {
+    fn bottom_labels(&self) -> String {
         let mut text = "<div class=\"bottom\" aria-hidden=\"true\">".to_owned();
         for Tick { position, label } in &self.ticks {
             // The last label would extend beyond the chart.
@@ -160,6 +163,15 @@ impl Axis {
         let lines = self.ticks.iter().map(|tick| format!("M0 {:.1}h{width}", HEIGHT * (1.0 - tick.position)));
         format!("<path class=\"grid\" d=\"{}\"/>", lines.collect::<String>())
     }
+}
+
+/// A chart with its caption. `plots` are the plots with their labels, above the labels of the axis `bottom`.
+pub(super) fn figure(id: &str, caption: &str, legend: &str, plots: &str, bottom: &Axis) -> String {
+    let bottom = bottom.bottom_labels();
+    format!(
+        "<figure class=\"chart\"><figcaption id=\"{id}-about\">{caption}</figcaption>\n{legend}<div class=\"frame\">{plots}<span></span>\
+         {bottom}</div></figure>\n"
+    )
 }
 
 /// Consecutive items that satisfy `condition`, with the index of the first one.

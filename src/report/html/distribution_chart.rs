@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::axis::{Axis, HEIGHT, percent};
+use super::axis::{Axis, HEIGHT, figure, percent};
 use crate::report::figures::{HistogramBarFigures, StreamFigures};
 use crate::report::model::Report;
 use crate::report::quantities::format_time;
@@ -112,13 +112,7 @@ pub(super) fn buffer_curve(report: &Report) -> String {
 
 /// A chart with marks above the drawing.
 fn chart(id: &str, caption: &str, marks: &[Mark], [left, bottom]: [&Axis; 2], drawing: &str) -> String {
-    format!(
-        "<figure class=\"chart\"><figcaption id=\"{id}-about\">{caption}</figcaption>\n<div class=\"frame\">{}{}<div class=\"plot tall\"><svg role=\"img\" \
-         aria-labelledby=\"{id}-about\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" preserveAspectRatio=\"none\">{drawing}</svg></div><span></span>{}</div></figure>\n",
-        mark_labels(marks),
-        left.left_labels(),
-        bottom.bottom_labels(),
-    )
+    figure(id, caption, "", &(mark_labels(marks) + &left.plot("plot tall", WIDTH, id, drawing)), bottom)
 }
 
 fn mark_lines(marks: &[Mark]) -> String {

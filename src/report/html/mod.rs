@@ -125,13 +125,7 @@ fn key_figures(report: &Report) -> String {
 }
 
 fn charts(report: &Report) -> String {
-    let parts = [
-        time_chart::section(report),
-        format!(
-            "<div class=\"pair\">{}{}</div>",
-            distribution_chart::histogram(report),
-            distribution_chart::buffer_curve(report)
-        ),
-    ];
-    format!("<section aria-label=\"Charts\" class=\"charts\">\n{}</section>", parts.concat())
+    let pair = distribution_chart::histogram(report) + &distribution_chart::buffer_curve(report);
+    let course = time_chart::section(report);
+    format!("<section aria-label=\"Charts\" class=\"charts\">\n{course}<div class=\"pair\">{pair}</div></section>")
 }

@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use super::axis::{Axis, HEIGHT, band, runs};
+use super::axis::{Axis, HEIGHT, band, figure, runs};
 use crate::report::model::Report;
 use crate::report::quantities::format_count;
 use crate::report::time_series::{IntervalFigures, TimeSeries};
@@ -52,21 +52,22 @@ fn round_trips(report: &Report, series: &TimeSeries, end: &Axis) -> String {
     let axis = Axis::times(min, typical, max);
     let width = intervals.len() as f64;
     let mut drawing = String::new();
+    let mut rect = |class, x: f64, length: f64| {
+        _ = write!(drawing, "<rect class=\"{class}\" x=\"{x}\" y=\"0\" width=\"{length}\" height=\"{HEIGHT}\"/>");
+    };
     let worst_key;
     let is_max = |interval: &IntervalFigures| interval.rtt_p99_us.is_none() && interval.rtt_max_us.is_some();
     let p99_key = if intervals.iter().any(is_max) { "p99 (maximum below 100 replies)" } else { "p99" };
     let mut keys = vec![("line p50", "median (p50)"), ("line p99", p99_key), ("band", "smallest to largest")];
     if let Some(worst) = &series.worst_ten_seconds {
         let interval_s = series.interval_s.max(1) as f64;
-        let (x, length) = (worst.start_s as f64 / interval_s, worst.duration_s as f64 / interval_s);
-        _ = write!(drawing, "<rect class=\"worst\" x=\"{x}\" y=\"0\" width=\"{length}\" height=\"{HEIGHT}\"/>");
+        rect("worst", worst.start_s as f64 / interval_s, worst.duration_s as f64 / interval_s);
         worst_key = format!("worst {}", seconds(worst.duration_s));
         keys.push(("worst", &worst_key));
     }
     let is_silent = |interval: &IntervalFigures| interval.returned == 0 && interval.lost > 0;
     for (start, silent) in runs(intervals, is_silent) {
-        let length = silent.len();
-        _ = write!(drawing, "<rect class=\"silent\" x=\"{start}\" y=\"0\" width=\"{length}\" height=\"{HEIGHT}\"/>");
+        rect("silent", start as f64, silent.len() as f64);
     }
     if intervals.iter().any(is_silent) {
         keys.push(("silent", "no reply"));
@@ -95,16 +96,11 @@ fn round_trips(report: &Report, series: &TimeSeries, end: &Axis) -> String {
             " Marks below show when packets were lost; a taller mark means more packets. <code>--loss-direction</code> shows the direction."
         }
     };
-    format!(
-        "<figure class=\"chart\"><figcaption id=\"rtt-about\"><strong>Round trip over time</strong>: lower and flatter is better. Each \
-         point stands for the packets sent in {}.{scale}{meaning}</figcaption>\n{}<div class=\"frame\">{}<div class=\"plot tall\">{}</div>{marks}<span></span>{}\
-         </div></figure>\n",
-        seconds(series.interval_s),
-        legend(&keys),
-        axis.left_labels(),
-        svg(width, "rtt-about", &drawing),
-        end.bottom_labels(),
-    )
+    let caption = format!(
+        "<strong>Round trip over time</strong>: lower and flatter is better. Each point stands for the packets sent in {}.{scale}{meaning}",
+        seconds(series.interval_s)
+    );
+    figure("rtt", &caption, &legend(&keys), &(axis.plot("plot tall", width, "rtt", &drawing) + &marks), end)
 }
 
 /// The loss and burst timeline.
@@ -118,26 +114,23 @@ fn losses(report: &Report, series: &TimeSeries, end: &Axis) -> String {
     let bars = |name: &str, class: &str, max: u64, value: fn(&IntervalFigures) -> u64| {
         let axis = Axis::counts(max);
         let width = intervals.len() as f64;
-        let mut path = String::new();
-        for (index, interval) in intervals.iter().enumerate().filter(|(_, interval)| value(interval) > 0) {
-            _ = write!(path, "M{index}.1 {HEIGHT}V{:.1}h.8V{HEIGHT}z", axis.y(value(interval) as f64));
-        }
+        let path = bar_path(intervals, value, |value| format!("{:.1}", axis.y(value)));
         let drawing = format!("{}<path class=\"bar {class}\" d=\"{path}\"/>", axis.horizontal_lines(width));
-        format!(
-            "<span></span><span class=\"panel\">{name}</span>{}<div class=\"plot\">{}</div>",
-            axis.left_labels(),
-            svg(width, "loss-about", &drawing)
-        )
+        format!("<span></span><span class=\"panel\">{name}</span>{}", axis.plot("plot", width, "loss", &drawing))
     };
-    let length = seconds(series.interval_s);
-    format!(
-        "<figure class=\"chart\"><figcaption id=\"loss-about\"><strong>Loss and bursts over time</strong>: single lost packets are easy to \
-         conceal, long bursts are audible. The upper bars count the lost packets; the lower bars show the longest burst of packets lost in a row.\
-         </figcaption>\n<div class=\"frame\">{}{}<span></span>{}</div></figure>\n",
-        bars(&format!("Lost packets in {length}"), "lost", most_lost, |interval| interval.lost),
-        bars("Longest burst, in packets", "burst", longest, |interval| interval.burst_max),
-        end.bottom_labels(),
-    )
+    let lost_name = format!("Lost packets in {}", seconds(series.interval_s));
+    let lost = bars(&lost_name, "lost", most_lost, |interval| interval.lost);
+    let bursts = bars("Longest burst, in packets", "burst", longest, |interval| interval.burst_max);
+    let caption = "<strong>Loss and bursts over time</strong>: single lost packets are easy to conceal, long bursts are audible. The upper bars \
+                   count the lost packets; the lower bars show the longest burst of packets lost in a row.";
+    figure("loss", caption, "", &(lost + &bursts), end)
+}
+
+/// A bar for each interval whose value is not 0. `top` returns the y coordinate of the end of a bar.
+fn bar_path(intervals: &[IntervalFigures], value: fn(&IntervalFigures) -> u64, top: impl Fn(f64) -> String) -> String {
+    let bars = intervals.iter().map(value).enumerate().filter(|(_, value)| *value > 0);
+    let bars = bars.map(|(index, value)| format!("M{index}.1 {HEIGHT}V{}h.8V{HEIGHT}z", top(value as f64)));
+    bars.collect()
 }
 
 /// The rows of marks. A row is shown if packets were lost in its direction.
@@ -149,12 +142,8 @@ fn lanes(intervals: &[IntervalFigures]) -> String {
         if total == 0 {
             continue;
         }
-        let mut path = String::new();
-        for (index, interval) in intervals.iter().enumerate().filter(|(_, interval)| lost(interval) > 0) {
-            let share = lost(interval) as f64 / most as f64;
-            let top = HEIGHT * (0.65 - 0.65 * share.sqrt());
-            _ = write!(path, "M{index}.1 {HEIGHT}V{top:.0}h.8V{HEIGHT}z");
-        }
+        let top = |lost: f64| format!("{:.0}", HEIGHT * (0.65 - 0.65 * (lost / most as f64).sqrt()));
+        let path = bar_path(intervals, lost, top);
         let label =
             format!("{}: {}", name.trim_start_matches(['▲', '▼', '◆', ' ']), format_count(total, "lost packet"));
         _ = write!(
@@ -165,12 +154,6 @@ fn lanes(intervals: &[IntervalFigures]) -> String {
         );
     }
     text
-}
-
-fn svg(width: f64, caption: &str, drawing: &str) -> String {
-    format!(
-        "<svg role=\"img\" aria-labelledby=\"{caption}\" viewBox=\"0 0 {width} {HEIGHT}\" preserveAspectRatio=\"none\">{drawing}</svg>"
-    )
 }
 
 /// The keys of a chart: CSS classes with their meaning.

@@ -5,18 +5,10 @@ use proptest::prelude::*;
 use jamjam_dev::audio::waveform::Waveform;
 use jamjam_dev::client::RunResults;
 use jamjam_dev::report::limits::Limits;
-use jamjam_dev::report::run_record::{AudioPicture, RecordReader, RecordedOptions, RecordedRun};
+use jamjam_dev::report::run_record::{AudioPicture, RecordedOptions};
 use jamjam_dev::report::{Report, json, run_record};
 
 use super::json::runs;
-
-fn read(record: &str) -> Result<RecordedRun, String> {
-    let mut reader = RecordReader::default();
-    for line in record.lines() {
-        reader.push_line(line).map_err(|error| error.to_string())?;
-    }
-    reader.finish().map_err(|error| error.to_string())
-}
 
 /// The first and the last line of a record. A record without packets belongs to a run without packets.
 fn first_and_last_line(run: &RunResults) -> (String, String) {
@@ -39,7 +31,7 @@ fn everything_except_the_packets_is_recorded() {
             run.pacing = Some(jamjam_dev::stats::PacingStats::default());
         }
         let (options, end) = first_and_last_line(&run);
-        let recorded = read(&(options + &end)).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let recorded = run_record::read((options + &end).as_bytes()).unwrap_or_else(|error| panic!("{name}: {error}"));
         let document = |run: &RunResults| json::document(&Report::new(run, &Limits::default())).expect("a document");
         assert_eq!(document(&recorded.run), document(&run), "{name}");
         assert_eq!((recorded.run.audio.is_some(), recorded.error.as_deref()), (has_audio, Some("a full disk")));
@@ -63,7 +55,7 @@ proptest! {
             bytes[at] = byte;
         }
         bytes.truncate(bytes.len() - cut.index(50));
-        if let Ok(run) = read(&String::from_utf8_lossy(&bytes)) {
+        if let Ok(run) = run_record::read(&*bytes) {
             let _ = json::document(&Report::new(&run.run, &Limits::default()));
         }
     }

@@ -3,7 +3,7 @@
 use jamjam_dev::client::RunResults;
 use jamjam_dev::report::json::{self, JsonLine};
 use jamjam_dev::report::limits::Limits;
-use jamjam_dev::report::run_record::{self, RecordReader, RecordedOptions};
+use jamjam_dev::report::run_record::{self, RecordedOptions};
 use jamjam_dev::report::{Report, text};
 use jamjam_dev::time::Time;
 
@@ -20,11 +20,7 @@ pub(crate) fn check(run: &RunResults, facts: &ClientFacts, started: Time, differ
     }
     record += &run_record::end_line(run, 0, None, None).expect("numbers and texts");
 
-    let mut reader = RecordReader::default();
-    for line in record.lines() {
-        reader.push_line(line).unwrap_or_else(|error| panic!("{error}"));
-    }
-    let replayed = reader.finish().unwrap_or_else(|error| panic!("{error}")).run;
+    let replayed = run_record::read(record.as_bytes()).unwrap_or_else(|error| panic!("{error}")).run;
     let [expected, actual] = [run, &replayed].map(|run| {
         let report = Report::new(run, &Limits::default());
         json::document(&report).expect("numbers and texts") + &text::details(&report, false)
