@@ -21,7 +21,7 @@ pub struct TimeSeries {
 }
 
 figures! {
-    /// The figures of one interval. Only [`TimeSeries::new`] knows the direction of loss.
+    /// The figures of one interval. `TimeSeries::new` adds the direction of loss.
     #[derive(Deserialize)]
     IntervalFigures from input: (&RunResults, u64, &Interval) [
         let (run, start_s, interval) = input;
