@@ -39,7 +39,7 @@ pub enum WavError {
     /// The `data` chunk comes before any `fmt ` chunk.
     #[error("the header is damaged: there is no fmt chunk before the data chunk")]
     NoFmtChunk,
-    /// The first [`MAX_HEADER_BYTES`] of the file contain no `data` chunk.
+    /// The first 64 MiB of the file contain no `data` chunk.
     #[error("no data chunk in the first {} MiB", MAX_HEADER_BYTES >> 20)]
     NoDataChunk,
     /// The number of channels is out of range.
