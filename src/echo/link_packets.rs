@@ -68,6 +68,9 @@ impl EchoServer {
             && keepalive_action(&bytes[HEADER_LEN..]) != KeepaliveAction::EchoUnchanged;
         let is_encrypted = session.as_ref().is_some_and(|session| session.is_encrypted());
         if is_required || is_encrypted && !is_probe {
+            if is_required && !is_encrypted {
+                self.source_table.on_plain_audio(now, received.source);
+            }
             drop_packet(received.source, &self.counters.dropped_plain, "plain packet on an encrypted link");
             return Ok(true);
         }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::mem;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -60,6 +61,8 @@ pub(super) struct SourceStats {
     malformed: [u64; 5],
     /// Whether the source sends CONTROL to exchange keys.
     control: ControlState,
+    /// Whether it was logged that plain AUDIO of this source is dropped.
+    plain_logged: bool,
     /// Start time of the current second, and how often the server has reported packet counts to the source in this second.
     count_reports: (Time, u32),
 }
@@ -253,6 +256,16 @@ impl SourceTable {
         }
         if self.log_enabled && self.throttle.allow(now) {
             info!(target: "echo", source = %canonical_socket_addr(source), link, "link agreed");
+        }
+    }
+
+    /// Logs once per source that plain AUDIO is dropped, because links are required.
+    pub(super) fn on_plain_audio(&mut self, now: Time, source: SocketAddr) {
+        let stats = self.get_or_insert(now, source);
+        let is_first = stats.is_some_and(|stats| !mem::replace(&mut stats.plain_logged, true));
+        if is_first && self.log_enabled && self.throttle.allow(now) {
+            let reason = "--link require accepts encrypted AUDIO only";
+            info!(target: "echo", source = %canonical_socket_addr(source), reason, "plain audio dropped");
         }
     }
 

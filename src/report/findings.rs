@@ -83,7 +83,7 @@ fn large_packets(run: &RunResults) -> Option<String> {
     let audio = run.audio.as_ref().filter(|_| run.replies_expected && !run.is_port_dead)?;
     let is_most = |part: u64, all: u64| part as f64 >= MIN_SHARE_OF_LENGTH * all as f64;
     let AudioResults { stats, ip_bytes, frame_samples, channels, .. } = audio;
-    if stats.lost < MIN_LOST_FOR_PATTERN || !is_most(stats.lost, stats.settled()) {
+    if *ip_bytes <= MIN_MTU || stats.lost < MIN_LOST_FOR_PATTERN || !is_most(stats.lost, stats.settled()) {
         return None;
     }
     let small = [&run.ping, &run.keepalive].into_iter().flatten();
@@ -106,7 +106,6 @@ fn large_packets(run: &RunResults) -> Option<String> {
     });
     let cause = "A device on the path drops fragments or packets of this length";
     let direction = match received {
-        None if *ip_bytes <= MIN_MTU => return None,
         None => format!(
             "In which direction is unknown, because the server does not report its packet counts. {cause}, or the server does not return AUDIO"
         ),
@@ -129,9 +128,14 @@ fn large_packets(run: &RunResults) -> Option<String> {
             format!("a smaller --frame-size, such as {}", max_samples.min(frame_samples / 2).max(1))
         }
     };
+    let link = if stats.returned == 0 && run.link.is_none() && received.is_none_or(|(received, _)| received == 0) {
+        " If the server requires encrypted links, give --link unsigned."
+    } else {
+        ""
+    };
     Some(format!(
         "Only large packets are lost: AUDIO packets have {ip_bytes} bytes with their IP headers, but smaller packets return. {direction}. Give \
-         {remedy}."
+         {remedy}.{link}"
     ))
 }
 

@@ -114,7 +114,8 @@ fn no_replies(found: &mut Warnings, report: &Report, stream: Option<&StreamFigur
     let other_replies = match (answer, unmatched) {
         (Some(answer), _) if large_packets => format!("likely, because {answer}"),
         (Some(answer), _) if is_audio => {
-            format!("likely, because {answer}. Give --delay or a longer --timeout")
+            let link = if report.link.is_none() { ", or --link unsigned if the server requires encrypted links" } else { "" };
+            format!("likely, because {answer}. Give --delay or a longer --timeout{link}")
         }
         (Some(answer), _) => format!("likely, because {answer}. Check that the server is an echo server"),
         (None, 1..) => format!(

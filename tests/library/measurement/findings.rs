@@ -350,6 +350,7 @@ fn loss_of_large_packets_only_is_named_with_length_and_direction() {
     assert!(some.contains("downstream, from the server to this host: the server received 500 of 500"), "{some}");
     let [unknown] = <[String; 1]>::try_from(messages(&large_packets(0, None))).expect("one finding");
     assert!(unknown.contains("unknown, because the server does not report its packet counts"), "{unknown}");
+    assert!(unknown.ends_with("If the server requires encrypted links, give --link unsigned."), "{unknown}");
 }
 
 #[test]
@@ -379,9 +380,11 @@ fn loss_that_length_does_not_explain_is_no_loss_of_large_packets() {
     // Half of the AUDIO returns.
     assert!(!is_named(&large_packets(250, Some(250))));
     // Every path carries short packets, and the server may answer pings only.
-    let mut short = large_packets(0, None);
-    short.audio.as_mut().expect("audio").ip_bytes = 576;
-    assert!(!is_named(&short));
+    for counted in [None, Some(0), Some(500)] {
+        let mut short = large_packets(0, counted);
+        short.audio.as_mut().expect("audio").ip_bytes = 576;
+        assert!(!is_named(&short));
+    }
     // The server delays AUDIO by 5 s, but --delay is 1 s and the time-out 2 s.
     let mut late = large_packets(0, Some(500));
     late.audio.as_mut().expect("audio").configured_server_delay_ns = Some(1_000_000_000);

@@ -72,7 +72,10 @@ fn pongs_without_audio_replies_indicate_the_server() {
     assert!(path.ends_with("ruled out, because other datagrams arrived"), "{path}");
     assert!(server.starts_with("the server does not return AUDIO, or its delay exceeds the run duration"), "{server}");
     assert!(
-        server.ends_with("likely, because 2 LATENCY_PONG datagrams arrived. Give --delay or a longer --timeout"),
+        server.ends_with(
+            "likely, because 2 LATENCY_PONG datagrams arrived. Give --delay or a longer --timeout, or --link unsigned if the server \
+             requires encrypted links"
+        ),
         "{server}"
     );
 }

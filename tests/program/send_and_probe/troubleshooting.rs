@@ -209,7 +209,7 @@ fn every_udp_symptom_has_its_message() {
             ),
             (
                 "the server does not return AUDIO, or its delay exceeds the run duration: likely, because … arrived. Give --delay or \
-             a longer --timeout",
+             a longer --timeout, or --link unsigned if the server requires encrypted links",
                 || {
                     let server = Echo::with_audio(|_| EchoAction::Silence);
                     let line =
