@@ -163,7 +163,7 @@ impl ClientArgs {
 impl BackgroundTasks {
     /// Ends all tasks. Returns the first error.
     pub(super) fn end(self) -> Option<anyhow::Error> {
-        if let Some(error) = self.session.and_then(RoomSession::leave_room) {
+        if let Some(error) = self.session.and_then(|mut session| session.leave_room()) {
             print_notice(&format!(
                 "the connection to the signaling server was lost; the run continued without it: {error}"
             ));

@@ -159,8 +159,8 @@ impl PreparedRegistration<'_> {
         let own_server = self.server.as_ref().and_then(|listener| listener.local_addr().ok());
         let start = |listener| start_signaling_server(listener, memory_budget, moqt_url, stop.clone());
         let server_done = self.server.map(start).transpose()?;
-        let mapped_address = self.stun.map(|server| {
-            let (sender, receiver) = watch::channel(None);
+        let (sender, mapped_address) = watch::channel(None);
+        if let Some(server) = self.stun {
             let config = StunConfig { server, hash_key: os::random_u64s() };
             echo.monitor_mapped_address(
                 config,
@@ -168,8 +168,7 @@ impl PreparedRegistration<'_> {
                     sender.send_replace(Some(address));
                 }),
             );
-            receiver
-        });
+        }
         let participant = EchoParticipant::new(&self.options.room_name, delay, AddressCandidates::default())
             .with_link_key(link_key.filter(|_| !self.options.no_link_key).map(|key| STANDARD.encode(key)));
         let url = Box::new(move || {

@@ -95,7 +95,7 @@ impl RoomTargetArgs {
         let identity = (self.tls_config_for(url, url.may_use_tls())?, self.device_key()?);
         let client = RoomClient::new(self.room.as_deref().unwrap_or_default(), self.password()?, name)
             .with_link_key(link_key.map(|key| STANDARD.encode(key)));
-        let session = RoomSession::join(url.clone(), identity, client, stop).map_err(|error| match error {
+        let session = RoomSession::join(url, identity, client, stop).map_err(|error| match error {
             RoomSessionError::Interrupted(signal) => Failure::interrupted(
                 signal,
                 format_args!("interrupted while joining a room on {url}; nothing was sent"),

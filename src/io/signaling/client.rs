@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, mpsc as std_mpsc};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use bytes::Bytes;
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use rustls::ClientConfig;
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, Join, ReadBuf, ReadHalf, WriteHalf, join, split};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep, sleep_until, timeout, timeout_at};
@@ -42,8 +42,8 @@ use crate::signaling::device::DeviceKey;
 use crate::signaling::jamjam::{ClientMessage, RoomInfo, ServerMessage};
 use crate::signaling::{CloseDiagnosis, ClosePhase, Dialect, diagnose};
 
-/// Maximum time for a server reply.
-const SERVER_REPLY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Maximum time for a server reply, and for sending one message.
+pub(super) const SERVER_REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Maximum time until a member of the room advertises its address.
 const PEER_ADDRESS_TIMEOUT: Duration = Duration::from_secs(5);
@@ -85,23 +85,24 @@ const READ_OVERHEAD: usize = 256;
 /// The connection may read as many bytes at once as the rate permits in this time: 2 MiB, more than a list of ten thousand rooms.
 const READ_BURST: Duration = Duration::from_secs(8);
 
-/// The stream below a WebSocket connection. Limits reads: a server that sends too much only fills the system's buffers.
-struct LimitedStream {
-    stream: Box<dyn ClientStream>,
+/// The stream below a WebSocket connection. Writes are not limited.
+type LimitedStream = Join<LimitedReader, WriteHalf<Box<dyn ClientStream>>>;
+
+/// Limits reads: a server that sends too much only fills the system's buffers.
+struct LimitedReader {
+    stream: ReadHalf<Box<dyn ClientStream>>,
     last_received: Instant,
     /// Ends when the next read may start.
     next_read: Pin<Box<Sleep>>,
 }
 
-impl LimitedStream {
-    fn new(stream: Box<dyn ClientStream>) -> Self {
-        let now = Instant::now();
-        let next_read = Box::pin(sleep_until(now.checked_sub(READ_BURST).unwrap_or(now)));
-        Self { stream, last_received: now, next_read }
-    }
+fn limit_reads(stream: Box<dyn ClientStream>) -> LimitedStream {
+    let (now, (stream, writer)) = (Instant::now(), split(stream));
+    let next_read = Box::pin(sleep_until(now.checked_sub(READ_BURST).unwrap_or(now)));
+    join(LimitedReader { stream, last_received: now, next_read }, writer)
 }
 
-impl AsyncRead for LimitedStream {
+impl AsyncRead for LimitedReader {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(this.next_read.as_mut().poll(cx));
@@ -114,20 +115,6 @@ impl AsyncRead for LimitedStream {
         this.next_read.as_mut().reset(next_read);
         this.last_received = now;
         Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for LimitedStream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
     }
 }
 
@@ -152,18 +139,21 @@ impl SignalingConnection {
         let headers = device.headers(clock::unix_ms() / 1_000);
         let Connected { stream, after_response, local_addr, peer_addr, .. } =
             connect(url, tls, &LocalSocketOptions::default(), CONNECT_TIMEOUT, &headers).await?;
-        let (stream, config) = (LimitedStream::new(stream), Some(websocket_config()));
+        let (stream, config) = (limit_reads(stream), Some(websocket_config()));
         let socket = WebSocketStream::from_partially_read(stream, after_response, Role::Client, config).await;
         Ok(Self { socket, local_addr, peer_addr, pinged_at: None })
     }
 
-    /// Sends one message.
+    /// Sends one message. Fails if the server does not accept it in time.
     pub async fn send(&mut self, message: &ClientMessage) -> Result<(), WebSocketFailure> {
         let text = serde_json::to_string(message)
             .unwrap_or_else(|error| unreachable!("a client message must be serializable as JSON: {error}"));
-        // The buffer may be full of replies to pings.
-        self.socket.flush().await.map_err(into_failure)?;
-        self.socket.send(Message::text(text)).await.map_err(into_failure)
+        let sent = async {
+            // The buffer may be full of replies to pings.
+            self.socket.flush().await?;
+            self.socket.send(Message::text(text)).await
+        };
+        timeout(SERVER_REPLY_TIMEOUT, sent).await.map_err(|_| WebSocketFailure::PingTimeout)?.map_err(into_failure)
     }
 
     /// The next message that can be parsed. Cancel safe.
@@ -191,7 +181,7 @@ impl SignalingConnection {
     /// The next message of any kind. Pings the server if it is silent. Cancel safe.
     async fn next_message(&mut self) -> Result<Message, WebSocketFailure> {
         loop {
-            let last_received = self.socket.get_ref().last_received;
+            let last_received = self.socket.get_ref().reader().last_received;
             let silent_since = self.pinged_at.map_or(last_received, |pinged_at| pinged_at.max(last_received));
             let next = poll_fn(|cx| {
                 // Writes what is buffered, while reading. If this fails, the next read explains more.
@@ -201,7 +191,7 @@ impl SignalingConnection {
             if let Ok(next) = timeout_at(silent_since + PING_INTERVAL, next).await {
                 return next.unwrap_or(Err(Error::ConnectionClosed)).map_err(into_failure);
             }
-            if self.socket.get_ref().last_received > last_received {
+            if self.socket.get_ref().reader().last_received > last_received {
                 // A part of a message has arrived.
                 continue;
             }
@@ -273,52 +263,44 @@ pub struct RoomSession {
     pub link_keys: HashMap<SocketAddr, Option<String>>,
     /// Sends our own address to the session's thread. Dropping the sender ends the session.
     address_sender: Option<mpsc::Sender<SocketAddr>>,
-    thread: Option<JoinHandle<Option<WebSocketFailure>>>,
+    thread: Option<JoinHandle<Result<(), WebSocketFailure>>>,
 }
 
 impl RoomSession {
     /// Joins the room of `client` on the server at `url`, as `device`. A stop request cancels the attempt.
     pub fn join(
-        url: SignalingUrl,
+        url: &SignalingUrl,
         (tls, device): (Arc<ClientConfig>, DeviceKey),
-        client: RoomClient,
+        mut client: RoomClient,
         stop: &StopToken,
     ) -> Result<Self, RoomSessionError> {
-        let stopped = stop.to_notify();
-        if let Some(reason) = stop.signal() {
-            return Err(RoomSessionError::Interrupted(reason));
-        }
-        let (joined_tx, joined_rx) = std_mpsc::sync_channel(1);
-        let (address, own_addresses) = mpsc::channel(1);
-        let runtime = runtime()?;
-        let session = async move {
-            let joined = tokio::select! {
-                joined = connect_and_join(&url, (&tls, &device), client) => Some(joined),
-                () = stopped.notified() => None,
-            };
-            match joined {
-                Some(Ok((connection, client))) => {
-                    let _ = joined_tx.send(Ok((
-                        client.room_name().to_owned(),
-                        client.peer_addresses(),
-                        client.link_keys(),
-                    )));
-                    run_session(connection, own_addresses).await
+        let (runtime, stopped) = (runtime()?, stop.to_notify());
+        let joined = runtime.block_on(async {
+            tokio::select! {
+                biased;
+                () = stopped.notified() => {
+                    Err(RoomSessionError::Interrupted(stop.signal().unwrap_or(StopSignal::Interrupt)))
                 }
-                Some(Err(error)) => {
-                    let _ = joined_tx.send(Err(error));
-                    None
-                }
-                // `joined_tx` is dropped, which the caller treats as an interruption.
-                None => None,
+                joined = connect_and_join(url, &tls, &device, &mut client) => joined,
+            }
+        });
+        let connection = match joined {
+            Ok(connection) => connection,
+            Err(error) => {
+                // A DNS lookup may still block a thread of the runtime. This call does not wait for it.
+                runtime.shutdown_background();
+                return Err(error);
             }
         };
-        let thread = thread::Builder::new().name("signaling".to_owned()).spawn(move || runtime.block_on(session))?;
-        // A DNS lookup may block the thread. Therefore, if no room was joined, this function does not wait for the thread's end.
-        let (room_name, peer_addresses, link_keys) = joined_rx
-            .recv()
-            .unwrap_or_else(|_| Err(RoomSessionError::Interrupted(stop.signal().unwrap_or(StopSignal::Interrupt))))?;
-        Ok(Self { room_name, peer_addresses, link_keys, address_sender: Some(address), thread: Some(thread) })
+        let (address_sender, own_addresses) = mpsc::channel(1);
+        let session = move || runtime.block_on(run_session(connection, own_addresses));
+        Ok(Self {
+            room_name: client.room_name().to_owned(),
+            peer_addresses: client.peer_addresses(),
+            link_keys: client.link_keys(),
+            address_sender: Some(address_sender),
+            thread: Some(thread::Builder::new().name("signaling".to_owned()).spawn(session)?),
+        })
     }
 
     /// Advertises our own address to the other members.
@@ -330,19 +312,15 @@ impl RoomSession {
     }
 
     /// Leaves the room, and blocks until the connection is closed (500 ms at most). If the connection was lost earlier, returns the reason.
-    pub fn leave_room(mut self) -> Option<WebSocketFailure> {
-        self.leave_and_wait()
-    }
-
-    fn leave_and_wait(&mut self) -> Option<WebSocketFailure> {
+    pub fn leave_room(&mut self) -> Option<WebSocketFailure> {
         self.address_sender = None;
-        self.thread.take()?.join().ok()?
+        self.thread.take()?.join().ok()?.err()
     }
 }
 
 impl Drop for RoomSession {
     fn drop(&mut self) {
-        self.leave_and_wait();
+        self.leave_room();
     }
 }
 
@@ -353,8 +331,7 @@ pub fn list_rooms(
     device: &DeviceKey,
 ) -> Result<Vec<RoomInfo>, RoomSessionError> {
     runtime()?.block_on(async {
-        let url = url.websocket_url(tls).await?;
-        let mut connection = SignalingConnection::connect(&url, tls, device).await?;
+        let mut connection = connect_to(url, tls, device).await?;
         let listing = async {
             connection.send(&ClientMessage::ListRooms).await?;
             loop {
@@ -373,17 +350,25 @@ fn runtime() -> io::Result<Runtime> {
     Builder::new_current_thread().enable_all().build()
 }
 
+async fn connect_to(
+    url: &SignalingUrl,
+    tls: &Arc<ClientConfig>,
+    device: &DeviceKey,
+) -> Result<SignalingConnection, RoomSessionError> {
+    let url = url.websocket_url(tls).await?;
+    Ok(SignalingConnection::connect(&url, tls, device).await?)
+}
+
 /// Connects, joins, and waits for the address of a member.
 async fn connect_and_join(
     url: &SignalingUrl,
-    (tls, device): (&Arc<ClientConfig>, &DeviceKey),
-    client: RoomClient,
-) -> Result<(SignalingConnection, RoomClient), RoomSessionError> {
-    let url = url.websocket_url(tls).await?;
-    let mut connection = SignalingConnection::connect(&url, tls, device).await?;
-    let mut client = client;
-    match join_and_wait_for_peers(&mut connection, &mut client).await {
-        Ok(()) => Ok((connection, client)),
+    tls: &Arc<ClientConfig>,
+    device: &DeviceKey,
+    client: &mut RoomClient,
+) -> Result<SignalingConnection, RoomSessionError> {
+    let mut connection = connect_to(url, tls, device).await?;
+    match join_and_wait_for_peers(&mut connection, client).await {
+        Ok(()) => Ok(connection),
         Err(error) => {
             if let RoomSessionError::Room(_) = error {
                 leave_room(connection).await;
@@ -428,35 +413,24 @@ async fn handle_next_message(
 async fn run_session(
     mut connection: SignalingConnection,
     mut own_addresses: mpsc::Receiver<SocketAddr>,
-) -> Option<WebSocketFailure> {
-    let peer = connection.peer_addr.ip().to_canonical();
+) -> Result<(), WebSocketFailure> {
+    let is_local_server = connection.peer_addr.ip().to_canonical().is_loopback();
     loop {
-        let failure = tokio::select! {
-            received = connection.recv() => {
-                match received {
-                    Ok(ServerMessage::ChatMessage(chat)) => {
-                        debug!(target: "room", user = %chat.sender_name, text = %chat.content, "chat message received");
-                        None
-                    }
-                    Ok(_) => None,
-                    Err(failure) => Some(failure),
+        tokio::select! {
+            message = connection.recv() => {
+                if let ServerMessage::ChatMessage(chat) = message? {
+                    debug!(target: "room", user = %chat.sender_name, text = %chat.content, "chat message received");
                 }
             }
             address = own_addresses.recv() => match address {
                 // A loopback address is useful only to members on this host.
-                Some(address) if address.ip().is_loopback() && !peer.is_loopback() => None,
-                Some(address) => {
-                    let sent = timeout(SERVER_REPLY_TIMEOUT, connection.send(&RoomClient::address_update(address))).await;
-                    sent.unwrap_or(Err(WebSocketFailure::PingTimeout)).err()
-                }
+                Some(address) if address.ip().is_loopback() && !is_local_server => {}
+                Some(address) => connection.send(&RoomClient::address_update(address)).await?,
                 None => {
                     leave_room(connection).await;
-                    return None;
+                    return Ok(());
                 }
             },
-        };
-        if failure.is_some() {
-            return failure;
         }
     }
 }
@@ -475,7 +449,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
     use rustls::ClientConnection;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, Join};
+    use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
     use tokio::net::TcpStream;
 
     use super::*;
@@ -500,8 +474,8 @@ mod tests {
 
     async fn connection(stream: impl ClientStream + 'static) -> SignalingConnection {
         let address = SocketAddr::from(([127, 0, 0, 1], 9));
-        let mut stream = LimitedStream::new(Box::new(stream));
-        stream.next_read.as_mut().reset(Instant::now());
+        let mut stream = limit_reads(Box::new(stream));
+        stream.reader_mut().next_read.as_mut().reset(Instant::now());
         let socket = WebSocketStream::from_raw_socket(stream, Role::Client, Some(websocket_config())).await;
         SignalingConnection { socket, local_addr: address, peer_addr: address, pinged_at: None }
     }

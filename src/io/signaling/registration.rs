@@ -1,30 +1,27 @@
 //! Registers the echo server in a jamjam room. A thread connects, keeps the room open, and reconnects with backoff. Also selects
 //! the address to advertise.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
+use axum::BoxError;
 use rustls::ClientConfig;
-use thiserror::Error;
 use tokio::net::lookup_host;
 use tokio::sync::watch;
-use tokio::time::{interval, sleep, timeout};
+use tokio::time::{interval, sleep};
 use tracing::{debug, info, warn};
 
 use crate::io::clock;
 use crate::io::os;
-use crate::io::signaling::client::{SignalingConnection, WebSocketFailure};
+use crate::io::signaling::client::{SERVER_REPLY_TIMEOUT, SignalingConnection};
 use crate::io::stop::StopToken;
-use crate::io::websocket::connect::WebSocketConnectError;
 use crate::io::websocket::handshake::WebSocketUrl;
-use crate::signaling::client::{AddressCandidates, EchoParticipant, RoomRejected};
+use crate::signaling::client::{AddressCandidates, EchoParticipant};
 use crate::signaling::device::DeviceKey;
 use crate::signaling::jamjam::ClientMessage;
-
-/// Maximum time for joining the room. Also the maximum time for sending one message.
-const SERVER_REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A room that lasted this long resets the backoff. A connection alone does not reset the backoff, because even a server that hangs accepts
 /// connections.
@@ -46,21 +43,8 @@ pub struct Registration {
     pub participant: EchoParticipant,
     /// The echo server's address.
     pub address: AdvertisedAddress,
-    /// The mapped address from STUN, if `--stun` is given.
-    pub mapped_address: Option<watch::Receiver<Option<SocketAddr>>>,
-}
-
-/// Why a connection has ended.
-#[derive(Debug, Error)]
-enum RegistrationError {
-    #[error(transparent)]
-    Connect(#[from] WebSocketConnectError),
-    #[error(transparent)]
-    Failure(#[from] WebSocketFailure),
-    #[error(transparent)]
-    Rejected(#[from] RoomRejected),
-    #[error("no reply from the server; is it a jamjam signaling server?")]
-    Timeout,
+    /// The mapped address from STUN. Without `--stun`, the sender is dropped.
+    pub mapped_address: watch::Receiver<Option<SocketAddr>>,
 }
 
 impl Registration {
@@ -111,23 +95,17 @@ impl Registration {
         &mut self,
         url: &WebSocketUrl,
         registered: &mut Option<Instant>,
-    ) -> Result<std::convert::Infallible, RegistrationError> {
+    ) -> Result<Infallible, BoxError> {
         let mut connection = SignalingConnection::connect(url, &self.tls, &self.device).await?;
         info!(target: "registration", url = %url, "connected");
         let addresses = self.address_candidates(&connection).await;
         self.participant.on_addresses(addresses);
-        if addresses == AddressCandidates::default()
-            && self.mapped_address.is_none()
-            && self.address.public_address.is_none()
-        {
-            warn!(
-                target: "registration",
-                url = %url,
-                listening = %self.address.listen_address,
-                "no address to advertise; set --public-addr or --stun"
-            );
+        let may_get_address = self.mapped_address.has_changed().is_ok() || self.address.public_address.is_some();
+        if addresses == AddressCandidates::default() && !may_get_address {
+            let listening = self.address.listen_address;
+            warn!(target: "registration", url = %url, %listening, "no address to advertise; set --public-addr or --stun");
         }
-        send(&mut connection, &self.participant.on_connected()).await?;
+        connection.send(&self.participant.on_connected()).await?;
         let join_deadline = sleep(SERVER_REPLY_TIMEOUT);
         tokio::pin!(join_deadline);
         let mut resolve = interval(RESOLVE_INTERVAL);
@@ -141,12 +119,14 @@ impl Registration {
                     }
                     reply
                 }
-                () = &mut join_deadline, if !self.participant.is_joined() => return Err(RegistrationError::Timeout),
-                () = mapped_address_changed(&mut self.mapped_address) => self.update_addresses(&connection).await,
+                () = &mut join_deadline, if !self.participant.is_joined() => {
+                    return Err("no reply from the server; is it a jamjam signaling server?".into());
+                }
+                Ok(()) = self.mapped_address.changed() => self.update_addresses(&connection).await,
                 _ = resolve.tick(), if self.address.is_host_name() => self.update_addresses(&connection).await,
             };
             if let Some(reply) = reply {
-                send(&mut connection, &reply).await?;
+                connection.send(&reply).await?;
             }
         }
     }
@@ -157,29 +137,10 @@ impl Registration {
     }
 
     async fn address_candidates(&self, connection: &SignalingConnection) -> AddressCandidates {
-        let server_reflexive = self.mapped_address.as_ref().and_then(|mapped| *mapped.borrow());
         AddressCandidates {
             host: self.address.resolve_for(connection.local_addr, connection.peer_addr).await,
-            server_reflexive,
+            server_reflexive: *self.mapped_address.borrow(),
         }
-    }
-}
-
-async fn send(connection: &mut SignalingConnection, reply: &ClientMessage) -> Result<(), RegistrationError> {
-    timeout(SERVER_REPLY_TIMEOUT, connection.send(reply))
-        .await
-        .map_err(|_| WebSocketFailure::PingTimeout)?
-        .map_err(RegistrationError::from)
-}
-
-/// Completes when STUN reports another mapped address.
-async fn mapped_address_changed(mapped_address: &mut Option<watch::Receiver<Option<SocketAddr>>>) {
-    let is_new = match mapped_address {
-        Some(mapped) => mapped.changed().await.is_ok(),
-        None => false,
-    };
-    if !is_new {
-        std::future::pending::<()>().await;
     }
 }
 
@@ -252,19 +213,15 @@ fn address_for_peer(listening: SocketAddr, local: IpAddr, peer: IpAddr) -> Optio
 /// same network as this host. These clients can reach this host's local address.
 fn is_private(ip: IpAddr) -> bool {
     match ip {
-        IpAddr::V4(ip) => ip.is_private() || ip.is_loopback() || ip.is_link_local() || is_shared_address_space(ip),
-        IpAddr::V6(ip) => ip.is_unique_local() || ip.is_loopback() || ip.is_unicast_link_local(),
+        _ if ip.is_loopback() || is_link_local(ip) => true,
+        // 100.64.0.0/10 (RFC 6598) is also used by overlay networks.
+        IpAddr::V4(ip) => ip.is_private() || ip.is_link_local() || matches!(ip.octets(), [100, 64..=127, ..]),
+        IpAddr::V6(ip) => ip.is_unique_local(),
     }
 }
 
-/// 100.64.0.0/10 (RFC 6598), also used by overlay networks.
-fn is_shared_address_space(ip: Ipv4Addr) -> bool {
-    let [first, second, ..] = ip.octets();
-    first == 100 && second & 0b1100_0000 == 64
-}
-
 fn is_link_local(ip: IpAddr) -> bool {
-    matches!(ip, IpAddr::V6(ip) if Ipv6Addr::is_unicast_link_local(&ip))
+    matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local())
 }
 
 #[cfg(test)]
@@ -297,7 +254,7 @@ mod tests {
             device: DeviceKey::from_seed(&[1; 32]),
             participant,
             address,
-            mapped_address: None,
+            mapped_address: watch::channel(None).1,
         }
         .spawn(&stop)
         .expect("a thread");
