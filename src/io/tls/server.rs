@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustls::server::NoServerSessionStorage;
@@ -15,7 +16,6 @@ use tracing::{debug, warn};
 use super::crypto_provider;
 use super::identity::ServerIdentity;
 use crate::io::log::SharedLogThrottle;
-use crate::stats::Counter;
 
 /// Performs the server side of TLS handshakes. Counts and logs failed handshakes.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub struct HandshakeAcceptor {
     /// Certificate and key.
     pub identity: Arc<ServerIdentity>,
     /// Number of failed handshakes.
-    pub failed: Counter,
+    pub failed: AtomicU64,
     failure_throttle: SharedLogThrottle,
 }
 
@@ -39,7 +39,7 @@ impl HandshakeAcceptor {
         // A resumed session would use the certificate of its first handshake, even after a reload.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         let config = Arc::new(config);
-        Ok(Self { config, identity, failed: Counter::default(), failure_throttle: SharedLogThrottle::default() })
+        Ok(Self { config, identity, failed: AtomicU64::default(), failure_throttle: SharedLogThrottle::default() })
     }
 
     /// Accepts a handshake over `stream` within `timeout`.
@@ -55,13 +55,13 @@ impl HandshakeAcceptor {
             Ok(Err(error)) if is_disconnect(&error) => {
                 // The client disconnected, for example after a health check of a load balancer.
                 debug!(target: "tls", %source, "connection closed during handshake");
-                self.failed.add(1);
+                self.failed.fetch_add(1, Ordering::Relaxed);
                 return None;
             }
             Ok(Err(error)) => failure_reason(&error),
             Err(_) => "timed out".to_owned(),
         };
-        self.failed.add(1);
+        self.failed.fetch_add(1, Ordering::Relaxed);
         if self.failure_throttle.allow() {
             warn!(target: "tls", %source, reason, "handshake failed");
         }

@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
@@ -12,7 +13,6 @@ use crate::io::connection_permit::ConnectionLimiter;
 use crate::io::http::login::Login;
 use crate::io::http::metrics;
 use crate::io::memory;
-use crate::io::signaling::event_stream::EventListenerCounters;
 use crate::io::signaling::shared_hub::SharedHub;
 use crate::io::tls::server::HandshakeAcceptor;
 use crate::signaling::DialectCounters;
@@ -38,7 +38,7 @@ impl SignalingCollector {
 
 impl fmt::Debug for SignalingCollector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SignalingCollector").finish_non_exhaustive()
+        f.write_str("SignalingCollector")
     }
 }
 
@@ -46,73 +46,63 @@ impl Collector for SignalingCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let counters = self.hub.counters_by_dialect();
         for (name, kind, help, value) in DialectCounters::metrics() {
-            let metric = match kind {
-                MetricKind::Gauge => MetricType::Gauge,
-                MetricKind::Counter => MetricType::Counter,
-            };
-            let mut family = encoder.encode_descriptor(name, help, None, metric)?;
+            let mut family = encoder.encode_descriptor(name, help, None, metric_type(kind))?;
             for (dialect, counts) in &counters {
-                let label = [("dialect", *dialect)];
-                let mut metric = family.encode_family(&label)?;
-                match kind {
-                    MetricKind::Gauge => metric.encode_gauge(&value(counts))?,
-                    MetricKind::Counter => metric.encode_counter::<NoLabelSet, _, u64>(&value(counts), None)?,
-                }
+                encode_value(family.encode_family(&[("dialect", *dialect)])?, kind, value(counts))?;
             }
         }
-        let queued = self.hub.queued_bytes();
-        let help = "Bytes queued for all connections, including those that are closing.";
-        encoder.encode_descriptor("total_queued_bytes", help, None, MetricType::Gauge)?.encode_gauge(&queued)?;
-        encode_counter(
-            &mut encoder,
-            "connections_rejected_address_limit",
-            "Connections closed because of a limit per source address or the memory budget.",
-            self.connection_limiter.rejected(),
-        )?;
-        let help = "Connections closed because no complete request arrived in time.";
-        encode_counter(&mut encoder, "handshake_timeouts", help, self.connection_limiter.handshake_timeouts())?;
-        let EventListenerCounters { active, dropped_events, rejected } = self.hub.event_listener_counters();
-        let help = "Listeners for control surface events.";
-        encoder.encode_descriptor("event_listeners", help, None, MetricType::Gauge)?.encode_gauge(&active)?;
-        let help = "Control surface events dropped for slow listeners, counted per listener.";
-        encode_counter(&mut encoder, "event_listener_events_dropped", help, dropped_events)?;
-        encode_counter(
-            &mut encoder,
-            "event_listeners_rejected",
-            "Event streams rejected because of the maximum number of streams or a shutdown.",
-            rejected,
-        )?;
-        let tls_failed = self.tls.as_ref().map_or(0, |tls| tls.failed.get());
-        encode_counter(
-            &mut encoder,
-            "tls_handshakes_failed",
-            "Connections whose TLS handshake was not completed.",
-            tls_failed,
-        )?;
-        if let Some(tls) = &self.tls {
-            let help = "End of validity of the TLS certificate, in seconds since the Unix epoch.";
-            encoder
-                .encode_descriptor("tls_certificate_expiry_timestamp_seconds", help, None, MetricType::Gauge)?
-                .encode_gauge(&tls.identity.expiry())?;
-            let help = "TLS certificates loaded while the server ran.";
-            encode_counter(&mut encoder, "tls_certificate_reloads", help, tls.identity.reloads.get())?;
-            let help = "TLS certificate files that could not be used while the server ran.";
-            encode_counter(&mut encoder, "tls_certificate_reloads_failed", help, tls.identity.failed_reloads.get())?;
+        for (name, kind, help, value) in self.metrics() {
+            encode_value(encoder.encode_descriptor(name, help, None, metric_type(kind))?, kind, value)?;
         }
-        encode_counter(
-            &mut encoder,
-            "logins_failed",
-            "Logins with a wrong name or password.",
-            self.login.failed_count(),
-        )?;
-        let help = "Logins rejected without a check because of too many failures from the same address.";
-        encode_counter(&mut encoder, "logins_rate_limited", help, self.login.rate_limited_count())?;
         let version = [("version", env!("CARGO_PKG_VERSION"))];
         let mut build = encoder.encode_descriptor("build_info", "Version of the server.", None, MetricType::Gauge)?;
         build.encode_family(&version)?.encode_gauge(&1_u64)
     }
 }
 
-fn encode_counter(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, count: u64) -> fmt::Result {
-    encoder.encode_descriptor(name, help, None, MetricType::Counter)?.encode_counter::<NoLabelSet, _, u64>(&count, None)
+impl SignalingCollector {
+    /// Name, kind, help text and value of the metrics that have no dialect.
+    fn metrics(&self) -> Vec<(&'static str, MetricKind, &'static str, u64)> {
+        use MetricKind::{Counter, Gauge};
+
+        let Self { hub, connection_limiter: limiter, tls, login } = self;
+        let listeners = hub.event_listener_counters();
+        let tls_failed = tls.as_ref().map_or(0, |tls| tls.failed.load(Ordering::Relaxed));
+        #[rustfmt::skip]
+        let mut metrics = vec![
+            ("total_queued_bytes", Gauge, "Bytes queued for all connections, including those that are closing.", hub.queued_bytes()),
+            ("connections_rejected_address_limit", Counter, "Connections closed because of a limit per source address or the memory budget.", limiter.rejected()),
+            ("handshake_timeouts", Counter, "Connections closed because no complete request arrived in time.", limiter.handshake_timeouts()),
+            ("event_listeners", Gauge, "Listeners for control surface events.", listeners.active),
+            ("event_listener_events_dropped", Counter, "Control surface events dropped for slow listeners, counted per listener.", listeners.dropped_events),
+            ("event_listeners_rejected", Counter, "Event streams rejected because of the maximum number of streams or a shutdown.", listeners.rejected),
+            ("logins_failed", Counter, "Logins with a wrong name or password.", login.failed_count()),
+            ("logins_rate_limited", Counter, "Logins rejected without a check because of too many failures from the same address.", login.rate_limited_count()),
+            ("tls_handshakes_failed", Counter, "Connections whose TLS handshake was not completed.", tls_failed),
+        ];
+        if let Some(tls) = tls {
+            let identity = &tls.identity;
+            #[rustfmt::skip]
+            metrics.extend([
+                ("tls_certificate_expiry_timestamp_seconds", Gauge, "End of validity of the TLS certificate, in seconds since the Unix epoch.", identity.expiry()),
+                ("tls_certificate_reloads", Counter, "TLS certificates loaded while the server ran.", identity.reloads.get()),
+                ("tls_certificate_reloads_failed", Counter, "TLS certificate files that could not be used while the server ran.", identity.failed_reloads.get()),
+            ]);
+        }
+        metrics
+    }
+}
+
+fn metric_type(kind: MetricKind) -> MetricType {
+    match kind {
+        MetricKind::Gauge => MetricType::Gauge,
+        MetricKind::Counter => MetricType::Counter,
+    }
+}
+
+fn encode_value(mut metric: MetricEncoder<'_>, kind: MetricKind, value: u64) -> fmt::Result {
+    match kind {
+        MetricKind::Gauge => metric.encode_gauge(&value),
+        MetricKind::Counter => metric.encode_counter::<NoLabelSet, _, u64>(&value, None),
+    }
 }
