@@ -2,12 +2,13 @@
 //!
 //! Events are published under the hub's lock and never wait. A listener that does not keep up loses events. The lost events are counted.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::body::Bytes;
-use tokio::sync::Notify;
+use tokio::sync::mpsc;
 
+use crate::io::http::body;
 use crate::signaling::{ControlSurfaceEvent, EventProducer};
 
 /// Maximum number of concurrent event streams over HTTP.
@@ -22,7 +23,7 @@ const MAX_EVENTS_PER_WRITE: usize = 64;
 /// All receivers of events.
 #[derive(Default)]
 pub(in crate::io) struct EventListeners {
-    streams: Vec<Weak<EventStreamQueue>>,
+    streams: Vec<StreamSender>,
     program: Option<EventProducer>,
     dropped_events: u64,
     rejected: u64,
@@ -46,19 +47,20 @@ impl EventListeners {
     }
 
     /// Adds a stream. Returns `None` if there are already [`MAX_EVENT_STREAMS`] streams, or if the server is shutting down.
-    pub(in crate::io) fn add_stream(&mut self, accepts_streams: bool) -> Option<Arc<EventStreamQueue>> {
-        self.streams.retain(|queue| queue.strong_count() > 0);
+    pub(in crate::io) fn add_stream(&mut self, accepts_streams: bool) -> Option<EventStream> {
+        self.streams.retain(|stream| !stream.queue.is_closed());
         if !accepts_streams || self.streams.len() >= MAX_EVENT_STREAMS {
             self.rejected += 1;
             return None;
         }
-        let queue = Arc::new(EventStreamQueue::default());
-        self.streams.push(Arc::downgrade(&queue));
-        Some(queue)
+        let (sender, queue) = mpsc::channel(EVENT_STREAM_CAPACITY);
+        let dropped = Arc::default();
+        self.streams.push(StreamSender { queue: sender, dropped: Arc::clone(&dropped) });
+        Some(EventStream { queue, dropped })
     }
 
     pub(in crate::io) fn counters(&self) -> EventListenerCounters {
-        let streams = self.streams.iter().filter(|queue| queue.strong_count() > 0).count() as u64;
+        let streams = self.streams.iter().filter(|stream| !stream.queue.is_closed()).count() as u64;
         let programs = u64::from(self.program.as_ref().is_some_and(|events| !events.is_abandoned()));
         EventListenerCounters {
             active: streams + programs,
@@ -72,98 +74,69 @@ impl EventListeners {
         if let Some(events) = self.program.as_mut().filter(|events| !events.is_abandoned()) {
             self.dropped_events += u64::from(!events.push(event));
         }
-        self.streams.retain(|queue| queue.strong_count() > 0);
-        let mut text = None;
-        for queue in self.streams.iter().filter_map(Weak::upgrade) {
-            let text: &Bytes = text.get_or_insert_with(|| sse_event(event));
-            self.dropped_events += u64::from(!queue.push(text.clone()));
+        self.streams.retain(|stream| !stream.queue.is_closed());
+        if self.streams.is_empty() {
+            return;
+        }
+        let text = sse_event(event);
+        for stream in &self.streams {
+            self.dropped_events += u64::from(!stream.push(&text));
         }
     }
 
     /// Removes all listeners.
     pub(in crate::io) fn close_all(&mut self) {
-        self.program = None;
-        for queue in self.streams.drain(..).filter_map(|queue| queue.upgrade()) {
-            queue.lock().closed = true;
-            queue.ready.notify_one();
-        }
+        *self = Self { dropped_events: self.dropped_events, rejected: self.rejected, ..Self::default() };
     }
 }
 
-/// An event in the format of server-sent events (HTML, section 9.2). `to_string` writes JSON without line breaks, so one `data:`
+/// An event in the format of server-sent events (HTML, section 9.2). `to_json` writes JSON without line breaks, so one `data:`
 /// line is enough.
 fn sse_event(event: &ControlSurfaceEvent) -> Bytes {
-    let json = serde_json::to_string(event)
-        .unwrap_or_else(|error| unreachable!("an event must be serializable as JSON: {error}"));
-    Bytes::from(format!("data: {json}\n\n"))
+    Bytes::from(format!("data: {}\n\n", body::to_json(event)))
 }
 
-/// Events queued for one stream.
-#[derive(Default)]
-pub(in crate::io) struct EventStreamQueue {
-    inner: Mutex<EventStreamState>,
-    ready: Notify,
+/// The sending end of a stream. Each queued event has the number of events that were dropped before it.
+struct StreamSender {
+    queue: mpsc::Sender<(u64, Bytes)>,
+    /// Number of events dropped since the last queued one. The end that takes this number reports it.
+    dropped: Arc<AtomicU64>,
 }
 
-#[derive(Default)]
-struct EventStreamState {
-    events: VecDeque<QueuedEvent>,
-    closed: bool,
-}
-
-enum QueuedEvent {
-    Event(Bytes),
-    /// Number of events dropped at this position of the queue.
-    Dropped(u64),
-}
-
-impl EventStreamQueue {
-    /// Queues an event. If the queue is full, counts the event as dropped and returns false.
-    fn push(&self, text: Bytes) -> bool {
-        let mut inner = self.lock();
-        let has_space = inner.events.len() < EVENT_STREAM_CAPACITY;
-        if has_space {
-            inner.events.push_back(QueuedEvent::Event(text));
-        } else if let Some(QueuedEvent::Dropped(count)) = inner.events.back_mut() {
-            *count += 1;
-        } else {
-            inner.events.push_back(QueuedEvent::Dropped(1));
-        }
-        drop(inner);
-        self.ready.notify_one();
-        has_space
+impl StreamSender {
+    /// Queues an event. If the queue is full, drops it and returns false.
+    fn push(&self, event: &Bytes) -> bool {
+        let Ok(place) = self.queue.try_reserve() else {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+            return false;
+        };
+        place.send((self.dropped.swap(0, Ordering::Relaxed), event.clone()));
+        true
     }
+}
 
+/// The events of one stream.
+pub(in crate::io) struct EventStream {
+    queue: mpsc::Receiver<(u64, Bytes)>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl EventStream {
     /// The queued events, or the next event if none is queued; `None` after the end. Cancel safe.
-    pub(in crate::io) async fn recv(&self) -> Option<Bytes> {
-        loop {
-            {
-                let mut inner = self.lock();
-                let count = inner.events.len().min(MAX_EVENTS_PER_WRITE);
-                if count > 0 {
-                    return Some(inner.events.drain(..count).fold(Vec::new(), append_event).into());
-                }
-                if inner.closed {
-                    return None;
-                }
+    pub(in crate::io) async fn recv(&mut self) -> Option<Bytes> {
+        let (mut events, mut text) = (Vec::new(), Vec::new());
+        self.queue.recv_many(&mut events, MAX_EVENTS_PER_WRITE).await;
+        if self.queue.is_empty() {
+            events.push((self.dropped.swap(0, Ordering::Relaxed), Bytes::new()));
+        }
+        for (dropped, event) in events {
+            if dropped > 0 {
+                text.extend_from_slice(format!("event: dropped\ndata: {{\"dropped\":{dropped}}}\n\n").as_bytes());
             }
-            self.ready.notified().await;
+            text.extend_from_slice(&event);
         }
+        (!text.is_empty()).then(|| text.into())
     }
-
-    fn lock(&self) -> MutexGuard<'_, EventStreamState> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn append_event(mut text: Vec<u8>, event: QueuedEvent) -> Vec<u8> {
-    match event {
-        QueuedEvent::Event(event) => text.extend_from_slice(&event),
-        QueuedEvent::Dropped(count) => {
-            text.extend_from_slice(format!("event: dropped\ndata: {{\"dropped\":{count}}}\n\n").as_bytes());
-        }
-    }
-    text
 }
 
 #[cfg(test)]
@@ -190,7 +163,7 @@ mod tests {
         )
     }
 
-    fn add_stream(listeners: &mut EventListeners) -> Option<Arc<EventStreamQueue>> {
+    fn add_stream(listeners: &mut EventListeners) -> Option<EventStream> {
         listeners.add_stream(true)
     }
 
@@ -201,7 +174,7 @@ mod tests {
         listeners.counters().dropped_events - before
     }
 
-    async fn drain(queue: &EventStreamQueue) -> String {
+    async fn drain(queue: &mut EventStream) -> String {
         let mut text = String::new();
         while let Some(more) = queue.recv().await {
             assert!(more.len() <= MAX_EVENTS_PER_WRITE * expected_event(1_000).len());
@@ -213,7 +186,7 @@ mod tests {
     #[tokio::test]
     async fn slow_stream_gets_the_dropped_count_in_place() {
         let mut listeners = EventListeners::default();
-        let (fast, slow) =
+        let (mut fast, mut slow) =
             (add_stream(&mut listeners).expect("a stream"), add_stream(&mut listeners).expect("a stream"));
         for time in 0..1_024 {
             assert_eq!(publish(&mut listeners, time), 0);
@@ -228,8 +201,11 @@ mod tests {
         assert_eq!(publish(&mut listeners, 1_026), 0);
         listeners.close_all();
         let expected: String = (64..1_024).map(expected_event).collect();
-        assert_eq!(drain(&slow).await, expected + "event: dropped\ndata: {\"dropped\":2}\n\n" + &expected_event(1_026));
-        assert_eq!(received + &drain(&fast).await, (0..1_027).map(expected_event).collect::<String>());
+        assert_eq!(
+            drain(&mut slow).await,
+            expected + "event: dropped\ndata: {\"dropped\":2}\n\n" + &expected_event(1_026)
+        );
+        assert_eq!(received + &drain(&mut fast).await, (0..1_027).map(expected_event).collect::<String>());
     }
 
     #[test]

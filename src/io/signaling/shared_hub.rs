@@ -16,7 +16,7 @@ use tracing::warn;
 
 use crate::io::clock;
 use crate::io::connection_permit::ConnectionLimits;
-use crate::io::signaling::event_stream::{EventListenerCounters, EventListeners, EventStreamQueue};
+use crate::io::signaling::event_stream::{EventListenerCounters, EventListeners, EventStream};
 use crate::io::websocket::frame::{self, FrameError};
 use crate::io::websocket::send_queue::{DEFAULT_MAX_UPDATES, PendingClose, QueueFull, QueuedFrame, SendQueue};
 use crate::memory_budget::{MemoryAccount, MemoryPermit};
@@ -143,7 +143,7 @@ impl SharedHub {
     }
 
     /// Adds an event stream, unless there are too many or the server is shutting down.
-    pub(in crate::io) fn add_event_stream(&self) -> Option<Arc<EventStreamQueue>> {
+    pub(in crate::io) fn add_event_stream(&self) -> Option<EventStream> {
         self.locked(|_, state| state.queues.listeners.add_stream(!state.is_shutting_down))
     }
 

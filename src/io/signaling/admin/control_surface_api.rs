@@ -253,7 +253,7 @@ pub(super) async fn event_stream(
     };
     let permit = client.permit;
     let keepalive_interval = permit.max_lifetime() / KEEPALIVES_PER_LIFETIME;
-    let events = stream::unfold((queue, permit), move |(queue, permit)| async move {
+    let events = stream::unfold((queue, permit), move |(mut queue, permit)| async move {
         // The stream is polled again only after earlier data was written. Therefore, each poll shows that the client still reads.
         permit.extend();
         let text = match timeout(keepalive_interval, queue.recv()).await {
