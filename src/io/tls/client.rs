@@ -65,12 +65,14 @@ impl TrustPolicy {
 
     /// Certificate verifier of a client.
     pub fn verifier(&self) -> Result<Arc<TrustVerifier>, TrustError> {
-        let accepted = match self.pinned {
-            _ if self.accept_any => Accepted::Any,
-            Some(fingerprint) => Accepted::Pinned(fingerprint),
-            None => Accepted::Trusted(self.web_pki_verifier()?),
-        };
-        Ok(Arc::new(TrustVerifier { accepted, provider: crypto_provider(), rejection: Mutex::default() }))
+        let uses_roots = !self.accept_any && self.pinned.is_none();
+        let roots = if uses_roots { self.web_pki_verifier()? } else { None };
+        Ok(Arc::new(TrustVerifier {
+            policy: self.clone(),
+            roots,
+            provider: crypto_provider(),
+            rejection: Mutex::default(),
+        }))
     }
 
     /// Verifies by root certificates. `None` if there are no root certificates.
@@ -81,7 +83,7 @@ impl TrustPolicy {
         debug!(target: "tls", added, invalid, unreadable = system.errors.len(), "system CA certificates loaded");
         if let Some(file) = &self.ca_file {
             for certificate in read_certificates(file)? {
-                roots.add(certificate).map_err(|error| CredentialError::in_file(file, error.to_string()))?;
+                roots.add(certificate).map_err(|error| CredentialError::in_file(file, &error))?;
             }
         }
         // `build` fails only if there are no root certificates or if a revocation list is invalid. This client uses no revocation lists.
@@ -89,37 +91,18 @@ impl TrustPolicy {
     }
 }
 
-/// The server certificate is not the pinned one.
-#[derive(Clone, Copy, Debug, Error)]
-#[error("certificate fingerprint mismatch: expected {expected}, got {actual}")]
-struct FingerprintMismatch {
-    actual: Fingerprint,
-    expected: Fingerprint,
-}
-
-/// Which certificates a [`TrustVerifier`] accepts.
-#[derive(Debug)]
-enum Accepted {
-    Any,
-    /// Only this certificate, regardless of its issuer, name and validity.
-    Pinned(Fingerprint),
-    /// Certificates that chain to a root certificate. `None` if there are no root certificates.
-    Trusted(Option<Arc<WebPkiServerVerifier>>),
-}
-
-/// A rejected certificate.
+/// A rejected certificate: why it is rejected, and what to do.
 #[derive(Clone, Debug, Error)]
-#[error("{}", certificate_advice(.reason, *.fingerprint))]
-pub struct RejectedCertificate {
-    fingerprint: Fingerprint,
-    reason: CertificateError,
-}
+#[error("{0}")]
+pub struct RejectedCertificate(String);
 
 /// Verifies server certificates by a [`TrustPolicy`]. Handshake signatures are always verified, so the server must have the key. Errors
 /// are a [`RejectedCertificate`]. The last rejection is also recorded, because some libraries do not report its details.
 #[derive(Debug)]
 pub struct TrustVerifier {
-    accepted: Accepted,
+    policy: TrustPolicy,
+    /// `None` if the policy needs no root certificates, or if there are none.
+    roots: Option<Arc<WebPkiServerVerifier>>,
     provider: Arc<CryptoProvider>,
     rejection: Mutex<Option<RejectedCertificate>>,
 }
@@ -141,22 +124,27 @@ impl ServerCertVerifier for TrustVerifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let fingerprint = Fingerprint::from_certificate(certificate);
-        let reason = match &self.accepted {
-            Accepted::Any => return Ok(ServerCertVerified::assertion()),
-            Accepted::Pinned(expected) if *expected == fingerprint => return Ok(ServerCertVerified::assertion()),
-            Accepted::Pinned(expected) => {
-                let mismatch = FingerprintMismatch { actual: fingerprint, expected: *expected };
-                CertificateError::Other(OtherError(Arc::new(mismatch)))
+        let advice = match self.policy {
+            TrustPolicy { accept_any: true, .. } => return Ok(ServerCertVerified::assertion()),
+            TrustPolicy { pinned: Some(expected), .. } if expected == fingerprint => {
+                return Ok(ServerCertVerified::assertion());
             }
-            Accepted::Trusted(None) => CertificateError::UnknownIssuer,
-            Accepted::Trusted(Some(roots)) => {
-                match roots.verify_server_cert(certificate, intermediates, name, ocsp, now) {
-                    Err(Error::InvalidCertificate(reason)) => reason,
-                    result => return result,
+            TrustPolicy { pinned: Some(expected), .. } => format!(
+                "certificate fingerprint mismatch: expected {expected}, got {fingerprint}. Use the fingerprint that the server prints. A \
+                 generated certificate changes every 8 days and at each restart"
+            ),
+            TrustPolicy { pinned: None, .. } => {
+                let verify = |roots: &Arc<WebPkiServerVerifier>| {
+                    roots.verify_server_cert(certificate, intermediates, name, ocsp, now)
+                };
+                match self.roots.as_ref().map(verify) {
+                    None => certificate_advice(&CertificateError::UnknownIssuer, fingerprint),
+                    Some(Err(Error::InvalidCertificate(reason))) => certificate_advice(&reason, fingerprint),
+                    Some(result) => return result,
                 }
             }
         };
-        let rejected = RejectedCertificate { fingerprint, reason };
+        let rejected = RejectedCertificate(advice);
         *self.rejection.lock().unwrap_or_else(PoisonError::into_inner) = Some(rejected.clone());
         Err(Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(rejected)))))
     }
@@ -205,11 +193,6 @@ fn certificate_advice(error: &CertificateError, fingerprint: Fingerprint) -> Str
             "certificate is a CA certificate (CA:TRUE). Servers must not use CA certificates, even with --ca. Reissue the certificate \
              with -addext basicConstraints=critical,CA:FALSE, or use --insecure for a test"
                 .to_owned()
-        }
-        CertificateError::Other(other) if other.0.is::<FingerprintMismatch>() => {
-            return format!(
-                "{other}. Use the fingerprint that the server prints. A generated certificate changes every 8 days and at each restart"
-            );
         }
         _ => format!("invalid certificate: {error}; {UNTRUSTED_HINT}"),
     };

@@ -2,12 +2,18 @@
 //! server runs: open connections keep their certificate, and new handshakes get the new one. Errors in the PEM files are reported before
 //! the server listens.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use axum::BoxError;
+use rcgen::{
+    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
+    date_time_ymd,
+};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys};
@@ -17,7 +23,7 @@ use x509_cert::der::Decode;
 use x509_cert::ext::pkix::BasicConstraints;
 use x509_cert::time::Validity;
 
-use super::{CredentialError, Fingerprint, crypto_provider, read_certificates, self_signed};
+use super::{CredentialError, Fingerprint, crypto_provider, read_certificates};
 use crate::io::files;
 use crate::stats::Counter;
 
@@ -27,6 +33,19 @@ const CA_CERTIFICATE_WARNING: &str = "the server certificate is a CA certificate
 
 /// A self-signed certificate, which is valid for 10 days, is renewed this long before its end.
 const RENEW_BEFORE_END: Duration = Duration::from_secs(2 * 24 * 60 * 60);
+
+/// Lifetime of a self-signed certificate.
+const CERTIFICATE_LIFETIME: Duration = Duration::from_secs(10 * 24 * 60 * 60);
+
+/// The validity of a self-signed certificate starts this long before it is issued. The early start allows for a client whose clock is
+/// slow.
+const CLOCK_SKEW_ALLOWANCE: Duration = Duration::from_secs(60 * 60);
+
+/// Subject and issuer of self-signed certificates.
+const COMMON_NAME: &str = "jamjam-dev echo-server";
+
+/// Subject alternative names of every self-signed certificate.
+const LOOPBACK_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
 /// Where a certificate and its key come from.
 #[derive(Debug)]
@@ -62,7 +81,7 @@ impl ServerIdentity {
 
     /// A self-signed certificate, issued at `now` for loopback names and for the `hosts` that a client could connect to.
     pub fn self_signed(hosts: &[&str], now: SystemTime) -> Result<Arc<Self>, CredentialError> {
-        Self::load(Source::SelfSigned { subject_alt_names: self_signed::subject_alt_names(hosts) }, now)
+        Self::load(Source::SelfSigned { subject_alt_names: subject_alt_names(hosts) }, now)
     }
 
     fn load(source: Source, now: SystemTime) -> Result<Arc<Self>, CredentialError> {
@@ -148,47 +167,67 @@ impl Source {
     fn load(&self, now: SystemTime) -> Result<Certificate, CredentialError> {
         match self {
             Self::PemFiles { certificate, key } => load_pem_files(certificate, key, now),
-            Self::SelfSigned { subject_alt_names } => {
-                let issued = self_signed::issue(subject_alt_names, now);
-                let (certificate, key) = issued.map_err(|error| self_signed_error(&error))?;
-                let (certificate, key) = (CertificateDer::from(certificate), PrivateKeyDer::from(key));
-                let (validity, is_ca) = properties(&certificate).map_err(|error| self_signed_error(&error))?;
-                let key = CertifiedKey::from_der(vec![certificate], key, &crypto_provider())
-                    .map_err(|error| self_signed_error(&error))?;
-                Ok(Certificate { key: Arc::new(key), validity, is_ca })
-            }
+            Self::SelfSigned { subject_alt_names } => issue(subject_alt_names, now).map_err(|error| CredentialError {
+                object: "the self-signed certificate".to_owned(),
+                reason: error.to_string(),
+            }),
         }
     }
 }
 
-fn self_signed_error(reason: &dyn ToString) -> CredentialError {
-    CredentialError { object: "the self-signed certificate".to_owned(), reason: reason.to_string() }
+/// The names of a self-signed certificate: loopback names and the `hosts` that a client could connect to.
+fn subject_alt_names(hosts: &[&str]) -> Vec<String> {
+    let is_connectable = |host: &str| {
+        let is_no_host = host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified() || ip.is_multicast());
+        !is_no_host && !LOOPBACK_NAMES.contains(&host) && ServerName::try_from(host).is_ok()
+    };
+    let hosts = hosts.iter().copied().filter(|host| is_connectable(host));
+    LOOPBACK_NAMES.into_iter().chain(hosts).map(str::to_owned).collect()
+}
+
+/// A new self-signed certificate with a new key, valid from `now`. It meets the rules of browsers for `serverCertificateHashes`: ECDSA
+/// P-256 and a lifetime of less than 14 days. It is not a CA certificate: strict clients reject a server that presents a CA certificate,
+/// even with `--ca`.
+fn issue(subject_alt_names: &[String], now: SystemTime) -> Result<Certificate, BoxError> {
+    let since = now.duration_since(UNIX_EPOCH).unwrap_or_default().saturating_sub(CLOCK_SKEW_ALLOWANCE);
+    let mut params = CertificateParams::new(subject_alt_names)?;
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, COMMON_NAME);
+    params.not_before = date_time_ymd(1970, 1, 1) + Duration::from_secs(since.as_secs());
+    params.not_after = params.not_before + CERTIFICATE_LIFETIME;
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    let key = KeyPair::generate()?;
+    let certificate = CertificateDer::from(params.self_signed(&key)?);
+    let (validity, is_ca) = properties(&certificate)?;
+    let key = CertifiedKey::from_der(vec![certificate], PrivateKeyDer::from(key), &crypto_provider())?;
+    Ok(Certificate { key: Arc::new(key), validity, is_ca })
 }
 
 fn load_pem_files(certificate: &Path, key: &Path, now: SystemTime) -> Result<Certificate, CredentialError> {
     let chain = read_certificates(certificate)?;
-    let (validity, is_ca) =
-        properties(&chain[0]).map_err(|error| CredentialError::in_file(certificate, error.to_string()))?;
+    let (validity, is_ca) = properties(&chain[0]).map_err(|error| CredentialError::in_file(certificate, &error))?;
     let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
     let (from, until) = (validity.not_before, validity.not_after);
     // A certificate is still valid during the last second of its validity period (RFC 5280, section 4.1.2.5).
     if now < from.to_unix_duration() || now >= until.to_unix_duration() + Duration::from_secs(1) {
         let reason = format!("it is valid only from {from} to {until}; renew it, or correct the clock of this machine");
-        return Err(CredentialError::in_file(certificate, reason));
+        return Err(CredentialError::in_file(certificate, &reason));
     }
-    let text = files::read(key).map_err(|error| CredentialError::in_file(key, error.to_string()))?;
+    let text = files::read(key).map_err(|error| CredentialError::in_file(key, &error))?;
     let private_key = PrivateKeyDer::from_pem_slice(&text).map_err(|_| {
         let path = key.display();
         let reason = "it contains no unencrypted private key in PEM format. Convert or decrypt the key with";
-        CredentialError::in_file(key, format!("{reason}: openssl pkey -in {path} -out key.pem"))
+        CredentialError::in_file(key, &format!("{reason}: openssl pkey -in {path} -out key.pem"))
     })?;
     let certified = CertifiedKey::from_der(chain, private_key, &crypto_provider()).map_err(|error| match error {
         Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
             let path = certificate.display();
             let reason = format!("it does not belong to the first certificate in {path}, which must be the server's");
-            CredentialError::in_file(key, reason)
+            CredentialError::in_file(key, &reason)
         }
-        error => CredentialError::in_file(key, error.to_string()),
+        error => CredentialError::in_file(key, &error),
     })?;
     Ok(Certificate { key: Arc::new(certified), validity, is_ca })
 }
@@ -208,7 +247,7 @@ mod tests {
     use rustls::RootCertStore;
     use rustls::client::WebPkiServerVerifier;
     use rustls::client::danger::ServerCertVerifier;
-    use rustls::pki_types::{ServerName, UnixTime};
+    use rustls::pki_types::UnixTime;
 
     use super::*;
 

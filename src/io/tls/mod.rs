@@ -6,14 +6,15 @@
 pub mod client;
 pub mod identity;
 pub mod renewal;
-mod self_signed;
 pub mod server;
 
 use std::fmt;
+use std::io;
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -25,6 +26,12 @@ use crate::io::files;
 /// The cryptography provider.
 pub(in crate::io) fn crypto_provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
+}
+
+/// Whether the other end has disconnected.
+pub(in crate::io) fn is_disconnect(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
 }
 
 /// SHA-256 of a DER certificate.
@@ -50,16 +57,14 @@ impl FromStr for Fingerprint {
 
     /// Accepts upper and lower case, and colons between bytes as printed by `openssl x509 -fingerprint -sha256`.
     fn from_str(text: &str) -> Result<Self, ParseFingerprintError> {
-        let digits = text.chars().filter(|digit| *digit != ':').map(|digit| Some(digit.to_digit(16)? as u8));
-        let digits: Vec<u8> = digits.collect::<Option<_>>().ok_or(ParseFingerprintError)?;
-        let digits = <[u8; 64]>::try_from(digits).map_err(|_| ParseFingerprintError)?;
-        Ok(Self(std::array::from_fn(|index| (digits[2 * index] << 4) | digits[2 * index + 1])))
+        let bytes = HEXLOWER_PERMISSIVE.decode(text.replace(':', "").as_bytes()).ok();
+        bytes.and_then(|bytes| bytes.try_into().ok()).map(Self).ok_or(ParseFingerprintError)
     }
 }
 
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&HEXLOWER.encode(&self.0))
     }
 }
 
@@ -78,20 +83,20 @@ pub struct CredentialError {
 }
 
 impl CredentialError {
-    fn in_file(path: &Path, reason: impl Into<String>) -> Self {
-        Self { object: path.display().to_string(), reason: reason.into() }
+    fn in_file(path: &Path, reason: &(impl ToString + ?Sized)) -> Self {
+        Self { object: path.display().to_string(), reason: reason.to_string() }
     }
 }
 
 /// The certificates of a PEM file, in order. There is at least one.
 fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, CredentialError> {
-    let text = files::read(path).map_err(|error| CredentialError::in_file(path, error.to_string()))?;
+    let text = files::read(path).map_err(|error| CredentialError::in_file(path, &error))?;
     let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
     match read {
         Ok(chain) if !chain.is_empty() => Ok(chain),
         Ok(_) => Err(CredentialError::in_file(
             path,
-            format!(
+            &format!(
                 "it contains no certificate in PEM format. Convert a binary file with: openssl x509 -in {} -out cert.pem",
                 path.display()
             ),

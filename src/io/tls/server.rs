@@ -13,8 +13,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tracing::{debug, warn};
 
-use super::crypto_provider;
 use super::identity::ServerIdentity;
+use super::{crypto_provider, is_disconnect};
 use crate::io::log::SharedLogThrottle;
 
 /// Performs the server side of TLS handshakes. Counts and logs failed handshakes.
@@ -67,11 +67,6 @@ impl HandshakeAcceptor {
         }
         None
     }
-}
-
-fn is_disconnect(error: &io::Error) -> bool {
-    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
-    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
 }
 
 fn failure_reason(error: &io::Error) -> String {

@@ -20,6 +20,7 @@ use tungstenite::protocol::WebSocketConfig;
 use crate::client::WebSocketConnectTimes;
 use crate::io::local_socket::LocalSocketOptions;
 use crate::io::tls::client::TrustPolicy;
+use crate::io::tls::is_disconnect;
 use crate::io::websocket::handshake::{ClientHandshake, UpgradeFailure, WebSocketUrl};
 use crate::time::saturating_nanos;
 
@@ -339,12 +340,6 @@ fn configure_tcp(stream: &TcpStream) {
     let _ = stream.set_nodelay(true);
     let keepalive = TcpKeepalive::new().with_time(PING_INTERVAL).with_interval(PING_INTERVAL / 2);
     let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
-}
-
-/// Whether the other side closed the connection.
-fn is_disconnect(error: &io::Error) -> bool {
-    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
-    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
 }
 
 /// Describes a failed TLS handshake, with a remedy where there is one.
