@@ -40,18 +40,13 @@ impl TrustedProxies {
     pub fn client_address(&self, headers: &HeaderMap) -> Option<IpAddr> {
         // Repeated headers form one list (RFC 9110, section 5.3).
         let values = headers.get_all(FORWARDED_FOR).into_iter();
-        let entries: Vec<&str> = values.flat_map(|value| value.to_str().unwrap_or_default().split(',')).collect();
+        let entries = values.flat_map(|value| value.to_str().unwrap_or_default().split(','));
+        let entries: Vec<Option<IpAddr>> = entries.map(parse_entry).collect();
         match self {
-            Self::Hops(hops) => entries.into_iter().nth_back(hops.get() - 1).and_then(parse_entry),
+            Self::Hops(hops) => entries.into_iter().nth_back(hops.get() - 1)?,
             Self::Networks(_) => {
-                let mut client = None;
-                for entry in entries.into_iter().rev() {
-                    client = parse_entry(entry);
-                    if !client.is_some_and(|address| self.is_in_network(address)) {
-                        break;
-                    }
-                }
-                client
+                let is_client = |entry: &&Option<IpAddr>| !entry.is_some_and(|address| self.is_in_network(address));
+                *entries.iter().rfind(is_client).or(entries.first())?
             }
         }
     }

@@ -121,9 +121,8 @@ impl IntoResponse for LoginError {
             Self::Disabled | Self::TokenRequired => TOKEN_CHALLENGE,
             Self::RateLimited(wait) => return body::too_many_requests(&self.to_string(), wait),
         };
-        let mut response = body::error_response(StatusCode::UNAUTHORIZED, &self.to_string());
-        response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
-        response
+        let response = body::error_response(StatusCode::UNAUTHORIZED, &self.to_string());
+        ([(header::WWW_AUTHENTICATE, challenge)], response).into_response()
     }
 }
 
@@ -222,20 +221,16 @@ impl Login {
     ) -> Result<(), LoginError> {
         let failed = &self.failed_attempts[usize::from(csrf::is_cross_origin(headers))];
         let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
-        let wait = match failed.retry_after(now, address) {
-            None if given
-                .zip(self.credentials.as_ref())
-                .is_some_and(|(given, right)| given.0.ct_eq(&right.0).into()) =>
-            {
-                return Ok(());
-            }
-            None => failed.check(now, address).err(),
-            wait => wait,
-        };
-        let (count, reason) = match wait {
+        let right = self.credentials.as_ref();
+        let is_right = given.zip(right).is_some_and(|(given, right)| given.0.ct_eq(&right.0).into());
+        let (count, reason) = match failed.retry_after(now, address) {
             Some(wait) => (&self.rate_limited_count, LoginError::RateLimited(wait)),
-            None if self.cookie.is_some() => (&self.failed_count, LoginError::TokenRequired),
-            None => (&self.failed_count, LoginError::Invalid),
+            None if is_right => return Ok(()),
+            None => {
+                let _ = failed.check(now, address);
+                let is_random = self.cookie.is_some();
+                (&self.failed_count, if is_random { LoginError::TokenRequired } else { LoginError::Invalid })
+            }
         };
         count.fetch_add(1, Ordering::Relaxed);
         // The given name and password are not logged. They may be correct except for a typing error.
@@ -252,13 +247,13 @@ fn has_cookie(headers: &HeaderMap, value: &str) -> bool {
     given.any(|given| given.ct_eq(value.as_bytes()).into())
 }
 
-/// Whether a request comes from this machine: from a loopback address, without a proxy, and to a loopback `Host`. Another site's name
-/// can resolve to loopback (DNS rebinding).
+/// Whether a request comes from this machine: from a loopback address, without a proxy, and to one loopback `Host`. Another site's name
+/// can resolve to loopback (DNS rebinding). The port of `Host` does not matter, because it may be forwarded.
 fn is_local(headers: &HeaderMap, client: RequestSource) -> bool {
     !client.is_forwarded
         && client.address.to_canonical().is_loopback()
         && !PROXY_HEADERS.iter().any(|name| headers.contains_key(*name))
-        && csrf::has_loopback_host(headers)
+        && RequestHost::requested(headers).is_some_and(RequestHost::is_loopback)
 }
 
 /// Adds `login` and the check of [`csrf`] to all routes of `router`. Both run before a body is read.

@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, header};
 /// Maximum length in bytes: a DNS name and a port.
 const MAX_HOST_BYTES: usize = 261;
 
-/// A name or an address, and an optional port. IPv6 addresses are in brackets.
+/// A name or an address, and an optional port.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestHost<'a> {
     text: &'a str,
@@ -26,28 +26,19 @@ impl<'a> RequestHost<'a> {
     /// Parses a host. Rejects userinfo, and characters that are not allowed in a DNS name. Names of containers contain `_`, so it is
     /// allowed.
     pub fn parse(text: &'a str) -> Option<Self> {
-        if text.len() > MAX_HOST_BYTES {
-            return None;
-        }
-        let (name, rest) = if text.starts_with('[') {
-            let (name, rest) = text.split_at(text.find(']')? + 1);
-            name[1..name.len() - 1].parse::<Ipv6Addr>().ok()?;
-            (name, rest)
-        } else {
-            let (name, rest) = text.split_at(text.find(':').unwrap_or(text.len()));
-            let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
-            if name.is_empty() || !name.bytes().all(is_allowed) {
-                return None;
-            }
-            (name, rest)
+        let (host, port) = match text.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+            _ => (text, None),
         };
-        let port = match rest.strip_prefix(':') {
-            // Parsing alone would accept a sign.
-            Some(port) if port.bytes().all(|byte| byte.is_ascii_digit()) => Some(port.parse().ok()?),
-            None if rest.is_empty() => None,
-            _ => return None,
+        let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+        let (name, is_valid) = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+            Some(address) => (address, address.parse::<Ipv6Addr>().is_ok()),
+            None => (host, !host.is_empty() && host.bytes().all(is_allowed)),
         };
-        Some(Self { text, name, port })
+        // Parsing alone would accept a sign.
+        let is_number = port.is_none_or(|port| port.bytes().all(|byte| byte.is_ascii_digit()));
+        let port = port.map(str::parse).transpose().ok()?;
+        (is_valid && is_number && text.len() <= MAX_HOST_BYTES).then_some(Self { text, name, port })
     }
 
     /// The whole text. It contains only letters, digits, `.`, `:`, `-`, `_`, `[` and `]`.
@@ -57,12 +48,12 @@ impl<'a> RequestHost<'a> {
 
     /// The name or the address, without brackets.
     pub fn name(self) -> &'a str {
-        self.name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(self.name)
+        self.name
     }
 
     /// The address, if the host is one.
     pub fn address(self) -> Option<IpAddr> {
-        self.name().parse().ok()
+        self.name.parse().ok()
     }
 
     /// The port, or the default port of the scheme.
