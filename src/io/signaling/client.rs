@@ -227,12 +227,9 @@ fn into_failure(error: Error) -> WebSocketFailure {
 /// Why a room could not be joined.
 #[derive(Debug, Error)]
 pub enum RoomSessionError {
-    /// The connection could not be established.
+    /// The server's WebSocket URL could not be found, or the connection could not be established.
     #[error(transparent)]
-    Connect(#[from] WebSocketConnectError),
-    /// The server's WebSocket URL could not be found.
-    #[error(transparent)]
-    Discovery(#[from] DiscoveryError),
+    Connect(#[from] DiscoveryError),
     /// The connection was lost.
     #[error(transparent)]
     Failure(#[from] WebSocketFailure),
@@ -354,7 +351,7 @@ async fn connect_to(
     url: &SignalingUrl,
     tls: &Arc<ClientConfig>,
     device: &DeviceKey,
-) -> Result<SignalingConnection, RoomSessionError> {
+) -> Result<SignalingConnection, DiscoveryError> {
     let url = url.websocket_url(tls).await?;
     Ok(SignalingConnection::connect(&url, tls, device).await?)
 }

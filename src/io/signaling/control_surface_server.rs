@@ -22,15 +22,14 @@
 //! # }
 //! ```
 
-//!
-
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tracing::warn;
 
@@ -135,8 +134,7 @@ pub struct WsServer {
     listener: TcpListener,
     hub: Arc<SharedHub>,
     config: SignalingServerConfig,
-    shutdown: Arc<Notify>,
-    /// The task that executes commands. It ends when this set is dropped.
+    /// The task that executes commands until a shutdown. It ends when this set is dropped.
     commands: JoinSet<()>,
 }
 
@@ -178,10 +176,9 @@ impl WsServer {
         let options = SignalingServerConfig { connection_limits, max_updates, ..SignalingServerConfig::default() };
         let hub = SharedHub::new(hub, max_updates, &options.connection_limits);
         hub.add_program_listener(events);
-        let shutdown = Arc::new(Notify::new());
         let mut command_task = JoinSet::new();
-        command_task.spawn_on(run_commands(commands, Arc::clone(&hub), Arc::clone(&shutdown)), &runtime);
-        Ok(Self { listener, hub, config: options, shutdown, commands: command_task })
+        command_task.spawn_on(run_commands(commands, Arc::clone(&hub)), &runtime);
+        Ok(Self { listener, hub, config: options, commands: command_task })
     }
 
     /// The bound address.
@@ -192,15 +189,15 @@ impl WsServer {
     /// Serves until [`ServerCommand::Shutdown`], then waits up to 5 s for connections to close. If the future is dropped, all connections
     /// are closed at once.
     pub async fn run(self) -> io::Result<()> {
-        let Self { listener, hub, config, shutdown, commands } = self;
-        serve_hub(listener, &hub, config, shutdown.notified()).await;
-        drop(commands);
+        let Self { listener, hub, config, mut commands } = self;
+        let stopped = async { commands.join_next().await };
+        serve_hub(listener, &hub, config, stopped.map(drop)).await;
         Ok(())
     }
 }
 
-/// Executes commands until shutdown or until the channel is closed.
-async fn run_commands(mut commands: mpsc::Receiver<ServerCommand>, hub: Arc<SharedHub>, shutdown: Arc<Notify>) {
+/// Executes commands until shutdown.
+async fn run_commands(mut commands: mpsc::Receiver<ServerCommand>, hub: Arc<SharedHub>) {
     let log_throttle = SharedLogThrottle::default();
     while let Some(command) = commands.recv().await {
         let executed = hub.with_hub(|now, inner, out| {
@@ -228,11 +225,13 @@ async fn run_commands(mut commands: mpsc::Receiver<ServerCommand>, hub: Arc<Shar
                 ServerCommand::Shutdown => return None,
             })
         });
-        let Some((action, result)) = executed else { return shutdown.notify_one() };
+        let Some((action, result)) = executed else { return };
         if let Err(error) = result
             && log_throttle.allow()
         {
             warn!(target: "control_surface", command = action, error = %error, "command failed");
         }
     }
+    // Without a sender, the server runs on.
+    std::future::pending::<()>().await;
 }
