@@ -169,9 +169,7 @@ impl ServerStatistics {
             moqt::register_metrics(Arc::clone(totals), &mut registry);
         }
         memory::register_metrics(Arc::clone(&self.memory_budget), &mut registry);
-        let text = http::metrics::encoder(registry);
-        http::spawn("metrics", listener, http::metrics::router(text).merge(http::healthz_router()), stop)
-            .context("cannot serve metrics")
+        http::spawn_metrics(listener, registry, stop).context("cannot serve metrics")
     }
 
     /// Logs one line per protocol. The UDP line is last.

@@ -4,14 +4,15 @@
 use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream, Bytes, HttpBody};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::extract::{FromRequest, Request};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 use serde::Serialize;
-use thiserror::Error;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use utoipa::ToSchema;
 
-use crate::io::connection_permit::ConnectionPermit;
+use crate::io::http::ConnectionInfo;
 use crate::memory_budget::OverBudget;
 
 /// The body of every error response.
@@ -57,9 +58,18 @@ pub fn too_many_requests(error: &str, wait: Duration) -> Response {
     // Rounded up, so that a client does not retry too early.
     let seconds = wait.as_secs() + 1;
     let body = TooManyRequestsBody { error, retry_after: seconds };
-    let mut response = json_response(StatusCode::TOO_MANY_REQUESTS, &body);
-    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-    response
+    let headers = [(header::RETRY_AFTER, HeaderValue::from(seconds))];
+    (headers, json_response(StatusCode::TOO_MANY_REQUESTS, &body)).into_response()
+}
+
+/// Lets pages of all origins read the response.
+pub fn allow_any_origin(response: Response) -> Response {
+    ([(header::ACCESS_CONTROL_ALLOW_ORIGIN, "*")], response).into_response()
+}
+
+/// Clients must not store the response.
+pub fn no_store(response: Response) -> Response {
+    ([(header::CACHE_CONTROL, "no-store")], response).into_response()
 }
 
 /// The 404 response.
@@ -85,47 +95,49 @@ const CSP_ALWAYS: &str = "base-uri 'none'; form-action 'none'; frame-ancestors '
 pub fn page_response(kind: &'static str, allowed: &str, body: impl Into<Body>) -> Response {
     let policy = format!("{CSP_DEFAULT}; {allowed}; {CSP_ALWAYS}");
     let policy = HeaderValue::from_str(&policy).unwrap_or(HeaderValue::from_static(CSP_DEFAULT));
-    let headers: [(HeaderName, HeaderValue); 4] = [
+    let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(kind)),
         (header::CONTENT_SECURITY_POLICY, policy),
         (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
         (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
     ];
-    let mut response = Response::new(body.into());
-    response.headers_mut().extend(headers);
-    response
+    (headers, body.into()).into_response()
 }
 
-/// Why a request body is rejected.
-#[derive(Debug, Error, PartialEq)]
-pub(in crate::io) enum BodyError {
-    #[error("The body may have at most {0} bytes")]
-    TooLarge(usize),
-    #[error("The body is incomplete or malformed")]
-    Incomplete,
-    #[error("The body is not JSON: {0}")]
-    InvalidJson(String),
-    #[error("{0}")]
-    InvalidField(String),
-    #[error("Not enough memory now")]
-    Memory(#[from] OverBudget),
-}
-
-impl BodyError {
+/// Why a request is rejected.
+#[derive(Debug, PartialEq)]
+pub(in crate::io) struct RequestError {
     /// The status of the response.
-    fn status(&self) -> StatusCode {
-        match self {
-            Self::InvalidJson(_) | Self::Incomplete => StatusCode::BAD_REQUEST,
-            Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Memory(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::InvalidField(_) => StatusCode::UNPROCESSABLE_ENTITY,
-        }
+    pub(in crate::io) status: StatusCode,
+    /// The error in the body of the response.
+    pub(in crate::io) error: String,
+}
+
+impl RequestError {
+    pub(in crate::io) fn new(status: StatusCode, error: impl Into<String>) -> Self {
+        Self { status, error: error.into() }
+    }
+
+    /// Rejects a body that is too long.
+    fn too_large(max_bytes: usize) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, format!("The body may have at most {max_bytes} bytes"))
+    }
+
+    /// Rejects a field of the request.
+    pub(in crate::io) fn invalid_field(error: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, error)
     }
 }
 
-impl IntoResponse for BodyError {
+impl From<OverBudget> for RequestError {
+    fn from(_: OverBudget) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "Not enough memory now")
+    }
+}
+
+impl IntoResponse for RequestError {
     fn into_response(self) -> Response {
-        error_response(self.status(), &self.to_string())
+        error_response(self.status, &self.error)
     }
 }
 
@@ -133,25 +145,24 @@ impl IntoResponse for BodyError {
 /// still sending might then never read the response.
 const MAX_DRAIN_BYTES: usize = 1 << 20;
 
-/// Reads a body of at most `max_bytes`, which holds its memory until it is dropped. It takes memory for its `Content-Length`, or for `max_bytes`, before it arrives. If it is rejected
-/// and the request has an `Expect` header (`100-continue`), the body is not read at all.
-pub(in crate::io) async fn read_body(
-    headers: &HeaderMap,
-    body: Body,
-    max_bytes: usize,
-    permit: &ConnectionPermit,
-) -> Result<Bytes, BodyError> {
+/// Reads the body of a request, of at most `max_bytes`, which holds its memory until it is dropped. It takes memory for its
+/// `Content-Length`, or for `max_bytes`, before it arrives. If it is rejected and the request has an `Expect` header (`100-continue`), the
+/// body is not read at all.
+pub(in crate::io) async fn read_body(request: Request, max_bytes: usize) -> Result<Request<Bytes>, RequestError> {
+    let (parts, body) = request.into_parts();
+    let client: Option<&ConnectionInfo> = parts.extensions.get();
+    let client = client.unwrap_or_else(|| unreachable!("each request must have the information of its connection"));
     let length = body.size_hint().exact().unwrap_or(max_bytes as u64);
     let mut chunks = body.into_data_stream();
     let taken = if length > max_bytes as u64 {
-        Err(BodyError::TooLarge(max_bytes))
+        Err(RequestError::too_large(max_bytes))
     } else {
-        permit.take_for_body(length).map_err(BodyError::from)
+        client.permit.take_for_body(length).map_err(RequestError::from)
     };
     let memory = match taken {
         Ok(memory) => memory,
         Err(error) => {
-            if !headers.contains_key(header::EXPECT) {
+            if !parts.headers.contains_key(header::EXPECT) {
                 tokio::spawn(drain(chunks));
             }
             return Err(error);
@@ -159,14 +170,15 @@ pub(in crate::io) async fn read_body(
     };
     let mut bytes = Vec::with_capacity(length as usize);
     while let Some(chunk) = chunks.next().await {
-        let chunk = chunk.map_err(|_| BodyError::Incomplete)?;
+        let chunk =
+            chunk.map_err(|_| RequestError::new(StatusCode::BAD_REQUEST, "The body is incomplete or malformed"))?;
         if bytes.len() + chunk.len() > max_bytes {
             tokio::spawn(drain(chunks));
-            return Err(BodyError::TooLarge(max_bytes));
+            return Err(RequestError::too_large(max_bytes));
         }
         bytes.extend_from_slice(&chunk);
     }
-    Ok(memory.attach(bytes))
+    Ok(Request::from_parts(parts, memory.attach(bytes)))
 }
 
 /// Discards the rest of a rejected body, within [`MAX_DRAIN_BYTES`] and the connection's own time limit.
@@ -179,17 +191,48 @@ async fn drain(mut chunks: BodyDataStream) {
     }
 }
 
+/// A request body of at most `MAX_BYTES`: a JSON object with the fields of `T`.
+pub(in crate::io) struct JsonBody<T, const MAX_BYTES: usize>(pub(in crate::io) T);
+
+impl<S: Sync, T: DeserializeOwned, const MAX_BYTES: usize> FromRequest<S> for JsonBody<T, MAX_BYTES> {
+    type Rejection = RequestError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, RequestError> {
+        parse_json(read_body(request, MAX_BYTES).await?.body()).map(Self)
+    }
+}
+
+/// Parses a JSON object. Text that is not JSON is distinguished from JSON without the fields of `T`.
+pub(in crate::io) fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, RequestError> {
+    // serde would also accept an array of the fields' values.
+    let is_object = body.trim_ascii_start().starts_with(b"{");
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let error = match serde_path_to_error::deserialize(&mut json) {
+        _ if !is_object => "The body must be a JSON object".to_owned(),
+        Ok(parsed) if json.end().is_ok() => return Ok(parsed),
+        Ok(_) => String::new(),
+        Err(error) => error.to_string(),
+    };
+    match serde_json::from_slice::<IgnoredAny>(body) {
+        Ok(_) => Err(RequestError::invalid_field(error)),
+        Err(error) => Err(RequestError::new(StatusCode::BAD_REQUEST, format!("The body is not JSON: {error}"))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
     use std::future::ready;
-    use std::net::IpAddr;
+    use std::net::{IpAddr, SocketAddr};
     use std::sync::Arc;
 
     use futures_util::stream;
+    use proptest::prelude::*;
+    use serde::Deserialize;
+    use tokio::sync::watch;
 
     use super::*;
-    use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits, REQUEST_HEAD_BYTES};
+    use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits, ConnectionPermit, REQUEST_HEAD_BYTES};
     use crate::memory_budget::MemoryBudget;
 
     #[tokio::test]
@@ -199,22 +242,75 @@ mod tests {
         let memory_budget = Arc::clone(&budget);
         let limits = ConnectionLimits { memory_budget, bytes_per_connection: 0, ..ConnectionLimits::default() };
         let limiter = ConnectionLimiter::new(limits);
-        let connect = async || limiter.assign(limiter.acquire().await, IpAddr::from([127, 0, 0, 1])).expect("a permit");
+        let connect = async || {
+            let permit = limiter.assign(limiter.acquire().await, IpAddr::from([127, 0, 0, 1]));
+            Arc::new(permit.expect("a permit"))
+        };
         let [one, two, three] = [connect().await, connect().await, connect().await];
-        let read = async |permit, body, max_bytes| read_body(&HeaderMap::new(), body, max_bytes, permit).await;
+        let read = async |permit: &Arc<ConnectionPermit>, body, max_bytes| {
+            let (source, permit) = (SocketAddr::from(([127, 0, 0, 1], 9)), Arc::clone(permit));
+            let stopping = watch::channel(false).1;
+            let mut request = Request::new(body);
+            request.extensions_mut().insert(ConnectionInfo { source, is_forwarded: false, permit, stopping });
+            read_body(request, max_bytes).await.map(Request::into_body)
+        };
         let chunked = |len| Body::from_stream(stream::once(ready(Ok::<_, Infallible>(vec![b'x'; len]))));
         let known = read(&one, Body::from(vec![b'x'; 400]), 500).await.expect("within the budget");
         let unknown = read(&two, chunked(400), 450).await.expect("within the budget");
         assert_eq!((known.len(), unknown.len(), budget.held()), (400, 400, heads + 850));
         for (body, error) in [
-            (Body::from(vec![b'x'; 200]), BodyError::Memory(OverBudget)),
-            (chunked(1), BodyError::Memory(OverBudget)),
-            (Body::from(vec![b'x'; 501]), BodyError::TooLarge(500)),
+            (Body::from(vec![b'x'; 200]), OverBudget.into()),
+            (chunked(1), OverBudget.into()),
+            (Body::from(vec![b'x'; 501]), RequestError::too_large(500)),
         ] {
             assert_eq!(read(&three, body, 500).await.map(drop), Err(error));
         }
-        assert_eq!(read(&three, chunked(101), 100).await.map(drop), Err(BodyError::TooLarge(100)));
+        assert_eq!(read(&three, chunked(101), 100).await.map(drop), Err(RequestError::too_large(100)));
         drop((known, unknown));
         assert_eq!((budget.held(), budget.refused()), (heads, 2));
+    }
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Sample {
+        value: f32,
+        room: Option<String>,
+    }
+
+    fn error_text(body: &str) -> String {
+        parse_json::<Sample>(body.as_bytes()).expect_err("an error").error
+    }
+
+    #[test]
+    fn errors_name_the_field_or_its_position() {
+        let sample = Sample { value: 0.7, room: None };
+        assert_eq!(parse_json(br#"{"value":0.7}"#), Ok(sample));
+        assert_eq!(parse_json(br#" {"room":null,"value":1}"#), Ok(Sample { value: 1.0, room: None }));
+        assert_eq!(error_text("[1,null]"), "The body must be a JSON object");
+        assert_eq!(error_text("{}"), "missing field `value` at line 1 column 2");
+        assert_eq!(
+            error_text(r#"{"value":1,"rom":1}"#),
+            "rom: unknown field `rom`, expected `value` or `room` at line 1 column 16"
+        );
+        assert_eq!(
+            error_text(r#"{"value":"1"}"#),
+            "value: invalid type: string \"1\", expected f32 at line 1 column 12"
+        );
+        for body in ["", "{", "nonsense", r#"{"value":NaN}"#, r#"{"rom":.5}"#, "{}{}", &"[".repeat(200)] {
+            assert_eq!(parse_json::<Sample>(body.as_bytes()).expect_err("an error").status, 400, "{body}");
+        }
+        let deep = format!(r#"{{"value":{}{}}}"#, "[".repeat(200), "]".repeat(200));
+        for body in ["[]", r#"[1,"x"]"#, "1", "null", r#""text""#, r#"{"value":1e999}"#, &deep] {
+            assert_eq!(parse_json::<Sample>(body.as_bytes()).expect_err("an error").status, 422, "{body}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_body_is_parsed_or_rejected(text in r#"[\[\]{}":,0-9eE.\-a-f\PC]{0,40}"#, bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+            for body in [text.as_bytes(), &bytes] {
+                let _ = parse_json::<Sample>(body);
+            }
+        }
     }
 }

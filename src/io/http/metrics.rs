@@ -1,6 +1,6 @@
 //! `/metrics` in the format that the client accepts: `OpenMetrics` 1.0 or the older text format of Prometheus.
 
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use axum::Router;
@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 
 use crate::io::http::body;
@@ -18,22 +19,9 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 /// The text format 0.0.4, which all tools can read.
 const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Produces the text of a scrape as `OpenMetrics`.
-type Encoder = Arc<dyn Fn() -> Result<String, fmt::Error> + Send + Sync>;
-
-/// Serves `/metrics` with the result of `text`.
-pub fn router(text: impl Fn() -> Result<String, fmt::Error> + Send + Sync + 'static) -> Router {
-    let text: Encoder = Arc::new(text);
-    Router::new().route("/metrics", get(serve_metrics)).with_state(text)
-}
-
-/// An encoder for all metrics of `registry`.
-pub fn encoder(registry: Registry) -> impl Fn() -> Result<String, fmt::Error> + Send + Sync + 'static {
-    move || {
-        let mut page = String::new();
-        prometheus_client::encoding::text::encode(&mut page, &registry)?;
-        Ok(page)
-    }
+/// Serves `/metrics` with all metrics of `registry`.
+pub fn router(registry: Registry) -> Router {
+    Router::new().route("/metrics", get(serve_metrics)).with_state(Arc::new(registry))
 }
 
 /// Metrics
@@ -45,12 +33,12 @@ pub fn encoder(registry: Registry) -> impl Fn() -> Result<String, fmt::Error> + 
                        server listens on loopback without a proxy",
     )),
 )]
-pub(in crate::io) async fn serve_metrics(State(text): State<Encoder>, headers: HeaderMap) -> Response {
+pub(in crate::io) async fn serve_metrics(State(registry): State<Arc<Registry>>, headers: HeaderMap) -> Response {
     let accept = headers.get_all(header::ACCEPT).into_iter().filter_map(|value| value.to_str().ok());
-    let is_open_metrics = prefers_open_metrics(accept);
-    match text() {
-        Ok(text) if is_open_metrics => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
-        Ok(text) => ([(header::CONTENT_TYPE, PROMETHEUS_TEXT)], to_prometheus_text(&text)).into_response(),
+    let mut text = String::new();
+    match encode(&mut text, &registry) {
+        Ok(()) if prefers_open_metrics(accept) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
+        Ok(()) => ([(header::CONTENT_TYPE, PROMETHEUS_TEXT)], to_prometheus_text(&text)).into_response(),
         Err(error) => {
             body::error_response(StatusCode::INTERNAL_SERVER_ERROR, &format!("Cannot encode the metrics: {error}"))
         }

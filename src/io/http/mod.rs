@@ -7,7 +7,6 @@
 pub mod body;
 pub mod csrf;
 pub mod forwarded;
-pub mod json_body;
 pub mod login;
 pub mod metrics;
 pub mod request_host;
@@ -27,6 +26,7 @@ use hyper::service::{Service, service_fn};
 use hyper::{Request, StatusCode, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use prometheus_client::registry::Registry;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -86,11 +86,12 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-/// Serves `router` on a new thread called `name` until `stop` is requested.
-pub fn spawn(name: &str, listener: TcpListener, router: Router, stop: &StopToken) -> io::Result<()> {
+/// Serves `/metrics` with the metrics of `registry`, and `/healthz`, on a new thread until `stop` is requested.
+pub fn spawn_metrics(listener: TcpListener, registry: Registry, stop: &StopToken) -> io::Result<()> {
+    let router = metrics::router(registry).route("/healthz", get(serve_healthz));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let stopped = stop.to_notify();
-    std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+    std::thread::Builder::new().name("metrics".to_owned()).spawn(move || {
         let (limiter, (_running, stopping)) =
             (ConnectionLimiter::new(ConnectionLimits::default()), watch::channel(false));
         runtime.block_on(async {
@@ -206,11 +207,6 @@ fn configure_tcp(stream: &TcpStream) {
     #[cfg(not(windows))]
     let keepalive = keepalive.with_retries(TCP_KEEPALIVE_PROBES);
     let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
-}
-
-/// Serves `/healthz` with `ok`.
-pub fn healthz_router() -> Router {
-    Router::new().route("/healthz", get(serve_healthz))
 }
 
 /// Liveness

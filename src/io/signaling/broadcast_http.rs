@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
-use axum::response::Response;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state, map_response};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{any, post};
 use axum::{Extension, Router};
 use serde::{Deserialize, Serialize};
@@ -17,15 +18,14 @@ use tracing::warn;
 use utoipa::ToSchema;
 
 use crate::io::clock;
-use crate::io::http::body::{BodyError, read_body};
-use crate::io::http::{ConnectionInfo, MAX_LIMITED_SOURCES, body, json_body};
-use crate::io::log::SharedLogThrottle;
-use crate::io::signaling::shared_hub::SharedHub;
+use crate::io::http::body::{RequestError, read_body};
+use crate::io::http::{ConnectionInfo, MAX_LIMITED_SOURCES, body};
+use crate::io::signaling::admin::HttpState;
 use crate::rate_limit::{WindowLimit, WindowLimiter};
 use crate::sanitize::sanitize;
 use crate::signaling::broadcast::{AcceptedPost, IssueError, PostBody, PostError, PostFormat};
 use crate::signaling::token::{Audience, DEFAULT_LIFETIME_SECONDS, Secret};
-use crate::signaling::{BearerToken, Dialect, DialectSet, MAX_WEBRTC_ROOM_BYTES, decode_room_name, is_valid_room_name};
+use crate::signaling::{BearerToken, Dialect, MAX_WEBRTC_ROOM_BYTES, decode_room_name, is_valid_room_name};
 
 /// Maximum size of a request body, in bytes. Larger content is sent over WebSocket.
 pub const MAX_POST_BYTES: usize = 256 << 10;
@@ -53,53 +53,55 @@ impl Default for BroadcastHttpConfig {
     }
 }
 
-/// State shared by the handlers.
-pub(in crate::io) struct BroadcastHttpState {
-    hub: Arc<SharedHub>,
-    config: BroadcastHttpConfig,
-    has_broadcast_rooms: bool,
-    token_limiter: Option<Mutex<WindowLimiter>>,
-    post_limiter: Option<Mutex<WindowLimiter>>,
-    log_throttle: SharedLogThrottle,
+/// The routes of broadcast rooms. Without broadcast rooms, only `/auth/token`.
+pub(super) fn router(state: &Arc<HttpState>) -> Router {
+    let has_broadcast_rooms = state.limits.dialects.contains(Dialect::Broadcast);
+    let mut routes = Router::new().route("/auth/token", post(issue_token).options(preflight));
+    if has_broadcast_rooms {
+        routes = routes
+            .route("/{room}/postcontent", post(post_content).options(preflight))
+            .route("/rooms/{room}/post", post(post_typed).options(preflight));
+    }
+    routes = routes.layer(map_response(async |response| body::allow_any_origin(response)));
+    if has_broadcast_rooms {
+        routes = routes.route("/rooms/{room}/{*rest}", any(room_route));
+    }
+    routes.layer(from_fn_with_state(Arc::clone(state), log_rejection)).with_state(Arc::clone(state))
 }
 
-/// The routes of broadcast rooms. Without broadcast rooms, only `/auth/token`.
-pub(in crate::io) fn router(hub: Arc<SharedHub>, config: BroadcastHttpConfig, dialects: DialectSet) -> Router {
-    let limiter = |limit| Mutex::new(WindowLimiter::new(limit, MAX_LIMITED_SOURCES));
-    let (token_limiter, post_limiter) = (config.token_limit.map(limiter), config.post_limit.map(limiter));
-    let state = Arc::new(BroadcastHttpState {
-        hub,
-        config,
-        has_broadcast_rooms: dialects.contains(Dialect::Broadcast),
-        token_limiter,
-        post_limiter,
-        log_throttle: SharedLogThrottle::default(),
-    });
-    let tokens = Router::new().route("/auth/token", post(issue_token).options(preflight));
-    let routes = if state.has_broadcast_rooms {
-        tokens
-            .route("/{room}/postcontent", post(post_content).options(preflight))
-            .route("/rooms/{room}/post", post(post_typed).options(preflight))
-            .route("/rooms/{room}/{*rest}", any(room_route))
-    } else {
-        tokens
-    };
-    routes.with_state(state)
+/// The limit on requests of each source; `None`: no limit.
+pub(super) type RequestLimiter = Option<Mutex<WindowLimiter>>;
+
+pub(super) fn request_limiter(limit: Option<WindowLimit>) -> RequestLimiter {
+    limit.map(|limit| Mutex::new(WindowLimiter::new(limit, MAX_LIMITED_SOURCES)))
+}
+
+/// Counts and logs a rejected request. The log shows only the path: the query may contain a token.
+async fn log_rejection(
+    State(state): State<Arc<HttpState>>,
+    Extension(client): Extension<ConnectionInfo>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let uri = request.uri().clone();
+    let response = next.run(request).await;
+    if let Some(LogReason(reason)) = response.extensions().get() {
+        state.hub.with_hub(|_, hub, _| hub.count_rejected_request());
+        if state.rejection_log_throttle.allow() {
+            let (path, status) = (sanitize(uri.path()), response.status().as_u16());
+            warn!(target: "http", path, source = %client.source, status, reason, "request rejected");
+        }
+    }
+    response
 }
 
 /// Answers CORS preflight requests.
 async fn preflight() -> Response {
-    let mut response = allow_any_origin(Response::new(Body::empty()));
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    let headers = response.headers_mut();
-    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("POST, OPTIONS"));
-    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("Content-Type, Authorization"));
-    response
-}
-
-fn allow_any_origin(mut response: Response) -> Response {
-    response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    response
+    let headers = [
+        (header::ACCESS_CONTROL_ALLOW_METHODS, "POST, OPTIONS"),
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, "Content-Type, Authorization"),
+    ];
+    (StatusCode::NO_CONTENT, headers).into_response()
 }
 
 /// The token in the `Authorization` header.
@@ -113,11 +115,7 @@ const TOO_MANY_POSTS: &str =
     "Too many posts from this address; try again later (limit: the server's --rate-limit-post)";
 
 /// Counts a request. The error is the response to a client that exceeds the limit, with the text `error`.
-fn check_rate(
-    limiter: Option<&Mutex<WindowLimiter>>,
-    source: IpAddr,
-    error: &'static str,
-) -> Result<(), HttpRejection> {
+fn check_rate(limiter: &RequestLimiter, source: IpAddr, error: &'static str) -> Result<(), HttpRejection> {
     let Some(limiter) = limiter else { return Ok(()) };
     let mut limiter = limiter.lock().unwrap_or_else(PoisonError::into_inner);
     limiter.check(clock::monotonic_now(), source).map_err(|wait| HttpRejection::too_many_requests(error, wait))
@@ -168,7 +166,6 @@ struct TypedPost {
     params(("room" = String, Path, description = "Room name")),
     responses(
         (status = 200, description = "The message was relayed to the room, or is waiting until its delay ends", body = PostResponse),
-        (status = 400, description = "The body is not JSON"),
         (status = 401, description = "The token is missing, invalid or for another room"),
         (status = 404, description = "Invalid room name"),
         (status = 413, description = "The body is longer than 256 KiB"),
@@ -176,12 +173,12 @@ struct TypedPost {
         (status = 429, description = "The rate limit or the limit on delayed messages is reached"),
     ),
 )]
-pub(in crate::io) async fn post_content(
-    State(state): State<Arc<BroadcastHttpState>>,
+pub(super) async fn post_content(
+    State(state): State<Arc<HttpState>>,
     Extension(client): Extension<ConnectionInfo>,
     request: Request,
-) -> Response {
-    post_or_reject(&state, &client, PostFormat::Object, request).await
+) -> Result<Response, HttpRejection> {
+    accept_post(&state, &client, PostFormat::Object, request).await
 }
 
 /// Post a message with a `type` field to a room
@@ -190,7 +187,6 @@ pub(in crate::io) async fn post_content(
     params(("room" = String, Path, description = "Room name")),
     responses(
         (status = 202, description = "The message is queued for delivery", body = TypedPostResponse),
-        (status = 400, description = "The body is not JSON"),
         (status = 401, description = "The token is missing, invalid or for another room"),
         (status = 404, description = "Invalid room name"),
         (status = 413, description = "The body is longer than 256 KiB"),
@@ -198,27 +194,16 @@ pub(in crate::io) async fn post_content(
         (status = 429, description = "The rate limit or the limit on delayed messages is reached"),
     ),
 )]
-pub(in crate::io) async fn post_typed(
-    State(state): State<Arc<BroadcastHttpState>>,
+pub(super) async fn post_typed(
+    State(state): State<Arc<HttpState>>,
     Extension(client): Extension<ConnectionInfo>,
     request: Request,
-) -> Response {
-    post_or_reject(&state, &client, PostFormat::Typed, request).await
-}
-
-async fn post_or_reject(
-    state: &BroadcastHttpState,
-    client: &ConnectionInfo,
-    format: PostFormat,
-    request: Request,
-) -> Response {
-    let uri = request.uri().clone();
-    let result = accept_post(state, client, format, request).await;
-    allow_any_origin(result.unwrap_or_else(|rejection| rejection.into_logged_response(state, client, &uri)))
+) -> Result<Response, HttpRejection> {
+    accept_post(&state, &client, PostFormat::Typed, request).await
 }
 
 async fn accept_post(
-    state: &BroadcastHttpState,
+    state: &HttpState,
     client: &ConnectionInfo,
     format: PostFormat,
     request: Request,
@@ -230,16 +215,15 @@ async fn accept_post(
     };
     let room = decode_room_name(segment.unwrap_or_default())
         .ok_or_else(|| HttpRejection::with_response("invalid room name", body::not_found()))?;
-    check_rate(state.post_limiter.as_ref(), client.source.ip(), TOO_MANY_POSTS)?;
+    check_rate(&state.post_limiter, client.source.ip(), TOO_MANY_POSTS)?;
     let missing = "Authentication required";
     let token = bearer_token(request.headers()).ok_or_else(|| HttpRejection::unauthorized(missing, missing))?;
     state
         .hub
         .with_hub(|now, hub, _| hub.authorize(now, &room, &token))
         .map_err(|reason| HttpRejection::unauthorized(reason.log_reason(), "Invalid or expired token"))?;
-    let (parts, body) = request.into_parts();
-    let body = read_body(&parts.headers, body, MAX_POST_BYTES, &client.permit).await?;
-    let (source, post) = (client.source.ip(), (format, PostBody::parse(&body)));
+    let request = read_body(request, MAX_POST_BYTES).await?;
+    let (source, post) = (client.source.ip(), (format, PostBody::parse(request.body())));
     // Without this, the connection handles many pipelined posts before other tasks get their turn.
     tokio::task::yield_now().await;
     let (posted, now_ms) = state.hub.with_hub_for(client.permit.memory(), |now, hub, out| {
@@ -268,7 +252,8 @@ fn rejection(error: &PostError) -> HttpRejection {
         }
         PostError::InvalidFields(details) => {
             let error = "Validation failed";
-            HttpRejection::with_body(error, invalid, &json!({"error": error, "details": details}))
+            let body = json!({"error": error, "details": details});
+            HttpRejection::with_response(error, body::json_response(invalid, &body))
         }
         PostError::DelayQueueFull => {
             HttpRejection::too_many_requests("Too many delayed messages are waiting", Duration::ZERO)
@@ -290,26 +275,20 @@ fn rejection(error: &PostError) -> HttpRejection {
         (status = 413, description = "The body is longer than 256 KiB"),
     ),
 )]
-pub(in crate::io) async fn room_route(
-    State(state): State<Arc<BroadcastHttpState>>,
-    Extension(client): Extension<ConnectionInfo>,
+pub(super) async fn room_route(
+    State(state): State<Arc<HttpState>>,
     request: Request,
-) -> Response {
+) -> Result<Response, HttpRejection> {
     let mut segments = request.uri().path().splitn(4, '/').skip(2);
     let (name, rest) = (segments.next().unwrap_or_default(), segments.next().unwrap_or_default().to_owned());
-    let Some(room) = decode_room_name(name) else { return body::not_found() };
+    let Some(room) = decode_room_name(name) else { return Ok(body::not_found()) };
     // Checked before the body is read.
     if !state.hub.with_hub(|now, hub, _| hub.has_route(now, &room, &rest)) {
-        return body::not_found();
+        return Ok(body::not_found());
     }
-    let (parts, body) = request.into_parts();
-    let body = match read_body(&parts.headers, body, MAX_POST_BYTES, &client.permit).await {
-        Ok(body) => body,
-        Err(error) => return HttpRejection::from(error).into_logged_response(&state, &client, &parts.uri),
-    };
-    let request = Request::from_parts(parts, body);
+    let request = read_body(request, MAX_POST_BYTES).await?;
     let response = state.hub.with_hub(|now, hub, _| hub.handle_room_route(now, &room, &rest, &request));
-    response.map_or_else(body::not_found, |response| response.map(Body::from))
+    Ok(response.map_or_else(body::not_found, |response| response.map(Body::from)))
 }
 
 /// The response to a request for a WebRTC token, if every client could get tokens.
@@ -363,44 +342,35 @@ struct TokenResponse {
         (status = 503, description = "The server has no signing secret"),
     ),
 )]
-pub(in crate::io) async fn issue_token(
-    State(state): State<Arc<BroadcastHttpState>>,
+pub(super) async fn issue_token(
+    State(state): State<Arc<HttpState>>,
     Extension(client): Extension<ConnectionInfo>,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
-    let result = token_response(&state, &client, &headers, body).await;
-    allow_any_origin(result.unwrap_or_else(|rejection| rejection.into_logged_response(&state, &client, &uri)))
-}
-
-async fn token_response(
-    state: &BroadcastHttpState,
-    client: &ConnectionInfo,
-    headers: &HeaderMap,
-    body: Body,
+    request: Request,
 ) -> Result<Response, HttpRejection> {
-    check_rate(state.token_limiter.as_ref(), client.source.ip(), TOO_MANY_TOKENS)?;
-    if let Some(key) = &state.config.issuer_key
-        && bearer_token(headers).is_none_or(|token| !token.matches(key))
+    check_rate(&state.token_limiter, client.source.ip(), TOO_MANY_TOKENS)?;
+    if let Some(key) = &state.config.broadcast.issuer_key
+        && bearer_token(request.headers()).is_none_or(|token| !token.matches(key))
     {
         let error = "The token issuer key is required";
         return Err(HttpRejection::unauthorized(error, error));
     }
-    let body = read_body(headers, body, MAX_POST_BYTES, &client.permit).await?;
+    let request = read_body(request, MAX_POST_BYTES).await?;
     let TokenRequest { client_id, room, audience, expires_in, metadata } =
-        json_body::parse(&body).map_err(|error| {
+        body::parse_json(request.body()).map_err(|RequestError { error, .. }| {
             let error = format!("Invalid request: {error}");
             HttpRejection::with_response("invalid request", body::error_response(StatusCode::BAD_REQUEST, &error))
         })?;
     if client_id.is_empty() || room.is_empty() {
-        return Err(missing_fields());
+        let example = json!({"clientId": "client-001", "room": "radio", "expiresIn": 3_600});
+        let error = "clientId and room are required";
+        let body = json!({"error": error, "example": example});
+        return Err(HttpRejection::with_response(error, body::json_response(StatusCode::BAD_REQUEST, &body)));
     }
     let audience = audience.unwrap_or_default();
-    if audience == Audience::WebRtc && state.config.issuer_key.is_none() {
+    if audience == Audience::WebRtc && state.config.broadcast.issuer_key.is_none() {
         return Err(HttpRejection::new(StatusCode::FORBIDDEN, NO_ISSUER_KEY));
     }
-    if audience == Audience::Broadcast && !state.has_broadcast_rooms {
+    if audience == Audience::Broadcast && !state.limits.dialects.contains(Dialect::Broadcast) {
         return Err(bad_request("Invalid request: this server has no broadcast rooms. Set audience to \"webrtc\""));
     }
     if client_id.len() > MAX_CLIENT_ID_BYTES {
@@ -438,64 +408,51 @@ fn bad_request(error: &'static str) -> HttpRejection {
     HttpRejection::new(StatusCode::BAD_REQUEST, error)
 }
 
-fn missing_fields() -> HttpRejection {
-    let example = json!({"clientId": "client-001", "room": "radio", "expiresIn": 3_600});
-    let error = "clientId and room are required";
-    HttpRejection::with_body(error, StatusCode::BAD_REQUEST, &json!({"error": error, "example": example}))
+/// A rejected request: the response, which has a [`LogReason`].
+pub(super) struct HttpRejection(Box<Response>);
+
+/// Why a request was rejected. This text is written to the log, so it contains no data from the request.
+#[derive(Clone, Copy)]
+struct LogReason(&'static str);
+
+impl IntoResponse for HttpRejection {
+    fn into_response(self) -> Response {
+        *self.0
+    }
 }
 
-/// A rejected request.
-struct HttpRejection {
-    response: Box<Response>,
-    /// Why the request was rejected. This text is written to the log, so it contains no data from the request.
-    log_reason: &'static str,
-}
-
-impl From<BodyError> for HttpRejection {
-    fn from(error: BodyError) -> Self {
-        match error {
-            BodyError::TooLarge(_) => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "Payload too large"),
-            BodyError::Memory(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "Not enough memory now"),
-            _ => Self::new(StatusCode::BAD_REQUEST, "The body is incomplete or malformed"),
-        }
+impl From<RequestError> for HttpRejection {
+    fn from(RequestError { status, .. }: RequestError) -> Self {
+        let error = match status {
+            StatusCode::PAYLOAD_TOO_LARGE => "Payload too large",
+            StatusCode::SERVICE_UNAVAILABLE => "Not enough memory now",
+            _ => "The body is incomplete or malformed",
+        };
+        Self::new(status, error)
     }
 }
 
 impl HttpRejection {
     /// Rejects with this status and error. The log shows the error.
-    pub(in crate::io) fn new(status: StatusCode, error: &'static str) -> Self {
+    fn new(status: StatusCode, error: &'static str) -> Self {
         Self::with_response(error, body::error_response(status, error))
     }
 
     /// Rejects with this response.
-    fn with_response(log_reason: &'static str, response: Response) -> Self {
-        Self { response: Box::new(response), log_reason }
-    }
-
-    /// Rejects the request with this status and body.
-    fn with_body(reason: &'static str, status: StatusCode, body: &impl Serialize) -> Self {
-        Self::with_response(reason, body::json_response(status, body))
+    fn with_response(log_reason: &'static str, mut response: Response) -> Self {
+        response.extensions_mut().insert(LogReason(log_reason));
+        Self(Box::new(response))
     }
 
     /// Rejects the request with status 401. The response contains `WWW-Authenticate: Bearer`.
     fn unauthorized(reason: &'static str, error: &str) -> Self {
-        let mut response = body::error_response(StatusCode::UNAUTHORIZED, error);
-        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        let headers = [(header::WWW_AUTHENTICATE, "Bearer")];
+        let response = (headers, body::error_response(StatusCode::UNAUTHORIZED, error)).into_response();
         Self::with_response(reason, response)
     }
 
     /// Rejects the request with status 429.
-    pub(in crate::io) fn too_many_requests(error: &'static str, wait: Duration) -> Self {
+    fn too_many_requests(error: &'static str, wait: Duration) -> Self {
         Self::with_response(error, body::too_many_requests(error, wait))
-    }
-
-    /// Counts and logs the rejection and returns the response. The log shows only the path: the query may contain a token.
-    fn into_logged_response(self, state: &BroadcastHttpState, client: &ConnectionInfo, uri: &Uri) -> Response {
-        state.hub.with_hub(|_, hub, _| hub.count_rejected_request());
-        if state.log_throttle.allow() {
-            let (path, status) = (sanitize(uri.path()), self.response.status().as_u16());
-            warn!(target: "http", path, source = %client.source, status, reason = self.log_reason, "request rejected");
-        }
-        *self.response
     }
 }

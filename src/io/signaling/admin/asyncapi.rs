@@ -3,14 +3,14 @@
 //! The schemas come from the types that parse and write the messages ([`message_docs`]). `AsyncAPI` cannot express close codes, so each
 //! channel lists them in the extension `x-close-codes`.
 
-use axum::Router;
-use axum::body::Bytes;
+use std::sync::Arc;
+
 use axum::extract::State;
 use axum::response::Response;
-use axum::routing::get;
 use serde_json::{Map, Value, json};
 
 use crate::io::http::body::page_response;
+use crate::io::signaling::admin::HttpState;
 use crate::signaling::SignalingLimits;
 use crate::signaling::message_docs::{ChannelDoc, CloseDoc, MessageDoc, MessageDocs, ParameterDoc, message_docs};
 
@@ -20,21 +20,13 @@ const ABOUT: &str = include_str!("asyncapi.md");
 /// Content security policy. The page loads scripts, styles and data only from this server.
 const CSP: &str = "script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'";
 
-/// The document and the page, for a server with these limits.
-pub(super) fn router(limits: &SignalingLimits) -> Router {
-    Router::new()
-        .route("/docs/asyncapi.json", get(asyncapi_json))
-        .route("/docs/messages", get(messages_page))
-        .with_state(Bytes::from(asyncapi_document(limits).to_string()))
-}
-
 /// `AsyncAPI` document
 #[utoipa::path(
     get, path = "/docs/asyncapi.json", operation_id = "asyncapi", tag = "documentation",
     responses((status = 200, description = "The WebSocket messages of all enabled dialects, as AsyncAPI 3.0", body = Object)),
 )]
-pub(super) async fn asyncapi_json(State(document): State<Bytes>) -> Response {
-    page_response("application/json", CSP, document)
+pub(super) async fn asyncapi_json(State(state): State<Arc<HttpState>>) -> Response {
+    page_response("application/json", CSP, state.asyncapi.clone())
 }
 
 /// WebSocket messages
@@ -47,7 +39,7 @@ pub(super) async fn messages_page() -> Response {
 }
 
 /// The document for a server with these limits.
-fn asyncapi_document(limits: &SignalingLimits) -> Value {
+pub(super) fn asyncapi_document(limits: &SignalingLimits) -> Value {
     let MessageDocs { channels, schemas } = message_docs(limits);
     let host = json!({"default": "localhost:8080", "description": "Host and port of the server."});
     let server = |protocol| json!({"host": "{host}", "protocol": protocol, "variables": {"host": host}});

@@ -1,27 +1,25 @@
-//! `/console`: a live view of rooms, members and recent activity.
+//! `/console`: a live view of rooms, members and recent activity, and the operations of the operator on it.
 //!
-//! The script of the page polls `/console/state` once a second.
+//! The script of the page polls `/console/state` once a second. The login rejects operations that pages of other sites request.
 
-use std::collections::HashSet;
-use std::net::IpAddr;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, PoisonError};
 
-use axum::body::Bytes;
+use axum::Extension;
 use axum::extract::{RawQuery, State};
-use axum::http::{HeaderValue, header};
+use axum::http::StatusCode;
 use axum::response::Response;
-use axum::routing::get;
-use axum::{Extension, Router};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tracing::info;
+use utoipa::ToSchema;
 
 use crate::io::clock;
-use crate::io::http::body::page_response;
+use crate::io::http::body::{JsonBody, RequestError, page_response};
 use crate::io::http::{ConnectionInfo, body};
 use crate::io::os::{self, ProcessResources};
+use crate::io::signaling::admin::HttpState;
 use crate::io::signaling::shared_hub::SharedHub;
-use crate::signaling::{Dialect, DialectCounters, Snapshot, SnapshotQuery};
+use crate::signaling::{ConnId, Dialect, DialectCounters, OperatorError, Snapshot, SnapshotQuery};
 
 /// The page, with one option per dialect in its filter.
 fn page() -> String {
@@ -30,7 +28,7 @@ fn page() -> String {
 }
 
 /// A random identifier of this run of the program.
-pub(super) static RUN_ID: LazyLock<String> = LazyLock::new(|| {
+static RUN_ID: LazyLock<String> = LazyLock::new(|| {
     let [random] = os::random_u64s();
     format!("{random:016x}")
 });
@@ -38,33 +36,19 @@ pub(super) static RUN_ID: LazyLock<String> = LazyLock::new(|| {
 /// Content security policy. The page loads scripts, styles, images and data only from this server.
 const CSP: &str = "script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'";
 
+/// Maximum size of the body of an operation, in bytes.
+const MAX_BODY_BYTES: usize = 4 << 10;
+
 /// Maximum length of a filter.
 const MAX_FILTER_CHARS: usize = 128;
-
-pub(super) struct Console {
-    hub: Arc<SharedHub>,
-    page: Bytes,
-    /// Addresses that have read content of protected rooms.
-    content_readers: Mutex<HashSet<IpAddr>>,
-}
-
-/// The page and the state.
-pub(super) fn router(hub: &Arc<SharedHub>) -> Router {
-    let page = Bytes::from(page());
-    let console = Console { hub: Arc::clone(hub), page, content_readers: Mutex::default() };
-    Router::new()
-        .route("/console", get(self::console))
-        .route("/console/state", get(console_state))
-        .with_state(Arc::new(console))
-}
 
 /// Live console
 #[utoipa::path(
     get, path = "/console", operation_id = "console", tag = "monitoring", security(("login" = [])),
     responses((status = 200, description = "A page that shows rooms, members and activity live", content_type = "text/html", body = String)),
 )]
-pub(super) async fn console(State(console): State<Arc<Console>>) -> Response {
-    page_response("text/html; charset=utf-8", CSP, console.page.clone())
+pub(super) async fn console() -> Response {
+    page_response("text/html; charset=utf-8", CSP, page())
 }
 
 /// State of the console
@@ -78,20 +62,18 @@ pub(super) async fn console(State(console): State<Arc<Console>>) -> Response {
     responses((status = 200, description = "The state of the server. After each request, the server records activity for ten seconds, including message content", body = Object)),
 )]
 pub(super) async fn console_state(
-    State(console): State<Arc<Console>>,
+    State(state): State<Arc<HttpState>>,
     Extension(client): Extension<ConnectionInfo>,
     RawQuery(query): RawQuery,
 ) -> Response {
     let query = parse_query(&query.unwrap_or_default());
     let source = client.source.ip();
-    let mut readers = console.content_readers.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut readers = state.content_readers.lock().unwrap_or_else(PoisonError::into_inner);
     if query.include_content && readers.insert(source) {
         info!(target: "console", to = %source, "responses include content of protected rooms");
     }
     drop(readers);
-    let mut response = page_response("application/json", CSP, body::to_json(&state(&console.hub, &query)));
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
+    body::no_store(page_response("application/json", CSP, body::to_json(&console_state_of(&state.hub, &query))))
 }
 
 /// Parses the query. Invalid values fall back to defaults.
@@ -129,7 +111,7 @@ struct ConsoleState {
     snapshot: Snapshot,
 }
 
-fn state(hub: &SharedHub, query: &SnapshotQuery) -> ConsoleState {
+fn console_state_of(hub: &SharedHub, query: &SnapshotQuery) -> ConsoleState {
     let (snapshot, counters) = hub.snapshot(query);
     ConsoleState {
         version: env!("CARGO_PKG_VERSION"),
@@ -151,6 +133,109 @@ fn counters_by_name(counts: &DialectCounters) -> Value {
         .map(|(name, _, _, of)| (name.to_owned(), of(counts).into()))
         .collect::<Map<_, _>>()
         .into()
+}
+
+/// If the console of an earlier run of the program sent a request, the numbers of connections in it may belong to other clients.
+fn check_run_id(given: Option<String>) -> Result<(), RequestError> {
+    if given.is_none_or(|given| given == *RUN_ID) {
+        return Ok(());
+    }
+    let error = "runId does not match this run of the server; reload the console";
+    Err(RequestError::new(StatusCode::CONFLICT, error))
+}
+
+impl From<OperatorError> for RequestError {
+    fn from(error: OperatorError) -> Self {
+        Self::new(StatusCode::NOT_FOUND, error.to_string())
+    }
+}
+
+/// Disconnect a client
+#[utoipa::path(
+    post, path = "/console/disconnect", operation_id = "consoleDisconnect", tag = "operations", security(("login" = [])), request_body = DisconnectRequest,
+    responses(
+        (status = 200, description = "The connection is closed with code 1008 and the reason `Disconnected by the operator`. The client can connect again", body = DisconnectResponse),
+        (status = 404, description = "No open connection has this number"),
+        (status = 409, description = "`runId` does not match this run of the server"),
+        (status = 413, description = "The body exceeds 4 KiB"),
+    ),
+)]
+pub(super) async fn disconnect(
+    State(state): State<Arc<HttpState>>,
+    Extension(client): Extension<ConnectionInfo>,
+    JsonBody(request): JsonBody<DisconnectRequest, MAX_BODY_BYTES>,
+) -> Result<Response, RequestError> {
+    let DisconnectRequest { connection, run_id } = request;
+    check_run_id(run_id)?;
+    let dialect = state.hub.with_hub(|now, inner, out| inner.disconnect(now, ConnId(connection), out))?;
+    info!(target: "console", source = %client.source.ip(), conn = connection, dialect, "client disconnected by the operator");
+    Ok(body::json_response(StatusCode::OK, &DisconnectResponse { disconnected: true }))
+}
+
+/// Close a room
+#[utoipa::path(
+    post, path = "/console/close-room", operation_id = "consoleCloseRoom", tag = "operations", security(("login" = [])), request_body = CloseRoomRequest,
+    responses(
+        (status = 200, description = "The room is closed. The connections of its members are closed with code 1008 and the reason `Room closed by the operator`. Control surfaces receive `closed` and code 1000", body = RoomClosedResponse),
+        (status = 404, description = "No open room of this dialect has this id, or the dialect is disabled"),
+        (status = 409, description = "`runId` does not match this run of the server"),
+        (status = 413, description = "The body exceeds 4 KiB"),
+    ),
+)]
+pub(super) async fn close_room(
+    State(state): State<Arc<HttpState>>,
+    Extension(client): Extension<ConnectionInfo>,
+    JsonBody(request): JsonBody<CloseRoomRequest, MAX_BODY_BYTES>,
+) -> Result<Response, RequestError> {
+    let CloseRoomRequest { dialect, room, run_id } = request;
+    check_run_id(run_id)?;
+    let Some(dialect) = Dialect::ALL.into_iter().find(|known| known.name() == dialect) else {
+        let names = Dialect::ALL.map(Dialect::name).join(", ");
+        return Err(RequestError::invalid_field(format!("\"dialect\" must be one of {names}")));
+    };
+    let closed = state.hub.with_hub(|now, inner, out| inner.close_room_of(now, dialect, &room, out))?;
+    let (dialect, room, members) = (dialect.name(), closed.label, closed.members);
+    info!(target: "console", source = %client.source.ip(), dialect, room, members, "room closed by the operator");
+    Ok(body::json_response(StatusCode::OK, &RoomClosedResponse { closed: true, members }))
+}
+
+/// The connection to close.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct DisconnectRequest {
+    /// Number of the connection on the console and in the log.
+    #[schema(example = 12)]
+    connection: u64,
+    /// `runId` of `/console/state`. If the server has restarted since then, the request is rejected.
+    run_id: Option<String>,
+}
+
+/// The connection is closed.
+#[derive(Serialize, ToSchema)]
+pub(super) struct DisconnectResponse {
+    disconnected: bool,
+}
+
+/// The room to close.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct CloseRoomRequest {
+    /// Name of the dialect.
+    #[schema(example = "jamjam")]
+    dialect: String,
+    /// Id of the room. For control surfaces, the room code.
+    #[schema(example = "1a2b3c4d")]
+    room: String,
+    /// `runId` of `/console/state`. If the server has restarted since then, the request is rejected.
+    run_id: Option<String>,
+}
+
+/// The room is closed.
+#[derive(Serialize, ToSchema)]
+pub(super) struct RoomClosedResponse {
+    closed: bool,
+    /// Number of members that were disconnected.
+    members: usize,
 }
 
 #[cfg(test)]

@@ -5,24 +5,21 @@ use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post, put};
-use axum::{Extension, Router};
 use futures_util::{StreamExt, stream};
 use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 use tokio::time::timeout;
 use utoipa::ToSchema;
 
-use crate::io::http::body::BodyError;
-use crate::io::http::json_body::JsonBody;
+use crate::io::http::body::{JsonBody, RequestError};
 use crate::io::http::{ConnectionInfo, body};
+use crate::io::signaling::admin::HttpState;
 use crate::io::signaling::event_stream::MAX_EVENT_STREAMS;
-use crate::io::signaling::shared_hub::SharedHub;
 use crate::signaling::{CommandError, ControlSurfaceRoomInfo, CreateRoomOptions, CreatedRoom};
 
 /// Maximum size of a request body, in bytes.
@@ -31,69 +28,39 @@ const MAX_BODY_BYTES: usize = 64 << 10;
 /// Maximum size of the body of a visualization, in bytes.
 const MAX_VISUALIZATION_BODY_BYTES: usize = 2 << 20;
 
-/// Returns the routes of this API. The routes do not check the login; the caller adds the check.
-pub(super) fn router(hub: Arc<SharedHub>) -> Router {
-    Router::new()
-        .route("/admin/bbx/rooms", get(list_rooms).post(create_room))
-        .route("/admin/bbx/rooms/{code}", delete(close_room))
-        .route("/admin/bbx/rooms/{code}/params", delete(clear_parameters))
-        .route("/admin/bbx/param", post(set_param))
-        .route("/admin/bbx/params/{name}", put(declare_range))
-        .route("/admin/bbx/visualization", post(broadcast_visualization))
-        .route("/admin/bbx/events", get(event_stream))
-        .with_state(hub)
-}
-
-/// Why a request failed.
-#[derive(Debug, Error, PartialEq)]
-pub(super) enum ApiError {
-    #[error(transparent)]
-    Body(#[from] BodyError),
-    #[error(transparent)]
-    Command(#[from] CommandError),
-}
-
-impl IntoResponse for ApiError {
-    fn into_response(self) -> Response {
-        let status = match self {
-            Self::Body(error) => return error.into_response(),
-            Self::Command(CommandError::RoomNotFound) => StatusCode::NOT_FOUND,
-            Self::Command(CommandError::TooManyRooms(_) | CommandError::TooManyParameters) => {
-                StatusCode::INSUFFICIENT_STORAGE
-            }
-            Self::Command(_) => StatusCode::UNPROCESSABLE_ENTITY,
+impl From<CommandError> for RequestError {
+    fn from(error: CommandError) -> Self {
+        let status = match error {
+            CommandError::RoomNotFound => StatusCode::NOT_FOUND,
+            CommandError::TooManyRooms(_) | CommandError::TooManyParameters => StatusCode::INSUFFICIENT_STORAGE,
+            _ => StatusCode::UNPROCESSABLE_ENTITY,
         };
-        body::error_response(status, &self.to_string())
+        Self::new(status, error.to_string())
     }
 }
 
-/// The last segment of the path, percent-decoded once.
-fn last_path_segment(uri: &Uri) -> Result<String, ApiError> {
-    decode_segment(uri.path().rsplit('/').next().unwrap_or_default())
-}
-
-fn decode_segment(segment: &str) -> Result<String, ApiError> {
+/// A segment of the path, counted from its end, percent-decoded once.
+fn path_segment(uri: &Uri, from_end: usize) -> Result<String, RequestError> {
+    let segment = uri.path().rsplit('/').nth(from_end).unwrap_or_default();
     let is_broken = |rest: &str| rest.len() < 2 || !rest.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
     if segment.split('%').skip(1).any(is_broken) {
-        return Err(invalid_field("In the path, % must be followed by two hexadecimal digits"));
+        return Err(RequestError::invalid_field("In the path, % must be followed by two hexadecimal digits"));
     }
     let decoded = percent_decode_str(segment).decode_utf8();
-    decoded.map(Into::into).map_err(|_| invalid_field("The last path segment is not UTF-8 after decoding"))
+    decoded
+        .map(Into::into)
+        .map_err(|_| RequestError::invalid_field("The last path segment is not UTF-8 after decoding"))
 }
 
-fn invalid_field(error: &str) -> ApiError {
-    BodyError::InvalidField(error.to_owned()).into()
-}
-
-type HubState = State<Arc<SharedHub>>;
+type HubState = State<Arc<HttpState>>;
 
 /// List control surface rooms
 #[utoipa::path(
     get, path = "/admin/bbx/rooms", tag = "control surfaces", security(("login" = [])),
     responses((status = 200, description = "All rooms", body = ListRoomsResponse)),
 )]
-pub(super) async fn list_rooms(State(hub): HubState) -> Response {
-    let rooms = hub.with_hub(|_, inner, _| inner.control_surface_rooms());
+pub(super) async fn list_rooms(State(state): HubState) -> Response {
+    let rooms = state.hub.with_hub(|_, inner, _| inner.control_surface_rooms());
     body::json_response(StatusCode::OK, &ListRoomsResponse { rooms })
 }
 
@@ -102,25 +69,23 @@ pub(super) async fn list_rooms(State(hub): HubState) -> Response {
     post, path = "/admin/bbx/rooms", tag = "control surfaces", security(("login" = [])), request_body = CreateRoomRequest,
     responses(
         (status = 201, description = "The room was created, and exists until it expires or is closed", body = CreatedRoom),
-        (status = 400, description = "The body is not JSON"),
         (status = 413, description = "The body exceeds 64 KiB"),
-        (status = 422, description = "A field is missing, invalid or unknown"),
         (status = 507, description = "The maximum number of rooms is reached"),
     ),
 )]
 pub(super) async fn create_room(
-    State(hub): HubState,
+    State(state): HubState,
     JsonBody(request): JsonBody<CreateRoomRequest, MAX_BODY_BYTES>,
-) -> Result<Response, ApiError> {
+) -> Result<Response, RequestError> {
     let CreateRoomRequest { max_clients: max_members, expires_in } = request;
     if max_members.is_some_and(|count| !(1..=1_000_000).contains(&count)) {
-        return Err(invalid_field("\"maxClients\" must be from 1 to 1000000"));
+        return Err(RequestError::invalid_field("\"maxClients\" must be from 1 to 1000000"));
     }
     if expires_in.is_some_and(|seconds| !(1.0..=315_360_000.0).contains(&seconds)) {
-        return Err(invalid_field("\"expiresIn\" must be from 1 to 315360000 seconds (ten years)"));
+        return Err(RequestError::invalid_field("\"expiresIn\" must be from 1 to 315360000 seconds (ten years)"));
     }
     let options = CreateRoomOptions { code: None, max_members, lifetime: expires_in.map(Duration::from_secs_f64) };
-    let created = hub.with_hub(|now, inner, _| inner.create_room(now, options))?;
+    let created = state.hub.with_hub(|now, inner, _| inner.create_room(now, options))?;
     Ok(body::json_response(StatusCode::CREATED, &created))
 }
 
@@ -134,9 +99,9 @@ pub(super) async fn create_room(
         (status = 422, description = "The room code in the URL path is not valid percent-encoded UTF-8"),
     ),
 )]
-pub(super) async fn close_room(State(hub): HubState, uri: Uri) -> Result<Response, ApiError> {
-    let code = last_path_segment(&uri)?;
-    let clients = hub.with_hub(|now, inner, out| inner.close_room(now, &code, out))?;
+pub(super) async fn close_room(State(state): HubState, uri: Uri) -> Result<Response, RequestError> {
+    let code = path_segment(&uri, 0)?;
+    let clients = state.hub.with_hub(|now, inner, out| inner.close_room(now, &code, out))?;
     Ok(body::json_response(StatusCode::OK, &CloseRoomResponse { closed: true, clients }))
 }
 
@@ -150,9 +115,9 @@ pub(super) async fn close_room(State(hub): HubState, uri: Uri) -> Result<Respons
         (status = 422, description = "The room code in the URL path is not valid percent-encoded UTF-8"),
     ),
 )]
-pub(super) async fn clear_parameters(State(hub): HubState, uri: Uri) -> Result<Response, ApiError> {
-    let code = decode_segment(uri.path().rsplit('/').nth(1).unwrap_or_default())?;
-    let cleared = hub.with_hub(|now, inner, out| inner.clear_parameters(now, &code, out))?;
+pub(super) async fn clear_parameters(State(state): HubState, uri: Uri) -> Result<Response, RequestError> {
+    let code = path_segment(&uri, 1)?;
+    let cleared = state.hub.with_hub(|now, inner, out| inner.clear_parameters(now, &code, out))?;
     Ok(body::json_response(StatusCode::OK, &ClearParametersResponse { cleared }))
 }
 
@@ -161,19 +126,17 @@ pub(super) async fn clear_parameters(State(hub): HubState, uri: Uri) -> Result<R
     post, path = "/admin/bbx/param", tag = "control surfaces", security(("login" = [])), request_body = SetParamRequest,
     responses(
         (status = 200, description = "The parameter is set. The clients in `room` receive the value. If the request has no `room`, the clients in all rooms receive the value", body = DeliveredResponse),
-        (status = 400, description = "The body is not JSON"),
         (status = 413, description = "The body exceeds 64 KiB"),
-        (status = 422, description = "A field is missing, invalid or unknown"),
         (status = 404, description = "No room has this code"),
         (status = 507, description = "The limit of 4096 parameters is reached"),
     ),
 )]
 pub(super) async fn set_param(
-    State(hub): HubState,
+    State(state): HubState,
     JsonBody(request): JsonBody<SetParamRequest, MAX_BODY_BYTES>,
-) -> Result<Response, ApiError> {
+) -> Result<Response, RequestError> {
     let SetParamRequest { name, value, room } = request;
-    let delivered = hub.with_hub(|now, inner, out| inner.broadcast_param(now, room.as_deref(), &name, value, out));
+    let delivered = state.hub.with_hub(|now, inner, out| inner.broadcast_param(now, room.as_deref(), &name, value, out));
     Ok(delivered_response(delivered?))
 }
 
@@ -183,20 +146,18 @@ pub(super) async fn set_param(
     params(("name" = String, Path, description = "The parameter's name")),
     responses(
         (status = 200, description = "The range now applies to the parameter in all rooms. The field `delivered` is the number of clients to which `value` is sent", body = DeliveredResponse),
-        (status = 400, description = "The body is not JSON"),
         (status = 413, description = "The body exceeds 64 KiB"),
-        (status = 422, description = "A field is missing, invalid or unknown"),
         (status = 507, description = "The limit of 4096 declared ranges is reached"),
     ),
 )]
 pub(super) async fn declare_range(
-    State(hub): HubState,
+    State(state): HubState,
     uri: Uri,
     JsonBody(request): JsonBody<DeclareRangeRequest, MAX_BODY_BYTES>,
-) -> Result<Response, ApiError> {
-    let name = last_path_segment(&uri)?;
+) -> Result<Response, RequestError> {
+    let name = path_segment(&uri, 0)?;
     let DeclareRangeRequest { min, max, value } = request;
-    let delivered = hub.with_hub(|now, inner, out| inner.declare_range(now, &name, (min, max), value, out));
+    let delivered = state.hub.with_hub(|now, inner, out| inner.declare_range(now, &name, (min, max), value, out));
     Ok(delivered_response(delivered?))
 }
 
@@ -205,18 +166,16 @@ pub(super) async fn declare_range(
     post, path = "/admin/bbx/visualization", tag = "control surfaces", security(("login" = [])), request_body = VisualizationRequest,
     responses(
         (status = 200, description = "The clients in `room` receive the data. If the request has no `room`, the clients in all rooms receive the data", body = DeliveredResponse),
-        (status = 400, description = "The body is not JSON"),
         (status = 413, description = "The body exceeds 2 MiB"),
-        (status = 422, description = "A field is missing, invalid or unknown"),
         (status = 404, description = "No room has this code"),
     ),
 )]
 pub(super) async fn broadcast_visualization(
-    State(hub): HubState,
+    State(state): HubState,
     JsonBody(request): JsonBody<VisualizationRequest, MAX_VISUALIZATION_BODY_BYTES>,
-) -> Result<Response, ApiError> {
+) -> Result<Response, RequestError> {
     let VisualizationRequest { data, room } = request;
-    let delivered = hub.with_hub(|now, inner, out| inner.broadcast_visualization(now, room.as_deref(), &data, out));
+    let delivered = state.hub.with_hub(|now, inner, out| inner.broadcast_visualization(now, room.as_deref(), &data, out));
     Ok(delivered_response(delivered?))
 }
 
@@ -242,11 +201,8 @@ const KEEPALIVES_PER_LIFETIME: u32 = 4;
         (status = 503, description = "16 streams are open, or the server is shutting down"),
     ),
 )]
-pub(super) async fn event_stream(
-    State(hub): State<Arc<SharedHub>>,
-    Extension(client): Extension<ConnectionInfo>,
-) -> Response {
-    let Some(queue) = hub.add_event_stream() else {
+pub(super) async fn event_stream(State(state): HubState, Extension(client): Extension<ConnectionInfo>) -> Response {
+    let Some(queue) = state.hub.add_event_stream() else {
         let error =
             format!("{MAX_EVENT_STREAMS} event streams are open, or the server is shutting down; try again later");
         return body::error_response(StatusCode::SERVICE_UNAVAILABLE, &error);

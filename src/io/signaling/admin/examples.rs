@@ -4,12 +4,12 @@
 //! page contains only URLs of this page on this server. Therefore, other sites cannot use the server to produce codes for their own links.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use axum::routing::get;
-use axum::{Extension, Router};
 use form_urlencoded::parse;
 use qrcode::QrCode;
 use qrcode::render::svg;
@@ -21,6 +21,7 @@ use crate::io::http::body::page_response;
 use crate::io::http::request_host::RequestHost;
 use crate::io::http::{ConnectionInfo, body};
 use crate::io::reachable::network_address;
+use crate::io::signaling::admin::HttpState;
 use crate::signaling::{Dialect, DialectSet};
 
 /// One example.
@@ -78,73 +79,33 @@ const MAX_QR_URL_BYTES: usize = 320;
 /// Minimum width of a QR code, in pixels.
 const QR_PIXELS: u32 = 240;
 
-/// The example pages of a server.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct ExamplePages {
-    /// The dialects whose pages are served.
-    pub(super) dialects: DialectSet,
-    /// The address on which the server listens.
-    pub(super) listen_address: SocketAddr,
+/// The pages of the enabled dialects.
+fn examples(dialects: DialectSet) -> impl Iterator<Item = &'static Example> {
+    EXAMPLES.iter().filter(move |example| dialects.contains(example.dialect))
 }
 
-impl ExamplePages {
-    /// Whether the QR code is served.
-    fn has_control_surface(self) -> bool {
-        self.dialects.contains(Dialect::ControlSurface)
-    }
-
-    fn examples(self) -> impl Iterator<Item = &'static Example> {
-        EXAMPLES.iter().filter(move |example| self.dialects.contains(example.dialect))
-    }
-
-    /// The index, with one entry per page.
-    fn index(self) -> String {
-        let entries = self.examples().map(|Example { name, title, summary, .. }| {
-            format!("<li><a href=\"/examples/{name}\">{title}</a> <span>{summary}</span></li>")
-        });
-        INDEX.replace("<!-- examples -->", &entries.collect::<Vec<_>>().join("\n        "))
-    }
-
-    /// Parses a URL that a QR code may contain: the control surface page of this server, with a room code. The host must be the one in
-    /// the `Host` header. A request from this machine may also name the machine's network address, which a phone can reach.
-    fn qr_url(self, text: &str, headers: &HeaderMap, source: IpAddr) -> Option<Url> {
-        let url = Url::parse(text).ok().filter(|_| text.len() <= MAX_QR_URL_BYTES)?;
-        let (_, code) = url.query()?.split_once("room=").filter(|(before, _)| before.is_empty())?;
-        let is_page = matches!(url.scheme(), "http" | "https")
-            && url.path() == CONTROL_SURFACE_PATH
-            && url.fragment().is_none()
-            && (4..=6).contains(&code.len())
-            && code.bytes().all(|byte| byte.is_ascii_digit());
-        let default_port = if url.scheme() == "https" { 443 } else { 80 };
-        // A browser omits the default port of the scheme.
-        let host = RequestHost::parse(&url[Position::BeforeUsername..Position::AfterPort])?;
-        let requested = RequestHost::requested(headers)?;
-        let is_network_address = || {
-            let network_address = network_address(self.listen_address).filter(|_| source.to_canonical().is_loopback());
-            // A forwarded port differs from the port on which the server listens.
-            let has_same_port = host.port_or(default_port) == requested.port_or(default_port);
-            has_same_port && network_address.is_some() && host.address() == network_address
-        };
-        (is_page && (host.is_same(requested, default_port) || is_network_address())).then_some(url)
-    }
-}
-
-/// The public pages.
-pub(super) fn router(pages: ExamplePages) -> Router {
-    let router = Router::new()
-        .route("/examples", get(examples_index))
-        .route("/examples/", get(examples_index))
-        .route("/examples/{page}", get(example_page));
-    let router = if pages.has_control_surface() { router.route("/examples/qr.svg", get(example_qr)) } else { router };
-    router.with_state(pages)
-}
-
-/// The routes that the caller mounts behind the login.
-pub(super) fn operator_router(pages: ExamplePages) -> Router {
-    if !pages.has_control_surface() {
-        return Router::new();
-    }
-    Router::new().route("/examples/address", get(example_address)).with_state(pages)
+/// Parses a URL that a QR code may contain: the control surface page of this server, with a room code. The host must be the one in
+/// the `Host` header. A request from this machine may also name the network address of a server that listens on `listen_address`, which
+/// a phone can reach.
+fn qr_url(text: &str, headers: &HeaderMap, source: IpAddr, listen_address: SocketAddr) -> Option<Url> {
+    let url = Url::parse(text).ok().filter(|_| text.len() <= MAX_QR_URL_BYTES)?;
+    let code = url.query()?.strip_prefix("room=")?;
+    let is_page = matches!(url.scheme(), "http" | "https")
+        && url.path() == CONTROL_SURFACE_PATH
+        && url.fragment().is_none()
+        && (4..=6).contains(&code.len())
+        && code.bytes().all(|byte| byte.is_ascii_digit());
+    let default_port = if url.scheme() == "https" { 443 } else { 80 };
+    // A browser omits the default port of the scheme.
+    let host = RequestHost::parse(&url[Position::BeforeUsername..Position::AfterPort])?;
+    let requested = RequestHost::requested(headers)?;
+    let is_network_address = || {
+        let network_address = network_address(listen_address).filter(|_| source.to_canonical().is_loopback());
+        // A forwarded port differs from the port on which the server listens.
+        let has_same_port = host.port_or(default_port) == requested.port_or(default_port);
+        has_same_port && network_address.is_some() && host.address() == network_address
+    };
+    (is_page && (host.is_same(requested, default_port) || is_network_address())).then_some(url)
 }
 
 /// The policy of a page: files and data only from this server, and WebSocket connections only to this server. In browsers that follow CSP
@@ -162,8 +123,12 @@ fn policy(headers: &HeaderMap) -> String {
     get, path = "/examples/", operation_id = "examples", tag = "examples",
     responses((status = 200, description = "A page that links to the example pages of the enabled dialects", content_type = "text/html", body = String)),
 )]
-pub(super) async fn examples_index(State(pages): State<ExamplePages>, headers: HeaderMap) -> Response {
-    page_response(HTML, &policy(&headers), pages.index())
+pub(super) async fn examples_index(State(state): State<Arc<HttpState>>, headers: HeaderMap) -> Response {
+    let entries = examples(state.limits.dialects).map(|Example { name, title, summary, .. }| {
+        format!("<li><a href=\"/examples/{name}\">{title}</a> <span>{summary}</span></li>")
+    });
+    let index = INDEX.replace("<!-- examples -->", &entries.collect::<Vec<_>>().join("\n        "));
+    page_response(HTML, &policy(&headers), index)
 }
 
 /// Example pages
@@ -173,11 +138,11 @@ pub(super) async fn examples_index(State(pages): State<ExamplePages>, headers: H
     responses((status = 200, description = "A page", content_type = "text/html", body = String), (status = 404, description = "No such page")),
 )]
 pub(super) async fn example_page(
-    State(pages): State<ExamplePages>,
+    State(state): State<Arc<HttpState>>,
     Path(name): Path<String>,
     headers: HeaderMap,
 ) -> Response {
-    match pages.examples().find(|example| example.name == name) {
+    match examples(state.limits.dialects).find(|example| example.name == name) {
         Some(example) => page_response(HTML, &policy(&headers), example.page),
         None => body::not_found(),
     }
@@ -193,14 +158,14 @@ pub(super) async fn example_page(
     ),
 )]
 pub(super) async fn example_qr(
-    State(pages): State<ExamplePages>,
+    State(state): State<Arc<HttpState>>,
     Extension(client): Extension<ConnectionInfo>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response {
     let query = query.unwrap_or_default();
     let url = parse(query.as_bytes()).find(|(name, _)| name == "url");
-    let url = url.and_then(|(_, url)| pages.qr_url(&url, &headers, client.source.ip()));
+    let url = url.and_then(|(_, url)| qr_url(&url, &headers, client.source.ip(), state.address));
     let Some(code) = url.and_then(|url| QrCode::new(url.as_str()).ok()) else {
         let error = "A QR code can only contain the URL of /examples/control-surface?room=CODE on this server";
         return body::error_response(StatusCode::BAD_REQUEST, error);
@@ -225,8 +190,8 @@ pub(super) struct NetworkAddressResponse {
     get, path = "/examples/address", operation_id = "exampleAddress", tags = ["examples", "control surfaces"], security(("login" = [])),
     responses((status = 200, description = "The address and the port at which phones in the same network reach the server", body = NetworkAddressResponse)),
 )]
-pub(super) async fn example_address(State(pages): State<ExamplePages>) -> Response {
-    let (address, port) = (network_address(pages.listen_address), pages.listen_address.port());
+pub(super) async fn example_address(State(state): State<Arc<HttpState>>) -> Response {
+    let (address, port) = (network_address(state.address), state.address.port());
     body::json_response(StatusCode::OK, &NetworkAddressResponse { address, port })
 }
 
@@ -264,8 +229,11 @@ mod tests {
         "@import",
     ];
 
-    fn pages(dialects: DialectSet, listen_address: &str) -> ExamplePages {
-        ExamplePages { dialects, listen_address: listen_address.parse().expect("an address") }
+    /// Whether a QR code of a server that listens on port 8080 may contain the control surface page at `url`.
+    fn is_accepted(requested: &str, url: &str, source: [u8; 4]) -> bool {
+        let headers = [(header::HOST, requested.parse().expect("a header value"))].into_iter().collect();
+        let listen_address = "192.0.2.7:8080".parse().expect("an address");
+        qr_url(&format!("{url}{CONTROL_SURFACE_PATH}?room=4711"), &headers, source.into(), listen_address).is_some()
     }
 
     #[test]
@@ -289,11 +257,8 @@ mod tests {
 
     #[test]
     fn qr_code_may_name_the_network_address_only_for_local_requests() {
-        let pages = pages(DialectSet::ALL, "192.0.2.7:8080");
-        let headers: HeaderMap =
-            [(header::HOST, "localhost:8080".parse().expect("a header value"))].into_iter().collect();
-        let text = |host: &str| format!("http://{host}{CONTROL_SURFACE_PATH}?room=4711");
-        let is_accepted = |host: &str, source: [u8; 4]| pages.qr_url(&text(host), &headers, source.into()).is_some();
+        let is_accepted =
+            |host: &str, source| super::tests::is_accepted("localhost:8080", &format!("http://{host}"), source);
         assert!(is_accepted("192.0.2.7:8080", [127, 0, 0, 1]));
         assert!(!is_accepted("192.0.2.7:8080", [192, 0, 2, 9]));
         assert!(!is_accepted("192.0.2.7:8081", [127, 0, 0, 1]));
@@ -303,11 +268,6 @@ mod tests {
 
     #[test]
     fn qr_code_works_with_default_and_forwarded_ports() {
-        let pages = pages(DialectSet::ALL, "192.0.2.7:8080");
-        let is_accepted = |requested: &str, url: &str, source: [u8; 4]| {
-            let headers: HeaderMap = [(header::HOST, requested.parse().expect("a header value"))].into_iter().collect();
-            pages.qr_url(&format!("{url}{CONTROL_SURFACE_PATH}?room=4711"), &headers, source.into()).is_some()
-        };
         for (requested, url) in [
             ("rooms.example", "http://rooms.example"),
             ("rooms.example:80", "http://rooms.example"),

@@ -6,23 +6,22 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use axum::Extension;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{RawQuery, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Extension, Router};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use tokio::sync::Notify;
 use tracing::info;
 use utoipa::ToSchema;
 
 use crate::io::clock;
-use crate::io::http::login::Login;
-use crate::io::http::{ConnectionInfo, body, json_body};
+use crate::io::http::body::RequestError;
+use crate::io::http::{ConnectionInfo, body};
 use crate::io::os::{self, ProcessResources};
+use crate::io::signaling::admin::HttpState;
 use crate::io::signaling::shared_hub::SharedHub;
 use crate::memory_budget::{MemoryAccount, MemoryBudget, OverBudget};
 use crate::signaling::broadcast::BroadcastRoomDetails;
@@ -103,14 +102,14 @@ const MAX_LIST_BYTES: usize = 500 << 10;
 
 /// The latest body of a page. Clients that read slowly keep few of them in memory, because a body is used again for a microsecond for each of
 /// its bytes.
-struct LatestBody {
+pub(super) struct LatestBody {
     memory: Arc<MemoryAccount>,
     latest: Mutex<Option<(Instant, Result<Bytes, OverBudget>)>>,
 }
 
 impl LatestBody {
-    fn new(budget: &Arc<MemoryBudget>) -> Arc<Self> {
-        Arc::new(Self { memory: budget.account(None), latest: Mutex::default() })
+    pub(super) fn new(budget: &Arc<MemoryBudget>) -> Self {
+        Self { memory: budget.account(None), latest: Mutex::default() }
     }
 
     fn get(&self, now: Instant, build: impl FnOnce() -> String) -> Result<Bytes, OverBudget> {
@@ -129,30 +128,9 @@ impl LatestBody {
     }
 
     fn response(&self, build: impl FnOnce() -> String) -> Response {
-        allow_any_origin(match self.get(Instant::now(), build) {
-            Ok(body) => body::json_text_response(StatusCode::OK, body),
-            Err(_) => body::error_response(StatusCode::SERVICE_UNAVAILABLE, "Not enough memory now"),
-        })
+        let body = self.get(Instant::now(), build).map_err(RequestError::from);
+        body::allow_any_origin(body.map(|json| body::json_text_response(StatusCode::OK, json)).into_response())
     }
-}
-
-#[derive(Clone)]
-pub(super) struct HealthState {
-    hub: Arc<SharedHub>,
-    login: Arc<Login>,
-    health: Arc<LatestBody>,
-    rooms: Arc<LatestBody>,
-}
-
-/// The routes of `/health` and `/rooms`, readable from any origin. Details need the login.
-pub(super) fn router(hub: &Arc<SharedHub>, login: &Arc<Login>, budget: &Arc<MemoryBudget>) -> Router {
-    let state = HealthState {
-        hub: Arc::clone(hub),
-        login: Arc::clone(login),
-        health: LatestBody::new(budget),
-        rooms: LatestBody::new(budget),
-    };
-    Router::new().route("/health", get(health)).route("/rooms", get(rooms)).with_state(state)
 }
 
 /// Server health
@@ -162,7 +140,7 @@ pub(super) fn router(hub: &Arc<SharedHub>, login: &Arc<Login>, budget: &Arc<Memo
     responses((status = 200, description = "The server is running", body = Health)),
 )]
 pub(super) async fn health(
-    State(state): State<HealthState>,
+    State(state): State<Arc<HttpState>>,
     Extension(client): Extension<ConnectionInfo>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
@@ -171,10 +149,10 @@ pub(super) async fn health(
     if !form_urlencoded::parse(query.unwrap_or_default().as_bytes()).any(is_detailed) {
         return state.health.response(|| body::to_json(&current_health(&state.hub, false)));
     }
-    if let Err(error) = state.login.check(&headers, (&client).into(), clock::monotonic_now()) {
-        return no_store(error.into_response());
+    if let Err(error) = state.config.login.check(&headers, (&client).into(), clock::monotonic_now()) {
+        return body::no_store(error.into_response());
     }
-    no_store(body::json_response(StatusCode::OK, &current_health(&state.hub, true)))
+    body::no_store(body::json_response(StatusCode::OK, &current_health(&state.hub, true)))
 }
 
 /// List WebRTC rooms
@@ -182,8 +160,8 @@ pub(super) async fn health(
     get, path = "/rooms", tag = "monitoring",
     responses((status = 200, description = "All WebRTC rooms. With `--webrtc-auth token`, the lists of participants are empty", body = WebRtcRoomList)),
 )]
-pub(super) async fn rooms(State(state): State<HealthState>) -> Response {
-    state.rooms.response(|| {
+pub(super) async fn rooms(State(state): State<Arc<HttpState>>) -> Response {
+    state.webrtc_rooms.response(|| {
         let (rooms, truncated) = state.hub.with_hub(|_, inner, _| inner.webrtc_rooms(2 * MAX_LIST_BYTES, false));
         body::to_json(&WebRtcRoomList { rooms, truncated })
     })
@@ -241,23 +219,8 @@ fn current_health(hub: &SharedHub, is_detailed: bool) -> Health {
     }
 }
 
-fn no_store(mut response: Response) -> Response {
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
-}
-
-fn allow_any_origin(mut response: Response) -> Response {
-    response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    response
-}
-
 /// Maximum size of the body of a shutdown request, in bytes. The members of its JSON object are ignored.
 const MAX_BODY_BYTES: usize = 4 << 10;
-
-/// The route that stops the server by notifying `shutdown`.
-pub(super) fn shutdown_router(shutdown: &Arc<Notify>) -> Router {
-    Router::new().route("/admin/shutdown", post(shut_down)).with_state(Arc::clone(shutdown))
-}
 
 /// An object without fields.
 #[derive(Deserialize, ToSchema)]
@@ -274,13 +237,12 @@ struct ShutdownResponse {
     post, path = "/admin/shutdown", operation_id = "shutDown", tag = "operations", security(("login" = [])), request_body = EmptyObject,
     responses(
         (status = 202, description = "The server closes all connections within 5 s and stops", body = ShutdownResponse),
-        (status = 400, description = "The body is not JSON"),
         (status = 413, description = "The body exceeds 4 KiB"),
         (status = 422, description = "The body is not an object"),
     ),
 )]
-async fn shut_down(
-    State(shutdown): State<Arc<Notify>>,
+pub(super) async fn shut_down(
+    State(state): State<Arc<HttpState>>,
     Extension(client): Extension<ConnectionInfo>,
     body: Body,
 ) -> Response {
@@ -289,23 +251,23 @@ async fn shut_down(
     };
     // An empty body counts as an empty object.
     if !body.is_empty()
-        && let Err(error) = json_body::parse::<EmptyObject>(&body)
+        && let Err(error) = body::parse_json::<EmptyObject>(&body)
     {
         return error.into_response();
     }
     info!(target: "http", source = %client.source.ip(), "shutdown requested");
-    shutdown.notify_one();
-    let mut response = body::json_response(StatusCode::ACCEPTED, &ShutdownResponse { stopping: true });
-    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    response
+    state.shutdown.notify_one();
+    let response = body::json_response(StatusCode::ACCEPTED, &ShutdownResponse { stopping: true });
+    ([(header::CONNECTION, "close")], response).into_response()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
+    use std::net::{IpAddr, SocketAddr};
 
     use super::*;
     use crate::io::connection_permit::ConnectionLimits;
+    use crate::io::signaling::SignalingServerConfig;
     use crate::signaling::broadcast::{DeclaredRoom, RoomHandlers};
     use crate::signaling::{ConnId, DialectSet, Hub, NewConnection, SignalingLimits, route};
 
@@ -350,10 +312,9 @@ mod tests {
     #[tokio::test]
     async fn list_of_rooms_has_at_most_one_mebibyte() {
         for (count, is_long) in [(100, false), (700, true)] {
-            let budget = MemoryBudget::new(None);
-            let [health, latest] = [(); 2].map(|()| LatestBody::new(&budget));
-            let state = HealthState { hub: hub_with(count, 0), login: Arc::default(), health, rooms: latest };
-            let body = to_bytes(rooms(State(state)).await.into_body(), usize::MAX).await.expect("a body");
+            let (config, address) = (SignalingServerConfig::default(), SocketAddr::from(([127, 0, 0, 1], 8_080)));
+            let state = HttpState::new(config, &hub_with(count, 0), address);
+            let body = to_bytes(rooms(State(Arc::new(state))).await.into_body(), usize::MAX).await.expect("a body");
             let text = std::str::from_utf8(&body).expect("UTF-8");
             assert_eq!((body.len() <= 1 << 20, text.contains(r#""truncated":true"#)), (true, is_long));
         }

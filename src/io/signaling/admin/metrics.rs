@@ -9,32 +9,23 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-use crate::io::connection_permit::ConnectionLimiter;
-use crate::io::http::login::Login;
-use crate::io::http::metrics;
 use crate::io::memory;
-use crate::io::signaling::shared_hub::SharedHub;
-use crate::io::tls::server::HandshakeAcceptor;
+use crate::io::signaling::SignalingServerConfig;
+use crate::io::signaling::admin::HttpState;
 use crate::signaling::DialectCounters;
 use crate::stats::MetricKind;
 
-/// Collects the metrics of the signaling server at each scrape.
-pub(in crate::io::signaling) struct SignalingCollector {
-    pub(in crate::io::signaling) hub: Arc<SharedHub>,
-    pub(in crate::io::signaling) connection_limiter: Arc<ConnectionLimiter>,
-    pub(in crate::io::signaling) tls: Option<Arc<HandshakeAcceptor>>,
-    pub(in crate::io::signaling) login: Arc<Login>,
+/// The metrics of `/metrics`.
+pub(super) fn registry(state: &Arc<HttpState>) -> Registry {
+    let mut registry = Registry::default();
+    memory::register_metrics(Arc::clone(&state.config.connection_limits.memory_budget), &mut registry);
+    let collector = SignalingCollector(Arc::clone(state));
+    registry.sub_registry_with_prefix("jamjam_signaling").register_collector(Box::new(collector));
+    registry
 }
 
-impl SignalingCollector {
-    /// The encoder for `/metrics`.
-    pub(super) fn into_encoder(self) -> impl Fn() -> Result<String, fmt::Error> + Send + Sync + 'static {
-        let mut registry = Registry::default();
-        memory::register_metrics(Arc::clone(&self.connection_limiter.limits().memory_budget), &mut registry);
-        registry.sub_registry_with_prefix("jamjam_signaling").register_collector(Box::new(self));
-        metrics::encoder(registry)
-    }
-}
+/// Collects the metrics of the signaling server at each scrape.
+struct SignalingCollector(Arc<HttpState>);
 
 impl fmt::Debug for SignalingCollector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -44,7 +35,7 @@ impl fmt::Debug for SignalingCollector {
 
 impl Collector for SignalingCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let counters = self.hub.counters_by_dialect();
+        let counters = self.0.hub.counters_by_dialect();
         for (name, kind, help, value) in DialectCounters::metrics() {
             let mut family = encoder.encode_descriptor(name, help, None, metric_type(kind))?;
             for (dialect, counts) in &counters {
@@ -65,7 +56,7 @@ impl SignalingCollector {
     fn metrics(&self) -> Vec<(&'static str, MetricKind, &'static str, u64)> {
         use MetricKind::{Counter, Gauge};
 
-        let Self { hub, connection_limiter: limiter, tls, login } = self;
+        let HttpState { hub, limiter, config: SignalingServerConfig { tls, login, .. }, .. } = &*self.0;
         let listeners = hub.event_listener_counters();
         let tls_failed = tls.as_ref().map_or(0, |tls| tls.failed.load(Ordering::Relaxed));
         #[rustfmt::skip]

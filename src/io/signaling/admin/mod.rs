@@ -2,9 +2,7 @@
 
 mod asyncapi;
 mod console;
-mod console_operations;
 mod control_surface_api;
-mod discovery;
 pub(super) mod examples;
 mod health;
 pub(super) mod metrics;
@@ -12,88 +10,140 @@ mod openapi;
 mod start_page;
 mod static_files;
 
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex};
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
+use axum::routing::{delete, get, post, put};
 use tokio::sync::Notify;
 
+use crate::io::connection_permit::{ConnectionLimiter, TLS_CONNECTION_BYTES};
 use crate::io::http::login;
 use crate::io::http::{self, body};
-use crate::io::moqt::MoqtUrl;
-use crate::io::signaling::admin::discovery::Discovery;
-use crate::io::signaling::admin::examples::ExamplePages;
-use crate::io::signaling::admin::metrics::SignalingCollector;
-use crate::io::signaling::admin::start_page::StartPage;
-use crate::io::signaling::broadcast_http::{self, BroadcastHttpConfig};
-use crate::io::websocket::handshake::WebSocketUrl;
+use crate::io::log::SharedLogThrottle;
+use crate::io::signaling::SignalingServerConfig;
+use crate::io::signaling::admin::health::LatestBody;
+use crate::io::signaling::broadcast_http::{self, RequestLimiter, request_limiter};
+use crate::io::signaling::shared_hub::SharedHub;
 use crate::signaling::{Dialect, SignalingLimits};
 
-/// The shared state and the configuration of the HTTP routes.
-pub(super) struct HttpRoutes {
-    pub(super) collector: SignalingCollector,
-    pub(super) broadcast: BroadcastHttpConfig,
+/// What the handlers share.
+pub(super) struct HttpState {
+    pub(super) hub: Arc<SharedHub>,
+    pub(super) config: SignalingServerConfig,
+    pub(super) limits: SignalingLimits,
+    pub(super) limiter: Arc<ConnectionLimiter>,
+    /// Notified when the operator stops the server.
+    pub(super) shutdown: Notify,
+    /// Limits the log lines about rejected upgrades.
+    pub(super) upgrade_log_throttle: SharedLogThrottle,
+    /// Limits the log lines about rejected posts and token requests.
+    pub(super) rejection_log_throttle: SharedLogThrottle,
+    pub(super) token_limiter: RequestLimiter,
+    pub(super) post_limiter: RequestLimiter,
     /// The listen address.
-    pub(super) address: SocketAddr,
-    /// URL of a MOQT echo in the same process, with its listen host.
-    pub(super) moqt_url: Option<MoqtUrl>,
-    /// URL at which newer jamjam clients connect; `None`: on the host that they requested.
-    pub(super) public_url: Option<WebSocketUrl>,
-    /// Whether `/metrics` needs no login, because only local users can connect.
-    pub(super) metrics_are_public: bool,
+    address: SocketAddr,
+    openapi: Bytes,
+    asyncapi: Bytes,
+    health: LatestBody,
+    webrtc_rooms: LatestBody,
+    /// Addresses that have read content of protected rooms on the console.
+    content_readers: Mutex<HashSet<IpAddr>>,
 }
 
-impl HttpRoutes {
-    /// All routes. `shutdown` is notified when the operator stops the server.
-    pub(super) fn router(self, shutdown: &Arc<Notify>) -> Router {
-        let Self { collector, broadcast, address, moqt_url, public_url, metrics_are_public } = self;
-        let (hub, login) = (Arc::clone(&collector.hub), Arc::clone(&collector.login));
-        let limits = Arc::new(hub.with_hub(|_, hub, _| hub.limits().clone()));
-        let dialects = limits.dialects;
-        let example_pages = ExamplePages { dialects, listen_address: address };
-        let is_tls = collector.tls.is_some();
-        let start = StartPage { limits: Arc::clone(&limits), address, is_tls, moqt_url };
-        let mut public = Router::new()
-            .merge(start_page::router(start))
-            .merge(static_files::router())
-            .merge(asyncapi::router(&limits))
-            .merge(http::healthz_router())
-            .merge(examples::router(example_pages))
-            .merge(health::router(&hub, &login, &collector.connection_limiter.limits().memory_budget));
-        if dialects.contains(Dialect::Jamjam) {
-            public = public.merge(discovery::router(Discovery { address, is_tls, public_url }));
+impl HttpState {
+    /// The state of a server that listens on `address`.
+    pub(super) fn new(mut config: SignalingServerConfig, hub: &Arc<SharedHub>, address: SocketAddr) -> Self {
+        if config.tls.is_some() {
+            config.connection_limits.bytes_per_connection = TLS_CONNECTION_BYTES;
         }
-        // These routes require the login and reject requests from pages of other sites.
-        let mut protected = Router::new()
-            .merge(health::shutdown_router(shutdown))
-            .merge(openapi::router(dialects))
-            .merge(console::router(&hub))
-            .merge(console_operations::router(Arc::clone(&hub)))
-            .merge(examples::operator_router(example_pages));
-        if dialects.contains(Dialect::ControlSurface) {
-            protected = protected.merge(control_surface_api::router(Arc::clone(&hub)));
+        let limits = hub.with_hub(|_, hub, _| hub.limits().clone());
+        let budget = &config.connection_limits.memory_budget;
+        Self {
+            hub: Arc::clone(hub),
+            limiter: ConnectionLimiter::new(config.connection_limits.clone()),
+            shutdown: Notify::new(),
+            upgrade_log_throttle: SharedLogThrottle::default(),
+            rejection_log_throttle: SharedLogThrottle::default(),
+            token_limiter: request_limiter(config.broadcast.token_limit),
+            post_limiter: request_limiter(config.broadcast.post_limit),
+            address,
+            openapi: openapi::openapi_json_for(limits.dialects).into(),
+            asyncapi: asyncapi::asyncapi_document(&limits).to_string().into(),
+            health: LatestBody::new(budget),
+            webrtc_rooms: LatestBody::new(budget),
+            content_readers: Mutex::default(),
+            limits,
+            config,
         }
-        let metrics_router = http::metrics::router(collector.into_encoder());
-        if metrics_are_public {
-            public = public.merge(metrics_router);
-        } else {
-            protected = protected.merge(metrics_router);
-        }
-        if dialects.contains(Dialect::Broadcast) || dialects.contains(Dialect::WebRtc) {
-            public = public.merge(broadcast_http::router(hub, broadcast, dialects));
-        }
-        public.layer(from_fn_with_state(limits, require_allowed_origin)).merge(login::require_login(protected, &login))
     }
 }
 
+/// All routes.
+pub(super) fn router(state: &Arc<HttpState>) -> Router {
+    let HttpState { config, limits: SignalingLimits { dialects, .. }, .. } = &**state;
+    let mut public = Router::new()
+        .route("/", get(start_page::start_page))
+        .route("/static/{file}", get(static_files::static_file))
+        .route("/docs/asyncapi.json", get(asyncapi::asyncapi_json))
+        .route("/docs/messages", get(asyncapi::messages_page))
+        .route("/healthz", get(http::serve_healthz))
+        .route("/health", get(health::health))
+        .route("/rooms", get(health::rooms))
+        .route("/examples", get(examples::examples_index))
+        .route("/examples/", get(examples::examples_index))
+        .route("/examples/{page}", get(examples::example_page));
+    // These routes require the login and reject requests from pages of other sites.
+    let mut protected = Router::new()
+        .route("/admin/shutdown", post(health::shut_down))
+        .route("/docs", get(openapi::docs_page))
+        .route("/docs/", get(openapi::docs_page))
+        .route("/docs/swagger.json", get(openapi::openapi_json))
+        .route("/openapi.json", get(openapi::openapi_json))
+        .route("/console", get(console::console))
+        .route("/console/state", get(console::console_state))
+        .route("/console/disconnect", post(console::disconnect))
+        .route("/console/close-room", post(console::close_room));
+    if dialects.contains(Dialect::Jamjam) {
+        public = public.route("/api/v1/signaling", get(start_page::signaling_server));
+    }
+    if dialects.contains(Dialect::ControlSurface) {
+        public = public.route("/examples/qr.svg", get(examples::example_qr));
+        protected = protected
+            .route("/examples/address", get(examples::example_address))
+            .route("/admin/bbx/rooms", get(control_surface_api::list_rooms).post(control_surface_api::create_room))
+            .route("/admin/bbx/rooms/{code}", delete(control_surface_api::close_room))
+            .route("/admin/bbx/rooms/{code}/params", delete(control_surface_api::clear_parameters))
+            .route("/admin/bbx/param", post(control_surface_api::set_param))
+            .route("/admin/bbx/params/{name}", put(control_surface_api::declare_range))
+            .route("/admin/bbx/visualization", post(control_surface_api::broadcast_visualization))
+            .route("/admin/bbx/events", get(control_surface_api::event_stream));
+    }
+    let (mut public, mut protected) = (public.with_state(Arc::clone(state)), protected.with_state(Arc::clone(state)));
+    let metrics = http::metrics::router(metrics::registry(state));
+    // On loopback without a proxy only local users can connect, so metrics need no login.
+    if state.address.ip().to_canonical().is_loopback() && config.connection_limits.trusted_proxies.is_none() {
+        public = public.merge(metrics);
+    } else {
+        protected = protected.merge(metrics);
+    }
+    if dialects.contains(Dialect::Broadcast) || dialects.contains(Dialect::WebRtc) {
+        public = public.merge(broadcast_http::router(state));
+    }
+    let public = public.layer(from_fn_with_state(Arc::clone(state), require_allowed_origin));
+    public.merge(login::require_login(protected, &config.login))
+}
+
 /// Rejects requests of pages whose origin is not allowed. Routes behind the login are stricter: see [`http::csrf`].
-async fn require_allowed_origin(State(limits): State<Arc<SignalingLimits>>, request: Request, next: Next) -> Response {
+async fn require_allowed_origin(State(state): State<Arc<HttpState>>, request: Request, next: Next) -> Response {
     let origin = request.headers().get(header::ORIGIN).map(|origin| origin.to_str().unwrap_or_default());
-    if limits.allows_origin(origin) {
+    if state.limits.allows_origin(origin) {
         return next.run(request).await;
     }
     body::error_response(StatusCode::FORBIDDEN, "Origin not allowed (allowed origins: the server's --origin)")
@@ -105,8 +155,7 @@ mod tests {
 
     use serde_json::{Map, Value};
 
-    use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits};
-    use crate::io::signaling::shared_hub::SharedHub;
+    use crate::io::connection_permit::ConnectionLimits;
     use crate::signaling::{DialectSet, Hub};
 
     use super::*;
@@ -114,25 +163,11 @@ mod tests {
     const METHODS: [&str; 5] = ["get", "put", "post", "delete", "patch"];
 
     /// The debug output of the router: `axum` has no other way to list routes.
-    fn debug_router(dialects: DialectSet, metrics_are_public: bool) -> String {
+    fn debug_router(dialects: DialectSet, address: [u8; 4]) -> String {
         let hub = Hub::new(SignalingLimits { dialects, ..SignalingLimits::default() }, [1, 2, 3, 4]);
         let hub = SharedHub::new(hub, None, &ConnectionLimits::default());
-        let collector = SignalingCollector {
-            hub,
-            connection_limiter: ConnectionLimiter::new(ConnectionLimits::default()),
-            tls: None,
-            login: Arc::default(),
-        };
-        let address = SocketAddr::from(([127, 0, 0, 1], 8_080));
-        let routes = HttpRoutes {
-            collector,
-            broadcast: BroadcastHttpConfig::default(),
-            address,
-            moqt_url: None,
-            public_url: None,
-            metrics_are_public,
-        };
-        format!("{:?}", routes.router(&Arc::default()))
+        let state = HttpState::new(SignalingServerConfig::default(), &hub, SocketAddr::from((address, 8_080)));
+        format!("{:?}", router(&Arc::new(state)))
     }
 
     /// Each path with its methods.
@@ -175,8 +210,10 @@ mod tests {
         let all = DialectSet::default();
         let without = [Dialect::Jamjam, Dialect::Broadcast, Dialect::ControlSurface].map(|one| all.without(one));
         let sets = [all, DialectSet::JAMJAM_ONLY].into_iter().chain(without);
-        for (dialects, openly) in sets.flat_map(|dialects| [(dialects, true), (dialects, false)]) {
-            let mut paths = routes(&debug_router(dialects, openly));
+        // Metrics are public on loopback only.
+        let addresses = [[127, 0, 0, 1], [192, 0, 2, 1]];
+        for (dialects, address) in sets.flat_map(|dialects| addresses.map(|address| (dialects, address))) {
+            let mut paths = routes(&debug_router(dialects, address));
             assert!(paths.remove("get /docs/"), "the same page as /docs");
             assert!(paths.remove("get /docs/swagger.json"), "the same document as /openapi.json");
             assert!(paths.remove("get /examples"), "the same page as /examples/");

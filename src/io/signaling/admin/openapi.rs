@@ -2,11 +2,10 @@
 //!
 //! Each operation is documented next to its handler. This file adds the parts that all operations share: the login and the error schema.
 
-use axum::Router;
-use axum::body::Bytes;
+use std::sync::Arc;
+
 use axum::extract::State;
 use axum::response::Response;
-use axum::routing::get;
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{Content, OpenApi, Ref, RefOr};
@@ -15,7 +14,7 @@ use utoipa::{Modify, OpenApi as _};
 use crate::io::http;
 use crate::io::http::body::{ErrorBody, TooManyRequestsBody, page_response};
 use crate::io::signaling::admin::{
-    asyncapi, console, console_operations, control_surface_api, discovery, examples, health, start_page, static_files,
+    HttpState, asyncapi, console, control_surface_api, examples, health, start_page, static_files,
 };
 use crate::io::signaling::broadcast_http;
 use crate::signaling::{Dialect, DialectSet};
@@ -27,22 +26,12 @@ const PAGE: &str = include_str!("pages/docs.html");
 /// The page may load resources from this server only. `data:` images are also allowed, because Swagger UI draws arrows as such images.
 const CSP: &str = "script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'";
 
-/// The page, its files, and the document.
-pub(super) fn router(dialects: DialectSet) -> Router {
-    Router::new()
-        .route("/docs", get(docs_page))
-        .route("/docs/", get(docs_page))
-        .route("/docs/swagger.json", get(openapi_json))
-        .route("/openapi.json", get(openapi_json))
-        .with_state(Bytes::from(openapi_json_for(dialects)))
-}
-
 /// API documentation
 #[utoipa::path(
     get, path = "/docs", operation_id = "docs", tag = "documentation", security(("login" = [])),
     responses((status = 200, description = "Swagger UI, embedded in the program", content_type = "text/html", body = String)),
 )]
-async fn docs_page() -> Response {
+pub(super) async fn docs_page() -> Response {
     page_response("text/html; charset=utf-8", CSP, PAGE)
 }
 
@@ -51,8 +40,8 @@ async fn docs_page() -> Response {
     get, path = "/openapi.json", operation_id = "openapi", tag = "documentation", security(("login" = [])),
     responses((status = 200, description = "OpenAPI 3.1", body = Object)),
 )]
-async fn openapi_json(State(document): State<Bytes>) -> Response {
-    page_response("application/json", CSP, document)
+pub(super) async fn openapi_json(State(state): State<Arc<HttpState>>) -> Response {
+    page_response("application/json", CSP, state.openapi.clone())
 }
 
 /// Name of the security scheme for the operator's login.
@@ -76,7 +65,7 @@ const LOGIN_SCHEME: &str = "login";
         health::rooms,
         http::serve_healthz,
         http::metrics::serve_metrics,
-        discovery::signaling_server,
+        start_page::signaling_server,
         broadcast_http::issue_token,
         broadcast_http::post_content,
         broadcast_http::post_typed,
@@ -92,8 +81,8 @@ const LOGIN_SCHEME: &str = "login";
         health::shut_down,
         console::console,
         console::console_state,
-        console_operations::disconnect,
-        console_operations::close_room,
+        console::disconnect,
+        console::close_room,
         start_page::start_page,
         static_files::static_file,
         examples::examples_index,
@@ -106,7 +95,7 @@ const LOGIN_SCHEME: &str = "login";
         asyncapi::messages_page,
     ),
     components(schemas(ErrorBody, TooManyRequestsBody)),
-    modifiers(&SecuritySchemes, &ErrorResponses),
+    modifiers(&SharedParts),
 )]
 struct ApiDocument;
 
@@ -142,10 +131,11 @@ fn operations_mut(item: &mut PathItem) -> impl Iterator<Item = (bool, &mut Opera
         .filter_map(|(changes_state, operation)| Some((changes_state, operation.as_mut()?)))
 }
 
-/// Adds the security schemes.
-struct SecuritySchemes;
+/// Adds what several operations share: the security schemes, and the responses to bodies that are not JSON, to requests without the login,
+/// and the schema of all errors.
+struct SharedParts;
 
-impl Modify for SecuritySchemes {
+impl Modify for SharedParts {
     fn modify(&self, document: &mut OpenApi) {
         let components = document.components.get_or_insert_default();
         for (name, scheme, description) in [
@@ -160,24 +150,19 @@ impl Modify for SecuritySchemes {
             let http = Http::builder().scheme(scheme).description(Some(description)).build();
             components.add_security_scheme(name, SecurityScheme::Http(http));
         }
-    }
-}
-
-/// Adds the error responses of all operations that require a login, and the schema of all error responses.
-struct ErrorResponses;
-
-impl Modify for ErrorResponses {
-    fn modify(&self, document: &mut OpenApi) {
         let login = SecurityRequirement::new(LOGIN_SCHEME, [""; 0]);
         for (changes_state, operation) in document.paths.paths.values_mut().flat_map(operations_mut) {
+            let needs_login = operation.security.iter().flatten().any(|needed| *needed == login);
+            let has_body = operation.request_body.is_some();
             let responses = &mut operation.responses.responses;
-            if operation.security.iter().flatten().any(|needed| *needed == login) {
-                let errors = [
-                    ("401", "The login is missing or wrong"),
-                    ("429", "Too many failed logins from this address"),
-                    ("403", "The request comes from a page of another site"),
-                ];
-                for (status, description) in errors.into_iter().take(if changes_state { 3 } else { 2 }) {
+            for (applies, status, description) in [
+                (has_body, "400", "The body is not JSON"),
+                (has_body && needs_login, "422", "A field is missing, invalid or unknown"),
+                (needs_login, "401", "The login is missing or wrong"),
+                (needs_login, "429", "Too many failed logins from this address"),
+                (needs_login && changes_state, "403", "The request comes from a page of another site"),
+            ] {
+                if applies {
                     let response = || utoipa::openapi::Response::new(description).into();
                     responses.entry(status.to_owned()).or_insert_with(response);
                 }

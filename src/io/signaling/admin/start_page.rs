@@ -1,26 +1,29 @@
-//! `/`: the start page, with the URLs of the dialects and links to the other pages.
+//! `/`: the start page, with the URLs of the dialects and links to the other pages. `/api/v1/signaling`: the URL at which newer jamjam
+//! clients connect, which know only the address of the server.
 //!
-//! The page is public and has no script. It shows the URLs with the host name that the browser used.
+//! The page is public and has no script. Both show the host name that the client used.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use axum::routing::get;
-use axum::{Extension, Router};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::io::http::ConnectionInfo;
-use crate::io::http::body::page_response;
-use crate::io::http::forwarded::has_https_proxy;
+use crate::io::http::body::{self, page_response};
+use crate::io::http::forwarded::{forwarded_host, has_https_proxy};
 use crate::io::http::request_host::RequestHost;
 use crate::io::moqt::MoqtUrl;
 use crate::io::reachable::reachable_addresses;
+use crate::io::signaling::admin::HttpState;
 use crate::sanitize::escape_html;
-use crate::signaling::{Dialect, SignalingLimits};
+use crate::signaling::{Dialect, NEWER_PATH, SignalingLimits};
 
 const PAGE: &str = include_str!("pages/start.html");
 
@@ -45,85 +48,91 @@ const SELECTION: &str = "All dialects share one port. If the URL does not select
 const MOQT_DESCRIPTION: &str = "MOQT echo over WebTransport (UDP)";
 const LOCAL_MOQT_DESCRIPTION: &str = "MOQT echo over WebTransport (UDP), on the machine of the server only";
 
-/// What the page describes.
-pub(super) struct StartPage {
-    pub(super) limits: Arc<SignalingLimits>,
-    /// The listen address, for clients that send no valid `Host`.
-    pub(super) address: SocketAddr,
-    pub(super) is_tls: bool,
-    /// URL of a MOQT echo in the same process, with its listen host.
-    pub(super) moqt_url: Option<MoqtUrl>,
-}
-
-/// The page.
-pub(super) fn router(page: StartPage) -> Router {
-    Router::new().route("/", get(start_page)).with_state(Arc::new(page))
-}
-
 /// Start page
 #[utoipa::path(
     get, path = "/", operation_id = "startPage", tag = "documentation",
     responses((status = 200, description = "URLs of this server and links to its pages", content_type = "text/html", body = String)),
 )]
 pub(super) async fn start_page(
-    State(page): State<Arc<StartPage>>,
+    State(state): State<Arc<HttpState>>,
     Extension(client): Extension<ConnectionInfo>,
     headers: HeaderMap,
 ) -> Response {
-    let is_tls = page.is_tls || client.is_forwarded && has_https_proxy(&headers);
-    let html = page.html(&shown_host(&headers, page.address), is_tls);
-    let mut response = page_response("text/html; charset=utf-8", CSP, html);
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
+    let is_tls = state.config.tls.is_some() || client.is_forwarded && has_https_proxy(&headers);
+    let html = html(&state.limits, state.config.moqt_url.as_ref(), &shown_host(&headers, state.address), is_tls);
+    body::no_store(page_response("text/html; charset=utf-8", CSP, html))
 }
 
-impl StartPage {
-    /// Whether the server has the page with this path.
-    fn has_page(&self, path: &str) -> bool {
-        match path {
-            WEBRTC_ROOMS => self.limits.dialects.contains(Dialect::WebRtc),
-            _ => true,
-        }
-    }
+/// Where to connect.
+#[derive(Serialize, ToSchema)]
+struct SignalingServer {
+    /// A URL that begins with `ws://` or `wss://`.
+    url: String,
+}
 
-    fn html(&self, host: &str, is_tls: bool) -> String {
-        let facts = format!("jamjam-dev {} at {host}", env!("CARGO_PKG_VERSION"));
-        let secure = if is_tls { "s" } else { "" };
-        let urls = ["ws", "http"].map(|scheme| format!("{scheme}{secure}://{host}"));
-        let command = self.limits.dialects.check_command(&urls[0], &urls[1], is_tls);
-        let SignalingLimits { dialects: enabled, webrtc_requires_token, .. } = *self.limits;
-        let enabled: Vec<Dialect> = Dialect::ALL.into_iter().filter(|dialect| enabled.contains(*dialect)).collect();
-        let selection = if enabled.len() == 1 { "" } else { SELECTION };
-        let mut dialects = String::new();
-        let enabled = enabled.into_iter().map(|dialect| {
-            let url = format!("{}{}", urls[0], example_path(dialect, webrtc_requires_token));
-            (dialect.name(), dialect.description(), url)
-        });
-        let moqt = self.moqt_url.iter().map(|url| {
-            let (description, url) = moqt_entry(url, host);
-            ("moqt", description, url)
-        });
-        for (name, description, url) in enabled.chain(moqt) {
-            // Writing to a string cannot fail.
-            let _ = writeln!(
-                dialects,
-                "        <dt>{}</dt>\n        <dd>{}<code>{}</code></dd>",
-                escape_html(name),
-                escape_html(description),
-                escape_html(&url)
-            );
-        }
-        let mut pages = String::new();
-        for (path, name, needs_login) in PAGES.into_iter().filter(|(path, ..)| self.has_page(path)) {
-            let note = if needs_login { " <span>(login)</span>" } else { "" };
-            let _ = writeln!(pages, "        <li><a href=\"{path}\">{}</a>{note}</li>", escape_html(name));
-        }
-        PAGE.replace("<!-- facts -->", &escape_html(&facts))
-            .replace("<!-- dialects -->\n", &dialects)
-            .replace("<!-- selection -->", selection)
-            .replace("<!-- command -->", &escape_html(&command))
-            .replace("<!-- pages -->\n", &pages)
+/// Signaling URL
+///
+/// The host is that of the request. Clients measure their clock with the header `Date`.
+#[utoipa::path(
+    get, path = "/api/v1/signaling", operation_id = "signaling", tag = "jamjam",
+    responses((status = 200, description = "Where newer jamjam clients connect", body = SignalingServer)),
+)]
+pub(super) async fn signaling_server(
+    State(state): State<Arc<HttpState>>,
+    Extension(client): Extension<ConnectionInfo>,
+    headers: HeaderMap,
+) -> Response {
+    let url = state.config.public_url.as_ref().map_or_else(
+        || {
+            let forwarded = client.is_forwarded.then_some(&headers);
+            let is_tls = state.config.tls.is_some() || forwarded.is_some_and(has_https_proxy);
+            let host = forwarded.and_then(forwarded_host);
+            let host = host.unwrap_or_else(|| shown_host(&headers, state.address));
+            format!("ws{}://{host}{NEWER_PATH}", if is_tls { "s" } else { "" })
+        },
+        ToString::to_string,
+    );
+    body::no_store(body::json_response(StatusCode::OK, &SignalingServer { url }))
+}
+
+/// The page of a server with these limits, and with a MOQT echo at `moqt_url`, for a browser that uses `host`.
+fn html(limits: &SignalingLimits, moqt_url: Option<&MoqtUrl>, host: &str, is_tls: bool) -> String {
+    let facts = format!("jamjam-dev {} at {host}", env!("CARGO_PKG_VERSION"));
+    let secure = if is_tls { "s" } else { "" };
+    let urls = ["ws", "http"].map(|scheme| format!("{scheme}{secure}://{host}"));
+    let command = limits.dialects.check_command(&urls[0], &urls[1], is_tls);
+    let enabled: Vec<Dialect> = Dialect::ALL.into_iter().filter(|dialect| limits.dialects.contains(*dialect)).collect();
+    let selection = if enabled.len() == 1 { "" } else { SELECTION };
+    let mut dialects = String::new();
+    let enabled = enabled.into_iter().map(|dialect| {
+        let url = format!("{}{}", urls[0], example_path(dialect, limits.webrtc_requires_token));
+        (dialect.name(), dialect.description(), url)
+    });
+    let moqt = moqt_url.map(|url| {
+        let (description, url) = moqt_entry(url, host);
+        ("moqt", description, url)
+    });
+    for (name, description, url) in enabled.chain(moqt) {
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            dialects,
+            "        <dt>{}</dt>\n        <dd>{}<code>{}</code></dd>",
+            escape_html(name),
+            escape_html(description),
+            escape_html(&url)
+        );
     }
+    let has_webrtc = limits.dialects.contains(Dialect::WebRtc);
+    let mut pages = String::new();
+    for (path, name, needs_login) in PAGES.into_iter().filter(|(path, ..)| has_webrtc || *path != WEBRTC_ROOMS) {
+        let note = if needs_login { " <span>(login)</span>" } else { "" };
+        let _ = writeln!(pages, "        <li><a href=\"{path}\">{}</a>{note}</li>", escape_html(name));
+    }
+    PAGE.replace("<!-- facts -->", &escape_html(&facts))
+        .replace("<!-- dialects -->\n", &dialects)
+        .replace("<!-- selection -->", selection)
+        .replace("<!-- command -->", &escape_html(&command))
+        .replace("<!-- pages -->\n", &pages)
 }
 
 /// The path and query with which a client of this dialect connects. Words in capitals are placeholders.
@@ -137,7 +146,7 @@ const fn example_path(dialect: Dialect, webrtc_requires_token: bool) -> &'static
 }
 
 /// The host and port that the page shows: those of the request, or an address of the server if the request has no valid `Host`.
-pub(super) fn shown_host(headers: &HeaderMap, listen_address: SocketAddr) -> Cow<'_, str> {
+fn shown_host(headers: &HeaderMap, listen_address: SocketAddr) -> Cow<'_, str> {
     let requested = RequestHost::requested(headers).map(|host| Cow::Borrowed(host.text()));
     requested.unwrap_or_else(|| {
         let address = reachable_addresses(listen_address).first().copied().unwrap_or(listen_address);
@@ -159,19 +168,19 @@ fn moqt_entry(url: &MoqtUrl, host: &str) -> (&'static str, String) {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::{HeaderValue, header};
+
     use crate::signaling::DialectSet;
 
     use super::*;
 
-    fn page(dialects: DialectSet) -> StartPage {
-        let limits = Arc::new(SignalingLimits { dialects, ..SignalingLimits::default() });
-        let address = SocketAddr::from(([127, 0, 0, 1], 8_080));
-        StartPage { limits, address, is_tls: false, moqt_url: None }
+    fn page(dialects: DialectSet, moqt_url: Option<&MoqtUrl>, host: &str, is_tls: bool) -> String {
+        html(&SignalingLimits { dialects, ..SignalingLimits::default() }, moqt_url, host, is_tls)
     }
 
     #[test]
     fn page_lists_the_enabled_dialects_with_the_requested_host() {
-        let all = page(DialectSet::ALL).html("rooms.example:8443", true);
+        let all = page(DialectSet::ALL, None, "rooms.example:8443", true);
         for url in [
             "wss://rooms.example:8443/<",
             "wss://rooms.example:8443/ROOM?token=TOKEN<",
@@ -182,7 +191,7 @@ mod tests {
         assert!(all.contains("/examples/"), "{all}");
         assert!(!all.contains("<!--"), "every placeholder is replaced: {all}");
         assert!(!all.contains("<dt>moqt</dt>"), "{all}");
-        let one = page(DialectSet::only(Dialect::WebRtc)).html("x", false);
+        let one = page(DialectSet::only(Dialect::WebRtc), None, "x", false);
         assert_eq!(one.matches("<dt>").count(), 1);
         assert!(one.contains("ws://x/?roomId") && one.contains("(login)"), "{one}");
     }
@@ -199,8 +208,8 @@ mod tests {
             ("192.0.2.7", "rooms.example", "https://192.0.2.7:4443/a&amp;b", false),
         ] {
             let url: MoqtUrl = "https://x:4443/a&b".parse().expect("a URL");
-            let moqt_url = Some(MoqtUrl { host: listen_host.to_owned(), ..url });
-            let html = StartPage { moqt_url, ..page(DialectSet::JAMJAM_ONLY) }.html(requested, false);
+            let moqt_url = MoqtUrl { host: listen_host.to_owned(), ..url };
+            let html = page(DialectSet::JAMJAM_ONLY, Some(&moqt_url), requested, false);
             assert!(html.contains(&format!("<code>{expected}</code>")), "{expected}: {html}");
             assert!(html.contains("MOQT echo over WebTransport (UDP)"), "{html}");
             assert_eq!(html.contains(local), is_local, "{listen_host}");
@@ -220,7 +229,7 @@ mod tests {
 
     #[test]
     fn untrusted_host_is_escaped() {
-        let script = page(DialectSet::ALL).html("<script>alert(1)</script>", false);
+        let script = page(DialectSet::ALL, None, "<script>alert(1)</script>", false);
         assert!(!script.contains("<script"), "{script}");
     }
 }

@@ -2,11 +2,9 @@
 
 use std::io::{Cursor, Read as _};
 
-use axum::Router;
 use axum::extract::Path;
-use axum::http::{HeaderValue, header};
-use axum::response::Response;
-use axum::routing::get;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
 use utoipa_swagger_ui_vendored::SWAGGER_UI_VENDORED;
 use zip::result::{ZipError, ZipResult};
 use zip::{CompressionMethod, ZipArchive};
@@ -46,10 +44,6 @@ const SWAGGER_UI_FILES: [(&str, &str); 4] = [
     ("favicon-32x32.png", "image/png"),
 ];
 
-pub(super) fn router() -> Router {
-    Router::new().route("/static/{file}", get(static_file))
-}
-
 /// Files of the pages
 #[utoipa::path(
     get, path = "/static/{file}", operation_id = "staticFile", tag = "documentation",
@@ -64,11 +58,8 @@ pub(super) async fn static_file(Path(name): Path<String>) -> Response {
         return body::not_found();
     };
     let Ok((bytes, is_gzip)) = swagger_ui_bytes(file) else { return body::not_found() };
-    let mut response = page_response(kind, CSP, bytes);
-    if is_gzip {
-        response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-    }
-    response
+    let encoding = is_gzip.then_some([(header::CONTENT_ENCODING, "gzip")]);
+    (encoding, page_response(kind, CSP, bytes)).into_response()
 }
 
 /// Reads a file from the ZIP archive of Swagger UI. Returns its bytes, and whether they are compressed with gzip.
