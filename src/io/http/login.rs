@@ -67,11 +67,7 @@ pub struct Credentials([u8; 32]);
 impl Credentials {
     /// The name must not contain a colon.
     pub fn new(name: &str, password: &str) -> Self {
-        Self::of_pair(format!("{name}:{password}").as_bytes())
-    }
-
-    fn of_pair(pair: &[u8]) -> Self {
-        Self(Sha256::digest(pair).into())
+        Self(Sha256::digest(format!("{name}:{password}")).into())
     }
 
     /// Parses the `Authorization` header. A repeated header is not accepted.
@@ -80,7 +76,7 @@ impl Credentials {
         let header = values.next().filter(|_| values.next().is_none())?;
         let (scheme, encoded) = header.to_str().ok()?.trim().split_once(' ')?;
         let pair = scheme.eq_ignore_ascii_case("basic").then(|| STANDARD.decode(encoded.trim()).ok())??;
-        Some(Self::of_pair(&pair))
+        Some(Self(Sha256::digest(pair).into()))
     }
 }
 
@@ -136,8 +132,10 @@ pub struct Login {
     /// Failed logins by address: first those of the operator, then those that pages of other origins cause. Such
     /// a page can send wrong passwords with the operator's browser. It must not lock the operator out.
     failed_attempts: [Mutex<WindowLimiter>; 2],
-    failed_count: AtomicU64,
-    rate_limited_count: AtomicU64,
+    /// Rejected logins with a wrong name or password.
+    pub failed: AtomicU64,
+    /// Logins rejected without a check, because there were too many failed logins from their address.
+    pub rate_limited: AtomicU64,
 }
 
 impl fmt::Debug for Login {
@@ -154,8 +152,8 @@ impl Default for Login {
             cookie: None,
             is_tls: false,
             failed_attempts: [(); 2].map(|()| Mutex::new(WindowLimiter::new(FAILURE_LIMIT, MAX_LIMITED_SOURCES))),
-            failed_count: AtomicU64::new(0),
-            rate_limited_count: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            rate_limited: AtomicU64::new(0),
         }
     }
 }
@@ -171,16 +169,6 @@ impl Login {
         // A digest does not reveal the random text.
         let cookie = URL_SAFE_NO_PAD.encode(Sha256::digest(format!("cookie {password}")));
         Self { cookie: Some(cookie), is_tls, ..Self::new(Credentials::new(DEFAULT_USER_NAME, password)) }
-    }
-
-    /// Rejected logins with a wrong name or password.
-    pub fn failed_count(&self) -> u64 {
-        self.failed_count.load(Ordering::Relaxed)
-    }
-
-    /// Logins rejected without a check, because there were too many failed logins from their address.
-    pub fn rate_limited_count(&self) -> u64 {
-        self.rate_limited_count.load(Ordering::Relaxed)
     }
 
     /// Checks the login of a request: the cookie, or a name and a password. A request without a login does not count as a failed login.
@@ -224,12 +212,12 @@ impl Login {
         let right = self.credentials.as_ref();
         let is_right = given.zip(right).is_some_and(|(given, right)| given.0.ct_eq(&right.0).into());
         let (count, reason) = match failed.retry_after(now, address) {
-            Some(wait) => (&self.rate_limited_count, LoginError::RateLimited(wait)),
+            Some(wait) => (&self.rate_limited, LoginError::RateLimited(wait)),
             None if is_right => return Ok(()),
             None => {
                 let _ = failed.check(now, address);
                 let is_random = self.cookie.is_some();
-                (&self.failed_count, if is_random { LoginError::TokenRequired } else { LoginError::Invalid })
+                (&self.failed, if is_random { LoginError::TokenRequired } else { LoginError::Invalid })
             }
         };
         count.fetch_add(1, Ordering::Relaxed);
@@ -343,7 +331,7 @@ mod tests {
         }
         assert_eq!(login.check(&headers(&[RIGHT, RIGHT]), address(1), now), Err(LoginError::Invalid));
         assert_eq!(login.check(&HeaderMap::new(), address(1), now), Err(LoginError::Missing));
-        assert_eq!((login.failed_count(), login.rate_limited_count()), (16, 0));
+        assert_eq!((login.failed.load(Ordering::Relaxed), login.rate_limited.load(Ordering::Relaxed)), (16, 0));
     }
 
     #[test]
@@ -400,7 +388,7 @@ mod tests {
         assert_eq!(login.check(&wrong, address(1), at(20)), limited(880));
         assert_eq!(login.check(&right, address(2), at(20)), Ok(()));
         assert_eq!(login.check(&right, address(1), at(900)), Ok(()));
-        assert_eq!((login.failed_count(), login.rate_limited_count()), (20, 2));
+        assert_eq!((login.failed.load(Ordering::Relaxed), login.rate_limited.load(Ordering::Relaxed)), (20, 2));
     }
 
     #[test]
@@ -443,7 +431,7 @@ mod tests {
         for wrong in ["", "jamjam-dev-8080", "jamjam-dev-8080=", &pair[..pair.len() - 1], &pair.to_lowercase()] {
             assert_eq!(check(&random(&[("cookie", wrong)]).1), Err(LoginError::TokenRequired), "{wrong}");
         }
-        assert_eq!(login.failed_count(), 0);
+        assert_eq!(login.failed.load(Ordering::Relaxed), 0);
         assert!(!format!("{login:?}").contains(value));
     }
 
@@ -455,7 +443,7 @@ mod tests {
         }
         let limited = login.redeem("random", &local, LOCAL, Time::ZERO);
         assert!(matches!(limited, Err(LoginError::RateLimited(_))), "{limited:?}");
-        assert_eq!((login.failed_count(), login.rate_limited_count()), (20, 1));
+        assert_eq!((login.failed.load(Ordering::Relaxed), login.rate_limited.load(Ordering::Relaxed)), (20, 1));
     }
 
     #[test]

@@ -25,15 +25,6 @@ const MAX_EVENTS_PER_WRITE: usize = 64;
 pub(in crate::io) struct EventListeners {
     streams: Vec<StreamSender>,
     program: Option<EventProducer>,
-    dropped_events: u64,
-    rejected: u64,
-}
-
-/// Number of listeners, dropped events and rejected streams.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::io) struct EventListenerCounters {
-    /// Connected listeners.
-    pub(in crate::io) active: u64,
     /// Events that were not delivered. An event that two listeners miss counts twice.
     pub(in crate::io) dropped_events: u64,
     /// Rejected streams.
@@ -59,14 +50,10 @@ impl EventListeners {
         Some(EventStream { queue, dropped })
     }
 
-    pub(in crate::io) fn counters(&self) -> EventListenerCounters {
+    /// Number of connected listeners.
+    pub(in crate::io) fn active(&self) -> u64 {
         let streams = self.streams.iter().filter(|stream| !stream.queue.is_closed()).count() as u64;
-        let programs = u64::from(self.program.as_ref().is_some_and(|events| !events.is_abandoned()));
-        EventListenerCounters {
-            active: streams + programs,
-            dropped_events: self.dropped_events,
-            rejected: self.rejected,
-        }
+        streams + u64::from(self.program.as_ref().is_some_and(|events| !events.is_abandoned()))
     }
 
     /// Delivers an event to all listeners.
@@ -169,9 +156,9 @@ mod tests {
 
     /// Publishes an event. Returns the number of listeners that missed the event.
     fn publish(listeners: &mut EventListeners, time: u64) -> u64 {
-        let before = listeners.counters().dropped_events;
+        let before = listeners.dropped_events;
         listeners.publish(&event(time));
-        listeners.counters().dropped_events - before
+        listeners.dropped_events - before
     }
 
     async fn drain(queue: &mut EventStream) -> String {
@@ -215,15 +202,15 @@ mod tests {
         listeners.add_program(producer);
         let mut streams: Vec<_> =
             (0..MAX_EVENT_STREAMS).map(|_| add_stream(&mut listeners).expect("a stream")).collect();
-        assert!(add_stream(&mut listeners).is_none() && listeners.counters().active == 17);
+        assert!(add_stream(&mut listeners).is_none() && listeners.active() == 17);
         streams.pop();
-        assert_eq!(listeners.counters().active, 16);
+        assert_eq!(listeners.active(), 16);
         assert!(add_stream(&mut listeners).is_some());
         // The stream that was added last is closed at once, because the test does not keep it. The embedding application's queue holds at
         // most one event, so the application misses the second event.
-        assert_eq!((publish(&mut listeners, 1), publish(&mut listeners, 2), listeners.counters().active), (0, 1, 16));
+        assert_eq!((publish(&mut listeners, 1), publish(&mut listeners, 2), listeners.active()), (0, 1, 16));
         assert_eq!((consumer.pop().map(|event| event.received_at), consumer.dropped()), (Some(1), 1));
         drop(consumer);
-        assert_eq!((publish(&mut listeners, 3), listeners.counters().active), (0, 15));
+        assert_eq!((publish(&mut listeners, 3), listeners.active()), (0, 15));
     }
 }

@@ -16,7 +16,7 @@ use tracing::warn;
 
 use crate::io::clock;
 use crate::io::connection_permit::ConnectionLimits;
-use crate::io::signaling::event_stream::{EventListenerCounters, EventListeners, EventStream};
+use crate::io::signaling::event_stream::{EventListeners, EventStream};
 use crate::io::websocket::frame::{self, FrameError};
 use crate::io::websocket::send_queue::{DEFAULT_MAX_UPDATES, PendingClose, QueueFull, QueuedFrame, SendQueue};
 use crate::memory_budget::{MemoryAccount, MemoryPermit};
@@ -147,8 +147,9 @@ impl SharedHub {
         self.locked(|_, state| state.queues.listeners.add_stream(!state.is_shutting_down))
     }
 
-    pub(in crate::io) fn event_listener_counters(&self) -> EventListenerCounters {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).queues.listeners.counters()
+    /// Calls `read` with the listeners for control surface events.
+    pub(in crate::io) fn with_event_listeners<T>(&self, read: impl FnOnce(&EventListeners) -> T) -> T {
+        read(&self.state.lock().unwrap_or_else(PoisonError::into_inner).queues.listeners)
     }
 
     /// Time since the server was started.
