@@ -9,6 +9,7 @@ pub mod csrf;
 pub mod forwarded;
 pub mod login;
 pub mod metrics;
+pub mod request_body;
 pub mod request_host;
 
 use std::io;

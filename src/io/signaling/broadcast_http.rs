@@ -1,7 +1,7 @@
 //! HTTP endpoints of broadcast rooms: tokens, posts, and the routes of room handlers. WebRTC rooms use the same endpoint for tokens.
 
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -18,40 +18,18 @@ use tracing::warn;
 use utoipa::ToSchema;
 
 use crate::io::clock;
-use crate::io::http::body::{RequestError, read_body};
-use crate::io::http::{ConnectionInfo, MAX_LIMITED_SOURCES, body};
-use crate::io::signaling::admin::HttpState;
-use crate::rate_limit::{WindowLimit, WindowLimiter};
+use crate::io::http::body::RequestError;
+use crate::io::http::request_body::{parse_json, read_body};
+use crate::io::http::{ConnectionInfo, body};
+pub use crate::io::signaling::http_state::BroadcastHttpConfig;
+use crate::io::signaling::http_state::{HttpState, RequestLimiter};
 use crate::sanitize::sanitize;
 use crate::signaling::broadcast::{AcceptedPost, IssueError, PostBody, PostError, PostFormat};
-use crate::signaling::token::{Audience, DEFAULT_LIFETIME_SECONDS, Secret};
+use crate::signaling::token::{Audience, DEFAULT_LIFETIME_SECONDS};
 use crate::signaling::{BearerToken, Dialect, MAX_WEBRTC_ROOM_BYTES, decode_room_name, is_valid_room_name};
 
 /// Maximum size of a request body, in bytes. Larger content is sent over WebSocket.
 pub const MAX_POST_BYTES: usize = 256 << 10;
-
-/// Configuration of the HTTP endpoints of broadcast rooms.
-#[derive(Clone, Debug)]
-pub struct BroadcastHttpConfig {
-    /// Key that a token request must contain. If there is no key, tokens are issued to every client.
-    pub issuer_key: Option<Secret>,
-    /// Limit on token requests per source address.
-    pub token_limit: Option<WindowLimit>,
-    /// Limit on posts per source address.
-    pub post_limit: Option<WindowLimit>,
-}
-
-impl Default for BroadcastHttpConfig {
-    /// Each source address may send ten token requests per 15 minutes and 30 posts per minute. A request body may have up to 256 KiB.
-    fn default() -> Self {
-        let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
-        Self {
-            issuer_key: None,
-            token_limit: Some(WindowLimit { count: 10, period: minutes(15) }),
-            post_limit: Some(WindowLimit { count: 30, period: minutes(1) }),
-        }
-    }
-}
 
 /// The routes of broadcast rooms. Without broadcast rooms, only `/auth/token`.
 pub(super) fn router(state: &Arc<HttpState>) -> Router {
@@ -67,13 +45,6 @@ pub(super) fn router(state: &Arc<HttpState>) -> Router {
         routes = routes.route("/rooms/{room}/{*rest}", any(room_route));
     }
     routes.layer(from_fn_with_state(Arc::clone(state), log_rejection)).with_state(Arc::clone(state))
-}
-
-/// The limit on requests of each source; `None`: no limit.
-pub(super) type RequestLimiter = Option<Mutex<WindowLimiter>>;
-
-pub(super) fn request_limiter(limit: Option<WindowLimit>) -> RequestLimiter {
-    limit.map(|limit| Mutex::new(WindowLimiter::new(limit, MAX_LIMITED_SOURCES)))
 }
 
 /// Counts and logs a rejected request. The log shows only the path: the query may contain a token.
@@ -356,7 +327,7 @@ pub(super) async fn issue_token(
     }
     let request = read_body(request, MAX_POST_BYTES).await?;
     let TokenRequest { client_id, room, audience, expires_in, metadata } =
-        body::parse_json(request.body()).map_err(|RequestError { error, .. }| {
+        parse_json(request.body()).map_err(|RequestError { error, .. }| {
             let error = format!("Invalid request: {error}");
             HttpRejection::with_response("invalid request", body::error_response(StatusCode::BAD_REQUEST, &error))
         })?;

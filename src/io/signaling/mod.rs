@@ -8,6 +8,7 @@ pub mod broadcast_http;
 pub mod client;
 pub mod control_surface_server;
 pub(in crate::io) mod event_stream;
+mod http_state;
 pub mod registration;
 pub(in crate::io) mod shared_hub;
 
@@ -26,43 +27,18 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use crate::io::clock;
-use crate::io::connection_permit::ConnectionLimits;
-use crate::io::http::login::Login;
 use crate::io::http::{self, ConnectionInfo, body};
-use crate::io::moqt::MoqtUrl;
-use crate::io::signaling::admin::HttpState;
-use crate::io::signaling::broadcast_http::BroadcastHttpConfig;
+use crate::io::signaling::http_state::HttpState;
+pub use crate::io::signaling::http_state::SignalingServerConfig;
 use crate::io::signaling::shared_hub::SharedHub;
 use crate::io::stop::StopToken;
-use crate::io::tls::server::HandshakeAcceptor;
-use crate::io::websocket::handshake::{UpgradeError, WebSocketUrl};
+use crate::io::websocket::handshake::UpgradeError;
 use crate::io::websocket::{connection, handshake};
 use crate::sanitize::sanitize;
 use crate::signaling::{self, DialectSet, Hub, NewConnection, Route, device};
 
 /// Maximum time for closing all connections at shutdown. Then the server ends, even if clients have not read their data.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Configuration of the server, in addition to the hub's limits.
-#[derive(Debug, Default)]
-pub struct SignalingServerConfig {
-    /// Connection limits.
-    pub connection_limits: ConnectionLimits,
-    /// Number of messages queued for one connection above which superseded updates are dropped; `None`: 256.
-    pub max_updates: Option<usize>,
-    /// TLS handshakes; `None`: plain TCP.
-    pub tls: Option<Arc<HandshakeAcceptor>>,
-    /// HTTP endpoints of broadcast rooms.
-    pub broadcast: BroadcastHttpConfig,
-    /// Login for the operator's pages. By default every login is rejected.
-    pub login: Arc<Login>,
-    /// URL of a MOQT echo in the same process, with its listen host, for the start page.
-    pub moqt_url: Option<MoqtUrl>,
-    /// URL at which newer jamjam clients connect; `None`: on the host that they requested.
-    pub public_url: Option<WebSocketUrl>,
-    /// Whether newer jamjam clients without device headers are rejected.
-    pub is_device_required: bool,
-}
 
 /// Serves `hub` on `listener` until `stop` is requested and connections are closed.
 pub fn serve(listener: TcpListener, hub: Hub, options: SignalingServerConfig, stop: &StopToken) -> io::Result<()> {

@@ -10,7 +10,7 @@ use axum::response::Response;
 use serde_json::{Map, Value, json};
 
 use crate::io::http::body::page_response;
-use crate::io::signaling::admin::HttpState;
+use crate::io::signaling::http_state::HttpState;
 use crate::signaling::SignalingLimits;
 use crate::signaling::message_docs::{ChannelDoc, CloseDoc, MessageDoc, MessageDocs, ParameterDoc, message_docs};
 
@@ -26,7 +26,8 @@ const CSP: &str = "script-src 'self'; style-src 'self'; img-src 'self'; connect-
     responses((status = 200, description = "The WebSocket messages of all enabled dialects, as AsyncAPI 3.0", body = Object)),
 )]
 pub(super) async fn asyncapi_json(State(state): State<Arc<HttpState>>) -> Response {
-    page_response("application/json", CSP, state.asyncapi.clone())
+    let document = state.asyncapi.get_or_init(|| asyncapi_document(&state.limits).to_string().into());
+    page_response("application/json", CSP, document.clone())
 }
 
 /// WebSocket messages
@@ -39,7 +40,7 @@ pub(super) async fn messages_page() -> Response {
 }
 
 /// The document for a server with these limits.
-pub(super) fn asyncapi_document(limits: &SignalingLimits) -> Value {
+fn asyncapi_document(limits: &SignalingLimits) -> Value {
     let MessageDocs { channels, schemas } = message_docs(limits);
     let host = json!({"default": "localhost:8080", "description": "Host and port of the server."});
     let server = |protocol| json!({"host": "{host}", "protocol": protocol, "variables": {"host": host}});

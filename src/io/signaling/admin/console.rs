@@ -14,10 +14,11 @@ use tracing::info;
 use utoipa::ToSchema;
 
 use crate::io::clock;
-use crate::io::http::body::{JsonBody, RequestError, page_response};
+use crate::io::http::body::{RequestError, page_response};
+use crate::io::http::request_body::JsonBody;
 use crate::io::http::{ConnectionInfo, body};
 use crate::io::os::{self, ProcessResources};
-use crate::io::signaling::admin::HttpState;
+use crate::io::signaling::http_state::HttpState;
 use crate::io::signaling::shared_hub::SharedHub;
 use crate::signaling::{ConnId, Dialect, DialectCounters, OperatorError, Snapshot, SnapshotQuery};
 

@@ -16,10 +16,11 @@ use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 use utoipa::ToSchema;
 
-use crate::io::http::body::{JsonBody, RequestError};
+use crate::io::http::body::RequestError;
+use crate::io::http::request_body::JsonBody;
 use crate::io::http::{ConnectionInfo, body};
-use crate::io::signaling::admin::HttpState;
 use crate::io::signaling::event_stream::MAX_EVENT_STREAMS;
+use crate::io::signaling::http_state::HttpState;
 use crate::signaling::{CommandError, ControlSurfaceRoomInfo, CreateRoomOptions, CreatedRoom};
 
 /// Maximum size of a request body, in bytes.

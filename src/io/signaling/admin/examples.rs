@@ -21,7 +21,7 @@ use crate::io::http::body::page_response;
 use crate::io::http::request_host::RequestHost;
 use crate::io::http::{ConnectionInfo, body};
 use crate::io::reachable::network_address;
-use crate::io::signaling::admin::HttpState;
+use crate::io::signaling::http_state::HttpState;
 use crate::signaling::{Dialect, DialectSet};
 
 /// One example.

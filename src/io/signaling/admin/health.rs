@@ -3,11 +3,10 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
 use axum::Extension;
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::{Body, to_bytes};
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -18,12 +17,10 @@ use tracing::info;
 use utoipa::ToSchema;
 
 use crate::io::clock;
-use crate::io::http::body::RequestError;
-use crate::io::http::{ConnectionInfo, body};
+use crate::io::http::{ConnectionInfo, body, request_body};
 use crate::io::os::{self, ProcessResources};
-use crate::io::signaling::admin::HttpState;
+use crate::io::signaling::http_state::HttpState;
 use crate::io::signaling::shared_hub::SharedHub;
-use crate::memory_budget::{MemoryAccount, MemoryBudget, OverBudget};
 use crate::signaling::broadcast::BroadcastRoomDetails;
 use crate::signaling::{Dialect, DialectCounters, UNDECIDED, WebRtcRoomInfo};
 
@@ -99,39 +96,6 @@ struct WebRtcRoomList {
 
 /// Maximum length of the WebRTC rooms in a response, and of the room counts of broadcast rooms. A response has at most 1 MiB.
 const MAX_LIST_BYTES: usize = 500 << 10;
-
-/// The latest body of a page. Clients that read slowly keep few of them in memory, because a body is used again for a microsecond for each of
-/// its bytes.
-pub(super) struct LatestBody {
-    memory: Arc<MemoryAccount>,
-    latest: Mutex<Option<(Instant, Result<Bytes, OverBudget>)>>,
-}
-
-impl LatestBody {
-    pub(super) fn new(budget: &Arc<MemoryBudget>) -> Self {
-        Self { memory: budget.account(None), latest: Mutex::default() }
-    }
-
-    fn get(&self, now: Instant, build: impl FnOnce() -> String) -> Result<Bytes, OverBudget> {
-        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((expiry, body)) = &*latest
-            && now < *expiry
-        {
-            return body.clone();
-        }
-        *latest = None;
-        let text = build();
-        let expiry = now + Duration::from_micros(text.len() as u64);
-        let body = self.memory.take(text.len() as u64).map(|memory| memory.attach(text));
-        *latest = Some((expiry, body.clone()));
-        body
-    }
-
-    fn response(&self, build: impl FnOnce() -> String) -> Response {
-        let body = self.get(Instant::now(), build).map_err(RequestError::from);
-        body::allow_any_origin(body.map(|json| body::json_text_response(StatusCode::OK, json)).into_response())
-    }
-}
 
 /// Server health
 #[utoipa::path(
@@ -251,7 +215,7 @@ pub(super) async fn shut_down(
     };
     // An empty body counts as an empty object.
     if !body.is_empty()
-        && let Err(error) = body::parse_json::<EmptyObject>(&body)
+        && let Err(error) = request_body::parse_json::<EmptyObject>(&body)
     {
         return error.into_response();
     }
@@ -267,7 +231,7 @@ mod tests {
 
     use super::*;
     use crate::io::connection_permit::ConnectionLimits;
-    use crate::io::signaling::SignalingServerConfig;
+    use crate::io::signaling::http_state::SignalingServerConfig;
     use crate::signaling::broadcast::{DeclaredRoom, RoomHandlers};
     use crate::signaling::{ConnId, DialectSet, Hub, NewConnection, SignalingLimits, route};
 
@@ -318,21 +282,5 @@ mod tests {
             let text = std::str::from_utf8(&body).expect("UTF-8");
             assert_eq!((body.len() <= 1 << 20, text.contains(r#""truncated":true"#)), (true, is_long));
         }
-    }
-
-    #[test]
-    fn a_body_is_shared_for_a_microsecond_per_byte_and_held_until_it_is_read() {
-        let budget = MemoryBudget::new(Some(1_500));
-        let (page, start) = (LatestBody::new(&budget), Instant::now());
-        let body_at =
-            |us, len| page.get(start + Duration::from_micros(us), || "x".repeat(len)).map(|body| (body.len(), body));
-        let unread = [body_at(0, 1_000), body_at(999, 1)];
-        assert!(unread.iter().all(|body| body.as_ref().is_ok_and(|(len, _)| *len == 1_000)));
-        // Another body does not fit.
-        assert_eq!(body_at(1_000, 600).map(drop), Err(OverBudget));
-        drop(unread);
-        assert_eq!((body_at(1_599, 600).map(drop), budget.held()), (Err(OverBudget), 0));
-        assert!(body_at(1_600, 600).is_ok_and(|(len, _)| len == 600));
-        assert_eq!(budget.held(), 600);
     }
 }

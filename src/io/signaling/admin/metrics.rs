@@ -10,8 +10,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use crate::io::memory;
-use crate::io::signaling::SignalingServerConfig;
-use crate::io::signaling::admin::HttpState;
+use crate::io::signaling::http_state::{HttpState, SignalingServerConfig};
 use crate::signaling::DialectCounters;
 use crate::stats::MetricKind;
 

@@ -10,80 +10,20 @@ mod openapi;
 mod start_page;
 mod static_files;
 
-use std::collections::HashSet;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Bytes;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{delete, get, post, put};
-use tokio::sync::Notify;
 
-use crate::io::connection_permit::{ConnectionLimiter, TLS_CONNECTION_BYTES};
 use crate::io::http::login;
 use crate::io::http::{self, body};
-use crate::io::log::SharedLogThrottle;
-use crate::io::signaling::SignalingServerConfig;
-use crate::io::signaling::admin::health::LatestBody;
-use crate::io::signaling::broadcast_http::{self, RequestLimiter, request_limiter};
-use crate::io::signaling::shared_hub::SharedHub;
+use crate::io::signaling::broadcast_http;
+use crate::io::signaling::http_state::HttpState;
 use crate::signaling::{Dialect, SignalingLimits};
-
-/// What the handlers share.
-pub(super) struct HttpState {
-    pub(super) hub: Arc<SharedHub>,
-    pub(super) config: SignalingServerConfig,
-    pub(super) limits: SignalingLimits,
-    pub(super) limiter: Arc<ConnectionLimiter>,
-    /// Notified when the operator stops the server.
-    pub(super) shutdown: Notify,
-    /// Limits the log lines about rejected upgrades.
-    pub(super) upgrade_log_throttle: SharedLogThrottle,
-    /// Limits the log lines about rejected posts and token requests.
-    pub(super) rejection_log_throttle: SharedLogThrottle,
-    pub(super) token_limiter: RequestLimiter,
-    pub(super) post_limiter: RequestLimiter,
-    /// The listen address.
-    address: SocketAddr,
-    openapi: Bytes,
-    asyncapi: Bytes,
-    health: LatestBody,
-    webrtc_rooms: LatestBody,
-    /// Addresses that have read content of protected rooms on the console.
-    content_readers: Mutex<HashSet<IpAddr>>,
-}
-
-impl HttpState {
-    /// The state of a server that listens on `address`.
-    pub(super) fn new(mut config: SignalingServerConfig, hub: &Arc<SharedHub>, address: SocketAddr) -> Self {
-        if config.tls.is_some() {
-            config.connection_limits.bytes_per_connection = TLS_CONNECTION_BYTES;
-        }
-        let limits = hub.with_hub(|_, hub, _| hub.limits().clone());
-        let budget = &config.connection_limits.memory_budget;
-        Self {
-            hub: Arc::clone(hub),
-            limiter: ConnectionLimiter::new(config.connection_limits.clone()),
-            shutdown: Notify::new(),
-            upgrade_log_throttle: SharedLogThrottle::default(),
-            rejection_log_throttle: SharedLogThrottle::default(),
-            token_limiter: request_limiter(config.broadcast.token_limit),
-            post_limiter: request_limiter(config.broadcast.post_limit),
-            address,
-            openapi: openapi::openapi_json_for(limits.dialects).into(),
-            asyncapi: asyncapi::asyncapi_document(&limits).to_string().into(),
-            health: LatestBody::new(budget),
-            webrtc_rooms: LatestBody::new(budget),
-            content_readers: Mutex::default(),
-            limits,
-            config,
-        }
-    }
-}
 
 /// All routes.
 pub(super) fn router(state: &Arc<HttpState>) -> Router {
@@ -155,7 +95,11 @@ mod tests {
 
     use serde_json::{Map, Value};
 
+    use std::net::SocketAddr;
+
     use crate::io::connection_permit::ConnectionLimits;
+    use crate::io::signaling::http_state::SignalingServerConfig;
+    use crate::io::signaling::shared_hub::SharedHub;
     use crate::signaling::{DialectSet, Hub};
 
     use super::*;

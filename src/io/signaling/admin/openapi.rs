@@ -13,10 +13,9 @@ use utoipa::{Modify, OpenApi as _};
 
 use crate::io::http;
 use crate::io::http::body::{ErrorBody, TooManyRequestsBody, page_response};
-use crate::io::signaling::admin::{
-    HttpState, asyncapi, console, control_surface_api, examples, health, start_page, static_files,
-};
+use crate::io::signaling::admin::{asyncapi, console, control_surface_api, examples, health, start_page, static_files};
 use crate::io::signaling::broadcast_http;
+use crate::io::signaling::http_state::HttpState;
 use crate::signaling::{Dialect, DialectSet};
 
 /// Swagger UI's own start page loads its files by relative paths. Relative paths work at `/docs/` but not at `/docs`. Therefore, this page
@@ -41,7 +40,8 @@ pub(super) async fn docs_page() -> Response {
     responses((status = 200, description = "OpenAPI 3.1", body = Object)),
 )]
 pub(super) async fn openapi_json(State(state): State<Arc<HttpState>>) -> Response {
-    page_response("application/json", CSP, state.openapi.clone())
+    let document = state.openapi.get_or_init(|| openapi_json_for(state.limits.dialects).into());
+    page_response("application/json", CSP, document.clone())
 }
 
 /// Name of the security scheme for the operator's login.

@@ -21,7 +21,7 @@ use crate::io::http::forwarded::{forwarded_host, has_https_proxy};
 use crate::io::http::request_host::RequestHost;
 use crate::io::moqt::MoqtUrl;
 use crate::io::reachable::reachable_addresses;
-use crate::io::signaling::admin::HttpState;
+use crate::io::signaling::http_state::HttpState;
 use crate::sanitize::escape_html;
 use crate::signaling::{Dialect, NEWER_PATH, SignalingLimits};
 

@@ -1,0 +1,182 @@
+//! The configuration of a signaling server, and what the handlers of its HTTP routes share.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::body::Bytes;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use tokio::sync::Notify;
+
+use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits, TLS_CONNECTION_BYTES};
+use crate::io::http::MAX_LIMITED_SOURCES;
+use crate::io::http::body::{self, RequestError};
+use crate::io::http::login::Login;
+use crate::io::log::SharedLogThrottle;
+use crate::io::moqt::MoqtUrl;
+use crate::io::signaling::shared_hub::SharedHub;
+use crate::io::tls::server::HandshakeAcceptor;
+use crate::io::websocket::handshake::WebSocketUrl;
+use crate::memory_budget::{MemoryAccount, MemoryBudget, OverBudget};
+use crate::rate_limit::{WindowLimit, WindowLimiter};
+use crate::signaling::SignalingLimits;
+use crate::signaling::token::Secret;
+
+/// Configuration of the server, in addition to the hub's limits.
+#[derive(Debug, Default)]
+pub struct SignalingServerConfig {
+    /// Connection limits.
+    pub connection_limits: ConnectionLimits,
+    /// Number of messages queued for one connection above which superseded updates are dropped; `None`: 256.
+    pub max_updates: Option<usize>,
+    /// TLS handshakes; `None`: plain TCP.
+    pub tls: Option<Arc<HandshakeAcceptor>>,
+    /// HTTP endpoints of broadcast rooms.
+    pub broadcast: BroadcastHttpConfig,
+    /// Login for the operator's pages. By default every login is rejected.
+    pub login: Arc<Login>,
+    /// URL of a MOQT echo in the same process, with its listen host, for the start page.
+    pub moqt_url: Option<MoqtUrl>,
+    /// URL at which newer jamjam clients connect; `None`: on the host that they requested.
+    pub public_url: Option<WebSocketUrl>,
+    /// Whether newer jamjam clients without device headers are rejected.
+    pub is_device_required: bool,
+}
+
+/// Configuration of the HTTP endpoints of broadcast rooms.
+#[derive(Clone, Debug)]
+pub struct BroadcastHttpConfig {
+    /// Key that a token request must contain. If there is no key, tokens are issued to every client.
+    pub issuer_key: Option<Secret>,
+    /// Limit on token requests per source address.
+    pub token_limit: Option<WindowLimit>,
+    /// Limit on posts per source address.
+    pub post_limit: Option<WindowLimit>,
+}
+
+impl Default for BroadcastHttpConfig {
+    /// Each source address may send ten token requests per 15 minutes and 30 posts per minute. A request body may have up to 256 KiB.
+    fn default() -> Self {
+        let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+        Self {
+            issuer_key: None,
+            token_limit: Some(WindowLimit { count: 10, period: minutes(15) }),
+            post_limit: Some(WindowLimit { count: 30, period: minutes(1) }),
+        }
+    }
+}
+
+/// What the handlers share.
+pub(super) struct HttpState {
+    pub(super) hub: Arc<SharedHub>,
+    pub(super) config: SignalingServerConfig,
+    pub(super) limits: SignalingLimits,
+    pub(super) limiter: Arc<ConnectionLimiter>,
+    /// Notified when the operator stops the server.
+    pub(super) shutdown: Notify,
+    /// Limits the log lines about rejected upgrades.
+    pub(super) upgrade_log_throttle: SharedLogThrottle,
+    /// Limits the log lines about rejected posts and token requests.
+    pub(super) rejection_log_throttle: SharedLogThrottle,
+    pub(super) token_limiter: RequestLimiter,
+    pub(super) post_limiter: RequestLimiter,
+    /// The listen address.
+    pub(super) address: SocketAddr,
+    pub(super) openapi: OnceLock<Bytes>,
+    pub(super) asyncapi: OnceLock<Bytes>,
+    pub(super) health: LatestBody,
+    pub(super) webrtc_rooms: LatestBody,
+    /// Addresses that have read content of protected rooms on the console.
+    pub(super) content_readers: Mutex<HashSet<IpAddr>>,
+}
+
+impl HttpState {
+    /// The state of a server that listens on `address`.
+    pub(super) fn new(mut config: SignalingServerConfig, hub: &Arc<SharedHub>, address: SocketAddr) -> Self {
+        if config.tls.is_some() {
+            config.connection_limits.bytes_per_connection = TLS_CONNECTION_BYTES;
+        }
+        let limits = hub.with_hub(|_, hub, _| hub.limits().clone());
+        let budget = &config.connection_limits.memory_budget;
+        Self {
+            hub: Arc::clone(hub),
+            limiter: ConnectionLimiter::new(config.connection_limits.clone()),
+            shutdown: Notify::new(),
+            upgrade_log_throttle: SharedLogThrottle::default(),
+            rejection_log_throttle: SharedLogThrottle::default(),
+            token_limiter: request_limiter(config.broadcast.token_limit),
+            post_limiter: request_limiter(config.broadcast.post_limit),
+            address,
+            openapi: OnceLock::new(),
+            asyncapi: OnceLock::new(),
+            health: LatestBody::new(budget),
+            webrtc_rooms: LatestBody::new(budget),
+            content_readers: Mutex::default(),
+            limits,
+            config,
+        }
+    }
+}
+
+/// The limit on requests of each source; `None`: no limit.
+pub(super) type RequestLimiter = Option<Mutex<WindowLimiter>>;
+
+pub(super) fn request_limiter(limit: Option<WindowLimit>) -> RequestLimiter {
+    limit.map(|limit| Mutex::new(WindowLimiter::new(limit, MAX_LIMITED_SOURCES)))
+}
+
+/// The latest body of a page. Clients that read slowly keep few of them in memory, because a body is used again for a microsecond for each of
+/// its bytes.
+pub(super) struct LatestBody {
+    memory: Arc<MemoryAccount>,
+    latest: Mutex<Option<(Instant, Result<Bytes, OverBudget>)>>,
+}
+
+impl LatestBody {
+    pub(super) fn new(budget: &Arc<MemoryBudget>) -> Self {
+        Self { memory: budget.account(None), latest: Mutex::default() }
+    }
+
+    fn get(&self, now: Instant, build: impl FnOnce() -> String) -> Result<Bytes, OverBudget> {
+        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((expiry, body)) = &*latest
+            && now < *expiry
+        {
+            return body.clone();
+        }
+        *latest = None;
+        let text = build();
+        let expiry = now + Duration::from_micros(text.len() as u64);
+        let body = self.memory.take(text.len() as u64).map(|memory| memory.attach(text));
+        *latest = Some((expiry, body.clone()));
+        body
+    }
+
+    pub(super) fn response(&self, build: impl FnOnce() -> String) -> Response {
+        let body = self.get(Instant::now(), build).map_err(RequestError::from);
+        body::allow_any_origin(body.map(|json| body::json_text_response(StatusCode::OK, json)).into_response())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_shared_for_a_microsecond_per_byte_and_held_until_it_is_read() {
+        let budget = MemoryBudget::new(Some(1_500));
+        let (page, start) = (LatestBody::new(&budget), Instant::now());
+        let body_at =
+            |us, len| page.get(start + Duration::from_micros(us), || "x".repeat(len)).map(|body| (body.len(), body));
+        let unread = [body_at(0, 1_000), body_at(999, 1)];
+        assert!(unread.iter().all(|body| body.as_ref().is_ok_and(|(len, _)| *len == 1_000)));
+        // Another body does not fit.
+        assert_eq!(body_at(1_000, 600).map(drop), Err(OverBudget));
+        drop(unread);
+        assert_eq!((body_at(1_599, 600).map(drop), budget.held()), (Err(OverBudget), 0));
+        assert!(body_at(1_600, 600).is_ok_and(|(len, _)| len == 600));
+        assert_eq!(budget.held(), 600);
+    }
+}
