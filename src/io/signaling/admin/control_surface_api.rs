@@ -137,7 +137,8 @@ pub(super) async fn set_param(
     JsonBody(request): JsonBody<SetParamRequest, MAX_BODY_BYTES>,
 ) -> Result<Response, RequestError> {
     let SetParamRequest { name, value, room } = request;
-    let delivered = state.hub.with_hub(|now, inner, out| inner.broadcast_param(now, room.as_deref(), &name, value, out));
+    let delivered =
+        state.hub.with_hub(|now, inner, out| inner.broadcast_param(now, room.as_deref(), &name, value, out));
     Ok(delivered_response(delivered?))
 }
 
@@ -176,7 +177,8 @@ pub(super) async fn broadcast_visualization(
     JsonBody(request): JsonBody<VisualizationRequest, MAX_VISUALIZATION_BODY_BYTES>,
 ) -> Result<Response, RequestError> {
     let VisualizationRequest { data, room } = request;
-    let delivered = state.hub.with_hub(|now, inner, out| inner.broadcast_visualization(now, room.as_deref(), &data, out));
+    let delivered =
+        state.hub.with_hub(|now, inner, out| inner.broadcast_visualization(now, room.as_deref(), &data, out));
     Ok(delivered_response(delivered?))
 }
 
