@@ -117,7 +117,7 @@ fn hundred_sealed_clients_at_375_packets_per_second_lose_nothing() {
             std::hint::spin_loop();
         }
         if turn < CLIENTS * PACKETS {
-            most_behind = most_behind.max(start.elapsed() - interval * turn as u32);
+            most_behind = most_behind.max(start.elapsed().saturating_sub(interval * turn as u32));
             let sequence = (turn / CLIENTS) as u32;
             client.send(&link.seal(AUDIO, sequence, 128 * sequence, &[sequence as u8; 1_024]));
         }
