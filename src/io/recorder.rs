@@ -5,7 +5,6 @@
 //! to wake it. Sent packets enter the queue in the order of their positions. Returned packets enter the queue in
 //! any order.
 
-use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
@@ -243,6 +242,10 @@ pub struct Recording {
     packets_left_out: u64,
     /// The first write error. After an error, nothing more is written.
     error: Option<io::Error>,
+    /// Buffers for the mix of one packet, its encoded samples, and all channels of one packet in the file.
+    mono: Vec<f32>,
+    bytes: Vec<u8>,
+    interleaved: Vec<u8>,
 }
 
 /// Length of a finished recording.
@@ -287,6 +290,9 @@ impl Recording {
             written_samples: 0,
             packets_left_out: 0,
             error: None,
+            mono: Vec::new(),
+            bytes: Vec::new(),
+            interleaved: Vec::new(),
         })
     }
 
@@ -317,29 +323,33 @@ impl Recording {
 
     fn write_at(&mut self, position: u64, side: usize, samples: &[f32]) -> io::Result<()> {
         let start = SeekFrom::Start(FORMAT.header_len() as u64 + position * self.frame_bytes());
-        let mut bytes = Vec::new();
-        if self.has_both {
-            let mean = |frame: &[f32]| frame.iter().sum::<f32>() / frame.len() as f32;
-            let mono: Cow<'_, [f32]> = match usize::from(self.packet_channels) {
-                ..=1 => samples.into(),
-                channels => samples.chunks_exact(channels).map(mean).collect(),
-            };
-            let mut side_bytes = Vec::new();
-            FORMAT.encode(&mono, &mut side_bytes);
-            let (frame, sample) = (self.frame_bytes() as usize, FORMAT.bytes_per_sample());
-            // The other side may already be in the file.
-            let len = mono.len() * frame;
+        self.bytes.clear();
+        if !self.has_both {
+            FORMAT.encode(samples, &mut self.bytes);
             self.file.seek(start)?;
-            (&self.file).take(len as u64).read_to_end(&mut bytes)?;
-            bytes.resize(len, 0);
-            for (frame, sample_bytes) in bytes.chunks_exact_mut(frame).zip(side_bytes.chunks_exact(sample)) {
-                frame[side * sample..][..sample].copy_from_slice(sample_bytes);
-            }
+            return self.file.write_all(&self.bytes);
+        }
+        let mono = if self.packet_channels > 1 {
+            let mean = |frame: &[f32]| frame.iter().sum::<f32>() / frame.len() as f32;
+            self.mono.clear();
+            self.mono.extend(samples.chunks_exact(self.packet_channels.into()).map(mean));
+            &self.mono
         } else {
-            FORMAT.encode(samples, &mut bytes);
+            samples
+        };
+        FORMAT.encode(mono, &mut self.bytes);
+        let (frame, sample) = (self.frame_bytes() as usize, FORMAT.bytes_per_sample());
+        // The other side may already be in the file.
+        let len = mono.len() * frame;
+        self.interleaved.clear();
+        self.file.seek(start)?;
+        (&self.file).take(len as u64).read_to_end(&mut self.interleaved)?;
+        self.interleaved.resize(len, 0);
+        for (frame, bytes) in self.interleaved.chunks_exact_mut(frame).zip(self.bytes.chunks_exact(sample)) {
+            frame[side * sample..][..sample].copy_from_slice(bytes);
         }
         self.file.seek(start)?;
-        self.file.write_all(&bytes)
+        self.file.write_all(&self.interleaved)
     }
 
     /// Completes the file so that it contains `sent_samples` samples per channel, but at most `max_samples`. Missing packets are silent,

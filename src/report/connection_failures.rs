@@ -1,6 +1,7 @@
 //! Warnings about failed WebSocket and MOQT connections, about encrypted links, and about missing replies, with causes and remedies.
 
-use super::figures::{ConnectionFailure, MoqtFigures, StreamFigures, WebSocketFigures};
+use super::connection_figures::{ConnectionFailure, MoqtFigures, WebSocketFigures};
+use super::figures::StreamFigures;
 use super::model::{Report, Warnings};
 use super::quantities::format_count;
 use crate::moqt::error_code;

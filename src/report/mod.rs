@@ -1,14 +1,16 @@
 //! Turns the raw results of a run into a report.
 //!
 //! [`Report::new`] computes every figure, limit and warning once. [`text`], [`json`], [`junit`], [`markdown`] and [`html`] print the
-//! report and compute nothing. All except [`json`] print the rows of `rows`. `docs/measuring.md` defines the figures, and `docs/report.schema.json` defines the structure of the
-//! JSON document.
+//! report and compute nothing. All except [`json`] print the rows of `rows`. `docs/measuring.md` defines the figures, and
+//! `docs/report.schema.json` defines the structure of the JSON document.
 
+pub mod audio_figures;
 pub mod baseline;
 pub mod brief;
 pub mod buffer_table;
 pub mod comparison;
 mod connection_failures;
+pub mod connection_figures;
 pub mod figures;
 pub mod findings;
 pub mod html;

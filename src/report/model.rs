@@ -2,12 +2,13 @@
 
 use serde::Serialize;
 
+use super::audio_figures::{AudioQualityFigures, CaptureFigures, PlaybackFigures};
 use super::buffer_table::JitterBufferTable;
 use super::comparison::Comparison;
+use super::connection_figures::{ConnectionFailure, LinkFigures, MoqtFigures, WebSocketFigures};
 use super::figures::{
-    AudioFigures, AudioQualityFigures, CaptureFigures, ConnectionFailure, HostTimingFigures, LinkFigures,
-    LossReportFigures, MoqtFigures, PacingFigures, PlaybackFigures, ServerFigures, StreamFigures, WaitFigures,
-    WebSocketFigures, figures,
+    AudioFigures, HostTimingFigures, LossReportFigures, PacingFigures, ServerFigures, StreamFigures, WaitFigures,
+    figures,
 };
 use super::findings::{Finding, findings};
 use super::limits::{LimitResult, Limits, Verdict};

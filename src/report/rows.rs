@@ -1,9 +1,8 @@
 //! The rows of the report: the table of streams, and the rows below this table. Text, Markdown and HTML print them.
 
-use super::figures::{
-    AudioFigures, AudioQualityFigures, CaptureFigures, ConnectionSetupFigures, HostTimingFigures, LevelFigures,
-    LinkFigures, MoqtFigures, PacingFigures, PlaybackFigures, StreamFigures, UNCORRELATED, WebSocketFigures,
-};
+use super::audio_figures::{AudioQualityFigures, CaptureFigures, LevelFigures, PlaybackFigures, UNCORRELATED};
+use super::connection_figures::{ConnectionSetupFigures, LinkFigures, MoqtFigures, WebSocketFigures};
+use super::figures::{AudioFigures, HostTimingFigures, PacingFigures, StreamFigures};
 use super::model::Report;
 use super::quantities::{format_count, format_optional_time, format_percent, format_time, format_time_ms};
 use super::time_series::WorstSeconds;

@@ -3,10 +3,12 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use super::audio_figures::{CaptureFigures, PlaybackFigures};
 use super::brief::key_figures;
 use super::buffer_table::JitterBufferTable;
 use super::comparison::{Comparison, ComparisonResult, HEADINGS};
-use super::figures::{CaptureFigures, HistogramBarFigures, PlaybackFigures, WebSocketFigures};
+use super::connection_figures::WebSocketFigures;
+use super::figures::HistogramBarFigures;
 use super::limits::LimitResult;
 use super::model::Report;
 use super::quantities::{self, ResultRow, format_count, format_percent, format_time};

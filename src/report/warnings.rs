@@ -2,8 +2,9 @@
 
 use std::net::IpAddr;
 
+use super::audio_figures::{LevelFigures, UNCORRELATED};
 use super::connection_failures::{link_warnings, moqt_warnings, websocket_warnings};
-use super::figures::{AudioFigures, LevelFigures, StreamFigures, UNCORRELATED};
+use super::figures::{AudioFigures, StreamFigures};
 use super::model::{Report, Warning, Warnings};
 use super::quantities::{RunProtocol, format_count, format_length, format_time};
 use crate::client::StreamKind;

@@ -27,6 +27,7 @@ mod dialect_handler;
 mod event_sink;
 mod foreign_protocol;
 mod hub;
+mod hub_connections;
 mod hub_timers;
 pub mod jamjam;
 mod json;
@@ -57,7 +58,8 @@ pub use counters::{DialectCounters, UNDECIDED};
 pub use dialect::{Dialect, DialectSet, ProbeProtocol, ProbeRoom, ResponseMatching};
 pub use event_sink::{ConnId, EventSink, UpdateKey};
 pub use foreign_protocol::ForeignProtocol;
-pub use hub::{ClosedRoom, Hub, NewConnection, OperatorError};
+pub use hub::Hub;
+pub use hub_connections::{ClosedRoom, NewConnection, OperatorError};
 pub use limits::{
     ControlSurfaceLimits, DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_TEST_ROOM_PREFIX, Heartbeat, SignalingLimits,
 };

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::axis::{band, runs};
 use super::tables;
 use crate::audio::waveform::{PeakRange, Waveform, WaveformColumn, WaveformSide};
-use crate::report::figures::AudioQualityFigures;
+use crate::report::audio_figures::AudioQualityFigures;
 use crate::report::model::Report;
 use crate::report::quantities::{format_count, format_percent, format_time};
 use crate::report::run_record::AudioPicture;

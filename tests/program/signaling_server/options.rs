@@ -123,8 +123,8 @@ fn verbose_log_contains_room_changes_and_rejections() {
         "member joined dialect=jamjam conn=0 room=ID user=Ann members=1",
         "message handled dialect=jamjam type=CreateRoom conn=0 room=ID user=Ann receivers=0 bytes=87",
         "request rejected dialect=jamjam conn=0 reason=\"Room not found\"",
-        "member left dialect=jamjam conn=0 room=ID user=Ann reason=\"left the room\" members=0",
         "message handled dialect=jamjam type=LeaveRoom conn=0 room=ID user=Ann receivers=0 bytes=20",
+        "member left dialect=jamjam conn=0 room=ID user=Ann reason=\"left the room\" members=0",
     ];
     assert_eq!(messages, expected.map(|line| format!("signaling: {line}").replace("ID", id)));
 }
