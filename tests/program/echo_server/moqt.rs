@@ -249,6 +249,16 @@ fn moqt_only_disables_the_udp_echo() {
     }
 }
 
+#[test]
+fn moqt_only_server_logs_its_statistics_at_the_configured_interval() {
+    let options = ["--moqt-only", "--moqt", "127.0.0.1:0", "--stats-interval", "200ms"];
+    let mut server = Server::start_as(&options, |_| {});
+    let [first, second] = [(); 2].map(|()| server.line_starting_with("moqt: stats "));
+    let [first, second] = [first, second].map(|line| line.time.parse::<jiff::Timestamp>().unwrap());
+    // Timestamps are truncated to milliseconds.
+    assert!(first.duration_until(second) >= jiff::SignedDuration::from_millis(199), "{first} {second}");
+}
+
 /// The test sends datagrams that are not valid QUIC packets. The kernel drops some of them because the receive buffer is full. The QUIC
 /// library drops all others.
 #[cfg(target_os = "linux")]
