@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::send_and_probe::websocket::scripted_server::{ServerConnection, serve};
 use crate::send_and_probe::websocket::{codes, probe, report};
 use test_support::client::document;
+use test_support::client::program::run_args;
 
 const BBX: [&str; 2] = ["--dialect", "bbx"];
 
@@ -45,6 +46,17 @@ fn dropped_and_duplicated_replies_are_counted_by_number() {
     assert_eq!(stream["burst_lengths"], json!([1, 0, 1, 0, 0, 0, 0, 0, 0, 0]));
     assert_eq!((&report["evaluated_stream"], &report["streams"]["audio"]), (&json!("ping"), &Value::Null));
     assert!(codes(&report).contains(&"replies_missing"), "{report:#}");
+}
+
+#[test]
+fn replay_reproduces_the_report_of_a_recorded_run() {
+    let server = server_with_replies(&[(3, 0), (5, 2)]);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("run.jsonl").display().to_string();
+    let line = ["--count", "20", "--interval", "2ms", "--timeout", "300ms", "--json", "--record-run", &file];
+    let recorded = probe(server, &[&BBX[..], &line].concat());
+    let replayed = run_args(["probe", "--replay", &file, "--json"]);
+    assert_eq!((replayed.code, replayed.stdout), (recorded.code, recorded.stdout), "{}", replayed.stderr);
 }
 
 #[test]
