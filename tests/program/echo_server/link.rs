@@ -96,7 +96,10 @@ fn hundred_sealed_clients_at_375_packets_per_second_lose_nothing() {
     const CLIENTS: usize = 100;
     /// 10 s of packets with 128 samples for two channels.
     const PACKETS: usize = 3_750;
-    let server = Server::start(&["--host", "127.0.0.1", "--delay", "500", "--link", "require"]);
+    // The default of the program, which other tests do not use.
+    let buffer = ["--socket-buffer", "8MiB"];
+    let options = ["--host", "127.0.0.1", "--delay", "500", "--link", "require"];
+    let server = Server::start(&[&options[..], &buffer].concat());
     let mut clients: Vec<_> = (0..CLIENTS)
         .map(|_| {
             // The server limits new keys per second.
