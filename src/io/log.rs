@@ -215,7 +215,9 @@ const AREAS: [&str; 12] = [
 /// would then be logged. No event has a module of `jamjam-dev` as its target.
 fn parse_filter(filter: &str) -> Result<Targets, LogFilterError> {
     let words: Vec<&str> = filter.split(',').map(str::trim).filter(|word| !word.is_empty()).collect();
-    let mut targets = Targets::new();
+    // A filter without words does not hide errors.
+    let default = if words.is_empty() { LevelFilter::ERROR } else { LevelFilter::OFF };
+    let mut targets = Targets::new().with_default(default);
     // A level without a target applies to the events of this program. Libraries log only if the filter names them.
     if let Some(level) = words.iter().rev().find_map(|word| parse_level(word)) {
         targets = targets.with_targets(AREAS.map(|area| (area, level)));
@@ -398,7 +400,9 @@ mod tests {
 
     #[test]
     fn filter_determines_the_global_maximum_level() {
-        for (filter, level) in [("info", LevelFilter::INFO), ("warn,echo=debug", LevelFilter::DEBUG)] {
+        for (filter, level) in
+            [(" , ", LevelFilter::ERROR), ("info", LevelFilter::INFO), ("warn,echo=debug", LevelFilter::DEBUG)]
+        {
             let filter = parse_filter(filter).expect("a filter");
             assert_eq!(subscriber(filter, false, std::io::sink).max_level_hint(), Some(level));
         }

@@ -168,6 +168,9 @@ impl PreparedRegistration<'_> {
                     sender.send_replace(Some(address));
                 }),
             );
+        } else {
+            // Without a sender, the registration does not wait for an address.
+            drop(sender);
         }
         let participant = EchoParticipant::new(&self.options.room_name, delay, AddressCandidates::default())
             .with_link_key(link_key.filter(|_| !self.options.no_link_key).map(|key| STANDARD.encode(key)));

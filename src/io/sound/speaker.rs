@@ -81,6 +81,8 @@ struct PlaybackCallback {
     origin: Instant,
     drift: DriftEstimator,
     xruns: u64,
+    /// Maximum latency reported by the device.
+    latency: Duration,
     /// Time when playback of all audio ends, once this time is known.
     drained_at: Option<Time>,
     shared: Arc<SharedState>,
@@ -112,6 +114,7 @@ impl Speaker {
             origin,
             drift: DriftEstimator::new(device_rate),
             xruns: 0,
+            latency: Duration::ZERO,
             drained_at: None,
             shared: Arc::clone(&shared),
         };
@@ -186,6 +189,7 @@ impl PlaybackCallback {
             self.device.format.encode(std::iter::repeat(0.0), bytes);
             return std::thread::sleep(FAILED_CALLBACK_DELAY);
         }
+        self.latency = self.latency.max(latency);
         let now = elapsed_since(self.origin);
         // `is_closed` is read before the ring is emptied. Therefore, packets pushed before the producer was dropped are still played.
         let is_closed = self.consumer.state.is_closed();
@@ -219,7 +223,7 @@ impl PlaybackCallback {
             results.jitter_buffer_stats = self.jitter_buffer.stats();
             results.drift = self.drift.estimate();
             results.drift_span = self.drift.span();
-            results.device_latency = results.device_latency.max(latency);
+            results.device_latency = self.latency;
         }
         if self.drained_at.is_some_and(|drained_at| now >= drained_at) {
             self.shared.is_drained.store(true, Ordering::Release);

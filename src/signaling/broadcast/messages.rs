@@ -112,13 +112,13 @@ pub(super) fn relay_or_delay(
     // The sender's data is kept until the message is relayed, even if the sender leaves.
     let held_bytes = payload.len() + name.len() + sender.as_deref().map_or(0, retained_bytes);
     let memory = ctx.sink.take_memory(held_bytes as u64).ok_or(DelayQueueFull)?;
-    debug!(target: "signaling", room = %RoomLabel::Name(name), delay_ms = delay.as_millis() as u64, bytes, "message delayed");
-    let source = ctx.source;
+    let (source, room, bytes) = (ctx.source, name.clone(), *bytes);
     let message = DelayedMessage { origin, source, variant, payload, held_bytes, is_due: false, _memory: memory };
     let (due, timers) = (now + delay, &mut *ctx.timers);
     let id = dialect.delay_queue.push(message, settings.max_delayed_messages, settings.max_delayed_bytes, |id| {
         timers.insert(due, TimerEvent::Dialect(Dialect::Broadcast, DialectTimer::DelayedMessage(id)))
     })?;
+    debug!(target: "signaling", room = %RoomLabel::Name(&room), delay_ms = delay.as_millis() as u64, bytes, "message delayed");
     if delay.is_zero() {
         // Later posts must not overtake this one before its timer fires.
         dialect.delay_queue.on_due(id);

@@ -244,7 +244,9 @@ impl Hub {
         for key in rooms {
             let Some(room) = dialects.control_surface.rooms.get(key) else { continue };
             let members = room.connections();
-            ctx.send_update(&members, text.clone(), key.update_key(0));
+            if !members.is_empty() {
+                ctx.send_update(&members, text.clone(), key.update_key(0));
+            }
             log_posted_message("visualization", Dialect::ControlSurface, key.label(), members.len(), text.len());
             receivers += members.len();
         }

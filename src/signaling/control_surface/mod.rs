@@ -351,7 +351,9 @@ pub(super) fn store_and_broadcast(
     let index = room.data.parameters.set(name, value, sender.map(|sender| sender.source), memory)?;
     let sender = sender.map(|sender| sender.conn);
     let others = sender.map_or_else(|| room.connections(), |sender| room.others(sender));
-    ctx.send_update(&others, to_json(&ServerMessage::Update { param: name, value }), key.update_key(index));
+    if !others.is_empty() {
+        ctx.send_update(&others, to_json(&ServerMessage::Update { param: name, value }), key.update_key(index));
+    }
     Ok(others.len())
 }
 
