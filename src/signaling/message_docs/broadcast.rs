@@ -43,12 +43,19 @@ const BROADCAST_DELAY: ParameterDoc = ParameterDoc {
 };
 
 /// The closes of every member and control channel, besides those of all dialects.
-#[rustfmt::skip]
 const CLOSES: [CloseDoc; 7] = [
     close(CloseCode::ROOM_NAME_REQUIRED, "Room name required", "The URL contains no valid name of a room"),
     AUTHENTICATION_REQUIRED,
-    close(CloseCode::INVALID_TOKEN, "Invalid or expired token", "The token has expired, belongs to another room, or has a wrong signature"),
-    close(CloseCode::REJECTED_BY_ROOM, "Rejected by room", "The room handler rejected the client. It may use another code and reason"),
+    close(
+        CloseCode::INVALID_TOKEN,
+        "Invalid or expired token",
+        "The token has expired, belongs to another room, or has a wrong signature",
+    ),
+    close(
+        CloseCode::REJECTED_BY_ROOM,
+        "Rejected by room",
+        "The room handler rejected the client. It may use another code and reason",
+    ),
     TOO_MANY_ROOMS,
     TOO_MANY_REQUESTS,
     close(CloseCode::SERVER_SHUTDOWN, "Server shutting down", "The server is shutting down"),

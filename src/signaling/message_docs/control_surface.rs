@@ -8,7 +8,6 @@ use crate::signaling::control_surface::messages::{ClientMessage, ServerMessage};
 use crate::signaling::dialect::Dialect;
 
 /// The closes that only this dialect has.
-#[rustfmt::skip]
 const CLOSES: [CloseDoc; 4] = [
     close(CloseCode::NORMAL_CLOSURE, "", "The client has sent `leave`"),
     close(CloseCode::NORMAL_CLOSURE, "Room closed", "The program closed the room, or its lifetime ended"),

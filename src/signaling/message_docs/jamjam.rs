@@ -12,11 +12,8 @@ const ANN: &str = "8f14e45f-ceea-467f-a8d5-3c1d6a2b9e01";
 const BOB: &str = "c9f0f895-fb98-4b91-a6b5-7d2e8c3f4a02";
 
 /// The closes that only this dialect has.
-#[rustfmt::skip]
-const CLOSES: [CloseDoc; 2] = [
-    close(CloseCode::POLICY_VIOLATION, "Too many wrong passwords", "20 wrong passwords on this connection"),
-    SHUTDOWN,
-];
+const CLOSES: [CloseDoc; 2] =
+    [close(CloseCode::POLICY_VIOLATION, "Too many wrong passwords", "20 wrong passwords on this connection"), SHUTDOWN];
 
 /// The channel of jamjam clients.
 pub(super) fn channel(schemas: &mut Schemas) -> ChannelDoc {

@@ -72,37 +72,58 @@ pub struct CloseDoc {
 }
 
 /// Closes that every dialect has, except for the closes by `DialectHandler::shutdown_close_frame`.
-#[rustfmt::skip]
 pub(super) const COMMON_CLOSES: [CloseDoc; 10] = [
     close(CloseCode::ORIGIN_NOT_ALLOWED, "Origin not allowed", "The page's origin is not in --origin"),
-    close(CloseCode::POLICY_VIOLATION, "Rate limit exceeded", "More messages or control frames than --rate-limit-messages"),
-    close(CloseCode::POLICY_VIOLATION, "Disconnected by the operator", "The operator disconnected the client on the console"),
+    close(
+        CloseCode::POLICY_VIOLATION,
+        "Rate limit exceeded",
+        "More messages or control frames than --rate-limit-messages",
+    ),
+    close(
+        CloseCode::POLICY_VIOLATION,
+        "Disconnected by the operator",
+        "The operator disconnected the client on the console",
+    ),
     close(CloseCode::POLICY_VIOLATION, "Room closed by the operator", "The operator closed the room on the console"),
     close(CloseCode::TRY_AGAIN_LATER, "the client reads too slowly", "The send queue of the client was full"),
-    close(CloseCode::TRY_AGAIN_LATER, "the server has too little memory for the data of this client", "The memory budget of the server was used up"),
+    close(
+        CloseCode::TRY_AGAIN_LATER,
+        "the server has too little memory for the data of this client",
+        "The memory budget of the server was used up",
+    ),
     close(CloseCode::MESSAGE_TOO_BIG, "", "A message was longer than the server accepts"),
     close(CloseCode::INVALID_PAYLOAD, "", "A text message was not UTF-8"),
     close(CloseCode::PROTOCOL_ERROR, "", "The client violated the WebSocket protocol"),
-    close(CloseCode::ABNORMAL_CLOSURE, "", "No close frame: the connection was lost, or the client did not answer a ping"),
+    close(
+        CloseCode::ABNORMAL_CLOSURE,
+        "",
+        "No close frame: the connection was lost, or the client did not answer a ping",
+    ),
 ];
 
 /// The closes of connections whose first message selects the dialect.
-#[rustfmt::skip]
 pub(super) const UNDECIDED_CLOSES: [CloseDoc; 2] = [
-    close(CloseCode::TRY_AGAIN_LATER, "Too many connections have not selected a dialect", "Too many connections have sent no message yet; the oldest of them is closed"),
-    close(CloseCode::POLICY_VIOLATION, "y-webrtc clients are not supported", "The first message is one of y-webrtc or PeerJS, which this server does not support"),
+    close(
+        CloseCode::TRY_AGAIN_LATER,
+        "Too many connections have not selected a dialect",
+        "Too many connections have sent no message yet; the oldest of them is closed",
+    ),
+    close(
+        CloseCode::POLICY_VIOLATION,
+        "y-webrtc clients are not supported",
+        "The first message is one of y-webrtc or PeerJS, which this server does not support",
+    ),
 ];
 
 /// Closes of several dialects. All but broadcast close with this code at shutdown.
-#[rustfmt::skip]
 pub(super) const SHUTDOWN: CloseDoc = close(CloseCode::GOING_AWAY, "", "The server is shutting down");
-#[rustfmt::skip]
-pub(super) const AUTHENTICATION_REQUIRED: CloseDoc =
-    close(CloseCode::AUTHENTICATION_REQUIRED, "Authentication required", "Neither the URL nor the header `Authorization` contains a token");
-#[rustfmt::skip]
+pub(super) const AUTHENTICATION_REQUIRED: CloseDoc = close(
+    CloseCode::AUTHENTICATION_REQUIRED,
+    "Authentication required",
+    "Neither the URL nor the header `Authorization` contains a token",
+);
 pub(super) const TOO_MANY_ROOMS: CloseDoc =
     close(CloseCode::TRY_AGAIN_LATER, "Too many rooms", "This address has created the maximum number of rooms");
-#[rustfmt::skip]
 pub(super) const TOO_MANY_REQUESTS: CloseDoc =
     close(CloseCode::TRY_AGAIN_LATER, "Too many requests", "Joins and lists have sent too many bytes for this address");
 

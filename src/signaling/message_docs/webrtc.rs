@@ -11,7 +11,6 @@ use crate::signaling::dialect::Dialect;
 use crate::signaling::webrtc::{ClientMessage, ServerMessage};
 
 /// The closes that this dialect has besides those of all dialects.
-#[rustfmt::skip]
 const CLOSES: [CloseDoc; 9] = [
     close(CloseCode::POLICY_VIOLATION, "Missing required parameters", "A parameter of the URL is missing or empty"),
     close(CloseCode::POLICY_VIOLATION, "Parameter too long", "A parameter is longer than its maximum"),
@@ -19,7 +18,11 @@ const CLOSES: [CloseDoc; 9] = [
         cause: "Neither the URL nor the header `Authorization` contains a token (with `--webrtc-auth token`)",
         ..AUTHENTICATION_REQUIRED
     },
-    close(CloseCode::INVALID_TOKEN, "Invalid or expired token", "The token is not valid for this room, user and time, or has another audience"),
+    close(
+        CloseCode::INVALID_TOKEN,
+        "Invalid or expired token",
+        "The token is not valid for this room, user and time, or has another audience",
+    ),
     close(CloseCode::NORMAL_CLOSURE, "Duplicate connection", "The same `userId` joined the room again"),
     close(CloseCode::TRY_AGAIN_LATER, "Room is full", "The room has the maximum number of participants"),
     TOO_MANY_ROOMS,
@@ -28,23 +31,30 @@ const CLOSES: [CloseDoc; 9] = [
 ];
 
 /// The parameters of the URL.
-#[rustfmt::skip]
 const PARAMETERS: [ParameterDoc; 4] = [
     ParameterDoc {
-        name: "roomId", is_required: true, example: "standup",
+        name: "roomId",
+        is_required: true,
+        example: "standup",
         description: "The room: 1 to 128 bytes, percent-encoded. A room is created when its first participant joins",
     },
     ParameterDoc {
-        name: "userId", is_required: true, example: "ann",
+        name: "userId",
+        is_required: true,
+        example: "ann",
         description: "The id of the user: 1 to 256 bytes, percent-encoded. A new connection with the id of a participant replaces the \
                       connection of this participant",
     },
     ParameterDoc {
-        name: "userName", is_required: true, example: "Ann",
+        name: "userName",
+        is_required: true,
+        example: "Ann",
         description: "The name of the user: 1 to 256 bytes, percent-encoded",
     },
     ParameterDoc {
-        name: "token", is_required: false, example: "",
+        name: "token",
+        is_required: false,
+        example: "",
         description: "A token with the audience `webrtc` for this room and user. Required with `--webrtc-auth token`. The header \
                       `Authorization: Bearer TOKEN` is equivalent",
     },

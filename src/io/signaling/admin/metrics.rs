@@ -59,25 +59,68 @@ impl SignalingCollector {
         let (listeners, dropped_events, rejected_streams) =
             hub.with_event_listeners(|listeners| (listeners.active(), listeners.dropped_events, listeners.rejected));
         let tls_failed = tls.as_ref().map_or(0, |tls| tls.failed.load(Ordering::Relaxed));
-        #[rustfmt::skip]
         let mut metrics = vec![
-            ("total_queued_bytes", Gauge, "Bytes queued for all connections, including those that are closing.", hub.queued_bytes()),
-            ("connections_rejected_address_limit", Counter, "Connections closed because of a limit per source address or the memory budget.", limiter.rejected()),
-            ("handshake_timeouts", Counter, "Connections closed because no complete request arrived in time.", limiter.handshake_timeouts()),
+            (
+                "total_queued_bytes",
+                Gauge,
+                "Bytes queued for all connections, including those that are closing.",
+                hub.queued_bytes(),
+            ),
+            (
+                "connections_rejected_address_limit",
+                Counter,
+                "Connections closed because of a limit per source address or the memory budget.",
+                limiter.rejected(),
+            ),
+            (
+                "handshake_timeouts",
+                Counter,
+                "Connections closed because no complete request arrived in time.",
+                limiter.handshake_timeouts(),
+            ),
             ("event_listeners", Gauge, "Listeners for control surface events.", listeners),
-            ("event_listener_events_dropped", Counter, "Control surface events dropped for slow listeners, counted per listener.", dropped_events),
-            ("event_listeners_rejected", Counter, "Event streams rejected because of the maximum number of streams or a shutdown.", rejected_streams),
+            (
+                "event_listener_events_dropped",
+                Counter,
+                "Control surface events dropped for slow listeners, counted per listener.",
+                dropped_events,
+            ),
+            (
+                "event_listeners_rejected",
+                Counter,
+                "Event streams rejected because of the maximum number of streams or a shutdown.",
+                rejected_streams,
+            ),
             ("logins_failed", Counter, "Logins with a wrong name or password.", login.failed.load(Ordering::Relaxed)),
-            ("logins_rate_limited", Counter, "Logins rejected without a check because of too many failures from the same address.", login.rate_limited.load(Ordering::Relaxed)),
+            (
+                "logins_rate_limited",
+                Counter,
+                "Logins rejected without a check because of too many failures from the same address.",
+                login.rate_limited.load(Ordering::Relaxed),
+            ),
             ("tls_handshakes_failed", Counter, "Connections whose TLS handshake was not completed.", tls_failed),
         ];
         if let Some(tls) = tls {
             let identity = &tls.identity;
-            #[rustfmt::skip]
             metrics.extend([
-                ("tls_certificate_expiry_timestamp_seconds", Gauge, "End of validity of the TLS certificate, in seconds since the Unix epoch.", identity.expiry()),
-                ("tls_certificate_reloads", Counter, "TLS certificates loaded while the server ran.", identity.reloads.get()),
-                ("tls_certificate_reloads_failed", Counter, "TLS certificate files that could not be used while the server ran.", identity.failed_reloads.get()),
+                (
+                    "tls_certificate_expiry_timestamp_seconds",
+                    Gauge,
+                    "End of validity of the TLS certificate, in seconds since the Unix epoch.",
+                    identity.expiry(),
+                ),
+                (
+                    "tls_certificate_reloads",
+                    Counter,
+                    "TLS certificates loaded while the server ran.",
+                    identity.reloads.get(),
+                ),
+                (
+                    "tls_certificate_reloads_failed",
+                    Counter,
+                    "TLS certificate files that could not be used while the server ran.",
+                    identity.failed_reloads.get(),
+                ),
             ]);
         }
         metrics
