@@ -41,7 +41,7 @@ fn run_without(packets: u64, last: usize, missing: impl IntoIterator<Item = u64>
 
 fn render(run: &RunResults, waveform: Waveform) -> String {
     let audio = AudioPicture { name: "x".to_owned(), waveform, missing_packets: 0 };
-    page(&Report::new(run, &Limits::default()), None, Some(&audio), "")
+    page(&Report::new(run, &Limits::default()), None, Some(&audio), "", "0")
 }
 
 fn waveform() -> Waveform {

@@ -63,7 +63,7 @@ fn interval(index: u64, lost: u64, lost_upstream: Option<u64>) -> IntervalFigure
 fn page_of(intervals: Vec<IntervalFigures>, worst: Option<WorstSeconds>) -> String {
     let mut report = report(&probe(stream(StreamStats::new(), [4 * MS; 100])));
     report.time_series = Some(TimeSeries { interval_s: 2, intervals, worst_ten_seconds: worst });
-    page(&report, None, None, "")
+    page(&report, None, None, "", "0")
 }
 
 #[test]
@@ -120,18 +120,18 @@ fn run_of_one_interval_has_a_line_and_no_loss_chart() {
 fn runs_without_round_trips_have_a_sentence_instead_of_the_chart() {
     let lost = StreamStats { sent: 100, lost: 100, ..StreamStats::new() };
     let all_lost = super::time_series::stream(StreamStats::new(), 100, |_| FinalOutcome::Lost);
-    assert!(page(&report(&probe(all_lost)), None, None, "").contains("because no round trip is known"));
+    assert!(page(&report(&probe(all_lost)), None, None, "", "0").contains("because no round trip is known"));
     let in_flight = super::time_series::stream(StreamStats::new(), 100, |_| FinalOutcome::InFlight);
     let no_echo = RunResults { replies_expected: false, ..probe(in_flight) };
-    assert!(page(&report(&no_echo), None, None, "").contains("because no replies were expected"));
-    assert!(!page(&report(&probe(lost)), None, None, "").contains("<div id=\"course\">"));
+    assert!(page(&report(&no_echo), None, None, "", "0").contains("because no replies were expected"));
+    assert!(!page(&report(&probe(lost)), None, None, "", "0").contains("<div id=\"course\">"));
 }
 
 #[test]
 fn histogram_marks_percentiles_and_curve_marks_the_recommended_depth() {
     // 90 round trips of 1 ms, 9 of 5.5 ms and one of 40 ms. The histogram ends after the p99, which is in the last bar.
     let times = [MS; 90].into_iter().chain([5_500_000; 9]).chain([40 * MS]);
-    let page = page(&report(&probe(stream(StreamStats::new(), times))), None, None, "");
+    let page = page(&report(&probe(stream(StreamStats::new(), times))), None, None, "", "0");
     let marks = between(&page, "<div class=\"marks\"", "</div>")[0];
     for label in [">p50 1.000 ms<", ">p90 1.000 ms<", ">p99 5.5", ">max 40.000 ms →<"] {
         assert!(marks.contains(label), "{label}: {marks}");
@@ -162,7 +162,7 @@ fn every_external_text_is_escaped() {
     run.websocket =
         Some(WebSocketResults { server_error: Some(text()), ..WebSocketResults::new(Dialect::ControlSurface) });
     let audio = AudioPicture { name: text(), waveform, missing_packets: 3 };
-    let page = page(&report(&run), Some(hostile), Some(&audio), "a {}");
+    let page = page(&report(&run), Some(hostile), Some(&audio), "a {}", "0");
     let escaped = "&lt;/title&gt;&lt;script&gt;alert(1)&lt;/script&gt;&quot;&#39; onload=x {style} {report} &amp;amp; \u{fffd}gnp.\u{fffd} `code`";
     assert!(page.contains(&format!("<title>ABORTED: send to {escaped}</title>")));
     assert!(page.contains(&format!("<h1>send to <bdi>{escaped}</bdi></h1>")));
@@ -192,7 +192,7 @@ fn policy_allows_only_the_script_of_the_page_and_nothing_is_loaded() {
 #[test]
 fn error_on_the_page_contains_no_folder() {
     let run = probe(stream(StreamStats::new(), [MS; 10]));
-    let page = page(&report(&run), Some("cannot write /home/ann/x.wav: disk full"), None, "");
+    let page = page(&report(&run), Some("cannot write /home/ann/x.wav: disk full"), None, "", "0");
     assert!(page.contains("cannot write x.wav: disk full; results so far: ") && !page.contains("/home/ann"));
 }
 
@@ -201,7 +201,7 @@ fn origin_contains_command_host_target_start_and_version() {
     let mut run = probe(stream(StreamStats::new(), [MS; 10]));
     run.origin = RunOrigin { command_line: "jamjam-dev probe h".to_owned(), host_name: Some("studio".to_owned()) };
     run.started_unix_ms = 1_700_000_000_000;
-    let page = page(&report(&run), None, None, "");
+    let page = page(&report(&run), None, None, "", "0");
     let origin = between(&page, "<dl class=\"origin\">", "</dl>")[0];
     for part in [
         "<dt>Command</dt><dd><code>jamjam-dev probe h</code></dd>",
@@ -221,7 +221,7 @@ fn verdict_and_interpretation_precede_figures_charts_and_notes() {
         _ => FinalOutcome::Returned { rtt: 10 * MS },
     });
     let limits = Limits { max_loss: Some(0.001), ..Limits::default() };
-    let page = page(&Report::new(&probe(lossy), &limits), None, None, "");
+    let page = page(&Report::new(&probe(lossy), &limits), None, None, "", "0");
     let order = [
         "<strong>FAILED</strong>: --max-loss",
         "<p class=\"meaning\">Without a jitter buffer, 0 % of the packets would be late, and 2 % are lost with any buffer",
@@ -261,7 +261,7 @@ fn two_hours_of_5_ms_packets_stay_below_1_mb() {
         ping.on_settled(sent_at, outcome(n));
     }
     let run = RunResults { loss_report: Some(LossReport::default()), ..probe(ping) };
-    let page = page(&report(&run), None, None, PAGE_STYLE);
+    let page = page(&report(&run), None, None, PAGE_STYLE, "0");
     assert_eq!(between(&page, "<table id=\"intervals\">", "</table>")[0].matches("<tr>").count(), 1 + 450);
     assert!(page.len() < 1_000_000, "{} bytes", page.len());
 }
@@ -277,7 +277,7 @@ fn page_is_well_formed_and_every_label_reference_exists() {
     let limits = Limits { max_loss: Some(0.0), ..Limits::default() };
     for (name, mut run) in runs() {
         run.interrupted = Some(StopSignal::Interrupt);
-        let page = page(&Report::new(&run, &limits), None, run.audio.as_ref().map(|_| &audio), "");
+        let page = page(&Report::new(&run, &limits), None, run.audio.as_ref().map(|_| &audio), "", "0");
         assert!(page.contains("<strong>INTERRUPTED</strong>: received SIGINT; results so far: "), "{name}: {page}");
         // Values that are not finite must not reach a drawing.
         for attribute in [" d=\"", " style=\"", " x=\"", " width=\""] {

@@ -175,7 +175,7 @@ fn pauses_of_both_hosts_are_reported_with_their_length() {
     assert_eq!(pauses("host_timing"), (json!(1), json!(5_040.0)));
     assert_eq!((pauses("server"), &json["server"]["dropped"]), ((json!(2), json!(640.0)), &json!(3)));
     let outputs =
-        [text::summary(&report, false), html::page(&report, None, None, ""), junit::document(&report, None).unwrap()];
+        [text::summary(&report, false), html::page(&report, None, None, "", "0"), junit::document(&report, None).unwrap()];
     for output in outputs {
         assert!(output.contains("this host did not run for 5.0 s"), "{output}");
         assert!(output.contains("the server did not run for 640 ms in 2 pauses"), "{output}");

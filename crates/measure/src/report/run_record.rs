@@ -1,0 +1,242 @@
+//! A run record (`--record-run`): the options and the packets of a run as JSON Lines, from which `--replay` computes the report again.
+//!
+//! The first line contains the options. Each following line is a packet, as in `--json-lines`. The last line contains what was observed
+//! besides packets, such as the duration of send calls. `docs/measuring.md` describes the format.
+
+use std::io::{BufRead, Read};
+
+use serde::{Deserialize, Serialize};
+use serde_json::error::Category;
+
+use super::json::{self, PacketLine};
+use super::limits::Limits;
+use jamjam_core::audio::waveform::{MAX_COLUMNS, Waveform};
+use crate::client::{PacketOutcome, RecordedPacket, RunResults, StreamCounts, StreamKind, replay};
+use jamjam_core::time::Time;
+
+/// Version of the format.
+pub const RECORD_VERSION: u32 = 1;
+
+/// Maximum number of packet lines that are read.
+const MAX_RECORDED_PACKETS: usize = 20_000_000;
+
+/// Maximum length of a line in bytes.
+const MAX_LINE_BYTES: usize = 16 << 20;
+
+/// Maximum time since the start of counting, in nanoseconds: 52 days. Up to this time, an `f64` in microseconds represents each nanosecond.
+const MAX_TIME_NS: u64 = 1 << 52;
+
+/// Maximum start time: the year 9999, in milliseconds since 1970-01-01 UTC.
+const MAX_UNIX_MS: u64 = 253_402_300_799_999;
+
+/// The start of counting in the time of a replay. The distance to both ends of the time scale is 73 years or more.
+const REPLAY_ORIGIN_NS: u64 = 1 << 61;
+
+/// The first line: the options that determine the report.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordedOptions {
+    #[serde(rename = "type")]
+    line_type: LineTag,
+    /// [`RECORD_VERSION`].
+    pub record_version: u32,
+    /// Version of the program that recorded the run.
+    pub tool_version: String,
+    /// Limits of the run.
+    pub limits: Limits,
+}
+
+/// The types of the first and the last line. `read_line` checks the place of each.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum LineTag {
+    Run,
+    End,
+}
+
+impl RecordedOptions {
+    /// The options of a run with `limits`.
+    pub fn new(limits: Limits) -> Self {
+        let tool_version = env!("CARGO_PKG_VERSION").to_owned();
+        Self { line_type: LineTag::Run, record_version: RECORD_VERSION, tool_version, limits }
+    }
+}
+
+/// The last line: observations that the packets do not contain. The writer borrows the results and the waveforms.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EndLine<R, A> {
+    #[serde(rename = "type")]
+    line_type: LineTag,
+    /// Packet lines that are missing because the disk was too slow.
+    packets_dropped: u64,
+    streams: Vec<StreamCounts>,
+    /// Everything except the statistics that the packets show.
+    results: R,
+    /// The error that ended the run.
+    error: Option<String>,
+    audio: Option<A>,
+}
+
+/// The waveforms of a run.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AudioPicture {
+    /// Name of the source: a file or a device.
+    pub name: String,
+    /// Waveforms of the sent and the returned audio.
+    pub waveform: Waveform,
+    /// Number of sent or returned packets that the waveforms do not contain.
+    pub missing_packets: u64,
+}
+
+/// The last line of a record, ending with a line feed. `packets_dropped` packet lines are missing. `error` ended the run.
+pub fn end_line(
+    run: &RunResults,
+    packets_dropped: u64,
+    error: Option<String>,
+    audio: Option<&AudioPicture>,
+) -> serde_json::Result<String> {
+    let streams = StreamCounts::of_run(run);
+    json::line(&EndLine { line_type: LineTag::End, packets_dropped, streams, results: run, error, audio })
+}
+
+/// A record that was read completely.
+pub struct RecordedRun {
+    /// The options of the recorded run.
+    pub options: RecordedOptions,
+    /// The results with all statistics.
+    pub run: RunResults,
+    /// The error that ended the recorded run.
+    pub error: Option<String>,
+    /// Waveforms, if the run sent audio.
+    pub audio: Option<AudioPicture>,
+}
+
+/// The lines that were read so far.
+#[derive(Default)]
+struct RecordReader {
+    lines: usize,
+    options: Option<RecordedOptions>,
+    packets: Vec<RecordedPacket>,
+    end: Option<EndLine<RunResults, AudioPicture>>,
+}
+
+/// Reads a record. The error names the line that is wrong.
+pub fn read(mut input: impl BufRead) -> Result<RecordedRun, String> {
+    let mut reader = RecordReader::default();
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let limited = input.by_ref().take(MAX_LINE_BYTES as u64 + 1).read_until(b'\n', &mut line);
+        if limited.map_err(|error| error.to_string())? == 0 {
+            return reader.finish();
+        }
+        reader.lines += 1;
+        reader.read_line(&line).map_err(|reason| format!("line {}: {reason}", reader.lines))?;
+    }
+}
+
+/// The field `type` of a line.
+#[derive(Deserialize)]
+struct LineType {
+    #[serde(rename = "type")]
+    line_type: String,
+}
+
+impl RecordReader {
+    fn read_line(&mut self, line: &[u8]) -> Result<(), String> {
+        if line.len() > MAX_LINE_BYTES {
+            return Err(format!("longer than {} MiB", MAX_LINE_BYTES >> 20));
+        }
+        let text = str::from_utf8(line).map_err(|_| "not UTF-8 text".to_owned())?;
+        let LineType { line_type } = parse(text)?;
+        match (line_type.as_str(), &self.options, &self.end) {
+            ("run", None, None) => {
+                let options: RecordedOptions = parse(text)?;
+                if options.record_version != RECORD_VERSION {
+                    let version = options.record_version;
+                    return Err(format!("unsupported record_version {version}; this program reads {RECORD_VERSION}"));
+                }
+                self.options = Some(options);
+            }
+            (_, None, _) => return Err("not a run record: the first line must have the type `run`".to_owned()),
+            (_, _, Some(_)) => return Err("the line with the type `end` must be the last line".to_owned()),
+            ("packet", ..) if self.packets.len() == MAX_RECORDED_PACKETS => {
+                return Err(format!("the record has more than {MAX_RECORDED_PACKETS} packet lines"));
+            }
+            ("packet", ..) => self.packets.push(recorded_packet(&parse(text)?)?),
+            ("end", ..) => self.end = Some(parse(text)?),
+            (other, ..) => return Err(format!("unknown line type {other:?}; valid types are run, packet and end")),
+        }
+        Ok(())
+    }
+
+    /// Computes the results of the recorded run.
+    fn finish(self) -> Result<RecordedRun, String> {
+        let options = self.options.ok_or("the file is empty")?;
+        let end = self
+            .end
+            .ok_or("the last line is missing: the run was still active or was killed when the file was copied")?;
+        let EndLine { packets_dropped, streams, results, error, audio, .. } = end;
+        let end_error = |reason: &str| Err(format!("line {}: {reason}", self.lines));
+        if packets_dropped > 0 {
+            return end_error(&format!("the record lacks {packets_dropped} packets, because the disk was too slow"));
+        }
+        let has_audio = streams.iter().any(|counts| counts.stream == StreamKind::Audio);
+        if has_audio != results.audio.is_some() {
+            return end_error("`streams` and `results` do not agree about AUDIO");
+        }
+        if results.duration_ns > MAX_TIME_NS || results.started_unix_ms > MAX_UNIX_MS {
+            return end_error("`duration_ns` or `started_unix_ms` is out of range");
+        }
+        let is_valid =
+            |audio: &AudioPicture| audio.waveform.columns.len() <= MAX_COLUMNS && audio.waveform.samples_per_column > 0;
+        if !audio.as_ref().is_none_or(is_valid) {
+            return end_error("invalid waveform");
+        }
+        let origin = Time::from_nanos(REPLAY_ORIGIN_NS);
+        let run = replay(results, origin, &streams, &self.packets).map_err(|error| match error.event {
+            // The first line contains the options.
+            Some(event) => format!("line {}: {}", event + 2, error.reason),
+            None => error.reason,
+        })?;
+        Ok(RecordedRun { options, run, error, audio })
+    }
+}
+
+fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, String> {
+    if !text.trim_start().starts_with('{') {
+        return Err("not a JSON object".to_owned());
+    }
+    serde_json::from_str(text).map_err(|error| match error.classify() {
+        Category::Eof => "the line is incomplete".to_owned(),
+        _ => error.to_string(),
+    })
+}
+
+/// Converts a packet line to nanoseconds.
+fn recorded_packet(line: &PacketLine) -> Result<RecordedPacket, String> {
+    let PacketLine { stream, sequence, due_us, sent_us, returned_us, echo_time_us, outcome } = *line;
+    let ns = |us: f64| {
+        let ns = (us * 1e3).round();
+        if ns.abs() <= MAX_TIME_NS as f64 { Ok(ns as i64) } else { Err("a time is out of range".to_owned()) }
+    };
+    let time = |us| Ok::<_, String>(Time::from_nanos(REPLAY_ORIGIN_NS.saturating_add_signed(ns(us)?)));
+    if sent_us.is_none() != (outcome == PacketOutcome::NotSent) {
+        return Err("the outcome and sent_us contradict each other".to_owned());
+    }
+    let sent_us = sent_us.unwrap_or(due_us);
+    let echo_time_ns = |returned: f64| Ok::<_, String>(ns(returned)? - ns(sent_us)?);
+    if returned_us.map(echo_time_ns).transpose()? != echo_time_us.map(ns).transpose()? {
+        return Err("echo_time_us is not returned_us - sent_us".to_owned());
+    }
+    Ok(RecordedPacket {
+        stream,
+        sequence,
+        due: time(due_us)?,
+        sent_at: time(sent_us)?,
+        received_at: returned_us.map(time).transpose()?,
+        outcome,
+    })
+}
