@@ -15,7 +15,7 @@ use super::options::impairment::{ImpairmentArgs, OutcomeLogFile, PreparedEcho};
 use super::options::registration::{self, RegistrationArgs};
 use super::output::Failure;
 use super::server::{self, MemoryArgs, ServerStatistics, UdpStatistics};
-use super::values::{
+use super::values::{driver_parser, link_policy_parser, 
     OrOff, OutputFile, format_bit_rate, format_size, or_off, output_file_parser, parse_listen_address, parse_millis,
     parse_percent,
 };
@@ -95,11 +95,11 @@ pub struct Args {
     spin: u8,
 
     /// UDP driver to use
-    #[arg(long, value_enum, default_value_t, hide = true)]
+    #[arg(long, value_parser = driver_parser(), default_value = "native", hide = true)]
     driver: Backend,
 
     /// Encryption of the link to newer clients
-    #[arg(long, hide_short_help = true, value_name = "MODE", value_enum, default_value_t, help_heading = HEADING_PROTECTION)]
+    #[arg(long, hide_short_help = true, value_name = "MODE", value_parser = link_policy_parser(), default_value = "auto", help_heading = HEADING_PROTECTION)]
     link: LinkPolicy,
 
     #[command(flatten)]

@@ -177,7 +177,7 @@ fn every_external_text_is_escaped() {
 
 #[test]
 fn policy_allows_only_the_script_of_the_page_and_nothing_is_loaded() {
-    let page = page(&report(&probe(stream(StreamStats::new(), [MS; 10]))), None, None, "");
+    let page = page(&report(&probe(stream(StreamStats::new(), [MS; 10]))), None, None, "", "0");
     let script = between(&page, "<script>", "</script>")[0];
     let policy = format!(
         "content=\"default-src 'none'; script-src 'sha256-{}'; style-src 'unsafe-inline'; img-src data:; media-src data:; base-uri 'none'; form-action 'none'\"",
