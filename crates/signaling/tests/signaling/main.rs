@@ -1,0 +1,15 @@
+//! Tests of the signaling hub and its dialects, in memory and in virtual time.
+
+mod broadcast;
+mod control_surface;
+mod device;
+mod echo_participant;
+mod hub;
+mod jamjam;
+mod message_docs;
+mod newer_clients;
+mod room_client;
+mod simulation;
+mod tokens;
+mod transcript_reader;
+mod webrtc;
