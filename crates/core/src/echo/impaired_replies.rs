@@ -6,6 +6,7 @@
 //! Within a class, only a reply that is reordered on purpose may be overtaken.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use super::counters::Counters;
 use super::reply_store::{NewReplies, QueuedReply, ReplyClass, ReplyKey};
 use crate::address::canonical_socket_addr;
 use crate::impairment::{Impairer, ImpairmentDecision, LossCause};
-use crate::time::Time;
+use crate::time::{Time, saturating_nanos};
 use crate::wire::{self, PacketType};
 
 /// The outcome of a reply.
@@ -74,6 +75,27 @@ pub struct ReplyEvent {
     pub added_delay: Duration,
     /// Number of copies sent.
     pub copies_sent: u8,
+}
+
+impl ReplyEvent {
+    /// The columns of a row, defined in `docs/measuring.md`.
+    pub const CSV_HEADER: &str = "time_us,client,type,sequence,outcome,reordered,delay_us,copies";
+
+    /// Writes one row.
+    pub fn write_csv(&self, out: &mut impl Write) -> io::Result<()> {
+        let Self { received_at, client, packet_type, sequence, outcome, reordered, added_delay, copies_sent } = self;
+        let client = canonical_socket_addr(*client);
+        let (time, delay) = (format_micros(received_at.duration_since(Time::ZERO)), format_micros(*added_delay));
+        // Replies that were not sent have no delay.
+        let delay = if *outcome == ReplyOutcome::Sent { delay.as_str() } else { "" };
+        let (kind, outcome, reordered) = (packet_type.name(), outcome.name(), u8::from(*reordered));
+        writeln!(out, "{time},{client},{kind},{sequence},{outcome},{reordered},{delay},{copies_sent}")
+    }
+}
+
+fn format_micros(time: std::time::Duration) -> String {
+    let nanos = saturating_nanos(time);
+    format!("{}.{:03}", nanos / 1_000, nanos % 1_000)
 }
 
 /// Receives the outcome of each reply on the thread that runs the node. An observer must not block, and must not allocate memory after its

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use jamjam_dev::cli::values::format_bit_rate;
 use jamjam_core::units::{parse_bit_rate, parse_duration, parse_or_off, parse_ratio, parse_size};
 
 #[test]
@@ -88,16 +87,6 @@ fn bit_rate_uses_decimal_multiples_in_either_letter_case() {
     assert_eq!(error("1,5mbit"), "`1,5mbit`: use a decimal point, not a comma");
     assert_eq!(error("fast"), "`fast` is not a number; expected a bit rate such as 64mbit or 500kbit");
     assert_eq!(error("18446744074gbit"), "`18446744074gbit` is too large; the maximum is 18446744073gbit");
-}
-
-#[test]
-fn bit_rate_is_printed_as_it_was_entered() {
-    let shown =
-        [(64_000_000, "64mbit"), (1_500_000, "1500kbit"), (2_000_000_000, "2gbit"), (9_601, "9601bit"), (0, "0bit")];
-    for (rate, text) in shown {
-        assert_eq!(format_bit_rate(rate), text);
-        assert_eq!(parse_bit_rate(text), Ok(rate));
-    }
 }
 
 #[test]

@@ -2,8 +2,6 @@
 
 use test_support::manual_peer::ManualPeer;
 mod deadline;
-mod joined_peers;
-mod run;
 
 use std::time::Duration;
 
@@ -15,7 +13,7 @@ use jamjam_moqt::{
     EndpointRole, MoqtEndpoint, MoqtVersion, Session, SessionLimits, StreamDir, StreamHandle, error_code,
 };
 use jamjam_core::time::Time;
-use joined_peers::{JoinedPeers, Plan};
+use test_support::joined_peers::{JoinedPeers, Plan};
 
 const MS: Duration = Duration::from_millis(1);
 

@@ -10,7 +10,7 @@ use test_support::server::packet::Random;
 use jamjam_core::echo::EchoServer;
 use jamjam_core::link::LinkKey;
 
-use super::link::{LINK_KEY_SEED, SECOND, client_address, server};
+use test_support::echo_link::{LINK_KEY_SEED, SECOND, client_address, server};
 
 const DELAY_MS: u64 = 500;
 

@@ -9,7 +9,7 @@ use jamjam_core::echo::{AdmissionConfig, EchoConfig, EchoServer, LinkPolicy};
 use jamjam_core::node::{Node, Receive};
 use jamjam_core::time::Time;
 
-use super::link::{SECOND, client_address, connect, dropped, exchange, link_config, server, server_with};
+use test_support::echo_link::{SECOND, client_address, connect, dropped, exchange, link_config, server, server_with};
 
 /// CONTROL with a new key. The key need not be valid for the server's limits.
 fn forged_control(number: u64) -> Vec<u8> {

@@ -1,5 +1,4 @@
-//! The echo server learns its mapped address from a STUN server. One test uses real sockets. All other tests run the server's node in
-//! virtual time.
+//! The echo server learns its mapped address from a STUN server, in virtual time.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
@@ -9,11 +8,8 @@ use test_support::logged::{Lines, keep_callsites_enabled};
 use test_support::recording_sink;
 use test_support::stun;
 
-use jamjam_measure::client::StopSignal;
 use jamjam_core::echo::{AdmissionConfig, EchoConfig, EchoServer, StunConfig};
 use jamjam_core::impairment::Impairment;
-use jamjam_dev::io::stop::StopToken;
-use jamjam_dev::io::udp::{self, Backend, DriverOptions, IdlePolicy};
 use jamjam_core::node::{Node, Receive, SendStatus};
 use jamjam_core::time::Time;
 
@@ -395,32 +391,4 @@ fn timeout_is_logged_once_and_a_mapped_address_when_it_changes() {
         assert_eq!(round(Some((0x0111, "192.0.2.1:2"))), [unusable]);
         assert_eq!(round(None), [""; 0]);
     });
-}
-
-#[test]
-fn another_echo_server_works_as_a_stun_server_on_real_sockets() {
-    let listen =
-        |host: &str| udp::bind(SocketAddr::new(host.parse().expect("an address"), 0), 1 << 16).expect("a socket");
-    for backend in [Backend::Native, Backend::Portable] {
-        let options = DriverOptions { idle: IdlePolicy::Wait, spin_percent: 0, backend, follow_address: false };
-        let (other, stop) = (listen("127.0.0.1"), StopToken::default());
-        let server =
-            udp::spawn_node("server", other.socket, EchoServer::new(EchoConfig::default()), stop.clone(), options)
-                .expect("a thread");
-        let mapped = SocketAddr::new(IpAddr::from([0, 0, 0, 0, 0, 0xffff, 0x7f00, 1]), other.address.port());
-        for (host, server_address) in [("127.0.0.1", other.address), ("0.0.0.0", other.address), ("::", mapped)] {
-            let own = listen(host);
-            let (echo, reported) = with_stun_server(EchoServer::new(EchoConfig::default()), server_address);
-            let counters = echo.counters();
-            let stop = StopToken::default();
-            let client = udp::spawn_node("client", own.socket, echo, stop.clone(), options).expect("a thread");
-            let mapped_address = reported.recv_timeout(Duration::from_secs(20)).expect("an answer");
-            assert_eq!(mapped_address, SocketAddr::from(([127, 0, 0, 1], own.address.port())), "{host} {backend:?}");
-            stop.request(StopSignal::Terminate);
-            drop(client.join());
-            assert_eq!((counters.received.get(), counters.mapped_address_timeouts.get()), (0, 0), "{host} {backend:?}");
-        }
-        stop.request(StopSignal::Terminate);
-        drop(server.join());
-    }
 }

@@ -13,7 +13,7 @@ use jamjam_core::node::{Node, SendStatus, Transmit, TransmitSink};
 use jamjam_core::time::Time;
 
 use super::link::link_config;
-use super::echo_link::{client_address, connect, server};
+use test_support::echo_link::{client_address, connect, server};
 
 /// Packets of each measurement.
 const PACKETS: u32 = 20_000;

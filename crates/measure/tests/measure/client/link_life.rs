@@ -16,7 +16,7 @@ use jamjam_core::echo::{EchoConfig, EchoServer, LinkPolicy};
 use jamjam_core::link::LinkKey;
 
 use super::link::link_config;
-use super::echo_link::{LINK_KEY_SEED, SECOND, client_address, server, server_with};
+use test_support::echo_link::{LINK_KEY_SEED, SECOND, client_address, server, server_with};
 
 /// Time on the way in each direction.
 const LATENCY: u64 = MS;

@@ -6,6 +6,7 @@ mod link_cost;
 mod link_life;
 mod live_figures;
 mod loss_report;
+mod moqt;
 mod pauses;
 mod prober;
 mod sender;

@@ -6,7 +6,6 @@ use jamjam_core::audio::waveform::Waveform;
 use jamjam_measure::client::{
     AudioResults, CaptureResults, LossReport, PlaybackResults, RunOrigin, RunResults, StopSignal, WebSocketResults,
 };
-use jamjam_dev::io::http::body::PAGE_STYLE;
 use jamjam_measure::report::Report;
 use jamjam_measure::report::html::page;
 use jamjam_measure::report::limits::Limits;
@@ -261,7 +260,7 @@ fn two_hours_of_5_ms_packets_stay_below_1_mb() {
         ping.on_settled(sent_at, outcome(n));
     }
     let run = RunResults { loss_report: Some(LossReport::default()), ..probe(ping) };
-    let page = page(&report(&run), None, None, PAGE_STYLE, "0");
+    let page = page(&report(&run), None, None, "", "0");
     assert_eq!(between(&page, "<table id=\"intervals\">", "</table>")[0].matches("<tr>").count(), 1 + 450);
     assert!(page.len() < 1_000_000, "{} bytes", page.len());
 }

@@ -15,7 +15,7 @@ mod scenario;
 use std::collections::BTreeMap;
 
 use jamjam_measure::client::{RunResults, StreamKind};
-use jamjam_dev::io::outcome_log;
+use jamjam_core::echo::ReplyEvent;
 
 use outcome_log_counts::{Recount, Row};
 use participants::Participant;
@@ -46,9 +46,9 @@ fn run_simulation(seed: u64) -> FinishedSimulation {
         let lines = recorder.0.lock().expect("no thread panics with the lock").clone();
         reports.push((run, lines, wire));
     }
-    let mut file = format!("{}\n", outcome_log::HEADER).into_bytes();
+    let mut file = format!("{}\n", ReplyEvent::CSV_HEADER).into_bytes();
     for event in events.0.lock().expect("no thread panics with the lock").iter() {
-        outcome_log::write_row(&mut file, event).expect("memory");
+        event.write_csv(&mut file).expect("memory");
     }
     let rows = outcome_log_counts::read(&String::from_utf8(file).expect("text"));
     FinishedSimulation { rows, counters: counters.values().collect(), clients: reports }

@@ -6,7 +6,7 @@ use jamjam_moqt::MoqtVersion;
 use jamjam_moqt::client::{MoqtClientConfig as Sending, MoqtRunOutcome};
 use jamjam_core::time::Time;
 
-use super::joined_peers::{JoinedPeers, Plan};
+use test_support::joined_peers::{JoinedPeers, Plan};
 
 const MS: Duration = Duration::from_millis(1);
 

@@ -11,7 +11,7 @@ use jamjam_moqt::{MoqtVersion, Transport};
 use jamjam_core::stats::StreamStats;
 use jamjam_core::time::{Pause, Time};
 
-use super::joined_peers::{JoinedPeers, Plan};
+use test_support::joined_peers::{JoinedPeers, Plan};
 
 const MS: Duration = Duration::from_millis(1);
 

@@ -1,23 +1,18 @@
-//! Live audio. In virtual time, the tests check when a node sends live audio. On real sockets, a test checks that the waker wakes the loop
-//! of the driver.
+//! When a node sends live audio.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::net::{SocketAddr, UdpSocket};
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use jamjam_dev::client::{
-    AudioSender, AudioStreamConfig, AudioWorkload, ClientNode, PayloadSource, SourcePoll, StopSignal, StreamKind,
+use jamjam_measure::client::{
+    AudioSender, AudioStreamConfig, AudioWorkload, ClientNode, PayloadSource, SourcePoll, StreamKind,
 };
-use jamjam_dev::io::stop::StopToken;
-use jamjam_dev::io::udp::{self, Backend, DriverOptions, IdlePolicy};
-use jamjam_dev::node::{DriverWaker, Node, Receive, Transmit, TransmitSink};
-use jamjam_dev::time::Time;
+use jamjam_core::time::Time;
 
-use test_support::node_driver::{MS, deadline, poll, run_config};
+use test_support::node_driver::{MS, deadline, poll};
+
+use crate::client::run_config;
 
 const US: u64 = 1_000;
 
@@ -116,53 +111,4 @@ fn live_packet_is_due_at_its_delivery_and_due_times_increase() {
     // all three packets are due at the same time: 1 µs before the poll. The last packet is also due 1 µs before its poll.
     let all = &pacing.all;
     assert_eq!((all.count(), all.min(), all.max()), (4, Some(1_000), Some(1_000)));
-}
-
-/// Sends one datagram to `to` for each wake-up, and has no deadline.
-struct WakeNode {
-    to: SocketAddr,
-    waker: DriverWaker,
-    woken: Arc<AtomicBool>,
-}
-
-impl Node for WakeNode {
-    fn on_datagram(&mut self, _: Time, _: &[Receive<'_>]) {}
-
-    fn poll_transmit(&mut self, _: Time, sink: &mut dyn TransmitSink) {
-        if self.woken.swap(false, Ordering::SeqCst) {
-            sink.send(Transmit { destination: self.to, src_ip: None, contents: b"here", segment_size: 4 });
-        }
-    }
-
-    fn next_deadline(&self) -> Option<Time> {
-        None
-    }
-
-    fn waker(&self) -> Option<&DriverWaker> {
-        Some(&self.waker)
-    }
-}
-
-#[test]
-fn waker_wakes_the_loop_each_time() {
-    for backend in [Backend::Native, Backend::Portable] {
-        let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
-        receiver.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        let (waker, woken, stop) = (DriverWaker::default(), Arc::<AtomicBool>::default(), StopToken::default());
-        // Waking the driver before its loop runs has no effect.
-        waker.wake();
-        let node = WakeNode { to: receiver.local_addr().unwrap(), waker: waker.clone(), woken: Arc::clone(&woken) };
-        let options = DriverOptions { idle: IdlePolicy::Wait, spin_percent: 0, backend, follow_address: false };
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        socket.set_nonblocking(true).unwrap();
-        let running = udp::spawn_node("wake-up", socket, node, stop.clone(), options).unwrap();
-        for _ in 0..20 {
-            woken.store(true, Ordering::SeqCst);
-            waker.wake();
-            let mut received = [0; 8];
-            assert_eq!(receiver.recv(&mut received).unwrap(), 4, "{backend:?}");
-        }
-        stop.request(StopSignal::Terminate);
-        running.join().1.result.unwrap();
-    }
 }

@@ -7,7 +7,7 @@ use jamjam_moqt::client::{MoqtClient, MoqtClientConfig as Sending, MoqtClientEve
 use jamjam_moqt::echo::{MoqtEcho, MoqtEchoConfig as Echoing};
 use jamjam_moqt::{EndpointRole, MoqtEndpoint, MoqtVersion, SessionCounters, SessionLimits, StreamDir};
 use jamjam_core::time::Time;
-use test_support::moqt_in_memory::{Direction, Fault, session};
+use crate::moqt_in_memory::{Direction, Fault, session};
 
 /// A random number generator (`xorshift64*`).
 struct Random(u64);
@@ -23,16 +23,16 @@ impl Random {
 
 /// How the two ends are connected.
 #[derive(Clone)]
-pub(crate) struct Plan {
-    pub(crate) seed: u64,
+pub struct Plan {
+    pub seed: u64,
     /// Offered versions. If the first one has no setup, the transport has selected it.
-    pub(crate) offers: Vec<MoqtVersion>,
+    pub offers: Vec<MoqtVersion>,
     /// Whether the transport is WebTransport, which conveys the path.
-    pub(crate) webtransport: bool,
-    pub(crate) echoing: Echoing,
-    pub(crate) sending: Sending,
+    pub webtransport: bool,
+    pub echoing: Echoing,
+    pub sending: Sending,
     /// The limits of the server.
-    pub(crate) limits: SessionLimits,
+    pub limits: SessionLimits,
 }
 
 impl Default for Plan {
@@ -49,26 +49,26 @@ impl Default for Plan {
 }
 
 /// The two connected ends.
-pub(crate) struct JoinedPeers {
-    pub(crate) client: MoqtEndpoint<MoqtClient>,
-    pub(crate) server: MoqtEndpoint<MoqtEcho>,
+pub struct JoinedPeers {
+    pub client: MoqtEndpoint<MoqtClient>,
+    pub server: MoqtEndpoint<MoqtEcho>,
     to_client: Direction,
     to_server: Direction,
-    pub(crate) now: Time,
+    pub now: Time,
     random: Random,
     /// Whether the client currently reads no groups.
-    pub(crate) client_is_slow: bool,
+    pub client_is_slow: bool,
     /// The number of pieces that will still be delivered. When 0 is reached, no more pieces are delivered in either direction.
-    pub(crate) left: usize,
+    pub left: usize,
     /// The maximum number of bytes buffered in the echo.
-    pub(crate) max_buffered_bytes: usize,
-    pub(crate) events: Vec<MoqtClientEvent>,
+    pub max_buffered_bytes: usize,
+    pub events: Vec<MoqtClientEvent>,
     /// The counters of the server.
-    pub(crate) counts: SessionCounters,
+    pub counts: SessionCounters,
 }
 
 impl JoinedPeers {
-    pub(crate) fn new(plan: Plan) -> Self {
+    pub fn new(plan: Plan) -> Self {
         let Plan { seed, offers: offered_versions, webtransport, echoing, sending, limits } = plan;
         let path = "/echo".to_owned();
         let offers = offered_versions.clone();
@@ -136,7 +136,7 @@ impl JoinedPeers {
     }
 
     /// Advances the time to `to`.
-    pub(crate) fn until(&mut self, to: Time) {
+    pub fn until(&mut self, to: Time) {
         self.settle();
         while let Some(next) = self.next().filter(|next| *next <= to) {
             self.now = self.now.max(next);
@@ -152,7 +152,7 @@ impl JoinedPeers {
     }
 
     /// Runs until the client is finished.
-    pub(crate) fn finish(&mut self) -> MoqtRunOutcome {
+    pub fn finish(&mut self) -> MoqtRunOutcome {
         for _ in 0..100_000 {
             self.until(self.now + Duration::from_millis(10));
             if let Some(ending) = self.client.handler.outcome() {
@@ -163,7 +163,7 @@ impl JoinedPeers {
     }
 
     /// The group number, frame number and round-trip time of each returned frame, in order of return.
-    pub(crate) fn returned(&self) -> Vec<(u64, usize, Duration)> {
+    pub fn returned(&self) -> Vec<(u64, usize, Duration)> {
         let returned = self.events.iter().filter_map(|event| match *event {
             MoqtClientEvent::FrameReturned { group, frame, sent_at, at, intact, .. } => {
                 assert!(intact, "group {group} frame {frame} is damaged");
@@ -175,7 +175,7 @@ impl JoinedPeers {
     }
 
     /// The groups of which no frame returned.
-    pub(crate) fn lost(&self) -> Vec<u64> {
+    pub fn lost(&self) -> Vec<u64> {
         let lost = self.events.iter().filter_map(|event| match *event {
             MoqtClientEvent::GroupLost { group, .. } => Some(group),
             _ => None,
