@@ -346,8 +346,8 @@ pub fn parse_origin(text: &str) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
-
     use super::*;
+    use crate::units::parse_bit_rate;
 
     #[test]
     fn origin_matches_what_browsers_send() {

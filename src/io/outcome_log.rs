@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender, TryRecvError};
@@ -10,9 +9,8 @@ use std::thread::JoinHandle;
 
 use tracing::warn;
 
-use crate::echo::{ReplyEvent, ReplyObserver, ReplyOutcome};
+use crate::echo::{ReplyEvent, ReplyObserver};
 use crate::stats::Counter;
-use crate::time::{Time, saturating_nanos};
 
 /// Maximum number of queued rows: 0.2 s at 330,000 replies per second.
 const QUEUE_CAPACITY: usize = 65_536;
@@ -151,6 +149,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::echo::ReplyOutcome;
+    use crate::time::Time;
     use crate::impairment::LossCause;
     use crate::wire::PacketType;
 

@@ -46,7 +46,7 @@ fn address(interface: &str, address: &str) -> InterfaceAddress {
 fn evaluate(facts: &MachineFacts) -> MachineReport {
     let report = MachineReport::new(facts);
     let document: Value = serde_json::to_value(&report).unwrap();
-    assert_fits(&document, include_str!("../../../docs/machine.schema.json"));
+    assert_fits(&document, include_str!("../../docs/machine.schema.json"));
     let text = report.to_text(false);
     for Check { finding, meaning, remedy, .. } in &report.checks {
         assert!(!meaning.is_empty() && text.contains(meaning) && text.contains(finding), "{text}");

@@ -18,7 +18,7 @@ use jamjam_measure::client::{RunConfig, StreamKind};
 use test_support::node_driver::peer;
 
 /// A run configuration with a timeout of two seconds and expected replies. All other fields have their defaults.
-pub fn run_config(evaluated_stream: StreamKind) -> RunConfig {
+pub(crate) fn run_config(evaluated_stream: StreamKind) -> RunConfig {
     RunConfig {
         peer: peer(),
         evaluated_stream,
