@@ -58,12 +58,7 @@ pub fn bind_first<T>(host: &str, port: u16, bind: impl Fn(SocketAddr) -> anyhow:
 pub fn bind_tcp(host: &str, port: u16) -> Result<(TcpListener, SocketAddr), Failure> {
     bind_first(host, port, |address| {
         let bound = http::bind(address).and_then(|listener| Ok((listener.local_addr()?, listener)));
-        let (address, listener) = bound.map_err(|error| match error.kind() {
-            io::ErrorKind::AddrInUse => BindError::AddrInUse(address).into(),
-            io::ErrorKind::AddrNotAvailable => BindError::AddrNotAvailable(address).into(),
-            io::ErrorKind::PermissionDenied => BindError::PermissionDenied(address).into(),
-            _ => anyhow::Error::from(error).context(format!("cannot listen on {address}")),
-        })?;
+        let (address, listener) = bound.map_err(|error| BindError::new(address, error))?;
         Ok((listener, address))
     })
 }

@@ -113,7 +113,8 @@ impl RegistrationArgs {
             (Some(url), _) => (url, None),
             (None, Some(port)) => {
                 os::raise_descriptor_limit();
-                let (listener, address) = bind_tcp(host, port)?;
+                let (listener, address) = bind_tcp(host, port)
+                    .map_err(|failure| Failure { error: failure.error.context("--with-signaling"), ..failure })?;
                 (local_signaling_url(address)?, Some(listener))
             }
             (None, None) => return Ok(None),

@@ -244,8 +244,8 @@ fn port_in_use_is_reported_in_one_line() {
     assert_eq!(
         line,
         format!(
-            "jamjam-dev: cannot listen on {address}: the port is in use by another program. Choose another port with --port, or \
-             0 for any free port"
+            "jamjam-dev: cannot listen on {address}: the port is in use by another program. Choose another port, or 0 for any \
+             free port"
         )
     );
 }
