@@ -219,8 +219,8 @@ impl Args {
         if let Some(moqt) = moqt {
             moqt.join();
         }
-        if let Some(signaling_stopped) = registration.flatten() {
-            let _ = signaling_stopped.recv_timeout(registration::SHUTDOWN_TIMEOUT);
+        if let Some(signaling_server) = registration.flatten() {
+            signaling_server.wait(registration::SHUTDOWN_TIMEOUT);
         }
         statistics.log();
         tally.result.context("cannot read from the socket").and(outcome_log)?;

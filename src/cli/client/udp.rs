@@ -11,14 +11,15 @@ use crate::cli::output::{Failure, print_notice};
 use crate::cli::plan::UdpPeer;
 use crate::cli::values::ClientLinkMode;
 use crate::client::{ClientNode, LinkConfig, LinkSigning, PacketObserver, Workload};
-use crate::echo::{self, EchoConfig, EchoServer, LinkPolicy};
+use crate::echo::EchoConfig;
 use crate::io::signaling::client::RoomSession;
 use crate::io::stop::StopToken;
-use crate::io::udp::{self, BoundSocket, DEFAULT_RECEIVE_BUFFER, DriverOptions, IdlePolicy, NodeThread};
+use crate::io::udp::{self, BoundSocket, DriverOptions, IdlePolicy};
 use crate::io::websocket::connect::DEFAULT_CONNECT_TIMEOUT;
 use crate::io::websocket::discovery::SignalingUrl;
 use crate::io::{os, resolve};
 use crate::link::{LinkKey, parse_link_key};
+use crate::testing::EchoServer;
 
 /// A target with a connected socket.
 pub struct ConnectedTarget {
@@ -35,7 +36,7 @@ pub struct ConnectedTarget {
 /// Tasks that run alongside the client and end after it.
 #[derive(Default)]
 pub(super) struct BackgroundTasks {
-    embedded: Option<(NodeThread<EchoServer>, StopToken, Option<OutcomeLogFile>)>,
+    embedded: Option<(EchoServer, Option<OutcomeLogFile>)>,
     session: Option<RoomSession>,
 }
 
@@ -133,28 +134,16 @@ impl ClientArgs {
     fn start_embedded_server(&self) -> Result<ConnectedTarget, Failure> {
         let delay = self.delay.unwrap_or(EMBEDDED_DELAY);
         let config = EchoConfig { delay, ..EchoConfig::default() };
-        let PreparedEcho { mut echo, reproduce_options, outcome_log } = self.impairment.prepare(config)?;
-        let link_key = LinkKey::from_seed(&os::random_secret());
-        let entropy = Box::new(os::random_secret);
-        echo.enable_links(echo::LinkConfig { policy: LinkPolicy::Auto, link_key, entropy });
+        let PreparedEcho { echo, reproduce_options, outcome_log } = self.impairment.prepare(config)?;
         let loopback = match self.network.socket_options().local_address {
             Some(SocketAddr::V6(_)) => IpAddr::from(Ipv6Addr::LOCALHOST),
             _ => Ipv4Addr::LOCALHOST.into(),
         };
-        let server = udp::bind(SocketAddr::new(loopback, 0), DEFAULT_RECEIVE_BUFFER)?;
-        let address = server.address;
-        let stop = StopToken::default();
-        let options = DriverOptions {
-            idle: IdlePolicy::Wait,
-            spin_percent: self.spin,
-            backend: self.driver,
-            follow_address: false,
-        };
-        let running = udp::spawn_node("echo-server", server.socket, echo, stop.clone(), options)
-            .context("cannot start a thread")?;
+        let server = EchoServer::start_on(loopback, echo, self.spin, self.driver)?;
+        let address = server.addr();
         let suffix = reproduce_options.map_or_else(String::new, |options| format!(", {options}"));
         let name = format!("embedded echo server ({} ms{suffix})", delay.as_secs_f64() * 1e3);
-        let background = BackgroundTasks { embedded: Some((running, stop, outcome_log)), session: None };
+        let background = BackgroundTasks { embedded: Some((server, outcome_log)), session: None };
         let (link, bound) = (self.link_config(None), self.connect_socket(address)?);
         Ok(ConnectedTarget { address, name, link, bound, background })
     }
@@ -168,12 +157,10 @@ impl BackgroundTasks {
                 "the connection to the signaling server was lost; the run continued without it: {error}"
             ));
         }
-        let (server, stop, outcome_log) = self.embedded?;
-        stop.request(crate::client::StopSignal::Terminate);
-        let (echo, tally) = server.join();
-        echo.stop();
+        let (server, outcome_log) = self.embedded?;
+        let stopped = server.stop();
         let outcome_log = outcome_log.map_or(Ok(()), OutcomeLogFile::finish);
-        tally.result.context("the embedded echo server failed").and(outcome_log).err()
+        stopped.context("the embedded echo server failed").and(outcome_log).err()
     }
 }
 

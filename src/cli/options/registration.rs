@@ -1,10 +1,9 @@
 //! Registration of an echo server: the echo server creates a room on a signaling server. The signaling server may run in the same process.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
-use std::{io, thread};
 
 use anyhow::Context;
 use base64::Engine;
@@ -25,7 +24,7 @@ use crate::io::connection_permit::ConnectionLimits;
 use crate::io::moqt::MoqtUrl;
 use crate::io::reachable::default_route_address;
 use crate::io::signaling::registration::{AdvertisedAddress, Registration};
-use crate::io::signaling::{self, SignalingServerConfig};
+use crate::io::signaling::{self, ServerThread, SignalingServerConfig};
 use crate::io::stop::StopToken;
 use crate::io::websocket::handshake::WebSocketUrl;
 use crate::io::{os, resolve};
@@ -144,8 +143,7 @@ pub struct PreparedRegistration<'a> {
 impl PreparedRegistration<'_> {
     /// Registers the echo server until the process ends. If the signaling server is in this process, starts the signaling server first.
     /// The room announces `link_key`, unless this is disabled. The start page of that server shows `moqt_url`, the URL of the MOQT echo with its
-    /// listen host. The data of its clients is charged to `memory_budget`. The channel of the returned receiver is closed when that server has
-    /// stopped.
+    /// listen host. The data of its clients is charged to `memory_budget`. Returns that server.
     pub fn start(
         self,
         echo: &mut EchoServer,
@@ -154,12 +152,12 @@ impl PreparedRegistration<'_> {
         moqt_url: Option<MoqtUrl>,
         memory_budget: Arc<MemoryBudget>,
         stop: &StopToken,
-    ) -> io::Result<Option<Receiver<()>>> {
+    ) -> io::Result<Option<ServerThread>> {
         // The closure `url` determines the signaling server's URL again before each connection attempt. The URL of a signaling server in
         // this process contains this machine's address. The address changes when the machine changes networks.
         let own_server = self.server.as_ref().and_then(|listener| listener.local_addr().ok());
-        let start = |listener| start_signaling_server(listener, memory_budget, moqt_url, stop.clone());
-        let server_done = self.server.map(start).transpose()?;
+        let start = |listener| start_signaling_server(listener, memory_budget, moqt_url, stop);
+        let server = self.server.map(start).transpose()?;
         let (sender, mapped_address) = watch::channel(None);
         if let Some(server) = self.stun {
             let config = StunConfig { server, hash_key: os::random_u64s() };
@@ -181,34 +179,26 @@ impl PreparedRegistration<'_> {
         let device = DeviceKey::from_seed(&os::random_secret());
         let (tls, address) = (self.tls, self.own);
         Registration { url, tls, device, participant, address, mapped_address }.spawn(stop)?;
-        Ok(server_done)
+        Ok(server)
     }
 }
 
-/// Runs a signaling server on its own thread. When the server stops, the channel of the returned receiver is closed.
+/// Runs a signaling server on its own thread.
 fn start_signaling_server(
     listener: TcpListener,
     memory_budget: Arc<MemoryBudget>,
     moqt_url: Option<MoqtUrl>,
-    stop: StopToken,
-) -> io::Result<Receiver<()>> {
+    stop: &StopToken,
+) -> io::Result<ServerThread> {
     let address = listener.local_addr()?;
     let dialects = DialectSet::JAMJAM_ONLY;
     info!(target: "signaling", "server listening on ws://{address}");
     let pages = log_signaling_urls(address, false, dialects);
     let login = Arc::new(login_without_password(address, &pages));
-    let (running, stopped) = channel::<()>();
-    thread::Builder::new().name("signaling".to_owned()).spawn(move || {
-        let limits = SignalingLimits { dialects, ..SignalingLimits::default() };
-        let hub = Hub::new(limits, os::random_u64s());
-        let connection_limits = ConnectionLimits { memory_budget, ..signaling_limits::default_connection_limits() };
-        let options = SignalingServerConfig { connection_limits, login, moqt_url, ..SignalingServerConfig::default() };
-        if let Err(error) = signaling::serve(listener, hub, options, &stop) {
-            warn!(target: "signaling", %error, "cannot start the signaling server");
-        }
-        drop(running);
-    })?;
-    Ok(stopped)
+    let hub = Hub::new(SignalingLimits { dialects, ..SignalingLimits::default() }, os::random_u64s());
+    let connection_limits = ConnectionLimits { memory_budget, ..signaling_limits::default_connection_limits() };
+    let options = SignalingServerConfig { connection_limits, login, moqt_url, ..SignalingServerConfig::default() };
+    signaling::spawn(listener, hub, options, stop)
 }
 
 /// URL at which the echo server connects to the signaling server in this process. If the echo server listens on all addresses, it

@@ -16,6 +16,7 @@ use std::fmt::Display;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
 use axum::Extension;
@@ -35,30 +36,67 @@ use crate::io::stop::StopToken;
 use crate::io::websocket::handshake::UpgradeError;
 use crate::io::websocket::{connection, handshake};
 use crate::sanitize::sanitize;
-use crate::signaling::{self, DialectSet, Hub, NewConnection, Route, device};
+use crate::signaling::{self, DialectCounters, DialectSet, Hub, NewConnection, Route, device};
 
 /// Maximum time for closing all connections at shutdown. Then the server ends, even if clients have not read their data.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Serves `hub` on `listener` until `stop` is requested and connections are closed.
 pub fn serve(listener: TcpListener, hub: Hub, options: SignalingServerConfig, stop: &StopToken) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().thread_name("signaling").enable_all().build()?;
-    let stopped = stop.to_notify();
-    runtime.block_on(serve_async(listener, hub, options, async move { stopped.notified().await }));
-    // This call does not wait for connections that are still open.
-    runtime.shutdown_background();
+    let hub = SharedHub::new(hub, options.max_updates, &options.connection_limits);
+    prepare(listener, hub, options, stop)?();
     Ok(())
 }
 
-/// Like [`serve`], but on the caller's runtime and until `stopped` completes.
-pub async fn serve_async(
+/// A server on a thread of its own.
+pub struct ServerThread {
+    hub: Arc<SharedHub>,
+    finished: Receiver<()>,
+}
+
+impl ServerThread {
+    /// The counters of all dialects together.
+    pub fn counters(&self) -> DialectCounters {
+        self.hub.with_hub(|_, hub, _| hub.total_counters())
+    }
+
+    /// Waits until the server has stopped, but not longer than `timeout`.
+    pub fn wait(&self, timeout: Duration) {
+        let _ = self.finished.recv_timeout(timeout);
+    }
+}
+
+/// Like [`serve`], but on a new thread.
+pub fn spawn(
     listener: TcpListener,
     hub: Hub,
     options: SignalingServerConfig,
-    stopped: impl Future<Output = ()>,
-) {
+    stop: &StopToken,
+) -> io::Result<ServerThread> {
     let hub = SharedHub::new(hub, options.max_updates, &options.connection_limits);
-    serve_hub(listener, &hub, options, stopped).await;
+    let serve = prepare(listener, Arc::clone(&hub), options, stop)?;
+    let (running, finished) = mpsc::channel::<()>();
+    std::thread::Builder::new().name("signaling".to_owned()).spawn(move || {
+        serve();
+        drop(running);
+    })?;
+    Ok(ServerThread { hub, finished })
+}
+
+/// Starts the event loop. The returned function serves until `stop` is requested.
+fn prepare(
+    listener: TcpListener,
+    hub: Arc<SharedHub>,
+    options: SignalingServerConfig,
+    stop: &StopToken,
+) -> io::Result<impl FnOnce() + Send + use<>> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().thread_name("signaling").enable_all().build()?;
+    let stopped = stop.to_notify();
+    Ok(move || {
+        runtime.block_on(serve_hub(listener, &hub, options, stopped.notified()));
+        // This call does not wait for connections that are still open.
+        runtime.shutdown_background();
+    })
 }
 
 /// Closes all connections when the guard is dropped. If the serving future is dropped, the guard is dropped too.

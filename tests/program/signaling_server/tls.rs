@@ -14,11 +14,11 @@ use test_support::certificate;
 use test_support::server;
 
 use jamjam_dev::io::connection_permit::ConnectionLimits;
-use jamjam_dev::io::http;
-use jamjam_dev::io::signaling::{SignalingServerConfig, serve_async as run_rooms};
+use jamjam_dev::io::signaling::SignalingServerConfig;
 use jamjam_dev::io::tls::identity::ServerIdentity;
 use jamjam_dev::io::tls::server::HandshakeAcceptor;
 use jamjam_dev::signaling::{Hub, SignalingLimits};
+use jamjam_dev::testing::SignalingServer;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
 use serde_json::Value;
@@ -215,8 +215,6 @@ fn stalled_handshake_or_request_loses_its_connection_slot() {
     let authority = Authority::new();
     let pair = authority.certify();
     let identity = ServerIdentity::from_pem_files(&pair.cert, &pair.key, SystemTime::now()).unwrap();
-    let listener = http::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let address = listener.local_addr().unwrap();
     let connection_limits = ConnectionLimits {
         max_connections: Some(1),
         handshake_timeout: Duration::from_millis(300),
@@ -225,13 +223,8 @@ fn stalled_handshake_or_request_loses_its_connection_slot() {
     let tls = Arc::new(HandshakeAcceptor::new(identity).unwrap());
     let options =
         SignalingServerConfig { connection_limits, tls: Some(Arc::clone(&tls)), ..SignalingServerConfig::default() };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    runtime.spawn(run_rooms(
-        listener,
-        Hub::new(SignalingLimits::default(), [1, 2, 3, 4]),
-        options,
-        std::future::pending(),
-    ));
+    let server = SignalingServer::start_hub(Hub::new(SignalingLimits::default(), [1, 2, 3, 4]), options).unwrap();
+    let address = server.addr();
     // This connection uses the only slot and sends nothing.
     let silent = TcpStream::connect(address).unwrap();
     assert!(get(address, &authority, "/healthz").ends_with("ok\n"));
