@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::RunConfig;
+use super::connection_results::GroupCounts;
 use super::connection_results::{MoqtConnectTimes, MoqtFailure, MoqtResults};
 use super::live_figures::{LiveFigures, LiveSnapshot};
 use super::reply::{INTACT_DIGEST, ReceivedReply};
@@ -12,6 +13,7 @@ use super::results::{PacketObserver, RunKind, RunResults, StopSignal, StreamKind
 use super::sent_packets::PacketTracker;
 use crate::moqt::client::{FIRST_GROUP_SEQUENCE, MoqtClientEvent, MoqtRunOutcome};
 use crate::moqt::{SessionCounters, TrackPath};
+use crate::stats::GroupOutcomes;
 use crate::time::{Time, saturating_nanos};
 
 /// The stream that frames are counted in.
@@ -48,7 +50,8 @@ impl FrameTracker {
     /// `results` are the initial results, before a session is established.
     pub fn new(config: MoqtRunConfig, results: MoqtResults, observer: Box<dyn PacketObserver>) -> Self {
         let peer = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-        let tracker = PacketTracker::new(RunConfig::new(peer, STREAM, config.timeout), 0, observer);
+        let mut tracker = PacketTracker::new(RunConfig::new(peer, STREAM, config.timeout), 0, observer);
+        tracker.streams[STREAM as usize].stats.groups = GroupOutcomes::new(results.frames_per_group);
         Self {
             config,
             initial_results: results.clone(),
@@ -106,31 +109,26 @@ impl FrameTracker {
                 self.results.connect_times.subscribe_ns =
                     self.established_at.map(|established| saturating_nanos(at - established));
             }
-            MoqtClientEvent::FrameSent { frame, sent_at, due, .. } => {
+            MoqtClientEvent::FrameSent { sent_at, due, .. } => {
                 self.first_due.get_or_insert(due);
-                self.results.groups.sent += u64::from(frame == 0);
                 self.tracker.on_sent(STREAM, (due, sent_at), INTACT_DIGEST);
                 self.publish_figures(sent_at);
             }
             MoqtClientEvent::FrameSkipped { due } => self.tracker.on_not_sent(STREAM, due, false, &[]),
             MoqtClientEvent::Paused(pause) => self.tracker.hosts.this.add_pause(pause, pause.end - pause.start),
-            MoqtClientEvent::FrameReturned { group, frame, at, intact, first_of_group, ref payload, .. } => {
-                self.results.groups.returned += u64::from(first_of_group);
-                self.on_frame_received((group, frame), at, intact, payload);
-                self.publish_figures(at);
-            }
-            MoqtClientEvent::FrameUnmatched { group, frame, at, intact, ref payload } => {
+            MoqtClientEvent::FrameReturned { group, frame, sent_at, at, intact, ref payload } => {
                 // Another copy of a returned frame counts as a duplicate. A late copy of a lost frame counts as unmatched.
                 let frames = self.tracker.stream(STREAM);
-                match self.frame_index(group, frame).filter(|sequence| frames.has_received(*sequence)) {
-                    Some(_) => self.on_frame_received((group, frame), at, intact, payload),
-                    None => self.tracker.streams[STREAM as usize].on_unmatched(),
-                }
+                let is_known = |sequence: &u32| sent_at.is_some() || frames.has_received(*sequence);
+                let Some(sequence) = self.frame_index(group, frame).filter(is_known) else {
+                    self.tracker.streams[STREAM as usize].on_unmatched();
+                    return;
+                };
+                let digest = if intact { INTACT_DIGEST } else { !INTACT_DIGEST };
+                let reply = ReceivedReply { sequence, received_at: at, digest, payload };
+                self.tracker.on_received(Some((STREAM, Some(reply))));
+                self.publish_figures(at);
             }
-            MoqtClientEvent::GroupLost { .. } => self.results.groups.lost += 1,
-            MoqtClientEvent::FrameMissing { .. } => self.results.groups.frames_missing += 1,
-            // Frames in flight need no action: `sent_frames` determines which frames are in flight, by the same rule as the MOQT client.
-            MoqtClientEvent::FrameInFlight { .. } | MoqtClientEvent::AllSent { .. } => {}
             MoqtClientEvent::Finished { at, ref outcome } => self.outcome = Some((at, outcome.clone())),
         }
     }
@@ -146,12 +144,6 @@ impl FrameTracker {
         let in_group = frame < self.results.frames_per_group;
         let index = group.checked_mul(self.results.frames_per_group)?.checked_add(frame).filter(|_| in_group)?;
         (index < self.tracker.stream(STREAM).next_index()).then_some(index as u32)
-    }
-
-    fn on_frame_received(&mut self, (group, frame): (u64, usize), received_at: Time, intact: bool, payload: &[u8]) {
-        let digest = if intact { INTACT_DIGEST } else { !INTACT_DIGEST };
-        let reply = |sequence| ReceivedReply { sequence, received_at, digest, payload };
-        self.tracker.on_received(Some((STREAM, self.frame_index(group, frame).map(reply))));
     }
 
     /// Whether the client has finished.
@@ -183,7 +175,10 @@ impl FrameTracker {
         run.pauses = hosts.this.results(self.first_due.unwrap_or_default());
         // A run that failed before the first frame has no stream.
         if streams[STREAM as usize].has_sent() || self.results.failure.is_none() {
-            let [_, frames, _] = PacketTracker::finish(streams, &mut hosts, incomplete, observer);
+            let [_, mut frames, _] = PacketTracker::finish(streams, &mut hosts, incomplete, observer);
+            frames.groups.end_group();
+            let GroupOutcomes { sent, returned, lost, packets_missing: frames_missing, .. } = frames.groups;
+            self.results.groups = GroupCounts { sent, returned, lost, frames_missing, ..self.results.groups };
             (run.ping, run.pacing) = (Some(frames), Some(pacing));
         }
         run.moqt = Some(self.results);

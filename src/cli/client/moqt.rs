@@ -79,9 +79,7 @@ impl ClientArgs {
 
         let (sender, echoes) = mpsc::sync_channel(ECHO_QUEUE_CAPACITY);
         let on_event = move |event: &MoqtClientEvent| {
-            if let MoqtClientEvent::FrameReturned { payload, .. } | MoqtClientEvent::FrameUnmatched { payload, .. } =
-                event
-            {
+            if let MoqtClientEvent::FrameReturned { payload, .. } = event {
                 // Blocks while the queue is full, so that no text is lost. A command that does not print received texts drops the receiver
                 // of this queue. `sender.send` then returns an error immediately, and the text is discarded.
                 let _ = sender.send(payload.clone());
