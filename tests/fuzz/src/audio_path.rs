@@ -10,7 +10,7 @@ use jamjam_dev::audio::convert::{
 use jamjam_dev::audio::devices::DeviceSampleFormat;
 use jamjam_dev::audio::quality::SourceMeter;
 use jamjam_dev::audio::wav::WavStream;
-use jamjam_dev::audio::wav_writer::{WavSampleFormat, wav_header};
+use jamjam_dev::audio::wav_writer::{WAV_HEADER_LEN, wav_header};
 use jamjam_dev::audio::{MAX_CHANNELS, SAMPLE_RATES};
 
 use crate::input::Input;
@@ -140,10 +140,10 @@ fn check_file(input: &mut Input<'_>) {
     let cut = input.below(4);
     let samples = samples_of(input);
     let mut bytes = Vec::new();
-    WavSampleFormat::F32.encode(&samples, &mut bytes);
-    let mut file = [wav_header(WavSampleFormat::F32, rate, channels, bytes.len() as u32), bytes].concat();
-    file.truncate(file.len() - cut.min(file.len() - WavSampleFormat::F32.header_len()));
-    let whole = (file.len() - WavSampleFormat::F32.header_len()) / 4;
+    encode_payload(&samples, &mut bytes);
+    let mut file = [wav_header(rate, channels, bytes.len() as u32), bytes].concat();
+    file.truncate(file.len() - cut.min(file.len() - WAV_HEADER_LEN));
+    let whole = (file.len() - WAV_HEADER_LEN) / 4;
     let has_partial_frame = whole < samples.len() || !whole.is_multiple_of(channels.into());
     let whole = whole - whole % usize::from(channels);
     let stream = WavStream::open(Cursor::new(file.clone())).expect("a supported format");
