@@ -5,29 +5,16 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use thiserror::Error;
-
 use crate::client::StopSignal;
 use crate::echo::{self, Counters, EchoConfig, LinkConfig, LinkPolicy};
 use crate::io::signaling::{self, SignalingServerConfig};
 use crate::io::stop::StopToken;
 use crate::io::udp::{
-    self, Backend, BindError, DEFAULT_RECEIVE_BUFFER, DEFAULT_SPIN_PERCENT, DriverOptions, IdlePolicy, NodeThread,
+    self, Backend, DEFAULT_RECEIVE_BUFFER, DEFAULT_SPIN_PERCENT, DriverOptions, IdlePolicy, NodeThread,
 };
 use crate::io::{http, os};
 use crate::link::LinkKey;
 use crate::signaling::{DialectCounters, Hub, SignalingLimits};
-
-/// Why a server could not be started.
-#[derive(Debug, Error)]
-pub enum StartError {
-    /// The system provides no socket on a loopback address.
-    #[error(transparent)]
-    Bind(#[from] BindError),
-    /// The system provides no thread or event loop.
-    #[error("cannot start a thread: {0}")]
-    Thread(io::Error),
-}
 
 /// An echo server on a free port of 127.0.0.1.
 pub struct EchoServer {
@@ -38,13 +25,13 @@ pub struct EchoServer {
 }
 
 impl EchoServer {
-    /// Starts a server with plain and encrypted links.
-    pub fn start(config: EchoConfig) -> Result<Self, StartError> {
+    /// Starts a server with plain and encrypted links. Fails if the system provides no socket or no thread.
+    pub fn start(config: EchoConfig) -> io::Result<Self> {
         Self::start_node(echo::EchoServer::new(config))
     }
 
     /// Starts `echo`, which may have an impairment ([`echo::EchoServer::with_impairment`]).
-    pub fn start_node(echo: echo::EchoServer) -> Result<Self, StartError> {
+    pub fn start_node(echo: echo::EchoServer) -> io::Result<Self> {
         Self::start_on(Ipv4Addr::LOCALHOST.into(), echo, DEFAULT_SPIN_PERCENT, Backend::default())
     }
 
@@ -54,14 +41,13 @@ impl EchoServer {
         mut echo: echo::EchoServer,
         spin_percent: u8,
         backend: Backend,
-    ) -> Result<Self, StartError> {
+    ) -> io::Result<Self> {
         let link_key = LinkKey::from_seed(&os::random_secret());
         echo.enable_links(LinkConfig { policy: LinkPolicy::Auto, link_key, entropy: Box::new(os::random_secret) });
-        let bound = udp::bind(SocketAddr::new(host, 0), DEFAULT_RECEIVE_BUFFER)?;
+        let bound = udp::bind(SocketAddr::new(host, 0), DEFAULT_RECEIVE_BUFFER).map_err(io::Error::other)?;
         let (counters, stop) = (echo.counters(), StopToken::default());
         let options = DriverOptions { idle: IdlePolicy::Wait, spin_percent, backend, follow_address: false };
-        let running = udp::spawn_node("echo-server", bound.socket, echo, stop.clone(), options);
-        let running = Some(running.map_err(StartError::Thread)?);
+        let running = Some(udp::spawn_node("echo-server", bound.socket, echo, stop.clone(), options)?);
         Ok(Self { address: bound.address, counters, stop, running })
     }
 
@@ -104,19 +90,16 @@ pub struct SignalingServer {
 }
 
 impl SignalingServer {
-    /// Starts a server without rooms. It accepts 64 connections at a time.
-    pub fn start(limits: SignalingLimits) -> Result<Self, StartError> {
+    /// Starts a server without rooms. It accepts 64 connections at a time. Fails if the system provides no socket, thread or event loop.
+    pub fn start(limits: SignalingLimits) -> io::Result<Self> {
         Self::start_hub(Hub::new(limits, os::random_u64s()), SignalingServerConfig::default())
     }
 
     /// Starts a server for `hub`, which may have rooms and room handlers.
-    pub fn start_hub(hub: Hub, config: SignalingServerConfig) -> Result<Self, StartError> {
-        let requested = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let bound = http::bind(requested).and_then(|listener| Ok((listener.local_addr()?, listener)));
-        let (address, listener) = bound.map_err(|error| BindError::new(requested, error))?;
-        let stop = StopToken::default();
-        let running = signaling::spawn(listener, hub, config, &stop).map_err(StartError::Thread)?;
-        Ok(Self { address, stop, running })
+    pub fn start_hub(hub: Hub, config: SignalingServerConfig) -> io::Result<Self> {
+        let listener = http::bind((Ipv4Addr::LOCALHOST, 0).into())?;
+        let (address, stop) = (listener.local_addr()?, StopToken::default());
+        Ok(Self { address, running: signaling::spawn(listener, hub, config, &stop)?, stop })
     }
 
     /// The address and port. Clients connect to `ws://` followed by this address.

@@ -139,7 +139,8 @@ impl ClientArgs {
             Some(SocketAddr::V6(_)) => IpAddr::from(Ipv6Addr::LOCALHOST),
             _ => Ipv4Addr::LOCALHOST.into(),
         };
-        let server = EchoServer::start_on(loopback, echo, self.spin, self.driver)?;
+        let server = EchoServer::start_on(loopback, echo, self.spin, self.driver)
+            .context("cannot start the embedded echo server")?;
         let address = server.addr();
         let suffix = reproduce_options.map_or_else(String::new, |options| format!(", {options}"));
         let name = format!("embedded echo server ({} ms{suffix})", delay.as_secs_f64() * 1e3);

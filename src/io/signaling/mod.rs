@@ -15,8 +15,10 @@ pub(in crate::io) mod shared_hub;
 use std::fmt::Display;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use axum::Extension;
@@ -43,14 +45,15 @@ pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Serves `hub` on `listener` until `stop` is requested and connections are closed.
 pub fn serve(listener: TcpListener, hub: Hub, options: SignalingServerConfig, stop: &StopToken) -> io::Result<()> {
-    let hub = SharedHub::new(hub, options.max_updates, &options.connection_limits);
-    prepare(listener, hub, options, stop)?();
+    let server = spawn(listener, hub, options, stop)?;
+    server.thread.join().unwrap_or_else(|panic| resume_unwind(panic));
     Ok(())
 }
 
 /// A server on a thread of its own.
 pub struct ServerThread {
     hub: Arc<SharedHub>,
+    thread: JoinHandle<()>,
     finished: Receiver<()>,
 }
 
@@ -73,30 +76,16 @@ pub fn spawn(
     options: SignalingServerConfig,
     stop: &StopToken,
 ) -> io::Result<ServerThread> {
-    let hub = SharedHub::new(hub, options.max_updates, &options.connection_limits);
-    let serve = prepare(listener, Arc::clone(&hub), options, stop)?;
-    let (running, finished) = mpsc::channel::<()>();
-    std::thread::Builder::new().name("signaling".to_owned()).spawn(move || {
-        serve();
-        drop(running);
-    })?;
-    Ok(ServerThread { hub, finished })
-}
-
-/// Starts the event loop. The returned function serves until `stop` is requested.
-fn prepare(
-    listener: TcpListener,
-    hub: Arc<SharedHub>,
-    options: SignalingServerConfig,
-    stop: &StopToken,
-) -> io::Result<impl FnOnce() + Send + use<>> {
     let runtime = tokio::runtime::Builder::new_multi_thread().thread_name("signaling").enable_all().build()?;
-    let stopped = stop.to_notify();
-    Ok(move || {
-        runtime.block_on(serve_hub(listener, &hub, options, stopped.notified()));
+    let hub = SharedHub::new(hub, options.max_updates, &options.connection_limits);
+    let (stopped, served, (running, finished)) = (stop.to_notify(), Arc::clone(&hub), mpsc::channel::<()>());
+    let thread = thread::Builder::new().name("signaling".to_owned()).spawn(move || {
+        runtime.block_on(serve_hub(listener, &served, options, stopped.notified()));
         // This call does not wait for connections that are still open.
         runtime.shutdown_background();
-    })
+        drop(running);
+    })?;
+    Ok(ServerThread { hub, thread, finished })
 }
 
 /// Closes all connections when the guard is dropped. If the serving future is dropped, the guard is dropped too.
