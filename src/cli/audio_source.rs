@@ -314,7 +314,7 @@ pub fn print_device_format(name: &str, config: &DeviceConfig, wanted: u32, frame
     let s = |n: u32| if n == 1 { "" } else { "s" };
     print_notice(&format!(
         "{name}: {}, {channels} channel{}, {rate} Hz, buffer of {frames} frame{}",
-        format.name(),
+        format.name,
         s((*channels).into()),
         s(frames)
     ));
