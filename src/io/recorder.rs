@@ -10,7 +10,6 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender, TryRecvError, TrySendError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::audio::convert::{BYTES_PER_SAMPLE, decode_payload, encode_payload};
@@ -19,6 +18,7 @@ use crate::audio::wav_writer::{WAV_HEADER_LEN, wav_header};
 use crate::audio::waveform::Waveform;
 use crate::client::StreamKind;
 use crate::client::{AudioStreamConfig, PacketEvent, PacketObserver, PacketOutcome, SentAudio};
+use crate::io::worker::Worker;
 use crate::stats::Counter;
 
 /// Maximum number of queued packets, sent and returned. The queue holds 2.7 s at 48 kHz and 128 samples per packet.
@@ -120,7 +120,7 @@ pub struct RecorderQueue {
 pub struct Recorder {
     queue: SyncSender<QueuedPacket>,
     drops: Arc<RecorderDrops>,
-    thread: JoinHandle<AudioSinks>,
+    thread: Worker<AudioSinks>,
 }
 
 /// Starts the recorder thread. `config` is the format of the AUDIO packets.
@@ -133,7 +133,7 @@ pub fn spawn(mut sinks: AudioSinks, config: AudioStreamConfig) -> io::Result<(Re
         // Cannot fail: the loop fills the channel exactly to its capacity.
         let _ = return_buffer.try_send(Vec::with_capacity(payload_bytes));
     }
-    let thread = std::thread::Builder::new().name("recorder".to_owned()).spawn(move || {
+    let thread = Worker::spawn("recorder", move || {
         let mut samples = Vec::new();
         loop {
             match packets.try_recv() {
@@ -172,7 +172,7 @@ impl Recorder {
     pub fn finish(self) -> (AudioSinks, Arc<RecorderDrops>) {
         let Self { queue, drops, thread } = self;
         drop(queue);
-        (thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), drops)
+        (thread.join(), drops)
     }
 }
 

@@ -15,10 +15,7 @@ pub(in crate::io) mod shared_hub;
 use std::fmt::Display;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::panic::resume_unwind;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver};
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use axum::Extension;
@@ -37,6 +34,7 @@ use crate::io::signaling::shared_hub::SharedHub;
 use crate::io::stop::StopToken;
 use crate::io::websocket::handshake::UpgradeError;
 use crate::io::websocket::{connection, handshake};
+use crate::io::worker::Worker;
 use crate::sanitize::sanitize;
 use crate::signaling::{self, DialectCounters, DialectSet, Hub, NewConnection, Route, device};
 
@@ -45,16 +43,14 @@ pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Serves `hub` on `listener` until `stop` is requested and connections are closed.
 pub fn serve(listener: TcpListener, hub: Hub, options: SignalingServerConfig, stop: &StopToken) -> io::Result<()> {
-    let server = spawn(listener, hub, options, stop)?;
-    server.thread.join().unwrap_or_else(|panic| resume_unwind(panic));
+    spawn(listener, hub, options, stop)?.worker.join();
     Ok(())
 }
 
 /// A server on a thread of its own.
 pub struct ServerThread {
     hub: Arc<SharedHub>,
-    thread: JoinHandle<()>,
-    finished: Receiver<()>,
+    worker: Worker<()>,
 }
 
 impl ServerThread {
@@ -65,7 +61,7 @@ impl ServerThread {
 
     /// Waits until the server has stopped, but not longer than `timeout`.
     pub fn wait(&self, timeout: Duration) {
-        let _ = self.finished.recv_timeout(timeout);
+        self.worker.finished_within(Some(timeout));
     }
 }
 
@@ -78,14 +74,13 @@ pub fn spawn(
 ) -> io::Result<ServerThread> {
     let runtime = tokio::runtime::Builder::new_multi_thread().thread_name("signaling").enable_all().build()?;
     let hub = SharedHub::new(hub, options.max_updates, &options.connection_limits);
-    let (stopped, served, (running, finished)) = (stop.to_notify(), Arc::clone(&hub), mpsc::channel::<()>());
-    let thread = thread::Builder::new().name("signaling".to_owned()).spawn(move || {
+    let (stopped, served) = (stop.to_notify(), Arc::clone(&hub));
+    let worker = Worker::spawn("signaling", move || {
         runtime.block_on(serve_hub(listener, &served, options, stopped.notified()));
         // This call does not wait for connections that are still open.
         runtime.shutdown_background();
-        drop(running);
     })?;
-    Ok(ServerThread { hub, thread, finished })
+    Ok(ServerThread { hub, worker })
 }
 
 /// Closes all connections when the guard is dropped. If the serving future is dropped, the guard is dropped too.

@@ -95,7 +95,7 @@ impl ProbeConnections {
         spin: u8,
     ) -> io::Result<NodeThread<WebSocketProber>> {
         let Self(mut io) = self;
-        NodeThread::spawn("client", move || {
+        udp::spawn_driver("client", move || {
             let options = DriverOptions {
                 idle: IdlePolicy::Finish,
                 spin_percent: spin,
