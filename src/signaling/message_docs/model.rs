@@ -22,7 +22,7 @@ pub struct ChannelDoc {
     pub description: &'static str,
     /// The path of the URL. Parameters are in braces.
     pub address: &'static str,
-    /// The parameters in the path: an object of AsyncAPI parameters.
+    /// The parameters in the path: an object of `AsyncAPI` parameters.
     pub path_parameters: Value,
     /// The parameters in the query: a JSON schema.
     pub query: Value,

@@ -76,7 +76,9 @@ impl TrackerFixture {
 /// A tracker that has received the events of a client.
 pub(super) fn tracked(events: &[MoqtClientEvent], per_group: u64) -> FrameTracker {
     let mut tracker = TrackerFixture::new(per_group);
-    events.iter().for_each(|event| tracker.on_event(event));
+    for event in events {
+        tracker.on_event(event);
+    }
     tracker.frames
 }
 
