@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
+use futures_util::FutureExt;
 use hyper::body::Incoming;
 use hyper::header;
 use hyper::server::conn::http1;
@@ -179,15 +180,18 @@ where
     let mut is_ending = false;
     loop {
         let served = tokio::select! {
-            served = tokio::time::timeout_at(permit.deadline(), serving.as_mut()) => served,
+            biased;
+            // First, so that the response to a request whose end arrives now contains `Connection: close`.
             _ = stopping.wait_for(|stopping| *stopping), if !is_ending => {
-                if !permit.has_request() {
+                // A request that has arrived is read now.
+                if !permit.has_request() && (serving.as_mut().now_or_never().is_some() || !permit.has_request()) {
                     return;
                 }
                 is_ending = true;
                 serving.as_mut().graceful_shutdown();
                 continue;
             }
+            served = tokio::time::timeout_at(permit.deadline(), serving.as_mut()) => served,
         };
         match served {
             Ok(Err(error)) if error.is_timeout() => return permit.on_header_timeout(),

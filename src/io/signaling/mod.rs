@@ -85,15 +85,22 @@ async fn serve_hub(
         .fallback(move |method: Method, uri: Uri| async move { fallback(&method, &uri, dialects) })
         .layer(from_fn_with_state(Arc::clone(&state), upgrade_middleware));
     let (running, stopping) = watch::channel(false);
+    let stopped = async {
+        tokio::select! {
+            () = stopped => {}
+            () = state.shutdown.notified() => {}
+        }
+        // Before the listener is closed: a response to a client that has seen the closed listener contains `Connection: close`.
+        running.send_replace(true);
+    };
     tokio::select! {
         () = stopped => {}
-        () = state.shutdown.notified() => {}
         () = http::accept_loop(listener, router, limiter, tls, stopping) => {}
         () = hub.run_timers() => {}
     }
     // The listener is closed here, because the accept loop has been dropped.
     drop(close_guard);
-    let _ = running.send(true);
+    running.send_replace(true);
     if tokio::time::timeout(SHUTDOWN_TIMEOUT, running.closed()).await.is_err() {
         warn!(target: "signaling", timeout = ?SHUTDOWN_TIMEOUT, "shutdown time-out; the remaining connections are dropped");
     }
