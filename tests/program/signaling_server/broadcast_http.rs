@@ -146,8 +146,15 @@ fn issued_token_opens_its_own_room_only() {
     request(&" ".repeat(300 << 10)).assert_error(413, "Payload too large");
     let preflight = self::request(&server, "OPTIONS /auth/token", "", "");
     assert_eq!(preflight.status, 204);
-    for header in ["origin: *", "methods: post, options", "headers: content-type, authorization"] {
+    for header in ["origin: *", "methods: get, post, options", "headers: content-type, authorization"] {
         assert!(preflight.head.contains(&format!("access-control-allow-{header}")), "{}", preflight.head);
+    }
+    // Browsers name the headers that tracing libraries add.
+    let requested = "Access-Control-Request-Headers: content-type,baggage,traceparent\r\n";
+    for path in ["/auth/token", "/lobby/postcontent", "/health", "/rooms"] {
+        let preflight = self::request(&server, &format!("OPTIONS {path}"), requested, "");
+        let allowed = "access-control-allow-headers: content-type,baggage,traceparent\r\n";
+        assert!(preflight.status == 204 && preflight.head.contains(allowed), "{path}: {}", preflight.head);
     }
     assert_eq!(self::request(&server, "GET /auth/token", "", "").status, 405);
 }
