@@ -28,7 +28,7 @@ use crate::time::{Time, WallClock};
 const BYTES_PER_RATE_UNIT: usize = 16 << 10;
 
 /// Number of wrong room codes or passwords after which a connection is closed.
-const MAX_FAILED_GUESSES: u32 = 20;
+const MAX_FAILED_GUESSES: u16 = 20;
 
 /// How many bytes of lists, and of messages that joins cause, a source pays off per second.
 pub(super) const REQUESTED_BYTES_PER_SECOND: u64 = 1 << 20;
@@ -57,8 +57,10 @@ pub(super) struct ConnectionState {
     pub(super) silent_since: Time,
     /// Whether a ping has been sent since then.
     pub(super) awaiting_pong: bool,
+    /// Whether a message has arrived that waits for its sender's processor time.
+    pub(super) has_waiting_message: bool,
     /// Wrong room codes and passwords so far.
-    failed_guesses: u32,
+    failed_guesses: u16,
     /// Time of the last message; before the first message, the connect time.
     pub(super) last_message: Time,
     pub(super) connected_at: Time,
@@ -74,6 +76,7 @@ impl ConnectionState {
             log_throttle: LogThrottle::default(),
             silent_since: at,
             awaiting_pong: false,
+            has_waiting_message: false,
             failed_guesses: 0,
             last_message: at,
             connected_at: at,

@@ -134,6 +134,13 @@ impl Hub {
         }
     }
 
+    /// A message has arrived that is handled later.
+    pub fn on_waiting_message(&mut self, conn: ConnId) {
+        if let Some(connection) = self.connections.get_mut(&conn) {
+            connection.has_waiting_message = true;
+        }
+    }
+
     /// Sets the dialect of an undecided connection.
     fn select_dialect(&mut self, now: Time, conn: ConnId, dialect: Dialect) {
         if let Some(connection) = self.connections.get_mut(&conn)
@@ -159,6 +166,7 @@ impl Hub {
         let (dialect, source) = (connection.dialect, connection.source);
         connection.record_activity(now.monotonic);
         connection.last_message = now.monotonic;
+        connection.has_waiting_message = false;
         let bytes = text.map_or(0, str::len);
         if self.limits.message_limit().is_some_and(|limit| !connection.allow_message(now.monotonic, limit, bytes)) {
             let counters = &mut self.counters[counters_index(dialect)];

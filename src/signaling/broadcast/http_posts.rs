@@ -158,7 +158,8 @@ fn post(
 
 fn invalid_fields(members: &Map<String, Value>) -> Vec<FieldError> {
     let text = |name| members.get(name).and_then(Value::as_str);
-    let is_time = |text: &str| text.parse::<jiff::Timestamp>().is_ok() || text.parse::<jiff::civil::DateTime>().is_ok();
+    // A timestamp of this library would exclude the last day of the year 9999.
+    let is_time = |text: &str| jiff::fmt::temporal::Pieces::parse(text).is_ok();
     let checks = [
         (text("type").is_some_and(|kind| !kind.is_empty()), "type", "must be a non-empty string"),
         (text("timestamp").is_some_and(is_time), "timestamp", "must be an ISO 8601 time"),

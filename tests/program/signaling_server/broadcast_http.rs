@@ -271,7 +271,7 @@ fn post_reaches_the_members_and_returns_their_number() {
     );
     let delayed = post("POST /radio/postcontent", r#"{"type":"post","content":1,"delay":1800}"#);
     assert_eq!(delayed.json(), json!({"success": true, "clientCount": 1, "delayMs": 1_800_000}));
-    let typed = r#"{"type":"item","timestamp":"2026-11-20T14:00:00Z","data":{"content":{"id":7}}}"#;
+    let typed = r#"{"type":"item","timestamp":"9999-12-31T23:59:59Z","data":{"content":{"id":7}}}"#;
     let queued = post("POST /rooms/radio/post", typed);
     let accepted = queued.json();
     assert_eq!(queued.status, 202);
