@@ -57,7 +57,9 @@ async fn log_rejection(
     let uri = request.uri().clone();
     let response = next.run(request).await;
     if let Some(LogReason(reason)) = response.extensions().get() {
-        state.hub.with_hub(|_, hub, _| hub.count_rejected_request());
+        let limits = [StatusCode::TOO_MANY_REQUESTS, StatusCode::PAYLOAD_TOO_LARGE, StatusCode::SERVICE_UNAVAILABLE];
+        let is_limited = limits.contains(&response.status());
+        state.hub.with_hub(|_, hub, _| hub.count_rejected_request(is_limited));
         if state.rejection_log_throttle.allow() {
             let (path, status) = (sanitize(uri.path()), response.status().as_u16());
             warn!(target: "http", path, source = %client.source, status, reason, "request rejected");

@@ -565,6 +565,9 @@ fn missing_secret_is_generated_and_logged_once() {
 fn room_file_declares_a_room_and_its_errors_stop_the_start() {
     let folder = tempfile::tempdir().unwrap();
     let write = |text: &str| std::fs::write(folder.path().join("stage.toml"), text).unwrap();
+    // Lock files of Emacs are dangling links, and macOS writes binary files.
+    std::os::unix::fs::symlink("ann@host.42", folder.path().join(".#stage.toml")).unwrap();
+    std::fs::write(folder.path().join("._stage.toml"), [0, 5, 22, 7]).unwrap();
     write(
         "\u{feff}requires_auth = false\nbroadcast_delay = \"100ms\"\nmax_clients = 2\nstamp = true\n[welcome]\nmessage = \"Hello\"\nrules = [1, 2]\n[welcome.opens]\nat = [2026-11-20T20:00:00Z, 20:00:00]\n",
     );
@@ -573,9 +576,6 @@ fn room_file_declares_a_room_and_its_errors_stop_the_start() {
     server.line_starting_with("signaling: room file skipped");
     let (mut ann, mut bob) = (Client::connect(&server, "/stage"), Client::connect(&server, "/stage"));
     for client in [&mut ann, &mut bob] {
-    // Lock files of Emacs are dangling links, and macOS writes binary files.
-    std::os::unix::fs::symlink("ann@host.42", folder.path().join(".#stage.toml")).unwrap();
-    std::fs::write(folder.path().join("._stage.toml"), [0, 5, 22, 7]).unwrap();
         let welcome = client.receive();
         let fields = (&welcome["type"], &welcome["message"], &welcome["rules"], &welcome["room"]);
         assert_eq!(fields, (&json!("welcome"), &json!("Hello"), &json!([1, 2]), &json!("stage")));
