@@ -9,6 +9,7 @@ use anyhow::{Context, bail};
 use super::output::HEADING_REPORT;
 use super::packet_lines::RecordFile;
 use super::values::{OutputFile, output_file_parser};
+use crate::io::files;
 use crate::report::limits::Limits;
 use crate::report::run_record::{self, RecordedOptions, RecordedRun};
 
@@ -47,5 +48,7 @@ fn read_record(path: &Path) -> anyhow::Result<RecordedRun> {
     if !fs::metadata(path)?.is_file() {
         bail!("not a regular file");
     }
-    run_record::read(BufReader::new(File::open(path)?)).map_err(anyhow::Error::msg)
+    let mut file = BufReader::new(File::open(path)?);
+    files::skip_byte_order_mark(&mut file)?;
+    run_record::read(file).map_err(anyhow::Error::msg)
 }

@@ -1,9 +1,9 @@
-//! Reads small files with a size limit, and writes files atomically: writes a temporary file in the same folder and renames it. Determines
+//! Reads small text files with a size limit, and writes files atomically: writes a temporary file in the same folder and renames it. Determines
 //! whether two paths name the same file.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::iter;
 use std::path::{Path, PathBuf};
 
@@ -12,8 +12,8 @@ use same_file::Handle;
 /// Maximum size of a file that is read as a whole: certificates, secrets and room files.
 pub const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// Reads a regular file of at most [`MAX_FILE_BYTES`]. Fails with [`io::ErrorKind::InvalidInput`] for devices and pipes, which may have no
-/// end, and with [`io::ErrorKind::FileTooLarge`] for longer files.
+/// Reads the [`text_of`] a regular file of at most [`MAX_FILE_BYTES`], in any encoding except UTF-16. Fails with
+/// [`io::ErrorKind::InvalidInput`] for devices and pipes, which may have no end, and with [`io::ErrorKind::FileTooLarge`] for longer files.
 pub fn read(file: &Path) -> io::Result<Vec<u8>> {
     let require_regular = |metadata: fs::Metadata| match metadata {
         metadata if metadata.is_file() => Ok(()),
@@ -31,12 +31,45 @@ pub fn read(file: &Path) -> io::Result<Vec<u8>> {
         let message = format!("longer than {} MiB", MAX_FILE_BYTES >> 20);
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
     }
-    Ok(contents)
+    text_of(&contents).map(<[u8]>::to_vec)
 }
 
-/// Like [`read`], for UTF-8 text. Fails with [`io::ErrorKind::InvalidData`] for other contents.
+/// Like [`read`], for UTF-8 text.
 pub fn read_text(file: &Path) -> io::Result<String> {
-    String::from_utf8(read(file)?).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "not UTF-8 text"))
+    to_utf8(&read(file)?)
+}
+
+/// Decodes the contents of a text file.
+pub fn decode_text(contents: &[u8]) -> io::Result<String> {
+    to_utf8(text_of(contents)?)
+}
+
+fn to_utf8(text: &[u8]) -> io::Result<String> {
+    str::from_utf8(text).map(str::to_owned).map_err(|_| invalid_text("not UTF-8 text"))
+}
+
+fn invalid_text(reason: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, reason)
+}
+
+/// The contents of a text file without the byte order mark and the last line ends, which editors add.
+fn text_of(mut contents: &[u8]) -> io::Result<&[u8]> {
+    skip_byte_order_mark(&mut contents)?;
+    let end = contents.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n')).map_or(0, |last| last + 1);
+    Ok(&contents[..end])
+}
+
+/// Skips the byte order mark of UTF-8 text. Fails with [`io::ErrorKind::InvalidData`] for UTF-16, which PowerShell writes.
+pub fn skip_byte_order_mark(text: &mut impl BufRead) -> io::Result<()> {
+    let start = text.fill_buf()?;
+    // Without a byte order mark, one byte of the first character is 0.
+    if matches!(start, [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, _, ..] | [_, 0, ..]) {
+        return Err(invalid_text("UTF-16 text; save the file as UTF-8"));
+    }
+    if start.starts_with("\u{feff}".as_bytes()) {
+        text.consume("\u{feff}".len());
+    }
+    Ok(())
 }
 
 /// Creates a file that only its owner may read (Unix). Fails if it exists.
@@ -207,6 +240,31 @@ fn temp_path(target: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn byte_order_mark_and_last_line_ends_are_skipped_and_utf_16_is_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("text");
+        for (contents, expected) in [
+            (&b"\xef\xbb\xbfkey\r\n"[..], Ok("key")),
+            (b"key\n\r\n\n", Ok("key")),
+            (b" key \n", Ok(" key ")),
+            (b"\xef\xbb\xbf", Ok("")),
+            (b"\n", Ok("")),
+            (b"", Ok("")),
+            ("a\u{feff}b".as_bytes(), Ok("a\u{feff}b")),
+            (b"\xff\xfek\0e\0", Err("UTF-16 text; save the file as UTF-8")),
+            (b"\xfe\xff\0k\0e", Err("UTF-16 text; save the file as UTF-8")),
+            (b"k\0e\0y\0", Err("UTF-16 text; save the file as UTF-8")),
+            (b"\0k\0e", Err("UTF-16 text; save the file as UTF-8")),
+            (b"k\xff", Err("not UTF-8 text")),
+        ] {
+            fs::write(&file, contents).expect("a file");
+            let expected = expected.map(str::to_owned).map_err(str::to_owned);
+            assert_eq!(read_text(&file).map_err(|error| error.to_string()), expected);
+            assert_eq!(decode_text(contents).map_err(|error| error.to_string()), expected);
+        }
+    }
 
     #[cfg(target_os = "linux")]
     #[test]

@@ -158,14 +158,12 @@ impl RoomTargetArgs {
 }
 
 fn read_password(file: &Path) -> anyhow::Result<String> {
-    let mut text = String::new();
-    File::open(file)?.take(MAX_PASSWORD_BYTES + 1).read_to_string(&mut text)?;
+    let mut text = Vec::new();
+    File::open(file)?.take(MAX_PASSWORD_BYTES + 1).read_to_end(&mut text)?;
     ensure!(text.len() as u64 <= MAX_PASSWORD_BYTES, "the file is longer than {MAX_PASSWORD_BYTES} bytes");
-    // Remove the line break that editors append.
-    let password = text.strip_suffix('\n').unwrap_or(&text);
-    let password = password.strip_suffix('\r').unwrap_or(password);
+    let password = files::decode_text(&text)?;
     ensure!(!password.is_empty(), "the file is empty");
-    Ok(password.to_owned())
+    Ok(password)
 }
 
 /// Reads the key in `file`. If the file does not exist, creates it with a new key, which only its owner can read.

@@ -43,6 +43,15 @@ pub fn is_upgrade_request(headers: &HeaderMap) -> bool {
     header_contains(headers, header::UPGRADE, "websocket")
 }
 
+/// Whether a proxy has removed the `Upgrade` header from a WebSocket request. Proxies keep `Sec-WebSocket-Key`.
+#[doc(hidden)]
+pub fn has_lost_upgrade(request: &Request) -> bool {
+    let headers = request.headers();
+    request.method() == Method::GET
+        && headers.contains_key(header::SEC_WEBSOCKET_KEY)
+        && !headers.contains_key(header::UPGRADE)
+}
+
 /// The response to an upgrade request, without extensions or subprotocols. After the response has been sent, `serve` runs in its own task
 /// with the connection.
 #[doc(hidden)]
@@ -159,6 +168,13 @@ fn status_advice(status: StatusCode, location: Option<&str>) -> String {
         };
     }
     let advice = match status {
+        StatusCode::UPGRADE_REQUIRED => {
+            "a proxy removed the Upgrade header of the request; configure the proxy to forward WebSocket: HTTP/1.1, Upgrade, Connection"
+        }
+        StatusCode::OK => {
+            "the response is not WebSocket. A proxy does not forward the Upgrade header, or there is no signaling server at this path; \
+             signaling servers usually use / or /ws without a query"
+        }
         StatusCode::UNAUTHORIZED | StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
             "the server or a proxy requires a login; give a URL or token with permission"
         }
@@ -480,7 +496,12 @@ mod tests {
             (
                 "101 Switching Protocols",
                 "200 OK",
-                "HTTP 200 OK; there is no signaling server at this path; signaling servers usually use / or /ws without a query",
+                "HTTP 200 OK; the response is not WebSocket. A proxy does not forward the Upgrade header, or there is no signaling server at this path; signaling servers usually use / or /ws without a query",
+            ),
+            (
+                "101 Switching Protocols",
+                "426 Upgrade Required",
+                "HTTP 426 Upgrade Required; a proxy removed the Upgrade header of the request; configure the proxy to forward WebSocket: HTTP/1.1, Upgrade, Connection",
             ),
             (
                 "101",

@@ -181,9 +181,9 @@ fn plain_text_client_is_logged_and_counted_and_the_next_is_served() {
     let mut plain = TcpStream::connect(server.address).unwrap();
     plain.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
     plain.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
-    let mut response = Vec::new();
-    let _ = plain.read_to_end(&mut response);
-    assert!(!response.starts_with(b"HTTP"), "{response:?}");
+    let mut response = String::new();
+    plain.read_to_string(&mut response).unwrap();
+    assert!(response.starts_with("HTTP/1.1 400 Bad Request\r\n") && response.contains("https://"), "{response}");
     let line = server.line_starting_with("tls: handshake failed source=");
     assert_eq!(line.level, "WARN");
     let from = plain.local_addr().unwrap();
@@ -191,6 +191,9 @@ fn plain_text_client_is_logged_and_counted_and_the_next_is_served() {
     assert_eq!(line.message, format!("tls: handshake failed source={from} reason=\"{reason}\""));
     let metrics = get(server.address, &authority, "/metrics");
     assert!(metrics.contains("\njamjam_signaling_tls_handshakes_failed_total 1\n"), "{metrics}");
+    let probe = run(&["probe", &format!("ws://{}", server.address)], |_| {});
+    assert_eq!(probe.status.code(), Some(3));
+    assert!(String::from_utf8(probe.stderr).unwrap().contains("use wss:// instead of ws://"));
 }
 
 /// A hundred silent connections precede the client in the system's accept queue.
