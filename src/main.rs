@@ -1,5 +1,6 @@
 //! Parses the command line, handles signals, runs one subcommand, and exits with its code.
 
+use std::panic;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -15,18 +16,38 @@ use jamjam_dev::io::stop::StopToken;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
+    exit_if_threads_are_missing();
     let stop = StopToken::default();
     let result = environment::parse().and_then(|(cli, matches): (Cli, _)| {
         listen_for_signals(stop.clone())?;
-        cli.run(&matches, &stop)
+        cli.run(&matches, &stop).map_err(|failure| environment::name_variables::<Cli>(failure, &matches))
     });
     match result {
         Ok(code) => code.into(),
         Err(Failure { code, error }) => {
-            print_message(&format!("{error:#}"));
+            let text = format!("{error:#}");
+            print_message(&format!("{text}{}", thread_limit_advice(&text).unwrap_or_default()));
             code.into()
         }
     }
+}
+
+/// What to do if the text of an error shows that the system starts no more threads (EAGAIN).
+fn thread_limit_advice(error: &str) -> Option<&'static str> {
+    let is_limit = error.contains("Resource temporarily unavailable");
+    is_limit.then_some(". Raise the limit on threads: TasksMax= of the unit, pids_limit of the container, or ulimit -u")
+}
+
+/// Libraries panic if the system starts no more threads. The process then exits like after any other error of the system.
+fn exit_if_threads_are_missing() {
+    let print_panic = panic::take_hook();
+    panic::set_hook(Box::new(move |panic| match thread_limit_advice(&panic.to_string()) {
+        Some(advice) => {
+            print_message(&format!("cannot start a thread{advice}"));
+            std::process::exit(3);
+        }
+        None => print_panic(panic),
+    }));
 }
 
 /// Default maximum duration of a shutdown: long enough to complete a recording.
@@ -78,6 +99,9 @@ struct Signals {
 impl Signals {
     fn new() -> std::io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
+        // A write beyond the limit on file sizes then fails, as on a full disk. By default, it kills the process.
+        #[cfg(target_os = "linux")]
+        drop(signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?);
         Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
     }
 

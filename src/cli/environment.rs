@@ -4,10 +4,10 @@
 use std::env;
 use std::ffi::OsString;
 
-use clap::builder::Resettable;
+use clap::builder::{BoolishValueParser, Resettable};
 use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
-use clap::{Arg, ArgMatches, Command, Error, Parser};
+use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, Error, Parser};
 
 use super::distinct_files;
 use super::output::Failure;
@@ -61,6 +61,9 @@ fn alias_in_effect(name: &str) -> Option<&'static str> {
 /// alias. If the variable is empty and its alias is not set, this function removes the variable from `argument`. clap then treats the
 /// variable as not set. In all other cases, clap reads the variable itself.
 fn with_effective_variable(argument: Arg) -> Arg {
+    let is_switch = matches!(argument.get_action(), ArgAction::SetTrue);
+    // A variable cannot be empty to mean yes, so it accepts 1/0, yes/no, true/false and on/off.
+    let argument = if is_switch { argument.value_parser(BoolishValueParser::new()) } else { argument };
     let Some(name) = argument.get_env().and_then(|name| name.to_str()) else { return argument };
     match alias_in_effect(name) {
         Some(second) => argument.env(second),
@@ -103,6 +106,33 @@ fn name_variable_in_error(mut error: Error, mut command: Command) -> Error {
         error.insert(ContextKind::InvalidArg, ContextValue::String(named));
     }
     error
+}
+
+/// Adds to an error that names options the environment variables that supplied their values.
+pub fn name_variables<C: CommandFactory>(failure: Failure, matches: &ArgMatches) -> Failure {
+    let Failure { code, error } = failure;
+    let text = format!("{error:#}");
+    let names_option = |long: &str| {
+        let mut words = text.split(|letter: char| letter != '-' && !letter.is_ascii_alphanumeric());
+        words.any(|word| word.strip_prefix("--") == Some(long))
+    };
+    let command = C::command();
+    let used = matches.subcommand().and_then(|(name, matches)| Some((command.find_subcommand(name)?, matches)));
+    let names: Vec<&str> = used
+        .into_iter()
+        .flat_map(|(command, matches)| command.get_arguments().map(move |argument| (argument, matches)))
+        .filter(|(argument, _)| argument.get_long().is_some_and(names_option))
+        .filter(|(argument, matches)| {
+            matches.value_source(argument.get_id().as_str()) == Some(ValueSource::EnvVariable)
+        })
+        .filter_map(|(argument, _)| argument.get_env()?.to_str())
+        .map(|name| alias_in_effect(name).unwrap_or(name))
+        .filter(|name| !text.contains(name))
+        .collect();
+    if names.is_empty() {
+        return Failure { code, error };
+    }
+    Failure { code, error: anyhow::anyhow!("{text} ({} from the environment)", names.join(" and ")) }
 }
 
 /// The environment variables that supplied the host and the port. For example, ` (PORT from the environment)`. The text is empty if neither

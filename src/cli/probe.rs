@@ -148,8 +148,8 @@ impl Args {
         }
         let count = self.packet_count()?;
         self.client.baseline.check_plan(RunKind::Probe, stream_kind, RunProtocol::Udp)?;
-        let mut target = self.client.connect(peer, "probe", stop)?;
-        let config = self.client.run_config(target.address, stream_kind, true);
+        let mut target = self.client.connect(&peer, "probe", stop)?;
+        let config = self.client.run_config((target.address, target.waited), stream_kind, true);
         let probe_config = ProbeConfig { stream_kind, count, interval: self.interval, payload_len };
         let (observer, monitor) = self.client.monitor_run(count)?;
         let workload = ProbeWorkload::new(probe_config).with_link(target.link.is_some());

@@ -106,10 +106,10 @@ impl Args {
             ));
         }
         self.client.baseline.check_plan(RunKind::Send, StreamKind::Audio, RunProtocol::Udp)?;
-        let mut target = self.client.connect(peer, "send", stop)?;
+        let mut target = self.client.connect(&peer, "send", stop)?;
         let (speaker_observer, speaker) = self.playback.start(form, self.capture.device_buffer)?.unzip();
         let (recorder_queue, mut recorder) = self.recording.start(form, self.client.max_waveform_audio())?;
-        let config = self.client.run_config(target.address, StreamKind::Audio, !self.no_echo);
+        let config = self.client.run_config((target.address, target.waited), StreamKind::Audio, !self.no_echo);
         let (line_sender, monitor) = self.client.monitor_run(packets)?;
 
         let client = ClientNode::new(
@@ -268,7 +268,7 @@ pub fn print_text(text: &[u8], stop: &StopToken) {
     let written = out.write_all(&[&bytes[..], b"\n"].concat()).and_then(|()| out.flush());
     if written.is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
         // The reader has closed the pipe, as with `| head`.
-        stop.request(StopSignal::Interrupt);
+        stop.request(StopSignal::ClosedPipe);
     }
 }
 

@@ -12,8 +12,10 @@ use std::time::Duration;
 use clap::builder::{EnumValueParser, PathBufValueParser, PossibleValue, TypedValueParser};
 use clap::{Arg, ColorChoice, Command, Error, ValueEnum};
 
+use crate::address::{HostPort, ParseHostError, without_zone};
 use crate::client::StreamKind;
 use crate::echo::LinkPolicy;
+use crate::io::resolve::resolve;
 use crate::io::{files, os, udp};
 use crate::moqt::Transport;
 use crate::rate_limit::WindowLimit;
@@ -117,12 +119,25 @@ pub enum ClientLinkMode {
     Signed,
 }
 
+/// Parses an address of this machine with an optional port. `None` if the text is not an address. The flag is true if there is a port.
+pub fn parse_local_address(text: &str) -> Result<Option<(SocketAddr, bool)>, String> {
+    let (host, port) = match HostPort::parse_listen(text) {
+        Ok(HostPort { host, port }) if without_zone(&host).parse::<IpAddr>().is_ok() => (host, port),
+        Err(error @ ParseHostError::Zone(_)) => return Err(error.to_string()),
+        _ => return Ok(None),
+    };
+    // Only a zone has to be resolved, which needs no name server.
+    let found = resolve(&host, port.unwrap_or(0)).map_err(|error| error.to_string())?;
+    Ok(found.first().map(|address| (*address, port.is_some())))
+}
+
 /// Parses a listen address: `ADDR:PORT`, or a bare port on 127.0.0.1.
 pub fn parse_listen_address(text: &str) -> Result<SocketAddr, String> {
     let port = |text: &str| text.parse::<u16>().ok();
     let local = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
     let loopback = || text.strip_prefix("localhost:").and_then(port).or_else(|| port(text)).map(local);
-    text.parse().ok().or_else(loopback).ok_or_else(|| {
+    let address = parse_local_address(text)?.and_then(|(address, has_port)| has_port.then_some(address));
+    address.or_else(loopback).ok_or_else(|| {
         "give ADDR:PORT, such as 127.0.0.1:9464, [::1]:9464 or 0.0.0.0:9464, or only a PORT to listen on loopback"
             .to_owned()
     })

@@ -81,14 +81,18 @@ pub enum StopSignal {
     /// SIGTERM.
     #[serde(rename = "SIGTERM")]
     Terminate = 2,
+    /// The reader of standard output has closed the pipe, as `head` does.
+    #[serde(rename = "SIGPIPE")]
+    ClosedPipe = 13,
 }
 
 impl StopSignal {
-    /// Exit code of an interrupted run: 128 plus the signal number.
+    /// Exit code of an interrupted run: 128 plus the signal number. A reader that needs no more output is no failure.
     pub const fn exit_code(self) -> u8 {
         match self {
             Self::Interrupt => 130,
             Self::Terminate => 143,
+            Self::ClosedPipe => 0,
         }
     }
 }

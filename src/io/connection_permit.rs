@@ -5,6 +5,7 @@
 //! pending, the server validates the source address of each new connection.
 
 use std::collections::HashMap;
+use std::io;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -19,6 +20,7 @@ use crate::address::source_network;
 use crate::io::clock;
 use crate::io::http::forwarded::TrustedProxies;
 use crate::io::log::SharedLogThrottle;
+use crate::io::os;
 use crate::memory_budget::{MemoryAccount, MemoryBudget, MemoryPermit, OverBudget};
 use crate::rate_limit::{WindowLimit, WindowLimiter};
 
@@ -260,6 +262,14 @@ impl ConnectionLimiter {
         if self.log_throttle.allow() {
             let limit = if let ConnectionRejection::Address(limit) = reason { Some(limit) } else { None };
             warn!(target: "http", source = %source_network(address), %reason, limit, "connection rejected");
+        }
+    }
+
+    /// Logs that the system cannot accept a TCP connection, usually because of the limit on open files.
+    pub(in crate::io) fn log_failed_accept(&self, error: &io::Error) {
+        if self.log_throttle.allow() {
+            let open_files_limit = os::descriptor_limit();
+            warn!(target: "http", %error, open_files_limit, "cannot accept a connection; clients wait (ulimit -n, LimitNOFILE=)");
         }
     }
 

@@ -33,6 +33,14 @@ pub fn raise_descriptor_limit() {
     }
 }
 
+/// The limit of open files; `None` if there is none, or on systems other than Linux.
+pub fn descriptor_limit() -> Option<u64> {
+    #[cfg(target_os = "linux")]
+    return rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    #[cfg(not(target_os = "linux"))]
+    None
+}
+
 /// The number of columns of the terminal behind `stream` (Linux only); `None` if there is no terminal.
 #[cfg(target_os = "linux")]
 pub fn terminal_width(stream: &impl AsFd) -> Option<usize> {

@@ -23,19 +23,23 @@ pub enum ResolveError {
         /// The error of the system.
         error: io::Error,
     },
+    /// The zone of the address is not an interface of this machine.
+    #[error("this machine has no network interface `{0}`, the zone of the address")]
+    Zone(String),
     /// The host name has no address.
     #[error("host `{0}` has no address")]
     NoAddress(String),
 }
 
-/// Returns all addresses of `host` with `port`, IPv4 first. `host` is a name or an address, with or without brackets and zone.
+/// Returns all addresses of `host` with `port`, IPv4 first. `host` is a name or an address as in [`crate::address::HostPort`].
 pub fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, ResolveError> {
-    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    if let Ok(ip) = bare.parse::<IpAddr>() {
+    if let Ok(ip) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(ip, port)]);
     }
-    let found =
-        (bare, port).to_socket_addrs().map_err(|error| ResolveError::Lookup { host: host.to_owned(), error })?;
+    let found = (host, port).to_socket_addrs().map_err(|error| match host.split_once('%') {
+        Some((_, zone)) => ResolveError::Zone(zone.to_owned()),
+        None => ResolveError::Lookup { host: host.to_owned(), error },
+    })?;
     let mut addresses: Vec<SocketAddr> = found.collect();
     addresses.sort_by_key(SocketAddr::is_ipv6);
     addresses.dedup();

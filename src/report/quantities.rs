@@ -143,6 +143,7 @@ pub(super) const fn signal(signal: StopSignal) -> &'static str {
     match signal {
         StopSignal::Interrupt => "SIGINT",
         StopSignal::Terminate => "SIGTERM",
+        StopSignal::ClosedPipe => "SIGPIPE",
     }
 }
 

@@ -74,7 +74,7 @@ impl RunMonitor {
                 lines.write_queued(live.snapshot().started_at);
                 if lines.reader_closed() {
                     // The reader has closed the pipe, as with `| head`. With --count 0, the run would never end.
-                    stop.request(StopSignal::Interrupt);
+                    stop.request(StopSignal::ClosedPipe);
                 }
             }
         }

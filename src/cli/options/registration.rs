@@ -15,19 +15,19 @@ use tracing::{info, warn};
 
 use super::credentials::{TrustArgs, login_without_password};
 use super::signaling_limits;
+use crate::address::{HostPort, ParseHostError, url_authority, without_zone};
 use crate::cli::output::Failure;
 use crate::cli::server::{bind_tcp, log_signaling_urls};
-use crate::cli::target::HostPort;
 use crate::cli::values::parse_port;
 use crate::echo::{EchoServer, StunConfig};
 use crate::io::connection_permit::ConnectionLimits;
 use crate::io::moqt::MoqtUrl;
+use crate::io::os;
 use crate::io::reachable::default_route_address;
-use crate::io::signaling::registration::{AdvertisedAddress, Registration};
+use crate::io::signaling::registration::{AdvertisedAddress, Registration, StunResolver, usable_stun_server};
 use crate::io::signaling::{self, ServerThread, SignalingServerConfig};
 use crate::io::stop::StopToken;
 use crate::io::websocket::handshake::WebSocketUrl;
-use crate::io::{os, resolve};
 use crate::memory_budget::MemoryBudget;
 use crate::signaling::client::{AddressCandidates, EchoParticipant};
 use crate::signaling::device::DeviceKey;
@@ -118,14 +118,20 @@ impl RegistrationArgs {
             }
             (None, None) => return Ok(None),
         };
-        let stun = self.stun.as_ref().map(|server| resolve_stun_server(server, listen_address)).transpose()?;
+        if let Some(ip) = self.stun.as_ref().and_then(|server| server.host.parse().ok()) {
+            usable_stun_server([SocketAddr::new(ip, 0)], listen_address)
+                .with_context(|| format!("cannot use --stun {ip}"))?;
+        }
         let public_address = self.public_addr.clone().map(|HostPort { host, port }| (host, port));
         let own = AdvertisedAddress { listen_address, public_address };
         let tls = self.trust.tls_config()?;
         if self.trust.insecure && url.is_secure() {
             warn!(target: "tls", %url, "certificate verification disabled");
         }
-        Ok(Some(PreparedRegistration { options: self, url, tls, own, stun, server }))
+        if url.sends_plain_login() {
+            warn!(target: "registration", %url, "the password is sent without TLS");
+        }
+        Ok(Some(PreparedRegistration { options: self, url, tls, own, server }))
     }
 }
 
@@ -135,7 +141,6 @@ pub struct PreparedRegistration<'a> {
     url: WebSocketUrl,
     tls: Arc<ClientConfig>,
     own: AdvertisedAddress,
-    stun: Option<SocketAddr>,
     /// The listener of the signaling server in this process, if it is enabled.
     server: Option<TcpListener>,
 }
@@ -159,7 +164,12 @@ impl PreparedRegistration<'_> {
         let start = |listener| start_signaling_server(listener, memory_budget, moqt_url, stop);
         let server = self.server.map(start).transpose()?;
         let (sender, mapped_address) = watch::channel(None);
-        if let Some(server) = self.stun {
+        let mut stun = None;
+        if let Some(HostPort { host, port }) = self.options.stun.clone() {
+            let (address, current) = watch::channel(None);
+            let listen_address = self.own.listen_address;
+            stun = Some(StunResolver { server: (host, port.unwrap_or(STUN_PORT)), listen_address, address });
+            let server = Box::new(move || *current.borrow());
             let config = StunConfig { server, hash_key: os::random_u64s() };
             echo.monitor_mapped_address(
                 config,
@@ -178,7 +188,7 @@ impl PreparedRegistration<'_> {
         });
         let device = DeviceKey::from_seed(&os::random_secret());
         let (tls, address) = (self.tls, self.own);
-        Registration { url, tls, device, participant, address, mapped_address }.spawn(stop)?;
+        Registration { url, tls, device, participant, address, stun, mapped_address }.spawn(stop)?;
         Ok(server)
     }
 }
@@ -192,7 +202,7 @@ fn start_signaling_server(
 ) -> io::Result<ServerThread> {
     let address = listener.local_addr()?;
     let dialects = DialectSet::JAMJAM_ONLY;
-    info!(target: "signaling", "server listening on ws://{address}");
+    info!(target: "signaling", "server listening on ws://{}", url_authority(&address));
     let pages = log_signaling_urls(address, false, dialects);
     let login = Arc::new(login_without_password(address, &pages));
     let hub = Hub::new(SignalingLimits { dialects, ..SignalingLimits::default() }, os::random_u64s());
@@ -205,39 +215,21 @@ fn start_signaling_server(
 /// advertises the local address of this connection. Clients on other hosts cannot reach a loopback address. Therefore, if the signaling
 /// server listens on all addresses, the URL contains the source address of the default route, if there is one.
 fn local_signaling_url(address: SocketAddr) -> anyhow::Result<WebSocketUrl> {
-    let ip = if address.ip().is_unspecified() {
-        default_route_address().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
-    } else {
-        address.ip()
-    };
-    let url = format!("ws://{}", SocketAddr::new(ip, address.port()));
+    let mut address = address;
+    if address.ip().is_unspecified() {
+        address.set_ip(default_route_address().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+    }
+    let url = format!("ws://{}", url_authority(&address));
     url.parse().with_context(|| format!("cannot use {url} as the signaling server"))
-}
-
-/// Returns the first address of the STUN server to which a socket bound to `listening` can send.
-fn resolve_stun_server(HostPort { host, port }: &HostPort, listening: SocketAddr) -> anyhow::Result<SocketAddr> {
-    let found = resolve::resolve(host, port.unwrap_or(STUN_PORT)).context("--stun")?;
-    let for_socket = found.iter().find_map(|address| match (listening.ip(), address.ip()) {
-        (IpAddr::V4(_), IpAddr::V4(_)) | (IpAddr::V6(_), IpAddr::V6(_)) => Some(*address),
-        // A dual-stack socket.
-        (IpAddr::V6(ip), IpAddr::V4(v4)) if ip.is_unspecified() => {
-            Some(SocketAddr::new(v4.to_ipv6_mapped().into(), address.port()))
-        }
-        _ => None,
-    });
-    for_socket.with_context(|| {
-        format!(
-            "cannot use --stun {host}: the STUN server has no address that is reachable from {listening}. Give --host :: or \
-             a --host address of the other IP version"
-        )
-    })
 }
 
 /// Parses an address that other hosts can reach. Rejects unspecified and multicast addresses.
 fn parse_public_address(text: &str) -> Result<HostPort, String> {
-    let address: HostPort = text.parse()?;
-    let ip = address.host.parse::<IpAddr>().ok();
-    match ip.filter(|ip| ip.is_unspecified() || ip.is_multicast()) {
+    let address: HostPort = text.parse().map_err(|error: ParseHostError| error.to_string())?;
+    // Another host does not know the zone of a link-local address.
+    let ip = without_zone(&address.host).parse::<IpAddr>().ok();
+    let is_link_local = address.host.contains('%');
+    match ip.filter(|ip| is_link_local || ip.is_unspecified() || ip.is_multicast()) {
         Some(ip) => Err(format!("{ip} is not a reachable address; give the address of a single host")),
         None => Ok(address),
     }

@@ -74,7 +74,7 @@ pub struct RoomTargetArgs {
 impl RoomTargetArgs {
     /// Prints the rooms of the signaling server at `url`.
     pub fn print_rooms(&self, url: &SignalingUrl, json: bool, on_one_line: bool) -> Result<u8, Failure> {
-        let tls = self.tls_config_for(url, url.may_use_tls())?;
+        let tls = self.tls_config_for(url, url.may_use_tls(), url.sends_plain_login())?;
         let rooms = client::list_rooms(url, &tls, &self.device_key()?)
             .with_context(|| format!("cannot list the rooms of {url}"))?;
         let text = if json || on_one_line { rooms_json(&rooms, on_one_line) } else { room_table(&rooms) };
@@ -92,7 +92,8 @@ impl RoomTargetArgs {
         options: &LocalSocketOptions,
         stop: &StopToken,
     ) -> Result<(RoomSession, SocketAddr), Failure> {
-        let identity = (self.tls_config_for(url, url.may_use_tls())?, self.device_key()?);
+        let tls = self.tls_config_for(url, url.may_use_tls(), url.sends_plain_login())?;
+        let identity = (tls, self.device_key()?);
         let client = RoomClient::new(self.room.as_deref().unwrap_or_default(), self.password()?, name)
             .with_link_key(link_key.map(|key| STANDARD.encode(key)));
         let session = RoomSession::join(url, identity, client, stop).map_err(|error| match error {
@@ -132,11 +133,19 @@ impl RoomTargetArgs {
 
     /// TLS configuration for connecting to `url`.
     pub fn tls_config(&self, url: &WebSocketUrl) -> anyhow::Result<Arc<ClientConfig>> {
-        self.tls_config_for(url, url.is_secure())
+        self.tls_config_for(url, url.is_secure(), url.sends_plain_login())
     }
 
-    fn tls_config_for(&self, url: &dyn fmt::Display, is_secure: bool) -> anyhow::Result<Arc<ClientConfig>> {
+    fn tls_config_for(
+        &self,
+        url: &dyn fmt::Display,
+        is_secure: bool,
+        sends_plain_login: bool,
+    ) -> anyhow::Result<Arc<ClientConfig>> {
         let tls = self.trust.tls_config()?;
+        if sends_plain_login {
+            print_notice(&format!("warning: the password for {url} is sent without TLS"));
+        }
         if self.trust.insecure && is_secure {
             print_notice(&format!("--insecure: the certificate of {url} is not verified"));
         }

@@ -229,6 +229,9 @@ fn parse_public_url(text: &str) -> Result<WebSocketUrl, UrlError> {
         Some(rest) => format!("ws{rest}").parse()?,
         None => text.parse()?,
     };
+    if url.has_login() {
+        return Err(UrlError::Userinfo);
+    }
     if url.path() == "/" { url.with_path_and_query(NEWER_PATH, &[]) } else { Ok(url) }
 }
 

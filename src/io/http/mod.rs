@@ -33,7 +33,7 @@ use hyper::{Request, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use prometheus_client::registry::Registry;
-use socket2::{SockRef, TcpKeepalive};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -80,16 +80,24 @@ pub const MAX_LIMITED_SOURCES: usize = 100_000;
 
 const PORT_IN_USE: &str = "the TCP port is in use by another program. Choose another port, or 0 for any free port";
 
-/// Binds a non-blocking listener to `address`.
+/// Binds a non-blocking listener to `address`. `[::]` also accepts IPv4.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let listener = TcpListener::bind(address).map_err(|error| match error.kind() {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        // A system may default to IPv6 only (net.ipv6.bindv6only).
+        socket.set_only_v6(false)?;
+    }
+    // A restarted server can bind while old connections are in TIME_WAIT.
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into()).map_err(|error| match error.kind() {
         kind @ io::ErrorKind::AddrInUse => io::Error::new(kind, PORT_IN_USE),
         _ => error,
     })?;
-    listener.set_nonblocking(true)?;
+    socket.set_nonblocking(true)?;
     // The backlog has room for a thousand clients that reconnect together after a restart.
-    SockRef::from(&listener).listen(LISTEN_BACKLOG)?;
-    Ok(listener)
+    socket.listen(LISTEN_BACKLOG)?;
+    Ok(socket.into())
 }
 
 /// Serves `/metrics` with the metrics of `registry`, and `/healthz`, on a new thread until `stop` is requested.
@@ -121,9 +129,13 @@ pub(in crate::io) async fn accept_loop(
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
     loop {
         let slot = limiter.acquire().await;
-        let Ok((stream, source)) = listener.accept().await else {
-            tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
-            continue;
+        let (stream, source) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                limiter.log_failed_accept(&error);
+                tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
+                continue;
+            }
         };
         let Some(permit) = limiter.assign(slot, source.ip()) else { continue };
         configure_tcp(&stream);

@@ -17,6 +17,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tungstenite::protocol::WebSocketConfig;
 
+use crate::address::without_zone;
 use crate::client::WebSocketConnectTimes;
 use crate::io::local_socket::LocalSocketOptions;
 use crate::io::tls::client::TrustPolicy;
@@ -282,7 +283,7 @@ impl<'a> Attempt<'a> {
 
     /// The TLS handshake.
     async fn secure(&self, tcp: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-        let name = ServerName::try_from(self.url.host().to_owned()).map_err(io::Error::other)?;
+        let name = ServerName::try_from(without_zone(self.url.host()).to_owned()).map_err(io::Error::other)?;
         TlsConnector::from(Arc::clone(self.tls)).connect(name, tcp).await
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::BoxError;
 use axum::body::{Body, to_bytes};
-use axum::http::header::HOST;
+use axum::http::header::{AUTHORIZATION, HOST};
 use axum::http::{Request, StatusCode};
 use bytes::Bytes;
 use hyper::client::conn::http1;
@@ -92,6 +92,11 @@ impl SignalingUrl {
         self.is_discovered || self.url.is_secure()
     }
 
+    /// See [`WebSocketUrl::sends_plain_login`].
+    pub fn sends_plain_login(&self) -> bool {
+        self.url.sends_plain_login()
+    }
+
     /// The WebSocket URL. Requests it from the server if necessary.
     pub(in crate::io) async fn websocket_url(&self, tls: &Arc<ClientConfig>) -> Result<WebSocketUrl, DiscoveryError> {
         if !self.is_discovered {
@@ -111,7 +116,11 @@ impl SignalingUrl {
     async fn get(&self, stream: Box<dyn ClientStream>) -> Result<(StatusCode, Bytes), BoxError> {
         let (mut requests, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let path = format!("{}{PATH}", self.url.path().trim_end_matches('/'));
-        let request = Request::get(path).header(HOST, self.url.authority()).body(Body::empty())?;
+        let mut request = Request::get(path).header(HOST, self.url.host_header());
+        if let Some(value) = self.url.authorization() {
+            request = request.header(AUTHORIZATION, value);
+        }
+        let request = request.body(Body::empty())?;
         let response = async move {
             let (head, body) = requests.send_request(request).await?.into_parts();
             Ok((head.status, to_bytes(Body::new(body), MAX_RESPONSE_BYTES).await?))
@@ -131,7 +140,7 @@ impl SignalingUrl {
         if self.url.is_secure() && !url.is_secure() {
             return Err(format!("the server names {url}, which has no TLS"));
         }
-        Ok(url)
+        Ok(url.with_authorization_of(&self.url))
     }
 }
 
