@@ -51,8 +51,8 @@ pub struct ConnectionLimits {
     /// Maximum number of new connections per source address in a period. Further connections are closed at once. Loopback is exempt.
     /// `None` is no limit.
     pub max_new_connections: Option<WindowLimit>,
-    /// Total time for the TLS handshake and the head of a request. While [`ConnectionLimiter::is_scarce`], also the maximum idle time of a
-    /// connection.
+    /// Total time for the TLS handshake and the head of a request. While more than half of the connections or of the memory are in use, also
+    /// the maximum idle time of a connection.
     pub handshake_timeout: Duration,
     /// Maximum time of a request and its response. Otherwise, a client that never reads could keep its slot. An upgraded connection has no
     /// such limit. During an endless response, the time restarts whenever the client reads ([`ConnectionPermit::extend`]).

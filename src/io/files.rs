@@ -12,8 +12,9 @@ use same_file::Handle;
 /// Maximum size of a file that is read as a whole: certificates, secrets and room files.
 pub const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// Reads the [`text_of`] a regular file of at most [`MAX_FILE_BYTES`], in any encoding except UTF-16. Fails with
-/// [`io::ErrorKind::InvalidInput`] for devices and pipes, which may have no end, and with [`io::ErrorKind::FileTooLarge`] for longer files.
+/// Reads the text of a regular file of at most [`MAX_FILE_BYTES`], in any encoding except UTF-16. Skips a byte order mark and the last line
+/// ends. Fails with [`io::ErrorKind::InvalidInput`] for devices and pipes, which may have no end, and with
+/// [`io::ErrorKind::FileTooLarge`] for longer files.
 pub fn read(file: &Path) -> io::Result<Vec<u8>> {
     let require_regular = |metadata: fs::Metadata| match metadata {
         metadata if metadata.is_file() => Ok(()),
