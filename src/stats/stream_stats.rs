@@ -288,3 +288,19 @@ impl StreamStats {
         Some(self.rtt.max()?.saturating_sub(self.rtt.min()?))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn group_is_lost_only_if_all_its_sent_packets_are_lost() {
+        use FinalOutcome::{Damaged, DroppedByServerHost, InFlight, Lost, NotSent};
+        let mut groups = GroupOutcomes::new(2);
+        for outcome in [Lost, InFlight, Lost, NotSent, Damaged, DroppedByServerHost, NotSent, NotSent, Lost] {
+            groups.on_settled(outcome);
+        }
+        groups.end_group();
+        assert_eq!((groups.sent, groups.returned, groups.lost, groups.packets_missing), (4, 1, 2, 2));
+    }
+}
