@@ -78,7 +78,7 @@ impl Args {
         plan.check_options(RunKind::Send, matches)?;
         self.client.baseline.load()?;
         match plan {
-            Plan::Udp { peer, .. } => self.send_audio(peer, stop),
+            Plan::Udp { peer, .. } => self.send_audio(&peer, stop),
             Plan::Moqt(to) => self.send_texts(to, stop),
             Plan::Replay(record) => self.client.replay(record, RunKind::Send),
             Plan::ListRooms(url) => self.client.room.print_rooms(&url, self.client.json, self.client.json_lines),
@@ -87,7 +87,7 @@ impl Args {
     }
 
     /// Sends audio to `peer`.
-    fn send_audio(&self, peer: UdpPeer<'_>, stop: &StopToken) -> Result<u8, Failure> {
+    fn send_audio(&self, peer: &UdpPeer<'_>, stop: &StopToken) -> Result<u8, Failure> {
         let (source, reader, PacketLayout { mut form, packets, .. }) = self.open_source()?;
         let payload = form.frame_samples as usize * usize::from(form.channels) * 4;
         let mut datagram = payload + HEADER_LEN;
@@ -109,7 +109,7 @@ impl Args {
         let mut target = self.client.connect(peer, "send", stop)?;
         let (speaker_observer, speaker) = self.playback.start(form, self.capture.device_buffer)?.unzip();
         let (recorder_queue, mut recorder) = self.recording.start(form, self.client.max_waveform_audio())?;
-        let config = self.client.run_config(target.address, StreamKind::Audio, !self.no_echo);
+        let config = self.client.run_config((target.address, target.waited), StreamKind::Audio, !self.no_echo);
         let (line_sender, monitor) = self.client.monitor_run(packets)?;
 
         let client = ClientNode::new(
@@ -268,7 +268,7 @@ pub fn print_text(text: &[u8], stop: &StopToken) {
     let written = out.write_all(&[&bytes[..], b"\n"].concat()).and_then(|()| out.flush());
     if written.is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
         // The reader has closed the pipe, as with `| head`.
-        stop.request(StopSignal::Interrupt);
+        stop.request(StopSignal::ClosedPipe);
     }
 }
 

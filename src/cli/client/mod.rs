@@ -1,6 +1,7 @@
 //! Options that `send` and `probe` share: target, timing, limits and report. Determines the [`Plan`] and prints the report.
-//! `monitor` watches an active run. The other submodules connect to the three kinds of targets: UDP, WebSocket and MOQT.
+//! `monitor` watches an active run, and `connect` retries for `--wait-for`. The other submodules connect to the three kinds of targets: UDP, WebSocket and MOQT.
 
+pub mod connect;
 pub mod monitor;
 pub mod moqt;
 pub mod udp;
@@ -303,15 +304,20 @@ impl ClientArgs {
         self.wait_for.or(self.timeout.map(|timeout| timeout.max(MIN_CONNECT_TIMEOUT)))
     }
 
-    /// The configuration of a run over UDP. If the delay of the server is unknown, the first echo is expected after the default delay.
-    pub fn run_config(&self, peer: SocketAddr, evaluated_stream: StreamKind, replies_expected: bool) -> RunConfig {
+    /// The configuration of a run over UDP to `peer`. To connect has taken the time `waited`. If the delay of the server is unknown, the first echo is expected after the default delay.
+    pub fn run_config(
+        &self,
+        (peer, waited): (SocketAddr, Duration),
+        evaluated_stream: StreamKind,
+        replies_expected: bool,
+    ) -> RunConfig {
         let server_delay = self.delay.or(self.embedded.then_some(EMBEDDED_DELAY));
         let [high, low] = os::random_u64s().map(u128::from);
         RunConfig {
             server_delay: server_delay.filter(|_| evaluated_stream == StreamKind::Audio),
             first_echo_timeout: server_delay.unwrap_or(DEFAULT_DELAY),
             replies_expected,
-            wait_for: self.wait_for,
+            wait_for: self.wait_for.map(|wait| wait.saturating_sub(waited)),
             loss_report_nonce: replies_expected.then_some(high << 64 | low),
             loss_direction: self.loss_direction,
             ..RunConfig::new(peer, evaluated_stream, self.timeout())
@@ -423,7 +429,7 @@ mod tests {
 
     #[test]
     fn first_echo_is_expected_after_the_known_server_delay() {
-        let peer = SocketAddr::from(([127, 0, 0, 1], 5_000));
+        let peer = (SocketAddr::from(([127, 0, 0, 1], 5_000)), Duration::ZERO);
         let first_echo = |words: &[&str]| parse(words).run_config(peer, StreamKind::Audio, true).first_echo_timeout;
         assert_eq!(first_echo(&[]), Duration::from_secs(3));
         assert_eq!(first_echo(&["--delay", "40ms"]), Duration::from_millis(40));

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Context;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Map;
+use unicode_normalization::UnicodeNormalization;
 
 use super::{ClientArgs, FinishedRun};
 use crate::cli::options::credentials::{SecretArg, read_hmac_secret};
@@ -106,7 +107,7 @@ impl WebSocketProbeArgs {
         }
         let url_room = params.room.as_deref();
         if let (Some(url_room), Some(room)) = (url_room, room)
-            && url_room != room
+            && !url_room.nfc().eq(room.nfc())
         {
             return Err(Failure::usage("--room: the URL names another room; omit --room or the room in the URL"));
         }

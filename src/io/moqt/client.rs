@@ -241,8 +241,15 @@ fn run_with_retries(
             }
             Err(error) => error,
         };
-        let is_transient = matches!(error, MoqtConnectError::TimedOut { .. } | MoqtConnectError::Failed(_));
-        if !is_transient || left.is_none_or(|left| left <= options.limits.setup_timeout) || stop.signal().is_some() {
+        let is_transient = matches!(
+            error,
+            MoqtConnectError::TimedOut { .. }
+                | MoqtConnectError::Failed(_)
+                | MoqtConnectError::Resolve(_)
+                | MoqtConnectError::Socket(_)
+        );
+        let may_retry = wait_for.is_some_and(|whole| started_at.elapsed() + RETRY_INTERVAL < whole);
+        if !is_transient || !may_retry || stop.signal().is_some() {
             if let MoqtConnectError::TimedOut { address, port_use, .. } = &mut error
                 && stop.signal().is_none()
             {

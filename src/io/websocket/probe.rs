@@ -146,8 +146,16 @@ pub fn start(
     let mut setup = Setup { target, tls, poller, until, timeout, stop, stopped: stop.to_notify() };
     loop {
         let mut connect_times = Vec::new();
-        let connections = match setup.connect_all(&mut connect_times) {
+        let attempt = setup.connect_all(&mut connect_times);
+        let retry_at = setup.poller.now() + RETRY_INTERVAL;
+        let may_retry = until.is_some_and(|until| retry_at < until);
+        let connections = match attempt {
             Ok(sockets) => Ok(sockets),
+            // The name may appear later.
+            Err(ProbeStartError::Connect(WebSocketConnectError::Resolve { .. })) if may_retry => {
+                setup.wait_until(retry_at)?;
+                continue;
+            }
             Err(ProbeStartError::Failure(failure)) => Err(failure),
             Err(ProbeStartError::Connect(error)) if is_retryable_error(&error) => {
                 Err(WebSocketFailure::Unreachable(match (error, wait_for) {
@@ -159,8 +167,7 @@ pub fn start(
             }
             Err(error) => return Err(error),
         };
-        let retry_at = setup.poller.now() + RETRY_INTERVAL;
-        if until.is_some_and(|until| retry_at < until) && connections.as_ref().is_err_and(is_retryable) {
+        if may_retry && connections.as_ref().is_err_and(is_retryable) {
             setup.wait_until(retry_at)?;
             continue;
         }

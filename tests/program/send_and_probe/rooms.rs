@@ -369,6 +369,20 @@ fn lost_signaling_connection_does_not_stop_packets() {
 }
 
 #[test]
+fn wait_for_waits_for_the_signaling_server_and_the_room() {
+    let reserved = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = reserved.local_addr().unwrap().port().to_string();
+    drop(reserved);
+    let url = format!("ws://127.0.0.1:{port}");
+    let options = ["--count", "3", "--wait-for", "60s", "--timeout", "10s", "--json"];
+    let program = start(command(["probe", "--signaling-url", &url, "--room", "Echo Server"]).args(options));
+    let _echo = Server::start(&["--host", "127.0.0.1", "--with-signaling", &port]);
+    let output = program.end();
+    let wait = &document::report(&output)["readiness_wait"];
+    assert_eq!(wait["reply_received"], true, "{output:?}");
+}
+
+#[test]
 fn interrupted_run_leaves_the_room_and_reports() {
     let signaling = Server::start_signaling(&[]);
     let echo = Echo::correct();
