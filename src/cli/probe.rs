@@ -123,7 +123,7 @@ impl Args {
         }
         self.client.baseline.load()?;
         match plan {
-            Plan::Udp { peer, stream } => self.run_udp(peer, stream, stop),
+            Plan::Udp { peer, stream } => self.run_udp(&peer, stream, stop),
             Plan::Moqt(to) => self.run_moqt(to, stop),
             Plan::WebSocket(url) => self.run_websocket(url, stop),
             Plan::Replay(record) => self.client.replay(record, RunKind::Probe),
@@ -133,7 +133,7 @@ impl Args {
     }
 
     /// Sends packets to `peer`.
-    fn run_udp(&self, peer: UdpPeer<'_>, stream_kind: StreamKind, stop: &StopToken) -> Result<u8, Failure> {
+    fn run_udp(&self, peer: &UdpPeer<'_>, stream_kind: StreamKind, stop: &StopToken) -> Result<u8, Failure> {
         let payload_len = self.size();
         // With a link, AUDIO is stereo.
         let (unit, max) = match self.client.link {
@@ -148,7 +148,7 @@ impl Args {
         }
         let count = self.packet_count()?;
         self.client.baseline.check_plan(RunKind::Probe, stream_kind, RunProtocol::Udp)?;
-        let mut target = self.client.connect(&peer, "probe", stop)?;
+        let mut target = self.client.connect(peer, "probe", stop)?;
         let config = self.client.run_config((target.address, target.waited), stream_kind, true);
         let probe_config = ProbeConfig { stream_kind, count, interval: self.interval, payload_len };
         let (observer, monitor) = self.client.monitor_run(count)?;

@@ -78,7 +78,7 @@ impl Args {
         plan.check_options(RunKind::Send, matches)?;
         self.client.baseline.load()?;
         match plan {
-            Plan::Udp { peer, .. } => self.send_audio(peer, stop),
+            Plan::Udp { peer, .. } => self.send_audio(&peer, stop),
             Plan::Moqt(to) => self.send_texts(to, stop),
             Plan::Replay(record) => self.client.replay(record, RunKind::Send),
             Plan::ListRooms(url) => self.client.room.print_rooms(&url, self.client.json, self.client.json_lines),
@@ -87,7 +87,7 @@ impl Args {
     }
 
     /// Sends audio to `peer`.
-    fn send_audio(&self, peer: UdpPeer<'_>, stop: &StopToken) -> Result<u8, Failure> {
+    fn send_audio(&self, peer: &UdpPeer<'_>, stop: &StopToken) -> Result<u8, Failure> {
         let (source, reader, PacketLayout { mut form, packets, .. }) = self.open_source()?;
         let payload = form.frame_samples as usize * usize::from(form.channels) * 4;
         let mut datagram = payload + HEADER_LEN;

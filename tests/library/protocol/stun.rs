@@ -311,7 +311,7 @@ fn responses_of_the_rfc_are_parsed() {
     assert_eq!(ResponseAttributes::parse(&packet("stun-response-unknown.hex")), Some(ResponseAttributes::default()));
     // MAPPED-ADDRESS (section 14.1) counts only without XOR-MAPPED-ADDRESS.
     let mapped = [0, 1, 0x9c, 0x40, 203, 0, 113, 5];
-    let masked = [0, 1, 0x9c ^ 0x21, 0x40 ^ 0x12, 203 ^ 0x21, 0x12, 113 ^ 0xa4, 6 ^ 0x42];
+    let masked = [0, 1, 0x9c ^ 0x21, 0x40 ^ 0x12, 0xcb ^ 0x21, 0x12, 0x71 ^ 0xa4, 6 ^ 0x42];
     let all = [(0x0001, &mapped[..]), (0x0020, &masked[..])];
     for (attributes, expected) in [(&all[..1], "203.0.113.5:40000"), (&all[..], "203.0.113.6:40000")] {
         let mut response = with_attributes(&[7; 12], attributes);
