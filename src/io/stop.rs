@@ -34,6 +34,7 @@ impl StopToken {
         match self.0.signal.load(Ordering::SeqCst) {
             0 => None,
             2 => Some(StopSignal::Terminate),
+            3 => Some(StopSignal::Hangup),
             _ => Some(StopSignal::Interrupt),
         }
     }

@@ -143,6 +143,8 @@ pub(super) const fn signal(signal: StopSignal) -> &'static str {
     match signal {
         StopSignal::Interrupt => "SIGINT",
         StopSignal::Terminate => "SIGTERM",
+        StopSignal::Hangup => "SIGHUP",
+        StopSignal::Unknown => "an unknown cause",
     }
 }
 

@@ -42,8 +42,7 @@ pub(super) struct BackgroundTasks {
 impl ClientArgs {
     /// Connects a socket to `peer`. `command` becomes part of the member name in a room.
     pub fn connect(&self, peer: UdpPeer<'_>, command: &str, stop: &StopToken) -> Result<ConnectedTarget, Failure> {
-        // Remove stale files only after the checks: a usage error must not remove earlier reports.
-        self.files.remove_stale()?;
+        self.files.prepare()?;
         let options = self.network.socket_options();
         let target = match peer {
             UdpPeer::Embedded => return self.start_embedded_server(),
@@ -71,7 +70,7 @@ impl ClientArgs {
         &self,
         client: ClientNode<S>,
         target: ConnectedTarget,
-        monitor: RunMonitor,
+        monitor: RunMonitor<'_>,
         final_observer: &mut dyn PacketObserver,
         stop: &StopToken,
     ) -> Result<FinishedRun, Failure> {
