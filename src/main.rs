@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use jamjam_dev::cli::output::{Failure, print_message};
 use jamjam_dev::cli::{Cli, environment};
 use jamjam_dev::client::StopSignal;
+#[cfg(unix)]
+use jamjam_dev::io::os;
 use jamjam_dev::io::stop::StopToken;
 
 /// Allocator that returns freed memory to the system and is fast for the buffers of MOQT. With glibc's allocator, settings trade one for the
@@ -57,7 +59,7 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 /// child's process group.
 const SIGNAL_DEBOUNCE: Duration = Duration::from_millis(250);
 
-/// Handles SIGINT and SIGTERM on a thread. The first signal requests a stop. The process exits immediately on a second signal or when the
+/// Handles SIGINT, SIGTERM and SIGHUP on a thread. The first signal requests a stop. The process exits immediately on a second signal or when the
 /// shutdown time-out expires. If the program is still starting, the process exits on the first signal.
 fn listen_for_signals(stop: StopToken) -> Result<(), Failure> {
     let listen = move || -> std::io::Result<()> {
@@ -93,6 +95,8 @@ fn listen_for_signals(stop: StopToken) -> Result<(), Failure> {
 struct Signals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
+    /// `None` under `nohup`: a handler would end what `nohup` protects.
+    hangup: Option<tokio::signal::unix::Signal>,
 }
 
 #[cfg(unix)]
@@ -102,13 +106,15 @@ impl Signals {
         // A write beyond the limit on file sizes then fails, as on a full disk. By default, it kills the process.
         #[cfg(target_os = "linux")]
         drop(signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?);
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+        let hangup = (!os::is_hangup_ignored()).then(|| signal(SignalKind::hangup())).transpose()?;
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())?, hangup })
     }
 
     async fn next(&mut self) -> StopSignal {
         tokio::select! {
             _ = self.interrupt.recv() => StopSignal::Interrupt,
             _ = self.terminate.recv() => StopSignal::Terminate,
+            Some(()) = async { self.hangup.as_mut()?.recv().await } => StopSignal::Hangup,
         }
     }
 }

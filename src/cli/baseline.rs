@@ -22,7 +22,7 @@ pub struct BaselineArgs {
     ///
     /// Compares loss, p50, p99 and jitter with the earlier run. The exit code is 1 if a figure is worse by more than random variation explains. Short
     /// runs show large changes only. The file may also be the output of --json-lines.
-    #[arg(long, hide_short_help = true, value_name = "FILE", help_heading = HEADING_REPORT)]
+    #[arg(long, value_name = "FILE", help_heading = HEADING_REPORT)]
     baseline: Option<PathBuf>,
 
     /// The earlier report, once it is read.

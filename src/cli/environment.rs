@@ -10,8 +10,9 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, Error, Parser};
 
 use super::distinct_files;
-use super::output::Failure;
-use super::usage_error::without_secrets;
+use super::generate::with_examples;
+use super::output::{Failure, write_usage_error};
+use super::usage_error::{with_similar_options, without_secrets};
 
 /// Environment variables with an alias. The alias is used if the variable is not set.
 const VARIABLE_ALIASES: &[(&str, &str)] = &[
@@ -26,19 +27,22 @@ const VARIABLE_ALIASES: &[(&str, &str)] = &[
 pub fn parse<C: Parser>() -> Result<(C, ArgMatches), Failure> {
     let arguments: Vec<OsString> = env::args_os().collect();
     let mut command = map_arguments(C::command(), with_effective_variable);
-    command = if arguments.iter().any(|argument| argument == "-h") {
+    let is_short = arguments.iter().any(|argument| argument == "-h");
+    command = if is_short {
         map_arguments(command, shorten_description)
     } else {
         // `--help` shows all options, one paragraph each. The complete descriptions are in the man page and in `docs/`.
         map_arguments(command, |argument| argument.hide_short_help(false))
     };
+    command = command.mut_subcommands(|command| with_examples(command, !is_short));
     let parsed = command.clone().try_get_matches_from(&arguments);
     let parsed = parsed.and_then(|matches| Ok((C::from_arg_matches(&matches)?, matches)));
     let (options, matches) = parsed.unwrap_or_else(|error| {
         // If the command line alone is valid, an environment variable caused the error.
         let without_env = map_arguments(C::command(), |argument| argument.env(Resettable::Reset));
         let is_from_env = without_env.try_get_matches_from(&arguments).is_ok();
-        let error = without_secrets(error);
+        let error = with_similar_options(without_secrets(error), &command, &arguments);
+        write_usage_error(&arguments, &error);
         if is_from_env { name_variable_in_error(error, command.clone()).exit() } else { error.exit() }
     });
     distinct_files::check(&command, &matches)?;

@@ -1,6 +1,8 @@
 //! Output of `send` and `probe`. Standard output receives the report. Standard error receives notices. This module also writes report
 //! files. A [`Failure`] is an error message with the exit code of the program.
 
+use std::cell::Cell;
+use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, Write};
 use std::path::Path;
@@ -8,10 +10,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 
+use super::run_origin;
 use super::values::{OutputFile, output_file_parser};
-use crate::client::StopSignal;
+use crate::client::{RunKind, RunResults, StopSignal, StreamKind};
+use crate::io::files::FileIdentity;
 use crate::io::http::body::PAGE_STYLE;
-use crate::io::{files, status_line};
+use crate::io::{clock, files, status_line};
+use crate::report::limits::Limits;
 use crate::report::run_record::AudioPicture;
 use crate::report::{Report, html, junit, markdown};
 use crate::sanitize::sanitize_lines;
@@ -95,12 +100,16 @@ pub struct ReportFileArgs {
     pub html: Option<OutputFile>,
 
     /// Write the report to this JUnit XML file
-    #[arg(long, hide_short_help = true, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING_REPORT)]
+    #[arg(long, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING_REPORT)]
     junit: Option<OutputFile>,
 
     /// Write the report to this Markdown file
     #[arg(long, hide_short_help = true, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING_REPORT)]
     markdown: Option<OutputFile>,
+
+    /// Whether the files contain the report of this run.
+    #[arg(skip)]
+    is_written: Cell<bool>,
 }
 
 impl ReportFileArgs {
@@ -110,9 +119,15 @@ impl ReportFileArgs {
         all.into_iter().filter_map(|(option, file)| Some((option, file.as_deref()?)))
     }
 
-    /// Before the run, checks that files can be written and removes reports of an earlier run.
-    pub fn remove_stale(&self) -> anyhow::Result<()> {
+    /// Before the run, checks that files can be written and empties reports of an earlier run.
+    pub fn prepare(&self) -> anyhow::Result<()> {
         self.files().try_for_each(|(option, file)| files::prepare(file).with_context(|| write_error(option, file)))
+    }
+
+    /// Writes the page of an active run.
+    pub fn write_page(&self, report: &Report) -> io::Result<()> {
+        let page = |file: &OutputFile| files::write(file, &html::page(report, None, None, PAGE_STYLE));
+        self.html.as_ref().map_or(Ok(()), page)
     }
 
     /// Writes all files, even if one fails. `audio` contains the waveforms for the HTML report. Returns the first error.
@@ -122,6 +137,7 @@ impl ReportFileArgs {
         audio: Option<&AudioPicture>,
         error: Option<&anyhow::Error>,
     ) -> anyhow::Result<()> {
+        self.is_written.set(true);
         let error = error.map(|error| format!("{error:#}"));
         let error = error.as_deref();
         let mut result = Ok(());
@@ -136,6 +152,40 @@ impl ReportFileArgs {
         }
         result
     }
+
+    /// Writes the files of a run that failed before it had a report. A CI server then shows the error, not an earlier run.
+    pub fn write_failure(&self, command: RunKind, target: &str, error: &anyhow::Error) {
+        let stream = if command == RunKind::Send { StreamKind::Audio } else { StreamKind::Ping };
+        let (origin, started_unix_ms) = (run_origin::of_this_process(), clock::unix_ms());
+        let run = RunResults { origin, started_unix_ms, ..RunResults::new(command, target, stream) };
+        if !self.is_written.get()
+            && let Err(error) = self.write(&Report::new(&run, &Limits::default()), None, Some(error))
+        {
+            print_message(&format!("{error:#}"));
+        }
+    }
+}
+
+/// Writes the report files of a command line that cannot be parsed. An input file that is also named as a report file stays.
+pub fn write_usage_error(arguments: &[OsString], error: &clap::Error) {
+    let kinds = [RunKind::Send, RunKind::Probe];
+    let given = kinds.into_iter().find(|kind| arguments.get(1).is_some_and(|word| word == kind.name()));
+    // Help is not an error.
+    let Some(command) = given.filter(|_| error.use_stderr()) else { return };
+    // An option with `=` and its value become two words.
+    let words: Vec<&str> = arguments.iter().filter_map(|word| word.to_str()).flat_map(|word| word.split('=')).collect();
+    let identity = |word: &str| FileIdentity::of(Path::new(word.trim_start_matches('@')));
+    let file = |option: &str| {
+        let path = *words.get(words.iter().position(|word| *word == option)? + 1)?;
+        let own = Some(identity(path)?);
+        let is_input = words.iter().filter(|word| identity(word) == own).count() > 1;
+        OutputFile::new(path.into()).ok().filter(|_| !is_input)
+    };
+    let [html, junit, markdown] = ["--html", "--junit", "--markdown"].map(file);
+    let files = ReportFileArgs { html, junit, markdown, is_written: Cell::default() };
+    let text = error.to_string();
+    let reason = text.strip_prefix("error: ").unwrap_or(&text).split("\n\n").next().unwrap_or_default();
+    files.write_failure(command, "-", &anyhow::anyhow!("{reason}"));
 }
 
 fn write_error(option: &str, file: &Path) -> String {

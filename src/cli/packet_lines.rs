@@ -60,6 +60,10 @@ impl PacketLineWriter {
         while let Ok(record) = self.records.try_recv() {
             self.write(record);
         }
+        if let Some(file) = &mut self.file {
+            // A record of a killed run lacks only its end.
+            file.flush();
+        }
     }
 
     /// Whether the reader of standard output has closed the pipe.
@@ -115,12 +119,19 @@ impl RecordFile {
         let out = BufWriter::new(File::create(path).with_context(error)?);
         let mut file = Self { path: path.to_owned(), out, packets_dropped: 0, error: None };
         file.write(&json::line(options).with_context(error)?);
+        file.flush();
         Ok(file)
     }
 
     fn write(&mut self, line: &str) {
         if self.error.is_none() {
             self.error = self.out.write_all(line.as_bytes()).err();
+        }
+    }
+
+    fn flush(&mut self) {
+        if self.error.is_none() {
+            self.error = self.out.flush().err();
         }
     }
 

@@ -9,6 +9,7 @@ use anyhow::{Context, bail};
 use super::output::HEADING_REPORT;
 use super::packet_lines::RecordFile;
 use super::values::{OutputFile, output_file_parser};
+use crate::client::RunResults;
 use crate::io::files;
 use crate::report::limits::Limits;
 use crate::report::run_record::{self, RecordedOptions, RecordedRun};
@@ -31,9 +32,10 @@ pub struct RunRecordArgs {
 }
 
 impl RunRecordArgs {
-    /// Creates the file of --record-run.
-    pub fn create(&self, limits: Limits) -> anyhow::Result<Option<RecordFile>> {
-        let create = |path: &OutputFile| RecordFile::create(path, &RecordedOptions::new(limits));
+    /// Creates the file of --record-run. `plan` are the results of the run before its first packet.
+    pub fn create(&self, limits: Limits, plan: &RunResults) -> anyhow::Result<Option<RecordFile>> {
+        let create =
+            |path: &OutputFile| RecordFile::create(path, &RecordedOptions::new(limits, Box::new(plan.clone())));
         self.record_run.as_ref().map(create).transpose()
     }
 }

@@ -99,7 +99,7 @@ fn local_host(address: SocketAddr, is_tls: bool) -> String {
 
 /// Removes the file of --address-file, which an earlier server wrote. Otherwise, scripts that wait for the file could read a stale address.
 pub fn clear_address(file: Option<&Path>) -> anyhow::Result<()> {
-    file.map_or(Ok(()), |file| files::prepare(file).with_context(|| cannot_write(file)))
+    file.map_or(Ok(()), |file| files::prepare_absent(file).with_context(|| cannot_write(file)))
 }
 
 /// Writes the listen address to the file of --address-file.

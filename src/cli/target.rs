@@ -4,9 +4,11 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
+use std::sync::LazyLock;
 
 use anyhow::Context;
 
+use super::usage_error::url_without_secrets;
 use crate::address::{HostPort, ParseHostError, join_host_port};
 use crate::io::{moqt, resolve};
 use crate::moqt::Transport;
@@ -20,6 +22,10 @@ pub struct UdpTarget {
     /// The UDP port.
     pub port: u16,
 }
+
+/// The default target: an echo server on this machine with default options.
+pub static LOCAL_ECHO_SERVER: LazyLock<UdpTarget> =
+    LazyLock::new(|| UdpTarget { host: Ipv4Addr::LOCALHOST.to_string(), port: DEFAULT_PORT });
 
 impl FromStr for UdpTarget {
     type Err = String;
@@ -74,12 +80,22 @@ impl FromStr for Target {
     }
 }
 
-impl fmt::Debug for Target {
+/// The target without secrets.
+impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Udp(target) => target.fmt(f),
-            Self::Moqt(target) => target.fmt(f),
+            Self::Moqt(target) => target.target.fmt(f),
+            Self::WebSocket(url) => f.write_str(&url_without_secrets(url)),
+        }
+    }
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Self::WebSocket(_) => f.write_str("WebSocket"),
+            target => fmt::Display::fmt(target, f),
         }
     }
 }

@@ -35,15 +35,20 @@ impl Deref for OutputFile {
     }
 }
 
-/// Parser for the value of an option that names an output file. Rejects `-`, which usually means standard output. Without this check, the
-/// program would create a file with the name `-`. Also rejects files that a standard stream uses.
-pub fn output_file_parser() -> impl TypedValueParser<Value = OutputFile> {
-    PathBufValueParser::new().try_map(|file| {
+impl OutputFile {
+    /// Rejects `-`, which usually means standard output. Without this check, the program would create a file with the name `-`. Also rejects
+    /// files that a standard stream uses.
+    pub fn new(file: PathBuf) -> Result<Self, String> {
         if file.as_os_str() == "-" {
             return Err("standard output is not supported; for a file named `-`, give ./-".to_owned());
         }
-        files::stream_conflict(&file).map_or(Ok(OutputFile(file)), Err)
-    })
+        files::stream_conflict(&file).map_or(Ok(Self(file)), Err)
+    }
+}
+
+/// Parser for the value of an option that names an output file.
+pub fn output_file_parser() -> impl TypedValueParser<Value = OutputFile> {
+    PathBufValueParser::new().try_map(OutputFile::new)
 }
 
 /// Whether to color the output on `stream`. With `Auto`, output to a terminal is colored unless NO_COLOR is set and not empty, or TERM
@@ -143,7 +148,7 @@ pub fn parse_listen_address(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
-/// Prints a duration as [`units::parse_duration_with_unit`] parses it.
+/// Prints a duration as [`units::parse_duration`] parses it.
 pub fn format_duration(duration: Duration) -> String {
     if duration.is_zero() {
         return "0".to_owned();
@@ -152,12 +157,12 @@ pub fn format_duration(duration: Duration) -> String {
     format!("{duration:?}").replace('\u{b5}', "u")
 }
 
-/// Parses a duration. A number without a unit is in milliseconds, as in the environment variable or predecessor of the option.
+/// Parses a duration. A number without a unit is in milliseconds.
 pub fn parse_millis(text: &str) -> Result<Duration, ParseQuantityError> {
     units::parse_duration(text, "ms")
 }
 
-/// Parses a duration. A number without a unit is in seconds, as in the environment variable of the option.
+/// Parses a duration. A number without a unit is in seconds.
 pub fn parse_seconds(text: &str) -> Result<Duration, ParseQuantityError> {
     units::parse_duration(text, "s")
 }

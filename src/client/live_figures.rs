@@ -1,6 +1,5 @@
 //! Figures of an active run, which the thread of the run publishes for the live view and the packet lines.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::stats::StreamStats;
@@ -36,26 +35,8 @@ pub struct LiveSnapshot {
     pub paused_ns: u64,
 }
 
-/// The newest snapshot of a run. The thread of the run never waits for the reader.
-#[derive(Debug, Default)]
-pub struct LiveFigures(Mutex<LiveSnapshot>);
-
-impl LiveFigures {
-    /// Replaces the snapshot, unless it is being read.
-    pub(super) fn publish(&self, snapshot: LiveSnapshot) {
-        if let Ok(mut newest) = self.0.try_lock() {
-            *newest = snapshot;
-        }
-    }
-
-    /// The newest snapshot.
-    pub fn snapshot(&self) -> LiveSnapshot {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// What the figures of a stream contain in addition to its statistics.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct LiveCounts {
     /// Index of the first packet that is not counted: it may still get a reply in time.
     pub(super) next: u64,

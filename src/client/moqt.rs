@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::RunConfig;
-use super::connection_results::GroupCounts;
 use super::connection_results::{MoqtConnectTimes, MoqtFailure, MoqtResults};
-use super::live_figures::{LiveFigures, LiveSnapshot};
+use super::live_figures::LiveSnapshot;
 use super::reply::{INTACT_DIGEST, ReceivedReply};
 use super::results::{PacketObserver, RunKind, RunResults, StopSignal, StreamKind};
+use super::results_so_far::{LiveFigures, UnfinishedResults};
 use super::sent_packets::PacketTracker;
 use crate::moqt::client::{FIRST_GROUP_SEQUENCE, MoqtClientEvent, MoqtRunOutcome};
 use crate::moqt::{SessionCounters, TrackPath};
@@ -62,6 +62,13 @@ impl FrameTracker {
             live_figures: Arc::default(),
             outcome: None,
         }
+    }
+
+    /// Passes the events of the run to `observer`.
+    #[must_use]
+    pub fn with_observer(mut self, observer: Box<dyn PacketObserver>) -> Self {
+        self.tracker.observer = observer;
+        self
     }
 
     /// Figures that can be read on another thread during the run.
@@ -136,6 +143,8 @@ impl FrameTracker {
     fn publish_figures(&mut self, now: Time) {
         let started_at = self.first_due;
         self.live_figures.publish(LiveSnapshot { started_at, ..self.tracker.snapshot(now) });
+        let active = || self.results_so_far(&(now, MoqtRunOutcome::Completed), Some(StopSignal::Unknown));
+        self.live_figures.supply_results(active);
     }
 
     /// Index of a frame in the run, from 0; `None` if no such frame was sent.
@@ -160,28 +169,34 @@ impl FrameTracker {
 
     /// Returns the results. `interrupted` is the signal that interrupted the run, if any. Events of frames without a
     /// reply (lost, in flight) go to `observer`.
-    pub fn into_results(mut self, interrupted: Option<StopSignal>, observer: &mut dyn PacketObserver) -> RunResults {
-        let (at, outcome) = self.outcome.unwrap_or((Time::ZERO, MoqtRunOutcome::Completed));
-        if interrupted.is_none() && self.results.failure.is_none() {
-            self.results.failure = MoqtFailure::from_outcome(&outcome, self.established_at.is_some());
+    pub fn into_results(self, interrupted: Option<StopSignal>, observer: &mut dyn PacketObserver) -> RunResults {
+        let completed = (Time::ZERO, MoqtRunOutcome::Completed);
+        self.results_so_far(self.outcome.as_ref().unwrap_or(&completed), interrupted).finish(observer)
+    }
+
+    /// The results of a run that ends with this outcome at this time.
+    pub fn results_so_far(
+        &self,
+        (at, outcome): &(Time, MoqtRunOutcome),
+        interrupted: Option<StopSignal>,
+    ) -> UnfinishedResults {
+        let (at, mut moqt) = (*at, self.results.clone());
+        if interrupted.is_none() && moqt.failure.is_none() {
+            moqt.failure = MoqtFailure::from_outcome(outcome, self.established_at.is_some());
         }
         let timed_out = matches!(outcome, MoqtRunOutcome::TimedOut(_));
-        let incomplete = (interrupted.is_some() || timed_out).then_some((at, self.config.timeout));
-        let mut run = RunResults::new(self.config.run_kind, self.config.target, STREAM);
+        let interruption = (interrupted.is_some() || timed_out).then_some((at, self.config.timeout));
+        let mut run = RunResults::new(self.config.run_kind, self.config.target.clone(), STREAM);
         run.duration_ns = self.first_due.map_or(0, |started| saturating_nanos(at.duration_since(started)));
         run.timeout_ns = saturating_nanos(self.config.timeout);
         run.interrupted = interrupted;
-        let PacketTracker { streams, pacing, mut hosts, .. } = self.tracker;
+        let PacketTracker { streams, pacing, hosts, .. } = &self.tracker;
         run.pauses = hosts.this.results(self.first_due.unwrap_or_default());
         // A run that failed before the first frame has no stream.
-        if streams[STREAM as usize].has_sent() || self.results.failure.is_none() {
-            let [_, mut frames, _] = PacketTracker::finish(streams, &mut hosts, incomplete, observer);
-            frames.groups.end_group();
-            let GroupOutcomes { sent, returned, lost, packets_missing: frames_missing, .. } = frames.groups;
-            self.results.groups = GroupCounts { sent, returned, lost, frames_missing, ..self.results.groups };
-            (run.ping, run.pacing) = (Some(frames), Some(pacing));
-        }
-        run.moqt = Some(self.results);
-        run
+        let has_stream = streams[STREAM as usize].has_sent() || moqt.failure.is_none();
+        run.pacing = has_stream.then(|| pacing.clone());
+        run.moqt = Some(moqt);
+        let tracked = has_stream.then(|| (streams.clone(), hosts.clone()));
+        UnfinishedResults { run, tracked, interruption }
     }
 }

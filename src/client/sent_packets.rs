@@ -209,6 +209,7 @@ enum PacketState {
     Returned { rtt: i64 },
 }
 
+#[derive(Clone)]
 struct SentPacket {
     due: Time,
     sent_at: Time,
@@ -226,6 +227,7 @@ impl SentPacket {
 }
 
 /// The sent packets of one stream.
+#[derive(Clone)]
 pub(super) struct SentPackets {
     stream_kind: StreamKind,
     /// Before the first reply, a packet times out after this time plus the run's time-out. After the first reply, the minimum RTT replaces

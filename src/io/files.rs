@@ -82,20 +82,34 @@ pub fn create_private(file: &Path) -> io::Result<File> {
 }
 
 /// Replaces the contents of `file` with `text`. Other processes never read a partial file. After a power loss, the file has either its
-/// previous contents or `text`.
+/// previous contents or `text`. Mode and owner of an existing file stay. A file that cannot be replaced is written in place: a pipe, an open
+/// file (`/dev/fd/3`), a mounted file, and a file in a read-only folder.
 pub fn write(file: &Path, text: &str) -> io::Result<()> {
     let target = resolve_links(file);
+    let is_replaceable = !is_descriptor(file) && fs::metadata(file).map_or(true, |metadata| metadata.is_file());
     let temp = temp_path(&target);
-    let mut open = create_temp_file(&temp)?;
-    // Without `sync_all`, the new name could be stored before the contents. After a power loss, the file would then be empty.
-    let result =
-        open.write_all(text.as_bytes()).and_then(|()| open.sync_all()).and_then(|()| fs::rename(&temp, &target));
-    if result.is_err() {
+    if is_replaceable && let Ok(mut open) = create_temp_file(&temp) {
+        // Without `sync_all`, the new name could be stored before the contents. After a power loss, the file would then be empty.
+        let written = open.write_all(text.as_bytes()).and_then(|()| open.sync_all());
+        if written.is_ok() && copy_attributes(&target, &temp).and_then(|()| fs::rename(&temp, &target)).is_ok() {
+            return sync_folder(&target);
+        }
         // Reports the first error, even if the removal also fails.
         let _ = fs::remove_file(&temp);
+        written?;
     }
-    result?;
-    sync_folder(&target)
+    File::options().write(true).create(true).truncate(true).open(file)?.write_all(text.as_bytes())
+}
+
+/// Gives `temp` the owner and the mode of `target`, if it exists.
+fn copy_attributes(target: &Path, temp: &Path) -> io::Result<()> {
+    let Ok(metadata) = fs::metadata(target) else { return Ok(()) };
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{MetadataExt, chown};
+        chown(temp, Some(metadata.uid()), Some(metadata.gid()))?;
+    }
+    fs::set_permissions(temp, metadata.permissions())
 }
 
 /// Stores the new name of a file permanently.
@@ -127,26 +141,34 @@ fn create_temp_file(temp: &Path) -> io::Result<File> {
     }
 }
 
-/// Checks that `file` can be written. Removes the file of an earlier run, which could be mistaken for a new file.
+/// Checks that `file` can be written. Empties the file of an earlier run, which could be mistaken for a new file.
 pub fn prepare(file: &Path) -> io::Result<()> {
-    let target = resolve_links(file);
-    let exists = match fs::metadata(&target) {
-        Ok(metadata) if metadata.is_file() => true,
-        // A rename would replace a device or a pipe.
-        Ok(_) => return Err(io::Error::new(io::ErrorKind::InvalidInput, "it exists and is not a regular file")),
-        Err(_) => false,
-    };
-    let temp = temp_path(&target);
-    create_temp_file(&temp)?;
-    fs::remove_file(&temp)?;
-    if exists { fs::remove_file(&target) } else { Ok(()) }
+    match fs::metadata(file) {
+        Ok(metadata) if metadata.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+        // Opening a pipe without a reader would block.
+        Ok(metadata) if !metadata.is_file() => Ok(()),
+        Ok(_) => File::options().write(true).open(file)?.set_len(0),
+        Err(_) => {
+            let temp = temp_path(&resolve_links(file));
+            create_temp_file(&temp)?;
+            fs::remove_file(&temp)
+        }
+    }
 }
 
-/// Why `file` cannot be an output file: it is one of the standard streams or another open file. Replacing or truncating it would lose the
-/// data of the stream.
+/// Like [`prepare`], but removes the file of an earlier run if possible. A mounted file cannot be removed.
+pub fn prepare_absent(file: &Path) -> io::Result<()> {
+    prepare(file)?;
+    if !is_descriptor(file) && fs::metadata(file).is_ok_and(|metadata| metadata.is_file()) {
+        let _ = fs::remove_file(resolve_links(file));
+    }
+    Ok(())
+}
+
+/// Why `file` cannot be an output file: it is one of the standard streams. Replacing or truncating it would lose the data of the stream.
 pub fn stream_conflict(file: &Path) -> Option<String> {
-    if is_descriptor(file) {
-        return Some("this path stands for an open file; give the name of a file".to_owned());
+    if is_standard_stream(file) {
+        return Some("this path stands for a standard stream; give the name of a file".to_owned());
     }
     let Some(FileIdentity::Existing(file)) = FileIdentity::of(file) else { return None };
     let streams = [("input", Handle::stdin()), ("output", Handle::stdout()), ("error", Handle::stderr())];
@@ -206,29 +228,23 @@ fn resolve_links(file: &Path) -> PathBuf {
     link_chain(file).last().unwrap_or_default()
 }
 
-/// Whether `file` is one of /dev/std*, /dev/fd/* and /proc/*/fd/*, or a link to one of these. The links are followed one at a time, because
-/// the last target of /dev/stdout is the redirected file. A pipe of process substitution, such as /dev/fd/63, is permitted.
-fn is_descriptor(file: &Path) -> bool {
-    let is_open_file = link_chain(file).find_map(|path| {
+/// The name of the open file that `file` stands for: one of /dev/std*, /dev/fd/* and /proc/*/fd/*, or a link to one of these. The links are
+/// followed one at a time, because the last target of /dev/stdout is the redirected file.
+fn descriptor_name(file: &Path) -> Option<String> {
+    link_chain(file).find_map(|path| {
         let (name, folder) = (path.file_name()?.to_str()?, folder_of(&path).canonicalize().ok()?);
-        if folder == Path::new("/dev") && ["stdin", "stdout", "stderr"].contains(&name) {
-            return Some(true);
-        }
-        let is_proc = folder.starts_with("/proc") && folder.ends_with("fd");
-        let is_number = is_proc || folder == Path::new("/dev/fd");
-        is_number.then(|| ["0", "1", "2"].contains(&name) || !is_pipe(&path))
-    });
-    is_open_file.unwrap_or(false)
+        let is_stream = folder == Path::new("/dev") && ["stdin", "stdout", "stderr"].contains(&name);
+        let is_number = folder == Path::new("/dev/fd") || folder.starts_with("/proc") && folder.ends_with("fd");
+        (is_stream || is_number).then(|| name.to_owned())
+    })
 }
 
-#[cfg(unix)]
-fn is_pipe(file: &Path) -> bool {
-    fs::metadata(file).is_ok_and(|metadata| std::os::unix::fs::FileTypeExt::is_fifo(&metadata.file_type()))
+fn is_descriptor(file: &Path) -> bool {
+    descriptor_name(file).is_some()
 }
 
-#[cfg(not(unix))]
-fn is_pipe(_: &Path) -> bool {
-    false
+fn is_standard_stream(file: &Path) -> bool {
+    descriptor_name(file).is_some_and(|name| ["stdin", "stdout", "stderr", "0", "1", "2"].contains(&&*name))
 }
 
 /// The temporary path contains the process id and is in the same folder. A rename is atomic only within a file system.
@@ -281,25 +297,25 @@ mod tests {
         let number = std::os::fd::AsRawFd::as_raw_fd(&open);
         let (reader, _writer) = io::pipe().expect("a pipe");
         let pipe = std::os::fd::AsRawFd::as_raw_fd(&reader);
-        for (file, expected) in [
-            ("/dev/stdin".into(), true),
-            ("/dev/stderr".into(), true),
-            ("/dev/fd/1".into(), true),
-            ("/dev/../proc/self/fd/2".into(), true),
-            (format!("/proc/{}/task/{}/fd/0", std::process::id(), std::process::id()).into(), true),
-            (format!("/dev/fd/{number}").into(), true),
-            (format!("/dev/fd/{pipe}").into(), false),
-            (at("direct"), true),
-            (at("chain"), true),
-            (at("loop"), false),
-            (at("void"), false),
-            (at("plain"), false),
-            (at("missing"), false),
-            (at("missing/file"), false),
-            ("/".into(), false),
+        for (file, is_open, is_stream) in [
+            ("/dev/stdin".into(), true, true),
+            ("/dev/stderr".into(), true, true),
+            ("/dev/fd/1".into(), true, true),
+            ("/dev/../proc/self/fd/2".into(), true, true),
+            (format!("/proc/{}/task/{}/fd/0", std::process::id(), std::process::id()).into(), true, true),
+            (format!("/dev/fd/{number}").into(), true, false),
+            (format!("/dev/fd/{pipe}").into(), true, false),
+            (at("direct"), true, true),
+            (at("chain"), true, true),
+            (at("loop"), false, false),
+            (at("void"), false, false),
+            (at("plain"), false, false),
+            (at("missing"), false, false),
+            (at("missing/file"), false, false),
+            ("/".into(), false, false),
         ] {
             let file: PathBuf = file;
-            assert_eq!(is_descriptor(&file), expected, "{}", file.display());
+            assert_eq!((is_descriptor(&file), is_standard_stream(&file)), (is_open, is_stream), "{}", file.display());
         }
     }
 
@@ -354,6 +370,8 @@ mod tests {
         fs::write(&victim, "mine").expect("a file");
         let own: [fn(&Path) -> io::Result<()>; 2] = [|file| write(file, "{}"), prepare];
         for act in own {
+            // Only a file that does not exist yet needs a temporary file to check the folder.
+            _ = fs::remove_file(&file);
             std::os::unix::fs::symlink(&victim, temp_path(&resolve_links(&file))).expect("a link");
             act(&file).expect("written");
             assert_eq!(fs::read_to_string(&victim).expect("a file"), "mine");

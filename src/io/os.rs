@@ -71,6 +71,13 @@ pub fn terminal_has_sequences() -> bool {
     std::env::var_os("TERM").map_or(cfg!(windows), |name| !name.is_empty() && name != "dumb")
 }
 
+/// Whether this process ignores SIGHUP, as under `nohup`. Known only on Linux; other systems count as ignoring it.
+pub fn is_hangup_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
+    mask.is_none_or(|mask| mask & 1 != 0)
+}
+
 /// The name of this host. On systems other than Linux, the name comes from the environment, which may lack it.
 pub fn host_name() -> Option<String> {
     let name = if cfg!(target_os = "linux") {

@@ -35,6 +35,7 @@ impl StopToken {
             0 => None,
             2 => Some(StopSignal::Terminate),
             13 => Some(StopSignal::ClosedPipe),
+            3 => Some(StopSignal::Hangup),
             _ => Some(StopSignal::Interrupt),
         }
     }

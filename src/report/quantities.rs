@@ -144,6 +144,8 @@ pub(super) const fn signal(signal: StopSignal) -> &'static str {
         StopSignal::Interrupt => "SIGINT",
         StopSignal::Terminate => "SIGTERM",
         StopSignal::ClosedPipe => "SIGPIPE",
+        StopSignal::Hangup => "SIGHUP",
+        StopSignal::Unknown => "an unknown cause",
     }
 }
 

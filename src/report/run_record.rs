@@ -4,6 +4,7 @@
 //! besides packets, such as the duration of send calls. `docs/measuring.md` describes the format.
 
 use std::io::{BufRead, Read};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::error::Category;
@@ -11,8 +12,11 @@ use serde_json::error::Category;
 use super::json::{self, PacketLine};
 use super::limits::Limits;
 use crate::audio::waveform::{MAX_COLUMNS, Waveform};
-use crate::client::{PacketOutcome, RecordedPacket, RunResults, StreamCounts, StreamKind, replay};
-use crate::time::Time;
+use crate::client::{
+    PacketOutcome, RecordedPacket, RunResults, SENT_PACKETS_CAPACITY, StopSignal, StreamCounts, StreamKind, WaitResult,
+    replay,
+};
+use crate::time::{Time, saturating_nanos};
 
 /// Version of the format.
 pub const RECORD_VERSION: u32 = 1;
@@ -30,10 +34,13 @@ const MAX_TIME_NS: u64 = 1 << 52;
 const MAX_UNIX_MS: u64 = 253_402_300_799_999;
 
 /// The start of counting in the time of a replay. The distance to both ends of the time scale is 73 years or more.
-const REPLAY_ORIGIN_NS: u64 = 1 << 61;
+const REPLAY_ORIGIN: Time = Time::from_nanos(1 << 61);
+
+/// The error for a report, which is often confused with a record.
+const REPORT_GIVEN: &str = "this is a report (--json, --json-lines), not a run record; give the file of --record-run";
 
 /// The first line: the options that determine the report.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RecordedOptions {
     #[serde(rename = "type")]
@@ -44,6 +51,9 @@ pub struct RecordedOptions {
     pub tool_version: String,
     /// Limits of the run.
     pub limits: Limits,
+    /// What was known about the run before its first packet. Replaces the last line if that is missing.
+    #[serde(default)]
+    plan: Option<Box<RunResults>>,
 }
 
 /// The types of the first and the last line. `read_line` checks the place of each.
@@ -55,10 +65,10 @@ enum LineTag {
 }
 
 impl RecordedOptions {
-    /// The options of a run with `limits`.
-    pub fn new(limits: Limits) -> Self {
+    /// The options of a run with `limits`. `plan` are its results before the first packet.
+    pub fn new(limits: Limits, plan: Box<RunResults>) -> Self {
         let tool_version = env!("CARGO_PKG_VERSION").to_owned();
-        Self { line_type: LineTag::Run, record_version: RECORD_VERSION, tool_version, limits }
+        Self { line_type: LineTag::Run, record_version: RECORD_VERSION, tool_version, limits, plan: Some(plan) }
     }
 }
 
@@ -133,7 +143,13 @@ pub fn read(mut input: impl BufRead) -> Result<RecordedRun, String> {
             return reader.finish();
         }
         reader.lines += 1;
-        reader.read_line(&line).map_err(|reason| format!("line {}: {reason}", reader.lines))?;
+        match reader.read_line(&line) {
+            // The process was killed while it wrote this line.
+            Err(_) if reader.options.is_some() && reader.end.is_none() && !line.ends_with(b"\n") => {
+                return reader.finish();
+            }
+            result => result.map_err(|reason| format!("line {}: {reason}", reader.lines))?,
+        }
     }
 }
 
@@ -150,6 +166,10 @@ impl RecordReader {
             return Err(format!("longer than {} MiB", MAX_LINE_BYTES >> 20));
         }
         let text = str::from_utf8(line).map_err(|_| "not UTF-8 text".to_owned())?;
+        // A report of --json has one field per line.
+        if self.options.is_none() && text.trim() == "{" {
+            return Err(REPORT_GIVEN.to_owned());
+        }
         let LineType { line_type } = parse(text)?;
         match (line_type.as_str(), &self.options, &self.end) {
             ("run", None, None) => {
@@ -160,6 +180,7 @@ impl RecordReader {
                 }
                 self.options = Some(options);
             }
+            ("report" | "packet", None, _) => return Err(REPORT_GIVEN.to_owned()),
             (_, None, _) => return Err("not a run record: the first line must have the type `run`".to_owned()),
             (_, _, Some(_)) => return Err("the line with the type `end` must be the last line".to_owned()),
             ("packet", ..) if self.packets.len() == MAX_RECORDED_PACKETS => {
@@ -174,10 +195,13 @@ impl RecordReader {
 
     /// Computes the results of the recorded run.
     fn finish(self) -> Result<RecordedRun, String> {
-        let options = self.options.ok_or("the file is empty")?;
-        let end = self
-            .end
-            .ok_or("the last line is missing: the run was still active or was killed when the file was copied")?;
+        let mut options = self.options.ok_or("the file is empty")?;
+        let Some(end) = self.end else {
+            let plan =
+                options.plan.take().ok_or("the last line is missing, and the first line lacks the plan of the run")?;
+            let run = interrupted_run(*plan, self.packets)?;
+            return Ok(RecordedRun { options, run, error: None, audio: None });
+        };
         let EndLine { packets_dropped, streams, results, error, audio, .. } = end;
         let end_error = |reason: &str| Err(format!("line {}: {reason}", self.lines));
         if packets_dropped > 0 {
@@ -195,14 +219,56 @@ impl RecordReader {
         if !audio.as_ref().is_none_or(is_valid) {
             return end_error("invalid waveform");
         }
-        let origin = Time::from_nanos(REPLAY_ORIGIN_NS);
-        let run = replay(results, origin, &streams, &self.packets).map_err(|error| match error.event {
+        let run = replay(results, REPLAY_ORIGIN, &streams, &self.packets).map_err(|error| match error.event {
             // The first line contains the options.
             Some(event) => format!("line {}: {}", event + 2, error.reason),
             None => error.reason,
         })?;
         Ok(RecordedRun { options, run, error, audio })
     }
+}
+
+/// The results of a run whose record ends early. A packet without a reply usually has no line before the end. Such packets are added between
+/// those with a line, at times in between.
+fn interrupted_run(plan: RunResults, packets: Vec<RecordedPacket>) -> Result<RunResults, String> {
+    let ended_at = packets.iter().map(|packet| packet.received_at.unwrap_or(packet.sent_at)).max();
+    let ended_at = ended_at.unwrap_or(REPLAY_ORIGIN);
+    let mut streams = Vec::new();
+    let mut all = packets;
+    for stream in StreamKind::ALL {
+        let audio = plan.audio.as_ref().filter(|_| stream == StreamKind::Audio);
+        let first_sequence = audio.map_or(0, |audio| audio.first_sequence);
+        let index = |packet: &RecordedPacket| packet.sequence.wrapping_sub(first_sequence);
+        let mut known: Vec<_> = all.iter().filter(|packet| packet.stream == stream).copied().collect();
+        if !known.is_empty() || stream == plan.evaluated_stream {
+            streams.push(StreamCounts { stream, send_failed: 0, unmatched: 0 });
+        }
+        known.sort_by_key(index);
+        let mut before = (0, REPLAY_ORIGIN);
+        let mut next = 0;
+        for packet in known {
+            let (from, sent_from) = before;
+            // Each older packet without a reply has a line.
+            if index(&packet).saturating_sub(next) as usize > SENT_PACKETS_CAPACITY {
+                return Err(format!("{} packets before {} are missing", stream.name(), packet.sequence));
+            }
+            let gap = packet.sent_at.duration_since(sent_from) / (index(&packet) - from).max(1);
+            for missing in next..index(&packet) {
+                let sent_at = sent_from + gap * (missing - from);
+                let is_lost =
+                    plan.replies_expected && ended_at.duration_since(sent_at) >= Duration::from_nanos(plan.timeout_ns);
+                let outcome = if is_lost { PacketOutcome::Lost } else { PacketOutcome::InFlight };
+                let sequence = first_sequence.wrapping_add(missing);
+                all.push(RecordedPacket { stream, sequence, due: sent_at, sent_at, received_at: None, outcome });
+            }
+            (before, next) = ((index(&packet), packet.sent_at), next.max(index(&packet) + 1));
+        }
+    }
+    let duration_ns = saturating_nanos(ended_at.duration_since(REPLAY_ORIGIN));
+    let waited = |wait| WaitResult { reply_received: !all.is_empty(), ..wait };
+    let readiness_wait = plan.readiness_wait.map(waited);
+    let run = RunResults { duration_ns, readiness_wait, interrupted: Some(StopSignal::Unknown), ..plan };
+    replay(run, REPLAY_ORIGIN, &streams, &all).map_err(|error| error.reason)
 }
 
 fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, String> {
@@ -222,7 +288,7 @@ fn recorded_packet(line: &PacketLine) -> Result<RecordedPacket, String> {
         let ns = (us * 1e3).round();
         if ns.abs() <= MAX_TIME_NS as f64 { Ok(ns as i64) } else { Err("a time is out of range".to_owned()) }
     };
-    let time = |us| Ok::<_, String>(Time::from_nanos(REPLAY_ORIGIN_NS.saturating_add_signed(ns(us)?)));
+    let time = |us| Ok::<_, String>(Time::from_nanos(REPLAY_ORIGIN.as_nanos().saturating_add_signed(ns(us)?)));
     if sent_us.is_none() != (outcome == PacketOutcome::NotSent) {
         return Err("the outcome and sent_us contradict each other".to_owned());
     }

@@ -23,7 +23,7 @@ impl ClientArgs {
     /// Connects a socket to `peer`. `command` becomes part of the member name in a room.
     pub fn connect(&self, peer: &UdpPeer<'_>, command: &str, stop: &StopToken) -> Result<ConnectedTarget, Failure> {
         // Remove stale files only after the checks: a usage error must not remove earlier reports.
-        self.files.remove_stale()?;
+        self.files.prepare()?;
         let started = Instant::now();
         loop {
             let connected = match peer {

@@ -56,7 +56,7 @@ impl ClientArgs {
         &self,
         client: ClientNode<S>,
         target: ConnectedTarget,
-        monitor: RunMonitor,
+        monitor: RunMonitor<'_>,
         final_observer: &mut dyn PacketObserver,
         stop: &StopToken,
     ) -> Result<FinishedRun, Failure> {

@@ -169,7 +169,7 @@ const HEADING_TLS: &str = "TLS";
 /// Certificate and key of a server. Both must be given, or neither.
 #[derive(Debug, clap::Args)]
 pub struct ServerTlsArgs {
-    /// PEM file with the certificate chain; enables wss:// and https://
+    /// PEM certificate chain; enables wss:// and https://
     #[arg(long, env = "TLS_CERT", value_name = "FILE", value_parser = OsStringValueParser::new(), help_heading = HEADING_TLS)]
     cert: Option<OsString>,
 

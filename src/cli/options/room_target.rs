@@ -26,7 +26,7 @@ use crate::io::{files, os};
 use crate::signaling::client::{RoomClient, room_table, rooms_json};
 use crate::signaling::device::DeviceKey;
 
-const HEADING_ROOM: &str = "Room target (instead of --to)";
+const HEADING_ROOM: &str = "Room target (instead of a host)";
 
 const SIGNALING_URL_VARIABLE: &str = "SIGNALING_URL";
 

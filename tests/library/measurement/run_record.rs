@@ -15,7 +15,7 @@ fn first_and_last_line(run: &RunResults) -> (String, String) {
     let waveform = Waveform::new(48_000, 1, 128, 0);
     let audio = AudioPicture { name: "a tone".to_owned(), waveform, missing_packets: 1 };
     let end = run_record::end_line(run, 0, Some("a full disk".to_owned()), Some(&audio));
-    let options = json::line(&RecordedOptions::new(Limits::default())).expect("numbers and texts");
+    let options = json::line(&RecordedOptions::new(Limits::default(), run.clone().into())).expect("numbers and texts");
     (options, end.expect("numbers and texts"))
 }
 

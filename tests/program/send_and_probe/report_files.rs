@@ -90,7 +90,9 @@ fn exceeded_limit_and_run_without_replies_are_written_to_the_files() {
 
 #[test]
 fn interrupted_run_writes_both_files_and_neither_passes() {
-    at_once([("INT", 130, "SIGINT"), ("TERM", 143, "SIGTERM")], |(signal, code, name)| {
+    // Under `nohup`, the program ignores SIGHUP.
+    let hangup = (!jamjam_dev::io::os::is_hangup_ignored()).then_some(("HUP", 129, "SIGHUP"));
+    at_once([("INT", 130, "SIGINT"), ("TERM", 143, "SIGTERM")].into_iter().chain(hangup), |(signal, code, name)| {
         let (server, folder) = (Server::correct(), TempDir::new().unwrap());
         let line = format!("probe --count 0 --interval 1ms --max-loss 100% --to {}", server.to());
         let program = program::start(&mut command(&line, folder.path()));
@@ -117,9 +119,9 @@ fn damaged_packets_are_a_separate_failure() {
 #[test]
 fn unwritable_report_file_fails_before_sending() {
     let folder = TempDir::new().unwrap();
-    let (device, nowhere) = (Path::new("/dev/null"), folder.path().join("no/where"));
+    let nowhere = folder.path().join("no/where");
     for option in ["--junit", "--markdown"] {
-        for file in [folder.path(), nowhere.as_path(), device] {
+        for file in [folder.path(), nowhere.as_path()] {
             let server = Server::correct();
             let to = server.to();
             let output = run_args([Path::new("probe"), "--to".as_ref(), to.as_ref(), option.as_ref(), file]);
@@ -130,7 +132,49 @@ fn unwritable_report_file_fails_before_sending() {
         }
     }
     assert!(names(folder.path()).is_empty());
-    assert!(!fs::metadata(device).unwrap().is_file(), "a device is not replaced by a file");
+}
+
+/// The bytes of a report file that is written to `file`, and the exit code.
+#[cfg(target_os = "linux")]
+fn write_in_shell(script: &str, folder: &Path) -> Option<i32> {
+    let line = "probe --embedded --count 3 --interval 1ms --quiet --junit";
+    let script = script.replace("PROGRAM", &format!("{} {line}", env!("CARGO_BIN_EXE_jamjam-dev")));
+    let mut bash = std::process::Command::new("bash");
+    bash.args(["-c", &script]).current_dir(folder).stdout(std::process::Stdio::null()).status().unwrap().code()
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn files_that_cannot_be_replaced_are_written_in_place() {
+    // The script writes a report to `file`. A mount needs a namespace, which not every machine permits.
+    for script in [
+        "PROGRAM /dev/fd/3 3>file",
+        "PROGRAM >(cat >file); code=$?; sleep 0.5; exit $code",
+        "mkfifo pipe && (cat pipe >file & PROGRAM pipe && wait)",
+        "ln -s /dev/null link && PROGRAM link && test -c /dev/null && echo '<?xml</testsuites>' >file",
+        "touch file; unshare --mount true 2>/dev/null || { echo '<?xml</testsuites>' >file; exit; }
+         touch mounted; unshare --mount bash -c 'mount --bind file mounted && PROGRAM mounted'",
+    ] {
+        let folder = TempDir::new().unwrap();
+        assert_ne!(write_in_shell(script, folder.path()), Some(3), "{script}");
+        let text = fs::read_to_string(folder.path().join("file")).unwrap();
+        assert!(text.starts_with("<?xml") && text.trim_end().ends_with("</testsuites>"), "{script}: {text}");
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn report_keeps_the_mode_of_an_earlier_file() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = TempDir::new().unwrap();
+    for mode in [0o600, 0o664] {
+        let file = folder.path().join("junit.xml");
+        fs::write(&file, "of yesterday").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+        assert_eq!(with_files("probe --embedded --count 1", folder.path()).code, 0);
+        assert!(fs::read_to_string(&file).unwrap().starts_with("<?xml"));
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, mode);
+    }
 }
 
 #[cfg(unix)]
@@ -171,12 +215,44 @@ fn file_of_a_standard_stream_is_rejected_and_kept() {
 }
 
 #[test]
-fn aborted_run_leaves_no_report_of_an_earlier_run() {
+fn failure_before_the_first_packet_replaces_the_reports_of_an_earlier_run() {
+    let cases = [
+        ("probe host.invalid", 3, "probe host.invalid:5000", "`host.invalid`"),
+        ("probe --max-p99 fast", 2, "probe -", "`fast` is not a number"),
+        ("probe --tls-cert x", 2, "probe -", "unexpected argument '--tls-cert'"),
+        ("probe --list-devices --to 127.0.0.1", 2, "probe -", "unexpected argument '--list-devices'"),
+        ("probe --baseline /no/file", 3, "probe 127.0.0.1:5000", "--baseline: cannot use /no/file"),
+        ("probe --bind 192.0.2.1", 3, "probe 127.0.0.1:5000", "--bind 192.0.2.1"),
+        ("probe moqt://host.invalid/echo", 3, "probe moqt://host.invalid:4443/echo", "`host.invalid`"),
+        ("probe ws://host.invalid/rooms/r?token=hunter2", 3, "probe ws://host.invalid/rooms/r?...", "`host.invalid`"),
+        ("send missing.wav", 3, "send 127.0.0.1:5000", "cannot open missing.wav"),
+        ("send --embedded", 2, "send -", "nothing to send"),
+    ];
+    at_once(cases, |(line, code, target, reason)| {
+        let folder = TempDir::new().unwrap();
+        fs::write(folder.path().join("junit.xml"), "of yesterday").unwrap();
+        let output = with_files(line, folder.path());
+        assert_eq!(output.code, code, "{output:?}");
+        let (bad, heading) = reported(folder.path());
+        assert_eq!(bad[0], pair("run completed", "error"));
+        let heading = heading.replace('\\', "").replace("&amp;", "&");
+        assert_eq!(heading, format!("## ABORTED: {target}"), "{line}");
+        let text = fs::read_to_string(folder.path().join("junit.xml")).unwrap();
+        let junit = Document::parse(&text).unwrap();
+        let error = junit.descendants().find(|node| node.has_tag_name("error")).unwrap();
+        assert!(error.attribute("message").unwrap().contains(reason), "{line}: {text}");
+        assert!(!text.contains("hunter2") && !text.contains("possible causes"), "{text}");
+    });
+    // The input file is also the report file.
     let folder = TempDir::new().unwrap();
-    fs::write(folder.path().join("junit.xml"), "of yesterday").unwrap();
-    let output = with_files("probe --to host.invalid", folder.path());
-    assert_eq!(output.code, 3, "{output:?}");
-    assert!(names(folder.path()).is_empty());
+    fs::write(folder.path().join("junit.xml"), "a recording").unwrap();
+    let input = folder.path().join("junit.xml");
+    for file in [format!("{}", input.display()), format!("--wav={}", input.display())] {
+        let output = with_files(&format!("send {file} --unknown"), folder.path());
+        assert_eq!((output.code, fs::read_to_string(&input).unwrap().as_str()), (2, "a recording"), "{output:?}");
+    }
+    let output = with_files("probe --help", folder.path());
+    assert_eq!((output.code, fs::read_to_string(&input).unwrap().as_str()), (0, "a recording"), "{output:?}");
 }
 
 #[test]

@@ -142,11 +142,14 @@ fn invalid_record_is_rejected_with_the_line_number() {
     let [options, first, second, third, end] = lines[..] else { panic!("{text}") };
     let other_sent = second.replace("\"sent_us\":", "\"sent_us\":1");
     let too_far = second.replace("\"sequence\":1,", "\"sequence\":100,");
-    let cases: [(&[&str], &str); 9] = [
+    let report = "this is a report (--json, --json-lines), not a run record; give the file of --record-run";
+    let old_options = options.split_once(",\"plan\":").unwrap().0.to_owned() + "}";
+    let cases: [(&[&str], &str); 10] = [
         (&[], "the file is empty"),
-        (&[first], "line 1: not a run record: the first line must have the type `run`"),
+        (&[first], report),
+        (&["{", "  \"type\": \"report\","], report),
         (&["hello"], "line 1: not a JSON object"),
-        (&[options, first], "the last line is missing"),
+        (&[&old_options, first], "the last line is missing, and the first line lacks the plan of the run"),
         (&[options, first, "{\"type\":\"packet\"", end], "line 3: the line is incomplete"),
         (&[options, first, &other_sent, third, end], "line 3: echo_time_us is not returned_us - sent_us"),
         (
@@ -169,6 +172,41 @@ fn invalid_record_is_rejected_with_the_line_number() {
             "{output:?}"
         );
     }
+}
+
+#[test]
+fn record_of_a_killed_run_is_reported_as_interrupted() {
+    let server = Server::with_actions(|packet| match packet.sequence % 10 {
+        3 => ServerAction::Silence,
+        _ => ServerAction::Reply,
+    });
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("run.jsonl");
+    let line = format!("probe --count 0 --interval 2ms --timeout 100ms --to {} --record-run", server.to());
+    let running = program::start(program::command(line.split(' ')).arg(&file));
+    server.wait_for(200);
+    running.signal("KILL");
+    running.end();
+    let mut text = fs::read_to_string(&file).unwrap();
+    // A file system may cut the last line.
+    text.truncate(text.trim_end().len() - 5);
+    fs::write(&file, &text).unwrap();
+    let packets: Vec<Value> = text.lines().skip(1).filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let last = packets.iter().map(|packet| packet["sequence"].as_u64().unwrap()).max().unwrap();
+    let unanswered = (0..=last).filter(|sequence| sequence % 10 == 3).count() as u64;
+
+    let output = replay("probe", &file, &["--json"]);
+    assert_eq!(output.code, 0, "{output:?}");
+    let report: Value = serde_json::from_str(&output.stdout).unwrap();
+    let count = |name: &str| report["streams"]["ping"][name].as_u64().unwrap();
+    assert_eq!(
+        (&report["interrupted"], count("sent"), count("returned")),
+        (&"unknown".into(), last + 1, packets.len() as u64)
+    );
+    // Of the packets without a reply, those of the last 100 ms may still get one.
+    assert_eq!(count("lost") + count("in_flight"), unanswered, "{report:#}");
+    assert!(count("lost") > 0 && (1..=6).contains(&count("in_flight")), "{report:#}");
+    assert_eq!(&report["target"], &server.to());
 }
 
 #[test]
