@@ -21,7 +21,7 @@ fn main() -> ExitCode {
     exit_if_threads_are_missing();
     let stop = StopToken::default();
     let result = environment::parse().and_then(|(cli, matches): (Cli, _)| {
-        listen_for_signals(stop.clone())?;
+        listen_for_signals(stop.clone(), cli.ends_on_hangup())?;
         cli.run(&matches, &stop).map_err(|failure| environment::name_variables::<Cli>(failure, &matches))
     });
     match result {
@@ -34,9 +34,10 @@ fn main() -> ExitCode {
     }
 }
 
-/// What to do if the text of an error shows that the system starts no more threads (EAGAIN).
+/// What to do if the text of an error or panic shows that the system starts no more threads (EAGAIN).
 fn thread_limit_advice(error: &str) -> Option<&'static str> {
-    let is_limit = error.contains("Resource temporarily unavailable");
+    let is_start = error.contains("cannot start") || error.contains("thread");
+    let is_limit = is_start && error.contains("Resource temporarily unavailable");
     is_limit.then_some(". Raise the limit on threads: TasksMax= of the unit, pids_limit of the container, or ulimit -u")
 }
 
@@ -59,13 +60,13 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 /// child's process group.
 const SIGNAL_DEBOUNCE: Duration = Duration::from_millis(250);
 
-/// Handles SIGINT, SIGTERM and SIGHUP on a thread. The first signal requests a stop. The process exits immediately on a second signal or when the
-/// shutdown time-out expires. If the program is still starting, the process exits on the first signal.
-fn listen_for_signals(stop: StopToken) -> Result<(), Failure> {
+/// Handles SIGINT, SIGTERM and, if `hangup` is set, SIGHUP on a thread. The first signal requests a stop. The process exits immediately on
+/// a second signal or when the shutdown time-out expires. If the program is still starting, the process exits on the first signal.
+fn listen_for_signals(stop: StopToken, hangup: bool) -> Result<(), Failure> {
     let listen = move || -> std::io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let context = runtime.enter();
-        let mut signals = Signals::new()?;
+        let mut signals = Signals::new(hangup)?;
         drop(context);
         std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
             runtime.block_on(async {
@@ -95,18 +96,18 @@ fn listen_for_signals(stop: StopToken) -> Result<(), Failure> {
 struct Signals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
-    /// `None` under `nohup`: a handler would end what `nohup` protects.
+    /// `None` in servers, where SIGHUP reloads certificates, and under `nohup`: a handler would end what `nohup` protects.
     hangup: Option<tokio::signal::unix::Signal>,
 }
 
 #[cfg(unix)]
 impl Signals {
-    fn new() -> std::io::Result<Self> {
+    fn new(hangup: bool) -> std::io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         // A write beyond the limit on file sizes then fails, as on a full disk. By default, it kills the process.
         #[cfg(target_os = "linux")]
         drop(signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?);
-        let hangup = (!os::is_hangup_ignored()).then(|| signal(SignalKind::hangup())).transpose()?;
+        let hangup = (hangup && !os::is_hangup_ignored()).then(|| signal(SignalKind::hangup())).transpose()?;
         Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())?, hangup })
     }
 
@@ -124,7 +125,7 @@ struct Signals;
 
 #[cfg(not(unix))]
 impl Signals {
-    fn new() -> std::io::Result<Self> {
+    fn new(_: bool) -> std::io::Result<Self> {
         Ok(Self)
     }
 

@@ -63,8 +63,8 @@ fn text_of(mut contents: &[u8]) -> io::Result<&[u8]> {
 /// Skips the byte order mark of UTF-8 text. Fails with [`io::ErrorKind::InvalidData`] for UTF-16, which PowerShell writes.
 pub fn skip_byte_order_mark(text: &mut impl BufRead) -> io::Result<()> {
     let start = text.fill_buf()?;
-    // Without a byte order mark, one byte of the first character is 0.
-    if matches!(start, [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, _, ..] | [_, 0, ..]) {
+    // Without a byte order mark, one of the two bytes of an ASCII character is 0.
+    if matches!(start, [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, 1..=0xff, ..] | [1..=0xff, 0, ..]) {
         return Err(invalid_text("UTF-16 text; save the file as UTF-8"));
     }
     if start.starts_with("\u{feff}".as_bytes()) {
