@@ -244,7 +244,8 @@ impl<S: Workload> ClientNode<S> {
         let started = self.started.unwrap_or_default();
         run.pauses = hosts.this.results(started);
         run.is_port_dead = self.is_port_dead;
-        let PortErrors { count, first_at, last_at, .. } = self.port_errors;
+        let PortErrors { total, before_run, count, first_at, last_at, .. } = self.port_errors;
+        run.port_unreachable = total - before_run;
         run.port_unreachable_ns = (count > 0).then(|| [first_at, last_at].map(|at| at.signed_nanos_since(started)));
         let counts = self.loss_report_requester.as_ref().and_then(LossReportRequester::last_counts);
         run.server = hosts.server_results(started).map(|server| ServerResults { counts, ..server });

@@ -175,7 +175,7 @@ impl<S: Workload> FinishedClient<S> {
         let interrupted = stop.signal().filter(|_| !client.is_finished());
         let mut observer = (observed.lines.as_mut(), final_observer);
         let run = client.into_results(target, interrupted.map(|_| tally.ended_at), &mut observer);
-        let run = RunResults { interrupted, port_unreachable: tally.port_unreachable, ..run };
+        let run = RunResults { interrupted, ..run };
         observed.complete(run, tally.host_timing, error)
     }
 }

@@ -46,7 +46,6 @@ pub fn spawn_node<N: Node + Send + 'static>(
             _ => portable::PortableIo::new(socket, &stop).map(|mut io| drive(&mut io, &mut node, &stop, options)),
         };
         let stats = result.unwrap_or_else(|error| DriverStats {
-            port_unreachable: 0,
             ended_at: Time::ZERO,
             host_timing: HostTiming::default(),
             result: Err(error),
