@@ -18,7 +18,7 @@ use jamjam_dev::io::stop::StopToken;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    exit_if_threads_are_missing();
+    exit_at_system_limits();
     let stop = StopToken::default();
     let result = environment::parse().and_then(|(cli, matches): (Cli, _)| {
         listen_for_signals(stop.clone(), cli.ends_on_hangup())?;
@@ -28,25 +28,29 @@ fn main() -> ExitCode {
         Ok(code) => code.into(),
         Err(Failure { code, error }) => {
             let text = format!("{error:#}");
-            print_message(&format!("{text}{}", thread_limit_advice(&text).unwrap_or_default()));
+            print_message(&format!("{text}{}", system_limit_advice(&text).unwrap_or_default()));
             code.into()
         }
     }
 }
 
-/// What to do if the text of an error or panic shows that the system starts no more threads (EAGAIN).
-fn thread_limit_advice(error: &str) -> Option<&'static str> {
+/// What to do if the text of an error or panic shows that the system provides no more threads (EAGAIN) or files (EMFILE).
+fn system_limit_advice(error: &str) -> Option<&'static str> {
     let is_start = error.contains("cannot start") || error.contains("thread");
-    let is_limit = is_start && error.contains("Resource temporarily unavailable");
-    is_limit.then_some(". Raise the limit on threads: TasksMax= of the unit, pids_limit of the container, or ulimit -u")
+    if is_start && error.contains("Resource temporarily unavailable") {
+        return Some(". Raise the limit on threads: TasksMax= of the unit, pids_limit of the container, or ulimit -u");
+    }
+    let is_limit = error.contains("Too many open files");
+    is_limit.then_some(". Raise the limit on open files: LimitNOFILE= of the unit, or ulimit -n")
 }
 
-/// Libraries panic if the system starts no more threads. The process then exits like after any other error of the system.
-fn exit_if_threads_are_missing() {
+/// Libraries panic if the system starts no more threads or opens no more files. The process then exits like after any other error of the
+/// system.
+fn exit_at_system_limits() {
     let print_panic = panic::take_hook();
-    panic::set_hook(Box::new(move |panic| match thread_limit_advice(&panic.to_string()) {
+    panic::set_hook(Box::new(move |panic| match system_limit_advice(&panic.to_string()) {
         Some(advice) => {
-            print_message(&format!("cannot start a thread{advice}"));
+            print_message(&format!("cannot start{advice}"));
             std::process::exit(3);
         }
         None => print_panic(panic),

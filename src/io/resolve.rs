@@ -23,8 +23,10 @@ pub enum ResolveError {
         /// The error of the system.
         error: io::Error,
     },
-    /// The zone of the address is not an interface of this machine.
-    #[error("this machine has no network interface `{0}`, the zone of the address")]
+    /// The zone of the address is not an interface of this machine, or the address is not link-local.
+    #[error(
+        "the zone `{0}` must be a network interface of this machine, and only link-local addresses (fe80::) have zones"
+    )]
     Zone(String),
     /// The host name has no address.
     #[error("host `{0}` has no address")]

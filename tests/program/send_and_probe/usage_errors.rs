@@ -198,7 +198,7 @@ fn invalid_targets_are_explained() {
         ("probe --to ws://[fe80::1]", 2, "--to: `fe80::1` is a link-local address, which needs the network interface"),
         ("probe --to moqt://[fe80::1]", 2, "`fe80::1` is a link-local address, which needs the network interface"),
         ("probe --to [fe80::1]:5000", 2, "`fe80::1` is a link-local address, which needs the network interface"),
-        ("probe --to [fe80::1%25nowhere]", 3, "this machine has no network interface `nowhere`"),
+        ("probe --to [fe80::1%25nowhere]", 3, "the zone `nowhere` must be a network interface of this machine"),
         ("probe --to http://localhost", 2, "unknown scheme `http://`"),
         ("probe --to no.such.host.invalid", 3, "cannot find an address for host `no.such.host.invalid`: "),
         ("send --tone 440 --to not_a_host", 3, "cannot find an address for host `not a host`: "),
