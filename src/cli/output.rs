@@ -9,11 +9,11 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
+use clap::ArgMatches;
 
 use super::run_origin;
 use super::values::{OutputFile, output_file_parser};
 use crate::client::{RunKind, RunResults, StopSignal, StreamKind};
-use crate::io::files::FileIdentity;
 use crate::io::http::body::PAGE_STYLE;
 use crate::io::{clock, files, status_line};
 use crate::report::limits::Limits;
@@ -21,8 +21,8 @@ use crate::report::run_record::AudioPicture;
 use crate::report::{Report, html, junit, markdown};
 use crate::sanitize::sanitize_lines;
 
-/// An error and its exit code: no reply (1), usage error (2), interruption (130 or 143). Every other error is an unusable file, device, host
-/// name or socket, and is converted into a failure with exit code 3.
+/// An error and its exit code: no reply (1), usage error (2), interruption (129, 130 or 143). Every other error is an unusable file, device,
+/// host name or socket, and is converted into a failure with exit code 3.
 #[derive(Debug)]
 pub struct Failure {
     /// Exit code of the process.
@@ -110,18 +110,26 @@ pub struct ReportFileArgs {
     /// Whether the files contain the report of this run.
     #[arg(skip)]
     is_written: Cell<bool>,
+
+    /// The option whose file cannot be written. The failure report is not written to this file.
+    #[arg(skip)]
+    unwritable: Cell<Option<&'static str>>,
 }
 
 impl ReportFileArgs {
     /// The files with their options.
     fn files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
         let all = [("--html", &self.html), ("--junit", &self.junit), ("--markdown", &self.markdown)];
-        all.into_iter().filter_map(|(option, file)| Some((option, file.as_deref()?)))
+        let writable = all.into_iter().filter(|(option, _)| self.unwritable.get() != Some(option));
+        writable.filter_map(|(option, file)| Some((option, file.as_deref()?)))
     }
 
     /// Before the run, checks that files can be written and empties reports of an earlier run.
     pub fn prepare(&self) -> anyhow::Result<()> {
-        self.files().try_for_each(|(option, file)| files::prepare(file).with_context(|| write_error(option, file)))
+        self.files().try_for_each(|(option, file)| {
+            let prepared = files::prepare(file).inspect_err(|_| self.unwritable.set(Some(option)));
+            prepared.with_context(|| write_error(option, file))
+        })
     }
 
     /// Writes the page of an active run.
@@ -166,23 +174,13 @@ impl ReportFileArgs {
     }
 }
 
-/// Writes the report files of a command line that cannot be parsed. An input file that is also named as a report file stays.
-pub fn write_usage_error(arguments: &[OsString], error: &clap::Error) {
-    let kinds = [RunKind::Send, RunKind::Probe];
-    let given = kinds.into_iter().find(|kind| arguments.get(1).is_some_and(|word| word == kind.name()));
-    // Help is not an error.
-    let Some(command) = given.filter(|_| error.use_stderr()) else { return };
-    // An option with `=` and its value become two words.
-    let words: Vec<&str> = arguments.iter().filter_map(|word| word.to_str()).flat_map(|word| word.split('=')).collect();
-    let identity = |word: &str| FileIdentity::of(Path::new(word.trim_start_matches('@')));
-    let file = |option: &str| {
-        let path = *words.get(words.iter().position(|word| *word == option)? + 1)?;
-        let own = Some(identity(path)?);
-        let is_input = words.iter().filter(|word| identity(word) == own).count() > 1;
-        OutputFile::new(path.into()).ok().filter(|_| !is_input)
-    };
-    let [html, junit, markdown] = ["--html", "--junit", "--markdown"].map(file);
-    let files = ReportFileArgs { html, junit, markdown, is_written: Cell::default() };
+/// Writes the report files of the subcommand `name`. `given` contains the unchecked values of its options.
+pub fn write_usage_error(name: &str, given: &ArgMatches, error: &clap::Error) {
+    let Some(command) = [RunKind::Send, RunKind::Probe].into_iter().find(|kind| kind.name() == name) else { return };
+    let value = |option| given.get_one::<OsString>(option).filter(|file| !file.is_empty());
+    let [html, junit, markdown] =
+        ["html", "junit", "markdown"].map(|option| OutputFile::new(value(option)?.into()).ok());
+    let files = ReportFileArgs { html, junit, markdown, is_written: Cell::default(), unwritable: Cell::default() };
     let text = error.to_string();
     let reason = text.strip_prefix("error: ").unwrap_or(&text).split("\n\n").next().unwrap_or_default();
     files.write_failure(command, "-", &anyhow::anyhow!("{reason}"));

@@ -82,13 +82,14 @@ pub fn create_private(file: &Path) -> io::Result<File> {
 }
 
 /// Replaces the contents of `file` with `text`. Other processes never read a partial file. After a power loss, the file has either its
-/// previous contents or `text`. Mode and owner of an existing file stay. A file that cannot be replaced is written in place: a pipe, an open
-/// file (`/dev/fd/3`), a mounted file, and a file in a read-only folder.
+/// previous contents or `text`. The mode of an existing file stays. Its owner stays unless this process may replace the file but not
+/// write to it. A file that cannot be replaced is written in place: a pipe, an open file (`/dev/fd/3`), a mounted file, and a file in a
+/// read-only folder.
 pub fn write(file: &Path, text: &str) -> io::Result<()> {
     let target = resolve_links(file);
     let is_replaceable = !is_descriptor(file) && fs::metadata(file).map_or(true, |metadata| metadata.is_file());
     let temp = temp_path(&target);
-    if is_replaceable && let Ok(mut open) = create_temp_file(&temp) {
+    if is_replaceable && let Ok(mut open) = create_temp_file(&temp, fs::metadata(&target).ok()) {
         // Without `sync_all`, the new name could be stored before the contents. After a power loss, the file would then be empty.
         let written = open.write_all(text.as_bytes()).and_then(|()| open.sync_all());
         if written.is_ok() && copy_attributes(&target, &temp).and_then(|()| fs::rename(&temp, &target)).is_ok() {
@@ -107,7 +108,15 @@ fn copy_attributes(target: &Path, temp: &Path) -> io::Result<()> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::{MetadataExt, chown};
-        chown(temp, Some(metadata.uid()), Some(metadata.gid()))?;
+        let (owner, group) = (metadata.uid(), metadata.gid());
+        let new = fs::metadata(temp)?;
+        if (new.uid(), new.gid()) != (owner, group)
+            && let Err(error) = chown(temp, Some(owner), Some(group))
+            // Without `chown`, the file keeps its owner only if it is written in place.
+            && File::options().write(true).open(target).is_ok()
+        {
+            return Err(error);
+        }
     }
     fs::set_permissions(temp, metadata.permissions())
 }
@@ -129,13 +138,21 @@ fn sync_folder(_: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Creates the temporary file. Removes an existing file at this path, such as one that an aborted process left behind.
-fn create_temp_file(temp: &Path) -> io::Result<File> {
+/// Creates the temporary file. Only users who may read the `previous` file may read it. Removes an existing file at this path, such as one
+/// that an aborted process left behind.
+fn create_temp_file(temp: &Path, previous: Option<fs::Metadata>) -> io::Result<File> {
+    let mut options = File::options();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    if let Some(previous) = previous {
+        use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+        options.mode(previous.permissions().mode());
+    }
     // Another user of a shared folder may have placed a link at the temporary path. `create_new` does not follow it.
-    match File::create_new(temp) {
+    match options.open(temp) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             fs::remove_file(temp)?;
-            File::create_new(temp)
+            options.open(temp)
         }
         opened => opened,
     }
@@ -147,10 +164,14 @@ pub fn prepare(file: &Path) -> io::Result<()> {
         Ok(metadata) if metadata.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
         // Opening a pipe without a reader would block.
         Ok(metadata) if !metadata.is_file() => Ok(()),
-        Ok(_) => File::options().write(true).open(file)?.set_len(0),
+        Ok(_) => match File::options().write(true).open(file) {
+            // The folder may permit to replace the file.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => write(file, ""),
+            opened => opened?.set_len(0),
+        },
         Err(_) => {
             let temp = temp_path(&resolve_links(file));
-            create_temp_file(&temp)?;
+            create_temp_file(&temp, None)?;
             fs::remove_file(&temp)
         }
     }
@@ -360,6 +381,16 @@ mod tests {
         fs::write(at("goal"), "").expect("a file");
         assert!(is_same(&at("linked"), &at("goal")));
         assert!(!is_same(&at("loop"), &at("loop")) && !is_same("/dev/null".as_ref(), "/dev/null".as_ref()));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn temporary_file_of_a_private_file_is_private_from_the_start() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().expect("a folder");
+        let private = create_private(&folder.path().join("report")).expect("a file").metadata().expect("its mode");
+        let temp = create_temp_file(&folder.path().join("temp"), Some(private)).expect("a file");
+        assert_eq!(temp.metadata().expect("its mode").permissions().mode() & 0o777, 0o600);
     }
 
     #[cfg(unix)]

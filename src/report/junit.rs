@@ -1,6 +1,7 @@
 //! The report as JUnit XML for CI servers. One test suite has test cases for the run, its replies, its payloads and each limit.
 //!
-//! An interrupted or aborted run is an error, even if its figures are good. CI must not show such a run as passed.
+//! An interrupted or aborted run is an error, even if its figures are good. CI must not show such a run as passed. Only a closed
+//! pipe is no error: its reader, such as `head`, needs no more output.
 
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use super::comparison::{ComparedFigure, Comparison, ComparisonResult};
 use super::limits::LimitResult;
 use super::model::{Report, Warning};
 use super::quantities::{self, start_time};
+use crate::client::StopSignal;
 
 /// The whole document. `error` is the socket or file error that ended the run early.
 pub fn document(report: &Report, error: Option<&str>) -> Result<String, SerializeError> {
@@ -84,6 +86,7 @@ fn run_completed(report: &Report, error: Option<&str>) -> TestCase {
     let mostly_not_sent = report.verdict.mostly_not_sent.clone();
     let incomplete = error.map(strip_invalid_xml).or(interrupted).or(failure.map(strip_invalid_xml));
     let status = match incomplete.or(mostly_not_sent) {
+        Some(reason) if error.is_none() && report.interrupted == Some(StopSignal::ClosedPipe) => skipped(&reason),
         Some(reason) => non_success(NonSuccessKind::Error, "incomplete", &reason, ""),
         None => TestCaseStatus::success(),
     };

@@ -147,7 +147,10 @@ fn interrupted_run_is_an_error_although_its_figures_pass() {
         assert_eq!(cases(&run, &limits, None)[0], case(NOT_INTERRUPTED, &format!("error interrupted by {name}")));
         assert_eq!(cases(&run, &limits, None)[3], case("--max-loss 0 %", "passed"));
     }
-    let exceeded = cases(&fine, &limits, Some("cannot go on reading from the socket: gone"));
+    // `head` has read enough, and the exit code is 0.
+    let closed = RunResults { interrupted: Some(StopSignal::ClosedPipe), ..fine.clone() };
+    assert_eq!(cases(&closed, &limits, None)[0], case(NOT_INTERRUPTED, "skipped interrupted by SIGPIPE"));
+    let exceeded = cases(&closed, &limits, Some("cannot go on reading from the socket: gone"));
     assert_eq!(exceeded[0], case(NOT_INTERRUPTED, "error cannot go on reading from the socket: gone"));
 }
 

@@ -127,7 +127,7 @@ fn unwritable_report_file_fails_before_sending() {
             let output = run_args([Path::new("probe"), "--to".as_ref(), to.as_ref(), option.as_ref(), file]);
             assert_eq!((output.code, output.stdout.as_str()), (3, ""), "{output:?}");
             let message = format!("{option}: cannot write {}: ", file.display());
-            assert!(output.stderr.contains(&message), "{output:?}");
+            assert_eq!(output.stderr.matches(&message).count(), 1, "{output:?}");
             assert!(server.received().is_empty());
         }
     }
@@ -159,6 +159,24 @@ fn files_that_cannot_be_replaced_are_written_in_place() {
         assert_ne!(write_in_shell(script, folder.path()), Some(3), "{script}");
         let text = fs::read_to_string(folder.path().join("file")).unwrap();
         assert!(text.starts_with("<?xml") && text.trim_end().ends_with("</testsuites>"), "{script}: {text}");
+    }
+}
+
+/// As root, the script runs as another user, because root may write any file.
+#[test]
+#[cfg(target_os = "linux")]
+fn read_only_report_in_a_writable_folder_is_replaced() {
+    for owner in ["0", "65534"] {
+        let folder = TempDir::new().unwrap();
+        let script = "set -- PROGRAM; cp $1 program; shift; touch file; chmod 444 file; chmod 777 .
+             test $(id -u) != 0 || { chown OWNER file; as='setpriv --reuid 65534 --regid 65534 --clear-groups'; }
+             $as ./program $@ file";
+        assert_ne!(write_in_shell(&script.replace("OWNER", owner), folder.path()), Some(3));
+        assert!(fs::read_to_string(folder.path().join("file")).unwrap().ends_with(
+            "</testsuites>
+"
+        ));
+        assert_eq!(names(folder.path()), ["file", "program"]);
     }
 }
 
@@ -253,6 +271,32 @@ fn failure_before_the_first_packet_replaces_the_reports_of_an_earlier_run() {
     }
     let output = with_files("probe --help", folder.path());
     assert_eq!((output.code, fs::read_to_string(&input).unwrap().as_str()), (0, "a recording"), "{output:?}");
+}
+
+#[test]
+fn usage_error_is_written_to_the_files_that_the_options_name() {
+    for (line, written) in [
+        ("probe --junit --json --bogus", None),
+        ("probe --junit out=1.xml --bogus", Some("out=1.xml")),
+        ("probe --bogus --junit=out=1.xml", Some("out=1.xml")),
+        ("--color never probe --junit x --bogus", Some("x")),
+        ("probe --bogus=1 -x surplus --json=1 --max-p99 fast --html= --markdown - --junit x", Some("x")),
+        ("probe --junit x --max-p99", Some("x")),
+        ("send --bogus take.wav --junit take.wav", None),
+        ("echo-server --junit x", None),
+    ] {
+        let folder = TempDir::new().unwrap();
+        let output = program::start(program::command(line.split(' ')).current_dir(folder.path())).end();
+        assert_eq!(output.code, 2, "{line}: {output:?}");
+        assert_eq!(names(folder.path()), Vec::from_iter(written), "{line}: {output:?}");
+        let error = output.stderr.lines().next().unwrap().strip_prefix("error: ").unwrap();
+        if let Some(name) = written {
+            let text = fs::read_to_string(folder.path().join(name)).unwrap();
+            let junit = Document::parse(&text).unwrap();
+            let reported = junit.descendants().find(|node| node.has_tag_name("error")).unwrap();
+            assert_eq!(reported.attribute("message"), Some(error), "{line}");
+        }
+    }
 }
 
 #[test]
