@@ -34,8 +34,7 @@ pub struct RunRecordArgs {
 impl RunRecordArgs {
     /// Creates the file of --record-run. `plan` are the results of the run before its first packet.
     pub fn create(&self, limits: Limits, plan: &RunResults) -> anyhow::Result<Option<RecordFile>> {
-        let create =
-            |path: &OutputFile| RecordFile::create(path, &RecordedOptions::new(limits, Box::new(plan.clone())));
+        let create = |path: &OutputFile| RecordFile::create(path, &RecordedOptions::new(limits), plan);
         self.record_run.as_ref().map(create).transpose()
     }
 }

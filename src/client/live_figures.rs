@@ -13,6 +13,10 @@ const PERCENTILE_INTERVAL: Duration = Duration::from_millis(100);
 pub struct LiveSnapshot {
     /// When counting started: time zero of relative times in the output. `None` while waiting for the server.
     pub started_at: Option<Time>,
+    /// The moment.
+    pub at: Time,
+    /// Packets of each stream so far, including those that were not sent. The array index is a [`StreamKind`](super::StreamKind).
+    pub packets: [u64; 3],
     /// Packets that were sent.
     pub sent: u64,
     /// Packets that this host did not send.
@@ -65,6 +69,7 @@ impl LiveCounts {
         }
         let path_time = |rtt: i64| rtt.saturating_sub(server_delay.unwrap_or(0));
         LiveSnapshot {
+            at: now,
             sent: stats.sent,
             not_sent: stats.not_sent,
             known: self.known,

@@ -1,11 +1,12 @@
 //! A run record (`--record-run`): the options and the packets of a run as JSON Lines, from which `--replay` computes the report again.
 //!
-//! The first line contains the options. Each following line is a packet, as in `--json-lines`. The last line contains what was observed
-//! besides packets, such as the duration of send calls. `docs/measuring.md` describes the format.
+//! The first line contains the options, and the second the plan. Each packet line is a line of `--json-lines`. Progress lines count packets.
+//! The last line contains what was observed besides packets, such as the duration of send calls. `docs/measuring.md` describes the format.
 
 use std::io::{BufRead, Read};
 use std::time::Duration;
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::error::Category;
 
@@ -16,10 +17,11 @@ use crate::client::{
     PacketOutcome, RecordedPacket, RunResults, SENT_PACKETS_CAPACITY, StopSignal, StreamCounts, StreamKind, WaitResult,
     replay,
 };
+use crate::echo::DEFAULT_DELAY;
 use crate::time::{Time, saturating_nanos};
 
-/// Version of the format.
-pub const RECORD_VERSION: u32 = 1;
+/// Version of the format. Version 1 has no progress lines.
+pub const RECORD_VERSION: u32 = 2;
 
 /// Maximum number of packet lines that are read.
 const MAX_RECORDED_PACKETS: usize = 20_000_000;
@@ -51,25 +53,51 @@ pub struct RecordedOptions {
     pub tool_version: String,
     /// Limits of the run.
     pub limits: Limits,
-    /// What was known about the run before its first packet. Replaces the last line if that is missing.
-    #[serde(default)]
-    plan: Option<Box<RunResults>>,
+    /// Some records of version 1 contain the plan here.
+    #[serde(default, skip_serializing, rename = "plan")]
+    _plan: IgnoredAny,
 }
 
-/// The types of the first and the last line. `read_line` checks the place of each.
+/// The types of the lines that are no packets. `read_line` checks the place of each.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum LineTag {
     Run,
+    Plan,
+    Progress,
     End,
 }
 
 impl RecordedOptions {
-    /// The options of a run with `limits`. `plan` are its results before the first packet.
-    pub fn new(limits: Limits, plan: Box<RunResults>) -> Self {
+    /// The options of a run with `limits`.
+    pub fn new(limits: Limits) -> Self {
         let tool_version = env!("CARGO_PKG_VERSION").to_owned();
-        Self { line_type: LineTag::Run, record_version: RECORD_VERSION, tool_version, limits, plan: Some(plan) }
+        let (line_type, record_version) = (LineTag::Run, RECORD_VERSION);
+        Self { line_type, record_version, tool_version, limits, _plan: IgnoredAny }
     }
+}
+
+/// What was known about the run before its first packet. Replaces the last line if that is missing.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PlanLine<R> {
+    #[serde(rename = "type")]
+    line_type: LineTag,
+    results: R,
+}
+
+/// What the packet lines do not show during a run: time passes, and packets without a reply are sent.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProgressLine {
+    #[serde(rename = "type")]
+    line_type: LineTag,
+    /// Time since the start of counting. All replies that arrived until then have a line above.
+    elapsed_ns: u64,
+    /// Packets so far, including those that were not sent. The array index is a [`StreamKind`].
+    packets: [u64; 3],
+    /// Packet lines that are missing above because the disk was too slow.
+    packets_dropped: u64,
 }
 
 /// The last line: observations that the packets do not contain. The writer borrows the results and the waveforms.
@@ -100,6 +128,17 @@ pub struct AudioPicture {
     pub missing_packets: u64,
 }
 
+/// The line of the plan, ending with a line feed. `plan` are the results of the run before its first packet.
+pub fn plan_line(plan: &RunResults) -> serde_json::Result<String> {
+    json::line(&PlanLine { line_type: LineTag::Plan, results: plan })
+}
+
+/// A progress line, ending with a line feed: `elapsed` since the start of counting, each stream has this number of `packets`.
+pub fn progress_line(elapsed: Duration, packets: [u64; 3], packets_dropped: u64) -> serde_json::Result<String> {
+    let elapsed_ns = saturating_nanos(elapsed);
+    json::line(&ProgressLine { line_type: LineTag::Progress, elapsed_ns, packets, packets_dropped })
+}
+
 /// The last line of a record, ending with a line feed. `packets_dropped` packet lines are missing. `error` ended the run.
 pub fn end_line(
     run: &RunResults,
@@ -128,7 +167,11 @@ pub struct RecordedRun {
 struct RecordReader {
     lines: usize,
     options: Option<RecordedOptions>,
+    plan: Option<RunResults>,
     packets: Vec<RecordedPacket>,
+    /// Line number of each packet.
+    packet_lines: Vec<u32>,
+    progress: Vec<ProgressLine>,
     end: Option<EndLine<RunResults, AudioPicture>>,
 }
 
@@ -153,11 +196,13 @@ pub fn read(mut input: impl BufRead) -> Result<RecordedRun, String> {
     }
 }
 
-/// The field `type` of a line.
+/// The fields that determine how a line is read.
 #[derive(Deserialize)]
 struct LineType {
     #[serde(rename = "type")]
     line_type: String,
+    /// A field of the first line.
+    record_version: Option<u32>,
 }
 
 impl RecordReader {
@@ -170,15 +215,16 @@ impl RecordReader {
         if self.options.is_none() && text.trim() == "{" {
             return Err(REPORT_GIVEN.to_owned());
         }
-        let LineType { line_type } = parse(text)?;
+        let LineType { line_type, record_version } = parse(text)?;
         match (line_type.as_str(), &self.options, &self.end) {
             ("run", None, None) => {
-                let options: RecordedOptions = parse(text)?;
-                if options.record_version != RECORD_VERSION {
-                    let version = options.record_version;
-                    return Err(format!("unsupported record_version {version}; this program reads {RECORD_VERSION}"));
+                // Checked first, because other versions have other fields.
+                if let Some(version) = record_version.filter(|version| !(1..=RECORD_VERSION).contains(version)) {
+                    return Err(format!(
+                        "unsupported record_version {version}; this program reads 1 to {RECORD_VERSION}"
+                    ));
                 }
-                self.options = Some(options);
+                self.options = Some(parse(text)?);
             }
             ("report" | "packet", None, _) => return Err(REPORT_GIVEN.to_owned()),
             (_, None, _) => return Err("not a run record: the first line must have the type `run`".to_owned()),
@@ -186,26 +232,41 @@ impl RecordReader {
             ("packet", ..) if self.packets.len() == MAX_RECORDED_PACKETS => {
                 return Err(format!("the record has more than {MAX_RECORDED_PACKETS} packet lines"));
             }
-            ("packet", ..) => self.packets.push(recorded_packet(&parse(text)?)?),
+            ("packet", ..) => {
+                self.packets.push(recorded_packet(&parse(text)?)?);
+                self.packet_lines.push(self.lines as u32);
+            }
+            ("plan", ..) if self.plan.is_none() => self.plan = Some(parse::<PlanLine<_>>(text)?.results),
+            ("progress", ..) => {
+                let progress: ProgressLine = parse(text)?;
+                check_packets_dropped(progress.packets_dropped)?;
+                if progress.elapsed_ns > MAX_TIME_NS {
+                    return Err("`elapsed_ns` is out of range".to_owned());
+                }
+                self.progress.push(progress);
+            }
             ("end", ..) => self.end = Some(parse(text)?),
-            (other, ..) => return Err(format!("unknown line type {other:?}; valid types are run, packet and end")),
+            (other, ..) => {
+                return Err(format!(
+                    "unexpected line type {other:?}; valid types are run, plan, packet, progress and end"
+                ));
+            }
         }
         Ok(())
     }
 
     /// Computes the results of the recorded run.
     fn finish(self) -> Result<RecordedRun, String> {
-        let mut options = self.options.ok_or("the file is empty")?;
+        let options = self.options.ok_or("the file is empty")?;
         let Some(end) = self.end else {
-            let plan =
-                options.plan.take().ok_or("the last line is missing, and the first line lacks the plan of the run")?;
-            let run = interrupted_run(*plan, self.packets)?;
+            let plan = self.plan.ok_or("the last line is missing, and the record lacks the plan of the run")?;
+            let run = interrupted_run(plan, self.packets, &self.progress)?;
             return Ok(RecordedRun { options, run, error: None, audio: None });
         };
         let EndLine { packets_dropped, streams, results, error, audio, .. } = end;
         let end_error = |reason: &str| Err(format!("line {}: {reason}", self.lines));
-        if packets_dropped > 0 {
-            return end_error(&format!("the record lacks {packets_dropped} packets, because the disk was too slow"));
+        if let Err(reason) = check_packets_dropped(packets_dropped) {
+            return end_error(&reason);
         }
         let has_audio = streams.iter().any(|counts| counts.stream == StreamKind::Audio);
         if has_audio != results.audio.is_some() {
@@ -220,48 +281,67 @@ impl RecordReader {
             return end_error("invalid waveform");
         }
         let run = replay(results, REPLAY_ORIGIN, &streams, &self.packets).map_err(|error| match error.event {
-            // The first line contains the options.
-            Some(event) => format!("line {}: {}", event + 2, error.reason),
+            Some(event) => format!("line {}: {}", self.packet_lines[event], error.reason),
             None => error.reason,
         })?;
         Ok(RecordedRun { options, run, error, audio })
     }
 }
 
-/// The results of a run whose record ends early. A packet without a reply usually has no line before the end. Such packets are added between
-/// those with a line, at times in between.
-fn interrupted_run(plan: RunResults, packets: Vec<RecordedPacket>) -> Result<RunResults, String> {
-    let ended_at = packets.iter().map(|packet| packet.received_at.unwrap_or(packet.sent_at)).max();
-    let ended_at = ended_at.unwrap_or(REPLAY_ORIGIN);
+/// A record without all packets cannot be replayed.
+fn check_packets_dropped(count: u64) -> Result<(), String> {
+    if count == 0 { Ok(()) } else { Err(format!("the record lacks {count} packets, because the disk was too slow")) }
+}
+
+/// The results of a run whose record ends early. A packet without a reply usually has no line before the end. Such packets are added at times
+/// between the packets and progress lines around them.
+fn interrupted_run(
+    plan: RunResults,
+    packets: Vec<RecordedPacket>,
+    progress: &[ProgressLine],
+) -> Result<RunResults, String> {
+    let at = |progress: &ProgressLine| REPLAY_ORIGIN + Duration::from_nanos(progress.elapsed_ns);
+    let last_events = packets.iter().map(|packet| packet.received_at.unwrap_or(packet.sent_at));
+    let ended_at = last_events.chain(progress.iter().map(at)).max().unwrap_or(REPLAY_ORIGIN);
     let mut streams = Vec::new();
     let mut all = packets;
     for stream in StreamKind::ALL {
         let audio = plan.audio.as_ref().filter(|_| stream == StreamKind::Audio);
         let first_sequence = audio.map_or(0, |audio| audio.first_sequence);
-        let index = |packet: &RecordedPacket| packet.sequence.wrapping_sub(first_sequence);
-        let mut known: Vec<_> = all.iter().filter(|packet| packet.stream == stream).copied().collect();
-        if !known.is_empty() || stream == plan.evaluated_stream {
+        let recorded = || all.iter().filter(|packet| packet.stream == stream);
+        // As in a run, the wait for a reply begins when the reply is expected.
+        let round_trips = recorded().filter(|packet| packet.outcome == PacketOutcome::Returned);
+        let min_rtt = round_trips.filter_map(|packet| Some(packet.received_at?.duration_since(packet.sent_at))).min();
+        let first_reply =
+            audio.map(|audio| audio.configured_server_delay_ns.map_or(DEFAULT_DELAY, Duration::from_nanos));
+        let timeout = Duration::from_nanos(plan.timeout_ns) + min_rtt.or(first_reply).unwrap_or_default();
+        // What is known: the index and the send time of a packet, or the number of packets at a time.
+        let sent = |packet: &RecordedPacket| (packet.sequence.wrapping_sub(first_sequence).into(), packet.sent_at, 1);
+        let counted = |progress: &ProgressLine| (progress.packets[stream as usize], at(progress), 0);
+        let mut known: Vec<(u64, Time, u64)> = recorded().map(sent).chain(progress.iter().map(counted)).collect();
+        known.sort_unstable();
+        let count = known.last().map_or(0, |(index, _, packets)| index + packets);
+        if count > 0 || stream == plan.evaluated_stream {
             streams.push(StreamCounts { stream, send_failed: 0, unmatched: 0 });
         }
-        known.sort_by_key(index);
         let mut before = (0, REPLAY_ORIGIN);
         let mut next = 0;
-        for packet in known {
+        for (index, time, packets) in known {
             let (from, sent_from) = before;
             // Each older packet without a reply has a line.
-            if index(&packet).saturating_sub(next) as usize > SENT_PACKETS_CAPACITY {
-                return Err(format!("{} packets before {} are missing", stream.name(), packet.sequence));
+            if next < index.min(count.saturating_sub(SENT_PACKETS_CAPACITY as u64)) {
+                let sequence = first_sequence.wrapping_add(next as u32);
+                return Err(format!("{} packet {sequence} is missing", stream.name()));
             }
-            let gap = packet.sent_at.duration_since(sent_from) / (index(&packet) - from).max(1);
-            for missing in next..index(&packet) {
-                let sent_at = sent_from + gap * (missing - from);
-                let is_lost =
-                    plan.replies_expected && ended_at.duration_since(sent_at) >= Duration::from_nanos(plan.timeout_ns);
+            let gap = time.duration_since(sent_from) / (index - from).max(1) as u32;
+            for missing in next..index {
+                let sent_at = sent_from + gap * (missing - from) as u32;
+                let is_lost = plan.replies_expected && ended_at.duration_since(sent_at) >= timeout;
                 let outcome = if is_lost { PacketOutcome::Lost } else { PacketOutcome::InFlight };
-                let sequence = first_sequence.wrapping_add(missing);
+                let sequence = first_sequence.wrapping_add(missing as u32);
                 all.push(RecordedPacket { stream, sequence, due: sent_at, sent_at, received_at: None, outcome });
             }
-            (before, next) = ((index(&packet), packet.sent_at), next.max(index(&packet) + 1));
+            (before, next) = ((index, time), next.max(index + packets));
         }
     }
     let duration_ns = saturating_nanos(ended_at.duration_since(REPLAY_ORIGIN));

@@ -89,7 +89,7 @@ impl RunMonitor<'_> {
             self.clock.sample();
             self.rewrite_page(live);
             if let Some(lines) = &mut self.lines {
-                lines.write_queued(live.snapshot().started_at);
+                lines.write_queued(&live.snapshot());
                 if lines.reader_closed() {
                     // The reader has closed the pipe, as with `| head`. With --count 0, the run would never end.
                     stop.request(StopSignal::ClosedPipe);
@@ -120,7 +120,7 @@ impl RunMonitor<'_> {
         let clock_jumps = clock.finish();
         let unix_ns = wall_clock(Time::ZERO).unix_ns.cast_unsigned();
         if let Some(lines) = &mut lines {
-            lines.write_queued(live.snapshot().started_at);
+            lines.write_queued(&live.snapshot());
             if lines.dropped() > 0 {
                 print_notice(&format!(
                     "{} lines were dropped: the reader of standard output is too slow",

@@ -39,7 +39,7 @@ impl Folder {
             ping: Some(StreamStats::new()),
             ..RunResults::new(RunKind::Probe, "a server", StreamKind::Ping)
         };
-        let mut text = json::line(&RecordedOptions::new(Limits::default(), run.clone().into())).expect("a line");
+        let mut text = json::line(&RecordedOptions::new(Limits::default())).expect("a line");
         for sequence in 0..seconds * 20 {
             let sent_us = f64::from(sequence) * 50_000.0;
             let echo_time_us = (sequence % lost != 0).then(|| rtt_us + f64::from(sequence * 7 % 100) * 4.0);

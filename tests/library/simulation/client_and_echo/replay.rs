@@ -13,7 +13,7 @@ use super::scenario::ClientFacts;
 /// Compares the report of `run` with the report of its replay. `started` is the start of counting.
 pub(crate) fn check(run: &RunResults, facts: &ClientFacts, started: Time, differences: &mut Differences) {
     let packets = facts.recorder.1.lock().expect("no thread panics with the lock");
-    let options = RecordedOptions::new(Limits::default(), run.clone().into());
+    let options = RecordedOptions::new(Limits::default());
     let mut record = json::line(&options).expect("numbers and texts");
     for packet in packets.iter() {
         record += &json::line(&JsonLine::Packet((*packet, started).into())).expect("numbers and texts");
