@@ -15,6 +15,7 @@ use super::run_origin;
 use super::values::{OutputFile, output_file_parser};
 use crate::client::{RunKind, RunResults, StopSignal, StreamKind};
 use crate::io::http::body::PAGE_STYLE;
+use crate::io::stop::StopToken;
 use crate::io::{clock, files, status_line};
 use crate::report::limits::Limits;
 use crate::report::run_record::AudioPicture;
@@ -124,8 +125,11 @@ impl ReportFileArgs {
         writable.filter_map(|(option, file)| Some((option, file.as_deref()?)))
     }
 
-    /// Before the run, checks that files can be written and empties reports of an earlier run.
-    pub fn prepare(&self) -> anyhow::Result<()> {
+    /// Before the run, checks that files can be written and empties reports of an earlier run. Empty files are not mistaken for reports if
+    /// the process is killed. After any other end, the files contain a report or the error: therefore, a stop request no longer ends the
+    /// process at once.
+    pub fn prepare(&self, stop: &StopToken) -> anyhow::Result<()> {
+        stop.set_run_started();
         self.files().try_for_each(|(option, file)| {
             let prepared = files::prepare(file).inspect_err(|_| self.unwritable.set(Some(option)));
             prepared.with_context(|| write_error(option, file))

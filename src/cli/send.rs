@@ -111,7 +111,7 @@ impl Args {
             ));
         }
         self.client.baseline.check_plan(RunKind::Send, StreamKind::Audio, RunProtocol::Udp)?;
-        let mut target = self.client.connect(&peer, "send", stop)?;
+        let mut target = self.client.connect(peer, "send", stop)?;
         let (speaker_observer, speaker) = self.playback.start(form, self.capture.device_buffer)?.unzip();
         let (recorder_queue, mut recorder) = self.recording.start(form, self.client.max_waveform_audio())?;
         let config = self.client.run_config((target.address, target.waited), StreamKind::Audio, !self.no_echo);

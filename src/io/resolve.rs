@@ -3,6 +3,8 @@
 use std::io;
 use std::io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
@@ -48,6 +50,21 @@ pub fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, ResolveError> {
     if addresses.is_empty() { Err(ResolveError::NoAddress(host.to_owned())) } else { Ok(addresses) }
 }
 
+/// Like [`resolve`], but a stop request ends it with [`Interrupted`]. A blocked lookup then blocks only its own thread.
+pub fn resolve_until_stopped(host: &str, port: u16, stop: &StopToken) -> Result<Vec<SocketAddr>, ResolveError> {
+    let failed = |error| ResolveError::Lookup { host: host.to_owned(), error };
+    let ((sender, found), name) = (mpsc::channel(), host.to_owned());
+    let lookup = move || sender.send(resolve(&name, port));
+    thread::Builder::new().name("lookup".to_owned()).spawn(lookup).map_err(failed)?;
+    loop {
+        match found.recv_timeout(POLL_INTERVAL) {
+            Ok(result) => return result,
+            Err(RecvTimeoutError::Timeout) if stop.signal().is_none() => {}
+            Err(_) => return Err(failed(io::Error::new(Interrupted, "no answer yet"))),
+        }
+    }
+}
+
 /// Maximum time for the reply of one address.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -56,19 +73,6 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// An address that did not reply, and the error.
 pub type UnreachableAddress = (SocketAddr, io::Error);
-
-/// Returns the first address that replies to a KEEPALIVE, or the first of `candidates` if none replies. A single candidate is returned
-/// without a test.
-///
-/// # Panics
-/// If `candidates` is empty.
-pub fn first_reachable_or_first(candidates: &[SocketAddr], options: &LocalSocketOptions) -> SocketAddr {
-    match candidates {
-        [] => panic!("`candidates` must contain at least one address"),
-        [only] => *only,
-        [first, ..] => first_reachable(candidates, options, &StopToken::default()).unwrap_or(*first),
-    }
-}
 
 /// Returns the first address that replies to a KEEPALIVE within half a second. Tries one address after the other. If no address replies,
 /// returns all addresses that were tried. After a stop request, the remaining addresses are not tried.

@@ -2,7 +2,7 @@
 
 #![cfg(target_os = "linux")]
 
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
@@ -98,6 +98,23 @@ fn wait_for_waits_for_a_route_over_every_protocol() {
                 output.stderr.contains("fingerprint mismatch") || output.stdout.contains("\"reply_received\": true");
             assert!(is_connected, "{target}: {output:?}");
         }
+    });
+}
+
+#[test]
+fn stop_request_ends_a_blocked_name_lookup() {
+    in_network_namespace("stop_request_ends_a_blocked_name_lookup", || {
+        let config = std::fs::read_to_string("/etc/resolv.conf").unwrap();
+        let mut servers = config.lines().filter_map(|line| line.strip_prefix("nameserver ")?.trim().parse().ok());
+        let server: IpAddr = servers.next().unwrap_or(Ipv4Addr::LOCALHOST.into());
+        add_address(server);
+        let silent = UdpSocket::bind((server, 53)).unwrap();
+        let probe = start_line("probe host.test");
+        silent.recv(&mut [0; 100]).unwrap();
+        probe.signal("TERM");
+        let output = probe.end();
+        let error = "interrupted while connecting: cannot find an address for host `host.test`: no answer yet";
+        assert_eq!((output.code, output.stderr), (143, format!("jamjam-dev: {error}\n")));
     });
 }
 

@@ -10,6 +10,7 @@ use super::udp::{BackgroundTasks, ConnectedTarget};
 use crate::cli::output::Failure;
 use crate::cli::plan::UdpPeer;
 use crate::cli::target::UdpTarget;
+use crate::client::StopSignal;
 use crate::io::resolve::{self, ResolveError};
 use crate::io::signaling::client::RoomSessionError;
 use crate::io::stop::StopToken;
@@ -22,19 +23,32 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 impl ClientArgs {
     /// Connects a socket to `peer`. `command` becomes part of the member name in a room.
     pub fn connect(&self, peer: &UdpPeer<'_>, command: &str, stop: &StopToken) -> Result<ConnectedTarget, Failure> {
-        // Remove stale files only after the checks: a usage error must not remove earlier reports.
-        self.files.prepare()?;
-        let started = Instant::now();
+        self.files.prepare(stop)?;
+        let (started, this_thread) = (Instant::now(), thread::current());
+        stop.on_stop(move || this_thread.unpark());
+        let attempt: Box<dyn Fn() -> Result<ConnectedTarget, Failure>> = match peer {
+            UdpPeer::Embedded => Box::new(|| self.start_embedded_server()),
+            UdpPeer::Room(url) => {
+                let tls = self.room.signaling_tls_config(url)?;
+                Box::new(move || self.connect_to_member((url, &tls), command, stop))
+            }
+            UdpPeer::Host(target) => Box::new(move || self.connect_to_host(target, started, stop)),
+        };
         loop {
-            let connected = match peer {
-                UdpPeer::Embedded => self.start_embedded_server(),
-                UdpPeer::Room(url) => self.connect_to_member(url, command, stop),
-                UdpPeer::Host(target) => self.connect_to_host(target, started, stop),
-            };
-            match connected {
-                Err(failure) if self.may_retry(started) && is_transient(&failure) => thread::sleep(RETRY_INTERVAL),
-                Err(failure) => return Err(failure),
+            let failure = match attempt() {
                 Ok(target) => return Ok(ConnectedTarget { waited: started.elapsed(), ..target }),
+                Err(failure) => failure,
+            };
+            let retries = self.may_retry(started) && is_transient(&failure);
+            if retries && stop.signal().is_none() {
+                thread::park_timeout(RETRY_INTERVAL);
+            }
+            let code = stop.signal().map_or(failure.code, StopSignal::exit_code);
+            if code != failure.code {
+                return Err(Failure { code, error: failure.error.context("interrupted while connecting") });
+            }
+            if !retries {
+                return Err(failure);
             }
         }
     }
@@ -51,7 +65,8 @@ impl ClientArgs {
         stop: &StopToken,
     ) -> Result<ConnectedTarget, Failure> {
         let options = self.network.socket_options();
-        let candidates = options.select(&target.host, resolve::resolve(&target.host, target.port)?)?;
+        let candidates =
+            options.select(&target.host, resolve::resolve_until_stopped(&target.host, target.port, stop)?)?;
         let address = match candidates.as_slice() {
             [only] => *only,
             several => match resolve::first_reachable(several, &options, stop) {
@@ -79,7 +94,7 @@ fn is_transient(failure: &Failure) -> bool {
         RoomSessionError::Room(error) => {
             matches!(error, RoomError::NotFound { .. } | RoomError::NoPeers(_) | RoomError::NoPeerAddress { .. })
         }
-        error => matches!(error, RoomSessionError::Connect(_)),
+        error => matches!(error, RoomSessionError::Connect(error) if error.is_transient()),
     });
     let is_unknown = matches!(error.downcast_ref(), Some(ResolveError::Lookup { .. } | ResolveError::NoAddress(_)));
     failure.code == 1 || room || is_unknown || matches!(error.downcast_ref(), Some(BindError::Other { .. }))

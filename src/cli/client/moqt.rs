@@ -55,7 +55,7 @@ impl ClientArgs {
         };
         let verifier = trust.verifier().context("--ca")?;
         self.baseline.check_plan(run_kind, StreamKind::Ping, RunProtocol::Moqt(target.transport))?;
-        self.files.prepare()?;
+        self.files.prepare(stop)?;
 
         let run_config = MoqtRunConfig { run_kind, target: name, timeout: self.timeout() };
         let per_group = config.frames_per_group as u64;

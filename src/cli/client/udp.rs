@@ -1,9 +1,11 @@
 //! UDP targets of `send` and `probe`: a host, a room member, or the embedded echo server.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use rustls::ClientConfig;
 
 use super::monitor::RunMonitor;
 use super::{ClientArgs, EMBEDDED_DELAY, FinishedRun};
@@ -85,14 +87,15 @@ impl ClientArgs {
 
     pub(super) fn connect_to_member(
         &self,
-        url: &SignalingUrl,
+        signaling: (&SignalingUrl, &Arc<ClientConfig>),
         command: &str,
         stop: &StopToken,
     ) -> Result<ConnectedTarget, Failure> {
         let own = LinkKey::from_seed(&os::random_secret());
         let link_key = self.link.map(|_| own.public());
         let options = self.network.socket_options();
-        let (session, address) = self.room.join(url, &format!("jamjam-dev {command}"), link_key, &options, stop)?;
+        let (session, address) =
+            self.room.join(signaling, &format!("jamjam-dev {command}"), link_key, &options, stop)?;
         let signing = match self.link {
             Some(ClientLinkMode::Signed) => {
                 let announced = session.link_keys.get(&address).and_then(|key| parse_link_key(key.as_deref()?));

@@ -202,7 +202,7 @@ impl ClientArgs {
         let url = &plan.urls[0];
         let tls = self.room.tls_config(url)?;
         self.baseline.check_plan(RunKind::Probe, StreamKind::Ping, RunProtocol::WebSocket(plan.dialect))?;
-        self.files.prepare()?;
+        self.files.prepare(stop)?;
         let timeout = self.connect_timeout().unwrap_or(DEFAULT_CONNECT_TIMEOUT);
         let started = probe::start(plan, &tls, self.wait_for, timeout, stop);
         let ProbeStart { connect_times, wait, connections } = started.map_err(|error| match error {

@@ -74,7 +74,7 @@ pub struct RoomTargetArgs {
 impl RoomTargetArgs {
     /// Prints the rooms of the signaling server at `url`.
     pub fn print_rooms(&self, url: &SignalingUrl, json: bool, on_one_line: bool) -> Result<u8, Failure> {
-        let tls = self.tls_config_for(url, url.may_use_tls(), url.sends_plain_login())?;
+        let tls = self.signaling_tls_config(url)?;
         let rooms = client::list_rooms(url, &tls, &self.device_key()?)
             .with_context(|| format!("cannot list the rooms of {url}"))?;
         let text = if json || on_one_line { rooms_json(&rooms, on_one_line) } else { room_table(&rooms) };
@@ -86,14 +86,13 @@ impl RoomTargetArgs {
     /// reachable member.
     pub fn join(
         &self,
-        url: &SignalingUrl,
+        (url, tls): (&SignalingUrl, &Arc<ClientConfig>),
         name: &str,
         link_key: Option<[u8; 32]>,
         options: &LocalSocketOptions,
         stop: &StopToken,
     ) -> Result<(RoomSession, SocketAddr), Failure> {
-        let tls = self.tls_config_for(url, url.may_use_tls(), url.sends_plain_login())?;
-        let identity = (tls, self.device_key()?);
+        let identity = (Arc::clone(tls), self.device_key()?);
         let client = RoomClient::new(self.room.as_deref().unwrap_or_default(), self.password()?, name)
             .with_link_key(link_key.map(|key| STANDARD.encode(key)));
         let session = RoomSession::join(url, identity, client, stop).map_err(|error| match error {
@@ -129,6 +128,11 @@ impl RoomTargetArgs {
         };
         // The error must not repeat the text, which may contain a password.
         url.parse().map_err(|error| Failure::usage(format!("--signaling-url (or {SIGNALING_URL_VARIABLE}): {error}")))
+    }
+
+    /// TLS configuration for a room on the signaling server at `url`. Prints notices about what is not protected.
+    pub fn signaling_tls_config(&self, url: &SignalingUrl) -> anyhow::Result<Arc<ClientConfig>> {
+        self.tls_config_for(url, url.may_use_tls(), url.sends_plain_login())
     }
 
     /// TLS configuration for connecting to `url`.

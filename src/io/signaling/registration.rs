@@ -180,15 +180,17 @@ pub fn usable_stun_server(
         }
         _ => None,
     });
-    usable.ok_or(UnusableStunServer(listening))
+    let (has, listens_on) = if listening.is_ipv4() { ("IPv6", "IPv4") } else { ("IPv4", "IPv6") };
+    usable.ok_or(UnusableStunServer(has, listens_on))
 }
 
 /// A STUN server of the other IP version.
 #[derive(Debug, Error)]
 #[error(
-    "the STUN server has no address that is reachable from {0}. Give --host :: or a --host address of the other IP version"
+    "the STUN server has only {0} addresses, but the echo server listens on {1}. Give --host ::, a --host address of {0}, \
+     or another STUN server"
 )]
-pub struct UnusableStunServer(SocketAddr);
+pub struct UnusableStunServer(&'static str, &'static str);
 
 /// Failed attempts of one operation.
 #[derive(Default)]

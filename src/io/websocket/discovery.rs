@@ -17,7 +17,7 @@ use serde::Deserialize;
 use thiserror::Error;
 use tokio::time::{Instant, timeout_at};
 
-use super::connect::{ClientStream, WebSocketConnectError, connect_stream};
+use super::connect::{ClientStream, WebSocketConnectError, connect_stream, is_transient_status};
 use super::handshake::{UrlError, WebSocketUrl};
 use crate::sanitize::sanitize;
 
@@ -45,7 +45,17 @@ pub enum DiscoveryError {
         url: String,
         /// What went wrong.
         reason: String,
+        /// Whether a later request may succeed.
+        is_transient: bool,
     },
+}
+
+impl DiscoveryError {
+    /// Whether a later attempt may succeed.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Response { is_transient: true, .. })
+            || matches!(self, Self::Connect(error) if error.is_transient())
+    }
 }
 
 /// The URL of a signaling server: a WebSocket URL, or with `http` or `https` the URL of a server that names its WebSocket URL.
@@ -102,14 +112,14 @@ impl SignalingUrl {
         if !self.is_discovered {
             return Ok(self.url.clone());
         }
-        let failed = |reason| DiscoveryError::Response { url: self.to_string(), reason };
+        let failed = |reason, is_transient| DiscoveryError::Response { url: self.to_string(), reason, is_transient };
         let deadline = Instant::now() + TIMEOUT;
         let stream = connect_stream(&self.url, tls, TIMEOUT).await?;
         let Ok(response) = timeout_at(deadline, self.get(stream)).await else {
-            return Err(failed(format!("no response within {} s", TIMEOUT.as_secs())));
+            return Err(failed(format!("no response within {} s", TIMEOUT.as_secs()), true));
         };
-        let (status, body) = response.map_err(|error| failed(error.to_string()))?;
-        self.url_in(status, &body).map_err(failed)
+        let (status, body) = response.map_err(|error| failed(error.to_string(), true))?;
+        self.url_in(status, &body).map_err(|reason| failed(reason, is_transient_status(status)))
     }
 
     /// Sends the request and reads the response.

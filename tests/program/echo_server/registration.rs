@@ -431,7 +431,11 @@ fn invalid_registration_options_are_rejected_with_a_reason() {
         (&["--ca", "x"], 2, "<--signaling-url <URL>|--with-signaling [<PORT>]>"),
         (&["--insecure"], 2, "<--signaling-url <URL>|--with-signaling [<PORT>]>"),
         (&["--with-signaling=99999"], 2, "give a port from 0 to 65535"),
-        (&["--with-signaling", "--stun", "[2001:db8::1]"], 3, "cannot use --stun 2001:db8::1: the STUN server has no"),
+        (
+            &["--with-signaling", "--stun", "[2001:db8::1]"],
+            3,
+            "has only IPv6 addresses, but the echo server listens on IPv4. ",
+        ),
         (&["--with-signaling", "--public-addr", "0.0.0.0:5000"], 2, "0.0.0.0 is not a reachable address"),
         (&["--with-signaling", "--public-addr", "[::]"], 2, ":: is not a reachable address"),
         (&["--with-signaling", "--public-addr", "host:99999"], 2, "invalid port `99999`"),

@@ -1,16 +1,18 @@
 //! `--junit` and `--markdown`: the files that a run writes.
 
 use std::fs;
+use std::net::TcpListener;
 use std::path::Path;
 use std::time::Duration;
 use test_support::client;
 
 use client::packet::AUDIO;
 use client::program::{self, ProgramOutput, run_args};
-use client::server::{Server, ServerAction, closed_udp_port};
+use client::server::{Server, ServerAction, closed_tcp_port, closed_udp_port};
 use client::{at_once, document};
 use roxmltree::Document;
 use tempfile::TempDir;
+use test_support::server::poll_until;
 
 /// Runs the program with the arguments in `line`, which are separated by spaces. The program writes `junit.xml` and `summary.md` to
 /// `folder`.
@@ -297,6 +299,38 @@ fn usage_error_is_written_to_the_files_that_the_options_name() {
             assert_eq!(reported.attribute("message"), Some(error), "{line}");
         }
     }
+}
+
+#[test]
+fn signal_during_the_connection_setup_is_reported() {
+    // A server that never answers a request.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = silent.local_addr().unwrap();
+    let (_socket, closed) = closed_tcp_port();
+    let targets = [
+        "host.invalid --wait-for 60s".to_owned(),
+        "ws://host.invalid --wait-for 60s".to_owned(),
+        "moqt://host.invalid --wait-for 60s".to_owned(),
+        format!("--room jam --signaling-url ws://{closed} --wait-for 60s"),
+        format!("--room jam --signaling-url ws://{silent}"),
+    ];
+    let hangup = (!jamjam_dev::io::os::is_hangup_ignored()).then_some(("HUP", 129));
+    let signals: Vec<_> = [("INT", 130), ("TERM", 143)].into_iter().chain(hangup).collect();
+    at_once(targets.iter().flat_map(|target| signals.iter().map(move |signal| (target, *signal))), |case| {
+        let (target, (signal, code)) = case;
+        let folder = TempDir::new().unwrap();
+        let junit = folder.path().join("junit.xml");
+        fs::write(&junit, "of yesterday").unwrap();
+        let program = program::start(&mut command(&format!("probe {target}"), folder.path()));
+        poll_until("the check of the file", || fs::read(&junit).unwrap().is_empty().then_some(()));
+        program.signal(signal);
+        let output = program.end();
+        assert_eq!(output.code, code, "{target}: {output:?}");
+        let (bad, heading) = reported(folder.path());
+        assert!(bad[0] == pair("run completed", "error") && heading.starts_with("## ABORTED: "), "{bad:?} {heading}");
+        assert!(fs::read_to_string(&junit).unwrap().contains("message=\"interrupted while "), "{target}: {output:?}");
+        assert!(output.stderr.starts_with("jamjam-dev: interrupted while "), "{output:?}");
+    });
 }
 
 #[test]
