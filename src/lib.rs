@@ -1,5 +1,21 @@
 //! Tests network-music software without a second musician. One binary contains an echo server, a signaling server, an audio sender and a
-//! network probe.
+//! network probe. The library runs the servers in a test:
+//!
+//! ```
+//! use jamjam_dev::{echo::EchoConfig, testing::EchoServer, wire};
+//! use std::{net::UdpSocket, time::Duration};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let server = EchoServer::start(EchoConfig { delay: Duration::from_millis(20), ..EchoConfig::default() })?;
+//! let client = UdpSocket::bind("127.0.0.1:0")?;
+//! let audio = wire::Header::new(wire::PacketType::Audio, 0, 0).to_bytes();
+//! client.send_to(&audio, server.addr())?;
+//! let mut echo = [0; 12];
+//! client.recv(&mut echo)?;
+//! assert_eq!((echo, server.counters().received.get()), (audio, 1));
+//! # Ok(())
+//! # }
+//! ```
 //!
 //! # Modules
 //!
@@ -27,7 +43,8 @@
 //! | 7 | [`client`] | the audio sender and the prober |
 //! | 8 | [`report`] | limits and output formats: text, JSON, JUnit, Markdown, HTML |
 //! | 9 | [`io`] | **performs I/O**: sockets, threads, clocks, files, devices, HTTP, TLS, logging |
-//! | 10 | [`cli`] | **performs I/O**: options, wiring and output of the subcommands |
+//! | 10 | [`testing`] | servers in the process of a test |
+//! | 11 | [`cli`] | **performs I/O**: options, wiring and output of the subcommands |
 //!
 //! `main.rs` parses the command line, handles signals, runs one subcommand and exits.
 //!
@@ -87,6 +104,7 @@
 
 pub mod cli;
 pub mod io;
+pub mod testing;
 
 pub use jamjam_core::{address, audio, echo, impairment, link, log_throttle, memory_budget, node, rate_limit, sanitize, stats, time, units, wire};
 pub use jamjam_measure::{client, report};

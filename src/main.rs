@@ -1,11 +1,14 @@
 //! Parses the command line, handles signals, runs one subcommand, and exits with its code.
 
+use std::panic;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use jamjam_dev::cli::output::{Failure, print_message};
 use jamjam_dev::cli::{Cli, environment};
 use jamjam_dev::client::StopSignal;
+#[cfg(unix)]
+use jamjam_dev::io::os;
 use jamjam_dev::io::stop::StopToken;
 
 /// Allocator that returns freed memory to the system and is fast for the buffers of MOQT. With glibc's allocator, settings trade one for the
@@ -15,18 +18,43 @@ use jamjam_dev::io::stop::StopToken;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
+    exit_at_system_limits();
     let stop = StopToken::default();
     let result = environment::parse().and_then(|(cli, matches): (Cli, _)| {
-        listen_for_signals(stop.clone())?;
-        cli.run(&matches, &stop)
+        listen_for_signals(stop.clone(), cli.ends_on_hangup())?;
+        cli.run(&matches, &stop).map_err(|failure| environment::name_variables::<Cli>(failure, &matches))
     });
     match result {
         Ok(code) => code.into(),
         Err(Failure { code, error }) => {
-            print_message(&format!("{error:#}"));
+            let text = format!("{error:#}");
+            print_message(&format!("{text}{}", system_limit_advice(&text).unwrap_or_default()));
             code.into()
         }
     }
+}
+
+/// What to do if the text of an error or panic shows that the system provides no more threads (EAGAIN) or files (EMFILE).
+fn system_limit_advice(error: &str) -> Option<&'static str> {
+    let is_start = error.contains("cannot start") || error.contains("thread");
+    if is_start && error.contains("Resource temporarily unavailable") {
+        return Some(". Raise the limit on threads: TasksMax= of the unit, pids_limit of the container, or ulimit -u");
+    }
+    let is_limit = error.contains("Too many open files");
+    is_limit.then_some(". Raise the limit on open files: LimitNOFILE= of the unit, or ulimit -n")
+}
+
+/// Libraries panic if the system starts no more threads or opens no more files. The process then exits like after any other error of the
+/// system.
+fn exit_at_system_limits() {
+    let print_panic = panic::take_hook();
+    panic::set_hook(Box::new(move |panic| match system_limit_advice(&panic.to_string()) {
+        Some(advice) => {
+            print_message(&format!("cannot start{advice}"));
+            std::process::exit(3);
+        }
+        None => print_panic(panic),
+    }));
 }
 
 /// Default maximum duration of a shutdown: long enough to complete a recording.
@@ -36,13 +64,13 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 /// child's process group.
 const SIGNAL_DEBOUNCE: Duration = Duration::from_millis(250);
 
-/// Handles SIGINT and SIGTERM on a thread. The first signal requests a stop. The process exits immediately on a second signal or when the
-/// shutdown time-out expires. If the program is still starting, the process exits on the first signal.
-fn listen_for_signals(stop: StopToken) -> Result<(), Failure> {
+/// Handles SIGINT, SIGTERM and, if `hangup` is set, SIGHUP on a thread. The first signal requests a stop. The process exits immediately on
+/// a second signal or when the shutdown time-out expires. If the program is still starting, the process exits on the first signal.
+fn listen_for_signals(stop: StopToken, hangup: bool) -> Result<(), Failure> {
     let listen = move || -> std::io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let context = runtime.enter();
-        let mut signals = Signals::new()?;
+        let mut signals = Signals::new(hangup)?;
         drop(context);
         std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
             runtime.block_on(async {
@@ -72,19 +100,26 @@ fn listen_for_signals(stop: StopToken) -> Result<(), Failure> {
 struct Signals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
+    /// `None` in servers, where SIGHUP reloads certificates, and under `nohup`: a handler would end what `nohup` protects.
+    hangup: Option<tokio::signal::unix::Signal>,
 }
 
 #[cfg(unix)]
 impl Signals {
-    fn new() -> std::io::Result<Self> {
+    fn new(hangup: bool) -> std::io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+        // A write beyond the limit on file sizes then fails, as on a full disk. By default, it kills the process.
+        #[cfg(target_os = "linux")]
+        drop(signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?);
+        let hangup = (hangup && !os::is_hangup_ignored()).then(|| signal(SignalKind::hangup())).transpose()?;
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())?, hangup })
     }
 
     async fn next(&mut self) -> StopSignal {
         tokio::select! {
             _ = self.interrupt.recv() => StopSignal::Interrupt,
             _ = self.terminate.recv() => StopSignal::Terminate,
+            Some(()) = async { self.hangup.as_mut()?.recv().await } => StopSignal::Hangup,
         }
     }
 }
@@ -94,7 +129,7 @@ struct Signals;
 
 #[cfg(not(unix))]
 impl Signals {
-    fn new() -> std::io::Result<Self> {
+    fn new(_: bool) -> std::io::Result<Self> {
         Ok(Self)
     }
 

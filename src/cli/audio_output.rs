@@ -8,7 +8,7 @@ use anyhow::{Context, anyhow};
 use super::audio_source::print_device_format;
 use super::client::FinishedRun;
 use super::output::print_notice;
-use super::values::{OutputFile, output_file_parser};
+use super::values::{OutputFile, output_file_parser, parse_millis};
 use crate::audio::jitter_buffer::MAX_JITTER_ALLOWANCE;
 use crate::audio::quality::{Analyzer, PacketFormat};
 use crate::audio::waveform::Waveform;
@@ -18,7 +18,6 @@ use crate::io::sound::{self, DeviceDirection, Speaker, SpeakerObserver};
 use crate::io::stop::StopToken;
 use crate::report::run_record::AudioPicture;
 use crate::stats::Counter;
-use crate::units::parse_duration_with_unit;
 
 const HEADING: &str = "Returned audio";
 
@@ -52,7 +51,7 @@ fn parse_jitter_buffer(text: &str) -> Result<OrAuto, String> {
     if text == "auto" {
         return Ok(None);
     }
-    let delay = parse_duration_with_unit(text).map_err(|error| format!("{error}, or \"auto\""))?;
+    let delay = parse_millis(text).map_err(|error| format!("{error}, or \"auto\""))?;
     if delay > MAX_JITTER_ALLOWANCE {
         return Err(format!("give at most {MAX_JITTER_ALLOWANCE:?}, or \"auto\""));
     }

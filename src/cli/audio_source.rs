@@ -11,7 +11,7 @@ use anyhow::{Context, anyhow};
 use super::output::Failure;
 use super::output::{print, print_notice};
 use super::run_origin::file_name;
-use super::values::parse_count;
+use super::values::{parse_count, parse_seconds};
 use crate::audio::convert::Packetizer;
 use crate::audio::convert::Tone;
 use crate::audio::convert::{AudioInput, PacketizerConfig, PayloadReader, default_channels};
@@ -21,13 +21,16 @@ use crate::client::AudioStreamConfig;
 use crate::client::RunResults;
 use crate::io::sound::{self as devices, DeviceDirection, Microphone, NO_DEVICES_HINT};
 use crate::time::saturating_nanos;
-use crate::units::parse_duration_with_unit;
+use crate::units::parse_duration;
 use crate::wire::{HEADER_LEN, MAX_UDP_PAYLOAD, SAMPLE_RATE};
 
 const HEADING_AUDIO: &str = "Audio";
 
 /// Maximum device buffer, in frames: more than one second of audio.
 const MAX_DEVICE_BUFFER_FRAMES: i64 = 65_536;
+
+/// Shorter packets cause a notice: jamjam's shortest packets have this many samples. A smaller number is probably meant in milliseconds.
+const MIN_USUAL_FRAME_SAMPLES: u64 = 32;
 
 /// Sequence number of the first AUDIO packet.
 const FIRST_SEQUENCE: u32 = 1;
@@ -51,11 +54,11 @@ pub struct SourceArgs {
     tone: Option<f64>,
 
     /// Packets to send; 0 sends the whole source
-    #[arg(short, long, value_name = "N", value_parser = parse_count, default_value_t = 0, hide_default_value = true, help_heading = HEADING_AUDIO)]
+    #[arg(short, long, hide_short_help = true, value_name = "N", value_parser = parse_count, default_value_t = 0, hide_default_value = true, help_heading = HEADING_AUDIO)]
     count: u64,
 
     /// Stop after this much audio
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration_with_unit, help_heading = HEADING_AUDIO)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_seconds, help_heading = HEADING_AUDIO)]
     duration: Option<Duration>,
 
     /// Number of times to send the file, or forever
@@ -108,7 +111,7 @@ impl FromStr for FrameSize {
     fn from_str(text: &str) -> Result<Self, String> {
         match text.parse() {
             Ok(samples) => Ok(Self::Samples(samples)),
-            Err(_) => parse_duration_with_unit(text)
+            Err(_) => parse_duration(text, "")
                 .map(Self::Time)
                 .map_err(|_| "give a number of samples such as 128, or a duration such as 2.5ms".to_owned()),
         }
@@ -278,6 +281,12 @@ impl SourceArgs {
         samples: Option<u64>,
     ) -> Result<PacketLayout, Failure> {
         let frame_samples = self.frame_size.samples(output_rate, output_channels)?;
+        if let FrameSize::Samples(samples @ ..MIN_USUAL_FRAME_SAMPLES) = self.frame_size {
+            let rate = u64::from(output_rate) / samples;
+            print_notice(&format!(
+                "--frame-size {samples}: packets of {samples} samples, {rate} per second. For milliseconds, give {samples}ms"
+            ));
+        }
         let max_samples = self.duration.map(|time| samples_in(time, output_rate));
         if max_samples == Some(0) {
             return Err(Failure::usage(
@@ -314,7 +323,7 @@ pub fn print_device_format(name: &str, config: &DeviceConfig, wanted: u32, frame
     let s = |n: u32| if n == 1 { "" } else { "s" };
     print_notice(&format!(
         "{name}: {}, {channels} channel{}, {rate} Hz, buffer of {frames} frame{}",
-        format.name(),
+        format.name,
         s((*channels).into()),
         s(frames)
     ));
@@ -353,11 +362,11 @@ pub const SOUND_DEVICE_GROUP: &str = "sound_device";
 /// Microphone options.
 #[derive(Debug, clap::Args)]
 pub struct CaptureArgs {
-    /// Send the audio of a microphone or other input device
+    /// Send the audio of a microphone
     ///
     /// Sends until interrupted or until --duration has passed. DEVICE is a number or a unique part of a name from --list-devices. Without
     /// DEVICE, the default device is used.
-    #[arg(long, value_name = "DEVICE", num_args = 0..=1, require_equals = true, default_missing_value = "", conflicts_with_all = ["file", "wav", "tone"], help_heading = HEADING_AUDIO)]
+    #[arg(long, value_name = "DEVICE", num_args = 0..=1, default_missing_value = "", conflicts_with_all = ["file", "wav", "tone"], help_heading = HEADING_AUDIO)]
     mic: Option<String>,
 
     /// Device buffer size in frames [default: --frame-size; --play: at least 256]

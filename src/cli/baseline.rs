@@ -5,10 +5,11 @@ use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 
 use super::output::HEADING_REPORT;
 use crate::client::{RunKind, RunResults, StreamKind};
+use crate::io::files;
 use crate::report::Report;
 use crate::report::baseline::{Baseline, MAX_BASELINE_BYTES};
 use crate::report::limits::Limits;
@@ -21,7 +22,7 @@ pub struct BaselineArgs {
     ///
     /// Compares loss, p50, p99 and jitter with the earlier run. The exit code is 1 if a figure is worse by more than random variation explains. Short
     /// runs show large changes only. The file may also be the output of --json-lines.
-    #[arg(long, hide_short_help = true, value_name = "FILE", help_heading = HEADING_REPORT)]
+    #[arg(long, value_name = "FILE", help_heading = HEADING_REPORT)]
     baseline: Option<PathBuf>,
 
     /// The earlier report, once it is read.
@@ -75,6 +76,5 @@ fn read(path: &Path) -> anyhow::Result<Baseline> {
         };
         bytes.drain(..=line_feed);
     }
-    let text = String::from_utf8(bytes).map_err(|_| anyhow!("not UTF-8 text"))?;
-    Baseline::parse(&text).map_err(anyhow::Error::msg)
+    Baseline::parse(&files::decode_text(&bytes)?).map_err(anyhow::Error::msg)
 }

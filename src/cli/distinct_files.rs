@@ -1,5 +1,6 @@
 //! Checks before a run that no output file is also an input file or another output file. Otherwise, the run would destroy one of them.
 
+use std::any::TypeId;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -47,7 +48,7 @@ fn given_files(argument: &Arg, matches: &ArgMatches) -> Vec<GivenFile> {
         return Vec::new();
     }
     let id = argument.get_id().as_str();
-    let is_output = matches!(matches.try_get_one::<OutputFile>(id), Ok(Some(_)));
+    let is_output = argument.get_value_parser().type_id() == TypeId::of::<OutputFile>();
     let option = argument.get_long().map_or_else(|| value_name.to_owned(), |long| format!("--{long}"));
     let values = matches.get_raw(id).into_iter().flatten().filter_map(|value| match value.to_str() {
         Some(text) if is_secret => text.strip_prefix('@').map(Path::new),

@@ -17,7 +17,7 @@ use super::output::Failure;
 use super::server::{self, MemoryArgs, ServerStatistics, UdpStatistics};
 use super::values::{driver_parser, link_policy_parser, 
     OrOff, OutputFile, format_bit_rate, format_size, or_off, output_file_parser, parse_listen_address, parse_millis,
-    parse_percent,
+    parse_percent, parse_seconds,
 };
 use crate::address::Cidr;
 use crate::client::StopSignal;
@@ -33,7 +33,7 @@ use crate::io::udp::{
 use crate::io::{http, os};
 use crate::link::LinkKey;
 use crate::memory_budget::MemoryBudget;
-use crate::units::{parse_bit_rate, parse_duration_with_unit, parse_size};
+use crate::units::{parse_bit_rate, parse_size};
 use crate::wire::DEFAULT_PORT;
 
 /// The limit on the bit rate allows one packet per this number of bits. Without a limit on packets, small ones would cost more processor
@@ -115,7 +115,7 @@ pub struct Args {
     verbose: bool,
 
     /// Interval of the statistics log line, or off
-    #[arg(long, hide_short_help = true, value_name = "DURATION", value_parser = or_off(parse_duration_with_unit), default_value = "60s", help_heading = HEADING_LOG)]
+    #[arg(long, hide_short_help = true, value_name = "DURATION", value_parser = or_off(parse_seconds), default_value = "60s", help_heading = HEADING_LOG)]
     stats_interval: OrOff<Duration>,
 
     #[command(flatten)]
@@ -219,8 +219,8 @@ impl Args {
         if let Some(moqt) = moqt {
             moqt.join();
         }
-        if let Some(signaling_stopped) = registration.flatten() {
-            let _ = signaling_stopped.recv_timeout(registration::SHUTDOWN_TIMEOUT);
+        if let Some(signaling_server) = registration.flatten() {
+            signaling_server.wait(registration::SHUTDOWN_TIMEOUT);
         }
         statistics.log();
         tally.result.context("cannot read from the socket").and(outcome_log)?;

@@ -4,14 +4,15 @@
 use std::env;
 use std::ffi::OsString;
 
-use clap::builder::Resettable;
+use clap::builder::{BoolishValueParser, Resettable, ValueParser};
 use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
-use clap::{Arg, ArgMatches, Command, Error, Parser};
+use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, Error, Parser};
 
 use super::distinct_files;
-use super::output::Failure;
-use super::usage_error::without_secrets;
+use super::generate::with_examples;
+use super::output::{Failure, write_usage_error};
+use super::usage_error::{with_similar_options, without_secrets};
 
 /// Environment variables with an alias. The alias is used if the variable is not set.
 const VARIABLE_ALIASES: &[(&str, &str)] = &[
@@ -26,23 +27,51 @@ const VARIABLE_ALIASES: &[(&str, &str)] = &[
 pub fn parse<C: Parser>() -> Result<(C, ArgMatches), Failure> {
     let arguments: Vec<OsString> = env::args_os().collect();
     let mut command = map_arguments(C::command(), with_effective_variable);
-    command = if arguments.iter().any(|argument| argument == "-h") {
+    let is_short = arguments.iter().any(|argument| argument == "-h");
+    command = if is_short {
         map_arguments(command, shorten_description)
     } else {
         // `--help` shows all options, one paragraph each. The complete descriptions are in the man page and in `docs/`.
         map_arguments(command, |argument| argument.hide_short_help(false))
     };
+    command = command.mut_subcommands(|command| with_examples(command, !is_short));
     let parsed = command.clone().try_get_matches_from(&arguments);
     let parsed = parsed.and_then(|matches| Ok((C::from_arg_matches(&matches)?, matches)));
     let (options, matches) = parsed.unwrap_or_else(|error| {
         // If the command line alone is valid, an environment variable caused the error.
         let without_env = map_arguments(C::command(), |argument| argument.env(Resettable::Reset));
         let is_from_env = without_env.try_get_matches_from(&arguments).is_ok();
-        let error = without_secrets(error);
+        let error = with_similar_options(without_secrets(error), &command, &arguments);
+        report_usage_error(command.clone(), &arguments, &error);
         if is_from_env { name_variable_in_error(error, command.clone()).exit() } else { error.exit() }
     });
     distinct_files::check(&command, &matches)?;
     Ok((options, matches))
+}
+
+/// Writes the report files of a command line that cannot be parsed, unless one of them is also another file of the command line.
+fn report_usage_error(command: Command, arguments: &[OsString], error: &Error) {
+    // Unknown options and surplus words become positional arguments, which may name input files.
+    let surplus = (0..arguments.len()).map(|index| Arg::new(index.to_string()).value_name("FILE"));
+    let command = command.mut_subcommands(|command| command.args(surplus.clone()));
+    let lenient = map_arguments(command.clone(), without_checks).ignore_errors(true);
+    if error.use_stderr()
+        && let Ok(matches) = lenient.try_get_matches_from(arguments)
+        && distinct_files::check(&command, &matches).is_ok()
+        && let Some((name, given)) = matches.subcommand()
+    {
+        write_usage_error(name, given, error);
+    }
+}
+
+/// Accepts any value, no value, and repetitions.
+fn without_checks(argument: Arg) -> Arg {
+    let argument = argument.value_parser(ValueParser::os_string());
+    if argument.is_positional() {
+        return argument.allow_hyphen_values(true);
+    }
+    let needs_equals = !argument.get_action().takes_values() || argument.is_require_equals_set();
+    argument.action(ArgAction::Append).num_args(0..=1).require_equals(needs_equals)
 }
 
 /// Whether a variable is set and not empty. Docker Compose substitutes an empty string for unset variables.
@@ -61,6 +90,9 @@ fn alias_in_effect(name: &str) -> Option<&'static str> {
 /// alias. If the variable is empty and its alias is not set, this function removes the variable from `argument`. clap then treats the
 /// variable as not set. In all other cases, clap reads the variable itself.
 fn with_effective_variable(argument: Arg) -> Arg {
+    let is_switch = matches!(argument.get_action(), ArgAction::SetTrue);
+    // A variable cannot be empty to mean yes, so it accepts 1/0, yes/no, true/false and on/off.
+    let argument = if is_switch { argument.value_parser(BoolishValueParser::new()) } else { argument };
     let Some(name) = argument.get_env().and_then(|name| name.to_str()) else { return argument };
     match alias_in_effect(name) {
         Some(second) => argument.env(second),
@@ -103,6 +135,33 @@ fn name_variable_in_error(mut error: Error, mut command: Command) -> Error {
         error.insert(ContextKind::InvalidArg, ContextValue::String(named));
     }
     error
+}
+
+/// Adds to an error that names options the environment variables that supplied their values.
+pub fn name_variables<C: CommandFactory>(failure: Failure, matches: &ArgMatches) -> Failure {
+    let Failure { code, error } = failure;
+    let text = format!("{error:#}");
+    let names_option = |long: &str| {
+        let mut words = text.split(|letter: char| letter != '-' && !letter.is_ascii_alphanumeric());
+        words.any(|word| word.strip_prefix("--") == Some(long))
+    };
+    let command = C::command();
+    let used = matches.subcommand().and_then(|(name, matches)| Some((command.find_subcommand(name)?, matches)));
+    let names: Vec<&str> = used
+        .into_iter()
+        .flat_map(|(command, matches)| command.get_arguments().map(move |argument| (argument, matches)))
+        .filter(|(argument, _)| argument.get_long().is_some_and(names_option))
+        .filter(|(argument, matches)| {
+            matches.value_source(argument.get_id().as_str()) == Some(ValueSource::EnvVariable)
+        })
+        .filter_map(|(argument, _)| argument.get_env()?.to_str())
+        .map(|name| alias_in_effect(name).unwrap_or(name))
+        .filter(|name| !text.contains(name))
+        .collect();
+    if names.is_empty() {
+        return Failure { code, error };
+    }
+    Failure { code, error: anyhow::anyhow!("{text} ({} from the environment)", names.join(" and ")) }
 }
 
 /// The environment variables that supplied the host and the port. For example, ` (PORT from the environment)`. The text is empty if neither

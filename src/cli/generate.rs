@@ -44,15 +44,15 @@ impl Generate {
 const EXIT_CODES: [(&str, &str); 5] = [
     (
         "0",
-        "Success: all limits were met. Without limits: at least one reply was received. Servers: stopped by SIGINT or SIGTERM.",
+        "Success: all limits were met. Without limits: at least one reply was received. Servers: stopped by a signal.",
     ),
     ("1", "A limit was exceeded, a packet came back damaged, or no reply was received."),
     ("2", "Usage error."),
     ("3", "A file, device, host name or socket cannot be used."),
     (
-        "130, 143",
-        "Interrupted by SIGINT or SIGTERM. send and probe print the report so far if they have started to send. Servers end with \
-         130 or 143 only during startup, after a shutdown time-out, or at a second signal.",
+        "129, 130, 143",
+        "Interrupted by SIGHUP, SIGINT or SIGTERM. send and probe print the report so far if they have started to send. Servers end with \
+         these codes only during startup, after a shutdown time-out, or at a second signal.",
     ),
 ];
 
@@ -66,15 +66,30 @@ const VARIABLES: [(&str, &str); 2] = [
     ),
 ];
 
-const EXAMPLES: [(&str, &str); 4] = [
-    ("Try it on one machine:", "jamjam-dev send --tone 440 --duration 2s --embedded"),
+const EXAMPLES: [(&str, &str); 8] = [
     ("Return the audio of a client after one second:", "jamjam-dev echo-server --delay 1000"),
-    ("Fail if a path drops packets or is slow:", "jamjam-dev probe --to echo.example.org --max-loss 0% --max-p99 5ms"),
+    ("Imitate a bad network:", "jamjam-dev echo-server --loss 1% --jitter 5"),
+    ("Try it on one machine:", "jamjam-dev send --tone 440 --duration 2 --embedded"),
     (
         "Send a recording and record the returned audio:",
-        "jamjam-dev send --wav take.wav --to echo.example.org --record returned.wav",
+        "jamjam-dev send take.wav --to echo.example.org --record returned.wav",
     ),
+    ("Check this machine without a network:", "jamjam-dev probe --embedded"),
+    ("Fail if a path drops packets or is slow:", "jamjam-dev probe echo.example.org --max-loss 0 --max-p99 5"),
+    ("Let clients on this machine meet:", "jamjam-dev signaling-server --host 127.0.0.1"),
+    ("Serve wss:// and https://:", "jamjam-dev signaling-server --cert chain.pem --key key.pem"),
 ];
+
+/// Adds the examples of a subcommand to its help, after the exit codes if `with_codes` is true.
+pub fn with_examples(command: Command, with_codes: bool) -> Command {
+    let start = format!("jamjam-dev {} ", command.get_name());
+    let lines = EXAMPLES.iter().map(|(_, line)| *line).filter(|line| line.starts_with(&start));
+    let examples = format!("Examples: {}", lines.collect::<Vec<_>>().join("\n          "));
+    let codes = EXIT_CODES.iter().filter(|_| with_codes).map(|(code, meaning)| format!("  {code}: {meaning}\n"));
+    let heading = if with_codes { "Exit codes:\n" } else { "" };
+    let end = if with_codes { "\n" } else { "" };
+    command.after_help(format!("{heading}{}{end}{examples}", codes.collect::<String>()))
+}
 
 /// One man page for all subcommands.
 fn man(cli: Command) -> anyhow::Result<String> {

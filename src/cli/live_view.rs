@@ -91,9 +91,12 @@ fn figures(total: Option<u64>, now: &LiveSnapshot) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::Time;
 
     const RUNNING: LiveSnapshot = LiveSnapshot {
         started_at: None,
+        at: Time::ZERO,
+        packets: [0, 192, 0],
         sent: 192,
         not_sent: 0,
         replies_expected: true,

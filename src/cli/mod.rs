@@ -92,6 +92,11 @@ enum Command {
 }
 
 impl Cli {
+    /// Whether SIGHUP ends the subcommand. Servers reload their certificates.
+    pub fn ends_on_hangup(&self) -> bool {
+        matches!(self.command, Some(Command::Send(_) | Command::Probe(_)))
+    }
+
     /// Runs the subcommand until it finishes or `stop` is requested. Returns the exit code. `matches` contains the sources of the values.
     pub fn run(self, matches: &ArgMatches, stop: &StopToken) -> Result<u8, Failure> {
         let matches = matches.subcommand().map_or(matches, |(_, matches)| matches);

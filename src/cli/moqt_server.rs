@@ -12,10 +12,11 @@ use tracing::info;
 use super::output::Failure;
 use super::target::{LOCALHOST, ListenHostPort};
 use crate::io::moqt::server::{self, MoqtServerConfig, ServerThread};
-use crate::io::moqt::{BoundSockets, MoqtBindError, MoqtUrl, ServerCounters, bind_all};
+use crate::io::moqt::{BoundSockets, MoqtUrl, ServerCounters, bind_all};
 use crate::io::stop::StopToken;
 use crate::io::tls::identity::ServerIdentity;
 use crate::io::tls::renewal;
+use crate::io::udp::BindError;
 use crate::moqt::Transport;
 
 const HEADING: &str = "MOQT";
@@ -96,13 +97,13 @@ impl BoundMoqtServer {
         let Some(address) = options.listen_address() else { return Ok(None) };
         let identity = options.load_identity(&address)?;
         let bound = bind(address.addresses()?).map_err(|error| match error {
-            MoqtBindError::AddrInUse(address) if udp.is_some_and(|udp| udp.port() == address.port()) => {
+            BindError::AddrInUse(address) if udp.is_some_and(|udp| udp.port() == address.port()) => {
                 Failure::usage(format!(
                     "--port and --moqt both use UDP port {}; choose a different port for one of them",
                     address.port()
                 ))
             }
-            error => error.into(),
+            error => anyhow::Error::from(error).context("--moqt").into(),
         })?;
         Ok(Some(Self { address, bound, identity, config, counts: Arc::default() }))
     }
@@ -154,10 +155,10 @@ impl BoundMoqtServer {
 }
 
 /// Binds the `addresses` that exist on this machine. Without IPv6, for example, there is no `::1`.
-fn bind(mut addresses: Vec<SocketAddr>) -> Result<BoundSockets, MoqtBindError> {
+fn bind(mut addresses: Vec<SocketAddr>) -> Result<BoundSockets, BindError> {
     loop {
         match bind_all(&addresses) {
-            Err(MoqtBindError::AddrNotAvailable(address) | MoqtBindError::Other { address, .. })
+            Err(BindError::AddrNotAvailable(address) | BindError::Other { address, .. })
                 if addresses.iter().any(|other| other.ip() != address.ip()) =>
             {
                 info!(target: "moqt", address = %address.ip(), "cannot listen on this address; trying the other addresses");

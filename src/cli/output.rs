@@ -1,17 +1,23 @@
 //! Output of `send` and `probe`. Standard output receives the report. Standard error receives notices. This module also writes report
 //! files. A [`Failure`] is an error message with the exit code of the program.
 
+use std::cell::Cell;
+use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
+use clap::ArgMatches;
 
+use super::run_origin;
 use super::values::{OutputFile, output_file_parser};
-use crate::client::StopSignal;
+use crate::client::{RunKind, RunResults, StopSignal, StreamKind};
 use crate::io::http::body::PAGE_STYLE;
-use crate::io::{files, status_line};
+use crate::io::stop::StopToken;
+use crate::io::{clock, files, status_line};
+use crate::report::limits::Limits;
 use crate::report::run_record::AudioPicture;
 use crate::report::{Report, html, junit, markdown};
 use crate::sanitize::sanitize_lines;
@@ -19,8 +25,8 @@ use crate::sanitize::sanitize_lines;
 /// The version with the commit, as `--version` prints them.
 const VERSION_WITH_COMMIT: &str = concat!(env!("CARGO_PKG_VERSION"), ", commit ", env!("BUILD_COMMIT"));
 
-/// An error and its exit code: no reply (1), usage error (2), interruption (130 or 143). Every other error is an unusable file, device, host
-/// name or socket, and is converted into a failure with exit code 3.
+/// An error and its exit code: no reply (1), usage error (2), interruption (129, 130 or 143). Every other error is an unusable file, device,
+/// host name or socket, and is converted into a failure with exit code 3.
 #[derive(Debug)]
 pub struct Failure {
     /// Exit code of the process.
@@ -98,24 +104,45 @@ pub struct ReportFileArgs {
     pub html: Option<OutputFile>,
 
     /// Write the report to this JUnit XML file
-    #[arg(long, hide_short_help = true, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING_REPORT)]
+    #[arg(long, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING_REPORT)]
     junit: Option<OutputFile>,
 
     /// Write the report to this Markdown file
     #[arg(long, hide_short_help = true, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING_REPORT)]
     markdown: Option<OutputFile>,
+
+    /// Whether the files contain the report of this run.
+    #[arg(skip)]
+    is_written: Cell<bool>,
+
+    /// The option whose file cannot be written. The failure report is not written to this file.
+    #[arg(skip)]
+    unwritable: Cell<Option<&'static str>>,
 }
 
 impl ReportFileArgs {
     /// The files with their options.
     fn files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
         let all = [("--html", &self.html), ("--junit", &self.junit), ("--markdown", &self.markdown)];
-        all.into_iter().filter_map(|(option, file)| Some((option, file.as_deref()?)))
+        let writable = all.into_iter().filter(|(option, _)| self.unwritable.get() != Some(option));
+        writable.filter_map(|(option, file)| Some((option, file.as_deref()?)))
     }
 
-    /// Before the run, checks that files can be written and removes reports of an earlier run.
-    pub fn remove_stale(&self) -> anyhow::Result<()> {
-        self.files().try_for_each(|(option, file)| files::prepare(file).with_context(|| write_error(option, file)))
+    /// Before the run, checks that files can be written and empties reports of an earlier run. Empty files are not mistaken for reports if
+    /// the process is killed. After any other end, the files contain a report or the error: therefore, a stop request no longer ends the
+    /// process at once.
+    pub fn prepare(&self, stop: &StopToken) -> anyhow::Result<()> {
+        stop.set_run_started();
+        self.files().try_for_each(|(option, file)| {
+            let prepared = files::prepare(file).inspect_err(|_| self.unwritable.set(Some(option)));
+            prepared.with_context(|| write_error(option, file))
+        })
+    }
+
+    /// Writes the page of an active run.
+    pub fn write_page(&self, report: &Report) -> io::Result<()> {
+        let page = |file: &OutputFile| files::write(file, &html::page(report, None, None, PAGE_STYLE));
+        self.html.as_ref().map_or(Ok(()), page)
     }
 
     /// Writes all files, even if one fails. `audio` contains the waveforms for the HTML report. Returns the first error.
@@ -125,6 +152,7 @@ impl ReportFileArgs {
         audio: Option<&AudioPicture>,
         error: Option<&anyhow::Error>,
     ) -> anyhow::Result<()> {
+        self.is_written.set(true);
         let error = error.map(|error| format!("{error:#}"));
         let error = error.as_deref();
         let mut result = Ok(());
@@ -139,6 +167,30 @@ impl ReportFileArgs {
         }
         result
     }
+
+    /// Writes the files of a run that failed before it had a report. A CI server then shows the error, not an earlier run.
+    pub fn write_failure(&self, command: RunKind, target: &str, error: &anyhow::Error) {
+        let stream = if command == RunKind::Send { StreamKind::Audio } else { StreamKind::Ping };
+        let (origin, started_unix_ms) = (run_origin::of_this_process(), clock::unix_ms());
+        let run = RunResults { origin, started_unix_ms, ..RunResults::new(command, target, stream) };
+        if !self.is_written.get()
+            && let Err(error) = self.write(&Report::new(&run, &Limits::default()), None, Some(error))
+        {
+            print_message(&format!("{error:#}"));
+        }
+    }
+}
+
+/// Writes the report files of the subcommand `name`. `given` contains the unchecked values of its options.
+pub fn write_usage_error(name: &str, given: &ArgMatches, error: &clap::Error) {
+    let Some(command) = [RunKind::Send, RunKind::Probe].into_iter().find(|kind| kind.name() == name) else { return };
+    let value = |option| given.get_one::<OsString>(option).filter(|file| !file.is_empty());
+    let [html, junit, markdown] =
+        ["html", "junit", "markdown"].map(|option| OutputFile::new(value(option)?.into()).ok());
+    let files = ReportFileArgs { html, junit, markdown, is_written: Cell::default(), unwritable: Cell::default() };
+    let text = error.to_string();
+    let reason = text.strip_prefix("error: ").unwrap_or(&text).split("\n\n").next().unwrap_or_default();
+    files.write_failure(command, "-", &anyhow::anyhow!("{reason}"));
 }
 
 fn write_error(option: &str, file: &Path) -> String {

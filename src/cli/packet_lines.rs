@@ -5,11 +5,12 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 
 use super::output::write_line;
-use crate::client::{PacketEvent, PacketObserver, RecordedPacket, RunResults};
+use crate::client::{LiveSnapshot, PacketEvent, PacketObserver, RecordedPacket, RunResults};
 use crate::report::json::{self, JsonLine};
 use crate::report::run_record::{self, AudioPicture, RecordedOptions};
 use crate::stats::Counter;
@@ -17,6 +18,9 @@ use crate::time::Time;
 
 /// Capacity of the packet record queue: about one second of traffic at a high packet rate.
 const QUEUE_CAPACITY: usize = 65_536;
+
+/// Interval of the progress lines in a run record.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Adds packet records to the queue between the node and the writer. The node's thread uses this sender and must not block. Therefore, if
 /// the queue is full, new records are dropped and counted.
@@ -38,6 +42,9 @@ pub struct PacketLineWriter {
     records: Receiver<RecordedPacket>,
     dropped: Arc<Counter>,
     started: Time,
+    /// Time of the newest figures, and when they were first read.
+    newest: (Time, Instant),
+    next_progress: Duration,
     print: bool,
     reader_closed: bool,
     file: Option<RecordFile>,
@@ -47,18 +54,34 @@ pub struct PacketLineWriter {
 pub fn packet_lines(print: bool, file: Option<RecordFile>) -> (PacketLineSender, PacketLineWriter) {
     let (queue, records) = mpsc::sync_channel(QUEUE_CAPACITY);
     let dropped = Arc::<Counter>::default();
-    (
-        PacketLineSender { queue, dropped: Arc::clone(&dropped) },
-        PacketLineWriter { records, dropped, started: Time::ZERO, print, reader_closed: false, file },
-    )
+    let sender = PacketLineSender { queue, dropped: Arc::clone(&dropped) };
+    let (started, newest, next_progress) = (Time::ZERO, (Time::ZERO, Instant::now()), Duration::ZERO);
+    (sender, PacketLineWriter { records, dropped, started, newest, next_progress, print, reader_closed: false, file })
 }
 
 impl PacketLineWriter {
-    /// Writes all queued records, with times relative to `started`.
-    pub fn write_queued(&mut self, started: Option<Time>) {
-        self.started = started.unwrap_or(self.started);
+    /// Writes all queued records, with times relative to the start of counting. `figures` were read before, so that the records of all earlier
+    /// packets are queued.
+    pub fn write_queued(&mut self, figures: &LiveSnapshot) {
+        self.started = figures.started_at.unwrap_or(self.started);
+        if figures.at != self.newest.0 {
+            self.newest = (figures.at, Instant::now());
+        }
+        // Nothing is published while the run waits.
+        let elapsed = figures.at.duration_since(self.started) + self.newest.1.elapsed();
         while let Ok(record) = self.records.try_recv() {
             self.write(record);
+        }
+        let dropped = self.dropped();
+        if let Some(file) = &mut self.file {
+            if figures.started_at.is_some() && elapsed >= self.next_progress {
+                self.next_progress = elapsed + PROGRESS_INTERVAL;
+                if let Ok(line) = run_record::progress_line(elapsed, figures.packets, dropped) {
+                    file.write(&line);
+                }
+            }
+            // A record of a killed run lacks only its end.
+            file.flush();
         }
     }
 
@@ -109,18 +132,26 @@ pub struct RecordFile {
 }
 
 impl RecordFile {
-    /// Creates the file and writes the options of the run. An existing file is replaced.
-    pub fn create(path: &Path, options: &RecordedOptions) -> anyhow::Result<Self> {
+    /// Creates the file and writes the options of the run and its plan. An existing file is replaced.
+    pub fn create(path: &Path, options: &RecordedOptions, plan: &RunResults) -> anyhow::Result<Self> {
         let error = || write_error(path);
         let out = BufWriter::new(File::create(path).with_context(error)?);
         let mut file = Self { path: path.to_owned(), out, packets_dropped: 0, error: None };
         file.write(&json::line(options).with_context(error)?);
+        file.write(&run_record::plan_line(plan).with_context(error)?);
+        file.flush();
         Ok(file)
     }
 
     fn write(&mut self, line: &str) {
         if self.error.is_none() {
             self.error = self.out.write_all(line.as_bytes()).err();
+        }
+    }
+
+    fn flush(&mut self) {
+        if self.error.is_none() {
+            self.error = self.out.flush().err();
         }
     }
 

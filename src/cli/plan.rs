@@ -151,7 +151,12 @@ const RULES: &[Rule] = &[
         },
     },
     Rule {
-        options: "to target embedded wait_for timeout bind record_run progress",
+        options: "to target",
+        target: "a run that sends packets, and to --list-rooms",
+        applies: |plan, _| plan.is_run() || matches!(plan, ListRooms(_)),
+    },
+    Rule {
+        options: "embedded wait_for timeout bind record_run progress",
         target: "a run that sends packets",
         applies: |plan, _| plan.is_run(),
     },

@@ -7,12 +7,11 @@ use std::time::Duration;
 use super::client::ClientArgs;
 use super::client::websocket::WebSocketProbeArgs;
 use super::options::moqt_client::HEADING_MOQT;
-use super::options::network::HEADING_LOCAL_SYSTEM;
 use super::output::{Failure, print_notice};
 use super::plan::{Plan, UdpPeer};
-use super::target::{MoqtTarget, Target, UdpTarget};
+use super::target::{MoqtTarget, Target};
 use super::this_machine;
-use super::values::{packet_parser, parse_count};
+use super::values::{packet_parser, parse_count, parse_millis, parse_seconds};
 use crate::client::{ClientNode, ProbeConfig, ProbeWorkload};
 use crate::client::{RunKind, StreamKind};
 use crate::io::stop::StopToken;
@@ -21,8 +20,8 @@ use crate::link::OVERHEAD;
 use crate::moqt::client::{FramePayload, MoqtClientConfig};
 use crate::moqt::codec::MAX_BODY_BYTES;
 use crate::report::quantities::RunProtocol;
-use crate::units::{parse_duration_with_unit, parse_size};
-use crate::wire::{DEFAULT_PORT, HEADER_LEN, MAX_UDP_PAYLOAD};
+use crate::units::parse_size;
+use crate::wire::{HEADER_LEN, MAX_UDP_PAYLOAD};
 
 const HEADING_TARGET: &str = "Target";
 const HEADING_PACKETS: &str = "Packets";
@@ -73,11 +72,11 @@ pub struct Args {
     /// Stop sending after this time
     ///
     /// The run sends as many packets as fit into this time at --interval. If --count is also given, the lower limit applies.
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration_with_unit, help_heading = HEADING_PACKETS)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_seconds, help_heading = HEADING_PACKETS)]
     duration: Option<Duration>,
 
     /// Interval between packets or groups
-    #[arg(short, long, value_name = "DURATION", value_parser = parse_duration_with_unit, default_value = "10ms", help_heading = HEADING_PACKETS)]
+    #[arg(short, long, value_name = "DURATION", value_parser = parse_millis, default_value = "10ms", help_heading = HEADING_PACKETS)]
     interval: Duration,
 
     /// Type of the packets over UDP
@@ -96,7 +95,7 @@ pub struct Args {
     /// Check timers, buffers, ports and devices of this machine
     ///
     /// Takes about 2 seconds. The exit code is 1 if measurements on this machine would not be valid.
-    #[arg(long, help_heading = HEADING_LOCAL_SYSTEM)]
+    #[arg(long, help_heading = HEADING_TARGET)]
     this_machine: bool,
 }
 
@@ -109,9 +108,18 @@ impl Args {
     /// Probes until finished or `stop` is requested.
     pub fn run(mut self, matches: &ArgMatches, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
         self.client.prepare_output(color);
-        let local = Target::Udp(UdpTarget { host: "127.0.0.1".to_owned(), port: DEFAULT_PORT });
-        let has_default = self.client.room.room.is_none();
-        let to = self.to.as_ref().or(self.target.as_ref()).or_else(|| has_default.then_some(&local));
+        let to = self.to.as_ref().or(self.target.as_ref());
+        self.run_plan(to, matches, color, stop)
+            .map_err(|failure| self.client.report_failure(RunKind::Probe, to, failure))
+    }
+
+    fn run_plan(
+        &self,
+        to: Option<&Target>,
+        matches: &ArgMatches,
+        color: ColorChoice,
+        stop: &StopToken,
+    ) -> Result<u8, Failure> {
         let plan = if self.this_machine {
             Plan::Local("--this-machine")
         } else {
@@ -123,7 +131,7 @@ impl Args {
         }
         self.client.baseline.load()?;
         match plan {
-            Plan::Udp { peer, stream } => self.run_udp(peer, stream, stop),
+            Plan::Udp { peer, stream } => self.run_udp(&peer, stream, stop),
             Plan::Moqt(to) => self.run_moqt(to, stop),
             Plan::WebSocket(url) => self.run_websocket(url, stop),
             Plan::Replay(record) => self.client.replay(record, RunKind::Probe),
@@ -133,7 +141,7 @@ impl Args {
     }
 
     /// Sends packets to `peer`.
-    fn run_udp(&self, peer: UdpPeer<'_>, stream_kind: StreamKind, stop: &StopToken) -> Result<u8, Failure> {
+    fn run_udp(&self, peer: &UdpPeer<'_>, stream_kind: StreamKind, stop: &StopToken) -> Result<u8, Failure> {
         let payload_len = self.size();
         // With a link, AUDIO is stereo.
         let (unit, max) = match self.client.link {
@@ -149,11 +157,12 @@ impl Args {
         let count = self.packet_count()?;
         self.client.baseline.check_plan(RunKind::Probe, stream_kind, RunProtocol::Udp)?;
         let mut target = self.client.connect(peer, "probe", stop)?;
-        let config = self.client.run_config(target.address, stream_kind, true);
+        let config = self.client.run_config((target.address, target.waited), stream_kind, true);
         let probe_config = ProbeConfig { stream_kind, count, interval: self.interval, payload_len };
-        let (observer, monitor) = self.client.monitor_run(count)?;
         let workload = ProbeWorkload::new(probe_config).with_link(target.link.is_some());
-        let client = ClientNode::new(config, workload, Box::new(observer)).with_link(target.link.take());
+        let client = ClientNode::new(config, workload, Box::new(())).with_link(target.link.take());
+        let (observer, monitor) = self.client.monitor_run(count, client.plan(&target.name))?;
+        let client = client.with_observer(Box::new(observer));
         let finished = self.client.run_client(client, target, monitor, &mut (), stop)?;
         self.client.report(finished.with_interval(self.interval))
     }

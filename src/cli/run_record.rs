@@ -9,6 +9,8 @@ use anyhow::{Context, bail};
 use super::output::HEADING_REPORT;
 use super::packet_lines::RecordFile;
 use super::values::{OutputFile, output_file_parser};
+use crate::client::RunResults;
+use crate::io::files;
 use crate::report::limits::Limits;
 use crate::report::run_record::{self, RecordedOptions, RecordedRun};
 
@@ -30,9 +32,9 @@ pub struct RunRecordArgs {
 }
 
 impl RunRecordArgs {
-    /// Creates the file of --record-run.
-    pub fn create(&self, limits: Limits) -> anyhow::Result<Option<RecordFile>> {
-        let create = |path: &OutputFile| RecordFile::create(path, &RecordedOptions::new(limits));
+    /// Creates the file of --record-run. `plan` are the results of the run before its first packet.
+    pub fn create(&self, limits: Limits, plan: &RunResults) -> anyhow::Result<Option<RecordFile>> {
+        let create = |path: &OutputFile| RecordFile::create(path, &RecordedOptions::new(limits), plan);
         self.record_run.as_ref().map(create).transpose()
     }
 }
@@ -47,5 +49,7 @@ fn read_record(path: &Path) -> anyhow::Result<RecordedRun> {
     if !fs::metadata(path)?.is_file() {
         bail!("not a regular file");
     }
-    run_record::read(BufReader::new(File::open(path)?)).map_err(anyhow::Error::msg)
+    let mut file = BufReader::new(File::open(path)?);
+    files::skip_byte_order_mark(&mut file)?;
+    run_record::read(file).map_err(anyhow::Error::msg)
 }

@@ -15,6 +15,7 @@ use super::client::ClientArgs;
 use super::output::{Failure, print_notice};
 use super::plan::{Plan, UdpPeer};
 use super::target::{MoqtTarget, Target};
+use super::values::parse_millis;
 use crate::client::{AudioWorkload, ClientNode, PayloadSource};
 use crate::client::{RunKind, RunResults, StopSignal, StreamKind};
 use crate::io::read_ahead::{self, ReaderThread};
@@ -24,7 +25,6 @@ use crate::moqt::client::{FramePayload, MoqtClientConfig};
 use crate::moqt::codec::MAX_BODY_BYTES;
 use crate::report::quantities::RunProtocol;
 use crate::sanitize::sanitize_char;
-use crate::units::parse_duration_with_unit;
 use crate::wire::{HEADER_LEN, MAX_UDP_PAYLOAD, MAX_UNFRAGMENTED_PAYLOAD};
 
 const HEADING_TARGET: &str = "Target";
@@ -70,6 +70,11 @@ impl Args {
         if self.client.link.is_some() {
             self.source.send_stereo();
         }
+        let result = self.run_plan(matches, stop);
+        result.map_err(|failure| self.client.report_failure(RunKind::Send, self.to.as_ref(), failure))
+    }
+
+    fn run_plan(&self, matches: &ArgMatches, stop: &StopToken) -> Result<u8, Failure> {
         let plan = if self.capture.list_devices {
             Plan::Local("--list-devices")
         } else {
@@ -78,7 +83,7 @@ impl Args {
         plan.check_options(RunKind::Send, matches)?;
         self.client.baseline.load()?;
         match plan {
-            Plan::Udp { peer, .. } => self.send_audio(peer, stop),
+            Plan::Udp { peer, .. } => self.send_audio(&peer, stop),
             Plan::Moqt(to) => self.send_texts(to, stop),
             Plan::Replay(record) => self.client.replay(record, RunKind::Send),
             Plan::ListRooms(url) => self.client.room.print_rooms(&url, self.client.json, self.client.json_lines),
@@ -87,7 +92,7 @@ impl Args {
     }
 
     /// Sends audio to `peer`.
-    fn send_audio(&self, peer: UdpPeer<'_>, stop: &StopToken) -> Result<u8, Failure> {
+    fn send_audio(&self, peer: &UdpPeer<'_>, stop: &StopToken) -> Result<u8, Failure> {
         let (source, reader, PacketLayout { mut form, packets, .. }) = self.open_source()?;
         let payload = form.frame_samples as usize * usize::from(form.channels) * 4;
         let mut datagram = payload + HEADER_LEN;
@@ -109,15 +114,11 @@ impl Args {
         let mut target = self.client.connect(peer, "send", stop)?;
         let (speaker_observer, speaker) = self.playback.start(form, self.capture.device_buffer)?.unzip();
         let (recorder_queue, mut recorder) = self.recording.start(form, self.client.max_waveform_audio())?;
-        let config = self.client.run_config(target.address, StreamKind::Audio, !self.no_echo);
-        let (line_sender, monitor) = self.client.monitor_run(packets)?;
-
-        let client = ClientNode::new(
-            config,
-            AudioWorkload::new(form, source),
-            Box::new(((recorder_queue, speaker_observer), line_sender)),
-        )
-        .with_link(target.link.take());
+        let config = self.client.run_config((target.address, target.waited), StreamKind::Audio, !self.no_echo);
+        let workload = AudioWorkload::new(form, source);
+        let client = ClientNode::new(config, workload, Box::new(())).with_link(target.link.take());
+        let (line_sender, monitor) = self.client.monitor_run(packets, client.plan(&target.name))?;
+        let client = client.with_observer(Box::new(((recorder_queue, speaker_observer), line_sender)));
         let mut finished = self.client.run_client(client, target, monitor, &mut recorder, stop)?;
 
         finish_playback(speaker, &mut finished, stop);
@@ -128,7 +129,10 @@ impl Args {
         let reader = reader.filter(|_| finished.run.interrupted.is_none());
         match reader.map_or(Ok(None), ReaderThread::join) {
             Ok(None) => {}
-            Ok(Some(warning)) => print_notice(&format!("{}: {warning}", self.source.name())),
+            Ok(Some(warning)) => {
+                let warning = format!("{}: {warning}", self.source.short_name());
+                finished.run.audio.iter_mut().for_each(|audio| audio.source_warning = Some(warning.clone()));
+            }
             Err(cause) => *error = Some(anyhow!("cannot continue reading {}: {cause}", self.source.short_name())),
         }
         *error = device_lost.or(error.take());
@@ -185,15 +189,15 @@ const STDIN_MARKER: &str = "-";
 /// Texts to send.
 #[derive(Clone, Debug, clap::Args)]
 pub struct TextArgs {
-    /// Text to send over MOQT, or `-` for the lines of standard input
+    /// Text to send over MOQT; `-` is standard input
     ///
-    /// Prints each text when the server's echo of the text arrives. The option can be repeated.
+    /// With `-`, each line is a text. Prints each text when the server's echo of the text arrives. The option can be repeated.
     #[arg(long, value_name = "TEXT", help_heading = HEADING_TARGET)]
     text: Vec<String>,
 
     /// Minimum interval between two texts
     // The default is the same as in the gomoqt echo client.
-    #[arg(short, long, hide_short_help = true, value_name = "DURATION", value_parser = parse_duration_with_unit, default_value = "250ms", help_heading = HEADING_TARGET)]
+    #[arg(short, long, hide_short_help = true, value_name = "DURATION", value_parser = parse_millis, default_value = "250ms", help_heading = HEADING_TARGET)]
     interval: Duration,
 }
 
@@ -268,7 +272,7 @@ pub fn print_text(text: &[u8], stop: &StopToken) {
     let written = out.write_all(&[&bytes[..], b"\n"].concat()).and_then(|()| out.flush());
     if written.is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
         // The reader has closed the pipe, as with `| head`.
-        stop.request(StopSignal::Interrupt);
+        stop.request(StopSignal::ClosedPipe);
     }
 }
 

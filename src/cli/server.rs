@@ -10,10 +10,11 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::ColorChoice;
 use prometheus_client::registry::Registry;
-use tracing::info;
+use tracing::{info, warn};
 
-use super::output::Failure;
+use super::output::{Failure, print_message};
 use super::values::{OrOff, format_size, or_off, use_color};
+use crate::address::{HostPort, url_authority};
 use crate::echo::{self, Counters, ExternalCounts, FIXED_LOG_LINE};
 use crate::io::log::{self, LogGuard};
 use crate::io::moqt::{self, CounterSnapshot, ServerCounters};
@@ -29,7 +30,14 @@ use crate::units::parse_size;
 /// Starts the log. `--verbose` overrides `RUST_LOG`.
 pub fn start_log(verbose: bool, color: ColorChoice) -> Result<LogGuard, Failure> {
     let filter = if verbose { "debug".to_owned() } else { log_filter() };
-    log::init(&filter, use_color(color, &io::stderr())).map_err(|error| Failure::usage(format!("RUST_LOG: {error}")))
+    let log = log::init(&filter, use_color(color, &io::stderr()));
+    let log = log.map_err(|error| Failure::usage(format!("RUST_LOG: {error}")))?;
+    if !log.has_lines {
+        print_message(&format!(
+            "the server starts, but RUST_LOG={filter} disables its log; for its addresses, use info"
+        ));
+    }
+    Ok(log)
 }
 
 /// The filter of `RUST_LOG`, or `info`.
@@ -39,12 +47,13 @@ fn log_filter() -> String {
 
 /// Binds the first usable address of `--host` and `--port`. Otherwise, returns the error of the first address.
 pub fn bind_first<T>(host: &str, port: u16, bind: impl Fn(SocketAddr) -> anyhow::Result<T>) -> Result<T, Failure> {
-    if let Ok(address) = host.parse::<SocketAddr>() {
-        let (ip, port) = (address.ip(), address.port());
-        return Err(Failure::usage(format!("--host takes no port; give --host {ip} --port {port}")));
+    let HostPort { host, port: given } =
+        HostPort::parse_listen(host).map_err(|error| Failure::usage(format!("--host: {error}")))?;
+    if let Some(port) = given {
+        return Err(Failure::usage(format!("--host takes no port; give --host {host} --port {port}")));
     }
     let mut first = None;
-    for address in resolve::resolve(host, port)? {
+    for address in resolve::resolve(&host, port).context("--host")? {
         match bind(address) {
             Ok(bound) => return Ok(bound),
             Err(error) => _ = first.get_or_insert(error),
@@ -58,12 +67,7 @@ pub fn bind_first<T>(host: &str, port: u16, bind: impl Fn(SocketAddr) -> anyhow:
 pub fn bind_tcp(host: &str, port: u16) -> Result<(TcpListener, SocketAddr), Failure> {
     bind_first(host, port, |address| {
         let bound = http::bind(address).and_then(|listener| Ok((listener.local_addr()?, listener)));
-        let (address, listener) = bound.map_err(|error| match error.kind() {
-            io::ErrorKind::AddrInUse => BindError::AddrInUse(address).into(),
-            io::ErrorKind::AddrNotAvailable => BindError::AddrNotAvailable(address).into(),
-            io::ErrorKind::PermissionDenied => BindError::PermissionDenied(address).into(),
-            _ => anyhow::Error::from(error).context(format!("cannot listen on {address}")),
-        })?;
+        let (address, listener) = bound.map_err(|error| BindError::new(address, error))?;
         Ok((listener, address))
     })
 }
@@ -79,19 +83,23 @@ pub fn log_signaling_urls(address: SocketAddr, is_tls: bool, dialects: DialectSe
     let pages = urls("http").into_iter().next().unwrap_or_default();
     let command = dialects.check_command(web_sockets.first().map_or("", String::as_str), &pages, is_tls);
     info!(target: "signaling", urls = web_sockets.join(" "), "serving");
-    info!(target: "http", start = %format_args!("{pages}/"), console = %format_args!("{pages}/console"), docs = %format_args!("{pages}/docs"), "serving pages");
+    if pages.contains("%25") {
+        warn!(target: "http", "browsers cannot open an address with a zone; give --host :: for the pages");
+    } else {
+        info!(target: "http", start = %format_args!("{pages}/"), console = %format_args!("{pages}/console"), docs = %format_args!("{pages}/docs"), "serving pages");
+    }
     info!(target: "signaling", command, "run this to test the server");
     pages
 }
 
 /// Host and port in a URL. A certificate rarely contains a loopback address, but may contain `localhost`.
 fn local_host(address: SocketAddr, is_tls: bool) -> String {
-    if is_tls && address.ip().is_loopback() { format!("localhost:{}", address.port()) } else { address.to_string() }
+    if is_tls && address.ip().is_loopback() { format!("localhost:{}", address.port()) } else { url_authority(&address) }
 }
 
 /// Removes the file of --address-file, which an earlier server wrote. Otherwise, scripts that wait for the file could read a stale address.
 pub fn clear_address(file: Option<&Path>) -> anyhow::Result<()> {
-    file.map_or(Ok(()), |file| files::prepare(file).with_context(|| cannot_write(file)))
+    file.map_or(Ok(()), |file| files::prepare_absent(file).with_context(|| cannot_write(file)))
 }
 
 /// Writes the listen address to the file of --address-file.
@@ -152,7 +160,7 @@ impl ServerStatistics {
         let Some(listener) = listener else { return Ok(()) };
         let address = reachable_addresses(listener.local_addr().context("cannot serve metrics")?).into_iter().next();
         if let Some(address) = address {
-            info!(target: "metrics", url = %format_args!("http://{address}/metrics"), "listening");
+            info!(target: "metrics", url = %format_args!("http://{}/metrics", url_authority(&address)), "listening");
         }
         let mut registry = Registry::default();
         if let Some(UdpStatistics { counters, kernel, outcome_log_dropped }) = &self.udp {

@@ -17,6 +17,7 @@ use super::options::signaling_limits::{
 use super::output::Failure;
 use super::server::{self, MemoryArgs, bind_tcp};
 use super::values::{DEFAULT_SIGNALING_PORT, OutputFile, dialect_parser, output_file_parser, parse_port};
+use crate::address::url_authority;
 use crate::io::os;
 use crate::io::signaling::{self, SHUTDOWN_TIMEOUT};
 use crate::io::stop::StopToken;
@@ -118,7 +119,8 @@ impl Args {
         server::write_address(self.address_file.as_deref(), address)?;
         let scheme = if identity.is_some() { "wss" } else { "ws" };
         let is_tls = identity.is_some();
-        info!(target: "signaling", "server listening on {scheme}://{address}{}", address_source(matches));
+        let authority = url_authority(&address);
+        info!(target: "signaling", "server listening on {scheme}://{authority}{}", address_source(matches));
         if let Some(identity) = identity {
             identity.log("certificate in use");
         }

@@ -4,9 +4,12 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
+use std::sync::LazyLock;
 
 use anyhow::Context;
 
+use super::usage_error::url_without_secrets;
+use crate::address::{HostPort, ParseHostError, join_host_port};
 use crate::io::{moqt, resolve};
 use crate::moqt::Transport;
 use crate::wire::DEFAULT_PORT;
@@ -14,11 +17,15 @@ use crate::wire::DEFAULT_PORT;
 /// A UDP target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UdpTarget {
-    /// A name or an address, without brackets.
+    /// As in [`HostPort`].
     pub host: String,
     /// The UDP port.
     pub port: u16,
 }
+
+/// The default target: an echo server on this machine with default options.
+pub static LOCAL_ECHO_SERVER: LazyLock<UdpTarget> =
+    LazyLock::new(|| UdpTarget { host: Ipv4Addr::LOCALHOST.to_string(), port: DEFAULT_PORT });
 
 impl FromStr for UdpTarget {
     type Err = String;
@@ -44,7 +51,7 @@ impl FromStr for UdpTarget {
                 "`{path}`: a UDP target has no path; give HOST[:PORT], or a MOQT echo server as moqt://{path}"
             ));
         }
-        let HostPort { host, port } = authority.parse()?;
+        let HostPort { host, port } = authority.parse().map_err(|error: ParseHostError| error.to_string())?;
         Ok(Self { host, port: port.unwrap_or(DEFAULT_PORT) })
     }
 }
@@ -73,12 +80,22 @@ impl FromStr for Target {
     }
 }
 
-impl fmt::Debug for Target {
+/// The target without secrets.
+impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Udp(target) => target.fmt(f),
-            Self::Moqt(target) => target.fmt(f),
+            Self::Moqt(target) => target.target.fmt(f),
+            Self::WebSocket(url) => f.write_str(&url_without_secrets(url)),
+        }
+    }
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Self::WebSocket(_) => f.write_str("WebSocket"),
+            target => fmt::Display::fmt(target, f),
         }
     }
 }
@@ -98,8 +115,7 @@ impl FromStr for MoqtTarget {
     fn from_str(text: &str) -> Result<Self, String> {
         let mut target: moqt::MoqtUrl = text.parse().map_err(|error: moqt::ParseMoqtUrlError| error.to_string())?;
         let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
-        let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
-        let has_port = authority.rsplit(']').next().is_some_and(|rest| rest.contains(':'));
+        let has_port = HostPort::split_url(rest).is_ok_and(|(_, authority, _)| authority.port.is_some());
         if !has_port && target.transport == Transport::WebTransport {
             target.port = HTTPS_PORT;
         }
@@ -117,50 +133,9 @@ fn scheme_matches(scheme: &str, schemes: &[&str]) -> bool {
     schemes.iter().any(|other| scheme.trim_start().eq_ignore_ascii_case(other))
 }
 
-/// `host`, `host:port`, or an IPv6 address with or without brackets.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HostPort {
-    /// A name or an address, without brackets.
-    pub host: String,
-    /// The port, if it was given.
-    pub port: Option<u16>,
-}
-
-impl FromStr for HostPort {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (host, port) = if let Some(bracketed) = text.strip_prefix('[') {
-            match bracketed.split_once(']').map(|(host, rest)| (host, rest, rest.strip_prefix(':'))) {
-                Some((host, _, Some(port))) => (host, Some(port)),
-                Some((host, "", None)) => (host, None),
-                _ => return Err(format!("`{text}`: give an IPv6 address with a port as [ADDRESS]:PORT")),
-            }
-        } else if text.split('%').next().is_some_and(|address| address.parse::<Ipv6Addr>().is_ok()) {
-            // A bare IPv6 address, with or without a zone.
-            (text, None)
-        } else {
-            text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port)))
-        };
-        if host.is_empty() {
-            return Err("host missing; give HOST[:PORT], such as localhost:5000".to_owned());
-        }
-        let number = |port: &str| match port.parse() {
-            Ok(number @ 1..) => Ok(number),
-            _ => Err(format!("invalid port `{port}`: give a number from 1 to 65535")),
-        };
-        let port = port.map(number).transpose()?;
-        Ok(Self { host: host.to_owned(), port })
-    }
-}
-
 impl fmt::Display for UdpTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
-        }
+        f.write_str(&join_host_port(&self.host, self.port))
     }
 }
 
@@ -170,7 +145,7 @@ pub const LOCALHOST: &str = "localhost";
 /// A listen address: host name or IP address, and port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenHostPort {
-    /// The name or address as given, without brackets.
+    /// As in [`HostPort`].
     pub host: String,
     port: u16,
 }
@@ -188,26 +163,23 @@ impl FromStr for ListenHostPort {
         if let Ok(port) = text.parse() {
             return Ok(Self { port, ..Self::default() });
         }
-        // Port 0 is valid in a listen address but not in a target. Remove the port before `HostPort` parses the rest.
-        let (rest, free) = text
-            .strip_suffix(":0")
-            .filter(|rest| rest.starts_with('[') || !rest.contains(':'))
-            .map_or((text, None), |rest| (rest, Some(0)));
         // Two kinds of text must not be parsed as host names: URLs, and numbers that are too high for a port, such as 70000.
-        let is_name = rest.chars().any(|c| !c.is_ascii_digit()) && !rest.contains('/');
-        let parsed = rest.parse::<HostPort>().ok().filter(|_| is_name);
-        let HostPort { host, port } = parsed.ok_or(
-            "give ADDR:PORT, such as localhost:4443, 0.0.0.0:4443 or [::]:4443, or only a PORT to listen on loopback",
-        )?;
-        let port = free.or(port);
+        let is_name = text.chars().any(|c| !c.is_ascii_digit()) && !text.contains('/');
+        let HostPort { host, port } = match HostPort::parse_listen(text) {
+            Ok(parsed) if is_name => parsed,
+            Err(error @ ParseHostError::Zone(_)) => return Err(error.to_string()),
+            _ => return Err(
+                "give ADDR:PORT, such as localhost:4443, 0.0.0.0:4443 or [::]:4443, or only a PORT to listen on loopback"
+                    .to_owned(),
+            ),
+        };
         Ok(Self { host, port: port.unwrap_or(crate::moqt::DEFAULT_PORT) })
     }
 }
 
 impl fmt::Display for ListenHostPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { host, port } = self;
-        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
+        f.write_str(&join_host_port(&self.host, self.port))
     }
 }
 
@@ -304,12 +276,14 @@ mod tests {
             ("[::]:0", "::", 0),
             ("[::1]:1", "::1", 1),
             ("::1", "::1", 4_443),
-            ("fe80::0", "fe80::0", 4_443),
+            ("fd80::0", "fd80::0", 4_443),
             ("echo.example.org", "echo.example.org", 4_443),
         ] {
             assert_eq!(text.parse(), Ok(ListenHostPort { host: host.to_owned(), port }), "{text}");
         }
-        for text in ["", ":0", ":4443", "70000", "host:70000", "host:x", "https://localhost:4443", "[::1", "a:b:c"] {
+        for text in
+            ["", ":0", ":4443", "70000", "host:70000", "host:x", "https://localhost:4443", "[::1", "a:b:c", "fe80::1"]
+        {
             assert!(text.parse::<ListenHostPort>().is_err(), "{text}");
         }
     }

@@ -1,7 +1,57 @@
-//! Removes tokens and passwords in URLs from usage errors.
+//! Usage errors: removes tokens and passwords in URLs, and names the options that are similar to an unknown one.
 
-use clap::Error;
-use clap::error::{ContextKind, ContextValue};
+use std::ffi::OsString;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Command, Error};
+
+/// Similarity above which two words or names count as similar: a typing error in a word of four letters.
+const MIN_SIMILARITY: f64 = 0.6;
+
+/// Maximum number of similar options that are named. If there are more, none is named.
+const MAX_SIMILAR: usize = 4;
+
+/// Replaces clap's suggestion for an unknown option, which compares letters only, by the options of the subcommand with the most similar words.
+pub fn with_similar_options(mut error: Error, command: &Command, arguments: &[OsString]) -> Error {
+    let Some(ContextValue::String(unknown)) = error.get(ContextKind::InvalidArg) else { return error };
+    let mut command = command.clone();
+    command.build();
+    let subcommand = arguments.iter().find_map(|word| command.find_subcommand(word));
+    let (ErrorKind::UnknownArgument, Some(unknown), Some(subcommand)) =
+        (error.kind(), unknown.strip_prefix("--"), subcommand)
+    else {
+        return error;
+    };
+    let scored = subcommand.get_arguments().filter(|argument| !argument.is_hide_set()).filter_map(|argument| {
+        let help = argument.get_help().map(|help| help.to_string().to_lowercase()).unwrap_or_default();
+        let name = argument.get_long()?;
+        Some((similarity(unknown, name, &help)?, format!("--{name}")))
+    });
+    let scored: Vec<_> = scored.collect();
+    let best = scored.iter().map(|(score, _)| *score).max();
+    let similar: Vec<String> =
+        scored.into_iter().filter(|(score, _)| Some(*score) == best).map(|(_, name)| name).collect();
+    error.remove(ContextKind::Suggested);
+    error.remove(ContextKind::SuggestedArg);
+    error.insert(ContextKind::Usage, ContextValue::StyledStr(subcommand.clone().render_usage()));
+    if (1..=MAX_SIMILAR).contains(&similar.len()) {
+        error.insert(ContextKind::SuggestedArg, ContextValue::Strings(similar));
+    }
+    error
+}
+
+/// How similar an unknown option is to the option `name`, in percent: the share of their words that are similar. Words of the unknown option
+/// in the description `help` decide between equally similar options. `None` if no word is similar.
+fn similarity(unknown: &str, name: &str, help: &str) -> Option<usize> {
+    let is_similar = |one: &str, other: &str| strsim::normalized_damerau_levenshtein(one, other) > MIN_SIMILARITY;
+    let is_abbreviation = |one: &str, other: &str| one.len() >= 3 && other.starts_with(one);
+    let (words, name_words): (Vec<&str>, Vec<&str>) = (unknown.split(['-', '_']).collect(), name.split('-').collect());
+    let in_name = |word: &&&str| name_words.iter().any(|own| is_similar(word, own) || is_abbreviation(word, own));
+    let in_help = |word: &&&str| help.split(' ').any(|own| is_abbreviation(word, own));
+    let shared = words.iter().filter(in_name).count();
+    let score = if is_similar(unknown, name) { 100 } else { 200 * shared / (words.len() + name_words.len()) };
+    (score > 0).then(|| score + words.iter().filter(in_help).count())
+}
 
 /// Removes tokens and passwords in URLs from an error.
 pub fn without_secrets(mut error: Error) -> Error {

@@ -12,8 +12,10 @@ use std::time::Duration;
 use clap::builder::{PathBufValueParser, PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Arg, ColorChoice, Command, Error, ValueEnum};
 
+use crate::address::{HostPort, ParseHostError, without_zone};
 use crate::client::StreamKind;
 use crate::echo::LinkPolicy;
+use crate::io::resolve::resolve;
 use crate::io::{files, os, udp};
 use crate::moqt::{MoqtVersion, Transport};
 use crate::rate_limit::WindowLimit;
@@ -33,15 +35,20 @@ impl Deref for OutputFile {
     }
 }
 
-/// Parser for the value of an option that names an output file. Rejects `-`, which usually means standard output. Without this check, the
-/// program would create a file with the name `-`. Also rejects files that a standard stream uses.
-pub fn output_file_parser() -> impl TypedValueParser<Value = OutputFile> {
-    PathBufValueParser::new().try_map(|file| {
+impl OutputFile {
+    /// Rejects `-`, which usually means standard output. Without this check, the program would create a file with the name `-`. Also rejects
+    /// files that a standard stream uses.
+    pub fn new(file: PathBuf) -> Result<Self, String> {
         if file.as_os_str() == "-" {
             return Err("standard output is not supported; for a file named `-`, give ./-".to_owned());
         }
-        files::stream_conflict(&file).map_or(Ok(OutputFile(file)), Err)
-    })
+        files::stream_conflict(&file).map_or(Ok(Self(file)), Err)
+    }
+}
+
+/// Parser for the value of an option that names an output file.
+pub fn output_file_parser() -> impl TypedValueParser<Value = OutputFile> {
+    PathBufValueParser::new().try_map(OutputFile::new)
 }
 
 /// Whether to color the output on `stream`. With `Auto`, output to a terminal is colored unless NO_COLOR is set and not empty, or TERM
@@ -160,18 +167,31 @@ pub enum ClientLinkMode {
     Signed,
 }
 
+/// Parses an address of this machine with an optional port. `None` if the text is not an address. The flag is true if there is a port.
+pub fn parse_local_address(text: &str) -> Result<Option<(SocketAddr, bool)>, String> {
+    let (host, port) = match HostPort::parse_listen(text) {
+        Ok(HostPort { host, port }) if without_zone(&host).parse::<IpAddr>().is_ok() => (host, port),
+        Err(error @ ParseHostError::Zone(_)) => return Err(error.to_string()),
+        _ => return Ok(None),
+    };
+    // Only a zone has to be resolved, which needs no name server.
+    let found = resolve(&host, port.unwrap_or(0)).map_err(|error| error.to_string())?;
+    Ok(found.first().map(|address| (*address, port.is_some())))
+}
+
 /// Parses a listen address: `ADDR:PORT`, or a bare port on 127.0.0.1.
 pub fn parse_listen_address(text: &str) -> Result<SocketAddr, String> {
     let port = |text: &str| text.parse::<u16>().ok();
     let local = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
     let loopback = || text.strip_prefix("localhost:").and_then(port).or_else(|| port(text)).map(local);
-    text.parse().ok().or_else(loopback).ok_or_else(|| {
+    let address = parse_local_address(text)?.and_then(|(address, has_port)| has_port.then_some(address));
+    address.or_else(loopback).ok_or_else(|| {
         "give ADDR:PORT, such as 127.0.0.1:9464, [::1]:9464 or 0.0.0.0:9464, or only a PORT to listen on loopback"
             .to_owned()
     })
 }
 
-/// Prints a duration as [`units::parse_duration_with_unit`] parses it.
+/// Prints a duration as [`units::parse_duration`] parses it.
 pub fn format_duration(duration: Duration) -> String {
     if duration.is_zero() {
         return "0".to_owned();
@@ -180,12 +200,12 @@ pub fn format_duration(duration: Duration) -> String {
     format!("{duration:?}").replace('\u{b5}', "u")
 }
 
-/// Parses a duration. A number without a unit is in milliseconds, as in the environment variable or predecessor of the option.
+/// Parses a duration. A number without a unit is in milliseconds.
 pub fn parse_millis(text: &str) -> Result<Duration, ParseQuantityError> {
     units::parse_duration(text, "ms")
 }
 
-/// Parses a duration. A number without a unit is in seconds, as in the environment variable of the option.
+/// Parses a duration. A number without a unit is in seconds.
 pub fn parse_seconds(text: &str) -> Result<Duration, ParseQuantityError> {
     units::parse_duration(text, "s")
 }

@@ -5,6 +5,7 @@
 //! pending, the server validates the source address of each new connection.
 
 use std::collections::HashMap;
+use std::io;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -12,13 +13,14 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 
 use crate::address::source_network;
 use crate::io::clock;
 use crate::io::http::forwarded::TrustedProxies;
 use crate::io::log::SharedLogThrottle;
+use crate::io::os;
 use crate::memory_budget::{MemoryAccount, MemoryBudget, MemoryPermit, OverBudget};
 use crate::rate_limit::{WindowLimit, WindowLimiter};
 
@@ -49,12 +51,14 @@ pub struct ConnectionLimits {
     /// Maximum number of new connections per source address in a period. Further connections are closed at once. Loopback is exempt.
     /// `None` is no limit.
     pub max_new_connections: Option<WindowLimit>,
-    /// Total time for the TLS handshake and the head of a request. Also the maximum idle time of a connection.
+    /// Total time for the TLS handshake and the head of a request. While more than half of the connections or of the memory are in use, also
+    /// the maximum idle time of a connection.
     pub handshake_timeout: Duration,
-    /// Maximum lifetime of a connection, even of a busy connection. Otherwise, a client that never reads could keep its slot. An upgraded
-    /// connection has no maximum lifetime. During an endless response, the lifetime restarts whenever the client reads
-    /// ([`ConnectionPermit::extend`]).
+    /// Maximum time of a request and its response. Otherwise, a client that never reads could keep its slot. An upgraded connection has no
+    /// such limit. During an endless response, the time restarts whenever the client reads ([`ConnectionPermit::extend`]).
     pub max_lifetime: Duration,
+    /// Maximum time between a response and the end of the next request's head. Load balancers reuse their connections for up to 60 s.
+    pub idle_timeout: Duration,
     /// The memory budget of the process.
     pub memory_budget: Arc<MemoryBudget>,
     /// Memory that each connection may always use, in bytes. A TCP connection has 20 KiB more until it is upgraded.
@@ -72,6 +76,7 @@ impl Default for ConnectionLimits {
             max_new_connections: None,
             handshake_timeout,
             max_lifetime,
+            idle_timeout: Duration::from_secs(75),
             memory_budget: MemoryBudget::new(None),
             bytes_per_connection: PLAIN_CONNECTION_BYTES,
             trusted_proxies: None,
@@ -146,6 +151,13 @@ impl ConnectionLimiter {
     /// The configured limits.
     pub fn limits(&self) -> &ConnectionLimits {
         &self.limits
+    }
+
+    /// Whether more than half of the slots or of the memory are in use. Then, idle connections are closed early, and other connections after
+    /// their response. Otherwise, clients without requests could take all slots.
+    pub(in crate::io) fn is_scarce(&self) -> bool {
+        let is_mostly_used = |limit: usize| self.semaphore.available_permits() < limit.div_ceil(2);
+        self.limits.max_connections.is_some_and(is_mostly_used) || self.limits.memory_budget.is_scarce()
     }
 
     /// TCP connections closed because of a limit of their source address, or because of the memory budget.
@@ -253,6 +265,14 @@ impl ConnectionLimiter {
         }
     }
 
+    /// Logs that the system cannot accept a TCP connection, usually because of the limit on open files.
+    pub(in crate::io) fn log_failed_accept(&self, error: &io::Error) {
+        if self.log_throttle.allow() {
+            let open_files_limit = os::descriptor_limit();
+            warn!(target: "http", %error, open_files_limit, "cannot accept a connection; clients wait (ulimit -n, LimitNOFILE=)");
+        }
+    }
+
     /// Counts one more connection for `address`. `Ok(None)` if the address is exempt.
     fn count_source(&self, address: IpAddr, exempt_loopback: bool) -> Result<Option<IpAddr>, ConnectionRejection> {
         let address = source_network(address);
@@ -339,9 +359,27 @@ impl ConnectionPermit {
         *self.deadline.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A complete request head has arrived.
+    /// A complete request head has arrived. Its request has the maximum lifetime.
     pub(in crate::io) fn on_request(&self) {
         self.has_request.store(true, Ordering::Relaxed);
+        self.extend();
+    }
+
+    /// Whether slots or memory are scarce ([`ConnectionLimiter::is_scarce`]).
+    pub(in crate::io) fn is_scarce(&self) -> bool {
+        self.limiter.is_scarce()
+    }
+
+    /// Completes when the time for the head of a request is over: at `deadline`, or after the idle time-out on a connection that has had a
+    /// request. Called when the wait begins.
+    pub(in crate::io) async fn await_head_timeout(&self, deadline: Instant) {
+        let (began, limits) = (Instant::now(), &self.limiter.limits);
+        let end = if self.has_request() { deadline.max(began + limits.idle_timeout) } else { deadline };
+        *self.deadline.lock().unwrap_or_else(PoisonError::into_inner) = end + limits.max_lifetime;
+        sleep_until(deadline).await;
+        while Instant::now() < end && !self.is_scarce() {
+            sleep_until(end.min(Instant::now() + limits.handshake_timeout)).await;
+        }
     }
 
     /// Whether the connection has sent a complete request head.

@@ -1,9 +1,9 @@
-//! Reads small files with a size limit, and writes files atomically: writes a temporary file in the same folder and renames it. Determines
+//! Reads small text files with a size limit, and writes files atomically: writes a temporary file in the same folder and renames it. Determines
 //! whether two paths name the same file.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::iter;
 use std::path::{Path, PathBuf};
 
@@ -12,8 +12,9 @@ use same_file::Handle;
 /// Maximum size of a file that is read as a whole: certificates, secrets and room files.
 pub const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// Reads a regular file of at most [`MAX_FILE_BYTES`]. Fails with [`io::ErrorKind::InvalidInput`] for devices and pipes, which may have no
-/// end, and with [`io::ErrorKind::FileTooLarge`] for longer files.
+/// Reads the text of a regular file of at most [`MAX_FILE_BYTES`], in any encoding except UTF-16. Skips a byte order mark and the last line
+/// ends. Fails with [`io::ErrorKind::InvalidInput`] for devices and pipes, which may have no end, and with
+/// [`io::ErrorKind::FileTooLarge`] for longer files.
 pub fn read(file: &Path) -> io::Result<Vec<u8>> {
     let require_regular = |metadata: fs::Metadata| match metadata {
         metadata if metadata.is_file() => Ok(()),
@@ -31,12 +32,45 @@ pub fn read(file: &Path) -> io::Result<Vec<u8>> {
         let message = format!("longer than {} MiB", MAX_FILE_BYTES >> 20);
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
     }
-    Ok(contents)
+    text_of(&contents).map(<[u8]>::to_vec)
 }
 
-/// Like [`read`], for UTF-8 text. Fails with [`io::ErrorKind::InvalidData`] for other contents.
+/// Like [`read`], for UTF-8 text.
 pub fn read_text(file: &Path) -> io::Result<String> {
-    String::from_utf8(read(file)?).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "not UTF-8 text"))
+    to_utf8(&read(file)?)
+}
+
+/// Decodes the contents of a text file.
+pub fn decode_text(contents: &[u8]) -> io::Result<String> {
+    to_utf8(text_of(contents)?)
+}
+
+fn to_utf8(text: &[u8]) -> io::Result<String> {
+    str::from_utf8(text).map(str::to_owned).map_err(|_| invalid_text("not UTF-8 text"))
+}
+
+fn invalid_text(reason: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, reason)
+}
+
+/// The contents of a text file without the byte order mark and the last line ends, which editors add.
+fn text_of(mut contents: &[u8]) -> io::Result<&[u8]> {
+    skip_byte_order_mark(&mut contents)?;
+    let end = contents.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n')).map_or(0, |last| last + 1);
+    Ok(&contents[..end])
+}
+
+/// Skips the byte order mark of UTF-8 text. Fails with [`io::ErrorKind::InvalidData`] for UTF-16, which PowerShell writes.
+pub fn skip_byte_order_mark(text: &mut impl BufRead) -> io::Result<()> {
+    let start = text.fill_buf()?;
+    // Without a byte order mark, one of the two bytes of an ASCII character is 0.
+    if matches!(start, [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, 1..=0xff, ..] | [1..=0xff, 0, ..]) {
+        return Err(invalid_text("UTF-16 text; save the file as UTF-8"));
+    }
+    if start.starts_with("\u{feff}".as_bytes()) {
+        text.consume("\u{feff}".len());
+    }
+    Ok(())
 }
 
 /// Creates a file that only its owner may read (Unix). Fails if it exists.
@@ -48,20 +82,43 @@ pub fn create_private(file: &Path) -> io::Result<File> {
 }
 
 /// Replaces the contents of `file` with `text`. Other processes never read a partial file. After a power loss, the file has either its
-/// previous contents or `text`.
+/// previous contents or `text`. The mode of an existing file stays. Its owner stays unless this process may replace the file but not
+/// write to it. A file that cannot be replaced is written in place: a pipe, an open file (`/dev/fd/3`), a mounted file, and a file in a
+/// read-only folder.
 pub fn write(file: &Path, text: &str) -> io::Result<()> {
     let target = resolve_links(file);
+    let is_replaceable = !is_descriptor(file) && fs::metadata(file).map_or(true, |metadata| metadata.is_file());
     let temp = temp_path(&target);
-    let mut open = create_temp_file(&temp)?;
-    // Without `sync_all`, the new name could be stored before the contents. After a power loss, the file would then be empty.
-    let result =
-        open.write_all(text.as_bytes()).and_then(|()| open.sync_all()).and_then(|()| fs::rename(&temp, &target));
-    if result.is_err() {
+    if is_replaceable && let Ok(mut open) = create_temp_file(&temp, fs::metadata(&target).ok()) {
+        // Without `sync_all`, the new name could be stored before the contents. After a power loss, the file would then be empty.
+        let written = open.write_all(text.as_bytes()).and_then(|()| open.sync_all());
+        if written.is_ok() && copy_attributes(&target, &temp).and_then(|()| fs::rename(&temp, &target)).is_ok() {
+            return sync_folder(&target);
+        }
         // Reports the first error, even if the removal also fails.
         let _ = fs::remove_file(&temp);
+        written?;
     }
-    result?;
-    sync_folder(&target)
+    File::options().write(true).create(true).truncate(true).open(file)?.write_all(text.as_bytes())
+}
+
+/// Gives `temp` the owner and the mode of `target`, if it exists.
+fn copy_attributes(target: &Path, temp: &Path) -> io::Result<()> {
+    let Ok(metadata) = fs::metadata(target) else { return Ok(()) };
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{MetadataExt, chown};
+        let (owner, group) = (metadata.uid(), metadata.gid());
+        let new = fs::metadata(temp)?;
+        if (new.uid(), new.gid()) != (owner, group)
+            && let Err(error) = chown(temp, Some(owner), Some(group))
+            // Without `chown`, the file keeps its owner only if it is written in place.
+            && File::options().write(true).open(target).is_ok()
+        {
+            return Err(error);
+        }
+    }
+    fs::set_permissions(temp, metadata.permissions())
 }
 
 /// Stores the new name of a file permanently.
@@ -81,38 +138,58 @@ fn sync_folder(_: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Creates the temporary file. Removes an existing file at this path, such as one that an aborted process left behind.
-fn create_temp_file(temp: &Path) -> io::Result<File> {
+/// Creates the temporary file. Only users who may read the `previous` file may read it. Removes an existing file at this path, such as one
+/// that an aborted process left behind.
+fn create_temp_file(temp: &Path, previous: Option<fs::Metadata>) -> io::Result<File> {
+    let mut options = File::options();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    if let Some(previous) = previous {
+        use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+        options.mode(previous.permissions().mode());
+    }
     // Another user of a shared folder may have placed a link at the temporary path. `create_new` does not follow it.
-    match File::create_new(temp) {
+    match options.open(temp) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             fs::remove_file(temp)?;
-            File::create_new(temp)
+            options.open(temp)
         }
         opened => opened,
     }
 }
 
-/// Checks that `file` can be written. Removes the file of an earlier run, which could be mistaken for a new file.
+/// Checks that `file` can be written. Empties the file of an earlier run, which could be mistaken for a new file.
 pub fn prepare(file: &Path) -> io::Result<()> {
-    let target = resolve_links(file);
-    let exists = match fs::metadata(&target) {
-        Ok(metadata) if metadata.is_file() => true,
-        // A rename would replace a device or a pipe.
-        Ok(_) => return Err(io::Error::new(io::ErrorKind::InvalidInput, "it exists and is not a regular file")),
-        Err(_) => false,
-    };
-    let temp = temp_path(&target);
-    create_temp_file(&temp)?;
-    fs::remove_file(&temp)?;
-    if exists { fs::remove_file(&target) } else { Ok(()) }
+    match fs::metadata(file) {
+        Ok(metadata) if metadata.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+        // Opening a pipe without a reader would block.
+        Ok(metadata) if !metadata.is_file() => Ok(()),
+        Ok(_) => match File::options().write(true).open(file) {
+            // The folder may permit to replace the file.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => write(file, ""),
+            opened => opened?.set_len(0),
+        },
+        Err(_) => {
+            let temp = temp_path(&resolve_links(file));
+            create_temp_file(&temp, None)?;
+            fs::remove_file(&temp)
+        }
+    }
 }
 
-/// Why `file` cannot be an output file: it is one of the standard streams or another open file. Replacing or truncating it would lose the
-/// data of the stream.
+/// Like [`prepare`], but removes the file of an earlier run if possible. A mounted file cannot be removed.
+pub fn prepare_absent(file: &Path) -> io::Result<()> {
+    prepare(file)?;
+    if !is_descriptor(file) && fs::metadata(file).is_ok_and(|metadata| metadata.is_file()) {
+        let _ = fs::remove_file(resolve_links(file));
+    }
+    Ok(())
+}
+
+/// Why `file` cannot be an output file: it is one of the standard streams. Replacing or truncating it would lose the data of the stream.
 pub fn stream_conflict(file: &Path) -> Option<String> {
-    if is_descriptor(file) {
-        return Some("this path stands for an open file; give the name of a file".to_owned());
+    if is_standard_stream(file) {
+        return Some("this path stands for a standard stream; give the name of a file".to_owned());
     }
     let Some(FileIdentity::Existing(file)) = FileIdentity::of(file) else { return None };
     let streams = [("input", Handle::stdin()), ("output", Handle::stdout()), ("error", Handle::stderr())];
@@ -172,29 +249,23 @@ fn resolve_links(file: &Path) -> PathBuf {
     link_chain(file).last().unwrap_or_default()
 }
 
-/// Whether `file` is one of /dev/std*, /dev/fd/* and /proc/*/fd/*, or a link to one of these. The links are followed one at a time, because
-/// the last target of /dev/stdout is the redirected file. A pipe of process substitution, such as /dev/fd/63, is permitted.
-fn is_descriptor(file: &Path) -> bool {
-    let is_open_file = link_chain(file).find_map(|path| {
+/// The name of the open file that `file` stands for: one of /dev/std*, /dev/fd/* and /proc/*/fd/*, or a link to one of these. The links are
+/// followed one at a time, because the last target of /dev/stdout is the redirected file.
+fn descriptor_name(file: &Path) -> Option<String> {
+    link_chain(file).find_map(|path| {
         let (name, folder) = (path.file_name()?.to_str()?, folder_of(&path).canonicalize().ok()?);
-        if folder == Path::new("/dev") && ["stdin", "stdout", "stderr"].contains(&name) {
-            return Some(true);
-        }
-        let is_proc = folder.starts_with("/proc") && folder.ends_with("fd");
-        let is_number = is_proc || folder == Path::new("/dev/fd");
-        is_number.then(|| ["0", "1", "2"].contains(&name) || !is_pipe(&path))
-    });
-    is_open_file.unwrap_or(false)
+        let is_stream = folder == Path::new("/dev") && ["stdin", "stdout", "stderr"].contains(&name);
+        let is_number = folder == Path::new("/dev/fd") || folder.starts_with("/proc") && folder.ends_with("fd");
+        (is_stream || is_number).then(|| name.to_owned())
+    })
 }
 
-#[cfg(unix)]
-fn is_pipe(file: &Path) -> bool {
-    fs::metadata(file).is_ok_and(|metadata| std::os::unix::fs::FileTypeExt::is_fifo(&metadata.file_type()))
+fn is_descriptor(file: &Path) -> bool {
+    descriptor_name(file).is_some()
 }
 
-#[cfg(not(unix))]
-fn is_pipe(_: &Path) -> bool {
-    false
+fn is_standard_stream(file: &Path) -> bool {
+    descriptor_name(file).is_some_and(|name| ["stdin", "stdout", "stderr", "0", "1", "2"].contains(&&*name))
 }
 
 /// The temporary path contains the process id and is in the same folder. A rename is atomic only within a file system.
@@ -207,6 +278,31 @@ fn temp_path(target: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn byte_order_mark_and_last_line_ends_are_skipped_and_utf_16_is_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("text");
+        for (contents, expected) in [
+            (&b"\xef\xbb\xbfkey\r\n"[..], Ok("key")),
+            (b"key\n\r\n\n", Ok("key")),
+            (b" key \n", Ok(" key ")),
+            (b"\xef\xbb\xbf", Ok("")),
+            (b"\n", Ok("")),
+            (b"", Ok("")),
+            ("a\u{feff}b".as_bytes(), Ok("a\u{feff}b")),
+            (b"\xff\xfek\0e\0", Err("UTF-16 text; save the file as UTF-8")),
+            (b"\xfe\xff\0k\0e", Err("UTF-16 text; save the file as UTF-8")),
+            (b"k\0e\0y\0", Err("UTF-16 text; save the file as UTF-8")),
+            (b"\0k\0e", Err("UTF-16 text; save the file as UTF-8")),
+            (b"k\xff", Err("not UTF-8 text")),
+        ] {
+            fs::write(&file, contents).expect("a file");
+            let expected = expected.map(str::to_owned).map_err(str::to_owned);
+            assert_eq!(read_text(&file).map_err(|error| error.to_string()), expected);
+            assert_eq!(decode_text(contents).map_err(|error| error.to_string()), expected);
+        }
+    }
 
     #[cfg(target_os = "linux")]
     #[test]
@@ -222,25 +318,25 @@ mod tests {
         let number = std::os::fd::AsRawFd::as_raw_fd(&open);
         let (reader, _writer) = io::pipe().expect("a pipe");
         let pipe = std::os::fd::AsRawFd::as_raw_fd(&reader);
-        for (file, expected) in [
-            ("/dev/stdin".into(), true),
-            ("/dev/stderr".into(), true),
-            ("/dev/fd/1".into(), true),
-            ("/dev/../proc/self/fd/2".into(), true),
-            (format!("/proc/{}/task/{}/fd/0", std::process::id(), std::process::id()).into(), true),
-            (format!("/dev/fd/{number}").into(), true),
-            (format!("/dev/fd/{pipe}").into(), false),
-            (at("direct"), true),
-            (at("chain"), true),
-            (at("loop"), false),
-            (at("void"), false),
-            (at("plain"), false),
-            (at("missing"), false),
-            (at("missing/file"), false),
-            ("/".into(), false),
+        for (file, is_open, is_stream) in [
+            ("/dev/stdin".into(), true, true),
+            ("/dev/stderr".into(), true, true),
+            ("/dev/fd/1".into(), true, true),
+            ("/dev/../proc/self/fd/2".into(), true, true),
+            (format!("/proc/{}/task/{}/fd/0", std::process::id(), std::process::id()).into(), true, true),
+            (format!("/dev/fd/{number}").into(), true, false),
+            (format!("/dev/fd/{pipe}").into(), true, false),
+            (at("direct"), true, true),
+            (at("chain"), true, true),
+            (at("loop"), false, false),
+            (at("void"), false, false),
+            (at("plain"), false, false),
+            (at("missing"), false, false),
+            (at("missing/file"), false, false),
+            ("/".into(), false, false),
         ] {
             let file: PathBuf = file;
-            assert_eq!(is_descriptor(&file), expected, "{}", file.display());
+            assert_eq!((is_descriptor(&file), is_standard_stream(&file)), (is_open, is_stream), "{}", file.display());
         }
     }
 
@@ -289,12 +385,24 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
+    fn temporary_file_of_a_private_file_is_private_from_the_start() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().expect("a folder");
+        let private = create_private(&folder.path().join("report")).expect("a file").metadata().expect("its mode");
+        let temp = create_temp_file(&folder.path().join("temp"), Some(private)).expect("a file");
+        assert_eq!(temp.metadata().expect("its mode").permissions().mode() & 0o777, 0o600);
+    }
+
+    #[cfg(unix)]
+    #[test]
     fn link_at_the_temp_path_is_replaced_and_not_followed() {
         let folder = tempfile::tempdir().expect("a folder");
         let (file, victim) = (folder.path().join("report.json"), folder.path().join("notes"));
         fs::write(&victim, "mine").expect("a file");
         let own: [fn(&Path) -> io::Result<()>; 2] = [|file| write(file, "{}"), prepare];
         for act in own {
+            // Only a file that does not exist yet needs a temporary file to check the folder.
+            _ = fs::remove_file(&file);
             std::os::unix::fs::symlink(&victim, temp_path(&resolve_links(&file))).expect("a link");
             act(&file).expect("written");
             assert_eq!(fs::read_to_string(&victim).expect("a file"), "mine");

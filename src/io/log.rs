@@ -141,6 +141,8 @@ impl io::Write for CountingStderr {
 
 /// The log is written while this value exists. When this guard is dropped, it writes the queued lines for at most a second.
 pub struct LogGuard {
+    /// Whether the filter permits any line of this program.
+    pub has_lines: bool,
     dropped_lines: ErrorCounter,
     failed_lines: Arc<Counter>,
     limits: Arc<Mutex<LineLimits>>,
@@ -171,6 +173,7 @@ impl LogGuard {
 /// `color` colors the level if standard error is a terminal.
 pub fn init(filter: &str, color: bool) -> Result<LogGuard, LogFilterError> {
     let filter = parse_filter(filter)?;
+    let has_lines = AREAS.iter().any(|area| filter.would_enable(area, &Level::ERROR));
     let failed_lines = Arc::<Counter>::default();
     let (writer, guard) = NonBlockingBuilder::default()
         .buffered_lines_limit(LINE_QUEUE_CAPACITY)
@@ -181,7 +184,7 @@ pub fn init(filter: &str, color: bool) -> Result<LogGuard, LogFilterError> {
     let lines = LimitedLines::new(writer.clone());
     let limits = Arc::clone(&lines.limits);
     subscriber(filter, has_color, lines).init();
-    Ok(LogGuard { dropped_lines, failed_lines, limits, writer, _worker: guard })
+    Ok(LogGuard { has_lines, dropped_lines, failed_lines, limits, writer, _worker: guard })
 }
 
 /// Creates the subscriber. `filter` is the only level filter. Therefore, the most verbose level in `filter` becomes the global maximum
@@ -212,21 +215,28 @@ const AREAS: [&str; 12] = [
 
 /// Parses a filter: words separated by commas, with spaces around them ignored. Rejects a word that is neither a level, an area, nor
 /// `TARGET=LEVEL`. The parser of [`Targets`] would mistake a misspelled level or a span filter (`[span]`) for the name of a module. Nothing
-/// would then be logged. No event has a module of `jamjam-dev` as its target.
+/// would then be logged. The name of this program stands for all areas, and `jamjam_dev::echo` for the area `echo`.
 fn parse_filter(filter: &str) -> Result<Targets, LogFilterError> {
     let words: Vec<&str> = filter.split(',').map(str::trim).filter(|word| !word.is_empty()).collect();
     // A filter without words does not hide errors.
     let default = if words.is_empty() { LevelFilter::ERROR } else { LevelFilter::OFF };
     let mut targets = Targets::new().with_default(default);
     // A level without a target applies to the events of this program. Libraries log only if the filter names them.
-    if let Some(level) = words.iter().rev().find_map(|word| parse_level(word)) {
+    let program = |word: &str| match word.strip_prefix(env!("CARGO_CRATE_NAME"))? {
+        "" => Some(LevelFilter::TRACE),
+        rest => parse_level(rest.strip_prefix('=')?),
+    };
+    let last = |level: &dyn Fn(&str) -> Option<LevelFilter>| words.iter().rev().find_map(|word| level(word));
+    if let Some(level) = last(&program).or_else(|| last(&parse_level)) {
         targets = targets.with_targets(AREAS.map(|area| (area, level)));
     }
-    for word in words.into_iter().filter(|word| parse_level(word).is_none()) {
+    for word in words.iter().copied().filter(|word| parse_level(word).or_else(|| program(word)).is_none()) {
         let (target, level) = match word.split_once('=') {
             Some((target, level)) => (target, parse_level(level)),
             None => (word, AREAS.contains(&word).then_some(LevelFilter::TRACE)),
         };
+        let area = target.strip_prefix(concat!(env!("CARGO_CRATE_NAME"), "::"));
+        let target = area.filter(|area| AREAS.contains(area)).unwrap_or(target);
         let is_invalid = target.is_empty()
             || target.starts_with(env!("CARGO_CRATE_NAME"))
             || target.contains(|c: char| c == '[' || c.is_whitespace());
@@ -378,9 +388,17 @@ mod tests {
 
     #[test]
     fn spaces_and_empty_words_do_not_change_the_filter() {
-        for (filter, same_as) in
-            [("info,", "info"), (" info , echo=debug ", "info,echo=debug"), (",moqt", "moqt"), ("Debug", "debug")]
-        {
+        for (filter, same_as) in [
+            ("info,", "info"),
+            (" info , echo=debug ", "info,echo=debug"),
+            (",moqt", "moqt"),
+            ("Debug", "debug"),
+            ("jamjam_dev=debug", "debug"),
+            ("jamjam_dev", "trace"),
+            // The more specific word counts, wherever it is.
+            ("jamjam_dev=info,warn,quinn=warn", "info,quinn=warn"),
+            ("warn,jamjam_dev::echo=debug", "warn,echo=debug"),
+        ] {
             assert_eq!(parse_filter(filter).expect("a filter"), parse_filter(same_as).expect("a filter"), "{filter}");
         }
         for filter in [
@@ -392,7 +410,9 @@ mod tests {
             "[span]=info",
             "jamjam_dev[span]",
             "loud",
-            "jamjam_dev=info",
+            "jamjam_dev=loud",
+            "jamjam_dev::nowhere=info",
+            "jamjam_devil=info",
         ] {
             assert!(parse_filter(filter).is_err(), "{filter}");
         }
@@ -438,7 +458,14 @@ mod tests {
         let limits = Arc::<Mutex<LineLimits>>::default();
         limits.lock().expect("no panic").discarded.record(7);
         let dropped_lines = writer.error_counter();
-        drop(LogGuard { dropped_lines, failed_lines: Arc::default(), limits, writer, _worker: worker });
+        drop(LogGuard {
+            has_lines: true,
+            dropped_lines,
+            failed_lines: Arc::default(),
+            limits,
+            writer,
+            _worker: worker,
+        });
         let text = String::from_utf8(sink.0.lock().expect("no panic").clone()).expect("UTF-8");
         assert!(text.contains(" WARN log: log lines discarded: ") && text.ends_with(" lines=7\n"), "{text}");
     }

@@ -35,3 +35,4 @@ pub mod websocket {
     mod probe_socket;
     pub mod send_queue;
 }
+pub mod worker;

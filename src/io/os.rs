@@ -33,6 +33,14 @@ pub fn raise_descriptor_limit() {
     }
 }
 
+/// The limit of open files; `None` if there is none, or on systems other than Linux.
+pub fn descriptor_limit() -> Option<u64> {
+    #[cfg(target_os = "linux")]
+    return rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    #[cfg(not(target_os = "linux"))]
+    None
+}
+
 /// The number of columns of the terminal behind `stream` (Linux only); `None` if there is no terminal.
 #[cfg(target_os = "linux")]
 pub fn terminal_width(stream: &impl AsFd) -> Option<usize> {
@@ -61,6 +69,13 @@ pub fn is_stderr_foreground() -> bool {
 /// Whether the terminal supports color and cursor sequences, according to the environment variable TERM. Windows does not set it.
 pub fn terminal_has_sequences() -> bool {
     std::env::var_os("TERM").map_or(cfg!(windows), |name| !name.is_empty() && name != "dumb")
+}
+
+/// Whether this process ignores SIGHUP, as under `nohup`. Known only on Linux; other systems count as ignoring it.
+pub fn is_hangup_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
+    mask.is_none_or(|mask| mask & 1 != 0)
 }
 
 /// The name of this host. On systems other than Linux, the name comes from the environment, which may lack it.

@@ -5,11 +5,11 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender, TryRecvError};
-use std::thread::JoinHandle;
 
 use tracing::warn;
 
 use crate::echo::{ReplyEvent, ReplyObserver};
+use crate::io::worker::Worker;
 use crate::stats::Counter;
 
 /// Maximum number of queued rows: 0.2 s at 330,000 replies per second.
@@ -24,7 +24,7 @@ pub struct OutcomeQueue {
 /// The writing thread.
 pub struct OutcomeLog {
     dropped: Arc<Counter>,
-    thread: JoinHandle<io::Result<()>>,
+    thread: Worker<io::Result<()>>,
 }
 
 /// Creates the file and starts the writing thread. The file has at most `max_bytes`; `None` is no limit.
@@ -42,7 +42,7 @@ pub fn spawn(path: &Path, max_bytes: Option<u64>) -> io::Result<(OutcomeQueue, O
         dropped: Arc::clone(&dropped),
         error: None,
     };
-    let thread = std::thread::Builder::new().name("outcome-log".to_owned()).spawn(move || {
+    let thread = Worker::spawn("outcome-log", move || {
         file.write_all(&rows);
         file.error.map_or(Ok(()), Err)
     })?;
@@ -140,7 +140,7 @@ impl OutcomeLog {
     /// # Panics
     /// If the thread panicked.
     pub fn finish(self) -> io::Result<()> {
-        self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        self.thread.join()
     }
 }
 

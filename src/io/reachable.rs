@@ -24,10 +24,11 @@ pub fn reachable_addresses(address: SocketAddr) -> Vec<SocketAddr> {
 }
 
 /// The address at which other machines in the network reach a server that listens on `address`. `None` if the server accepts connections
-/// from this machine only.
+/// from this machine only, or on a link-local address, whose zone only this machine knows.
 pub fn network_address(address: SocketAddr) -> Option<IpAddr> {
     let addresses = reachable_addresses(address).into_iter().map(|address| address.ip().to_canonical());
-    addresses.into_iter().find(|address| !address.is_loopback())
+    let is_link_local = |ip: &IpAddr| matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
+    addresses.into_iter().find(|address| !address.is_loopback() && !is_link_local(address))
 }
 
 /// Like [`reachable_addresses`], with the addresses of the interfaces.
@@ -78,6 +79,7 @@ mod tests {
             ("[::1]:8080", None),
             ("192.0.2.7:8080", Some("192.0.2.7")),
             ("[2001:db8::7]:8080", Some("2001:db8::7")),
+            ("[fe80::7%1]:8080", None),
         ] {
             let expected = expected.map(|ip| ip.parse().expect("an address"));
             assert_eq!(network_address(address.parse().expect("an address")), expected, "{address}");

@@ -10,15 +10,15 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender, TryRecvError, TrySendError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::audio::convert::{BYTES_PER_SAMPLE, decode_payload};
+use crate::audio::convert::{BYTES_PER_SAMPLE, decode_payload, encode_payload};
 use crate::audio::quality::{Analyzer, ReturnStatus};
-use crate::audio::wav_writer::{WavSampleFormat, wav_header};
+use crate::audio::wav_writer::{WAV_HEADER_LEN, wav_header};
 use crate::audio::waveform::Waveform;
 use crate::client::StreamKind;
 use crate::client::{AudioStreamConfig, PacketEvent, PacketObserver, PacketOutcome, SentAudio};
+use crate::io::worker::Worker;
 use crate::stats::Counter;
 
 /// Maximum number of queued packets, sent and returned. The queue holds 2.7 s at 48 kHz and 128 samples per packet.
@@ -120,7 +120,7 @@ pub struct RecorderQueue {
 pub struct Recorder {
     queue: SyncSender<QueuedPacket>,
     drops: Arc<RecorderDrops>,
-    thread: JoinHandle<AudioSinks>,
+    thread: Worker<AudioSinks>,
 }
 
 /// Starts the recorder thread. `config` is the format of the AUDIO packets.
@@ -133,7 +133,7 @@ pub fn spawn(mut sinks: AudioSinks, config: AudioStreamConfig) -> io::Result<(Re
         // Cannot fail: the loop fills the channel exactly to its capacity.
         let _ = return_buffer.try_send(Vec::with_capacity(payload_bytes));
     }
-    let thread = std::thread::Builder::new().name("recorder".to_owned()).spawn(move || {
+    let thread = Worker::spawn("recorder", move || {
         let mut samples = Vec::new();
         loop {
             match packets.try_recv() {
@@ -172,7 +172,7 @@ impl Recorder {
     pub fn finish(self) -> (AudioSinks, Arc<RecorderDrops>) {
         let Self { queue, drops, thread } = self;
         drop(queue);
-        (thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), drops)
+        (thread.join(), drops)
     }
 }
 
@@ -216,9 +216,6 @@ impl PacketObserver for Recorder {
         }
     }
 }
-
-/// Format of recordings.
-const FORMAT: WavSampleFormat = WavSampleFormat::F32;
 
 const SENT_CHANNEL: usize = 0;
 const RETURNED_CHANNEL: usize = 1;
@@ -279,7 +276,7 @@ impl Recording {
         }
         let AudioStreamConfig { sample_rate, frame_samples, channels: packet_channels, .. } = config;
         let channels = if has_both { 2 } else { packet_channels };
-        file.write_all(&wav_header(FORMAT, sample_rate, channels, 0))?;
+        file.write_all(&wav_header(sample_rate, channels, 0))?;
         Ok(Self {
             file,
             rate: sample_rate,
@@ -298,7 +295,7 @@ impl Recording {
 
     /// Bytes per frame.
     fn frame_bytes(&self) -> u64 {
-        u64::from(self.channels) * FORMAT.bytes_per_sample() as u64
+        u64::from(self.channels) * BYTES_PER_SAMPLE as u64
     }
 
     /// Maximum number of samples per channel in a WAV file, which has 32-bit lengths.
@@ -322,10 +319,10 @@ impl Recording {
     }
 
     fn write_at(&mut self, position: u64, side: usize, samples: &[f32]) -> io::Result<()> {
-        let start = SeekFrom::Start(FORMAT.header_len() as u64 + position * self.frame_bytes());
+        let start = SeekFrom::Start(WAV_HEADER_LEN as u64 + position * self.frame_bytes());
         self.bytes.clear();
         if !self.has_both {
-            FORMAT.encode(samples, &mut self.bytes);
+            encode_payload(samples, &mut self.bytes);
             self.file.seek(start)?;
             return self.file.write_all(&self.bytes);
         }
@@ -337,8 +334,8 @@ impl Recording {
         } else {
             samples
         };
-        FORMAT.encode(mono, &mut self.bytes);
-        let (frame, sample) = (self.frame_bytes() as usize, FORMAT.bytes_per_sample());
+        encode_payload(mono, &mut self.bytes);
+        let (frame, sample) = (self.frame_bytes() as usize, BYTES_PER_SAMPLE);
         // The other side may already be in the file.
         let len = mono.len() * frame;
         self.interleaved.clear();
@@ -370,9 +367,9 @@ impl Recording {
 
     fn write_header(&mut self, samples: u64) -> io::Result<()> {
         let data = samples * self.frame_bytes();
-        self.file.set_len(FORMAT.header_len() as u64 + data)?;
+        self.file.set_len(WAV_HEADER_LEN as u64 + data)?;
         self.file.rewind()?;
-        self.file.write_all(&wav_header(FORMAT, self.rate, self.channels, data as u32))?;
+        self.file.write_all(&wav_header(self.rate, self.channels, data as u32))?;
         self.file.sync_all()
     }
 }

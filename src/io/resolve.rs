@@ -3,6 +3,8 @@
 use std::io;
 use std::io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
@@ -23,23 +25,44 @@ pub enum ResolveError {
         /// The error of the system.
         error: io::Error,
     },
+    /// The zone of the address is not an interface of this machine, or the address is not link-local.
+    #[error(
+        "the zone `{0}` must be a network interface of this machine, and only link-local addresses (fe80::) have zones"
+    )]
+    Zone(String),
     /// The host name has no address.
     #[error("host `{0}` has no address")]
     NoAddress(String),
 }
 
-/// Returns all addresses of `host` with `port`, IPv4 first. `host` is a name or an address, with or without brackets and zone.
+/// Returns all addresses of `host` with `port`, IPv4 first. `host` is a name or an address as in [`crate::address::HostPort`].
 pub fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, ResolveError> {
-    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    if let Ok(ip) = bare.parse::<IpAddr>() {
+    if let Ok(ip) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(ip, port)]);
     }
-    let found =
-        (bare, port).to_socket_addrs().map_err(|error| ResolveError::Lookup { host: host.to_owned(), error })?;
+    let found = (host, port).to_socket_addrs().map_err(|error| match host.split_once('%') {
+        Some((_, zone)) => ResolveError::Zone(zone.to_owned()),
+        None => ResolveError::Lookup { host: host.to_owned(), error },
+    })?;
     let mut addresses: Vec<SocketAddr> = found.collect();
     addresses.sort_by_key(SocketAddr::is_ipv6);
     addresses.dedup();
     if addresses.is_empty() { Err(ResolveError::NoAddress(host.to_owned())) } else { Ok(addresses) }
+}
+
+/// Like [`resolve`], but a stop request ends it with [`Interrupted`]. A blocked lookup then blocks only its own thread.
+pub fn resolve_until_stopped(host: &str, port: u16, stop: &StopToken) -> Result<Vec<SocketAddr>, ResolveError> {
+    let failed = |error| ResolveError::Lookup { host: host.to_owned(), error };
+    let ((sender, found), name) = (mpsc::channel(), host.to_owned());
+    let lookup = move || sender.send(resolve(&name, port));
+    thread::Builder::new().name("lookup".to_owned()).spawn(lookup).map_err(failed)?;
+    loop {
+        match found.recv_timeout(POLL_INTERVAL) {
+            Ok(result) => return result,
+            Err(RecvTimeoutError::Timeout) if stop.signal().is_none() => {}
+            Err(_) => return Err(failed(io::Error::new(Interrupted, "no answer yet"))),
+        }
+    }
 }
 
 /// Maximum time for the reply of one address.
@@ -50,19 +73,6 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// An address that did not reply, and the error.
 pub type UnreachableAddress = (SocketAddr, io::Error);
-
-/// Returns the first address that replies to a KEEPALIVE, or the first of `candidates` if none replies. A single candidate is returned
-/// without a test.
-///
-/// # Panics
-/// If `candidates` is empty.
-pub fn first_reachable_or_first(candidates: &[SocketAddr], options: &LocalSocketOptions) -> SocketAddr {
-    match candidates {
-        [] => panic!("`candidates` must contain at least one address"),
-        [only] => *only,
-        [first, ..] => first_reachable(candidates, options, &StopToken::default()).unwrap_or(*first),
-    }
-}
 
 /// Returns the first address that replies to a KEEPALIVE within half a second. Tries one address after the other. If no address replies,
 /// returns all addresses that were tried. After a stop request, the remaining addresses are not tried.

@@ -3,6 +3,7 @@
 //! The line has a single row, and the cursor stays in its first column. The cursor never moves up. Therefore, nothing else is erased if the
 //! terminal is resized, if a shell writes after Ctrl-Z, or if the terminal echoes Ctrl-C.
 
+use std::env;
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -57,9 +58,11 @@ pub fn print_above(text: &str) {
 pub struct StatusLine(ProgressBar);
 
 impl StatusLine {
-    /// Creates a line for work of `total` steps, if it is known. `None` if standard error is not a terminal that can redraw a line.
+    /// Creates a line for work of `total` steps, if it is known. `None` if standard error is not a terminal that can redraw a line. The
+    /// log of a CI server would keep each redrawn line.
     pub fn new(total: Option<u64>) -> Option<Self> {
-        if !io::stderr().is_terminal() || !os::terminal_has_sequences() {
+        let is_ci = env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false");
+        if is_ci || !io::stderr().is_terminal() || !os::terminal_has_sequences() {
             return None;
         }
         let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr_with_hz(REDRAWS_PER_SECOND));

@@ -34,6 +34,8 @@ impl StopToken {
         match self.0.signal.load(Ordering::SeqCst) {
             0 => None,
             2 => Some(StopSignal::Terminate),
+            13 => Some(StopSignal::ClosedPipe),
+            3 => Some(StopSignal::Hangup),
             _ => Some(StopSignal::Interrupt),
         }
     }

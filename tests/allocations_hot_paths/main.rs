@@ -186,7 +186,7 @@ fn sound_of_a_device() -> usize {
             max_samples: None,
         };
         let mut framer = Packetizer::new(shape).expect("equal rates need no filter");
-        let delivery = vec![0; 128 * 2 * format.bytes_per_sample()];
+        let delivery = vec![0; 128 * 2 * format.bytes_per_sample];
         let (mut samples, mut payload) = (Vec::new(), Vec::new());
         count += allocations(|turn| {
             // In every tenth turn, the ring overflows before it is read.

@@ -10,8 +10,9 @@ use jamjam_dev::client::{FrameTracker, MoqtFailure, MoqtResults, MoqtRunConfig};
 use jamjam_dev::io::moqt::client::ClientThread;
 use jamjam_dev::io::moqt::connect::{MoqtConnectError, MoqtConnectOptions};
 use jamjam_dev::io::moqt::server::MoqtServerConfig;
-use jamjam_dev::io::moqt::{CounterSnapshot, MoqtBindError, bind_all};
+use jamjam_dev::io::moqt::{CounterSnapshot, bind_all};
 use jamjam_dev::io::stop::StopToken;
+use jamjam_dev::io::udp::BindError;
 use jamjam_dev::memory_budget::MemoryBudget;
 use jamjam_dev::moqt::client::MoqtRunOutcome;
 use jamjam_dev::moqt::{MoqtVersion, SessionLimits, Transport};
@@ -331,5 +332,5 @@ fn server_addresses_share_a_port_and_a_port_in_use_is_reported() {
     assert_eq!(addresses.iter().map(SocketAddr::ip).collect::<Vec<_>>(), loopback.map(|address| address.ip()));
     assert!(addresses[0].port() != 0 && addresses[0].port() == addresses[1].port());
     let again = bind_all(&addresses[1..]);
-    assert!(matches!(again, Err(MoqtBindError::AddrInUse(address)) if address == addresses[1]), "{again:?}");
+    assert!(matches!(again, Err(BindError::AddrInUse(address)) if address == addresses[1]), "{again:?}");
 }

@@ -2,7 +2,7 @@
 
 #![cfg(target_os = "linux")]
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
@@ -11,6 +11,8 @@ use socket2::{Domain, Socket, Type};
 use test_support::client::document::{counts, report};
 use test_support::client::program::start_line;
 use test_support::server::namespace::{add_address, in_network_namespace};
+use test_support::server::poll_until;
+use test_support::server::process::Server;
 use test_support::server::spoofing::ip;
 
 /// Runs `probe` against a KEEPALIVE server at `host`, which this host reaches from `address`. Calls `change` after ten packets. Returns the
@@ -62,6 +64,68 @@ fn packets_that_this_host_refuses_are_named_and_not_lost() {
             assert_eq!(report["findings"], json!([]), "{options}");
             ip(&["address", "del", "10.9.0.1", "dev", "lo"]);
             ip(&["route", "flush", "10.7.0.1", "table", "local"]);
+        }
+    });
+}
+
+/// Number of connections and datagrams of this namespace that had no route.
+fn out_no_routes() -> u64 {
+    let counters = std::fs::read_to_string("/proc/net/snmp").unwrap();
+    let mut ip = counters.lines().filter_map(|line| line.strip_prefix("Ip: ")).map(str::split_whitespace);
+    let (names, values) = (ip.next().unwrap(), ip.next().unwrap());
+    names.zip(values).find(|(name, _)| *name == "OutNoRoutes").unwrap().1.parse().unwrap()
+}
+
+#[test]
+fn wait_for_waits_for_a_route_over_every_protocol() {
+    in_network_namespace("wait_for_waits_for_a_route_over_every_protocol", || {
+        for (index, protocol) in ["udp", "ws", "moqt"].into_iter().enumerate() {
+            let (host, options) = (format!("10.7.0.{}", index + 1), ["--host", "0.0.0.0"]);
+            let moqt = ["--host", "0.0.0.0", "--moqt", "0.0.0.0:4443"];
+            let (server, port) = match protocol {
+                "ws" => (Server::start_signaling(&options), None),
+                _ => (Server::start(&moqt), (protocol == "moqt").then_some(4_443)),
+            };
+            let before = out_no_routes();
+            let target = format!("{protocol}://{host}:{}", port.unwrap_or(server.address.port()));
+            let trust = if protocol == "moqt" { format!("--cert-sha256 {}", "0".repeat(64)) } else { String::new() };
+            let probe = start_line(&format!("probe {target} -c 3 -i 1ms --wait-for 60s --json {trust}"));
+            poll_until("an attempt without a route", || (out_no_routes() > before).then_some(()));
+            add_address(host.parse().unwrap());
+            let output = probe.end();
+            // The rejected certificate shows that the client has connected.
+            let is_connected =
+                output.stderr.contains("fingerprint mismatch") || output.stdout.contains("\"reply_received\": true");
+            assert!(is_connected, "{target}: {output:?}");
+        }
+    });
+}
+
+#[test]
+fn stop_request_ends_a_blocked_name_lookup() {
+    in_network_namespace("stop_request_ends_a_blocked_name_lookup", || {
+        let config = std::fs::read_to_string("/etc/resolv.conf").unwrap();
+        let mut servers = config.lines().filter_map(|line| line.strip_prefix("nameserver ")?.trim().parse().ok());
+        let server: IpAddr = servers.next().unwrap_or(Ipv4Addr::LOCALHOST.into());
+        add_address(server);
+        let silent = UdpSocket::bind((server, 53)).unwrap();
+        let probe = start_line("probe host.test");
+        silent.recv(&mut [0; 100]).unwrap();
+        probe.signal("TERM");
+        let output = probe.end();
+        let error = "interrupted while connecting: cannot find an address for host `host.test`: no answer yet";
+        assert_eq!((output.code, output.stderr), (143, format!("jamjam-dev: {error}\n")));
+    });
+}
+
+#[test]
+fn ipv6_wildcard_accepts_ipv4_if_the_system_defaults_to_ipv6_only() {
+    in_network_namespace("ipv6_wildcard_accepts_ipv4_if_the_system_defaults_to_ipv6_only", || {
+        std::fs::write("/proc/sys/net/ipv6/bindv6only", "1").unwrap();
+        let signaling = Server::start_signaling(&["--host", "::"]);
+        let _echo = Server::start(&["--host", "::", "--metrics", "[::]:9464"]);
+        for port in [signaling.address.port(), 9_464] {
+            TcpStream::connect(("127.0.0.1", port)).unwrap();
         }
     });
 }

@@ -204,9 +204,23 @@ fn results_of_an_earlier_run_are_not_published_again() {
     }
     let ended = job.run();
     assert_eq!(ended.code, 2, "{}", ended.log);
-    assert_eq!(job.summary(), "");
-    assert!(!folder.join("junit.xml").exists() && !folder.join("summary.md").exists());
+    // The summary and the JUnit file contain the error.
+    assert!(job.summary().starts_with("## ABORTED: probe ") && job.summary().contains("'many'"), "{}", job.summary());
+    assert!(job.output("junit").contains("<error message=\"invalid value &apos;many&apos;"));
     assert_eq!(job.output("report"), "");
+}
+
+#[test]
+fn error_of_a_program_without_a_report_is_published() {
+    for (delay, args, code, error) in
+        [("late", "", 3, "invalid value 'late'"), ("1", "--markdown summary.md", 2, "cannot be used multiple times")]
+    {
+        let mut job = Job::with(&[("delay", delay), ("args", args)]);
+        let ended = job.run();
+        assert_eq!(ended.code, code, "{}", ended.log);
+        let summary = job.summary();
+        assert!(summary.contains(error) && ended.log.contains(error), "{summary}");
+    }
 }
 
 #[test]

@@ -1,10 +1,110 @@
-//! Addresses: networks in CIDR notation, canonical forms, invalid sources, and which addresses count as one client.
+//! Addresses: hosts with ports, networks in CIDR notation, canonical forms, invalid sources, and which addresses count as one client.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 use thiserror::Error;
+use url::Host;
+
+/// `host`, `host:port`, or an IPv6 address with or without brackets. Every host of an option or a URL is parsed as this type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostPort {
+    /// A name in ASCII, or an address without brackets. The zone of an address is in the form that the system resolves: `fe80::1%eth0`.
+    pub host: String,
+    /// The port, if it was given.
+    pub port: Option<u16>,
+}
+
+/// Why a text is not a host with an optional port.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ParseHostError {
+    /// There is no host.
+    #[error("host missing; give HOST[:PORT], such as localhost:5000")]
+    Missing,
+    /// The brackets of an IPv6 address are wrong.
+    #[error("`{0}`: give an IPv6 address with a port as [ADDRESS]:PORT")]
+    Brackets(String),
+    /// The port is not a number, or too high.
+    #[error("invalid port `{0}`: give a number from 1 to 65535")]
+    Port(String),
+    /// The name cannot be converted to ASCII (RFC 5890).
+    #[error("`{0}` is not a valid host name")]
+    Name(String),
+    /// A link-local address without a zone.
+    #[error("`{0}` is a link-local address, which needs the network interface as its zone, such as {0}%eth0")]
+    Zone(Ipv6Addr),
+}
+
+impl FromStr for HostPort {
+    type Err = ParseHostError;
+
+    fn from_str(text: &str) -> Result<Self, ParseHostError> {
+        let parsed = Self::parse_listen(text)?;
+        if parsed.port == Some(0) { Err(ParseHostError::Port("0".to_owned())) } else { Ok(parsed) }
+    }
+}
+
+impl HostPort {
+    /// Parses a listen address. Unlike the port of a target, its port may be 0, which selects a free port.
+    pub fn parse_listen(text: &str) -> Result<Self, ParseHostError> {
+        let (host, port) = if let Some(bracketed) = text.strip_prefix('[') {
+            match bracketed.split_once(']').map(|(host, rest)| (host, rest, rest.strip_prefix(':'))) {
+                Some((host, _, Some(port))) => (host, Some(port)),
+                Some((host, "", None)) => (host, None),
+                _ => return Err(ParseHostError::Brackets(text.to_owned())),
+            }
+        } else if without_zone(text).parse::<Ipv6Addr>().is_ok() {
+            (text, None)
+        } else {
+            text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port)))
+        };
+        let number = |text: &str| text.parse().ok().filter(|_| !text.starts_with('+'));
+        let port = port.map(|text| number(text).ok_or_else(|| ParseHostError::Port(text.to_owned()))).transpose()?;
+        Ok(Self { host: parse_host(host)?, port })
+    }
+
+    /// Splits a URL without its scheme into user name and password, host and port, and the rest, which begins with the path.
+    pub fn split_url(url: &str) -> Result<(Option<&str>, Self, &str), ParseHostError> {
+        let (authority, rest) = url.split_at(url.find(['/', '?', '#']).unwrap_or(url.len()));
+        let (userinfo, host) = authority.rsplit_once('@').map_or((None, authority), |(info, host)| (Some(info), host));
+        let parsed: Self = host.replace("%25", "%").parse()?;
+        if parsed.host.contains(':') && !host.starts_with('[') {
+            return Err(ParseHostError::Brackets(host.to_owned()));
+        }
+        Ok((userinfo, parsed, rest))
+    }
+}
+
+fn parse_host(text: &str) -> Result<String, ParseHostError> {
+    let ip = without_zone(text).parse::<Ipv6Addr>();
+    match (ip, text.split_once('%')) {
+        _ if text.is_empty() => Err(ParseHostError::Missing),
+        // In a URL, the zone begins with `%25` (RFC 6874). A zone of digits only is an index, which may begin with 25.
+        (Ok(ip), Some((_, zone))) => {
+            let encoded = zone.strip_prefix("25").filter(|name| !name.bytes().all(|byte| byte.is_ascii_digit()));
+            Ok(format!("{ip}%{}", encoded.unwrap_or(zone)))
+        }
+        (Ok(ip), None) if ip.is_unicast_link_local() => Err(ParseHostError::Zone(ip)),
+        _ if text.is_ascii() => Ok(text.to_owned()),
+        _ => Host::parse(text).map(|name| name.to_string()).map_err(|_| ParseHostError::Name(text.to_owned())),
+    }
+}
+
+/// An IP address without its zone, as in `Host` headers and certificates. A name is returned unchanged.
+pub fn without_zone(host: &str) -> &str {
+    host.split('%').next().unwrap_or(host)
+}
+
+/// `host:port`, with brackets around an IPv6 address.
+pub fn join_host_port(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+/// Host and port as in a URL, in which `%25` begins a zone.
+pub fn url_authority(host_port: &impl fmt::Display) -> String {
+    host_port.to_string().replace('%', "%25")
+}
 
 /// A network: `192.0.2.0/24`, `2001:db8::/32`, or a single address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,6 +218,35 @@ mod tests {
 
     fn contains(network: &str, ip: &str) -> bool {
         network.parse::<Cidr>().expect("a network").contains(ip.parse().expect("an address"))
+    }
+
+    #[test]
+    fn host_is_parsed_in_every_spelling() {
+        for (text, host, port) in [
+            ("example.org", "example.org", None),
+            ("EXAMPLE.org:0", "EXAMPLE.org", Some(0)),
+            ("::1", "::1", None),
+            ("[::1]:7", "::1", Some(7)),
+            ("[fe80::1%25lo]:7", "fe80::1%lo", Some(7)),
+            ("fe80::1%lo", "fe80::1%lo", None),
+            ("fe80::1%25", "fe80::1%25", None),
+            ("fe80::1%257", "fe80::1%257", None),
+            // RFC 3492, section 7.1 (I), and a host in the examples of RFC 5891.
+            ("b\u{fc}cher.example:5000", "xn--bcher-kva.example", Some(5_000)),
+            ("bu\u{308}cher.example", "xn--bcher-kva.example", None),
+        ] {
+            let parsed = HostPort::parse_listen(text).expect(text);
+            assert_eq!((parsed.host.as_str(), parsed.port), (host, port), "{text}");
+        }
+        for (text, error) in [
+            ("", ParseHostError::Missing),
+            ("host:0", ParseHostError::Port("0".to_owned())),
+            ("[::1", ParseHostError::Brackets("[::1".to_owned())),
+            ("[fe80::1]:80", ParseHostError::Zone(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1))),
+            ("\u{fc} x:1", ParseHostError::Name("\u{fc} x".to_owned())),
+        ] {
+            assert_eq!(text.parse::<HostPort>(), Err(error), "{text}");
+        }
     }
 
     #[test]

@@ -55,6 +55,11 @@ impl MemoryBudget {
         self.lock().total
     }
 
+    /// Whether more than half of the limit is held.
+    pub fn is_scarce(&self) -> bool {
+        self.held() > self.limit / 2
+    }
+
     /// How often memory was refused.
     pub fn refused(&self) -> u64 {
         self.lock().refused

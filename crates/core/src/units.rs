@@ -45,16 +45,7 @@ const BIT_RATE_UNITS: &[(&str, u128)] = &[
     ("Gbit", 1_000_000_000),
 ];
 
-/// Parses `5ms`, `250us`, `1.5s`, `2m`. Every number except 0 needs a unit. Fractions of a nanosecond are cut off.
-pub fn parse_duration_with_unit(text: &str) -> Result<Duration, ParseQuantityError> {
-    let number = DecimalNumber::parse(text, DURATION_EXAMPLE)?;
-    if number.unit.is_empty() && number.digits > 0 {
-        return Err(ParseQuantityError(format!("add a unit: {text}s or {text}ms")));
-    }
-    parse_duration(text, "s")
-}
-
-/// Like [`parse_duration_with_unit`], but a number without a unit is in `default_unit`, for example `ms`.
+/// Parses `5ms`, `250us`, `1.5s`, `2m`. A number without a unit is in `default_unit`, for example `ms`. Fractions of a nanosecond are cut off.
 pub fn parse_duration(text: &str, default_unit: &str) -> Result<Duration, ParseQuantityError> {
     let number = DecimalNumber::parse(text, DURATION_EXAMPLE)?;
     let nanos = number.scale(DURATION_UNITS, default_unit, "ns, us, ms, s, m or h", "584 years")?;
@@ -80,13 +71,11 @@ pub fn parse_bit_rate(text: &str) -> Result<u64, ParseQuantityError> {
     number.scale(BIT_RATE_UNITS, "bit", "bit, kbit, mbit or gbit", "18446744073gbit")
 }
 
-/// Parses `0.5%` as 0.005. Only 0 needs no percent sign.
+/// Parses `0.5%` or `0.5` as 0.005.
 pub fn parse_ratio(text: &str) -> Result<f64, ParseQuantityError> {
     let number = DecimalNumber::parse(text, "a percentage such as 0.5%")?;
     match number.unit {
-        "%" => {}
-        "" if number.digits == 0 => {}
-        "" => return Err(ParseQuantityError(format!("`{text}` is ambiguous; write {text}% for percent"))),
+        "%" | "" => {}
         unit => return Err(unknown_unit(unit, "%")),
     }
     // A single division of two exact numbers rounds only once. Therefore, the result for 0.1% is the same float as 1.0 / 1000.0. A limit of

@@ -1,8 +1,9 @@
 //! The recent activity that the console shows: messages, connects and closes, kept while a console is open.
 //!
-//! Each [`snapshot`](super::Hub::snapshot) keeps the log active for ten seconds; then everything is discarded. While the log is inactive,
-//! each message costs only one comparison of times. Messages are stored only as JSON without passwords, tokens and room codes. What is not
-//! JSON is stored as its length.
+//! Each [`snapshot`](super::Hub::snapshot) keeps the log active for ten seconds. Then everything is discarded except the last rejections,
+//! of which only the message text is discarded. While the log is inactive, only rejections are recorded, and each other message costs only
+//! one comparison of times. Messages are stored only as JSON without passwords, tokens and room codes. What is not JSON is stored as its
+//! length.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -26,6 +27,9 @@ pub(super) const RETENTION: Duration = Duration::from_secs(10);
 /// Maximum number of entries in each of the two lists of the log. One list contains the accepted messages, and the other list contains all
 /// other entries.
 pub(super) const LOG_CAPACITY: usize = 200;
+
+/// Maximum number of rejections that are kept while the log is inactive.
+const INACTIVE_CAPACITY: usize = 100;
 
 /// The dialect and room of an activity.
 #[derive(Clone, Debug)]
@@ -72,12 +76,17 @@ impl ActivityLog {
         }
     }
 
-    /// Discards all entries if the log is no longer active. Later entries continue the numbering.
+    /// If the log is no longer active, discards all entries except the last rejections. Later entries continue the numbering.
     pub(super) fn clear_if_expired(&mut self, now: Time, timers: &mut Timers) {
         if self.is_active(now) {
             timers.insert(self.active_until, TimerEvent::ActivityLogExpiry);
         } else {
-            *self = Self { last_number: self.last_number, ..Self::default() };
+            self.expiry_scheduled = false;
+            self.messages = VecDeque::new();
+            let rejections = std::mem::take(&mut self.other_entries).into_iter();
+            let rejections = rejections.filter(|entry| entry.outcome == ActivityOutcome::Rejected);
+            self.other_entries = rejections.map(|entry| ActivityEntry { text: None, ..entry }).collect();
+            self.other_entries.drain(..self.other_entries.len().saturating_sub(INACTIVE_CAPACITY));
         }
     }
 
@@ -96,7 +105,8 @@ impl ActivityLog {
         shown
     }
 
-    /// Adds an entry for an accepted activity without content, which `complete` completes.
+    /// Adds an entry for an accepted activity without content, which `complete` completes. While the log is inactive, adds only rejections,
+    /// without the text.
     fn push(
         &mut self,
         now: WallClock,
@@ -105,9 +115,9 @@ impl ActivityLog {
         kind: ActivityKind,
         complete: impl FnOnce(&mut ActivityEntry),
     ) {
-        self.last_number += 1;
+        let is_active = self.is_active(now.monotonic);
         let mut entry = ActivityEntry {
-            number: self.last_number,
+            number: self.last_number + 1,
             time: now.unix_ms(),
             kind,
             dialect: counters_name(scope.dialect),
@@ -124,8 +134,12 @@ impl ActivityLog {
         complete(&mut entry);
         let is_message = !matches!(kind, ActivityKind::Connect | ActivityKind::Close);
         let is_accepted = entry.outcome == ActivityOutcome::Accepted;
+        if !is_active && entry.outcome != ActivityOutcome::Rejected {
+            return;
+        }
+        self.last_number = entry.number;
         let stored = if is_message && is_accepted { &mut self.messages } else { &mut self.other_entries };
-        if stored.len() >= LOG_CAPACITY {
+        if stored.len() >= if is_active { LOG_CAPACITY } else { INACTIVE_CAPACITY } {
             stored.pop_front();
         }
         stored.push_back(entry);
@@ -142,12 +156,13 @@ impl ActivityLog {
         failure: Option<(ActivityOutcome, String)>,
     ) {
         let kind = if sender.is_some() { ActivityKind::Message } else { ActivityKind::Post };
+        let is_active = self.is_active(now.monotonic);
         self.push(now, scope, sender, kind, |entry| {
             entry.bytes = bytes;
             if let Some((outcome, reason)) = failure {
                 (entry.outcome, entry.reason) = (outcome, Some(reason));
             }
-            if let Some(message) = text.and_then(redacted) {
+            if let Some(message) = text.filter(|_| is_active).and_then(redacted) {
                 let message_type = message.get("type").and_then(Value::as_str).map(str::to_owned);
                 entry.message_type = message_type.map(|name| truncate_bytes(name, MAX_TYPE_BYTES));
                 entry.text = Some(message.to_string());

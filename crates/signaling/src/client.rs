@@ -13,6 +13,7 @@ use std::time::Duration;
 use serde_json::json;
 use thiserror::Error;
 use tracing::{debug, info};
+use unicode_normalization::UnicodeNormalization;
 
 use super::jamjam::{
     Candidate, CandidateType, ChatMessage, ClientMessage, MAX_NAME_BYTES, Peer, RoomInfo, ServerMessage,
@@ -247,11 +248,13 @@ impl RoomClient {
 
     fn on_room_list(&mut self, rooms: Vec<RoomInfo>) -> Result<ClientMessage, RoomError> {
         self.rooms = rooms;
-        let query = self.query.as_str();
+        // Keyboards and file systems differ in how they compose letters.
+        let normalized = |text: &str| -> String { text.nfc().collect() };
+        let (query, name) = (self.query.as_str(), normalized(&self.query));
         let matching = |is: &dyn Fn(&RoomInfo) -> bool| self.rooms.iter().filter(|room| is(room)).cloned().collect();
         let by_code: Vec<RoomInfo> = matching(&|room| room.id == query || room.invite_code == query);
-        let by_name: Vec<RoomInfo> = matching(&|room| room.name == query);
-        let by_part: Vec<RoomInfo> = matching(&|room| room.name.contains(query));
+        let by_name: Vec<RoomInfo> = matching(&|room| normalized(&room.name) == name);
+        let by_part: Vec<RoomInfo> = matching(&|room| normalized(&room.name).contains(&name));
         let found = [by_code, by_name, by_part].into_iter().find(|found| !found.is_empty()).unwrap_or_default();
         match found.as_slice() {
             [room] => {

@@ -28,7 +28,7 @@ use jamjam_core::time::{Time, WallClock};
 const BYTES_PER_RATE_UNIT: usize = 16 << 10;
 
 /// Number of wrong room codes or passwords after which a connection is closed.
-const MAX_FAILED_GUESSES: u32 = 20;
+const MAX_FAILED_GUESSES: u16 = 20;
 
 /// How many bytes of lists, and of messages that joins cause, a source pays off per second.
 pub(super) const REQUESTED_BYTES_PER_SECOND: u64 = 1 << 20;
@@ -57,8 +57,10 @@ pub(super) struct ConnectionState {
     pub(super) silent_since: Time,
     /// Whether a ping has been sent since then.
     pub(super) awaiting_pong: bool,
+    /// Whether a message has arrived that waits for its sender's processor time.
+    pub(super) has_waiting_message: bool,
     /// Wrong room codes and passwords so far.
-    failed_guesses: u32,
+    failed_guesses: u16,
     /// Time of the last message; before the first message, the connect time.
     pub(super) last_message: Time,
     pub(super) connected_at: Time,
@@ -74,6 +76,7 @@ impl ConnectionState {
             log_throttle: LogThrottle::default(),
             silent_since: at,
             awaiting_pong: false,
+            has_waiting_message: false,
             failed_guesses: 0,
             last_message: at,
             connected_at: at,
@@ -150,16 +153,20 @@ impl ConnectionContext<'_> {
         let logged = Some(logged).filter(|reason| !reason.is_empty());
         let closed_by = server_reason.map(|_| "server");
         info!(target: "signaling", conn = conn.0, code = code.get(), reason = logged, closed_by, "connection closed");
-        if self.activity_log.is_active(self.now.monotonic) {
-            let scope = scope.unwrap_or(ActivityScope::outside_rooms(dialect));
-            self.activity_log.record_close(self.now, scope, (conn, source), *code, *server_reason);
-        }
+        let scope = scope.unwrap_or(ActivityScope::outside_rooms(dialect));
+        self.activity_log.record_close(self.now, scope, (conn, source), *code, *server_reason);
         true
     }
 
-    /// Counts a request that a limit or a room rejected.
+    /// Counts a rejected request.
     pub(super) fn count_rejection(&mut self) {
         self.counters.requests_rejected += 1;
+    }
+
+    /// Counts a request that a limit rejected.
+    pub(super) fn count_limited(&mut self) {
+        self.counters.requests_limited += 1;
+        self.count_rejection();
     }
 
     /// Counts a wrong room code or password. Returns true if the connection must be closed, because it has guessed too often.
@@ -226,7 +233,11 @@ impl ConnectionContext<'_> {
 
     /// Like [`Self::reject_and_close`]. The log line also contains `detail`, which the client does not receive.
     pub(super) fn reject_with_detail(&mut self, code: CloseCode, reason: &str, detail: Option<&'static str>) {
-        self.count_rejection();
+        if code == CloseCode::TRY_AGAIN_LATER {
+            self.count_limited();
+        } else {
+            self.count_rejection();
+        }
         if self.log_throttle.allow(self.now.monotonic) {
             warn!(target: "signaling", conn = self.conn.0, source = %self.source, code = code.get(), reason, detail, "connection rejected");
         }

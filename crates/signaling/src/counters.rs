@@ -62,6 +62,8 @@ dialect_counters! {
     Counter parameters_rejected,
     /// Rejected messages and requests. Reasons are limits, room handlers, missing or invalid tokens, and invalid content.
     Counter requests_rejected,
+    /// Rejected messages and requests that exceeded a limit. They are also counted in `requests_rejected`.
+    Counter requests_limited,
     /// Number of periodic or scheduled checks for missed heartbeats, idle connections, old connections and expired rooms.
     Counter cleanup_runs,
     /// Connections closed because they exceeded the message rate.

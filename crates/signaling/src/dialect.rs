@@ -104,7 +104,7 @@ impl DialectSet {
     pub fn check_command(self, web_socket_url: &str, page_url: &str, is_tls: bool) -> String {
         let insecure = |option: &'static str| if is_tls { option } else { "" };
         if self.contains(Dialect::Jamjam) {
-            format!("jamjam-dev probe --to {web_socket_url} --count 10{}", insecure(" --insecure"))
+            format!("jamjam-dev probe --to {web_socket_url}{}", insecure(" --insecure"))
         } else {
             format!("curl{} {page_url}/health", insecure(" -k"))
         }

@@ -40,6 +40,11 @@ pub(super) trait DialectHandler {
         Some(limits.heartbeat)
     }
 
+    /// Whether the connection is pinged when a ping is due.
+    fn is_pinged(&self, _conn: ConnId) -> bool {
+        true
+    }
+
     /// Maximum time without a message from the connection; `None` if this time is unlimited.
     fn idle_timeout(&self, _limits: &SignalingLimits, _conn: ConnId) -> Option<Duration> {
         None

@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use tracing::warn;
 
 use super::DialectHandlers;
-use super::activity_log::ActivityLog;
+use super::activity_log::{ActivityLog, ActivityScope};
 use super::close_code::CloseCode;
 use super::connection_context::{ConnectionContext, ConnectionState, Connections, REQUESTED_BYTES_PER_SECOND};
 use super::counters::{CountersByDialect, counters_index};
@@ -134,6 +134,13 @@ impl Hub {
         }
     }
 
+    /// A message has arrived that is handled later.
+    pub fn on_waiting_message(&mut self, conn: ConnId) {
+        if let Some(connection) = self.connections.get_mut(&conn) {
+            connection.has_waiting_message = true;
+        }
+    }
+
     /// Sets the dialect of an undecided connection.
     fn select_dialect(&mut self, now: Time, conn: ConnId, dialect: Dialect) {
         if let Some(connection) = self.connections.get_mut(&conn)
@@ -159,6 +166,7 @@ impl Hub {
         let (dialect, source) = (connection.dialect, connection.source);
         connection.record_activity(now.monotonic);
         connection.last_message = now.monotonic;
+        connection.has_waiting_message = false;
         let bytes = text.map_or(0, str::len);
         if self.limits.message_limit().is_some_and(|limit| !connection.allow_message(now.monotonic, limit, bytes)) {
             let counters = &mut self.counters[counters_index(dialect)];
@@ -171,7 +179,10 @@ impl Hub {
         }
         let scope_before = self.recorded_scope(now, conn);
         let effect = effect(self, sink);
-        if let Some(before) = scope_before {
+        let is_rejected = matches!(effect, Err(MessageError::Rejected(_)));
+        // Rejections are also recorded while no console is open.
+        let scope = scope_before.or_else(|| is_rejected.then(|| ActivityScope::outside_rooms(dialect)));
+        if let Some(before) = scope {
             self.record_message(now, before, (conn, source), text, effect.as_ref().err());
         }
         // The message may have selected the dialect of the connection, so the dialect is read again.
@@ -180,7 +191,6 @@ impl Hub {
         counters.messages_received += 1;
         counters.received_bytes += bytes as u64;
         if let Err(error) = effect {
-            let is_rejected = matches!(error, MessageError::Rejected(_));
             counters.messages_ignored += u64::from(!is_rejected);
             let Some(connection) = self.connections.get_mut(&conn) else { return };
             // The message may contain a password, so only the reason is logged.

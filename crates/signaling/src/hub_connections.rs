@@ -133,7 +133,8 @@ impl Hub {
         close: &ConnectionClose<'_>,
         sink: &mut dyn EventSink,
     ) {
-        let scope = self.recorded_scope(now, conn);
+        let is_recorded = close.server_reason.is_some() || self.activity_log.is_active(now.monotonic);
+        let scope = if is_recorded { self.activity_scope(conn) } else { None };
         let dialect = self.dialect_of(conn);
         self.undecided.remove(&conn);
         if let Some((mut ctx, dialects)) = self.context(now, conn, sink) {

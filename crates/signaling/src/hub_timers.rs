@@ -114,12 +114,17 @@ impl Hub {
             self.close_connection(now, conn, CloseCode::MAX_CONNECTION_AGE, "Max connection age reached", sink);
         } else {
             if is_over(ping) {
-                if is_over(silent) {
-                    // The server paused, or the time-out is shorter than the interval. A new full time-out starts.
-                    connection.silent_since = now.monotonic;
+                last_ping = now.monotonic;
+                let is_pinged = |dialect| self.dialects.get(dialect).is_pinged(conn);
+                // A ping must not arrive between a request and its answer.
+                if !connection.has_waiting_message && connection.dialect.is_some_and(is_pinged) {
+                    if is_over(silent) {
+                        // The server paused, or the time-out is shorter than the interval. A new full time-out starts.
+                        connection.silent_since = now.monotonic;
+                    }
+                    connection.awaiting_pong = true;
+                    sink.ping(conn);
                 }
-                (connection.awaiting_pong, last_ping) = (true, now.monotonic);
-                sink.ping(conn);
             }
             self.schedule_check(conn, last_ping);
         }

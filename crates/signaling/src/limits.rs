@@ -39,8 +39,8 @@ pub struct SignalingLimits {
     pub dialects: DialectSet,
     /// Limits of control surface rooms.
     pub control_surface: ControlSurfaceLimits,
-    /// Heartbeat of broadcast and WebRTC connections. Control surface connections have their own heartbeat, and jamjam connections have
-    /// none.
+    /// Heartbeat of broadcast and WebRTC connections. Control surface connections have their own heartbeat. jamjam connections are pinged
+    /// only while they are in a room, and never dropped.
     pub heartbeat: Heartbeat,
     /// Settings of broadcast rooms.
     pub broadcast: BroadcastSettings,
@@ -66,7 +66,7 @@ impl SignalingLimits {
 pub struct Heartbeat {
     /// Interval of pings; `None` disables them.
     pub interval: Option<Duration>,
-    /// How long a connection may be silent before it is dropped.
+    /// How long a connection may be silent before it is dropped. [`Duration::MAX`]: never.
     pub timeout: Duration,
 }
 

@@ -179,7 +179,8 @@ impl Hub {
         if self.activity_log.is_active(now.monotonic) { self.activity_scope(conn) } else { None }
     }
 
-    fn activity_scope(&self, conn: ConnId) -> Option<ActivityScope> {
+    /// The dialect and room of a connection.
+    pub(super) fn activity_scope(&self, conn: ConnId) -> Option<ActivityScope> {
         let dialect = self.connections.get(&conn)?.dialect;
         let handler = dialect.map(|dialect| self.dialects.get(dialect));
         let room = handler.and_then(|handler| Some((handler, handler.rooms().room_name_of(conn)?)));

@@ -169,6 +169,8 @@ impl Claims {
 pub enum TokenError {
     /// The token does not have exactly one dot.
     Malformed,
+    /// The token has base64 padding, or characters that only the standard alphabet of base64 contains.
+    NotBase64Url,
     /// The token was signed with another secret, or modified.
     InvalidSignature,
     /// The signed text is not a valid payload.
@@ -190,6 +192,7 @@ impl TokenError {
     pub fn log_reason(self) -> &'static str {
         match self {
             Self::Malformed => "malformed token",
+            Self::NotBase64Url => "token with base64 padding or the characters + and /; tokens are unpadded base64url",
             Self::InvalidSignature => "invalid token signature",
             Self::InvalidPayload => "invalid token payload",
             Self::Expired => "expired token",
@@ -240,6 +243,9 @@ fn verify_for(
     let (payload, signature) = token.split_once('.').ok_or(TokenError::Malformed)?;
     if signature.contains('.') {
         return Err(TokenError::Malformed);
+    }
+    if token.contains(['=', '+', '/']) {
+        return Err(TokenError::NotBase64Url);
     }
     if !bool::from(secret.digest(payload).as_bytes().ct_eq(signature.as_bytes())) {
         return Err(TokenError::InvalidSignature);

@@ -301,7 +301,7 @@ impl WebRtcDialect {
                 return Ok(());
             }
             ClientMessage::RequestParticipants => {
-                ctx.check_requested_bytes(MAX_LIST_DEBT).inspect_err(|_| ctx.count_rejection())?;
+                ctx.check_requested_bytes(MAX_LIST_DEBT).inspect_err(|_| ctx.count_limited())?;
                 let message = ServerMessage::ParticipantsList { participants: participants(room) };
                 ctx.reply_requested(to_json(&message));
                 return Ok(());

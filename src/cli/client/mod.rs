@@ -1,17 +1,19 @@
 //! Options that `send` and `probe` share: target, timing, limits and report. Determines the [`Plan`] and prints the report.
-//! `monitor` watches an active run. The other submodules connect to the three kinds of targets: UDP, WebSocket and MOQT.
+//! `monitor` watches an active run, `replay` reports a recorded one, and `connect` retries for `--wait-for`. The other submodules connect to the
+//! three kinds of targets: UDP, WebSocket and MOQT.
 
+pub mod connect;
 pub mod monitor;
 pub mod moqt;
+pub mod replay;
 pub mod udp;
 pub mod websocket;
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use clap::{Arg, ColorChoice};
 
 use super::baseline::BaselineArgs;
@@ -21,23 +23,23 @@ use super::options::moqt_client::MoqtClientArgs;
 use super::options::network::{HEADING_LOCAL_SYSTEM, NetworkArgs};
 use super::options::room_target::RoomTargetArgs;
 use super::output::Failure;
-use super::output::{HEADING_LIMITS, HEADING_REPORT, ReportFileArgs, print, print_message, silence_notices};
+use super::output::{HEADING_LIMITS, HEADING_REPORT, ReportFileArgs, print, silence_notices};
 use super::packet_lines::RecordFile;
 use super::plan::{Plan, UdpPeer};
 use super::run_origin;
-use super::run_record::{self, RunRecordArgs};
-use super::target::Target;
-use super::values::{ClientLinkMode, driver_parser, format_size, parse_millis, parse_percent, profile_parser, use_color};
+use super::run_record::RunRecordArgs;
+use super::target::{LOCAL_ECHO_SERVER, Target};
+use super::values::{ClientLinkMode, driver_parser, format_size, parse_millis, parse_percent, parse_seconds, profile_parser, use_color};
 use crate::client::{RunConfig, RunKind, RunResults, StopSignal, StreamKind};
 use crate::echo::DEFAULT_DELAY;
 use crate::io::os;
 use crate::io::udp::{Backend, DEFAULT_RECEIVE_BUFFER, DEFAULT_SPIN_PERCENT};
 use crate::report::json::{self, JsonLine};
 use crate::report::limits::{Limits, Profile};
-use crate::report::run_record::{AudioPicture, RecordedRun};
-use crate::report::{Report, brief, html, text, wrap};
+use crate::report::run_record::AudioPicture;
+use crate::report::{Report, html, text, wrap};
 use crate::time::saturating_nanos;
-use crate::units::{parse_duration_with_unit, parse_ratio, parse_size};
+use crate::units::{parse_ratio, parse_size};
 
 const HEADING_TARGET: &str = "Target";
 const HEADING_TIMING: &str = "Timing";
@@ -95,17 +97,17 @@ pub struct ClientArgs {
     /// Wait up to this long for the first reply
     ///
     /// Nothing is counted before the first reply.
-    #[arg(long, hide_short_help = true, value_name = "DURATION", value_parser = parse_duration_with_unit, help_heading = HEADING_TIMING)]
+    #[arg(long, hide_short_help = true, value_name = "DURATION", value_parser = parse_seconds, help_heading = HEADING_TIMING)]
     wait_for: Option<Duration>,
 
     /// Wait this long for missing replies [default: 2s]
     ///
     /// The time begins when the reply is expected: one smallest round-trip time after sending. Without --wait-for, this option also limits
     /// the time to connect over WebSocket and MOQT, or with --link (at least 1 s; default: 5 s).
-    #[arg(long, hide_short_help = true, value_name = "DURATION", value_parser = parse_duration_with_unit, help_heading = HEADING_TIMING)]
+    #[arg(long, hide_short_help = true, value_name = "DURATION", value_parser = parse_seconds, help_heading = HEADING_TIMING)]
     timeout: Option<Duration>,
 
-    /// Use the limits of this use case
+    /// Limits of lan-music, internet-music or voice
     ///
     /// lan-music: loss 0.1%, p50 2ms, p99 4ms. internet-music: loss 1%, p50 23ms, p99 34ms. voice: loss 3%, p50 200ms, p99 250ms. The options
     /// --max-loss, --max-p50 and --max-p99 override the profile.
@@ -117,15 +119,15 @@ pub struct ClientArgs {
     max_loss: Option<f64>,
 
     /// Maximum median round-trip time
-    #[arg(long, hide_short_help = true, value_name = "DURATION", value_parser = parse_duration_with_unit, help_heading = HEADING_LIMITS)]
+    #[arg(long, hide_short_help = true, value_name = "DURATION", value_parser = parse_millis, help_heading = HEADING_LIMITS)]
     max_p50: Option<Duration>,
 
     /// Maximum 99th percentile of the round-trip time
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration_with_unit, help_heading = HEADING_LIMITS)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_millis, help_heading = HEADING_LIMITS)]
     max_p99: Option<Duration>,
 
     /// Maximum mean jitter
-    #[arg(long, hide_short_help = true, value_name = "DURATION", value_parser = parse_duration_with_unit, help_heading = HEADING_LIMITS)]
+    #[arg(long, hide_short_help = true, value_name = "DURATION", value_parser = parse_millis, help_heading = HEADING_LIMITS)]
     max_jitter: Option<Duration>,
 
     /// Comparison with an earlier run.
@@ -189,7 +191,8 @@ pub struct ClientArgs {
 }
 
 /// Options that the short help of `send` and `probe` omits.
-const RARELY_USED: &str = "link delay moqt loss drop_packets jitter reorder duplicate bandwidth seed outcome_log";
+const RARELY_USED: &str =
+    "link delay moqt loss_direction loss drop_packets jitter reorder duplicate bandwidth seed outcome_log json_lines";
 
 /// Adapts an argument of `send` or `probe`. Their short help omits options that are rarely used there; the short help of `echo-server`
 /// contains these options. Options accept negative numbers, so that the error names the option. Positional arguments do not, so that
@@ -250,7 +253,13 @@ impl ClientArgs {
             return Ok(Plan::Replay(path));
         }
         if self.room.list_rooms {
-            return Ok(Plan::ListRooms(self.room.url("--list-rooms")?));
+            return Ok(Plan::ListRooms(match to {
+                Some(Target::WebSocket(url)) => {
+                    url.parse().map_err(|error| Failure::usage(format!("--to: {error}")))?
+                }
+                Some(_) => return Err(Failure::usage("--list-rooms needs a signaling server: ws:// or wss://")),
+                None => self.room.url("--list-rooms")?,
+            }));
         }
         let peer = match to {
             _ if self.embedded && self.moqt.moqt.is_some() => return Ok(Plan::Moqt(None)),
@@ -269,12 +278,7 @@ impl ClientArgs {
             }
             Some(Target::Udp(target)) => UdpPeer::Host(target),
             None if self.room.room.is_some() => UdpPeer::Room(self.room.url("--room")?),
-            None => {
-                return Err(Failure::usage(
-                    "no target: give HOST[:PORT] or --to HOST[:PORT], or --embedded for an echo server in this process. For a member of \
-                     a room, give --signaling-url URL with --room NAME",
-                ));
-            }
+            None => UdpPeer::Host(&LOCAL_ECHO_SERVER),
         };
         if self.link == Some(ClientLinkMode::Signed) && matches!(peer, UdpPeer::Host(_) | UdpPeer::Embedded) {
             return Err(Failure::usage(
@@ -303,15 +307,20 @@ impl ClientArgs {
         self.wait_for.or(self.timeout.map(|timeout| timeout.max(MIN_CONNECT_TIMEOUT)))
     }
 
-    /// The configuration of a run over UDP. If the delay of the server is unknown, the first echo is expected after the default delay.
-    pub fn run_config(&self, peer: SocketAddr, evaluated_stream: StreamKind, replies_expected: bool) -> RunConfig {
+    /// The configuration of a run over UDP to `peer`. To connect has taken the time `waited`. If the delay of the server is unknown, the first echo is expected after the default delay.
+    pub fn run_config(
+        &self,
+        (peer, waited): (SocketAddr, Duration),
+        evaluated_stream: StreamKind,
+        replies_expected: bool,
+    ) -> RunConfig {
         let server_delay = self.delay.or(self.embedded.then_some(EMBEDDED_DELAY));
         let [high, low] = os::random_u64s().map(u128::from);
         RunConfig {
             server_delay: server_delay.filter(|_| evaluated_stream == StreamKind::Audio),
             first_echo_timeout: server_delay.unwrap_or(DEFAULT_DELAY),
             replies_expected,
-            wait_for: self.wait_for,
+            wait_for: self.wait_for.map(|wait| wait.saturating_sub(waited)),
             loss_report_nonce: replies_expected.then_some(high << 64 | low),
             loss_direction: self.loss_direction,
             ..RunConfig::new(peer, evaluated_stream, self.timeout())
@@ -324,35 +333,20 @@ impl ClientArgs {
         given.or(self.profile.map_or_else(Limits::default, Profile::limits))
     }
 
-    /// Reports the recorded run of the file `record`. `command` is the subcommand.
-    pub fn replay(&self, record: &Path, command: RunKind) -> Result<u8, Failure> {
-        let RecordedRun { options, run, error, audio: picture } = run_record::read(record)?;
-        if run.run_kind != command {
-            let other = run.run_kind.name();
-            return Err(Failure::usage(format!(
-                "--replay: this is a record of `{other}`; use `jamjam-dev {other} --replay`"
-            )));
-        }
-        let finished = FinishedRun { run, error: error.map(|error| anyhow!(error)), picture, record: None };
-        self.conclude(finished, self.limits().or(options.limits), |report| self.print_report(report))
+    /// Writes the report files of a run that failed before it had a report. Returns the failure.
+    pub fn report_failure(&self, kind: RunKind, to: Option<&Target>, failure: Failure) -> Failure {
+        let target = match to {
+            Some(to) => to.to_string(),
+            None if self.embedded || self.room.room.is_some() => "-".to_owned(),
+            None => LOCAL_ECHO_SERVER.to_string(),
+        };
+        self.files.write_failure(kind, &target, &failure.error);
+        failure
     }
 
     /// Whether standard output contains only JSON.
     pub fn prints_json(&self) -> bool {
         self.json || self.json_lines
-    }
-
-    /// Prints a summary to standard error, or the report as JSON to standard output. Returns the exit code.
-    pub fn report_to_stderr(&self, finished: FinishedRun) -> Result<u8, Failure> {
-        self.report_with(finished, |report| {
-            if self.prints_json() {
-                return self.print_report(report);
-            }
-            for line in brief::lines(report) {
-                print_message(&line);
-            }
-            Ok(())
-        })
     }
 
     /// Prints the report and returns the exit code, or the error of the run.
@@ -381,7 +375,9 @@ impl ClientArgs {
         let FinishedRun { run, error, picture, .. } = finished;
         let report = self.baseline.report(&run, &limits);
         let files = self.files.write(&report, picture.as_ref(), error.as_ref());
-        print(&report)?;
+        // The terminal may be closed.
+        print(&report)
+            .or_else(|error| if report.interrupted == Some(StopSignal::Hangup) { Ok(()) } else { Err(error) })?;
         error.or(record.and(files).err()).map_or_else(|| Ok(report.exit_code()), |error| Err(error.into()))
     }
 
@@ -423,7 +419,7 @@ mod tests {
 
     #[test]
     fn first_echo_is_expected_after_the_known_server_delay() {
-        let peer = SocketAddr::from(([127, 0, 0, 1], 5_000));
+        let peer = (SocketAddr::from(([127, 0, 0, 1], 5_000)), Duration::ZERO);
         let first_echo = |words: &[&str]| parse(words).run_config(peer, StreamKind::Audio, true).first_echo_timeout;
         assert_eq!(first_echo(&[]), Duration::from_secs(3));
         assert_eq!(first_echo(&["--delay", "40ms"]), Duration::from_millis(40));

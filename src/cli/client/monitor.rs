@@ -1,26 +1,35 @@
 //! Watches an active run from the main thread: live view, packet lines, jumps of the system clock. Then collects the results.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{ClientArgs, FinishedRun};
 use crate::cli::live_view::LiveView;
 use crate::cli::output::{are_notices_silenced, print_notice};
 use crate::cli::packet_lines::{PacketLineSender, PacketLineWriter, packet_lines};
+use crate::cli::run_origin;
 use crate::client::{ClientNode, LiveFigures, PacketObserver, RunResults, StopSignal, Workload};
-use crate::io::clock::{ClockMonitor, wall_clock};
+use crate::io::clock::{self, ClockMonitor, wall_clock};
 use crate::io::stop::StopToken;
 use crate::io::udp::{DriverStats, NodeThread};
+use crate::report::Report;
 use crate::stats::{ClockJumps, HostTiming};
 use crate::time::Time;
 
 /// Interval between two looks at an active run.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Monitors a run from the main thread: live view, packet lines, jumps of the system clock.
-pub struct RunMonitor {
+/// Interval at which an active run rewrites the page of --html.
+const PAGE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Monitors a run from the main thread: live view, packet lines, jumps of the system clock. Rewrites the page of a long run.
+pub struct RunMonitor<'a> {
+    args: &'a ClientArgs,
+    /// The results before the first packet.
+    plan: RunResults,
     clock: ClockMonitor,
     lines: Option<PacketLineWriter>,
     view: Option<LiveView>,
+    page_written: Instant,
 }
 
 /// Observations of a finished run.
@@ -40,18 +49,26 @@ pub(super) struct FinishedClient<S> {
 }
 
 impl ClientArgs {
-    /// Starts monitoring a run of `total` packets, before the run. Also returns the observer that feeds the packet lines.
-    pub fn monitor_run(&self, total: Option<u64>) -> anyhow::Result<(Option<PacketLineSender>, RunMonitor)> {
-        let file = self.run_record.create(self.limits())?;
+    /// Starts monitoring a run of `total` packets, before the run. `plan` are its results before the first packet. Also returns the observer
+    /// that feeds the packet lines.
+    pub fn monitor_run(
+        &self,
+        total: Option<u64>,
+        plan: RunResults,
+    ) -> anyhow::Result<(Option<PacketLineSender>, RunMonitor<'_>)> {
+        let origin = run_origin::of_this_process();
+        let plan = RunResults { origin, started_unix_ms: clock::unix_ms(), ..plan };
+        let file = self.run_record.create(self.limits(), &plan)?;
         let lines = (self.json_lines || file.is_some()).then(|| packet_lines(self.json_lines, file));
         let (line_sender, lines) = lines.unzip();
         let is_silent = are_notices_silenced();
         let view = if is_silent { None } else { LiveView::new(self.progress, self.json_lines, total) };
-        Ok((line_sender, RunMonitor { clock: ClockMonitor::start(), lines, view }))
+        let (clock, page_written) = (ClockMonitor::start(), Instant::now());
+        Ok((line_sender, RunMonitor { args: self, plan, clock, lines, view, page_written }))
     }
 }
 
-impl RunMonitor {
+impl RunMonitor<'_> {
     /// Removes the live view, for runs that print received data.
     pub(super) fn without_view(self) -> Self {
         Self { view: None, ..self }
@@ -70,24 +87,40 @@ impl RunMonitor {
                 view.update(&now);
             }
             self.clock.sample();
+            self.rewrite_page(live);
             if let Some(lines) = &mut self.lines {
-                lines.write_queued(live.snapshot().started_at);
+                lines.write_queued(&live.snapshot());
                 if lines.reader_closed() {
                     // The reader has closed the pipe, as with `| head`. With --count 0, the run would never end.
-                    stop.request(StopSignal::Interrupt);
+                    stop.request(StopSignal::ClosedPipe);
                 }
             }
         }
     }
 
+    /// Writes the page of --html again if it is due.
+    fn rewrite_page(&mut self, live: &LiveFigures) {
+        if self.args.files.html.is_some() && self.page_written.elapsed() >= PAGE_INTERVAL {
+            self.page_written = Instant::now();
+            live.request_results();
+        }
+        let Some(results) = live.take_results() else { return };
+        let run = results.finish(&mut ());
+        let started_unix_ms = clock::unix_ms().saturating_sub(run.duration_ns / 1_000_000);
+        let RunResults { target, origin, websocket, .. } = self.plan.clone();
+        let run = RunResults { target, origin, websocket, started_unix_ms, interrupted: None, is_active: true, ..run };
+        // The last write, at the end of the run, reports an error.
+        let _ = self.args.files.write_page(&Report::new(&run, &self.args.limits()));
+    }
+
     /// Stops monitoring and prints the queued lines.
     pub(super) fn finish(self, live: &LiveFigures) -> MonitorResult {
-        let Self { clock, mut lines, view } = self;
+        let Self { clock, mut lines, view, .. } = self;
         drop(view);
         let clock_jumps = clock.finish();
         let unix_ns = wall_clock(Time::ZERO).unix_ns.cast_unsigned();
         if let Some(lines) = &mut lines {
-            lines.write_queued(live.snapshot().started_at);
+            lines.write_queued(&live.snapshot());
             if lines.dropped() > 0 {
                 print_notice(&format!(
                     "{} lines were dropped: the reader of standard output is too slow",
@@ -142,7 +175,7 @@ impl<S: Workload> FinishedClient<S> {
         let interrupted = stop.signal().filter(|_| !client.is_finished());
         let mut observer = (observed.lines.as_mut(), final_observer);
         let run = client.into_results(target, interrupted.map(|_| tally.ended_at), &mut observer);
-        let run = RunResults { interrupted, port_unreachable: tally.port_unreachable, ..run };
+        let run = RunResults { interrupted, ..run };
         observed.complete(run, tally.host_timing, error)
     }
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::{ClientArgs, FinishedRun};
 use crate::cli::options::moqt_client::MoqtClientArgs;
-use crate::cli::output::Failure;
+use crate::cli::output::{Failure, print_message};
 use crate::cli::target::MoqtTarget;
 use crate::client::{FrameTracker, MoqtFailure, MoqtResults, MoqtRunConfig};
 use crate::client::{RunKind, RunResults, StopSignal, StreamKind};
@@ -21,11 +21,12 @@ use crate::io::moqt::{MoqtUrl, ServerCounters, bind_all};
 use crate::io::stop::StopToken;
 use crate::io::tls::client::{TrustPolicy, TrustVerifier};
 use crate::io::tls::identity::ServerIdentity;
-use crate::moqt::client::{MoqtClientConfig, MoqtClientEvent};
+use crate::moqt::client::{MoqtClientConfig, MoqtClientEvent, MoqtRunOutcome};
 use crate::moqt::{DEFAULT_PORT, SessionLimits, TrackPath, Transport, echo};
 use crate::report::quantities::RunProtocol;
-use crate::report::text;
+use crate::report::{brief, text};
 use crate::stats::HostTiming;
+use crate::time::Time;
 
 /// Capacity of the queue of returned texts.
 const ECHO_QUEUE_CAPACITY: usize = 1_024;
@@ -54,7 +55,7 @@ impl ClientArgs {
         };
         let verifier = trust.verifier().context("--ca")?;
         self.baseline.check_plan(run_kind, StreamKind::Ping, RunProtocol::Moqt(target.transport))?;
-        self.files.remove_stale()?;
+        self.files.prepare(stop)?;
 
         let run_config = MoqtRunConfig { run_kind, target: name, timeout: self.timeout() };
         let per_group = config.frames_per_group as u64;
@@ -62,8 +63,10 @@ impl ClientArgs {
         let track = TrackPath::of_client(offered_versions[0]).echoed_track(offered_versions[0]).to_string();
         let results = MoqtResults::new(target.transport, track, per_group);
         let total = config.group_count.map(|count| count.saturating_mul(per_group));
-        let (observer, mut monitor) = self.monitor_run(total)?;
-        let frames = FrameTracker::new(run_config, results, Box::new(observer));
+        let frames = FrameTracker::new(run_config, results, Box::new(()));
+        let plan = frames.results_so_far(&(Time::ZERO, MoqtRunOutcome::Completed), None).finish(&mut ());
+        let (observer, mut monitor) = self.monitor_run(total, plan)?;
+        let frames = frames.with_observer(Box::new(observer));
         let live = frames.live_figures();
         let default_limits = SessionLimits::default();
         let wait_for = self.wait_for;
@@ -79,9 +82,7 @@ impl ClientArgs {
 
         let (sender, echoes) = mpsc::sync_channel(ECHO_QUEUE_CAPACITY);
         let on_event = move |event: &MoqtClientEvent| {
-            if let MoqtClientEvent::FrameReturned { payload, .. } | MoqtClientEvent::FrameUnmatched { payload, .. } =
-                event
-            {
+            if let MoqtClientEvent::FrameReturned { payload, .. } = event {
                 // Blocks while the queue is full, so that no text is lost. A command that does not print received texts drops the receiver
                 // of this queue. `sender.send` then returns an error immediately, and the text is discarded.
                 let _ = sender.send(payload.clone());
@@ -117,6 +118,19 @@ impl ClientArgs {
         let mut observed = monitor.finish(&live);
         let run = frame_tracker.into_results(interrupted, &mut observed.lines);
         Ok(observed.complete(RunResults { readiness_wait, ..run }, HostTiming::default(), None))
+    }
+
+    /// Prints a summary to standard error, or the report as JSON to standard output. Returns the exit code.
+    pub fn report_to_stderr(&self, finished: FinishedRun) -> Result<u8, Failure> {
+        self.report_with(finished, |report| {
+            if self.prints_json() {
+                return self.print_report(report);
+            }
+            for line in brief::lines(report) {
+                print_message(&line);
+            }
+            Ok(())
+        })
     }
 }
 

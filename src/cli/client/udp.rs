@@ -1,24 +1,28 @@
 //! UDP targets of `send` and `probe`: a host, a room member, or the embedded echo server.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
+use rustls::ClientConfig;
 
 use super::monitor::RunMonitor;
 use super::{ClientArgs, EMBEDDED_DELAY, FinishedRun};
 use crate::cli::options::impairment::{OutcomeLogFile, PreparedEcho};
 use crate::cli::output::{Failure, print_notice};
-use crate::cli::plan::UdpPeer;
 use crate::cli::values::ClientLinkMode;
 use crate::client::{ClientNode, LinkConfig, LinkSigning, PacketObserver, Workload};
-use crate::echo::{self, EchoConfig, EchoServer, LinkPolicy};
+use crate::echo::EchoConfig;
+use crate::io::os;
 use crate::io::signaling::client::RoomSession;
 use crate::io::stop::StopToken;
-use crate::io::udp::{self, BoundSocket, DEFAULT_RECEIVE_BUFFER, DriverOptions, IdlePolicy, NodeThread};
+use crate::io::udp::{self, BoundSocket, DriverOptions, IdlePolicy};
 use crate::io::websocket::connect::DEFAULT_CONNECT_TIMEOUT;
 use crate::io::websocket::discovery::SignalingUrl;
-use crate::io::{os, resolve};
 use crate::link::{LinkKey, parse_link_key};
+use crate::testing::EchoServer;
+use crate::time::saturating_nanos;
 
 /// A target with a connected socket.
 pub struct ConnectedTarget {
@@ -28,6 +32,8 @@ pub struct ConnectedTarget {
     pub name: String,
     /// The link to set up (`--link`).
     pub link: Option<LinkConfig>,
+    /// How long the connection took, with the retries of `--wait-for`.
+    pub waited: Duration,
     pub(super) bound: BoundSocket,
     pub(super) background: BackgroundTasks,
 }
@@ -35,32 +41,13 @@ pub struct ConnectedTarget {
 /// Tasks that run alongside the client and end after it.
 #[derive(Default)]
 pub(super) struct BackgroundTasks {
-    embedded: Option<(NodeThread<EchoServer>, StopToken, Option<OutcomeLogFile>)>,
+    embedded: Option<(EchoServer, Option<OutcomeLogFile>)>,
     session: Option<RoomSession>,
 }
 
 impl ClientArgs {
-    /// Connects a socket to `peer`. `command` becomes part of the member name in a room.
-    pub fn connect(&self, peer: UdpPeer<'_>, command: &str, stop: &StopToken) -> Result<ConnectedTarget, Failure> {
-        // Remove stale files only after the checks: a usage error must not remove earlier reports.
-        self.files.remove_stale()?;
-        let options = self.network.socket_options();
-        let target = match peer {
-            UdpPeer::Embedded => return self.start_embedded_server(),
-            UdpPeer::Room(url) => return self.connect_to_member(&url, command, stop),
-            UdpPeer::Host(target) => target,
-        };
-        let candidates = options.select(&target.host, resolve::resolve(&target.host, target.port)?)?;
-        let bound = self.connect_socket(resolve::first_reachable_or_first(&candidates, &options))?;
-        // The system may connect to an address other than the requested one: it replaces 0.0.0.0 with 127.0.0.1.
-        let address =
-            bound.socket.peer_addr().context("cannot determine the address that the socket is connected to")?;
-        let (name, link) = (target.to_string(), self.link_config(None));
-        Ok(ConnectedTarget { address, name, link, bound, background: BackgroundTasks::default() })
-    }
-
     /// The link of --link.
-    fn link_config(&self, signing: Option<LinkSigning>) -> Option<LinkConfig> {
+    pub(super) fn link_config(&self, signing: Option<LinkSigning>) -> Option<LinkConfig> {
         let timeout = self.connect_timeout().unwrap_or(DEFAULT_CONNECT_TIMEOUT);
         self.link.map(|_| LinkConfig { entropy: os::random_secret(), signing, timeout })
     }
@@ -71,7 +58,7 @@ impl ClientArgs {
         &self,
         client: ClientNode<S>,
         target: ConnectedTarget,
-        monitor: RunMonitor,
+        monitor: RunMonitor<'_>,
         final_observer: &mut dyn PacketObserver,
         stop: &StopToken,
     ) -> Result<FinishedRun, Failure> {
@@ -86,24 +73,29 @@ impl ClientArgs {
         let background_error = target.background.end();
         let result = std::mem::replace(&mut finished.tally.result, Ok(()));
         let error = result.context("cannot read from the socket").err().or(background_error);
-        Ok(finished.into_run(&target.name, error, stop, final_observer))
+        let mut finished = finished.into_run(&target.name, error, stop, final_observer);
+        if let Some(wait) = &mut finished.run.readiness_wait {
+            wait.waited_ns += saturating_nanos(target.waited);
+        }
+        Ok(finished)
     }
 
-    fn connect_socket(&self, address: SocketAddr) -> anyhow::Result<BoundSocket> {
+    pub(super) fn connect_socket(&self, address: SocketAddr) -> anyhow::Result<BoundSocket> {
         let options = self.network.socket_options();
         Ok(udp::connect(address, self.socket_buffer.min(1 << 30) as usize, &options)?)
     }
 
-    fn connect_to_member(
+    pub(super) fn connect_to_member(
         &self,
-        url: &SignalingUrl,
+        signaling: (&SignalingUrl, &Arc<ClientConfig>),
         command: &str,
         stop: &StopToken,
     ) -> Result<ConnectedTarget, Failure> {
         let own = LinkKey::from_seed(&os::random_secret());
         let link_key = self.link.map(|_| own.public());
         let options = self.network.socket_options();
-        let (session, address) = self.room.join(url, &format!("jamjam-dev {command}"), link_key, &options, stop)?;
+        let (session, address) =
+            self.room.join(signaling, &format!("jamjam-dev {command}"), link_key, &options, stop)?;
         let signing = match self.link {
             Some(ClientLinkMode::Signed) => {
                 let announced = session.link_keys.get(&address).and_then(|key| parse_link_key(key.as_deref()?));
@@ -127,36 +119,25 @@ impl ClientArgs {
         let name = format!("{} ({address})", session.room_name);
         let (link, background) =
             (self.link_config(signing), BackgroundTasks { session: Some(session), embedded: None });
-        Ok(ConnectedTarget { address, name, link, bound, background })
+        Ok(ConnectedTarget { address, name, link, waited: Duration::ZERO, bound, background })
     }
 
-    fn start_embedded_server(&self) -> Result<ConnectedTarget, Failure> {
+    pub(super) fn start_embedded_server(&self) -> Result<ConnectedTarget, Failure> {
         let delay = self.delay.unwrap_or(EMBEDDED_DELAY);
         let config = EchoConfig { delay, ..EchoConfig::default() };
-        let PreparedEcho { mut echo, reproduce_options, outcome_log } = self.impairment.prepare(config)?;
-        let link_key = LinkKey::from_seed(&os::random_secret());
-        let entropy = Box::new(os::random_secret);
-        echo.enable_links(echo::LinkConfig { policy: LinkPolicy::Auto, link_key, entropy });
+        let PreparedEcho { echo, reproduce_options, outcome_log } = self.impairment.prepare(config)?;
         let loopback = match self.network.socket_options().local_address {
             Some(SocketAddr::V6(_)) => IpAddr::from(Ipv6Addr::LOCALHOST),
             _ => Ipv4Addr::LOCALHOST.into(),
         };
-        let server = udp::bind(SocketAddr::new(loopback, 0), DEFAULT_RECEIVE_BUFFER)?;
-        let address = server.address;
-        let stop = StopToken::default();
-        let options = DriverOptions {
-            idle: IdlePolicy::Wait,
-            spin_percent: self.spin,
-            backend: self.driver,
-            follow_address: false,
-        };
-        let running = udp::spawn_node("echo-server", server.socket, echo, stop.clone(), options)
-            .context("cannot start a thread")?;
+        let server = EchoServer::start_on(loopback, echo, self.spin, self.driver)
+            .context("cannot start the embedded echo server")?;
+        let address = server.addr();
         let suffix = reproduce_options.map_or_else(String::new, |options| format!(", {options}"));
         let name = format!("embedded echo server ({} ms{suffix})", delay.as_secs_f64() * 1e3);
-        let background = BackgroundTasks { embedded: Some((running, stop, outcome_log)), session: None };
+        let background = BackgroundTasks { embedded: Some((server, outcome_log)), session: None };
         let (link, bound) = (self.link_config(None), self.connect_socket(address)?);
-        Ok(ConnectedTarget { address, name, link, bound, background })
+        Ok(ConnectedTarget { address, name, link, waited: Duration::ZERO, bound, background })
     }
 }
 
@@ -168,12 +149,10 @@ impl BackgroundTasks {
                 "the connection to the signaling server was lost; the run continued without it: {error}"
             ));
         }
-        let (server, stop, outcome_log) = self.embedded?;
-        stop.request(crate::client::StopSignal::Terminate);
-        let (echo, tally) = server.join();
-        echo.stop();
+        let (server, outcome_log) = self.embedded?;
+        let stopped = server.stop();
         let outcome_log = outcome_log.map_or(Ok(()), OutcomeLogFile::finish);
-        tally.result.context("the embedded echo server failed").and(outcome_log).err()
+        stopped.context("the embedded echo server failed").and(outcome_log).err()
     }
 }
 
@@ -181,13 +160,14 @@ impl BackgroundTasks {
 mod tests {
     use super::*;
     use crate::cli::client::tests::parse;
+    use crate::cli::plan::UdpPeer;
     use crate::cli::target::UdpTarget;
 
     #[test]
     #[cfg(target_os = "linux")]
     fn target_0_0_0_0_is_connected_as_127_0_0_1() {
         let target = UdpTarget { host: "0.0.0.0".to_owned(), port: 5_000 };
-        let Ok(connected) = parse(&[]).connect(UdpPeer::Host(&target), "send", &StopToken::default()) else {
+        let Ok(connected) = parse(&[]).connect(&UdpPeer::Host(&target), "send", &StopToken::default()) else {
             panic!("a socket to this machine")
         };
         assert_eq!(connected.address, SocketAddr::from(([127, 0, 0, 1], 5_000)));

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Context;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Map;
+use unicode_normalization::UnicodeNormalization;
 
 use super::{ClientArgs, FinishedRun};
 use crate::cli::options::credentials::{SecretArg, read_hmac_secret};
@@ -107,7 +108,7 @@ impl WebSocketProbeArgs {
         }
         let url_room = params.room.as_deref();
         if let (Some(url_room), Some(room)) = (url_room, room)
-            && url_room != room
+            && !url_room.nfc().eq(room.nfc())
         {
             return Err(Failure::usage("--room: the URL names another room; omit --room or the room in the URL"));
         }
@@ -202,7 +203,7 @@ impl ClientArgs {
         let url = &plan.urls[0];
         let tls = self.room.tls_config(url)?;
         self.baseline.check_plan(RunKind::Probe, StreamKind::Ping, RunProtocol::WebSocket(plan.dialect))?;
-        self.files.remove_stale()?;
+        self.files.prepare(stop)?;
         let timeout = self.connect_timeout().unwrap_or(DEFAULT_CONNECT_TIMEOUT);
         let started = probe::start(plan, &tls, self.wait_for, timeout, stop);
         let ProbeStart { connect_times, wait, connections } = started.map_err(|error| match error {
@@ -219,7 +220,8 @@ impl ClientArgs {
                 let run = RunResults::new(RunKind::Probe, url.to_string(), StreamKind::Ping);
                 let timeout_ns = saturating_nanos(self.timeout());
                 let run = RunResults { started_unix_ms: clock::unix_ms(), websocket, timeout_ns, ..run };
-                FinishedRun::new(run, None, self.run_record.create(self.limits())?)
+                let record = self.run_record.create(self.limits(), &run)?;
+                FinishedRun::new(run, None, record)
             }
         };
         finished.run.readiness_wait = wait;
@@ -236,12 +238,12 @@ impl ClientArgs {
     ) -> Result<FinishedRun, Failure> {
         // The client already waited for the server (`--wait-for`) while it connected.
         let config = RunConfig::new(ProbeConnections::PEER, StreamKind::Ping, self.timeout());
-        let (observer, monitor) = self.monitor_run(count)?;
-        let client: WebSocketProber = ClientNode::new(
-            config,
-            WebSocketWorkload::new(connections.request_matcher(plan), count, interval),
-            Box::new(observer),
-        );
+        let workload = WebSocketWorkload::new(connections.request_matcher(plan), count, interval);
+        let client: WebSocketProber = ClientNode::new(config, workload, Box::new(()));
+        let target = plan.urls[0].to_string();
+        let start = RunResults { websocket: Some(results.clone()), ..client.plan(&target) };
+        let (observer, monitor) = self.monitor_run(count, start)?;
+        let client = client.with_observer(Box::new(observer));
         let live = client.live_figures();
         let running = connections.spawn(client, stop.clone(), self.spin).context("cannot start a thread")?;
         let mut finished = monitor.wait(&live, running, stop);
@@ -258,7 +260,7 @@ impl ClientArgs {
                 Err(error) => run_error = Some(anyhow::Error::from(error).context("the connection failed")),
             }
         }
-        let mut finished = finished.into_run(&plan.urls[0].to_string(), run_error, stop, &mut ());
+        let mut finished = finished.into_run(&target, run_error, stop, &mut ());
         finished.run.websocket = Some(websocket);
         Ok(finished)
     }

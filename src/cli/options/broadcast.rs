@@ -221,9 +221,19 @@ fn read_room_files(directory: &Path) -> anyhow::Result<Vec<(String, DeclaredRoom
     let entries = fs::read_dir(directory).with_context(cannot_read)?;
     let paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<PathBuf>, _>>();
     let mut paths = paths.with_context(cannot_read)?;
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    paths.retain(|path| is_room_file(path));
     paths.sort();
     paths.iter().map(|path| parse_room_file(path)).collect()
+}
+
+/// Whether a file declares a room. Editors and macOS create files with a leading dot, such as `.#stage.toml` and `._stage.toml`.
+fn is_room_file(path: &Path) -> bool {
+    let is_hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+    let is_toml = path.extension().is_some_and(|extension| extension == "toml");
+    if is_toml && is_hidden {
+        warn!(target: "signaling", file = %path.display(), "room file skipped: its name begins with a dot");
+    }
+    is_toml && !is_hidden
 }
 
 fn parse_room_file(path: &Path) -> anyhow::Result<(String, DeclaredRoom)> {

@@ -44,7 +44,7 @@ pub struct SecretArgs {
 
     /// File with the key that POST /auth/token requires
     ///
-    /// The same as @FILE. If both are given, this file is used. A line break at the end of the file is ignored.
+    /// The same as @FILE. If both are given, this file is used. Line breaks at the end of the file are ignored.
     #[arg(long, hide_short_help = true, value_name = "FILE", help_heading = HEADING_TOKENS)]
     token_issuer_key_file: Option<PathBuf>,
 }
@@ -98,14 +98,13 @@ pub fn read_hmac_secret(given: Option<&SecretArg>) -> Result<Option<Secret>, Fai
     given.map(|secret| Ok(Secret::new(&secret.read("--hmac-secret")?))).transpose()
 }
 
-/// The secret in the file that `option` names. A line break at the end of the file is ignored.
+/// The secret in the file that `option` names.
 fn read_secret_file(option: &str, file: &Path) -> anyhow::Result<String> {
     let text = files::read_text(file).with_context(|| format!("{option}: cannot read {}", file.display()))?;
-    let text = text.strip_suffix('\n').map_or(text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
     if text.is_empty() {
         bail!("{option}: {} is empty; give a file that is not empty", file.display());
     }
-    Ok(text.to_owned())
+    Ok(text)
 }
 
 const HEADING_LOGIN: &str = "Login";
@@ -170,7 +169,7 @@ const HEADING_TLS: &str = "TLS";
 /// Certificate and key of a server. Both must be given, or neither.
 #[derive(Debug, clap::Args)]
 pub struct ServerTlsArgs {
-    /// PEM file with the certificate chain; enables wss:// and https://
+    /// PEM certificate chain; enables wss:// and https://
     #[arg(long, env = "TLS_CERT", value_name = "FILE", value_parser = OsStringValueParser::new(), help_heading = HEADING_TLS)]
     cert: Option<OsString>,
 

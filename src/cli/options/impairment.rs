@@ -10,7 +10,9 @@ use anyhow::Context;
 
 use crate::cli::output::Failure;
 use crate::cli::output::print_notice;
-use crate::cli::values::{OrOff, OutputFile, format_bit_rate, format_duration, or_off, output_file_parser};
+use crate::cli::values::{
+    OrOff, OutputFile, format_bit_rate, format_duration, or_off, output_file_parser, parse_millis,
+};
 use crate::echo::{EchoConfig, EchoServer};
 use crate::impairment::{
     BandwidthLimit, DEFAULT_MAX_QUEUE_DELAY, DEFAULT_REORDER_DELAY, GilbertModel, Impairment, SequenceSet,
@@ -18,7 +20,7 @@ use crate::impairment::{
 use crate::io::os;
 use crate::io::outcome_log::{self, OutcomeLog};
 use crate::stats::Counter;
-use crate::units::{parse_bit_rate, parse_duration_with_unit, parse_ratio, parse_size};
+use crate::units::{parse_bit_rate, parse_ratio, parse_size};
 
 const HEADING: &str = "Impairment (of echo server replies)";
 
@@ -37,7 +39,7 @@ pub struct ImpairmentArgs {
     drop_packets: Option<SequenceSet>,
 
     /// Delay replies by up to this time, keeping their order
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration_with_unit, help_heading = HEADING)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_millis, help_heading = HEADING)]
     jitter: Option<Duration>,
 
     /// Hold back replies so that later ones overtake them
@@ -225,7 +227,7 @@ fn parse_bandwidth(text: &str) -> Result<BandwidthLimit, String> {
 /// Splits `VALUE` or `VALUE,TIME`.
 fn split_duration(text: &str, otherwise: Duration) -> Result<(&str, Duration), String> {
     let Some((value, time)) = text.split_once(',') else { return Ok((text, otherwise)) };
-    Ok((value, parse_duration_with_unit(time).map_err(error_text)?))
+    Ok((value, parse_millis(time).map_err(error_text)?))
 }
 
 fn error_text(error: impl std::fmt::Display) -> String {

@@ -12,7 +12,7 @@ pub struct MoqtClientArgs {
     /// Embed a MOQT echo server (requires --embedded)
     ///
     /// The server uses raw QUIC, or WebTransport with --moqt=webtransport.
-    #[arg(long, value_name = "TRANSPORT", value_parser = transport_parser(), num_args = 0..=1, require_equals = true, default_missing_value = "quic", help_heading = HEADING_MOQT)]
+    #[arg(long, value_name = "TRANSPORT", value_parser = transport_parser(), num_args = 0..=1, default_missing_value = "quic", help_heading = HEADING_MOQT)]
     pub moqt: Option<Transport>,
 
     /// MOQT version to offer [default: all]

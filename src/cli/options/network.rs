@@ -1,9 +1,10 @@
 //! Option of the local sockets of `send` and `probe`: the local address.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::str::FromStr;
 
 use crate::cli::output::Failure;
+use crate::cli::values::parse_local_address;
 use crate::io::local_socket::LocalSocketOptions;
 
 /// Heading of the options for the local system.
@@ -46,10 +47,8 @@ impl FromStr for BindAddress {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
-        let address = bare.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 0)).or_else(|_| text.parse());
-        let address: SocketAddr =
-            address.map_err(|_| "give an address of this machine, such as 192.0.2.7, 192.0.2.7:6000 or [::1]:6000")?;
+        let (address, _) = parse_local_address(text)?
+            .ok_or("give an address of this machine, such as 192.0.2.7, 192.0.2.7:6000 or [::1]:6000")?;
         if address.ip().is_multicast() {
             return Err("a multicast address cannot be a local address".to_owned());
         }
@@ -69,11 +68,16 @@ mod tests {
             ("::1", "[::1]:0"),
             ("[::1]", "[::1]:0"),
             ("[::1]:7", "[::1]:7"),
+            ("127.0.0.1:0", "127.0.0.1:0"),
+            ("fe80::1%7", "[fe80::1%7]:0"),
+            ("[fe80::1%257]:7", "[fe80::1%257]:7"),
         ] {
             let BindAddress(parsed) = text.parse().unwrap();
             assert_eq!(parsed.to_string(), address, "{text}");
         }
-        for text in ["", "eth0", "localhost", "127.0.0.1:", "127.0.0.1:70000", "224.0.0.1", "6000"] {
+        for text in
+            ["", "eth0", "localhost", "127.0.0.1:", "127.0.0.1:70000", "224.0.0.1", "6000", "fe80::1", "[fe80::1]:7"]
+        {
             assert!(text.parse::<BindAddress>().is_err(), "{text}");
         }
     }

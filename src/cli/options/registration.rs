@@ -1,10 +1,9 @@
 //! Registration of an echo server: the echo server creates a room on a signaling server. The signaling server may run in the same process.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
-use std::{io, thread};
 
 use anyhow::Context;
 use base64::Engine;
@@ -16,19 +15,19 @@ use tracing::{info, warn};
 
 use super::credentials::{TrustArgs, login_without_password};
 use super::signaling_limits;
+use crate::address::{HostPort, ParseHostError, url_authority, without_zone};
 use crate::cli::output::Failure;
 use crate::cli::server::{bind_tcp, log_signaling_urls};
-use crate::cli::target::HostPort;
 use crate::cli::values::parse_port;
 use crate::echo::{EchoServer, StunConfig};
 use crate::io::connection_permit::ConnectionLimits;
 use crate::io::moqt::MoqtUrl;
+use crate::io::os;
 use crate::io::reachable::default_route_address;
-use crate::io::signaling::registration::{AdvertisedAddress, Registration};
-use crate::io::signaling::{self, SignalingServerConfig};
+use crate::io::signaling::registration::{AdvertisedAddress, Registration, StunResolver, usable_stun_server};
+use crate::io::signaling::{self, ServerThread, SignalingServerConfig};
 use crate::io::stop::StopToken;
 use crate::io::websocket::handshake::WebSocketUrl;
-use crate::io::{os, resolve};
 use crate::memory_budget::MemoryBudget;
 use crate::signaling::client::{AddressCandidates, EchoParticipant};
 use crate::signaling::device::DeviceKey;
@@ -49,8 +48,12 @@ const REGISTRATION_GROUP: &str = "registration";
 const DEPENDENT_OPTIONS: [&str; 7] =
     ["room_name", "public_addr", "stun", "no_link_key", "ca", "cert_sha256", "insecure"];
 
+/// Options that the short help of `echo-server` omits.
+const RARELY_USED: [&str; 3] = ["drop_packets", "duplicate", "outcome_log"];
+
 /// Adapts an argument of `echo-server`.
 pub fn adapt_argument(arg: Arg) -> Arg {
+    let arg = if RARELY_USED.contains(&arg.get_id().as_str()) { arg.hide_short_help(true) } else { arg };
     if DEPENDENT_OPTIONS.contains(&arg.get_id().as_str()) { arg.requires(REGISTRATION_GROUP) } else { arg }
 }
 
@@ -113,19 +116,26 @@ impl RegistrationArgs {
             (Some(url), _) => (url, None),
             (None, Some(port)) => {
                 os::raise_descriptor_limit();
-                let (listener, address) = bind_tcp(host, port)?;
+                let (listener, address) = bind_tcp(host, port)
+                    .map_err(|failure| Failure { error: failure.error.context("--with-signaling"), ..failure })?;
                 (local_signaling_url(address)?, Some(listener))
             }
             (None, None) => return Ok(None),
         };
-        let stun = self.stun.as_ref().map(|server| resolve_stun_server(server, listen_address)).transpose()?;
+        if let Some(ip) = self.stun.as_ref().and_then(|server| server.host.parse().ok()) {
+            usable_stun_server([SocketAddr::new(ip, 0)], listen_address)
+                .with_context(|| format!("cannot use --stun {ip}"))?;
+        }
         let public_address = self.public_addr.clone().map(|HostPort { host, port }| (host, port));
         let own = AdvertisedAddress { listen_address, public_address };
         let tls = self.trust.tls_config()?;
         if self.trust.insecure && url.is_secure() {
             warn!(target: "tls", %url, "certificate verification disabled");
         }
-        Ok(Some(PreparedRegistration { options: self, url, tls, own, stun, server }))
+        if url.sends_plain_login() {
+            warn!(target: "registration", %url, "the password is sent without TLS");
+        }
+        Ok(Some(PreparedRegistration { options: self, url, tls, own, server }))
     }
 }
 
@@ -135,7 +145,6 @@ pub struct PreparedRegistration<'a> {
     url: WebSocketUrl,
     tls: Arc<ClientConfig>,
     own: AdvertisedAddress,
-    stun: Option<SocketAddr>,
     /// The listener of the signaling server in this process, if it is enabled.
     server: Option<TcpListener>,
 }
@@ -143,8 +152,7 @@ pub struct PreparedRegistration<'a> {
 impl PreparedRegistration<'_> {
     /// Registers the echo server until the process ends. If the signaling server is in this process, starts the signaling server first.
     /// The room announces `link_key`, unless this is disabled. The start page of that server shows `moqt_url`, the URL of the MOQT echo with its
-    /// listen host. The data of its clients is charged to `memory_budget`. The channel of the returned receiver is closed when that server has
-    /// stopped.
+    /// listen host. The data of its clients is charged to `memory_budget`. Returns that server.
     pub fn start(
         self,
         echo: &mut EchoServer,
@@ -153,14 +161,19 @@ impl PreparedRegistration<'_> {
         moqt_url: Option<MoqtUrl>,
         memory_budget: Arc<MemoryBudget>,
         stop: &StopToken,
-    ) -> io::Result<Option<Receiver<()>>> {
+    ) -> io::Result<Option<ServerThread>> {
         // The closure `url` determines the signaling server's URL again before each connection attempt. The URL of a signaling server in
         // this process contains this machine's address. The address changes when the machine changes networks.
         let own_server = self.server.as_ref().and_then(|listener| listener.local_addr().ok());
-        let start = |listener| start_signaling_server(listener, memory_budget, moqt_url, stop.clone());
-        let server_done = self.server.map(start).transpose()?;
+        let start = |listener| start_signaling_server(listener, memory_budget, moqt_url, stop);
+        let server = self.server.map(start).transpose()?;
         let (sender, mapped_address) = watch::channel(None);
-        if let Some(server) = self.stun {
+        let mut stun = None;
+        if let Some(HostPort { host, port }) = self.options.stun.clone() {
+            let (address, current) = watch::channel(None);
+            let listen_address = self.own.listen_address;
+            stun = Some(StunResolver { server: (host, port.unwrap_or(STUN_PORT)), listen_address, address });
+            let server = Box::new(move || *current.borrow());
             let config = StunConfig { server, hash_key: os::random_u64s() };
             echo.monitor_mapped_address(
                 config,
@@ -179,74 +192,48 @@ impl PreparedRegistration<'_> {
         });
         let device = DeviceKey::from_seed(&os::random_secret());
         let (tls, address) = (self.tls, self.own);
-        Registration { url, tls, device, participant, address, mapped_address }.spawn(stop)?;
-        Ok(server_done)
+        Registration { url, tls, device, participant, address, stun, mapped_address }.spawn(stop)?;
+        Ok(server)
     }
 }
 
-/// Runs a signaling server on its own thread. When the server stops, the channel of the returned receiver is closed.
+/// Runs a signaling server on its own thread.
 fn start_signaling_server(
     listener: TcpListener,
     memory_budget: Arc<MemoryBudget>,
     moqt_url: Option<MoqtUrl>,
-    stop: StopToken,
-) -> io::Result<Receiver<()>> {
+    stop: &StopToken,
+) -> io::Result<ServerThread> {
     let address = listener.local_addr()?;
     let dialects = DialectSet::JAMJAM_ONLY;
-    info!(target: "signaling", "server listening on ws://{address}");
+    info!(target: "signaling", "server listening on ws://{}", url_authority(&address));
     let pages = log_signaling_urls(address, false, dialects);
     let login = Arc::new(login_without_password(address, &pages));
-    let (running, stopped) = channel::<()>();
-    thread::Builder::new().name("signaling".to_owned()).spawn(move || {
-        let limits = SignalingLimits { dialects, ..SignalingLimits::default() };
-        let hub = Hub::new(limits, os::random_u64s());
-        let connection_limits = ConnectionLimits { memory_budget, ..signaling_limits::default_connection_limits() };
-        let options = SignalingServerConfig { connection_limits, login, moqt_url, ..SignalingServerConfig::default() };
-        if let Err(error) = signaling::serve(listener, hub, options, &stop) {
-            warn!(target: "signaling", %error, "cannot start the signaling server");
-        }
-        drop(running);
-    })?;
-    Ok(stopped)
+    let hub = Hub::new(SignalingLimits { dialects, ..SignalingLimits::default() }, os::random_u64s());
+    let connection_limits = ConnectionLimits { memory_budget, ..signaling_limits::default_connection_limits() };
+    let options = SignalingServerConfig { connection_limits, login, moqt_url, ..SignalingServerConfig::default() };
+    signaling::spawn(listener, hub, options, stop)
 }
 
 /// URL at which the echo server connects to the signaling server in this process. If the echo server listens on all addresses, it
 /// advertises the local address of this connection. Clients on other hosts cannot reach a loopback address. Therefore, if the signaling
 /// server listens on all addresses, the URL contains the source address of the default route, if there is one.
 fn local_signaling_url(address: SocketAddr) -> anyhow::Result<WebSocketUrl> {
-    let ip = if address.ip().is_unspecified() {
-        default_route_address().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
-    } else {
-        address.ip()
-    };
-    let url = format!("ws://{}", SocketAddr::new(ip, address.port()));
+    let mut address = address;
+    if address.ip().is_unspecified() {
+        address.set_ip(default_route_address().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+    }
+    let url = format!("ws://{}", url_authority(&address));
     url.parse().with_context(|| format!("cannot use {url} as the signaling server"))
-}
-
-/// Returns the first address of the STUN server to which a socket bound to `listening` can send.
-fn resolve_stun_server(HostPort { host, port }: &HostPort, listening: SocketAddr) -> anyhow::Result<SocketAddr> {
-    let found = resolve::resolve(host, port.unwrap_or(STUN_PORT)).context("--stun")?;
-    let for_socket = found.iter().find_map(|address| match (listening.ip(), address.ip()) {
-        (IpAddr::V4(_), IpAddr::V4(_)) | (IpAddr::V6(_), IpAddr::V6(_)) => Some(*address),
-        // A dual-stack socket.
-        (IpAddr::V6(ip), IpAddr::V4(v4)) if ip.is_unspecified() => {
-            Some(SocketAddr::new(v4.to_ipv6_mapped().into(), address.port()))
-        }
-        _ => None,
-    });
-    for_socket.with_context(|| {
-        format!(
-            "cannot use --stun {host}: the STUN server has no address that is reachable from {listening}. Give --host :: or \
-             a --host address of the other IP version"
-        )
-    })
 }
 
 /// Parses an address that other hosts can reach. Rejects unspecified and multicast addresses.
 fn parse_public_address(text: &str) -> Result<HostPort, String> {
-    let address: HostPort = text.parse()?;
-    let ip = address.host.parse::<IpAddr>().ok();
-    match ip.filter(|ip| ip.is_unspecified() || ip.is_multicast()) {
+    let address: HostPort = text.parse().map_err(|error: ParseHostError| error.to_string())?;
+    // Another host does not know the zone of a link-local address.
+    let ip = without_zone(&address.host).parse::<IpAddr>().ok();
+    let is_link_local = address.host.contains('%');
+    match ip.filter(|ip| is_link_local || ip.is_unspecified() || ip.is_multicast()) {
         Some(ip) => Err(format!("{ip} is not a reachable address; give the address of a single host")),
         None => Ok(address),
     }

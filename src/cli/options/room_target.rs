@@ -26,7 +26,7 @@ use crate::io::{files, os};
 use crate::signaling::client::{RoomClient, room_table, rooms_json};
 use crate::signaling::device::DeviceKey;
 
-const HEADING_ROOM: &str = "Room target (instead of --to)";
+const HEADING_ROOM: &str = "Room target (instead of a host)";
 
 const SIGNALING_URL_VARIABLE: &str = "SIGNALING_URL";
 
@@ -74,7 +74,7 @@ pub struct RoomTargetArgs {
 impl RoomTargetArgs {
     /// Prints the rooms of the signaling server at `url`.
     pub fn print_rooms(&self, url: &SignalingUrl, json: bool, on_one_line: bool) -> Result<u8, Failure> {
-        let tls = self.tls_config_for(url, url.may_use_tls())?;
+        let tls = self.signaling_tls_config(url)?;
         let rooms = client::list_rooms(url, &tls, &self.device_key()?)
             .with_context(|| format!("cannot list the rooms of {url}"))?;
         let text = if json || on_one_line { rooms_json(&rooms, on_one_line) } else { room_table(&rooms) };
@@ -86,13 +86,13 @@ impl RoomTargetArgs {
     /// reachable member.
     pub fn join(
         &self,
-        url: &SignalingUrl,
+        (url, tls): (&SignalingUrl, &Arc<ClientConfig>),
         name: &str,
         link_key: Option<[u8; 32]>,
         options: &LocalSocketOptions,
         stop: &StopToken,
     ) -> Result<(RoomSession, SocketAddr), Failure> {
-        let identity = (self.tls_config_for(url, url.may_use_tls())?, self.device_key()?);
+        let identity = (Arc::clone(tls), self.device_key()?);
         let client = RoomClient::new(self.room.as_deref().unwrap_or_default(), self.password()?, name)
             .with_link_key(link_key.map(|key| STANDARD.encode(key)));
         let session = RoomSession::join(url, identity, client, stop).map_err(|error| match error {
@@ -130,13 +130,26 @@ impl RoomTargetArgs {
         url.parse().map_err(|error| Failure::usage(format!("--signaling-url (or {SIGNALING_URL_VARIABLE}): {error}")))
     }
 
-    /// TLS configuration for connecting to `url`.
-    pub fn tls_config(&self, url: &WebSocketUrl) -> anyhow::Result<Arc<ClientConfig>> {
-        self.tls_config_for(url, url.is_secure())
+    /// TLS configuration for a room on the signaling server at `url`. Prints notices about what is not protected.
+    pub fn signaling_tls_config(&self, url: &SignalingUrl) -> anyhow::Result<Arc<ClientConfig>> {
+        self.tls_config_for(url, url.may_use_tls(), url.sends_plain_login())
     }
 
-    fn tls_config_for(&self, url: &dyn fmt::Display, is_secure: bool) -> anyhow::Result<Arc<ClientConfig>> {
+    /// TLS configuration for connecting to `url`.
+    pub fn tls_config(&self, url: &WebSocketUrl) -> anyhow::Result<Arc<ClientConfig>> {
+        self.tls_config_for(url, url.is_secure(), url.sends_plain_login())
+    }
+
+    fn tls_config_for(
+        &self,
+        url: &dyn fmt::Display,
+        is_secure: bool,
+        sends_plain_login: bool,
+    ) -> anyhow::Result<Arc<ClientConfig>> {
         let tls = self.trust.tls_config()?;
+        if sends_plain_login {
+            print_notice(&format!("warning: the password for {url} is sent without TLS"));
+        }
         if self.trust.insecure && is_secure {
             print_notice(&format!("--insecure: the certificate of {url} is not verified"));
         }
@@ -158,14 +171,12 @@ impl RoomTargetArgs {
 }
 
 fn read_password(file: &Path) -> anyhow::Result<String> {
-    let mut text = String::new();
-    File::open(file)?.take(MAX_PASSWORD_BYTES + 1).read_to_string(&mut text)?;
+    let mut text = Vec::new();
+    File::open(file)?.take(MAX_PASSWORD_BYTES + 1).read_to_end(&mut text)?;
     ensure!(text.len() as u64 <= MAX_PASSWORD_BYTES, "the file is longer than {MAX_PASSWORD_BYTES} bytes");
-    // Remove the line break that editors append.
-    let password = text.strip_suffix('\n').unwrap_or(&text);
-    let password = password.strip_suffix('\r').unwrap_or(password);
+    let password = files::decode_text(&text)?;
     ensure!(!password.is_empty(), "the file is empty");
-    Ok(password.to_owned())
+    Ok(password)
 }
 
 /// Reads the key in `file`. If the file does not exist, creates it with a new key, which only its owner can read.

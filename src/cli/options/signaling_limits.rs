@@ -129,12 +129,12 @@ fn parse_trusted_proxies(text: &str) -> Result<OrOff<TrustedProxies>, String> {
     }
 }
 
-/// Heartbeats of WebRTC rooms, broadcast rooms and control surfaces.
+/// Heartbeats of rooms and control surfaces.
 #[derive(Debug, clap::Args)]
 pub struct HeartbeatArgs {
     /// Ping interval, in ms or with a unit, or off [default: 30000; bbx: 5000]
     ///
-    /// With 0 or off, inactive clients are not disconnected. HEARTBEAT_INTERVAL_MS is used if HEARTBEAT_INTERVAL is not set.
+    /// With 0 or off, inactive clients are not disconnected. jamjam clients never are; pings keep their connections open in proxies. HEARTBEAT_INTERVAL_MS is used if HEARTBEAT_INTERVAL is not set.
     #[arg(long, hide_short_help = true, env = "HEARTBEAT_INTERVAL", value_name = "DURATION", value_parser = parse_interval_or_off, help_heading = HEADING_LIMITS)]
     heartbeat_interval: Option<OrOff<Duration>>,
 
@@ -229,6 +229,9 @@ fn parse_public_url(text: &str) -> Result<WebSocketUrl, UrlError> {
         Some(rest) => format!("ws{rest}").parse()?,
         None => text.parse()?,
     };
+    if url.has_login() {
+        return Err(UrlError::Userinfo);
+    }
     if url.path() == "/" { url.with_path_and_query(NEWER_PATH, &[]) } else { Ok(url) }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -60,6 +60,20 @@ pub fn too_many_requests(error: &str, wait: Duration) -> Response {
 /// Lets pages of all origins read the response.
 pub fn allow_any_origin(response: Response) -> Response {
     ([(header::ACCESS_CONTROL_ALLOW_ORIGIN, "*")], response).into_response()
+}
+
+/// Answers the CORS preflight request for a page of any origin. Every requested header is allowed, such as the `traceparent` and `baggage`
+/// of tracing libraries.
+pub async fn preflight(headers: HeaderMap) -> Response {
+    let requested = headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
+    let allowed = [
+        (header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, OPTIONS")),
+        (
+            header::ACCESS_CONTROL_ALLOW_HEADERS,
+            requested.unwrap_or(HeaderValue::from_static("Content-Type, Authorization")),
+        ),
+    ];
+    allow_any_origin((StatusCode::NO_CONTENT, allowed).into_response())
 }
 
 /// Clients must not store the response.

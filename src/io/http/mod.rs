@@ -12,23 +12,28 @@ pub mod metrics;
 pub mod request_body;
 pub mod request_host;
 
+use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use futures_util::FutureExt;
 use hyper::body::Incoming;
-use hyper::header;
+use hyper::header::{self, HeaderValue};
+use hyper::rt::{Sleep, Timer};
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper::{Request, StatusCode, Version};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use prometheus_client::registry::Registry;
-use socket2::{SockRef, TcpKeepalive};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -36,7 +41,7 @@ use tokio::time::Instant;
 
 use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits, ConnectionPermit};
 use crate::io::stop::StopToken;
-use crate::io::tls::server::HandshakeAcceptor;
+use crate::io::tls::server::{AcceptedStream, HandshakeAcceptor, PLAIN_HTTP_ERROR};
 
 /// The connection on which a request arrived. The server adds this value to every request as an `axum` extension.
 #[derive(Clone, Debug)]
@@ -75,16 +80,24 @@ pub const MAX_LIMITED_SOURCES: usize = 100_000;
 
 const PORT_IN_USE: &str = "the TCP port is in use by another program. Choose another port, or 0 for any free port";
 
-/// Binds a non-blocking listener to `address`.
+/// Binds a non-blocking listener to `address`. `[::]` also accepts IPv4.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let listener = TcpListener::bind(address).map_err(|error| match error.kind() {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        // A system may default to IPv6 only (net.ipv6.bindv6only).
+        socket.set_only_v6(false)?;
+    }
+    // A restarted server can bind while old connections are in TIME_WAIT.
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into()).map_err(|error| match error.kind() {
         kind @ io::ErrorKind::AddrInUse => io::Error::new(kind, PORT_IN_USE),
         _ => error,
     })?;
-    listener.set_nonblocking(true)?;
+    socket.set_nonblocking(true)?;
     // The backlog has room for a thousand clients that reconnect together after a restart.
-    SockRef::from(&listener).listen(LISTEN_BACKLOG)?;
-    Ok(listener)
+    socket.listen(LISTEN_BACKLOG)?;
+    Ok(socket.into())
 }
 
 /// Serves `/metrics` with the metrics of `registry`, and `/healthz`, on a new thread until `stop` is requested.
@@ -116,9 +129,13 @@ pub(in crate::io) async fn accept_loop(
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
     loop {
         let slot = limiter.acquire().await;
-        let Ok((stream, source)) = listener.accept().await else {
-            tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
-            continue;
+        let (stream, source) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                limiter.log_failed_accept(&error);
+                tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
+                continue;
+            }
         };
         let Some(permit) = limiter.assign(slot, source.ip()) else { continue };
         configure_tcp(&stream);
@@ -133,14 +150,25 @@ pub(in crate::io) async fn accept_loop(
                 stream = tls.accept(stream, source, limits.handshake_timeout) => stream,
                 _ = client.stopping.wait_for(|stopping| *stopping) => None,
             };
-            if let Some(stream) = stream {
-                // TLS handshake and request head share one time-out.
-                let handshake_timeout = limits.handshake_timeout.saturating_sub(began.elapsed());
-                let limits = ConnectionLimits { handshake_timeout, ..limits };
-                serve_connection(stream, client, router, limits).await;
+            // TLS handshake and request head share one time-out.
+            let handshake_timeout = limits.handshake_timeout.saturating_sub(began.elapsed());
+            let limits = ConnectionLimits { handshake_timeout, ..limits };
+            match stream {
+                Some(AcceptedStream::Tls(stream)) => serve_connection(stream, client, router, limits).await,
+                Some(AcceptedStream::PlainHttp(stream)) => {
+                    let router = Router::new().fallback(reject_plain_http);
+                    serve_connection(stream, client, router, limits).await;
+                }
+                None => {}
             }
         });
     }
+}
+
+/// The response to plain HTTP on a TLS port.
+async fn reject_plain_http() -> Response {
+    let response = body::error_response(StatusCode::BAD_REQUEST, PLAIN_HTTP_ERROR);
+    ([(header::CONNECTION, "close")], response).into_response()
 }
 
 /// Serves one connection until it ends or is upgraded. When the server stops, the connection ends after the response to its current
@@ -161,33 +189,43 @@ where
             client.is_forwarded = true;
         }
         let hosts = request.headers().get_all(header::HOST).iter().count();
+        let permit = Arc::clone(&client.permit);
         let has_valid_host = hosts == 1 || hosts == 0 && request.version() == Version::HTTP_10;
         request.extensions_mut().insert(client);
         let response = has_valid_host.then(|| router.call(request));
         async move {
-            match response {
-                Some(response) => response.await,
-                None => Ok(body::error_response(StatusCode::BAD_REQUEST, "Send exactly one Host header")),
+            let mut response = match response {
+                Some(response) => response.await?,
+                None => body::error_response(StatusCode::BAD_REQUEST, "Send exactly one Host header"),
+            };
+            if permit.is_scarce() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
+            Ok::<_, Infallible>(response)
         }
     });
     let mut http = http1::Builder::new();
-    http.max_buf_size(MAX_HEADER_BYTES).timer(TokioTimer::new()).header_read_timeout(limits.handshake_timeout);
+    http.max_buf_size(MAX_HEADER_BYTES)
+        .timer(HeadTimer(Arc::clone(&permit)))
+        .header_read_timeout(limits.handshake_timeout);
     // Protocol errors are reported to the client. An upgrade ends this future, but not the connection.
     let mut serving = pin!(http.serve_connection(TokioIo::new(stream), service).with_upgrades());
     permit.extend();
     let mut is_ending = false;
     loop {
         let served = tokio::select! {
-            served = tokio::time::timeout_at(permit.deadline(), serving.as_mut()) => served,
+            biased;
+            // First, so that the response to a request whose end arrives now contains `Connection: close`.
             _ = stopping.wait_for(|stopping| *stopping), if !is_ending => {
-                if !permit.has_request() {
+                // A request that has arrived is read now.
+                if !permit.has_request() && (serving.as_mut().now_or_never().is_some() || !permit.has_request()) {
                     return;
                 }
                 is_ending = true;
                 serving.as_mut().graceful_shutdown();
                 continue;
             }
+            served = tokio::time::timeout_at(permit.deadline(), serving.as_mut()) => served,
         };
         match served {
             Ok(Err(error)) if error.is_timeout() => return permit.on_header_timeout(),
@@ -198,6 +236,32 @@ where
         }
     }
 }
+
+/// Times the wait for the head of each request.
+struct HeadTimer(Arc<ConnectionPermit>);
+
+impl Timer for HeadTimer {
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Sleep>> {
+        self.sleep_until(self.now() + duration)
+    }
+
+    fn sleep_until(&self, deadline: std::time::Instant) -> Pin<Box<dyn Sleep>> {
+        let permit = Arc::clone(&self.0);
+        Box::pin(HeadTimeout(Box::pin(async move { permit.await_head_timeout(deadline.into()).await })))
+    }
+}
+
+struct HeadTimeout(Pin<Box<dyn Future<Output = ()> + Send + Sync>>);
+
+impl Future for HeadTimeout {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+impl Sleep for HeadTimeout {}
 
 /// Disables Nagle's algorithm, enables keepalive and limits the send buffer. Errors are ignored, because the connection works without these
 /// options.
@@ -226,8 +290,10 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
+    use crate::memory_budget::MemoryBudget;
 
     /// Maximum time of a test step, which is reached only if the server hangs.
     const TEST_TIMEOUT: Duration = Duration::from_secs(20);
@@ -289,6 +355,56 @@ mod tests {
         let mut stalled = connect(address);
         stalled.write_all(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n").expect("a request");
         assert!(http_get(address).ends_with("ok"));
+    }
+
+    /// Sends a request, and then begins another one. Returns the headers of the response, and how long the connection then stayed open.
+    async fn idle_time(limits: ConnectionLimits) -> (String, Duration) {
+        let (mut client, server) = tokio::io::duplex(1 << 10);
+        let limiter = ConnectionLimiter::new(limits.clone());
+        let permit = limiter.assign(limiter.acquire().await, [192, 0, 2, 1].into()).expect("a permit");
+        let stopping = watch::channel(false);
+        let source = SocketAddr::from(([192, 0, 2, 1], 9));
+        let info = ConnectionInfo { source, is_forwarded: false, permit: Arc::new(permit), stopping: stopping.1 };
+        tokio::spawn(serve_connection(server, info, Router::new().route("/", get(async || "ok")), limits));
+        client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("a request");
+        let mut response = vec![0; 1 << 10];
+        let length = client.read(&mut response).await.expect("a response");
+        let began = Instant::now();
+        let _ = client.write_all(b"GET / HTTP/1.1\r\n").await;
+        assert_eq!(client.read(&mut [0]).await.expect("the end"), 0);
+        (String::from_utf8_lossy(&response[..length]).to_lowercase(), began.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn idle_connections_stay_for_75_seconds_while_most_slots_and_memory_are_free() {
+        let seconds = |elapsed: Duration| elapsed.as_millis().div_ceil(1_000);
+        let (response, idle) = idle_time(ConnectionLimits::default()).await;
+        assert_eq!((response.contains("connection: close"), seconds(idle)), (false, 75));
+        let half_full = ConnectionLimits { max_connections: Some(1), ..ConnectionLimits::default() };
+        let memory_budget = MemoryBudget::new(Some(320 << 10));
+        // A connection holds 36 KiB, and one address may hold an eighth of the budget.
+        let _held = memory_budget.open(None, 160 << 10);
+        let no_memory = ConnectionLimits { memory_budget, ..ConnectionLimits::default() };
+        for limits in [half_full, no_memory] {
+            let (response, idle) = idle_time(limits).await;
+            assert_eq!((response.contains("connection: close"), seconds(idle)), (true, 0));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn idle_connection_is_closed_after_10_seconds_when_slots_become_scarce() {
+        let limits = ConnectionLimits { max_connections: Some(2), ..ConnectionLimits::default() };
+        let limiter = ConnectionLimiter::new(limits);
+        let permit = limiter.assign(limiter.acquire().await, [192, 0, 2, 1].into()).expect("a permit");
+        permit.on_request();
+        let began = Instant::now();
+        let timeout = permit.await_head_timeout(began + limiter.limits().handshake_timeout);
+        let take_slot = async {
+            tokio::time::sleep(Duration::from_secs(34)).await;
+            limiter.acquire().await
+        };
+        let _other = tokio::join!(timeout, take_slot);
+        assert_eq!(began.elapsed().as_secs(), 40);
     }
 
     #[test]

@@ -4,9 +4,8 @@
 use std::cell::Cell;
 use std::future::pending;
 use std::io;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, TryRecvError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
@@ -18,6 +17,7 @@ use super::streams::{ConnectionStreams, SessionClock, drive_session, new_session
 use crate::client::WaitResult;
 use crate::client::{FrameTracker, MoqtConnectTimes};
 use crate::io::stop::StopToken;
+use crate::io::worker::Worker;
 use crate::moqt::client::{MoqtClient, MoqtClientConfig, MoqtClientEvent, MoqtRunOutcome, SESSION_SETUP};
 use crate::moqt::{
     EndpointRole, MoqtEndpoint, SessionCounters, SessionHandler, SessionLimits, error_code, without_query,
@@ -86,8 +86,7 @@ impl SharedProgress {
 /// does not stop on request. The run then consists of the events recorded so far. Therefore the caller does not hang if
 /// the operating system or a lower layer blocks the thread.
 pub struct ClientThread {
-    thread: JoinHandle<Option<MoqtConnectError>>,
-    finished: Receiver<()>,
+    worker: Worker<Option<MoqtConnectError>>,
     progress: SharedProgress,
     clock: SessionClock,
     started_at: Instant,
@@ -108,7 +107,6 @@ impl ClientThread {
         mut on_event: impl FnMut(&MoqtClientEvent) + Send + 'static,
         stop: StopToken,
     ) -> io::Result<Self> {
-        let (finish_guard, finished) = mpsc::channel();
         let (clock, started_at) = (SessionClock(options.clock_origin), Instant::now());
         let connect_deadline = clock.now() + wait_for.unwrap_or_default() + options.max_connect_time();
         let progress = SharedProgress(Arc::new(Mutex::new(Some(RunProgress {
@@ -116,18 +114,16 @@ impl ClientThread {
             awaited: (Some(connect_deadline), SESSION_SETUP),
         }))));
         let (stop_token, thread_progress) = (stop.clone(), progress.clone());
-        let thread = thread::Builder::new().name("moqt-client".to_owned()).spawn(move || {
-            let error = run_with_retries(options, &config, &thread_progress, wait_for, &mut on_event, &stop_token);
-            // `on_event` is dropped before `finish_guard` marks the run as finished: the caller may rely on this order.
-            drop((on_event, finish_guard));
-            error
+        // `on_event` is dropped before the run counts as finished: the caller may rely on this order.
+        let worker = Worker::spawn("moqt-client", move || {
+            run_with_retries(options, &config, &thread_progress, wait_for, &mut on_event, &stop_token)
         })?;
-        Ok(Self { thread, finished, progress, clock, started_at, wait_for, stop, overdue_since: None })
+        Ok(Self { worker, progress, clock, started_at, wait_for, stop, overdue_since: None })
     }
 
     /// Waits at most `timeout` for the end of the run. Returns true if the run has finished, or if the run is abandoned.
     pub fn finished_within(&mut self, timeout: Duration) -> bool {
-        self.finished.recv_timeout(timeout) == Err(RecvTimeoutError::Disconnected) || self.is_abandoned()
+        self.worker.finished_within(Some(timeout)) || self.is_abandoned()
     }
 
     /// Whether the run is abandoned. A run is abandoned if it exceeds its deadline by more than the allowed margin. A run is also abandoned
@@ -155,11 +151,11 @@ impl ClientThread {
     /// Panics if the thread panicked.
     pub fn join(mut self) -> ClientThreadResult {
         while !self.finished_within(RETRY_INTERVAL) {}
-        let has_ended = self.finished.try_recv() == Err(TryRecvError::Disconnected);
-        let Self { thread, progress, clock, started_at, wait_for, stop, .. } = self;
+        let has_ended = self.worker.finished_within(Some(Duration::ZERO));
+        let Self { worker, progress, clock, started_at, wait_for, stop, .. } = self;
         let mut error = None;
         if has_ended {
-            error = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            error = worker.join();
         }
         let progress = progress.lock().take().expect("only `join` takes the progress, and it consumes `self`");
         let RunProgress { mut frame_tracker, awaited: (_, awaited) } = progress;
@@ -241,8 +237,15 @@ fn run_with_retries(
             }
             Err(error) => error,
         };
-        let is_transient = matches!(error, MoqtConnectError::TimedOut { .. } | MoqtConnectError::Failed(_));
-        if !is_transient || left.is_none_or(|left| left <= options.limits.setup_timeout) || stop.signal().is_some() {
+        let is_transient = matches!(
+            error,
+            MoqtConnectError::TimedOut { .. }
+                | MoqtConnectError::Failed(_)
+                | MoqtConnectError::Resolve(_)
+                | MoqtConnectError::Socket(_)
+        );
+        let may_retry = wait_for.is_some_and(|whole| started_at.elapsed() + RETRY_INTERVAL < whole);
+        if !is_transient || !may_retry || stop.signal().is_some() {
             if let MoqtConnectError::TimedOut { address, port_use, .. } = &mut error
                 && stop.signal().is_none()
             {

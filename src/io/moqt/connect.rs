@@ -18,6 +18,7 @@ use web_transport_proto::ConnectError;
 use super::no_reply::PortUse;
 use super::webtransport::{SESSION_CLOSE_TIMEOUT, TransportConnection, WebTransportSession};
 use super::{MoqtUrl, quic};
+use crate::address::without_zone;
 use crate::client::MoqtConnectTimes;
 use crate::io::local_socket::LocalSocketOptions;
 use crate::io::resolve::{ResolveError, resolve};
@@ -234,7 +235,7 @@ async fn connect_quic(
                 continue;
             }
         };
-        let connecting = endpoint.connect_with(config.clone(), *address, &url.host);
+        let connecting = endpoint.connect_with(config.clone(), *address, without_zone(&url.host));
         let connecting = connecting.map_err(|error| options.failed(&error))?;
         let attempt_timeout =
             if index + 1 < addresses.len() { NEXT_ADDRESS_TIMEOUT.min(timeout / address_count) } else { timeout };

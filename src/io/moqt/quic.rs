@@ -1,7 +1,6 @@
 //! QUIC configuration of server and client, and the UDP sockets of a server.
 
 use std::error::Error as StdError;
-use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,10 +11,9 @@ use rustls::client::danger::ServerCertVerifier;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::version::TLS13;
-use thiserror::Error;
 
 use crate::io::tls::crypto_provider;
-use crate::io::udp;
+use crate::io::udp::{self, BindError};
 use crate::moqt::version::{MoqtVersion, alpns, offer_text};
 use crate::moqt::{ALPN_WEBTRANSPORT, SessionLimits};
 
@@ -58,34 +56,6 @@ pub struct BoundSockets {
     sockets: Vec<(UdpSocket, SocketAddr)>,
 }
 
-/// Reason why a socket cannot be bound.
-#[derive(Debug, Error)]
-pub enum MoqtBindError {
-    /// The port is in use.
-    #[error(
-        "cannot listen on {0} for MOQT: the UDP port is in use by another program. Choose another port with --moqt, or 0 for any \
-         free port"
-    )]
-    AddrInUse(SocketAddr),
-    /// The address is not local.
-    #[error(
-        "cannot listen on {0} for MOQT: this machine has no such address. To listen on all addresses, use [::] \
-         (or 0.0.0.0 for IPv4 only)"
-    )]
-    AddrNotAvailable(SocketAddr),
-    /// The port requires privileges.
-    #[error("cannot listen on {0} for MOQT: not permitted; ports below 1024 need root or CAP_NET_BIND_SERVICE")]
-    PermissionDenied(SocketAddr),
-    /// Any other error of the operating system.
-    #[error("cannot open a UDP socket for MOQT on {address}: {error}")]
-    Other {
-        /// The requested address.
-        address: SocketAddr,
-        /// The system error.
-        error: io::Error,
-    },
-}
-
 impl BoundSockets {
     /// The bound addresses with their ports, in the order of the request.
     pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> + '_ {
@@ -98,12 +68,12 @@ impl BoundSockets {
 }
 
 /// Binds a socket to each address. If the port is 0, all sockets get the same free port. `[::]` also accepts IPv4.
-pub fn bind_all(addresses: &[SocketAddr]) -> Result<BoundSockets, MoqtBindError> {
+pub fn bind_all(addresses: &[SocketAddr]) -> Result<BoundSockets, BindError> {
     let mut attempt = 1;
     loop {
         match try_bind_all(addresses) {
             // The port that the system chose for the first address is in use on another address.
-            Err(MoqtBindError::AddrInUse(_))
+            Err(BindError::AddrInUse(_))
                 if attempt < MAX_BIND_ATTEMPTS && addresses.iter().all(|address| address.port() == 0) =>
             {
                 attempt += 1;
@@ -113,20 +83,14 @@ pub fn bind_all(addresses: &[SocketAddr]) -> Result<BoundSockets, MoqtBindError>
     }
 }
 
-fn try_bind_all(addresses: &[SocketAddr]) -> Result<BoundSockets, MoqtBindError> {
+fn try_bind_all(addresses: &[SocketAddr]) -> Result<BoundSockets, BindError> {
     let mut sockets: Vec<(UdpSocket, SocketAddr)> = Vec::new();
     for address in addresses {
         let mut address = *address;
         if let (0, Some((_, first))) = (address.port(), sockets.first()) {
             address.set_port(first.port());
         }
-        let bound = udp::bind(address, udp::DEFAULT_RECEIVE_BUFFER).map_err(|error| match error {
-            udp::BindError::AddrInUse(address) => MoqtBindError::AddrInUse(address),
-            udp::BindError::AddrNotAvailable(address) => MoqtBindError::AddrNotAvailable(address),
-            udp::BindError::PermissionDenied(address) => MoqtBindError::PermissionDenied(address),
-            udp::BindError::LocalAddress { error, .. } => MoqtBindError::Other { address, error },
-            udp::BindError::Other { address, error } => MoqtBindError::Other { address, error },
-        })?;
+        let bound = udp::bind(address, udp::DEFAULT_RECEIVE_BUFFER)?;
         sockets.push((bound.socket, bound.address));
     }
     Ok(BoundSockets { sockets })

@@ -3,11 +3,9 @@
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::panic::resume_unwind;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
@@ -32,6 +30,7 @@ use crate::address::{Cidr, canonical_socket_addr};
 use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits, ConnectionPermit, ConnectionRejection};
 use crate::io::log::SharedLogThrottle;
 use crate::io::stop::StopToken;
+use crate::io::worker::Worker;
 use crate::memory_budget::{MemoryBudget, OverBudget};
 use crate::moqt::echo::{MIN_BUFFERED_BYTES, MoqtEcho, MoqtEchoConfig};
 use crate::moqt::version::select_protocol;
@@ -98,19 +97,7 @@ impl Default for MoqtServerConfig {
 }
 
 /// A running server.
-#[derive(Debug)]
-pub struct ServerThread {
-    thread: JoinHandle<()>,
-}
-
-impl ServerThread {
-    /// Waits until the server has stopped.
-    pub fn join(self) {
-        if let Err(panic) = self.thread.join() {
-            resume_unwind(panic);
-        }
-    }
-}
+pub type ServerThread = Worker<()>;
 
 /// Serves on a new thread until `stop` is requested. The thread then closes every session with code 0 and ends within 2 s.
 pub fn spawn(
@@ -134,10 +121,7 @@ pub fn spawn(
         bound.into_sockets().map(create_endpoint).collect::<io::Result<Vec<Endpoint>>>()?
     };
     let stopped = stop.to_notify();
-    let thread = std::thread::Builder::new()
-        .name("moqt".to_owned())
-        .spawn(move || runtime.block_on(run(endpoints, config, counters, alpns, stopped)))?;
-    Ok(ServerThread { thread })
+    Worker::spawn("moqt", move || runtime.block_on(run(endpoints, config, counters, alpns, stopped)))
 }
 
 async fn run(

@@ -7,6 +7,7 @@ use http::Uri;
 use thiserror::Error;
 use url::{Position, Url};
 
+use crate::address::{HostPort, ParseHostError, join_host_port, url_authority, without_zone};
 use crate::moqt::{DEFAULT_PORT, Transport, without_query};
 
 /// Transport, address and path of a server.
@@ -28,9 +29,9 @@ pub enum ParseMoqtUrlError {
     /// The scheme is missing or unknown.
     #[error("unknown scheme: write moqt://HOST:PORT/PATH for raw QUIC, or https://HOST:PORT/PATH for WebTransport")]
     Scheme,
-    /// The port is invalid.
-    #[error("invalid port `{0}`: give a number from 1 to 65535")]
-    Port(String),
+    /// The host or the port is invalid.
+    #[error(transparent)]
+    Host(ParseHostError),
     /// The host is missing, or the text is not a URL.
     #[error(
         "invalid URL; expected moqt://HOST:PORT/PATH. Write IPv6 addresses in brackets, and a space in the path as %20"
@@ -50,38 +51,30 @@ impl FromStr for MoqtUrl {
         let has_scheme = |transport: &Transport| scheme.eq_ignore_ascii_case(transport.scheme());
         let transport =
             [Transport::Quic, Transport::WebTransport].into_iter().find(has_scheme).ok_or(ParseMoqtUrlError::Scheme)?;
-        let uri: Uri = format!("https://{rest}").parse().map_err(|_| ParseMoqtUrlError::Malformed)?;
-        let authority = uri.authority().ok_or(ParseMoqtUrlError::Malformed)?;
-        if authority.as_str().contains('@') {
+        let (userinfo, HostPort { host, port }, rest) = HostPort::split_url(rest).map_err(|error| match error {
+            ParseHostError::Missing | ParseHostError::Brackets(_) => ParseMoqtUrlError::Malformed,
+            error => ParseMoqtUrlError::Host(error),
+        })?;
+        if userinfo.is_some() {
             return Err(ParseMoqtUrlError::Userinfo);
         }
-        // Only a colon and a number from 1 to 65535 may follow the host.
-        let host = authority.host();
-        if matches!(host, "" | "[]") {
-            return Err(ParseMoqtUrlError::Malformed);
-        }
-        let port = match authority.as_str().strip_prefix(host) {
-            None | Some("") => DEFAULT_PORT,
-            Some(suffix) => {
-                let port = suffix.strip_prefix(':').unwrap_or(suffix);
-                let number = port.parse().ok().filter(|port| *port != 0);
-                number.ok_or_else(|| ParseMoqtUrlError::Port(port.to_owned()))?
-            }
-        };
-        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let port = port.unwrap_or(DEFAULT_PORT);
+        let uri = format!("https://{}{rest}", join_host_port(without_zone(&host), port));
+        let uri: Uri = uri.parse().map_err(|_| ParseMoqtUrlError::Malformed)?;
         // WebTransport can send only a normalized path. Therefore, for both transports, the path is normalized like the path of an HTTPS
         // URL.
         let path = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
         let url: Url = format!("https://localhost{path}").parse().map_err(|_| ParseMoqtUrlError::Malformed)?;
         let path = &url[Position::BeforePath..Position::AfterQuery];
-        Ok(Self { transport, host: host.to_owned(), port, path: path.to_owned() })
+        Ok(Self { transport, host, port, path: path.to_owned() })
     }
 }
 
 impl MoqtUrl {
-    /// The URL with its query, for the request. The query may contain a token, so that this text must not be printed.
+    /// The URL with its query, for the request, whose host has no zone. The query may contain a token, so that this text must not be printed.
     pub(super) fn with_query(&self) -> String {
-        format!("{self}{}", &self.path[without_query(&self.path).len()..])
+        let Self { transport, host, port, path } = self;
+        format!("{}://{}{path}", transport.scheme(), join_host_port(without_zone(host), *port))
     }
 }
 
@@ -89,12 +82,8 @@ impl MoqtUrl {
 impl fmt::Display for MoqtUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { transport, host, port, path } = self;
-        let (scheme, path) = (transport.scheme(), without_query(path));
-        if host.contains(':') {
-            write!(f, "{scheme}://[{host}]:{port}{path}")
-        } else {
-            write!(f, "{scheme}://{host}:{port}{path}")
-        }
+        let authority = url_authority(&join_host_port(host, *port));
+        write!(f, "{}://{authority}{}", transport.scheme(), without_query(path))
     }
 }
 
@@ -136,7 +125,7 @@ mod tests {
         for (wrong, port) in
             [("moqt://h:99999/", "99999"), ("https://[::1]:0/", "0"), ("moqt://h:/", ""), ("moqt://h:x", "x")]
         {
-            assert_eq!(read(wrong), Err(ParseMoqtUrlError::Port(port.to_owned())), "{wrong}");
+            assert_eq!(read(wrong), Err(ParseMoqtUrlError::Host(ParseHostError::Port(port.to_owned()))), "{wrong}");
         }
         assert_eq!(read("moqt://me:word@h/echo"), Err(ParseMoqtUrlError::Userinfo));
     }
@@ -150,8 +139,9 @@ mod tests {
 
     #[test]
     fn url_displays_as_parsed() {
-        for text in ["moqt://localhost:4443/echo", "https://[::1]:4443/echo", "https://127.0.0.1:1/"] {
-            assert_eq!(text.parse::<MoqtUrl>().map(|parsed| parsed.to_string()).as_deref(), Ok(text));
+        for text in ["moqt://localhost:4443/echo", "https://[fe80::1%25lo]:4443/echo", "https://127.0.0.1:1/"] {
+            let url = text.parse::<MoqtUrl>().expect(text);
+            assert_eq!((url.to_string(), url.with_query()), (text.to_owned(), text.replace("%25lo", "")));
         }
     }
 }

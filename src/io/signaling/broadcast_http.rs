@@ -34,11 +34,11 @@ pub const MAX_POST_BYTES: usize = 256 << 10;
 /// The routes of broadcast rooms. Without broadcast rooms, only `/auth/token`.
 pub(super) fn router(state: &Arc<HttpState>) -> Router {
     let has_broadcast_rooms = state.limits.dialects.contains(Dialect::Broadcast);
-    let mut routes = Router::new().route("/auth/token", post(issue_token).options(preflight));
+    let mut routes = Router::new().route("/auth/token", post(issue_token).options(body::preflight));
     if has_broadcast_rooms {
         routes = routes
-            .route("/{room}/postcontent", post(post_content).options(preflight))
-            .route("/rooms/{room}/post", post(post_typed).options(preflight));
+            .route("/{room}/postcontent", post(post_content).options(body::preflight))
+            .route("/rooms/{room}/post", post(post_typed).options(body::preflight));
     }
     routes = routes.layer(map_response(async |response| body::allow_any_origin(response)));
     if has_broadcast_rooms {
@@ -57,22 +57,15 @@ async fn log_rejection(
     let uri = request.uri().clone();
     let response = next.run(request).await;
     if let Some(LogReason(reason)) = response.extensions().get() {
-        state.hub.with_hub(|_, hub, _| hub.count_rejected_request());
+        let limits = [StatusCode::TOO_MANY_REQUESTS, StatusCode::PAYLOAD_TOO_LARGE, StatusCode::SERVICE_UNAVAILABLE];
+        let is_limited = limits.contains(&response.status());
+        state.hub.with_hub(|_, hub, _| hub.count_rejected_request(is_limited));
         if state.rejection_log_throttle.allow() {
             let (path, status) = (sanitize(uri.path()), response.status().as_u16());
             warn!(target: "http", path, source = %client.source, status, reason, "request rejected");
         }
     }
     response
-}
-
-/// Answers CORS preflight requests.
-async fn preflight() -> Response {
-    let headers = [
-        (header::ACCESS_CONTROL_ALLOW_METHODS, "POST, OPTIONS"),
-        (header::ACCESS_CONTROL_ALLOW_HEADERS, "Content-Type, Authorization"),
-    ];
-    (StatusCode::NO_CONTENT, headers).into_response()
 }
 
 /// The token in the `Authorization` header.

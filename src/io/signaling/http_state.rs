@@ -78,6 +78,8 @@ pub(super) struct HttpState {
     pub(super) shutdown: Notify,
     /// Limits the log lines about rejected upgrades.
     pub(super) upgrade_log_throttle: SharedLogThrottle,
+    /// Limits the log lines about subprotocols.
+    pub(super) subprotocol_log_throttle: SharedLogThrottle,
     /// Limits the log lines about rejected posts and token requests.
     pub(super) rejection_log_throttle: SharedLogThrottle,
     pub(super) token_limiter: RequestLimiter,
@@ -105,6 +107,7 @@ impl HttpState {
             limiter: ConnectionLimiter::new(config.connection_limits.clone()),
             shutdown: Notify::new(),
             upgrade_log_throttle: SharedLogThrottle::default(),
+            subprotocol_log_throttle: SharedLogThrottle::default(),
             rejection_log_throttle: SharedLogThrottle::default(),
             token_limiter: request_limiter(config.broadcast.token_limit),
             post_limiter: request_limiter(config.broadcast.post_limit),

@@ -24,7 +24,7 @@ use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use tokio::sync::watch;
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::io::clock;
 use crate::io::http::{self, ConnectionInfo, body};
@@ -34,31 +34,57 @@ use crate::io::signaling::shared_hub::SharedHub;
 use crate::io::stop::StopToken;
 use crate::io::websocket::handshake::UpgradeError;
 use crate::io::websocket::{connection, handshake};
+use crate::io::worker::Worker;
 use crate::sanitize::sanitize;
-use crate::signaling::{self, DialectSet, Hub, NewConnection, Route, device};
+use crate::signaling::{self, DialectCounters, DialectSet, Hub, NewConnection, Route, device};
 
 /// Maximum time for closing all connections at shutdown. Then the server ends, even if clients have not read their data.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The error of a WebSocket request whose `Upgrade` header a proxy has removed.
+const LOST_UPGRADE: &str =
+    "a proxy removed the Upgrade header; configure the proxy to forward WebSocket: HTTP/1.1, Upgrade, Connection";
+
 /// Serves `hub` on `listener` until `stop` is requested and connections are closed.
 pub fn serve(listener: TcpListener, hub: Hub, options: SignalingServerConfig, stop: &StopToken) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().thread_name("signaling").enable_all().build()?;
-    let stopped = stop.to_notify();
-    runtime.block_on(serve_async(listener, hub, options, async move { stopped.notified().await }));
-    // This call does not wait for connections that are still open.
-    runtime.shutdown_background();
+    spawn(listener, hub, options, stop)?.worker.join();
     Ok(())
 }
 
-/// Like [`serve`], but on the caller's runtime and until `stopped` completes.
-pub async fn serve_async(
+/// A server on a thread of its own.
+pub struct ServerThread {
+    hub: Arc<SharedHub>,
+    worker: Worker<()>,
+}
+
+impl ServerThread {
+    /// The counters of all dialects together.
+    pub fn counters(&self) -> DialectCounters {
+        self.hub.with_hub(|_, hub, _| hub.total_counters())
+    }
+
+    /// Waits until the server has stopped, but not longer than `timeout`.
+    pub fn wait(&self, timeout: Duration) {
+        self.worker.finished_within(Some(timeout));
+    }
+}
+
+/// Like [`serve`], but on a new thread.
+pub fn spawn(
     listener: TcpListener,
     hub: Hub,
     options: SignalingServerConfig,
-    stopped: impl Future<Output = ()>,
-) {
+    stop: &StopToken,
+) -> io::Result<ServerThread> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().thread_name("signaling").enable_all().build()?;
     let hub = SharedHub::new(hub, options.max_updates, &options.connection_limits);
-    serve_hub(listener, &hub, options, stopped).await;
+    let (stopped, served) = (stop.to_notify(), Arc::clone(&hub));
+    let worker = Worker::spawn("signaling", move || {
+        runtime.block_on(serve_hub(listener, &served, options, stopped.notified()));
+        // This call does not wait for connections that are still open.
+        runtime.shutdown_background();
+    })?;
+    Ok(ServerThread { hub, worker })
 }
 
 /// Closes all connections when the guard is dropped. If the serving future is dropped, the guard is dropped too.
@@ -85,15 +111,22 @@ async fn serve_hub(
         .fallback(move |method: Method, uri: Uri| async move { fallback(&method, &uri, dialects) })
         .layer(from_fn_with_state(Arc::clone(&state), upgrade_middleware));
     let (running, stopping) = watch::channel(false);
+    let stopped = async {
+        tokio::select! {
+            () = stopped => {}
+            () = state.shutdown.notified() => {}
+        }
+        // Before the listener is closed: a response to a client that has seen the closed listener contains `Connection: close`.
+        running.send_replace(true);
+    };
     tokio::select! {
         () = stopped => {}
-        () = state.shutdown.notified() => {}
         () = http::accept_loop(listener, router, limiter, tls, stopping) => {}
         () = hub.run_timers() => {}
     }
     // The listener is closed here, because the accept loop has been dropped.
     drop(close_guard);
-    let _ = running.send(true);
+    running.send_replace(true);
     if tokio::time::timeout(SHUTDOWN_TIMEOUT, running.closed()).await.is_err() {
         warn!(target: "signaling", timeout = ?SHUTDOWN_TIMEOUT, "shutdown time-out; the remaining connections are dropped");
     }
@@ -107,6 +140,10 @@ async fn upgrade_middleware(
     mut request: Request,
     next: Next,
 ) -> Response {
+    if handshake::has_lost_upgrade(&request) {
+        log_rejection(&state, client.source, request.uri(), &LOST_UPGRADE);
+        return upgrade_required(LOST_UPGRADE);
+    }
     if !handshake::is_upgrade_request(request.headers()) {
         return next.run(request).await;
     }
@@ -134,6 +171,7 @@ async fn upgrade_middleware(
         return body::too_many_requests("Too many connections", Duration::ZERO);
     }
     let (source, uri, log_state) = (client.source, uri.clone(), Arc::clone(&state));
+    let offers_subprotocol = request.headers().contains_key(header::SEC_WEBSOCKET_PROTOCOL);
     let serve = async move |io| {
         let own_memory = client.permit.on_upgrade();
         let source = client.source.ip().to_canonical();
@@ -143,6 +181,10 @@ async fn upgrade_middleware(
         connection::serve(io, &served, state.limits.message_limit()).await;
         // The slot is freed after the member has left. A shutdown waits until then, so that the close frame is sent.
         drop(served);
+        if offers_subprotocol && state.subprotocol_log_throttle.allow() {
+            // Browsers close a connection whose subprotocol was not accepted. The name is not logged, because clients put tokens there.
+            info!(target: "http", source = %client.source, "the closed connection had offered a WebSocket subprotocol; this server speaks none");
+        }
         drop(own_memory);
         drop(client);
     };

@@ -2,6 +2,8 @@
 //! the address to advertise.
 
 use std::convert::Infallible;
+use std::fmt::Display;
+use std::future::pending;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,6 +11,7 @@ use std::{io, thread};
 
 use axum::BoxError;
 use rustls::ClientConfig;
+use thiserror::Error;
 use tokio::net::lookup_host;
 use tokio::sync::watch;
 use tokio::time::{interval, sleep};
@@ -43,6 +46,8 @@ pub struct Registration {
     pub participant: EchoParticipant,
     /// The echo server's address.
     pub address: AdvertisedAddress,
+    /// Finds the STUN server of `--stun`.
+    pub stun: Option<StunResolver>,
     /// The mapped address from STUN. Without `--stun`, the sender is dropped.
     pub mapped_address: watch::Receiver<Option<SocketAddr>>,
 }
@@ -50,7 +55,7 @@ pub struct Registration {
 impl Registration {
     /// Registers on a new thread and reconnects until `stop` is requested. The thread is not joined. The end of the process closes the
     /// connection even if the thread is still running. The signaling server ends the registration when the connection is closed.
-    pub fn spawn(self, stop: &StopToken) -> io::Result<()> {
+    pub fn spawn(mut self, stop: &StopToken) -> io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let stopped = stop.to_notify();
         thread::Builder::new().name("registration".to_owned()).spawn(move || {
@@ -58,6 +63,7 @@ impl Registration {
                 tokio::select! {
                     biased;
                     () = stopped.notified() => {}
+                    () = StunResolver::run(self.stun.take()) => {}
                     () = self.run() => {}
                 }
             });
@@ -66,27 +72,15 @@ impl Registration {
     }
 
     async fn run(mut self) {
-        let mut attempts = 0;
-        let mut last_error = String::new();
+        let mut retries = Retries::default();
         loop {
             let url = (self.url)();
             let mut registered = None;
             let Err(error) = self.run_connection(&url, &mut registered).await;
             if registered.is_some_and(|since: Instant| since.elapsed() >= STABLE_AFTER) {
-                attempts = 0;
-                last_error.clear();
+                retries = Retries::default();
             }
-            let delay = retry_delay(attempts);
-            attempts += 1;
-            let message = error.to_string();
-            // A repeated error is logged only at the debug level.
-            if message == last_error {
-                debug!(target: "registration", url = %url, error = %message, retry_ms = delay.as_millis() as u64, "failed, retrying");
-            } else {
-                warn!(target: "registration", url = %url, error = %message, retry_ms = delay.as_millis() as u64, "failed, retrying");
-                last_error = message;
-            }
-            sleep(delay).await;
+            retries.wait(&url, &error).await;
         }
     }
 
@@ -141,6 +135,83 @@ impl Registration {
             host: self.address.resolve_for(connection.local_addr, connection.peer_addr).await,
             server_reflexive: *self.mapped_address.borrow(),
         }
+    }
+}
+
+/// Keeps the address of the STUN server up to date. Its name may not be resolvable when the server starts, and may change its address.
+pub struct StunResolver {
+    /// Host and port.
+    pub server: (String, u16),
+    /// The address of the socket that sends the requests.
+    pub listen_address: SocketAddr,
+    /// Receives the address.
+    pub address: watch::Sender<Option<SocketAddr>>,
+}
+
+impl StunResolver {
+    /// Never completes.
+    async fn run(this: Option<Self>) {
+        let Some(Self { server: (host, port), listen_address, address }) = this else { return pending().await };
+        let mut retries = Retries::default();
+        loop {
+            let found = lookup_host((host.as_str(), port)).await.map_err(BoxError::from);
+            match found.and_then(|found| usable_stun_server(found, listen_address).map_err(BoxError::from)) {
+                Ok(found) => {
+                    address.send_replace(Some(found));
+                    retries = Retries::default();
+                    sleep(RESOLVE_INTERVAL).await;
+                }
+                Err(error) => retries.wait(&format_args!("stun:{host}:{port}"), &error).await,
+            }
+        }
+    }
+}
+
+/// Returns the first address of the STUN server to which a socket bound to `listening` can send.
+pub fn usable_stun_server(
+    found: impl IntoIterator<Item = SocketAddr>,
+    listening: SocketAddr,
+) -> Result<SocketAddr, UnusableStunServer> {
+    let usable = found.into_iter().find_map(|address| match (listening.ip(), address.ip()) {
+        (IpAddr::V4(_), IpAddr::V4(_)) | (IpAddr::V6(_), IpAddr::V6(_)) => Some(address),
+        // A dual-stack socket.
+        (IpAddr::V6(ip), IpAddr::V4(v4)) if ip.is_unspecified() => {
+            Some(SocketAddr::new(v4.to_ipv6_mapped().into(), address.port()))
+        }
+        _ => None,
+    });
+    let (has, listens_on) = if listening.is_ipv4() { ("IPv6", "IPv4") } else { ("IPv4", "IPv6") };
+    usable.ok_or(UnusableStunServer(has, listens_on))
+}
+
+/// A STUN server of the other IP version.
+#[derive(Debug, Error)]
+#[error(
+    "the STUN server has only {0} addresses, but the echo server listens on {1}. Give --host ::, a --host address of {0}, \
+     or another STUN server"
+)]
+pub struct UnusableStunServer(&'static str, &'static str);
+
+/// Failed attempts of one operation.
+#[derive(Default)]
+struct Retries {
+    count: u32,
+    last_error: String,
+}
+
+impl Retries {
+    /// Logs a failed attempt to reach `url`, and waits before the next one. A repeated error is logged only at the debug level.
+    async fn wait(&mut self, url: &impl Display, error: &BoxError) {
+        let delay = retry_delay(self.count);
+        self.count += 1;
+        let (message, retry_ms) = (error.to_string(), delay.as_millis() as u64);
+        if message == self.last_error {
+            debug!(target: "registration", %url, error = %message, retry_ms, "failed, retrying");
+        } else {
+            warn!(target: "registration", %url, error = %message, retry_ms, "failed, retrying");
+            self.last_error = message;
+        }
+        sleep(delay).await;
     }
 }
 
@@ -254,6 +325,7 @@ mod tests {
             device: DeviceKey::from_seed(&[1; 32]),
             participant,
             address,
+            stun: None,
             mapped_address: watch::channel(None).1,
         }
         .spawn(&stop)

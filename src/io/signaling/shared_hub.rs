@@ -237,7 +237,11 @@ impl ServedConnection {
     pub(in crate::io) fn on_text(&self, text: &str) -> Result<(), Duration> {
         let Self { conn, memory, .. } = self;
         let begun = self.if_open(|now, state| {
-            (state.work.begin(now.monotonic, self.work_source, text.len()), state.hub.message_parser(*conn))
+            let work = state.work.begin(now.monotonic, self.work_source, text.len());
+            if work.is_err() {
+                state.hub.on_waiting_message(*conn);
+            }
+            (work, state.hub.message_parser(*conn))
         });
         let Some((work, parser)) = begun else { return Ok(()) };
         let work = work?;

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use cpal::traits::{DeviceTrait, HostTrait};
-use cpal::{ErrorKind, SupportedBufferSize, SupportedStreamConfigRange};
+use cpal::{ErrorKind, SampleFormat, SupportedBufferSize, SupportedStreamConfigRange};
 
 use super::microphone::Microphone;
 use super::speaker::{Speaker, SpeakerObserver};
-use super::stream::{AlsaErrorCapture, to_cpal_format};
+use super::stream::AlsaErrorCapture;
 use super::{DeviceDirection, DeviceError, NO_DEVICES_HINT};
 use crate::audio::convert::Packetizer;
 use crate::audio::devices::{
@@ -31,6 +31,8 @@ pub struct SelectedDevice {
     pub name: String,
     /// Configuration the device is opened with.
     pub config: DeviceConfig,
+    /// The sample format of `config`.
+    cpal_format: SampleFormat,
 }
 
 /// Lists all devices. Each device is opened, so devices in exclusive use by other programs are missing.
@@ -57,11 +59,14 @@ pub fn select_device(direction: DeviceDirection, name: Option<&str>, rate: u32) 
     let name = display_name(&device);
     let supported =
         direction.supported_configs(&device).map_err(|error| direction.describe_error(&name, &error, &errors))?;
-    let supported: Vec<SupportedConfig> = supported.iter().filter_map(supported_config).collect();
-    let Some(config) = select_config(&supported, rate) else {
+    let configs: Vec<SupportedConfig> = supported.iter().filter_map(supported_config).collect();
+    let config = select_config(&configs, rate);
+    let mut formats = supported.iter().map(SupportedStreamConfigRange::sample_format);
+    let cpal_format = formats.find(|format| to_device_format(*format) == config.map(|config| config.format));
+    let Some((config, cpal_format)) = config.zip(cpal_format) else {
         return Err(direction.device_error(&name, UNKNOWN_FORMAT_HINT));
     };
-    Ok(SelectedDevice { direction, device, name, config })
+    Ok(SelectedDevice { direction, device, name, config, cpal_format })
 }
 
 impl SelectedDevice {
@@ -69,7 +74,7 @@ impl SelectedDevice {
     pub fn open_microphone(self, packetizer: Packetizer, buffer: u32) -> Result<Microphone, DeviceError> {
         let errors = AlsaErrorCapture::install();
         let buffer = self.config.clamp_buffer(buffer);
-        Microphone::open(&self.device, &self.name, self.config, buffer, packetizer)
+        Microphone::open(&self.device, &self.name, self.config, self.cpal_format, buffer, packetizer)
             .map_err(|error| self.open_error(&error, (buffer, "--device-buffer or --mic=DEVICE"), &errors))
     }
 
@@ -95,7 +100,7 @@ impl SelectedDevice {
         let jitter_buffer = JitterBuffer::new(config);
         let jitter_buffer =
             jitter_buffer.map_err(|error| self.direction.device_error(&self.name, &error.to_string()))?;
-        Speaker::open(&self.device, &self.name, self.config, config, jitter_buffer)
+        Speaker::open(&self.device, &self.name, self.config, self.cpal_format, config, jitter_buffer)
             .map_err(|error| self.open_error(&error, (buffer, "--device-buffer or --play=DEVICE"), &errors))
     }
 
@@ -109,7 +114,7 @@ impl SelectedDevice {
             return self.direction.describe_error(&self.name, error, errors);
         }
         let DeviceConfig { format, channels, rate, .. } = self.config;
-        let requested = format!("{}, {channels} channels, {rate} Hz, buffer of {buffer} frames", format.name());
+        let requested = format!("{}, {channels} channels, {rate} Hz, buffer of {buffer} frames", format.name);
         // Error messages of cpal end with a period, but those of the audio system do not.
         let error = error.to_string();
         let error = error.trim_end_matches('.');
@@ -164,7 +169,7 @@ impl DeviceDirection {
             let formats = DeviceSampleFormat::ALL
                 .iter()
                 .filter(|format| supported.iter().any(|config| config.format == **format));
-            let formats = formats.map(|format| format.name()).collect();
+            let formats = formats.map(|format| format.name).collect();
             let rates = |config: &SupportedConfig| RateRange { from: config.rate_range.0, to: config.rate_range.1 };
             let (mut channels, mut rates_hz): (Vec<_>, Vec<_>) =
                 supported.iter().map(|config| (config.channels, rates(config))).unzip();
@@ -238,6 +243,12 @@ impl DeviceDirection {
     }
 }
 
+/// `None` for other formats, such as DSD with one bit per sample. The names of cpal are `i16`, `f32` and so on.
+fn to_device_format(format: SampleFormat) -> Option<DeviceSampleFormat> {
+    let name = format.to_string();
+    DeviceSampleFormat::ALL.into_iter().find(|format| format.name.eq_ignore_ascii_case(&name))
+}
+
 fn supported_config(range: &SupportedStreamConfigRange) -> Option<SupportedConfig> {
     let buffer_range = match *range.buffer_size() {
         SupportedBufferSize::Range { min, max } => Some((min, max)),
@@ -245,8 +256,7 @@ fn supported_config(range: &SupportedStreamConfigRange) -> Option<SupportedConfi
     };
     let rate_range = (range.min_sample_rate(), range.max_sample_rate());
     Some(SupportedConfig {
-        // Other formats, such as DSD with one bit per sample, are not supported.
-        format: DeviceSampleFormat::ALL.into_iter().find(|format| to_cpal_format(*format) == range.sample_format())?,
+        format: to_device_format(range.sample_format())?,
         channels: range.channels(),
         rate_range,
         buffer_range,

@@ -5,9 +5,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use cpal::traits::{DeviceTrait, StreamTrait};
-use cpal::{BufferSize, ErrorKind, StreamConfig};
+use cpal::{BufferSize, ErrorKind, SampleFormat, StreamConfig};
 
-use super::stream::{AlsaErrorCapture, close_stream, elapsed_since, set_failure, to_cpal_format};
+use super::stream::{AlsaErrorCapture, close_stream, elapsed_since, set_failure};
 use crate::audio::convert::Packetizer;
 use crate::audio::devices::DeviceConfig;
 use crate::audio::quality::SourceQuality;
@@ -64,6 +64,7 @@ impl Microphone {
         device: &cpal::Device,
         name: &str,
         config: DeviceConfig,
+        cpal_format: SampleFormat,
         buffer: u32,
         packetizer: Packetizer,
     ) -> Result<Self, cpal::Error> {
@@ -90,10 +91,10 @@ impl Microphone {
             error_waker.wake();
         };
         let stream_config = StreamConfig { channels, sample_rate, buffer_size: BufferSize::Fixed(buffer) };
-        let stream = device.build_input_stream_raw(stream_config, to_cpal_format(format), on_data, on_error, None)?;
+        let stream = device.build_input_stream_raw(stream_config, cpal_format, on_data, on_error, None)?;
         let results = CaptureResults {
             device: name.to_owned(),
-            sample_format: format.name().into(),
+            sample_format: format.name.into(),
             sample_rate,
             channels,
             requested_buffer_frames: buffer,

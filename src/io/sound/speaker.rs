@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use cpal::traits::{DeviceTrait, StreamTrait};
-use cpal::{BufferSize, ErrorKind, StreamConfig};
+use cpal::{BufferSize, ErrorKind, SampleFormat, StreamConfig};
 
-use super::stream::{close_stream, elapsed_since, set_failure, to_cpal_format};
+use super::stream::{close_stream, elapsed_since, set_failure};
 use crate::audio::convert::{BYTES_PER_SAMPLE, decode_payload, map_to_device};
 use crate::audio::devices::DeviceConfig;
 use crate::audio::jitter_buffer::{JitterBuffer, JitterBufferConfig, MAX_JITTER_ALLOWANCE};
@@ -94,6 +94,7 @@ impl Speaker {
         device: &cpal::Device,
         name: &str,
         device_config: DeviceConfig,
+        cpal_format: SampleFormat,
         config: JitterBufferConfig,
         jitter_buffer: JitterBuffer,
     ) -> Result<(SpeakerObserver, Self), cpal::Error> {
@@ -136,12 +137,12 @@ impl Speaker {
             buffer_size: BufferSize::Fixed(buffer),
         };
         let stream = device
-            .build_output_stream_raw(stream_config, to_cpal_format(format), on_data, on_error, None)
+            .build_output_stream_raw(stream_config, cpal_format, on_data, on_error, None)
             .and_then(|stream| stream.play().map(|()| stream))?;
         let reported_buffer_frames = stream.buffer_size().ok();
         *shared.lock_results() = PlaybackResults {
             device: name.to_owned(),
-            sample_format: format.name().into(),
+            sample_format: format.name.into(),
             sample_rate: device_rate,
             channels: device_channels,
             requested_buffer_frames: buffer,
@@ -198,7 +199,7 @@ impl PlaybackCallback {
             self.jitter_buffer.on_packet(packet.index, packet.received_at, &self.packet);
         }
         self.jitter_buffer.set_sent_packets(self.consumer.state.sent_packets.get());
-        let frame_bytes = self.device.format.bytes_per_sample() * usize::from(self.device.channels);
+        let frame_bytes = self.device.format.bytes_per_sample * usize::from(self.device.channels);
         let channels = usize::from(self.channels);
         // Larger buffers are filled in parts.
         for part in bytes.chunks_mut(self.frames.len() / channels * frame_bytes) {

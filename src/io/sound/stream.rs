@@ -3,9 +3,8 @@
 use std::sync::{OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
-use cpal::{ErrorKind, SampleFormat};
+use cpal::ErrorKind;
 
-use crate::audio::devices::DeviceSampleFormat;
 use crate::time::{Time, saturating_nanos};
 
 /// Maximum time to wait until a device is closed.
@@ -32,24 +31,6 @@ pub(super) fn set_failure(failure: &OnceLock<String>, error: &cpal::Error) {
         ErrorKind::DeviceNotAvailable => failure.set("device disconnected".to_owned()),
         _ => failure.set(error.to_string()),
     };
-}
-
-/// Converts a sample format to cpal's format.
-pub(super) const fn to_cpal_format(format: DeviceSampleFormat) -> SampleFormat {
-    match format {
-        DeviceSampleFormat::I8 => SampleFormat::I8,
-        DeviceSampleFormat::I16 => SampleFormat::I16,
-        DeviceSampleFormat::I24 => SampleFormat::I24,
-        DeviceSampleFormat::I32 => SampleFormat::I32,
-        DeviceSampleFormat::I64 => SampleFormat::I64,
-        DeviceSampleFormat::U8 => SampleFormat::U8,
-        DeviceSampleFormat::U16 => SampleFormat::U16,
-        DeviceSampleFormat::U24 => SampleFormat::U24,
-        DeviceSampleFormat::U32 => SampleFormat::U32,
-        DeviceSampleFormat::U64 => SampleFormat::U64,
-        DeviceSampleFormat::F32 => SampleFormat::F32,
-        DeviceSampleFormat::F64 => SampleFormat::F64,
-    }
 }
 
 /// Time since `origin`.

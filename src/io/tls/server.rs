@@ -17,6 +17,18 @@ use super::identity::ServerIdentity;
 use super::{crypto_provider, is_disconnect};
 use crate::io::log::SharedLogThrottle;
 
+/// The error of a plain HTTP request to a TLS port. Clients of WebSocket servers know the beginning as a text of Go's servers.
+pub const PLAIN_HTTP_ERROR: &str = "HTTP request to an HTTPS server: use https:// or wss:// on this port";
+
+/// A connection whose first bytes have arrived.
+#[derive(Debug)]
+pub enum AcceptedStream {
+    /// The handshake is complete.
+    Tls(Box<TlsStream<TcpStream>>),
+    /// The client sends plain HTTP. It should receive an error that it can read.
+    PlainHttp(TcpStream),
+}
+
 /// Performs the server side of TLS handshakes. Counts and logs failed handshakes.
 #[derive(Debug)]
 pub struct HandshakeAcceptor {
@@ -43,14 +55,22 @@ impl HandshakeAcceptor {
     }
 
     /// Accepts a handshake over `stream` within `timeout`.
-    pub async fn accept(
-        &self,
-        stream: TcpStream,
-        source: SocketAddr,
-        timeout: Duration,
-    ) -> Option<TlsStream<TcpStream>> {
-        let handshake = TlsAcceptor::from(Arc::clone(&self.config)).accept_with(stream, limit_buffer);
+    pub async fn accept(&self, stream: TcpStream, source: SocketAddr, timeout: Duration) -> Option<AcceptedStream> {
+        let handshake = async {
+            let mut first = [0];
+            stream.peek(&mut first).await?;
+            // The first byte of an HTTP method; a TLS handshake begins with 0x16 (RFC 8446, section 5.1).
+            if first[0].is_ascii_alphabetic() {
+                return Ok(AcceptedStream::PlainHttp(stream));
+            }
+            let stream = TlsAcceptor::from(Arc::clone(&self.config)).accept_with(stream, limit_buffer).await?;
+            Ok(AcceptedStream::Tls(Box::new(stream)))
+        };
         let reason = match tokio::time::timeout(timeout, handshake).await {
+            Ok(Ok(plain @ AcceptedStream::PlainHttp(_))) => {
+                self.on_failure(source, PLAIN_TEXT);
+                return Some(plain);
+            }
             Ok(Ok(stream)) => return Some(stream),
             Ok(Err(error)) if is_disconnect(&error) => {
                 // The client disconnected, for example after a health check of a load balancer.
@@ -61,20 +81,24 @@ impl HandshakeAcceptor {
             Ok(Err(error)) => failure_reason(&error),
             Err(_) => "timed out".to_owned(),
         };
+        self.on_failure(source, &reason);
+        None
+    }
+
+    fn on_failure(&self, source: SocketAddr, reason: &str) {
         self.failed.fetch_add(1, Ordering::Relaxed);
         if self.failure_throttle.allow() {
             warn!(target: "tls", %source, reason, "handshake failed");
         }
-        None
     }
 }
 
+/// The client sent bytes that are not TLS.
+const PLAIN_TEXT: &str = "not TLS; clients must use wss:// or https:// on this port";
+
 fn failure_reason(error: &io::Error) -> String {
     match error.get_ref().and_then(|inner| inner.downcast_ref()) {
-        // The client sent bytes that are not TLS, for example a plain HTTP request.
-        Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)) => {
-            "not TLS; clients must use wss:// or https:// on this port".to_owned()
-        }
+        Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)) => PLAIN_TEXT.to_owned(),
         // TLS libraries use different alerts to reject a certificate.
         Some(rustls::Error::AlertReceived(
             alert @ (AlertDescription::BadCertificate

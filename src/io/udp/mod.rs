@@ -12,11 +12,9 @@ mod socket;
 
 use std::io;
 use std::net::UdpSocket;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::thread::JoinHandle;
-use std::time::Duration;
 
 use crate::io::stop::StopToken;
+use crate::io::worker::Worker;
 use crate::node::Node;
 use crate::stats::HostTiming;
 use crate::time::Time;
@@ -28,11 +26,8 @@ pub use socket::{BindError, BoundSocket, DEFAULT_RECEIVE_BUFFER, KernelDrops, bi
 /// Default maximum share of one core, in percent, for spinning before deadlines.
 pub const DEFAULT_SPIN_PERCENT: u8 = 25;
 
-/// A thread that runs a node.
-pub struct NodeThread<N> {
-    thread: JoinHandle<(N, DriverStats)>,
-    finished: Receiver<()>,
-}
+/// A thread that runs a node. Its result is the node and the statistics.
+pub type NodeThread<N> = Worker<(N, DriverStats)>;
 
 /// Runs `node` on `socket`, on a new thread called `name`, until the node finishes or `stop` is requested.
 pub fn spawn_node<N: Node + Send + 'static>(
@@ -42,7 +37,7 @@ pub fn spawn_node<N: Node + Send + 'static>(
     stop: StopToken,
     options: DriverOptions,
 ) -> io::Result<NodeThread<N>> {
-    NodeThread::spawn(name, move || {
+    spawn_driver(name, move || {
         let result = match options.backend {
             #[cfg(target_os = "linux")]
             Backend::Native => {
@@ -51,7 +46,6 @@ pub fn spawn_node<N: Node + Send + 'static>(
             _ => portable::PortableIo::new(socket, &stop).map(|mut io| drive(&mut io, &mut node, &stop, options)),
         };
         let stats = result.unwrap_or_else(|error| DriverStats {
-            port_unreachable: 0,
             ended_at: Time::ZERO,
             host_timing: HostTiming::default(),
             result: Err(error),
@@ -60,36 +54,15 @@ pub fn spawn_node<N: Node + Send + 'static>(
     })
 }
 
-impl<N: Send + 'static> NodeThread<N> {
-    /// Calls `work`, which runs a node to its end, on a new thread called `name`.
-    pub(super) fn spawn(name: &str, work: impl FnOnce() -> (N, DriverStats) + Send + 'static) -> io::Result<Self> {
-        let (finished_tx, finished) = mpsc::channel();
-        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
-            // Timer slack of 1 ns instead of 50 µs. If this fails, the thread wakes later, and the report contains the larger timer error.
-            #[cfg(target_os = "linux")]
-            let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
-            let result = work();
-            drop(finished_tx);
-            result
-        })?;
-        Ok(Self { thread, finished })
-    }
-}
-
-impl<N> NodeThread<N> {
-    /// Waits for the end of the run for at most `timeout` (`None`: no limit). Returns whether the run has ended.
-    pub fn finished_within(&self, timeout: Option<Duration>) -> bool {
-        match timeout {
-            Some(timeout) => self.finished.recv_timeout(timeout) == Err(RecvTimeoutError::Disconnected),
-            None => self.finished.recv().is_err(),
-        }
-    }
-
-    /// Waits for the end of the run and returns the node and the statistics.
-    ///
-    /// # Panics
-    /// If the node panicked.
-    pub fn join(self) -> (N, DriverStats) {
-        self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    }
+/// Calls `work`, which runs a node to its end, on a new thread called `name`.
+pub(super) fn spawn_driver<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<Worker<T>> {
+    Worker::spawn(name, move || {
+        // Timer slack of 1 ns instead of 50 µs. If this fails, the thread wakes later, and the report contains the larger timer error.
+        #[cfg(target_os = "linux")]
+        let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
+        work()
+    })
 }

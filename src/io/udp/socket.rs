@@ -35,14 +35,12 @@ pub struct BoundSocket {
 #[derive(Debug, Error)]
 pub enum BindError {
     /// The port is in use.
-    #[error(
-        "cannot listen on {0}: the port is in use by another program. Choose another port with --port, or 0 for any free port"
-    )]
+    #[error("cannot listen on {0}: the port is in use by another program. Choose another port, or 0 for any free port")]
     AddrInUse(SocketAddr),
     /// The address does not belong to this machine.
     #[error(
-        "cannot listen on {0}: this machine has no such address. To listen on all addresses, use --host :: \
-         (or --host 0.0.0.0 for IPv4 only)"
+        "cannot listen on {0}: this machine has no such address. To listen on all addresses, give :: \
+         (or 0.0.0.0 for IPv4 only)"
     )]
     AddrNotAvailable(SocketAddr),
     /// The port requires more privileges.
@@ -57,13 +55,25 @@ pub enum BindError {
         error: io::Error,
     },
     /// Any other error.
-    #[error("cannot open a UDP socket for {address}: {error}")]
+    #[error("cannot open a socket for {address}: {error}")]
     Other {
         /// Local or remote address.
         address: SocketAddr,
         /// The error of the system.
         error: io::Error,
     },
+}
+
+impl BindError {
+    /// Why a server cannot listen on `address`, for UDP and TCP.
+    pub fn new(address: SocketAddr, error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::AddrInUse => Self::AddrInUse(address),
+            io::ErrorKind::AddrNotAvailable => Self::AddrNotAvailable(address),
+            io::ErrorKind::PermissionDenied => Self::PermissionDenied(address),
+            _ => Self::Other { address, error },
+        }
+    }
 }
 
 fn local_address_advice(error: &io::Error) -> String {
@@ -86,12 +96,7 @@ pub fn bind(address: SocketAddr, buffer: usize) -> Result<BoundSocket, BindError
         }
         socket.bind(&address.into())
     })
-    .map_err(|error| match error.kind() {
-        io::ErrorKind::AddrInUse => BindError::AddrInUse(address),
-        io::ErrorKind::AddrNotAvailable => BindError::AddrNotAvailable(address),
-        io::ErrorKind::PermissionDenied => BindError::PermissionDenied(address),
-        _ => BindError::Other { address, error },
-    })
+    .map_err(|error| BindError::new(address, error))
 }
 
 /// Opens a socket that is connected to `peer`. Without a local address in `options`, the socket has a free port.

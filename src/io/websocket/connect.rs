@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::http::StatusCode;
 use rustls::pki_types::ServerName;
 use rustls::{CertificateError, ClientConfig, ClientConnection, Error as Tls, InvalidMessage};
 use socket2::{SockRef, TcpKeepalive};
@@ -17,6 +18,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tungstenite::protocol::WebSocketConfig;
 
+use crate::address::without_zone;
 use crate::client::WebSocketConnectTimes;
 use crate::io::local_socket::LocalSocketOptions;
 use crate::io::tls::client::TrustPolicy;
@@ -109,6 +111,24 @@ pub enum WebSocketConnectError {
         /// The time-out.
         timeout: Duration,
     },
+}
+
+impl WebSocketConnectError {
+    /// Whether a later attempt may succeed, because a name, a route or the server is missing, or the server is starting. Wrong certificates,
+    /// schemes, paths and logins are final.
+    pub(in crate::io) fn is_transient(&self) -> bool {
+        match self {
+            Self::Resolve { .. } | Self::Tcp { .. } | Self::Timeout { .. } => true,
+            Self::Upgrade { error: UpgradeFailure::Status { status, .. }, .. } => is_transient_status(*status),
+            Self::Upgrade { error, .. } => matches!(error, UpgradeFailure::Closed | UpgradeFailure::Io(_)),
+            Self::Tls { .. } | Self::NotTls { .. } => false,
+        }
+    }
+}
+
+/// Whether a later request may get another status: the server or a proxy is starting or busy.
+pub(super) fn is_transient_status(status: StatusCode) -> bool {
+    status.is_server_error() || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
 }
 
 /// A step of a connection setup.
@@ -282,7 +302,7 @@ impl<'a> Attempt<'a> {
 
     /// The TLS handshake.
     async fn secure(&self, tcp: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-        let name = ServerName::try_from(self.url.host().to_owned()).map_err(io::Error::other)?;
+        let name = ServerName::try_from(without_zone(self.url.host()).to_owned()).map_err(io::Error::other)?;
         TlsConnector::from(Arc::clone(self.tls)).connect(name, tcp).await
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::BoxError;
 use axum::body::{Body, to_bytes};
-use axum::http::header::HOST;
+use axum::http::header::{AUTHORIZATION, HOST};
 use axum::http::{Request, StatusCode};
 use bytes::Bytes;
 use hyper::client::conn::http1;
@@ -17,7 +17,7 @@ use serde::Deserialize;
 use thiserror::Error;
 use tokio::time::{Instant, timeout_at};
 
-use super::connect::{ClientStream, WebSocketConnectError, connect_stream};
+use super::connect::{ClientStream, WebSocketConnectError, connect_stream, is_transient_status};
 use super::handshake::{UrlError, WebSocketUrl};
 use crate::sanitize::sanitize;
 
@@ -45,7 +45,17 @@ pub enum DiscoveryError {
         url: String,
         /// What went wrong.
         reason: String,
+        /// Whether a later request may succeed.
+        is_transient: bool,
     },
+}
+
+impl DiscoveryError {
+    /// Whether a later attempt may succeed.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Response { is_transient: true, .. })
+            || matches!(self, Self::Connect(error) if error.is_transient())
+    }
 }
 
 /// The URL of a signaling server: a WebSocket URL, or with `http` or `https` the URL of a server that names its WebSocket URL.
@@ -92,26 +102,35 @@ impl SignalingUrl {
         self.is_discovered || self.url.is_secure()
     }
 
+    /// See [`WebSocketUrl::sends_plain_login`].
+    pub fn sends_plain_login(&self) -> bool {
+        self.url.sends_plain_login()
+    }
+
     /// The WebSocket URL. Requests it from the server if necessary.
     pub(in crate::io) async fn websocket_url(&self, tls: &Arc<ClientConfig>) -> Result<WebSocketUrl, DiscoveryError> {
         if !self.is_discovered {
             return Ok(self.url.clone());
         }
-        let failed = |reason| DiscoveryError::Response { url: self.to_string(), reason };
+        let failed = |reason, is_transient| DiscoveryError::Response { url: self.to_string(), reason, is_transient };
         let deadline = Instant::now() + TIMEOUT;
         let stream = connect_stream(&self.url, tls, TIMEOUT).await?;
         let Ok(response) = timeout_at(deadline, self.get(stream)).await else {
-            return Err(failed(format!("no response within {} s", TIMEOUT.as_secs())));
+            return Err(failed(format!("no response within {} s", TIMEOUT.as_secs()), true));
         };
-        let (status, body) = response.map_err(|error| failed(error.to_string()))?;
-        self.url_in(status, &body).map_err(failed)
+        let (status, body) = response.map_err(|error| failed(error.to_string(), true))?;
+        self.url_in(status, &body).map_err(|reason| failed(reason, is_transient_status(status)))
     }
 
     /// Sends the request and reads the response.
     async fn get(&self, stream: Box<dyn ClientStream>) -> Result<(StatusCode, Bytes), BoxError> {
         let (mut requests, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let path = format!("{}{PATH}", self.url.path().trim_end_matches('/'));
-        let request = Request::get(path).header(HOST, self.url.authority()).body(Body::empty())?;
+        let mut request = Request::get(path).header(HOST, self.url.host_header());
+        if let Some(value) = self.url.authorization() {
+            request = request.header(AUTHORIZATION, value);
+        }
+        let request = request.body(Body::empty())?;
         let response = async move {
             let (head, body) = requests.send_request(request).await?.into_parts();
             Ok((head.status, to_bytes(Body::new(body), MAX_RESPONSE_BYTES).await?))
@@ -131,7 +150,7 @@ impl SignalingUrl {
         if self.url.is_secure() && !url.is_secure() {
             return Err(format!("the server names {url}, which has no TLS"));
         }
-        Ok(url)
+        Ok(url.with_authorization_of(&self.url))
     }
 }
 

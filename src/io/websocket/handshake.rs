@@ -9,16 +9,18 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
-use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use base64::{Engine, alphabet};
 use http::Uri;
 use httparse::Status;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
+use percent_encoding::percent_decode_str;
 use thiserror::Error;
 use tungstenite::handshake::client::generate_key;
 use tungstenite::handshake::derive_accept_key;
 
+use crate::address::{HostPort, ParseHostError, without_zone};
 use crate::sanitize::sanitize;
 
 /// Why an upgrade request is rejected.
@@ -41,6 +43,15 @@ impl UpgradeError {
 #[doc(hidden)]
 pub fn is_upgrade_request(headers: &HeaderMap) -> bool {
     header_contains(headers, header::UPGRADE, "websocket")
+}
+
+/// Whether a proxy has removed the `Upgrade` header from a WebSocket request. Proxies keep `Sec-WebSocket-Key`.
+#[doc(hidden)]
+pub fn has_lost_upgrade(request: &Request) -> bool {
+    let headers = request.headers();
+    request.method() == Method::GET
+        && headers.contains_key(header::SEC_WEBSOCKET_KEY)
+        && !headers.contains_key(header::UPGRADE)
 }
 
 /// The response to an upgrade request, without extensions or subprotocols. After the response has been sent, `serve` runs in its own task
@@ -159,6 +170,13 @@ fn status_advice(status: StatusCode, location: Option<&str>) -> String {
         };
     }
     let advice = match status {
+        StatusCode::UPGRADE_REQUIRED => {
+            "a proxy removed the Upgrade header of the request; configure the proxy to forward WebSocket: HTTP/1.1, Upgrade, Connection"
+        }
+        StatusCode::OK => {
+            "the response is not WebSocket. A proxy does not forward the Upgrade header, or there is no signaling server at this path; \
+             signaling servers usually use / or /ws without a query"
+        }
         StatusCode::UNAUTHORIZED | StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
             "the server or a proxy requires a login; give a URL or token with permission"
         }
@@ -214,14 +232,15 @@ impl ClientHandshake {
     /// The request contains `headers`.
     pub fn new(url: &WebSocketUrl, headers: &[(&'static str, String)]) -> Self {
         let key = generate_key();
-        let path = url.0.path_and_query().map_or("/", |path| path.as_str());
-        let host = url.authority();
+        let path = url.uri.path_and_query().map_or("/", |path| path.as_str());
+        let host = url.host_header();
         let mut request = format!(
             "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
              Sec-WebSocket-Key: {key}\r\n"
         );
-        for (name, value) in headers {
-            request.extend([*name, ": ", value.as_str(), "\r\n"]);
+        let authorization = url.authorization().map(|value| (header::AUTHORIZATION.as_str(), value));
+        for (name, value) in headers.iter().map(|(name, value)| (*name, value.as_str())).chain(authorization) {
+            request.extend([name, ": ", value, "\r\n"]);
         }
         request += "\r\n";
         Self { request, accept_key: derive_accept_key(key.as_bytes()), response: Vec::new(), interim_responses: 0 }
@@ -309,7 +328,23 @@ impl ClientHandshake {
 
 /// A WebSocket URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WebSocketUrl(Uri);
+pub struct WebSocketUrl {
+    /// Without user name, password and zone.
+    uri: Uri,
+    /// As in [`HostPort`].
+    host: String,
+    authorization: Option<BasicAuthorization>,
+}
+
+/// User name and password as the value of the header `Authorization` (RFC 7617). `Debug` does not print it.
+#[derive(Clone, PartialEq, Eq)]
+struct BasicAuthorization(String);
+
+impl fmt::Debug for BasicAuthorization {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BasicAuthorization")
+    }
+}
 
 /// Why a text is not a WebSocket URL.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -320,7 +355,10 @@ pub enum UrlError {
     /// The host is missing or the URL is malformed.
     #[error("invalid URL; expected ws://HOST:PORT, with IPv6 addresses in brackets")]
     Malformed,
-    /// The URL contains a user name or password. Command lines are visible to all users of a host.
+    /// The host needs a zone, or its name is invalid. Other errors of the host are not shown, because the text may contain a password.
+    #[error(transparent)]
+    Host(ParseHostError),
+    /// The URL of a server for its clients contains a user name or password.
     #[error("the URL must not contain a user name or password")]
     Userinfo,
 }
@@ -328,33 +366,54 @@ pub enum UrlError {
 impl WebSocketUrl {
     /// Whether the scheme is `wss`.
     pub fn is_secure(&self) -> bool {
-        self.0.scheme_str() == Some("wss")
+        self.uri.scheme_str() == Some("wss")
     }
 
-    /// The host, without the brackets of an IPv6 address.
+    /// Whether the URL contains a user name.
+    pub fn has_login(&self) -> bool {
+        self.authorization.is_some()
+    }
+
+    /// Whether everyone on the path to the server can read the user name and password of the URL.
+    pub fn sends_plain_login(&self) -> bool {
+        self.has_login() && !self.is_secure()
+    }
+
+    /// The host, as in [`HostPort`].
     pub(in crate::io) fn host(&self) -> &str {
-        let host = self.0.host().unwrap_or_default();
-        host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+        &self.host
     }
 
     /// The port, or the default of the scheme.
     pub(in crate::io) fn port(&self) -> u16 {
-        self.0.port_u16().unwrap_or(if self.is_secure() { 443 } else { 80 })
+        self.uri.port_u16().unwrap_or(if self.is_secure() { 443 } else { 80 })
     }
 
-    /// Host and port as written.
-    pub(in crate::io) fn authority(&self) -> &str {
-        self.0.authority().map(http::uri::Authority::as_str).unwrap_or_default()
+    /// Host and port as written, without a zone.
+    pub(in crate::io) fn host_header(&self) -> &str {
+        self.uri.authority().map(http::uri::Authority::as_str).unwrap_or_default()
+    }
+
+    /// The value of the header `Authorization`, if the URL contains a user name.
+    pub(in crate::io) fn authorization(&self) -> Option<&str> {
+        self.authorization.as_ref().map(|value| value.0.as_str())
+    }
+
+    /// Logs in with the user name and password of `other` if both URLs have the same host and port.
+    #[must_use]
+    pub(in crate::io) fn with_authorization_of(self, other: &Self) -> Self {
+        let is_same = (self.host(), self.port(), self.authorization()) == (other.host(), other.port(), None);
+        if is_same { Self { authorization: other.authorization.clone(), ..self } } else { self }
     }
 
     /// The path as written; `/` if there is none.
     pub fn path(&self) -> &str {
-        self.0.path()
+        self.uri.path()
     }
 
     /// The query as written; empty if there is none.
     pub fn query(&self) -> &str {
-        self.0.query().unwrap_or_default()
+        self.uri.query().unwrap_or_default()
     }
 
     /// The same server with another path, which must be percent-encoded, and with additional query parameters.
@@ -363,9 +422,10 @@ impl WebSocketUrl {
         query.extend_pairs(more);
         let query = query.finish();
         let separator = if query.is_empty() { "" } else { "?" };
-        let mut parts = self.0.clone().into_parts();
+        let mut parts = self.uri.clone().into_parts();
         parts.path_and_query = Some(format!("{path}{separator}{query}").parse().map_err(|_| UrlError::Malformed)?);
-        Ok(Self(Uri::from_parts(parts).map_err(|_| UrlError::Malformed)?))
+        let uri = Uri::from_parts(parts).map_err(|_| UrlError::Malformed)?;
+        Ok(Self { uri, ..self.clone() })
     }
 }
 
@@ -379,33 +439,39 @@ impl FromStr for WebSocketUrl {
         if !matches!(&*scheme, "ws" | "wss") {
             return Err(UrlError::Scheme);
         }
-        let uri: Uri = format!("{scheme}://{rest}").parse().map_err(|_| UrlError::Malformed)?;
-        let authority = uri.authority().ok_or(UrlError::Malformed)?;
-        if authority.as_str().contains('@') {
-            return Err(UrlError::Userinfo);
-        }
-        // Only a port may follow the host.
-        let after_host = authority.as_str().strip_prefix(authority.host()).unwrap_or_default();
-        let is_valid_port = after_host.is_empty() || authority.port_u16().is_some_and(|port| port != 0);
-        if matches!(authority.host(), "" | "[]") || !is_valid_port {
-            return Err(UrlError::Malformed);
-        }
-        Ok(Self(uri))
+        let (userinfo, HostPort { host, port }, rest) = HostPort::split_url(rest).map_err(|error| match error {
+            ParseHostError::Zone(_) | ParseHostError::Name(_) => UrlError::Host(error),
+            _ => UrlError::Malformed,
+        })?;
+        let bare = without_zone(&host);
+        let bare = if bare.contains(':') { format!("[{bare}]") } else { bare.to_owned() };
+        let port = port.map_or_else(String::new, |port| format!(":{port}"));
+        let uri = format!("{scheme}://{bare}{port}{rest}").parse().map_err(|_| UrlError::Malformed)?;
+        let authorization = userinfo.map(|userinfo| {
+            let (name, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
+            let credentials = [name, password].map(|text| percent_decode_str(text).collect::<Vec<u8>>()).join(&b':');
+            BasicAuthorization(format!("Basic {}", STANDARD.encode(credentials)))
+        });
+        Ok(Self { uri, host, authorization })
     }
 }
 
 /// Prints the URL without the query, which may contain a token.
 impl fmt::Display for WebSocketUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = self.0.scheme_str().unwrap_or_default();
-        let authority = self.authority();
-        let path = if self.0.path() == "/" { "" } else { self.0.path() };
+        let scheme = self.uri.scheme_str().unwrap_or_default();
+        let zone = self.host.split_once('%').map_or_else(String::new, |(_, zone)| format!("%25{zone}]"));
+        let authority =
+            if zone.is_empty() { self.host_header().to_owned() } else { self.host_header().replace(']', &zone) };
+        let path = if self.path() == "/" { "" } else { self.path() };
         write!(f, "{scheme}://{authority}{path}")
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv6Addr;
+
     use super::*;
 
     /// Passes `response` to a handshake in pieces of `piece` bytes. `KEY` is replaced by the value that `Sec-WebSocket-Accept` must have.
@@ -480,7 +546,12 @@ mod tests {
             (
                 "101 Switching Protocols",
                 "200 OK",
-                "HTTP 200 OK; there is no signaling server at this path; signaling servers usually use / or /ws without a query",
+                "HTTP 200 OK; the response is not WebSocket. A proxy does not forward the Upgrade header, or there is no signaling server at this path; signaling servers usually use / or /ws without a query",
+            ),
+            (
+                "101 Switching Protocols",
+                "426 Upgrade Required",
+                "HTTP 426 Upgrade Required; a proxy removed the Upgrade header of the request; configure the proxy to forward WebSocket: HTTP/1.1, Upgrade, Connection",
             ),
             (
                 "101",
@@ -515,11 +586,38 @@ mod tests {
             (" Ws://localhost:8080\r\n", "ws://localhost:8080", "localhost", 8080),
             ("ws://[::1]:7", "ws://[::1]:7", "::1", 7),
             ("ws://[2001:db8::1]", "ws://[2001:db8::1]", "2001:db8::1", 80),
+            ("ws://[fe80::1%lo]:7/x", "ws://[fe80::1%25lo]:7/x", "fe80::1%lo", 7),
+            ("ws://[fe80::1%251]", "ws://[fe80::1%251]", "fe80::1%1", 80),
+            ("ws://b\u{fc}cher.example/\u{fc}", "ws://xn--bcher-kva.example/\u{fc}", "xn--bcher-kva.example", 80),
         ] {
             let url: WebSocketUrl = text.parse().unwrap();
             assert_eq!((url.to_string().as_str(), url.host(), url.port()), (shown, host, port), "{text}");
             let scheme = if shown.starts_with("wss") { "wss" } else { "ws" };
-            assert_eq!(url.0.scheme_str(), Some(scheme), "{text}");
+            assert_eq!(url.uri.scheme_str(), Some(scheme), "{text}");
+            assert!(!url.host_header().contains('%'), "{text}");
+        }
+    }
+
+    #[test]
+    fn user_name_and_password_are_sent_but_not_printed() {
+        // RFC 7617, section 2, and a password with characters that a URL must encode.
+        for (userinfo, expected) in [
+            ("Aladdin:open%20sesame", "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="),
+            ("me:a%3Ab%40c", "Basic bWU6YTpiQGM="),
+            ("me", "Basic bWU6"),
+        ] {
+            let url: WebSocketUrl = format!("ws://{userinfo}@h:7/p").parse().unwrap();
+            let handshake = ClientHandshake::new(&url, &[]);
+            let request = str::from_utf8(handshake.request()).unwrap();
+            assert!(request.contains(&format!("\r\nauthorization: {expected}\r\n")), "{request}");
+            assert!(request.contains("\r\nHost: h:7\r\n") && url.sends_plain_login());
+            let value = expected.trim_start_matches("Basic ");
+            let shown = format!("{url} {url:?}");
+            assert!(
+                shown.starts_with("ws://h:7/p ") && ![value, "sesame", "me:"].iter().any(|text| shown.contains(text))
+            );
+            let other = |text: &str| text.parse::<WebSocketUrl>().unwrap().with_authorization_of(&url);
+            assert_eq!((other("wss://h:7").authorization(), other("ws://h").authorization()), (Some(expected), None));
         }
     }
 
@@ -531,7 +629,7 @@ mod tests {
             ("wss://h:1/ws", "/ws", &[("room", "ä&b=c"), ("x", "1 2")], "wss://h:1/ws?room=%C3%A4%26b%3Dc&x=1+2"),
         ] {
             let url: WebSocketUrl = text.parse().unwrap();
-            assert_eq!(url.with_path_and_query(path, more).unwrap().0.to_string(), expected);
+            assert_eq!(url.with_path_and_query(path, more).unwrap().uri.to_string(), expected);
         }
         let url: WebSocketUrl = "ws://h/p?q=1".parse().unwrap();
         assert_eq!((url.path(), url.query()), ("/p", "q=1"));
@@ -552,7 +650,8 @@ mod tests {
             ("ws://host:65536", UrlError::Malformed),
             ("ws://host:http", UrlError::Malformed),
             ("ws://ho st", UrlError::Malformed),
-            ("ws://me:secret@host", UrlError::Userinfo),
+            ("ws://me:sec/ret@host", UrlError::Malformed),
+            ("ws://[fe80::1]:80", UrlError::Host(ParseHostError::Zone(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1)))),
         ] {
             assert_eq!(text.parse::<WebSocketUrl>(), Err(error), "{text}");
         }

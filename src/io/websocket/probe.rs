@@ -95,7 +95,7 @@ impl ProbeConnections {
         spin: u8,
     ) -> io::Result<NodeThread<WebSocketProber>> {
         let Self(mut io) = self;
-        NodeThread::spawn("client", move || {
+        udp::spawn_driver("client", move || {
             let options = DriverOptions {
                 idle: IdlePolicy::Finish,
                 spin_percent: spin,
@@ -146,10 +146,22 @@ pub fn start(
     let mut setup = Setup { target, tls, poller, until, timeout, stop, stopped: stop.to_notify() };
     loop {
         let mut connect_times = Vec::new();
-        let connections = match setup.connect_all(&mut connect_times) {
+        let attempt = setup.connect_all(&mut connect_times);
+        let retry_at = setup.poller.now() + RETRY_INTERVAL;
+        let may_retry = until.is_some_and(|until| retry_at < until);
+        let is_transient = match &attempt {
+            Err(ProbeStartError::Connect(error)) => error.is_transient(),
+            Err(ProbeStartError::Failure(failure)) => is_retryable(failure),
+            _ => false,
+        };
+        if may_retry && is_transient {
+            setup.wait_until(retry_at)?;
+            continue;
+        }
+        let connections = match attempt {
             Ok(sockets) => Ok(sockets),
             Err(ProbeStartError::Failure(failure)) => Err(failure),
-            Err(ProbeStartError::Connect(error)) if is_retryable_error(&error) => {
+            Err(ProbeStartError::Connect(error)) if is_of_server(&error) => {
                 Err(WebSocketFailure::Unreachable(match (error, wait_for) {
                     (WebSocketConnectError::Timeout { step, authority, .. }, Some(timeout)) => {
                         WebSocketConnectError::Timeout { step, authority, timeout }.to_string()
@@ -159,11 +171,6 @@ pub fn start(
             }
             Err(error) => return Err(error),
         };
-        let retry_at = setup.poller.now() + RETRY_INTERVAL;
-        if until.is_some_and(|until| retry_at < until) && connections.as_ref().is_err_and(is_retryable) {
-            setup.wait_until(retry_at)?;
-            continue;
-        }
         let waited_ns = saturating_nanos(setup.poller.now().duration_since(began));
         let wait = wait_for.map(|_| WaitResult { waited_ns, reply_received: connections.is_ok() });
         let connections = connections.map(|sockets| ProbeConnections(WebSocketIo::new(sockets, setup.poller)));
@@ -171,14 +178,11 @@ pub fn start(
     }
 }
 
-/// Whether a later attempt may succeed. DNS and certificate errors and a wrong scheme are final: they do not depend on the server's state.
-fn is_retryable_error(error: &WebSocketConnectError) -> bool {
+/// Whether the server is the cause, and not the name, the certificate or the scheme of the URL. The error then becomes part of the report.
+fn is_of_server(error: &WebSocketConnectError) -> bool {
     match error {
-        WebSocketConnectError::Tcp { .. } | WebSocketConnectError::Timeout { .. } => true,
         WebSocketConnectError::Upgrade { error, .. } => !matches!(error, UpgradeFailure::TlsRequired),
-        WebSocketConnectError::Resolve { .. }
-        | WebSocketConnectError::Tls { .. }
-        | WebSocketConnectError::NotTls { .. } => false,
+        error => matches!(error, WebSocketConnectError::Tcp { .. } | WebSocketConnectError::Timeout { .. }),
     }
 }
 

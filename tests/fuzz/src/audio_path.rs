@@ -10,7 +10,7 @@ use jamjam_dev::audio::convert::{
 use jamjam_dev::audio::devices::DeviceSampleFormat;
 use jamjam_dev::audio::quality::SourceMeter;
 use jamjam_dev::audio::wav::WavStream;
-use jamjam_dev::audio::wav_writer::{WavSampleFormat, wav_header};
+use jamjam_dev::audio::wav_writer::{WAV_HEADER_LEN, wav_header};
 use jamjam_dev::audio::{MAX_CHANNELS, SAMPLE_RATES};
 
 use crate::input::Input;
@@ -140,10 +140,10 @@ fn check_file(input: &mut Input<'_>) {
     let cut = input.below(4);
     let samples = samples_of(input);
     let mut bytes = Vec::new();
-    WavSampleFormat::F32.encode(&samples, &mut bytes);
-    let mut file = [wav_header(WavSampleFormat::F32, rate, channels, bytes.len() as u32), bytes].concat();
-    file.truncate(file.len() - cut.min(file.len() - WavSampleFormat::F32.header_len()));
-    let whole = (file.len() - WavSampleFormat::F32.header_len()) / 4;
+    encode_payload(&samples, &mut bytes);
+    let mut file = [wav_header(rate, channels, bytes.len() as u32), bytes].concat();
+    file.truncate(file.len() - cut.min(file.len() - WAV_HEADER_LEN));
+    let whole = (file.len() - WAV_HEADER_LEN) / 4;
     let has_partial_frame = whole < samples.len() || !whole.is_multiple_of(channels.into());
     let whole = whole - whole % usize::from(channels);
     let stream = WavStream::open(Cursor::new(file.clone())).expect("a supported format");
@@ -187,11 +187,11 @@ fn check_devices(input: &mut Input<'_>) {
     let format = input.pick(&DeviceSampleFormat::ALL);
     let (of, channels) = (if input.flag() { 1 } else { 2 }, input.u16() % 10);
     let bytes = input.rest();
-    let size = format.bytes_per_sample();
+    let size = format.bytes_per_sample;
     let mut captured = vec![0.0; bytes.len() / size];
     format.decode(bytes, captured.iter_mut());
     let is_float = matches!(format, DeviceSampleFormat::F32 | DeviceSampleFormat::F64);
-    assert!(is_float || captured.iter().all(|sample| sample.abs() <= 1.0), "{}", format.name());
+    assert!(is_float || captured.iter().all(|sample| sample.abs() <= 1.0), "{}", format.name);
 
     if bytes.first().is_some_and(|first| first & 1 == 1) {
         // Arbitrary floats instead, as they arrive in packets.
@@ -206,9 +206,9 @@ fn check_devices(input: &mut Input<'_>) {
     format.decode(&device, played.iter_mut());
     for (sample, played) in mapped.iter().zip(&played) {
         let expected = if sample.is_nan() { 0.0 } else { sample.clamp(-1.0, 1.0) };
-        assert!(played.is_finite() && played.abs() <= 1.0, "{}: {sample} is played as {played}", format.name());
-        assert!((played - expected).abs() <= 1.0 / 128.0, "{}: {sample} is played as {played}", format.name());
-        assert!(size < 4 || (played - expected).abs() <= 1.0 / 8_388_608.0, "{}: {sample}", format.name());
+        assert!(played.is_finite() && played.abs() <= 1.0, "{}: {sample} is played as {played}", format.name);
+        assert!((played - expected).abs() <= 1.0 / 128.0, "{}: {sample} is played as {played}", format.name);
+        assert!(size < 4 || (played - expected).abs() <= 1.0 / 8_388_608.0, "{}: {sample}", format.name);
     }
 }
 

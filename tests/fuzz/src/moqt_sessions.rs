@@ -183,7 +183,7 @@ impl Peers {
         let closed_by_server = self.to_client.load(&mut self.server);
         assert!(self.to_server.actions.max(self.to_client.actions) <= MAX_ACTIONS, "too many actions");
         while let Some(event) = self.client.handler.poll_event() {
-            if let MoqtClientEvent::FrameReturned { intact, payload, .. } = event {
+            if let MoqtClientEvent::FrameReturned { sent_at: Some(_), intact, payload, .. } = event {
                 assert!(intact || self.has_fault, "a frame is damaged: {payload:?}");
                 self.returned += 1;
             }

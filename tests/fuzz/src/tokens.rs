@@ -48,6 +48,9 @@ fn signature(payload: &str) -> String {
 fn expected(token: &str) -> Result<Map<String, Value>, TokenError> {
     let parts: Vec<&str> = token.split('.').collect();
     let [payload, given] = parts[..] else { return Err(TokenError::Malformed) };
+    if token.contains(['=', '+', '/']) {
+        return Err(TokenError::NotBase64Url);
+    }
     if given != signature(payload) {
         return Err(TokenError::InvalidSignature);
     }

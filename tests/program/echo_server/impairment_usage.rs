@@ -9,7 +9,7 @@ use test_support::server;
 fn invalid_impairment_options_are_rejected_with_a_reason() {
     let servers = [
         ("--loss 200%", 2, "the maximum is 100%"),
-        ("--loss 1", 2, "1%"),
+        ("--loss 1x", 2, "expected %"),
         ("--loss 1%,", 2, "1%"),
         ("--loss 0%,30%", 2, "P and R must be greater than 0"),
         ("--loss 0.01%,0.01%", 2, "at least 0.1%"),

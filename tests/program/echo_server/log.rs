@@ -116,9 +116,21 @@ fn level_defaults_to_info_and_verbose_overrides_rust_log() {
     assert_eq!(levels(&[], Some("")), ["INFO"]);
     assert_eq!(levels(&[], Some("info")), ["INFO"]);
     assert_eq!(levels(&[], Some("debug")), ["DEBUG", "INFO"]);
+    assert_eq!(levels(&[], Some("warn,jamjam_dev=debug")), ["DEBUG", "INFO"]);
     assert_eq!(levels(&[], Some("error")), <[&str; 0]>::default());
     assert_eq!(levels(&["-v"], None), ["DEBUG", "INFO"]);
     assert_eq!(levels(&["--verbose"], Some("error")), ["DEBUG", "INFO"]);
+}
+
+#[test]
+fn disabled_log_has_one_start_line() {
+    for filter in ["off", "quinn=info"] {
+        let server = Server::start_with(QUIET, |command| _ = command.env("RUST_LOG", filter));
+        let line = format!(
+            "jamjam-dev: the server starts, but RUST_LOG={filter} disables its log; for its addresses, use info"
+        );
+        assert_eq!(server.stop("TERM").lines, [line]);
+    }
 }
 
 #[test]

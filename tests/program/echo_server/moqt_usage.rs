@@ -39,8 +39,7 @@ fn invalid_option_combinations_are_usage_errors() {
 
 #[test]
 fn port_in_use_is_reported_in_one_line_for_each_family() {
-    let reason =
-        "for MOQT: the UDP port is in use by another program. Choose another port with --moqt, or 0 for any free port";
+    let reason = "the port is in use by another program. Choose another port, or 0 for any free port";
     for host in ["127.0.0.1", "::1"] {
         // A parallel test may use the same port number over the other IP version.
         let is_reported = (0..10).any(|_| {
@@ -52,7 +51,7 @@ fn port_in_use_is_reported_in_one_line_for_each_family() {
             let moqt_address = format!("localhost:{}", address.port());
             let line = start_error(&["--port", "0", "--socket-buffer", "204800", "--moqt", &moqt_address], 3);
             assert!(line.ends_with(reason), "{line}");
-            line == format!("jamjam-dev: cannot listen on {address} {reason}")
+            line == format!("jamjam-dev: --moqt: cannot listen on {address}: {reason}")
         });
         assert!(is_reported, "{host}");
     }
@@ -78,7 +77,7 @@ fn unknown_host_or_foreign_address_is_reported_in_one_line() {
     assert!(line.starts_with("jamjam-dev: --moqt studio.invalid:4443: cannot find an address for host"), "{line}");
     let line = start_error(&["--moqt-only", "--moqt", "203.0.113.7:0"], 3);
     assert!(
-        line.starts_with("jamjam-dev: cannot listen on 203.0.113.7:0 for MOQT: this machine has no such address"),
+        line.starts_with("jamjam-dev: --moqt: cannot listen on 203.0.113.7:0: this machine has no such address"),
         "{line}"
     );
 }

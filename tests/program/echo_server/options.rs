@@ -244,8 +244,8 @@ fn port_in_use_is_reported_in_one_line() {
     assert_eq!(
         line,
         format!(
-            "jamjam-dev: cannot listen on {address}: the port is in use by another program. Choose another port with --port, or \
-             0 for any free port"
+            "jamjam-dev: cannot listen on {address}: the port is in use by another program. Choose another port, or 0 for any \
+             free port"
         )
     );
 }
@@ -267,7 +267,7 @@ fn foreign_address_is_reported_in_one_line() {
 fn unknown_host_is_reported_in_one_line() {
     // A name that ends with `.invalid` never exists (RFC 6761).
     let line = start_error(&["--host", "studio.invalid", "--port", "0"], 3);
-    assert!(line.starts_with("jamjam-dev: cannot find an address for host `studio.invalid`: "), "{line}");
+    assert!(line.starts_with("jamjam-dev: --host: cannot find an address for host `studio.invalid`: "), "{line}");
 }
 
 #[test]

@@ -152,6 +152,15 @@ fn stun_mapped_address_is_published_in_the_room() {
 }
 
 #[test]
+fn unknown_stun_server_is_tried_again_and_does_not_delay_the_server() {
+    let signaling = Server::start_signaling(&[]);
+    let mut echo = registered_server(signaling.address, &["--stun", "host.invalid"]);
+    assert_eq!(Client::connect(echo.address).exchange(&audio(1, 480)), audio(1, 480));
+    let line = echo.line_starting_with("registration: failed, retrying url=stun:host.invalid:3478 ");
+    assert!(line.level == "WARN" && line.message.contains(" retry_ms="), "{line:?}");
+}
+
+#[test]
 fn unreachable_signaling_server_affects_neither_audio_nor_shutdown() {
     let (_socket, closed_port) = closed_tcp_port();
     // This server accepts connections but sends nothing.
@@ -415,14 +424,18 @@ fn invalid_registration_options_are_rejected_with_a_reason() {
             2,
             "the scheme is missing or unknown; write ws://HOST:PORT, or wss:// for TLS",
         ),
-        (&["--signaling-url", "ws://me:secret@host"], 2, "the URL must not contain a user name or password"),
+        (&["--signaling-url", "ws://me:sec/ret@host"], 2, "invalid URL; expected ws://HOST:PORT"),
         (&["--public-addr", "192.0.2.1"], 2, "<--signaling-url <URL>|--with-signaling [<PORT>]>"),
         (&["--stun", "192.0.2.1"], 2, "<--signaling-url <URL>|--with-signaling [<PORT>]>"),
         (&["--with-signaling", "--signaling-url", "ws://host"], 2, "cannot be used with"),
         (&["--ca", "x"], 2, "<--signaling-url <URL>|--with-signaling [<PORT>]>"),
         (&["--insecure"], 2, "<--signaling-url <URL>|--with-signaling [<PORT>]>"),
         (&["--with-signaling=99999"], 2, "give a port from 0 to 65535"),
-        (&["--with-signaling", "--stun", "host.invalid"], 3, "--stun: cannot find an address for host `host.invalid`"),
+        (
+            &["--with-signaling", "--stun", "[2001:db8::1]"],
+            3,
+            "has only IPv6 addresses, but the echo server listens on IPv4. ",
+        ),
         (&["--with-signaling", "--public-addr", "0.0.0.0:5000"], 2, "0.0.0.0 is not a reachable address"),
         (&["--with-signaling", "--public-addr", "[::]"], 2, ":: is not a reachable address"),
         (&["--with-signaling", "--public-addr", "host:99999"], 2, "invalid port `99999`"),

@@ -34,6 +34,11 @@ impl Folder {
 
     /// Records a probe of `seconds` with 20 packets per second. Every `lost`-th packet is lost, the others return after about `rtt_us`.
     fn record(&self, name: &str, seconds: u32, lost: u32, rtt_us: f64) -> String {
+        let run = RunResults {
+            duration_ns: u64::from(seconds) * 1_000_000_000,
+            ping: Some(StreamStats::new()),
+            ..RunResults::new(RunKind::Probe, "a server", StreamKind::Ping)
+        };
         let mut text = json::line(&RecordedOptions::new(Limits::default())).expect("a line");
         for sequence in 0..seconds * 20 {
             let sent_us = f64::from(sequence) * 50_000.0;
@@ -45,11 +50,6 @@ impl Folder {
                 PacketLine { stream, sequence, due_us, sent_us: Some(sent_us), returned_us, echo_time_us, outcome };
             text += &json::line(&JsonLine::Packet(packet)).expect("a line");
         }
-        let run = RunResults {
-            duration_ns: u64::from(seconds) * 1_000_000_000,
-            ping: Some(StreamStats::new()),
-            ..RunResults::new(RunKind::Probe, "a server", StreamKind::Ping)
-        };
         text += &run_record::end_line(&run, 0, None, None).expect("a line");
         fs::write(self.path(name), text).expect("a file");
         self.text(name)
@@ -83,8 +83,8 @@ fn worse_run_exits_with_1_and_is_a_failure_in_junit_and_markdown() {
     );
     for reason in [
         "failed: --baseline: loss worse by 3 percentage points",
-        "failed: --baseline: round trip p50 worse by 3.015 ms (15 %)",
-        "failed: --baseline: round trip p99 worse by 3.000 ms (15 %)",
+        "failed: --baseline: mean of p50 worse by 3.015 ms (15 %)",
+        "failed: --baseline: mean of p99 worse by 3.000 ms (15 %)",
     ] {
         assert!(output.stdout.lines().any(|line| line == reason), "{output:?}");
     }
@@ -208,7 +208,7 @@ fn short_replay_is_undecided_and_the_baseline_is_not_overwritten() {
     let short = folder.record("short.jsonl", 20, 100, 21_000.0);
     let output = compare(&short, &old, &[]);
     assert_eq!(output.code, 0, "{output:?}");
-    assert!(output.stdout.contains("\nround trip p50: too short to decide; use longer runs\n"), "{output:?}");
+    assert!(output.stdout.contains("\nmean of p50: too short to decide; use longer runs\n"), "{output:?}");
     let before = folder.read("old.json");
     let output = compare(&short, &old, &["--junit", &old]);
     assert!(output.code == 2 && output.stderr.contains("are the same file; give different files"), "{output:?}");

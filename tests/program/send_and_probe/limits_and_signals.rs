@@ -108,8 +108,10 @@ fn signal_ends_a_run_with_a_partial_report_and_its_own_exit_code() {
         "probe --count 0 --interval 1ms --packet audio --json",
         "send --tone 440 --delay 0 --json",
     ];
-    let signals = [("INT", 130, "SIGINT"), ("TERM", 143, "SIGTERM")];
-    let cases = lines.iter().flat_map(|line| signals.map(|signal| (line, signal)));
+    // Under `nohup`, the program ignores SIGHUP.
+    let hangup = (!jamjam_dev::io::os::is_hangup_ignored()).then_some(("HUP", 129, "SIGHUP"));
+    let signals: Vec<_> = [("INT", 130, "SIGINT"), ("TERM", 143, "SIGTERM")].into_iter().chain(hangup).collect();
+    let cases = lines.iter().flat_map(|line| signals.iter().map(move |signal| (line, *signal)));
     let cases = cases.flat_map(|(line, signal)| ["native", "portable"].map(|driver| (line, signal, driver)));
     at_once(cases, |(line, (signal, code, name), driver)| {
         let server = Server::correct();

@@ -62,7 +62,11 @@ impl Terminal {
         let shell = format!("stty cols {} rows {}; tty >{}; {shell}", self.columns, self.rows, file("tty"));
         let mut script = Command::new("script");
         script.args(["--quiet", "--flush", "--return", "--command", &shell, &file("terminal")]);
-        script.current_dir(program.get_current_dir().unwrap()).env_remove("NO_COLOR").env("TERM", self.name);
+        script
+            .current_dir(program.get_current_dir().unwrap())
+            .env_remove("NO_COLOR")
+            .env_remove("CI")
+            .env("TERM", self.name);
         script.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         let running = script.spawn().unwrap();
         TerminalProgram { folder, running }
@@ -240,6 +244,10 @@ fn terminal_without_cursor_sequences_receives_none() {
         assert_eq!((run.code, run.terminal.contains('\u{1b}')), (0, false), "{}", run.terminal);
         assert!(run.terminal.contains("measured: "), "{}", run.terminal);
     });
+    // The log of a CI server keeps every redrawn line.
+    let run =
+        Terminal { shell: "CI=true exec PROGRAM", ..TERMINAL }.run("probe --embedded --interval 5ms --duration 500ms");
+    assert!(run.code == 0 && !run.terminal.contains(DRAW) && !run.terminal.contains(ERASE), "{}", run.terminal);
     let run = Terminal { shell: "exec PROGRAM --quiet", ..TERMINAL }.run("probe --embedded --count 1 --max-loss 0%");
     assert!(run.terminal.contains("\u{1b}["), "{}", run.terminal);
 }

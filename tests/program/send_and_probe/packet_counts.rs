@@ -1,6 +1,6 @@
 //! The counts of `send` and `probe`, with servers that lose, repeat, reorder and damage specific packets.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use test_support::client;
 
 use client::packet::{AUDIO, KEEPALIVE, Packet};
@@ -228,6 +228,17 @@ fn wait_for_that_times_out_fails_and_sends_only_keepalives() {
         assert_eq!(document::counts(&report, report["evaluated_stream"].as_str().unwrap(), ["sent", "lost"]), [0, 0]);
         assert_eq!(reasons(&report).len(), 3);
         assert!(server.received().iter().all(|packet| packet.kind == KEEPALIVE));
+    });
+}
+
+#[test]
+fn wait_for_tries_an_unknown_name_again_over_every_protocol() {
+    at_once(["", "ws://", "moqt://", "https://"], |scheme| {
+        let began = Instant::now();
+        let output = run(&format!("probe {scheme}host.invalid --wait-for 1100ms"));
+        assert_eq!(output.code, 3, "{output:?}");
+        assert!(began.elapsed() >= Duration::from_millis(500), "{scheme}: {output:?}");
+        assert!(output.stderr.contains("cannot find an address for host `host.invalid`"), "{output:?}");
     });
 }
 

@@ -166,6 +166,8 @@ fn host_resolves_in_every_notation() {
         format!("udp://127.0.0.1:{port}/"),
         format!("[::ffff:127.0.0.1]:{port}"),
         format!("localhost:{port}"),
+        // Digits and full stops of East Asian keyboards (UTS 46, section 4).
+        format!("\u{ff11}\u{ff12}\u{ff17}\u{3002}0\u{3002}0\u{3002}1:{port}"),
     ];
     at_once(&spellings, |to| {
         let output = run_args(["probe", "--to", to, "--count", "3", "--interval", "1ms", "--json"]);

@@ -1,16 +1,18 @@
 //! `--junit` and `--markdown`: the files that a run writes.
 
 use std::fs;
+use std::net::TcpListener;
 use std::path::Path;
 use std::time::Duration;
 use test_support::client;
 
 use client::packet::AUDIO;
 use client::program::{self, ProgramOutput, run_args};
-use client::server::{Server, ServerAction, closed_udp_port};
+use client::server::{Server, ServerAction, closed_tcp_port, closed_udp_port};
 use client::{at_once, document};
 use roxmltree::Document;
 use tempfile::TempDir;
+use test_support::server::poll_until;
 
 /// Runs the program with the arguments in `line`, which are separated by spaces. The program writes `junit.xml` and `summary.md` to
 /// `folder`.
@@ -90,7 +92,9 @@ fn exceeded_limit_and_run_without_replies_are_written_to_the_files() {
 
 #[test]
 fn interrupted_run_writes_both_files_and_neither_passes() {
-    at_once([("INT", 130, "SIGINT"), ("TERM", 143, "SIGTERM")], |(signal, code, name)| {
+    // Under `nohup`, the program ignores SIGHUP.
+    let hangup = (!jamjam_dev::io::os::is_hangup_ignored()).then_some(("HUP", 129, "SIGHUP"));
+    at_once([("INT", 130, "SIGINT"), ("TERM", 143, "SIGTERM")].into_iter().chain(hangup), |(signal, code, name)| {
         let (server, folder) = (Server::correct(), TempDir::new().unwrap());
         let line = format!("probe --count 0 --interval 1ms --max-loss 100% --to {}", server.to());
         let program = program::start(&mut command(&line, folder.path()));
@@ -117,20 +121,80 @@ fn damaged_packets_are_a_separate_failure() {
 #[test]
 fn unwritable_report_file_fails_before_sending() {
     let folder = TempDir::new().unwrap();
-    let (device, nowhere) = (Path::new("/dev/null"), folder.path().join("no/where"));
+    let nowhere = folder.path().join("no/where");
     for option in ["--junit", "--markdown"] {
-        for file in [folder.path(), nowhere.as_path(), device] {
+        for file in [folder.path(), nowhere.as_path()] {
             let server = Server::correct();
             let to = server.to();
             let output = run_args([Path::new("probe"), "--to".as_ref(), to.as_ref(), option.as_ref(), file]);
             assert_eq!((output.code, output.stdout.as_str()), (3, ""), "{output:?}");
             let message = format!("{option}: cannot write {}: ", file.display());
-            assert!(output.stderr.contains(&message), "{output:?}");
+            assert_eq!(output.stderr.matches(&message).count(), 1, "{output:?}");
             assert!(server.received().is_empty());
         }
     }
     assert!(names(folder.path()).is_empty());
-    assert!(!fs::metadata(device).unwrap().is_file(), "a device is not replaced by a file");
+}
+
+/// The bytes of a report file that is written to `file`, and the exit code.
+#[cfg(target_os = "linux")]
+fn write_in_shell(script: &str, folder: &Path) -> Option<i32> {
+    let line = "probe --embedded --count 3 --interval 1ms --quiet --junit";
+    let script = script.replace("PROGRAM", &format!("{} {line}", env!("CARGO_BIN_EXE_jamjam-dev")));
+    let mut bash = std::process::Command::new("bash");
+    bash.args(["-c", &script]).current_dir(folder).stdout(std::process::Stdio::null()).status().unwrap().code()
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn files_that_cannot_be_replaced_are_written_in_place() {
+    // The script writes a report to `file`. A mount needs a namespace, which not every machine permits.
+    for script in [
+        "PROGRAM /dev/fd/3 3>file",
+        "PROGRAM >(cat >file); code=$?; sleep 0.5; exit $code",
+        "mkfifo pipe && (cat pipe >file & PROGRAM pipe && wait)",
+        "ln -s /dev/null link && PROGRAM link && test -c /dev/null && echo '<?xml</testsuites>' >file",
+        "touch file; unshare --mount true 2>/dev/null || { echo '<?xml</testsuites>' >file; exit; }
+         touch mounted; unshare --mount bash -c 'mount --bind file mounted && PROGRAM mounted'",
+    ] {
+        let folder = TempDir::new().unwrap();
+        assert_ne!(write_in_shell(script, folder.path()), Some(3), "{script}");
+        let text = fs::read_to_string(folder.path().join("file")).unwrap();
+        assert!(text.starts_with("<?xml") && text.trim_end().ends_with("</testsuites>"), "{script}: {text}");
+    }
+}
+
+/// As root, the script runs as another user, because root may write any file.
+#[test]
+#[cfg(target_os = "linux")]
+fn read_only_report_in_a_writable_folder_is_replaced() {
+    for owner in ["0", "65534"] {
+        let folder = TempDir::new().unwrap();
+        let script = "set -- PROGRAM; cp $1 program; shift; touch file; chmod 444 file; chmod 777 .
+             test $(id -u) != 0 || { chown OWNER file; as='setpriv --reuid 65534 --regid 65534 --clear-groups'; }
+             $as ./program $@ file";
+        assert_ne!(write_in_shell(&script.replace("OWNER", owner), folder.path()), Some(3));
+        assert!(fs::read_to_string(folder.path().join("file")).unwrap().ends_with(
+            "</testsuites>
+"
+        ));
+        assert_eq!(names(folder.path()), ["file", "program"]);
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn report_keeps_the_mode_of_an_earlier_file() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = TempDir::new().unwrap();
+    for mode in [0o600, 0o664] {
+        let file = folder.path().join("junit.xml");
+        fs::write(&file, "of yesterday").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+        assert_eq!(with_files("probe --embedded --count 1", folder.path()).code, 0);
+        assert!(fs::read_to_string(&file).unwrap().starts_with("<?xml"));
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, mode);
+    }
 }
 
 #[cfg(unix)]
@@ -171,12 +235,102 @@ fn file_of_a_standard_stream_is_rejected_and_kept() {
 }
 
 #[test]
-fn aborted_run_leaves_no_report_of_an_earlier_run() {
+fn failure_before_the_first_packet_replaces_the_reports_of_an_earlier_run() {
+    let cases = [
+        ("probe host.invalid", 3, "probe host.invalid:5000", "`host.invalid`"),
+        ("probe --max-p99 fast", 2, "probe -", "`fast` is not a number"),
+        ("probe --tls-cert x", 2, "probe -", "unexpected argument '--tls-cert'"),
+        ("probe --list-devices --to 127.0.0.1", 2, "probe -", "unexpected argument '--list-devices'"),
+        ("probe --baseline /no/file", 3, "probe 127.0.0.1:5000", "--baseline: cannot use /no/file"),
+        ("probe --bind 192.0.2.1", 3, "probe 127.0.0.1:5000", "--bind 192.0.2.1"),
+        ("probe moqt://host.invalid/echo", 3, "probe moqt://host.invalid:4443/echo", "`host.invalid`"),
+        ("probe ws://host.invalid/rooms/r?token=hunter2", 3, "probe ws://host.invalid/rooms/r?...", "`host.invalid`"),
+        ("send missing.wav", 3, "send 127.0.0.1:5000", "cannot open missing.wav"),
+        ("send --embedded", 2, "send -", "nothing to send"),
+    ];
+    at_once(cases, |(line, code, target, reason)| {
+        let folder = TempDir::new().unwrap();
+        fs::write(folder.path().join("junit.xml"), "of yesterday").unwrap();
+        let output = with_files(line, folder.path());
+        assert_eq!(output.code, code, "{output:?}");
+        let (bad, heading) = reported(folder.path());
+        assert_eq!(bad[0], pair("run completed", "error"));
+        let heading = heading.replace('\\', "").replace("&amp;", "&");
+        assert_eq!(heading, format!("## ABORTED: {target}"), "{line}");
+        let text = fs::read_to_string(folder.path().join("junit.xml")).unwrap();
+        let junit = Document::parse(&text).unwrap();
+        let error = junit.descendants().find(|node| node.has_tag_name("error")).unwrap();
+        assert!(error.attribute("message").unwrap().contains(reason), "{line}: {text}");
+        assert!(!text.contains("hunter2") && !text.contains("possible causes"), "{text}");
+    });
+    // The input file is also the report file.
     let folder = TempDir::new().unwrap();
-    fs::write(folder.path().join("junit.xml"), "of yesterday").unwrap();
-    let output = with_files("probe --to host.invalid", folder.path());
-    assert_eq!(output.code, 3, "{output:?}");
-    assert!(names(folder.path()).is_empty());
+    fs::write(folder.path().join("junit.xml"), "a recording").unwrap();
+    let input = folder.path().join("junit.xml");
+    for file in [format!("{}", input.display()), format!("--wav={}", input.display())] {
+        let output = with_files(&format!("send {file} --unknown"), folder.path());
+        assert_eq!((output.code, fs::read_to_string(&input).unwrap().as_str()), (2, "a recording"), "{output:?}");
+    }
+    let output = with_files("probe --help", folder.path());
+    assert_eq!((output.code, fs::read_to_string(&input).unwrap().as_str()), (0, "a recording"), "{output:?}");
+}
+
+#[test]
+fn usage_error_is_written_to_the_files_that_the_options_name() {
+    for (line, written) in [
+        ("probe --junit --json --bogus", None),
+        ("probe --junit out=1.xml --bogus", Some("out=1.xml")),
+        ("probe --bogus --junit=out=1.xml", Some("out=1.xml")),
+        ("--color never probe --junit x --bogus", Some("x")),
+        ("probe --bogus=1 -x surplus --json=1 --max-p99 fast --html= --markdown - --junit x", Some("x")),
+        ("probe --junit x --max-p99", Some("x")),
+        ("send --bogus take.wav --junit take.wav", None),
+        ("echo-server --junit x", None),
+    ] {
+        let folder = TempDir::new().unwrap();
+        let output = program::start(program::command(line.split(' ')).current_dir(folder.path())).end();
+        assert_eq!(output.code, 2, "{line}: {output:?}");
+        assert_eq!(names(folder.path()), Vec::from_iter(written), "{line}: {output:?}");
+        let error = output.stderr.lines().next().unwrap().strip_prefix("error: ").unwrap();
+        if let Some(name) = written {
+            let text = fs::read_to_string(folder.path().join(name)).unwrap();
+            let junit = Document::parse(&text).unwrap();
+            let reported = junit.descendants().find(|node| node.has_tag_name("error")).unwrap();
+            assert_eq!(reported.attribute("message"), Some(error), "{line}");
+        }
+    }
+}
+
+#[test]
+fn signal_during_the_connection_setup_is_reported() {
+    // A server that never answers a request.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = silent.local_addr().unwrap();
+    let (_socket, closed) = closed_tcp_port();
+    let targets = [
+        "host.invalid --wait-for 60s".to_owned(),
+        "ws://host.invalid --wait-for 60s".to_owned(),
+        "moqt://host.invalid --wait-for 60s".to_owned(),
+        format!("--room jam --signaling-url ws://{closed} --wait-for 60s"),
+        format!("--room jam --signaling-url ws://{silent}"),
+    ];
+    let hangup = (!jamjam_dev::io::os::is_hangup_ignored()).then_some(("HUP", 129));
+    let signals: Vec<_> = [("INT", 130), ("TERM", 143)].into_iter().chain(hangup).collect();
+    at_once(targets.iter().flat_map(|target| signals.iter().map(move |signal| (target, *signal))), |case| {
+        let (target, (signal, code)) = case;
+        let folder = TempDir::new().unwrap();
+        let junit = folder.path().join("junit.xml");
+        fs::write(&junit, "of yesterday").unwrap();
+        let program = program::start(&mut command(&format!("probe {target}"), folder.path()));
+        poll_until("the check of the file", || fs::read(&junit).unwrap().is_empty().then_some(()));
+        program.signal(signal);
+        let output = program.end();
+        assert_eq!(output.code, code, "{target}: {output:?}");
+        let (bad, heading) = reported(folder.path());
+        assert!(bad[0] == pair("run completed", "error") && heading.starts_with("## ABORTED: "), "{bad:?} {heading}");
+        assert!(fs::read_to_string(&junit).unwrap().contains("message=\"interrupted while "), "{target}: {output:?}");
+        assert!(output.stderr.starts_with("jamjam-dev: interrupted while "), "{output:?}");
+    });
 }
 
 #[test]

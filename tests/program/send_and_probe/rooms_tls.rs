@@ -2,6 +2,8 @@
 
 #![cfg(unix)]
 
+use std::time::{Duration, Instant};
+
 use crate::send_and_probe::certificates::sha256;
 use certificate::Authority;
 use client::program::{ProgramOutput, run_args};
@@ -46,12 +48,14 @@ fn untrusted_certificate_ends_the_run_before_joining() {
     let mut signaling = Server::start_signaling(&pair.options());
     let url = format!("wss://127.0.0.1:{}", signaling.address.port());
     let sha256 = sha256(&pair.cert).concat();
-    for (words, failed) in
-        [(["probe", "--room=jam"], "cannot join a room on"), (["send", "--list-rooms"], "cannot list the rooms of")]
-    {
+    let began = Instant::now();
+    for (words, failed) in [
+        (&["probe", "--room=jam", "--wait-for=60s"][..], "cannot join a room on"),
+        (&["send", "--list-rooms"], "cannot list the rooms of"),
+    ] {
         // The untrusted authority has the same name but another key.
         for more in [&[][..], &["--ca", untrusted]] {
-            let output = program(&words, &url, more);
+            let output = program(words, &url, more);
             let way_out = "trust its CA with --ca FILE, or use --insecure for a test";
             let why = "certificate not trusted: self-signed or unknown CA";
             let failure = format!("TLS with `127.0.0.1` failed: {why}; {way_out}. ");
@@ -66,6 +70,7 @@ fn untrusted_certificate_ends_the_run_before_joining() {
             assert_eq!((rest, fingerprint), (expected.as_str(), sha256.as_str()));
         }
     }
+    assert!(began.elapsed() < Duration::from_secs(30), "--wait-for repeated the attempt");
     let line = signaling.line_starting_with("tls: handshake failed source=127.0.0.1:");
     assert!(line.message.contains(" reason=\"the client rejected the certificate ("), "{}", line.message);
 }

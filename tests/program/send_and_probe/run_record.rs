@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 use test_support::client;
 
@@ -10,6 +11,8 @@ use client::program::{self, ProgramOutput, run_args};
 use client::server::{Server, ServerAction};
 use serde_json::Value;
 use tempfile::TempDir;
+use test_support::server::poll_until;
+use test_support::server::process::Server as EchoServer;
 
 /// The report of one run in all formats.
 #[derive(Debug, PartialEq, Eq)]
@@ -122,10 +125,11 @@ fn edited_packet_changes_the_report_and_limits_can_be_replaced() {
     assert_eq!(code, 0);
     let text = fs::read_to_string(&file).unwrap();
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
-    let mut packet: Value = serde_json::from_str(&lines[5]).unwrap();
+    let edited = lines.iter().position(|line| line.contains("\"sequence\":5,")).unwrap();
+    let mut packet: Value = serde_json::from_str(&lines[edited]).unwrap();
     packet["outcome"] = "lost".into();
     (packet["returned_us"], packet["echo_time_us"]) = (Value::Null, Value::Null);
-    lines[5] = packet.to_string();
+    lines[edited] = packet.to_string();
     fs::write(&file, lines.join("\n")).unwrap();
     let edited = replay("probe", &file, &["--json"]);
     let report: Value = serde_json::from_str(&edited.stdout).unwrap();
@@ -138,15 +142,28 @@ fn invalid_record_is_rejected_with_the_line_number() {
     let server = Server::correct();
     let (folder, file, ..) = record(&format!("probe --count 3 --interval 1ms --to {}", server.to()));
     let text = fs::read_to_string(&file).unwrap();
-    let lines: Vec<&str> = text.lines().collect();
-    let [options, first, second, third, end] = lines[..] else { panic!("{text}") };
+    let lines: Vec<&str> = text.lines().filter(|line| !line.contains("\"type\":\"progress\"")).collect();
+    let [options, plan, first, second, third, end] = lines[..] else { panic!("{text}") };
     let other_sent = second.replace("\"sent_us\":", "\"sent_us\":1");
     let too_far = second.replace("\"sequence\":1,", "\"sequence\":100,");
-    let cases: [(&[&str], &str); 9] = [
+    let report = "this is a report (--json, --json-lines), not a run record; give the file of --record-run";
+    let version = |version: &str| options.replace("\"record_version\":2", &format!("\"record_version\":{version}"));
+    let (old_options, newer_options) = (version("1,\"plan\":{}"), version("3,\"more\":[]"));
+    // A complete record of version 1 is replayed.
+    let old = folder.path().join("old.jsonl");
+    fs::write(&old, [&old_options, first, second, third, end].join("\n")).unwrap();
+    let words: &[&str] = &["--json"];
+    assert_eq!(replay("probe", &old, words).stdout, replay("probe", &file, words).stdout);
+    let progress = "{\"type\":\"progress\",\"elapsed_ns\":1,\"packets\":[0,1,0],\"packets_dropped\":7}\n";
+    let cases: [(&[&str], &str); 13] = [
         (&[], "the file is empty"),
-        (&[first], "line 1: not a run record: the first line must have the type `run`"),
+        (&[first], report),
+        (&["{", "  \"type\": \"report\","], report),
         (&["hello"], "line 1: not a JSON object"),
-        (&[options, first], "the last line is missing"),
+        (&[&newer_options, plan, first, end], "line 1: unsupported record_version 3; this program reads 1 to 2"),
+        (&[&old_options, first], "the last line is missing, and the record lacks the plan of the run"),
+        (&[options, plan, progress], "line 3: the record lacks 7 packets, because the disk was too slow"),
+        (&[options, plan, plan, first], "line 3: unexpected line type \"plan\""),
         (&[options, first, "{\"type\":\"packet\"", end], "line 3: the line is incomplete"),
         (&[options, first, &other_sent, third, end], "line 3: echo_time_us is not returned_us - sent_us"),
         (
@@ -169,6 +186,76 @@ fn invalid_record_is_rejected_with_the_line_number() {
             "{output:?}"
         );
     }
+}
+
+#[test]
+fn record_of_a_killed_run_is_reported_as_interrupted() {
+    let server = Server::with_actions(|packet| match packet.sequence % 10 {
+        3 => ServerAction::Silence,
+        _ => ServerAction::Reply,
+    });
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("run.jsonl");
+    let line = format!("probe --count 0 --interval 2ms --timeout 100ms --to {} --record-run", server.to());
+    let running = program::start(program::command(line.split(' ')).arg(&file));
+    server.wait_for(200);
+    running.signal("KILL");
+    running.end();
+    let mut text = fs::read_to_string(&file).unwrap();
+    // A file system may cut the last line.
+    text.truncate(text.trim_end().len() - 5);
+    fs::write(&file, &text).unwrap();
+    let lines: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let packets: Vec<u64> = lines.iter().filter_map(|line| line["sequence"].as_u64()).collect();
+    let counted = lines.iter().filter_map(|line| line["packets"][1].as_u64()).max().unwrap();
+    let sent = counted.max(packets.iter().max().unwrap() + 1);
+    let unanswered = sent - packets.len() as u64;
+
+    let output = replay("probe", &file, &["--json"]);
+    assert_eq!(output.code, 0, "{output:?}");
+    let report: Value = serde_json::from_str(&output.stdout).unwrap();
+    let count = |name: &str| report["streams"]["ping"][name].as_u64().unwrap();
+    assert_eq!(
+        (&report["interrupted"], count("sent"), count("returned")),
+        (&"unknown".into(), sent, packets.len() as u64)
+    );
+    // Of the packets without a reply, those of the last 100 ms may still get one.
+    assert_eq!(count("lost") + count("in_flight"), unanswered, "{report:#}");
+    assert!(count("lost") > 0 && (1..=10).contains(&count("in_flight")), "{report:#}");
+    assert_eq!(&report["target"], &server.to());
+}
+
+#[test]
+fn outage_until_the_kill_is_lost() {
+    let server = EchoServer::start(&["--host", "127.0.0.1"]);
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("run.jsonl");
+    let line = format!("probe --count 0 --interval 10ms --timeout 300ms --to {} --record-run", server.address);
+    let running = program::start(program::command(line.split(' ')).arg(&file));
+    // The elapsed seconds and the packets of the last progress line, as soon as this time has passed.
+    let progress = |seconds: f64| {
+        poll_until("a progress line", || {
+            let text = fs::read_to_string(&file).ok()?;
+            let line = text.lines().rfind(|line| line.starts_with("{\"type\":\"progress\""))?;
+            let line: Value = serde_json::from_str(line).ok()?;
+            let elapsed = line["elapsed_ns"].as_f64().unwrap() / 1e9;
+            (elapsed >= seconds).then(|| (elapsed, line["packets"][1].as_u64().unwrap()))
+        })
+    };
+    let before = progress(1.0);
+    assert!(Command::new("kill").args(["-STOP", &server.id().to_string()]).status().unwrap().success());
+    let after = progress(before.0 + 2.5);
+    running.signal("KILL");
+    running.end();
+
+    let output = replay("probe", &file, &["--json"]);
+    let report: Value = serde_json::from_str(&output.stdout).unwrap();
+    let count = |name: &str| report["streams"]["ping"][name].as_u64().unwrap();
+    let ended_at = report["duration_ms"].as_f64().unwrap() / 1e3;
+    assert!(ended_at > after.0 - 0.001 && count("sent") >= after.1, "{report:#}");
+    // The server answered for less than a second after `before`. Packets of the last 300 ms may still get a reply.
+    assert!(count("returned") <= before.1 + 100 && (15..=45).contains(&count("in_flight")), "{report:#}");
+    assert_eq!(count("lost"), count("sent") - count("returned") - count("in_flight"), "{report:#}");
 }
 
 #[test]

@@ -352,10 +352,10 @@ fn response_cases() -> Vec<Case> {
             let server = Signaling::start_signaling(&[]);
             probe(format!("ws://{}/v1/other", server.address), &[])
         }),
-        ("HTTP 426 Upgrade Required; there is no signaling server at this path", || {
+        ("HTTP 426 Upgrade Required; a proxy removed the Upgrade header of the request", || {
             ws(answers(b"HTTP/1.1 426 Upgrade Required\r\n\r\n"), &[])
         }),
-        ("HTTP 200 OK; there is no signaling server at this path", || {
+        ("HTTP 200 OK; the response is not WebSocket. A proxy does not forward the Upgrade header", || {
             ws(answers(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nHello"), &[])
         }),
         ("HTTP 429 Too Many Requests; this host sent too many requests", || {

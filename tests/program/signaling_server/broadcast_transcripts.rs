@@ -13,20 +13,18 @@ mod custom_room;
 
 use std::fmt::Write as _;
 use std::io::{Read, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
 use certificate::{Authority, trusting};
 use custom_room::MyRoom;
-use jamjam_dev::client::StopSignal;
-use jamjam_dev::io::http::bind;
 use jamjam_dev::io::http::login::{Credentials, Login};
-use jamjam_dev::io::signaling::{SignalingServerConfig, serve};
-use jamjam_dev::io::stop::StopToken;
+use jamjam_dev::io::signaling::SignalingServerConfig;
 use jamjam_dev::signaling::broadcast::{BroadcastSettings, RoomHandlers};
 use jamjam_dev::signaling::token::{Claims, Secret, sign};
 use jamjam_dev::signaling::{Heartbeat, Hub, SignalingLimits};
+use jamjam_dev::testing::SignalingServer;
 use rustls::ClientConfig;
 use serde_json::{Map, Value, json};
 use server::TEST_TIMEOUT;
@@ -67,11 +65,7 @@ fn every_transcript_passes_under_tls() {
 }
 
 /// A server with the room of `examples/custom_room.rs`. The server runs until this value is dropped.
-struct CustomRoomServer {
-    address: SocketAddr,
-    stop: Arc<StopToken>,
-    thread: Option<std::thread::JoinHandle<()>>,
-}
+struct CustomRoomServer(SignalingServer);
 
 impl CustomRoomServer {
     fn start() -> Self {
@@ -81,17 +75,13 @@ impl CustomRoomServer {
         let heartbeat = Heartbeat { interval: Some(Duration::from_millis(50)), timeout: TEST_TIMEOUT };
         let limits = SignalingLimits { broadcast, heartbeat, ..SignalingLimits::default() };
         let hub = Hub::new(limits, [1, 2, 3, 4]).with_handlers(handlers);
-        let listener = bind(([127, 0, 0, 1], 0).into()).unwrap();
-        let (address, stop) = (listener.local_addr().unwrap(), Arc::new(StopToken::default()));
-        let stopped = Arc::clone(&stop);
         let login = Arc::new(Login::new(Credentials::new("admin", "sesame")));
         let options = SignalingServerConfig { login, ..SignalingServerConfig::default() };
-        let serving = std::thread::spawn(move || serve(listener, hub, options, &stopped).unwrap());
-        Self { address, stop, thread: Some(serving) }
+        Self(SignalingServer::start_hub(hub, options).unwrap())
     }
 
     fn connect(&self, to: &str) -> Client {
-        let (mut socket, _) = tungstenite::connect(format!("ws://{}{to}", self.address)).unwrap();
+        let (mut socket, _) = tungstenite::connect(format!("ws://{}{to}", self.0.addr())).unwrap();
         if let MaybeTlsStream::Plain(tcp) = socket.get_mut() {
             tcp.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
         }
@@ -107,7 +97,7 @@ impl CustomRoomServer {
     }
 
     fn request_as(&self, authorization: &str, request: &str, body: &str) -> String {
-        let mut stream = TcpStream::connect(self.address).unwrap();
+        let mut stream = TcpStream::connect(self.0.addr()).unwrap();
         let length = body.len();
         let head =
             format!("Host: x\r\nConnection: close\r\nAuthorization: {authorization}\r\nContent-Length: {length}");
@@ -115,15 +105,6 @@ impl CustomRoomServer {
         let mut response = String::new();
         stream.read_to_string(&mut response).unwrap();
         response
-    }
-}
-
-impl Drop for CustomRoomServer {
-    fn drop(&mut self) {
-        self.stop.request(StopSignal::Interrupt);
-        if let Some(thread) = self.thread.take() {
-            thread.join().unwrap();
-        }
     }
 }
 
@@ -190,7 +171,8 @@ fn every_hook_of_a_custom_room_has_its_effect() {
     assert_eq!(server.join("mallory").expect_closed(), (4_004, "Rejected by room".to_owned()));
     // `verify_auth` receives the headers of the request, and can reject a client with a close code of its choice.
     let mut request =
-        tungstenite::client::IntoClientRequest::into_client_request(format!("ws://{}/myroom", server.address)).unwrap();
+        tungstenite::client::IntoClientRequest::into_client_request(format!("ws://{}/myroom", server.0.addr()))
+            .unwrap();
     request.headers_mut().insert("User-Agent", "myclient/1".parse().unwrap());
     let old = Client(tungstenite::connect(request).unwrap().0).expect_closed();
     assert_eq!(old, (4_010, "Update your client".to_owned()));
@@ -241,7 +223,7 @@ fn every_hook_of_a_custom_room_has_its_effect() {
     assert!(server.request("GET /rooms/myroom/more", "").starts_with("HTTP/1.1 404 "));
     // If `has_route` returns false for the path, the server rejects the request without reading the body.
     for room in ["myroom", "lobby"] {
-        let mut stream = TcpStream::connect(server.address).unwrap();
+        let mut stream = TcpStream::connect(server.0.addr()).unwrap();
         stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
         write!(stream, "POST /rooms/{room}/more HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n").unwrap();
         let mut response = [0; 13];

@@ -2,6 +2,8 @@
 
 #![cfg(unix)]
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::process::Command;
 use test_support::server;
 
@@ -45,7 +47,7 @@ fn start_line_names_the_variables_of_the_listen_address() {
 
 #[test]
 fn malformed_variable_is_named() {
-    let wrong: [(&str, &str); 22] = [
+    let wrong: [(&str, &str); 23] = [
         ("PORT", "abc"),
         ("PORT_ENV", "70000"),
         ("MAX_CONNECTIONS", "0"),
@@ -68,6 +70,7 @@ fn malformed_variable_is_named() {
         ("MAX_PAYLOAD_BYTES", "0"),
         ("IDLE_TIMEOUT_MS", "long"),
         ("MAX_CONN_AGE_MS", "-1"),
+        ("REQUIRE_DEVICE", "maybe"),
     ];
     assert_variables_are_rejected(&wrong);
     // If the option is given, the error message does not mention the environment variable.
@@ -76,6 +79,74 @@ fn malformed_variable_is_named() {
     });
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.code() == Some(2) && !stderr.contains("environment"), "{stderr}");
+}
+
+#[test]
+fn unusable_host_of_the_environment_is_named() {
+    let error = |options: &[&str]| {
+        let output = run(&[&["signaling-server", "--port", "0"], options].concat(), |command| {
+            command.env("HOST", "x86_64.invalid");
+        });
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, by_variable) = error(&[]);
+    assert!(code == Some(3) && by_variable.starts_with("jamjam-dev: --host: cannot find an address"), "{by_variable}");
+    assert!(by_variable.ends_with(" (HOST from the environment)\n"), "{by_variable}");
+    let (code, by_option) = error(&["--host", "host.invalid"]);
+    assert!(code == Some(3) && !by_option.contains("environment"), "{by_option}");
+}
+
+#[test]
+fn switch_in_a_variable_may_be_on_or_off_in_any_common_word() {
+    for word in ["1", "yes", "true", "on", "0", "no", "false", "off"] {
+        let variables = Box::leak(Box::new([("REQUIRE_DEVICE", word)]));
+        assert_eq!(start_line_suffix(&["--host", "127.0.0.1", "--port", "0"], variables), "");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn limits_of_threads_and_open_files_are_named() {
+    let unprivileged = ["--reuid=61234", "--clear-groups", "prlimit"];
+    for threads in 2..8 {
+        let output = Command::new("setpriv")
+            .args(unprivileged)
+            .args([&format!("--nproc={threads}"), env!("CARGO_BIN_EXE_jamjam-dev"), "signaling-server", "--port", "x"])
+            .output();
+        // Only root can become a user without other processes.
+        if !output.is_ok_and(|output| output.status.code() == Some(2)) {
+            eprintln!("skipped: not root");
+            break;
+        }
+        let mut command = Command::new("timeout");
+        command.args(["--preserve-status", "1", "setpriv"]).args(unprivileged).arg(format!("--nproc={threads}"));
+        let output =
+            command.args([env!("CARGO_BIN_EXE_jamjam-dev"), "signaling-server", "--port", "0"]).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        if output.status.code() != Some(0) {
+            assert_eq!(output.status.code(), Some(3), "{threads}: {stderr}");
+            assert!(
+                stderr.contains(
+                    "Raise the limit on threads: TasksMax= of the unit, pids_limit of the container, or ulimit -u\n"
+                ),
+                "{stderr}"
+            );
+            assert!(
+                stderr.lines().filter(|line| !line.contains(" INFO ") && !line.contains(" WARN ")).count() <= 2,
+                "{stderr}"
+            );
+        }
+    }
+    let mut server = Server::start_signaling(&[]);
+    // The first response shows that the start is complete.
+    let mut stream = TcpStream::connect(server.address).unwrap();
+    stream.write_all(b"GET /healthz HTTP/1.0\r\n\r\n").unwrap();
+    assert!(stream.read_to_string(&mut String::new()).is_ok_and(|len| len > 0));
+    let limited = Command::new("prlimit").args(["--nofile=16:16", "--pid", &server.id().to_string()]).status().unwrap();
+    assert!(limited.success());
+    let _connections: Vec<TcpStream> = (0..20).map(|_| TcpStream::connect(server.address).unwrap()).collect();
+    let line = server.line_starting_with("http: cannot accept a connection");
+    assert!(line.level == "WARN" && line.message.ends_with(" open_files_limit=16"), "{line:?}");
 }
 
 #[test]

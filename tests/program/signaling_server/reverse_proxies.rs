@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command};
+use std::time::{Duration, Instant};
 
 use test_support::certificate::Authority;
 use test_support::server::poll_until;
@@ -31,14 +32,15 @@ fn free_port() -> String {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string()
 }
 
-/// Probes the server through the proxy from another address, which the server must log.
-fn assert_proxied(server: &mut Server, mut proxy: Command, port: &str, target: &[&str]) {
-    let _proxy = Proxy(proxy.spawn().expect("the proxy of the Debian package"));
+/// Probes the server through the proxy from another address, which the server must log. Returns the running proxy.
+fn assert_proxied(server: &mut Server, mut proxy: Command, port: &str, target: &[&str]) -> Proxy {
+    let running = Proxy(proxy.spawn().expect("the proxy of the Debian package"));
     poll_until("the proxy", || TcpStream::connect(format!("127.0.0.1:{port}")).ok());
     let options = ["--bind", "127.0.0.2", "--count", "10", "--interval", "20ms", "--max-loss", "0%"];
     let output = run(&[&["probe"], target, &options].concat(), |_| {});
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     server.line_starting_with("signaling: connection opened conn=0 source=127.0.0.2");
+    running
 }
 
 #[test]
@@ -46,9 +48,10 @@ fn assert_proxied(server: &mut Server, mut proxy: Command, port: &str, target: &
 fn documented_nginx_configuration_forwards_websocket_and_addresses() {
     let authority = Authority::new();
     let pair = authority.certify();
-    let mut server = Server::start_signaling(&["--trust-proxy"]);
+    let mut server = Server::start_signaling(&["--trust-proxy", "--heartbeat-interval", "300ms"]);
     let port = free_port();
     let block = documented("nginx")
+        .replace("proxy_read_timeout 1d", "proxy_read_timeout 1s")
         .replace("listen 443", &format!("listen 127.0.0.1:{port}"))
         .replace("127.0.0.1:8080", &server.address.to_string())
         .replace("/etc/nginx/rooms.example.org.pem", pair.cert.to_str().unwrap())
@@ -60,7 +63,16 @@ fn documented_nginx_configuration_forwards_websocket_and_addresses() {
     let mut nginx = Command::new("nginx");
     nginx.arg("-c").arg(&file);
     let (url, ca) = (format!("wss://127.0.0.1:{port}"), authority.own());
-    assert_proxied(&mut server, nginx, &port, &[&url, "--ca", ca.to_str().unwrap()]);
+    let proxy = assert_proxied(&mut server, nginx, &port, &[&url, "--ca", ca.to_str().unwrap()]);
+    // A registered echo server is a silent member of a jamjam room.
+    let _member = Server::start(&["--signaling-url", &url, "--ca", ca.to_str().unwrap()]);
+    server.line_starting_with("signaling: member joined");
+    let joined = Instant::now();
+    poll_until("three times the time-out of nginx", || (joined.elapsed() >= Duration::from_secs(3)).then_some(()));
+    drop(proxy);
+    let lines = server.stop("TERM").lines;
+    let opened = lines.iter().filter(|line| line.contains("connection opened")).count();
+    assert_eq!(opened, 2, "the probe and the member: {lines:#?}");
 }
 
 #[test]

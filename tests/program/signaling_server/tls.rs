@@ -14,11 +14,11 @@ use test_support::certificate;
 use test_support::server;
 
 use jamjam_dev::io::connection_permit::ConnectionLimits;
-use jamjam_dev::io::http;
-use jamjam_dev::io::signaling::{SignalingServerConfig, serve_async as run_rooms};
+use jamjam_dev::io::signaling::SignalingServerConfig;
 use jamjam_dev::io::tls::identity::ServerIdentity;
 use jamjam_dev::io::tls::server::HandshakeAcceptor;
 use jamjam_dev::signaling::{Hub, SignalingLimits};
+use jamjam_dev::testing::SignalingServer;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
 use serde_json::Value;
@@ -181,9 +181,9 @@ fn plain_text_client_is_logged_and_counted_and_the_next_is_served() {
     let mut plain = TcpStream::connect(server.address).unwrap();
     plain.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
     plain.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
-    let mut response = Vec::new();
-    let _ = plain.read_to_end(&mut response);
-    assert!(!response.starts_with(b"HTTP"), "{response:?}");
+    let mut response = String::new();
+    plain.read_to_string(&mut response).unwrap();
+    assert!(response.starts_with("HTTP/1.1 400 Bad Request\r\n") && response.contains("https://"), "{response}");
     let line = server.line_starting_with("tls: handshake failed source=");
     assert_eq!(line.level, "WARN");
     let from = plain.local_addr().unwrap();
@@ -191,6 +191,9 @@ fn plain_text_client_is_logged_and_counted_and_the_next_is_served() {
     assert_eq!(line.message, format!("tls: handshake failed source={from} reason=\"{reason}\""));
     let metrics = get(server.address, &authority, "/metrics");
     assert!(metrics.contains("\njamjam_signaling_tls_handshakes_failed_total 1\n"), "{metrics}");
+    let probe = run(&["probe", &format!("ws://{}", server.address)], |_| {});
+    assert_eq!(probe.status.code(), Some(3));
+    assert!(String::from_utf8(probe.stderr).unwrap().contains("use wss:// instead of ws://"));
 }
 
 /// A hundred silent connections precede the client in the system's accept queue.
@@ -215,8 +218,6 @@ fn stalled_handshake_or_request_loses_its_connection_slot() {
     let authority = Authority::new();
     let pair = authority.certify();
     let identity = ServerIdentity::from_pem_files(&pair.cert, &pair.key, SystemTime::now()).unwrap();
-    let listener = http::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let address = listener.local_addr().unwrap();
     let connection_limits = ConnectionLimits {
         max_connections: Some(1),
         handshake_timeout: Duration::from_millis(300),
@@ -225,13 +226,8 @@ fn stalled_handshake_or_request_loses_its_connection_slot() {
     let tls = Arc::new(HandshakeAcceptor::new(identity).unwrap());
     let options =
         SignalingServerConfig { connection_limits, tls: Some(Arc::clone(&tls)), ..SignalingServerConfig::default() };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    runtime.spawn(run_rooms(
-        listener,
-        Hub::new(SignalingLimits::default(), [1, 2, 3, 4]),
-        options,
-        std::future::pending(),
-    ));
+    let server = SignalingServer::start_hub(Hub::new(SignalingLimits::default(), [1, 2, 3, 4]), options).unwrap();
+    let address = server.addr();
     // This connection uses the only slot and sends nothing.
     let silent = TcpStream::connect(address).unwrap();
     assert!(get(address, &authority, "/healthz").ends_with("ok\n"));

@@ -12,12 +12,13 @@ pub(crate) const LAYERS: &[&[&str]] = &[
     &["client"],
     &["report"],
     &["io"],
+    &["testing"],
     &["cli"],
     &["main"],
 ];
 
 /// The modules that use clocks, files, sockets, threads, the environment and entropy. All other modules are pure.
-const IO_MODULES: &[&str] = &["io", "cli", "main"];
+const IO_MODULES: &[&str] = &["io", "testing", "cli", "main"];
 
 /// Paths that a pure module may not use, with everything below them.
 const IO_PATHS: &[&str] = &[

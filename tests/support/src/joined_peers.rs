@@ -165,7 +165,7 @@ impl JoinedPeers {
     /// The group number, frame number and round-trip time of each returned frame, in order of return.
     pub fn returned(&self) -> Vec<(u64, usize, Duration)> {
         let returned = self.events.iter().filter_map(|event| match *event {
-            MoqtClientEvent::FrameReturned { group, frame, sent_at, at, intact, .. } => {
+            MoqtClientEvent::FrameReturned { group, frame, sent_at: Some(sent_at), at, intact, .. } => {
                 assert!(intact, "group {group} frame {frame} is damaged");
                 Some((group, frame, at - sent_at))
             }
@@ -174,12 +174,13 @@ impl JoinedPeers {
         returned.collect()
     }
 
-    /// The groups of which no frame returned.
+    /// The sent groups of which no frame returned.
     pub fn lost(&self) -> Vec<u64> {
-        let lost = self.events.iter().filter_map(|event| match *event {
-            MoqtClientEvent::GroupLost { group, .. } => Some(group),
+        let sent = self.events.iter().filter_map(|event| match *event {
+            MoqtClientEvent::FrameSent { group, frame: 0, .. } => Some(group),
             _ => None,
         });
-        lost.collect()
+        let returned = self.returned();
+        sent.filter(|sent| !returned.iter().any(|(group, ..)| group == sent)).collect()
     }
 }

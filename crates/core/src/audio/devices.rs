@@ -7,89 +7,71 @@ use serde::Serialize;
 
 /// Sample format of a device, in native byte order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DeviceSampleFormat {
+pub struct DeviceSampleFormat {
+    /// Name in lists and reports.
+    pub name: &'static str,
+    /// Bytes per sample of one channel.
+    pub bytes_per_sample: usize,
+    /// Valid bits. In a longer sample, they are the low bits, and the others are ignored.
+    bits: u32,
+    kind: SampleKind,
+}
+
+macro_rules! device_sample_formats {
+    ($($(#[$doc:meta])+ $name:ident: $bytes:literal bytes, $bits:literal bits, $kind:ident;)+) => {
+        impl DeviceSampleFormat {
+            $(
+                $(#[$doc])+
+                pub const $name: Self = Self {
+                    name: stringify!($name), bytes_per_sample: $bytes, bits: $bits, kind: SampleKind::$kind,
+                };
+            )+
+
+            /// All formats, the preferred format first.
+            pub const ALL: [Self; 12] = [$(Self::$name),+];
+        }
+    };
+}
+
+// `F32` is the first format because it needs no conversion. `I32`, `I24` and `I16` follow in order of resolution. Rare formats come last.
+device_sample_formats! {
     /// 32-bit floats.
-    F32,
+    F32: 4 bytes, 32 bits, Float;
     /// 32-bit integers.
-    I32,
+    I32: 4 bytes, 32 bits, Signed;
     /// 24-bit integers in the low three bytes of four; the high byte is ignored.
-    I24,
+    I24: 4 bytes, 24 bits, Signed;
     /// 16-bit integers.
-    I16,
+    I16: 2 bytes, 16 bits, Signed;
     /// 64-bit floats.
-    F64,
+    F64: 8 bytes, 64 bits, Float;
     /// Unsigned 32-bit integers: silence is 2^31.
-    U32,
+    U32: 4 bytes, 32 bits, Unsigned;
     /// Unsigned 24-bit integers in the low three bytes of four: silence is 2^23.
-    U24,
+    U24: 4 bytes, 24 bits, Unsigned;
     /// Unsigned 16-bit integers: silence is 2^15.
-    U16,
+    U16: 2 bytes, 16 bits, Unsigned;
     /// Unsigned 8-bit integers: silence is 128.
-    U8,
+    U8: 1 bytes, 8 bits, Unsigned;
     /// 8-bit integers.
-    I8,
+    I8: 1 bytes, 8 bits, Signed;
     /// 64-bit integers.
-    I64,
+    I64: 8 bytes, 64 bits, Signed;
     /// Unsigned 64-bit integers: silence is 2^63.
-    U64,
+    U64: 8 bytes, 64 bits, Unsigned;
 }
 
 impl DeviceSampleFormat {
-    /// All formats, the preferred format first. `F32` is the first format because it needs no conversion. `I32`, `I24` and `I16` follow in
-    /// order of resolution. Rare formats come last.
-    pub const ALL: [Self; 12] = [
-        Self::F32,
-        Self::I32,
-        Self::I24,
-        Self::I16,
-        Self::F64,
-        Self::U32,
-        Self::U24,
-        Self::U16,
-        Self::U8,
-        Self::I8,
-        Self::I64,
-        Self::U64,
-    ];
-
-    /// Name, bytes per sample, valid bits, and how samples are stored.
-    const fn layout(self) -> (&'static str, usize, u32, SampleKind) {
-        match self {
-            Self::F32 => ("F32", 4, 32, SampleKind::Float),
-            Self::I32 => ("I32", 4, 32, SampleKind::Signed),
-            Self::I24 => ("I24", 4, 24, SampleKind::Signed),
-            Self::I16 => ("I16", 2, 16, SampleKind::Signed),
-            Self::F64 => ("F64", 8, 64, SampleKind::Float),
-            Self::U32 => ("U32", 4, 32, SampleKind::Unsigned),
-            Self::U24 => ("U24", 4, 24, SampleKind::Unsigned),
-            Self::U16 => ("U16", 2, 16, SampleKind::Unsigned),
-            Self::U8 => ("U8", 1, 8, SampleKind::Unsigned),
-            Self::I8 => ("I8", 1, 8, SampleKind::Signed),
-            Self::I64 => ("I64", 8, 64, SampleKind::Signed),
-            Self::U64 => ("U64", 8, 64, SampleKind::Unsigned),
-        }
-    }
-
-    /// Name in lists and reports.
-    pub const fn name(self) -> &'static str {
-        self.layout().0
-    }
-
-    /// Bytes per sample of one channel.
-    pub const fn bytes_per_sample(self) -> usize {
-        self.layout().1
-    }
-
     /// Whether conversion to `f32` rounds samples.
-    pub const fn loses_precision(self) -> bool {
-        matches!(self, Self::I32 | Self::U32 | Self::F64 | Self::I64 | Self::U64)
+    pub fn loses_precision(self) -> bool {
+        self.bits > 24 && self != Self::F32
     }
 
     /// Converts the samples in `bytes` to `f32` and stops when either `bytes` or `out` ends. Integers are divided by half their range,
     /// so that they range from −1.0 to almost 1.0. Floats are unchanged, even beyond full scale. Samples that an `f32` cannot represent are
     /// rounded once.
     pub fn decode<'a>(self, bytes: &[u8], out: impl Iterator<Item = &'a mut f32>) {
-        let (_, size, bits, kind) = self.layout();
+        let Self { bytes_per_sample, bits, kind, .. } = self;
         let scaled = |integer: i64| {
             let integer = integer << (64 - bits);
             // Inverting the highest bit and reading the result as a signed integer subtracts half the range.
@@ -97,7 +79,7 @@ impl DeviceSampleFormat {
             // Division by a power of two is exact.
             signed as f32 / 9_223_372_036_854_775_808.0
         };
-        match (kind, size) {
+        match (kind, bytes_per_sample) {
             (SampleKind::Float, 4) => decode_samples(bytes, out, f32::from_ne_bytes),
             (SampleKind::Float, _) => decode_samples(bytes, out, |b| f64::from_ne_bytes(b) as f32),
             (_, 1) => decode_samples(bytes, out, |b| scaled(i8::from_ne_bytes(b).into())),
@@ -111,14 +93,14 @@ impl DeviceSampleFormat {
     /// scale. NaN becomes silence.
     pub fn encode(self, samples: impl Iterator<Item = f32>, bytes: &mut [u8]) {
         let samples = samples.map(|sample| if sample.is_nan() { 0.0 } else { f64::from(sample.clamp(-1.0, 1.0)) });
-        let (_, size, bits, kind) = self.layout();
+        let Self { bytes_per_sample, bits, kind, .. } = self;
         let (min, max) = (i64::MIN >> (64 - bits), i64::MAX >> (64 - bits));
         let integer = |sample: f64| {
             // Casts from float to integer saturate.
             let signed = ((sample * -(min as f64)).round() as i64).min(max);
             if kind == SampleKind::Unsigned { signed.wrapping_sub(min) } else { signed }
         };
-        match (kind, size) {
+        match (kind, bytes_per_sample) {
             (SampleKind::Float, 4) => encode_samples(samples, bytes, |s| (s as f32).to_ne_bytes()),
             (SampleKind::Float, _) => encode_samples(samples, bytes, f64::to_ne_bytes),
             (_, 1) => encode_samples(samples, bytes, |s| (integer(s) as i8).to_ne_bytes()),
@@ -130,7 +112,7 @@ impl DeviceSampleFormat {
 }
 
 /// How a device stores samples.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SampleKind {
     Float,
     Signed,
@@ -357,7 +339,7 @@ mod tests {
     use super::*;
 
     fn decoded(format: DeviceSampleFormat, bytes: &[u8]) -> Vec<f32> {
-        let mut samples = vec![9.0; bytes.len() / format.bytes_per_sample()];
+        let mut samples = vec![9.0; bytes.len() / format.bytes_per_sample];
         format.decode(bytes, samples.iter_mut());
         samples
     }
@@ -468,31 +450,31 @@ mod tests {
 
     #[test]
     fn config_with_the_least_conversion_is_selected() {
-        use DeviceSampleFormat::{F32, I16, I24, I32, U8};
+        use DeviceSampleFormat as Format;
         let any = (8_000, 192_000);
         let sound_server = [
-            supported_config(I16, 1, any),
-            supported_config(I16, 2, any),
-            supported_config(F32, 1, any),
-            supported_config(F32, 2, any),
+            supported_config(Format::I16, 1, any),
+            supported_config(Format::I16, 2, any),
+            supported_config(Format::F32, 1, any),
+            supported_config(Format::F32, 2, any),
         ];
-        assert_eq!(selected(&sound_server), Some((F32, 2, 48_000)));
+        assert_eq!(selected(&sound_server), Some((Format::F32, 2, 48_000)));
         // A sound card that supports only integers and fixed rates.
         let card = [
-            supported_config(I16, 2, (44_100, 44_100)),
-            supported_config(I32, 2, (44_100, 44_100)),
-            supported_config(I16, 2, (48_000, 48_000)),
+            supported_config(Format::I16, 2, (44_100, 44_100)),
+            supported_config(Format::I32, 2, (44_100, 44_100)),
+            supported_config(Format::I16, 2, (48_000, 48_000)),
         ];
-        assert_eq!(selected(&card), Some((I16, 2, 48_000)));
-        assert_eq!(selected(&card[..2]), Some((I32, 2, 44_100)));
+        assert_eq!(selected(&card), Some((Format::I16, 2, 48_000)));
+        assert_eq!(selected(&card[..2]), Some((Format::I32, 2, 44_100)));
         let either = [
-            supported_config(I16, 1, (44_100, 44_100)),
-            supported_config(I16, 1, (51_900, 51_900)),
-            supported_config(U8, 1, (8_000, 8_000)),
+            supported_config(Format::I16, 1, (44_100, 44_100)),
+            supported_config(Format::I16, 1, (51_900, 51_900)),
+            supported_config(Format::U8, 1, (8_000, 8_000)),
         ];
-        assert_eq!(selected(&either), Some((I16, 1, 51_900)));
-        let many = [supported_config(I24, 18, any), supported_config(I24, 8, any)];
-        assert_eq!(selected(&many), Some((I24, 8, 48_000)));
+        assert_eq!(selected(&either), Some((Format::I16, 1, 51_900)));
+        let many = [supported_config(Format::I24, 18, any), supported_config(Format::I24, 8, any)];
+        assert_eq!(selected(&many), Some((Format::I24, 8, 48_000)));
         assert_eq!(selected(&[]), None);
     }
 

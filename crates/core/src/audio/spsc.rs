@@ -87,7 +87,7 @@ pub fn capture_ring(format: DeviceSampleFormat, channels: u16, frames: usize) ->
 impl CaptureProducer {
     /// Adds one block of interleaved samples in the format of the device. An incomplete frame at the end is ignored.
     pub fn push(&mut self, bytes: &[u8], captured_at: Time) {
-        let frames = bytes.len() / (self.format.bytes_per_sample() * self.channels);
+        let frames = bytes.len() / (self.format.bytes_per_sample * self.channels);
         if frames == 0 {
             return;
         }

@@ -3,11 +3,11 @@
 //!
 //! Memory is bounded. The result depends only on the packets, not on the order in which they were added.
 
+use std::io::Cursor;
 use std::ops::Range;
 
+use hound::{SampleFormat, WavSpec, WavWriter};
 use serde::{Deserialize, Serialize};
-
-use super::wav_writer::{WavSampleFormat, to_s16, wav_header};
 
 /// Maximum number of columns. If the run needs more columns, pairs of columns are merged.
 pub const MAX_COLUMNS: usize = 1_600;
@@ -164,50 +164,76 @@ impl Waveform {
     }
 }
 
-const EXCERPT_FORMAT: WavSampleFormat = WavSampleFormat::S16;
-
 /// The sent or the returned audio as 16-bit samples. By default, no audio is stored.
 #[derive(Clone, Default)]
 struct AudioExcerpt {
-    max_bytes: usize,
-    /// `None` after the audio exceeded `max_bytes`.
-    bytes: Option<Vec<u8>>,
+    max_samples: usize,
+    /// `None` after the audio exceeded `max_samples`.
+    samples: Option<Vec<i16>>,
 }
 
 impl AudioExcerpt {
     fn new(max_bytes: usize) -> Self {
-        Self { max_bytes, bytes: Some(Vec::new()) }
+        Self { max_samples: max_bytes / size_of::<i16>(), samples: Some(Vec::new()) }
     }
 
     /// Writes samples at `start`, which counts samples of all channels.
     fn write(&mut self, start: u64, samples: &[f32]) {
-        let Some(bytes) = &mut self.bytes else { return };
-        let size = EXCERPT_FORMAT.bytes_per_sample() as u64;
-        let end = start.saturating_add(samples.len() as u64).saturating_mul(size);
-        if end > self.max_bytes as u64 {
-            self.bytes = None;
+        let Some(stored) = &mut self.samples else { return };
+        let end = start.saturating_add(samples.len() as u64);
+        if end > self.max_samples as u64 {
+            self.samples = None;
             return;
         }
-        let (start, end) = ((start * size) as usize, end as usize);
-        if bytes.capacity() == 0 {
+        if stored.capacity() == 0 {
             // Allocates the maximum at once, so that growth never copies the buffer.
-            bytes.reserve_exact(self.max_bytes);
+            stored.reserve_exact(self.max_samples);
         }
-        if end > bytes.len() {
-            bytes.resize(end, 0);
-        }
-        for (bytes, sample) in bytes[start..end].as_chunks_mut().0.iter_mut().zip(samples) {
-            *bytes = to_s16(*sample).to_le_bytes();
-        }
+        stored.resize(stored.len().max(end as usize), 0);
+        stored[start as usize..].iter_mut().zip(samples).for_each(|(stored, sample)| *stored = to_s16(*sample));
     }
 
-    /// Encodes a file of `samples` samples per channel. Returns `None` if the samples would exceed `max_bytes`.
+    /// Encodes a file of `samples` samples per channel. Returns `None` if there would be more than `max_samples`.
     fn to_wav(&self, rate: u32, channels: u16, samples: u64) -> Option<Vec<u8>> {
-        let length = samples.checked_mul(u64::from(channels) * EXCERPT_FORMAT.bytes_per_sample() as u64)?;
-        let length = u32::try_from(length).ok().filter(|length| *length as usize <= self.max_bytes)?;
-        let mut file = wav_header(EXCERPT_FORMAT, rate, channels, length);
-        file.extend_from_slice(self.bytes.as_deref()?);
-        file.resize(EXCERPT_FORMAT.header_len() + length as usize, 0);
-        Some(file)
+        let count = samples.checked_mul(channels.into()).filter(|count| *count <= self.max_samples as u64)?;
+        let spec = WavSpec { channels, sample_rate: rate, bits_per_sample: 16, sample_format: SampleFormat::Int };
+        let mut file = Cursor::new(Vec::new());
+        let mut writer = WavWriter::new(&mut file, spec).ok()?;
+        for sample in self.samples.as_ref()?.iter().chain(std::iter::repeat(&0)).take(count as usize) {
+            writer.write_sample(*sample).ok()?;
+        }
+        writer.finalize().ok()?;
+        Some(file.into_inner())
+    }
+}
+
+/// Rounds a sample to nearest. Saturates at full scale; NaN becomes 0.
+fn to_s16(sample: f32) -> i16 {
+    (sample * 32_768.0).round() as i16
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn excerpt_is_a_16_bit_file_with_silence_for_missing_samples() {
+        let mut excerpt = AudioExcerpt::new(100);
+        excerpt.write(2, &[0.5, -0.5]);
+        let file = excerpt.to_wav(48_000, 2, 4).expect("a file");
+        let header = b"RIFF\x34\0\0\0WAVEfmt \x10\0\0\0\x01\0\x02\0\x80\xbb\0\0\0\xee\x02\0\x04\0\x10\0data\x10\0\0\0";
+        assert_eq!(file, [&header[..], &[0, 0, 0, 0, 0, 0x40, 0, 0xc0], &[0; 8]].concat());
+        assert_eq!(excerpt.to_wav(48_000, 2, 26), None, "more than 100 bytes");
+        excerpt.write(49, &[0.0, 0.0]);
+        assert_eq!(excerpt.to_wav(48_000, 2, 4), None);
+    }
+
+    #[test]
+    fn samples_are_rounded_to_nearest_and_clamped_to_full_scale() {
+        let samples = [0.5, -1.0, 1.0, 7.0, f32::NEG_INFINITY, f32::NAN, 1.4 / 32_768.0, -1.6 / 32_768.0];
+        assert_eq!(samples.map(to_s16), [0x4000, i16::MIN, i16::MAX, i16::MAX, i16::MIN, 0, 1, -2]);
+        for value in i16::MIN..=i16::MAX {
+            assert_eq!(to_s16(f32::from(value) / 32_768.0), value);
+        }
     }
 }

@@ -117,14 +117,14 @@ pub(super) fn log_mapped_address(stun_server: SocketAddr, mapped_address: Socket
 
 pub(super) fn log_mapped_address_timeout(
     stun_server: SocketAddr,
-    response_received: bool,
+    reason: &str,
     last_mapped_address: Option<SocketAddr>,
     retry_s: u64,
 ) {
     warn!(
         target: "echo",
         stun_server = %canonical_socket_addr(stun_server),
-        reason = if response_received { "no usable address in the response" } else { "no response" },
+        reason,
         last_mapped_address = last_mapped_address.map(tracing::field::display),
         retry_s,
         hint = "check the STUN server and the firewall",

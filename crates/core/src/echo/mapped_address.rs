@@ -10,13 +10,16 @@ use std::time::Duration;
 
 use super::counters::Counters;
 use super::log_events;
-use crate::address::is_invalid_source;
+use crate::address::{canonical_socket_addr, is_invalid_source};
 use crate::node::{SendStatus, Transmit, TransmitSink};
 use crate::time::Time;
 use crate::wire::stun::{self, ResponseAttributes, TransactionId};
 
 /// Time between the first requests of two consecutive transactions. Many NATs remove a mapping after 30 s.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(25);
+
+/// Time until the address of the STUN server is requested again while it is unknown.
+const UNKNOWN_SERVER_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Time-out of the first request of a transaction. The time-out of each further request is twice the previous time-out.
 const INITIAL_RTO: Duration = Duration::from_millis(500);
@@ -25,11 +28,10 @@ const INITIAL_RTO: Duration = Duration::from_millis(500);
 const MAX_REQUESTS: u32 = 4;
 
 /// The STUN server from which the echo server learns its mapped address.
-#[derive(Clone, Copy)]
 pub struct StunConfig {
-    /// Address of the STUN server, in the address family of the echo server's socket. On an IPv6 socket, an IPv4 address of the STUN server
-    /// must have the form `::ffff:192.0.2.1`.
-    pub server: SocketAddr,
+    /// Returns the address of the STUN server, or `None` while it is unknown. The address is in the address family of the echo server's
+    /// socket. On an IPv6 socket, an IPv4 address of the STUN server must have the form `::ffff:192.0.2.1`.
+    pub server: Box<dyn FnMut() -> Option<SocketAddr> + Send>,
     /// A secret from which transaction IDs are derived, so that responses cannot be forged.
     pub hash_key: [u64; 4],
 }
@@ -38,6 +40,8 @@ pub struct StunConfig {
 pub(super) struct MappedAddressMonitor {
     config: StunConfig,
     observer: Box<dyn FnMut(SocketAddr) + Send>,
+    /// The STUN server of the last transaction.
+    server: Option<SocketAddr>,
     mapped_address: Option<SocketAddr>,
     /// Number of transactions so far.
     transactions: u64,
@@ -48,8 +52,8 @@ pub(super) struct MappedAddressMonitor {
     requests_sent: u32,
     /// Whether the transaction still waits for a usable response.
     pending: bool,
-    /// Whether any response to the transaction has arrived.
-    response_received: bool,
+    /// Why the transaction has no address.
+    failure: String,
     /// When to send the next request, or to time out.
     deadline: Time,
     /// Whether a time-out was logged since the last usable response.
@@ -62,13 +66,14 @@ impl MappedAddressMonitor {
         Self {
             config,
             observer,
+            server: None,
             mapped_address: None,
             transactions: 0,
             transaction_id: None,
             transaction_started: Time::ZERO,
             requests_sent: 0,
             pending: false,
-            response_received: false,
+            failure: String::new(),
             deadline: Time::ZERO,
             timeout_logged: false,
         }
@@ -89,15 +94,20 @@ impl MappedAddressMonitor {
             return true;
         }
         if !self.pending {
+            self.server = (self.config.server)();
+            if self.server.is_none() {
+                self.deadline = now + UNKNOWN_SERVER_INTERVAL;
+                return true;
+            }
             self.transactions += 1;
             self.transaction_id = Some(transaction_id(self.config.hash_key, self.transactions));
             self.transaction_started = now;
-            (self.requests_sent, self.pending, self.response_received) = (0, true, false);
+            (self.requests_sent, self.pending) = (0, true);
+            "no response".clone_into(&mut self.failure);
         }
-        let Some(transaction_id) = self.transaction_id else { return true };
+        let Some((destination, transaction_id)) = self.server.zip(self.transaction_id) else { return true };
         let contents = &stun::binding_request(transaction_id);
-        let transmit =
-            Transmit { destination: self.config.server, src_ip: None, contents, segment_size: contents.len() };
+        let transmit = Transmit { destination, src_ip: None, contents, segment_size: contents.len() };
         match sink.send(transmit) {
             SendStatus::Sent => {
                 counters.mapped_address_requests.add(1);
@@ -117,16 +127,17 @@ impl MappedAddressMonitor {
         self.pending = false;
         self.deadline = self.transaction_started + REFRESH_INTERVAL;
         counters.mapped_address_timeouts.add(1);
-        if !std::mem::replace(&mut self.timeout_logged, true) {
-            let (received, last) = (self.response_received, self.mapped_address);
-            log_events::log_mapped_address_timeout(self.config.server, received, last, REFRESH_INTERVAL.as_secs());
+        if let Some(server) = self.server
+            && !std::mem::replace(&mut self.timeout_logged, true)
+        {
+            let (reason, last) = (self.failure.as_str(), self.mapped_address);
+            log_events::log_mapped_address_timeout(server, reason, last, REFRESH_INTERVAL.as_secs());
         }
     }
 
     /// Whether `address` is the STUN server's address.
     pub(super) fn is_stun_server(&self, address: SocketAddr) -> bool {
-        let server = self.config.server;
-        address.port() == server.port() && address.ip().to_canonical() == server.ip().to_canonical()
+        self.server.is_some_and(|server| canonical_socket_addr(address) == canonical_socket_addr(server))
     }
 
     /// Handles a datagram from the STUN server. Returns false if it is not a response to the last transaction.
@@ -135,15 +146,20 @@ impl MappedAddressMonitor {
             return false;
         }
         counters.mapped_address_responses.add(1);
-        self.response_received = true;
-        let Some(address) = usable_mapped_address(datagram) else { return true };
+        let Some((server, address)) = self.server.zip(usable_mapped_address(datagram)) else {
+            self.failure = match stun::error_response(datagram) {
+                Some((code, reason)) => format!("error {code} {reason}").trim_end().to_owned(),
+                None => "no usable address in the response".to_owned(),
+            };
+            return true;
+        };
         if self.pending {
             self.pending = false;
             self.deadline = self.transaction_started + REFRESH_INTERVAL;
         }
         self.timeout_logged = false;
         if self.mapped_address != Some(address) {
-            log_events::log_mapped_address(self.config.server, address, self.mapped_address);
+            log_events::log_mapped_address(server, address, self.mapped_address);
             self.mapped_address = Some(address);
             (self.observer)(address);
         }

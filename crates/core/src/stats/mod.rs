@@ -21,7 +21,7 @@ pub use histogram::{Histogram, HistogramBar};
 pub use history::{History, Interval, MAX_INTERVALS};
 pub use loss::{BURST_LENGTH_BUCKETS, LossBursts, Outage, ReorderedPacket, Reordering};
 pub use stalls::{MAX_RECENT_STALLS, Stall, Stalls};
-pub use stream_stats::{FinalOutcome, StreamStats};
+pub use stream_stats::{FinalOutcome, GroupOutcomes, StreamStats};
 
 /// The kind of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

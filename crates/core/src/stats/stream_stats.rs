@@ -81,8 +81,57 @@ pub struct StreamStats {
     pub before_in_flight: Option<OutcomeCounts>,
     /// Number of packets that [`StreamStats::on_settled`] recorded as returned, damaged or lost.
     pub recorded_outcomes: u64,
+    /// The groups of packets, if the packets have groups.
+    pub groups: GroupOutcomes,
     /// The course of the counts and round trips over time. The round trips are relative to [`StreamStats::rtt_baseline`].
     pub history: History,
+}
+
+/// Outcomes of groups of consecutive packets, such as the frames of a MOQT group.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct GroupOutcomes {
+    packets_per_group: u64,
+    /// Packets of the current group, by outcome.
+    current: [u64; 4],
+    /// Groups of which a packet was sent.
+    pub sent: u64,
+    /// Groups of which a packet returned, intact or damaged.
+    pub returned: u64,
+    /// Groups of which all sent packets were lost.
+    pub lost: u64,
+    /// Lost packets of the other groups.
+    pub packets_missing: u64,
+}
+
+impl GroupOutcomes {
+    /// Groups of `packets_per_group` packets.
+    pub fn new(packets_per_group: u64) -> Self {
+        Self { packets_per_group, ..Self::default() }
+    }
+
+    fn on_settled(&mut self, outcome: FinalOutcome) {
+        self.current[match outcome {
+            FinalOutcome::Returned { .. } | FinalOutcome::Paused | FinalOutcome::Damaged => 0,
+            FinalOutcome::Lost | FinalOutcome::DroppedByThisHost | FinalOutcome::DroppedByServerHost => 1,
+            FinalOutcome::InFlight => 2,
+            FinalOutcome::NotSent => 3,
+        }] += 1;
+        if self.current.iter().sum::<u64>() == self.packets_per_group {
+            self.end_group();
+        }
+    }
+
+    /// Counts the current group, which may be incomplete at the end of a run.
+    pub fn end_group(&mut self) {
+        let [returned, lost, in_flight, _] = std::mem::take(&mut self.current);
+        self.sent += u64::from(returned + lost + in_flight > 0);
+        self.returned += u64::from(returned > 0);
+        if returned + in_flight == 0 {
+            self.lost += u64::from(lost > 0);
+        } else {
+            self.packets_missing += lost;
+        }
+    }
 }
 
 /// Outcomes of consecutive packets.
@@ -148,6 +197,7 @@ impl StreamStats {
         let burst = self.loss_bursts.on_settled(sent_at, outcome == FinalOutcome::Lost);
         let rtt = if let FinalOutcome::Returned { rtt } = outcome { Some(rtt) } else { None };
         self.ipdv.on_settled(rtt);
+        self.groups.on_settled(outcome);
         self.recorded_outcomes += u64::from(matches!(
             outcome,
             FinalOutcome::Returned { .. } | FinalOutcome::Damaged | FinalOutcome::Lost | FinalOutcome::Paused
@@ -236,5 +286,21 @@ impl StreamStats {
     /// The maximum packet delay variation, in nanoseconds, exact.
     pub fn max_pdv(&self) -> Option<i64> {
         Some(self.rtt.max()?.saturating_sub(self.rtt.min()?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn group_is_lost_only_if_all_its_sent_packets_are_lost() {
+        use FinalOutcome::{Damaged, DroppedByServerHost, InFlight, Lost, NotSent};
+        let mut groups = GroupOutcomes::new(2);
+        for outcome in [Lost, InFlight, Lost, NotSent, Damaged, DroppedByServerHost, NotSent, NotSent, Lost] {
+            groups.on_settled(outcome);
+        }
+        groups.end_group();
+        assert_eq!((groups.sent, groups.returned, groups.lost, groups.packets_missing), (4, 1, 2, 2));
     }
 }

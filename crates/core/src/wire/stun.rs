@@ -26,6 +26,7 @@ const BINDING_INDICATION: u16 = 0x0011;
 const BINDING_SUCCESS: u16 = 0x0101;
 const BINDING_ERROR: u16 = 0x0111;
 
+const MAPPED_ADDRESS: u16 = 0x0001;
 const ERROR_CODE: u16 = 0x0009;
 const UNKNOWN_ATTRIBUTES: u16 = 0x000a;
 const XOR_MAPPED_ADDRESS: u16 = 0x0020;
@@ -69,6 +70,20 @@ pub fn is_error_response(response: &[u8]) -> bool {
     response.starts_with(&BINDING_ERROR.to_be_bytes())
 }
 
+/// The code and the reason phrase of an error response (RFC 8489, section 14.8). `None` for other messages.
+pub fn error_response(response: &[u8]) -> Option<(u16, String)> {
+    parse_header(response).ok().filter(|_| is_error_response(response))?;
+    let mut error = None;
+    for_each_attribute(response, |attribute_type, value| {
+        if let (ERROR_CODE, Some(([_, _, class, number], reason))) = (attribute_type, value.split_first_chunk()) {
+            let reason = String::from_utf8_lossy(reason).into_owned();
+            error.get_or_insert((u16::from(class & 7) * 100 + u16::from(*number), reason));
+        }
+    })
+    .ok()?;
+    error
+}
+
 /// Whether `datagram` is a STUN message and not a jamjam packet. The first byte of a STUN message is 0, and bytes 4 to 7 are the
 /// magic cookie. RFC 3489 messages have no cookie and are not detected.
 pub fn is_stun(datagram: &[u8]) -> bool {
@@ -82,7 +97,7 @@ const MAX_UNKNOWN_ATTRIBUTES: usize = 16;
 /// Comprehension-required attributes (below 0x8000) of RFC 8489. Credentials are accepted without verification, because the server has
 /// no passwords.
 const KNOWN_ATTRIBUTES: [u16; 11] = [
-    0x0001, // MAPPED-ADDRESS
+    MAPPED_ADDRESS,
     0x0006, // USERNAME
     0x0008, // MESSAGE-INTEGRITY
     ERROR_CODE,
@@ -241,12 +256,13 @@ impl ResponseAttributes {
     /// Parses a datagram for which [`is_response_to`] is true. `None` if the datagram is damaged.
     pub fn parse(datagram: &[u8]) -> Option<Self> {
         let (_, transaction) = parse_header(datagram).ok()?;
-        let mut attributes = Self::default();
+        let (mut attributes, mut unmasked) = (Self::default(), None);
         let has_fingerprint = for_each_attribute(datagram, |attribute_type, value| match attribute_type {
             XOR_MAPPED_ADDRESS => {
                 attributes.mapped_address =
                     attributes.mapped_address.or_else(|| decode_xor_mapped_address(value, transaction));
             }
+            MAPPED_ADDRESS => unmasked = unmasked.or_else(|| decode_mapped_address(value)),
             LOSS_REPORT => {
                 attributes.server = attributes.server.or_else(|| ServerReport::from_bytes(value));
                 let counts = attributes.server.map(|report| report.received);
@@ -255,6 +271,8 @@ impl ResponseAttributes {
             _ => {}
         })
         .ok()?;
+        // Servers of RFC 3489 send only MAPPED-ADDRESS, which a NAT may have rewritten.
+        attributes.mapped_address = attributes.mapped_address.or(unmasked);
         // The server's response has a FINGERPRINT, because our request has one. Without FINGERPRINT, bit errors are not detected.
         if !has_fingerprint {
             (attributes.received_counts, attributes.server) = (None, None);
@@ -385,7 +403,12 @@ fn encode_mapped_address(source: SocketAddr) -> Vec<u8> {
 fn decode_xor_mapped_address(value: &[u8], transaction: TransactionId) -> Option<SocketAddr> {
     let mut plain = value.to_vec();
     xor_mapped_address(&mut plain, transaction);
-    let ([_, family, p0, p1], address) = plain.split_first_chunk()?;
+    decode_mapped_address(&plain)
+}
+
+/// The address in the value of MAPPED-ADDRESS.
+fn decode_mapped_address(value: &[u8]) -> Option<SocketAddr> {
+    let ([_, family, p0, p1], address) = value.split_first_chunk()?;
     let ip = match family {
         1 => IpAddr::from(<[u8; 4]>::try_from(address).ok()?),
         2 => IpAddr::from(<[u8; 16]>::try_from(address).ok()?),

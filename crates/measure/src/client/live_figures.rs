@@ -1,6 +1,5 @@
 //! Figures of an active run, which the thread of the run publishes for the live view and the packet lines.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use jamjam_core::stats::StreamStats;
@@ -14,6 +13,10 @@ const PERCENTILE_INTERVAL: Duration = Duration::from_millis(100);
 pub struct LiveSnapshot {
     /// When counting started: time zero of relative times in the output. `None` while waiting for the server.
     pub started_at: Option<Time>,
+    /// The moment.
+    pub at: Time,
+    /// Packets of each stream so far, including those that were not sent. The array index is a [`StreamKind`](super::StreamKind).
+    pub packets: [u64; 3],
     /// Packets that were sent.
     pub sent: u64,
     /// Packets that this host did not send.
@@ -36,26 +39,8 @@ pub struct LiveSnapshot {
     pub paused_ns: u64,
 }
 
-/// The newest snapshot of a run. The thread of the run never waits for the reader.
-#[derive(Debug, Default)]
-pub struct LiveFigures(Mutex<LiveSnapshot>);
-
-impl LiveFigures {
-    /// Replaces the snapshot, unless it is being read.
-    pub(super) fn publish(&self, snapshot: LiveSnapshot) {
-        if let Ok(mut newest) = self.0.try_lock() {
-            *newest = snapshot;
-        }
-    }
-
-    /// The newest snapshot.
-    pub fn snapshot(&self) -> LiveSnapshot {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// What the figures of a stream contain in addition to its statistics.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct LiveCounts {
     /// Index of the first packet that is not counted: it may still get a reply in time.
     pub(super) next: u64,
@@ -84,6 +69,7 @@ impl LiveCounts {
         }
         let path_time = |rtt: i64| rtt.saturating_sub(server_delay.unwrap_or(0));
         LiveSnapshot {
+            at: now,
             sent: stats.sent,
             not_sent: stats.not_sent,
             known: self.known,

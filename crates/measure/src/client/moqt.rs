@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use super::RunConfig;
 use super::connection_results::{MoqtConnectTimes, MoqtFailure, MoqtResults};
-use super::live_figures::{LiveFigures, LiveSnapshot};
+use super::live_figures::LiveSnapshot;
 use super::reply::{INTACT_DIGEST, ReceivedReply};
 use super::results::{PacketObserver, RunKind, RunResults, StopSignal, StreamKind};
+use super::results_so_far::{LiveFigures, UnfinishedResults};
 use super::sent_packets::PacketTracker;
 use jamjam_moqt::client::{FIRST_GROUP_SEQUENCE, MoqtClientEvent, MoqtRunOutcome};
 use jamjam_moqt::{SessionCounters, TrackPath};
+use jamjam_core::stats::GroupOutcomes;
 use jamjam_core::time::{Time, saturating_nanos};
 
 /// The stream that frames are counted in.
@@ -48,7 +50,8 @@ impl FrameTracker {
     /// `results` are the initial results, before a session is established.
     pub fn new(config: MoqtRunConfig, results: MoqtResults, observer: Box<dyn PacketObserver>) -> Self {
         let peer = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-        let tracker = PacketTracker::new(RunConfig::new(peer, STREAM, config.timeout), 0, observer);
+        let mut tracker = PacketTracker::new(RunConfig::new(peer, STREAM, config.timeout), 0, observer);
+        tracker.streams[STREAM as usize].stats.groups = GroupOutcomes::new(results.frames_per_group);
         Self {
             config,
             initial_results: results.clone(),
@@ -59,6 +62,13 @@ impl FrameTracker {
             live_figures: Arc::default(),
             outcome: None,
         }
+    }
+
+    /// Passes the events of the run to `observer`.
+    #[must_use]
+    pub fn with_observer(mut self, observer: Box<dyn PacketObserver>) -> Self {
+        self.tracker.observer = observer;
+        self
     }
 
     /// Figures that can be read on another thread during the run.
@@ -106,31 +116,26 @@ impl FrameTracker {
                 self.results.connect_times.subscribe_ns =
                     self.established_at.map(|established| saturating_nanos(at - established));
             }
-            MoqtClientEvent::FrameSent { frame, sent_at, due, .. } => {
+            MoqtClientEvent::FrameSent { sent_at, due, .. } => {
                 self.first_due.get_or_insert(due);
-                self.results.groups.sent += u64::from(frame == 0);
                 self.tracker.on_sent(STREAM, (due, sent_at), INTACT_DIGEST);
                 self.publish_figures(sent_at);
             }
             MoqtClientEvent::FrameSkipped { due } => self.tracker.on_not_sent(STREAM, due, false, &[]),
             MoqtClientEvent::Paused(pause) => self.tracker.hosts.this.add_pause(pause, pause.end - pause.start),
-            MoqtClientEvent::FrameReturned { group, frame, at, intact, first_of_group, ref payload, .. } => {
-                self.results.groups.returned += u64::from(first_of_group);
-                self.on_frame_received((group, frame), at, intact, payload);
-                self.publish_figures(at);
-            }
-            MoqtClientEvent::FrameUnmatched { group, frame, at, intact, ref payload } => {
+            MoqtClientEvent::FrameReturned { group, frame, sent_at, at, intact, ref payload } => {
                 // Another copy of a returned frame counts as a duplicate. A late copy of a lost frame counts as unmatched.
                 let frames = self.tracker.stream(STREAM);
-                match self.frame_index(group, frame).filter(|sequence| frames.has_received(*sequence)) {
-                    Some(_) => self.on_frame_received((group, frame), at, intact, payload),
-                    None => self.tracker.streams[STREAM as usize].on_unmatched(),
-                }
+                let is_known = |sequence: &u32| sent_at.is_some() || frames.has_received(*sequence);
+                let Some(sequence) = self.frame_index(group, frame).filter(is_known) else {
+                    self.tracker.streams[STREAM as usize].on_unmatched();
+                    return;
+                };
+                let digest = if intact { INTACT_DIGEST } else { !INTACT_DIGEST };
+                let reply = ReceivedReply { sequence, received_at: at, digest, payload };
+                self.tracker.on_received(Some((STREAM, Some(reply))));
+                self.publish_figures(at);
             }
-            MoqtClientEvent::GroupLost { .. } => self.results.groups.lost += 1,
-            MoqtClientEvent::FrameMissing { .. } => self.results.groups.frames_missing += 1,
-            // Frames in flight need no action: `sent_frames` determines which frames are in flight, by the same rule as the MOQT client.
-            MoqtClientEvent::FrameInFlight { .. } | MoqtClientEvent::AllSent { .. } => {}
             MoqtClientEvent::Finished { at, ref outcome } => self.outcome = Some((at, outcome.clone())),
         }
     }
@@ -138,6 +143,8 @@ impl FrameTracker {
     fn publish_figures(&mut self, now: Time) {
         let started_at = self.first_due;
         self.live_figures.publish(LiveSnapshot { started_at, ..self.tracker.snapshot(now) });
+        let active = || self.results_so_far(&(now, MoqtRunOutcome::Completed), Some(StopSignal::Unknown));
+        self.live_figures.supply_results(active);
     }
 
     /// Index of a frame in the run, from 0; `None` if no such frame was sent.
@@ -146,12 +153,6 @@ impl FrameTracker {
         let in_group = frame < self.results.frames_per_group;
         let index = group.checked_mul(self.results.frames_per_group)?.checked_add(frame).filter(|_| in_group)?;
         (index < self.tracker.stream(STREAM).next_index()).then_some(index as u32)
-    }
-
-    fn on_frame_received(&mut self, (group, frame): (u64, usize), received_at: Time, intact: bool, payload: &[u8]) {
-        let digest = if intact { INTACT_DIGEST } else { !INTACT_DIGEST };
-        let reply = |sequence| ReceivedReply { sequence, received_at, digest, payload };
-        self.tracker.on_received(Some((STREAM, self.frame_index(group, frame).map(reply))));
     }
 
     /// Whether the client has finished.
@@ -168,25 +169,34 @@ impl FrameTracker {
 
     /// Returns the results. `interrupted` is the signal that interrupted the run, if any. Events of frames without a
     /// reply (lost, in flight) go to `observer`.
-    pub fn into_results(mut self, interrupted: Option<StopSignal>, observer: &mut dyn PacketObserver) -> RunResults {
-        let (at, outcome) = self.outcome.unwrap_or((Time::ZERO, MoqtRunOutcome::Completed));
-        if interrupted.is_none() && self.results.failure.is_none() {
-            self.results.failure = MoqtFailure::from_outcome(&outcome, self.established_at.is_some());
+    pub fn into_results(self, interrupted: Option<StopSignal>, observer: &mut dyn PacketObserver) -> RunResults {
+        let completed = (Time::ZERO, MoqtRunOutcome::Completed);
+        self.results_so_far(self.outcome.as_ref().unwrap_or(&completed), interrupted).finish(observer)
+    }
+
+    /// The results of a run that ends with this outcome at this time.
+    pub fn results_so_far(
+        &self,
+        (at, outcome): &(Time, MoqtRunOutcome),
+        interrupted: Option<StopSignal>,
+    ) -> UnfinishedResults {
+        let (at, mut moqt) = (*at, self.results.clone());
+        if interrupted.is_none() && moqt.failure.is_none() {
+            moqt.failure = MoqtFailure::from_outcome(outcome, self.established_at.is_some());
         }
         let timed_out = matches!(outcome, MoqtRunOutcome::TimedOut(_));
-        let incomplete = (interrupted.is_some() || timed_out).then_some((at, self.config.timeout));
-        let mut run = RunResults::new(self.config.run_kind, self.config.target, STREAM);
+        let interruption = (interrupted.is_some() || timed_out).then_some((at, self.config.timeout));
+        let mut run = RunResults::new(self.config.run_kind, self.config.target.clone(), STREAM);
         run.duration_ns = self.first_due.map_or(0, |started| saturating_nanos(at.duration_since(started)));
         run.timeout_ns = saturating_nanos(self.config.timeout);
         run.interrupted = interrupted;
-        let PacketTracker { streams, pacing, mut hosts, .. } = self.tracker;
+        let PacketTracker { streams, pacing, hosts, .. } = &self.tracker;
         run.pauses = hosts.this.results(self.first_due.unwrap_or_default());
         // A run that failed before the first frame has no stream.
-        if streams[STREAM as usize].has_sent() || self.results.failure.is_none() {
-            let [_, frames, _] = PacketTracker::finish(streams, &mut hosts, incomplete, observer);
-            (run.ping, run.pacing) = (Some(frames), Some(pacing));
-        }
-        run.moqt = Some(self.results);
-        run
+        let has_stream = streams[STREAM as usize].has_sent() || moqt.failure.is_none();
+        run.pacing = has_stream.then(|| pacing.clone());
+        run.moqt = Some(moqt);
+        let tracked = has_stream.then(|| (streams.clone(), hosts.clone()));
+        UnfinishedResults { run, tracked, interruption }
     }
 }

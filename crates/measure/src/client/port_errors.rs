@@ -18,6 +18,8 @@ const DEAD_PORT_TIME: Duration = Duration::from_secs(2);
 pub(super) struct PortErrors {
     /// All errors, also before counting started.
     pub(super) total: u64,
+    /// Errors before counting started, for example while a client waited for its server.
+    pub(super) before_run: u64,
     pub(super) count: u64,
     pub(super) first_at: Time,
     pub(super) last_at: Time,
@@ -31,6 +33,9 @@ impl PortErrors {
     pub(super) fn on_total(&mut self, now: Time, total: u64, started: Option<Time>, sent: u64) -> bool {
         let new = total.saturating_sub(self.total);
         self.total = total;
+        if started.is_none() {
+            self.before_run = total;
+        }
         let Some(started) = started.filter(|_| new > 0) else { return false };
         if self.count == 0 {
             self.first_at = now;

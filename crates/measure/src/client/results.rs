@@ -81,14 +81,26 @@ pub enum StopSignal {
     /// SIGTERM.
     #[serde(rename = "SIGTERM")]
     Terminate = 2,
+    /// The reader of standard output has closed the pipe, as `head` does.
+    #[serde(rename = "SIGPIPE")]
+    ClosedPipe = 13,
+    /// SIGHUP: the terminal was closed.
+    #[serde(rename = "SIGHUP")]
+    Hangup = 3,
+    /// Unknown: the run was killed, or its record is incomplete for another reason.
+    #[serde(rename = "unknown")]
+    Unknown = 4,
 }
 
 impl StopSignal {
-    /// Exit code of an interrupted run: 128 plus the signal number.
+    /// Exit code of an interrupted run: 128 plus the signal number. A reader that needs no more output is no failure.
     pub const fn exit_code(self) -> u8 {
         match self {
+            Self::Hangup => 129,
             Self::Interrupt => 130,
+            Self::Unknown => 137,
             Self::Terminate => 143,
+            Self::ClosedPipe => 0,
         }
     }
 }
@@ -140,6 +152,9 @@ pub struct RunResults {
     pub loss_report: Option<LossReport>,
     /// The signal that interrupted the run.
     pub interrupted: Option<StopSignal>,
+    /// Whether the run goes on: these are its results so far.
+    #[serde(skip)]
+    pub is_active: bool,
     /// AUDIO, if any was sent.
     pub audio: Option<AudioResults>,
     /// `LATENCY_PING`, if any were sent.
@@ -194,6 +209,7 @@ impl RunResults {
             readiness_wait: None,
             loss_report: None,
             interrupted: None,
+            is_active: false,
             audio: None,
             ping: None,
             keepalive: None,
@@ -350,6 +366,9 @@ pub struct AudioResults {
     pub recorded_both_samples: Option<u64>,
     /// Sent or returned packets missing from the `--record-both` file because its queue was full.
     pub recording_both_dropped: u64,
+    /// Why the file was not sent as its header states.
+    #[serde(default)]
+    pub source_warning: Option<String>,
     /// Quality of the source before conversion, if analyzed.
     pub source_quality: Option<SourceQuality>,
     /// Quality of the returned audio, if analyzed.

@@ -10,17 +10,17 @@ use std::time::Duration;
 use super::RunConfig;
 use super::hosts::ServerResults;
 use super::link::{ClientLink, LinkConfig, SealingSink};
-use super::live_figures::{LiveFigures, LiveSnapshot};
+use super::live_figures::LiveSnapshot;
 use super::loss_report::{LossReportRequester, missing_packets};
 use super::port_errors::PortErrors;
 use super::reply::{ReceivedReply, parse_reply};
 use super::results::PacketObserver;
 use super::results::{AudioResults, RunKind, RunResults, StreamKind, WaitResult};
+use super::results_so_far::{LiveFigures, UnfinishedResults};
 use super::sent_packets::PacketTracker;
 use super::wait_for_server::WaitForServer;
 use jamjam_core::link::OVERHEAD;
 use jamjam_core::node::{DriverWaker, Node, Receive, SendStatus, TransmitSink};
-use jamjam_core::stats::StreamStats;
 use jamjam_core::time::{Pause, PauseDetector, Time, saturating_nanos};
 use jamjam_core::wire::{self, HEADER_LEN, LatencyInfo, SAMPLE_RATE};
 
@@ -185,6 +185,13 @@ impl<S: Workload> ClientNode<S> {
         outstanding
     }
 
+    /// Passes the events of the run to `observer`.
+    #[must_use]
+    pub fn with_observer(mut self, observer: Box<dyn PacketObserver>) -> Self {
+        self.tracker.observer = observer;
+        self
+    }
+
     /// Returns the results. `interrupted_at` is the time at which the run was interrupted, if it was interrupted. Events of packets
     /// without a reply (lost, in flight) go to `observer`.
     pub fn into_results(
@@ -193,11 +200,17 @@ impl<S: Workload> ClientNode<S> {
         interrupted_at: Option<Time>,
         observer: &mut dyn PacketObserver,
     ) -> RunResults {
-        let PacketTracker { config, streams, pacing, stray, mut hosts, .. } = self.tracker;
-        let interruption = interrupted_at.map(|at| (at, config.timeout));
-        let [audio, ping, keepalive] = PacketTracker::finish(streams, &mut hosts, interruption, observer);
-        let was_used = |stats: &StreamStats| stats.planned() > 0;
+        self.results_so_far(target, interrupted_at).finish(observer)
+    }
 
+    /// The results before the first packet.
+    pub fn plan(&self, target: &str) -> RunResults {
+        self.results_so_far(target, None).finish(&mut ())
+    }
+
+    /// The results of a run that ends now, or at `interrupted_at`.
+    fn results_so_far(&self, target: &str, interrupted_at: Option<Time>) -> UnfinishedResults {
+        let PacketTracker { config, streams, pacing, stray, hosts, .. } = &self.tracker;
         let mut run = RunResults::new(S::RUN_KIND, target, config.evaluated_stream);
         let ended_at = interrupted_at.or(self.finished_at);
         run.duration_ns =
@@ -224,24 +237,22 @@ impl<S: Workload> ClientNode<S> {
         }
         let sealing = run.link.filter(|link| link.is_encrypted).map_or(0, |_| OVERHEAD);
         run.audio = self.workload.audio_results().map(|results| AudioResults {
-            stats: audio,
             configured_server_delay_ns: config.server_delay.map(saturating_nanos),
             ip_bytes: (wire::ip_udp_header_len(config.peer.ip()) + HEADER_LEN + sealing) as u32 + results.payload_bytes,
             ..results
         });
-        run.ping = Some(ping).filter(|stats| was_used(stats) || config.evaluated_stream == StreamKind::Ping);
-        run.keepalive =
-            Some(keepalive).filter(|stats| was_used(stats) || config.evaluated_stream == StreamKind::Keepalive);
         let started = self.started.unwrap_or_default();
         run.pauses = hosts.this.results(started);
         run.is_port_dead = self.is_port_dead;
-        let PortErrors { count, first_at, last_at, .. } = self.port_errors;
+        let PortErrors { total, before_run, count, first_at, last_at, .. } = self.port_errors;
+        run.port_unreachable = total - before_run;
         run.port_unreachable_ns = (count > 0).then(|| [first_at, last_at].map(|at| at.signed_nanos_since(started)));
         let counts = self.loss_report_requester.as_ref().and_then(LossReportRequester::last_counts);
         run.server = hosts.server_results(started).map(|server| ServerResults { counts, ..server });
-        run.pacing = Some(pacing);
-        run.stray = stray;
-        run
+        run.pacing = Some(pacing.clone());
+        run.stray = *stray;
+        let interruption = interrupted_at.map(|at| (at, config.timeout));
+        UnfinishedResults { run, tracked: Some((streams.clone(), hosts.clone())), interruption }
     }
 
     /// Detects a pause of this host. `arrived_at` is the time at which the first of the received datagrams arrived.
@@ -297,6 +308,7 @@ impl<S: Workload> ClientNode<S> {
         let lost_upstream = requester.and_then(|requester| requester.lost_upstream(evaluated_stream as usize));
         let started_at = self.started;
         self.live_figures.publish(LiveSnapshot { started_at, lost_upstream, ..self.tracker.snapshot(now) });
+        self.live_figures.supply_results(|| self.results_so_far("", Some(now)));
     }
 
     fn start_sending(&mut self, now: Time) {

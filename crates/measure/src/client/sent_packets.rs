@@ -156,13 +156,15 @@ impl PacketTracker {
         }
     }
 
-    /// The figures of the evaluated stream at `now`.
+    /// The figures of the evaluated stream at `now`, and the number of packets of all streams.
     pub(super) fn snapshot(&mut self, now: Time) -> LiveSnapshot {
         let RunConfig { evaluated_stream, timeout, .. } = self.config;
         let is_audio = evaluated_stream == StreamKind::Audio;
         let server_delay =
             if is_audio { self.server_delay(now)(self.stream(StreamKind::Audio).min_rtt) } else { Some(0) };
-        self.streams[evaluated_stream as usize].snapshot(now, timeout, &self.hosts.this, server_delay)
+        let packets = StreamKind::ALL.map(|kind| self.stream(kind).next_index());
+        let evaluated = &mut self.streams[evaluated_stream as usize];
+        LiveSnapshot { packets, ..evaluated.snapshot(now, timeout, &self.hosts.this, server_delay) }
     }
 
     /// The [`ServerDelay`](super::ServerDelay) as far as it is known at `at`, as a function of the smallest RTT of AUDIO.
@@ -209,6 +211,7 @@ enum PacketState {
     Returned { rtt: i64 },
 }
 
+#[derive(Clone, Copy)]
 struct SentPacket {
     due: Time,
     sent_at: Time,
@@ -226,6 +229,7 @@ impl SentPacket {
 }
 
 /// The sent packets of one stream.
+#[derive(Clone)]
 pub(super) struct SentPackets {
     stream_kind: StreamKind,
     /// Before the first reply, a packet times out after this time plus the run's time-out. After the first reply, the minimum RTT replaces

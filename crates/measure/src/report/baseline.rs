@@ -70,6 +70,9 @@ struct MoqtFields {
 impl Baseline {
     /// Reads the report of `--json`, or the last line of `--json-lines`.
     pub fn parse(text: &str) -> Result<Self, String> {
+        if text.trim_start().starts_with("{\"type\":\"run\"") {
+            return Err(not_a_report("this is a run record; give the output of `--replay FILE --json`"));
+        }
         let is_packet_line = text.trim_start().starts_with("{\"type\":\"packet\"");
         let report = if is_packet_line { text.trim_end().lines().next_back().unwrap_or_default() } else { text };
         let mut report: ReportFields =

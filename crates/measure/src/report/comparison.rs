@@ -78,6 +78,7 @@ pub(super) const HEADINGS: [&str; 5] = ["earlier", "this run", "change", "detect
 /// A figure that is compared, with its thresholds. A relative threshold is multiplied by the old value.
 struct FigureRule {
     figure: &'static str,
+    /// A percentile is compared as the mean of the percentiles of all intervals.
     label: &'static str,
     unit: Unit,
     value: fn(&IntervalFigures) -> Option<f64>,
@@ -107,7 +108,7 @@ const RULES: [FigureRule; 4] = [
     },
     FigureRule {
         figure: "rtt_p50_us",
-        label: "round trip p50",
+        label: "mean of p50",
         unit: Unit::Us,
         value: |interval| interval.rtt_p50_us.or(interval.rtt_max_us),
         weight: |interval| interval.returned,
@@ -117,7 +118,7 @@ const RULES: [FigureRule; 4] = [
     },
     FigureRule {
         figure: "rtt_p99_us",
-        label: "round trip p99",
+        label: "mean of p99",
         unit: Unit::Us,
         // The nearest-rank p99 of fewer than 100 values is the maximum.
         value: |interval| interval.rtt_p99_us.or(interval.rtt_max_us),
@@ -189,7 +190,7 @@ impl Comparison {
 }
 
 impl ComparedFigure {
-    /// The change in words: `round trip p50 worse by 1.900 ms (12 %)`, `loss unchanged`.
+    /// The change in words: `mean of p50 worse by 1.900 ms (12 %)`, `loss unchanged`.
     pub(super) fn sentence(&self) -> String {
         let (label, word) = (self.label, self.result.word());
         let note = self.note.as_ref().map_or_else(String::new, |note| format!(" ({note})"));

@@ -177,6 +177,8 @@ figures! {
         let echo = RoundTrip::echo_time(&audio.stats);
         let server_delay = run.server_delay();
     ] {
+        #[serde(skip)]
+        source_warning: Option<String> = audio.source_warning.clone();
         sample_rate_hz: u32 = audio.sample_rate;
         channels: u16 = audio.channels;
         frame_samples: u32 = audio.frame_samples;

@@ -1,6 +1,7 @@
 //! The report as JUnit XML for CI servers. One test suite has test cases for the run, its replies, its payloads and each limit.
 //!
-//! An interrupted or aborted run is an error, even if its figures are good. CI must not show such a run as passed.
+//! An interrupted or aborted run is an error, even if its figures are good. CI must not show such a run as passed. Only a closed
+//! pipe is no error: its reader, such as `head`, needs no more output.
 
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use super::comparison::{ComparedFigure, Comparison, ComparisonResult};
 use super::limits::LimitResult;
 use super::model::{Report, Warning};
 use super::quantities::{self, start_time};
+use crate::client::StopSignal;
 
 /// The whole document. `error` is the socket or file error that ended the run early.
 pub fn document(report: &Report, error: Option<&str>) -> Result<String, SerializeError> {
@@ -34,6 +36,9 @@ pub fn document(report: &Report, error: Option<&str>) -> Result<String, Serializ
     cases.extend(report.comparison.iter().flat_map(comparison));
     for mut case in cases {
         case.set_classname(name.as_str());
+        // All test cases belong to one run, and the first has its duration. The sum of all times is therefore the duration of the run. Some
+        // readers require a time in each test case.
+        case.time.get_or_insert_default();
         suite.add_test_case(case);
     }
     let mut document = quick_junit::Report::new("jamjam-dev");
@@ -81,16 +86,11 @@ fn run_completed(report: &Report, error: Option<&str>) -> TestCase {
     let mostly_not_sent = report.verdict.mostly_not_sent.clone();
     let incomplete = error.map(strip_invalid_xml).or(interrupted).or(failure.map(strip_invalid_xml));
     let status = match incomplete.or(mostly_not_sent) {
-        Some(reason) => {
-            let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
-            status.set_type("incomplete").set_message(reason);
-            status
-        }
+        Some(reason) if error.is_none() && report.interrupted == Some(StopSignal::ClosedPipe) => skipped(&reason),
+        Some(reason) => non_success(NonSuccessKind::Error, "incomplete", &reason, ""),
         None => TestCaseStatus::success(),
     };
     let mut case = TestCase::new("run completed", status);
-    // All test cases belong to one run. This test case has the duration of the run, and the other cases have no time. The sum of all times
-    // is therefore the duration of the run.
     case.set_time(Duration::from_secs_f64(report.duration_ms / 1e3));
     let is_named = |code| matches!(code, "send_failed" | "paused" | "server_paused" | "underruns");
     let named: Vec<String> =
@@ -105,10 +105,8 @@ fn run_completed(report: &Report, error: Option<&str>) -> TestCase {
 fn replies_received(report: &Report, no_reply_reason: Option<&str>) -> TestCase {
     let name = if report.replies_expected { "replies received" } else { "all packets sent" };
     let Some(reason) = no_reply_reason else { return TestCase::new(name, TestCaseStatus::success()) };
-    let mut status = failure("no replies", reason);
     let warnings: Vec<String> = report.warnings.iter().map(Warning::lines).collect();
-    status.set_description(warnings.join("\n"));
-    TestCase::new(name, status)
+    TestCase::new(name, non_success(NonSuccessKind::Failure, "no replies", reason, &warnings.join("\n")))
 }
 
 fn payload_intact(report: &Report, no_reply_reason: Option<&str>) -> TestCase {
@@ -143,9 +141,7 @@ fn compared_figure(figure: &ComparedFigure) -> TestCase {
     let (sentence, values) = (figure.sentence(), figure.values_text());
     match figure.result {
         ComparisonResult::Worse => {
-            let mut status = failure("worse", sentence);
-            status.set_description(values);
-            TestCase::new(name, status)
+            TestCase::new(name, non_success(NonSuccessKind::Failure, "worse", &sentence, &values))
         }
         ComparisonResult::Undecided => TestCase::new(name, skipped(&sentence)),
         ComparisonResult::Better | ComparisonResult::Unchanged => passed(name, format!("{sentence}: {values}")),
@@ -165,7 +161,13 @@ fn skipped(message: &str) -> TestCaseStatus {
 }
 
 fn failure(failure_type: &str, message: impl AsRef<str>) -> TestCaseStatus {
-    let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
-    status.set_type(failure_type).set_message(message.as_ref());
+    non_success(NonSuccessKind::Failure, failure_type, message.as_ref(), "")
+}
+
+/// A failure or an error. Some readers show only its message, others only its text, which is the message with the details.
+fn non_success(kind: NonSuccessKind, failure_type: &str, message: &str, details: &str) -> TestCaseStatus {
+    let mut status = TestCaseStatus::non_success(kind);
+    let text = if details.is_empty() { message.to_owned() } else { format!("{message}\n{details}") };
+    status.set_type(failure_type).set_message(message).set_description(text);
     status
 }

@@ -70,6 +70,8 @@ figures! {
         verdict: Verdict = verdict;
         warnings: Vec<Warning> = Vec::new();
         #[serde(skip)]
+        is_active: bool = run.is_active;
+        #[serde(skip)]
         protocol: RunProtocol = RunProtocol::of_run(run);
     }
 
@@ -149,6 +151,7 @@ impl Report {
             (None, Some(signal)) => {
                 ("INTERRUPTED", format!("received {}; results so far: ", quantities::signal(signal)))
             }
+            (None, None) if self.is_active => ("RUNNING", "results so far: ".to_owned()),
             (None, None) => (self.verdict.word(), String::new()),
         }
     }

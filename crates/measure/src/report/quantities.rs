@@ -143,6 +143,9 @@ pub(super) const fn signal(signal: StopSignal) -> &'static str {
     match signal {
         StopSignal::Interrupt => "SIGINT",
         StopSignal::Terminate => "SIGTERM",
+        StopSignal::ClosedPipe => "SIGPIPE",
+        StopSignal::Hangup => "SIGHUP",
+        StopSignal::Unknown => "an unknown cause",
     }
 }
 

@@ -160,7 +160,7 @@ pub(super) fn further_rows(report: &Report) -> Vec<Row> {
     }
     add(Short, "link", report.link.as_ref().map(link));
     add(
-        Full,
+        Short,
         "mapped address",
         report
             .loss_report

@@ -44,13 +44,15 @@ pub(super) fn warnings(report: &Report) -> Vec<Warning> {
     link_warnings(&mut found, report);
     // If the capture device delivered no audio, or this host sent none of the packets, missing replies do not indicate a network problem.
     let sent_nothing =
-        stream.is_some_and(|stream| stream.sent == 0 && (report.capture.is_some() || stream.not_sent > 0));
+        stream.is_none_or(|stream| stream.sent == 0 && (report.capture.is_some() || stream.not_sent > 0));
     if report.protocol == RunProtocol::Udp && !sent_nothing && report.connection_failure().is_none() {
         no_replies(&mut found, report, stream);
     }
     stream_warnings(&mut found, report);
     loss_direction(&mut found, report, stream);
-    host_timing(&mut found, report);
+    // Without a round trip, its precision does not matter.
+    let is_timed = !report.replies_expected || stream.is_some_and(StreamFigures::has_replies);
+    host_timing(&mut found, report, is_timed);
     server_warnings(&mut found, report);
     capture_warnings(&mut found, report);
     playback_warnings(&mut found, report);
@@ -60,7 +62,9 @@ pub(super) fn warnings(report: &Report) -> Vec<Warning> {
         let trips = format_count(n, "round trip");
         found.add("few_samples", format!("only {trips} measured: a 99th percentile (p99) needs {MIN_P99_SAMPLES}"));
     }
-    pacing_warnings(&mut found, report);
+    if is_timed {
+        pacing_warnings(&mut found, report);
+    }
     found.0
 }
 
@@ -216,7 +220,7 @@ fn loss_direction(found: &mut Warnings, report: &Report, stream: Option<&StreamF
 }
 
 /// Warnings about wrong figures come first, then warnings about less precise figures.
-fn host_timing(found: &mut Warnings, report: &Report) {
+fn host_timing(found: &mut Warnings, report: &Report, is_timed: bool) {
     let Some(host) = &report.host_timing else { return };
     paused(found, "paused", "this host", host.pauses, host.paused_ms);
     if let Some(first) = host.address_changes.first() {
@@ -250,7 +254,7 @@ fn host_timing(found: &mut Warnings, report: &Report) {
         );
         found.add("clock_jumped", message);
     }
-    if let Some(p99) = host.send_call_p99_us.filter(|p99| *p99 > SEND_CALL_WARNING_US) {
+    if let Some(p99) = host.send_call_p99_us.filter(|p99| is_timed && *p99 > SEND_CALL_WARNING_US) {
         let message = format!(
             "send calls on this host took {} (p99). Round-trip times and jitter include this time. A packet capture, a \
              local firewall or another program may slow down send calls",
@@ -258,7 +262,7 @@ fn host_timing(found: &mut Warnings, report: &Report) {
         );
         found.add("slow_send_calls", message);
     }
-    if let Some(p99) = host.timer_error_p99_us.filter(|p99| *p99 > TIMER_ERROR_WARNING_US) {
+    if let Some(p99) = host.timer_error_p99_us.filter(|p99| is_timed && *p99 > TIMER_ERROR_WARNING_US) {
         let message = format!(
             "timers on this host fired {} late (p99), so packets leave late and in bursts. If the kernel does not timestamp received \
              packets, round-trip times are also longer by this amount. Close other programs or measure from a less busy host",
@@ -372,6 +376,9 @@ fn audio_warnings(found: &mut Warnings, report: &Report) {
     };
     let message = format!("underrun: the source delivered {{}} too late to be sent on time{paused}");
     found.count("underruns", audio.underruns, "packet", &message);
+    if let Some(warning) = &audio.source_warning {
+        found.add("source_incomplete", warning);
+    }
     found.count("recording_incomplete", audio.recording_dropped, "returned packet", "the recording lacks {}");
     let message = "the --record-both recording lacks {}";
     found.count("recording_both_incomplete", audio.recording_both_dropped, "packet", message);

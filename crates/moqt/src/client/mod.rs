@@ -4,7 +4,7 @@
 mod payload;
 mod sent_frames;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,7 +17,7 @@ use super::message::SubscribeUpdate;
 use super::{MAX_LATENCY_MS, MoqtVersion, Session, SessionEvent, SessionHandler, StreamHandle, TrackPath};
 use jamjam_core::time::{MIN_PAUSE, PauseDetector, Time};
 use payload::{FrameSource, NextFrame};
-use sent_frames::SentFrames;
+use sent_frames::AwaitedFrames;
 
 /// Sequence number of the first group in reports, and on the wire in gomoqt-2025-02.
 pub const FIRST_GROUP_SEQUENCE: u64 = 1;
@@ -127,14 +127,15 @@ pub struct MoqtClient {
     /// When the last pause of this host ended.
     resumed_at: Option<Time>,
     source: FrameSource,
-    sent_frames: SentFrames,
+    awaited: AwaitedFrames,
+    events: VecDeque<MoqtClientEvent>,
 }
 
 impl MoqtClient {
     /// Creates a client whose run starts when the session is set up.
     pub fn new(mut config: MoqtClientConfig) -> Self {
         config.frames_per_group = config.frames_per_group.max(1);
-        let sent_frames = SentFrames::new(FIRST_GROUP_SEQUENCE, config.frames_per_group);
+        let awaited = AwaitedFrames::new(config.frames_per_group);
         let frame_count = config.group_count.map(|count| count.saturating_mul(config.frames_per_group as u64));
         let source = FrameSource::new(config.payload.clone(), frame_count);
         Self {
@@ -150,13 +151,14 @@ impl MoqtClient {
             pauses: PauseDetector::default(),
             resumed_at: None,
             source,
-            sent_frames,
+            awaited,
+            events: VecDeque::new(),
         }
     }
 
     /// The next event.
     pub fn poll_event(&mut self) -> Option<MoqtClientEvent> {
-        self.sent_frames.poll_event()
+        self.events.pop_front()
     }
 
     /// The outcome of a finished run.
@@ -182,7 +184,7 @@ impl MoqtClient {
     }
 
     fn on_established(&mut self, now: Time, session: &mut Session, version: MoqtVersion) {
-        self.sent_frames.push_event(MoqtClientEvent::Established { at: now, version });
+        self.events.push_back(MoqtClientEvent::Established { at: now, version });
         self.phase = ClientPhase::Subscribing { deadline: now + self.config.subscribe_timeout };
         session.request_announcements(&TrackPath::echo_prefix(version));
     }
@@ -194,7 +196,7 @@ impl MoqtClient {
         let is_ready = !self.subscribe_streams.is_empty()
             && self.echo_subscription.is_some_and(|(_, accepted)| accepted || version.rules().accepts_with_first_group);
         if is_ready && matches!(self.phase, ClientPhase::Subscribing { .. }) {
-            self.sent_frames.push_event(MoqtClientEvent::Ready { at: now });
+            self.events.push_back(MoqtClientEvent::Ready { at: now });
             self.phase = ClientPhase::Sending { start: now + START_DELAY };
         }
     }
@@ -214,7 +216,6 @@ impl MoqtClient {
                 NextFrame::Ready => {}
                 NextFrame::RetryAt(_) => return,
                 NextFrame::Exhausted => {
-                    self.sent_frames.push_event(MoqtClientEvent::AllSent { at: now });
                     self.phase = ClientPhase::FinalWait { since: now };
                     return;
                 }
@@ -228,7 +229,7 @@ impl MoqtClient {
             if due + MIN_PAUSE.max(self.config.group_interval) < now {
                 let is_text = !matches!(self.config.payload, FramePayload::Random(_));
                 if frame == 0 && self.frames_sent > 0 && !is_text {
-                    self.skip_group(now, start);
+                    self.skip_group(start);
                     continue;
                 }
                 // No text is skipped, and a group that was begun is completed. Instead, the schedule is delayed.
@@ -247,7 +248,8 @@ impl MoqtClient {
             {
                 self.accept_deadline = Some(now + self.config.subscribe_timeout);
             }
-            self.sent_frames.record_sent(group, now, due, payload.len());
+            self.awaited.on_sent(self.frames_sent, now);
+            self.events.push_back(MoqtClientEvent::FrameSent { group, frame, sent_at: now, due, bytes: payload.len() });
             self.frames_sent += 1;
             for stream in &self.open_groups {
                 session.send_frame(*stream, payload.clone());
@@ -259,9 +261,10 @@ impl MoqtClient {
     }
 
     /// Skips the group that would be sent next.
-    fn skip_group(&mut self, now: Time, start: Time) {
+    fn skip_group(&mut self, start: Time) {
         let frames = self.frames_sent..self.frames_sent + self.config.frames_per_group as u64;
-        self.sent_frames.record_skipped(now, frames.clone().map(|frame| start + self.config.due_offset(frame)));
+        let due = frames.clone().map(|frame| start + self.config.due_offset(frame));
+        self.events.extend(due.map(|due| MoqtClientEvent::FrameSkipped { due }));
         self.frames_sent = frames.end;
     }
 
@@ -270,7 +273,7 @@ impl MoqtClient {
         let is_counting = matches!(self.phase, ClientPhase::Sending { .. } | ClientPhase::FinalWait { .. });
         let planned = self.next_deadline().filter(|planned| is_counting && *planned > Time::ZERO);
         if let Some(pause) = self.pauses.on_run(now, planned) {
-            self.sent_frames.push_event(MoqtClientEvent::Paused(pause));
+            self.events.push_back(MoqtClientEvent::Paused(pause));
             self.resumed_at = Some(now);
         }
     }
@@ -280,30 +283,37 @@ impl MoqtClient {
         let (sequence, frame) = (*sequence, *frames);
         *frames += 1;
         let first_frame = sequence.wrapping_sub(FIRST_GROUP_SEQUENCE).wrapping_mul(self.config.frames_per_group as u64);
-        let intact = self.source.bytes_of(first_frame.wrapping_add(frame as u64)).is_some_and(|sent| sent == payload);
-        self.sent_frames.record_returned(now, sequence, frame, payload, intact);
+        let number = first_frame.wrapping_add(frame as u64);
+        let intact = self.source.bytes_of(number).is_some_and(|sent| sent == payload);
+        // A group may contain more frames than this client has sent in it.
+        let is_known = sequence >= FIRST_GROUP_SEQUENCE && frame < self.config.frames_per_group;
+        let sent_at = if is_known { self.awaited.on_returned(number, now, intact) } else { None };
+        self.events.push_back(MoqtClientEvent::FrameReturned {
+            group: sequence,
+            frame,
+            sent_at,
+            at: now,
+            intact,
+            payload,
+        });
     }
 
     /// Maximum time to wait for the echo of a frame.
     fn reply_timeout(&self) -> Duration {
-        self.sent_frames.min_rtt().unwrap_or_default() + self.config.reply_timeout
+        self.awaited.min_rtt.unwrap_or_default() + self.config.reply_timeout
     }
 
     /// Time at which the run ends if its last frame was sent at `since`.
     fn finish_deadline(&self, since: Time) -> Time {
         // After a pause, the echoes that arrived meanwhile are still to be read.
         let deadline = self.resumed_at.map_or(since, |at| at.max(since)) + self.reply_timeout();
-        self.sent_frames
-            .all_returned_at()
-            .map_or(deadline, |complete| deadline.min(complete.max(since) + DUPLICATE_WAIT))
+        let complete = self.awaited.all_returned_at();
+        complete.map_or(deadline, |complete| deadline.min(complete.max(since) + DUPLICATE_WAIT))
     }
 
-    /// Finishes the run. Frames without an echo that were sent after the time `overdue` count as in flight. All other frames without an
-    /// echo count as lost.
-    fn finish(&mut self, at: Time, overdue: Time, outcome: MoqtRunOutcome) {
+    fn finish(&mut self, at: Time, outcome: MoqtRunOutcome) {
         if self.outcome().is_none() {
-            self.sent_frames.finalize(overdue);
-            self.sent_frames.push_event(MoqtClientEvent::Finished { at, outcome: outcome.clone() });
+            self.events.push_back(MoqtClientEvent::Finished { at, outcome: outcome.clone() });
             self.phase = ClientPhase::Finished(outcome);
         }
     }
@@ -316,7 +326,7 @@ impl MoqtClient {
         let outcome = match self.phase {
             // Without our subscription, no further frame returns.
             ClientPhase::Sending { .. } if is_ended => not_accepted(),
-            ClientPhase::FinalWait { .. } if is_ended && self.sent_frames.all_returned_at().is_none() => not_accepted(),
+            ClientPhase::FinalWait { .. } if is_ended && self.awaited.all_returned_at().is_none() => not_accepted(),
             ClientPhase::Sending { .. } | ClientPhase::FinalWait { .. }
                 if self.accept_deadline.is_some_and(|deadline| now >= deadline) =>
             {
@@ -340,7 +350,7 @@ impl MoqtClient {
             }
             _ => return,
         };
-        self.finish(now, now, outcome);
+        self.finish(now, outcome);
         session.close(error_code::NO_ERROR, "done");
     }
 }
@@ -364,16 +374,13 @@ impl SessionHandler for MoqtClient {
         self.detect_pause(now);
         if let SessionEvent::Closed { code, reason, closed_locally } = event {
             let has_all =
-                matches!(self.phase, ClientPhase::FinalWait { .. }) && self.sent_frames.all_returned_at().is_some();
-            // If the peer closed the connection, all frames without an echo count as lost. If this client closed the connection, recently
-            // sent frames count as in flight. The echoes of these frames were possibly still on the way.
-            let overdue = if closed_locally { now.saturating_sub(self.reply_timeout()) } else { now };
+                matches!(self.phase, ClientPhase::FinalWait { .. }) && self.awaited.all_returned_at().is_some();
             let outcome = if has_all && !closed_locally {
                 MoqtRunOutcome::Completed
             } else {
                 MoqtRunOutcome::Closed { code, reason, closed_locally }
             };
-            self.finish(now, overdue, outcome);
+            self.finish(now, outcome);
             return;
         }
         let Some(version) = session.version() else { return };

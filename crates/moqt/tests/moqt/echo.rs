@@ -5,6 +5,7 @@ mod deadline;
 
 use std::time::Duration;
 
+use jamjam_measure::client::{PacketOutcome, StopSignal};
 use jamjam_moqt::client::{
     FramePayload, MoqtClient, MoqtClientConfig as Sending, MoqtClientEvent, MoqtRunOutcome, TEXT_QUEUE_CAPACITY,
 };
@@ -13,7 +14,8 @@ use jamjam_moqt::{
     EndpointRole, MoqtEndpoint, MoqtVersion, Session, SessionLimits, StreamDir, StreamHandle, error_code,
 };
 use jamjam_core::time::Time;
-use test_support::joined_peers::{JoinedPeers, Plan};
+use joined_peers::{JoinedPeers, Plan};
+use run::{Lines, tracked};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -168,8 +170,6 @@ fn slow_reader_loses_the_oldest_groups_whole() {
     returned.sort_unstable();
     assert_eq!(returned, all_of(100)[182..]);
     assert_eq!(peers.counts.groups_dropped_slow_reader, 91);
-    let missing = peers.events.iter().any(|event| matches!(event, MoqtClientEvent::FrameMissing { .. }));
-    assert!(!missing, "returned groups are complete");
 }
 
 #[test]
@@ -232,14 +232,17 @@ fn frames_sent_just_before_the_end_are_in_flight() {
     let now = peers.now;
     peers.client.update(now, |session| session.close(error_code::NO_ERROR, "interrupted"));
     peers.finish();
-    assert_eq!(peers.lost(), [1, 2, 3]);
-    let in_flight = peers.events.iter().filter_map(|event| match *event {
-        MoqtClientEvent::FrameInFlight { group, frame, sent_at } => Some((group, frame, sent_at)),
-        _ => None,
-    });
-    let expected = [(4, 0, Time::from_millis(3_050)), (5, 0, Time::from_millis(4_050))];
+    let mut outcomes = Lines::default();
+    tracked(&peers.events, 1).into_results(Some(StopSignal::Interrupt), &mut outcomes);
     // At 4,100 ms, the group sent at 2,050 ms has exceeded the timeout of 2,000 ms. Therefore, this group is lost and not in flight.
-    assert_eq!(in_flight.collect::<Vec<_>>(), expected);
+    let expected = [
+        PacketOutcome::Lost,
+        PacketOutcome::Lost,
+        PacketOutcome::Lost,
+        PacketOutcome::InFlight,
+        PacketOutcome::InFlight,
+    ];
+    assert_eq!(outcomes.0, (0..5).zip(expected).collect::<Vec<_>>());
 }
 
 #[test]
@@ -383,22 +386,13 @@ fn sending() -> ManualPeer<MoqtClient> {
 }
 
 /// A frame that is sent at `at` and returns immediately.
-fn returned(
-    (group, frame): (u64, usize),
-    sent_at: Time,
-    intact: bool,
-    first_of_group: bool,
-    payload: &'static [u8],
-) -> MoqtClientEvent {
-    MoqtClientEvent::FrameReturned {
-        group,
-        frame,
-        sent_at,
-        at: sent_at,
-        intact,
-        first_of_group,
-        payload: payload.into(),
-    }
+fn returned((group, frame): (u64, usize), at: Time, intact: bool, payload: &'static [u8]) -> MoqtClientEvent {
+    MoqtClientEvent::FrameReturned { group, frame, sent_at: Some(at), at, intact, payload: payload.into() }
+}
+
+/// The intact payload of a frame for which the client did not wait.
+fn unmatched(group: u64, frame: usize, at: Time) -> MoqtClientEvent {
+    MoqtClientEvent::FrameReturned { group, frame, sent_at: None, at, intact: true, payload: "hi".into() }
 }
 
 #[test]
@@ -418,15 +412,15 @@ fn groups_and_frames_that_do_not_return_are_lost_or_missing() {
         MoqtClientEvent::Ready { at: at(0) },
         sent(1, 0, 50),
         sent(1, 1, 50),
-        returned((1, 0), at(50), true, true, b"hi"),
+        returned((1, 0), at(50), true, b"hi"),
         sent(2, 0, 60),
         sent(2, 1, 60),
-        MoqtClientEvent::AllSent { at: at(60) },
-        MoqtClientEvent::FrameMissing { group: 1, frame: 1, sent_at: at(50) },
-        MoqtClientEvent::GroupLost { group: 2, sent_at: at(60) },
         MoqtClientEvent::Finished { at: at(2_060), outcome: MoqtRunOutcome::Completed },
     ];
-    assert_eq!(events(&mut client), expected);
+    let events = events(&mut client);
+    assert_eq!(events, expected);
+    let groups = tracked(&events, 2).into_results(None, &mut ()).moqt.unwrap().groups;
+    assert_eq!((groups.sent, groups.returned, groups.lost, groups.frames_missing), (2, 1, 1, 1));
 }
 
 #[test]
@@ -441,11 +435,9 @@ fn second_copies_are_received_for_a_while_after_completion() {
     client.until(Time::from_millis(160));
     assert_eq!(client.peer.handler.outcome(), Some(&MoqtRunOutcome::Completed));
     let at = Time::from_millis;
-    let last = events(&mut client).split_off(11);
-    let expected = [
-        MoqtClientEvent::FrameUnmatched { group: 1, frame: 0, at: at(159), intact: true, payload: "hi".into() },
-        MoqtClientEvent::Finished { at: at(160), outcome: MoqtRunOutcome::Completed },
-    ];
+    let last = events(&mut client).split_off(10);
+    let expected =
+        [unmatched(1, 0, at(159)), MoqtClientEvent::Finished { at: at(160), outcome: MoqtRunOutcome::Completed }];
     assert_eq!(last, expected);
 }
 
@@ -454,19 +446,20 @@ fn groups_under_way_when_the_server_closed_are_lost() {
     let gone = |client: &mut ManualPeer<MoqtClient>, ms| {
         client.peer.update(Time::from_millis(ms), |session| session.on_connection_closed(7, "whim"));
         client.act();
-        events(client).split_off(4)
+        let events = events(client);
+        let lost = tracked(&events, 2).into_results(None, &mut ()).moqt.unwrap().groups.lost;
+        (events.last().cloned(), lost)
     };
     let at = Time::from_millis;
     let closed = MoqtRunOutcome::Closed { code: 7, reason: "whim".to_owned(), closed_locally: false };
-    let lost = MoqtClientEvent::GroupLost { group: 1, sent_at: at(50) };
-    assert_eq!(gone(&mut sending(), 55), [lost, MoqtClientEvent::Finished { at: at(55), outcome: closed }]);
+    assert_eq!(gone(&mut sending(), 55), (Some(MoqtClientEvent::Finished { at: at(55), outcome: closed }), 1));
 
     let mut client = sending();
     client.open(2, StreamDir::Uni, &[GROUP_1, b"\x02hi\x02hi"].concat());
     client.until(at(60));
     client.open(6, StreamDir::Uni, b"\x00\x02\x00\x02\x02hi\x02hi");
-    let end = gone(&mut client, 65).pop();
-    assert_eq!(end, Some(MoqtClientEvent::Finished { at: at(65), outcome: MoqtRunOutcome::Completed }));
+    let end = MoqtClientEvent::Finished { at: at(65), outcome: MoqtRunOutcome::Completed };
+    assert_eq!(gone(&mut client, 65), (Some(end), 0));
 }
 
 #[test]
@@ -478,10 +471,10 @@ fn damaged_duplicate_and_unknown_frames_are_distinguished() {
     client.open(10, StreamDir::Uni, b"\x00\x02\x00\x09\x02hi");
     let at = Time::from_millis(50);
     let expected = [
-        returned((1, 0), at, false, true, b"ho"),
-        returned((1, 1), at, true, false, b"hi"),
-        MoqtClientEvent::FrameUnmatched { group: 1, frame: 0, at, intact: true, payload: "hi".into() },
-        MoqtClientEvent::FrameUnmatched { group: 9, frame: 0, at, intact: true, payload: "hi".into() },
+        returned((1, 0), at, false, b"ho"),
+        returned((1, 1), at, true, b"hi"),
+        unmatched(1, 0, at),
+        unmatched(9, 0, at),
     ];
     assert_eq!(events(&mut client), expected);
 }
@@ -504,7 +497,7 @@ fn gomoqt_09_needs_no_announcement_and_counts_groups_from_0() {
     events(&mut client);
     client.deliver(StreamHandle::Local(2), &[0]);
     client.open(2, StreamDir::Uni, b"\x00\x02\x00\x00\x02hi");
-    assert_eq!(events(&mut client), [returned((1, 0), Time::from_millis(50), true, true, b"hi")]);
+    assert_eq!(events(&mut client), [returned((1, 0), Time::from_millis(50), true, b"hi")]);
 }
 
 /// A gomoqt-0.9 client that has just sent its first group. The server has subscribed and announced, but has not accepted the client's

@@ -158,7 +158,8 @@ fn post(
 
 fn invalid_fields(members: &Map<String, Value>) -> Vec<FieldError> {
     let text = |name| members.get(name).and_then(Value::as_str);
-    let is_time = |text: &str| text.parse::<jiff::Timestamp>().is_ok() || text.parse::<jiff::civil::DateTime>().is_ok();
+    // A timestamp of this library would exclude the last day of the year 9999.
+    let is_time = |text: &str| jiff::fmt::temporal::Pieces::parse(text).is_ok();
     let checks = [
         (text("type").is_some_and(|kind| !kind.is_empty()), "type", "must be a non-empty string"),
         (text("timestamp").is_some_and(is_time), "timestamp", "must be an ISO 8601 time"),
@@ -223,8 +224,10 @@ impl Hub {
     }
 
     /// Counts a rejected HTTP request for broadcast rooms.
-    pub fn count_rejected_request(&mut self) {
-        self.counters[counters_index(Some(Dialect::Broadcast))].requests_rejected += 1;
+    pub fn count_rejected_request(&mut self, is_limited: bool) {
+        let counters = &mut self.counters[counters_index(Some(Dialect::Broadcast))];
+        counters.requests_rejected += 1;
+        counters.requests_limited += u64::from(is_limited);
     }
 
     /// The response of a broadcast room's handler to a request at `path` below the room's path.
@@ -273,7 +276,7 @@ impl Hub {
     }
 
     fn record_post(&mut self, now: WallClock, room: &str, body: &[u8], posted: &Result<AcceptedPost, PostError>) {
-        if !self.activity_log.is_active(now.monotonic) {
+        if posted.is_ok() && !self.activity_log.is_active(now.monotonic) {
             return;
         }
         let protected = self.dialects.broadcast.handlers.get(room).requires_auth();

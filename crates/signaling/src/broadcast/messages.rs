@@ -67,10 +67,11 @@ impl BroadcastDialect {
         let relay =
             handler.on_message(&room, &client, payload).ok_or(MessageError::ignored("dropped by the room handler"))?;
         let origin = MessageOrigin { room: name, sender: Some(client), received_at: ctx.now, bytes };
-        match relay_or_delay(ctx, self, origin, &relay) {
-            Ok(_) => Ok(()),
-            Err(DelayQueueFull) => reject(ctx, "Too many delayed messages are waiting"),
+        if let Err(DelayQueueFull) = relay_or_delay(ctx, self, origin, &relay) {
+            ctx.counters.requests_limited += 1;
+            return reject(ctx, "Too many delayed messages are waiting");
         }
+        Ok(())
     }
 }
 

@@ -178,7 +178,7 @@ impl ControlSurfaceDialect {
                 if let Err(error) = ctx.check_requested_bytes(MAX_LIST_DEBT)
                     && !is_exempt
                 {
-                    ctx.count_rejection();
+                    ctx.count_limited();
                     ctx.reply(&RATE_LIMITED);
                     return Err(error);
                 }
@@ -244,7 +244,7 @@ fn join(
     // A member that joins the same room again is not counted twice.
     let key = room.key;
     if room.others(conn).len() >= room.data.max_members {
-        ctx.count_rejection();
+        ctx.count_limited();
         ctx.reply(&ROOM_FULL);
         return Err(MessageError::Rejected("the room is full"));
     }

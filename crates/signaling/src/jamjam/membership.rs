@@ -68,7 +68,7 @@ pub(super) fn create_room(
     peer: Peer,
 ) -> Result<(), MessageError> {
     if rooms.rooms_created_by(ctx.source) >= ctx.limits.max_rooms_per_address {
-        ctx.count_rejection();
+        ctx.count_limited();
         return reject(ctx, "Too many rooms");
     }
     if password.as_ref().is_some_and(|password| password.len() > MAX_PASSWORD_BYTES) {
@@ -99,7 +99,7 @@ pub(super) fn join_room(
     let key = room.key;
     if let Some(expected) = &room.data {
         if wrong_passwords.retry_after(ctx.now.monotonic, ctx.source).is_some() {
-            ctx.count_rejection();
+            ctx.count_limited();
             return reject(ctx, "Too many wrong passwords from this address");
         }
         let given = password.unwrap_or_default();
@@ -119,7 +119,7 @@ pub(super) fn join_room(
         return reject(ctx, "Room is full");
     }
     if ctx.check_requested_bytes(MAX_JOIN_DEBT).is_err() {
-        ctx.count_rejection();
+        ctx.count_limited();
         return reject(ctx, "Too many requests");
     }
     leave_room(ctx, rooms, Some(key), CHANGED_ROOM);
@@ -147,7 +147,7 @@ pub(super) fn join_room(
 
 pub(super) fn list_rooms(ctx: &mut ConnectionContext<'_>, rooms: &mut JamjamRooms) -> Result<(), MessageError> {
     if ctx.check_requested_bytes(MAX_LIST_DEBT).is_err() {
-        ctx.count_rejection();
+        ctx.count_limited();
         return reject(ctx, "Too many requests");
     }
     let (is_newer, test_room_prefix) = (ctx.is_newer(ctx.conn), ctx.limits.test_room_prefix.as_deref());

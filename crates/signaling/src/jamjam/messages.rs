@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+use crate::json::{integer, optional_integer};
+
 /// A message from a client.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "type", content = "data")]
@@ -131,6 +133,7 @@ pub struct ChatMessage {
     /// The text.
     pub content: String,
     /// Timestamp by the sender's clock, in a unit of the sender's choice.
+    #[serde(deserialize_with = "integer")]
     pub timestamp: u64,
 }
 
@@ -169,7 +172,7 @@ pub struct Peer {
     #[schema(value_type = Option<String>, required)]
     pub local_addr: Option<SocketAddr>,
     /// When the member joined, in seconds since the Unix epoch; only on `/v1/signaling`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "optional_integer", skip_serializing_if = "Option::is_none")]
     pub joined_at: Option<u64>,
     /// What the member supports, of what the server knows; only on `/v1/signaling`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -195,8 +198,10 @@ pub struct RoomInfo {
     /// Display name.
     pub name: String,
     /// Number of members.
+    #[serde(deserialize_with = "integer")]
     pub peer_count: usize,
     /// Maximum number of members.
+    #[serde(deserialize_with = "integer")]
     pub max_peers: usize,
     /// Whether a password is needed.
     pub has_password: bool,
@@ -217,6 +222,7 @@ pub struct Candidate {
     #[serde(rename = "candidate_type")]
     pub kind: CandidateType,
     /// Candidates with a higher priority are tried first (RFC 8445, section 5.1.2).
+    #[serde(deserialize_with = "integer")]
     pub priority: u32,
 }
 

@@ -74,18 +74,36 @@ impl DialectHandler for JamjamDialect {
         self.rooms.close(key).map(|room| ctx.close_members(&room))
     }
 
-    /// jamjam clients answer a ping only when they next read from the socket. Therefore, the server does not ping jamjam clients.
-    fn heartbeat(&self, _: &SignalingLimits) -> Option<Heartbeat> {
-        None
+    /// jamjam clients answer a ping only when they next read from the socket. Therefore, a missing pong closes no connection. The pings keep
+    /// silent connections open in proxies.
+    fn heartbeat(&self, limits: &SignalingLimits) -> Option<Heartbeat> {
+        Some(Heartbeat { timeout: Duration::MAX, ..limits.heartbeat })
     }
+
+    /// Only members are pinged. Outside rooms, an older client takes the first frame that it receives as the answer to its request.
+    fn is_pinged(&self, conn: ConnId) -> bool {
+        self.rooms.member(conn).is_some()
+    }
+}
+
+/// Messages without fields. For them, some libraries write an empty object or array in `data`.
+#[derive(Deserialize)]
+#[serde(tag = "type")]
+enum MessageWithoutFields {
+    LeaveRoom,
+    ListRooms,
 }
 
 /// Parses a message. The inner error is the reason with which a message is rejected; other unreadable messages are ignored.
 pub(super) fn parse(text: &str) -> Result<Result<ClientMessage, &'static str>, MessageError> {
     match serde_json::from_str(text) {
         Ok(message) => Ok(Ok(message)),
-        Err(_) if has_overlong_candidate(text) => Ok(Err("Candidate address too long")),
-        Err(error) => Err(error.into()),
+        Err(error) => match serde_json::from_str(text) {
+            Ok(MessageWithoutFields::LeaveRoom) => Ok(Ok(ClientMessage::LeaveRoom)),
+            Ok(MessageWithoutFields::ListRooms) => Ok(Ok(ClientMessage::ListRooms)),
+            Err(_) if has_overlong_candidate(text) => Ok(Err("Candidate address too long")),
+            Err(_) => Err(error.into()),
+        },
     }
 }
 

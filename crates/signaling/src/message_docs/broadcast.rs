@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::model::{
-    AUTHENTICATION_REQUIRED, ChannelDoc, CloseDoc, MessageDoc, ParameterDoc, Schemas, TOO_MANY_REQUESTS,
-    TOO_MANY_ROOMS, close, message,
+    AUTHENTICATION_REQUIRED, ChannelDoc, CloseDoc, MessageDoc, Schemas, TOO_MANY_REQUESTS, TOO_MANY_ROOMS, close,
+    message,
 };
 use crate::broadcast::builtin_rooms::{
     ChatClientMessage, ChatContent, ChatServerMessage, RadioControlMessage, RadioServerMessage,
@@ -21,26 +21,24 @@ use crate::dialect::Dialect;
 const UNIX_MS: u64 = 1_795_158_236_849;
 const ISO_TIME: &str = "2026-11-20T07:03:56.849Z";
 
-const ROOM: ParameterDoc = ParameterDoc {
-    name: "room",
-    description: "The name of the room: 1 to 128 bytes, percent-encoded, without `/` and control characters",
-    is_required: true,
-    example: "lobby",
-};
+/// The parameter in the path, with an example.
+fn room(example: &str) -> Value {
+    let description = "The name of the room: 1 to 128 bytes, percent-encoded, without `/` and control characters";
+    json!({"room": {"description": description, "examples": [example]}})
+}
 
-const TOKEN: ParameterDoc = ParameterDoc {
-    name: "token",
-    description: "A token for the room. It can also be sent in the header `Authorization: Bearer`",
-    is_required: true,
-    example: "",
-};
+fn query() -> Value {
+    let description = "A token for the room. It can also be sent in the header `Authorization: Bearer`";
+    let token = json!({"type": "string", "description": description, "examples": []});
+    json!({"type": "object", "required": ["token"], "properties": {"token": token}})
+}
 
-const BROADCAST_DELAY: ParameterDoc = ParameterDoc {
-    name: "broadcastDelay",
-    description: "Delay in seconds of messages of the type `post` without their own delay",
-    is_required: false,
-    example: "",
-};
+fn radio_query() -> Value {
+    let mut query = query();
+    let description = "Delay in seconds of messages of the type `post` without their own delay";
+    query["properties"]["broadcastDelay"] = json!({"type": "string", "description": description, "examples": []});
+    query
+}
 
 /// The closes of every member and control channel, besides those of all dialects.
 const CLOSES: [CloseDoc; 7] = [
@@ -72,8 +70,8 @@ pub(super) fn channels(schemas: &mut Schemas, settings: &BroadcastSettings) -> V
         description: "Each message is relayed to all other members of the room. A signed token admits a client (`POST /auth/token`). \
                       `/{room}` and `/?room={room}` are equivalent to `/rooms/{room}`.",
         address: "/rooms/{room}",
-        path_parameters: vec![ROOM],
-        query_parameters: vec![TOKEN],
+        path_parameters: room("lobby"),
+        query: query(),
         client_messages: Vec::new(),
         server_messages: Vec::new(),
         closes: closes(settings, false),
@@ -89,7 +87,7 @@ pub(super) fn channels(schemas: &mut Schemas, settings: &BroadcastSettings) -> V
             title: "Broadcast room chat",
             description: "Members set a user name and exchange text messages. Messages of other types are relayed with the field `username`.",
             address: "/rooms/chat",
-            path_parameters: Vec::new(),
+            path_parameters: json!({}),
             client_messages: schemas.messages::<ChatClientMessage<'_>>(&chat_examples()),
             server_messages: room_messages::<ChatServerMessage<'_>>(schemas, settings, "chat", &chat_welcome()),
             ..base()
@@ -99,8 +97,8 @@ pub(super) fn channels(schemas: &mut Schemas, settings: &BroadcastSettings) -> V
             title: "Broadcast room radio",
             description: "Content for players. New members receive the latest messages, and messages of the type `post` can be delayed.",
             address: "/rooms/radio",
-            path_parameters: Vec::new(),
-            query_parameters: vec![TOKEN, BROADCAST_DELAY],
+            path_parameters: json!({}),
+            query: radio_query(),
             client_messages: [radio_post()].into_iter().chain(any_messages()).collect(),
             server_messages: room_messages::<RadioServerMessage<'_>>(schemas, settings, "radio", &radio_welcome()),
             ..base()
@@ -111,7 +109,7 @@ pub(super) fn channels(schemas: &mut Schemas, settings: &BroadcastSettings) -> V
             description: "Receives the duration of content that is relayed in the room `radio`, but no content. The server rejects every \
                           message of the client.",
             address: "/rooms/{room}/remotecontrol",
-            path_parameters: vec![ParameterDoc { example: "radio", ..ROOM }],
+            path_parameters: room("radio"),
             server_messages: control_messages(schemas),
             closes: closes(settings, true),
             ..base()

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::model::{ChannelDoc, CloseDoc, SHUTDOWN, Schemas, UNDECIDED_CLOSES, close};
+use super::model::{ChannelDoc, CloseDoc, SHUTDOWN, Schemas, UNDECIDED_CLOSES, close, no_query};
 use crate::close_code::CloseCode;
 use crate::control_surface::messages::{ClientMessage, ServerMessage};
 use crate::dialect::Dialect;
@@ -25,8 +25,8 @@ pub(super) fn channel(schemas: &mut Schemas) -> ChannelDoc {
                       `/`. The first message selects the dialect. Before `join`, the server accepts only `join`, `ping` and `leave`. The \
                       server ignores invalid messages.",
         address: "/",
-        path_parameters: Vec::new(),
-        query_parameters: Vec::new(),
+        path_parameters: json!({}),
+        query: no_query(),
         client_messages: schemas.messages::<ClientMessage<'_>>(&client_examples()),
         server_messages: schemas.messages::<ServerMessage<'_>>(&server_examples()),
         closes: CLOSES.into_iter().chain(UNDECIDED_CLOSES).collect(),

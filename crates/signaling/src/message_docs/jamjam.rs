@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::model::{ChannelDoc, CloseDoc, SHUTDOWN, Schemas, UNDECIDED_CLOSES, close};
+use super::model::{ChannelDoc, CloseDoc, SHUTDOWN, Schemas, UNDECIDED_CLOSES, close, no_query};
 use crate::close_code::CloseCode;
 use crate::dialect::Dialect;
 use crate::jamjam::{ClientMessage, ServerMessage};
@@ -25,8 +25,8 @@ pub(super) fn channel(schemas: &mut Schemas) -> ChannelDoc {
                       to `/`: the first message selects the dialect. Newer clients connect to `/v1/signaling`, and only they receive the fields \
                       for newer clients. The server sends nothing before the first message, and ignores invalid messages.",
         address: "/",
-        path_parameters: Vec::new(),
-        query_parameters: Vec::new(),
+        path_parameters: json!({}),
+        query: no_query(),
         client_messages: schemas.messages::<ClientMessage>(&client_examples()),
         server_messages: schemas.messages::<ServerMessage>(&server_examples()),
         closes: CLOSES.into_iter().chain(UNDECIDED_CLOSES).collect(),

@@ -18,7 +18,7 @@ use super::dialect::Dialect;
 use super::limits::SignalingLimits;
 use model::{COMMON_CLOSES, Schemas};
 
-pub use model::{ChannelDoc, CloseDoc, MessageDoc, ParameterDoc};
+pub use model::{ChannelDoc, CloseDoc, MessageDoc};
 
 /// The documentation of all messages of a server.
 #[derive(Clone, Debug, Default)]

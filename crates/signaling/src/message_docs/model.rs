@@ -22,29 +22,16 @@ pub struct ChannelDoc {
     pub description: &'static str,
     /// The path of the URL. Parameters are in braces.
     pub address: &'static str,
-    /// The parameters in the path.
-    pub path_parameters: Vec<ParameterDoc>,
-    /// The parameters in the query.
-    pub query_parameters: Vec<ParameterDoc>,
+    /// The parameters in the path: an object of `AsyncAPI` parameters.
+    pub path_parameters: Value,
+    /// The parameters in the query: a JSON schema.
+    pub query: Value,
     /// Messages that clients send.
     pub client_messages: Vec<MessageDoc>,
     /// Messages that the server sends.
     pub server_messages: Vec<MessageDoc>,
     /// The codes with which the server closes connections.
     pub closes: Vec<CloseDoc>,
-}
-
-/// A parameter in the URL of a channel.
-#[derive(Clone, Copy, Debug)]
-pub struct ParameterDoc {
-    /// The name.
-    pub name: &'static str,
-    /// The meaning.
-    pub description: &'static str,
-    /// Whether the server rejects connections without this parameter.
-    pub is_required: bool,
-    /// An example. Empty if every value depends on the server, as a token does.
-    pub example: &'static str,
 }
 
 /// A message.
@@ -126,6 +113,11 @@ pub(super) const TOO_MANY_ROOMS: CloseDoc =
     close(CloseCode::TRY_AGAIN_LATER, "Too many rooms", "This address has created the maximum number of rooms");
 pub(super) const TOO_MANY_REQUESTS: CloseDoc =
     close(CloseCode::TRY_AGAIN_LATER, "Too many requests", "Joins and lists have sent too many bytes for this address");
+
+/// The query of a channel without parameters.
+pub(super) fn no_query() -> Value {
+    json!({"type": "object", "required": [], "properties": {}})
+}
 
 pub(super) const fn close(code: CloseCode, reason: &'static str, cause: &'static str) -> CloseDoc {
     CloseDoc { code, reason, cause }

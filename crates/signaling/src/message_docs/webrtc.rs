@@ -3,8 +3,7 @@
 use serde_json::{Value, json};
 
 use super::model::{
-    AUTHENTICATION_REQUIRED, ChannelDoc, CloseDoc, ParameterDoc, SHUTDOWN, Schemas, TOO_MANY_REQUESTS, TOO_MANY_ROOMS,
-    close,
+    AUTHENTICATION_REQUIRED, ChannelDoc, CloseDoc, SHUTDOWN, Schemas, TOO_MANY_REQUESTS, TOO_MANY_ROOMS, close,
 };
 use crate::close_code::CloseCode;
 use crate::dialect::Dialect;
@@ -31,34 +30,32 @@ const CLOSES: [CloseDoc; 9] = [
 ];
 
 /// The parameters of the URL.
-const PARAMETERS: [ParameterDoc; 4] = [
-    ParameterDoc {
-        name: "roomId",
-        is_required: true,
-        example: "standup",
-        description: "The room: 1 to 128 bytes, percent-encoded. A room is created when its first participant joins",
-    },
-    ParameterDoc {
-        name: "userId",
-        is_required: true,
-        example: "ann",
-        description: "The id of the user: 1 to 256 bytes, percent-encoded. A new connection with the id of a participant replaces the \
-                      connection of this participant",
-    },
-    ParameterDoc {
-        name: "userName",
-        is_required: true,
-        example: "Ann",
-        description: "The name of the user: 1 to 256 bytes, percent-encoded",
-    },
-    ParameterDoc {
-        name: "token",
-        is_required: false,
-        example: "",
-        description: "A token with the audience `webrtc` for this room and user. Required with `--webrtc-auth token`. The header \
-                      `Authorization: Bearer TOKEN` is equivalent",
-    },
-];
+fn query() -> Value {
+    json!({"type": "object", "required": ["roomId", "userId", "userName"], "properties": {
+        "roomId": {
+            "type": "string",
+            "description": "The room: 1 to 128 bytes, percent-encoded. A room is created when its first participant joins",
+            "examples": ["standup"],
+        },
+        "userId": {
+            "type": "string",
+            "description": "The id of the user: 1 to 256 bytes, percent-encoded. A new connection with the id of a participant replaces the \
+                            connection of this participant",
+            "examples": ["ann"],
+        },
+        "userName": {
+            "type": "string",
+            "description": "The name of the user: 1 to 256 bytes, percent-encoded",
+            "examples": ["Ann"],
+        },
+        "token": {
+            "type": "string",
+            "description": "A token with the audience `webrtc` for this room and user. Required with `--webrtc-auth token`. The header \
+                            `Authorization: Bearer TOKEN` is equivalent",
+            "examples": [],
+        },
+    }})
+}
 
 /// The channel of participants.
 pub(super) fn channel(schemas: &mut Schemas) -> ChannelDoc {
@@ -69,8 +66,8 @@ pub(super) fn channel(schemas: &mut Schemas) -> ChannelDoc {
         description: "Participants of a room exchange offers, answers and ICE candidates. The URL selects the room and the user. `/ws` is \
                       equivalent to `/`. The server ignores invalid messages, and messages to participants that are not in the room.",
         address: "/",
-        path_parameters: Vec::new(),
-        query_parameters: PARAMETERS.to_vec(),
+        path_parameters: json!({}),
+        query: query(),
         client_messages: schemas.messages::<ClientMessage<'_>>(&client_examples()),
         server_messages: schemas.messages::<ServerMessage<'_>>(&server_examples()),
         closes: CLOSES.to_vec(),

@@ -393,6 +393,66 @@ fn no_connection_is_closed_before_it_was_pinged() {
 }
 
 #[test]
+fn jamjam_clients_are_pinged_only_in_rooms_and_never_dropped() {
+    let (mut hub, mut sink) = hub(SignalingLimits::default());
+    let create = json!({"type": "CreateRoom", "data": {"room_name": "x", "peer_name": "A"}});
+    for (conn, message) in [(1, &json!({"type": "ListRooms"})), (2, &create), (3, &create)] {
+        connect(&mut hub, &mut sink, conn);
+        send(&mut hub, &mut sink, conn, 1, message);
+    }
+    // A request of connection 3 waits to be handled. A ping would arrive before its answer.
+    hub.on_waiting_message(ConnId(3));
+    let mut run_until = |hub: &mut Hub, seconds| {
+        (1..=seconds).for_each(|second| hub.on_deadline((Time::ZERO + Duration::from_secs(second)).into(), &mut sink));
+        sink.pinged.clone()
+    };
+    // The interval is 30 s.
+    assert_eq!(run_until(&mut hub, 29), []);
+    assert_eq!(run_until(&mut hub, 35), [ConnId(2)]);
+    assert_eq!(run_until(&mut hub, 3_600).len(), 119);
+    send(&mut hub, &mut sink, 3, 3_600_000, &json!({"type": "ListRooms"}));
+    send(&mut hub, &mut sink, 2, 3_600_000, &json!({"type": "LeaveRoom"}));
+    sink.pinged.clear();
+    hub.on_deadline((Time::ZERO + Duration::from_secs(3_640)).into(), &mut sink);
+    assert_eq!((sink.pinged, sink.aborted.len(), hub.total_counters().connections), (vec![ConnId(3)], 0, 3));
+}
+
+/// Values as Lua and Redis write them.
+#[test]
+fn integers_may_be_written_as_floats_and_empty_data_may_be_present() {
+    let (mut hub, mut sink) = hub(SignalingLimits::default());
+    let text = |hub: &mut Hub, sink: &mut RecordingSink, conn, text: &str| {
+        hub.on_text(Time::from_millis(1).into(), ConnId(conn), text, sink);
+    };
+    (1..=2).for_each(|conn| connect(&mut hub, &mut sink, conn));
+    for data in ["{}", "[]", "null"] {
+        text(&mut hub, &mut sink, 2, &format!(r#"{{"type":"ListRooms","data":{data}}}"#));
+    }
+    assert_eq!(sink.messages[&ConnId(2)].len(), 3);
+    send(&mut hub, &mut sink, 1, 1, &json!({"type": "CreateRoom", "data": {"room_name": "x", "peer_name": "A"}}));
+    let room = sink.last(1)["data"]["room_id"].clone();
+    send(&mut hub, &mut sink, 2, 1, &json!({"type": "JoinRoom", "data": {"room_id": room, "peer_name": "B"}}));
+    for (written, value) in
+        [("1.795e+12", 1_795_000_000_000_u64), ("7.0", 7), ("0.0", 0), ("18446744073709551615", u64::MAX)]
+    {
+        let data = format!(r#"{{"sender_id":"","sender_name":"","content":"","timestamp":{written}}}"#);
+        text(&mut hub, &mut sink, 1, &format!(r#"{{"type":"ChatMessage","data":{data}}}"#));
+        assert_eq!(sink.last(2)["data"]["timestamp"], value);
+    }
+    let ignored = hub.total_counters().messages_ignored;
+    for written in ["1.5", "-1", "-1.0", "1e300", "18446744073709551616", "\"7\"", "null"] {
+        let data = format!(r#"{{"sender_id":"","sender_name":"","content":"","timestamp":{written}}}"#);
+        text(&mut hub, &mut sink, 1, &format!(r#"{{"type":"ChatMessage","data":{data}}}"#));
+    }
+    assert_eq!(hub.total_counters().messages_ignored - ignored, 7);
+    let candidate = r#"{"address":"192.0.2.1:5000","candidate_type":"Host","priority":2.13e+9}"#;
+    text(&mut hub, &mut sink, 1, &format!(r#"{{"type":"UpdatePeerInfo","data":{{"candidates":[{candidate}]}}}}"#));
+    assert_eq!(sink.last(2)["data"]["peer"]["candidates"][0]["priority"], 2_130_000_000_u64);
+    text(&mut hub, &mut sink, 1, r#"{"type":"LeaveRoom","data":{}}"#);
+    assert_eq!(sink.last(2)["type"], "PeerLeft");
+}
+
+#[test]
 fn silent_connection_is_closed_at_the_heartbeat_timeout() {
     let seconds = Duration::from_secs;
     // In seconds: interval, timeout, time of the pong, times of the pings, time of the disconnection.

@@ -230,27 +230,30 @@ fn undocumented_fields_types_and_values_are_detected() {
     }
 }
 
+fn example_of(parameter: &Value) -> &str {
+    parameter["examples"][0].as_str().unwrap()
+}
+
 /// A hub with the client `ann`, who is in the room of the channel if clients can join by URL. There are a second member `bob` and the bbx room
 /// `4711`.
 fn hub_in(channel: &ChannelDoc) -> InMemoryHub {
     let mut hub = InMemoryHub::new(KEY);
     hub.program("creates room 4711").unwrap();
     for name in ["ann", "bob"] {
-        let value = |parameter: &str, example: &str| match parameter {
+        let value = |parameter: &str| match parameter {
             "userId" | "userName" => name.to_owned(),
             "token" => {
                 let room = channel.address.trim_start_matches("/rooms/");
-                let room = if room.starts_with("{room}") { channel.path_parameters[0].example } else { room };
+                let room = if room.starts_with("{room}") { example_of(&channel.path_parameters["room"]) } else { room };
                 sign(&Secret::new("test-secret"), &Claims::new(name, room, Map::new(), 1, 1e6))
             }
-            _ => example.to_owned(),
+            _ => example_of(&channel.query["properties"][parameter]).to_owned(),
         };
-        let query = channel.query_parameters.iter().filter(|parameter| parameter.is_required);
-        let query: Vec<String> =
-            query.map(|parameter| format!("{}={}", parameter.name, value(parameter.name, parameter.example))).collect();
+        let required = channel.query["required"].as_array().unwrap().iter().map(|name| name.as_str().unwrap());
+        let query: Vec<String> = required.map(|name| format!("{name}={}", value(name))).collect();
         let mut path = channel.address.to_owned();
-        for parameter in &channel.path_parameters {
-            path = path.replace(&format!("{{{}}}", parameter.name), parameter.example);
+        for (name, parameter) in channel.path_parameters.as_object().unwrap() {
+            path = path.replace(&format!("{{{name}}}"), example_of(parameter));
         }
         hub.connect(name, &format!("{path}?{}", query.join("&"))).unwrap();
     }

@@ -109,6 +109,12 @@ fn room_is_found_by_id_code_name_or_part_of_the_name() {
     ] {
         assert_eq!(joined_room_id(word), id, "{word}");
     }
+    // The letter is composed in one text and decomposed in the other.
+    for (word, name) in [("Caf\u{e9}", "Cafe\u{301}"), ("fe\u{301}", "Caf\u{e9}")] {
+        let rooms = list(&[room("0000000d", "DDDDDD", name, false), room("0000000e", "EEEEEE", "Cafe", false)]);
+        let join = room_client(word).on_message(rooms).unwrap().expect("a question");
+        assert_eq!(as_json(&join)["data"]["room_id"], "0000000d", "{word}");
+    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use crate::io::http::body::page_response;
 use crate::io::signaling::http_state::HttpState;
 use crate::signaling::SignalingLimits;
-use crate::signaling::message_docs::{ChannelDoc, CloseDoc, MessageDoc, MessageDocs, ParameterDoc, message_docs};
+use crate::signaling::message_docs::{ChannelDoc, CloseDoc, MessageDoc, MessageDocs, message_docs};
 
 const PAGE: &str = include_str!("pages/messages.html");
 const ABOUT: &str = include_str!("asyncapi.md");
@@ -61,18 +61,6 @@ fn channel_object(channel: &ChannelDoc) -> Value {
     let messages = messages.into_iter().flat_map(|(sender, messages)| {
         messages.iter().map(move |message| (message_key(sender, message), message_object(message)))
     });
-    let of_path = |parameter: &ParameterDoc| {
-        (parameter.name.to_owned(), json!({"description": parameter.description, "examples": [parameter.example]}))
-    };
-    let of_query = |parameter: &ParameterDoc| {
-        let examples = Some(parameter.example).filter(|example| !example.is_empty());
-        let description = parameter.description;
-        (
-            parameter.name.to_owned(),
-            json!({"type": "string", "description": description, "examples": examples.as_slice()}),
-        )
-    };
-    let required = channel.query_parameters.iter().filter(|parameter| parameter.is_required);
     let close = |CloseDoc { code, reason, cause }: &CloseDoc| json!({"code": code.get(), "reason": reason, "description": cause});
     json!({
         "address": channel.address,
@@ -80,12 +68,8 @@ fn channel_object(channel: &ChannelDoc) -> Value {
         "description": channel.description,
         "tags": [{"name": channel.dialect.name()}],
         "messages": messages.collect::<Map<_, _>>(),
-        "parameters": channel.path_parameters.iter().map(of_path).collect::<Map<_, _>>(),
-        "bindings": {"ws": {"method": "GET", "bindingVersion": "0.1.0", "query": {
-            "type": "object",
-            "required": required.map(|parameter| parameter.name).collect::<Vec<_>>(),
-            "properties": channel.query_parameters.iter().map(of_query).collect::<Map<_, _>>(),
-        }}},
+        "parameters": channel.path_parameters,
+        "bindings": {"ws": {"method": "GET", "bindingVersion": "0.1.0", "query": channel.query}},
         "x-close-codes": channel.closes.iter().map(close).collect::<Vec<_>>(),
     })
 }

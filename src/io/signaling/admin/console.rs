@@ -20,7 +20,7 @@ use crate::io::http::{ConnectionInfo, body};
 use crate::io::os::{self, ProcessResources};
 use crate::io::signaling::http_state::HttpState;
 use crate::io::signaling::shared_hub::SharedHub;
-use crate::signaling::{ConnId, Dialect, DialectCounters, OperatorError, Snapshot, SnapshotQuery};
+use crate::signaling::{ConnId, Dialect, DialectCounters, OperatorError, Snapshot, SnapshotQuery, integer};
 
 /// The page, with one option per dialect in its filter.
 fn page() -> String {
@@ -206,6 +206,7 @@ pub(super) async fn close_room(
 pub(super) struct DisconnectRequest {
     /// Number of the connection on the console and in the log.
     #[schema(example = 12)]
+    #[serde(deserialize_with = "integer")]
     connection: u64,
     /// `runId` of `/console/state`. If the server has restarted since then, the request is rejected.
     run_id: Option<String>,

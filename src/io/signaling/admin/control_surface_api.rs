@@ -21,7 +21,7 @@ use crate::io::http::request_body::JsonBody;
 use crate::io::http::{ConnectionInfo, body};
 use crate::io::signaling::event_stream::MAX_EVENT_STREAMS;
 use crate::io::signaling::http_state::HttpState;
-use crate::signaling::{CommandError, ControlSurfaceRoomInfo, CreateRoomOptions, CreatedRoom};
+use crate::signaling::{CommandError, ControlSurfaceRoomInfo, CreateRoomOptions, CreatedRoom, optional_integer};
 
 /// Maximum size of a request body, in bytes.
 const MAX_BODY_BYTES: usize = 64 << 10;
@@ -237,6 +237,7 @@ pub(super) async fn event_stream(State(state): HubState, Extension(client): Exte
 pub(super) struct CreateRoomRequest {
     /// Maximum number of clients; default: --bbx-max-clients.
     #[schema(minimum = 1, maximum = 1_000_000)]
+    #[serde(default, deserialize_with = "optional_integer")]
     max_clients: Option<usize>,
     /// Lifetime in seconds; default: --bbx-room-expiration.
     #[schema(minimum = 1, maximum = 315_360_000)]

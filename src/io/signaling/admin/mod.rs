@@ -34,8 +34,8 @@ pub(super) fn router(state: &Arc<HttpState>) -> Router {
         .route("/docs/asyncapi.json", get(asyncapi::asyncapi_json))
         .route("/docs/messages", get(asyncapi::messages_page))
         .route("/healthz", get(http::serve_healthz))
-        .route("/health", get(health::health))
-        .route("/rooms", get(health::rooms))
+        .route("/health", get(health::health).options(body::preflight))
+        .route("/rooms", get(health::rooms).options(body::preflight))
         .route("/examples", get(examples::examples_index))
         .route("/examples/", get(examples::examples_index))
         .route("/examples/{page}", get(examples::example_page));

@@ -1,18 +1,16 @@
 //! `/admin/bbx` over real sockets: rooms, parameters and event streams behind the login.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use jamjam_dev::io::connection_permit::ConnectionLimits;
-use jamjam_dev::io::http;
 use jamjam_dev::io::http::login::{Credentials, Login};
-use jamjam_dev::io::signaling::{SHUTDOWN_TIMEOUT, SignalingServerConfig, serve_async};
+use jamjam_dev::io::signaling::{SHUTDOWN_TIMEOUT, SignalingServerConfig};
 use jamjam_dev::signaling::{ControlSurfaceLimits, Hub, SignalingLimits};
+use jamjam_dev::testing::SignalingServer;
 use serde_json::{Value, json};
-use tokio::sync::Notify;
 use tungstenite::{Message, WebSocket};
 
 /// The timeout of every wait in these tests. The only purpose of this timeout is that a failing test ends instead of hanging.
@@ -21,27 +19,14 @@ const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 /// The credentials are `admin:secret` in base64.
 const AUTHORIZATION: &str = "Authorization: Basic YWRtaW46c2VjcmV0";
 
-struct TestServer {
-    address: SocketAddr,
-    stop: Arc<Notify>,
-    thread: JoinHandle<()>,
-}
+struct TestServer(SignalingServer);
 
 fn serve(connection_limits: ConnectionLimits, control_surface: ControlSurfaceLimits) -> TestServer {
-    let listener = http::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
-    let (address, stop) = (listener.local_addr().expect("an address"), Arc::new(Notify::new()));
     let hub =
         Hub::new(SignalingLimits { control_surface, message_rate: None, ..SignalingLimits::default() }, [1, 2, 3, 4]);
     let login = Arc::new(Login::new(Credentials::new("admin", "secret")));
     let config = SignalingServerConfig { connection_limits, login, ..SignalingServerConfig::default() };
-    let stopped = Arc::clone(&stop);
-    let thread = std::thread::spawn(move || {
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-        runtime.block_on(serve_async(listener, hub, config, async move { stopped.notified().await }));
-        runtime.shutdown_background();
-    });
-    TestServer { address, stop, thread }
+    TestServer(SignalingServer::start_hub(hub, config).expect("a server"))
 }
 
 fn serve_default() -> TestServer {
@@ -50,7 +35,7 @@ fn serve_default() -> TestServer {
 
 impl TestServer {
     fn request(&self, method: &str, path: &str, body: &str) -> BufReader<TcpStream> {
-        let stream = TcpStream::connect(self.address).expect("a connection");
+        let stream = TcpStream::connect(self.0.addr()).expect("a connection");
         stream.set_read_timeout(Some(TEST_TIMEOUT)).expect("a time-out");
         let head = format!(
             "{method} {path} HTTP/1.1\r\nHost: x\r\n{AUTHORIZATION}\r\nContent-Type: application/json\r\nConnection: close\r\n\
@@ -78,9 +63,9 @@ impl TestServer {
     }
 
     fn join(&self, code: &str) -> TestSurface {
-        let tcp = TcpStream::connect(self.address).expect("a connection");
+        let tcp = TcpStream::connect(self.0.addr()).expect("a connection");
         tcp.set_read_timeout(Some(TEST_TIMEOUT)).expect("a time-out");
-        let (socket, _) = tungstenite::client(format!("ws://{}/", self.address), tcp).expect("a WebSocket");
+        let (socket, _) = tungstenite::client(format!("ws://{}/", self.0.addr()), tcp).expect("a WebSocket");
         let mut surface = TestSurface(socket);
         surface.send(&json!({"type": "join", "room_code": code}));
         assert_eq!(surface.receive()["type"], "welcome");
@@ -114,8 +99,7 @@ impl TestServer {
 
     fn stops_in_time(self) -> bool {
         let began = Instant::now();
-        self.stop.notify_one();
-        self.thread.join().expect("the server thread");
+        self.0.stop();
         began.elapsed() < SHUTDOWN_TIMEOUT
     }
 }

@@ -273,10 +273,17 @@ fn unknown_paths_and_methods_are_rejected_in_json() {
         assert_eq!((response.status, response.error().as_str()), (404, "Not found"), "{path}");
     }
     for path in ["/health", "/rooms", "/healthz", "/metrics", "/", "/ws", "/v1/signaling", "/api/v1/signaling"] {
+        // Pages of all origins may read these, so they have preflight requests.
+        let has_preflight = ["/health", "/rooms"].contains(&path);
         for method in ["POST", "PUT", "DELETE", "OPTIONS", "BREW"] {
             let response = request(&server, method, path, &[]);
+            if has_preflight && method == "OPTIONS" {
+                assert_eq!(response.status, 204, "{path}");
+                continue;
+            }
             assert_eq!((response.status, response.error().as_str()), (405, "Method not allowed"), "{method} {path}");
-            assert_eq!(response.header("allow"), "GET,HEAD", "{method} {path}");
+            let allowed = if has_preflight { "GET,HEAD,OPTIONS" } else { "GET,HEAD" };
+            assert_eq!(response.header("allow"), allowed, "{method} {path}");
         }
     }
     assert_eq!(request(&server, "POST", "/radio", &[]).status, 405);
@@ -364,6 +371,23 @@ fn invalid_upgrade_is_rejected_in_json() {
     for path in ["/health", "/healthz", "/metrics", "/docs", "/radio/x"] {
         assert_eq!(request(&server, "GET", path, &UPGRADE).error(), "Not found", "{path}");
     }
+}
+
+/// What nginx forwards without `proxy_set_header Upgrade`.
+#[test]
+fn lost_upgrade_header_and_unknown_subprotocol_are_logged() {
+    let mut server = Server::start_signaling(&[]);
+    for path in ["/", "/ws", "/radio", "/v1/signaling"] {
+        let response = request(&server, "GET", path, &["Connection: close", UPGRADE[2], UPGRADE[3]]);
+        assert_eq!((response.status, response.header("upgrade")), (426, "websocket"), "{path}");
+        assert!(response.error().contains("proxy"), "{}", response.error());
+    }
+    let line = server.line_starting_with("http: WebSocket upgrade rejected path=/ source=127.0.0.1:");
+    assert!(line.level == "WARN" && line.message.contains("a proxy removed the Upgrade header"), "{line:?}");
+    let offer = [&UPGRADE[..], &["Sec-WebSocket-Protocol: mqtt, graphql-ws"]].concat();
+    let response = request(&server, "GET", "/", &offer);
+    assert_eq!((response.status, response.header("sec-websocket-protocol")), (101, ""));
+    server.line_starting_with("http: the closed connection had offered a WebSocket subprotocol");
 }
 
 #[test]

@@ -4,9 +4,10 @@
 
 use jamjam_core::audio::convert::{
     AudioInput, Packetizer, PacketizerConfig, PayloadReader, Resampler, decode_payload, default_channels,
+    encode_payload,
 };
 use jamjam_core::audio::wav::{WavError, WavStream};
-use jamjam_core::audio::wav_writer::{WavSampleFormat, wav_header};
+use jamjam_core::audio::wav_writer::wav_header;
 use proptest::prelude::*;
 
 const NON_FINITE: [f32; 3] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
@@ -199,9 +200,9 @@ fn thousands_of_mutated_float_files_are_sent_without_a_panic() {
     let (mut opened, mut damaged) = (0, 0);
     for (rate, channels) in [(44_100, 1), (44_100, 2), (96_000, 4)].repeat(700) {
         let sound = tone(1_200, usize::from(channels));
-        let mut file = wav_header(WavSampleFormat::F32, rate, channels, sound.len() as u32 * 4);
+        let mut file = wav_header(rate, channels, sound.len() as u32 * 4);
         let head = file.len();
-        WavSampleFormat::F32.encode(&sound, &mut file);
+        encode_payload(&sound, &mut file);
         for _ in 0..=random(8) {
             let at = random(file.len());
             // The sample rate is not changed. Filters for other rates take long to compute and are tested above.

@@ -34,7 +34,10 @@ fn server() -> SocketAddr {
 fn with_stun_server(mut echo: EchoServer, server: SocketAddr) -> (EchoServer, Receiver<SocketAddr>) {
     let (sender, reported) = mpsc::channel();
     let observer = move |address| sender.send(address).expect("the receiver exists");
-    echo.monitor_mapped_address(StunConfig { server, hash_key: [1, 2, 3, 4] }, Box::new(observer));
+    echo.monitor_mapped_address(
+        StunConfig { server: Box::new(move || Some(server)), hash_key: [1, 2, 3, 4] },
+        Box::new(observer),
+    );
     (echo, reported)
 }
 
@@ -146,7 +149,7 @@ fn every_25_s_a_new_transaction_reports_only_changes() {
 fn transactions_depend_on_every_word_of_the_secret() {
     let first = |hash_key| {
         let mut echo = EchoServer::new(EchoConfig::default());
-        echo.monitor_mapped_address(StunConfig { server: server(), hash_key }, Box::new(|_| {}));
+        echo.monitor_mapped_address(StunConfig { server: Box::new(|| Some(server())), hash_key }, Box::new(|_| {}));
         transaction(&next_request(&mut echo, 0))
     };
     let keys = [[0, 0, 0, 0], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]];
@@ -390,5 +393,29 @@ fn timeout_is_logged_once_and_a_mapped_address_when_it_changes() {
             format!("{timed_out} reason=\"no usable address in the response\" last_mapped_address=192.0.2.1:2 {hint}");
         assert_eq!(round(Some((0x0111, "192.0.2.1:2"))), [unusable]);
         assert_eq!(round(None), [""; 0]);
+    });
+}
+
+#[test]
+fn server_may_become_known_later_and_its_error_response_is_logged() {
+    let lines = Lines::default();
+    keep_callsites_enabled();
+    tracing::subscriber::with_default(lines.subscriber(), || {
+        let (name_server, answers) = mpsc::channel();
+        let mut echo = EchoServer::new(EchoConfig::default());
+        let config = StunConfig { server: Box::new(move || answers.try_recv().ok()), hash_key: [0; 4] };
+        echo.monitor_mapped_address(config, Box::new(|address| panic!("{address}")));
+        assert_eq!((poll(&mut echo, 0), deadline(&echo)), (Vec::new(), Some(200 * MS)));
+        name_server.send(server()).expect("the receiver exists");
+        let request = next_request(&mut echo, 200 * MS);
+        // RFC 8489, section 14.8: error 401.
+        let error = [&[0x01, 0x11, 0, 20][..], &request[4..], &[0, 9, 0, 16, 0, 0, 4, 1], b"Unauthorized"].concat();
+        receive(&mut echo, 200 * MS, server(), &error);
+        for due in [700, 1_700, 3_700, 7_700] {
+            poll(&mut echo, due * MS);
+        }
+        let reason = "reason=\"error 401 Unauthorized\" retry_s=25 hint=\"check the STUN server and the firewall\"";
+        let expected = format!(" WARN mapped address request failed stun_server=198.51.100.7:3478 {reason}");
+        assert_eq!((lines.take(), counts(&echo)), (vec![expected], [4, 1, 1]));
     });
 }

@@ -7,7 +7,7 @@ use test_support::golden;
 use golden::packet;
 use jamjam_core::wire::stun::{
     BindingRequest, CountsRequestTime, ReceivedCounts, ReportedPause, ResponseAttributes, ServerReport, StunError,
-    StunMessage, binding_request, counts_request, is_response_to, is_stun, parse_message,
+    StunMessage, binding_request, counts_request, error_response, is_response_to, is_stun, parse_message,
 };
 use proptest::prelude::*;
 
@@ -309,6 +309,30 @@ fn responses_of_the_rfc_are_parsed() {
     let ipv6 = packet("stun-rfc5769-ipv6.hex");
     assert_eq!(parsed(&ipv6), Some(("[2001:db8:1234:5678:11:2233:4455:6677]:32853".to_owned(), None)));
     assert_eq!(ResponseAttributes::parse(&packet("stun-response-unknown.hex")), Some(ResponseAttributes::default()));
+    // MAPPED-ADDRESS (section 14.1) counts only without XOR-MAPPED-ADDRESS.
+    let mapped = [0, 1, 0x9c, 0x40, 203, 0, 113, 5];
+    let masked = [0, 1, 0x9c ^ 0x21, 0x40 ^ 0x12, 0xcb ^ 0x21, 0x12, 0x71 ^ 0xa4, 6 ^ 0x42];
+    let all = [(0x0001, &mapped[..]), (0x0020, &masked[..])];
+    for (attributes, expected) in [(&all[..1], "203.0.113.5:40000"), (&all[..], "203.0.113.6:40000")] {
+        let mut response = with_attributes(&[7; 12], attributes);
+        response[..2].copy_from_slice(&[1, 1]);
+        assert_eq!(parsed(&response), Some((expected.to_owned(), None)));
+    }
+}
+
+#[test]
+fn error_response_has_a_code_and_a_reason() {
+    // Section 14.8: the class is the hundreds digit, in the low three bits. The reason may be empty.
+    for (value, expected) in [
+        (&[0, 0, 3, 0][..], Some((300, ""))),
+        (&[0xff, 0xff, 0xfc, 38, b'S', b't', b'a', b'l', b'e'], Some((438, "Stale"))),
+        (&[0, 0, 4], None),
+    ] {
+        let mut response = with_attributes(&[7; 12], &[(0x0009, value)]);
+        assert_eq!(error_response(&response), None, "a request");
+        response[..2].copy_from_slice(&[1, 0x11]);
+        assert_eq!(error_response(&response), expected.map(|(code, reason)| (code, reason.to_owned())));
+    }
 }
 
 #[test]

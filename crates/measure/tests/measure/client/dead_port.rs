@@ -100,3 +100,20 @@ fn endless_run_and_wait_for_survive_a_dead_port() {
     let replied = run(|config, _| config.wait_for = Some(Duration::from_secs(8)), |ms| ms / 10, &[3_000]);
     assert!(replied.0 > 11_000, "{replied:?}");
 }
+
+#[test]
+fn errors_before_the_reply_that_ends_the_wait_are_not_counted() {
+    let mut config = run_config(StreamKind::Ping);
+    config.wait_for = Some(Duration::from_secs(8));
+    let interval = Duration::from_millis(10);
+    let probe = ProbeConfig { stream_kind: StreamKind::Ping, count: Some(10), interval, payload_len: 64 };
+    let mut node = ClientNode::new(config, ProbeWorkload::new(probe), Box::new(()));
+    for (ms, errors) in [(0, 0), (10, 5), (20, 5), (30, 6), (40, 7)] {
+        if ms == 20 {
+            deliver(&mut node, ms * MS, peer(), &header(4, 0, 0));
+        }
+        node.on_port_unreachable(Time::from_nanos(ms * MS), errors);
+        poll(&mut node, ms * MS);
+    }
+    assert_eq!(node.into_results("", Some(Time::from_millis(50)), &mut ()).port_unreachable, 2);
+}

@@ -4,8 +4,11 @@ use std::time::Duration;
 use test_support::node_driver;
 
 use jamjam_measure::client::{
-    ClientNode, LiveSnapshot, ProbeConfig, ProbeWorkload, Prober, RunConfig, SENT_PACKETS_CAPACITY, StreamKind,
+    ClientNode, LiveSnapshot, ProbeConfig, ProbeWorkload, Prober, RunConfig, RunResults, SENT_PACKETS_CAPACITY,
+    StreamKind,
 };
+use jamjam_measure::report::limits::Limits;
+use jamjam_measure::report::{Report, text};
 use jamjam_core::time::Time;
 
 use super::run_config;
@@ -49,6 +52,37 @@ fn packets_in_flight_are_not_lost_and_late_replies_are_no_longer_lost() {
             assert_eq!((known, lost, rtt_ns), (15, 14, Some(2_116 * MS as i64)));
         }
     }
+}
+
+#[test]
+fn results_so_far_are_those_of_a_run_that_is_interrupted_now() {
+    let run = |requests: &[u64]| {
+        let mut node = prober(StreamKind::Ping, None, 10_000, run_config(StreamKind::Ping));
+        let mut so_far = Vec::new();
+        for n in 0..=300_u64 {
+            if requests.contains(&n) {
+                node.live_figures().request_results();
+            }
+            for ping in poll(&mut node, n * 10 * MS) {
+                if n < 300 && n % 7 != 3 {
+                    deliver(&mut node, n * 10 * MS + MS, peer(), &pong(&ping));
+                }
+            }
+            so_far.extend(node.live_figures().take_results().map(|results| text(&results.finish(&mut ()))));
+        }
+        (so_far, text(&node.into_results("", Some(Time::from_millis(3_000)), &mut ())))
+    };
+    // The packets of the last 2 s without a reply are in flight, the others are lost.
+    let (so_far, end) = run(&[100, 300]);
+    assert!(so_far[0].contains("\nin flight                       15\n"), "{so_far:?}");
+    assert!(end.contains("\nlost                            14\n") && end.contains("\nin flight "), "{end}");
+    assert_eq!((so_far.len(), &so_far[1]), (2, &end));
+    // A request changes nothing.
+    assert_eq!(run(&[]), (Vec::new(), end));
+}
+
+fn text(run: &RunResults) -> String {
+    text::details(&Report::new(run, &Limits::default()), false)
 }
 
 #[test]

@@ -43,27 +43,18 @@ impl TrackerFixture {
         self.on_event(&MoqtClientEvent::FrameSent { group, frame, sent_at: at(ms), due: at(ms), bytes: 2 });
     }
 
-    fn returned(&mut self, group: u64, frame: usize, (sent, returned): (u64, u64), first_of_group: bool) {
-        let (sent_at, at, payload) = (at(sent), at(returned), "hi".into());
-        self.on_event(&MoqtClientEvent::FrameReturned {
-            group,
-            frame,
-            sent_at,
-            at,
-            intact: true,
-            first_of_group,
-            payload,
-        });
+    fn received(&mut self, group: u64, frame: usize, sent_at: Option<Time>, ms: u64, intact: bool) {
+        let (at, payload) = (at(ms), "hi".into());
+        self.on_event(&MoqtClientEvent::FrameReturned { group, frame, sent_at, at, intact, payload });
     }
 
+    fn returned(&mut self, group: u64, frame: usize, (sent, returned): (u64, u64)) {
+        self.received(group, frame, Some(at(sent)), returned, true);
+    }
+
+    /// A frame for which the client did not wait.
     fn unmatched(&mut self, group: u64, frame: usize, ms: u64) {
-        self.on_event(&MoqtClientEvent::FrameUnmatched {
-            group,
-            frame,
-            at: at(ms),
-            intact: true,
-            payload: "hi".into(),
-        });
+        self.received(group, frame, None, ms, true);
     }
 
     fn end(self, ms: u64, ending: MoqtRunOutcome, interrupted: Option<StopSignal>) -> RunResults {
@@ -80,6 +71,15 @@ impl TrackerFixture {
         self.on_event(&MoqtClientEvent::Finished { at: at(ms), outcome });
         self.frames.into_results(interrupted, closing)
     }
+}
+
+/// A tracker that has received the events of a client.
+pub(super) fn tracked(events: &[MoqtClientEvent], per_group: u64) -> FrameTracker {
+    let mut tracker = TrackerFixture::new(per_group);
+    for event in events {
+        tracker.on_event(event);
+    }
+    tracker.frames
 }
 
 fn counts(stream: &StreamStats) -> [u64; 9] {
@@ -99,33 +99,21 @@ fn losses_order_and_copies_are_counted_separately() {
     }
     // Group 1: both frames return after 4 ms. Group 2: no frame returns. Group 3: both frames return, after 30 and 31 ms, which is late.
     // Group 4: only the second frame returns, before group 3.
-    tracker.returned(1, 0, (100, 104), true);
-    tracker.returned(1, 1, (105, 109), false);
-    tracker.returned(4, 1, (135, 145), true);
-    tracker.returned(3, 0, (120, 150), true);
-    tracker.returned(3, 1, (125, 156), false);
+    tracker.returned(1, 0, (100, 104));
+    tracker.returned(1, 1, (105, 109));
+    tracker.returned(4, 1, (135, 145));
+    tracker.returned(3, 0, (120, 150));
+    tracker.returned(3, 1, (125, 156));
     // Group 5: the first frame returns twice. The first copy is damaged, and the second copy is intact. The second frame of group 5 does
     // not return.
-    let returned = |group, frame, sent, returned, intact| MoqtClientEvent::FrameReturned {
-        group,
-        frame,
-        sent_at: at(sent),
-        at: at(returned),
-        intact,
-        first_of_group: true,
-        payload: "ho".into(),
-    };
-    tracker.on_event(&returned(5, 0, 140, 157, false));
+    tracker.received(5, 0, Some(at(140)), 157, false);
     tracker.unmatched(5, 0, 158);
     // The client reports four more unmatched frames. The first frame is a second copy of a frame of group 1. The second frame belongs to an
     // unsent group. The third frame has an unknown frame number. The fourth frame belongs to the lost group.
     tracker.unmatched(1, 0, 160);
     tracker.unmatched(9, 0, 161);
     tracker.unmatched(1, 2, 162);
-    tracker.on_event(&MoqtClientEvent::GroupLost { group: 2, sent_at: at(110) });
-    tracker.on_event(&MoqtClientEvent::FrameMissing { group: 4, frame: 0, sent_at: at(130) });
     tracker.unmatched(2, 0, 2_000);
-    tracker.on_event(&MoqtClientEvent::FrameMissing { group: 5, frame: 1, sent_at: at(145) });
     let run = tracker.end(2_149, MoqtRunOutcome::Completed, None);
 
     let stream = run.ping.as_ref().unwrap();
@@ -150,10 +138,8 @@ fn frames_under_way_at_an_interruption_are_in_flight() {
     for (group, ms) in [(1, 100), (2, 1_000), (3, 2_900), (4, 3_000)] {
         tracker.sent(group, 0, ms);
     }
-    tracker.returned(1, 0, (100, 150), true);
-    tracker.returned(4, 0, (3_000, 3_050), true);
-    tracker.on_event(&MoqtClientEvent::GroupLost { group: 2, sent_at: at(1_000) });
-    tracker.on_event(&MoqtClientEvent::FrameInFlight { group: 3, frame: 0, sent_at: at(2_900) });
+    tracker.returned(1, 0, (100, 150));
+    tracker.returned(4, 0, (3_000, 3_050));
     let by_us = MoqtRunOutcome::Closed { code: 0, reason: "interrupted".to_owned(), closed_locally: true };
     // A frame without an echo is lost if it was sent at least 2,050 ms before the interruption. These 2,050 ms are the smallest round trip
     // plus the timeout. A frame sent less than 2,050 ms before the interruption counts as in flight if its echo is missing.
@@ -182,7 +168,7 @@ fn failure_reason_follows_from_the_outcome() {
 
 /// Collects the sequence number and outcome of each frame.
 #[derive(Default)]
-struct Lines(Vec<(u32, PacketOutcome)>);
+pub(super) struct Lines(pub(super) Vec<(u32, PacketOutcome)>);
 
 impl PacketObserver for Lines {
     fn on_packet(&mut self, line: Line<'_>) {
@@ -195,15 +181,15 @@ fn frames_are_numbered_across_the_whole_run() {
     let mut tracker = TrackerFixture::new(3);
     (0..3).for_each(|frame| tracker.sent(1, frame, 100));
     (0..3).for_each(|frame| tracker.sent(2, frame, 200));
-    (0..3).for_each(|frame| tracker.returned(1, frame, (100, 101), frame == 0));
-    tracker.returned(2, 1, (200, 201), true);
+    (0..3).for_each(|frame| tracker.returned(1, frame, (100, 101)));
+    tracker.returned(2, 1, (200, 201));
     let mut lines = Lines::default();
     tracker.closing(5_000, MoqtRunOutcome::Completed, None, &mut lines);
     assert_eq!(lines.0, [(3, PacketOutcome::Lost), (5, PacketOutcome::Lost)]);
 }
 
 #[test]
-fn client_and_frame_tracker_agree() {
+fn every_sent_frame_has_one_outcome_at_an_interruption() {
     for (seed, slow) in (0..40).flat_map(|seed| [(seed, false), (seed, true)]) {
         let per_group = 1 + seed as usize % 3;
         let sending = Sending {
@@ -220,24 +206,24 @@ fn client_and_frame_tracker_agree() {
         let now = peers.now;
         peers.client.update(now, |session| session.close(0, "interrupted"));
         peers.finish();
-        let mut tracker = TrackerFixture::new(per_group as u64);
-        peers.events.iter().for_each(|event| tracker.on_event(event));
-        let run = tracker.frames.into_results(Some(StopSignal::Terminate), &mut ());
+        let run = tracked(&peers.events, per_group as u64).into_results(Some(StopSignal::Terminate), &mut ());
 
         let of = |what: fn(&MoqtClientEvent) -> bool| peers.events.iter().filter(|event| what(event)).count() as u64;
-        let in_flight = of(|event| matches!(event, MoqtClientEvent::FrameInFlight { .. }));
-        let missing = of(|event| matches!(event, MoqtClientEvent::FrameMissing { .. }));
-        let returned = of(|event| matches!(event, MoqtClientEvent::FrameReturned { .. }));
         let stream = run.ping.unwrap();
-        let lost_groups = peers.lost().len() as u64;
-        assert_eq!((stream.returned, stream.in_flight), (returned, in_flight), "seed {seed}");
-        assert_eq!(stream.lost, lost_groups * per_group as u64 + missing, "seed {seed}");
+        let sent = of(|event| matches!(event, MoqtClientEvent::FrameSent { .. }));
+        assert_eq!((stream.sent, stream.returned), (sent, peers.returned().len() as u64), "seed {seed}");
         assert_eq!(stream.sent, stream.returned + stream.lost + stream.in_flight, "seed {seed}");
+        // Of a group, either all frames were sent in time before the interruption, or none.
+        let moqt = run.moqt.unwrap();
+        assert_eq!(stream.lost, moqt.groups.lost * per_group as u64 + moqt.groups.frames_missing, "seed {seed}");
+        assert_eq!(moqt.groups.sent * per_group as u64, sent, "seed {seed}");
+        let not_returned = peers.lost().len() as u64;
+        assert_eq!(moqt.groups.lost + moqt.groups.in_flight(), not_returned, "seed {seed}");
         assert!(
             stream.sent > 50 && (!slow || stream.lost + stream.in_flight > 0),
             "seed {seed}: the test checks nothing"
         );
-        let has_broadcast_path = run.moqt.unwrap().track == "/client.echo, index";
+        let has_broadcast_path = moqt.track == "/client.echo, index";
         assert_eq!(has_broadcast_path, version != MoqtVersion::Gomoqt202502);
     }
 }
@@ -291,13 +277,13 @@ fn frames_skipped_after_a_pause_are_not_sent_and_have_no_round_trip() {
     let mut tracker = TrackerFixture::new(1);
     tracker.sent(1, 0, 100);
     tracker.sent(2, 0, 110);
-    tracker.returned(1, 0, (100, 105), true);
+    tracker.returned(1, 0, (100, 105));
     tracker.on_event(&MoqtClientEvent::Paused(Pause { start: at(112), end: at(3_000) }));
     (120..124).for_each(|ms| tracker.on_event(&MoqtClientEvent::FrameSkipped { due: at(ms) }));
     tracker.sent(7, 0, 3_010);
-    tracker.returned(7, 0, (3_010, 3_015), true);
+    tracker.returned(7, 0, (3_010, 3_015));
     // The host reads the frame of the pause last.
-    tracker.returned(2, 0, (110, 3_016), true);
+    tracker.returned(2, 0, (110, 3_016));
     let run = tracker.end(3_200, MoqtRunOutcome::Completed, None);
     assert_eq!((run.pauses.count, run.pauses.total_ns), (1, 2_888_000_000));
     let frames = run.ping.expect("frames");

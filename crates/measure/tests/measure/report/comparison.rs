@@ -111,7 +111,7 @@ fn slower_line_fails_and_faster_line_passes() {
     assert_eq!(results(&worse)[1], ("rtt_p50_us", Worse));
     assert_eq!(worse.exit_code(), 1);
     let reason = &worse.verdict.reasons[0];
-    assert!(reason.starts_with("--baseline: round trip p50 worse by 2.") && reason.ends_with(" ms (10 %)"), "{reason}");
+    assert!(reason.starts_with("--baseline: mean of p50 worse by 2.") && reason.ends_with(" ms (10 %)"), "{reason}");
     let better = compared(&slow, &fast);
     assert_eq!((results(&better)[1], better.exit_code()), (("rtt_p50_us", Better), 0));
 }
@@ -204,7 +204,7 @@ fn short_runs_are_compared_and_show_large_changes_only() {
     assert_eq!((results(&report)[1], report.exit_code()), (("rtt_p50_us", Worse), 1));
     let report = compared(&old, &run(10, 2, 10, 1.1));
     assert_eq!((results(&report)[1], report.exit_code()), (("rtt_p50_us", Undecided), 0));
-    assert!(text::summary(&report, false).contains("\nround trip p50: too short to decide; use longer runs\n"));
+    assert!(text::summary(&report, false).contains("\nmean of p50: too short to decide; use longer runs\n"));
     // A run of a second has no margin of error, but its figures are printed.
     let report = compared(&old, &run(1, 2, 10, 2.0));
     let comparison = report.comparison.as_ref().expect("a comparison");

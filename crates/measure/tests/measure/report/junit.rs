@@ -47,6 +47,10 @@ fn cases(run: &RunResults, limits: &Limits, exceeded: Option<&str>) -> Vec<Case>
     cases
         .map(|case| {
             let (kind, message) = ending(case);
+            // Some readers show only the text of a failure, or require a time.
+            let bad = case.children().find(|node| ["failure", "error"].contains(&node.tag_name().name()));
+            assert!(bad.is_none_or(|bad| bad.text().is_some_and(|body| body.starts_with(message))), "{text}");
+            assert!(case.attribute("time").is_some_and(|time| time.parse::<f64>().is_ok()), "{text}");
             (case.attribute("name").unwrap().to_owned(), format!("{kind} {message}").trim_end().to_owned())
         })
         .collect()
@@ -113,11 +117,11 @@ fn run_without_replies_fails_with_likely_causes_and_fails_its_limits() {
     let reasons = document.descendants().find(|node| node.has_tag_name("failure")).unwrap().text().unwrap();
     assert!(
         reasons.starts_with(
-            "no LATENCY_PONG received; possible causes:\n  1. the server does not answer LATENCY_PING: likely"
+            "no replies received\nno LATENCY_PONG received; possible causes:\n  1. the server does not answer LATENCY_PING: likely"
         ),
         "{reasons}"
     );
-    assert_eq!(reasons.lines().count(), 4, "{reasons}");
+    assert_eq!(reasons.lines().count(), 5, "{reasons}");
 }
 
 #[test]
@@ -138,12 +142,15 @@ fn wait_for_timeout_fails() {
 fn interrupted_run_is_an_error_although_its_figures_pass() {
     let fine = probe(stream(StreamStats::new(), [MS; 100]));
     let limits = Limits { max_loss: Some(0.0), ..Limits::default() };
-    for (signal, name) in [(StopSignal::Interrupt, "SIGINT"), (StopSignal::Terminate, "SIGTERM")] {
+    for (signal, name) in [(StopSignal::Interrupt, "SIGINT"), (StopSignal::Hangup, "SIGHUP")] {
         let run = RunResults { interrupted: Some(signal), ..fine.clone() };
         assert_eq!(cases(&run, &limits, None)[0], case(NOT_INTERRUPTED, &format!("error interrupted by {name}")));
         assert_eq!(cases(&run, &limits, None)[3], case("--max-loss 0 %", "passed"));
     }
-    let exceeded = cases(&fine, &limits, Some("cannot go on reading from the socket: gone"));
+    // `head` has read enough, and the exit code is 0.
+    let closed = RunResults { interrupted: Some(StopSignal::ClosedPipe), ..fine.clone() };
+    assert_eq!(cases(&closed, &limits, None)[0], case(NOT_INTERRUPTED, "skipped interrupted by SIGPIPE"));
+    let exceeded = cases(&closed, &limits, Some("cannot go on reading from the socket: gone"));
     assert_eq!(exceeded[0], case(NOT_INTERRUPTED, "error cannot go on reading from the socket: gone"));
 }
 
@@ -199,7 +206,7 @@ fn suite_contains_time_duration_target_and_key_figures() {
     let attributes = ["name", "timestamp", "time"].map(|name| suite.attribute(name).unwrap());
     assert_eq!(attributes, ["jamjam-dev probe", "2023-11-14T22:13:20.123Z", "1.500"]);
     let times: Vec<&str> = suite.children().filter_map(|case| case.attribute("time")).collect();
-    assert_eq!(times, ["1.500"], "the times of the cases add up to the time of the run");
+    assert_eq!(times, ["1.500", "0.000", "0.000"], "the times of the cases add up to the time of the run");
     let properties: Vec<(&str, &str)> = suite
         .descendants()
         .filter(|node| node.has_tag_name("property"))

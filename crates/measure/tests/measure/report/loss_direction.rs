@@ -78,6 +78,8 @@ fn table_shows_loss_direction_only_if_requested() {
     let text = summary(&lossy(server_report(true, Some(101))));
     let rows = "\nlost                             3\nlost upstream                    2\nlost downstream                  1\nloss ";
     assert!(text.contains(rows) && text.contains("\nmapped address        [2001:db8::7]:40000\n"), "{text}");
+    let short = text::summary(&Report::new(&lossy(server_report(true, Some(101))), &Limits::default()), false);
+    assert!(short.contains("\nmapped address        [2001:db8::7]:40000\n"), "{short}");
     let text = summary(&lossy(server_report(false, None)));
     let rows = "\nlost upstream              unknown\nlost downstream            unknown\n";
     assert!(text.contains(rows) && text.contains("\nmapped address        unknown\n"), "{text}");

@@ -1,12 +1,16 @@
 //! Run records: reading is total, and a record contains all results.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 
 use jamjam_core::audio::waveform::Waveform;
-use jamjam_measure::client::RunResults;
+use jamjam_measure::client::{PacketOutcome, RecordedPacket, RunKind, RunResults, StreamKind};
+use jamjam_measure::report::json::JsonLine;
 use jamjam_measure::report::limits::Limits;
 use jamjam_measure::report::run_record::{AudioPicture, RecordedOptions};
 use jamjam_measure::report::{Report, json, run_record};
+use jamjam_core::time::Time;
 
 use super::json::runs;
 
@@ -36,6 +40,33 @@ fn everything_except_the_packets_is_recorded() {
         assert_eq!(document(&recorded.run), document(&run), "{name}");
         assert_eq!((recorded.run.audio.is_some(), recorded.error.as_deref()), (has_audio, Some("a full disk")));
         assert_eq!(recorded.audio.map(|audio| (audio.name, audio.missing_packets)), Some(("a tone".to_owned(), 1)));
+    }
+}
+
+/// An outage from 2 s until the end of the record at 5 s. One packet is due each 10 ms, and replies are awaited for 300 ms.
+#[test]
+fn packets_after_the_last_reply_are_lost_or_in_flight() {
+    let plan = RunResults { timeout_ns: 300_000_000, ..RunResults::new(RunKind::Probe, "a server", StreamKind::Ping) };
+    // Round trip, packets in total, lost, in flight. A reply is awaited for the smallest round trip and the time-out.
+    let cases = [(1_000_000, 500, 270, 30), (1_001_000_000, 500, 170, 130), (1_000_000, 300, 100, 0)];
+    for (rtt_ns, packets, lost, in_flight) in cases {
+        let mut record = json::line(&RecordedOptions::new(Limits::default())).expect("numbers and texts");
+        record += &run_record::plan_line(&plan).expect("numbers and texts");
+        for sequence in 0..200 {
+            let sent_at = Time::from_millis(u64::from(sequence) * 10);
+            let received_at = Some(sent_at + Duration::from_nanos(rtt_ns));
+            let (stream, outcome) = (StreamKind::Ping, PacketOutcome::Returned);
+            let packet = RecordedPacket { stream, sequence, due: sent_at, sent_at, received_at, outcome };
+            record += &json::line(&JsonLine::Packet((packet, Time::ZERO).into())).expect("numbers and texts");
+        }
+        for second in 1..=5 {
+            let sent = [0, packets.min(second * 100), 0];
+            record += &run_record::progress_line(Duration::from_secs(second), sent, 0).expect("numbers");
+        }
+        let run = run_record::read(record.as_bytes()).unwrap_or_else(|error| panic!("{error}")).run;
+        let ping = run.ping.as_ref().expect("the stream");
+        assert_eq!((run.duration_ns, ping.sent, ping.returned), (5_000_000_000, packets, 200), "{rtt_ns}");
+        assert_eq!((ping.lost, ping.in_flight), (lost, in_flight), "{rtt_ns} {packets}");
     }
 }
 

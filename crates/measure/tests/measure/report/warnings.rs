@@ -246,6 +246,23 @@ fn pacing_error_above_1_ms_adds_a_jitter_warning() {
 }
 
 #[test]
+fn run_without_replies_has_no_warnings_about_the_precision_of_round_trips() {
+    let mut pacing = PacingStats::default();
+    pacing.on_sent(Time::ZERO, Time::from_millis(5));
+    let mut host = HostTiming::default();
+    (0..1_000).for_each(|_| host.send_call.record(5_000_000));
+    (0..1_000).for_each(|_| host.timer_error.record(5_000_000));
+    let run = |ping| RunResults { pacing: Some(pacing.clone()), host_timing: Some(host.clone()), ..probe(ping) };
+    let codes = |run: &RunResults| -> Vec<&str> {
+        Report::new(run, &Limits::default()).warnings.iter().map(|warning| warning.code).collect()
+    };
+    let unanswered = StreamStats { sent: 100, lost: 100, ..StreamStats::new() };
+    assert_eq!(codes(&run(unanswered)), ["no_replies"]);
+    let answered = codes(&run(stream(StreamStats::new(), [MS; 100])));
+    assert_eq!(answered, ["slow_send_calls", "timer_error", "pacing_error"]);
+}
+
+#[test]
 fn local_pacing_drift_adds_a_warning() {
     let run = |last: u64| {
         let mut pacing = PacingStats::default();

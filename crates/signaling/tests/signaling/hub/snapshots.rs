@@ -92,6 +92,39 @@ fn activity_is_recorded_only_while_snapshots_are_taken() {
 }
 
 #[test]
+fn last_100_rejections_are_kept_while_no_console_is_open() {
+    let (mut hub, mut sink) = hub(SignalingLimits::default());
+    arrive(&mut hub, &mut sink, at(0), 1, "/?roomId=r");
+    arrive(&mut hub, &mut sink, at(0), 2, "/");
+    send(&mut hub, &mut sink, at(0), 2, &create(None));
+    let reject = |hub: &mut Hub, sink: &mut RecordingSink, second| {
+        send(hub, sink, at(second), 2, &json!({"type": "JoinRoom", "data": {"room_id": "?", "peer_name": "secret"}}));
+    };
+    reject(&mut hub, &mut sink, 1);
+    send(&mut hub, &mut sink, at(1), 2, &json!({"type": "no such type"}));
+    assert!(
+        hub.post_to_room(at(2), from(1), "lobby", (PostFormat::Object, PostBody::parse(b"[]")), &mut sink).is_err()
+    );
+    let reasons = |snapshot: &Snapshot| -> Vec<_> {
+        snapshot.activity.iter().map(|entry| (entry.reason.clone().unwrap(), entry.text.is_some())).collect()
+    };
+    let before = ["closed with 1008: Missing required parameters", "Room not found", "Payload must be a JSON object"];
+    assert_eq!(reasons(&all(&mut hub, at(3))), before.map(|reason| (reason.to_owned(), false)));
+    // While the console is open, the text is recorded too. It is discarded when the console is closed.
+    reject(&mut hub, &mut sink, 4);
+    send(&mut hub, &mut sink, at(4), 2, &json!({"type": "no such type"}));
+    assert_eq!(all(&mut hub, at(5)).activity[3].text.as_deref().map(|text| text.contains("secret")), Some(true));
+    hub.on_deadline(at(13), &mut sink);
+    hub.on_deadline(at(15), &mut sink);
+    let kept = all(&mut hub, at(60));
+    assert_eq!((kept.activity.len(), reasons(&kept)[3].clone()), (4, ("Room not found".to_owned(), false)));
+    hub.on_deadline(at(70), &mut sink);
+    (0..150).for_each(|_| reject(&mut hub, &mut sink, 100));
+    let kept = all(&mut hub, at(101));
+    assert_eq!((kept.activity.len(), kept.last_activity), (100, 155));
+}
+
+#[test]
 fn rejections_and_connects_survive_a_busy_room() {
     let (mut hub, mut sink) = hub(SignalingLimits { message_rate: None, ..SignalingLimits::default() });
     arrive(&mut hub, &mut sink, at(0), 1, "/?roomId=r&userId=u&userName=n");

@@ -251,8 +251,11 @@ impl HubSimulation {
                     received.cut, received.closed
                 ));
             }
-            let pinged = received.pinged.iter().all(|conn| self.model.dialect(*conn) > Some(ClientDialect::Jamjam));
-            check_equal("only clients of dialects with heartbeats are pinged", pinged, true)?;
+            let may_be_pinged = |conn: &ConnId| {
+                self.model.dialect(*conn) > Some(ClientDialect::Jamjam) || self.model.membership(*conn).is_some()
+            };
+            let pinged = received.pinged.iter().all(may_be_pinged);
+            check_equal("jamjam clients are pinged only in rooms, and undecided clients never", pinged, true)?;
             self.check_messages(&received)?;
         }
         self.model.now = until;

@@ -145,7 +145,7 @@ const COLUMNS = [
   ["messages_sent", "rate"],
   ["messages_sent"],
   ["messages_ignored"],
-  ["requests_rejected"],
+  ["requests_limited"],
   ["queued_bytes", "bytes"],
 ];
 

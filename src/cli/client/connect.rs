@@ -1,0 +1,101 @@
+//! Connects the socket of a run over UDP, with the retries of `--wait-for`.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow};
+
+use super::ClientArgs;
+use super::udp::{BackgroundTasks, ConnectedTarget};
+use crate::cli::output::Failure;
+use crate::cli::plan::UdpPeer;
+use crate::cli::target::UdpTarget;
+use crate::client::StopSignal;
+use crate::io::resolve::{self, ResolveError};
+use crate::io::signaling::client::RoomSessionError;
+use crate::io::stop::StopToken;
+use crate::io::udp::BindError;
+use crate::signaling::client::RoomError;
+
+/// Pause between two attempts with `--wait-for`.
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
+
+impl ClientArgs {
+    /// Connects a socket to `peer`. `command` becomes part of the member name in a room.
+    pub fn connect(&self, peer: &UdpPeer<'_>, command: &str, stop: &StopToken) -> Result<ConnectedTarget, Failure> {
+        self.files.prepare(stop)?;
+        let (started, this_thread) = (Instant::now(), thread::current());
+        stop.on_stop(move || this_thread.unpark());
+        let attempt: Box<dyn Fn() -> Result<ConnectedTarget, Failure>> = match peer {
+            UdpPeer::Embedded => Box::new(|| self.start_embedded_server()),
+            UdpPeer::Room(url) => {
+                let tls = self.room.signaling_tls_config(url)?;
+                Box::new(move || self.connect_to_member((url, &tls), command, stop))
+            }
+            UdpPeer::Host(target) => Box::new(move || self.connect_to_host(target, started, stop)),
+        };
+        loop {
+            let failure = match attempt() {
+                Ok(target) => return Ok(ConnectedTarget { waited: started.elapsed(), ..target }),
+                Err(failure) => failure,
+            };
+            let retries = self.may_retry(started) && is_transient(&failure);
+            if retries && stop.signal().is_none() {
+                thread::park_timeout(RETRY_INTERVAL);
+            }
+            let code = stop.signal().map_or(failure.code, StopSignal::exit_code);
+            if code != failure.code {
+                return Err(Failure { code, error: failure.error.context("interrupted while connecting") });
+            }
+            if !retries {
+                return Err(failure);
+            }
+        }
+    }
+
+    /// Whether `--wait-for` permits another attempt to connect.
+    fn may_retry(&self, started: Instant) -> bool {
+        self.wait_for.is_some_and(|wait| started.elapsed() + RETRY_INTERVAL < wait)
+    }
+
+    fn connect_to_host(
+        &self,
+        target: &UdpTarget,
+        started: Instant,
+        stop: &StopToken,
+    ) -> Result<ConnectedTarget, Failure> {
+        let options = self.network.socket_options();
+        let candidates =
+            options.select(&target.host, resolve::resolve_until_stopped(&target.host, target.port, stop)?)?;
+        let address = match candidates.as_slice() {
+            [only] => *only,
+            several => match resolve::first_reachable(several, &options, stop) {
+                Ok(address) => address,
+                Err(_) if self.may_retry(started) => {
+                    return Err(Failure { code: 1, error: anyhow!("no address of {target} replies") });
+                }
+                Err(_) => several[0],
+            },
+        };
+        let bound = self.connect_socket(address)?;
+        // The system may connect to an address other than the requested one: it replaces 0.0.0.0 with 127.0.0.1.
+        let address =
+            bound.socket.peer_addr().context("cannot determine the address that the socket is connected to")?;
+        let (name, link) = (target.to_string(), self.link_config(None));
+        let (waited, background) = (Duration::ZERO, BackgroundTasks::default());
+        Ok(ConnectedTarget { address, name, link, waited, bound, background })
+    }
+}
+
+/// Whether a later attempt to connect may succeed, because a name, a route, the server or its room is missing.
+fn is_transient(failure: &Failure) -> bool {
+    let error = &failure.error;
+    let room = error.downcast_ref().is_some_and(|error| match error {
+        RoomSessionError::Room(error) => {
+            matches!(error, RoomError::NotFound { .. } | RoomError::NoPeers(_) | RoomError::NoPeerAddress { .. })
+        }
+        error => matches!(error, RoomSessionError::Connect(error) if error.is_transient()),
+    });
+    let is_unknown = matches!(error.downcast_ref(), Some(ResolveError::Lookup { .. } | ResolveError::NoAddress(_)));
+    failure.code == 1 || room || is_unknown || matches!(error.downcast_ref(), Some(BindError::Other { .. }))
+}
