@@ -180,7 +180,6 @@ pub fn prepare(file: &Path) -> io::Result<()> {
 /// Like [`prepare`], but removes the file of an earlier run if possible. A mounted file cannot be removed.
 pub fn prepare_absent(file: &Path) -> io::Result<()> {
     let is_file = !is_descriptor(file) && fs::metadata(file).is_ok_and(|metadata| metadata.is_file());
-    // A mounted file cannot be removed.
     if is_file && fs::remove_file(resolve_links(file)).is_ok() { Ok(()) } else { prepare(file) }
 }
 
