@@ -22,6 +22,7 @@ pub mod moqt_in_memory;
 pub mod node_driver;
 pub mod recording_sink;
 pub mod server;
+pub mod snapshot;
 pub mod sockets;
 pub mod stun;
 pub mod transcript;
