@@ -36,7 +36,7 @@ fn main() -> ExitCode {
 
 /// What to do if the text of an error or panic shows that the system provides no more threads (EAGAIN) or files (EMFILE).
 fn system_limit_advice(error: &str) -> Option<&'static str> {
-    let is_start = error.contains("cannot start") || error.contains("thread");
+    let is_start = ["cannot start", "cannot listen", "thread"].iter().any(|word| error.contains(word));
     if is_start && error.contains("Resource temporarily unavailable") {
         return Some(". Raise the limit on threads: TasksMax= of the unit, pids_limit of the container, or ulimit -u");
     }

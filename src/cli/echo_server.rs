@@ -28,7 +28,8 @@ use crate::io::moqt::server::MoqtServerConfig;
 use crate::io::reachable::reachable_addresses;
 use crate::io::stop::StopToken;
 use crate::io::udp::{
-    self, Backend, BoundSocket, DEFAULT_RECEIVE_BUFFER, DEFAULT_SPIN_PERCENT, DriverOptions, IdlePolicy, KernelDrops,
+    self, Backend, BindError, BoundSocket, DEFAULT_RECEIVE_BUFFER, DEFAULT_SPIN_PERCENT, DriverOptions, IdlePolicy,
+    KernelDrops,
 };
 use crate::io::{http, os};
 use crate::link::LinkKey;
@@ -266,7 +267,8 @@ impl Args {
 
     fn bind_metrics(&self) -> anyhow::Result<Option<TcpListener>> {
         let Some(address) = self.metrics else { return Ok(None) };
-        http::bind(address).map(Some).with_context(|| format!("cannot listen on {address} for --metrics"))
+        let listener = http::bind(address).map_err(|error| BindError::new(address, error));
+        listener.map(Some).context("--metrics")
     }
 
     /// Binds the first usable address of the host.

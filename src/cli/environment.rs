@@ -147,29 +147,24 @@ pub fn name_variables<C: CommandFactory>(failure: Failure, matches: &ArgMatches)
     };
     let command = C::command();
     let used = matches.subcommand().and_then(|(name, matches)| Some((command.find_subcommand(name)?, matches)));
-    let names: Vec<&str> = used
-        .into_iter()
-        .flat_map(|(command, matches)| command.get_arguments().map(move |argument| (argument, matches)))
-        .filter(|(argument, _)| argument.get_long().is_some_and(names_option))
-        .filter(|(argument, matches)| {
-            matches.value_source(argument.get_id().as_str()) == Some(ValueSource::EnvVariable)
-        })
-        .filter_map(|(argument, _)| argument.get_env()?.to_str())
-        .map(|name| alias_in_effect(name).unwrap_or(name))
-        .filter(|name| !text.contains(name))
-        .collect();
-    if names.is_empty() {
-        return Failure { code, error };
-    }
-    Failure { code, error: anyhow::anyhow!("{text} ({} from the environment)", names.join(" and ")) }
+    let Some((command, matches)) = used else { return Failure { code, error } };
+    let named = command.get_arguments().filter(|argument| argument.get_long().is_some_and(names_option));
+    let variables = named.filter_map(|argument| Some((argument.get_id().as_str(), argument.get_env()?.to_str()?)));
+    let source = source(matches, variables.filter(|(_, name)| !text.contains(name)));
+    if source.is_empty() { Failure { code, error } } else { Failure { code, error: anyhow::anyhow!("{text}{source}") } }
 }
 
-/// The environment variables that supplied the host and the port. For example, ` (PORT from the environment)`. The text is empty if neither
-/// host nor port comes from the environment.
+/// The environment variables that supplied the host and the port: ` (PORT from the environment)`. Empty if there are none.
 pub fn address_source(matches: &ArgMatches) -> String {
-    let names: Vec<&str> = [("host", "HOST"), ("port", "PORT")]
+    source(matches, [("host", "HOST"), ("port", "PORT")])
+}
+
+/// Which of the options, given with their variables, have their value from the environment, as [`address_source`] describes.
+fn source<'a>(matches: &ArgMatches, options: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+    let is_from_environment = |option: &str| matches.value_source(option) == Some(ValueSource::EnvVariable);
+    let names: Vec<&str> = options
         .into_iter()
-        .filter(|(option, _)| matches.value_source(option) == Some(ValueSource::EnvVariable))
+        .filter(|(option, _)| is_from_environment(option))
         .map(|(_, name)| alias_in_effect(name).unwrap_or(name))
         .collect();
     if names.is_empty() { String::new() } else { format!(" ({} from the environment)", names.join(" and ")) }

@@ -85,10 +85,11 @@ pub fn with_examples(command: Command, with_codes: bool) -> Command {
     let start = format!("jamjam-dev {} ", command.get_name());
     let lines = EXAMPLES.iter().map(|(_, line)| *line).filter(|line| line.starts_with(&start));
     let examples = format!("Examples: {}", lines.collect::<Vec<_>>().join("\n          "));
-    let codes = EXIT_CODES.iter().filter(|_| with_codes).map(|(code, meaning)| format!("  {code}: {meaning}\n"));
-    let heading = if with_codes { "Exit codes:\n" } else { "" };
-    let end = if with_codes { "\n" } else { "" };
-    command.after_help(format!("{heading}{}{end}{examples}", codes.collect::<String>()))
+    if !with_codes {
+        return command.after_help(examples);
+    }
+    let codes = EXIT_CODES.map(|(code, meaning)| format!("  {code}: {meaning}\n")).concat();
+    command.after_help(format!("Exit codes:\n{codes}\n{examples}"))
 }
 
 /// One man page for all subcommands.

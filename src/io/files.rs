@@ -179,11 +179,8 @@ pub fn prepare(file: &Path) -> io::Result<()> {
 
 /// Like [`prepare`], but removes the file of an earlier run if possible. A mounted file cannot be removed.
 pub fn prepare_absent(file: &Path) -> io::Result<()> {
-    prepare(file)?;
-    if !is_descriptor(file) && fs::metadata(file).is_ok_and(|metadata| metadata.is_file()) {
-        let _ = fs::remove_file(resolve_links(file));
-    }
-    Ok(())
+    let is_file = !is_descriptor(file) && fs::metadata(file).is_ok_and(|metadata| metadata.is_file());
+    if is_file && fs::remove_file(resolve_links(file)).is_ok() { Ok(()) } else { prepare(file) }
 }
 
 /// Why `file` cannot be an output file: it is one of the standard streams. Replacing or truncating it would lose the data of the stream.

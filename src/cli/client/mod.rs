@@ -191,8 +191,7 @@ pub struct ClientArgs {
 }
 
 /// Options that the short help of `send` and `probe` omits.
-const RARELY_USED: &str =
-    "link delay moqt loss_direction loss drop_packets jitter reorder duplicate bandwidth seed outcome_log json_lines";
+const RARELY_USED: &str = "link delay moqt loss_direction loss jitter reorder bandwidth seed json_lines";
 
 /// Adapts an argument of `send` or `probe`. Their short help omits options that are rarely used there; the short help of `echo-server`
 /// contains these options. Options accept negative numbers, so that the error names the option. Positional arguments do not, so that
@@ -307,7 +306,8 @@ impl ClientArgs {
         self.wait_for.or(self.timeout.map(|timeout| timeout.max(MIN_CONNECT_TIMEOUT)))
     }
 
-    /// The configuration of a run over UDP to `peer`. To connect has taken the time `waited`. If the delay of the server is unknown, the first echo is expected after the default delay.
+    /// The configuration of a run over UDP to `peer`. `waited` is the part of --wait-for that passed while connecting. If the delay of the
+    /// server is unknown, the first echo is expected after the default delay.
     pub fn run_config(
         &self,
         (peer, waited): (SocketAddr, Duration),

@@ -35,7 +35,7 @@ pub struct ImpairmentArgs {
     loss: Option<LossArg>,
 
     /// Drop replies to AUDIO packets, such as 10,20-25
-    #[arg(long, value_name = "LIST", help_heading = HEADING)]
+    #[arg(long, hide_short_help = true, value_name = "LIST", help_heading = HEADING)]
     drop_packets: Option<SequenceSet>,
 
     /// Delay replies by up to this time, keeping their order
@@ -49,7 +49,7 @@ pub struct ImpairmentArgs {
     reorder: Option<(f64, Duration)>,
 
     /// Send this share of the replies twice, at random
-    #[arg(long, value_name = "PERCENT", value_parser = parse_ratio, help_heading = HEADING)]
+    #[arg(long, hide_short_help = true, value_name = "PERCENT", value_parser = parse_ratio, help_heading = HEADING)]
     duplicate: Option<f64>,
 
     /// Limit the bit rate of replies, such as 2Mbit
@@ -63,7 +63,7 @@ pub struct ImpairmentArgs {
     seed: Option<u64>,
 
     /// Write the outcome of each reply to this CSV file
-    #[arg(long, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING)]
+    #[arg(long, hide_short_help = true, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING)]
     outcome_log: Option<OutputFile>,
 
     /// Maximum size of the outcome log, or off

@@ -48,12 +48,8 @@ const REGISTRATION_GROUP: &str = "registration";
 const DEPENDENT_OPTIONS: [&str; 7] =
     ["room_name", "public_addr", "stun", "no_link_key", "ca", "cert_sha256", "insecure"];
 
-/// Options that the short help of `echo-server` omits.
-const RARELY_USED: [&str; 3] = ["drop_packets", "duplicate", "outcome_log"];
-
 /// Adapts an argument of `echo-server`.
 pub fn adapt_argument(arg: Arg) -> Arg {
-    let arg = if RARELY_USED.contains(&arg.get_id().as_str()) { arg.hide_short_help(true) } else { arg };
     if DEPENDENT_OPTIONS.contains(&arg.get_id().as_str()) { arg.requires(REGISTRATION_GROUP) } else { arg }
 }
 

@@ -78,8 +78,6 @@ const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 /// Maximum number of addresses whose requests or failed logins are counted.
 pub const MAX_LIMITED_SOURCES: usize = 100_000;
 
-const PORT_IN_USE: &str = "the TCP port is in use by another program. Choose another port, or 0 for any free port";
-
 /// Binds a non-blocking listener to `address`. `[::]` also accepts IPv4.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
@@ -90,10 +88,7 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     // A restarted server can bind while old connections are in TIME_WAIT.
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
-    socket.bind(&address.into()).map_err(|error| match error.kind() {
-        kind @ io::ErrorKind::AddrInUse => io::Error::new(kind, PORT_IN_USE),
-        _ => error,
-    })?;
+    socket.bind(&address.into())?;
     socket.set_nonblocking(true)?;
     // The backlog has room for a thousand clients that reconnect together after a restart.
     socket.listen(LISTEN_BACKLOG)?;

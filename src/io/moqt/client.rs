@@ -244,8 +244,11 @@ fn run_with_retries(
                 | MoqtConnectError::Resolve(_)
                 | MoqtConnectError::Socket(_)
         );
-        let may_retry = wait_for.is_some_and(|whole| started_at.elapsed() + RETRY_INTERVAL < whole);
-        if !is_transient || !may_retry || stop.signal().is_some() {
+        let may_retry = is_transient && wait_for.is_some_and(|whole| started_at.elapsed() + RETRY_INTERVAL < whole);
+        if may_retry && stop.signal().is_some() {
+            return Some(MoqtConnectError::Interrupted);
+        }
+        if !may_retry {
             if let MoqtConnectError::TimedOut { address, port_use, .. } = &mut error
                 && stop.signal().is_none()
             {

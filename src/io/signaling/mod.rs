@@ -41,10 +41,6 @@ use crate::signaling::{self, DialectCounters, DialectSet, Hub, NewConnection, Ro
 /// Maximum time for closing all connections at shutdown. Then the server ends, even if clients have not read their data.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The error of a WebSocket request whose `Upgrade` header a proxy has removed.
-const LOST_UPGRADE: &str =
-    "a proxy removed the Upgrade header; configure the proxy to forward WebSocket: HTTP/1.1, Upgrade, Connection";
-
 /// Serves `hub` on `listener` until `stop` is requested and connections are closed.
 pub fn serve(listener: TcpListener, hub: Hub, options: SignalingServerConfig, stop: &StopToken) -> io::Result<()> {
     spawn(listener, hub, options, stop)?.worker.join();
@@ -141,8 +137,8 @@ async fn upgrade_middleware(
     next: Next,
 ) -> Response {
     if handshake::has_lost_upgrade(&request) {
-        log_rejection(&state, client.source, request.uri(), &LOST_UPGRADE);
-        return upgrade_required(LOST_UPGRADE);
+        log_rejection(&state, client.source, request.uri(), &handshake::LOST_UPGRADE);
+        return upgrade_required(handshake::LOST_UPGRADE);
     }
     if !handshake::is_upgrade_request(request.headers()) {
         return next.run(request).await;

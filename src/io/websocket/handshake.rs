@@ -45,6 +45,9 @@ pub fn is_upgrade_request(headers: &HeaderMap) -> bool {
     header_contains(headers, header::UPGRADE, "websocket")
 }
 
+/// The error of a WebSocket request whose `Upgrade` header a proxy has removed, for the log, the client and its user.
+pub(in crate::io) const LOST_UPGRADE: &str = "a proxy removed the Upgrade header of the request; configure the proxy to forward WebSocket: HTTP/1.1, Upgrade, Connection";
+
 /// Whether a proxy has removed the `Upgrade` header from a WebSocket request. Proxies keep `Sec-WebSocket-Key`.
 #[doc(hidden)]
 pub fn has_lost_upgrade(request: &Request) -> bool {
@@ -170,9 +173,7 @@ fn status_advice(status: StatusCode, location: Option<&str>) -> String {
         };
     }
     let advice = match status {
-        StatusCode::UPGRADE_REQUIRED => {
-            "a proxy removed the Upgrade header of the request; configure the proxy to forward WebSocket: HTTP/1.1, Upgrade, Connection"
-        }
+        StatusCode::UPGRADE_REQUIRED => LOST_UPGRADE,
         StatusCode::OK => {
             "the response is not WebSocket. A proxy does not forward the Upgrade header, or there is no signaling server at this path; \
              signaling servers usually use / or /ws without a query"

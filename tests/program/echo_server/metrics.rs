@@ -171,7 +171,7 @@ fn port_in_use_is_an_error_before_anything_is_served() {
     let output = run(&["echo-server", "--port", "0", "--metrics", &address], |_| {});
     assert_eq!(output.status.code(), Some(3));
     let error = String::from_utf8(output.stderr).unwrap();
-    let beginning = format!("jamjam-dev: cannot listen on {address} for --metrics: ");
+    let beginning = format!("jamjam-dev: --metrics: cannot listen on {address}: ");
     assert!(error.starts_with(&beginning) && error.lines().count() == 1, "{error}");
 }
 

@@ -29,6 +29,7 @@ pub mod node_driver;
 pub mod recording_sink;
 pub mod rng;
 pub mod server;
+pub mod snapshot;
 pub mod sockets;
 pub mod stun;
 pub mod transcript;
