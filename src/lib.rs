@@ -106,7 +106,10 @@ pub mod cli;
 pub mod io;
 pub mod testing;
 
-pub use jamjam_core::{address, audio, echo, impairment, link, log_throttle, memory_budget, node, rate_limit, sanitize, stats, time, units, wire};
+pub use jamjam_core::{
+    address, audio, echo, impairment, link, log_throttle, memory_budget, node, rate_limit, sanitize, stats, time,
+    units, wire,
+};
 pub use jamjam_measure::{client, report};
 pub use jamjam_moqt as moqt;
 pub use jamjam_signaling as signaling;

@@ -15,9 +15,9 @@ use super::options::impairment::{ImpairmentArgs, OutcomeLogFile, PreparedEcho};
 use super::options::registration::{self, RegistrationArgs};
 use super::output::Failure;
 use super::server::{self, MemoryArgs, ServerStatistics, UdpStatistics};
-use super::values::{driver_parser, link_policy_parser, 
-    OrOff, OutputFile, format_bit_rate, format_size, or_off, output_file_parser, parse_listen_address, parse_millis,
-    parse_percent, parse_seconds,
+use super::values::{
+    OrOff, OutputFile, driver_parser, format_bit_rate, format_size, link_policy_parser, or_off, output_file_parser,
+    parse_listen_address, parse_millis, parse_percent, parse_seconds,
 };
 use crate::address::Cidr;
 use crate::client::StopSignal;

@@ -141,7 +141,8 @@ impl ReportFileArgs {
 
     /// Writes the page of an active run.
     pub fn write_page(&self, report: &Report) -> io::Result<()> {
-        let page = |file: &OutputFile| files::write(file, &html::page(report, None, None, PAGE_STYLE));
+        let page =
+            |file: &OutputFile| files::write(file, &html::page(report, None, None, PAGE_STYLE, VERSION_WITH_COMMIT));
         self.html.as_ref().map_or(Ok(()), page)
     }
 

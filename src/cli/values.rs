@@ -412,8 +412,13 @@ mod tests {
 
     #[test]
     fn bit_rate_is_printed_as_it_was_entered() {
-        let shown =
-            [(64_000_000, "64mbit"), (1_500_000, "1500kbit"), (2_000_000_000, "2gbit"), (9_601, "9601bit"), (0, "0bit")];
+        let shown = [
+            (64_000_000, "64mbit"),
+            (1_500_000, "1500kbit"),
+            (2_000_000_000, "2gbit"),
+            (9_601, "9601bit"),
+            (0, "0bit"),
+        ];
         for (rate, text) in shown {
             assert_eq!(format_bit_rate(rate), text);
             assert_eq!(parse_bit_rate(text), Ok(rate));

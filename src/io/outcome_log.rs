@@ -150,8 +150,8 @@ mod tests {
 
     use super::*;
     use crate::echo::ReplyOutcome;
-    use crate::time::Time;
     use crate::impairment::LossCause;
+    use crate::time::Time;
     use crate::wire::PacketType;
 
     fn reply_event(sequence: u32) -> ReplyEvent {

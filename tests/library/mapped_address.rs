@@ -13,7 +13,10 @@ use jamjam_dev::io::udp::{self, Backend, DriverOptions, IdlePolicy};
 fn with_stun_server(mut echo: EchoServer, server: SocketAddr) -> (EchoServer, Receiver<SocketAddr>) {
     let (sender, reported) = mpsc::channel();
     let observer = move |address| sender.send(address).expect("the receiver exists");
-    echo.monitor_mapped_address(StunConfig { server, hash_key: [1, 2, 3, 4] }, Box::new(observer));
+    echo.monitor_mapped_address(
+        StunConfig { server: Box::new(move || Some(server)), hash_key: [1, 2, 3, 4] },
+        Box::new(observer),
+    );
     (echo, reported)
 }
 

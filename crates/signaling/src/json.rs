@@ -92,7 +92,7 @@ pub(super) fn from_str_unlimited_depth(text: &str) -> Result<Value, serde_json::
 }
 
 /// Reads an integer that may be written as a float, such as `1.795e+12`: Lua and Redis have no other numbers.
-pub(crate) fn integer<'de, D: serde::Deserializer<'de>, T: DeserializeOwned>(value: D) -> Result<T, D::Error> {
+pub fn integer<'de, D: serde::Deserializer<'de>, T: DeserializeOwned>(value: D) -> Result<T, D::Error> {
     let number = Number::deserialize(value)?;
     let is_whole = |float: &f64| float.fract() == 0.0 && (0.0..u64::MAX as f64).contains(float);
     let float = number.as_f64().filter(|float| number.is_f64() && is_whole(float));
@@ -100,7 +100,7 @@ pub(crate) fn integer<'de, D: serde::Deserializer<'de>, T: DeserializeOwned>(val
 }
 
 /// Like [`integer`], for an optional field.
-pub(crate) fn optional_integer<'de, D: serde::Deserializer<'de>, T: DeserializeOwned>(
+pub fn optional_integer<'de, D: serde::Deserializer<'de>, T: DeserializeOwned>(
     value: D,
 ) -> Result<Option<T>, D::Error> {
     Option::<Number>::deserialize(value)?.map(|number| integer(number).map_err(D::Error::custom)).transpose()

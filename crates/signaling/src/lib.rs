@@ -60,7 +60,7 @@ pub use event_sink::{ConnId, EventSink, UpdateKey};
 pub use foreign_protocol::ForeignProtocol;
 pub use hub::Hub;
 pub use hub_connections::{ClosedRoom, NewConnection, OperatorError};
-pub(crate) use json::{integer, optional_integer};
+pub use json::{integer, optional_integer};
 pub use limits::{
     ControlSurfaceLimits, DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_TEST_ROOM_PREFIX, Heartbeat, SignalingLimits,
 };

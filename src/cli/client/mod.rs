@@ -29,7 +29,9 @@ use super::plan::{Plan, UdpPeer};
 use super::run_origin;
 use super::run_record::RunRecordArgs;
 use super::target::{LOCAL_ECHO_SERVER, Target};
-use super::values::{ClientLinkMode, driver_parser, format_size, parse_millis, parse_percent, parse_seconds, profile_parser, use_color};
+use super::values::{
+    ClientLinkMode, driver_parser, format_size, parse_millis, parse_percent, parse_seconds, profile_parser, use_color,
+};
 use crate::client::{RunConfig, RunKind, RunResults, StopSignal, StreamKind};
 use crate::echo::DEFAULT_DELAY;
 use crate::io::os;

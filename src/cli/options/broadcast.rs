@@ -13,9 +13,9 @@ use tracing::{info, warn};
 
 use super::credentials::SecretArgs;
 use crate::cli::output::Failure;
-use crate::cli::values::{envelope_parser, 
-    OrOff, format_request_rate, format_size, or_off, parse_millis, parse_nonzero_size, parse_request_rate,
-    parse_seconds,
+use crate::cli::values::{
+    OrOff, envelope_parser, format_request_rate, format_size, or_off, parse_millis, parse_nonzero_size,
+    parse_request_rate, parse_seconds,
 };
 use crate::io::signaling::broadcast_http::BroadcastHttpConfig;
 use crate::io::{clock, files, os};

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
+use crate::moqt_in_memory::{Direction, Fault, session};
+use jamjam_core::time::Time;
 use jamjam_moqt::client::{MoqtClient, MoqtClientConfig as Sending, MoqtClientEvent, MoqtRunOutcome};
 use jamjam_moqt::echo::{MoqtEcho, MoqtEchoConfig as Echoing};
 use jamjam_moqt::{EndpointRole, MoqtEndpoint, MoqtVersion, SessionCounters, SessionLimits, StreamDir};
-use jamjam_core::time::Time;
-use crate::moqt_in_memory::{Direction, Fault, session};
 
 /// A random number generator (`xorshift64*`).
 struct Random(u64);

@@ -13,7 +13,9 @@ use serde::{Deserialize, Serialize};
 use jamjam_core::node::{SendStatus, Transmit, TransmitSink};
 use jamjam_core::stats::History;
 use jamjam_core::time::Time;
-use jamjam_core::wire::stun::{self, CountsRequestTime, ReceivedCounts, ResponseAttributes, ServerReport, TransactionId};
+use jamjam_core::wire::stun::{
+    self, CountsRequestTime, ReceivedCounts, ResponseAttributes, ServerReport, TransactionId,
+};
 
 /// Time between retransmissions.
 const RETRANSMIT_INTERVAL: Duration = Duration::from_millis(200);

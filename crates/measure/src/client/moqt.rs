@@ -11,10 +11,10 @@ use super::reply::{INTACT_DIGEST, ReceivedReply};
 use super::results::{PacketObserver, RunKind, RunResults, StopSignal, StreamKind};
 use super::results_so_far::{LiveFigures, UnfinishedResults};
 use super::sent_packets::PacketTracker;
-use jamjam_moqt::client::{FIRST_GROUP_SEQUENCE, MoqtClientEvent, MoqtRunOutcome};
-use jamjam_moqt::{SessionCounters, TrackPath};
 use jamjam_core::stats::GroupOutcomes;
 use jamjam_core::time::{Time, saturating_nanos};
+use jamjam_moqt::client::{FIRST_GROUP_SEQUENCE, MoqtClientEvent, MoqtRunOutcome};
+use jamjam_moqt::{SessionCounters, TrackPath};
 
 /// The stream that frames are counted in.
 const STREAM: StreamKind = StreamKind::Ping;

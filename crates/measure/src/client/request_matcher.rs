@@ -11,8 +11,8 @@ use serde::Deserialize;
 
 use super::connection_results::ClockOffset;
 use super::sent_packets::SENT_PACKETS_CAPACITY;
-use jamjam_signaling::{Dialect, ResponseMatching};
 use jamjam_core::time::{Time, WallClock};
+use jamjam_signaling::{Dialect, ResponseMatching};
 
 /// Writes the requests of one dialect and matches the responses.
 #[derive(Debug)]

@@ -14,8 +14,8 @@ use super::run::{ClientNode, Workload, WorkloadStep};
 use super::schedule::RequestSchedule;
 use super::sent_packets::PacketTracker;
 use jamjam_core::node::{SendStatus, TransmitSink};
-use jamjam_signaling::{Dialect, ProbeRoom};
 use jamjam_core::time::Time;
+use jamjam_signaling::{Dialect, ProbeRoom};
 
 /// The stream that requests are counted in.
 const STREAM: StreamKind = StreamKind::Ping;

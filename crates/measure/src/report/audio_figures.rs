@@ -4,8 +4,8 @@ use serde::Serialize;
 
 use super::figures::figures;
 use super::quantities::{decibels, duration_millis, samples_to_millis, thousandths};
-use jamjam_core::audio::quality::{Alignment, AudioQuality, ChannelLevel, CorrelationPeak, Gap, SourceQuality};
 use crate::client::{AudioResults, CaptureResults, PlaybackResults};
+use jamjam_core::audio::quality::{Alignment, AudioQuality, ChannelLevel, CorrelationPeak, Gap, SourceQuality};
 
 /// Maximum number of gaps in `gap_list`.
 const MAX_LISTED_GAPS: usize = 1_000;

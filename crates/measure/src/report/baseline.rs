@@ -5,8 +5,8 @@ use serde::Deserialize;
 use super::quantities::RunProtocol;
 use super::time_series::{IntervalFigures, TimeSeries};
 use crate::client::{RunKind, StreamKind};
-use jamjam_moqt::Transport;
 use jamjam_core::sanitize::{sanitize, truncate_bytes};
+use jamjam_moqt::Transport;
 use jamjam_signaling::Dialect;
 
 /// Maximum length of the earlier report, in bytes.

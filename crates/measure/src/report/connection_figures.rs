@@ -5,8 +5,8 @@ use serde::Serialize;
 use super::figures::figures;
 use super::quantities::{micros, unsigned_millis};
 use crate::client::{LinkResults, MoqtFailure, MoqtResults, WebSocketConnectTimes, WebSocketFailure, WebSocketResults};
-use jamjam_moqt::MoqtVersion;
 use jamjam_core::sanitize::sanitize;
+use jamjam_moqt::MoqtVersion;
 use jamjam_signaling::Dialect;
 
 figures! {

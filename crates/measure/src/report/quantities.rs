@@ -7,9 +7,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::client::{RunResults, StopSignal, StreamKind};
+use jamjam_core::stats::{Histogram, StreamStats};
 use jamjam_moqt::Transport;
 use jamjam_signaling::Dialect;
-use jamjam_core::stats::{Histogram, StreamStats};
 
 /// The unit of a figure that is compared with a limit or an earlier run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

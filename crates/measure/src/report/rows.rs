@@ -6,8 +6,8 @@ use super::figures::{AudioFigures, HostTimingFigures, PacingFigures, StreamFigur
 use super::model::Report;
 use super::quantities::{format_count, format_optional_time, format_percent, format_time, format_time_ms};
 use super::time_series::WorstSeconds;
-use jamjam_core::stats::MIN_DRIFT_SECONDS;
 use Level::{Full, Short, Summary, ZeroCount};
+use jamjam_core::stats::MIN_DRIFT_SECONDS;
 
 /// One row.
 pub(super) struct Row {

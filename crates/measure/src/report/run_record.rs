@@ -12,11 +12,11 @@ use serde_json::error::Category;
 
 use super::json::{self, PacketLine};
 use super::limits::Limits;
-use jamjam_core::audio::waveform::{MAX_COLUMNS, Waveform};
 use crate::client::{
     PacketOutcome, RecordedPacket, RunResults, SENT_PACKETS_CAPACITY, StopSignal, StreamCounts, StreamKind, WaitResult,
     replay,
 };
+use jamjam_core::audio::waveform::{MAX_COLUMNS, Waveform};
 use jamjam_core::echo::DEFAULT_DELAY;
 use jamjam_core::time::{Time, saturating_nanos};
 

@@ -1,11 +1,10 @@
 //! The client and the echo are connected in memory. Streams overtake each other, and bytes arrive in chunks of any size.
 
-use test_support::manual_peer::ManualPeer;
 mod deadline;
 
 use std::time::Duration;
 
-use jamjam_measure::client::{PacketOutcome, StopSignal};
+use jamjam_core::time::Time;
 use jamjam_moqt::client::{
     FramePayload, MoqtClient, MoqtClientConfig as Sending, MoqtClientEvent, MoqtRunOutcome, TEXT_QUEUE_CAPACITY,
 };
@@ -13,9 +12,8 @@ use jamjam_moqt::echo::MoqtEchoConfig as Echoing;
 use jamjam_moqt::{
     EndpointRole, MoqtEndpoint, MoqtVersion, Session, SessionLimits, StreamDir, StreamHandle, error_code,
 };
-use jamjam_core::time::Time;
-use joined_peers::{JoinedPeers, Plan};
-use run::{Lines, tracked};
+use test_support::joined_peers::{JoinedPeers, Plan};
+use test_support::manual_peer::ManualPeer;
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -222,30 +220,6 @@ fn endless_run_is_ended_by_its_owner() {
 }
 
 #[test]
-fn frames_sent_just_before_the_end_are_in_flight() {
-    let sending =
-        Sending { group_count: None, group_interval: 1_000 * MS, reply_timeout: 2_000 * MS, ..Sending::default() };
-    let mut peers = JoinedPeers::new(Plan { sending, ..Plan::default() });
-    peers.client_is_slow = true;
-    // Groups are sent at 50, 1,050, 2,050, 3,050 and 4,050 ms.
-    peers.until(Time::from_millis(4_100));
-    let now = peers.now;
-    peers.client.update(now, |session| session.close(error_code::NO_ERROR, "interrupted"));
-    peers.finish();
-    let mut outcomes = Lines::default();
-    tracked(&peers.events, 1).into_results(Some(StopSignal::Interrupt), &mut outcomes);
-    // At 4,100 ms, the group sent at 2,050 ms has exceeded the timeout of 2,000 ms. Therefore, this group is lost and not in flight.
-    let expected = [
-        PacketOutcome::Lost,
-        PacketOutcome::Lost,
-        PacketOutcome::Lost,
-        PacketOutcome::InFlight,
-        PacketOutcome::InFlight,
-    ];
-    assert_eq!(outcomes.0, (0..5).zip(expected).collect::<Vec<_>>());
-}
-
-#[test]
 fn server_shutdown_is_reported_with_its_reason() {
     let mut peers = JoinedPeers::new(Plan { sending: fifty_groups(10 * MS), ..Plan::default() });
     peers.until(Time::from_millis(100));
@@ -419,8 +393,6 @@ fn groups_and_frames_that_do_not_return_are_lost_or_missing() {
     ];
     let events = events(&mut client);
     assert_eq!(events, expected);
-    let groups = tracked(&events, 2).into_results(None, &mut ()).moqt.unwrap().groups;
-    assert_eq!((groups.sent, groups.returned, groups.lost, groups.frames_missing), (2, 1, 1, 1));
 }
 
 #[test]
@@ -442,24 +414,22 @@ fn second_copies_are_received_for_a_while_after_completion() {
 }
 
 #[test]
-fn groups_under_way_when_the_server_closed_are_lost() {
+fn server_that_closes_ends_the_run() {
     let gone = |client: &mut ManualPeer<MoqtClient>, ms| {
         client.peer.update(Time::from_millis(ms), |session| session.on_connection_closed(7, "whim"));
         client.act();
-        let events = events(client);
-        let lost = tracked(&events, 2).into_results(None, &mut ()).moqt.unwrap().groups.lost;
-        (events.last().cloned(), lost)
+        events(client).last().cloned()
     };
     let at = Time::from_millis;
     let closed = MoqtRunOutcome::Closed { code: 7, reason: "whim".to_owned(), closed_locally: false };
-    assert_eq!(gone(&mut sending(), 55), (Some(MoqtClientEvent::Finished { at: at(55), outcome: closed }), 1));
+    assert_eq!(gone(&mut sending(), 55), Some(MoqtClientEvent::Finished { at: at(55), outcome: closed }));
 
     let mut client = sending();
     client.open(2, StreamDir::Uni, &[GROUP_1, b"\x02hi\x02hi"].concat());
     client.until(at(60));
     client.open(6, StreamDir::Uni, b"\x00\x02\x00\x02\x02hi\x02hi");
     let end = MoqtClientEvent::Finished { at: at(65), outcome: MoqtRunOutcome::Completed };
-    assert_eq!(gone(&mut client, 65), (Some(end), 0));
+    assert_eq!(gone(&mut client, 65), Some(end));
 }
 
 #[test]
@@ -632,8 +602,7 @@ fn silent_server_or_unoffered_version_closes_the_session() {
 fn groups_before_the_first_subscription_are_kept_up_to_a_limit() {
     let end = EndpointRole::Server { served_path: "/echo".to_owned(), connect_path: Some("/echo".to_owned()) };
     let session = Session::new(Time::ZERO, end, SessionLimits::default());
-    let mut echo =
-        ManualPeer::new(MoqtEndpoint::new(session, jamjam_moqt::echo::MoqtEcho::new(Echoing::default())));
+    let mut echo = ManualPeer::new(MoqtEndpoint::new(session, jamjam_moqt::echo::MoqtEcho::new(Echoing::default())));
     echo.open(0, StreamDir::Bi, &[0x00, 0x0a, 0x01, 0xc0, 0, 0, 0, 0xff, 0xff, 0xff, 0, 0]);
     echo.deliver(StreamHandle::Local(0), ACTIVE);
     for (id, sequence) in [(2, 1), (6, 2), (10, 3), (14, 4), (18, 5), (22, 6)] {

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use jamjam_core::time::Time;
 use jamjam_moqt::client::{FramePayload, MoqtClient, MoqtClientConfig, MoqtClientEvent, MoqtRunOutcome};
 use jamjam_moqt::echo::{MoqtEcho, MoqtEchoConfig};
 use jamjam_moqt::{
     EndpointRole, MoqtEndpoint, MoqtVersion, Session, SessionLimits, StreamDir, StreamHandle, error_code,
 };
-use jamjam_core::time::Time;
 use test_support::manual_peer::ManualPeer;
 use test_support::moqt_golden as golden;
 

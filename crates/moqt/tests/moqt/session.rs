@@ -6,13 +6,13 @@ use std::time::Duration;
 use test_support::manual_peer;
 use test_support::moqt_golden as golden;
 
+use jamjam_core::time::Time;
 use jamjam_moqt::echo::{MIN_BUFFERED_BYTES, MoqtEcho, MoqtEchoConfig};
 use jamjam_moqt::message::{Announce, AnnouncePlease, MessageBody, Subscribe};
 use jamjam_moqt::{
     EndpointRole, MoqtEndpoint, MoqtVersion, Session, SessionLimits, StreamDir, StreamHandle, TrackPath, error_code,
     path_matches,
 };
-use jamjam_core::time::Time;
 use manual_peer::ManualPeer;
 use proptest::prelude::*;
 

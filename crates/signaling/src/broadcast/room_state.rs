@@ -8,13 +8,13 @@ use serde_json::Value;
 
 use super::builtin_rooms::RoomHandlers;
 use super::room_handler::{ClientInfo, RelayPayload, RoomView};
-use jamjam_core::address::source_network;
-use jamjam_core::memory_budget::MemoryPermit;
 use crate::dialect::Dialect;
 use crate::event_sink::ConnId;
 use crate::member_log::{LoggedMember, RoomLabel};
 use crate::rooms::{MemberData, MemberInfo, Room, RoomKey, RoomMap};
 use crate::timers::TimerKey;
+use jamjam_core::address::source_network;
+use jamjam_core::memory_budget::MemoryPermit;
 use jamjam_core::time::WallClock;
 
 /// The state of the broadcast dialect.

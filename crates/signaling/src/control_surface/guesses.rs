@@ -8,9 +8,9 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::control_surface_events::ROOM_CODE_DIGITS;
 use jamjam_core::address::source_network;
 use jamjam_core::rate_limit::{WindowLimit, WindowLimiter};
-use crate::control_surface_events::ROOM_CODE_DIGITS;
 use jamjam_core::time::Time;
 
 /// Length of a period. It starts with the first wrong code after the previous period.

@@ -4,9 +4,6 @@ use subtle::ConstantTimeEq;
 use tracing::debug;
 
 use super::messages::{Peer, RoomInfo, ServerMessage};
-use jamjam_core::link::parse_link_key;
-use jamjam_core::rate_limit::WindowLimiter;
-use jamjam_core::sanitize::truncate_bytes;
 use crate::close_code::CloseCode;
 use crate::connection_context::{ConnectionContext, MAX_JOIN_DEBT, MAX_LIST_DEBT};
 use crate::dialect::Dialect;
@@ -14,6 +11,9 @@ use crate::event_sink::ConnId;
 use crate::json::{MessageError, to_json};
 use crate::member_log::CHANGED_ROOM;
 use crate::rooms::{IdGenerator, MemberData, MemberInfo, Room, RoomIter, RoomKey, RoomMap};
+use jamjam_core::link::parse_link_key;
+use jamjam_core::rate_limit::WindowLimiter;
+use jamjam_core::sanitize::truncate_bytes;
 
 /// Maximum number of members in a room, including its creator.
 const MAX_PEERS_PER_ROOM: usize = 10;

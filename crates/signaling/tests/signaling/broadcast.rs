@@ -10,12 +10,12 @@ use test_support::transcript_files;
 
 use in_memory_hub::InMemoryHub;
 use jamjam_core::memory_budget::{MemoryAccount, MemoryBudget, MemoryPermit};
+use jamjam_core::time::{Time, WallClock};
 use jamjam_signaling::broadcast::{
     BroadcastSettings, DeclaredRoom, Envelope, PostBody, PostError, PostFormat, RoomHandlers,
 };
 use jamjam_signaling::token::{Claims, Secret, sign};
 use jamjam_signaling::{ConnId, Dialect, DialectSet, EventSink, Hub, NewConnection, SignalingLimits, route};
-use jamjam_core::time::{Time, WallClock};
 use logged::logged;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};

@@ -9,11 +9,11 @@ use test_support::logged;
 use test_support::transcript_files;
 
 use in_memory_hub::InMemoryHub;
+use jamjam_core::time::{Time, WallClock};
 use jamjam_signaling::{
     CommandError, ConnId, ControlSurfaceEvent, ControlSurfaceEventKind, ControlSurfaceLimits, CreateRoomOptions,
     EventSink, Hub, InlineStr, NewConnection, Route, SignalingLimits, UpdateKey,
 };
-use jamjam_core::time::{Time, WallClock};
 use logged::logged;
 use serde_json::{Value, json};
 use transcript_files::{assert_transcripts_pass, sent_and_received};

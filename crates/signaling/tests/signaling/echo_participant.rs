@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 use test_support::logged;
 
+use jamjam_core::time::{Time, WallClock};
 use jamjam_signaling::client::{AddressCandidates, EchoParticipant, RoomRejected};
 use jamjam_signaling::jamjam::{ClientMessage, ServerMessage};
-use jamjam_core::time::{Time, WallClock};
 use logged::logged;
 use serde_json::{Value, json};
 

@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use jamjam_core::time::Time;
 use jamjam_signaling::{
     ConnId, CreateRoomOptions, DialectSet, EventSink, Heartbeat, Hub, NewConnection, Route, SignalingLimits, UNDECIDED,
     route,
 };
-use jamjam_core::time::Time;
 use logged::logged;
 use serde_json::{Value, json};
 

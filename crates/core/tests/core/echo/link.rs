@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use std::time::Duration;
 use test_support::echo_link::{
-    LINK_KEY_SEED, SECOND, client_address, config, connect, dropped, exchange, impaired_server, link_config, prove, server, server_with, take_answer,
+    LINK_KEY_SEED, SECOND, client_address, config, connect, dropped, exchange, impaired_server, link_config, prove,
+    server, server_with, take_answer,
 };
 use test_support::link_client::{self, AUDIO, KEEPALIVE, LATENCY_PING, LATENCY_PONG, LinkClient};
 use test_support::link_vectors::{bytes, key, list, vectors};

@@ -8,11 +8,11 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::axis::{band, runs};
 use super::tables;
-use jamjam_core::audio::waveform::{PeakRange, Waveform, WaveformColumn, WaveformSide};
 use crate::report::audio_figures::AudioQualityFigures;
 use crate::report::model::Report;
 use crate::report::quantities::{format_count, format_percent, format_time};
 use crate::report::run_record::AudioPicture;
+use jamjam_core::audio::waveform::{PeakRange, Waveform, WaveformColumn, WaveformSide};
 use jamjam_core::sanitize::escape_html;
 
 /// Maximum number of gaps in the table.

@@ -30,7 +30,13 @@ const SCRIPT: &str = include_str!("chart.js");
 
 /// The whole page. `error` is the socket or file error that ended the run early. `audio` contains the waveforms, if the run sent audio.
 /// `page_style` is the style sheet that all pages share, `version` that of the program with its commit.
-pub fn page(report: &Report, error: Option<&str>, audio: Option<&AudioPicture>, page_style: &str, version: &str) -> String {
+pub fn page(
+    report: &Report,
+    error: Option<&str>,
+    audio: Option<&AudioPicture>,
+    page_style: &str,
+    version: &str,
+) -> String {
     let error = error.map(without_folders);
     let (status, until) = report.status_line(error.as_deref());
     let class = match status {

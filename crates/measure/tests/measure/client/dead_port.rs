@@ -4,11 +4,11 @@ use std::time::Duration;
 use test_support::node_driver;
 use test_support::recording_sink::RecordingSink;
 
-use jamjam_measure::client::{ClientNode, ProbeConfig, ProbeWorkload, RunConfig, StreamKind};
 use jamjam_core::node::{Node, SendStatus};
+use jamjam_core::time::Time;
+use jamjam_measure::client::{ClientNode, ProbeConfig, ProbeWorkload, RunConfig, StreamKind};
 use jamjam_measure::report::Report;
 use jamjam_measure::report::limits::Limits;
-use jamjam_core::time::Time;
 
 use super::run_config;
 use node_driver::{MS, deadline, deliver, header, peer, poll};

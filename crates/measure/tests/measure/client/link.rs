@@ -1,20 +1,20 @@
 //! The client's end of an encrypted link, in virtual time: against golden bytes, and against an end that shares no code with it
 //! (`link_client.rs`). `client_link_life.rs` connects it to the echo server.
 
+use super::run_config;
 use std::collections::HashSet;
 use std::time::Duration;
 use test_support::link_client::{self, AUDIO, CONTROL, KEEPALIVE, LATENCY_PING, LATENCY_PONG, LinkClient};
 use test_support::link_vectors::{bytes, key, list, vectors};
-use super::run_config;
 use test_support::node_driver::{MS, deadline, deliver, header, peer, poll};
 
+use jamjam_core::link::LinkKey;
+use jamjam_core::node::{Node, SendStatus, Transmit, TransmitSink};
+use jamjam_core::time::Time;
 use jamjam_measure::client::{
     ClientNode, LinkConfig, LinkFailure, LinkResults, LinkSigning, ProbeConfig, ProbeWorkload, Prober, RunResults,
     StreamKind,
 };
-use jamjam_core::link::LinkKey;
-use jamjam_core::node::{Node, SendStatus, Transmit, TransmitSink};
-use jamjam_core::time::Time;
 use proptest::prelude::*;
 
 /// The time-out of the links in these tests.

@@ -1,16 +1,16 @@
 //! The cost of a sealed packet beside a plain one, for the client and the echo server. These measurements need an idle machine:
 //! `cargo test --release --test library link_cost -- --ignored --nocapture`
 
+use super::run_config;
 use std::time::{Duration, Instant};
 use test_support::link_client::{AUDIO, CONTROL, KEEPALIVE, LinkClient, header};
-use super::run_config;
 use test_support::node_driver::{MS, deliver, peer, poll};
 
+use jamjam_core::node::{Node, SendStatus, Transmit, TransmitSink};
+use jamjam_core::time::Time;
 use jamjam_measure::client::{
     AudioSender, AudioStreamConfig, AudioWorkload, ClientNode, PayloadSource, SourcePoll, StreamKind,
 };
-use jamjam_core::node::{Node, SendStatus, Transmit, TransmitSink};
-use jamjam_core::time::Time;
 
 use super::link::link_config;
 use test_support::echo_link::{client_address, connect, server};

@@ -1,19 +1,19 @@
 //! The life of a link between the client and the echo server, in virtual time. The two ends share only the derivation of keys and the sealing
 //! of packets.
 
+use super::run_config;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 use test_support::link_client::{AUDIO, CONTROL, KEEPALIVE, LATENCY_PING};
-use super::run_config;
 use test_support::node_driver::{MS, deadline, deliver, peer, poll};
 use test_support::server::packet::Random;
 
+use jamjam_core::echo::{EchoConfig, EchoServer, LinkPolicy};
+use jamjam_core::link::LinkKey;
 use jamjam_measure::client::{
     AudioSender, AudioStreamConfig, AudioWorkload, ClientNode, LinkFailure, LinkResults, LinkSigning, PayloadSource,
     ProbeConfig, ProbeWorkload, RunConfig, RunResults, SourcePoll, StreamKind, Workload,
 };
-use jamjam_core::echo::{EchoConfig, EchoServer, LinkPolicy};
-use jamjam_core::link::LinkKey;
 
 use super::link::link_config;
 use test_support::echo_link::{LINK_KEY_SEED, SECOND, client_address, server, server_with};

@@ -3,13 +3,13 @@
 use std::time::Duration;
 use test_support::node_driver;
 
+use jamjam_core::time::Time;
 use jamjam_measure::client::{
     ClientNode, LiveSnapshot, ProbeConfig, ProbeWorkload, Prober, RunConfig, RunResults, SENT_PACKETS_CAPACITY,
     StreamKind,
 };
 use jamjam_measure::report::limits::Limits;
 use jamjam_measure::report::{Report, text};
-use jamjam_core::time::Time;
 
 use super::run_config;
 use node_driver::{MS, deadline, deliver, peer, poll, pong};

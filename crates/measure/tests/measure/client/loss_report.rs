@@ -5,11 +5,11 @@ use test_support::node_driver;
 use test_support::recording_sink;
 use test_support::stun;
 
+use jamjam_core::node::{Node, SendStatus};
+use jamjam_core::time::Time;
 use jamjam_measure::client::{
     ClientNode, CountSample, LossReport, ProbeConfig, ProbeWorkload, Prober, RunResults, StreamKind,
 };
-use jamjam_core::node::{Node, SendStatus};
-use jamjam_core::time::Time;
 
 use super::run_config;
 use node_driver::{MS, deadline, deliver, header, peer, poll, pong};

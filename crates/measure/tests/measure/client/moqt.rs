@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
+use jamjam_core::stats::StreamStats;
+use jamjam_core::time::{Pause, Time};
 use jamjam_measure::client::{
     FrameTracker, GroupCounts, MoqtConnectTimes, MoqtFailure, MoqtResults, MoqtRunConfig, PacketEvent as Line,
     PacketObserver, PacketOutcome, RunKind, RunResults, StopSignal,
 };
 use jamjam_moqt::client::{FramePayload, MoqtClientConfig as Sending, MoqtClientEvent, MoqtRunOutcome};
-use jamjam_moqt::{MoqtVersion, Transport};
-use jamjam_core::stats::StreamStats;
-use jamjam_core::time::{Pause, Time};
+use jamjam_moqt::{MoqtVersion, Transport, error_code};
 
 use test_support::joined_peers::{JoinedPeers, Plan};
 
@@ -74,7 +74,7 @@ impl TrackerFixture {
 }
 
 /// A tracker that has received the events of a client.
-pub(super) fn tracked(events: &[MoqtClientEvent], per_group: u64) -> FrameTracker {
+fn tracked(events: &[MoqtClientEvent], per_group: u64) -> FrameTracker {
     let mut tracker = TrackerFixture::new(per_group);
     for event in events {
         tracker.on_event(event);
@@ -151,6 +151,17 @@ fn frames_under_way_at_an_interruption_are_in_flight() {
 }
 
 #[test]
+fn groups_under_way_when_the_server_closed_are_lost() {
+    for (returned, lost) in [(0, 1), (1, 1), (2, 0)] {
+        let mut tracker = TrackerFixture::new(2);
+        (0..2).for_each(|frame| tracker.sent(1, frame, 50));
+        (0..returned).for_each(|frame| tracker.returned(1, frame, (50, 51)));
+        let closed = MoqtRunOutcome::Closed { code: 7, reason: "whim".to_owned(), closed_locally: false };
+        assert_eq!(tracker.end(55, closed, None).moqt.unwrap().groups.lost, lost, "{returned} of 2 frames");
+    }
+}
+
+#[test]
 fn failure_reason_follows_from_the_outcome() {
     let closed = |closed_locally| MoqtRunOutcome::Closed { code: 0x13, reason: "no".to_owned(), closed_locally };
     for (established, ending, lost) in [
@@ -168,7 +179,7 @@ fn failure_reason_follows_from_the_outcome() {
 
 /// Collects the sequence number and outcome of each frame.
 #[derive(Default)]
-pub(super) struct Lines(pub(super) Vec<(u32, PacketOutcome)>);
+struct Lines(Vec<(u32, PacketOutcome)>);
 
 impl PacketObserver for Lines {
     fn on_packet(&mut self, line: Line<'_>) {
@@ -289,4 +300,28 @@ fn frames_skipped_after_a_pause_are_not_sent_and_have_no_round_trip() {
     let frames = run.ping.expect("frames");
     assert_eq!((frames.sent, frames.not_sent, frames.returned, frames.rtt.count()), (3, 4, 3, 2));
     assert_eq!((frames.rtt.max(), frames.reordered), (Some(5_000_000), 0));
+}
+
+#[test]
+fn frames_sent_just_before_the_end_are_in_flight() {
+    let sending =
+        Sending { group_count: None, group_interval: 1_000 * MS, reply_timeout: 2_000 * MS, ..Sending::default() };
+    let mut peers = JoinedPeers::new(Plan { sending, ..Plan::default() });
+    peers.client_is_slow = true;
+    // Groups are sent at 50, 1,050, 2,050, 3,050 and 4,050 ms.
+    peers.until(Time::from_millis(4_100));
+    let now = peers.now;
+    peers.client.update(now, |session| session.close(error_code::NO_ERROR, "interrupted"));
+    peers.finish();
+    let mut outcomes = Lines::default();
+    tracked(&peers.events, 1).into_results(Some(StopSignal::Interrupt), &mut outcomes);
+    // At 4,100 ms, the group sent at 2,050 ms has exceeded the timeout of 2,000 ms. Therefore, this group is lost and not in flight.
+    let expected = [
+        PacketOutcome::Lost,
+        PacketOutcome::Lost,
+        PacketOutcome::Lost,
+        PacketOutcome::InFlight,
+        PacketOutcome::InFlight,
+    ];
+    assert_eq!(outcomes.0, (0..5).zip(expected).collect::<Vec<_>>());
 }

@@ -6,13 +6,13 @@ use std::time::Duration;
 use test_support::node_driver;
 use test_support::stun;
 
+use jamjam_core::node::{Node, Receive};
+use jamjam_core::stats::StreamStats;
+use jamjam_core::time::{Pause, Time};
 use jamjam_measure::client::{
     AudioStreamConfig, AudioWorkload, ClientNode, PayloadSource, ProbeConfig, ProbeWorkload, Prober, RunConfig,
     RunResults, SourcePoll, StreamKind,
 };
-use jamjam_core::node::{Node, Receive};
-use jamjam_core::stats::StreamStats;
-use jamjam_core::time::{Pause, Time};
 
 use super::run_config;
 use node_driver::{MS, deadline, deliver, header, peer, poll, pong};

@@ -7,11 +7,11 @@ use std::rc::Rc;
 use test_support::node_driver;
 use test_support::recording_sink;
 
+use jamjam_core::node::{Node, SendStatus};
+use jamjam_core::time::Time;
 use jamjam_measure::client::{
     AudioSender, AudioStreamConfig, AudioWorkload, ClientNode, PayloadSource, SourcePoll, StreamKind,
 };
-use jamjam_core::node::{Node, SendStatus};
-use jamjam_core::time::Time;
 
 use super::run_config;
 use node_driver::{MS, deadline, deliver, header, peer, poll, pong};

@@ -3,10 +3,10 @@
 use std::time::Duration;
 use test_support::node_driver;
 
-use jamjam_measure::client::{ClientNode, ProbeConfig, ProbeWorkload, Prober, RunResults, StreamKind, WaitResult};
 use jamjam_core::node::Node;
 use jamjam_core::node::Receive;
 use jamjam_core::time::Time;
+use jamjam_measure::client::{ClientNode, ProbeConfig, ProbeWorkload, Prober, RunResults, StreamKind, WaitResult};
 
 use super::run_config;
 use node_driver::{MS, deadline, deliver, header, peer, poll, pong};

@@ -1,13 +1,13 @@
 //! Comparison with an earlier report: statistics, the decision rule, hostile reports and the output formats.
 
+use jamjam_core::stats::comparison::{WeightedValue, margin_of_error, weighted_mean};
+use jamjam_core::stats::{FinalOutcome, StreamStats};
 use jamjam_measure::client::{RunKind, RunResults, StreamKind};
 use jamjam_measure::report::baseline::Baseline;
 use jamjam_measure::report::comparison::ComparisonResult::{self, Better, Unchanged, Undecided, Worse};
 use jamjam_measure::report::limits::Limits;
 use jamjam_measure::report::quantities::RunProtocol;
 use jamjam_measure::report::{Report, json, junit, markdown, text};
-use jamjam_core::stats::comparison::{WeightedValue, margin_of_error, weighted_mean};
-use jamjam_core::stats::{FinalOutcome, StreamStats};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

@@ -1,10 +1,10 @@
 //! The sentences that name what is wrong with a path, on simulated paths.
 
+use jamjam_core::stats::{AddressChange, FinalOutcome, HostTiming, Reordering, StreamStats};
+use jamjam_core::time::Time;
 use jamjam_measure::client::{AudioResults, CountSample, LossReport, RunKind, RunResults, ServerResults};
 use jamjam_measure::report::limits::Limits;
 use jamjam_measure::report::{Report, text, wrap};
-use jamjam_core::stats::{AddressChange, FinalOutcome, HostTiming, Reordering, StreamStats};
-use jamjam_core::time::Time;
 
 use super::runs::{self, MS, probe, send};
 use test_support::rng::Rng;

@@ -5,12 +5,12 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jamjam_core::audio::quality::{Analyzer, PacketFormat};
 use jamjam_core::audio::waveform::{MAX_COLUMNS, Waveform, WaveformSide};
+use jamjam_core::stats::StreamStats;
 use jamjam_measure::client::{AudioResults, RunResults};
 use jamjam_measure::report::Report;
 use jamjam_measure::report::html::{MAX_AUDIO_BYTES, page};
 use jamjam_measure::report::limits::Limits;
 use jamjam_measure::report::run_record::AudioPicture;
-use jamjam_core::stats::StreamStats;
 
 use runs::{MS, send, stream};
 

@@ -3,6 +3,8 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jamjam_core::audio::waveform::Waveform;
+use jamjam_core::stats::{FinalOutcome, StreamStats};
+use jamjam_core::time::Time;
 use jamjam_measure::client::{
     AudioResults, CaptureResults, LossReport, PlaybackResults, RunOrigin, RunResults, StopSignal, WebSocketResults,
 };
@@ -12,8 +14,6 @@ use jamjam_measure::report::limits::Limits;
 use jamjam_measure::report::run_record::AudioPicture;
 use jamjam_measure::report::time_series::{IntervalFigures, TimeSeries, WorstSeconds};
 use jamjam_signaling::Dialect;
-use jamjam_core::stats::{FinalOutcome, StreamStats};
-use jamjam_core::time::Time;
 use sha2::{Digest, Sha256};
 
 use super::json::runs;

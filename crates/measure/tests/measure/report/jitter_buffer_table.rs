@@ -1,10 +1,10 @@
 //! The jitter-buffer table, compared with a replay of all packets.
 
+use jamjam_core::stats::{FinalOutcome, StreamStats};
+use jamjam_core::time::Time;
 use jamjam_measure::client::{AudioResults, RunResults, StreamKind};
 use jamjam_measure::report::limits::Limits;
 use jamjam_measure::report::{Report, text};
-use jamjam_core::stats::{FinalOutcome, StreamStats};
-use jamjam_core::time::Time;
 use serde_json::Value;
 
 use super::runs::{MS, probe, send};

@@ -9,6 +9,8 @@ use std::time::Duration;
 use boon::{Compiler, SchemaIndex, Schemas};
 use jamjam_core::audio::jitter_buffer::{BufferDepth, JitterBufferStats};
 use jamjam_core::audio::quality::{Analyzer, PacketFormat, ReturnStatus, SourceMeter, SourceQuality};
+use jamjam_core::stats::{DriftEstimate, FinalOutcome, HostTiming, PacingStats, StreamStats};
+use jamjam_core::time::Time;
 use jamjam_measure::client::{
     AudioResults, LossReport, RunKind, RunResults, ServerResults, StopSignal, StreamKind, WaitResult,
 };
@@ -16,8 +18,6 @@ use jamjam_measure::client::{CaptureResults, PacketOutcome, PlaybackResults, Rec
 use jamjam_measure::report::json::{JsonLine, PacketLine};
 use jamjam_measure::report::limits::Limits;
 use jamjam_measure::report::{Report, json, text};
-use jamjam_core::stats::{DriftEstimate, FinalOutcome, HostTiming, PacingStats, StreamStats};
-use jamjam_core::time::Time;
 use serde_json::{Value, json};
 
 use machine::machine;

@@ -3,10 +3,10 @@
 use crate::report::runs;
 use std::time::Duration;
 
+use jamjam_core::stats::{HostTiming, StreamStats};
 use jamjam_measure::client::{AudioResults, RunResults, StopSignal, StreamKind, WaitResult};
 use jamjam_measure::report::limits::Limits;
 use jamjam_measure::report::{Report, junit};
-use jamjam_core::stats::{HostTiming, StreamStats};
 use roxmltree::{Document, Node};
 
 use runs::{MS, probe, send, stream};

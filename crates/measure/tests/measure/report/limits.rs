@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use jamjam_core::stats::StreamStats;
+use jamjam_core::time::Time;
 use jamjam_measure::client::{AudioResults, RunKind, RunResults, ServerResults, StopSignal, StreamKind, WaitResult};
 use jamjam_measure::report::Report;
 use jamjam_measure::report::limits::{LimitResult, Limits};
-use jamjam_core::stats::StreamStats;
-use jamjam_core::time::Time;
 
 const MS: i64 = 1_000_000;
 

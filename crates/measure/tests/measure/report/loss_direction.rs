@@ -1,10 +1,10 @@
 //! Loss direction in the report.
 
 use crate::report::runs;
+use jamjam_core::stats::StreamStats;
 use jamjam_measure::client::{LossReport, RunResults, StopSignal, StreamKind};
 use jamjam_measure::report::limits::Limits;
 use jamjam_measure::report::{Report, markdown, text};
-use jamjam_core::stats::StreamStats;
 use serde_json::{Value, json};
 
 use runs::{MS, probe, stream};

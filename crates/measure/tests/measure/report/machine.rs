@@ -4,13 +4,13 @@ use crate::report::runs;
 use crate::report::runs::machine;
 use std::time::Duration;
 
-use jamjam_measure::client::{AudioResults, PauseResults, RunResults, ServerResults};
-use jamjam_measure::report::limits::Limits;
-use jamjam_measure::report::{Report, html, junit, text};
 use jamjam_core::stats::{
     AddressChange, ClockJumps, ClockReading, HostTiming, PacingStats, ReorderedPacket, StreamStats,
 };
 use jamjam_core::time::Time;
+use jamjam_measure::client::{AudioResults, PauseResults, RunResults, ServerResults};
+use jamjam_measure::report::limits::Limits;
+use jamjam_measure::report::{Report, html, junit, text};
 use serde_json::{Value, json};
 
 use machine::machine;
@@ -174,8 +174,11 @@ fn pauses_of_both_hosts_are_reported_with_their_length() {
     let pauses = |part: &str| (json[part]["pauses"].clone(), json[part]["paused_ms"].clone());
     assert_eq!(pauses("host_timing"), (json!(1), json!(5_040.0)));
     assert_eq!((pauses("server"), &json["server"]["dropped"]), ((json!(2), json!(640.0)), &json!(3)));
-    let outputs =
-        [text::summary(&report, false), html::page(&report, None, None, "", "0"), junit::document(&report, None).unwrap()];
+    let outputs = [
+        text::summary(&report, false),
+        html::page(&report, None, None, "", "0"),
+        junit::document(&report, None).unwrap(),
+    ];
     for output in outputs {
         assert!(output.contains("this host did not run for 5.0 s"), "{output}");
         assert!(output.contains("the server did not run for 640 ms in 2 pauses"), "{output}");

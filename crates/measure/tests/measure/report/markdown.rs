@@ -3,10 +3,10 @@
 use crate::report::runs;
 use std::time::Duration;
 
+use jamjam_core::stats::StreamStats;
 use jamjam_measure::client::{AudioResults, RunKind, RunResults, StopSignal, StreamKind};
 use jamjam_measure::report::limits::Limits;
 use jamjam_measure::report::{Report, markdown, text};
-use jamjam_core::stats::StreamStats;
 
 use runs::{MS, probe, send, stream};
 

@@ -5,12 +5,12 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use jamjam_core::audio::waveform::Waveform;
+use jamjam_core::time::Time;
 use jamjam_measure::client::{PacketOutcome, RecordedPacket, RunKind, RunResults, StreamKind};
 use jamjam_measure::report::json::JsonLine;
 use jamjam_measure::report::limits::Limits;
 use jamjam_measure::report::run_record::{AudioPicture, RecordedOptions};
 use jamjam_measure::report::{Report, json, run_record};
-use jamjam_core::time::Time;
 
 use super::json::runs;
 

@@ -3,11 +3,11 @@
 use crate::report::runs;
 use std::time::Duration;
 
+use jamjam_core::stats::{PacingStats, StreamStats};
+use jamjam_core::time::Time;
 use jamjam_measure::client::{AudioResults, RunResults, StopSignal};
 use jamjam_measure::report::limits::Limits;
 use jamjam_measure::report::{Report, text};
-use jamjam_core::stats::{PacingStats, StreamStats};
-use jamjam_core::time::Time;
 
 use runs::{MS, probe, send, stream};
 

@@ -1,10 +1,10 @@
 //! The time series of the report, compared with a computation from a list of all packets.
 
+use jamjam_core::stats::{FinalOutcome, StreamStats};
+use jamjam_core::time::Time;
 use jamjam_measure::client::{AudioResults, CountSample, LossReport, RunKind, RunResults, StreamKind};
 use jamjam_measure::report::limits::Limits;
 use jamjam_measure::report::{Report, text};
-use jamjam_core::stats::{FinalOutcome, StreamStats};
-use jamjam_core::time::Time;
 use serde_json::{Value, json};
 
 use super::runs::{MS, probe};

@@ -3,12 +3,12 @@
 use crate::report::runs;
 use std::time::Duration;
 
-use jamjam_measure::client::{AudioResults, MoqtFailure, MoqtResults, PauseResults, RunResults, ServerResults};
-use jamjam_moqt::Transport;
-use jamjam_measure::report::Report;
-use jamjam_measure::report::limits::Limits;
 use jamjam_core::stats::{AddressChange, HostTiming, PacingStats, StreamStats};
 use jamjam_core::time::Time;
+use jamjam_measure::client::{AudioResults, MoqtFailure, MoqtResults, PauseResults, RunResults, ServerResults};
+use jamjam_measure::report::Report;
+use jamjam_measure::report::limits::Limits;
+use jamjam_moqt::Transport;
 
 use runs::{MS, probe, send, stream};
 

@@ -14,8 +14,8 @@ mod scenario;
 
 use std::collections::BTreeMap;
 
-use jamjam_measure::client::{RunResults, StreamKind};
 use jamjam_core::echo::ReplyEvent;
+use jamjam_measure::client::{RunResults, StreamKind};
 
 use outcome_log_counts::{Recount, Row};
 use participants::Participant;

@@ -12,8 +12,8 @@ use jamjam_core::time::Time;
 
 use super::link::Link;
 use super::log::Event;
-use test_support::rng::Rng;
 use super::simulated_socket::{SimulatedSocket, System};
+use test_support::rng::Rng;
 
 /// The behavior of the machine that runs a node. Times are in nanoseconds. All other values are probabilities.
 #[derive(Clone, Copy, Debug, Default)]

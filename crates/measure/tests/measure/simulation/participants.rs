@@ -5,12 +5,12 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
-use jamjam_measure::client::{
-    self, AudioSender, PacketEvent, PacketObserver, PayloadSource, Prober, RecordedPacket, SourcePoll, StreamKind,
-};
 use jamjam_core::echo::EchoServer;
 use jamjam_core::node::{Node, Receive, TransmitSink};
 use jamjam_core::time::Time;
+use jamjam_measure::client::{
+    self, AudioSender, PacketEvent, PacketObserver, PayloadSource, Prober, RecordedPacket, SourcePoll, StreamKind,
+};
 
 use super::reference_counts::{Line, Outcome, Stream};
 

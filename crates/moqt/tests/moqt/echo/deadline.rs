@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use jamjam_core::time::Time;
 use jamjam_moqt::MoqtVersion;
 use jamjam_moqt::client::{MoqtClientConfig as Sending, MoqtRunOutcome};
-use jamjam_core::time::Time;
 
 use test_support::joined_peers::{JoinedPeers, Plan};
 

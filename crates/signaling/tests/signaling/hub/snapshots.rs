@@ -3,13 +3,13 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use jamjam_core::time::{Time, WallClock};
 use jamjam_signaling::broadcast::{BroadcastSettings, PostBody, PostFormat, RoomHandlers};
 use jamjam_signaling::token::{Claims, Secret, sign};
 use jamjam_signaling::{
     ActivityEntry, ActivityKind, ActivityOutcome, ConnId, CreateRoomOptions, DialectSet, Hub, NewConnection,
     SignalingLimits, Snapshot, SnapshotQuery, route,
 };
-use jamjam_core::time::{Time, WallClock};
 use serde_json::{Map, Value, json};
 
 use super::{RecordingSink, hub};

@@ -3,9 +3,7 @@
 use jamjam_signaling::ConnId;
 
 use crate::simulation::action::Token;
-use crate::simulation::model::{
-    Client, ClientDialect, MAX_MEMBERS, MAX_ROOMS, MAX_UNDECIDED, Membership, Model,
-};
+use crate::simulation::model::{Client, ClientDialect, MAX_MEMBERS, MAX_ROOMS, MAX_UNDECIDED, Membership, Model};
 
 impl Model {
     fn add_client(&mut self, conn: ConnId, from: u8, dialect: ClientDialect) {

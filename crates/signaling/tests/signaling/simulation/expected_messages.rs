@@ -5,9 +5,7 @@ use std::net::SocketAddr;
 use jamjam_signaling::ConnId;
 use serde_json::Value;
 
-use crate::simulation::model::{
-    ClientDialect, CreatedRoom, MAX_MEMBERS, MAX_ROOMS, Membership, Model, Scheduled,
-};
+use crate::simulation::model::{ClientDialect, CreatedRoom, MAX_MEMBERS, MAX_ROOMS, Membership, Model, Scheduled};
 use crate::simulation::received_messages::ReceivedMessages;
 
 const JAMJAM: [&str; 6] = ["CreateRoom", "JoinRoom", "LeaveRoom", "UpdatePeerInfo", "ListRooms", "ChatMessage"];

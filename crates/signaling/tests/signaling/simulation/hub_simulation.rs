@@ -5,19 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use jamjam_core::time::Time;
 use jamjam_signaling::broadcast::{BroadcastSettings, PostBody, PostError, PostFormat};
 use jamjam_signaling::token::{Claims, Secret, sign};
 use jamjam_signaling::{
     ConnId, ControlSurfaceLimits, CreateRoomOptions, DialectCounters, DialectSet, Hub, NewConnection, SignalingLimits,
     route,
 };
-use jamjam_core::time::Time;
 use serde_json::{Map, json};
 
 use crate::simulation::action::{Action, CODES, ROOMS, Token, mutated, text};
-use crate::simulation::model::{
-    ClientDialect, IDLE, MAX_MEMBERS, MAX_ROOMS, MAX_UNDECIDED, Model, ProgramRoom,
-};
+use crate::simulation::model::{ClientDialect, IDLE, MAX_MEMBERS, MAX_ROOMS, MAX_UNDECIDED, Model, ProgramRoom};
 use crate::simulation::received_messages::{ReceivedMessages, observed};
 
 /// Number of source addresses of clients.

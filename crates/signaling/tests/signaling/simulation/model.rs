@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use jamjam_signaling::ConnId;
 use jamjam_core::time::Time;
+use jamjam_signaling::ConnId;
 use serde_json::Value;
 
 use crate::simulation::received_messages::delivered;

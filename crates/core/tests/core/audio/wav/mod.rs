@@ -4,7 +4,6 @@ mod fixtures;
 mod headers;
 mod streams;
 
-
 use jamjam_core::audio::wav::{WavError, WavFormat, WavStream};
 
 fn fixture(name: &str) -> Vec<u8> {

@@ -5,10 +5,10 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
+use jamjam_core::time::Time;
 use jamjam_measure::client::{
     AudioSender, AudioStreamConfig, AudioWorkload, ClientNode, PayloadSource, SourcePoll, StreamKind,
 };
-use jamjam_core::time::Time;
 
 use test_support::node_driver::{MS, deadline, poll};
 

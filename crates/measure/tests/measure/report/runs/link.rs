@@ -1,7 +1,7 @@
 //! Runs over an encrypted link, for the tests of reports.
 
-use jamjam_measure::client::{LinkFailure, LinkResults, RunResults};
 use jamjam_core::stats::StreamStats;
+use jamjam_measure::client::{LinkFailure, LinkResults, RunResults};
 
 use super::{probe, stream};
 

@@ -5,9 +5,9 @@ pub(crate) mod machine;
 pub(crate) mod moqt;
 pub(crate) mod websocket;
 
-use jamjam_measure::client::{AudioResults, RunKind, RunResults, StreamKind};
 use jamjam_core::stats::StreamStats;
 use jamjam_core::time::Time;
+use jamjam_measure::client::{AudioResults, RunKind, RunResults, StreamKind};
 
 pub(crate) const MS: i64 = 1_000_000;
 

@@ -1,9 +1,11 @@
 //! Runs over MOQT, for the tests of reports.
 
-use jamjam_measure::client::{GroupCounts, MoqtConnectTimes, MoqtFailure, MoqtResults, RunKind, RunResults, StreamKind};
-use jamjam_moqt::{MoqtVersion, Transport};
 use jamjam_core::stats::StreamStats;
 use jamjam_core::time::Time;
+use jamjam_measure::client::{
+    GroupCounts, MoqtConnectTimes, MoqtFailure, MoqtResults, RunKind, RunResults, StreamKind,
+};
+use jamjam_moqt::{MoqtVersion, Transport};
 
 fn run(moqt: MoqtResults, ping: Option<StreamStats>) -> RunResults {
     let run = RunResults::new(RunKind::Probe, "moqt://echo.example:4443/echo", StreamKind::Ping);

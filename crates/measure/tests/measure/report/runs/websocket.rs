@@ -1,11 +1,11 @@
 //! Sample results of runs over WebSocket. The tests of reports use these results.
 
+use jamjam_core::stats::StreamStats;
+use jamjam_core::time::Time;
 use jamjam_measure::client::{
     ClockOffset, RunKind, RunResults, StreamKind, WebSocketConnectTimes, WebSocketFailure, WebSocketResults,
 };
 use jamjam_signaling::Dialect;
-use jamjam_core::stats::StreamStats;
-use jamjam_core::time::Time;
 
 fn run(websocket: WebSocketResults, ping: Option<StreamStats>) -> RunResults {
     let run = RunResults::new(RunKind::Probe, "wss://rooms.example", StreamKind::Ping);

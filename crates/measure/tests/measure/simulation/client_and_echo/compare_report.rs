@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use jamjam_measure::client::{RunResults, StreamKind, WaitResult};
 use jamjam_core::time::Time;
+use jamjam_measure::client::{RunResults, StreamKind, WaitResult};
 
 use super::differences::Differences;
 use super::expected_end;

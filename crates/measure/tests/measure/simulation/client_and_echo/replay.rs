@@ -1,11 +1,11 @@
 //! Records each simulated run as a run record and replays it. The replay must result in the same report.
 
+use jamjam_core::time::Time;
 use jamjam_measure::client::RunResults;
 use jamjam_measure::report::json::{self, JsonLine};
 use jamjam_measure::report::limits::Limits;
 use jamjam_measure::report::run_record::{self, RecordedOptions};
 use jamjam_measure::report::{Report, text};
-use jamjam_core::time::Time;
 
 use super::differences::Differences;
 use super::scenario::ClientFacts;

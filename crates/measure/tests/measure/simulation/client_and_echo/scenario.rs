@@ -3,17 +3,17 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use jamjam_core::echo::{BufferLimits, EchoConfig, EchoServer};
 use jamjam_measure::client::{
     AudioStreamConfig, AudioWorkload, ClientNode, ProbeConfig, ProbeWorkload, RunConfig, StreamKind,
 };
-use jamjam_core::echo::{BufferLimits, EchoConfig, EchoServer};
 
 use super::link::{Link, Quality};
 use super::net::{Host, Machine, Net};
 use super::participants::{OutcomeRecorder, Participant, Sound};
-use test_support::rng::Rng;
 use super::simulated_socket::System;
 use super::times;
+use test_support::rng::Rng;
 
 const MS: u64 = 1_000_000;
 const SECOND: u64 = 1_000 * MS;

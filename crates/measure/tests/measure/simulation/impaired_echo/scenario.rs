@@ -4,18 +4,18 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use jamjam_core::echo::{BufferLimits, EchoConfig, EchoServer, ReplyEvent, ReplyObserver};
+use jamjam_core::impairment::{BandwidthLimit, GilbertModel, Impairment};
 use jamjam_measure::client::{
     AudioStreamConfig, AudioWorkload, ClientNode, ProbeConfig, ProbeWorkload, RunConfig, StreamKind,
 };
-use jamjam_core::echo::{BufferLimits, EchoConfig, EchoServer, ReplyEvent, ReplyObserver};
-use jamjam_core::impairment::{BandwidthLimit, GilbertModel, Impairment};
 
 use super::link::{Link, Quality};
 use super::net::{Host, Machine, Net};
 use super::participants::{OutcomeRecorder, Participant, Sound};
 use super::reference_counts::Stream;
-use test_support::rng::Rng;
 use super::simulated_socket::System;
+use test_support::rng::Rng;
 
 const MS: u64 = 1_000_000;
 
