@@ -39,6 +39,7 @@ impl Rng {
     }
 
     /// Another generator, whose numbers do not depend on later draws from this generator.
+    #[must_use]
     pub fn fork(&mut self) -> Self {
         Self(self.bits())
     }

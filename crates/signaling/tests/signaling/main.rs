@@ -1,5 +1,8 @@
 //! Tests of the signaling hub and its dialects, in memory and in virtual time.
 
+// Only the library is pure (crates/clippy.toml).
+#![allow(clippy::disallowed_macros, clippy::disallowed_methods, clippy::disallowed_types)]
+
 mod broadcast;
 mod control_surface;
 mod device;
