@@ -102,24 +102,14 @@
 //! - **settled**: returned, damaged or lost, and no longer in flight.
 //! - **source**: address that a packet or connection comes from. For limits, an IPv6 /64 is one source.
 
-pub mod address;
-pub mod audio;
 pub mod cli;
-pub mod client;
-pub mod echo;
-pub mod impairment;
 pub mod io;
-pub mod link;
-pub mod log_throttle;
-pub mod memory_budget;
-pub mod moqt;
-pub mod node;
-pub mod rate_limit;
-pub mod report;
-pub mod sanitize;
-pub mod signaling;
-pub mod stats;
 pub mod testing;
-pub mod time;
-pub mod units;
-pub mod wire;
+
+pub use jamjam_core::{
+    address, audio, echo, impairment, link, log_throttle, memory_budget, node, rate_limit, sanitize, stats, time,
+    units, wire,
+};
+pub use jamjam_measure::{client, report};
+pub use jamjam_moqt as moqt;
+pub use jamjam_signaling as signaling;
