@@ -1,4 +1,6 @@
-//! Packets, statistics, audio and the echo server. Nothing here reads a clock, a socket or a file.
+//! What all parts of `jamjam-dev` share: packets, the encrypted link, statistics, audio, and the echo server.
+//!
+//! Nothing here reads a clock, a socket or a file. `docs/ARCHITECTURE.md` explains how the program drives these state machines.
 
 pub mod address;
 pub mod audio;

@@ -1,10 +1,9 @@
-//! The protocol moq-lite and its predecessors in the Go program gomoqt, without I/O. This module contains the encoding, messages, sessions,
-//! the echo and a client.
+//! The protocol moq-lite and its predecessors in the Go program gomoqt, without I/O: encoding, messages, sessions, the echo and a client.
 //!
-//! A [`MoqtEndpoint`] is one end of one connection. The endpoint consists of a [`Session`] and a [`SessionHandler`]. The [`Session`]
-//! handles streams and messages. The [`SessionHandler`] is the application: [`echo::MoqtEcho`] on the server, [`client::MoqtClient`] on the
-//! client. The owner of the connection passes in events with their time and performs the [`SessionAction`]s. This module handles
-//! connections over raw QUIC and over WebTransport in the same way. [`version`] contains all differences between the supported versions.
+//! A [`MoqtEndpoint`] is one end of one connection. Its [`Session`] handles streams and messages, and its [`SessionHandler`] is the
+//! application: [`echo::MoqtEcho`] on the server, [`client::MoqtClient`] on the client. The owner of the connection, over raw QUIC or
+//! WebTransport, passes in events with their time and performs the [`SessionAction`]s. All differences between the versions are in
+//! [`version`].
 
 use std::time::Duration;
 

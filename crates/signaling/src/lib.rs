@@ -1,17 +1,8 @@
 //! The signaling server without sockets: connections, rooms and messages of all dialects.
 //!
-//! The [`Hub`] receives messages from connections and sends messages to connections through an [`EventSink`]. Each dialect is one module
-//! with a `DialectHandler`. The dialects share rooms, timers, limits and counters. [`client`] is the client side of the jamjam dialect, and
-//! [`device`] the proof of a device in its upgrade request.
-//!
-//! To add a dialect, add its module and its field in `DialectHandlers` here. Also add a variant of [`Dialect`] and list the variant in
-//! [`Dialect::ALL`]. The compiler then reports what else to add to `dialect.rs`, `route.rs` and this file. A limit is a field of [`SignalingLimits`]
-//! and an option in `src/cli/options/signaling_limits.rs`. If clients can create rooms, the dialect handler itself limits the rooms per
-//! address (`max_rooms_per_address`). [`Dialect::probe`] describes the probe of the dialect. The probe of a new dialect may need new
-//! messages. `src/client/request_matcher.rs` builds the requests, and `src/client/websocket.rs` builds the join message.
-//! `src/io/websocket/probe.rs` sends the requests and the join message. `message_docs` lists the messages and close codes of the dialect,
-//! whose types need schemas (`utoipa::ToSchema`). The dialect is documented in `docs/signaling-server.md`,
-//! `docs/probe.md`, `docs/measuring.md`, `docs/report.schema.json` and `src/io/signaling/admin/openapi.md`.
+//! The [`Hub`] receives the messages of all connections and sends through an [`EventSink`]. Each dialect is one module with a
+//! `DialectHandler`; all of them share rooms, timers, limits and counters. [`client`] is the client's side of the jamjam dialect, and
+//! [`device`] checks the proof of a device in an upgrade request. `CONTRIBUTING.md` lists the files that a new dialect touches.
 
 mod activity_log;
 pub mod broadcast;
