@@ -24,7 +24,6 @@ struct Documented<'a> {
 struct Statement {
     option: String,
     meaning: String,
-    choices: String,
     default: String,
     environment: String,
 }
@@ -72,14 +71,11 @@ fn row(option: &Documented) -> String {
     let subcommands: Vec<&str> = option.statements.iter().map(|(subcommand, _)| *subcommand).collect();
     let subcommands = if subcommands == SUBCOMMANDS { "all".to_owned() } else { subcommands.join(", ") };
     let cells = [
-        merged(option, |statement| statement.option.clone()),
+        merged(option, |statement| &statement.option),
         subcommands,
-        merged(option, |statement| match &*statement.choices {
-            "" => statement.meaning.clone(),
-            choices => format!("{}: {choices}", statement.meaning),
-        }),
-        merged(option, |statement| statement.default.clone()),
-        merged(option, |statement| statement.environment.clone()),
+        merged(option, |statement| &statement.meaning),
+        merged(option, |statement| &statement.default),
+        merged(option, |statement| &statement.environment),
     ];
     // A vertical bar would end the cell, even in code.
     let cells = cells.map(|cell| cell.replace('|', "\\|"));
@@ -87,8 +83,8 @@ fn row(option: &Documented) -> String {
 }
 
 /// A part of the statements. If subcommands differ, each variant is on its own line, after the subcommands that state it.
-fn merged(option: &Documented, part: fn(&Statement) -> String) -> String {
-    let mut variants: Vec<(String, Vec<&str>)> = Vec::new();
+fn merged(option: &Documented, part: fn(&Statement) -> &String) -> String {
+    let mut variants: Vec<(&String, Vec<&str>)> = Vec::new();
     for (subcommand, statement) in &option.statements {
         let text = part(statement);
         match variants.iter_mut().find(|(stated, _)| *stated == text) {
@@ -97,7 +93,7 @@ fn merged(option: &Documented, part: fn(&Statement) -> String) -> String {
         }
     }
     if let [(text, _)] = &variants[..] {
-        return text.clone();
+        return (*text).clone();
     }
     let stated = variants.iter().filter(|(text, _)| !text.is_empty());
     stated.map(|(text, having)| format!("{}: {text}", having.join(", "))).collect::<Vec<_>>().join("<br>")
@@ -115,6 +111,7 @@ fn statement(arg: &Arg) -> Statement {
     };
     let values = arg.get_possible_values();
     let takes_value = matches!(arg.get_action(), ArgAction::Set | ArgAction::Append);
+    let choice = if takes_value && !values.is_empty() { format!(": {}", choices(&values)) } else { String::new() };
     let default = reported.or_else(|| {
         let default = arg.get_default_values().first().filter(|_| takes_value)?;
         Some(format!("`{}`", default.to_str()?))
@@ -122,8 +119,7 @@ fn statement(arg: &Arg) -> Statement {
     let environment = arg.get_env().and_then(|name| name.to_str()).map(|name| format!("`{name}`"));
     Statement {
         option: format!("`{}`", option(arg, takes_value)),
-        meaning,
-        choices: if takes_value { choices(&values) } else { String::new() },
+        meaning: meaning + &choice,
         default: default.unwrap_or_default(),
         environment: environment.unwrap_or_default(),
     }
