@@ -37,13 +37,12 @@ fn documented(cli: &Command) -> Vec<Documented<'_>> {
         for arg in command.get_arguments().filter(is_shown) {
             let name = arg.get_long().map_or_else(|| value_name(arg).to_owned(), |long| format!("--{long}"));
             let statement = (subcommand, statement(arg));
-            match options.iter_mut().find(|option| option.name == name) {
-                Some(option) => option.statements.push(statement),
-                None => {
-                    let heading = arg.get_help_heading().unwrap_or("General");
-                    options.push(Documented { name, heading, statements: vec![statement] });
-                }
+            if let Some(option) = options.iter_mut().find(|option| option.name == name) {
+                option.statements.push(statement);
+                continue;
             }
+            let heading = arg.get_help_heading().unwrap_or("General");
+            options.push(Documented { name, heading, statements: vec![statement] });
         }
     }
     options
