@@ -33,7 +33,12 @@ impl Member {
 
     pub fn send(&mut self, kind: &str, data: &Value) {
         let message = if data.is_null() { json!({"type": kind}) } else { json!({"type": kind, "data": data}) };
-        self.0.send(Message::text(message.to_string())).unwrap();
+        self.send_text(&message.to_string());
+    }
+
+    /// Sends a text message, which may be malformed.
+    pub fn send_text(&mut self, text: &str) {
+        self.0.send(Message::text(text)).unwrap();
     }
 
     /// The next text message. Other messages are skipped.
