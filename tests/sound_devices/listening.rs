@@ -104,38 +104,6 @@ fn other_device_rate_is_resampled_like_a_file() {
 }
 
 #[test]
-fn non_finite_card_samples_are_counted_and_zero_once_resampled() {
-    let Some(plug_in) = plug_in() else { return };
-    for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-        let (mut damaged, mut zeroed) = (sound("FLOAT_LE", 22_050).1, sound("FLOAT_LE", 22_050).1);
-        for at in [0, 5_001, 9_999] {
-            (damaged[at], zeroed[at]) = (value, 0.0);
-        }
-        let captured = |samples: &[f32], rate: u32| {
-            let bytes: Vec<u8> = samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();
-            let fields = format!("format FLOAT_LE channels 1 rate {rate}");
-            let alsa = Alsa::with(plug_in).with_card("default", &bytes, &fields);
-            let server = Server::correct();
-            let output = alsa.send(&format!("--mic --duration 250ms --json --to {}", server.to()), &[]);
-            (server.samples(), report(&output, 0))
-        };
-        let (found, report) = captured(&damaged, 44_100);
-        assert_same(&found, &captured(&zeroed, 44_100).0, &format!("{value} as if it were zero"));
-        let counts = |report: &Value| {
-            ["source_non_finite_samples", "source_replaced_samples"].map(|name| report["audio_quality"][name].clone())
-        };
-        assert_eq!(counts(&report), [3, 3], "{value}: {:#}", report["audio_quality"]);
-        let notes = report["warnings"].as_array().unwrap();
-        let note = notes.iter().find(|note| note["code"] == "non_finite_samples").unwrap();
-        assert_eq!(note["message"], "3 NaN or infinite samples in the source (replaced with 0)");
-
-        let (found, report) = captured(&damaged, 48_000);
-        assert_same(&found, &damaged[..12_000], &format!("{value} is sent as it is"));
-        assert_eq!(counts(&report), [3, 0], "{value}: {:#}", report["audio_quality"]);
-    }
-}
-
-#[test]
 fn disconnected_device_ends_the_run_with_a_report_and_exit_code_3() {
     let Some(plug_in) = plug_in() else { return };
     let (bytes, samples) = sound("S16_LE", 12_900);

@@ -9,29 +9,23 @@ use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
 mod input;
-mod jamjam_packets;
 mod link;
 mod moqt_messages;
 mod moqt_sessions;
-mod option_parsers;
 mod signaling_hub;
 mod stun;
-mod wav_header;
 mod webtransport;
 
 /// Runs one input.
 pub type Target = fn(&[u8]);
 
 /// The targets by name.
-pub const TARGETS: [(&str, Target); 9] = [
-    ("jamjam_packets", jamjam_packets::run),
+pub const TARGETS: [(&str, Target); 6] = [
     ("link", link::run),
     ("moqt_messages", moqt_messages::run),
     ("moqt_sessions", moqt_sessions::run),
-    ("option_parsers", option_parsers::run),
     ("signaling_hub", signaling_hub::run),
     ("stun", stun::run),
-    ("wav_header", wav_header::run),
     ("webtransport", webtransport::run),
 ];
 

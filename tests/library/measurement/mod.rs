@@ -18,6 +18,7 @@ mod limits;
 mod loss_direction;
 mod machine;
 mod markdown;
+mod printed_values;
 mod run_record;
 mod runs;
 mod text;

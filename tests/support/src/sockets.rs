@@ -1,25 +1,12 @@
 //! Runs a transcript against a server process. Each client is a WebSocket, with or without TLS.
 //!
-//! At a transcript line such as `ann receives nothing`, the test does not wait for a fixed duration. The test waits for the following two
-//! conditions instead.
+//! No step waits for a fixed duration. After each message, the client sends a ping and waits for the pong. The server processes each message
+//! of a connection before it reads the next frame, so all resulting messages are then in their queues. After a connection was closed or
+//! lost, the test polls the server until it counts one connection fewer.
 //!
-//! *Condition 1: the server has processed a message.* After each message, the client sends a ping and waits for the pong. The server
-//! processes each message of a connection before it reads the next frame. Therefore, all resulting messages are in their queues when the
-//! pong arrives. After a connection was closed or lost, the test polls the server. The test continues when the server counts one connection
-//! fewer. The server removes a connection and informs the other clients in one step.
-//!
-//! *Condition 2: a client has received its whole queue.* A pong cannot prove that the queue is empty, because a pong may overtake queued
-//! messages. Therefore, the client sends a request. The response goes through the queue, which is first in, first out. If the response is
-//! the next message that the client receives, the queue was empty. The client sends two requests, which change nothing. Except on
-//! control channels, the two requests have different responses. If an old response is in the queue, one of the two requests receives a
-//! wrong response. Then the test fails.
-//!
-//! These requests would decide the dialect of a connection that is still undecided. While the test runs a transcript, a client therefore
-//! sends these requests only if its dialect is decided. For example, if a client has received a message, the server has already decided the
-//! client's dialect. There are two exceptions: immediately before a client leaves, and at the end of the transcript. In both cases, the
-//! client sends these requests even if its dialect is undecided. Until then, no request detects that the server has sent an unexpected
-//! message to such a client. The test detects the message when the client receives another message, when the client leaves, or when the
-//! transcript ends.
+//! That a client has received its whole queue is checked before it leaves and at the end of the transcript: the client sends two requests
+//! that change nothing, and whose responses differ except on control channels. The responses go through the queue, which is first in, first
+//! out, so they must be the next messages that the client receives.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{Read, Write};
@@ -81,11 +68,9 @@ fn requests(to: &str) -> Requests {
     }
 }
 
-/// A byte stream to the server.
 trait ByteStream: Read + Write + Send {}
 impl<T: Read + Write + Send> ByteStream for T {}
 
-/// A server and its clients.
 pub struct Sockets {
     address: SocketAddr,
     tls: Option<Arc<ClientConfig>>,
@@ -100,7 +85,7 @@ struct Client {
     tcp: TcpStream,
     inbox: VecDeque<String>,
     requests: Requests,
-    decided: bool,
+    has_received: bool,
     /// Code and reason of the server's close frame.
     close_reason: Option<(u16, String)>,
 }
@@ -133,13 +118,13 @@ impl Client {
         }
     }
 
-    /// If the dialect is still undecided, a control surface message makes the client a control surface.
+    /// A first message of a control surface makes a client without a dialect a control surface.
     fn decide(&mut self, text: &str) {
         let message: Value = serde_json::from_str(text).unwrap_or_default();
         let kind = message["type"].as_str().unwrap_or_default();
         let is_surface = ["join", "param", "trigger", "sync", "ping", "leave"].contains(&kind);
-        if !self.decided && self.requests == JAMJAM && is_surface {
-            (self.requests, self.decided) = (BBX, true);
+        if self.requests == JAMJAM && !self.has_received && is_surface {
+            self.requests = BBX;
         }
     }
 
@@ -154,7 +139,7 @@ impl Client {
         if self.inbox.is_empty() {
             self.is_open()?;
         }
-        self.decided = true;
+        self.has_received = true;
         self.inbox.pop_front().ok_or_else(|| "receives nothing".to_owned())
     }
 
@@ -202,7 +187,6 @@ impl Sockets {
         (Box::new(StreamOwned::new(connection, tcp)), other)
     }
 
-    /// The response of `/health`.
     pub fn health(&self) -> Value {
         let (mut line, _) = self.open();
         line.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
@@ -246,7 +230,7 @@ impl TranscriptServer for Sockets {
         let (socket, _) =
             tungstenite::client(format!("{scheme}://localhost{to}"), line).map_err(|error| error.to_string())?;
         let (inbox, requests) = (VecDeque::new(), requests(to));
-        let mut client = Client { socket, tcp, inbox, requests, decided: false, close_reason: None };
+        let mut client = Client { socket, tcp, inbox, requests, has_received: false, close_reason: None };
         // Afterwards the server has counted the connection or closed it.
         client.wait_until_processed()?;
         self.clients.insert(name.to_owned(), client);
@@ -293,11 +277,8 @@ impl TranscriptServer for Sockets {
     }
 
     fn no_message(&mut self, name: &str) -> Result<(), String> {
-        let client = self.client(name);
-        if let Some(text) = client.inbox.front() {
-            return Err(format!("{name} receives {text}"));
-        }
-        if client.decided { client.check_queue_empty().map_err(|what| format!("{name} {what}")) } else { Ok(()) }
+        let waiting = self.client(name).inbox.front();
+        waiting.map_or(Ok(()), |text| Err(format!("{name} receives {text}")))
     }
 
     fn expect_closed(&mut self, name: &str) -> Result<Option<(u16, String)>, String> {
