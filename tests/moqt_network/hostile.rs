@@ -44,17 +44,16 @@ fn invalid_or_missing_setup_closes_the_session_with_a_code_and_a_reason() {
     });
 }
 
-/// A manual client with a session. The session stream stays open.
+/// A manual client with a session in this version. The session stream, if the version has one, stays open.
 pub(crate) async fn open_session(
     server: &TestServer,
     over: Transport,
-    transport: TransportConfig,
+    version: MoqtVersion,
 ) -> (ManualClient, impl Sized) {
-    open_session_in(server, over, MoqtVersion::Gomoqt202502, transport).await
+    open_session_with(server, over, version, TransportConfig::default()).await
 }
 
-/// Like [`open_session`], in any version. The session stream, if the version has one, stays open.
-async fn open_session_in(
+pub(crate) async fn open_session_with(
     server: &TestServer,
     over: Transport,
     version: MoqtVersion,
@@ -92,7 +91,7 @@ fn ten_thousand_streams_are_rejected_one_by_one() {
     for (index, over, version) in all_combinations() {
         let before = index * 11_000;
         run_async(async {
-            let (manual_client, _session) = open_session_in(&server, over, version, TransportConfig::default()).await;
+            let (manual_client, _session) = open_session(&server, over, version).await;
             let memory = memory::now();
             for _ in 0..10_000 {
                 // The server may reject the stream before its end.
@@ -115,22 +114,6 @@ fn ten_thousand_streams_are_rejected_one_by_one() {
 }
 
 #[test]
-fn streams_without_a_session_are_buffered_up_to_a_limit() {
-    let server = TestServer::start(MoqtServerConfig::default());
-    for (over, refused) in BOTH.into_iter().zip([1, 2]) {
-        run_async(async {
-            let manual_client = ManualClient::open(&server, over).await;
-            for _ in 0..1_000 {
-                let _ = manual_client.uni(b"\x00\x02").await.finish();
-            }
-            // 128 streams are buffered in case the client starts the session later.
-            server.until("the others are refused", |reading| reading.sessions.streams_rejected == refused * 872).await;
-        });
-        server.ordinary_echo(over);
-    }
-}
-
-#[test]
 fn stalled_reader_loses_the_oldest_groups_and_uses_bounded_memory() {
     const GROUPS: u8 = 60;
     const FRAMES: usize = 16;
@@ -141,7 +124,7 @@ fn stalled_reader_loses_the_oldest_groups_and_uses_bounded_memory() {
             let mut transport = TransportConfig::default();
             transport.stream_receive_window((64_u32 << 10).into()).receive_window((256_u32 << 10).into());
             transport.send_window(1 << 20);
-            let (manual_client, _session) = open_session_in(&server, over, version, transport).await;
+            let (manual_client, _session) = open_session_with(&server, over, version, transport).await;
             let _streams = set_up_tracks(&manual_client, version).await;
             let memory = memory::now();
             // A frame of 65,536 bytes.
@@ -210,7 +193,7 @@ fn frames_of_a_manual_client_return_byte_for_byte() {
     for (_, over, version) in all_combinations() {
         let pieces = pieces_of(version);
         run_async(async {
-            let (manual_client, _session) = open_session_in(&server, over, version, TransportConfig::default()).await;
+            let (manual_client, _session) = open_session(&server, over, version).await;
             let _streams = set_up_tracks(&manual_client, version).await;
             let mut group = manual_client.uni(&[&pieces["group"][..], &pieces["frame"]].concat()).await;
             let mut echo = first_echo(&manual_client, &pieces).await;
@@ -230,7 +213,7 @@ fn stopped_group_stream_is_counted_and_abandoned() {
     for (index, over, version) in all_combinations() {
         let (pieces, declined) = (pieces_of(version), index + 1);
         run_async(async {
-            let (manual_client, _session) = open_session_in(&server, over, version, TransportConfig::default()).await;
+            let (manual_client, _session) = open_session(&server, over, version).await;
             let _streams = set_up_tracks(&manual_client, version).await;
             let mut group = manual_client.uni(&[&pieces["group"][..], &pieces["frame"]].concat()).await;
             first_echo(&manual_client, &pieces).await.stop(0_u32.into()).unwrap();
@@ -258,7 +241,7 @@ fn subscription_parameters_are_not_retained() {
     let server = TestServer::start_alone(MoqtServerConfig::default());
     let pieces = test_support::moqt_golden::pieces("gomoqt-2025-02.txt");
     run_async(async {
-        let (manual_client, _session) = open_session(&server, Transport::Quic, TransportConfig::default()).await;
+        let (manual_client, _session) = open_session(&server, Transport::Quic, MoqtVersion::Gomoqt202502).await;
         let _streams = set_up_tracks(&manual_client, MoqtVersion::Gomoqt202502).await;
         let memory = memory::now();
         let mut open_streams = Vec::new();
@@ -294,8 +277,7 @@ fn retain_no_long_messages(version: MoqtVersion) {
     let server = TestServer::start_alone(MoqtServerConfig::default());
     let pieces = pieces_of(version);
     run_async(async {
-        let (manual_client, _session) =
-            open_session_in(&server, Transport::Quic, version, TransportConfig::default()).await;
+        let (manual_client, _session) = open_session(&server, Transport::Quic, version).await;
         let (memory, resident) = (memory::now(), memory::resident());
         // The client requests announcements for a path prefix. The prefix is a single string that is a million bytes long. In
         // gomoqt-2025-02, the number of strings precedes it. In moq-lite-04, the excluded hop follows it.

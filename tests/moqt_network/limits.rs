@@ -18,7 +18,7 @@ use jamjam_dev::moqt::client::MoqtRunOutcome;
 use jamjam_dev::moqt::{MoqtVersion, SessionLimits, Transport};
 use quinn::TransportConfig;
 
-use crate::hostile::open_session;
+use crate::hostile::{open_session, open_session_with};
 use crate::manual_client::{ManualClient, connect, run_async};
 use crate::test_server::{BOTH, TIMEOUT, TestServer, groups, run_client, trusting_verifier};
 
@@ -45,43 +45,30 @@ fn connection_limit_applies_and_a_closed_connection_frees_a_slot() {
 
 #[test]
 fn longest_idle_connection_is_closed_for_a_new_client() {
-    let min_idle = Duration::from_millis(300);
-    let server = TestServer::start(MoqtServerConfig { max_connections: 2, min_idle, ..MoqtServerConfig::default() });
-    run_async(async {
-        let mut keep_alive = TransportConfig::default();
-        keep_alive.keep_alive_interval(Some(min_idle / 4));
-        let (oldest, _session) = open_session(&server, Transport::Quic, keep_alive).await;
-        server.until("one is there", |reading| reading.connections_open == 1).await;
-        let other = ManualClient::open(&server, Transport::WebTransport).await;
-        server.until("both are there", |reading| reading.connections_open == 2).await;
-        // Neither keep-alives nor streams without a group end the idle time.
-        for _ in 0..4 {
-            tokio::time::sleep(min_idle / 4).await;
-            let _ = oldest.uni(b"\x09").await.finish();
-        }
-        server.until("the streams are rejected", |reading| reading.sessions.streams_unknown_type == 4).await;
-        server.ordinary_echo(Transport::Quic);
-        let reason = oldest.connection.closed().await.to_string();
-        assert!(reason.contains("closed as idle"), "{reason}");
-        assert_eq!(server.totals.snapshot().connections.connections_closed_idle, 1);
-        assert!(other.connection.close_reason().is_none());
-    });
-}
-
-#[test]
-fn connection_that_transfers_groups_is_not_idle() {
     let min_idle = Duration::from_millis(500);
-    let server = TestServer::start(MoqtServerConfig { max_connections: 2, min_idle, ..MoqtServerConfig::default() });
+    let server = TestServer::start(MoqtServerConfig { max_connections: 3, min_idle, ..MoqtServerConfig::default() });
     run_async(async {
         let options = server.connect_options(Transport::Quic);
         let active = std::thread::spawn(move || run_client(&options, &groups(800, 1)));
         server.until("one is there", |reading| reading.connections_open == 1).await;
-        let (idle, _session) = open_session(&server, Transport::Quic, TransportConfig::default()).await;
-        server.until("both are there", |reading| reading.connections_open == 2).await;
-        tokio::time::sleep(2 * min_idle).await;
+        let mut keep_alive = TransportConfig::default();
+        keep_alive.keep_alive_interval(Some(min_idle / 4));
+        let (idle, _session) = open_session_with(&server, Transport::Quic, MoqtVersion::Gomoqt202502, keep_alive).await;
+        server.until("two are there", |reading| reading.connections_open == 2).await;
+        let other = ManualClient::open(&server, Transport::WebTransport).await;
+        server.until("three are there", |reading| reading.connections_open == 3).await;
+        // Neither keep-alives nor streams without a group end the idle time.
+        for _ in 0..4 {
+            tokio::time::sleep(min_idle / 4).await;
+            let _ = idle.uni(b"\x09").await.finish();
+        }
+        server.until("the streams are rejected", |reading| reading.sessions.streams_unknown_type == 4).await;
         server.ordinary_echo(Transport::Quic);
-        idle.connection.closed().await;
+        let reason = idle.connection.closed().await.to_string();
+        assert!(reason.contains("closed as idle"), "{reason}");
         assert_eq!(server.totals.snapshot().connections.connections_closed_idle, 1);
+        assert!(other.connection.close_reason().is_none());
+        // A connection that transfers groups is not idle.
         let run = active.join().unwrap().unwrap();
         assert_eq!(run.outcome.handler.outcome(), Some(&MoqtRunOutcome::Completed));
     });
@@ -153,7 +140,7 @@ fn connections_are_rejected_or_closed_when_memory_is_scarce() {
     let config = MoqtServerConfig { memory_budget: Arc::clone(&memory_budget), ..MoqtServerConfig::default() };
     let server = TestServer::start(config);
     run_async(async {
-        let (greedy, _session) = open_session(&server, Transport::Quic, TransportConfig::default()).await;
+        let (greedy, _session) = open_session(&server, Transport::Quic, MoqtVersion::Gomoqt202502).await;
         let moderate = ManualClient::open(&server, Transport::WebTransport).await;
         server.until("both are there", |reading| reading.connections_open == 2).await;
         // Other clients hold the rest, except for 1,200 KiB.

@@ -4,9 +4,10 @@
 //! of a connection before it reads the next frame, so all resulting messages are then in their queues. After a connection was closed or
 //! lost, the test polls the server until it counts one connection fewer.
 //!
-//! That a client has received its whole queue is checked before it leaves and at the end of the transcript: the client sends two requests
-//! that change nothing, and whose responses differ except on control channels. The responses go through the queue, which is first in, first
-//! out, so they must be the next messages that the client receives.
+//! A pong cannot prove that a client has received its whole queue, because it may overtake queued messages. Therefore, the client sends two
+//! requests that change nothing, and whose responses differ except on control channels. The responses go through the queue, which is first
+//! in, first out, so they must be the next messages that the client receives. These requests would decide the dialect of a connection that
+//! is still undecided. Such a client sends them only before it leaves and at the end of the transcript.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{Read, Write};
@@ -85,7 +86,7 @@ struct Client {
     tcp: TcpStream,
     inbox: VecDeque<String>,
     requests: Requests,
-    has_received: bool,
+    decided: bool,
     /// Code and reason of the server's close frame.
     close_reason: Option<(u16, String)>,
 }
@@ -118,13 +119,13 @@ impl Client {
         }
     }
 
-    /// A first message of a control surface makes a client without a dialect a control surface.
+    /// If the dialect is still undecided, a control surface message makes the client a control surface.
     fn decide(&mut self, text: &str) {
         let message: Value = serde_json::from_str(text).unwrap_or_default();
         let kind = message["type"].as_str().unwrap_or_default();
         let is_surface = ["join", "param", "trigger", "sync", "ping", "leave"].contains(&kind);
-        if self.requests == JAMJAM && !self.has_received && is_surface {
-            self.requests = BBX;
+        if !self.decided && self.requests == JAMJAM && is_surface {
+            (self.requests, self.decided) = (BBX, true);
         }
     }
 
@@ -139,7 +140,7 @@ impl Client {
         if self.inbox.is_empty() {
             self.is_open()?;
         }
-        self.has_received = true;
+        self.decided = true;
         self.inbox.pop_front().ok_or_else(|| "receives nothing".to_owned())
     }
 
@@ -230,7 +231,7 @@ impl TranscriptServer for Sockets {
         let (socket, _) =
             tungstenite::client(format!("{scheme}://localhost{to}"), line).map_err(|error| error.to_string())?;
         let (inbox, requests) = (VecDeque::new(), requests(to));
-        let mut client = Client { socket, tcp, inbox, requests, has_received: false, close_reason: None };
+        let mut client = Client { socket, tcp, inbox, requests, decided: false, close_reason: None };
         // Afterwards the server has counted the connection or closed it.
         client.wait_until_processed()?;
         self.clients.insert(name.to_owned(), client);
@@ -277,8 +278,11 @@ impl TranscriptServer for Sockets {
     }
 
     fn no_message(&mut self, name: &str) -> Result<(), String> {
-        let waiting = self.client(name).inbox.front();
-        waiting.map_or(Ok(()), |text| Err(format!("{name} receives {text}")))
+        let client = self.client(name);
+        if let Some(text) = client.inbox.front() {
+            return Err(format!("{name} receives {text}"));
+        }
+        if client.decided { client.check_queue_empty().map_err(|what| format!("{name} {what}")) } else { Ok(()) }
     }
 
     fn expect_closed(&mut self, name: &str) -> Result<Option<(u16, String)>, String> {

@@ -56,20 +56,13 @@ impl Stats {
 
     /// The number of datagrams that arrived at the server: the sum of all outcome counters.
     pub fn arrivals(&self) -> u64 {
-        let ends = |name: &str| {
-            matches!(
-                name,
-                "received"
-                    | "keepalives"
-                    | "loop_checks"
-                    | "pings"
-                    | "stun_requests"
-                    | "key_exchanges"
-                    | "latency_infos"
-                    | "ignored"
-                    | "kernel_dropped"
-            ) || name.starts_with("dropped_") && !matches!(name, "dropped_at_stop" | "dropped_old_link")
+        const ANSWERED: &str =
+            "received keepalives loop_checks pings stun_requests key_exchanges latency_infos ignored";
+        let is_drop = |name: &str| {
+            name == "kernel_dropped"
+                || name.starts_with("dropped_") && !matches!(name, "dropped_at_stop" | "dropped_old_link")
         };
+        let ends = |name: &str| is_drop(name) || ANSWERED.split(' ').any(|answered| answered == name);
         let counts = self.fields.iter().filter(|(name, _)| ends(name));
         counts.map(|(name, value)| value.parse::<u64>().unwrap_or_else(|_| panic!("{name} is {value:?}"))).sum()
     }

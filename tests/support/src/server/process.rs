@@ -219,12 +219,7 @@ impl Drop for Server {
 /// Makes the folder writable for servers that run as another user.
 fn open_to_all(folder: &Path) {
     #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        fs::set_permissions(folder, fs::Permissions::from_mode(0o777)).unwrap();
-    }
-    #[cfg(not(unix))]
-    let _ = folder;
+    fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
 }
 
 #[cfg(target_os = "linux")]
