@@ -12,7 +12,7 @@ use test_support::server::{TEST_TIMEOUT, poll_until};
 use tungstenite::{Message, WebSocket};
 
 /// JavaScript functions of every page.
-const FUNCTIONS: &str = r##"
+const FUNCTIONS: &str = r#"
     // Functions for the tests: wait until an expression is true, find elements, read their text, and fill in forms.
     globalThis.until = async (what) => {
       for (;;) {
@@ -57,7 +57,7 @@ const FUNCTIONS: &str = r##"
       });
       return [ratios.length, ...ratios.sort((a, b) => a[0] - b[0])[0]];
     };
-    null"##;
+    null"#;
 
 /// The name and password of pages that need a login.
 pub(crate) type Login = Option<[&'static str; 2]>;

@@ -117,7 +117,9 @@ fn arrow_keys_and_pointer_show_the_values_of_an_interval() {
     page.get("one('.plot').focus()");
     for (keys, start) in [(&["ArrowRight", "ArrowRight"][..], "from 1 s · sent "), (&["ArrowLeft"], "from 0 s · sent ")]
     {
-        keys.iter().for_each(|key| page.press(key));
+        for key in keys {
+            page.press(key);
+        }
         let text = page.get("words('#readout')[0]");
         assert!(text.as_str().unwrap().starts_with(start), "{text}");
     }

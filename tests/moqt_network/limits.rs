@@ -1,18 +1,12 @@
-//! Tests connection limits of the server. Also tests errors that the client reports: rejection, missing responses and untrusted server
-//! certificates.
+//! The limits of the server on connections and memory.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jamjam_dev::client::RunKind;
-use jamjam_dev::client::{FrameTracker, MoqtFailure, MoqtResults, MoqtRunConfig};
-use jamjam_dev::io::moqt::client::ClientThread;
 use jamjam_dev::io::moqt::connect::{MoqtConnectError, MoqtConnectOptions};
 use jamjam_dev::io::moqt::server::MoqtServerConfig;
 use jamjam_dev::io::moqt::{CounterSnapshot, bind_all};
-use jamjam_dev::io::stop::StopToken;
-use jamjam_dev::io::udp::BindError;
 use jamjam_dev::memory_budget::MemoryBudget;
 use jamjam_dev::moqt::client::MoqtRunOutcome;
 use jamjam_dev::moqt::{MoqtVersion, SessionLimits, Transport};
@@ -215,38 +209,4 @@ fn handshake_for_another_protocol_fails_and_is_counted() {
     assert!(other);
     server.wait("it is counted", |reading| reading.connections.handshakes_failed == 1);
     server.ordinary_echo(Transport::Quic);
-}
-
-/// A setup message that requests the path `echo`.
-const WITHOUT_SLASH: &[u8] = b"\x00\x10\x01\xc0\x00\x00\x00\xff\xff\xff\x00\x01\x01\x04echo";
-
-/// The server accepts a connection for every path, and then sends nothing more. The client requests the path without its leading slash.
-#[test]
-fn path_retry_is_recorded_in_the_run() {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let url = format!("moqt://{}/echo", socket.local_addr().unwrap());
-    let silent = crate::test_server::scripted_server(socket, WITHOUT_SLASH);
-    let options = MoqtConnectOptions {
-        offered_versions: vec![MoqtVersion::Gomoqt202502],
-        ..MoqtConnectOptions::new(url.parse().unwrap(), trusting_verifier())
-    };
-    let run_config = MoqtRunConfig { run_kind: RunKind::Probe, target: url, timeout: Duration::from_secs(2) };
-    let frames =
-        FrameTracker::new(run_config, MoqtResults::new(Transport::Quic, "japan, kyoto, text", 1), Box::new(()));
-    let run = ClientThread::spawn(options, groups(1, 1), frames, None, |_| {}, StopToken::default()).unwrap();
-    let moqt = run.join().frame_tracker.into_results(None, &mut ()).moqt.unwrap();
-    let lost = MoqtFailure::Closed { code: 7, reason: "not today".to_owned() };
-    assert_eq!((moqt.retried_path.as_deref(), moqt.failure), (Some("echo"), Some(lost)));
-    drop(silent);
-}
-
-#[test]
-fn server_addresses_share_a_port_and_a_port_in_use_is_reported() {
-    let loopback: [SocketAddr; 2] = [([127, 0, 0, 1], 0).into(), ([127, 0, 0, 2], 0).into()];
-    let bound = bind_all(&loopback).unwrap();
-    let addresses: Vec<SocketAddr> = bound.addresses().collect();
-    assert_eq!(addresses.iter().map(SocketAddr::ip).collect::<Vec<_>>(), loopback.map(|address| address.ip()));
-    assert!(addresses[0].port() != 0 && addresses[0].port() == addresses[1].port());
-    let again = bind_all(&addresses[1..]);
-    assert!(matches!(again, Err(BindError::AddrInUse(address)) if address == addresses[1]), "{again:?}");
 }

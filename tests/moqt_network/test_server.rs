@@ -1,7 +1,7 @@
 //! An echo server with its own certificate, and clients that trust it.
 
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
@@ -13,8 +13,6 @@ use jamjam_dev::io::moqt::{BoundSockets, CounterSnapshot, ServerCounters, bind_a
 use jamjam_dev::io::stop::StopToken;
 use jamjam_dev::moqt::Transport;
 use jamjam_dev::moqt::client::{MoqtClient, MoqtClientConfig, MoqtClientEvent, MoqtRunOutcome};
-use quinn::crypto::rustls::QuicServerConfig;
-use quinn::{Endpoint, EndpointConfig, TokioRuntime};
 use rcgen::CertifiedKey;
 use rustls::RootCertStore;
 use rustls::client::WebPkiServerVerifier;
@@ -192,41 +190,4 @@ pub(crate) fn run_client(
     let observe = |client: &mut MoqtClient| events.extend(std::iter::from_fn(|| client.poll_event()));
     let outcome = client::run_session(options, || MoqtClient::new(config.clone()), observe, &StopToken::default())?;
     Ok(ClientRun { outcome, events })
-}
-
-/// Starts a server over raw QUIC. It sends the response of gomoqt-2025-02 to every client. The server closes the connection to the first
-/// client whose first stream begins with the bytes `wanted`, and ends.
-pub(crate) fn scripted_server(socket: UdpSocket, wanted: &'static [u8]) -> std::thread::JoinHandle<()> {
-    let (chain, key) = &*IDENTITY;
-    let mut tls = rustls::ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![chain.clone()], PrivatePkcs8KeyDer::from(key.clone()).into())
-        .unwrap();
-    tls.alpn_protocols = vec![b"moq-00".to_vec()];
-    let config = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).unwrap()));
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let endpoint = Endpoint::new(EndpointConfig::default(), Some(config), socket, Arc::new(TokioRuntime));
-            let endpoint = endpoint.unwrap();
-            while let Some(incoming) = endpoint.accept().await {
-                let connection = incoming.await.unwrap();
-                let (mut send, mut recv) = connection.accept_bi().await.unwrap();
-                let mut received = vec![0; wanted.len()];
-                let is_wanted = recv.read_exact(&mut received).await.is_ok() && received == wanted;
-                send.write_all(b"\x09\xc0\x00\x00\x00\xff\xff\xff\x00\x00").await.unwrap();
-                if is_wanted {
-                    connection.close(7_u32.into(), b"not today");
-                }
-                connection.closed().await;
-                if is_wanted {
-                    // Waits until the connection has ended, so that a rejected client receives the close.
-                    endpoint.wait_idle().await;
-                    return;
-                }
-            }
-        });
-    })
 }

@@ -222,16 +222,11 @@ fn open_to_all(folder: &Path) {
     fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
 }
 
-#[cfg(target_os = "linux")]
-pub fn is_root() -> bool {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    status.lines().any(|line| line.starts_with("Uid:\t0\t"))
-}
-
+/// Makes the command run as another user if the tests run as root.
 #[cfg(target_os = "linux")]
 pub fn as_unprivileged_user(command: &mut Command) {
     use std::os::unix::process::CommandExt;
-    if is_root() {
+    if rustix::process::getuid().is_root() {
         command.uid(65_534).gid(65_534);
     }
 }
