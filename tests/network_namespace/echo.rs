@@ -125,8 +125,8 @@ const HOSTS: [&str; 6] = ["0.0.0.0", "::", "10.9.8.1", "fd09::1", "127.0.0.1", "
 /// unspecified addresses, and the server's own addresses. The source ports are the server's own port and the port of another service. This
 /// service listens on all addresses of this machine.
 ///
-/// Returns the number of packets that the server sent, the number that it may send without replying to a spoofed source, and the number of
-/// datagrams that reached the service.
+/// Returns the number of packets that the server sent, and how many it may send without replying to a spoofed source. The last value is the
+/// number of datagrams that reached the service.
 fn spoof_from_the_wire(cable: &VethCable, host: &str, driver: &str) -> (u64, RangeInclusive<u64>, u64) {
     let server = Server::start(&["--host", host, "-d", "0", "--driver", driver]);
     let service = UdpSocket::bind("[::]:0").unwrap();
