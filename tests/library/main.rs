@@ -6,6 +6,8 @@ mod audio;
 mod fuzz_corpus;
 mod measurement;
 mod nodes;
+mod printed_values;
 mod protocol;
+mod room_files;
 mod signaling;
 mod simulation;

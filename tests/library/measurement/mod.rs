@@ -18,7 +18,6 @@ mod limits;
 mod loss_direction;
 mod machine;
 mod markdown;
-mod printed_values;
 mod run_record;
 mod runs;
 mod text;

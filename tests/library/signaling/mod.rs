@@ -9,7 +9,6 @@ mod jamjam;
 mod message_docs;
 mod newer_clients;
 mod room_client;
-mod room_files;
 mod tokens;
 mod transcript_reader;
 mod webrtc;
