@@ -1,53 +1,39 @@
 //! The command line of `send` and `probe`: positional arguments, short options and options of the local socket.
 
 use std::net::UdpSocket;
-use test_support::client;
 
-use client::packet::{AUDIO, PING};
-use client::program::run;
-use client::server::Server;
-use client::{at_once, document};
+use test_support::client::packet::{AUDIO, PING};
+use test_support::client::program::run;
+use test_support::client::server::Server;
+
+use crate::send_and_probe::report;
 
 #[test]
-fn positional_target_equals_the_option() {
+fn positional_argument_equals_the_option() {
     let server = Server::correct();
-    for line in [
-        format!("probe {}", server.to()),
-        format!("probe --to {}", server.to()),
-        format!("probe udp://{}", server.to()),
-    ] {
-        let output = run(&format!("{line} -c 3 -i 1ms --json"));
-        let report = document::report(&output);
-        assert_eq!((output.code, &report["streams"]["ping"]["sent"]), (0, &3.into()), "{line}");
+    for target in [server.to(), format!("--to {}", server.to())] {
+        let report = report(0, &format!("probe {target} -c 3 -i 1ms"));
+        assert_eq!(report["streams"]["ping"]["sent"], 3, "{target}");
     }
-    assert_eq!(server.received_of(PING).len(), 9);
-}
+    assert_eq!(server.received_of(PING).len(), 6);
 
-#[test]
-fn positional_file_equals_the_option() {
     let file = "fixtures/audio/speech-16bit-mono-48k.wav";
-    at_once([file.to_owned(), format!("--wav {file}")], |source| {
-        let server = Server::correct();
-        let output = run(&format!("send {source} -c 20 --delay 0 --to {} --json", server.to()));
-        assert_eq!(output.code, 0, "{output:?}");
-        assert_eq!(server.received_of(AUDIO).len(), 20);
-    });
+    for source in [file.to_owned(), format!("--wav {file}")] {
+        report(0, &format!("send {source} -c 20 --delay 0 --to {}", server.to()));
+    }
+    assert_eq!(server.received_of(AUDIO).len(), 40);
 }
 
 #[test]
-fn duration_limits_the_packets_of_a_probe() {
+fn count_and_duration_limit_the_packets_of_a_probe() {
     let server = Server::correct();
-    let output = run(&format!("probe {} --duration 100ms -i 5ms --json", server.to()));
-    let sent = &document::report(&output)["streams"]["ping"]["sent"];
-    assert_eq!((output.code, sent), (0, &20.into()));
-    let output = run(&format!("probe {} --duration 1s -i 5ms -c 4 --json", server.to()));
-    assert_eq!(document::report(&output)["streams"]["ping"]["sent"], 4, "the first limit applies");
-}
-
-#[test]
-fn default_count_gives_a_p99_with_20_percent_loss() {
-    let output = run("probe --embedded --delay 0 --loss 20% --seed 1 -i 1ms --timeout 100ms --json");
-    let ping = &document::report(&output)["streams"]["ping"];
+    let sent =
+        |options: &str| report(0, &format!("probe {} {options}", server.to()))["streams"]["ping"]["sent"].clone();
+    assert_eq!(sent("--duration 100ms -i 5ms"), 20);
+    assert_eq!(sent("--duration 1s -i 5ms -c 4"), 4, "the first limit applies");
+    // The default count gives a p99 even with 20 % loss.
+    let report = report(0, "probe --embedded --delay 0 --loss 20% --seed 1 -i 1ms --timeout 100ms");
+    let ping = &report["streams"]["ping"];
     assert_eq!(ping["sent"], 150);
     assert!(ping["lost"].as_u64() > Some(20) && ping["rtt_p99_us"].is_number(), "{ping}");
 }
