@@ -104,8 +104,8 @@ fn format_and_conversions_of_a_file_are_printed_on_standard_error() {
     at_once(cases, |(name, format, done)| {
         let (_, output) = send(&format!("--wav fixtures/audio/{name}.wav --duration 10ms"));
         let lines = [format!("fixtures/audio/{name}.wav: {format}")].into_iter().chain(done);
-        let lines: String = lines.map(|line| format!("jamjam-dev: {line}\n")).collect();
-        assert_eq!(output.stderr, lines);
+        let lines: Vec<String> = lines.map(|line| format!("jamjam-dev: {line}")).collect();
+        assert_eq!(output.stderr.lines().collect::<Vec<_>>(), lines);
     });
 }
 

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use serde_json::json;
-use test_support::client::packet::KEEPALIVE;
 use test_support::client::program::start_line;
 use test_support::client::server::{Server, ServerAction};
 use test_support::client::{at_once, document};
@@ -60,20 +59,5 @@ fn signal_ends_a_run_with_a_partial_report_and_its_own_exit_code() {
         let [sent, returned, lost, in_flight] = document::counts(&report, stream, names);
         assert!(sent >= 90 && returned > 0, "{report:#}");
         assert_eq!((lost, sent), (0, returned + in_flight));
-    });
-}
-
-#[test]
-fn interrupted_wait_and_run_without_replies_are_reported() {
-    at_once([("--wait-for 1h", false), ("", true)], |(option, sends_no_keepalives)| {
-        let server = Server::silent();
-        let program = start_line(&format!("probe {option} --count 0 --to {}", server.to()));
-        server.wait_for(3);
-        program.signal("INT");
-        let output = program.end();
-        assert_eq!(output.code, 130, "{output:?}");
-        assert!(output.stdout.lines().next().unwrap().contains("interrupted by SIGINT"), "{}", output.stdout);
-        assert!(output.stdout.contains("\nfailed: ") && output.stdout.contains("\nINTERRUPTED: "), "{}", output.stdout);
-        assert_eq!(server.received_of(KEEPALIVE).is_empty(), sends_no_keepalives);
     });
 }

@@ -3,15 +3,12 @@
 #![cfg(unix)]
 
 use std::fs;
-use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt;
-use std::thread;
 
 use serde_json::{Value, json};
 use test_support::client::document;
-use test_support::client::packet::{AUDIO, KEEPALIVE};
 use test_support::client::program::{ProgramOutput, run};
-use test_support::client::server::closed_udp_port;
+use test_support::client::server::{Server as Echo, closed_udp_port};
 use test_support::server::process::Server;
 
 /// The report of a run that passed without warnings.
@@ -110,26 +107,13 @@ fn server_without_encryption_is_reported() {
     assert!(warning(&report, "link_plain").contains("not encrypted"));
 }
 
-/// A server that returns KEEPALIVE and AUDIO and ignores everything else, like the servers of January 2026.
-fn older_server() -> String {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let address = socket.local_addr().unwrap().to_string();
-    thread::spawn(move || {
-        let mut bytes = [0; 2_048];
-        while let Ok((length, from)) = socket.recv_from(&mut bytes) {
-            if [AUDIO, KEEPALIVE].contains(&bytes[1]) {
-                let _ = socket.send_to(&bytes[..length], from);
-            }
-        }
-    });
-    address
-}
-
 #[test]
 fn link_that_is_not_settled_ends_the_run_with_cause_and_remedy() {
+    // The first server does not answer CONTROL, like the servers of January 2026.
+    let older = Echo::correct();
     for (to, kind, text) in [
-        (older_server(), "no_key_exchange", "does not answer CONTROL, so it has no encrypted links. Omit --link"),
-        (closed_udp_port().1.to_string(), "port_unreachable", "no program receives on this port"),
+        (older.address, "no_key_exchange", "does not answer CONTROL, so it has no encrypted links. Omit --link"),
+        (closed_udp_port().1, "port_unreachable", "no program receives on this port"),
     ] {
         let line = format!("send --tone 440 --duration 1s --to {to} --link unsigned --timeout 1s");
         let output = run(&line);

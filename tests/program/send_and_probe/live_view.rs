@@ -5,7 +5,6 @@
 use std::fs;
 use std::io::Write;
 use std::net::UdpSocket;
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
@@ -81,7 +80,12 @@ impl TerminalProgram {
     }
 
     fn received(&self) -> String {
-        received(&self.folder.path().join("terminal"))
+        self.read("terminal")
+    }
+
+    fn read(&self, name: &str) -> String {
+        let bytes = fs::read(self.folder.path().join(name)).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 
     /// Presses keys. The terminal translates \x03 to SIGINT and \x1a to SIGTSTP.
@@ -98,7 +102,7 @@ impl TerminalProgram {
 
     fn end(mut self) -> TerminalRun {
         let status = poll_until("the end of the run", || self.running.try_wait().unwrap());
-        let (stdout, mut terminal) = (received(&self.folder.path().join("stdout")), self.received());
+        let (stdout, mut terminal) = (self.read("stdout"), self.received());
         note_pauses(&[&stdout, &terminal]);
         // `script` adds a last line.
         terminal.truncate(terminal.rfind("\nScript done").expect("the last line"));
@@ -112,10 +116,6 @@ fn drawn_lines(terminal: &str) -> Vec<&str> {
         assert!(sequence.starts_with("[J") || sequence.starts_with("[2K"), "{sequence:?}: {terminal}");
     }
     terminal.split(DRAW).skip(1).map(|text| text.split(['\r', '\u{1b}']).next().unwrap().trim_end()).collect()
-}
-
-fn received(file: &Path) -> String {
-    fs::read(file).map_or_else(|_| String::new(), |bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
 #[test]

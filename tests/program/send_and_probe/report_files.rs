@@ -3,7 +3,7 @@
 #![cfg(unix)]
 
 use std::fs;
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -110,14 +110,14 @@ fn interrupted_run_writes_both_files_and_neither_passes() {
     });
 }
 
-/// Runs a shell script, in which PROGRAM stands for a run with a report. Returns the exit code.
-#[cfg(target_os = "linux")]
-fn write_in_shell(script: &str, folder: &Path) -> Option<i32> {
-    let line = "probe --embedded --count 3 --interval 1ms --quiet --junit";
-    let script = script.replace("PROGRAM", &format!("{} {line}", env!("CARGO_BIN_EXE_jamjam-dev")));
-    let mut bash = std::process::Command::new("bash");
-    bash.args(["-c", &script]).current_dir(folder).stdout(std::process::Stdio::null()).status().unwrap().code()
+/// Runs a shell script, in which PROGRAM stands for this program.
+fn run_shell(script: &str, folder: &Path) -> std::process::Output {
+    let script = script.replace("PROGRAM", env!("CARGO_BIN_EXE_jamjam-dev"));
+    std::process::Command::new("bash").args(["-c", &script]).current_dir(folder).output().unwrap()
 }
+
+/// A run with a report.
+const REPORT: &str = "PROGRAM probe --embedded --count 3 --interval 1ms --quiet --junit";
 
 #[test]
 #[cfg(target_os = "linux")]
@@ -133,7 +133,8 @@ fn files_that_cannot_be_replaced_are_written_in_place() {
          touch mounted; unshare --mount bash -c 'mount --bind file mounted && PROGRAM mounted'",
     ] {
         let folder = TempDir::new().unwrap();
-        assert_ne!(write_in_shell(script, folder.path()), Some(3), "{script}");
+        let output = run_shell(&script.replace("PROGRAM", REPORT), folder.path());
+        assert_ne!(output.status.code(), Some(3), "{script}: {output:?}");
         let text = fs::read_to_string(folder.path().join("file")).unwrap();
         assert!(text.starts_with("<?xml") && text.trim_end().ends_with("</testsuites>"), "{script}: {text}");
     }
@@ -148,7 +149,8 @@ fn read_only_report_in_a_writable_folder_is_replaced() {
         let script = "set -- PROGRAM; cp $1 program; shift; touch file; chmod 444 file; chmod 777 .
              test $(id -u) != 0 || { chown OWNER file; as='setpriv --reuid 65534 --regid 65534 --clear-groups'; }
              $as ./program $@ file";
-        assert_ne!(write_in_shell(&script.replace("OWNER", owner), folder.path()), Some(3));
+        let script = script.replace("PROGRAM", REPORT).replace("OWNER", owner);
+        assert_ne!(run_shell(&script, folder.path()).status.code(), Some(3));
         assert!(fs::read_to_string(folder.path().join("file")).unwrap().ends_with("</testsuites>\n"));
         assert_eq!(names(folder.path()), ["file", "program"]);
     }
@@ -179,9 +181,7 @@ fn file_of_a_standard_stream_is_rejected_and_kept() {
         let [same, other] = ["same", "other"].map(|name| folder.path().join(name));
         fs::write(&same, "earlier lines\n").unwrap();
         fs::hard_link(&same, &other).unwrap();
-        let shell = format!("{} {line} other {redirection}", env!("CARGO_BIN_EXE_jamjam-dev"));
-        let mut bash = std::process::Command::new("bash");
-        let output = bash.args(["-c", &shell]).current_dir(folder.path()).output().unwrap();
+        let output = run_shell(&format!("PROGRAM {line} other {redirection}"), folder.path());
         let kept = fs::read_to_string(&same).unwrap();
         let text = format!("{kept}{}", String::from_utf8_lossy(&output.stderr));
         let message = format!("standard {stream} is redirected to this file; give another file");
@@ -264,8 +264,8 @@ fn usage_error_is_written_to_the_files_that_the_options_name() {
 #[test]
 fn signal_during_the_connection_setup_is_reported() {
     // A server that never answers a request.
-    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    let silent = silent.local_addr().unwrap();
+    let (tcp, udp) = (TcpListener::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+    let [silent, silent_udp] = [tcp.local_addr(), udp.local_addr()].map(Result::unwrap);
     let (_socket, closed) = closed_tcp_port();
     let targets = [
         "host.invalid --wait-for 60s".to_owned(),
@@ -273,6 +273,8 @@ fn signal_during_the_connection_setup_is_reported() {
         "moqt://host.invalid --wait-for 60s".to_owned(),
         format!("--room jam --signaling-url ws://{closed} --wait-for 60s"),
         format!("--room jam --signaling-url ws://{silent}"),
+        format!("ws://{silent}"),
+        format!("moqt://{silent_udp}/echo"),
     ];
     let hangup = (!jamjam_dev::io::os::is_hangup_ignored()).then_some(("HUP", 129));
     let signals: Vec<_> = [("INT", 130), ("TERM", 143)].into_iter().chain(hangup).collect();

@@ -3,7 +3,7 @@
 #![cfg(unix)]
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -15,6 +15,7 @@ use test_support::client::server::{Server as Echo, closed_tcp_port, closed_udp_p
 use test_support::client::signaling_member::SignalingMember;
 use test_support::client::{at_once, document};
 use test_support::server::process::Server;
+use test_support::snapshot;
 use tungstenite::Message;
 
 use crate::send_and_probe::report;
@@ -176,14 +177,6 @@ fn room_without_published_addresses_is_reported_after_a_timeout() {
     room_member.receive_type("PeerLeft");
 }
 
-/// A server that accepts one connection and handles it with a function of the test.
-fn server_that(does: impl FnOnce(TcpStream) + Send + 'static) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || does(listener.accept().unwrap().0));
-    address
-}
-
 #[test]
 fn stop_request_ends_joining_at_once_with_a_message() {
     let room = json!({"id": "0000000a", "name": "jam", "peer_count": 1, "max_peers": 10, "has_password": false, "invite_code": "AAAAAA"});
@@ -194,8 +187,8 @@ fn stop_request_ends_joining_at_once_with_a_message() {
     let cases = [None, Some(vec![]), Some(vec![listed.clone()]), Some(vec![listed, joined_empty])];
     at_once(cases, |replies| {
         let (reached, waiting) = mpsc::channel();
-        let server = server_that(move |mut stream| {
-            if let Some(replies) = replies {
+        let server = raw(move |_, mut stream| {
+            if let Some(replies) = &replies {
                 let mut socket = tungstenite::accept(stream.try_clone().unwrap()).unwrap();
                 for reply in replies {
                     socket.read().unwrap();
@@ -240,7 +233,7 @@ fn server_that_is_not_a_signaling_server_is_reported() {
     let output = run(&format!("send --signaling-url ws://{closed} --list-rooms"));
     assert_error(&output, 3, &format!("cannot list the rooms of ws://{closed}: {refused}"));
 
-    let closing = server_that(|stream| {
+    let closing = raw(|_, stream| {
         let mut socket = tungstenite::accept(stream).unwrap();
         socket.read().unwrap();
         socket.close(None).unwrap();
@@ -325,32 +318,20 @@ fn rooms_are_listed_as_a_table_and_as_json() {
     }
     let vault = SignalingMember::with_room(signaling.address, "a\u{1b}[31m vault", Some("sesame"));
     let jam = SignalingMember::with_room(signaling.address, "jam", None);
-    let table = format!(
-        "id        invite code  members  password  name\n\
-         {}  {}          1/10  yes       a\u{fffd}[31m vault\n\
-         {}  {}          1/10  no        jam\n",
-        vault.room, vault.invite, jam.room, jam.invite
-    );
-    assert_eq!(list("send").stdout, table);
-
-    let output = list("probe --json");
-    let document: Value = serde_json::from_str(&output.stdout).unwrap();
+    let json = list("probe --json").stdout;
     let line = list("probe --json-lines").stdout;
-    assert_eq!((line.lines().count(), serde_json::from_str::<Value>(&line).unwrap()), (1, document.clone()));
+    let [document, one_line] = [&json, &line].map(|text| serde_json::from_str::<Value>(text).unwrap());
+    assert_eq!((line.lines().count(), &one_line), (1, &document));
     document::assert_valid_rooms(&document);
-    let room = |room_member: &SignalingMember, name: &str, has_password: bool| json!({"id": room_member.room, "invite_code": room_member.invite, "name": name, "members": 1, "max_members": 10, "has_password": has_password});
-    assert_eq!(
-        document,
-        json!({
-            "type": "rooms", "schema_version": 1, "tool_version": env!("CARGO_PKG_VERSION"),
-            "rooms": [room(&vault, "a\u{1b}[31m vault", true), room(&jam, "jam", false)],
-        })
-    );
+    let names =
+        [(&vault.room, "VAULT ID"), (&vault.invite, "VAULT1"), (&jam.room, "JAM   ID"), (&jam.invite, "JAM111")];
+    let text = names.iter().fold(list("send").stdout + &json, |text, (name, shown)| text.replace(*name, shown));
+    snapshot::assert_matches("send_and_probe/rooms", &text.replace(env!("CARGO_PKG_VERSION"), "VERSION"));
 }
 
 #[test]
 fn message_right_after_the_upgrade_response_is_received() {
-    let server = server_that(|stream| {
+    let server = raw(|_, stream| {
         let mut socket = upgrade_with(stream, r#"{"type":"RoomList","data":{"rooms":[]}}"#);
         while socket.read().is_ok() {}
     });

@@ -118,11 +118,10 @@ fn non_finite_samples_are_sent_unchanged_if_copied_and_as_zero_if_converted() {
 
 #[test]
 fn changed_audio_is_compared_with_the_sent_audio() {
-    // The server halves and inverts all samples. NaN stays NaN.
+    // The server halves and inverts all samples. Changed samples are damage, even if they sound similar.
     let server = Server::with_audio(|_| ServerAction::Halve);
-    let line = format!("--to {} --delay 0", server.to());
-    // Changed samples are damage, even if they sound similar.
-    let changed = report(1, &format!("send --wav fixtures/audio/speech-16bit-mono-48k.wav {line}"));
+    let line = format!("send fixtures/audio/speech-16bit-mono-48k.wav --to {} --delay 0", server.to());
+    let changed = report(1, &line);
     let quality = &changed["audio_quality"];
     let figures = ["alignment", "shift_samples", "gain_db", "correlation", "gaps"].map(|name| &quality[name]);
     // The gain is 20 · log10(1/2) dB.
@@ -130,13 +129,6 @@ fn changed_audio_is_compared_with_the_sent_audio() {
     assert_eq!(quality["damaged_packets"], changed["streams"]["audio"]["damaged"]);
     let peak = |side: &str| quality[side][0]["peak_dbfs"].as_f64().unwrap();
     assert!((peak("sent_levels") - peak("returned_levels") - 6.021).abs() < 0.002, "{quality}");
-
-    let folder = TempDir::new().unwrap();
-    let file = folder.path().join("made.wav");
-    wav::write_floats(&file, 48_000, 1, &with_three_values(f32::NAN, 48_000, 1));
-    let quality = &report(1, &format!("send --frame-size 480 --wav {} {line}", file.display()))["audio_quality"];
-    assert_eq!(quality["returned_levels"][0]["non_finite_samples"], 3, "{quality}");
-    assert!(quality["correlation"].is_number() && quality["gain_db"].is_number(), "{quality}");
 }
 
 #[test]

@@ -95,13 +95,6 @@ fn help_works_for_every_subcommand() {
         assert_eq!((output.code, output.stderr.as_str()), (0, ""), "{line}");
         assert!(output.stdout.contains(expected), "{line}: {}", output.stdout);
     }
-    for line in ["send --help", "probe --help"] {
-        let help = run(line).stdout;
-        for heading in ["Target:", "Timing:", "Limits (exit code 1 if one is exceeded):", "Report:", "Local system:"] {
-            assert!(help.contains(&format!("\n{heading}\n")), "{line}: {heading}");
-        }
-        assert!(help.lines().all(|line| line.chars().count() <= 100), "{help}");
-    }
     let nothing = run("");
     assert_eq!((nothing.code, nothing.stdout.as_str()), (2, ""));
     assert!(nothing.stderr.contains("Usage: jamjam-dev "), "{}", nothing.stderr);

@@ -8,21 +8,31 @@ use test_support::client::server::Server;
 use test_support::client::{at_once, document};
 use test_support::snapshot;
 
-/// Runs each line with a server that must receive nothing in place of `TO`. In a line, `''` is an empty argument, and `_` is a space within an
-/// argument. Returns the messages with the exit codes.
-fn refused(lines: &[&str]) -> Vec<String> {
-    let server = Server::correct();
-    let to = server.to();
+/// Runs each line. `TO` stands for a server that must receive nothing, `FILE` and `LINK` for two names of a file that must stay as it is, and
+/// `FOLDER` for its folder. In a line, `''` is an empty argument, and `_` is a space within an argument. Returns the messages with the exit
+/// codes.
+fn refused(lines: &[impl AsRef<str> + Sync]) -> Vec<String> {
+    let (server, folder) = (Server::correct(), tempfile::tempdir().unwrap());
+    let [file, link] = ["file.toml", "link"].map(|name| folder.path().join(name));
+    fs::write(&file, "a secret").unwrap();
+    fs::hard_link(&file, &link).unwrap();
+    let at = folder.path().display().to_string();
+    let names =
+        [("TO", server.to()), ("FILE", format!("{at}/file.toml")), ("LINK", format!("{at}/link")), ("FOLDER", at)];
     let messages = at_once(lines, |line| {
+        let line = line.as_ref();
+        let name = |word: &str| names.iter().fold(word.to_owned(), |word, (name, value)| word.replace(name, value));
         let words = line.split(' ').map(|word| if word == "''" { "" } else { word });
-        let output = run_args(words.map(|word| word.replace('_', " ").replace("TO", &to)));
+        let output = run_args(words.map(|word| name(&word.replace('_', " "))));
         assert_eq!(output.stdout, "", "{line}");
         // Clap repeats the usage of the subcommand after each message.
         let message = output.stderr.split("\n\nUsage: ").next().unwrap().split("\n\nFor more").next().unwrap();
         let message = message.lines().filter(|line| !line.is_empty()).map(|line| format!("{line}\n"));
-        format!("{}exit code {}\n", message.collect::<String>(), output.code).replace(&to, "TO")
+        let message = format!("{}exit code {}\n", message.collect::<String>(), output.code);
+        names.iter().fold(message, |message, (name, value)| message.replace(value, name))
     });
     assert_eq!(server.received(), []);
+    assert_eq!(fs::read_to_string(&file).unwrap(), "a secret");
     messages
 }
 
@@ -78,120 +88,22 @@ fn bare_number_has_the_unit_of_its_option() {
     assert_eq!((times, planned), ([Some(2.0), Some(5e3)], 50));
 }
 
-#[test]
-fn file_that_another_option_reads_is_not_overwritten() {
-    let folder = tempfile::tempdir().unwrap();
-    let [read, written] = ["read.toml", "link"].map(|name| folder.path().join(name));
-    fs::write(&read, "a secret").unwrap();
-    fs::hard_link(&read, &written).unwrap();
-    let (folder, read_name, written) = (folder.path().display(), read.display(), written.display());
-    at_once(
-        [
-            ("probe", "--baseline", "--junit"),
-            ("probe", "--replay", "--html"),
-            ("probe", "--ca", "--record-run"),
-            ("probe --room r", "--password-file", "--markdown"),
-            ("probe", "--hmac-secret", "--html"),
-            ("send", "--ca", "--record"),
-            ("send --embedded", "--wav", "--record"),
-            ("send --embedded", "--wav", "--record-both"),
-            ("send --embedded", "--wav", "--html"),
-            ("send --embedded", "--wav", "--junit"),
-            ("echo-server --signaling-url ws://127.0.0.1:9", "--ca", "--address-file"),
-            ("echo-server --moqt 127.0.0.1:0 --key K", "--cert", "--outcome-log"),
-            ("signaling-server", "--docs-password", "--address-file"),
-            ("signaling-server", "--hmac-secret", "--address-file"),
-            ("signaling-server", "--token-issuer-key", "--address-file"),
-            ("signaling-server", "--token-issuer-key-file", "--address-file"),
-            ("signaling-server", "--cert", "--address-file"),
-            ("signaling-server", "--rooms", "--address-file"),
-        ],
-        |(command, input, output)| {
-            let is_secret = ["--docs-password", "--hmac-secret", "--token-issuer-key"].contains(&input);
-            let given = match input {
-                "--rooms" => folder.to_string(),
-                _ if is_secret => format!("@{read_name}"),
-                _ => read_name.to_string(),
-            };
-            let line = format!("{command} {output} {written} {input} {given}");
-            let run = run_args(line.split(' '));
-            assert!(
-                run.code == 2 && run.stderr.contains("are the same file; give different files\n"),
-                "{line}: {run:?}"
-            );
-        },
-    );
-    assert_eq!(fs::read_to_string(&read).unwrap(), "a secret");
-}
-
-/// The ways to choose what `send` and `probe` do.
-const PLANS: [&str; 16] = [
-    "probe --to TO",
-    "probe --room r --signaling-url ws://TO",
-    "probe --embedded",
-    "probe --to moqt://TO/echo",
-    "probe --embedded --moqt",
-    "probe --to ws://TO",
-    "probe --replay x",
-    "probe --list-rooms --signaling-url ws://TO",
-    "probe --this-machine",
-    "send --tone 1 --to TO",
-    "send --tone 1 --room r --signaling-url ws://TO",
-    "send --tone 1 --embedded",
-    "send --to moqt://TO/echo --text x",
-    "send --replay x",
-    "send --list-rooms --signaling-url ws://TO",
-    "send --list-devices",
-];
-
-/// Options with the plans to which they apply, by their position in [`PLANS`]. `send` has no options for probes, and vice versa.
-const APPLICABLE: [(&str, &[usize]); 26] = [
-    ("--packet ping", &[0, 1, 2]),
-    ("--size 8", &[3, 4]),
-    ("--loss-direction", &[0, 1, 2, 9, 10, 11]),
-    ("--socket-buffer 8MiB", &[0, 1, 2, 9, 10, 11]),
-    ("--spin 25", &[0, 1, 2, 5, 9, 10, 11]),
-    ("--loss 1%", &[2, 11]),
-    ("--seed 1", &[2, 11]),
-    ("--outcome-log y", &[2, 11]),
-    ("--delay 100", &[2, 4, 9, 10, 11]),
-    ("--drop-packets 1", &[11]),
-    ("--moqt-version gomoqt-0.9", &[3, 4, 12]),
-    ("--frames-per-group 1", &[3, 4]),
-    ("--dialect bbx", &[5]),
-    ("--hmac-secret @x", &[5]),
-    ("--password-file x", &[1, 10]),
-    ("--signaling-url ws://TO", &[1, 7, 10, 14]),
-    ("--insecure", &[1, 3, 5, 7, 10, 12, 14]),
-    ("--count 1", &[0, 1, 2, 3, 4, 5, 9, 10, 11]),
-    ("--duration 1s", &[0, 1, 2, 3, 4, 5, 9, 10, 11]),
-    ("--interval 250ms", &[0, 1, 2, 3, 4, 5, 12]),
-    ("--record y", &[9, 10, 11]),
-    ("--no-echo", &[9, 10, 11]),
-    ("--max-loss 1%", &[0, 1, 2, 3, 4, 5, 6, 9, 10, 11, 12, 13]),
-    ("--html /dev/null", &[0, 1, 2, 3, 4, 5, 6, 9, 10, 11, 12, 13]),
-    ("--wait-for 1s", &[0, 1, 2, 3, 4, 5, 9, 10, 11, 12]),
-    ("--json-lines", &[0, 1, 2, 3, 4, 5, 7, 9, 10, 11, 12, 14, 15]),
-];
-
+/// The table contains the ways to choose what `send` and `probe` do, and the options with these plans.
 #[test]
 fn option_without_effect_is_rejected_even_with_its_default() {
-    let help = ["probe", "send"].map(|name| (name, run_args([name, "--help"]).stdout));
-    let has_option = |plan: &str, name: &str| {
-        let (_, help) = help.iter().find(|(subcommand, _)| plan.starts_with(subcommand)).unwrap();
-        help.split_whitespace().any(|word| word == name) && !plan.contains(&format!(" {name} "))
-    };
+    let (plans, options) =
+        include_str!("../../snapshots/send_and_probe/option_plans.txt").split_once("abcdefghijklmnop").unwrap();
+    let plans: Vec<&str> = plans.lines().skip(3).filter_map(|line| Some(line.trim().split_once(' ')?.1)).collect();
     let mut lines = Vec::new();
-    for (option, applicable) in APPLICABLE {
-        let name = option.split(' ').next().unwrap();
-        let plans =
-            PLANS.iter().enumerate().filter(|(index, plan)| !applicable.contains(index) && has_option(plan, name));
-        lines.extend(plans.map(|(_, plan)| (format!("{plan} {option}"), name)));
+    for row in options.lines().skip(1) {
+        let (option, marks) = row.rsplit_once(' ').unwrap();
+        let rejecting = plans.iter().zip(marks.chars()).filter(|(_, mark)| *mark == '-');
+        lines.extend(rejecting.map(|(plan, _)| format!("{plan} {}", option.trim_end())));
     }
     assert!(lines.len() > 150, "{}", lines.len());
-    let messages = refused(&lines.iter().map(|(line, _)| line.as_str()).collect::<Vec<_>>());
-    for ((line, name), message) in lines.iter().zip(messages) {
-        let is_expected = message.contains(&format!("{name} has no effect ")) && message.ends_with("exit code 2\n");
+    for (line, message) in lines.iter().zip(refused(&lines)) {
+        let option = line.rsplit(" --").next().unwrap().split(' ').next().unwrap();
+        let is_expected = message.contains(&format!("--{option} has no effect ")) && message.ends_with("exit code 2\n");
         assert!(is_expected, "{line}: {message}");
     }
 }

@@ -1,18 +1,12 @@
 //! Connections that fail or close: the reported message and exit code.
 
 use std::net::UdpSocket;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use test_support::client::document;
-use test_support::client::program::start_line;
 
-use crate::send_and_probe::moqt::scripted_server::{Greeting, ScriptedServer, ServerAction};
-use crate::send_and_probe::moqt::{codes, failure, moqt, probe, report};
-
-fn reasons(report: &Value) -> String {
-    report["verdict"]["reasons"].to_string()
-}
+use crate::send_and_probe::moqt::scripted_server::{Greeting, ScriptedServer};
+use crate::send_and_probe::moqt::{codes, failure, probe, report};
 
 /// An open port that never replies. A QUIC client cannot distinguish such a port from a closed port.
 fn silent_port() -> (UdpSocket, u16) {
@@ -60,20 +54,6 @@ fn untrusted_certificate_is_reported_with_its_sha_256() {
 }
 
 #[test]
-fn server_close_is_reported_with_its_code_and_frames_in_flight_lost() {
-    let server = ScriptedServer::start([(3, ServerAction::Drop), (6, ServerAction::Close(0x2a))]);
-    let report = report(1, &server.url, &server.trusted("--count 0 --interval 30ms --max-loss 100%"));
-    let words = "the server closed the connection with code 0x2a (whim)";
-    assert_eq!(failure(&report), [&json!("closed"), &json!(42), &json!(words)]);
-    let [sent, returned, lost, in_flight] =
-        document::counts(&report, "ping", ["sent", "returned", "lost", "in_flight"]);
-    // Groups 1, 2, 4 and 5 returned. All remaining groups that were sent before the close are lost.
-    assert_eq!((returned, in_flight, sent), (4, 0, 4 + lost));
-    assert!(reasons(&report).contains(&format!("{words} after {sent} frames")), "{report:#}");
-    assert_eq!(moqt(&report, ["groups_sent", "groups_lost"]), [sent, lost]);
-}
-
-#[test]
 fn unanswered_first_attempt_is_only_reported_as_a_retry() {
     let names = ["retried_path", "version", "track"];
     // The first connection negotiates gomoqt-0.9; the second does not negotiate a version.
@@ -96,16 +76,4 @@ fn unanswered_first_attempt_is_only_reported_as_a_retry() {
     assert_eq!(document::counts(&answered, "ping", ["sent", "returned"]), [3, 3]);
     assert!(codes(&answered).contains(&"path_retried"), "{answered:#}");
     assert_eq!(server.groups.try_iter().collect::<Vec<_>>(), [1, 2, 3]);
-}
-
-#[test]
-fn stop_request_while_connecting_ends_the_run_at_once() {
-    let (socket, port) = silent_port();
-    let program = start_line(&format!("probe --to moqt://127.0.0.1:{port}/echo"));
-    socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-    socket.recv(&mut [0; 2_048]).unwrap();
-    program.signal("TERM");
-    let output = program.end();
-    let words = format!("jamjam-dev: interrupted while connecting to moqt://127.0.0.1:{port}/echo; nothing was sent\n");
-    assert_eq!((output.code, output.stdout, output.stderr), (143, String::new(), words));
 }
