@@ -110,20 +110,6 @@ fn format_and_conversions_of_a_file_are_printed_on_standard_error() {
 }
 
 #[test]
-fn eight_channels_are_mixed_to_the_averages_of_each_side() {
-    let eight = Wav::read(&fixture("8ch-16bit-48k.wav"));
-    let sample = |bytes: &[u8]| i64::from(i16::from_le_bytes([bytes[0], bytes[1]]));
-    // The left channel is the mix of channels 0, 2, 4 and 6, the right channel of the others. The sum of four 16-bit numbers is exact.
-    let side = |frame: &[u8], first: usize| {
-        let sum: i64 = (first..8).step_by(2).map(|channel| sample(&frame[channel * 2..])).sum();
-        sum as f32 / 4.0 / 32_768.0
-    };
-    let stereo: Vec<f32> = eight.data.chunks(16).flat_map(|frame| [side(frame, 0), side(frame, 1)]).collect();
-    let (server, _) = send("--wav fixtures/audio/8ch-16bit-48k.wav");
-    assert!(server.samples() == stereo);
-}
-
-#[test]
 fn samples_of_32_bit_integers_are_rounded_with_a_notice() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("32.wav");

@@ -1,7 +1,6 @@
 //! `--baseline`: exit codes, report files, and files that are not usable. The runs are replays of records with known packets.
 
 use std::fs;
-use std::path::PathBuf;
 
 use jamjam_dev::client::{PacketOutcome, RunKind, RunResults, StreamKind};
 use jamjam_dev::report::json::{self, JsonLine, PacketLine};
@@ -21,16 +20,12 @@ impl Folder {
         Self(TempDir::new().expect("a folder"))
     }
 
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
     fn text(&self, name: &str) -> String {
         self.0.path().join(name).to_str().expect("UTF-8").to_owned()
     }
 
     fn read(&self, name: &str) -> String {
-        fs::read_to_string(self.path(name)).expect("a file")
+        fs::read_to_string(self.text(name)).expect("a file")
     }
 
     /// Records a probe of `seconds` with 20 packets per second. Every `lost`-th packet is lost, the others return after about `rtt_us`.
@@ -52,7 +47,7 @@ impl Folder {
             text += &json::line(&JsonLine::Packet(packet)).expect("a line");
         }
         text += &run_record::end_line(&run, 0, None, None).expect("a line");
-        fs::write(self.path(name), text).expect("a file");
+        fs::write(self.text(name), text).expect("a file");
         self.text(name)
     }
 
@@ -60,7 +55,7 @@ impl Folder {
     fn report(&self, record: &str, name: &str) -> String {
         let output = run_args(["probe", "--replay", record, "--json"]);
         assert_eq!(output.code, 0, "{}", output.stderr);
-        fs::write(self.path(name), output.stdout).expect("a file");
+        fs::write(self.text(name), output.stdout).expect("a file");
         self.text(name)
     }
 }
@@ -115,7 +110,7 @@ fn last_line_of_json_lines_is_read_even_after_16_mib_of_packets() {
     let report: serde_json::Value = serde_json::from_str(&folder.read("report.json")).expect("a report");
     let packets = "{\"type\":\"packet\",\"stream\":\"ping\"}\n";
     for count in [1, (17 << 20) / packets.len()] {
-        fs::write(folder.path("lines.jsonl"), packets.repeat(count) + &report.to_string() + "\n").expect("a file");
+        fs::write(folder.text("lines.jsonl"), packets.repeat(count) + &report.to_string() + "\n").expect("a file");
         let output = compare(&record, &folder.text("lines.jsonl"), &[]);
         assert_eq!(output.code, 0, "{output:?}");
     }
@@ -128,10 +123,10 @@ fn unusable_baseline_exits_with_3_before_anything_is_sent() {
     let valid = folder.report(&folder.record("valid.jsonl", 150, 100, 20_000.0), "valid.json");
     let deep = "[".repeat(1 << 20).into_bytes();
     for (name, bytes) in [("empty", &b""[..]), ("deep", &deep), ("latin1", b"{\"type\": \"\xff\"}")] {
-        fs::write(folder.path(name), bytes).expect("a file");
+        fs::write(folder.text(name), bytes).expect("a file");
     }
-    fs::write(folder.path("long"), vec![b'['; (16 << 20) + 1]).expect("a file");
-    let made = std::process::Command::new("mkfifo").arg(folder.path("fifo")).status().expect("mkfifo");
+    fs::write(folder.text("long"), vec![b'['; (16 << 20) + 1]).expect("a file");
+    let made = std::process::Command::new("mkfifo").arg(folder.text("fifo")).status().expect("mkfifo");
     assert!(made.success());
     let server = Server::correct();
     let to = server.to();

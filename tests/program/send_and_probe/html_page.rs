@@ -112,18 +112,6 @@ fn every_kind_of_run_writes_a_page_with_its_command_and_no_folder() {
 }
 
 #[test]
-fn report_contains_the_command_without_folders_and_the_host() {
-    let (server, folder) = (Server::correct(), TempDir::new().unwrap());
-    let line = format!("probe --count 3 --interval 1ms --to {}", server.to());
-    let at = folder.path().display();
-    let report = report(0, &format!("{line} --junit {at}/junit.xml --record-run={at}/run.jsonl"));
-    let expected = format!("jamjam-dev {line} --junit junit.xml --record-run=run.jsonl --json");
-    assert_eq!(report["command_line"], expected);
-    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
-    assert_eq!(report["host_name"], host.trim());
-}
-
-#[test]
 fn no_output_contains_the_query_of_a_target() {
     let (_socket, address) = closed_udp_port();
     let cases = [

@@ -8,16 +8,11 @@ use test_support::client::document;
 use crate::send_and_probe::moqt::scripted_server::{Greeting, ScriptedServer};
 use crate::send_and_probe::moqt::{codes, failure, probe, report};
 
-/// An open port that never replies. A QUIC client cannot distinguish such a port from a closed port.
-fn silent_port() -> (UdpSocket, u16) {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let port = socket.local_addr().unwrap().port();
-    (socket, port)
-}
-
 #[test]
 fn missing_server_is_reported_with_the_time_waited() {
-    let (_socket, port) = silent_port();
+    // An open port that never replies. A QUIC client cannot distinguish it from a closed port.
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = socket.local_addr().unwrap().port();
     let folder = tempfile::tempdir().unwrap();
     let [junit, markdown] = ["junit.xml", "report.md"].map(|name| folder.path().join(name));
     let url = format!("moqt://127.0.0.1:{port}/echo");

@@ -1,12 +1,11 @@
 //! Servers that vanish, stall or stop sending at every stage. The client's run always ends with a report, even if a signal interrupts the
 //! run.
 
-use std::thread;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use test_support::client::document;
 use test_support::client::program::{Program, ProgramOutput, start_line};
+use test_support::client::{at_once, document};
 
 use crate::send_and_probe::moqt::failure;
 use crate::send_and_probe::moqt::scripted_server::{Fault, ScriptedServer};
@@ -28,12 +27,8 @@ fn probe(stage: u8, fault: Fault, at_fault: impl FnOnce(&Program)) -> ProgramOut
 
 /// Checks every fault at every stage. All cases run concurrently, because they mostly wait.
 fn for_every_stage_and_fault(check: impl Fn(u8, Fault) + Sync) {
-    thread::scope(|scope| {
-        for (stage, fault) in (0..=LAST).flat_map(|stage| Fault::ALL.map(|fault| (stage, fault))) {
-            let check = &check;
-            scope.spawn(move || check(stage, fault));
-        }
-    });
+    let cases = (0..=LAST).flat_map(|stage| Fault::ALL.map(|fault| (stage, fault)));
+    at_once(cases, |(stage, fault)| check(stage, fault));
 }
 
 /// The expected connection failure, determined by hand.

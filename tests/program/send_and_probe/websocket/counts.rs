@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Mutex;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -103,26 +103,17 @@ fn pings_contain_the_time_of_day_and_wait_for_sends_one_more() {
     assert!(before - 1_000 <= times[0] && times[3] <= after + 1_000, "{times:?}");
 }
 
-/// A server with a broadcast room of two members. Calls `does` with the messages of the first member, the connection of the first member, and
-/// the connection of the second member.
-fn room(does: impl Fn(Receiver<Value>, ServerConnection, ServerConnection) + Send + Sync + 'static) -> SocketAddr {
-    let first = Mutex::new(None::<ServerConnection>);
-    serve(move |_, mut connection| {
-        connection.send_text(r#"{"type":"welcome","room":"r"}"#);
-        let before = first.lock().unwrap().take();
-        let Some(first_member) = before else {
-            *first.lock().unwrap() = Some(connection);
-            return;
-        };
-        does(first_member.messages(), first_member, connection);
-    })
-}
-
 #[test]
 fn reordered_duplicated_and_lost_relayed_messages_are_counted() {
-    let server = room(|sender, mut first_member, mut second_member| {
+    let first = Mutex::new(None::<ServerConnection>);
+    let server = serve(move |_, mut second_member| {
+        second_member.send_text(r#"{"type":"welcome","room":"r"}"#);
+        let Some(mut first_member) = first.lock().unwrap().take() else {
+            *first.lock().unwrap() = Some(second_member);
+            return;
+        };
         let mut late = None;
-        for (index, message) in sender.iter().enumerate() {
+        for (index, message) in first_member.messages().iter().enumerate() {
             let text =
                 json!({"type": "r-content", "content": message["content"], "timestamp": 1, "from": "c"}).to_string();
             // Some servers also send a message back to its sender. Such a copy does not count as a delivery to another member.
