@@ -1,4 +1,5 @@
-//! After a warm-up, hot paths neither allocate nor free memory.
+//! After a warm-up, hot paths neither allocate nor free memory, and an endless run uses constant memory. This test has its own program,
+//! because it counts the allocations of the whole process.
 
 use std::alloc::System;
 use std::net::SocketAddr;
@@ -16,8 +17,7 @@ use jamjam_dev::client::{
 };
 use jamjam_dev::echo::{AdmissionConfig, EchoConfig, EchoServer};
 use jamjam_dev::io::recorder::{self, AudioSinks, Recording};
-use jamjam_dev::node::DriverWaker;
-use jamjam_dev::node::{Node, Receive, SendStatus, Transmit, TransmitSink};
+use jamjam_dev::node::{DriverWaker, Node, Receive, SendStatus, Transmit, TransmitSink};
 use jamjam_dev::signaling::{ControlSurfaceEvent, ControlSurfaceEventKind, InlineStr, event_queue};
 use jamjam_dev::time::Time;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
@@ -300,16 +300,50 @@ fn recorder_of_both_sides() -> usize {
     count
 }
 
+/// Sends a ping each millisecond for 20 minutes. In the second half, the amount of allocated memory does not grow.
+fn endless_run() {
+    let interval = Duration::from_millis(1);
+    let questions = ProbeConfig { stream_kind: StreamKind::Ping, count: None, interval, payload_len: 0 };
+    let mut node = ClientNode::new(run_config(StreamKind::Ping), ProbeWorkload::new(questions), Box::new(()));
+    let (source, mut wire) = (address(SERVER), wire());
+    let mut ping = |n: u64| {
+        let now = Time::from_millis(n);
+        node.poll_transmit(now, &mut wire);
+        // Every fourth ping is lost. The other pings return after 500 to 500.9 µs.
+        if !n.is_multiple_of(4) {
+            wire.last[1] = 6;
+            let received_at = now + Duration::from_nanos(500_000 + n % 10 * 100);
+            let reply = Receive { source, dst_ip: None, received_at, contents: &wire.last, segment_size: 24 };
+            node.on_datagram(received_at, &[reply]);
+        }
+    };
+    // After 600 s and after 1,200 s, the intervals of the history are merged in pairs. Both times, 300 intervals remain.
+    (0..600_001).for_each(&mut ping);
+    let region = Region::new(ALLOCATOR);
+    (600_001..1_200_001).for_each(&mut ping);
+    let change = region.change();
+    let more = change.bytes_allocated as i64 - change.bytes_deallocated as i64 + change.bytes_reallocated as i64;
+    assert!(more <= 0, "{more} bytes more after 600,000 pings");
+
+    let run = node.into_results("", Some(Time::from_millis(1_200_001)), &mut ());
+    let stream = run.ping.expect("pings");
+    // Of the pings 0 to 1,200,000, every fourth is lost: 300,001. Pings sent after 1,198,000.5 ms have not timed out yet. Of these, 500 did
+    // not return: every fourth ping from 1,198,004 to 1,200,000 ms.
+    assert_eq!((stream.sent, stream.returned, stream.lost, stream.in_flight), (1_200_001, 900_000, 299_501, 500));
+    assert_eq!((stream.min_rtt(), stream.rtt.max()), (Some(500_000), Some(500_900)));
+    // Each loss is isolated. Between two losses, three consecutive pings return. They form two pairs of adjacent pings. The round trip
+    // decreases by at most 900 ns, for example from ping 9 to 10.
+    assert_eq!((stream.loss_bursts.lengths[0], stream.loss_bursts.longest), (299_501, 1));
+    let ipdv = (stream.ipdv.magnitudes.count(), stream.ipdv.min(), stream.ipdv.max());
+    assert_eq!(ipdv, (600_000, Some(-900), Some(100)));
+}
+
 #[test]
-fn warm_hot_paths_do_not_allocate() {
+fn warm_hot_paths_do_not_allocate_and_an_endless_run_does_not_grow() {
     assert_eq!(sound_of_a_device(), 0, "sound from a device");
-
     assert_eq!(sound_on_a_device(), 0, "sound to a device");
-
     assert_eq!(recorder_of_both_sides(), 0, "recorder");
-
     assert_eq!(events_of_control_surfaces(), 0, "events");
-
     assert_eq!(echo_of_batches_and_pings(), 0, "echo");
 
     let form = AudioStreamConfig { sample_rate: 48_000, channels: 1, frame_samples: 128, first_sequence: 1 };
@@ -329,4 +363,6 @@ fn warm_hot_paths_do_not_allocate() {
     let (sent, count) = reflected(prober, Duration::from_millis(1));
     assert_eq!(sent, 6_000);
     assert_eq!(count, 0, "prober");
+
+    endless_run();
 }

@@ -1,29 +1,19 @@
 //! `send` converts a file or a tone to samples, and reports conversions.
 
 use std::f64::consts::TAU;
-use std::path::Path;
-use test_support::client;
 
-use client::packet::{AUDIO, INFO};
-use client::program::{ProgramOutput, run, run_args};
-use client::server::Server;
-use client::wav::{self, Wav};
-use client::{at_once, document, fixture};
+use test_support::client::packet::{AUDIO, INFO};
+use test_support::client::program::{ProgramOutput, run, run_with_input};
+use test_support::client::server::Server;
+use test_support::client::wav::{self, Wav};
+use test_support::client::{at_once, fixture};
 
-/// Runs `send` with these options and returns the samples that the server received.
+use crate::send_and_probe::report;
+
+/// Runs `send` with these options. The server has received the samples.
 fn send(options: &str) -> (Server, ProgramOutput) {
     let server = Server::correct();
-    let output = run(&format!("send {options} --to {} --spin 0 --json", server.to()));
-    assert_eq!(output.code, 0, "{output:?}");
-    (server, output)
-}
-
-/// Sends a generated file.
-fn send_file(path: &Path, options: &str) -> (Server, ProgramOutput) {
-    let server = Server::correct();
-    let (to, spin) = (server.to(), ["--spin", "0", "--to"]);
-    let line = ["send".as_ref(), "--wav".as_ref(), path.as_os_str()].into_iter().chain(spin.map(AsRef::as_ref));
-    let output = run_args(line.chain([to.as_ref()]).chain(options.split_whitespace().map(AsRef::as_ref)));
+    let output = run(&format!("send {options} --to {} --spin 0", server.to()));
     assert_eq!(output.code, 0, "{output:?}");
     (server, output)
 }
@@ -42,134 +32,80 @@ fn distance_from_sine(samples: &[f32], first: usize, hz: f64) -> f64 {
 
 #[test]
 fn tone_has_the_requested_frequency_length_and_level() {
-    at_once([440.0, 1_000.0, 9_999.5], |hz| {
-        let (server, output) = send(&format!("--tone {hz} --duration 500ms"));
-        let samples = server.samples();
-        assert_eq!(samples.len(), 24_000);
-        let rising = samples.windows(2).filter(|pair| pair[0] < 0.0 && pair[1] >= 0.0).count() as f64;
-        // The sound begins with a fade-in, so one zero crossing may be missing.
-        assert!((rising + 1.0 - hz / 2.0).abs() <= 1.0, "{hz} Hz: {rising} zero crossings in half a second");
-        let peak = samples.iter().fold(0.0_f32, |peak, sample| peak.max(sample.abs()));
-        assert!((0.249..=0.25).contains(&peak), "{peak}");
-        assert_eq!(output.stderr, "");
-    });
+    let (server, output) = send("--tone 9999.5 --duration 500ms");
+    let samples = server.samples();
+    let rising = samples.windows(2).filter(|pair| pair[0] < 0.0 && pair[1] >= 0.0).count() as f64;
+    // The sound begins with a fade-in, so one zero crossing may be missing.
+    assert!((rising + 1.0 - 9_999.5 / 2.0).abs() <= 1.0, "{rising} zero crossings in half a second");
+    let peak = samples.iter().fold(0.0_f32, |peak, sample| peak.max(sample.abs()));
+    assert!((0.249..=0.25).contains(&peak), "{peak}");
+    assert_eq!((samples.len(), output.stderr.as_str()), (24_000, ""));
 }
 
 #[test]
 fn file_looped_three_times_has_no_gaps() {
     let folder = tempfile::tempdir().unwrap();
-    let short = folder.path().join("short.wav");
+    let [short, sines] = ["short.wav", "sine.wav"].map(|name| folder.path().join(name));
     let samples: Vec<i16> = (0..1_000).map(|n| n * 30).collect();
     wav::write(&short, 48_000, 1, &samples);
-    let (server, _) = send_file(&short, "--repeat 3");
+    let (server, _) = send(&format!("{} --repeat 3", short.display()));
     let expected: Vec<f32> = samples.repeat(3).iter().map(|sample| f32::from(*sample) / 32_768.0).collect();
     assert_eq!(server.samples(), expected);
     // No packet ends early at a loop point. The 3,000 samples fill 23 packets of 128 samples and a last packet of 56 samples.
     assert_eq!(server.received_of(AUDIO).len(), 24);
 
     // 4,410 samples at 44.1 kHz are 100 whole periods. Therefore, the looped file is one continuous sine, even after resampling.
-    let sines = folder.path().join("sine.wav");
     wav::write(&sines, 44_100, 1, &sine(1_000.0, 44_100, 4_410));
-    let (server, _) = send_file(&sines, "--repeat 3");
+    let (server, output) = send(&format!("{} --repeat 3", sines.display()));
     let samples = server.samples();
-    assert_eq!(samples.len(), 14_400);
     let distance = distance_from_sine(&samples[1_000..13_400], 1_000, 1_000.0);
-    assert!(distance < 1e-3, "{distance}");
+    assert!(samples.len() == 14_400 && distance < 1e-3, "{} {distance}", samples.len());
+    let notice = "jamjam-dev: resampled from 44100 Hz to 48000 Hz; --resample native keeps the rate\n";
+    assert!(output.stderr.ends_with(notice), "{}", output.stderr);
 }
 
 #[test]
 fn duration_option_truncates_a_file_and_ends_an_endless_loop() {
-    let (server, _) = send("--wav fixtures/audio/24bit-mono-48k.wav --duration 30ms");
     let bell = Wav::read(&fixture("24bit-mono-48k.wav")).samples();
-    assert_eq!(server.samples(), bell[..1_440]);
-    let (server, _) = send("--wav fixtures/audio/24bit-mono-48k.wav --repeat forever --duration 0.6s");
-    assert_eq!(server.samples(), [&bell[..], &bell[..4_800]].concat());
-    // If `--duration` is longer than the file, the program sends the whole file.
-    let (server, _) = send("--wav fixtures/audio/24bit-mono-48k.wav --duration 1h");
-    assert_eq!(server.samples(), bell);
+    for (options, expected) in [
+        ("--duration 30ms", bell[..1_440].to_vec()),
+        ("--repeat forever --duration 0.6s", [&bell[..], &bell[..4_800]].concat()),
+        // A longer duration sends the whole file.
+        ("--duration 1h", bell.clone()),
+    ] {
+        let (server, _) = send(&format!("--wav fixtures/audio/24bit-mono-48k.wav {options}"));
+        assert!(server.samples() == expected, "{options}");
+    }
 }
 
 #[test]
 fn file_at_its_own_sample_rate_is_sent_unchanged() {
     let cases = [("float-96k", 96_000_u32, 1, 375), ("music-16bit-stereo-44k1", 44_100, 2, 345)];
     at_once(cases, |(name, rate, channels, packets)| {
-        let (server, output) = send(&format!("--wav fixtures/audio/{name}.wav --resample native"));
+        let server = Server::correct();
+        let line = format!("send fixtures/audio/{name}.wav --resample native --to {} --spin 0", server.to());
+        assert_eq!(report(0, &line)["audio"]["sample_rate_hz"], rate);
         assert!(server.samples() == Wav::read(&fixture(&format!("{name}.wav"))).samples(), "{name}");
         let audio = server.received_of(AUDIO);
         assert_eq!((audio.len(), audio[1].timestamp, audio[1].payload.len()), (packets, 128, 512 * channels));
         assert_eq!(server.received_of(INFO)[0].payload[24..28], rate.to_be_bytes());
-        assert_eq!(document::report(&output)["audio"]["sample_rate_hz"], rate);
-        assert!(!output.stderr.contains("resampled"), "{}", output.stderr);
     });
 }
 
 #[test]
-fn other_sample_rate_is_resampled_to_48_khz_with_pitch_and_position() {
-    let folder = tempfile::tempdir().unwrap();
-    at_once([8_000, 22_050, 44_100, 96_000], |rate| {
-        let file = folder.path().join(format!("{rate}.wav"));
-        let samples = rate as usize / 4;
-        wav::write(&file, rate, 1, &sine(1_000.0, rate, samples));
-        let (server, output) = send_file(&file, "");
-        let received = server.samples();
-        // A quarter of a second, rounded up to a whole sample.
-        assert_eq!(received.len(), (samples * 48_000).div_ceil(rate as usize), "{rate} Hz");
-        let distance = distance_from_sine(&received[2_000..10_000], 2_000, 1_000.0);
-        assert!(distance < 1e-3, "{rate} Hz: {distance}");
-        let message = format!("jamjam-dev: resampled from {rate} Hz to 48000 Hz; --resample native keeps the rate\n");
-        assert!(output.stderr.contains(&message), "{}", output.stderr);
-    });
-}
-
-#[test]
-fn downmix_equals_hand_computed_averages() {
-    let eight = Wav::read(&fixture("8ch-16bit-48k.wav"));
-    let frames: Vec<Vec<i64>> = eight
-        .data
-        .chunks(16)
-        .map(|frame| frame.chunks(2).map(|b| i64::from(i16::from_le_bytes([b[0], b[1]]))).collect())
-        .collect();
-    let sum = |frame: &[i64], channels: &[usize]| channels.iter().map(|channel| frame[*channel]).sum::<i64>() as f32;
-    // The left channel is the mix of channels 0, 2, 4 and 6. The right channel is the mix of channels 1, 3, 5 and 7. The sum of four 16-bit
-    // numbers is exact.
-    let stereo: Vec<f32> = frames
-        .iter()
-        .flat_map(|frame| [sum(frame, &[0, 2, 4, 6]), sum(frame, &[1, 3, 5, 7])].map(|sum| sum / 4.0 / 32_768.0))
-        .collect();
-    let speech = Wav::read(&fixture("speech-16bit-mono-48k.wav")).samples()[..2_400].to_vec();
+fn format_and_conversions_of_a_file_are_printed_on_standard_error() {
+    let resampled = |rate: u32| format!("resampled from {rate} Hz to 48000 Hz; --resample native keeps the rate");
     let cases = [
-        ("8ch-16bit-48k.wav", stereo, "8 channels are mixed to 2"),
-        ("speech-16bit-mono-48k.wav --duration 50ms", speech, ""),
+        ("speech-16bit-mono-48k", "16-bit integer, 1 channel, 48000 Hz", vec![]),
+        ("music-16bit-stereo-44k1", "16-bit integer, 2 channels, 44100 Hz", vec![resampled(44_100)]),
+        ("float-96k", "32-bit float, 1 channel, 96000 Hz", vec![resampled(96_000)]),
+        ("8ch-16bit-48k", "16-bit integer, 8 channels, 48000 Hz", vec!["8 channels are mixed to 2".to_owned()]),
     ];
-    at_once(cases, |(options, expected, message)| {
-        let (server, output) = send(&format!("--wav fixtures/audio/{options}"));
-        assert!(server.samples() == expected, "{options}");
-        let format = output.stderr.lines().count();
-        assert!(output.stderr.contains(message) && format == 1 + usize::from(!message.is_empty()), "{}", output.stderr);
-    });
-}
-
-#[test]
-fn each_conversion_is_reported_on_standard_error() {
-    let cases = [
-        ("speech-16bit-mono-48k", vec!["16-bit integer, 1 channel, 48000 Hz"], vec![]),
-        (
-            "music-16bit-stereo-44k1",
-            vec!["16-bit integer, 2 channels, 44100 Hz"],
-            vec!["resampled from 44100 Hz to 48000 Hz; --resample native keeps the rate"],
-        ),
-        (
-            "float-96k",
-            vec!["32-bit float, 1 channel, 96000 Hz"],
-            vec!["resampled from 96000 Hz to 48000 Hz; --resample native keeps the rate"],
-        ),
-        ("8ch-16bit-48k", vec!["16-bit integer, 8 channels, 48000 Hz"], vec!["8 channels are mixed to 2"]),
-    ];
-    at_once(cases, |(name, found, done)| {
+    at_once(cases, |(name, format, done)| {
         let (_, output) = send(&format!("--wav fixtures/audio/{name}.wav --duration 10ms"));
-        let found = found.iter().map(|found| format!("jamjam-dev: fixtures/audio/{name}.wav: {found}"));
-        let done = done.iter().map(|done| format!("jamjam-dev: {done}"));
-        assert_eq!(output.stderr.lines().collect::<Vec<_>>(), found.chain(done).collect::<Vec<_>>());
+        let lines = [format!("fixtures/audio/{name}.wav: {format}")].into_iter().chain(done);
+        let lines: Vec<String> = lines.map(|line| format!("jamjam-dev: {line}")).collect();
+        assert_eq!(output.stderr.lines().collect::<Vec<_>>(), lines);
     });
 }
 
@@ -184,8 +120,42 @@ fn samples_of_32_bit_integers_are_rounded_with_a_notice() {
     bytes[28..36].copy_from_slice(&[0x00, 0xee, 0x02, 0x00, 4, 0, 32, 0]);
     bytes[44..52].copy_from_slice(&[0xff, 0xff, 0xff, 0x7f, 0x00, 0x00, 0x00, 0xc0]);
     std::fs::write(&file, bytes).unwrap();
-    let (server, output) = send_file(&file, "");
-    assert_eq!(server.samples()[..3], [1.0, -0.5, 0.0]);
-    assert_eq!(server.samples().len(), 480);
+    let (server, output) = send(&format!("--wav {}", file.display()));
+    assert_eq!((server.samples().len(), &server.samples()[..3]), (480, &[1.0, -0.5, 0.0][..]));
     assert!(output.stderr.contains("integers of more than 24 bits are rounded to 32-bit floats"), "{}", output.stderr);
+}
+
+/// The first samples of the sawtooth in the damaged files. A period has 256 samples. Within a period, the value increases by 64 from sample to
+/// sample (on a 16-bit scale).
+fn saw_tooth(samples: i16) -> Vec<f32> {
+    (0..samples).map(|n| f32::from((n % 256 - 128) * 64) / 32_768.0).collect()
+}
+
+#[test]
+fn damaged_file_is_sent_to_its_last_whole_sample_with_one_warning() {
+    let cut = "data ends early: the header states 1000 frames, but the file contains 700; incomplete frame at the end (2 of 3 bytes) \
+               dropped";
+    for (name, samples, warnings) in [("truncated-24bit", 700, 1), ("riff-size-wrong", 1_000, 0)] {
+        // The warning is printed even with `--quiet`, and only once for both passes.
+        let options = "--resample native --repeat 2 --quiet";
+        let (server, output) = send(&format!("fixtures/audio/broken/{name}.wav {options}"));
+        assert!(server.samples() == saw_tooth(samples).repeat(2), "{name}");
+        let warning = format!("warning: {name}.wav: {cut}\n");
+        assert_eq!((output.stdout.matches(&warning).count(), output.stderr.as_str()), (warnings, ""), "{output:?}");
+        assert_eq!(output.stdout.matches(&format!("warning: {name}.wav")).count(), warnings, "{output:?}");
+    }
+}
+
+#[test]
+fn standard_input_is_sent_like_a_file() {
+    let server = Server::correct();
+    let line = ["send", "--wav", "-", "--to", &server.to(), "--spin", "0"];
+    let output = run_with_input(line, std::fs::read(fixture("24bit-mono-48k.wav")).unwrap());
+    assert_eq!(output.code, 0, "{output:?}");
+    assert_eq!(server.samples(), Wav::read(&fixture("24bit-mono-48k.wav")).samples());
+    assert_eq!(output.stderr, "jamjam-dev: standard input: 24-bit integer, 1 channel, 48000 Hz\n");
+
+    let output = run_with_input(line, std::fs::read(fixture("broken/not-a-wav.wav")).unwrap());
+    assert_eq!((output.code, output.stdout.as_str()), (3, ""), "{output:?}");
+    assert!(output.stderr.starts_with("jamjam-dev: cannot read standard input: not a RIFF WAV file"), "{output:?}");
 }

@@ -2,13 +2,12 @@
 
 #![cfg(unix)]
 
+use std::fmt::Display;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
-use std::process::Output;
 use std::sync::Arc;
 use std::thread;
-use test_support::certificate;
-use test_support::server;
+use std::time::{Duration, Instant};
 
 use rcgen::{KeyPair, PKCS_ECDSA_P384_SHA384, PKCS_ED25519};
 use rustls::pki_types::pem::PemObject;
@@ -16,29 +15,33 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use sha2::{Digest, Sha256};
+use test_support::certificate::Authority;
+use test_support::client::program::{self, ProgramOutput, run};
+use test_support::server::process::Server;
 
-use certificate::Authority;
-use server::process::{Server, run};
+/// Runs a line that needs a TLS connection. Tests do not use the certificate authorities of the system.
+fn run_without_system_certificates(line: &str) -> ProgramOutput {
+    let mut command = program::command(line.split(' '));
+    program::start(command.env("SSL_CERT_FILE", "/dev/null").env_remove("SSL_CERT_DIR")).end()
+}
 
 /// Requests the room list.
-fn list(host: &str, port: u16, options: &[&str]) -> Output {
-    let url = format!("wss://{host}:{port}");
-    let line = ["probe", "--list-rooms", "--signaling-url", &url];
-    run(&[&line, options].concat(), |command| {
-        // Tests do not use the certificate authorities of the system.
-        command.env("SSL_CERT_FILE", "/dev/null").env_remove("SSL_CERT_DIR");
-    })
+fn list(host: &str, port: u16, options: &str) -> ProgramOutput {
+    let line = format!("probe --list-rooms --signaling-url wss://{host}:{port} {options}");
+    run_without_system_certificates(line.trim_end())
 }
 
-fn assert_lists(output: &Output) {
-    let [out, err] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
-    assert!(output.status.code() == Some(0) && out == "no rooms\n", "{out}{err}");
+fn assert_lists(output: &ProgramOutput) {
+    assert_eq!((output.code, output.stdout.as_str()), (0, "no rooms\n"), "{output:?}");
 }
 
-fn assert_untrusted(output: &Output, why: &str) {
-    let error = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.code() == Some(3) && output.stdout.is_empty(), "{error}");
-    assert!(error.contains(why), "{error}");
+fn assert_untrusted(output: &ProgramOutput, why: &str) {
+    assert_eq!((output.code, output.stdout.as_str()), (3, ""), "{output:?}");
+    assert!(output.stderr.contains(why), "{}", output.stderr);
+}
+
+fn trusting(authority: &Authority) -> String {
+    format!("--ca {}", authority.own().display())
 }
 
 /// A server that presents a certificate that our client rejects. The server does not check that `key` matches `certificate`. The server
@@ -62,11 +65,15 @@ pub(crate) fn showing(certificate: &Path, key: &Path) -> SocketAddr {
     address
 }
 
+/// The SHA-256 of the certificate in this file, with two digits per byte.
+fn sha256(certificate: &Path) -> Vec<String> {
+    let digest = Sha256::digest(CertificateDer::from_pem_file(certificate).unwrap());
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 #[test]
 fn certificate_of_each_key_type_is_trusted_only_with_its_authority() {
     let (authority, untrusted) = (Authority::new(), Authority::new());
-    let ca = authority.own();
-    let (ca, other) = (ca.to_str().unwrap(), untrusted.own());
     for (name, key) in [
         ("p256", KeyPair::generate().unwrap()),
         ("p384", KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).unwrap()),
@@ -76,45 +83,39 @@ fn certificate_of_each_key_type_is_trusted_only_with_its_authority() {
         let signaling = Server::start_signaling(&pair.options());
         let port = signaling.address.port();
         for host in ["localhost", "127.0.0.1"] {
-            assert_lists(&list(host, port, &["--ca", ca]));
-            assert_lists(&list(host, port, &["--insecure"]));
+            assert_lists(&list(host, port, &trusting(&authority)));
+            assert_lists(&list(host, port, "--insecure"));
         }
-        assert_untrusted(
-            &list("localhost", port, &[]),
-            "certificate not trusted: self-signed or unknown CA; trust its CA with --ca FILE, or use --insecure for a test",
-        );
-        assert_untrusted(
-            &list("localhost", port, &["--ca", other.to_str().unwrap()]),
-            "trust its CA with --ca FILE, or use --insecure for a test",
-        );
+        // The untrusted authority has the same name but another key.
+        for options in [String::new(), trusting(&untrusted)] {
+            let why = "self-signed or unknown CA; trust its CA with --ca FILE, or use --insecure for a test";
+            assert_untrusted(&list("localhost", port, &options), &format!("certificate not trusted: {why}"));
+        }
     }
 }
 
 #[test]
-fn certificate_for_another_host_or_time_is_rejected() {
+fn certificate_for_another_host_time_or_purpose_is_rejected() {
     let authority = Authority::new();
-    let ca = authority.own();
-    let ca = ["--ca", ca.to_str().unwrap()];
+    let ca = trusting(&authority);
     let signaling = Server::start_signaling(&[&["--host", "0.0.0.0"][..], &authority.certify().options()].concat());
     let port = signaling.address.port();
-    assert_untrusted(&list("127.0.0.2", port, &ca), "certificate not valid for name");
-    assert_lists(&list("127.0.0.2", port, &["--insecure"]));
+    let output = list("127.0.0.2", port, &ca);
+    assert_untrusted(&output, "TLS with `127.0.0.2` failed: certificate not valid for name");
+    assert_untrusted(&output, "; connect to a name for which the certificate is valid, or use --insecure for a test. ");
+    assert_lists(&list("127.0.0.2", port, "--insecure"));
     for (name, from, until, why) in [
         ("old", (2000, 1, 1), (2001, 1, 1), "certificate has expired; "),
         ("new", (2199, 1, 1), (2200, 1, 1), "certificate is not valid yet; "),
     ] {
         let pair = authority.certify_for(name, from, until);
-        let shown = showing(&pair.cert, &pair.key);
-        assert_untrusted(&list("localhost", shown.port(), &ca), why);
+        assert_untrusted(&list("localhost", showing(&pair.cert, &pair.key).port(), &ca), why);
     }
-}
-
-/// The SHA-256 of the certificate in this file, with two digits per byte.
-pub(crate) fn sha256(certificate: &Path) -> Vec<String> {
-    Sha256::digest(CertificateDer::from_pem_file(certificate).unwrap())
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    let pair = authority.own_as_server();
+    let mut signaling = Server::start_signaling(&pair.options());
+    signaling.line_starting_with("tls: the server certificate is a CA certificate, ");
+    let output = list("localhost", signaling.address.port(), &format!("--ca {}", pair.cert.display()));
+    assert_untrusted(&output, "CA certificate (CA:TRUE)");
 }
 
 #[test]
@@ -123,52 +124,78 @@ fn pinned_fingerprint_accepts_only_its_own_certificate() {
     let pair = authority.certify();
     let signaling = Server::start_signaling(&[&["--host", "0.0.0.0"][..], &pair.options()].concat());
     let port = signaling.address.port();
+    let pinning = |hash: &dyn Display| format!("--cert-sha256 {hash}");
     let digits = sha256(&pair.cert);
-    for text in [digits.concat(), digits.join(":"), digits.join(":").to_uppercase()] {
+    for text in [digits.concat(), digits.join(":").to_uppercase()] {
         // The certificate is not valid for 127.0.0.2, but a pinned certificate is accepted for every host name.
         for host in ["localhost", "127.0.0.2"] {
-            assert_lists(&list(host, port, &["--cert-sha256", &text]));
+            assert_lists(&list(host, port, &pinning(&text)));
         }
     }
     let other = authority.certify_for("other", (2000, 1, 1), (2200, 1, 1));
     let another = sha256(&other.cert).concat();
-    let expected = format!(
-        "certificate fingerprint mismatch: expected {another}, got {}. Use the fingerprint that",
-        digits.concat()
-    );
-    assert_untrusted(&list("localhost", port, &["--cert-sha256", &another]), &expected);
+    let got = digits.concat();
+    let expected = format!("certificate fingerprint mismatch: expected {another}, got {got}. Use the fingerprint that");
+    assert_untrusted(&list("localhost", port, &pinning(&another)), &expected);
     // A server must have the key of its certificate, even if no authority signed the certificate.
     let thief = showing(&other.cert, &pair.key);
-    for trust in [&["--cert-sha256", &another][..], &["--insecure"]] {
+    for trust in [&pinning(&another), "--insecure"] {
         assert_untrusted(&list("localhost", thief.port(), trust), "TLS with `localhost` failed: ");
-    }
-    for (wrong, expected) in [
-        (&["--cert-sha256", "abc"][..], "invalid SHA-256: expected 64 hexadecimal digits"),
-        (&["--cert-sha256", &another, "--insecure"], "cannot be used with"),
-        (&["--cert-sha256", &another, "--ca", "x"], "cannot be used with"),
-    ] {
-        let output = list("localhost", port, wrong);
-        let error = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.code() == Some(2) && error.contains(expected), "{error}");
     }
 }
 
 #[test]
-fn registration_works_over_tls_and_reports_untrusted_certificates() {
+fn untrusted_certificate_ends_the_run_before_joining() {
+    let authority = Authority::new();
+    let pair = authority.certify();
+    let mut signaling = Server::start_signaling(&pair.options());
+    let url = format!("wss://127.0.0.1:{}", signaling.address.port());
+    let sha256 = sha256(&pair.cert).concat();
+    let began = Instant::now();
+    for (words, failed) in [
+        ("probe --room=jam --wait-for=60s", "cannot join a room on"),
+        ("send --list-rooms", "cannot list the rooms of"),
+    ] {
+        let output = run_without_system_certificates(&format!("{words} --signaling-url {url}"));
+        let error = format!(
+            "jamjam-dev: {failed} {url}: TLS with `127.0.0.1` failed: certificate not trusted: self-signed or unknown CA; trust its CA \
+             with --ca FILE, or use --insecure for a test. The certificate has the SHA-256 fingerprint {sha256}. Verify the fingerprint \
+             with the operator of the server, then give --cert-sha256 {sha256}\n"
+        );
+        assert_eq!((output.code, output.stdout, output.stderr), (3, String::new(), error));
+    }
+    assert!(began.elapsed() < Duration::from_secs(30), "--wait-for repeated the attempt");
+    let line = signaling.line_starting_with("tls: handshake failed source=127.0.0.1:");
+    assert!(line.message.contains(" reason=\"the client rejected the certificate ("), "{}", line.message);
+}
+
+#[test]
+fn echo_server_registers_and_is_found_over_tls() {
     let authority = Authority::new();
     let signaling = Server::start_signaling(&authority.certify().options());
     let url = format!("wss://127.0.0.1:{}", signaling.address.port());
     let ca = authority.own();
-    let mut echo = Server::start(&["--signaling-url", &url, "--ca", ca.to_str().unwrap()]);
-    echo.line_starting_with("registration: room created room=\"[BOT] Echo Server (3000ms delay)\" id=");
-    let mut insecure = Server::start(&["--signaling-url", &url, "--insecure"]);
+    let start = |options: &[&str]| {
+        Server::start_with(&[&["--host", "127.0.0.1", "--signaling-url", &url], options].concat(), |command| {
+            command.env("SSL_CERT_FILE", "/dev/null").env_remove("SSL_CERT_DIR");
+        })
+    };
+    let mut echo = start(&["--delay", "0", "--ca", ca.to_str().unwrap()]);
+    echo.line_starting_with("registration: room created room=\"[BOT] Echo Server (0ms delay)\" id=");
+    let mut insecure = start(&["--insecure"]);
     let warning = insecure.line_starting_with("tls: certificate verification disabled url=");
     assert_eq!(warning.level, "WARN");
     insecure.line_starting_with("registration: room created ");
-    let mut doubting = Server::start_with(&["--signaling-url", &url], |command| {
-        command.env("SSL_CERT_FILE", "/dev/null").env_remove("SSL_CERT_DIR");
-    });
+    let mut doubting = start(&[]);
     let line = doubting
         .line_starting_with(&format!("registration: failed, retrying url={url} error=\"TLS with `127.0.0.1` failed: "));
     assert!(line.message.contains("--ca"), "{line:?}");
+
+    let title = format!("probe of [BOT] Echo Server (0ms delay) ({}), ", echo.address);
+    let warning = format!("jamjam-dev: --insecure: the certificate of {url} is not verified\n");
+    for (trust, stderr) in [(trusting(&authority), ""), ("--insecure".to_owned(), &warning)] {
+        let output = run(&format!("probe --count 3 --interval 1ms --room (0ms --signaling-url {url} {trust}"));
+        assert_eq!((output.code, output.stderr.as_str()), (0, stderr), "{output:?}");
+        assert!(output.stdout.starts_with(&title), "{}", output.stdout);
+    }
 }

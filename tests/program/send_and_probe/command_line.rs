@@ -1,95 +1,70 @@
 //! The command line of `send` and `probe`: positional arguments, short options and options of the local socket.
 
 use std::net::UdpSocket;
-use test_support::client;
 
-use client::packet::{AUDIO, PING};
-use client::program::run;
-use client::server::Server;
-use client::{at_once, document};
+use test_support::client::packet::{AUDIO, PING};
+use test_support::client::program::run;
+use test_support::client::server::Server;
+
+use crate::send_and_probe::report;
 
 #[test]
-fn positional_target_equals_the_option() {
+fn positional_argument_equals_the_option_in_every_notation() {
     let server = Server::correct();
-    for line in [
-        format!("probe {}", server.to()),
-        format!("probe --to {}", server.to()),
-        format!("probe udp://{}", server.to()),
+    let port = server.address.port();
+    for target in [
+        server.to(),
+        format!("--to {}", server.to()),
+        format!("udp://127.0.0.1:{port}/"),
+        format!("[::ffff:127.0.0.1]:{port}"),
+        format!("localhost:{port}"),
+        // Digits and full stops of East Asian keyboards (UTS 46, section 4).
+        format!("\u{ff11}\u{ff12}\u{ff17}\u{3002}0\u{3002}0\u{3002}1:{port}"),
     ] {
-        let output = run(&format!("{line} -c 3 -i 1ms --json"));
-        let report = document::report(&output);
-        assert_eq!((output.code, &report["streams"]["ping"]["sent"]), (0, &3.into()), "{line}");
+        let report = report(0, &format!("probe {target} -c 3 -i 1ms"));
+        assert_eq!(report["streams"]["ping"]["returned"], 3, "{target}");
     }
-    assert_eq!(server.received_of(PING).len(), 9);
-}
+    assert_eq!(server.received_of(PING).len(), 18);
 
-#[test]
-fn positional_file_equals_the_option() {
     let file = "fixtures/audio/speech-16bit-mono-48k.wav";
-    at_once([file.to_owned(), format!("--wav {file}")], |source| {
-        let server = Server::correct();
-        let output = run(&format!("send {source} -c 20 --delay 0 --to {} --json", server.to()));
-        assert_eq!(output.code, 0, "{output:?}");
-        assert_eq!(server.received_of(AUDIO).len(), 20);
-    });
+    for source in [file.to_owned(), format!("--wav {file}")] {
+        report(0, &format!("send {source} -c 20 --delay 0 --to {}", server.to()));
+    }
+    assert_eq!(server.received_of(AUDIO).len(), 40);
 }
 
 #[test]
-fn duration_limits_the_packets_of_a_probe() {
+fn count_and_duration_limit_the_packets_of_a_probe() {
     let server = Server::correct();
-    let output = run(&format!("probe {} --duration 100ms -i 5ms --json", server.to()));
-    let sent = &document::report(&output)["streams"]["ping"]["sent"];
-    assert_eq!((output.code, sent), (0, &20.into()));
-    let output = run(&format!("probe {} --duration 1s -i 5ms -c 4 --json", server.to()));
-    assert_eq!(document::report(&output)["streams"]["ping"]["sent"], 4, "the first limit applies");
-}
-
-#[test]
-fn default_count_gives_a_p99_with_20_percent_loss() {
-    let output = run("probe --embedded --delay 0 --loss 20% --seed 1 -i 1ms --timeout 100ms --json");
-    let ping = &document::report(&output)["streams"]["ping"];
+    let sent =
+        |options: &str| report(0, &format!("probe {} {options}", server.to()))["streams"]["ping"]["sent"].clone();
+    assert_eq!(sent("--duration 100ms -i 5ms"), 20);
+    assert_eq!(sent("--duration 1s -i 5ms -c 4"), 4, "the first limit applies");
+    // The default count gives a p99 even with 20 % loss.
+    let report = report(0, "probe --embedded --delay 0 --loss 20% --seed 1 -i 1ms --timeout 100ms");
+    let ping = &report["streams"]["ping"];
     assert_eq!(ping["sent"], 150);
     assert!(ping["lost"].as_u64() > Some(20) && ping["rtt_p99_us"].is_number(), "{ping}");
 }
 
 #[test]
-fn quiet_run_prints_only_the_report() {
-    let server = Server::correct();
-    let output =
-        run(&format!("send --tone 440 --duration 20ms --frame-size 1000 --delay 0 --quiet --to {}", server.to()));
-    assert_eq!((output.code, output.stderr.as_str()), (0, ""), "{output:?}");
-    assert!(output.stdout.starts_with("send to"), "{output:?}");
-}
-
-#[test]
-fn bound_address_and_port_are_the_source_of_the_packets() {
+fn bound_address_is_the_source_and_selects_the_ip_version() {
     let free = UdpSocket::bind("127.0.0.2:0").unwrap().local_addr().unwrap();
-    let source = |bind: &str| {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        run(&format!("probe {} -c 1 --bind {bind} --timeout 10ms", socket.local_addr().unwrap()));
-        socket.recv_from(&mut [0; 100]).unwrap().1
-    };
-    assert_eq!(source(&free.to_string()), free);
-    assert_eq!(source("127.0.0.3").ip().to_string(), "127.0.0.3");
-}
-
-#[test]
-fn ip_version_selects_the_address_of_a_name() {
-    let [v4, v6] = ["127.0.0.1:0", "[::1]:0"].map(|address| UdpSocket::bind(address).unwrap());
-    let mut datagram = [0; 100];
-    let cases = [
-        ("--bind 0.0.0.0", "localhost", &v4),
-        ("--bind 127.0.0.1", "localhost", &v4),
-        ("--bind ::", "[::1]", &v6),
-        ("--bind ::1", "[::1]", &v6),
-    ];
-    for (option, host, socket) in cases {
+    for (bind, host, source) in [
+        (&*free.to_string(), "127.0.0.1", &*free.to_string()),
+        ("127.0.0.3", "127.0.0.1", "127.0.0.3:"),
+        ("0.0.0.0", "localhost", "127.0.0.1:"),
+        ("127.0.0.1", "localhost", "127.0.0.1:"),
+        ("::", "[::1]", "[::1]:"),
+        ("::1", "[::1]", "[::1]:"),
+    ] {
+        let socket = UdpSocket::bind(if host == "[::1]" { "[::1]:0" } else { "127.0.0.1:0" }).unwrap();
         let port = socket.local_addr().unwrap().port();
-        let output = run(&format!("probe {host}:{port} {option} -c 1 --timeout 10ms"));
+        let output = run(&format!("probe {host}:{port} --bind {bind} -c 1 --timeout 10ms"));
         assert_eq!(output.code, 1, "{output:?}");
         socket.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
-        let from = socket.recv_from(&mut datagram).unwrap().1;
-        assert_eq!(from.is_ipv6(), socket.local_addr().unwrap().is_ipv6(), "{option}");
+        let from = socket.recv_from(&mut [0; 100]).unwrap().1.to_string();
+        assert!(from.starts_with(source), "{bind}: {from}");
     }
 }
 

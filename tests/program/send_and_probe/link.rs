@@ -3,15 +3,12 @@
 #![cfg(unix)]
 
 use std::fs;
-use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt;
-use std::thread;
 
 use serde_json::{Value, json};
 use test_support::client::document;
-use test_support::client::packet::{AUDIO, KEEPALIVE};
-use test_support::client::program::{ProgramOutput, run_args};
-use test_support::client::server::closed_udp_port;
+use test_support::client::program::{ProgramOutput, run};
+use test_support::client::server::{Server as Echo, closed_udp_port};
 use test_support::server::process::Server;
 
 /// The report of a run that passed without warnings.
@@ -41,14 +38,13 @@ fn client_finds_the_server_proves_itself_and_hears_itself_after_3_s() {
     let mut echo = Server::start(&["--host", "127.0.0.1", "--signaling-url", &url]);
     echo.line_starting_with("registration: room created ");
     let found = format!("http://{}", signaling.address);
-    let rooms = run_args(["send", "--list-rooms", "--signaling-url", &found, "--json"]);
+    let rooms = run(&format!("send --list-rooms --signaling-url {found} --json"));
     let rooms: Value = serde_json::from_str(&rooms.stdout).unwrap();
     let code = rooms["rooms"][0]["invite_code"].as_str().unwrap();
     assert_eq!(code.len(), 9, "{rooms}");
 
-    let line =
-        ["send", "--tone", "440", "--duration", "10s", "--link", "signed", "--signaling-url", &found, "--room", code];
-    let report = clean_report(&run_args(line.iter().chain(&["--json"])));
+    let line = format!("send --tone 440 --duration 10s --link signed --signaling-url {found} --room {code} --json");
+    let report = clean_report(&run(&line));
     let audio = &report["streams"]["audio"];
     // 10 s of packets with 128 samples at 48 kHz. While this machine pauses, packets are skipped or dropped, but not lost.
     let count = |name: &str| audio[name].as_u64().unwrap();
@@ -69,25 +65,20 @@ fn client_finds_the_server_proves_itself_and_hears_itself_after_3_s() {
 #[test]
 fn probe_and_send_encrypt_all_their_packets() {
     let server = Server::start(&["--host", "127.0.0.1", "--delay", "20", "--link", "require"]);
-    let to = server.address.to_string();
     for options in [
-        &["probe", "--count", "50", "--interval", "2ms"][..],
-        &["probe", "--count", "50", "--interval", "2ms", "--packet", "keepalive"],
-        &["probe", "--count", "50", "--interval", "2ms", "--packet", "audio"],
-        &["probe", "--count", "50", "--interval", "2ms", "--packet", "audio", "--loss-direction"],
-        &["send", "--tone", "440", "--duration", "200ms"],
-        &["send", "--tone", "440", "--duration", "200ms", "--wait-for", "10s", "--frame-size", "32"],
+        "probe --count 50 --interval 2ms",
+        "probe --count 50 --interval 2ms --packet keepalive",
+        "probe --count 50 --interval 2ms --packet audio",
+        "probe --count 50 --interval 2ms --packet audio --loss-direction",
+        "send --tone 440 --duration 200ms",
+        "send --tone 440 --duration 200ms --wait-for 10s --frame-size 32",
     ] {
-        let link = ["--link", "unsigned", "--to", &to, "--json"];
-        let report = clean_report(&run_args(options.iter().chain(&link)));
+        let report = clean_report(&run(&format!("{options} --link unsigned --to {} --json", server.address)));
         let stream = &report["streams"][report["evaluated_stream"].as_str().unwrap()];
         assert_eq!((&stream["sent"], &stream["lost"], &report["stray"]), (&stream["returned"], &json!(0), &json!(0)));
-        assert_eq!(
-            (&report["link"]["signed"], &report["link"]["encrypted"]),
-            (&json!(false), &json!(true)),
-            "{options:?}"
-        );
-        assert_nothing_dropped(&report["link"]);
+        let link = &report["link"];
+        assert_eq!((&link["signed"], &link["encrypted"]), (&json!(false), &json!(true)), "{options}");
+        assert_nothing_dropped(link);
     }
     let stats = server.stop("TERM").stats();
     assert_eq!(
@@ -99,51 +90,35 @@ fn probe_and_send_encrypt_all_their_packets() {
 
 #[test]
 fn text_report_names_the_state_of_the_link() {
-    let run =
-        |options: &[&str]| run_args(["probe", "--embedded", "--count", "3", "--interval", "1ms"].iter().chain(options));
-    let output = run(&["--link", "unsigned"]);
-    let row = output.stdout.lines().find(|line| line.starts_with("link ")).expect("a row").to_owned();
+    let probe = "probe --embedded --count 3 --interval 1ms";
+    let output = run(&format!("{probe} --link unsigned"));
+    let row = output.stdout.lines().find(|line| line.starts_with("link ")).expect("a row");
     assert!(row.contains("encrypted, not signed; set up in ") && !row.contains("dropped"), "{row}");
-    assert!(!run(&[]).stdout.contains("\nlink "));
+    assert!(!run(probe).stdout.contains("\nlink "));
 }
 
 #[test]
 fn server_without_encryption_is_reported() {
     let server = Server::start(&["--host", "127.0.0.1", "--delay", "20", "--link", "plain"]);
-    let to = server.address.to_string();
-    let line = ["send", "--tone", "440", "--duration", "200ms", "--to", &to, "--link", "unsigned", "--json"];
-    let report = clean_report(&run_args(line));
+    let line = format!("send --tone 440 --duration 200ms --to {} --link unsigned --json", server.address);
+    let report = clean_report(&run(&line));
     assert_eq!(report["streams"]["audio"]["returned"], 75);
     assert_eq!((&report["link"]["encrypted"], &report["link"]["setup_ms"]), (&json!(false), &Value::Null));
     assert!(warning(&report, "link_plain").contains("not encrypted"));
 }
 
-/// A server that returns KEEPALIVE and AUDIO and ignores everything else, like the servers of January 2026.
-fn older_server() -> String {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let address = socket.local_addr().unwrap().to_string();
-    thread::spawn(move || {
-        let mut bytes = [0; 2_048];
-        while let Ok((length, from)) = socket.recv_from(&mut bytes) {
-            if [AUDIO, KEEPALIVE].contains(&bytes[1]) {
-                let _ = socket.send_to(&bytes[..length], from);
-            }
-        }
-    });
-    address
-}
-
 #[test]
 fn link_that_is_not_settled_ends_the_run_with_cause_and_remedy() {
+    // The first server does not answer CONTROL, like the servers of January 2026.
+    let older = Echo::correct();
     for (to, kind, text) in [
-        (older_server(), "no_key_exchange", "does not answer CONTROL, so it has no encrypted links. Omit --link"),
-        (closed_udp_port().1.to_string(), "port_unreachable", "no program receives on this port"),
+        (older.address, "no_key_exchange", "does not answer CONTROL, so it has no encrypted links. Omit --link"),
+        (closed_udp_port().1, "port_unreachable", "no program receives on this port"),
     ] {
-        let line = ["send", "--tone", "440", "--duration", "1s", "--to", &to, "--link", "unsigned", "--timeout", "1s"];
-        let output = run_args(line);
-        assert_eq!(output.code, 1, "{output:?}");
+        let line = format!("send --tone 440 --duration 1s --to {to} --link unsigned --timeout 1s");
+        let output = run(&line);
         assert!(output.stdout.contains(text) && output.stdout.contains("no encrypted link within 1s"), "{output:?}");
-        let report = document::report(&run_args(line.iter().chain(&["--json"])));
+        let report = crate::send_and_probe::report(1, &line);
         assert_eq!(report["link"]["connection_failure"]["kind"], kind);
         assert_eq!(report["verdict"]["reasons"], json!(["no encrypted link within 1s"]));
         assert_eq!(report["warnings"].as_array().unwrap().len(), 1, "{report}");
@@ -153,35 +128,29 @@ fn link_that_is_not_settled_ends_the_run_with_cause_and_remedy() {
 
 #[test]
 fn signed_link_needs_a_room_that_announces_a_link_key() {
-    let output = run_args(["probe", "--link", "signed", "--to", "127.0.0.1:5000"]);
-    assert_eq!(output.code, 2, "{output:?}");
-    assert!(output.stderr.contains("give --signaling-url URL with --room NAME"), "{output:?}");
-
     let signaling = Server::start_signaling(&[]);
     let url = format!("ws://{}", signaling.address);
     let mut echo = Server::start(&["--host", "127.0.0.1", "--delay", "20", "--signaling-url", &url, "--no-link-key"]);
     echo.line_starting_with("registration: room created ");
     let found = format!("http://{}", signaling.address);
-    let run = |url: &str, link: &str| {
-        let line =
-            ["probe", "--count", "3", "--interval", "1ms", "--signaling-url", url, "--room", "Echo", "--link", link];
-        run_args(line.iter().chain(&["--json"]))
+    let probe = |url: &str, link: &str| {
+        run(&format!("probe --count 3 --interval 1ms --signaling-url {url} --room Echo --link {link} --json"))
     };
-    let output = run(&found, "signed");
+    let output = probe(&found, "signed");
     assert_eq!(output.code, 3, "{output:?}");
     assert!(output.stderr.contains("announces no link key") && output.stderr.contains("--no-link-key"), "{output:?}");
-    assert_eq!(clean_report(&run(&found, "unsigned"))["link"]["encrypted"], true);
+    assert_eq!(clean_report(&probe(&found, "unsigned"))["link"]["encrypted"], true);
     // On the older path, the server announces no link keys.
     let mut second = Server::start(&["--host", "127.0.0.1", "--signaling-url", &url, "--room-name", "second"]);
     second.line_starting_with("registration: room created ");
-    assert!(run(&url, "signed").stderr.contains("ws://HOST/v1/signaling, where link keys are announced"));
+    assert!(probe(&url, "signed").stderr.contains("ws://HOST/v1/signaling, where link keys are announced"));
 }
 
 #[test]
 fn discovery_that_fails_names_the_request_and_the_remedy() {
     let signaling = Server::start_signaling(&["--dialect", "webrtc"]);
     let url = format!("http://{}/base", signaling.address);
-    let output = run_args(["probe", "--list-rooms", "--signaling-url", &url]);
+    let output = run(&format!("probe --list-rooms --signaling-url {url}"));
     assert_eq!(output.code, 3, "{output:?}");
     let expected = format!("GET {url}/api/v1/signaling failed: HTTP 4");
     assert!(output.stderr.contains(&expected) && output.stderr.contains("give its WebSocket URL"), "{output:?}");
@@ -193,15 +162,15 @@ fn device_key_is_created_for_its_owner_and_kept() {
     let url = format!("ws://{}/v1/signaling", signaling.address);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("device");
-    let run = || run_args(["probe", "--list-rooms", "--signaling-url", &url, "--device-key", file.to_str().unwrap()]);
-    let first = run();
+    let list = || run(&format!("probe --list-rooms --signaling-url {url} --device-key {}", file.display()));
+    let first = list();
     assert_eq!((first.code, first.stderr.as_str()), (0, ""), "{first:?}");
     let key = fs::read_to_string(&file).unwrap();
     // 32 bytes in base64 and a line feed.
     assert_eq!((key.len(), fs::metadata(&file).unwrap().permissions().mode() & 0o777), (45, 0o600));
-    assert_eq!((run().code, fs::read_to_string(&file).unwrap()), (0, key));
+    assert_eq!((list().code, fs::read_to_string(&file).unwrap()), (0, key));
     fs::write(&file, "no key").unwrap();
-    let wrong = run();
+    let wrong = list();
     assert_eq!(wrong.code, 3, "{wrong:?}");
     assert!(wrong.stderr.contains("must contain 32 bytes in base64"), "{wrong:?}");
     assert_eq!(fs::read_to_string(&file).unwrap(), "no key");

@@ -5,15 +5,11 @@
 use std::fs;
 use std::io::Write;
 use std::net::UdpSocket;
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
-use test_support::client;
-
-use client::at_once;
-use client::program::note_pauses;
-use client::program::{command, run};
+use test_support::client::at_once;
+use test_support::client::program::{command, note_pauses, run};
 use test_support::server::poll_until;
 
 /// Erases the view: the row that contains the cursor.
@@ -84,7 +80,12 @@ impl TerminalProgram {
     }
 
     fn received(&self) -> String {
-        received(&self.folder.path().join("terminal"))
+        self.read("terminal")
+    }
+
+    fn read(&self, name: &str) -> String {
+        let bytes = fs::read(self.folder.path().join(name)).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 
     /// Presses keys. The terminal translates \x03 to SIGINT and \x1a to SIGTSTP.
@@ -101,23 +102,12 @@ impl TerminalProgram {
 
     fn end(mut self) -> TerminalRun {
         let status = poll_until("the end of the run", || self.running.try_wait().unwrap());
-        let (stdout, mut terminal) = (received(&self.folder.path().join("stdout")), self.received());
+        let (stdout, mut terminal) = (self.read("stdout"), self.received());
         note_pauses(&[&stdout, &terminal]);
         // `script` adds a last line.
         terminal.truncate(terminal.rfind("\nScript done").expect("the last line"));
         TerminalRun { code: status.code().unwrap(), terminal, stdout }
     }
-}
-
-/// Runs the program with standard error on a terminal. If `stop_at` is given, the program is interrupted with Ctrl-C as soon as the terminal
-/// has received this text.
-fn run_in_terminal(line: &str, columns: u16, stop_at: Option<&str>) -> TerminalRun {
-    let mut program = Terminal { columns, ..TERMINAL }.start(line);
-    if let Some(text) = stop_at {
-        program.wait_for("the view", |terminal| terminal.contains(text));
-        program.press(b"\x03");
-    }
-    program.end()
 }
 
 /// The lines that were drawn, without trailing spaces. Asserts that they contain no control sequences and the cursor did not change its row.
@@ -128,10 +118,6 @@ fn drawn_lines(terminal: &str) -> Vec<&str> {
     terminal.split(DRAW).skip(1).map(|text| text.split(['\r', '\u{1b}']).next().unwrap().trim_end()).collect()
 }
 
-fn received(file: &Path) -> String {
-    fs::read(file).map_or_else(|_| String::new(), |bytes| String::from_utf8_lossy(&bytes).into_owned())
-}
-
 #[test]
 fn terminal_shows_a_bar_that_is_erased_before_the_report() {
     let lines = [
@@ -140,7 +126,7 @@ fn terminal_shows_a_bar_that_is_erased_before_the_report() {
         "probe --embedded --moqt --interval 5ms --duration 1500ms --json",
     ];
     at_once(lines, |line| {
-        let run = run_in_terminal(line, 80, None);
+        let run = TERMINAL.run(line);
         assert_eq!(run.code, 0, "{line}: {}", run.terminal);
         for text in [" % ", "█", "s left  ", "lost 0 (0 %)", "round trip ", "sent "] {
             assert!(run.terminal.contains(text), "{line}: no {text}: {}", run.terminal);
@@ -154,7 +140,10 @@ fn terminal_shows_a_bar_that_is_erased_before_the_report() {
 
 #[test]
 fn endless_run_shows_a_spinner_until_ctrl_c_erases_it() {
-    let run = run_in_terminal("probe --embedded --count 0 --interval 5ms", 80, Some("lost "));
+    let mut program = TERMINAL.start("probe --embedded --count 0 --interval 5ms");
+    program.wait_for("the view", |terminal| terminal.contains("lost "));
+    program.press(b"\x03");
+    let run = program.end();
     assert_eq!(run.code, 130, "{}", run.terminal);
     assert!(run.stdout.contains("interrupted by SIGINT") && run.stdout.contains("\nINTERRUPTED: "), "{}", run.stdout);
     let lines = drawn_lines(&run.terminal);
@@ -170,9 +159,7 @@ fn every_line_fits_and_a_narrow_view_begins_with_the_loss() {
         let run = Terminal { columns, rows, ..TERMINAL }.run(line);
         assert_eq!(run.code, 0, "{}", run.terminal);
         let lines = drawn_lines(&run.terminal);
-        for line in &lines {
-            assert!(line.chars().count() <= usize::from(columns), "{columns}: {line:?}");
-        }
+        assert!(lines.iter().all(|line| line.chars().count() <= usize::from(columns)), "{columns}: {lines:?}");
         let is_loss = |line: &&str| line.starts_with("lost") && !line.contains('█');
         assert_eq!(lines.iter().any(is_loss), columns < 60, "{columns}: {lines:?}");
         assert_eq!(lines.iter().any(|line| line.contains('█')), columns >= 60, "{columns}: {lines:?}");
@@ -198,26 +185,38 @@ fn resized_terminal_keeps_one_row() {
 }
 
 #[test]
-fn packet_lines_on_the_same_terminal_are_not_overwritten() {
-    let terminal = Terminal { shell: "exec PROGRAM", ..TERMINAL };
-    // Again after a pause of this machine.
-    at_once([terminal], |terminal| {
-        let run = terminal.run("probe --embedded --json-lines --interval 100ms --duration 1s");
+fn nothing_is_drawn_where_it_would_disturb() {
+    const PROBE: &str = "probe --embedded --interval 50ms --duration 1s";
+    let direct = Terminal { shell: "exec PROGRAM", ..TERMINAL };
+    let background = Terminal { shell: "bash -c 'set -m; PROGRAM >STDOUT & wait'", ..TERMINAL };
+    let cases = [
+        // Packet lines on the same terminal.
+        (direct, "--json-lines", 21),
+        // A background job.
+        (background, "", 0),
+        // Terminals without cursor sequences.
+        (Terminal { name: "dumb", ..TERMINAL }, "", 0),
+        (Terminal { name: "", ..TERMINAL }, "", 0),
+        // The log of a CI server keeps every redrawn line.
+        (Terminal { shell: "CI=true exec PROGRAM >STDOUT", ..TERMINAL }, "", 0),
+        (TERMINAL, "--quiet", 0),
+        (TERMINAL, "--progress plain", 0),
+    ];
+    at_once(cases, |(terminal, options, lines)| {
+        let run = terminal.run(&format!("{PROBE} {options}"));
         assert_eq!((run.code, run.terminal.contains('\u{1b}')), (0, false), "{}", run.terminal);
-        let lines = run.terminal.lines().filter(|line| line.starts_with('{'));
-        assert_eq!(lines.filter(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()).count(), 11);
+        let json = run.terminal.lines().filter(|line| serde_json::from_str::<serde_json::Value>(line).is_ok());
+        assert_eq!(json.count(), lines, "{}", run.terminal);
+        // The first line starts the recording of the terminal. A shell reports the end of a background job.
+        let others = if terminal.shell == background.shell { 2 } else { 1 };
+        assert_eq!(run.terminal.lines().count(), lines + others, "{}", run.terminal);
+        assert_eq!(run.stdout.contains("\nmeasured: "), lines == 0, "{}", run.stdout);
     });
-    // Without packet lines on this terminal, there is a view.
-    let run = TERMINAL.run("probe --embedded --json-lines --interval 100ms --duration 1s");
-    assert!(run.terminal.contains(ERASE), "{}", run.terminal);
-}
-
-#[test]
-fn background_job_draws_nothing() {
-    let terminal = Terminal { shell: "bash -c 'set -m; PROGRAM >STDOUT & wait'", ..TERMINAL };
-    let run = terminal.run("probe --embedded --interval 5ms --duration 1s");
-    assert_eq!((run.code, run.terminal.contains('\u{1b}')), (0, false), "{}", run.terminal);
-    assert!(run.stdout.contains("\nmeasured: "), "{}", run.stdout);
+    // The packet lines are in a file. The colors of a report are no view.
+    assert!(TERMINAL.run(&format!("{PROBE} --json-lines")).terminal.contains(ERASE));
+    let colored =
+        Terminal { shell: "exec PROGRAM --quiet", ..TERMINAL }.run("probe --embedded --count 1 --max-loss 0%");
+    assert!(colored.terminal.contains("\u{1b}["), "{}", colored.terminal);
 }
 
 #[test]
@@ -240,56 +239,23 @@ fn job_that_leaves_the_foreground_keeps_the_lines_of_the_shell() {
 }
 
 #[test]
-fn terminal_without_cursor_sequences_receives_none() {
-    at_once(["dumb", ""], |name| {
-        let terminal = Terminal { name, shell: "exec PROGRAM", ..TERMINAL };
-        let run = terminal.run("probe --embedded --interval 5ms --duration 500ms");
-        assert_eq!((run.code, run.terminal.contains('\u{1b}')), (0, false), "{}", run.terminal);
-        assert!(run.terminal.contains("measured: "), "{}", run.terminal);
-    });
-    // The log of a CI server keeps every redrawn line.
-    let run =
-        Terminal { shell: "CI=true exec PROGRAM", ..TERMINAL }.run("probe --embedded --interval 5ms --duration 500ms");
-    assert!(run.code == 0 && !run.terminal.contains(DRAW) && !run.terminal.contains(ERASE), "{}", run.terminal);
-    let run = Terminal { shell: "exec PROGRAM --quiet", ..TERMINAL }.run("probe --embedded --count 1 --max-loss 0%");
-    assert!(run.terminal.contains("\u{1b}["), "{}", run.terminal);
-}
-
-#[test]
-fn end_of_sending_is_shown() {
-    let line = "send --tone 440 --duration 500ms --embedded --delay 0 --loss 50% --timeout 4s";
-    let run = run_in_terminal(line, 80, None);
-    for text in ["100 % ██████████  0s left", "waiting for missing replies"] {
-        assert!(run.terminal.contains(text), "no {text}: {}", run.terminal);
-    }
-}
-
-#[test]
-fn quiet_and_plain_progress_replace_the_view() {
-    at_once(["--quiet", "--progress plain"], |option| {
-        let line = format!("probe --embedded --count 50 --interval 5ms --json {option}");
-        let run = run_in_terminal(&line, 80, None);
-        assert_eq!((run.code, run.terminal.lines().count()), (0, 1), "{option}: {}", run.terminal);
-    });
-}
-
-#[test]
 fn plain_progress_prints_a_line_each_10_seconds_without_a_terminal() {
     let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let address = silent.local_addr().unwrap();
+    let probe = "probe --embedded --interval 10ms --duration 10500ms --json";
     let runs = [
-        ("probe --embedded --interval 10ms --duration 10500ms --json --progress plain".to_owned(), "lost 0 (0 %), "),
-        (format!("probe {address} --wait-for 10500ms --progress plain"), "waiting for the first reply\n"),
-        ("probe --embedded --interval 10ms --duration 10500ms --json --progress plain --quiet".to_owned(), ""),
-        ("probe --embedded --interval 10ms --duration 10500ms --json".to_owned(), ""),
+        (format!("{probe} --progress plain"), "lost 0 (0 %), "),
+        (
+            format!("probe {} --wait-for 10500ms --progress plain", silent.local_addr().unwrap()),
+            "waiting for the first reply\n",
+        ),
+        (format!("{probe} --progress plain --quiet"), ""),
+        (probe.to_owned(), ""),
     ];
     at_once(runs, |(line, expected)| {
         let stderr = run(&line).stderr;
-        if expected.is_empty() {
-            assert_eq!(stderr, "", "{line}");
-            return;
-        }
-        let text = stderr.strip_prefix("jamjam-dev: 1").expect("a line").split_once(" s: ").expect("seconds").1;
-        assert!(text.starts_with(expected) && stderr.lines().count() == 1, "{line}: {stderr}");
+        let text = stderr.strip_prefix("jamjam-dev: 1").and_then(|line| line.split_once(" s: "));
+        let text = text.map_or(stderr.as_str(), |(_, text)| text);
+        assert!(text.starts_with(expected), "{line}: {stderr}");
+        assert_eq!(stderr.lines().count(), usize::from(!expected.is_empty()), "{line}: {stderr}");
     });
 }

@@ -1,12 +1,13 @@
 //! `jamjam-dev send` and `jamjam-dev probe` as processes on real sockets.
 
+use serde_json::Value;
+use test_support::client::document;
+use test_support::client::program::run;
+
 mod audio_source;
 mod baseline;
-mod broken_wav;
-mod bursts_and_reordering;
 mod certificates;
 mod command_line;
-mod gaps;
 mod html_page;
 mod limits_and_signals;
 mod link;
@@ -17,12 +18,9 @@ mod packet_counts;
 mod packets;
 #[cfg(target_os = "linux")]
 mod pauses;
-mod real_speech;
 mod record;
-mod record_both;
 mod report_files;
 mod rooms;
-mod rooms_tls;
 mod run_record;
 mod source_quality;
 mod stdout_and_stderr;
@@ -31,3 +29,15 @@ mod this_machine;
 mod troubleshooting;
 mod usage_errors;
 mod websocket;
+
+/// Runs `line` with `--json`, and checks the exit code. Returns the report, which must match the schema.
+fn report(code: i32, line: &str) -> Value {
+    let output = run(&format!("{line} --json"));
+    assert_eq!(output.code, code, "{line}: {output:?}");
+    document::report(&output)
+}
+
+/// The codes of a report's warnings.
+fn codes(report: &Value) -> Vec<&str> {
+    report["warnings"].as_array().unwrap().iter().map(|warning| warning["code"].as_str().unwrap()).collect()
+}

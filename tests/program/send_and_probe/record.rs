@@ -1,119 +1,234 @@
-//! The recording of `send --record`.
+//! The recordings of `send`: `--record` contains the returned audio, `--record-both` the sent audio on the left and the returned audio on the
+//! right.
 
-use std::path::Path;
-use test_support::client;
+#![cfg(unix)]
 
-use client::packet::AUDIO;
-use client::program::{ProgramOutput, run, run_args};
-use client::server::{Server, ServerAction};
-use client::wav::Wav;
-use client::{at_once, document, fixture};
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+use tempfile::TempDir;
+use test_support::client::program::{self, run};
+use test_support::client::server::{Server, ServerAction};
+use test_support::client::wav::{self, Wav};
+use test_support::client::{at_once, document, fixture};
+
+use crate::send_and_probe::{html_page, report};
 
 const SPEECH: &str = "fixtures/audio/speech-16bit-mono-48k.wav";
 
-/// Sends the speech to `server` and records what returns.
-fn record(server: &Server, file: &Path, more: &str) -> ProgramOutput {
-    let line =
-        format!("send --wav {SPEECH} --to {} --spin 0 --timeout 500ms --delay 0 --json {more} --record", server.to());
-    run_args(line.split_whitespace().map(AsRef::as_ref).chain([file.as_os_str()]))
+/// A folder for the two recordings of a run.
+struct Recordings(TempDir);
+
+impl Recordings {
+    fn new() -> Self {
+        Self(TempDir::new().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// The options for both recordings.
+    fn options(&self) -> String {
+        format!("--record {} --record-both {}", self.path("back.wav").display(), self.path("both.wav").display())
+    }
+
+    /// The samples of `--record`, and the left and the right side of `--record-both`.
+    fn samples(&self) -> [Vec<f32>; 3] {
+        let [left, right] = sides(&self.path("both.wav"));
+        [Wav::read(&self.path("back.wav")).samples(), left, right]
+    }
+}
+
+/// The two channels of a stereo file.
+fn sides(file: &Path) -> [Vec<f32>; 2] {
+    let wav = Wav::read(file);
+    assert_eq!(wav.channels, 2);
+    [0, 1].map(|side| wav.samples().into_iter().skip(side).step_by(2).collect())
+}
+
+/// The indices of the packets that the outcome log of an embedded server lists as dropped, in order.
+fn dropped(outcomes: &Path) -> Vec<usize> {
+    let rows = std::fs::read_to_string(outcomes).unwrap();
+    let cells = rows.lines().map(|row| row.split(',').collect::<Vec<_>>());
+    let lost = cells.filter(|cells| cells[2] == "AUDIO" && ["lost", "burst"].contains(&cells[4]));
+    // The first packet has sequence number 1.
+    let mut indices: Vec<usize> = lost.map(|cells| cells[3].parse::<usize>().unwrap() - 1).collect();
+    indices.sort_unstable();
+    indices
+}
+
+/// The gaps in the audio, as their first packet and their number of packets.
+fn gaps(lost: &[usize]) -> Vec<(u64, u64)> {
+    let mut gaps: Vec<(u64, u64)> = Vec::new();
+    for index in lost.iter().map(|index| *index as u64) {
+        match gaps.last_mut() {
+            Some((first, packets)) if *first + *packets == index => *packets += 1,
+            _ => gaps.push((index, 1)),
+        }
+    }
+    gaps
 }
 
 #[test]
-fn recording_of_a_16_bit_file_contains_its_exact_samples() {
-    let folder = tempfile::tempdir().unwrap();
-    let input = Wav::read(&fixture("speech-16bit-mono-48k.wav"));
-    let ways = ["--embedded --delay 10", "--embedded --delay 10 --driver portable"];
-    at_once(ways.iter().enumerate(), |(number, way)| {
-        let file = folder.path().join(format!("{number}.wav"));
-        let line = format!("send --wav {SPEECH} {way} --spin 0 --json --record");
-        let output = run_args(line.split_whitespace().map(AsRef::as_ref).chain([file.as_os_str()]));
-        assert_eq!(output.code, 0, "{output:?}");
-        let recorded = Wav::read(&file);
-        assert_eq!((recorded.tag, recorded.channels, recorded.rate, recorded.bits), (3, 1, 48_000, 32));
-        assert_eq!(recorded.samples(), input.samples());
-        assert_eq!(document::report(&output)["audio"]["recorded_samples"], 72_000);
+fn dropped_packets_are_gaps_in_the_report_the_page_and_the_recordings() {
+    let speech = Wav::read(&fixture("speech-16bit-mono-48k.wav")).samples();
+    let paths = [
+        "--loss 5% --seed 7",
+        "--loss 2%,30% --jitter 30ms --reorder 5% --duplicate 5% --seed 3",
+        "--loss 0% --driver portable",
+    ];
+    at_once(paths, |path| {
+        let folder = Recordings::new();
+        let (page, outcomes) = (folder.path("page.html"), folder.path("outcomes.csv"));
+        let line = format!(
+            "send --wav {SPEECH} --embedded --delay 300 {path} --outcome-log {} --spin 0 --html {} {}",
+            outcomes.display(),
+            page.display(),
+            folder.options()
+        );
+        let report = report(0, &line);
+        let lost = dropped(&outcomes);
+        assert_eq!(lost.is_empty(), path.starts_with("--loss 0%"));
+        let mut expected = speech.clone();
+        for index in &lost {
+            expected[index * 128..].iter_mut().take(128).for_each(|sample| *sample = 0.0);
+        }
+        assert!(folder.samples() == [expected.clone(), speech.clone(), expected.clone()], "{path}");
+        let wav = Wav::read(&folder.path("back.wav"));
+        assert_eq!((wav.tag, wav.channels, wav.rate, wav.bits), (3, 1, 48_000, 32));
+
+        let gaps = gaps(&lost);
+        let page = std::fs::read_to_string(&page).unwrap();
+        assert_eq!(html_page::gaps(&page), gaps, "{path}");
+        assert!(page.contains(if gaps.is_empty() { "; no gaps</figcaption>" } else { " gaps, " }));
+        assert!(html_page::sounds(&page) == [speech.clone(), expected], "{path}");
+
+        let (audio, quality) = (&report["audio"], &report["audio_quality"]);
+        assert_eq!(document::counts(&report, "audio", ["lost"]), [lost.len() as u64]);
+        assert_eq!((&audio["recorded_samples"], &audio["recorded_both_samples"]), (&json!(72_000), &json!(72_000)));
+        assert_eq!((&audio["recording_both_dropped"], &quality["quality_dropped"]), (&json!(0), &json!(0)));
+        assert_eq!((&quality["gaps"], &quality["gap_packets"]), (&json!(gaps.len()), &json!(lost.len())));
+        let list = quality["gap_list"].as_array().unwrap();
+        for (gap, (first, packets)) in list.iter().zip(&gaps) {
+            assert_eq!((&gap["first_packet"], &gap["packets"]), (&json!(first), &json!(packets)));
+            let [at_ms, duration_ms] = [first, packets].map(|packets| *packets as f64 * 128.0 / 48.0);
+            assert!((gap["at_ms"].as_f64().unwrap() - at_ms).abs() < 0.001, "{gap}");
+            assert!((gap["duration_ms"].as_f64().unwrap() - duration_ms).abs() < 0.001, "{gap}");
+        }
+        assert_eq!(list.len(), gaps.len());
     });
 }
 
 #[test]
-fn missing_packets_are_recorded_as_silence_in_place() {
-    let folder = tempfile::tempdir().unwrap();
-    // 200 ms are 9,600 samples in 75 packets. The first, some in the middle and the last two never return.
-    let lost = [1, 10, 11, 40, 74, 75];
-    let server = Server::with_audio(
-        move |sequence| if lost.contains(&sequence) { ServerAction::Silence } else { ServerAction::Reply },
-    );
-    let file = folder.path().join("gaps.wav");
-    let output = record(&server, &file, "--duration 200ms");
-    assert_eq!(output.code, 0, "{output:?}");
-    assert_eq!(document::counts(&document::report(&output), "audio", ["sent", "returned", "lost"]), [75, 69, 6]);
-
-    let mut expected = Wav::read(&fixture("speech-16bit-mono-48k.wav")).samples()[..9_600].to_vec();
-    for sequence in lost {
-        let from = (sequence as usize - 1) * 128;
-        expected[from..from + 128].fill(0.0);
-    }
-    assert!(Wav::read(&file).samples() == expected);
-}
-
-#[test]
-fn recording_does_not_depend_on_arrival_order_or_duplicates() {
-    let folder = tempfile::tempdir().unwrap();
-    let server = Server::with_audio(|sequence| match sequence % 4 {
-        0 => ServerAction::AfterNext,
-        1 => ServerAction::Times(2),
-        2 => ServerAction::DamageThenReply,
+fn reordering_duplicates_and_damage_do_not_move_samples() {
+    let folder = Recordings::new();
+    // 197 ms are 9,456 samples in 74 packets. The first, some in the middle and the last never return.
+    let server = Server::with_audio(|sequence| match sequence {
+        1 | 10 | 11 | 74 => ServerAction::Silence,
+        33 => ServerAction::Damage,
+        _ if sequence % 4 == 0 => ServerAction::AfterNext,
+        _ if sequence % 4 == 1 => ServerAction::Times(2),
+        _ if sequence % 4 == 2 => ServerAction::DamageThenReply,
         _ => ServerAction::Reply,
     });
-    let file = folder.path().join("order.wav");
-    let output = record(&server, &file, "--duration 200ms");
-    // Damaged copies fail the run, although each packet also returned intact.
-    assert_eq!(output.code, 1, "{output:?}");
-    assert!(Wav::read(&file).samples() == Wav::read(&fixture("speech-16bit-mono-48k.wav")).samples()[..9_600]);
+    let line = format!("send --wav {SPEECH} --duration 197ms --timeout 500ms --delay 0 --to {}", server.to());
+    // A run with damaged packets has exit code 1.
+    let report = report(1, &format!("{line} --spin 0 {}", folder.options()));
+    assert_eq!(document::counts(&report, "audio", ["sent", "returned", "lost", "damaged"]), [74, 69, 4, 1]);
+    let sent = server.samples();
+    assert!(sent == Wav::read(&fixture("speech-16bit-mono-48k.wav")).samples()[..9_456]);
+    let mut expected = sent.clone();
+    for sequence in [1, 10, 11, 33, 74] {
+        expected[(sequence - 1) * 128..].iter_mut().take(128).for_each(|sample| *sample = 0.0);
+    }
+    assert!(folder.samples() == [expected.clone(), sent, expected]);
 }
 
 #[test]
-fn damaged_packets_are_omitted_from_the_recording() {
-    let folder = tempfile::tempdir().unwrap();
-    let server = Server::with_audio(|sequence| if sequence == 3 { ServerAction::Damage } else { ServerAction::Reply });
-    let file = folder.path().join("damaged.wav");
-    assert_eq!(record(&server, &file, "--duration 20ms").code, 1);
-    let mut expected = Wav::read(&fixture("speech-16bit-mono-48k.wav")).samples()[..960].to_vec();
-    expected[256..384].fill(0.0);
-    assert!(Wav::read(&file).samples() == expected);
+fn recordings_without_replies_are_silent_and_have_the_full_length() {
+    let (folder, server) = (Recordings::new(), Server::silent());
+    let line = format!("send --tone 440 --duration 21ms --timeout 100ms --to {} --spin 0 --delay 0", server.to());
+    report(1, &format!("{line} {}", folder.options()));
+    assert!(folder.samples() == [vec![0.0; 1_008], server.samples(), vec![0.0; 1_008]]);
+
+    let (server, file) = (Server::silent(), folder.path("right.wav"));
+    report(
+        0,
+        &format!(
+            "send --tone 440 --duration 21ms --no-echo --to {} --spin 0 --record-both {}",
+            server.to(),
+            file.display()
+        ),
+    );
+    assert!(sides(&file) == [server.samples(), vec![0.0; 1_008]]);
 }
 
 #[test]
-fn recording_without_replies_is_silence_of_full_length() {
-    let folder = tempfile::tempdir().unwrap();
-    let server = Server::silent();
-    let file = folder.path().join("silence.wav");
-    let output = record(&server, &file, "--duration 100ms");
-    assert_eq!(output.code, 1, "{output:?}");
-    assert_eq!(server.received_of(AUDIO).len(), 38);
-    assert!(Wav::read(&file).data == vec![0; 4_800 * 4]);
-}
-
-#[test]
-fn stereo_and_odd_payload_lengths_are_recorded_unchanged() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("odd.wav");
-    let server = Server::correct();
-    let output = record(&server, &file, "--frame-size 1 --duration 21us");
+fn stereo_is_recorded_unchanged_and_mixed_to_mono_for_both_sides() {
+    let folder = Recordings::new();
+    // The mean of two 16-bit samples is exact as a 32-bit float.
+    let input: Vec<i16> = (0..2_000).flat_map(|n| [n * 16, -7_000 + n]).collect();
+    let take = folder.path("take.wav");
+    wav::write(&take, 44_100, 2, &input);
+    let line = format!("send {} --resample native --frame-size 100 --embedded --delay 20 --spin 0", take.display());
+    let output = run(&format!("{line} {}", folder.options()));
     assert_eq!(output.code, 0, "{output:?}");
-    assert_eq!(Wav::read(&file).data.len(), 4);
+    let notice = "jamjam-dev: --record-both: sent and returned audio are each mixed to mono\n";
+    assert!(output.stderr.contains(notice), "{output:?}");
+    let [back, both] = ["back.wav", "both.wav"].map(|name| Wav::read(&folder.path(name)));
+    assert_eq!((back.channels, back.rate, both.rate, both.bits), (2, 44_100, 44_100, 32));
+    let mean: Vec<f32> = input.chunks(2).map(|pair| (f32::from(pair[0]) + f32::from(pair[1])) / 65_536.0).collect();
+    let unchanged: Vec<f32> = input.iter().map(|sample| f32::from(*sample) / 32_768.0).collect();
+    assert!(folder.samples() == [unchanged, mean.clone(), mean]);
+}
 
-    let server = Server::correct();
-    let stereo = "fixtures/audio/music-16bit-stereo-44k1.wav";
-    let output = run(&format!(
-        "send {stereo} --resample native --duration 30ms --to {} --spin 0 --timeout 500ms --delay 0 --record {}",
-        server.to(),
-        file.display()
-    ));
-    assert_eq!(output.code, 0, "{output:?}");
-    let recorded = Wav::read(&file);
-    // 30 ms at 44.1 kHz.
-    let expected = &Wav::read(&fixture("music-16bit-stereo-44k1.wav")).samples()[..2 * 1_323];
-    assert_eq!(recorded.channels, 2);
-    assert!(recorded.samples() == expected);
+#[test]
+fn interrupted_run_leaves_valid_recordings() {
+    let (folder, server) = (Recordings::new(), Server::correct());
+    let line = format!("send --tone 440 --delay 0 --json --to {} {}", server.to(), folder.options());
+    let program = program::start_line(&line);
+    server.wait_for(100);
+    program.signal("INT");
+    let output = program.end();
+    assert_eq!(output.code, 130, "{output:?}");
+    let report = document::report(&output);
+    let [sent, returned] = document::counts(&report, "audio", ["sent", "returned"]).map(|packets| packets as usize);
+    let sent = server.samples()[..sent * 128].to_vec();
+    let mut expected = sent.clone();
+    expected[returned * 128..].fill(0.0);
+    assert_eq!(report["audio"]["recorded_samples"], sent.len());
+    assert!(folder.samples() == [expected.clone(), sent, expected]);
+}
+
+/// A limit on the size of files simulates a full disk.
+#[cfg(target_os = "linux")]
+#[test]
+fn full_disk_keeps_the_written_samples_and_reports_their_number() {
+    let folder = tempfile::tempdir().unwrap();
+    let speech = Wav::read(&fixture("speech-16bit-mono-48k.wav")).samples();
+    // The file may have 100 blocks of 512 bytes, which include a header of 58 bytes. The other bytes can contain 12,785 samples of one
+    // channel, or 99 whole packets. With two channels, the same bytes can contain 6,392 frames, or 49 whole packets.
+    at_once([("--record", 1, 99), ("--record-both", 2, 49)], |(option, channels, packets)| {
+        let file = folder.path().join(format!("{channels}.wav"));
+        let line = format!(
+            "ulimit -f 100; exec {} send --wav {SPEECH} --embedded --delay 20 --spin 0 {option} {}",
+            env!("CARGO_BIN_EXE_jamjam-dev"),
+            file.display()
+        );
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", &line]).current_dir(env!("CARGO_MANIFEST_DIR"));
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        let output = program::start(&mut command).end();
+        assert_eq!(output.code, 3, "{output:?}");
+        let samples = packets * 128;
+        let there =
+            format!("; the file contains the first {:.3} s, {samples} samples\n", f64::from(samples) / 48_000.0);
+        assert!(output.stderr.contains("cannot write the recording: File too large"), "{output:?}");
+        // The run continued, as its report shows.
+        assert!(output.stderr.ends_with(&there) && output.stdout.contains("measured"), "{output:?}");
+        let wav = Wav::read(&file);
+        assert_eq!((wav.channels, wav.samples().len()), (channels, samples as usize * usize::from(channels)));
+        assert!(wav.samples().into_iter().step_by(channels.into()).eq(speech[..samples as usize].iter().copied()));
+    });
 }

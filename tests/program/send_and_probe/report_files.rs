@@ -1,17 +1,17 @@
 //! `--junit` and `--markdown`: the files that a run writes.
 
-use std::fs;
-use std::net::TcpListener;
-use std::path::Path;
-use std::time::Duration;
-use test_support::client;
+#![cfg(unix)]
 
-use client::packet::AUDIO;
-use client::program::{self, ProgramOutput, run_args};
-use client::server::{Server, ServerAction, closed_tcp_port, closed_udp_port};
-use client::{at_once, document};
+use std::fs;
+use std::net::{TcpListener, UdpSocket};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
 use roxmltree::Document;
 use tempfile::TempDir;
+use test_support::client::program::{self, ProgramOutput};
+use test_support::client::server::{Server, ServerAction, closed_tcp_port, closed_udp_port};
+use test_support::client::{at_once, document};
 use test_support::server::poll_until;
 
 /// Runs the program with the arguments in `line`, which are separated by spaces. The program writes `junit.xml` and `summary.md` to
@@ -72,29 +72,32 @@ fn junit_and_markdown_files_are_written_with_every_output_format() {
 }
 
 #[test]
-fn exceeded_limit_and_run_without_replies_are_written_to_the_files() {
-    let slow = Server::with_delay(Duration::from_millis(30), |_| ServerAction::Reply);
-    let folder = TempDir::new().unwrap();
-    let output = with_files(&format!("probe --count 2 --interval 1ms --max-p50 1ms --to {}", slow.to()), folder.path());
-    assert_eq!(output.code, 1, "{output:?}");
-    let bad = vec![pair("--max-p50 1.000 ms", "failure")];
-    assert_eq!(reported(folder.path()), (bad, format!("## FAILED: probe {}", slow.to())));
-
+fn failed_run_has_its_failures_in_the_files() {
+    let damaging = Server::with_actions(|packet| match packet.index() {
+        2 => ServerAction::Damage,
+        _ => ServerAction::Reply,
+    });
     let (_socket, closed) = closed_udp_port();
-    let folder = TempDir::new().unwrap();
-    let line = format!("send --tone 440 --duration 20ms --delay 0 --timeout 0.1s --max-loss 5% --to {closed}");
-    let output = with_files(&line, folder.path());
-    assert_eq!(output.code, 1, "{output:?}");
-    let bad =
-        vec![pair("replies received", "failure"), pair("payload intact", "skipped"), pair("--max-loss 5 %", "failure")];
-    assert_eq!(reported(folder.path()), (bad, format!("## FAILED: send {closed}")));
+    let (to, closed) = (damaging.to(), closed.to_string());
+    let no_reply = [("replies received", "failure"), ("payload intact", "skipped"), ("--max-loss 5 %", "failure")];
+    let cases = [
+        ("probe --count 2 --interval 1ms --max-p50 1us", &to, &[("--max-p50 1.0 µs", "failure")][..]),
+        ("send --tone 440 --duration 20ms --delay 0", &to, &[("payload intact", "failure")]),
+        ("send --tone 440 --duration 20ms --delay 0 --timeout 0.1s --max-loss 5%", &closed, &no_reply),
+    ];
+    for (line, to, bad) in cases {
+        let folder = TempDir::new().unwrap();
+        let output = with_files(&format!("{line} --to {to}"), folder.path());
+        assert_eq!(output.code, 1, "{output:?}");
+        let command = line.split(' ').next().unwrap();
+        let bad = bad.iter().map(|(name, kind)| pair(name, kind)).collect();
+        assert_eq!(reported(folder.path()), (bad, format!("## FAILED: {command} {to}")));
+    }
 }
 
 #[test]
 fn interrupted_run_writes_both_files_and_neither_passes() {
-    // Under `nohup`, the program ignores SIGHUP.
-    let hangup = (!jamjam_dev::io::os::is_hangup_ignored()).then_some(("HUP", 129, "SIGHUP"));
-    at_once([("INT", 130, "SIGINT"), ("TERM", 143, "SIGTERM")].into_iter().chain(hangup), |(signal, code, name)| {
+    at_once([("INT", 130), ("TERM", 143)], |(signal, code)| {
         let (server, folder) = (Server::correct(), TempDir::new().unwrap());
         let line = format!("probe --count 0 --interval 1ms --max-loss 100% --to {}", server.to());
         let program = program::start(&mut command(&line, folder.path()));
@@ -102,48 +105,19 @@ fn interrupted_run_writes_both_files_and_neither_passes() {
         program.signal(signal);
         let output = program.end();
         assert_eq!(output.code, code, "{output:?}");
-        assert!(output.stdout.contains(name), "{output:?}");
         let bad = vec![pair("run completed", "error")];
         assert_eq!(reported(folder.path()), (bad, format!("## INTERRUPTED: probe {}", server.to())));
     });
 }
 
-#[test]
-fn damaged_packets_are_a_separate_failure() {
-    let server = Server::with_audio(|sequence| if sequence == 2 { ServerAction::Damage } else { ServerAction::Reply });
-    let folder = TempDir::new().unwrap();
-    let line = format!("send --tone 440 --duration 20ms --delay 0 --to {}", server.to());
-    assert_eq!(with_files(&line, folder.path()).code, 1);
-    let bad = vec![pair("payload intact", "failure")];
-    assert_eq!(reported(folder.path()), (bad, format!("## FAILED: send {}", server.to())));
+/// Runs a shell script, in which PROGRAM stands for this program.
+fn run_shell(script: &str, folder: &Path) -> std::process::Output {
+    let script = script.replace("PROGRAM", env!("CARGO_BIN_EXE_jamjam-dev"));
+    std::process::Command::new("bash").args(["-c", &script]).current_dir(folder).output().unwrap()
 }
 
-#[test]
-fn unwritable_report_file_fails_before_sending() {
-    let folder = TempDir::new().unwrap();
-    let nowhere = folder.path().join("no/where");
-    for option in ["--junit", "--markdown"] {
-        for file in [folder.path(), nowhere.as_path()] {
-            let server = Server::correct();
-            let to = server.to();
-            let output = run_args([Path::new("probe"), "--to".as_ref(), to.as_ref(), option.as_ref(), file]);
-            assert_eq!((output.code, output.stdout.as_str()), (3, ""), "{output:?}");
-            let message = format!("{option}: cannot write {}: ", file.display());
-            assert_eq!(output.stderr.matches(&message).count(), 1, "{output:?}");
-            assert!(server.received().is_empty());
-        }
-    }
-    assert!(names(folder.path()).is_empty());
-}
-
-/// The bytes of a report file that is written to `file`, and the exit code.
-#[cfg(target_os = "linux")]
-fn write_in_shell(script: &str, folder: &Path) -> Option<i32> {
-    let line = "probe --embedded --count 3 --interval 1ms --quiet --junit";
-    let script = script.replace("PROGRAM", &format!("{} {line}", env!("CARGO_BIN_EXE_jamjam-dev")));
-    let mut bash = std::process::Command::new("bash");
-    bash.args(["-c", &script]).current_dir(folder).stdout(std::process::Stdio::null()).status().unwrap().code()
-}
+/// A run with a report.
+const REPORT: &str = "PROGRAM probe --embedded --count 3 --interval 1ms --quiet --junit";
 
 #[test]
 #[cfg(target_os = "linux")]
@@ -153,12 +127,14 @@ fn files_that_cannot_be_replaced_are_written_in_place() {
         "PROGRAM /dev/fd/3 3>file",
         "PROGRAM >(cat >file); code=$?; sleep 0.5; exit $code",
         "mkfifo pipe && (cat pipe >file & PROGRAM pipe && wait)",
+        "touch file; ln -s file link; PROGRAM link; code=$?; test -L link && exit $code",
         "ln -s /dev/null link && PROGRAM link && test -c /dev/null && echo '<?xml</testsuites>' >file",
         "touch file; unshare --mount true 2>/dev/null || { echo '<?xml</testsuites>' >file; exit; }
          touch mounted; unshare --mount bash -c 'mount --bind file mounted && PROGRAM mounted'",
     ] {
         let folder = TempDir::new().unwrap();
-        assert_ne!(write_in_shell(script, folder.path()), Some(3), "{script}");
+        let output = run_shell(&script.replace("PROGRAM", REPORT), folder.path());
+        assert_ne!(output.status.code(), Some(3), "{script}: {output:?}");
         let text = fs::read_to_string(folder.path().join("file")).unwrap();
         assert!(text.starts_with("<?xml") && text.trim_end().ends_with("</testsuites>"), "{script}: {text}");
     }
@@ -173,19 +149,15 @@ fn read_only_report_in_a_writable_folder_is_replaced() {
         let script = "set -- PROGRAM; cp $1 program; shift; touch file; chmod 444 file; chmod 777 .
              test $(id -u) != 0 || { chown OWNER file; as='setpriv --reuid 65534 --regid 65534 --clear-groups'; }
              $as ./program $@ file";
-        assert_ne!(write_in_shell(&script.replace("OWNER", owner), folder.path()), Some(3));
-        assert!(fs::read_to_string(folder.path().join("file")).unwrap().ends_with(
-            "</testsuites>
-"
-        ));
+        let script = script.replace("PROGRAM", REPORT).replace("OWNER", owner);
+        assert_ne!(run_shell(&script, folder.path()).status.code(), Some(3));
+        assert!(fs::read_to_string(folder.path().join("file")).unwrap().ends_with("</testsuites>\n"));
         assert_eq!(names(folder.path()), ["file", "program"]);
     }
 }
 
 #[test]
-#[cfg(unix)]
 fn report_keeps_the_mode_of_an_earlier_file() {
-    use std::os::unix::fs::PermissionsExt;
     let folder = TempDir::new().unwrap();
     for mode in [0o600, 0o664] {
         let file = folder.path().join("junit.xml");
@@ -197,38 +169,26 @@ fn report_keeps_the_mode_of_an_earlier_file() {
     }
 }
 
-#[cfg(unix)]
 #[test]
 fn file_of_a_standard_stream_is_rejected_and_kept() {
-    for (option, is_stdout) in [("--html", true), ("--junit", false), ("--markdown", true), ("--record-run", false)] {
+    for (line, stream, redirection) in [
+        ("probe --embedded --count 1 --json --html", "output", "1>>same"),
+        ("probe --embedded --count 1 --junit", "error", "2>>same"),
+        ("probe --embedded --count 1 --record-run", "error", "2>>same"),
+        ("send --wav - --embedded --record", "input", "<same"),
+    ] {
         let folder = TempDir::new().unwrap();
-        let at = |name: &str| folder.path().join(name);
-        fs::write(at("same.out"), "earlier lines\n").unwrap();
-        fs::hard_link(at("same.out"), at("other name")).unwrap();
-        let same = || fs::OpenOptions::new().append(true).open(at("same.out")).unwrap();
-        let mut command = program::command(["probe", "--embedded", "--count", "1", "--json", option]);
-        command.arg(at("other name"));
-        let (output, name) = if is_stdout {
-            let output = command.stdout(same()).stderr(std::process::Stdio::piped()).output().unwrap();
-            (String::from_utf8(output.stderr.clone()).map(|text| (output.status.code(), text)).unwrap(), "output")
-        } else {
-            let status = command.stdout(std::process::Stdio::null()).stderr(same()).status().unwrap();
-            ((status.code(), fs::read_to_string(at("other name")).unwrap()), "error")
-        };
-        let message = format!("standard {name} is redirected to this file; give another file");
-        assert!(output.0 == Some(2) && output.1.contains(&message), "{option}: {output:?}");
-        let kept = fs::read_to_string(at("same.out")).unwrap();
-        assert!(kept.starts_with("earlier lines\n"), "{option}: {kept}");
-        assert_eq!(names(folder.path()), ["other name", "same.out"]);
+        let [same, other] = ["same", "other"].map(|name| folder.path().join(name));
+        fs::write(&same, "earlier lines\n").unwrap();
+        fs::hard_link(&same, &other).unwrap();
+        let output = run_shell(&format!("PROGRAM {line} other {redirection}"), folder.path());
+        let kept = fs::read_to_string(&same).unwrap();
+        let text = format!("{kept}{}", String::from_utf8_lossy(&output.stderr));
+        let message = format!("standard {stream} is redirected to this file; give another file");
+        assert!(output.status.code() == Some(2) && text.contains(&message), "{line}: {text}");
+        assert!(kept.starts_with("earlier lines\n"), "{line}: {kept}");
+        assert_eq!(names(folder.path()), ["other", "same"]);
     }
-    let folder = TempDir::new().unwrap();
-    let take = folder.path().join("take.wav");
-    client::wav::write(&take, 48_000, 1, &[1; 128]);
-    let mut command = program::command(["send", "--wav", "-", "--embedded", "--record", take.to_str().unwrap()]);
-    let output = command.stdin(fs::File::open(&take).unwrap()).output().unwrap();
-    let message = String::from_utf8_lossy(&output.stderr);
-    assert!(message.contains("standard input is redirected to this file; give another file"), "{message}");
-    assert_eq!(fs::metadata(&take).unwrap().len(), 44 + 256);
     // Several outputs may use the same device.
     let mut command = program::command("send --tone 440 --duration 10ms --embedded --outcome-log /dev/null".split(' '));
     assert!(command.stdout(std::process::Stdio::null()).status().unwrap().success());
@@ -304,8 +264,8 @@ fn usage_error_is_written_to_the_files_that_the_options_name() {
 #[test]
 fn signal_during_the_connection_setup_is_reported() {
     // A server that never answers a request.
-    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    let silent = silent.local_addr().unwrap();
+    let (tcp, udp) = (TcpListener::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+    let [silent, silent_udp] = [tcp.local_addr(), udp.local_addr()].map(Result::unwrap);
     let (_socket, closed) = closed_tcp_port();
     let targets = [
         "host.invalid --wait-for 60s".to_owned(),
@@ -313,6 +273,8 @@ fn signal_during_the_connection_setup_is_reported() {
         "moqt://host.invalid --wait-for 60s".to_owned(),
         format!("--room jam --signaling-url ws://{closed} --wait-for 60s"),
         format!("--room jam --signaling-url ws://{silent}"),
+        format!("ws://{silent}"),
+        format!("moqt://{silent_udp}/echo"),
     ];
     let hangup = (!jamjam_dev::io::os::is_hangup_ignored()).then_some(("HUP", 129));
     let signals: Vec<_> = [("INT", 130), ("TERM", 143)].into_iter().chain(hangup).collect();
@@ -347,35 +309,4 @@ fn report_file_that_fails_at_the_end_is_still_printed() {
     assert_eq!(output.code, 3, "{output:?}");
     assert!(output.stdout.contains("\nINTERRUPTED: "), "{output:?}");
     assert!(output.stderr.contains("--junit: cannot write"), "{output:?}");
-}
-
-#[test]
-#[cfg(unix)]
-fn report_file_that_is_a_symlink_stays_a_symlink() {
-    let (server, folder) = (Server::correct(), TempDir::new().unwrap());
-    let (file, link) = (folder.path().join("file.xml"), folder.path().join("link.xml"));
-    fs::write(&file, "of yesterday").unwrap();
-    std::os::unix::fs::symlink(&file, &link).unwrap();
-    let to = server.to();
-    let output = run_args(["probe", "--count", "1", "--to", &to, "--junit", link.to_str().unwrap()]);
-    assert_eq!(output.code, 0, "{output:?}");
-    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
-    assert!(fs::read_to_string(&file).unwrap().starts_with("<?xml"));
-}
-
-#[test]
-fn report_file_overwrites_neither_input_nor_recording() {
-    let (server, folder) = (Server::silent(), TempDir::new().unwrap());
-    let (take, back) = (folder.path().join("take.wav"), folder.path().join("back.wav"));
-    client::wav::write(&take, 48_000, 1, &[0; 128]);
-    let (take_name, back_name, to) = (take.to_str().unwrap(), back.to_str().unwrap(), server.to());
-    for file in [take_name, back_name] {
-        let output = run_args(["send", "--to", &to, "--wav", take_name, "--record", back_name, "--junit", file]);
-        assert_eq!(output.code, 2, "{output:?}");
-    }
-    let same = run_args(["probe", "--to", &to, "--junit", back_name, "--markdown", back_name]);
-    assert_eq!(same.code, 2, "{same:?}");
-    assert_eq!(names(folder.path()), ["take.wav"]);
-    assert_eq!(fs::read(&take).unwrap().len(), 44 + 256);
-    assert!(server.received_of(AUDIO).is_empty());
 }

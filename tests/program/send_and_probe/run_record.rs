@@ -2,17 +2,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
-use test_support::client;
 
-use client::at_once;
-use client::program::{self, ProgramOutput, run_args};
-use client::server::{Server, ServerAction};
 use serde_json::Value;
 use tempfile::TempDir;
-use test_support::server::poll_until;
-use test_support::server::process::Server as EchoServer;
+use test_support::client::program::{self, ProgramOutput, run};
+use test_support::client::server::{Server, ServerAction};
+use test_support::client::{at_once, document};
+use test_support::snapshot;
 
 /// The report of one run in all formats.
 #[derive(Debug, PartialEq, Eq)]
@@ -51,8 +48,15 @@ fn record(line: &str) -> (TempDir, PathBuf, i32, Reports) {
 }
 
 /// Replays a record with the subcommand `command`.
-fn replay(command: &str, file: &Path, words: &[&str]) -> ProgramOutput {
-    run_args([command, "--replay", file.to_str().unwrap()].iter().chain(words))
+fn replay(command: &str, file: &Path, options: &str) -> ProgramOutput {
+    run(&format!("{command} --replay {} {options}", file.display()))
+}
+
+/// The report of a replayed probe.
+fn replayed(code: i32, file: &Path) -> Value {
+    let output = replay("probe", file, "--json");
+    assert_eq!(output.code, code, "{output:?}");
+    document::report(&output)
 }
 
 /// A server that loses, damages, repeats and delays packets.
@@ -91,7 +95,7 @@ fn record_without_a_page_contains_the_waveforms_for_a_replayed_page() {
     let [file, page] = ["run.jsonl", "page.html"].map(|name| folder.path().join(name));
     let line = format!("send --tone 440 --duration 100ms --embedded --delay 10 --record-run {}", file.display());
     assert_eq!(program::start_line(&line).end().code, 0);
-    assert_eq!(replay("send", &file, &["--html", page.to_str().unwrap()]).code, 0);
+    assert_eq!(replay("send", &file, &format!("--html {}", page.display())).code, 0);
     let page = fs::read_to_string(&page).unwrap();
     assert_eq!((page.matches("<path class=\"wave\"").count(), page.matches("<audio").count()), (2, 0), "{page}");
     // The page shows the command and the host of the recorded run.
@@ -104,8 +108,7 @@ fn record_without_a_page_contains_the_waveforms_for_a_replayed_page() {
 
 #[test]
 fn replay_of_an_interrupted_run_has_the_exit_code_of_the_verdict() {
-    let server = Server::correct();
-    let folder = TempDir::new().unwrap();
+    let (server, folder) = (Server::correct(), TempDir::new().unwrap());
     let file = folder.path().join("run.jsonl");
     let line = format!("probe --count 0 --interval 1ms --json --to {} --record-run {}", server.to(), file.display());
     let running = program::start_line(&line);
@@ -113,7 +116,7 @@ fn replay_of_an_interrupted_run_has_the_exit_code_of_the_verdict() {
     running.signal("INT");
     let live = running.end();
     assert_eq!(live.code, 130, "{live:?}");
-    let again = replay("probe", &file, &["--json"]);
+    let again = replay("probe", &file, "--json");
     assert_eq!((again.code, again.stdout), (0, live.stdout));
 }
 
@@ -124,17 +127,19 @@ fn edited_packet_changes_the_report_and_limits_can_be_replaced() {
         record(&format!("probe --count 20 --interval 1ms --max-loss 1% --to {}", server.to()));
     assert_eq!(code, 0);
     let text = fs::read_to_string(&file).unwrap();
-    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
-    let edited = lines.iter().position(|line| line.contains("\"sequence\":5,")).unwrap();
-    let mut packet: Value = serde_json::from_str(&lines[edited]).unwrap();
-    packet["outcome"] = "lost".into();
-    (packet["returned_us"], packet["echo_time_us"]) = (Value::Null, Value::Null);
-    lines[edited] = packet.to_string();
-    fs::write(&file, lines.join("\n")).unwrap();
-    let edited = replay("probe", &file, &["--json"]);
-    let report: Value = serde_json::from_str(&edited.stdout).unwrap();
-    assert_eq!((edited.code, &report["streams"]["ping"]["lost"]), (1, &1.into()), "{edited:?}");
-    assert_eq!(replay("probe", &file, &["--max-loss", "5%"]).code, 0);
+    let lines = text.lines().map(|line| {
+        let mut packet: Value = serde_json::from_str(line).unwrap();
+        if packet["sequence"] == 5 {
+            packet["outcome"] = "lost".into();
+            (packet["returned_us"], packet["echo_time_us"]) = (Value::Null, Value::Null);
+        }
+        packet.to_string()
+    });
+    fs::write(&file, lines.collect::<Vec<_>>().join("\n")).unwrap();
+    assert_eq!(replayed(1, &file)["streams"]["ping"]["lost"], 1);
+    assert_eq!(replay("probe", &file, "--max-loss 5%").code, 0);
+    let output = replay("send", &file, "");
+    assert!(output.code == 2 && output.stderr.contains("use `jamjam-dev probe --replay`"), "{output:?}");
 }
 
 #[test]
@@ -146,46 +151,36 @@ fn invalid_record_is_rejected_with_the_line_number() {
     let [options, plan, first, second, third, end] = lines[..] else { panic!("{text}") };
     let other_sent = second.replace("\"sent_us\":", "\"sent_us\":1");
     let too_far = second.replace("\"sequence\":1,", "\"sequence\":100,");
-    let report = "this is a report (--json, --json-lines), not a run record; give the file of --record-run";
     let version = |version: &str| options.replace("\"record_version\":2", &format!("\"record_version\":{version}"));
     let (old_options, newer_options) = (version("1,\"plan\":{}"), version("3,\"more\":[]"));
     // A complete record of version 1 is replayed.
     let old = folder.path().join("old.jsonl");
     fs::write(&old, [&old_options, first, second, third, end].join("\n")).unwrap();
-    let words: &[&str] = &["--json"];
-    assert_eq!(replay("probe", &old, words).stdout, replay("probe", &file, words).stdout);
+    assert_eq!(replayed(0, &old), replayed(0, &file));
     let progress = "{\"type\":\"progress\",\"elapsed_ns\":1,\"packets\":[0,1,0],\"packets_dropped\":7}\n";
-    let cases: [(&[&str], &str); 13] = [
-        (&[], "the file is empty"),
-        (&[first], report),
-        (&["{", "  \"type\": \"report\","], report),
-        (&["hello"], "line 1: not a JSON object"),
-        (&[&newer_options, plan, first, end], "line 1: unsupported record_version 3; this program reads 1 to 2"),
-        (&[&old_options, first], "the last line is missing, and the record lacks the plan of the run"),
-        (&[options, plan, progress], "line 3: the record lacks 7 packets, because the disk was too slow"),
-        (&[options, plan, plan, first], "line 3: unexpected line type \"plan\""),
-        (&[options, first, "{\"type\":\"packet\"", end], "line 3: the line is incomplete"),
-        (&[options, first, &other_sent, third, end], "line 3: echo_time_us is not returned_us - sent_us"),
-        (
-            &[options, first, &too_far, third, end],
-            "line 3: LATENCY_PING packet 100: the record does not contain all packets",
-        ),
-        (
-            &[options, first, third, end],
-            "line 3: LATENCY_PING packet 2: the record does not contain all packets before this packet",
-        ),
-        (&[options, first, second, third, end, end], "line 6: the line with the type `end` must be the last line"),
+    let cases: [&[&str]; 13] = [
+        &[],
+        &[first],
+        &["{", "  \"type\": \"report\","],
+        &["hello"],
+        &[&newer_options, plan, first, end],
+        &[&old_options, first],
+        &[options, plan, progress],
+        &[options, plan, plan, first],
+        &[options, first, "{\"type\":\"packet\"", end],
+        &[options, first, &other_sent, third, end],
+        &[options, first, &too_far, third, end],
+        &[options, first, third, end],
+        &[options, first, second, third, end, end],
     ];
-    for (lines, error) in cases {
-        let damaged = folder.path().join("damaged.jsonl");
+    let damaged = folder.path().join("damaged.jsonl");
+    let errors = cases.map(|lines| {
         fs::write(&damaged, lines.join("\n")).unwrap();
-        let output = replay("probe", &damaged, &[]);
+        let output = replay("probe", &damaged, "");
         assert_eq!((output.code, output.stdout.as_str()), (3, ""), "{output:?}");
-        assert!(
-            output.stderr.contains("--replay: cannot read the run from") && output.stderr.contains(error),
-            "{output:?}"
-        );
-    }
+        output.stderr.replace(&folder.path().display().to_string(), "FOLDER")
+    });
+    snapshot::assert_matches("send_and_probe/run_record_errors", &errors.concat());
 }
 
 #[test]
@@ -196,8 +191,8 @@ fn record_of_a_killed_run_is_reported_as_interrupted() {
     });
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("run.jsonl");
-    let line = format!("probe --count 0 --interval 2ms --timeout 100ms --to {} --record-run", server.to());
-    let running = program::start(program::command(line.split(' ')).arg(&file));
+    let line = format!("probe --count 0 --interval 2ms --timeout 100ms --to {}", server.to());
+    let running = program::start_line(&format!("{line} --record-run {}", file.display()));
     server.wait_for(200);
     running.signal("KILL");
     running.end();
@@ -211,9 +206,7 @@ fn record_of_a_killed_run_is_reported_as_interrupted() {
     let sent = counted.max(packets.iter().max().unwrap() + 1);
     let unanswered = sent - packets.len() as u64;
 
-    let output = replay("probe", &file, &["--json"]);
-    assert_eq!(output.code, 0, "{output:?}");
-    let report: Value = serde_json::from_str(&output.stdout).unwrap();
+    let report = replayed(0, &file);
     let count = |name: &str| report["streams"]["ping"][name].as_u64().unwrap();
     assert_eq!(
         (&report["interrupted"], count("sent"), count("returned")),
@@ -226,64 +219,9 @@ fn record_of_a_killed_run_is_reported_as_interrupted() {
 }
 
 #[test]
-fn outage_until_the_kill_is_lost() {
-    let server = EchoServer::start(&["--host", "127.0.0.1"]);
-    let folder = TempDir::new().unwrap();
-    let file = folder.path().join("run.jsonl");
-    let line = format!("probe --count 0 --interval 10ms --timeout 300ms --to {} --record-run", server.address);
-    let running = program::start(program::command(line.split(' ')).arg(&file));
-    // The elapsed seconds and the packets of the last progress line, as soon as this time has passed.
-    let progress = |seconds: f64| {
-        poll_until("a progress line", || {
-            let text = fs::read_to_string(&file).ok()?;
-            let line = text.lines().rfind(|line| line.starts_with("{\"type\":\"progress\""))?;
-            let line: Value = serde_json::from_str(line).ok()?;
-            let elapsed = line["elapsed_ns"].as_f64().unwrap() / 1e9;
-            (elapsed >= seconds).then(|| (elapsed, line["packets"][1].as_u64().unwrap()))
-        })
-    };
-    let before = progress(1.0);
-    assert!(Command::new("kill").args(["-STOP", &server.id().to_string()]).status().unwrap().success());
-    let after = progress(before.0 + 2.5);
-    running.signal("KILL");
-    running.end();
-
-    let output = replay("probe", &file, &["--json"]);
-    let report: Value = serde_json::from_str(&output.stdout).unwrap();
-    let count = |name: &str| report["streams"]["ping"][name].as_u64().unwrap();
-    let ended_at = report["duration_ms"].as_f64().unwrap() / 1e3;
-    assert!(ended_at > after.0 - 0.001 && count("sent") >= after.1, "{report:#}");
-    // The server answered for less than a second after `before`. Packets of the last 300 ms may still get a reply.
-    assert!(count("returned") <= before.1 + 100 && (15..=45).contains(&count("in_flight")), "{report:#}");
-    assert_eq!(count("lost"), count("sent") - count("returned") - count("in_flight"), "{report:#}");
-}
-
-#[test]
-fn replay_rejects_options_of_a_live_run_and_records_of_the_other_command() {
-    let server = Server::correct();
-    let (_folder, file, ..) = record(&format!("probe --count 3 --interval 1ms --to {}", server.to()));
-    for words in
-        [&["--to", "127.0.0.1"][..], &["--count", "5"], &["--record-run", "x"], &["--json-lines"], &["--timeout", "1s"]]
-    {
-        let output = replay("probe", &file, words);
-        assert!(output.code == 2 && output.stderr.contains("has no effect with --replay"), "{output:?}");
-    }
-    let output = replay("send", &file, &[]);
-    assert!(output.code == 2 && output.stderr.contains("use `jamjam-dev probe --replay`"), "{output:?}");
-    let output = replay("probe", Path::new("/dev/null"), &[]);
-    assert!(output.code == 3 && output.stderr.contains("not a regular file"), "{output:?}");
-}
-
-#[test]
 fn record_that_cannot_be_written_fails_the_run() {
-    let server = Server::correct();
-    let output = run_args(["probe", "--count", "3", "--to", &server.to(), "--record-run", "/dev/full"]);
+    let output = run("probe --count 3 --embedded --record-run /dev/full");
     assert_eq!(output.code, 3, "{output:?}");
-    assert!(
-        output.stdout.contains("measured") && output.stderr.contains("--record-run: cannot write /dev/full"),
-        "{output:?}"
-    );
-    let packets = server.received().len();
-    let output = run_args(["probe", "--count", "3", "--to", &server.to(), "--record-run", "/no/such/folder/run"]);
-    assert_eq!((output.code, server.received().len()), (3, packets), "{output:?}");
+    let error = "--record-run: cannot write /dev/full";
+    assert!(output.stdout.contains("measured") && output.stderr.contains(error), "{output:?}");
 }

@@ -2,11 +2,12 @@
 
 use std::fs::File;
 use std::io::Read;
-use test_support::client;
 
-use client::program::{self, ProgramOutput, run};
-use client::server::Server;
-use client::{at_once, document};
+use test_support::client::program::{self, ProgramOutput, run};
+use test_support::client::server::Server;
+use test_support::client::{at_once, document};
+
+use crate::send_and_probe::{codes, report};
 
 const SEND: &str = "send --wav fixtures/audio/music-16bit-stereo-44k1.wav --duration 20ms --embedded --delay 0";
 const PROBE: &str = "probe --embedded --count 3 --interval 1ms";
@@ -42,12 +43,10 @@ fn pipe_output_has_no_colors_or_progress_unless_requested() {
     for line in [format!("{PROBE} --color always"), format!("--color always {PROBE}")] {
         // `--color always` takes precedence over NO_COLOR.
         for output in [run(&line), run_with("NO_COLOR", "1", &line)] {
-            assert_eq!(output.code, 0, "{output:?}");
-            assert!(output.stdout.contains("\u{1b}[1mmeasured\u{1b}[0m"), "{}", output.stdout);
+            assert!(output.code == 0 && output.stdout.contains("\u{1b}[1mmeasured\u{1b}[0m"), "{}", output.stdout);
         }
     }
-    let json = run(&format!("{PROBE} --json --color always"));
-    assert_eq!(document::report(&json)["verdict"]["passed"], true);
+    report(0, &format!("{PROBE} --color always"));
 }
 
 #[test]
@@ -84,29 +83,17 @@ fn full_disk_is_reported_and_full_standard_error_is_ignored() {
 
 #[test]
 fn help_works_for_every_subcommand() {
-    let cases = [
-        ("--help", "Usage: jamjam-dev "),
+    for (line, expected) in [
         ("-h", "Usage: jamjam-dev "),
         ("help", "Usage: jamjam-dev "),
         ("echo-server --help", "Usage: jamjam-dev echo-server "),
-        ("send --help", "Usage: jamjam-dev send "),
         ("send -h", "Usage: jamjam-dev send "),
-        ("help send", "Usage: jamjam-dev send "),
-        ("probe --help", "Usage: jamjam-dev probe "),
         ("help probe", "Usage: jamjam-dev probe "),
-        ("--version", concat!("jamjam-dev ", env!("CARGO_PKG_VERSION"))),
-    ];
-    for (line, expected) in cases {
+        ("-V", concat!("jamjam-dev ", env!("CARGO_PKG_VERSION"))),
+    ] {
         let output = run(line);
         assert_eq!((output.code, output.stderr.as_str()), (0, ""), "{line}");
         assert!(output.stdout.contains(expected), "{line}: {}", output.stdout);
-    }
-    for line in ["send --help", "probe --help"] {
-        let help = run(line).stdout;
-        for heading in ["Target:", "Timing:", "Limits (exit code 1 if one is exceeded):", "Report:", "Local system:"] {
-            assert!(help.contains(&format!("\n{heading}\n")), "{line}: {heading}");
-        }
-        assert!(help.lines().all(|line| line.chars().count() <= 100), "{help}");
     }
     let nothing = run("");
     assert_eq!((nothing.code, nothing.stdout.as_str()), (2, ""));
@@ -121,27 +108,15 @@ fn probe_without_a_target_uses_localhost_port_5000() {
 }
 
 #[test]
-fn output_to_an_open_pipe_is_flushed_at_once() {
-    // The test receives a line while the program still runs. Therefore, the program does not hold its output in a buffer.
+fn packet_lines_are_flushed_at_once_and_two_signals_act_as_one() {
     let server = Server::correct();
     let line = format!("probe --count 0 --interval 1s --json-lines --to {}", server.to());
     let mut program = program::start_line(&line);
+    // A line is received while the program still runs. Therefore, the program does not hold its output in a buffer.
     let (first, mut stdout) = program.first_line();
     document::assert_valid(&serde_json::from_str(&first).unwrap());
     assert!(program.is_running());
-    program.signal("INT");
-    assert_eq!(program.end().code, 130);
-    let mut rest = String::new();
-    stdout.read_to_string(&mut rest).unwrap();
-    assert!(rest.lines().last().unwrap().starts_with(r#"{"type":"report""#), "{rest}");
-}
-
-#[test]
-fn two_simultaneous_signals_act_as_one_and_keep_the_report() {
-    // The program receives the signal twice, as from coreutils' `timeout --signal INT`. That command sends the signal to its child and then
-    // to the child's process group.
-    let mut program = program::start_line("probe --embedded --count 0 --interval 1ms --json-lines --wait-for 5s");
-    let (_, mut stdout) = program.first_line();
+    // `timeout --signal INT` of coreutils sends the signal to its child and then to the child's process group.
     for _ in 0..2 {
         program.signal("INT");
     }
@@ -154,13 +129,12 @@ fn two_simultaneous_signals_act_as_one_and_keep_the_report() {
 #[cfg(target_os = "linux")]
 #[test]
 fn receive_buffer_overflow_is_reported() {
-    let dropped = |report: &serde_json::Value| report["host_timing"]["kernel_dropped"].as_u64().unwrap();
-    let codes = |report: &serde_json::Value| report["warnings"].to_string();
     // The program sends 64 pings before it reads a reply. The smallest buffer holds only a few replies.
-    let output = run("probe --embedded --count 5000 --interval 1us --timeout 200ms --socket-buffer 1 --json");
-    let report = document::report(&output);
-    assert!(dropped(&report) > 0 && codes(&report).contains("kernel_dropped"), "{output:?}");
-    assert_eq!(output.stderr, "");
-    let report = document::report(&run("probe --embedded --count 5 --interval 1ms --json"));
-    assert!(dropped(&report) == 0 && !codes(&report).contains("kernel_dropped"), "{report:#}");
+    let small = "probe --embedded --count 5000 --interval 1us --timeout 200ms --socket-buffer 1";
+    for (line, overflows) in [(small, true), ("probe --embedded --count 5 --interval 1ms", false)] {
+        // If the machine is busy, too few packets are sent for a verdict.
+        let report = document::report(&run(&format!("{line} --json")));
+        assert_eq!(report["host_timing"]["kernel_dropped"].as_u64() > Some(0), overflows, "{report:#}");
+        assert_eq!(codes(&report).contains(&"kernel_dropped"), overflows, "{report:#}");
+    }
 }

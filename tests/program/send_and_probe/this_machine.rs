@@ -66,26 +66,16 @@ fn this_machine_matches_what_other_programs_show() {
     assert_eq!(check(&report, "send_call")["figures"]["count"], 600);
 }
 
-/// Runs the checks under strace. Returns the exit code, the report and the recorded system calls.
-fn run_under_strace(options: &[&str]) -> Option<(i32, Value, String)> {
+/// Runs the checks under strace. Returns the exit code and the report.
+fn run_under_strace(options: &[&str]) -> Option<(i32, Value)> {
     if !can_record_system_calls() {
         return None;
     }
     let folder = tempfile::tempdir().unwrap();
-    let record = folder.path().join("calls");
     let mut command = program::command(["probe", "--this-machine", "--json"]);
-    record_system_calls(&mut command, &record, options);
+    record_system_calls(&mut command, &folder.path().join("calls"), options);
     let output = program::start(command.stdout(Stdio::piped()).stderr(Stdio::piped())).end();
-    Some((output.code, report(&output), std::fs::read_to_string(&record).unwrap()))
-}
-
-#[test]
-fn send_calls_are_those_that_strace_records() {
-    let Some((_, report, calls)) = run_under_strace(&["-e", "trace=sendmsg,sendmmsg,sendto"]) else { return };
-    // 12 bytes of header and 512 bytes of payload.
-    let sent = calls.lines().filter(|line| line.ends_with(" = 524")).count();
-    assert_eq!(check(&report, "send_call")["figures"]["count"], sent, "{report:#}");
-    assert_eq!(sent, 600);
+    Some((output.code, report(&output)))
 }
 
 #[test]
@@ -95,7 +85,7 @@ fn delayed_system_calls_invalidate_measurements() {
     {
         let delay_us: f64 = delay.split_once('=').unwrap().1.parse().unwrap();
         let options = ["-e", &format!("trace={call}"), "-e", &format!("inject={call}:{delay}")];
-        let Some((code, report, _)) = run_under_strace(&options) else { return };
+        let Some((code, report)) = run_under_strace(&options) else { return };
         let check = check(&report, name);
         assert_eq!((code, &check["status"]), (1, &"invalid".into()), "{report:#}");
         assert!(check["figures"]["p50_us"].as_f64().unwrap() >= delay_us, "{check:#}");
@@ -128,34 +118,11 @@ fn busy_port_is_reported_with_its_process() {
 #[test]
 fn this_machine_as_text_ends_with_the_verdict() {
     let output = program::run("probe --this-machine");
-    let checks = [
-        "timer error",
-        "send call",
-        "clock source",
-        "receive buffer",
-        "cpu frequency",
-        "sound devices",
-        "ports",
-        "addresses",
-    ];
-    for name in checks {
-        assert!(
-            output.stdout.lines().any(|line| line.get(10..).is_some_and(|rest| rest.starts_with(name))),
-            "{output:?}"
-        );
+    let rows: Vec<&str> = output.stdout.lines().filter_map(|line| line.get(10..)).collect();
+    for name in ["timer error", "clock source", "cpu frequency", "sound devices", "ports", "addresses"] {
+        assert!(rows.iter().any(|row| row.starts_with(name)), "{name}: {output:?}");
     }
     let verdict = output.stdout.lines().last().unwrap();
     let expected = if output.code == 0 { "PASSED: " } else { "FAILED: " };
     assert!(verdict.starts_with(expected) && output.code <= 1 && output.stderr.is_empty(), "{output:?}");
-}
-
-#[test]
-fn this_machine_rejects_targets_packets_and_limits() {
-    for option in
-        ["--to 127.0.0.1", "--embedded", "--count 5", "--packet audio", "--max-loss 0%", "--json-lines", "--spin 0"]
-    {
-        let output = program::run(&format!("probe --this-machine {option}"));
-        assert_eq!((output.code, output.stdout.as_str()), (2, ""), "{option}: {output:?}");
-        assert!(output.stderr.contains("has no effect with --this-machine"), "{option}: {output:?}");
-    }
 }

@@ -3,7 +3,6 @@
 
 #![cfg(unix)]
 
-use test_support::client;
 mod connection_errors;
 mod counts;
 pub(crate) mod own_server;
@@ -11,24 +10,27 @@ pub(crate) mod scripted_server;
 mod texts;
 mod vanishing_server;
 
-use client::program::{ProgramOutput, run_args};
 use serde_json::Value;
+use test_support::client::document;
+use test_support::client::program::{ProgramOutput, run};
+
+use crate::send_and_probe::codes;
 
 /// Probes `url` with more options.
-fn probe(url: &str, more: &[&str]) -> ProgramOutput {
-    run_args(["probe", "--to", url].iter().chain(more))
+fn probe(url: &str, options: &str) -> ProgramOutput {
+    run(&format!("probe --to {url} {options}"))
 }
 
 /// Like [`probe`], with `--json`. Returns the report, which must match the schema, and checks that standard error is empty.
-fn report(code: i32, url: &str, more: &[&str]) -> Value {
-    let output = probe(url, &[&["--json"], more].concat());
+fn report(code: i32, url: &str, options: &str) -> Value {
+    let output = probe(url, &format!("--json {options}"));
     assert_eq!((output.code, output.stderr.as_str()), (code, ""), "{output:?}");
-    client::document::report(&output)
+    document::report(&output)
 }
 
-/// The codes of a report's warnings.
-fn codes(report: &Value) -> Vec<&str> {
-    report["warnings"].as_array().unwrap().iter().map(|warning| warning["code"].as_str().unwrap()).collect()
+/// The connection failure in a report: its kind, close code and message.
+fn failure(report: &Value) -> [&Value; 3] {
+    ["kind", "close_code", "message"].map(|name| &report["moqt"]["connection_failure"][name])
 }
 
 /// Counters of the connection by name, in the requested order.

@@ -35,8 +35,6 @@ pub(crate) enum ServerAction {
     UnknownGroup,
     /// Closes the connection with this code, and does not send the group back.
     Close(u32),
-    /// Sends the group back, and unsubscribes from the track.
-    Unsubscribe,
     /// Resets the client's subscription with this code, and does not send the group back.
     ResetSubscription(u32),
 }
@@ -160,9 +158,9 @@ impl ScriptedServer {
         Self { url: format!("moqt://localhost:{}/echo", address.port()), sha256, groups }
     }
 
-    /// The options that make the client trust this server's certificate, followed by `more`.
-    pub(crate) fn with<'a>(&'a self, more: &[&'a str]) -> Vec<&'a str> {
-        [&["--cert-sha256", &self.sha256], more].concat()
+    /// These options, and the one that makes the client trust this server's certificate.
+    pub(crate) fn trusted(&self, options: &str) -> String {
+        format!("--cert-sha256 {} {options}", self.sha256)
     }
 }
 
@@ -257,9 +255,7 @@ async fn serve(connection: &Connection, connection_number: usize, script: &Scrip
         open_streams.push((send, requester));
         script.fail_if_reached(3 + kind, connection).await?;
     }
-    let [_, _, (subscription, _), _, (client_subscription, _)] = &mut open_streams[..] else {
-        panic!("the third stream is our subscription, and the fifth is the client's")
-    };
+    let (client_subscription, _) = open_streams.last_mut().unwrap();
     let mut held: Option<(u8, Vec<Vec<u8>>)> = None;
     loop {
         let mut stream = connection.accept_uni().await?;
@@ -300,11 +296,6 @@ async fn serve(connection: &Connection, connection_number: usize, script: &Scrip
             Some(ServerAction::UnknownGroup) => {
                 return_frames(connection, sequence, &frames).await?.finish()?;
                 return_frames(connection, 63, &frames[..1]).await?.finish()?;
-            }
-            Some(ServerAction::Unsubscribe) => {
-                return_frames(connection, sequence, &frames).await?.finish()?;
-                wait_until_read(connection).await?;
-                subscription.finish()?;
             }
             None => return_frames(connection, sequence, &frames).await?.finish()?,
         }

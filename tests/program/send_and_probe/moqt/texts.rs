@@ -6,11 +6,11 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use serde_json::json;
+use test_support::client::document;
+use test_support::client::program::{ProgramOutput, command, run, run_args, run_with_input};
 
 use crate::send_and_probe::moqt::own_server::Server;
 use crate::send_and_probe::moqt::scripted_server::{ScriptedServer, ServerAction};
-use test_support::client::document;
-use test_support::client::program::{ProgramOutput, command, run_args, run_with_input};
 
 /// The printed lines, sorted: groups may overtake each other.
 fn lines(output: &ProgramOutput) -> Vec<&str> {
@@ -22,25 +22,10 @@ fn lines(output: &ProgramOutput) -> Vec<&str> {
 #[test]
 fn texts_return_as_lines_with_the_result_on_standard_error() {
     let server = Server::start(Duration::ZERO);
-    let [ca, file] = server.ca();
     for scheme in ["moqt", "https"] {
         let url = format!("{scheme}://localhost:{}/echo", server.port);
-        let line = [
-            "send",
-            "--text",
-            "hello",
-            "--text",
-            "",
-            "--text",
-            "日本 京都",
-            "--interval",
-            "20ms",
-            "--to",
-            &url,
-            &ca,
-            &file,
-        ];
-        let output = run_args(line);
+        let line = ["send", "--text", "hello", "--text", "", "--text", "日本 京都", "--interval", "20ms", "--to", &url];
+        let output = run_args(line.into_iter().chain(server.trusted("").split_whitespace()));
         assert_eq!((output.code, lines(&output)), (0, vec!["", "hello", "日本 京都"]), "{output:?}");
         assert!(output.stderr.starts_with("jamjam-dev: 3 of 3 frames returned, round trip "), "{}", output.stderr);
         assert!(output.stderr.contains("; connection setup: DNS "), "{}", output.stderr);
@@ -50,19 +35,15 @@ fn texts_return_as_lines_with_the_result_on_standard_error() {
 
 #[test]
 fn lines_of_standard_input_are_sent_without_line_endings() {
-    let input = b"one\r\ntwo\n\nno end".to_vec();
-    let line = ["send", "--embedded", "--moqt", "--text", "zero", "--text", "-", "--interval", "20ms"];
-    let output = run_with_input(line, input);
-    assert_eq!(output.code, 0, "{output:?}");
-    assert_eq!(lines(&output), ["", "no end", "one", "two", "zero"]);
+    let line = "send --embedded --moqt --text zero --text - --interval 20ms";
+    let output = run_with_input(line.split(' '), b"one\r\ntwo\n\nno end".to_vec());
+    assert_eq!((output.code, lines(&output)), (0, vec!["", "no end", "one", "two", "zero"]), "{output:?}");
 }
 
 #[test]
 fn line_returns_while_standard_input_is_open() {
-    let mut program = command(["send", "--embedded", "--moqt", "--text", "-", "--interval", "1ms"])
-        .stdin(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let line = "send --embedded --moqt --text - --interval 1ms";
+    let mut program = command(line.split(' ')).stdin(Stdio::piped()).spawn().unwrap();
     let (mut typed, mut echo) = (program.stdin.take().unwrap(), BufReader::new(program.stdout.take().unwrap()));
     let (sender, received) = mpsc::channel();
     std::thread::spawn(move || {
@@ -87,28 +68,25 @@ fn line_returns_while_standard_input_is_open() {
 }
 
 #[test]
-fn lost_text_is_reported_and_fails_the_run() {
-    let server = ScriptedServer::start([(1, ServerAction::Drop), (2, ServerAction::Drop)]);
-    let line = ["send", "--to", &server.url, "--text", "a", "--text", "b", "--interval", "20ms", "--timeout", "200ms"];
-    let output = run_args(line.iter().chain(&server.with(&[])));
-    assert_eq!((output.code, output.stdout.as_str()), (1, ""), "{output:?}");
-    assert!(output.stderr.starts_with("jamjam-dev: 0 of 2 frames returned; connection setup: "), "{}", output.stderr);
-    assert!(output.stderr.ends_with("jamjam-dev: FAILED: no replies received\n"), "{}", output.stderr);
-}
-
-#[test]
-fn changed_text_is_printed_as_received_and_fails_the_run() {
-    let server = ScriptedServer::start([(1, ServerAction::Damage), (2, ServerAction::Twice)]);
-    let line =
-        ["send", "--to", &server.url, "--text", "hello", "--text", "again", "--interval", "50ms", "--timeout", "300ms"];
-    let output = run_args(line.iter().chain(&server.with(&[])));
-    assert_eq!((output.code, lines(&output)), (1, vec!["again", "again", "iello"]), "{output:?}");
-    assert!(output.stderr.contains("FAILED: 1 of 2 MOQT frames returned damaged"), "{}", output.stderr);
+fn lost_or_changed_text_fails_the_run() {
+    let lost = [(1, ServerAction::Drop), (2, ServerAction::Drop)];
+    let changed = [(1, ServerAction::Damage), (2, ServerAction::Twice)];
+    let no_reply = "jamjam-dev: FAILED: no replies received\n";
+    for (actions, stdout, started, ended) in [
+        (lost, vec![""], "jamjam-dev: 0 of 2 frames returned; connection setup: ", no_reply),
+        (changed, vec!["again", "again", "iello"], "", "FAILED: 1 of 2 MOQT frames returned damaged\n"),
+    ] {
+        let server = ScriptedServer::start(actions);
+        let options = server.trusted("--text hello --text again --interval 50ms --timeout 300ms");
+        let output = run(&format!("send --to {} {options}", server.url));
+        assert_eq!((output.code, lines(&output)), (1, stdout), "{output:?}");
+        assert!(output.stderr.starts_with(started) && output.stderr.ends_with(ended), "{}", output.stderr);
+    }
 }
 
 #[test]
 fn json_output_replaces_the_text_lines() {
-    let output = run_args(["send", "--embedded", "--moqt", "--text", "hello", "--json"]);
+    let output = run("send --embedded --moqt --text hello --json");
     assert_eq!((output.code, output.stderr.as_str()), (0, ""), "{output:?}");
     let report = document::report(&output);
     assert_eq!((&report["command"], &report["evaluated_stream"]), (&json!("send"), &json!("ping")));

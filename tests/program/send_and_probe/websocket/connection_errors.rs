@@ -1,58 +1,50 @@
 //! Connections that fail or close: the reported message and exit code.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, Read, Write};
 use std::net::TcpStream;
-use std::sync::Mutex;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-
-use crate::send_and_probe::websocket::scripted_server::{raw, serve};
-use crate::send_and_probe::websocket::{codes, probe, report};
 use test_support::client::document;
 use test_support::client::program::start_line;
 use test_support::client::server::closed_tcp_port;
 
-fn reasons(report: &Value) -> &Value {
-    &report["verdict"]["reasons"]
+use crate::send_and_probe::websocket::scripted_server::{raw, serve};
+use crate::send_and_probe::websocket::{codes, failure, probe, report};
+
+fn reasons(report: &Value) -> Vec<&str> {
+    report["verdict"]["reasons"].as_array().unwrap().iter().map(|reason| reason.as_str().unwrap()).collect()
 }
 
 #[test]
 fn closed_port_is_reported_as_no_reply() {
     let (_socket, closed) = closed_tcp_port();
     let folder = tempfile::tempdir().unwrap();
-    let [junit, markdown] = ["junit.xml", "report.md"].map(|name| folder.path().join(name).display().to_string());
-    let report = report(1, closed, &["--junit", &junit, "--markdown", &markdown]);
+    let [junit, markdown] = ["junit.xml", "report.md"].map(|name| folder.path().join(name));
     let cannot = format!(
         "cannot connect to {closed}: Connection refused (os error 111). No program listens on this TCP port, or a firewall rejects it. \
          Check the host and port, and that the server is running"
     );
-    assert_eq!(reasons(&report), &json!(["nothing was sent", cannot]));
-    assert_eq!(
-        report["websocket"]["connection_failure"],
-        json!({"kind": "unreachable", "close_code": null, "message": cannot})
-    );
-    assert_eq!((codes(&report), &report["target"]), (vec!["connection_failure"], &json!(format!("ws://{closed}"))));
+    let once = report(1, closed, &format!("--junit {} --markdown {}", junit.display(), markdown.display()));
+    assert_eq!(reasons(&once), ["nothing was sent", &cannot]);
+    assert_eq!(failure(&once), [&json!("unreachable"), &Value::Null, &json!(cannot)]);
+    assert_eq!((codes(&once), &once["target"]), (vec!["connection_failure"], &json!(format!("ws://{closed}"))));
     let (junit, markdown) = (fs::read_to_string(junit).unwrap(), fs::read_to_string(markdown).unwrap());
     assert!(junit.contains(&format!("<error message=\"{cannot}\"")), "{junit}");
     assert!(markdown.starts_with("## FAILED: probe ws://"), "{markdown}");
-}
 
-#[test]
-fn unresolvable_host_ends_the_run_with_exit_code_3() {
-    let output = probe("no.such.host.invalid", &[]);
-    assert_eq!((output.code, output.stdout.as_str()), (3, ""), "{output:?}");
-    let words = "cannot probe ws://no.such.host.invalid: cannot find an address for host `no.such.host.invalid`: ";
-    assert!(output.stderr.starts_with(&format!("jamjam-dev: {words}")), "{}", output.stderr);
+    let waited = report(1, closed, "--wait-for 250ms");
+    assert_eq!(waited["readiness_wait"]["reply_received"], json!(false));
+    let reasons = reasons(&waited);
+    assert!(reasons[0].starts_with("no reply within ") && reasons[1] == cannot, "{reasons:?}");
 }
 
 #[test]
 fn server_close_is_reported_with_its_code_and_a_remedy() {
     for (dialect, code, reason, advice) in [
         ("webrtc", 1008, "Rate limit exceeded", "Give a longer --interval"),
-        ("webrtc", 1013, "", "Try again later"),
         ("broadcast", 4002, "Server shutting down", "the server is shutting down"),
         ("bbx", 3999, "whim", "check the server's log"),
     ] {
@@ -74,24 +66,15 @@ fn server_close_is_reported_with_its_code_and_a_remedy() {
             }
             connection.close(code, reason);
         });
-        let options = ["--dialect", dialect, "--count", "1000", "--interval", "20ms", "--max-loss", "100%"];
-        let report = report(1, server, &options);
-        let stream = &report["streams"]["ping"];
-        let (sent, lost) = (stream["sent"].as_u64().unwrap(), stream["lost"].as_u64().unwrap());
-        let returned = if dialect == "broadcast" { 0 } else { 3 };
+        let report = report(1, server, &format!("--dialect {dialect} --count 1000 --interval 20ms --max-loss 100%"));
+        let [sent, returned, lost] = document::counts(&report, "ping", ["sent", "returned", "lost"]);
         assert!((5..1_000).contains(&sent), "{sent}");
-        assert_eq!((lost, &stream["returned"]), (sent - returned, &json!(returned)), "{dialect}");
-        let words =
-            if reason.is_empty() { format!("with code {code}") } else { format!("with code {code} ({reason})") };
-        let words = format!("the server closed the connection {words}");
-        assert_eq!(
-            report["websocket"]["connection_failure"],
-            json!({"kind": "closed", "close_code": code, "message": words})
-        );
-        let reported = reasons(&report).as_array().unwrap();
-        assert!(reported.contains(&json!(format!("{words} after {sent} messages"))), "{reported:?}");
-        let note =
-            report["warnings"].as_array().unwrap().iter().find(|note| note["code"] == "connection_failure").unwrap();
+        assert_eq!((returned, lost), (if dialect == "broadcast" { 0 } else { 3 }, sent - returned), "{dialect}");
+        let words = format!("the server closed the connection with code {code} ({reason})");
+        assert_eq!(failure(&report), [&json!("closed"), &json!(code), &json!(words)]);
+        assert!(reasons(&report).contains(&format!("{words} after {sent} messages").as_str()), "{report:#}");
+        let notes = report["warnings"].as_array().unwrap();
+        let note = notes.iter().find(|note| note["code"] == "connection_failure").unwrap();
         assert!(note["message"].as_str().unwrap().contains(advice), "{note}");
     }
 }
@@ -105,11 +88,9 @@ fn server_close_after_all_replies_does_not_fail_the_run() {
         }
         connection.close(1001, "");
     });
-    let report = report(0, server, &["--dialect", "bbx", "--count", "3", "--interval", "2ms"]);
-    assert_eq!(
-        (&report["streams"]["ping"]["returned"], &report["websocket"]["connection_failure"]),
-        (&json!(3), &Value::Null)
-    );
+    let report = report(0, server, "--dialect bbx --count 3 --interval 2ms");
+    assert_eq!(document::counts(&report, "ping", ["returned"]), [3]);
+    assert_eq!(report["websocket"]["connection_failure"], Value::Null);
 }
 
 #[test]
@@ -120,24 +101,20 @@ fn rejected_join_is_reported_with_the_server_message() {
         connection.receive();
     });
     // The client does not retry despite `--wait-for`, because a server limits the number of wrong room codes.
-    let report = report(1, server, &["--dialect", "bbx", "--room", "0000", "--wait-for", "20s"]);
+    let report = report(1, server, "--dialect bbx --room 0000 --wait-for 20s");
     let words = "cannot join the room: Invalid \u{fffd}[31mroom";
-    assert_eq!(
-        report["websocket"]["connection_failure"],
-        json!({"kind": "rejected", "close_code": null, "message": words})
-    );
+    assert_eq!(failure(&report), [&json!("rejected"), &Value::Null, &json!(words)]);
     assert_eq!(report["readiness_wait"]["reply_received"], json!(false));
 
     let server = serve(|_, connection| connection.close(4001, "Authentication required"));
-    let output = probe(format!("{server}/radio"), &[]);
+    let output = probe(format!("{server}/radio"), "");
     assert_eq!(output.code, 1, "{output:?}");
-    let end = "\nfailed: nothing was sent\nfailed: the server closed the connection with code 4001 (Authentication required)\n";
-    assert!(output.stdout.contains(end), "{}", output.stdout);
-    assert!(
-        output.stdout.contains("Give the token in the URL (?token=TOKEN), or sign tokens with --hmac-secret @FILE"),
-        "{}",
-        output.stdout
-    );
+    for words in [
+        "\nfailed: nothing was sent\nfailed: the server closed the connection with code 4001 (Authentication required)\n",
+        "Give the token in the URL (?token=TOKEN), or sign tokens with --hmac-secret @FILE",
+    ] {
+        assert!(output.stdout.contains(words), "{}", output.stdout);
+    }
 }
 
 #[test]
@@ -155,73 +132,45 @@ fn connection_is_retried_until_the_server_is_available() {
             }
         }
     });
-    let once = report(1, server, &["--count", "2"]);
-    assert!(
-        reasons(&once)[1].as_str().unwrap().contains("HTTP 503 Service Unavailable; the server is full or not ready")
-    );
-    let waited = report(0, server, &["--count", "2", "--interval", "1ms", "--wait-for", "20s"]);
+    let once = report(1, server, "--count 2");
+    assert!(reasons(&once)[1].contains("HTTP 503 Service Unavailable; the server is full or not ready"), "{once:#}");
+    let waited = report(0, server, "--count 2 --interval 1ms --wait-for 20s");
     assert_eq!(waited["readiness_wait"]["reply_received"], json!(true));
     // Two more attempts failed at intervals of 100 ms.
     assert!(waited["readiness_wait"]["waited_ms"].as_f64().unwrap() >= 200.0);
 }
 
 #[test]
-fn missing_server_is_given_up_after_the_timeout() {
-    let (_socket, closed) = closed_tcp_port();
-    let report = report(1, closed, &["--wait-for", "250ms"]);
-    assert_eq!(report["readiness_wait"]["reply_received"], json!(false));
-    let reported = reasons(&report);
-    assert!(reported[0].as_str().unwrap().starts_with("no reply within "), "{reported}");
-    assert!(reported[1].as_str().unwrap().starts_with("cannot connect to "), "{reported}");
-}
-
-#[test]
 fn stop_request_during_a_run_prints_the_partial_report() {
-    let (sender, received) = channel();
-    let sender = Mutex::new(sender);
-    let server = serve(move |_, mut connection| {
-        for index in 0.. {
-            let Some(ping) = connection.receive() else { return };
+    let server = serve(|_, mut connection| {
+        while let Some(ping) = connection.receive() {
             connection.pong(&ping, 1);
-            if index == 5 {
-                sender.lock().unwrap().send(()).unwrap();
-            }
         }
     });
-    let program = start_line(&format!("probe --to ws://{server} --dialect bbx --count 0 --interval 5ms --json"));
-    received.recv_timeout(Duration::from_secs(30)).unwrap();
+    let line = format!("probe --to ws://{server} --dialect bbx --count 0 --interval 5ms --json-lines");
+    let mut program = start_line(&line);
+    let (_, rest) = program.first_line();
     program.signal("INT");
-    let output = program.end();
-    assert_eq!((output.code, output.stderr.as_str()), (130, ""), "{output:?}");
-    let report = document::report(&output);
-    assert_eq!((&report["interrupted"], &report["streams"]["ping"]["lost"]), (&json!("SIGINT"), &json!(0)));
-    assert!(report["streams"]["ping"]["returned"].as_u64().unwrap() >= 5);
+    let last = rest.lines().map_while(Result::ok).last().unwrap();
+    assert_eq!(program.end().code, 130);
+    let report: Value = serde_json::from_str(&last).unwrap();
+    document::assert_valid(&report);
+    let [returned, lost] = document::counts(&report, "ping", ["returned", "lost"]);
+    assert!(report["interrupted"] == "SIGINT" && returned >= 1 && lost == 0, "{report:#}");
 }
 
 #[test]
-fn stop_request_while_connecting_ends_the_run_at_once() {
-    for upgrades in [false, true] {
-        let (reached, waiting) = channel();
-        let reached = Mutex::new(reached);
-        let server = raw(move |_, mut stream| {
-            if upgrades {
-                let mut socket = tungstenite::accept(stream).unwrap();
-                reached.lock().unwrap().send(()).unwrap();
-                let _ = socket.read();
-            } else {
-                let _ = stream.read(&mut [0; 1]);
-                reached.lock().unwrap().send(()).unwrap();
-                let _ = std::io::copy(&mut stream, &mut std::io::sink());
-            }
-        });
-        let program = start_line(&format!("probe --to ws://{server}/?roomId=r --count 2"));
-        waiting.recv_timeout(Duration::from_secs(30)).unwrap();
-        program.signal("TERM");
-        let output = program.end();
-        assert_eq!((output.code, output.stdout.as_str()), (143, ""), "{output:?}");
-        assert_eq!(
-            output.stderr,
-            format!("jamjam-dev: interrupted while connecting to ws://{server}; nothing was sent\n")
-        );
-    }
+fn stop_request_while_joining_ends_the_run_at_once() {
+    let (reached, waiting) = channel();
+    let server = raw(move |_, stream| {
+        let mut socket = tungstenite::accept(stream).unwrap();
+        reached.send(()).unwrap();
+        let _ = socket.read();
+    });
+    let program = start_line(&format!("probe --to ws://{server}/?roomId=r --count 2"));
+    waiting.recv_timeout(Duration::from_secs(30)).unwrap();
+    program.signal("TERM");
+    let output = program.end();
+    let words = format!("jamjam-dev: interrupted while connecting to ws://{server}; nothing was sent\n");
+    assert_eq!((output.code, output.stdout, output.stderr), (143, String::new(), words));
 }

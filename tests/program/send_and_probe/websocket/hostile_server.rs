@@ -5,45 +5,28 @@ use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use test_support::client::at_once;
+use test_support::client::document::counts;
 use tungstenite::Message;
 
 use crate::send_and_probe::websocket::scripted_server::{ServerConnection, answers, raw, serve, upgrade_with};
-use crate::send_and_probe::websocket::{codes, probe, report};
-use test_support::client::at_once;
+use crate::send_and_probe::websocket::{codes, failure, probe, report};
 
-const FEW: [&str; 8] = ["--dialect", "bbx", "--count", "5", "--interval", "2ms", "--timeout", "300ms"];
+const FEW: &str = "--dialect bbx --count 5 --interval 2ms --timeout 300ms";
 
 #[test]
 fn response_that_is_not_a_websocket_upgrade_is_reported() {
-    let cases: [(&'static [u8], &str); 7] = [
-        (
-            b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
-            "HTTP 404 Not Found; there is no signaling server at this path; signaling servers usually use / or /ws",
-        ),
-        (b"HTTP/1.1 426 Upgrade Required\r\nContent-Length: 0\r\n\r\n", "HTTP 426 Upgrade Required"),
-        (
-            b"HTTP/1.1 301 Moved Permanently\r\nLocation: wss://else.example/\x1b[31m\r\nContent-Length: 0\r\n\r\n",
-            "the response is not HTTP",
-        ),
-        (
-            b"HTTP/1.1 301 Moved Permanently\r\nLocation: wss://else.example/ws\r\nContent-Length: 0\r\n\r\n",
-            "HTTP 301 Moved Permanently redirects to wss://else.example/ws; use that address",
-        ),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "HTTP 200 OK"),
-        (
-            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
-            "the WebSocket upgrade with ",
-        ),
+    let redirect = b"HTTP/1.1 301 Moved Permanently\r\nLocation: wss://else.example/ws\r\nContent-Length: 0\r\n\r\n";
+    let cases: [(&'static [u8], &str); 3] = [
+        (redirect, "HTTP 301 Moved Permanently redirects to wss://else.example/ws; use that address"),
+        (b"HTTP/1.1 404 Not Found\r\n\r\n", "HTTP 404 Not Found; there is no signaling server at this path"),
         (b"", "did not answer the WebSocket upgrade within 300ms"),
     ];
     at_once(cases, |(bytes, words)| {
-        let report = report(1, answers(bytes), if bytes.is_empty() { &["--wait-for", "300ms"] } else { &[] });
+        let report = report(1, answers(bytes), if bytes.is_empty() { "--wait-for 300ms" } else { "" });
         let reported = report["verdict"]["reasons"][1].as_str().unwrap();
         assert!(reported.contains(words), "{reported}");
-        assert_eq!(
-            (codes(&report), &report["websocket"]["connection_failure"]["kind"]),
-            (vec!["connection_failure"], &json!("unreachable"))
-        );
+        assert_eq!((codes(&report), failure(&report)[0]), (vec!["connection_failure"], &json!("unreachable")));
     });
 }
 
@@ -59,7 +42,7 @@ fn slow_upgrade_response_does_not_extend_the_timeout() {
         }
     });
     let began = Instant::now();
-    let report = report(1, server, &["--wait-for", "400ms"]);
+    let report = report(1, server, "--wait-for 400ms");
     assert_eq!(report["readiness_wait"]["reply_received"], json!(false));
     // The run ends after the `--wait-for` time of 400 ms, long before the default connection timeout.
     assert!(began.elapsed() >= Duration::from_millis(300));
@@ -69,14 +52,13 @@ fn slow_upgrade_response_does_not_extend_the_timeout() {
 #[test]
 fn silent_server_is_reported_as_no_reply() {
     let server = serve(|_, mut connection| while connection.receive().is_some() {});
-    let report = report(1, server, &FEW);
+    let report = report(1, server, FEW);
     assert_eq!(report["verdict"]["reasons"], json!(["no replies received"]));
-    assert_eq!(report["streams"]["ping"]["lost"], 5);
-    let note = &report["warnings"][0];
-    assert_eq!(note["code"], "no_replies");
     let words = "the server accepts the connection but does not answer ping with pong (no message arrived). Check that the \
                  server speaks bbx, or give another --dialect";
-    assert_eq!(note["message"], words);
+    let note = &report["warnings"][0];
+    assert_eq!((&note["code"], &note["message"]), (&json!("no_replies"), &json!(words)));
+    assert_eq!(counts(&report, "ping", ["lost"]), [5]);
 }
 
 #[test]
@@ -94,39 +76,26 @@ fn garbage_matches_no_request_and_is_counted() {
             let _ = connection.socket.send(Message::Pong(vec![].into()));
         }
     });
-    let report = report(1, server, &FEW);
-    let stream = &report["streams"]["ping"];
+    let report = report(1, server, FEW);
     // After each ping, the server sends a pong without a timestamp, which counts as unmatched. The server also sends five messages that are
     // not replies and count as stray. One message is empty, one is deeply nested, two have invalid values, and one is binary.
-    assert_eq!((&stream["returned"], &stream["lost"], &stream["unmatched"]), (&json!(0), &json!(5), &json!(5)));
+    assert_eq!(counts(&report, "ping", ["returned", "lost", "unmatched"]), [0, 5, 5]);
     assert_eq!(report["stray"], 25);
     assert!(report["warnings"][0]["message"].as_str().unwrap().contains("other messages arrived"), "{report:#}");
 }
 
 #[test]
 fn message_flood_neither_hides_replies_nor_delays_the_end() {
-    let server = serve(|_, connection| {
-        let stream = connection.socket.get_ref().try_clone().unwrap();
-        let reading = tungstenite::WebSocket::from_raw_socket(stream, tungstenite::protocol::Role::Server, None);
-        let mut connection = connection;
-        let (requested, pings) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            let mut reading = ServerConnection { socket: reading, requested: String::new() };
-            while let Some(ping) = reading.receive() {
-                let _ = requested.send(ping);
-            }
-        });
-        loop {
-            if connection.socket.send(Message::text(r#"{"type":"update","param":"x","value":1}"#)).is_err() {
-                return;
-            }
+    let server = serve(|_, mut connection| {
+        let pings = connection.messages();
+        while connection.socket.send(Message::text(r#"{"type":"update","param":"x","value":1}"#)).is_ok() {
             if let Ok(ping) = pings.try_recv() {
                 connection.pong(&ping, 1);
             }
         }
     });
-    let report = report(0, server, &["--dialect", "bbx", "--count", "5", "--interval", "2ms", "--timeout", "10s"]);
-    assert_eq!(report["streams"]["ping"]["returned"], 5);
+    let report = report(0, server, "--dialect bbx --count 5 --interval 2ms --timeout 10s");
+    assert_eq!(counts(&report, "ping", ["returned"]), [5]);
     assert!(report["stray"].as_u64().unwrap() > 0);
 }
 
@@ -139,7 +108,7 @@ fn fragment_flood_does_not_delay_the_end() {
         let _ = stream.write_all(&[0x01, 0]);
         while stream.write_all(&[0; 8 << 10]).is_ok() {}
     });
-    let report = report(1, server, &FEW);
+    let report = report(1, server, FEW);
     assert!(report["duration_ms"].as_f64().unwrap() < 10_000.0, "{report:#}");
 }
 
@@ -147,13 +116,13 @@ fn fragment_flood_does_not_delay_the_end() {
 fn message_right_after_the_upgrade_response_is_received() {
     let server = raw(|_, stream| {
         let socket = upgrade_with(stream, r#"{"type":"welcome","participants":[]}"#);
-        let mut connection = ServerConnection { socket, requested: String::new() };
+        let mut connection = ServerConnection { socket };
         while connection.receive().is_some() {
             connection.send_text(r#"{"type":"pong"}"#);
         }
     });
-    let report = report(0, server, &["--dialect", "webrtc", "--count", "3", "--interval", "2ms"]);
-    assert_eq!(report["streams"]["ping"]["returned"], 3);
+    let report = report(0, server, "--dialect webrtc --count 3 --interval 2ms");
+    assert_eq!(counts(&report, "ping", ["returned"]), [3]);
 }
 
 #[test]
@@ -164,48 +133,25 @@ fn close_frame_is_read_if_the_server_accepts_no_reply() {
         // Pings and a close frame. The system then resets the connection, because a request is unread.
         let _ = stream.write_all(&[&[0x89, 0].repeat(3_000)[..], &[0x88, 2, 0x0f, 0xa1]].concat());
     });
-    assert_eq!(report(1, server, &FEW)["websocket"]["connection_failure"]["close_code"], 4001);
-}
-
-#[test]
-fn close_code_outside_of_rfc_6455_is_reported_as_1002() {
-    for code in [1014_u16, 1006] {
-        let server = serve(move |_, mut connection| {
-            connection.receive();
-            connection.close(code, "whim");
-        });
-        let failure = &report(1, server, &FEW)["websocket"]["connection_failure"];
-        assert_eq!((&failure["kind"], &failure["close_code"]), (&json!("closed"), &json!(1002)));
-        assert!(failure["message"].as_str().unwrap().contains("(Protocol violation)"), "{failure}");
-    }
-}
-
-#[test]
-fn oversized_frame_closes_the_connection_before_it_arrives() {
-    let server = serve(|_, mut connection| {
-        connection.receive();
-        // The start of a text frame of 2^40 bytes.
-        let _ = connection.socket.get_mut().write_all(&[0x81, 127, 0, 0, 1, 0, 0, 0, 0, 0]);
-        while connection.receive().is_some() {}
-    });
-    let report = report(1, server, &FEW);
-    let text = "the connection broke: received a message of more than 16777216 bytes";
-    assert_eq!(
-        report["websocket"]["connection_failure"],
-        json!({"kind": "broken", "close_code": null, "message": text})
-    );
+    assert_eq!(failure(&report(1, server, FEW))[1], 4001);
 }
 
 #[test]
 fn protocol_violations_and_abrupt_closes_are_reported() {
-    for (bytes, kind) in [
-        // A reserved opcode, a masked frame, a fragmented control frame, invalid UTF-8, and no bytes.
-        (&[0x83, 0][..], "broken"),
-        (&[0x81, 0x81, 1, 2, 3, 4, 5], "broken"),
-        (&[0x09, 0], "broken"),
-        (&[0x81, 1, 0xff], "broken"),
-        (&[], "closed"),
-    ] {
+    let too_long = "the connection broke: received a message of more than 16777216 bytes";
+    let cases = [
+        // A reserved opcode, a masked frame, a fragmented control frame, invalid UTF-8, the start of a text of 2^40 bytes, and no bytes.
+        (&[0x83, 0][..], "broken", json!(null), ""),
+        (&[0x81, 0x81, 1, 2, 3, 4, 5], "broken", json!(null), ""),
+        (&[0x09, 0], "broken", json!(null), ""),
+        (&[0x81, 1, 0xff], "broken", json!(null), ""),
+        (&[0x81, 127, 0, 0, 1, 0, 0, 0, 0, 0], "broken", json!(null), too_long),
+        (&[], "closed", json!(null), ""),
+        // The close codes 1014 and 1006, which a server must not send.
+        (&[0x88, 2, 0x03, 0xf6], "closed", json!(1002), "(Protocol violation)"),
+        (&[0x88, 2, 0x03, 0xee], "closed", json!(1002), "(Protocol violation)"),
+    ];
+    at_once(cases, |(bytes, kind, code, words)| {
         let server = serve(move |_, mut connection| {
             connection.receive();
             let _ = connection.socket.get_mut().write_all(bytes);
@@ -213,9 +159,11 @@ fn protocol_violations_and_abrupt_closes_are_reported() {
                 while connection.receive().is_some() {}
             }
         });
-        let report = report(1, server, &FEW);
-        assert_eq!(report["websocket"]["connection_failure"]["kind"], kind, "{bytes:?} {report:#}");
-    }
+        let report = report(1, server, FEW);
+        let [reported_kind, reported_code, message] = failure(&report);
+        assert_eq!((reported_kind, reported_code), (&json!(kind), &code), "{bytes:?}");
+        assert!(message.as_str().unwrap().contains(words), "{message}");
+    });
 }
 
 #[test]
@@ -226,7 +174,7 @@ fn server_error_message_is_shown_once_and_escaped() {
             connection.send_text(r#"{"type":"error","error":"Username \u001b[31mrequired"}"#);
         }
     });
-    let output = probe(format!("{server}/chat"), &["--count", "3", "--interval", "2ms", "--timeout", "300ms"]);
+    let output = probe(format!("{server}/chat"), "--count 3 --interval 2ms --timeout 300ms");
     assert_eq!(output.code, 1, "{output:?}");
     let words = "warning: the first error that the server reported: Username \u{fffd}[31mrequired\n";
     assert_eq!(output.stdout.matches(words).count(), 1, "{}", output.stdout);

@@ -3,7 +3,6 @@
 
 #![cfg(unix)]
 
-use test_support::client;
 mod connection_errors;
 mod counts;
 mod hostile_server;
@@ -12,23 +11,24 @@ pub(crate) mod scripted_server;
 
 use std::fmt::Display;
 
-use client::program::{ProgramOutput, run_args};
 use serde_json::Value;
+use test_support::client::program::{ProgramOutput, run};
+
+use crate::send_and_probe::codes;
 
 /// Probes the server at `address` with more options.
-fn probe(address: impl Display, more: &[&str]) -> ProgramOutput {
-    let url = format!("ws://{address}");
-    run_args(["probe", "--to", &url].iter().chain(more))
+fn probe(address: impl Display, options: &str) -> ProgramOutput {
+    run(&format!("probe --to ws://{address} {options}"))
 }
 
 /// Like [`probe`], with `--json`. Returns the report, which must match the schema, and checks that standard error is empty.
-fn report(code: i32, address: impl Display, more: &[&str]) -> Value {
-    let output = probe(address, &[&["--json"], more].concat());
+fn report(code: i32, address: impl Display, options: &str) -> Value {
+    let output = probe(address, &format!("--json {options}"));
     assert_eq!((output.code, output.stderr.as_str()), (code, ""), "{output:?}");
-    client::document::report(&output)
+    test_support::client::document::report(&output)
 }
 
-/// The codes of a report's warnings.
-fn codes(report: &Value) -> Vec<&str> {
-    report["warnings"].as_array().unwrap().iter().map(|warning| warning["code"].as_str().unwrap()).collect()
+/// The connection failure in a report: its kind, close code and message.
+fn failure(report: &Value) -> [&Value; 3] {
+    ["kind", "close_code", "message"].map(|name| &report["websocket"]["connection_failure"][name])
 }

@@ -3,19 +3,17 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
 use serde_json::Value;
 use tungstenite::handshake::derive_accept_key;
-use tungstenite::handshake::server::{Request, Response};
 use tungstenite::protocol::{CloseFrame, Role};
 use tungstenite::{Message, WebSocket};
 
 /// A server's end of a connection.
 pub(crate) struct ServerConnection {
     pub(crate) socket: WebSocket<TcpStream>,
-    /// Path and query of the request.
-    pub(crate) requested: String,
 }
 
 impl ServerConnection {
@@ -41,6 +39,16 @@ impl ServerConnection {
         self.send_text(format!(r#"{{"type":"pong","client_time":{},"server_time":{server_us}}}"#, ping["client_time"]));
     }
 
+    /// Receives the texts of the client on another thread, so that this one can send at the same time.
+    pub(crate) fn messages(&self) -> Receiver<Value> {
+        let stream = self.socket.get_ref().try_clone().unwrap();
+        let socket = WebSocket::from_raw_socket(stream, Role::Server, None);
+        let mut reading = Self { socket };
+        let (sender, messages) = channel();
+        thread::spawn(move || while reading.receive().is_some_and(|text| sender.send(text).is_ok()) {});
+        messages
+    }
+
     /// Closes the connection, and waits until the client has read the close frame.
     pub(crate) fn close(mut self, code: u16, reason: &str) {
         let _ = self.socket.close(Some(CloseFrame { code: code.into(), reason: reason.to_owned().into() }));
@@ -52,15 +60,9 @@ impl ServerConnection {
 /// function receives the number of the connection, counted from 0, and the connection.
 pub(crate) fn serve(does: impl Fn(usize, ServerConnection) + Send + Sync + 'static) -> SocketAddr {
     raw(move |number, stream| {
-        let mut requested = String::new();
-        #[expect(clippy::result_large_err, reason = "the library's own type")]
-        let note = |request: &Request, response: Response| {
-            requested = request.uri().to_string();
-            Ok(response)
-        };
         stream.set_nodelay(true).unwrap();
-        if let Ok(socket) = tungstenite::accept_hdr(stream, note) {
-            does(number, ServerConnection { socket, requested });
+        if let Ok(socket) = tungstenite::accept(stream) {
+            does(number, ServerConnection { socket });
         }
     })
 }

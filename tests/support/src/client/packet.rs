@@ -1,7 +1,6 @@
 //! Parses and answers packets. This code is written only from the description of the protocol.
 
 pub const AUDIO: u8 = 1;
-pub const FEC: u8 = 2;
 pub const KEEPALIVE: u8 = 4;
 pub const PING: u8 = 5;
 pub const PONG: u8 = 6;

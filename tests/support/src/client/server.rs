@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
-use super::packet::{AUDIO, FEC, PONG, Packet};
+use super::packet::{AUDIO, PONG, Packet};
 
 /// The timeout of every wait, longer than any wait should take.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -24,15 +24,12 @@ pub enum ServerAction {
     Damage,
     /// Reply with inverted audio at half the level.
     Halve,
-    Truncate,
+    /// Reply damaged, then intact.
     DamageThenReply,
     /// Hold the reply, and send it after the reply to the next packet of the same type.
     AfterNext,
     Later(Duration),
     UnknownSequence,
-    /// Send three datagrams that match no sent packet, and then reply. The first datagram has only three bytes. The second
-    /// datagram has another protocol version. The third datagram is an FEC packet.
-    WithUnmatched,
 }
 
 /// The server. Dropping this value stops the server.
@@ -200,18 +197,12 @@ impl ServerThread {
                 let payload = reply.samples().iter().flat_map(|sample| (sample / -2.0).to_le_bytes()).collect();
                 vec![Packet { payload, ..reply.clone() }.bytes()]
             }
-            ServerAction::Truncate => vec![reply.bytes()[..bytes.len() - 4].to_vec()],
             ServerAction::DamageThenReply => vec![damaged(), reply.bytes()],
             ServerAction::Later(more) => {
                 delay += more;
                 vec![reply.bytes()]
             }
             ServerAction::UnknownSequence => vec![unknown()],
-            ServerAction::WithUnmatched => {
-                let version = Packet { version: 2, ..reply.clone() };
-                let fec = Packet { kind: FEC, ..reply.clone() };
-                vec![vec![1, 2, 3], version.bytes(), fec.bytes(), reply.bytes()]
-            }
         };
         let (overtaken, held) = self.held.drain(..).partition::<Vec<_>, _>(|held| held.kind == reply.kind);
         self.held = held;
