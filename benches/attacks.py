@@ -67,7 +67,7 @@ import time
 PROGRAM = pathlib.Path(__file__).resolve().parent.parent / "target" / "release" / "jamjam-dev"
 TIMEOUT = 20  # seconds for any single step
 CLIENT_TIMEOUT = 5  # seconds after which a request of the moderate client has failed
-OVERHEAD_MIB = 64  # memory of the process itself and of the allocator, see docs/deploy.md
+OVERHEAD_MIB = 64  # memory of the process itself and of the allocator, see docs/tasks/server.md
 AFTER = 5  # seconds between the end of the attack and the last reading of memory
 SECRET, PASSWORD = "attack-secret", "attack-password"
 CONTROL = "\\u0001"  # one byte of a name, six bytes in JSON

@@ -9,7 +9,7 @@ use clap::builder::PossibleValue;
 use clap::{Arg, ArgAction, Command, CommandFactory};
 use jamjam_dev::cli::Cli;
 
-use crate::plain_words;
+use crate::repository_files;
 
 const SUBCOMMANDS: [&str; 4] = ["echo-server", "send", "probe", "signaling-server"];
 
@@ -138,8 +138,8 @@ fn options_named_in_texts_exist() {
     let known: BTreeSet<&str> = commands().flat_map(Command::get_arguments).filter_map(Arg::get_long).collect();
     let mut files = vec![root.join("README.md")];
     for extension in ["md", "rs", "html", "js"] {
-        plain_words::files(&root.join("docs"), extension, &mut files);
-        plain_words::files(&root.join("src"), extension, &mut files);
+        repository_files::files(&root.join("docs"), extension, &mut files);
+        repository_files::files(&root.join("src"), extension, &mut files);
     }
     for file in files {
         let text = std::fs::read_to_string(&file).unwrap();

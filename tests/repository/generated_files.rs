@@ -1,0 +1,153 @@
+//! `--generate`: the man page is rendered with groff, and the completions are tested by typing into real shells. The shells run in a
+//! terminal that `script` (util-linux) emulates.
+
+use std::fs;
+use std::process::{Command, Stdio};
+
+use clap::CommandFactory;
+use jamjam_dev::cli::Cli;
+
+use super::repository_files::{assert_success, run_tool};
+
+fn generated(what: &str) -> String {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_jamjam-dev"));
+    let output = program.args(["--generate", what]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert_success(&output)
+}
+
+#[test]
+fn man_page_lists_every_option_in_its_subcommand_section() {
+    let page = generated("man").replace("\\-", "-");
+    let headings: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix(".SH ")).collect();
+    assert_eq!(headings[..4], ["NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS"]);
+    assert_eq!(headings[8..], ["\"EXIT STATUS\"", "ENVIRONMENT", "EXAMPLES"]);
+    for term in ["ECHO_DELAY_MS", "NO_COLOR", "RUST_LOG", "0", "1", "2", "3", "129, 130, 143"] {
+        assert!(page.contains(&format!("\n.TP\n\\fB{term}\\fR\n")), "{term}");
+    }
+    assert!(page.contains(".SS \"Limits (exit code 1 if one is exceeded)\"\n"), "the headings are those of --help");
+    let section = |title: &str| {
+        let (_, section) = page.split_once(&format!(".SH {title}\n")).unwrap_or_else(|| panic!("{title}"));
+        section.split("\n.SH ").next().unwrap()
+    };
+    // Options that every subcommand has are listed once.
+    let everywhere = ["--help", "--color"];
+    for option in everywhere.iter().chain(&["--generate", "--version"]) {
+        assert!(section("OPTIONS").contains(option), "{option}");
+    }
+    let mut cli = Cli::command();
+    cli.build();
+    for subcommand in cli.get_subcommands().filter(|subcommand| subcommand.get_name() != "help") {
+        let section = section(&format!("\"JAMJAM-DEV {}\"", subcommand.get_name().to_uppercase()));
+        for arg in subcommand.get_arguments().filter(|arg| arg.get_long().is_some()) {
+            let long = format!("--{}", arg.get_long().unwrap());
+            let is_listed = section.contains(&format!("\\fB{long}\\fR"));
+            let is_expected = !arg.is_hide_set() && !everywhere.contains(&long.as_str());
+            assert_eq!(is_listed, is_expected, "{} {long}", subcommand.get_name());
+        }
+    }
+}
+
+#[test]
+fn groff_renders_the_man_page_without_warnings() {
+    let mut groff = Command::new("groff");
+    groff.args(["-man", "-Tascii", "-P-cbou", "-ww", "-rLL=100n"]);
+    let Some(output) = run_tool(&mut groff, &generated("man")) else { return };
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    let shown = assert_success(&output);
+    let lines: Vec<&str> = shown.lines().collect();
+    assert!(lines[0].contains("User Commands"), "{}", lines[0]);
+    let option = lines.iter().position(|line| line.trim() == "--max-loss <PERCENT>").expect("the option");
+    assert_eq!(lines[option + 1].trim(), "Maximum packet loss, such as 0.5%");
+}
+
+/// Completions and the command that the tab key makes of a beginning of it. After a directory, there is no space.
+const COMPLETED: [(&str, &str); 8] = [
+    ("jamjam-dev ech", "jamjam-dev echo-server "),
+    ("jamjam-dev probe --embed", "jamjam-dev probe --embedded "),
+    ("jamjam-dev probe --dialect broa", "jamjam-dev probe --dialect broadcast "),
+    ("jamjam-dev send --resample nat", "jamjam-dev send --resample native "),
+    ("jamjam-dev send --wav ta", "jamjam-dev send --wav take\\ one.wav "),
+    ("jamjam-dev signaling-server --rooms cert", "jamjam-dev signaling-server --rooms certificates/"),
+    ("jamjam-dev probe --to rehears", "jamjam-dev probe --to rehearsal-room "),
+    // A number is not completed to a file.
+    ("jamjam-dev probe --count ta", "jamjam-dev probe --count ta"),
+];
+
+/// Types `keys` into an interactive shell in a folder with files, after it has read `settings`. Returns the text of the file `completed`,
+/// or `None` if the shell is not installed.
+fn typed(shell: &str, arguments: &str, settings: &str, keys: &str) -> Option<String> {
+    run_tool(Command::new(shell).arg("--version"), "")?;
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    for name in ["certificates", "bin"] {
+        fs::create_dir(folder.join(name)).unwrap();
+    }
+    let hosts = "192.0.2.1 rehearsal-room take-five\n";
+    for (name, text) in [("take one.wav", ""), ("certificate.pem", ""), ("hosts", hosts), (".zshrc", settings)] {
+        fs::write(folder.join(name), text).unwrap();
+    }
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_jamjam-dev"), folder.join("bin/jamjam-dev")).unwrap();
+    let path = format!("{}:{}", folder.join("bin").display(), std::env::var("PATH").unwrap());
+    let mut script = Command::new("script");
+    script.args(["-qec", &format!("{shell} {arguments}"), "/dev/null"]).current_dir(folder);
+    script.env("PATH", path).env("HOME", folder).env("ZDOTDIR", folder).env("TERM", "dumb");
+    script.env("HOSTFILE", folder.join("hosts")).env("LC_ALL", "C.UTF-8");
+    let terminal = run_tool(&mut script, keys)?;
+    Some(fs::read_to_string(folder.join("completed")).unwrap_or_else(|_| panic!("{terminal:?}")))
+}
+
+/// Types the beginning of each command and the tab key. `settings` bind Ctrl+T to a function that appends the current line to the file
+/// `completed` and clears it.
+#[track_caller]
+fn assert_completes(shell: &str, arguments: &str, settings: &str) {
+    let keys: String = COMPLETED.iter().map(|(begin, _)| format!("{begin}\t\x14")).collect();
+    let Some(completed) = typed(shell, arguments, settings, &(keys + "exit\r")) else { return };
+    let expected: Vec<&str> = COMPLETED.iter().map(|(_, command)| command.trim_end()).collect();
+    assert_eq!(completed.lines().map(str::trim_end).collect::<Vec<_>>(), expected);
+}
+
+#[cfg(all(target_os = "linux", feature = "mic"))]
+#[test]
+fn bash_completes_options_values_files_and_hosts() {
+    let settings = r#"
+        source <(jamjam-dev --generate complete-bash)
+        record() { printf '%s\n' "$READLINE_LINE" >>completed; READLINE_LINE= READLINE_POINT=0; }
+        bind -x '"\C-t": record'
+    "#;
+    assert_completes("bash", "--noprofile --rcfile .zshrc -i", settings);
+}
+
+#[cfg(all(target_os = "linux", feature = "mic"))]
+#[test]
+fn zsh_completes_options_values_files_and_hosts() {
+    let settings = r#"
+        autoload -Uz compinit && compinit -u -D
+        source <(jamjam-dev --generate complete-zsh)
+        zstyle ':completion:*:hosts' hosts rehearsal-room
+        record() { print -r -- "$BUFFER" >>completed; BUFFER= }
+        zle -N record && bindkey -e && bindkey '^T' record
+    "#;
+    assert_completes("zsh", "-d -i", settings);
+}
+
+#[cfg(all(target_os = "linux", feature = "mic"))]
+#[test]
+fn fish_completes_options_values_and_files() {
+    let lines = ["probe --dialect broa", "send --wav ta", "signaling-server --rooms cert", "probe --count ta", "ech"];
+    let offers = lines.map(|line| format!("complete -C 'jamjam-dev {line}' >>completed\n")).concat();
+    let settings = "jamjam-dev --generate complete-fish | source\n".to_owned() + &offers;
+    let Some(offered) = typed("fish", "--no-config .zshrc", &settings, "") else { return };
+    let expected = "broadcast\tBroadcast rooms, with tokens\ntake one.wav\ncertificates/\tDirectory\n";
+    assert!(offered.starts_with(expected) && offered.contains("echo-server\t"), "{offered}");
+}
+
+#[test]
+fn generate_excludes_subcommands_and_one_of_them_is_required() {
+    for args in [&["--generate", "man", "probe"][..], &["--generate", "troff"], &["--color", "never"], &[]] {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_jamjam-dev"));
+        let output = program.args(args).stdin(Stdio::null()).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {output:?}");
+        assert!(output.stdout.is_empty() && !output.stderr.is_empty(), "{args:?}: {output:?}");
+    }
+}
