@@ -172,22 +172,23 @@ fn input_text_is_never_executed() {
 }
 
 #[test]
-fn results_of_an_earlier_run_are_not_published_again() {
-    let (job, code, log) = Job::run_after(&[("count", "many")], &["report.json", "junit.xml", "summary.md"]);
-    assert_eq!(code, 2, "{log}");
-    assert!(job.summary().starts_with("## ABORTED: probe ") && job.summary().contains("'many'"), "{}", job.summary());
-    assert!(job.output("junit").contains("<error message=\"invalid value &apos;many&apos;"));
-    assert_eq!(job.output("report"), "");
-}
-
-#[test]
-fn error_of_a_program_without_a_report_is_published() {
-    for (delay, args, code, error) in
-        [("late", "", 3, "invalid value 'late'"), ("1", "--markdown summary.md", 2, "cannot be used multiple times")]
-    {
-        let (job, ended, log) = Job::run(&[("delay", delay), ("args", args)]);
+fn error_of_a_program_is_published_instead_of_earlier_results() {
+    for (inputs, code, error) in [
+        ([("count", "many"), ("delay", "1")], 2, "invalid value 'many'"),
+        ([("count", "1"), ("delay", "late")], 3, "invalid value 'late'"),
+        ([("count", "1"), ("args", "--markdown summary.md")], 2, "cannot be used multiple times"),
+    ] {
+        let (job, ended, log) = Job::run_after(&inputs, &["report.json", "junit.xml", "summary.md"]);
         assert_eq!(ended, code, "{log}");
-        assert!(job.summary().contains(error) && log.contains(error), "{log}");
+        let summary = job.summary();
+        assert!(
+            summary.contains(error) && log.contains(error) && !summary.contains("of yesterday"),
+            "{summary}\n{log}"
+        );
+        if error.ends_with("'many'") {
+            assert!(summary.starts_with("## ABORTED: probe ") && job.output("report").is_empty(), "{summary}");
+            assert!(job.output("junit").contains("<error message=\"invalid value &apos;many&apos;"));
+        }
     }
 }
 
@@ -202,16 +203,38 @@ fn shellcheck_reports_no_warnings() {
     }
 }
 
-/// The workflows and jobs in `docs/ci.md`.
-fn workflows() -> Vec<Value> {
+#[test]
+fn documented_workflows_publish_their_files() {
     let page = read("docs/ci.md");
     let blocks = page.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
-    blocks.map(|block| yaml_serde::from_str(block).unwrap_or_else(|error| panic!("{error}: {block}"))).collect()
+    let workflows: Vec<Value> = blocks.map(|block| yaml_serde::from_str(block).unwrap()).collect();
+    let [with_action, without_action, gitlab] = &workflows[..] else { panic!("{} workflows", workflows.len()) };
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+
+    let steps = with_action["jobs"]["probe"]["steps"].as_array().unwrap();
+    assert!(steps[0]["uses"].as_str().unwrap().contains("jamjam-dev@"));
+    for name in steps[0]["with"].as_object().unwrap().keys() {
+        assert!(action()["inputs"].get(name).is_some(), "no input {name}");
+    }
+    assert_eq!(steps[1]["with"]["path"], action()["inputs"]["directory"]["default"]);
+
+    let steps = without_action["jobs"]["probe"]["steps"].as_array().unwrap();
+    let scripts: Vec<String> = steps.iter().filter_map(|step| text(&step["run"])).collect();
+    let artifacts: Vec<&str> = steps.last().unwrap()["with"]["path"].as_str().unwrap().lines().collect();
+    let folder = run_workflow(&scripts, "\nwait \"$SERVER\"\n", &artifacts);
+    assert!(fs::read_to_string(folder.path().join("job-summary")).unwrap().starts_with("## PASSED: "));
+
+    let job = &gitlab["probe"];
+    let scripts: Vec<String> = job["script"].as_array().unwrap().iter().filter_map(text).collect();
+    let artifacts = job["artifacts"]["paths"].as_array().unwrap().iter().chain([&job["artifacts"]["reports"]["junit"]]);
+    // In CI, the server ends when the container of the job ends. Here, `kill` and `wait` stop the server.
+    let artifacts: Vec<&str> = artifacts.filter_map(Value::as_str).collect();
+    run_workflow(&scripts, "\nkill %1\nwait %1\n", &artifacts);
 }
 
 /// Runs the lines of a workflow after the installation. A free port replaces port 5000, and a busy machine may exceed the documented limit.
 /// The files that the workflow publishes must exist. Returns the folder.
-fn run_workflow(scripts: &[&str], end: &str, artifacts: &[&str]) -> TempDir {
+fn run_workflow(scripts: &[String], end: &str, artifacts: &[&str]) -> TempDir {
     assert!(scripts[0].starts_with("cargo install --locked --git "), "{scripts:?}");
     let folder = TempDir::new().unwrap();
     let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -220,7 +243,7 @@ fn run_workflow(scripts: &[&str], end: &str, artifacts: &[&str]) -> TempDir {
     assert!(lines.contains("--port 5000") && lines.contains("--max-p99 50ms"), "{lines}");
     let lines = lines.replace("--port 5000", &format!("--port {port}")).replace("--max-p99 50ms", "--max-p99 30s");
     let lines = lines.replace("jamjam-dev probe", &format!("jamjam-dev probe --to 127.0.0.1:{port}"));
-    let (script, environment) = (folder.path().join("lines.sh"), folder.path().join("job-env"));
+    let [script, environment] = ["lines.sh", "job-env"].map(|name| folder.path().join(name));
     fs::write(&script, lines).unwrap();
     fs::write(&environment, "").unwrap();
     let mut bash = bash(&script, folder.path());
@@ -228,40 +251,4 @@ fn run_workflow(scripts: &[&str], end: &str, artifacts: &[&str]) -> TempDir {
     assert_success(&bash.output().unwrap());
     assert!(artifacts.len() > 1 && artifacts.iter().all(|file| folder.path().join(file).exists()), "{artifacts:?}");
     folder
-}
-
-#[test]
-fn documented_workflow_with_the_action_uses_its_inputs_and_folder() {
-    let workflow = &workflows()[0];
-    let steps = workflow["jobs"]["probe"]["steps"].as_array().unwrap();
-    assert!(steps[0]["uses"].as_str().unwrap().contains("jamjam-dev@"));
-    for name in steps[0]["with"].as_object().unwrap().keys() {
-        assert!(action()["inputs"].get(name).is_some(), "no input {name}");
-    }
-    assert_eq!(steps[1]["with"]["path"], action()["inputs"]["directory"]["default"]);
-}
-
-#[test]
-fn documented_workflow_without_the_action_publishes_its_files() {
-    let workflow = &workflows()[1];
-    let steps = workflow["jobs"]["probe"]["steps"].as_array().unwrap();
-    let scripts: Vec<&str> = steps.iter().filter_map(|step| step["run"].as_str()).collect();
-    let artifacts: Vec<&str> = steps.last().unwrap()["with"]["path"].as_str().unwrap().lines().collect();
-    let folder = run_workflow(&scripts, "\nwait \"$SERVER\"\n", &artifacts);
-    let summary = fs::read_to_string(folder.path().join("job-summary")).unwrap();
-    assert!(summary.starts_with("## PASSED: "), "{summary}");
-}
-
-#[test]
-fn documented_gitlab_job_publishes_its_files() {
-    let job = &workflows()[2]["probe"];
-    let strings =
-        |value: &Value| value.as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect();
-    let (script, paths): (Vec<String>, Vec<String>) = (strings(&job["script"]), strings(&job["artifacts"]["paths"]));
-    let junit = job["artifacts"]["reports"]["junit"].as_str().unwrap();
-    let scripts: Vec<&str> = script.iter().map(String::as_str).collect();
-    let artifacts: Vec<&str> = paths.iter().map(String::as_str).chain([junit]).collect();
-    // In CI, the server ends when the container of the job ends. Here, `kill` and `wait` stop the server.
-    let folder = run_workflow(&scripts, "\nkill %1\nwait %1\n", &artifacts);
-    assert!(fs::read_to_string(folder.path().join(junit)).unwrap().contains("<testcase "));
 }
