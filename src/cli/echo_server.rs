@@ -16,8 +16,8 @@ use super::options::registration::{self, RegistrationArgs};
 use super::output::Failure;
 use super::server::{self, MemoryArgs, ServerStatistics, UdpStatistics};
 use super::values::{
-    OrOff, OutputFile, format_bit_rate, format_size, or_off, output_file_parser, parse_listen_address, parse_millis,
-    parse_percent, parse_seconds,
+    OrOff, OutputFile, driver_parser, format_bit_rate, format_size, link_policy_parser, or_off, output_file_parser,
+    parse_listen_address, parse_millis, parse_percent, parse_seconds,
 };
 use crate::address::Cidr;
 use crate::client::StopSignal;
@@ -96,11 +96,11 @@ pub struct Args {
     spin: u8,
 
     /// UDP driver to use
-    #[arg(long, value_enum, default_value_t, hide = true)]
+    #[arg(long, value_parser = driver_parser(), default_value = "native", hide = true)]
     driver: Backend,
 
     /// Encryption of the link to newer clients
-    #[arg(long, hide_short_help = true, value_name = "MODE", value_enum, default_value_t, help_heading = HEADING_PROTECTION)]
+    #[arg(long, hide_short_help = true, value_name = "MODE", value_parser = link_policy_parser(), default_value = "auto", help_heading = HEADING_PROTECTION)]
     link: LinkPolicy,
 
     #[command(flatten)]

@@ -22,6 +22,9 @@ use crate::report::run_record::AudioPicture;
 use crate::report::{Report, html, junit, markdown};
 use crate::sanitize::sanitize_lines;
 
+/// The version with the commit, as `--version` prints them.
+const VERSION_WITH_COMMIT: &str = concat!(env!("CARGO_PKG_VERSION"), ", commit ", env!("BUILD_COMMIT"));
+
 /// An error and its exit code: no reply (1), usage error (2), interruption (129, 130 or 143). Every other error is an unusable file, device,
 /// host name or socket, and is converted into a failure with exit code 3.
 #[derive(Debug)]
@@ -138,7 +141,8 @@ impl ReportFileArgs {
 
     /// Writes the page of an active run.
     pub fn write_page(&self, report: &Report) -> io::Result<()> {
-        let page = |file: &OutputFile| files::write(file, &html::page(report, None, None, PAGE_STYLE));
+        let page =
+            |file: &OutputFile| files::write(file, &html::page(report, None, None, PAGE_STYLE, VERSION_WITH_COMMIT));
         self.html.as_ref().map_or(Ok(()), page)
     }
 
@@ -155,7 +159,7 @@ impl ReportFileArgs {
         let mut result = Ok(());
         for (option, file) in self.files() {
             let text = match option {
-                "--html" => Ok(html::page(report, error, audio, PAGE_STYLE)),
+                "--html" => Ok(html::page(report, error, audio, PAGE_STYLE, VERSION_WITH_COMMIT)),
                 "--junit" => junit::document(report, error).map_err(anyhow::Error::from),
                 _ => Ok(markdown::summary(report, error)),
             };

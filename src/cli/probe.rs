@@ -11,7 +11,7 @@ use super::output::{Failure, print_notice};
 use super::plan::{Plan, UdpPeer};
 use super::target::{MoqtTarget, Target};
 use super::this_machine;
-use super::values::{parse_count, parse_millis, parse_seconds};
+use super::values::{packet_parser, parse_count, parse_millis, parse_seconds};
 use crate::client::{ClientNode, ProbeConfig, ProbeWorkload};
 use crate::client::{RunKind, StreamKind};
 use crate::io::stop::StopToken;
@@ -80,7 +80,7 @@ pub struct Args {
     interval: Duration,
 
     /// Type of the packets over UDP
-    #[arg(long, value_name = "TYPE", value_enum, default_value_t = StreamKind::Ping, help_heading = HEADING_PACKETS)]
+    #[arg(long, value_name = "TYPE", value_parser = packet_parser(), default_value = "ping", help_heading = HEADING_PACKETS)]
     packet: StreamKind,
 
     /// Payload bytes (AUDIO, MOQT) [default: 512]

@@ -16,7 +16,7 @@ use super::options::signaling_limits::{
 };
 use super::output::Failure;
 use super::server::{self, MemoryArgs, bind_tcp};
-use super::values::{DEFAULT_SIGNALING_PORT, OutputFile, TrimmedEnumParser, output_file_parser, parse_port};
+use super::values::{DEFAULT_SIGNALING_PORT, OutputFile, dialect_parser, output_file_parser, parse_port};
 use crate::address::url_authority;
 use crate::io::os;
 use crate::io::signaling::{self, SHUTDOWN_TIMEOUT};
@@ -47,7 +47,7 @@ pub struct Args {
     /// Protocol dialects to enable [default: all]
     ///
     /// Separate values with commas or repeat the option. If only one dialect is enabled, this dialect is served on every path.
-    #[arg(long, env = "DIALECTS", value_name = "NAME", value_parser = TrimmedEnumParser::<Dialect>::default(), value_delimiter = ',')]
+    #[arg(long, env = "DIALECTS", value_name = "NAME", value_parser = dialect_parser(), value_delimiter = ',')]
     dialect: Vec<Dialect>,
 
     /// Write the listen address to this file once the socket is bound

@@ -9,7 +9,7 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::builder::{EnumValueParser, PathBufValueParser, PossibleValue, TypedValueParser};
+use clap::builder::{PathBufValueParser, PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Arg, ColorChoice, Command, Error, ValueEnum};
 
 use crate::address::{HostPort, ParseHostError, without_zone};
@@ -17,7 +17,7 @@ use crate::client::StreamKind;
 use crate::echo::LinkPolicy;
 use crate::io::resolve::resolve;
 use crate::io::{files, os, udp};
-use crate::moqt::Transport;
+use crate::moqt::{MoqtVersion, Transport};
 use crate::rate_limit::WindowLimit;
 use crate::report::limits::Profile;
 use crate::signaling::Dialect;
@@ -65,55 +65,98 @@ pub fn use_color(choice: ColorChoice, stream: &impl IsTerminal) -> bool {
     }
 }
 
-/// Makes an enumeration of the library the value of an option. Each variant has a name and a description for `--help`.
-macro_rules! value_enum {
-    ($type:ty { $($variant:ident = $name:literal, $help:literal;)+ }) => {
-        impl ValueEnum for $type {
-            fn value_variants<'a>() -> &'a [Self] {
-                &[$(Self::$variant),+]
-            }
+/// Parser for an option whose values have names. Each value comes with its name and its description for `--help`. Spaces around a name are
+/// ignored, as in a comma-separated list.
+#[derive(Clone)]
+pub struct Choice<T: 'static>(Vec<(T, PossibleValue)>);
 
-            fn to_possible_value(&self) -> Option<PossibleValue> {
-                Some(match self {
-                    $(Self::$variant => PossibleValue::new($name).help($help),)+
-                })
-            }
-        }
-    };
+impl<T: Copy> Choice<T> {
+    /// A choice between `values`. `describe` returns the name and the description of a value.
+    pub fn new(values: &[T], describe: impl Fn(T) -> (&'static str, &'static str)) -> Self {
+        let possible = |value| {
+            let (name, help) = describe(value);
+            (value, PossibleValue::new(name).help(help))
+        };
+        Self(values.iter().copied().map(possible).collect())
+    }
 }
 
-value_enum!(StreamKind {
-    Ping = "ping", "LATENCY_PING";
-    Keepalive = "keepalive", "KEEPALIVE, which every echo server answers";
-    Audio = "audio", "AUDIO, which the server returns after its delay";
-});
+impl<T: Copy + Send + Sync + 'static> TypedValueParser for Choice<T> {
+    type Value = T;
 
-value_enum!(Profile {
-    LanMusic = "lan-music", "Playing music over a local network";
-    InternetMusic = "internet-music", "Playing music over the Internet";
-    Voice = "voice", "Conversation";
-});
+    fn parse_ref(&self, command: &Command, arg: Option<&Arg>, value: &OsStr) -> Result<T, Error> {
+        let names = PossibleValuesParser::new(self.0.iter().map(|(_, possible)| possible.clone()));
+        let value = value.to_str().map_or(value, |text| OsStr::new(text.trim()));
+        let name = names.parse_ref(command, arg, value)?;
+        let chosen = self.0.iter().find(|(_, possible)| possible.get_name() == name);
+        Ok(chosen.expect("the parser accepts only these names").0)
+    }
 
-value_enum!(udp::Backend {
-    Native = "native", "The fastest driver of this system";
-    Portable = "portable", "Portable system calls";
-});
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(self.0.iter().map(|(_, possible)| possible.clone())))
+    }
+}
 
-value_enum!(LinkPolicy {
-    Auto = "auto", "Encrypted links of newer clients and plain packets";
-    Require = "require", "Encrypted links only: plain AUDIO is dropped";
-    Plain = "plain", "No encryption: newer clients fall back to plain packets";
-});
+/// Parser for `--packet`.
+pub fn packet_parser() -> Choice<StreamKind> {
+    Choice::new(&[StreamKind::Ping, StreamKind::Keepalive, StreamKind::Audio], |kind| match kind {
+        StreamKind::Ping => ("ping", "LATENCY_PING"),
+        StreamKind::Keepalive => ("keepalive", "KEEPALIVE, which every echo server answers"),
+        StreamKind::Audio => ("audio", "AUDIO, which the server returns after its delay"),
+    })
+}
 
-value_enum!(Envelope {
-    Document = "document", "{\"type\": \"NAME-content\", ...}, where NAME is the room";
-    Dynode = "dynode", "{\"type\": \"broadcast\", ...}, for Dynode players";
-});
+/// Parser for `--profile`.
+pub fn profile_parser() -> Choice<Profile> {
+    Choice::new(&[Profile::LanMusic, Profile::InternetMusic, Profile::Voice], |profile| match profile {
+        Profile::LanMusic => ("lan-music", "Playing music over a local network"),
+        Profile::InternetMusic => ("internet-music", "Playing music over the Internet"),
+        Profile::Voice => ("voice", "Conversation"),
+    })
+}
 
-value_enum!(Transport {
-    Quic = "quic", "Raw QUIC";
-    WebTransport = "webtransport", "Over HTTP/3";
-});
+/// Parser for `--driver`.
+pub fn driver_parser() -> Choice<udp::Backend> {
+    Choice::new(&[udp::Backend::Native, udp::Backend::Portable], |backend| match backend {
+        udp::Backend::Native => ("native", "The fastest driver of this system"),
+        udp::Backend::Portable => ("portable", "Portable system calls"),
+    })
+}
+
+/// Parser for `--link` of the echo server.
+pub fn link_policy_parser() -> Choice<LinkPolicy> {
+    Choice::new(&[LinkPolicy::Auto, LinkPolicy::Require, LinkPolicy::Plain], |policy| match policy {
+        LinkPolicy::Auto => ("auto", "Encrypted links of newer clients and plain packets"),
+        LinkPolicy::Require => ("require", "Encrypted links only: plain AUDIO is dropped"),
+        LinkPolicy::Plain => ("plain", "No encryption: newer clients fall back to plain packets"),
+    })
+}
+
+/// Parser for `--broadcast-envelope`.
+pub fn envelope_parser() -> Choice<Envelope> {
+    Choice::new(&[Envelope::Document, Envelope::Dynode], |envelope| match envelope {
+        Envelope::Document => ("document", "{\"type\": \"NAME-content\", ...}, where NAME is the room"),
+        Envelope::Dynode => ("dynode", "{\"type\": \"broadcast\", ...}, for Dynode players"),
+    })
+}
+
+/// Parser for `--moqt`.
+pub fn transport_parser() -> Choice<Transport> {
+    Choice::new(&[Transport::Quic, Transport::WebTransport], |transport| match transport {
+        Transport::Quic => ("quic", "Raw QUIC"),
+        Transport::WebTransport => ("webtransport", "Over HTTP/3"),
+    })
+}
+
+/// Parser for `--moqt-version`.
+pub fn moqt_version_parser() -> Choice<MoqtVersion> {
+    Choice::new(&MoqtVersion::ALL, |version| (version.rules().name, version.rules().description))
+}
+
+/// Parser for `--dialect`.
+pub fn dialect_parser() -> Choice<Dialect> {
+    Choice::new(&Dialect::ALL, |dialect| (dialect.name(), dialect.description()))
+}
 
 /// The link that `send` and `probe` set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -199,29 +242,6 @@ pub fn parse_percent(text: &str) -> Result<u8, String> {
         .ok_or_else(|| "give a whole percentage from 0 to 100, such as 25".to_owned())
 }
 
-/// Parser for the values of an enumeration. Ignores spaces around a value, as in a comma-separated list.
-#[derive(Clone)]
-pub struct TrimmedEnumParser<T: ValueEnum + Clone + Send + Sync + 'static>(EnumValueParser<T>);
-
-impl<T: ValueEnum + Clone + Send + Sync + 'static> Default for TrimmedEnumParser<T> {
-    fn default() -> Self {
-        Self(EnumValueParser::new())
-    }
-}
-
-impl<T: ValueEnum + Clone + Send + Sync + 'static> TypedValueParser for TrimmedEnumParser<T> {
-    type Value = T;
-
-    fn parse_ref(&self, command: &Command, arg: Option<&Arg>, value: &OsStr) -> Result<T, Error> {
-        let value = value.to_str().map_or(value, |text| OsStr::new(text.trim()));
-        self.0.parse_ref(command, arg, value)
-    }
-
-    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
-        self.0.possible_values()
-    }
-}
-
 /// A value, or `off`, which is `None`. clap treats a field of the type `Option` as an option that may be omitted.
 pub type OrOff<T> = Option<T>;
 
@@ -299,16 +319,6 @@ pub fn parse_port(text: &str) -> Result<u16, String> {
     text.parse().map_err(|_| "give a port from 0 to 65535".to_owned())
 }
 
-impl ValueEnum for Dialect {
-    fn value_variants<'a>() -> &'a [Self] {
-        &Self::ALL
-    }
-
-    fn to_possible_value(&self) -> Option<PossibleValue> {
-        Some(PossibleValue::new(self.name()).help(self.description()))
-    }
-}
-
 /// Parses an origin (RFC 6454, section 6.1) into the form that browsers send as `Origin`. This form has no path. The port is omitted if it
 /// is the default of the scheme. `null` is the origin of pages that are loaded from files.
 pub fn parse_origin(text: &str) -> Result<String, String> {
@@ -356,8 +366,8 @@ pub fn parse_origin(text: &str) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
-
     use super::*;
+    use crate::units::parse_bit_rate;
 
     #[test]
     fn origin_matches_what_browsers_send() {
@@ -397,6 +407,21 @@ mod tests {
             "*",
         ] {
             assert!(parse_origin(wrong).is_err_and(|reason| reason.contains("such as https://")), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn bit_rate_is_printed_as_it_was_entered() {
+        let shown = [
+            (64_000_000, "64mbit"),
+            (1_500_000, "1500kbit"),
+            (2_000_000_000, "2gbit"),
+            (9_601, "9601bit"),
+            (0, "0bit"),
+        ];
+        for (rate, text) in shown {
+            assert_eq!(format_bit_rate(rate), text);
+            assert_eq!(parse_bit_rate(text), Ok(rate));
         }
     }
 }

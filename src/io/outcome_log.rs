@@ -2,23 +2,18 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender, TryRecvError};
 
 use tracing::warn;
 
-use crate::echo::{ReplyEvent, ReplyObserver, ReplyOutcome};
+use crate::echo::{ReplyEvent, ReplyObserver};
 use crate::io::worker::Worker;
 use crate::stats::Counter;
-use crate::time::{Time, saturating_nanos};
 
 /// Maximum number of queued rows: 0.2 s at 330,000 replies per second.
 const QUEUE_CAPACITY: usize = 65_536;
-
-/// The columns, defined in `docs/measuring.md`.
-pub const HEADER: &str = "time_us,client,type,sequence,outcome,reordered,delay_us,copies";
 
 /// Receives each reply on the node's thread and queues a row for the writing thread. Rows that do not fit are dropped and counted.
 pub struct OutcomeQueue {
@@ -35,13 +30,13 @@ pub struct OutcomeLog {
 /// Creates the file and starts the writing thread. The file has at most `max_bytes`; `None` is no limit.
 pub fn spawn(path: &Path, max_bytes: Option<u64>) -> io::Result<(OutcomeQueue, OutcomeLog)> {
     let mut out = File::create(path)?;
-    writeln!(out, "{HEADER}")?;
+    writeln!(out, "{}", ReplyEvent::CSV_HEADER)?;
     let (queue, rows) = mpsc::sync_channel(QUEUE_CAPACITY);
     let dropped = Arc::<Counter>::default();
     let mut file = OutcomeFile {
         out,
         path: path.to_owned(),
-        left: max_bytes.unwrap_or(u64::MAX).saturating_sub(HEADER.len() as u64 + 1),
+        left: max_bytes.unwrap_or(u64::MAX).saturating_sub(ReplyEvent::CSV_HEADER.len() as u64 + 1),
         rows: Vec::new(),
         row_count: 0,
         dropped: Arc::clone(&dropped),
@@ -92,7 +87,7 @@ impl<W: Write> OutcomeFile<W> {
     fn push(&mut self, reply: &ReplyEvent) {
         let end = self.rows.len();
         // Writing to memory cannot fail.
-        let _ = write_row(&mut self.rows, reply);
+        let _ = reply.write_csv(&mut self.rows);
         let bytes = (self.rows.len() - end) as u64;
         if let Some(left) = self.left.checked_sub(bytes) {
             self.left = left;
@@ -126,22 +121,6 @@ impl<W: Write> OutcomeFile<W> {
     }
 }
 
-/// Writes one row.
-pub fn write_row(out: &mut impl Write, reply: &ReplyEvent) -> io::Result<()> {
-    let ReplyEvent { received_at, client, packet_type, sequence, outcome, reordered, added_delay, copies_sent } = reply;
-    let client = SocketAddr::new(client.ip().to_canonical(), client.port());
-    let (time, delay) = (format_micros(received_at.duration_since(Time::ZERO)), format_micros(*added_delay));
-    // Replies that were not sent have no delay.
-    let delay = if *outcome == ReplyOutcome::Sent { delay.as_str() } else { "" };
-    let (kind, outcome, reordered) = (packet_type.name(), outcome.name(), u8::from(*reordered));
-    writeln!(out, "{time},{client},{kind},{sequence},{outcome},{reordered},{delay},{copies_sent}")
-}
-
-fn format_micros(time: std::time::Duration) -> String {
-    let nanos = saturating_nanos(time);
-    format!("{}.{:03}", nanos / 1_000, nanos % 1_000)
-}
-
 impl ReplyObserver for OutcomeQueue {
     fn on_reply(&mut self, reply: &ReplyEvent) {
         if self.queue.try_send(*reply).is_err() {
@@ -170,7 +149,9 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::echo::ReplyOutcome;
     use crate::impairment::LossCause;
+    use crate::time::Time;
     use crate::wire::PacketType;
 
     fn reply_event(sequence: u32) -> ReplyEvent {
@@ -190,7 +171,7 @@ mod tests {
     fn row_contains_the_outcome_of_a_reply() {
         let row = |reply: &ReplyEvent| {
             let mut row = Vec::new();
-            write_row(&mut row, reply).expect("memory");
+            reply.write_csv(&mut row).expect("memory");
             String::from_utf8(row).expect("text")
         };
         assert_eq!(row(&reply_event(7)), "1234567.008,192.0.2.1:5000,LATENCY_PING,7,sent,1,10000.050,2\n");
@@ -253,8 +234,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("outcomes.csv");
         let mut row = Vec::new();
-        write_row(&mut row, &reply_event(7)).expect("memory");
-        let max_bytes = HEADER.len() + 1 + 3 * row.len() + row.len() / 2;
+        reply_event(7).write_csv(&mut row).expect("memory");
+        let max_bytes = ReplyEvent::CSV_HEADER.len() + 1 + 3 * row.len() + row.len() / 2;
         let (mut queue, log) = spawn(&path, Some(max_bytes as u64)).expect("a file");
         // The last row would fit if rows after the first discarded one were still written.
         (0..9).for_each(|_| queue.on_reply(&reply_event(7)));

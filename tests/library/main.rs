@@ -1,11 +1,7 @@
-//! Tests of state machines, statistics, formats and protocols. Most of these tests run in memory and in virtual time.
+//! Tests of the I/O modules and of the fuzz targets.
 
-#![recursion_limit = "256"]
-
-mod audio;
+mod driver_waker;
 mod fuzz_corpus;
-mod measurement;
-mod nodes;
-mod protocol;
-mod signaling;
-mod simulation;
+mod mapped_address;
+#[cfg(target_os = "linux")]
+mod this_machine;

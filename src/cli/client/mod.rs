@@ -29,7 +29,9 @@ use super::plan::{Plan, UdpPeer};
 use super::run_origin;
 use super::run_record::RunRecordArgs;
 use super::target::{LOCAL_ECHO_SERVER, Target};
-use super::values::{ClientLinkMode, format_size, parse_millis, parse_percent, parse_seconds, use_color};
+use super::values::{
+    ClientLinkMode, driver_parser, format_size, parse_millis, parse_percent, parse_seconds, profile_parser, use_color,
+};
 use crate::client::{RunConfig, RunKind, RunResults, StopSignal, StreamKind};
 use crate::echo::DEFAULT_DELAY;
 use crate::io::os;
@@ -111,7 +113,7 @@ pub struct ClientArgs {
     ///
     /// lan-music: loss 0.1%, p50 2ms, p99 4ms. internet-music: loss 1%, p50 23ms, p99 34ms. voice: loss 3%, p50 200ms, p99 250ms. The options
     /// --max-loss, --max-p50 and --max-p99 override the profile.
-    #[arg(long, value_name = "PROFILE", help_heading = HEADING_LIMITS)]
+    #[arg(long, value_name = "PROFILE", value_parser = profile_parser(), help_heading = HEADING_LIMITS)]
     profile: Option<Profile>,
 
     /// Maximum packet loss, such as 0.5%
@@ -186,7 +188,7 @@ pub struct ClientArgs {
     spin: u8,
 
     /// UDP driver to use
-    #[arg(long, value_enum, default_value_t, hide = true)]
+    #[arg(long, value_parser = driver_parser(), default_value = "native", hide = true)]
     driver: Backend,
 }
 

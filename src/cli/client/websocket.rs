@@ -10,6 +10,7 @@ use unicode_normalization::UnicodeNormalization;
 use super::{ClientArgs, FinishedRun};
 use crate::cli::options::credentials::{SecretArg, read_hmac_secret};
 use crate::cli::output::Failure;
+use crate::cli::values::dialect_parser;
 use crate::client::{ClientNode, RunConfig, WebSocketProber, WebSocketWorkload};
 use crate::client::{RunKind, RunResults, StreamKind};
 use crate::client::{WebSocketFailure, WebSocketResults};
@@ -36,7 +37,7 @@ pub struct WebSocketProbeArgs {
     /// Protocol dialect [default: from the URL]
     ///
     /// If the URL does not determine the dialect, the default is jamjam.
-    #[arg(long, hide_short_help = true, value_enum, value_name = "DIALECT", help_heading = HEADING)]
+    #[arg(long, hide_short_help = true, value_parser = dialect_parser(), value_name = "DIALECT", help_heading = HEADING)]
     dialect: Option<Dialect>,
 
     /// The server's token secret, to sign the probe's own tokens

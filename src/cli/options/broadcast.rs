@@ -14,8 +14,8 @@ use tracing::{info, warn};
 use super::credentials::SecretArgs;
 use crate::cli::output::Failure;
 use crate::cli::values::{
-    OrOff, format_request_rate, format_size, or_off, parse_millis, parse_nonzero_size, parse_request_rate,
-    parse_seconds,
+    OrOff, envelope_parser, format_request_rate, format_size, or_off, parse_millis, parse_nonzero_size,
+    parse_request_rate, parse_seconds,
 };
 use crate::io::signaling::broadcast_http::BroadcastHttpConfig;
 use crate::io::{clock, files, os};
@@ -68,7 +68,7 @@ pub struct BroadcastArgs {
     webrtc_auth: WebRtcAuth,
 
     /// JSON format of relayed messages
-    #[arg(long, hide_short_help = true, env = "BROADCAST_ENVELOPE", value_name = "FORMAT", value_enum, default_value_t, help_heading = HEADING)]
+    #[arg(long, hide_short_help = true, env = "BROADCAST_ENVELOPE", value_name = "FORMAT", value_parser = envelope_parser(), default_value = "document", help_heading = HEADING)]
     broadcast_envelope: Envelope,
 
     /// Delay of `post` messages in room `radio`, in seconds or with a unit

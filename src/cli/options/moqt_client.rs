@@ -1,23 +1,10 @@
 //! Options of MOQT clients.
 
-use clap::ValueEnum;
-use clap::builder::PossibleValue;
-
+use super::super::values::{moqt_version_parser, transport_parser};
 use crate::moqt::{MoqtVersion, Transport};
 
 /// Help heading of the options for MOQT clients.
 pub const HEADING_MOQT: &str = "MOQT (with --to moqt:// or https://, or --embedded --moqt)";
-
-impl ValueEnum for MoqtVersion {
-    fn value_variants<'a>() -> &'a [Self] {
-        &Self::ALL
-    }
-
-    fn to_possible_value(&self) -> Option<PossibleValue> {
-        let rules = self.rules();
-        Some(PossibleValue::new(rules.name).help(rules.description))
-    }
-}
 
 /// Options for MOQT clients.
 #[derive(Clone, Debug, clap::Args)]
@@ -25,13 +12,13 @@ pub struct MoqtClientArgs {
     /// Embed a MOQT echo server (requires --embedded)
     ///
     /// The server uses raw QUIC, or WebTransport with --moqt=webtransport.
-    #[arg(long, value_name = "TRANSPORT", value_enum, num_args = 0..=1, default_missing_value = "quic", help_heading = HEADING_MOQT)]
+    #[arg(long, value_name = "TRANSPORT", value_parser = transport_parser(), num_args = 0..=1, default_missing_value = "quic", help_heading = HEADING_MOQT)]
     pub moqt: Option<Transport>,
 
     /// MOQT version to offer [default: all]
     ///
     /// If all versions are offered, the server selects one.
-    #[arg(long, hide_short_help = true, value_name = "VERSION", value_enum, help_heading = HEADING_MOQT)]
+    #[arg(long, hide_short_help = true, value_name = "VERSION", value_parser = moqt_version_parser(), help_heading = HEADING_MOQT)]
     moqt_version: Option<MoqtVersion>,
 }
 

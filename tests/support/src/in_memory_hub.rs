@@ -3,12 +3,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 
-use jamjam_dev::signaling::broadcast::BroadcastSettings;
-use jamjam_dev::signaling::token::Secret;
-use jamjam_dev::signaling::{
-    ConnId, CreateRoomOptions, DialectSet, EventSink, Hub, NewConnection, SignalingLimits, route,
-};
-use jamjam_dev::time::{Time, WallClock};
+use jamjam_core::time::{Time, WallClock};
+use jamjam_signaling::broadcast::BroadcastSettings;
+use jamjam_signaling::token::Secret;
+use jamjam_signaling::{ConnId, CreateRoomOptions, DialectSet, EventSink, Hub, NewConnection, SignalingLimits, route};
 
 use crate::transcript::TranscriptServer;
 

@@ -11,21 +11,29 @@ use std::process::Command;
 pub mod certificate;
 pub mod client;
 pub mod compare;
+pub mod echo_link;
 pub mod golden;
+#[cfg(feature = "signaling")]
 pub mod in_memory_hub;
+#[cfg(feature = "moqt")]
+pub mod joined_peers;
 pub mod link_client;
 pub mod link_vectors;
 pub mod logged;
+#[cfg(feature = "moqt")]
 pub mod manual_peer;
 pub mod moqt_golden;
+#[cfg(feature = "moqt")]
 pub mod moqt_in_memory;
 pub mod node_driver;
 pub mod recording_sink;
+pub mod rng;
 pub mod server;
 pub mod snapshot;
 pub mod sockets;
 pub mod stun;
 pub mod transcript;
+#[cfg(feature = "signaling")]
 pub mod transcript_files;
 
 /// The root of the repository.

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use jamjam_dev::moqt::{MoqtEndpoint, SessionAction, SessionCounters, SessionHandler, StreamDir, StreamHandle};
-use jamjam_dev::time::Time;
+use jamjam_core::time::Time;
+use jamjam_moqt::{MoqtEndpoint, SessionAction, SessionCounters, SessionHandler, StreamDir, StreamHandle};
 
 /// One end of a session, and a record of everything that it has done.
 pub struct ManualPeer<A> {

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use jamjam_dev::moqt::{
+use jamjam_core::time::Time;
+use jamjam_moqt::{
     EndpointRole, MoqtEndpoint, MoqtVersion, Session, SessionAction, SessionHandler, SessionLimits, StreamDir,
     StreamHandle,
 };
-use jamjam_dev::time::Time;
 
 /// A session that starts now. If the first offered version has no setup, the session is established.
 pub fn session(role: EndpointRole, limits: SessionLimits, offers: &[MoqtVersion], hop_id: u64) -> Session {

@@ -1,11 +1,9 @@
 //! Provides configuration, input and replies for client state machines.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
-use jamjam_dev::client::{RunConfig, StreamKind};
-use jamjam_dev::node::{Node, Receive};
-use jamjam_dev::time::Time;
+use jamjam_core::node::{Node, Receive};
+use jamjam_core::time::Time;
 
 use super::recording_sink::RecordingSink;
 
@@ -14,21 +12,6 @@ pub const MS: u64 = 1_000_000;
 /// The address of the other end.
 pub fn peer() -> SocketAddr {
     SocketAddr::from(([192, 0, 2, 2], 5_000))
-}
-
-/// A run configuration with a timeout of two seconds and expected replies. All other fields have their defaults.
-pub fn run_config(evaluated_stream: StreamKind) -> RunConfig {
-    RunConfig {
-        peer: peer(),
-        evaluated_stream,
-        server_delay: None,
-        first_echo_timeout: Duration::from_secs(3),
-        timeout: Duration::from_secs(2),
-        replies_expected: true,
-        wait_for: None,
-        loss_report_nonce: None,
-        loss_direction: false,
-    }
 }
 
 /// Delivers one datagram that arrives at `at` nanoseconds and is read immediately.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 
-use jamjam_dev::node::{SendStatus, Transmit, TransmitSink};
+use jamjam_core::node::{SendStatus, Transmit, TransmitSink};
 
 /// One recorded datagram.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,0 +1,308 @@
+//! The impairment of queued replies. Each reply has its own delay, jitter and reordering.
+//!
+//! A reply is either dropped immediately (simulated loss) or becomes due later. When a reply is due, it enters the queue of the bandwidth
+//! limit, if there is one. Replies to one client form two classes: AUDIO replies and all other replies. Each class keeps its order. Jitter
+//! cannot let a reply overtake the previous reply of its class. Instead, the due time of the previous reply applies to both replies.
+//! Within a class, only a reply that is reordered on purpose may be overtaken.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::debug;
+
+use super::counters::Counters;
+use super::reply_store::{NewReplies, QueuedReply, ReplyClass, ReplyKey};
+use crate::address::canonical_socket_addr;
+use crate::impairment::{Impairer, ImpairmentDecision, LossCause};
+use crate::time::{Time, saturating_nanos};
+use crate::wire::{self, PacketType};
+
+/// The outcome of a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplyOutcome {
+    /// At least one copy was sent.
+    Sent,
+    /// Lost by impairment.
+    Lost(LossCause),
+    /// The queue of the bandwidth limit was full.
+    BottleneckFull,
+    /// The reply was dropped because it exceeded a buffer limit.
+    Dropped,
+    /// Sending failed.
+    SendFailed,
+    /// The reply was still queued when the server stopped.
+    DroppedAtStop,
+    /// The keys of the encrypted link were replaced or expired.
+    OldLink,
+}
+
+impl ReplyOutcome {
+    /// The name of the outcome, as written to the outcome log.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sent => "sent",
+            Self::Lost(LossCause::Listed) => "listed",
+            Self::Lost(LossCause::Burst) => "burst",
+            Self::Lost(LossCause::Random) => "lost",
+            Self::BottleneckFull => "queue",
+            Self::Dropped => "buffer_full",
+            Self::SendFailed => "failed",
+            Self::DroppedAtStop => "stopped",
+            Self::OldLink => "old_link",
+        }
+    }
+}
+
+/// A reply and its outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplyEvent {
+    /// Arrival time of the packet that this reply answers.
+    pub received_at: Time,
+    /// Destination of the reply.
+    pub client: SocketAddr,
+    /// Type of the answered packet.
+    pub packet_type: PacketType,
+    /// Sequence number in the header of the answered packet.
+    pub sequence: u32,
+    /// The outcome.
+    pub outcome: ReplyOutcome,
+    /// Whether the reply was delayed so that later replies overtake it.
+    pub reordered: bool,
+    /// The delay that impairment added to the due time of the first copy.
+    pub added_delay: Duration,
+    /// Number of copies sent.
+    pub copies_sent: u8,
+}
+
+impl ReplyEvent {
+    /// The columns of a row, defined in `docs/measuring.md`.
+    pub const CSV_HEADER: &str = "time_us,client,type,sequence,outcome,reordered,delay_us,copies";
+
+    /// Writes one row.
+    pub fn write_csv(&self, out: &mut impl Write) -> io::Result<()> {
+        let Self { received_at, client, packet_type, sequence, outcome, reordered, added_delay, copies_sent } = self;
+        let client = canonical_socket_addr(*client);
+        let (time, delay) = (format_micros(received_at.duration_since(Time::ZERO)), format_micros(*added_delay));
+        // Replies that were not sent have no delay.
+        let delay = if *outcome == ReplyOutcome::Sent { delay.as_str() } else { "" };
+        let (kind, outcome, reordered) = (packet_type.name(), outcome.name(), u8::from(*reordered));
+        writeln!(out, "{time},{client},{kind},{sequence},{outcome},{reordered},{delay},{copies_sent}")
+    }
+}
+
+fn format_micros(time: std::time::Duration) -> String {
+    let nanos = saturating_nanos(time);
+    format!("{}.{:03}", nanos / 1_000, nanos % 1_000)
+}
+
+/// Receives the outcome of each reply on the thread that runs the node. An observer must not block, and must not allocate memory after its
+/// first calls.
+pub trait ReplyObserver: Send {
+    /// The outcome of one reply.
+    fn on_reply(&mut self, event: &ReplyEvent);
+}
+
+/// Ignores all outcomes.
+impl ReplyObserver for () {
+    fn on_reply(&mut self, _: &ReplyEvent) {}
+}
+
+/// The queue of the bandwidth limit is full.
+pub(super) struct BottleneckFull;
+
+/// The impairment of a queued reply.
+struct ImpairedReply {
+    /// The event that is reported when the reply leaves the queue. A duplicated reply is sent twice: the first send increases
+    /// `copies_sent` and leaves the reply in the queue. The bandwidth limit may increase `added_delay`.
+    event: ReplyEvent,
+    /// When the reply would be due without impairment.
+    unimpaired_due: Time,
+    /// Whether the reply must still enter the queue of the bandwidth limit.
+    awaits_bottleneck: bool,
+    /// Copies still to send, and the time between them.
+    copies_left: u8,
+    copy_spacing: Duration,
+    /// Bytes charged for the reply and its copies.
+    charged: u64,
+}
+
+/// Order of the replies to one client.
+struct ClientOrder {
+    /// Due time of the last reply that is not reordered.
+    last_due: Time,
+    queued: u32,
+}
+
+/// The impairment of all queued replies.
+pub(super) struct ImpairedReplies {
+    impairer: Impairer,
+    observer: Box<dyn ReplyObserver>,
+    counters: Arc<Counters>,
+    /// STUN responses and loop checks are queued, but not impaired.
+    replies: BTreeMap<ReplyKey, ImpairedReply>,
+    /// Entries exist while replies to a client are queued.
+    order_by_client: HashMap<(ReplyClass, SocketAddr), ClientOrder>,
+}
+
+impl ImpairedReplies {
+    pub(super) fn new(impairer: Impairer, observer: Box<dyn ReplyObserver>, counters: Arc<Counters>) -> Self {
+        Self { impairer, observer, counters, replies: BTreeMap::new(), order_by_client: HashMap::new() }
+    }
+
+    /// Decides what happens to a reply. `None` if it is lost.
+    pub(super) fn decide(
+        &mut self,
+        client: SocketAddr,
+        new: NewReplies<'_>,
+    ) -> Option<(ImpairmentDecision, ReplyEvent)> {
+        // Replies are always valid packets.
+        let header = wire::parse_packet(new.contents).ok()?.header;
+        let packet_type = match header.packet_type {
+            PacketType::LatencyPong => PacketType::LatencyPing,
+            packet_type => packet_type,
+        };
+        let decision = self.impairer.decide(packet_type, header.sequence);
+        let event = ReplyEvent {
+            received_at: new.received_at,
+            client,
+            packet_type,
+            sequence: header.sequence,
+            outcome: decision.loss.map_or(ReplyOutcome::Sent, ReplyOutcome::Lost),
+            reordered: false,
+            added_delay: Duration::ZERO,
+            copies_sent: 0,
+        };
+        if decision.loss.is_some() {
+            self.report(event);
+            return None;
+        }
+        Some((decision, event))
+    }
+
+    /// Adds a reply, for which `charged` bytes were charged. Returns when the reply is due.
+    pub(super) fn insert(
+        &mut self,
+        key: ReplyKey,
+        decision: ImpairmentDecision,
+        event: ReplyEvent,
+        unimpaired_due: Time,
+        charged: u64,
+    ) -> Time {
+        let order = self
+            .order_by_client
+            .entry((key.0, event.client))
+            .or_insert(ClientOrder { last_due: Time::ZERO, queued: 0 });
+        order.queued += 1;
+        let mut due = (unimpaired_due + decision.jitter).max(order.last_due);
+        if decision.reordered {
+            due += self.impairer.reorder_delay();
+            self.counters.impaired_reordered.add(1);
+        } else {
+            order.last_due = due;
+        }
+        let reply = ImpairedReply {
+            event: ReplyEvent { reordered: decision.reordered, added_delay: due - unimpaired_due, ..event },
+            unimpaired_due,
+            awaits_bottleneck: self.impairer.has_bandwidth_limit(),
+            copies_left: decision.copies,
+            copy_spacing: Duration::ZERO,
+            charged,
+        };
+        self.replies.insert(key, reply);
+        due
+    }
+
+    /// Enters a due reply into the queue of the bandwidth limit, if there is one and the reply was not in it. Returns when the reply leaves
+    /// that queue.
+    pub(super) fn enter_bottleneck(&mut self, queued: &QueuedReply) -> Option<Result<Time, BottleneckFull>> {
+        let reply = self.replies.get_mut(&queued.key()).filter(|reply| reply.awaits_bottleneck)?;
+        let size = (queued.len(), reply.copies_left);
+        let Some(departure) = self.impairer.enter_bottleneck(queued.due, size, queued.path.peer.ip()) else {
+            return Some(Err(BottleneckFull));
+        };
+        reply.awaits_bottleneck = false;
+        reply.copy_spacing = departure.copy_spacing;
+        reply.event.added_delay = departure.at - reply.unimpaired_due;
+        Some(Ok(departure.at))
+    }
+
+    /// Records that a copy was sent, or that sending it failed. If another copy is left, returns the time to wait before it.
+    pub(super) fn next_copy(&mut self, key: ReplyKey, is_sent: bool) -> Option<Duration> {
+        let reply = self.replies.get_mut(&key)?;
+        reply.event.copies_sent += u8::from(is_sent);
+        reply.copies_left -= 1;
+        (reply.copies_left > 0).then(|| {
+            self.counters.impaired_duplicated.add(1);
+            reply.copy_spacing
+        })
+    }
+
+    /// Removes a reply and reports its outcome. If a copy was sent, the outcome is [`ReplyOutcome::Sent`]. Returns the charged bytes.
+    pub(super) fn finish(&mut self, queued: &QueuedReply, outcome: ReplyOutcome) -> Option<u64> {
+        let ImpairedReply { event, charged, .. } = self.replies.remove(&queued.key())?;
+        let client = (queued.class, event.client);
+        if let Some(order) = self.order_by_client.get_mut(&client) {
+            order.queued -= 1;
+            if order.queued == 0 {
+                self.order_by_client.remove(&client);
+            }
+        }
+        // Frees the memory of a table that had many clients.
+        if self.order_by_client.is_empty() && self.order_by_client.capacity() > 1_024 {
+            self.order_by_client = HashMap::new();
+        }
+        let outcome = if event.copies_sent > 0 { ReplyOutcome::Sent } else { outcome };
+        self.report(ReplyEvent { outcome, ..event });
+        Some(charged)
+    }
+
+    /// Counts, logs and reports an outcome.
+    pub(super) fn report(&mut self, event: ReplyEvent) {
+        match event.outcome {
+            ReplyOutcome::Lost(LossCause::Listed) => self.counters.impaired_listed.add(1),
+            ReplyOutcome::Lost(LossCause::Burst) => self.counters.impaired_burst.add(1),
+            ReplyOutcome::Lost(LossCause::Random) => self.counters.impaired_lost.add(1),
+            ReplyOutcome::BottleneckFull => self.counters.impaired_queue.add(1),
+            // These outcomes are counted elsewhere.
+            ReplyOutcome::Sent
+            | ReplyOutcome::Dropped
+            | ReplyOutcome::SendFailed
+            | ReplyOutcome::DroppedAtStop
+            | ReplyOutcome::OldLink => {}
+        }
+        // Sent replies are logged by the code that sends them.
+        if matches!(event.outcome, ReplyOutcome::Lost(_) | ReplyOutcome::BottleneckFull) {
+            debug!(
+                target: "echo",
+                outcome = event.outcome.name(),
+                r#type = event.packet_type.name(),
+                seq = event.sequence,
+                destination = %canonical_socket_addr(event.client),
+                "reply dropped by impairment"
+            );
+        }
+        self.observer.on_reply(&event);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::echo::{IMPAIRED_PACKET_OVERHEAD, PACKET_OVERHEAD};
+
+    #[test]
+    fn overhead_covers_the_memory_of_a_queued_reply() {
+        let queued = size_of::<QueuedReply>();
+        assert!(queued <= PACKET_OVERHEAD, "{queued}");
+        // Every node of a B-tree has room for 11 entries, and contains at least 5 or 6. A hash table has one more byte per slot, and doubles its
+        // slots when 7 of 8 are in use. Therefore, 16 slots may be allocated for only 7 entries. The last table contains the memory of each
+        // client.
+        let tree = size_of::<(ReplyKey, ImpairedReply)>() * 11 / 6;
+        let tables = size_of::<((ReplyClass, SocketAddr), ClientOrder)>() + 1 + size_of::<(u64, u64)>() + 1;
+        let impaired = queued + tree + tables * 16 / 7;
+        assert!(impaired <= IMPAIRED_PACKET_OVERHEAD, "{impaired}");
+    }
+}

@@ -1,0 +1,18 @@
+//! What all parts of `jamjam-dev` share: packets, the encrypted link, statistics, audio, and the echo server.
+//!
+//! Nothing here reads a clock, a socket or a file. `docs/ARCHITECTURE.md` explains how the program drives these state machines.
+
+pub mod address;
+pub mod audio;
+pub mod echo;
+pub mod impairment;
+pub mod link;
+pub mod log_throttle;
+pub mod memory_budget;
+pub mod node;
+pub mod rate_limit;
+pub mod sanitize;
+pub mod stats;
+pub mod time;
+pub mod units;
+pub mod wire;

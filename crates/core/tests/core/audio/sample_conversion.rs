@@ -1,0 +1,131 @@
+//! Mixing, tones, and the sample bytes of packets and recordings.
+
+use jamjam_core::audio::convert::{Mixer, Tone, decode_payload, default_channels, encode_payload, map_to_device};
+use jamjam_core::audio::wav_writer::{WAV_HEADER_LEN, wav_header};
+
+fn mixed(inputs: u16, output: u16, frames: &[f32]) -> Vec<f32> {
+    let mut out = Vec::new();
+    Mixer::new(inputs, output).mix(frames, &mut out);
+    out
+}
+
+#[test]
+fn mono_and_stereo_are_unchanged_bit_for_bit() {
+    let frames = [f32::MIN_POSITIVE, -0.0, 1.5, f32::from_bits(0x7fc0_0001)];
+    for (inputs, output) in [(1, 1), (2, 2)] {
+        let bits: Vec<u32> = mixed(inputs, output, &frames).iter().map(|sample| sample.to_bits()).collect();
+        assert_eq!(bits, [0x0080_0000, 0x8000_0000, 0x3fc0_0000, 0x7fc0_0001]);
+    }
+}
+
+#[test]
+fn mono_becomes_equal_stereo_channels() {
+    assert_eq!(mixed(1, 2, &[0.5, -0.25]), [0.5, 0.5, -0.25, -0.25]);
+}
+
+#[test]
+fn mono_is_the_average_of_all_channels() {
+    assert_eq!(mixed(2, 1, &[0.5, -0.25, 1.0, 1.0]), [0.125, 1.0]);
+    assert_eq!(mixed(4, 1, &[1.0, 0.5, 0.25, 0.25]), [0.5]);
+    assert_eq!(mixed(3, 1, &[0.1, 0.1, 0.1]), [0.1], "rounded once");
+}
+
+#[test]
+fn even_channels_mix_to_the_left_and_odd_to_the_right() {
+    assert_eq!(mixed(3, 2, &[1.0, 0.25, 0.5, 0.0, -1.0, 0.0]), [0.75, 0.25, 0.0, -1.0]);
+    let eight = [0.1, -0.8, 0.2, -0.4, 0.3, -0.2, 0.4, -0.2];
+    assert_eq!(mixed(8, 2, &eight), [0.25, -0.4]);
+    assert_eq!(mixed(8, 2, &[1.0; 16]), [1.0; 4], "full scale does not clip");
+}
+
+#[test]
+fn mono_is_sent_as_mono_and_all_else_as_stereo() {
+    assert_eq!([1, 2, 3, 8].map(default_channels), [1, 2, 2, 2]);
+}
+
+#[test]
+fn payload_is_little_endian_floats() {
+    let mut bytes = Vec::new();
+    encode_payload(&[1.0, -0.5, f32::from_bits(0x7fc0_0001)], &mut bytes);
+    assert_eq!(bytes, [0, 0, 0x80, 0x3f, 0, 0, 0, 0xbf, 0x01, 0, 0xc0, 0x7f]);
+    let back: Vec<u32> = decode_payload(&bytes).unwrap().map(f32::to_bits).collect();
+    assert_eq!(back, [0x3f80_0000, 0xbf00_0000, 0x7fc0_0001]);
+}
+
+#[test]
+fn payload_with_a_partial_sample_is_rejected() {
+    for length in [1, 2, 3, 5, 511] {
+        assert!(decode_payload(&vec![0; length]).is_none(), "{length} bytes");
+    }
+    assert_eq!(decode_payload(&[]).unwrap().len(), 0);
+}
+
+#[test]
+fn tone_is_a_sine_of_its_frequency_and_level_on_every_channel() {
+    let mut out = Vec::new();
+    Tone::new(12_000.0, 48_000, 2, 0.5).fill(5, &mut out);
+    let expected = [0.0, 0.0, 0.5, 0.5, 0.0, 0.0, -0.5, -0.5, 0.0, 0.0];
+    assert_eq!(out.len(), expected.len());
+    for (found, wanted) in out.iter().zip(expected) {
+        assert!((found - wanted).abs() < 1e-7, "{out:?}");
+    }
+}
+
+#[test]
+fn tone_continues_at_its_last_phase() {
+    let (mut pieces, mut at_once) = (Vec::new(), Vec::new());
+    let mut tone = Tone::new(440.0, 44_100, 1, 1.0);
+    for frames in [1, 127, 0, 300] {
+        tone.fill(frames, &mut pieces);
+    }
+    Tone::new(440.0, 44_100, 1, 1.0).fill(428, &mut at_once);
+    assert_eq!(pieces, at_once);
+}
+
+#[test]
+fn tone_does_not_drift_in_ten_hours() {
+    // 48 frames at 48 kHz are one period of 1000 Hz. 441,000 frames at 44.1 kHz are 4,401 periods of 440.1 Hz. Therefore, ten hours are a
+    // whole number of periods of each tone. The final phase equals the phase at the start.
+    for (hz, rate, frames) in [(1_000.0, 48_000, 48_000_u64 * 36_000), (440.1, 44_100, 441_000 * 3_600)] {
+        let (mut early, mut late) = (Vec::new(), Vec::new());
+        let mut tone = Tone::new(hz, rate, 1, 1.0);
+        tone.fill(1_000, &mut early);
+        tone.seek(frames);
+        tone.fill(1_000, &mut late);
+        let apart = early.iter().zip(&late).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(apart < 1e-6, "{hz} Hz: {apart}");
+    }
+}
+
+#[test]
+fn wav_header_matches_the_specification() {
+    assert_eq!(
+        wav_header(48_000, 1, 4_000),
+        *b"RIFF\xd2\x0f\0\0WAVEfmt \x12\0\0\0\x03\0\x01\0\x80\xbb\0\0\0\xee\x02\0\x04\0\x20\0\0\0\
+           fact\x04\0\0\0\xe8\x03\0\0data\xa0\x0f\0\0"
+    );
+    assert_eq!(wav_header(48_000, 2, u32::MAX).len(), WAV_HEADER_LEN);
+}
+
+#[test]
+fn recording_with_a_gap_reads_back_as_samples_and_silence() {
+    let mut file = wav_header(48_000, 2, 32);
+    encode_payload(&[0.5, -0.5], &mut file);
+    file.resize(WAV_HEADER_LEN + 24, 0);
+    encode_payload(&[7.0, -1.0], &mut file);
+    let mut reader = hound::WavReader::new(file.as_slice()).unwrap();
+    assert_eq!((reader.spec().sample_rate, reader.spec().channels, reader.duration()), (48_000, 2, 4));
+    let found: Vec<f32> = reader.samples::<f32>().map(Result::unwrap).collect();
+    assert_eq!(found, [0.5, -0.5, 0.0, 0.0, 0.0, 0.0, 7.0, -1.0]);
+}
+
+#[test]
+fn playback_uses_the_first_two_device_channels() {
+    let out = |frames: &[f32], of, channels| map_to_device(frames, of, channels).collect::<Vec<_>>();
+    assert_eq!(out(&[0.5, -0.25], 1, 1), [0.5, -0.25]);
+    assert_eq!(out(&[0.5, -0.25], 1, 2), [0.5, 0.5, -0.25, -0.25]);
+    assert_eq!(out(&[0.5], 1, 4), [0.5, 0.5, 0.0, 0.0]);
+    assert_eq!(out(&[0.5, -0.25], 2, 1), [0.125]);
+    assert_eq!(out(&[0.5, -0.25], 2, 2), [0.5, -0.25]);
+    assert_eq!(out(&[0.5, -0.25], 2, 3), [0.5, -0.25, 0.0]);
+}

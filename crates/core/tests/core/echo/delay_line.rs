@@ -1,0 +1,326 @@
+//! The echo server as a node, in virtual time. The tests check the returned packets, their times, their destinations and their order.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+use test_support::recording_sink;
+
+use jamjam_core::echo::{EchoConfig, EchoServer};
+use jamjam_core::node::{Node, Receive, SendStatus};
+use jamjam_core::time::Time;
+use proptest::prelude::*;
+
+use recording_sink::RecordingSink;
+
+const MS: u64 = 1_000_000;
+
+fn client(number: u8) -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, number], 5_000))
+}
+
+fn server(delay_ms: u64) -> EchoServer {
+    EchoServer::new(EchoConfig { delay: Duration::from_millis(delay_ms), ..EchoConfig::default() })
+}
+
+/// A packet of version 1: type, sequence, timestamp 0, flags 0, payload.
+fn packet(kind: u8, sequence: u8, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![1, kind, 0, 0, 0, sequence, 0, 0, 0, 0, 0, 0];
+    bytes.extend(payload);
+    bytes
+}
+
+fn audio(sequence: u8) -> Vec<u8> {
+    packet(1, sequence, &[sequence; 20])
+}
+
+/// One datagram, which arrived at `at` nanoseconds and is read immediately.
+fn receive(echo: &mut EchoServer, at: u64, from: SocketAddr, bytes: &[u8]) {
+    receive_batch(echo, at, from, bytes, bytes.len());
+}
+
+fn receive_batch(echo: &mut EchoServer, at: u64, source: SocketAddr, contents: &[u8], segment_size: usize) {
+    let received_at = Time::from_nanos(at);
+    // Loopback sources are not limited if the destination is a loopback address.
+    let dst_ip = Some(source.ip()).filter(IpAddr::is_loopback);
+    echo.on_datagram(received_at, &[Receive { source, dst_ip, received_at, contents, segment_size }]);
+}
+
+/// The datagrams that leave at `now` nanoseconds.
+fn poll(echo: &mut EchoServer, now: u64) -> Vec<Vec<u8>> {
+    let mut sink = RecordingSink::new();
+    echo.poll_transmit(Time::from_nanos(now), &mut sink);
+    sink.take()
+}
+
+fn deadline(echo: &EchoServer) -> Option<u64> {
+    echo.next_deadline().map(Time::as_nanos)
+}
+
+proptest! {
+    #[test]
+    fn audio_leaves_at_its_timestamp_plus_the_delay_and_not_earlier(
+        delay in 0u64..50,
+        steps in prop::collection::vec((0u64..20_000_000, prop::option::of(0u64..3_000_000)), 1..100),
+    ) {
+        let mut echo = server(delay);
+        let mut waiting: Vec<(u8, u64)> = Vec::new();
+        let mut now = 10 * MS;
+        for (number, (passed, age)) in steps.into_iter().enumerate() {
+            now += passed;
+            if let Some(age) = age {
+                // The datagram arrives at `now - age`, and the server reads the datagram at `now`. Both times are in nanoseconds. The
+                // timestamps of adjacent datagrams may be out of order.
+                let at = Time::from_nanos(now - age);
+                let bytes = audio(number as u8);
+                let datagram = Receive { source: client(1), dst_ip: None, received_at: at, contents: &bytes, segment_size: bytes.len() };
+                echo.on_datagram(Time::from_nanos(now), &[datagram]);
+                waiting.push((number as u8, now - age + delay * MS));
+            }
+            // First in, first out: a packet that is due waits for those that arrived before it.
+            let mut expected = Vec::new();
+            while waiting.first().is_some_and(|(_, due)| *due <= now) {
+                expected.push(audio(waiting.remove(0).0));
+            }
+            prop_assert_eq!(poll(&mut echo, now), expected);
+            prop_assert_eq!(deadline(&echo).is_some(), !waiting.is_empty());
+        }
+    }
+}
+
+#[test]
+fn deadline_is_the_nanosecond_at_which_audio_is_due() {
+    let mut echo = server(3_000);
+    receive(&mut echo, 7, client(1), &audio(1));
+    receive(&mut echo, 9, client(1), &audio(2));
+    assert_eq!(deadline(&echo), Some(3_000 * MS + 7));
+    assert_eq!(poll(&mut echo, 3_000 * MS + 6), Vec::<Vec<u8>>::new());
+    assert_eq!(poll(&mut echo, 3_000 * MS + 7), [audio(1)]);
+    assert_eq!(deadline(&echo), Some(3_000 * MS + 9));
+    assert_eq!(poll(&mut echo, 3_000 * MS + 9), [audio(2)]);
+    assert_eq!(deadline(&echo), None);
+}
+
+#[test]
+fn keepalive_is_answered_while_audio_is_held() {
+    let mut echo = server(100);
+    receive(&mut echo, 0, client(1), &audio(1));
+    let keepalive = packet(4, 1, &[]);
+    receive(&mut echo, 5, client(1), &keepalive);
+    assert_eq!(deadline(&echo), Some(5));
+    assert_eq!(poll(&mut echo, 5), [keepalive]);
+    assert_eq!(poll(&mut echo, 100 * MS), [audio(1)]);
+}
+
+#[test]
+fn audio_leaves_in_order_of_arrival_for_any_timestamps() {
+    let mut echo = server(10);
+    let (first, second) = (audio(1), audio(2));
+    let of = |at, contents| Receive {
+        source: client(1),
+        dst_ip: None,
+        received_at: Time::from_nanos(at),
+        contents,
+        segment_size: 32,
+    };
+    echo.on_datagram(Time::from_nanos(900), &[of(800, &first), of(300, &second)]);
+    assert_eq!(poll(&mut echo, 10 * MS + 799), Vec::<Vec<u8>>::new());
+    assert_eq!(poll(&mut echo, 10 * MS + 800), [first, second]);
+}
+
+#[test]
+fn mixed_batch_is_split() {
+    let mut echo = server(10);
+    let keepalive = packet(4, 9, &[0; 20]);
+    let short = packet(1, 4, &[4; 3]);
+    let batch = [audio(1), keepalive.clone(), audio(2), audio(3), short.clone()].concat();
+    receive_batch(&mut echo, 0, client(1), &batch, 32);
+    assert_eq!(poll(&mut echo, 0), [keepalive]);
+    assert_eq!(poll(&mut echo, 10 * MS), [audio(1), audio(2), audio(3), short]);
+    assert_eq!(echo.counters().received.get(), 4);
+    assert_eq!(echo.counters().sent.get(), 4);
+}
+
+#[test]
+fn batch_with_a_short_last_datagram_leaves_unchanged() {
+    let mut echo = server(10);
+    let short = packet(1, 3, &[3; 3]);
+    receive_batch(&mut echo, 0, client(1), &[audio(1), audio(2), short.clone()].concat(), 32);
+    receive_batch(&mut echo, 0, client(1), &[audio(4), audio(5)].concat(), 32);
+    let mut sink = RecordingSink::new();
+    echo.poll_transmit(Time::from_nanos(10 * MS), &mut sink);
+    assert_eq!(sink.segment_counts, [3, 2]);
+    assert_eq!(sink.take(), [audio(1), audio(2), short, audio(4), audio(5)]);
+}
+
+#[test]
+fn batch_is_split_to_the_segment_limit_of_the_system() {
+    let mut echo = server(10);
+    let batch: Vec<u8> = (0..7).flat_map(audio).collect();
+    receive_batch(&mut echo, 0, client(1), &batch, 32);
+    let mut sink = RecordingSink::new();
+    sink.segments = 3;
+    echo.poll_transmit(Time::from_nanos(10 * MS), &mut sink);
+    assert_eq!(sink.segment_counts, [3, 3, 1]);
+    assert_eq!(sink.take(), (0..7).map(audio).collect::<Vec<_>>());
+}
+
+#[test]
+fn adjacent_datagrams_return_to_their_own_clients() {
+    let mut echo = server(10);
+    for number in [1, 2, 1] {
+        receive(&mut echo, 0, client(number), &audio(number));
+    }
+    let mut sink = RecordingSink::new();
+    echo.poll_transmit(Time::from_nanos(10 * MS), &mut sink);
+    let left: Vec<_> = sink.sent.iter().map(|left| (left.to, left.bytes.clone())).collect();
+    assert_eq!(left, [(client(1), audio(1)), (client(2), audio(2)), (client(1), audio(1))]);
+}
+
+#[test]
+fn unknown_flags_are_returned() {
+    let mut echo = server(0);
+    for kind in [1, 4] {
+        let mut bytes = packet(kind, 1, &[]);
+        bytes[10..12].copy_from_slice(&[0xFF, 0xFC]);
+        receive(&mut echo, 0, client(1), &bytes);
+        assert_eq!(poll(&mut echo, 0), [bytes]);
+    }
+}
+
+#[test]
+fn longest_datagram_is_returned_whole() {
+    let mut echo = server(20);
+    // Loopback is not limited.
+    let client = SocketAddr::from(([127, 0, 0, 1], 5_000));
+    let payload: Vec<u8> = (0..65_495u32).map(|i| (i % 251) as u8).collect();
+    let (delayed, answered) = (packet(1, 1, &payload), packet(4, 2, &payload));
+    assert_eq!(delayed.len(), 65_507);
+    // Thirty datagrams of this length take several chunks of the store.
+    for at in 0..30 {
+        receive(&mut echo, at, client, &delayed);
+    }
+    receive(&mut echo, 30, client, &answered);
+    assert_eq!(poll(&mut echo, 30), [answered]);
+    for at in 0..30 {
+        assert!(poll(&mut echo, 20 * MS + at) == [delayed.clone()], "packet {at}");
+    }
+}
+
+#[test]
+fn reply_leaves_from_the_address_that_received_the_request() {
+    let mut echo = server(10);
+    let local_ip: IpAddr = "192.0.2.8".parse().expect("an address");
+    for bytes in [audio(1), packet(4, 1, &[])] {
+        let received_at = Time::ZERO;
+        echo.on_datagram(
+            received_at,
+            &[Receive {
+                source: client(1),
+                dst_ip: Some(local_ip),
+                received_at,
+                contents: &bytes,
+                segment_size: bytes.len(),
+            }],
+        );
+    }
+    let mut sink = RecordingSink::new();
+    echo.poll_transmit(Time::from_nanos(10 * MS), &mut sink);
+    let from: Vec<_> = sink.sent.iter().map(|left| (left.to, left.from)).collect();
+    assert_eq!(from, [(client(1), Some(local_ip)); 2]);
+}
+
+#[test]
+fn pong_repeats_the_sequence_and_first_twelve_bytes_of_the_ping() {
+    let mut echo = server(3_000);
+    let mut ping = packet(5, 7, &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]);
+    ping[6..12].copy_from_slice(&[21, 22, 23, 24, 25, 26]);
+    receive(&mut echo, 0, client(1), &ping);
+    // Timestamp and flags are 0, and payload bytes after the first twelve are not returned.
+    assert_eq!(poll(&mut echo, 0), [packet(6, 7, &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12])]);
+    receive(&mut echo, 0, client(1), &packet(5, 8, &[0; 11]));
+    assert_eq!(poll(&mut echo, 0), Vec::<Vec<u8>>::new());
+    assert_eq!(echo.counters().dropped_payload.get(), 1);
+}
+
+#[test]
+fn route_probe_is_answered_and_its_reply_is_not() {
+    let mut echo = server(3_000);
+    receive(&mut echo, 0, client(1), &packet(4, 7, &[1, 0xAA, 0xBB, 0xCC, 0xDD]));
+    receive(&mut echo, 0, client(1), &packet(4, 8, &[2, 0xAA, 0xBB, 0xCC, 0xDD]));
+    assert_eq!(poll(&mut echo, 0), [packet(4, 7, &[2, 0xAA, 0xBB, 0xCC, 0xDD])]);
+    // A payload one byte shorter or longer, or with another first byte, is an ordinary KEEPALIVE.
+    for payload in [&[1, 2, 3, 4][..], &[1, 2, 3, 4, 5, 6], &[3, 2, 3, 4, 5]] {
+        receive(&mut echo, 0, client(1), &packet(4, 9, payload));
+        assert_eq!(poll(&mut echo, 0), [packet(4, 9, payload)]);
+    }
+    let counters = echo.counters();
+    assert_eq!((counters.keepalives.get(), counters.ignored.get(), counters.immediate_replies.get()), (4, 1, 4));
+}
+
+#[test]
+fn datagram_from_port_0_is_dropped_before_all_other_checks() {
+    let mut echo = server(0);
+    let port_zero = SocketAddr::from(([192, 0, 2, 1], 0));
+    receive_batch(&mut echo, 0, port_zero, &[audio(1), audio(2)].concat(), 32);
+    receive(&mut echo, 0, port_zero, &[9, 9]);
+    assert_eq!(poll(&mut echo, 0), Vec::<Vec<u8>>::new());
+    let counters = echo.counters();
+    assert_eq!((counters.dropped_port_zero.get(), counters.received.get(), counters.dropped_short.get()), (3, 0, 0));
+}
+
+#[test]
+fn would_block_keeps_the_order_and_loses_nothing() {
+    let mut echo = server(10);
+    for number in 0..40 {
+        receive(&mut echo, number, client(1), &audio(number as u8));
+    }
+    let mut sink = RecordingSink::new();
+    sink.segments = 3;
+    for turn in 0..40 {
+        sink.plan = [SendStatus::Sent, SendStatus::WouldBlock].into();
+        echo.poll_transmit(Time::from_nanos(10 * MS + 40 + turn), &mut sink);
+        assert!(sink.plan.is_empty() || echo.next_deadline().is_none());
+    }
+    assert_eq!(sink.take(), (0..40).map(audio).collect::<Vec<_>>());
+    assert_eq!(echo.counters().sent.get(), 40);
+    assert_eq!(echo.counters().buffered.get(), 0);
+}
+
+#[test]
+fn would_block_ends_the_poll() {
+    let mut echo = server(0);
+    receive(&mut echo, 0, client(1), &packet(4, 1, &[]));
+    receive(&mut echo, 0, client(1), &audio(1));
+    let mut sink = RecordingSink::new();
+    sink.plan = [SendStatus::WouldBlock].into();
+    echo.poll_transmit(Time::ZERO, &mut sink);
+    assert_eq!(sink.take(), Vec::<Vec<u8>>::new());
+    assert_eq!(poll(&mut echo, 1), [packet(4, 1, &[]), audio(1)]);
+}
+
+#[test]
+fn failed_send_is_counted_and_skipped() {
+    let mut echo = server(0);
+    receive_batch(&mut echo, 0, client(1), &[audio(1), audio(2)].concat(), 32);
+    receive(&mut echo, 0, client(2), &audio(3));
+    let mut sink = RecordingSink::new();
+    sink.plan = [SendStatus::Failed].into();
+    echo.poll_transmit(Time::ZERO, &mut sink);
+    assert_eq!(sink.take(), [audio(3)]);
+    let counters = echo.counters();
+    assert_eq!((counters.send_failed.get(), counters.sent.get(), counters.buffered_bytes.get()), (2, 1, 0));
+}
+
+#[test]
+fn logged_source_is_checked_every_second_until_silent_for_ten() {
+    let mut echo = EchoServer::new(EchoConfig { delay: Duration::ZERO, log_sources: true, ..EchoConfig::default() });
+    assert_eq!(deadline(&echo), None);
+    receive(&mut echo, 7, client(1), &packet(4, 1, &[]));
+    assert_eq!(poll(&mut echo, 7), [packet(4, 1, &[])]);
+    let mut sweeps = 0;
+    while let Some(sweep) = deadline(&echo) {
+        assert_eq!(poll(&mut echo, sweep), Vec::<Vec<u8>>::new());
+        sweeps += 1;
+        assert_eq!(sweep, 7 + sweeps * 1_000 * MS);
+    }
+    assert_eq!(sweeps, 10);
+}

@@ -1,0 +1,398 @@
+//! The echo server with an impaired reply path, in virtual time: order, copies, spacing and counts. Outcomes depend only on the documented
+//! inputs.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use test_support::recording_sink;
+
+use jamjam_core::echo::{
+    BufferLimits, EchoConfig, EchoServer, IMPAIRED_PACKET_OVERHEAD, ReplyEvent, ReplyObserver, ReplyOutcome,
+};
+use jamjam_core::impairment::{BandwidthLimit, GilbertModel, Impairment};
+use jamjam_core::node::{Node, Receive, SendStatus};
+use jamjam_core::time::Time;
+use jamjam_core::wire::PacketType;
+use jamjam_core::wire::stun::{CountsRequestTime, counts_request};
+use proptest::prelude::*;
+
+use recording_sink::RecordingSink;
+
+const MS: Duration = Duration::from_millis(1);
+
+/// The events that the observer received.
+#[derive(Clone, Default)]
+struct EventLog(Arc<Mutex<Vec<ReplyEvent>>>);
+
+impl ReplyObserver for EventLog {
+    fn on_reply(&mut self, event: &ReplyEvent) {
+        self.0.lock().expect("the lock is not poisoned").push(*event);
+    }
+}
+
+impl EventLog {
+    fn all(&self) -> Vec<ReplyEvent> {
+        self.0.lock().expect("the lock is not poisoned").clone()
+    }
+}
+
+fn server(delay: Duration, impairment: Impairment) -> (EchoServer, EventLog) {
+    let log = EventLog::default();
+    let config = EchoConfig { delay, ..EchoConfig::default() };
+    (EchoServer::with_impairment(config, impairment, Box::new(log.clone())), log)
+}
+
+fn client(number: u8) -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, number], 5_000))
+}
+
+fn packet(kind: u8, sequence: u32, payload: usize) -> Vec<u8> {
+    let mut bytes = vec![1, kind];
+    bytes.extend(sequence.to_be_bytes());
+    bytes.resize(12 + payload, 0);
+    bytes
+}
+
+fn audio(sequence: u32) -> Vec<u8> {
+    packet(1, sequence, 16)
+}
+
+fn sequence(bytes: &[u8]) -> u32 {
+    u32::from_be_bytes(bytes[2..6].try_into().expect("four bytes"))
+}
+
+fn receive(echo: &mut EchoServer, received_at: Time, source: SocketAddr, contents: &[u8]) {
+    echo.on_datagram(
+        received_at,
+        &[Receive { source, dst_ip: None, received_at, contents, segment_size: contents.len() }],
+    );
+}
+
+/// Polls the server at its deadlines up to `end`. Returns the sent datagrams with their times.
+fn drain(echo: &mut EchoServer, end: Time) -> Vec<(Time, Vec<u8>)> {
+    let (mut sink, mut left) = (RecordingSink::new(), Vec::new());
+    while let Some(due) = echo.next_deadline().filter(|due| *due <= end) {
+        echo.poll_transmit(due, &mut sink);
+        left.extend(sink.take().into_iter().map(|bytes| (due, bytes)));
+    }
+    left
+}
+
+#[test]
+fn jitter_delays_and_keeps_the_order_of_each_source() {
+    let (mut echo, log) = server(20 * MS, Impairment { jitter: 5 * MS, seed: 1, ..Impairment::default() });
+    for n in 0..1_000 {
+        // Two clients send one packet per millisecond each. Independent delays of up to 5 ms would reorder the packets.
+        for number in [1, 2] {
+            receive(&mut echo, Time::from_millis(n), client(number), &audio(n as u32 * 10 + u32::from(number)));
+        }
+    }
+    let left = drain(&mut echo, Time::from_millis(2_000));
+    assert_eq!(left.len(), 2_000);
+    for number in [1, 2] {
+        let own = left.iter().filter(|(_, bytes)| sequence(bytes) % 10 == number);
+        let mut longest = Duration::ZERO;
+        for (n, (at, bytes)) in own.enumerate() {
+            assert_eq!(sequence(bytes), n as u32 * 10 + number);
+            let late = at.signed_nanos_since(Time::from_millis(n as u64 + 20));
+            assert!((0..=5_000_000).contains(&late), "{late}");
+            longest = longest.max(Duration::from_nanos(late.cast_unsigned()));
+        }
+        assert!(longest > 4 * MS, "{longest:?}");
+    }
+    assert!(
+        log.all().iter().all(|event| event.outcome == ReplyOutcome::Sent && !event.reordered && event.copies_sent == 1)
+    );
+    assert!(log.all().iter().any(|event| event.added_delay > 4 * MS));
+}
+
+#[test]
+fn reported_delay_is_the_time_at_which_the_reply_left() {
+    let bandwidth = Some(BandwidthLimit { bits_per_second: 1_000_000, max_queue_delay: 50 * MS });
+    let impairment = Impairment { jitter: 3 * MS, reorder: 0.2, bandwidth, seed: 2, ..Impairment::default() };
+    let (mut echo, log) = server(20 * MS, impairment);
+    (0..300).for_each(|n| receive(&mut echo, Time::from_millis(u64::from(n) * 2), client(1), &audio(n)));
+    let left = drain(&mut echo, Time::from_millis(2_000));
+    let planned: Vec<(Time, u32)> =
+        log.all().iter().map(|event| (event.received_at + 20 * MS + event.added_delay, event.sequence)).collect();
+    assert_eq!(left.iter().map(|(at, bytes)| (*at, sequence(bytes))).collect::<Vec<_>>(), planned);
+    assert_eq!(left.len(), 300);
+}
+
+#[test]
+fn only_packets_chosen_for_reordering_are_overtaken() {
+    let impairment = Impairment { reorder: 0.05, jitter: 5 * MS, seed: 3, ..Impairment::default() };
+    let (mut echo, log) = server(20 * MS, impairment);
+    for n in 0..2_000 {
+        receive(&mut echo, Time::from_millis(u64::from(n)), client(1), &audio(n));
+    }
+    let left: Vec<u32> = drain(&mut echo, Time::from_millis(3_000)).iter().map(|(_, bytes)| sequence(bytes)).collect();
+    // RFC 4737: a packet is reordered if a packet that was sent later arrived before it.
+    let mut highest = None;
+    let mut passed = Vec::new();
+    for sequence in left {
+        if highest > Some(sequence) {
+            passed.push(sequence);
+        }
+        highest = highest.max(Some(sequence));
+    }
+    let events = log.all();
+    let held_back: Vec<u32> = events.iter().filter(|event| event.reordered).map(|event| event.sequence).collect();
+    assert!((60..140).contains(&held_back.len()), "{held_back:?}");
+    assert_eq!(passed, held_back);
+    assert_eq!(echo.counters().impaired_reordered.get(), held_back.len() as u64);
+}
+
+#[test]
+fn immediate_replies_do_not_wait_for_audio() {
+    let (mut echo, _) = server(3_000 * MS, Impairment { jitter: 5 * MS, seed: 4, ..Impairment::default() });
+    receive(&mut echo, Time::ZERO, client(1), &audio(1));
+    receive(&mut echo, Time::ZERO, client(1), &packet(4, 1, 0));
+    receive(&mut echo, Time::ZERO, client(1), &packet(5, 1, 12));
+    let left = drain(&mut echo, Time::from_millis(5));
+    assert_eq!(left.iter().map(|(_, bytes)| bytes[1]).collect::<Vec<_>>(), [4, 6]);
+}
+
+#[test]
+fn keepalive_after_a_stun_request_has_an_outcome() {
+    let (mut echo, log) = server(10 * MS, Impairment::default());
+    receive(&mut echo, Time::ZERO, client(1), &counts_request([9; 12], CountsRequestTime::DuringRun));
+    receive(&mut echo, Time::ZERO, client(1), &packet(4, 7, 0));
+    assert_eq!(drain(&mut echo, Time::ZERO).len(), 2);
+    let outcomes: Vec<(u32, ReplyOutcome)> = log.all().iter().map(|event| (event.sequence, event.outcome)).collect();
+    assert_eq!(outcomes, [(7, ReplyOutcome::Sent)]);
+    assert_eq!(echo.counters().buffered_bytes.get(), 0);
+}
+
+#[test]
+fn second_copy_leaves_directly_after_the_first() {
+    let (mut echo, log) = server(10 * MS, Impairment { duplicate: 1.0, ..Impairment::default() });
+    for n in [1, 2, 3] {
+        receive(&mut echo, Time::ZERO, client(1), &audio(n));
+    }
+    let left = drain(&mut echo, Time::from_millis(10));
+    assert_eq!(left.iter().map(|(_, bytes)| sequence(bytes)).collect::<Vec<_>>(), [1, 1, 2, 2, 3, 3]);
+    let counters = echo.counters();
+    assert_eq!((counters.received.get(), counters.sent.get(), counters.impaired_duplicated.get()), (3, 6, 3));
+    assert!(log.all().iter().all(|event| event.copies_sent == 2));
+}
+
+#[test]
+fn bandwidth_limit_spaces_replies_and_drops_beyond_its_queue() {
+    // A packet has 72 + 28 bytes (800 bits). At 100 kbit/s, the packet takes 8 ms.
+    let bandwidth = Some(BandwidthLimit { bits_per_second: 100_000, max_queue_delay: 20 * MS });
+    let (mut echo, log) = server(10 * MS, Impairment { bandwidth, ..Impairment::default() });
+    for n in 1..=6 {
+        receive(&mut echo, Time::ZERO, client(n as u8), &packet(1, n, 60));
+    }
+    // A ping arrives while AUDIO is queued. The pong has 24 + 28 bytes, which are 416 bits and take 4.16 ms.
+    receive(&mut echo, Time::from_millis(11), client(1), &packet(5, 9, 12));
+    let left = drain(&mut echo, Time::from_millis(1_000));
+    let left: Vec<(u64, u32)> = left.iter().map(|(at, bytes)| (at.as_micros(), sequence(bytes))).collect();
+    // The AUDIO packets reach the queue at 10 ms. The first three packets wait 0, 8 and 16 ms. The fourth packet would wait 24 ms, but the
+    // limit is 20 ms. The pong reaches the queue at 11 ms and would wait 23 ms. Both are dropped.
+    assert_eq!(left, [(18_000, 1), (26_000, 2), (34_000, 3)]);
+    let counters = echo.counters();
+    assert_eq!((counters.impaired_queue.get(), counters.received.get(), counters.pings.get()), (4, 6, 1));
+    let queue: Vec<u32> = log
+        .all()
+        .iter()
+        .filter(|event| event.outcome == ReplyOutcome::BottleneckFull)
+        .map(|event| event.sequence)
+        .collect();
+    assert_eq!(queue, [4, 5, 6, 9]);
+    assert_eq!((counters.buffered.get(), counters.buffered_bytes.get()), (0, 0));
+    // 23 ms later the queue has capacity again.
+    receive(&mut echo, Time::from_millis(34), client(1), &packet(5, 10, 12));
+    assert_eq!(drain(&mut echo, Time::from_millis(1_000))[0].0.as_micros(), 38_160);
+}
+
+fn everything(seed: u64) -> Impairment {
+    Impairment {
+        loss: 0.1,
+        burst_loss: Some(GilbertModel::new(0.05, 0.3).expect("a model")),
+        dropped_sequences: "3,40-44".parse().expect("a set"),
+        jitter: 5 * MS,
+        reorder: 0.1,
+        duplicate: 0.1,
+        seed,
+        ..Impairment::default()
+    }
+}
+
+/// Outcome, reordering and copies of each AUDIO packet by client and sequence.
+fn outcomes(log: &EventLog) -> BTreeMap<(IpAddr, u32), (ReplyOutcome, bool, u8)> {
+    let audio = log.all().into_iter().filter(|event| event.packet_type == PacketType::Audio);
+    audio.map(|f| ((f.client.ip(), f.sequence), (f.outcome, f.reordered, f.copies_sent))).collect()
+}
+
+#[test]
+fn outcome_is_independent_of_ports_order_batches_and_other_packets() {
+    let (mut echo, log) = server(10 * MS, everything(5));
+    for n in 0..500 {
+        receive(&mut echo, Time::from_millis(n), client(1), &audio(n as u32));
+    }
+    drain(&mut echo, Time::from_millis(5_000));
+    let alone = outcomes(&log);
+    assert_eq!(alone.len(), 500);
+
+    let (mut echo, log) = server(300 * MS, everything(5));
+    let (first, second) = (SocketAddr::from(([192, 0, 2, 1], 777)), SocketAddr::from(([192, 0, 2, 2], 1)));
+    // 3 and 500 have no common divisor. Therefore, steps of 3 modulo 500 visit each packet exactly once. This order differs from the
+    // ascending order above. The packets arrive in batches of five with KEEPALIVEs between the batches.
+    let order: Vec<u32> = (0..500).map(|n| n * 3 % 500).collect();
+    for (n, batch) in order.chunks(5).enumerate() {
+        let received_at = Time::from_millis(n as u64 * 40);
+        let bytes: Vec<u8> = batch.iter().flat_map(|n| audio(*n)).collect();
+        for source in [first, second] {
+            echo.on_datagram(
+                received_at,
+                &[Receive { source, dst_ip: None, received_at, contents: &bytes, segment_size: 28 }],
+            );
+            receive(&mut echo, received_at, source, &packet(4, 0, 0));
+        }
+    }
+    drain(&mut echo, Time::from_millis(50_000));
+    let both = outcomes(&log);
+    assert_eq!(both.len(), 1_000);
+    for ((client_ip, sequence), outcome) in &both {
+        assert_eq!(outcome, &alone[&(client(1).ip(), *sequence)], "packet {sequence} of {client_ip}");
+    }
+    // Another seed gives other outcomes.
+    let (mut echo, log) = server(10 * MS, everything(6));
+    (0..500).for_each(|n| receive(&mut echo, Time::from_millis(u64::from(n)), client(1), &audio(n)));
+    drain(&mut echo, Time::from_millis(5_000));
+    assert_ne!(outcomes(&log), alone);
+}
+
+#[test]
+fn copy_is_charged_like_a_packet_and_both_are_dropped_together() {
+    // Memory for a packet of 28 bytes and its copy.
+    let two = 2 * (28 + IMPAIRED_PACKET_OVERHEAD) as u64;
+    let buffer_limits = BufferLimits { total: Some(3 * two + 600), per_client: Some(two + 600) };
+    let config = EchoConfig { delay: 10 * MS, buffer_limits, ..EchoConfig::default() };
+    let log = EventLog::default();
+    let impairment = Impairment { duplicate: 1.0, ..Impairment::default() };
+    let mut echo = EchoServer::with_impairment(config, impairment, Box::new(log.clone()));
+    receive(&mut echo, Time::ZERO, client(1), &audio(1));
+    let counters = echo.counters();
+    assert_eq!((counters.buffered.get(), counters.buffered_bytes.get()), (1, two));
+    // 600 bytes are enough memory for a packet, but not for a packet with its copy. After the first packet, 600 bytes are left below the
+    // limit of client 1. After the packets of clients 2 and 3, 600 bytes are left in total.
+    receive(&mut echo, Time::ZERO, client(1), &audio(2));
+    for number in [2, 3, 4] {
+        receive(&mut echo, Time::ZERO, client(number), &audio(1 + u32::from(number)));
+    }
+    assert_eq!(
+        (counters.dropped_client_buffer_full.get(), counters.dropped_buffer_full.get(), counters.received.get()),
+        (1, 1, 3)
+    );
+    assert_eq!(counters.buffered_bytes.get(), 3 * two);
+    assert_eq!(drain(&mut echo, Time::from_millis(10)).len(), 6);
+    assert_eq!((counters.buffered.get(), counters.buffered_bytes.get()), (0, 0));
+    let outcomes: Vec<(u32, ReplyOutcome)> = log.all().iter().map(|event| (event.sequence, event.outcome)).collect();
+    let (dropped, sent) = (ReplyOutcome::Dropped, ReplyOutcome::Sent);
+    assert_eq!(outcomes, [(2, dropped), (5, dropped), (1, sent), (3, sent), (4, sent)]);
+}
+
+#[test]
+fn failed_and_stopped_replies_have_an_outcome() {
+    let (mut echo, log) = server(10 * MS, Impairment { duplicate: 1.0, ..Impairment::default() });
+    for n in 1..=4 {
+        receive(&mut echo, Time::ZERO, client(1), &audio(n));
+    }
+    let mut sink = RecordingSink::new();
+    // Both copies of packet 1 and the second copy of packet 2 fail. The first copy of packet 3 is sent, and then the system reports
+    // WouldBlock.
+    sink.plan = [
+        SendStatus::Failed,
+        SendStatus::Failed,
+        SendStatus::Sent,
+        SendStatus::Failed,
+        SendStatus::Sent,
+        SendStatus::WouldBlock,
+    ]
+    .into();
+    echo.poll_transmit(Time::from_millis(10), &mut sink);
+    assert_eq!(echo.next_deadline(), Some(Time::from_millis(10)));
+    let counters = echo.counters();
+    echo.stop();
+    assert_eq!((counters.sent.get(), counters.send_failed.get(), counters.dropped_at_stop.get()), (2, 3, 2));
+    assert_eq!((counters.received.get(), counters.impaired_duplicated.get()), (4, 3));
+    let outcomes: Vec<(u32, ReplyOutcome, u8)> =
+        log.all().iter().map(|f| (f.sequence, f.outcome, f.copies_sent)).collect();
+    assert_eq!(
+        outcomes,
+        [
+            (1, ReplyOutcome::SendFailed, 0),
+            (2, ReplyOutcome::Sent, 1),
+            (3, ReplyOutcome::Sent, 1),
+            (4, ReplyOutcome::DroppedAtStop, 0)
+        ]
+    );
+}
+
+#[test]
+fn backlog_due_at_one_time_leaves_in_batches() {
+    let (mut echo, _) = server(10 * MS, Impairment { jitter: 1 * MS, ..Impairment::default() });
+    (0..200).for_each(|n| receive(&mut echo, Time::ZERO, client(1), &audio(n)));
+    let mut sink = RecordingSink::new();
+    let now = Time::from_millis(100);
+    for batch in [64, 64, 64, 8] {
+        assert!(echo.next_deadline().is_some_and(|due| due <= now));
+        echo.poll_transmit(now, &mut sink);
+        assert_eq!(sink.take().len(), batch);
+    }
+    assert_eq!(echo.next_deadline(), None);
+}
+
+proptest! {
+    /// Checks the rules of `docs/measuring.md`, and that the outcomes match the counts.
+    #[test]
+    fn every_reply_has_exactly_one_count_and_one_outcome(
+        steps in prop::collection::vec((0u64..8, 1u8..4, prop::sample::select(vec![1u8, 1, 1, 4, 5, 2, 9])), 1..300),
+        outcomes in prop::collection::vec(0u8..8, 0..400),
+        (seed, narrow, cap) in (0u64..1_000, any::<bool>(), prop::option::of(500u64..9_000)),
+    ) {
+        let bandwidth = narrow.then_some(BandwidthLimit { bits_per_second: 200_000, max_queue_delay: 10 * MS });
+        let limits = BufferLimits { total: None, per_client: cap };
+        let config = EchoConfig { delay: 10 * MS, buffer_limits: limits, ..EchoConfig::default() };
+        let log = EventLog::default();
+        let mut echo = EchoServer::with_impairment(config, Impairment { bandwidth, ..everything(seed) }, Box::new(log.clone()));
+        let mut sink = RecordingSink::new();
+        let outcome = |n: u8| match n { 0 => SendStatus::WouldBlock, 1 => SendStatus::Failed, _ => SendStatus::Sent };
+        sink.plan = outcomes.into_iter().map(outcome).collect();
+        let (mut now, mut requests) = (0, 0);
+        for (n, (passed, from, kind)) in steps.iter().enumerate() {
+            now += passed;
+            requests += u64::from(matches!(kind, 1 | 4 | 5));
+            receive(&mut echo, Time::from_millis(now), client(*from), &packet(*kind, n as u32, 16));
+            echo.poll_transmit(Time::from_millis(now), &mut sink);
+        }
+        let counters = echo.counters();
+        echo.stop();
+        let sum = |names: &[&str]| {
+            let fields = counters.values().filter(|(name, _)| names.contains(name));
+            fields.map(|(_, count)| count).sum::<u64>()
+        };
+        let accepted = sum(&["received", "keepalives", "pings", "impaired_duplicated"]);
+        let finished = sum(&["sent", "immediate_replies", "send_failed", "dropped_at_stop", "impaired_lost", "impaired_burst",
+            "impaired_listed", "impaired_queue"]);
+        prop_assert_eq!(accepted, finished);
+        prop_assert_eq!(sum(&["buffered", "buffered_bytes"]), 0);
+
+        let events = log.all();
+        let with = |name: &str| events.iter().filter(|event| event.outcome.name() == name).count() as u64;
+        prop_assert_eq!(events.len() as u64, requests);
+        prop_assert_eq!(with("buffer_full"), sum(&["dropped_client_buffer_full", "dropped_buffer_full", "dropped_reply_buffer_full"]));
+        for (outcome, name) in [("lost", "impaired_lost"), ("burst", "impaired_burst"), ("listed", "impaired_listed"),
+            ("queue", "impaired_queue")] {
+            prop_assert_eq!(with(outcome), sum(&[name]));
+        }
+        prop_assert_eq!(events.iter().map(|event| u64::from(event.copies_sent)).sum::<u64>(), sum(&["sent", "immediate_replies"]));
+        let held_back = events.iter().filter(|event| event.reordered).count() as u64;
+        prop_assert_eq!(held_back, sum(&["impaired_reordered"]));
+        prop_assert!(events.iter().all(|event| (event.outcome == ReplyOutcome::Sent) == (event.copies_sent > 0)));
+    }
+}

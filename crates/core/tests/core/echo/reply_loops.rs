@@ -1,0 +1,393 @@
+//! Loops between two echo servers, in virtual time. A datagram with the forged source address of one server is sent to the other server.
+//! Then, the servers answer each other's replies. The tests check how often each server answers and when the loop ends. In one round of the
+//! loop, a packet passes both servers and both paths. Therefore, the duration of a round is the sum of both server delays and both path
+//! delays. The loop ends because each server limits how often it echoes the same AUDIO packet. For this limit, each server keeps one time
+//! budget for each AUDIO packet. A new time budget equals three intervals. An interval is 10 s plus six times the server's delay. Each echo
+//! of a packet subtracts one interval from the packet's budget. The budget grows by one second for each second that passes. The budget
+//! never exceeds three intervals. If less than one interval is left, the server drops the packet. Before the third reply to the same
+//! KEEPALIVE, a server sends a loop check. Only an echo server returns a loop check.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::net::SocketAddr;
+use std::time::Duration;
+use test_support::recording_sink;
+
+use jamjam_core::echo::{AdmissionConfig, Counters, EchoConfig, EchoServer};
+use jamjam_core::node::{Node, Receive};
+use jamjam_core::stats::Counter;
+use jamjam_core::time::Time;
+use proptest::prelude::*;
+
+use recording_sink::RecordingSink;
+
+/// An arriving datagram: time, order, destination host, source, bytes.
+type Arrival = (u64, u64, usize, SocketAddr, Vec<u8>);
+
+/// The hosts of the network. A host without an `EchoServer` simulates an echo server of another project. Such a host returns every datagram
+/// unchanged and immediately.
+struct Network {
+    hosts: Vec<(SocketAddr, Option<EchoServer>)>,
+    wire: BinaryHeap<Reverse<Arrival>>,
+    order: u64,
+    /// Path delay in nanoseconds.
+    path_delay: u64,
+    /// For each KEEPALIVE that an `EchoServer` sent: the send time in nanoseconds, and the index of the host.
+    keepalives_sent: Vec<(u64, usize)>,
+}
+
+const MS: u64 = 1_000_000;
+
+fn address(number: u8) -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, number], 5_000))
+}
+
+fn echo(delay_ms: u64) -> EchoServer {
+    EchoServer::new(EchoConfig { delay: Duration::from_millis(delay_ms), ..EchoConfig::default() })
+}
+
+impl Network {
+    fn new(hosts: Vec<Option<EchoServer>>, path_delay_ms: u64) -> Self {
+        let hosts = (1..).map(address).zip(hosts).collect();
+        Self { hosts, wire: BinaryHeap::new(), order: 0, path_delay: path_delay_ms * MS, keepalives_sent: Vec::new() }
+    }
+
+    /// Creates two servers with these delays.
+    fn pair(delays: [u64; 2], path_delay_ms: u64) -> Self {
+        Self::new(delays.map(|delay| Some(echo(delay))).into(), path_delay_ms)
+    }
+
+    /// Delivers a datagram to host 0 at `at_ms` with host `from` as its forged source.
+    fn forge(&mut self, at_ms: u64, from: usize, bytes: Vec<u8>) {
+        self.enqueue(at_ms * MS, 0, self.hosts[from].0, bytes);
+    }
+
+    fn enqueue(&mut self, at: u64, to: usize, from: SocketAddr, bytes: Vec<u8>) {
+        self.order += 1;
+        self.wire.push(Reverse((at, self.order, to, from, bytes)));
+    }
+
+    /// Runs until `end_ms` or until there are no more events. Returns the time of the last event in milliseconds.
+    fn run_until(&mut self, end_ms: u64) -> u64 {
+        let mut last = 0;
+        loop {
+            let arrival = self.wire.peek().map(|Reverse(next)| next.0);
+            let deadlines = self.hosts.iter().filter_map(|(_, echo)| Some(echo.as_ref()?.next_deadline()?.as_nanos()));
+            let Some(now) = deadlines.chain(arrival).min().filter(|now| *now <= end_ms * MS) else {
+                return last / MS;
+            };
+            last = now;
+            while let Some(Reverse(next)) = self.wire.peek()
+                && next.0 == now
+                && let Some(Reverse((_, _, host, source, bytes))) = self.wire.pop()
+            {
+                let here = self.hosts[host].0;
+                match &mut self.hosts[host].1 {
+                    Some(echo) => {
+                        let received_at = Time::from_nanos(now);
+                        echo.on_datagram(
+                            received_at,
+                            &[Receive {
+                                source,
+                                dst_ip: None,
+                                received_at,
+                                contents: &bytes,
+                                segment_size: bytes.len(),
+                            }],
+                        );
+                    }
+                    None => self.send(now, here, source, bytes),
+                }
+            }
+            for host in 0..self.hosts.len() {
+                let (here, Some(echo)) = &mut self.hosts[host] else { continue };
+                let (here, mut sink) = (*here, RecordingSink::new());
+                echo.poll_transmit(Time::from_nanos(now), &mut sink);
+                for left in sink.sent {
+                    if left.bytes[1] == 4 {
+                        self.keepalives_sent.push((now, host));
+                    }
+                    self.send(now, here, left.to, left.bytes);
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, now: u64, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
+        // A datagram is discarded if no simulated host has its destination address. A client, for example, is not a simulated host.
+        if let Some(host) = self.hosts.iter().position(|(address, _)| *address == to) {
+            self.enqueue(now + self.path_delay, host, from, bytes);
+        }
+    }
+
+    /// Runs until there are no more events.
+    fn run(&mut self) -> u64 {
+        let last = self.run_until(3_600_000);
+        assert!(self.wire.is_empty(), "the loop lasts longer than an hour");
+        last
+    }
+
+    fn counts<const N: usize>(&self, host: usize, of: impl Fn(&Counters) -> [u64; N]) -> [u64; N] {
+        of(&self.hosts[host].1.as_ref().expect("a server").counters())
+    }
+}
+
+/// The numbers of sent echoes, of dropped repeated packets, and of packets above the rate limit.
+fn audio_counts(counters: &Counters) -> [u64; 3] {
+    [counters.sent.get(), counters.dropped_repeated.get(), counters.dropped_packet_rate.get()]
+}
+
+fn answer_counts(counters: &Counters) -> [u64; 3] {
+    [counters.immediate_replies.get(), counters.dropped_repeated.get(), counters.dropped_packet_rate.get()]
+}
+
+/// A packet of version 1: type, sequence, timestamp 0, flags 0, payload.
+fn packet(kind: u8, sequence: u32, payload: &[u8]) -> Vec<u8> {
+    [&[1, kind][..], &sequence.to_be_bytes(), &[0; 6], payload].concat()
+}
+
+#[test]
+fn audio_loops_three_times() {
+    // (server delays, path delay, echoes of each server, end of the loop), times in ms. After these echoes, the first server receives the
+    // packet once more and drops it.
+    for (delays, path_delay, echoes, end) in [
+        ([0, 0], 0, 3, 0),
+        ([0, 0], 20, 3, 120),
+        ([100, 100], 20, 3, 720),
+        ([0, 3_000], 20, 3, 9_120),
+        ([3_000, 0], 20, 3, 9_120),
+        ([3_000, 3_000], 20, 3, 18_120),
+        ([60_000, 60_000], 500, 3, 363_000),
+        // The maximum round trip (2 s) for which this number of rounds is guaranteed.
+        ([0, 0], 1_000, 3, 6_000),
+        ([3_000, 3_000], 1_000, 3, 24_000),
+    ] {
+        let mut network = Network::pair(delays, path_delay);
+        network.forge(0, 1, packet(1, 7, &[9; 512]));
+        assert_eq!(network.run(), end, "{delays:?}");
+        assert_eq!(network.counts(0, audio_counts), [echoes, 1, 0], "{delays:?}");
+        assert_eq!(network.counts(1, audio_counts), [echoes, 0, 0], "{delays:?}");
+    }
+}
+
+#[test]
+fn longer_delay_ends_the_loop_that_the_shorter_one_would_continue() {
+    // Suppose that only the first server had a limit. Then each server would send five echoes in the first and third test cases. In the
+    // second test case, each server would send four echoes. However, both servers have a limit. In the first test case, the second server's
+    // time budget for the packet is 120 s. Each echo of the packet uses 40 s of this budget. The packet returns after 5.1 s. In this time,
+    // the budget increases by 5.1 s. So each round uses 34.9 s. Three rounds use 3 × 34.9 = 104.7 s of the budget. When the packet arrives
+    // for the fourth time, only 15.3 s are left. Therefore, the second server drops the packet.
+    for (delays, path_delay, echoes, end) in [
+        ([0, 5_000], 50, [4, 3], 50 + 3 * 5_100),
+        ([10_000, 16_000], 50, [4, 3], 10_050 + 3 * 26_100),
+        ([0, 3_000], 1_000, [4, 3], 1_000 + 3 * 5_000),
+    ] {
+        let mut network = Network::pair(delays, path_delay);
+        network.forge(0, 1, packet(1, 7, &[9; 512]));
+        assert_eq!(network.run(), end, "{delays:?}");
+        assert_eq!(network.counts(0, audio_counts), [echoes[0], 0, 0], "{delays:?}");
+        assert_eq!(network.counts(1, audio_counts), [echoes[1], 1, 0], "{delays:?}");
+    }
+}
+
+#[test]
+fn keepalive_loop_ends_after_three_round_trips() {
+    // The path delay is between 0 and 5 s. Instead of a third echo, the first server sends a loop check. The second server returns this loop
+    // check.
+    for path_delay in [0, 1, 20, 165, 399, 400, 401, 450, 500, 750, 999, 1_000, 2_000, 5_000] {
+        let mut network = Network::pair([3_000, 3_000], path_delay);
+        network.forge(0, 1, packet(4, 7, &[]));
+        assert_eq!(network.run(), 6 * path_delay, "{path_delay} ms");
+        let counts = |counters: &Counters| {
+            [&counters.keepalives, &counters.loop_checks, &counters.immediate_replies, &counters.dropped_repeated]
+                .map(Counter::get)
+        };
+        // The first server drops the returned loop check.
+        assert_eq!(network.counts(0, counts), [2, 1, 3, 1], "{path_delay} ms");
+        assert_eq!(network.counts(1, counts), [3, 0, 3, 0], "{path_delay} ms");
+    }
+}
+
+#[test]
+fn loop_started_after_another_ends_as_quickly() {
+    let mut network = Network::pair([0, 0], 1_000);
+    // The first datagram starts a loop. The server then treats the source as an echo server for a minute. The test forges the datagram
+    // again within this minute, shortly after this minute, and later.
+    for at in [0, 20_000, 59_000, 70_000, 131_000, 500_000] {
+        network.forge(at, 1, packet(4, 7, &[]));
+        let end = network.run();
+        assert!(end <= at + 6_000, "forged at {at} ms, ended at {end} ms");
+    }
+}
+
+/// The maximum number of KEEPALIVEs that a host sends within any period of one second. Only KEEPALIVEs sent at or after `from_ms` count.
+fn max_per_second(network: &Network, host: usize, from_ms: u64) -> usize {
+    let times: Vec<u64> = network
+        .keepalives_sent
+        .iter()
+        .filter(|(at, of)| *of == host && *at >= from_ms * MS)
+        .map(|(at, _)| *at)
+        .collect();
+    let within = |first: usize| times[first..].partition_point(|at| *at < times[first] + 1_000 * MS);
+    (0..times.len()).map(within).max().unwrap_or(0)
+}
+
+#[test]
+fn keepalive_storm_is_20_replies_per_second_after_its_first_round() {
+    // For the duration of one round trip, 8,000 forged packets per second arrive.
+    for path_delay in [100, 400, 415, 500, 1_000] {
+        let mut network = Network::pair([0, 0], path_delay);
+        let last_forged = 2 * path_delay;
+        for sequence in 0..last_forged * 8 {
+            network.forge(sequence / 8, 1, packet(4, sequence as u32, &[7; 412]));
+        }
+        let end = network.run();
+        assert!(end <= last_forged + 10_000, "{path_delay} ms: ended at {end} ms");
+        for host in [0, 1] {
+            // By this time, each server has answered each packet once.
+            let first_round = last_forged + path_delay + 1;
+            let maximum = max_per_second(&network, host, first_round);
+            assert!(maximum <= 20 + 2, "{path_delay} ms: host {host} sent {maximum} packets in a second");
+        }
+    }
+}
+
+#[test]
+fn keepalive_storm_ends_the_same_beside_audio_of_fifty_clients() {
+    let mut network = Network::pair([3_000, 3_000], 1_000);
+    // There are more sources and packets than any table holds. Each of 50 sources sends 375 packets per second for 12 s.
+    for number in 0..50 * 375 * 12_u32 {
+        let from = SocketAddr::from(([198, 51, 100, (number % 50) as u8], 5_000));
+        network.enqueue(u64::from(number) * 1_000 * MS / 18_750, 0, from, packet(1, number / 50, &[0; 8]));
+    }
+    (0..300).for_each(|sequence| network.forge(3_000, 1, packet(4, sequence, &[])));
+    network.run();
+    let last = network.keepalives_sent.last().map_or(0, |(at, _)| *at) / MS;
+    assert!(last <= 3_000 + 10_000, "the last KEEPALIVE was sent at {last} ms");
+    for host in [0, 1] {
+        let maximum = max_per_second(&network, host, 3_000 + 1_001);
+        assert!(maximum <= 20 + 2, "host {host} sent {maximum} packets in a second");
+    }
+}
+
+#[test]
+fn keepalive_loop_ends_at_any_rate_limit() {
+    for rate in [1, 2, 8, 15, 16, 100] {
+        for path_delay in [50, 500, 1_000] {
+            let mut network = Network::pair([0, 0], path_delay);
+            for (_, host) in &mut network.hosts {
+                let admission = AdmissionConfig { max_packet_rate: Some(rate), ..AdmissionConfig::default() };
+                *host = Some(EchoServer::new(EchoConfig { admission, ..EchoConfig::default() }));
+            }
+            network.forge(0, 1, packet(4, 7, &[]));
+            let end = network.run();
+            assert!(end <= 10_000, "{rate} per second, {path_delay} ms: ended at {end} ms");
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_keepalive_loop_ends_within_10_s(
+        path_delay in 0u64..=1_000,
+        delays in [0u64..4_000, 0u64..4_000],
+        forged in prop::collection::vec((0u64..3_000, 0u32..4, 0usize..20), 1..40),
+    ) {
+        let mut network = Network::pair(delays, path_delay);
+        let mut last = 0;
+        for (at, sequence, len) in forged {
+            network.forge(at, 1, packet(4, sequence, &vec![3; len]));
+            last = last.max(at);
+        }
+        let end = network.run();
+        prop_assert!(end <= last + 10_000, "last forged at {last} ms, ended at {end} ms");
+    }
+}
+
+#[test]
+fn server_that_receives_its_own_address_as_source_ends_the_loop() {
+    for (delay, end) in [(0, 0), (100, 300), (3_000, 9_000)] {
+        let mut network = Network::new(vec![Some(echo(delay))], 0);
+        network.forge(0, 0, packet(1, 7, &[9; 512]));
+        assert_eq!(network.run(), end);
+        assert_eq!(network.counts(0, audio_counts), [3, 1, 0], "{delay} ms");
+    }
+    let mut network = Network::new(vec![Some(echo(0))], 0);
+    network.forge(0, 0, packet(4, 7, &[]));
+    network.run();
+    // Two echoes and a loop check are sent. The server does not answer the returned loop check.
+    assert_eq!(network.counts(0, answer_counts), [3, 1, 0]);
+}
+
+#[test]
+fn foreign_echo_server_is_answered_no_more_often() {
+    for delay in [0, 100, 3_000] {
+        let mut network = Network::new(vec![Some(echo(delay)), None], 20);
+        network.forge(0, 1, packet(1, 7, &[9; 512]));
+        network.forge(0, 1, packet(4, 8, b"hello"));
+        network.run();
+        assert_eq!(network.counts(0, audio_counts), [3, 2, 0], "{delay} ms");
+        assert_eq!(network.counts(0, answer_counts)[0], 2 + 1, "{delay} ms");
+    }
+}
+
+#[test]
+fn replies_of_another_type_cause_no_loop() {
+    let mut network = Network::pair([0, 0], 20);
+    // A ping, a pong, a route probe, and the reply to a route probe.
+    for (kind, payload) in [(5, &[7; 12][..]), (6, &[7; 12]), (4, &[1, 7, 7, 7, 7]), (4, &[2, 7, 7, 7, 7])] {
+        network.forge(0, 1, packet(kind, 7, payload));
+    }
+    assert_eq!(network.run(), 20);
+    assert_eq!(network.counts(0, answer_counts), [2, 0, 0]);
+    assert_eq!(network.counts(1, answer_counts), [0, 0, 0]);
+}
+
+#[test]
+fn stun_response_is_treated_as_audio_and_its_loop_ends() {
+    let mut network = Network::pair([100, 100], 20);
+    // Binding success response, 12 bytes of attributes, magic cookie, transaction ID, XOR-MAPPED-ADDRESS.
+    let head = [1, 1, 0, 12, 0x21, 0x12, 0xa4, 0x42, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
+    network.forge(0, 1, [&head[..], &[0, 0x20, 0, 8, 0, 1, 0xa1, 0x47, 0xe1, 0x12, 0xa6, 0x43]].concat());
+    network.run();
+    assert_eq!(network.counts(0, audio_counts), [3, 1, 0]);
+}
+
+#[test]
+fn thousand_forged_datagrams_end_like_one() {
+    for (delays, end) in [([100, 100], 720), ([3_000, 3_000], 18_120)] {
+        let mut network = Network::pair(delays, 20);
+        (0..1_000).for_each(|sequence| network.forge(0, 1, packet(1, sequence, &[9; 64])));
+        assert_eq!(network.run(), end, "{delays:?}");
+        assert_eq!(network.counts(0, audio_counts), [3_000, 1_000, 0], "{delays:?}");
+        assert_eq!(network.counts(1, audio_counts), [3_000, 0, 0], "{delays:?}");
+    }
+    // Without a delay, the packets return after 40 ms. In this time, a rate of 8,000 per second allows 320 more packets. The other packets
+    // are dropped and leave the loop.
+    let mut network = Network::pair([0, 0], 20);
+    (0..1_000).for_each(|sequence| network.forge(0, 1, packet(1, sequence, &[9; 64])));
+    assert_eq!(network.run(), 120);
+    assert_eq!(network.counts(0, audio_counts), [1_000 + 2 * 320, 320, 680]);
+    assert_eq!(network.counts(1, audio_counts), [1_000 + 2 * 320, 0, 0]);
+    let mut network = Network::pair([0, 0], 20);
+    (0..1_000).for_each(|sequence| network.forge(0, 1, packet(4, sequence, &[])));
+    // After the first round, the first server answers ten of the KEEPALIVEs. The limit on repeated KEEPALIVEs drops the others, and these
+    // ten when they arrive again. A dropped repeat is not charged to the rate limit.
+    assert_eq!(network.run(), 80);
+    assert_eq!(network.counts(0, answer_counts), [1_000 + 10, 990 + 10, 0]);
+    assert_eq!(network.counts(1, answer_counts), [1_000 + 10, 0, 0]);
+}
+
+#[test]
+fn storm_at_the_full_rate_ends_although_the_table_overflows() {
+    // A round takes about 12 s. With at most 8,000 packets per second, at most 96,000 packets pass in one round. The table has 131,072
+    // entries, eight per set.
+    let mut network = Network::pair([6_000, 6_000], 20);
+    for number in 0..96_000 {
+        network.forge(number / 8, 1, packet(1, number as u32, &[9; 64]));
+    }
+    assert!(network.run() < 240_000);
+    let [sent, repeated, over_rate] = network.counts(0, audio_counts);
+    assert!(sent < 4 * 96_000, "{sent}");
+    assert!(repeated + over_rate <= 96_000 && repeated > 60_000, "{repeated} {over_rate}");
+}

@@ -1,0 +1,11 @@
+//! Tests of the core. They use no sockets, and time is virtual.
+
+// Only the library is pure (crates/clippy.toml).
+#![allow(clippy::disallowed_methods)]
+
+mod audio;
+mod echo;
+mod impairment;
+mod stats;
+mod units;
+mod wire;

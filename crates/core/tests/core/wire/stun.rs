@@ -1,0 +1,402 @@
+//! STUN messages: the test vectors of RFC 5769, bytes written by hand, and arbitrary bytes.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+use test_support::golden;
+
+use golden::packet;
+use jamjam_core::wire::stun::{
+    BindingRequest, CountsRequestTime, ReceivedCounts, ReportedPause, ResponseAttributes, ServerReport, StunError,
+    StunMessage, binding_request, counts_request, error_response, is_response_to, is_stun, parse_message,
+};
+use proptest::prelude::*;
+
+/// The fixtures that are requests.
+const REQUESTS: [&str; 8] = [
+    "stun-server-report-request.hex",
+    "stun-server-report-request-during-run.hex",
+    "stun-loss-report-request.hex",
+    "stun-loss-report-request-during-run.hex",
+    "stun-request.hex",
+    "stun-request-fingerprint.hex",
+    "stun-rfc5769-request.hex",
+    "stun-rfc5769-long-term.hex",
+];
+
+fn request(bytes: &[u8]) -> BindingRequest {
+    match parse_message(bytes) {
+        Ok(StunMessage::Request(request)) => request,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn answer(bytes: &[u8], from: &str) -> Vec<u8> {
+    request(bytes).respond(from.parse().expect("an address"), None)
+}
+
+/// A request with this transaction ID and these attributes, as in the figures of the RFC.
+fn with_attributes(transaction: &[u8], attributes: &[(u16, &[u8])]) -> Vec<u8> {
+    let mut body = Vec::new();
+    for (kind, value) in attributes {
+        body.extend(kind.to_be_bytes());
+        body.extend((value.len() as u16).to_be_bytes());
+        body.extend(*value);
+        body.resize(body.len().next_multiple_of(4), 0);
+    }
+    [&[0, 1][..], &(body.len() as u16).to_be_bytes(), &[0x21, 0x12, 0xa4, 0x42], transaction, &body].concat()
+}
+
+#[test]
+fn mapped_addresses_match_the_rfc() {
+    // In the test vectors, the address attribute of a response is between the attributes SOFTWARE and MESSAGE-INTEGRITY. This program does
+    // not write SOFTWARE and MESSAGE-INTEGRITY. Therefore, the test compares only the address attribute.
+    let vector = packet("stun-rfc5769-ipv4.hex");
+    let request_bytes = with_attributes(&vector[8..20], &[]);
+    assert_eq!(answer(&request_bytes, "192.0.2.1:32853")[20..], vector[36..48]);
+    assert_eq!(
+        answer(&request_bytes, "[::ffff:192.0.2.1]:32853")[20..],
+        vector[36..48],
+        "a client at a dual-stack socket"
+    );
+    let vector = packet("stun-rfc5769-ipv6.hex");
+    let request_bytes = with_attributes(&vector[8..20], &[]);
+    assert_eq!(answer(&request_bytes, "[2001:db8:1234:5678:11:2233:4455:6677]:32853")[20..], vector[36..60]);
+}
+
+#[test]
+fn stun_response_is_at_most_24_bytes_longer_than_the_request() {
+    let bare = packet("stun-request.hex");
+    assert_eq!((bare.len(), answer(&bare, "192.0.2.1:1").len(), answer(&bare, "[2001:db8::1]:1").len()), (20, 32, 44));
+    for unknown in 1..=200 {
+        let attributes = vec![(0x0024, &[][..]); unknown];
+        let request_bytes = with_attributes(&[7; 12], &attributes);
+        let answer = answer(&request_bytes, "[2001:db8::1]:1");
+        assert!(answer.len() <= request_bytes.len() + 24, "{unknown} unknown attributes: {} bytes", answer.len());
+        // The response contains the header, the error code, and at most sixteen types of unknown attributes.
+        assert_eq!(answer.len(), 20 + 8 + 4 + (2 * unknown.min(16)).next_multiple_of(4));
+    }
+}
+
+#[test]
+fn only_unknown_comprehension_required_attributes_are_reported() {
+    // CHANGE-REQUEST of RFC 5780 is comprehension-required. 0x8030 and 0xc001 are optional, and USERNAME is supported.
+    let attributes: [(u16, &[u8]); 5] =
+        [(0x8030, &[1]), (0x0003, &[0; 4]), (0x0006, b"me"), (0xc001, &[]), (0x7fff, &[])];
+    let answer = answer(&with_attributes(&[7; 12], &attributes), "192.0.2.1:1");
+    assert_eq!(answer[..2], [0x01, 0x11]);
+    assert_eq!(answer[20..], [0, 9, 0, 4, 0, 0, 4, 20, 0, 10, 0, 4, 0x00, 0x03, 0x7f, 0xff]);
+}
+
+#[test]
+fn attributes_after_message_integrity_are_ignored() {
+    let attributes: [(u16, &[u8]); 2] = [(0x0008, &[0; 20]), (0x0024, &[0; 4])];
+    assert_eq!(answer(&with_attributes(&[7; 12], &attributes), "192.0.2.1:1")[..2], [1, 1]);
+    let attributes: [(u16, &[u8]); 2] = [(0x0024, &[0; 4]), (0x0008, &[0; 20])];
+    assert_eq!(answer(&with_attributes(&[7; 12], &attributes), "192.0.2.1:1")[..2], [1, 0x11]);
+}
+
+#[test]
+fn each_fault_has_its_own_error() {
+    let bare = packet("stun-request.hex");
+    let changed = |at: usize, byte: u8| {
+        let mut bytes = bare.clone();
+        bytes[at] = byte;
+        parse_message(&bytes)
+    };
+    assert_eq!(parse_message(&bare[..19]), Err(StunError::TooShort(19)));
+    assert_eq!(changed(3, 4), Err(StunError::Length { length: 4, found: 0 }));
+    assert_eq!(changed(1, 3), Err(StunError::Type(3)));
+    assert_eq!(changed(1, 0x11), Ok(StunMessage::Indication));
+    let odd = [&[0, 1, 0, 2][..], &bare[4..], &[0, 0]].concat();
+    assert_eq!(parse_message(&odd), Err(StunError::Length { length: 2, found: 2 }));
+    let mut beyond = with_attributes(&[7; 12], &[(0x8022, b"abcd")]);
+    beyond[23] = 5;
+    assert_eq!(parse_message(&beyond), Err(StunError::Attribute { attribute_type: 0x8022, len: 5 }));
+    let long = with_attributes(&[7; 12], &[(0x8022, &[0; 1_256])]);
+    assert_eq!(long.len(), 1_280);
+    request(&long);
+    assert_eq!(parse_message(&with_attributes(&[7; 12], &[(0x8022, &[0; 1_260])])), Err(StunError::TooLong(1_284)));
+    let mut wrong = packet("stun-request-fingerprint.hex");
+    *wrong.last_mut().unwrap() ^= 1;
+    assert_eq!(parse_message(&wrong), Err(StunError::Fingerprint));
+    let mut more = packet("stun-request-fingerprint.hex");
+    more.extend([0x80, 0x22, 0, 0]);
+    more[3] += 4;
+    assert_eq!(parse_message(&more), Err(StunError::Fingerprint), "an attribute follows the FINGERPRINT");
+}
+
+#[test]
+fn stun_is_recognized_by_its_first_byte_and_cookie() {
+    for name in REQUESTS {
+        assert!(is_stun(&packet(name)), "{name}");
+    }
+    for name in golden::names().iter().filter(|name| !REQUESTS.contains(&name.as_str())) {
+        assert!(!is_stun(&packet(name)), "{name}");
+    }
+    // In RFC 3489, the transaction ID had sixteen bytes and there was no cookie.
+    let mut older = packet("stun-request.hex");
+    older[4..8].copy_from_slice(&[1, 2, 3, 4]);
+    assert!(!is_stun(&older));
+}
+
+#[test]
+fn truncated_request_is_rejected() {
+    for name in REQUESTS {
+        let original = packet(name);
+        request(&original);
+        for len in 0..original.len() {
+            assert!(parse_message(&original[..len]).is_err(), "{name}, {len} bytes");
+        }
+    }
+}
+
+#[test]
+fn bit_flip_fails_the_fingerprint() {
+    for name in ["stun-request-fingerprint.hex", "stun-rfc5769-request.hex"] {
+        let original = packet(name);
+        let mut hidden = 0;
+        for bit in 0..original.len() * 8 {
+            let mut flipped = original.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            // A bit flip in the header of an attribute can hide the FINGERPRINT. The request then counts as a request without FINGERPRINT.
+            if let Ok(StunMessage::Request(request)) = parse_message(&flipped) {
+                let answer = request.respond(SocketAddr::from(([192, 0, 2, 1], 1)), None);
+                assert!(!answer.windows(4).any(|four| four == [0x80, 0x28, 0, 4]), "{name}, bit {bit}");
+                hidden += 1;
+            }
+        }
+        assert!(hidden < original.len(), "{name}: {hidden} of {} flips are not detected", original.len() * 8);
+    }
+}
+
+fn near_requests() -> impl Strategy<Value = Vec<u8>> {
+    let kind = prop_oneof![any::<u16>(), Just(0xc0ec), Just(0x0008), Just(0x8028)];
+    let attribute = (kind, 0..20_u16, prop::collection::vec(any::<u8>(), 0..20));
+    (prop::collection::vec(attribute, 0..8), any::<bool>()).prop_map(|(attributes, valid_lengths)| {
+        let mut bytes = vec![0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
+        for (kind, len, value) in attributes {
+            bytes.extend(kind.to_be_bytes());
+            bytes.extend(if valid_lengths { value.len() as u16 } else { len }.to_be_bytes());
+            bytes.extend(value);
+            bytes.resize(bytes.len().next_multiple_of(4), 0);
+        }
+        let len = bytes.len() as u16 - 20;
+        bytes[2..4].copy_from_slice(&len.to_be_bytes());
+        bytes
+    })
+}
+
+fn transaction(message: &[u8]) -> [u8; 12] {
+    message[8..20].try_into().expect("twelve bytes")
+}
+
+#[test]
+fn bare_request_matches_the_golden_bytes() {
+    let bare = packet("stun-request.hex");
+    assert_eq!(binding_request(transaction(&bare))[..], bare);
+}
+
+fn millis(ended_ago: u64, length: u64) -> ReportedPause {
+    ReportedPause { ended_ago: Duration::from_millis(ended_ago), length: Duration::from_millis(length) }
+}
+
+/// A report that contains only these counts.
+fn report(received: ReceivedCounts) -> ServerReport {
+    ServerReport { received, ..ServerReport::default() }
+}
+
+#[test]
+fn report_request_and_response_match_the_golden_bytes() {
+    let request_bytes = packet("stun-server-report-request.hex");
+    let during_run = packet("stun-server-report-request-during-run.hex");
+    assert_eq!(counts_request(transaction(&request_bytes), CountsRequestTime::RunBoundary)[..], request_bytes);
+    assert_eq!(counts_request(transaction(&during_run), CountsRequestTime::DuringRun)[..], during_run);
+    assert_eq!(request(&request_bytes).counts_requested(), Some(CountsRequestTime::RunBoundary));
+    assert_eq!(request(&during_run).counts_requested(), Some(CountsRequestTime::DuringRun));
+    let received = ReceivedCounts { epoch: 10_000_000, audio: 450, ping: 9, keepalive: 8 };
+    let mut report = ServerReport {
+        received,
+        delay: Duration::from_micros(3_000_250),
+        pauses: 3,
+        paused: Duration::from_millis(5_260),
+        dropped: 17,
+        ..ServerReport::default()
+    };
+    report.recent[..3].copy_from_slice(&[millis(1_500, 5_000), millis(60_000, 200), millis(90_000, 60)]);
+    let (from, response) =
+        (SocketAddr::from(([192, 0, 2, 1], 40_000)), packet("stun-server-report-response-pauses.hex"));
+    assert_eq!(request(&request_bytes).respond(from, Some(&report))[..], response);
+    assert!(is_response_to(&response, &transaction(&request_bytes)));
+    let attributes =
+        ResponseAttributes { mapped_address: Some(from), received_counts: Some(received), server: Some(report) };
+    assert_eq!(ResponseAttributes::parse(&response), Some(attributes));
+    // Over IPv6, the response is as long as its request. Values that do not fit are the maximum.
+    let (far, long) = (SocketAddr::from(([0x20, 1, 13, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1], 1)), Duration::MAX);
+    let response = request(&request_bytes).respond(far, Some(&ServerReport { delay: long, paused: long, ..report }));
+    assert_eq!((request_bytes.len(), response.len()), (156, 156));
+    let parsed = ResponseAttributes::parse(&response).and_then(|answer| answer.server).expect("a report");
+    assert_eq!((parsed.delay.as_micros(), parsed.paused.as_millis()), (u32::MAX.into(), u32::MAX.into()));
+}
+
+#[test]
+fn old_request_gets_the_old_response() {
+    let (request_bytes, response) = (packet("stun-loss-report-request.hex"), packet("stun-loss-report-response.hex"));
+    let during_run = request(&packet("stun-loss-report-request-during-run.hex"));
+    assert_eq!(during_run.counts_requested(), Some(CountsRequestTime::DuringRun));
+    let counts = ReceivedCounts { epoch: 10_000_000, audio: 0, ping: 0, keepalive: 0 };
+    let from = SocketAddr::from(([192, 0, 2, 1], 40_000));
+    assert_eq!(request(&request_bytes).counts_requested(), Some(CountsRequestTime::RunBoundary));
+    let whole = ServerReport { delay: Duration::from_secs(3), pauses: 1, ..report(counts) };
+    assert_eq!(request(&request_bytes).respond(from, Some(&whole))[..], response);
+    assert_eq!(
+        ResponseAttributes::parse(&response),
+        Some(ResponseAttributes { mapped_address: Some(from), received_counts: Some(counts), server: None })
+    );
+    // Over IPv6, the response is as long as its request. A request without the attribute gets no counts.
+    let far = SocketAddr::from(([0x20, 1, 13, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1], 1));
+    assert_eq!((request_bytes.len(), request(&request_bytes).respond(far, Some(&whole)).len()), (76, 76));
+    assert_eq!(request(&packet("stun-request.hex")).counts_requested(), None);
+}
+
+#[test]
+fn counts_are_omitted_if_the_response_would_exceed_the_request() {
+    let counts = report(ReceivedCounts { epoch: 1, audio: 2, ping: 3, keepalive: 4 });
+    for (placeholder, from, has_counts) in
+        [(28, "192.0.2.1:1", false), (32, "192.0.2.1:1", true), (44, "[::2]:1", true), (40, "[::2]:1", false)]
+    {
+        let request_bytes = with_attributes(&[7; 12], &[(0xc0ec, &vec![0; placeholder])]);
+        let answer = request(&request_bytes).respond(from.parse().expect("an address"), Some(&counts));
+        let found = answer.windows(4).any(|four| four == [0xc0, 0xec, 0, 20]);
+        assert_eq!(found, has_counts, "{placeholder} {from}");
+        assert!(!has_counts || answer.len() <= request_bytes.len());
+    }
+}
+
+#[test]
+fn fingerprint_counts_towards_the_response_length() {
+    // The request has a FINGERPRINT. Over IPv4, the response has 20 + 12 + 24 + 8 bytes.
+    let request_bytes = packet("stun-loss-report-request.hex");
+    assert_eq!(request_bytes.len(), 76);
+    let counts = report(ReceivedCounts { epoch: 1, audio: 2, ping: 3, keepalive: 4 });
+    for (placeholder, has_counts) in [(24, false), (28, false), (32, false), (36, true)] {
+        let mut request_bytes = with_attributes(&[7; 12], &[(0xc0ec, &vec![0; placeholder - 4])]);
+        let len = (request_bytes.len() - 20 + 8) as u16;
+        request_bytes[2..4].copy_from_slice(&len.to_be_bytes());
+        let crc = crc32(&request_bytes) ^ 0x5354_554e;
+        request_bytes.extend([0x80, 0x28, 0, 4]);
+        request_bytes.extend(crc.to_be_bytes());
+        let answer = request(&request_bytes).respond("192.0.2.1:1".parse().expect("an address"), Some(&counts));
+        assert_eq!(answer.len() == 64, has_counts, "{placeholder}");
+        assert!(!has_counts || request_bytes.len() >= 64, "{placeholder}");
+    }
+}
+
+/// The CRC-32 of Ethernet, bit by bit.
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 })
+    })
+}
+
+#[test]
+fn responses_of_the_rfc_are_parsed() {
+    let ipv4 = packet("stun-rfc5769-ipv4.hex");
+    let parsed = |bytes: &[u8]| {
+        ResponseAttributes::parse(bytes)
+            .map(|answer| (answer.mapped_address.unwrap().to_string(), answer.received_counts))
+    };
+    assert_eq!(parsed(&ipv4), Some(("192.0.2.1:32853".to_owned(), None)));
+    let ipv6 = packet("stun-rfc5769-ipv6.hex");
+    assert_eq!(parsed(&ipv6), Some(("[2001:db8:1234:5678:11:2233:4455:6677]:32853".to_owned(), None)));
+    assert_eq!(ResponseAttributes::parse(&packet("stun-response-unknown.hex")), Some(ResponseAttributes::default()));
+    // MAPPED-ADDRESS (section 14.1) counts only without XOR-MAPPED-ADDRESS.
+    let mapped = [0, 1, 0x9c, 0x40, 203, 0, 113, 5];
+    let masked = [0, 1, 0x9c ^ 0x21, 0x40 ^ 0x12, 0xcb ^ 0x21, 0x12, 0x71 ^ 0xa4, 6 ^ 0x42];
+    let all = [(0x0001, &mapped[..]), (0x0020, &masked[..])];
+    for (attributes, expected) in [(&all[..1], "203.0.113.5:40000"), (&all[..], "203.0.113.6:40000")] {
+        let mut response = with_attributes(&[7; 12], attributes);
+        response[..2].copy_from_slice(&[1, 1]);
+        assert_eq!(parsed(&response), Some((expected.to_owned(), None)));
+    }
+}
+
+#[test]
+fn error_response_has_a_code_and_a_reason() {
+    // Section 14.8: the class is the hundreds digit, in the low three bits. The reason may be empty.
+    for (value, expected) in [
+        (&[0, 0, 3, 0][..], Some((300, ""))),
+        (&[0xff, 0xff, 0xfc, 38, b'S', b't', b'a', b'l', b'e'], Some((438, "Stale"))),
+        (&[0, 0, 4], None),
+    ] {
+        let mut response = with_attributes(&[7; 12], &[(0x0009, value)]);
+        assert_eq!(error_response(&response), None, "a request");
+        response[..2].copy_from_slice(&[1, 0x11]);
+        assert_eq!(error_response(&response), expected.map(|(code, reason)| (code, reason.to_owned())));
+    }
+}
+
+#[test]
+fn response_needs_cookie_transaction_and_type_and_no_damage() {
+    let request_bytes = packet("stun-server-report-request.hex");
+    let response = packet("stun-server-report-response-pauses.hex");
+    let transaction = transaction(&request_bytes);
+    assert!(!is_response_to(&request_bytes, &transaction), "a request is not a response");
+    for byte in 0..response.len() {
+        let mut changed = response.clone();
+        changed[byte] ^= 0x80;
+        let is_response = !matches!(byte, 0..=1 | 4..20);
+        assert_eq!(is_response_to(&changed, &transaction), is_response, "byte {byte}");
+        let read = ResponseAttributes::parse(&changed).map(|answer| (answer.received_counts, answer.server));
+        assert_eq!(read.unwrap_or_default(), (None, None), "byte {byte}");
+    }
+    for len in 0..response.len() {
+        assert_eq!(ResponseAttributes::parse(&response[..len]), None, "{len} bytes");
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_can_be_parsed_as_a_response(bytes in prop::collection::vec(any::<u8>(), 0..200), near in near_requests()) {
+        let mut near = near;
+        near[..2].copy_from_slice(&[1, 1]);
+        for bytes in [bytes, near] {
+            let transaction = bytes.get(8..20).map_or([0; 12], |id| id.try_into().expect("twelve bytes"));
+            let _ = (is_response_to(&bytes, &transaction), ResponseAttributes::parse(&bytes));
+        }
+    }
+
+    #[test]
+    fn response_contains_the_report_of_the_server(words in any::<[u32; 8]>(), pauses in any::<[(u32, u32); 8]>(), ip in any::<[u8; 16]>()) {
+        let [epoch, audio, ping, keepalive, delay, pause_count, paused, dropped] = words;
+        let report = ServerReport {
+            received: ReceivedCounts { epoch, audio, ping, keepalive },
+            delay: Duration::from_micros(delay.into()),
+            pauses: pause_count,
+            paused: Duration::from_millis(paused.into()),
+            dropped,
+            recent: pauses.map(|(ended_ago, length)| millis(ended_ago.into(), length.into())),
+        };
+        let request_bytes = counts_request([7; 12], CountsRequestTime::DuringRun);
+        let response = request(&request_bytes).respond(SocketAddr::from((ip, 1)), Some(&report));
+        prop_assert!(response.len() <= request_bytes.len());
+        let attributes = ResponseAttributes::parse(&response).expect("a valid response");
+        prop_assert_eq!((attributes.server, attributes.received_counts), (Some(report), Some(report.received)));
+    }
+
+    #[test]
+    fn any_bytes_are_a_message_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..1_400)) {
+        let _ = (is_stun(&bytes), parse_message(&bytes));
+    }
+
+    #[test]
+    fn nearly_valid_attributes_are_walked_within_bounds(bytes in near_requests(), port in any::<u16>(), ip in any::<[u8; 16]>()) {
+        let from = SocketAddr::from((ip, port));
+        if let Ok(StunMessage::Request(request)) = parse_message(&bytes) {
+            let counts = ReceivedCounts { epoch: u32::MAX, audio: 1, ping: 2, keepalive: 3 };
+            let answer = request.respond(from, Some(&report(counts)));
+            prop_assert_eq!(usize::from(u16::from_be_bytes([answer[2], answer[3]])), answer.len() - 20);
+            prop_assert_eq!(&answer[4..20], &bytes[4..20]);
+            prop_assert!(answer.len() <= bytes.len() + 24);
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! Converts the events of a MOQT client into the results of a run. Frames are tracked like the packets of a UDP stream.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::RunConfig;
+use super::connection_results::{MoqtConnectTimes, MoqtFailure, MoqtResults};
+use super::live_figures::LiveSnapshot;
+use super::reply::{INTACT_DIGEST, ReceivedReply};
+use super::results::{PacketObserver, RunKind, RunResults, StopSignal, StreamKind};
+use super::results_so_far::{LiveFigures, UnfinishedResults};
+use super::sent_packets::PacketTracker;
+use jamjam_core::stats::GroupOutcomes;
+use jamjam_core::time::{Time, saturating_nanos};
+use jamjam_moqt::client::{FIRST_GROUP_SEQUENCE, MoqtClientEvent, MoqtRunOutcome};
+use jamjam_moqt::{SessionCounters, TrackPath};
+
+/// The stream that frames are counted in.
+const STREAM: StreamKind = StreamKind::Ping;
+
+/// Configuration of a MOQT run.
+#[derive(Clone, Debug)]
+pub struct MoqtRunConfig {
+    /// The subcommand.
+    pub run_kind: RunKind,
+    /// Display name of the server.
+    pub target: String,
+    /// Reply time-out, in addition to the minimum RTT.
+    pub timeout: Duration,
+}
+
+/// Tracks the frames and groups of one run.
+pub struct FrameTracker {
+    config: MoqtRunConfig,
+    /// [`FrameTracker::reset_connection`] sets `results` to this value before another connection attempt.
+    initial_results: MoqtResults,
+    results: MoqtResults,
+    /// The frames are its LATENCY_PING packets.
+    tracker: PacketTracker,
+    established_at: Option<Time>,
+    /// When the first frame was due.
+    first_due: Option<Time>,
+    live_figures: Arc<LiveFigures>,
+    /// When and how the client finished.
+    outcome: Option<(Time, MoqtRunOutcome)>,
+}
+
+impl FrameTracker {
+    /// `results` are the initial results, before a session is established.
+    pub fn new(config: MoqtRunConfig, results: MoqtResults, observer: Box<dyn PacketObserver>) -> Self {
+        let peer = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        let mut tracker = PacketTracker::new(RunConfig::new(peer, STREAM, config.timeout), 0, observer);
+        tracker.streams[STREAM as usize].stats.groups = GroupOutcomes::new(results.frames_per_group);
+        Self {
+            config,
+            initial_results: results.clone(),
+            results,
+            tracker,
+            established_at: None,
+            first_due: None,
+            live_figures: Arc::default(),
+            outcome: None,
+        }
+    }
+
+    /// Passes the events of the run to `observer`.
+    #[must_use]
+    pub fn with_observer(mut self, observer: Box<dyn PacketObserver>) -> Self {
+        self.tracker.observer = observer;
+        self
+    }
+
+    /// Figures that can be read on another thread during the run.
+    pub fn live_figures(&self) -> Arc<LiveFigures> {
+        Arc::clone(&self.live_figures)
+    }
+
+    /// Records the counters of the session and the connect times. [`Self::on_event`] records the time of the subscriptions.
+    pub fn on_connected(&mut self, connect_times: MoqtConnectTimes, counts: &SessionCounters) {
+        let subscribe_ns = self.results.connect_times.subscribe_ns;
+        self.results.connect_times = MoqtConnectTimes { subscribe_ns, ..connect_times };
+        self.results.groups.set_session_counts(counts);
+    }
+
+    /// Records that the connection was retried with `path`. The server did not respond to the requested path.
+    pub fn on_path_retried(&mut self, path: String) {
+        self.results.retried_path = Some(path);
+    }
+
+    /// When the session was established.
+    pub fn established_at(&self) -> Option<Time> {
+        self.established_at
+    }
+
+    /// Resets the results of the session before another connection attempt.
+    pub fn reset_connection(&mut self) {
+        (self.established_at, self.outcome) = (None, None);
+        self.results = self.initial_results.clone();
+    }
+
+    /// Records why no session was established.
+    pub fn on_connection_failed(&mut self, failure: MoqtFailure) {
+        self.results.failure = Some(failure);
+    }
+
+    /// Handles the next event of the MOQT client.
+    pub fn on_event(&mut self, event: &MoqtClientEvent) {
+        match *event {
+            MoqtClientEvent::Established { at, version } => {
+                self.results.version = Some(version);
+                self.results.track = TrackPath::of_client(version).echoed_track(version).to_string();
+                self.established_at = Some(at);
+            }
+            MoqtClientEvent::Ready { at } => {
+                self.results.connect_times.subscribe_ns =
+                    self.established_at.map(|established| saturating_nanos(at - established));
+            }
+            MoqtClientEvent::FrameSent { sent_at, due, .. } => {
+                self.first_due.get_or_insert(due);
+                self.tracker.on_sent(STREAM, (due, sent_at), INTACT_DIGEST);
+                self.publish_figures(sent_at);
+            }
+            MoqtClientEvent::FrameSkipped { due } => self.tracker.on_not_sent(STREAM, due, false, &[]),
+            MoqtClientEvent::Paused(pause) => self.tracker.hosts.this.add_pause(pause, pause.end - pause.start),
+            MoqtClientEvent::FrameReturned { group, frame, sent_at, at, intact, ref payload } => {
+                // Another copy of a returned frame counts as a duplicate. A late copy of a lost frame counts as unmatched.
+                let frames = self.tracker.stream(STREAM);
+                let is_known = |sequence: &u32| sent_at.is_some() || frames.has_received(*sequence);
+                let Some(sequence) = self.frame_index(group, frame).filter(is_known) else {
+                    self.tracker.streams[STREAM as usize].on_unmatched();
+                    return;
+                };
+                let digest = if intact { INTACT_DIGEST } else { !INTACT_DIGEST };
+                let reply = ReceivedReply { sequence, received_at: at, digest, payload };
+                self.tracker.on_received(Some((STREAM, Some(reply))));
+                self.publish_figures(at);
+            }
+            MoqtClientEvent::Finished { at, ref outcome } => self.outcome = Some((at, outcome.clone())),
+        }
+    }
+
+    fn publish_figures(&mut self, now: Time) {
+        let started_at = self.first_due;
+        self.live_figures.publish(LiveSnapshot { started_at, ..self.tracker.snapshot(now) });
+        let active = || self.results_so_far(&(now, MoqtRunOutcome::Completed), Some(StopSignal::Unknown));
+        self.live_figures.supply_results(active);
+    }
+
+    /// Index of a frame in the run, from 0; `None` if no such frame was sent.
+    fn frame_index(&self, group: u64, frame: usize) -> Option<u32> {
+        let (group, frame) = (group.checked_sub(FIRST_GROUP_SEQUENCE)?, frame as u64);
+        let in_group = frame < self.results.frames_per_group;
+        let index = group.checked_mul(self.results.frames_per_group)?.checked_add(frame).filter(|_| in_group)?;
+        (index < self.tracker.stream(STREAM).next_index()).then_some(index as u32)
+    }
+
+    /// Whether the client has finished.
+    pub fn is_finished(&self) -> bool {
+        self.outcome.is_some()
+    }
+
+    /// Whether the run ended early because this program closed the connection. Also returns true if the client has not finished. Returns
+    /// false if the run timed out or the server was not ready in time. Also returns false if the server unsubscribed or closed the
+    /// connection.
+    pub fn is_interrupted(&self) -> bool {
+        matches!(self.outcome, None | Some((_, MoqtRunOutcome::Closed { closed_locally: true, .. })))
+    }
+
+    /// Returns the results. `interrupted` is the signal that interrupted the run, if any. Events of frames without a
+    /// reply (lost, in flight) go to `observer`.
+    pub fn into_results(self, interrupted: Option<StopSignal>, observer: &mut dyn PacketObserver) -> RunResults {
+        let completed = (Time::ZERO, MoqtRunOutcome::Completed);
+        self.results_so_far(self.outcome.as_ref().unwrap_or(&completed), interrupted).finish(observer)
+    }
+
+    /// The results of a run that ends with this outcome at this time.
+    pub fn results_so_far(
+        &self,
+        (at, outcome): &(Time, MoqtRunOutcome),
+        interrupted: Option<StopSignal>,
+    ) -> UnfinishedResults {
+        let (at, mut moqt) = (*at, self.results.clone());
+        if interrupted.is_none() && moqt.failure.is_none() {
+            moqt.failure = MoqtFailure::from_outcome(outcome, self.established_at.is_some());
+        }
+        let timed_out = matches!(outcome, MoqtRunOutcome::TimedOut(_));
+        let interruption = (interrupted.is_some() || timed_out).then_some((at, self.config.timeout));
+        let mut run = RunResults::new(self.config.run_kind, self.config.target.clone(), STREAM);
+        run.duration_ns = self.first_due.map_or(0, |started| saturating_nanos(at.duration_since(started)));
+        run.timeout_ns = saturating_nanos(self.config.timeout);
+        run.interrupted = interrupted;
+        let PacketTracker { streams, pacing, hosts, .. } = &self.tracker;
+        run.pauses = hosts.this.results(self.first_due.unwrap_or_default());
+        // A run that failed before the first frame has no stream.
+        let has_stream = streams[STREAM as usize].has_sent() || moqt.failure.is_none();
+        run.pacing = has_stream.then(|| pacing.clone());
+        run.moqt = Some(moqt);
+        let tracked = has_stream.then(|| (streams.clone(), hosts.clone()));
+        UnfinishedResults { run, tracked, interruption }
+    }
+}

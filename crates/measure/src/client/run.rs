@@ -1,0 +1,513 @@
+//! The client node. A run consists of an optional wait (`--wait-for`) or the set-up of a link (`--link`), a workload, and a final wait for
+//! replies.
+//!
+//! Packets sent before the workload starts or after the final wait ends are not counted.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::RunConfig;
+use super::hosts::ServerResults;
+use super::link::{ClientLink, LinkConfig, SealingSink};
+use super::live_figures::LiveSnapshot;
+use super::loss_report::{LossReportRequester, missing_packets};
+use super::port_errors::PortErrors;
+use super::reply::{ReceivedReply, parse_reply};
+use super::results::PacketObserver;
+use super::results::{AudioResults, RunKind, RunResults, StreamKind, WaitResult};
+use super::results_so_far::{LiveFigures, UnfinishedResults};
+use super::sent_packets::PacketTracker;
+use super::wait_for_server::WaitForServer;
+use jamjam_core::link::OVERHEAD;
+use jamjam_core::node::{DriverWaker, Node, Receive, SendStatus, TransmitSink};
+use jamjam_core::time::{Pause, PauseDetector, Time, saturating_nanos};
+use jamjam_core::wire::{self, HEADER_LEN, LatencyInfo, SAMPLE_RATE};
+
+/// Samples per channel in a packet of jamjam's default preset.
+const DEFAULT_FRAME_SAMPLES: u32 = 128;
+
+/// Maximum packets sent before the socket is read again. Without this limit, a fast workload could delay the handling of stop
+/// requests and of received datagrams.
+pub(super) const MAX_SENDS_PER_POLL: usize = 64;
+
+/// Maximum time that a run waits for duplicates after all replies have arrived.
+pub const DUPLICATE_WAIT: Duration = Duration::from_millis(100);
+
+/// Result of polling a workload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkloadStep {
+    /// The socket would block.
+    WouldBlock,
+    /// Nothing is due before this time.
+    NextDue(Time),
+    /// All packets were sent.
+    Done,
+}
+
+/// The packets of a run and their schedule.
+pub trait Workload {
+    /// Subcommand that runs this workload.
+    const RUN_KIND: RunKind;
+    /// Starts the schedule at `now`.
+    fn start(&mut self, now: Time, tracker: &PacketTracker);
+    /// Sends due packets. If due packets remain unsent, the returned [`WorkloadStep::NextDue`] is not later than `now`.
+    fn poll_transmit(&mut self, now: Time, tracker: &mut PacketTracker, sink: &mut dyn TransmitSink) -> WorkloadStep;
+    /// Results of the AUDIO stream, if it was sent; [`ClientNode`] adds the statistics.
+    fn audio_results(&self) -> Option<AudioResults>;
+    /// Parses a datagram from the peer. Returns the stream and the reply; the inner `None` means a malformed reply. Returns `None` if
+    /// the datagram is not a reply.
+    fn parse_reply<'a>(&mut self, datagram: &'a [u8], at: Time) -> Option<(StreamKind, Option<ReceivedReply<'a>>)> {
+        parse_reply(datagram, at)
+    }
+    /// Whether a datagram from another address is expected. Expected datagrams are not counted as stray.
+    fn accept_secondary(&mut self, _: &[u8]) -> bool {
+        false
+    }
+    /// Returns the waker with which the workload wakes the driver to send something before the deadline.
+    fn waker(&self) -> Option<&DriverWaker> {
+        None
+    }
+    /// Whether the workload sends until it is stopped, so that the server may start at any time.
+    fn is_endless(&self) -> bool {
+        false
+    }
+    /// Whether packets remain to be sent.
+    fn has_unsent(&self) -> bool {
+        false
+    }
+}
+
+enum Phase {
+    New,
+    WaitingForServer(WaitForServer),
+    /// Sets up the encrypted link.
+    SettingUpLink,
+    /// Waits for the first response of `--loss-direction`, before counting starts.
+    AwaitingBaseline,
+    /// The workload sends packets. The value is the next deadline of the workload.
+    Sending(Time),
+    /// All packets were sent, but replies may be outstanding.
+    FinalWait {
+        /// When all replies had arrived.
+        complete_at: Option<Time>,
+        /// The next deadline.
+        next_poll: Time,
+    },
+    /// The run was interrupted, but the last query of `--loss-direction` is not answered. The value is the next deadline.
+    Interrupted(Time),
+    Finished,
+}
+
+/// A client that runs the workload `S`.
+pub struct ClientNode<S> {
+    tracker: PacketTracker,
+    workload: S,
+    link: Option<ClientLink>,
+    phase: Phase,
+    loss_report_requester: Option<LossReportRequester>,
+    /// When counting started.
+    started: Option<Time>,
+    finished_at: Option<Time>,
+    readiness_wait: Option<WaitResult>,
+    pauses: PauseDetector,
+    live_figures: Arc<LiveFigures>,
+    /// Whether the socket had no space at the last poll. The driver then waits for the socket and not for the deadline.
+    is_blocked: bool,
+    port_errors: PortErrors,
+    /// Whether the run ended because the port is dead.
+    is_port_dead: bool,
+}
+
+impl<S: Workload> ClientNode<S> {
+    /// Creates a client. The client starts at the first call of [`Node::poll_transmit`].
+    pub fn new(config: RunConfig, workload: S, observer: Box<dyn PacketObserver>) -> Self {
+        let reports_counts = config.loss_direction;
+        let loss_report_requester =
+            config.loss_report_nonce.map(|nonce| LossReportRequester::new(nonce, reports_counts));
+        let first_audio_sequence = workload.audio_results().map_or(0, |audio| audio.first_sequence);
+        let mut tracker = PacketTracker::new(config, first_audio_sequence, observer);
+        if loss_report_requester.is_some() {
+            tracker.hosts.server_known_until = Time::ZERO;
+        }
+        Self {
+            tracker,
+            workload,
+            link: None,
+            phase: Phase::New,
+            loss_report_requester,
+            started: None,
+            finished_at: None,
+            readiness_wait: None,
+            pauses: PauseDetector::default(),
+            live_figures: Arc::default(),
+            is_blocked: false,
+            port_errors: PortErrors::default(),
+            is_port_dead: false,
+        }
+    }
+
+    /// Sends the workload over an encrypted link, which replaces the wait for the server.
+    #[must_use]
+    pub fn with_link(self, config: Option<LinkConfig>) -> Self {
+        let audio = self.workload.audio_results();
+        let (samples, rate, channels) = audio.map_or((DEFAULT_FRAME_SAMPLES, SAMPLE_RATE, 2), |audio| {
+            (audio.frame_samples, audio.sample_rate, audio.channels as u8)
+        });
+        let latency_info = LatencyInfo::pcm_datagram(samples, rate, channels);
+        let [sends_pings, sends_keepalives] =
+            [StreamKind::Ping, StreamKind::Keepalive].map(|kind| kind != self.tracker.config.evaluated_stream);
+        Self { link: config.map(|config| ClientLink::new(config, latency_info, sends_pings, sends_keepalives)), ..self }
+    }
+
+    /// Figures that can be read on another thread during the run.
+    pub fn live_figures(&self) -> Arc<LiveFigures> {
+        Arc::clone(&self.live_figures)
+    }
+
+    /// Whether the run has finished without being interrupted.
+    pub fn is_finished(&self) -> bool {
+        matches!(self.phase, Phase::Finished)
+    }
+
+    /// The workload and its state.
+    pub fn workload(&self) -> &S {
+        &self.workload
+    }
+
+    /// Ends the run because the connection was lost at `at`. Returns whether packets were unsent or replies outstanding.
+    pub fn on_disconnected(&mut self, at: Time) -> bool {
+        let outstanding = self.workload.has_unsent() || !self.tracker.is_complete();
+        if !self.is_finished() {
+            self.finished_at = Some(at);
+            self.phase = Phase::Finished;
+        }
+        outstanding
+    }
+
+    /// Passes the events of the run to `observer`.
+    #[must_use]
+    pub fn with_observer(mut self, observer: Box<dyn PacketObserver>) -> Self {
+        self.tracker.observer = observer;
+        self
+    }
+
+    /// Returns the results. `interrupted_at` is the time at which the run was interrupted, if it was interrupted. Events of packets
+    /// without a reply (lost, in flight) go to `observer`.
+    pub fn into_results(
+        self,
+        target: &str,
+        interrupted_at: Option<Time>,
+        observer: &mut dyn PacketObserver,
+    ) -> RunResults {
+        self.results_so_far(target, interrupted_at).finish(observer)
+    }
+
+    /// The results before the first packet.
+    pub fn plan(&self, target: &str) -> RunResults {
+        self.results_so_far(target, None).finish(&mut ())
+    }
+
+    /// The results of a run that ends now, or at `interrupted_at`.
+    fn results_so_far(&self, target: &str, interrupted_at: Option<Time>) -> UnfinishedResults {
+        let PacketTracker { config, streams, pacing, stray, hosts, .. } = &self.tracker;
+        let mut run = RunResults::new(S::RUN_KIND, target, config.evaluated_stream);
+        let ended_at = interrupted_at.or(self.finished_at);
+        run.duration_ns =
+            self.started.zip(ended_at).map_or(0, |(started, ended)| saturating_nanos(ended.duration_since(started)));
+        run.replies_expected = config.replies_expected;
+        run.timeout_ns = saturating_nanos(config.timeout);
+        run.readiness_wait = self.readiness_wait.or_else(|| match &self.phase {
+            Phase::New if self.link.is_none() => {
+                config.wait_for.map(|_| WaitResult { waited_ns: 0, reply_received: false })
+            }
+            Phase::WaitingForServer(wait) => Some(wait.result(interrupted_at?, false)),
+            _ => None,
+        });
+        let requester = self.loss_report_requester.as_ref().filter(|requester| requester.delays_start());
+        run.loss_report = requester.map(|requester| requester.loss_report(interrupted_at.is_some()));
+        run.link = self.link.as_ref().map(ClientLink::results);
+        if let (Some(link), Some(received)) =
+            (&self.link, run.loss_report.as_mut().and_then(|report| report.received.as_mut()))
+        {
+            for (received, own) in received.iter_mut().zip(link.own_sent()) {
+                // The server did not count those that were sent after the last query.
+                *received = received.saturating_sub(own);
+            }
+        }
+        let sealing = run.link.filter(|link| link.is_encrypted).map_or(0, |_| OVERHEAD);
+        run.audio = self.workload.audio_results().map(|results| AudioResults {
+            configured_server_delay_ns: config.server_delay.map(saturating_nanos),
+            ip_bytes: (wire::ip_udp_header_len(config.peer.ip()) + HEADER_LEN + sealing) as u32 + results.payload_bytes,
+            ..results
+        });
+        let started = self.started.unwrap_or_default();
+        run.pauses = hosts.this.results(started);
+        run.is_port_dead = self.is_port_dead;
+        let PortErrors { total, before_run, count, first_at, last_at, .. } = self.port_errors;
+        run.port_unreachable = total - before_run;
+        run.port_unreachable_ns = (count > 0).then(|| [first_at, last_at].map(|at| at.signed_nanos_since(started)));
+        let counts = self.loss_report_requester.as_ref().and_then(LossReportRequester::last_counts);
+        run.server = hosts.server_results(started).map(|server| ServerResults { counts, ..server });
+        run.pacing = Some(pacing.clone());
+        run.stray = *stray;
+        let interruption = interrupted_at.map(|at| (at, config.timeout));
+        UnfinishedResults { run, tracked: Some((streams.clone(), hosts.clone())), interruption }
+    }
+
+    /// Detects a pause of this host. `arrived_at` is the time at which the first of the received datagrams arrived.
+    fn detect_pause(&mut self, now: Time, arrived_at: Option<Time>) {
+        let has_plan = !self.is_blocked
+            && matches!(self.phase, Phase::WaitingForServer(_) | Phase::Sending(_) | Phase::FinalWait { .. });
+        let planned = self.next_deadline().into_iter().chain(arrived_at).min().filter(|_| has_plan);
+        if let Some(pause) = self.pauses.on_run(now, planned) {
+            self.tracker.hosts.this.add_pause(pause, pause.end - pause.start);
+        }
+    }
+
+    fn request_baseline_or_start(&mut self, now: Time) {
+        if self.loss_report_requester.as_ref().is_some_and(LossReportRequester::delays_start) {
+            self.phase = Phase::AwaitingBaseline;
+        } else {
+            self.start_sending(now);
+        }
+    }
+
+    /// Returns whether `datagram` is a response to a query. Records what the server reported about itself.
+    fn handle_server_report(&mut self, datagram: &[u8], received_at: Time) -> bool {
+        let Some(requester) = &mut self.loss_report_requester else { return false };
+        let (is_response, report) = requester.handle_response(datagram, received_at);
+        if let Some(report) = report {
+            self.tracker.hosts.on_server_report(&report, self.started);
+            if let Some(counts) = requester.last_counts() {
+                // A paused server drops packets that are sent after the query, until it answers the query.
+                self.tracker.hosts.undelivered = StreamKind::ALL.map(|kind| {
+                    let stats = &self.tracker.stream(kind).stats;
+                    missing_packets(stats.sent, counts.received[kind as usize])
+                        .saturating_sub(stats.dropped_by_server_host)
+                });
+            }
+            if self.tracker.config.server_delay.is_none() {
+                self.tracker.streams[StreamKind::Audio as usize].expect_first_reply_after(report.report.delay);
+            }
+        }
+        is_response
+    }
+
+    /// Updates until when the pauses of the server are known.
+    fn update_server_knowledge(&mut self, now: Time) {
+        if let Some(requester) = &self.loss_report_requester {
+            let hosts = &mut self.tracker.hosts;
+            hosts.server_known_until = requester.server_known_until(now, hosts.last_report_at());
+        }
+    }
+
+    fn publish_figures(&mut self, now: Time) {
+        let RunConfig { evaluated_stream, loss_direction, .. } = self.tracker.config;
+        let requester = self.loss_report_requester.as_ref().filter(|_| loss_direction);
+        let lost_upstream = requester.and_then(|requester| requester.lost_upstream(evaluated_stream as usize));
+        let started_at = self.started;
+        self.live_figures.publish(LiveSnapshot { started_at, lost_upstream, ..self.tracker.snapshot(now) });
+        self.live_figures.supply_results(|| self.results_so_far("", Some(now)));
+    }
+
+    fn start_sending(&mut self, now: Time) {
+        self.started = Some(now);
+        // Only a failed wait reports its pauses.
+        self.tracker.hosts.this.restart();
+        self.workload.start(now, &self.tracker);
+        if let Some(requester) = &mut self.loss_report_requester {
+            requester.start(now);
+        }
+        self.phase = Phase::Sending(now);
+    }
+}
+
+impl<S: Workload> Node for ClientNode<S> {
+    fn on_datagram(&mut self, now: Time, batch: &[Receive<'_>]) {
+        let peer = self.tracker.config.peer;
+        self.detect_pause(now, batch.iter().map(|receive| receive.received_at).min());
+        self.port_errors.datagram_received |= !batch.is_empty();
+        self.update_server_knowledge(now);
+        for receive in batch {
+            for datagram in receive.segments() {
+                // Checked first, because a STUN response can be mistaken for AUDIO.
+                let is_loss_report = receive.source == peer && self.handle_server_report(datagram, receive.received_at);
+                let link = self.link.as_mut().filter(|_| receive.source == peer && !is_loss_report);
+                let opened =
+                    link.map_or(Some(Cow::Borrowed(datagram)), |link| link.on_datagram(receive.received_at, datagram));
+                let Some(datagram) = opened else { continue };
+                match &self.phase {
+                    // The first datagram from the peer ends the wait for the server. This datagram and earlier datagrams are not
+                    // counted.
+                    Phase::WaitingForServer(wait) if receive.source == peer => {
+                        self.readiness_wait = Some(wait.result(receive.received_at, true));
+                        self.tracker.readiness_sequences = wait.sequences_sent();
+                        self.request_baseline_or_start(now);
+                    }
+                    Phase::New | Phase::WaitingForServer(_) if self.tracker.config.wait_for.is_some() => {}
+                    Phase::AwaitingBaseline
+                        if self.loss_report_requester.as_ref().is_some_and(LossReportRequester::has_baseline) =>
+                    {
+                        self.start_sending(now);
+                    }
+                    Phase::AwaitingBaseline | Phase::SettingUpLink => {}
+                    _ if is_loss_report => {}
+                    _ if receive.source == peer => {
+                        let reply = self.workload.parse_reply(&datagram, receive.received_at);
+                        self.tracker.on_received(reply);
+                    }
+                    _ => self.tracker.stray += u64::from(!self.workload.accept_secondary(&datagram)),
+                }
+            }
+        }
+    }
+
+    fn poll_transmit(&mut self, now: Time, sink: &mut dyn TransmitSink) {
+        self.detect_pause(now, None);
+        if let Phase::New = self.phase {
+            match self.tracker.config.wait_for {
+                _ if self.link.is_some() => self.phase = Phase::SettingUpLink,
+                Some(timeout) => self.phase = Phase::WaitingForServer(WaitForServer::start(now, timeout)),
+                None => self.request_baseline_or_start(now),
+            }
+        }
+        if let Phase::SettingUpLink = self.phase
+            && let Some(link) = &mut self.link
+        {
+            if link.is_settled() {
+                // The server must not count packets of the set-up after its first response.
+                if link.flush(self.tracker.config.peer, sink) == SendStatus::Sent {
+                    self.request_baseline_or_start(now);
+                }
+            } else {
+                link.poll_transmit(now, self.tracker.config.peer, self.port_errors.total > 0, sink);
+                if link.has_failed() {
+                    self.phase = Phase::Finished;
+                }
+            }
+        }
+        if let Phase::WaitingForServer(wait) = &mut self.phase
+            && let Some(timed_out) = wait.poll_transmit(now, self.tracker.config.peer, sink)
+        {
+            self.readiness_wait = Some(timed_out);
+            self.phase = Phase::Finished;
+        }
+        if let Phase::AwaitingBaseline = self.phase
+            && !self
+                .loss_report_requester
+                .as_mut()
+                .is_some_and(|requester| requester.poll_baseline(now, self.tracker.config.peer, sink))
+        {
+            self.start_sending(now);
+        }
+        if let Phase::Sending(_) = self.phase {
+            let step = match &mut self.link {
+                Some(link) => self.workload.poll_transmit(now, &mut self.tracker, &mut SealingSink { link, now, sink }),
+                None => self.workload.poll_transmit(now, &mut self.tracker, sink),
+            };
+            self.is_blocked = step == WorkloadStep::WouldBlock;
+            match step {
+                WorkloadStep::WouldBlock => {}
+                WorkloadStep::NextDue(due) => {
+                    let (sent, peer) = (self.tracker.sent(), self.tracker.config.peer);
+                    let requester = self.loss_report_requester.as_mut();
+                    let next_query = requester.and_then(|requester| requester.poll_periodic(now, sent, peer, sink));
+                    self.phase = Phase::Sending(next_query.map_or(due, |query| due.min(query)));
+                }
+                WorkloadStep::Done => self.phase = Phase::FinalWait { complete_at: None, next_poll: now },
+            }
+        }
+        if let Phase::FinalWait { complete_at, next_poll } = &mut self.phase {
+            let RunConfig { peer, timeout, .. } = self.tracker.config;
+            // After a pause, the replies that arrived meanwhile are still to be read.
+            let resumed = self.tracker.hosts.this.resumed_at().map_or(Time::ZERO, |at| at + timeout);
+            let (complete, deadline) =
+                (self.tracker.is_complete(), self.tracker.deadline().unwrap_or(now).max(resumed));
+            // The run is over at `deadline`, or after the last reply and the wait for duplicates, whichever comes first.
+            *complete_at = complete.then(|| complete_at.unwrap_or(now));
+            let ends_at = complete_at.map_or(deadline, |at| deadline.min(at + DUPLICATE_WAIT));
+            let is_over = now >= ends_at;
+            let sent = self.tracker.sent();
+            let mut requester = self.loss_report_requester.as_mut();
+            if let Some(requester) = requester.as_mut().filter(|requester| complete || !requester.has_baseline()) {
+                // Nothing waits for the response.
+                requester.poll_when_complete(now, sent, peer, sink);
+            }
+            // If all replies arrived, there is no loss to split by direction.
+            let requester_deadline = requester
+                .filter(|_| !complete)
+                .and_then(|requester| requester.poll_final(now, sent, (deadline, timeout), peer, sink));
+            *next_poll = match requester_deadline {
+                Some(deadline) if is_over => deadline,
+                Some(deadline) => deadline.min(ends_at),
+                None => ends_at,
+            };
+            if is_over && requester_deadline.is_none() {
+                self.finished_at = Some(now);
+                self.phase = Phase::Finished;
+            }
+        }
+        if let (Phase::Interrupted(next_poll), Some(requester)) = (&mut self.phase, &mut self.loss_report_requester) {
+            let RunConfig { peer, timeout, .. } = self.tracker.config;
+            let sent = self.tracker.sent();
+            // The deadline `now` makes the query start immediately. If the query is answered, there is nothing left to wait for.
+            *next_poll = requester.poll_final(now, sent, (now, timeout), peer, sink).unwrap_or(Time::ZERO);
+        }
+        if let (Some(link), Phase::Sending(_) | Phase::FinalWait { .. }, false) =
+            (&mut self.link, &self.phase, self.is_blocked)
+        {
+            self.is_blocked = link.poll_transmit(now, self.tracker.config.peer, false, sink) == SendStatus::WouldBlock;
+        }
+        self.publish_figures(now);
+    }
+
+    fn next_deadline(&self) -> Option<Time> {
+        let link = self.link.as_ref().map(ClientLink::deadline);
+        match &self.phase {
+            Phase::New => Some(Time::ZERO),
+            Phase::WaitingForServer(wait) => Some(wait.next_deadline()),
+            Phase::AwaitingBaseline => {
+                Some(self.loss_report_requester.as_ref().map_or(Time::ZERO, LossReportRequester::baseline_deadline))
+            }
+            Phase::SettingUpLink => link,
+            Phase::Sending(due) | Phase::FinalWait { next_poll: due, .. } => link.into_iter().chain([*due]).min(),
+            Phase::Interrupted(due) => Some(*due).filter(|due| *due > Time::ZERO),
+            Phase::Finished => None,
+        }
+    }
+
+    fn on_dropped(&mut self, total: u64) {
+        self.tracker.hosts.this.set_dropped(total);
+    }
+
+    fn on_address_changed(&mut self, silence: Pause) {
+        let unanswered = self.tracker.streams.iter().flat_map(|stream| stream.overdue(None));
+        let in_flight = unanswered.filter(|(_, sent_at, expected_at)| silence.overlaps(*sent_at, *expected_at));
+        let dropped = in_flight.count() as u64;
+        self.tracker.hosts.this.on_address_changed(silence, dropped);
+    }
+
+    fn on_port_unreachable(&mut self, now: Time, total: u64) {
+        let sent = self.tracker.sent().iter().sum();
+        let is_dead = self.port_errors.on_total(now, total, self.started, sent);
+        if is_dead && !self.workload.is_endless() && matches!(self.phase, Phase::Sending(_) | Phase::FinalWait { .. }) {
+            self.finished_at = Some(now);
+            self.is_port_dead = true;
+            self.phase = Phase::Finished;
+        }
+    }
+
+    fn on_stop(&mut self) -> bool {
+        let is_counting = matches!(self.phase, Phase::Sending(_) | Phase::FinalWait { .. });
+        let needs_query = is_counting && self.loss_report_requester.is_some() && !self.tracker.is_complete();
+        if needs_query {
+            self.phase = Phase::Interrupted(Time::ZERO);
+        }
+        needs_query
+    }
+
+    fn waker(&self) -> Option<&DriverWaker> {
+        self.workload.waker()
+    }
+}

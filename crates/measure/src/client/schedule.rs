@@ -1,0 +1,109 @@
+//! When a workload sends.
+
+use std::time::Duration;
+
+use super::run::{MAX_SENDS_PER_POLL, WorkloadStep};
+use super::sent_packets::PacketTracker;
+use jamjam_core::node::SendStatus;
+use jamjam_core::time::{NANOS_PER_SECOND, Time, saturating_nanos};
+
+/// Deadlines at a constant rate. Each deadline is computed from the start of the schedule. Therefore, rounding errors do not accumulate,
+/// and a late packet does not shift later deadlines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Schedule {
+    start: Time,
+    /// Nanoseconds per step, as a fraction.
+    numerator: u64,
+    denominator: u64,
+}
+
+impl Schedule {
+    /// One step is one sample at `sample_rate` (Hz).
+    ///
+    /// # Panics
+    /// If `sample_rate` is 0.
+    pub fn from_sample_rate(start: Time, sample_rate: u32) -> Self {
+        assert!(sample_rate > 0, "the sample rate must not be 0");
+        Self { start, numerator: NANOS_PER_SECOND, denominator: u64::from(sample_rate) }
+    }
+
+    /// One step is `interval_ns` nanoseconds.
+    pub fn from_interval(start: Time, interval_ns: u64) -> Self {
+        Self { start, numerator: interval_ns, denominator: 1 }
+    }
+
+    /// Makes all deadlines later by `time`.
+    pub fn delay(&mut self, time: Duration) {
+        self.start += time;
+    }
+
+    /// Deadline of step `step`, rounded down to a nanosecond; saturates at the maximum [`Time`].
+    pub fn due(&self, step: u64) -> Time {
+        let offset = u128::from(step) * u128::from(self.numerator) / u128::from(self.denominator);
+        Time::from_nanos(self.start.as_nanos().saturating_add(u64::try_from(offset).unwrap_or(u64::MAX)))
+    }
+}
+
+/// The requests of a probe: one at each interval, up to a number of requests.
+pub(super) struct RequestSchedule {
+    /// Number of requests; `None` for no limit.
+    count: Option<u64>,
+    interval: Duration,
+    schedule: Schedule,
+    /// Requests that were sent or skipped.
+    passed: u64,
+}
+
+impl RequestSchedule {
+    pub(super) fn new(count: Option<u64>, interval: Duration) -> Self {
+        Self { count, interval, schedule: Schedule::from_interval(Time::ZERO, 0), passed: 0 }
+    }
+
+    /// Starts the schedule at `now`.
+    pub(super) fn start(&mut self, now: Time) {
+        self.schedule = Schedule::from_interval(now, saturating_nanos(self.interval));
+    }
+
+    /// Whether requests remain.
+    pub(super) fn has_unsent(&self) -> bool {
+        self.count.is_none_or(|count| self.passed < count)
+    }
+
+    /// Calls `send` for each due request, with the time at which it was due, and whether it is too late to be sent.
+    pub(super) fn poll(&mut self, now: Time, mut send: impl FnMut(Time, bool) -> SendStatus) -> WorkloadStep {
+        for _ in 0..MAX_SENDS_PER_POLL {
+            if !self.has_unsent() {
+                return WorkloadStep::Done;
+            }
+            let due = self.schedule.due(self.passed);
+            if due > now {
+                return WorkloadStep::NextDue(due);
+            }
+            if send(due, PacketTracker::is_overdue(due, now, self.interval)) == SendStatus::WouldBlock {
+                return WorkloadStep::WouldBlock;
+            }
+            self.passed += 1;
+        }
+        WorkloadStep::NextDue(now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_day_of_samples_ends_at_the_exact_nanosecond() {
+        let start = Time::from_nanos(7);
+        // 24 h at 44,100 Hz are 3,810,240,000 samples.
+        assert_eq!(Schedule::from_sample_rate(start, 44_100).due(3_810_240_000).as_nanos(), 86_400_000_000_007);
+        // A packet of 128 samples at 48 kHz lasts 2,666,666.67 ns. Three packets last exactly 8 ms.
+        let schedule = Schedule::from_sample_rate(start, 48_000);
+        assert_eq!([128, 256, 384].map(|at| schedule.due(at).as_nanos()), [2_666_673, 5_333_340, 8_000_007]);
+    }
+
+    #[test]
+    fn due_time_saturates_at_the_maximum() {
+        assert_eq!(Schedule::from_interval(Time::ZERO, u64::MAX).due(u64::MAX).as_nanos(), u64::MAX);
+    }
+}

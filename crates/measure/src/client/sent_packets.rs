@@ -1,0 +1,558 @@
+//! Tracks sent packets and matches replies to them, including late and duplicate replies.
+//!
+//! A packet keeps its entry until [`SENT_PACKETS_CAPACITY`] later packets of its stream have been sent. Replies are
+//! matched by sequence number and compared by a digest of the expected bytes. Therefore, memory does not grow with the
+//! length of a run.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::time::Duration;
+
+use super::RunConfig;
+use super::hosts::{HostLog, Hosts, Unanswered};
+use super::live_figures::{LiveCounts, LiveSnapshot};
+use super::reply::ReceivedReply;
+use super::results::{PacketEvent, PacketObserver, PacketOutcome, RecordedPacket, SentAudio, StreamKind};
+use jamjam_core::node::{SendStatus, Transmit, TransmitSink};
+use jamjam_core::stats::{FinalOutcome, History, PacingStats, Reordering, StreamStats};
+use jamjam_core::time::{MIN_PAUSE, Time, saturating_nanos};
+use jamjam_core::wire::HEADER_LEN;
+
+/// Maximum tracked packets per stream. After this many later packets, the outcome of a packet is final. At 375 packets per second, this
+/// takes more than eleven minutes.
+pub const SENT_PACKETS_CAPACITY: usize = 262_144;
+
+/// Different round trips per second for which the evaluated stream allocates memory in advance. A jamjam client sends 375 packets per
+/// second.
+pub(super) const ROUND_TRIPS_PER_SECOND: usize = 512;
+
+/// The same for each other stream of a run. `send` sends one LATENCY_PING and one KEEPALIVE per second.
+const OTHER_ROUND_TRIPS_PER_SECOND: usize = 4;
+
+/// Seconds of round trips for which memory is allocated in advance, while it is not known whether the server paused.
+const UNVERIFIED_SECONDS: usize = 4;
+
+/// The sent packets and pacing of a run over UDP or WebSocket.
+pub struct PacketTracker {
+    pub(super) config: RunConfig,
+    /// The array index is a [`StreamKind`].
+    pub(super) streams: [SentPackets; 3],
+    pub(super) pacing: PacingStats,
+    pub(super) hosts: Hosts,
+    /// Received datagrams that belong to no stream of the run.
+    pub(super) stray: u64,
+    /// Sequence numbers of the KEEPALIVE packets of `--wait-for`, whose replies are not counted.
+    pub(super) readiness_sequences: Range<u32>,
+    pub(super) observer: Box<dyn PacketObserver>,
+}
+
+impl PacketTracker {
+    pub(super) fn new(config: RunConfig, first_audio_sequence: u32, observer: Box<dyn PacketObserver>) -> Self {
+        let streams = StreamKind::ALL.map(|kind| {
+            let is_evaluated = kind == config.evaluated_stream;
+            let round_trips = if is_evaluated { ROUND_TRIPS_PER_SECOND } else { OTHER_ROUND_TRIPS_PER_SECOND };
+            let (first_sequence, first_reply) = match kind {
+                StreamKind::Audio => (first_audio_sequence, config.first_echo_timeout),
+                StreamKind::Ping | StreamKind::Keepalive => (0, Duration::ZERO),
+            };
+            SentPackets::new(kind, first_sequence, config.replies_expected.then_some(first_reply), round_trips)
+        });
+        Self {
+            config,
+            streams,
+            pacing: PacingStats::default(),
+            hosts: Hosts::new(),
+            stray: 0,
+            readiness_sequences: 0..0,
+            observer,
+        }
+    }
+
+    /// The sent packets of a stream.
+    pub(super) fn stream(&self, kind: StreamKind) -> &SentPackets {
+        &self.streams[kind as usize]
+    }
+
+    /// Sequence number of the next packet of a stream.
+    pub(super) fn next_sequence(&self, kind: StreamKind) -> u32 {
+        self.stream(kind).next_sequence()
+    }
+
+    /// Packets sent so far. The array index is a [`StreamKind`].
+    pub(super) fn sent(&self) -> [u64; 3] {
+        StreamKind::ALL.map(|kind| self.stream(kind).stats.sent)
+    }
+
+    /// Sends one packet that was due at `due` and tracks it, unless the socket would block. `expected_digest` is the
+    /// [`reply_digest`] of the expected reply.
+    pub(super) fn send(
+        &mut self,
+        kind: StreamKind,
+        (due, now): (Time, Time),
+        datagram: &[u8],
+        expected_digest: u64,
+        sink: &mut dyn TransmitSink,
+    ) -> SendStatus {
+        let outcome = self.send_untracked(datagram, sink);
+        if outcome == SendStatus::WouldBlock {
+            return outcome;
+        }
+        if outcome == SendStatus::Failed {
+            self.on_not_sent(kind, due, true, datagram);
+        } else {
+            self.on_audio(kind, datagram);
+            self.on_sent(kind, (due, now), expected_digest);
+        }
+        outcome
+    }
+
+    /// Whether a packet that was due at `due` is skipped, because it is overdue by more than [`MIN_PAUSE`] and more than `interval`.
+    pub(super) fn is_overdue(due: Time, now: Time, interval: Duration) -> bool {
+        now > due + interval.max(MIN_PAUSE)
+    }
+
+    /// Tracks a packet that was due at `due` and that this host did not send. If `refused` is true, the operating system refused it.
+    pub(super) fn on_not_sent(&mut self, kind: StreamKind, due: Time, refused: bool, datagram: &[u8]) {
+        self.on_audio(kind, datagram);
+        self.streams[kind as usize].on_not_sent(due, refused, &mut self.hosts, &mut *self.observer);
+    }
+
+    /// Passes the audio of the next packet to the observer.
+    fn on_audio(&mut self, kind: StreamKind, datagram: &[u8]) {
+        let sent_packets = self.stream(kind);
+        let (index, sequence) = (sent_packets.next_index(), sent_packets.next_sequence());
+        if let (StreamKind::Audio, Some(payload)) = (kind, datagram.get(HEADER_LEN..)) {
+            self.observer.on_audio_sent(SentAudio { index, sequence, payload });
+        }
+    }
+
+    /// Tracks a packet that was due at `due` and sent at `sent_at`.
+    pub(super) fn on_sent(&mut self, kind: StreamKind, (due, sent_at): (Time, Time), expected_digest: u64) {
+        self.streams[kind as usize].on_sent((due, sent_at), expected_digest, &mut self.hosts, &mut *self.observer);
+        if kind == self.config.evaluated_stream && !self.hosts.this.paused_within(due, sent_at) {
+            self.pacing.on_sent(due, sent_at);
+        }
+    }
+
+    /// Sends a packet without tracking it.
+    pub(super) fn send_untracked(&self, datagram: &[u8], sink: &mut dyn TransmitSink) -> SendStatus {
+        sink.send(Transmit::datagram(self.config.peer, datagram))
+    }
+
+    /// Records a datagram from the peer, as parsed by [`parse_reply`].
+    pub(super) fn on_received(&mut self, parsed: Option<(StreamKind, Option<ReceivedReply<'_>>)>) {
+        let (kind, reply) = match parsed {
+            Some((StreamKind::Keepalive, Some(reply))) if self.readiness_sequences.contains(&reply.sequence) => return,
+            Some((kind, reply)) if self.stream(kind).has_sent() => (kind, reply),
+            _ => {
+                self.stray += 1;
+                return;
+            }
+        };
+        let stream = &mut self.streams[kind as usize];
+        match reply {
+            None => stream.on_unmatched(),
+            Some(reply) => stream.on_received(reply, &self.hosts, &mut *self.observer),
+        }
+    }
+
+    /// The figures of the evaluated stream at `now`, and the number of packets of all streams.
+    pub(super) fn snapshot(&mut self, now: Time) -> LiveSnapshot {
+        let RunConfig { evaluated_stream, timeout, .. } = self.config;
+        let is_audio = evaluated_stream == StreamKind::Audio;
+        let server_delay =
+            if is_audio { self.server_delay(now)(self.stream(StreamKind::Audio).min_rtt) } else { Some(0) };
+        let packets = StreamKind::ALL.map(|kind| self.stream(kind).next_index());
+        let evaluated = &mut self.streams[evaluated_stream as usize];
+        LiveSnapshot { packets, ..evaluated.snapshot(now, timeout, &self.hosts.this, server_delay) }
+    }
+
+    /// The [`ServerDelay`](super::ServerDelay) as far as it is known at `at`, as a function of the smallest RTT of AUDIO.
+    fn server_delay(&self, at: Time) -> impl Fn(Option<i64>) -> Option<i64> + use<> {
+        let known = self.config.server_delay.map(signed_nanos).or_else(|| self.hosts.delay_reported_before(at));
+        let min_ping = self.stream(StreamKind::Ping).min_rtt;
+        move |min_rtt| known.or_else(|| Some((min_rtt? - min_ping?).max(0)))
+    }
+
+    /// Finishes all streams. `interrupted` is given if the run was interrupted: the time of the interruption and the configured time-out
+    /// for replies. Events of packets without a reply go to `observer`.
+    pub(super) fn finish(
+        streams: [SentPackets; 3],
+        hosts: &mut Hosts,
+        interrupted: Option<(Time, Duration)>,
+        observer: &mut dyn PacketObserver,
+    ) -> [StreamStats; 3] {
+        let overdue: Vec<_> = streams.iter().flat_map(|stream| stream.overdue(interrupted)).collect();
+        let mut outcomes = hosts.attribute_all(&overdue).into_iter();
+        streams.map(|stream| {
+            let is_overdue = stream.is_overdue(interrupted);
+            let outcome = |_, sent_at| is_overdue(sent_at).then(|| outcomes.next()).flatten();
+            stream.finish(outcome, hosts, observer)
+        })
+    }
+
+    /// Whether every expected reply arrived.
+    pub(super) fn is_complete(&self) -> bool {
+        self.streams.iter().all(SentPackets::is_complete)
+    }
+
+    /// The latest time at which a packet of any stream times out.
+    pub(super) fn deadline(&self) -> Option<Time> {
+        self.streams.iter().filter_map(|sent_packets| sent_packets.deadline(self.config.timeout)).max()
+    }
+}
+
+/// State of a packet. `InFlight` and `Damaged` contain the digest of the expected reply. `Returned` contains the RTT in nanoseconds.
+#[derive(Clone, Copy)]
+enum PacketState {
+    NotSent,
+    InFlight { expected_digest: u64 },
+    Damaged { expected_digest: u64 },
+    Returned { rtt: i64 },
+}
+
+#[derive(Clone, Copy)]
+struct SentPacket {
+    due: Time,
+    sent_at: Time,
+    state: PacketState,
+}
+
+impl SentPacket {
+    fn was_sent(&self) -> bool {
+        !matches!(self.state, PacketState::NotSent)
+    }
+
+    fn is_unanswered(&self) -> bool {
+        matches!(self.state, PacketState::InFlight { .. })
+    }
+}
+
+/// The sent packets of one stream.
+#[derive(Clone)]
+pub(super) struct SentPackets {
+    stream_kind: StreamKind,
+    /// Before the first reply, a packet times out after this time plus the run's time-out. After the first reply, the minimum RTT replaces
+    /// this time. `None` if no replies are expected.
+    first_reply_timeout: Option<Duration>,
+    last_sent: Option<Time>,
+    first_sequence: u32,
+    /// Index of the first tracked packet.
+    first_index: u64,
+    packets: VecDeque<SentPacket>,
+    reordering: Reordering,
+    /// The smallest round trip so far.
+    min_rtt: Option<i64>,
+    /// Send and arrival times of returned packets, in the order of arrival. Their round trips are recorded as soon as it is known whether
+    /// the server paused.
+    unverified: VecDeque<(Time, Time)>,
+    pub(super) stats: StreamStats,
+    live: LiveCounts,
+}
+
+impl SentPackets {
+    /// Creates an empty stream. `first_sequence` is the sequence number of the packet with index 0. `first_reply_timeout` is stored in the
+    /// field of the same name. `round_trips_per_second` determines how much memory is allocated in advance.
+    pub(super) fn new(
+        stream_kind: StreamKind,
+        first_sequence: u32,
+        first_reply_timeout: Option<Duration>,
+        round_trips_per_second: usize,
+    ) -> Self {
+        let mut stats =
+            if stream_kind == StreamKind::Audio { StreamStats::with_rtt_baseline() } else { StreamStats::new() };
+        stats.history = History::with_capacity(round_trips_per_second);
+        Self {
+            stream_kind,
+            first_reply_timeout,
+            last_sent: None,
+            first_sequence,
+            first_index: 0,
+            packets: VecDeque::new(),
+            reordering: Reordering::default(),
+            min_rtt: None,
+            unverified: VecDeque::with_capacity(round_trips_per_second * UNVERIFIED_SECONDS),
+            stats,
+            live: LiveCounts::default(),
+        }
+    }
+
+    /// Sets the time at which the reply to a packet is expected before the first reply has arrived.
+    pub(super) fn expect_first_reply_after(&mut self, delay: Duration) {
+        self.first_reply_timeout = self.first_reply_timeout.map(|_| delay);
+    }
+
+    /// Index of the next packet.
+    pub(super) fn next_index(&self) -> u64 {
+        self.first_index + self.packets.len() as u64
+    }
+
+    /// Sequence number of the next packet.
+    pub(super) fn next_sequence(&self) -> u32 {
+        self.sequence_of(self.next_index())
+    }
+
+    /// Whether any packet was sent.
+    pub(super) fn has_sent(&self) -> bool {
+        self.last_sent.is_some()
+    }
+
+    /// Records a packet that was due at `due` and sent at `sent_at`. `expected_digest` is the [`reply_digest`] of the expected reply.
+    pub(super) fn on_sent(
+        &mut self,
+        (due, sent_at): (Time, Time),
+        expected_digest: u64,
+        hosts: &mut Hosts,
+        observer: &mut dyn PacketObserver,
+    ) {
+        self.track(SentPacket { due, sent_at, state: PacketState::InFlight { expected_digest } }, hosts, observer);
+        self.last_sent = Some(sent_at);
+        self.stats.on_sent(sent_at);
+    }
+
+    /// Records a packet that was due at `due` and that this host did not send. If `refused` is true, the operating system refused it.
+    pub(super) fn on_not_sent(
+        &mut self,
+        due: Time,
+        refused: bool,
+        hosts: &mut Hosts,
+        observer: &mut dyn PacketObserver,
+    ) {
+        let index = self.next_index();
+        self.track(SentPacket { due, sent_at: due, state: PacketState::NotSent }, hosts, observer);
+        self.stats.on_not_sent(due, refused);
+        self.report_without_reply(index, (due, due), PacketOutcome::NotSent, observer);
+    }
+
+    fn track(&mut self, packet: SentPacket, hosts: &mut Hosts, observer: &mut dyn PacketObserver) {
+        if self.packets.len() == SENT_PACKETS_CAPACITY {
+            let expects_replies = self.first_reply_timeout.is_some();
+            let unanswered = self.packets.front().filter(|oldest| expects_replies && oldest.is_unanswered());
+            let expected = unanswered.map(|oldest| self.expected(oldest));
+            let outcome = expected.map_or(FinalOutcome::InFlight, |oldest| hosts.attribute(oldest, true));
+            self.settle_oldest(outcome, hosts, observer);
+        }
+        self.packets.push_back(packet);
+    }
+
+    fn expected(&self, packet: &SentPacket) -> Unanswered {
+        (self.stream_kind as usize, packet.sent_at, packet.sent_at + self.expected_rtt())
+    }
+
+    /// Records a reply.
+    pub(super) fn on_received(&mut self, reply: ReceivedReply<'_>, hosts: &Hosts, observer: &mut dyn PacketObserver) {
+        // There is no reply to a packet that was not sent, or not yet.
+        let is_sent = |index: &u64| {
+            let packet = &self.packets[(*index - self.first_index) as usize];
+            packet.was_sent() && packet.sent_at <= reply.received_at
+        };
+        let Some(index) = self.index_of(reply.sequence).filter(is_sent) else {
+            self.on_unmatched();
+            return;
+        };
+        let packet = &mut self.packets[(index - self.first_index) as usize];
+        let is_first = matches!(packet.state, PacketState::InFlight { .. });
+        if is_first && index < self.live.next {
+            self.live.lost -= 1;
+        }
+        let outcome = match packet.state {
+            PacketState::Returned { .. } | PacketState::NotSent => {
+                self.stats.duplicated += 1;
+                PacketOutcome::Duplicate
+            }
+            PacketState::InFlight { expected_digest } | PacketState::Damaged { expected_digest }
+                if expected_digest != reply.digest =>
+            {
+                packet.state = PacketState::Damaged { expected_digest };
+                self.stats.damaged_copies += 1;
+                PacketOutcome::Damaged
+            }
+            PacketState::InFlight { .. } | PacketState::Damaged { .. } => {
+                let rtt = reply.received_at.signed_nanos_since(packet.sent_at);
+                self.min_rtt = Some(self.min_rtt.map_or(rtt, |min| min.min(rtt)));
+                self.stats.on_returned(packet.sent_at);
+                self.unverified.push_back((packet.sent_at, reply.received_at));
+                if !hosts.this.paused_within(packet.sent_at, reply.received_at) {
+                    self.live.last_rtt = Some(rtt);
+                }
+                // After a pause, the streams of a MOQT session are written and read in bursts, in any order.
+                if let Some(reordered) = self.reordering.on_arrival(index, reply.received_at)
+                    && !hosts.this.paused_within(packet.due, reply.received_at)
+                {
+                    self.stats.on_reordered(reordered);
+                }
+                packet.state = PacketState::Returned { rtt };
+                PacketOutcome::Returned
+            }
+        };
+        let SentPacket { due, sent_at, .. } = *packet;
+        let received_at = Some(reply.received_at);
+        let packet =
+            RecordedPacket { stream: self.stream_kind, sequence: reply.sequence, due, sent_at, received_at, outcome };
+        observer.on_packet(PacketEvent { packet, index, is_first, payload: reply.payload });
+        // Memory is bounded, even if the server stops answering.
+        let is_full = self.unverified.len() >= SENT_PACKETS_CAPACITY;
+        self.record_round_trips(if is_full { Time::MAX } else { hosts.server_known_until }, hosts);
+    }
+
+    /// Records the round trips of all packets that returned by `until`, except those that were in flight while a host paused.
+    fn record_round_trips(&mut self, until: Time, hosts: &Hosts) {
+        while let Some((sent_at, received_at)) = self.unverified.front().copied().filter(|(_, at)| *at <= until) {
+            self.unverified.pop_front();
+            if !hosts.paused_within(sent_at, received_at) {
+                self.stats.on_round_trip(sent_at, received_at.signed_nanos_since(sent_at));
+            }
+        }
+    }
+
+    /// The figures of the live view at `now`. Round trips exclude `server_delay` if it is known.
+    pub(super) fn snapshot(
+        &mut self,
+        now: Time,
+        timeout: Duration,
+        this_host: &HostLog,
+        server_delay: Option<i64>,
+    ) -> LiveSnapshot {
+        let timeout = self.reply_timeout(timeout);
+        // The replies that arrived during a pause are read after it.
+        let resumed_at = this_host.resumed_at().unwrap_or_default();
+        while self.first_reply_timeout.is_some()
+            && let Some(packet) = self.packets.get((self.live.next - self.first_index) as usize)
+            && (!packet.is_unanswered() || now >= packet.sent_at.max(resumed_at) + timeout)
+        {
+            self.live.count(packet.was_sent(), packet.is_unanswered());
+        }
+        LiveSnapshot {
+            replies_expected: self.first_reply_timeout.is_some(),
+            paused_ns: this_host.total_ns,
+            ..self.live.snapshot(now, &self.stats, server_delay)
+        }
+    }
+
+    /// Whether a reply arrived for the tracked packet with this sequence number.
+    pub(super) fn has_received(&self, sequence: u32) -> bool {
+        let state = self.index_of(sequence).map(|index| self.packets[(index - self.first_index) as usize].state);
+        matches!(state, Some(PacketState::Returned { .. } | PacketState::Damaged { .. }))
+    }
+
+    /// Counts an unmatched reply. Such a datagram or frame has the type of a reply, but is assigned to no sent packet.
+    pub(super) fn on_unmatched(&mut self) {
+        self.stats.unmatched += 1;
+    }
+
+    /// Whether every expected reply arrived.
+    pub(super) fn is_complete(&self) -> bool {
+        self.first_reply_timeout.is_none() || self.stats.returned == self.stats.sent
+    }
+
+    /// The smallest RTT so far. Before the first RTT is measured, `first_reply_timeout` replaces it.
+    fn expected_rtt(&self) -> Duration {
+        let min_rtt = self.min_rtt.map(|rtt| Duration::from_nanos(rtt.max(0).cast_unsigned()));
+        min_rtt.or(self.first_reply_timeout).unwrap_or_default()
+    }
+
+    /// Time after sending until a packet counts as lost.
+    fn reply_timeout(&self, timeout: Duration) -> Duration {
+        self.expected_rtt() + timeout
+    }
+
+    /// When the last packet times out.
+    pub(super) fn deadline(&self, timeout: Duration) -> Option<Time> {
+        self.last_sent.map(|sent_at| sent_at + self.reply_timeout(timeout))
+    }
+
+    /// The unanswered packets that timed out. `interrupted` is given if the run was interrupted or exceeded its deadline: the end time of the
+    /// run and the configured time-out for replies.
+    pub(super) fn overdue(&self, interrupted: Option<(Time, Duration)>) -> impl Iterator<Item = Unanswered> {
+        let is_overdue = self.is_overdue(interrupted);
+        let overdue = self.packets.iter().filter(move |packet| packet.is_unanswered() && is_overdue(packet.sent_at));
+        overdue.map(|packet| self.expected(packet))
+    }
+
+    /// Whether an unanswered packet that was sent at a time has timed out. If the run does not expect replies, no packet times out.
+    fn is_overdue(&self, interrupted: Option<(Time, Duration)>) -> impl Fn(Time) -> bool + use<> {
+        let interrupted = interrupted.map(|(at, timeout)| (at, self.reply_timeout(timeout)));
+        let expects_replies = self.first_reply_timeout.is_some();
+        move |sent_at| expects_replies && interrupted.is_none_or(|(at, timeout)| at >= sent_at + timeout)
+    }
+
+    /// Finishes the stream and returns its statistics. `outcome` is called with the index and the send time of each unanswered packet. It
+    /// returns `None` if the packet is in flight.
+    pub(super) fn finish(
+        mut self,
+        mut outcome: impl FnMut(u64, Time) -> Option<FinalOutcome>,
+        hosts: &Hosts,
+        observer: &mut dyn PacketObserver,
+    ) -> StreamStats {
+        self.record_round_trips(Time::MAX, hosts);
+        while let Some(packet) = self.packets.front() {
+            let unanswered = if packet.is_unanswered() { outcome(self.first_index, packet.sent_at) } else { None };
+            self.settle_oldest(unanswered.unwrap_or(FinalOutcome::InFlight), hosts, observer);
+        }
+        self.stats
+    }
+
+    /// Stops tracking the oldest packet. `unanswered` is its outcome if it has no reply.
+    fn settle_oldest(&mut self, unanswered: FinalOutcome, hosts: &Hosts, observer: &mut dyn PacketObserver) {
+        let Some(packet) = self.packets.pop_front() else { return };
+        let SentPacket { due, sent_at, state } = packet;
+        let index = self.first_index;
+        if self.live.next == index && self.first_reply_timeout.is_some() {
+            self.live.count(packet.was_sent(), packet.is_unanswered());
+        }
+        self.first_index += 1;
+        self.reordering.discard_before(self.first_index);
+        let settled = match state {
+            PacketState::Returned { rtt } => {
+                let received_at = Time::from_nanos(sent_at.as_nanos().saturating_add_signed(rtt));
+                let is_paused = hosts.paused_within(sent_at, received_at);
+                if is_paused { FinalOutcome::Paused } else { FinalOutcome::Returned { rtt } }
+            }
+            PacketState::NotSent => FinalOutcome::NotSent,
+            PacketState::Damaged { .. } => FinalOutcome::Damaged,
+            PacketState::InFlight { .. } => unanswered,
+        };
+        self.stats.on_settled(sent_at, settled);
+        // All other packets have been reported: when the datagram arrived, or when the packet was not sent.
+        let outcome = match settled {
+            FinalOutcome::Lost => PacketOutcome::Lost,
+            FinalOutcome::InFlight => PacketOutcome::InFlight,
+            FinalOutcome::DroppedByThisHost => PacketOutcome::DroppedByThisHost,
+            FinalOutcome::DroppedByServerHost => PacketOutcome::DroppedByServerHost,
+            FinalOutcome::Returned { .. } | FinalOutcome::Paused | FinalOutcome::Damaged | FinalOutcome::NotSent => {
+                return;
+            }
+        };
+        self.report_without_reply(index, (due, sent_at), outcome, observer);
+    }
+
+    /// Reports the outcome of a packet that has no reply.
+    fn report_without_reply(
+        &self,
+        index: u64,
+        (due, sent_at): (Time, Time),
+        outcome: PacketOutcome,
+        observer: &mut dyn PacketObserver,
+    ) {
+        let (stream, sequence) = (self.stream_kind, self.sequence_of(index));
+        let packet = RecordedPacket { stream, sequence, due, sent_at, received_at: None, outcome };
+        observer.on_packet(PacketEvent { packet, index, is_first: false, payload: &[] });
+    }
+
+    fn sequence_of(&self, index: u64) -> u32 {
+        self.first_sequence.wrapping_add(index as u32)
+    }
+
+    /// Index of the tracked packet with this sequence number. Because sequence numbers wrap, the index nearest to the next packet is
+    /// used.
+    fn index_of(&self, sequence: u32) -> Option<u64> {
+        let ahead = sequence.wrapping_sub(self.next_sequence()).cast_signed();
+        let index = self.next_index().checked_add_signed(i64::from(ahead))?;
+        (self.first_index..self.next_index()).contains(&index).then_some(index)
+    }
+}
+
+/// A duration in nanoseconds, for comparison with RTTs; saturates.
+fn signed_nanos(duration: Duration) -> i64 {
+    i64::try_from(saturating_nanos(duration)).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,130 @@
+//! The jitter-buffer table: the packets that a receiver would lose with jitter buffers of different depths, and the delay of each depth.
+
+use serde::Serialize;
+
+use super::figures::figures;
+use super::quantities::{RoundTrip, RunProtocol, format_count, format_share, thousandths};
+use crate::client::{RunResults, StreamKind};
+use jamjam_core::stats::StreamStats;
+
+/// Depths of the table, in packets of 128 samples. The jamjam presets have depths of 0, 1, 4 and 8 packets, and a ring of 38 packets.
+const DEPTHS: [u32; 11] = [0, 1, 2, 4, 6, 8, 12, 16, 24, 32, 38];
+
+/// Samples per channel in a packet of the jamjam preset "balanced".
+const FRAME_SAMPLES: u32 = 128;
+
+/// Sample rate in Hz.
+const SAMPLE_RATE: u32 = 48_000;
+
+/// With the recommended depth, at most this share of the packets is late.
+const MAX_RECOMMENDED_LATE_RATIO: f64 = 0.001;
+
+/// Minimum number of returned packets for an interpretation.
+const MIN_PACKETS: u64 = 100;
+
+/// The jitter-buffer table of the evaluated stream.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[allow(missing_docs, reason = "each field is defined in docs/measuring.md, checked by a test")]
+pub struct JitterBufferTable {
+    pub recommended_packets: Option<u32>,
+    pub depths: Vec<BufferDepthFigures>,
+    /// The meaning of the table in one sentence, without its period; `None` if too few packets returned.
+    #[serde(skip)]
+    pub(super) interpretation: Option<String>,
+    /// The assumptions behind the times of the table.
+    #[serde(skip)]
+    pub(super) assumptions: &'static str,
+}
+
+figures! {
+    /// One depth of a jitter buffer.
+    BufferDepthFigures from input: (&RunResults, &StreamStats, u32) [
+        let (run, stream, packets) = input;
+        // The server's delay does not change the differences between delays, so it need not be known.
+        let late = stream.rtt.count_above_min(duration_ns(packets));
+        let unreturned = unreturned_ratio(stream);
+        let min_rtt_ms = RoundTrip::of(run, run.evaluated_stream).and_then(|rtt| rtt.min()).map(|ns| ns as f64 / 1e6);
+    ] {
+        depth_packets: u32 = packets;
+        depth_ms: f64 = thousandths(duration_ns(packets) as f64 / 1e6);
+        late: u64 = late;
+        late_or_lost_ratio: f64 = unreturned + (1.0 - unreturned) * late as f64 / stream.rtt.count() as f64;
+        one_way_ms: Option<f64> =
+            min_rtt_ms.map(|min| thousandths(min / 2.0 + duration_ns(packets + 1) as f64 / 1e6));
+    }
+}
+
+/// The share of the packets that did not return intact, 0 to 1.
+fn unreturned_ratio(stream: &StreamStats) -> f64 {
+    let observed = stream.observed();
+    (observed.lost + observed.damaged) as f64 / observed.settled.max(1) as f64
+}
+
+impl JitterBufferTable {
+    /// The table of the evaluated stream. `None` without a round trip, and for signaling servers, which carry no audio.
+    pub(super) fn new(run: &RunResults) -> Option<Self> {
+        let stream =
+            run.stream(run.evaluated_stream).filter(|stream| stream.rtt.count() > 0 && run.websocket.is_none())?;
+        let depths = DEPTHS.map(|packets| BufferDepthFigures::from((run, stream, packets)));
+        let is_enough =
+            |row: &&BufferDepthFigures| row.late as f64 <= MAX_RECOMMENDED_LATE_RATIO * stream.settled() as f64;
+        let has_enough_packets = stream.returned >= MIN_PACKETS;
+        let recommended = depths.iter().find(is_enough).filter(|_| has_enough_packets);
+        Some(Self {
+            recommended_packets: recommended.map(|row| row.depth_packets),
+            interpretation: has_enough_packets.then(|| interpretation(stream, recommended, &depths)),
+            depths: depths.into(),
+            assumptions: assumptions(run),
+        })
+    }
+
+    /// The recommended depth. `None` if there are too few packets, or if no depth of the table suffices.
+    pub(super) fn recommended(&self) -> Option<&BufferDepthFigures> {
+        self.depths.iter().find(|row| Some(row.depth_packets) == self.recommended_packets)
+    }
+}
+
+/// Late and lost packets are separate, because no buffer avoids loss.
+fn interpretation(
+    stream: &StreamStats,
+    recommended: Option<&BufferDepthFigures>,
+    depths: &[BufferDepthFigures; DEPTHS.len()],
+) -> String {
+    let row = recommended.unwrap_or(&depths[DEPTHS.len() - 1]);
+    let late = format_share(row.late as f64 / stream.settled().max(1) as f64);
+    let packets = match unreturned_ratio(stream) {
+        0.0 => format!("{late} of the packets would be late or lost"),
+        lost => format!("{late} of the packets would be late, and {} are lost with any buffer", format_share(lost)),
+    };
+    let delay = row.one_way_ms.map_or_else(String::new, |ms| format!("; about {ms:.0} ms one way"));
+    let depth = format!("{:.1} ms", row.depth_ms);
+    match (row.depth_packets, recommended) {
+        (0, Some(_)) => format!("Without a jitter buffer, {packets}{delay}"),
+        (count, Some(_)) => {
+            format!("With a {depth} jitter buffer ({}), {packets}{delay}", format_count(count.into(), "packet"))
+        }
+        (_, None) => format!("No jitter buffer up to {depth} suffices: {packets}"),
+    }
+}
+
+/// The assumptions behind the times of the table of `run`.
+fn assumptions(run: &RunResults) -> &'static str {
+    let is_delayed = run.evaluated_stream == StreamKind::Audio && run.server_delay().effective_ns() != Some(0);
+    match (is_delayed, RunProtocol::of_run(run)) {
+        (true, _) => {
+            "assuming a symmetric path, 128-sample packets and 48 kHz; server delay and device latency not included"
+        }
+        // The server answers LATENCY_PING and KEEPALIVE without delay.
+        (false, RunProtocol::Udp) if run.evaluated_stream != StreamKind::Audio => {
+            "assuming a symmetric path, 128-sample packets and 48 kHz; device latency not included"
+        }
+        (false, _) => {
+            "assuming a symmetric path, a server without delay, 128-sample packets and 48 kHz; device latency not included"
+        }
+    }
+}
+
+/// The duration of `packets` packets, in nanoseconds.
+fn duration_ns(packets: u32) -> i64 {
+    i64::from(packets) * i64::from(FRAME_SAMPLES) * 1_000_000_000 / i64::from(SAMPLE_RATE)
+}

@@ -1,0 +1,280 @@
+//! Findings: sentences that name what is wrong with the path, such as loss in one direction or regular stalls.
+
+use serde::Serialize;
+
+use super::quantities::{RoundTrip, RunProtocol, StreamLabels, format_count, format_share, format_time_ms, micros};
+use crate::client::{AudioResults, RunKind, RunResults, StreamKind};
+use jamjam_core::stats::{Outage, StreamStats};
+use jamjam_core::time::{MIN_PAUSE, Time, saturating_nanos};
+
+/// Minimum duration of an outage, in nanoseconds.
+const MIN_OUTAGE_NS: i64 = 1_000_000_000;
+
+/// Fewer lost packets have no pattern.
+const MIN_LOST_FOR_PATTERN: u64 = 10;
+
+/// Fewer stalls have no pattern.
+const MIN_STALLS_FOR_PATTERN: u64 = 4;
+
+/// Minimum share of the lost packets in one direction for naming only this direction.
+const MIN_SHARE_OF_DIRECTION: f64 = 0.9;
+
+/// Minimum share of reordered packets.
+const MIN_REORDERED_RATIO: f64 = 0.001;
+
+/// Minimum share of duplicates.
+const MIN_DUPLICATED_RATIO: f64 = 0.001;
+
+/// Minimum of the 99th percentile of the packet delay variation, in nanoseconds.
+const MIN_DELAY_VARIATION_NS: i64 = 10_000_000;
+
+/// Minimum share of the AUDIO packets that are lost because of their length, and of the smaller packets that return nevertheless.
+const MIN_SHARE_OF_LENGTH: f64 = 0.9;
+
+/// Every IPv4 path carries packets of this length. Only the server's counts can show that such packets are lost because of their length.
+const MIN_MTU: u32 = 576;
+
+/// Every IPv6 path, and almost every IPv4 path, carries packets of this length without fragments.
+const SAFE_MTU: u32 = 1_280;
+
+/// Something that is wrong with the path.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// Identifies the subject for programs that read the report.
+    pub code: &'static str,
+    /// What is wrong, and typical causes.
+    pub message: String,
+}
+
+/// All findings about the evaluated stream, the worst first. If only large packets are lost, this is the only finding. All other runs without
+/// a reply have no findings, because their warnings name the causes.
+pub(super) fn findings(run: &RunResults) -> Vec<Finding> {
+    if let Some(message) = large_packets(run) {
+        return vec![Finding { code: "large_packets", message }];
+    }
+    let Some(stream) = run.stream(run.evaluated_stream).filter(|stream| stream.returned > 0 && run.replies_expected)
+    else {
+        return Vec::new();
+    };
+    let unit = StreamLabels::new(RunProtocol::of_run(run), run.evaluated_stream).request_unit;
+    let rtt = RoundTrip::of(run, run.evaluated_stream);
+    let outage = outage(run, stream, unit);
+    let stalls = stalls(stream, run.server.is_some());
+    let reordering = reordering(stream, unit);
+    // Stalls and reordering are the more precise findings.
+    let is_explained = stalls.is_some() || reordering.is_some();
+    let variation = if is_explained { None } else { delay_variation(stream, rtt) };
+    let has_pattern = stream.stalls.count >= MIN_STALLS_FOR_PATTERN;
+    let (frequent_stalls, rare_stalls) = if has_pattern { (stalls, None) } else { (None, stalls) };
+    let all = [
+        ("outage", outage),
+        ("loss", loss(stream, run.lost_upstream(run.evaluated_stream), unit)),
+        ("stalls", frequent_stalls),
+        ("reordering", reordering),
+        ("delay_variation", variation),
+        ("stalls", rare_stalls),
+        ("duplicates", duplicates(stream, unit)),
+    ];
+    all.into_iter().filter_map(|(code, message)| Some(Finding { code, message: message? })).collect()
+}
+
+/// Whether AUDIO is lost because of its length: smaller packets return, or the server reports that it received them.
+fn large_packets(run: &RunResults) -> Option<String> {
+    let audio = run.audio.as_ref().filter(|_| run.replies_expected && !run.is_port_dead)?;
+    let is_most = |part: u64, all: u64| part as f64 >= MIN_SHARE_OF_LENGTH * all as f64;
+    let AudioResults { stats, ip_bytes, frame_samples, channels, .. } = audio;
+    if *ip_bytes <= MIN_MTU || stats.lost < MIN_LOST_FOR_PATTERN || !is_most(stats.lost, stats.settled()) {
+        return None;
+    }
+    let small = [&run.ping, &run.keepalive].into_iter().flatten();
+    let (returned, settled) =
+        small.fold((0, 0), |(returned, settled), stream| (returned + stream.returned, settled + stream.settled()));
+    let small_packets_return =
+        if settled > 0 { returned > 0 && is_most(returned, settled) } else { run.server_answered() };
+    // An echo after the time-out is no loss of the path. A warning names the wrong --delay.
+    let delay = run.server_delay();
+    let is_too_late = delay.configured_ns.zip(delay.reported_ns).is_some_and(|(configured, reported)| {
+        reported.saturating_sub(configured).cast_unsigned() >= run.timeout_ns && reported > configured
+    });
+    if !small_packets_return || is_too_late {
+        return None;
+    }
+    let samples = run.loss_report.as_ref().and_then(|report| report.samples.last().copied());
+    let counts = run.server.as_ref().and_then(|server| server.counts).or(samples);
+    let received = counts.map(|counts| {
+        (u64::from(counts.received[StreamKind::Audio as usize]), counts.sent[StreamKind::Audio as usize])
+    });
+    let cause = "A device on the path drops fragments or packets of this length";
+    let direction = match received {
+        None => format!(
+            "In which direction is unknown, because the server does not report its packet counts. {cause}, or the server does not return AUDIO"
+        ),
+        Some((received, sent)) => {
+            let (direction, limit) = if is_most(sent.saturating_sub(received), sent) {
+                ("upstream, from this host to the server", "")
+            } else if is_most(received, sent) {
+                ("downstream, from the server to this host", ", or a limit of the server rejects them")
+            } else {
+                ("in both directions", "")
+            };
+            format!("The loss is {direction}: the server received {received} of {sent}. {cause}{limit}")
+        }
+    };
+    let remedy = match run.run_kind {
+        RunKind::Probe => "a smaller --size".to_owned(),
+        RunKind::Send => {
+            let headers = ip_bytes - audio.payload_bytes.min(*ip_bytes);
+            let max_samples = SAFE_MTU.saturating_sub(headers) / (4 * u32::from(*channels).max(1));
+            format!("a smaller --frame-size, such as {}", max_samples.min(frame_samples / 2).max(1))
+        }
+    };
+    let link = if stats.returned == 0 && run.link.is_none() && received.is_none_or(|(received, _)| received == 0) {
+        " If the server requires encrypted links, give --link unsigned."
+    } else {
+        ""
+    };
+    Some(format!(
+        "Only large packets are lost: AUDIO packets have {ip_bytes} bytes with their IP headers, but smaller packets return. {direction}. Give \
+         {remedy}.{link}"
+    ))
+}
+
+fn outage(run: &RunResults, stream: &StreamStats, unit: &str) -> Option<String> {
+    let outage = long_outage(stream)?;
+    let [start, end] = [outage.started_at, outage.ended_at]
+        .map(|at| at.signed_nanos_since(stream.history.started_at().unwrap_or(Time::ZERO)));
+    let address_changed = run.host_timing.as_ref().is_some_and(|host| !host.address_changes.is_empty());
+    let port_was_closed = run.port_unreachable_ns.is_some_and(|[first, last]| first <= end && last >= start);
+    let cause = match () {
+        () if address_changed => " The likely cause is the change of this host's address.",
+        () if port_was_closed => " The likely cause is a closed port, because ICMP port unreachable was received.",
+        () => "",
+    };
+    let what = if cause.is_empty() { "The path was down" } else { "No packet returned" };
+    let end =
+        if stream.loss_bursts.is_last(outage) { "until the end of the run" } else { "then replies arrived again" };
+    let (packets, duration, start) =
+        (format_count(outage.packets, unit), seconds(outage.duration_ns()), seconds(start));
+    Some(format!("{what} for {duration} from {start} on: {packets} lost in a row, {end}.{cause}"))
+}
+
+fn long_outage(stream: &StreamStats) -> Option<Outage> {
+    stream.loss_bursts.longest_outage.filter(|outage| outage.duration_ns() >= MIN_OUTAGE_NS)
+}
+
+/// Loss outside a long outage: its direction and its pattern.
+fn loss(stream: &StreamStats, lost_upstream: Option<u64>, unit: &str) -> Option<String> {
+    let outage = long_outage(stream);
+    let outage_packets = outage.map_or(0, |outage| outage.packets);
+    let observed = stream.observed();
+    let [lost, settled] = [observed.lost, observed.settled].map(|count| count.saturating_sub(outage_packets));
+    if lost == 0 {
+        return None;
+    }
+    let ratio = lost as f64 / settled as f64;
+    let share = format_share(ratio);
+    // The direction is known for the sum of all lost packets only.
+    let lost_upstream = lost_upstream.filter(|_| outage.is_none());
+    let (upstream, downstream) = ("upstream, from this host to the server", "downstream, from the server to this host");
+    let direction = match lost_upstream {
+        None => String::new(),
+        Some(lost) if lost as f64 >= MIN_SHARE_OF_DIRECTION * stream.lost as f64 => format!(" {upstream}"),
+        Some(lost) if (stream.lost - lost) as f64 >= MIN_SHARE_OF_DIRECTION * stream.lost as f64 => {
+            format!(" {downstream}")
+        }
+        Some(lost) => format!(" in both directions, {lost} upstream and {} downstream", stream.lost - lost),
+    };
+    let pattern = (lost >= MIN_LOST_FOR_PATTERN).then(|| loss_pattern(stream, outage, (lost, ratio), unit));
+    // Few lost packets without a direction are only a count, which the table shows.
+    if pattern.is_none() && direction.is_empty() {
+        return None;
+    }
+    let pattern = pattern
+        .map_or_else(String::new, |pattern| format!("{} {pattern}", if direction.is_empty() { "" } else { "," }));
+    let scope = if outage.is_some() { "Outside this outage, " } else { "" };
+    Some(format!("{scope}{share} of the {unit}s were lost{direction}{pattern}."))
+}
+
+/// Whether packets are lost in bursts. If losses were independent, the packet after a lost packet would be lost with probability `ratio`.
+/// Bursts are reported if this happened more often by more than three standard deviations, and bursts have at least 1.5 packets on average.
+/// The burst of a long outage does not count.
+fn loss_pattern(stream: &StreamStats, outage: Option<Outage>, (lost, ratio): (u64, f64), unit: &str) -> String {
+    let bursts = stream.loss_bursts.lengths.iter().sum::<u64>() - u64::from(outage.is_some());
+    let lost = lost as f64;
+    let lost_after_loss = (lost - bursts as f64) / lost;
+    let deviation = (ratio * (1.0 - ratio) / lost).sqrt();
+    let mean = lost / bursts.max(1) as f64;
+    if lost_after_loss > ratio + 3.0 * deviation && mean >= 1.5 {
+        // The statistics contain only the longest burst of all.
+        let longest = match (stream.loss_bursts.longest, outage) {
+            (longest, Some(outage)) if longest == outage.packets => String::new(),
+            (longest, _) => format!(" and up to {}", format_count(longest, unit)),
+        };
+        format!("in bursts of {mean:.1} {unit}s on average{longest}")
+    } else {
+        "at random, not in bursts".to_owned()
+    }
+}
+
+/// A stall may be a short pause of a host, which is not detected, or a pause of a server that reports none.
+fn stalls(stream: &StreamStats, server_reports_pauses: bool) -> Option<String> {
+    let stalls = &stream.stalls;
+    let (typical, longest) = (stalls.median_ns()?, stalls.longest_ns()?);
+    let is_path = server_reports_pauses && typical.cast_unsigned() >= saturating_nanos(MIN_PAUSE);
+    let what = if is_path { "The path" } else { "The path or a host" };
+    let [typical, longest] = [typical, longest].map(milliseconds);
+    Some(match (stalls.count, stalls.regular()) {
+        (1, _) => format!("{what} stalled once for about {longest}; the delayed replies then arrived together."),
+        (_, Some((count, period))) => format!(
+            "{what} stalled {count} times for about {typical}, every {}; the delayed replies then arrived together. \
+             Regular stalls are typical of Wi-Fi scans, Wi-Fi power saving and periodic tasks.",
+            seconds(period)
+        ),
+        (count, None) => {
+            // With fewer stalls, there are too few intervals to call them irregular.
+            let intervals = if count >= MIN_STALLS_FOR_PATTERN { " at irregular intervals" } else { "" };
+            let longest = if longest == typical { String::new() } else { format!(", at most {longest}") };
+            format!(
+                "{what} stalled {count} times{intervals} for about {typical}{longest}; the delayed replies then arrived together. \
+                 Typical causes are Wi-Fi and a busy host."
+            )
+        }
+    })
+}
+
+fn delay_variation(stream: &StreamStats, rtt: Option<RoundTrip<'_>>) -> Option<String> {
+    let variation = stream.pdv(0.99).filter(|ns| *ns >= MIN_DELAY_VARIATION_NS)?;
+    let min =
+        rtt.and_then(|rtt| rtt.min()).map_or_else(String::new, |ns| format!(" of {}", format_time_ms(micros(ns))));
+    Some(format!(
+        "The delay varies: 1 % of the round trips take over {} more than the smallest{min}. Typical causes are Wi-Fi and full buffers \
+         of a router.",
+        milliseconds(variation)
+    ))
+}
+
+fn reordering(stream: &StreamStats, unit: &str) -> Option<String> {
+    let ratio = stream.reordered_ratio().filter(|ratio| *ratio >= MIN_REORDERED_RATIO)?;
+    let extent = format_count(stream.reorder_extent.max().unwrap_or(0).cast_unsigned(), unit);
+    let late =
+        stream.reorder_late_time_offset.max().map_or_else(String::new, |ns| format!(" and {}", milliseconds(ns)));
+    let share = format_share(ratio);
+    Some(format!(
+        "{share} of the {unit}s arrived out of order, up to {extent}{late} late. Typical causes are several parallel paths and radio links that \
+         retransmit lost frames."
+    ))
+}
+
+fn duplicates(stream: &StreamStats, unit: &str) -> Option<String> {
+    let ratio = stream.duplicated as f64 / stream.returned.max(1) as f64;
+    let share = format_share(ratio);
+    (ratio >= MIN_DUPLICATED_RATIO).then(|| format!("{share} of the {unit}s returned more than once."))
+}
+
+fn seconds(ns: i64) -> String {
+    format!("{:.1} s", ns as f64 / 1e9)
+}
+
+fn milliseconds(ns: i64) -> String {
+    format!("{:.0} ms", ns as f64 / 1e6)
+}

@@ -1,0 +1,137 @@
+//! The report of a run as one HTML page that loads no other file. The page shows the verdict, the findings, charts, the sent and the returned
+//! audio, tables, and the origin of the run.
+//!
+//! External text is escaped where the text is written. Inserted text is not parsed as a template again. The only script is
+//! `chart.js`, and the Content-Security-Policy allows it by its hash.
+
+mod audio;
+mod axis;
+mod distribution_chart;
+mod tables;
+mod time_chart;
+
+use std::fmt::Write;
+
+pub use audio::{MAX_AUDIO_BYTES, MAX_PLAYER_SECONDS};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use sha2::{Digest, Sha256};
+
+use super::buffer_table::JitterBufferTable;
+use super::model::Report;
+use super::quantities::{format_optional_time, format_percent, format_time, start_time};
+use super::run_record::AudioPicture;
+use super::text;
+use jamjam_core::sanitize::{escape_html, escape_html_prose, without_folders};
+
+const PAGE: &str = include_str!("page.html");
+const STYLE: &str = include_str!("style.css");
+const SCRIPT: &str = include_str!("chart.js");
+
+/// The whole page. `error` is the socket or file error that ended the run early. `audio` contains the waveforms, if the run sent audio.
+/// `page_style` is the style sheet that all pages share, `version` that of the program with its commit.
+pub fn page(
+    report: &Report,
+    error: Option<&str>,
+    audio: Option<&AudioPicture>,
+    page_style: &str,
+    version: &str,
+) -> String {
+    let error = error.map(without_folders);
+    let (status, until) = report.status_line(error.as_deref());
+    let class = match status {
+        "PASSED" => "passed",
+        "measured" => "measured",
+        "FAILED" => "failed",
+        _ => "incomplete",
+    };
+    render_template(PAGE, |name| match name {
+        "status" => status.to_owned(),
+        "heading" => text::command_heading(report.command).to_owned(),
+        "target" => escape_html(&report.target),
+        "style" => [page_style, STYLE].concat(),
+        "script" => SCRIPT.to_owned(),
+        "script_hash" => format!("sha256-{}", STANDARD.encode(Sha256::digest(SCRIPT))),
+        "class" => class.to_owned(),
+        "reason" => escape_html_prose(&format!("{until}{}", text::verdict_reason(report))),
+        "facts" => run_facts(report),
+        "findings" => findings(report),
+        "key_figures" => key_figures(report),
+        "charts" => charts(report),
+        "audio" => audio.map(|audio| audio::section(audio, report)).unwrap_or_default(),
+        "limits" => tables::limits(report),
+        "comparison" => tables::comparison(report),
+        "tables" => [tables::figures(report), tables::buffer_depths(report), tables::intervals(report)].concat(),
+        "warnings" => tables::warnings(report),
+        "origin" => tables::origin(report, version),
+        "report" => escape_html(&text::details(report, false)),
+        _ => String::new(),
+    })
+}
+
+/// Replaces each name in braces by its value. Braces in the values are not replaced.
+fn render_template(template: &str, mut value: impl FnMut(&str) -> String) -> String {
+    let mut parts = template.split('{');
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (name, rest) = part.split_once('}').unwrap_or((part, ""));
+        text += &value(name);
+        text += rest;
+    }
+    text
+}
+
+fn run_facts(report: &Report) -> String {
+    let host =
+        report.host_name.as_ref().map(|host| format!(" on <bdi>{}</bdi>", escape_html(host))).unwrap_or_default();
+    let started = start_time(report.started_unix_ms).map(|time| format!("Started {time}{host}, ")).unwrap_or_default();
+    let rate = report.send_rate().map_or_else(String::new, |rate| format!(", {rate}"));
+    format!("{started}took {}{rate}.", format_time(report.duration_ms * 1e3))
+}
+
+/// The findings, and the meaning of the jitter-buffer table with its assumptions.
+fn findings(report: &Report) -> String {
+    let mut text = String::new();
+    let table = report.jitter_buffer.as_ref();
+    if let Some((table, interpretation)) = table.and_then(|table| Some((table, table.interpretation.as_ref()?))) {
+        // Writing to a string cannot fail.
+        _ = write!(
+            text,
+            "<p class=\"meaning\">{}. <span class=\"quiet\">({})</span></p>",
+            escape_html_prose(interpretation),
+            table.assumptions
+        );
+    }
+    if !report.findings.is_empty() {
+        let items = report.findings.iter().map(|finding| format!("<li>{}</li>\n", escape_html_prose(&finding.message)));
+        _ = write!(text, "<ul class=\"findings\" aria-label=\"Findings\">\n{}</ul>", items.collect::<String>());
+    }
+    text
+}
+
+/// The most important figures of the evaluated stream.
+fn key_figures(report: &Report) -> String {
+    let Some(stream) = report.streams.get(report.evaluated_stream) else { return String::new() };
+    let mut figures = vec![("sent", stream.sent.to_string())];
+    if report.replies_expected {
+        figures.push(("loss", stream.loss_ratio.map_or_else(|| "-".to_owned(), format_percent)));
+        figures.extend([
+            ("round trip p50", format_optional_time(stream.rtt_p50_us)),
+            ("round trip p99", format_optional_time(stream.rtt_p99_us)),
+            ("round trip max", format_optional_time(stream.rtt_max_us)),
+            ("jitter mean", format_optional_time(stream.jitter_mean_us)),
+        ]);
+    }
+    if let Some(depth) = report.jitter_buffer.as_ref().and_then(JitterBufferTable::recommended) {
+        figures.push(("recommended buffer", format!("{:.1} ms", depth.depth_ms)));
+    }
+    let tiles =
+        figures.iter().map(|(name, value)| format!("<div><dt>{name}</dt><dd>{}</dd></div>", escape_html(value)));
+    format!("<dl class=\"tiles\">{}</dl>", tiles.collect::<String>())
+}
+
+fn charts(report: &Report) -> String {
+    let pair = distribution_chart::histogram(report) + &distribution_chart::buffer_curve(report);
+    let course = time_chart::section(report);
+    format!("<section aria-label=\"Charts\" class=\"charts\">\n{course}<div class=\"pair\">{pair}</div></section>")
+}

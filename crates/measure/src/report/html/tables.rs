@@ -1,0 +1,185 @@
+//! The tables of the page: limits, comparison, figures of the streams, jitter buffer, intervals and origin.
+
+use std::fmt::Write;
+
+use crate::report::comparison::{ComparedFigure, HEADINGS};
+use crate::report::limits::{LIMIT_HEADINGS, LimitResult};
+use crate::report::model::Report;
+use crate::report::quantities::{ResultRow, format_optional_time, format_percent, format_time, start_time};
+use crate::report::rows::{self, Row};
+use crate::report::time_series::IntervalFigures;
+use jamjam_core::sanitize::{escape_html, escape_html_prose};
+
+/// The table element in a box that scrolls if the table is wider than the page. `label` is the id of the heading.
+fn scrolling(label: &str, table: &str) -> String {
+    format!(
+        "<div class=\"wide\" role=\"region\" aria-labelledby=\"{label}\" tabindex=\"0\"><table>{table}</table></div>\n"
+    )
+}
+
+pub(super) fn section(id: &str, title: &str, content: &str) -> String {
+    format!("<section aria-labelledby=\"{id}\"><h2 id=\"{id}\">{title}</h2>\n{content}</section>\n")
+}
+
+/// Cells of a row: the first one is the heading of the row. The cells are HTML.
+fn row(heading: &str, cells: impl IntoIterator<Item = String>) -> String {
+    let cells = cells.into_iter().map(|cell| format!("<td>{cell}</td>"));
+    format!("<tr><th scope=\"row\">{heading}</th>{}</tr>\n", cells.collect::<String>())
+}
+
+fn head<'a>(first: &str, names: impl IntoIterator<Item = &'a str>) -> String {
+    let first = if first.is_empty() {
+        "<td></td>".to_owned()
+    } else {
+        format!("<th scope=\"col\" class=\"words\">{first}</th>")
+    };
+    let names = names.into_iter().map(|name| format!("<th scope=\"col\">{name}</th>"));
+    format!("<thead><tr>{first}{}</tr></thead>\n", names.collect::<String>())
+}
+
+pub(super) fn limits(report: &Report) -> String {
+    if report.limits.is_empty() {
+        return String::new();
+    }
+    let table = result_table("limits", "limit", LIMIT_HEADINGS, report.limits.iter().map(LimitResult::row));
+    section("limits", "Limits", &table)
+}
+
+pub(super) fn comparison(report: &Report) -> String {
+    let Some(comparison) = &report.comparison else { return String::new() };
+    let old_run = escape_html(&comparison.old_run_text());
+    let text = if let Some(problem) = &comparison.not_comparable {
+        let problem = escape_html(problem);
+        format!("<p><strong class=\"bad\">Not comparable</strong> with the run of {old_run}: {problem}</p>")
+    } else {
+        let rows = comparison.figures.iter().map(ComparedFigure::row);
+        let table = result_table("comparison", "figure", HEADINGS, rows);
+        format!("<p>Compared with the run of {old_run}.</p>\n{table}")
+    };
+    section("comparison", "Comparison with an earlier run", &text)
+}
+
+/// A table of limits or compared figures. `label` is the id of the heading.
+fn result_table<const N: usize>(
+    label: &str,
+    first: &str,
+    headings: [&str; N],
+    rows: impl Iterator<Item = ResultRow>,
+) -> String {
+    let mut table = head(first, headings) + "<tbody>\n";
+    for ResultRow { label, values, result, is_bad, note } in rows {
+        let result = if is_bad { format!("<strong class=\"bad\">{result}</strong>") } else { result.to_owned() };
+        let note = note.map_or_else(String::new, |note| format!(" ({})", escape_html(&note)));
+        let values = values.iter().map(|value| escape_html(value));
+        table += &row(&escape_html_prose(&label), values.chain([result + &note]));
+    }
+    scrolling(label, &(table + "</tbody>"))
+}
+
+/// The figures of each stream, and the figures that belong to no stream.
+pub(super) fn figures(report: &Report) -> String {
+    let rows = rows::stream_rows(report);
+    if rows.is_empty() {
+        return section("figures", "Statistics", "<p>Nothing was counted.</p>\n");
+    }
+    let mut table = head("", report.streams.iter().map(|(kind, _)| report.labels(kind).request)) + "<tbody>\n";
+    for Row { label, cells, .. } in rows {
+        table += &row(label, cells.iter().map(|cell| escape_html(cell)));
+    }
+    let streams = scrolling("figures", &(table + "</tbody>"));
+    let further = rows::further_rows(report);
+    let further = further.iter().map(|Row { label, cells, .. }| {
+        let value = escape_html(&cells.concat());
+        format!("<tr><th scope=\"row\">{label}</th><td class=\"words\">{value}</td></tr>\n")
+    });
+    let further = match further.collect::<String>() {
+        rows if rows.is_empty() => rows,
+        rows => scrolling("figures", &format!("<tbody>{rows}</tbody>")),
+    };
+    section("figures", "Statistics", &format!("<div class=\"columns\">{streams}{further}</div>\n"))
+}
+
+/// The values of the jitter-buffer curve.
+pub(super) fn buffer_depths(report: &Report) -> String {
+    let Some(table) = &report.jitter_buffer else { return String::new() };
+    let mut rows = head("jitter buffer", ["late", "late or lost", "one way"]) + "<tbody>\n";
+    for depth in &table.depths {
+        let one_way = depth.one_way_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1} ms"));
+        let is_recommended = Some(depth.depth_packets) == table.recommended_packets;
+        let mark = if is_recommended { " (recommended)" } else { "" };
+        let cells = [depth.late.to_string(), escape_html(&format_percent(depth.late_or_lost_ratio)), one_way];
+        rows += &row(&format!("{:.1} ms{mark}", depth.depth_ms), cells);
+    }
+    section("depths", "Jitter-buffer depths", &scrolling("depths", &(rows + "</tbody>")))
+}
+
+/// The values behind the charts over time. The script reads them from this table.
+pub(super) fn intervals(report: &Report) -> String {
+    let Some(series) = report.time_series.as_ref().filter(|series| !series.intervals.is_empty()) else {
+        return String::new();
+    };
+    let count = |count: Option<u64>| count.map_or_else(|| "-".to_owned(), |count| count.to_string());
+    let values = |interval: &IntervalFigures| {
+        [
+            ("sent", interval.sent.to_string()),
+            ("returned", interval.returned.to_string()),
+            ("lost", interval.lost.to_string()),
+            ("damaged", interval.damaged.to_string()),
+            ("in flight", interval.in_flight.to_string()),
+            ("upstream", count(interval.lost_upstream)),
+            ("downstream", count(interval.lost_downstream)),
+            ("longest burst", interval.burst_max.to_string()),
+            ("min", format_optional_time(interval.rtt_min_us)),
+            ("p50", format_optional_time(interval.rtt_p50_us)),
+            ("p99", format_optional_time(interval.rtt_p99_us)),
+            ("max", format_optional_time(interval.rtt_max_us)),
+            ("jitter", format_optional_time(interval.jitter_mean_us)),
+        ]
+    };
+    let mut table = head("from", values(&series.intervals[0]).map(|(name, _)| name)) + "<tbody>\n";
+    for interval in &series.intervals {
+        table += &row(&format!("{} s", interval.start_s), values(interval).map(|(_, value)| value));
+    }
+    format!(
+        "<details><summary>Values per interval of {} s</summary>\n<div class=\"wide long\" role=\"region\" aria-label=\"Intervals\" \
+         tabindex=\"0\"><table id=\"intervals\">{table}</tbody></table></div></details>\n",
+        series.interval_s
+    )
+}
+
+/// Warnings with their details.
+pub(super) fn warnings(report: &Report) -> String {
+    if report.warnings.is_empty() {
+        return String::new();
+    }
+    let mut list = "<ul>\n".to_owned();
+    for warning in &report.warnings {
+        _ = write!(list, "<li>{}", escape_html_prose(&warning.message));
+        for (index, detail) in warning.details.iter().enumerate() {
+            _ = write!(list, "{}<li>{}</li>", if index == 0 { "<ol>" } else { "" }, escape_html_prose(detail));
+        }
+        list += if warning.details.is_empty() { "</li>\n" } else { "</ol></li>\n" };
+    }
+    section("warnings", "Warnings", &(list + "</ul>"))
+}
+
+/// Where and how the run was made.
+pub(super) fn origin(report: &Report, version: &str) -> String {
+    let mut rows = String::new();
+    let mut add = |name: &str, value: String| {
+        _ = writeln!(rows, "<div><dt>{name}</dt><dd>{value}</dd></div>");
+    };
+    if !report.command_line.is_empty() {
+        add("Command", format!("<code>{}</code>", escape_html(&report.command_line)));
+    }
+    if let Some(host) = &report.host_name {
+        add("Host", format!("<bdi>{}</bdi>", escape_html(host)));
+    }
+    add("Target", format!("<bdi>{}</bdi>", escape_html(&report.target)));
+    if let Some(time) = start_time(report.started_unix_ms) {
+        add("Started", format!("<time>{time}</time>"));
+    }
+    add("Duration", format_time(report.duration_ms * 1e3));
+    add("Program", format!("jamjam-dev {}", escape_html(version)));
+    section("origin", "About this run", &format!("<dl class=\"origin\">\n{rows}</dl>\n"))
+}

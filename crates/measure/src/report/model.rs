@@ -1,0 +1,179 @@
+//! The report as data: what every output format prints. `docs/measuring.md` defines each field under its JSON name.
+
+use serde::Serialize;
+
+use super::audio_figures::{AudioQualityFigures, CaptureFigures, PlaybackFigures};
+use super::buffer_table::JitterBufferTable;
+use super::comparison::Comparison;
+use super::connection_figures::{ConnectionFailure, LinkFigures, MoqtFigures, WebSocketFigures};
+use super::figures::{
+    AudioFigures, HostTimingFigures, LossReportFigures, PacingFigures, ServerFigures, StreamFigures, WaitFigures,
+    figures,
+};
+use super::findings::{Finding, findings};
+use super::limits::{LimitResult, Limits, Verdict};
+use super::quantities::{self, RunProtocol, StreamLabels, format_count, unsigned_millis};
+use super::time_series::TimeSeries;
+use crate::client::{RunKind, RunResults, StopSignal, StreamKind};
+use jamjam_core::sanitize::{sanitize, sanitize_line};
+
+/// Maximum length of the command line in bytes, with an ellipsis.
+const MAX_COMMAND_LINE_BYTES: usize = 1_003;
+
+/// Incremented if a field is removed or changes its meaning, but not if a field is added.
+pub const SCHEMA_VERSION: u32 = 1;
+
+figures! {
+    /// The report of one run.
+    Report from input: (&RunResults, &Limits) [
+        let (run, limits) = input;
+        let audio = run.audio.as_ref();
+        // If no audio was sent, there is no audio quality to report.
+        let quality = audio.and_then(|audio| Some((audio, audio.quality.as_ref()?)));
+        let quality = quality.filter(|(_, quality)| quality.sent_samples > 0);
+        let limits = limits.evaluate(run);
+        let verdict = Verdict::new(run, &limits);
+    ] {
+        schema_version: u32 = SCHEMA_VERSION;
+        tool_version: &'static str = env!("CARGO_PKG_VERSION");
+        command: RunKind = run.run_kind;
+        target: String = run.target.clone();
+        command_line: String = sanitize_line(&run.origin.command_line, MAX_COMMAND_LINE_BYTES);
+        host_name: Option<String> = run.origin.host_name.as_deref().map(sanitize);
+        interval_ms: Option<f64> = run.interval_ns.map(unsigned_millis);
+        started_unix_ms: u64 = run.started_unix_ms;
+        duration_ms: f64 = unsigned_millis(run.duration_ns);
+        evaluated_stream: StreamKind = run.evaluated_stream;
+        replies_expected: bool = run.replies_expected;
+        timeout_ms: f64 = unsigned_millis(run.timeout_ns);
+        readiness_wait: Option<WaitFigures> = run.readiness_wait.map(Into::into);
+        loss_report: Option<LossReportFigures> = run.loss_report.as_ref().map(Into::into);
+        interrupted: Option<StopSignal> = run.interrupted;
+        streams: Streams = run.into();
+        audio: Option<AudioFigures> = audio.map(|audio| (run, audio).into());
+        capture: Option<CaptureFigures> = audio.and_then(|audio| Some(audio.capture.as_ref()?.into()));
+        playback: Option<PlaybackFigures> = audio.and_then(|audio| Some(audio.playback.as_ref()?.into()));
+        audio_quality: Option<AudioQualityFigures> = quality.map(Into::into);
+        pacing: Option<PacingFigures> = run.pacing.as_ref().map(Into::into);
+        host_timing: Option<HostTimingFigures> = run.host_timing.as_ref().map(|host| (&run.pauses, host).into());
+        server: Option<ServerFigures> = run.server.as_ref().map(Into::into);
+        websocket: Option<WebSocketFigures> = run.websocket.as_ref().map(Into::into);
+        moqt: Option<MoqtFigures> = run.moqt.as_ref().map(Into::into);
+        link: Option<LinkFigures> = run.link.as_ref().map(Into::into);
+        time_series: Option<TimeSeries> = TimeSeries::new(run);
+        jitter_buffer: Option<JitterBufferTable> = JitterBufferTable::new(run);
+        findings: Vec<Finding> = findings(run);
+        port_unreachable: u64 = run.port_unreachable;
+        stray: u64 = run.stray;
+        limits: Vec<LimitResult> = limits;
+        comparison: Option<Comparison> = None;
+        verdict: Verdict = verdict;
+        warnings: Vec<Warning> = Vec::new();
+        #[serde(skip)]
+        is_active: bool = run.is_active;
+        #[serde(skip)]
+        protocol: RunProtocol = RunProtocol::of_run(run);
+    }
+
+    /// The figures of each stream; `null` for a stream that was not sent.
+    Streams from run: &RunResults [
+        let stream = |kind| Some((run, kind, run.stream(kind)?).into());
+    ] {
+        audio: Option<StreamFigures> = stream(StreamKind::Audio);
+        ping: Option<StreamFigures> = stream(StreamKind::Ping);
+        keepalive: Option<StreamFigures> = stream(StreamKind::Keepalive);
+    }
+}
+
+/// A problem with the run, or a reason to interpret its figures with care.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Warning {
+    /// Identifies the subject of the warning for programs that read the report.
+    pub code: &'static str,
+    /// The problem, its cause and its remedy.
+    pub message: String,
+    /// Possible causes, the likeliest first.
+    pub details: Vec<String>,
+}
+
+impl Warning {
+    /// The message, then one numbered line for each detail.
+    pub(super) fn lines(&self) -> String {
+        let details = self.details.iter().enumerate().map(|(index, detail)| format!("\n  {}. {detail}", index + 1));
+        format!("{}{}", self.message, details.collect::<String>())
+    }
+}
+
+/// The warnings found so far.
+#[derive(Default)]
+pub(super) struct Warnings(pub(super) Vec<Warning>);
+
+impl Warnings {
+    pub(super) fn add(&mut self, code: &'static str, message: impl Into<String>) {
+        self.0.push(Warning { code, message: message.into(), details: Vec::new() });
+    }
+
+    /// Warns about a count that is not 0. `{}` in the message stands for the count with its noun.
+    pub(super) fn count(&mut self, code: &'static str, count: u64, noun: &str, message: &str) {
+        if count > 0 {
+            self.add(code, message.replace("{}", &format_count(count, noun)));
+        }
+    }
+}
+
+impl Report {
+    /// Returns the words that the report uses for the packets of a stream, for example `packet` or `frame`.
+    pub(super) fn labels(&self, kind: StreamKind) -> StreamLabels {
+        StreamLabels::new(self.protocol, kind)
+    }
+
+    /// `one packet every 20.000 ms`, for runs of `probe`.
+    pub(super) fn send_rate(&self) -> Option<String> {
+        let unit = match &self.moqt {
+            Some(moqt) if moqt.frames_per_group > 1 => "group",
+            _ => self.labels(self.evaluated_stream).request_unit,
+        };
+        self.interval_ms.map(|ms| format!("one {unit} every {}", quantities::format_time(ms * 1e3)))
+    }
+
+    /// Why there was no connection, or why it ended early.
+    pub(super) fn connection_failure(&self) -> Option<&ConnectionFailure> {
+        let websocket = self.websocket.as_ref().and_then(|websocket| websocket.connection_failure.as_ref());
+        let moqt = || self.moqt.as_ref()?.connection_failure.as_ref();
+        websocket.or_else(moqt).or_else(|| self.link.as_ref()?.connection_failure.as_ref())
+    }
+
+    /// Returns two texts: the status of the run as one word, and a prefix for the reason of the verdict. If the run did not complete, the
+    /// prefix contains the cause. If the run completed, the prefix is empty. `error` is the error that ended the run early.
+    pub(super) fn status_line(&self, error: Option<&str>) -> (&'static str, String) {
+        match (error, self.interrupted) {
+            (Some(error), _) => ("ABORTED", format!("{error}; results so far: ")),
+            (None, Some(signal)) => {
+                ("INTERRUPTED", format!("received {}; results so far: ", quantities::signal(signal)))
+            }
+            (None, None) if self.is_active => ("RUNNING", "results so far: ".to_owned()),
+            (None, None) => (self.verdict.word(), String::new()),
+        }
+    }
+
+    /// The exit code: 0 if the run passed, 1 if it failed. If the run was interrupted, the caller uses another exit code.
+    pub fn exit_code(&self) -> u8 {
+        u8::from(!self.verdict.passed)
+    }
+}
+
+impl Streams {
+    /// The figures of one stream, if it was sent.
+    pub fn get(&self, kind: StreamKind) -> Option<&StreamFigures> {
+        match kind {
+            StreamKind::Audio => self.audio.as_ref(),
+            StreamKind::Ping => self.ping.as_ref(),
+            StreamKind::Keepalive => self.keepalive.as_ref(),
+        }
+    }
+
+    /// The streams that were sent, in the order of the table's columns.
+    pub fn iter(&self) -> impl Iterator<Item = (StreamKind, &StreamFigures)> {
+        StreamKind::ALL.into_iter().filter_map(|kind| Some((kind, self.get(kind)?)))
+    }
+}

@@ -1,0 +1,269 @@
+//! How the report writes quantities: units, rounding and results. This module also contains the names of subcommands, signals and packets.
+
+use std::fmt;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::client::{RunResults, StopSignal, StreamKind};
+use jamjam_core::stats::{Histogram, StreamStats};
+use jamjam_moqt::Transport;
+use jamjam_signaling::Dialect;
+
+/// The unit of a figure that is compared with a limit or an earlier run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unit {
+    /// A ratio, 0 to 1.
+    Ratio,
+    /// A time in microseconds.
+    Us,
+}
+
+impl Unit {
+    /// Formats `value`, a number in this unit.
+    pub(super) fn format(self, value: f64) -> String {
+        match self {
+            Self::Ratio => format_percent(value),
+            Self::Us => format_time(value),
+        }
+    }
+
+    /// A measured number in this unit. Times are measured in nanoseconds, and rounded to them.
+    pub(super) fn rounded(self, value: f64) -> f64 {
+        if self == Self::Us { rounded_micros(value) } else { value }
+    }
+}
+
+/// A limit, or a figure that is compared with an earlier run, as a row of a table.
+pub(super) struct ResultRow {
+    /// Backticks mark code.
+    pub(super) label: String,
+    pub(super) values: Vec<String>,
+    pub(super) result: &'static str,
+    pub(super) is_bad: bool,
+    pub(super) note: Option<String>,
+}
+
+/// Nanoseconds as microseconds.
+pub(super) fn micros(ns: i64) -> f64 {
+    ns as f64 / 1e3
+}
+
+/// Rounds a time to whole nanoseconds, then converts the time to microseconds.
+pub(super) fn rounded_micros(ns: f64) -> f64 {
+    // Adding zero turns -0.0 into 0.0.
+    ns.round() / 1e3 + 0.0
+}
+
+/// Nanoseconds as milliseconds.
+pub(super) fn millis(ns: i64) -> f64 {
+    ns as f64 / 1e6
+}
+
+/// Nanoseconds as milliseconds.
+pub(super) fn unsigned_millis(ns: u64) -> f64 {
+    ns as f64 / 1e6
+}
+
+/// A duration in milliseconds, rounded to three decimals.
+pub(super) fn duration_millis(duration: Duration) -> f64 {
+    thousandths(duration.as_secs_f64() * 1e3)
+}
+
+/// The duration of `samples` per channel in milliseconds, rounded to three decimals.
+pub(super) fn samples_to_millis(samples: u64, sample_rate: u32) -> f64 {
+    thousandths(samples as f64 * 1e3 / f64::from(sample_rate.max(1)))
+}
+
+/// A linear magnitude in decibels, rounded to three decimals; `None` for zero.
+pub(super) fn decibels(magnitude: f64) -> Option<f64> {
+    (magnitude > 0.0).then(|| thousandths(20.0 * magnitude.log10()))
+}
+
+/// Rounded to three decimals; adding zero turns -0.0 into 0.0.
+pub(super) fn thousandths(value: f64) -> f64 {
+    (value * 1e3).round() / 1e3 + 0.0
+}
+
+/// Writes a time, given in microseconds, in ns, µs, ms or s, depending on its size.
+pub(super) fn format_time(us: f64) -> String {
+    match us.abs() {
+        size if size > 0.0 && size < 0.1 => format!("{:.0} ns", us * 1e3),
+        size if size < 1e3 => format!("{us:.1} µs"),
+        size if size < 1e6 => format!("{:.3} ms", us / 1e3),
+        _ => format!("{:.3} s", us / 1e6),
+    }
+}
+
+/// Formats a time, which is given in microseconds. A time of 1 ms or longer is written in milliseconds with three decimals.
+pub fn format_time_ms(us: f64) -> String {
+    if us.abs() < 1e3 { format_time(us) } else { format!("{:.3} ms", us / 1e3) }
+}
+
+/// A time in milliseconds: `5.0 s`, `120 ms`.
+pub fn format_length(ms: f64) -> String {
+    if ms < 1e3 { format!("{ms:.0} ms") } else { format!("{:.1} s", ms / 1e3) }
+}
+
+/// A time in microseconds, or `-`.
+pub(super) fn format_optional_time(us: Option<f64>) -> String {
+    us.map_or_else(|| "-".to_owned(), format_time)
+}
+
+/// A ratio as a percentage. Only an exact zero is written as `0 %`.
+pub fn format_percent(ratio: f64) -> String {
+    let percent = ratio * 100.0;
+    if percent > 0.0 && percent < 0.001 {
+        return "< 0.001 %".to_owned();
+    }
+    let digits = format!("{percent:.3}");
+    format!("{} %", digits.trim_end_matches('0').trim_end_matches('.'))
+}
+
+/// A ratio from 0 to 1 as a percentage with two decimals at most. A ratio above zero never appears as 0 %.
+pub fn format_share(ratio: f64) -> String {
+    let rounded = (ratio * 1e4).round() / 1e4;
+    if ratio > 0.0 && rounded == 0.0 { "< 0.01 %".to_owned() } else { format_percent(rounded) }
+}
+
+/// `1 packet`, `2 packets`.
+pub(super) fn format_count(n: u64, one: &str) -> String {
+    format!("{n} {one}{}", if n == 1 { "" } else { "s" })
+}
+
+/// When counting began. Prints as ISO 8601 in UTC.
+pub(super) fn start_time(unix_ms: u64) -> Option<Timestamp> {
+    Timestamp::from_millisecond(i64::try_from(unix_ms).ok()?).ok()
+}
+
+/// The name of a signal.
+pub(super) const fn signal(signal: StopSignal) -> &'static str {
+    match signal {
+        StopSignal::Interrupt => "SIGINT",
+        StopSignal::Terminate => "SIGTERM",
+        StopSignal::ClosedPipe => "SIGPIPE",
+        StopSignal::Hangup => "SIGHUP",
+        StopSignal::Unknown => "an unknown cause",
+    }
+}
+
+/// The protocol of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunProtocol {
+    /// UDP datagrams.
+    Udp,
+    /// Messages of a dialect over WebSocket.
+    WebSocket(Dialect),
+    /// MOQT.
+    Moqt(Transport),
+}
+
+impl RunProtocol {
+    pub(super) fn new(dialect: Option<Dialect>, moqt: Option<Transport>) -> Self {
+        match (dialect, moqt) {
+            (Some(dialect), _) => Self::WebSocket(dialect),
+            (None, Some(transport)) => Self::Moqt(transport),
+            (None, None) => Self::Udp,
+        }
+    }
+
+    pub(super) fn of_run(run: &RunResults) -> Self {
+        let dialect = run.websocket.as_ref().map(|websocket| websocket.dialect);
+        Self::new(dialect, run.moqt.as_ref().map(|moqt| moqt.transport))
+    }
+}
+
+impl fmt::Display for RunProtocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Udp => f.write_str("UDP"),
+            Self::WebSocket(dialect) => write!(f, "WebSocket ({})", dialect.name()),
+            Self::Moqt(transport) => write!(f, "MOQT ({})", transport.name()),
+        }
+    }
+}
+
+/// The names of a stream's packets: packet types over UDP, message types over WebSocket, frames over MOQT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct StreamLabels {
+    /// The type of the request.
+    pub(super) request: &'static str,
+    /// The type of the reply.
+    pub(super) reply: &'static str,
+    /// `packet`, `message` or `frame`.
+    pub(super) request_unit: &'static str,
+    /// `datagram`, `message` or `frame`.
+    pub(super) reply_unit: &'static str,
+}
+
+impl StreamLabels {
+    pub(super) fn new(protocol: RunProtocol, kind: StreamKind) -> Self {
+        let (request, reply, [request_unit, reply_unit]) = match (protocol, kind) {
+            (RunProtocol::WebSocket(dialect), StreamKind::Ping) => {
+                (dialect.probe().request_type, dialect.probe().response_type, ["message"; 2])
+            }
+            (RunProtocol::Moqt(_), StreamKind::Ping) => ("MOQT", "MOQT", ["frame"; 2]),
+            _ => (kind.name(), kind.reply_name(), ["packet", "datagram"]),
+        };
+        Self { request, reply, request_unit, reply_unit }
+    }
+
+    /// For example `LATENCY_PING packet` or `ping message`.
+    pub(super) fn request_noun(self) -> String {
+        format!("{} {}", self.request, self.request_unit)
+    }
+
+    /// `LATENCY_PONG datagram`, `pong message`.
+    pub(super) fn reply_noun(self) -> String {
+        format!("{} {}", self.reply, self.reply_unit)
+    }
+}
+
+/// The round trips of one stream in nanoseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct RoundTrip<'a> {
+    /// The measured round trips, each minus a baseline.
+    pub(super) histogram: &'a Histogram,
+    /// Added to each value of `histogram` to restore the baseline. For AUDIO, `RoundTrip::of` also subtracts the server delay from this
+    /// offset.
+    pub(super) offset: i64,
+}
+
+impl<'a> RoundTrip<'a> {
+    /// The round trips of the stream `kind`. For AUDIO, the server delay is subtracted. `None` if the stream was not sent or the server
+    /// delay is unknown.
+    pub(super) fn of(run: &'a RunResults, kind: StreamKind) -> Option<Self> {
+        let server_delay = if kind == StreamKind::Audio { run.server_delay().effective_ns()? } else { 0 };
+        let echo_time = Self::echo_time(run.stream(kind)?);
+        Some(Self { offset: echo_time.offset.saturating_sub(server_delay), ..echo_time })
+    }
+
+    /// The times from sending to return, which include the server delay.
+    pub(super) fn echo_time(stream: &'a StreamStats) -> Self {
+        Self { histogram: &stream.rtt, offset: stream.rtt_baseline() }
+    }
+
+    /// A recorded round trip, in nanoseconds.
+    pub(super) fn with_offset(&self, ns: i64) -> i64 {
+        ns.saturating_add(self.offset)
+    }
+
+    pub(super) fn min(&self) -> Option<i64> {
+        self.histogram.min().map(|ns| self.with_offset(ns))
+    }
+
+    pub(super) fn max(&self) -> Option<i64> {
+        self.histogram.max().map(|ns| self.with_offset(ns))
+    }
+
+    pub(super) fn mean(&self) -> Option<f64> {
+        self.histogram.mean().map(|ns| ns + self.offset as f64)
+    }
+
+    /// The percentile `p`, 0 to 1; `None` if there are fewer than 1/(1−p) round trips.
+    pub(super) fn percentile(&self, p: f64) -> Option<i64> {
+        self.histogram.percentile_if_enough(p).map(|ns| self.with_offset(ns))
+    }
+}

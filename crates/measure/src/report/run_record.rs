@@ -1,0 +1,388 @@
+//! A run record (`--record-run`): the options and the packets of a run as JSON Lines, from which `--replay` computes the report again.
+//!
+//! The first line contains the options, and the second the plan. Each packet line is a line of `--json-lines`. Progress lines count packets.
+//! The last line contains what was observed besides packets, such as the duration of send calls. `docs/measuring.md` describes the format.
+
+use std::io::{BufRead, Read};
+use std::time::Duration;
+
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
+use serde_json::error::Category;
+
+use super::json::{self, PacketLine};
+use super::limits::Limits;
+use crate::client::{
+    PacketOutcome, RecordedPacket, RunResults, SENT_PACKETS_CAPACITY, StopSignal, StreamCounts, StreamKind, WaitResult,
+    replay,
+};
+use jamjam_core::audio::waveform::{MAX_COLUMNS, Waveform};
+use jamjam_core::echo::DEFAULT_DELAY;
+use jamjam_core::time::{Time, saturating_nanos};
+
+/// Version of the format. Version 1 has no progress lines.
+pub const RECORD_VERSION: u32 = 2;
+
+/// Maximum number of packet lines that are read.
+const MAX_RECORDED_PACKETS: usize = 20_000_000;
+
+/// Maximum length of a line in bytes.
+const MAX_LINE_BYTES: usize = 16 << 20;
+
+/// Maximum time since the start of counting, in nanoseconds: 52 days. Up to this time, an `f64` in microseconds represents each nanosecond.
+const MAX_TIME_NS: u64 = 1 << 52;
+
+/// Maximum start time: the year 9999, in milliseconds since 1970-01-01 UTC.
+const MAX_UNIX_MS: u64 = 253_402_300_799_999;
+
+/// The start of counting in the time of a replay. The distance to both ends of the time scale is 73 years or more.
+const REPLAY_ORIGIN: Time = Time::from_nanos(1 << 61);
+
+/// The error for a report, which is often confused with a record.
+const REPORT_GIVEN: &str = "this is a report (--json, --json-lines), not a run record; give the file of --record-run";
+
+/// The first line: the options that determine the report.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordedOptions {
+    #[serde(rename = "type")]
+    line_type: LineTag,
+    /// [`RECORD_VERSION`].
+    pub record_version: u32,
+    /// Version of the program that recorded the run.
+    pub tool_version: String,
+    /// Limits of the run.
+    pub limits: Limits,
+    /// Some records of version 1 contain the plan here.
+    #[serde(default, skip_serializing, rename = "plan")]
+    _plan: IgnoredAny,
+}
+
+/// The types of the lines that are no packets. `read_line` checks the place of each.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum LineTag {
+    Run,
+    Plan,
+    Progress,
+    End,
+}
+
+impl RecordedOptions {
+    /// The options of a run with `limits`.
+    pub fn new(limits: Limits) -> Self {
+        let tool_version = env!("CARGO_PKG_VERSION").to_owned();
+        let (line_type, record_version) = (LineTag::Run, RECORD_VERSION);
+        Self { line_type, record_version, tool_version, limits, _plan: IgnoredAny }
+    }
+}
+
+/// What was known about the run before its first packet. Replaces the last line if that is missing.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PlanLine<R> {
+    #[serde(rename = "type")]
+    line_type: LineTag,
+    results: R,
+}
+
+/// What the packet lines do not show during a run: time passes, and packets without a reply are sent.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProgressLine {
+    #[serde(rename = "type")]
+    line_type: LineTag,
+    /// Time since the start of counting. All replies that arrived until then have a line above.
+    elapsed_ns: u64,
+    /// Packets so far, including those that were not sent. The array index is a [`StreamKind`].
+    packets: [u64; 3],
+    /// Packet lines that are missing above because the disk was too slow.
+    packets_dropped: u64,
+}
+
+/// The last line: observations that the packets do not contain. The writer borrows the results and the waveforms.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EndLine<R, A> {
+    #[serde(rename = "type")]
+    line_type: LineTag,
+    /// Packet lines that are missing because the disk was too slow.
+    packets_dropped: u64,
+    streams: Vec<StreamCounts>,
+    /// Everything except the statistics that the packets show.
+    results: R,
+    /// The error that ended the run.
+    error: Option<String>,
+    audio: Option<A>,
+}
+
+/// The waveforms of a run.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AudioPicture {
+    /// Name of the source: a file or a device.
+    pub name: String,
+    /// Waveforms of the sent and the returned audio.
+    pub waveform: Waveform,
+    /// Number of sent or returned packets that the waveforms do not contain.
+    pub missing_packets: u64,
+}
+
+/// The line of the plan, ending with a line feed. `plan` are the results of the run before its first packet.
+pub fn plan_line(plan: &RunResults) -> serde_json::Result<String> {
+    json::line(&PlanLine { line_type: LineTag::Plan, results: plan })
+}
+
+/// A progress line, ending with a line feed: `elapsed` since the start of counting, each stream has this number of `packets`.
+pub fn progress_line(elapsed: Duration, packets: [u64; 3], packets_dropped: u64) -> serde_json::Result<String> {
+    let elapsed_ns = saturating_nanos(elapsed);
+    json::line(&ProgressLine { line_type: LineTag::Progress, elapsed_ns, packets, packets_dropped })
+}
+
+/// The last line of a record, ending with a line feed. `packets_dropped` packet lines are missing. `error` ended the run.
+pub fn end_line(
+    run: &RunResults,
+    packets_dropped: u64,
+    error: Option<String>,
+    audio: Option<&AudioPicture>,
+) -> serde_json::Result<String> {
+    let streams = StreamCounts::of_run(run);
+    json::line(&EndLine { line_type: LineTag::End, packets_dropped, streams, results: run, error, audio })
+}
+
+/// A record that was read completely.
+pub struct RecordedRun {
+    /// The options of the recorded run.
+    pub options: RecordedOptions,
+    /// The results with all statistics.
+    pub run: RunResults,
+    /// The error that ended the recorded run.
+    pub error: Option<String>,
+    /// Waveforms, if the run sent audio.
+    pub audio: Option<AudioPicture>,
+}
+
+/// The lines that were read so far.
+#[derive(Default)]
+struct RecordReader {
+    lines: usize,
+    options: Option<RecordedOptions>,
+    plan: Option<RunResults>,
+    packets: Vec<RecordedPacket>,
+    /// Line number of each packet.
+    packet_lines: Vec<u32>,
+    progress: Vec<ProgressLine>,
+    end: Option<EndLine<RunResults, AudioPicture>>,
+}
+
+/// Reads a record. The error names the line that is wrong.
+pub fn read(mut input: impl BufRead) -> Result<RecordedRun, String> {
+    let mut reader = RecordReader::default();
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let limited = input.by_ref().take(MAX_LINE_BYTES as u64 + 1).read_until(b'\n', &mut line);
+        if limited.map_err(|error| error.to_string())? == 0 {
+            return reader.finish();
+        }
+        reader.lines += 1;
+        match reader.read_line(&line) {
+            // The process was killed while it wrote this line.
+            Err(_) if reader.options.is_some() && reader.end.is_none() && !line.ends_with(b"\n") => {
+                return reader.finish();
+            }
+            result => result.map_err(|reason| format!("line {}: {reason}", reader.lines))?,
+        }
+    }
+}
+
+/// The fields that determine how a line is read.
+#[derive(Deserialize)]
+struct LineType {
+    #[serde(rename = "type")]
+    line_type: String,
+    /// A field of the first line.
+    record_version: Option<u32>,
+}
+
+impl RecordReader {
+    fn read_line(&mut self, line: &[u8]) -> Result<(), String> {
+        if line.len() > MAX_LINE_BYTES {
+            return Err(format!("longer than {} MiB", MAX_LINE_BYTES >> 20));
+        }
+        let text = str::from_utf8(line).map_err(|_| "not UTF-8 text".to_owned())?;
+        // A report of --json has one field per line.
+        if self.options.is_none() && text.trim() == "{" {
+            return Err(REPORT_GIVEN.to_owned());
+        }
+        let LineType { line_type, record_version } = parse(text)?;
+        match (line_type.as_str(), &self.options, &self.end) {
+            ("run", None, None) => {
+                // Checked first, because other versions have other fields.
+                if let Some(version) = record_version.filter(|version| !(1..=RECORD_VERSION).contains(version)) {
+                    return Err(format!(
+                        "unsupported record_version {version}; this program reads 1 to {RECORD_VERSION}"
+                    ));
+                }
+                self.options = Some(parse(text)?);
+            }
+            ("report" | "packet", None, _) => return Err(REPORT_GIVEN.to_owned()),
+            (_, None, _) => return Err("not a run record: the first line must have the type `run`".to_owned()),
+            (_, _, Some(_)) => return Err("the line with the type `end` must be the last line".to_owned()),
+            ("packet", ..) if self.packets.len() == MAX_RECORDED_PACKETS => {
+                return Err(format!("the record has more than {MAX_RECORDED_PACKETS} packet lines"));
+            }
+            ("packet", ..) => {
+                self.packets.push(recorded_packet(&parse(text)?)?);
+                self.packet_lines.push(self.lines as u32);
+            }
+            ("plan", ..) if self.plan.is_none() => self.plan = Some(parse::<PlanLine<_>>(text)?.results),
+            ("progress", ..) => {
+                let progress: ProgressLine = parse(text)?;
+                check_packets_dropped(progress.packets_dropped)?;
+                if progress.elapsed_ns > MAX_TIME_NS {
+                    return Err("`elapsed_ns` is out of range".to_owned());
+                }
+                self.progress.push(progress);
+            }
+            ("end", ..) => self.end = Some(parse(text)?),
+            (other, ..) => {
+                return Err(format!(
+                    "unexpected line type {other:?}; valid types are run, plan, packet, progress and end"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Computes the results of the recorded run.
+    fn finish(self) -> Result<RecordedRun, String> {
+        let options = self.options.ok_or("the file is empty")?;
+        let Some(end) = self.end else {
+            let plan = self.plan.ok_or("the last line is missing, and the record lacks the plan of the run")?;
+            let run = interrupted_run(plan, self.packets, &self.progress)?;
+            return Ok(RecordedRun { options, run, error: None, audio: None });
+        };
+        let EndLine { packets_dropped, streams, results, error, audio, .. } = end;
+        let end_error = |reason: &str| Err(format!("line {}: {reason}", self.lines));
+        if let Err(reason) = check_packets_dropped(packets_dropped) {
+            return end_error(&reason);
+        }
+        let has_audio = streams.iter().any(|counts| counts.stream == StreamKind::Audio);
+        if has_audio != results.audio.is_some() {
+            return end_error("`streams` and `results` do not agree about AUDIO");
+        }
+        if results.duration_ns > MAX_TIME_NS || results.started_unix_ms > MAX_UNIX_MS {
+            return end_error("`duration_ns` or `started_unix_ms` is out of range");
+        }
+        let is_valid =
+            |audio: &AudioPicture| audio.waveform.columns.len() <= MAX_COLUMNS && audio.waveform.samples_per_column > 0;
+        if !audio.as_ref().is_none_or(is_valid) {
+            return end_error("invalid waveform");
+        }
+        let run = replay(results, REPLAY_ORIGIN, &streams, &self.packets).map_err(|error| match error.event {
+            Some(event) => format!("line {}: {}", self.packet_lines[event], error.reason),
+            None => error.reason,
+        })?;
+        Ok(RecordedRun { options, run, error, audio })
+    }
+}
+
+/// A record without all packets cannot be replayed.
+fn check_packets_dropped(count: u64) -> Result<(), String> {
+    if count == 0 { Ok(()) } else { Err(format!("the record lacks {count} packets, because the disk was too slow")) }
+}
+
+/// The results of a run whose record ends early. A packet without a reply usually has no line before the end. Such packets are added at times
+/// between the packets and progress lines around them.
+fn interrupted_run(
+    plan: RunResults,
+    packets: Vec<RecordedPacket>,
+    progress: &[ProgressLine],
+) -> Result<RunResults, String> {
+    let at = |progress: &ProgressLine| REPLAY_ORIGIN + Duration::from_nanos(progress.elapsed_ns);
+    let last_events = packets.iter().map(|packet| packet.received_at.unwrap_or(packet.sent_at));
+    let ended_at = last_events.chain(progress.iter().map(at)).max().unwrap_or(REPLAY_ORIGIN);
+    let mut streams = Vec::new();
+    let mut all = packets;
+    for stream in StreamKind::ALL {
+        let audio = plan.audio.as_ref().filter(|_| stream == StreamKind::Audio);
+        let first_sequence = audio.map_or(0, |audio| audio.first_sequence);
+        let recorded = || all.iter().filter(|packet| packet.stream == stream);
+        // As in a run, the wait for a reply begins when the reply is expected.
+        let round_trips = recorded().filter(|packet| packet.outcome == PacketOutcome::Returned);
+        let min_rtt = round_trips.filter_map(|packet| Some(packet.received_at?.duration_since(packet.sent_at))).min();
+        let first_reply =
+            audio.map(|audio| audio.configured_server_delay_ns.map_or(DEFAULT_DELAY, Duration::from_nanos));
+        let timeout = Duration::from_nanos(plan.timeout_ns) + min_rtt.or(first_reply).unwrap_or_default();
+        // What is known: the index and the send time of a packet, or the number of packets at a time.
+        let sent = |packet: &RecordedPacket| (packet.sequence.wrapping_sub(first_sequence).into(), packet.sent_at, 1);
+        let counted = |progress: &ProgressLine| (progress.packets[stream as usize], at(progress), 0);
+        let mut known: Vec<(u64, Time, u64)> = recorded().map(sent).chain(progress.iter().map(counted)).collect();
+        known.sort_unstable();
+        let count = known.last().map_or(0, |(index, _, packets)| index + packets);
+        if count > 0 || stream == plan.evaluated_stream {
+            streams.push(StreamCounts { stream, send_failed: 0, unmatched: 0 });
+        }
+        let mut before = (0, REPLAY_ORIGIN);
+        let mut next = 0;
+        for (index, time, packets) in known {
+            let (from, sent_from) = before;
+            // Each older packet without a reply has a line.
+            if next < index.min(count.saturating_sub(SENT_PACKETS_CAPACITY as u64)) {
+                let sequence = first_sequence.wrapping_add(next as u32);
+                return Err(format!("{} packet {sequence} is missing", stream.name()));
+            }
+            let gap = time.duration_since(sent_from) / (index - from).max(1) as u32;
+            for missing in next..index {
+                let sent_at = sent_from + gap * (missing - from) as u32;
+                let is_lost = plan.replies_expected && ended_at.duration_since(sent_at) >= timeout;
+                let outcome = if is_lost { PacketOutcome::Lost } else { PacketOutcome::InFlight };
+                let sequence = first_sequence.wrapping_add(missing as u32);
+                all.push(RecordedPacket { stream, sequence, due: sent_at, sent_at, received_at: None, outcome });
+            }
+            (before, next) = ((index, time), next.max(index + packets));
+        }
+    }
+    let duration_ns = saturating_nanos(ended_at.duration_since(REPLAY_ORIGIN));
+    let waited = |wait| WaitResult { reply_received: !all.is_empty(), ..wait };
+    let readiness_wait = plan.readiness_wait.map(waited);
+    let run = RunResults { duration_ns, readiness_wait, interrupted: Some(StopSignal::Unknown), ..plan };
+    replay(run, REPLAY_ORIGIN, &streams, &all).map_err(|error| error.reason)
+}
+
+fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, String> {
+    if !text.trim_start().starts_with('{') {
+        return Err("not a JSON object".to_owned());
+    }
+    serde_json::from_str(text).map_err(|error| match error.classify() {
+        Category::Eof => "the line is incomplete".to_owned(),
+        _ => error.to_string(),
+    })
+}
+
+/// Converts a packet line to nanoseconds.
+fn recorded_packet(line: &PacketLine) -> Result<RecordedPacket, String> {
+    let PacketLine { stream, sequence, due_us, sent_us, returned_us, echo_time_us, outcome } = *line;
+    let ns = |us: f64| {
+        let ns = (us * 1e3).round();
+        if ns.abs() <= MAX_TIME_NS as f64 { Ok(ns as i64) } else { Err("a time is out of range".to_owned()) }
+    };
+    let time = |us| Ok::<_, String>(Time::from_nanos(REPLAY_ORIGIN.as_nanos().saturating_add_signed(ns(us)?)));
+    if sent_us.is_none() != (outcome == PacketOutcome::NotSent) {
+        return Err("the outcome and sent_us contradict each other".to_owned());
+    }
+    let sent_us = sent_us.unwrap_or(due_us);
+    let echo_time_ns = |returned: f64| Ok::<_, String>(ns(returned)? - ns(sent_us)?);
+    if returned_us.map(echo_time_ns).transpose()? != echo_time_us.map(ns).transpose()? {
+        return Err("echo_time_us is not returned_us - sent_us".to_owned());
+    }
+    Ok(RecordedPacket {
+        stream,
+        sequence,
+        due: time(due_us)?,
+        sent_at: time(sent_us)?,
+        received_at: returned_us.map(time).transpose()?,
+        outcome,
+    })
+}

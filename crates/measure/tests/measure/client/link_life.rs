@@ -1,0 +1,363 @@
+//! The life of a link between the client and the echo server, in virtual time. The two ends share only the derivation of keys and the sealing
+//! of packets.
+
+use super::run_config;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
+use test_support::link_client::{AUDIO, CONTROL, KEEPALIVE, LATENCY_PING};
+use test_support::node_driver::{MS, deadline, deliver, peer, poll};
+use test_support::server::packet::Random;
+
+use jamjam_core::echo::{EchoConfig, EchoServer, LinkPolicy};
+use jamjam_core::link::LinkKey;
+use jamjam_measure::client::{
+    AudioSender, AudioStreamConfig, AudioWorkload, ClientNode, LinkFailure, LinkResults, LinkSigning, PayloadSource,
+    ProbeConfig, ProbeWorkload, RunConfig, RunResults, SourcePoll, StreamKind, Workload,
+};
+
+use super::link::link_config;
+use test_support::echo_link::{LINK_KEY_SEED, SECOND, client_address, server, server_with};
+
+/// Time on the way in each direction.
+const LATENCY: u64 = MS;
+
+/// The type of LATENCY_INFO.
+const LATENCY_INFO: u8 = 7;
+
+/// Numbered stereo packets of 32 samples.
+struct Packets {
+    left: u32,
+}
+
+impl PayloadSource for Packets {
+    fn poll_next(&mut self, payload: &mut Vec<u8>) -> SourcePoll {
+        let Some(left) = self.left.checked_sub(1) else { return SourcePoll::End };
+        self.left = left;
+        payload.extend(left.to_be_bytes().into_iter().cycle().take(256));
+        SourcePoll::Ready
+    }
+}
+
+/// A sender of `packets` packets, 1,500 each second.
+fn sender(packets: u32, signing: Option<LinkSigning>) -> AudioSender<Packets> {
+    let form = AudioStreamConfig { sample_rate: 48_000, channels: 2, frame_samples: 32, first_sequence: 0 };
+    let workload = AudioWorkload::new(form, Box::new(Packets { left: packets }));
+    ClientNode::new(run_config(StreamKind::Audio), workload, Box::new(())).with_link(Some(link_config(4, signing)))
+}
+
+fn signing(server_seed: [u8; 32]) -> LinkSigning {
+    LinkSigning { own: LinkKey::from_seed(&[8; 32]), server: LinkKey::from_seed(&server_seed).public() }
+}
+
+/// Decides about a datagram sent at a time, to the server or not: after which time its copies arrive.
+type Path = Box<dyn FnMut(u64, bool, &[u8]) -> Vec<u64>>;
+
+fn good_path() -> Path {
+    Box::new(|_, _, _| vec![LATENCY])
+}
+
+/// Selects datagrams by direction (whether to the server) and bytes.
+type Selects = fn(bool, &[u8]) -> bool;
+
+/// A path that loses the first `count` datagrams for which `is_meant` is true.
+fn losing(count: usize, is_meant: Selects) -> Path {
+    let mut left = count;
+    Box::new(move |_, to_server, datagram| {
+        if left > 0 && is_meant(to_server, datagram) {
+            left -= 1;
+            return Vec::new();
+        }
+        vec![LATENCY]
+    })
+}
+
+/// The client, the server, and the path between them.
+struct World<S> {
+    client: ClientNode<S>,
+    server: EchoServer,
+    path: Path,
+    now: u64,
+    /// Datagrams on their way, by arrival time and number: whether to the server, bytes.
+    wire: BTreeMap<(u64, u64), (bool, Vec<u8>)>,
+    /// What the client has sent, with times.
+    sent: Vec<(u64, Vec<u8>)>,
+    number: u64,
+}
+
+impl<S: Workload> World<S> {
+    fn new(client: ClientNode<S>, server: EchoServer, path: Path) -> Self {
+        Self { client, server, path, now: 0, wire: BTreeMap::new(), sent: Vec::new(), number: 0 }
+    }
+
+    fn send(&mut self, to_server: bool, datagram: &[u8]) {
+        for delay in (self.path)(self.now, to_server, datagram) {
+            self.number += 1;
+            self.wire.insert((self.now + delay, self.number), (to_server, datagram.to_vec()));
+        }
+    }
+
+    /// Runs until `end`, or until the client has finished.
+    fn run_until(&mut self, end: u64) {
+        while self.now <= end {
+            for datagram in poll(&mut self.client, self.now) {
+                self.send(true, &datagram);
+                self.sent.push((self.now, datagram));
+            }
+            for datagram in poll(&mut self.server, self.now) {
+                self.send(false, &datagram);
+            }
+            let Some(client) = deadline(&self.client) else { return };
+            let arrival = self.wire.first_key_value().map(|((at, _), _)| *at);
+            let next = [Some(client), deadline(&self.server), arrival].into_iter().flatten().min().unwrap_or(end);
+            self.now = next.max(self.now);
+            while let Some(entry) = self.wire.first_entry().filter(|entry| entry.key().0 <= self.now) {
+                let ((at, _), (to_server, datagram)) = entry.remove_entry();
+                if to_server {
+                    deliver(&mut self.server, at, client_address(1), &datagram);
+                } else {
+                    deliver(&mut self.client, at, peer(), &datagram);
+                }
+            }
+        }
+    }
+
+    /// Runs until the client has finished.
+    fn finish(mut self) -> (RunResults, Vec<(u64, Vec<u8>)>) {
+        self.run_until(u64::MAX);
+        (self.client.into_results("", None, &mut ()), self.sent)
+    }
+}
+
+fn run(client: AudioSender<Packets>, server: EchoServer, path: Path) -> (RunResults, Vec<(u64, Vec<u8>)>) {
+    World::new(client, server, path).finish()
+}
+
+fn link(run: &RunResults) -> LinkResults {
+    run.link.expect("a link")
+}
+
+fn returned(run: &RunResults) -> (u64, u64) {
+    let stats = &run.audio.as_ref().expect("AUDIO").stats;
+    assert_eq!((stats.damaged, stats.unmatched), (0, 0));
+    (stats.sent, stats.returned)
+}
+
+/// Times of the packets of one type, in milliseconds.
+fn times(sent: &[(u64, Vec<u8>)], kind: u8) -> Vec<u64> {
+    sent.iter().filter(|(_, datagram)| datagram[1] == kind).map(|(at, _)| at / MS).collect()
+}
+
+/// Checks that no counter was used twice. Before the link is settled, the server may have had several keys.
+fn assert_counters_are_unique(sent: &[(u64, Vec<u8>)]) {
+    let mut counters = HashSet::new();
+    for (at, datagram) in sent.iter().filter(|(_, datagram)| datagram[11] & 1 == 1) {
+        assert!(counters.insert(datagram[12..20].to_vec()), "a counter occurs twice at {at}");
+    }
+    assert!(!counters.is_empty());
+}
+
+#[test]
+fn link_is_settled_within_100_ms_and_returns_all_audio() {
+    for signing in [None, Some(signing(LINK_KEY_SEED))] {
+        let is_signed = signing.is_some();
+        let (run, sent) = run(sender(1_500, signing), server(200), good_path());
+        // Two round trips: the exchange of keys, and the sealed KEEPALIVE. The server sends its own with the key.
+        assert_eq!(
+            link(&run),
+            LinkResults { is_signed, is_encrypted: true, setup_ns: Some(2 * LATENCY), ..LinkResults::default() }
+        );
+        assert_eq!(returned(&run), (1_500, 1_500));
+        assert_eq!((run.stray, run.ping.expect("pings").lost), (0, 0));
+        let sealed = sent.iter().filter(|(_, datagram)| datagram[11] == 1).count();
+        let plain: Vec<u8> =
+            sent.iter().filter(|(_, datagram)| datagram[11] == 0).map(|(_, datagram)| datagram[1]).collect();
+        assert_eq!(plain, [KEEPALIVE, CONTROL, CONTROL]);
+        assert_eq!(sealed + plain.len(), sent.len());
+        assert_counters_are_unique(&sent);
+    }
+}
+
+#[test]
+fn lost_handshake_datagram_delays_the_link_until_the_next_repeat() {
+    let cases: [(&str, usize, Selects); 5] = [
+        ("the first CONTROL", 1, |to_server, datagram| to_server && datagram[1] == CONTROL),
+        ("the answer", 1, |to_server, datagram| !to_server && datagram[1] == CONTROL),
+        ("the sealed KEEPALIVE of the server", 1, |to_server, datagram| !to_server && datagram[11] == 1),
+        ("all sealed KEEPALIVE of the first exchange", 2, |_, datagram| datagram[11] == 1),
+        ("the plain KEEPALIVE", 1, |to_server, datagram| to_server && datagram[1] == KEEPALIVE),
+    ];
+    for (what, count, is_lost) in cases {
+        for signing in [None, Some(signing(LINK_KEY_SEED))] {
+            let (run, sent) = run(sender(150, signing), server(50), losing(count, is_lost));
+            let setup = link(&run).setup_ns.expect("an encrypted link");
+            assert!(setup <= 250 * MS + 4 * LATENCY, "{what}: {setup}");
+            assert_eq!(returned(&run), (150, 150), "{what}");
+            assert_counters_are_unique(&sent);
+        }
+    }
+}
+
+#[test]
+fn client_keeps_the_habits_of_a_jamjam_client() {
+    let (run, sent) = run(sender(18_000, None), server(3_000), good_path());
+    assert_eq!(returned(&run), (18_000, 18_000));
+    let seconds: Vec<u64> = (0..12).collect();
+    // The link is settled after 2 ms. KEEPALIVE continues while the client waits for the last echoes.
+    let pings = times(&sent, LATENCY_PING);
+    assert_eq!(pings, seconds.iter().map(|second| second * 1_000 + 2).collect::<Vec<_>>());
+    let keepalives = times(&sent, KEEPALIVE);
+    assert!(keepalives.windows(2).all(|pair| pair[1] - pair[0] <= 1_000), "{keepalives:?}");
+    assert!(keepalives.last().is_some_and(|last| *last > 14_000), "{keepalives:?}");
+    // The plain one of the start, and the sealed one of the exchange. From then on, one per second.
+    let stream = seconds.iter().map(|second| second * 1_000 + 2);
+    assert_eq!(keepalives[..14], [0, 2].into_iter().chain(stream).collect::<Vec<_>>());
+    let infos = times(&sent, LATENCY_INFO);
+    assert_eq!(infos[..3], [2, 5_002, 10_002]);
+    assert_eq!(times(&sent, 2), Vec::<u64>::new());
+    let numbers: Vec<&[u8]> =
+        sent.iter().filter(|(_, datagram)| datagram[1] == AUDIO).map(|(_, datagram)| &datagram[2..6]).take(3).collect();
+    assert_eq!(numbers, [[0, 0, 0, 0], [0, 0, 0, 1], [0, 0, 0, 2]]);
+    // 12 + 8 + 256 + 16.
+    assert!(sent.iter().filter(|(_, datagram)| datagram[1] == AUDIO).all(|(_, datagram)| datagram.len() == 292));
+}
+
+#[test]
+fn packets_of_the_link_itself_do_not_hide_upstream_loss() {
+    for (kind, packet_type) in [(StreamKind::Audio, 1), (StreamKind::Ping, 5), (StreamKind::Keepalive, 4)] {
+        let config = RunConfig { loss_report_nonce: Some(1 << 64), loss_direction: true, ..run_config(kind) };
+        let interval = Duration::from_secs(2);
+        let probe = ProbeConfig { stream_kind: kind, count: Some(6), interval, payload_len: 16 };
+        let client = ClientNode::new(config, ProbeWorkload::new(probe).with_link(true), Box::new(()));
+        let mut left = 2;
+        let path: Path = Box::new(move |at, to_server, datagram| {
+            let is_lost = to_server && at > 3 * SECOND && datagram[..2] == [1, packet_type] && left > 0;
+            left -= u32::from(is_lost);
+            if is_lost { Vec::new() } else { vec![LATENCY] }
+        });
+        let (run, sent) = World::new(client.with_link(Some(link_config(4, None))), server(50), path).finish();
+        let received = run.loss_report.and_then(|report| report.received).expect("counts");
+        assert_eq!(received[kind as usize], 4, "{kind:?}");
+        // KEEPALIVE and LATENCY_PING every second, and six packets of the stream in their place.
+        let count = |packet_type| times(&sent, packet_type).iter().filter(|at| **at > 500).count();
+        assert!([4, 5].into_iter().all(|other| other == packet_type || count(other) > 9), "{kind:?}");
+    }
+}
+
+#[test]
+fn packets_of_3_s_in_the_delay_line_open_at_1_500_per_second() {
+    let (run, _) = run(sender(9_000, Some(signing(LINK_KEY_SEED))), server(3_000), good_path());
+    assert_eq!(returned(&run), (9_000, 9_000));
+    let LinkResults { not_opened, replayed, .. } = link(&run);
+    assert_eq!((not_opened, replayed), (0, 0));
+    let delay = run.server_delay().estimate.expect("an estimate");
+    assert_eq!(delay.ns, 3_000 * MS as i64);
+}
+
+#[test]
+fn link_is_settled_on_a_path_that_loses_repeats_and_reorders() {
+    let mut losses = 0;
+    for seed in 0..30 {
+        let mut random = Random(seed);
+        let mut arrived = HashMap::new();
+        let path: Path = Box::new(move |_, to_server, _| {
+            let copies = [random.below(100) >= 10, random.below(100) < 5];
+            let mut delays = Vec::new();
+            for (is_sent, spread) in copies.into_iter().zip([35, 1_000]) {
+                if is_sent {
+                    *arrived.entry(to_server).or_insert(0) += 1;
+                    delays.push((5 + random.below(spread)) * MS);
+                }
+            }
+            delays
+        });
+        let (run, sent) =
+            run(sender(750, if seed % 2 == 0 { None } else { Some(signing(LINK_KEY_SEED)) }), server(300), path);
+        assert!(link(&run).is_encrypted && link(&run).setup_ns < Some(3 * SECOND), "seed {seed}: {:?}", link(&run));
+        let (sent_count, returned) = returned(&run);
+        assert_eq!(sent_count, 750, "seed {seed}");
+        // A fifth is lost on average. Copies arrive again and do not open again.
+        assert!((500..700).contains(&returned), "seed {seed}: {returned}");
+        assert!(link(&run).replayed > 0, "seed {seed}");
+        losses += sent_count - returned;
+        assert_counters_are_unique(&sent);
+    }
+    assert!((3_000..6_000).contains(&losses), "{losses}");
+}
+
+#[test]
+fn client_that_restarts_on_its_port_settles_a_new_link() {
+    let mut world = World::new(sender(1_500, None), server(500), good_path());
+    world.run_until(700 * MS);
+    let restarted = ClientNode::new(
+        run_config(StreamKind::Audio),
+        AudioWorkload::new(
+            AudioStreamConfig { sample_rate: 48_000, channels: 2, frame_samples: 32, first_sequence: 0 },
+            Box::new(Packets { left: 600 }),
+        ),
+        Box::new(()),
+    )
+    .with_link(Some(link_config(5, None)));
+    world.client = restarted;
+    let (run, _) = world.finish();
+    // Audio of the first link never arrives as audio of the second.
+    assert_eq!(returned(&run), (600, 600));
+    assert_eq!(link(&run).setup_ns, Some(2 * LATENCY));
+}
+
+#[test]
+fn server_that_restarts_during_the_exchange_gives_a_link_with_its_new_key() {
+    // The server answers, but its sealed KEEPALIVE and that of the client are lost. Then the server restarts.
+    let path = losing(3, |_, datagram| datagram[11] == 1);
+    let mut world = World::new(sender(300, None), server(50), path);
+    world.run_until(100 * MS);
+    let mut restarted = server(50);
+    // Its key pairs differ from those of the first server.
+    deliver(&mut restarted, 0, client_address(9), &world.sent[1].1);
+    poll(&mut restarted, 0);
+    world.server = restarted;
+    let (run, sent) = world.finish();
+    assert_eq!(returned(&run), (300, 300));
+    assert!(link(&run).setup_ns.is_some_and(|setup| (250 * MS..=500 * MS + 4 * LATENCY).contains(&setup)));
+    assert!(times(&sent, CONTROL).len() <= 4);
+}
+
+#[test]
+fn settled_link_refuses_the_keys_of_a_restarted_server() {
+    let mut world = World::new(sender(3_000, Some(signing(LINK_KEY_SEED))), server(100), good_path());
+    world.run_until(SECOND);
+    world.server = server(100);
+    let (run, sent) = world.finish();
+    // The client has no reason to send CONTROL, and the new server has no keys. Its echoes are the client's own sealed packets.
+    assert_eq!(times(&sent, CONTROL).len(), 2);
+    let (sent_count, returned) = returned(&run);
+    assert_eq!(sent_count, 3_000);
+    assert!((1_200..1_500).contains(&returned), "{returned}");
+    assert!(link(&run).is_encrypted && link(&run).not_opened > 1_400, "{:?}", link(&run));
+}
+
+#[test]
+fn server_without_encryption_makes_an_unsigned_link_plain_and_a_signed_link_fail() {
+    let (plain, sent) = run(sender(300, None), server_with(LinkPolicy::Plain, 50), good_path());
+    assert_eq!(returned(&plain), (300, 300));
+    assert!(link(&plain).is_plain && !link(&plain).is_encrypted && link(&plain).setup_ns.is_none());
+    assert!(sent.iter().all(|(_, datagram)| datagram[11] == 0));
+    assert_eq!((times(&sent, CONTROL).len(), plain.stray), (1, 0));
+
+    let client = sender(300, Some(signing(LINK_KEY_SEED)));
+    let (refused, sent) = run(client, server_with(LinkPolicy::Plain, 50), good_path());
+    assert_eq!(link(&refused).failure, Some((LinkFailure::PlainRefused, 5 * SECOND)));
+    assert_eq!(times(&sent, AUDIO), Vec::<u64>::new());
+}
+
+#[test]
+fn older_server_or_another_link_key_ends_the_run_before_audio() {
+    let older = EchoServer::new(EchoConfig { delay: Duration::from_millis(50), ..EchoConfig::default() });
+    let check = |client, server, expected| {
+        let (run, sent) = run(client, server, good_path());
+        assert_eq!(link(&run).failure, Some((expected, 5 * SECOND)));
+        assert!(sent.iter().all(|(_, datagram)| [CONTROL, KEEPALIVE].contains(&datagram[1])));
+        assert_eq!(run.audio.expect("AUDIO").stats.sent, 0);
+    };
+    check(sender(300, None), older, LinkFailure::NoKeyExchange);
+    check(sender(300, Some(signing([6; 32]))), server(50), LinkFailure::SignatureRefused);
+}

@@ -1,0 +1,135 @@
+//! The figures that a client publishes while it runs, in virtual time.
+
+use std::time::Duration;
+use test_support::node_driver;
+
+use jamjam_core::time::Time;
+use jamjam_measure::client::{
+    ClientNode, LiveSnapshot, ProbeConfig, ProbeWorkload, Prober, RunConfig, RunResults, SENT_PACKETS_CAPACITY,
+    StreamKind,
+};
+use jamjam_measure::report::limits::Limits;
+use jamjam_measure::report::{Report, text};
+
+use super::run_config;
+use node_driver::{MS, deadline, deliver, peer, poll, pong};
+
+/// A prober that sends a packet each `interval_us` microseconds.
+fn prober(kind: StreamKind, count: Option<u64>, interval_us: u64, config: RunConfig) -> Prober {
+    let interval = Duration::from_micros(interval_us);
+    ClientNode::new(
+        config,
+        ProbeWorkload::new(ProbeConfig { stream_kind: kind, count, interval, payload_len: 4 }),
+        Box::new(()),
+    )
+}
+
+fn figures(node: &Prober) -> LiveSnapshot {
+    node.live_figures().snapshot()
+}
+
+/// Delivers a reply at `at`, and returns the figures after that.
+fn after_reply(node: &mut Prober, at: u64, reply: &[u8]) -> LiveSnapshot {
+    deliver(node, at, peer(), reply);
+    poll(node, at);
+    figures(node)
+}
+
+#[test]
+fn packets_in_flight_are_not_lost_and_late_replies_are_no_longer_lost() {
+    for replies_expected in [true, false] {
+        let config = RunConfig { replies_expected, ..run_config(StreamKind::Ping) };
+        let mut node = prober(StreamKind::Ping, Some(30), 10_000, config);
+        let pings: Vec<Vec<u8>> = (0..30).flat_map(|n| poll(&mut node, n * 10 * MS)).collect();
+        let LiveSnapshot { started_at, sent, known, lost, .. } = figures(&node);
+        assert_eq!((started_at, sent, known, lost), (Some(Time::ZERO), 30, 0, 0));
+        // The packets of the first 145 ms time out.
+        poll(&mut node, 2_145 * MS);
+        let LiveSnapshot { known, lost, .. } = figures(&node);
+        assert_eq!((known, lost), if replies_expected { (15, 15) } else { (0, 0) });
+        if replies_expected {
+            let LiveSnapshot { known, lost, rtt_ns, .. } = after_reply(&mut node, 2_146 * MS, &pong(&pings[3]));
+            assert_eq!((known, lost, rtt_ns), (15, 14, Some(2_116 * MS as i64)));
+        }
+    }
+}
+
+#[test]
+fn results_so_far_are_those_of_a_run_that_is_interrupted_now() {
+    let run = |requests: &[u64]| {
+        let mut node = prober(StreamKind::Ping, None, 10_000, run_config(StreamKind::Ping));
+        let mut so_far = Vec::new();
+        for n in 0..=300_u64 {
+            if requests.contains(&n) {
+                node.live_figures().request_results();
+            }
+            for ping in poll(&mut node, n * 10 * MS) {
+                if n < 300 && n % 7 != 3 {
+                    deliver(&mut node, n * 10 * MS + MS, peer(), &pong(&ping));
+                }
+            }
+            so_far.extend(node.live_figures().take_results().map(|results| text(&results.finish(&mut ()))));
+        }
+        (so_far, text(&node.into_results("", Some(Time::from_millis(3_000)), &mut ())))
+    };
+    // The packets of the last 2 s without a reply are in flight, the others are lost.
+    let (so_far, end) = run(&[100, 300]);
+    assert!(so_far[0].contains("\nin flight                       15\n"), "{so_far:?}");
+    assert!(end.contains("\nlost                            14\n") && end.contains("\nin flight "), "{end}");
+    assert_eq!((so_far.len(), &so_far[1]), (2, &end));
+    // A request changes nothing.
+    assert_eq!(run(&[]), (Vec::new(), end));
+}
+
+fn text(run: &RunResults) -> String {
+    text::details(&Report::new(run, &Limits::default()), false)
+}
+
+#[test]
+fn replies_around_a_pause_are_not_lost_and_their_round_trips_not_shown() {
+    let mut node = prober(StreamKind::Ping, None, 10_000, run_config(StreamKind::Ping));
+    let answered = |node: &mut Prober, from: u64, to: u64| {
+        for n in from..to {
+            for ping in poll(node, n * 10 * MS) {
+                deliver(node, n * 10 * MS + MS, peer(), &pong(&ping));
+            }
+        }
+    };
+    answered(&mut node, 0, 99);
+    let ping = poll(&mut node, 990 * MS).remove(0);
+    // The reply to packet 99 is read after the pause. At 7 s, the overdue packets are skipped.
+    let LiveSnapshot { lost, rtt_ns, .. } = after_reply(&mut node, 7_000 * MS, &pong(&ping));
+    while deadline(&node).is_some_and(|deadline| deadline <= 7_000 * MS) {
+        poll(&mut node, 7_000 * MS);
+    }
+    assert_eq!((lost, rtt_ns), (0, Some(MS as i64)));
+    answered(&mut node, 701, 800);
+    poll(&mut node, 8_000 * MS);
+    let LiveSnapshot { sent, not_sent, known, lost, paused_ns, rtt_p99_ns, .. } = figures(&node);
+    assert_eq!((sent + not_sent, paused_ns), (801, 6_010 * MS));
+    // Only the packets that were sent late, at 7 s, have no reply.
+    assert_eq!((not_sent, lost, rtt_p99_ns), (595, 0, Some(MS as i64)));
+    assert_eq!(known, 100);
+}
+
+#[test]
+fn packets_that_are_no_longer_tracked_are_counted() {
+    let mut node = prober(StreamKind::Keepalive, None, 5, run_config(StreamKind::Keepalive));
+    let count = SENT_PACKETS_CAPACITY as u64 + 1_000;
+    for n in 0..count {
+        poll(&mut node, n * 5_000);
+    }
+    let LiveSnapshot { sent, known, lost, .. } = figures(&node);
+    assert_eq!((sent, known, lost), (count, 1_000, 1_000));
+}
+
+#[test]
+fn audio_round_trips_exclude_the_server_delay_if_it_is_known() {
+    for (server_delay, expected) in [(None, (1_020, true)), (Some(Duration::from_secs(1)), (20, false))] {
+        let config = RunConfig { server_delay, ..run_config(StreamKind::Audio) };
+        let mut node = prober(StreamKind::Audio, Some(1), 10_000, config);
+        let echo = poll(&mut node, 0).remove(0);
+        let LiveSnapshot { rtt_ns, includes_server_delay, .. } = after_reply(&mut node, 1_020 * MS, &echo);
+        assert_eq!((rtt_ns.map(|ns| ns / MS as i64), includes_server_delay), (Some(expected.0), expected.1));
+    }
+}

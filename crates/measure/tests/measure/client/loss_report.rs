@@ -1,0 +1,339 @@
+//! `--loss-direction` in virtual time: the client's requests for counts, their evaluation, and ignored responses.
+
+use std::time::Duration;
+use test_support::node_driver;
+use test_support::recording_sink;
+use test_support::stun;
+
+use jamjam_core::node::{Node, SendStatus};
+use jamjam_core::time::Time;
+use jamjam_measure::client::{
+    ClientNode, CountSample, LossReport, ProbeConfig, ProbeWorkload, Prober, RunResults, StreamKind,
+};
+
+use super::run_config;
+use node_driver::{MS, deadline, deliver, header, peer, poll, pong};
+use recording_sink::RecordingSink;
+use stun::{is_loss_report_request, received_counts as counts_attribute, response};
+
+fn prober_with_report(stream_kind: StreamKind, count: u64) -> Prober {
+    let probe_config =
+        ProbeConfig { stream_kind, count: Some(count), interval: Duration::from_millis(10), payload_len: 64 };
+    let run_config = jamjam_measure::client::RunConfig {
+        loss_report_nonce: Some(0x0102_0304 << 96 | 5),
+        loss_direction: true,
+        ..run_config(stream_kind)
+    };
+    ClientNode::new(run_config, ProbeWorkload::new(probe_config), Box::new(()))
+}
+
+fn counts_response(request: &[u8], since: u32, pings: u32) -> Vec<u8> {
+    response(&request[8..20], &counts_attribute(since, [0, pings, 0]))
+}
+
+/// The function `before` builds the response to the first request. The node receives this response at 1 ms. A ping for which `returns` is
+/// true is answered 1 ms after it was sent. `prober_after_pings` returns the node after the node has sent its last ping. If the last ping
+/// is answered, the returned node has already received the last pong.
+fn prober_after_pings(count: u64, before: impl Fn(&[u8]) -> Vec<u8>, returns: impl Fn(u64) -> bool) -> Prober {
+    let mut node = prober_with_report(StreamKind::Ping, count);
+    let request = poll(&mut node, 0).remove(0);
+    deliver(&mut node, MS, peer(), &before(&request));
+    for n in 0..count {
+        let at = (1 + n * 10) * MS;
+        let left = poll(&mut node, at);
+        assert_eq!(left.len(), 1, "ping {n}");
+        if returns(n) {
+            deliver(&mut node, at + MS, peer(), &pong(&left[0]));
+        }
+    }
+    node
+}
+
+/// Polls the node at its deadlines until the node ends. Answers each request with the result of `after`, unless the result is `None`.
+/// Returns the send times of the requests, and the end time.
+fn run_to_end(node: &mut Prober, after: impl Fn(&[u8]) -> Option<Vec<u8>>) -> (Vec<u64>, u64) {
+    let (mut requests, mut now) = (Vec::new(), 0);
+    while let Some(next) = deadline(node) {
+        now = next.max(now);
+        for request in poll(node, now) {
+            assert!(is_loss_report_request(&request), "{request:02x?}");
+            requests.push(now);
+            if let Some(answer) = after(&request) {
+                deliver(node, now + MS, peer(), &answer);
+            }
+        }
+    }
+    (requests, now)
+}
+
+fn run(node: Prober) -> RunResults {
+    node.into_results("", None, &mut ())
+}
+
+/// The numbers of packets lost upstream and downstream.
+fn split(run: &RunResults, kind: StreamKind) -> Option<(u64, u64)> {
+    let upstream = run.lost_upstream(kind)?;
+    Some((upstream, run.stream(kind)?.lost - upstream))
+}
+
+#[test]
+fn nothing_is_sent_or_counted_before_the_server_has_responded() {
+    let mut node = prober_with_report(StreamKind::Ping, 1);
+    let left = poll(&mut node, 7);
+    assert!(left.len() == 1 && is_loss_report_request(&left[0]), "{left:02x?}");
+    assert_eq!(left[0][8..20], [1, 2, 3, 4, 0, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(deadline(&node), Some(200 * MS + 7));
+    deliver(&mut node, 50 * MS, peer(), &header(4, 0, 0));
+    assert_eq!(poll(&mut node, 200 * MS + 7), left, "the request is retransmitted with the same transaction ID");
+    deliver(&mut node, 230 * MS, peer(), &counts_response(&left[0], 1, 0));
+    assert_eq!(deadline(&node), Some(230 * MS));
+    let ping = poll(&mut node, 230 * MS).remove(0);
+    assert_eq!(ping[..2], [1, 5]);
+    // The response to the retransmitted request is counted neither as AUDIO nor as stray.
+    deliver(&mut node, 231 * MS, peer(), &counts_response(&left[0], 1, 0));
+    deliver(&mut node, 232 * MS, peer(), &pong(&ping));
+    poll(&mut node, 232 * MS);
+    // All packets returned: there is nothing to request.
+    assert_eq!(run_to_end(&mut node, |_| panic!("a request")), (vec![], 332 * MS));
+    let run = run(node);
+    assert_eq!((run.duration_ns, run.stray, split(&run, StreamKind::Ping)), (102 * MS, 0, Some((0, 0))));
+    let mapped_address = Some("192.0.2.1:32853".parse().expect("an address"));
+    assert_eq!(run.loss_report, Some(LossReport { response_received: true, mapped_address, ..LossReport::default() }));
+}
+
+#[test]
+fn loss_report_request_is_sent_at_most_three_times() {
+    let mut node = prober_with_report(StreamKind::Ping, 2);
+    let mut requests = Vec::new();
+    for at in [0, 200, 400, 1_000] {
+        assert!(deadline(&node).expect("a deadline") <= at * MS, "{at}");
+        requests.push(poll(&mut node, at * MS));
+    }
+    assert!(requests[..3].iter().all(|left| left.len() == 1 && is_loss_report_request(&left[0])));
+    assert_eq!(requests[3][0][..2], [1, 5], "counting began");
+    assert_eq!(poll(&mut node, 1_010 * MS).len(), 1);
+    // No ping returned: the end is 2 s after the last ping.
+    assert_eq!(run_to_end(&mut node, |_| panic!("a request")), (vec![], 3_010 * MS));
+    let run = run(node);
+    assert_eq!((&run.loss_report, split(&run, StreamKind::Ping)), (&Some(LossReport::default()), None));
+    assert_eq!(run.duration_ns, 2_010 * MS);
+}
+
+#[test]
+fn received_counts_of_the_server_split_the_loss() {
+    // Before the run, the server had counted seven packets. The server receives eight of the ten pings, and six replies return.
+    let mut node = prober_after_pings(10, |request| counts_response(request, 9, u32::MAX - 2), |n| n < 6);
+    let (requests, end) = run_to_end(&mut node, |request| Some(counts_response(request, 9, 5)));
+    // The last ping was sent at 91 ms. The smallest round trip was 1 ms, and the timeout is 2 s. Therefore, the run ends at 2,092 ms. The
+    // request is sent 600 ms before the end.
+    assert_eq!((requests, end), (vec![1_492 * MS], 2_092 * MS));
+    let run = run(node);
+    assert_eq!(run.stream(StreamKind::Ping).expect("pings").lost, 4);
+    assert_eq!(split(&run, StreamKind::Ping), Some((2, 2)));
+    assert_eq!(run.stray, 0);
+}
+
+#[test]
+fn run_end_waits_at_most_a_second_for_the_loss_report() {
+    let mut node = prober_after_pings(2, |request| counts_response(request, 9, 0), |n| n == 0);
+    let (requests, end) = run_to_end(&mut node, |_| None);
+    // The last ping was sent at 11 ms. The smallest round trip was 1 ms, and the timeout is 2 s. Therefore, the deadline of the last ping
+    // is 2,012 ms.
+    assert_eq!((requests, end), (vec![1_412 * MS, 1_612 * MS, 1_812 * MS], 2_412 * MS));
+    let run = run(node);
+    assert_eq!(
+        (split(&run, StreamKind::Ping), run.loss_report.map(|report| report.response_received)),
+        (None, Some(true))
+    );
+}
+
+#[test]
+fn server_that_reports_no_counts_gets_no_second_request() {
+    let mut node = prober_after_pings(2, |request| response(&request[8..20], &[]), |n| n == 0);
+    assert_eq!(run_to_end(&mut node, |_| panic!("a request")), (vec![], 2_012 * MS));
+    let run = run(node);
+    assert_eq!(split(&run, StreamKind::Ping), None);
+    assert_eq!(
+        run.loss_report.and_then(|report| report.mapped_address),
+        Some("192.0.2.1:32853".parse().expect("an address"))
+    );
+}
+
+#[test]
+fn counts_without_a_fingerprint_are_ignored() {
+    // Removes FINGERPRINT, the last 8 bytes, and reduces the length field by 8. The response is then valid but has no checksum.
+    let without_fingerprint = |mut answer: Vec<u8>| {
+        answer.truncate(answer.len() - 8);
+        answer[3] -= 8;
+        answer
+    };
+    let mut node = prober_after_pings(2, |request| without_fingerprint(counts_response(request, 9, 0)), |n| n == 0);
+    assert_eq!(run_to_end(&mut node, |_| panic!("a request")), (vec![], 2_012 * MS));
+    let run = run(node);
+    assert_eq!(
+        (split(&run, StreamKind::Ping), run.loss_report.map(|report| report.response_received)),
+        (None, Some(true))
+    );
+}
+
+#[test]
+fn implausible_counts_are_clamped_to_the_lost_packets() {
+    for (after, expected) in
+        [(4, (0, 2)), (1_000_000, (0, 2)), (2, (2, 0)), (0, (2, 0)), (u32::MAX, (2, 0)), (3, (1, 1))]
+    {
+        let mut node = prober_after_pings(4, |request| counts_response(request, 9, 0), |n| n < 2);
+        run_to_end(&mut node, |request| Some(counts_response(request, 9, after)));
+        assert_eq!(split(&run(node), StreamKind::Ping), Some(expected), "{after}");
+    }
+}
+
+#[test]
+fn server_that_restarted_between_the_requests_yields_no_split() {
+    let mut node = prober_after_pings(4, |request| counts_response(request, 9, 0), |n| n < 2);
+    run_to_end(&mut node, |request| Some(counts_response(request, 10, 3)));
+    assert_eq!(split(&run(node), StreamKind::Ping), None);
+}
+
+#[test]
+fn interrupted_run_uses_the_last_response_for_the_direction() {
+    let mut node = prober_after_pings(4, |request| counts_response(request, 9, 0), |n| n < 2);
+    // The pings without a pong were sent at 21 and 31 ms. At 2,025 ms, only the ping sent at 21 ms has passed its deadline.
+    let request = poll(&mut node, 1_440 * MS).remove(0);
+    deliver(&mut node, 1_441 * MS, peer(), &counts_response(&request, 9, 3));
+    let run = node.into_results("", Some(Time::from_nanos(2_025 * MS)), &mut ());
+    let stream = run.stream(StreamKind::Ping).expect("pings");
+    // According to the server's counts, one of the two pings was lost upstream. The lost ping was sent earlier.
+    assert_eq!((stream.lost, stream.in_flight, split(&run, StreamKind::Ping)), (1, 1, Some((1, 0))));
+}
+
+#[test]
+fn only_a_response_to_own_transaction_from_the_target_counts() {
+    let unknown_source = "192.0.2.77:5000".parse().expect("an address");
+    let mut node = prober_with_report(StreamKind::Audio, 2);
+    let request = poll(&mut node, 0).remove(0);
+    let right = response(&request[8..20], &counts_attribute(9, [0, 0, 0]));
+    let changed = |byte: usize| {
+        let mut bytes = right.clone();
+        bytes[byte] ^= 1;
+        bytes
+    };
+    // Mismatches: another source, another cookie, another transaction ID, a request, and a wrong length.
+    let mismatches = [changed(4), changed(19), changed(0), changed(3)];
+    deliver(&mut node, MS, unknown_source, &right);
+    for mismatch in &mismatches {
+        deliver(&mut node, MS, peer(), mismatch);
+    }
+    assert_eq!(poll(&mut node, 2 * MS), Vec::<Vec<u8>>::new(), "the client still waits");
+    deliver(&mut node, 3 * MS, peer(), &right);
+    assert_eq!(poll(&mut node, 3 * MS).remove(0)[..2], [1, 1]);
+
+    // From now on, the client expects AUDIO. It treats a STUN response with a wrong cookie or transaction ID as AUDIO.
+    deliver(&mut node, 4 * MS, unknown_source, &right);
+    for mismatch in &mismatches[..2] {
+        deliver(&mut node, 4 * MS, peer(), mismatch);
+    }
+    // The second request has not been sent yet, so no response can match it.
+    let mut next = request[8..20].to_vec();
+    next[11] ^= 1;
+    deliver(&mut node, 4 * MS, peer(), &response(&next, &counts_attribute(9, [77, 0, 0])));
+    let run = node.into_results("", Some(Time::from_nanos(5 * MS)), &mut ());
+    assert_eq!((run.stream(StreamKind::Audio).expect("audio").unmatched, run.stray), (3, 1));
+}
+
+#[test]
+fn would_block_does_not_use_up_an_attempt() {
+    let mut node = prober_with_report(StreamKind::Ping, 1);
+    let mut sink = RecordingSink::new();
+    sink.plan.extend([SendStatus::WouldBlock, SendStatus::WouldBlock, SendStatus::Sent]);
+    for at in 1..=3 {
+        node.poll_transmit(Time::from_nanos(at), &mut sink);
+    }
+    assert_eq!(sink.take().len(), 1);
+    assert_eq!(deadline(&node), Some(200 * MS + 1));
+}
+
+/// Sends a ping every 10 ms for four seconds and interrupts the run. Of ten pings, number 3 is lost upstream and number 7 downstream. The
+/// server answers the requests for which `answers` is true. The argument of `answers` is the number of the request, from 1.
+fn interrupted_run(answers: impl Fn(usize) -> bool) -> (Prober, usize) {
+    let mut node = prober_with_report(StreamKind::Ping, 1_000);
+    let request = poll(&mut node, 0).remove(0);
+    deliver(&mut node, 0, peer(), &counts_response(&request, 9, 100));
+    let (mut received, mut pings, mut requests) = (100, 0, 0);
+    for at in (0..4_000).step_by(10) {
+        for datagram in poll(&mut node, at * MS) {
+            if is_loss_report_request(&datagram) {
+                requests += 1;
+                if answers(requests) {
+                    deliver(&mut node, (at + 1) * MS, peer(), &counts_response(&datagram, 9, received));
+                }
+                continue;
+            }
+            received += u32::from(pings % 10 != 3);
+            if pings % 10 != 3 && pings % 10 != 7 {
+                deliver(&mut node, (at + 1) * MS, peer(), &pong(&datagram));
+            }
+            pings += 1;
+        }
+    }
+    assert!(node.on_stop());
+    (node, requests)
+}
+
+#[test]
+fn interrupted_run_reports_the_direction_of_its_losses() {
+    let (mut node, requests) = interrupted_run(|_| true);
+    assert_eq!(requests, 3, "one request per second");
+    // At the interrupt, one more request is sent. The driver ends the run when it is answered.
+    let last = poll(&mut node, 4_000 * MS);
+    assert!(last.len() == 1 && is_loss_report_request(&last[0]), "{last:02x?}");
+    assert!(deadline(&node).is_some());
+    deliver(&mut node, 4_001 * MS, peer(), &counts_response(&last[0], 9, 100 + 360));
+    assert_eq!((poll(&mut node, 4_001 * MS), deadline(&node)), (vec![], None));
+    let run = node.into_results("", Some(Time::from_nanos(4_001 * MS)), &mut ());
+    // The timeout is 2 s after the smallest round trip of 1 ms. The pings 0 to 200 have timed out: 20 were lost in each direction.
+    let ping = run.stream(StreamKind::Ping).expect("pings");
+    assert_eq!((ping.sent, ping.lost, ping.in_flight), (400, 40, 40));
+    assert_eq!(split(&run, StreamKind::Ping), Some((20, 20)));
+    let report = run.loss_report.as_ref().expect("a report");
+    assert_eq!(report.received, None, "packets were in flight");
+    let by_interval = report.lost_upstream_by_interval(StreamKind::Ping as usize, &ping.history);
+    assert_eq!(by_interval, [Some(10), Some(10), Some(0), Some(0)]);
+}
+
+#[test]
+fn missing_response_assigns_upstream_losses_to_the_earliest_interval() {
+    // The first second has 10 losses upstream and 10 downstream. Without its counts, all 20 losses of the first two seconds that happened
+    // upstream are assigned to the first second.
+    let (node, _) = interrupted_run(|request| request != 1);
+    let run = node.into_results("", Some(Time::from_nanos(4_001 * MS)), &mut ());
+    let (report, ping) = (run.loss_report.as_ref().expect("a report"), run.stream(StreamKind::Ping).expect("pings"));
+    let by_interval = report.lost_upstream_by_interval(StreamKind::Ping as usize, &ping.history);
+    assert_eq!(by_interval, [Some(20), Some(0), Some(0), Some(0)]);
+    assert_eq!(split(&run, StreamKind::Ping), Some((20, 20)));
+}
+
+#[test]
+fn losses_that_no_response_covers_have_no_direction() {
+    let (node, _) = interrupted_run(|request| request == 1);
+    let run = node.into_results("", Some(Time::from_nanos(4_001 * MS)), &mut ());
+    let (report, ping) = (run.loss_report.as_ref().expect("a report"), run.stream(StreamKind::Ping).expect("pings"));
+    let by_interval = report.lost_upstream_by_interval(StreamKind::Ping as usize, &ping.history);
+    assert_eq!(by_interval, [Some(10), None, Some(0), Some(0)]);
+    assert_eq!(split(&run, StreamKind::Ping), None);
+}
+
+#[test]
+fn ping_that_arrives_after_a_request_is_not_lost() {
+    let history = {
+        let mut stats = jamjam_core::stats::StreamStats::new();
+        for n in 0..20 {
+            stats.on_sent(Time::from_millis(n * 100));
+            stats.on_settled(Time::from_millis(n * 100), jamjam_core::stats::FinalOutcome::Lost);
+        }
+        stats.history
+    };
+    let sample = |sent, received| CountSample { sent: [0, sent, 0], received: [0, received, 0] };
+    // Ping 9 arrives after the first request. Therefore, it is missing in the first sample, but not in the second.
+    let report = LossReport { samples: vec![sample(10, 9), sample(20, 20)], ..LossReport::default() };
+    assert_eq!(report.lost_upstream_by_interval(StreamKind::Ping as usize, &history), [Some(0), Some(0)]);
+}

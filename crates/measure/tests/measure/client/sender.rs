@@ -1,0 +1,305 @@
+//! The sender as a node, in virtual time: packets, send times, and results of the run.
+
+mod live;
+
+use std::cell::Cell;
+use std::rc::Rc;
+use test_support::node_driver;
+use test_support::recording_sink;
+
+use jamjam_core::node::{Node, SendStatus};
+use jamjam_core::time::Time;
+use jamjam_measure::client::{
+    AudioSender, AudioStreamConfig, AudioWorkload, ClientNode, PayloadSource, SourcePoll, StreamKind,
+};
+
+use super::run_config;
+use node_driver::{MS, deadline, deliver, header, peer, poll, pong};
+use recording_sink::RecordingSink;
+
+/// Packets with the listed lengths, each filled with its number. The first packet has number 0. A packet is available if its number is less
+/// than `ready`.
+struct ListedPackets {
+    packets: Vec<usize>,
+    next: usize,
+    ready: Rc<Cell<usize>>,
+}
+
+impl PayloadSource for ListedPackets {
+    fn poll_next(&mut self, payload: &mut Vec<u8>) -> SourcePoll {
+        let Some(len) = self.packets.get(self.next).copied() else { return SourcePoll::End };
+        if self.next >= self.ready.get() {
+            return SourcePoll::Pending;
+        }
+        payload.resize(payload.len() + len, self.next as u8);
+        self.next += 1;
+        SourcePoll::Ready
+    }
+}
+
+/// Creates a mono sender at 48 kHz with one packet of 96 samples every 2 ms. Returns the sender and the cell that contains the number of
+/// available packets.
+fn sender(first_sequence: u32, packets: Vec<usize>) -> (AudioSender<ListedPackets>, Rc<Cell<usize>>) {
+    let ready = Rc::new(Cell::new(usize::MAX));
+    let audio_config = AudioStreamConfig { sample_rate: 48_000, channels: 1, frame_samples: 96, first_sequence };
+    let source = ListedPackets { packets, next: 0, ready: Rc::clone(&ready) };
+    (
+        ClientNode::new(
+            run_config(StreamKind::Audio),
+            AudioWorkload::new(audio_config, Box::new(source)),
+            Box::new(()),
+        ),
+        ready,
+    )
+}
+
+/// Polls at every deadline from `from` to `to`. Returns the sent packets with their times.
+fn follow(node: &mut impl Node, from: u64, to: u64) -> Vec<(u64, Vec<u8>)> {
+    let mut left = Vec::new();
+    let mut now = from;
+    while now <= to {
+        left.extend(poll(node, now).into_iter().map(|bytes| (now, bytes)));
+        let Some(next) = deadline(node) else { break };
+        assert!(next > now, "the deadline {next} has already passed at {now}");
+        now = next;
+    }
+    left
+}
+
+fn of_kind(left: &[(u64, Vec<u8>)], kind: u8) -> Vec<(u64, Vec<u8>)> {
+    left.iter().filter(|(_, bytes)| bytes[1] == kind).cloned().collect()
+}
+
+fn times(left: &[(u64, Vec<u8>)]) -> Vec<u64> {
+    left.iter().map(|(at, _)| *at).collect()
+}
+
+#[test]
+fn late_poll_does_not_shift_later_packets() {
+    let start = 5 * MS;
+    let (mut node, _) = sender(1, vec![384; 10]);
+    let mut left = follow(&mut node, start, start + 3 * MS);
+    // The third packet is due at 4 ms, but the machine wakes up at 9 ms.
+    assert_eq!(deadline(&node), Some(start + 4 * MS));
+    left.extend(follow(&mut node, start + 9 * MS, start + 100 * MS));
+    let audio = times(&of_kind(&left, 1));
+    let since: Vec<u64> = audio.iter().map(|at| (at - start) / MS).collect();
+    assert_eq!(since, [0, 2, 9, 9, 9, 10, 12, 14, 16, 18]);
+    assert!(audio.iter().all(|at| (at - start).is_multiple_of(MS)), "{audio:?}");
+
+    let run = node.into_results("", Some(Time::from_nanos(start + 100 * MS)), &mut ());
+    let pacing = run.pacing.expect("packets were sent");
+    // Three packets were due at 4, 6 and 8 ms. These packets were sent 5, 3 and 1 ms late.
+    assert_eq!((pacing.all.count(), pacing.all.min(), pacing.all.max()), (10, Some(0), Some(5_000_000)));
+    assert_eq!(pacing.all.mean(), Some(900_000.0));
+}
+
+#[test]
+fn early_poll_sends_nothing() {
+    let (mut node, _) = sender(1, vec![384; 3]);
+    follow(&mut node, 0, 0);
+    for early in [0, 1, MS, 2 * MS - 1] {
+        assert_eq!(poll(&mut node, early), Vec::<Vec<u8>>::new());
+        assert_eq!(deadline(&node), Some(2 * MS));
+    }
+    assert_eq!(poll(&mut node, 2 * MS).len(), 1);
+}
+
+#[test]
+fn rate_that_divides_no_nanosecond_does_not_drift() {
+    let audio_config = AudioStreamConfig { sample_rate: 44_100, channels: 1, frame_samples: 128, first_sequence: 0 };
+    let source = ListedPackets { packets: vec![512; 1_000], next: 0, ready: Rc::new(Cell::new(usize::MAX)) };
+    let mut node = ClientNode::new(
+        run_config(StreamKind::Audio),
+        AudioWorkload::new(audio_config, Box::new(source)),
+        Box::new(()),
+    );
+    let audio = times(&of_kind(&follow(&mut node, 0, 10_000 * MS), 1));
+    // 128 × 1,000,000,000 / 44,100 = 2,902,494.33 ns. The 442nd packet starts with sample 56,448 after exactly 1.28 s.
+    assert_eq!(audio[..3], [0, 2_902_494, 5_804_988]);
+    assert_eq!(audio[441], 1_280 * MS);
+    assert_eq!(audio[882], 2_560 * MS);
+}
+
+#[test]
+fn keepalive_and_ping_leave_every_second_and_latency_info_once() {
+    let (mut node, _) = sender(1, vec![384; 1_251]);
+    let start = 7 * MS;
+    let left = follow(&mut node, start, start + 2_500 * MS);
+    for kind in [4, 5] {
+        assert_eq!(times(&of_kind(&left, kind)), [start, start + 1_000 * MS, start + 2_000 * MS], "type {kind}");
+    }
+    let info = of_kind(&left, 7);
+    assert_eq!(times(&info), [start]);
+    // The LATENCY_INFO payload: five delays (all 0.0), the frame size (96 samples) and the sample rate (48,000 Hz). The codec ("pcm") and
+    // the number of channels (1) follow.
+    let payload = [&[0; 20][..], &[0, 0, 0, 96], &[0, 0, 0xBB, 0x80], &[3], b"pcm", &[1]].concat();
+    assert_eq!(info[0].1, [header(7, 0, 0), payload].concat());
+}
+
+#[test]
+fn each_type_has_its_own_sequence_and_timestamps_count_samples() {
+    // The first 500 packets of 96 samples have a total duration of 1 s. One more packet has only 7 samples.
+    let mut packets = vec![384; 500];
+    packets.push(28);
+    let (mut node, _) = sender(0xFFFF_FFFE, packets);
+    let left = follow(&mut node, 3 * MS, 1_100 * MS);
+    let audio: Vec<Vec<u8>> = of_kind(&left, 1).into_iter().map(|(_, bytes)| bytes).collect();
+    assert_eq!(audio.len(), 501);
+    assert_eq!(audio[0], [header(1, 0xFFFF_FFFE, 0), vec![0; 384]].concat());
+    assert_eq!(audio[1], [header(1, 0xFFFF_FFFF, 96), vec![1; 384]].concat());
+    assert_eq!(audio[2], [header(1, 0, 192), vec![2; 384]].concat());
+    assert_eq!(audio[500], [header(1, 498, 48_000), vec![244; 28]].concat());
+    let pings: Vec<Vec<u8>> = of_kind(&left, 5).into_iter().map(|(_, bytes)| bytes).collect();
+    // sent_time_us: 3,000 and 1,003,000.
+    assert_eq!(pings[0], [header(5, 0, 0), vec![0, 0, 0, 0, 0, 0, 0x0B, 0xB8, 0, 0, 0, 0]].concat());
+    assert_eq!(pings[1], [header(5, 1, 0), vec![0, 0, 0, 0, 0, 0x0F, 0x4D, 0xF8, 0, 0, 0, 1]].concat());
+    let keepalives: Vec<Vec<u8>> = of_kind(&left, 4).into_iter().map(|(_, bytes)| bytes).collect();
+    assert_eq!(keepalives, [header(4, 0, 0), header(4, 1, 0)]);
+
+    let run = node.into_results("", Some(Time::from_millis(1_100)), &mut ());
+    let audio = run.audio.expect("a sender has audio");
+    assert_eq!((audio.sent_samples, audio.payload_bytes, audio.stats.sent), (48_007, 384, 501));
+}
+
+#[test]
+fn underrun_polls_every_millisecond_and_counts_each_packet_once() {
+    let (mut node, ready) = sender(1, vec![384; 6]);
+    ready.set(1);
+    let mut left = follow(&mut node, 0, 7 * MS);
+    assert_eq!(times(&of_kind(&left, 1)), [0]);
+    assert_eq!(deadline(&node), Some(8 * MS));
+    // The packets due at 2, 4 and 6 ms are ready too late. The packets due at 8 and 10 ms are on time.
+    ready.set(6);
+    left.extend(follow(&mut node, 8 * MS, 100 * MS));
+    assert_eq!(times(&of_kind(&left, 1)), [0, 8 * MS, 8 * MS, 8 * MS, 8 * MS, 10 * MS]);
+    let run = node.into_results("", Some(Time::from_millis(100)), &mut ());
+    assert_eq!(run.audio.expect("a sender has audio").underruns, 3);
+}
+
+#[test]
+fn late_end_of_the_source_is_no_underrun() {
+    struct Slow(u32);
+    impl PayloadSource for Slow {
+        fn poll_next(&mut self, payload: &mut Vec<u8>) -> SourcePoll {
+            self.0 += 1;
+            match self.0 {
+                1 => {
+                    payload.extend([0; 384]);
+                    SourcePoll::Ready
+                }
+                2..=5 => SourcePoll::Pending,
+                _ => SourcePoll::End,
+            }
+        }
+    }
+    let audio_config = AudioStreamConfig { sample_rate: 48_000, channels: 1, frame_samples: 96, first_sequence: 0 };
+    let mut node = ClientNode::new(
+        run_config(StreamKind::Audio),
+        AudioWorkload::new(audio_config, Box::new(Slow(0))),
+        Box::new(()),
+    );
+    assert_eq!(of_kind(&follow(&mut node, 0, 20 * MS), 1).len(), 1);
+    let audio = node.into_results("", Some(Time::from_millis(20)), &mut ()).audio.expect("a sender has audio");
+    assert_eq!((audio.stats.sent, audio.underruns), (1, 0));
+}
+
+#[test]
+fn would_block_delays_but_loses_and_repeats_nothing() {
+    let (mut node, _) = sender(1, vec![384; 1]);
+    let mut sink = RecordingSink::new();
+    let mut kinds = Vec::new();
+    for turn in 0..8 {
+        // Every second poll gets WouldBlock at once, and the other polls get WouldBlock after one datagram.
+        sink.plan = if turn % 2 == 0 {
+            [SendStatus::WouldBlock].into()
+        } else {
+            [SendStatus::Sent, SendStatus::WouldBlock].into()
+        };
+        node.poll_transmit(Time::from_nanos(turn * 1_000), &mut sink);
+        assert!(sink.plan.is_empty() || turn == 7, "turn {turn}");
+        kinds.extend(sink.take().iter().map(|bytes| bytes[1]));
+    }
+    // AUDIO, LATENCY_PING, KEEPALIVE and LATENCY_INFO are sent even if the audio ends with its first packet.
+    assert_eq!(kinds, [1, 5, 4, 7]);
+}
+
+#[test]
+fn failed_send_counts_as_not_sent() {
+    let (mut node, _) = sender(1, vec![384; 2]);
+    let mut sink = RecordingSink::new();
+    sink.plan = [SendStatus::Failed].into();
+    node.poll_transmit(Time::ZERO, &mut sink);
+    follow(&mut node, 2 * MS, 10_000 * MS);
+    assert!(node.is_finished());
+    let stream = node.into_results("", None, &mut ()).audio.expect("a sender has audio").stats;
+    assert_eq!((stream.sent, stream.not_sent, stream.send_failed, stream.lost), (1, 1, 1, 1));
+}
+
+#[test]
+fn run_ends_100_ms_after_everything_has_returned() {
+    let (mut node, _) = sender(1, vec![384; 2]);
+    let left = follow(&mut node, 0, 2 * MS);
+    assert_eq!(left.len(), 5);
+    for (number, (_, bytes)) in left.iter().filter(|(_, bytes)| bytes[1] != 7).enumerate() {
+        let answer = if bytes[1] == 5 { pong(bytes) } else { bytes.clone() };
+        deliver(&mut node, 50 * MS + number as u64, peer(), &answer);
+    }
+    poll(&mut node, 50 * MS + 3);
+    assert_eq!(deadline(&node), Some(150 * MS + 3));
+    // A second copy is still counted.
+    deliver(&mut node, 150 * MS, peer(), &left[0].1);
+    poll(&mut node, 150 * MS + 3);
+    assert!(node.is_finished());
+    assert_eq!(deadline(&node), None);
+    let run = node.into_results("", None, &mut ());
+    assert_eq!(run.duration_ns, 150 * MS + 3);
+    let stream = run.audio.expect("a sender has audio").stats;
+    assert_eq!((stream.returned, stream.duplicated, stream.lost), (2, 1, 0));
+}
+
+#[test]
+fn replies_are_matched_across_the_sequence_wrap() {
+    let (mut node, _) = sender(0xFFFF_FFFF, vec![384; 3]);
+    let audio = of_kind(&follow(&mut node, 0, 4 * MS), 1);
+    for (at, packet) in [(50, 0), (51, 2), (52, 1)] {
+        deliver(&mut node, at * MS, peer(), &audio[packet].1);
+    }
+    // Three packets were sent: 0xFFFFFFFF, 0 and 1.
+    deliver(&mut node, 53 * MS, peer(), &header(1, 2, 0));
+    deliver(&mut node, 54 * MS, peer(), &header(1, 0xFFFF_FFFE, 0));
+    let stream = node.into_results("", Some(Time::from_millis(60)), &mut ()).audio.expect("a sender has audio").stats;
+    assert_eq!((stream.returned, stream.reordered, stream.damaged_copies, stream.unmatched), (3, 1, 0, 2));
+}
+
+#[test]
+fn run_without_replies_ends_at_the_deadline_of_the_last_packet() {
+    let (mut node, _) = sender(1, vec![384; 2]);
+    follow(&mut node, 0, 2 * MS);
+    // The last packet was sent at 2 ms. The server delay is unknown, so the sender waits for 3 s plus the timeout of 2 s.
+    assert_eq!(deadline(&node), Some(5_002 * MS));
+    follow(&mut node, 5_002 * MS, 5_002 * MS);
+    assert!(node.is_finished());
+    let run = node.into_results("", None, &mut ());
+    assert_eq!(run.audio.as_ref().expect("a sender has audio").stats.lost, 2);
+    assert_eq!((run.ping.expect("pings").lost, run.keepalive.expect("keepalives").lost), (1, 1));
+}
+
+#[test]
+fn interrupted_run_separates_lost_from_in_flight_by_the_deadline() {
+    let (mut node, _) = sender(1, vec![384; 2]);
+    let left = follow(&mut node, 0, 2 * MS);
+    // The first AUDIO packet was sent at 0 ms. The smallest echo time is 40 ms, and the timeout is 2 s. Therefore, the deadline of the
+    // first AUDIO packet is 2,040 ms.
+    let second = left.iter().rfind(|(_, bytes)| bytes[1] == 1).expect("audio").1.clone();
+    deliver(&mut node, 42 * MS, peer(), &second);
+    poll(&mut node, 42 * MS);
+    for (at, lost, in_flight) in [(2_040 * MS - 1, 0, 1), (2_040 * MS, 1, 0)] {
+        let (mut again, _) = sender(1, vec![384; 2]);
+        follow(&mut again, 0, 2 * MS);
+        deliver(&mut again, 42 * MS, peer(), &second);
+        let run = again.into_results("", Some(Time::from_nanos(at)), &mut ());
+        let stream = run.audio.expect("a sender has audio").stats;
+        assert_eq!((stream.returned, stream.lost, stream.in_flight), (1, lost, in_flight), "at {at}");
+    }
+}

@@ -1,0 +1,9 @@
+//! Tests of the clients and of their reports. They use no sockets, and time is virtual.
+
+// Only the library is pure (crates/clippy.toml).
+#![allow(clippy::disallowed_macros, clippy::disallowed_methods, clippy::disallowed_types)]
+#![recursion_limit = "256"]
+
+mod client;
+mod report;
+mod simulation;

@@ -1,0 +1,361 @@
+//! Comparison with an earlier report: statistics, the decision rule, hostile reports and the output formats.
+
+use jamjam_core::stats::comparison::{WeightedValue, margin_of_error, weighted_mean};
+use jamjam_core::stats::{FinalOutcome, StreamStats};
+use jamjam_measure::client::{RunKind, RunResults, StreamKind};
+use jamjam_measure::report::baseline::Baseline;
+use jamjam_measure::report::comparison::ComparisonResult::{self, Better, Unchanged, Undecided, Worse};
+use jamjam_measure::report::limits::Limits;
+use jamjam_measure::report::quantities::RunProtocol;
+use jamjam_measure::report::{Report, json, junit, markdown, text};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::runs::{MS, probe};
+use super::time_series::stream;
+use test_support::rng::Rng;
+
+/// `seconds` of packets. Lost are `loss` per mille of the packets, the others return after 20 ms plus up to 2 ms, times `factor`.
+pub(super) fn run(seconds: u64, seed: u64, loss: u64, factor: f64) -> RunResults {
+    let mut rng = Rng::new(seed);
+    let outcomes: Vec<FinalOutcome> = (0..seconds * 50)
+        .map(|_| {
+            if rng.below(1_000) < loss {
+                return FinalOutcome::Lost;
+            }
+            let rtt = (20 * MS + rng.below(2_000_000) as i64) as f64 * factor;
+            FinalOutcome::Returned { rtt: rtt as i64 }
+        })
+        .collect();
+    let stats = stream(StreamStats::new(), seconds * 50, |n| outcomes[n as usize]);
+    RunResults { started_unix_ms: 1_795_000_000_000, ..probe(stats) }
+}
+
+fn document(run: &RunResults) -> String {
+    json::document(&Report::new(run, &Limits::default())).expect("a document")
+}
+
+pub(super) fn baseline(run: &RunResults) -> Baseline {
+    Baseline::parse(&document(run)).expect("a report")
+}
+
+fn compared(old: &RunResults, new: &RunResults) -> Report {
+    Report::new(new, &Limits::default()).compared_with(new, &baseline(old))
+}
+
+fn results(report: &Report) -> Vec<(&'static str, ComparisonResult)> {
+    let comparison = report.comparison.as_ref().expect("a comparison");
+    comparison.figures.iter().map(|figure| (figure.figure, figure.result)).collect()
+}
+
+#[test]
+fn packets_that_a_host_dropped_do_not_count_as_settled() {
+    // Of ten packets, this host dropped five. Of the other five, one was lost.
+    let outcome = |n| match n % 10 {
+        0 => FinalOutcome::Lost,
+        1..6 => FinalOutcome::DroppedByThisHost,
+        _ => FinalOutcome::Returned { rtt: 20 * MS },
+    };
+    let run = probe(stream(StreamStats::new(), 1_000, outcome));
+    let comparison = compared(&run, &run).comparison.expect("a comparison");
+    let [old, new] = [comparison.figures[0].old, comparison.figures[0].new].map(|loss| loss.expect("a loss"));
+    assert!((old - 0.2).abs() < 1e-9 && (new - 0.2).abs() < 1e-9, "{old}, {new}");
+}
+
+fn not_comparable(old: &RunResults, new: &RunResults) -> String {
+    let report = compared(old, new);
+    assert!(!report.verdict.passed);
+    report.comparison.and_then(|comparison| comparison.not_comparable).expect("a reason")
+}
+
+#[test]
+fn weighted_mean_and_margin_equal_reference_values() {
+    let values: Vec<WeightedValue> =
+        (0..40).map(|n| WeightedValue { value: f64::from(n * n % 17), weight: f64::from(1 + n % 3) }).collect();
+    let mean = weighted_mean(&values).expect("a mean");
+    assert!((mean - 7.556_962_025_316_456).abs() < 1e-12, "{mean}");
+    for (count, expected) in REFERENCE_MARGINS {
+        let margin = margin_of_error(&values, &values[..count]).expect("a margin");
+        assert!((margin / expected - 1.0).abs() < 1e-3, "{count}: {margin}");
+    }
+    assert_eq!(margin_of_error(&values, &values[..4]), None);
+    assert_eq!(weighted_mean(&[WeightedValue::default(); 40]), None);
+    assert_eq!(margin_of_error(&values, &[WeightedValue::default(); 40]), None);
+}
+
+/// The output of this Python program:
+///
+/// ```python
+/// import numpy as np; from scipy.stats import t
+/// def variance(k, b):
+///     n = np.arange(k); x = n*n % 17; w = 1 + n % 3; e = (x - (x*w).sum() / w.sum())*w / w.mean()
+///     return np.mean([2/k*(e*np.cos(np.pi*j*(n + .5)/k)).sum()**2 for j in range(1, b + 1)])/k
+/// print([(k, t.ppf(.999, b)*np.sqrt(variance(40, b) + variance(k, b))) for k, b in ((40, 10), (30, 10), (29, 4), (5, 4))])
+/// ```
+const REFERENCE_MARGINS: [(usize, f64); 4] = [(40, 6.654_264), (30, 7.213_260), (29, 11.717_441), (5, 22.015_133)];
+
+#[test]
+fn identical_lines_are_unchanged_and_pass() {
+    let report = compared(&run(300, 1, 10, 1.0), &run(300, 2, 10, 1.0));
+    let names = ["loss_ratio", "rtt_p50_us", "rtt_p99_us", "jitter_mean_us"];
+    assert_eq!(results(&report), names.map(|name| (name, Unchanged)));
+    assert_eq!((report.verdict.word(), report.exit_code()), ("PASSED", 0));
+    let text = text::summary(&report, false);
+    assert!(text.ends_with(", not worse than the baseline\n"), "{text}");
+}
+
+#[test]
+fn slower_line_fails_and_faster_line_passes() {
+    let (slow, fast) = (run(300, 1, 10, 1.1), run(300, 2, 10, 1.0));
+    let worse = compared(&fast, &slow);
+    assert_eq!(results(&worse)[1], ("rtt_p50_us", Worse));
+    assert_eq!(worse.exit_code(), 1);
+    let reason = &worse.verdict.reasons[0];
+    assert!(reason.starts_with("--baseline: mean of p50 worse by 2.") && reason.ends_with(" ms (10 %)"), "{reason}");
+    let better = compared(&slow, &fast);
+    assert_eq!((results(&better)[1], better.exit_code()), (("rtt_p50_us", Better), 0));
+}
+
+#[test]
+fn higher_loss_fails_with_the_change_in_percentage_points() {
+    let report = compared(&run(300, 1, 10, 1.0), &run(300, 2, 30, 1.0));
+    let reason = report.verdict.reasons.join("; ");
+    assert!(reason.starts_with("--baseline: loss worse by ") && reason.ends_with(" percentage points"), "{reason}");
+    assert_eq!(results(&report)[0], ("loss_ratio", Worse));
+}
+
+#[test]
+fn significant_but_irrelevant_change_is_unchanged() {
+    let constant = |rtt| probe(stream(StreamStats::new(), 50 * 200, move |_| FinalOutcome::Returned { rtt }));
+    let report = compared(&constant(20 * MS), &constant(20 * MS + 300_000));
+    assert!(results(&report).iter().all(|(_, result)| *result == Unchanged), "{:?}", results(&report));
+    let report = compared(&constant(20 * MS), &constant(22 * MS));
+    assert_eq!(results(&report)[1], ("rtt_p50_us", Worse));
+}
+
+#[test]
+fn figure_that_varies_too_much_is_undecided() {
+    // The delay doubles in the middle of the run.
+    let unsteady = |rtt: i64| {
+        let outcome = move |n: u64| FinalOutcome::Returned { rtt: if n < 50 * 100 { rtt } else { 2 * rtt } };
+        probe(stream(StreamStats::new(), 50 * 200, outcome))
+    };
+    let report = compared(&unsteady(20 * MS), &unsteady(24 * MS));
+    assert_eq!(results(&report)[1], ("rtt_p50_us", Undecided));
+    assert!(report.verdict.passed);
+}
+
+#[test]
+fn run_with_shorter_intervals_adopts_the_longer_ones() {
+    let (long, short) = (run(1_500, 1, 10, 1.0), run(300, 2, 10, 1.0));
+    let report = compared(&long, &short);
+    let comparison = report.comparison.as_ref().expect("a comparison");
+    assert_eq!(comparison.interval_s, 4);
+    assert!(results(&report).iter().all(|(_, result)| *result == Unchanged), "{:?}", results(&report));
+    // Percentiles of an earlier report cannot be merged.
+    let report = compared(&short, &long);
+    assert_eq!(
+        results(&report).iter().map(|(_, result)| *result).collect::<Vec<_>>(),
+        [Unchanged, Undecided, Undecided, Unchanged]
+    );
+    assert!(text::summary(&report, false).contains("the intervals have different lengths: 1 s and 4 s"));
+}
+
+#[test]
+fn runs_that_measure_different_things_are_not_comparable() {
+    let (old, new) = (run(200, 1, 10, 1.0), run(200, 2, 10, 1.0));
+    let stream_kind =
+        RunResults { evaluated_stream: StreamKind::Keepalive, keepalive: new.ping.clone(), ..new.clone() };
+    assert_eq!(
+        not_comparable(&old, &stream_kind),
+        "the stream of the earlier run is LATENCY_PING, of this run KEEPALIVE"
+    );
+    let command = RunResults { run_kind: RunKind::Send, ..new.clone() };
+    assert_eq!(not_comparable(&old, &command), "the command of the earlier run is probe, of this run send");
+    let sparse = stream(StreamStats::new(), 50 * 200, |_| FinalOutcome::Returned { rtt: 20 * MS });
+    let sparse = RunResults { ping: Some(sparse), ..new };
+    let mut halved: Value = serde_json::from_str(&document(&sparse)).expect("a document");
+    for interval in halved["time_series"]["intervals"].as_array_mut().expect("a list") {
+        (interval["sent"], interval["returned"]) = (25.into(), 25.into());
+    }
+    let halved = Baseline::parse(&halved.to_string()).expect("a report");
+    let report = Report::new(&sparse, &Limits::default()).compared_with(&sparse, &halved);
+    assert_eq!(
+        report.verdict.reasons,
+        [
+            "--baseline: not comparable: the packet rate of the earlier run is 25.0 packets/s, of this run 50.0 packets/s"
+        ]
+    );
+}
+
+#[test]
+fn run_without_packets_is_not_compared_and_a_run_of_seconds_is_undecided() {
+    let old = run(120, 1, 10, 1.0);
+    assert_eq!(not_comparable(&old, &run(0, 2, 0, 1.0)), "this run sent no packets");
+    let report = compared(&old, &run(4, 2, 10, 1.0));
+    assert_eq!(results(&report).iter().filter(|(_, result)| *result != Undecided).count(), 0, "{:?}", report.verdict);
+    assert!(text::summary(&report, false).contains(", undecided against the baseline"));
+}
+
+#[test]
+fn short_runs_are_compared_and_show_large_changes_only() {
+    let old = run(10, 1, 10, 1.0);
+    let report = compared(&old, &run(10, 2, 10, 2.0));
+    assert_eq!((results(&report)[1], report.exit_code()), (("rtt_p50_us", Worse), 1));
+    let report = compared(&old, &run(10, 2, 10, 1.1));
+    assert_eq!((results(&report)[1], report.exit_code()), (("rtt_p50_us", Undecided), 0));
+    assert!(text::summary(&report, false).contains("\nmean of p50: too short to decide; use longer runs\n"));
+    // A run of a second has no margin of error, but its figures are printed.
+    let report = compared(&old, &run(1, 2, 10, 2.0));
+    let comparison = report.comparison.as_ref().expect("a comparison");
+    assert!(
+        comparison.figures.iter().all(|figure| figure.result == Undecided && figure.new.is_some()),
+        "{comparison:?}"
+    );
+}
+
+#[test]
+fn plan_of_a_run_is_checked_before_the_run() {
+    let baseline = baseline(&run(200, 1, 10, 1.0));
+    assert_eq!(baseline.difference((RunKind::Probe, StreamKind::Ping, RunProtocol::Udp)), None);
+    let difference = baseline.difference((RunKind::Probe, StreamKind::Audio, RunProtocol::Udp));
+    assert_eq!(difference.as_deref(), Some("the stream of the earlier run is LATENCY_PING, of this run AUDIO"));
+}
+
+#[test]
+fn figures_are_in_the_text_junit_and_markdown_reports() {
+    let report = compared(&run(300, 1, 10, 1.0), &run(300, 2, 30, 1.2));
+    let text = text::summary(&report, false);
+    let table: Vec<&str> =
+        text.lines().skip_while(|line| !line.starts_with("compared with the run of 2026-")).take(6).collect();
+    assert!(table.iter().all(|line| line.chars().count() <= 80), "{table:#?}");
+    assert!(table[2].starts_with("loss ") && table[2].ends_with("  worse"), "{table:#?}");
+    let junit = junit::document(&report, None).expect("a document");
+    let document = roxmltree::Document::parse(&junit).expect("XML");
+    let cases: Vec<(&str, bool)> = document
+        .descendants()
+        .filter(|node| node.has_tag_name("testcase"))
+        .filter_map(|node| Some((node.attribute("name")?, node.children().any(|child| child.has_tag_name("failure")))))
+        .filter(|(name, _)| name.starts_with("--baseline"))
+        .collect();
+    let names = ["loss_ratio", "rtt_p50_us", "rtt_p99_us", "jitter_mean_us"].map(|name| format!("--baseline {name}"));
+    assert_eq!(cases.iter().map(|(name, _)| *name).collect::<Vec<_>>(), names);
+    assert!(cases[0].1 && cases[1].1, "{cases:?}");
+    let markdown = markdown::summary(&report, None);
+    assert!(markdown.contains("\n| figure | earlier | this run | change | detectable | result |\n"), "{markdown}");
+    assert!(markdown.lines().any(|line| line.starts_with("| loss |") && line.ends_with("| **worse** |")), "{markdown}");
+}
+
+#[test]
+fn invalid_report_is_rejected_with_a_reason() {
+    let valid: Value = serde_json::from_str(&document(&run(130, 1, 10, 1.0))).expect("a document");
+    let parse = |report: &Value| Baseline::parse(&report.to_string()).map(|_| ());
+    assert!(parse(&valid).is_ok());
+    let cases = [
+        ("/type", json!("packet"), "the type is not `report`"),
+        ("/schema_version", json!(2), "unsupported schema_version 2"),
+        ("/replies_expected", json!(false), "expected no replies"),
+        ("/time_series", Value::Null, "there is no time series"),
+        ("/time_series/interval_s", json!(3), "interval_s 3 is not a power of two"),
+        ("/time_series/interval_s", json!(0), "interval_s 0 is not a power of two"),
+        ("/time_series/intervals", json!([]), "there is no time series"),
+        ("/time_series/intervals/2/sent", json!(-1), "invalid value"),
+        ("/time_series/intervals/2/lost", json!(u64::MAX), "more outcomes than sent packets"),
+        ("/time_series/intervals/2/damaged", json!(50), "more outcomes than sent packets"),
+        ("/time_series/intervals/2/rtt_p50_us", json!(1e300), "a time of interval 2 is out of range"),
+        ("/time_series/intervals/2/rtt_p50_us", json!("1"), "invalid type"),
+        ("/command", json!("receive"), "unknown variant"),
+    ];
+    for (pointer, value, error) in cases {
+        let mut report = valid.clone();
+        *report.pointer_mut(pointer).expect("a field") = value;
+        let message = parse(&report).expect_err(pointer);
+        assert!(message.contains(error), "{pointer}: {message}");
+    }
+    let text = valid.to_string();
+    for (text, error) in [
+        (String::new(), "EOF"),
+        (text.replace("\"rtt_p50_us\":", "\"rtt_p50_us\":1e999,\"x\":"), "number out of range"),
+        (text.replacen("\"command\":", "\"command\":\"send\",\"command\":", 1), "duplicate field"),
+        ("[".repeat(1_000_000), "invalid type"),
+        (format!("{{\"x\":{}", "[".repeat(1_000_000)), "EOF while parsing a list"),
+    ] {
+        let message = Baseline::parse(&text).map(|_| ()).expect_err(error);
+        assert!(message.contains(error), "{error}: {message}");
+    }
+}
+
+#[test]
+fn target_of_the_earlier_report_is_printed_without_control_characters() {
+    let old = RunResults { target: format!("\u{1b}[2J\n{}", "x".repeat(10_000)), ..run(130, 1, 10, 1.0) };
+    let text = text::summary(&compared(&old, &run(130, 2, 10, 1.0)), false);
+    let line = text.lines().find(|line| line.starts_with("compared with")).expect("a heading");
+    assert!(line.len() < 500 && !line.contains('\u{1b}') && line.contains("xxx, version"), "{line}");
+}
+
+#[test]
+fn last_line_of_json_lines_is_a_baseline() {
+    let report = Report::new(&run(130, 1, 10, 1.0), &Limits::default());
+    let line = json::line(&json::JsonLine::Report(&report)).expect("a line");
+    let lines = format!("{{\"type\":\"packet\",\"stream\":\"ping\"}}\n{line}");
+    assert_eq!(Baseline::parse(&lines), Baseline::parse(&line));
+    assert!(Baseline::parse(&line).is_ok());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn damaged_report_is_an_error_or_a_baseline(
+        positions in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+        cut in 0usize..3,
+    ) {
+        let new = run(130, 2, 10, 1.0);
+        let mut bytes = document(&run(130, 1, 10, 1.0)).into_bytes();
+        for (position, byte) in positions {
+            let at = position.index(bytes.len());
+            bytes[at] = byte;
+        }
+        bytes.truncate(bytes.len() - cut);
+        if let Ok(baseline) = Baseline::parse(&String::from_utf8_lossy(&bytes)) {
+            check_all_formats(&new, &baseline);
+        }
+    }
+
+    #[test]
+    fn any_accepted_numbers_yield_finite_figures(
+        interval_exponent in 0u32..64,
+        numbers in prop::collection::vec((any::<u64>(), any::<f64>(), -1e13f64..1e13), 30..150),
+    ) {
+        let mut report: Value = serde_json::from_str(&document(&run(130, 1, 10, 1.0))).expect("a document");
+        let template = report["time_series"]["intervals"][0].clone();
+        let interval_s = 1u64 << interval_exponent;
+        let interval = |(index, (count, any_time, time)): (u64, &(u64, f64, f64))| {
+            let mut interval = template.clone();
+            let sent = *count;
+            interval["start_s"] = index.wrapping_mul(interval_s).into();
+            (interval["sent"], interval["returned"], interval["lost"]) = (sent.into(), (sent / 2).into(), (sent / 3).into());
+            let time = if index % 50 == 49 { *any_time } else { *time };
+            (interval["rtt_p50_us"], interval["rtt_p99_us"], interval["rtt_max_us"]) = (time.into(), time.into(), Value::Null);
+            interval["jitter_mean_us"] = time.abs().into();
+            interval
+        };
+        report["time_series"]["interval_s"] = interval_s.into();
+        report["time_series"]["intervals"] = (0u64..).zip(&numbers).map(interval).collect();
+        if let Ok(baseline) = Baseline::parse(&report.to_string()) {
+            check_all_formats(&run(130, 2, 10, 1.0), &baseline);
+        }
+    }
+}
+
+/// Prints a comparison in all formats. All numbers must be finite.
+fn check_all_formats(new: &RunResults, baseline: &Baseline) {
+    let report = Report::new(new, &Limits::default()).compared_with(new, baseline);
+    for figure in &report.comparison.as_ref().expect("a comparison").figures {
+        let numbers =
+            [figure.old, figure.new, figure.change, figure.relative_change, figure.smallest_detectable_change];
+        assert!(numbers.into_iter().flatten().all(f64::is_finite), "{figure:?}");
+    }
+    let _ = (text::summary(&report, true), markdown::summary(&report, None));
+    let _ = (junit::document(&report, None).expect("XML"), json::document(&report).expect("JSON"));
+}

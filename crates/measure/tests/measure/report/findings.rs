@@ -1,0 +1,396 @@
+//! The sentences that name what is wrong with a path, on simulated paths.
+
+use jamjam_core::stats::{AddressChange, FinalOutcome, HostTiming, Reordering, StreamStats};
+use jamjam_core::time::Time;
+use jamjam_measure::client::{AudioResults, CountSample, LossReport, RunKind, RunResults, ServerResults};
+use jamjam_measure::report::limits::Limits;
+use jamjam_measure::report::{Report, text, wrap};
+
+use super::runs::{self, MS, probe, send};
+use test_support::rng::Rng;
+
+/// Interval between packets in nanoseconds.
+const INTERVAL: i64 = 10 * MS;
+
+/// A stream in which each packet returns after its round trip; `None` is a lost packet.
+fn stream(round_trips: &[Option<i64>]) -> StreamStats {
+    let mut stats = StreamStats::new();
+    let sent_at = |n: usize| Time::from_nanos((5_000 * MS + n as i64 * INTERVAL).cast_unsigned());
+    let mut arrivals: Vec<(i64, usize, i64)> = Vec::new();
+    for (n, rtt) in round_trips.iter().enumerate() {
+        stats.on_sent(sent_at(n));
+        arrivals.extend(rtt.map(|rtt| (n as i64 * INTERVAL + rtt, n, rtt)));
+    }
+    arrivals.sort_unstable();
+    let mut reordering = Reordering::default();
+    for (at, n, rtt) in arrivals {
+        stats.on_return(sent_at(n), rtt);
+        if let Some(packet) = reordering.on_arrival(n as u64, Time::from_nanos(at.cast_unsigned())) {
+            stats.on_reordered(packet);
+        }
+    }
+    for (n, rtt) in round_trips.iter().enumerate() {
+        stats.on_settled(sent_at(n), rtt.map_or(FinalOutcome::Lost, |rtt| FinalOutcome::Returned { rtt }));
+    }
+    stats
+}
+
+fn messages(run: &RunResults) -> Vec<String> {
+    Report::new(run, &Limits::default()).findings.into_iter().map(|finding| finding.message).collect()
+}
+
+/// The findings about a path with stalls. The server reports that it did not pause.
+fn stall_messages(packets: usize, stalls: &[(i64, i64)]) -> Vec<String> {
+    let server = Some(ServerResults::default());
+    messages(&RunResults { server, ..probe(stream(&stalled(packets, 20 * MS, stalls))) })
+}
+
+fn codes(round_trips: &[Option<i64>]) -> Vec<&'static str> {
+    let report = Report::new(&probe(stream(round_trips)), &Limits::default());
+    report.findings.into_iter().map(|finding| finding.code).collect()
+}
+
+/// A delay with an exponential distribution, in nanoseconds.
+fn exponential(rng: &mut Rng, mean: i64) -> i64 {
+    let uniform = (rng.below(1 << 53) + 1) as f64 / (1_u64 << 53) as f64;
+    (-uniform.ln() * mean as f64) as i64
+}
+
+/// Round trips of a path that delivers in order and stalls at the given times (start, duration) in nanoseconds.
+fn stalled(packets: usize, base: i64, stalls: &[(i64, i64)]) -> Vec<Option<i64>> {
+    (0..packets as i64)
+        .map(|n| {
+            let sent = n * INTERVAL;
+            let stall = stalls.iter().find(|(start, duration)| (*start..start + duration).contains(&sent));
+            Some(base + stall.map_or(0, |(start, duration)| start + duration - sent))
+        })
+        .collect()
+}
+
+#[test]
+fn good_paths_have_no_findings_in_200_simulations() {
+    for seed in 0..200 {
+        let mut rng = Rng::new(seed);
+        let (base, noise) = (1 + rng.below(100), rng.below(2_000_000));
+        let round_trips: Vec<Option<i64>> =
+            (0..2_000).map(|_| Some(base as i64 * MS + rng.below(noise + 1).cast_signed())).collect();
+        assert!(codes(&round_trips).is_empty(), "seed {seed}");
+    }
+}
+
+#[test]
+fn regular_stalls_are_found_with_their_duration_and_period() {
+    for seed in 0..200 {
+        let mut rng = Rng::new(seed);
+        let duration = (30 + rng.below(400)) as i64 * MS;
+        let period = (1_500 + rng.below(6_000)) as i64 * MS;
+        let count = 4 + rng.below(20) as i64;
+        let stalls: Vec<(i64, i64)> = (0..count)
+            .map(|n| {
+                (300 * MS + n * period + 300 * MS + rng.below(1 + period.cast_unsigned() / 20).cast_signed(), duration)
+            })
+            .collect();
+        let packets = ((count + 1) * period / INTERVAL) as usize;
+        let stream = stream(&stalled(packets, 20 * MS, &stalls));
+        assert_eq!(stream.stalls.count, count.cast_unsigned(), "seed {seed}");
+        let median = stream.stalls.median_ns().expect("a stall");
+        assert!((duration - INTERVAL..=duration).contains(&median), "seed {seed}: {median} {duration}");
+        let found = stream.stalls.regular().expect("a period").1;
+        assert!((found - period).abs() <= period / 10 + INTERVAL, "seed {seed}: {found} {period}");
+    }
+    let stalls: Vec<(i64, i64)> = (0..6).map(|n| (1_000 * MS + n * 5_000 * MS, 200 * MS)).collect();
+    assert_eq!(
+        stall_messages(3_000, &stalls),
+        [
+            "The path stalled 6 times for about 200 ms, every 5.0 s; the delayed replies then arrived together. Regular stalls are typical of \
+          Wi-Fi scans, Wi-Fi power saving and periodic tasks."
+        ]
+    );
+}
+
+#[test]
+fn period_is_found_although_shorter_stalls_interrupt_it() {
+    for seed in 0..200 {
+        let mut rng = Rng::new(seed);
+        let regular = (0..10).map(|n| (1_500 * MS + n * 3_000 * MS, 200 * MS));
+        // At most half as many short stalls as regular ones, between them.
+        let short = (0..rng.below(6))
+            .map(|_| (3_000 * MS * (1 + rng.below(8)).cast_signed() + rng.below(500).cast_signed() * MS, 40 * MS));
+        let stalls: Vec<(i64, i64)> = regular.chain(short.collect::<Vec<_>>()).collect();
+        let stream = stream(&stalled(3_200, 20 * MS, &stalls));
+        assert_eq!(stream.stalls.regular(), Some((10, 3_000 * MS)), "seed {seed}: {stalls:?}");
+    }
+}
+
+#[test]
+fn irregular_stalls_have_no_period() {
+    for seed in 0..200 {
+        let mut rng = Rng::new(seed);
+        let mut start = 0;
+        let stalls: Vec<(i64, i64)> = (0..20)
+            .map(|_| {
+                // Intervals differ by a factor of up to 8.
+                start += 1_000 * MS * [1, 2, 4, 8][rng.below(4) as usize];
+                (start, 200 * MS)
+            })
+            .collect();
+        let stream = stream(&stalled((start / INTERVAL) as usize + 100, 20 * MS, &stalls));
+        assert_eq!(stream.stalls.count, 20, "seed {seed}");
+        assert!(stream.stalls.regular().is_none(), "seed {seed}");
+    }
+    let stalls = [(1_000 * MS, 60 * MS), (3_000 * MS, 100 * MS)];
+    let found = stall_messages(1_000, &stalls);
+    assert!(found[0].starts_with("The path stalled 2 times for about 100 ms; the delayed"), "{found:?}");
+    let stalls = [(1_000, 60), (2_000, 100), (5_000, 80), (7_000, 90), (8_000, 90)].map(|(at, ms)| (at * MS, ms * MS));
+    let found = stall_messages(1_000, &stalls);
+    assert!(found[0].starts_with("The path stalled 5 times at irregular intervals for about 90 ms, at most 100 ms;"));
+    let once = stall_messages(1_000, &stalls[..1]);
+    assert_eq!(once, ["The path stalled once for about 60 ms; the delayed replies then arrived together."]);
+}
+
+#[test]
+fn stall_that_may_be_a_pause_of_a_host_is_not_attributed_to_the_path() {
+    let once = |what: &str, ms: i64| {
+        vec![format!("{what} stalled once for about {ms} ms; the delayed replies then arrived together.")]
+    };
+    let stall = |ms: i64| [(1_000 * MS, ms * MS)];
+    assert_eq!(stall_messages(1_000, &stall(50)), once("The path", 50));
+    // Hosts detect pauses from 50 ms.
+    assert_eq!(stall_messages(1_000, &stall(49)), once("The path or a host", 49));
+    // The server reports no pauses.
+    let unreported = messages(&probe(stream(&stalled(1_000, 20 * MS, &stall(400)))));
+    assert_eq!(unreported, once("The path or a host", 400));
+}
+
+#[test]
+fn independent_delays_are_not_reported_as_stalls() {
+    for seed in 0..200 {
+        let mut rng = Rng::new(seed);
+        let mean = (1 + rng.below(40)).cast_signed() * MS;
+        let round_trips: Vec<Option<i64>> = (0..3_000).map(|_| Some(20 * MS + exponential(&mut rng, mean))).collect();
+        assert!(!codes(&round_trips).contains(&"stalls"), "seed {seed}, mean {mean}");
+    }
+}
+
+#[test]
+fn random_and_bursty_loss_are_told_apart() {
+    let mut classified = [0; 2];
+    for seed in 0..200 {
+        let mut rng = Rng::new(seed);
+        let bursty = seed % 2 == 1;
+        let permille = 10 + rng.below(100);
+        let mut in_burst = false;
+        let round_trips: Vec<Option<i64>> = (0..10_000)
+            .map(|_| {
+                // A burst has four packets on average.
+                in_burst = if in_burst { rng.below(4) > 0 } else { bursty && rng.below(4_000) < permille };
+                let is_lost = if bursty { in_burst } else { rng.below(1_000) < permille };
+                (!is_lost).then_some(20 * MS)
+            })
+            .collect();
+        let found = messages(&probe(stream(&round_trips)));
+        let expected = if bursty { "in bursts of " } else { "at random, not in bursts" };
+        classified[usize::from(bursty)] += u32::from(found[0].contains(expected));
+    }
+    // A classification with a threshold of three standard deviations errs in about 1 of 700 runs.
+    assert!(classified[0] >= 98 && classified[1] >= 98, "{classified:?}");
+}
+
+#[test]
+fn loss_names_its_direction_if_it_is_known() {
+    let round_trips: Vec<Option<i64>> = (0..1_000).map(|n| (n % 20 != 7).then_some(20 * MS)).collect();
+    let found = |received: Option<u32>| {
+        let received = received.map(|received| [0, received, 0]);
+        let loss_report = received.map(|received| LossReport { received: Some(received), ..LossReport::default() });
+        messages(&RunResults { loss_report, ..probe(stream(&round_trips)) })
+    };
+    assert_eq!(found(None), ["5 % of the packets were lost at random, not in bursts."]);
+    assert_eq!(
+        found(Some(950)),
+        ["5 % of the packets were lost upstream, from this host to the server, at random, not in bursts."]
+    );
+    assert_eq!(
+        found(Some(998)),
+        ["5 % of the packets were lost downstream, from the server to this host, at random, not in bursts."]
+    );
+    assert_eq!(
+        found(Some(970)),
+        ["5 % of the packets were lost in both directions, 30 upstream and 20 downstream, at random, not in bursts."]
+    );
+    // Twelve of many packets are not 0 %.
+    let rare: Vec<Option<i64>> = (0..250_000).map(|n| (n % 20_833 != 7).then_some(20 * MS)).collect();
+    assert_eq!(messages(&probe(stream(&rare))), ["< 0.01 % of the packets were lost at random, not in bursts."]);
+    // Two lost packets have neither a pattern nor a direction.
+    let few: Vec<Option<i64>> = (0..1_000).map(|n| (n % 500 != 7).then_some(20 * MS)).collect();
+    assert_eq!(messages(&probe(stream(&few))), [""; 0]);
+}
+
+#[test]
+fn outage_is_reported_with_start_and_end() {
+    let with_outage = |range: std::ops::Range<i64>| -> Vec<Option<i64>> {
+        (0..2_000).map(|n| (!range.contains(&n)).then_some(20 * MS)).collect()
+    };
+    assert_eq!(
+        messages(&probe(stream(&with_outage(1_210..1_531)))),
+        ["The path was down for 3.2 s from 12.1 s on: 321 packets lost in a row, then replies arrived again."]
+    );
+    assert_eq!(
+        messages(&probe(stream(&with_outage(1_800..2_000)))),
+        ["The path was down for 2.0 s from 18.0 s on: 200 packets lost in a row, until the end of the run."]
+    );
+    let change = AddressChange { from: [192, 0, 2, 1].into(), to: [192, 0, 2, 2].into() };
+    let host_timing = Some(HostTiming { address_changes: vec![change], ..HostTiming::default() });
+    assert_eq!(
+        messages(&RunResults { host_timing, ..probe(stream(&with_outage(1_210..1_531))) }),
+        [
+            "No packet returned for 3.2 s from 12.1 s on: 321 packets lost in a row, then replies arrived again. The likely cause is the \
+          change of this host's address."
+        ]
+    );
+    let closed = |first: i64, last: i64| RunResults {
+        port_unreachable_ns: Some([first * MS, last * MS]),
+        ..probe(stream(&with_outage(1_210..1_531)))
+    };
+    assert_eq!(
+        messages(&closed(12_101, 12_101)),
+        [
+            "No packet returned for 3.2 s from 12.1 s on: 321 packets lost in a row, then replies arrived again. The likely cause is a closed \
+          port, because ICMP port unreachable was received."
+        ]
+    );
+    // The port was closed before or after the outage.
+    for (first, last) in [(1_000, 12_000), (15_400, 16_000)] {
+        assert!(messages(&closed(first, last))[0].starts_with("The path was down for 3.2 s"));
+    }
+    // Other losses are stated without the outage.
+    let others = |n: i64| n % 100 == 50 && !(1_000..1_400).contains(&n);
+    let mixed: Vec<Option<i64>> =
+        (0..3_000).map(|n| (!(1_050..1_350).contains(&n) && !others(n)).then_some(20 * MS)).collect();
+    assert_eq!(
+        messages(&probe(stream(&mixed)))[1..],
+        ["Outside this outage, 0.96 % of the packets were lost at random, not in bursts."]
+    );
+    // 100 lost packets were sent within 0.99 s.
+    assert_eq!(codes(&with_outage(500..600)), ["loss"]);
+    assert!(codes(&with_outage(0..2_000)).is_empty());
+}
+
+#[test]
+fn reordering_and_duplicates_are_reported() {
+    let round_trips: Vec<Option<i64>> = (0..1_000).map(|n| Some(if n % 50 == 3 { 45 * MS } else { 20 * MS })).collect();
+    assert_eq!(
+        messages(&probe(stream(&round_trips))),
+        [
+            "2 % of the packets arrived out of order, up to 2 packets and 15 ms late. Typical causes are several parallel paths and radio links \
+          that retransmit lost frames."
+        ]
+    );
+    let twice = StreamStats { duplicated: 20, ..stream(&[Some(20 * MS); 1_000]) };
+    assert_eq!(messages(&probe(twice)), ["2 % of the packets returned more than once."]);
+}
+
+#[test]
+fn varying_delay_is_reported_if_nothing_more_precise_is_found() {
+    // The delay rises and falls slowly, so that no packet overtakes another.
+    let round_trips: Vec<Option<i64>> = (0..1_000).map(|n: i64| Some(20 * MS + (n % 100 - 50).abs() * MS)).collect();
+    assert_eq!(
+        messages(&probe(stream(&round_trips))),
+        [
+            "The delay varies: 1 % of the round trips take over 49 ms more than the smallest of 20.000 ms. Typical causes are Wi-Fi and full \
+          buffers of a router."
+        ]
+    );
+}
+
+#[test]
+fn last_24_lines_show_verdict_loss_round_trip_and_reason() {
+    let stalls: Vec<(i64, i64)> = (0..6).map(|n| (1_000 * MS + n * 5_000 * MS, 200 * MS)).collect();
+    let mut round_trips = stalled(3_000, 20 * MS, &stalls);
+    (0..3_000).filter(|n| n % 17 < 2).for_each(|n| round_trips[n] = None);
+    let limits = Limits { max_loss: Some(0.01), ..Limits::default() };
+    let report = Report::new(&probe(stream(&round_trips)), &limits);
+    let screen = wrap::wrap(&text::summary(&report, true), 80);
+    assert!(screen.lines().all(|line| line.replace("\x1b[31m", "").replace("\x1b[0m", "").chars().count() <= 88));
+    let plain = wrap::wrap(&text::summary(&report, false), 80);
+    assert!(plain.lines().all(|line| line.chars().count() <= 80), "{plain}");
+    let end: Vec<&str> = plain.lines().rev().take(4).collect();
+    assert_eq!(end[0], "FAILED: 3000 sent, 11.8 % lost, RTT p50/p99 20/170 ms, no buffer suffices");
+    assert_eq!(end[1], "failed: --max-loss 1 % exceeded: 11.8 %");
+    assert!(plain.lines().count() <= 40, "{plain}");
+}
+
+/// A run of `send` with 500 stereo packets of 256 samples (2,048 bytes), of which `returned` returned, and with ten pings that returned. The
+/// server received `received` AUDIO packets.
+fn large_packets(returned: u64, received: Option<u32>) -> RunResults {
+    let stats = StreamStats { sent: 500, returned, lost: 500 - returned, ..StreamStats::with_rtt_baseline() };
+    let format = AudioResults {
+        channels: 2,
+        frame_samples: 256,
+        payload_bytes: 2_048,
+        ip_bytes: 2_088,
+        ..AudioResults::default()
+    };
+    let counts = received.map(|audio| CountSample { sent: [500, 10, 0], received: [audio, 10, 0] });
+    RunResults {
+        ping: Some(runs::stream(StreamStats::new(), [MS; 10])),
+        server: received.map(|_| ServerResults { counts, ..ServerResults::default() }),
+        ..send(AudioResults { stats, ..format })
+    }
+}
+
+#[test]
+fn loss_of_large_packets_only_is_named_with_length_and_direction() {
+    let [all] = <[String; 1]>::try_from(messages(&large_packets(0, Some(2)))).expect("one finding");
+    assert!(all.contains("AUDIO packets have 2088 bytes with their IP headers, but smaller packets return"), "{all}");
+    assert!(all.contains("upstream, from this host to the server: the server received 2 of 500"), "{all}");
+    // 155 samples and 40 bytes of headers are 1,280 bytes. 128 samples are half of the present frame.
+    assert!(all.ends_with("Give a smaller --frame-size, such as 128."), "{all}");
+    // Some short packets return, for example the last one of a file.
+    let [some] = <[String; 1]>::try_from(messages(&large_packets(1, Some(500)))).expect("one finding");
+    assert!(some.contains("downstream, from the server to this host: the server received 500 of 500"), "{some}");
+    let [unknown] = <[String; 1]>::try_from(messages(&large_packets(0, None))).expect("one finding");
+    assert!(unknown.contains("unknown, because the server does not report its packet counts"), "{unknown}");
+    assert!(unknown.ends_with("If the server requires encrypted links, give --link unsigned."), "{unknown}");
+}
+
+#[test]
+fn server_that_reports_its_counts_is_never_called_missing() {
+    for received in [Some(2), Some(500), None] {
+        let report = Report::new(&large_packets(0, received), &Limits::default());
+        let details = &report.warnings[0].details;
+        assert!(
+            details[0].starts_with("the path drops packets of this length (see the finding): likely"),
+            "{details:?}"
+        );
+        assert!(details.iter().all(|cause| !cause.contains("no echo server listens")), "{details:?}");
+    }
+    // The finding names the direction.
+    let some = Report::new(&large_packets(1, Some(2)), &Limits::default());
+    assert!(some.warnings.iter().all(|warning| !warning.message.contains("direction")), "{:?}", some.warnings);
+}
+
+#[test]
+fn loss_that_length_does_not_explain_is_no_loss_of_large_packets() {
+    let is_named = |run: &RunResults| messages(run).iter().any(|message| message.contains("Only large packets"));
+    let lost = large_packets(0, Some(2));
+    assert!(is_named(&lost));
+    // Pings are lost, too.
+    let ping = Some(StreamStats { sent: 10, returned: 8, lost: 2, ..StreamStats::new() });
+    assert!(!is_named(&RunResults { ping, ..lost.clone() }));
+    // Half of the AUDIO returns.
+    assert!(!is_named(&large_packets(250, Some(250))));
+    // Every path carries short packets, and the server may answer pings only.
+    for counted in [None, Some(0), Some(500)] {
+        let mut short = large_packets(0, counted);
+        short.audio.as_mut().expect("audio").ip_bytes = 576;
+        assert!(!is_named(&short));
+    }
+    // The server delays AUDIO by 5 s, but --delay is 1 s and the time-out 2 s.
+    let mut late = large_packets(0, Some(500));
+    late.audio.as_mut().expect("audio").configured_server_delay_ns = Some(1_000_000_000);
+    late.server.as_mut().expect("a server").delay_ns = 5_000_000_000;
+    assert!(!is_named(&late));
+    assert!(is_named(&RunResults { server: lost.server.clone(), ..late }));
+    // `probe --packet audio` sends no pings, but the server answers queries.
+    assert!(is_named(&RunResults { ping: None, run_kind: RunKind::Probe, ..lost }));
+}

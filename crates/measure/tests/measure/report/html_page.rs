@@ -1,0 +1,313 @@
+//! The HTML report: charts, escaping, structure and size. Expected positions are computed by hand.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use jamjam_core::audio::waveform::Waveform;
+use jamjam_core::stats::{FinalOutcome, StreamStats};
+use jamjam_core::time::Time;
+use jamjam_measure::client::{
+    AudioResults, CaptureResults, LossReport, PlaybackResults, RunOrigin, RunResults, StopSignal, WebSocketResults,
+};
+use jamjam_measure::report::Report;
+use jamjam_measure::report::html::page;
+use jamjam_measure::report::limits::Limits;
+use jamjam_measure::report::run_record::AudioPicture;
+use jamjam_measure::report::time_series::{IntervalFigures, TimeSeries, WorstSeconds};
+use jamjam_signaling::Dialect;
+use sha2::{Digest, Sha256};
+
+use super::json::runs;
+use super::runs::{MS, probe, send, stream};
+
+fn report(run: &RunResults) -> Report {
+    Report::new(run, &Limits::default())
+}
+
+fn between<'a>(text: &'a str, start: &str, end: &str) -> Vec<&'a str> {
+    text.split(start).skip(1).filter_map(|rest| rest.split_once(end)).map(|(between, _)| between).collect()
+}
+
+/// The path of the element with this class.
+fn path<'a>(page: &'a str, class: &str) -> &'a str {
+    // The keys of a legend have classes, too, but their paths are constant.
+    let mut paths = between(page, &format!("<path class=\"{class}\" d=\""), "\"").into_iter();
+    paths.rfind(|path| *path != "M0 5h20").unwrap_or_else(|| panic!("no {class}"))
+}
+
+/// An interval of two seconds with 20 sent packets. Returned packets took exactly 4 ms.
+fn interval(index: u64, lost: u64, lost_upstream: Option<u64>) -> IntervalFigures {
+    let returned = 20 - lost;
+    let rtt = (returned > 0).then_some(4_000.0);
+    IntervalFigures {
+        start_s: index * 2,
+        sent: 20,
+        returned,
+        lost,
+        lost_upstream,
+        lost_downstream: lost_upstream.map(|upstream| lost - upstream),
+        damaged: 0,
+        in_flight: 0,
+        not_sent: 0,
+        dropped_by_hosts: 0,
+        burst_max: lost.min(7),
+        rtt_min_us: rtt,
+        rtt_p50_us: rtt,
+        rtt_p99_us: None,
+        rtt_max_us: rtt,
+        jitter_mean_us: rtt,
+    }
+}
+
+/// The page of a run with these intervals.
+fn page_of(intervals: Vec<IntervalFigures>, worst: Option<WorstSeconds>) -> String {
+    let mut report = report(&probe(stream(StreamStats::new(), [4 * MS; 100])));
+    report.time_series = Some(TimeSeries { interval_s: 2, intervals, worst_ten_seconds: worst });
+    page(&report, None, None, "", "0")
+}
+
+#[test]
+fn loss_marks_are_in_the_row_and_interval_of_their_direction() {
+    // Interval 1: 4 packets lost upstream. Interval 2: 1 upstream and 3 downstream. Interval 4: all 16 lost in an unknown direction.
+    let lost = [(0, Some(0)), (4, Some(4)), (4, Some(1)), (0, Some(0)), (16, None)];
+    let intervals = (0..).zip(lost).map(|(index, (lost, upstream))| interval(index, lost, upstream)).collect();
+    let page = page_of(intervals, None);
+    // The height of a mark is the square root of its share of the largest loss (16), times 130, plus 70. The drawing is 200 high.
+    assert_eq!(path(&page, "bar up"), "M1.1 200V65h.8V200zM2.1 200V98h.8V200z");
+    assert_eq!(path(&page, "bar down"), "M2.1 200V74h.8V200z");
+    assert_eq!(path(&page, "bar unknown"), "M4.1 200V0h.8V200z");
+    // Each row has a name and a symbol. A text alternative contains the number of packets.
+    for (name, label) in [
+        ("▲ upstream", "upstream: 5 lost packets"),
+        ("▼ downstream", "downstream: 3 lost packets"),
+        ("◆ lost", "lost: 16 lost packets"),
+    ] {
+        assert!(page.contains(&format!("<span class=\"lane\" title=\"{label}\">{name}</span>")), "{label}");
+        assert!(page.contains(&format!("<svg role=\"img\" aria-label=\"{label}\"")), "{label}");
+    }
+    // The axis of lost packets ends at 20, and the axis of bursts at 10.
+    assert_eq!(path(&page, "bar lost"), "M1.1 200V160.0h.8V200zM2.1 200V160.0h.8V200zM4.1 200V40.0h.8V200z");
+    assert_eq!(path(&page, "bar burst"), "M1.1 200V120.0h.8V200zM2.1 200V120.0h.8V200zM4.1 200V60.0h.8V200z");
+}
+
+#[test]
+fn intervals_without_replies_interrupt_the_line() {
+    let lost = [0, 20, 20, 0, 0];
+    let intervals = (0..).zip(lost).map(|(index, lost)| interval(index, lost, None)).collect();
+    let worst = WorstSeconds { start_s: 2, duration_s: 4, loss_ratio: 1.0, rtt_p99_us: None };
+    let page = page_of(intervals, Some(worst));
+    // The axis ends at the only round trip, 4 ms.
+    let line = path(&page, "line p50");
+    let starts: Vec<&str> = line.split('M').skip(1).map(|part| part.split(' ').next().unwrap()).collect();
+    let line = format!("{line}M");
+    let steps: Vec<usize> = line.split('M').skip(1).map(|part| part.matches("h1").count()).filter(|n| *n > 0).collect();
+    assert_eq!((starts, steps), (vec!["0", "3"], vec![1, 2]));
+    assert!(page.contains("<rect class=\"silent\" x=\"1\" y=\"0\" width=\"2\" height=\"200\"/>"), "{page}");
+    assert!(page.contains("<rect class=\"worst\" x=\"1\" y=\"0\" width=\"2\" height=\"200\"/>"));
+    assert!(page.contains(">no reply</li>") && page.contains(">worst 4 seconds</li>"));
+}
+
+#[test]
+fn run_of_one_interval_has_a_line_and_no_loss_chart() {
+    let page = page_of(vec![interval(0, 0, None)], None);
+    let line = path(&page, "line p50");
+    assert!(line.starts_with("M0 ") && line.ends_with("h1"), "{line}");
+    assert!(page.contains("No packet was lost.") && !page.contains("Loss and bursts"));
+    assert!(page.contains("Each point stands for the packets sent in 2 seconds."));
+}
+
+#[test]
+fn runs_without_round_trips_have_a_sentence_instead_of_the_chart() {
+    let lost = StreamStats { sent: 100, lost: 100, ..StreamStats::new() };
+    let all_lost = super::time_series::stream(StreamStats::new(), 100, |_| FinalOutcome::Lost);
+    assert!(page(&report(&probe(all_lost)), None, None, "", "0").contains("because no round trip is known"));
+    let in_flight = super::time_series::stream(StreamStats::new(), 100, |_| FinalOutcome::InFlight);
+    let no_echo = RunResults { replies_expected: false, ..probe(in_flight) };
+    assert!(page(&report(&no_echo), None, None, "", "0").contains("because no replies were expected"));
+    assert!(!page(&report(&probe(lost)), None, None, "", "0").contains("<div id=\"course\">"));
+}
+
+#[test]
+fn histogram_marks_percentiles_and_curve_marks_the_recommended_depth() {
+    // 90 round trips of 1 ms, 9 of 5.5 ms and one of 40 ms. The histogram ends after the p99, which is in the last bar.
+    let times = [MS; 90].into_iter().chain([5_500_000; 9]).chain([40 * MS]);
+    let page = page(&report(&probe(stream(StreamStats::new(), times))), None, None, "", "0");
+    let marks = between(&page, "<div class=\"marks\"", "</div>")[0];
+    for label in [">p50 1.000 ms<", ">p90 1.000 ms<", ">p99 5.5", ">max 40.000 ms →<"] {
+        assert!(marks.contains(label), "{label}: {marks}");
+    }
+    assert!(page.contains("The last bar also counts all longer round trips."));
+    // One of 100 packets is 39 ms late. The smallest sufficient depth has 16 packets of 2.667 ms.
+    assert!(page.contains(">recommended: 42.7 ms</span>"), "{page}");
+    // The first point of the curve: without a buffer, 10 % are late. The axis ends at 10 %.
+    assert!(path(&page, "line buffer").starts_with("M0.0 0.0L"), "{page}");
+}
+
+#[test]
+fn every_external_text_is_escaped() {
+    let hostile = "</title><script>alert(1)</script>\"' onload=x {style} {report} &amp; \u{202e}gnp.\u{7} `code`";
+    let mut waveform = Waveform::new(48_000, 1, 128, 0);
+    waveform.on_sent(0, &[0.5; 128]);
+    let text = || hostile.to_owned();
+    let mut run = send(AudioResults {
+        stats: stream(StreamStats::with_rtt_baseline(), [50 * MS; 3]),
+        sample_rate: 48_000,
+        channels: 1,
+        frame_samples: 128,
+        capture: Some(CaptureResults { device: text(), failure: Some(text()), ..CaptureResults::default() }),
+        playback: Some(PlaybackResults { device: text(), failure: Some(text()), ..PlaybackResults::default() }),
+        ..AudioResults::default()
+    });
+    (run.target, run.origin) = (text(), RunOrigin { command_line: text(), host_name: Some(text()) });
+    run.websocket =
+        Some(WebSocketResults { server_error: Some(text()), ..WebSocketResults::new(Dialect::ControlSurface) });
+    let audio = AudioPicture { name: text(), waveform, missing_packets: 3 };
+    let page = page(&report(&run), Some(hostile), Some(&audio), "a {}", "0");
+    let escaped = "&lt;/title&gt;&lt;script&gt;alert(1)&lt;/script&gt;&quot;&#39; onload=x {style} {report} &amp;amp; \u{fffd}gnp.\u{fffd} `code`";
+    assert!(page.contains(&format!("<title>ABORTED: send to {escaped}</title>")));
+    assert!(page.contains(&format!("<h1>send to <bdi>{escaped}</bdi></h1>")));
+    assert!(page.contains(&format!("<p><bdi>{escaped}</bdi>: 0.003 s")));
+    assert!(page.contains(&format!("<dd><code>{escaped}</code></dd>")));
+    assert!(page.contains(&format!("<dt>Host</dt><dd><bdi>{escaped}</bdi></dd>")));
+    assert_eq!((page.matches("<script").count(), page.matches("</script").count()), (1, 1));
+    assert!(!page.contains('\u{202e}') && !page.contains('\u{7}'));
+    assert_eq!(page.matches("<style>").count(), 1);
+    assert!(page.contains("the waveforms and players lack 3 packets"));
+}
+
+#[test]
+fn policy_allows_only_the_script_of_the_page_and_nothing_is_loaded() {
+    let page = page(&report(&probe(stream(StreamStats::new(), [MS; 10]))), None, None, "", "0");
+    let script = between(&page, "<script>", "</script>")[0];
+    let policy = format!(
+        "content=\"default-src 'none'; script-src 'sha256-{}'; style-src 'unsafe-inline'; img-src data:; media-src data:; base-uri 'none'; form-action 'none'\"",
+        STANDARD.encode(Sha256::digest(script))
+    );
+    assert!(page.contains(&policy), "{policy}");
+    let addresses: Vec<&str> =
+        between(&page, " src=\"", ":").into_iter().chain(between(&page, " href=\"", ":")).collect();
+    assert_eq!(addresses, ["data"]);
+}
+
+#[test]
+fn error_on_the_page_contains_no_folder() {
+    let run = probe(stream(StreamStats::new(), [MS; 10]));
+    let page = page(&report(&run), Some("cannot write /home/ann/x.wav: disk full"), None, "", "0");
+    assert!(page.contains("cannot write x.wav: disk full; results so far: ") && !page.contains("/home/ann"));
+}
+
+#[test]
+fn origin_contains_command_host_target_start_and_version() {
+    let mut run = probe(stream(StreamStats::new(), [MS; 10]));
+    run.origin = RunOrigin { command_line: "jamjam-dev probe h".to_owned(), host_name: Some("studio".to_owned()) };
+    run.started_unix_ms = 1_700_000_000_000;
+    let page = page(&report(&run), None, None, "", "1.2, commit ab12");
+    let origin = between(&page, "<dl class=\"origin\">", "</dl>")[0];
+    for part in [
+        "<dt>Command</dt><dd><code>jamjam-dev probe h</code></dd>",
+        "<dt>Host</dt><dd><bdi>studio</bdi></dd>",
+        "<dt>Target</dt><dd><bdi>127.0.0.1:5000</bdi></dd>",
+        "<dt>Started</dt><dd><time>2023-11-14T22:13:20Z</time></dd>",
+        "<dt>Program</dt><dd>jamjam-dev 1.2, commit ab12</dd>",
+    ] {
+        assert!(origin.contains(part), "{part}: {origin}");
+    }
+}
+
+#[test]
+fn verdict_and_interpretation_precede_figures_charts_and_notes() {
+    let lossy = super::time_series::stream(StreamStats::new(), 1_500, |n| match n % 50 {
+        3 => FinalOutcome::Lost,
+        _ => FinalOutcome::Returned { rtt: 10 * MS },
+    });
+    let limits = Limits { max_loss: Some(0.001), ..Limits::default() };
+    let page = page(&Report::new(&probe(lossy), &limits), None, None, "", "0");
+    let order = [
+        "<strong>FAILED</strong>: --max-loss",
+        "<p class=\"meaning\">Without a jitter buffer, 0 % of the packets would be late, and 2 % are lost with any buffer",
+        "assuming a symmetric path",
+        "of the packets were lost",
+        "<dl class=\"tiles\">",
+        "Round trip over time",
+        "Loss and bursts over time",
+        "Distribution of round trips",
+        "Jitter buffer</strong>",
+        "id=\"limits\"",
+        "id=\"figures\"",
+        "id=\"depths\"",
+        "id=\"intervals\"",
+        "id=\"origin\"",
+        "The whole report as text",
+    ];
+    let positions: Vec<usize> =
+        order.iter().map(|part| page.find(part).unwrap_or_else(|| panic!("{part}: {page}"))).collect();
+    assert!(positions.is_sorted(), "{positions:?}");
+}
+
+#[test]
+fn two_hours_of_5_ms_packets_stay_below_1_mb() {
+    // A run with bursts of loss and stalls in many seconds, so that every chart has many points.
+    let outcome = |n: u64| match n * 2_654_435_761 % 4_294_967_296 / 4_096 % 1_000 {
+        0..30 => FinalOutcome::Lost,
+        noise => FinalOutcome::Returned { rtt: 12_345_678 + noise.cast_signed() * 54_321 },
+    };
+    let mut ping = StreamStats::new();
+    for n in 0..1_440_000 {
+        let sent_at = Time::from_nanos(7 + n * 5_000_000);
+        ping.on_sent(sent_at);
+        if let FinalOutcome::Returned { rtt } = outcome(n) {
+            ping.on_return(sent_at, rtt);
+        }
+        ping.on_settled(sent_at, outcome(n));
+    }
+    let run = RunResults { loss_report: Some(LossReport::default()), ..probe(ping) };
+    let page = page(&report(&run), None, None, "", "0");
+    assert_eq!(between(&page, "<table id=\"intervals\">", "</table>")[0].matches("<tr>").count(), 1 + 450);
+    assert!(page.len() < 1_000_000, "{} bytes", page.len());
+}
+
+#[test]
+fn page_is_well_formed_and_every_label_reference_exists() {
+    let mut waveform = Waveform::new(48_000, 1, 128, 1_000);
+    waveform.on_sent(0, &[f32::NAN; 128]);
+    waveform.on_sent(1, &[f32::INFINITY; 128]);
+    waveform.on_returned(1, &[-0.25; 128]);
+    waveform.on_lost(0);
+    let audio = AudioPicture { name: "x".to_owned(), waveform, missing_packets: 0 };
+    let limits = Limits { max_loss: Some(0.0), ..Limits::default() };
+    for (name, mut run) in runs() {
+        run.interrupted = Some(StopSignal::Interrupt);
+        let page = page(&Report::new(&run, &limits), None, run.audio.as_ref().map(|_| &audio), "", "0");
+        assert!(page.contains("<strong>INTERRUPTED</strong>: received SIGINT; results so far: "), "{name}: {page}");
+        // Values that are not finite must not reach a drawing.
+        for attribute in [" d=\"", " style=\"", " x=\"", " width=\""] {
+            let values = between(&page, attribute, "\"");
+            assert!(values.iter().all(|value| !value.contains("NaN") && !value.contains("inf")), "{name}: {values:?}");
+        }
+        assert!(!page.contains("inf dBFS") && !page.contains("NaN dBFS"), "{name}: {page}");
+        // The page is parsed as XML after removing the deviations that HTML permits.
+        let mut xml = page.replace("<!DOCTYPE html>", "").replace(" controls ", " ");
+        for open in ["meta", "link"] {
+            for element in between(&page, &format!("<{open} "), ">") {
+                let element = format!("<{open} {element}>");
+                xml = xml.replace(&element, &element.replace('>', "/>").replace("%3E/>", "%3E"));
+            }
+        }
+        for element in ["style", "script"] {
+            let content = between(&page, &format!("<{element}>"), &format!("</{element}>"))[0];
+            xml = xml.replace(content, "");
+        }
+        let document = roxmltree::Document::parse(&xml).unwrap_or_else(|error| panic!("{name}: {error}: {xml}"));
+        let ids: Vec<&str> = document.descendants().filter_map(|node| node.attribute("id")).collect();
+        for node in document.descendants() {
+            if let Some(id) = node.attribute("aria-labelledby") {
+                assert_eq!(ids.iter().filter(|known| **known == id).count(), 1, "{name}: {id}");
+            }
+        }
+        let drawings = document.descendants().filter(|node| node.has_tag_name("svg"));
+        for drawing in drawings {
+            let is_labeled = drawing.attribute("role") == Some("img")
+                && (drawing.has_attribute("aria-labelledby") || drawing.has_attribute("aria-label"));
+            assert!(is_labeled || drawing.attribute("aria-hidden") == Some("true"), "{name}: {drawing:?}");
+        }
+    }
+}

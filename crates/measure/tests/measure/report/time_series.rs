@@ -1,0 +1,133 @@
+//! The time series of the report, compared with a computation from a list of all packets.
+
+use jamjam_core::stats::{FinalOutcome, StreamStats};
+use jamjam_core::time::Time;
+use jamjam_measure::client::{AudioResults, CountSample, LossReport, RunKind, RunResults, StreamKind};
+use jamjam_measure::report::limits::Limits;
+use jamjam_measure::report::{Report, text};
+use serde_json::{Value, json};
+
+use super::runs::{MS, probe};
+use test_support::rng::Rng;
+
+const SECOND: u64 = 1_000_000_000;
+
+/// A stream of one packet every 20 ms. `outcome` returns the outcome of a packet.
+pub(super) fn stream(mut stats: StreamStats, packets: u64, outcome: impl Fn(u64) -> FinalOutcome) -> StreamStats {
+    let sent_at = |n: u64| Time::from_nanos(7 + n * SECOND / 50);
+    for n in 0..packets {
+        stats.on_sent(sent_at(n));
+        if let FinalOutcome::Returned { rtt } = outcome(n) {
+            stats.on_return(sent_at(n), rtt);
+        }
+    }
+    (0..packets).for_each(|n| stats.on_settled(sent_at(n), outcome(n)));
+    stats
+}
+
+fn document(run: &RunResults) -> Value {
+    serde_json::to_value(Report::new(run, &Limits::default())).expect("a document")["time_series"].clone()
+}
+
+#[test]
+fn worst_ten_seconds_equal_a_naive_search_in_1000_simulations() {
+    for seed in 0..1_000 {
+        let mut rng = Rng::new(seed);
+        let packets = 50 * (10 + rng.below(100)) + rng.below(50);
+        let lossless = rng.below(4) == 0;
+        let outcomes: Vec<FinalOutcome> = (0..packets)
+            .map(|_| match rng.below(30) {
+                0 if !lossless => FinalOutcome::Lost,
+                1 => FinalOutcome::Damaged,
+                _ => FinalOutcome::Returned { rtt: (5_000 + rng.below(200)).cast_signed() },
+            })
+            .collect();
+        let report = document(&probe(stream(StreamStats::new(), packets, |n| outcomes[n as usize])));
+
+        let seconds: Vec<&[FinalOutcome]> = outcomes.chunks(50).collect();
+        assert_eq!(report["intervals"].as_array().expect("a list").len(), seconds.len(), "seed {seed}");
+        let mut worst: Option<(usize, f64, Option<i64>)> = None;
+        for start in 0..(seconds.len() + 1).saturating_sub(10) {
+            let window: Vec<FinalOutcome> = seconds[start..start + 10].concat();
+            let lost = window.iter().filter(|outcome| **outcome == FinalOutcome::Lost).count();
+            let mut rtts: Vec<i64> = window
+                .iter()
+                .filter_map(|outcome| if let FinalOutcome::Returned { rtt } = outcome { Some(*rtt) } else { None })
+                .collect();
+            rtts.sort_unstable();
+            // Histograms of intervals keep the nine leading bits of a value and round up.
+            let p99 = (rtts.len() >= 100).then(|| rtts[(rtts.len() * 99).div_ceil(100) - 1] | 0xf);
+            let p99 = p99.map(|p99| p99.min(*rtts.last().expect("a round trip")));
+            let ratio = lost as f64 / window.len() as f64;
+            if worst.is_none_or(|(_, worst_ratio, worst_p99)| (ratio, p99) > (worst_ratio, worst_p99)) {
+                worst = Some((start, ratio, p99));
+            }
+        }
+        let expected = worst.filter(|_| seconds.len() >= 20).map_or(Value::Null, |(start, ratio, p99)| {
+            json!({"start_s": start, "duration_s": 10, "loss_ratio": ratio, "rtt_p99_us": p99.map(|ns| ns as f64 / 1e3)})
+        });
+        assert_eq!(report["worst_ten_seconds"], expected, "seed {seed}");
+    }
+}
+
+#[test]
+fn intervals_contain_counts_times_and_direction() {
+    // Second 0: all packets return after 2 ms. Second 1: ten packets in a row are lost, four of them upstream.
+    let outcome = |n| {
+        if (60..70).contains(&n) { FinalOutcome::Lost } else { FinalOutcome::Returned { rtt: 2 * MS } }
+    };
+    let samples =
+        [(50, 50), (100, 96)].map(|(sent, received)| CountSample { sent: [0, sent, 0], received: [0, received, 0] });
+    let loss_report = Some(LossReport {
+        response_received: true,
+        received: Some([0, 96, 0]),
+        samples: samples.to_vec(),
+        ..LossReport::default()
+    });
+    let run = RunResults { loss_report, ..probe(stream(StreamStats::new(), 100, outcome)) };
+    let series = document(&run);
+    assert_eq!((&series["interval_s"], &series["worst_ten_seconds"]), (&json!(1), &Value::Null));
+    let second = &series["intervals"][1];
+    for (name, value) in [
+        ("start_s", json!(1)),
+        ("sent", json!(50)),
+        ("returned", json!(40)),
+        ("lost", json!(10)),
+        ("lost_upstream", json!(4)),
+        ("lost_downstream", json!(6)),
+        ("burst_max", json!(10)),
+        ("rtt_p50_us", json!(2_000.0)),
+        ("rtt_p99_us", Value::Null),
+        ("rtt_max_us", json!(2_000.0)),
+        ("jitter_mean_us", json!(0.0)),
+    ] {
+        assert_eq!(second[name], value, "{name}");
+    }
+    assert_eq!(series["intervals"][0]["lost_upstream"], 0);
+}
+
+#[test]
+fn audio_times_exclude_the_server_delay() {
+    let outcome = |n: u64| FinalOutcome::Returned { rtt: 3_000 * MS + (n as i64 % 2) * MS };
+    let stats = stream(StreamStats::with_rtt_baseline(), 50, outcome);
+    let audio = AudioResults { stats, configured_server_delay_ns: Some(2_990_000_000), ..AudioResults::default() };
+    let run = RunResults { audio: Some(audio), ..RunResults::new(RunKind::Send, "a server", StreamKind::Audio) };
+    let interval = &document(&run)["intervals"][0];
+    assert_eq!((&interval["rtt_min_us"], &interval["rtt_max_us"]), (&json!(10_000.0), &json!(11_000.0)));
+    let unknown = AudioResults { configured_server_delay_ns: None, ..run.audio.clone().expect("audio") };
+    let interval = &document(&RunResults { audio: Some(unknown), ..run })["intervals"][0];
+    assert_eq!((&interval["rtt_min_us"], &interval["returned"]), (&Value::Null, &json!(50)));
+}
+
+#[test]
+fn worst_ten_seconds_are_a_row_of_the_text_report() {
+    let outcome = |n: u64| {
+        if (600..625).contains(&n) { FinalOutcome::Lost } else { FinalOutcome::Returned { rtt: 2 * MS } }
+    };
+    let run = probe(stream(StreamStats::new(), 50 * 30, outcome));
+    let text = text::details(&Report::new(&run, &Limits::default()), false);
+    let row = "\nworst period          5 % lost, round trip p99 2.000 ms, from 3 s to 13 s\n";
+    assert!(text.contains(row), "{text}");
+    let short = probe(stream(StreamStats::new(), 50 * 19, outcome));
+    assert!(!text::details(&Report::new(&short, &Limits::default()), false).contains("worst period"));
+}

@@ -1,0 +1,162 @@
+//! A thousand seeded simulations of clients and an echo server, in virtual time. The links between them lose, repeat, delay, reorder and
+//! damage datagrams. After a simulation, `reference_counts.rs` computes the expected numbers from the complete log. This computation is
+//! independent of the code under test and follows only the text of `docs/measuring.md`. Every number that a client reports must equal the
+//! expected number.
+//!
+//! A failing seed is printed. Add this seed to [`PINNED`]. A change to the order in which `client_and_echo/scenario.rs` draws random
+//! numbers changes the simulation of each seed. `SIMULATIONS=100000 cargo test --test library simulation::client_and_echo` runs more
+//! simulations; `SEED=5000000` sets the first seed.
+
+use crate::simulation::link;
+use crate::simulation::log;
+use crate::simulation::net;
+use crate::simulation::participants;
+use crate::simulation::reference_counts;
+use crate::simulation::simulated_socket;
+use test_support::stun;
+mod compare_report;
+mod differences;
+mod expected_end;
+mod loss_direction;
+mod order;
+mod replay;
+mod scenario;
+mod times;
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::sync::mpsc;
+use std::thread;
+
+use jamjam_measure::client::{RunResults, StreamKind};
+
+use scenario::Theme;
+
+/// Seeds whose simulations failed in the past. A test runs these simulations again to detect regressions.
+const PINNED: [u64; 3] = [17_399, 1_004_977, 2_032_601];
+
+/// Prints the seed of the simulation on a panic.
+struct Seed(u64);
+
+impl Drop for Seed {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the simulation with seed {} failed", self.0);
+        }
+    }
+}
+
+/// Runs a simulation. Returns one report per client, and every difference between the reports and the expected results. Each report has a
+/// flag. The flag is true if the reported upstream loss was compared with the server's log.
+fn run_simulation(seed: u64, theme: Theme) -> (Vec<(RunResults, bool)>, Vec<String>) {
+    let seed = Seed(seed);
+    let mut scenario = scenario::draw(seed.0, theme);
+    scenario.net.run();
+    let (mut runs, mut wrong) = (Vec::new(), Vec::new());
+    let mut hosts = scenario.net.hosts.into_iter();
+    let server = hosts.next().map_or_else(Vec::new, |server| server.log);
+    for (host, facts) in hosts.zip(&scenario.parts) {
+        let (run, differences, compared) = compare_report::client(host, facts, scenario.delay, &server);
+        wrong.extend(differences.into_iter().map(|difference| format!("seed {}: {difference}", seed.0)));
+        runs.push((run, compared));
+    }
+    (runs, wrong)
+}
+
+/// Runs simulations on all cores and passes the reports to `inspect`. Each report must contain the expected numbers.
+fn run_simulations(
+    seeds: &(impl Iterator<Item = u64> + Clone + Send),
+    theme: Theme,
+    mut inspect: impl FnMut(RunResults, bool),
+) {
+    let mut wrong = Vec::new();
+    let threads = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let (results, finished) = mpsc::channel();
+    thread::scope(|scope| {
+        for number in 0..threads {
+            let (seeds, results) = (seeds.clone().skip(number).step_by(threads), results.clone());
+            scope.spawn(move || seeds.for_each(|seed| results.send(run_simulation(seed, theme)).unwrap()));
+        }
+        drop(results);
+        for (runs, differences) in finished {
+            for (run, compared) in runs {
+                inspect(run, compared);
+            }
+            wrong.extend(differences);
+        }
+    });
+    wrong.sort();
+    let first = wrong[..wrong.len().min(20)].join("\n");
+    assert!(wrong.is_empty(), "{} differences, the first is:\n{first}", wrong.len());
+}
+
+fn number(name: &str, otherwise: u64) -> u64 {
+    std::env::var(name).map_or(otherwise, |text| text.parse().unwrap_or_else(|_| panic!("{name} is not a number")))
+}
+
+/// The number of occurrences of each kind of event in a run.
+fn event_counts(run: &RunResults) -> Vec<(&'static str, u64)> {
+    let mut seen = vec![
+        ("stray", run.stray),
+        ("underruns", run.audio.as_ref().map_or(0, |audio| audio.underruns)),
+        ("answered", run.readiness_wait.is_some_and(|wait| wait.reply_received).into()),
+        ("wait timed out", run.readiness_wait.is_some_and(|wait| !wait.reply_received).into()),
+        ("estimated hold", run.server_delay().estimate.is_some().into()),
+        (
+            "first and last five seconds",
+            run.pacing.as_ref().is_some_and(|pacing| pacing.first_and_last().is_some()).into(),
+        ),
+        ("no echo expected", (!run.replies_expected).into()),
+    ];
+    for (kind, stream) in StreamKind::ALL.into_iter().filter_map(|kind| Some((kind, run.stream(kind)?))) {
+        let upstream = run.lost_upstream(kind);
+        seen.extend([
+            ("lost upstream", upstream.unwrap_or(0)),
+            ("lost downstream", upstream.map_or(0, |upstream| stream.lost - upstream)),
+            ("direction of loss unknown", (run.loss_report.is_some() && upstream.is_none()).into()),
+        ]);
+        seen.extend([
+            ("returned", stream.returned),
+            ("lost", stream.lost),
+            ("damaged", stream.damaged),
+            ("in flight", stream.in_flight),
+            ("duplicated", stream.duplicated),
+            ("damaged copies", stream.damaged_copies),
+            ("reordered", stream.reordered),
+            ("unmatched", stream.unmatched),
+            ("send failed", stream.send_failed),
+            ("bursts of ten or more", stream.loss_bursts.lengths[9]),
+            ("overtaken by more than five", (stream.reorder_extent.max() > Some(5)).into()),
+            ("p99 of differences", stream.ipdv.magnitudes.percentile_if_enough(0.99).is_some().into()),
+        ]);
+    }
+    seen
+}
+
+#[test]
+fn report_equals_reference_counts_in_a_thousand_simulations() {
+    let (first, simulations) = (number("SEED", 0), number("SIMULATIONS", 1_000));
+    let mut totals: BTreeMap<&str, u64> = BTreeMap::new();
+    run_simulations(&(first..first + simulations), Theme::Any, |run, compared| {
+        for (what, n) in
+            event_counts(&run).into_iter().chain([("direction of loss held against the truth", compared.into())])
+        {
+            *totals.entry(what).or_default() += n;
+        }
+    });
+    // Every kind of event must occur, otherwise the simulations prove nothing.
+    let everything = simulations < 1_000 || totals.values().all(|total| *total >= 20);
+    assert!(everything, "an event hardly ever occurred: {totals:?}");
+}
+
+#[test]
+fn report_equals_reference_counts_while_sequence_numbers_wrap() {
+    let mut returned = 0;
+    run_simulations(&(0..100), Theme::Wrap, |run, _| returned += run.audio.map_or(0, |audio| audio.stats.returned));
+    assert!(returned > 1_000, "too few packets returned: {returned}");
+}
+
+#[test]
+fn seeds_that_once_failed_pass() {
+    run_simulations(&PINNED.into_iter(), Theme::Any, |_, _| ());
+}

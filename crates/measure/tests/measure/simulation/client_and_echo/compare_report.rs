@@ -1,0 +1,236 @@
+//! Compares the report of a client with the expected numbers. `reference_counts` computes the expected numbers from the client's log.
+
+use std::time::Duration;
+
+use jamjam_core::time::Time;
+use jamjam_measure::client::{RunResults, StreamKind, WaitResult};
+
+use super::differences::Differences;
+use super::expected_end;
+use super::log::Event;
+use super::loss_direction::{self, ClientView};
+use super::net::Host;
+use super::participants::{Participant, stream};
+use super::reference_counts::{self, ReferenceConfig, ReferenceCounts, Stream};
+use super::replay;
+use super::scenario::ClientFacts;
+use super::times;
+
+/// A source that was not ready is polled again after a millisecond.
+const SOURCE_POLL_INTERVAL: i64 = 1_000_000;
+
+/// The facts about a run that the checks need.
+struct RunFacts {
+    ended: u64,
+    /// The time of a stop signal, if one ended the run.
+    interrupted: Option<u64>,
+    /// The maximum time by which the simulated machine can delay the client.
+    slack: u64,
+    /// A tolerance in nanoseconds. The test computes the end of the run from the log. The run may end earlier by up to this tolerance. The
+    /// final `--loss-direction` query has a timeout. The timeout begins when the client first tries to send the request. The log contains
+    /// only the time at which the request is sent. If the socket blocks, this time is later than the first attempt.
+    early: i64,
+    numbers: ReferenceCounts,
+    run: RunResults,
+}
+
+/// Ends the client's run, and compares the client's report with the expected numbers. Returns the report, all differences, and whether the
+/// reported upstream loss was compared with the server's log.
+pub(crate) fn client(
+    host: Host<Participant>,
+    facts: &ClientFacts,
+    delay: u64,
+    server: &[Event],
+) -> (RunResults, Vec<String>, bool) {
+    let Host { node, log, ended, machine, address, .. } = host;
+    let ended = ended.expect("the simulation ran until every client had ended");
+    let mut closing = facts.recorder.clone();
+    let started = match &node {
+        Participant::Sender(node) => node.live_figures().snapshot().started_at,
+        Participant::Prober(node) => node.live_figures().snapshot().started_at,
+        Participant::Echo(_) => None,
+    };
+    let (interrupted, run) = match node {
+        Participant::Echo(_) => panic!("an echo server is not a client"),
+        Participant::Sender(node) => {
+            let at = Some(ended).filter(|_| !node.is_finished());
+            (at, node.into_results("the server", at.map(Time::from_nanos), &mut closing))
+        }
+        Participant::Prober(node) => {
+            let at = Some(ended).filter(|_| !node.is_finished());
+            (at, node.into_results("the server", at.map(Time::from_nanos), &mut closing))
+        }
+    };
+    let began = facts.config.loss_report_nonce.map(|_| ended as i64 - run.duration_ns as i64);
+    let config = ReferenceConfig {
+        requested: loss_direction::transactions(&log),
+        reported: loss_direction::reported_delay(&log, facts.config.peer),
+        ..reference_config(facts, interrupted)
+    };
+    let first = reference_counts::after_first_answer(&config, &log);
+    let index = began.map(|began| loss_direction::counts_from(&log, first, config.peer, began));
+    let config = ReferenceConfig { begin: index, ..config };
+    let numbers = reference_counts::count(&config, &log);
+    let slack = if machine.stalls > 0.0 { 30_000_000 } else { machine.lateness };
+    let mut possible_ends = expected_end::possible_ends(&config, &log[numbers.begin..], slack as i64, None);
+    if let Some((requested, answered)) = loss_direction::final_request(&log, config.peer) {
+        // The run is extended until the final request is answered or 1 s has passed. If all packets have returned, the run is not extended.
+        // The test accepts a run that ends with this extension and a run that ends without it.
+        let closed = answered.unwrap_or(requested + 1_000_000_000);
+        possible_ends.extend(expected_end::possible_ends(&config, &log[numbers.begin..], slack as i64, Some(closed)));
+    }
+    let counted = numbers.begin;
+    let early = if config.requested.len() == 2 && machine.system.busy > 0.0 { 5_000_000 } else { 0 };
+    let run_facts = RunFacts { ended, interrupted, slack, early, numbers, run };
+
+    let mut differences = Differences::default();
+    run_facts.check_begin_and_end(facts, &possible_ends, &mut differences);
+    run_facts.check_streams(facts, delay, &mut differences);
+    run_facts.check_lines(facts, &mut differences);
+    run_facts.check_sending(facts, &mut differences);
+    replay::check(&run_facts.run, facts, started.unwrap_or_default(), &mut differences);
+    let interrupted = run_facts.interrupted.is_some();
+    let view =
+        ClientView { client: address, peer: config.peer, log: &log, server, clean: facts.clean, counted, interrupted };
+    let compared = loss_direction::check(&view, &run_facts.run, &mut differences);
+    (run_facts.run, differences.0, compared)
+}
+
+fn ns(duration: Duration) -> i64 {
+    duration.as_nanos() as i64
+}
+
+/// The configuration with which `reference_counts` computes the expected numbers of this run.
+fn reference_config(facts: &ClientFacts, interrupted: Option<u64>) -> ReferenceConfig {
+    let config = &facts.config;
+    ReferenceConfig {
+        peer: config.peer,
+        echo_delay: config.server_delay.map(ns),
+        expected_server_delay: ns(config.first_echo_timeout),
+        timeout: ns(config.timeout),
+        answers_expected: config.replies_expected,
+        wait_for: config.wait_for.is_some(),
+        requested: Vec::new(),
+        begin: None,
+        interrupted: interrupted.map(|at| at as i64),
+        reported: None,
+    }
+}
+
+impl RunFacts {
+    /// The due time of the first counted packet.
+    fn began(&self) -> i64 {
+        self.ended as i64 - self.run.duration_ns as i64
+    }
+
+    /// The maximum time from the first `--loss-direction` request to the start of counting; 0 without `--loss-direction`.
+    fn requester(&self, facts: &ClientFacts) -> i64 {
+        facts.config.loss_report_nonce.map_or(0, |_| 1_000_000_000 + 2 * self.slack as i64)
+    }
+
+    fn check_begin_and_end(&self, facts: &ClientFacts, possible_ends: &[i64], differences: &mut Differences) {
+        let (slack, start) = (self.slack as i64, facts.start as i64);
+        match (facts.config.wait_for, self.run.readiness_wait) {
+            (None, wait) => {
+                differences.same("wait", None, wait);
+                differences.within("counting began", start, start + self.requester(facts), self.began());
+            }
+            (Some(_), None) => differences.0.push("wait: nothing is reported".to_owned()),
+            (Some(wait_limit), Some(WaitResult { waited_ns, reply_received })) => {
+                let waited = waited_ns as i64;
+                differences.same("answered", self.numbers.answered.is_some(), reply_received);
+                match (self.numbers.answered, self.interrupted) {
+                    (Some(at), _) => {
+                        differences.same("waited", at - start, waited);
+                        differences.within("counting began", at, at + slack + self.requester(facts), self.began());
+                    }
+                    (None, Some(at)) => differences.same("wait timed out", at as i64 - start, waited),
+                    (None, None) => {
+                        differences.within("gave up after", ns(wait_limit), ns(wait_limit) + slack, waited);
+                    }
+                }
+            }
+        }
+        let ended = self.ended as i64;
+        let right = possible_ends.is_empty()
+            || possible_ends.iter().any(|end| (end - self.early..=end + 2 * slack).contains(&ended));
+        if self.interrupted.is_none() && !right {
+            differences
+                .0
+                .push(format!("the run ended at {ended}, up to {slack} after one of {possible_ends:?} is right"));
+        }
+    }
+
+    fn check_streams(&self, facts: &ClientFacts, delay: u64, differences: &mut Differences) {
+        differences.same("stray", self.numbers.stray, self.run.stray);
+        differences.same(
+            "estimated hold",
+            self.numbers.estimated_server_delay(),
+            self.run.server_delay().estimate.map(|estimate| estimate.ns),
+        );
+        for kind in StreamKind::ALL {
+            let reference = self.numbers.of(stream(kind));
+            let Some(reported) = self.run.stream(kind) else {
+                differences.same(&format!("{kind:?} sent"), reference.sent, 0);
+                differences.same(&format!("{kind:?} evaluated"), false, kind == facts.config.evaluated_stream);
+                continue;
+            };
+            differences.stream(stream(kind), reference, reported);
+        }
+        // If packets have no payload, damage to a packet number can make two packets identical. Therefore, the return times of packets
+        // without a payload are not checked.
+        let telling = self.run.audio.as_ref().is_some_and(|audio| audio.payload_bytes > 0);
+        let audio = self.numbers.of(Stream::Audio).returns.iter().filter(|_| telling);
+        if let Some((left, arrived)) = { audio }.find(|(left, arrived)| arrived - left < delay as i64) {
+            differences.0.push(format!("an AUDIO packet that left at {left} was back too early, at {arrived}"));
+        }
+    }
+
+    fn check_lines(&self, facts: &ClientFacts, differences: &mut Differences) {
+        let mut reported = facts.recorder.0.lock().expect("no thread panics with the lock").clone();
+        let mut reference = self.numbers.lines.clone();
+        reported.sort_unstable();
+        reference.sort_unstable();
+        let first = reference.iter().zip(&reported).position(|(reference, reported)| reference != reported);
+        if let Some(first) = first {
+            differences.same("line", &reference[first], &reported[first]);
+        }
+        differences.same("lines", reference.len(), reported.len());
+    }
+
+    /// Checks pacing, underruns and samples.
+    fn check_sending(&self, facts: &ClientFacts, differences: &mut Differences) {
+        let reference = self.numbers.of(stream(facts.config.evaluated_stream));
+        let pacing = times::pacing(&reference.left, &reference.refused, self.began(), facts.interval);
+        let reported = self.run.pacing.clone().unwrap_or_default();
+        differences.spread("pacing", &times::spread(&pacing.all, 0), &reported.all, 0);
+        let edges = reported.first_and_last();
+        differences.same("pacing has edges", pacing.edges.is_some(), edges.is_some());
+        if let Some((reference, reported)) = pacing.edges.zip(edges) {
+            differences.spread("pacing at first", &times::spread(&reference.0, 0), &reported.0, 0);
+            differences.spread("pacing at last", &times::spread(&reference.1, 0), &reported.1, 0);
+        }
+        if let Some(early) = pacing.all.iter().find(|error| **error < 0) {
+            differences.0.push(format!("a packet left {} ns early", -early));
+        }
+
+        let Some(audio) = self.run.audio.as_ref().filter(|_| !facts.ready.is_empty()) else { return };
+        if self.interrupted.is_none() && facts.config.wait_for.is_none() {
+            differences.same("packets in all", facts.total, Some(reference.sent + reference.send_failed));
+            differences.same("samples", facts.samples, Some(audio.sent_samples));
+        }
+        let due = |n: usize| self.began() + times::offset(n, facts.interval);
+        let ready = |n: usize| facts.ready[n] as i64;
+        let packets = 0..reference.left.len();
+        let max_underruns = packets.clone().filter(|n| ready(*n) > due(*n)).count();
+        // The sender polls the source for a packet after it has sent the previous packet. Between two polls, it cannot detect a ready
+        // packet.
+        let wait_limit = SOURCE_POLL_INTERVAL + self.slack as i64 + 200_000;
+        let refused_after = |n: usize, k: usize| {
+            let requested = if k == 0 { self.began() } else { reference.left[k - 1] };
+            ready(k) - wait_limit > requested.max(due(n))
+        };
+        let min_underruns = packets.filter(|n| (0..=*n).any(|k| refused_after(*n, k))).count();
+        differences.within("underruns", min_underruns as u64, max_underruns as u64, audio.underruns);
+    }
+}

@@ -1,0 +1,10 @@
+//! Seeded simulations of clients and echo servers. Their results are compared with an independent computation.
+
+mod client_and_echo;
+mod impaired_echo;
+mod link;
+mod log;
+mod net;
+mod participants;
+mod reference_counts;
+mod simulated_socket;

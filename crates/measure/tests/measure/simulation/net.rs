@@ -1,0 +1,223 @@
+//! A simulated network in virtual time. The network consists of nodes with addresses, and of links between nodes. Nodes are woken in the
+//! same way as by a driver.
+
+use std::cell::Cell;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use jamjam_core::node::{Node, Receive};
+use jamjam_core::time::Time;
+
+use super::link::Link;
+use super::log::Event;
+use super::simulated_socket::{SimulatedSocket, System};
+use test_support::rng::Rng;
+
+/// The behavior of the machine that runs a node. Times are in nanoseconds. All other values are probabilities.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Machine {
+    pub(crate) system: System,
+    /// Maximum lateness of wake-ups.
+    pub(crate) lateness: u64,
+    /// Probability that a wake-up is up to 30 ms late.
+    pub(crate) stalls: f64,
+    /// Probability that a node is polled before its deadline.
+    pub(crate) early_polls: f64,
+    /// Whether adjacent datagrams of equal length may be received in one buffer, as with GRO.
+    pub(crate) segment_runs: bool,
+}
+
+/// A node with its address, machine and log.
+pub(crate) struct Host<N> {
+    pub(crate) address: SocketAddr,
+    pub(crate) node: N,
+    pub(crate) machine: Machine,
+    /// All datagrams that were sent or received.
+    pub(crate) log: Vec<Event>,
+    /// The time of a stop signal.
+    pub(crate) interrupt: Option<u64>,
+    /// The time at which the node had no deadline left, or was interrupted.
+    pub(crate) ended: Option<u64>,
+    /// The clock of the host, shared with its audio source.
+    pub(crate) clock: Rc<Cell<u64>>,
+    /// The time of the next wake-up.
+    pub(crate) wake: Option<u64>,
+    /// If true, the host ends as soon as its node has no deadline left. This is true for clients and false for servers.
+    pub(crate) ends: bool,
+    /// The host receives nothing before this time.
+    pub(crate) up_from: u64,
+    inbox: Vec<(u64, SocketAddr, Vec<u8>)>,
+}
+
+impl<N> Host<N> {
+    /// A host that is first woken at `start`. `ends` is true for a client and false for a server. If `ends` is false, the host continues to
+    /// run when its node has no deadline left.
+    pub(crate) fn new(address: SocketAddr, node: N, machine: Machine, start: u64, ends: bool) -> Self {
+        Self {
+            address,
+            node,
+            machine,
+            log: Vec::new(),
+            interrupt: None,
+            ended: None,
+            clock: Rc::default(),
+            wake: Some(start),
+            ends,
+            up_from: 0,
+            inbox: Vec::new(),
+        }
+    }
+}
+
+/// A datagram in flight: time of arrival, serial number, destination, source, bytes.
+type InFlight = Reverse<(u64, u64, SocketAddr, SocketAddr, Vec<u8>)>;
+
+/// All hosts and links.
+pub(crate) struct Net<N> {
+    pub(crate) hosts: Vec<Host<N>>,
+    /// The link from one address to another, by (from, to).
+    pub(crate) links: HashMap<(SocketAddr, SocketAddr), Link>,
+    in_flight: BinaryHeap<InFlight>,
+    serial: u64,
+    rng: Rng,
+}
+
+impl<N: Node> Net<N> {
+    pub(crate) fn new(rng: Rng) -> Self {
+        Self { hosts: Vec::new(), links: HashMap::new(), in_flight: BinaryHeap::new(), serial: 0, rng }
+    }
+
+    /// Delivers a datagram at `at`.
+    pub(crate) fn arrive(&mut self, at: u64, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
+        self.serial += 1;
+        self.in_flight.push(Reverse((at, self.serial, to, from, bytes)));
+    }
+
+    /// Runs the simulation until all clients (hosts with `ends`) have ended.
+    pub(crate) fn run(&mut self) {
+        let mut steps = 0u64;
+        while self.hosts.iter().any(|host| host.ends && host.ended.is_none()) {
+            steps += 1;
+            assert!(steps < 5_000_000, "this simulation does not end");
+            let arrival = self.in_flight.peek().map(|Reverse((at, ..))| *at);
+            let wake = (0..self.hosts.len()).filter_map(|i| Some((self.hosts[i].next()?, i))).min();
+            match (arrival, wake) {
+                (None, None) => panic!("there are no more events, but a run has not ended"),
+                (Some(arrival), wake) if wake.is_none_or(|(wake, _)| arrival <= wake) => self.deliver(),
+                (_, Some((now, i))) => self.wake(now, i),
+                (Some(_), None) => self.deliver(),
+            }
+        }
+    }
+
+    /// Delivers the next datagram to its host, which reads it soon after.
+    fn deliver(&mut self) {
+        let Some(Reverse((at, _, to, from, bytes))) = self.in_flight.pop() else { return };
+        let receives = |host: &&mut Host<N>| host.address == to && host.ended.is_none() && host.up_from <= at;
+        let Some(host) = self.hosts.iter_mut().find(receives) else { return };
+        host.inbox.push((at, from, bytes));
+        let read = at + lateness(&host.machine, &mut self.rng);
+        host.wake = Some(host.wake.map_or(read, |wake| wake.min(read)));
+    }
+
+    fn wake(&mut self, now: u64, i: usize) {
+        let host = &mut self.hosts[i];
+        host.clock.set(now);
+        host.wake = None;
+        if host.interrupt.is_some_and(|at| at <= now) {
+            host.ended = Some(now);
+            return;
+        }
+        host.read(now, &mut self.rng);
+        let mut socket = SimulatedSocket::new(host.machine.system, &mut self.rng);
+        host.node.poll_transmit(Time::from_nanos(now), &mut socket);
+        let (sent, busy) = (socket.sent, socket.busy);
+        let from = host.address;
+        host.plan(now, busy, &mut self.rng);
+        for sent in sent {
+            let event = Event::Sent { at: now as i64, bytes: sent.bytes.clone(), refused: sent.refused };
+            self.hosts[i].log.push(event);
+            if sent.refused {
+                continue;
+            }
+            let Some(link) = self.links.get_mut(&(from, sent.to)) else { continue };
+            for (at, bytes) in link.carry(now, &sent.bytes) {
+                self.arrive(at, from, sent.to, bytes);
+            }
+        }
+    }
+}
+
+impl<N: Node> Host<N> {
+    fn next(&self) -> Option<u64> {
+        let running = self.ended.is_none();
+        self.wake.into_iter().chain(self.interrupt).min().filter(|_| running)
+    }
+
+    /// Passes all received datagrams to the node as one batch.
+    fn read(&mut self, now: u64, rng: &mut Rng) {
+        let mut segment_runs: Vec<(u64, SocketAddr, Vec<u8>, usize, bool)> = Vec::new();
+        for (at, from, bytes) in std::mem::take(&mut self.inbox) {
+            let joins = self.machine.segment_runs && rng.happens(0.7);
+            match segment_runs.last_mut() {
+                // In a segment run (GRO), only the last datagram may be shorter than the others.
+                Some((last, peer, segment_run, stride, open))
+                    if joins && *open && *peer == from && !bytes.is_empty() && bytes.len() <= *stride =>
+                {
+                    *last = at;
+                    *open = bytes.len() == *stride;
+                    segment_run.extend(bytes);
+                }
+                _ => segment_runs.push((at, from, bytes.clone(), bytes.len(), true)),
+            }
+        }
+        let batch: Vec<Receive<'_>> = segment_runs
+            .iter()
+            .map(|(at, from, contents, stride, _)| Receive {
+                source: *from,
+                dst_ip: None,
+                received_at: Time::from_nanos(*at),
+                contents,
+                segment_size: *stride,
+            })
+            .collect();
+        for segment_run in &batch {
+            for bytes in segment_run.segments() {
+                let (at, from) = (segment_run.received_at.as_nanos() as i64, segment_run.source);
+                self.log.push(Event::Received { at, from, bytes: bytes.to_vec() });
+            }
+        }
+        if !batch.is_empty() {
+            self.node.on_datagram(Time::from_nanos(now), &batch);
+        }
+    }
+
+    /// Decides when to wake the node next.
+    fn plan(&mut self, now: u64, busy: bool, rng: &mut Rng) {
+        if busy {
+            self.wake = Some(now + rng.between(1_000, 200_000));
+            return;
+        }
+        let Some(deadline) = self.node.next_deadline().map(Time::as_nanos) else {
+            self.ended = self.ends.then_some(now);
+            return;
+        };
+        // A node with a backlog sends only a part of the backlog per call.
+        if deadline <= now {
+            self.wake = Some(now + lateness(&self.machine, rng));
+            return;
+        }
+        self.wake = Some(if rng.happens(self.machine.early_polls) {
+            now + rng.below(deadline - now)
+        } else {
+            deadline + lateness(&self.machine, rng)
+        });
+    }
+}
+
+fn lateness(machine: &Machine, rng: &mut Rng) -> u64 {
+    let max_lateness = if rng.happens(machine.stalls) { 30_000_000 } else { machine.lateness };
+    rng.below(max_lateness + 1)
+}

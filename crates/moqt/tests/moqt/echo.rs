@@ -1,0 +1,623 @@
+//! The client and the echo are connected in memory. Streams overtake each other, and bytes arrive in chunks of any size.
+
+mod deadline;
+
+use std::time::Duration;
+
+use jamjam_core::time::Time;
+use jamjam_moqt::client::{
+    FramePayload, MoqtClient, MoqtClientConfig as Sending, MoqtClientEvent, MoqtRunOutcome, TEXT_QUEUE_CAPACITY,
+};
+use jamjam_moqt::echo::MoqtEchoConfig as Echoing;
+use jamjam_moqt::{
+    EndpointRole, MoqtEndpoint, MoqtVersion, Session, SessionLimits, StreamDir, StreamHandle, error_code,
+};
+use test_support::joined_peers::{JoinedPeers, Plan};
+use test_support::manual_peer::ManualPeer;
+
+const MS: Duration = Duration::from_millis(1);
+
+/// 50 groups of two frames.
+fn fifty_groups(group_interval: Duration) -> Sending {
+    Sending { group_count: Some(50), frames_per_group: 2, group_interval, ..Sending::default() }
+}
+
+/// All frames of `groups` groups in order. Each group has two frames.
+fn all_of(groups: u64) -> Vec<(u64, usize)> {
+    (1..=groups).flat_map(|group| [(group, 0), (group, 1)]).collect()
+}
+
+fn positions(returned: &[(u64, usize, Duration)]) -> Vec<(u64, usize)> {
+    returned.iter().map(|(group, frame, _)| (*group, *frame)).collect()
+}
+
+#[test]
+fn fifty_groups_of_two_return_in_order_in_twenty_sessions() {
+    for seed in 0..20 {
+        let offers = vec![MoqtVersion::ALL[seed as usize % 4]];
+        let sending = fifty_groups(10 * MS);
+        let mut peers = JoinedPeers::new(Plan {
+            seed,
+            offers: offers.clone(),
+            webtransport: seed % 3 == 0,
+            sending,
+            ..Plan::default()
+        });
+        assert_eq!(peers.finish(), MoqtRunOutcome::Completed, "seed {seed}");
+        assert_eq!(positions(&peers.returned()), all_of(50), "seed {seed}");
+        assert!(peers.client.session.is_closed() && peers.server.session.is_closed());
+        let established = peers.events.iter().find(|event| matches!(event, MoqtClientEvent::Established { .. }));
+        assert_eq!(established, Some(&MoqtClientEvent::Established { at: Time::ZERO, version: offers[0] }));
+        let counts = (
+            peers.counts.sessions,
+            peers.counts.groups_received,
+            peers.counts.frames_received,
+            peers.counts.frames_sent,
+        );
+        assert_eq!(counts, (1, 50, 100, 100), "seed {seed}");
+        let bytes = (peers.counts.received_bytes, peers.counts.sent_bytes);
+        assert_eq!(bytes, (10_000, 10_000), "100 frames of 100 bytes");
+    }
+}
+
+#[test]
+fn concurrent_groups_overtake_each_other_and_all_return() {
+    let mut overtaken = 0;
+    for seed in 0..20 {
+        let mut peers = JoinedPeers::new(Plan { seed, sending: fifty_groups(Duration::ZERO), ..Plan::default() });
+        assert_eq!(peers.finish(), MoqtRunOutcome::Completed);
+        let mut returned = positions(&peers.returned());
+        overtaken += returned.windows(2).filter(|pair| pair[0] > pair[1]).count();
+        returned.sort_unstable();
+        assert_eq!(returned, all_of(50), "seed {seed}");
+    }
+    assert!(overtaken > 0, "everything was delivered in order, so the test checks nothing");
+}
+
+#[test]
+fn delay_applies_to_each_frame_and_keeps_the_order() {
+    let echoing = Echoing { delay: 250 * MS, ..Echoing::default() };
+    for seed in 0..5 {
+        let (echoing, sending) = (echoing.clone(), fifty_groups(100 * MS));
+        let mut peers = JoinedPeers::new(Plan { seed, echoing, sending, ..Plan::default() });
+        assert_eq!(peers.finish(), MoqtRunOutcome::Completed);
+        assert_eq!(positions(&peers.returned()), all_of(50));
+        assert!(peers.returned().iter().all(|(_, _, took)| *took == 250 * MS), "seed {seed}");
+    }
+}
+
+#[test]
+fn delayed_echo_over_its_memory_limit_drops_the_newest_groups() {
+    // The overhead of a group is 1,024 bytes. Its frame counts as 1,000 + 64 bytes, and its end counts as 64 bytes. The sum is 2,152 bytes.
+    // Eight groups fit, and the next group is dropped.
+    let echoing = Echoing { delay: 5_000 * MS, max_buffered_bytes: 8 * 2_152 };
+    let sending = Sending {
+        group_count: Some(20),
+        group_interval: MS,
+        payload: FramePayload::Random(1_000),
+        reply_timeout: 6_000 * MS,
+        ..Sending::default()
+    };
+    let mut peers = JoinedPeers::new(Plan { echoing, sending, ..Plan::default() });
+    assert_eq!(peers.finish(), MoqtRunOutcome::Completed);
+    assert_eq!(peers.lost(), (9..=20).collect::<Vec<_>>());
+    assert_eq!(positions(&peers.returned()), (1..=8).map(|group| (group, 0)).collect::<Vec<_>>());
+    assert_eq!(peers.counts.groups_dropped_buffer_full, 12);
+}
+
+#[test]
+fn delayed_echo_at_a_third_of_the_memory_returns_a_third_on_time() {
+    for (seed, ms) in [(1, 30), (2, 90), (3, 300), (4, 1_500)] {
+        // In the buffer, the overhead of a group is 1,024 bytes. The end marker of the group counts as 64 bytes. Each of the group's two
+        // frames counts as 1,000 + 64 bytes. The sum is 3,216 bytes. The client sends one group per millisecond. The buffer has space for a
+        // third of the groups that are sent during the delay.
+        let max_buffered_bytes = ms as usize / 3 * 3_216;
+        let echoing = Echoing { delay: ms * MS, max_buffered_bytes };
+        let count = 4 * u64::from(ms);
+        let payload = FramePayload::Random(1_000);
+        let sending = Sending {
+            group_count: Some(count),
+            frames_per_group: 2,
+            group_interval: MS,
+            payload,
+            reply_timeout: 5_000 * MS,
+            ..Sending::default()
+        };
+        let mut peers = JoinedPeers::new(Plan { seed, echoing, sending, ..Plan::default() });
+        peers.max_buffered_bytes = max_buffered_bytes;
+        assert_eq!(peers.finish(), MoqtRunOutcome::Completed);
+        // The memory is full after a third of the delay. The echo server then drops each new group until the delay is over. After the
+        // delay, the echo server sends the first buffered group and frees its memory. This pattern repeats.
+        let (accepted, refused): (Vec<u64>, Vec<u64>) =
+            (1..=count).partition(|group| (group - 1) % u64::from(ms) < u64::from(ms) / 3);
+        let expected: Vec<_> = accepted.iter().flat_map(|group| [(*group, 0), (*group, 1)]).collect();
+        let mut returned = peers.returned();
+        assert!(returned.iter().all(|(_, _, took)| *took == ms * MS), "{ms} ms: every returned frame is on time");
+        returned.sort_by_key(|(group, _, _)| *group);
+        assert_eq!(positions(&returned), expected, "{ms} ms: complete groups in order");
+        assert_eq!(peers.lost(), refused, "{ms} ms");
+        assert_eq!(peers.counts.groups_dropped_buffer_full, refused.len() as u64);
+        let sent = (peers.counts.groups_sent, peers.counts.frames_sent, peers.counts.sent_bytes);
+        let accepted = accepted.len() as u64;
+        assert_eq!(sent, (accepted, 2 * accepted, 2_000 * accepted));
+    }
+}
+
+#[test]
+fn slow_reader_loses_the_oldest_groups_whole() {
+    let limits = SessionLimits { max_unsent_group_bytes: 20_000, ..SessionLimits::default() };
+    let sending = Sending {
+        group_count: Some(100),
+        frames_per_group: 2,
+        group_interval: 10 * MS,
+        payload: FramePayload::Random(1_000),
+        reply_timeout: 5_000 * MS,
+        ..Sending::default()
+    };
+    let mut peers = JoinedPeers::new(Plan { sending, limits, ..Plan::default() });
+    peers.until(Time::from_millis(40));
+    peers.client_is_slow = true;
+    peers.until(Time::from_millis(1_100));
+    assert_eq!(peers.returned(), [], "nothing was read");
+    peers.client_is_slow = false;
+    assert_eq!(peers.finish(), MoqtRunOutcome::Completed);
+    // GROUP takes 4 bytes, and each of the two frames takes 2 + 1,000 bytes. Nine groups of 2,008 bytes fit in 20,000 bytes.
+    let lost = peers.lost();
+    assert_eq!(lost, (1..=91).collect::<Vec<_>>());
+    let mut returned = positions(&peers.returned());
+    returned.sort_unstable();
+    assert_eq!(returned, all_of(100)[182..]);
+    assert_eq!(peers.counts.groups_dropped_slow_reader, 91);
+}
+
+#[test]
+fn slow_reader_loses_groups_beyond_the_group_limit() {
+    let limits = SessionLimits { max_outgoing_groups: 10, ..SessionLimits::default() };
+    let sending =
+        Sending { group_count: Some(30), group_interval: MS, payload: FramePayload::Random(1), ..Sending::default() };
+    let mut quick = JoinedPeers::new(Plan { sending: sending.clone(), limits: limits.clone(), ..Plan::default() });
+    assert_eq!(
+        (quick.finish(), quick.lost(), quick.counts.groups_dropped_slow_reader),
+        (MoqtRunOutcome::Completed, vec![], 0)
+    );
+    let mut peers = JoinedPeers::new(Plan { sending, limits, ..Plan::default() });
+    peers.client_is_slow = true;
+    peers.until(Time::from_millis(200));
+    peers.client_is_slow = false;
+    assert_eq!(peers.finish(), MoqtRunOutcome::Completed);
+    assert_eq!((peers.lost(), peers.counts.groups_dropped_slow_reader), ((1..=20).collect(), 20));
+}
+
+#[test]
+fn text_payload_returns() {
+    let payload = FramePayload::Texts(vec!["hello".into(), "".into()]);
+    let sending = Sending { group_count: Some(4), payload, ..Sending::default() };
+    let mut peers = JoinedPeers::new(Plan { sending, ..Plan::default() });
+    assert_eq!(peers.finish(), MoqtRunOutcome::Completed);
+    assert_eq!(positions(&peers.returned()), [(1, 0), (2, 0), (3, 0), (4, 0)]);
+    let sizes: Vec<usize> = peers
+        .events
+        .iter()
+        .filter_map(|event| if let MoqtClientEvent::FrameSent { bytes, .. } = event { Some(*bytes) } else { None })
+        .collect();
+    assert_eq!(sizes, [5, 0, 5, 0]);
+}
+
+#[test]
+fn endless_run_is_ended_by_its_owner() {
+    let sending = Sending { group_count: None, ..fifty_groups(10 * MS) };
+    let mut peers = JoinedPeers::new(Plan { sending, ..Plan::default() });
+    peers.until(Time::from_millis(1_045));
+    let now = peers.now;
+    peers.client.update(now, |session| session.close(error_code::NO_ERROR, "interrupted"));
+    let ending = peers.finish();
+    assert_eq!(
+        ending,
+        MoqtRunOutcome::Closed { code: error_code::NO_ERROR, reason: "interrupted".to_owned(), closed_locally: true }
+    );
+    // The first of 100 groups is sent at 50 ms. The other groups follow at intervals of 10 ms, until 1,040 ms.
+    assert_eq!(positions(&peers.returned()), all_of(100));
+}
+
+#[test]
+fn server_shutdown_is_reported_with_its_reason() {
+    let mut peers = JoinedPeers::new(Plan { sending: fifty_groups(10 * MS), ..Plan::default() });
+    peers.until(Time::from_millis(100));
+    let now = peers.now;
+    peers.server.update(now, |session| session.close(error_code::NO_ERROR, "server is shutting down"));
+    assert_eq!(
+        peers.finish(),
+        MoqtRunOutcome::Closed {
+            code: error_code::NO_ERROR,
+            reason: "server is shutting down".to_owned(),
+            closed_locally: false
+        }
+    );
+}
+
+#[test]
+fn timeout_is_extended_by_the_smallest_round_trip() {
+    let echoing = Echoing { delay: 250 * MS, ..Echoing::default() };
+    let sending =
+        Sending { group_count: Some(20), group_interval: 20 * MS, reply_timeout: 100 * MS, ..Sending::default() };
+    let mut peers = JoinedPeers::new(Plan { echoing, sending, ..Plan::default() });
+    assert_eq!(peers.finish(), MoqtRunOutcome::Completed);
+    // The last frame is sent at 50 + 19 × 20 = 430 ms. The first frame returns at 300 ms.
+    assert_eq!((peers.returned().len(), peers.lost()), (20, vec![]));
+    let finished_at = peers
+        .events
+        .iter()
+        .find_map(|event| if let MoqtClientEvent::Finished { at, .. } = event { Some(*at) } else { None });
+    assert_eq!(finished_at, Some(Time::from_millis(430 + 250 + 100)), "the run waits another 100 ms for second copies");
+}
+
+#[test]
+fn queued_texts_are_sent_in_order_at_the_group_interval() {
+    let (feed, payload) = FramePayload::queue();
+    let sending = Sending { group_count: None, group_interval: 100 * MS, payload, ..Sending::default() };
+    let mut peers = JoinedPeers::new(Plan { sending, ..Plan::default() });
+    peers.until(Time::from_millis(1_003));
+    assert_eq!(peers.client.handler.awaits(peers.now).0, None, "a user may type at any time");
+    // Two texts are queued at the same time while the session is idle. The client polls the queue every 10 ms.
+    for text in ["one", "two"] {
+        feed.send(text.into()).unwrap();
+    }
+    peers.until(Time::from_millis(1_500));
+    feed.send("three".into()).unwrap();
+    peers.until(Time::from_millis(1_900));
+    drop(feed);
+    assert_eq!(peers.finish(), MoqtRunOutcome::Completed);
+    let sent = peers.events.iter().filter_map(|event| match *event {
+        MoqtClientEvent::FrameSent { group, sent_at, due, bytes, .. } => {
+            Some((group, sent_at.as_nanos() / 1_000_000, sent_at == due, bytes))
+        }
+        _ => None,
+    });
+    let expected = [(1, 1_010, true, 3), (2, 1_110, true, 3), (3, 1_510, true, 5)];
+    assert_eq!(sent.collect::<Vec<_>>(), expected);
+    let texts = peers.events.iter().filter_map(|event| match event {
+        MoqtClientEvent::FrameReturned { payload, intact: true, .. } => Some(payload.clone()),
+        _ => None,
+    });
+    assert_eq!(texts.collect::<Vec<_>>(), ["one", "two", "three"]);
+    let finished_at = peers
+        .events
+        .iter()
+        .find_map(|event| if let MoqtClientEvent::Finished { at, .. } = event { Some(*at) } else { None });
+    assert_eq!(
+        finished_at,
+        Some(Time::from_millis(2_010)),
+        "the feed was closed at 1,910 ms, and the run waits another 100 ms for second copies"
+    );
+}
+
+#[test]
+fn text_queue_has_a_capacity() {
+    let (feed, _payload) = FramePayload::queue();
+    let taken = (0..2_000).filter(|_| feed.try_send("x".into()).is_ok()).count();
+    assert_eq!(taken, TEXT_QUEUE_CAPACITY);
+}
+
+#[test]
+fn missing_common_version_is_reported_to_both_sides() {
+    let mut peers = JoinedPeers::new(Plan { offers: vec![], ..Plan::default() });
+    let MoqtRunOutcome::Closed { code, reason, closed_locally: false } = peers.finish() else { panic!() };
+    assert_eq!((code, reason.starts_with("no common version")), (error_code::UNSUPPORTED_VERSION, true));
+}
+
+/// Messages of gomoqt-2025-02, written by hand.
+mod by_hand {
+    pub(super) const SERVER: &[u8] = &[0x09, 0xc0, 0, 0, 0, 0xff, 0xff, 0xff, 0, 0];
+    pub(super) const PLEASE: &[u8] = b"\x01\x0e\x02\x05japan\x05kyoto\x00";
+    pub(super) const ACTIVE: &[u8] = b"\x14\x01\x03\x05japan\x05kyoto\x04text\x00";
+    pub(super) const SUFFIX: &[u8] = b"\x08\x01\x01\x04text\x00";
+    pub(super) const SUBSCRIBE: &[u8] = b"\x02\x18\x00\x03\x05japan\x05kyoto\x04text\x00\x00\x00\x00\x00";
+    pub(super) const INFO: &[u8] = &[3, 0, 0, 0];
+    pub(super) const GROUP_1: &[u8] = &[0, 2, 0, 1];
+}
+use by_hand::{ACTIVE, GROUP_1, INFO, PLEASE, SERVER, SUBSCRIBE, SUFFIX};
+
+fn client(sending: Sending) -> ManualPeer<MoqtClient> {
+    let end = EndpointRole::Client {
+        offered_versions: MoqtVersion::ALL.to_vec(),
+        path: "/echo".to_owned(),
+        path_in_connect: false,
+    };
+    ManualPeer::new(MoqtEndpoint::new(
+        Session::new(Time::ZERO, end, SessionLimits::default()),
+        MoqtClient::new(sending),
+    ))
+}
+
+fn events(manual_peer: &mut ManualPeer<MoqtClient>) -> Vec<MoqtClientEvent> {
+    std::iter::from_fn(|| manual_peer.peer.handler.poll_event()).collect()
+}
+
+/// Two groups, 10 ms apart, of two frames each. Every frame contains `hi`.
+fn two_groups() -> Sending {
+    let payload = FramePayload::Texts(vec!["hi".into()]);
+    Sending { group_count: Some(2), frames_per_group: 2, group_interval: 10 * MS, payload, ..Sending::default() }
+}
+
+/// A client that has sent its first group.
+fn sending() -> ManualPeer<MoqtClient> {
+    let mut client = client(two_groups());
+    assert_eq!(client.take_written(StreamHandle::Local(0))[0], 0, "the session stream comes first");
+    client.deliver(StreamHandle::Local(0), SERVER);
+    assert_eq!(client.take_written(StreamHandle::Local(1)), PLEASE);
+    // The server's SUBSCRIBE arrives before its ANNOUNCE_PLEASE, as can happen with the original gomoqt server.
+    let subscriber = client.open(0, StreamDir::Bi, SUBSCRIBE);
+    assert_eq!(client.take_written(subscriber), INFO);
+    let announcements = client.open(4, StreamDir::Bi, PLEASE);
+    assert_eq!(client.take_written(announcements), ACTIVE);
+    client.deliver(StreamHandle::Local(1), SUFFIX);
+    assert_eq!(client.take_written(StreamHandle::Local(2)), SUBSCRIBE, "a suffix is equivalent to the complete path");
+    client.deliver(StreamHandle::Local(2), INFO);
+    client.until(Time::from_millis(50));
+    assert_eq!(client.take_written(StreamHandle::Local(3)), [GROUP_1, b"\x02hi\x02hi"].concat());
+    assert_eq!(client.finished, [StreamHandle::Local(3)]);
+    client
+}
+
+/// A frame that is sent at `at` and returns immediately.
+fn returned((group, frame): (u64, usize), at: Time, intact: bool, payload: &'static [u8]) -> MoqtClientEvent {
+    MoqtClientEvent::FrameReturned { group, frame, sent_at: Some(at), at, intact, payload: payload.into() }
+}
+
+/// The intact payload of a frame for which the client did not wait.
+fn unmatched(group: u64, frame: usize, at: Time) -> MoqtClientEvent {
+    MoqtClientEvent::FrameReturned { group, frame, sent_at: None, at, intact: true, payload: "hi".into() }
+}
+
+#[test]
+fn groups_and_frames_that_do_not_return_are_lost_or_missing() {
+    let mut client = sending();
+    let group = client.open(2, StreamDir::Uni, &[GROUP_1, b"\x02hi"].concat());
+    client.reset(group, 3);
+    client.until(Time::from_millis(2_059));
+    assert_eq!(client.peer.handler.outcome(), None);
+    client.until(Time::from_millis(2_060));
+    assert_eq!(client.peer.handler.outcome(), Some(&MoqtRunOutcome::Completed));
+    assert_eq!(client.closed(), (error_code::NO_ERROR, "done"));
+    let at = Time::from_millis;
+    let sent = |group, frame, ms| MoqtClientEvent::FrameSent { group, frame, sent_at: at(ms), due: at(ms), bytes: 2 };
+    let expected = [
+        MoqtClientEvent::Established { at: at(0), version: MoqtVersion::Gomoqt202502 },
+        MoqtClientEvent::Ready { at: at(0) },
+        sent(1, 0, 50),
+        sent(1, 1, 50),
+        returned((1, 0), at(50), true, b"hi"),
+        sent(2, 0, 60),
+        sent(2, 1, 60),
+        MoqtClientEvent::Finished { at: at(2_060), outcome: MoqtRunOutcome::Completed },
+    ];
+    let events = events(&mut client);
+    assert_eq!(events, expected);
+}
+
+#[test]
+fn second_copies_are_received_for_a_while_after_completion() {
+    let mut client = sending();
+    client.open(2, StreamDir::Uni, &[GROUP_1, b"\x02hi\x02hi"].concat());
+    client.until(Time::from_millis(60));
+    client.open(6, StreamDir::Uni, b"\x00\x02\x00\x02\x02hi\x02hi");
+    client.until(Time::from_millis(159));
+    assert_eq!(client.peer.handler.outcome(), None);
+    client.open(10, StreamDir::Uni, &[GROUP_1, b"\x02hi"].concat());
+    client.until(Time::from_millis(160));
+    assert_eq!(client.peer.handler.outcome(), Some(&MoqtRunOutcome::Completed));
+    let at = Time::from_millis;
+    let last = events(&mut client).split_off(10);
+    let expected =
+        [unmatched(1, 0, at(159)), MoqtClientEvent::Finished { at: at(160), outcome: MoqtRunOutcome::Completed }];
+    assert_eq!(last, expected);
+}
+
+#[test]
+fn server_that_closes_ends_the_run() {
+    let gone = |client: &mut ManualPeer<MoqtClient>, ms| {
+        client.peer.update(Time::from_millis(ms), |session| session.on_connection_closed(7, "whim"));
+        client.act();
+        events(client).last().cloned()
+    };
+    let at = Time::from_millis;
+    let closed = MoqtRunOutcome::Closed { code: 7, reason: "whim".to_owned(), closed_locally: false };
+    assert_eq!(gone(&mut sending(), 55), Some(MoqtClientEvent::Finished { at: at(55), outcome: closed }));
+
+    let mut client = sending();
+    client.open(2, StreamDir::Uni, &[GROUP_1, b"\x02hi\x02hi"].concat());
+    client.until(at(60));
+    client.open(6, StreamDir::Uni, b"\x00\x02\x00\x02\x02hi\x02hi");
+    let end = MoqtClientEvent::Finished { at: at(65), outcome: MoqtRunOutcome::Completed };
+    assert_eq!(gone(&mut client, 65), Some(end));
+}
+
+#[test]
+fn damaged_duplicate_and_unknown_frames_are_distinguished() {
+    let mut client = sending();
+    events(&mut client);
+    client.open(2, StreamDir::Uni, &[GROUP_1, b"\x02ho\x02hi"].concat());
+    client.open(6, StreamDir::Uni, &[GROUP_1, b"\x02hi"].concat());
+    client.open(10, StreamDir::Uni, b"\x00\x02\x00\x09\x02hi");
+    let at = Time::from_millis(50);
+    let expected = [
+        returned((1, 0), at, false, b"ho"),
+        returned((1, 1), at, true, b"hi"),
+        unmatched(1, 0, at),
+        unmatched(9, 0, at),
+    ];
+    assert_eq!(events(&mut client), expected);
+}
+
+/// The scripted server behaves like the original gomoqt-0.9 server. The server accepts a subscription only when the server has a group to
+/// send for this subscription. The server numbers groups from 0.
+#[test]
+fn gomoqt_09_needs_no_announcement_and_counts_groups_from_0() {
+    let mut client = client(two_groups());
+    client.take_written(StreamHandle::Local(0));
+    client.deliver(StreamHandle::Local(0), &[0x09, 0xc0, 0, 0, 0, 0xfe, 0xed, 0xba, 0xbe, 0]);
+    assert_eq!(client.take_written(StreamHandle::Local(1)), b"\x01\x02\x01/");
+    let wants = b"\x02\x15\x00\x0c/client.echo\x05index\x00";
+    let subscriber = client.open(0, StreamDir::Bi, wants);
+    assert_eq!(client.take_written(subscriber), [0], "SUBSCRIBE_OK");
+    client.deliver(StreamHandle::Local(1), b"\x0d\x01\x0bclient.echo");
+    assert_eq!(client.take_written(StreamHandle::Local(2)), wants);
+    client.until(Time::from_millis(50));
+    assert_eq!(client.take_written(StreamHandle::Local(3)), b"\x00\x02\x00\x00\x02hi\x02hi");
+    events(&mut client);
+    client.deliver(StreamHandle::Local(2), &[0]);
+    client.open(2, StreamDir::Uni, b"\x00\x02\x00\x00\x02hi");
+    assert_eq!(events(&mut client), [returned((1, 0), Time::from_millis(50), true, b"hi")]);
+}
+
+/// A gomoqt-0.9 client that has just sent its first group. The server has subscribed and announced, but has not accepted the client's
+/// subscription.
+fn before_subscribe_ok(sending: Sending) -> ManualPeer<MoqtClient> {
+    let mut client = client(sending);
+    client.deliver(StreamHandle::Local(0), &[0x09, 0xc0, 0, 0, 0, 0xfe, 0xed, 0xba, 0xbe, 0]);
+    client.open(0, StreamDir::Bi, b"\x02\x15\x00\x0c/client.echo\x05index\x00");
+    client.deliver(StreamHandle::Local(1), b"\x0d\x01\x0bclient.echo");
+    client.until(Time::from_millis(50));
+    client
+}
+
+#[test]
+fn gomoqt_09_server_must_accept_within_time_after_the_first_frame() {
+    let not_agreed = Some(&MoqtRunOutcome::NotReady("the server did not accept our subscription".into()));
+    let endless = || Sending { group_count: None, ..two_groups() };
+    let mut silent = before_subscribe_ok(endless());
+    silent.until(Time::from_millis(5_049));
+    assert_eq!(silent.peer.handler.outcome(), None);
+    silent.until(Time::from_millis(5_050));
+    assert_eq!(silent.peer.handler.outcome(), not_agreed);
+    // This run ends before SUBSCRIBE_OK. The last frame was due at 60 ms, and the timeout is 2 s.
+    let mut short = before_subscribe_ok(two_groups());
+    short.until(Time::from_millis(2_059));
+    assert_eq!(short.peer.handler.outcome(), None);
+    short.until(Time::from_millis(2_060));
+    assert_eq!(short.peer.handler.outcome(), not_agreed);
+    // Either SUBSCRIBE_OK or a group shows that the server has accepted the subscription.
+    let mut accepted = before_subscribe_ok(endless());
+    accepted.deliver(StreamHandle::Local(2), &[0]);
+    let mut with_group = before_subscribe_ok(endless());
+    with_group.open(2, StreamDir::Uni, b"\x00\x02\x00\x00\x02hi");
+    for client in [&mut accepted, &mut with_group] {
+        client.until(Time::from_millis(6_000));
+        assert_eq!(client.peer.handler.outcome(), None);
+    }
+}
+
+#[test]
+fn nothing_is_sent_after_the_server_unsubscribed() {
+    let left = Some(&MoqtRunOutcome::NotReady("the server unsubscribed from our track".into()));
+    let mut client = sending();
+    events(&mut client);
+    client.finish(StreamHandle::Remote(0));
+    assert_eq!(client.peer.handler.outcome(), left);
+    client.until(Time::from_millis(100));
+    // The second group was due at 60 ms.
+    assert!(!events(&mut client).iter().any(|event| matches!(event, MoqtClientEvent::FrameSent { .. })));
+}
+
+/// The server ends the client's subscription before the session is ready, while frames are sent, or after the last frame.
+#[test]
+fn code_of_an_ended_subscription_is_reported() {
+    let ended = || Some(MoqtRunOutcome::NotReady("the server ended our subscription with code 0x3".into()));
+    let mut early = client(two_groups());
+    early.deliver(StreamHandle::Local(0), SERVER);
+    early.open(0, StreamDir::Bi, SUBSCRIBE);
+    early.deliver(StreamHandle::Local(1), ACTIVE);
+    early.reset(StreamHandle::Local(2), 3);
+    early.until(Time::from_millis(4_999));
+    assert_eq!(early.peer.handler.outcome(), None, "the server may announce the track again");
+    early.until(Time::from_millis(5_000));
+    assert_eq!(early.peer.handler.outcome(), ended().as_ref());
+    for end in [55, 65] {
+        let mut client = sending();
+        client.until(Time::from_millis(end));
+        client.reset(StreamHandle::Local(2), 3);
+        assert_eq!(client.peer.handler.outcome(), ended().as_ref(), "{end}");
+    }
+}
+
+/// A server of gomoqt-0.9 that rejects the subscription may accept it after a new announcement. If it sends none, the code is reported.
+#[test]
+fn rejected_subscription_may_be_accepted_after_a_new_announcement() {
+    for is_announced_again in [false, true] {
+        let mut client = before_subscribe_ok(Sending { group_count: None, ..two_groups() });
+        client.reset(StreamHandle::Local(2), 3);
+        client.until(Time::from_millis(5_049));
+        assert_eq!(client.peer.handler.outcome(), None);
+        if is_announced_again {
+            client.deliver(StreamHandle::Local(1), b"\x0d\x00\x0bclient.echo\x0d\x01\x0bclient.echo");
+            let subscription = client.opened.iter().rev().find(|(_, kind)| *kind == StreamDir::Bi).unwrap().0;
+            client.deliver(subscription, &[0]);
+        }
+        client.until(Time::from_millis(5_050));
+        let ended = MoqtRunOutcome::NotReady("the server ended our subscription with code 0x3".into());
+        assert_eq!(client.peer.handler.outcome(), (!is_announced_again).then_some(&ended));
+    }
+}
+
+#[test]
+fn missing_step_of_the_server_is_named() {
+    type Messages<'a> = &'a [(StreamHandle, &'a [u8])];
+    let steps: [(&str, Messages<'_>); 3] = [
+        (
+            "the server did not subscribe to our track",
+            &[(StreamHandle::Local(1), ACTIVE), (StreamHandle::Local(2), INFO)],
+        ),
+        ("the server did not announce the echo", &[(StreamHandle::Remote(0), SUBSCRIBE)]),
+        (
+            "the server did not accept our subscription",
+            &[(StreamHandle::Remote(0), SUBSCRIBE), (StreamHandle::Local(1), ACTIVE)],
+        ),
+    ];
+    for (why, steps) in steps {
+        let mut client = client(two_groups());
+        client.deliver(StreamHandle::Local(0), SERVER);
+        client.peer.update(Time::ZERO, |session| session.on_stream_opened(0, StreamDir::Bi));
+        for (stream, bytes) in steps {
+            client.deliver(*stream, bytes);
+        }
+        client.until(Time::from_millis(4_999));
+        assert_eq!(client.peer.handler.outcome(), None, "{why}");
+        client.until(Time::from_millis(5_000));
+        assert_eq!(client.peer.handler.outcome(), Some(&MoqtRunOutcome::NotReady(why.into())));
+    }
+}
+
+#[test]
+fn silent_server_or_unoffered_version_closes_the_session() {
+    let mut silent = client(two_groups());
+    silent.until(Time::from_millis(5_000));
+    assert_eq!(silent.closed(), (error_code::SETUP_FAILED, "setup timed out after 5 s"));
+    let mut other = client(two_groups());
+    other.deliver(StreamHandle::Local(0), &[0x09, 0xc0, 0, 0, 0, 0xff, 0x0b, 0xad, 0x03, 0]);
+    assert_eq!(other.closed().0, error_code::UNSUPPORTED_VERSION);
+    assert!(matches!(other.peer.handler.outcome(), Some(MoqtRunOutcome::Closed { closed_locally: true, .. })));
+}
+
+#[test]
+fn groups_before_the_first_subscription_are_kept_up_to_a_limit() {
+    let end = EndpointRole::Server { served_path: "/echo".to_owned(), connect_path: Some("/echo".to_owned()) };
+    let session = Session::new(Time::ZERO, end, SessionLimits::default());
+    let mut echo = ManualPeer::new(MoqtEndpoint::new(session, jamjam_moqt::echo::MoqtEcho::new(Echoing::default())));
+    echo.open(0, StreamDir::Bi, &[0x00, 0x0a, 0x01, 0xc0, 0, 0, 0, 0xff, 0xff, 0xff, 0, 0]);
+    echo.deliver(StreamHandle::Local(0), ACTIVE);
+    for (id, sequence) in [(2, 1), (6, 2), (10, 3), (14, 4), (18, 5), (22, 6)] {
+        let group = echo.open(id, StreamDir::Uni, &[0, 2, 0, sequence, 1, b'x']);
+        echo.finish(group);
+    }
+    assert_eq!(
+        (echo.opened.len(), echo.counts.groups_dropped_no_subscriber),
+        (2, 2),
+        "four groups are buffered, the two oldest are dropped"
+    );
+    echo.open(4, StreamDir::Bi, SUBSCRIBE);
+    for (handle, sequence) in [(2, 3), (3, 4), (4, 5), (5, 6)] {
+        assert_eq!(echo.take_written(StreamHandle::Local(handle)), [0, 2, 0, sequence, 1, b'x']);
+        assert!(echo.finished.contains(&StreamHandle::Local(handle)));
+    }
+    assert_eq!(echo.opened.len(), 6);
+}

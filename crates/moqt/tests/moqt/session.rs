@@ -1,0 +1,876 @@
+//! One session with a scripted peer. The peer sends the same bytes as the original programs. The peer also sends streams in unusual orders
+//! and violates the protocol.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+use test_support::manual_peer;
+use test_support::moqt_golden as golden;
+
+use jamjam_core::time::Time;
+use jamjam_moqt::echo::{MIN_BUFFERED_BYTES, MoqtEcho, MoqtEchoConfig};
+use jamjam_moqt::message::{Announce, AnnouncePlease, MessageBody, Subscribe};
+use jamjam_moqt::{
+    EndpointRole, MoqtEndpoint, MoqtVersion, Session, SessionLimits, StreamDir, StreamHandle, TrackPath, error_code,
+    path_matches,
+};
+use manual_peer::ManualPeer;
+use proptest::prelude::*;
+
+use super::lite::HOP;
+use StreamDir::{Bi, Uni};
+use StreamHandle::{Local, Remote};
+
+/// An echo server with the path `/echo`. `connect_path` is the path that the transport received, if any.
+fn echo(connect_path: Option<&str>, limits: SessionLimits) -> ManualPeer<MoqtEcho> {
+    let end = EndpointRole::Server { served_path: "/echo".to_owned(), connect_path: connect_path.map(str::to_owned) };
+    ManualPeer::new(MoqtEndpoint::new(Session::new(Time::ZERO, end, limits), MoqtEcho::new(MoqtEchoConfig::default())))
+}
+
+fn quic() -> ManualPeer<MoqtEcho> {
+    echo(None, SessionLimits::default())
+}
+
+/// An echo server that has completed the gomoqt-2025-02 setup and sent its first messages.
+fn established(limits: SessionLimits) -> (ManualPeer<MoqtEcho>, BTreeMap<String, Vec<u8>>) {
+    let pieces = golden::pieces("gomoqt-2025-02.txt");
+    let mut echo = echo(None, limits);
+    let first = echo.open(0, Bi, &pieces["session-client-quic"]);
+    assert_eq!(echo.take_written(first), pieces["session-server"]);
+    assert_eq!(echo.take_written(Local(0)), pieces["announce-please"]);
+    (echo, pieces)
+}
+
+/// Like [`established`], with the track `japan, kyoto, text` announced by the peer. The echo server has subscribed to this track as
+/// subscription 0. The peer has subscribed to the echoed track as subscription 0 on stream 4.
+fn subscribed(limits: SessionLimits) -> (ManualPeer<MoqtEcho>, BTreeMap<String, Vec<u8>>) {
+    let (mut echo, pieces) = established(limits);
+    echo.deliver(Local(0), &pieces["announce-active"]);
+    echo.deliver(Local(1), &pieces["info"]);
+    let subscriber = echo.open(4, Bi, &pieces["subscribe"]);
+    assert_eq!(echo.take_written(subscriber), pieces["info"]);
+    echo.take_written(Local(1));
+    (echo, pieces)
+}
+
+/// The golden messages of a version, and those of its client. The message that accepts a subscription is always named `subscribe-ok`.
+fn pieces_of(version: MoqtVersion) -> BTreeMap<String, Vec<u8>> {
+    let mut pieces = super::lite::fixture(version);
+    if let Some(info) = pieces.remove("info") {
+        pieces.insert("subscribe-ok".to_owned(), info);
+    }
+    pieces
+}
+
+/// Like [`established`], for any version. If the version has a session stream, it is stream 0.
+fn established_in(version: MoqtVersion, limits: SessionLimits) -> (ManualPeer<MoqtEcho>, BTreeMap<String, Vec<u8>>) {
+    let pieces = pieces_of(version);
+    let mut echo = if version.rules().session_code.is_some() {
+        let mut echo = echo(Some("/echo"), limits);
+        let first = echo.open(0, Bi, &pieces["session-client"]);
+        assert_eq!(echo.take_written(first), pieces["session-server"]);
+        echo
+    } else {
+        let end = EndpointRole::Server { served_path: "/echo".to_owned(), connect_path: None };
+        let session = Session::established(end, limits, version, HOP);
+        ManualPeer::new(MoqtEndpoint::new(session, MoqtEcho::new(MoqtEchoConfig::default())))
+    };
+    assert_eq!(echo.take_written(Local(0)), pieces["announce-please"]);
+    if version.rules().has_announce_init {
+        echo.deliver(Local(0), &pieces["announce-init-none"]);
+    }
+    (echo, pieces)
+}
+
+/// Like [`subscribed`], for any version.
+fn subscribed_in(version: MoqtVersion, limits: SessionLimits) -> (ManualPeer<MoqtEcho>, BTreeMap<String, Vec<u8>>) {
+    let (mut echo, pieces) = established_in(version, limits);
+    echo.deliver(Local(0), &pieces["announce-active-client"]);
+    let subscriber = echo.open(4, Bi, &pieces["subscribe"]);
+    assert_eq!(echo.take_written(subscriber), pieces["subscribe-ok"]);
+    let requested = pieces.get("subscribe-relayed").unwrap_or(&pieces["subscribe"]);
+    assert_eq!(echo.take_written(Local(1)), *requested);
+    echo.deliver(Local(1), &pieces["subscribe-ok"]);
+    (echo, pieces)
+}
+
+/// A group from the peer: the golden GROUP for subscription 0, followed by `frames`.
+fn group(frames: &[&str]) -> Vec<u8> {
+    let frames = frames.iter().flat_map(|frame| [&[frame.len() as u8], frame.as_bytes()].concat());
+    [0, 2, 0, 1].into_iter().chain(frames).collect()
+}
+
+#[test]
+fn client_of_gomoqt_2025_02_is_answered_byte_for_byte() {
+    let (mut echo, pieces) = established(SessionLimits::default());
+    // The peer immediately requests announcements and subscribes to the echoed track. At this time, the peer has not announced a track.
+    let announcements = echo.open(4, Bi, &pieces["announce-please-bare"]);
+    let subscriber = echo.open(8, Bi, &pieces["subscribe-bare"]);
+    assert_eq!(
+        (echo.take_written(announcements), echo.take_written(subscriber)),
+        (vec![], vec![]),
+        "no track is announced yet"
+    );
+    echo.deliver(Local(0), &pieces["announce-active-bare"]);
+    assert_eq!(echo.opened[1], (Local(1), Bi));
+    assert_eq!(echo.take_written(Local(1)), pieces["subscribe"], "the echo subscribes");
+    assert_eq!(echo.take_written(announcements), pieces["announce-active"], "announces back");
+    assert_eq!(echo.take_written(subscriber), pieces["info"], "and accepts");
+    echo.deliver(Local(1), &pieces["info"]);
+    let group = echo.open(2, Uni, &pieces["group"]);
+    echo.deliver(group, &pieces["frame"]);
+    assert_eq!(echo.opened[2], (Local(2), Uni));
+    assert_eq!(
+        echo.take_written(Local(2)),
+        [&pieces["group"][..], &pieces["frame"]].concat(),
+        "the frame is echoed before the group ends"
+    );
+    assert!(!echo.finished.contains(&Local(2)));
+    echo.finish(group);
+    assert!(echo.finished.contains(&Local(2)));
+    assert_eq!(echo.closed, None);
+}
+
+#[test]
+fn client_of_gomoqt_09_is_answered_byte_for_byte() {
+    let pieces = golden::pieces("gomoqt-0.9.txt");
+    let mut echo = echo(Some("/echo"), SessionLimits::default());
+    let first = echo.open(0, Bi, &pieces["session-client"]);
+    assert_eq!(echo.take_written(first), pieces["session-server"]);
+    assert_eq!(echo.take_written(Local(0)), pieces["announce-please"]);
+    let early = echo.open(4, Bi, &pieces["announce-please"]);
+    assert_eq!(echo.take_written(early), pieces["announce-init-none"]);
+    echo.deliver(Local(0), &pieces["announce-init"]);
+    assert_eq!(echo.take_written(early), pieces["announce-active"]);
+    assert_eq!(echo.take_written(Local(1)), pieces["subscribe"]);
+    let late = echo.open(8, Bi, &pieces["announce-please"]);
+    assert_eq!(echo.take_written(late), pieces["announce-init"]);
+    let subscriber = echo.open(12, Bi, &pieces["subscribe"]);
+    assert_eq!(echo.take_written(subscriber), pieces["subscribe-ok"]);
+    echo.deliver(Local(1), &pieces["subscribe-ok"]);
+    let group = echo.open(2, Uni, &[&pieces["group"][..], &pieces["frame"]].concat());
+    echo.finish(group);
+    assert_eq!(echo.take_written(Local(2)), [&pieces["group"][..], &pieces["frame"]].concat());
+    echo.deliver(Local(0), &pieces["announce-ended"]);
+    assert_eq!(echo.take_written(early), pieces["announce-ended"]);
+    assert_eq!(echo.take_written(late), pieces["announce-ended"]);
+    assert!(echo.finished.contains(&subscriber), "the echo's track ends when the client's track ends");
+}
+
+#[test]
+fn live_status_of_the_original_program_is_accepted() {
+    let (mut echo, pieces) = established(SessionLimits::default());
+    echo.deliver(Local(0), &pieces["announce-live-bare"]);
+    echo.deliver(Local(0), &pieces["announce-active"]);
+    assert_eq!(echo.take_written(Local(1)), pieces["subscribe"]);
+}
+
+#[test]
+fn version_is_chosen_from_the_offer() {
+    let both = [0x00, 0x13, 0x02, 0xc0, 0, 0, 0, 0xfe, 0xed, 0xba, 0xbe, 0xc0, 0, 0, 0, 0xff, 0xff, 0xff, 0, 0x00];
+    let mut echo = echo(Some("/echo"), SessionLimits::default());
+    echo.open(0, Bi, &both[..]);
+    assert_eq!(echo.peer.session.version(), None, "according to its length of 19, one byte of the setup is missing");
+    let mut setup = both;
+    setup[1] = 0x12;
+    let mut echo = self::echo(Some("/echo"), SessionLimits::default());
+    let first = echo.open(0, Bi, &setup);
+    assert_eq!(echo.peer.session.version(), Some(MoqtVersion::Gomoqt202502), "gomoqt-2025-02 is preferred");
+    assert_eq!(echo.take_written(first), golden::pieces("gomoqt-2025-02.txt")["session-server"]);
+}
+
+#[test]
+fn path_is_served_with_or_without_its_slash() {
+    for (path, is_served) in [("/echo", true), ("echo", true), ("/other", false), ("//echo", false), ("", false)] {
+        assert_eq!(path_matches("/echo", path), is_served, "{path}");
+        let setup = [
+            &[0, 12 + path.len() as u8, 1, 0xc0, 0, 0, 0, 0xff, 0xff, 0xff, 0, 1, 1, path.len() as u8][..],
+            path.as_bytes(),
+        ];
+        let mut echo = quic();
+        echo.open(0, Bi, &setup.concat());
+        assert_eq!(echo.closed.is_none(), is_served, "{path}");
+        if !is_served {
+            assert_eq!(
+                echo.closed(),
+                (error_code::SETUP_FAILED, format!("unknown path {path}; this server serves /echo").as_str())
+            );
+        }
+    }
+    let mut without_path = quic();
+    without_path.open(0, Bi, &golden::pieces("gomoqt-2025-02.txt")["session-client"]);
+    assert_eq!(without_path.closed(), (error_code::SETUP_FAILED, "the setup contains no path"));
+}
+
+#[test]
+fn invalid_setup_is_rejected_with_its_reason() {
+    #[rustfmt::skip]
+    let cases: [(&[u8], u32, &str); 7] = [
+        (&[0x20, 0x43, 0x21], error_code::PROTOCOL_VIOLATION, "unsupported MOQ protocol (first byte 0x20)"),
+        (&[0x02, 0x17],       error_code::PROTOCOL_VIOLATION, "type 0x02, expected 0x00 (session)"),
+        (&[0x00, 0x0a, 0x01, 0xc0, 0, 0, 0, 0xff, 0x0b, 0xad, 0x03, 0x00], error_code::SETUP_FAILED, "contains no path"),
+        (&[0x00, 0x0d, 0x01, 0xc0, 0, 0, 0, 0xff, 0x0b, 0xad, 0x03, 1, 1, 1, b'/'], error_code::SETUP_FAILED, "unknown path /; "),
+        (&[0x00, 0x11, 0x01, 0xc0, 0, 0, 0, 0xff, 0x0b, 0xad, 0x03, 1, 1, 5, b'/', b'e', b'c', b'h', b'o'], error_code::UNSUPPORTED_VERSION, "offered 0xff0bad03, supported 0xffffff00 and 0xfeedbabe"),
+        (&[0x00, 0xc0, 0, 0, 1, 0, 0, 0, 0], error_code::PROTOCOL_VIOLATION, "message or frame of 4294967296 bytes exceeds the maximum of 1048576"),
+        (&[0x00, 0x01, 0x3f], error_code::PROTOCOL_VIOLATION, "versions is truncated"),
+    ];
+    for (bytes, code, reason) in cases {
+        let mut echo = quic();
+        echo.open(0, Bi, bytes);
+        let (closed, actual) = echo.closed();
+        assert_eq!(closed, code, "{bytes:02x?}: {actual}");
+        assert!(actual.contains(reason), "{bytes:02x?}: {actual}");
+        assert_eq!(echo.counts.setups_failed, 1);
+    }
+}
+
+#[test]
+fn missing_setup_times_out() {
+    let setup = &golden::pieces("gomoqt-2025-02.txt")["session-client-quic"];
+    for sent in 0..setup.len() {
+        let mut silent = quic();
+        if sent > 0 {
+            silent.open(0, Bi, &setup[..sent]);
+        }
+        silent.until(Time::from_millis(4_999));
+        assert_eq!(silent.closed, None);
+        silent.until(Time::from_millis(5_000));
+        assert_eq!(silent.closed(), (error_code::SETUP_FAILED, "setup timed out after 5 s"));
+        let mut short_timeout =
+            self::echo(None, SessionLimits { setup_timeout: Duration::from_millis(250), ..SessionLimits::default() });
+        short_timeout.until(Time::from_millis(250));
+        assert_eq!(short_timeout.closed(), (error_code::SETUP_FAILED, "setup timed out after 0.25 s"));
+        let mut ended = quic();
+        let first = ended.open(0, Bi, &setup[..sent]);
+        ended.finish(first);
+        assert_eq!(ended.closed().0, error_code::PROTOCOL_VIOLATION, "ended after {sent} bytes");
+    }
+    let (mut echo, _) = established(SessionLimits::default());
+    echo.until(Time::from_millis(60_000));
+    assert_eq!(echo.closed, None);
+    echo.finish(Remote(0));
+    assert_eq!(echo.closed(), (error_code::NO_ERROR, "the session stream ended"));
+}
+
+#[test]
+fn streams_that_overtake_the_setup_wait_for_it() {
+    let pieces = golden::pieces("gomoqt-2025-02.txt");
+    let mut echo = quic();
+    echo.peer.update(Time::ZERO, |session| session.on_stream_opened(0, Bi));
+    let announcements = echo.open(4, Bi, &pieces["announce-please"]);
+    let subscriber = echo.open(8, Bi, &pieces["subscribe"]);
+    let stray = echo.open(2, Uni, &pieces["group"]);
+    echo.finish(announcements);
+    assert_eq!((echo.opened.len(), echo.stopped.len()), (0, 0), "nothing is sent before the setup");
+    echo.deliver(Remote(0), &pieces["session-client-quic"]);
+    assert_eq!(
+        echo.stopped,
+        [(stray, error_code::INVALID_SUBSCRIBE_ID)],
+        "a group with an unassigned subscription number is rejected"
+    );
+    assert_eq!(echo.finished, [announcements]);
+    echo.deliver(Local(0), &pieces["announce-active"]);
+    assert_eq!(echo.take_written(subscriber), pieces["info"]);
+}
+
+#[test]
+fn subscription_to_an_unannounced_track_is_rejected_after_timeout() {
+    let (mut echo, pieces) = established(SessionLimits::default());
+    let subscriber = echo.open(4, Bi, &pieces["subscribe"]);
+    echo.until(Time::from_millis(4_999));
+    assert_eq!(echo.reset, []);
+    echo.until(Time::from_millis(5_000));
+    assert_eq!(
+        (&echo.reset[..], &echo.stopped[..]),
+        (&[(subscriber, error_code::TRACK_NOT_FOUND)][..], &[(subscriber, error_code::TRACK_NOT_FOUND)][..])
+    );
+    assert_eq!((echo.counts.subscriptions_rejected, echo.closed), (1, None));
+}
+
+#[test]
+fn unknown_stream_is_rejected_and_the_session_continues() {
+    let (mut echo, pieces) = established(SessionLimits::default());
+    for (id, kind, byte) in [(4, Bi, 0), (8, Bi, 3), (12, Bi, 4), (16, Bi, 0x20), (2, Uni, 1), (6, Uni, 0x21)] {
+        let stream = echo.open(id, kind, &[byte, 0, 0]);
+        assert_eq!(echo.stopped.pop(), Some((stream, error_code::UNSUPPORTED_STREAM_TYPE)), "{byte}");
+        assert_eq!(echo.reset.pop(), (kind == Bi).then_some((stream, error_code::UNSUPPORTED_STREAM_TYPE)), "{byte}");
+        echo.deliver(stream, &[1, 2, 3]);
+    }
+    assert_eq!((echo.counts.streams_unknown_type, echo.counts.requests_unsupported), (4, 2));
+    echo.deliver(Local(0), &pieces["announce-active"]);
+    assert_eq!(echo.take_written(Local(1)), pieces["subscribe"]);
+}
+
+#[test]
+fn malformed_message_resets_its_stream_only() {
+    let (mut echo, pieces) = established(SessionLimits::default());
+    #[rustfmt::skip]
+    let cases: [&[u8]; 5] = [
+        &[1, 0x04, 0x01, 0x02, 0xc3, 0x28],        // a prefix that is not UTF-8
+        &[1, 0x03, 0x40, 0x41, 0x00],              // 65 parts
+        &[2, 0x02, 0x00, 0x3f],                    // a count of 63 parts, but no parts
+        &[2, 0x80, 0x10, 0x00, 0x01],              // one byte over a mebibyte
+        &[2, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
+    ];
+    for (id, bytes) in (4..).step_by(4).zip(cases) {
+        let stream = echo.open(id, Bi, bytes);
+        assert_eq!(echo.reset.pop(), Some((stream, error_code::MALFORMED_MESSAGE)), "{bytes:02x?}");
+        assert_eq!(echo.stopped.pop(), Some((stream, error_code::MALFORMED_MESSAGE)), "{bytes:02x?}");
+    }
+    let cut = echo.open(40, Bi, &pieces["subscribe"][..9]);
+    echo.finish(cut);
+    assert_eq!(echo.reset.pop(), Some((cut, error_code::MALFORMED_MESSAGE)));
+    for (id, type_alone) in [(44, 1), (48, 2)] {
+        let stream = echo.open(id, Bi, &[type_alone]);
+        echo.finish(stream);
+        assert_eq!(echo.reset.pop(), Some((stream, error_code::MALFORMED_MESSAGE)));
+    }
+    assert_eq!(echo.counts.streams_malformed, 8);
+    echo.deliver(Local(0), &pieces["announce-active"]);
+    assert_eq!(echo.take_written(Local(1)), pieces["subscribe"]);
+    echo.deliver(Local(0), &[0x01, 0x07]);
+    assert_eq!(echo.reset.pop(), Some((Local(0), error_code::MALFORMED_MESSAGE)), "an announcement with status 7");
+}
+
+#[test]
+fn second_subscription_with_the_same_id_is_rejected() {
+    for version in MoqtVersion::ALL {
+        let (mut echo, pieces) = subscribed_in(version, SessionLimits::default());
+        let second = echo.open(8, Bi, &pieces["subscribe"]);
+        assert_eq!(echo.reset, [(second, error_code::DUPLICATE_SUBSCRIBE_ID)]);
+        echo.open(2, Uni, &group(&["a"]));
+        assert_eq!(echo.opened.last(), Some(&(Local(2), Uni)), "the first subscription is served");
+    }
+}
+
+#[test]
+fn only_groups_in_the_subscribed_range_are_sent() {
+    // In gomoqt-0.9, a subscription has no range.
+    for version in [MoqtVersion::Gomoqt202502, MoqtVersion::Lite04, MoqtVersion::Lite03] {
+        let (mut echo, pieces) = subscribed_in(version, SessionLimits::default());
+        echo.deliver(Remote(4), &pieces["subscribe-update"]);
+        for (id, sequence, is_wanted) in [(2, 2, false), (6, 3, true), (10, 63, true)] {
+            echo.open(id, Uni, &[0, 2, 0, sequence, 1, b'x']);
+            let sent = echo.opened.pop().filter(|(_, kind)| *kind == Uni);
+            assert_eq!(sent.is_some(), is_wanted, "{version:?} {sequence}");
+        }
+        let after = echo.open(14, Uni, &[0, 3, 0, 0x41, 0x91, 1, b'x']);
+        assert_ne!(echo.opened.last().map(|(_, kind)| *kind), Some(Uni), "group 401 is not sent before group 400");
+        echo.finish(after);
+    }
+}
+
+#[test]
+fn streams_beyond_the_limit_are_rejected() {
+    for version in MoqtVersion::ALL {
+        let (mut echo, _) = subscribed_in(version, SessionLimits::default());
+        for id in (8..40_008).step_by(4) {
+            echo.open(id, Bi, &[]);
+            echo.open(id + 2, Uni, &[0]);
+        }
+        // The server accepts 128 groups and 64 bidirectional streams, which include the subscription and the session stream, if any.
+        let accepted = if version.rules().session_code.is_some() { 62 } else { 63 };
+        assert_eq!(echo.counts.streams_rejected, 10_000 - accepted + 10_000 - 128);
+        assert!(echo.stopped.iter().all(|(_, code)| *code == error_code::LIMIT_EXCEEDED));
+        assert_eq!((echo.opened.len(), echo.closed.is_none()), (2, true));
+        echo.finish(Remote(10));
+        echo.open(50_002, Uni, &group(&["still here"]));
+        assert_eq!(echo.take_written(Local(2)), group(&["still here"]), "one stream is available again");
+    }
+}
+
+#[test]
+fn announcements_beyond_the_limit_are_ignored_in_all_versions() {
+    for version in MoqtVersion::ALL {
+        let (mut echo, _) = established_in(version, SessionLimits::default());
+        let announce = |echo: &mut ManualPeer<MoqtEcho>, name: &str| {
+            let announce = Announce { path: TrackPath::from_parts([name]), hops: vec![5], ..Announce::default() };
+            echo.deliver(Local(0), &announce.encode_with_length(version));
+            (echo.counts.announcements, echo.counts.announcements_rejected)
+        };
+        // The path, with the prefix and slash that some versions have, has more than 4,096 bytes.
+        assert_eq!(announce(&mut echo, &"x".repeat(4_097)), (0, 1), "{version:?}");
+        let last = (0..100).map(|number| announce(&mut echo, &number.to_string())).last();
+        assert_eq!((last, echo.closed), (Some((16, 85)), None), "{version:?}");
+    }
+}
+
+#[test]
+fn announcements_beyond_the_limit_are_ignored() {
+    let (mut echo, _) = established(SessionLimits::default());
+    for part in 0..100_u8 {
+        let path = [&[0x0f, 1, 3, 5][..], b"japan", &[5], b"kyoto", &[1, part]].concat();
+        let body = path.len() as u8 - 1;
+        echo.deliver(Local(0), &[&[body], &path[1..]].concat());
+    }
+    assert_eq!((echo.counts.announcements, echo.counts.announcements_rejected), (16, 84));
+    // One part of 4,097 bytes (0x1001). The status, the count and the length of the part take 4 more bytes.
+    let long = [&[0x50, 0x05, 1, 1, 0x50, 0x01][..], &[b'x'; 4_097]].concat();
+    let (mut echo, _) = established(SessionLimits::default());
+    echo.deliver(Local(0), &long);
+    assert_eq!((echo.counts.announcements, echo.counts.announcements_rejected), (0, 1));
+    assert_eq!(echo.opened.len(), 1, "no subscription");
+}
+
+#[test]
+fn oversized_prefix_is_rejected() {
+    for version in MoqtVersion::ALL {
+        let (mut echo, _) = established_in(version, SessionLimits::default());
+        let prefix = TrackPath::from_parts(["x".repeat(4_097)]);
+        let please = AnnouncePlease { prefix, ..AnnouncePlease::default() }.encode_with_length(version);
+        let announcements = echo.open(4, Bi, &[&[1], &please[..]].concat());
+        assert_eq!(echo.stopped.last(), Some(&(announcements, error_code::LIMIT_EXCEEDED)));
+        assert_eq!(echo.counts.streams_rejected, 1);
+        let track = TrackPath::from_parts(["x".repeat(4_096), "track".to_owned()]);
+        let subscribe = Subscribe { track, ..Subscribe::default() }.encode_with_length(version);
+        let subscriber = echo.open(8, Bi, &[&[2], &subscribe[..]].concat());
+        assert_eq!(echo.stopped.last(), Some(&(subscriber, error_code::LIMIT_EXCEEDED)));
+        assert_eq!((echo.counts.subscriptions_rejected, echo.closed), (1, None));
+    }
+}
+
+#[test]
+fn incomplete_frames_are_bounded() {
+    for version in MoqtVersion::ALL {
+        let (mut echo, _) = subscribed_in(version, SessionLimits::default());
+        for id in (2..402).step_by(4) {
+            echo.open(id, Uni, &[0, 2, 0, 1, 0x80, 0x10, 0x00, 0x00]);
+            for _ in 0..15 {
+                echo.deliver(Remote(id), &vec![0; 1 << 16]);
+            }
+        }
+        // 100 groups of 960 KiB would be 94 MiB. Four of them fit in 4 MiB.
+        let refused = echo.stopped.iter().filter(|(_, code)| *code == error_code::LIMIT_EXCEEDED).count();
+        assert_eq!((refused, echo.counts.groups_aborted), (96, 96));
+        assert_eq!(echo.closed, None);
+    }
+}
+
+#[test]
+fn moqt_session_closes_a_peer_that_stops_reading() {
+    for version in MoqtVersion::ALL {
+        let (mut echo, pieces) = established_in(version, SessionLimits::default());
+        echo.deliver(Local(0), &pieces["announce-active-client"]);
+        let announcements = echo.open(4, Bi, &pieces["announce-please"]);
+        echo.accepts_writes = false;
+        for _ in 0..10_000 {
+            echo.deliver(Local(0), &pieces["announce-ended-client"]);
+            if echo.closed.is_some() {
+                break;
+            }
+            echo.deliver(Local(0), &pieces["announce-active-client"]);
+            let unread = echo.written.values().map(Vec::len).sum::<usize>();
+            assert!(unread <= 257 << 10, "{unread}");
+        }
+        assert!(echo.written.contains_key(&announcements));
+        assert_eq!(echo.closed(), (error_code::INTERNAL_ERROR, "the peer does not read messages"), "{version:?}");
+    }
+}
+
+/// A client of moq-lite subscribes and unsubscribes, but reads neither the replies nor the relayed subscriptions.
+#[test]
+fn moq_lite_peer_that_does_not_read_relayed_requests_is_closed() {
+    for version in [MoqtVersion::Lite04, MoqtVersion::Lite03] {
+        let (mut echo, pieces) = established_in(version, SessionLimits::default());
+        echo.deliver(Local(0), &pieces["announce-active-client"]);
+        echo.accepts_writes = false;
+        let mut times = 0;
+        while echo.closed.is_none() && times < 20_000 {
+            let subscriber = echo.open(4 * times, Bi, &pieces["subscribe"]);
+            echo.finish(subscriber);
+            times += 1;
+        }
+        // A reply takes 7 bytes. The first 64 relayed subscriptions take 28 bytes. All later ones take 29 bytes, because their
+        // subscription ID takes two bytes. The sum may be 262,144 bytes.
+        let expected = 64 + (262_144 - 64 * (7 + 28)) / (7 + 29) + 1;
+        assert_eq!((times, echo.closed().0), (expected, error_code::INTERNAL_ERROR));
+    }
+}
+
+#[test]
+fn peer_that_does_not_read_requests_is_closed() {
+    let (mut echo, pieces) = established(SessionLimits::default());
+    echo.accepts_writes = false;
+    let mut times = 0;
+    while echo.closed.is_none() && times < 20_000 {
+        echo.deliver(Local(0), &pieces["announce-active"]);
+        echo.deliver(Local(0), &pieces["announce-ended"]);
+        times += 1;
+    }
+    // Each announcement causes a subscription, whether the previous subscription has ended or not. The first 64 subscriptions take 26 bytes
+    // each. All later subscriptions take 27 bytes, because their subscription ID takes two bytes. Of these later subscriptions, 9,647 fit
+    // in the remaining memory.
+    assert_eq!((times, echo.closed().0), (64 + 9_647 + 1, error_code::INTERNAL_ERROR));
+}
+
+#[test]
+fn aborted_group_is_aborted_in_the_echo() {
+    for version in MoqtVersion::ALL {
+        let (mut echo, _) = subscribed_in(version, SessionLimits::default());
+        let broken = echo.open(2, Uni, &group(&["one"]));
+        echo.reset(broken, 42);
+        assert_eq!((&echo.reset[..], &echo.finished[..]), (&[(Local(2), 42)][..], &[][..]));
+        let cut = echo.open(6, Uni, &[&group(&["one"])[..], &[9, b'x']].concat());
+        echo.finish(cut);
+        assert_eq!(
+            echo.reset,
+            [(Local(2), 42), (Local(3), error_code::MALFORMED_MESSAGE)],
+            "a truncated frame is an error"
+        );
+        assert_eq!(echo.counts.groups_aborted, 2);
+    }
+}
+
+#[test]
+fn group_that_ends_within_a_frame_is_malformed() {
+    let (mut echo, _) = subscribed(SessionLimits::default());
+    let whole = group(&["abc", "d"]);
+    for (id, end) in (2..).step_by(4).zip(0..=whole.len()) {
+        let stream = echo.open(id, Uni, &whole[..end]);
+        echo.finish(stream);
+        // A group may end after GROUP, after its first frame, or after its second frame.
+        let error = (![4, 8, 10].contains(&end)).then_some((stream, error_code::MALFORMED_MESSAGE));
+        assert_eq!(echo.stopped.pop(), error, "{end}");
+    }
+}
+
+#[test]
+fn second_frame_of_a_group_returns_independently() {
+    let (mut echo, _) = subscribed(SessionLimits::default());
+    let source = echo.open(2, Uni, &group(&["one"]));
+    assert_eq!(echo.take_written(Local(2)), group(&["one"]));
+    echo.until(Time::from_millis(400));
+    echo.deliver(source, b"\x03two");
+    assert_eq!(echo.take_written(Local(2)), b"\x03two");
+}
+
+#[test]
+fn nothing_is_sent_after_unsubscribing() {
+    let (mut echo, _) = subscribed(SessionLimits::default());
+    let group = echo.open(2, Uni, &group(&["one"]));
+    echo.accepts_writes = false;
+    echo.deliver(group, &[1, b'w']);
+    echo.finish(Remote(4));
+    assert_eq!(
+        (&echo.finished[..], &echo.reset[..]),
+        (&[Remote(4)][..], &[(Local(2), error_code::PUBLISH_ABORTED)][..])
+    );
+    let opened = echo.opened.len();
+    echo.deliver(group, &[1, b'x']);
+    echo.finish(group);
+    echo.open(6, Uni, &self::group(&["two"]));
+    assert_eq!(echo.opened.len(), opened);
+}
+
+#[test]
+fn end_of_a_track_drops_its_waiting_groups() {
+    let (mut echo, pieces) = established(SessionLimits::default());
+    let announcements = echo.open(4, Bi, &pieces["announce-please"]);
+    echo.deliver(Local(0), &pieces["announce-active"]);
+    let group = echo.open(2, Uni, &group(&["one"]));
+    echo.take_written(announcements);
+    echo.reset(Local(1), 3);
+    assert_eq!(
+        echo.take_written(announcements),
+        pieces["announce-ended"],
+        "a track that the client does not serve is not announced back"
+    );
+    assert_eq!(echo.counts.groups_dropped_no_subscriber, 1);
+    echo.finish(group);
+    let late = echo.open(6, Uni, &self::group(&["two"]));
+    assert!(
+        !echo.stopped.contains(&(late, error_code::INVALID_SUBSCRIBE_ID)),
+        "a group may arrive after the end of its subscription"
+    );
+    let late = echo.open(8, Bi, &pieces["subscribe"]);
+    assert!(echo.take_written(late).is_empty(), "the track has no subscription any more");
+    // The track is announced again, so it is available again.
+    echo.deliver(Local(0), &pieces["announce-ended"]);
+    echo.deliver(Local(0), &pieces["announce-active"]);
+    assert_eq!(echo.take_written(late), pieces["info"]);
+    assert_eq!(echo.take_written(announcements), pieces["announce-active"]);
+}
+
+/// The other end has subscription 0 on stream 4, and `more` subscriptions on the streams after it.
+fn subscribed_often(limits: SessionLimits, more: u8) -> ManualPeer<MoqtEcho> {
+    let (mut echo, pieces) = subscribed(limits);
+    for number in 1..=more {
+        // The first byte after the type and the length is the subscription number.
+        let mut subscribe = pieces["subscribe"].clone();
+        subscribe[2] = number;
+        let subscriber = echo.open(4 + 4 * u64::from(number), Bi, &subscribe);
+        assert_eq!(echo.take_written(subscriber), pieces["info"]);
+    }
+    echo
+}
+
+#[test]
+fn chunk_of_many_empty_frames_is_processed_in_slices() {
+    const FRAMES: usize = 1 << 16;
+    let mut echo = subscribed_often(SessionLimits::default(), 15);
+    let coming = echo.open(2, Uni, &[0, 2, 0, 1]);
+    // All bytes of the chunk are zero. Each byte is the length field of one empty frame.
+    echo.peer.update(echo.now, |session| session.on_stream_data(coming, &vec![0; FRAMES]));
+    echo.peer.update(echo.now, |session| session.on_stream_finished(coming));
+    let (mut slices, mut frames, mut bytes) = (0, 0, 0);
+    loop {
+        let (mut writes, mut queued) = (0, 0);
+        while let Some(action) = echo.peer.poll_action() {
+            if let jamjam_moqt::SessionAction::Write(stream, more) = action {
+                writes += 1;
+                queued += more.len();
+                echo.peer.update(echo.now, |session| session.on_bytes_written(stream, more.len()));
+            }
+        }
+        // Each of the 16 readers gets 64 frames of one byte in one write. In the first slice, GROUP (4 bytes) precedes the frames.
+        let (max_writes, max_queued) = if slices == 0 { (32, 16 * 68) } else { (16, 16 * 64) };
+        assert!(writes <= max_writes && queued <= max_queued, "slice {slices}: {writes} writes, {queued} bytes");
+        let counts = echo.peer.take_counters();
+        assert!(counts.frames_received <= 64, "slice {slices}: {} frames", counts.frames_received);
+        (slices, frames, bytes) = (slices + 1, frames + counts.frames_sent as usize, bytes + queued);
+        if !echo.peer.has_backlog() {
+            break;
+        }
+        assert_eq!(echo.peer.next_deadline(), Some(Time::ZERO), "the rest is due at once");
+        echo.peer.handle_timeout(echo.now);
+    }
+    assert!(slices >= FRAMES / 64, "{slices}");
+    assert_eq!((frames, bytes), (16 * FRAMES, 16 * (FRAMES + 4)));
+}
+
+#[test]
+fn stream_that_used_exactly_one_slice_does_not_wait() {
+    // A slice is 64 items: 64 frames, or GROUP and 63 frames.
+    for frames in (60..70).chain(124..132) {
+        let (mut echo, _) = subscribed(SessionLimits::default());
+        let coming = echo.open(2, Uni, &group(&vec!["x"; frames]));
+        echo.finish(coming);
+        let mut slices = 0;
+        while echo.peer.has_backlog() {
+            assert_eq!(echo.peer.next_deadline(), Some(Time::ZERO), "{frames} frames, slice {slices}");
+            echo.peer.handle_timeout(echo.now);
+            echo.act();
+            slices += 1;
+        }
+        assert!(slices <= 3, "{frames} frames: {slices} slices");
+        assert_eq!((echo.take_written(Local(2)), &echo.finished[..]), (group(&vec!["x"; frames]), &[Local(2)][..]));
+    }
+}
+
+#[test]
+fn streams_take_turns_and_none_is_lost() {
+    let (mut echo, pieces) = subscribed(SessionLimits::default());
+    let [one, other] = [2, 6].map(|id| {
+        echo.peer.update(echo.now, |session| session.on_stream_opened(id, Uni));
+        Remote(id)
+    });
+    let frames = |count: usize| [&[0, 2, 0, 1][..], &b"\x01x".repeat(count)].concat();
+    echo.peer.update(echo.now, |session| session.on_stream_data(one, &frames(1_000)));
+    echo.peer.update(echo.now, |session| session.on_stream_finished(one));
+    echo.peer.update(echo.now, |session| session.on_stream_data(other, &frames(70)));
+    echo.peer.update(echo.now, |session| session.on_stream_finished(other));
+    let announcements = echo.open(8, Bi, &pieces["announce-please"]);
+    assert_eq!(echo.take_written(announcements), pieces["announce-active"]);
+    assert_eq!(echo.finished, [], "neither group is complete");
+    echo.until(Time::from_millis(1));
+    assert_eq!(echo.finished, [Local(3), Local(2)], "the short group is finished first");
+    assert_eq!((echo.take_written(Local(2)), echo.take_written(Local(3))), (frames(1_000), frames(70)));
+}
+
+#[test]
+fn frame_counts_as_sent_when_the_transport_has_taken_all_of_it() {
+    let (mut echo, _) = subscribed(SessionLimits::default());
+    echo.accepts_writes = false;
+    // GROUP takes 4 bytes. The frames (length and content) take 1 + 3, 1, and 2 + 100 bytes.
+    let long = "y".repeat(100);
+    let coming = echo.open(2, Uni, &[&group(&["abc", ""])[..], &[0x40, 100], long.as_bytes()].concat());
+    echo.finish(coming);
+    assert_eq!(echo.written[&Local(2)].len(), 4 + 4 + 1 + 102);
+    let mut sent = |taken: usize| {
+        echo.peer.update(Time::ZERO, |session| session.on_bytes_written(Local(2), taken));
+        let counts = echo.peer.take_counters();
+        (counts.frames_sent, counts.sent_bytes)
+    };
+    assert_eq!([sent(0), sent(4), sent(3)], [(0, 0); 3], "one byte of the first frame is missing");
+    assert_eq!(sent(1), (1, 3));
+    assert_eq!(sent(102), (1, 0), "the empty frame, and all but one byte of the last frame");
+    assert_eq!([sent(1), sent(1)], [(1, 100), (0, 0)]);
+}
+
+#[test]
+fn dropped_groups_are_counted_once_by_reason() {
+    // One of two readers unsubscribes while two groups have unsent data for that reader.
+    let mut echo = subscribed_often(SessionLimits::default(), 1);
+    echo.accepts_writes = false;
+    let one = echo.open(2, Uni, &group(&["one"]));
+    echo.open(6, Uni, &group(&["two"]));
+    echo.finish(Remote(4));
+    assert_eq!(echo.reset, [(Local(2), error_code::PUBLISH_ABORTED), (Local(4), error_code::PUBLISH_ABORTED)]);
+    let counts = echo.counts;
+    assert_eq!((counts.groups_sent, counts.groups_unsubscribed, counts.groups_dropped()), (4, 2, [0; 3]));
+    echo.finish(one);
+    assert_eq!(echo.finished, [Remote(4), Local(3)]);
+
+    // SUBSCRIBE_UPDATE limits the reader to groups 3 to 400 (0x190), so no reader wants group 2.
+    let (mut echo, pieces) = subscribed(SessionLimits::default());
+    echo.deliver(Remote(4), &pieces["subscribe-update"]);
+    for (id, sequence) in [(2, 2), (6, 3)] {
+        let coming = echo.open(id, Uni, &[0, 2, 0, sequence, 1, b'x', 1, b'y']);
+        echo.finish(coming);
+    }
+    assert_eq!((echo.counts.groups_received, echo.counts.groups_sent, echo.counts.groups_dropped()), (2, 1, [0, 0, 1]));
+}
+
+/// An echo with a reader, a delay of 10 ms and a limit of `max_buffered_bytes`.
+fn delayed(max_buffered_bytes: usize) -> ManualPeer<MoqtEcho> {
+    let end = EndpointRole::Server { served_path: "/echo".to_owned(), connect_path: Some("/echo".to_owned()) };
+    let config = MoqtEchoConfig { delay: Duration::from_millis(10), max_buffered_bytes };
+    let mut echo = ManualPeer::new(MoqtEndpoint::new(
+        Session::new(Time::ZERO, end, SessionLimits::default()),
+        MoqtEcho::new(config),
+    ));
+    let pieces = golden::pieces("gomoqt-2025-02.txt");
+    echo.open(0, Bi, &pieces["session-client"]);
+    echo.deliver(Local(0), &pieces["announce-active"]);
+    echo.open(4, Bi, &pieces["subscribe"]);
+    echo
+}
+
+#[test]
+fn group_over_the_memory_limit_is_aborted_after_it_began_to_leave() {
+    // The overhead of a group is 1,024 bytes. Each frame counts as 64 bytes plus the length of the frame.
+    let mut echo = delayed(1_024 + 2 * 74);
+    let coming = echo.open(2, Uni, &group(&["0123456789"]));
+    echo.until(Time::from_millis(10));
+    assert_eq!(echo.take_written(Local(2)), group(&["0123456789"]));
+    let two = &group(&["0123456789", "0123456789"])[4..];
+    echo.deliver(coming, two);
+    assert_eq!((echo.peer.handler.buffered_bytes(), &echo.reset[..]), (1_172, &[][..]), "the group fits exactly");
+    echo.deliver(coming, &[0]);
+    assert_eq!(echo.reset, [(Local(2), error_code::LIMIT_EXCEEDED)]);
+    assert_eq!((echo.peer.handler.buffered_bytes(), echo.counts.groups_dropped()), (0, [0, 1, 0]));
+    // No part of the group is still stored or counted.
+    echo.deliver(coming, two);
+    echo.finish(coming);
+    echo.until(Time::from_millis(100));
+    assert_eq!(
+        (echo.peer.handler.buffered_bytes(), echo.counts.groups_dropped(), echo.counts.frames_sent),
+        (0, [0, 1, 0], 1)
+    );
+}
+
+#[test]
+fn small_group_is_echoed_when_the_memory_budget_allows_no_growth() {
+    for (len, dropped) in [(MIN_BUFFERED_BYTES / 2, [0, 0, 0]), (MIN_BUFFERED_BYTES, [0, 1, 0])] {
+        let mut echo = delayed(1 << 20);
+        echo.peer.handler.limit_growth(0);
+        let frame = [&(len as u32 | 0x8000_0000).to_be_bytes()[..], &vec![7; len]].concat();
+        let coming = echo.open(2, Uni, &[&[0, 2, 0, 1], &frame[..]].concat());
+        echo.finish(coming);
+        assert_eq!(echo.counts.groups_dropped(), dropped, "{len} bytes");
+    }
+}
+
+#[test]
+fn groups_without_subscriber_are_dropped_before_subscribed_ones() {
+    let mut echo = delayed(3 * (1_024 + 64 + 1));
+    // The peer announces another track (japan, kyoto, t), and the echo subscribes to it as subscription 1. The echoed track has no
+    // subscriber.
+    echo.deliver(Local(0), b"\x11\x01\x03\x05japan\x05kyoto\x01t\x00");
+    for (id, subscription, sequence) in [(2, 1, 1), (6, 0, 1), (10, 1, 2), (14, 0, 2), (18, 0, 3), (22, 0, 4)] {
+        echo.open(id, Uni, &[0, 2, subscription, sequence, 1, b'x']);
+    }
+    // Three of six groups fit within the limit. While the limit is exceeded, the echo drops groups. The groups that have no subscriber are
+    // dropped first, starting with the oldest. If the limit is exceeded and every group has a subscriber, the echo drops the newest group.
+    assert_eq!(echo.counts.groups_dropped(), [0, 1, 2]);
+    echo.until(Time::from_millis(10));
+    let received: Vec<_> = (3..6).map(|handle| echo.take_written(Local(handle))).collect();
+    assert_eq!(received, [1, 2, 3].map(|sequence| vec![0, 2, 0, sequence, 1, b'x']));
+}
+
+#[test]
+fn gomoqt_09_announcement_is_always_the_suffix_of_the_prefix() {
+    let pieces = golden::pieces("gomoqt-0.9.txt");
+    let mut echo = echo(Some("/echo"), SessionLimits::default());
+    echo.open(0, Bi, &pieces["session-client"]);
+    // The peer announces one path. The announcement contains only the suffix "/b". This suffix follows the requested prefix "/", so the
+    // path is "//b".
+    echo.deliver(Local(0), b"\x04\x01\x02/b");
+    assert_eq!(echo.take_written(Local(1)), b"\x02\x0c\x00\x03//b\x05index\x00");
+    let announcements = echo.open(4, Bi, &pieces["announce-please"]);
+    assert_eq!(echo.take_written(announcements), b"\x04\x01\x02/b");
+}
+
+#[test]
+fn stop_closes_the_session_with_a_code() {
+    let (mut echo, _) = subscribed(SessionLimits::default());
+    echo.peer.update(Time::ZERO, |session| session.close(error_code::NO_ERROR, "server is shutting down"));
+    echo.act();
+    assert_eq!(echo.closed(), (error_code::NO_ERROR, "server is shutting down"));
+    assert_eq!(echo.peer.next_deadline(), None);
+    echo.deliver(Remote(0), &[1, 2, 3]);
+    echo.open(99, Bi, &[7]);
+    assert_eq!(echo.counts.setups_failed, 0);
+}
+
+/// An action of a peer.
+#[derive(Clone, Debug)]
+enum PeerAction {
+    Open(u64, bool),
+    Bytes(u64, bool, Vec<u8>),
+    Piece(u64, bool, prop::sample::Index),
+    Finish(u64, bool),
+    Reset(u64, bool, u32),
+    Stopped(u64, bool, u32),
+    Taken(u64, bool, usize),
+    Time(u64),
+}
+
+fn peer_actions() -> impl Strategy<Value = Vec<PeerAction>> {
+    let stream = || (0..12_u64, any::<bool>());
+    let one = prop_oneof![
+        3 => stream().prop_map(|(id, uni)| PeerAction::Open(id, uni)),
+        3 => (stream(), prop::collection::vec(any::<u8>(), 0..40)).prop_map(|((id, ours), bytes)| PeerAction::Bytes(id, ours, bytes)),
+        9 => (stream(), any::<prop::sample::Index>()).prop_map(|((id, ours), piece)| PeerAction::Piece(id, ours, piece)),
+        1 => stream().prop_map(|(id, ours)| PeerAction::Finish(id, ours)),
+        1 => (stream(), any::<u32>()).prop_map(|((id, ours), code)| PeerAction::Reset(id, ours, code)),
+        1 => (stream(), any::<u32>()).prop_map(|((id, ours), code)| PeerAction::Stopped(id, ours, code)),
+        1 => (stream(), 0..1_000_usize).prop_map(|((id, ours), bytes)| PeerAction::Taken(id, ours, bytes)),
+        1 => (0..2_000_u64).prop_map(PeerAction::Time),
+    ];
+    prop::collection::vec(one, 0..80)
+}
+
+proptest! {
+    #[test]
+    fn session_survives_or_closes_for_any_peer_behavior(version in prop::sample::select(&MoqtVersion::ALL[..]), peer_actions in peer_actions()) {
+        let pieces = pieces_of(version);
+        let mut echo = if version.rules().session_code.is_some() {
+            let mut echo = echo(Some("/echo"), SessionLimits::default());
+            echo.accepts_writes = false;
+            echo.open(100, Bi, &pieces["session-client"]);
+            echo
+        } else {
+            established_in(version, SessionLimits::default()).0
+        };
+        echo.accepts_writes = false;
+        let pieces: Vec<_> = pieces.into_values().collect();
+        let stream = |id, ours| if ours { Local(id) } else { Remote(id) };
+        for step in peer_actions {
+            match step {
+                PeerAction::Open(id, uni) => echo.peer.update(echo.now, |session| session.on_stream_opened(id, if uni { Uni } else { Bi })),
+                PeerAction::Bytes(id, ours, bytes) => echo.peer.update(echo.now, |session| session.on_stream_data(stream(id, ours), &bytes)),
+                PeerAction::Piece(id, ours, piece) => echo.peer.update(echo.now, |session| session.on_stream_data(stream(id, ours), &pieces[piece.index(pieces.len())])),
+                PeerAction::Finish(id, ours) => echo.peer.update(echo.now, |session| session.on_stream_finished(stream(id, ours))),
+                PeerAction::Reset(id, ours, code) => echo.peer.update(echo.now, |session| session.on_stream_reset(stream(id, ours), code)),
+                PeerAction::Stopped(id, ours, code) => echo.peer.update(echo.now, |session| session.on_stop_sending(stream(id, ours), code)),
+                PeerAction::Taken(id, ours, bytes) => echo.peer.update(echo.now, |session| session.on_bytes_written(stream(id, ours), bytes)),
+                PeerAction::Time(ms) => echo.until(echo.now + Duration::from_millis(ms)),
+            }
+            echo.act();
+            // While the endpoint has a backlog, its driver reads nothing from the peer. The driver processes the backlog only when a
+            // deadline is due. Therefore, an endpoint with a backlog must return a deadline that is already due.
+            let deadline = echo.peer.next_deadline();
+            assert!(!echo.peer.has_backlog() || deadline.is_some_and(|deadline| deadline <= echo.now), "{deadline:?}");
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! Broadcast rooms over HTTP: posts, tokens, routes of room handlers, and statistics.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::{Map, Value};
+use thiserror::Error;
+use utoipa::ToSchema;
+
+use super::builtin_rooms::RoomHandlers;
+use super::messages::{MessageSender, relay_or_delay, wrap};
+use super::room_state::{BroadcastDialect, Membership, MessageOrigin};
+use super::verify_token;
+use crate::activity_log::{ActivityOutcome, ActivityScope};
+use crate::connection_context::ConnectionContext;
+use crate::counters::counters_index;
+use crate::dialect::Dialect;
+use crate::event_sink::EventSink;
+use crate::hub::Hub;
+use crate::json;
+use crate::route::BearerToken;
+use crate::token::{Audience, Claims, TokenError, sign};
+use jamjam_core::time::WallClock;
+
+/// The format of a post.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PostFormat {
+    /// Any JSON object.
+    Object,
+    /// An object with type, timestamp and data.
+    Typed,
+}
+
+/// The body of a post. It is parsed before the hub is locked.
+pub struct PostBody<'a> {
+    bytes: &'a [u8],
+    payload: Option<Value>,
+}
+
+impl<'a> PostBody<'a> {
+    /// Parses the body of a post.
+    pub fn parse(bytes: &'a [u8]) -> Self {
+        let payload = std::str::from_utf8(bytes).ok().and_then(|text| json::parse(text).ok());
+        Self { bytes, payload }
+    }
+}
+
+/// The result of an accepted post.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AcceptedPost {
+    /// Number of members that receive the post.
+    pub recipients: usize,
+    /// The delay before the message is relayed.
+    pub delay: Duration,
+    /// The relayed message as JSON; `null` if the room handler dropped it.
+    pub message: String,
+}
+
+/// An invalid field of a post.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FieldError {
+    /// The name of the field.
+    pub field: &'static str,
+    /// The requirement that the field does not meet.
+    pub message: &'static str,
+}
+
+/// Why a post is rejected.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum PostError {
+    /// Status 400.
+    #[error("Invalid JSON")]
+    InvalidJson,
+    /// Status 422.
+    #[error("Payload must be a JSON object")]
+    NotAnObject,
+    /// Status 422, with the invalid fields.
+    #[error("Validation failed")]
+    InvalidFields(Vec<FieldError>),
+    /// Status 422, with the message of the room handler.
+    #[error("{0}")]
+    RejectedByRoom(String),
+    /// Status 429.
+    #[error("Too many delayed messages are waiting")]
+    DelayQueueFull,
+}
+
+/// Why no token is issued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IssueError {
+    /// The server has no secret.
+    NoSecret,
+    /// The token would be rejected, because it has too many values.
+    TooManyValues,
+}
+
+/// Numbers of broadcast rooms and of their members.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BroadcastCounters {
+    /// Open rooms.
+    pub rooms: u64,
+    /// Control channels in all rooms.
+    pub control_clients: u64,
+    /// Members per room, without control channels.
+    pub clients: BTreeMap<String, u64>,
+}
+
+/// A broadcast room in `/health?detailed=true`, with the details of its handler.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BroadcastRoomDetails {
+    #[serde(flatten)]
+    stats: Map<String, Value>,
+    clients: usize,
+    control_clients: usize,
+    members: Vec<BroadcastMember>,
+}
+
+/// A member of a broadcast room.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct BroadcastMember {
+    client_id: String,
+    #[schema(value_type = String)]
+    address: IpAddr,
+    /// Whether the member is a control channel.
+    control: bool,
+}
+
+/// Validates a post and relays it. The caller has verified the token.
+fn post(
+    ctx: &mut ConnectionContext<'_>,
+    dialect: &mut BroadcastDialect,
+    name: &str,
+    format: PostFormat,
+    PostBody { bytes, payload }: PostBody<'_>,
+) -> Result<AcceptedPost, PostError> {
+    let payload = payload.ok_or(PostError::InvalidJson)?;
+    let Some(members) = payload.as_object() else { return Err(PostError::NotAnObject) };
+    let errors = if format == PostFormat::Typed { invalid_fields(members) } else { Vec::new() };
+    if !errors.is_empty() {
+        return Err(PostError::InvalidFields(errors));
+    }
+    let room = dialect.room_view(name, ctx.now);
+    let handler = dialect.handlers.get_mut(name);
+    handler.validate_http_post(&room, &payload).map_err(PostError::RejectedByRoom)?;
+    let Some(relay) = handler.on_http_post(&room, payload) else {
+        return Ok(AcceptedPost { recipients: 0, delay: Duration::ZERO, message: "null".to_owned() });
+    };
+    let origin = MessageOrigin { room: name.to_owned(), sender: None, received_at: ctx.now, bytes: bytes.len() };
+    let delay = relay_or_delay(ctx, dialect, origin, &relay).map_err(|_| PostError::DelayQueueFull)?;
+    let message = wrap(ctx.limits.broadcast.envelope, &room, MessageSender::Http, &relay);
+    Ok(AcceptedPost { recipients: room.clients, delay, message })
+}
+
+fn invalid_fields(members: &Map<String, Value>) -> Vec<FieldError> {
+    let text = |name| members.get(name).and_then(Value::as_str);
+    // A timestamp of this library would exclude the last day of the year 9999.
+    let is_time = |text: &str| jiff::fmt::temporal::Pieces::parse(text).is_ok();
+    let checks = [
+        (text("type").is_some_and(|kind| !kind.is_empty()), "type", "must be a non-empty string"),
+        (text("timestamp").is_some_and(is_time), "timestamp", "must be an ISO 8601 time"),
+        (members.get("data").is_some_and(Value::is_object), "data", "must be an object"),
+    ];
+    let errors = checks.into_iter().filter(|(is_right, ..)| !is_right);
+    errors.map(|(_, field, message)| FieldError { field, message }).collect()
+}
+
+impl Hub {
+    /// Sets the handlers of broadcast rooms.
+    #[must_use]
+    pub fn with_handlers(mut self, handlers: RoomHandlers) -> Self {
+        self.dialects.broadcast.handlers = handlers;
+        self
+    }
+
+    /// A token that is valid for `seconds`, and its expiry in milliseconds since the Unix epoch.
+    pub fn issue_token(
+        &self,
+        now: WallClock,
+        audience: Audience,
+        client_id: &str,
+        room: &str,
+        metadata: Map<String, Value>,
+        seconds: f64,
+    ) -> Result<(String, u64), IssueError> {
+        let claims = Claims::new(client_id, room, metadata, now.unix_ms(), seconds).with_audience(audience);
+        if claims.has_too_many_values() {
+            return Err(IssueError::TooManyValues);
+        }
+        let secret = self.limits.broadcast.secret.as_ref().ok_or(IssueError::NoSecret)?;
+        Ok((sign(secret, &claims), claims.expires_ms().unwrap_or(u64::MAX)))
+    }
+
+    /// Verifies a token for a broadcast room.
+    pub fn authorize(&self, now: WallClock, room: &str, token: &BearerToken) -> Result<(), TokenError> {
+        verify_token(&self.limits.broadcast, token.as_str(), room, now.unix_ms()).map(|_| ())
+    }
+
+    /// Relays a post from the address `source` to a broadcast room. The caller has verified the token.
+    pub fn post_to_room(
+        &mut self,
+        now: WallClock,
+        source: IpAddr,
+        room: &str,
+        (format, body): (PostFormat, PostBody<'_>),
+        sink: &mut dyn EventSink,
+    ) -> Result<AcceptedPost, PostError> {
+        let (mut ctx, dialects) = self.system_context(now, Dialect::Broadcast, sink);
+        ctx.source = source;
+        let bytes = body.bytes;
+        let posted = post(&mut ctx, &mut dialects.broadcast, room, format, body);
+        self.record_post(now, room, bytes, &posted);
+        posted
+    }
+
+    /// Whether the handler of a broadcast room serves `path`.
+    pub fn has_route(&self, now: WallClock, room: &str, path: &str) -> bool {
+        let dialect = &self.dialects.broadcast;
+        dialect.handlers.get(room).has_route(&dialect.room_view(room, now), path)
+    }
+
+    /// Counts a rejected HTTP request for broadcast rooms.
+    pub fn count_rejected_request(&mut self, is_limited: bool) {
+        let counters = &mut self.counters[counters_index(Some(Dialect::Broadcast))];
+        counters.requests_rejected += 1;
+        counters.requests_limited += u64::from(is_limited);
+    }
+
+    /// The response of a broadcast room's handler to a request at `path` below the room's path.
+    pub fn handle_room_route(
+        &mut self,
+        now: WallClock,
+        room: &str,
+        path: &str,
+        request: &http::Request<Bytes>,
+    ) -> Option<http::Response<Bytes>> {
+        let dialect = &mut self.dialects.broadcast;
+        let view = dialect.room_view(room, now);
+        dialect.handlers.get_mut(room).routes(&view, path, request)
+    }
+
+    /// The numbers of open broadcast rooms, their control channels, and the other members in each room.
+    pub fn broadcast_counters(&self) -> BroadcastCounters {
+        let rooms = &self.dialects.broadcast.rooms;
+        let mut counts = BroadcastCounters { rooms: rooms.len() as u64, ..BroadcastCounters::default() };
+        for room in rooms.iter() {
+            counts.control_clients += room.data as u64;
+            counts.clients.insert(room.name().to_owned(), (room.members.len() - room.data) as u64);
+        }
+        counts
+    }
+
+    /// Members and statistics of all broadcast rooms.
+    pub fn broadcast_details(&self, now: WallClock) -> BTreeMap<String, BroadcastRoomDetails> {
+        let dialect = &self.dialects.broadcast;
+        let details = dialect.rooms.iter().map(|room| {
+            let members = room.members.iter().map(|member| {
+                let Membership { client, is_control_channel } = &member.data;
+                let (client_id, address) = (client.id().to_owned(), client.source);
+                BroadcastMember { client_id, address, control: *is_control_channel }
+            });
+            let view = dialect.room_view(room.name(), now);
+            let details = BroadcastRoomDetails {
+                stats: dialect.handlers.get(room.name()).room_stats(&view),
+                clients: view.clients,
+                control_clients: view.control_clients,
+                members: members.collect(),
+            };
+            (room.name().to_owned(), details)
+        });
+        details.collect()
+    }
+
+    fn record_post(&mut self, now: WallClock, room: &str, body: &[u8], posted: &Result<AcceptedPost, PostError>) {
+        if posted.is_ok() && !self.activity_log.is_active(now.monotonic) {
+            return;
+        }
+        let protected = self.dialects.broadcast.handlers.get(room).requires_auth();
+        let scope = ActivityScope { dialect: Some(Dialect::Broadcast), room: Some(room.to_owned()), protected };
+        let failure = posted.as_ref().err().map(|error| match error {
+            // The handler's own error text may quote the post's content, so it is not recorded.
+            PostError::RejectedByRoom(_) => (ActivityOutcome::Rejected, "rejected by the room handler".to_owned()),
+            other => (ActivityOutcome::Rejected, other.to_string()),
+        });
+        let text = std::str::from_utf8(body).ok();
+        self.activity_log.record_message(now, scope, None, (text, body.len()), failure);
+    }
+}

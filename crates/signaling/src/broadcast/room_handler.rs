@@ -1,0 +1,292 @@
+//! The trait that customizes a broadcast room: hooks for joins, leaves, messages, posts and HTTP routes.
+//!
+//! A handler has no socket and no clock. Each hook receives the room and the time, and returns what to relay or send. A handler serves all
+//! rooms for which the handler is registered in [`RoomHandlers`](super::RoomHandlers). Handlers live as long as the process.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+
+use crate::close_code::CloseCode;
+use crate::event_sink::ConnId;
+use crate::json::to_value;
+use crate::token::Claims;
+use jamjam_core::time::WallClock;
+
+/// A room at the time of an event.
+#[derive(Clone, Copy, Debug)]
+pub struct RoomView<'a> {
+    /// The name of the room.
+    pub name: &'a str,
+    /// The time of the event.
+    pub now: WallClock,
+    /// Number of members, without control channels.
+    pub clients: usize,
+    /// Number of control channels.
+    pub control_clients: usize,
+}
+
+impl RoomView<'_> {
+    /// The Unix time in milliseconds.
+    pub fn unix_ms(&self) -> u64 {
+        self.now.unix_ms()
+    }
+
+    /// The time in UTC, for example `2026-11-20T14:30:00.000Z`.
+    pub fn iso_time(&self) -> String {
+        let time = jiff::Timestamp::from_millisecond(self.unix_ms() as i64);
+        format!("{:.3}", time.unwrap_or(jiff::Timestamp::MAX))
+    }
+}
+
+/// A connected or connecting client.
+#[derive(Clone, Debug)]
+pub struct ClientInfo {
+    /// The number of the connection.
+    pub conn: ConnId,
+    /// The source address.
+    pub source: IpAddr,
+    /// The claims of the verified token; `None` without a token.
+    pub claims: Option<Claims>,
+    /// The query parameters, without the token.
+    pub query: Vec<(String, String)>,
+}
+
+impl ClientInfo {
+    /// The client id in the token; `anonymous` if there is no token.
+    pub fn id(&self) -> &str {
+        self.claims.as_ref().map_or("anonymous", |claims| &claims.client_id)
+    }
+
+    /// The first query parameter with this name.
+    pub fn query_parameter(&self, name: &str) -> Option<&str> {
+        self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The value with this name in the token's metadata.
+    pub fn metadata(&self, name: &str) -> Option<&Value> {
+        self.claims.as_ref()?.metadata.get(name)
+    }
+}
+
+/// A client's upgrade request. The request is available only before the client joins.
+#[derive(Clone, Copy, Debug)]
+pub struct JoinRequest<'a> {
+    /// The query parameters, without the token.
+    pub query: &'a [(String, String)],
+    /// The headers that are valid text, with names in lower case. `Authorization`, `Proxy-Authorization` and `Cookie` are left out.
+    pub headers: &'a [(String, String)],
+}
+
+impl JoinRequest<'_> {
+    /// The first header with this name, compared case-insensitively.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+}
+
+/// Why a client may not join.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// The close code; 4004 by default.
+    pub code: u16,
+    /// The close reason.
+    pub reason: String,
+}
+
+impl Default for Rejection {
+    fn default() -> Self {
+        Self { code: CloseCode::REJECTED_BY_ROOM.get(), reason: "Rejected by room".to_owned() }
+    }
+}
+
+/// The receivers of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recipients {
+    /// One connection of this room.
+    Connection(ConnId),
+    /// All members.
+    Members,
+    /// All control channels.
+    ControlChannels,
+}
+
+/// An action that a handler requests.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RoomAction {
+    /// Sends a message without an envelope.
+    Send(Recipients, Value),
+    /// Relays a message to all members without delay, in the envelope.
+    Broadcast(RelayPayload),
+    /// Closes a connection of this room.
+    Close(ConnId, u16, String),
+}
+
+/// The payload of a relayed message.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RelayPayload {
+    /// In the documented envelope format, the field `content` of this JSON value is the relayed content. If there is no `content`, the
+    /// field `data` is the relayed content. If both fields are missing, the whole JSON value is the relayed content. In the Dynode envelope
+    /// format, the whole JSON value is relayed.
+    Message(Value),
+    /// This complete JSON value is the relayed content, in the documented and in the Dynode envelope format.
+    Content(Value),
+}
+
+impl RelayPayload {
+    /// The value.
+    pub fn value(&self) -> &Value {
+        match self {
+            Self::Message(value) | Self::Content(value) => value,
+        }
+    }
+}
+
+/// A message that is about to be relayed.
+#[derive(Clone, Copy, Debug)]
+pub struct RelayContext<'a> {
+    /// The room.
+    pub room: RoomView<'a>,
+    /// The member that sent the message; `None` if the message was posted over HTTP.
+    pub sender: Option<&'a ClientInfo>,
+    /// The payload that [`RoomHandler::on_message`] or [`RoomHandler::on_http_post`] returned.
+    pub payload: &'a Value,
+}
+
+/// The hooks of a room. The defaults make a room that relays every message.
+#[expect(unused_variables, reason = "default methods ignore their parameters; the names are documentation")]
+pub trait RoomHandler: Send {
+    /// Whether joining needs a valid token. Posting a message over HTTP always needs a valid token.
+    fn requires_auth(&self) -> bool {
+        true
+    }
+
+    /// Maximum number of members, without control channels. `None` is no limit. If the room is full, the server closes a further client's
+    /// connection with code 1013. Control channels can join a full room.
+    fn max_clients(&self) -> Option<usize> {
+        None
+    }
+
+    /// Called before a member or control channel joins. The token, if any, is already verified.
+    fn verify_auth(
+        &mut self,
+        room: &RoomView<'_>,
+        client: &ClientInfo,
+        request: &JoinRequest<'_>,
+    ) -> Result<(), Rejection> {
+        Ok(())
+    }
+
+    /// The first message to a member, as JSON.
+    fn welcome_message(&mut self, room: &RoomView<'_>, client: &ClientInfo) -> String {
+        default_welcome(room).to_string()
+    }
+
+    /// Called after a member has received the welcome message.
+    fn on_join(&mut self, room: &RoomView<'_>, client: &ClientInfo) -> Vec<RoomAction> {
+        Vec::new()
+    }
+
+    /// Called after a member has left. `code` and `reason` describe the close; the code is 1006 if the connection was lost.
+    fn on_leave(&mut self, room: &RoomView<'_>, client: &ClientInfo, code: u16, reason: &str) -> Vec<RoomAction> {
+        Vec::new()
+    }
+
+    /// Called after a control channel has received its welcome message.
+    fn on_control_join(&mut self, room: &RoomView<'_>, client: &ClientInfo) -> Vec<RoomAction> {
+        Vec::new()
+    }
+
+    /// The equivalent of [`RoomHandler::on_leave`] for control channels: called after a control channel has left.
+    fn on_control_leave(
+        &mut self,
+        room: &RoomView<'_>,
+        client: &ClientInfo,
+        code: u16,
+        reason: &str,
+    ) -> Vec<RoomAction> {
+        Vec::new()
+    }
+
+    /// Validates a message. An error is sent to the sender of the message, and the message has no effect.
+    fn validate_message(&mut self, room: &RoomView<'_>, client: &ClientInfo, payload: &Value) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// Validates a message that was posted over HTTP. The error is returned with status 422.
+    fn validate_http_post(&mut self, room: &RoomView<'_>, payload: &Value) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// The payload to relay; `None` drops the message.
+    fn on_message(&mut self, room: &RoomView<'_>, client: &ClientInfo, payload: Value) -> Option<RelayPayload> {
+        Some(RelayPayload::Message(payload))
+    }
+
+    /// The payload to relay for a message that was posted over HTTP; `None` drops the message.
+    fn on_http_post(&mut self, room: &RoomView<'_>, payload: Value) -> Option<RelayPayload> {
+        Some(RelayPayload::Message(payload))
+    }
+
+    /// Additional fields of the room in `/health?detailed=true`.
+    fn room_stats(&self, room: &RoomView<'_>) -> Map<String, Value> {
+        Map::new()
+    }
+
+    /// Called at each heartbeat interval while the room is open.
+    fn on_heartbeat(&mut self, room: &RoomView<'_>) -> Vec<RoomAction> {
+        Vec::new()
+    }
+
+    /// Whether [`RoomHandler::routes`] serves `path`. If false, the response is 404 and the request's body is not read.
+    fn has_route(&self, room: &RoomView<'_>, path: &str) -> bool {
+        false
+    }
+
+    /// Serves HTTP requests below `/rooms/{room}/`; `path` has no leading slash. If it returns `None`, the response is 404. Requests are
+    /// not authenticated: a handler that changes anything must check the `Authorization` header.
+    fn routes(
+        &mut self,
+        room: &RoomView<'_>,
+        path: &str,
+        request: &http::Request<Bytes>,
+    ) -> Option<http::Response<Bytes>> {
+        None
+    }
+
+    /// Called when a message is relayed, even if there are no control channels. Returns the message to send to the control channels, if
+    /// any.
+    fn control_payload(&mut self, context: &RelayContext<'_>) -> Option<Value> {
+        None
+    }
+
+    /// The delay of a message, at most one hour. A message that arrives later with a shorter delay may be relayed before this message.
+    fn broadcast_delay(&self, context: &RelayContext<'_>) -> Duration {
+        Duration::ZERO
+    }
+}
+
+/// The first message to a member of a room without its own welcome message.
+#[derive(Serialize, ToSchema)]
+#[serde(tag = "type", rename_all = "camelCase")]
+pub(crate) enum RoomServerMessage<'a> {
+    /// The connection has joined the room. Rooms that are declared in files can add or replace fields.
+    Welcome {
+        /// A greeting.
+        message: &'a str,
+        /// The room.
+        room: &'a str,
+        /// The time of the server, in milliseconds since the Unix epoch.
+        time: u64,
+    },
+}
+
+/// The default welcome message.
+pub(super) fn default_welcome(room: &RoomView<'_>) -> Value {
+    let message = "Connected to broadcast server";
+    to_value(&RoomServerMessage::Welcome { message, room: room.name, time: room.unix_ms() })
+}

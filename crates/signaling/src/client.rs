@@ -1,0 +1,607 @@
+//! The client side of the jamjam dialect, as state machines without a socket.
+//!
+//! [`RoomClient`] finds and joins a room and learns the addresses of its members. [`EchoParticipant`] creates a room for an echo server,
+//! publishes the server's addresses and echoes chat messages. [`room_table`] and [`rooms_json`] format lists of rooms.
+
+use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet};
+use std::fmt::Write;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+use std::time::Duration;
+
+use serde_json::json;
+use thiserror::Error;
+use tracing::{debug, info};
+use unicode_normalization::UnicodeNormalization;
+
+use super::jamjam::{
+    Candidate, CandidateType, ChatMessage, ClientMessage, MAX_NAME_BYTES, Peer, RoomInfo, ServerMessage,
+};
+use super::rooms;
+use jamjam_core::log_throttle::LogThrottle;
+use jamjam_core::sanitize::{sanitize, sanitize_name, truncate_bytes};
+use jamjam_core::time::{Time, WallClock};
+
+/// Maximum number of other members that are stored. The known servers admit fewer members than this to a room.
+const MAX_PEERS: usize = 64;
+
+/// Maximum number of candidates of a member that are used. Servers other than ours may accept more candidates than ours.
+const MAX_CANDIDATES: usize = 64;
+
+/// Length of a link key in base64.
+const MAX_LINK_KEY_BYTES: usize = 44;
+
+/// Maximum number of rooms that an error message lists.
+const MAX_LISTED_ROOMS: usize = 20;
+
+/// The server's error for an unknown room id or invite code.
+const ROOM_NOT_FOUND: &str = "Room not found";
+
+/// The server's error for a wrong or missing password.
+const INVALID_PASSWORD: &str = "Invalid password";
+
+/// Why a client cannot reach a peer through a room.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum RoomError {
+    /// No room matches.
+    #[error("no room matches `{query}`; {}", list_all(.rooms))]
+    NotFound {
+        /// The room that was requested.
+        query: String,
+        /// The server's rooms.
+        rooms: Vec<RoomInfo>,
+    },
+    /// Several rooms match.
+    #[error("several rooms match `{query}`; give the id or invite code of one of these rooms:\n{}", list_first(.rooms))]
+    Ambiguous {
+        /// The room that was requested.
+        query: String,
+        /// The rooms that match.
+        rooms: Vec<RoomInfo>,
+    },
+    /// The room needs a password, and none was given.
+    #[error("room `{0}` needs a password; give --password-file")]
+    PasswordRequired(String),
+    /// The password is wrong.
+    #[error("wrong password for room `{0}`")]
+    WrongPassword(String),
+    /// The server rejected the request for another reason.
+    #[error("the server rejected the request for room `{room}`: {message}")]
+    Rejected {
+        /// The room.
+        room: String,
+        /// The server's message.
+        message: String,
+    },
+    /// There is no other member.
+    #[error("room `{0}` has no other member to send to")]
+    NoPeers(String),
+    /// No other member of the room has published an address.
+    #[error("no member of room `{room}` has published an address (members: {})", .peers.join(", "))]
+    NoPeerAddress {
+        /// The room.
+        room: String,
+        /// The names of the members.
+        peers: Vec<String>,
+    },
+}
+
+fn list_all(rooms: &[RoomInfo]) -> String {
+    if rooms.is_empty() {
+        "the server has no rooms".to_owned()
+    } else {
+        format!("the server's rooms are:\n{}", list_first(rooms))
+    }
+}
+
+fn list_first(rooms: &[RoomInfo]) -> String {
+    let more = rooms.len().saturating_sub(MAX_LISTED_ROOMS);
+    let rest = if more > 0 { format!("\nand {more} more; --list-rooms prints all rooms") } else { String::new() };
+    room_table(&rooms[..rooms.len() - more]) + &rest
+}
+
+/// The state of a [`RoomClient`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum JoinState {
+    Listing,
+    Joining {
+        /// Whether the room was in the list.
+        listed: bool,
+    },
+    Joined,
+}
+
+/// A client that joins a room by id, code or name and learns the members' addresses.
+#[derive(Debug)]
+pub struct RoomClient {
+    /// The requested room: an id, an invite code, a name or a part of a name.
+    query: String,
+    password: Option<String>,
+    peer_name: String,
+    /// The client's own public link key, in base64.
+    link_key: Option<String>,
+    state: JoinState,
+    /// The sanitized name of the room in the server's list. Before the list arrives, this field contains the sanitized query. The same
+    /// applies if the room is not in the list.
+    room_name: String,
+    /// The rooms in the server's list.
+    rooms: Vec<RoomInfo>,
+    /// The client's own id in the room.
+    peer_id: String,
+    peers: Vec<KnownPeer>,
+}
+
+/// Another member. The stored data is limited, since the server is not trusted.
+#[derive(Debug)]
+struct KnownPeer {
+    id: String,
+    name: String,
+    /// In order of preference.
+    addresses: Vec<SocketAddr>,
+    /// The member's public link key, in base64.
+    link_key: Option<String>,
+}
+
+impl RoomClient {
+    /// A client called `name` that joins the room `query`.
+    pub fn new(query: &str, password: Option<String>, name: &str) -> Self {
+        Self {
+            query: query.to_owned(),
+            password,
+            peer_name: name.to_owned(),
+            link_key: None,
+            state: JoinState::Listing,
+            room_name: sanitize(query),
+            rooms: Vec::new(),
+            peer_id: String::new(),
+            peers: Vec::new(),
+        }
+    }
+
+    /// Announces this public link key, in base64.
+    #[must_use]
+    pub fn with_link_key(self, link_key: Option<String>) -> Self {
+        Self { link_key, ..self }
+    }
+
+    /// The first message: requests the list of rooms. The list contains each room's name and whether the room needs a password.
+    pub fn on_connected(&self) -> ClientMessage {
+        ClientMessage::ListRooms
+    }
+
+    /// Handles a message from the server; returns the message to send, if any.
+    pub fn on_message(&mut self, message: ServerMessage) -> Result<Option<ClientMessage>, RoomError> {
+        match (message, self.state) {
+            (ServerMessage::RoomList { rooms }, JoinState::Listing) => self.on_room_list(rooms).map(Some),
+            (ServerMessage::Error { message }, JoinState::Joining { listed: false }) if message == ROOM_NOT_FOUND => {
+                Err(self.not_found())
+            }
+            (ServerMessage::Error { message }, JoinState::Listing | JoinState::Joining { .. }) => {
+                Err(self.rejected(&message))
+            }
+            (ServerMessage::RoomJoined { peer_id, peers, .. }, JoinState::Joining { .. }) => {
+                (self.state, self.peer_id) = (JoinState::Joined, peer_id);
+                for peer in peers {
+                    self.update_peer(peer);
+                }
+                Ok(None)
+            }
+            (ServerMessage::PeerJoined { peer } | ServerMessage::PeerUpdated { peer }, JoinState::Joined) => {
+                self.update_peer(peer);
+                Ok(None)
+            }
+            (ServerMessage::PeerLeft { peer_id }, JoinState::Joined) => {
+                self.peers.retain(|other| other.id != peer_id);
+                Ok(None)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Whether the client is in the room.
+    pub fn is_joined(&self) -> bool {
+        self.state == JoinState::Joined
+    }
+
+    /// The sanitized name of the room. If the server's list does not contain the room, returns the sanitized query.
+    pub fn room_name(&self) -> &str {
+        &self.room_name
+    }
+
+    /// The usable addresses of the other members without duplicates. Echo servers come first. For each member, the candidates are sorted by
+    /// descending priority. After the candidates, the list contains the member's public address and then its local address.
+    pub fn peer_addresses(&self) -> Vec<SocketAddr> {
+        let mut others: Vec<&KnownPeer> = self.peers.iter().collect();
+        others.sort_by_key(|other| other.name != PEER_NAME);
+        let mut seen = HashSet::new();
+        others.into_iter().flat_map(|other| &other.addresses).copied().filter(|address| seen.insert(*address)).collect()
+    }
+
+    /// The link keys of the members with these addresses, in base64. If several members announce an address, the first of them counts: a
+    /// member that joins later cannot replace the key of an echo server.
+    pub fn link_keys(&self) -> HashMap<SocketAddr, Option<String>> {
+        let mut link_keys = HashMap::new();
+        for peer in &self.peers {
+            for address in &peer.addresses {
+                link_keys.entry(*address).or_insert_with(|| peer.link_key.clone());
+            }
+        }
+        link_keys
+    }
+
+    /// The error to report if no peer can be reached.
+    pub fn no_peer_error(&self) -> RoomError {
+        let room = self.room_name.clone();
+        if self.peers.is_empty() {
+            return RoomError::NoPeers(room);
+        }
+        RoomError::NoPeerAddress { room, peers: self.peers.iter().map(|other| sanitize(&other.name)).collect() }
+    }
+
+    /// The message that publishes the client's own socket address.
+    pub fn address_update(address: SocketAddr) -> ClientMessage {
+        let candidate = Candidate { address, kind: CandidateType::Host, priority: HOST_PRIORITY };
+        let address = Some(address);
+        ClientMessage::UpdatePeerInfo { candidates: vec![candidate], public_addr: address, local_addr: address }
+    }
+
+    fn on_room_list(&mut self, rooms: Vec<RoomInfo>) -> Result<ClientMessage, RoomError> {
+        self.rooms = rooms;
+        // Keyboards and file systems differ in how they compose letters.
+        let normalized = |text: &str| -> String { text.nfc().collect() };
+        let (query, name) = (self.query.as_str(), normalized(&self.query));
+        let matching = |is: &dyn Fn(&RoomInfo) -> bool| self.rooms.iter().filter(|room| is(room)).cloned().collect();
+        let by_code: Vec<RoomInfo> = matching(&|room| room.id == query || room.invite_code == query);
+        let by_name: Vec<RoomInfo> = matching(&|room| normalized(&room.name) == name);
+        let by_part: Vec<RoomInfo> = matching(&|room| normalized(&room.name).contains(&name));
+        let found = [by_code, by_name, by_part].into_iter().find(|found| !found.is_empty()).unwrap_or_default();
+        match found.as_slice() {
+            [room] => {
+                self.room_name = sanitize(&room.name);
+                if room.has_password && self.password.is_none() {
+                    return Err(RoomError::PasswordRequired(self.room_name.clone()));
+                }
+                self.state = JoinState::Joining { listed: true };
+                Ok(join_room(&room.id, self.password.clone(), &self.peer_name, self.link_key.as_deref()))
+            }
+            // A server may hide rooms from the list.
+            [] if is_room_id_or_code(query) => {
+                self.state = JoinState::Joining { listed: false };
+                Ok(join_room(query, self.password.clone(), &self.peer_name, self.link_key.as_deref()))
+            }
+            [] => Err(self.not_found()),
+            _ => Err(RoomError::Ambiguous { query: self.room_name.clone(), rooms: found }),
+        }
+    }
+
+    fn not_found(&self) -> RoomError {
+        RoomError::NotFound { query: self.room_name.clone(), rooms: self.rooms.clone() }
+    }
+
+    fn rejected(&self, message: &str) -> RoomError {
+        match message {
+            INVALID_PASSWORD if self.password.is_none() => RoomError::PasswordRequired(self.room_name.clone()),
+            INVALID_PASSWORD => RoomError::WrongPassword(self.room_name.clone()),
+            _ => RoomError::Rejected { room: self.room_name.clone(), message: sanitize(message) },
+        }
+    }
+
+    /// Stores a member or its new addresses. Some servers also list this client itself; that entry is skipped.
+    fn update_peer(&mut self, peer: Peer) {
+        if peer.id == self.peer_id || peer.id.len() > MAX_NAME_BYTES {
+            return;
+        }
+        let peer = KnownPeer {
+            addresses: addresses_of(&peer),
+            id: peer.id,
+            name: truncate_bytes(peer.name, MAX_NAME_BYTES),
+            link_key: peer.link_key.filter(|key| key.len() <= MAX_LINK_KEY_BYTES),
+        };
+        match self.peers.iter().position(|other| other.id == peer.id) {
+            Some(index) => self.peers[index] = peer,
+            None if self.peers.len() < MAX_PEERS => self.peers.push(peer),
+            None => {}
+        }
+    }
+}
+
+fn join_room(room: &str, password: Option<String>, peer_name: &str, link_key: Option<&str>) -> ClientMessage {
+    let (room_id, peer_name, link_key) = (room.to_owned(), peer_name.to_owned(), link_key.map(str::to_owned));
+    ClientMessage::JoinRoom { room_id, password, peer_name, link_key, features: Vec::new() }
+}
+
+fn addresses_of(peer: &Peer) -> Vec<SocketAddr> {
+    let mut candidates: Vec<&Candidate> = peer.candidates.iter().collect();
+    candidates.sort_by_key(|candidate| Reverse(candidate.priority));
+    let candidates = candidates.into_iter().take(MAX_CANDIDATES).map(|candidate| &candidate.address);
+    let addresses = candidates.chain(&peer.public_addr).chain(&peer.local_addr).copied();
+    addresses.filter(is_unicast).collect()
+}
+
+/// Whether the address identifies one host. Unspecified, multicast and broadcast IP addresses do not identify one host, and neither does
+/// port 0.
+fn is_unicast(address: &SocketAddr) -> bool {
+    let ip = address.ip().to_canonical();
+    let is_broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
+    !ip.is_unspecified() && !ip.is_multicast() && !is_broadcast && address.port() != 0
+}
+
+/// Whether `query` has the form of a room id or an invite code.
+fn is_room_id_or_code(query: &str) -> bool {
+    let is_id = query.len() == 8 && query.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    is_id || rooms::is_invite_code(query)
+}
+
+/// Name of the echo server in its room.
+pub const PEER_NAME: &str = "Echo Bot";
+
+/// Prefix of echoed chat messages.
+const ECHO_PREFIX: &str = "🔊 ";
+
+/// Chat timestamps that are seconds since the Unix epoch: the years 2001 to 5138.
+const SECONDS_IN_CHAT: Range<u64> = 1_000_000_000..100_000_000_000;
+
+/// Maximum length of an echoed chat message, in bytes.
+const MAX_ECHO_BYTES: usize = 16 << 10;
+
+/// Maximum number of echoed messages per second. The echoes of a flood must not exceed the server's message rate limit.
+const MAX_ECHOES_PER_SECOND: u64 = 100;
+
+/// Maximum number of log lines per second about members. Without this limit, any client could fill the log by joining and leaving.
+const MAX_LOG_LINES_PER_SECOND: u16 = 20;
+
+/// Candidate priorities of a host address and of a mapped address (RFC 8445, section 5.1.2.2). There is one component with the local
+/// preference 65,535.
+const HOST_PRIORITY: u32 = 126 << 24 | 65_535 << 8 | 255;
+const SERVER_REFLEXIVE_PRIORITY: u32 = 100 << 24 | 65_535 << 8 | 255;
+
+/// The addresses at which clients reach the echo server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AddressCandidates {
+    /// An address of the echo server's own interface, or the address that the operator configured.
+    pub host: Option<SocketAddr>,
+    /// The mapped address that a STUN server reported.
+    pub server_reflexive: Option<SocketAddr>,
+}
+
+/// The server rejected the creation of a room.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("the signaling server rejected the creation of a room: {0}")]
+pub struct RoomRejected(pub String);
+
+/// The state of an [`EchoParticipant`] on one connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum ParticipantState {
+    Rejoining,
+    Creating,
+    /// The participant is in the room and has the id `peer_id`.
+    Joined {
+        peer_id: String,
+    },
+}
+
+/// The room member that represents the echo server. This member publishes the server's addresses and echoes chat messages.
+#[derive(Debug)]
+pub struct EchoParticipant {
+    room_name: String,
+    addresses: AddressCandidates,
+    /// The echo server's public link key, in base64.
+    link_key: Option<String>,
+    /// The invite code of the last room.
+    invite_code: Option<String>,
+    state: ParticipantState,
+    /// Ids and names of the other members.
+    peers: Vec<(String, String)>,
+    /// The second since the Unix epoch in which messages are counted.
+    echo_second: u64,
+    echo_count: u64,
+    log_throttle: LogThrottle,
+}
+
+impl EchoParticipant {
+    /// A participant whose room is called `[BOT] {room_name} ({delay}ms delay)`.
+    pub fn new(room_name: &str, delay: Duration, addresses: AddressCandidates) -> Self {
+        // A single division rounds the value only once. Therefore, 300 µs are printed as 0.3.
+        let room_name = format!("[BOT] {room_name} ({}ms delay)", delay.as_nanos() as f64 / 1e6);
+        Self {
+            room_name,
+            addresses,
+            link_key: None,
+            invite_code: None,
+            state: ParticipantState::Creating,
+            peers: Vec::new(),
+            echo_second: 0,
+            echo_count: 0,
+            log_throttle: LogThrottle::new(MAX_LOG_LINES_PER_SECOND),
+        }
+    }
+
+    /// Announces this public link key, in base64. Clients check the server's signature with it.
+    #[must_use]
+    pub fn with_link_key(self, link_key: Option<String>) -> Self {
+        Self { link_key, ..self }
+    }
+
+    /// The first message on a new connection. If the participant already has a room, this message requests to join the same room again.
+    /// Other clients may still be in this room. If there was no room yet, the message creates a room.
+    pub fn on_connected(&mut self) -> ClientMessage {
+        let Some(room) = &self.invite_code else { return self.create_room() };
+        self.state = ParticipantState::Rejoining;
+        join_room(room, None, PEER_NAME, self.link_key.as_deref())
+    }
+
+    /// Whether the participant is in its room on the current connection.
+    pub fn is_joined(&self) -> bool {
+        matches!(self.state, ParticipantState::Joined { .. })
+    }
+
+    /// Sets new addresses; returns the message that publishes them, if necessary.
+    pub fn on_addresses(&mut self, addresses: AddressCandidates) -> Option<ClientMessage> {
+        let is_new = std::mem::replace(&mut self.addresses, addresses) != addresses;
+        if is_new && self.is_joined() { self.update_peer_info() } else { None }
+    }
+
+    /// Handles a message from the server; returns the message to send, if any.
+    pub fn on_message(
+        &mut self,
+        message: ServerMessage,
+        now: WallClock,
+    ) -> Result<Option<ClientMessage>, RoomRejected> {
+        match (message, &self.state) {
+            (ServerMessage::RoomCreated { room_id, peer_id, invite_code }, ParticipantState::Creating) => {
+                let [id, code] = [&room_id, &invite_code].map(|text| sanitize(text));
+                info!(target: "registration", room = self.room_name, id, invite_code = code, "room created");
+                self.invite_code = Some(invite_code);
+                self.state = ParticipantState::Joined { peer_id };
+                Ok(self.update_peer_info())
+            }
+            (ServerMessage::RoomJoined { room_id, peer_id, peers, .. }, ParticipantState::Rejoining) => {
+                info!(target: "registration", room = self.room_name, id = sanitize(&room_id), other_members = peers.len(), "room rejoined");
+                self.peers.clear();
+                for peer in peers {
+                    self.add_peer(peer);
+                }
+                self.state = ParticipantState::Joined { peer_id };
+                Ok(self.update_peer_info())
+            }
+            (ServerMessage::Error { message }, ParticipantState::Rejoining) => {
+                debug!(target: "registration", error = sanitize(&message), "cannot rejoin the room; creating a new room");
+                Ok(Some(self.create_room()))
+            }
+            (ServerMessage::Error { message }, ParticipantState::Creating) => Err(RoomRejected(sanitize(&message))),
+            (ServerMessage::PeerJoined { peer }, _) => {
+                self.log_membership(now.monotonic, &peer.name, true);
+                self.add_peer(peer);
+                Ok(None)
+            }
+            (ServerMessage::PeerLeft { peer_id }, _) => {
+                let index = self.peers.iter().position(|(id, _)| *id == peer_id);
+                let name = index.map_or(peer_id, |index| self.peers.swap_remove(index).1);
+                self.log_membership(now.monotonic, &name, false);
+                Ok(None)
+            }
+            (ServerMessage::ChatMessage(chat), ParticipantState::Joined { peer_id }) => {
+                let second = now.unix_ms() / 1_000;
+                if self.echo_second != second {
+                    (self.echo_second, self.echo_count) = (second, 0);
+                }
+                self.echo_count += 1;
+                let is_allowed = self.echo_count <= MAX_ECHOES_PER_SECOND;
+                Ok(if is_allowed { echo_chat(&chat, peer_id, now.unix_ms()) } else { None })
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Stores another member. The stored data is limited, since the server is not trusted.
+    fn add_peer(&mut self, peer: Peer) {
+        if self.peers.len() < MAX_PEERS && peer.id.len() <= MAX_NAME_BYTES {
+            self.peers.push((peer.id, sanitize(&peer.name)));
+        }
+    }
+
+    fn log_membership(&mut self, now: Time, name: &str, joined: bool) {
+        if !self.log_throttle.allow(now) {
+            return;
+        }
+        let count = self.log_throttle.take_suppressed();
+        if count > 0 {
+            info!(target: "registration", count, "suppressed log lines about members");
+        }
+        let user = sanitize_name(name);
+        if joined {
+            info!(target: "registration", user, "member joined");
+        } else {
+            info!(target: "registration", user, "member left");
+        }
+    }
+
+    fn create_room(&mut self) -> ClientMessage {
+        self.state = ParticipantState::Creating;
+        self.invite_code = None;
+        self.peers.clear();
+        ClientMessage::CreateRoom {
+            room_name: self.room_name.clone(),
+            password: None,
+            peer_name: PEER_NAME.to_owned(),
+            link_key: self.link_key.clone(),
+            features: Vec::new(),
+        }
+    }
+
+    /// The message that publishes one address, if there is any. With a second address, newer clients would first have to find out which one
+    /// answers. They have only IPv4 sockets. Old clients read only `public_addr` and `local_addr`.
+    fn update_peer_info(&self) -> Option<ClientMessage> {
+        let AddressCandidates { host, server_reflexive } = self.addresses;
+        let candidates = [
+            (server_reflexive, CandidateType::ServerReflexive, SERVER_REFLEXIVE_PRIORITY),
+            (host, CandidateType::Host, HOST_PRIORITY),
+        ];
+        let candidates = candidates
+            .into_iter()
+            .filter_map(|(address, kind, priority)| Some(Candidate { address: address?, kind, priority }));
+        let candidate = candidates.min_by_key(|candidate| candidate.address.is_ipv6())?;
+        let public_addr = Some(candidate.address);
+        let local_addr = host.filter(|host| public_addr == Some(*host));
+        Some(ClientMessage::UpdatePeerInfo { candidates: vec![candidate], public_addr, local_addr })
+    }
+}
+
+/// The echo of a chat message. The participant's own messages, very long messages, and messages that were already echoed twice are not
+/// echoed. Without this limit of two echoes, two echo servers would echo each other's messages forever.
+fn echo_chat(chat: &ChatMessage, own_id: &str, unix_ms: u64) -> Option<ClientMessage> {
+    let is_returned_twice = chat.content.strip_prefix(ECHO_PREFIX).is_some_and(|rest| rest.starts_with(ECHO_PREFIX));
+    if chat.sender_id == own_id || is_returned_twice || chat.content.len() > MAX_ECHO_BYTES {
+        debug!(target: "registration", bytes = chat.content.len(), "chat message not echoed");
+        return None;
+    }
+    // Newer clients count seconds, older ones milliseconds.
+    let is_in_seconds = SECONDS_IN_CHAT.contains(&chat.timestamp);
+    Some(ClientMessage::ChatMessage(ChatMessage {
+        sender_id: own_id.to_owned(),
+        sender_name: PEER_NAME.to_owned(),
+        content: format!("{ECHO_PREFIX}{}", chat.content),
+        timestamp: if is_in_seconds { unix_ms / 1_000 } else { unix_ms },
+    }))
+}
+
+/// Version of the JSON document. The version increases when a field changes its meaning or is removed.
+const SCHEMA_VERSION: u32 = 1;
+
+/// The rooms as a table with a header line, or `no rooms`. The name comes last, because its width depends on the terminal's font.
+pub fn room_table(rooms: &[RoomInfo]) -> String {
+    if rooms.is_empty() {
+        return "no rooms".to_owned();
+    }
+    let mut text = "id        invite code  members  password  name".to_owned();
+    for room in rooms {
+        let [id, code] = [&room.id, &room.invite_code].map(|text| sanitize(text));
+        let members = format!("{}/{}", room.peer_count, room.max_peers);
+        let password = if room.has_password { "yes" } else { "no" };
+        // Writing to a string cannot fail.
+        _ = write!(text, "\n{id:<8}  {code:<11}  {members:>7}  {password:<8}  {}", sanitize(&room.name));
+    }
+    text
+}
+
+/// The rooms as a JSON document that conforms to `docs/rooms.schema.json`.
+pub fn rooms_json(rooms: &[RoomInfo], on_one_line: bool) -> String {
+    let rooms = rooms.iter().map(|room| {
+        json!({
+            "id": room.id,
+            "invite_code": room.invite_code,
+            "name": room.name,
+            "members": room.peer_count,
+            "max_members": room.max_peers,
+            "has_password": room.has_password,
+        })
+    });
+    let document = json!({
+        "type": "rooms",
+        "schema_version": SCHEMA_VERSION,
+        "tool_version": env!("CARGO_PKG_VERSION"),
+        "rooms": rooms.collect::<Vec<_>>(),
+    });
+    if on_one_line { document.to_string() } else { format!("{document:#}") }
+}

@@ -1,0 +1,256 @@
+//! What the hub and a dialect know of a connection, and how a dialect replies, sends messages and closes connections.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use serde::Serialize;
+use tracing::{info, warn};
+
+use super::activity_log::{ActivityLog, ActivityScope};
+use super::close_code::CloseCode;
+use super::counters::DialectCounters;
+use super::dialect::Dialect;
+use super::event_sink::{ConnId, EventSink, UpdateKey};
+use super::json::{MessageError, to_json};
+use super::limits::SignalingLimits;
+use super::member_log::{ConnectionClose, ROOM_CLOSED_BY_OPERATOR, log_membership};
+use super::rooms::{IdGenerator, MemberData, Room};
+use super::timers::Timers;
+use jamjam_core::address::source_network;
+use jamjam_core::log_throttle::LogThrottle;
+use jamjam_core::rate_limit::{DebtLimiter, Gcra};
+use jamjam_core::sanitize::sanitize_name;
+use jamjam_core::time::{Time, WallClock};
+
+/// Each message counts as one unit against the rate limit. For each full block of this many bytes, the message counts as one additional
+/// unit.
+const BYTES_PER_RATE_UNIT: usize = 16 << 10;
+
+/// Number of wrong room codes or passwords after which a connection is closed.
+const MAX_FAILED_GUESSES: u16 = 20;
+
+/// How many bytes of lists, and of messages that joins cause, a source pays off per second.
+pub(super) const REQUESTED_BYTES_PER_SECOND: u64 = 1 << 20;
+
+/// Maximum debt of a source that requests a list, as seconds of [`REQUESTED_BYTES_PER_SECOND`]. Only the last list may exceed it.
+pub(super) const MAX_LIST_DEBT: Duration = Duration::from_secs(1);
+
+/// Maximum debt of a source that joins a room. It is high, because many clients behind one address may join at the same time.
+pub(super) const MAX_JOIN_DEBT: Duration = Duration::from_secs(32);
+
+/// All connections by their numbers.
+pub(super) type Connections = HashMap<ConnId, ConnectionState>;
+
+/// The part of a connection's state that is the same for all dialects.
+pub(super) struct ConnectionState {
+    pub(super) source: IpAddr,
+    /// `None` until the first message selects the dialect.
+    pub(super) dialect: Option<Dialect>,
+    /// Whether the URL selected the dialect. In the jamjam dialect, it does so only for newer clients.
+    pub(super) is_dialect_in_url: bool,
+    /// Theoretical arrival time of the next message (GCRA).
+    message_arrival: Time,
+    /// Limits log lines about rejected messages.
+    pub(super) log_throttle: LogThrottle,
+    /// Last time that the connection sent anything. After a longer silence than the time-out, the time of the first ping.
+    pub(super) silent_since: Time,
+    /// Whether a ping has been sent since then.
+    pub(super) awaiting_pong: bool,
+    /// Whether a message has arrived that waits for its sender's processor time.
+    pub(super) has_waiting_message: bool,
+    /// Wrong room codes and passwords so far.
+    failed_guesses: u16,
+    /// Time of the last message; before the first message, the connect time.
+    pub(super) last_message: Time,
+    pub(super) connected_at: Time,
+}
+
+impl ConnectionState {
+    pub(super) fn new(source: IpAddr, dialect: Option<Dialect>, at: Time) -> Self {
+        Self {
+            source,
+            dialect,
+            is_dialect_in_url: dialect.is_some(),
+            message_arrival: at,
+            log_throttle: LogThrottle::default(),
+            silent_since: at,
+            awaiting_pong: false,
+            has_waiting_message: false,
+            failed_guesses: 0,
+            last_message: at,
+            connected_at: at,
+        }
+    }
+
+    /// Records that the connection is alive.
+    pub(super) fn record_activity(&mut self, now: Time) {
+        (self.silent_since, self.awaiting_pong) = (now, false);
+    }
+
+    /// Whether a message of `bytes` bytes conforms to the message rate `limit`; a conforming message is charged.
+    pub(super) fn allow_message(&mut self, now: Time, limit: Gcra, bytes: usize) -> bool {
+        let conforms = limit.try_advance(self.message_arrival, now, 1).is_some();
+        if conforms {
+            // One available unit is enough to accept a long message. The long message uses several units, so fewer later messages are
+            // accepted.
+            let units = 1 + (bytes / BYTES_PER_RATE_UNIT) as u64;
+            self.message_arrival = limit.advance(self.message_arrival, now, units);
+        }
+        conforms
+    }
+}
+
+/// What a dialect handler may use while it handles an event of one connection.
+pub(super) struct ConnectionContext<'a> {
+    pub(super) now: WallClock,
+    pub(super) conn: ConnId,
+    pub(super) source: IpAddr,
+    pub(super) limits: &'a SignalingLimits,
+    pub(super) connections: &'a mut Connections,
+    pub(super) ids: &'a mut IdGenerator,
+    pub(super) timers: &'a mut Timers,
+    pub(super) counters: &'a mut DialectCounters,
+    /// Bytes of the states and lists that each source has requested or caused by joining.
+    pub(super) requested_bytes: &'a mut DebtLimiter<IpAddr>,
+    /// Limits log lines about rejected connections.
+    pub(super) log_throttle: &'a mut LogThrottle,
+    pub(super) activity_log: &'a mut ActivityLog,
+    pub(super) sink: &'a mut dyn EventSink,
+}
+
+impl ConnectionContext<'_> {
+    /// Whether the connection belongs to a newer jamjam client: only these connect to a path of the dialect.
+    pub(super) fn is_newer(&self, conn: ConnId) -> bool {
+        self.connections.get(&conn).is_some_and(|connection| connection.is_dialect_in_url)
+    }
+
+    /// Closes a connection that is not in a room.
+    pub(super) fn close(&mut self, conn: ConnId, code: CloseCode, reason: &str) {
+        if self.remove(conn, None, &ConnectionClose { code, reason, server_reason: Some(reason) }) {
+            self.sink.close(conn, code.get(), reason);
+        }
+    }
+
+    /// Closes the connections of the members of a room that the operator closed. Returns the number of members.
+    pub(super) fn close_members<R, M: MemberData>(&mut self, room: &Room<R, M>) -> usize {
+        for member in &room.members {
+            log_membership("member left", room.logged(member.conn, &member.data), Some(ROOM_CLOSED_BY_OPERATOR), 0);
+            self.close(member.conn, CloseCode::CLOSED_BY_OPERATOR, ROOM_CLOSED_BY_OPERATOR);
+        }
+        room.members.len()
+    }
+
+    /// Removes and logs a connection that is not in a room. `scope` is the room that it was in. False if it was already removed.
+    pub(super) fn remove(
+        &mut self,
+        conn: ConnId,
+        scope: Option<ActivityScope>,
+        ConnectionClose { code, reason, server_reason }: &ConnectionClose<'_>,
+    ) -> bool {
+        let Some(ConnectionState { source, dialect, .. }) = self.connections.remove(&conn) else { return false };
+        let logged = server_reason.map_or_else(|| sanitize_name(reason), str::to_owned);
+        let logged = Some(logged).filter(|reason| !reason.is_empty());
+        let closed_by = server_reason.map(|_| "server");
+        info!(target: "signaling", conn = conn.0, code = code.get(), reason = logged, closed_by, "connection closed");
+        let scope = scope.unwrap_or(ActivityScope::outside_rooms(dialect));
+        self.activity_log.record_close(self.now, scope, (conn, source), *code, *server_reason);
+        true
+    }
+
+    /// Counts a rejected request.
+    pub(super) fn count_rejection(&mut self) {
+        self.counters.requests_rejected += 1;
+    }
+
+    /// Counts a request that a limit rejected.
+    pub(super) fn count_limited(&mut self) {
+        self.counters.requests_limited += 1;
+        self.count_rejection();
+    }
+
+    /// Counts a wrong room code or password. Returns true if the connection must be closed, because it has guessed too often.
+    pub(super) fn count_failed_guess(&mut self) -> bool {
+        self.connections.get_mut(&self.conn).is_some_and(|connection| {
+            connection.failed_guesses += 1;
+            connection.failed_guesses >= MAX_FAILED_GUESSES
+        })
+    }
+
+    /// Sends a message to the connection.
+    pub(super) fn reply(&mut self, message: &impl Serialize) {
+        self.send(&[self.conn], message);
+    }
+
+    /// Fails if the source has requested so many bytes of states and lists that its debt is above `max`. Checked before a reply is built under
+    /// the hub's lock.
+    pub(super) fn check_requested_bytes(&self, max: Duration) -> Result<(), MessageError> {
+        let debt = self.requested_bytes.debt(self.now.monotonic, source_network(self.source));
+        if debt > max { Err(MessageError::Rejected("too many requests from this address")) } else { Ok(()) }
+    }
+
+    /// Sends a requested state or list to the connection, and charges its length to the source.
+    pub(super) fn reply_requested(&mut self, text: impl Into<String>) {
+        self.send_requested(&[self.conn], text.into());
+    }
+
+    /// Sends a message that this connection has caused by a join or request, and charges the bytes of all receivers to its source.
+    pub(super) fn send_requested(&mut self, to: &[ConnId], text: String) {
+        let bytes = (to.len() * text.len()) as u64;
+        self.requested_bytes.charge(self.now.monotonic, source_network(self.source), bytes);
+        self.send_text(to, text);
+    }
+
+    /// Serializes a message once and sends it to these connections.
+    pub(super) fn send(&mut self, to: &[ConnId], message: &impl Serialize) {
+        if !to.is_empty() {
+            self.send_text(to, to_json(message));
+        }
+    }
+
+    /// Sends a serialized message to these connections.
+    pub(super) fn send_text(&mut self, to: &[ConnId], text: String) {
+        if !to.is_empty() {
+            self.counters.add_sent(to.len(), text.len());
+            self.sink.send(to, text);
+        }
+    }
+
+    /// Sends a serialized message that supersedes earlier ones with the same key.
+    pub(super) fn send_update(&mut self, to: &[ConnId], text: String, key: UpdateKey) {
+        if !to.is_empty() {
+            self.counters.add_sent(to.len(), text.len());
+            self.sink.send_update(to, text, key);
+        }
+    }
+
+    /// Counts and logs a rejected request, and closes the connection that sent the request. The connection must not be in a room, because
+    /// `on_disconnect` is not called. The dialect must remove a member from its room before this call. [`Self::close`] has the same
+    /// condition.
+    pub(super) fn reject_and_close(&mut self, code: CloseCode, reason: &str) {
+        self.reject_with_detail(code, reason, None);
+    }
+
+    /// Like [`Self::reject_and_close`]. The log line also contains `detail`, which the client does not receive.
+    pub(super) fn reject_with_detail(&mut self, code: CloseCode, reason: &str, detail: Option<&'static str>) {
+        if code == CloseCode::TRY_AGAIN_LATER {
+            self.count_limited();
+        } else {
+            self.count_rejection();
+        }
+        if self.log_throttle.allow(self.now.monotonic) {
+            warn!(target: "signaling", conn = self.conn.0, source = %self.source, code = code.get(), reason, detail, "connection rejected");
+        }
+        self.close(self.conn, code, reason);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn state_of_an_idle_connection_is_small() {
+        assert!(size_of::<ConnectionState>() <= 72);
+    }
+}

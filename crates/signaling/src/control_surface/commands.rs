@@ -1,0 +1,273 @@
+//! Commands for control surface rooms: create, close and list rooms, set parameters, and send visualizations.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use thiserror::Error;
+use tracing::info;
+use utoipa::ToSchema;
+
+use super::{
+    ControlSurfaceDialect, ControlSurfaceRoom, MAX_PARAMETERS, ParameterValues, ServerMessage, is_name_too_long,
+    store_and_broadcast,
+};
+use crate::control_surface_events::ROOM_CODE_DIGITS;
+use crate::dialect::Dialect;
+use crate::event_sink::EventSink;
+use crate::hub::Hub;
+use crate::json::to_json;
+use crate::member_log::log_posted_message;
+use crate::rooms::RoomKey;
+use crate::timers::{DialectTimer, TimerEvent};
+use jamjam_core::time::WallClock;
+
+/// Maximum lifetime of a room. This maximum prevents overflows when lifetimes are added to times.
+const MAX_ROOM_LIFETIME: Duration = Duration::from_secs(10 * 365 * 86_400);
+
+/// Maximum number of values of a visualization.
+pub const MAX_VISUALIZATION_VALUES: usize = 65_536;
+
+/// Options for a new room. Absent options are taken from [`ControlSurfaceLimits`](crate::ControlSurfaceLimits).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CreateRoomOptions {
+    /// A code of 4 to 6 digits; random by default.
+    pub code: Option<String>,
+    /// Maximum number of members.
+    pub max_members: Option<usize>,
+    /// Lifetime of the room.
+    pub lifetime: Option<Duration>,
+}
+
+/// A room that was created.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct CreatedRoom {
+    /// The room code.
+    #[schema(example = "4711")]
+    pub code: String,
+    /// When the room closes, in milliseconds since the Unix epoch.
+    #[serde(rename = "expiresAt")]
+    pub expires_ms: u64,
+}
+
+/// An open control surface room, as `/admin/bbx/rooms` lists it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ControlSurfaceRoomInfo {
+    /// The room code.
+    #[schema(example = "4711")]
+    pub code: String,
+    /// Number of members.
+    #[serde(rename = "clients")]
+    pub member_count: usize,
+    /// Creation time in milliseconds since the Unix epoch.
+    #[serde(rename = "createdAt")]
+    pub created_ms: u64,
+    /// When the room closes, in milliseconds since the Unix epoch.
+    #[serde(rename = "expiresAt")]
+    pub expires_ms: u64,
+}
+
+/// Why a command failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum CommandError {
+    /// The maximum number of open rooms is reached.
+    #[error("the maximum number of rooms ({0}) is open; close a room first")]
+    TooManyRooms(usize),
+    /// The code is in use.
+    #[error("another room has this code")]
+    CodeTaken,
+    /// The code is not 4 to 6 digits.
+    #[error("a room code has 4 to 6 digits")]
+    InvalidCode,
+    /// No room has the code.
+    #[error("no room has this code")]
+    RoomNotFound,
+    /// The parameter name is too long.
+    #[error("name longer than 256 bytes in JSON")]
+    NameTooLong,
+    /// The field with this name is not a finite 32-bit number, or not a list of such numbers, or the list is too long.
+    #[error("{0:?} must be a finite 32-bit number, or a list of at most {MAX_VISUALIZATION_VALUES} of them")]
+    InvalidValue(&'static str),
+    /// The minimum of a range is above its maximum.
+    #[error("\"min\" must not be above \"max\"")]
+    InvalidRange,
+    /// The maximum number of parameters is reached.
+    #[error("the maximum number of parameters (4096) is reached")]
+    TooManyParameters,
+}
+
+impl Hub {
+    /// Creates a room.
+    pub fn create_room(&mut self, now: WallClock, options: CreateRoomOptions) -> Result<CreatedRoom, CommandError> {
+        let limits = &self.limits.control_surface;
+        let digits = limits.code_digits.clamp(*ROOM_CODE_DIGITS.start(), *ROOM_CODE_DIGITS.end());
+        // At most half of the codes are in use. Therefore, a free code is found quickly, and codes stay hard to guess.
+        let max_rooms = limits.max_rooms.min(10_usize.pow(digits as u32) / 2);
+        let rooms = &mut self.dialects.control_surface.rooms;
+        if rooms.len() >= max_rooms {
+            return Err(CommandError::TooManyRooms(rooms.len()));
+        }
+        let code = match options.code {
+            Some(code)
+                if !ROOM_CODE_DIGITS.contains(&code.len()) || !code.bytes().all(|byte| byte.is_ascii_digit()) =>
+            {
+                return Err(CommandError::InvalidCode);
+            }
+            Some(code) if rooms.find(&code).is_some() => return Err(CommandError::CodeTaken),
+            Some(code) => code,
+            None => self.ids.unique(|ids| ids.room_code(digits), |code| rooms.find(code).is_none()),
+        };
+        let lifetime = options.lifetime.unwrap_or(limits.room_lifetime).min(MAX_ROOM_LIFETIME);
+        let expiry_timer = self.timers.insert(
+            now.monotonic + lifetime,
+            TimerEvent::Dialect(Dialect::ControlSurface, DialectTimer::RoomExpiry(code.as_str().into())),
+        );
+        let created_ms = now.unix_ms();
+        let expires_ms = created_ms + lifetime.as_millis() as u64;
+        let max_members = options.max_members.unwrap_or(limits.max_members);
+        let parameters = ParameterValues::default();
+        let room = ControlSurfaceRoom { parameters, scheduled_updates: 0, max_members, expires_ms, expiry_timer };
+        let key = rooms.create(vec![code.clone()], None, None, created_ms, room);
+        info!(
+            target: "signaling",
+            dialect = Dialect::ControlSurface.name(),
+            room = %key.label(),
+            max_clients = max_members,
+            expires_in_s = lifetime.as_secs(),
+            "room created"
+        );
+        Ok(CreatedRoom { code, expires_ms })
+    }
+
+    /// Informs the members of a room and closes it. Returns the number of members.
+    pub fn close_room(&mut self, now: WallClock, code: &str, sink: &mut dyn EventSink) -> Result<usize, CommandError> {
+        let (mut ctx, dialects) = self.system_context(now, Dialect::ControlSurface, sink);
+        let members = dialects.control_surface.close_room_with_code(&mut ctx, code, "closed by a command");
+        members.ok_or(CommandError::RoomNotFound)
+    }
+
+    /// All rooms in the order of creation.
+    pub fn control_surface_rooms(&self) -> Vec<ControlSurfaceRoomInfo> {
+        let rooms = self.dialects.control_surface.rooms.iter();
+        let infos = rooms.map(|room| ControlSurfaceRoomInfo {
+            code: room.name().to_owned(),
+            member_count: room.members.len(),
+            created_ms: room.created_ms,
+            expires_ms: room.data.expires_ms,
+        });
+        infos.collect()
+    }
+
+    /// Sets a parameter in the room with `code`. Without a code, sets the parameter in all rooms. The members receive the new value.
+    /// Returns the number of receivers.
+    pub fn broadcast_param(
+        &mut self,
+        now: WallClock,
+        code: Option<&str>,
+        name: &str,
+        value: f32,
+        sink: &mut dyn EventSink,
+    ) -> Result<usize, CommandError> {
+        check_name(name)?;
+        check_values("value", &[value])?;
+        let rooms = self.target_rooms(code)?;
+        let (mut ctx, dialects) = self.system_context(now, Dialect::ControlSurface, sink);
+        let mut receivers = 0;
+        for key in rooms {
+            match store_and_broadcast(&mut ctx, &mut dialects.control_surface.rooms, key, None, name, value) {
+                Ok(added) => {
+                    log_posted_message("param", Dialect::ControlSurface, key.label(), added, name.len());
+                    receivers += added;
+                }
+                Err(_) if code.is_some() => return Err(CommandError::TooManyParameters),
+                Err(_) => ctx.counters.parameters_rejected += 1,
+            }
+        }
+        Ok(receivers)
+    }
+
+    /// Removes all parameters of the room with `code`. The members receive the empty `state`. Returns the number of removed parameters.
+    pub fn clear_parameters(
+        &mut self,
+        now: WallClock,
+        code: &str,
+        sink: &mut dyn EventSink,
+    ) -> Result<usize, CommandError> {
+        let (mut ctx, dialects) = self.system_context(now, Dialect::ControlSurface, sink);
+        let rooms = &mut dialects.control_surface.rooms;
+        let key = rooms.find(code).ok_or(CommandError::RoomNotFound)?.key;
+        let room = rooms.get_mut(key).ok_or(CommandError::RoomNotFound)?;
+        let removed = room.data.parameters.clear();
+        let members = room.connections();
+        log_posted_message("clear", Dialect::ControlSurface, key.label(), members.len(), 0);
+        ctx.send(&members, &ServerMessage::State { params: Vec::new() });
+        Ok(removed)
+    }
+
+    /// Declares the range of a parameter for all rooms. If there is a `value`, also sets the parameter. Returns the number of receivers.
+    pub fn declare_range(
+        &mut self,
+        now: WallClock,
+        name: &str,
+        (min, max): (f32, f32),
+        value: Option<f32>,
+        sink: &mut dyn EventSink,
+    ) -> Result<usize, CommandError> {
+        check_name(name)?;
+        check_values("min", &[min])?;
+        check_values("max", &[max])?;
+        check_values("value", value.as_slice())?;
+        if min > max {
+            return Err(CommandError::InvalidRange);
+        }
+        let ControlSurfaceDialect { ranges, rooms, .. } = &mut self.dialects.control_surface;
+        if ranges.len() >= MAX_PARAMETERS && !ranges.contains_key(name) {
+            return Err(CommandError::TooManyParameters);
+        }
+        ranges.insert(name.to_owned(), (min, max));
+        rooms.iter_mut().for_each(|room| room.data.parameters.cached_state = None);
+        value.map_or(Ok(0), |value| self.broadcast_param(now, None, name, value, sink))
+    }
+
+    /// Sends a visualization to the members of the room with `code`, or of all rooms. Returns the number of receivers.
+    pub fn broadcast_visualization(
+        &mut self,
+        now: WallClock,
+        code: Option<&str>,
+        data: &[f32],
+        sink: &mut dyn EventSink,
+    ) -> Result<usize, CommandError> {
+        check_values("data", data)?;
+        let rooms = self.target_rooms(code)?;
+        let text = to_json(&ServerMessage::Visualization { data });
+        let (mut ctx, dialects) = self.system_context(now, Dialect::ControlSurface, sink);
+        let mut receivers = 0;
+        for key in rooms {
+            let Some(room) = dialects.control_surface.rooms.get(key) else { continue };
+            let members = room.connections();
+            if !members.is_empty() {
+                ctx.send_update(&members, text.clone(), key.update_key(0));
+            }
+            log_posted_message("visualization", Dialect::ControlSurface, key.label(), members.len(), text.len());
+            receivers += members.len();
+        }
+        Ok(receivers)
+    }
+
+    /// The room with `code`, or all rooms.
+    fn target_rooms(&self, code: Option<&str>) -> Result<Vec<RoomKey>, CommandError> {
+        let rooms = &self.dialects.control_surface.rooms;
+        match code {
+            Some(code) => rooms.find(code).map(|room| vec![room.key]).ok_or(CommandError::RoomNotFound),
+            None => Ok(rooms.iter().map(|room| room.key).collect()),
+        }
+    }
+}
+
+fn check_name(name: &str) -> Result<(), CommandError> {
+    if is_name_too_long(name) { Err(CommandError::NameTooLong) } else { Ok(()) }
+}
+
+fn check_values(field: &'static str, values: &[f32]) -> Result<(), CommandError> {
+    let are_fit = values.len() <= MAX_VISUALIZATION_VALUES && values.iter().all(|value| value.is_finite());
+    if are_fit { Ok(()) } else { Err(CommandError::InvalidValue(field)) }
+}

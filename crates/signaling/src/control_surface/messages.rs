@@ -1,0 +1,144 @@
+//! Messages of the control surface dialect. They are flat JSON objects with the type in `type`.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+use crate::json::{MessageError, message_type};
+
+/// A message from a client.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub(crate) enum ClientMessage<'a> {
+    /// Joins the room with this code. A connection in another room leaves that room first.
+    Join(#[schema(inline)] JoinMessage<'a>),
+    /// Sets a parameter of the program. The other clients of the room receive an `update`.
+    Param(#[schema(inline)] ParamMessage<'a>),
+    /// Reports a momentary event, which is not stored. The program receives the event and its `at` immediately.
+    Trigger(#[schema(inline)] TriggerMessage<'a>),
+    /// Requests all parameters.
+    Sync,
+    /// Requests the server's time, for example to synchronize a clock.
+    Ping(#[schema(inline)] PingMessage<'a>),
+    /// Leaves the room. The server then closes the connection.
+    Leave,
+}
+
+/// The fields of `join`.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(crate) struct JoinMessage<'a> {
+    /// The code of the room: four to six digits.
+    #[serde(borrow)]
+    pub(crate) room_code: Cow<'a, str>,
+}
+
+/// The fields of `param`.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(crate) struct ParamMessage<'a> {
+    /// The name of the parameter.
+    #[serde(rename = "param", borrow)]
+    pub(crate) name: Cow<'a, str>,
+    /// The new value.
+    pub(crate) value: f32,
+    /// When the value takes effect, in microseconds since the Unix epoch. If this field is absent, the value takes effect on receipt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) at: Option<f64>,
+}
+
+/// The fields of `trigger`.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(crate) struct TriggerMessage<'a> {
+    /// The name of the trigger.
+    #[serde(borrow)]
+    pub(crate) name: Cow<'a, str>,
+    /// When the program is to react, in microseconds since the Unix epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) at: Option<f64>,
+}
+
+/// The fields of `ping`.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(crate) struct PingMessage<'a> {
+    /// The client's time, in a unit of the client's choice. The reply repeats this number exactly as the client wrote it.
+    #[serde(borrow)]
+    #[schema(value_type = f64)]
+    pub(crate) client_time: &'a RawValue,
+}
+
+impl<'a> ClientMessage<'a> {
+    /// Parses a message. First the type is parsed, then the fields of a message of this type.
+    pub(crate) fn parse(text: &'a str) -> Result<Self, MessageError> {
+        Ok(match &*message_type(text)? {
+            "join" => Self::Join(serde_json::from_str(text)?),
+            "param" => Self::Param(serde_json::from_str(text)?),
+            "trigger" => Self::Trigger(serde_json::from_str(text)?),
+            "sync" => Self::Sync,
+            "ping" => Self::Ping(serde_json::from_str(text)?),
+            "leave" => Self::Leave,
+            _ => return Err(MessageError::UNKNOWN_TYPE),
+        })
+    }
+}
+
+/// A message from the server. Times are in microseconds since the Unix epoch.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub(crate) enum ServerMessage<'a> {
+    /// The client has joined the room.
+    Welcome {
+        /// The client's id in the room: a UUID.
+        node_id: &'a str,
+        /// The server's time, in microseconds since the Unix epoch.
+        server_time: u64,
+    },
+    /// The reply to `sync`: all parameters of the room, sorted by name.
+    State {
+        /// The parameters that a client or the program has set.
+        params: Vec<ParameterState<'a>>,
+    },
+    /// Another client or the program has set a parameter.
+    Update {
+        /// The name of the parameter.
+        param: &'a str,
+        /// The new value.
+        value: f32,
+    },
+    /// Data for a display, such as levels, from the program.
+    Visualization {
+        /// The values.
+        #[schema(value_type = Vec<f32>)]
+        data: &'a [f32],
+    },
+    /// The reply to `ping`.
+    Pong {
+        /// The client's time exactly as the client wrote it.
+        #[schema(value_type = f64)]
+        client_time: &'a RawValue,
+        /// The server's time, in microseconds since the Unix epoch.
+        server_time: u64,
+    },
+    /// A request was rejected. The connection stays open.
+    Error {
+        /// The reason for programs: `INVALID_ROOM`, `ROOM_FULL`, `RATE_LIMITED` or `TOO_MANY_PARAMETERS`.
+        code: &'static str,
+        /// The reason for people.
+        message: &'static str,
+    },
+    /// The room was closed. The server then closes the connection.
+    Closed,
+}
+
+/// A parameter in `state`.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ParameterState<'a> {
+    /// The name.
+    pub(crate) name: &'a str,
+    /// The value. It may be outside the range.
+    pub(crate) value: f32,
+    /// The minimum of the declared range; 0 if the program has declared no range.
+    pub(crate) min: f32,
+    /// The maximum of the declared range; 1 if the program has declared no range.
+    pub(crate) max: f32,
+}

@@ -1,0 +1,52 @@
+//! The output of the hub. An [`EventSink`] receives the messages for the connections. Each connection is identified by its [`ConnId`].
+
+use std::num::NonZeroU64;
+
+use super::control_surface_events::ControlSurfaceEvent;
+use jamjam_core::memory_budget::{MemoryBudget, MemoryPermit};
+use jamjam_core::time::Time;
+
+/// The number of a connection. A number is never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnId(pub u64);
+
+/// Identifies the value that a message updates. A newer message supersedes earlier messages with the same key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UpdateKey(pub NonZeroU64);
+
+/// Receives the messages that the hub sends to connections.
+pub trait EventSink {
+    /// Sends the same text message to each of these connections. Earlier messages to a connection arrive before this message.
+    fn send(&mut self, to: &[ConnId], text: String);
+
+    /// Sends a text message that supersedes unsent messages with the same key.
+    fn send_update(&mut self, to: &[ConnId], text: String, key: UpdateKey) {
+        let _ = key;
+        self.send(to, text);
+    }
+
+    /// Whether a message that can wait may be sent to these connections now. Otherwise, the hub tries again later. By default, it may.
+    fn has_room(&mut self, now: Time, to: &[ConnId]) -> bool {
+        let _ = (now, to);
+        true
+    }
+
+    /// Takes memory for data that outlives the current message, from the client that sent the message. `None`: a limit is reached. By
+    /// default, there is no limit.
+    fn take_memory(&mut self, bytes: u64) -> Option<MemoryPermit> {
+        MemoryBudget::new(None).account(None).take(bytes).ok()
+    }
+
+    /// Passes a control surface event to the listeners. By default, the event is dropped.
+    fn control_surface_event(&mut self, _event: ControlSurfaceEvent) {}
+
+    /// Closes a connection after all earlier messages to it are sent. The hub has already removed the connection, so a later
+    /// [`Hub::on_disconnect`](super::Hub::on_disconnect) has no effect.
+    fn close(&mut self, conn: ConnId, code: u16, reason: &str);
+
+    /// Sends a ping to a connection.
+    fn ping(&mut self, conn: ConnId);
+
+    /// Drops a connection without a close frame. The hub has removed the connection.
+    fn abort(&mut self, conn: ConnId);
+}

@@ -1,0 +1,258 @@
+//! The hub: all connections and the state of each dialect, without sockets or clocks.
+//!
+//! The [`Hub`] receives messages from connections and sends messages to connections through an [`EventSink`]. It applies limits to messages,
+//! counts messages and logs messages. The [`DialectHandler`](super::dialect_handler::DialectHandler) of the connection's dialect does
+//! everything else. Connections are pinged in `hub_timers.rs`.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv4Addr};
+
+use tracing::warn;
+
+use super::DialectHandlers;
+use super::activity_log::{ActivityLog, ActivityScope};
+use super::close_code::CloseCode;
+use super::connection_context::{ConnectionContext, ConnectionState, Connections, REQUESTED_BYTES_PER_SECOND};
+use super::counters::{CountersByDialect, counters_index};
+use super::dialect::Dialect;
+use super::event_sink::{ConnId, EventSink};
+use super::json::MessageError;
+use super::limits::SignalingLimits;
+use super::message::{MessageParser, ParsedMessage, ParsedText};
+use super::rooms::IdGenerator;
+use super::timers::Timers;
+use jamjam_core::log_throttle::LogThrottle;
+use jamjam_core::rate_limit::DebtLimiter;
+use jamjam_core::time::{Time, WallClock};
+
+/// Maximum number of sources whose requested bytes are counted.
+const MAX_LIMITED_SOURCES: usize = 4_096;
+
+/// The connection number for work that no connection caused. No connection has this number.
+const SYSTEM_CONN: ConnId = ConnId(u64::MAX);
+
+/// The parts of the hub that handle an event.
+type Parts<'a> = (ConnectionContext<'a>, &'a mut DialectHandlers);
+
+/// All connections, the rooms of all dialects, and their timers and counters.
+pub struct Hub {
+    pub(super) limits: SignalingLimits,
+    pub(super) connections: Connections,
+    /// The network of each connection that has not selected a dialect yet. The numbers are in the order of connecting.
+    pub(super) undecided: BTreeMap<ConnId, IpAddr>,
+    pub(super) timers: Timers,
+    pub(super) ids: IdGenerator,
+    pub(super) dialects: DialectHandlers,
+    pub(super) counters: CountersByDialect,
+    requested_bytes: DebtLimiter<IpAddr>,
+    /// Limits log lines about rejected connections.
+    log_throttle: LogThrottle,
+    pub(super) activity_log: ActivityLog,
+}
+
+impl Hub {
+    /// An empty hub. The ids of rooms and members are derived from the secret `key`. Therefore, clients cannot guess ids.
+    pub fn new(limits: SignalingLimits, key: [u64; 4]) -> Self {
+        Self {
+            limits,
+            dialects: DialectHandlers::default(),
+            connections: HashMap::new(),
+            undecided: BTreeMap::new(),
+            timers: Timers::default(),
+            ids: IdGenerator::new(key),
+            counters: CountersByDialect::default(),
+            requested_bytes: DebtLimiter::new(REQUESTED_BYTES_PER_SECOND, MAX_LIMITED_SOURCES),
+            log_throttle: LogThrottle::default(),
+            activity_log: ActivityLog::default(),
+        }
+    }
+
+    /// The server's limits.
+    pub fn limits(&self) -> &SignalingLimits {
+        &self.limits
+    }
+
+    /// What is needed to parse the messages of a connection without the hub.
+    pub fn message_parser(&self, conn: ConnId) -> MessageParser {
+        let dialect = self.dialect_of(conn);
+        MessageParser { dialect, enabled: self.limits.dialects, max_message_bytes: self.limits.max_message_bytes }
+    }
+
+    /// The dialect of a connection; `None` before it is selected and after the connection is closed.
+    pub(super) fn dialect_of(&self, conn: ConnId) -> Option<Dialect> {
+        self.connections.get(&conn)?.dialect
+    }
+
+    /// Parses and handles a text message.
+    pub fn on_text(&mut self, now: WallClock, conn: ConnId, text: &str, sink: &mut dyn EventSink) {
+        let parsed = self.message_parser(conn).parse(text);
+        self.on_parsed_text(now, conn, parsed, sink);
+    }
+
+    /// Handles a text message that the [`MessageParser`] of this connection has parsed.
+    pub fn on_parsed_text(
+        &mut self,
+        now: WallClock,
+        conn: ConnId,
+        ParsedText { text, dialect, message }: ParsedText<'_>,
+        sink: &mut dyn EventSink,
+    ) {
+        self.process_message(now, conn, Some(text), sink, |hub, sink| {
+            if let Some(dialect) = dialect {
+                hub.select_dialect(now.monotonic, conn, dialect);
+            }
+            let message = message?;
+            if let ParsedMessage::Foreign(protocol) = message {
+                // Without an error, the client would wait for replies that never come.
+                let reason = protocol.close_reason();
+                hub.counters[counters_index(None)].requests_rejected += 1;
+                hub.close_connection(now, conn, CloseCode::POLICY_VIOLATION, reason, sink);
+                return Err(MessageError::Rejected(reason));
+            }
+            let Some((mut ctx, dialects)) = hub.context(now, conn, sink) else { return Ok(()) };
+            match message {
+                ParsedMessage::Jamjam(message) => dialects.jamjam.on_message(&mut ctx, message, text.len()),
+                ParsedMessage::Broadcast(message) => dialects.broadcast.on_message(&mut ctx, message, text.len()),
+                ParsedMessage::ControlSurface(message) => {
+                    dialects.control_surface.on_message(&mut ctx, message, text.len())
+                }
+                ParsedMessage::WebRtc(message) => dialects.webrtc.on_message(&mut ctx, message, text.len()),
+                ParsedMessage::Foreign(_) => Ok(()),
+            }
+        });
+    }
+
+    /// Handles a binary message. No dialect has binary messages.
+    pub fn on_binary(&mut self, now: WallClock, conn: ConnId, sink: &mut dyn EventSink) {
+        self.process_message(now, conn, None, sink, |_, _| Err(MessageError::ignored("binary message")));
+    }
+
+    /// Records a pong or another frame that is not a message.
+    pub fn on_activity(&mut self, now: WallClock, conn: ConnId) {
+        if let Some(connection) = self.connections.get_mut(&conn) {
+            connection.record_activity(now.monotonic);
+        }
+    }
+
+    /// A message has arrived that is handled later.
+    pub fn on_waiting_message(&mut self, conn: ConnId) {
+        if let Some(connection) = self.connections.get_mut(&conn) {
+            connection.has_waiting_message = true;
+        }
+    }
+
+    /// Sets the dialect of an undecided connection.
+    fn select_dialect(&mut self, now: Time, conn: ConnId, dialect: Dialect) {
+        if let Some(connection) = self.connections.get_mut(&conn)
+            && connection.dialect.is_none()
+        {
+            connection.dialect = Some(dialect);
+            self.undecided.remove(&conn);
+            self.schedule_check(conn, now);
+        }
+    }
+
+    /// Counts a message and checks the message rate limit. If the limit is exceeded, the connection is closed. Otherwise, `effect` handles
+    /// the message. The activity log, if active, then records the message.
+    fn process_message(
+        &mut self,
+        now: WallClock,
+        conn: ConnId,
+        text: Option<&str>,
+        sink: &mut dyn EventSink,
+        effect: impl FnOnce(&mut Self, &mut dyn EventSink) -> Result<(), MessageError>,
+    ) {
+        let Some(connection) = self.connections.get_mut(&conn) else { return };
+        let (dialect, source) = (connection.dialect, connection.source);
+        connection.record_activity(now.monotonic);
+        connection.last_message = now.monotonic;
+        connection.has_waiting_message = false;
+        let bytes = text.map_or(0, str::len);
+        if self.limits.message_limit().is_some_and(|limit| !connection.allow_message(now.monotonic, limit, bytes)) {
+            let counters = &mut self.counters[counters_index(dialect)];
+            counters.closed_message_rate += 1;
+            counters.messages_received += 1;
+            let code = CloseCode::POLICY_VIOLATION;
+            warn!(target: "signaling", conn = conn.0, source = %source, code = code.get(), "message rate limit exceeded; closing the connection");
+            self.close_connection(now, conn, code, "Rate limit exceeded", sink);
+            return;
+        }
+        let scope_before = self.recorded_scope(now, conn);
+        let effect = effect(self, sink);
+        let is_rejected = matches!(effect, Err(MessageError::Rejected(_)));
+        // Rejections are also recorded while no console is open.
+        let scope = scope_before.or_else(|| is_rejected.then(|| ActivityScope::outside_rooms(dialect)));
+        if let Some(before) = scope {
+            self.record_message(now, before, (conn, source), text, effect.as_ref().err());
+        }
+        // The message may have selected the dialect of the connection, so the dialect is read again.
+        let dialect = self.connections.get(&conn).map_or(dialect, |connection| connection.dialect);
+        let counters = &mut self.counters[counters_index(dialect)];
+        counters.messages_received += 1;
+        counters.received_bytes += bytes as u64;
+        if let Err(error) = effect {
+            counters.messages_ignored += u64::from(!is_rejected);
+            let Some(connection) = self.connections.get_mut(&conn) else { return };
+            // The message may contain a password, so only the reason is logged.
+            if connection.log_throttle.allow(now.monotonic) {
+                if is_rejected {
+                    warn!(target: "signaling", conn = conn.0, source = %source, reason = %error, "message rejected");
+                } else {
+                    warn!(target: "signaling", conn = conn.0, source = %source, reason = %error, "message ignored");
+                }
+            }
+        }
+    }
+
+    /// Maximum length of a message of this connection, in bytes.
+    pub fn max_message_bytes(&self, conn: ConnId) -> usize {
+        match self.dialect_of(conn) {
+            Some(dialect) => self.dialects.get(dialect).max_message_bytes(&self.limits, conn),
+            None => self.limits.max_message_bytes,
+        }
+    }
+
+    /// The context of an event of `conn`, with all dialects.
+    pub(super) fn context<'a>(
+        &'a mut self,
+        now: WallClock,
+        conn: ConnId,
+        sink: &'a mut dyn EventSink,
+    ) -> Option<Parts<'a>> {
+        let &ConnectionState { source, dialect, .. } = self.connections.get(&conn)?;
+        Some(self.context_of(now, (conn, source, dialect), sink))
+    }
+
+    /// The context of an event that no connection caused: a timer or an HTTP request.
+    pub(super) fn system_context<'a>(
+        &'a mut self,
+        now: WallClock,
+        dialect: Dialect,
+        sink: &'a mut dyn EventSink,
+    ) -> Parts<'a> {
+        self.context_of(now, (SYSTEM_CONN, IpAddr::V4(Ipv4Addr::UNSPECIFIED), Some(dialect)), sink)
+    }
+
+    fn context_of<'a>(
+        &'a mut self,
+        now: WallClock,
+        (conn, source, dialect): (ConnId, IpAddr, Option<Dialect>),
+        sink: &'a mut dyn EventSink,
+    ) -> Parts<'a> {
+        let ctx = ConnectionContext {
+            now,
+            conn,
+            source,
+            limits: &self.limits,
+            connections: &mut self.connections,
+            ids: &mut self.ids,
+            timers: &mut self.timers,
+            counters: &mut self.counters[counters_index(dialect)],
+            requested_bytes: &mut self.requested_bytes,
+            log_throttle: &mut self.log_throttle,
+            activity_log: &mut self.activity_log,
+            sink,
+        };
+        (ctx, &mut self.dialects)
+    }
+}

@@ -1,0 +1,193 @@
+//! Opened and closed connections of the hub, and what the operator closes.
+
+use std::net::IpAddr;
+
+use thiserror::Error;
+use tracing::info;
+
+use super::close_code::CloseCode;
+use super::connection_context::ConnectionState;
+use super::counters::{counters_index, counters_name};
+use super::dialect::Dialect;
+use super::event_sink::{ConnId, EventSink};
+use super::hub::Hub;
+use super::limits::SignalingLimits;
+use super::member_log::{ConnectionClose, RoomLabel};
+use super::route::Route;
+use jamjam_core::address::source_network;
+use jamjam_core::time::WallClock;
+
+/// A new connection.
+#[derive(Clone, Debug)]
+pub struct NewConnection {
+    /// The client's address.
+    pub source: IpAddr,
+    /// Whether a trusted proxy reported the address.
+    pub is_forwarded: bool,
+    /// The route that the path and query of the upgrade request select.
+    pub route: Route,
+}
+
+/// Why an operation of the operator failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum OperatorError {
+    /// There is no such connection.
+    #[error("No open connection has this number; reload the console")]
+    ConnectionNotFound,
+    /// There is no such room.
+    #[error("No open room of this dialect has this id; reload the console")]
+    RoomNotFound,
+    /// The server does not support the dialect of the room.
+    #[error("This dialect is disabled; enable it with --dialect")]
+    DialectDisabled,
+}
+
+/// A room that the operator closed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClosedRoom {
+    /// The room in the log: its name or id, or its number if the name is a secret code.
+    pub label: String,
+    /// Number of members that were disconnected.
+    pub members: usize,
+}
+
+impl Hub {
+    /// Adds a connection. An undecided connection receives nothing before its first message selects a dialect.
+    pub fn on_connect(&mut self, now: WallClock, conn: ConnId, connection: NewConnection, sink: &mut dyn EventSink) {
+        let NewConnection { source, is_forwarded, route } = connection;
+        info!(target: "signaling", conn = conn.0, source = %source, "connection opened");
+        let dialect = route.dialect();
+        self.counters[counters_index(dialect)].connections_opened += 1;
+        self.connections.insert(conn, ConnectionState::new(source, dialect, now.monotonic));
+        if let Route::Undecided = route {
+            self.evict_oldest_undecided(now, source, source.is_loopback() && !is_forwarded, sink);
+            self.undecided.insert(conn, source_network(source));
+        } else if let Some((mut ctx, dialects)) = self.context(now, conn, sink) {
+            match (dialect, route) {
+                (Some(dialect), route) => dialects.get_mut(dialect).on_connect(&mut ctx, route),
+                (None, Route::Foreign(protocol)) => {
+                    ctx.reject_and_close(CloseCode::POLICY_VIOLATION, protocol.close_reason());
+                }
+                (None, _) => ctx.reject_and_close(CloseCode::ORIGIN_NOT_ALLOWED, "Origin not allowed"),
+            }
+            self.schedule_check(conn, now.monotonic);
+        }
+        if let Some(scope) = self.recorded_scope(now, conn) {
+            self.activity_log.record_connect(now, scope, (conn, source));
+        }
+    }
+
+    /// Closes an undecided connection if their maximum number is reached: the oldest one from `source` if this address has used up its
+    /// share, otherwise the oldest one. Loopback is exempt, because a proxy that is not trusted connects from loopback for all its clients.
+    fn evict_oldest_undecided(&mut self, now: WallClock, source: IpAddr, is_exempt: bool, sink: &mut dyn EventSink) {
+        let SignalingLimits { max_undecided, max_undecided_per_address, .. } = self.limits;
+        let per_address = if is_exempt { max_undecided } else { max_undecided_per_address };
+        let source = source_network(source);
+        let mut own = self.undecided.iter().filter(|(_, other)| **other == source);
+        let oldest = own.next().filter(|_| 1 + own.count() >= per_address);
+        let all = &self.undecided;
+        if let Some((&oldest, _)) = oldest.or_else(|| all.first_key_value().filter(|_| all.len() >= max_undecided)) {
+            self.counters[counters_index(None)].closed_undecided_limit += 1;
+            let reason = "Too many connections have not selected a dialect";
+            self.close_connection(now, oldest, CloseCode::TRY_AGAIN_LATER, reason, sink);
+        }
+    }
+
+    /// Removes a connection that was lost without a close frame.
+    pub fn on_disconnect(&mut self, now: WallClock, conn: ConnId, sink: &mut dyn EventSink) {
+        self.on_close(now, conn, CloseCode::ABNORMAL_CLOSURE.get(), "", sink);
+    }
+
+    /// Removes a connection that the client closed with this code and reason.
+    pub fn on_close(&mut self, now: WallClock, conn: ConnId, code: u16, reason: &str, sink: &mut dyn EventSink) {
+        let close = ConnectionClose { code: CloseCode(code), reason, server_reason: None };
+        self.remove_connection(now, conn, &close, sink);
+    }
+
+    /// Removes a connection that the server closes with this code, or drops without a close frame (1006).
+    pub fn on_server_close(&mut self, now: WallClock, conn: ConnId, code: u16, reason: &str, sink: &mut dyn EventSink) {
+        let code = CloseCode(code);
+        let sent_reason = if code == CloseCode::ABNORMAL_CLOSURE { "" } else { reason };
+        let close = ConnectionClose { code, reason: sent_reason, server_reason: Some(reason) };
+        self.remove_connection(now, conn, &close, sink);
+    }
+
+    /// Removes a connection and closes it.
+    pub fn close_connection(
+        &mut self,
+        now: WallClock,
+        conn: ConnId,
+        code: CloseCode,
+        reason: &str,
+        sink: &mut dyn EventSink,
+    ) {
+        self.remove_connection(now, conn, &ConnectionClose { code, reason, server_reason: Some(reason) }, sink);
+        sink.close(conn, code.get(), reason);
+    }
+
+    /// Removes a connection from its room and from the hub.
+    fn remove_connection(
+        &mut self,
+        now: WallClock,
+        conn: ConnId,
+        close: &ConnectionClose<'_>,
+        sink: &mut dyn EventSink,
+    ) {
+        let is_recorded = close.server_reason.is_some() || self.activity_log.is_active(now.monotonic);
+        let scope = if is_recorded { self.activity_scope(conn) } else { None };
+        let dialect = self.dialect_of(conn);
+        self.undecided.remove(&conn);
+        if let Some((mut ctx, dialects)) = self.context(now, conn, sink) {
+            if let Some(dialect) = dialect {
+                dialects.get_mut(dialect).on_disconnect(&mut ctx, close);
+            }
+            ctx.remove(conn, scope, close);
+        }
+    }
+
+    /// Code and reason with which this connection is closed when the server stops.
+    pub fn shutdown_close_frame(&self, conn: ConnId) -> (CloseCode, &'static str) {
+        let frame = self.dialect_of(conn).map(|dialect| self.dialects.get(dialect).shutdown_close_frame());
+        frame.unwrap_or((CloseCode::GOING_AWAY, ""))
+    }
+
+    /// Closes a connection with [`CloseCode::CLOSED_BY_OPERATOR`]. The other members of its room receive the usual message about a member that
+    /// leaves. Returns the name of the connection's dialect.
+    pub fn disconnect(
+        &mut self,
+        now: WallClock,
+        conn: ConnId,
+        sink: &mut dyn EventSink,
+    ) -> Result<&'static str, OperatorError> {
+        let dialect = self.connections.get(&conn).ok_or(OperatorError::ConnectionNotFound)?.dialect;
+        self.counters[counters_index(dialect)].closed_by_operator += 1;
+        self.close_connection(now, conn, CloseCode::CLOSED_BY_OPERATOR, "Disconnected by the operator", sink);
+        Ok(counters_name(dialect))
+    }
+
+    /// Closes a room and the connections of its members. A control surface room is closed as by [`Hub::close_room`]. In the other dialects, the
+    /// connections are closed with [`CloseCode::CLOSED_BY_OPERATOR`].
+    pub fn close_room_of(
+        &mut self,
+        now: WallClock,
+        dialect: Dialect,
+        room: &str,
+        sink: &mut dyn EventSink,
+    ) -> Result<ClosedRoom, OperatorError> {
+        if !self.limits.dialects.contains(dialect) {
+            return Err(OperatorError::DialectDisabled);
+        }
+        let label = match dialect {
+            Dialect::ControlSurface => {
+                let found = self.dialects.control_surface.rooms.find(room).ok_or(OperatorError::RoomNotFound)?;
+                found.key.label().to_string()
+            }
+            Dialect::Jamjam | Dialect::Broadcast | Dialect::WebRtc => RoomLabel::Name(room).to_string(),
+        };
+        let (mut ctx, dialects) = self.system_context(now, dialect, sink);
+        let members = dialects.get_mut(dialect).close_room(&mut ctx, room).ok_or(OperatorError::RoomNotFound)?;
+        ctx.counters.rooms_closed_by_operator += 1;
+        ctx.counters.closed_by_operator += members as u64;
+        Ok(ClosedRoom { label, members })
+    }
+}

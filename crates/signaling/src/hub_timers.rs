@@ -1,0 +1,132 @@
+//! Timers of the hub: checks of connections, and the timers of the dialects. A check pings a connection, or closes it because of a missing
+//! pong, its idle time or its age. A connection is dropped only after a ping, whatever the interval and the time-out are.
+
+use tracing::info;
+
+use super::close_code::CloseCode;
+use super::counters::counters_index;
+use super::event_sink::{ConnId, EventSink};
+use super::hub::Hub;
+use super::timers::{DialectTimer, TimerEvent};
+use jamjam_core::time::{Time, WallClock};
+
+/// Maximum number of timers that one call of [`Hub::on_deadline`] handles.
+const MAX_TIMERS_PER_CALL: usize = 64;
+
+/// Number of sent bytes after which a call of [`Hub::on_deadline`] handles no further timer.
+const MAX_TIMER_BYTES_PER_CALL: u64 = 256 << 10;
+
+/// When a connection is to be closed or pinged. `None`: never.
+struct ConnectionDeadlines {
+    /// Its silence reaches the time-out.
+    silent: Option<Time>,
+    /// It counts as lost without an answer to the last ping.
+    lost: Option<Time>,
+    /// It has sent no message for too long.
+    idle: Option<Time>,
+    /// It has reached the maximum age.
+    max_age: Option<Time>,
+    ping: Option<Time>,
+}
+
+impl Hub {
+    /// The time at which the owner must call [`Hub::on_deadline`]. Other events can change this time.
+    pub fn next_deadline(&self) -> Option<Time> {
+        self.timers.next_deadline()
+    }
+
+    /// Handles timers that are due. A burst of timers takes several calls, between which [`Hub::next_deadline`] is in the past.
+    /// Otherwise, the burst would block all connections, and would fill the queues of clients that read.
+    pub fn on_deadline(&mut self, now: WallClock, sink: &mut dyn EventSink) {
+        let sent_before = self.total_sent_bytes();
+        for _ in 0..MAX_TIMERS_PER_CALL {
+            if self.total_sent_bytes() - sent_before >= MAX_TIMER_BYTES_PER_CALL {
+                return;
+            }
+            let Some(event) = self.timers.pop_due(now.monotonic) else { return };
+            match event {
+                TimerEvent::ConnectionCheck { conn, last_ping } => self.check_connection(now, conn, last_ping, sink),
+                TimerEvent::ActivityLogExpiry => self.activity_log.clear_if_expired(now.monotonic, &mut self.timers),
+                TimerEvent::Dialect(dialect, timer) => {
+                    let (mut ctx, dialects) = self.system_context(now, dialect, sink);
+                    dialects.get_mut(dialect).on_timer(&mut ctx, timer);
+                }
+            }
+        }
+    }
+
+    fn total_sent_bytes(&self) -> u64 {
+        self.counters.iter().map(|counters| counters.sent_bytes).sum()
+    }
+
+    /// Schedules the next check of a connection, if it is still open and its dialect has time limits. `last_ping` is the time of the last
+    /// ping. Before the first ping, it is the time at which the dialect was selected. Occasionally removes the timers of connections and
+    /// rooms that no longer exist.
+    pub(super) fn schedule_check(&mut self, conn: ConnId, last_ping: Time) {
+        let deadlines = self.connection_deadlines(conn, last_ping);
+        let Some(ConnectionDeadlines { lost, idle, max_age, ping, .. }) = deadlines else { return };
+        let Self { connections, timers, dialects, .. } = self;
+        if let Some(next) = [lost, idle, max_age, ping].into_iter().flatten().min() {
+            timers.insert(next, TimerEvent::ConnectionCheck { conn, last_ping });
+        }
+        timers.prune(|event| match event {
+            TimerEvent::ConnectionCheck { conn, .. } => connections.contains_key(conn),
+            TimerEvent::Dialect(
+                dialect,
+                DialectTimer::RoomHeartbeat(room) | DialectTimer::ScheduledUpdate { room, .. },
+            ) => dialects.get(*dialect).rooms().contains_room(*room),
+            _ => true,
+        });
+    }
+
+    fn connection_deadlines(&self, conn: ConnId, last_ping: Time) -> Option<ConnectionDeadlines> {
+        let connection = self.connections.get(&conn)?;
+        let handler = self.dialects.get(connection.dialect?);
+        let heartbeat = handler.heartbeat(&self.limits);
+        let silent = heartbeat.map(|heartbeat| connection.silent_since + heartbeat.timeout);
+        Some(ConnectionDeadlines {
+            silent,
+            lost: silent.filter(|_| connection.awaiting_pong),
+            idle: handler.idle_timeout(&self.limits, conn).map(|timeout| connection.last_message + timeout),
+            max_age: handler.max_connection_age(&self.limits).map(|age| connection.connected_at + age),
+            ping: heartbeat.and_then(|heartbeat| heartbeat.interval).map(|interval| last_ping + interval),
+        })
+    }
+
+    /// Closes or pings a connection if it is time for it, and schedules the next check.
+    fn check_connection(&mut self, now: WallClock, conn: ConnId, mut last_ping: Time, sink: &mut dyn EventSink) {
+        let deadlines = self.connection_deadlines(conn, last_ping);
+        let Some(ConnectionDeadlines { silent, lost, idle, max_age, ping }) = deadlines else { return };
+        let Some(connection) = self.connections.get_mut(&conn) else { return };
+        let counters = &mut self.counters[counters_index(connection.dialect)];
+        counters.cleanup_runs += 1;
+        let is_over = |deadline: Option<Time>| deadline.is_some_and(|at| now.monotonic >= at);
+        if is_over(lost) {
+            counters.closed_heartbeat_timeout += 1;
+            info!(target: "signaling", conn = conn.0, source = %connection.source, "connection timed out");
+            self.on_server_close(now, conn, CloseCode::ABNORMAL_CLOSURE.get(), "heartbeat timeout", sink);
+            sink.abort(conn);
+        } else if is_over(idle) {
+            counters.closed_idle_timeout += 1;
+            self.close_connection(now, conn, CloseCode::IDLE_TIMEOUT, "Idle timeout", sink);
+        } else if is_over(max_age) {
+            counters.closed_max_age += 1;
+            self.close_connection(now, conn, CloseCode::MAX_CONNECTION_AGE, "Max connection age reached", sink);
+        } else {
+            if is_over(ping) {
+                last_ping = now.monotonic;
+                let is_pinged = |dialect| self.dialects.get(dialect).is_pinged(conn);
+                // A ping must not arrive between a request and its answer.
+                if !connection.has_waiting_message && connection.dialect.is_some_and(is_pinged) {
+                    if is_over(silent) {
+                        // The server paused, or the time-out is shorter than the interval. A new full time-out starts.
+                        connection.silent_since = now.monotonic;
+                    }
+                    connection.awaiting_pong = true;
+                    sink.ping(conn);
+                }
+            }
+            self.schedule_check(conn, last_ping);
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! How jamjam clients find, enter and leave rooms, and what each generation of clients sees.
+
+use subtle::ConstantTimeEq;
+use tracing::debug;
+
+use super::messages::{Peer, RoomInfo, ServerMessage};
+use crate::close_code::CloseCode;
+use crate::connection_context::{ConnectionContext, MAX_JOIN_DEBT, MAX_LIST_DEBT};
+use crate::dialect::Dialect;
+use crate::event_sink::ConnId;
+use crate::json::{MessageError, to_json};
+use crate::member_log::CHANGED_ROOM;
+use crate::rooms::{IdGenerator, MemberData, MemberInfo, Room, RoomIter, RoomKey, RoomMap};
+use jamjam_core::link::parse_link_key;
+use jamjam_core::rate_limit::WindowLimiter;
+use jamjam_core::sanitize::truncate_bytes;
+
+/// Maximum number of members in a room, including its creator.
+const MAX_PEERS_PER_ROOM: usize = 10;
+
+/// Maximum length of names, in bytes. Longer names are truncated.
+pub(crate) const MAX_NAME_BYTES: usize = 256;
+
+/// Maximum length of a password, in bytes. A longer password is rejected: truncating it would let other passwords open the room.
+const MAX_PASSWORD_BYTES: usize = 256;
+
+/// The feature of members that receive [`PeerMessage`]. Other features are not passed on.
+pub(super) const PEER_MESSAGE: &str = "peer_message";
+
+/// Rooms with their passwords. The names of a room are its id and the invite codes for older and for newer clients.
+pub(super) type JamjamRooms = RoomMap<Option<String>, Peer>;
+
+type JamjamRoom = Room<Option<String>, Peer>;
+
+/// Which of the names of a room is the invite code for clients of one generation.
+fn invite_code_index(is_newer: bool) -> usize {
+    if is_newer { 2 } else { 1 }
+}
+
+impl MemberData for Peer {
+    const DIALECT: Dialect = Dialect::Jamjam;
+
+    fn info(&self) -> MemberInfo<'_> {
+        MemberInfo { id: &self.id, name: Some(&self.name), is_control_channel: false }
+    }
+
+    fn user(&self) -> &str {
+        &self.name
+    }
+}
+
+/// Removes the connection from its room and informs the other members.
+pub(super) fn leave_room(
+    ctx: &mut ConnectionContext<'_>,
+    rooms: &mut JamjamRooms,
+    keep: Option<RoomKey>,
+    reason: &str,
+) {
+    if let Some((peer, others)) = rooms.leave(ctx.conn, keep, reason) {
+        ctx.send(&others, &ServerMessage::PeerLeft { peer_id: peer.id });
+    }
+}
+
+pub(super) fn create_room(
+    ctx: &mut ConnectionContext<'_>,
+    rooms: &mut JamjamRooms,
+    (name, password): (String, Option<String>),
+    peer: Peer,
+) -> Result<(), MessageError> {
+    if rooms.rooms_created_by(ctx.source) >= ctx.limits.max_rooms_per_address {
+        ctx.count_limited();
+        return reject(ctx, "Too many rooms");
+    }
+    if password.as_ref().is_some_and(|password| password.len() > MAX_PASSWORD_BYTES) {
+        return reject(ctx, "Password too long");
+    }
+    leave_room(ctx, rooms, None, CHANGED_ROOM);
+    let names: [fn(&mut IdGenerator) -> String; 3] =
+        [IdGenerator::room_id, IdGenerator::invite_code, IdGenerator::long_invite_code];
+    let names = names.map(|generate| ctx.ids.unique(generate, |name| rooms.find(name).is_none()));
+    let (room_id, invite_code) = (names[0].clone(), names[invite_code_index(ctx.is_newer(ctx.conn))].clone());
+    ctx.reply(&ServerMessage::RoomCreated { room_id, peer_id: peer.id.clone(), invite_code });
+    let name = truncate_bytes(name, MAX_NAME_BYTES);
+    let key = rooms.create(names.into(), Some(name), Some(ctx.source), ctx.now.unix_ms(), password);
+    rooms.join(key, ctx.conn, peer);
+    Ok(())
+}
+
+/// Adds the connection to a room. Returns the number of other members.
+pub(super) fn join_room(
+    ctx: &mut ConnectionContext<'_>,
+    (rooms, wrong_passwords): (&mut JamjamRooms, &mut WindowLimiter),
+    name: &str,
+    password: Option<&str>,
+    peer: Peer,
+) -> Result<usize, MessageError> {
+    // Room ids and the two kinds of invite codes have different lengths, so `name` cannot match several.
+    let Some(room) = rooms.find(name) else { return reject(ctx, "Room not found") };
+    let key = room.key;
+    if let Some(expected) = &room.data {
+        if wrong_passwords.retry_after(ctx.now.monotonic, ctx.source).is_some() {
+            ctx.count_limited();
+            return reject(ctx, "Too many wrong passwords from this address");
+        }
+        let given = password.unwrap_or_default();
+        // The comparison takes constant time for passwords of equal length.
+        if password.is_none() || !bool::from(expected.as_bytes().ct_eq(given.as_bytes())) {
+            // The limit is not reached yet, so the password is counted.
+            let _ = wrong_passwords.check(ctx.now.monotonic, ctx.source);
+            let rejected = reject(ctx, "Invalid password");
+            if ctx.count_failed_guess() {
+                leave_room(ctx, rooms, None, "too many wrong passwords");
+                ctx.reject_and_close(CloseCode::POLICY_VIOLATION, "Too many wrong passwords");
+            }
+            return rejected;
+        }
+    }
+    if room.members.len() >= MAX_PEERS_PER_ROOM {
+        return reject(ctx, "Room is full");
+    }
+    if ctx.check_requested_bytes(MAX_JOIN_DEBT).is_err() {
+        ctx.count_limited();
+        return reject(ctx, "Too many requests");
+    }
+    leave_room(ctx, rooms, Some(key), CHANGED_ROOM);
+    let mut receivers = 0;
+    if let Some(room) = rooms.get(key) {
+        let is_newer = ctx.is_newer(ctx.conn);
+        let peers = room.members.iter().map(|member| member.data.clone());
+        let peers = if is_newer { peers.collect() } else { peers.map(Peer::for_older_clients).collect() };
+        let others = room.connections();
+        receivers = others.len();
+        let joined = ServerMessage::RoomJoined {
+            room_id: room.name().to_owned(),
+            peer_id: peer.id.clone(),
+            invite_code: is_newer.then(|| room.names[invite_code_index(true)].clone()),
+            peers,
+        };
+        ctx.reply_requested(to_json(&joined));
+        for (others, peer) in by_generation(ctx, others, &peer) {
+            ctx.send_requested(&others, to_json(&ServerMessage::PeerJoined { peer }));
+        }
+    }
+    rooms.join(key, ctx.conn, peer);
+    Ok(receivers)
+}
+
+pub(super) fn list_rooms(ctx: &mut ConnectionContext<'_>, rooms: &mut JamjamRooms) -> Result<(), MessageError> {
+    if ctx.check_requested_bytes(MAX_LIST_DEBT).is_err() {
+        ctx.count_limited();
+        return reject(ctx, "Too many requests");
+    }
+    let (is_newer, test_room_prefix) = (ctx.is_newer(ctx.conn), ctx.limits.test_room_prefix.as_deref());
+    let info = |room: &JamjamRoom| {
+        let name = room.display_name.clone().unwrap_or_default();
+        let is_test_room = test_room_prefix.is_some_and(|prefix| name.starts_with(prefix));
+        RoomInfo {
+            id: room.name().to_owned(),
+            name,
+            peer_count: room.members.len(),
+            max_peers: MAX_PEERS_PER_ROOM,
+            has_password: room.data.is_some(),
+            invite_code: room.names[invite_code_index(is_newer)].clone(),
+            test_room: is_newer.then_some(is_test_room),
+        }
+    };
+    let list = |rooms: RoomIter<'_, _, _>| to_json(&ServerMessage::RoomList { rooms: rooms.map(info).collect() });
+    ctx.reply_requested(rooms.json(usize::from(is_newer), list));
+    Ok(())
+}
+
+/// `members` by generation, each with what it sees of `peer`.
+pub(super) fn by_generation(
+    ctx: &ConnectionContext<'_>,
+    members: Vec<ConnId>,
+    peer: &Peer,
+) -> [(Vec<ConnId>, Peer); 2] {
+    let (newer, older) = members.into_iter().partition(|conn| ctx.is_newer(*conn));
+    [(newer, peer.clone()), (older, peer.clone().for_older_clients())]
+}
+
+pub(super) fn reject<T>(ctx: &mut ConnectionContext<'_>, reason: &'static str) -> Result<T, MessageError> {
+    debug!(target: "signaling", dialect = Dialect::Jamjam.name(), conn = ctx.conn.0, reason, "request rejected");
+    ctx.reply(&ServerMessage::Error { message: reason.to_owned() });
+    Err(MessageError::Rejected(reason))
+}
+
+/// A new member, unless its link key is invalid.
+pub(super) fn new_peer(
+    ctx: &mut ConnectionContext<'_>,
+    name: String,
+    link_key: Option<String>,
+    features: &[String],
+) -> Result<Peer, MessageError> {
+    if link_key.as_deref().is_some_and(|key| parse_link_key(key).is_none()) {
+        return reject(ctx, "Invalid link key");
+    }
+    let known = features.iter().find(|feature| *feature == PEER_MESSAGE);
+    Ok(Peer {
+        id: ctx.ids.uuid(),
+        name: truncate_bytes(name, MAX_NAME_BYTES),
+        candidates: Vec::new(),
+        public_addr: None,
+        local_addr: None,
+        joined_at: Some(ctx.now.unix_ms() / 1_000),
+        features: known.cloned().into_iter().collect(),
+        link_key,
+    })
+}

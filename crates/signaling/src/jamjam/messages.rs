@@ -1,0 +1,236 @@
+//! Messages of the jamjam dialect: JSON with the variant in `type` and its fields in `data`.
+//!
+//! Clients of both generations share these types. Fields for newer clients are optional. The server sends such a field only to connections
+//! on [`NEWER_PATH`](crate::NEWER_PATH).
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+
+use crate::json::{integer, optional_integer};
+
+/// A message from a client.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "type", content = "data")]
+pub enum ClientMessage {
+    /// Creates a room with the client as its first member.
+    CreateRoom {
+        /// Display name of the room.
+        room_name: String,
+        /// Password that other clients need to join the room.
+        password: Option<String>,
+        /// The client's display name.
+        peer_name: String,
+        /// The client's public key for encrypted links, in base64.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        link_key: Option<String>,
+        /// What the client supports, such as `peer_message`.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        features: Vec<String>,
+    },
+    /// Joins a room.
+    JoinRoom {
+        /// The room's id or invite code.
+        room_id: String,
+        /// The room's password, if it has one.
+        password: Option<String>,
+        /// The client's display name.
+        peer_name: String,
+        /// The client's public key for encrypted links, in base64.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        link_key: Option<String>,
+        /// What the client supports, such as `peer_message`.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        features: Vec<String>,
+    },
+    /// Leaves the room.
+    LeaveRoom,
+    /// Publishes the addresses of the client to the other members.
+    UpdatePeerInfo {
+        /// Candidate addresses. An empty list keeps the previous candidates.
+        #[serde(default)]
+        candidates: Vec<Candidate>,
+        /// Address as seen from outside the client's network.
+        #[schema(value_type = Option<String>)]
+        public_addr: Option<SocketAddr>,
+        /// Address in the client's network.
+        #[schema(value_type = Option<String>)]
+        local_addr: Option<SocketAddr>,
+    },
+    /// Requests the list of rooms.
+    ListRooms,
+    /// Sends a chat message to the other members. On `/v1/signaling`, the sender receives it too.
+    ChatMessage(ChatMessage),
+    /// Sends data of the app to members that support `peer_message`. If there is no such member, the message has no effect.
+    PeerMessage(PeerMessage),
+}
+
+/// A message from a server.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "type", content = "data")]
+pub enum ServerMessage {
+    /// The room was created.
+    RoomCreated {
+        /// The room's id: eight lower-case hexadecimal digits.
+        room_id: String,
+        /// The client's id in the room: a UUID.
+        peer_id: String,
+        /// An invite code: six characters, or nine on `/v1/signaling`. Clients can join the room by either code or by the room's id.
+        invite_code: String,
+    },
+    /// The client has joined the room.
+    RoomJoined {
+        /// The room's id, even if the client sent the invite code.
+        room_id: String,
+        /// The client's id in the room: a UUID.
+        peer_id: String,
+        /// The invite code of nine characters; only on `/v1/signaling`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        invite_code: Option<String>,
+        /// The other members.
+        peers: Vec<Peer>,
+    },
+    /// Another client joined.
+    PeerJoined {
+        /// The new member.
+        peer: Peer,
+    },
+    /// A member published new addresses.
+    PeerUpdated {
+        /// The member.
+        peer: Peer,
+    },
+    /// A member left.
+    PeerLeft {
+        /// The member's id.
+        peer_id: String,
+    },
+    /// The open rooms.
+    RoomList {
+        /// In the order of creation.
+        rooms: Vec<RoomInfo>,
+    },
+    /// A chat message from a member.
+    ChatMessage(ChatMessage),
+    /// Data that the app of a member sends; only on `/v1/signaling`.
+    PeerMessage(PeerMessage),
+    /// A request was rejected.
+    Error {
+        /// The reason.
+        message: String,
+    },
+}
+
+/// A chat message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ChatMessage {
+    /// Id of the sender; the server replaces it with the real id.
+    pub sender_id: String,
+    /// Name of the sender; the server replaces it with the real name.
+    pub sender_name: String,
+    /// The text.
+    pub content: String,
+    /// Timestamp by the sender's clock, in a unit of the sender's choice.
+    #[serde(deserialize_with = "integer")]
+    pub timestamp: u64,
+}
+
+/// Data that the app of one member sends to others.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct PeerMessage {
+    /// Id of the receiver. Without it, all members that support `peer_message` receive the message, even its sender.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// Id of the sender; set by the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// Name of the sender; set by the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_name: Option<String>,
+    /// Any object. The server does not read it.
+    #[schema(value_type = Object)]
+    pub body: Map<String, Value>,
+}
+
+/// A member as the other members see it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Peer {
+    /// A UUID.
+    pub id: String,
+    /// Display name.
+    pub name: String,
+    /// Candidate addresses.
+    #[serde(default)]
+    #[schema(required)]
+    pub candidates: Vec<Candidate>,
+    /// Address as seen from outside the member's network.
+    #[schema(value_type = Option<String>, required)]
+    pub public_addr: Option<SocketAddr>,
+    /// Address in the member's network.
+    #[schema(value_type = Option<String>, required)]
+    pub local_addr: Option<SocketAddr>,
+    /// When the member joined, in seconds since the Unix epoch; only on `/v1/signaling`.
+    #[serde(default, deserialize_with = "optional_integer", skip_serializing_if = "Option::is_none")]
+    pub joined_at: Option<u64>,
+    /// What the member supports, of what the server knows; only on `/v1/signaling`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub features: Vec<String>,
+    /// The member's public key for encrypted links, as the member announced it; only on `/v1/signaling`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link_key: Option<String>,
+}
+
+impl Peer {
+    /// The member as older clients see it.
+    #[must_use]
+    pub(super) fn for_older_clients(self) -> Self {
+        Self { joined_at: None, features: Vec::new(), link_key: None, ..self }
+    }
+}
+
+/// A room in the list of rooms.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RoomInfo {
+    /// Eight lower-case hexadecimal digits.
+    pub id: String,
+    /// Display name.
+    pub name: String,
+    /// Number of members.
+    #[serde(deserialize_with = "integer")]
+    pub peer_count: usize,
+    /// Maximum number of members.
+    #[serde(deserialize_with = "integer")]
+    pub max_peers: usize,
+    /// Whether a password is needed.
+    pub has_password: bool,
+    /// The invite code: six characters, or nine on `/v1/signaling`.
+    pub invite_code: String,
+    /// Whether the app offers the room for a test; only on `/v1/signaling`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_room: Option<bool>,
+}
+
+/// A candidate address of a peer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Candidate {
+    /// The address.
+    #[schema(value_type = String)]
+    pub address: SocketAddr,
+    /// How the address was found.
+    #[serde(rename = "candidate_type")]
+    pub kind: CandidateType,
+    /// Candidates with a higher priority are tried first (RFC 8445, section 5.1.2).
+    #[serde(deserialize_with = "integer")]
+    pub priority: u32,
+}
+
+/// The type of a candidate (RFC 8445, section 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub enum CandidateType {
+    /// An address of the peer's own interface.
+    Host,
+    /// The mapped address that a STUN server reported.
+    ServerReflexive,
+}

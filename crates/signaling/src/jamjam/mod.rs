@@ -1,0 +1,208 @@
+//! The dialect of the jamjam app. Clients create, list and join rooms, and exchange addresses and chat messages.
+//!
+//! Two generations of clients meet in the same rooms. Newer clients connect to [`NEWER_PATH`](super::route::NEWER_PATH). They receive invite
+//! codes of nine characters and more fields. A newer client disconnects if it cannot read a message. Therefore, everything is checked before
+//! it is sent to other members. Unreadable messages are ignored.
+
+mod membership;
+mod messages;
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::connection_context::ConnectionContext;
+use super::dialect_handler::DialectHandler;
+use super::event_sink::ConnId;
+use super::json::MessageError;
+use super::limits::{Heartbeat, SignalingLimits};
+use super::member_log::{ConnectionClose, LEFT_ROOM};
+use super::rooms::{Member, RoomDirectory};
+use jamjam_core::rate_limit::{WindowLimit, WindowLimiter};
+
+use membership::{
+    JamjamRooms, PEER_MESSAGE, by_generation, create_room, join_room, leave_room, list_rooms, new_peer, reject,
+};
+
+pub(super) use membership::MAX_NAME_BYTES;
+pub use messages::{Candidate, CandidateType, ChatMessage, ClientMessage, Peer, PeerMessage, RoomInfo, ServerMessage};
+
+/// Maximum number of candidates of a peer.
+const MAX_CANDIDATES: usize = 16;
+
+/// Length of a candidate address, in bytes, above which the client receives an error. Other unreadable addresses are ignored.
+const MAX_ADDRESS_BYTES: usize = 256;
+
+/// Message types that select this dialect.
+pub(super) const MESSAGE_TYPES: [&str; 6] =
+    ["CreateRoom", "JoinRoom", "LeaveRoom", "UpdatePeerInfo", "ListRooms", "ChatMessage"];
+
+/// Maximum number of wrong passwords per source address. Each wrong password also counts towards the limit of its connection.
+const WRONG_PASSWORD_LIMIT: WindowLimit = WindowLimit { count: 100, period: Duration::from_secs(15 * 60) };
+
+/// Maximum number of sources whose wrong passwords are counted.
+const MAX_GUESSING_SOURCES: usize = 100_000;
+
+/// The jamjam dialect.
+pub(super) struct JamjamDialect {
+    rooms: JamjamRooms,
+    wrong_passwords: WindowLimiter,
+}
+
+impl Default for JamjamDialect {
+    fn default() -> Self {
+        let wrong_passwords = WindowLimiter::new(WRONG_PASSWORD_LIMIT, MAX_GUESSING_SOURCES);
+        Self { rooms: JamjamRooms::default(), wrong_passwords }
+    }
+}
+
+impl DialectHandler for JamjamDialect {
+    fn rooms(&self) -> &dyn RoomDirectory {
+        &self.rooms
+    }
+
+    fn is_protected(&self, _: &SignalingLimits, room: &str) -> bool {
+        self.rooms.find(room).is_some_and(|room| room.data.is_some())
+    }
+
+    fn on_disconnect(&mut self, ctx: &mut ConnectionContext<'_>, close: &ConnectionClose<'_>) {
+        leave_room(ctx, &mut self.rooms, None, &close.leave_reason());
+    }
+
+    fn close_room(&mut self, ctx: &mut ConnectionContext<'_>, room: &str) -> Option<usize> {
+        let key = self.rooms.find(room)?.key;
+        self.rooms.close(key).map(|room| ctx.close_members(&room))
+    }
+
+    /// jamjam clients answer a ping only when they next read from the socket. Therefore, a missing pong closes no connection. The pings keep
+    /// silent connections open in proxies.
+    fn heartbeat(&self, limits: &SignalingLimits) -> Option<Heartbeat> {
+        Some(Heartbeat { timeout: Duration::MAX, ..limits.heartbeat })
+    }
+
+    /// Only members are pinged. Outside rooms, an older client takes the first frame that it receives as the answer to its request.
+    fn is_pinged(&self, conn: ConnId) -> bool {
+        self.rooms.member(conn).is_some()
+    }
+}
+
+/// Messages without fields. For them, some libraries write an empty object or array in `data`.
+#[derive(Deserialize)]
+#[serde(tag = "type")]
+enum MessageWithoutFields {
+    LeaveRoom,
+    ListRooms,
+}
+
+/// Parses a message. The inner error is the reason with which a message is rejected; other unreadable messages are ignored.
+pub(super) fn parse(text: &str) -> Result<Result<ClientMessage, &'static str>, MessageError> {
+    match serde_json::from_str(text) {
+        Ok(message) => Ok(Ok(message)),
+        Err(error) => match serde_json::from_str(text) {
+            Ok(MessageWithoutFields::LeaveRoom) => Ok(Ok(ClientMessage::LeaveRoom)),
+            Ok(MessageWithoutFields::ListRooms) => Ok(Ok(ClientMessage::ListRooms)),
+            Err(_) if has_overlong_candidate(text) => Ok(Err("Candidate address too long")),
+            Err(_) => Err(error.into()),
+        },
+    }
+}
+
+impl JamjamDialect {
+    /// Handles a message of `bytes` bytes.
+    pub(super) fn on_message(
+        &mut self,
+        ctx: &mut ConnectionContext<'_>,
+        message: Result<ClientMessage, &'static str>,
+        bytes: usize,
+    ) -> Result<(), MessageError> {
+        let Self { rooms, wrong_passwords } = self;
+        let message = match message {
+            Ok(message) => message,
+            Err(reason) => return reject(ctx, reason),
+        };
+        match message {
+            ClientMessage::CreateRoom { room_name, password, peer_name, link_key, features, .. } => {
+                let peer = new_peer(ctx, peer_name, link_key, &features)?;
+                create_room(ctx, rooms, (room_name, password), peer)?;
+                rooms.log_message("CreateRoom", ctx.conn, 0, bytes);
+            }
+            ClientMessage::JoinRoom { room_id, password, peer_name, link_key, features, .. } => {
+                let peer = new_peer(ctx, peer_name, link_key, &features)?;
+                let others = join_room(ctx, (rooms, wrong_passwords), &room_id, password.as_deref(), peer)?;
+                rooms.log_message("JoinRoom", ctx.conn, others, bytes);
+            }
+            ClientMessage::LeaveRoom => {
+                let others = rooms.member(ctx.conn).map_or(0, |(_, room)| room.members.len() - 1);
+                rooms.log_message("LeaveRoom", ctx.conn, others, bytes);
+                leave_room(ctx, rooms, None, LEFT_ROOM);
+            }
+            ClientMessage::UpdatePeerInfo { candidates, public_addr, local_addr } => {
+                if candidates.len() > MAX_CANDIDATES {
+                    return reject(ctx, "Too many candidates");
+                }
+                let addresses = candidates.iter().map(|candidate| &candidate.address);
+                if addresses.chain(&public_addr).chain(&local_addr).any(|address| address.port() == 0) {
+                    return Err(MessageError::ignored("port 0 in an address"));
+                }
+                let (peer, others) = rooms.member_mut(ctx.conn).ok_or(MessageError::NOT_IN_ROOM)?;
+                if !candidates.is_empty() {
+                    peer.candidates = candidates;
+                }
+                (peer.public_addr, peer.local_addr) = (public_addr, local_addr);
+                let receivers = others.len();
+                for (others, peer) in by_generation(ctx, others, peer) {
+                    ctx.send(&others, &ServerMessage::PeerUpdated { peer });
+                }
+                rooms.log_message("UpdatePeerInfo", ctx.conn, receivers, bytes);
+            }
+            ClientMessage::ListRooms => return list_rooms(ctx, rooms),
+            ClientMessage::ChatMessage(mut chat) => {
+                let (peer, mut receivers) = rooms.member_mut(ctx.conn).ok_or(MessageError::NOT_IN_ROOM)?;
+                (chat.sender_id, chat.sender_name) = (peer.id.clone(), peer.name.clone());
+                // Older clients show their own message without waiting for it.
+                receivers.extend(Some(ctx.conn).filter(|conn| ctx.is_newer(*conn)));
+                ctx.send(&receivers, &ServerMessage::ChatMessage(chat));
+                rooms.log_message("ChatMessage", ctx.conn, receivers.len(), bytes);
+            }
+            ClientMessage::PeerMessage(message) => {
+                let receivers = send_peer_message(ctx, rooms, message)?;
+                rooms.log_message("PeerMessage", ctx.conn, receivers, bytes);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether an unreadable message is an `UpdatePeerInfo` with a candidate address above [`MAX_ADDRESS_BYTES`].
+fn has_overlong_candidate(text: &str) -> bool {
+    #[derive(Deserialize)]
+    #[serde(tag = "type", content = "data")]
+    enum Message {
+        UpdatePeerInfo { candidates: Vec<CandidateText> },
+    }
+    #[derive(Deserialize)]
+    struct CandidateText {
+        address: String,
+    }
+    serde_json::from_str(text).is_ok_and(|Message::UpdatePeerInfo { candidates }| {
+        candidates.iter().any(|candidate| candidate.address.len() > MAX_ADDRESS_BYTES)
+    })
+}
+
+/// Sends a message to the members that it is for. Returns their number. Without any, the message is dropped.
+fn send_peer_message(
+    ctx: &mut ConnectionContext<'_>,
+    rooms: &JamjamRooms,
+    message: PeerMessage,
+) -> Result<usize, MessageError> {
+    let (sender, room) = rooms.member(ctx.conn).ok_or(MessageError::NOT_IN_ROOM)?;
+    let is_receiver = |member: &&Member<Peer>| {
+        message.to.as_ref().is_none_or(|to| *to == member.data.id)
+            && member.data.features.iter().any(|feature| feature == PEER_MESSAGE)
+            && ctx.is_newer(member.conn)
+    };
+    let receivers: Vec<ConnId> = room.members.iter().filter(is_receiver).map(|member| member.conn).collect();
+    let [from, from_name] = [&sender.data.id, &sender.data.name].map(|text| Some(text.clone()));
+    ctx.send(&receivers, &ServerMessage::PeerMessage(PeerMessage { from, from_name, ..message }));
+    Ok(receivers.len())
+}

@@ -1,0 +1,220 @@
+//! Parses JSON with a maximum depth and a maximum number of values, and writes JSON. This module also defines
+//! [`MessageError`], the reasons why the server ignores or rejects a message.
+
+use std::borrow::Cow;
+
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Serialize};
+use serde_json::{Deserializer, Number, Value};
+use thiserror::Error;
+
+use jamjam_core::sanitize::sanitize;
+
+/// Maximum nesting depth of arrays and objects.
+pub(super) const MAX_DEPTH: usize = 128;
+
+/// Maximum number of values in one message. A parsed value takes many times the memory of its text.
+pub(super) const MAX_VALUES: usize = 100_000;
+
+/// Measures `text` without parsing, and stops as soon as a limit is exceeded. Returns the nesting depth of arrays and objects, and the
+/// approximate number of values: one for each array, object and comma.
+fn measure(text: &str) -> (usize, usize) {
+    let (mut depth, mut max_depth, mut values, mut in_string, mut escaped) = (0_usize, 0, 0, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            _ if in_string => {}
+            b'[' | b'{' => {
+                depth += 1;
+                values += 1;
+                max_depth = max_depth.max(depth);
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            b',' => values += 1,
+            _ => {}
+        }
+        if max_depth > MAX_DEPTH || values > MAX_VALUES {
+            break;
+        }
+    }
+    (max_depth, values)
+}
+
+/// Whether a JSON text is nested deeper than [`MAX_DEPTH`] or has more than [`MAX_VALUES`].
+pub(super) fn is_too_large(text: &str) -> bool {
+    let (depth, values) = measure(text);
+    depth > MAX_DEPTH || values > MAX_VALUES
+}
+
+/// Approximate number of values of a JSON text.
+pub(super) fn value_count(text: &str) -> usize {
+    measure(text).1
+}
+
+/// Why JSON is rejected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum JsonError {
+    /// Not JSON.
+    Syntax,
+    /// Nested too deep, or too many values.
+    TooLarge,
+}
+
+/// Parses JSON within the limits on depth and number of values.
+pub(super) fn parse(text: &str) -> Result<Value, JsonError> {
+    if is_too_large(text) {
+        return Err(JsonError::TooLarge);
+    }
+    // The depth was limited to [`MAX_DEPTH`] above. serde_json's own limit is lower by one level.
+    from_str_unlimited_depth(text).map_err(|_| JsonError::Syntax)
+}
+
+#[derive(Deserialize)]
+struct MessageType<'a> {
+    #[serde(rename = "type", borrow)]
+    message_type: Cow<'a, str>,
+}
+
+/// The field `type` of a message.
+pub(super) fn message_type(text: &str) -> Result<Cow<'_, str>, serde_json::Error> {
+    serde_json::from_str(text).map(|MessageType { message_type }| message_type)
+}
+
+/// Parses JSON whose depth is limited already.
+pub(super) fn from_str_unlimited_depth(text: &str) -> Result<Value, serde_json::Error> {
+    let mut deserializer = Deserializer::from_str(text);
+    deserializer.disable_recursion_limit();
+    let value = Value::deserialize(&mut deserializer)?;
+    deserializer.end()?;
+    Ok(value)
+}
+
+/// Reads an integer that may be written as a float, such as `1.795e+12`: Lua and Redis have no other numbers.
+pub fn integer<'de, D: serde::Deserializer<'de>, T: DeserializeOwned>(value: D) -> Result<T, D::Error> {
+    let number = Number::deserialize(value)?;
+    let is_whole = |float: &f64| float.fract() == 0.0 && (0.0..u64::MAX as f64).contains(float);
+    let float = number.as_f64().filter(|float| number.is_f64() && is_whole(float));
+    T::deserialize(float.map_or(number, |float| Number::from(float as u64))).map_err(D::Error::custom)
+}
+
+/// Like [`integer`], for an optional field.
+pub fn optional_integer<'de, D: serde::Deserializer<'de>, T: DeserializeOwned>(
+    value: D,
+) -> Result<Option<T>, D::Error> {
+    Option::<Number>::deserialize(value)?.map(|number| integer(number).map_err(D::Error::custom)).transpose()
+}
+
+/// Why a message has no effect.
+#[derive(Debug, Error)]
+pub(super) enum MessageError {
+    /// The sender receives no reply.
+    #[error("{0}")]
+    Ignored(Cow<'static, str>),
+    /// The sender receives an error message.
+    #[error("{0}")]
+    Rejected(&'static str),
+}
+
+impl MessageError {
+    pub(super) const NOT_IN_ROOM: Self = Self::ignored("not in a room");
+    pub(super) const UNKNOWN_TYPE: Self = Self::ignored("unknown message type");
+
+    /// More than [`MAX_DEPTH`] or [`MAX_VALUES`].
+    pub(super) const TOO_LARGE: Self = Self::ignored("nested deeper than 128 levels, or more than 100000 values");
+
+    pub(super) const fn ignored(reason: &'static str) -> Self {
+        Self::Ignored(Cow::Borrowed(reason))
+    }
+
+    pub(super) fn too_big(max_bytes: usize) -> Self {
+        Self::Ignored(format!("message longer than {max_bytes} bytes").into())
+    }
+}
+
+impl From<serde_json::Error> for MessageError {
+    /// If a field is missing, the error contains its name. The error never contains a value of the message, because a value may be a
+    /// password.
+    fn from(error: serde_json::Error) -> Self {
+        let text = error.to_string();
+        // In serde's error message, the client's value precedes the list of expected values.
+        let expected = text.rfind("`, expected ").filter(|_| text.starts_with("unknown variant"));
+        if let Some(expected) = expected {
+            return Self::Ignored(format!("unknown value{}", &text[expected + 1..]).into());
+        }
+        let reason = match error.classify() {
+            _ if text.starts_with("missing field") => sanitize(&text),
+            serde_json::error::Category::Data => format!("wrong type (column {})", error.column()),
+            _ => format!("not JSON (column {})", error.column()),
+        };
+        Self::Ignored(reason.into())
+    }
+}
+
+/// A message as JSON. Messages consist of strings and numbers, so serialization cannot fail.
+pub(super) fn to_json(message: &impl Serialize) -> String {
+    serde_json::to_string(message)
+        .unwrap_or_else(|error| unreachable!("a message must be serializable as JSON: {error}"))
+}
+
+/// A message as a JSON value. Messages consist of strings and numbers, so serialization cannot fail.
+pub(super) fn to_value(message: &impl Serialize) -> Value {
+    serde_json::to_value(message)
+        .unwrap_or_else(|error| unreachable!("a message must be serializable as JSON: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn depth_and_values_inside_strings_are_not_counted() {
+        for (text, depth, values) in [
+            (r#"{"a":[{}],"b":[[]]}"#, 3, 6),
+            (r#"["[[[[\"[[[,,",[]]"#, 2, 3),
+            (r#"["\\",[]]"#, 2, 3),
+            ("1", 0, 0),
+            ("]]]]", 0, 0),
+        ] {
+            assert_eq!(measure(text), (depth, values), "{text}");
+        }
+    }
+
+    #[test]
+    fn json_over_the_depth_or_value_limit_is_rejected() {
+        let deep = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+        assert_eq!((parse(&deep(128)).err(), parse(&deep(129)).err()), (None, Some(JsonError::TooLarge)));
+        assert!(!is_too_large(&deep(128)) && is_too_large(&deep(129)));
+        // Brackets after too many values are not counted.
+        assert!(is_too_large(&format!("[{}{}]", "0,".repeat(MAX_VALUES), deep(1_000))));
+        let many = |values: usize| format!("[1{}]", ",1".repeat(values - 2));
+        assert_eq!((parse(&many(100_000)).err(), parse(&many(100_002)).err()), (None, Some(JsonError::TooLarge)));
+        for text in ["", "[1", "[1]]", "nul", "1 2", "{\"a\":1,}"] {
+            assert_eq!(parse(text), Err(JsonError::Syntax), "{text}");
+        }
+        assert_eq!(parse(r#" {"a":[1,"x"]} "#), Ok(serde_json::json!({"a": [1, "x"]})));
+    }
+
+    #[test]
+    fn deep_json_round_trips() {
+        let deep = (0..200).fold(json!(31.245_270_191_439_438), |value, _| json!([value]));
+        let text = deep.to_string();
+        assert_eq!(from_str_unlimited_depth(&text).expect("JSON"), deep);
+    }
+
+    #[derive(Debug, Deserialize)]
+    enum KnownValue {
+        Known,
+    }
+
+    #[test]
+    fn parse_errors_never_quote_the_message() {
+        let reason = |text: &str| MessageError::from(serde_json::from_str::<KnownValue>(text).unwrap_err()).to_string();
+        assert!(matches!(serde_json::from_str("\"Known\""), Ok(KnownValue::Known)));
+        assert_eq!(reason("\"hunter2\""), "unknown value, expected `Known` at line 1 column 9");
+        assert_eq!(reason("\"x`, expected hunter2\""), "unknown value, expected `Known` at line 1 column 22");
+    }
+}

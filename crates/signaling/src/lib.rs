@@ -1,0 +1,96 @@
+//! The signaling server without sockets: connections, rooms and messages of all dialects.
+//!
+//! The [`Hub`] receives the messages of all connections and sends through an [`EventSink`]. Each dialect is one module with a
+//! `DialectHandler`; all of them share rooms, timers, limits and counters. [`client`] is the client's side of the jamjam dialect, and
+//! [`device`] checks the proof of a device in an upgrade request. `CONTRIBUTING.md` lists the files that a new dialect touches.
+
+mod activity_log;
+pub mod broadcast;
+pub mod client;
+mod close_code;
+mod connection_context;
+mod control_surface;
+mod control_surface_events;
+mod counters;
+pub mod device;
+mod dialect;
+mod dialect_handler;
+mod event_sink;
+mod foreign_protocol;
+mod hub;
+mod hub_connections;
+mod hub_timers;
+pub mod jamjam;
+mod json;
+mod limits;
+mod member_log;
+mod message;
+pub mod message_docs;
+mod rooms;
+mod route;
+mod snapshot;
+mod timers;
+pub mod token;
+mod webrtc;
+mod work_limiter;
+
+use dialect_handler::DialectHandler;
+
+pub use activity_log::{ActivityEntry, ActivityKind, ActivityOutcome};
+pub use close_code::{CloseCode, CloseDiagnosis, ClosePhase, diagnose};
+pub use control_surface::{
+    CommandError, ControlSurfaceRoomInfo, CreateRoomOptions, CreatedRoom, MAX_VISUALIZATION_VALUES,
+};
+pub use control_surface_events::{
+    ControlSurfaceEvent, ControlSurfaceEventKind, EventConsumer, EventProducer, InlineStr, ROOM_CODE_DIGITS,
+    event_queue,
+};
+pub use counters::{DialectCounters, UNDECIDED};
+pub use dialect::{Dialect, DialectSet, ProbeProtocol, ProbeRoom, ResponseMatching};
+pub use event_sink::{ConnId, EventSink, UpdateKey};
+pub use foreign_protocol::ForeignProtocol;
+pub use hub::Hub;
+pub use hub_connections::{ClosedRoom, NewConnection, OperatorError};
+pub use json::{integer, optional_integer};
+pub use limits::{
+    ControlSurfaceLimits, DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_TEST_ROOM_PREFIX, Heartbeat, SignalingLimits,
+};
+pub use message::{MessageParser, ParsedText};
+pub use route::{
+    BearerToken, BroadcastParams, NEWER_PATH, Route, RouteError, WebRtcParams, decode_room_name, is_valid_room_name,
+    route,
+};
+pub use snapshot::{
+    ConnectionSnapshot, MAX_SNAPSHOT_MEMBERS, MAX_SNAPSHOT_ROOMS, RoomSnapshot, Snapshot, SnapshotQuery,
+};
+pub use webrtc::{MAX_WEBRTC_ROOM_BYTES, WebRtcRoomInfo};
+pub use work_limiter::{MessageWork, WorkLimiter, WorkSource};
+
+/// The state of each dialect.
+#[derive(Default)]
+struct DialectHandlers {
+    jamjam: jamjam::JamjamDialect,
+    broadcast: broadcast::BroadcastDialect,
+    control_surface: control_surface::ControlSurfaceDialect,
+    webrtc: webrtc::WebRtcDialect,
+}
+
+impl DialectHandlers {
+    fn get(&self, dialect: Dialect) -> &dyn DialectHandler {
+        match dialect {
+            Dialect::Jamjam => &self.jamjam,
+            Dialect::Broadcast => &self.broadcast,
+            Dialect::ControlSurface => &self.control_surface,
+            Dialect::WebRtc => &self.webrtc,
+        }
+    }
+
+    fn get_mut(&mut self, dialect: Dialect) -> &mut dyn DialectHandler {
+        match dialect {
+            Dialect::Jamjam => &mut self.jamjam,
+            Dialect::Broadcast => &mut self.broadcast,
+            Dialect::ControlSurface => &mut self.control_surface,
+            Dialect::WebRtc => &mut self.webrtc,
+        }
+    }
+}

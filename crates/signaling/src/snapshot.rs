@@ -1,0 +1,311 @@
+//! Snapshots for the console: rooms, members, connections outside rooms, and recent activity. A snapshot covers all
+//! dialects. This module also provides the counters of each dialect for `/metrics` and `/health`.
+
+use std::net::IpAddr;
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::activity_log::{ActivityEntry, ActivityOutcome, ActivityScope};
+use super::connection_context::Connections;
+use super::counters::{DialectCounters, counters_index, counters_name};
+use super::dialect::Dialect;
+use super::dialect_handler::DialectHandler;
+use super::event_sink::ConnId;
+use super::hub::Hub;
+use super::json::MessageError;
+use super::limits::SignalingLimits;
+use super::rooms::{MemberInfo, RoomEntry};
+use jamjam_core::sanitize::truncate_bytes;
+use jamjam_core::time::WallClock;
+
+/// Maximum number of rooms per dialect, and of connections outside rooms.
+pub const MAX_SNAPSHOT_ROOMS: usize = 200;
+
+/// Maximum number of members per room.
+pub const MAX_SNAPSHOT_MEMBERS: usize = 100;
+
+/// Maximum number of members of all rooms together.
+const MAX_SNAPSHOT_MEMBERS_TOTAL: usize = 2_000;
+
+/// Maximum length of ids and names, in bytes.
+const MAX_SNAPSHOT_NAME_BYTES: usize = 256;
+
+/// Selects what a snapshot includes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SnapshotQuery {
+    /// The snapshot includes only activity entries with a number above this value.
+    pub after: u64,
+    /// Whether to include the text of messages in protected rooms.
+    pub include_content: bool,
+    /// Only rooms and connections with this text in a name, id or address. The comparison ignores case. The text may also be a connection
+    /// number (`7` or `#7`). An empty filter matches all rooms and connections.
+    pub filter: String,
+}
+
+/// The state of the server at one time.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Snapshot {
+    /// Rooms by dialect, in the order of creation.
+    pub rooms: Vec<RoomSnapshot>,
+    /// Number of rooms that match the filter but are missing from `rooms`, because that list is limited.
+    pub omitted_rooms: usize,
+    /// Connections that are in no room and match the filter.
+    pub unjoined: Vec<ConnectionSnapshot>,
+    /// Number of connections that `unjoined` omits because its length is limited. These connections are in no room and match the filter.
+    pub omitted_unjoined: usize,
+    /// Recent activity, the oldest first.
+    pub activity: Vec<ActivityEntry>,
+    /// The sequence number ([`ActivityEntry::number`]) of the latest activity; 0 if there was no activity yet.
+    pub last_activity: u64,
+}
+
+/// A room as the console shows it.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RoomSnapshot {
+    /// The name of the dialect.
+    pub dialect: &'static str,
+    /// The id, which is unique within the dialect.
+    pub id: String,
+    /// The display name, if it differs from the id.
+    pub name: Option<String>,
+    /// Whether a password or token is needed.
+    pub protected: bool,
+    /// Creation time in milliseconds since the Unix epoch.
+    pub created_at: u64,
+    /// Number of members.
+    pub member_count: usize,
+    /// All members if the room matches the filter. Otherwise, the members that match the filter. The list has at most
+    /// [`MAX_SNAPSHOT_MEMBERS`] members.
+    pub members: Vec<ConnectionSnapshot>,
+}
+
+/// A connection as the console shows it.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectionSnapshot {
+    /// The number of the connection.
+    pub connection: u64,
+    /// The name of the dialect.
+    pub dialect: &'static str,
+    /// The source address.
+    pub address: IpAddr,
+    /// The id in the room.
+    pub id: Option<String>,
+    /// The display name.
+    pub name: Option<String>,
+    /// Whether the connection is a control channel.
+    pub is_control_channel: bool,
+    /// Age of the connection in milliseconds.
+    pub connected_ms: u64,
+    /// Milliseconds since the last message; `None` if there was none.
+    pub idle_ms: Option<u64>,
+    /// Bytes queued for the connection.
+    pub queued_bytes: u64,
+}
+
+impl Hub {
+    /// A snapshot of the server. Each call keeps the activity log active for another ten seconds. If there is no further call in this time,
+    /// the log becomes inactive.
+    pub fn snapshot(&mut self, now: WallClock, query: &SnapshotQuery) -> Snapshot {
+        let Self { limits, dialects, connections, activity_log, timers, .. } = self;
+        activity_log.extend(now.monotonic, timers);
+        let mut builder = SnapshotBuilder {
+            now,
+            connections,
+            filter: query.filter.to_lowercase(),
+            snapshot: Snapshot::default(),
+            members_left: MAX_SNAPSHOT_MEMBERS_TOTAL,
+        };
+        for dialect in Dialect::ALL {
+            builder.add_rooms(limits, dialect, dialects.get(dialect));
+        }
+        builder.add_unjoined(|conn, dialect| {
+            dialect.is_none_or(|dialect| dialects.get(dialect).rooms().room_name_of(conn).is_none())
+        });
+        Snapshot {
+            activity: activity_log.entries_after(query.after, query.include_content),
+            last_activity: activity_log.last_number(),
+            ..builder.snapshot
+        }
+    }
+
+    /// The WebRTC rooms for `/health` and `/rooms`, each as a JSON object. The list has at most `max_bytes`. Also returns whether rooms are
+    /// missing. If rooms require a token, their participants are listed only with `include_protected`.
+    pub fn webrtc_rooms(&self, max_bytes: usize, include_protected: bool) -> (Vec<Box<RawValue>>, bool) {
+        self.dialects.webrtc.room_list(max_bytes, include_protected || !self.limits.webrtc_requires_token)
+    }
+
+    /// The counters of undecided connections ([`UNDECIDED`](super::UNDECIDED)) and of each dialect, with the current gauges.
+    pub fn counters_by_dialect(&self) -> Vec<(&'static str, DialectCounters)> {
+        let dialects = std::iter::once(None).chain(Dialect::ALL.into_iter().map(Some));
+        let counters = dialects.map(|dialect| {
+            let mut counters = self.counters[counters_index(dialect)];
+            let of_dialect = self.connections.values().filter(|connection| connection.dialect == dialect);
+            counters.connections = of_dialect.count() as u64;
+            if let Some(handler) = dialect.map(|dialect| self.dialects.get(dialect)) {
+                counters.rooms = handler.rooms().room_count() as u64;
+                counters.members = handler.rooms().member_count() as u64;
+                counters.delayed_messages = handler.delayed_messages() as u64;
+            }
+            (counters_name(dialect), counters)
+        });
+        counters.collect()
+    }
+
+    /// The sum of the counters of all dialects.
+    pub fn total_counters(&self) -> DialectCounters {
+        let mut total = DialectCounters::default();
+        self.counters_by_dialect().into_iter().for_each(|(_, counters)| total += counters);
+        total
+    }
+
+    /// Updates the counters of a connection's dialect.
+    pub fn update_counters(&mut self, conn: ConnId, update: impl FnOnce(&mut DialectCounters)) {
+        if let Some(connection) = self.connections.get(&conn) {
+            update(&mut self.counters[counters_index(connection.dialect)]);
+        }
+    }
+
+    /// The name of a connection's dialect, or [`UNDECIDED`](super::UNDECIDED).
+    pub fn dialect_name(&self, conn: ConnId) -> Option<&'static str> {
+        self.connections.get(&conn).map(|connection| counters_name(connection.dialect))
+    }
+
+    /// The dialect and room of a connection, if activity is recorded.
+    pub(super) fn recorded_scope(&self, now: WallClock, conn: ConnId) -> Option<ActivityScope> {
+        if self.activity_log.is_active(now.monotonic) { self.activity_scope(conn) } else { None }
+    }
+
+    /// The dialect and room of a connection.
+    pub(super) fn activity_scope(&self, conn: ConnId) -> Option<ActivityScope> {
+        let dialect = self.connections.get(&conn)?.dialect;
+        let handler = dialect.map(|dialect| self.dialects.get(dialect));
+        let room = handler.and_then(|handler| Some((handler, handler.rooms().room_name_of(conn)?)));
+        Some(room.map_or_else(
+            || ActivityScope::outside_rooms(dialect),
+            |(handler, room)| ActivityScope {
+                dialect,
+                room: Some(room.to_owned()),
+                protected: handler.is_protected(&self.limits, room),
+            },
+        ))
+    }
+
+    /// Records a message. `before` is the sender's dialect and room before the message took effect.
+    pub(super) fn record_message(
+        &mut self,
+        now: WallClock,
+        before: ActivityScope,
+        sender: (ConnId, IpAddr),
+        text: Option<&str>,
+        error: Option<&MessageError>,
+    ) {
+        let after = self.activity_scope(sender.0).unwrap_or_else(|| before.clone());
+        // A message can cause its sender to leave or change its room. The message is then recorded for the room that the sender left.
+        let scope = ActivityScope { dialect: after.dialect, ..if before.room.is_some() { before } else { after } };
+        let outcome = |error: &MessageError| match error {
+            MessageError::Rejected(_) => ActivityOutcome::Rejected,
+            MessageError::Ignored(_) => ActivityOutcome::Ignored,
+        };
+        let failure = error.map(|error| (outcome(error), error.to_string()));
+        self.activity_log.record_message(now, scope, Some(sender), (text, text.map_or(0, str::len)), failure);
+    }
+}
+
+/// Builds a snapshot, one part after the other.
+struct SnapshotBuilder<'a> {
+    now: WallClock,
+    connections: &'a Connections,
+    /// The text of the filter, in lower case.
+    filter: String,
+    snapshot: Snapshot,
+    /// Number of members that may still be added.
+    members_left: usize,
+}
+
+impl SnapshotBuilder<'_> {
+    /// Adds the rooms of a dialect that match the filter or have a member that matches.
+    fn add_rooms(&mut self, limits: &SignalingLimits, dialect: Dialect, handler: &dyn DialectHandler) {
+        let mut shown = 0;
+        for RoomEntry { id, display_name: name, created_ms, member_count, members } in handler.rooms().rooms() {
+            let room_matches = self.matches_filter(id) || name.is_some_and(|name| self.matches_filter(name));
+            let members = members.filter_map(|(conn, MemberInfo { id, name, is_control_channel })| {
+                let member = ConnectionSnapshot {
+                    id: Some(truncated_name(id)),
+                    name: name.map(truncated_name),
+                    is_control_channel,
+                    ..self.connection_snapshot(conn)?
+                };
+                (room_matches || self.connection_matches_filter(&member)).then_some(member)
+            });
+            let mut members = members.peekable();
+            if !room_matches && members.peek().is_none() {
+                continue;
+            }
+            if shown == MAX_SNAPSHOT_ROOMS {
+                self.snapshot.omitted_rooms += 1;
+                continue;
+            }
+            shown += 1;
+            let members: Vec<ConnectionSnapshot> = members.take(MAX_SNAPSHOT_MEMBERS.min(self.members_left)).collect();
+            self.members_left -= members.len();
+            self.snapshot.rooms.push(RoomSnapshot {
+                dialect: dialect.name(),
+                id: truncated_name(id),
+                name: name.map(str::to_owned),
+                protected: handler.is_protected(limits, id),
+                created_at: created_ms,
+                member_count,
+                members,
+            });
+        }
+    }
+
+    /// Adds the connections outside rooms, the oldest first.
+    fn add_unjoined(&mut self, is_unjoined: impl Fn(ConnId, Option<Dialect>) -> bool) {
+        let all = self.connections.iter().filter(|(conn, connection)| is_unjoined(**conn, connection.dialect));
+        let found = all
+            .filter_map(|(conn, _)| self.connection_snapshot(*conn))
+            .filter(|connection| self.connection_matches_filter(connection));
+        let mut found: Vec<ConnectionSnapshot> = found.collect();
+        found.sort_unstable_by_key(|connection| connection.connection);
+        self.snapshot.omitted_unjoined = found.len().saturating_sub(MAX_SNAPSHOT_ROOMS);
+        found.truncate(MAX_SNAPSHOT_ROOMS);
+        self.snapshot.unjoined = found;
+    }
+
+    /// The data of a connection that does not depend on its dialect.
+    fn connection_snapshot(&self, conn: ConnId) -> Option<ConnectionSnapshot> {
+        let connection = self.connections.get(&conn)?;
+        let ago = |time| self.now.monotonic.duration_since(time).as_millis() as u64;
+        Some(ConnectionSnapshot {
+            connection: conn.0,
+            dialect: counters_name(connection.dialect),
+            address: connection.source,
+            id: None,
+            name: None,
+            is_control_channel: false,
+            connected_ms: ago(connection.connected_at),
+            idle_ms: (connection.last_message > connection.connected_at).then(|| ago(connection.last_message)),
+            queued_bytes: 0,
+        })
+    }
+
+    fn matches_filter(&self, text: &str) -> bool {
+        self.filter.is_empty() || text.to_lowercase().contains(&self.filter)
+    }
+
+    fn connection_matches_filter(&self, connection: &ConnectionSnapshot) -> bool {
+        self.filter.is_empty()
+            || [&connection.id, &connection.name].into_iter().flatten().any(|text| self.matches_filter(text))
+            || connection.address.to_string().contains(&self.filter)
+            || self.filter.strip_prefix('#').unwrap_or(&self.filter) == connection.connection.to_string()
+    }
+}
+
+fn truncated_name(text: &str) -> String {
+    truncate_bytes(text.to_owned(), MAX_SNAPSHOT_NAME_BYTES)
+}

@@ -1,0 +1,142 @@
+//! Timers in the order of their deadlines.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use super::dialect::Dialect;
+use super::event_sink::ConnId;
+use super::rooms::RoomKey;
+use jamjam_core::time::Time;
+
+/// What a timer of the hub triggers. Most connections have a timer. Boxes keep this type small.
+pub(super) enum TimerEvent {
+    /// Pings or closes a connection.
+    ConnectionCheck { conn: ConnId, last_ping: Time },
+    /// Discards the activity log if no console is open.
+    ActivityLogExpiry,
+    /// A timer that the dialect handles.
+    Dialect(Dialect, DialectTimer),
+}
+
+/// A timer that a dialect handles.
+pub(super) enum DialectTimer {
+    /// Calls the heartbeat hook of a room handler.
+    RoomHeartbeat(RoomKey),
+    /// Relays the message with this id, whose delay is over.
+    DelayedMessage(u64),
+    /// Closes the expired room that has this room code.
+    RoomExpiry(Box<str>),
+    /// Sets a parameter.
+    ScheduledUpdate { room: RoomKey, update: Box<ScheduledUpdate> },
+}
+
+/// A parameter update that waits for its scheduled time.
+pub(super) struct ScheduledUpdate {
+    pub(super) sender: ParameterSender,
+    pub(super) name: String,
+    pub(super) value: f32,
+}
+
+/// The member that sets a parameter, and its address.
+#[derive(Clone, Copy)]
+pub(super) struct ParameterSender {
+    pub(super) conn: ConnId,
+    pub(super) source: IpAddr,
+}
+
+/// Identifies a timer, so that it can be removed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TimerKey(Time, u64);
+
+/// Timers in the order of their deadlines; timers with the same deadline in the order of insertion.
+pub(super) struct Timers<D = TimerEvent> {
+    entries: BTreeMap<(Time, u64), D>,
+    last_sequence: u64,
+    /// Obsolete timers are removed when the number of timers reaches this threshold.
+    prune_threshold: usize,
+}
+
+/// Minimum of `prune_threshold`.
+const MIN_PRUNE_THRESHOLD: usize = 64;
+
+impl<D> Default for Timers<D> {
+    fn default() -> Self {
+        Self { entries: BTreeMap::new(), last_sequence: 0, prune_threshold: MIN_PRUNE_THRESHOLD }
+    }
+}
+
+impl<D> Timers<D> {
+    /// Adds a timer.
+    pub(super) fn insert(&mut self, at: Time, what: D) -> TimerKey {
+        self.last_sequence += 1;
+        self.entries.insert((at, self.last_sequence), what);
+        TimerKey(at, self.last_sequence)
+    }
+
+    /// Removes a timer, if it is still pending.
+    pub(super) fn remove(&mut self, TimerKey(at, entered): TimerKey) {
+        self.entries.remove(&(at, entered));
+    }
+
+    /// Removes all timers for which `awaited` returns false. To save time, nothing is removed while the number of timers is below a
+    /// threshold. The threshold is twice the number of timers after the last removal, but at least [`MIN_PRUNE_THRESHOLD`].
+    pub(super) fn prune(&mut self, awaited: impl Fn(&D) -> bool) {
+        if self.entries.len() >= self.prune_threshold {
+            self.entries.retain(|_, what| awaited(what));
+            self.prune_threshold = MIN_PRUNE_THRESHOLD.max(2 * self.entries.len());
+        }
+    }
+
+    /// The earliest deadline.
+    pub(super) fn next_deadline(&self) -> Option<Time> {
+        self.entries.first_key_value().map(|((at, _), _)| *at)
+    }
+
+    /// Removes and returns the earliest timer that is due at `now`.
+    pub(super) fn pop_due(&mut self, now: Time) -> Option<D> {
+        let first = self.entries.first_entry()?;
+        (first.key().0 <= now).then(|| first.remove())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timers_fire_in_order_of_time_then_insertion() {
+        let mut timers = Timers::default();
+        for (at, what) in [(5, "d"), (1, "a"), (3, "b"), (3, "c")] {
+            timers.insert(Time::from_millis(at), what);
+        }
+        assert_eq!(timers.next_deadline(), Some(Time::from_millis(1)));
+        assert_eq!(timers.pop_due(Time::ZERO), None);
+        let now = Time::from_millis(4);
+        let due: Vec<_> = std::iter::from_fn(|| timers.pop_due(now)).collect();
+        assert_eq!(due, ["a", "b", "c"]);
+        assert_eq!(timers.next_deadline(), Some(Time::from_millis(5)));
+        let e = timers.insert(Time::from_millis(5), "e");
+        timers.insert(Time::from_millis(5), "f");
+        timers.remove(e);
+        let due: Vec<_> = std::iter::from_fn(|| timers.pop_due(Time::from_millis(5))).collect();
+        assert_eq!(due, ["d", "f"]);
+        timers.remove(e);
+        assert_eq!(timers.next_deadline(), None);
+    }
+
+    #[test]
+    fn timer_events_are_small() {
+        assert!(size_of::<TimerEvent>() <= 48);
+    }
+
+    #[test]
+    fn obsolete_timers_are_pruned() {
+        let mut timers = Timers::default();
+        for number in 0..10_000_u64 {
+            timers.insert(Time::from_millis(number), number);
+            timers.prune(|what| what % 100 == 0 || what + 1 > number);
+            assert!(timers.entries.len() <= 2 * (number as usize / 100 + 2) + MIN_PRUNE_THRESHOLD);
+        }
+        assert!((0..10_000).step_by(100).all(|number| timers.entries.values().any(|what| *what == number)));
+    }
+}

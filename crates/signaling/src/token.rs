@@ -1,0 +1,278 @@
+//! Tokens that admit a client to a broadcast room or a WebRTC room until they expire, signed with the server's secret.
+//!
+//! A token has an [`Audience`]: a token for a broadcast room does not open the WebRTC room of the same name.
+//!
+//! The format is `P.S`. `P` is the payload's JSON in unpadded base64url. `S` is the HMAC-SHA256 of the text `P` in the same encoding.
+//! Because `S` covers the text `P`, the JSON may have any field order and spacing.
+
+use std::fmt;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, KeyInit, Mac};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use sha2::Sha256;
+use subtle::ConstantTimeEq;
+use utoipa::ToSchema;
+
+use super::json;
+
+/// Default lifetime of a token, in seconds.
+pub const DEFAULT_LIFETIME_SECONDS: f64 = 3_600.0;
+
+/// Maximum lifetime of a token that the server issues: one year, in seconds.
+pub const MAX_LIFETIME_SECONDS: f64 = 31_536_000.0;
+
+/// Maximum number of values in the payload of a token. A parsed value takes much more memory than its text.
+pub const MAX_TOKEN_VALUES: usize = 100;
+
+/// The key that signs tokens. `Debug` does not print the key.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Vec<u8>);
+
+impl Secret {
+    /// The UTF-8 bytes of `text` as the key.
+    pub fn new(text: &str) -> Self {
+        Self(text.as_bytes().to_vec())
+    }
+
+    /// A key of 256 random bits.
+    pub fn from_random(words: [u64; 4]) -> Self {
+        Self(words.iter().flat_map(|word| word.to_be_bytes()).collect())
+    }
+
+    pub(crate) fn matches(&self, given: &str) -> bool {
+        self.0.ct_eq(given.as_bytes()).into()
+    }
+
+    fn digest(&self, text: &str) -> String {
+        let mut mac =
+            Hmac::<Sha256>::new_from_slice(&self.0).unwrap_or_else(|_| unreachable!("HMAC takes keys of any length"));
+        mac.update(text.as_bytes());
+        URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes())
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+/// The kind of room that a token is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Audience {
+    /// Broadcast rooms. Their tokens may omit the audience.
+    #[default]
+    Broadcast,
+    /// WebRTC rooms.
+    WebRtc,
+}
+
+impl Audience {
+    /// The value of the claim `audience`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Broadcast => "broadcast",
+            Self::WebRtc => "webrtc",
+        }
+    }
+
+    /// Whether a token with this claim `audience` is for this kind of room.
+    fn accepts(self, claim: Option<&Value>) -> bool {
+        match claim {
+            None | Some(Value::Null) => self == Self::Broadcast,
+            Some(claim) => claim == self.name(),
+        }
+    }
+}
+
+/// The payload of a token.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Claims {
+    /// The client's id; empty if it is neither a string nor a number.
+    #[serde(default, deserialize_with = "string_or_empty")]
+    pub client_id: String,
+    /// The room.
+    pub room: String,
+    /// The kind of room; `None` is a broadcast room.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audience: Option<String>,
+    /// Expiry in milliseconds since the Unix epoch; `None` never expires.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<serde_json::Number>,
+    /// Data from the issuer for the room handler.
+    #[serde(default, deserialize_with = "object_or_empty")]
+    pub metadata: Map<String, Value>,
+    /// Time of issue in milliseconds since the Unix epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issued_at: Option<Value>,
+}
+
+/// Returns a string unchanged and a number as text. For other types, returns an empty string. A client id of any type is accepted if the
+/// signature of the token is valid.
+fn string_or_empty<'de, D: serde::Deserializer<'de>>(value: D) -> Result<String, D::Error> {
+    Ok(match Value::deserialize(value)? {
+        Value::String(text) => text,
+        Value::Number(number) => number.to_string(),
+        _ => String::new(),
+    })
+}
+
+fn object_or_empty<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Map<String, Value>, D::Error> {
+    Ok(if let Value::Object(members) = Value::deserialize(value)? { members } else { Map::new() })
+}
+
+impl Claims {
+    /// Creates claims with a lifetime of `seconds`, which starts at `now_ms`. A lifetime above one year is reduced to one year. `now_ms`
+    /// counts milliseconds since the Unix epoch.
+    pub fn new(client_id: &str, room: &str, metadata: Map<String, Value>, now_ms: u64, seconds: f64) -> Self {
+        let expires_at = now_ms.saturating_add((seconds.min(MAX_LIFETIME_SECONDS) * 1e3) as u64);
+        Self {
+            client_id: client_id.to_owned(),
+            room: room.to_owned(),
+            audience: None,
+            expires_at: Some(expires_at.into()),
+            metadata,
+            issued_at: Some(now_ms.into()),
+        }
+    }
+
+    /// These claims for another kind of room. Tokens for broadcast rooms contain no audience.
+    #[must_use]
+    pub fn with_audience(self, audience: Audience) -> Self {
+        Self { audience: (audience != Audience::default()).then(|| audience.name().to_owned()), ..self }
+    }
+
+    /// Reads the claims of a token without verifying it. Any client can make a token with these claims.
+    pub fn read_unverified(token: &str) -> Option<Self> {
+        let (payload, _) = token.split_once('.')?;
+        serde_json::from_value(Value::Object(parse_payload(payload).ok()?)).ok()
+    }
+
+    /// Whether a token with these claims is rejected because of its number of values.
+    pub fn has_too_many_values(&self) -> bool {
+        json::value_count(&json::to_json(self)) > MAX_TOKEN_VALUES
+    }
+
+    /// Expiry in milliseconds since the Unix epoch.
+    pub fn expires_ms(&self) -> Option<u64> {
+        self.expires_at.as_ref()?.as_u64()
+    }
+}
+
+/// Why a token is rejected. Clients learn that a token was rejected, but not why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenError {
+    /// The token does not have exactly one dot.
+    Malformed,
+    /// The token has base64 padding, or characters that only the standard alphabet of base64 contains.
+    NotBase64Url,
+    /// The token was signed with another secret, or modified.
+    InvalidSignature,
+    /// The signed text is not a valid payload.
+    InvalidPayload,
+    /// The token has expired.
+    Expired,
+    /// The token is for another room.
+    WrongRoom,
+    /// The token is for another kind of room.
+    WrongAudience,
+    /// The token is for another client.
+    WrongClient,
+    /// The token never expires, which is not accepted in WebRTC rooms.
+    NoExpiry,
+}
+
+impl TokenError {
+    /// The reason as text for the log.
+    pub fn log_reason(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed token",
+            Self::NotBase64Url => "token with base64 padding or the characters + and /; tokens are unpadded base64url",
+            Self::InvalidSignature => "invalid token signature",
+            Self::InvalidPayload => "invalid token payload",
+            Self::Expired => "expired token",
+            Self::WrongRoom => "token for another room",
+            Self::WrongAudience => "token for another audience",
+            Self::WrongClient => "token for another client",
+            Self::NoExpiry => "token without expiry",
+        }
+    }
+}
+
+/// Signs `claims`.
+pub fn sign(secret: &Secret, claims: &Claims) -> String {
+    // Cannot fail: the claims consist of JSON values.
+    let payload = serde_json::to_vec(claims).unwrap_or_default();
+    let payload = URL_SAFE_NO_PAD.encode(payload);
+    let signature = secret.digest(&payload);
+    format!("{payload}.{signature}")
+}
+
+/// The claims of `token`, if it is valid for the broadcast room `room` at `now_ms` (milliseconds since the Unix epoch).
+pub fn verify(secret: &Secret, token: &str, room: &str, now_ms: u64) -> Result<Claims, TokenError> {
+    let payload = verify_for(Audience::Broadcast, secret, token, room, now_ms)?;
+    serde_json::from_value(Value::Object(payload)).map_err(|_| TokenError::InvalidPayload)
+}
+
+/// Checks whether `token` admits the client `user` to the WebRTC room `room` at `now_ms` (milliseconds since the Unix epoch). The token must
+/// name the user and must expire.
+pub fn verify_webrtc(secret: &Secret, token: &str, room: &str, user: &str, now_ms: u64) -> Result<(), TokenError> {
+    let payload = verify_for(Audience::WebRtc, secret, token, room, now_ms)?;
+    if payload.get("clientId").is_none_or(|client| client != user) {
+        return Err(TokenError::WrongClient);
+    }
+    if payload.get("expiresAt").is_none_or(Value::is_null) {
+        return Err(TokenError::NoExpiry);
+    }
+    Ok(())
+}
+
+/// The payload of `token`, if it is valid for this kind of room and this room.
+fn verify_for(
+    audience: Audience,
+    secret: &Secret,
+    token: &str,
+    room: &str,
+    now_ms: u64,
+) -> Result<Map<String, Value>, TokenError> {
+    let (payload, signature) = token.split_once('.').ok_or(TokenError::Malformed)?;
+    if signature.contains('.') {
+        return Err(TokenError::Malformed);
+    }
+    if token.contains(['=', '+', '/']) {
+        return Err(TokenError::NotBase64Url);
+    }
+    if !bool::from(secret.digest(payload).as_bytes().ct_eq(signature.as_bytes())) {
+        return Err(TokenError::InvalidSignature);
+    }
+    let payload = parse_payload(payload)?;
+    match payload.get("expiresAt") {
+        None | Some(Value::Null) => {}
+        Some(Value::Number(at)) if at.as_f64().is_some_and(|at| at > now_ms as f64) => {}
+        Some(Value::Number(_)) => return Err(TokenError::Expired),
+        Some(_) => return Err(TokenError::InvalidPayload),
+    }
+    if !audience.accepts(payload.get("audience")) {
+        return Err(TokenError::WrongAudience);
+    }
+    if payload.get("room").is_none_or(|named| named != room) {
+        return Err(TokenError::WrongRoom);
+    }
+    Ok(payload)
+}
+
+/// Decodes the first part of a token.
+fn parse_payload(payload: &str) -> Result<Map<String, Value>, TokenError> {
+    let payload = URL_SAFE_NO_PAD.decode(payload).map_err(|_| TokenError::InvalidPayload)?;
+    let payload = str::from_utf8(&payload).map_err(|_| TokenError::InvalidPayload)?;
+    if json::value_count(payload) > MAX_TOKEN_VALUES {
+        return Err(TokenError::InvalidPayload);
+    }
+    // The payload must be a JSON object. Deserialized directly, `Claims` would also accept a JSON array of its field values.
+    serde_json::from_str(payload).map_err(|_| TokenError::InvalidPayload)
+}

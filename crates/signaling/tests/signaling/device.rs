@@ -1,0 +1,87 @@
+//! The device headers against golden vectors (`fixtures/link/vectors.json`).
+
+use test_support::link_vectors::{key, list, vectors};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use jamjam_signaling::device::{DeviceError, DeviceKey, verify};
+use serde_json::Value;
+
+/// The headers of an entry of the vectors.
+fn headers(entry: &Value) -> HeaderMap {
+    let headers = entry["headers"].as_object().expect("headers");
+    let header = |(name, value): (&String, &Value)| -> (HeaderName, HeaderValue) {
+        (name.parse().expect("a name"), value.as_str().expect("a text").parse().expect("a value"))
+    };
+    headers.iter().map(header).collect()
+}
+
+fn unix_seconds(device: &Value) -> u64 {
+    device["at_unix_seconds"].as_u64().expect("a time")
+}
+
+#[test]
+fn signed_device_headers_equal_the_golden_headers() {
+    let device = &vectors()["device_headers"];
+    let signed = DeviceKey::from_seed(&key(device, "secret")).headers(unix_seconds(device));
+    let signed = signed
+        .iter()
+        .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).expect("a header value")));
+    assert_eq!(signed.collect::<HeaderMap>(), headers(device));
+}
+
+#[test]
+fn golden_device_headers_are_accepted_within_300_s() {
+    let device = &vectors()["device_headers"];
+    let (headers, at) = (headers(device), unix_seconds(device));
+    for now in [at - 300, at, at + 300] {
+        for is_required in [false, true] {
+            assert_eq!(verify(&headers, now, is_required), Ok(()), "at {now}");
+        }
+    }
+    assert_eq!(verify(&headers, at - 301, false), Err(DeviceError::Clock(301)));
+    assert_eq!(verify(&headers, at + 301, false), Err(DeviceError::Clock(301)));
+}
+
+#[test]
+fn every_rejected_vector_of_device_headers_is_rejected() {
+    let device = &vectors()["device_headers"];
+    let rejected = list(device, "rejected");
+    assert_eq!(rejected.len(), 14);
+    for entry in rejected {
+        let verified = verify(&headers(entry), unix_seconds(device), false);
+        let why = entry["why"].as_str().expect("a reason");
+        let expected: fn(DeviceError) -> bool = match why.split_once(' ') {
+            Some(("id", _) | ("public", "key of another device, id kept")) => |error| error == DeviceError::Id,
+            Some(("timestamp", "not a number")) => |error| error == DeviceError::Timestamp,
+            Some((_, "missing")) => |error| matches!(error, DeviceError::Header(_)),
+            _ => |error| error == DeviceError::Signature,
+        };
+        assert!(verified.is_err_and(expected), "{why}: {verified:?}");
+    }
+}
+
+#[test]
+fn requests_without_device_headers_are_rejected_only_if_required() {
+    let headers = HeaderMap::new();
+    assert_eq!(verify(&headers, 0, false), Ok(()));
+    assert_eq!(verify(&headers, 0, true), Err(DeviceError::Header("x-device-id")));
+}
+
+#[test]
+fn repeated_header_or_signed_number_is_rejected() {
+    let device = &vectors()["device_headers"];
+    let (headers, at) = (headers(device), unix_seconds(device));
+    for name in headers.keys() {
+        let mut repeated = headers.clone();
+        repeated.append(name, headers[name].clone());
+        assert_eq!(verify(&repeated, at, false), Err(DeviceError::Header(static_name(name))));
+    }
+    let mut with_sign = headers;
+    with_sign.insert("x-device-timestamp", HeaderValue::from_static("+1800000000"));
+    assert_eq!(verify(&with_sign, at, false), Err(DeviceError::Timestamp));
+}
+
+fn static_name(name: &HeaderName) -> &'static str {
+    let names = ["x-device-id", "x-device-pubkey", "x-device-timestamp", "x-device-signature"];
+    names.into_iter().find(|known| known == name).expect("a device header")
+}

@@ -1,0 +1,18 @@
+//! Tests of the signaling hub and its dialects, in memory and in virtual time.
+
+// Only the library is pure (crates/clippy.toml).
+#![allow(clippy::disallowed_macros, clippy::disallowed_methods, clippy::disallowed_types)]
+
+mod broadcast;
+mod control_surface;
+mod device;
+mod echo_participant;
+mod hub;
+mod jamjam;
+mod message_docs;
+mod newer_clients;
+mod room_client;
+mod simulation;
+mod tokens;
+mod transcript_reader;
+mod webrtc;

@@ -1,0 +1,217 @@
+//! Tokens of broadcast rooms and WebRTC rooms. The signed texts were made independently, with Python's `hmac` and `base64`.
+
+use jamjam_signaling::token::{Audience, Claims, Secret, TokenError, sign, verify, verify_webrtc};
+use proptest::prelude::*;
+use serde_json::{Map, json};
+
+/// `{"clientId":"c1","room":"radio","expiresAt":4102444800000,"metadata":{},"issuedAt":1700000000000}`, signed with `test-secret`.
+const TOKEN: &str = "eyJjbGllbnRJZCI6ImMxIiwicm9vbSI6InJhZGlvIiwiZXhwaXJlc0F0Ijo0MTAyNDQ0ODAwMDAwLCJtZXRhZGF0YSI6e30sImlzc3VlZEF0IjoxNzAwMDAwMDAwMDAwfQ.o7vabBLxNPs31jpLnYpACCElPF0w7JQDMUcrrM96BHg";
+/// `{"clientId":"ann","room":"jam","audience":"webrtc","expiresAt":4102444800000,"metadata":{},"issuedAt":1700000000000}`, signed with `test-secret`.
+const WEBRTC_TOKEN: &str = "eyJjbGllbnRJZCI6ImFubiIsInJvb20iOiJqYW0iLCJhdWRpZW5jZSI6IndlYnJ0YyIsImV4cGlyZXNBdCI6NDEwMjQ0NDgwMDAwMCwibWV0YWRhdGEiOnt9LCJpc3N1ZWRBdCI6MTcwMDAwMDAwMDAwMH0.MO4VyaB3G1qh3PybGib8czTyCV6rbLXBGsAirBr9i2Q";
+/// `{"clientId":5,"room":"jam","audience":"webrtc","expiresAt":4102444800000}`, signed with `test-secret`.
+const NUMBER_TOKEN: &str = "eyJjbGllbnRJZCI6NSwicm9vbSI6ImphbSIsImF1ZGllbmNlIjoid2VicnRjIiwiZXhwaXJlc0F0Ijo0MTAyNDQ0ODAwMDAwfQ.srqfTY3co3OTj6u2eo9Sbw-R9W8O5mGneJLh6a2RiCA";
+const NOW: u64 = 1_700_000_000_000;
+const END: u64 = 4_102_444_800_000;
+
+fn secret() -> Secret {
+    Secret::new("test-secret")
+}
+
+fn verified(token: &str) -> Result<Claims, TokenError> {
+    verify(&secret(), token, "radio", NOW)
+}
+
+#[test]
+fn own_token_is_byte_identical() {
+    let claims = Claims::new("c1", "radio", Map::new(), NOW, 31_536_000.0 * 1e9);
+    // A token is valid for at most a year.
+    assert_eq!(claims.expires_ms(), Some(NOW + 31_536_000_000));
+    let claims = Claims { expires_at: Some(END.into()), ..claims };
+    assert_eq!(sign(&secret(), &claims), TOKEN);
+    let other = "W3fRzRi1GspTPpkYcK2qe3YVv29jAC1DmWfYOn6ZXPM";
+    assert_eq!(sign(&Secret::new("sécret ☃"), &claims).rsplit_once('.').unwrap().1, other);
+    let metadata = json!({"broadcastDelay": 2}).as_object().unwrap().clone();
+    let claims = Claims { client_id: "ann".to_owned(), room: "chat".to_owned(), metadata, ..claims };
+    assert_eq!(
+        sign(&Secret::new(&"k".repeat(100)), &claims),
+        "eyJjbGllbnRJZCI6ImFubiIsInJvb20iOiJjaGF0IiwiZXhwaXJlc0F0Ijo0MTAyNDQ0ODAwMDAwLCJtZXRhZGF0YSI6eyJicm9hZGNhc3REZWxheSI6Mn0sImlzc3VlZEF0IjoxNzAwMDAwMDAwMDAwfQ.qjItaPCMAj2CaXbu_HC792wq1YgipIrtR70vtqOZNCw"
+    );
+}
+
+#[test]
+fn foreign_token_yields_client_room_and_expiry() {
+    let claims = verified(TOKEN).unwrap();
+    assert_eq!((claims.client_id.as_str(), claims.room.as_str(), claims.expires_ms()), ("c1", "radio", Some(END)));
+    // ` {"room" : "ä/b", "x":1,\n"clientId":"c 2"} `: order and white space are arbitrary, and a token without `expiresAt` never
+    // expires.
+    let free =
+        "IHsicm9vbSIgOiAiw6QvYiIsICJ4IjoxLAoiY2xpZW50SWQiOiJjIDIifSA.IkA1fdVs1m64pw1U1xyOYwx1xZgRhb1aD8iHHEThhgg";
+    let claims = verify(&secret(), free, "ä/b", u64::MAX).unwrap();
+    assert_eq!((claims.client_id.as_str(), claims.expires_at), ("c 2", None));
+}
+
+#[test]
+fn expired_token_and_wrong_room_are_rejected() {
+    assert!(verify(&secret(), TOKEN, "radio", END - 1).is_ok());
+    assert_eq!(verify(&secret(), TOKEN, "radio", END), Err(TokenError::Expired));
+    for room in ["", "Radio", "radio ", "chat", "radio/remotecontrol"] {
+        assert_eq!(verify(&secret(), TOKEN, room, NOW), Err(TokenError::WrongRoom));
+    }
+    // The expiry is checked before the room. `expiresAt` is 1700000000000.
+    let expired = "eyJjbGllbnRJZCI6ImMxIiwicm9vbSI6InJhZGlvIiwiZXhwaXJlc0F0IjoxNzAwMDAwMDAwMDAwfQ.P-kKD0FBrm7qIKbJuO4EbXNXClyWWPU8zvkuFrhZItE";
+    assert_eq!(verify(&secret(), expired, "chat", NOW), Err(TokenError::Expired));
+}
+
+#[test]
+fn signed_invalid_payload_is_rejected() {
+    // The payload is `[1]`, or its `expiresAt` is "soon".
+    for token in [
+        "WzFd.mJ3wZP_seFiIG2QS3L-grhEUpkMHpKvydIjjSykbic0",
+        "eyJjbGllbnRJZCI6ImMxIiwicm9vbSI6InJhZGlvIiwiZXhwaXJlc0F0Ijoic29vbiJ9.4_w9w1X4V-cPx-xgczpcb1uhT2tQhfbbmkpsjhbSvGI",
+    ] {
+        assert_eq!(verified(token), Err(TokenError::InvalidPayload), "{token}");
+    }
+}
+
+#[test]
+fn malformed_token_is_rejected() {
+    let (payload, signature) = TOKEN.split_once('.').unwrap();
+    for token in ["", ".", "x", payload] {
+        assert!(verified(token).is_err(), "{token}");
+    }
+    for token in [format!("{TOKEN}."), format!(".{TOKEN}"), format!("{payload}..{signature}"), format!("{TOKEN}.x")] {
+        assert_eq!(verified(&token), Err(TokenError::Malformed), "{token}");
+    }
+    let standard = signature.replace('-', "+").replace('_', "/");
+    for token in [format!("{payload}. {signature}"), format!(" {TOKEN}")] {
+        assert_eq!(verified(&token), Err(TokenError::InvalidSignature), "{token}");
+    }
+    assert_eq!(verified(&format!("{payload}.{standard}")).is_err(), standard != signature);
+    for token in [format!("{TOKEN}="), format!("{payload}=.{signature}"), format!("{payload}.+/{signature}")] {
+        assert_eq!(verified(&token), Err(TokenError::NotBase64Url), "{token}");
+    }
+    assert_eq!(verify(&Secret::new("test-secret "), TOKEN, "radio", NOW), Err(TokenError::InvalidSignature));
+    assert_eq!(verify(&Secret::new(""), TOKEN, "radio", NOW), Err(TokenError::InvalidSignature));
+}
+
+#[test]
+fn truncated_or_modified_token_is_rejected() {
+    for end in 0..TOKEN.len() {
+        assert!(verified(&TOKEN[..end]).is_err(), "{end}");
+        assert!(verified(&TOKEN[end + 1..]).is_err(), "{end}");
+    }
+    for index in 0..TOKEN.len() {
+        for bit in 0..7 {
+            let mut bytes = TOKEN.as_bytes().to_vec();
+            bytes[index] ^= 1 << bit;
+            let changed = String::from_utf8(bytes).unwrap();
+            assert!(verified(&changed).is_err(), "{changed}");
+        }
+    }
+}
+
+#[test]
+fn debug_output_hides_the_secret() {
+    assert!(!format!("{:?}", Secret::new("hunter2")).contains("hunter2"));
+}
+
+/// Claims that are valid for a minute from [`NOW`].
+fn webrtc_claims(user: &str, room: &str) -> Claims {
+    Claims::new(user, room, Map::new(), NOW, 60.0).with_audience(Audience::WebRtc)
+}
+
+/// One change of a token: its kind, its position, and a letter, which mostly is one of base64url.
+fn mutation() -> impl Strategy<Value = (u8, prop::sample::Index, char)> {
+    (0..6_u8, any::<prop::sample::Index>(), prop_oneof![9 => "[A-Za-z0-9_.-]", 1 => "\\PC"])
+        .prop_map(|(kind, at, letter)| (kind, at, letter.chars().next().unwrap_or('.')))
+}
+
+proptest! {
+    #[test]
+    fn token_is_valid_in_its_own_room_only(
+        id in "\\PC{0,40}", room in "\\PC{1,40}", other in "\\PC{1,40}", seconds in 0.001_f64..1e7, key in "\\PC{0,80}",
+    ) {
+        let secret = Secret::new(&key);
+        let token = sign(&secret, &Claims::new(&id, &room, Map::new(), NOW, seconds));
+        let claims = verify(&secret, &token, &room, NOW).unwrap();
+        prop_assert_eq!(&claims.client_id, &id);
+        prop_assert!(other == room || verify(&secret, &token, &other, NOW) == Err(TokenError::WrongRoom));
+        prop_assert_eq!(verify(&secret, &token, &room, NOW + 10_000_000_000), Err(TokenError::Expired));
+    }
+
+    #[test]
+    fn no_mutation_of_a_webrtc_token_is_accepted(
+        user in "\\PC{1,40}", room in "\\PC{1,40}", key in "\\PC{0,80}", mutations in prop::collection::vec(mutation(), 1..4),
+    ) {
+        let secret = Secret::new(&key);
+        let token = sign(&secret, &webrtc_claims(&user, &room));
+        prop_assert_eq!(verify_webrtc(&secret, &token, &room, &user, NOW), Ok(()));
+        let mut changed: Vec<char> = token.chars().collect();
+        for (kind, at, letter) in mutations {
+            let at = at.index(changed.len().max(1));
+            match kind {
+                0 => changed.insert(at.min(changed.len()), letter),
+                1 if at < changed.len() => drop(changed.remove(at)),
+                2 if at < changed.len() => changed[at] = letter,
+                3 if at < changed.len() => changed.truncate(at),
+                4 if at + 1 < changed.len() => changed.swap(at, at + 1),
+                5 => changed.extend_from_within(..at.min(changed.len())),
+                _ => {}
+            }
+        }
+        let changed: String = changed.into_iter().collect();
+        if changed != token {
+            prop_assert!(verify_webrtc(&secret, &changed, &room, &user, NOW).is_err(), "{changed}");
+        }
+    }
+
+    #[test]
+    fn webrtc_token_is_valid_for_its_room_and_user_only(
+        user in "\\PC{1,20}", room in "\\PC{1,20}", other in "\\PC{0,20}", later in 0..2_000_000_u64,
+    ) {
+        let token = sign(&secret(), &webrtc_claims(&user, &room));
+        let verified = |room: &str, user: &str, now| verify_webrtc(&secret(), &token, room, user, now);
+        let is_in_time = later < 60_000;
+        prop_assert_eq!(verified(&room, &user, NOW + later), if is_in_time { Ok(()) } else { Err(TokenError::Expired) });
+        prop_assert!(other == room || verified(&other, &user, NOW) == Err(TokenError::WrongRoom));
+        prop_assert!(other == user || verified(&room, &other, NOW) == Err(TokenError::WrongClient));
+        prop_assert_eq!(verify(&secret(), &token, &room, NOW), Err(TokenError::WrongAudience));
+    }
+
+    #[test]
+    fn unsigned_text_is_rejected_without_a_panic(token in "\\PC*\\.?\\PC*") {
+        prop_assert!(verified(&token).is_err());
+    }
+}
+
+/// Parsed values take much more memory than their text, and a connection keeps them.
+#[test]
+fn tokens_with_more_than_100_values_are_rejected() {
+    // The payload is an object with five fields, `metadata` another object with one field, whose value is a list.
+    let token = |values: usize| {
+        let metadata = json!({"list": vec![json!([]); values]}).as_object().unwrap().clone();
+        let claims = Claims::new("c1", "radio", metadata, NOW, 60.0);
+        (sign(&secret(), &claims), claims.has_too_many_values())
+    };
+    // Each empty list counts as one value, and each comma as one more.
+    let ((allowed, false), (rejected, true)) = (token(47), token(48)) else { panic!("the limit has moved") };
+    assert!(verified(&allowed).is_ok());
+    assert_eq!(verified(&rejected), Err(TokenError::InvalidPayload));
+}
+
+/// The signed text was made independently, with Python's `hmac` and `base64`.
+#[test]
+fn own_webrtc_token_is_byte_identical() {
+    let claims = Claims { expires_at: Some(END.into()), ..webrtc_claims("ann", "jam") };
+    assert_eq!(sign(&secret(), &claims), WEBRTC_TOKEN);
+    assert_eq!(verify_webrtc(&secret(), WEBRTC_TOKEN, "jam", "ann", NOW), Ok(()));
+    let claims = Claims::read_unverified(WEBRTC_TOKEN).unwrap();
+    assert_eq!((claims.client_id.as_str(), claims.room.as_str()), ("ann", "jam"));
+    assert_eq!(Claims::read_unverified("x.y"), None);
+}
+
+/// The client id is a number, which broadcast rooms accept as text. There, a number and its text are the same client.
+#[test]
+fn webrtc_token_needs_a_string_as_client_id() {
+    assert_eq!(verify_webrtc(&secret(), NUMBER_TOKEN, "jam", "5", NOW), Err(TokenError::WrongClient));
+}

@@ -1,0 +1,290 @@
+//! `probe --this-machine`: the facts read from folders like `/proc` and `/sys`, and their evaluation.
+
+use std::fs;
+use std::net::IpAddr;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use jamjam_dev::io::machine::KernelFiles;
+use jamjam_dev::report::machine::{
+    Check, ClockSource, CpuFrequency, InterfaceAddress, MachineFacts, MachineReport, PortUse, ReceiveBuffer, Status,
+};
+use jamjam_dev::stats::HostTiming;
+use serde_json::{Value, json};
+use test_support::client::document::assert_fits;
+
+/// Timer errors and send calls, in microseconds.
+fn timing(timer_errors: &[i64], send_calls: &[i64]) -> HostTiming {
+    let mut timing = HostTiming::default();
+    for us in timer_errors {
+        timing.timer_error.record(us * 1_000);
+    }
+    for us in send_calls {
+        timing.send_call.record(us * 1_000);
+    }
+    timing
+}
+
+/// Facts without any problem.
+fn good_facts() -> MachineFacts {
+    MachineFacts {
+        timing: Ok(timing(&[60; 100], &[8; 100])),
+        clock_source: Some(ClockSource { current: "tsc".to_owned(), available: vec!["tsc".to_owned()] }),
+        receive_buffer: Ok(ReceiveBuffer { requested: 8 << 20, granted: Some(8 << 20), system_maximum: Some(8 << 20) }),
+        cpu_frequency: Some(vec![]),
+        sound_devices: Ok((1, 2)),
+        ports: vec![PortUse { protocol: "udp", port: 5_000, server: "echo-server", bind_error: None, process: None }],
+        addresses: Some(vec![address("eth0", "203.0.113.5")]),
+    }
+}
+
+fn address(interface: &str, address: &str) -> InterfaceAddress {
+    InterfaceAddress { interface: interface.to_owned(), address: address.parse::<IpAddr>().unwrap() }
+}
+
+/// Evaluates the facts, and checks the JSON document and that the text contains every finding, meaning and remedy.
+fn evaluate(facts: &MachineFacts) -> MachineReport {
+    let report = MachineReport::new(facts);
+    let document: Value = serde_json::to_value(&report).unwrap();
+    assert_fits(&document, include_str!("../../docs/machine.schema.json"));
+    let text = report.to_text(false);
+    for Check { finding, meaning, remedy, .. } in &report.checks {
+        assert!(!meaning.is_empty() && text.contains(meaning) && text.contains(finding), "{text}");
+        assert!(remedy.iter().all(|remedy| text.contains(&format!("Remedy: {remedy}\n"))), "{text}");
+    }
+    for check in &report.checks {
+        let needs_remedy = matches!(check.status, Status::Warning | Status::Invalid);
+        assert_eq!(check.remedy.is_some(), needs_remedy, "{check:?}");
+    }
+    report
+}
+
+fn check(report: &MachineReport, name: &str) -> Check {
+    report.checks.iter().find(|check| check.name == name).unwrap_or_else(|| panic!("{name}: {report:?}")).clone()
+}
+
+#[test]
+fn machine_without_problems_passes() {
+    let report = evaluate(&good_facts());
+    assert!(report.checks.iter().all(|check| check.status == Status::Ok), "{report:?}");
+    assert_eq!((report.status, report.exit_code()), (Status::Ok, 0));
+    assert!(report.to_text(false).ends_with("\n\nPASSED: measurements on this machine are valid\n"));
+}
+
+#[test]
+fn timer_errors_above_1_ms_invalidate_measurements() {
+    // The 99th of 100 values is the 99th percentile.
+    for (late, expected, code) in [(998, Status::Ok, 0), (1_002, Status::Invalid, 1)] {
+        let errors = [&[40; 98][..], &[late, 30_000]].concat();
+        let report = evaluate(&MachineFacts { timing: Ok(timing(&errors, &[8])), ..good_facts() });
+        let check = check(&report, "timer_error");
+        assert_eq!((check.status, report.exit_code()), (expected, code), "{check:?}");
+        // The buckets of the histogram are at most 0.1 % wide.
+        let figure = |name: &str| check.figures[name].as_f64().unwrap();
+        assert_eq!((figure("count"), figure("max_us")), (100.0, 30_000.0));
+        for (name, exact) in [("p50_us", 40.0), ("p99_us", f64::from(late as i32))] {
+            assert!((exact..=exact * 1.001).contains(&figure(name)), "{check:?}");
+        }
+    }
+    let report = evaluate(&MachineFacts { timing: Ok(timing(&[5_000], &[8])), ..good_facts() });
+    assert!(report.to_text(false).ends_with("\nFAILED: measurements on this machine are not valid: timer error\n"));
+}
+
+#[test]
+fn slow_send_calls_are_a_warning_and_above_1_ms_invalid() {
+    for (slow, expected) in [(99, Status::Ok), (102, Status::Warning), (998, Status::Warning), (1_002, Status::Invalid)]
+    {
+        let calls = [&[9; 98][..], &[slow, 20_000]].concat();
+        let report = evaluate(&MachineFacts { timing: Ok(timing(&[50], &calls)), ..good_facts() });
+        assert_eq!(check(&report, "send_call").status, expected, "{slow}");
+    }
+}
+
+#[test]
+fn failed_timing_run_is_reported_with_its_error() {
+    let report = evaluate(&MachineFacts { timing: Err("cannot send: no route".to_owned()), ..good_facts() });
+    for name in ["timer_error", "send_call"] {
+        let check = check(&report, name);
+        assert_eq!((check.status, check.finding.as_str()), (Status::Warning, "cannot send: no route"));
+        assert!(check.figures.is_null() && check.remedy.is_some_and(|remedy| remedy.contains("loopback")));
+    }
+}
+
+#[test]
+fn slow_clock_is_a_warning_and_a_coarse_clock_is_invalid() {
+    for (current, available, expected, remedy) in [
+        ("tsc", "tsc hpet", Status::Ok, None),
+        ("kvm-clock", "kvm-clock", Status::Ok, None),
+        ("arch_sys_counter", "arch_sys_counter", Status::Ok, None),
+        ("hpet", "hpet acpi_pm", Status::Warning, Some("dmesg")),
+        ("acpi_pm", "hpet tsc acpi_pm", Status::Warning, Some("echo tsc >")),
+        ("jiffies", "jiffies", Status::Invalid, Some("dmesg")),
+        ("refined-jiffies", "refined-jiffies kvm-clock", Status::Invalid, Some("echo kvm-clock >")),
+    ] {
+        let available = available.split(' ').map(str::to_owned).collect();
+        let clock_source = Some(ClockSource { current: current.to_owned(), available });
+        let check = check(&evaluate(&MachineFacts { clock_source, ..good_facts() }), "clock_source");
+        assert_eq!((check.status, check.finding.as_str()), (expected, current));
+        assert!(remedy.is_none_or(|remedy| check.remedy.as_ref().unwrap().contains(remedy)), "{check:?}");
+    }
+}
+
+#[test]
+fn small_receive_buffer_is_a_warning_with_the_sysctl_command() {
+    let buffer = ReceiveBuffer { requested: 8_388_608, granted: Some(212_992), system_maximum: Some(212_992) };
+    let report = evaluate(&MachineFacts { receive_buffer: Ok(buffer), ..good_facts() });
+    let check = check(&report, "receive_buffer");
+    assert_eq!(check.finding, "212992 of 8388608 bytes granted; net.core.rmem_max is 212992");
+    assert_eq!(check.remedy.as_deref(), Some("as root: sysctl -w net.core.rmem_max=8388608"));
+    assert_eq!((check.status, report.exit_code()), (Status::Warning, 0));
+    assert!(
+        report
+            .to_text(false)
+            .ends_with("\nPASSED: measurements on this machine are valid, with 1 warning: receive buffer\n")
+    );
+}
+
+#[test]
+fn lowest_frequency_is_a_warning() {
+    let group = |driver: &str, governor: &str| CpuFrequency {
+        driver: driver.to_owned(),
+        governor: governor.to_owned(),
+        processors: 4,
+    };
+    for (groups, expected) in [
+        (vec![group("acpi-cpufreq", "performance")], Status::Ok),
+        (vec![group("acpi-cpufreq", "schedutil")], Status::Ok),
+        // This governor of this driver follows the load.
+        (vec![group("intel_pstate", "powersave")], Status::Ok),
+        (vec![group("acpi-cpufreq", "powersave")], Status::Warning),
+        (vec![group("acpi-cpufreq", "performance"), group("acpi-cpufreq", "powersave")], Status::Warning),
+    ] {
+        let report = evaluate(&MachineFacts { cpu_frequency: Some(groups.clone()), ..good_facts() });
+        assert_eq!(check(&report, "cpu_frequency").status, expected, "{groups:?}");
+    }
+}
+
+#[test]
+fn scope_of_addresses_decides_who_can_reach_this_machine() {
+    for (addresses, scopes, status) in [
+        (&["127.0.0.1", "::1"][..], &[][..], Status::Warning),
+        (&["169.254.3.4", "fe80::1"], &["link_local", "link_local"], Status::Warning),
+        (&["192.168.1.2", "10.1.2.3", "172.31.0.1", "100.64.0.1", "fd00::1"], &["private"; 5], Status::Ok),
+        (&["172.32.0.1", "100.128.0.1", "2001:db8::1"], &["global"; 3], Status::Ok),
+    ] {
+        let addresses = addresses.iter().map(|text| address("eth0", text)).collect();
+        let report = evaluate(&MachineFacts { addresses: Some(addresses), ..good_facts() });
+        let check = check(&report, "addresses");
+        let found: Vec<&str> =
+            check.figures["addresses"].as_array().unwrap().iter().map(|one| one["scope"].as_str().unwrap()).collect();
+        assert_eq!((found.as_slice(), check.status), (scopes, status), "{check:?}");
+    }
+}
+
+#[test]
+fn missing_facts_are_not_available_and_pass() {
+    let report = evaluate(&MachineFacts {
+        timing: Err("no loopback".to_owned()),
+        clock_source: None,
+        receive_buffer: Err("no socket".to_owned()),
+        cpu_frequency: None,
+        sound_devices: Err("built without audio devices".to_owned()),
+        ports: vec![],
+        addresses: None,
+    });
+    let available: Vec<&str> =
+        report.checks.iter().filter(|check| check.status != Status::NotAvailable).map(|check| check.name).collect();
+    assert_eq!((available.as_slice(), report.exit_code()), (&["timer_error", "send_call", "ports"][..], 0));
+    assert_eq!(check(&report, "clock_source").finding, "not available on this system");
+    assert_eq!(check(&report, "sound_devices").finding, "built without audio devices");
+}
+
+/// Writes files below a folder.
+fn write_files(root: &Path, files: &[(&str, &str)]) {
+    for (path, text) in files {
+        let path = root.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+}
+
+#[test]
+fn kernel_files_with_faults_are_read_and_reported() {
+    let root = tempfile::tempdir().unwrap();
+    let cpu = "sys/devices/system/cpu";
+    write_files(
+        root.path(),
+        &[
+            ("sys/devices/system/clocksource/clocksource0/current_clocksource", "hpet\n"),
+            ("sys/devices/system/clocksource/clocksource0/available_clocksource", "tsc hpet acpi_pm \n"),
+            ("proc/sys/net/core/rmem_max", "212992\n"),
+            (&format!("{cpu}/cpu0/cpufreq/scaling_governor"), "powersave\n"),
+            (&format!("{cpu}/cpu0/cpufreq/scaling_driver"), "acpi-cpufreq\n"),
+            (&format!("{cpu}/cpu11/cpufreq/scaling_governor"), "powersave\n"),
+            (&format!("{cpu}/cpu11/cpufreq/scaling_driver"), "acpi-cpufreq\n"),
+            (&format!("{cpu}/cpu2/cpufreq/scaling_governor"), "performance\n"),
+            (&format!("{cpu}/cpu2/cpufreq/scaling_driver"), "acpi-cpufreq\n"),
+            // Not processors.
+            (&format!("{cpu}/cpufreq/policy0/scaling_governor"), "powersave\n"),
+            (&format!("{cpu}/cpuidle/current_driver"), "none\n"),
+        ],
+    );
+    let files = KernelFiles(root.path());
+    let system_maximum = files.max_receive_buffer();
+    assert_eq!(system_maximum, Some(212_992));
+    let report = evaluate(&MachineFacts {
+        clock_source: files.clock_source(),
+        cpu_frequency: files.cpu_frequency(),
+        receive_buffer: Ok(ReceiveBuffer { requested: 8 << 20, granted: Some(212_992), system_maximum }),
+        ..good_facts()
+    });
+    let [clock, cpu] = ["clock_source", "cpu_frequency"].map(|name| check(&report, name));
+    assert_eq!(clock.figures, json!({"current": "hpet", "available": ["tsc", "hpet", "acpi_pm"]}));
+    assert_eq!(cpu.finding, "performance (acpi-cpufreq, 1 processor), powersave (acpi-cpufreq, 2 processors)");
+    let warnings: Vec<&str> =
+        report.checks.iter().filter(|check| check.status == Status::Warning).map(|check| check.name).collect();
+    assert_eq!(warnings, ["clock_source", "receive_buffer", "cpu_frequency"]);
+}
+
+#[test]
+fn missing_kernel_files_are_not_facts() {
+    let root = tempfile::tempdir().unwrap();
+    let files = KernelFiles(root.path());
+    assert!(files.clock_source().is_none() && files.max_receive_buffer().is_none() && files.cpu_frequency().is_none());
+    assert_eq!(files.process_on_port("udp", 5_000), None);
+}
+
+#[test]
+fn process_on_a_port_is_found_by_the_inode_of_its_socket() {
+    // Port 5000 is 1388 in hexadecimal; the tenth column is the inode. 0A is a listening TCP socket, and 01 a connection.
+    let header = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
+    let line = |port: &str, state: &str, inode: u32| {
+        format!(
+            "   1: 00000000:{port} 00000000:0000 {state} 00000000:00000000 00:00000000 00000000     0        0 {inode} 2 0 0\n"
+        )
+    };
+    let root = tempfile::tempdir().unwrap();
+    write_files(
+        root.path(),
+        &[
+            ("proc/net/udp", &format!("{header}{}{}", line("1389", "07", 77), line("1388", "07", 78))),
+            ("proc/net/udp6", header),
+            ("proc/net/tcp", &format!("{header}{}{}", line("1F90", "01", 79), line("1388", "0A", 80))),
+            ("proc/net/tcp6", &format!("{header}{}", line("1F90", "0A", 81))),
+            ("proc/self/comm", "not a number\n"),
+        ],
+    );
+    for (id, name, inode) in [(7, "other", 77), (12, "echo daemon", 78), (13, "client", 79), (14, "web", 81)] {
+        write_files(root.path(), &[(&format!("proc/{id}/comm"), &format!("{name}\n"))]);
+        let folder = root.path().join(format!("proc/{id}/fd"));
+        fs::create_dir(&folder).unwrap();
+        symlink("/dev/null", folder.join("0")).unwrap();
+        symlink(format!("socket:[{inode}]"), folder.join("5")).unwrap();
+    }
+    let files = KernelFiles(root.path());
+    assert_eq!(files.process_on_port("udp", 5_000), Some(("echo daemon".to_owned(), 12)));
+    assert_eq!(files.process_on_port("tcp", 8_080), Some(("web".to_owned(), 14)));
+    // The socket of TCP port 5000 belongs to a process of another user.
+    assert_eq!(files.process_on_port("tcp", 5_000), None);
+    assert_eq!(files.process_on_port("udp", 8_080), None);
+}
