@@ -39,9 +39,10 @@ fn the_three_paths_are_short() {
 #[test]
 fn every_module_is_on_the_map() {
     let map = read("src/lib.rs");
-    let modules: Vec<&str> = map.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')).collect();
-    assert!(modules.len() >= 3, "{modules:?}");
-    for module in modules {
-        assert!(map.contains(&format!("| [`{module}`] |")), "{module} is not in the table of src/lib.rs");
+    for file in ["src/lib.rs", "crates/core/src/lib.rs", "crates/measure/src/lib.rs"] {
+        let source = read(file);
+        for module in source.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')) {
+            assert!(map.contains(&format!("[`{module}`]")), "{module} is not in the table of src/lib.rs");
+        }
     }
 }

@@ -101,7 +101,7 @@ fn typed(shell: &str, arguments: &str, settings: &str, keys: &str) -> Option<Str
 /// `completed` and clears it.
 #[track_caller]
 fn assert_completes(shell: &str, arguments: &str, settings: &str) {
-    let keys: String = COMPLETED.iter().map(|(begin, _)| format!("{begin}\t\x14")).collect();
+    let keys = COMPLETED.map(|(begin, _)| format!("{begin}\t\x14")).concat();
     let Some(completed) = typed(shell, arguments, settings, &(keys + "exit\r")) else { return };
     let expected: Vec<&str> = COMPLETED.iter().map(|(_, command)| command.trim_end()).collect();
     assert_eq!(completed.lines().map(str::trim_end).collect::<Vec<_>>(), expected);

@@ -118,14 +118,16 @@ fn assert_shown(snapshot: &str, packets: Vec<(String, Vec<u8>)>) {
         // Wireshark's own dissector summarizes STUN.
         let info = if name.starts_with("stun-") { "" } else { columns };
         _ = writeln!(text, "{name}: {info}");
-        fields.iter().for_each(|(name, value)| _ = writeln!(text, "    {name}={value}"));
+        for (name, value) in fields {
+            _ = writeln!(text, "    {name}={value}");
+        }
     }
     snapshot::assert_matches(snapshot, &text);
 }
 
 #[test]
 fn dissector_shows_every_field_of_every_golden_packet() {
-    let packets = golden::names().iter().map(|name| (name.to_string(), golden::packet(name))).collect();
+    let packets = golden::names().iter().map(|name| (name.clone(), golden::packet(name))).collect();
     assert_shown("repository/wireshark_golden_packets", packets);
 }
 
