@@ -29,14 +29,9 @@ fn strings(array: &Value) -> Vec<String> {
 
 /// The instructions in `Dockerfile.echo`, with continued lines joined.
 fn instructions() -> Vec<(String, String)> {
-    let file = read("Dockerfile.echo");
-    let lines: Vec<&str> = file.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).collect();
-    let joined = lines.join("\n").replace("\\\n", " ");
-    joined
-        .lines()
-        .filter_map(|line| line.split_once(' '))
-        .map(|(word, rest)| (word.into(), rest.trim().into()))
-        .collect()
+    let file = read("Dockerfile.echo").replace("\\\n", " ");
+    let lines = file.lines().filter(|line| !line.starts_with('#'));
+    lines.filter_map(|line| line.split_once(' ')).map(|(word, rest)| (word.into(), rest.trim().into())).collect()
 }
 
 /// The argument of the instruction `name`, which occurs once in the last build stage.
@@ -125,19 +120,7 @@ fn build_targets(folder: &Path) -> BTreeSet<String> {
 #[test]
 fn compose_services_use_existing_commands_and_options() {
     let services = &yaml("compose.yaml")["services"];
-    let echo = &services["echo-server"];
-    let signaling = &services["signaling-server"];
-    for service in [echo, signaling] {
-        assert_eq!(
-            (&service["image"], &service["build"]["dockerfile"]),
-            (&"jamjam-echo".into(), &"Dockerfile.echo".into())
-        );
-        assert_eq!(service["read_only"], true);
-    }
-    assert_eq!(
-        (strings(&echo["ports"]), strings(&signaling["ports"])),
-        (vec!["5000:5000/udp".into()], vec!["8080:8080".into()])
-    );
+    let (echo, signaling) = (&services["echo-server"], &services["signaling-server"]);
     assert_eq!(strings(&signaling["command"]), ["signaling-server"]);
     let check = strings(&signaling["healthcheck"]["test"]);
     assert_eq!(check[0], "CMD");
