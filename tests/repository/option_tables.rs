@@ -1,5 +1,5 @@
-//! The option tables in `docs/` are generated from the options themselves. `UPDATE_DOCS=1 cargo test --test repository option_tables`
-//! rewrites the tables.
+//! `docs/options.md` lists each option of the four subcommands once. The tables are generated from the options themselves:
+//! `UPDATE_DOCS=1 cargo test --test repository option_tables` rewrites them.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -11,36 +11,101 @@ use jamjam_dev::cli::Cli;
 
 use crate::repository_files;
 
-const SUBCOMMANDS: [&str; 4] = ["echo-server", "send", "probe", "signaling-server"];
+const SUBCOMMANDS: [&str; 4] = ["echo-server", "signaling-server", "send", "probe"];
 
-/// The tables of one subcommand, one for each heading in the order of `--help`.
-fn tables(command: &Command) -> String {
-    let shown: Vec<&Arg> = command
-        .get_arguments()
-        .filter(|arg| !arg.is_hide_set() && !matches!(arg.get_id().as_str(), "help" | "version"))
-        .collect();
-    let mut headings: Vec<Option<&str>> = Vec::new();
-    for arg in &shown {
-        if !headings.contains(&arg.get_help_heading()) {
-            headings.push(arg.get_help_heading());
+/// An option, as each subcommand that has the option states it.
+struct Documented<'a> {
+    name: String,
+    heading: &'a str,
+    statements: Vec<(&'a str, Statement)>,
+}
+
+/// What one subcommand states about an option.
+struct Statement {
+    option: String,
+    meaning: String,
+    default: String,
+    environment: String,
+}
+
+/// The options of all subcommands in the order of `--help`. An option's heading is that of the first subcommand that has the option.
+fn documented(cli: &Command) -> Vec<Documented<'_>> {
+    let mut options: Vec<Documented> = Vec::new();
+    for subcommand in SUBCOMMANDS {
+        let command = cli.find_subcommand(subcommand).unwrap();
+        let is_shown = |arg: &&Arg| !arg.is_hide_set() && !matches!(arg.get_id().as_str(), "help" | "version");
+        for arg in command.get_arguments().filter(is_shown) {
+            let name = arg.get_long().map_or_else(|| value_name(arg).to_owned(), |long| format!("--{long}"));
+            let statement = (subcommand, statement(arg));
+            if let Some(option) = options.iter_mut().find(|option| option.name == name) {
+                option.statements.push(statement);
+                continue;
+            }
+            let heading = arg.get_help_heading().unwrap_or("General");
+            options.push(Documented { name, heading, statements: vec![statement] });
+        }
+    }
+    options
+}
+
+/// The tables of all options, one for each heading.
+fn tables(cli: &Command) -> String {
+    let options = documented(cli);
+    let mut headings: Vec<&str> = Vec::new();
+    for option in &options {
+        if !headings.contains(&option.heading) {
+            headings.push(option.heading);
         }
     }
     let mut text = String::new();
     for heading in headings {
-        let arguments = shown.iter().filter(|arg| arg.get_help_heading() == heading);
         // Writing to a string cannot fail.
-        _ = write!(text, "\n### {}\n\n| option | meaning | default | environment |\n", heading.unwrap_or("General"));
-        text += "| --- | --- | --- | --- |\n";
-        arguments.for_each(|arg| text += &row(arg));
+        _ = write!(text, "\n## {heading}\n\n|option|subcommands|meaning|default|environment|\n|---|---|---|---|---|\n");
+        options.iter().filter(|option| option.heading == heading).for_each(|option| text += &row(option));
     }
     text
 }
 
-fn row(arg: &Arg) -> String {
+fn row(option: &Documented) -> String {
+    let subcommands: Vec<&str> = option.statements.iter().map(|(subcommand, _)| *subcommand).collect();
+    let subcommands = if subcommands == SUBCOMMANDS { "all".to_owned() } else { subcommands.join(", ") };
+    let cells = [
+        merged(option, |statement| &statement.option),
+        subcommands,
+        merged(option, |statement| &statement.meaning),
+        merged(option, |statement| &statement.default),
+        merged(option, |statement| &statement.environment),
+    ];
+    // A vertical bar would end the cell, even in code.
+    let cells = cells.map(|cell| cell.replace('|', "\\|"));
+    format!("|{}|\n", cells.join("|"))
+}
+
+/// A part of the statements. If subcommands differ, each variant is on its own line, after the subcommands that state it.
+fn merged(option: &Documented, part: fn(&Statement) -> &String) -> String {
+    let mut variants: Vec<(&String, Vec<&str>)> = Vec::new();
+    for (subcommand, statement) in &option.statements {
+        let text = part(statement);
+        match variants.iter_mut().find(|(stated, _)| *stated == text) {
+            Some((_, subcommands)) => subcommands.push(subcommand),
+            None => variants.push((text, vec![subcommand])),
+        }
+    }
+    if let [(text, _)] = &variants[..] {
+        return (*text).clone();
+    }
+    let stated = variants.iter().filter(|(text, _)| !text.is_empty());
+    stated.map(|(text, having)| format!("{}: {text}", having.join(", "))).collect::<Vec<_>>().join("<br>")
+}
+
+fn statement(arg: &Arg) -> Statement {
     let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
-    // If clap does not know an option's default, the option's help text contains the default.
-    let (meaning, reported) = match help.split_once(" [default: ") {
-        Some((meaning, reported)) => (meaning.to_owned(), reported.strip_suffix(']').map(str::to_owned)),
+    // If clap does not know an option's default, the option's help text ends with the default.
+    let (meaning, reported) = match help.split_once(" [default") {
+        Some((meaning, reported)) => {
+            let reported = reported.trim_end_matches(']');
+            (meaning.to_owned(), Some(reported.replacen(" of ", "with ", 1).trim_start_matches(": ").to_owned()))
+        }
         None => (help, None),
     };
     let values = arg.get_possible_values();
@@ -51,21 +116,21 @@ fn row(arg: &Arg) -> String {
         Some(format!("`{}`", default.to_str()?))
     });
     let environment = arg.get_env().and_then(|name| name.to_str()).map(|name| format!("`{name}`"));
-    let cells = [
-        format!("`{}`", option(arg, takes_value)),
-        meaning + &choice,
-        default.unwrap_or_default(),
-        environment.unwrap_or_default(),
-    ];
-    // A vertical bar would end the cell, even in code.
-    let cells = cells.map(|cell| cell.replace('|', "\\|"));
-    format!("| {} |\n", cells.join(" | "))
+    Statement {
+        option: format!("`{}`", option(arg, takes_value)),
+        meaning: meaning + &choice,
+        default: default.unwrap_or_default(),
+        environment: environment.unwrap_or_default(),
+    }
+}
+
+fn value_name(arg: &Arg) -> &str {
+    arg.get_value_names().map_or("", |names| names[0].as_str())
 }
 
 /// `-p, --port <PORT>`, or `[FILE]` for a positional argument.
 fn option(arg: &Arg, takes_value: bool) -> String {
-    let value_name = || arg.get_value_names().map_or("", |names| names[0].as_str());
-    let Some(long) = arg.get_long() else { return format!("[{}]", value_name()) };
+    let Some(long) = arg.get_long() else { return format!("[{}]", value_name(arg)) };
     let short = arg.get_short().map(|short| format!("-{short}, ")).unwrap_or_default();
     let value = arg.get_value_names().filter(|_| takes_value).map(|names| format!(" <{}>", names[0]));
     format!("{short}--{long}{}", value.unwrap_or_default())
@@ -88,15 +153,13 @@ fn choices(values: &[PossibleValue]) -> String {
     values.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
-fn markers(subcommand: &str) -> [String; 2] {
-    ["begin", "end"].map(|edge| format!("<!-- options:{subcommand}:{edge} -->\n"))
-}
+const MARKERS: [&str; 2] = ["<!-- options:begin -->\n", "<!-- options:end -->\n"];
 
 /// The page with the text between its markers replaced.
-fn with_tables(page: &str, subcommand: &str, tables: &str) -> String {
-    let [begin, end] = markers(subcommand);
-    let (before, rest) = page.split_once(&begin).unwrap_or_else(|| panic!("no {begin}"));
-    let (_, after) = rest.split_once(&end).unwrap_or_else(|| panic!("no {end}"));
+fn with_tables(page: &str, tables: &str) -> String {
+    let [begin, end] = MARKERS;
+    let (before, rest) = page.split_once(begin).unwrap_or_else(|| panic!("no {begin}"));
+    let (_, after) = rest.split_once(end).unwrap_or_else(|| panic!("no {end}"));
     format!("{before}{begin}{tables}\n{end}{after}")
 }
 
@@ -104,26 +167,16 @@ fn with_tables(page: &str, subcommand: &str, tables: &str) -> String {
 fn option_tables_in_the_docs_match_clap() {
     let mut cli = Cli::command();
     cli.build();
-    let names: Vec<_> = cli.get_subcommands().map(Command::get_name).filter(|name| *name != "help").collect();
-    assert_eq!(names, SUBCOMMANDS, "each subcommand has a page");
-    let mut stale = Vec::new();
-    for subcommand in SUBCOMMANDS {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("docs/{subcommand}.md"));
-        let page = std::fs::read_to_string(&file).unwrap();
-        let fresh = with_tables(&page, subcommand, &tables(cli.find_subcommand(subcommand).unwrap()));
-        if page == fresh {
-            continue;
-        }
-        if std::env::var_os("UPDATE_DOCS").is_some() {
-            std::fs::write(&file, fresh).unwrap();
-        } else {
-            stale.push(subcommand);
-        }
+    let names: BTreeSet<_> = cli.get_subcommands().map(Command::get_name).filter(|name| *name != "help").collect();
+    assert_eq!(names, BTreeSet::from(SUBCOMMANDS), "the page lists the options of each subcommand");
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/options.md");
+    let page = std::fs::read_to_string(&file).unwrap();
+    let fresh = with_tables(&page, &tables(&cli));
+    if page != fresh && std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&file, fresh).unwrap();
+        return;
     }
-    assert!(
-        stale.is_empty(),
-        "stale pages: {stale:?}; rewrite them with UPDATE_DOCS=1 cargo test --test repository option_tables"
-    );
+    assert!(page == fresh, "docs/options.md is stale: UPDATE_DOCS=1 cargo test --test repository option_tables");
 }
 
 /// Options of cargo, Docker and a benchmark, and the beginning of a group of names.

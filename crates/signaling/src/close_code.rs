@@ -129,7 +129,7 @@ use ClosePhase::{AfterReplies, BeforeReplies, BeforeRequests};
 
 type Row = (CloseCode, Applies, &'static str, &'static str);
 
-/// Causes and remedies. The first row that applies is used, so rows with a reason come first. docs/troubleshooting.md lists every row.
+/// Causes and remedies. The first row that applies is used, so rows with a reason come first.
 #[rustfmt::skip]
 const DIAGNOSES: &[Row] = &[
     (CloseCode::NORMAL_CLOSURE, Reason(&["duplicate"]), "another connection joined the room with the same userId",

@@ -172,7 +172,7 @@ impl Default for BroadcastSettings {
 /// The envelope of relayed messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Envelope {
-    /// The envelope that `docs/signaling-server.md` describes.
+    /// The envelope that `docs/dialects/broadcast.md` describes.
     #[default]
     Document,
     /// The envelope that Dynode players parse.

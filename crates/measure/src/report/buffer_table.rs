@@ -24,7 +24,7 @@ const MIN_PACKETS: u64 = 100;
 
 /// The jitter-buffer table of the evaluated stream.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-#[allow(missing_docs, reason = "each field is defined in docs/measuring.md, checked by a test")]
+#[allow(missing_docs, reason = "docs/report.schema.json describes each field, checked by a test")]
 pub struct JitterBufferTable {
     pub recommended_packets: Option<u32>,
     pub depths: Vec<BufferDepthFigures>,

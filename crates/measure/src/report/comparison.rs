@@ -22,7 +22,7 @@ const MAX_RATE_DIFFERENCE: f64 = 0.05;
 
 /// The comparison of a run with an earlier report.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-#[allow(missing_docs, reason = "each field is defined in docs/measuring.md, checked by a test")]
+#[allow(missing_docs, reason = "docs/report.schema.json describes each field, checked by a test")]
 pub struct Comparison {
     pub old_target: String,
     pub old_tool_version: String,
@@ -34,7 +34,7 @@ pub struct Comparison {
 
 /// The comparison of one figure.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-#[allow(missing_docs, reason = "each field is defined in docs/measuring.md, checked by a test")]
+#[allow(missing_docs, reason = "docs/report.schema.json describes each field, checked by a test")]
 pub struct ComparedFigure {
     pub figure: &'static str,
     pub unit: Unit,
@@ -52,7 +52,7 @@ pub struct ComparedFigure {
 /// The result for one figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-#[allow(missing_docs, reason = "each result is defined in docs/measuring.md")]
+#[allow(missing_docs, reason = "docs/report.schema.json describes each result")]
 pub enum ComparisonResult {
     Unchanged,
     Better,

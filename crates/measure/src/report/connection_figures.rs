@@ -72,7 +72,7 @@ figures! {
 
 /// Why there was no connection, or why it ended early.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[allow(missing_docs, reason = "each field is defined in docs/measuring.md, checked by a test")]
+#[allow(missing_docs, reason = "docs/report.schema.json describes each field, checked by a test")]
 pub struct ConnectionFailure {
     pub kind: &'static str,
     pub close_code: Option<u32>,

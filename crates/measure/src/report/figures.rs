@@ -1,7 +1,7 @@
 //! The figures of the report under their JSON names. `rows` prints them.
 //!
-//! `docs/measuring.md` defines each figure. A time in microseconds has at most three decimals. A figure without data is `null`. A new figure
-//! must also be added to `docs/report.schema.json` and `docs/measuring.md`. `tests/library/measurement/json.rs` checks these two files.
+//! A time in microseconds has at most three decimals, and a figure without data is `null`. `docs/report.schema.json` describes each figure;
+//! a test compares it with the structs.
 
 use std::net::SocketAddr;
 
@@ -27,7 +27,7 @@ macro_rules! figures {
     )*) => {$(
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Serialize)]
-        #[allow(missing_docs, reason = "each field is defined in docs/measuring.md, checked by a test")]
+        #[allow(missing_docs, reason = "docs/report.schema.json describes each field, checked by a test")]
         pub struct $type {
             $($(#[$attribute])* pub $name: $field,)*
         }

@@ -1,4 +1,4 @@
-//! The report as data: what every output format prints. `docs/measuring.md` defines each field under its JSON name.
+//! The report as data: what every output format prints. `docs/report.schema.json` describes each field.
 
 use serde::Serialize;
 

@@ -13,7 +13,7 @@ const WORST_SECONDS: u64 = 10;
 
 /// The evaluated stream over time. A packet belongs to the interval in which it was sent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[allow(missing_docs, reason = "each field is defined in docs/measuring.md, checked by a test")]
+#[allow(missing_docs, reason = "docs/report.schema.json describes each field, checked by a test")]
 pub struct TimeSeries {
     pub interval_s: u64,
     pub intervals: Vec<IntervalFigures>,
@@ -50,7 +50,7 @@ figures! {
 
 /// The worst part of the run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[allow(missing_docs, reason = "each field is defined in docs/measuring.md, checked by a test")]
+#[allow(missing_docs, reason = "docs/report.schema.json describes each field, checked by a test")]
 pub struct WorstSeconds {
     pub start_s: u64,
     pub duration_s: u64,
