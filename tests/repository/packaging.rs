@@ -246,6 +246,10 @@ fn exported_metrics() -> BTreeSet<String> {
     let client = rustls::ClientConnection::new(trusting(&authority.own()), name).unwrap();
     let tls = rustls::StreamOwned::new(client, TcpStream::connect(signaling.address).unwrap());
     let pages = page + &metrics_page(tls);
+    // The docs leave the definition of each metric to its help text.
+    for metric in pages.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()) {
+        assert!(pages.contains(&format!("# HELP {metric} ")), "{metric} has no help text");
+    }
     let samples = pages.lines().filter(|line| line.starts_with("jamjam_"));
     samples.map(|line| line.split(['{', ' ']).next().unwrap().to_owned()).collect()
 }
