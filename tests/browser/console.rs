@@ -1,59 +1,29 @@
 //! The console, used with mouse and keyboard and fed with hostile input.
 
-use std::net::TcpStream;
-
 use jamjam_dev::signaling::Dialect;
 use serde_json::{Value, json};
-use tungstenite::{Message, WebSocket};
+use test_support::server::member::Member;
+use test_support::server::process::{Server, run};
 
 use crate::chromium::{Chromium, Page};
-use crate::page_checks::{CONTRAST, PAGE_FUNCTIONS, assert_requests_and_no_errors, colors, press};
-use test_support::server::process::{Server, run};
 
 const SECRET: [&str; 2] = ["--hmac-secret", "test-secret"];
 
-/// Defines the JavaScript function `note`. The function finds the first visible entry of the activity list that contains a text.
-const NOTE: &str =
-    "globalThis.note = (text) => all('#notes > li').find((note) => !note.hidden && note.textContent.includes(text));";
+/// JavaScript functions. `note` is the first visible entry of the activity list that contains a text.
+const FUNCTIONS: &str = "
+    globalThis.note = (text) => all('#notes > li').find((note) => !note.hidden && note.textContent.includes(text));
+    globalThis.room = (name) => all('#rooms > li').find((one) => one.querySelector('.name').textContent === name);
+    globalThis.roomNames = () => words('#rooms summary .name').join();
+    globalThis.shownNotes = () => all('#notes > li').filter((one) => !one.hidden);
+    globalThis.member = (name) => all('.members > li').find((one) => one.querySelector('.name')?.textContent === name);
+    globalThis.isLink = (state) => one('#link')?.dataset.state === state;
+    null";
 
-/// A client of any dialect.
-pub(crate) struct Client(pub(crate) WebSocket<TcpStream>);
-
-impl Client {
-    pub(crate) fn at(server: &Server, path: &str) -> Self {
-        let stream = TcpStream::connect(server.address).unwrap();
-        stream.set_read_timeout(Some(test_support::server::TEST_TIMEOUT)).unwrap();
-        Self(tungstenite::client(format!("ws://{}{path}", server.address), stream).unwrap().0)
-    }
-
-    pub(crate) fn send_text(&mut self, message: &Value) {
-        self.0.send(Message::text(message.to_string())).unwrap();
-    }
-
-    pub(crate) fn receive(&mut self) -> Value {
-        serde_json::from_str(self.0.read().unwrap().to_text().unwrap()).unwrap()
-    }
-
-    /// Connects a client that creates a jamjam room with this name.
-    pub(crate) fn in_room(server: &Server, room: &str, password: Option<&str>, name: &str) -> (Self, Value) {
-        let mut client = Self::at(server, "/");
-        client.send_text(
-            &json!({"type": "CreateRoom", "data": {"room_name": room, "password": password, "peer_name": name}}),
-        );
-        let id = client.receive()["data"]["room_id"].clone();
-        (client, id)
-    }
-
-    fn join(&mut self, room: &Value, password: Option<&str>, name: &str) -> Value {
-        self.send_text(
-            &json!({"type": "JoinRoom", "data": {"room_id": room, "password": password, "peer_name": name}}),
-        );
-        self.receive()
-    }
-
-    pub(crate) fn chat(&mut self, content: &str) {
-        self.send_text(&json!({"type": "ChatMessage", "data": {"sender_id": "", "sender_name": "", "content": content, "timestamp": 1}}));
-    }
+fn create_room(server: &Server, room: &str, password: Option<&str>, name: &str) -> (Member, Value) {
+    let mut member = Member::connect(server.address);
+    member.send("CreateRoom", &json!({"room_name": room, "password": password, "peer_name": name}));
+    let id = member.receive_type("RoomCreated")["room_id"].take();
+    (member, id)
 }
 
 fn token(client: &str, room: &str) -> String {
@@ -62,294 +32,248 @@ fn token(client: &str, room: &str) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-pub(crate) fn start(options: &[&str]) -> Server {
+fn start(options: &[&str]) -> Server {
     Server::start_signaling(&[&["--docs-password", "sesame", "--bbx-room", "4711"], &SECRET[..], options].concat())
 }
 
-pub(crate) fn open(browser: &mut Chromium, server: &Server, width: u32, height: u32) -> Page {
-    let page = browser.page_with_login(&format!("http://{}/console", server.address), "admin", "sesame");
-    let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
-    browser.command(&page, "Emulation.setDeviceMetricsOverride", &size);
-    browser.evaluate(&page, &format!("{PAGE_FUNCTIONS}{NOTE}"));
-    browser.evaluate(&page, "until(() => document.querySelector('#link')?.dataset.state === 'live')");
-    page
+/// Opens the console, and checks its layout at the end.
+fn check_console(browser: &Chromium, server: &Server, check: impl FnOnce(&Page<'_>)) {
+    let page = browser.open(&format!("http://{}/console", server.address), Some(["admin", "sesame"]));
+    page.get(FUNCTIONS);
+    page.until("isLink('live')");
+    check(&page);
+    browser.assert_requests_and_no_errors(&format!("http://{}/", server.address), 5);
 }
 
-pub(crate) fn server_url(server: &Server) -> String {
-    format!("http://{}/", server.address)
-}
-
-/// Creates rooms of all dialects, each with members. Returns the clients, and the id of the jamjam room that has the password `hunter2`.
-pub(crate) fn rooms_with_members(server: &Server) -> (Vec<Client>, Value) {
-    let (mut ann, id) = Client::in_room(server, "Thursday jam", None, "Ann");
-    let (cid, locked) = Client::in_room(server, "Secret set", Some("hunter2"), "Cid");
-    let mut bob = Client::at(server, "/");
-    bob.join(&id, None, "Bob");
-    ann.receive();
-    let mut room_member = Client::at(server, &format!("/lobby?token={}", token("player-01", "lobby")));
-    room_member.receive();
-    let mut phone = Client::at(server, "/");
-    phone.send_text(&json!({"type": "join", "room_code": "4711"}));
-    phone.receive();
-    let mut zoe = Client::at(server, "/?roomId=standup&userId=zoe&userName=Zoe");
-    zoe.receive();
-    (vec![ann, bob, cid, room_member, phone, zoe], locked)
+/// Creates rooms of all dialects, each with members. Returns the members, and the id of the jamjam room that has the password `hunter2`.
+fn rooms_with_members(server: &Server) -> (Vec<Member>, Value) {
+    let (mut ann, id) = create_room(server, "Thursday jam", None, "Ann");
+    let (cid, locked) = create_room(server, "Secret set", Some("hunter2"), "Cid");
+    let mut bob = Member::connect(server.address);
+    bob.send("JoinRoom", &json!({"room_id": id, "password": null, "peer_name": "Bob"}));
+    bob.receive_type("RoomJoined");
+    ann.receive_type("PeerJoined");
+    let player = Member::connect_to(server.address, &format!("/lobby?token={}", token("player-01", "lobby")));
+    let mut phone = Member::connect(server.address);
+    phone.send_text(r#"{"type": "join", "room_code": "4711"}"#);
+    let zoe = Member::connect_to(server.address, "/?roomId=standup&userId=zoe&userName=Zoe");
+    let mut members = vec![ann, bob, cid, player, phone, zoe];
+    for member in &mut members[3..] {
+        member.receive();
+    }
+    (members, locked)
 }
 
 #[test]
 #[ignore = "needs Chromium: .ci/full"]
-fn console_shows_members_messages_and_rejection_reasons() {
+fn console_shows_rooms_members_messages_and_rejection_reasons() {
     let server = start(&[]);
-    let (mut clients, locked) = rooms_with_members(&server);
-    let mut browser = Chromium::start();
-    let page = open(&mut browser, &server, 1_280, 900);
-    browser.evaluate(&page, "until(() => all('#rooms > li').length === 5)");
-    let rooms = "all('#rooms > li').map((room) => [...room.querySelectorAll('summary > .dialect, summary > .name, summary .size, \
-                 summary > .lock')].map((part) => part.textContent).join('|'))";
-    assert_eq!(
-        browser.evaluate(&page, rooms),
-        json!([
+    let (mut members, locked) = rooms_with_members(&server);
+    check_console(&Chromium::start(), &server, |page| {
+        page.until("all('#rooms > li').length === 5");
+        let rooms = "all('#rooms > li').map((room) => [...room.querySelectorAll('summary > .dialect, summary > .name, \
+                     summary .size, summary > .lock')].map((part) => part.textContent).join('|'))";
+        let expected = [
             "jamjam|Thursday jam||2 members",
             "jamjam|Secret set|needs a password|1 member",
             "broadcast|lobby|needs a token|1 member",
             "bbx|4711||1 member",
             "webrtc|standup||1 member",
-        ])
-    );
-    // A room is opened with the keyboard, and shows its members.
-    browser.evaluate(&page, "document.querySelector('#rooms summary').focus()");
-    press(&mut browser, &page, "Enter");
-    let members =
-        browser.evaluate(&page, "until(() => words('#rooms > li:first-child .members > li .name').join() || null)");
-    assert_eq!(members, "Ann,Bob");
-    // A rejected client is listed with source, action and reason, but without the password.
-    let mut dan = Client::at(&server, "/");
-    dan.join(&locked, Some("opensesame"), "Dan");
-    let seen = browser.evaluate(
-        &page,
-        "until(() => note('Invalid password')).then((note) => { note.querySelector('summary').click(); \
-         return until(() => note.querySelector('.text').textContent).then(() => note.innerText); })",
-    );
-    let seen = seen.as_str().unwrap();
-    assert!(
-        seen.contains("✕ rejected") && seen.contains("JoinRoom") && seen.contains("\"password\": \"(redacted)\""),
-        "{seen}"
-    );
-    assert!(seen.contains("\n    \"peer_name\": \"Dan\"\n") && !seen.contains("opensesame"), "{seen}");
-    clients[5].send_text(&json!({"type": "offer", "targetUserId": "nobody", "sdp": {}}));
-    clients[3].0.send(Message::text("no json")).unwrap();
-    clients[0].chat("From the second verse on");
-    browser.evaluate(&page, "until(() => note('△ ignored') && note('Invalid JSON payload') && note('ChatMessage'))");
-    browser.evaluate(&page, "until(() => /[1-9]/.test(document.querySelector('#counters tbody tr:last-child td:nth-child(5)').textContent))");
-    let counts = "[...document.querySelectorAll('#counters tbody tr')].map((row) => [...row.cells].slice(0, 4).map((cell) => \
-                  cell.textContent).join(' '))";
-    let used = [("jamjam", "4 2 3"), ("broadcast", "1 1 1"), ("bbx", "1 1 1"), ("webrtc", "1 1 1"), ("all", "7 5 6")];
-    let rows = Dialect::ALL.into_iter().map(Dialect::name).chain(["undecided", "all"]).map(|name| {
-        let counts = used.iter().find(|(dialect, _)| *dialect == name).map_or("0 0 0", |(_, counts)| counts);
-        format!("{name} {counts}")
+        ];
+        assert_eq!(page.get(rooms), json!(expected));
+        page.get("one('#rooms summary').focus()");
+        page.press("Enter");
+        page.until("words('#rooms > li:first-child .members > li .name').join() === 'Ann,Bob'");
+        // A rejected client is listed with source, action and reason, but without the password.
+        let mut dan = Member::connect(server.address);
+        dan.send("JoinRoom", &json!({"room_id": locked, "password": "opensesame", "peer_name": "Dan"}));
+        page.get("until(() => note('Invalid password')).then((note) => note.querySelector('summary').click())");
+        page.until("note('Invalid password').querySelector('.text').textContent");
+        let seen = page.get("note('Invalid password').innerText");
+        let seen = seen.as_str().unwrap();
+        for part in ["✕ rejected", "JoinRoom", "\"password\": \"(redacted)\"", "\n    \"peer_name\": \"Dan\"\n"] {
+            assert!(seen.contains(part) && !seen.contains("opensesame"), "{part}: {seen}");
+        }
+        members[5].send_text(r#"{"type": "offer", "targetUserId": "nobody", "sdp": {}}"#);
+        members[3].send_text("no json");
+        members[0].chat("From the second verse on");
+        page.until("note('△ ignored') && note('Invalid JSON payload') && note('ChatMessage')");
+        // The legend contains every mark of the list.
+        let marks = "all('#notes .mark, #notes .outcome').map((one) => one.textContent[0])";
+        let unexplained = format!("{marks}.filter((mark) => mark && !text('#legend').includes(mark))");
+        assert_eq!(page.get(&unexplained), json!([]));
+        page.until("/[1-9]/.test(text('#counters tbody tr:last-child td:nth-child(5)'))");
+        let counts = "all('#counters tbody tr').map((row) => [...row.cells].slice(0, 4).map((cell) => cell.textContent).join(' '))";
+        let used =
+            [("jamjam", "4 2 3"), ("broadcast", "1 1 1"), ("bbx", "1 1 1"), ("webrtc", "1 1 1"), ("all", "7 5 6")];
+        let rows = Dialect::ALL.into_iter().map(Dialect::name).chain(["undecided", "all"]).map(|name| {
+            let counts = used.iter().find(|(dialect, _)| *dialect == name).map_or("0 0 0", |(_, counts)| counts);
+            format!("{name} {counts}")
+        });
+        assert_eq!(page.get(counts), json!(rows.collect::<Vec<_>>()));
+        page.get("all('details').forEach((one) => { one.open = true; })");
+        page.assert_layout("console", 80);
     });
-    assert_eq!(browser.evaluate(&page, counts), json!(rows.collect::<Vec<_>>()));
-    for scheme in ["light", "dark"] {
-        colors(&mut browser, &page, scheme);
-        browser.screenshot(&page, &format!("console-{scheme}.png"));
-    }
-    assert_requests_and_no_errors(&browser, &server_url(&server), 5);
 }
 
 #[test]
 #[ignore = "needs Chromium: .ci/full"]
 fn protected_room_content_is_hidden_until_enabled_and_after_reload() {
-    let mut server = start(&[]);
-    let (mut clients, _) = rooms_with_members(&server);
-    let mut browser = Chromium::start();
-    let page = open(&mut browser, &server, 1_280, 900);
-    clients[2].chat("nobody else reads this");
-    clients[0].chat("everybody reads this");
-    let opened = "until(() => note('Cid') && note('Ann')).then(() => { all('#notes details').forEach((one) => { one.open = true; }); \
-                  return until(() => words('#notes .text').join(' ').includes('everybody')); })";
-    browser.evaluate(&page, opened);
-    let text = "document.querySelector('#notes').textContent";
-    let seen = browser.evaluate(&page, text);
-    let seen = seen.as_str().unwrap();
-    assert!(!seen.contains("nobody else") && seen.contains("Hidden: the room needs a password"), "{seen}");
-    browser.evaluate(&page, "document.querySelector('#content').click()");
-    let shown = "until(() => { all('#notes details').forEach((one) => { one.open = true; }); return \
-                 document.querySelector('#notes').textContent.includes('nobody else reads this'); })";
-    assert_eq!(browser.evaluate(&page, shown), true);
-    let line = server.line_starting_with("console: responses include content of protected rooms to=127.0.0.1");
-    assert_eq!(line.level, "INFO");
-    browser.evaluate(&page, "document.querySelector('#content').click()");
-    browser.evaluate(
-        &page,
-        "until(() => note('content hidden') && !document.querySelector('#notes').textContent.includes('nobody else'))",
-    );
-    browser.evaluate(&page, "document.querySelector('#content').click()");
-    browser.evaluate(&page, shown);
-    let url = format!("http://{}/console", server.address);
-    browser.command(&page, "Page.navigate", &json!({"url": url}));
-    browser.evaluate(&page, &format!("{PAGE_FUNCTIONS}{NOTE}"));
-    browser.evaluate(&page, "until(() => note('content hidden'))");
-    let seen = "[document.querySelector('#content').checked, document.body.textContent.includes('nobody else')]";
-    assert_eq!(browser.evaluate(&page, seen), json!([false, false]));
-    assert_requests_and_no_errors(&browser, &server_url(&server), 5);
+    let server = start(&[]);
+    let (mut members, _) = rooms_with_members(&server);
+    check_console(&Chromium::start(), &server, |page| {
+        members[2].chat("nobody else reads this");
+        members[0].chat("everybody reads this");
+        page.until("note('Cid') && note('Ann')");
+        let open_and_find = |found: &str| {
+            let open = "all('#notes details').forEach((one) => { one.open = true; })";
+            page.get(&format!("until(() => {{ {open}; return text('#notes').includes('{found}'); }})"));
+        };
+        open_and_find("everybody reads");
+        let seen = page.get("text('#notes')");
+        let seen = seen.as_str().unwrap();
+        assert!(!seen.contains("nobody else") && seen.contains("Hidden: the room needs a password"), "{seen}");
+        page.click("#content");
+        open_and_find("nobody else reads this");
+        page.click("#content");
+        page.until("note('content hidden') && !text('#notes').includes('nobody else')");
+        page.click("#content");
+        open_and_find("nobody else reads this");
+        page.navigate(&format!("http://{}/console", server.address));
+        page.get(FUNCTIONS);
+        page.until("note('content hidden')");
+        assert_eq!(page.get("[one('#content').checked, text('body').includes('nobody else')]"), json!([false, false]));
+    });
 }
 
 #[test]
 #[ignore = "needs Chromium: .ci/full"]
 fn every_control_is_reachable_by_keyboard_with_visible_focus() {
     let server = start(&[]);
-    let (mut clients, _) = rooms_with_members(&server);
-    let mut browser = Chromium::start();
-    let page = open(&mut browser, &server, 1_280, 900);
-    clients[0].chat("hello");
-    browser.evaluate(&page, "until(() => note('ChatMessage'))");
-    press(&mut browser, &page, "p");
-    browser.evaluate(&page, "document.activeElement.blur()");
-    let mut reached = Vec::new();
-    for _ in 0..60 {
-        press(&mut browser, &page, "Tab");
-        let focus = "(() => { const one = document.activeElement; return [one.id || one.className || (one.closest('[id]')?.id ?? '') + ' ' + \
-                     one.tagName, getComputedStyle(one).outlineStyle]; })()";
-        let focus = browser.evaluate(&page, focus);
-        if focus[0] == "" || focus[0].as_str().is_some_and(|id| id.ends_with("BODY")) {
-            break;
+    let (mut members, _) = rooms_with_members(&server);
+    check_console(&Chromium::start(), &server, |page| {
+        members[0].chat("hello");
+        page.until("note('ChatMessage')");
+        page.press("p");
+        page.get("document.activeElement.blur()");
+        let mut reached = Vec::new();
+        for _ in 0..60 {
+            page.press("Tab");
+            let focus = page.get(
+                "(() => { const { id, className, tagName } = document.activeElement;
+                const parent = document.activeElement.closest('[id]')?.id ?? '';
+                const { outlineStyle } = getComputedStyle(document.activeElement);
+                return [id || className || `${parent} ${tagName}`, outlineStyle]; })()",
+            );
+            let name = focus[0].as_str().unwrap();
+            if name.is_empty() || name.ends_with("BODY") {
+                break;
+            }
+            assert_eq!(focus[1], "solid", "{focus}");
+            reached.push(name.to_owned());
         }
-        assert_eq!(focus[1], "solid", "{focus}");
-        reached.push(focus[0].as_str().unwrap().to_owned());
-    }
-    reached.dedup();
-    let mut expected = vec!["skip", "pages A", "find", "dialect", "wide", "order"];
-    expected.extend(["rooms SUMMARY", "only", "end"].repeat(5));
-    expected.extend(["pause", "kinds", "pings", "content", "notes SUMMARY"]);
-    assert_eq!(reached, expected);
-    // While the console is paused, messages are only counted. The messages are shown when the console resumes.
-    clients[1].chat("while it is paused");
-    browser.evaluate(&page, "until(() => document.querySelector('#pause').textContent.includes('Resume (1 new)'))");
-    assert_eq!(browser.evaluate(&page, "note('Bob') === undefined"), true);
-    press(&mut browser, &page, "p");
-    browser.evaluate(&page, "until(() => note('Bob'))");
-    // Searching for the name of a member finds rooms and messages. The Escape key shows all rooms and messages again.
-    press(&mut browser, &page, "/");
-    assert_eq!(browser.evaluate(&page, "document.activeElement.id"), "find");
-    browser.command(&page, "Input.insertText", &json!({"text": "bOB"}));
-    browser.evaluate(&page, "until(() => all('#rooms > li').length === 1)");
-    let found = "[words('#rooms .members .name'), words('#notes > li:not([hidden]) .who'), document.querySelector('#spoken').textContent]";
-    browser.evaluate(&page, "until(() => document.querySelector('#spoken').textContent.startsWith('Found'))");
-    assert_eq!(browser.evaluate(&page, found), json!([["Bob"], ["Bob"], "Found: 1 room, 2 members."]));
-    // A letter in a text field does not trigger the shortcut of the same letter.
-    press(&mut browser, &page, "p");
-    assert_eq!(browser.evaluate(&page, "document.querySelector('#pause').getAttribute('aria-pressed')"), "false");
-    press(&mut browser, &page, "Escape");
-    browser.evaluate(&page, "until(() => all('#rooms > li').length === 5)");
-    browser.command(&page, "Input.insertText", &json!({"text": "nowhere"}));
-    browser.evaluate(&page, "until(() => !document.querySelector('#rooms-empty').hidden)");
-    assert_requests_and_no_errors(&browser, &server_url(&server), 5);
+        reached.dedup();
+        let mut expected = vec!["skip", "pages A", "find", "dialect", "wide", "order"];
+        expected.extend(["rooms SUMMARY", "only", "end"].repeat(5));
+        expected.extend(["pause", "kinds", "pings", "content", "notes SUMMARY"]);
+        assert_eq!(reached, expected);
+        // While the console is paused, messages are only counted. They are shown when the console resumes.
+        members[1].chat("while it is paused");
+        page.until("text('#pause').includes('Resume (1 new)')");
+        assert_eq!(page.get("note('Bob') === undefined"), true);
+        page.press("p");
+        page.until("note('Bob')");
+        // Searching for the name of a member finds rooms and messages. The Escape key shows all rooms and messages again.
+        page.press("/");
+        assert_eq!(page.get("document.activeElement.id"), "find");
+        page.command("Input.insertText", &json!({"text": "bOB"}));
+        page.until("all('#rooms > li').length === 1 && text('#spoken').startsWith('Found')");
+        let found = "[words('#rooms .members .name'), words('#notes > li:not([hidden]) .who'), text('#spoken')]";
+        assert_eq!(page.get(found), json!([["Bob"], ["Bob"], "Found: 1 room, 2 members."]));
+        // A letter in a text field does not trigger the shortcut of the same letter.
+        page.press("p");
+        assert_eq!(page.get("one('#pause').getAttribute('aria-pressed')"), "false");
+        page.press("Escape");
+        page.until("all('#rooms > li').length === 5");
+        page.command("Input.insertText", &json!({"text": "nowhere"}));
+        page.until("!one('#rooms-empty').hidden");
+    });
 }
 
 #[test]
 #[ignore = "needs Chromium: .ci/full"]
 fn untrusted_names_and_messages_are_escaped() {
     let server = start(&[]);
-    let mut browser = Chromium::start();
-    let page = open(&mut browser, &server, 360, 800);
-    let markup = "<img src=x onerror=\"globalThis.hit=1\"><script>globalThis.hit=1</script>";
-    let before = browser.evaluate(&page, "[...new Set(all('*').map((one) => one.tagName))].sort()");
-    let (mut mallory, _) =
-        Client::in_room(&server, markup, None, &format!("{markup}\u{202e}\u{2066}gpj.exe\u{7}\u{200b}"));
-    mallory.chat(&format!("{markup}\u{202e}{}", "w".repeat(500)));
-    let _zoe =
-        Client::at(&server, "/?roomId=%3Cimg%20src%3Dx%20onerror%3Dhit()%3E&userId=%E2%80%AEu&userName=%3Cb%3En");
-    let mut big = Client::at(&server, &format!("/lobby?token={}", token("<b>player", "lobby")));
-    big.receive();
-    big.send_text(&json!({"type": markup, "content": markup.repeat(14_000)}));
-    let mut deep = Client::at(&server, "/?roomId=r&userId=u&userName=n");
-    deep.send_text(&json!({"type": "ping", "x": "\u{202e}".repeat(600)}));
-    deep.0.send(Message::text("[".repeat(5_000))).unwrap();
-    browser.evaluate(&page, "document.querySelector('#content').click(); document.querySelector('#pings').click()");
-    browser.evaluate(&page, "until(() => note('ChatMessage') && note('ping') && note('not a JSON object'))");
-    browser.evaluate(&page, "all('details').forEach((one) => { one.open = true; })");
-    browser.evaluate(
-        &page,
-        "until(() => all('#notes pre:not([hidden])').every((one) => one.textContent) && all('#rooms .members .name').length > 3)",
-    );
-    let after = browser.evaluate(&page, "[...new Set(all('*').map((one) => one.tagName))].sort()");
-    let made: Vec<&Value> =
-        after.as_array().unwrap().iter().filter(|tag| !before.as_array().unwrap().contains(tag)).collect();
-    // The page itself creates these elements for a message. No element comes from a client.
-    assert_eq!(made, ["CODE", "PRE", "TIME"]);
-    assert_eq!(
-        browser.evaluate(&page, "[typeof globalThis.hit, all('script').length, all('img').length]"),
-        json!(["undefined", 1, 0])
-    );
-    let text = browser.evaluate(&page, "document.body.textContent");
-    let text = text.as_str().unwrap();
-    assert!(text.contains("onerror=") && text.contains("⟨U+202E⟩") && text.contains("⟨U+0007⟩"), "{text}");
-    let is_invisible = |letter: &char| {
-        jamjam_dev::sanitize::sanitize_char(*letter) != *letter && !"\n\t".contains(*letter) || *letter == '\u{200b}'
-    };
-    assert_eq!(text.chars().find(is_invisible), None);
-    // The page is not wider than the window.
-    assert_eq!(
-        browser.evaluate(&page, "document.documentElement.scrollWidth <= document.documentElement.clientWidth"),
-        true
-    );
-    browser.screenshot(&page, "console-hostile.png");
-    assert_requests_and_no_errors(&browser, &server_url(&server), 5);
-}
-
-#[test]
-#[ignore = "needs Chromium: .ci/full"]
-fn text_contrast_is_sufficient_in_both_themes_and_narrow_windows() {
-    let server = start(&[]);
-    let (mut clients, _) = rooms_with_members(&server);
-    let mut browser = Chromium::start();
-    let page = open(&mut browser, &server, 360, 800);
-    clients[5].send_text(&json!({"type": "offer", "targetUserId": "nobody", "sdp": {}}));
-    clients[3].0.send(Message::text("no json")).unwrap();
-    browser.evaluate(&page, "until(() => note('△ ignored') && note('✕ rejected'))");
-    browser.evaluate(&page, "all('details').forEach((one) => { one.open = true; })");
-    for scheme in ["light", "dark"] {
-        colors(&mut browser, &page, scheme);
-        let lowest_contrast = browser.evaluate(&page, CONTRAST);
-        assert!(
-            lowest_contrast[0].as_u64().unwrap() > 80 && lowest_contrast[1].as_f64().unwrap() >= 4.5,
-            "{scheme}: {lowest_contrast}"
-        );
-        assert_eq!(
-            browser.evaluate(&page, "document.documentElement.scrollWidth <= document.documentElement.clientWidth"),
-            true
-        );
-        browser.screenshot(&page, &format!("console-narrow-{scheme}.png"));
-    }
-    assert_requests_and_no_errors(&browser, &server_url(&server), 5);
+    check_console(&Chromium::start(), &server, |page| {
+        let markup = "<img src=x onerror=\"globalThis.hit=1\"><script>globalThis.hit=1</script>";
+        let tags = "[...new Set(all('*').map((one) => one.tagName))].sort()";
+        let before = page.get(tags);
+        let (mut mallory, _) =
+            create_room(&server, markup, None, &format!("{markup}\u{202e}\u{2066}gpj.exe\u{7}\u{200b}"));
+        mallory.chat(&format!("{markup}\u{202e}{}", "w".repeat(500)));
+        let path = "/?roomId=%3Cimg%20src%3Dx%20onerror%3Dhit()%3E&userId=%E2%80%AEu&userName=%3Cb%3En";
+        let _zoe = Member::connect_to(server.address, path);
+        let mut big = Member::connect_to(server.address, &format!("/lobby?token={}", token("<b>player", "lobby")));
+        big.receive();
+        big.send_text(&json!({"type": markup, "content": markup.repeat(14_000)}).to_string());
+        let mut deep = Member::connect_to(server.address, "/?roomId=r&userId=u&userName=n");
+        deep.send_text(&json!({"type": "ping", "x": "\u{202e}".repeat(600)}).to_string());
+        deep.send_text(&"[".repeat(5_000));
+        page.click("#content");
+        page.click("#pings");
+        page.until("note('ChatMessage') && note('ping') && note('not a JSON object')");
+        page.get("all('details').forEach((one) => { one.open = true; })");
+        page.until("all('#notes pre:not([hidden])').every((one) => one.textContent)");
+        page.until("all('#rooms .members .name').length > 3");
+        let after = page.get(tags);
+        let is_new = |tag: &&Value| !before.as_array().unwrap().contains(tag);
+        let made: Vec<&Value> = after.as_array().unwrap().iter().filter(is_new).collect();
+        // The page itself creates these elements for a message. No element comes from a client.
+        assert_eq!(made, ["CODE", "PRE", "TIME"]);
+        let counts = "[typeof globalThis.hit, all('script').length, all('img').length]";
+        assert_eq!(page.get(counts), json!(["undefined", 1, 0]));
+        let text = page.get("text('body')");
+        let text = text.as_str().unwrap();
+        assert!(text.contains("onerror=") && text.contains("⟨U+202E⟩") && text.contains("⟨U+0007⟩"), "{text}");
+        let is_invisible = |letter: &char| {
+            let is_replaced = jamjam_dev::sanitize::sanitize_char(*letter) != *letter;
+            is_replaced && !"\n\t".contains(*letter) || *letter == '\u{200b}'
+        };
+        assert_eq!(text.chars().find(is_invisible), None);
+        page.assert_layout("hostile names", 1);
+        // An operator can close the room. The dialog shows the name as text, without invisible characters.
+        let found = "all('#rooms > li').find((one) => one.querySelector('.name').textContent.includes('onerror='))";
+        page.get(&format!("{found}.querySelector('.tools .end').click()"));
+        let dialog = page.get("text('#confirm-text')");
+        let dialog = dialog.as_str().unwrap();
+        assert!(dialog.contains("onerror") && !dialog.contains('\u{202e}'), "{dialog}");
+        page.click("#confirm-do");
+        page.until("!one('#confirm').open && note('closed')");
+        assert_eq!(server.metric("rooms_closed_by_operator_total"), 1);
+        assert_eq!(page.get(counts), json!(["undefined", 1, 0]));
+    });
 }
 
 #[test]
 #[ignore = "needs Chromium: .ci/full"]
 fn page_size_stays_bounded_under_load() {
     let server = start(&["--rate-limit-messages", "off"]);
-    let mut browser = Chromium::start();
-    let page = open(&mut browser, &server, 1_280, 900);
-    browser.evaluate(&page, "document.querySelector('#pings').click()");
-    let mut client = Client::at(&server, "/?roomId=r&userId=u&userName=n");
-    for burst in 1..=5 {
-        for _ in 0..300 {
-            client.send_text(&json!({"type": "ping", "burst": burst}));
-            while client.receive()["type"] != "pong" {}
+    check_console(&Chromium::start(), &server, |page| {
+        page.click("#pings");
+        let mut client = Member::connect_to(server.address, "/?roomId=r&userId=u&userName=n");
+        for burst in 1..=5 {
+            for _ in 0..300 {
+                client.send("ping", &Value::Null);
+                while client.receive()["type"] != "pong" {}
+            }
+            let total = "text('#counters tbody tr:last-child td:nth-child(6)').replace(/,/g, '')";
+            page.until(&format!("{total} === '{}'", burst * 300));
         }
-        let total = format!(
-            "document.querySelector('#counters tbody tr:last-child td:nth-child(6)').textContent.replace(/,/g, '') === '{}'",
-            burst * 300
-        );
-        browser.evaluate(&page, &format!("until(() => {total})"));
-    }
-    // The console keeps at most 500 accepted messages. All other entries, such as connections and gaps, share a separate maximum.
-    let notes = browser.evaluate(
-        &page,
-        "[notes.filter(isOrdinary).length, all('#notes > li').length - notes.length, notes.length < 510, words('#notes .gap').length > 0]",
-    );
-    assert_eq!(notes, json!([500, 0, true, true]));
-    assert_requests_and_no_errors(&browser, &server_url(&server), 5);
+        // The console keeps at most 500 accepted messages. All other entries, such as connections and gaps, share a separate maximum.
+        let notes = "[notes.filter(isOrdinary).length, all('#notes > li').length - notes.length, notes.length < 510, \
+                     words('#notes .gap').length > 0]";
+        assert_eq!(page.get(notes), json!([500, 0, true, true]));
+    });
 }
 
 #[test]
@@ -357,29 +281,151 @@ fn page_size_stays_bounded_under_load() {
 fn page_survives_a_server_restart_and_reports_a_lost_login() {
     let server = start(&[]);
     let port = server.address.port().to_string();
-    let mut browser = Chromium::start();
-    let page = open(&mut browser, &server, 1_280, 900);
-    let _ann = Client::in_room(&server, "before", None, "Ann");
-    browser.evaluate(&page, "until(() => words('#rooms summary .name').includes('before'))");
-    assert_requests_and_no_errors(&browser, &server_url(&server), 5);
+    let browser = Chromium::start();
+    let (_ann, _) = create_room(&server, "before", None, "Ann");
+    let url = format!("http://{}/console", server.address);
+    let page = browser.open(&url, Some(["admin", "sesame"]));
+    page.get(FUNCTIONS);
+    page.until("roomNames().includes('before')");
     assert_eq!(server.stop("TERM").code, Some(0));
-    let words = browser.evaluate(
-        &page,
-        "until(() => document.querySelector('#link').dataset.state === 'gone' && words('#link-words')[0])",
-    );
-    assert!(words.as_str().unwrap().starts_with("The server does not respond. Trying again"), "{words}");
-    assert_eq!(browser.evaluate(&page, "document.querySelector('#retry').checkVisibility()"), true);
+    let link = page.until("isLink('gone') && words('#link-words')[0]");
+    assert!(link.as_str().unwrap().starts_with("The server does not respond. Trying again"), "{link}");
+    assert_eq!(page.get("one('#retry').checkVisibility()"), true);
     let server = start(&["--port", &port]);
-    let _bob = Client::in_room(&server, "after", None, "Bob");
-    browser.evaluate(&page, "until(() => document.querySelector('#link').dataset.state === 'live')");
-    browser.evaluate(
-        &page,
-        "until(() => note('The server was restarted.') && words('#rooms summary .name').join() === 'after,4711')",
-    );
-    browser.evaluate(&page, "globalThis.fetch = async () => new Response('{}', { status: 401 })");
-    let words = browser.evaluate(
-        &page,
-        "until(() => document.querySelector('#link').dataset.state === 'gone' && words('#link-words')[0])",
-    );
-    assert_eq!(words, "The login is no longer valid. Reload the page to log in again.");
+    let (_bob, _) = create_room(&server, "after", None, "Bob");
+    page.until("isLink('live') && note('The server was restarted.') && roomNames() === 'after,4711'");
+    page.get("globalThis.fetch = async () => new Response('{}', { status: 401 }); null");
+    let link = page.until("isLink('gone') && words('#link-words')[0]");
+    assert_eq!(link, "The login is no longer valid. Reload the page to log in again.");
+}
+
+#[test]
+#[ignore = "needs Chromium: .ci/full"]
+fn one_room_or_one_member_can_be_shown_exclusively() {
+    let server = start(&[]);
+    let (mut members, _) = rooms_with_members(&server);
+    check_console(&Chromium::start(), &server, |page| {
+        let is_all = "all('#rooms > li').length === 5";
+        let is_one_room = "all('#rooms > li').length === 1";
+        members[0].chat("from Ann");
+        members[1].chat("from Bob, #0");
+        members[3].send_text(r#"{"type": "post", "data": {}}"#);
+        page.until(&format!("{is_all} && note('Ann') && note('Bob') && note('post')"));
+        let select_room = "room('Thursday jam').querySelector('.only').click()";
+        page.get(select_room);
+        page.until("roomNames() === 'Thursday jam' && words('#rooms .members .name').join() === 'Ann,Bob'");
+        assert_eq!(page.get("words('#scope')"), json!(["Only room Thursday jam Show all"]));
+        let rooms = "[...new Set(shownNotes().map((one) => one.querySelector('.room').textContent))].join()";
+        assert_eq!(page.get(rooms), "Thursday jam");
+        assert_eq!(page.get("room('Thursday jam').querySelector('.only').getAttribute('aria-pressed')"), "true");
+        // Messages of other rooms that arrive later stay hidden.
+        members[3].send_text(r#"{"type": "later", "data": {}}"#);
+        page.until("all('#notes > li').some((one) => one.hidden && one.textContent.includes('later'))");
+        page.click("#scope-clear");
+        page.until(&format!("{is_all} && note('later')"));
+        assert_eq!(page.get("[one('#scope').hidden, document.activeElement.id]"), json!([true, "find"]));
+        // A second click on the same button also shows all rooms. So does the key Esc.
+        for again in [true, false] {
+            page.get(select_room);
+            page.until(is_one_room);
+            if again {
+                page.get(select_room);
+            } else {
+                page.press("Escape");
+            }
+            page.until(is_all);
+        }
+        page.get("room('Thursday jam').querySelector('details').open = true");
+        page.until("member('Bob')");
+        let number = page.get("member('Bob').querySelector('.number').textContent");
+        page.get("member('Bob').querySelector('.number').click()");
+        page.until("roomNames() === 'Thursday jam' && words('#rooms .members .name').join() === 'Bob'");
+        let numbers = "[...new Set(shownNotes().map((one) => one.querySelector('.number').textContent))].join()";
+        assert_eq!(page.get(numbers), number);
+        let scope = format!("Only {} Bob Show all", number.as_str().unwrap());
+        assert_eq!(page.get("words('#scope')"), json!([scope]));
+        page.press("Escape");
+        // The buttons of an opened message select its member and its room.
+        page.until(&format!("{is_all} && note('Ann')"));
+        page.get("note('Ann').querySelector('details').open = true");
+        page.until("note('Ann').querySelector('.only-member').textContent === 'Only #0'");
+        page.get("note('Ann').querySelector('.only-member').click()");
+        page.until("words('#scope')[0] === 'Only #0 Ann Show all' && !note('Bob')");
+        page.get("note('Ann').querySelector('.only-room').click()");
+        page.until("words('#scope')[0] === 'Only room Thursday jam Show all' && note('Bob')");
+        page.press("Escape");
+        // A room stays selected when it is closed.
+        page.get("room('standup').querySelector('.only').click()");
+        page.until(is_one_room);
+        members.truncate(5);
+        page.until("words('#rooms-empty').join() === 'This room is closed or not in the list.'");
+    });
+}
+
+#[test]
+#[ignore = "needs Chromium: .ci/full"]
+fn pings_are_hidden_until_the_checkbox_shows_them() {
+    let server = start(&[]);
+    let (mut members, _) = rooms_with_members(&server);
+    check_console(&Chromium::start(), &server, |page| {
+        members[5].send_text(r#"{"type": "ping"}"#);
+        members[4].send_text(r#"{"type": "ping", "client_time": 1}"#);
+        members[3].send_text(r#"{"type": "KeepAlive"}"#);
+        // An ignored ping is a problem, so it is shown.
+        members[4].send_text(r#"{"type": "ping", "client_time": "x"}"#);
+        members[0].chat("hello");
+        page.until("note('ChatMessage') && words('#pings-count').join() === '3 hidden'");
+        let kinds = "shownNotes().map((one) => one.querySelector('.kind').textContent)\
+                     .filter((kind) => /ping|keepalive/i.test(kind)).sort().join()";
+        assert_eq!(page.get(kinds), "ping");
+        assert_eq!(page.get("note('ping').classList.contains('ignored')"), true);
+        page.click("#pings");
+        assert_eq!(page.get(kinds), "KeepAlive,ping,ping,ping");
+        assert_eq!(page.get("text('#pings-count')"), "");
+        page.click("#pings");
+        assert_eq!(page.get(kinds), "ping");
+    });
+}
+
+#[test]
+#[ignore = "needs Chromium: .ci/full"]
+fn operator_disconnects_a_member_after_confirmation() {
+    let server = start(&[]);
+    let (mut members, _) = rooms_with_members(&server);
+    check_console(&Chromium::start(), &server, |page| {
+        page.until("all('#rooms > li').length === 5");
+        page.get("room('Thursday jam').querySelector('details').open = true");
+        page.until("member('Bob')");
+        let ask = "member('Bob').querySelector('.end').click()";
+        page.get(ask);
+        let dialog =
+            page.get("[one('#confirm').open, document.activeElement.id, ...words('#confirm h2, #confirm-text')]");
+        assert_eq!((&dialog[0], &dialog[1]), (&json!(true), &json!("confirm-cancel")), "{dialog}");
+        assert!(dialog[2].as_str().unwrap().starts_with("Disconnect #"), "{dialog}");
+        assert!(dialog[3].as_str().unwrap().starts_with("Bob, "), "{dialog}");
+        page.assert_layout("confirmation", 1);
+        // Neither Cancel nor Esc disconnects a client.
+        page.click("#confirm-cancel");
+        page.get(ask);
+        page.press("Escape");
+        page.until("!one('#confirm').open");
+        assert_eq!(server.metric("closed_by_operator_total"), 0);
+        page.get(ask);
+        page.click("#confirm-do");
+        page.until("!one('#confirm').open && !member('Bob') && member('Ann')");
+        page.until("note('closed with 1008: Disconnected by the operator')");
+        members[0].receive_type("PeerLeft");
+        assert_eq!(server.metric("closed_by_operator_total"), 1);
+        // A member that left in the meantime and a lost server are errors in the dialog.
+        let gone = "async (url, { body }) => (globalThis.sent ??= body, new Response('{\"error\":\"No open connection\"}', { status: 404 }))";
+        let offline = "() => Promise.reject(new TypeError('offline'))";
+        for (fetch, error) in [(gone, "No open connection"), (offline, "The server does not respond. Try again.")] {
+            page.get(&format!("globalThis.fetch = {fetch}; null"));
+            page.get("confirmDisconnect({ connection: 2, name: 'Bob', id: null, address: '127.0.0.1' }); null");
+            page.click("#confirm-do");
+            assert_eq!(page.until("!one('#confirm-error').hidden && words('#confirm-error')[0]"), error);
+            page.click("#confirm-cancel");
+        }
+        assert_eq!(page.get("JSON.parse(sent).runId === runId && runId.length"), 16);
+    });
 }

@@ -3,5 +3,7 @@
 mod driver_waker;
 mod fuzz_corpus;
 mod mapped_address;
+mod printed_values;
+mod room_files;
 #[cfg(target_os = "linux")]
 mod this_machine;

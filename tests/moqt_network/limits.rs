@@ -1,29 +1,20 @@
-//! Tests connection limits of the server. Also tests errors that the client reports: rejection, missing responses and untrusted server
-//! certificates.
+//! The limits of the server on connections and memory.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jamjam_dev::client::RunKind;
-use jamjam_dev::client::{FrameTracker, MoqtFailure, MoqtResults, MoqtRunConfig};
-use jamjam_dev::io::moqt::client::ClientThread;
 use jamjam_dev::io::moqt::connect::{MoqtConnectError, MoqtConnectOptions};
 use jamjam_dev::io::moqt::server::MoqtServerConfig;
 use jamjam_dev::io::moqt::{CounterSnapshot, bind_all};
-use jamjam_dev::io::stop::StopToken;
-use jamjam_dev::io::udp::BindError;
 use jamjam_dev::memory_budget::MemoryBudget;
 use jamjam_dev::moqt::client::MoqtRunOutcome;
 use jamjam_dev::moqt::{MoqtVersion, SessionLimits, Transport};
 use quinn::TransportConfig;
-use rustls::RootCertStore;
-use rustls::client::WebPkiServerVerifier;
-use rustls::crypto::ring;
 
-use crate::hostile::open_session;
+use crate::hostile::{open_session, open_session_with};
 use crate::manual_client::{ManualClient, connect, run_async};
-use crate::test_server::{BOTH, TIMEOUT, TestServer, groups, run_client, shared_access, trusting_verifier};
+use crate::test_server::{BOTH, TIMEOUT, TestServer, groups, run_client, trusting_verifier};
 
 #[test]
 fn connection_limit_applies_and_a_closed_connection_frees_a_slot() {
@@ -48,43 +39,30 @@ fn connection_limit_applies_and_a_closed_connection_frees_a_slot() {
 
 #[test]
 fn longest_idle_connection_is_closed_for_a_new_client() {
-    let min_idle = Duration::from_millis(300);
-    let server = TestServer::start(MoqtServerConfig { max_connections: 2, min_idle, ..MoqtServerConfig::default() });
-    run_async(async {
-        let mut keep_alive = TransportConfig::default();
-        keep_alive.keep_alive_interval(Some(min_idle / 4));
-        let (oldest, _session) = open_session(&server, Transport::Quic, keep_alive).await;
-        server.until("one is there", |reading| reading.connections_open == 1).await;
-        let other = ManualClient::open(&server, Transport::WebTransport).await;
-        server.until("both are there", |reading| reading.connections_open == 2).await;
-        // Neither keep-alives nor streams without a group end the idle time.
-        for _ in 0..4 {
-            tokio::time::sleep(min_idle / 4).await;
-            let _ = oldest.uni(b"\x09").await.finish();
-        }
-        server.until("the streams are rejected", |reading| reading.sessions.streams_unknown_type == 4).await;
-        server.ordinary_echo(Transport::Quic);
-        let reason = oldest.connection.closed().await.to_string();
-        assert!(reason.contains("closed as idle"), "{reason}");
-        assert_eq!(server.totals.snapshot().connections.connections_closed_idle, 1);
-        assert!(other.connection.close_reason().is_none());
-    });
-}
-
-#[test]
-fn connection_that_transfers_groups_is_not_idle() {
     let min_idle = Duration::from_millis(500);
-    let server = TestServer::start(MoqtServerConfig { max_connections: 2, min_idle, ..MoqtServerConfig::default() });
+    let server = TestServer::start(MoqtServerConfig { max_connections: 3, min_idle, ..MoqtServerConfig::default() });
     run_async(async {
         let options = server.connect_options(Transport::Quic);
         let active = std::thread::spawn(move || run_client(&options, &groups(800, 1)));
         server.until("one is there", |reading| reading.connections_open == 1).await;
-        let (idle, _session) = open_session(&server, Transport::Quic, TransportConfig::default()).await;
-        server.until("both are there", |reading| reading.connections_open == 2).await;
-        tokio::time::sleep(2 * min_idle).await;
+        let mut keep_alive = TransportConfig::default();
+        keep_alive.keep_alive_interval(Some(min_idle / 4));
+        let (idle, _session) = open_session_with(&server, Transport::Quic, MoqtVersion::Gomoqt202502, keep_alive).await;
+        server.until("two are there", |reading| reading.connections_open == 2).await;
+        let other = ManualClient::open(&server, Transport::WebTransport).await;
+        server.until("three are there", |reading| reading.connections_open == 3).await;
+        // Neither keep-alives nor streams without a group end the idle time.
+        for _ in 0..4 {
+            tokio::time::sleep(min_idle / 4).await;
+            let _ = idle.uni(b"\x09").await.finish();
+        }
+        server.until("the streams are rejected", |reading| reading.sessions.streams_unknown_type == 4).await;
         server.ordinary_echo(Transport::Quic);
-        idle.connection.closed().await;
+        let reason = idle.connection.closed().await.to_string();
+        assert!(reason.contains("closed as idle"), "{reason}");
         assert_eq!(server.totals.snapshot().connections.connections_closed_idle, 1);
+        assert!(other.connection.close_reason().is_none());
+        // A connection that transfers groups is not idle.
         let run = active.join().unwrap().unwrap();
         assert_eq!(run.outcome.handler.outcome(), Some(&MoqtRunOutcome::Completed));
     });
@@ -156,7 +134,7 @@ fn connections_are_rejected_or_closed_when_memory_is_scarce() {
     let config = MoqtServerConfig { memory_budget: Arc::clone(&memory_budget), ..MoqtServerConfig::default() };
     let server = TestServer::start(config);
     run_async(async {
-        let (greedy, _session) = open_session(&server, Transport::Quic, TransportConfig::default()).await;
+        let (greedy, _session) = open_session(&server, Transport::Quic, MoqtVersion::Gomoqt202502).await;
         let moderate = ManualClient::open(&server, Transport::WebTransport).await;
         server.until("both are there", |reading| reading.connections_open == 2).await;
         // Other clients hold the rest, except for 1,200 KiB.
@@ -231,106 +209,4 @@ fn handshake_for_another_protocol_fails_and_is_counted() {
     assert!(other);
     server.wait("it is counted", |reading| reading.connections.handshakes_failed == 1);
     server.ordinary_echo(Transport::Quic);
-}
-
-/// A setup message that requests the path `echo`.
-const WITHOUT_SLASH: &[u8] = b"\x00\x10\x01\xc0\x00\x00\x00\xff\xff\xff\x00\x01\x01\x04echo";
-
-#[test]
-fn rejected_path_is_retried_without_its_leading_slash() {
-    let _access = shared_access();
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let address = socket.local_addr().unwrap();
-    let silent = crate::test_server::scripted_server(socket, WITHOUT_SLASH, false);
-    let mut options = MoqtConnectOptions::new(format!("moqt://{address}/echo").parse().unwrap(), trusting_verifier());
-    options.offered_versions = vec![MoqtVersion::Gomoqt202502];
-    // The server does nothing after the setup.
-    let config =
-        jamjam_dev::moqt::client::MoqtClientConfig { subscribe_timeout: Duration::from_millis(1), ..groups(1, 1) };
-    let run = run_client(&options, &config).unwrap();
-    assert_eq!(run.outcome.requested_path, "echo");
-    assert!(run.outcome.connect_times.session_ns.is_some());
-    assert!(matches!(run.outcome.handler.outcome(), Some(MoqtRunOutcome::NotReady(_))), "{:?}", run.outcome);
-    drop(silent);
-}
-
-/// The same retry as in the previous test, but in a complete run. The results contain the path of the second connection attempt.
-#[test]
-fn path_retry_is_recorded_in_the_run() {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let url = format!("moqt://{}/echo", socket.local_addr().unwrap());
-    let silent = crate::test_server::scripted_server(socket, WITHOUT_SLASH, true);
-    let options = MoqtConnectOptions {
-        offered_versions: vec![MoqtVersion::Gomoqt202502],
-        ..MoqtConnectOptions::new(url.parse().unwrap(), trusting_verifier())
-    };
-    let run_config = MoqtRunConfig { run_kind: RunKind::Probe, target: url, timeout: Duration::from_secs(2) };
-    let frames =
-        FrameTracker::new(run_config, MoqtResults::new(Transport::Quic, "japan, kyoto, text", 1), Box::new(()));
-    let run = ClientThread::spawn(options, groups(1, 1), frames, None, |_| {}, StopToken::default()).unwrap();
-    let moqt = run.join().frame_tracker.into_results(None, &mut ()).moqt.unwrap();
-    let lost = MoqtFailure::Closed { code: 7, reason: "not today".to_owned() };
-    assert_eq!((moqt.retried_path.as_deref(), moqt.failure), (Some("echo"), Some(lost)));
-    drop(silent);
-}
-
-/// Like gomoqt's server, this server accepts a connection for every path. If the path is `echo` without a leading slash, the server then
-/// closes the connection. Otherwise, the server sends nothing more.
-#[test]
-fn server_that_accepts_and_then_stalls_is_retried() {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let address = socket.local_addr().unwrap();
-    let silent = crate::test_server::scripted_server(socket, WITHOUT_SLASH, true);
-    let mut options = MoqtConnectOptions::new(format!("moqt://{address}/echo").parse().unwrap(), trusting_verifier());
-    options.offered_versions = vec![MoqtVersion::Gomoqt202502];
-    let run = run_client(&options, &groups(1, 1)).unwrap();
-    assert_eq!(run.outcome.requested_path, "echo");
-    let expected = MoqtRunOutcome::Closed { code: 7, reason: "not today".to_owned(), closed_locally: false };
-    assert_eq!(run.outcome.handler.outcome(), Some(&expected));
-    drop(silent);
-}
-
-#[test]
-fn untrusted_certificate_is_reported() {
-    let server = TestServer::start(MoqtServerConfig::default());
-    let manual_client = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let mut roots = RootCertStore::empty();
-    roots.add(manual_client.cert.der().clone()).unwrap();
-    let provider = Arc::new(ring::default_provider());
-    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
-    for transport in BOTH {
-        let options = MoqtConnectOptions::new(server.url(transport, "/echo").parse().unwrap(), verifier.clone());
-        let error = run_client(&options, &groups(1, 1)).err();
-        assert!(matches!(error, Some(MoqtConnectError::InvalidCertificate(_))), "{error:?}");
-    }
-}
-
-#[test]
-fn missing_server_is_reported_in_time() {
-    let _access = shared_access();
-    // The socket is open, but never replies.
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let address = socket.local_addr().unwrap();
-    for scheme in ["moqt", "https"] {
-        let mut options =
-            MoqtConnectOptions::new(format!("{scheme}://{address}/echo").parse().unwrap(), trusting_verifier());
-        options.limits = SessionLimits { setup_timeout: Duration::from_secs(1), ..SessionLimits::default() };
-        let error = run_client(&options, &groups(1, 1)).err().unwrap();
-        assert!(
-            matches!(error, MoqtConnectError::TimedOut { timeout, .. } if timeout == Duration::from_secs(1)),
-            "{error:?}"
-        );
-        assert!(error.to_string().starts_with(&format!("no reply from {scheme}://{address}/echo within 1s: ")));
-    }
-}
-
-#[test]
-fn server_addresses_share_a_port_and_a_port_in_use_is_reported() {
-    let loopback: [SocketAddr; 2] = [([127, 0, 0, 1], 0).into(), ([127, 0, 0, 2], 0).into()];
-    let bound = bind_all(&loopback).unwrap();
-    let addresses: Vec<SocketAddr> = bound.addresses().collect();
-    assert_eq!(addresses.iter().map(SocketAddr::ip).collect::<Vec<_>>(), loopback.map(|address| address.ip()));
-    assert!(addresses[0].port() != 0 && addresses[0].port() == addresses[1].port());
-    let again = bind_all(&addresses[1..]);
-    assert!(matches!(again, Err(BindError::AddrInUse(address)) if address == addresses[1]), "{again:?}");
 }

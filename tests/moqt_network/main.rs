@@ -2,13 +2,10 @@
 //! hand-coded peers, which can violate the protocol.
 
 mod echo;
-mod flooding;
-mod greedy;
 mod hostile;
 mod limits;
 mod manual_client;
 mod memory;
-mod ordered_exchange;
 mod stalled_run;
 mod test_server;
 mod webtransport;

@@ -62,11 +62,7 @@ pub(crate) struct ManualClient {
 impl ManualClient {
     /// Connects to the server. If the transport is WebTransport, also requests a session at `/echo`.
     pub(crate) async fn open(server: &TestServer, over: Transport) -> Self {
-        Self::open_with(server, over, TransportConfig::default()).await
-    }
-
-    pub(crate) async fn open_with(server: &TestServer, over: Transport, transport: TransportConfig) -> Self {
-        Self::open_in(server, over, MoqtVersion::Gomoqt202502, transport).await
+        Self::open_in(server, over, MoqtVersion::Gomoqt202502, TransportConfig::default()).await
     }
 
     /// Connects with the ALPN of a version. If the version has no setup, it is the only offered protocol over WebTransport.

@@ -83,72 +83,58 @@ fn report(result: ClientThreadResult, interrupted: Option<StopSignal>) -> (Optio
     (run.moqt.unwrap().failure, run.ping.map(|stream| [stream.sent, stream.lost, stream.in_flight]))
 }
 
-/// Stalls when it receives the event for the third sent frame.
-fn stall_at_third_frame(event: &MoqtClientEvent) {
-    if matches!(event, MoqtClientEvent::FrameSent { group: 3, .. }) {
-        stall();
-    }
-}
-
-/// A delayed server, and the configuration of a client that sends at least three groups. The delay exceeds the duration of any test.
-fn delayed_server() -> (TestServer, MoqtConnectOptions, MoqtClientConfig) {
+/// Runs a client whose thread stalls when it receives the event for the third sent frame. If there is an interruption, the run is then interrupted.
+/// The delay of the server exceeds the duration of any test.
+fn run_that_stalls(interruption: Option<StopSignal>) -> ClientThreadResult {
     let echo = echo::MoqtEchoConfig { delay: Duration::from_secs(600), ..echo::MoqtEchoConfig::default() };
     let server = TestServer::start(MoqtServerConfig { echo, ..MoqtServerConfig::default() });
-    let options = server.connect_options(Transport::Quic);
-    (server, options, MoqtClientConfig { reply_timeout: Duration::from_secs(60), ..groups(50, 1) })
+    let (stalled, stall_reached) = mpsc::channel();
+    let received = move |event: &MoqtClientEvent| {
+        if matches!(event, MoqtClientEvent::FrameSent { group: 3, .. }) {
+            stalled.send(()).unwrap();
+            stall();
+        }
+    };
+    let stop = StopToken::default();
+    let config = MoqtClientConfig { reply_timeout: Duration::from_secs(60), ..groups(50, 1) };
+    let run = run_client(server.connect_options(Transport::Quic), config, received, &stop);
+    if let Some(signal) = interruption {
+        stall_reached.recv_timeout(TIMEOUT).unwrap();
+        stop.request(signal);
+    }
+    run.join()
 }
 
 #[test]
 fn run_whose_thread_stalls_is_given_up_with_the_pending_operation() {
-    let (server, options, config) = delayed_server();
-    let result = run_client(options, config, stall_at_third_frame, &StopToken::default()).join();
+    let result = run_that_stalls(None);
     assert!(result.error.is_none() && !result.frame_tracker.is_interrupted(), "no stop was requested");
     let awaited = MoqtFailure::TimedOut("the next frame to be sent".into());
     assert_eq!(awaited.kind(), "timed_out");
     // The run does not wait for the frames to return, which would take a minute.
     assert_eq!(report(result, None), (Some(awaited), Some([3, 0, 3])));
-    drop(server);
-}
-
-#[test]
-fn run_that_stalls_during_setup_is_given_up() {
-    let server = TestServer::start(MoqtServerConfig::default());
-    let options =
-        MoqtConnectOptions::new(server.url(Transport::WebTransport, "/echo").parse().unwrap(), Arc::new(Undecided));
-    let limits = SessionLimits { setup_timeout: Duration::from_millis(100), ..SessionLimits::default() };
-    let result =
-        run_client(MoqtConnectOptions { limits, ..options }, groups(3, 1), |_| {}, &StopToken::default()).join();
-    assert!(result.error.is_none());
-    assert_eq!(report(result, None), (Some(MoqtFailure::TimedOut("the session setup".into())), None));
 }
 
 #[test]
 fn stop_request_ends_a_stalled_run_with_its_events() {
-    let (server, options, config) = delayed_server();
-    let stop = StopToken::default();
-    let (stalled, stall_reached) = mpsc::channel();
-    let received = move |event: &MoqtClientEvent| {
-        if matches!(event, MoqtClientEvent::FrameSent { group: 3, .. }) {
-            stalled.send(()).unwrap();
-        }
-        stall_at_third_frame(event);
-    };
-    let run = run_client(options, config, received, &stop);
-    stall_reached.recv_timeout(TIMEOUT).unwrap();
-    stop.request(StopSignal::Interrupt);
-    let result = run.join();
+    let result = run_that_stalls(Some(StopSignal::Interrupt));
     assert!(result.error.is_none() && result.frame_tracker.is_interrupted());
     assert_eq!(report(result, Some(StopSignal::Interrupt)), (None, Some([3, 0, 3])));
-    drop(server);
 }
 
 #[test]
-fn stop_request_before_the_session_reports_that_nothing_was_sent() {
+fn run_that_stalls_during_setup_is_given_up_or_interrupted() {
     let server = TestServer::start(MoqtServerConfig::default());
-    let options =
-        MoqtConnectOptions::new(server.url(Transport::WebTransport, "/echo").parse().unwrap(), Arc::new(Undecided));
+    let limits = SessionLimits { setup_timeout: Duration::from_millis(100), ..SessionLimits::default() };
+    let options = |limits| {
+        let options = server.connect_options(Transport::WebTransport);
+        MoqtConnectOptions { limits, ..MoqtConnectOptions::new(options.url, Arc::new(Undecided)) }
+    };
+    let result = run_client(options(limits), groups(3, 1), |_| {}, &StopToken::default()).join();
+    assert!(result.error.is_none());
+    assert_eq!(report(result, None), (Some(MoqtFailure::TimedOut("the session setup".into())), None));
     let stop = StopToken::default();
-    let run = run_client(options, groups(3, 1), |_| {}, &stop);
+    let run = run_client(options(SessionLimits::default()), groups(3, 1), |_| {}, &stop);
     stop.request(StopSignal::Interrupt);
     assert!(matches!(run.join().error, Some(MoqtConnectError::Interrupted)));
 }

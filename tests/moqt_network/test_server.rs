@@ -1,7 +1,7 @@
 //! An echo server with its own certificate, and clients that trust it.
 
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
@@ -13,8 +13,6 @@ use jamjam_dev::io::moqt::{BoundSockets, CounterSnapshot, ServerCounters, bind_a
 use jamjam_dev::io::stop::StopToken;
 use jamjam_dev::moqt::Transport;
 use jamjam_dev::moqt::client::{MoqtClient, MoqtClientConfig, MoqtClientEvent, MoqtRunOutcome};
-use quinn::crypto::rustls::QuicServerConfig;
-use quinn::{Endpoint, EndpointConfig, TokioRuntime};
 use rcgen::CertifiedKey;
 use rustls::RootCertStore;
 use rustls::client::WebPkiServerVerifier;
@@ -22,6 +20,8 @@ use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use rustls::sign;
+
+use crate::manual_client::run_async;
 
 /// Long enough for a busy machine; ends a test that would otherwise hang.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
@@ -39,43 +39,36 @@ static IDENTITY: LazyLock<(CertificateDer<'static>, Vec<u8>)> = LazyLock::new(||
 pub(crate) struct TestServer {
     pub(crate) address: SocketAddr,
     pub(crate) totals: Arc<ServerCounters>,
-    pub(crate) stop: StopToken,
+    stop: StopToken,
     running: Option<ServerThread>,
     _access: Access,
 }
 
-/// While the memory of a server is measured, no other server runs.
+/// While the memory of a server is measured, no other server runs. The lock protects no data, so a poisoned lock is ignored.
 static ACCESS: RwLock<()> = RwLock::new(());
 
-/// The shared side of the lock `ACCESS`, for tests that start clients but no [`TestServer`].
-pub(crate) fn shared_access() -> RwLockReadGuard<'static, ()> {
-    // The lock protects no data, so a poisoned lock is ignored.
-    ACCESS.read().unwrap_or_else(PoisonError::into_inner)
-}
-
+/// A shared or exclusive hold of `ACCESS`.
+#[expect(dead_code, reason = "held until it is dropped")]
 enum Access {
-    Any { _held: RwLockReadGuard<'static, ()> },
-    None { _held: RwLockWriteGuard<'static, ()> },
+    Shared(RwLockReadGuard<'static, ()>),
+    Exclusive(RwLockWriteGuard<'static, ()>),
 }
 
 impl TestServer {
     pub(crate) fn start(config: MoqtServerConfig) -> Self {
-        Self::start_in(Access::Any { _held: shared_access() }, config)
+        Self::start_on(bind_loopback(), config)
     }
 
     /// Starts a server with exclusive access: no other server runs in this test program.
     pub(crate) fn start_alone(config: MoqtServerConfig) -> Self {
         let guard = ACCESS.write().unwrap_or_else(PoisonError::into_inner);
-        Self::start_in(Access::None { _held: guard }, config)
+        Self::start_with(Access::Exclusive(guard), bind_loopback(), config)
     }
 
     /// Starts a server on sockets that are bound already.
     pub(crate) fn start_on(bound: BoundSockets, config: MoqtServerConfig) -> Self {
-        Self::start_with(Access::Any { _held: shared_access() }, bound, config)
-    }
-
-    fn start_in(access: Access, config: MoqtServerConfig) -> Self {
-        Self::start_with(access, bind_all(&[SocketAddr::from(([127, 0, 0, 1], 0))]).unwrap(), config)
+        let guard = ACCESS.read().unwrap_or_else(PoisonError::into_inner);
+        Self::start_with(Access::Shared(guard), bound, config)
     }
 
     fn start_with(access: Access, bound: BoundSockets, config: MoqtServerConfig) -> Self {
@@ -89,16 +82,12 @@ impl TestServer {
         Self { address, totals, stop, running: Some(running), _access: access }
     }
 
-    pub(crate) fn url(&self, transport: Transport, path: &str) -> String {
-        let scheme = if transport == Transport::Quic { "moqt" } else { "https" };
-        format!("{scheme}://{}{path}", self.address)
-    }
-
     pub(crate) fn connect_options(&self, transport: Transport) -> MoqtConnectOptions {
-        MoqtConnectOptions::new(self.url(transport, "/echo").parse().unwrap(), trusting_verifier())
+        let url = format!("{}://{}/echo", transport.scheme(), self.address);
+        MoqtConnectOptions::new(url.parse().unwrap(), trusting_verifier())
     }
 
-    /// Async version of [`Self::wait`]. While this function waits, every `ManualClient` on the same runtime continues.
+    /// Waits until the counters satisfy `wanted`. Meanwhile, every `ManualClient` on the same runtime continues.
     pub(crate) async fn until(&self, what: &str, mut wanted: impl FnMut(&CounterSnapshot) -> bool) -> CounterSnapshot {
         let began = Instant::now();
         loop {
@@ -111,17 +100,9 @@ impl TestServer {
         }
     }
 
-    /// Waits until the counters satisfy `wanted`.
-    pub(crate) fn wait(&self, what: &str, mut wanted: impl FnMut(&CounterSnapshot) -> bool) -> CounterSnapshot {
-        let began = Instant::now();
-        loop {
-            let reading = self.totals.snapshot();
-            if wanted(&reading) {
-                return reading;
-            }
-            assert!(began.elapsed() < TIMEOUT, "{what}: never, {reading:#?}");
-            std::thread::sleep(Duration::from_millis(2));
-        }
+    /// Like [`Self::until`], outside of a runtime.
+    pub(crate) fn wait(&self, what: &str, wanted: impl FnMut(&CounterSnapshot) -> bool) -> CounterSnapshot {
+        run_async(self.until(what, wanted))
     }
 
     /// Checks that a few groups are echoed with default options.
@@ -134,22 +115,19 @@ impl TestServer {
         assert_eq!(run.outcome.handler.outcome(), Some(&MoqtRunOutcome::Completed));
         assert_eq!(run.returned_frames(), all_frames(3, 2));
     }
+}
 
-    /// Stops the server, and waits until it has ended.
-    pub(crate) fn stop(&mut self) {
+impl Drop for TestServer {
+    fn drop(&mut self) {
         self.stop.request(StopSignal::Terminate);
-        if let Some(running) = self.running.take() {
+        if let Some(running) = self.running.take().filter(|_| !std::thread::panicking()) {
             running.join();
         }
     }
 }
 
-impl Drop for TestServer {
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            self.stop();
-        }
-    }
+fn bind_loopback() -> BoundSockets {
+    bind_all(&[SocketAddr::from(([127, 0, 0, 1], 0))]).unwrap()
 }
 
 /// The server's certificate.
@@ -212,49 +190,4 @@ pub(crate) fn run_client(
     let observe = |client: &mut MoqtClient| events.extend(std::iter::from_fn(|| client.poll_event()));
     let outcome = client::run_session(options, || MoqtClient::new(config.clone()), observe, &StopToken::default())?;
     Ok(ClientRun { outcome, events })
-}
-
-/// Starts a server over raw QUIC. A client matches if its first stream begins with the bytes `wanted`. The server ends after the connection
-/// to the first matching client has ended. Without `replies_to_all`, the server sends the response of gomoqt-2025-02 only to a matching
-/// client. With `replies_to_all`, the server sends this response to every client. Only in this case, the server then closes the connection
-/// to a matching client.
-pub(crate) fn scripted_server(
-    socket: UdpSocket,
-    wanted: &'static [u8],
-    replies_to_all: bool,
-) -> std::thread::JoinHandle<()> {
-    let (chain, key) = &*IDENTITY;
-    let mut tls = rustls::ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![chain.clone()], PrivatePkcs8KeyDer::from(key.clone()).into())
-        .unwrap();
-    tls.alpn_protocols = vec![b"moq-00".to_vec()];
-    let config = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).unwrap()));
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let endpoint = Endpoint::new(EndpointConfig::default(), Some(config), socket, Arc::new(TokioRuntime));
-            let endpoint = endpoint.unwrap();
-            while let Some(incoming) = endpoint.accept().await {
-                let connection = incoming.await.unwrap();
-                let (mut send, mut recv) = connection.accept_bi().await.unwrap();
-                let mut received = vec![0; wanted.len()];
-                let is_wanted = recv.read_exact(&mut received).await.is_ok() && received == wanted;
-                if is_wanted || replies_to_all {
-                    send.write_all(b"\x09\xc0\x00\x00\x00\xff\xff\xff\x00\x00").await.unwrap();
-                }
-                if is_wanted && replies_to_all {
-                    connection.close(7_u32.into(), b"not today");
-                }
-                connection.closed().await;
-                if is_wanted {
-                    // Waits until the connection has ended, so that a rejected client receives the close.
-                    endpoint.wait_idle().await;
-                    return;
-                }
-            }
-        });
-    })
 }

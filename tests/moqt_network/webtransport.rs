@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
+use jamjam_dev::io::moqt::CounterSnapshot;
 use jamjam_dev::io::moqt::connect::MoqtConnectError;
 use jamjam_dev::io::moqt::server::MoqtServerConfig;
-use jamjam_dev::moqt::SessionLimits;
-use jamjam_dev::moqt::Transport;
-use quinn::{RecvStream, SendStream, TransportConfig};
+use jamjam_dev::moqt::{SessionLimits, Transport};
+use quinn::{ConnectionError, RecvStream, SendStream, TransportConfig};
 
 use crate::manual_client::{ManualClient, receive, request, request_with, run_async};
-use crate::test_server::{TestServer, groups, run_client};
+use crate::test_server::{TIMEOUT, TestServer, groups, run_client};
 
 /// Sends the MOQT setup in an established WebTransport session, and checks the server's response.
 async fn open_session(manual_client: &ManualClient) -> (SendStream, RecvStream) {
@@ -49,52 +49,48 @@ fn unknown_path_gets_404_and_closes_after_the_response_is_read() {
 }
 
 #[test]
-fn request_that_is_not_for_a_session_gets_400() {
+fn only_valid_requests_for_a_session_get_200() {
     let server = TestServer::start(MoqtServerConfig::default());
-    let heads = [
-        request("GET", b"", b"/echo"),
-        request("CONNECT", b"websocket", b"/echo"),
-        request("CONNECT", b"webtransport", b"/\xff\xfe"),
-        // A HEADERS frame whose length is above the maximum.
-        b"\x01\x80\x01\x00\x00".to_vec(),
-        // A DATA frame in place of the head.
-        b"\x00\x01\x00".to_vec(),
-    ];
-    for (index, head) in heads.iter().enumerate() {
-        run_async(async {
-            let mut manual_client = ManualClient::open_with_request(&server, head, TransportConfig::default()).await;
-            assert_eq!(manual_client.status().await, 400, "{head:x?}");
-        });
-        assert_eq!(server.totals.snapshot().connections.requests_rejected, index as u64 + 1);
-    }
-    server.ordinary_echo(Transport::WebTransport);
-}
-
-#[test]
-fn request_with_duplicate_misplaced_or_unknown_pseudo_headers_gets_400() {
-    let server = TestServer::start(MoqtServerConfig::default());
+    let valid = request("CONNECT", b"webtransport", b"/echo");
     let with = |mut head: Vec<u8>, fields: &[u8]| {
         head[2] += fields.len() as u8;
         head.extend(fields);
         head
     };
-    let valid = request("CONNECT", b"webtransport", b"/echo");
+    let empty_frames = |count| [&b"\x21\x00".repeat(count)[..], &valid].concat();
+    let mut rejected = 0;
     for (head, status) in [
+        (valid.clone(), 200),
+        (request("CONNECT", b"webtransport-h3", b"/echo"), 200),
         (with(valid.clone(), b"\x23foo\x01x"), 200),
         (with(valid.clone(), b"\x25:path\x05/echo"), 400),
         (with(request("CONNECT", b"", b"/echo"), b"\x23foo\x01x\x27\x02:protocol\x0cwebtransport"), 400),
-        (with(valid, b"\x24:foo\x01x"), 400),
+        (with(valid.clone(), b"\x24:foo\x01x"), 400),
+        (request("GET", b"", b"/echo"), 400),
+        (request("CONNECT", b"websocket", b"/echo"), 400),
+        (request("CONNECT", b"webtransport", b"/\xff\xfe"), 400),
+        // A HEADERS frame whose length is above the maximum, and a DATA frame in place of the head.
+        (b"\x01\x80\x01\x00\x00".to_vec(), 400),
+        (b"\x00\x01\x00".to_vec(), 400),
+        // The server reads 16 KiB before the end of the head.
+        (empty_frames(8_000), 200),
+        (empty_frames(8_192), 400),
     ] {
         run_async(async {
             let mut manual_client = ManualClient::open_with_request(&server, &head, TransportConfig::default()).await;
             assert_eq!(manual_client.status().await, status, "{head:x?}");
+            if status == 200 {
+                let _session = open_session(&manual_client).await;
+            }
         });
+        rejected += u64::from(status == 400);
+        assert_eq!(server.totals.snapshot().connections.requests_rejected, rejected);
     }
-    assert_eq!(server.totals.snapshot().connections.requests_rejected, 3);
+    server.ordinary_echo(Transport::WebTransport);
 }
 
 #[test]
-fn version_is_selected_in_the_order_of_the_client() {
+fn first_supported_offer_is_selected_and_other_fields_are_ignored() {
     let server = TestServer::start(MoqtServerConfig::default());
     for (offer, selected) in [
         (r#""moq-lite-05", "moq-lite-03", "moq-lite-04""#, Some("\"moq-lite-03\"")),
@@ -112,18 +108,45 @@ fn version_is_selected_in_the_order_of_the_client() {
             let mut manual_client = ManualClient::open_with_request(&server, &head, TransportConfig::default()).await;
             let (status, protocol) = manual_client.response().await;
             assert_eq!((status, protocol.as_deref()), (200, selected), "{offer}");
-            if selected.is_some_and(|name| name != "\"moq-00\"") {
+            if selected.is_some_and(|name| name.contains("lite")) {
                 // ANNOUNCE_REQUEST with the prefix `/`. There is no setup.
                 let (_send, mut recv) = manual_client.accept_bidi().await;
-                let begins: &[u8] =
-                    if selected == Some("\"moq-lite-03\"") { b"\x01\x02\x01/" } else { b"\x01\x0a\x01/" };
-                assert_eq!(receive(&mut recv, 4).await, begins, "{offer}");
+                let len = if selected == Some("\"moq-lite-03\"") { 0x02 } else { 0x0a };
+                assert_eq!(receive(&mut recv, 4).await, [0x01, len, 0x01, b'/'], "{offer}");
             } else {
                 let _session = open_session(&manual_client).await;
             }
         });
     }
     assert_eq!(server.totals.snapshot().sessions.setups_failed, 0);
+}
+
+#[test]
+fn more_than_64_kib_after_a_request_closes_the_connection() {
+    let limits = SessionLimits { setup_timeout: TIMEOUT, ..SessionLimits::default() };
+    let server = TestServer::start(MoqtServerConfig { limits, ..MoqtServerConfig::default() });
+    for (closed, is_set_up) in [(1, false), (2, true)] {
+        run_async(async {
+            let mut manual_client = ManualClient::open(&server, Transport::WebTransport).await;
+            let _session = if is_set_up { Some(open_session(&manual_client).await) } else { None };
+            let (send, _) = manual_client.request.as_mut().unwrap();
+            // Empty DATA frames. The server may close before everything is sent.
+            let _ = send.write_all(&b"\x00\x00".repeat(40 << 10)).await;
+            let ConnectionError::ApplicationClosed(close) = manual_client.connection.closed().await else {
+                panic!("the server did not close the connection")
+            };
+            // H3_EXCESSIVE_LOAD.
+            assert_eq!(close.error_code.into_inner(), 0x107);
+            assert!(close.reason.windows(14).any(|text| text == b"too many bytes"), "{close}");
+            let is_counted = |reading: &CounterSnapshot| {
+                let counted = reading.connections.connections_closed_excessive_load;
+                (reading.connections_open, counted) == (0, closed)
+            };
+            server.until("it is counted", is_counted).await;
+        });
+        assert_eq!(server.totals.snapshot().sessions.setups_failed, 1);
+    }
+    server.ordinary_echo(Transport::WebTransport);
 }
 
 #[test]
@@ -140,19 +163,6 @@ fn offer_without_a_supported_version_is_rejected_with_its_names() {
         assert_eq!(server.totals.snapshot().sessions.setups_failed, 1);
     });
     server.ordinary_echo(Transport::WebTransport);
-}
-
-#[test]
-fn both_protocol_names_are_accepted_without_webtransport_settings() {
-    let server = TestServer::start(MoqtServerConfig::default());
-    for protocol in ["webtransport", "webtransport-h3"] {
-        run_async(async {
-            let head = request("CONNECT", protocol.as_bytes(), b"/echo");
-            let mut manual_client = ManualClient::open_with_request(&server, &head, TransportConfig::default()).await;
-            assert_eq!(manual_client.status().await, 200, "{protocol}");
-            let _session = open_session(&manual_client).await;
-        });
-    }
 }
 
 #[test]

@@ -4,23 +4,14 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use test_support::server;
 
-use server::client::at;
-use server::namespace::{add_address, in_network_namespace};
-use server::process::Server;
-use server::{TEST_TIMEOUT, poll_until};
+use test_support::server::TEST_TIMEOUT;
+use test_support::server::client::at;
+use test_support::server::namespace::{add_address, in_network_namespace};
+use test_support::server::process::Server;
 
 /// A client that connects to an address of its own machine has the same address.
 const SOURCES: [&str; 2] = ["10.9.0.1", "10.9.0.2"];
-
-fn start(rate: &str) -> Server {
-    for source in SOURCES {
-        add_address(source.parse().unwrap());
-    }
-    let options = ["--host", "0.0.0.0", "--docs-password", "sesame", "--rate-limit-connections", rate];
-    Server::start_signaling(&options)
-}
 
 /// Sends a request on a new connection, with the login `admin:sesame`. Returns the response, or nothing if the connection is closed.
 fn get(server: SocketAddr, path: &str) -> String {
@@ -54,7 +45,11 @@ fn rejected(server: &Server) -> u64 {
 #[test]
 fn connections_above_the_rate_are_closed_at_once_except_on_loopback() {
     in_network_namespace("connections_above_the_rate_are_closed_at_once_except_on_loopback", || {
-        let mut server = start("3/1h");
+        for source in SOURCES {
+            add_address(source.parse().unwrap());
+        }
+        let options = ["--host", "0.0.0.0", "--docs-password", "sesame", "--rate-limit-connections", "3/1h"];
+        let mut server = Server::start_signaling(&options);
         for (number, source) in (1..).zip(SOURCES) {
             let served = [(); 5].map(|()| is_served(at(source, server.address)));
             assert_eq!(served, [true, true, true, false, false], "{source}");
@@ -69,32 +64,6 @@ fn connections_above_the_rate_are_closed_at_once_except_on_loopback() {
         assert_eq!(silent.read(&mut [0]).unwrap(), 0);
         assert!((0..9).all(|_| is_served(at("127.0.0.1", server.address))));
         assert_eq!(rejected(&server), 5);
-    });
-}
-
-#[test]
-fn connections_are_accepted_again_after_the_period() {
-    in_network_namespace("connections_are_accepted_again_after_the_period", || {
-        let server = start("3/1s");
-        let source = at(SOURCES[0], server.address);
-        poll_until("a rejection", || (!is_served(source)).then_some(()));
-        let mut rejections = 1;
-        poll_until("the next period", || {
-            let served = is_served(source);
-            rejections += u64::from(!served);
-            served.then_some(())
-        });
-        assert_eq!(rejected(&server), rejections);
-    });
-}
-
-#[test]
-fn off_disables_the_limit_of_new_connections() {
-    in_network_namespace("off_disables_the_limit_of_new_connections", || {
-        let server = start("off");
-        // The default is 300 in 10 s.
-        assert!((0..400).all(|_| is_served(at(SOURCES[0], server.address))));
-        assert_eq!(rejected(&server), 0);
     });
 }
 

@@ -54,41 +54,29 @@ impl Alsa {
     }
 
     /// Adds a capture card called `name` that delivers `sound`. `fields` contains further ALSA settings of the card.
-    pub fn with_card(mut self, name: &str, sound: &[u8], fields: &str) -> Self {
+    pub fn with_card(self, name: &str, sound: &[u8], fields: &str) -> Self {
         let file = self.folder.path().join(format!("{name}.raw"));
         std::fs::write(&file, sound).unwrap();
-        // Nothing is escaped: no name here contains a character that is special in ALSA.
-        writeln!(
-            self.text,
-            "pcm.!{name} {{ type sound_card file \"{}\" {fields} hint {{ show on description \"The card {name}\" }} }}",
-            file.display()
-        )
-        .unwrap();
-        self.written()
+        self.with_file(name, "file", &file, fields)
     }
 
     /// Adds a playback card called `name`. `fields` contains further ALSA settings of the card.
-    pub fn with_playback_card(mut self, name: &str, fields: &str) -> Self {
+    pub fn with_playback_card(self, name: &str, fields: &str) -> Self {
         let file = self.folder.path().join(format!("{name}.played"));
-        writeln!(
-            self.text,
-            "pcm.!{name} {{ type sound_card played \"{}\" {fields} hint {{ show on description \"The card {name}\" }} }}",
-            file.display()
-        )
-        .unwrap();
+        self.with_file(name, "played", &file, fields)
+    }
+
+    fn with_file(mut self, name: &str, kind: &str, file: &Path, fields: &str) -> Self {
+        // Nothing is escaped: no name here contains a character that is special in ALSA.
+        let hint = format!("hint {{ show on description \"The card {name}\" }}");
+        let file = file.display();
+        writeln!(self.text, "pcm.!{name} {{ type sound_card {kind} \"{file}\" {fields} {hint} }}").unwrap();
         self.written()
     }
 
     /// The bytes that this card has played.
     pub fn played(&self, name: &str) -> Vec<u8> {
         std::fs::read(self.folder.path().join(format!("{name}.played"))).unwrap()
-    }
-
-    /// Adds lines in ALSA's configuration language.
-    pub fn with_config(mut self, words: &str) -> Self {
-        self.text += words;
-        self.text.push('\n');
-        self.written()
     }
 
     fn written(self) -> Self {

@@ -25,46 +25,24 @@ fn noise(count: usize) -> Vec<u32> {
 
 /// Returns noise as bytes in a device's sample format, and as samples for the network.
 fn sound(format: &str, count: usize) -> (Vec<u8>, Vec<f32>) {
-    let numbers = noise(count);
-    match format {
-        "S16_LE" => numbers
-            .iter()
-            .map(|n| (*n >> 16) as u16)
-            .map(|n| (n.to_le_bytes(), f64::from(n.cast_signed()) / 32_768.0))
-            .map(|(bytes, sample)| (bytes.to_vec(), sample as f32))
-            .unzip_flat(),
-        "S24_LE" => numbers
-            .iter()
-            .map(|n| n.cast_signed() >> 8)
-            .map(|n| (n.to_le_bytes().to_vec(), (f64::from(n) / 8_388_608.0) as f32))
-            .unzip_flat(),
-        "S32_LE" => numbers
-            .iter()
-            .map(|n| (n.to_le_bytes().to_vec(), (f64::from(n.cast_signed()) / 2_147_483_648.0) as f32))
-            .unzip_flat(),
-        "U8" => numbers
-            .iter()
-            .map(|n| (*n >> 24) as u8)
-            .map(|n| (vec![n], ((f64::from(n) - 128.0) / 128.0) as f32))
-            .unzip_flat(),
-        "FLOAT_LE" => numbers
-            .iter()
-            .map(|n| (f64::from(n.cast_signed()) / 2_147_483_648.0) as f32)
-            .map(|sample| (sample.to_le_bytes().to_vec(), sample))
-            .unzip_flat(),
+    let numbers = noise(count).into_iter().map(u32::cast_signed);
+    let (bytes, samples): (Vec<Vec<u8>>, Vec<f32>) = match format {
+        "S16_LE" => {
+            let numbers = numbers.map(|number| (number >> 16) as i16);
+            numbers.map(|number| (number.to_le_bytes().to_vec(), f32::from(number) / 32_768.0)).unzip()
+        }
+        "S24_LE" => {
+            let numbers = numbers.map(|number| number >> 8);
+            numbers.map(|number| (number.to_le_bytes().to_vec(), number as f32 / 8_388_608.0)).unzip()
+        }
+        "FLOAT_LE" => {
+            let samples = numbers.map(|number| (f64::from(number) / 2_147_483_648.0) as f32);
+            samples.map(|sample| (sample.to_le_bytes().to_vec(), sample)).unzip()
+        }
         other => panic!("{other}"),
-    }
+    };
+    (bytes.concat(), samples)
 }
-
-/// Concatenates the bytes, and collects the samples.
-trait UnzipFlat: Iterator<Item = (Vec<u8>, f32)> + Sized {
-    fn unzip_flat(self) -> (Vec<u8>, Vec<f32>) {
-        let (bytes, samples): (Vec<_>, Vec<_>) = self.unzip();
-        (bytes.concat(), samples)
-    }
-}
-
-impl<I: Iterator<Item = (Vec<u8>, f32)>> UnzipFlat for I {}
 
 fn report(output: &ProgramOutput, code: i32) -> Value {
     assert_eq!(output.code, code, "{output:?}");
@@ -75,4 +53,32 @@ fn report(output: &ProgramOutput, code: i32) -> Value {
 fn assert_same(found: &[f32], expected: &[f32], what: &str) {
     let differs = found.iter().zip(expected).position(|(found, expected)| found.to_bits() != expected.to_bits());
     assert_eq!((differs, found.len()), (None, expected.len()), "{what}: (index of the first different sample, length)");
+}
+
+#[test]
+fn invalid_combinations_of_device_options_are_usage_errors() {
+    let cases = [
+        ("--mic --wav x.wav --embedded", "--wav"),
+        ("--mic=0 --tone 440 --embedded", "--tone"),
+        ("--mic --repeat 2 --embedded", "--repeat"),
+        ("--mic --resample native --embedded", "--resample"),
+        ("--mic --device-buffer 65537 --embedded", "1..=65536"),
+        ("--mic --device-buffer 0 --embedded", "--device-buffer"),
+        ("--device-buffer 128 --embedded", "--mic"),
+        ("--device-buffer 128 --tone 440 --embedded", "--play"),
+        ("--device-buffer 128 --text hello --embedded", "--device-buffer"),
+        ("--interval 5ms --tone 440 --embedded", "--interval"),
+        ("--tone 440 --play --no-echo --to 192.0.2.1", "--no-echo"),
+        ("--tone 440 --play 0 --embedded", "[FILE]"),
+        ("--tone 440 --jitter-buffer 20ms --embedded", "--play"),
+        ("--tone 440 --jitter-buffer 20ms --no-echo --to 192.0.2.1", "--no-echo"),
+        ("--tone 440 --play --jitter-buffer 2s --embedded", "at most 1s"),
+        ("--tone 440 --play --jitter-buffer much --embedded", "\"auto\""),
+        ("--play --text hello --embedded --moqt", "--play"),
+    ];
+    for (options, named) in cases {
+        let output = card::Alsa::empty().send(options, &[]);
+        assert_eq!((output.code, output.stdout.as_str()), (2, ""), "{options}: {output:?}");
+        assert!(output.stderr.contains(named), "{options}: {}", output.stderr);
+    }
 }

@@ -1,11 +1,8 @@
 //! Playback: a card plays the returned audio.
 
-use std::ffi::OsStr;
-
 use serde_json::{Value, json};
 
 use super::card::{Alsa, plug_in};
-use super::client::packet::AUDIO;
 use super::client::server::{Server, ServerAction};
 use super::client::{at_once, document, wav};
 use super::{noise, report};
@@ -42,38 +39,30 @@ fn undisturbed(run: impl Fn() -> (Alsa, Value)) -> (Alsa, Value) {
     if disturbances.iter().all(|disturbance| report["playback"][disturbance] == 0) { (alsa, report) } else { run() }
 }
 
-/// Plays `sent` with `send --play` on a card called "loud" whose ALSA configuration contains `fields`. Returns the played samples and the
-/// report.
-fn play(sent: (&[i16], u16), options: &str, fields: &str) -> Option<(Vec<i16>, Value)> {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("sent.wav");
-    wav::write(&file, 48_000, sent.1, sent.0);
-    let plug_in = plug_in()?;
-    let line = format!("--play=loud --json {options} --wav");
-    let (alsa, report) = undisturbed(|| {
-        let alsa = Alsa::with(plug_in).with_playback_card("loud", fields);
-        let output = alsa.send(&line, &[file.as_os_str()]);
-        (alsa, report(&output, 0))
-    });
-    Some((played(&alsa, "loud"), report))
-}
-
 #[test]
 fn card_plays_the_sent_samples_unchanged() {
-    let cases = [(1, "format S16_LE channels 1"), (2, "format S16_LE channels 2"), (1, "format S16_LE channels 2")];
-    at_once(cases, |(channels, fields)| {
+    let Some(plug_in) = plug_in() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    // A stereo card plays mono on both channels.
+    at_once([(1, 1), (2, 2), (1, 2)], |(channels, card_channels)| {
         let sent = numbers(48_000 * usize::from(channels));
-        let options = format!("--embedded --delay 50 {LARGE_BUFFERS}");
-        let Some((played, report)) = play((&sent, channels), &options, fields) else { return };
-        // A stereo card plays mono on both channels.
-        let doubled = channels == 1 && fields.ends_with('2');
-        let expected: Vec<i16> = sent.iter().flat_map(|n| vec![*n; if doubled { 2 } else { 1 }]).collect();
+        let file = folder.path().join(format!("{channels}-{card_channels}.wav"));
+        wav::write(&file, 48_000, channels, &sent);
+        let line = format!("--play=loud --json --embedded --delay 50 {LARGE_BUFFERS} --wav");
+        let (alsa, report) = undisturbed(|| {
+            let fields = format!("format S16_LE channels {card_channels}");
+            let alsa = Alsa::with(plug_in).with_playback_card("loud", &fields);
+            let output = alsa.send(&line, &[file.as_os_str()]);
+            (alsa, report(&output, 0))
+        });
+        let playback = &report["playback"];
+        let copies = usize::from(card_channels / channels);
+        let expected: Vec<i16> = sent.iter().flat_map(|n| vec![*n; copies]).collect();
+        let played = played(&alsa, "loud");
         let found = without_silence(&played);
         let differs = found.iter().zip(&expected).position(|(found, expected)| found != expected);
-        let frames = expected.len() / if fields.ends_with('2') { 2 } else { 1 };
-        assert_eq!(expected.len() / frames * (frames + FADE_FRAMES), found.len(), "{fields}: {:#}", report["playback"]);
-        assert_eq!(differs, None, "{fields}: {:#}", report["playback"]);
-        let playback = &report["playback"];
+        let fade = FADE_FRAMES * usize::from(card_channels);
+        assert_eq!((differs, found.len()), (None, expected.len() + fade), "{channels} {card_channels}: {playback:#}");
         assert_eq!(playback["played"], json!(375));
         for nothing in ["concealed", "late", "early", "queue_full", "resyncs"] {
             assert_eq!(playback[nothing], json!(0), "{nothing}");
@@ -85,42 +74,23 @@ fn card_plays_the_sent_samples_unchanged() {
 }
 
 #[test]
-fn lost_packets_are_concealed_and_all_others_play_in_place() {
+fn lost_packet_is_concealed_and_a_second_copy_is_not_late() {
     let Some(plug_in) = plug_in() else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("sent.wav");
-    let sent = numbers(48_000);
-    wav::write(&file, 48_000, 1, &sent);
-    let (alsa, report) = undisturbed(|| {
-        // Three packets in a row and one single packet are lost. Sequence numbers start at 1.
-        let server = Server::with_audio(|index| match index {
-            101..104 | 201 => ServerAction::Silence,
-            _ => ServerAction::Reply,
+    let (_, report) = undisturbed(|| {
+        // Three packets in a row are lost, and each other packet returns damaged and intact.
+        let server = Server::with_audio(|sequence| match sequence {
+            101..104 => ServerAction::Silence,
+            _ => ServerAction::DamageThenReply,
         });
-        let alsa = Alsa::with(plug_in).with_playback_card("loud", "format S16_LE channels 1");
-        let to = server.to();
-        let line = format!("--play=loud --json {LARGE_BUFFERS} --timeout 500ms --to {to} --wav");
-        let output = alsa.send(&line, &[file.as_os_str()]);
-        (alsa, report(&output, 0))
+        let alsa = Alsa::with(plug_in).with_playback_card("loud", "channels 1");
+        let options = format!("--delay 0 --timeout 500ms --play=loud --json {LARGE_BUFFERS}");
+        let output = alsa.send(&format!("--tone 440 --duration 1s --to {} {options}", server.to()), &[]);
+        (alsa, report(&output, 1))
     });
-    let playback = &report["playback"];
-    assert_eq!([&playback["played"], &playback["concealed"], &playback["late"]], [&json!(371), &json!(4), &json!(0)]);
-    let played = played(&alsa, "loud");
-    let found = without_silence(&played);
-    assert_eq!(found.len(), sent.len() + FADE_FRAMES);
-    // A gap begins with a fade-out of 240 frames. The 64 frames after a gap are faded in.
-    let untouched = |n: &usize| {
-        let packet = n / 128;
-        !(100..103).contains(&packet)
-            && packet != 200
-            && ![103, 201].iter().any(|after| (after * 128..after * 128 + 64).contains(n))
-    };
-    let differs = (0..sent.len()).filter(untouched).find(|n| found[*n] != sent[*n]);
-    assert_eq!(differs, None);
-    // The concealed samples are the previous samples in reverse. Therefore, the first concealed sample equals the last sample before the
-    // gap.
-    assert_eq!(found[100 * 128], sent[100 * 128 - 1]);
-    assert_eq!(found[100 * 128 + FADE_FRAMES..103 * 128], [0; 3 * 128 - FADE_FRAMES]);
+    assert_eq!(document::counts(&report, "audio", ["returned", "damaged_copies"]), [372, 372]);
+    assert_accounted(&report);
+    let counts = ["played", "concealed", "late"].map(|name| &report["playback"][name]);
+    assert_eq!(counts, [&json!(372), &json!(3), &json!(0)], "{:#}", report["playback"]);
 }
 
 #[test]
@@ -142,41 +112,6 @@ fn card_with_another_rate_plays_the_same_frequency() {
     assert!((999..=1_001).contains(&ups), "{ups}");
 }
 
-#[test]
-fn returned_non_finite_samples_are_played_as_zero_and_counted() {
-    let Some(plug_in) = plug_in() else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("sent.wav");
-    let mut sent: Vec<f32> = numbers(24_000).into_iter().map(|n| f32::from(n) / 32_768.0).collect();
-    let damage = [(1_000, f32::NAN), (2_000, f32::INFINITY), (3_000, f32::NEG_INFINITY), (23_000, f32::NAN)];
-    for (at, value) in damage {
-        sent[at] = value;
-    }
-    wav::write_floats(&file, 48_000, 1, &sent);
-    at_once(["format S16_LE channels 1", "format FLOAT_LE channels 1 rate 44100"], |fields| {
-        let line = format!("--embedded --delay 50 --play=loud --json {LARGE_BUFFERS} --wav");
-        let (alsa, report) = undisturbed(|| {
-            let alsa = Alsa::with(plug_in).with_playback_card("loud", fields);
-            let output = alsa.send(&line, &[file.as_os_str()]);
-            (alsa, report(&output, 0))
-        });
-        assert_eq!(report["playback"]["non_finite_samples"], 4, "{fields}: {:#}", report["playback"]);
-        let notes = report["warnings"].as_array().unwrap();
-        let note = notes.iter().find(|note| note["code"] == "played_non_finite").unwrap();
-        assert_eq!(note["message"], "4 NaN or infinite samples replaced with 0 before playback");
-        if fields.contains("FLOAT") {
-            let played = alsa.played("loud");
-            let samples = played.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
-            assert!(samples.into_iter().all(|sample| sample.abs() <= 1.0));
-        } else {
-            let played = played(&alsa, "loud");
-            let found = without_silence(&played);
-            let expected = sent.iter().map(|sample| if sample.is_finite() { (sample * 32_768.0) as i16 } else { 0 });
-            assert_eq!(found.iter().zip(expected).position(|(found, expected)| *found != expected), None);
-        }
-    });
-}
-
 /// Checks that each packet that arrived was played or is counted under another outcome.
 fn assert_accounted(report: &Value) {
     let playback = &report["playback"];
@@ -189,13 +124,11 @@ fn assert_accounted(report: &Value) {
 fn failed_or_stalled_card_ends_the_run_with_a_report_and_exit_code_3() {
     let late = "playback not finished 3.0 s after the last packet";
     let cases = [
-        ("gone_after 4096", "1s", "device disconnected"),
         ("gone_after 24000", "2s", "device disconnected"),
         ("fails_after 24000", "2s", "I/O error"),
-        // The card gets stuck at the beginning, in the middle, and shortly before the end.
+        // The card gets stuck at the beginning and in the middle.
         ("stuck_after 0", "1s", late),
         ("stuck_after 24000", "3s", late),
-        ("stuck_after 40000", "1s", late),
         ("hangs_after 24000", "1s", late),
     ];
     at_once(cases, |(fields, duration, expected)| {
@@ -239,24 +172,6 @@ fn card_with_another_period_size_plays_everything_without_a_stall() {
 }
 
 #[test]
-fn duplicate_packet_is_played_once_and_is_not_late() {
-    let Some(plug_in) = plug_in() else { return };
-    let (_, report) = undisturbed(|| {
-        let server = Server::with_actions(|packet| {
-            if packet.kind == AUDIO { ServerAction::DamageThenReply } else { ServerAction::Reply }
-        });
-        let alsa = Alsa::with(plug_in).with_playback_card("loud", "channels 1");
-        let line =
-            format!("--tone 440 --duration 1s --to {} --delay 0 --play=loud --json {LARGE_BUFFERS}", server.to());
-        let output = alsa.send(&line, &[]);
-        (alsa, report(&output, 1))
-    });
-    assert_eq!(document::counts(&report, "audio", ["returned", "damaged_copies"]), [375, 375]);
-    assert_accounted(&report);
-    assert_eq!((&report["playback"]["played"], &report["playback"]["late"]), (&json!(375), &json!(0)));
-}
-
-#[test]
 fn card_underrun_is_counted_and_playback_continues() {
     let Some(plug_in) = plug_in() else { return };
     let alsa = Alsa::with(plug_in).with_playback_card("loud", "channels 1 xrun_after 24000");
@@ -280,7 +195,10 @@ fn microphone_audio_is_played_until_interrupted() {
     program.signal("INT");
     let report = report(&program.end(), 130);
     assert!(report["playback"]["played"].as_u64().unwrap() > 0, "{:#}", report["playback"]);
-    assert_eq!(report["capture"]["device"], json!("ears (The card ears)"));
+    assert_eq!(report["interrupted"], "SIGINT");
+    assert!(document::counts(&report, "audio", ["sent"])[0] >= 190, "{report:#}");
+    let device = ["device", "device_lost"].map(|name| &report["capture"][name]);
+    assert_eq!(device, [&json!("ears (The card ears)"), &Value::Null]);
 }
 
 #[test]
@@ -319,26 +237,4 @@ fn missing_output_device_is_reported_with_its_cause() {
     let output = alsa.send("--tone 440 --embedded --play=ears", &[]);
     assert_eq!(output.code, 3, "{output:?}");
     assert!(output.stderr.contains("no output device matches ears; available: 0 loud (The card loud)"), "{output:?}");
-}
-
-#[test]
-fn conflicting_playback_options_are_rejected() {
-    let cases = [
-        ("--play --no-echo --to 192.0.2.1", "--no-echo"),
-        ("--play=0 --no-echo --to 192.0.2.1", "--no-echo"),
-        ("--play 0 --embedded", "[FILE]"),
-        ("--device-buffer 128 --embedded", "--play"),
-        ("--jitter-buffer 20ms --embedded", "--play"),
-        ("--jitter-buffer 20ms --no-echo --to 192.0.2.1", "--no-echo"),
-        ("--play --device-buffer 0 --embedded", "--device-buffer"),
-        ("--play --jitter-buffer 2s --embedded", "at most 1s"),
-        ("--play --jitter-buffer much --embedded", "\"auto\""),
-        ("--play --text hello --embedded --moqt", "--play"),
-    ];
-    for (options, named) in cases {
-        let line = if options.contains("--text") { options.to_owned() } else { format!("{options} --tone 440") };
-        let output = Alsa::empty().send(&line, &[] as &[&OsStr]);
-        assert_eq!((output.code, output.stdout.as_str()), (2, ""), "{options}: {output:?}");
-        assert!(output.stderr.contains(named), "{options}: {}", output.stderr);
-    }
 }

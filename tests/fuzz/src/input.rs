@@ -9,13 +9,6 @@ impl<'a> Input<'a> {
         Self(data)
     }
 
-    /// Whether the input is one of those for which a slow part runs: on average, one in `n` inputs.
-    pub(crate) fn is_one_in(&self, n: u32) -> bool {
-        let hash =
-            self.0.iter().fold(0x811c_9dc5, |hash: u32, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
-        (hash >> 16).is_multiple_of(n)
-    }
-
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -36,21 +29,12 @@ impl<'a> Input<'a> {
         self.byte() & 1 == 1
     }
 
-    /// One of `items`.
-    pub(crate) fn pick<T: Copy>(&mut self, items: &[T]) -> T {
-        items[self.below(items.len())]
-    }
-
     pub(crate) fn u16(&mut self) -> u16 {
         u16::from_be_bytes(self.array())
     }
 
     pub(crate) fn u32(&mut self) -> u32 {
         u32::from_be_bytes(self.array())
-    }
-
-    pub(crate) fn u64(&mut self) -> u64 {
-        u64::from_be_bytes(self.array())
     }
 
     /// At most `len` bytes.

@@ -8,40 +8,24 @@ use std::io;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
-mod audio_path;
-mod http_head;
 mod input;
-mod jamjam_packets;
-mod jitter_buffer;
 mod link;
 mod moqt_messages;
 mod moqt_sessions;
-mod option_parsers;
-mod room_toml;
 mod signaling_hub;
 mod stun;
-mod tokens;
-mod wav_header;
 mod webtransport;
 
 /// Runs one input.
 pub type Target = fn(&[u8]);
 
 /// The targets by name.
-pub const TARGETS: [(&str, Target); 14] = [
-    ("audio_path", audio_path::run),
-    ("http_head", http_head::run),
-    ("jamjam_packets", jamjam_packets::run),
-    ("jitter_buffer", jitter_buffer::run),
+pub const TARGETS: [(&str, Target); 6] = [
     ("link", link::run),
     ("moqt_messages", moqt_messages::run),
     ("moqt_sessions", moqt_sessions::run),
-    ("option_parsers", option_parsers::run),
-    ("room_toml", room_toml::run),
     ("signaling_hub", signaling_hub::run),
     ("stun", stun::run),
-    ("tokens", tokens::run),
-    ("wav_header", wav_header::run),
     ("webtransport", webtransport::run),
 ];
 

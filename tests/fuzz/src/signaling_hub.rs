@@ -65,8 +65,6 @@ type Room = (&'static str, String);
 #[derive(Default)]
 struct Sink {
     open: BTreeSet<ConnId>,
-    /// Receivers of messages since the last action.
-    receivers: BTreeSet<ConnId>,
     /// Ids in messages, in order.
     ids: Vec<String>,
     sent_bytes: BTreeMap<ConnId, usize>,
@@ -108,7 +106,6 @@ impl EventSink for Sink {
         self.groups.push(to.to_vec());
         for conn in to {
             assert!(self.open.contains(conn), "{conn:?} is not connected and receives {text}");
-            self.receivers.insert(*conn);
             let sent = self.sent_bytes.entry(*conn).or_default();
             *sent += text.len();
             assert!(*sent <= MAX_SENT_BYTES, "one action sends {sent} bytes to {conn:?}");
@@ -223,7 +220,6 @@ impl Run {
 
     fn act(&mut self, line: &str) {
         self.now += Duration::from_millis(1);
-        self.sink.receivers.clear();
         self.sink.sent_bytes.clear();
         self.sink.groups.clear();
         let Some(first) = line.chars().next() else { return };
@@ -262,7 +258,7 @@ impl Run {
             }
             _ => return,
         }
-        self.check_receivers(Some(conn));
+        self.check_receivers(Some(conn), |_| true);
     }
 
     fn connect(&mut self, name: char, target: &str) {
@@ -276,8 +272,8 @@ impl Run {
         if let Some(conn) = self.clients.remove(&name) {
             self.sink.open.remove(&conn);
             self.hub.on_disconnect(self.now.into(), conn, &mut self.sink);
-            self.check_receivers(Some(conn));
-            self.sink.receivers.clear();
+            self.check_receivers(Some(conn), |_| true);
+            self.sink.groups.clear();
         }
         self.last_conn += 1;
         let conn = ConnId(self.last_conn);
@@ -294,7 +290,7 @@ impl Run {
             NewConnection { source, route, is_forwarded: false },
             &mut self.sink,
         );
-        self.check_receivers(Some(conn));
+        self.check_receivers(Some(conn), |_| true);
     }
 
     /// Replaces `$1` to `$9` by ids.
@@ -322,13 +318,8 @@ impl Run {
             self.hub.post_to_room(now, SYSTEM, room, (format, PostBody::parse(body.as_bytes())), &mut self.sink);
         if let Ok(posted) = posted {
             serde_json::from_str::<Value>(&posted.message).expect("the relayed message is JSON");
-            assert!(posted.delay > Duration::ZERO || self.sink.receivers.len() <= 8);
         }
-        if let Some(rooms) = &self.rooms {
-            let room: Room = (Dialect::Broadcast.name(), room.to_owned());
-            assert!(self.sink.receivers.iter().all(|conn| rooms.get(conn) == Some(&room)), "a post left its room");
-            self.rooms = Some(self.members());
-        }
+        self.check_receivers(None, |at| *at == (Dialect::Broadcast.name(), room.to_owned()));
     }
 
     fn act_of_program(&mut self, command: char, rest: &str) {
@@ -363,7 +354,7 @@ impl Run {
         }
         let rooms = hub.control_surface_rooms();
         assert!(rooms.len() <= hub.limits().control_surface.max_rooms);
-        self.check_receivers(None);
+        self.check_receivers(None, |(dialect, _)| *dialect == Dialect::ControlSurface.name());
     }
 
     /// Calls the hub until no timer is due. A call handles only a part of a burst.
@@ -387,15 +378,10 @@ impl Run {
         }
         self.now = until;
         self.run_due_timers();
-        if let Some(before) = self.rooms.take() {
-            // Time changes no membership except that connections are closed.
-            for group in &self.sink.groups {
-                let mut rooms = group.iter().map(|conn| before.get(conn));
-                let first = rooms.next().flatten();
-                assert!(rooms.all(|room| room == first), "a delayed message left its room: {group:?} {before:?}");
-            }
-            self.rooms = Some(self.members());
-        }
+        // A connection without a room may receive the reason why it is closed.
+        let is_member = |conn: &ConnId| self.rooms.as_ref().is_some_and(|rooms| rooms.contains_key(conn));
+        self.sink.groups.retain(|group| group.len() > 1 || group.iter().all(is_member));
+        self.check_receivers(None, |_| true);
     }
 
     /// The room of each member.
@@ -426,26 +412,22 @@ impl Run {
         members
     }
 
-    /// An action of a connection reaches only the connection itself and the members of its room, before or after the action.
-    fn check_receivers(&mut self, conn: Option<ConnId>) {
+    /// Each message since the last action reaches only `actor`, the connection that acts, and the members of one room, before or after the
+    /// action. The room is one in which `actor` is or was, and one of those that `is_possible` selects.
+    fn check_receivers(&mut self, actor: Option<ConnId>, is_possible: impl Fn(&Room) -> bool) {
         let Some(before) = self.rooms.take() else { return };
         let after = self.members();
-        for receiver in &self.sink.receivers {
-            let shared = |rooms: &BTreeMap<ConnId, Room>| match conn {
-                Some(conn) => rooms.get(&conn).is_some_and(|room| rooms.get(receiver) == Some(room)),
-                None => rooms.get(receiver).is_some_and(|(dialect, _)| *dialect == Dialect::ControlSurface.name()),
+        let is_in = |conn: &ConnId, room: &Room| [&before, &after].iter().any(|rooms| rooms.get(conn) == Some(room));
+        for group in &self.sink.groups {
+            let others: Vec<&ConnId> = group.iter().filter(|conn| Some(**conn) != actor).collect();
+            let Some(first) = others.first() else { continue };
+            let is_shared = |room: &&Room| {
+                is_possible(room) && actor.iter().chain(others.iter().copied()).all(|conn| is_in(conn, room))
             };
-            // The receiver may have joined with this action, or the connection may have left.
-            let crossed = conn.is_some_and(|conn| {
-                let (left, joined) = (before.get(&conn), after.get(&conn));
-                [left, joined]
-                    .into_iter()
-                    .flatten()
-                    .any(|room| [before.get(receiver), after.get(receiver)].contains(&Some(room)))
-            });
+            let mut rooms = [before.get(first), after.get(first)].into_iter().flatten();
             assert!(
-                conn == Some(*receiver) || shared(&before) || shared(&after) || crossed,
-                "an action of {conn:?} reaches {receiver:?}: {before:?} {after:?}"
+                rooms.any(|room| is_shared(&room)),
+                "an action of {actor:?} reaches {group:?}: {before:?} {after:?}"
             );
         }
         self.rooms = Some(after);

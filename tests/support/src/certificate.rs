@@ -10,23 +10,19 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use tempfile::TempDir;
 
-/// A year, month and day.
 pub type Day = (i32, u8, u8);
 
-/// An authority, and a folder for its certificates.
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     folder: TempDir,
 }
 
-/// The paths of a certificate file and of its key file.
 pub struct Pair {
     pub cert: PathBuf,
     pub key: PathBuf,
 }
 
 impl Pair {
-    /// The options of a server that uses this certificate and key.
     pub fn options(&self) -> [&str; 4] {
         ["--cert", self.cert.to_str().unwrap(), "--key", self.key.to_str().unwrap()]
     }
@@ -43,12 +39,10 @@ impl Authority {
         authority
     }
 
-    /// The file of the authority's own certificate.
     pub fn own(&self) -> PathBuf {
         self.file("authority.pem")
     }
 
-    /// A file in the authority's folder.
     pub fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -84,7 +78,6 @@ impl Authority {
     }
 }
 
-/// The TLS configuration of a client that trusts only the certificate authority in the file `authority`.
 pub fn trusting(authority: &Path) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(authority).unwrap()).unwrap();

@@ -12,7 +12,6 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-/// The values of the placeholders.
 #[derive(Default)]
 pub struct Bindings(BTreeMap<String, String>);
 

@@ -5,7 +5,6 @@
 use std::fs;
 use std::path::PathBuf;
 
-/// The folder of the fixtures.
 pub fn folder() -> PathBuf {
     crate::repository().join("fixtures/wire")
 }
@@ -27,7 +26,6 @@ pub fn packet(name: &str) -> Vec<u8> {
     bytes(&text).unwrap_or_else(|word| panic!("{name}: `{word}` is not a byte"))
 }
 
-/// The names of all fixtures, in order.
 pub fn names() -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir(folder())
         .unwrap()

@@ -1,7 +1,7 @@
 //! Helpers for the test programs. The helpers run the program as a process, run transcripts, and provide clients and servers. These clients
 //! and servers use none of the program's code.
 
-// A helper panics if the test cannot continue. Most helpers need no documentation because their names say what they do.
+// A helper panics if the test cannot continue. Names say what most helpers do, so only the others are documented.
 #![allow(missing_docs, clippy::missing_panics_doc, clippy::new_without_default)]
 
 use std::ffi::OsStr;
@@ -36,7 +36,6 @@ pub mod transcript;
 #[cfg(feature = "signaling")]
 pub mod transcript_files;
 
-/// The root of the repository.
 pub fn repository() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
 }

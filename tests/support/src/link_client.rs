@@ -8,7 +8,6 @@ use ring::hkdf::{HKDF_SHA256, KeyType, Salt};
 use ring::rand::SystemRandom;
 use ring::signature::{self, Ed25519KeyPair, KeyPair};
 
-/// Packet types.
 pub const AUDIO: u8 = 1;
 pub const CONTROL: u8 = 3;
 pub const KEEPALIVE: u8 = 4;
@@ -26,7 +25,6 @@ impl KeyType for KeyLength {
     }
 }
 
-/// The header bytes with these fields.
 pub fn header(kind: u8, sequence: u32, timestamp: u32, flags: u16) -> Vec<u8> {
     [&[1, kind][..], &sequence.to_be_bytes(), &timestamp.to_be_bytes(), &flags.to_be_bytes()].concat()
 }
@@ -39,7 +37,6 @@ struct Keys {
     received: BTreeSet<u64>,
 }
 
-/// One link of a client.
 pub struct LinkClient {
     private: Option<EphemeralPrivateKey>,
     public: Vec<u8>,
@@ -67,7 +64,6 @@ impl LinkClient {
         Self { link_keys: Some((own, server_link_key.to_vec())), ..Self::unsigned() }
     }
 
-    /// The client's half of the key exchange.
     pub fn control(&self) -> Vec<u8> {
         let header = header(CONTROL, 0, 0, 0);
         match &self.link_keys {
@@ -79,7 +75,6 @@ impl LinkClient {
         }
     }
 
-    /// Whether the client has derived the keys of the link.
     pub fn has_keys(&self) -> bool {
         self.keys.is_some()
     }
@@ -119,12 +114,10 @@ impl LinkClient {
         true
     }
 
-    /// A sealed datagram with this header and payload.
     pub fn seal(&mut self, kind: u8, sequence: u32, timestamp: u32, payload: &[u8]) -> Vec<u8> {
         self.seal_with_flags(kind, sequence, timestamp, 1, payload)
     }
 
-    /// Like [`Self::seal`], with these flags.
     pub fn seal_with_flags(&mut self, kind: u8, sequence: u32, timestamp: u32, flags: u16, payload: &[u8]) -> Vec<u8> {
         let keys = self.keys.as_mut().expect("keys were exchanged");
         let header = header(kind, sequence, timestamp, flags);

@@ -29,14 +29,12 @@ pub fn keep_callsites_enabled() {
 }
 
 impl Lines {
-    /// A subscriber that stores what is logged.
     pub fn subscriber(&self) -> impl Subscriber + Send + Sync + use<> {
         let to = self.clone();
         let format = tracing_subscriber::fmt::format().with_target(false).without_time().with_ansi(false).compact();
         tracing_subscriber::fmt().event_format(format).with_writer(move || to.clone()).finish()
     }
 
-    /// Removes and returns the lines so far.
     pub fn take(&self) -> Vec<String> {
         let bytes = std::mem::take(&mut *self.0.lock().expect("no writer panics"));
         String::from_utf8(bytes).expect("UTF-8").lines().map(str::to_owned).collect()

@@ -39,7 +39,6 @@ impl<A: SessionHandler> ManualPeer<A> {
         manual_peer
     }
 
-    /// Performs the pending actions of the endpoint.
     pub fn act(&mut self) {
         while let Some(action) = self.peer.poll_action() {
             assert_eq!(self.closed, None, "{action:?} after the end");
@@ -92,12 +91,10 @@ impl<A: SessionHandler> ManualPeer<A> {
         self.now = to;
     }
 
-    /// The bytes written to a stream since the last call.
     pub fn take_written(&mut self, stream: StreamHandle) -> Vec<u8> {
         self.written.remove(&stream).unwrap_or_default()
     }
 
-    /// The code and reason with which the connection was closed.
     pub fn closed(&self) -> (u32, &str) {
         self.closed.as_ref().map(|(code, reason)| (*code, reason.as_str())).expect("the connection is closed")
     }

@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 
+use crate::golden::bytes as bytes_of;
+
 /// The pieces of `gomoqt-2025-02.txt` or `gomoqt-0.9.txt`.
 pub fn pieces(file: &str) -> BTreeMap<String, Vec<u8>> {
     let path = crate::repository().join("fixtures/moqt").join(file);
@@ -13,17 +15,11 @@ pub fn pieces(file: &str) -> BTreeMap<String, Vec<u8>> {
         .filter(|line| !line.is_empty())
         .map(|line| {
             let (name, bytes) = line.split_once(':').unwrap_or_else(|| panic!("{file}: no colon in `{line}`"));
-            (name.to_owned(), bytes.split_ascii_whitespace().map(byte).collect())
+            (name.to_owned(), bytes_of(bytes).unwrap_or_else(|word| panic!("{file}: `{word}` is not a byte")))
         })
         .collect();
     let count = pieces.len();
     let pieces: BTreeMap<_, _> = pieces.into_iter().collect();
     assert_eq!(pieces.len(), count, "{file}: a name is used twice");
     pieces
-}
-
-fn byte(word: &str) -> u8 {
-    let is_pair = word.len() == 2 && word.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'));
-    assert!(is_pair, "`{word}` is not a byte");
-    u8::from_str_radix(word, 16).unwrap()
 }

@@ -32,7 +32,6 @@ struct StreamQueue {
     pieces: VecDeque<Piece>,
 }
 
-/// A fault on the way.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     None,
@@ -46,7 +45,6 @@ pub enum Fault {
 #[derive(Default)]
 pub struct Direction {
     streams: BTreeMap<StreamHandle, StreamQueue>,
-    /// Number of actions so far.
     pub actions: usize,
     has_closed: bool,
 }

@@ -9,7 +9,6 @@ use super::recording_sink::RecordingSink;
 
 pub const MS: u64 = 1_000_000;
 
-/// The address of the other end.
 pub fn peer() -> SocketAddr {
     SocketAddr::from(([192, 0, 2, 2], 5_000))
 }

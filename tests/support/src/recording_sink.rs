@@ -5,7 +5,6 @@ use std::net::{IpAddr, SocketAddr};
 
 use jamjam_core::node::{SendStatus, Transmit, TransmitSink};
 
-/// One recorded datagram.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SentDatagram {
     pub to: SocketAddr,
@@ -13,9 +12,7 @@ pub struct SentDatagram {
     pub bytes: Vec<u8>,
 }
 
-/// The sink.
 pub struct RecordingSink {
-    /// The recorded datagrams, in order.
     pub sent: Vec<SentDatagram>,
     /// Results of the next calls. When the plan is empty, every datagram is accepted.
     pub plan: VecDeque<SendStatus>,

@@ -1,25 +1,13 @@
 //! Runs a transcript against a server process. Each client is a WebSocket, with or without TLS.
 //!
-//! At a transcript line such as `ann receives nothing`, the test does not wait for a fixed duration. The test waits for the following two
-//! conditions instead.
+//! No step waits for a fixed duration. After each message, the client sends a ping and waits for the pong. The server processes each message
+//! of a connection before it reads the next frame, so all resulting messages are then in their queues. After a connection was closed or
+//! lost, the test polls the server until it counts one connection fewer.
 //!
-//! *Condition 1: the server has processed a message.* After each message, the client sends a ping and waits for the pong. The server
-//! processes each message of a connection before it reads the next frame. Therefore, all resulting messages are in their queues when the
-//! pong arrives. After a connection was closed or lost, the test polls the server. The test continues when the server counts one connection
-//! fewer. The server removes a connection and informs the other clients in one step.
-//!
-//! *Condition 2: a client has received its whole queue.* A pong cannot prove that the queue is empty, because a pong may overtake queued
-//! messages. Therefore, the client sends a request. The response goes through the queue, which is first in, first out. If the response is
-//! the next message that the client receives, the queue was empty. The client sends two requests, which change nothing. Except on
-//! control channels, the two requests have different responses. If an old response is in the queue, one of the two requests receives a
-//! wrong response. Then the test fails.
-//!
-//! These requests would decide the dialect of a connection that is still undecided. While the test runs a transcript, a client therefore
-//! sends these requests only if its dialect is decided. For example, if a client has received a message, the server has already decided the
-//! client's dialect. There are two exceptions: immediately before a client leaves, and at the end of the transcript. In both cases, the
-//! client sends these requests even if its dialect is undecided. Until then, no request detects that the server has sent an unexpected
-//! message to such a client. The test detects the message when the client receives another message, when the client leaves, or when the
-//! transcript ends.
+//! A pong cannot prove that a client has received its whole queue, because it may overtake queued messages. Therefore, the client sends two
+//! requests that change nothing, and whose responses differ except on control channels. The responses go through the queue, which is first
+//! in, first out, so they must be the next messages that the client receives. These requests would decide the dialect of a connection that
+//! is still undecided. Such a client sends them only before it leaves and at the end of the transcript.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{Read, Write};
@@ -81,11 +69,9 @@ fn requests(to: &str) -> Requests {
     }
 }
 
-/// A byte stream to the server.
 trait ByteStream: Read + Write + Send {}
 impl<T: Read + Write + Send> ByteStream for T {}
 
-/// A server and its clients.
 pub struct Sockets {
     address: SocketAddr,
     tls: Option<Arc<ClientConfig>>,
@@ -202,7 +188,6 @@ impl Sockets {
         (Box::new(StreamOwned::new(connection, tcp)), other)
     }
 
-    /// The response of `/health`.
     pub fn health(&self) -> Value {
         let (mut line, _) = self.open();
         line.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();

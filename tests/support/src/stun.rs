@@ -2,10 +2,8 @@
 
 const COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
 
-/// The content of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StunResponse {
-    /// Whether the response had a FINGERPRINT.
     pub has_fingerprint: bool,
     /// The start time of counting, and the counts of AUDIO, LATENCY_PING and KEEPALIVE. These values are valid only if `has_fingerprint` is
     /// set.
@@ -28,7 +26,6 @@ fn fingerprint(bytes: &[u8]) -> u32 {
     !crc ^ 0x5354_554e
 }
 
-/// Type and value.
 type Attribute<'a> = (u32, &'a [u8]);
 
 /// The attributes of a message except a final FINGERPRINT, and whether there is one. `None` for an invalid message.
@@ -74,7 +71,6 @@ fn is_request_with(bytes: &[u8], first: u8) -> bool {
     bytes.starts_with(&[0, 1]) && bytes.get(4..8) == Some(&COOKIE) && attributes(bytes).is_some_and(is_request)
 }
 
-/// The transaction ID of a STUN message.
 pub fn transaction(message: &[u8]) -> [u8; 12] {
     message[8..20].try_into().expect("twelve bytes")
 }

@@ -24,17 +24,12 @@ use crate::compare::{Bindings, Spelling};
 
 /// The server that runs a transcript: a hub in memory, or a process with sockets. An `Err` describes the failure in a sentence.
 pub trait TranscriptServer {
-    /// A client connects to this path and query.
     fn connect(&mut self, name: &str, to: &str) -> Result<(), String>;
-    /// The client sends this as one text message.
     fn send_text(&mut self, name: &str, text: &str) -> Result<(), String>;
-    /// The client sends a binary message.
     fn send_binary(&mut self, name: &str) -> Result<(), String>;
-    /// The client closes its connection.
     fn close(&mut self, name: &str) -> Result<(), String>;
     /// The client's connection is lost.
     fn cut(&mut self, name: &str) -> Result<(), String>;
-    /// The next message that the client receives.
     fn receive(&mut self, name: &str) -> Result<String, String>;
     /// `Err` if a message is waiting for the client.
     fn no_message(&mut self, name: &str) -> Result<(), String>;
@@ -62,7 +57,6 @@ pub trait TranscriptServer {
 /// How far [`run_transcript`] ran a transcript.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// Every line was run.
     Complete,
     /// The transcript was run up to a line that this server does not support. Such a line advances the clock, or runs a command in the
     /// embedding application.

@@ -5,7 +5,6 @@ use serde_json::Value;
 use crate::in_memory_hub::InMemoryHub;
 use crate::transcript::{Progress, Step, run_transcript, step};
 
-/// Name and text of every transcript of a dialect.
 pub fn transcripts(dialect: &str) -> Vec<(String, String)> {
     let folder = format!("{}/fixtures/signaling/{dialect}", crate::repository().display());
     let files = std::fs::read_dir(folder).expect("the folder of the transcripts");

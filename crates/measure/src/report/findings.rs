@@ -61,8 +61,9 @@ pub(super) fn findings(run: &RunResults) -> Vec<Finding> {
     let outage = outage(run, stream, unit);
     let stalls = stalls(stream, run.server.is_some());
     let reordering = reordering(stream, unit);
-    // Stalls and reordering are the more precise findings.
-    let is_explained = stalls.is_some() || reordering.is_some();
+    // Stalls and reordering are the more precise findings, but rare stalls do not delay 1 % of the packets.
+    let stalled_ns = stream.stalls.median_ns().unwrap_or(0).unsigned_abs().saturating_mul(stream.stalls.count);
+    let is_explained = stalled_ns.saturating_mul(100) >= run.duration_ns.max(1) || reordering.is_some();
     let variation = if is_explained { None } else { delay_variation(stream, rtt) };
     let has_pattern = stream.stalls.count >= MIN_STALLS_FOR_PATTERN;
     let (frequent_stalls, rare_stalls) = if has_pattern { (stalls, None) } else { (None, stalls) };

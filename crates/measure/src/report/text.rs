@@ -223,7 +223,7 @@ fn comparison(comparison: &Comparison, style: Style) -> String {
         return text;
     }
     let line = |label: &str, values: Vec<&str>| {
-        let cells = values.into_iter().zip([11, 11, 21, 13]).map(|(value, width)| format!("{value:>width$}"));
+        let cells = values.into_iter().zip([10, 10, 20, 12]).map(|(value, width)| format!(" {value:>width$}"));
         format!("{label:14}{}  ", cells.collect::<String>())
     };
     let [headings @ .., result] = HEADINGS;

@@ -7,7 +7,6 @@ use serde_json::Value;
 
 use super::program::ProgramOutput;
 
-/// Validates a document against `docs/report.schema.json`.
 pub fn assert_valid(document: &Value) {
     static SCHEMA: OnceLock<(Schemas, SchemaIndex)> = OnceLock::new();
     let (schemas, index) = SCHEMA.get_or_init(|| {
@@ -22,12 +21,10 @@ pub fn assert_valid(document: &Value) {
     }
 }
 
-/// Validates a document against `docs/rooms.schema.json`.
 pub fn assert_valid_rooms(document: &Value) {
     assert_fits(document, include_str!("../../../../docs/rooms.schema.json"));
 }
 
-/// Validates a document against a schema.
 pub fn assert_fits(document: &Value, schema: &str) {
     let (mut compiler, mut schemas) = (Compiler::new(), Schemas::new());
     compiler.add_resource("schema", serde_json::from_str(schema).unwrap()).unwrap();
@@ -55,7 +52,6 @@ pub fn lines(output: &ProgramOutput) -> (Vec<Value>, Value) {
     (lines, report)
 }
 
-/// Counters of one stream by name, in the requested order.
 pub fn counts<const N: usize>(report: &Value, stream: &str, names: [&str; N]) -> [u64; N] {
     names.map(|name| report["streams"][stream][name].as_u64().unwrap_or_else(|| panic!("{stream} {name}: {report:#}")))
 }

@@ -11,7 +11,6 @@ pub mod wav;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
 
-/// A file in `fixtures/audio`.
 pub fn fixture(name: &str) -> PathBuf {
     crate::repository().join("fixtures/audio").join(name)
 }

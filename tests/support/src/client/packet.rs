@@ -7,7 +7,6 @@ pub const PING: u8 = 5;
 pub const PONG: u8 = 6;
 pub const INFO: u8 = 7;
 
-/// A parsed datagram.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Packet {
     pub version: u8,
@@ -61,7 +60,6 @@ impl Packet {
         }
     }
 
-    /// The payload as samples.
     pub fn samples(&self) -> Vec<f32> {
         assert_eq!(self.payload.len() % 4, 0);
         self.payload.chunks(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect()

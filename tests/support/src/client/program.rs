@@ -20,14 +20,10 @@ pub fn note_pauses(texts: &[&str]) {
     PAUSED.set(PAUSED.get() || texts.iter().any(|text| text.contains("did not run for ")));
 }
 
-/// The exit code and output of a run.
 #[derive(Debug)]
 pub struct ProgramOutput {
-    /// The exit code.
     pub code: i32,
-    /// All of standard output.
     pub stdout: String,
-    /// All of standard error.
     pub stderr: String,
 }
 
@@ -45,12 +41,10 @@ pub fn run(line: &str) -> ProgramOutput {
     run_args(line.split_whitespace())
 }
 
-/// Runs the program to its end.
 pub fn run_args(args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> ProgramOutput {
     start(&mut command(args)).end()
 }
 
-/// Runs the program to its end with `input` on standard input.
 pub fn run_with_input(args: impl IntoIterator<Item = impl AsRef<OsStr>>, input: Vec<u8>) -> ProgramOutput {
     let mut program = start(command(args).stdin(Stdio::piped()));
     let mut stdin = program.0.stdin.take().unwrap();
@@ -64,7 +58,6 @@ pub fn run_with_input(args: impl IntoIterator<Item = impl AsRef<OsStr>>, input: 
 /// A running program. Dropping this value kills the program.
 pub struct Program(Child);
 
-/// Starts a prepared command.
 pub fn start(command: &mut Command) -> Program {
     Program(command.spawn().unwrap())
 }
@@ -75,7 +68,6 @@ pub fn start_line(line: &str) -> Program {
 }
 
 impl Program {
-    /// Sends a signal.
     pub fn signal(&self, name: &str) {
         let sent = Command::new("sh").args(["-c", &format!("kill -s {name} {}", self.0.id())]).status().unwrap();
         assert!(sent.success());
@@ -92,12 +84,10 @@ impl Program {
         }))
     }
 
-    /// Whether the program is still running.
     pub fn is_running(&mut self) -> bool {
         self.0.try_wait().unwrap().is_none()
     }
 
-    /// Waits for the end of the program.
     pub fn end(mut self) -> ProgramOutput {
         let (stdout, stderr) = (all_of(self.0.stdout.take()), all_of(self.0.stderr.take()));
         let (stdout, stderr) = (bounded(&stdout), bounded(&stderr));

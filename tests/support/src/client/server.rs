@@ -17,25 +17,18 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// The handling of a packet that requires a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServerAction {
-    /// Reply as a correct server does.
     Reply,
-    /// Send no reply.
     Silence,
-    /// Reply this number of times.
     Times(usize),
     /// Reply with one bit changed outside of the packet number.
     Damage,
     /// Reply with inverted audio at half the level.
     Halve,
-    /// Reply without the last four bytes.
     Truncate,
-    /// Reply damaged, then intact.
     DamageThenReply,
     /// Hold the reply, and send it after the reply to the next packet of the same type.
     AfterNext,
-    /// Reply after this additional delay.
     Later(Duration),
-    /// Reply with a sequence number that the client never used.
     UnknownSequence,
     /// Send three datagrams that match no sent packet, and then reply. The first datagram has only three bytes. The second
     /// datagram has another protocol version. The third datagram is an FEC packet.
@@ -59,12 +52,10 @@ struct Received {
 }
 
 impl Server {
-    /// Starts a server that handles each packet according to the result of `decide`.
     pub fn with_actions(decide: impl FnMut(&Packet) -> ServerAction + Send + 'static) -> Self {
         Self::with_delay(Duration::ZERO, decide)
     }
 
-    /// A correct echo server.
     pub fn correct() -> Self {
         Self::with_actions(|_| ServerAction::Reply)
     }
@@ -77,12 +68,10 @@ impl Server {
         )
     }
 
-    /// A server that never replies.
     pub fn silent() -> Self {
         Self::with_actions(|_| ServerAction::Silence)
     }
 
-    /// Starts a server that delays every reply by `delay`.
     pub fn with_delay(delay: Duration, decide: impl FnMut(&Packet) -> ServerAction + Send + 'static) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         // On a busy machine, the default receive buffer is too small. The system may grant less than 4 MiB, which is still sufficient.
@@ -108,7 +97,6 @@ impl Server {
         self.address.to_string()
     }
 
-    /// All packets received so far.
     pub fn received(&self) -> Vec<Packet> {
         self.received.datagrams.lock().unwrap().iter().map(|bytes| Packet::read(bytes)).collect()
     }
@@ -118,17 +106,14 @@ impl Server {
         self.received.queries.load(Ordering::Relaxed)
     }
 
-    /// All packets of one type received so far.
     pub fn received_of(&self, kind: u8) -> Vec<Packet> {
         self.received().into_iter().filter(|packet| packet.kind == kind).collect()
     }
 
-    /// All samples received so far, in order of arrival.
     pub fn samples(&self) -> Vec<f32> {
         self.received_of(AUDIO).iter().flat_map(Packet::samples).collect()
     }
 
-    /// Waits until `count` datagrams have been received.
     pub fn wait_for(&self, count: usize) {
         let datagrams = self.received.datagrams.lock().unwrap();
         let (datagrams, timeout) =
@@ -147,13 +132,11 @@ impl Drop for Server {
     }
 }
 
-/// The state of the server thread.
 struct ServerThread {
     socket: UdpSocket,
     stopped_by: SocketAddr,
     delay: Duration,
     received: Arc<Received>,
-    /// Replies with their due times.
     delayed: Vec<(Instant, SocketAddr, Vec<u8>)>,
     /// Replies that are held until the next reply of the same type.
     held: Vec<Packet>,

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-/// A parsed WAV file.
 #[derive(Debug)]
 pub struct Wav {
     /// 1: integers, 3: floats.
@@ -50,34 +49,28 @@ impl Wav {
     }
 }
 
-/// Writes 16-bit samples.
 pub fn write(path: &Path, rate: u32, channels: u16, samples: &[i16]) {
-    let length = samples.len() as u32 * 2;
-    let mut file = b"RIFF".to_vec();
-    file.extend((36 + length).to_le_bytes());
-    file.extend(b"WAVEfmt \x10\0\0\0\x01\0");
-    file.extend(channels.to_le_bytes());
-    file.extend(rate.to_le_bytes());
-    file.extend((rate * u32::from(channels) * 2).to_le_bytes());
-    file.extend((channels * 2).to_le_bytes());
-    file.extend(b"\x10\0data");
-    file.extend(length.to_le_bytes());
-    file.extend(samples.iter().flat_map(|sample| sample.to_le_bytes()));
-    std::fs::write(path, file).unwrap();
+    write_file(path, 1, (rate, channels), samples.iter().map(|sample| sample.to_le_bytes()));
 }
 
-/// Writes 32-bit floats, bit for bit.
 pub fn write_floats(path: &Path, rate: u32, channels: u16, samples: &[f32]) {
-    let length = samples.len() as u32 * 4;
+    write_file(path, 3, (rate, channels), samples.iter().map(|sample| sample.to_le_bytes()));
+}
+
+fn write_file<const N: usize>(
+    path: &Path,
+    tag: u16,
+    (rate, channels): (u32, u16),
+    samples: impl Iterator<Item = [u8; N]>,
+) {
+    let (data, size) = (samples.flatten().collect::<Vec<u8>>(), N as u16);
     let mut file = b"RIFF".to_vec();
-    file.extend((36 + length).to_le_bytes());
-    file.extend(b"WAVEfmt \x10\0\0\0\x03\0");
-    file.extend(channels.to_le_bytes());
-    file.extend(rate.to_le_bytes());
-    file.extend((rate * u32::from(channels) * 4).to_le_bytes());
-    file.extend((channels * 4).to_le_bytes());
-    file.extend(b"\x20\0data");
-    file.extend(length.to_le_bytes());
-    file.extend(samples.iter().flat_map(|sample| sample.to_le_bytes()));
-    std::fs::write(path, file).unwrap();
+    file.extend((36 + data.len() as u32).to_le_bytes());
+    file.extend(b"WAVEfmt \x10\0\0\0");
+    file.extend([tag, channels].map(u16::to_le_bytes).concat());
+    file.extend([rate, rate * u32::from(channels * size)].map(u32::to_le_bytes).concat());
+    file.extend([channels * size, 8 * size].map(u16::to_le_bytes).concat());
+    file.extend(b"data");
+    file.extend((data.len() as u32).to_le_bytes());
+    std::fs::write(path, [file, data].concat()).unwrap();
 }

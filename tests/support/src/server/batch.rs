@@ -14,7 +14,6 @@ pub struct BatchClient {
 }
 
 impl BatchClient {
-    /// A client on a free port, connected to `server`.
     pub fn connect(server: SocketAddr) -> Self {
         let client = Client::connect(server);
         let state = UdpSocketState::new((&client.socket).into()).unwrap();

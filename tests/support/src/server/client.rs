@@ -14,7 +14,6 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client on a free port, connected to `server`.
     pub fn connect(server: SocketAddr) -> Self {
         let any = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let socket = UdpSocket::bind(SocketAddr::new(any, 0)).unwrap();
@@ -23,17 +22,14 @@ impl Client {
         Self { socket, syncs: 0 }
     }
 
-    /// The client's own address.
     pub fn address(&self) -> SocketAddr {
         self.socket.local_addr().unwrap()
     }
 
-    /// Sends one datagram.
     pub fn send(&self, datagram: &[u8]) {
         assert_eq!(self.socket.send(datagram).unwrap(), datagram.len());
     }
 
-    /// Receives the next datagram.
     pub fn recv(&self) -> Vec<u8> {
         let mut buffer = vec![0; 65_536];
         let len = loop {
@@ -47,7 +43,6 @@ impl Client {
         buffer
     }
 
-    /// Sends one datagram and returns the next one received.
     pub fn exchange(&self, datagram: &[u8]) -> Vec<u8> {
         self.send(datagram);
         self.recv()
@@ -77,7 +72,6 @@ impl Client {
     }
 }
 
-/// `address` with another host.
 pub fn at(host: &str, address: SocketAddr) -> SocketAddr {
     SocketAddr::new(host.parse().unwrap(), address.port())
 }

@@ -9,7 +9,6 @@ pub struct Line {
 }
 
 impl Line {
-    /// Splits a line at its first and second space.
     pub fn parse(text: &str) -> Self {
         let (time, rest) = text.split_once(' ').unwrap_or_else(|| panic!("no time in {text:?}"));
         let (level, message) = rest.split_once(' ').unwrap_or_else(|| panic!("no level in {text:?}"));
@@ -17,7 +16,6 @@ impl Line {
         Self { time: time.to_owned(), level: level.to_owned(), message: message.to_owned() }
     }
 
-    /// The level and the message, without the time.
     pub fn level_and_message(&self) -> (&str, &str) {
         (&self.level, &self.message)
     }
@@ -29,7 +27,6 @@ fn is_timestamp(text: &str) -> bool {
     text.len() == SHAPE.len() && SHAPE.iter().zip(text.bytes()).all(fits)
 }
 
-/// A line of statistics.
 #[derive(Clone, Debug)]
 pub struct Stats {
     text: String,
@@ -59,20 +56,13 @@ impl Stats {
 
     /// The number of datagrams that arrived at the server: the sum of all outcome counters.
     pub fn arrivals(&self) -> u64 {
-        let ends = |name: &str| {
-            matches!(
-                name,
-                "received"
-                    | "keepalives"
-                    | "loop_checks"
-                    | "pings"
-                    | "stun_requests"
-                    | "key_exchanges"
-                    | "latency_infos"
-                    | "ignored"
-                    | "kernel_dropped"
-            ) || name.starts_with("dropped_") && !matches!(name, "dropped_at_stop" | "dropped_old_link")
+        const ANSWERED: &str =
+            "received keepalives loop_checks pings stun_requests key_exchanges latency_infos ignored";
+        let is_drop = |name: &str| {
+            name == "kernel_dropped"
+                || name.starts_with("dropped_") && !matches!(name, "dropped_at_stop" | "dropped_old_link")
         };
+        let ends = |name: &str| is_drop(name) || ANSWERED.split(' ').any(|answered| answered == name);
         let counts = self.fields.iter().filter(|(name, _)| ends(name));
         counts.map(|(name, value)| value.parse::<u64>().unwrap_or_else(|_| panic!("{name} is {value:?}"))).sum()
     }

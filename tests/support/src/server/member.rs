@@ -8,7 +8,6 @@ use tungstenite::protocol::WebSocket;
 
 use super::TEST_TIMEOUT;
 
-/// A connected client.
 pub struct Member(WebSocket<TcpStream>);
 
 impl Member {
@@ -17,7 +16,6 @@ impl Member {
         Self::connect_to(server, "/")
     }
 
-    /// Connects to this path.
     pub fn connect_to(server: SocketAddr, path: &str) -> Self {
         let stream = TcpStream::connect(server).unwrap();
         stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
@@ -33,7 +31,12 @@ impl Member {
 
     pub fn send(&mut self, kind: &str, data: &Value) {
         let message = if data.is_null() { json!({"type": kind}) } else { json!({"type": kind, "data": data}) };
-        self.0.send(Message::text(message.to_string())).unwrap();
+        self.send_text(&message.to_string());
+    }
+
+    /// Sends a text message, which may be malformed.
+    pub fn send_text(&mut self, text: &str) {
+        self.0.send(Message::text(text)).unwrap();
     }
 
     /// The next text message. Other messages are skipped.
@@ -52,14 +55,12 @@ impl Member {
         message["data"].clone()
     }
 
-    /// Closes the connection with a reason.
     pub fn close(&mut self, reason: &str) {
         let frame = tungstenite::protocol::CloseFrame { code: 1000.into(), reason: reason.to_owned().into() };
         self.0.close(Some(frame)).unwrap();
         self.0.flush().unwrap();
     }
 
-    /// The listed rooms.
     pub fn rooms(&mut self) -> Vec<Value> {
         self.send("ListRooms", &Value::Null);
         self.receive_type("RoomList")["rooms"].as_array().unwrap().clone()

@@ -6,10 +6,8 @@ use std::io::Write;
 use std::net::{IpAddr, Ipv6Addr};
 use std::process::Command;
 
-use rustix::net::netlink::SocketAddrNetlink;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, recv, sendto, socket};
-
 use super::poll_until;
+use super::spoofing::ip;
 
 /// The environment variable that is set in the process inside the namespace.
 const INSIDE: &str = "JAMJAM_TEST_NAMESPACE";
@@ -26,7 +24,7 @@ pub fn in_network_namespace<F: FnOnce()>(name: &str, body: F) {
         path.split_once("::").and_then(|(_, path)| path.strip_suffix("::{{closure}}")).expect("a closure of a test");
     assert_eq!(test.rsplit("::").next(), Some(name), "the closure of another test");
     if env::var_os(INSIDE).is_some() {
-        set_up_loopback(1_500);
+        set_up_loopback("1500");
         return body();
     }
     // Root needs no user namespace. Other users need a user namespace in which they are root. Some systems do not permit that.
@@ -46,32 +44,16 @@ pub fn in_network_namespace<F: FnOnce()>(name: &str, body: F) {
     assert!(out.contains("1 passed"), "no test is called {name}: {out}");
 }
 
-/// `RTM_NEWLINK` for interface 1: up, with this MTU.
-fn set_up_loopback(mtu: u32) {
-    let mut message = vec![0, 0, 0, 0];
-    message.extend(1u32.to_ne_bytes());
-    // The flags, and the mask of the flags to change: both contain only IFF_UP.
-    message.extend(1u32.to_ne_bytes());
-    message.extend(1u32.to_ne_bytes());
-    message.extend(attribute(4, &mtu.to_ne_bytes()));
-    netlink_request(16, &message);
+fn set_up_loopback(mtu: &str) {
+    ip(&["link", "set", "lo", "up", "mtu", mtu]);
     if fs::read_to_string("/proc/sys/net/ipv6/conf/lo/disable_ipv6").is_ok_and(|text| text.trim() == "0") {
         await_route_to(Ipv6Addr::LOCALHOST);
     }
 }
 
-/// `RTM_NEWADDR`: adds an address to the loopback interface. The address is usable as soon as this function returns.
+/// Adds an address to the loopback interface. The address is usable as soon as this function returns.
 pub fn add_address(address: IpAddr) {
-    let no_duplicate_check = 2;
-    let (family, octets) = match address {
-        IpAddr::V4(ip) => (2, ip.octets().to_vec()),
-        IpAddr::V6(ip) => (10, ip.octets().to_vec()),
-    };
-    let (prefix, scope) = (octets.len() as u8 * 8, 0);
-    let mut message = vec![family, prefix, no_duplicate_check, scope];
-    message.extend(1u32.to_ne_bytes());
-    message.extend(attribute(2, &octets));
-    netlink_request(20, &message);
+    ip(&["address", "add", &address.to_string(), "dev", "lo"]);
     if let IpAddr::V6(address) = address {
         await_route_to(address);
     }
@@ -89,28 +71,4 @@ fn await_route_to(address: Ipv6Addr) {
         };
         routes.lines().any(is_local).then_some(())
     });
-}
-
-fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-    let len = (4 + value.len()) as u16;
-    [&len.to_ne_bytes(), &kind.to_ne_bytes(), value].concat()
-}
-
-/// Sends one rtnetlink request and waits for its acknowledgement.
-fn netlink_request(kind: u16, body: &[u8]) {
-    // Protocol 0 is NETLINK_ROUTE.
-    let kernel = socket(AddressFamily::NETLINK, SocketType::RAW, None).unwrap();
-    // NLM_F_REQUEST, NLM_F_ACK, NLM_F_CREATE.
-    let flags: u16 = 0x405;
-    let mut message = ((16 + body.len()) as u32).to_ne_bytes().to_vec();
-    message.extend(kind.to_ne_bytes());
-    message.extend(flags.to_ne_bytes());
-    message.extend([0; 8]);
-    message.extend(body);
-    sendto(&kernel, &message, SendFlags::empty(), &SocketAddrNetlink::new(0, 0)).unwrap();
-    let mut answer = [0; 4_096];
-    recv(&kernel, &mut answer, RecvFlags::empty()).unwrap();
-    // NLMSG_ERROR with error 0 is the acknowledgement.
-    let code = i32::from_ne_bytes([answer[16], answer[17], answer[18], answer[19]]);
-    assert_eq!((u16::from_ne_bytes([answer[4], answer[5]]), code), (2, 0), "rtnetlink request {kind}");
 }

@@ -16,7 +16,6 @@ pub fn audio(sequence: u32, len: usize) -> Vec<u8> {
     packet(0x01, sequence, &payload)
 }
 
-/// KEEPALIVE.
 pub fn keepalive(sequence: u32, payload: &[u8]) -> Vec<u8> {
     packet(0x04, sequence, payload)
 }
@@ -83,7 +82,6 @@ pub fn expected_counter(datagram: &[u8]) -> &'static str {
 pub struct Random(pub u64);
 
 impl Random {
-    /// The next 64 bits.
     pub fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -92,7 +90,6 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// A number below `end`.
     pub fn below(&mut self, end: u64) -> u64 {
         self.next_u64() % end
     }

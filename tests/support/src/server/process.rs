@@ -20,16 +20,13 @@ pub struct Server {
     /// The listening address from its address file.
     pub address: SocketAddr,
     log: Receiver<String>,
-    /// The log so far.
     pub lines: Vec<String>,
     _folder: TempDir,
 }
 
-/// The result of a server that has ended.
 pub struct ServerExit {
     /// The exit code of the server; `None` if a signal ended the server.
     pub code: Option<i32>,
-    /// All lines that the server logged.
     pub lines: Vec<String>,
     /// The time from the stop signal to the end of the log.
     pub took: Duration,
@@ -132,12 +129,10 @@ impl Server {
         Self { child, address, log, lines: Vec::new(), _folder: folder }
     }
 
-    /// The process id of the server.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// The next line of the log.
     pub fn line(&mut self) -> Line {
         let text = self.log.recv_timeout(TEST_TIMEOUT).expect("another line");
         self.lines.push(text);
@@ -178,17 +173,14 @@ impl Server {
         ServerExit { code, lines: std::mem::take(&mut self.lines), took }
     }
 
-    /// Stops reading the server's log.
     pub fn close_log(&mut self) {
         self.log = mpsc::channel().1;
     }
 
-    /// Waits until the server exits and returns the exit code.
     pub fn wait(&mut self) -> Option<i32> {
         poll_until("an end", || self.child.try_wait().unwrap()).code()
     }
 
-    /// Whether the server is still running.
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
@@ -227,26 +219,14 @@ impl Drop for Server {
 /// Makes the folder writable for servers that run as another user.
 fn open_to_all(folder: &Path) {
     #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        fs::set_permissions(folder, fs::Permissions::from_mode(0o777)).unwrap();
-    }
-    #[cfg(not(unix))]
-    let _ = folder;
+    fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
 }
 
-/// Whether these tests run as root.
-#[cfg(target_os = "linux")]
-pub fn is_root() -> bool {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    status.lines().any(|line| line.starts_with("Uid:\t0\t"))
-}
-
-/// Makes the command run without root privileges.
+/// Makes the command run as another user if the tests run as root.
 #[cfg(target_os = "linux")]
 pub fn as_unprivileged_user(command: &mut Command) {
     use std::os::unix::process::CommandExt;
-    if is_root() {
+    if rustix::process::getuid().is_root() {
         command.uid(65_534).gid(65_534);
     }
 }

@@ -15,14 +15,12 @@ pub struct SpoofedSocket {
 }
 
 impl SpoofedSocket {
-    /// Sends datagrams with the source `source`.
     pub fn new(source: SocketAddr) -> Self {
         let raw = socket(AddressFamily::INET, SocketType::RAW, Some(ipproto::UDP)).unwrap();
         bind(&raw, &SocketAddr::new(source.ip(), 0)).unwrap();
         Self { raw, source: source.port() }
     }
 
-    /// Sends one datagram with a handwritten header.
     pub fn send(&self, to: SocketAddr, payload: &[u8]) {
         let len = (8 + payload.len()) as u16;
         // Checksum 0 means that there is no checksum.

@@ -1,26 +1,17 @@
-//! Starts the program by another program, for example by strace.
+//! Starts the program by strace.
 
-use std::ffi::OsStr;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// Makes `command` run `program` with `first` and then its own arguments. It keeps its environment, of which nothing may be inherited.
-pub fn replace_program(command: &mut Command, program: &OsStr, first: &[&OsStr]) {
-    let mut replaced = Command::new(program);
-    replaced.stdin(Stdio::null()).args(first).args(command.get_args());
-    replaced.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    *command = replaced;
-}
-
 /// Makes strace record system calls of `command` in `file`. The command's process remains the child of the test. Its log ends after the
-/// record is complete.
+/// record is complete. The command keeps its environment, of which nothing may be inherited.
 pub fn record_system_calls(command: &mut Command, file: &Path, options: &[&str]) {
-    let program = command.get_program().to_owned();
-    let fixed = ["-D", "-f", "-y", "-o"].map(OsStr::new);
-    let options: Vec<&OsStr> = options.iter().map(OsStr::new).collect();
-    let first = [&fixed[..], &[file.as_os_str()], &options, &["--".as_ref(), &program]].concat();
-    replace_program(command, "strace".as_ref(), &first);
+    let mut traced = Command::new("strace");
+    traced.stdin(Stdio::null()).args(["-D", "-f", "-y", "-o"]).arg(file).args(options).arg("--");
+    traced.arg(command.get_program()).args(command.get_args());
+    traced.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    *command = traced;
 }
 
 /// Whether strace can record system calls. Prints a line if not. In CI, the test fails if strace is not installed.

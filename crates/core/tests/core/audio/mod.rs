@@ -1,6 +1,5 @@
 //! WAV files, sample conversion, audio quality and the jitter buffer.
 
-mod committed_fixtures;
 mod jitter_buffer;
 mod non_finite_samples;
 mod quality;

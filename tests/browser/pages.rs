@@ -1,0 +1,148 @@
+//! The pages without a part of their own: start page, index of the examples, HTTP API, messages, and the HTML reports of runs.
+
+use std::path::Path;
+
+use serde_json::json;
+use tempfile::TempDir;
+use test_support::server::process::{Server, run};
+
+use crate::chromium::{Chromium, Page};
+
+#[test]
+#[ignore = "needs Chromium: .ci/full"]
+fn public_pages_have_a_readable_layout_and_load_nothing_from_elsewhere() {
+    let server = Server::start_signaling(&[]);
+    let browser = Chromium::start();
+    let own = format!("http://{}/", server.address);
+    let page = browser.open(&own, None);
+    page.assert_layout("start page", 15);
+    assert_eq!(page.get("words('dd code')")[0], format!("ws://{}/", server.address));
+    page.navigate(&format!("{own}examples/"));
+    page.assert_layout("examples", 1);
+    let statuses = "Promise.all(all('main a').map((link) => fetch(link.href).then(({ ok }) => ok)))";
+    let all_found = page.get(statuses);
+    assert!(all_found.as_array().unwrap().iter().all(|ok| *ok == true), "{all_found}");
+    assert_eq!(page.get("all('.cards a').length"), 4);
+    page.navigate(&format!("{own}docs/messages"));
+    page.until("all('#channels > section').length > 0");
+    let documented = page.get(
+        "fetch(new URL('/docs/asyncapi.json', location.origin)).then((answer) => answer.json()).then(({ channels }) => \
+         Object.entries(channels).map(([id, channel]) => [id, Object.keys(channel.messages).length]))",
+    );
+    let shown = "all('#channels > section').map((one) => [one.id.replace('channel-', ''), one.querySelectorAll('details').length])";
+    assert_eq!((page.get(shown), documented.as_array().unwrap().len()), (documented, 7));
+    page.get("all('details').forEach((one) => { one.open = true; })");
+    let details = "(name) => all('#channel-jamjam details').find((one) => one.querySelector('code').textContent === name).innerText";
+    for (message, parts) in [
+        (
+            "CreateRoom",
+            &["CreateRoom client → server", "data.room_name", "string or null", "Password that other clients need"][..],
+        ),
+        ("RoomJoined", &["data.peers[].candidates[].priority"]),
+    ] {
+        let text = page.get(&format!("({details})('{message}')"));
+        assert!(parts.iter().all(|part| text.as_str().unwrap().contains(part)), "{text}");
+    }
+    page.assert_layout("messages", 300);
+    browser.assert_requests_and_no_errors(&own, 10);
+}
+
+#[test]
+#[ignore = "needs Chromium: .ci/full"]
+fn api_page_sends_requests_and_follows_the_color_scheme() {
+    let server = Server::start_signaling(&["--docs-password", "sesame"]);
+    let browser = Chromium::start();
+    let page = browser.open(&format!("http://{}/docs", server.address), Some(["admin", "sesame"]));
+    page.until("one('.opblock') !== null");
+    assert!(page.get("text('.info .title')").as_str().unwrap().starts_with("jamjam-dev signaling-server"));
+    for step in [".opblock-summary-control", ".try-out__btn", ".execute"] {
+        page.click(&format!("#operations-monitoring-health {step}"));
+    }
+    let response = page.until("text('#operations-monitoring-health .live-responses-table .response')");
+    let response = response.as_str().unwrap();
+    assert!(response.starts_with("200") && response.contains("\"status\": \"ok\""), "{response}");
+    for (scheme, background) in [("light", "rgb(250, 250, 250)"), ("dark", "rgb(28, 32, 34)")] {
+        page.use_colors(scheme);
+        page.until(&format!("getComputedStyle(document.body).backgroundColor === '{background}'"));
+    }
+    browser.assert_requests_and_no_errors(&format!("http://{}/", server.address), 6);
+}
+
+/// Runs with loss in both directions, without loss, without any reply, and with audio.
+const RUNS: [(&str, &str); 4] = [
+    (
+        "bad",
+        "probe --embedded --packet audio --delay 20 --duration 3s --interval 5ms --loss 3%,60% --jitter 9ms --seed 3 --loss-direction --profile lan-music",
+    ),
+    ("good", "probe --embedded --delay 20 --count 200 --interval 5ms --max-loss 50%"),
+    ("unanswered", "probe --to 127.0.0.1:1 --count 5 --timeout 100ms"),
+    ("send", "send --tone 440 --duration 1s --embedded --delay 20 --loss 5% --seed 1"),
+];
+
+/// Writes the report page of a run and opens it.
+fn open_report<'a>(browser: &'a Chromium, (name, line): (&str, &str), folder: &Path) -> Page<'a> {
+    let file = folder.join(name).with_extension("html");
+    let words: Vec<&str> = line.split(' ').chain(["--html", file.to_str().unwrap()]).collect();
+    run(&words, |_| {});
+    let page = browser.open(&format!("file://{}", file.display()), None);
+    page.until("one('footer') !== null");
+    page
+}
+
+#[test]
+#[ignore = "needs Chromium: .ci/full"]
+fn report_pages_have_a_readable_layout_and_labels_inside_their_charts() {
+    let folder = TempDir::new().unwrap();
+    let browser = Chromium::start();
+    for run in RUNS {
+        let page = open_report(&browser, run, folder.path());
+        page.assert_layout(run.0, 30);
+        let outside = "all('.chart span, .chart li').filter((label) => label.checkVisibility()).filter((label) => { \
+                       const [box, card] = [label, label.closest('.chart')].map((one) => one.getBoundingClientRect()); \
+                       return box.left < card.left || box.right > card.right; }).map((label) => label.textContent)";
+        for width in [390, 1_280] {
+            page.resize(width, 4_000);
+            assert_eq!(page.get(outside), json!([]), "{} {width}", run.0);
+        }
+    }
+    browser.assert_requests_and_no_errors(&format!("file://{}", folder.path().display()), 1);
+}
+
+#[test]
+#[ignore = "needs Chromium: .ci/full"]
+fn arrow_keys_and_pointer_show_the_values_of_an_interval() {
+    let folder = TempDir::new().unwrap();
+    let browser = Chromium::start();
+    let page = open_report(&browser, RUNS[0], folder.path());
+    page.get("one('.plot').focus()");
+    for (keys, start) in [(&["ArrowRight", "ArrowRight"][..], "from 1 s · sent "), (&["ArrowLeft"], "from 0 s · sent ")]
+    {
+        for key in keys {
+            page.press(key);
+        }
+        let text = page.get("words('#readout')[0]");
+        assert!(text.as_str().unwrap().starts_with(start), "{text}");
+    }
+    // The pointer is at 80 % of the width of a run of three seconds.
+    let at = page.get(
+        "(() => { const box = one('.plot').getBoundingClientRect(); return [box.left + box.width * 0.8, box.top + 20]; })()",
+    );
+    page.command("Input.dispatchMouseEvent", &json!({"type": "mouseMoved", "x": at[0], "y": at[1]}));
+    let text = page.until("words('#readout')[0].startsWith('from 2 s') && words('#readout')[0]");
+    assert!(text.as_str().unwrap().contains(" · returned "), "{text}");
+}
+
+#[test]
+#[ignore = "needs Chromium: .ci/full"]
+fn printed_report_has_no_players_and_no_cut_off_tables() {
+    let folder = TempDir::new().unwrap();
+    let browser = Chromium::start();
+    let page = open_report(&browser, RUNS[3], folder.path());
+    page.command("Emulation.setEmulatedMedia", &json!({"media": "print"}));
+    // The width of A4 paper in CSS pixels, without margins.
+    page.resize(718, 1_000);
+    let cut_off = "all('.wide').filter((box) => box.checkVisibility() && \
+                   (box.scrollWidth > 718 || getComputedStyle(box).overflowX !== 'visible')).length";
+    let hidden = "all('audio, #readout, details').filter((one) => one.checkVisibility()).length";
+    assert_eq!((page.get(cut_off), page.get("tooWide().length"), page.get(hidden)), (json!(0), json!(0), json!(0)));
+}
