@@ -5,7 +5,7 @@
     python3 benches/moqt.py [--repeat 5] [--program FILE]
 
 Requires Linux and Python's standard library. The server is pinned to one processor and `probe` to another. Prints the results of
-`probe` (docs/measuring.md) and the server's CPU time from /proc. docs/benchmarks.md explains the figures and lists results.
+`probe` (docs/measuring.md) and the server's CPU time from /proc. docs/dev/benchmarks.md explains the figures and lists results.
 """
 
 import argparse

@@ -7,7 +7,7 @@
 
 Requires Linux and Python's standard library. Each server runs alone on the first processor, and the client on the last. `probe` measures
 both servers; the client of moq-net measures round trips in addition. Prints medians (minimum to maximum) and the ratios of the medians.
-docs/benchmarks.md explains the figures and lists results.
+docs/dev/benchmarks.md explains the figures and lists results.
 """
 
 import argparse

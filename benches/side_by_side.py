@@ -8,7 +8,7 @@
 
 Requires Linux, Python's standard library and Node. Each server is pinned to one processor and the load generator (benches/ws_load)
 to another. The servers do different work: `ws_server.mjs` forwards bytes, ours verifies a token, parses JSON and adds the documented
-envelope. docs/benchmarks.md explains the figures and lists results.
+envelope. docs/dev/benchmarks.md explains the figures and lists results.
 """
 
 import argparse

@@ -1,19 +1,15 @@
-//! Checks of the repository's files: docs, packaging, module layers and the GitHub action.
+//! Checks that the repository's other files match the program: docs, packaging, the GitHub action and the Wireshark dissector.
 
-mod architecture_paths;
+mod architecture;
 #[cfg(all(target_os = "linux", feature = "mic"))]
 mod completions;
-mod counter_docs;
 mod dependency_docs;
+mod documented_names;
 mod github_action;
-mod layers;
 mod licenses;
 mod log_targets;
-mod man_and_completions;
+mod man_page;
 mod option_tables;
 mod packaging;
-mod plain_words;
-mod protocol_docs;
-mod sentence_length;
-mod troubleshooting;
+mod repository_files;
 mod wireshark;

@@ -9,7 +9,7 @@ use clap::builder::PossibleValue;
 use clap::{Arg, ArgAction, Command, CommandFactory};
 use jamjam_dev::cli::Cli;
 
-use crate::plain_words;
+use crate::repository_files;
 
 const SUBCOMMANDS: [&str; 4] = ["echo-server", "signaling-server", "send", "probe"];
 
@@ -179,8 +179,9 @@ fn option_tables_in_the_docs_match_clap() {
     assert!(page == fresh, "docs/options.md is stale: UPDATE_DOCS=1 cargo test --test repository option_tables");
 }
 
-/// Options of cargo, Docker and a benchmark, and the beginning of a group of names.
-const OTHER_OPTIONS: [&str; 5] = ["no-default-features", "network", "no-healthcheck", "impaired", "max-"];
+/// Options of cargo, Docker and a benchmark, and the beginnings of groups of names.
+const OTHER_OPTIONS: [&str; 6] =
+    ["no-default-features", "network", "no-healthcheck", "impaired", "max-", "rate-limit-"];
 
 #[test]
 fn options_named_in_texts_exist() {
@@ -191,8 +192,9 @@ fn options_named_in_texts_exist() {
     let known: BTreeSet<&str> = commands().flat_map(Command::get_arguments).filter_map(Arg::get_long).collect();
     let mut files = vec![root.join("README.md")];
     for extension in ["md", "rs", "html", "js"] {
-        plain_words::files(&root.join("docs"), extension, &mut files);
-        plain_words::files(&root.join("src"), extension, &mut files);
+        for folder in ["docs", "src", "crates"] {
+            repository_files::files(&root.join(folder), extension, &mut files);
+        }
     }
     for file in files {
         let text = std::fs::read_to_string(&file).unwrap();

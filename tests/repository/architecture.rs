@@ -1,0 +1,48 @@
+//! `docs/ARCHITECTURE.md` and `CONTRIBUTING.md` name existing files, and a reader can follow the three paths.
+
+use super::repository_files::{read, root};
+
+/// The words in backticks that begin with a folder of the repository.
+fn paths(page: &str) -> Vec<&str> {
+    let folders = ["src/", "crates/", "tests/", "docs/", "fixtures/", "scripts/", "packaging/"];
+    let code = page.split('`').skip(1).step_by(2).filter_map(|code| code.split(' ').next());
+    code.filter(|word| folders.iter().any(|folder| word.starts_with(folder))).collect()
+}
+
+#[test]
+fn every_named_file_exists() {
+    for page in ["docs/ARCHITECTURE.md", "CONTRIBUTING.md"] {
+        let text = read(page);
+        let paths = paths(&text);
+        let missing: Vec<&&str> = paths.iter().filter(|path| !root().join(path).exists()).collect();
+        assert!(
+            paths.len() > 30 && missing.is_empty(),
+            "{page} names {} files, and these are missing: {missing:?}",
+            paths.len()
+        );
+    }
+}
+
+#[test]
+fn the_three_paths_are_short() {
+    let page = read("docs/ARCHITECTURE.md");
+    for (heading, max_files, max_lines) in [("AUDIO", 8, 2_500), ("Message", 8, 2_500), ("Probe", 10, 3_000)] {
+        let (_, section) = page.split_once(&format!("\n### {heading}")).expect(heading);
+        let (section, _) = section.split_once("\n#").unwrap_or((section, ""));
+        let steps = section.lines().filter(|line| line.starts_with(|first: char| first.is_ascii_digit()));
+        let files: Vec<&str> = steps.map(|step| paths(step)[0]).collect();
+        let lines: usize = files.iter().map(|file| read(file).lines().count()).sum();
+        assert!((5..=max_files).contains(&files.len()) && lines <= max_lines, "{heading}: {lines} lines in {files:?}");
+    }
+}
+
+#[test]
+fn every_module_is_on_the_map() {
+    let map = read("src/lib.rs");
+    for file in ["src/lib.rs", "crates/core/src/lib.rs", "crates/measure/src/lib.rs"] {
+        let source = read(file);
+        for module in source.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')) {
+            assert!(map.contains(&format!("[`{module}`]")), "{module} is not in the table of src/lib.rs");
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! The man page, rendered with groff, and the usage of `--generate`.
+
+use std::process::{Command, Stdio};
+
+use clap::CommandFactory;
+use jamjam_dev::cli::Cli;
+
+use super::repository_files::{assert_success, run_tool};
+
+fn generated(what: &str) -> String {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_jamjam-dev"));
+    let output = program.args(["--generate", what]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert_success(&output)
+}
+
+#[test]
+fn man_page_lists_every_option_in_its_subcommand_section() {
+    let page = generated("man").replace("\\-", "-");
+    let headings: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix(".SH ")).collect();
+    assert_eq!(headings[..4], ["NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS"]);
+    assert_eq!(headings[8..], ["\"EXIT STATUS\"", "ENVIRONMENT", "EXAMPLES"]);
+    for term in ["ECHO_DELAY_MS", "RUST_LOG", "0", "3", "129, 130, 143"] {
+        assert!(page.contains(&format!("\n.TP\n\\fB{term}\\fR\n")), "{term}");
+    }
+    assert!(page.contains(".SS \"Limits (exit code 1 if one is exceeded)\"\n"), "the headings are those of --help");
+    let section = |title: &str| {
+        let (_, section) = page.split_once(&format!(".SH {title}\n")).unwrap_or_else(|| panic!("{title}"));
+        section.split("\n.SH ").next().unwrap()
+    };
+    // Options that every subcommand has are listed once.
+    let everywhere = ["--help", "--color"];
+    for option in everywhere.iter().chain(&["--generate", "--version"]) {
+        assert!(section("OPTIONS").contains(option), "{option}");
+    }
+    let mut cli = Cli::command();
+    cli.build();
+    for subcommand in cli.get_subcommands().filter(|subcommand| subcommand.get_name() != "help") {
+        let section = section(&format!("\"JAMJAM-DEV {}\"", subcommand.get_name().to_uppercase()));
+        for arg in subcommand.get_arguments().filter(|arg| arg.get_long().is_some()) {
+            let long = format!("--{}", arg.get_long().unwrap());
+            let is_listed = section.contains(&format!("\\fB{long}\\fR"));
+            let is_expected = !arg.is_hide_set() && !everywhere.contains(&long.as_str());
+            assert_eq!(is_listed, is_expected, "{} {long}", subcommand.get_name());
+        }
+    }
+}
+
+#[test]
+fn groff_renders_the_man_page_without_warnings() {
+    let mut groff = Command::new("groff");
+    groff.args(["-man", "-Tascii", "-P-cbou", "-ww", "-rLL=100n"]);
+    let Some(output) = run_tool(&mut groff, &generated("man")) else { return };
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    let shown = assert_success(&output);
+    let lines: Vec<&str> = shown.lines().collect();
+    assert!(lines[0].contains("User Commands"), "{}", lines[0]);
+    let option = lines.iter().position(|line| line.trim() == "--max-loss <PERCENT>").expect("the option");
+    assert_eq!(lines[option + 1].trim(), "Maximum packet loss, such as 0.5%");
+}
+
+#[test]
+fn generate_excludes_subcommands_and_one_of_them_is_required() {
+    for args in [&["--generate", "man", "probe"][..], &["--generate", "troff"], &["--color", "never"], &[]] {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_jamjam-dev"));
+        let output = program.args(args).stdin(Stdio::null()).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {output:?}");
+        assert!(output.stdout.is_empty() && !output.stderr.is_empty(), "{args:?}: {output:?}");
+    }
+}
