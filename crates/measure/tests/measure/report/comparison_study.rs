@@ -213,34 +213,16 @@ const FEW_PAIRS: u64 = 40;
 const ALL_PAIRS: u64 = 1_000;
 
 #[test]
-fn steady_line_has_few_false_alarms_and_detects_changes() {
-    check(LineKind::Steady, FEW_PAIRS, 1);
+fn steady_bursty_and_drifting_lines_have_few_false_alarms_and_detect_changes() {
+    for kind in [LineKind::Steady, LineKind::Bursty, LineKind::Drifting] {
+        check(kind, FEW_PAIRS, 1);
+    }
 }
 
 #[test]
-fn bursty_line_has_few_false_alarms_and_detects_changes() {
-    check(LineKind::Bursty, FEW_PAIRS, 1);
-}
-
-#[test]
-fn drifting_line_has_few_false_alarms_and_detects_changes() {
-    check(LineKind::Drifting, FEW_PAIRS, 1);
-}
-
-#[test]
-#[ignore = "needs a minute"]
-fn steady_line_has_1_percent_false_alarms_in_1000_pairs() {
-    check(LineKind::Steady, ALL_PAIRS, 10);
-}
-
-#[test]
-#[ignore = "needs a minute"]
-fn bursty_line_has_1_percent_false_alarms_in_1000_pairs() {
-    check(LineKind::Bursty, ALL_PAIRS, 10);
-}
-
-#[test]
-#[ignore = "needs a minute"]
-fn drifting_line_has_1_percent_false_alarms_in_1000_pairs() {
-    check(LineKind::Drifting, ALL_PAIRS, 10);
+#[ignore = "needs minutes"]
+fn lines_have_1_percent_false_alarms_in_1000_pairs() {
+    for kind in [LineKind::Steady, LineKind::Bursty, LineKind::Drifting] {
+        check(kind, ALL_PAIRS, 10);
+    }
 }

@@ -1,18 +1,15 @@
 //! The audio in the HTML report of `send`: waveforms, gaps and players.
 
-use crate::report::runs;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jamjam_core::audio::quality::{Analyzer, PacketFormat};
 use jamjam_core::audio::waveform::{MAX_COLUMNS, Waveform, WaveformSide};
 use jamjam_core::stats::StreamStats;
 use jamjam_measure::client::{AudioResults, RunResults};
-use jamjam_measure::report::Report;
 use jamjam_measure::report::html::{MAX_AUDIO_BYTES, page};
-use jamjam_measure::report::limits::Limits;
 use jamjam_measure::report::run_record::AudioPicture;
 
-use runs::{MS, send, stream};
+use super::runs::{MS, between, report, send, stream};
 
 fn run(packets: i64) -> RunResults {
     let audio = stream(StreamStats::with_rtt_baseline(), (0..packets).map(|n| 50 * MS + n));
@@ -41,16 +38,11 @@ fn run_without(packets: u64, last: usize, missing: impl IntoIterator<Item = u64>
 
 fn render(run: &RunResults, waveform: Waveform) -> String {
     let audio = AudioPicture { name: "x".to_owned(), waveform, missing_packets: 0 };
-    page(&Report::new(run, &Limits::default()), None, Some(&audio), "", "0")
+    page(&report(run), None, Some(&audio), "", "0")
 }
 
 fn waveform() -> Waveform {
     Waveform::new(48_000, 1, 128, MAX_AUDIO_BYTES)
-}
-
-/// All texts between `start` and `end`.
-fn between<'a>(text: &'a str, start: &str, end: &str) -> Vec<&'a str> {
-    text.split(start).skip(1).filter_map(|rest| rest.split_once(end)).map(|(between, _)| between).collect()
 }
 
 /// The bands that mark gaps in the waveform of sent or returned audio (`side`). Each pair is a band's first column and

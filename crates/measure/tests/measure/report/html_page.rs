@@ -17,21 +17,18 @@ use jamjam_signaling::Dialect;
 use sha2::{Digest, Sha256};
 
 use super::json::runs;
-use super::runs::{MS, probe, send, stream};
-
-fn report(run: &RunResults) -> Report {
-    Report::new(run, &Limits::default())
-}
-
-fn between<'a>(text: &'a str, start: &str, end: &str) -> Vec<&'a str> {
-    text.split(start).skip(1).filter_map(|rest| rest.split_once(end)).map(|(between, _)| between).collect()
-}
+use super::runs::{MS, all_lost, between, probe, report, send, stream};
 
 /// The path of the element with this class.
 fn path<'a>(page: &'a str, class: &str) -> &'a str {
     // The keys of a legend have classes, too, but their paths are constant.
     let mut paths = between(page, &format!("<path class=\"{class}\" d=\""), "\"").into_iter();
     paths.rfind(|path| *path != "M0 5h20").unwrap_or_else(|| panic!("no {class}"))
+}
+
+/// The page of a run without limits, errors and audio.
+fn plain(run: &RunResults) -> String {
+    page(&report(run), None, None, "", "0")
 }
 
 /// An interval of two seconds with 20 sent packets. Returned packets took exactly 4 ms.
@@ -107,30 +104,24 @@ fn intervals_without_replies_interrupt_the_line() {
 }
 
 #[test]
-fn run_of_one_interval_has_a_line_and_no_loss_chart() {
-    let page = page_of(vec![interval(0, 0, None)], None);
-    let line = path(&page, "line p50");
+fn missing_chart_is_replaced_by_a_sentence() {
+    let one = page_of(vec![interval(0, 0, None)], None);
+    let line = path(&one, "line p50");
     assert!(line.starts_with("M0 ") && line.ends_with("h1"), "{line}");
-    assert!(page.contains("No packet was lost.") && !page.contains("Loss and bursts"));
-    assert!(page.contains("Each point stands for the packets sent in 2 seconds."));
-}
-
-#[test]
-fn runs_without_round_trips_have_a_sentence_instead_of_the_chart() {
-    let lost = StreamStats { sent: 100, lost: 100, ..StreamStats::new() };
-    let all_lost = super::time_series::stream(StreamStats::new(), 100, |_| FinalOutcome::Lost);
-    assert!(page(&report(&probe(all_lost)), None, None, "", "0").contains("because no round trip is known"));
-    let in_flight = super::time_series::stream(StreamStats::new(), 100, |_| FinalOutcome::InFlight);
-    let no_echo = RunResults { replies_expected: false, ..probe(in_flight) };
-    assert!(page(&report(&no_echo), None, None, "", "0").contains("because no replies were expected"));
-    assert!(!page(&report(&probe(lost)), None, None, "", "0").contains("<div id=\"course\">"));
+    assert!(one.contains("No packet was lost.") && !one.contains("Loss and bursts"));
+    assert!(one.contains("Each point stands for the packets sent in 2 seconds."));
+    let outcome = |outcome| probe(super::time_series::stream(StreamStats::new(), 100, move |_| outcome));
+    let no_echo = RunResults { replies_expected: false, ..outcome(FinalOutcome::InFlight) };
+    assert!(plain(&outcome(FinalOutcome::Lost)).contains("because no round trip is known"));
+    assert!(plain(&no_echo).contains("because no replies were expected"));
+    assert!(!plain(&probe(all_lost())).contains("<div id=\"course\">"));
 }
 
 #[test]
 fn histogram_marks_percentiles_and_curve_marks_the_recommended_depth() {
     // 90 round trips of 1 ms, 9 of 5.5 ms and one of 40 ms. The histogram ends after the p99, which is in the last bar.
     let times = [MS; 90].into_iter().chain([5_500_000; 9]).chain([40 * MS]);
-    let page = page(&report(&probe(stream(StreamStats::new(), times))), None, None, "", "0");
+    let page = plain(&probe(stream(StreamStats::new(), times)));
     let marks = between(&page, "<div class=\"marks\"", "</div>")[0];
     for label in [">p50 1.000 ms<", ">p90 1.000 ms<", ">p99 5.5", ">max 40.000 ms →<"] {
         assert!(marks.contains(label), "{label}: {marks}");
@@ -176,7 +167,7 @@ fn every_external_text_is_escaped() {
 
 #[test]
 fn policy_allows_only_the_script_of_the_page_and_nothing_is_loaded() {
-    let page = page(&report(&probe(stream(StreamStats::new(), [MS; 10]))), None, None, "", "0");
+    let page = plain(&probe(stream(StreamStats::new(), [MS; 10])));
     let script = between(&page, "<script>", "</script>")[0];
     let policy = format!(
         "content=\"default-src 'none'; script-src 'sha256-{}'; style-src 'unsafe-inline'; img-src data:; media-src data:; base-uri 'none'; form-action 'none'\"",
@@ -189,18 +180,12 @@ fn policy_allows_only_the_script_of_the_page_and_nothing_is_loaded() {
 }
 
 #[test]
-fn error_on_the_page_contains_no_folder() {
-    let run = probe(stream(StreamStats::new(), [MS; 10]));
-    let page = page(&report(&run), Some("cannot write /home/ann/x.wav: disk full"), None, "", "0");
-    assert!(page.contains("cannot write x.wav: disk full; results so far: ") && !page.contains("/home/ann"));
-}
-
-#[test]
-fn origin_contains_command_host_target_start_and_version() {
+fn origin_contains_command_host_target_start_and_version_and_no_folder() {
     let mut run = probe(stream(StreamStats::new(), [MS; 10]));
     run.origin = RunOrigin { command_line: "jamjam-dev probe h".to_owned(), host_name: Some("studio".to_owned()) };
     run.started_unix_ms = 1_700_000_000_000;
-    let page = page(&report(&run), None, None, "", "1.2, commit ab12");
+    let page = page(&report(&run), Some("cannot write /home/ann/x.wav: disk full"), None, "", "1.2, commit ab12");
+    assert!(page.contains("cannot write x.wav: disk full; results so far: ") && !page.contains("/home/ann"));
     let origin = between(&page, "<dl class=\"origin\">", "</dl>")[0];
     for part in [
         "<dt>Command</dt><dd><code>jamjam-dev probe h</code></dd>",
@@ -260,7 +245,7 @@ fn two_hours_of_5_ms_packets_stay_below_1_mb() {
         ping.on_settled(sent_at, outcome(n));
     }
     let run = RunResults { loss_report: Some(LossReport::default()), ..probe(ping) };
-    let page = page(&report(&run), None, None, "", "0");
+    let page = plain(&run);
     assert_eq!(between(&page, "<table id=\"intervals\">", "</table>")[0].matches("<tr>").count(), 1 + 450);
     assert!(page.len() < 1_000_000, "{} bytes", page.len());
 }
