@@ -34,11 +34,6 @@ fn reply_count(echo: &mut EchoServer, at: u64, from: &str, bytes: &[u8]) -> usiz
     replies(echo, at, (from, None), bytes).len()
 }
 
-/// Like `reply_count`, but the datagram arrives at a loopback address.
-fn loopback_reply_count(echo: &mut EchoServer, at: u64, from: &str, bytes: &[u8]) -> usize {
-    replies(echo, at, (from, Some("127.0.0.1")), bytes).len()
-}
-
 /// Delivers a datagram at `at` nanoseconds with this source and destination address. Returns the datagrams that are sent immediately.
 fn replies(echo: &mut EchoServer, at: u64, (from, to): (&str, Option<&str>), contents: &[u8]) -> Vec<Vec<u8>> {
     let (received_at, mut sink) = (Time::from_nanos(at), RecordingSink::new());
@@ -438,7 +433,7 @@ fn repeated_datagram_is_answered_a_limited_number_of_times() {
     assert_eq!(answered("192.0.2.1:5000", (0..100).map(|_| (0, packet(4, 1, &[])))), 10);
     // Loopback is exempt.
     let mut echo = server(Duration::ZERO, AdmissionConfig::default());
-    let mut on_loopback = |bytes: &[u8]| loopback_reply_count(&mut echo, 0, "127.0.0.1:5000", bytes);
+    let mut on_loopback = |bytes: &[u8]| replies(&mut echo, 0, ("127.0.0.1:5000", Some("127.0.0.1")), bytes).len();
     let both: usize = (0..10).map(|_| on_loopback(&packet(1, 1, &[5; 200])) + on_loopback(&packet(4, 1, &[]))).sum();
     assert_eq!(both, 20);
     // A datagram is distinct if its header, its length or its first 64 payload bytes differ. Later differences are ignored.

@@ -1,9 +1,10 @@
 //! The life of an encrypted link, in virtual time. The client (`link_client.rs`) shares no code with the server.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 use test_support::echo_link::{
-    LINK_KEY_SEED, SECOND, client_address, config, connect, dropped, exchange, impaired_server, link_config, prove,
-    server, server_with, take_answer,
+    SECOND, client_address, config, connect, dropped, exchange, impaired_server, link_config, prove, server,
+    server_with, take_answer,
 };
 use test_support::link_client::{self, AUDIO, KEEPALIVE, LATENCY_PING, LinkClient};
 use test_support::link_vectors::{bytes, key, list, vectors};
@@ -20,6 +21,13 @@ use jamjam_core::time::Time;
 use serde_json::Value;
 
 use super::loss_report::request_counts;
+
+/// A server with this delay in milliseconds, and a client that has a confirmed link to it from the returned address.
+fn connected(delay_ms: u64) -> (EchoServer, LinkClient, SocketAddr) {
+    let (mut echo, from) = (server(delay_ms), client_address(1));
+    let client = connect(&mut echo, 0, from);
+    (echo, client, from)
+}
 
 #[test]
 fn golden_transcript_has_identical_answers() {
@@ -100,17 +108,6 @@ fn rejected_golden_datagrams_are_dropped_and_counted_once() {
 }
 
 #[test]
-fn signed_key_gets_an_answer_that_verifies_under_the_link_key() {
-    let mut echo = server(0);
-    let mut client = LinkClient::signed(&LinkKey::from_seed(&LINK_KEY_SEED).public());
-    let replies = take_answer(&mut echo, 0, client_address(1), &mut client);
-    assert!(client.open(&replies[0]).is_some());
-    let mut other = LinkClient::signed(&LinkKey::from_seed(&[6; 32]).public());
-    let replies = exchange(&mut echo, 0, client_address(2), &other.control());
-    assert!(!other.on_control(&replies[0]), "the answer is signed with another key");
-}
-
-#[test]
 fn invalid_keys_get_no_answer_and_are_counted() {
     let mut echo = server(0);
     let vectors = vectors();
@@ -139,8 +136,7 @@ fn has_valid_form(payload: &[u8]) -> bool {
 
 #[test]
 fn sealed_replies_leave_in_one_segmented_send() {
-    let (mut echo, from) = (server(10), client_address(1));
-    let mut client = connect(&mut echo, 0, from);
+    let (mut echo, mut client, from) = connected(10);
     let audio: Vec<u8> = (0..5).flat_map(|sequence| client.seal(AUDIO, sequence, 0, &[1; 64])).collect();
     let received_at = Time::from_millis(1);
     echo.on_datagram(
@@ -194,8 +190,7 @@ impl TransmitSink for Offered {
 
 #[test]
 fn reply_that_would_block_is_offered_again_with_the_same_bytes() {
-    let (mut echo, from) = (server(10), client_address(1));
-    let mut client = connect(&mut echo, 0, from);
+    let (mut echo, mut client, from) = connected(10);
     for sequence in 0..2 {
         deliver(&mut echo, MS, from, &client.seal(AUDIO, sequence, 0, &[1; 64]));
     }
@@ -322,8 +317,7 @@ fn unused_keys_expire_30_s_after_their_answer() {
 
 #[test]
 fn only_audio_that_opens_counts_as_audio_of_the_client() {
-    let (mut echo, from) = (server(0), client_address(1));
-    let mut client = connect(&mut echo, 0, from);
+    let (mut echo, mut client, from) = connected(0);
     let forged = |sequence, flags| [&link_client::header(AUDIO, sequence, 0, flags)[..], &[3; 64]].concat();
     for sequence in 0..3 {
         let audio = client.seal(AUDIO, sequence, 0, &[1; 64]);
@@ -484,8 +478,7 @@ fn route_probe_is_answered_plain_or_sealed_as_it_came() {
 
 #[test]
 fn other_sealed_packets_are_opened_and_counted() {
-    let (mut echo, from) = (server(0), client_address(1));
-    let mut client = connect(&mut echo, 0, from);
+    let (mut echo, mut client, from) = connected(0);
     let info = [&[0; 20][..], &128_u32.to_be_bytes(), &48_000_u32.to_be_bytes(), b"\x03pcm\x02"].concat();
     for (kind, payload) in [(2, &[1; 40][..]), (6, &[1; 12]), (7, &info), (7, &[1]), (LATENCY_PING, &[1])] {
         assert_eq!(exchange(&mut echo, 0, from, &client.seal(kind, 0, 0, payload)), Vec::<Vec<u8>>::new());

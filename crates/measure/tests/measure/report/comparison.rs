@@ -1,5 +1,7 @@
 //! Comparison with an earlier report: statistics, the decision rule, hostile reports and the output formats.
 
+use std::f64::consts::TAU;
+
 use jamjam_core::stats::comparison::{WeightedValue, margin_of_error, weighted_mean};
 use jamjam_core::stats::{FinalOutcome, StreamStats};
 use jamjam_measure::client::{RunKind, RunResults, StreamKind};
@@ -121,25 +123,95 @@ fn slower_or_lossier_line_fails_and_faster_line_passes() {
     assert_eq!((results(&better)[1], better.exit_code()), (("rtt_p50_us", Better), 0));
 }
 
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum LineKind {
+    /// Independent losses and exponentially distributed queueing delays.
+    Steady,
+    /// Losses in bursts of 6 packets on average (Gilbert and Elliott), and stalls of 20 to 120 ms, one every 20 s on average.
+    Bursty,
+    /// The base delay and the loss drift: a random walk that returns to its mean with a time constant of 120 s, plus a sinusoid.
+    Drifting,
+}
+
+/// A run with this mean loss, and with a base delay of 20 ms times `factor`.
+fn line(kind: LineKind, seconds: u64, seed: u64, factor: f64, mean_loss: f64) -> RunResults {
+    const MEAN_BURST: f64 = 6.0;
+    let mut rng = Rng::new(seed);
+    let mut uniform = || ((rng.bits() >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
+    let (phase, mut walks) = (TAU * uniform(), [0.0; 2]);
+    let (mut in_burst, mut stall_ms) = (false, 0.0);
+    let outcome = |n: u64| {
+        let kept = (-1.0_f64 / 120.0).exp();
+        for walk in walks.iter_mut().filter(|_| n.is_multiple_of(50)) {
+            let normal = (-2.0 * uniform().ln()).sqrt() * (TAU * uniform()).cos();
+            *walk = kept * *walk + (1.0 - kept * kept).sqrt() * normal;
+        }
+        let (mut base_ms, mut loss) = (20.0, mean_loss);
+        if kind == LineKind::Drifting {
+            base_ms += 0.4 * walks[0] + 0.3 * (n as f64 / 30_000.0 * TAU + phase).sin();
+            loss *= (0.2 * walks[1]).exp();
+        }
+        if kind == LineKind::Bursty {
+            let chance = if in_burst { 1.0 - 1.0 / MEAN_BURST } else { loss / MEAN_BURST / (1.0 - loss) };
+            in_burst = uniform() < chance;
+            let starts = uniform() < 0.001;
+            stall_ms = if starts { 20.0 + 100.0 * uniform() } else { stall_ms * 0.9 };
+        }
+        if in_burst || kind != LineKind::Bursty && uniform() < loss {
+            return FinalOutcome::Lost;
+        }
+        let rtt_ms = base_ms * factor - 0.5 * uniform().ln() + stall_ms;
+        FinalOutcome::Returned { rtt: (rtt_ms * MS as f64) as i64 }
+    };
+    let outcomes: Vec<FinalOutcome> = (0..seconds * 50).map(outcome).collect();
+    probe(stream(StreamStats::new(), seconds * 50, |n| outcomes[n as usize]))
+}
+
+/// `PAIRS=1000 cargo test -p jamjam-measure few_false_alarms -- --nocapture` prints the rates in `docs/measuring.md`.
 #[test]
-fn significant_but_irrelevant_change_is_unchanged() {
-    let constant = |rtt| probe(stream(StreamStats::new(), 50 * 200, move |_| FinalOutcome::Returned { rtt }));
-    let report = compared(&constant(20 * MS), &constant(20 * MS + 300_000));
-    assert!(results(&report).iter().all(|(_, result)| *result == Unchanged), "{:?}", results(&report));
-    let report = compared(&constant(20 * MS), &constant(22 * MS));
-    assert_eq!(results(&report)[1], ("rtt_p50_us", Worse));
+fn steady_bursty_and_drifting_lines_have_few_false_alarms_and_detect_changes() {
+    let study = std::env::var("PAIRS").ok().map(|pairs| pairs.parse().expect("a number"));
+    let pairs = study.unwrap_or(40);
+    let durations: &[u64] = if study.is_some() { &[10, 120, 1_800] } else { &[10, 120] };
+    for kind in [LineKind::Steady, LineKind::Bursty, LineKind::Drifting] {
+        for &seconds in durations {
+            // False alarms, doubled delay, delay + 10 %, loss + 1 percentage point. Short runs need not detect the last two.
+            let mut counts = [0; 4];
+            for pair in 0..pairs {
+                let run = |seed, factor, loss| line(kind, seconds, 5 * pair + seed, factor, loss);
+                let old = run(0, 1.0, 0.005);
+                let results = |new: &RunResults| results(&compared(&old, new));
+                let is_alarm = |(_, result): &(_, _)| matches!(result, Worse | Better);
+                counts[0] += u64::from(results(&run(1, 1.0, 0.005)).iter().any(is_alarm));
+                counts[1] += u64::from(results(&run(2, 2.0, 0.005))[1] == ("rtt_p50_us", Worse));
+                if study.is_some() {
+                    counts[2] += u64::from(results(&run(3, 1.1, 0.005))[1] == ("rtt_p50_us", Worse));
+                    counts[3] += u64::from(results(&run(4, 1.0, 0.015))[0] == ("loss_ratio", Worse));
+                }
+            }
+            println!("{kind:?}, {seconds} s: {counts:?} of {pairs} pairs");
+            let enough = |count: u64| count * 100 >= pairs * 95;
+            let is_detected = enough(counts[1]) && (seconds < 1_800 || enough(counts[2]) && enough(counts[3]));
+            assert!(counts[0] * 40 <= pairs && is_detected, "{kind:?}, {seconds} s: {counts:?}");
+        }
+    }
+}
+
+/// A run of 200 s. `rtt` returns the round trip of a packet, in nanoseconds.
+fn timed(rtt: impl Fn(u64) -> i64) -> RunResults {
+    probe(stream(StreamStats::new(), 50 * 200, |n| FinalOutcome::Returned { rtt: rtt(n) }))
 }
 
 #[test]
-fn figure_that_varies_too_much_is_undecided() {
+fn only_significant_and_relevant_changes_are_better_or_worse() {
+    let (constant, relevant) = (timed(|_| 20 * MS), timed(|_| 22 * MS));
+    let irrelevant = compared(&constant, &timed(|_| 20 * MS + 300_000));
+    assert!(results(&irrelevant).iter().all(|(_, result)| *result == Unchanged), "{:?}", results(&irrelevant));
+    assert_eq!(results(&compared(&constant, &relevant))[1], ("rtt_p50_us", Worse));
     // The delay doubles in the middle of the run.
-    let unsteady = |rtt: i64| {
-        let outcome = move |n: u64| FinalOutcome::Returned { rtt: if n < 50 * 100 { rtt } else { 2 * rtt } };
-        probe(stream(StreamStats::new(), 50 * 200, outcome))
-    };
+    let unsteady = |rtt: i64| timed(move |n| if n < 50 * 100 { rtt } else { 2 * rtt });
     let report = compared(&unsteady(20 * MS), &unsteady(24 * MS));
-    assert_eq!(results(&report)[1], ("rtt_p50_us", Undecided));
-    assert!(report.verdict.passed);
+    assert_eq!((results(&report)[1], report.exit_code()), (("rtt_p50_us", Undecided), 0));
 }
 
 #[test]
@@ -174,8 +246,7 @@ fn runs_that_measure_different_things_are_not_comparable() {
     assert_eq!(planned(StreamKind::Ping), None);
     let difference = "the stream of the earlier run is LATENCY_PING, of this run AUDIO";
     assert_eq!(planned(StreamKind::Audio).as_deref(), Some(difference));
-    let sparse = stream(StreamStats::new(), 50 * 200, |_| FinalOutcome::Returned { rtt: 20 * MS });
-    let sparse = RunResults { ping: Some(sparse), ..new };
+    let sparse = timed(|_| 20 * MS);
     let mut halved: Value = serde_json::from_str(&document(&sparse)).expect("a document");
     for interval in halved["time_series"]["intervals"].as_array_mut().expect("a list") {
         (interval["sent"], interval["returned"]) = (25.into(), 25.into());

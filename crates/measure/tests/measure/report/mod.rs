@@ -1,7 +1,6 @@
 //! Limits, findings and output formats.
 
 mod comparison;
-mod comparison_study;
 mod findings;
 mod formats;
 mod html;

@@ -10,6 +10,7 @@ use jamjam_core::time::Time;
 use jamjam_measure::client::{AudioResults, RunKind, RunResults, StreamKind};
 use jamjam_measure::report::Report;
 use jamjam_measure::report::limits::Limits;
+use jamjam_measure::report::time_series::IntervalFigures;
 use serde_json::Value;
 
 pub(crate) const MS: i64 = 1_000_000;
@@ -43,6 +44,28 @@ pub(crate) fn report(run: &RunResults) -> Report {
 
 pub(crate) fn document(run: &RunResults) -> Value {
     serde_json::to_value(report(run)).expect("numbers and texts")
+}
+
+/// An interval of a time series in which `returned` of the sent packets returned after `rtt_us`, and no other figure is known.
+pub(crate) fn interval(start_s: u64, sent: u64, returned: u64, rtt_us: Option<f64>) -> IntervalFigures {
+    IntervalFigures {
+        start_s,
+        sent,
+        returned,
+        lost: sent - returned,
+        lost_upstream: None,
+        lost_downstream: None,
+        damaged: 0,
+        in_flight: 0,
+        not_sent: 0,
+        dropped_by_hosts: 0,
+        burst_max: 0,
+        rtt_min_us: rtt_us,
+        rtt_p50_us: rtt_us,
+        rtt_p99_us: None,
+        rtt_max_us: rtt_us,
+        jitter_mean_us: rtt_us,
+    }
 }
 
 /// All texts between `start` and `end`.
