@@ -200,6 +200,14 @@ fn fast_or_slow_device_clock_is_tracked() {
 }
 
 #[test]
+fn device_clock_error_within_the_tolerance_is_not_corrected() {
+    // In 3 s, 300 ppm are 0.9 ms.
+    let allowance = Some(Duration::from_millis(10));
+    let (_, played) = Simulation { ppm: 300.0, seconds: 3.0, allowance, ..Simulation::default() }.play(|_| Some(0.003));
+    assert_eq!(played.rate_correction_ppm, 0.0, "{played:?}");
+}
+
+#[test]
 fn large_clock_error_is_corrected_without_residual_depth() {
     for ppm in [1_000.0, -1_000.0] {
         let simulation = Simulation { ppm, seconds: 120.0, ..Simulation::default() };

@@ -76,11 +76,23 @@ fn largest_samples_are_resampled_to_finite_ones_at_every_rate() {
         (1_000, 768_000),
         (191_999, 48_000),
     ] {
-        // 3,000 samples with the same sign form a signal of 0 Hz. 3,000 samples with alternating signs have half the sample rate.
-        let samples = [vec![f32::MAX; 3_000], [f32::MAX, f32::MIN].repeat(1_500)].concat();
-        let found = resampled(from, to, 1, &samples, &[samples.len()]);
-        assert!(found.iter().all(|sample| sample.is_finite()), "{from} to {to}");
+        expect_finite(from, to, 3_000);
     }
+}
+
+/// Resamples samples of the largest possible magnitude. The first `same` samples have the same sign and form a signal of 0 Hz. The other
+/// 3,000 have alternating signs and form a signal of half the sample rate.
+fn expect_finite(from: u32, to: u32, same: usize) {
+    let samples = [vec![f32::MAX; same], [f32::MAX, f32::MIN].repeat(1_500)].concat();
+    let found = resampled(from, to, 1, &samples, &[samples.len()]);
+    assert!(found.iter().all(|sample| sample.is_finite()), "{from} to {to}");
+}
+
+/// These rates have no common divisor, so the blocks are the longest, with 1,535,914 samples.
+#[test]
+#[ignore = "takes half a minute"]
+fn largest_samples_are_resampled_to_finite_ones_by_the_longest_filter() {
+    expect_finite(767_957, 768_000, 2 * 767_957);
 }
 
 /// Pseudo-random numbers, each below `below`.

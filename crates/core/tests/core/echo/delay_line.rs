@@ -159,6 +159,18 @@ fn longest_datagram_is_returned_whole() {
 }
 
 #[test]
+fn route_probe_counts_as_keepalive_its_reply_as_ignored_and_a_short_ping_as_dropped() {
+    let mut echo = server(3_000);
+    for bytes in [packet(4, 7, &[1, 2, 3, 4, 5]), packet(4, 8, &[2, 2, 3, 4, 5]), packet(5, 9, &[0; 11])] {
+        receive(&mut echo, 0, client(1), &bytes);
+    }
+    assert_eq!(poll(&mut echo, 0), [packet(4, 7, &[2, 2, 3, 4, 5])]);
+    let counters = echo.counters();
+    assert_eq!((counters.keepalives.get(), counters.ignored.get(), counters.immediate_replies.get()), (1, 1, 1));
+    assert_eq!((counters.pings.get(), counters.dropped_payload.get()), (0, 1));
+}
+
+#[test]
 fn datagram_from_port_0_is_dropped_before_all_other_checks() {
     let mut echo = server(0);
     let port_zero = SocketAddr::from(([192, 0, 2, 1], 0));

@@ -1,5 +1,5 @@
 //! The client's end of an encrypted link, in virtual time: against golden bytes, and against an end that shares no code with it
-//! (`link_client.rs`). `client_link_life.rs` connects it to the echo server.
+//! (`link_client.rs`). `link_life.rs` connects it to the echo server.
 
 use super::{follow, run_config};
 use std::collections::HashSet;

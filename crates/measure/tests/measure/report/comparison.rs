@@ -167,7 +167,8 @@ fn line(kind: LineKind, seconds: u64, seed: u64, factor: f64, mean_loss: f64) ->
     probe(stream(StreamStats::new(), seconds * 50, |n| outcomes[n as usize]))
 }
 
-/// `PAIRS=1000 cargo test -p jamjam-measure few_false_alarms -- --nocapture` prints the rates in `docs/measuring.md`.
+/// `PAIRS=1000 cargo test --release -p jamjam-measure few_false_alarms -- --nocapture` prints the rates in `docs/measuring.md`, which
+/// include runs of 30 minutes.
 #[test]
 fn steady_bursty_and_drifting_lines_have_few_false_alarms_and_detect_changes() {
     let study = std::env::var("PAIRS").ok().map(|pairs| pairs.parse().expect("a number"));
@@ -192,7 +193,7 @@ fn steady_bursty_and_drifting_lines_have_few_false_alarms_and_detect_changes() {
             println!("{kind:?}, {seconds} s: {counts:?} of {pairs} pairs");
             let enough = |count: u64| count * 100 >= pairs * 95;
             let is_detected = enough(counts[1]) && (seconds < 1_800 || enough(counts[2]) && enough(counts[3]));
-            assert!(counts[0] * 40 <= pairs && is_detected, "{kind:?}, {seconds} s: {counts:?}");
+            assert!(counts[0] <= (pairs / 100).max(1) && is_detected, "{kind:?}, {seconds} s: {counts:?}");
         }
     }
 }
