@@ -46,11 +46,12 @@ fn default_impairment_changes_nothing() {
     assert!(decisions(Impairment::default()).all(|decision| decision == nothing));
 }
 
+type Is = fn(&ImpairmentDecision) -> bool;
+
 #[test]
 fn losses_are_independent_of_each_other_and_of_other_decisions() {
     let all = Impairment { loss: 0.1, duplicate: 0.1, reorder: 0.1, seed: 8, ..Impairment::default() };
     let decisions: Vec<ImpairmentDecision> = decisions(all).collect();
-    type Is = fn(&ImpairmentDecision) -> bool;
     let (lost, repeated, reordered): (Is, Is, Is) =
         (|decision| decision.loss.is_some(), |decision| decision.copies == 2, |decision| decision.reordered);
     for (what, first, second, apart) in [

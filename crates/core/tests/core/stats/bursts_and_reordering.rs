@@ -46,10 +46,12 @@ fn overtaken(arrivals: &[(u64, u64)]) -> Vec<(u64, u64, i64)> {
     found
 }
 
+/// Arrivals, and the expected result of [`overtaken`].
+type Row = (&'static [(u64, u64)], &'static [(u64, u64, i64)]);
+
 #[test]
 fn extent_and_late_time_offset_count_from_the_first_overtaking_packet() {
-    type Arrivals<'a> = &'a [(u64, u64)];
-    let rows: [(Arrivals<'_>, &[(u64, u64, i64)]); 5] = [
+    let rows: [Row; 5] = [
         // Packets 5 to 8 overtake packet 4, which arrives at 210 ms. Packet 5 arrives first, at 148 ms (RFC 4737, sections 4.2 and 4.3).
         (
             &[(1, 68), (2, 88), (3, 108), (5, 148), (6, 168), (7, 188), (8, 208), (4, 210), (9, 228), (10, 248)],

@@ -1,5 +1,7 @@
 //! The sentences that name what is wrong with a path, on simulated paths.
 
+use std::fmt::Write;
+
 use jamjam_core::stats::{AddressChange, FinalOutcome, HostTiming, Reordering, StreamStats};
 use jamjam_core::time::Time;
 use jamjam_measure::client::{AudioResults, CountSample, LossReport, RunKind, RunResults, ServerResults};
@@ -221,7 +223,7 @@ fn findings_match_their_snapshot() {
         ("duplicates", of(StreamStats { duplicated: 20, ..stream(&[Some(20 * MS); 1_000]) })),
         ("varying delay", of(stream(&varying))),
     ] {
-        text += &format!("# {name}\n{}\n", messages.join("\n"));
+        writeln!(text, "# {name}\n{}", messages.join("\n")).expect("memory");
     }
     snapshot::assert_matches("measure/findings", &text);
 }

@@ -1,6 +1,7 @@
 //! Real documents against the published schema, against the names in `docs/measuring.md` and against snapshots.
 
 use std::collections::{BTreeSet, HashSet};
+use std::fmt::Write;
 use std::time::Duration;
 
 use boon::{Compiler, SchemaIndex, Schemas};
@@ -401,7 +402,7 @@ fn assert_report(snapshot: &str, run: &RunResults) {
     let document: Value = serde_json::from_str(&json::document(&report).unwrap()).unwrap();
     let mut lines = format!("{}\n=== JSON\n", text::details(&report, false));
     for (name, value) in document.as_object().unwrap() {
-        lines += &format!("{name}: {value}\n");
+        writeln!(lines, "{name}: {value}").unwrap();
     }
     let lines = lines.replace(env!("CARGO_PKG_VERSION"), "VERSION");
     snapshot::assert_matches(&format!("measure/json/{snapshot}"), &lines);

@@ -89,11 +89,13 @@ fn with_damaged_keepalives() -> RunResults {
     RunResults { keepalive, ..send(None, &[101 * MS, 102 * MS], &[MS]) }
 }
 
+/// A run and the first reason of its failure. The run is a function, because many runs do not fit on the stack of a test.
+type Row = (fn() -> RunResults, Option<&'static str>);
+
 #[test]
 fn run_fails_without_replies_with_damage_or_with_few_sent_packets() {
     const WAIT: WaitResult = WaitResult { waited_ns: 10_000_000_000, reply_received: false };
-    // Functions, because many runs do not fit on the stack of a test.
-    let rows: [(fn() -> RunResults, Option<&str>); 12] = [
+    let rows: [Row; 12] = [
         (|| probe(100, &[]), Some("no replies received")),
         (|| probe(0, &[]), Some("nothing was sent")),
         (|| RunResults::new(RunKind::Probe, "x", StreamKind::Ping), Some("nothing was sent")),
