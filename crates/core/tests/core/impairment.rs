@@ -46,35 +46,26 @@ fn default_impairment_changes_nothing() {
     assert!(decisions(Impairment::default()).all(|decision| decision == nothing));
 }
 
+type Is = fn(&ImpairmentDecision) -> bool;
+
 #[test]
 fn losses_are_independent_of_each_other_and_of_other_decisions() {
     let all = Impairment { loss: 0.1, duplicate: 0.1, reorder: 0.1, seed: 8, ..Impairment::default() };
     let decisions: Vec<ImpairmentDecision> = decisions(all).collect();
-    let both = |a: fn(&ImpairmentDecision) -> bool, b: fn(&ImpairmentDecision) -> bool, apart: usize| {
-        decisions.iter().zip(&decisions[apart..]).filter(|(first, second)| a(first) && b(second)).count()
-    };
-    for apart in [1, 2, 3, 64] {
-        assert_binomial(
-            "two losses",
-            0.01,
-            both(|decision| decision.loss.is_some(), |decision| decision.loss.is_some(), apart),
-        );
+    let (lost, repeated, reordered): (Is, Is, Is) =
+        (|decision| decision.loss.is_some(), |decision| decision.copies == 2, |decision| decision.reordered);
+    for (what, first, second, apart) in [
+        ("two losses", lost, lost, 1),
+        ("two losses", lost, lost, 2),
+        ("two losses", lost, lost, 3),
+        ("two losses", lost, lost, 64),
+        ("lost and repeated", lost, repeated, 0),
+        ("lost and reordered", lost, reordered, 0),
+        ("repeated and reordered", repeated, reordered, 0),
+    ] {
+        let pairs = decisions.iter().zip(&decisions[apart..]);
+        assert_binomial(what, 0.01, pairs.filter(|(a, b)| first(a) && second(b)).count());
     }
-    assert_binomial(
-        "lost and repeated",
-        0.01,
-        both(|decision| decision.loss.is_some(), |decision| decision.copies == 2, 0),
-    );
-    assert_binomial(
-        "lost and reordered",
-        0.01,
-        both(|decision| decision.loss.is_some(), |decision| decision.reordered, 0),
-    );
-    assert_binomial(
-        "repeated and reordered",
-        0.01,
-        both(|decision| decision.copies == 2, |decision| decision.reordered, 0),
-    );
 }
 
 /// The lengths of the runs of `true`, without the runs at both ends.
@@ -253,30 +244,33 @@ fn pass(link: &mut Impairer, at_us: u64, copies: u8) -> Option<u64> {
 }
 
 #[test]
-fn packets_leave_a_limited_bandwidth_one_after_the_other() {
+fn packets_leave_a_limited_bandwidth_one_after_the_other_or_are_dropped() {
     let mut link = narrow(250 * MS);
     assert!(link.has_bandwidth_limit());
-    assert_eq!(pass(&mut link, 1_000, 1), Some(3_000));
-    assert_eq!(pass(&mut link, 1_500, 1), Some(5_000));
-    assert_eq!(pass(&mut link, 5_000, 1), Some(7_000));
-    // The link is idle again.
-    assert_eq!(pass(&mut link, 20_000, 1), Some(22_000));
-    // A duplicate also occupies the link for 2 ms. The next packet waits until the link is free.
-    assert_eq!(pass(&mut link, 21_000, 2), Some(24_000));
-    assert_eq!(pass(&mut link, 21_000, 1), Some(28_000));
-}
-
-#[test]
-fn bottleneck_queue_drops_packets_that_would_wait_too_long() {
+    // After 20 ms, the link is idle again. A duplicate also occupies the link for 2 ms.
+    for (at, copies, leaves) in [
+        (1_000, 1, 3_000),
+        (1_500, 1, 5_000),
+        (5_000, 1, 7_000),
+        (20_000, 1, 22_000),
+        (21_000, 2, 24_000),
+        (21_000, 1, 28_000),
+    ] {
+        assert_eq!(pass(&mut link, at, copies), Some(leaves), "{at}");
+    }
     let mut link = narrow(5 * MS);
-    assert_eq!(pass(&mut link, 0, 1), Some(2_000));
-    assert_eq!(pass(&mut link, 0, 1), Some(4_000));
-    assert_eq!(pass(&mut link, 0, 1), Some(6_000));
-    // The packet would wait for 6 ms. A millisecond later it would wait for 5 ms, which is within the limit.
-    assert_eq!(pass(&mut link, 0, 1), None);
-    assert_eq!(pass(&mut link, 999, 1), None);
-    assert_eq!(pass(&mut link, 1_000, 1), Some(8_000));
-    assert_eq!(pass(&mut link, 1_000, 2), None);
+    // The fourth packet would wait for 6 ms. A millisecond later it would wait for 5 ms, which is within the limit.
+    for (at, copies, leaves) in [
+        (0, 1, Some(2_000)),
+        (0, 1, Some(4_000)),
+        (0, 1, Some(6_000)),
+        (0, 1, None),
+        (999, 1, None),
+        (1_000, 1, Some(8_000)),
+        (1_000, 2, None),
+    ] {
+        assert_eq!(pass(&mut link, at, copies), leaves, "{at}");
+    }
 }
 
 #[test]

@@ -85,15 +85,6 @@ fn levels_are_peak_and_mean_square_of_each_channel() {
 }
 
 #[test]
-fn full_scale_sine_period_has_a_mean_square_of_one_half() {
-    let sine: Vec<f32> = (0..480).map(|n| (std::f32::consts::TAU * n as f32 / 480.0).sin()).collect();
-    let mut analyzer = Analyzer::new(PacketFormat { frame_samples: 480, ..MONO });
-    analyzer.on_sent(0, &sine);
-    let level = analyzer.finish().sent_levels[0];
-    assert!((level.mean_square - 0.5).abs() < 1e-6 && level.sample_peak == 1.0, "{level:?}");
-}
-
-#[test]
 fn three_full_scale_samples_in_a_row_are_clipped_across_packets() {
     const FULL: f32 = 32_767.0 / 32_768.0;
     let mut analyzer = Analyzer::new(PacketFormat { frame_samples: 8, ..MONO });
@@ -110,20 +101,6 @@ fn three_full_scale_samples_in_a_row_are_clipped_across_packets() {
     analyzer.on_sent(0, &[0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0]);
     analyzer.on_sent(2, &[1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
     assert_eq!(analyzer.finish().sent_levels[0].clips, 0);
-}
-
-#[test]
-fn clipped_run_over_three_packets_counts_once_in_any_order() {
-    let packets = [[0.0, 0.0, 1.0, 1.0], [-1.0; 4], [1.0, 0.0, 0.0, 0.0]];
-    for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
-        let mut analyzer = Analyzer::new(PacketFormat { frame_samples: 4, ..MONO });
-        (0..3).for_each(|index| analyzer.on_sent(index, &[0.0; 4]));
-        for index in order {
-            analyzer.on_returned(index, &packets[index as usize], ReturnStatus::Damaged);
-        }
-        let level = analyzer.finish().returned_levels.unwrap()[0];
-        assert_eq!((level.clips, level.clipped_samples, level.first_clip_offset), (1, 7, Some(2)), "{order:?}");
-    }
 }
 
 #[test]
@@ -221,13 +198,23 @@ fn non_finite_samples_of_a_source_are_counted_on_every_channel() {
 #[test]
 fn shifted_and_attenuated_audio_is_matched() {
     let sent = noise(48_000, 7);
-    for (shift, gain) in [(37_i64, 0.5_f32), (-5_000, 2.0), (0, -0.25), (16_384, 1.0)] {
-        let returned: Vec<f32> = (0..48_000_i64)
+    // The last two sounds are longer than the compared range, so their ends are outside of that range.
+    let long = noise(CORRELATION_WINDOW + 2 * MAX_SHIFT, 7);
+    let max_shift = MAX_SHIFT as i64;
+    for (sent, shift, gain) in [
+        (&sent, 37_i64, 0.5_f32),
+        (&sent, -5_000, 2.0),
+        (&sent, 0, -0.25),
+        (&sent, 16_384, 1.0),
+        (&long, -max_shift, 1.0),
+        (&long, max_shift, 1.0),
+    ] {
+        let returned: Vec<f32> = (0..sent.len() as i64)
             .map(|n| {
                 usize::try_from(n - shift).ok().and_then(|from| sent.get(from)).map_or(0.0, |sample| sample * gain)
             })
             .collect();
-        let analyzed = changed(&sent, &returned);
+        let analyzed = changed(sent, &returned);
         let Alignment::Shifted(CorrelationPeak { shift: found, correlation, gain: louder }) = analyzed.alignment else {
             panic!("{shift}: {:?}", analyzed.alignment)
         };
@@ -237,20 +224,7 @@ fn shifted_and_attenuated_audio_is_matched() {
             (correlation.abs() - 1.0).abs() < 1e-6 && (correlation < 0.0) == (gain < 0.0),
             "{shift}: {correlation}"
         );
-        assert_eq!(analyzed.damaged_packets, 375);
-    }
-}
-
-#[test]
-fn early_audio_matches_up_to_the_end_of_the_comparison() {
-    // The sound is longer than the compared range, so its end is outside of that range.
-    let sent = noise(CORRELATION_WINDOW + 2 * MAX_SHIFT, 7);
-    for shift in [-(MAX_SHIFT as i64), MAX_SHIFT as i64] {
-        let at = |n: i64| usize::try_from(n - shift).ok().and_then(|from| sent.get(from)).copied().unwrap_or(0.0);
-        let returned: Vec<f32> = (0..sent.len() as i64).map(at).collect();
-        let Alignment::Shifted(fit) = changed(&sent, &returned).alignment else { panic!("{shift}") };
-        assert_eq!(fit.shift, shift);
-        assert!((fit.correlation - 1.0).abs() < 1e-6 && (fit.gain - 1.0).abs() < 1e-6, "{fit:?}");
+        assert_eq!(analyzed.damaged_packets, sent.len().div_ceil(128) as u64);
     }
 }
 

@@ -19,27 +19,22 @@ fn mono_and_stereo_are_unchanged_bit_for_bit() {
 }
 
 #[test]
-fn mono_becomes_equal_stereo_channels() {
-    assert_eq!(mixed(1, 2, &[0.5, -0.25]), [0.5, 0.5, -0.25, -0.25]);
-}
-
-#[test]
-fn mono_is_the_average_of_all_channels() {
-    assert_eq!(mixed(2, 1, &[0.5, -0.25, 1.0, 1.0]), [0.125, 1.0]);
-    assert_eq!(mixed(4, 1, &[1.0, 0.5, 0.25, 0.25]), [0.5]);
-    assert_eq!(mixed(3, 1, &[0.1, 0.1, 0.1]), [0.1], "rounded once");
-}
-
-#[test]
-fn even_channels_mix_to_the_left_and_odd_to_the_right() {
-    assert_eq!(mixed(3, 2, &[1.0, 0.25, 0.5, 0.0, -1.0, 0.0]), [0.75, 0.25, 0.0, -1.0]);
+fn channels_are_averaged_or_copied() {
     let eight = [0.1, -0.8, 0.2, -0.4, 0.3, -0.2, 0.4, -0.2];
-    assert_eq!(mixed(8, 2, &eight), [0.25, -0.4]);
-    assert_eq!(mixed(8, 2, &[1.0; 16]), [1.0; 4], "full scale does not clip");
-}
-
-#[test]
-fn mono_is_sent_as_mono_and_all_else_as_stereo() {
+    let rows: [(u16, u16, &[f32], &[f32]); 7] = [
+        (1, 2, &[0.5, -0.25], &[0.5, 0.5, -0.25, -0.25]),
+        (2, 1, &[0.5, -0.25, 1.0, 1.0], &[0.125, 1.0]),
+        (4, 1, &[1.0, 0.5, 0.25, 0.25], &[0.5]),
+        // Rounded once.
+        (3, 1, &[0.1, 0.1, 0.1], &[0.1]),
+        // Even channels are mixed to the left, and odd channels to the right.
+        (3, 2, &[1.0, 0.25, 0.5, 0.0, -1.0, 0.0], &[0.75, 0.25, 0.0, -1.0]),
+        (8, 2, &eight, &[0.25, -0.4]),
+        (8, 2, &[1.0; 16], &[1.0; 4]),
+    ];
+    for (inputs, output, frames, expected) in rows {
+        assert_eq!(mixed(inputs, output, frames), expected, "{inputs} to {output}");
+    }
     assert_eq!([1, 2, 3, 8].map(default_channels), [1, 2, 2, 2]);
 }
 

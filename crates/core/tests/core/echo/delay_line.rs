@@ -2,16 +2,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
-use test_support::recording_sink;
+use test_support::node_driver::{MS, deadline, poll};
+use test_support::recording_sink::RecordingSink;
 
 use jamjam_core::echo::{EchoConfig, EchoServer};
 use jamjam_core::node::{Node, Receive, SendStatus};
 use jamjam_core::time::Time;
 use proptest::prelude::*;
-
-use recording_sink::RecordingSink;
-
-const MS: u64 = 1_000_000;
 
 fn client(number: u8) -> SocketAddr {
     SocketAddr::from(([192, 0, 2, number], 5_000))
@@ -42,17 +39,6 @@ fn receive_batch(echo: &mut EchoServer, at: u64, source: SocketAddr, contents: &
     // Loopback sources are not limited if the destination is a loopback address.
     let dst_ip = Some(source.ip()).filter(IpAddr::is_loopback);
     echo.on_datagram(received_at, &[Receive { source, dst_ip, received_at, contents, segment_size }]);
-}
-
-/// The datagrams that leave at `now` nanoseconds.
-fn poll(echo: &mut EchoServer, now: u64) -> Vec<Vec<u8>> {
-    let mut sink = RecordingSink::new();
-    echo.poll_transmit(Time::from_nanos(now), &mut sink);
-    sink.take()
-}
-
-fn deadline(echo: &EchoServer) -> Option<u64> {
-    echo.next_deadline().map(Time::as_nanos)
 }
 
 proptest! {
@@ -87,46 +73,6 @@ proptest! {
 }
 
 #[test]
-fn deadline_is_the_nanosecond_at_which_audio_is_due() {
-    let mut echo = server(3_000);
-    receive(&mut echo, 7, client(1), &audio(1));
-    receive(&mut echo, 9, client(1), &audio(2));
-    assert_eq!(deadline(&echo), Some(3_000 * MS + 7));
-    assert_eq!(poll(&mut echo, 3_000 * MS + 6), Vec::<Vec<u8>>::new());
-    assert_eq!(poll(&mut echo, 3_000 * MS + 7), [audio(1)]);
-    assert_eq!(deadline(&echo), Some(3_000 * MS + 9));
-    assert_eq!(poll(&mut echo, 3_000 * MS + 9), [audio(2)]);
-    assert_eq!(deadline(&echo), None);
-}
-
-#[test]
-fn keepalive_is_answered_while_audio_is_held() {
-    let mut echo = server(100);
-    receive(&mut echo, 0, client(1), &audio(1));
-    let keepalive = packet(4, 1, &[]);
-    receive(&mut echo, 5, client(1), &keepalive);
-    assert_eq!(deadline(&echo), Some(5));
-    assert_eq!(poll(&mut echo, 5), [keepalive]);
-    assert_eq!(poll(&mut echo, 100 * MS), [audio(1)]);
-}
-
-#[test]
-fn audio_leaves_in_order_of_arrival_for_any_timestamps() {
-    let mut echo = server(10);
-    let (first, second) = (audio(1), audio(2));
-    let of = |at, contents| Receive {
-        source: client(1),
-        dst_ip: None,
-        received_at: Time::from_nanos(at),
-        contents,
-        segment_size: 32,
-    };
-    echo.on_datagram(Time::from_nanos(900), &[of(800, &first), of(300, &second)]);
-    assert_eq!(poll(&mut echo, 10 * MS + 799), Vec::<Vec<u8>>::new());
-    assert_eq!(poll(&mut echo, 10 * MS + 800), [first, second]);
-}
-
-#[test]
 fn mixed_batch_is_split() {
     let mut echo = server(10);
     let keepalive = packet(4, 9, &[0; 20]);
@@ -149,6 +95,24 @@ fn batch_with_a_short_last_datagram_leaves_unchanged() {
     echo.poll_transmit(Time::from_nanos(10 * MS), &mut sink);
     assert_eq!(sink.segment_counts, [3, 2]);
     assert_eq!(sink.take(), [audio(1), audio(2), short, audio(4), audio(5)]);
+}
+
+#[test]
+fn consecutive_datagrams_of_one_length_leave_in_one_send_call() {
+    let audio = |sequence, len: usize| packet(1, sequence, &vec![sequence; len - 12]);
+    let long_short = [vec![audio(1, 500)], vec![audio(2, 100), audio(3, 100), audio(4, 100)]];
+    let mixed = [vec![audio(1, 500), audio(2, 500)], vec![audio(3, 500)], vec![audio(4, 100)], vec![audio(5, 500)]];
+    for (batches, segments) in [(&mixed[..], [4, 1]), (&long_short, [1, 3])] {
+        let mut echo = server(10);
+        for batch in batches {
+            receive_batch(&mut echo, 0, client(1), &batch.concat(), batch[0].len());
+        }
+        let mut sink = RecordingSink::new();
+        echo.poll_transmit(Time::from_nanos(10 * MS), &mut sink);
+        assert_eq!(sink.segment_counts, segments);
+        assert_eq!(sink.take(), batches.concat());
+        assert_eq!(echo.counters().sent.get(), batches.concat().len() as u64, "each datagram is counted once");
+    }
 }
 
 #[test]
@@ -176,17 +140,6 @@ fn adjacent_datagrams_return_to_their_own_clients() {
 }
 
 #[test]
-fn unknown_flags_are_returned() {
-    let mut echo = server(0);
-    for kind in [1, 4] {
-        let mut bytes = packet(kind, 1, &[]);
-        bytes[10..12].copy_from_slice(&[0xFF, 0xFC]);
-        receive(&mut echo, 0, client(1), &bytes);
-        assert_eq!(poll(&mut echo, 0), [bytes]);
-    }
-}
-
-#[test]
 fn longest_datagram_is_returned_whole() {
     let mut echo = server(20);
     // Loopback is not limited.
@@ -206,54 +159,15 @@ fn longest_datagram_is_returned_whole() {
 }
 
 #[test]
-fn reply_leaves_from_the_address_that_received_the_request() {
-    let mut echo = server(10);
-    let local_ip: IpAddr = "192.0.2.8".parse().expect("an address");
-    for bytes in [audio(1), packet(4, 1, &[])] {
-        let received_at = Time::ZERO;
-        echo.on_datagram(
-            received_at,
-            &[Receive {
-                source: client(1),
-                dst_ip: Some(local_ip),
-                received_at,
-                contents: &bytes,
-                segment_size: bytes.len(),
-            }],
-        );
-    }
-    let mut sink = RecordingSink::new();
-    echo.poll_transmit(Time::from_nanos(10 * MS), &mut sink);
-    let from: Vec<_> = sink.sent.iter().map(|left| (left.to, left.from)).collect();
-    assert_eq!(from, [(client(1), Some(local_ip)); 2]);
-}
-
-#[test]
-fn pong_repeats_the_sequence_and_first_twelve_bytes_of_the_ping() {
+fn route_probe_counts_as_keepalive_its_reply_as_ignored_and_a_short_ping_as_dropped() {
     let mut echo = server(3_000);
-    let mut ping = packet(5, 7, &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]);
-    ping[6..12].copy_from_slice(&[21, 22, 23, 24, 25, 26]);
-    receive(&mut echo, 0, client(1), &ping);
-    // Timestamp and flags are 0, and payload bytes after the first twelve are not returned.
-    assert_eq!(poll(&mut echo, 0), [packet(6, 7, &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12])]);
-    receive(&mut echo, 0, client(1), &packet(5, 8, &[0; 11]));
-    assert_eq!(poll(&mut echo, 0), Vec::<Vec<u8>>::new());
-    assert_eq!(echo.counters().dropped_payload.get(), 1);
-}
-
-#[test]
-fn route_probe_is_answered_and_its_reply_is_not() {
-    let mut echo = server(3_000);
-    receive(&mut echo, 0, client(1), &packet(4, 7, &[1, 0xAA, 0xBB, 0xCC, 0xDD]));
-    receive(&mut echo, 0, client(1), &packet(4, 8, &[2, 0xAA, 0xBB, 0xCC, 0xDD]));
-    assert_eq!(poll(&mut echo, 0), [packet(4, 7, &[2, 0xAA, 0xBB, 0xCC, 0xDD])]);
-    // A payload one byte shorter or longer, or with another first byte, is an ordinary KEEPALIVE.
-    for payload in [&[1, 2, 3, 4][..], &[1, 2, 3, 4, 5, 6], &[3, 2, 3, 4, 5]] {
-        receive(&mut echo, 0, client(1), &packet(4, 9, payload));
-        assert_eq!(poll(&mut echo, 0), [packet(4, 9, payload)]);
+    for bytes in [packet(4, 7, &[1, 2, 3, 4, 5]), packet(4, 8, &[2, 2, 3, 4, 5]), packet(5, 9, &[0; 11])] {
+        receive(&mut echo, 0, client(1), &bytes);
     }
+    assert_eq!(poll(&mut echo, 0), [packet(4, 7, &[2, 2, 3, 4, 5])]);
     let counters = echo.counters();
-    assert_eq!((counters.keepalives.get(), counters.ignored.get(), counters.immediate_replies.get()), (4, 1, 4));
+    assert_eq!((counters.keepalives.get(), counters.ignored.get(), counters.immediate_replies.get()), (1, 1, 1));
+    assert_eq!((counters.pings.get(), counters.dropped_payload.get()), (0, 1));
 }
 
 #[test]
@@ -283,18 +197,6 @@ fn would_block_keeps_the_order_and_loses_nothing() {
     assert_eq!(sink.take(), (0..40).map(audio).collect::<Vec<_>>());
     assert_eq!(echo.counters().sent.get(), 40);
     assert_eq!(echo.counters().buffered.get(), 0);
-}
-
-#[test]
-fn would_block_ends_the_poll() {
-    let mut echo = server(0);
-    receive(&mut echo, 0, client(1), &packet(4, 1, &[]));
-    receive(&mut echo, 0, client(1), &audio(1));
-    let mut sink = RecordingSink::new();
-    sink.plan = [SendStatus::WouldBlock].into();
-    echo.poll_transmit(Time::ZERO, &mut sink);
-    assert_eq!(sink.take(), Vec::<Vec<u8>>::new());
-    assert_eq!(poll(&mut echo, 1), [packet(4, 1, &[]), audio(1)]);
 }
 
 #[test]

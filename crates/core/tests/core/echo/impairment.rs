@@ -110,14 +110,43 @@ fn jitter_delays_and_keeps_the_order_of_each_source() {
 #[test]
 fn reported_delay_is_the_time_at_which_the_reply_left() {
     let bandwidth = Some(BandwidthLimit { bits_per_second: 1_000_000, max_queue_delay: 50 * MS });
-    let impairment = Impairment { jitter: 3 * MS, reorder: 0.2, bandwidth, seed: 2, ..Impairment::default() };
+    let impairment =
+        Impairment { jitter: 3 * MS, reorder: 0.2, duplicate: 0.2, bandwidth, seed: 2, ..Impairment::default() };
     let (mut echo, log) = server(20 * MS, impairment);
     (0..300).for_each(|n| receive(&mut echo, Time::from_millis(u64::from(n) * 2), client(1), &audio(n)));
     let left = drain(&mut echo, Time::from_millis(2_000));
-    let planned: Vec<(Time, u32)> =
-        log.all().iter().map(|event| (event.received_at + 20 * MS + event.added_delay, event.sequence)).collect();
+    // A reply has 28 + 28 bytes (448 bits). The second copy leaves directly after the first.
+    let copies = |event: ReplyEvent| {
+        let first = event.received_at + 20 * MS + event.added_delay;
+        (0..event.copies_sent).map(move |copy| (first + u32::from(copy) * Duration::from_micros(448), event.sequence))
+    };
+    let planned: Vec<(Time, u32)> = log.all().into_iter().flat_map(copies).collect();
     assert_eq!(left.iter().map(|(at, bytes)| (*at, sequence(bytes))).collect::<Vec<_>>(), planned);
-    assert_eq!(left.len(), 300);
+    assert_eq!(log.all().len(), 300);
+    let duplicated = left.len() as u64 - 300;
+    assert!(duplicated > 20 && echo.counters().impaired_duplicated.get() == duplicated, "{duplicated}");
+}
+
+#[test]
+fn bandwidth_limit_drops_replies_beyond_its_queue() {
+    // A packet has 72 + 28 bytes (800 bits). At 100 kbit/s, the packet takes 8 ms.
+    let bandwidth = Some(BandwidthLimit { bits_per_second: 100_000, max_queue_delay: 20 * MS });
+    let (mut echo, log) = server(10 * MS, Impairment { bandwidth, ..Impairment::default() });
+    for n in 1..=6 {
+        receive(&mut echo, Time::ZERO, client(n as u8), &packet(1, n, 60));
+    }
+    receive(&mut echo, Time::from_millis(11), client(1), &packet(5, 9, 12));
+    let left = drain(&mut echo, Time::from_millis(1_000));
+    let left: Vec<(u64, u32)> = left.iter().map(|(at, bytes)| (at.as_micros(), sequence(bytes))).collect();
+    // The AUDIO packets reach the queue at 10 ms. The first three packets wait 0, 8 and 16 ms. The fourth packet would wait 24 ms, and the
+    // pong 23 ms, but the limit is 20 ms.
+    assert_eq!(left, [(18_000, 1), (26_000, 2), (34_000, 3)]);
+    let events = log.all();
+    let queue = events.iter().filter(|event| event.outcome == ReplyOutcome::BottleneckFull);
+    assert_eq!(queue.map(|event| event.sequence).collect::<Vec<_>>(), [4, 5, 6, 9]);
+    let counters = echo.counters();
+    assert_eq!((counters.impaired_queue.get(), counters.received.get(), counters.pings.get()), (4, 6, 1));
+    assert_eq!((counters.buffered.get(), counters.buffered_bytes.get()), (0, 0));
 }
 
 #[test]
@@ -163,49 +192,6 @@ fn keepalive_after_a_stun_request_has_an_outcome() {
     let outcomes: Vec<(u32, ReplyOutcome)> = log.all().iter().map(|event| (event.sequence, event.outcome)).collect();
     assert_eq!(outcomes, [(7, ReplyOutcome::Sent)]);
     assert_eq!(echo.counters().buffered_bytes.get(), 0);
-}
-
-#[test]
-fn second_copy_leaves_directly_after_the_first() {
-    let (mut echo, log) = server(10 * MS, Impairment { duplicate: 1.0, ..Impairment::default() });
-    for n in [1, 2, 3] {
-        receive(&mut echo, Time::ZERO, client(1), &audio(n));
-    }
-    let left = drain(&mut echo, Time::from_millis(10));
-    assert_eq!(left.iter().map(|(_, bytes)| sequence(bytes)).collect::<Vec<_>>(), [1, 1, 2, 2, 3, 3]);
-    let counters = echo.counters();
-    assert_eq!((counters.received.get(), counters.sent.get(), counters.impaired_duplicated.get()), (3, 6, 3));
-    assert!(log.all().iter().all(|event| event.copies_sent == 2));
-}
-
-#[test]
-fn bandwidth_limit_spaces_replies_and_drops_beyond_its_queue() {
-    // A packet has 72 + 28 bytes (800 bits). At 100 kbit/s, the packet takes 8 ms.
-    let bandwidth = Some(BandwidthLimit { bits_per_second: 100_000, max_queue_delay: 20 * MS });
-    let (mut echo, log) = server(10 * MS, Impairment { bandwidth, ..Impairment::default() });
-    for n in 1..=6 {
-        receive(&mut echo, Time::ZERO, client(n as u8), &packet(1, n, 60));
-    }
-    // A ping arrives while AUDIO is queued. The pong has 24 + 28 bytes, which are 416 bits and take 4.16 ms.
-    receive(&mut echo, Time::from_millis(11), client(1), &packet(5, 9, 12));
-    let left = drain(&mut echo, Time::from_millis(1_000));
-    let left: Vec<(u64, u32)> = left.iter().map(|(at, bytes)| (at.as_micros(), sequence(bytes))).collect();
-    // The AUDIO packets reach the queue at 10 ms. The first three packets wait 0, 8 and 16 ms. The fourth packet would wait 24 ms, but the
-    // limit is 20 ms. The pong reaches the queue at 11 ms and would wait 23 ms. Both are dropped.
-    assert_eq!(left, [(18_000, 1), (26_000, 2), (34_000, 3)]);
-    let counters = echo.counters();
-    assert_eq!((counters.impaired_queue.get(), counters.received.get(), counters.pings.get()), (4, 6, 1));
-    let queue: Vec<u32> = log
-        .all()
-        .iter()
-        .filter(|event| event.outcome == ReplyOutcome::BottleneckFull)
-        .map(|event| event.sequence)
-        .collect();
-    assert_eq!(queue, [4, 5, 6, 9]);
-    assert_eq!((counters.buffered.get(), counters.buffered_bytes.get()), (0, 0));
-    // 23 ms later the queue has capacity again.
-    receive(&mut echo, Time::from_millis(34), client(1), &packet(5, 10, 12));
-    assert_eq!(drain(&mut echo, Time::from_millis(1_000))[0].0.as_micros(), 38_160);
 }
 
 fn everything(seed: u64) -> Impairment {

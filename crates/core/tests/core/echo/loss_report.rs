@@ -1,28 +1,16 @@
 //! On request, the echo server reports to a client how many of the client's packets have arrived. The tests run in virtual time.
 
 use std::net::SocketAddr;
-use std::time::Duration;
-use test_support::recording_sink;
+use test_support::node_driver::{MS, deliver};
+use test_support::recording_sink::RecordingSink;
 use test_support::stun;
 
 use jamjam_core::echo::{BufferLimits, EchoConfig, EchoServer};
-use jamjam_core::node::{Node, Receive};
+use jamjam_core::node::Node;
 use jamjam_core::time::Time;
-
-use recording_sink::RecordingSink;
-
-const MS: u64 = 1_000_000;
 
 fn client(port: u16) -> SocketAddr {
     SocketAddr::from(([192, 0, 2, 1], port))
-}
-
-fn receive(echo: &mut EchoServer, at: u64, source: SocketAddr, contents: &[u8]) {
-    let received_at = Time::from_nanos(at);
-    echo.on_datagram(
-        received_at,
-        &[Receive { source, dst_ip: None, received_at, contents, segment_size: contents.len() }],
-    );
 }
 
 fn packet(kind: u8, sequence: u32) -> Vec<u8> {
@@ -35,7 +23,7 @@ pub(super) fn request_counts(echo: &mut EchoServer, at: u64, from: SocketAddr) -
     request.extend([0; 44]);
     stun::append_fingerprint(&mut request);
     assert!(stun::is_loss_report_request(&request));
-    receive(echo, at, from, &request);
+    deliver(echo, at, from, &request);
     let mut sink = RecordingSink::new();
     // One poll sends at most 64 replies, and there may be more than a thousand.
     for _ in 0..20 {
@@ -51,12 +39,12 @@ pub(super) fn request_counts(echo: &mut EchoServer, at: u64, from: SocketAddr) -
 fn each_client_gets_its_own_distinct_packets_by_type() {
     let mut echo = EchoServer::new(EchoConfig::default());
     for sequence in [1, 2, 2, 5, 4] {
-        receive(&mut echo, 3_000, client(1), &packet(1, sequence));
+        deliver(&mut echo, 3_000, client(1), &packet(1, sequence));
     }
     for (kind, sequence) in [(4, 0), (5, 0), (5, 1), (5, 1), (2, 7), (3, 7), (6, 7)] {
-        receive(&mut echo, 5_000, client(1), &packet(kind, sequence));
+        deliver(&mut echo, 5_000, client(1), &packet(kind, sequence));
     }
-    receive(&mut echo, 7_000, client(2), &packet(4, 0));
+    deliver(&mut echo, 7_000, client(2), &packet(4, 0));
     assert_eq!(request_counts(&mut echo, 9_000, client(1)), Some((3, [4, 2, 1])));
     assert_eq!(request_counts(&mut echo, 9_000, client(2)), Some((7, [0, 0, 1])));
     assert_eq!(
@@ -66,8 +54,8 @@ fn each_client_gets_its_own_distinct_packets_by_type() {
     );
     // The next run from the same port has the same sequence numbers. However, its packets do not count as copies of packets of the first
     // run.
-    receive(&mut echo, 10_000, client(1), &packet(1, 1));
-    receive(&mut echo, 10_000, client(1), &packet(1, 1));
+    deliver(&mut echo, 10_000, client(1), &packet(1, 1));
+    deliver(&mut echo, 10_000, client(1), &packet(1, 1));
     assert_eq!(request_counts(&mut echo, 11_000, client(1)), Some((3, [5, 2, 1])));
 }
 
@@ -76,7 +64,7 @@ fn dropped_packets_are_counted_as_received() {
     let buffer_limits = BufferLimits { total: Some(300), per_client: None };
     let mut echo = EchoServer::new(EchoConfig { buffer_limits, ..EchoConfig::default() });
     for sequence in 0..10 {
-        receive(&mut echo, 0, client(1), &packet(1, sequence));
+        deliver(&mut echo, 0, client(1), &packet(1, sequence));
     }
     assert_eq!(echo.counters().dropped_buffer_full.get(), 9);
     assert_eq!(request_counts(&mut echo, 1, client(1)), Some((0, [10, 0, 0])));
@@ -98,30 +86,17 @@ fn client_gets_counts_ten_times_a_second_and_then_its_address_only() {
 fn beyond_1024_clients_counts_need_a_silent_client() {
     let mut echo = EchoServer::new(EchoConfig::default());
     for port in 1..=1_024 {
-        receive(&mut echo, 0, client(port), &packet(4, 0));
+        deliver(&mut echo, 0, client(port), &packet(4, 0));
     }
     assert_eq!(request_counts(&mut echo, MS, client(5_000)), None);
     assert_eq!(echo.counters().untracked.get(), 1);
     assert_eq!(request_counts(&mut echo, 2 * MS, client(7)), Some((0, [0, 0, 1])));
     // No source log is active, so there is no deadline for a sweep. The next datagram triggers the sweep.
     assert_eq!(echo.next_deadline(), None);
-    receive(&mut echo, 11_000 * MS, client(5_000), &packet(4, 0));
+    deliver(&mut echo, 11_000 * MS, client(5_000), &packet(4, 0));
     echo.poll_transmit(Time::from_millis(11_000), &mut RecordingSink::new());
     assert!(request_counts(&mut echo, 11_001 * MS, client(5_000)).is_some());
     // If the server removes the entry of a client, the counts restart. The client detects this from their new start time.
-    receive(&mut echo, 11_002 * MS, client(7), &packet(4, 0));
+    deliver(&mut echo, 11_002 * MS, client(7), &packet(4, 0));
     assert_eq!(request_counts(&mut echo, 11_003 * MS, client(7)), Some((11_002_000, [0, 0, 1])));
-}
-
-#[test]
-fn request_must_leave_room_for_the_counts() {
-    let mut echo = EchoServer::new(EchoConfig { delay: Duration::ZERO, ..EchoConfig::default() });
-    let mut short = vec![0, 1, 0, 12, 0x21, 0x12, 0xa4, 0x42, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 0xc0, 0xec, 0, 0];
-    stun::append_fingerprint(&mut short);
-    receive(&mut echo, 0, client(1), &short);
-    let mut sink = RecordingSink::new();
-    echo.poll_transmit(Time::ZERO, &mut sink);
-    let answer = sink.take().remove(0);
-    assert_eq!((short.len(), answer.len()), (32, 40));
-    assert_eq!(stun::read(&answer).expect("a response").received_counts, None);
 }

@@ -199,29 +199,10 @@ fn nothing_is_queued_beyond_the_memory_budget() {
 
 /// The number of datagrams that reached the node, from the counters of their outcomes.
 fn arrived(counters: &Counters) -> u64 {
-    let drops = [&counters.dropped_short, &counters.dropped_version, &counters.dropped_type, &counters.dropped_payload];
-    let buffer_drops = [
-        &counters.dropped_buffer_full,
-        &counters.dropped_client_buffer_full,
-        &counters.dropped_memory_budget,
-        &counters.dropped_out_of_memory,
-        &counters.dropped_reply_buffer_full,
-    ];
-    let admission_drops = [
-        &counters.dropped_not_allowed,
-        &counters.dropped_repeated,
-        &counters.dropped_packet_rate,
-        &counters.dropped_bit_rate,
-    ];
-    let others = [&counters.latency_infos, &counters.ignored, &counters.dropped_port_zero];
-    let all = drops
-        .into_iter()
-        .chain(buffer_drops)
-        .chain(admission_drops)
-        .chain(others)
-        .map(jamjam_core::stats::Counter::get)
-        .sum::<u64>();
-    all + accepted(counters)
+    let is_other = |name: &str| ["latency_infos", "ignored"].contains(&name);
+    let is_drop = |name: &str| name.starts_with("dropped_") && !["dropped_at_stop", "dropped_old_link"].contains(&name);
+    let rest = counters.values().filter(|(name, _)| is_drop(name) || is_other(name));
+    rest.map(|(_, count)| count).sum::<u64>() + accepted(counters)
 }
 
 fn accepted(counters: &Counters) -> u64 {

@@ -1,11 +1,9 @@
 //! The echo server in virtual time.
 
 mod admission;
-mod batches;
 mod delay_line;
 mod impairment;
 mod link;
-mod link_life;
 mod link_limits;
 mod loss_report;
 mod mapped_address;

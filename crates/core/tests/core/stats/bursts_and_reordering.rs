@@ -12,28 +12,23 @@ fn bursts(outcomes: &str) -> LossBursts {
 
 #[test]
 fn bursts_are_counted_by_their_length() {
-    let found = bursts("x..xx.x.xxx......x");
-    assert_eq!(found.lengths, [3, 1, 1, 0, 0, 0, 0, 0, 0, 0]);
-    assert_eq!(found.longest, 3);
-    assert_eq!((bursts("....").lengths, bursts("....").longest), ([0; 10], 0));
-}
-
-#[test]
-fn bursts_of_nine_and_ten_differ_and_longer_ones_are_grouped() {
-    for (length, bucket) in [(9, 8), (10, 9), (11, 9), (1_000, 9)] {
-        let found = bursts(&format!("..{}..", "x".repeat(length)));
-        let mut expected = [0; 10];
-        expected[bucket] = 1;
-        assert_eq!((found.lengths, found.longest), (expected, length as u64), "{length}");
+    let rows: [(&str, [u64; 10], u64); 9] = [
+        ("x..xx.x.xxx......x", [3, 1, 1, 0, 0, 0, 0, 0, 0, 0], 3),
+        ("....", [0; 10], 0),
+        // An ongoing burst is counted by its current length.
+        (".xx", [0, 1, 0, 0, 0, 0, 0, 0, 0, 0], 2),
+        (".xxx", [0, 0, 1, 0, 0, 0, 0, 0, 0, 0], 3),
+        // Bursts of ten or more are one group.
+        (&format!("..{}.", "x".repeat(9)), [0, 0, 0, 0, 0, 0, 0, 0, 1, 0], 9),
+        (&format!("..{}.", "x".repeat(10)), [0, 0, 0, 0, 0, 0, 0, 0, 0, 1], 10),
+        (&format!("..{}.", "x".repeat(11)), [0, 0, 0, 0, 0, 0, 0, 0, 0, 1], 11),
+        (&format!("..{}.", "x".repeat(1_000)), [0, 0, 0, 0, 0, 0, 0, 0, 0, 1], 1_000),
+        (&["x".repeat(12), "x".repeat(10), "x".repeat(9)].join("."), [0, 0, 0, 0, 0, 0, 0, 0, 1, 2], 12),
+    ];
+    for (outcomes, lengths, longest) in rows {
+        let found = bursts(outcomes);
+        assert_eq!((found.lengths, found.longest), (lengths, longest), "{outcomes}");
     }
-    let found = bursts(&["x".repeat(12), "x".repeat(10), "x".repeat(9)].join("."));
-    assert_eq!((found.lengths[8], found.lengths[9], found.longest), (1, 2, 12));
-}
-
-#[test]
-fn ongoing_burst_is_counted_by_its_current_length() {
-    assert_eq!(bursts(".xx").lengths, [0, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
-    assert_eq!(bursts(".xxx").lengths, [0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
 }
 
 /// Feeds packets, each given as its index and its arrival time in milliseconds. For each overtaken packet, returns the index, the
@@ -51,35 +46,35 @@ fn overtaken(arrivals: &[(u64, u64)]) -> Vec<(u64, u64, i64)> {
     found
 }
 
-#[test]
-fn packet_overtaken_by_four_has_extent_four() {
-    // Packets 5 to 8 overtake packet 4, which arrives at 210 ms. Of packets 5 to 8, packet 5 arrives first, at 148 ms. By RFC 4737, the
-    // extent (section 4.2) and the late time offset (section 4.3) count from this arrival.
-    let arrivals = [(1, 68), (2, 88), (3, 108), (5, 148), (6, 168), (7, 188), (8, 208), (4, 210), (9, 228), (10, 248)];
-    assert_eq!(overtaken(&arrivals), [(4, 4, 62)]);
-}
+/// Arrivals, and the expected result of [`overtaken`].
+type Row = (&'static [(u64, u64)], &'static [(u64, u64, i64)]);
 
 #[test]
-fn two_packets_overtaken_by_one_have_extents_one_and_two() {
-    // Packets 5 and 6 arrive directly after packet 7, which arrives at 188 ms.
-    let arrivals = [(1, 68), (2, 88), (3, 108), (4, 128), (7, 188), (5, 189), (6, 190), (8, 208), (9, 228), (10, 248)];
-    assert_eq!(overtaken(&arrivals), [(5, 1, 1), (6, 2, 2)]);
-}
-
-#[test]
-fn reordering_extent_is_measured_to_the_first_overtaking_packet() {
-    // The first packet that overtakes packets 2 and 1 is packet 3, at position 1. The first packet that overtakes packets 4 and 5 is packet
-    // 6, at position 4.
-    let arrivals = [(0, 0), (3, 10), (2, 20), (1, 30), (6, 40), (7, 41), (4, 50), (5, 60)];
-    assert_eq!(overtaken(&arrivals), [(2, 1, 10), (1, 2, 20), (4, 2, 10), (5, 3, 20)]);
-}
-
-#[test]
-fn loss_before_a_gap_does_not_change_the_overtaking_packet() {
-    // Packet 1 is lost. The first packet that overtook packet 4 is packet 5, at position 3. The loss before packet 2 does not change this.
-    assert_eq!(overtaken(&[(0, 0), (2, 1), (3, 2), (5, 3), (6, 4), (4, 5)]), [(4, 2, 2)]);
-    // If the late packet is packet 1, the first packet that overtook it is packet 2.
-    assert_eq!(overtaken(&[(0, 0), (2, 1), (3, 2), (5, 3), (6, 4), (1, 5)]), [(1, 4, 4)]);
+fn extent_and_late_time_offset_count_from_the_first_overtaking_packet() {
+    let rows: [Row; 5] = [
+        // Packets 5 to 8 overtake packet 4, which arrives at 210 ms. Packet 5 arrives first, at 148 ms (RFC 4737, sections 4.2 and 4.3).
+        (
+            &[(1, 68), (2, 88), (3, 108), (5, 148), (6, 168), (7, 188), (8, 208), (4, 210), (9, 228), (10, 248)],
+            &[(4, 4, 62)],
+        ),
+        // Packets 5 and 6 arrive directly after packet 7, which arrives at 188 ms.
+        (
+            &[(1, 68), (2, 88), (3, 108), (4, 128), (7, 188), (5, 189), (6, 190), (8, 208), (9, 228), (10, 248)],
+            &[(5, 1, 1), (6, 2, 2)],
+        ),
+        // Packet 3, at position 1, overtakes packets 2 and 1. Packet 6, at position 4, overtakes packets 4 and 5.
+        (
+            &[(0, 0), (3, 10), (2, 20), (1, 30), (6, 40), (7, 41), (4, 50), (5, 60)],
+            &[(2, 1, 10), (1, 2, 20), (4, 2, 10), (5, 3, 20)],
+        ),
+        // Packet 1 is lost. The first packet that overtook packet 4 is packet 5, at position 3.
+        (&[(0, 0), (2, 1), (3, 2), (5, 3), (6, 4), (4, 5)], &[(4, 2, 2)]),
+        // Packet 1 is late. The first packet that overtook it is packet 2.
+        (&[(0, 0), (2, 1), (3, 2), (5, 3), (6, 4), (1, 5)], &[(1, 4, 4)]),
+    ];
+    for (arrivals, expected) in rows {
+        assert_eq!(overtaken(arrivals), expected, "{arrivals:?}");
+    }
 }
 
 #[test]

@@ -4,7 +4,6 @@ use golden::packet;
 use jamjam_core::wire::{
     self, Header, KeepaliveAction, LatencyInfo, Packet, PacketError, PacketType, PingPayload, keepalive_action,
 };
-use proptest::prelude::*;
 use test_support::golden;
 
 const KINDS: [PacketType; 7] = [
@@ -131,71 +130,4 @@ fn codec_name_that_exceeds_its_length_field_is_truncated() {
     info.channel_count = Some(6);
     let read = LatencyInfo::parse(&info.to_bytes()).unwrap();
     assert_eq!((read.codec, read.channel_count), ("c".repeat(255), Some(6)));
-}
-
-fn kinds() -> impl Strategy<Value = PacketType> {
-    prop::sample::select(&KINDS[..])
-}
-
-/// Bytes whose header is often valid, so that the payload parsers are reached.
-fn datagrams() -> impl Strategy<Value = Vec<u8>> {
-    (0..4_u8, 0..10_u8, prop::collection::vec(any::<u8>(), 0..400)).prop_map(|(version, kind, mut bytes)| {
-        if let [first, second, ..] = &mut bytes[..] {
-            (*first, *second) = (version.max(1), kind);
-        }
-        bytes
-    })
-}
-
-proptest! {
-    #[test]
-    fn any_bytes_parse_or_give_their_error(bytes in prop::collection::vec(any::<u8>(), 0..2_000)) {
-        check(&bytes);
-    }
-
-    #[test]
-    fn any_payload_of_any_type_parses_or_gives_its_error(datagram in datagrams()) {
-        check(&datagram);
-    }
-
-    #[test]
-    fn any_header_round_trips(
-        (kind, sequence, timestamp, flags) in (kinds(), any::<u32>(), any::<u32>(), any::<u16>()),
-        payload in prop::collection::vec(any::<u8>(), 0..100),
-    ) {
-        let header = Header { packet_type: kind, sequence, timestamp, flags };
-        let datagram = [&header.to_bytes()[..], &payload].concat();
-        prop_assert_eq!(wire::parse_packet(&datagram), Ok(Packet { header, payload: &payload }));
-    }
-
-    #[test]
-    fn any_ping_round_trips((sent_time_us, sequence, header) in any::<(u64, u32, u32)>()) {
-        let ping = PingPayload { sent_time_us, sequence };
-        let (ping_bytes, pong_bytes) = (ping.to_ping_datagram(), ping.to_pong_datagram(header));
-        let (request, reply) = (wire::parse_packet(&ping_bytes).unwrap(), wire::parse_packet(&pong_bytes).unwrap());
-        prop_assert_eq!((request.header, reply.header), (
-            Header { packet_type: PacketType::LatencyPing, sequence, timestamp: 0, flags: 0 },
-            Header { packet_type: PacketType::LatencyPong, sequence: header, timestamp: 0, flags: 0 },
-        ));
-        prop_assert_eq!((PingPayload::parse(request), PingPayload::parse(reply)), (Ok(ping), Ok(ping)));
-    }
-
-    #[test]
-    fn any_latency_info_round_trips(
-        ms in any::<[u32; 5]>(),
-        (frame_size, sample_rate, channels) in any::<(u32, u32, Option<u8>)>(),
-        codec in "\\PC{0,60}",
-    ) {
-        let [capture_ms, playback_ms, encode_ms, decode_ms, jitter_buffer_ms] = ms.map(f32::from_bits);
-        let written = LatencyInfo {
-            capture_ms, playback_ms, encode_ms, decode_ms, jitter_buffer_ms,
-            frame_size, sample_rate, codec: codec.clone(), channel_count: channels,
-        }.to_bytes();
-        let read = LatencyInfo::parse(&written).unwrap();
-        prop_assert_eq!((read.frame_size, read.sample_rate, read.channel_count), (frame_size, sample_rate, channels));
-        prop_assert_eq!(&read.codec, &codec);
-        let times = [read.capture_ms, read.playback_ms, read.encode_ms, read.decode_ms, read.jitter_buffer_ms];
-        // Compared bit for bit, so that NaN values are also compared.
-        prop_assert_eq!(times.map(f32::to_bits), ms);
-    }
 }

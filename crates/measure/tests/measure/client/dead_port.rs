@@ -1,37 +1,31 @@
 //! A run whose packets are answered by nothing but ICMP port unreachable, in virtual time.
 
 use std::time::Duration;
-use test_support::node_driver;
 use test_support::recording_sink::RecordingSink;
 
 use jamjam_core::node::{Node, SendStatus};
 use jamjam_core::time::Time;
-use jamjam_measure::client::{ClientNode, ProbeConfig, ProbeWorkload, RunConfig, StreamKind};
+use jamjam_measure::client::{RunConfig, StreamKind};
 use jamjam_measure::report::Report;
 use jamjam_measure::report::limits::Limits;
 
-use super::run_config;
-use node_driver::{MS, deadline, deliver, header, peer, poll};
+use super::{INTERVAL, prober, run_config};
+use test_support::node_driver::{MS, deadline, deliver, header, peer, poll};
 
 /// Probes for 12 s at an interval of 10 ms. `unreachable` returns the number of errors so far, from the time in milliseconds. A datagram
 /// arrives at each time in `datagrams`, in milliseconds. Returns the duration of the run, and the reasons of its failure.
 fn run(
-    change: impl FnOnce(&mut RunConfig, &mut ProbeConfig),
+    change: impl FnOnce(&mut RunConfig, &mut Option<u64>),
     unreachable: impl Fn(u64) -> u64,
     datagrams: &[u64],
 ) -> (u64, Vec<String>) {
-    let mut config = run_config(StreamKind::Ping);
-    let (interval, count) = (Duration::from_millis(10), Some(1_200));
-    let mut probe = ProbeConfig { stream_kind: StreamKind::Ping, count, interval, payload_len: 64 };
-    change(&mut config, &mut probe);
-    let mut node = ClientNode::new(config, ProbeWorkload::new(probe), Box::new(()));
-    let mut datagrams = datagrams.iter().copied();
-    let mut next_datagram = datagrams.next();
+    let (mut config, mut count) = (run_config(StreamKind::Ping), Some(1_200));
+    change(&mut config, &mut count);
+    let mut node = prober(config, count, INTERVAL);
     let mut now = 0;
     while now <= 30_000 && deadline(&node).is_some() {
-        if next_datagram == Some(now) {
+        if datagrams.contains(&now) {
             deliver(&mut node, now * MS, peer(), &header(4, 0, 0));
-            next_datagram = datagrams.next();
         }
         node.on_port_unreachable(Time::from_nanos(now * MS), unreachable(now));
         poll(&mut node, now * MS);
@@ -41,7 +35,7 @@ fn run(
     (results.duration_ns / MS, Report::new(&results, &Limits::default()).verdict.reasons)
 }
 
-const UNCHANGED: fn(&mut RunConfig, &mut ProbeConfig) = |_, _| ();
+const UNCHANGED: fn(&mut RunConfig, &mut Option<u64>) = |_, _| ();
 
 #[test]
 fn dead_port_ends_the_run_after_two_seconds_and_is_named() {
@@ -70,13 +64,7 @@ fn run_with_any_reply_or_without_continuous_errors_is_complete() {
 
 #[test]
 fn errors_of_a_firewall_that_refuses_all_packets_show_no_dead_port() {
-    let probe = ProbeConfig {
-        stream_kind: StreamKind::Ping,
-        count: Some(300),
-        interval: Duration::from_millis(10),
-        payload_len: 64,
-    };
-    let mut node = ClientNode::new(run_config(StreamKind::Ping), ProbeWorkload::new(probe), Box::new(()));
+    let mut node = prober(run_config(StreamKind::Ping), Some(300), INTERVAL);
     let mut sink = RecordingSink::new();
     for ms in 0..3_000 {
         let now = Time::from_nanos(ms * MS);
@@ -92,7 +80,7 @@ fn errors_of_a_firewall_that_refuses_all_packets_show_no_dead_port() {
 
 #[test]
 fn endless_run_and_wait_for_survive_a_dead_port() {
-    let endless = run(|_, probe| probe.count = None, |ms| ms / 10, &[]);
+    let endless = run(|_, count| *count = None, |ms| ms / 10, &[]);
     assert_eq!(endless.1, ["no replies received"]);
     let waited = run(|config, _| config.wait_for = Some(Duration::from_secs(8)), |ms| ms / 10, &[]);
     assert_eq!(waited.1, ["no reply within 8.000 s"]);
@@ -105,9 +93,7 @@ fn endless_run_and_wait_for_survive_a_dead_port() {
 fn errors_before_the_reply_that_ends_the_wait_are_not_counted() {
     let mut config = run_config(StreamKind::Ping);
     config.wait_for = Some(Duration::from_secs(8));
-    let interval = Duration::from_millis(10);
-    let probe = ProbeConfig { stream_kind: StreamKind::Ping, count: Some(10), interval, payload_len: 64 };
-    let mut node = ClientNode::new(config, ProbeWorkload::new(probe), Box::new(()));
+    let mut node = prober(config, Some(10), INTERVAL);
     for (ms, errors) in [(0, 0), (10, 5), (20, 5), (30, 6), (40, 7)] {
         if ms == 20 {
             deliver(&mut node, ms * MS, peer(), &header(4, 0, 0));

@@ -1,7 +1,7 @@
 //! The client's end of an encrypted link, in virtual time: against golden bytes, and against an end that shares no code with it
-//! (`link_client.rs`). `client_link_life.rs` connects it to the echo server.
+//! (`link_client.rs`). `link_life.rs` connects it to the echo server.
 
-use super::run_config;
+use super::{follow, run_config};
 use std::collections::HashSet;
 use std::time::Duration;
 use test_support::link_client::{self, AUDIO, CONTROL, KEEPALIVE, LATENCY_PING, LATENCY_PONG, LinkClient};
@@ -52,27 +52,15 @@ fn results(node: Prober) -> LinkResults {
     finish(node).link.expect("a link")
 }
 
-/// Polls at every deadline from `from` to `to`. Returns the sent packets with their times.
-fn follow(node: &mut Prober, from: u64, to: u64) -> Vec<(u64, Vec<u8>)> {
-    let mut sent = Vec::new();
-    let mut now = from;
-    while now <= to {
-        sent.extend(poll(node, now).into_iter().map(|datagram| (now, datagram)));
-        let Some(next) = deadline(node) else { break };
-        assert!(next > now, "the deadline {next} has already passed at {now}");
-        now = next;
-    }
-    sent
-}
-
-/// Sets up the link with an unsigned end of another implementation, at `at`. Sends nothing of the workload.
-fn settle(node: &mut Prober, at: u64) -> LinkClient {
-    let sent = poll(node, at);
+/// A client and the other end of its link.
+fn settled() -> (Prober, LinkClient) {
+    let mut node = client(link_config(3, None));
+    let sent = poll(&mut node, 0);
     let mut server = LinkClient::unsigned();
     assert!(server.on_control(sent.iter().find(|datagram| datagram[1] == CONTROL).expect("CONTROL")));
-    deliver(node, at, peer(), &server.control());
-    deliver(node, at, peer(), &server.seal(KEEPALIVE, 1, 0, b""));
-    server
+    deliver(&mut node, 0, peer(), &server.control());
+    deliver(&mut node, 0, peer(), &server.seal(KEEPALIVE, 1, 0, b""));
+    (node, server)
 }
 
 #[test]
@@ -175,8 +163,7 @@ fn control_is_repeated_every_250_ms_and_keepalive_every_second() {
 
 #[test]
 fn audio_starts_at_sequence_0_in_stereo_after_the_first_opened_packet() {
-    let mut node = client(link_config(3, None));
-    let mut server = settle(&mut node, 0);
+    let (mut node, mut server) = settled();
     let sent = follow(&mut node, 0, 95 * MS);
     let opened: Vec<_> = sent.iter().filter_map(|(_, datagram)| server.open(datagram)).collect();
     let audio: Vec<_> = opened.iter().filter(|(kind, ..)| *kind == AUDIO).collect();
@@ -237,8 +224,7 @@ fn packet_with_any_flipped_bit_neither_settles_the_link_nor_counts() {
 
 #[test]
 fn sealed_packet_with_a_flag_that_clients_do_not_know_does_not_open() {
-    let mut node = client(link_config(3, None));
-    let mut server = settle(&mut node, 0);
+    let (mut node, mut server) = settled();
     assert_eq!(poll(&mut node, 0)[2][1], AUDIO);
     for flags in [0x0003, 0x0005, 0x8001] {
         let sealed = server.seal_with_flags(AUDIO, 0, 0, flags, &[0; 16]);
@@ -252,8 +238,7 @@ fn sealed_packet_with_a_flag_that_clients_do_not_know_does_not_open() {
 
 #[test]
 fn replayed_and_plain_packets_are_dropped_on_a_settled_link() {
-    let mut node = client(link_config(3, None));
-    let mut server = settle(&mut node, 0);
+    let (mut node, mut server) = settled();
     let sent = poll(&mut node, 0);
     let (_, sequence, timestamp, payload) =
         server.open(sent.iter().find(|packet| packet[1] == AUDIO).expect("AUDIO")).expect("opened");
@@ -273,8 +258,7 @@ fn replayed_and_plain_packets_are_dropped_on_a_settled_link() {
 
 #[test]
 fn own_packets_of_the_server_are_answered_or_ignored_and_never_count() {
-    let mut node = client(link_config(3, None));
-    let mut server = settle(&mut node, 0);
+    let (mut node, mut server) = settled();
     poll(&mut node, 0);
     // Any KEEPALIVE that the client has not sent, and LATENCY_INFO.
     for sequence in [0, 1, 2, 1 << 29] {
@@ -291,8 +275,7 @@ fn own_packets_of_the_server_are_answered_or_ignored_and_never_count() {
 
 #[test]
 fn flood_of_pings_while_the_socket_is_full_is_bounded() {
-    let mut node = client(link_config(3, None));
-    let mut server = settle(&mut node, 0);
+    let (mut node, mut server) = settled();
     poll(&mut node, 0);
     for sequence in 0..1_000 {
         deliver(&mut node, MS, peer(), &server.seal(LATENCY_PING, sequence, 0, &[0; 12]));
@@ -328,8 +311,7 @@ impl TransmitSink for BusySocket {
 
 #[test]
 fn packet_that_the_socket_refuses_is_offered_again_with_the_same_bytes() {
-    let mut node = client(link_config(3, None));
-    let mut server = settle(&mut node, 0);
+    let (mut node, mut server) = settled();
     let mut socket = BusySocket { busy: 1, ..BusySocket::default() };
     // CONTROL and the sealed KEEPALIVE of the link precede AUDIO. LATENCY_INFO and LATENCY_PING follow.
     node.poll_transmit(Time::from_nanos(0), &mut socket);

@@ -1,28 +1,14 @@
 //! The figures that a client publishes while it runs, in virtual time.
 
 use std::time::Duration;
-use test_support::node_driver;
 
 use jamjam_core::time::Time;
-use jamjam_measure::client::{
-    ClientNode, LiveSnapshot, ProbeConfig, ProbeWorkload, Prober, RunConfig, RunResults, SENT_PACKETS_CAPACITY,
-    StreamKind,
-};
+use jamjam_measure::client::{LiveSnapshot, Prober, RunConfig, RunResults, SENT_PACKETS_CAPACITY, StreamKind};
 use jamjam_measure::report::limits::Limits;
 use jamjam_measure::report::{Report, text};
 
-use super::run_config;
-use node_driver::{MS, deadline, deliver, peer, poll, pong};
-
-/// A prober that sends a packet each `interval_us` microseconds.
-fn prober(kind: StreamKind, count: Option<u64>, interval_us: u64, config: RunConfig) -> Prober {
-    let interval = Duration::from_micros(interval_us);
-    ClientNode::new(
-        config,
-        ProbeWorkload::new(ProbeConfig { stream_kind: kind, count, interval, payload_len: 4 }),
-        Box::new(()),
-    )
-}
+use super::{INTERVAL, prober, run_config};
+use test_support::node_driver::{MS, deadline, deliver, peer, poll, pong};
 
 fn figures(node: &Prober) -> LiveSnapshot {
     node.live_figures().snapshot()
@@ -39,7 +25,7 @@ fn after_reply(node: &mut Prober, at: u64, reply: &[u8]) -> LiveSnapshot {
 fn packets_in_flight_are_not_lost_and_late_replies_are_no_longer_lost() {
     for replies_expected in [true, false] {
         let config = RunConfig { replies_expected, ..run_config(StreamKind::Ping) };
-        let mut node = prober(StreamKind::Ping, Some(30), 10_000, config);
+        let mut node = prober(config, Some(30), INTERVAL);
         let pings: Vec<Vec<u8>> = (0..30).flat_map(|n| poll(&mut node, n * 10 * MS)).collect();
         let LiveSnapshot { started_at, sent, known, lost, .. } = figures(&node);
         assert_eq!((started_at, sent, known, lost), (Some(Time::ZERO), 30, 0, 0));
@@ -57,7 +43,7 @@ fn packets_in_flight_are_not_lost_and_late_replies_are_no_longer_lost() {
 #[test]
 fn results_so_far_are_those_of_a_run_that_is_interrupted_now() {
     let run = |requests: &[u64]| {
-        let mut node = prober(StreamKind::Ping, None, 10_000, run_config(StreamKind::Ping));
+        let mut node = prober(run_config(StreamKind::Ping), None, INTERVAL);
         let mut so_far = Vec::new();
         for n in 0..=300_u64 {
             if requests.contains(&n) {
@@ -87,7 +73,7 @@ fn text(run: &RunResults) -> String {
 
 #[test]
 fn replies_around_a_pause_are_not_lost_and_their_round_trips_not_shown() {
-    let mut node = prober(StreamKind::Ping, None, 10_000, run_config(StreamKind::Ping));
+    let mut node = prober(run_config(StreamKind::Ping), None, INTERVAL);
     let answered = |node: &mut Prober, from: u64, to: u64| {
         for n in from..to {
             for ping in poll(node, n * 10 * MS) {
@@ -114,7 +100,7 @@ fn replies_around_a_pause_are_not_lost_and_their_round_trips_not_shown() {
 
 #[test]
 fn packets_that_are_no_longer_tracked_are_counted() {
-    let mut node = prober(StreamKind::Keepalive, None, 5, run_config(StreamKind::Keepalive));
+    let mut node = prober(run_config(StreamKind::Keepalive), None, Duration::from_micros(5));
     let count = SENT_PACKETS_CAPACITY as u64 + 1_000;
     for n in 0..count {
         poll(&mut node, n * 5_000);
@@ -127,7 +113,7 @@ fn packets_that_are_no_longer_tracked_are_counted() {
 fn audio_round_trips_exclude_the_server_delay_if_it_is_known() {
     for (server_delay, expected) in [(None, (1_020, true)), (Some(Duration::from_secs(1)), (20, false))] {
         let config = RunConfig { server_delay, ..run_config(StreamKind::Audio) };
-        let mut node = prober(StreamKind::Audio, Some(1), 10_000, config);
+        let mut node = prober(config, Some(1), INTERVAL);
         let echo = poll(&mut node, 0).remove(0);
         let LiveSnapshot { rtt_ns, includes_server_delay, .. } = after_reply(&mut node, 1_020 * MS, &echo);
         assert_eq!((rtt_ns.map(|ns| ns / MS as i64), includes_server_delay), (Some(expected.0), expected.1));

@@ -1,30 +1,19 @@
 //! `--loss-direction` in virtual time: the client's requests for counts, their evaluation, and ignored responses.
 
-use std::time::Duration;
-use test_support::node_driver;
-use test_support::recording_sink;
-use test_support::stun;
+use test_support::recording_sink::RecordingSink;
+use test_support::stun::{is_loss_report_request, received_counts as counts_attribute, response};
 
 use jamjam_core::node::{Node, SendStatus};
 use jamjam_core::time::Time;
-use jamjam_measure::client::{
-    ClientNode, CountSample, LossReport, ProbeConfig, ProbeWorkload, Prober, RunResults, StreamKind,
-};
+use jamjam_measure::client::{CountSample, LossReport, Prober, RunConfig, RunResults, StreamKind};
 
-use super::run_config;
-use node_driver::{MS, deadline, deliver, header, peer, poll, pong};
-use recording_sink::RecordingSink;
-use stun::{is_loss_report_request, received_counts as counts_attribute, response};
+use super::{INTERVAL, prober, run_config};
+use test_support::node_driver::{MS, deadline, deliver, header, peer, poll, pong};
 
 fn prober_with_report(stream_kind: StreamKind, count: u64) -> Prober {
-    let probe_config =
-        ProbeConfig { stream_kind, count: Some(count), interval: Duration::from_millis(10), payload_len: 64 };
-    let run_config = jamjam_measure::client::RunConfig {
-        loss_report_nonce: Some(0x0102_0304 << 96 | 5),
-        loss_direction: true,
-        ..run_config(stream_kind)
-    };
-    ClientNode::new(run_config, ProbeWorkload::new(probe_config), Box::new(()))
+    let loss_report_nonce = Some(0x0102_0304 << 96 | 5);
+    let config = RunConfig { loss_report_nonce, loss_direction: true, ..run_config(stream_kind) };
+    prober(config, Some(count), INTERVAL)
 }
 
 fn counts_response(request: &[u8], since: u32, pings: u32) -> Vec<u8> {
@@ -148,50 +137,32 @@ fn run_end_waits_at_most_a_second_for_the_loss_report() {
 }
 
 #[test]
-fn server_that_reports_no_counts_gets_no_second_request() {
-    let mut node = prober_after_pings(2, |request| response(&request[8..20], &[]), |n| n == 0);
-    assert_eq!(run_to_end(&mut node, |_| panic!("a request")), (vec![], 2_012 * MS));
-    let run = run(node);
-    assert_eq!(split(&run, StreamKind::Ping), None);
-    assert_eq!(
-        run.loss_report.and_then(|report| report.mapped_address),
-        Some("192.0.2.1:32853".parse().expect("an address"))
-    );
-}
-
-#[test]
-fn counts_without_a_fingerprint_are_ignored() {
+fn server_that_reports_no_trustworthy_counts_gets_no_second_request() {
+    let without_counts = |request: &[u8]| response(&request[8..20], &[]);
     // Removes FINGERPRINT, the last 8 bytes, and reduces the length field by 8. The response is then valid but has no checksum.
-    let without_fingerprint = |mut answer: Vec<u8>| {
+    let without_fingerprint = |request: &[u8]| {
+        let mut answer = counts_response(request, 9, 0);
         answer.truncate(answer.len() - 8);
         answer[3] -= 8;
         answer
     };
-    let mut node = prober_after_pings(2, |request| without_fingerprint(counts_response(request, 9, 0)), |n| n == 0);
-    assert_eq!(run_to_end(&mut node, |_| panic!("a request")), (vec![], 2_012 * MS));
-    let run = run(node);
-    assert_eq!(
-        (split(&run, StreamKind::Ping), run.loss_report.map(|report| report.response_received)),
-        (None, Some(true))
-    );
-}
-
-#[test]
-fn implausible_counts_are_clamped_to_the_lost_packets() {
-    for (after, expected) in
-        [(4, (0, 2)), (1_000_000, (0, 2)), (2, (2, 0)), (0, (2, 0)), (u32::MAX, (2, 0)), (3, (1, 1))]
-    {
-        let mut node = prober_after_pings(4, |request| counts_response(request, 9, 0), |n| n < 2);
-        run_to_end(&mut node, |request| Some(counts_response(request, 9, after)));
-        assert_eq!(split(&run(node), StreamKind::Ping), Some(expected), "{after}");
+    for (before, has_address) in [(without_counts as fn(&[u8]) -> Vec<u8>, true), (without_fingerprint, true)] {
+        let mut node = prober_after_pings(2, before, |n| n == 0);
+        assert_eq!(run_to_end(&mut node, |_| panic!("a request")), (vec![], 2_012 * MS));
+        let run = run(node);
+        assert_eq!(split(&run, StreamKind::Ping), None);
+        let report = run.loss_report.expect("a report");
+        assert_eq!((report.response_received, report.mapped_address.is_some()), (true, has_address));
     }
 }
 
 #[test]
 fn server_that_restarted_between_the_requests_yields_no_split() {
-    let mut node = prober_after_pings(4, |request| counts_response(request, 9, 0), |n| n < 2);
-    run_to_end(&mut node, |request| Some(counts_response(request, 10, 3)));
-    assert_eq!(split(&run(node), StreamKind::Ping), None);
+    for (epoch, expected) in [(9, Some((1, 1))), (10, None)] {
+        let mut node = prober_after_pings(4, |request| counts_response(request, 9, 0), |n| n < 2);
+        run_to_end(&mut node, |request| Some(counts_response(request, epoch, 3)));
+        assert_eq!(split(&run(node), StreamKind::Ping), expected);
+    }
 }
 
 #[test]
@@ -301,25 +272,22 @@ fn interrupted_run_reports_the_direction_of_its_losses() {
 }
 
 #[test]
-fn missing_response_assigns_upstream_losses_to_the_earliest_interval() {
-    // The first second has 10 losses upstream and 10 downstream. Without its counts, all 20 losses of the first two seconds that happened
-    // upstream are assigned to the first second.
-    let (node, _) = interrupted_run(|request| request != 1);
-    let run = node.into_results("", Some(Time::from_nanos(4_001 * MS)), &mut ());
-    let (report, ping) = (run.loss_report.as_ref().expect("a report"), run.stream(StreamKind::Ping).expect("pings"));
-    let by_interval = report.lost_upstream_by_interval(StreamKind::Ping as usize, &ping.history);
-    assert_eq!(by_interval, [Some(20), Some(0), Some(0), Some(0)]);
-    assert_eq!(split(&run, StreamKind::Ping), Some((20, 20)));
-}
-
-#[test]
-fn losses_that_no_response_covers_have_no_direction() {
-    let (node, _) = interrupted_run(|request| request == 1);
-    let run = node.into_results("", Some(Time::from_nanos(4_001 * MS)), &mut ());
-    let (report, ping) = (run.loss_report.as_ref().expect("a report"), run.stream(StreamKind::Ping).expect("pings"));
-    let by_interval = report.lost_upstream_by_interval(StreamKind::Ping as usize, &ping.history);
-    assert_eq!(by_interval, [Some(10), None, Some(0), Some(0)]);
-    assert_eq!(split(&run, StreamKind::Ping), None);
+fn missing_responses_make_the_direction_less_precise() {
+    let answers: [fn(usize) -> bool; 2] = [|request| request != 1, |request| request == 1];
+    for (answers, by_interval, total) in [
+        // The first second has 10 losses upstream and 10 downstream. Without its counts, all 20 losses of the first two seconds that
+        // happened upstream are assigned to the first second.
+        (answers[0], [Some(20), Some(0), Some(0), Some(0)], Some((20, 20))),
+        // Losses that no response covers have no direction.
+        (answers[1], [Some(10), None, Some(0), Some(0)], None),
+    ] {
+        let (node, _) = interrupted_run(answers);
+        let run = node.into_results("", Some(Time::from_nanos(4_001 * MS)), &mut ());
+        let (report, ping) =
+            (run.loss_report.as_ref().expect("a report"), run.stream(StreamKind::Ping).expect("pings"));
+        assert_eq!(report.lost_upstream_by_interval(StreamKind::Ping as usize, &ping.history), by_interval);
+        assert_eq!(split(&run, StreamKind::Ping), total);
+    }
 }
 
 #[test]

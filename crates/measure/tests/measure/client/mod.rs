@@ -2,7 +2,6 @@
 
 mod dead_port;
 mod link;
-mod link_cost;
 mod link_life;
 mod live_figures;
 mod loss_report;
@@ -14,8 +13,9 @@ mod wait_for;
 
 use std::time::Duration;
 
-use jamjam_measure::client::{RunConfig, StreamKind};
-use test_support::node_driver::peer;
+use jamjam_core::node::Node;
+use jamjam_measure::client::{ClientNode, ProbeConfig, ProbeWorkload, Prober, RunConfig, StreamKind};
+use test_support::node_driver::{deadline, peer, poll};
 
 /// A run configuration with a timeout of two seconds and expected replies. All other fields have their defaults.
 pub(crate) fn run_config(evaluated_stream: StreamKind) -> RunConfig {
@@ -30,4 +30,25 @@ pub(crate) fn run_config(evaluated_stream: StreamKind) -> RunConfig {
         loss_report_nonce: None,
         loss_direction: false,
     }
+}
+
+/// A prober that sends `count` packets with 64 bytes of payload, one every `interval`.
+fn prober(config: RunConfig, count: Option<u64>, interval: Duration) -> Prober {
+    let probe_config = ProbeConfig { stream_kind: config.evaluated_stream, count, interval, payload_len: 64 };
+    ClientNode::new(config, ProbeWorkload::new(probe_config), Box::new(()))
+}
+
+/// The interval of most tests.
+const INTERVAL: Duration = Duration::from_millis(10);
+
+/// Polls at every deadline from `from` to `to`. Returns the sent packets with their times.
+fn follow(node: &mut impl Node, from: u64, to: u64) -> Vec<(u64, Vec<u8>)> {
+    let (mut sent, mut now) = (Vec::new(), from);
+    while now <= to {
+        sent.extend(poll(node, now).into_iter().map(|datagram| (now, datagram)));
+        let Some(next) = deadline(node) else { break };
+        assert!(next > now, "the deadline {next} has already passed at {now}");
+        now = next;
+    }
+    sent
 }

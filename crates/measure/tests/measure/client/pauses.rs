@@ -3,25 +3,21 @@
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
-use test_support::node_driver;
+use test_support::node_driver::{MS, deadline, deliver, header, peer, poll, pong};
 use test_support::stun;
 
 use jamjam_core::node::{Node, Receive};
 use jamjam_core::stats::StreamStats;
 use jamjam_core::time::{Pause, Time};
 use jamjam_measure::client::{
-    AudioStreamConfig, AudioWorkload, ClientNode, PayloadSource, ProbeConfig, ProbeWorkload, Prober, RunConfig,
-    RunResults, SourcePoll, StreamKind,
+    AudioStreamConfig, AudioWorkload, ClientNode, PayloadSource, Prober, RunConfig, RunResults, SourcePoll, StreamKind,
 };
 
 use super::run_config;
-use node_driver::{MS, deadline, deliver, header, peer, poll, pong};
 
 /// A prober that sends `count` packets, one every `interval_ms` milliseconds.
-fn prober(stream_kind: StreamKind, count: u64, interval_ms: u64, config: RunConfig) -> Prober {
-    let interval = Duration::from_millis(interval_ms);
-    let probe_config = ProbeConfig { stream_kind, count: Some(count), interval, payload_len: 4 };
-    ClientNode::new(config, ProbeWorkload::new(probe_config), Box::new(()))
+fn prober(config: RunConfig, count: u64, interval_ms: u64) -> Prober {
+    super::prober(config, Some(count), Duration::from_millis(interval_ms))
 }
 
 /// Polls at every deadline from `from` up to, but not at, `to`. After each packet, passes the reply of `answer` to the node 1 ms later.
@@ -63,7 +59,7 @@ fn ping(run: &RunResults) -> &StreamStats {
 
 #[test]
 fn overdue_packets_are_skipped_and_the_schedule_continues() {
-    let mut node = prober(StreamKind::Keepalive, 1_101, 1, run_config(StreamKind::Keepalive));
+    let mut node = prober(run_config(StreamKind::Keepalive), 1_101, 1);
     assert_eq!(follow(&mut node, 0, MS, silent).len(), 1);
     // At 1 s, the packets due at 1 to 949 ms are overdue by more than 50 ms. Those due at 950 to 1,000 ms are sent.
     let mut left = Vec::new();
@@ -92,13 +88,15 @@ fn overdue_packets_are_skipped_and_the_schedule_continues() {
 
 #[test]
 fn packets_are_skipped_only_if_overdue_by_more_than_one_interval() {
-    let mut node = prober(StreamKind::Keepalive, 10, 200, run_config(StreamKind::Keepalive));
+    let mut node = prober(run_config(StreamKind::Keepalive), 10, 200);
     follow(&mut node, 0, MS, silent);
     assert_eq!(poll(&mut node, 400 * MS).len(), 2);
-    // The packet due at 600 ms is overdue by more than 200 ms, the packet due at 800 ms is not.
+    // The packet due at 600 ms, with number 3, is overdue by more than 200 ms, the packet due at 800 ms is not.
     assert_eq!(poll(&mut node, 801 * MS).len(), 1);
+    deliver(&mut node, 801 * MS, peer(), &header(4, 3, 0));
     let run = node.into_results("", Some(Time::from_millis(802)), &mut ());
-    assert_eq!(run.keepalive.expect("keepalives").not_sent, 1);
+    let stream = run.keepalive.expect("keepalives");
+    assert_eq!((stream.not_sent, stream.unmatched, stream.returned), (1, 1, 0));
 }
 
 /// Mono packets of 48 samples that all contain the number of their packet. Packets from number `ready` on are not ready.
@@ -169,7 +167,7 @@ fn source_without_audio_delays_the_schedule_and_is_an_underrun() {
 
 #[test]
 fn round_trips_during_a_pause_are_not_recorded() {
-    let mut node = prober(StreamKind::Ping, 1_000, 10, run_config(StreamKind::Ping));
+    let mut node = prober(run_config(StreamKind::Ping), 1_000, 10);
     let left = follow(&mut node, 0, 1_000 * MS, answered);
     // The ping due at 1 s is sent, and the process stops. Its pong arrives in time but is read 4 s later.
     let last = poll(&mut node, 1_000 * MS).remove(0);
@@ -189,7 +187,7 @@ fn round_trips_during_a_pause_are_not_recorded() {
 
 #[test]
 fn drops_of_this_host_are_attributed_to_packets_of_the_pause_first() {
-    let mut node = prober(StreamKind::Ping, 300, 10, run_config(StreamKind::Ping));
+    let mut node = prober(run_config(StreamKind::Ping), 300, 10);
     // The path loses the first ping. Its number is 0.
     let is_lost = |bytes: &[u8]| bytes[20..24] == [0; 4];
     follow(&mut node, 0, 990 * MS, |bytes| answered(bytes).filter(|_| !is_lost(bytes)));
@@ -206,7 +204,7 @@ fn drops_of_this_host_are_attributed_to_packets_of_the_pause_first() {
 
 #[test]
 fn packets_in_flight_when_the_address_changes_are_dropped_by_this_host() {
-    let mut node = prober(StreamKind::Ping, 300, 10, run_config(StreamKind::Ping));
+    let mut node = prober(run_config(StreamKind::Ping), 300, 10);
     // The path loses ping 10.
     let is_lost = |bytes: &[u8]| bytes[20..24] == [0, 0, 0, 10];
     follow(&mut node, 0, 1_000 * MS, |bytes| answered(bytes).filter(|_| !is_lost(bytes)));
@@ -221,7 +219,7 @@ fn packets_in_flight_when_the_address_changes_are_dropped_by_this_host() {
 
 #[test]
 fn each_drop_is_attributed_to_one_packet() {
-    let mut node = prober(StreamKind::Ping, 4, 10, run_config(StreamKind::Ping));
+    let mut node = prober(run_config(StreamKind::Ping), 4, 10);
     follow(&mut node, 0, 9_000 * MS, silent);
     node.on_dropped(3);
     node.on_dropped(3);
@@ -231,7 +229,7 @@ fn each_drop_is_attributed_to_one_packet() {
 
 #[test]
 fn replies_that_arrived_before_the_deadline_are_read_after_a_pause() {
-    let mut node = prober(StreamKind::Ping, 1, 10, run_config(StreamKind::Ping));
+    let mut node = prober(run_config(StreamKind::Ping), 1, 10);
     let request = poll(&mut node, 0).remove(0);
     // The run would end at 2 s, but the host pauses until 60 s.
     poll(&mut node, 60_000 * MS);
@@ -243,6 +241,11 @@ fn replies_that_arrived_before_the_deadline_are_read_after_a_pause() {
 /// A server's answer to a query: `dropped` datagrams, and pauses, newest first, as (time since the end, length) in milliseconds.
 fn report(query: &[u8], pauses: u32, dropped: u32, recent: &[(u32, u32)]) -> Vec<u8> {
     report_with_pings(query, 0, pauses, dropped, recent)
+}
+
+/// The reply to a query or to a ping.
+fn reported_or_answered(bytes: &[u8], pauses: u32, dropped: u32, recent: &[(u32, u32)]) -> Option<Vec<u8>> {
+    if stun::is_loss_report_request(bytes) { Some(report(bytes, pauses, dropped, recent)) } else { answered(bytes) }
 }
 
 /// The same from a server that received `pings`.
@@ -261,10 +264,8 @@ fn queried(stream_kind: StreamKind) -> RunConfig {
 
 #[test]
 fn pause_of_the_server_is_reported_and_excluded() {
-    let mut node = prober(StreamKind::Ping, 400, 10, queried(StreamKind::Ping));
-    let answer = |bytes: &[u8]| {
-        if stun::is_loss_report_request(bytes) { Some(report(bytes, 0, 10, &[])) } else { answered(bytes) }
-    };
+    let mut node = prober(queried(StreamKind::Ping), 400, 10);
+    let answer = |bytes: &[u8]| reported_or_answered(bytes, 0, 10, &[]);
     let first = follow(&mut node, 0, 1_500 * MS, answer);
     let queries = first.iter().filter(|(_, bytes)| stun::is_loss_report_request(bytes));
     assert_eq!(
@@ -279,18 +280,10 @@ fn pause_of_the_server_is_reported_and_excluded() {
     for bytes in &pings[..pings.len() - 3] {
         deliver(&mut node, 2_500 * MS, peer(), &pong(bytes));
     }
-    let answer = |bytes: &[u8]| {
-        if stun::is_loss_report_request(bytes) { Some(report(bytes, 1, 13, &[(1, 1_000)])) } else { answered(bytes) }
-    };
+    let answer = |bytes: &[u8]| reported_or_answered(bytes, 1, 13, &[(1, 1_000)]);
     let query = waiting.iter().find(|bytes| stun::is_loss_report_request(bytes)).expect("a query at 2 s");
     deliver(&mut node, 2_501 * MS, peer(), &answer(query).expect("a report"));
-    let answer = |bytes: &[u8]| {
-        if stun::is_loss_report_request(bytes) {
-            Some(report(bytes, 1, 13, &[(1_000, 1_000)]))
-        } else {
-            answered(bytes)
-        }
-    };
+    let answer = |bytes: &[u8]| reported_or_answered(bytes, 1, 13, &[(1_000, 1_000)]);
     follow(&mut node, 2_510 * MS, 9_000 * MS, answer);
     let run = node.into_results("", None, &mut ());
     let stream = ping(&run);
@@ -306,7 +299,7 @@ fn pause_of_the_server_is_reported_and_excluded() {
 #[test]
 fn drop_of_the_server_is_attributed_to_a_packet_of_its_pause_that_it_lacks() {
     let run = |pauses: &[(u32, u32)]| {
-        let mut node = prober(StreamKind::Ping, 300, 10, queried(StreamKind::Ping));
+        let mut node = prober(queried(StreamKind::Ping), 300, 10);
         // The server's host drops three datagrams: ping 50 and two of other clients. The path loses the pongs 40 and 60.
         let pings = Cell::new(0);
         let answer = |bytes: &[u8]| {
@@ -331,15 +324,9 @@ fn drop_of_the_server_is_attributed_to_a_packet_of_its_pause_that_it_lacks() {
 
 #[test]
 fn more_pauses_than_a_report_lists_exclude_the_whole_time() {
-    let mut node = prober(StreamKind::Ping, 300, 10, queried(StreamKind::Ping));
-    let answer = |bytes: &[u8]| {
-        if stun::is_loss_report_request(bytes) { Some(report(bytes, 0, 0, &[])) } else { answered(bytes) }
-    };
-    follow(&mut node, 0, 1_999 * MS, answer);
-    let answer = |bytes: &[u8]| {
-        if stun::is_loss_report_request(bytes) { Some(report(bytes, 9, 0, &[(10, 60); 8])) } else { answered(bytes) }
-    };
-    follow(&mut node, 2_000 * MS, 9_000 * MS, answer);
+    let mut node = prober(queried(StreamKind::Ping), 300, 10);
+    follow(&mut node, 0, 1_999 * MS, |bytes| reported_or_answered(bytes, 0, 0, &[]));
+    follow(&mut node, 2_000 * MS, 9_000 * MS, |bytes| reported_or_answered(bytes, 9, 0, &[(10, 60); 8]));
     let run = node.into_results("", None, &mut ());
     // The first 100 pings returned before the query of 1 s, and the pings from 2,010 ms on were sent after the report arrived.
     let excluded = 300 - ping(&run).rtt.count();
@@ -349,7 +336,7 @@ fn more_pauses_than_a_report_lists_exclude_the_whole_time() {
 
 #[test]
 fn server_that_answers_no_query_is_neither_asked_again_nor_awaited() {
-    let mut node = prober(StreamKind::Ping, 200, 10, queried(StreamKind::Ping));
+    let mut node = prober(queried(StreamKind::Ping), 200, 10);
     let left = follow(&mut node, 0, 9_000 * MS, answered);
     let queries = left.iter().filter(|(_, bytes)| stun::is_loss_report_request(bytes));
     assert_eq!(queries.map(|(at, _)| at / MS).collect::<Vec<_>>(), [0, 200, 400]);
@@ -358,19 +345,8 @@ fn server_that_answers_no_query_is_neither_asked_again_nor_awaited() {
 }
 
 #[test]
-fn reply_to_a_skipped_packet_is_unmatched() {
-    let mut node = prober(StreamKind::Keepalive, 100, 10, run_config(StreamKind::Keepalive));
-    follow(&mut node, 0, MS, silent);
-    poll(&mut node, 500 * MS);
-    // The keepalive with number 1 was due at 10 ms.
-    deliver(&mut node, 501 * MS, peer(), &header(4, 1, 0));
-    let stream = node.into_results("", Some(Time::from_millis(502)), &mut ()).keepalive.expect("keepalives");
-    assert_eq!((stream.unmatched, stream.returned), (1, 0));
-}
-
-#[test]
 fn reply_that_arrived_before_its_packet_was_sent_is_unmatched() {
-    let mut node = prober(StreamKind::Ping, 1, 10, run_config(StreamKind::Ping));
+    let mut node = prober(run_config(StreamKind::Ping), 1, 10);
     let pong = pong(&poll(&mut node, 10 * MS).remove(0));
     // The server guessed the reply. The client had not read it when it sent the ping.
     let received_at = Time::from_millis(9);
@@ -384,7 +360,7 @@ fn reply_that_arrived_before_its_packet_was_sent_is_unmatched() {
 fn reported_server_delay_is_used_for_the_first_deadline() {
     let answer = |bytes: &[u8]| stun::is_loss_report_request(bytes).then(|| report(bytes, 0, 0, &[]));
     let server_delay = |is_reported: bool| {
-        let mut node = prober(StreamKind::Audio, 1, 10, queried(StreamKind::Audio));
+        let mut node = prober(queried(StreamKind::Audio), 1, 10);
         let sent = poll(&mut node, 0);
         for report in sent.iter().filter(|_| is_reported).filter_map(|bytes| answer(bytes)) {
             deliver(&mut node, MS, peer(), &report);
@@ -399,7 +375,7 @@ fn reported_server_delay_is_used_for_the_first_deadline() {
     // Without pings, nothing but the report shows the delay.
     assert_eq!(server_delay(false), Some(0));
     // The echo is expected after the reported 100 ms instead of 3 s. The time-out is 2 s.
-    let mut node = prober(StreamKind::Audio, 1, 10, queried(StreamKind::Audio));
+    let mut node = prober(queried(StreamKind::Audio), 1, 10);
     for report in poll(&mut node, 0).iter().filter_map(|bytes| answer(bytes)) {
         deliver(&mut node, MS, peer(), &report);
     }
@@ -412,7 +388,7 @@ const MORE_THAN_TRACKED: u64 = 262_145;
 
 #[test]
 fn answered_packet_that_is_no_longer_tracked_takes_no_drop() {
-    let mut node = prober(StreamKind::Ping, MORE_THAN_TRACKED, 2, run_config(StreamKind::Ping));
+    let mut node = prober(run_config(StreamKind::Ping), MORE_THAN_TRACKED, 2);
     let first = poll(&mut node, 0).remove(0);
     // The host does not run for 60 ms while the first ping is in flight.
     deliver(&mut node, 60 * MS, peer(), &pong(&first));
@@ -428,7 +404,7 @@ fn answered_packet_that_is_no_longer_tracked_takes_no_drop() {
 #[test]
 fn packet_without_an_expected_reply_is_never_lost() {
     let config = RunConfig { replies_expected: false, ..run_config(StreamKind::Keepalive) };
-    let mut node = prober(StreamKind::Keepalive, MORE_THAN_TRACKED, 1, config);
+    let mut node = prober(config, MORE_THAN_TRACKED, 1);
     follow(&mut node, 0, 1_000_000 * MS, silent);
     let stream = node.into_results("", None, &mut ()).keepalive.expect("keepalives");
     assert_eq!((stream.sent, stream.in_flight, stream.lost), (MORE_THAN_TRACKED, MORE_THAN_TRACKED, 0));

@@ -4,8 +4,8 @@ mod live;
 
 use std::cell::Cell;
 use std::rc::Rc;
-use test_support::node_driver;
-use test_support::recording_sink;
+use test_support::node_driver::{MS, deadline, header};
+use test_support::recording_sink::RecordingSink;
 
 use jamjam_core::node::{Node, SendStatus};
 use jamjam_core::time::Time;
@@ -13,9 +13,7 @@ use jamjam_measure::client::{
     AudioSender, AudioStreamConfig, AudioWorkload, ClientNode, PayloadSource, SourcePoll, StreamKind,
 };
 
-use super::run_config;
-use node_driver::{MS, deadline, deliver, header, peer, poll, pong};
-use recording_sink::RecordingSink;
+use super::{follow, run_config};
 
 /// Packets with the listed lengths, each filled with its number. The first packet has number 0. A packet is available if its number is less
 /// than `ready`.
@@ -53,19 +51,6 @@ fn sender(first_sequence: u32, packets: Vec<usize>) -> (AudioSender<ListedPacket
     )
 }
 
-/// Polls at every deadline from `from` to `to`. Returns the sent packets with their times.
-fn follow(node: &mut impl Node, from: u64, to: u64) -> Vec<(u64, Vec<u8>)> {
-    let mut left = Vec::new();
-    let mut now = from;
-    while now <= to {
-        left.extend(poll(node, now).into_iter().map(|bytes| (now, bytes)));
-        let Some(next) = deadline(node) else { break };
-        assert!(next > now, "the deadline {next} has already passed at {now}");
-        now = next;
-    }
-    left
-}
-
 fn of_kind(left: &[(u64, Vec<u8>)], kind: u8) -> Vec<(u64, Vec<u8>)> {
     left.iter().filter(|(_, bytes)| bytes[1] == kind).cloned().collect()
 }
@@ -92,33 +77,6 @@ fn late_poll_does_not_shift_later_packets() {
     // Three packets were due at 4, 6 and 8 ms. These packets were sent 5, 3 and 1 ms late.
     assert_eq!((pacing.all.count(), pacing.all.min(), pacing.all.max()), (10, Some(0), Some(5_000_000)));
     assert_eq!(pacing.all.mean(), Some(900_000.0));
-}
-
-#[test]
-fn early_poll_sends_nothing() {
-    let (mut node, _) = sender(1, vec![384; 3]);
-    follow(&mut node, 0, 0);
-    for early in [0, 1, MS, 2 * MS - 1] {
-        assert_eq!(poll(&mut node, early), Vec::<Vec<u8>>::new());
-        assert_eq!(deadline(&node), Some(2 * MS));
-    }
-    assert_eq!(poll(&mut node, 2 * MS).len(), 1);
-}
-
-#[test]
-fn rate_that_divides_no_nanosecond_does_not_drift() {
-    let audio_config = AudioStreamConfig { sample_rate: 44_100, channels: 1, frame_samples: 128, first_sequence: 0 };
-    let source = ListedPackets { packets: vec![512; 1_000], next: 0, ready: Rc::new(Cell::new(usize::MAX)) };
-    let mut node = ClientNode::new(
-        run_config(StreamKind::Audio),
-        AudioWorkload::new(audio_config, Box::new(source)),
-        Box::new(()),
-    );
-    let audio = times(&of_kind(&follow(&mut node, 0, 10_000 * MS), 1));
-    // 128 × 1,000,000,000 / 44,100 = 2,902,494.33 ns. The 442nd packet starts with sample 56,448 after exactly 1.28 s.
-    assert_eq!(audio[..3], [0, 2_902_494, 5_804_988]);
-    assert_eq!(audio[441], 1_280 * MS);
-    assert_eq!(audio[882], 2_560 * MS);
 }
 
 #[test]
@@ -222,84 +180,4 @@ fn would_block_delays_but_loses_and_repeats_nothing() {
     }
     // AUDIO, LATENCY_PING, KEEPALIVE and LATENCY_INFO are sent even if the audio ends with its first packet.
     assert_eq!(kinds, [1, 5, 4, 7]);
-}
-
-#[test]
-fn failed_send_counts_as_not_sent() {
-    let (mut node, _) = sender(1, vec![384; 2]);
-    let mut sink = RecordingSink::new();
-    sink.plan = [SendStatus::Failed].into();
-    node.poll_transmit(Time::ZERO, &mut sink);
-    follow(&mut node, 2 * MS, 10_000 * MS);
-    assert!(node.is_finished());
-    let stream = node.into_results("", None, &mut ()).audio.expect("a sender has audio").stats;
-    assert_eq!((stream.sent, stream.not_sent, stream.send_failed, stream.lost), (1, 1, 1, 1));
-}
-
-#[test]
-fn run_ends_100_ms_after_everything_has_returned() {
-    let (mut node, _) = sender(1, vec![384; 2]);
-    let left = follow(&mut node, 0, 2 * MS);
-    assert_eq!(left.len(), 5);
-    for (number, (_, bytes)) in left.iter().filter(|(_, bytes)| bytes[1] != 7).enumerate() {
-        let answer = if bytes[1] == 5 { pong(bytes) } else { bytes.clone() };
-        deliver(&mut node, 50 * MS + number as u64, peer(), &answer);
-    }
-    poll(&mut node, 50 * MS + 3);
-    assert_eq!(deadline(&node), Some(150 * MS + 3));
-    // A second copy is still counted.
-    deliver(&mut node, 150 * MS, peer(), &left[0].1);
-    poll(&mut node, 150 * MS + 3);
-    assert!(node.is_finished());
-    assert_eq!(deadline(&node), None);
-    let run = node.into_results("", None, &mut ());
-    assert_eq!(run.duration_ns, 150 * MS + 3);
-    let stream = run.audio.expect("a sender has audio").stats;
-    assert_eq!((stream.returned, stream.duplicated, stream.lost), (2, 1, 0));
-}
-
-#[test]
-fn replies_are_matched_across_the_sequence_wrap() {
-    let (mut node, _) = sender(0xFFFF_FFFF, vec![384; 3]);
-    let audio = of_kind(&follow(&mut node, 0, 4 * MS), 1);
-    for (at, packet) in [(50, 0), (51, 2), (52, 1)] {
-        deliver(&mut node, at * MS, peer(), &audio[packet].1);
-    }
-    // Three packets were sent: 0xFFFFFFFF, 0 and 1.
-    deliver(&mut node, 53 * MS, peer(), &header(1, 2, 0));
-    deliver(&mut node, 54 * MS, peer(), &header(1, 0xFFFF_FFFE, 0));
-    let stream = node.into_results("", Some(Time::from_millis(60)), &mut ()).audio.expect("a sender has audio").stats;
-    assert_eq!((stream.returned, stream.reordered, stream.damaged_copies, stream.unmatched), (3, 1, 0, 2));
-}
-
-#[test]
-fn run_without_replies_ends_at_the_deadline_of_the_last_packet() {
-    let (mut node, _) = sender(1, vec![384; 2]);
-    follow(&mut node, 0, 2 * MS);
-    // The last packet was sent at 2 ms. The server delay is unknown, so the sender waits for 3 s plus the timeout of 2 s.
-    assert_eq!(deadline(&node), Some(5_002 * MS));
-    follow(&mut node, 5_002 * MS, 5_002 * MS);
-    assert!(node.is_finished());
-    let run = node.into_results("", None, &mut ());
-    assert_eq!(run.audio.as_ref().expect("a sender has audio").stats.lost, 2);
-    assert_eq!((run.ping.expect("pings").lost, run.keepalive.expect("keepalives").lost), (1, 1));
-}
-
-#[test]
-fn interrupted_run_separates_lost_from_in_flight_by_the_deadline() {
-    let (mut node, _) = sender(1, vec![384; 2]);
-    let left = follow(&mut node, 0, 2 * MS);
-    // The first AUDIO packet was sent at 0 ms. The smallest echo time is 40 ms, and the timeout is 2 s. Therefore, the deadline of the
-    // first AUDIO packet is 2,040 ms.
-    let second = left.iter().rfind(|(_, bytes)| bytes[1] == 1).expect("audio").1.clone();
-    deliver(&mut node, 42 * MS, peer(), &second);
-    poll(&mut node, 42 * MS);
-    for (at, lost, in_flight) in [(2_040 * MS - 1, 0, 1), (2_040 * MS, 1, 0)] {
-        let (mut again, _) = sender(1, vec![384; 2]);
-        follow(&mut again, 0, 2 * MS);
-        deliver(&mut again, 42 * MS, peer(), &second);
-        let run = again.into_results("", Some(Time::from_nanos(at)), &mut ());
-        let stream = run.audio.expect("a sender has audio").stats;
-        assert_eq!((stream.returned, stream.lost, stream.in_flight), (1, lost, in_flight), "at {at}");
-    }
 }

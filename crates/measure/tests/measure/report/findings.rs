@@ -1,13 +1,16 @@
 //! The sentences that name what is wrong with a path, on simulated paths.
 
+use std::fmt::Write;
+
 use jamjam_core::stats::{AddressChange, FinalOutcome, HostTiming, Reordering, StreamStats};
 use jamjam_core::time::Time;
 use jamjam_measure::client::{AudioResults, CountSample, LossReport, RunKind, RunResults, ServerResults};
 use jamjam_measure::report::limits::Limits;
 use jamjam_measure::report::{Report, text, wrap};
 
-use super::runs::{self, MS, probe, send};
+use super::runs::{self, MS, probe, report, send};
 use test_support::rng::Rng;
+use test_support::snapshot;
 
 /// Interval between packets in nanoseconds.
 const INTERVAL: i64 = 10 * MS;
@@ -36,18 +39,12 @@ fn stream(round_trips: &[Option<i64>]) -> StreamStats {
 }
 
 fn messages(run: &RunResults) -> Vec<String> {
-    Report::new(run, &Limits::default()).findings.into_iter().map(|finding| finding.message).collect()
-}
-
-/// The findings about a path with stalls. The server reports that it did not pause.
-fn stall_messages(packets: usize, stalls: &[(i64, i64)]) -> Vec<String> {
-    let server = Some(ServerResults::default());
-    messages(&RunResults { server, ..probe(stream(&stalled(packets, 20 * MS, stalls))) })
+    report(run).findings.into_iter().map(|finding| finding.message).collect()
 }
 
 fn codes(round_trips: &[Option<i64>]) -> Vec<&'static str> {
-    let report = Report::new(&probe(stream(round_trips)), &Limits::default());
-    report.findings.into_iter().map(|finding| finding.code).collect()
+    let findings = report(&probe(stream(round_trips))).findings;
+    findings.into_iter().map(|finding| finding.code).collect()
 }
 
 /// A delay with an exponential distribution, in nanoseconds.
@@ -98,14 +95,6 @@ fn regular_stalls_are_found_with_their_duration_and_period() {
         let found = stream.stalls.regular().expect("a period").1;
         assert!((found - period).abs() <= period / 10 + INTERVAL, "seed {seed}: {found} {period}");
     }
-    let stalls: Vec<(i64, i64)> = (0..6).map(|n| (1_000 * MS + n * 5_000 * MS, 200 * MS)).collect();
-    assert_eq!(
-        stall_messages(3_000, &stalls),
-        [
-            "The path stalled 6 times for about 200 ms, every 5.0 s; the delayed replies then arrived together. Regular stalls are typical of \
-          Wi-Fi scans, Wi-Fi power saving and periodic tasks."
-        ]
-    );
 }
 
 #[test]
@@ -138,28 +127,6 @@ fn irregular_stalls_have_no_period() {
         assert_eq!(stream.stalls.count, 20, "seed {seed}");
         assert!(stream.stalls.regular().is_none(), "seed {seed}");
     }
-    let stalls = [(1_000 * MS, 60 * MS), (3_000 * MS, 100 * MS)];
-    let found = stall_messages(1_000, &stalls);
-    assert!(found[0].starts_with("The path stalled 2 times for about 100 ms; the delayed"), "{found:?}");
-    let stalls = [(1_000, 60), (2_000, 100), (5_000, 80), (7_000, 90), (8_000, 90)].map(|(at, ms)| (at * MS, ms * MS));
-    let found = stall_messages(1_000, &stalls);
-    assert!(found[0].starts_with("The path stalled 5 times at irregular intervals for about 90 ms, at most 100 ms;"));
-    let once = stall_messages(1_000, &stalls[..1]);
-    assert_eq!(once, ["The path stalled once for about 60 ms; the delayed replies then arrived together."]);
-}
-
-#[test]
-fn stall_that_may_be_a_pause_of_a_host_is_not_attributed_to_the_path() {
-    let once = |what: &str, ms: i64| {
-        vec![format!("{what} stalled once for about {ms} ms; the delayed replies then arrived together.")]
-    };
-    let stall = |ms: i64| [(1_000 * MS, ms * MS)];
-    assert_eq!(stall_messages(1_000, &stall(50)), once("The path", 50));
-    // Hosts detect pauses from 50 ms.
-    assert_eq!(stall_messages(1_000, &stall(49)), once("The path or a host", 49));
-    // The server reports no pauses.
-    let unreported = messages(&probe(stream(&stalled(1_000, 20 * MS, &stall(400)))));
-    assert_eq!(unreported, once("The path or a host", 400));
 }
 
 #[test]
@@ -196,110 +163,69 @@ fn random_and_bursty_loss_are_told_apart() {
     assert!(classified[0] >= 98 && classified[1] >= 98, "{classified:?}");
 }
 
+/// The middle packet of each `interval` and the packets of the outage `down` are lost.
+fn losses(packets: i64, interval: i64, down: std::ops::Range<i64>) -> Vec<Option<i64>> {
+    (0..packets).map(|n| (n % interval != interval / 2 && !down.contains(&n)).then_some(20 * MS)).collect()
+}
+
+// The closures return messages and not runs, because many runs do not fit on the stack of a test.
 #[test]
-fn loss_names_its_direction_if_it_is_known() {
-    let round_trips: Vec<Option<i64>> = (0..1_000).map(|n| (n % 20 != 7).then_some(20 * MS)).collect();
-    let found = |received: Option<u32>| {
+fn findings_match_their_snapshot() {
+    let of = |stats: StreamStats| messages(&probe(stats));
+    let lossy = |received: Option<u32>| {
         let received = received.map(|received| [0, received, 0]);
         let loss_report = received.map(|received| LossReport { received: Some(received), ..LossReport::default() });
-        messages(&RunResults { loss_report, ..probe(stream(&round_trips)) })
+        messages(&RunResults { loss_report, ..probe(stream(&losses(1_000, 20, 0..0))) })
     };
-    assert_eq!(found(None), ["5 % of the packets were lost at random, not in bursts."]);
-    assert_eq!(
-        found(Some(950)),
-        ["5 % of the packets were lost upstream, from this host to the server, at random, not in bursts."]
-    );
-    assert_eq!(
-        found(Some(998)),
-        ["5 % of the packets were lost downstream, from the server to this host, at random, not in bursts."]
-    );
-    assert_eq!(
-        found(Some(970)),
-        ["5 % of the packets were lost in both directions, 30 upstream and 20 downstream, at random, not in bursts."]
-    );
-    // Twelve of many packets are not 0 %.
-    let rare: Vec<Option<i64>> = (0..250_000).map(|n| (n % 20_833 != 7).then_some(20 * MS)).collect();
-    assert_eq!(messages(&probe(stream(&rare))), ["< 0.01 % of the packets were lost at random, not in bursts."]);
-    // Two lost packets have neither a pattern nor a direction.
-    let few: Vec<Option<i64>> = (0..1_000).map(|n| (n % 500 != 7).then_some(20 * MS)).collect();
-    assert_eq!(messages(&probe(stream(&few))), [""; 0]);
-}
-
-#[test]
-fn outage_is_reported_with_start_and_end() {
-    let with_outage = |range: std::ops::Range<i64>| -> Vec<Option<i64>> {
-        (0..2_000).map(|n| (!range.contains(&n)).then_some(20 * MS)).collect()
+    let stalls = |stalls: &[(i64, i64)], server: Option<ServerResults>| {
+        let stalls: Vec<(i64, i64)> = stalls.iter().map(|(start, duration)| (start * MS, duration * MS)).collect();
+        messages(&RunResults { server, ..probe(stream(&stalled(3_000, 20 * MS, &stalls))) })
     };
-    assert_eq!(
-        messages(&probe(stream(&with_outage(1_210..1_531)))),
-        ["The path was down for 3.2 s from 12.1 s on: 321 packets lost in a row, then replies arrived again."]
-    );
-    assert_eq!(
-        messages(&probe(stream(&with_outage(1_800..2_000)))),
-        ["The path was down for 2.0 s from 18.0 s on: 200 packets lost in a row, until the end of the run."]
-    );
-    let change = AddressChange { from: [192, 0, 2, 1].into(), to: [192, 0, 2, 2].into() };
-    let host_timing = Some(HostTiming { address_changes: vec![change], ..HostTiming::default() });
-    assert_eq!(
-        messages(&RunResults { host_timing, ..probe(stream(&with_outage(1_210..1_531))) }),
-        [
-            "No packet returned for 3.2 s from 12.1 s on: 321 packets lost in a row, then replies arrived again. The likely cause is the \
-          change of this host's address."
-        ]
-    );
-    let closed = |first: i64, last: i64| RunResults {
-        port_unreachable_ns: Some([first * MS, last * MS]),
-        ..probe(stream(&with_outage(1_210..1_531)))
+    let outage = |down: std::ops::Range<i64>, moved: bool, unreachable: Option<[i64; 2]>| {
+        let change = AddressChange { from: [192, 0, 2, 1].into(), to: [192, 0, 2, 2].into() };
+        let host_timing = moved.then(|| HostTiming { address_changes: vec![change], ..HostTiming::default() });
+        let port_unreachable_ns = unreachable.map(|times| times.map(|ms| ms * MS));
+        let run = probe(stream(&losses(2_000, i64::MAX, down)));
+        messages(&RunResults { host_timing, port_unreachable_ns, ..run })
     };
-    assert_eq!(
-        messages(&closed(12_101, 12_101)),
-        [
-            "No packet returned for 3.2 s from 12.1 s on: 321 packets lost in a row, then replies arrived again. The likely cause is a closed \
-          port, because ICMP port unreachable was received."
-        ]
-    );
-    // The port was closed before or after the outage.
-    for (first, last) in [(1_000, 12_000), (15_400, 16_000)] {
-        assert!(messages(&closed(first, last))[0].starts_with("The path was down for 3.2 s"));
-    }
-    // Other losses are stated without the outage.
-    let others = |n: i64| n % 100 == 50 && !(1_000..1_400).contains(&n);
-    let mixed: Vec<Option<i64>> =
-        (0..3_000).map(|n| (!(1_050..1_350).contains(&n) && !others(n)).then_some(20 * MS)).collect();
-    assert_eq!(
-        messages(&probe(stream(&mixed)))[1..],
-        ["Outside this outage, 0.96 % of the packets were lost at random, not in bursts."]
-    );
-    // 100 lost packets were sent within 0.99 s.
-    assert_eq!(codes(&with_outage(500..600)), ["loss"]);
-    assert!(codes(&with_outage(0..2_000)).is_empty());
-}
-
-#[test]
-fn reordering_and_duplicates_are_reported() {
-    let round_trips: Vec<Option<i64>> = (0..1_000).map(|n| Some(if n % 50 == 3 { 45 * MS } else { 20 * MS })).collect();
-    assert_eq!(
-        messages(&probe(stream(&round_trips))),
-        [
-            "2 % of the packets arrived out of order, up to 2 packets and 15 ms late. Typical causes are several parallel paths and radio links \
-          that retransmit lost frames."
-        ]
-    );
-    let twice = StreamStats { duplicated: 20, ..stream(&[Some(20 * MS); 1_000]) };
-    assert_eq!(messages(&probe(twice)), ["2 % of the packets returned more than once."]);
-}
-
-#[test]
-fn varying_delay_is_reported_if_nothing_more_precise_is_found() {
+    let reordered: Vec<Option<i64>> = (0..1_000).map(|n| Some(if n % 50 == 3 { 45 * MS } else { 20 * MS })).collect();
     // The delay rises and falls slowly, so that no packet overtakes another.
-    let round_trips: Vec<Option<i64>> = (0..1_000).map(|n: i64| Some(20 * MS + (n % 100 - 50).abs() * MS)).collect();
-    assert_eq!(
-        messages(&probe(stream(&round_trips))),
-        [
-            "The delay varies: 1 % of the round trips take over 49 ms more than the smallest of 20.000 ms. Typical causes are Wi-Fi and full \
-          buffers of a router."
-        ]
-    );
+    let varying: Vec<Option<i64>> = (0..1_000).map(|n: i64| Some(20 * MS + (n % 100 - 50).abs() * MS)).collect();
+    let irregular = [(1_000, 60), (2_000, 100), (5_000, 80), (7_000, 90), (8_000, 90)];
+    // The server reports that it did not pause.
+    let server = || Some(ServerResults::default());
+    let mut text = String::new();
+    for (name, messages) in [
+        ("6 regular stalls", stalls(&[1, 6, 11, 16, 21, 26].map(|start| (1_000 * start, 200)), server())),
+        ("two stalls", stalls(&[(1_000, 60), (3_000, 100)], server())),
+        ("irregular stalls", stalls(&irregular, server())),
+        ("one stall", stalls(&irregular[..1], server())),
+        // Hosts detect pauses from 50 ms.
+        ("stall of 50 ms", stalls(&[(1_000, 50)], server())),
+        ("stall of 49 ms", stalls(&[(1_000, 49)], server())),
+        ("stall, and the server reports no pauses", stalls(&[(1_000, 400)], None)),
+        ("loss in an unknown direction", lossy(None)),
+        ("loss upstream", lossy(Some(950))),
+        ("loss downstream", lossy(Some(998))),
+        ("loss in both directions", lossy(Some(970))),
+        ("twelve of many packets lost", of(stream(&losses(250_000, 20_833, 0..0)))),
+        ("two packets lost, too few for a pattern", of(stream(&losses(1_000, 500, 0..0)))),
+        ("outage", outage(1_210..1_531, false, None)),
+        ("outage until the end", outage(1_800..2_000, false, None)),
+        ("outage and change of address", outage(1_210..1_531, true, None)),
+        ("outage and closed port", outage(1_210..1_531, false, Some([12_101, 12_101]))),
+        ("port closed before the outage", outage(1_210..1_531, false, Some([1_000, 12_000]))),
+        ("port closed after the outage", outage(1_210..1_531, false, Some([15_400, 16_000]))),
+        ("outage and other losses", of(stream(&losses(3_000, 100, 1_050..1_350)))),
+        ("100 packets lost within 0.99 s", outage(500..600, false, None)),
+        ("all lost", outage(0..2_000, false, None)),
+        ("reordering", of(stream(&reordered))),
+        ("duplicates", of(StreamStats { duplicated: 20, ..stream(&[Some(20 * MS); 1_000]) })),
+        ("varying delay", of(stream(&varying))),
+    ] {
+        writeln!(text, "# {name}\n{}", messages.join("\n")).expect("memory");
+    }
+    snapshot::assert_matches("measure/findings", &text);
 }
 
 #[test]
@@ -356,7 +282,7 @@ fn loss_of_large_packets_only_is_named_with_length_and_direction() {
 #[test]
 fn server_that_reports_its_counts_is_never_called_missing() {
     for received in [Some(2), Some(500), None] {
-        let report = Report::new(&large_packets(0, received), &Limits::default());
+        let report = report(&large_packets(0, received));
         let details = &report.warnings[0].details;
         assert!(
             details[0].starts_with("the path drops packets of this length (see the finding): likely"),
@@ -365,7 +291,7 @@ fn server_that_reports_its_counts_is_never_called_missing() {
         assert!(details.iter().all(|cause| !cause.contains("no echo server listens")), "{details:?}");
     }
     // The finding names the direction.
-    let some = Report::new(&large_packets(1, Some(2)), &Limits::default());
+    let some = report(&large_packets(1, Some(2)));
     assert!(some.warnings.iter().all(|warning| !warning.message.contains("direction")), "{:?}", some.warnings);
 }
 

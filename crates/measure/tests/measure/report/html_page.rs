@@ -15,46 +15,38 @@ use jamjam_measure::report::run_record::AudioPicture;
 use jamjam_measure::report::time_series::{IntervalFigures, TimeSeries, WorstSeconds};
 use jamjam_signaling::Dialect;
 use sha2::{Digest, Sha256};
+use test_support::snapshot;
 
-use super::json::runs;
-use super::runs::{MS, probe, send, stream};
+use super::html::{render, run_without};
+use super::json;
+use super::runs::{self, MS, all_lost, between, probe, report, send, stream};
 
-fn report(run: &RunResults) -> Report {
-    Report::new(run, &Limits::default())
+/// Compares a page with a snapshot, without its style, its script, its players and the report as text.
+fn assert_page(snapshot: &str, page: &str) {
+    let mut shown = page.to_owned();
+    for (start, end) in
+        [("<style>", "</style>"), ("<script>", "</script>"), ("<pre", "</pre>"), ("'sha256-", "'"), (";base64,", "\"")]
+    {
+        for hidden in between(page, start, end) {
+            shown = shown.replace(&format!("{start}{hidden}{end}"), &format!("{start}…{end}"));
+        }
+    }
+    snapshot::assert_matches(&format!("measure/html/{snapshot}"), &shown);
 }
 
-fn between<'a>(text: &'a str, start: &str, end: &str) -> Vec<&'a str> {
-    text.split(start).skip(1).filter_map(|rest| rest.split_once(end)).map(|(between, _)| between).collect()
-}
-
-/// The path of the element with this class.
-fn path<'a>(page: &'a str, class: &str) -> &'a str {
-    // The keys of a legend have classes, too, but their paths are constant.
-    let mut paths = between(page, &format!("<path class=\"{class}\" d=\""), "\"").into_iter();
-    paths.rfind(|path| *path != "M0 5h20").unwrap_or_else(|| panic!("no {class}"))
+/// The page of a run without limits, errors and audio.
+fn plain(run: &RunResults) -> String {
+    page(&report(run), None, None, "", "0")
 }
 
 /// An interval of two seconds with 20 sent packets. Returned packets took exactly 4 ms.
 fn interval(index: u64, lost: u64, lost_upstream: Option<u64>) -> IntervalFigures {
-    let returned = 20 - lost;
-    let rtt = (returned > 0).then_some(4_000.0);
+    let rtt_us = (lost < 20).then_some(4_000.0);
     IntervalFigures {
-        start_s: index * 2,
-        sent: 20,
-        returned,
-        lost,
         lost_upstream,
         lost_downstream: lost_upstream.map(|upstream| lost - upstream),
-        damaged: 0,
-        in_flight: 0,
-        not_sent: 0,
-        dropped_by_hosts: 0,
         burst_max: lost.min(7),
-        rtt_min_us: rtt,
-        rtt_p50_us: rtt,
-        rtt_p99_us: None,
-        rtt_max_us: rtt,
-        jitter_mean_us: rtt,
+        ..runs::interval(index * 2, 20, 20 - lost, rtt_us)
     }
 }
 
@@ -66,80 +58,53 @@ fn page_of(intervals: Vec<IntervalFigures>, worst: Option<WorstSeconds>) -> Stri
 }
 
 #[test]
-fn loss_marks_are_in_the_row_and_interval_of_their_direction() {
-    // Interval 1: 4 packets lost upstream. Interval 2: 1 upstream and 3 downstream. Interval 4: all 16 lost in an unknown direction.
+fn charts_of_losses_and_silence_match_their_snapshots() {
+    // Interval 1: 4 packets lost upstream. Interval 2: 1 upstream and 3 downstream. Interval 4: all 16 lost in an unknown direction. The
+    // height of a mark is the square root of its share of the largest loss (16), times 130, plus 70. The drawing is 200 high. The axis of
+    // lost packets ends at 20, and the axis of bursts at 10.
     let lost = [(0, Some(0)), (4, Some(4)), (4, Some(1)), (0, Some(0)), (16, None)];
     let intervals = (0..).zip(lost).map(|(index, (lost, upstream))| interval(index, lost, upstream)).collect();
-    let page = page_of(intervals, None);
-    // The height of a mark is the square root of its share of the largest loss (16), times 130, plus 70. The drawing is 200 high.
-    assert_eq!(path(&page, "bar up"), "M1.1 200V65h.8V200zM2.1 200V98h.8V200z");
-    assert_eq!(path(&page, "bar down"), "M2.1 200V74h.8V200z");
-    assert_eq!(path(&page, "bar unknown"), "M4.1 200V0h.8V200z");
-    // Each row has a name and a symbol. A text alternative contains the number of packets.
-    for (name, label) in [
-        ("▲ upstream", "upstream: 5 lost packets"),
-        ("▼ downstream", "downstream: 3 lost packets"),
-        ("◆ lost", "lost: 16 lost packets"),
-    ] {
-        assert!(page.contains(&format!("<span class=\"lane\" title=\"{label}\">{name}</span>")), "{label}");
-        assert!(page.contains(&format!("<svg role=\"img\" aria-label=\"{label}\"")), "{label}");
-    }
-    // The axis of lost packets ends at 20, and the axis of bursts at 10.
-    assert_eq!(path(&page, "bar lost"), "M1.1 200V160.0h.8V200zM2.1 200V160.0h.8V200zM4.1 200V40.0h.8V200z");
-    assert_eq!(path(&page, "bar burst"), "M1.1 200V120.0h.8V200zM2.1 200V120.0h.8V200zM4.1 200V60.0h.8V200z");
-}
-
-#[test]
-fn intervals_without_replies_interrupt_the_line() {
-    let lost = [0, 20, 20, 0, 0];
-    let intervals = (0..).zip(lost).map(|(index, lost)| interval(index, lost, None)).collect();
+    assert_page("loss", &page_of(intervals, None));
+    // The line of the round trips has two parts, and the axis ends at the only round trip, 4 ms.
+    let intervals = (0..).zip([0, 20, 20, 0, 0]).map(|(index, lost)| interval(index, lost, None)).collect();
     let worst = WorstSeconds { start_s: 2, duration_s: 4, loss_ratio: 1.0, rtt_p99_us: None };
-    let page = page_of(intervals, Some(worst));
-    // The axis ends at the only round trip, 4 ms.
-    let line = path(&page, "line p50");
-    let starts: Vec<&str> = line.split('M').skip(1).map(|part| part.split(' ').next().unwrap()).collect();
-    let line = format!("{line}M");
-    let steps: Vec<usize> = line.split('M').skip(1).map(|part| part.matches("h1").count()).filter(|n| *n > 0).collect();
-    assert_eq!((starts, steps), (vec!["0", "3"], vec![1, 2]));
-    assert!(page.contains("<rect class=\"silent\" x=\"1\" y=\"0\" width=\"2\" height=\"200\"/>"), "{page}");
-    assert!(page.contains("<rect class=\"worst\" x=\"1\" y=\"0\" width=\"2\" height=\"200\"/>"));
-    assert!(page.contains(">no reply</li>") && page.contains(">worst 4 seconds</li>"));
+    assert_page("silence", &page_of(intervals, Some(worst)));
 }
 
 #[test]
-fn run_of_one_interval_has_a_line_and_no_loss_chart() {
-    let page = page_of(vec![interval(0, 0, None)], None);
-    let line = path(&page, "line p50");
-    assert!(line.starts_with("M0 ") && line.ends_with("h1"), "{line}");
-    assert!(page.contains("No packet was lost.") && !page.contains("Loss and bursts"));
-    assert!(page.contains("Each point stands for the packets sent in 2 seconds."));
+fn missing_chart_is_replaced_by_a_sentence() {
+    let one = page_of(vec![interval(0, 0, None)], None);
+    assert!(one.contains("No packet was lost.") && !one.contains("Loss and bursts"));
+    assert!(one.contains("Each point stands for the packets sent in 2 seconds."));
+    let outcome = |outcome| probe(super::time_series::stream(StreamStats::new(), 100, move |_| outcome));
+    let no_echo = RunResults { replies_expected: false, ..outcome(FinalOutcome::InFlight) };
+    assert!(plain(&outcome(FinalOutcome::Lost)).contains("because no round trip is known"));
+    assert!(plain(&no_echo).contains("because no replies were expected"));
+    assert!(!plain(&probe(all_lost())).contains("<div id=\"course\">"));
 }
 
 #[test]
-fn runs_without_round_trips_have_a_sentence_instead_of_the_chart() {
-    let lost = StreamStats { sent: 100, lost: 100, ..StreamStats::new() };
-    let all_lost = super::time_series::stream(StreamStats::new(), 100, |_| FinalOutcome::Lost);
-    assert!(page(&report(&probe(all_lost)), None, None, "", "0").contains("because no round trip is known"));
-    let in_flight = super::time_series::stream(StreamStats::new(), 100, |_| FinalOutcome::InFlight);
-    let no_echo = RunResults { replies_expected: false, ..probe(in_flight) };
-    assert!(page(&report(&no_echo), None, None, "", "0").contains("because no replies were expected"));
-    assert!(!page(&report(&probe(lost)), None, None, "", "0").contains("<div id=\"course\">"));
-}
-
-#[test]
-fn histogram_marks_percentiles_and_curve_marks_the_recommended_depth() {
-    // 90 round trips of 1 ms, 9 of 5.5 ms and one of 40 ms. The histogram ends after the p99, which is in the last bar.
+fn page_of_a_run_with_a_limit_and_an_error_matches_its_snapshot() {
+    // 90 round trips of 1 ms, 9 of 5.5 ms and one of 40 ms. The histogram ends after the p99, which is in the last bar. One of 100 packets is
+    // 39 ms late, so the smallest sufficient depth has 16 packets of 2.667 ms. Without a buffer, 10 % are late, and the axis ends at 10 %.
     let times = [MS; 90].into_iter().chain([5_500_000; 9]).chain([40 * MS]);
-    let page = page(&report(&probe(stream(StreamStats::new(), times))), None, None, "", "0");
-    let marks = between(&page, "<div class=\"marks\"", "</div>")[0];
-    for label in [">p50 1.000 ms<", ">p90 1.000 ms<", ">p99 5.5", ">max 40.000 ms →<"] {
-        assert!(marks.contains(label), "{label}: {marks}");
-    }
-    assert!(page.contains("The last bar also counts all longer round trips."));
-    // One of 100 packets is 39 ms late. The smallest sufficient depth has 16 packets of 2.667 ms.
-    assert!(page.contains(">recommended: 42.7 ms</span>"), "{page}");
-    // The first point of the curve: without a buffer, 10 % are late. The axis ends at 10 %.
-    assert!(path(&page, "line buffer").starts_with("M0.0 0.0L"), "{page}");
+    let origin = RunOrigin { command_line: "jamjam-dev probe h".to_owned(), host_name: Some("studio".to_owned()) };
+    let run = probe(StreamStats { sent: 102, lost: 2, ..stream(StreamStats::new(), times) });
+    let run = RunResults { origin, started_unix_ms: 1_700_000_000_000, ..run };
+    let report = Report::new(&run, &Limits { max_loss: Some(0.001), ..Limits::default() });
+    // The page names no folder.
+    let error = Some("cannot write /home/ann/x.wav: disk full");
+    assert_page("limit", &page(&report, error, None, "", "1.2, commit ab12"));
+    // 100 packets of 128 samples fill 1,600 columns of 8 samples. Each packet fills 16 columns. 128 samples are 2.6667 ms. The last losses are
+    // reported out of order. The peak is half of full scale.
+    let (run, waveform) = run_without(100, 128, [0, 11, 10, 12, 39, 99, 41, 40]);
+    assert_page("gaps", &render(&run, waveform));
+    // 25 packets fill 1,600 columns of two samples. One more packet, a short one, results in 801 columns of four samples. Two of the last four
+    // samples are missing. Two samples last 41.67 µs, and the report uses whole microseconds.
+    let (run, waveform) = run_without(26, 2, [25]);
+    assert_eq!((waveform.columns[800].lost_samples, waveform.columns.len()), (2, 801));
+    let page = render(&run, waveform);
+    assert!(page.contains("1 gap, 42.0 µs in total") && page.contains("<rect class=\"gap some\""));
 }
 
 #[test]
@@ -176,7 +141,7 @@ fn every_external_text_is_escaped() {
 
 #[test]
 fn policy_allows_only_the_script_of_the_page_and_nothing_is_loaded() {
-    let page = page(&report(&probe(stream(StreamStats::new(), [MS; 10]))), None, None, "", "0");
+    let page = plain(&probe(stream(StreamStats::new(), [MS; 10])));
     let script = between(&page, "<script>", "</script>")[0];
     let policy = format!(
         "content=\"default-src 'none'; script-src 'sha256-{}'; style-src 'unsafe-inline'; img-src data:; media-src data:; base-uri 'none'; form-action 'none'\"",
@@ -186,61 +151,6 @@ fn policy_allows_only_the_script_of_the_page_and_nothing_is_loaded() {
     let addresses: Vec<&str> =
         between(&page, " src=\"", ":").into_iter().chain(between(&page, " href=\"", ":")).collect();
     assert_eq!(addresses, ["data"]);
-}
-
-#[test]
-fn error_on_the_page_contains_no_folder() {
-    let run = probe(stream(StreamStats::new(), [MS; 10]));
-    let page = page(&report(&run), Some("cannot write /home/ann/x.wav: disk full"), None, "", "0");
-    assert!(page.contains("cannot write x.wav: disk full; results so far: ") && !page.contains("/home/ann"));
-}
-
-#[test]
-fn origin_contains_command_host_target_start_and_version() {
-    let mut run = probe(stream(StreamStats::new(), [MS; 10]));
-    run.origin = RunOrigin { command_line: "jamjam-dev probe h".to_owned(), host_name: Some("studio".to_owned()) };
-    run.started_unix_ms = 1_700_000_000_000;
-    let page = page(&report(&run), None, None, "", "1.2, commit ab12");
-    let origin = between(&page, "<dl class=\"origin\">", "</dl>")[0];
-    for part in [
-        "<dt>Command</dt><dd><code>jamjam-dev probe h</code></dd>",
-        "<dt>Host</dt><dd><bdi>studio</bdi></dd>",
-        "<dt>Target</dt><dd><bdi>127.0.0.1:5000</bdi></dd>",
-        "<dt>Started</dt><dd><time>2023-11-14T22:13:20Z</time></dd>",
-        "<dt>Program</dt><dd>jamjam-dev 1.2, commit ab12</dd>",
-    ] {
-        assert!(origin.contains(part), "{part}: {origin}");
-    }
-}
-
-#[test]
-fn verdict_and_interpretation_precede_figures_charts_and_notes() {
-    let lossy = super::time_series::stream(StreamStats::new(), 1_500, |n| match n % 50 {
-        3 => FinalOutcome::Lost,
-        _ => FinalOutcome::Returned { rtt: 10 * MS },
-    });
-    let limits = Limits { max_loss: Some(0.001), ..Limits::default() };
-    let page = page(&Report::new(&probe(lossy), &limits), None, None, "", "0");
-    let order = [
-        "<strong>FAILED</strong>: --max-loss",
-        "<p class=\"meaning\">Without a jitter buffer, 0 % of the packets would be late, and 2 % are lost with any buffer",
-        "assuming a symmetric path",
-        "of the packets were lost",
-        "<dl class=\"tiles\">",
-        "Round trip over time",
-        "Loss and bursts over time",
-        "Distribution of round trips",
-        "Jitter buffer</strong>",
-        "id=\"limits\"",
-        "id=\"figures\"",
-        "id=\"depths\"",
-        "id=\"intervals\"",
-        "id=\"origin\"",
-        "The whole report as text",
-    ];
-    let positions: Vec<usize> =
-        order.iter().map(|part| page.find(part).unwrap_or_else(|| panic!("{part}: {page}"))).collect();
-    assert!(positions.is_sorted(), "{positions:?}");
 }
 
 #[test]
@@ -260,7 +170,7 @@ fn two_hours_of_5_ms_packets_stay_below_1_mb() {
         ping.on_settled(sent_at, outcome(n));
     }
     let run = RunResults { loss_report: Some(LossReport::default()), ..probe(ping) };
-    let page = page(&report(&run), None, None, "", "0");
+    let page = plain(&run);
     assert_eq!(between(&page, "<table id=\"intervals\">", "</table>")[0].matches("<tr>").count(), 1 + 450);
     assert!(page.len() < 1_000_000, "{} bytes", page.len());
 }
@@ -274,7 +184,7 @@ fn page_is_well_formed_and_every_label_reference_exists() {
     waveform.on_lost(0);
     let audio = AudioPicture { name: "x".to_owned(), waveform, missing_packets: 0 };
     let limits = Limits { max_loss: Some(0.0), ..Limits::default() };
-    for (name, mut run) in runs() {
+    for (name, mut run) in json::runs() {
         run.interrupted = Some(StopSignal::Interrupt);
         let page = page(&Report::new(&run, &limits), None, run.audio.as_ref().map(|_| &audio), "", "0");
         assert!(page.contains("<strong>INTERRUPTED</strong>: received SIGINT; results so far: "), "{name}: {page}");

@@ -23,7 +23,7 @@ fn stream(mut stats: StreamStats, outcomes: &[FinalOutcome]) -> StreamStats {
 }
 
 fn table(run: &RunResults) -> Value {
-    serde_json::to_value(Report::new(run, &Limits::default())).expect("a document")["jitter_buffer"].clone()
+    super::runs::document(run)["jitter_buffer"].clone()
 }
 
 /// A value in the resolution of the histogram: the eleven leading bits, rounded up.

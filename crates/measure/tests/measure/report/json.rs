@@ -1,42 +1,35 @@
-//! Real documents against the published schema, which describes each field, and text reports against the rows in `docs/measuring.md`.
+//! Real documents against the published schema, against the names in `docs/measuring.md` and against snapshots.
 
-use crate::report::runs::machine;
-use crate::report::runs::websocket;
-use crate::report::runs::{link, moqt};
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
+use std::fmt::Write;
 use std::time::Duration;
 
 use boon::{Compiler, SchemaIndex, Schemas};
 use jamjam_core::audio::jitter_buffer::{BufferDepth, JitterBufferStats};
 use jamjam_core::audio::quality::{Analyzer, PacketFormat, ReturnStatus, SourceMeter, SourceQuality};
-use jamjam_core::stats::{DriftEstimate, FinalOutcome, HostTiming, PacingStats, StreamStats};
+use jamjam_core::stats::{
+    AddressChange, DriftEstimate, FinalOutcome, HostTiming, PacingStats, ReorderedPacket, StreamStats,
+};
 use jamjam_core::time::Time;
 use jamjam_measure::client::{
-    AudioResults, LossReport, RunKind, RunResults, ServerResults, StopSignal, StreamKind, WaitResult,
+    AudioResults, CaptureResults, LossReport, PacketOutcome, PlaybackResults, RecordedPacket, RunKind, RunResults,
+    ServerResults, StopSignal, StreamKind, WaitResult,
 };
-use jamjam_measure::client::{CaptureResults, PacketOutcome, PlaybackResults, RecordedPacket};
 use jamjam_measure::report::json::{JsonLine, PacketLine};
 use jamjam_measure::report::limits::Limits;
 use jamjam_measure::report::{Report, json, text};
 use serde_json::{Value, json};
+use test_support::snapshot;
 
-use machine::machine;
+use super::runs::machine::machine;
+use super::runs::{MS, all_lost, document, link, moqt, probe, report, stream, websocket};
 
-const MS: i64 = 1_000_000;
 const MEASURING: &str = include_str!("../../../../../docs/measuring.md");
 const SCHEMA: &str = include_str!("../../../../../docs/report.schema.json");
 
 fn every_limit() -> Limits {
     let limit = |ms| Some(Duration::from_millis(ms));
     Limits { max_loss: Some(0.01), max_p50: limit(5), max_p99: limit(20), max_jitter: limit(1) }
-}
-
-fn stream(mut stream: StreamStats, round_trips: impl IntoIterator<Item = i64>) -> StreamStats {
-    for ns in round_trips {
-        stream.on_return(Time::ZERO, ns);
-    }
-    stream.sent = stream.returned;
-    stream
 }
 
 fn run_without_anomalies() -> RunResults {
@@ -66,8 +59,8 @@ fn run_without_anomalies() -> RunResults {
     }
 }
 
-/// A run that captures sound from a device. In this run, every kind of capture event occurs.
-fn captured() -> RunResults {
+/// A run that captures and plays sound. Every kind of capture and playback event occurs.
+fn devices() -> RunResults {
     let mut run = run_without_anomalies();
     run.audio.as_mut().unwrap().capture = Some(CaptureResults {
         device: "hw:0 (A card)".to_owned(),
@@ -86,12 +79,6 @@ fn captured() -> RunResults {
         drift_span: Duration::from_secs(28),
         failure: Some("it has disappeared".to_owned()),
     });
-    run
-}
-
-/// A run that plays the returned sound on a device. In this run, every kind of playback event occurs.
-fn played() -> RunResults {
-    let mut run = run_without_anomalies();
     let jitter_buffer_stats = JitterBufferStats {
         played: 900,
         concealed: 17,
@@ -126,6 +113,28 @@ fn played() -> RunResults {
     run
 }
 
+/// A run that captured and played a moment ago. No error occurred, and nothing was played yet.
+fn devices_at_the_start() -> RunResults {
+    let mut run = devices();
+    let audio = run.audio.as_mut().unwrap();
+    audio.capture = Some(CaptureResults {
+        device: "x\u{1b}[2J".to_owned(),
+        sample_format: "F32".into(),
+        frames: 256,
+        callback_frames: (128, 128),
+        requested_buffer_frames: 128,
+        channels: 1,
+        ..CaptureResults::default()
+    });
+    let jitter_buffer_stats =
+        JitterBufferStats { jitter_allowance: Duration::from_millis(5), ..JitterBufferStats::default() };
+    let device_latency = Duration::from_micros(5_333);
+    let sample_format = "I16".into();
+    audio.playback =
+        Some(PlaybackResults { sample_format, device_latency, jitter_buffer_stats, ..PlaybackResults::default() });
+    run
+}
+
 /// An analyzed run of ten packets of 128 samples. Packets 1, 2 and 5 are missing, and packet 7 returned damaged.
 fn analyzed(sound: impl Fn(usize) -> f32) -> RunResults {
     let mut analyzer = Analyzer::new(PacketFormat { sample_rate: 48_000, channels: 1, frame_samples: 128 });
@@ -145,10 +154,6 @@ fn analyzed(sound: impl Fn(usize) -> f32) -> RunResults {
     (audio.source_quality, audio.quality, audio.quality_dropped) =
         (Some(intake.source_quality()), Some(analyzer.finish()), 2);
     run
-}
-
-fn probe(ping: StreamStats) -> RunResults {
-    RunResults { ping: Some(ping), ..RunResults::new(RunKind::Probe, "127.0.0.1:5000", StreamKind::Ping) }
 }
 
 /// A run in which every counter is nonzero.
@@ -190,7 +195,7 @@ fn reported() -> RunResults {
 }
 
 pub(super) fn runs() -> Vec<(&'static str, RunResults)> {
-    let lost = StreamStats { sent: 100, lost: 100, ..StreamStats::new() };
+    let lost = all_lost();
     let endless = StreamStats { sent: u64::MAX / 2, ..stream(StreamStats::new(), (0..5_000).map(|n| n * 777)) };
     let interrupted = StreamStats { sent: 3, in_flight: 3, ..StreamStats::new() };
     let unknown_server_delay =
@@ -201,8 +206,8 @@ pub(super) fn runs() -> Vec<(&'static str, RunResults)> {
         ("half a minute", probe(super::time_series::stream(StreamStats::new(), 1_500, half_minute))),
         ("all well", run_without_anomalies()),
         ("all wrong", run_with_all_anomalies()),
-        ("captured", captured()),
-        ("played", played()),
+        ("devices", devices()),
+        ("devices at the start", devices_at_the_start()),
         ("audio quality", analyzed(|n| if n % 2 == 0 { 1.0 } else { -1.0 })),
         ("audio quality of silence", analyzed(|_| 0.0)),
         ("all lost", probe(lost.clone())),
@@ -292,64 +297,41 @@ fn objects(value: &Value, at: &str, see: &mut dyn FnMut(&str, &serde_json::Map<S
 }
 
 #[test]
-fn every_document_matches_the_schema() {
+fn schema_accepts_exactly_the_fields_of_every_document() {
     let (schemas, index) = schema();
+    let mut places = 0;
     for (name, document) in documents() {
         if let Err(error) = schemas.validate(&document, index) {
             panic!("{name}: {error:#}");
         }
-    }
-}
-
-#[test]
-fn schema_rejects_an_unknown_field_at_any_position() {
-    let (schemas, index) = schema();
-    let mut places = 0;
-    for (name, document) in documents() {
-        let mut found = Vec::new();
-        objects(&document, "", &mut |at, _| found.push(at.to_owned()));
-        for at in found {
-            let mut planted = document.clone();
-            planted.pointer_mut(&at).unwrap()["surprise"] = json!(1);
-            assert!(schemas.validate(&planted, index).is_err(), "{name}: an unknown field in {at} was accepted");
-            places += 1;
-        }
-    }
-    assert!(places > 100, "only {places} places tried");
-}
-
-#[test]
-fn schema_requires_every_field() {
-    let (schemas, index) = schema();
-    for (name, document) in documents() {
-        let (mut found, mut seen) = (Vec::new(), HashSet::new());
+        let (mut positions, mut fields, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
         objects(&document, "", &mut |at, map| {
+            positions.push(at.to_owned());
             // One of several equal objects in an array is sufficient, such as one second of a time series.
             let keys: Vec<String> = map.keys().cloned().collect();
             let names: Vec<&str> = at.split('/').filter(|name| name.parse::<usize>().is_err()).collect();
             if seen.insert((names.join("/"), keys.clone())) {
-                found.extend(keys.into_iter().map(|key| (at.to_owned(), key)));
+                fields.extend(keys.into_iter().map(|key| (at.to_owned(), key)));
+            }
+            for (key, value) in map.iter().filter(|(key, _)| key.ends_with("_us")) {
+                let text = value.to_string();
+                let decimals = text.split_once('.').map_or(0, |(_, decimals)| decimals.len());
+                assert!(decimals <= 3, "{name}: {at}/{key} is {text}");
             }
         });
-        for (at, key) in found {
+        for at in positions {
+            let mut extended = document.clone();
+            extended.pointer_mut(&at).unwrap()["surprise"] = json!(1);
+            assert!(schemas.validate(&extended, index).is_err(), "{name}: an unknown field in {at} was accepted");
+            places += 1;
+        }
+        for (at, key) in fields {
             let mut cut = document.clone();
             cut.pointer_mut(&at).unwrap().as_object_mut().unwrap().remove(&key);
             assert!(schemas.validate(&cut, index).is_err(), "{name}: {at} without {key} was accepted");
         }
     }
-}
-
-#[test]
-fn every_limit_compares_a_printed_figure() {
-    let (mut printed, mut compared) = (HashSet::new(), HashSet::new());
-    for (_, document) in documents() {
-        objects(&document["streams"], "", &mut |_, map| printed.extend(map.keys().cloned()));
-        objects(&document["audio_quality"], "", &mut |_, map| printed.extend(map.keys().cloned()));
-        let limits = document["limits"].as_array().into_iter().flatten();
-        compared.extend(limits.map(|limit| limit["figure"].as_str().unwrap().to_owned()));
-    }
-    assert_eq!(compared.len(), 5, "4 limits, and the maximum instead of p99: {compared:?}");
-    assert!(compared.is_subset(&printed), "{compared:?}");
+    assert!(places > 100, "only {places} places tried");
 }
 
 /// The schema requires every printed field (see above), so these are all fields.
@@ -376,7 +358,7 @@ fn every_text_label_is_in_the_table_of_rows() {
     let (_, table) = MEASURING.split_once("## Rows of the text report").unwrap();
     let (table, _) = table.split_once("\n## ").unwrap();
     let labels: Vec<&str> = table.split('`').skip(1).step_by(2).collect();
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     for (name, run) in runs() {
         let summary = text::details(&Report::new(&run, &every_limit()), false);
         for line in summary.lines().skip(1) {
@@ -388,250 +370,120 @@ fn every_text_label_is_in_the_table_of_rows() {
     assert_eq!(seen.len(), 54, "{seen:?}");
 }
 
-#[test]
-fn link_is_printed_with_its_fields() {
-    let report = Report::new(&link::all_counts(), &Limits::default());
+/// A run with loss bursts, reordering and differences of adjacent delays, of +300 ns once and of −100 ns 199 times.
+fn bursts_and_reordering() -> RunResults {
+    let mut ping = stream(StreamStats::new(), (0..1_000).map(|n| 5_000 + n % 2_000));
+    for lost in [false, true, true, false, true] {
+        ping.loss_bursts.on_settled(Time::ZERO, lost);
+    }
+    for (extent, late_time_offset_ns) in [(1, 2_500), (1, 1_000), (5, 500)] {
+        ping.on_reordered(ReorderedPacket { extent, late_time_offset_ns });
+    }
+    for ns in [0, 300] {
+        ping.ipdv.on_settled(Some(ns));
+    }
+    (0..199).for_each(|n| ping.ipdv.on_settled(Some(200 - 100 * n)));
+    probe(ping)
+}
+
+/// Each percentile has its own value: the round trips are 1 to 1,000 ns, and the pacing errors twice as long.
+fn percentiles() -> RunResults {
+    let mut pacing = PacingStats::default();
+    for n in 1..=1_000 {
+        let due = Time::from_millis(n);
+        pacing.on_sent(due, due + Duration::from_nanos(2 * n));
+    }
+    let change = AddressChange { from: "192.0.2.1".parse().unwrap(), to: "2001:db8::1".parse().unwrap() };
+    let send_errors = vec!["EPERM: Operation not permitted".to_owned()];
+    let host_timing = Some(HostTiming { send_errors, address_changes: vec![change], ..machine() });
+    RunResults { pacing: Some(pacing), host_timing, ..probe(stream(StreamStats::new(), 1..=1_000)) }
+}
+
+/// The text of a run, and each member of its JSON document in one line.
+fn assert_report(snapshot: &str, run: &RunResults) {
+    let report = report(run);
     let document: Value = serde_json::from_str(&json::document(&report).unwrap()).unwrap();
-    let expected = json!({
-        "signed": true, "encrypted": true, "setup_ms": 2.5, "dropped_not_opened": 1, "dropped_replayed": 2, "dropped_no_keys": 3,
-        "dropped_plain": 4, "dropped_key_exchange": 5, "connection_failure": null
-    });
-    assert_eq!(document["link"], expected);
-    let text = text::summary(&report, false);
-    let row = "encrypted, signed; set up in 2.500 ms; dropped: 1 not opened, 2 replayed, 3 sealed without keys, 4 plain, 5 with a refused key";
-    assert!(text.contains(row), "{text}");
-    assert!(text.contains("warning: 13 packets of the server did not belong to the link"), "{text}");
-    assert!(text.contains("warning: 2 packets of the server arrived more than once"), "{text}");
+    let mut lines = format!("{}\n=== JSON\n", text::details(&report, false));
+    for (name, value) in document.as_object().unwrap() {
+        writeln!(lines, "{name}: {value}").unwrap();
+    }
+    let lines = lines.replace(env!("CARGO_PKG_VERSION"), "VERSION");
+    snapshot::assert_matches(&format!("measure/json/{snapshot}"), &lines);
+}
+
+#[test]
+fn figures_of_streams_match_their_snapshots() {
+    // The transit differences |D| of RFC 3550 are 1,000 and 500 ns. J is first 62.5, then 62.5 + 437.5/16 = 89.84375. The mean is
+    // 76.171875 ns, rounded to 76.
+    let ping = StreamStats { sent: 4, lost: 1, ..stream(StreamStats::new(), [1_000, 2_000, 1_500]) };
+    assert_report("three-round-trips", &RunResults { duration_ns: 1_500_000, ..probe(ping) });
+    // The 2,000 echo times are 100 ms plus 0 to 1,999 µs. p50 is the 1,000th echo time, and p99 is the 1,980th. The histogram buckets of
+    // these two values are 512 and 1,024 ns wide.
+    assert_report("send", &run_without_anomalies());
+    // The round trips are in buckets that are 4 ns wide, and each percentile is rounded up to the upper edge of its bucket. The mean of the
+    // differences is (300 + 199 × 100)/200 = 101 ns, and the mean extent is 7/3.
+    assert_report("bursts-and-reordering", &bursts_and_reordering());
+    assert_report("percentiles", &percentiles());
+    assert_report("all-wrong", &run_with_all_anomalies());
+}
+
+#[test]
+fn figures_of_devices_and_audio_quality_match_their_snapshots() {
+    assert_report("devices", &devices());
+    assert_report("devices-at-the-start", &devices_at_the_start());
+    // A square wave at full scale: every sample counts as clipped. 128 samples are 2.667 ms. The returned audio has 896 samples: 128 samples
+    // are silence, and 768 samples have full scale. The RMS level is the square root of 768/896, which is -0.669 dB.
+    assert_report("square-wave", &analyzed(|n| if n % 2 == 0 { 1.0 } else { -1.0 }));
+    // Packets 1 and 9 contain one NaN sample each. Packet 1 is missing, and packet 9 returned. The echo of packet 7 contained only silence.
+    assert_report("non-finite-samples", &analyzed(|n| if n % 1_000 == 200 { f32::NAN } else { 0.5 }));
+    let mut silent = analyzed(|_| 0.0);
+    assert_report("silence", &silent);
+    let audio = silent.audio.as_mut().unwrap();
+    audio.capture = Some(CaptureResults::default());
+    let replaced =
+        SourceQuality { rate: 44_100, non_finite_samples: 1, replaced_samples: 1, ..SourceQuality::default() };
+    audio.source_quality = Some(replaced);
+    assert_report("silent-microphone", &silent);
+}
+
+#[test]
+fn figures_of_connections_and_servers_match_their_snapshots() {
+    assert_report("link", &link::all_counts());
+    assert_report("moqt", &moqt::all_kinds());
+    assert_report("websocket", &websocket::websocket_runs()[0].1);
+    assert_report("loss-report", &reported());
+    assert_report(
+        "loss-report-without-a-response",
+        &RunResults { loss_report: Some(LossReport::default()), ..reported() },
+    );
     for (name, run) in link::link_runs().into_iter().skip(2) {
-        let report = Report::new(&run, &Limits::default());
+        let report = report(&run);
         assert_eq!(report.verdict.reasons, ["no encrypted link within 5s"], "{name}");
         assert_eq!((report.warnings.len(), report.warnings[0].code), (1, "connection_failure"), "{name}");
     }
 }
 
 #[test]
-fn moqt_run_is_printed_with_its_fields() {
-    let report = Report::new(&moqt::all_kinds(), &Limits::default());
-    let document: Value = serde_json::from_str(&json::document(&report).unwrap()).unwrap();
-    let expected = json!({
-        "transport": "webtransport", "version": "gomoqt-2025-02", "track": "japan, kyoto, text", "frames_per_group": 2, "retried_path": null,
-        "groups_sent": 10, "groups_returned": 7, "groups_lost": 2, "groups_in_flight": 1, "frames_missing": 3,
-        "groups_stopped": 4, "groups_dropped": 1,
-        "dns_ms": 3.0, "quic_ms": 4.0, "webtransport_ms": 5.0, "session_ms": 6.0, "subscribe_ms": 7.0,
-        "connection_failure": null
-    });
-    assert_eq!(document["moqt"], expected);
-    let text = text::details(&report, false);
-    for line in [
-        "MOQT over WebTransport, version gomoqt-2025-02: japan, kyoto, text; 2 frames per group",
-        "groups                10 sent, 7 returned, 2 lost, 1 in flight, 4 stopped by the server, 1 dropped before they were sent \
-         completely; 3 frames missing in other groups",
-        "connection setup      DNS 3.000 ms, QUIC 4.000 ms, CONNECT 5.000 ms, session 6.000 ms, subscription 7.000 ms",
-        "warning: QUIC loses no data, so missing frames have another cause. The server did not return 2 groups and 3 frames in other \
-         groups in time. If a client reads too slowly, a jamjam-dev server drops the oldest groups. If --delay makes a jamjam-dev \
-         server store too much data, the server drops the newest groups. A gomoqt server must first register its subscription to the \
-         client's track. The server rejects groups that arrive earlier",
-    ] {
-        assert!(text.lines().any(|there| there == line), "{line}\n{text}");
-    }
-}
-
-#[test]
-fn known_run_has_known_figures() {
-    let mut ping = StreamStats::new();
-    for ns in [1_000, 2_000, 1_500] {
-        ping.on_return(Time::ZERO, ns);
-    }
-    (ping.sent, ping.lost) = (4, 1);
-    let report = Report::new(&RunResults { duration_ns: 1_500_000, ..probe(ping) }, &Limits::default());
-    let document: Value = serde_json::from_str(&json::document(&report).unwrap()).unwrap();
-    let ping = &document["streams"]["ping"];
-    let expected = json!({
-        "sent": 4, "not_sent": 0, "returned": 3, "lost": 1, "lost_upstream": null, "lost_downstream": null,
-        "dropped_by_this_host": 0, "dropped_by_server_host": 0, "damaged": 0, "in_flight": 0,
-        "loss_ratio": 0.25,
-        "duplicated": 0, "damaged_copies": 0, "reordered": 0, "unmatched": 0, "send_failed": 0,
-        "rtt_count": 3, "rtt_min_us": 1.0, "rtt_mean_us": 1.5, "rtt_p50_us": 1.5, "rtt_p90_us": null,
-        "rtt_p99_us": null, "rtt_p999_us": null, "rtt_max_us": 2.0,
-        "rtt_histogram": [
-            {"from_us": 1.0, "to_us": 2.0, "count": 2}, {"from_us": 2.0, "to_us": null, "count": 1}
-        ],
-        // The transit differences |D| of RFC 3550 are 1,000 and 500 ns. J is first 62.5, then 62.5 + 437.5/16 = 89.84375. The mean is
-        // 76.171875 ns, rounded to 76.
-        "jitter_count": 2, "jitter_mean_us": 0.076, "jitter_max_us": 0.09,
-        "burst_lengths": [0, 0, 0, 0, 0, 0, 0, 0, 0, 0], "burst_max": 0, "reordered_ratio": 0.0,
-        "reorder_extent_mean": null, "reorder_extent_max": 0, "reorder_late_time_offset_max_us": null,
-        // The median 1.5 and the maximum 2, both minus the minimum 1.
-        "pdv_p50_us": 0.5, "pdv_p99_us": null, "pdv_p999_us": null, "pdv_max_us": 1.0,
-        "ipdv_count": 0, "ipdv_min_us": null, "ipdv_max_us": null,
-        "ipdv_abs_mean_us": null, "ipdv_abs_p50_us": null, "ipdv_abs_p99_us": null
-    });
-    assert_eq!(*ping, expected);
-    assert_eq!((&document["type"], &document["schema_version"]), (&json!("report"), &json!(1)));
-    assert_eq!((&document["duration_ms"], &document["verdict"]["passed"]), (&json!(1.5), &json!(true)));
-    assert_eq!((&document["streams"]["audio"], &document["audio"]), (&Value::Null, &Value::Null));
-}
-
-#[test]
-fn send_fields_have_their_values() {
-    let document = serde_json::to_value(Report::new(&run_without_anomalies(), &Limits::default())).unwrap();
-    let at = |pointer: &str| document.pointer(pointer).unwrap_or_else(|| panic!("{pointer}")).clone();
-    let expected = [
-        ("/command", json!("send")),
-        ("/target", json!("echo.example:5000")),
-        ("/started_unix_ms", json!(1_795_000_000_000u64)),
-        ("/duration_ms", json!(5_433.333_333)),
-        ("/evaluated_stream", json!("audio")),
-        ("/timeout_ms", json!(2_000.0)),
-        ("/readiness_wait", json!({"waited_ms": 12.345_678, "reply_received": true})),
-        ("/interrupted", Value::Null),
-        ("/audio/echo_time_min_us", json!(100_000.0)),
-        ("/audio/echo_time_max_us", json!(101_999.0)),
-        ("/audio/sample_rate_hz", json!(48_000)),
-        ("/audio/server_delay_ms", json!(99.0)),
-        ("/audio/recorded_samples", json!(256_000)),
-        ("/streams/audio/rtt_min_us", json!(1_000.0)),
-        ("/streams/audio/rtt_max_us", json!(2_999.0)),
-    ];
-    for (pointer, value) in expected {
-        assert_eq!(at(pointer), value, "{pointer}");
-    }
-    let near = |pointer: &str, exact: f64| {
-        let found = at(pointer).as_f64().unwrap();
-        assert!(exact <= found && found - exact < 2.0, "{pointer}: {found} for {exact}");
+fn server_counts_are_clamped_to_sent_packets_and_may_wrap() {
+    let lossy = |sent: u64, received: u32| {
+        let ping = StreamStats { sent, lost: 3, ..stream(StreamStats::new(), [MS; 100]) };
+        let loss_report = LossReport { received: Some([0, received, 0]), ..LossReport::default() };
+        RunResults { loss_report: Some(loss_report), ..probe(ping) }.lost_upstream(StreamKind::Ping).expect("a count")
     };
-    // The 2,000 echo times are 100 ms plus 0 to 1,999 µs. p50 is the 1,000th echo time, and p99 is the 1,980th. The histogram buckets of
-    // these two values are 512 and 1,024 ns wide.
-    near("/audio/echo_time_p50_us", 100_999.0);
-    near("/audio/echo_time_p99_us", 101_979.0);
+    let upstream = |received| lossy(103, received);
+    assert_eq!([100, 101, 103].map(upstream), [3, 2, 0]);
+    assert_eq!([0, 50, 99, 104, 2_000_000_000].map(upstream), [3, 3, 3, 0, 0]);
+    assert_eq!(lossy((1 << 32) + 103, 101), 2, "the server's count has wrapped");
 }
 
 #[test]
-fn input_device_statistics_appear_in_json_and_text() {
-    let report = Report::new(&captured(), &Limits::default());
-    let expected = json!({
-        "device": "hw:0 (A card)", "device_format": "I24", "device_rate_hz": 44_100, "device_channels": 2,
-        "requested_buffer_frames": 128, "reported_buffer_frames": 120, "callback_min_frames": 60, "callback_max_frames": 120,
-        "captured_frames": 1_234_567, "overruns": 2, "overrun_frames": 300, "overrun_first_at_frame": 48_000, "xruns": 1,
-        "drift_ppm": -12.346, "drift_uncertainty_ppm": 0.125, "drift_span_s": 28, "device_lost": "it has disappeared"
-    });
-    assert_eq!(serde_json::to_value(&report.capture).unwrap(), expected);
-    let text = text::details(&report, false);
-    for line in [
-        "capture device: hw:0 (A card), I24, 2 channels, 44100 Hz",
-        "captured              1234567 frames, 60 to 120 per callback (requested buffer: 128 frames)",
-        "overruns              2; 300 frames lost, first at frame 48000",
-        "capture xruns         1",
-        "capture clock         -12.3 ppm, ± 0.1, over 28 s",
-        "warning: the capture device was lost during the run: it has disappeared",
-        "warning: the sender did not read the capture device in time (2 times). The sent audio lacks 300 frames. The missing audio \
-         was not replaced with silence",
-        "warning: the capture device or its driver lost audio of unknown length (1 time): try a larger --device-buffer",
-    ] {
-        assert!(text.lines().any(|printed| printed == line), "{line}\n{text}");
-    }
-}
-
-#[test]
-fn playback_statistics_appear_in_json_and_text() {
-    let mut run = played();
-    let report = Report::new(&run, &Limits::default());
-    let expected = json!({
-        "device": "loud\u{7}", "device_format": "I16", "device_rate_hz": 44_100, "device_channels": 2, "requested_buffer_frames": 256,
-        "reported_buffer_frames": 240, "jitter_buffer_ms": 10.0, "played": 900, "concealed": 17, "late": 11, "late_max_ms": 4.25,
-        "early": 2, "skipped": 5, "queue_full": 3, "unplayed": 216, "non_finite_samples": 1, "resyncs": 1, "depth_min_ms": 14.7, "depth_mean_ms": 15.123, "depth_max_ms": 15.8,
-        "jitter_allowance_ms": 10.0, "device_latency_ms": 5.333, "rate_correction_ppm": -45.312, "xruns": 2, "drift_ppm": 37.5,
-        "drift_uncertainty_ppm": 1.86, "drift_span_s": 11, "device_lost": "it has disappeared"
-    });
-    assert_eq!(serde_json::to_value(&report.playback).unwrap(), expected);
-    let text = text::details(&report, false);
-    for line in [
-        "playback device: loud , I16, 2 channels, 44100 Hz",
-        "played                900 packets; 17 concealed; 11 late, by up to 4.250 ms; 5 skipped; 2 early; 216 unplayed at the end",
-        "jitter buffer         depth 15.1 ms (14.7 to 15.8), jitter allowance 10.000 ms; 1 resync",
-        "playback latency      5.333 ms, reported by the device",
-        "playback xruns        2",
-        "playback clock        +37.5 ppm, ± 1.9, over 11 s; played 45.3 ppm slower at the end",
-        "warning: the playback device was lost during the run: it has disappeared; later audio was not played",
-        "warning: the playback queue was full and dropped 3 packets. The device stopped, or too many packets arrived at once",
-        "warning: the playback device ran out of audio (2 times): try a larger --device-buffer",
-        "warning: 11 packets arrived too late to be played. A larger --jitter-buffer, or auto, plays more packets but adds delay",
-        "warning: 1 NaN or infinite sample replaced with 0 before playback",
-    ] {
-        assert!(text.lines().any(|printed| printed == line), "{line}\n{text}");
-    }
-    // No errors, nothing played yet, and nothing pending.
-    let playback = run.audio.as_ref().unwrap().playback.clone().unwrap();
-    run.audio.as_mut().unwrap().playback = Some(PlaybackResults {
-        jitter_buffer: None,
-        dropped: 0,
-        unplayed: 0,
-        xruns: 0,
-        drift: None,
-        failure: None,
-        jitter_buffer_stats: JitterBufferStats {
-            jitter_allowance: Duration::from_millis(5),
-            ..JitterBufferStats::default()
-        },
-        ..playback
-    });
-    let report = Report::new(&run, &Limits::default());
-    let text = text::details(&report, false);
-    for line in [
-        "played                0 packets; 0 concealed",
-        "jitter buffer         nothing played, jitter allowance auto, 5.000 ms",
-        "playback clock        - (needs 10 s); no rate correction",
-    ] {
-        assert!(text.lines().any(|printed| printed == line), "{line}\n{text}");
-    }
-    assert!(!text.contains("playback xruns") && !text.contains("warning: the playback device"), "{text}");
-}
-
-#[test]
-fn device_without_errors_takes_two_lines_of_text() {
-    let mut run = run_without_anomalies();
-    let capture =
-        CaptureResults { device: "x\u{1b}[2J".to_owned(), sample_format: "F32".into(), ..CaptureResults::default() };
-    run.audio.as_mut().unwrap().capture = Some(CaptureResults {
-        frames: 256,
-        callback_frames: (128, 128),
-        requested_buffer_frames: 128,
-        channels: 1,
-        ..capture
-    });
-    let text = text::details(&Report::new(&run, &Limits::default()), false);
-    assert!(text.contains("capture device: x [2J, F32, 1 channel, 0 Hz\n"), "{text}");
-    assert!(
-        text.contains("captured              256 frames, 128 per callback (requested buffer: 128 frames)\n"),
-        "{text}"
-    );
-    assert!(text.contains("capture clock         - (needs 10 s)\n"), "{text}");
-    assert!(
-        !text.contains("overruns") && !text.contains("xruns") && !text.contains("warning: the capture device"),
-        "{text}"
-    );
-}
-
-#[test]
-fn maximum_jitter_differs_from_the_last_jitter() {
-    // The transit differences |D| of RFC 3550 are 1,600 and 0 ns: J = 100, then 93.75.
-    let run = probe(stream(StreamStats::new(), [0, 1_600, 1_600]));
-    let document = serde_json::to_value(Report::new(&run, &Limits::default())).unwrap();
-    assert_eq!(document["streams"]["ping"]["jitter_max_us"], json!(0.1));
-    assert_eq!(document["streams"]["ping"]["jitter_mean_us"], json!(0.097));
-}
-
-#[test]
-fn microseconds_have_at_most_three_decimals() {
-    for (name, document) in documents() {
-        objects(&document, "", &mut |at, map| {
-            for (key, value) in map.iter().filter(|(key, _)| key.ends_with("_us")) {
-                let text = value.to_string();
-                let decimals = text.split_once('.').map_or(0, |(_, decimals)| decimals.len());
-                assert!(decimals <= 3, "{name}: {at}/{key} is {text}");
-            }
-        });
-    }
+fn delay_variation_needs_no_server_delay() {
+    // The echo times are 3,000,000 µs, 3,000,150 µs and 3,000,050 µs. There is no ping from which the server delay could be estimated.
+    let stats = stream(StreamStats::with_rtt_baseline(), [3_000_000_000, 3_000_150_000, 3_000_050_000]);
+    let audio = &document(&super::runs::send(AudioResults { stats, ..AudioResults::default() }))["streams"]["audio"];
+    assert_eq!((&audio["rtt_count"], &audio["rtt_p50_us"]), (&json!(0), &Value::Null));
+    // The median difference to the first echo time is 50 µs, in the bucket from 49,984 to 50,015 ns.
+    assert_eq!((&audio["pdv_p50_us"], &audio["pdv_max_us"]), (&json!(50.015), &json!(150.0)));
 }
 
 #[test]
@@ -647,88 +499,4 @@ fn json_lines_are_single_lines_and_the_last_is_the_document() {
     assert_eq!(line.matches('\n').count(), 1);
     let parse = |text: &str| serde_json::from_str::<Value>(text).unwrap();
     assert_eq!(parse(&line), parse(&json::document(&report).unwrap()));
-}
-
-#[test]
-fn audio_quality_appears_in_json_and_text() {
-    // A square wave at full scale: every sample is 1.0 or −1.0, so all samples count as clipped. 128 samples are 2.667 ms.
-    let run = analyzed(|n| if n % 2 == 0 { 1.0 } else { -1.0 });
-    let report = Report::new(&run, &Limits::default());
-    let document: Value = serde_json::from_str(&json::document(&report).unwrap()).unwrap();
-    let level = |clips, samples| {
-        json!({
-            "peak_dbfs": 0.0, "rms_dbfs": 0.0, "clips": clips, "clipped_samples": samples, "first_clip_at_ms": 0.0,
-            "non_finite_samples": 0
-        })
-    };
-    // The returned audio has 896 samples: 128 samples are silence, and 768 samples have full scale. The RMS level is the square root of
-    // 768/896, which is -0.669 dB.
-    let mut returned = level(4, 768);
-    returned["rms_dbfs"] = json!(-0.669);
-    let expected = json!({
-        "gaps": 2, "gap_packets": 3, "gap_ms": 8.0, "gap_ratio": 0.3, "gap_max_ms": 5.333,
-        "gap_max_at_ms": 2.667, "gap_packets_overflow": 0,
-        "gap_list": [
-            {"at_ms": 2.667, "duration_ms": 5.333, "first_packet": 1, "packets": 2},
-            {"at_ms": 13.333, "duration_ms": 2.667, "first_packet": 5, "packets": 1}
-        ],
-        "sent_levels": [level(1, 1_280)], "sent_silent": false,
-        "source_clips": 1, "source_clipped_samples": 1_280, "source_first_clip_at_ms": 0.0, "source_silence_ms": 0.0,
-        "source_non_finite_samples": 0, "source_replaced_samples": 0,
-        "returned_levels": [returned], "returned_silent": false, "damaged_packets": 1,
-        "alignment": "insufficient_audio", "shift_samples": null, "correlation": null, "gain_db": null, "quality_dropped": 2
-    });
-    assert_eq!(document["audio_quality"], expected);
-    let text = text::details(&report, false);
-    for line in [
-        "gaps                  2, 8.000 ms in total (30 %), longest 5.333 ms; at 0.003 s (5.333 ms), 0.013 s (2.667 ms)",
-        "level                 sent peak 0.0 dBFS, RMS 0.0 dBFS, clipped 1 time; returned peak 0.0 dBFS, RMS -0.7 dBFS, clipped 4 times",
-        "alignment             - (the returned audio of damaged packets is too short or silent)",
-        "warning: the sent audio is clipped 1 time, first at 0.0 \u{b5}s: the source is too loud",
-        "warning: gaps, levels and alignment do not cover 2 packets: this host was too slow to analyze all audio",
-    ] {
-        assert!(text.lines().any(|shown| shown == line), "{line:?} is not in\n{text}");
-    }
-}
-
-#[test]
-fn non_finite_samples_appear_in_json_and_text() {
-    let limits = Limits::default();
-    // Packets 1 and 9 contain one NaN sample each. Packet 1 is missing, and packet 9 returned. The echo of packet 7 contained only silence.
-    let report = Report::new(&analyzed(|n| if n % 1_000 == 200 { f32::NAN } else { 0.5 }), &limits);
-    let document: Value = serde_json::from_str(&json::document(&report).unwrap()).unwrap();
-    let found = &document["audio_quality"];
-    assert_eq!([&found["source_non_finite_samples"], &found["source_replaced_samples"]], [2, 0]);
-    assert_eq!(
-        [&found["sent_levels"][0]["non_finite_samples"], &found["returned_levels"][0]["non_finite_samples"]],
-        [2, 1]
-    );
-    let text = text::details(&report, false);
-    for line in [
-        "level                 sent peak -6.0 dBFS, RMS -6.0 dBFS, 2 NaN or infinite samples; returned peak -6.0 dBFS, RMS -6.7 dBFS, 1 NaN or infinite sample",
-        "warning: 2 NaN or infinite samples in the source (sent unchanged): playback programs output noise or silence for these samples",
-    ] {
-        assert!(text.lines().any(|shown| shown == line), "{line:?} is not in\n{text}");
-    }
-    let mut run = analyzed(|_| 0.5);
-    let taken = SourceQuality { rate: 44_100, non_finite_samples: 1, replaced_samples: 1, ..SourceQuality::default() };
-    run.audio.as_mut().unwrap().source_quality = Some(taken);
-    let text = text::details(&Report::new(&run, &limits), false);
-    let line = "warning: 1 NaN or infinite sample in the source (replaced with 0)";
-    assert!(text.lines().any(|shown| shown == line), "{line:?} is not in\n{text}");
-}
-
-#[test]
-fn silent_microphone_adds_a_warning() {
-    let mut run = analyzed(|_| 0.0);
-    let note = |run: &RunResults| text::details(&Report::new(run, &Limits::default()), false);
-    assert!(note(&run).contains("warning: the sent audio is digital silence: check the source"), "{}", note(&run));
-    assert!(
-        note(&run).contains("level                 sent digital silence; returned digital silence\n"),
-        "{}",
-        note(&run)
-    );
-    run.audio.as_mut().unwrap().capture = Some(CaptureResults::default());
-    let server_report = "warning: the microphone delivered only digital silence. The microphone may be muted, or this program may lack permission";
-    assert!(note(&run).contains(server_report), "{}", note(&run));
 }

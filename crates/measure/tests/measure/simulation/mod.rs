@@ -1,7 +1,6 @@
 //! Seeded simulations of clients and echo servers. Their results are compared with an independent computation.
 
 mod client_and_echo;
-mod impaired_echo;
 mod link;
 mod log;
 mod net;

@@ -5,7 +5,6 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 
 use super::log::Event;
-use test_support::stun;
 
 /// A reply can match only one of the last 262,144 packets of its stream.
 const WINDOW: usize = 262_144;
@@ -47,21 +46,13 @@ pub(crate) struct Line {
 #[derive(Clone, Debug)]
 pub(crate) struct ReferenceConfig {
     pub(crate) peer: SocketAddr,
-    pub(crate) echo_delay: Option<i64>,
     /// Echo time, which includes the server delay, that AUDIO deadlines assume until the first AUDIO packet returns.
     pub(crate) expected_server_delay: i64,
     pub(crate) timeout: i64,
     pub(crate) answers_expected: bool,
     pub(crate) wait_for: bool,
-    /// The transaction IDs of the `--loss-direction` requests. Empty without this option.
-    pub(crate) requested: Vec<[u8; 12]>,
-    /// The index of the first event that is counted. Set only with `--loss-direction`. If `None`, [`after_first_answer`] computes this
-    /// index.
-    pub(crate) begin: Option<usize>,
     /// The time of a stop signal, if one ended the run.
     pub(crate) interrupted: Option<i64>,
-    /// When the server first reported its delay, and this delay.
-    pub(crate) reported: Option<(i64, i64)>,
 }
 
 /// One packet and the replies to it.
@@ -162,17 +153,6 @@ pub(crate) fn sent_packet(bytes: &[u8]) -> Option<(Stream, u32)> {
     }
 }
 
-/// The stream to which the server assigns a packet, and the sequence number in the packet's header.
-pub(crate) fn header(bytes: &[u8]) -> Option<(Stream, u32)> {
-    let stream = match packet_type(bytes)? {
-        1 => Stream::Audio,
-        4 => Stream::Keepalive,
-        5 => Stream::Ping,
-        _ => return None,
-    };
-    Some((stream, big_endian(&bytes[2..6])))
-}
-
 /// The stream and number of the packet that this packet answers. A pong may be too short to contain a number.
 fn answer(bytes: &[u8]) -> Option<(Stream, Option<u32>)> {
     match packet_type(bytes)? {
@@ -196,24 +176,11 @@ fn first_answer(peer: SocketAddr, log: &[Event]) -> Option<usize> {
     log.iter().position(|event| matches!(event, Event::Received { from, .. } if *from == peer))
 }
 
-/// Returns the index after the first reply if `--wait-for` is given, otherwise 0.
-pub(crate) fn after_first_answer(config: &ReferenceConfig, log: &[Event]) -> usize {
-    let first = config.wait_for.then(|| first_answer(config.peer, log));
-    first.map_or(0, |first| first.map_or(log.len(), |i| i + 1))
-}
-
-/// Whether this is a response to a request of `--loss-direction`.
-fn is_reported(requested: &[[u8; 12]], bytes: &[u8]) -> bool {
-    requested.iter().any(|id| stun::is_response(bytes, id))
-}
-
 /// Computes all numbers of a run from its log.
 pub(crate) fn count(config: &ReferenceConfig, log: &[Event]) -> ReferenceCounts {
-    // A report after these events is not known yet.
-    let reported = config.reported.filter(|(at, _)| log.last().is_some_and(|event| *at <= event.at()));
-    let config = &ReferenceConfig { reported, ..config.clone() };
     let first = config.wait_for.then(|| first_answer(config.peer, log));
-    let begin = config.begin.unwrap_or_else(|| after_first_answer(config, log));
+    // With `--wait-for`, counting starts after the first reply.
+    let begin = first.map_or(0, |first| first.map_or(log.len(), |i| i + 1));
     let (before, counted) = log.split_at(begin);
     let keepalives: HashSet<_> = before
         .iter()
@@ -239,8 +206,6 @@ pub(crate) fn count(config: &ReferenceConfig, log: &[Event]) -> ReferenceCounts 
                 );
                 sent.push(Packet { number, bytes, left: *at, refused: *refused, intact_at: None, damaged_copies: 0 });
             }
-            // Requests and responses of `--loss-direction` are not included in any other count.
-            Event::Received { from, bytes, .. } if *from == config.peer && is_reported(&config.requested, bytes) => {}
             Event::Received { at, from, bytes } => {
                 let Some((stream, number)) = answer(bytes).filter(|_| *from == config.peer) else {
                     numbers.stray += 1;
@@ -309,10 +274,7 @@ fn close(
     lines: &mut Vec<Line>,
 ) {
     let expected = counts.smallest_round_trip().unwrap_or(match stream {
-        Stream::Audio if config.answers_expected => match config.reported.filter(|_| config.echo_delay.is_none()) {
-            Some((_, delay)) => delay,
-            None => config.expected_server_delay,
-        },
+        Stream::Audio if config.answers_expected => config.expected_server_delay,
         Stream::Audio | Stream::Ping | Stream::Keepalive => 0,
     });
     counts.left = packets.iter().map(|packet| packet.left).collect();

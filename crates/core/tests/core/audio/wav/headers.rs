@@ -56,22 +56,6 @@ fn other_file_type_is_named_in_the_error() {
 }
 
 #[test]
-fn integer_samples_are_divided_by_half_their_range() {
-    let cases: [(u16, &[u8], &[f32]); 4] = [
-        // 8-bit samples are unsigned: 128 is silence.
-        (8, &[0, 128, 192, 255], &[-1.0, 0.0, 0.5, 127.0 / 128.0]),
-        (16, &[0x00, 0x80, 0x01, 0x00, 0xff, 0x7f], &[-1.0, 1.0 / 32_768.0, 32_767.0 / 32_768.0]),
-        (24, &[0, 0, 0x80, 1, 0, 0, 0, 0, 0x40], &[-1.0, 1.0 / 8_388_608.0, 0.5]),
-        (32, &[0, 0, 0, 0x80, 0, 0, 0, 0x20, 0xff, 0xff, 0xff, 0x7f], &[-1.0, 0.25, 1.0]),
-    ];
-    for (bits, data, expected) in cases {
-        let decoded = decode(&wav(&fmt(1, 1, 8_000, bits / 8, bits), data)).unwrap();
-        assert_eq!(decoded.samples, expected, "{bits} bits");
-        assert_eq!(decoded.format.is_lossy(), bits == 32, "{bits} bits");
-    }
-}
-
-#[test]
 fn float_samples_pass_bit_for_bit_even_if_non_finite() {
     let bits = [0x3f80_0000_u32, 0x8000_0000, 0x7fc0_0001, 0xff80_0000, 0x4120_0000, 0x0000_0001];
     let data: Vec<u8> = bits.iter().flat_map(|bits| bits.to_le_bytes()).collect();

@@ -7,8 +7,6 @@ use jamjam_measure::client::{RunResults, StreamKind, WaitResult};
 
 use super::differences::Differences;
 use super::expected_end;
-use super::log::Event;
-use super::loss_direction::{self, ClientView};
 use super::net::Host;
 use super::participants::{Participant, stream};
 use super::reference_counts::{self, ReferenceConfig, ReferenceCounts, Stream};
@@ -26,23 +24,13 @@ struct RunFacts {
     interrupted: Option<u64>,
     /// The maximum time by which the simulated machine can delay the client.
     slack: u64,
-    /// A tolerance in nanoseconds. The test computes the end of the run from the log. The run may end earlier by up to this tolerance. The
-    /// final `--loss-direction` query has a timeout. The timeout begins when the client first tries to send the request. The log contains
-    /// only the time at which the request is sent. If the socket blocks, this time is later than the first attempt.
-    early: i64,
     numbers: ReferenceCounts,
     run: RunResults,
 }
 
-/// Ends the client's run, and compares the client's report with the expected numbers. Returns the report, all differences, and whether the
-/// reported upstream loss was compared with the server's log.
-pub(crate) fn client(
-    host: Host<Participant>,
-    facts: &ClientFacts,
-    delay: u64,
-    server: &[Event],
-) -> (RunResults, Vec<String>, bool) {
-    let Host { node, log, ended, machine, address, .. } = host;
+/// Ends the client's run, and compares the client's report with the expected numbers. Returns the report and all differences.
+pub(crate) fn client(host: Host<Participant>, facts: &ClientFacts, delay: u64) -> (RunResults, Vec<String>) {
+    let Host { node, log, ended, machine, .. } = host;
     let ended = ended.expect("the simulation ran until every client had ended");
     let mut closing = facts.recorder.clone();
     let started = match &node {
@@ -61,27 +49,11 @@ pub(crate) fn client(
             (at, node.into_results("the server", at.map(Time::from_nanos), &mut closing))
         }
     };
-    let began = facts.config.loss_report_nonce.map(|_| ended as i64 - run.duration_ns as i64);
-    let config = ReferenceConfig {
-        requested: loss_direction::transactions(&log),
-        reported: loss_direction::reported_delay(&log, facts.config.peer),
-        ..reference_config(facts, interrupted)
-    };
-    let first = reference_counts::after_first_answer(&config, &log);
-    let index = began.map(|began| loss_direction::counts_from(&log, first, config.peer, began));
-    let config = ReferenceConfig { begin: index, ..config };
+    let config = reference_config(facts, interrupted);
     let numbers = reference_counts::count(&config, &log);
     let slack = if machine.stalls > 0.0 { 30_000_000 } else { machine.lateness };
-    let mut possible_ends = expected_end::possible_ends(&config, &log[numbers.begin..], slack as i64, None);
-    if let Some((requested, answered)) = loss_direction::final_request(&log, config.peer) {
-        // The run is extended until the final request is answered or 1 s has passed. If all packets have returned, the run is not extended.
-        // The test accepts a run that ends with this extension and a run that ends without it.
-        let closed = answered.unwrap_or(requested + 1_000_000_000);
-        possible_ends.extend(expected_end::possible_ends(&config, &log[numbers.begin..], slack as i64, Some(closed)));
-    }
-    let counted = numbers.begin;
-    let early = if config.requested.len() == 2 && machine.system.busy > 0.0 { 5_000_000 } else { 0 };
-    let run_facts = RunFacts { ended, interrupted, slack, early, numbers, run };
+    let possible_ends = expected_end::possible_ends(&config, &log[numbers.begin..], slack as i64);
+    let run_facts = RunFacts { ended, interrupted, slack, numbers, run };
 
     let mut differences = Differences::default();
     run_facts.check_begin_and_end(facts, &possible_ends, &mut differences);
@@ -89,11 +61,7 @@ pub(crate) fn client(
     run_facts.check_lines(facts, &mut differences);
     run_facts.check_sending(facts, &mut differences);
     replay::check(&run_facts.run, facts, started.unwrap_or_default(), &mut differences);
-    let interrupted = run_facts.interrupted.is_some();
-    let view =
-        ClientView { client: address, peer: config.peer, log: &log, server, clean: facts.clean, counted, interrupted };
-    let compared = loss_direction::check(&view, &run_facts.run, &mut differences);
-    (run_facts.run, differences.0, compared)
+    (run_facts.run, differences.0)
 }
 
 fn ns(duration: Duration) -> i64 {
@@ -105,15 +73,11 @@ fn reference_config(facts: &ClientFacts, interrupted: Option<u64>) -> ReferenceC
     let config = &facts.config;
     ReferenceConfig {
         peer: config.peer,
-        echo_delay: config.server_delay.map(ns),
         expected_server_delay: ns(config.first_echo_timeout),
         timeout: ns(config.timeout),
         answers_expected: config.replies_expected,
         wait_for: config.wait_for.is_some(),
-        requested: Vec::new(),
-        begin: None,
         interrupted: interrupted.map(|at| at as i64),
-        reported: None,
     }
 }
 
@@ -123,17 +87,12 @@ impl RunFacts {
         self.ended as i64 - self.run.duration_ns as i64
     }
 
-    /// The maximum time from the first `--loss-direction` request to the start of counting; 0 without `--loss-direction`.
-    fn requester(&self, facts: &ClientFacts) -> i64 {
-        facts.config.loss_report_nonce.map_or(0, |_| 1_000_000_000 + 2 * self.slack as i64)
-    }
-
     fn check_begin_and_end(&self, facts: &ClientFacts, possible_ends: &[i64], differences: &mut Differences) {
         let (slack, start) = (self.slack as i64, facts.start as i64);
         match (facts.config.wait_for, self.run.readiness_wait) {
             (None, wait) => {
                 differences.same("wait", None, wait);
-                differences.within("counting began", start, start + self.requester(facts), self.began());
+                differences.within("counting began", start, start, self.began());
             }
             (Some(_), None) => differences.0.push("wait: nothing is reported".to_owned()),
             (Some(wait_limit), Some(WaitResult { waited_ns, reply_received })) => {
@@ -142,7 +101,7 @@ impl RunFacts {
                 match (self.numbers.answered, self.interrupted) {
                     (Some(at), _) => {
                         differences.same("waited", at - start, waited);
-                        differences.within("counting began", at, at + slack + self.requester(facts), self.began());
+                        differences.within("counting began", at, at + slack, self.began());
                     }
                     (None, Some(at)) => differences.same("wait timed out", at as i64 - start, waited),
                     (None, None) => {
@@ -152,8 +111,8 @@ impl RunFacts {
             }
         }
         let ended = self.ended as i64;
-        let right = possible_ends.is_empty()
-            || possible_ends.iter().any(|end| (end - self.early..=end + 2 * slack).contains(&ended));
+        let right =
+            possible_ends.is_empty() || possible_ends.iter().any(|end| (*end..=end + 2 * slack).contains(&ended));
         if self.interrupted.is_none() && !right {
             differences
                 .0

@@ -2,7 +2,6 @@
 
 use super::log::Event;
 use super::reference_counts::{self, ReferenceConfig, STREAMS};
-use super::stun;
 
 /// A run ends 100 ms after all its packets have been sent and have returned.
 const GRACE: i64 = 100_000_000;
@@ -11,15 +10,13 @@ const GRACE: i64 = 100_000_000;
 /// complete when the last packet has been sent. After each later packet that the client reads, the run's end time is computed again. If the
 /// new end time is before the time of that packet, the run ends at once. The simulated machine can wake the client late, by at most `slack`
 /// nanoseconds. When a late client wakes after the end time, it may read a reply before it checks the deadline. The run may end with or
-/// without this reply. The final request of `--loss-direction` can extend the run. `closed` is the earliest end time of an extended run. If
-/// `closed` is `None`, the run is not extended.
-pub(crate) fn possible_ends(config: &ReferenceConfig, counted: &[Event], slack: i64, closed: Option<i64>) -> Vec<i64> {
-    let config = ReferenceConfig { wait_for: false, begin: None, interrupted: None, ..config.clone() };
-    let sent = |event: &Event| matches!(event, Event::Sent { bytes, .. } if !stun::is_loss_report_request(bytes));
+/// without this reply.
+pub(crate) fn possible_ends(config: &ReferenceConfig, counted: &[Event], slack: i64) -> Vec<i64> {
+    let config = ReferenceConfig { wait_for: false, interrupted: None, ..config.clone() };
+    let sent = |event: &Event| matches!(event, Event::Sent { .. });
     let Some(last) = counted.iter().rposition(sent) else { return Vec::new() };
     let last_left = counted[last].at();
-    let closed = closed.unwrap_or(last_left);
-    let mut end = expected_end(&config, &counted[..=last], last_left).max(closed);
+    let mut end = expected_end(&config, &counted[..=last], last_left).max(last_left);
     let mut ends = Vec::new();
     for known in last + 1..counted.len() {
         let at = counted[known].at();
@@ -29,7 +26,7 @@ pub(crate) fn possible_ends(config: &ReferenceConfig, counted: &[Event], slack: 
         if at > end + slack {
             return ends;
         }
-        end = expected_end(&config, &counted[..=known], last_left).max(at).max(closed);
+        end = expected_end(&config, &counted[..=known], last_left).max(at).max(last_left);
     }
     ends.push(end);
     ends

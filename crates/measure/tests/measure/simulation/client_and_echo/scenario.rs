@@ -40,8 +40,6 @@ pub(crate) struct ClientFacts {
     pub(crate) samples: Option<u64>,
     pub(crate) start: u64,
     pub(crate) recorder: OutcomeRecorder,
-    /// True if the upstream link never damages or truncates packets.
-    pub(crate) clean: bool,
 }
 
 /// A simulation and its clients. The clients are the hosts from number 1 on. Host 0 is the server.
@@ -128,7 +126,7 @@ fn client(rng: &mut Rng, net: &mut Net<Participant>, host: usize, delay: u64, th
     let recorder = OutcomeRecorder::default();
     let mut host =
         Host::new(here, Participant::Echo(Box::new(EchoServer::new(EchoConfig::default()))), machine(rng), start, true);
-    let mut facts = if prober {
+    let facts = if prober {
         let (probe_config, facts) = probe_config(rng, kind, start, &config, &recorder);
         host.node = Participant::Prober(Box::new(ClientNode::new(
             config,
@@ -155,11 +153,7 @@ fn client(rng: &mut Rng, net: &mut Net<Participant>, host: usize, delay: u64, th
     }
     net.hosts.push(host);
     for ends in [(here, server), (server, here)] {
-        let mut quality = quality(rng);
-        if ends.0 == here && facts.config.loss_report_nonce.is_some() && rng.clone().happens(0.5) {
-            (quality.damage, quality.truncation) = (0.0, 0.0);
-        }
-        facts.clean |= ends.0 == here && quality.damage == 0.0 && quality.truncation == 0.0;
+        let quality = quality(rng);
         net.links.insert(ends, Link::new(quality, rng.fork()));
     }
     if facts.config.wait_for.is_some() {
@@ -174,9 +168,6 @@ fn client(rng: &mut Rng, net: &mut Net<Participant>, host: usize, delay: u64, th
 fn config(rng: &mut Rng, peer: SocketAddr, evaluated_stream: StreamKind, prober: bool, delay: u64) -> RunConfig {
     let about = rng.pick(&[0, delay / 2, delay, delay + 3 * MS]);
     let given = rng.happens(0.4).then(|| Duration::from_nanos(about));
-    // Drawn from a clone of the generator, so that the pinned seeds still draw the same scenarios.
-    let mut aside = rng.clone().fork();
-    let loss_report_nonce = aside.happens(0.5).then(|| u128::from(aside.bits()) << 64 | u128::from(aside.bits()));
     RunConfig {
         peer,
         evaluated_stream,
@@ -189,8 +180,8 @@ fn config(rng: &mut Rng, peer: SocketAddr, evaluated_stream: StreamKind, prober:
         timeout: Duration::from_millis(rng.pick(&[30, 150, 500, 2_000])),
         replies_expected: true,
         wait_for: rng.happens(0.15).then(|| Duration::from_millis(rng.between(500, 3_000))),
-        loss_report_nonce,
-        loss_direction: loss_report_nonce.is_some(),
+        loss_report_nonce: None,
+        loss_direction: false,
     }
 }
 
@@ -218,7 +209,6 @@ fn probe_config(
         samples: None,
         start,
         recorder: recorder.clone(),
-        clean: false,
     };
     (ProbeConfig { stream_kind, count, interval: Duration::from_nanos(interval), payload_len }, facts)
 }
@@ -270,7 +260,6 @@ fn sound(
         samples: Some((packets - 1) * u64::from(frame_samples) + u64::from(last)),
         start,
         recorder: recorder.clone(),
-        clean: false,
     };
     (AudioStreamConfig { sample_rate, channels, frame_samples, first_sequence }, sound, facts)
 }

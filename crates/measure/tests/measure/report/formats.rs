@@ -1,0 +1,214 @@
+//! The text, Markdown and JUnit reports. A snapshot contains all three reports of a run.
+
+use std::time::Duration;
+
+use jamjam_core::stats::{HostTiming, PacingStats, StreamStats};
+use jamjam_core::time::Time;
+use jamjam_measure::client::{AudioResults, RunKind, RunResults, StopSignal, StreamKind, WaitResult};
+use jamjam_measure::report::limits::Limits;
+use jamjam_measure::report::{Report, junit, markdown, text};
+use roxmltree::{Document, Node};
+use test_support::snapshot;
+
+use super::runs::{MS, all_lost, probe, send, stream};
+
+/// Compares the text, the visible part of the Markdown and the JUnit XML with a snapshot.
+fn assert_formats(snapshot: &str, report: &Report, error: Option<&str>) {
+    let text = text::details(report, false);
+    let summary = markdown::summary(report, error);
+    let (shown, folded) = summary.split_once("<details>\n").expect("a collapsed section");
+    assert_eq!(folded, format!("<summary>The whole report</summary>\n\n```text\n{text}```\n\n</details>\n"));
+    let junit = junit_document(report, error).replace(env!("CARGO_PKG_VERSION"), "VERSION");
+    snapshot::assert_matches(
+        &format!("measure/report/{snapshot}"),
+        &format!("{text}\n=== Markdown\n{shown}=== JUnit\n{junit}"),
+    );
+}
+
+/// The JUnit XML. Its totals must equal the number of its test cases, and the times of the cases must add up to the time of the run.
+pub(super) fn junit_document(report: &Report, error: Option<&str>) -> String {
+    let text = junit::document(report, error).expect("a document");
+    let document = Document::parse(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    let root = document.root_element();
+    let suite = root.first_element_child().expect("a suite");
+    let is_case = |node: &Node| node.has_tag_name("testcase");
+    let with =
+        |kind: &str| suite.children().filter(|node| node.children().any(|child| child.has_tag_name(kind))).count();
+    for (attribute, count) in [
+        ("tests", suite.children().filter(is_case).count()),
+        ("failures", with("failure")),
+        ("errors", with("error")),
+        ("skipped", with("skipped")),
+    ] {
+        for node in [suite, root] {
+            assert_eq!(node.attribute(attribute), Some(count.to_string().as_str()), "{attribute}: {text}");
+        }
+    }
+    for node in document.descendants().filter(|node| node.has_tag_name("failure") || node.has_tag_name("error")) {
+        // Some readers show only the text of a failure.
+        let (body, message) = (node.text().expect("a text"), node.attribute("message").expect("a message"));
+        assert!(body.starts_with(message), "{text}");
+    }
+    let seconds = |node: Node| node.attribute("time").expect("a time").parse::<f64>().expect("seconds");
+    let cases: f64 = suite.children().filter(is_case).map(seconds).sum();
+    assert!((cases - seconds(suite)).abs() < 1e-9, "{text}");
+    text.clone()
+}
+
+fn limits(max_loss: f64) -> Limits {
+    Limits { max_loss: Some(max_loss), ..Limits::default() }
+}
+
+#[test]
+fn run_with_every_limit_and_one_lost_packet_matches_its_snapshot() {
+    // |D| is always 500 ns, so J rises from 31.25 ns towards 500 ns. The mean of J is 424 ns, and the last value of J is 499 ns.
+    let ping = StreamStats { sent: 100, lost: 1, ..stream(StreamStats::new(), (0..99).map(|n| 40_000 + n * 500)) };
+    let run = RunResults { started_unix_ms: 1_700_000_000_123, duration_ns: 1_003_000_000, ..probe(ping) };
+    let limits = Limits {
+        max_loss: Some(0.0),
+        max_p50: Some(Duration::from_micros(64)),
+        max_p99: Some(Duration::from_millis(5)),
+        max_jitter: Some(Duration::from_millis(1)),
+    };
+    assert_formats("one-lost-packet", &Report::new(&run, &limits), None);
+}
+
+#[test]
+fn interrupted_send_matches_its_snapshot() {
+    let audio = AudioResults {
+        stats: StreamStats { reordered: 1, ..stream(StreamStats::with_rtt_baseline(), [100_060_000; 1_000]) },
+        sample_rate: 48_000,
+        channels: 1,
+        frame_samples: 128,
+        payload_bytes: 512,
+        recorded_samples: Some(128_000),
+        ..AudioResults::default()
+    };
+    let mut pacing = PacingStats::default();
+    for n in 0..1_000 {
+        let due = Time::from_millis(n * 10);
+        pacing.on_sent(due, due + Duration::from_micros(if n < 999 { 2 } else { 900 }));
+    }
+    let run = RunResults {
+        duration_ns: 10_100_000_000,
+        ping: Some(stream(StreamStats::new(), [60_000, 60_000, 70_000])),
+        keepalive: Some(StreamStats { sent: 3, in_flight: 3, ..StreamStats::new() }),
+        pacing: Some(pacing),
+        interrupted: Some(StopSignal::Interrupt),
+        stray: 1,
+        ..send(audio)
+    };
+    assert_formats("interrupted-send", &Report::new(&run, &Limits::default()), None);
+}
+
+#[test]
+fn run_without_replies_matches_its_snapshot() {
+    let run = RunResults { duration_ns: 3_000_000_000, ..probe(all_lost()) };
+    let (max_p99, max_jitter) = (Some(Duration::from_millis(5)), Some(Duration::from_millis(1)));
+    assert_formats("no-replies", &Report::new(&run, &Limits { max_p99, max_jitter, ..limits(0.5) }), None);
+    let readiness_wait = Some(WaitResult { waited_ns: 3_000_000_000, reply_received: false });
+    let waited = RunResults { readiness_wait, ping: None, ..probe(StreamStats::new()) };
+    assert_formats("wait-timed-out", &Report::new(&waited, &limits(0.0)), None);
+}
+
+#[test]
+fn damage_and_refused_packets_match_their_snapshots() {
+    let stats = StreamStats { sent: 10, damaged: 2, ..stream(StreamStats::with_rtt_baseline(), [MS; 8]) };
+    let damaged = send(AudioResults { stats, configured_server_delay_ns: Some(0), ..AudioResults::default() });
+    assert_formats("damaged", &Report::new(&damaged, &Limits::default()), None);
+    let quiet = |not_sent| {
+        let stats = StreamStats { sent: 5 - not_sent, in_flight: 5 - not_sent, not_sent, ..StreamStats::new() };
+        RunResults { replies_expected: false, ..send(AudioResults { stats, ..AudioResults::default() }) }
+    };
+    assert_formats("no-replies-expected", &Report::new(&quiet(0), &Limits::default()), None);
+    assert_formats("not-all-sent", &Report::new(&quiet(2), &Limits::default()), None);
+    let send_errors = vec!["EPERM: Operation not permitted".to_owned()];
+    let stats = stream(StreamStats { not_sent: 3, send_failed: 3, ..StreamStats::new() }, [MS; 100]);
+    let host_timing = Some(HostTiming { send_errors, ..HostTiming::default() });
+    let refused = RunResults { host_timing, ..probe(stats) };
+    assert_formats("refused-packets", &Report::new(&refused, &limits(0.0)), None);
+}
+
+#[test]
+fn incomplete_run_has_not_passed() {
+    let complete = probe(stream(StreamStats::new(), [MS; 100]));
+    // `head` has read enough, and the exit code is 0.
+    for (signal, error, heading, case) in [
+        (None, None, "PASSED", "/>"),
+        (None, Some("gone"), "ABORTED", "<error message=\"gone\""),
+        (Some(StopSignal::Terminate), None, "INTERRUPTED", "<error message=\"interrupted by SIGTERM\""),
+        (Some(StopSignal::Hangup), None, "INTERRUPTED", "<error message=\"interrupted by SIGHUP\""),
+        (Some(StopSignal::ClosedPipe), None, "INTERRUPTED", "<skipped message=\"interrupted by SIGPIPE\""),
+        (Some(StopSignal::ClosedPipe), Some("gone"), "ABORTED", "<error message=\"gone\""),
+    ] {
+        let run = RunResults { interrupted: signal, ..complete.clone() };
+        let report = Report::new(&run, &limits(0.0));
+        let summary = markdown::summary(&report, error);
+        assert!(summary.starts_with(&format!("## {heading}: probe 127.0.0.1:5000\n")), "{summary}");
+        let reason = "\nreceived SIGTERM; results so far: all limits met. The run took 0.0 µs.\n";
+        assert_eq!(summary.contains(reason), signal == Some(StopSignal::Terminate), "{summary}");
+        let junit = junit_document(&report, error);
+        let (_, first) = junit.split_once("<testcase name=\"run completed\"").expect("a case");
+        assert!(first.split_once("</testcase>").map_or(first, |(first, _)| first).contains(case), "{junit}");
+    }
+}
+
+#[test]
+fn histogram_bar_of_one_value_is_visible() {
+    let run = probe(stream(StreamStats::new(), [vec![1_000; 9_900], vec![3_000], vec![5_000; 150]].concat()));
+    let summary = text::details(&Report::new(&run, &Limits::default()), false);
+    assert!(summary.contains("3.0 µs to 4.0 µs  █ 1\n"), "{summary}");
+}
+
+#[test]
+fn last_line_is_the_verdict_and_color_adds_only_escape_codes() {
+    let complete = probe(stream(StreamStats::new(), [MS; 100]));
+    let silent = StreamStats { sent: 5, in_flight: 5, ..StreamStats::new() };
+    let silent = RunResults { replies_expected: false, ..probe(silent) };
+    let figures = "100 sent, 0 % lost, RTT p50/p99 1/1 ms, jitter buffer 0.0 ms";
+    for (run, limits, last) in [
+        (&complete, Limits::default(), format!("measured: {figures}")),
+        (&complete, limits(0.0), format!("PASSED: {figures}")),
+        (&silent, Limits::default(), "measured: 5 sent, no replies expected".to_owned()),
+        (&probe(all_lost()), Limits::default(), "FAILED: 100 sent, 100 % lost".to_owned()),
+    ] {
+        let report = Report::new(run, &limits);
+        let (plain, colored) = (text::details(&report, false), text::details(&report, true));
+        assert_eq!(plain.lines().last(), Some(last.as_str()));
+        let mut stripped = colored.clone();
+        for code in ["\x1b[0m", "\x1b[1m", "\x1b[31m", "\x1b[32m", "\x1b[33m"] {
+            stripped = stripped.replace(code, "");
+        }
+        assert!(stripped == plain && !plain.contains('\x1b'), "{colored}");
+        assert_eq!(colored.contains("\x1b[31mFAILED\x1b[0m"), last.starts_with("FAILED"), "{colored}");
+    }
+}
+
+#[test]
+fn hostile_target_name_is_escaped() {
+    let named = |target: &str| RunResults {
+        ping: Some(stream(StreamStats::new(), [MS; 3])),
+        ..RunResults::new(RunKind::Probe, target, StreamKind::Ping)
+    };
+    let target = "\"/><failure x='&amp;]]>\u{0}\u{1b}[31m\u{fffe}<!-- é";
+    let text = junit_document(&Report::new(&named(target), &Limits::default()), Some(target));
+    let document = Document::parse(&text).expect("XML");
+    let property = document.descendants().find(|node| node.attribute("name") == Some("target")).expect("the target");
+    let value = property.attribute("value").expect("a value");
+    assert!(value.starts_with("\"/><failure x='&amp;]]>") && value.ends_with("<!-- é"), "{value:?}");
+    assert!(!document.descendants().any(|node| node.has_tag_name("failure")), "{text}");
+    assert!(!text.contains(['\0', '\u{1b}', '\u{fffe}']), "{text:?}");
+
+    let target = "a|b`c\n## d <img src=x> ~~&amp;~~ [e](f) *g* _h_ \\\n````\ni";
+    let summary = markdown::summary(&Report::new(&named(target), &Limits::default()), Some(target));
+    let (shown, folded) = summary.split_once("<details>\n").expect("a collapsed section");
+    let escaped =
+        "a\\|b\\`c \\#\\# d &lt;img src=x&gt; \\~\\~&amp;amp;\\~\\~ \\[e\\](f) \\*g\\* \\_h\\_ \\\\ \\`\\`\\`\\` i";
+    let mut lines = shown.lines();
+    assert_eq!(lines.next(), Some(format!("## ABORTED: probe {escaped}").as_str()));
+    assert_eq!(lines.nth(1).and_then(|line| line.split("; results so far").next()), Some(escaped));
+    // The fence is one backtick longer than the longest run of backticks inside the block. Therefore, the block ends at the right place.
+    assert!(folded.starts_with("<summary>The whole report</summary>\n\n`````text\n"), "{folded}");
+    assert!(folded.ends_with("\n`````\n\n</details>\n"), "{folded}");
+    assert_eq!(folded.matches("`````").count(), 2, "{folded}");
+}
