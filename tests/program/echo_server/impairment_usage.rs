@@ -1,9 +1,7 @@
 //! The program rejects invalid impairment options with a helpful message. The check precedes the first socket and the first packet.
 
-use client::program;
-use server::process;
-use test_support::client;
-use test_support::server;
+use test_support::client::{self, program};
+use test_support::server::process;
 
 #[test]
 fn invalid_impairment_options_are_rejected_with_a_reason() {

@@ -9,7 +9,8 @@ use serde_json::json;
 use tungstenite::Message;
 
 use super::example_program;
-use crate::signaling_server::control_surface::{Surface, joined, receive, send};
+use super::joined;
+use test_support::server::member::Member;
 
 /// Microseconds since 1970.
 fn now() -> u64 {
@@ -17,13 +18,8 @@ fn now() -> u64 {
 }
 
 /// The next meter value.
-fn meter(surface: &mut Surface) -> f64 {
-    loop {
-        let message = receive(surface);
-        if message["type"] == "visualization" {
-            return message["data"][0].as_f64().unwrap();
-        }
-    }
+fn meter(surface: &mut Member) -> f64 {
+    surface.skip_to("visualization")["data"][0].as_f64().unwrap()
 }
 
 /// Kills the process at the end of the test.
@@ -58,29 +54,24 @@ fn example_applies_scheduled_values_and_sends_its_meter() {
     let mut surface = joined(address, code, None);
     assert_eq!(meter(&mut surface), 0.0);
     let at = now() + 400_000;
-    send(&mut surface, &json!({"type": "param", "param": "gain", "value": 0.25, "at": at}));
-    send(&mut surface, &json!({"type": "trigger", "name": "note_on"}));
-    send(&mut surface, &json!({"type": "trigger", "name": "note_on", "at": 1}));
+    surface.send_json(&json!({"type": "param", "param": "gain", "value": 0.25, "at": at}));
+    surface.send_json(&json!({"type": "trigger", "name": "note_on"}));
+    surface.send_json(&json!({"type": "trigger", "name": "note_on", "at": 1}));
     // An event whose time is too far ahead is applied immediately.
-    send(&mut surface, &json!({"type": "trigger", "name": "note_on", "at": 1e300}));
+    surface.send_json(&json!({"type": "trigger", "name": "note_on", "at": 1e300}));
     let mut notes = 0.0;
     while notes < 3.0 {
-        let message = receive(&mut surface);
-        if message["type"] == "update" {
-            assert_eq!(message["param"], "notes");
-            notes = message["value"].as_f64().unwrap();
-        }
+        let message = surface.skip_to("update");
+        assert_eq!(message["param"], "notes");
+        notes = message["value"].as_f64().unwrap();
     }
     while meter(&mut surface) == 0.0 {}
     assert!(now() >= at, "{} µs too early", at - now());
     assert_eq!(meter(&mut surface), 0.25);
     let id = example.0.id().to_string();
     assert!(Command::new("sh").args(["-c", "kill -s INT \"$0\"", &id]).status().unwrap().success());
-    let frame = loop {
-        if let Message::Close(frame) = surface.read().unwrap() {
-            break frame.unwrap();
-        }
-    };
+    let close = std::iter::repeat_with(|| surface.0.read().unwrap()).find(Message::is_close);
+    let Some(Message::Close(Some(frame))) = close else { panic!("{close:?}") };
     assert_eq!(u16::from(frame.code), 1_001);
     drop(surface);
     assert!(lines.any(|line| line == "3 notes, 0 events lost"));
