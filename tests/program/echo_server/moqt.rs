@@ -2,14 +2,14 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use jamjam_dev::io::moqt::connect::MoqtConnectError;
 use jamjam_dev::io::tls::Fingerprint;
 use jamjam_dev::io::tls::client::TrustPolicy;
-use jamjam_dev::moqt::client::{FramePayload, MoqtClientConfig, MoqtClientEvent, MoqtRunOutcome};
+use jamjam_dev::moqt::client::{FramePayload, MoqtClientConfig, MoqtClientEvent};
 use quinn::crypto::rustls::QuicClientConfig;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -255,30 +255,4 @@ fn packets_dropped_by_the_kernel_are_counted_for_both_sockets() {
     }
     let stats = server.stop("TERM");
     assert_eq!(count(moqt_stats(&stats.lines), "kernel_dropped"), last);
-}
-
-#[test]
-fn stop_closes_sessions_with_code_0_and_the_server_exits() {
-    for index in [0, 1] {
-        let (server, log) = start(&[]);
-        let connect_options = connect_options(log.urls()[index], &log.pinned());
-        let (sender, receiver) = mpsc::channel();
-        let client = thread::spawn(move || {
-            let watch = |event: &MoqtClientEvent| {
-                _ = matches!(event, MoqtClientEvent::FrameReturned { .. }).then(|| sender.send(()));
-            };
-            run_and_watch(&connect_options, &groups(None), watch).map(|run_result| run_result.outcome)
-        });
-        receiver.recv_timeout(TEST_TIMEOUT).expect("an echo");
-        let stopped = server.stop("TERM");
-        // A process that does not shut down in time exits with 143.
-        assert_eq!(stopped.code, Some(0));
-        // The last statistics are logged after the last session.
-        let stats = moqt_stats(&stopped.lines);
-        assert!(stats.contains("connections_open=0"), "{stats}");
-        let outcome = client.join().unwrap().unwrap();
-        let closed =
-            MoqtRunOutcome::Closed { code: 0, reason: "server is shutting down".to_owned(), closed_locally: false };
-        assert_eq!(outcome, closed);
-    }
 }

@@ -3,32 +3,8 @@
 use std::fs;
 use std::net::UdpSocket;
 
-use super::options::{start_error, usage_error};
+use super::options::start_error;
 use test_support::certificate::Authority;
-use test_support::server::process::run;
-
-#[test]
-fn invalid_option_combinations_are_usage_errors() {
-    for (options, expected) in [
-        (&["--moqt", "https://localhost:4443/echo"][..], "give ADDR:PORT, such as localhost:4443"),
-        (&["--moqt", "localhost:70000"], "give ADDR:PORT"),
-        (&["--moqt", "--delay", "-1"], "--delay"),
-        (&["--moqt", "--cert", "x"], "--key <FILE>"),
-        (&["--moqt", "--key", "x"], "--cert <FILE>"),
-        (&["--cert", "x", "--key", "y"], "--moqt [<ADDR:PORT>]|--moqt-only"),
-        (&["--moqt-only", "--port", "5000"], "cannot be used with"),
-        (&["--moqt-only", "--max-buffer", "1MiB"], "cannot be used with"),
-        (&["--moqt-only", "--spin", "0"], "cannot be used with"),
-        (&["--moqt-only", "--max-bitrate-per-source", "5mbit"], "cannot be used with"),
-        (&["--moqt-only", "--limit-loopback"], "cannot be used with"),
-        (&["--moqt-only", "--room-name", "x"], "cannot be used with"),
-        (&["--moqt-only", "--loss", "1%"], "cannot be used with"),
-        (&["--moqt-only", "--with-signaling"], "cannot be used with"),
-    ] {
-        let error = usage_error(&run(&[&["echo-server"], options].concat(), |_| {}), 2);
-        assert!(error.contains(expected), "{options:?}: {error}");
-    }
-}
 
 #[test]
 fn port_in_use_is_reported_in_one_line_for_each_family() {
@@ -62,18 +38,6 @@ fn one_port_for_udp_and_moqt_is_a_usage_error() {
         line,
         format!("jamjam-dev: --port and --moqt both use UDP port {port}; choose a different port for one of them")
     );
-}
-
-#[test]
-fn unknown_host_foreign_address_or_missing_file_is_reported_in_one_line() {
-    let line = start_error(&["--moqt-only", "--moqt", "studio.invalid"], 3);
-    assert!(line.starts_with("jamjam-dev: --moqt studio.invalid:4443: cannot find an address for host"), "{line}");
-    let line = start_error(&["--moqt-only", "--moqt", "203.0.113.7:0"], 3);
-    let foreign = "jamjam-dev: --moqt: cannot listen on 203.0.113.7:0: this machine has no such address";
-    assert!(line.starts_with(foreign), "{line}");
-    let files = ["--cert", "/nowhere/cert", "--key", "/nowhere/key"];
-    let line = start_error(&[&["--moqt-only", "--moqt", "127.0.0.1:0"], &files[..]].concat(), 3);
-    assert!(line.contains("cannot use /nowhere/"), "{line}");
 }
 
 #[test]

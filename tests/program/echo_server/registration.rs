@@ -13,7 +13,7 @@ use test_support::client::server::closed_tcp_port;
 use test_support::server::client::Client;
 use test_support::server::member::Member;
 use test_support::server::packet::{audio, keepalive};
-use test_support::server::process::{Server, run};
+use test_support::server::process::Server;
 use test_support::server::{namespace, poll_until};
 
 /// An echo server that registers with `signaling`.
@@ -343,43 +343,4 @@ fn one_process_runs_both_servers() {
     assert_eq!(stopped.code, Some(0));
     stopped.stats();
     assert!(!stopped.lines.iter().any(|line| line.contains(" WARN ")), "{:#?}", stopped.lines);
-}
-
-#[test]
-fn invalid_registration_options_are_rejected_with_a_reason() {
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let taken_port = format!("--with-signaling={}", taken.local_addr().unwrap().port());
-    let needs_signaling = "<--signaling-url <URL>|--with-signaling [<PORT>]>";
-    for (options, code, expected) in [
-        (
-            "--signaling-url localhost:8080",
-            2,
-            "the scheme is missing or unknown; write ws://HOST:PORT, or wss:// for TLS",
-        ),
-        ("--signaling-url ws://me:sec/ret@host", 2, "invalid URL; expected ws://HOST:PORT"),
-        ("--public-addr 192.0.2.1", 2, needs_signaling),
-        ("--stun 192.0.2.1", 2, needs_signaling),
-        ("--ca x", 2, needs_signaling),
-        ("--insecure", 2, needs_signaling),
-        ("--with-signaling --signaling-url ws://host", 2, "cannot be used with"),
-        ("--with-signaling=99999", 2, "give a port from 0 to 65535"),
-        ("--with-signaling=x", 2, "invalid value 'x'"),
-        ("--with-signaling --public-addr 0.0.0.0:5000", 2, "0.0.0.0 is not a reachable address"),
-        ("--with-signaling --public-addr [::]", 2, ":: is not a reachable address"),
-        ("--with-signaling --public-addr host:99999", 2, "invalid port `99999`"),
-        ("--with-signaling --public-addr a --stun b", 2, "cannot be used with"),
-        ("--with-signaling --stun 0.0.0.0:3478", 2, "0.0.0.0 is not a reachable address"),
-        ("--with-signaling --stun [2001:db8::1]", 3, "has only IPv6 addresses, but the echo server listens on IPv4. "),
-        (&taken_port, 3, "is in use"),
-        ("--signaling-url wss://localhost --ca /does/not/exist", 3, "cannot use /does/not/exist: "),
-        ("--signaling-url wss://localhost --ca Cargo.toml", 3, "Cargo.toml: it contains no certificate"),
-        ("--signaling-url wss://localhost --ca x --insecure", 2, "cannot be used with"),
-    ] {
-        let arguments: Vec<&str> =
-            "echo-server --host 127.0.0.1 --port 0".split(' ').chain(options.split(' ')).collect();
-        let output = run(&arguments, |command| _ = command.current_dir(env!("CARGO_MANIFEST_DIR")));
-        let error = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(code), "{options}: {error}");
-        assert!(error.contains(expected) && !error.contains("ret@"), "{options}: {error}");
-    }
 }

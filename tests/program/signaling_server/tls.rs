@@ -25,72 +25,57 @@ use super::get_over_tls;
 use test_support::certificate::{Authority, trusting};
 use test_support::server::TEST_TIMEOUT;
 use test_support::server::process::{Server, run};
+use test_support::snapshot;
 
-/// The error line of a server that is started with these options.
-fn start_error(code: i32, options: &[&str]) -> String {
-    let output = run(&[&["signaling-server", "--host", "127.0.0.1", "--port", "0"], options].concat(), |_| {});
-    assert_eq!(output.status.code(), Some(code), "{options:?}");
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(stderr.lines().count(), 1, "{stderr}");
-    // As soon as a server listens, it writes its address to the log. Here, the error is the only line, so this server never listened.
-    stderr.strip_prefix("jamjam-dev: ").unwrap_or_else(|| panic!("{stderr}")).trim_end().to_owned()
-}
-
+/// Each line has the names of the certificate file and of the key file. The error follows.
 #[test]
 fn certificate_file_error_is_reported_with_its_remedy() {
     let authority = Authority::new();
     let pair = authority.certify();
-    let write = |name: &str, text: &str| {
-        let path = authority.file(name);
-        fs::write(&path, text).unwrap();
-        path.to_str().unwrap().to_owned()
-    };
-    let [_, cert, _, key] = pair.options();
-    let pem = fs::read_to_string(cert).unwrap();
-    let pem_block = |kind: &str| format!("-----BEGIN {kind}-----\nAAAA\n-----END {kind}-----\n");
-    let missing_file = authority.file("gone").to_str().unwrap().to_owned();
-    let empty = write("empty", "");
-    let encrypted = write("encrypted", &pem_block("ENCRYPTED PRIVATE KEY"));
-    let rsa = pem_block("RSA PRIVATE KEY").replace("AAAA", "Proc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAAAA");
-    let rsa = write("rsa", &rsa);
-    let unsupported = write("unsupported", &pem_block("PRIVATE KEY"));
-    let cut = write("cut", &pem[..pem.len() / 2]);
-    let invalid_base64 = write("base64", &pem.replacen("MII", "!!!", 1));
-    let invalid_der = write("der", &pem_block("CERTIFICATE"));
-    let of = |name, from, until| authority.certify_for(name, from, until).options().map(str::to_owned);
-    let [_, _, _, other_key] = of("other", (2000, 1, 1), (2200, 1, 1));
-    let [_, expired, _, expired_key] = of("expired", (2000, 1, 1), (2020, 2, 3));
-    let [_, early, _, early_key] = of("early", (2190, 4, 5), (2200, 1, 1));
-    let (no_certificate, no_key) =
-        ("contains no certificate in PEM format", "contains no unencrypted private key in PEM format");
-    let correct_clock = "only from 2190-04-05T00:00:00Z to 2200-01-01T00:00:00Z; renew it, or correct the clock";
-    for (cert, key, named, expected) in [
-        (missing_file.as_str(), key, missing_file.as_str(), "cannot use "),
-        (cert, &missing_file, &missing_file, "cannot use "),
-        (&empty, key, &empty, no_certificate),
-        (key, key, key, no_certificate),
-        (cert, &empty, &empty, no_key),
-        (cert, cert, cert, no_key),
-        (cert, &encrypted, &encrypted, no_key),
-        (cert, &rsa, &rsa, no_key),
-        (cert, &unsupported, &unsupported, "failed to parse private key"),
-        (&cut, key, &cut, "PEM text is damaged"),
-        (&invalid_base64, key, &invalid_base64, "PEM text is damaged"),
-        (&invalid_der, key, &invalid_der, "cannot use "),
-        (cert, &other_key, &other_key, "does not belong to the first certificate in "),
-        (&expired, &expired_key, &expired, "only from 2000-01-01T00:00:00Z to 2020-02-03T00:00:00Z; renew it"),
-        (&early, &early_key, &early, correct_clock),
+    authority.certify_for("other", (2000, 1, 1), (2200, 1, 1));
+    authority.certify_for("expired", (2000, 1, 1), (2020, 2, 3));
+    authority.certify_for("early", (2190, 4, 5), (2200, 1, 1));
+    let pem = fs::read_to_string(&pair.cert).unwrap();
+    let block = |kind: &str| format!("-----BEGIN {kind}-----\nAAAA\n-----END {kind}-----\n");
+    let rsa = block("RSA PRIVATE KEY").replace("AAAA", "Proc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAAAA");
+    for (name, text) in [
+        ("empty", String::new()),
+        ("encrypted-key", block("ENCRYPTED PRIVATE KEY")),
+        ("encrypted-rsa-key", rsa),
+        ("unsupported-key", block("PRIVATE KEY")),
+        ("cut", pem[..pem.len() / 2].to_owned()),
+        ("invalid-base64", pem.replacen("MII", "!!!", 1)),
+        ("invalid-der", block("CERTIFICATE")),
     ] {
-        let line = start_error(3, &["--cert", cert, "--key", key]);
-        assert!(line.contains(named) && line.contains(expected), "{expected}\n{line}");
+        fs::write(authority.file(name), text).unwrap();
     }
-    for (options, expected) in [
-        (&["--cert", cert][..], "add --key FILE"),
-        (&["--key", key], "add --cert FILE"),
-        (&["--cert", cert, "--key", ""], "add --key FILE"),
+    let folder = format!("{}/", authority.file("x").parent().unwrap().display());
+    let mut errors = String::new();
+    for (cert, key) in [
+        ("missing", "server.key"),
+        ("server.pem", "missing"),
+        ("empty", "server.key"),
+        ("server.key", "server.key"),
+        ("server.pem", "empty"),
+        ("server.pem", "server.pem"),
+        ("server.pem", "encrypted-key"),
+        ("server.pem", "encrypted-rsa-key"),
+        ("server.pem", "unsupported-key"),
+        ("cut", "server.key"),
+        ("invalid-base64", "server.key"),
+        ("invalid-der", "server.key"),
+        ("server.pem", "other.key"),
+        ("expired.pem", "expired.key"),
+        ("early.pem", "early.key"),
     ] {
-        assert!(start_error(2, options).contains(expected), "{options:?}");
+        let files = [cert, key].map(|name| authority.file(name).to_str().unwrap().to_owned());
+        let options = ["--host", "127.0.0.1", "--port", "0", "--cert", &files[0], "--key", &files[1]];
+        let output = run(&[&["signaling-server"], &options[..]].concat(), |_| {});
+        assert_eq!(output.status.code(), Some(3), "{cert} {key}: {output:?}");
+        let error = String::from_utf8(output.stderr).unwrap().replace(&folder, "");
+        errors += &format!("{cert} {key}\n{error}\n");
     }
+    snapshot::assert_matches("servers/certificate_errors", &errors);
 }
 
 #[test]

@@ -16,7 +16,7 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 use test_support::server::member::Member;
-use test_support::server::process::{Server, program as command, run};
+use test_support::server::process::{Server, program as command};
 use test_support::server::{TEST_TIMEOUT, poll_until};
 use tungstenite::Message;
 
@@ -100,23 +100,6 @@ fn rooms_of_the_options_are_printed() {
         assert!(code.len() == 6 && code.bytes().all(|byte| byte.is_ascii_digit()), "{code}");
     }
     assert_ne!(random[0], random[1]);
-}
-
-#[test]
-fn invalid_room_options_are_usage_errors() {
-    for (options, expected) in [
-        ("--bbx-room 4711 --bbx-room 4711", "--bbx-room (BBX_ROOM in the environment): 4711 is given twice"),
-        ("--bbx-room 4712,4711,any,4711", "4711 is given twice"),
-        ("--dialect jamjam --bbx-room 4711", "add --dialect bbx"),
-        ("--bbx-max-rooms 1 --bbx-room 4711 --bbx-room 4712", "the maximum number of rooms (1) is open"),
-        ("--bbx-room 47x1", "give a code of 4 to 6 digits, or `any`"),
-    ] {
-        let fixed = ["signaling-server", "--host", "127.0.0.1", "--port", "0"];
-        let output = run(&fixed.into_iter().chain(options.split(' ')).collect::<Vec<_>>(), |_| {});
-        let stderr = String::from_utf8(output.stderr).unwrap();
-        assert!(output.status.code() == Some(2) && stderr.contains(expected), "{options}: {stderr}");
-        assert!(output.stdout.is_empty(), "{options}");
-    }
 }
 
 #[test]

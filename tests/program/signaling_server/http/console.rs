@@ -26,33 +26,34 @@ fn state_lists_rooms_members_and_activity() {
     member.receive_type("Error");
     let second = state(&server, "?after=0");
     assert_eq!(second["runId"], first["runId"]);
-    let mut shown = json!([first, second]);
-    mask(&mut shown);
-    snapshot::assert_matches("servers/console_state", &format!("{shown:#}\n"));
+    // What differs in each run is masked: ids, times and memory.
+    let mut shown = second;
+    shown["counters"] = shown["counters"]["jamjam"].take();
+    let masked = [
+        "version",
+        "runId",
+        "uptimeMs",
+        "time",
+        "rssBytes",
+        "openFiles",
+        "createdAt",
+        "connectedMs",
+        "idleMs",
+        "id",
+        "room",
+    ];
+    let shown = format!("{shown:#}");
+    let lines = shown.lines().map(|line| match line.split_once(": ") {
+        Some((name, _)) if masked.contains(&name.trim_matches([' ', '"'])) => format!("{name}: …\n"),
+        _ => format!("{line}\n"),
+    });
+    snapshot::assert_matches("servers/console_state", &lines.collect::<String>());
     let third = state(&server, "?after=2");
     assert_eq!((third["activity"].as_array().unwrap().len(), &third["activity"][0]["number"]), (1, &json!(3)));
     assert_eq!(state(&server, "?after=3&filter=nobody")["rooms"], json!([]));
     assert_eq!(state(&server, "?filter=aNN")["rooms"][0]["id"], room);
     drop(member);
     poll_until("an empty server", || (state(&server, "")["rooms"] == json!([])).then_some(()));
-}
-
-/// Replaces ids, times and the counters of the other dialects, which differ in each run or are zero.
-fn mask(value: &mut Value) {
-    match value {
-        Value::Array(items) => items.iter_mut().for_each(mask),
-        Value::Object(members) => {
-            for (name, value) in members {
-                let is_time = name.ends_with("At") || name.ends_with("time") || name.ends_with("Ms");
-                match value {
-                    Value::Array(_) | Value::Object(_) => mask(value),
-                    _ if is_time || ["id", "runId", "version"].contains(&name.as_str()) => *value = "…".into(),
-                    _ => {}
-                }
-            }
-        }
-        _ => {}
-    }
 }
 
 #[test]

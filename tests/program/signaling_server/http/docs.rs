@@ -40,21 +40,10 @@ fn document(server: &Server) -> Value {
 }
 
 #[test]
-fn only_the_files_of_the_pages_are_served() {
-    let server = start_with_password(&[]);
-    assert_eq!(request(&server, "GET", "/docs/swagger.json", &[RIGHT]).body, document(&server).to_string());
-    assert!(request(&server, "GET", "/docs/", &[RIGHT]).body.contains("/static/swagger-ui-bundle.js"));
-    // `oauth2-redirect.html` is a file of Swagger UI that runs a script. The page does not need this file.
-    for path in
-        ["/docs/oauth2-redirect.html", "/docs/index.html", "/docs/..", "/docs/%2e%2e%2fx", "/docs/%ff", "/static/x"]
-    {
-        assert_eq!(request(&server, "GET", path, &[RIGHT]).error(), "Not found", "{path}");
-    }
-}
-
-#[test]
 fn document_describes_the_enabled_dialects() {
-    let all = document(&start_with_password(&[]));
+    let server = start_with_password(&[]);
+    let all = document(&server);
+    assert_eq!(request(&server, "GET", "/docs/swagger.json", &[RIGHT]).body, all.to_string());
     assert_eq!(all["openapi"], "3.1.0");
     assert_eq!(all["info"]["version"], env!("CARGO_PKG_VERSION"));
     let about = all["info"]["description"].as_str().unwrap();
