@@ -56,23 +56,6 @@ fn echoes_of_many_clients_keep_their_order_and_are_never_early() {
 }
 
 #[test]
-fn immediate_replies_do_not_wait_for_audio_and_ignored_packets_get_none() {
-    for driver in DRIVERS {
-        let server = start(driver, "1h");
-        let client = Client::connect(server.address);
-        client.send(&audio(1, 512));
-        for kind in [0x00, 0x02, 0x03, 0x06, 0x07, 0x08, 0xff] {
-            client.send(&packet(kind, 1, &[0; 40]));
-        }
-        let payload = [0, 0, 0, 0, 0, 0x12, 0xd6, 0x87, 0, 0, 0, 7];
-        assert_eq!(client.exchange(&packet(0x05, 77, &payload)), packet(0x06, 77, &payload), "{driver}");
-        assert_eq!(client.exchange(&keepalive(79, &[3; 5])), keepalive(79, &[3; 5]), "{driver}");
-        let stats = server.stop("TERM").stats();
-        assert_eq!((stats.count("dropped_at_stop"), stats.count("immediate_replies")), (1, 2), "{stats}");
-    }
-}
-
-#[test]
 fn closed_client_does_not_disturb_the_others() {
     for driver in DRIVERS {
         let server = start(driver, "50");

@@ -1,45 +1,31 @@
 //! `echo-server --metrics`: the counters over HTTP in Prometheus format.
 
-use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
 use test_support::server::client::Client;
 use test_support::server::packet::{audio, keepalive};
+use test_support::server::poll_until;
 use test_support::server::process::Server;
-use test_support::server::{TEST_TIMEOUT, poll_until};
 use test_support::snapshot;
 
 use super::options::start_error;
+use crate::signaling_server::http::request::send_to;
 
 /// Starts a server with metrics on a free port. Returns the server and the address of the metrics.
 fn with_metrics(options: &[&str]) -> (Server, SocketAddr) {
     let mut server = Server::start(&[&["--host", "127.0.0.1", "--metrics", "0"], options].concat());
-    let message = server.line_starting_with("metrics: listening url=http://").message;
-    let address = message.strip_prefix("metrics: listening url=http://").and_then(|rest| rest.strip_suffix("/metrics"));
-    let address =
-        address.and_then(|address| address.parse().ok()).unwrap_or_else(|| panic!("no address in {message:?}"));
+    let address = logged_address(&mut server);
     (server, address)
 }
 
-/// Sends `request`, and reads the response until the server closes the connection.
-fn request(address: SocketAddr, request: &[u8]) -> String {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
-    stream.write_all(request).unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).unwrap();
-    String::from_utf8(answer).unwrap()
+/// The address of the metrics, which the server logs.
+pub(crate) fn logged_address(server: &mut Server) -> SocketAddr {
+    let message = server.line_starting_with("metrics: listening url=http://").message;
+    message.trim_start_matches("metrics: listening url=http://").trim_end_matches("/metrics").parse().unwrap()
 }
 
-fn get(address: SocketAddr, path: &str) -> (String, String) {
-    get_as(address, path, "*/*")
-}
-
-fn get_as(address: SocketAddr, path: &str, accept: &str) -> (String, String) {
-    let head = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAccept: {accept}\r\n\r\n");
-    let answer = request(address, head.as_bytes());
-    let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
-    (head.to_owned(), body.to_owned())
+pub(crate) fn get(address: SocketAddr, path: &str) -> String {
+    send_to(address, "GET", path, &[], "").body
 }
 
 /// The value of one metric on the metrics page `page`. `name` is the metric's name with its labels, exactly as on this page.
@@ -59,7 +45,7 @@ fn metrics_have_every_log_counter_and_lateness_every_sent_packet() {
     (0..8).for_each(|sequence| drop(client.exchange(&keepalive(sequence, b""))));
     // The server updates a counter shortly after the counted action.
     let page = poll_until("all are counted", || {
-        let (_, page) = get(address, "/metrics");
+        let page = get(address, "/metrics");
         (sample(&page, "jamjam_echo_sent_total") == Some(50.0)).then_some(page)
     });
     let is_measured =
@@ -69,8 +55,11 @@ fn metrics_have_every_log_counter_and_lateness_every_sent_packet() {
         _ => format!("{line}\n"),
     });
     snapshot::assert_matches("servers/echo_metrics", &masked.collect::<String>());
-    let (head, open_metrics) = get_as(address, "/metrics", "application/openmetrics-text;version=1.0.0,*/*;q=0.1");
-    assert!(head.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8"), "{head}");
+    let accept = "Accept: application/openmetrics-text;version=1.0.0,*/*;q=0.1";
+    let response = send_to(address, "GET", "/metrics", &[accept], "");
+    let media_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    assert_eq!(response.header("content-type"), media_type);
+    let open_metrics = response.body;
     assert!(open_metrics.ends_with("\n# EOF\n"), "{open_metrics}");
     assert_eq!(sample(&open_metrics, "jamjam_echo_received_total"), Some(50.0), "{open_metrics}");
     let stats = server.stop("TERM").stats();
@@ -82,18 +71,30 @@ fn metrics_have_every_log_counter_and_lateness_every_sent_packet() {
 }
 
 #[test]
+fn buffered_packets_are_visible_while_they_wait() {
+    let (server, address) = with_metrics(&["-d", "60s"]);
+    let mut client = Client::connect(server.address);
+    (0..3).for_each(|sequence| client.send(&audio(sequence, 512)));
+    client.sync();
+    let counts =
+        || ["buffered", "buffered_bytes"].map(|name| sample(&get(address, "/metrics"), &format!("jamjam_echo_{name}")));
+    // Header, payload and the overhead charged per packet.
+    let expected = [Some(3.0), Some(f64::from(3 * (12 + 512 + 100)))];
+    poll_until("three packets", || (counts() == expected).then_some(()));
+}
+
+#[test]
 fn healthz_reports_ok_and_invalid_requests_are_rejected() {
     let (_server, address) = with_metrics(&[]);
-    assert_eq!(get(address, "/healthz").1, "ok\n");
-    for (head, status) in [
-        ("GET /", 404),
-        ("GET /metrics/x", 404),
-        ("GET /../etc/passwd", 404),
-        ("POST /metrics", 405),
-        ("\x16\x03\x01\x02\0\x01 not", 400),
+    assert_eq!(get(address, "/healthz"), "ok\n");
+    for (method, path, status) in [
+        ("GET", "/", 404),
+        ("GET", "/metrics/x", 404),
+        ("GET", "/../etc/passwd", 404),
+        ("POST", "/metrics", 405),
+        ("\x16\x03\x01\x02\0\x01", "not", 400),
     ] {
-        let response = request(address, format!("{head} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes());
-        assert!(response.starts_with(&format!("HTTP/1.1 {status} ")), "{head}: {response}");
+        assert_eq!(send_to(address, method, path, &[], "").status, status, "{path}");
     }
 }
 
@@ -102,12 +103,10 @@ fn silent_connections_stop_neither_the_echo_nor_the_shutdown() {
     let (server, address) = with_metrics(&["-d", "0"]);
     let silent: Vec<TcpStream> = (0..100).map(|_| TcpStream::connect(address).unwrap()).collect();
     let client = Client::connect(server.address);
-    client.send(&audio(1, 512));
-    assert_eq!(client.recv(), audio(1, 512));
+    assert_eq!(client.exchange(&audio(1, 512)), audio(1, 512));
     // Closing the silent connections frees their slots.
     drop(silent);
-    let page = poll_until("a page", || Some(get(address, "/healthz").1));
-    assert_eq!(page, "ok\n");
+    assert_eq!(get(address, "/healthz"), "ok\n");
     let _silent: Vec<TcpStream> = (0..100).map(|_| TcpStream::connect(address).unwrap()).collect();
     assert_eq!(server.stop("TERM").code, Some(0));
 }
@@ -117,7 +116,7 @@ fn log_lines_that_cannot_be_written_are_counted() {
     let (mut server, address) = with_metrics(&["--stats-interval", "20ms"]);
     server.close_log();
     poll_until("dropped lines", || {
-        sample(&get(address, "/metrics").1, "jamjam_echo_log_dropped_total").filter(|n| *n > 0.0)
+        sample(&get(address, "/metrics"), "jamjam_echo_log_dropped_total").filter(|n| *n > 0.0)
     });
 }
 

@@ -65,8 +65,11 @@ fn ping_between_long_fragments_and_pipelined_messages_are_handled() {
     (0..100).for_each(|_| drop(client.receive_type("RoomList")));
 }
 
-/// A member of a new room with a sender. Its receive buffer is small.
-fn sender_and_slow_reader(server: &Server) -> (Member, Member) {
+/// A ping is answered before all queued messages are sent.
+#[test]
+fn pong_precedes_the_backlog() {
+    const MESSAGES: usize = 2_000;
+    let server = Server::start_signaling(&["--rate-limit-messages", "off"]);
     let mut sender = Member::connect(server.address);
     let room = sender.create_room("duo");
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
@@ -77,42 +80,11 @@ fn sender_and_slow_reader(server: &Server) -> (Member, Member) {
     let mut reader = Member(tungstenite::client(format!("ws://{}/", server.address), stream).unwrap().0);
     reader.join(&room);
     sender.receive_type("PeerJoined");
-    (sender, reader)
-}
-
-#[test]
-fn client_that_closes_receives_the_rest_of_a_long_message_and_a_reply() {
-    let server = Server::start_signaling(&["--rate-limit-messages", "off"]);
-    let (mut sender, mut reader) = sender_and_slow_reader(&server);
-    (0..100).for_each(|_| sender.chat(&"x".repeat(50_000)));
-    // The server has handled all messages when it answers this request.
-    assert_eq!(sender.rooms().len(), 1);
-    reader.0.close(None).unwrap();
-    let mut received = 0;
-    let end = loop {
-        match reader.0.read() {
-            Ok(message) => received += usize::from(message.is_text()),
-            Err(error) => break error,
-        }
-    };
-    assert!(matches!(end, tungstenite::Error::ConnectionClosed), "{end}");
-    assert!(received < 100, "the other messages are discarded");
-}
-
-/// A ping is answered before all queued messages are sent.
-#[test]
-fn pong_precedes_the_backlog() {
-    const MESSAGES: usize = 2_000;
-    let server = Server::start_signaling(&["--rate-limit-messages", "off"]);
-    let (mut sender, mut reader) = sender_and_slow_reader(&server);
     (0..MESSAGES).for_each(|_| sender.chat(&"x".repeat(2_000)));
     // The server has handled all messages when it answers this request.
     assert_eq!(sender.rooms().len(), 1);
     reader.0.send(Message::Ping("late".into())).unwrap();
-    let mut before = 0;
-    while !matches!(reader.0.read().unwrap(), Message::Pong(_)) {
-        before += 1;
-    }
+    let before = std::iter::repeat_with(|| reader.0.read().unwrap()).take_while(|message| !message.is_pong()).count();
     assert!(before < MESSAGES / 2, "{before} messages precede the pong");
 }
 
@@ -198,21 +170,6 @@ fn metrics_count_connections_rooms_and_messages() {
     let mut client = Member::connect(server.address);
     client.create_room("solo");
     snapshot::assert_matches("servers/signaling_metrics", &get(&server, "/metrics").body);
-}
-
-/// Rejections are sent after the upgrade, so that browsers can read them.
-#[test]
-fn path_selects_the_dialect_and_its_rejection() {
-    let server = Server::start_signaling(&[]);
-    for path in ["/", "/ws", "/ws/", "/?x=1", "/v1/signaling"] {
-        assert!(Member::connect_to(server.address, path).rooms().is_empty(), "{path}");
-    }
-    for path in ["/v1", "/v1/signaling/", "/api/v1/signaling", "/health", "/metrics", "/admin", "/favicon.ico"] {
-        assert_eq!(Member::try_connect(server.address, path, &[]).err(), Some(404), "{path}");
-    }
-    for (path, code) in [("/?roomId=r", 1008), ("/radio", 4001), ("/rooms/radio", 4001), ("/?token=t", 4005)] {
-        assert_eq!(Member::connect_to(server.address, path).closed().0, code, "{path}");
-    }
 }
 
 #[test]

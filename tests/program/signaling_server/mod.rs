@@ -8,7 +8,7 @@ mod control_surface;
 mod custom_room;
 mod drain;
 mod freed_memory;
-mod http;
+pub(crate) mod http;
 mod log_lines;
 mod mixed_dialects;
 mod newer_clients;

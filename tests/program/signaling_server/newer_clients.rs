@@ -71,7 +71,6 @@ fn configured_public_url_is_discovered() {
     for (given, url) in [
         ("https://rooms.example", "wss://rooms.example/v1/signaling"),
         ("http://rooms.example:81/", "ws://rooms.example:81/v1/signaling"),
-        ("wss://rooms.example/v1/signaling", "wss://rooms.example/v1/signaling"),
         ("wss://rooms.example/below/v1/signaling", "wss://rooms.example/below/v1/signaling"),
     ] {
         let server = Server::start_signaling(&["--public-url", given]);

@@ -91,6 +91,12 @@ fn files_can_come_from_the_environment_and_empty_means_none() {
     }
     let mut server = Server::start_signaling(&["--cert", "", "--key", ""]);
     assert!(server.line_starting_with("signaling: server listening on ").message.contains(" ws://"));
+    let mut server = Server::start_signaling(&pair.options());
+    let line = server.line_starting_with("signaling: server listening on ").message;
+    assert_eq!(line, format!("signaling: server listening on wss://{}", server.address));
+    let sha256 = ServerIdentity::from_pem_files(&pair.cert, &pair.key, SystemTime::now()).unwrap().fingerprint();
+    let loaded = format!("tls: certificate in use valid_until=2200-01-01T00:00:00Z sha256={sha256}");
+    assert_eq!(server.line().message, loaded);
 }
 
 #[test]
@@ -109,18 +115,6 @@ fn certificate_is_valid_from_its_first_to_its_last_second() {
         "from 2030-01-01T00:00:00Z to 2030-01-02T00:00:00Z; renew it, or correct the clock of this machine"
     ));
     assert!(at(UNIX_EPOCH - Duration::from_secs(1)).is_err());
-}
-
-#[test]
-fn start_line_has_wss_and_the_certificate_its_expiry() {
-    let authority = Authority::new();
-    let pair = authority.certify();
-    let mut server = Server::start_signaling(&pair.options());
-    let line = server.line_starting_with("signaling: server listening on ");
-    assert_eq!(line.message, format!("signaling: server listening on wss://{}", server.address));
-    let sha256 = ServerIdentity::from_pem_files(&pair.cert, &pair.key, SystemTime::now()).unwrap().fingerprint();
-    let loaded = format!("tls: certificate in use valid_until=2200-01-01T00:00:00Z sha256={sha256}");
-    assert_eq!(server.line().message, loaded);
 }
 
 #[test]

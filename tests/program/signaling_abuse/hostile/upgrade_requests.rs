@@ -47,7 +47,7 @@ pub(crate) fn request_websocket(server: &Server, path: &str, headers: &str) -> O
         0x81 => {
             let message: Value = serde_json::from_slice(&payload).unwrap();
             assert!(message["type"].as_str().unwrap().ends_with("welcome"), "{message}");
-            Outcome::Welcome(message["room"].as_str().unwrap().to_owned())
+            Outcome::Welcome(message["room"].as_str().or(message["roomId"].as_str()).unwrap().to_owned())
         }
         other => panic!("unexpected frame {other:#x}"),
     }

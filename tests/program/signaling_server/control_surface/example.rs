@@ -2,7 +2,7 @@
 
 use std::env;
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
@@ -22,16 +22,6 @@ fn meter(surface: &mut Member) -> f64 {
     surface.skip_to("visualization")["data"][0].as_f64().unwrap()
 }
 
-/// Kills the process at the end of the test.
-struct Example(Child);
-
-impl Drop for Example {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// The test starts its own test program again with the variable `BIND_ADDR`. In that second process, this test runs the example instead.
 #[test]
 fn example_applies_scheduled_values_and_sends_its_meter() {
@@ -46,8 +36,8 @@ fn example_applies_scheduled_values_and_sends_its_meter() {
         .env("BIND_ADDR", "127.0.0.1:0")
         .stdout(Stdio::piped())
         .spawn();
-    let mut example = Example(child.unwrap());
-    let mut lines = BufReader::new(example.0.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let mut example = child.unwrap();
+    let mut lines = BufReader::new(example.stdout.take().unwrap()).lines().map(Result::unwrap);
     let line = lines.find(|line| line.contains("room ")).unwrap();
     let (code, address) = line.split_once("room ").unwrap().1.split_once(" at ws://").unwrap();
     let address = address.trim_end_matches('/').parse().unwrap();
@@ -68,12 +58,12 @@ fn example_applies_scheduled_values_and_sends_its_meter() {
     while meter(&mut surface) == 0.0 {}
     assert!(now() >= at, "{} µs too early", at - now());
     assert_eq!(meter(&mut surface), 0.25);
-    let id = example.0.id().to_string();
+    let id = example.id().to_string();
     assert!(Command::new("sh").args(["-c", "kill -s INT \"$0\"", &id]).status().unwrap().success());
     let close = std::iter::repeat_with(|| surface.0.read().unwrap()).find(Message::is_close);
     let Some(Message::Close(Some(frame))) = close else { panic!("{close:?}") };
     assert_eq!(u16::from(frame.code), 1_001);
     drop(surface);
     assert!(lines.any(|line| line == "3 notes, 0 events lost"));
-    assert!(example.0.wait().unwrap().success());
+    assert!(example.wait().unwrap().success());
 }

@@ -40,43 +40,34 @@ fn document(server: &Server) -> Value {
 }
 
 #[test]
-fn document_describes_the_enabled_dialects() {
+fn documents_describe_the_enabled_dialects() {
     let server = start_with_password(&[]);
     let all = document(&server);
     assert_eq!(request(&server, "GET", "/docs/swagger.json", &[RIGHT]).body, all.to_string());
-    assert_eq!(all["openapi"], "3.1.0");
-    assert_eq!(all["info"]["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!((&all["openapi"], &all["info"]["version"]), (&"3.1.0".into(), &env!("CARGO_PKG_VERSION").into()));
     let about = all["info"]["description"].as_str().unwrap();
-    for dialect in Dialect::ALL.map(Dialect::name) {
-        assert!(about.contains(&format!("| {dialect} | `/")), "{about}");
-    }
-    assert!(all["paths"]["/auth/token"].is_object());
-    let alone = document(&start_with_password(&["--dialect", "webrtc"]));
-    // Tokens also admit to WebRTC rooms.
-    assert!(alone["paths"]["/auth/token"].is_object() && alone["paths"]["/rooms"].is_object());
-    assert!(document(&start_with_password(&["--dialect", "bbx"]))["paths"]["/auth/token"].is_null());
-    let tags: Vec<&str> = alone["tags"].as_array().unwrap().iter().map(|tag| tag["name"].as_str().unwrap()).collect();
-    assert!(tags.contains(&"monitoring") && !tags.contains(&"broadcast"), "{tags:?}");
-}
-
-#[test]
-fn asyncapi_document_describes_the_enabled_dialects() {
-    let document = |options: &[&str]| -> Value {
-        let response = get(&Server::start_signaling(options), "/docs/asyncapi.json");
-        assert_eq!((response.status, response.header("content-type")), (200, "application/json"));
-        serde_json::from_str(&response.body).unwrap()
-    };
-    let all = document(&[]);
-    assert_eq!((&all["asyncapi"], &all["info"]["version"]), (&"3.0.0".into(), &env!("CARGO_PKG_VERSION").into()));
+    let asyncapi =
+        |server: &Server| -> Value { serde_json::from_str(&get(server, "/docs/asyncapi.json").body).unwrap() };
     let dialects = |document: &Value| -> Vec<Value> {
         document["channels"].as_object().unwrap().values().map(|channel| channel["tags"][0]["name"].clone()).collect()
     };
+    let messages = asyncapi(&server);
+    assert_eq!((&messages["asyncapi"], &messages["info"]["version"]), (&"3.0.0".into(), &all["info"]["version"]));
     for dialect in Dialect::ALL.map(Dialect::name) {
-        assert!(dialects(&all).contains(&dialect.into()), "{dialect}");
+        assert!(about.contains(&format!("| {dialect} | `/")), "{about}");
+        assert!(dialects(&messages).contains(&dialect.into()), "{dialect}");
     }
-    assert_eq!(dialects(&document(&["--dialect", "webrtc"])), ["webrtc"]);
-    let channel = &document(&["--broadcast-envelope", "dynode"])["channels"]["broadcast"];
-    assert!(channel["messages"]["server.broadcast"].is_object(), "{channel}");
+    assert!(all["paths"]["/auth/token"].is_object());
+    let server = start_with_password(&["--dialect", "webrtc"]);
+    let alone = document(&server);
+    // Tokens also admit to WebRTC rooms.
+    assert!(alone["paths"]["/auth/token"].is_object() && alone["paths"]["/rooms"].is_object());
+    let tags: Vec<&Value> = alone["tags"].as_array().unwrap().iter().map(|tag| &tag["name"]).collect();
+    assert!(tags.contains(&&"monitoring".into()) && !tags.contains(&&"broadcast".into()), "{tags:?}");
+    assert_eq!(dialects(&asyncapi(&server)), ["webrtc"]);
+    assert!(document(&start_with_password(&["--dialect", "bbx"]))["paths"]["/auth/token"].is_null());
+    let dynode = asyncapi(&Server::start_signaling(&["--broadcast-envelope", "dynode"]));
+    assert!(dynode["channels"]["broadcast"]["messages"]["server.broadcast"].is_object(), "{dynode}");
 }
 
 #[test]
