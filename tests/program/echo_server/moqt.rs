@@ -172,7 +172,6 @@ fn groups_over_the_memory_limit_are_logged_and_counted() {
         group_interval: Duration::from_millis(4),
         reply_timeout: TEST_TIMEOUT,
         subscribe_timeout: TEST_TIMEOUT,
-        ..MoqtClientConfig::default()
     };
     let mut options = MoqtConnectOptions::new(log.quic.parse().unwrap(), pinned(&log).verifier().unwrap());
     // The limit is high enough that the client drops no groups even if the server reads slowly.

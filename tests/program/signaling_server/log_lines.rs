@@ -31,7 +31,7 @@ fn events(lines: &[String], ids: &[&str]) -> String {
             // The id of a control surface.
             let is_id = |word: &str| word.strip_prefix("user=").is_some_and(|id| id.len() == 36);
             let words = message.split(' ').map(|word| if is_id(word) { "user=ID" } else { word });
-            events += &format!("{level} {}\n", words.collect::<Vec<_>>().join(" "));
+            events.extend([level, " ".to_owned(), words.collect::<Vec<_>>().join(" "), "\n".to_owned()]);
         }
     }
     events

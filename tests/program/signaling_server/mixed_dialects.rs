@@ -66,7 +66,7 @@ fn connect_all(server: &Server, dialect: &str, connections: usize, size: usize) 
         if dialect == "bbx" {
             member.send_json(&json!({"type": "join", "room_code": (1_000 + room).to_string()}));
             member.skip_to("welcome");
-        } else if dialect == "jamjam" && number % size == 0 {
+        } else if dialect == "jamjam" && number.is_multiple_of(size) {
             room_id = member.create_room("r");
         } else if dialect == "jamjam" {
             member.join(&room_id);

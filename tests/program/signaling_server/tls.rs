@@ -3,6 +3,7 @@
 
 #![cfg(unix)]
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -73,7 +74,7 @@ fn certificate_file_error_is_reported_with_its_remedy() {
         let output = run(&[&["signaling-server"], &options[..]].concat(), |_| {});
         assert_eq!(output.status.code(), Some(3), "{cert} {key}: {output:?}");
         let error = String::from_utf8(output.stderr).unwrap().replace(&folder, "");
-        errors += &format!("{cert} {key}\n{error}\n");
+        writeln!(errors, "{cert} {key}\n{error}").unwrap();
     }
     snapshot::assert_matches("servers/certificate_errors", &errors);
 }

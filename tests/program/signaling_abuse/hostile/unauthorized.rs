@@ -24,7 +24,7 @@ fn outcome(server: &Server, request: &str, tokens: &[(&str, &str)]) -> String {
     let request = tokens.iter().fold(request.to_owned(), |request, (name, token)| request.replace(name, token));
     let mut parts = request.split(" | ");
     let line = parts.next().expect("a request line");
-    let headers: String = parts.map(|header| format!("{header}\r\n")).collect();
+    let headers = parts.flat_map(|header| [header, "\r\n"]).collect::<String>();
     match line.strip_prefix("WS ") {
         Some(path) => format!("{:?}", request_websocket(server, path, &headers)),
         None => format!("{:?}", status(server, line, &headers, "{}")),

@@ -99,7 +99,7 @@ fn responses_match_the_document() {
     check("GET", "/rooms", &[], "", "/rooms", 200);
     check("POST", "/auth/token", &[], r#"{"clientId":"a","room":"r"}"#, "/auth/token", 200);
     check("POST", "/auth/token", &[], "", "/auth/token", 429);
-    let token = format!("Authorization: Bearer {}", ANN);
+    let token = format!("Authorization: Bearer {ANN}");
     check("POST", "/radio/postcontent", &[&token], "{}", "/{room}/postcontent", 200);
     check("POST", "/radio/postcontent", &[&token], "", "/{room}/postcontent", 400);
     check("POST", "/radio/postcontent", &[], "", "/{room}/postcontent", 401);
@@ -118,14 +118,16 @@ fn responses_match_the_document() {
     check("POST", "/admin/shutdown", &[RIGHT, JSON], "{}", "/admin/shutdown", 202);
 }
 
+/// Spellings of a path, in which `{}` is the path without its first slash.
+const FORMS: &str = "//{} ///{} /./{} /../{} /x/../{} /health/../{} /docs/../{} /%2e/{} /%2e%2e/{} /x/%2e%2e/{} /%2f{} \
+                     /.%2f{} /%5c{} /;/{} /{};x /{}/ /{}// /{}/. /{}/.. /{}%2f /{}%00 /{}%20 /{}. /{}? /{}?x=/health \
+                     /{}?token=admin /{}#x http://x/{} http://x//{} http://x/../{}";
+
 /// Alternative spellings of `path`, for example with dot segments or percent-encoded characters. For each spelling, there are HTTP servers
 /// that treat it as equivalent to `path`.
 fn spellings(path: &str) -> Vec<String> {
     let bare = path.trim_start_matches('/');
     let (first, rest) = bare.split_once('/').unwrap_or((bare, ""));
-    const FORMS: &str = "//{} ///{} /./{} /../{} /x/../{} /health/../{} /docs/../{} /%2e/{} /%2e%2e/{} /x/%2e%2e/{} /%2f{} \
-                         /.%2f{} /%5c{} /;/{} /{};x /{}/ /{}// /{}/. /{}/.. /{}%2f /{}%00 /{}%20 /{}. /{}? /{}?x=/health \
-                         /{}?token=admin /{}#x http://x/{} http://x//{} http://x/../{}";
     let mut spellings: Vec<String> = FORMS.split_whitespace().map(|form| form.replace("{}", bare)).collect();
     spellings.push(format!("/{}/{rest}", first.to_uppercase()));
     spellings.push(format!("/%{:02x}{}/{rest}", first.as_bytes()[0], &first[1..]));
