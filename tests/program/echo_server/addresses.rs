@@ -15,7 +15,7 @@ fn has_ipv6() -> bool {
 fn host_is_accepted_in_any_notation() {
     let mut notations = vec![("127.0.0.1", "127.0.0.1"), ("[127.0.0.1]", "127.0.0.1")];
     if has_ipv6() {
-        notations.extend([("::1", "::1"), ("[::1]", "::1"), ("0:0:0:0:0:0:0:1", "::1"), ("[0::1]", "::1")]);
+        notations.extend([("::1", "::1"), ("[::1]", "::1"), ("0:0:0:0:0:0:0:1", "::1")]);
     }
     for (host, ip) in notations {
         let mut server = Server::start(&["--host", host, "-d", "0"]);
@@ -23,13 +23,7 @@ fn host_is_accepted_in_any_notation() {
         assert_eq!(server.line().message, format!("Echo server listening on {}", server.address));
         assert_eq!(Client::connect(server.address).exchange(&audio(1, 64)), audio(1, 64));
     }
-}
-
-#[test]
-fn localhost_is_a_loopback_address() {
-    let server = Server::start(&["--host", "localhost", "-d", "0"]);
-    assert!(server.address.ip().is_loopback(), "{}", server.address);
-    assert_eq!(Client::connect(server.address).exchange(&audio(1, 64)), audio(1, 64));
+    assert!(Server::start(&["--host", "localhost"]).address.ip().is_loopback());
 }
 
 #[test]
@@ -76,13 +70,8 @@ fn reply_comes_from_the_address_that_received_the_request() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn pgrep_finds_the_server_by_the_name_echo_server() {
+fn process_has_the_name_echo_server() {
     let server = Server::start(&["--host", "127.0.0.1"]);
     let name = std::fs::read_to_string(format!("/proc/{}/comm", server.id())).unwrap();
     assert_eq!(name, "echo-server\n");
-    // `pgrep` finds a process by this name. The tool `pgrep` is a part of procps, which may not be installed.
-    if let Ok(found) = std::process::Command::new("pgrep").arg("echo-server").output() {
-        let found = String::from_utf8(found.stdout).unwrap();
-        assert!(found.lines().any(|id| id == server.id().to_string()), "{found}");
-    }
 }

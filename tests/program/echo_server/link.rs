@@ -58,20 +58,6 @@ fn plain_server_makes_a_newer_client_send_plain_audio() {
 }
 
 #[test]
-fn dropped_plain_audio_is_logged_once_per_source() {
-    let server = Server::start(&["--host", "127.0.0.1", "--link", "require"]);
-    let mut client = Client::connect(server.address);
-    for sequence in 0..3 {
-        client.send(&audio(sequence, 16));
-    }
-    client.sync();
-    let lines = server.stop("TERM").lines;
-    let lines: Vec<_> = lines.iter().filter(|line| line.contains("plain audio dropped")).collect();
-    let [line] = lines[..] else { panic!("{lines:?}") };
-    assert!(line.contains(&client.address().port().to_string()) && line.contains("--link require"), "{line}");
-}
-
-#[test]
 fn room_announces_the_key_that_signs_the_answers() {
     for (option, is_announced) in [(&[][..], true), (&["--no-link-key"], false), (&["--link", "plain"], false)] {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

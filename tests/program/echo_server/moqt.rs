@@ -1,23 +1,26 @@
 //! `echo-server --moqt`: its log, its certificates and clients, its counters and its shutdown.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
-use std::sync::{Arc, mpsc};
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use jamjam_dev::io::moqt::connect::MoqtConnectError;
+use jamjam_dev::io::moqt::client;
+use jamjam_dev::io::moqt::connect::MoqtConnectOptions;
+use jamjam_dev::io::stop::StopToken;
+use jamjam_dev::io::tls::Fingerprint;
 use jamjam_dev::io::tls::client::TrustPolicy;
-use jamjam_dev::moqt::client::{FramePayload, MoqtClientConfig, MoqtClientEvent, MoqtRunOutcome};
+use jamjam_dev::moqt::client::{FramePayload, MoqtClient, MoqtClientConfig};
 use quinn::crypto::rustls::QuicClientConfig;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use sha2::{Digest, Sha256};
 
-use crate::echo_server::moqt_client::{MoqtLog, assert_echoes, connect_options, groups, run, run_and_watch};
+use super::metrics::{get, logged_address};
+use super::moqt_client::{MoqtLog, assert_echoes, send_texts};
 use test_support::certificate::Authority;
-use test_support::server::TEST_TIMEOUT;
 use test_support::server::process::Server;
+use test_support::server::{TEST_TIMEOUT, poll_until};
+use test_support::snapshot;
 
 fn start(options: &[&str]) -> (Server, MoqtLog) {
     let mut server = Server::start(&[&["--host", "127.0.0.1", "--moqt", "127.0.0.1:0"], options].concat());
@@ -25,36 +28,25 @@ fn start(options: &[&str]) -> (Server, MoqtLog) {
     (server, log)
 }
 
-fn sha256(file: &std::path::Path) -> String {
-    let digest = Sha256::digest(CertificateDer::from_pem_file(file).unwrap());
-    digest.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
-}
-
-fn has_ipv6() -> bool {
-    UdpSocket::bind("[::1]:0").is_ok()
-}
-
 #[test]
 fn both_urls_are_logged_and_echo_on_both_loopback_families() {
     let mut server = Server::start(&["--host", "127.0.0.1", "--moqt", "localhost:0"]);
     let log = MoqtLog::of(&mut server);
-    let port = log.port();
+    let port = server_port(&log);
     assert_eq!(log.webtransport, format!("https://localhost:{port}/echo"));
     assert_eq!(log.quic, format!("moqt://localhost:{port}/echo"));
     let mut hosts = vec!["localhost", "127.0.0.1"];
-    if has_ipv6() {
+    if UdpSocket::bind("[::1]:0").is_ok() {
         assert_eq!(log.listening, format!("127.0.0.1:{port} [::1]:{port}"));
         hosts.push("[::1]");
     }
     for url in log.urls() {
         for host in &hosts {
-            assert_echoes(&url.replace("localhost", host), &log.pinned(), &groups(None));
+            assert_echoes(&url.replace("localhost", host), &["--cert-sha256", &log.sha256]);
         }
-    }
-    // No certificate authority has signed the certificate.
-    for url in log.urls() {
-        let error = run(url, &TrustPolicy::default(), &groups(Some(1))).err().expect("an error");
-        assert!(matches!(error, MoqtConnectError::InvalidCertificate(_)), "{error}");
+        // No certificate authority has signed the certificate.
+        let output = send_texts(url, &[]);
+        assert!(output.code == 3 && output.stderr.contains("certificate"), "{output:?}");
     }
 }
 
@@ -63,9 +55,10 @@ fn configured_certificate_is_used() {
     let authority = Authority::new();
     let pair = authority.certify();
     let (_server, log) = start(&pair.options());
-    assert_eq!((log.sha256.clone(), &*log.until), (sha256(&pair.cert), "2200-01-01T00:00:00Z"));
-    for trust in [TrustPolicy { ca_file: Some(authority.own()), ..TrustPolicy::default() }, log.pinned()] {
-        log.urls().iter().for_each(|url| drop(assert_echoes(url, &trust, &groups(None))));
+    let sha256 = Fingerprint::from_certificate(&CertificateDer::from_pem_file(&pair.cert).unwrap()).to_string();
+    assert_eq!((&*log.sha256, &*log.until), (&*sha256, "2200-01-01T00:00:00Z"));
+    for trust in [["--ca", authority.own().to_str().unwrap()], ["--cert-sha256", &sha256]] {
+        log.urls().iter().for_each(|url| assert_echoes(url, &trust));
     }
 }
 
@@ -75,7 +68,7 @@ fn quic_error(address: SocketAddr, log: &MoqtLog, alpns: &[&str]) -> String {
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
         .dangerous()
-        .with_custom_certificate_verifier(log.pinned().verifier().unwrap())
+        .with_custom_certificate_verifier(pinned(log).verifier().unwrap())
         .with_no_client_auth();
     tls.alpn_protocols = alpns.iter().map(|alpn| alpn.as_bytes().to_vec()).collect();
     let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
@@ -96,36 +89,43 @@ fn offered_alpns_that_are_not_supported_are_logged_with_the_supported_ones() {
     let reason =
         "no common ALPN: offered moq-lite-05, a\u{fffd}\u{fffd}b, supported h3, moq-lite-04, moq-lite-03, moq-00";
     assert!(line.message.ends_with(&format!(" reason=\"{reason}\"")), "{}", line.message);
-    assert_echoes(&log.quic, &log.pinned(), &groups(None));
+    assert_echoes(&log.quic, &["--cert-sha256", &log.sha256]);
 }
 
 #[test]
 fn moqt_frames_are_delayed_only_without_the_udp_echo() {
     // The delay of the UDP echo does not apply to MOQT.
     let (_server, log) = start(&["--delay", "1h"]);
-    assert_echoes(&log.quic, &log.pinned(), &groups(None));
+    assert_echoes(&log.quic, &["--cert-sha256", &log.sha256]);
     let options = ["--moqt-only", "--moqt", "127.0.0.1:0", "--delay", "300ms"];
     let mut server = Server::start_as(&options, |_| {});
     let log = MoqtLog::of(&mut server);
-    let events = assert_echoes(&log.quic, &log.pinned(), &groups(None));
-    for event in events {
-        if let MoqtClientEvent::FrameReturned { sent_at: Some(sent_at), at, .. } = event {
-            assert!(at.duration_since(sent_at) >= Duration::from_millis(300), "{:?}", at.duration_since(sent_at));
-        }
-    }
+    let sent_at = Instant::now();
+    assert_echoes(&log.quic, &["--cert-sha256", &log.sha256]);
+    assert!(sent_at.elapsed() >= Duration::from_millis(300), "{:?}", sent_at.elapsed());
 }
 
 #[test]
 fn source_outside_the_allowed_networks_is_dropped_and_counted() {
     let (server, log) = start(&["--allow", "192.0.2.0/24"]);
-    let mut connect_options = connect_options(&log.quic, &log.pinned());
-    connect_options.limits.setup_timeout = Duration::from_millis(500);
-    let error = run_and_watch(&connect_options, &groups(Some(1)), |_| ()).err().expect("silence");
-    assert!(matches!(error, MoqtConnectError::TimedOut { .. }), "{error}");
+    let output = send_texts(&log.quic, &["--cert-sha256", &log.sha256, "--timeout", "500ms"]);
+    assert!(output.code != 0, "{output:?}");
     let stopped = server.stop("TERM");
     let stats = moqt_stats(&stopped.lines);
     assert!(count(stats, "connections_dropped_not_allowed") >= 1, "{stats}");
     assert_eq!(count(stats, "connections_quic"), 0, "{stats}");
+}
+
+/// A policy that trusts only the logged certificate.
+fn pinned(log: &MoqtLog) -> TrustPolicy {
+    TrustPolicy { pinned: Some(log.sha256.parse().expect("a fingerprint")), ..TrustPolicy::default() }
+}
+
+/// The port that all URLs share.
+fn server_port(log: &MoqtLog) -> &str {
+    let [one, other] = log.urls().map(|url| url.rsplit_once(':').unwrap().1.split('/').next().unwrap());
+    assert_eq!(one, other, "{log:?}");
+    one
 }
 
 /// The last line of the MOQT statistics.
@@ -140,52 +140,22 @@ fn count(stats: &str, name: &str) -> u64 {
     value.map_or(0, |value| value.parse().unwrap_or_else(|_| panic!("{name} is {value}")))
 }
 
-fn get(address: SocketAddr, path: &str) -> String {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
-}
-
 #[test]
 fn moqt_counters_are_in_the_log_and_in_the_metrics() {
     let (mut server, log) = start(&["--metrics", "0"]);
-    let metrics = server.line_starting_with("metrics: listening url=http://").message;
-    let metrics = metrics.strip_prefix("metrics: listening url=http://").and_then(|rest| rest.strip_suffix("/metrics"));
-    let metrics: SocketAddr = metrics.unwrap().parse().unwrap();
-    log.urls().iter().for_each(|url| drop(assert_echoes(url, &log.pinned(), &groups(None))));
-    let page = test_support::server::poll_until("all connections are closed", || {
+    let metrics = logged_address(&mut server);
+    log.urls().iter().for_each(|url| assert_echoes(url, &["--cert-sha256", &log.sha256]));
+    let page = poll_until("all connections are closed", || {
         let page = get(metrics, "/metrics");
         page.contains("\njamjam_moqt_connections_open 0\n").then_some(page)
     });
-    for line in [
-        "jamjam_moqt_connections_quic_total 1",
-        "jamjam_moqt_connections_webtransport_total 1",
-        "jamjam_moqt_sessions_total 2",
-        "jamjam_moqt_announcements_total 2",
-        "jamjam_moqt_groups_received_total 6",
-        "jamjam_moqt_frames_received_total 12",
-        "jamjam_moqt_frames_sent_total 12",
-        // 12 frames of 100 bytes.
-        "jamjam_moqt_received_bytes_total 1200",
-        "jamjam_moqt_groups_dropped_slow_reader_total 0",
-        "jamjam_echo_received_total 0",
-    ] {
-        assert!(page.contains(&format!("\n{line}\n")), "no {line} in\n{page}");
-    }
-    assert!(page.contains("\n# TYPE jamjam_moqt_sessions_total counter\n"), "{page}");
-    assert!(get(metrics, "/healthz").ends_with("\r\n\r\nok\n"));
+    let lines = page.lines().filter(|line| line.contains("jamjam_moqt_")).map(|line| format!("{line}\n"));
+    snapshot::assert_matches("servers/moqt_metrics", &lines.collect::<String>());
     let stopped = server.stop("TERM");
     let stats = moqt_stats(&stopped.lines);
-    assert!(
-        stats.starts_with("connections_quic=1 connections_webtransport=1 ")
-            && stats.ends_with(" connections_open=0 sessions=2"),
-        "{stats}"
-    );
-    assert_eq!((count(stats, "frames_received"), count(stats, "frames_sent")), (12, 12), "{stats}");
-    assert!(!stats.contains("groups_dropped"), "{stats}");
+    assert!(stats.starts_with("connections_quic=1 connections_webtransport=1 "), "{stats}");
+    assert!(stats.ends_with(" connections_open=0 sessions=2") && !stats.contains("groups_dropped"), "{stats}");
+    assert_eq!((count(stats, "frames_received"), count(stats, "frames_sent")), (6, 6), "{stats}");
     assert!(stopped.stats().to_string().starts_with("received=0, sent=0, buffered=0"));
 }
 
@@ -195,68 +165,56 @@ fn groups_over_the_memory_limit_are_logged_and_counted() {
     let log = MoqtLog::of(&mut server);
     // A group is charged 1,024 bytes, its frame 100,000 + 64 and its end 64. Therefore, 41 groups fit in 4 MiB. A
     // client that this host pauses skips no text.
-    let payload = FramePayload::Texts(vec![vec![b'x'; 100_000].into()]);
-    let many = MoqtClientConfig { payload, frames_per_group: 1, ..groups(Some(43)) };
-    let mut connect_options = connect_options(&log.quic, &log.pinned());
+    let config = MoqtClientConfig {
+        payload: FramePayload::Texts(vec![vec![b'x'; 100_000].into()]),
+        frames_per_group: 1,
+        group_count: Some(43),
+        group_interval: Duration::from_millis(4),
+        reply_timeout: TEST_TIMEOUT,
+        subscribe_timeout: TEST_TIMEOUT,
+    };
+    let mut options = MoqtConnectOptions::new(log.quic.parse().unwrap(), pinned(&log).verifier().unwrap());
     // The limit is high enough that the client drops no groups even if the server reads slowly.
-    connect_options.limits.max_unsent_group_bytes = 64 << 20;
+    options.limits.max_unsent_group_bytes = 64 << 20;
     let stopped = thread::scope(|scope| {
-        let client = scope.spawn(move || run_and_watch(&connect_options, &many, |_| ()));
+        scope.spawn(|| {
+            drop(client::run_session(&options, || MoqtClient::new(config.clone()), |_| (), &StopToken::default()));
+        });
         let line = server.line_starting_with("moqt: groups dropped newly_dropped=");
         assert_eq!(line.level, "WARN");
-        // The second dropped group may have arrived before this line was written.
-        let is_logged = [1, 2].iter().any(|dropped| {
-            line.message.starts_with(&format!("moqt: groups dropped newly_dropped={dropped} last_source=127.0.0.1:"))
-                && line.message.ends_with(&format!(
-                    " groups_dropped_slow_reader_total=0 groups_dropped_buffer_full_total={dropped} groups_dropped_no_subscriber_total=0"
-                ))
-        });
-        assert!(is_logged, "{}", line.message);
-        let stopped = server.stop("TERM");
-        drop(client.join());
-        stopped
+        let dropped = line.message.split(['=', ' ']).nth(4).unwrap();
+        let start = format!("moqt: groups dropped newly_dropped={dropped} last_source=127.0.0.1:");
+        let end = format!("groups_dropped_buffer_full_total={dropped} groups_dropped_no_subscriber_total=0");
+        assert!(line.message.starts_with(&start) && line.message.ends_with(&end), "{}", line.message);
+        server.stop("TERM")
     });
     let stats = moqt_stats(&stopped.lines);
+    assert_eq!(stopped.code, Some(0), "a session is open");
     // The last group may have arrived after the stop.
     assert!((1..=2).contains(&count(stats, "groups_dropped_buffer_full")), "{stats}");
     assert_eq!(count(stats, "frames_sent"), 0, "{stats}");
 }
 
 #[test]
-fn moqt_only_disables_the_udp_echo() {
-    let mut server = Server::start_as(&["--moqt-only", "--moqt", "127.0.0.1:0", "--metrics", "0"], |_| {});
+fn moqt_only_disables_the_udp_echo_and_logs_its_statistics() {
+    let options = ["--moqt-only", "--moqt", "127.0.0.1:0", "--metrics", "0", "--stats-interval", "20ms"];
+    let mut server = Server::start_as(&options, |_| {});
     let log = MoqtLog::of(&mut server);
-    assert!(
-        server.lines[0].ends_with(&format!("INFO moqt: listening addresses={}", server.address)),
-        "{:?}",
-        server.lines
-    );
-    assert_eq!(log.listening, server.address.to_string());
+    let first = format!("INFO moqt: listening addresses={}", server.address);
+    assert!(server.lines[0].ends_with(&first), "{:?}", server.lines);
     assert_eq!(log.quic, format!("moqt://{}/echo", server.address));
-    assert_echoes(&log.quic, &log.pinned(), &groups(None));
-    let metrics = server.line_starting_with("metrics: listening url=http://").message;
-    let metrics = metrics.strip_prefix("metrics: listening url=http://").and_then(|rest| rest.strip_suffix("/metrics"));
-    let page = get(metrics.unwrap().parse().unwrap(), "/metrics");
+    assert_echoes(&log.quic, &["--cert-sha256", &log.sha256]);
+    let page = get(logged_address(&mut server), "/metrics");
     assert!(page.contains("\njamjam_moqt_sessions_total 1\n") && !page.contains("jamjam_echo_"), "{page}");
+    (0..2).for_each(|_| drop(server.line_starting_with("moqt: stats ")));
     // A compose file passes an unset variable as an empty variable. An empty ECHO_DELAY_MS sets no delay.
-    let again = Server::start_as(&["--moqt-only", "--moqt", "127.0.0.1:0"], |command| {
-        command.env("ECHO_DELAY_MS", "");
-    });
+    let again = ["--moqt-only", "--moqt", "127.0.0.1:0"];
+    let again = Server::start_as(&again, |command| _ = command.env("ECHO_DELAY_MS", ""));
     for (server, signal) in [(server, "TERM"), (again, "INT")] {
         let stopped = server.stop(signal);
         assert_eq!(stopped.code, Some(0));
         assert!(stopped.lines.last().unwrap().contains(" connections_open=0 "), "{:?}", stopped.lines);
     }
-}
-
-#[test]
-fn moqt_only_server_logs_its_statistics_at_the_configured_interval() {
-    let options = ["--moqt-only", "--moqt", "127.0.0.1:0", "--stats-interval", "200ms"];
-    let mut server = Server::start_as(&options, |_| {});
-    let [first, second] = [(); 2].map(|()| server.line_starting_with("moqt: stats "));
-    let [first, second] = [first, second].map(|line| line.time.parse::<jiff::Timestamp>().unwrap());
-    // Timestamps are truncated to milliseconds.
-    assert!(first.duration_until(second) >= jiff::SignedDuration::from_millis(199), "{first} {second}");
 }
 
 /// The test sends datagrams that are not valid QUIC packets. The kernel drops some of them because the receive buffer is full. The QUIC
@@ -265,12 +223,10 @@ fn moqt_only_server_logs_its_statistics_at_the_configured_interval() {
 #[test]
 fn packets_dropped_by_the_kernel_are_counted_for_both_sockets() {
     let mut server = Server::start_as(&["--moqt-only", "--moqt", "localhost:0", "--metrics", "0"], |_| {});
-    let metrics = server.line_starting_with("metrics: listening url=http://").message;
-    let metrics =
-        metrics.strip_prefix("metrics: listening url=http://").and_then(|rest| rest.strip_suffix("/metrics")).unwrap();
+    let metrics = logged_address(&mut server);
     let name = "\njamjam_moqt_kernel_dropped_total ";
     let dropped = || -> u64 {
-        let page = get(metrics.parse().unwrap(), "/metrics");
+        let page = get(metrics, "/metrics");
         page.split_once(name).and_then(|(_, rest)| rest.lines().next()).unwrap().parse().unwrap()
     };
     assert_eq!(dropped(), 0);
@@ -278,7 +234,7 @@ fn packets_dropped_by_the_kernel_are_counted_for_both_sockets() {
     for host in ["127.0.0.1", "::1"] {
         let Ok(socket) = UdpSocket::bind((host, 0)) else { continue };
         server.signal("STOP");
-        test_support::server::poll_until("a halt", || (server.status("State") == "T").then_some(()));
+        poll_until("a halt", || (server.status("State") == "T").then_some(()));
         // The kernel's buffer has at most 16 MiB. Each datagram takes at least 512 bytes of this buffer.
         for _ in 0..40_000 {
             socket.send_to(&[0], (host, server.address.port())).unwrap();
@@ -290,30 +246,4 @@ fn packets_dropped_by_the_kernel_are_counted_for_both_sockets() {
     }
     let stats = server.stop("TERM");
     assert_eq!(count(moqt_stats(&stats.lines), "kernel_dropped"), last);
-}
-
-#[test]
-fn stop_closes_sessions_with_code_0_and_the_server_exits() {
-    for index in [0, 1] {
-        let (server, log) = start(&[]);
-        let connect_options = connect_options(log.urls()[index], &log.pinned());
-        let (sender, receiver) = mpsc::channel();
-        let client = thread::spawn(move || {
-            let watch = |event: &MoqtClientEvent| {
-                _ = matches!(event, MoqtClientEvent::FrameReturned { .. }).then(|| sender.send(()));
-            };
-            run_and_watch(&connect_options, &groups(None), watch).map(|run_result| run_result.outcome)
-        });
-        receiver.recv_timeout(TEST_TIMEOUT).expect("an echo");
-        let stopped = server.stop("TERM");
-        // A process that does not shut down in time exits with 143.
-        assert_eq!(stopped.code, Some(0));
-        // The last statistics are logged after the last session.
-        let stats = moqt_stats(&stopped.lines);
-        assert!(stats.contains("connections_open=0"), "{stats}");
-        let outcome = client.join().unwrap().unwrap();
-        let closed =
-            MoqtRunOutcome::Closed { code: 0, reason: "server is shutting down".to_owned(), closed_locally: false };
-        assert_eq!(outcome, closed);
-    }
 }

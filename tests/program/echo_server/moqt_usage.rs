@@ -3,39 +3,8 @@
 use std::fs;
 use std::net::UdpSocket;
 
-use crate::echo_server::options::start_error;
+use super::options::start_error;
 use test_support::certificate::Authority;
-
-/// The error message, which can have several lines.
-fn usage_error(options: &[&str]) -> String {
-    crate::echo_server::options::usage_error(
-        &test_support::server::process::run(&[&["echo-server"], options].concat(), |_| {}),
-        2,
-    )
-}
-
-#[test]
-fn invalid_option_combinations_are_usage_errors() {
-    for (options, expected) in [
-        (&["--moqt", "https://localhost:4443/echo"][..], "give ADDR:PORT, such as localhost:4443"),
-        (&["--moqt", "localhost:70000"], "give ADDR:PORT"),
-        (&["--moqt", "--delay", "-1"], "--delay"),
-        (&["--moqt", "--cert", "x"], "--key <FILE>"),
-        (&["--moqt", "--key", "x"], "--cert <FILE>"),
-        (&["--cert", "x", "--key", "y"], "--moqt [<ADDR:PORT>]|--moqt-only"),
-        (&["--moqt-only", "--port", "5000"], "cannot be used with"),
-        (&["--moqt-only", "--max-buffer", "1MiB"], "cannot be used with"),
-        (&["--moqt-only", "--spin", "0"], "cannot be used with"),
-        (&["--moqt-only", "--max-bitrate-per-source", "5mbit"], "cannot be used with"),
-        (&["--moqt-only", "--limit-loopback"], "cannot be used with"),
-        (&["--moqt-only", "--room-name", "x"], "cannot be used with"),
-        (&["--moqt-only", "--loss", "1%"], "cannot be used with"),
-        (&["--moqt-only", "--with-signaling"], "cannot be used with"),
-    ] {
-        let error = usage_error(options);
-        assert!(error.contains(expected), "{options:?}: {error}");
-    }
-}
 
 #[test]
 fn port_in_use_is_reported_in_one_line_for_each_family() {
@@ -69,37 +38,6 @@ fn one_port_for_udp_and_moqt_is_a_usage_error() {
         line,
         format!("jamjam-dev: --port and --moqt both use UDP port {port}; choose a different port for one of them")
     );
-}
-
-#[test]
-fn unknown_host_or_foreign_address_is_reported_in_one_line() {
-    let line = start_error(&["--moqt-only", "--moqt", "studio.invalid"], 3);
-    assert!(line.starts_with("jamjam-dev: --moqt studio.invalid:4443: cannot find an address for host"), "{line}");
-    let line = start_error(&["--moqt-only", "--moqt", "203.0.113.7:0"], 3);
-    assert!(
-        line.starts_with("jamjam-dev: --moqt: cannot listen on 203.0.113.7:0: this machine has no such address"),
-        "{line}"
-    );
-}
-
-#[test]
-fn certificate_error_is_reported_before_listening() {
-    let authority = Authority::new();
-    let pair = authority.certify();
-    let other = authority.certify_for("other", (2000, 1, 1), (2200, 1, 1));
-    let expired = authority.certify_for("expired", (2000, 1, 1), (2020, 2, 3));
-    let gone = authority.file("gone");
-    for (cert, key, expected) in [
-        (&gone, &pair.key, "cannot use "),
-        (&pair.cert, &gone, "cannot use "),
-        (&pair.cert, &pair.cert, "contains no unencrypted private key"),
-        (&pair.cert, &other.key, "does not belong to the first certificate in "),
-        (&expired.cert, &expired.key, "only from 2000-01-01T00:00:00Z to 2020-02-03T00:00:00Z; renew it"),
-    ] {
-        let files = ["--cert", cert.to_str().unwrap(), "--key", key.to_str().unwrap()];
-        let line = start_error(&[&["--moqt-only", "--moqt", "127.0.0.1:0"], &files[..]].concat(), 3);
-        assert!(line.contains(expected), "{expected}: {line}");
-    }
 }
 
 #[test]

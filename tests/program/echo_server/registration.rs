@@ -7,17 +7,16 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use test_support::client;
-use test_support::server;
 
 use serde_json::{Value, json};
+use test_support::client::server::closed_tcp_port;
+use test_support::server::client::Client;
+use test_support::server::member::Member;
+use test_support::server::packet::{audio, keepalive};
+use test_support::server::process::Server;
+use test_support::server::{namespace, poll_until};
 
-use client::server::closed_tcp_port;
-use server::client::Client;
-use server::member::Member;
-use server::packet::{audio, keepalive};
-use server::poll_until;
-use server::process::{Server, run};
+use crate::signaling_server::http::request::send_to;
 
 /// An echo server that registers with `signaling`.
 fn registered_server(signaling: SocketAddr, options: &[&str]) -> Server {
@@ -33,9 +32,9 @@ fn room(signaling: SocketAddr) -> Value {
 }
 
 /// Joins the only room. Returns the member, and the entry of the echo server once it has an address.
-fn join_echo_room(signaling: SocketAddr) -> (Member, Value) {
+fn join_echo_room(signaling: SocketAddr, path: &str) -> (Member, Value) {
     let room = room(signaling);
-    let mut member = Member::connect(signaling);
+    let mut member = Member::connect_to(signaling, path);
     let mut echo_member = member.join(&room["id"]).remove(0);
     if echo_member["public_addr"].is_null() {
         echo_member = member.receive_type("PeerUpdated")["peer"].take();
@@ -46,24 +45,21 @@ fn join_echo_room(signaling: SocketAddr) -> (Member, Value) {
 #[test]
 fn client_finds_the_echo_server_by_its_room_and_can_chat() {
     let signaling = Server::start_signaling(&[]);
-    let echo = registered_server(signaling.address, &["--room-name", "Studio"]);
+    let mut echo = registered_server(signaling.address, &["--room-name", "Studio"]);
+    echo.line_starting_with("registration: connected url=");
+    echo.line_starting_with("registration: room created room=\"[BOT] Studio (40ms delay)\" id=");
     let room = room(signaling.address);
-    assert_eq!(room["name"], "[BOT] Studio (40ms delay)");
-    assert_eq!((&room["peer_count"], &room["has_password"]), (&json!(1), &json!(false)));
-    let (mut member, echo_member) = join_echo_room(signaling.address);
+    let fields = ["name", "peer_count", "has_password"].map(|name| room[name].clone());
+    assert_eq!(fields, [json!("[BOT] Studio (40ms delay)"), json!(1), json!(false)]);
+    let (mut member, echo_member) = join_echo_room(signaling.address, "/");
     // The echo server listens on 0.0.0.0, which is never published. If the signaling server is on this machine, the echo server publishes a
     // loopback address.
     let address = format!("127.0.0.1:{}", echo.address.port());
     assert!(echo.address.ip().is_unspecified());
-    assert_eq!(echo_member["name"], "Echo Bot");
     let candidates = json!([{"address": address, "candidate_type": "Host", "priority": 2_130_706_431}]);
-    assert_eq!(
-        (&echo_member["candidates"], &echo_member["public_addr"], &echo_member["local_addr"]),
-        (&candidates, &json!(address), &json!(address))
-    );
-
-    let published: SocketAddr = echo_member["public_addr"].as_str().unwrap().parse().unwrap();
-    let client = Client::connect(published);
+    let fields = ["name", "candidates", "public_addr", "local_addr"].map(|name| echo_member[name].clone());
+    assert_eq!(fields, [json!("Echo Bot"), candidates, json!(address), json!(address)]);
+    let client = Client::connect(address.parse().unwrap());
     assert_eq!(client.exchange(&audio(1, 960)), audio(1, 960));
 
     member.chat("hello");
@@ -73,15 +69,6 @@ fn client_finds_the_echo_server_by_its_room_and_can_chat() {
     let (year_2020, year_2200) = (1_577_836_800_000, 7_258_118_400_000);
     assert!((year_2020..year_2200).contains(&answer["timestamp"].as_u64().unwrap()), "{answer}");
     assert_eq!(answer["sender_id"], echo_member["id"]);
-}
-
-#[test]
-fn log_contains_joining_and_leaving_members() {
-    let signaling = Server::start_signaling(&[]);
-    let mut echo = registered_server(signaling.address, &[]);
-    echo.line_starting_with("registration: connected url=");
-    echo.line_starting_with("registration: room created room=\"[BOT] Echo Server (40ms delay)\" id=");
-    let (member, _) = join_echo_room(signaling.address);
     echo.line_starting_with("registration: member joined user=Ann");
     drop(member);
     echo.line_starting_with("registration: member left user=Ann");
@@ -93,25 +80,29 @@ fn log_contains_joining_and_leaving_members() {
 #[test]
 fn configured_public_address_is_published_and_names_are_resolved() {
     let signaling = Server::start_signaling(&[]);
-    for (configured, published) in [("192.0.2.9:61000", "192.0.2.9:61000"), ("[2001:db8::9]:7", "[2001:db8::9]:7")] {
+    for configured in ["192.0.2.9:61000", "[2001:db8::9]:7", "localhost"] {
         let echo = registered_server(signaling.address, &["--public-addr", configured]);
-        let (_, echo_member) = join_echo_room(signaling.address);
-        assert_eq!((&echo_member["public_addr"], &echo_member["local_addr"]), (&json!(published), &json!(published)));
-        assert_eq!(echo_member["candidates"][0]["address"], published);
+        let (_, echo_member) = join_echo_room(signaling.address, "/");
+        let published = match configured {
+            "localhost" => format!("127.0.0.1:{}", echo.address.port()),
+            given => given.to_owned(),
+        };
+        for address in
+            [&echo_member["public_addr"], &echo_member["local_addr"], &echo_member["candidates"][0]["address"]]
+        {
+            assert_eq!(*address, published);
+        }
         assert_eq!(echo.stop("TERM").code, Some(0));
         let mut member = Member::connect(signaling.address);
         poll_until("an end of the room", || member.rooms().is_empty().then_some(()));
     }
-    let echo = registered_server(signaling.address, &["--public-addr", "localhost"]);
-    let (_, echo_member) = join_echo_room(signaling.address);
-    assert_eq!(echo_member["public_addr"], format!("127.0.0.1:{}", echo.address.port()));
 }
 
 #[cfg(target_os = "linux")]
 #[test]
 fn address_reachable_from_this_machine_only_is_not_published() {
-    server::namespace::in_network_namespace("address_reachable_from_this_machine_only_is_not_published", || {
-        server::namespace::add_address("203.0.113.5".parse().unwrap());
+    namespace::in_network_namespace("address_reachable_from_this_machine_only_is_not_published", || {
+        namespace::add_address("203.0.113.5".parse().unwrap());
         let signaling = Server::start_signaling(&["--host", "203.0.113.5"]);
         let mut echo = registered_server(signaling.address, &["--host", "127.0.0.1"]);
         let line = echo.line_starting_with("registration: no address to advertise");
@@ -125,10 +116,8 @@ fn address_reachable_from_this_machine_only_is_not_published() {
         let mut member = Member::connect(signaling.address);
         let room = member.rooms().remove(0);
         let echo_member = member.join(&room["id"]).remove(0);
-        assert_eq!(
-            (&echo_member["public_addr"], &echo_member["local_addr"], &echo_member["candidates"]),
-            (&json!(null), &json!(null), &json!([]))
-        );
+        let published = ["public_addr", "local_addr", "candidates"].map(|name| echo_member[name].clone());
+        assert_eq!(published, [json!(null), json!(null), json!([])]);
         // If the addresses had been updated, the update would arrive before the answer to this message.
         member.chat("where are you?");
         assert_eq!(member.receive_type("ChatMessage")["content"], "🔊 where are you?");
@@ -141,7 +130,7 @@ fn stun_mapped_address_is_published_in_the_room() {
     // A second echo server acts as the STUN server.
     let other = Server::start(&["--host", "127.0.0.1"]);
     let echo = registered_server(signaling.address, &["--stun", &other.address.to_string()]);
-    let (mut member, mut echo_member) = join_echo_room(signaling.address);
+    let (mut member, mut echo_member) = join_echo_room(signaling.address, "/");
     while echo_member["candidates"][0]["candidate_type"] != "ServerReflexive" {
         echo_member = member.receive_type("PeerUpdated")["peer"].take();
     }
@@ -185,65 +174,6 @@ fn unreachable_signaling_server_affects_neither_audio_nor_shutdown() {
         assert_eq!(echo.stop("INT").code, Some(0));
     }
     assert_eq!(upgraded.join().unwrap().receive_type("CreateRoom")["peer_name"], "Echo Bot");
-}
-
-/// Acts as the signaling server. Returns the connection from the echo server, which has created a room.
-fn controlled_server(listener: &TcpListener, room: &Value) -> Member {
-    let mut member = Member::accept(listener.accept().unwrap().0);
-    member.receive_type("CreateRoom");
-    member.send("RoomCreated", room);
-    member.receive_type("UpdatePeerInfo");
-    member
-}
-
-#[test]
-fn text_from_the_network_cannot_control_a_terminal_or_forge_a_log_line() {
-    const EVIL: &str = "\u{1b}[2J\u{9b}31m\u{202e}\r\n2024-01-15T10:30:00.000Z INFO all is well\u{7f}";
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut echo = registered_server(listener.local_addr().unwrap(), &["--host", "127.0.0.1", "--verbose"]);
-    let room = json!({"room_id": EVIL, "peer_id": EVIL, "invite_code": EVIL});
-    let mut server = controlled_server(&listener, &room);
-    let peer = |name: &str| json!({"peer": {"id": EVIL, "name": name, "candidates": [], "public_addr": null, "local_addr": null}});
-    server.send("PeerJoined", &peer(EVIL));
-    server.send("PeerLeft", &json!({"peer_id": EVIL}));
-    server.send(EVIL, &Value::Null);
-    server.send("PeerJoined", &peer(&"y".repeat(1 << 20)));
-    server.close(&EVIL[..40]);
-    let mut next = Member::accept(listener.accept().unwrap().0);
-    next.receive_type("JoinRoom");
-    next.send("Error", &json!({"message": EVIL}));
-    next.receive_type("CreateRoom");
-    next.send("Error", &json!({"message": EVIL}));
-    echo.line_starting_with("registration: failed, retrying url=");
-    let rejected = echo.line_starting_with("registration: failed, retrying url=").message;
-    assert!(rejected.contains("the signaling server rejected the creation of a room: \u{fffd}[2J"), "{rejected}");
-    for line in &echo.stop("INT").lines {
-        assert!(
-            line.len() < 2_000 && !line.chars().any(|letter| letter.is_control() || letter == '\u{202e}'),
-            "{line:?}"
-        );
-        assert!(!line.starts_with("2024-01-15"), "{line}");
-    }
-}
-
-#[test]
-fn many_member_events_do_not_fill_the_log() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let echo = registered_server(listener.local_addr().unwrap(), &["--host", "127.0.0.1"]);
-    let mut server =
-        controlled_server(&listener, &json!({"room_id": "1a2b3c4d", "peer_id": "p", "invite_code": "ABC234"}));
-    let began = std::time::Instant::now();
-    for _ in 0..2_000 {
-        server.send("PeerLeft", &json!({"peer_id": "q"}));
-    }
-    server.chat("over");
-    server.receive_type("ChatMessage");
-    // At most 20 lines are logged per second. The elapsed time is rounded down to whole seconds. The first and the last second may be
-    // incomplete. Therefore, two seconds are added.
-    let maximum = 20 * (began.elapsed().as_secs() as usize + 2);
-    let stopped = echo.stop("INT");
-    let logged = stopped.lines.iter().filter(|line| line.contains("member left")).count();
-    assert!(logged >= 20 && logged <= 2 * maximum, "{logged} of {maximum}");
 }
 
 #[test]
@@ -298,36 +228,11 @@ impl CuttableProxy {
 }
 
 #[test]
-fn lost_connection_rejoins_the_room_of_its_client() {
-    let signaling = Server::start_signaling(&[]);
-    let proxy = CuttableProxy::to(signaling.address);
-    let _echo = registered_server(proxy.address, &["--host", "127.0.0.1"]);
-    let (mut member, echo_member) = join_echo_room(signaling.address);
-    for _ in 0..3 {
-        proxy.cut();
-        member.receive_type("PeerLeft");
-        let back = member.receive_type("PeerJoined");
-        assert_eq!(back["peer"]["name"], "Echo Bot");
-        let updated = member.receive_type("PeerUpdated");
-        assert_eq!(updated["peer"]["id"], back["peer"]["id"]);
-        assert_eq!(updated["peer"]["public_addr"], echo_member["public_addr"]);
-        member.chat("still there?");
-        assert_eq!(member.receive_type("ChatMessage")["content"], "🔊 still there?");
-    }
-    assert_eq!(Member::connect(signaling.address).rooms().len(), 1);
-}
-
-#[test]
-fn lost_connection_changes_neither_audio_nor_what_newer_clients_see() {
+fn lost_connection_changes_neither_audio_nor_what_clients_see() {
     let signaling = Server::start_signaling(&[]);
     let proxy = CuttableProxy::to(signaling.address);
     let echo = registered_server(proxy.address, &["--host", "127.0.0.1"]);
-    let room = room(signaling.address);
-    let mut member = Member::connect_to(signaling.address, "/v1/signaling");
-    let mut known = member.join(&room["id"]).remove(0);
-    if known["public_addr"].is_null() {
-        known = member.receive_type("PeerUpdated")["peer"].take();
-    }
+    let (mut member, mut known) = join_echo_room(signaling.address, "/v1/signaling");
     assert_eq!(known["link_key"].as_str().map(str::len), Some(44), "{known}");
     let client = Client::connect(echo.address);
     for sequence in 0..3 {
@@ -341,29 +246,25 @@ fn lost_connection_changes_neither_audio_nor_what_newer_clients_see() {
             assert_eq!(back[same], known[same], "{same}");
         }
         assert_ne!(back["id"], known["id"]);
+        // A newer client receives its own message too.
+        member.chat("still there?");
+        for content in ["still there?", "🔊 still there?"] {
+            assert_eq!(member.receive_type("ChatMessage")["content"], content);
+        }
         known = back;
     }
-    assert_eq!(member.rooms()[0]["id"], room["id"]);
+    assert_eq!(Member::connect(signaling.address).rooms().len(), 1);
 }
 
 #[test]
 fn hundred_idle_connections_do_not_block_the_embedded_server() {
     let mut echo = Server::start(&["--host", "127.0.0.1", "--with-signaling=0"]);
     let signaling = embedded_address(&mut echo);
+    let pages = echo.line_starting_with("http: serving pages start=").message;
+    assert!(pages.contains("/console") && pages.contains("/docs"), "{pages}");
+    assert_eq!(echo.line_starting_with("http: no password is set").level, "INFO");
     let _idle: Vec<_> = (0..100).map(|_| Member::connect(signaling)).collect();
     assert_eq!(room(signaling)["name"], "[BOT] Echo Server (3000ms delay)");
-}
-
-#[test]
-fn embedded_server_logs_its_pages_and_rejects_logins_without_a_terminal() {
-    let mut echo = Server::start(&["--host", "127.0.0.1", "--with-signaling=0"]);
-    let line = echo.line_starting_with("http: serving pages start=").message;
-    assert!(line.contains("/console") && line.contains("/docs"), "{line}");
-    let line = echo.line_starting_with("http: no password is set");
-    let expected = "http: no password is set, so these pages reject every login; start signaling-server with DOCS_PASSWORD \
-                    paths=\"/docs /console /admin\"";
-    assert_eq!(line.level_and_message(), ("INFO", expected));
-    assert_eq!(echo.stop("TERM").code, Some(0));
 }
 
 /// The address of the signaling server in the process of `echo`.
@@ -372,24 +273,14 @@ fn embedded_address(echo: &mut Server) -> SocketAddr {
     line.rsplit("//").next().unwrap().parse().unwrap()
 }
 
-/// The start page of the signaling server at `address`, requested as `host`.
-fn start_page(address: SocketAddr, host: &str) -> String {
-    let mut stream = TcpStream::connect(address).unwrap();
-    write!(stream, "GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
-    let mut response = String::new();
-    stream.read_to_string(&mut response).unwrap();
-    response
-}
-
 #[test]
 fn start_page_of_the_embedded_server_shows_the_moqt_url_for_its_visitor() {
     for (listen, host) in [("127.0.0.1:0", "127.0.0.1"), ("0.0.0.0:0", "rooms.example")] {
         let mut echo = Server::start(&["--host", "127.0.0.1", "--with-signaling=0", "--moqt", listen]);
         let line = echo.line_starting_with("moqt: listening addresses=").message;
         let (_, port) = line.rsplit_once(':').unwrap();
-        let page = start_page(embedded_address(&mut echo), "rooms.example:8080");
+        let page = send_to(embedded_address(&mut echo), "GET", "/", &["Host: rooms.example:8080"], "").body;
         assert!(page.contains(&format!("<code>https://{host}:{port}/echo</code>")), "{page}");
-        assert_eq!(page.contains("on the machine of the server only"), host == "127.0.0.1", "{page}");
     }
 }
 
@@ -402,67 +293,12 @@ fn one_process_runs_both_servers() {
     echo.line_starting_with(&format!("signaling: server listening on ws://127.0.0.1:{port}"));
     echo.line_starting_with("registration: room created room=\"[BOT] Echo Server (40ms delay)\"");
     let signaling = SocketAddr::from(([127, 0, 0, 1], port));
-    let (mut member, echo_member) = join_echo_room(signaling);
+    let (_member, echo_member) = join_echo_room(signaling, "/");
     assert_eq!(echo_member["public_addr"], echo.address.to_string());
     assert_eq!(Client::connect(echo.address).exchange(&audio(1, 480)), audio(1, 480));
-    member.chat("hello");
-    assert_eq!(member.receive_type("ChatMessage")["content"], "🔊 hello");
     // A connected client does not delay the shutdown. Neither server logs a warning about the other's shutdown.
     let stopped = echo.stop("INT");
     assert_eq!(stopped.code, Some(0));
     stopped.stats();
     assert!(!stopped.lines.iter().any(|line| line.contains(" WARN ")), "{:#?}", stopped.lines);
-}
-
-#[test]
-fn invalid_registration_options_are_rejected_with_a_reason() {
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let taken_port = format!("--with-signaling={}", taken.local_addr().unwrap().port());
-    for (options, code, expected) in [
-        (
-            &["--signaling-url", "localhost:8080"][..],
-            2,
-            "the scheme is missing or unknown; write ws://HOST:PORT, or wss:// for TLS",
-        ),
-        (&["--signaling-url", "ws://me:sec/ret@host"], 2, "invalid URL; expected ws://HOST:PORT"),
-        (&["--public-addr", "192.0.2.1"], 2, "<--signaling-url <URL>|--with-signaling [<PORT>]>"),
-        (&["--stun", "192.0.2.1"], 2, "<--signaling-url <URL>|--with-signaling [<PORT>]>"),
-        (&["--with-signaling", "--signaling-url", "ws://host"], 2, "cannot be used with"),
-        (&["--ca", "x"], 2, "<--signaling-url <URL>|--with-signaling [<PORT>]>"),
-        (&["--insecure"], 2, "<--signaling-url <URL>|--with-signaling [<PORT>]>"),
-        (&["--with-signaling=99999"], 2, "give a port from 0 to 65535"),
-        (
-            &["--with-signaling", "--stun", "[2001:db8::1]"],
-            3,
-            "has only IPv6 addresses, but the echo server listens on IPv4. ",
-        ),
-        (&["--with-signaling", "--public-addr", "0.0.0.0:5000"], 2, "0.0.0.0 is not a reachable address"),
-        (&["--with-signaling", "--public-addr", "[::]"], 2, ":: is not a reachable address"),
-        (&["--with-signaling", "--public-addr", "host:99999"], 2, "invalid port `99999`"),
-        (&["--with-signaling", "--public-addr", "a", "--stun", "b"], 2, "cannot be used with"),
-        (&["--with-signaling", "--stun", "0.0.0.0:3478"], 2, "0.0.0.0 is not a reachable address"),
-        (&["--with-signaling=x"], 2, "invalid value 'x'"),
-        (&[&taken_port], 3, "is in use"),
-        (&["--signaling-url", "wss://localhost", "--ca", "/does/not/exist"], 3, "cannot use /does/not/exist: "),
-        (&["--signaling-url", "wss://localhost", "--ca", "Cargo.toml"], 3, "Cargo.toml: it contains no certificate"),
-        (&["--signaling-url", "wss://localhost", "--ca", "x", "--insecure"], 2, "cannot be used with"),
-    ] {
-        let fixed = ["echo-server", "--host", "127.0.0.1", "--port", "0"];
-        let output = run(&[&fixed, options].concat(), |command| {
-            command.current_dir(env!("CARGO_MANIFEST_DIR"));
-        });
-        let error = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(code), "{options:?}: {error}");
-        assert!(error.contains(expected), "{options:?}: {error}");
-        assert!(!error.contains("secret@"), "{error}");
-    }
-}
-
-#[test]
-fn empty_variable_means_no_signaling_server() {
-    let mut echo = Server::start_with(&[], |command| {
-        command.env("SIGNALING_URL", "");
-    });
-    assert_eq!(echo.line().message, format!("Echo server listening on {}", echo.address));
-    assert_eq!(echo.stop("INT").lines.len(), 3);
 }

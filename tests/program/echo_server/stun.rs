@@ -1,12 +1,11 @@
 //! The echo server answers STUN Binding requests on its echo port.
 
 use std::net::SocketAddr;
-use test_support::server;
 
-use server::client::{Client, at};
-use server::line::Stats;
-use server::packet::audio;
-use server::process::Server;
+use test_support::server::client::{Client, at};
+use test_support::server::line::Stats;
+use test_support::server::packet::audio;
+use test_support::server::process::Server;
 
 /// A Binding request without attributes.
 const REQUEST: [u8; 20] = [0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
@@ -46,68 +45,15 @@ fn client_learns_its_address_over_either_family_on_the_echo_port() {
 
 #[test]
 fn impairment_does_not_apply_to_stun_and_rate_limits_do() {
-    let lossy = Server::start(&["--host", "127.0.0.1", "--loss", "100%"]);
-    let client = Client::connect(lossy.address);
-    assert_eq!(mapped(&client.exchange(&REQUEST)), client.address(), "STUN is not impaired");
-
-    let options =
-        ["--host", "127.0.0.1", "--limit-loopback", "--max-bitrate-per-source", "8kbit", "--stats-interval", "20ms"];
-    let mut limited = Server::start(&options);
-    let client = Client::connect(limited.address);
+    let limit = ["--limit-loopback", "--max-bitrate-per-source", "8kbit", "--stats-interval", "20ms"];
+    let mut server = Server::start(&[&["--host", "127.0.0.1", "--loss", "100%"], &limit[..]].concat());
+    let client = Client::connect(server.address);
     for _ in 0..100 {
         client.send(&REQUEST);
     }
     assert_eq!(mapped(&client.recv()), client.address());
-    let stats = std::iter::repeat_with(|| Stats::parse(&limited.line_starting_with("Stats: ")))
+    let stats = std::iter::repeat_with(|| Stats::parse(&server.line_starting_with("Stats: ")))
         .find(|stats| stats.count("stun_requests") + stats.count("dropped_packet_rate") == 100)
         .expect("an endless log");
     assert!(stats.count("stun_requests") > 0 && stats.count("dropped_packet_rate") > 50, "{stats}");
-}
-
-#[test]
-fn log_names_the_fault_of_a_stun_message() {
-    let mut server = Server::start(&["--host", "127.0.0.1", "-d", "0", "-v"]);
-    let client = Client::connect(server.address);
-    let client_address = client.address();
-    let mut long = REQUEST;
-    long[3] = 4;
-    client.send(&long);
-    let mut allocate = REQUEST;
-    allocate[1] = 3;
-    client.send(&allocate);
-    client.send(&REQUEST[..12]);
-    client.exchange(&REQUEST);
-    let messages: Vec<String> = std::iter::repeat_with(|| server.line())
-        .filter(|line| line.level == "DEBUG")
-        .map(|line| line.message)
-        .take(4)
-        .collect();
-    let dropped = |len, reason: &str, first_bytes: &str| {
-        format!(
-            "echo: datagram dropped source={client_address} len={len} reason=\"{reason}\" first_bytes=\"{first_bytes}\""
-        )
-    };
-    assert_eq!(
-        messages,
-        [
-            dropped(
-                20,
-                "STUN length field is 4, but 0 bytes follow the header",
-                "00 01 00 04 21 12 a4 42 01 02 03 04 05 06 07 08"
-            ),
-            dropped(
-                20,
-                "unsupported STUN type 0x0003; only Binding requests are supported",
-                "00 03 00 00 21 12 a4 42 01 02 03 04 05 06 07 08"
-            ),
-            dropped(
-                12,
-                "STUN message of 12 bytes is shorter than the 20-byte header",
-                "00 01 00 00 21 12 a4 42 01 02 03 04"
-            ),
-            format!("echo: STUN response sent destination={client_address} class=success"),
-        ]
-    );
-    let stats = server.stop("TERM").stats();
-    assert_eq!((stats.count("stun_requests"), stats.count("dropped_stun")), (1, 3), "{stats}");
 }

@@ -1,38 +1,102 @@
 //! `jamjam-dev signaling-server` as a process on real sockets.
 
 mod broadcast_http;
-mod broadcast_transcripts;
 mod certificate_reload;
 mod connections;
 mod console_operations;
 mod control_surface;
-mod control_surface_transcripts;
+mod custom_room;
 mod drain;
 mod freed_memory;
-mod http;
+pub(crate) mod http;
 mod log_lines;
 mod mixed_dialects;
 mod newer_clients;
 mod options;
 mod reverse_proxies;
-mod three_processes;
 mod tls;
 mod transcripts;
 mod webrtc;
 mod webrtc_auth;
 
-use test_support::server::process::run;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 
-/// For each item of `variables`, starts a server with only this environment variable. Each server must exit with a usage error that names
-/// its variable.
-fn assert_variables_are_rejected(variables: &[(&str, &str)]) {
-    for (variable, value) in variables {
-        let output = run(&["signaling-server", "--host", "127.0.0.1"], |command| {
-            command.env(variable, value);
-        });
-        let stderr = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(2), "{variable}: {stderr}");
-        let first = stderr.lines().next().unwrap_or_default();
-        assert!(first.contains(&format!("({variable} in the environment)")), "{variable}: {stderr}");
-    }
+use jamjam_dev::signaling::token::{Claims, Secret, sign};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use serde_json::{Value, json};
+use test_support::server::TEST_TIMEOUT;
+use test_support::server::member::Member;
+use test_support::server::process::Server;
+
+/// The option with the secret of [`token`].
+const SECRET: [&str; 2] = ["--hmac-secret", "test-secret"];
+
+/// A token of this client for a broadcast room.
+fn token(client: &str, room: &str) -> String {
+    let claims = Claims::new(client, room, serde_json::Map::new(), 4_000_000_000_000, 1.0);
+    sign(&Secret::new("test-secret"), &claims)
+}
+
+/// Starts a server whose operator logs in as `admin` with `sesame`.
+fn start_with_password(options: &[&str]) -> Server {
+    Server::start_signaling(&[&["--docs-password", "sesame"], options].concat())
+}
+
+type TlsStream = StreamOwned<ClientConnection, TcpStream>;
+
+/// The stream of a TLS client, before its handshake.
+fn tls_stream(address: SocketAddr, config: &Arc<ClientConfig>) -> TlsStream {
+    let tcp = TcpStream::connect(address).unwrap();
+    tcp.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+    let name = ServerName::try_from("127.0.0.1").unwrap();
+    StreamOwned::new(ClientConnection::new(Arc::clone(config), name).unwrap(), tcp)
+}
+
+/// A page over TLS.
+fn get_over_tls(address: SocketAddr, config: &Arc<ClientConfig>, path: &str) -> String {
+    let mut stream = tls_stream(address, config);
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut response = String::new();
+    stream.read_to_string(&mut response).unwrap();
+    response
+}
+
+/// A member of a WebRTC room.
+fn webrtc_member(server: &Server, room: &str, user: &str) -> Member {
+    let mut member = Member::connect_to(server.address, &format!("/?roomId={room}&userId={user}&userName={user}"));
+    member.skip_to("welcome");
+    member
+}
+
+/// A member of a broadcast room.
+fn broadcast_member(server: &Server, room: &str, user: &str) -> Member {
+    let mut member = Member::connect_to(server.address, &format!("/{room}?token={}", token(user, room)));
+    member.skip_to("welcome");
+    member
+}
+
+/// A control surface in the room 4711.
+fn control_surface(server: &Server) -> Member {
+    let mut surface = Member::connect(server.address);
+    surface.send_json(&json!({"type": "join", "room_code": "4711"}));
+    surface.skip_to("welcome");
+    surface
+}
+
+/// The creator of a jamjam room with a password, and the id of the room.
+fn jamjam_creator(server: &Server) -> (Member, Value) {
+    let mut member = Member::connect(server.address);
+    member.send("CreateRoom", &json!({"room_name": "jam", "password": "hunter2", "peer_name": "Ann"}));
+    let id = member.receive_type("RoomCreated")["room_id"].clone();
+    (member, id)
+}
+
+fn jamjam_member(server: &Server, id: &Value) -> Member {
+    let mut member = Member::connect(server.address);
+    member.send("JoinRoom", &json!({"room_id": id, "password": "hunter2", "peer_name": "Bob"}));
+    member.receive_type("RoomJoined");
+    member
 }

@@ -3,6 +3,7 @@
 
 #![cfg(unix)]
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -10,8 +11,6 @@ use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use test_support::certificate;
-use test_support::server;
 
 use jamjam_dev::io::connection_permit::ConnectionLimits;
 use jamjam_dev::io::signaling::SignalingServerConfig;
@@ -19,111 +18,65 @@ use jamjam_dev::io::tls::identity::ServerIdentity;
 use jamjam_dev::io::tls::server::HandshakeAcceptor;
 use jamjam_dev::signaling::{Hub, SignalingLimits};
 use jamjam_dev::testing::SignalingServer;
-use rustls::pki_types::ServerName;
-use rustls::{ClientConnection, StreamOwned};
 use serde_json::Value;
 use tungstenite::Message;
 
-use certificate::{Authority, Pair, trusting};
-use server::TEST_TIMEOUT;
-use server::process::{Server, run};
+use super::get_over_tls;
 
-type TlsStream = StreamOwned<ClientConnection, TcpStream>;
+use test_support::certificate::{Authority, trusting};
+use test_support::server::TEST_TIMEOUT;
+use test_support::server::process::{Server, run};
+use test_support::snapshot;
 
-/// The stream of a TLS client, before its handshake.
-fn open(address: std::net::SocketAddr, authority: &Authority) -> TlsStream {
-    let tcp = TcpStream::connect(address).unwrap();
-    tcp.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
-    let name = ServerName::try_from("127.0.0.1").unwrap();
-    StreamOwned::new(ClientConnection::new(trusting(&authority.own()), name).unwrap(), tcp)
-}
-
-fn get(address: std::net::SocketAddr, authority: &Authority, path: &str) -> String {
-    let mut line = open(address, authority);
-    write!(line, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
-    let mut response = String::new();
-    line.read_to_string(&mut response).unwrap();
-    response
-}
-
-fn connect(server: &Server, authority: &Authority) -> tungstenite::WebSocket<TlsStream> {
-    tungstenite::client("wss://localhost/", open(server.address, authority)).unwrap().0
-}
-
-/// The error line of a server that is started with these options.
-fn start_error(code: i32, options: &[&str]) -> String {
-    let output = run(&[&["signaling-server", "--host", "127.0.0.1", "--port", "0"], options].concat(), |_| {});
-    assert_eq!(output.status.code(), Some(code), "{options:?}");
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(stderr.lines().count(), 1, "{stderr}");
-    // As soon as a server listens, it writes its address to the log. Here, the error is the only line, so this server never listened.
-    stderr.strip_prefix("jamjam-dev: ").unwrap_or_else(|| panic!("{stderr}")).trim_end().to_owned()
-}
-
+/// Each line has the names of the certificate file and of the key file. The error follows.
 #[test]
 fn certificate_file_error_is_reported_with_its_remedy() {
     let authority = Authority::new();
     let pair = authority.certify();
-    let write = |name: &str, text: &str| {
-        let path = authority.file(name);
-        fs::write(&path, text).unwrap();
-        path.to_str().unwrap().to_owned()
-    };
-    let [_, cert, _, key] = pair.options();
-    let pem = fs::read_to_string(cert).unwrap();
-    let other = authority.certify_for("other", (2000, 1, 1), (2200, 1, 1));
-    let expired = authority.certify_for("expired", (2000, 1, 1), (2020, 2, 3));
-    let early = authority.certify_for("early", (2190, 4, 5), (2200, 1, 1));
-    let empty = write("empty", "");
-    let missing_file = authority.file("gone").to_str().unwrap().to_owned();
-    let pkcs8 = write("pkcs8", "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n");
-    let rsa = write(
-        "rsa",
-        "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n",
-    );
-    let unsupported = write("strange", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n");
-    let cut = write("cut", &pem[..pem.len() / 2]);
-    let invalid_base64 = write("spoiled", &pem.replacen("MII", "!!!", 1));
-    let invalid_der = write("nonsense", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
-    let of = |pair: &Pair| pair.options().map(str::to_owned);
-    let [_, expired, _, expired_key] = of(&expired);
-    let [_, early, _, early_key] = of(&early);
-    let [_, _, _, other_key] = of(&other);
-    for (cert, key, named, expected) in [
-        (missing_file.as_str(), key, missing_file.as_str(), "cannot use "),
-        (cert, &missing_file, &missing_file, "cannot use "),
-        (&empty, key, &empty, "contains no certificate in PEM format"),
-        (key, key, key, "contains no certificate in PEM format"),
-        (cert, &empty, &empty, "contains no unencrypted private key in PEM format"),
-        (cert, cert, cert, "contains no unencrypted private key in PEM format"),
-        (cert, &pkcs8, &pkcs8, "contains no unencrypted private key in PEM format"),
-        (cert, &rsa, &rsa, "contains no unencrypted private key in PEM format"),
-        (cert, &unsupported, &unsupported, "failed to parse private key"),
-        (&cut, key, &cut, "PEM text is damaged"),
-        (&invalid_base64, key, &invalid_base64, "PEM text is damaged"),
-        (&invalid_der, key, &invalid_der, "cannot use "),
-        (cert, &other_key, &other_key, "does not belong to the first certificate in "),
-        (&expired, &expired_key, &expired, "only from 2000-01-01T00:00:00Z to 2020-02-03T00:00:00Z; renew it"),
-        (
-            &early,
-            &early_key,
-            &early,
-            "only from 2190-04-05T00:00:00Z to 2200-01-01T00:00:00Z; renew it, or correct the clock",
-        ),
+    authority.certify_for("other", (2000, 1, 1), (2200, 1, 1));
+    authority.certify_for("expired", (2000, 1, 1), (2020, 2, 3));
+    authority.certify_for("early", (2190, 4, 5), (2200, 1, 1));
+    let pem = fs::read_to_string(&pair.cert).unwrap();
+    let block = |kind: &str| format!("-----BEGIN {kind}-----\nAAAA\n-----END {kind}-----\n");
+    let rsa = block("RSA PRIVATE KEY").replace("AAAA", "Proc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAAAA");
+    for (name, text) in [
+        ("empty", String::new()),
+        ("encrypted-key", block("ENCRYPTED PRIVATE KEY")),
+        ("encrypted-rsa-key", rsa),
+        ("unsupported-key", block("PRIVATE KEY")),
+        ("cut", pem[..pem.len() / 2].to_owned()),
+        ("invalid-base64", pem.replacen("MII", "!!!", 1)),
+        ("invalid-der", block("CERTIFICATE")),
     ] {
-        let line = start_error(3, &["--cert", cert, "--key", key]);
-        assert!(line.contains(named) && line.contains(expected), "{expected}\n{line}");
+        fs::write(authority.file(name), text).unwrap();
     }
-}
-
-#[test]
-fn certificate_without_key_or_key_without_certificate_is_an_error() {
-    let authority = Authority::new();
-    let pair = authority.certify();
-    let [_, cert, _, key] = pair.options();
-    assert!(start_error(2, &["--cert", cert]).contains("add --key FILE"));
-    assert!(start_error(2, &["--key", key]).contains("add --cert FILE"));
-    assert!(start_error(2, &["--cert", cert, "--key", ""]).contains("add --key FILE"));
+    let folder = format!("{}/", authority.file("x").parent().unwrap().display());
+    let mut errors = String::new();
+    for (cert, key) in [
+        ("missing", "server.key"),
+        ("server.pem", "missing"),
+        ("empty", "server.key"),
+        ("server.key", "server.key"),
+        ("server.pem", "empty"),
+        ("server.pem", "server.pem"),
+        ("server.pem", "encrypted-key"),
+        ("server.pem", "encrypted-rsa-key"),
+        ("server.pem", "unsupported-key"),
+        ("cut", "server.key"),
+        ("invalid-base64", "server.key"),
+        ("invalid-der", "server.key"),
+        ("server.pem", "other.key"),
+        ("expired.pem", "expired.key"),
+        ("early.pem", "early.key"),
+    ] {
+        let files = [cert, key].map(|name| authority.file(name).to_str().unwrap().to_owned());
+        let options = ["--host", "127.0.0.1", "--port", "0", "--cert", &files[0], "--key", &files[1]];
+        let output = run(&[&["signaling-server"], &options[..]].concat(), |_| {});
+        assert_eq!(output.status.code(), Some(3), "{cert} {key}: {output:?}");
+        let error = String::from_utf8(output.stderr).unwrap().replace(&folder, "");
+        writeln!(errors, "{cert} {key}\n{error}").unwrap();
+    }
+    snapshot::assert_matches("servers/certificate_errors", &errors);
 }
 
 #[test]
@@ -131,17 +84,20 @@ fn files_can_come_from_the_environment_and_empty_means_none() {
     let authority = Authority::new();
     let pair = authority.certify();
     let missing = authority.file("gone");
-    let start = |cert: &std::path::Path, key: &std::path::Path| {
-        run(&["signaling-server", "--host", "127.0.0.1", "--port", "0"], |command| {
-            command.env("TLS_CERT", cert).env("TLS_KEY", key);
-        })
-    };
-    let output = start(&pair.cert, &missing);
-    assert_eq!(output.status.code(), Some(3));
-    assert!(String::from_utf8(output.stderr).unwrap().contains("cannot use "));
-    assert_eq!(start(&pair.cert, "".as_ref()).status.code(), Some(2));
+    for (key, code) in [(&*missing, 3), ("".as_ref(), 2)] {
+        let output = run(&["signaling-server", "--host", "127.0.0.1", "--port", "0"], |command| {
+            command.env("TLS_CERT", &pair.cert).env("TLS_KEY", key);
+        });
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+    }
     let mut server = Server::start_signaling(&["--cert", "", "--key", ""]);
     assert!(server.line_starting_with("signaling: server listening on ").message.contains(" ws://"));
+    let mut server = Server::start_signaling(&pair.options());
+    let line = server.line_starting_with("signaling: server listening on ").message;
+    assert_eq!(line, format!("signaling: server listening on wss://{}", server.address));
+    let sha256 = ServerIdentity::from_pem_files(&pair.cert, &pair.key, SystemTime::now()).unwrap().fingerprint();
+    let loaded = format!("tls: certificate in use valid_until=2200-01-01T00:00:00Z sha256={sha256}");
+    assert_eq!(server.line().message, loaded);
 }
 
 #[test]
@@ -163,18 +119,6 @@ fn certificate_is_valid_from_its_first_to_its_last_second() {
 }
 
 #[test]
-fn start_line_has_wss_and_the_certificate_its_expiry() {
-    let authority = Authority::new();
-    let pair = authority.certify();
-    let mut server = Server::start_signaling(&pair.options());
-    let line = server.line_starting_with("signaling: server listening on ");
-    assert_eq!(line.message, format!("signaling: server listening on wss://{}", server.address));
-    let sha256 = ServerIdentity::from_pem_files(&pair.cert, &pair.key, SystemTime::now()).unwrap().fingerprint();
-    let loaded = format!("tls: certificate in use valid_until=2200-01-01T00:00:00Z sha256={sha256}");
-    assert_eq!(server.line().message, loaded);
-}
-
-#[test]
 fn plain_text_client_is_logged_and_counted_and_the_next_is_served() {
     let authority = Authority::new();
     let mut server = Server::start_signaling(&authority.certify().options());
@@ -189,7 +133,7 @@ fn plain_text_client_is_logged_and_counted_and_the_next_is_served() {
     let from = plain.local_addr().unwrap();
     let reason = "not TLS; clients must use wss:// or https:// on this port";
     assert_eq!(line.message, format!("tls: handshake failed source={from} reason=\"{reason}\""));
-    let metrics = get(server.address, &authority, "/metrics");
+    let metrics = get_over_tls(server.address, &trusting(&authority.own()), "/metrics");
     assert!(metrics.contains("\njamjam_signaling_tls_handshakes_failed_total 1\n"), "{metrics}");
     let probe = run(&["probe", &format!("ws://{}", server.address)], |_| {});
     assert_eq!(probe.status.code(), Some(3));
@@ -204,11 +148,14 @@ fn slow_handshake_blocks_no_other_client() {
     let silent: Vec<_> = (0..100).map(|_| TcpStream::connect(server.address).unwrap()).collect();
     // One of the silent connections sends the first bytes of a handshake.
     (&silent[0]).write_all(&[22, 3, 1, 2, 0, 1, 0]).unwrap();
-    let mut client = connect(&server, &authority);
+    let mut client =
+        tungstenite::client("wss://localhost/", super::tls_stream(server.address, &trusting(&authority.own())))
+            .unwrap()
+            .0;
     client.send(Message::text(r#"{"type":"ListRooms"}"#)).unwrap();
     assert_eq!(client.read().unwrap(), Message::text(r#"{"type":"RoomList","data":{"rooms":[]}}"#));
     // None of the silent connections has timed out yet.
-    let metrics = get(server.address, &authority, "/metrics");
+    let metrics = get_over_tls(server.address, &trusting(&authority.own()), "/metrics");
     assert!(metrics.contains("\njamjam_signaling_tls_handshakes_failed_total 0\n"), "{metrics}");
 }
 
@@ -227,34 +174,17 @@ fn stalled_handshake_or_request_loses_its_connection_slot() {
     let options =
         SignalingServerConfig { connection_limits, tls: Some(Arc::clone(&tls)), ..SignalingServerConfig::default() };
     let server = SignalingServer::start_hub(Hub::new(SignalingLimits::default(), [1, 2, 3, 4]), options).unwrap();
-    let address = server.addr();
+    let (address, config) = (server.addr(), trusting(&authority.own()));
     // This connection uses the only slot and sends nothing.
     let silent = TcpStream::connect(address).unwrap();
-    assert!(get(address, &authority, "/healthz").ends_with("ok\n"));
+    assert!(get_over_tls(address, &config, "/healthz").ends_with("ok\n"));
     assert_eq!(tls.failed.load(Ordering::Relaxed), 1);
     drop(silent);
     // The handshake completes, but no request follows.
-    let mut idle = open(address, &authority);
+    let mut idle = super::tls_stream(address, &config);
     idle.conn.complete_io(&mut idle.sock).unwrap();
-    assert!(get(address, &authority, "/healthz").ends_with("ok\n"));
+    assert!(get_over_tls(address, &config, "/healthz").ends_with("ok\n"));
     assert_eq!(tls.failed.load(Ordering::Relaxed), 1);
-}
-
-#[test]
-fn shutdown_sends_close_frames_under_tls() {
-    let authority = Authority::new();
-    let server = Server::start_signaling(&authority.certify().options());
-    let mut client = connect(&server, &authority);
-    let closed = std::thread::spawn(move || {
-        let first = client.read();
-        while client.read().is_ok() {}
-        first.unwrap()
-    });
-    let stopped = server.stop("TERM");
-    assert_eq!(stopped.code, Some(0), "{:?}", stopped.lines);
-    assert!(stopped.took < Duration::from_secs(4), "{:?}", stopped.took);
-    let Message::Close(Some(frame)) = closed.join().unwrap() else { panic!("no close frame") };
-    assert_eq!(u16::from(frame.code), 1001);
 }
 
 /// The output of an external tool, or `None` if it is not installed. In CI, the test fails if the tool is not installed.
@@ -295,8 +225,9 @@ fn curl_trusts_the_authority_and_reads_every_page() {
     ] {
         assert_eq!(curl(more, path).unwrap(), expected, "{more:?} {path}");
     }
-    let head = curl(&["--head"], "/health").unwrap().to_lowercase();
-    assert!(head.contains("\r\naccess-control-allow-origin: *\r\n") && head.ends_with("\r\n\r\n\n200"), "{head}");
+    // The discovery of newer clients names the scheme.
+    let url = format!("{{\"url\":\"wss://localhost:{}/v1/signaling\"}}\n200", server.address.port());
+    assert_eq!(curl(&[], "/api/v1/signaling").unwrap(), url);
 }
 
 #[test]

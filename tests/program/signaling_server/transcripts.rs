@@ -1,27 +1,40 @@
-//! Runs the transcripts in `fixtures/signaling` against the server itself on real sockets, with and without TLS.
+//! Runs the transcripts in `fixtures/signaling` on real sockets, with and without TLS. Each transcript has its own server.
 
 #![cfg(unix)]
 
 use std::fmt::Write as _;
-use test_support::certificate;
-use test_support::server;
-use test_support::sockets;
-use test_support::transcript;
-use test_support::transcript_files;
+use std::sync::Arc;
 
-use certificate::{Authority, trusting};
-use server::process::Server;
-use sockets::Sockets;
-use transcript::{Progress, run_transcript};
-use transcript_files::transcripts;
+use rustls::ClientConfig;
+use test_support::certificate::{Authority, trusting};
+use test_support::server::process::Server;
+use test_support::sockets::Sockets;
+use test_support::transcript::{Progress, run_transcript};
+use test_support::transcript_files::transcripts;
 
-/// Each entry is a dialect and a minimum. At least this number of the dialect's transcripts must run to the last line. On real sockets, the
-/// clock cannot be advanced. Therefore, a transcript stops at a line that advances the clock.
-const DIALECTS: [(&str, usize); 2] = [("jamjam", 50), ("webrtc", 33)];
+/// Dialects, each with the minimum number of transcripts that run to their last line. On real sockets, the clock cannot be advanced.
+/// Therefore, a transcript stops at a line that advances the clock.
+const DIALECTS: [(&str, usize); 4] = [("jamjam", 50), ("webrtc", 33), ("broadcast", 19), ("control_surface", 22)];
 
-/// Runs `transcript` to its end, or up to a line that this server does not support. For example, this server's clock cannot be advanced.
-/// Some lines convert an assigned id to upper or lower case and send it back. If the conversion does not change the id, the function runs
-/// the transcript again. The server then assigns another id.
+/// The options that create the rooms of control surfaces which a transcript names. Returns `None` if a process cannot run the transcript,
+/// because rooms would expire, or because the transcript limits the members of one of several rooms.
+fn room_options(transcript: &str) -> Option<Vec<String>> {
+    let created: Vec<&str> = transcript.lines().filter_map(|line| line.strip_prefix("program creates room ")).collect();
+    let mut options = Vec::new();
+    for room in &created {
+        let (code, members) = room.split_once(" for ").unwrap_or((room, "100"));
+        options.push(format!("--bbx-room={code}"));
+        if members != "100" {
+            (created.len() == 1).then_some(())?;
+            options.push(format!("--bbx-max-clients={members}"));
+        }
+    }
+    let needs_clock = !created.is_empty() && transcript.lines().any(|line| line.ends_with("s pass"));
+    (!needs_clock).then_some(options)
+}
+
+/// Runs `transcript` to its end, or up to a line that a process does not support. Some lines convert an assigned id to upper or lower
+/// case. If the id has no letter, the transcript runs again with another id.
 fn run_complete(transcript: &str, sockets: &mut Sockets) -> Result<Progress, String> {
     for _ in 0..20 {
         let progress = run_transcript(transcript, sockets)?;
@@ -33,126 +46,51 @@ fn run_complete(transcript: &str, sockets: &mut Sockets) -> Result<Progress, Str
     Err("no id has a letter".to_owned())
 }
 
-/// Runs each transcript of `dialect` for which the function `which` returns true. At least `min_complete` of these transcripts must run to
-/// the last line.
-fn run_all(sockets: &mut Sockets, dialect: &str, min_complete: usize, which: impl Fn(&str) -> bool) {
-    let (mut failures, mut complete) = (String::new(), 0);
-    for (name, transcript) in transcripts(dialect).into_iter().filter(|(_, transcript)| which(transcript)) {
-        match run_complete(&transcript, sockets) {
-            Ok(progress) => complete += usize::from(progress == Progress::Complete),
-            Err(error) => {
-                let _ = writeln!(failures, "{dialect}/{name}: {error}");
-                // A client that is still connected must not affect the next transcript.
-                *sockets = sockets.without_clients();
+/// Runs each transcript for which `which` returns true. Returns the number of complete runs of each dialect.
+fn run_all(options: &[&str], sockets: impl Fn(&Server) -> Sockets, which: impl Fn(&str) -> bool) -> [usize; 4] {
+    let (mut failures, mut complete) = (String::new(), [0; 4]);
+    for ((dialect, _), complete) in DIALECTS.iter().zip(&mut complete) {
+        for (name, transcript) in transcripts(dialect).into_iter().filter(|(_, transcript)| which(transcript)) {
+            let Some(rooms) = room_options(&transcript) else { continue };
+            let rooms: Vec<&str> = rooms.iter().map(String::as_str).collect();
+            let server = Server::start_signaling(&[&super::SECRET, options, &rooms].concat());
+            match run_complete(&transcript, &mut sockets(&server)) {
+                Ok(progress) => *complete += usize::from(progress == Progress::Complete),
+                Err(error) => _ = writeln!(failures, "{dialect}/{name}: {error}"),
             }
         }
     }
     assert!(failures.is_empty(), "\n{failures}");
-    assert!(complete >= min_complete, "{complete} transcripts");
+    complete
+}
+
+fn assert_all_pass(options: &[&str], tls: Option<&Arc<ClientConfig>>) {
+    let complete = run_all(options, |server| Sockets::new(server.address, tls.cloned()), |_| true);
+    assert!(DIALECTS.iter().zip(complete).all(|((_, minimum), count)| count >= *minimum), "{complete:?} transcripts");
 }
 
 #[test]
 fn every_transcript_passes_over_plain_sockets() {
-    let server = Server::start_signaling(&[]);
-    let mut sockets = Sockets::new(server.address, None);
-    for (dialect, min_complete) in DIALECTS {
-        run_all(&mut sockets, dialect, min_complete, |_| true);
-    }
+    assert_all_pass(&[], None);
 }
 
 #[test]
 fn every_transcript_passes_under_tls() {
     let authority = Authority::new();
-    let server = Server::start_signaling(&authority.certify().options());
-    let mut sockets = Sockets::new(server.address, Some(trusting(&authority.own())));
-    for (dialect, min_complete) in DIALECTS {
-        run_all(&mut sockets, dialect, min_complete, |_| true);
-    }
+    assert_all_pass(&authority.certify().options(), Some(&trusting(&authority.own())));
 }
 
 #[test]
 fn reset_connection_is_handled_like_a_closed_one() {
     let authority = Authority::new();
-    let (plain, tls) = (Server::start_signaling(&[]), Server::start_signaling(&authority.certify().options()));
-    for (server, tls) in [(&plain, None), (&tls, Some(trusting(&authority.own())))] {
-        let mut sockets = Sockets::new(server.address, tls);
-        sockets.reset = true;
-        for (dialect, _) in DIALECTS {
-            run_all(&mut sockets, dialect, 1, |transcript| transcript.contains(" is cut"));
-        }
-    }
-}
-
-const DUO: &str = r#"ann connects
-bob connects
-ann> {"type":"CreateRoom","data":{"room_name":"duo","peer_name":"Ann"}}
-ann< {"type":"RoomCreated","data":{"room_id":"$room","peer_id":"$peerAnn","invite_code":"$invite"}}
-bob> {"type":"JoinRoom","data":{"room_id":"$room","peer_name":"Bob"}}
-bob< {"type":"RoomJoined","data":{"room_id":"$room","peer_id":"$peerBob","peers":[{"id":"$peerAnn","name":"Ann","candidates":[],"public_addr":null,"local_addr":null}]}}
-"#;
-const JOINED: &str = r#"ann< {"type":"PeerJoined","data":{"peer":{"id":"$peerBob","name":"Bob","candidates":[],"public_addr":null,"local_addr":null}}}"#;
-
-/// A message that the transcript omits is detected, whichever line follows.
-#[test]
-fn transcript_that_omits_a_received_message_fails() {
-    let server = Server::start_signaling(&[]);
-    let fails_with = |lines: &[&str], at: &str, expected: &str| {
-        let mut sockets = Sockets::new(server.address, None);
-        let error = run_complete(&format!("{DUO}{}\n", lines.join("\n")), &mut sockets).expect_err("it passes");
-        assert!(error.contains(at) && error.contains(expected), "{error}");
-        drop(sockets);
-        Sockets::new(server.address, None).finish().unwrap();
-    };
-    // Ann received a message about bob, but the transcript states that she did not.
-    fails_with(&["ann receives nothing"], "line 7: ", "PeerJoined");
-    // The transcript omits the `PeerJoined` that ann received. The next line is an action of bob.
-    fails_with(&["bob sends binary"], "line 7: ", "PeerJoined");
-    fails_with(&["bob closes"], "line 7: ", "PeerJoined");
-    fails_with(&[], "at the end", "PeerJoined");
-    fails_with(&[JOINED, "bob is cut", "ann receives nothing"], "line 9: ", "PeerLeft");
-    fails_with(&[JOINED, "bob closes"], "at the end", "PeerLeft");
-    // Messages must be received in order.
-    fails_with(
-        &[JOINED, r#"ann> {"type":"ListRooms"}"#, r#"ann> {"type":"ListRooms"}"#],
-        "line 9: ",
-        r#"{"type":"RoomList""#,
-    );
-}
-
-/// Like the previous test, with the WebRTC dialect.
-#[test]
-fn webrtc_transcript_that_omits_a_received_message_fails() {
-    const ANN: &str = r#"{"id":"a","name":"Ann","joinedAt":"$ms1"}"#;
-    const BOB: &str = r#"{"id":"b","name":"Bob","joinedAt":"$ms2"}"#;
-    let server = Server::start_signaling(&[]);
-    let joined = format!(
-        r#"ann connects to /?roomId=r&userId=a&userName=Ann
-ann< {{"type":"welcome","roomId":"r","userId":"a","participants":[{ANN}]}}
-bob connects to /?roomId=r&userId=b&userName=Bob
-bob< {{"type":"welcome","roomId":"r","userId":"b","participants":[{ANN},{BOB}]}}
-bob< {{"type":"existing-participants","participants":[{ANN}]}}
-"#
-    );
-    for (lines, at, expected) in [
-        ("ann receives nothing", "line 6: ", "participant-joined"),
-        ("", "at the end", "participant-joined"),
-        ("bob> x", "line 6: ", "participant-joined"),
-        ("ann is closed 1008 x", "line 6: ", "participant-joined"),
-    ] {
-        let mut sockets = Sockets::new(server.address, None);
-        let error = run_complete(&format!("{joined}{lines}\n"), &mut sockets).expect_err("it passes");
-        assert!(error.contains(at) && error.contains(expected), "{error}");
-        drop(sockets);
-        Sockets::new(server.address, None).finish().unwrap();
-    }
-    // A transcript fails if the server closes the connection with a different code. A transcript without a close fails if the server closes
-    // the connection.
-    for (end, expected) in [("ann is closed 1008 x", "1008"), ("ann receives nothing", "is closed"), ("", "is closed")]
-    {
-        let mut sockets = Sockets::new(server.address, None);
-        let error = run_complete(&format!("ann connects to /?roomId=r\n{end}\n"), &mut sockets).expect_err("it passes");
-        assert!(error.contains(expected), "{error}");
-        drop(sockets);
-        Sockets::new(server.address, None).finish().unwrap();
+    let pair = authority.certify();
+    for (options, tls) in [(&[][..], None), (&pair.options(), Some(trusting(&authority.own())))] {
+        let sockets = |server: &Server| {
+            let mut sockets = Sockets::new(server.address, tls.clone());
+            sockets.reset = true;
+            sockets
+        };
+        let [jamjam, webrtc, _, control_surface] = run_all(options, sockets, |text| text.contains(" is cut"));
+        assert!(jamjam > 0 && webrtc > 0 && control_surface > 0);
     }
 }

@@ -169,14 +169,6 @@ impl Sockets {
         Self { address, tls, reset: false, clients: BTreeMap::new() }
     }
 
-    /// Disconnects all clients. Returns a new [`Sockets`] for the same server. The new [`Sockets`] has no clients.
-    #[must_use]
-    pub fn without_clients(&mut self) -> Self {
-        self.clients.clear();
-        self.wait_for_connection_count();
-        Self { reset: self.reset, ..Self::new(self.address, self.tls.clone()) }
-    }
-
     fn open(&self) -> (Box<dyn ByteStream>, TcpStream) {
         let tcp = TcpStream::connect(self.address).unwrap();
         tcp.set_nodelay(true).unwrap();

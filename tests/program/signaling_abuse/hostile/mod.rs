@@ -1,18 +1,14 @@
-//! Helpers for the abuse tests: connections on which any bytes can be sent, and well-behaved clients.
+//! Helpers for the abuse tests: connections on which any bytes can be sent, and two clients that chat.
 
-mod spoofing;
 mod unauthorized;
 mod upgrade_requests;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-use serde_json::{Value, json};
-use tungstenite::Message;
-use tungstenite::protocol::WebSocket;
-
-use crate::signaling_abuse::server::TEST_TIMEOUT;
-use crate::signaling_abuse::server::process::Server;
+use test_support::server::TEST_TIMEOUT;
+use test_support::server::member::Member;
+use test_support::server::process::Server;
 
 /// The maximum message length in bytes.
 pub(crate) const MAX_MESSAGE_LEN: usize = 256 << 10;
@@ -30,13 +26,8 @@ pub(crate) fn raw(server: SocketAddr) -> TcpStream {
 
 /// Like [`raw`], and upgrades the connection to a WebSocket.
 pub(crate) fn upgraded(server: SocketAddr) -> TcpStream {
-    upgraded_with(server, UPGRADE)
-}
-
-/// Like [`upgraded`], with this request.
-pub(crate) fn upgraded_with(server: SocketAddr, request: &str) -> TcpStream {
     let mut stream = raw(server);
-    stream.write_all(request.as_bytes()).unwrap();
+    stream.write_all(UPGRADE.as_bytes()).unwrap();
     let (mut answer, mut byte) = (Vec::new(), [0]);
     while !answer.ends_with(b"\r\n\r\n") {
         stream.read_exact(&mut byte).unwrap();
@@ -85,48 +76,14 @@ pub(crate) fn close_code(mut stream: TcpStream) -> Option<u16> {
     code
 }
 
-/// A well-behaved client.
-pub(crate) struct Client(pub(crate) WebSocket<TcpStream>);
-
-impl Client {
-    pub(crate) fn new(server: &Server) -> Self {
-        Self(tungstenite::client(format!("ws://{}/", server.address), raw(server.address)).expect("a connection").0)
-    }
-
-    pub(crate) fn send(&mut self, kind: &str, data: &Value) {
-        self.0.send(Message::text(json!({"type": kind, "data": data}).to_string())).unwrap();
-    }
-
-    pub(crate) fn receive(&mut self, kind: &str) -> Value {
-        let message = self.0.read().unwrap();
-        let message: Value = serde_json::from_str(message.to_text().unwrap()).unwrap();
-        assert_eq!(message["type"], kind, "{message}");
-        message["data"].clone()
-    }
-
-    pub(crate) fn create(&mut self) -> String {
-        self.send("CreateRoom", &json!({"room_name": "r", "password": null, "peer_name": "a"}));
-        self.receive("RoomCreated")["room_id"].as_str().unwrap().to_owned()
-    }
-
-    pub(crate) fn join(&mut self, room: &str) {
-        self.send("JoinRoom", &json!({"room_id": room, "password": null, "peer_name": "b"}));
-        self.receive("RoomJoined");
-    }
-
-    pub(crate) fn chat(&mut self, content: &str) {
-        self.send("ChatMessage", &json!({"sender_id": "", "sender_name": "", "content": content, "timestamp": 1}));
-    }
-}
-
 /// Two clients that chat during the abuse.
-pub(crate) struct Duo(pub(crate) Client, pub(crate) Client);
+pub(crate) struct Duo(pub(crate) Member, pub(crate) Member);
 
 impl Duo {
     pub(crate) fn new(server: &Server) -> Self {
-        let (mut first, mut second) = (Client::new(server), Client::new(server));
-        second.join(&first.create());
-        first.receive("PeerJoined");
+        let [mut first, mut second] = [(); 2].map(|()| Member::connect(server.address));
+        second.join(&first.create_room("r"));
+        first.receive_type("PeerJoined");
         Self(first, second)
     }
 
@@ -134,7 +91,7 @@ impl Duo {
     pub(crate) fn chat(&mut self) {
         for number in 0..50 {
             self.0.chat(&number.to_string());
-            assert_eq!(self.1.receive("ChatMessage")["content"], number.to_string());
+            assert_eq!(self.1.receive_type("ChatMessage")["content"], number.to_string());
         }
     }
 }

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use serde_json::Value;
 
 use super::raw;
-use crate::signaling_abuse::server::process::Server;
+use test_support::server::process::Server;
 
 /// The server's reaction to a WebSocket request: an HTTP rejection, a close frame or a `welcome` message.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,7 +47,7 @@ pub(crate) fn request_websocket(server: &Server, path: &str, headers: &str) -> O
         0x81 => {
             let message: Value = serde_json::from_slice(&payload).unwrap();
             assert!(message["type"].as_str().unwrap().ends_with("welcome"), "{message}");
-            Outcome::Welcome(message["room"].as_str().unwrap().to_owned())
+            Outcome::Welcome(message["room"].as_str().or(message["roomId"].as_str()).unwrap().to_owned())
         }
         other => panic!("unexpected frame {other:#x}"),
     }

@@ -2,14 +2,15 @@
 
 use std::env;
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 use tungstenite::Message;
 
 use super::example_program;
-use crate::signaling_server::control_surface::{Surface, joined, receive, send};
+use super::joined;
+use test_support::server::member::Member;
 
 /// Microseconds since 1970.
 fn now() -> u64 {
@@ -17,23 +18,8 @@ fn now() -> u64 {
 }
 
 /// The next meter value.
-fn meter(surface: &mut Surface) -> f64 {
-    loop {
-        let message = receive(surface);
-        if message["type"] == "visualization" {
-            return message["data"][0].as_f64().unwrap();
-        }
-    }
-}
-
-/// Kills the process at the end of the test.
-struct Example(Child);
-
-impl Drop for Example {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+fn meter(surface: &mut Member) -> f64 {
+    surface.skip_to("visualization")["data"][0].as_f64().unwrap()
 }
 
 /// The test starts its own test program again with the variable `BIND_ADDR`. In that second process, this test runs the example instead.
@@ -50,39 +36,34 @@ fn example_applies_scheduled_values_and_sends_its_meter() {
         .env("BIND_ADDR", "127.0.0.1:0")
         .stdout(Stdio::piped())
         .spawn();
-    let mut example = Example(child.unwrap());
-    let mut lines = BufReader::new(example.0.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let mut example = child.unwrap();
+    let mut lines = BufReader::new(example.stdout.take().unwrap()).lines().map(Result::unwrap);
     let line = lines.find(|line| line.contains("room ")).unwrap();
     let (code, address) = line.split_once("room ").unwrap().1.split_once(" at ws://").unwrap();
     let address = address.trim_end_matches('/').parse().unwrap();
     let mut surface = joined(address, code, None);
     assert_eq!(meter(&mut surface), 0.0);
     let at = now() + 400_000;
-    send(&mut surface, &json!({"type": "param", "param": "gain", "value": 0.25, "at": at}));
-    send(&mut surface, &json!({"type": "trigger", "name": "note_on"}));
-    send(&mut surface, &json!({"type": "trigger", "name": "note_on", "at": 1}));
+    surface.send_json(&json!({"type": "param", "param": "gain", "value": 0.25, "at": at}));
+    surface.send_json(&json!({"type": "trigger", "name": "note_on"}));
+    surface.send_json(&json!({"type": "trigger", "name": "note_on", "at": 1}));
     // An event whose time is too far ahead is applied immediately.
-    send(&mut surface, &json!({"type": "trigger", "name": "note_on", "at": 1e300}));
+    surface.send_json(&json!({"type": "trigger", "name": "note_on", "at": 1e300}));
     let mut notes = 0.0;
     while notes < 3.0 {
-        let message = receive(&mut surface);
-        if message["type"] == "update" {
-            assert_eq!(message["param"], "notes");
-            notes = message["value"].as_f64().unwrap();
-        }
+        let message = surface.skip_to("update");
+        assert_eq!(message["param"], "notes");
+        notes = message["value"].as_f64().unwrap();
     }
     while meter(&mut surface) == 0.0 {}
     assert!(now() >= at, "{} µs too early", at - now());
     assert_eq!(meter(&mut surface), 0.25);
-    let id = example.0.id().to_string();
+    let id = example.id().to_string();
     assert!(Command::new("sh").args(["-c", "kill -s INT \"$0\"", &id]).status().unwrap().success());
-    let frame = loop {
-        if let Message::Close(frame) = surface.read().unwrap() {
-            break frame.unwrap();
-        }
-    };
+    let close = std::iter::repeat_with(|| surface.0.read().unwrap()).find(Message::is_close);
+    let Some(Message::Close(Some(frame))) = close else { panic!("{close:?}") };
     assert_eq!(u16::from(frame.code), 1_001);
     drop(surface);
     assert!(lines.any(|line| line == "3 notes, 0 events lost"));
-    assert!(example.0.wait().unwrap().success());
+    assert!(example.wait().unwrap().success());
 }

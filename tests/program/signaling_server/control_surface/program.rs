@@ -10,9 +10,9 @@ use jamjam_dev::signaling::{ControlSurfaceEvent, ControlSurfaceEventKind, EventC
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tungstenite::Message;
 
-use crate::signaling_server::control_surface::{joined, receive, send};
+use super::joined;
+use test_support::server::member::Member;
 use test_support::server::{TEST_TIMEOUT, poll_until};
 
 /// A free port on loopback.
@@ -75,10 +75,10 @@ async fn room_and_early_connection_are_served_once_the_server_runs() {
     let early = TcpStream::connect(address).unwrap();
     let surface = std::thread::spawn(move || {
         early.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
-        let (mut surface, _) = tungstenite::client(format!("ws://{address}/any/path"), early).unwrap();
-        send(&mut surface, &json!({"type": "join", "room_code": code}));
-        assert_eq!(receive(&mut surface)["type"], "welcome");
-        send(&mut surface, &json!({"type": "trigger", "name": "note_on", "at": 7}));
+        let mut surface = Member(tungstenite::client(format!("ws://{address}/any/path"), early).unwrap().0);
+        surface.send_json(&json!({"type": "join", "room_code": code}));
+        assert_eq!(surface.receive()["type"], "welcome");
+        surface.send_json(&json!({"type": "trigger", "name": "note_on", "at": 7}));
         // The event shows that the server is running. The test requests the shutdown only after this event.
         poll_until("an event", || consumer.pop())
     });
@@ -102,87 +102,53 @@ async fn every_command_takes_effect_and_invalid_ones_are_ignored() {
     let (one, other) = (program.room().await.unwrap(), program.room().await.unwrap());
     assert!(one.len() == 6 && other.len() == 6 && one != other);
     let (mut ann, mut bob) = (joined(program.address, &one, None), joined(program.address, &other, None));
-    let (mut third, _) = tungstenite::connect(format!("ws://{}/", program.address)).unwrap();
-    third.send(Message::text(json!({"type": "join", "room_code": one}).to_string())).unwrap();
-    assert!(third.read().unwrap().to_text().unwrap().contains("ROOM_FULL"));
-    for name in ["x".repeat(257), "a".to_owned()] {
-        program.send(ServerCommand::BroadcastParam { name, value: f32::NAN }).await;
+    let mut third = Member::connect(program.address);
+    third.send_json(&json!({"type": "join", "room_code": one}));
+    assert_eq!(third.receive()["code"], "ROOM_FULL");
+    let set = |name: &str, value| ServerCommand::BroadcastParam { name: name.to_owned(), value };
+    for command in [
+        set(&"x".repeat(257), 0.5),
+        set("a", f32::NAN),
+        ServerCommand::BroadcastVisualization { data: vec![f32::INFINITY] },
+        ServerCommand::BroadcastVisualization { data: vec![0.0; 65_537] },
+        ServerCommand::CloseRoom { code: "nonsense".to_owned() },
+        set("freq", 0.7),
+        ServerCommand::BroadcastVisualization { data: vec![0.5, -1.0] },
+        ServerCommand::ClearParameters { code: one.clone() },
+    ] {
+        program.send(command).await;
     }
-    program.send(ServerCommand::BroadcastVisualization { data: vec![f32::INFINITY] }).await;
-    program.send(ServerCommand::BroadcastVisualization { data: vec![0.0; 65_537] }).await;
-    program.send(ServerCommand::CloseRoom { code: "nonsense".to_owned() }).await;
-    program.send(ServerCommand::BroadcastParam { name: "freq".to_owned(), value: 0.7 }).await;
-    program.send(ServerCommand::BroadcastVisualization { data: vec![0.5, -1.0] }).await;
     for surface in [&mut ann, &mut bob] {
-        let received = receive(surface);
-        assert_eq!((&received["param"], received["value"].to_string()), (&json!("freq"), "0.7".to_owned()));
-        assert_eq!(receive(surface), json!({"type": "visualization", "data": [0.5, -1.0]}));
+        assert_eq!(surface.receive().to_string(), r#"{"type":"update","param":"freq","value":0.7}"#);
+        assert_eq!(surface.receive(), json!({"type": "visualization", "data": [0.5, -1.0]}));
     }
-    send(&mut ann, &json!({"type": "param", "param": "gain", "value": 0.25, "at": 1e300}));
+    assert_eq!(ann.receive(), json!({"type": "state", "params": []}));
+    ann.send_json(&json!({"type": "param", "param": "gain", "value": 0.25, "at": 1e300}));
     let event = program.event();
     assert_eq!((&*event.room, &*event.name, event.value, event.at), (&*one, "gain", Some(0.25), Some(u64::MAX)));
     assert_eq!(event.node_id.len(), 36);
     program.send(ServerCommand::CloseRoom { code: one.clone() }).await;
-    assert_eq!(receive(&mut ann), json!({"type": "closed"}));
-    let Ok(Message::Close(Some(frame))) = ann.read() else { panic!("no close frame") };
-    assert_eq!(u16::from(frame.code), 1_000);
-    assert!(ann.read().is_err());
-    send(&mut bob, &json!({"type": "sync"}));
-    assert_eq!(receive(&mut bob)["params"][0]["name"], "freq");
+    assert_eq!(ann.receive(), json!({"type": "closed"}));
+    assert_eq!(ann.closed().0, 1_000);
+    assert!(ann.0.read().is_err());
+    bob.send_json(&json!({"type": "sync"}));
+    assert_eq!(bob.receive()["params"][0]["name"], "freq");
     program.send(ServerCommand::Shutdown).await;
-    let Ok(Message::Close(Some(frame))) = bob.read() else { panic!("no close frame") };
-    assert_eq!(u16::from(frame.code), 1_001);
+    assert_eq!(bob.closed().0, 1_001);
     drop((bob, third));
     program.serving.await.unwrap().unwrap();
     assert!(program.events.is_abandoned() && program.commands.is_closed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn program_removes_the_parameters_of_one_room() {
-    let program = Program::start(loopback_config(), RoomConfig::default(), 16);
-    let (one, other) = (program.room().await.unwrap(), program.room().await.unwrap());
-    let (mut ann, mut bob) = (joined(program.address, &one, None), joined(program.address, &other, None));
-    program.send(ServerCommand::BroadcastParam { name: "freq".to_owned(), value: 0.5 }).await;
-    program.send(ServerCommand::ClearParameters { code: one }).await;
-    program.send(ServerCommand::BroadcastParam { name: "gain".to_owned(), value: 0.5 }).await;
-    assert_eq!(receive(&mut ann)["param"], "freq");
-    assert_eq!(receive(&mut ann), json!({"type": "state", "params": []}));
-    assert_eq!(receive(&mut ann)["param"], "gain");
-    assert_eq!(
-        (receive(&mut bob)["param"].clone(), receive(&mut bob)["param"].clone()),
-        (json!("freq"), json!("gain"))
-    );
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn full_event_queue_drops_the_newest_and_counts_them() {
-    let mut program = Program::start(loopback_config(), RoomConfig::default(), 4);
-    let code = program.room().await.unwrap();
-    let mut surface = joined(program.address, &code, None);
-    for number in 0..100 {
-        send(&mut surface, &json!({"type": "trigger", "name": number.to_string()}));
-    }
-    send(&mut surface, &json!({"type": "ping", "client_time": 1}));
-    assert_eq!(receive(&mut surface)["type"], "pong");
-    let names: Vec<String> = (0..4).map(|_| program.event().name.to_string()).collect();
-    assert_eq!(
-        (names, program.events.pop(), program.events.dropped()),
-        (["0", "1", "2", "3"].map(str::to_owned).into(), None, 96)
-    );
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn rooms_without_a_code_receiver_are_closed_and_limited_to_1000() {
+async fn rooms_without_a_code_receiver_are_closed() {
     let program = Program::start(loopback_config(), RoomConfig::default(), 1);
     for _ in 0..1_500 {
         // The receiver is dropped before the command is sent.
         let (response, _) = oneshot::channel();
         program.send(ServerCommand::CreateRoom { response }).await;
     }
-    for number in 0..1_000 {
-        assert!(program.room().await.is_some(), "{number}");
-    }
-    assert_eq!(program.room().await, None);
+    assert!(program.room().await.is_some());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -197,7 +163,7 @@ async fn silent_client_is_aborted_after_the_configured_time() {
     let mut surface = joined(program.address, &code, None);
     // From here on, the client reads without answering pings.
     let mut rest = Vec::new();
-    let read_result = surface.get_mut().read_to_end(&mut rest);
+    let read_result = surface.0.get_mut().read_to_end(&mut rest);
     assert!(read_result.is_ok() && rest.starts_with(&[0x89, 0]), "{read_result:?} {rest:?}");
     assert!(!rest.contains(&0x88), "a dead connection gets no close frame: {rest:?}");
 }
@@ -208,8 +174,7 @@ async fn aborted_server_closes_its_clients_and_releases_its_channels() {
     let code = program.room().await.unwrap();
     let mut surface = joined(program.address, &code, None);
     program.serving.abort();
-    let Ok(Message::Close(Some(frame))) = surface.read() else { panic!("no close frame") };
-    assert_eq!(u16::from(frame.code), 1_001);
+    assert_eq!(surface.closed().0, 1_001);
     poll_until("the end of the commands", || program.commands.is_closed().then_some(()));
     poll_until("the end of the events", || program.events.is_abandoned().then_some(()));
 }

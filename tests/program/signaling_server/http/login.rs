@@ -2,15 +2,15 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
-use tungstenite::Message;
-
-use crate::signaling_server::http::request::{Response, request, send, send_to};
+use super::request::{Response, request, send, send_to};
+use crate::signaling_server::start_with_password;
+use test_support::server::member::Member;
 use test_support::server::namespace::{add_address, in_network_namespace};
 use test_support::server::poll_until;
-use test_support::server::process::{Server, program, run};
+use test_support::server::process::{Server, program};
 
 /// The credentials are the output of `printf admin:sesame | base64`.
 pub(crate) const RIGHT: &str = "Authorization: Basic YWRtaW46c2VzYW1l";
@@ -22,16 +22,12 @@ pub(crate) const WRONG: &str = "Authorization: Basic YWRtaW46c2VzYW0=";
 pub(crate) const ANN: &str = "eyJjbGllbnRJZCI6ImFubiIsInJvb20iOiJyYWRpbyJ9.Y0RkkSxqDBJdB-XfxQWkbPnC3GuaOBP6yZKU3IEVKD8";
 pub(crate) const JSON: &str = "Content-Type: application/json";
 
-fn start_with_password(options: &[&str]) -> Server {
-    Server::start_signaling(&[&["--docs-password", "sesame"], options].concat())
-}
-
 /// Sends a shutdown request to the server. The request contains these headers.
 fn shut_down(server: &Server, headers: &[&str]) -> Response {
     send(server, "POST", "/admin/shutdown", headers, "{}")
 }
 
-fn is_challenge(response: &Response) -> bool {
+pub(crate) fn is_challenge(response: &Response) -> bool {
     response.status == 401
         && response.header("www-authenticate") == "Basic realm=\"docs\""
         && !response.error().is_empty()
@@ -40,52 +36,23 @@ fn is_challenge(response: &Response) -> bool {
 #[test]
 fn only_the_login_shuts_the_server_down_like_a_signal() {
     let mut server = start_with_password(&[]);
-    let socket = TcpStream::connect(server.address).unwrap();
-    let (mut socket, _) = tungstenite::client(format!("ws://{}/", server.address), socket).unwrap();
+    let mut member = Member::connect(server.address);
     let long = format!("Authorization: Basic {}", "YWRt".repeat(3_500));
-    for headers in [
-        &[JSON][..],
-        &[JSON, WRONG],
-        &[WRONG],
-        &[JSON, RIGHT, RIGHT],
-        &[JSON, WRONG, RIGHT],
-        &[JSON, "Authorization: Bearer sesame"],
-        &[JSON, "Authorization:"],
-        &[JSON, "Authorization: Basic"],
-        &[JSON, "Authorization: Basic \u{ff}"],
-        &[JSON, &long],
-    ] {
+    for headers in
+        [&[JSON][..], &[WRONG], &[JSON, WRONG, RIGHT], &[JSON, "Authorization: Basic \u{ff}"], &[JSON, &long]]
+    {
         let response = shut_down(&server, headers);
         assert!(is_challenge(&response), "{headers:?}: {response:?}");
     }
-    for (body, status) in [("{", 400), ("[]", 422), ("null", 422)] {
-        let response = send(&server, "POST", "/admin/shutdown", &[JSON, RIGHT], body);
-        assert!(response.status == status && !response.error().is_empty(), "{body}: {response:?}");
-    }
-    let long = format!("{{\"x\":\"{}\"}}", "x".repeat(5_000));
-    assert_eq!(send(&server, "POST", "/admin/shutdown", &[JSON, RIGHT], &long).status, 413);
-    for method in ["GET", "HEAD", "OPTIONS"] {
-        let response = request(&server, method, "/admin/shutdown", &[RIGHT]);
-        assert_eq!((response.status, response.header("allow")), (405, "POST"), "{method}");
-        assert_eq!(request(&server, method, "/admin/shutdown", &[]).status, 401, "{method}");
-    }
     assert!(server.is_running());
-    let response = shut_down(&server, &["Content-Type: application/json; charset=utf-8", RIGHT]);
+    // The request has no body, and its response announces the end of the connection.
+    let headers = ["Content-Type: application/json; charset=utf-8", RIGHT, "Connection: keep-alive"];
+    let response = send(&server, "POST", "/admin/shutdown", &headers, "");
     assert_eq!((response.status, response.body.as_str()), (202, r#"{"stopping":true}"#));
-    let Ok(Message::Close(Some(frame))) = socket.read() else { panic!("no close frame") };
-    assert_eq!(u16::from(frame.code), 1_001);
-    drop(socket);
+    assert_eq!(response.header("connection"), "close");
+    assert_eq!(member.closed().0, 1_001);
+    drop(member);
     server.line_starting_with("signaling: server stopped");
-    assert_eq!(server.wait(), Some(0));
-}
-
-#[test]
-fn last_response_announces_the_end_of_the_connection() {
-    let mut server = start_with_password(&[]);
-    // The request has no body.
-    let headers = [JSON, RIGHT, "Content-Length: 0", "Connection: keep-alive"];
-    let response = request(&server, "POST", "/admin/shutdown", &headers);
-    assert_eq!((response.status, response.header("connection")), (202, "close"));
     assert_eq!(server.wait(), Some(0));
 }
 
@@ -94,22 +61,28 @@ fn requests_of_other_sites_are_rejected() {
     let mut server = start_with_password(&[]);
     let host = format!("Host: {}", server.address);
     let own = format!("Origin: http://{}", server.address);
-    for headers in [
-        &[RIGHT, JSON, "Origin: https://evil.example"][..],
-        &[RIGHT, JSON, "Origin: null"],
-        &[RIGHT, JSON, "Origin: null", "Host: null"],
-        &[RIGHT, JSON, "Origin: http://localhost", &host],
-        &[RIGHT, JSON, &own, "Host: localhost"],
-        &[RIGHT, JSON, &own, "Origin: https://evil.example", &host],
-        &[RIGHT, JSON, "Sec-Fetch-Site: cross-site"],
-        // A page of another port of this host.
-        &[RIGHT, JSON, "Sec-Fetch-Site: same-site", &own, &host],
-        // A form sends the origin or the site too.
-        &[RIGHT, "Content-Type: text/plain", "Origin: https://evil.example", &host],
+    for (method, path) in [
+        ("POST", "/admin/shutdown"),
+        ("POST", "/console/disconnect"),
+        ("POST", "/console/close-room"),
+        ("POST", "/admin/bbx/rooms"),
+        ("DELETE", "/admin/bbx/rooms/1234"),
+        ("DELETE", "/admin/bbx/rooms/1234/params"),
+        ("POST", "/admin/bbx/param"),
+        ("PUT", "/admin/bbx/params/freq"),
+        ("POST", "/admin/bbx/visualization"),
     ] {
-        let response = shut_down(&server, headers);
-        assert!(response.status == 403 && !response.error().is_empty(), "{headers:?}: {response:?}");
-        assert_eq!(response.header("access-control-allow-origin"), "");
+        for headers in [
+            &[RIGHT, JSON, "Origin: null"][..],
+            &[RIGHT, JSON, "Origin: https://evil.example", &host],
+            // A page of another port of this host, and a form, which sends the origin or the site too.
+            &[RIGHT, JSON, "Sec-Fetch-Site: same-site", &own, &host],
+            &[RIGHT, "Content-Type: text/plain", "Sec-Fetch-Site: cross-site"],
+        ] {
+            let response = send(&server, method, path, headers, "{}");
+            assert!(response.status == 403 && !response.error().is_empty(), "{path} {headers:?}: {response:?}");
+            assert_eq!(response.header("access-control-allow-origin"), "");
+        }
     }
     // The server rejects the request before it has received the body.
     let foreign = [RIGHT, "Sec-Fetch-Site: cross-site", "Content-Length: 2"];
@@ -136,7 +109,7 @@ fn without_a_password_and_a_terminal_every_login_is_rejected() {
     let expected = "http: no password is set, so these pages reject every login; start signaling-server with DOCS_PASSWORD \
                     paths=\"/docs /console /admin\"";
     assert_eq!(line.level_and_message(), ("INFO", expected));
-    for path in ["/console", "/console?token=", "/console/state", "/docs", "/openapi.json", "/health?detailed=true"] {
+    for path in ["/console", "/console?token=", "/docs", "/admin/bbx/rooms", "/health?detailed=true"] {
         for headers in [&[][..], &[RIGHT], &["Authorization: Basic Og=="]] {
             let response = request(&server, "GET", path, headers);
             let challenge = response.header("www-authenticate");
@@ -144,7 +117,6 @@ fn without_a_password_and_a_terminal_every_login_is_rejected() {
             assert!(response.error().contains("DOCS_PASSWORD"), "{response:?}");
         }
     }
-    assert_eq!(shut_down(&server, &[JSON, RIGHT]).status, 401);
     assert_eq!(request(&server, "GET", "/metrics", &[]).status, 200);
 }
 
@@ -235,30 +207,23 @@ fn terminal_shows_no_url_if_stderr_or_the_address_is_not_local() {
 }
 
 #[test]
-fn failed_logins_are_limited_and_successful_ones_are_not() {
+fn failed_logins_are_limited() {
     let mut server = start_with_password(&[]);
-    let status = |headers: &[&str]| request(&server, "GET", "/admin/shutdown", headers).status;
-    for _ in 0..100 {
-        assert_eq!((status(&[RIGHT]), status(&[])), (405, 401));
-    }
     for wrong in [WRONG, "Authorization: x"].repeat(10) {
-        assert_eq!(status(&[wrong]), 401);
+        assert_eq!(request(&server, "GET", "/admin/shutdown", &[wrong]).status, 401);
     }
-    for headers in [[WRONG], [RIGHT]] {
-        let response = request(&server, "GET", "/admin/shutdown", &headers);
-        assert_eq!(response.status, 429);
-        let wait: u64 = response.header("retry-after").parse().unwrap();
-        assert!((890..=900).contains(&wait), "{wait}");
-        assert!(response.body.starts_with(r#"{"error":"#), "{}", response.body);
-    }
+    let response = request(&server, "GET", "/admin/shutdown", &[RIGHT]);
+    let wait: u64 = response.header("retry-after").parse().unwrap();
+    assert!(response.status == 429 && (890..=900).contains(&wait), "{response:?}");
+    assert!(response.body.starts_with(r#"{"error":"#), "{}", response.body);
     // A request without credentials still gets the challenge.
-    assert_eq!(status(&[]), 401);
+    assert!(is_challenge(&request(&server, "GET", "/admin/shutdown", &[])));
     let line = server.line_starting_with("http: login rejected source=127.0.0.1 reason=");
     assert_eq!(line.level, "WARN");
 }
 
 #[test]
-fn login_comes_from_options_or_environment_and_errors_stop_the_start() {
+fn login_comes_from_options_or_environment() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("password");
     fs::write(&file, "sesame\r\n").unwrap();
@@ -275,22 +240,4 @@ fn login_comes_from_options_or_environment_and_errors_stop_the_start() {
         let status = |header| request(&server, "GET", "/admin/shutdown", &[header]).status;
         assert_eq!((status(RIGHT), status(WRONG)), (405, 401), "{options:?}");
     }
-    let code =
-        |options: &[&str]| run(&[&["signaling-server"], &address_options[..], options].concat(), |_| {}).status.code();
-    assert_eq!(code(&["--docs-username", "a:b", "--docs-password", "x"]), Some(2));
-    assert_eq!(code(&["--docs-password", ""]), Some(2));
-    assert_eq!(code(&["--docs-password", "@/nonexistent/password"]), Some(3));
-}
-
-#[test]
-fn log_contains_no_login_at_any_level() {
-    let mut server = Server::start_signaling_as(&["--host", "127.0.0.1", "--port", "0"], |command| {
-        command.env("RUST_LOG", "trace").env("DOCS_PASSWORD", "sesame");
-    });
-    assert_eq!(request(&server, "GET", "/admin/shutdown", &[RIGHT]).status, 405);
-    assert_eq!(request(&server, "GET", "/admin/shutdown", &[WRONG]).status, 401);
-    server.line_starting_with("http: login rejected source=127.0.0.1 reason=");
-    let stopped = server.stop("TERM");
-    let log = stopped.lines.concat();
-    assert!(stopped.lines.len() >= 4 && !log.contains("sesam") && !log.contains("YWRtaW46"), "{log}");
 }

@@ -76,7 +76,7 @@ pub(crate) fn send_to(server: SocketAddr, method: &str, path: &str, headers: &[&
     if headers.get("connection").map(String::as_str) == Some("close") {
         assert_eq!(reader.read(&mut [0]).unwrap(), 0, "{path}: more than the content length");
     }
-    Response { status, headers, body: String::from_utf8(body).unwrap() }
+    Response { status, headers, body: String::from_utf8_lossy(&body).into_owned() }
 }
 
 /// Requests a page without additional headers.

@@ -3,12 +3,15 @@
 use std::net::{SocketAddr, TcpStream};
 
 use serde_json::{Value, json};
-use tungstenite::Message;
+use tungstenite::client::IntoClientRequest;
+use tungstenite::http::{HeaderName, HeaderValue};
 use tungstenite::protocol::WebSocket;
+use tungstenite::{Error, HandshakeError, Message};
 
 use super::TEST_TIMEOUT;
 
-pub struct Member(WebSocket<TcpStream>);
+/// A connected client.
+pub struct Member(pub WebSocket<TcpStream>);
 
 impl Member {
     /// Connects like an older client.
@@ -17,10 +20,24 @@ impl Member {
     }
 
     pub fn connect_to(server: SocketAddr, path: &str) -> Self {
+        Self::try_connect(server, path, &[]).unwrap_or_else(|status| panic!("{path}: {status}"))
+    }
+
+    /// Connects with additional headers. Returns the HTTP status if the server rejects the upgrade.
+    pub fn try_connect(server: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Result<Self, u16> {
         let stream = TcpStream::connect(server).unwrap();
         stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
         stream.set_write_timeout(Some(TEST_TIMEOUT)).unwrap();
-        Self(tungstenite::client(format!("ws://{server}{path}"), stream).unwrap().0)
+        let mut request = format!("ws://{server}{path}").into_client_request().unwrap();
+        for (name, value) in headers {
+            let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
+            request.headers_mut().insert(HeaderName::from_bytes(name.as_bytes()).unwrap(), value);
+        }
+        match tungstenite::client(request, stream) {
+            Ok((socket, _)) => Ok(Self(socket)),
+            Err(HandshakeError::Failure(Error::Http(response))) => Err(response.status().as_u16()),
+            Err(other) => panic!("{path}: {other}"),
+        }
     }
 
     /// Accepts a connection to the test's own server.
@@ -31,10 +48,14 @@ impl Member {
 
     pub fn send(&mut self, kind: &str, data: &Value) {
         let message = if data.is_null() { json!({"type": kind}) } else { json!({"type": kind, "data": data}) };
+        self.send_json(&message);
+    }
+
+    /// Sends a message of any dialect.
+    pub fn send_json(&mut self, message: &Value) {
         self.send_text(&message.to_string());
     }
 
-    /// Sends a text message, which may be malformed.
     pub fn send_text(&mut self, text: &str) {
         self.0.send(Message::text(text)).unwrap();
     }
@@ -55,6 +76,34 @@ impl Member {
         message["data"].clone()
     }
 
+    /// The next message of this type. Other messages are skipped.
+    pub fn skip_to(&mut self, kind: &str) -> Value {
+        loop {
+            let message = self.receive();
+            if message["type"] == kind {
+                return message;
+            }
+        }
+    }
+
+    /// Code and reason of the close frame, which must be the next message except for pings.
+    pub fn closed(&mut self) -> (u16, String) {
+        loop {
+            match self.0.read().unwrap() {
+                Message::Ping(_) => {}
+                Message::Close(Some(frame)) => return (frame.code.into(), frame.reason.to_string()),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    /// Creates a room without a password, and returns its id.
+    pub fn create_room(&mut self, name: &str) -> Value {
+        self.send("CreateRoom", &json!({"room_name": name, "password": null, "peer_name": "Ann"}));
+        self.receive_type("RoomCreated")["room_id"].clone()
+    }
+
+    /// Closes the connection with a reason.
     pub fn close(&mut self, reason: &str) {
         let frame = tungstenite::protocol::CloseFrame { code: 1000.into(), reason: reason.to_owned().into() };
         self.0.close(Some(frame)).unwrap();

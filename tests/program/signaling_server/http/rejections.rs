@@ -1,0 +1,68 @@
+//! HTTP requests that the server rejects without effect.
+
+use std::fmt::Write;
+use std::fs;
+
+use serde_json::{Value, json};
+
+use super::login::{JSON, RIGHT};
+use super::request::send;
+use crate::signaling_server::{SECRET, start_with_password, token, webrtc_member};
+use test_support::server::member::Member;
+use test_support::snapshot;
+
+const NAME: &str = "servers/http_rejections";
+
+/// The file lists the requests: a line such as `> POST /auth/token {}`, and the response with its `Allow` header. Add a request there, and
+/// `UPDATE_SNAPSHOTS=1` adds its response. Posts to the room `radio` have its token, all other requests have the login.
+#[test]
+fn invalid_requests_are_rejected_in_json_without_effect() {
+    let options =
+        "--bbx-room 1234 --bbx-max-rooms 1 --rate-limit-token off --rate-limit-post off --dialect webrtc,broadcast,bbx";
+    let server = start_with_password(&SECRET.into_iter().chain(options.split(' ')).collect::<Vec<_>>());
+    let mut surface = Member::connect(server.address);
+    surface.send_json(&json!({"type": "join", "room_code": "1234"}));
+    surface.skip_to("welcome");
+    let mut zoe = webrtc_member(&server, "standup", "zoe");
+    let bearer = format!("Authorization: Bearer {}", token("poster", "radio"));
+    let file = test_support::repository().join("tests/snapshots").join(NAME).with_extension("txt");
+    let file = fs::read_to_string(file).unwrap();
+    let mut text = String::new();
+    for request in file.lines().filter_map(|line| line.strip_prefix("> ")) {
+        let mut words = request.splitn(3, ' ');
+        let [method, path, body] = [(); 3].map(|()| words.next().unwrap_or_default());
+        let authorization = if path.contains("/radio/") { &*bearer } else { RIGHT };
+        let response = send(&server, method, path, &[authorization, JSON], body);
+        assert_eq!(response.header("content-type"), "application/json", "{request}");
+        let allow = response.header("allow");
+        let status = format!("{} {allow}", response.status);
+        writeln!(text, "> {request}\n< {} {}", status.trim_end(), response.body).unwrap();
+    }
+    assert!(text.lines().count() > 150, "{text}");
+    snapshot::assert_matches(NAME, &text);
+    surface.send_json(&json!({"type": "sync"}));
+    assert_eq!(surface.receive(), json!({"type": "state", "params": []}));
+    zoe.send("ping", &Value::Null);
+    zoe.skip_to("pong");
+    assert_eq!(server.metric("closed_by_operator_total"), 0);
+}
+
+#[test]
+fn bodies_beyond_the_maximum_of_their_path_are_rejected() {
+    let server = start_with_password(&SECRET);
+    let bearer = format!("Authorization: Bearer {}", token("poster", "radio"));
+    for (path, maximum) in [
+        ("/admin/shutdown", 4 << 10),
+        ("/console/close-room", 4 << 10),
+        ("/admin/bbx/rooms", 64 << 10),
+        ("/admin/bbx/visualization", 2 << 20),
+        ("/auth/token", 256 << 10),
+        ("/radio/postcontent", 256 << 10),
+    ] {
+        let authorization = if path.contains("/radio/") { &*bearer } else { RIGHT };
+        for (bytes, is_rejected) in [(maximum, false), (maximum + 1, true)] {
+            let response = send(&server, "POST", path, &[authorization, JSON], &" ".repeat(bytes));
+            assert_eq!(response.status == 413, is_rejected, "{path} {bytes}: {response:?}");
+        }
+    }
+}
