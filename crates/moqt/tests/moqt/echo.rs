@@ -142,44 +142,27 @@ fn text_payload_returns() {
     let mut peers = JoinedPeers::new(Plan { sending, ..Plan::default() });
     assert_eq!(peers.finish(), MoqtRunOutcome::Completed);
     assert_eq!(positions(&peers.returned()), [(1, 0), (2, 0), (3, 0), (4, 0)]);
-    let sizes: Vec<usize> = peers
-        .events
-        .iter()
-        .filter_map(|event| if let MoqtClientEvent::FrameSent { bytes, .. } = event { Some(*bytes) } else { None })
-        .collect();
-    assert_eq!(sizes, [5, 0, 5, 0]);
+    let bytes = |event: &_| if let MoqtClientEvent::FrameSent { bytes, .. } = event { Some(*bytes) } else { None };
+    assert_eq!(peers.events.iter().filter_map(bytes).collect::<Vec<_>>(), [5, 0, 5, 0]);
 }
 
 #[test]
-fn endless_run_is_ended_by_its_owner() {
-    let sending = Sending { group_count: None, ..fifty_groups(10 * MS) };
-    let mut peers = JoinedPeers::new(Plan { sending, ..Plan::default() });
-    peers.until(Time::from_millis(1_045));
-    let now = peers.now;
-    peers.client.update(now, |session| session.close(error_code::NO_ERROR, "interrupted"));
-    let ending = peers.finish();
-    assert_eq!(
-        ending,
-        MoqtRunOutcome::Closed { code: error_code::NO_ERROR, reason: "interrupted".to_owned(), closed_locally: true }
-    );
-    // The first of 100 groups is sent at 50 ms. The other groups follow at intervals of 10 ms, until 1,040 ms.
-    assert_eq!(positions(&peers.returned()), all_of(100));
-}
-
-#[test]
-fn server_shutdown_is_reported_with_its_reason() {
-    let mut peers = JoinedPeers::new(Plan { sending: fifty_groups(10 * MS), ..Plan::default() });
-    peers.until(Time::from_millis(100));
-    let now = peers.now;
-    peers.server.update(now, |session| session.close(error_code::NO_ERROR, "server is shutting down"));
-    assert_eq!(
-        peers.finish(),
-        MoqtRunOutcome::Closed {
-            code: error_code::NO_ERROR,
-            reason: "server is shutting down".to_owned(),
-            closed_locally: false
+fn close_by_either_side_ends_an_endless_run_with_its_reason() {
+    for closed_locally in [true, false] {
+        let sending = Sending { group_count: None, ..fifty_groups(10 * MS) };
+        let mut peers = JoinedPeers::new(Plan { sending, ..Plan::default() });
+        peers.until(Time::from_millis(1_045));
+        let (now, code) = (peers.now, error_code::NO_ERROR);
+        if closed_locally {
+            peers.client.update(now, |session| session.close(code, "interrupted"));
+        } else {
+            peers.server.update(now, |session| session.close(code, "interrupted"));
         }
-    );
+        let closed = MoqtRunOutcome::Closed { code, reason: "interrupted".to_owned(), closed_locally };
+        assert_eq!(peers.finish(), closed);
+        // The first of 100 groups is sent at 50 ms. The other groups follow at intervals of 10 ms, until 1,040 ms.
+        assert_eq!(positions(&peers.returned()), all_of(100));
+    }
 }
 
 #[test]
@@ -191,11 +174,8 @@ fn timeout_is_extended_by_the_smallest_round_trip() {
     assert_eq!(peers.finish(), MoqtRunOutcome::Completed);
     // The last frame is sent at 50 + 19 × 20 = 430 ms. The first frame returns at 300 ms.
     assert_eq!((peers.returned().len(), peers.lost()), (20, vec![]));
-    assert_eq!(
-        finished_at(&peers),
-        Some(Time::from_millis(430 + 250 + 100)),
-        "the run waits another 100 ms for second copies"
-    );
+    // The run waits another 100 ms for second copies.
+    assert_eq!(finished_at(&peers), Some(Time::from_millis(430 + 250 + 100)));
 }
 
 #[test]
@@ -227,11 +207,8 @@ fn queued_texts_are_sent_in_order_at_the_group_interval() {
         _ => None,
     });
     assert_eq!(texts.collect::<Vec<_>>(), ["one", "two", "three"]);
-    assert_eq!(
-        finished_at(&peers),
-        Some(Time::from_millis(2_010)),
-        "the feed was closed at 1,910 ms, and the run waits another 100 ms for second copies"
-    );
+    // The feed was closed at 1,910 ms, and the run waits another 100 ms for second copies.
+    assert_eq!(finished_at(&peers), Some(Time::from_millis(2_010)));
 }
 
 #[test]
@@ -537,11 +514,8 @@ fn groups_before_the_first_subscription_are_kept_up_to_a_limit() {
         let group = echo.open(id, StreamDir::Uni, &[0, 2, 0, sequence, 1, b'x']);
         echo.finish(group);
     }
-    assert_eq!(
-        (echo.opened.len(), echo.counts.groups_dropped_no_subscriber),
-        (2, 2),
-        "four groups are buffered, the two oldest are dropped"
-    );
+    // Four groups are buffered, and the two oldest are dropped.
+    assert_eq!((echo.opened.len(), echo.counts.groups_dropped_no_subscriber), (2, 2));
     echo.open(4, StreamDir::Bi, SUBSCRIBE);
     for (handle, sequence) in [(2, 3), (3, 4), (4, 5), (5, 6)] {
         assert_eq!(echo.take_written(StreamHandle::Local(handle)), [0, 2, 0, sequence, 1, b'x']);

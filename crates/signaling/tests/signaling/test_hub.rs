@@ -33,8 +33,8 @@ pub(crate) fn url(room: &str) -> String {
     format!("/{room}?token={}", token("c", room))
 }
 
-pub(crate) fn with_secret(broadcast: BroadcastSettings) -> SignalingLimits {
-    let broadcast = BroadcastSettings { secret: Some(Secret::new("s")), ..broadcast };
+pub(crate) fn with_secret(broadcast: &BroadcastSettings) -> SignalingLimits {
+    let broadcast = BroadcastSettings { secret: Some(Secret::new("s")), ..*broadcast };
     SignalingLimits { broadcast, message_rate: None, ..SignalingLimits::default() }
 }
 

@@ -149,7 +149,7 @@ fn last_200_activities_are_kept_and_listed_oldest_first() {
 
 #[test]
 fn rooms_of_all_dialects_are_shown_in_one_form() {
-    let mut hub = TestHub::new(with_secret(BroadcastSettings::default()));
+    let mut hub = TestHub::new(with_secret(&BroadcastSettings::default()));
     hub.create_control_surface(1, "4711");
     hub.arrive(0, 1, "/");
     hub.send(1, 2_000, &create(Some("hunter2")));
@@ -225,7 +225,7 @@ fn members_are_found_by_name_id_address_or_number() {
 
 #[test]
 fn activity_shows_the_outcome_and_the_reason_of_the_log() {
-    let mut hub = TestHub::new(with_secret(BroadcastSettings::default()));
+    let mut hub = TestHub::new(with_secret(&BroadcastSettings::default()));
     hub.create_control_surface(0, "4711");
     hub.snapshot(0);
     (1..=3).for_each(|conn| hub.connect(conn));
@@ -269,7 +269,7 @@ fn connect_and_close_are_recorded_with_the_room() {
 
 #[test]
 fn content_of_protected_rooms_is_shown_only_on_request() {
-    let mut hub = TestHub::new(with_secret(BroadcastSettings::default()));
+    let mut hub = TestHub::new(with_secret(&BroadcastSettings::default()));
     let chat = |content: &str| json!({"type": "ChatMessage", "data": {"sender_id": "", "sender_name": "", "content": content, "timestamp": 1}});
     (1..=2).for_each(|conn| hub.arrive(0, conn, "/"));
     hub.send(1, 0, &create(Some("hunter2")));
@@ -297,7 +297,7 @@ fn content_of_protected_rooms_is_shown_only_on_request() {
 
 #[test]
 fn snapshot_never_contains_passwords_tokens_or_codes() {
-    let mut hub = TestHub::new(with_secret(BroadcastSettings::default()));
+    let mut hub = TestHub::new(with_secret(&BroadcastSettings::default()));
     hub.snapshot(0);
     hub.connect(1);
     let mut join = join(&json!("x"), Some("hunter2"));

@@ -54,7 +54,7 @@ impl Simulation {
             max_rooms_per_address: MAX_ROOMS,
             max_webrtc_members: MAX_MEMBERS,
             control_surface,
-            ..with_secret(BroadcastSettings::default())
+            ..with_secret(&BroadcastSettings::default())
         });
         let (slots, seen) = (BTreeMap::new(), BTreeSet::new());
         Self { hub, model: Model::default(), slots, seen, last: 0, serial: 0 }

@@ -97,7 +97,8 @@ impl Model {
     }
 
     fn names(&self, room: &str) -> String {
-        self.members_of(room).iter().map(|member| format!("{} ", member.name)).collect()
+        let names: Vec<String> = self.members_of(room).into_iter().map(|member| member.name).collect();
+        names.join(" ")
     }
 
     pub(crate) fn surface(&mut self, code: &str) -> Option<&mut Room> {
@@ -230,18 +231,7 @@ impl Model {
                 self.join(conn, &room, "", name);
                 self.expect(conn, "RoomCreated", &[]);
             }
-            Message::JoinRoom => {
-                let id = self.known.iter().find(|names| names.iter().any(|name| name == wanted)).map(|names| &names[0]);
-                let room = format!("jamjam {}", id.map_or("", String::as_str));
-                if self.rooms.iter().all(|other| other.name != room) || self.members_of(&room).len() >= 10 {
-                    self.expect(conn, "Error", &[]);
-                    return None;
-                }
-                self.leave(conn, &room);
-                self.expect(conn, "RoomJoined", &[&self.names(&room)]);
-                self.expect_for_others(&room, None, "PeerJoined", &[name]);
-                self.join(conn, &room, "", name);
-            }
+            Message::JoinRoom => self.join_room(conn, wanted, name),
             Message::LeaveRoom => self.leave(conn, ""),
             Message::ListRooms => {
                 let titles = self.rooms.iter().filter(|room| room.name.starts_with("jamjam"));
@@ -256,24 +246,7 @@ impl Model {
                 let own = own?;
                 self.expect_for_others(&own.room, Some(conn), "ChatMessage", &[&own.name, content]);
             }
-            Message::JoinCode => {
-                let Some(room) = self.surface(detail.code()).map(|room| room.name.clone()) else {
-                    self.expect(conn, "error INVALID_ROOM", &[]);
-                    let client = self.clients.get_mut(&conn)?;
-                    client.wrong_codes += 1;
-                    if client.wrong_codes == 20 {
-                        self.close(conn, 1_008);
-                    }
-                    return None;
-                };
-                if self.members_of(&room).iter().filter(|member| member.conn != conn).count() >= MAX_MEMBERS {
-                    self.expect(conn, "error ROOM_FULL", &[]);
-                    return None;
-                }
-                self.leave(conn, "");
-                self.join(conn, &room, "", "");
-                self.expect(conn, "welcome", &[]);
-            }
+            Message::JoinCode => self.join_surface(conn, detail.code()),
             Message::Param => {
                 let (room, name) = (own?.room, detail.param());
                 match detail.delay_ms() {
@@ -314,6 +287,37 @@ impl Model {
             Message::Ack => self.expect(conn, "ack", &[]),
         }
         Some(())
+    }
+
+    fn join_room(&mut self, conn: u64, wanted: &str, name: &str) {
+        let id = self.known.iter().find(|names| names.iter().any(|name| name == wanted)).map(|names| &names[0]);
+        let room = format!("jamjam {}", id.map_or("", String::as_str));
+        if self.rooms.iter().all(|other| other.name != room) || self.members_of(&room).len() >= 10 {
+            return self.expect(conn, "Error", &[]);
+        }
+        self.leave(conn, &room);
+        self.expect(conn, "RoomJoined", &[&self.names(&room)]);
+        self.expect_for_others(&room, None, "PeerJoined", &[name]);
+        self.join(conn, &room, "", name);
+    }
+
+    /// Joins a control surface room. The 20th wrong code closes the connection.
+    fn join_surface(&mut self, conn: u64, code: &str) {
+        let Some(room) = self.surface(code).map(|room| room.name.clone()) else {
+            self.expect(conn, "error INVALID_ROOM", &[]);
+            let client = self.clients.get_mut(&conn).expect("a client");
+            client.wrong_codes += 1;
+            if client.wrong_codes == 20 {
+                self.close(conn, 1_008);
+            }
+            return;
+        };
+        if self.members_of(&room).iter().filter(|member| member.conn != conn).count() >= MAX_MEMBERS {
+            return self.expect(conn, "error ROOM_FULL", &[]);
+        }
+        self.leave(conn, "");
+        self.join(conn, &room, "", "");
+        self.expect(conn, "welcome", &[]);
     }
 
     pub(crate) fn relay(&mut self, room: &str, by: Option<u64>, id: &str, content: &str) {
