@@ -42,7 +42,7 @@ fn describe<M: MessageBody + PartialEq + Debug>(
 /// The snapshot lists what the golden bytes of each version mean.
 #[test]
 fn messages_match_their_golden_bytes() {
-    let mut text = String::new();
+    let mut lines = Vec::new();
     for version in MoqtVersion::ALL {
         let is_lite = matches!(version, Lite03 | Lite04);
         for (name, bytes) in golden_pieces(version) {
@@ -64,10 +64,10 @@ fn messages_match_their_golden_bytes() {
                 _ if name.starts_with("announce-") => describe::<Announce>(version, &name, &bytes, false),
                 _ => describe::<Subscribe>(version, &name, &bytes, true),
             };
-            text += &format!("{} {name}: {message}\n", version.name());
+            lines.push(format!("{} {name}: {message}\n", version.name()));
         }
     }
-    assert_matches("moqt/golden_messages", &text);
+    assert_matches("moqt/golden_messages", &lines.concat());
 }
 
 #[test]

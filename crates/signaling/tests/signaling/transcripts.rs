@@ -1,6 +1,5 @@
 //! Runs the transcripts of `fixtures/signaling` against a hub in memory. The transcripts were written from the specifications of the dialects.
 
-use test_support::compare::Bindings;
 use test_support::in_memory_hub::InMemoryHub;
 use test_support::transcript::{Progress, run_transcript};
 use test_support::transcript_files::transcripts;
@@ -52,7 +51,9 @@ fn wrong_transcript_fails_with_the_position() {
         ("ann> {\"type\":\"ping\"}\nann receives nothing", "line 8: ann receives nothing\n    ann receives"),
         ("ann> {\"type\":\"ping\"}\nbob closes", "line 8: bob closes\n    before this line: ann receives"),
         ("ann> {\"type\":\"ping\"}\nann< {\"type\":\"Pong\"}", "message.type is \"pong\", expected \"Pong\""),
-        ("ann> {\"type\":\"ping\"}\nann< {", "line 8: ann< {\n    the transcript is not JSON"),
+        ("ann> {\"type\":\"ping\"}\nann< {}", "message.type is unexpected: \"pong\""),
+        ("ann> {\"type\":\"ping\"}\nann< {\"type\":\"pong\",\"a\":1}", "message.a is missing, expected 1"),
+        ("ann> {\"type\":\"ping\"}\nann< {\"type\":\"$room\"}", "$room is not a"),
         ("ann> \"$unbound\"", "$unbound has no value yet"),
         ("ann is closed 1008 x", "ann is not closed"),
         ("ann is pinged", "ann is not pinged"),
@@ -63,35 +64,5 @@ fn wrong_transcript_fails_with_the_position() {
     ] {
         let error = run_lines(lines).expect_err(lines);
         assert!(error.contains(expected), "{expected:?} is not in:\n{error}");
-    }
-}
-
-#[test]
-fn only_equal_messages_and_well_formed_placeholders_match() {
-    for (expected, received, error) in [
-        (r#"{"a":1,"b":[null,"x"]}"#, r#"{"b":[null,"x"],"a":1}"#, ""),
-        (r#"{"a":1.0}"#, r#"{"a":1}"#, "message.a is 1, expected 1.0"),
-        (r#"{"a":"1"}"#, r#"{"a":1}"#, "message.a is 1, expected \"1\""),
-        (r#"{"a":[1,2]}"#, r#"{"a":[1,3]}"#, "message.a[1] is 3, expected 2"),
-        ("[1]", "[1,2]", "has 2 elements, expected 1"),
-        (r#"{"a":1}"#, "{}", "message.a is missing, expected 1"),
-        ("{}", r#"{"a":1}"#, "message.a is unexpected: 1"),
-        (r#"["$room","in $room"]"#, r#"["1a2b3c4d","in 1a2b3c4d"]"#, ""),
-        (r#"["$room","$room"]"#, r#"["1a2b3c4d","1a2b3c4e"]"#, "message[1]"),
-        (r#"["$room_a","$room_b"]"#, r#"["1a2b3c4d","1a2b3c4d"]"#, "$room_b is the same as $room_a"),
-        (r#"["$room_a1","$room_a2"]"#, r#"["1a2b3c4d","1a2b3c4d"]"#, ""),
-        (r#"["$invite","$peer_a"]"#, r#"["ABC234","6f1c2a34-5b6d-4e7f-8a9b-0c1d2e3f4a5b"]"#, ""),
-        (r#""$room""#, r#""1A2B3C4D""#, "$room is not a"),
-        (r#""$invite""#, r#""ABC10O""#, "$invite is not a"),
-        (r#""$peer_a""#, r#""6f1c2a34-5b6d-1e7f-8a9b-0c1d2e3f4a5b""#, "$peer_a is not a"),
-        (r#"["$ms1","$ms1"]"#, "[5,5]", ""),
-        (r#"["$ms1","$ms1"]"#, "[5,6]", "message[1]"),
-        (r#""$ms1""#, "5.5", "5.5"),
-        (r#""$name""#, "5", "message is 5"),
-    ] {
-        match Bindings::default().compare(expected, received) {
-            Ok(()) => assert_eq!(error, "", "{expected} {received}"),
-            Err(found) => assert!(!error.is_empty() && found.contains(error), "{expected} {received}: {found}"),
-        }
     }
 }
