@@ -279,16 +279,22 @@ fn subscription_to_an_unannounced_track_is_rejected_after_timeout() {
 
 #[test]
 fn unknown_stream_is_rejected_and_the_session_continues() {
-    let (mut echo, pieces) = established(Gomoqt202502);
-    for (id, kind, byte) in [(4, Bi, 0), (8, Bi, 3), (12, Bi, 4), (16, Bi, 0x20), (2, Uni, 1), (6, Uni, 0x21)] {
-        let stream = echo.open(id, kind, &[byte, 0, 0]);
-        assert_eq!(echo.stopped.pop(), Some((stream, error_code::UNSUPPORTED_STREAM_TYPE)), "{byte}");
-        assert_eq!(echo.reset.pop(), (kind == Bi).then_some((stream, error_code::UNSUPPORTED_STREAM_TYPE)), "{byte}");
-        echo.deliver(stream, &[1, 2, 3]);
+    for version in MoqtVersion::ALL {
+        let (mut echo, pieces) = established(version);
+        for (id, kind, byte) in
+            [(4, Bi, 0), (8, Bi, 3), (12, Bi, 4), (16, Bi, 6), (20, Bi, 0x20), (2, Uni, 1), (6, Uni, 0x21)]
+        {
+            let stream = echo.open(id, kind, &[byte, 0, 0]);
+            let unsupported = Some((stream, error_code::UNSUPPORTED_STREAM_TYPE));
+            assert_eq!(echo.stopped.pop(), unsupported, "{version:?} {byte}");
+            assert_eq!(echo.reset.pop(), unsupported.filter(|_| kind == Bi), "{version:?} {byte}");
+            echo.deliver(stream, &[1, 2, 3]);
+        }
+        assert_eq!((echo.counts.streams_unknown_type, echo.counts.requests_unsupported), (5, 2), "{version:?}");
+        echo.deliver(Local(0), &pieces["announce-active-client"]);
+        let subscriber = echo.open(24, Bi, &pieces["subscribe"]);
+        assert_eq!(echo.take_written(subscriber), pieces["subscribe-ok"]);
     }
-    assert_eq!((echo.counts.streams_unknown_type, echo.counts.requests_unsupported), (4, 2));
-    echo.deliver(Local(0), &pieces["announce-active"]);
-    assert_eq!(echo.take_written(Local(1)), pieces["subscribe"]);
 }
 
 #[test]
