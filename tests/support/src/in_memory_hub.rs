@@ -17,6 +17,11 @@ pub struct InMemoryHub {
     last: u64,
     conns: BTreeMap<String, ConnId>,
     queues: Queues,
+    urls: BTreeMap<String, String>,
+    /// Every message that a transcript has read, with the URL of its client.
+    pub received: Vec<(String, String)>,
+    /// How the connections ended whose end a transcript has checked: the URL, and the code and reason of a close frame.
+    pub ended: Vec<(String, Option<(u16, String)>)>,
 }
 
 /// Collects the output of the hub: each client's unread messages, the ended connections, and the pings.
@@ -58,7 +63,16 @@ impl InMemoryHub {
     pub fn new(key: [u64; 4]) -> Self {
         let broadcast = BroadcastSettings { secret: Some(Secret::new("test-secret")), ..BroadcastSettings::default() };
         let hub = Hub::new(SignalingLimits { broadcast, ..SignalingLimits::default() }, key);
-        Self { hub, now: Time::from_millis(1), last: 0, conns: BTreeMap::new(), queues: Queues::default() }
+        Self {
+            hub,
+            now: Time::from_millis(1),
+            last: 0,
+            conns: BTreeMap::new(),
+            queues: Queues::default(),
+            urls: BTreeMap::new(),
+            received: Vec::new(),
+            ended: Vec::new(),
+        }
     }
 
     /// Returns the time of the next action, and the connection of the client `name`.
@@ -79,6 +93,7 @@ impl TranscriptServer for InMemoryHub {
     fn connect(&mut self, name: &str, to: &str) -> Result<(), String> {
         self.last += 1;
         self.conns.insert(name.to_owned(), ConnId(self.last));
+        self.urls.insert(name.to_owned(), to.to_owned());
         let (now, conn) = self.act(name);
         self.queues.waiting.insert(conn, VecDeque::new());
         let (path, query) = to.split_once('?').unwrap_or((to, ""));
@@ -112,7 +127,9 @@ impl TranscriptServer for InMemoryHub {
 
     fn receive(&mut self, name: &str) -> Result<String, String> {
         let waiting = self.queues.waiting.get_mut(&self.conns[name]);
-        waiting.and_then(VecDeque::pop_front).ok_or_else(|| format!("{name} receives nothing"))
+        let text = waiting.and_then(VecDeque::pop_front).ok_or_else(|| format!("{name} receives nothing"))?;
+        self.received.push((self.urls[name].clone(), text.clone()));
+        Ok(text)
     }
 
     fn no_message(&mut self, name: &str) -> Result<(), String> {
@@ -124,7 +141,9 @@ impl TranscriptServer for InMemoryHub {
         self.no_message(name)?;
         let conn = self.conns.remove(name).ok_or("is not there")?;
         self.queues.waiting.remove(&conn);
-        self.queues.ended.remove(&conn).ok_or_else(|| format!("{name} is not closed"))
+        let ended = self.queues.ended.remove(&conn).ok_or_else(|| format!("{name} is not closed"))?;
+        self.ended.push((self.urls[name].clone(), ended.clone()));
+        Ok(ended)
     }
 
     fn expect_pinged(&mut self, name: &str) -> Result<(), String> {

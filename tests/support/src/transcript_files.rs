@@ -2,8 +2,7 @@
 
 use serde_json::Value;
 
-use crate::in_memory_hub::InMemoryHub;
-use crate::transcript::{Progress, Step, run_transcript, step};
+use crate::transcript::{Step, step};
 
 pub fn transcripts(dialect: &str) -> Vec<(String, String)> {
     let folder = format!("{}/fixtures/signaling/{dialect}", crate::repository().display());
@@ -19,32 +18,15 @@ pub fn transcripts(dialect: &str) -> Vec<(String, String)> {
     transcripts
 }
 
-/// Runs every transcript of a dialect to its end, each against a new hub. There must be at least `min_count` transcripts.
-pub fn assert_transcripts_pass(dialect: &str, min_count: usize, hub: impl Fn() -> InMemoryHub) {
-    let transcripts = transcripts(dialect);
-    assert!(transcripts.len() >= min_count, "{} transcripts", transcripts.len());
-    let failures: Vec<String> = transcripts
-        .iter()
-        .filter_map(|(name, transcript)| {
-            let progress = run_transcript(transcript, &mut hub());
-            (progress != Ok(Progress::Complete)).then(|| format!("{name}: {progress:?}"))
-        })
-        .collect();
-    assert!(failures.is_empty(), "\n{}", failures.join("\n"));
-}
-
-/// The messages that clients send, and those that they receive, in all transcripts of a dialect. Malformed JSON is `null`.
-pub fn sent_and_received(dialect: &str) -> [Vec<Value>; 2] {
-    let (mut sent, mut received) = (Vec::new(), Vec::new());
-    let parse = |text: &str| serde_json::from_str(text).unwrap_or_default();
+/// The messages that clients send in all transcripts of a dialect. Malformed JSON is `null`.
+pub fn sent_messages(dialect: &str) -> Vec<Value> {
+    let mut sent = Vec::new();
     for (name, transcript) in transcripts(dialect) {
         for line in transcript.lines() {
-            match step(line).unwrap_or_else(|error| panic!("{name}: {error}")) {
-                Some((_, Step::Sends(text))) => sent.push(parse(text)),
-                Some((_, Step::Receives(text))) => received.push(parse(text)),
-                _ => {}
+            if let Some((_, Step::Sends(text))) = step(line).unwrap_or_else(|error| panic!("{name}: {error}")) {
+                sent.push(serde_json::from_str(text).unwrap_or_default());
             }
         }
     }
-    [sent, received]
+    sent
 }

@@ -27,36 +27,34 @@ fn all_of(groups: u64) -> Vec<(u64, usize)> {
     (1..=groups).flat_map(|group| [(group, 0), (group, 1)]).collect()
 }
 
+/// The time at which the run ended.
+fn finished_at(peers: &JoinedPeers) -> Option<Time> {
+    let finished = |event: &_| if let MoqtClientEvent::Finished { at, .. } = event { Some(*at) } else { None };
+    peers.events.iter().find_map(finished)
+}
+
 fn positions(returned: &[(u64, usize, Duration)]) -> Vec<(u64, usize)> {
     returned.iter().map(|(group, frame, _)| (*group, *frame)).collect()
 }
 
 #[test]
-fn fifty_groups_of_two_return_in_order_in_twenty_sessions() {
+fn fifty_groups_of_two_return_in_order_after_the_delay_in_every_version() {
     for seed in 0..20 {
-        let offers = vec![MoqtVersion::ALL[seed as usize % 4]];
-        let sending = fifty_groups(10 * MS);
-        let mut peers = JoinedPeers::new(Plan {
-            seed,
-            offers: offers.clone(),
-            webtransport: seed % 3 == 0,
-            sending,
-            ..Plan::default()
-        });
+        let (offers, delay) = (vec![MoqtVersion::ALL[seed as usize % 4]], (seed / 10) as u32 * 250 * MS);
+        let (sending, echoing) = (fifty_groups(10 * MS), Echoing { delay, ..Echoing::default() });
+        let webtransport = seed % 3 == 0;
+        let plan = Plan { seed, offers: offers.clone(), webtransport, sending, echoing, ..Plan::default() };
+        let mut peers = JoinedPeers::new(plan);
         assert_eq!(peers.finish(), MoqtRunOutcome::Completed, "seed {seed}");
         assert_eq!(positions(&peers.returned()), all_of(50), "seed {seed}");
+        assert!(peers.returned().iter().all(|(_, _, took)| *took == delay), "seed {seed}");
         assert!(peers.client.session.is_closed() && peers.server.session.is_closed());
         let established = peers.events.iter().find(|event| matches!(event, MoqtClientEvent::Established { .. }));
         assert_eq!(established, Some(&MoqtClientEvent::Established { at: Time::ZERO, version: offers[0] }));
-        let counts = (
-            peers.counts.sessions,
-            peers.counts.groups_received,
-            peers.counts.frames_received,
-            peers.counts.frames_sent,
-        );
-        assert_eq!(counts, (1, 50, 100, 100), "seed {seed}");
-        let bytes = (peers.counts.received_bytes, peers.counts.sent_bytes);
-        assert_eq!(bytes, (10_000, 10_000), "100 frames of 100 bytes");
+        let counts = &peers.counts;
+        let groups_and_frames = (counts.groups_received, counts.frames_received, counts.frames_sent);
+        assert_eq!((counts.sessions, groups_and_frames), (1, (50, 100, 100)), "seed {seed}");
+        assert_eq!((counts.received_bytes, counts.sent_bytes), (10_000, 10_000), "100 frames of 100 bytes");
     }
 }
 
@@ -72,37 +70,6 @@ fn concurrent_groups_overtake_each_other_and_all_return() {
         assert_eq!(returned, all_of(50), "seed {seed}");
     }
     assert!(overtaken > 0, "everything was delivered in order, so the test checks nothing");
-}
-
-#[test]
-fn delay_applies_to_each_frame_and_keeps_the_order() {
-    let echoing = Echoing { delay: 250 * MS, ..Echoing::default() };
-    for seed in 0..5 {
-        let (echoing, sending) = (echoing.clone(), fifty_groups(100 * MS));
-        let mut peers = JoinedPeers::new(Plan { seed, echoing, sending, ..Plan::default() });
-        assert_eq!(peers.finish(), MoqtRunOutcome::Completed);
-        assert_eq!(positions(&peers.returned()), all_of(50));
-        assert!(peers.returned().iter().all(|(_, _, took)| *took == 250 * MS), "seed {seed}");
-    }
-}
-
-#[test]
-fn delayed_echo_over_its_memory_limit_drops_the_newest_groups() {
-    // The overhead of a group is 1,024 bytes. Its frame counts as 1,000 + 64 bytes, and its end counts as 64 bytes. The sum is 2,152 bytes.
-    // Eight groups fit, and the next group is dropped.
-    let echoing = Echoing { delay: 5_000 * MS, max_buffered_bytes: 8 * 2_152 };
-    let sending = Sending {
-        group_count: Some(20),
-        group_interval: MS,
-        payload: FramePayload::Random(1_000),
-        reply_timeout: 6_000 * MS,
-        ..Sending::default()
-    };
-    let mut peers = JoinedPeers::new(Plan { echoing, sending, ..Plan::default() });
-    assert_eq!(peers.finish(), MoqtRunOutcome::Completed);
-    assert_eq!(peers.lost(), (9..=20).collect::<Vec<_>>());
-    assert_eq!(positions(&peers.returned()), (1..=8).map(|group| (group, 0)).collect::<Vec<_>>());
-    assert_eq!(peers.counts.groups_dropped_buffer_full, 12);
 }
 
 #[test]
@@ -145,47 +112,27 @@ fn delayed_echo_at_a_third_of_the_memory_returns_a_third_on_time() {
 
 #[test]
 fn slow_reader_loses_the_oldest_groups_whole() {
-    let limits = SessionLimits { max_unsent_group_bytes: 20_000, ..SessionLimits::default() };
-    let sending = Sending {
-        group_count: Some(100),
-        frames_per_group: 2,
-        group_interval: 10 * MS,
-        payload: FramePayload::Random(1_000),
-        reply_timeout: 5_000 * MS,
-        ..Sending::default()
-    };
-    let mut peers = JoinedPeers::new(Plan { sending, limits, ..Plan::default() });
-    peers.until(Time::from_millis(40));
-    peers.client_is_slow = true;
-    peers.until(Time::from_millis(1_100));
-    assert_eq!(peers.returned(), [], "nothing was read");
-    peers.client_is_slow = false;
-    assert_eq!(peers.finish(), MoqtRunOutcome::Completed);
-    // GROUP takes 4 bytes, and each of the two frames takes 2 + 1,000 bytes. Nine groups of 2,008 bytes fit in 20,000 bytes.
-    let lost = peers.lost();
-    assert_eq!(lost, (1..=91).collect::<Vec<_>>());
-    let mut returned = positions(&peers.returned());
-    returned.sort_unstable();
-    assert_eq!(returned, all_of(100)[182..]);
-    assert_eq!(peers.counts.groups_dropped_slow_reader, 91);
-}
-
-#[test]
-fn slow_reader_loses_groups_beyond_the_group_limit() {
-    let limits = SessionLimits { max_outgoing_groups: 10, ..SessionLimits::default() };
-    let sending =
-        Sending { group_count: Some(30), group_interval: MS, payload: FramePayload::Random(1), ..Sending::default() };
-    let mut quick = JoinedPeers::new(Plan { sending: sending.clone(), limits: limits.clone(), ..Plan::default() });
-    assert_eq!(
-        (quick.finish(), quick.lost(), quick.counts.groups_dropped_slow_reader),
-        (MoqtRunOutcome::Completed, vec![], 0)
-    );
-    let mut peers = JoinedPeers::new(Plan { sending, limits, ..Plan::default() });
-    peers.client_is_slow = true;
-    peers.until(Time::from_millis(200));
-    peers.client_is_slow = false;
-    assert_eq!(peers.finish(), MoqtRunOutcome::Completed);
-    assert_eq!((peers.lost(), peers.counts.groups_dropped_slow_reader), ((1..=20).collect(), 20));
+    // GROUP takes at most 5 bytes, and each of the two frames takes 2 + 1,000 bytes. Nine groups fit in 20,000 bytes.
+    let bytes = SessionLimits { max_unsent_group_bytes: 20_000, ..SessionLimits::default() };
+    let groups = SessionLimits { max_outgoing_groups: 10, ..SessionLimits::default() };
+    for (limits, payload, lost) in [(bytes, 1_000, 91), (groups, 1, 90)] {
+        let sending = Sending { payload: FramePayload::Random(payload), ..fifty_groups(MS) };
+        let plan = Plan { sending: Sending { group_count: Some(100), ..sending }, limits, ..Plan::default() };
+        let mut quick = JoinedPeers::new(plan.clone());
+        assert_eq!((quick.finish(), quick.lost()), (MoqtRunOutcome::Completed, vec![]));
+        assert_eq!(quick.counts.groups_dropped_slow_reader, 0);
+        let mut peers = JoinedPeers::new(plan);
+        peers.client_is_slow = true;
+        peers.until(Time::from_millis(200));
+        assert_eq!(peers.returned(), [], "nothing was read");
+        peers.client_is_slow = false;
+        assert_eq!(peers.finish(), MoqtRunOutcome::Completed);
+        assert_eq!(peers.lost(), (1..=lost).collect::<Vec<_>>());
+        let mut returned = positions(&peers.returned());
+        returned.sort_unstable();
+        assert_eq!(returned, all_of(100)[2 * lost as usize..]);
+        assert_eq!(peers.counts.groups_dropped_slow_reader, lost);
+    }
 }
 
 #[test]
@@ -195,44 +142,27 @@ fn text_payload_returns() {
     let mut peers = JoinedPeers::new(Plan { sending, ..Plan::default() });
     assert_eq!(peers.finish(), MoqtRunOutcome::Completed);
     assert_eq!(positions(&peers.returned()), [(1, 0), (2, 0), (3, 0), (4, 0)]);
-    let sizes: Vec<usize> = peers
-        .events
-        .iter()
-        .filter_map(|event| if let MoqtClientEvent::FrameSent { bytes, .. } = event { Some(*bytes) } else { None })
-        .collect();
-    assert_eq!(sizes, [5, 0, 5, 0]);
+    let bytes = |event: &_| if let MoqtClientEvent::FrameSent { bytes, .. } = event { Some(*bytes) } else { None };
+    assert_eq!(peers.events.iter().filter_map(bytes).collect::<Vec<_>>(), [5, 0, 5, 0]);
 }
 
 #[test]
-fn endless_run_is_ended_by_its_owner() {
-    let sending = Sending { group_count: None, ..fifty_groups(10 * MS) };
-    let mut peers = JoinedPeers::new(Plan { sending, ..Plan::default() });
-    peers.until(Time::from_millis(1_045));
-    let now = peers.now;
-    peers.client.update(now, |session| session.close(error_code::NO_ERROR, "interrupted"));
-    let ending = peers.finish();
-    assert_eq!(
-        ending,
-        MoqtRunOutcome::Closed { code: error_code::NO_ERROR, reason: "interrupted".to_owned(), closed_locally: true }
-    );
-    // The first of 100 groups is sent at 50 ms. The other groups follow at intervals of 10 ms, until 1,040 ms.
-    assert_eq!(positions(&peers.returned()), all_of(100));
-}
-
-#[test]
-fn server_shutdown_is_reported_with_its_reason() {
-    let mut peers = JoinedPeers::new(Plan { sending: fifty_groups(10 * MS), ..Plan::default() });
-    peers.until(Time::from_millis(100));
-    let now = peers.now;
-    peers.server.update(now, |session| session.close(error_code::NO_ERROR, "server is shutting down"));
-    assert_eq!(
-        peers.finish(),
-        MoqtRunOutcome::Closed {
-            code: error_code::NO_ERROR,
-            reason: "server is shutting down".to_owned(),
-            closed_locally: false
+fn close_by_either_side_ends_an_endless_run_with_its_reason() {
+    for closed_locally in [true, false] {
+        let sending = Sending { group_count: None, ..fifty_groups(10 * MS) };
+        let mut peers = JoinedPeers::new(Plan { sending, ..Plan::default() });
+        peers.until(Time::from_millis(1_045));
+        let (now, code) = (peers.now, error_code::NO_ERROR);
+        if closed_locally {
+            peers.client.update(now, |session| session.close(code, "interrupted"));
+        } else {
+            peers.server.update(now, |session| session.close(code, "interrupted"));
         }
-    );
+        let closed = MoqtRunOutcome::Closed { code, reason: "interrupted".to_owned(), closed_locally };
+        assert_eq!(peers.finish(), closed);
+        // The first of 100 groups is sent at 50 ms. The other groups follow at intervals of 10 ms, until 1,040 ms.
+        assert_eq!(positions(&peers.returned()), all_of(100));
+    }
 }
 
 #[test]
@@ -244,11 +174,8 @@ fn timeout_is_extended_by_the_smallest_round_trip() {
     assert_eq!(peers.finish(), MoqtRunOutcome::Completed);
     // The last frame is sent at 50 + 19 × 20 = 430 ms. The first frame returns at 300 ms.
     assert_eq!((peers.returned().len(), peers.lost()), (20, vec![]));
-    let finished_at = peers
-        .events
-        .iter()
-        .find_map(|event| if let MoqtClientEvent::Finished { at, .. } = event { Some(*at) } else { None });
-    assert_eq!(finished_at, Some(Time::from_millis(430 + 250 + 100)), "the run waits another 100 ms for second copies");
+    // The run waits another 100 ms for second copies.
+    assert_eq!(finished_at(&peers), Some(Time::from_millis(430 + 250 + 100)));
 }
 
 #[test]
@@ -280,15 +207,8 @@ fn queued_texts_are_sent_in_order_at_the_group_interval() {
         _ => None,
     });
     assert_eq!(texts.collect::<Vec<_>>(), ["one", "two", "three"]);
-    let finished_at = peers
-        .events
-        .iter()
-        .find_map(|event| if let MoqtClientEvent::Finished { at, .. } = event { Some(*at) } else { None });
-    assert_eq!(
-        finished_at,
-        Some(Time::from_millis(2_010)),
-        "the feed was closed at 1,910 ms, and the run waits another 100 ms for second copies"
-    );
+    // The feed was closed at 1,910 ms, and the run waits another 100 ms for second copies.
+    assert_eq!(finished_at(&peers), Some(Time::from_millis(2_010)));
 }
 
 #[test]
@@ -296,13 +216,6 @@ fn text_queue_has_a_capacity() {
     let (feed, _payload) = FramePayload::queue();
     let taken = (0..2_000).filter(|_| feed.try_send("x".into()).is_ok()).count();
     assert_eq!(taken, TEXT_QUEUE_CAPACITY);
-}
-
-#[test]
-fn missing_common_version_is_reported_to_both_sides() {
-    let mut peers = JoinedPeers::new(Plan { offers: vec![], ..Plan::default() });
-    let MoqtRunOutcome::Closed { code, reason, closed_locally: false } = peers.finish() else { panic!() };
-    assert_eq!((code, reason.starts_with("no common version")), (error_code::UNSUPPORTED_VERSION, true));
 }
 
 /// Messages of gomoqt-2025-02, written by hand.
@@ -317,16 +230,11 @@ mod by_hand {
 }
 use by_hand::{ACTIVE, GROUP_1, INFO, PLEASE, SERVER, SUBSCRIBE, SUFFIX};
 
-fn client(sending: Sending) -> ManualPeer<MoqtClient> {
-    let end = EndpointRole::Client {
-        offered_versions: MoqtVersion::ALL.to_vec(),
-        path: "/echo".to_owned(),
-        path_in_connect: false,
-    };
-    ManualPeer::new(MoqtEndpoint::new(
-        Session::new(Time::ZERO, end, SessionLimits::default()),
-        MoqtClient::new(sending),
-    ))
+pub(super) fn client(sending: Sending) -> ManualPeer<MoqtClient> {
+    let (offered_versions, path) = (MoqtVersion::ALL.to_vec(), "/echo".to_owned());
+    let end = EndpointRole::Client { offered_versions, path, path_in_connect: false };
+    let session = Session::new(Time::ZERO, end, SessionLimits::default());
+    ManualPeer::new(MoqtEndpoint::new(session, MoqtClient::new(sending)))
 }
 
 fn events(manual_peer: &mut ManualPeer<MoqtClient>) -> Vec<MoqtClientEvent> {
@@ -600,20 +508,14 @@ fn silent_server_or_unoffered_version_closes_the_session() {
 
 #[test]
 fn groups_before_the_first_subscription_are_kept_up_to_a_limit() {
-    let end = EndpointRole::Server { served_path: "/echo".to_owned(), connect_path: Some("/echo".to_owned()) };
-    let session = Session::new(Time::ZERO, end, SessionLimits::default());
-    let mut echo = ManualPeer::new(MoqtEndpoint::new(session, jamjam_moqt::echo::MoqtEcho::new(Echoing::default())));
-    echo.open(0, StreamDir::Bi, &[0x00, 0x0a, 0x01, 0xc0, 0, 0, 0, 0xff, 0xff, 0xff, 0, 0]);
+    let (mut echo, _) = super::session::established(MoqtVersion::Gomoqt202502);
     echo.deliver(StreamHandle::Local(0), ACTIVE);
     for (id, sequence) in [(2, 1), (6, 2), (10, 3), (14, 4), (18, 5), (22, 6)] {
         let group = echo.open(id, StreamDir::Uni, &[0, 2, 0, sequence, 1, b'x']);
         echo.finish(group);
     }
-    assert_eq!(
-        (echo.opened.len(), echo.counts.groups_dropped_no_subscriber),
-        (2, 2),
-        "four groups are buffered, the two oldest are dropped"
-    );
+    // Four groups are buffered, and the two oldest are dropped.
+    assert_eq!((echo.opened.len(), echo.counts.groups_dropped_no_subscriber), (2, 2));
     echo.open(4, StreamDir::Bi, SUBSCRIBE);
     for (handle, sequence) in [(2, 3), (3, 4), (4, 5), (5, 6)] {
         assert_eq!(echo.take_written(StreamHandle::Local(handle)), [0, 2, 0, sequence, 1, b'x']);

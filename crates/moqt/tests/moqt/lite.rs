@@ -1,16 +1,16 @@
 //! Sessions of moq-lite with a scripted peer. The peer sends the golden messages, and the messages of other programs that differ from ours.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jamjam_core::time::Time;
 use jamjam_moqt::client::{FramePayload, MoqtClient, MoqtClientConfig, MoqtClientEvent, MoqtRunOutcome};
-use jamjam_moqt::echo::{MoqtEcho, MoqtEchoConfig};
+use jamjam_moqt::echo::MoqtEchoConfig;
 use jamjam_moqt::{
     EndpointRole, MoqtEndpoint, MoqtVersion, Session, SessionLimits, StreamDir, StreamHandle, error_code,
 };
 use test_support::manual_peer::ManualPeer;
-use test_support::moqt_golden as golden;
+
+use super::session::{HOP, established, pieces_of, subscribed, subscribed_with};
 
 use MoqtVersion::{Lite03, Lite04};
 use StreamDir::{Bi, Uni};
@@ -18,53 +18,12 @@ use StreamHandle::{Local, Remote};
 
 const LITE: [MoqtVersion; 2] = [Lite04, Lite03];
 
-/// The hop ID in the golden messages.
-pub(crate) const HOP: u64 = 0x0008_0031_e28a_4701;
-
 const MS: Duration = Duration::from_millis(1);
-
-pub(crate) fn fixture(version: MoqtVersion) -> BTreeMap<String, Vec<u8>> {
-    let mut pieces = golden::pieces(&format!("{}.txt", version.name()));
-    // The golden announcements have the hop ID of the echo. In moq-lite-04, those of the client have another one.
-    for status in ["announce-active", "announce-ended"] {
-        let client = format!("{status}-client");
-        let same = pieces[status].clone();
-        pieces.entry(client).or_insert(same);
-    }
-    pieces
-}
-
-/// An echo server, and the golden messages. The server has already requested announcements on its first stream.
-fn echo(version: MoqtVersion, config: MoqtEchoConfig) -> (ManualPeer<MoqtEcho>, BTreeMap<String, Vec<u8>>) {
-    let role = EndpointRole::Server { served_path: "/echo".to_owned(), connect_path: None };
-    let session = Session::established(role, SessionLimits::default(), version, HOP);
-    let mut echo = ManualPeer::new(MoqtEndpoint::new(session, MoqtEcho::new(config)));
-    let pieces = fixture(version);
-    assert_eq!(echo.opened, [(Local(0), Bi)]);
-    assert_eq!(echo.take_written(Local(0)), pieces["announce-please"]);
-    (echo, pieces)
-}
-
-/// Like [`echo`], with the broadcast `/client.echo` announced by the peer. The peer has subscribed to the track `index` of the echo on
-/// stream 0. The echo has subscribed to the same track of the peer on its second stream.
-fn subscribed(version: MoqtVersion) -> (ManualPeer<MoqtEcho>, BTreeMap<String, Vec<u8>>) {
-    subscribed_to(version, MoqtEchoConfig::default())
-}
-
-fn subscribed_to(version: MoqtVersion, config: MoqtEchoConfig) -> (ManualPeer<MoqtEcho>, BTreeMap<String, Vec<u8>>) {
-    let (mut echo, pieces) = echo(version, config);
-    echo.deliver(Local(0), &pieces["announce-active-client"]);
-    let subscriber = echo.open(0, Bi, &pieces["subscribe"]);
-    assert_eq!(echo.take_written(subscriber), pieces["subscribe-ok"]);
-    assert_eq!(echo.take_written(Local(1)), pieces["subscribe-relayed"]);
-    echo.deliver(Local(1), &pieces["subscribe-ok"]);
-    (echo, pieces)
-}
 
 #[test]
 fn client_of_moq_lite_is_answered_byte_for_byte() {
     for version in LITE {
-        let (mut echo, pieces) = echo(version, MoqtEchoConfig::default());
+        let (mut echo, pieces) = established(version);
         assert_eq!((echo.peer.session.version(), echo.counts.sessions), (Some(version), 1));
         // The peer requests announcements twice, before and after it announces.
         let early = echo.open(0, Bi, &pieces["announce-please"]);
@@ -96,7 +55,7 @@ fn client_of_moq_lite_is_answered_byte_for_byte() {
 
 #[test]
 fn announcements_have_the_rest_after_each_requested_prefix() {
-    let (mut echo, pieces) = echo(Lite04, MoqtEchoConfig::default());
+    let (mut echo, pieces) = established(Lite04);
     // The peer of moq-net requests an empty prefix. Other prefixes: `/room/` and `elsewhere`.
     let all = echo.open(0, Bi, &pieces["announce-please-moq-net"]);
     let room = echo.open(4, Bi, b"\x01\x08\x06/room/\x00");
@@ -114,7 +73,7 @@ fn announcements_have_the_rest_after_each_requested_prefix() {
 
 #[test]
 fn echo_ignores_its_own_announcement() {
-    let (mut echo, pieces) = echo(Lite04, MoqtEchoConfig::default());
+    let (mut echo, pieces) = established(Lite04);
     let announcements = echo.open(0, Bi, &pieces["announce-please"]);
     // The golden announcement passed through the hop HOP, which is the echo.
     let reflected = [&b"\x17\x01\x0bclient.echo\x02\x05"[..], &0xc008_0031_e28a_4701_u64.to_be_bytes()].concat();
@@ -196,7 +155,7 @@ fn resets_and_drops_of_the_publisher_are_passed_on() {
 fn resets_and_drops_of_the_publisher_are_delayed_like_groups() {
     let config = MoqtEchoConfig { delay: 250 * MS, ..MoqtEchoConfig::default() };
     for version in LITE {
-        let (mut echo, pieces) = subscribed_to(version, config.clone());
+        let (mut echo, pieces) = subscribed_with(version, config.clone());
         let sent = [&pieces["group"][..], &pieces["frame"]].concat();
         let group = echo.open(2, Uni, &sent);
         echo.finish(group);
@@ -217,7 +176,7 @@ fn resets_and_drops_of_the_publisher_are_delayed_like_groups() {
 
 #[test]
 fn waiting_drops_are_limited() {
-    let (mut echo, pieces) = subscribed_to(Lite04, MoqtEchoConfig { delay: 250 * MS, ..MoqtEchoConfig::default() });
+    let (mut echo, pieces) = subscribed_with(Lite04, MoqtEchoConfig { delay: 250 * MS, ..MoqtEchoConfig::default() });
     for _ in 0..300 {
         echo.deliver(Local(1), &pieces["subscribe-drop"]);
     }
@@ -273,7 +232,7 @@ fn last_groups_are_relayed_after_the_end_of_the_subscription() {
 
 #[test]
 fn subscription_waits_for_its_broadcast_for_five_seconds() {
-    let (mut echo, pieces) = echo(Lite04, MoqtEchoConfig::default());
+    let (mut echo, pieces) = established(Lite04);
     let subscriber = echo.open(0, Bi, &pieces["subscribe"]);
     echo.deliver(subscriber, &pieces["subscribe-update"]);
     let mut other = pieces["subscribe"].clone();
@@ -293,24 +252,9 @@ fn subscription_waits_for_its_broadcast_for_five_seconds() {
 }
 
 #[test]
-fn unsupported_streams_are_rejected_and_goaway_is_ignored() {
+fn goaway_is_ignored() {
     for version in LITE {
         let (mut echo, pieces) = subscribed(version);
-        for (id, kind, bytes) in [
-            (4, Bi, &[3, 0, 0][..]),
-            (8, Bi, &pieces["probe"]),
-            (12, Bi, &[0, 1, 0]),
-            (16, Bi, &[6]),
-            (20, Bi, &[0x20, 0]),
-            (6, Uni, &[1, 0]),
-            (10, Uni, &[0x3f]),
-        ] {
-            let stream = echo.open(id, kind, bytes);
-            assert_eq!(echo.stopped.pop(), Some((stream, error_code::UNSUPPORTED_STREAM_TYPE)), "{bytes:02x?}");
-            let reset = (kind == Bi).then_some((stream, error_code::UNSUPPORTED_STREAM_TYPE));
-            assert_eq!(echo.reset.pop(), reset, "{bytes:02x?}");
-        }
-        assert_eq!((echo.counts.streams_unknown_type, echo.counts.requests_unsupported), (5, 2));
         let goaway = echo.open(24, Bi, &pieces["goaway"]);
         echo.finish(goaway);
         assert_eq!((&echo.stopped[..], &echo.reset[..], &echo.finished[..]), (&[][..], &[][..], &[goaway][..]));
@@ -323,7 +267,7 @@ fn unsupported_streams_are_rejected_and_goaway_is_ignored() {
 #[test]
 fn malformed_moq_lite_message_resets_its_stream_only() {
     for version in LITE {
-        let (mut echo, pieces) = echo(version, MoqtEchoConfig::default());
+        let (mut echo, pieces) = established(version);
         let cases: [&[u8]; 6] = [
             b"\x01\x04\x02\xc3\x28\x00",       // a prefix that is not UTF-8
             b"\x01\x00",                       // no prefix
@@ -361,31 +305,11 @@ fn malformed_moq_lite_message_resets_its_stream_only() {
     }
 }
 
-#[test]
-fn delay_and_buffer_limit_apply_as_in_the_older_versions() {
-    // The overhead of a group is 1,024 bytes. Its frame counts as 64 + 5 bytes, and its end counts as 64 bytes. Two groups fit.
-    let config = MoqtEchoConfig { delay: 250 * MS, max_buffered_bytes: 2 * 1_157 };
-    let (mut echo, pieces) = echo(Lite04, config);
-    echo.deliver(Local(0), &pieces["announce-active-client"]);
-    echo.open(0, Bi, &pieces["subscribe"]);
-    for (id, sequence) in [(2, 0), (6, 1), (10, 2)] {
-        let group = echo.open(id, Uni, &[&[0, 2, 0, sequence], &pieces["frame"][..]].concat());
-        echo.finish(group);
-    }
-    assert_eq!(echo.counts.groups_dropped(), [0, 1, 0]);
-    echo.until(Time::ZERO + 249 * MS);
-    assert_eq!(echo.opened.len(), 2);
-    echo.until(Time::ZERO + 250 * MS);
-    for (stream, sequence) in [(2, 0), (3, 1)] {
-        assert_eq!(echo.take_written(Local(stream)), [&[0, 2, 0, sequence], &pieces["frame"][..]].concat());
-    }
-}
-
 /// A server of gomoqt accepts a subscription only when it sends the first group. Therefore, the client does not wait for `SUBSCRIBE_OK`.
 #[test]
 fn client_announces_serves_and_subscribes_byte_for_byte() {
     for version in LITE {
-        let pieces = fixture(version);
+        let pieces = pieces_of(version);
         let role =
             EndpointRole::Client { offered_versions: vec![version], path: "/echo".to_owned(), path_in_connect: true };
         let session = Session::established(role, SessionLimits::default(), version, HOP);
@@ -427,14 +351,7 @@ fn client_announces_serves_and_subscribes_byte_for_byte() {
 fn server_of_an_ietf_draft_is_named() {
     let reply = b"\x21\x00\x09\xc0\x00\x00\x00\xff\x00\x00\x0e\x00";
     for first in 1..=reply.len() {
-        let role = EndpointRole::Client {
-            offered_versions: MoqtVersion::ALL.to_vec(),
-            path: "/echo".to_owned(),
-            path_in_connect: false,
-        };
-        let session = Session::new(Time::ZERO, role, SessionLimits::default());
-        let client = MoqtClient::new(MoqtClientConfig::default());
-        let mut client = ManualPeer::new(MoqtEndpoint::new(session, client));
+        let mut client = super::echo::client(MoqtClientConfig::default());
         client.deliver(Local(0), &reply[..first]);
         if first < 2 {
             client.deliver(Local(0), &reply[first..]);

@@ -3,8 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::time::Duration;
-use test_support::manual_peer;
-use test_support::moqt_golden as golden;
 
 use jamjam_core::time::Time;
 use jamjam_moqt::echo::{MIN_BUFFERED_BYTES, MoqtEcho, MoqtEchoConfig};
@@ -13,67 +11,67 @@ use jamjam_moqt::{
     EndpointRole, MoqtEndpoint, MoqtVersion, Session, SessionLimits, StreamDir, StreamHandle, TrackPath, error_code,
     path_matches,
 };
-use manual_peer::ManualPeer;
-use proptest::prelude::*;
+use test_support::manual_peer::ManualPeer;
+use test_support::moqt_golden as golden;
 
-use super::lite::HOP;
+use MoqtVersion::{Gomoqt202502, Lite03, Lite04};
 use StreamDir::{Bi, Uni};
 use StreamHandle::{Local, Remote};
 
-/// An echo server with the path `/echo`. `connect_path` is the path that the transport received, if any.
-fn echo(connect_path: Option<&str>, limits: SessionLimits) -> ManualPeer<MoqtEcho> {
+/// The hop ID in the golden messages.
+pub(super) const HOP: u64 = 0x0008_0031_e28a_4701;
+
+const SETUP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// An echo server with the path `/echo` and the time limit for the setup. `connect_path` is the path that the transport received, if any.
+fn echo(connect_path: Option<&str>, setup_timeout: Duration) -> ManualPeer<MoqtEcho> {
     let end = EndpointRole::Server { served_path: "/echo".to_owned(), connect_path: connect_path.map(str::to_owned) };
-    ManualPeer::new(MoqtEndpoint::new(Session::new(Time::ZERO, end, limits), MoqtEcho::new(MoqtEchoConfig::default())))
+    let session = Session::new(Time::ZERO, end, SessionLimits { setup_timeout, ..SessionLimits::default() });
+    ManualPeer::new(MoqtEndpoint::new(session, MoqtEcho::new(MoqtEchoConfig::default())))
 }
 
 fn quic() -> ManualPeer<MoqtEcho> {
-    echo(None, SessionLimits::default())
+    echo(None, SETUP_TIMEOUT)
 }
 
-/// An echo server that has completed the gomoqt-2025-02 setup and sent its first messages.
-fn established(limits: SessionLimits) -> (ManualPeer<MoqtEcho>, BTreeMap<String, Vec<u8>>) {
-    let pieces = golden::pieces("gomoqt-2025-02.txt");
-    let mut echo = echo(None, limits);
-    let first = echo.open(0, Bi, &pieces["session-client-quic"]);
-    assert_eq!(echo.take_written(first), pieces["session-server"]);
-    assert_eq!(echo.take_written(Local(0)), pieces["announce-please"]);
-    (echo, pieces)
-}
-
-/// Like [`established`], with the track `japan, kyoto, text` announced by the peer. The echo server has subscribed to this track as
-/// subscription 0. The peer has subscribed to the echoed track as subscription 0 on stream 4.
-fn subscribed(limits: SessionLimits) -> (ManualPeer<MoqtEcho>, BTreeMap<String, Vec<u8>>) {
-    let (mut echo, pieces) = established(limits);
-    echo.deliver(Local(0), &pieces["announce-active"]);
-    echo.deliver(Local(1), &pieces["info"]);
-    let subscriber = echo.open(4, Bi, &pieces["subscribe"]);
-    assert_eq!(echo.take_written(subscriber), pieces["info"]);
-    echo.take_written(Local(1));
-    (echo, pieces)
+fn webtransport() -> ManualPeer<MoqtEcho> {
+    echo(Some("/echo"), SETUP_TIMEOUT)
 }
 
 /// The golden messages of a version, and those of its client. The message that accepts a subscription is always named `subscribe-ok`.
-fn pieces_of(version: MoqtVersion) -> BTreeMap<String, Vec<u8>> {
-    let mut pieces = super::lite::fixture(version);
-    if let Some(info) = pieces.remove("info") {
-        pieces.insert("subscribe-ok".to_owned(), info);
+pub(super) fn pieces_of(version: MoqtVersion) -> BTreeMap<String, Vec<u8>> {
+    let mut pieces = golden::pieces(&format!("{}.txt", version.name()));
+    // The golden announcements have the hop ID of the echo. In moq-lite-04, those of the client have another one.
+    for (name, same) in [
+        ("announce-active-client", "announce-active"),
+        ("announce-ended-client", "announce-ended"),
+        ("subscribe-ok", "info"),
+    ] {
+        if let (None, Some(same)) = (pieces.get(name), pieces.get(same).cloned()) {
+            pieces.insert(name.to_owned(), same);
+        }
     }
     pieces
 }
 
-/// Like [`established`], for any version. If the version has a session stream, it is stream 0.
-fn established_in(version: MoqtVersion, limits: SessionLimits) -> (ManualPeer<MoqtEcho>, BTreeMap<String, Vec<u8>>) {
-    let pieces = pieces_of(version);
-    let mut echo = if version.rules().session_code.is_some() {
-        let mut echo = echo(Some("/echo"), limits);
+/// An echo server that has completed the setup and requested announcements on its first stream, and the golden messages. If the version has
+/// a session stream, it is stream 0.
+pub(super) fn established_with(
+    version: MoqtVersion,
+    config: MoqtEchoConfig,
+) -> (ManualPeer<MoqtEcho>, BTreeMap<String, Vec<u8>>) {
+    let (pieces, limits) = (pieces_of(version), SessionLimits::default());
+    let has_setup = version.rules().session_code.is_some();
+    let connect_path = has_setup.then(|| "/echo".to_owned());
+    let end = EndpointRole::Server { served_path: "/echo".to_owned(), connect_path };
+    let session =
+        if has_setup { Session::new(Time::ZERO, end, limits) } else { Session::established(end, limits, version, HOP) };
+    let mut echo = ManualPeer::new(MoqtEndpoint::new(session, MoqtEcho::new(config)));
+    if has_setup {
         let first = echo.open(0, Bi, &pieces["session-client"]);
         assert_eq!(echo.take_written(first), pieces["session-server"]);
-        echo
-    } else {
-        let end = EndpointRole::Server { served_path: "/echo".to_owned(), connect_path: None };
-        let session = Session::established(end, limits, version, HOP);
-        ManualPeer::new(MoqtEndpoint::new(session, MoqtEcho::new(MoqtEchoConfig::default())))
-    };
+    }
+    assert_eq!(echo.opened, [(Local(0), Bi)]);
     assert_eq!(echo.take_written(Local(0)), pieces["announce-please"]);
     if version.rules().has_announce_init {
         echo.deliver(Local(0), &pieces["announce-init-none"]);
@@ -81,16 +79,33 @@ fn established_in(version: MoqtVersion, limits: SessionLimits) -> (ManualPeer<Mo
     (echo, pieces)
 }
 
-/// Like [`subscribed`], for any version.
-fn subscribed_in(version: MoqtVersion, limits: SessionLimits) -> (ManualPeer<MoqtEcho>, BTreeMap<String, Vec<u8>>) {
-    let (mut echo, pieces) = established_in(version, limits);
+pub(super) fn established(version: MoqtVersion) -> (ManualPeer<MoqtEcho>, BTreeMap<String, Vec<u8>>) {
+    established_with(version, MoqtEchoConfig::default())
+}
+
+/// The stream on which the peer is subscribed to the echoed track: the first one, or the one after the session stream.
+fn subscriber(version: MoqtVersion) -> u64 {
+    if version.rules().session_code.is_some() { 4 } else { 0 }
+}
+
+/// Like [`established`], with a track announced by the peer. The echo server has subscribed to this track on its second stream, and the peer
+/// to the echoed track, both as subscription 0.
+pub(super) fn subscribed_with(
+    version: MoqtVersion,
+    config: MoqtEchoConfig,
+) -> (ManualPeer<MoqtEcho>, BTreeMap<String, Vec<u8>>) {
+    let (mut echo, pieces) = established_with(version, config);
     echo.deliver(Local(0), &pieces["announce-active-client"]);
-    let subscriber = echo.open(4, Bi, &pieces["subscribe"]);
+    let subscriber = echo.open(subscriber(version), Bi, &pieces["subscribe"]);
     assert_eq!(echo.take_written(subscriber), pieces["subscribe-ok"]);
     let requested = pieces.get("subscribe-relayed").unwrap_or(&pieces["subscribe"]);
     assert_eq!(echo.take_written(Local(1)), *requested);
     echo.deliver(Local(1), &pieces["subscribe-ok"]);
     (echo, pieces)
+}
+
+pub(super) fn subscribed(version: MoqtVersion) -> (ManualPeer<MoqtEcho>, BTreeMap<String, Vec<u8>>) {
+    subscribed_with(version, MoqtEchoConfig::default())
 }
 
 /// A group from the peer: the golden GROUP for subscription 0, followed by `frames`.
@@ -101,39 +116,31 @@ fn group(frames: &[&str]) -> Vec<u8> {
 
 #[test]
 fn client_of_gomoqt_2025_02_is_answered_byte_for_byte() {
-    let (mut echo, pieces) = established(SessionLimits::default());
+    let (mut echo, pieces) = established(Gomoqt202502);
     // The peer immediately requests announcements and subscribes to the echoed track. At this time, the peer has not announced a track.
     let announcements = echo.open(4, Bi, &pieces["announce-please-bare"]);
     let subscriber = echo.open(8, Bi, &pieces["subscribe-bare"]);
-    assert_eq!(
-        (echo.take_written(announcements), echo.take_written(subscriber)),
-        (vec![], vec![]),
-        "no track is announced yet"
-    );
+    assert!(echo.written.is_empty(), "no track is announced yet");
+    echo.deliver(Local(0), &pieces["announce-live-bare"]);
     echo.deliver(Local(0), &pieces["announce-active-bare"]);
-    assert_eq!(echo.opened[1], (Local(1), Bi));
     assert_eq!(echo.take_written(Local(1)), pieces["subscribe"], "the echo subscribes");
     assert_eq!(echo.take_written(announcements), pieces["announce-active"], "announces back");
-    assert_eq!(echo.take_written(subscriber), pieces["info"], "and accepts");
-    echo.deliver(Local(1), &pieces["info"]);
+    assert_eq!(echo.take_written(subscriber), pieces["subscribe-ok"], "and accepts");
+    echo.deliver(Local(1), &pieces["subscribe-ok"]);
     let group = echo.open(2, Uni, &pieces["group"]);
     echo.deliver(group, &pieces["frame"]);
-    assert_eq!(echo.opened[2], (Local(2), Uni));
-    assert_eq!(
-        echo.take_written(Local(2)),
-        [&pieces["group"][..], &pieces["frame"]].concat(),
-        "the frame is echoed before the group ends"
-    );
+    let sent = [&pieces["group"][..], &pieces["frame"]].concat();
+    assert_eq!(echo.take_written(Local(2)), sent, "the frame is echoed before the group ends");
     assert!(!echo.finished.contains(&Local(2)));
     echo.finish(group);
     assert!(echo.finished.contains(&Local(2)));
-    assert_eq!(echo.closed, None);
+    assert_eq!((&echo.opened[1..], echo.closed), (&[(Local(1), Bi), (Local(2), Uni)][..], None));
 }
 
 #[test]
 fn client_of_gomoqt_09_is_answered_byte_for_byte() {
     let pieces = golden::pieces("gomoqt-0.9.txt");
-    let mut echo = echo(Some("/echo"), SessionLimits::default());
+    let mut echo = webtransport();
     let first = echo.open(0, Bi, &pieces["session-client"]);
     assert_eq!(echo.take_written(first), pieces["session-server"]);
     assert_eq!(echo.take_written(Local(0)), pieces["announce-please"]);
@@ -157,25 +164,17 @@ fn client_of_gomoqt_09_is_answered_byte_for_byte() {
 }
 
 #[test]
-fn live_status_of_the_original_program_is_accepted() {
-    let (mut echo, pieces) = established(SessionLimits::default());
-    echo.deliver(Local(0), &pieces["announce-live-bare"]);
-    echo.deliver(Local(0), &pieces["announce-active"]);
-    assert_eq!(echo.take_written(Local(1)), pieces["subscribe"]);
-}
-
-#[test]
 fn version_is_chosen_from_the_offer() {
     let both = [0x00, 0x13, 0x02, 0xc0, 0, 0, 0, 0xfe, 0xed, 0xba, 0xbe, 0xc0, 0, 0, 0, 0xff, 0xff, 0xff, 0, 0x00];
-    let mut echo = echo(Some("/echo"), SessionLimits::default());
+    let mut echo = webtransport();
     echo.open(0, Bi, &both[..]);
     assert_eq!(echo.peer.session.version(), None, "according to its length of 19, one byte of the setup is missing");
     let mut setup = both;
     setup[1] = 0x12;
-    let mut echo = self::echo(Some("/echo"), SessionLimits::default());
+    let mut echo = webtransport();
     let first = echo.open(0, Bi, &setup);
-    assert_eq!(echo.peer.session.version(), Some(MoqtVersion::Gomoqt202502), "gomoqt-2025-02 is preferred");
-    assert_eq!(echo.take_written(first), golden::pieces("gomoqt-2025-02.txt")["session-server"]);
+    assert_eq!(echo.peer.session.version(), Some(Gomoqt202502), "gomoqt-2025-02 is preferred");
+    assert_eq!(echo.take_written(first), pieces_of(Gomoqt202502)["session-server"]);
 }
 
 #[test]
@@ -190,14 +189,12 @@ fn path_is_served_with_or_without_its_slash() {
         echo.open(0, Bi, &setup.concat());
         assert_eq!(echo.closed.is_none(), is_served, "{path}");
         if !is_served {
-            assert_eq!(
-                echo.closed(),
-                (error_code::SETUP_FAILED, format!("unknown path {path}; this server serves /echo").as_str())
-            );
+            let reason = format!("unknown path {path}; this server serves /echo");
+            assert_eq!(echo.closed(), (error_code::SETUP_FAILED, &*reason));
         }
     }
     let mut without_path = quic();
-    without_path.open(0, Bi, &golden::pieces("gomoqt-2025-02.txt")["session-client"]);
+    without_path.open(0, Bi, &pieces_of(Gomoqt202502)["session-client"]);
     assert_eq!(without_path.closed(), (error_code::SETUP_FAILED, "the setup contains no path"));
 }
 
@@ -225,7 +222,7 @@ fn invalid_setup_is_rejected_with_its_reason() {
 
 #[test]
 fn missing_setup_times_out() {
-    let setup = &golden::pieces("gomoqt-2025-02.txt")["session-client-quic"];
+    let setup = &pieces_of(Gomoqt202502)["session-client-quic"];
     for sent in 0..setup.len() {
         let mut silent = quic();
         if sent > 0 {
@@ -235,8 +232,7 @@ fn missing_setup_times_out() {
         assert_eq!(silent.closed, None);
         silent.until(Time::from_millis(5_000));
         assert_eq!(silent.closed(), (error_code::SETUP_FAILED, "setup timed out after 5 s"));
-        let mut short_timeout =
-            self::echo(None, SessionLimits { setup_timeout: Duration::from_millis(250), ..SessionLimits::default() });
+        let mut short_timeout = echo(None, Duration::from_millis(250));
         short_timeout.until(Time::from_millis(250));
         assert_eq!(short_timeout.closed(), (error_code::SETUP_FAILED, "setup timed out after 0.25 s"));
         let mut ended = quic();
@@ -244,7 +240,7 @@ fn missing_setup_times_out() {
         ended.finish(first);
         assert_eq!(ended.closed().0, error_code::PROTOCOL_VIOLATION, "ended after {sent} bytes");
     }
-    let (mut echo, _) = established(SessionLimits::default());
+    let (mut echo, _) = established(Gomoqt202502);
     echo.until(Time::from_millis(60_000));
     assert_eq!(echo.closed, None);
     echo.finish(Remote(0));
@@ -253,7 +249,7 @@ fn missing_setup_times_out() {
 
 #[test]
 fn streams_that_overtake_the_setup_wait_for_it() {
-    let pieces = golden::pieces("gomoqt-2025-02.txt");
+    let pieces = pieces_of(Gomoqt202502);
     let mut echo = quic();
     echo.peer.update(Time::ZERO, |session| session.on_stream_opened(0, Bi));
     let announcements = echo.open(4, Bi, &pieces["announce-please"]);
@@ -262,47 +258,48 @@ fn streams_that_overtake_the_setup_wait_for_it() {
     echo.finish(announcements);
     assert_eq!((echo.opened.len(), echo.stopped.len()), (0, 0), "nothing is sent before the setup");
     echo.deliver(Remote(0), &pieces["session-client-quic"]);
-    assert_eq!(
-        echo.stopped,
-        [(stray, error_code::INVALID_SUBSCRIBE_ID)],
-        "a group with an unassigned subscription number is rejected"
-    );
+    // A group with an unassigned subscription number is rejected.
+    assert_eq!(echo.stopped, [(stray, error_code::INVALID_SUBSCRIBE_ID)]);
     assert_eq!(echo.finished, [announcements]);
     echo.deliver(Local(0), &pieces["announce-active"]);
-    assert_eq!(echo.take_written(subscriber), pieces["info"]);
+    assert_eq!(echo.take_written(subscriber), pieces["subscribe-ok"]);
 }
 
 #[test]
 fn subscription_to_an_unannounced_track_is_rejected_after_timeout() {
-    let (mut echo, pieces) = established(SessionLimits::default());
+    let (mut echo, pieces) = established(Gomoqt202502);
     let subscriber = echo.open(4, Bi, &pieces["subscribe"]);
     echo.until(Time::from_millis(4_999));
     assert_eq!(echo.reset, []);
     echo.until(Time::from_millis(5_000));
-    assert_eq!(
-        (&echo.reset[..], &echo.stopped[..]),
-        (&[(subscriber, error_code::TRACK_NOT_FOUND)][..], &[(subscriber, error_code::TRACK_NOT_FOUND)][..])
-    );
+    let not_found = [(subscriber, error_code::TRACK_NOT_FOUND)];
+    assert_eq!((&echo.reset[..], &echo.stopped[..]), (&not_found[..], &not_found[..]));
     assert_eq!((echo.counts.subscriptions_rejected, echo.closed), (1, None));
 }
 
 #[test]
 fn unknown_stream_is_rejected_and_the_session_continues() {
-    let (mut echo, pieces) = established(SessionLimits::default());
-    for (id, kind, byte) in [(4, Bi, 0), (8, Bi, 3), (12, Bi, 4), (16, Bi, 0x20), (2, Uni, 1), (6, Uni, 0x21)] {
-        let stream = echo.open(id, kind, &[byte, 0, 0]);
-        assert_eq!(echo.stopped.pop(), Some((stream, error_code::UNSUPPORTED_STREAM_TYPE)), "{byte}");
-        assert_eq!(echo.reset.pop(), (kind == Bi).then_some((stream, error_code::UNSUPPORTED_STREAM_TYPE)), "{byte}");
-        echo.deliver(stream, &[1, 2, 3]);
+    for version in MoqtVersion::ALL {
+        let (mut echo, pieces) = established(version);
+        for (id, kind, byte) in
+            [(4, Bi, 0), (8, Bi, 3), (12, Bi, 4), (16, Bi, 6), (20, Bi, 0x20), (2, Uni, 1), (6, Uni, 0x21)]
+        {
+            let stream = echo.open(id, kind, &[byte, 0, 0]);
+            let unsupported = Some((stream, error_code::UNSUPPORTED_STREAM_TYPE));
+            assert_eq!(echo.stopped.pop(), unsupported, "{version:?} {byte}");
+            assert_eq!(echo.reset.pop(), unsupported.filter(|_| kind == Bi), "{version:?} {byte}");
+            echo.deliver(stream, &[1, 2, 3]);
+        }
+        assert_eq!((echo.counts.streams_unknown_type, echo.counts.requests_unsupported), (5, 2), "{version:?}");
+        echo.deliver(Local(0), &pieces["announce-active-client"]);
+        let subscriber = echo.open(24, Bi, &pieces["subscribe"]);
+        assert_eq!(echo.take_written(subscriber), pieces["subscribe-ok"]);
     }
-    assert_eq!((echo.counts.streams_unknown_type, echo.counts.requests_unsupported), (4, 2));
-    echo.deliver(Local(0), &pieces["announce-active"]);
-    assert_eq!(echo.take_written(Local(1)), pieces["subscribe"]);
 }
 
 #[test]
 fn malformed_message_resets_its_stream_only() {
-    let (mut echo, pieces) = established(SessionLimits::default());
+    let (mut echo, pieces) = established(Gomoqt202502);
     #[rustfmt::skip]
     let cases: [&[u8]; 5] = [
         &[1, 0x04, 0x01, 0x02, 0xc3, 0x28],        // a prefix that is not UTF-8
@@ -334,7 +331,7 @@ fn malformed_message_resets_its_stream_only() {
 #[test]
 fn second_subscription_with_the_same_id_is_rejected() {
     for version in MoqtVersion::ALL {
-        let (mut echo, pieces) = subscribed_in(version, SessionLimits::default());
+        let (mut echo, pieces) = subscribed(version);
         let second = echo.open(8, Bi, &pieces["subscribe"]);
         assert_eq!(echo.reset, [(second, error_code::DUPLICATE_SUBSCRIBE_ID)]);
         echo.open(2, Uni, &group(&["a"]));
@@ -345,9 +342,9 @@ fn second_subscription_with_the_same_id_is_rejected() {
 #[test]
 fn only_groups_in_the_subscribed_range_are_sent() {
     // In gomoqt-0.9, a subscription has no range.
-    for version in [MoqtVersion::Gomoqt202502, MoqtVersion::Lite04, MoqtVersion::Lite03] {
-        let (mut echo, pieces) = subscribed_in(version, SessionLimits::default());
-        echo.deliver(Remote(4), &pieces["subscribe-update"]);
+    for version in [Gomoqt202502, Lite04, Lite03] {
+        let (mut echo, pieces) = subscribed(version);
+        echo.deliver(Remote(subscriber(version)), &pieces["subscribe-update"]);
         for (id, sequence, is_wanted) in [(2, 2, false), (6, 3, true), (10, 63, true)] {
             echo.open(id, Uni, &[0, 2, 0, sequence, 1, b'x']);
             let sent = echo.opened.pop().filter(|(_, kind)| *kind == Uni);
@@ -362,7 +359,7 @@ fn only_groups_in_the_subscribed_range_are_sent() {
 #[test]
 fn streams_beyond_the_limit_are_rejected() {
     for version in MoqtVersion::ALL {
-        let (mut echo, _) = subscribed_in(version, SessionLimits::default());
+        let (mut echo, _) = subscribed(version);
         for id in (8..40_008).step_by(4) {
             echo.open(id, Bi, &[]);
             echo.open(id + 2, Uni, &[0]);
@@ -379,9 +376,9 @@ fn streams_beyond_the_limit_are_rejected() {
 }
 
 #[test]
-fn announcements_beyond_the_limit_are_ignored_in_all_versions() {
+fn announcements_beyond_the_limit_are_ignored() {
     for version in MoqtVersion::ALL {
-        let (mut echo, _) = established_in(version, SessionLimits::default());
+        let (mut echo, _) = established(version);
         let announce = |echo: &mut ManualPeer<MoqtEcho>, name: &str| {
             let announce = Announce { path: TrackPath::from_parts([name]), hops: vec![5], ..Announce::default() };
             echo.deliver(Local(0), &announce.encode_with_length(version));
@@ -389,32 +386,16 @@ fn announcements_beyond_the_limit_are_ignored_in_all_versions() {
         };
         // The path, with the prefix and slash that some versions have, has more than 4,096 bytes.
         assert_eq!(announce(&mut echo, &"x".repeat(4_097)), (0, 1), "{version:?}");
+        assert_eq!(echo.opened.len(), 1, "no subscription");
         let last = (0..100).map(|number| announce(&mut echo, &number.to_string())).last();
         assert_eq!((last, echo.closed), (Some((16, 85)), None), "{version:?}");
     }
 }
 
 #[test]
-fn announcements_beyond_the_limit_are_ignored() {
-    let (mut echo, _) = established(SessionLimits::default());
-    for part in 0..100_u8 {
-        let path = [&[0x0f, 1, 3, 5][..], b"japan", &[5], b"kyoto", &[1, part]].concat();
-        let body = path.len() as u8 - 1;
-        echo.deliver(Local(0), &[&[body], &path[1..]].concat());
-    }
-    assert_eq!((echo.counts.announcements, echo.counts.announcements_rejected), (16, 84));
-    // One part of 4,097 bytes (0x1001). The status, the count and the length of the part take 4 more bytes.
-    let long = [&[0x50, 0x05, 1, 1, 0x50, 0x01][..], &[b'x'; 4_097]].concat();
-    let (mut echo, _) = established(SessionLimits::default());
-    echo.deliver(Local(0), &long);
-    assert_eq!((echo.counts.announcements, echo.counts.announcements_rejected), (0, 1));
-    assert_eq!(echo.opened.len(), 1, "no subscription");
-}
-
-#[test]
 fn oversized_prefix_is_rejected() {
     for version in MoqtVersion::ALL {
-        let (mut echo, _) = established_in(version, SessionLimits::default());
+        let (mut echo, _) = established(version);
         let prefix = TrackPath::from_parts(["x".repeat(4_097)]);
         let please = AnnouncePlease { prefix, ..AnnouncePlease::default() }.encode_with_length(version);
         let announcements = echo.open(4, Bi, &[&[1], &please[..]].concat());
@@ -431,7 +412,7 @@ fn oversized_prefix_is_rejected() {
 #[test]
 fn incomplete_frames_are_bounded() {
     for version in MoqtVersion::ALL {
-        let (mut echo, _) = subscribed_in(version, SessionLimits::default());
+        let (mut echo, _) = subscribed(version);
         for id in (2..402).step_by(4) {
             echo.open(id, Uni, &[0, 2, 0, 1, 0x80, 0x10, 0x00, 0x00]);
             for _ in 0..15 {
@@ -448,7 +429,7 @@ fn incomplete_frames_are_bounded() {
 #[test]
 fn moqt_session_closes_a_peer_that_stops_reading() {
     for version in MoqtVersion::ALL {
-        let (mut echo, pieces) = established_in(version, SessionLimits::default());
+        let (mut echo, pieces) = established(version);
         echo.deliver(Local(0), &pieces["announce-active-client"]);
         let announcements = echo.open(4, Bi, &pieces["announce-please"]);
         echo.accepts_writes = false;
@@ -466,63 +447,51 @@ fn moqt_session_closes_a_peer_that_stops_reading() {
     }
 }
 
-/// A client of moq-lite subscribes and unsubscribes, but reads neither the replies nor the relayed subscriptions.
 #[test]
-fn moq_lite_peer_that_does_not_read_relayed_requests_is_closed() {
-    for version in [MoqtVersion::Lite04, MoqtVersion::Lite03] {
-        let (mut echo, pieces) = established_in(version, SessionLimits::default());
-        echo.deliver(Local(0), &pieces["announce-active-client"]);
+fn peer_that_does_not_read_relayed_requests_is_closed() {
+    // In gomoqt-2025-02, each announcement causes a subscription, whether the previous one has ended or not. In moq-lite, each subscription
+    // of the peer is answered with 7 bytes and relayed. The first 64 requests of the echo take one byte less than the later ones, whose
+    // subscription ID takes two bytes. The sum may be 262,144 bytes.
+    for (version, reply, request) in [(Gomoqt202502, 0, 26), (Lite04, 7, 28), (Lite03, 7, 28)] {
+        let (mut echo, pieces) = established(version);
+        if reply > 0 {
+            echo.deliver(Local(0), &pieces["announce-active-client"]);
+        }
         echo.accepts_writes = false;
         let mut times = 0;
         while echo.closed.is_none() && times < 20_000 {
-            let subscriber = echo.open(4 * times, Bi, &pieces["subscribe"]);
-            echo.finish(subscriber);
+            if reply > 0 {
+                let subscriber = echo.open(4 * times, Bi, &pieces["subscribe"]);
+                echo.finish(subscriber);
+            } else {
+                echo.deliver(Local(0), &pieces["announce-active"]);
+                echo.deliver(Local(0), &pieces["announce-ended"]);
+            }
             times += 1;
         }
-        // A reply takes 7 bytes. The first 64 relayed subscriptions take 28 bytes. All later ones take 29 bytes, because their
-        // subscription ID takes two bytes. The sum may be 262,144 bytes.
-        let expected = 64 + (262_144 - 64 * (7 + 28)) / (7 + 29) + 1;
-        assert_eq!((times, echo.closed().0), (expected, error_code::INTERNAL_ERROR));
+        let later = (262_144 - 64 * (reply + request)) / (reply + request + 1);
+        assert_eq!((times, echo.closed().0), (64 + later + 1, error_code::INTERNAL_ERROR), "{version:?}");
     }
-}
-
-#[test]
-fn peer_that_does_not_read_requests_is_closed() {
-    let (mut echo, pieces) = established(SessionLimits::default());
-    echo.accepts_writes = false;
-    let mut times = 0;
-    while echo.closed.is_none() && times < 20_000 {
-        echo.deliver(Local(0), &pieces["announce-active"]);
-        echo.deliver(Local(0), &pieces["announce-ended"]);
-        times += 1;
-    }
-    // Each announcement causes a subscription, whether the previous subscription has ended or not. The first 64 subscriptions take 26 bytes
-    // each. All later subscriptions take 27 bytes, because their subscription ID takes two bytes. Of these later subscriptions, 9,647 fit
-    // in the remaining memory.
-    assert_eq!((times, echo.closed().0), (64 + 9_647 + 1, error_code::INTERNAL_ERROR));
 }
 
 #[test]
 fn aborted_group_is_aborted_in_the_echo() {
     for version in MoqtVersion::ALL {
-        let (mut echo, _) = subscribed_in(version, SessionLimits::default());
+        let (mut echo, _) = subscribed(version);
         let broken = echo.open(2, Uni, &group(&["one"]));
         echo.reset(broken, 42);
         assert_eq!((&echo.reset[..], &echo.finished[..]), (&[(Local(2), 42)][..], &[][..]));
         let cut = echo.open(6, Uni, &[&group(&["one"])[..], &[9, b'x']].concat());
         echo.finish(cut);
-        assert_eq!(
-            echo.reset,
-            [(Local(2), 42), (Local(3), error_code::MALFORMED_MESSAGE)],
-            "a truncated frame is an error"
-        );
+        // A truncated frame is an error.
+        assert_eq!(echo.reset, [(Local(2), 42), (Local(3), error_code::MALFORMED_MESSAGE)]);
         assert_eq!(echo.counts.groups_aborted, 2);
     }
 }
 
 #[test]
 fn group_that_ends_within_a_frame_is_malformed() {
-    let (mut echo, _) = subscribed(SessionLimits::default());
+    let (mut echo, _) = subscribed(Gomoqt202502);
     let whole = group(&["abc", "d"]);
     for (id, end) in (2..).step_by(4).zip(0..=whole.len()) {
         let stream = echo.open(id, Uni, &whole[..end]);
@@ -535,7 +504,7 @@ fn group_that_ends_within_a_frame_is_malformed() {
 
 #[test]
 fn second_frame_of_a_group_returns_independently() {
-    let (mut echo, _) = subscribed(SessionLimits::default());
+    let (mut echo, _) = subscribed(Gomoqt202502);
     let source = echo.open(2, Uni, &group(&["one"]));
     assert_eq!(echo.take_written(Local(2)), group(&["one"]));
     echo.until(Time::from_millis(400));
@@ -545,15 +514,13 @@ fn second_frame_of_a_group_returns_independently() {
 
 #[test]
 fn nothing_is_sent_after_unsubscribing() {
-    let (mut echo, _) = subscribed(SessionLimits::default());
+    let (mut echo, _) = subscribed(Gomoqt202502);
     let group = echo.open(2, Uni, &group(&["one"]));
     echo.accepts_writes = false;
     echo.deliver(group, &[1, b'w']);
     echo.finish(Remote(4));
-    assert_eq!(
-        (&echo.finished[..], &echo.reset[..]),
-        (&[Remote(4)][..], &[(Local(2), error_code::PUBLISH_ABORTED)][..])
-    );
+    assert_eq!(echo.finished, [Remote(4)]);
+    assert_eq!(echo.reset, [(Local(2), error_code::PUBLISH_ABORTED)]);
     let opened = echo.opened.len();
     echo.deliver(group, &[1, b'x']);
     echo.finish(group);
@@ -563,42 +530,37 @@ fn nothing_is_sent_after_unsubscribing() {
 
 #[test]
 fn end_of_a_track_drops_its_waiting_groups() {
-    let (mut echo, pieces) = established(SessionLimits::default());
+    let (mut echo, pieces) = established(Gomoqt202502);
     let announcements = echo.open(4, Bi, &pieces["announce-please"]);
     echo.deliver(Local(0), &pieces["announce-active"]);
     let group = echo.open(2, Uni, &group(&["one"]));
     echo.take_written(announcements);
     echo.reset(Local(1), 3);
-    assert_eq!(
-        echo.take_written(announcements),
-        pieces["announce-ended"],
-        "a track that the client does not serve is not announced back"
-    );
+    // A track that the client does not serve is not announced back.
+    assert_eq!(echo.take_written(announcements), pieces["announce-ended"]);
     assert_eq!(echo.counts.groups_dropped_no_subscriber, 1);
     echo.finish(group);
     let late = echo.open(6, Uni, &self::group(&["two"]));
-    assert!(
-        !echo.stopped.contains(&(late, error_code::INVALID_SUBSCRIBE_ID)),
-        "a group may arrive after the end of its subscription"
-    );
+    // A group may arrive after the end of its subscription.
+    assert!(!echo.stopped.contains(&(late, error_code::INVALID_SUBSCRIBE_ID)));
     let late = echo.open(8, Bi, &pieces["subscribe"]);
     assert!(echo.take_written(late).is_empty(), "the track has no subscription any more");
     // The track is announced again, so it is available again.
     echo.deliver(Local(0), &pieces["announce-ended"]);
     echo.deliver(Local(0), &pieces["announce-active"]);
-    assert_eq!(echo.take_written(late), pieces["info"]);
+    assert_eq!(echo.take_written(late), pieces["subscribe-ok"]);
     assert_eq!(echo.take_written(announcements), pieces["announce-active"]);
 }
 
 /// The other end has subscription 0 on stream 4, and `more` subscriptions on the streams after it.
-fn subscribed_often(limits: SessionLimits, more: u8) -> ManualPeer<MoqtEcho> {
-    let (mut echo, pieces) = subscribed(limits);
+fn subscribed_often(more: u8) -> ManualPeer<MoqtEcho> {
+    let (mut echo, pieces) = subscribed(Gomoqt202502);
     for number in 1..=more {
         // The first byte after the type and the length is the subscription number.
         let mut subscribe = pieces["subscribe"].clone();
         subscribe[2] = number;
         let subscriber = echo.open(4 + 4 * u64::from(number), Bi, &subscribe);
-        assert_eq!(echo.take_written(subscriber), pieces["info"]);
+        assert_eq!(echo.take_written(subscriber), pieces["subscribe-ok"]);
     }
     echo
 }
@@ -606,7 +568,7 @@ fn subscribed_often(limits: SessionLimits, more: u8) -> ManualPeer<MoqtEcho> {
 #[test]
 fn chunk_of_many_empty_frames_is_processed_in_slices() {
     const FRAMES: usize = 1 << 16;
-    let mut echo = subscribed_often(SessionLimits::default(), 15);
+    let mut echo = subscribed_often(15);
     let coming = echo.open(2, Uni, &[0, 2, 0, 1]);
     // All bytes of the chunk are zero. Each byte is the length field of one empty frame.
     echo.peer.update(echo.now, |session| session.on_stream_data(coming, &vec![0; FRAMES]));
@@ -641,7 +603,7 @@ fn chunk_of_many_empty_frames_is_processed_in_slices() {
 fn stream_that_used_exactly_one_slice_does_not_wait() {
     // A slice is 64 items: 64 frames, or GROUP and 63 frames.
     for frames in (60..70).chain(124..132) {
-        let (mut echo, _) = subscribed(SessionLimits::default());
+        let (mut echo, _) = subscribed(Gomoqt202502);
         let coming = echo.open(2, Uni, &group(&vec!["x"; frames]));
         echo.finish(coming);
         let mut slices = 0;
@@ -658,7 +620,7 @@ fn stream_that_used_exactly_one_slice_does_not_wait() {
 
 #[test]
 fn streams_take_turns_and_none_is_lost() {
-    let (mut echo, pieces) = subscribed(SessionLimits::default());
+    let (mut echo, pieces) = subscribed(Gomoqt202502);
     let [one, other] = [2, 6].map(|id| {
         echo.peer.update(echo.now, |session| session.on_stream_opened(id, Uni));
         Remote(id)
@@ -678,7 +640,7 @@ fn streams_take_turns_and_none_is_lost() {
 
 #[test]
 fn frame_counts_as_sent_when_the_transport_has_taken_all_of_it() {
-    let (mut echo, _) = subscribed(SessionLimits::default());
+    let (mut echo, _) = subscribed(Gomoqt202502);
     echo.accepts_writes = false;
     // GROUP takes 4 bytes. The frames (length and content) take 1 + 3, 1, and 2 + 100 bytes.
     let long = "y".repeat(100);
@@ -699,7 +661,7 @@ fn frame_counts_as_sent_when_the_transport_has_taken_all_of_it() {
 #[test]
 fn dropped_groups_are_counted_once_by_reason() {
     // One of two readers unsubscribes while two groups have unsent data for that reader.
-    let mut echo = subscribed_often(SessionLimits::default(), 1);
+    let mut echo = subscribed_often(1);
     echo.accepts_writes = false;
     let one = echo.open(2, Uni, &group(&["one"]));
     echo.open(6, Uni, &group(&["two"]));
@@ -711,7 +673,7 @@ fn dropped_groups_are_counted_once_by_reason() {
     assert_eq!(echo.finished, [Remote(4), Local(3)]);
 
     // SUBSCRIBE_UPDATE limits the reader to groups 3 to 400 (0x190), so no reader wants group 2.
-    let (mut echo, pieces) = subscribed(SessionLimits::default());
+    let (mut echo, pieces) = subscribed(Gomoqt202502);
     echo.deliver(Remote(4), &pieces["subscribe-update"]);
     for (id, sequence) in [(2, 2), (6, 3)] {
         let coming = echo.open(id, Uni, &[0, 2, 0, sequence, 1, b'x', 1, b'y']);
@@ -722,17 +684,7 @@ fn dropped_groups_are_counted_once_by_reason() {
 
 /// An echo with a reader, a delay of 10 ms and a limit of `max_buffered_bytes`.
 fn delayed(max_buffered_bytes: usize) -> ManualPeer<MoqtEcho> {
-    let end = EndpointRole::Server { served_path: "/echo".to_owned(), connect_path: Some("/echo".to_owned()) };
-    let config = MoqtEchoConfig { delay: Duration::from_millis(10), max_buffered_bytes };
-    let mut echo = ManualPeer::new(MoqtEndpoint::new(
-        Session::new(Time::ZERO, end, SessionLimits::default()),
-        MoqtEcho::new(config),
-    ));
-    let pieces = golden::pieces("gomoqt-2025-02.txt");
-    echo.open(0, Bi, &pieces["session-client"]);
-    echo.deliver(Local(0), &pieces["announce-active"]);
-    echo.open(4, Bi, &pieces["subscribe"]);
-    echo
+    subscribed_with(Gomoqt202502, MoqtEchoConfig { delay: Duration::from_millis(10), max_buffered_bytes }).0
 }
 
 #[test]
@@ -752,10 +704,8 @@ fn group_over_the_memory_limit_is_aborted_after_it_began_to_leave() {
     echo.deliver(coming, two);
     echo.finish(coming);
     echo.until(Time::from_millis(100));
-    assert_eq!(
-        (echo.peer.handler.buffered_bytes(), echo.counts.groups_dropped(), echo.counts.frames_sent),
-        (0, [0, 1, 0], 1)
-    );
+    assert_eq!((echo.peer.handler.buffered_bytes(), echo.counts.groups_dropped()), (0, [0, 1, 0]));
+    assert_eq!(echo.counts.frames_sent, 1);
 }
 
 #[test]
@@ -790,7 +740,7 @@ fn groups_without_subscriber_are_dropped_before_subscribed_ones() {
 #[test]
 fn gomoqt_09_announcement_is_always_the_suffix_of_the_prefix() {
     let pieces = golden::pieces("gomoqt-0.9.txt");
-    let mut echo = echo(Some("/echo"), SessionLimits::default());
+    let mut echo = webtransport();
     echo.open(0, Bi, &pieces["session-client"]);
     // The peer announces one path. The announcement contains only the suffix "/b". This suffix follows the requested prefix "/", so the
     // path is "//b".
@@ -802,7 +752,7 @@ fn gomoqt_09_announcement_is_always_the_suffix_of_the_prefix() {
 
 #[test]
 fn stop_closes_the_session_with_a_code() {
-    let (mut echo, _) = subscribed(SessionLimits::default());
+    let (mut echo, _) = subscribed(Gomoqt202502);
     echo.peer.update(Time::ZERO, |session| session.close(error_code::NO_ERROR, "server is shutting down"));
     echo.act();
     assert_eq!(echo.closed(), (error_code::NO_ERROR, "server is shutting down"));
@@ -810,67 +760,4 @@ fn stop_closes_the_session_with_a_code() {
     echo.deliver(Remote(0), &[1, 2, 3]);
     echo.open(99, Bi, &[7]);
     assert_eq!(echo.counts.setups_failed, 0);
-}
-
-/// An action of a peer.
-#[derive(Clone, Debug)]
-enum PeerAction {
-    Open(u64, bool),
-    Bytes(u64, bool, Vec<u8>),
-    Piece(u64, bool, prop::sample::Index),
-    Finish(u64, bool),
-    Reset(u64, bool, u32),
-    Stopped(u64, bool, u32),
-    Taken(u64, bool, usize),
-    Time(u64),
-}
-
-fn peer_actions() -> impl Strategy<Value = Vec<PeerAction>> {
-    let stream = || (0..12_u64, any::<bool>());
-    let one = prop_oneof![
-        3 => stream().prop_map(|(id, uni)| PeerAction::Open(id, uni)),
-        3 => (stream(), prop::collection::vec(any::<u8>(), 0..40)).prop_map(|((id, ours), bytes)| PeerAction::Bytes(id, ours, bytes)),
-        9 => (stream(), any::<prop::sample::Index>()).prop_map(|((id, ours), piece)| PeerAction::Piece(id, ours, piece)),
-        1 => stream().prop_map(|(id, ours)| PeerAction::Finish(id, ours)),
-        1 => (stream(), any::<u32>()).prop_map(|((id, ours), code)| PeerAction::Reset(id, ours, code)),
-        1 => (stream(), any::<u32>()).prop_map(|((id, ours), code)| PeerAction::Stopped(id, ours, code)),
-        1 => (stream(), 0..1_000_usize).prop_map(|((id, ours), bytes)| PeerAction::Taken(id, ours, bytes)),
-        1 => (0..2_000_u64).prop_map(PeerAction::Time),
-    ];
-    prop::collection::vec(one, 0..80)
-}
-
-proptest! {
-    #[test]
-    fn session_survives_or_closes_for_any_peer_behavior(version in prop::sample::select(&MoqtVersion::ALL[..]), peer_actions in peer_actions()) {
-        let pieces = pieces_of(version);
-        let mut echo = if version.rules().session_code.is_some() {
-            let mut echo = echo(Some("/echo"), SessionLimits::default());
-            echo.accepts_writes = false;
-            echo.open(100, Bi, &pieces["session-client"]);
-            echo
-        } else {
-            established_in(version, SessionLimits::default()).0
-        };
-        echo.accepts_writes = false;
-        let pieces: Vec<_> = pieces.into_values().collect();
-        let stream = |id, ours| if ours { Local(id) } else { Remote(id) };
-        for step in peer_actions {
-            match step {
-                PeerAction::Open(id, uni) => echo.peer.update(echo.now, |session| session.on_stream_opened(id, if uni { Uni } else { Bi })),
-                PeerAction::Bytes(id, ours, bytes) => echo.peer.update(echo.now, |session| session.on_stream_data(stream(id, ours), &bytes)),
-                PeerAction::Piece(id, ours, piece) => echo.peer.update(echo.now, |session| session.on_stream_data(stream(id, ours), &pieces[piece.index(pieces.len())])),
-                PeerAction::Finish(id, ours) => echo.peer.update(echo.now, |session| session.on_stream_finished(stream(id, ours))),
-                PeerAction::Reset(id, ours, code) => echo.peer.update(echo.now, |session| session.on_stream_reset(stream(id, ours), code)),
-                PeerAction::Stopped(id, ours, code) => echo.peer.update(echo.now, |session| session.on_stop_sending(stream(id, ours), code)),
-                PeerAction::Taken(id, ours, bytes) => echo.peer.update(echo.now, |session| session.on_bytes_written(stream(id, ours), bytes)),
-                PeerAction::Time(ms) => echo.until(echo.now + Duration::from_millis(ms)),
-            }
-            echo.act();
-            // While the endpoint has a backlog, its driver reads nothing from the peer. The driver processes the backlog only when a
-            // deadline is due. Therefore, an endpoint with a backlog must return a deadline that is already due.
-            let deadline = echo.peer.next_deadline();
-            assert!(!echo.peer.has_backlog() || deadline.is_some_and(|deadline| deadline <= echo.now), "{deadline:?}");
-        }
-    }
 }

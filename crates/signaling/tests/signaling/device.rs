@@ -74,14 +74,10 @@ fn repeated_header_or_signed_number_is_rejected() {
     for name in headers.keys() {
         let mut repeated = headers.clone();
         repeated.append(name, headers[name].clone());
-        assert_eq!(verify(&repeated, at, false), Err(DeviceError::Header(static_name(name))));
+        let rejected = verify(&repeated, at, false);
+        assert!(matches!(rejected, Err(DeviceError::Header(found)) if found == name), "{name}: {rejected:?}");
     }
     let mut with_sign = headers;
     with_sign.insert("x-device-timestamp", HeaderValue::from_static("+1800000000"));
     assert_eq!(verify(&with_sign, at, false), Err(DeviceError::Timestamp));
-}
-
-fn static_name(name: &HeaderName) -> &'static str {
-    let names = ["x-device-id", "x-device-pubkey", "x-device-timestamp", "x-device-signature"];
-    names.into_iter().find(|known| known == name).expect("a device header")
 }

@@ -110,20 +110,9 @@ fn truncated_or_modified_token_is_rejected() {
     }
 }
 
-#[test]
-fn debug_output_hides_the_secret() {
-    assert!(!format!("{:?}", Secret::new("hunter2")).contains("hunter2"));
-}
-
 /// Claims that are valid for a minute from [`NOW`].
 fn webrtc_claims(user: &str, room: &str) -> Claims {
     Claims::new(user, room, Map::new(), NOW, 60.0).with_audience(Audience::WebRtc)
-}
-
-/// One change of a token: its kind, its position, and a letter, which mostly is one of base64url.
-fn mutation() -> impl Strategy<Value = (u8, prop::sample::Index, char)> {
-    (0..6_u8, any::<prop::sample::Index>(), prop_oneof![9 => "[A-Za-z0-9_.-]", 1 => "\\PC"])
-        .prop_map(|(kind, at, letter)| (kind, at, letter.chars().next().unwrap_or('.')))
 }
 
 proptest! {
@@ -139,30 +128,20 @@ proptest! {
         prop_assert_eq!(verify(&secret, &token, &room, NOW + 10_000_000_000), Err(TokenError::Expired));
     }
 
+    /// A part of the token is replaced, removed or repeated, or text is inserted.
     #[test]
     fn no_mutation_of_a_webrtc_token_is_accepted(
-        user in "\\PC{1,40}", room in "\\PC{1,40}", key in "\\PC{0,80}", mutations in prop::collection::vec(mutation(), 1..4),
+        user in "\\PC{1,40}", room in "\\PC{1,40}", key in "\\PC{0,80}",
+        cuts in [any::<prop::sample::Index>(), any::<prop::sample::Index>()],
+        text in prop_oneof![9 => "[A-Za-z0-9_.-]{0,3}", 1 => "\\PC{0,3}"],
     ) {
         let secret = Secret::new(&key);
         let token = sign(&secret, &webrtc_claims(&user, &room));
         prop_assert_eq!(verify_webrtc(&secret, &token, &room, &user, NOW), Ok(()));
-        let mut changed: Vec<char> = token.chars().collect();
-        for (kind, at, letter) in mutations {
-            let at = at.index(changed.len().max(1));
-            match kind {
-                0 => changed.insert(at.min(changed.len()), letter),
-                1 if at < changed.len() => drop(changed.remove(at)),
-                2 if at < changed.len() => changed[at] = letter,
-                3 if at < changed.len() => changed.truncate(at),
-                4 if at + 1 < changed.len() => changed.swap(at, at + 1),
-                5 => changed.extend_from_within(..at.min(changed.len())),
-                _ => {}
-            }
-        }
-        let changed: String = changed.into_iter().collect();
-        if changed != token {
-            prop_assert!(verify_webrtc(&secret, &changed, &room, &user, NOW).is_err(), "{changed}");
-        }
+        let [from, to] = cuts.map(|cut| cut.index(token.len() + 1));
+        let changed = format!("{}{text}{}", &token[..from], &token[to..]);
+        let is_valid = verify_webrtc(&secret, &changed, &room, &user, NOW).is_ok();
+        prop_assert_eq!(is_valid, changed == token, "{}", changed);
     }
 
     #[test]
@@ -201,17 +180,14 @@ fn tokens_with_more_than_100_values_are_rejected() {
 
 /// The signed text was made independently, with Python's `hmac` and `base64`.
 #[test]
-fn own_webrtc_token_is_byte_identical() {
+fn own_webrtc_token_is_byte_identical_and_needs_a_string_as_client_id() {
     let claims = Claims { expires_at: Some(END.into()), ..webrtc_claims("ann", "jam") };
     assert_eq!(sign(&secret(), &claims), WEBRTC_TOKEN);
     assert_eq!(verify_webrtc(&secret(), WEBRTC_TOKEN, "jam", "ann", NOW), Ok(()));
     let claims = Claims::read_unverified(WEBRTC_TOKEN).unwrap();
     assert_eq!((claims.client_id.as_str(), claims.room.as_str()), ("ann", "jam"));
     assert_eq!(Claims::read_unverified("x.y"), None);
-}
-
-/// The client id is a number, which broadcast rooms accept as text. There, a number and its text are the same client.
-#[test]
-fn webrtc_token_needs_a_string_as_client_id() {
+    // The client id is a number, which broadcast rooms accept as text. There, a number and its text are the same client.
     assert_eq!(verify_webrtc(&secret(), NUMBER_TOKEN, "jam", "5", NOW), Err(TokenError::WrongClient));
+    assert!(!format!("{:?}", Secret::new("hunter2")).contains("hunter2"));
 }

@@ -1,220 +1,180 @@
-//! The actions of a simulation. Clients and the embedding application act, messages are posted over HTTP, and time passes.
+//! What happens in a simulation: clients and the embedding application act, posts arrive over HTTP, and time passes.
 
 use proptest::prelude::*;
-use serde_json::{Value, json};
+use proptest::sample::select;
+use serde_json::json;
 
-use crate::simulation::model::ClientDialect;
-use crate::simulation::received_messages::marks;
+use crate::test_hub::ms;
 
 /// Number of connection slots.
 pub(crate) const SLOTS: usize = 24;
+/// Names of broadcast rooms and of WebRTC rooms. `1111` and `2222` are also codes of control surface rooms.
+const ROOMS: [&str; 4] = ["radio", "lobby", "1111", "2222"];
+const CODES: [&str; 3] = ["1111", "2222", "3333"];
+const USERS: [&str; 4] = ["u0", "u1", "u2", "u3"];
 
-/// Room names. The names are used for broadcast rooms and for WebRTC rooms. The names `1111` and `2222` are also codes of control surface
-/// rooms.
-pub(crate) const ROOMS: [&str; 5] = ["radio", "chat", "lobby", "1111", "2222"];
-pub(crate) const CODES: [&str; 3] = ["1111", "2222", "3333"];
-
-#[derive(Clone, Debug)]
-pub(crate) enum Action {
-    /// Connects at path `/`.
-    Connect,
-    /// Connects to a broadcast room with this token. If the room is `None`, the URL contains an invalid room name. If the flag is set, the
-    /// connection is a control channel.
-    ConnectBroadcast(Option<usize>, bool, Token),
-    /// Connects to a WebRTC room as the user with this number, 0 to 4. The first field is the index of the room in [`ROOMS`]. User 4
-    /// connects with an empty name.
-    ConnectWebRtc(usize, u8),
-    Disconnect(bool),
-    Binary,
-    Activity,
-    /// Sends a text message. [`TextKind::Own`] selects a message of the connection's dialect. [`TextKind::Any`] selects a message of any
-    /// dialect.
-    SendText(TextKind, u8, Mutation),
-    RandomText(String),
-    /// Posts into a broadcast room. The flag selects `PostFormat::Typed`, whose fields are required, instead of `PostFormat::Object`.
-    Post(usize, bool, u8),
-    CreateRoom(usize, u64),
-    CloseRoom(usize),
-    SetParam(Option<usize>, u8),
-    DeclareRange(u8, bool),
-    Visualize(Option<usize>),
-    AdvanceTime(u64),
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum ClientDialect {
+    Undecided,
+    Jamjam,
+    Broadcast,
+    Bbx,
+    WebRtc,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Token {
-    Valid,
-    None,
-    OfAnotherRoom,
-    OfAnotherSecret,
-    Expired,
-}
+impl ClientDialect {
+    pub(crate) const ALL: [Self; 5] = [Self::Undecided, Self::Jamjam, Self::Broadcast, Self::Bbx, Self::WebRtc];
 
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum TextKind {
-    Own(u8),
-    Any(u8),
-}
+    /// The dialect's name in counters, which is also the prefix of its room names.
+    pub(crate) fn name(self) -> &'static str {
+        ["undecided", "jamjam", "broadcast", "bbx", "webrtc"][self as usize]
+    }
 
-impl TextKind {
-    /// The number of the message type that `self` selects for a client of this dialect.
-    pub(crate) fn kind(self, dialect: ClientDialect) -> u8 {
-        let (kind, own) = match self {
-            Self::Own(kind) => (kind, dialect),
-            Self::Any(kind) => return kind % KINDS,
+    /// The messages of a client: those of its dialect, and some that its dialect ignores.
+    pub(crate) fn messages(self) -> &'static [Message] {
+        use Message::{
+            Ack, Chat, CreateRoom, JoinCode, JoinRoom, Leave, LeaveRoom, ListRooms, Offer, Param, Participants, Post,
+            Relay, Sync, Update, UpdatePeerInfo,
         };
-        let (first, last) = match own {
-            // Messages that create or join a room, of either dialect.
-            ClientDialect::Undecided => return [0, 1, 2, 9, 10, 9, 16][usize::from(kind) % 7],
-            ClientDialect::Jamjam => (0, 8),
-            ClientDialect::Bbx => (9, 17),
-            ClientDialect::WebRtc => (18, 23),
-            ClientDialect::Broadcast => (24, 30),
-        };
-        first + kind % (last - first + 1)
+        match self {
+            Self::Undecided => &[CreateRoom, JoinRoom, JoinRoom, JoinCode, JoinCode, JoinCode, Offer],
+            Self::Jamjam => &[CreateRoom, JoinRoom, JoinRoom, LeaveRoom, ListRooms, UpdatePeerInfo, Chat, Chat, Sync],
+            Self::Bbx => &[JoinCode, JoinCode, Param, Param, Param, Sync, Leave, Chat],
+            Self::WebRtc => &[Offer, Offer, Update, Participants, Chat],
+            Self::Broadcast => &[Relay, Post, Post, Ack],
+        }
     }
 }
 
-/// A modification of a client's text message before the hub receives the message.
-#[derive(Clone, Debug)]
-pub(crate) enum Mutation {
-    None,
-    /// One letter is replaced.
-    Letter(usize, u8),
-    Cut(usize),
-    Twice,
+/// Where a client connects.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Target {
+    Undecided,
+    Broadcast(&'static str),
+    /// The room and the user.
+    WebRtc(&'static str, &'static str),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Action {
+    Connect(Target),
+    Disconnect,
+    Pong,
+    /// The first number selects one of the messages of the client, the second one its values.
+    Say(usize, Detail),
+    /// A post to a broadcast room over HTTP.
+    PostOverHttp(&'static str),
+    /// The application opens a control surface room that closes after this number of seconds.
+    OpenRoom(&'static str, u64),
+    CloseRoom(&'static str),
+    SetParam(&'static str, Detail),
+    AdvanceTime(u64),
 }
 
 pub(crate) fn action() -> impl Strategy<Value = (usize, Action)> {
-    let token = prop_oneof![
-        16 => Just(Token::Valid),
-        1 => prop::sample::select(vec![Token::None, Token::OfAnotherRoom, Token::OfAnotherSecret, Token::Expired]),
-    ];
-    let mutation = prop_oneof![
-        8 => Just(Mutation::None),
-        2 => (any::<usize>(), 0x20_u8..0x7f).prop_map(|(slot, letter)| Mutation::Letter(slot, letter)),
-        1 => any::<usize>().prop_map(Mutation::Cut),
-        1 => Just(Mutation::Twice),
-    ];
-    let text_kind = prop_oneof![5 => any::<u8>().prop_map(TextKind::Own), 1 => any::<u8>().prop_map(TextKind::Any)];
-    let room = prop::option::weighted(0.97, 0..ROOMS.len());
+    let detail = || any::<u8>().prop_map(Detail);
     let action = prop_oneof![
-        16 => Just(Action::Connect),
-        6 => (room, prop::bool::weighted(0.3), token).prop_map(|(room, control, token)| Action::ConnectBroadcast(room, control, token)),
-        5 => (0..ROOMS.len(), 0_u8..5).prop_map(|(room, user)| Action::ConnectWebRtc(room, user)),
-        1 => any::<bool>().prop_map(Action::Disconnect),
-        1 => Just(Action::Binary),
-        1 => Just(Action::Activity),
-        60 => (text_kind, any::<u8>(), mutation).prop_map(|(text_kind, detail, mutation)| Action::SendText(text_kind, detail, mutation)),
-        1 => ".{0,40}".prop_map(Action::RandomText),
-        4 => (0..ROOMS.len(), any::<bool>(), 0_u8..6).prop_map(|(room, typed, kind)| Action::Post(room, typed, kind)),
-        6 => (0..CODES.len(), 1_u64..200).prop_map(|(code, life)| Action::CreateRoom(code, life)),
-        1 => (0..CODES.len()).prop_map(Action::CloseRoom),
-        2 => (prop::option::of(0..CODES.len()), 0_u8..3).prop_map(|(code, name)| Action::SetParam(code, name)),
-        1 => (0_u8..3, any::<bool>()).prop_map(|(name, is_set)| Action::DeclareRange(name, is_set)),
-        1 => prop::option::of(0..CODES.len()).prop_map(Action::Visualize),
+        16 => Just(Action::Connect(Target::Undecided)),
+        6 => select(&ROOMS[..]).prop_map(|room| Action::Connect(Target::Broadcast(room))),
+        6 => (select(&ROOMS[..]), select(&USERS[..])).prop_map(|(room, user)| Action::Connect(Target::WebRtc(room, user))),
+        2 => Just(Action::Disconnect),
+        1 => Just(Action::Pong),
+        60 => (any::<usize>(), detail()).prop_map(|(kind, detail)| Action::Say(kind, detail)),
+        3 => select(&ROOMS[..]).prop_map(Action::PostOverHttp),
+        6 => (select(&CODES[..]), 1_u64..200).prop_map(|(code, life)| Action::OpenRoom(code, life)),
+        1 => select(&CODES[..]).prop_map(Action::CloseRoom),
+        2 => (select(&CODES[..]), detail()).prop_map(|(code, detail)| Action::SetParam(code, detail)),
         2 => (1_u64..25).prop_map(Action::AdvanceTime),
     ];
     (0..SLOTS, action)
 }
 
-/// Number of kinds of text messages.
-const KINDS: u8 = 33;
+/// Selects the values of a message.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Detail(u8);
 
-/// The text that a client sends: a message of one of the dialects, or an invalid message. Most texts contain marks (`m…x`). A mark is a
-/// unique string that identifies the text in the messages of the hub. `room` is the id or code of a jamjam room.
-pub(crate) fn text(kind: u8, detail: u8, serial: u64, now_us: u64, room: &str) -> String {
-    let m = |number: u64| format!("m{}x", serial * 8 + number);
-    let pick = |from: &[&str]| from[usize::from(detail) % from.len()].to_owned();
-    let password = [None, None, Some("open")][usize::from(detail / 3) % 3];
-    let (name, user) = (format!("p{}", detail % 3), format!("u{}", detail % 4));
-    let at = [None, None, Some(now_us + 5_000_000), Some(now_us + 20_000_000), Some(now_us + 61_000_000), Some(1)];
-    let at = at[usize::from(detail) % at.len()];
-    let delivered: Value = match kind {
-        0 => json!({"type": "CreateRoom", "data": {"room_name": m(0), "password": password, "peer_name": m(1)}}),
-        1..=3 => {
-            json!({"type": "JoinRoom", "data": {"room_id": room, "password": password, "peer_name": m(1), "extra": m(2)}})
-        }
-        4 if detail.is_multiple_of(2) => json!({"type": "LeaveRoom"}),
-        4 => json!({"type": "ListRooms", "data": null}),
-        5 => json!({"type": "UpdatePeerInfo", "data": {"public_addr": "192.0.2.9:1", "extra": m(0)}}),
-        6..=8 => {
-            json!({"type": "ChatMessage", "data": {"sender_id": m(0), "sender_name": m(1), "content": m(2), "timestamp": serial}})
-        }
-        9 | 10 => {
-            json!({"type": "join", "room_code": pick(&["1111", "1111", "1111", "2222", "3333"]), "client_name": m(0)})
-        }
-        11..=13 => json!({"type": "param", "param": name, "value": serial, "at": at, "extra": m(0)}),
-        14 => json!({"type": "trigger", "name": m(0), "at": at}),
-        15 => json!({"type": "sync"}),
-        16 => json!({"type": "ping", "client_time": serial, "extra": m(0)}),
-        17 if detail.is_multiple_of(4) => json!({"type": "leave"}),
-        17 | 18 => {
-            json!({"type": "offer", "targetUserId": user, "sdp": m(0), "fromUserId": m(1), "candidate": m(2), "extra": m(3)})
-        }
-        19 => json!({"type": "answer", "targetUserId": user, "fromUserId": m(0)}),
-        20 => json!({"type": "ice-candidate", "targetUserId": user, "candidate": {"a": [m(0), null]}, "sdp": m(1)}),
-        21 => json!({"type": "call-ended", "targetUserId": user, "sdp": m(0)}),
-        22 => json!({"type": "participant-update", "updates": [m(0)], "userId": m(1)}),
-        23 => json!({"type": "request-participants"}),
-        24 => {
-            json!({"type": "message", "content": m(0), "metadata": {"k": m(1), "durationSeconds": "3"}, "from": m(2)})
-        }
-        25 => json!([m(0), {"type": "ack"}]),
-        26 => json!({"type": pick(&["keepalive", "ACK"]), "content": m(0)}),
-        27 => {
-            json!({"type": pick(&["post", "Post"]), "data": {"content": {"id": m(0)}}, "delay": (if detail.is_multiple_of(2) { 5 } else { 20 }), "durationSeconds": 9})
-        }
-        28 => json!({"type": "setUsername", "username": pick(&[&format!(" {} ", m(0)), "", "  "])}),
-        29 => {
-            json!({"type": "chatMessage", "text": pick(&[&m(0), &m(0), "", "such SPAM", &"x".repeat(501)]), "extra": m(1)})
-        }
-        30 => json!({"type": "typing", "isTyping": true, "extra": m(0)}),
-        _ => return hostile(detail, &m(0)),
-    };
-    delivered.to_string()
-}
+impl Detail {
+    fn pick<T: Copy>(self, from: &[T]) -> T {
+        from[usize::from(self.0) % from.len()]
+    }
 
-/// Invalid messages.
-fn hostile(detail: u8, mark: &str) -> String {
-    match detail % 12 {
-        0 => String::new(),
-        1 => "{".to_owned(),
-        2 => "null".to_owned(),
-        3 => format!("\"{mark}\""),
-        4 => "[".repeat(100_000),
-        5 => format!(
-            "{{\"type\":\"offer\",\"targetUserId\":\"u0\",\"sdp\":{}\"{mark}\"{}}}",
-            "[".repeat(200),
-            "]".repeat(200)
-        ),
-        6 => format!("{{\"type\":[\"join\"],\"content\":\"{mark}\"}}"),
-        7 => format!("{{\"type\":\"RoomCreated\",\"data\":{{\"room_id\":\"{mark}\"}}}}"),
-        8 => "{\"type\":\"ping\",\"client_time\":\"now\"}".to_owned(),
-        9 => "{\"type\":\"\\ud800\"}".to_owned(),
-        10 => format!("{{\"type\":\"message\",\"content\":\"{mark}{}\"}}", "y".repeat(300 << 10)),
-        _ => format!("{{\"type\":\"JOIN\",\"room_code\":\"1111\",\"x\":\"{mark}\u{0}\u{7f}\u{202e}\"}}"),
+    pub(crate) fn code(self) -> &'static str {
+        self.pick(&["1111", "1111", "1111", "2222", "3333"])
+    }
+
+    pub(crate) fn user(self) -> &'static str {
+        self.pick(&USERS)
+    }
+
+    pub(crate) fn param(self) -> &'static str {
+        self.pick(&["p0", "p1", "p2"])
+    }
+
+    /// How long a value or a post waits. Values are applied at once if they are scheduled for more than a minute.
+    pub(crate) fn delay_ms(self) -> u64 {
+        self.pick(&[5_000, 20_000, 0, 61_000])
     }
 }
 
-/// Returns the text after the mutation. A mutation can produce a mark (`m…x`) that `text` does not contain. In this case, the function
-/// returns `text` unchanged, because another text may contain the same mark.
-pub(crate) fn mutated(text: String, mutation: &Mutation) -> String {
-    let changed = match *mutation {
-        Mutation::None => return text,
-        Mutation::Letter(slot, letter) => {
-            let mut letters: Vec<char> = text.chars().collect();
-            let Some(slot) = slot.checked_rem(letters.len()) else { return text };
-            // Numbers beyond the range of JSON readers are not tested here.
-            if letters[slot].is_ascii_digit() && letter.eq_ignore_ascii_case(&b'e') {
-                return text;
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Message {
+    CreateRoom,
+    JoinRoom,
+    LeaveRoom,
+    ListRooms,
+    UpdatePeerInfo,
+    Chat,
+    JoinCode,
+    Param,
+    Sync,
+    Leave,
+    Offer,
+    Update,
+    Participants,
+    Relay,
+    Post,
+    Ack,
+}
+
+impl Message {
+    /// The text of the message. The marks `name` and `content` identify it in the messages of the hub. `room` is the id or code of a jamjam
+    /// room.
+    pub(crate) fn text(
+        self,
+        detail: Detail,
+        now: u64,
+        value: f32,
+        [name, content]: &[String; 2],
+        room: &str,
+    ) -> String {
+        let at = (detail.delay_ms() > 0).then(|| ms(now + detail.delay_ms()).unix_us());
+        let data = |kind: &str, data| json!({"type": kind, "data": data});
+        let user = detail.user();
+        match self {
+            Self::CreateRoom => data("CreateRoom", json!({"room_name": content, "password": null, "peer_name": name})),
+            Self::JoinRoom => data("JoinRoom", json!({"room_id": room, "password": null, "peer_name": name})),
+            Self::LeaveRoom => json!({"type": "LeaveRoom"}),
+            Self::ListRooms => json!({"type": "ListRooms"}),
+            Self::UpdatePeerInfo => data("UpdatePeerInfo", json!({"public_addr": "192.0.2.9:1", "extra": content})),
+            Self::Chat => {
+                let chat = json!({"sender_id": name, "sender_name": name, "content": content, "timestamp": now});
+                data("ChatMessage", chat)
             }
-            letters[slot] = letter.into();
-            letters.into_iter().collect()
+            Self::JoinCode => json!({"type": "join", "room_code": detail.code(), "client_name": name}),
+            Self::Param => {
+                json!({"type": "param", "param": detail.param(), "value": value, "at": at, "extra": content})
+            }
+            Self::Sync => json!({"type": "sync"}),
+            Self::Leave => json!({"type": "leave"}),
+            Self::Offer => {
+                json!({"type": "offer", "targetUserId": user, "sdp": content, "fromUserId": name, "extra": name})
+            }
+            Self::Update => json!({"type": "participant-update", "updates": [content], "userId": name}),
+            Self::Participants => json!({"type": "request-participants"}),
+            Self::Relay => json!({"type": "message", "content": content}),
+            Self::Post => json!({"type": "post", "content": content, "delay": detail.delay_ms() / 1_000}),
+            Self::Ack => json!({"type": "keepalive", "content": content}),
         }
-        Mutation::Cut(slot) => text.chars().take(slot.checked_rem(text.len()).unwrap_or(0)).collect(),
-        Mutation::Twice => format!("{text}{text}"),
-    };
-    let own = marks(&text);
-    if marks(&changed).iter().all(|mark| own.contains(mark)) { changed } else { text }
+        .to_string()
+    }
 }

@@ -1,297 +1,400 @@
 //! Membership and expected recipients, derived only from the protocol. The model uses plain lists and none of jamjam-dev's code.
-//!
-//! A room is identified by a name such as `jamjam #3` or `broadcast radio`. A room exists while it has members, or if the embedding
-//! application opened it. Expected messages have the form of [`crate::simulation::received_messages::delivered`].
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use jamjam_core::time::Time;
-use jamjam_signaling::ConnId;
 use serde_json::Value;
 
-use crate::simulation::received_messages::delivered;
+use super::action::{ClientDialect, Detail, Message, Target};
 
 /// The limits of the simulated hub.
 pub(crate) const MAX_UNDECIDED: usize = 6;
 pub(crate) const MAX_ROOMS: usize = 3;
 pub(crate) const MAX_MEMBERS: usize = 3;
-pub(crate) const IDLE: Duration = Duration::from_secs(35);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum ClientDialect {
-    Undecided,
-    Jamjam,
-    Broadcast,
-    Bbx,
-    WebRtc,
-}
-
-impl ClientDialect {
-    pub(crate) const ALL: [Self; 5] = [Self::Undecided, Self::Jamjam, Self::Broadcast, Self::Bbx, Self::WebRtc];
-
-    /// The dialect's name in counters, which is also the prefix of its room names.
-    pub(crate) fn name(self) -> &'static str {
-        ["undecided", "jamjam", "broadcast", "bbx", "webrtc"][self as usize]
-    }
-}
 
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
-    pub(crate) from: u8,
+    /// The last byte of the address.
+    from: u8,
     pub(crate) dialect: ClientDialect,
-    /// The time of the client's last activity, and the time of its last text message.
-    pub(crate) last_activity: Time,
-    pub(crate) last_text: Time,
-    pub(crate) failed_guesses: u32,
+    pub(crate) last_activity: u64,
+    wrong_codes: u32,
 }
 
-/// A member of a room. [`Model::memberships`] is in the order of joining.
 #[derive(Clone, Debug)]
-pub(crate) struct Membership {
+pub(crate) struct Member {
     pub(crate) room: String,
-    pub(crate) conn: ConnId,
-    pub(crate) control: bool,
-    /// The user id, in dialects that have one.
-    pub(crate) id: String,
-    /// The name that other members see.
+    pub(crate) conn: u64,
+    /// The user of WebRTC, or the client id of a broadcast room.
+    id: String,
+    name: String,
+}
+
+/// A room. Its name is the dialect and an id that no other room of the dialect ever has, or the name that clients join.
+#[derive(Clone, Debug)]
+pub(crate) struct Room {
     pub(crate) name: String,
-    /// The name in chat.
-    pub(crate) nick: Option<String>,
+    /// The address of the client that created the room, and the title of a jamjam room.
+    from: u8,
+    title: String,
+    /// The code, the end and the values of a control surface room.
+    pub(crate) surface: Option<(&'static str, u64)>,
+    values: BTreeMap<&'static str, f32>,
 }
 
-/// A room that a client created, with the address of its creator. [`Model::created`] is in the order of creation.
-#[derive(Clone, Debug)]
-pub(crate) struct CreatedRoom {
-    pub(crate) room: String,
-    pub(crate) from: u8,
-    pub(crate) title: String,
-    pub(crate) password: Option<String>,
-}
-
-/// A room that the embedding application opened.
-#[derive(Clone, Debug)]
-pub(crate) struct ProgramRoom {
-    pub(crate) room: String,
-    pub(crate) code: &'static str,
-    pub(crate) ends: Time,
-    pub(crate) values: BTreeMap<String, f32>,
-}
-
-/// A delayed action.
+/// An action that waits for its time.
 #[derive(Clone, Debug)]
 pub(crate) enum Scheduled {
-    /// Relays a message to all members of a room except the sender. If the message is radio content, the control channels are informed.
-    Relay { room: String, by: Option<ConnId>, what: String, played: Option<Value> },
-    /// Sets a value in a room.
-    Value { room: String, by: ConnId, name: String, value: f32 },
+    Relay { room: String, by: Option<u64>, id: String, content: String },
+    Value { room: String, by: u64, name: &'static str, value: f32 },
 }
 
 #[derive(Default)]
 pub(crate) struct Model {
-    pub(crate) now: Time,
-    pub(crate) clients: BTreeMap<ConnId, Client>,
-    pub(crate) memberships: Vec<Membership>,
-    pub(crate) created: Vec<CreatedRoom>,
-    /// All jamjam rooms that ever existed: name, id and invite code.
-    pub(crate) known: Vec<(String, String, String)>,
-    pub(crate) opened: Vec<ProgramRoom>,
-    pub(crate) ever_opened: usize,
-    pub(crate) ranges: BTreeMap<String, (f32, f32)>,
-    /// The relayed messages of the radio room, oldest message first. Messages longer than 256 KiB are not stored.
-    pub(crate) radio: Vec<String>,
-    /// Whether any message in the radio room has contained a positive `durationSeconds`. This field is the duration of the content.
-    pub(crate) is_length_known: bool,
-    pub(crate) scheduled: Vec<(Time, Scheduled)>,
-    pub(crate) expected: Vec<(ConnId, String)>,
-    pub(crate) closed: Vec<(ConnId, u16)>,
-    /// Events reported to the embedding application: room, name and value.
-    pub(crate) events: Vec<(String, String, Option<f32>)>,
+    /// Milliseconds since the start.
+    pub(crate) now: u64,
+    pub(crate) clients: BTreeMap<u64, Client>,
+    /// In the order of joining.
+    pub(crate) members: Vec<Member>,
+    /// In the order of creation.
+    pub(crate) rooms: Vec<Room>,
+    /// Ids and invite codes of all jamjam rooms that ever existed.
+    pub(crate) known: Vec<[String; 2]>,
+    opened: usize,
+    /// The relayed messages of the radio room, oldest first.
+    radio: Vec<String>,
+    pub(crate) scheduled: Vec<(u64, Scheduled)>,
+    /// Expected messages: the connection, and the short form of the message.
+    pub(crate) expected: Vec<(u64, String)>,
+    pub(crate) closed: Vec<(u64, u16)>,
+}
+
+/// The short form of a message: its type and the marks that it contains, sorted. A mark is a text such as `m17x`.
+pub(crate) fn short_form(kind: &str, text: &str) -> String {
+    let is_mark = |word: &&str| {
+        word.starts_with('m') && word.ends_with('x') && word[1..].starts_with(|c: char| c.is_ascii_digit())
+    };
+    let mut marks: Vec<&str> = text.split(|letter: char| !letter.is_ascii_alphanumeric()).filter(is_mark).collect();
+    marks.sort_unstable();
+    format!("{kind} {}", marks.join(" "))
 }
 
 impl Model {
-    pub(crate) fn dialect(&self, conn: ConnId) -> Option<ClientDialect> {
-        self.clients.get(&conn).map(|client| client.dialect)
+    fn expect(&mut self, conn: u64, kind: &str, parts: &[&str]) {
+        self.expected.push((conn, short_form(kind, &parts.join(" "))));
     }
 
-    pub(crate) fn membership(&self, conn: ConnId) -> Option<&Membership> {
-        self.memberships.iter().find(|membership| membership.conn == conn)
-    }
-
-    pub(crate) fn members(&self, room: &str) -> Vec<Membership> {
-        self.memberships.iter().filter(|membership| membership.room == room && !membership.control).cloned().collect()
-    }
-
-    pub(crate) fn names(&self, room: &str) -> Vec<String> {
-        self.members(room).into_iter().map(|membership| membership.name).collect()
-    }
-
-    /// The number of existing rooms of this dialect whose creator has the address `from`.
-    pub(crate) fn rooms_created_by(&self, from: u8, dialect: ClientDialect) -> usize {
-        self.created.iter().filter(|created| created.from == from && created.room.starts_with(dialect.name())).count()
-    }
-
-    /// Expects that a client receives a message of type `kind`. Identifiers begin with `m` and end with `x`. The message must
-    /// contain the identifiers of `parts` and no others.
-    pub(crate) fn expect_message(&mut self, conn: ConnId, kind: &str, parts: &[&str]) {
-        self.expected.push((conn, delivered(kind, parts.iter().copied())));
-    }
-
-    /// Expects that the members of a room receive a message of type `kind`. The message must contain exactly the identifiers of the form
-    /// `m…x` that occur in `parts`. The member with the connection `but` does not receive the message. If `but` is `None`, all members
-    /// receive the message.
-    pub(crate) fn expect_for_others(&mut self, room: &str, but: Option<ConnId>, kind: &str, parts: &[&str]) {
-        for membership in self.members(room) {
-            if Some(membership.conn) != but {
-                self.expect_message(membership.conn, kind, parts);
+    /// All members of the room expect a message, except one.
+    fn expect_for_others(&mut self, room: &str, but: Option<u64>, kind: &str, parts: &[&str]) {
+        for member in self.members_of(room) {
+            if Some(member.conn) != but {
+                self.expect(member.conn, kind, parts);
             }
         }
     }
 
-    /// Adds a client to the room that `membership` names. The client must not be a member of any room. If the room does not exist, the
-    /// function creates the room. Control surface rooms are never created here.
-    pub(crate) fn add_member(&mut self, membership: Membership) {
-        let from = self.clients[&membership.conn].from;
-        let room = membership.room.clone();
-        if !room.starts_with("bbx ") && self.created.iter().all(|created| created.room != room) {
-            self.created.push(CreatedRoom { room, from, title: String::new(), password: None });
-        }
-        self.memberships.push(membership);
+    pub(crate) fn members_of(&self, room: &str) -> Vec<Member> {
+        self.members.iter().filter(|member| member.room == room).cloned().collect()
     }
 
-    /// Removes a client from its room, and expects the messages that the remaining members receive about it. Then removes all
-    /// empty rooms that clients created. The room whose name equals the argument `except` is not removed.
-    pub(crate) fn leave(&mut self, conn: ConnId, except: Option<&str>) {
-        let Some(slot) = self.memberships.iter().position(|membership| membership.conn == conn) else { return };
-        let Membership { room, control, name, nick, .. } = self.memberships.remove(slot);
-        let left = self.names(&room);
-        match room.split(' ').next() {
-            Some("jamjam") => self.expect_for_others(&room, None, "PeerLeft", &[]),
-            Some("webrtc") => {
-                let parts: Vec<&str> = left.iter().chain([&name]).map(String::as_str).collect();
-                self.expect_for_others(&room, None, "participant-left", &parts);
-            }
-            Some("broadcast") if !control => {
-                if let Some(nick) = nick {
-                    self.expect_for_others(&room, None, "chat-content", &[&nick]);
-                }
-            }
-            _ => {}
-        }
-        self.sweep(except);
+    fn names(&self, room: &str) -> String {
+        let names: Vec<String> = self.members_of(room).into_iter().map(|member| member.name).collect();
+        names.join(" ")
     }
 
-    /// Removes all empty rooms that clients created. The room whose name equals the argument `except` is not removed.
-    pub(crate) fn sweep(&mut self, except: Option<&str>) {
-        let Self { created, memberships, .. } = self;
-        created.retain(|created| {
-            except == Some(&*created.room) || memberships.iter().any(|membership| membership.room == created.room)
+    pub(crate) fn surface(&mut self, code: &str) -> Option<&mut Room> {
+        self.rooms.iter_mut().find(|room| room.surface.is_some_and(|(known, _)| known == code))
+    }
+
+    /// Whether the client may create another room of its dialect.
+    fn may_create(&self, conn: u64) -> bool {
+        let Client { from, dialect, .. } = self.clients[&conn];
+        let created = self.rooms.iter().filter(|room| room.surface.is_none() && room.from == from);
+        created.filter(|room| room.name.starts_with(dialect.name())).count() < MAX_ROOMS
+    }
+
+    fn create(&mut self, conn: u64, name: String, title: &str) {
+        let (from, title) = (self.clients[&conn].from, title.to_owned());
+        self.rooms.push(Room { name, from, title, surface: None, values: BTreeMap::new() });
+    }
+
+    fn join(&mut self, conn: u64, room: &str, id: &str, name: &str) {
+        self.members.push(Member { room: room.to_owned(), conn, id: id.to_owned(), name: name.to_owned() });
+    }
+
+    /// Removes a client from its room, and then the rooms that are empty, except the one that the client joins next.
+    fn leave(&mut self, conn: u64, next: &str) {
+        let Some(slot) = self.members.iter().position(|member| member.conn == conn) else { return };
+        let Member { room, name, .. } = self.members.remove(slot);
+        if room.starts_with("jamjam") {
+            self.expect_for_others(&room, None, "PeerLeft", &[]);
+        } else if room.starts_with("webrtc") {
+            self.expect_for_others(&room, None, "participant-left", &[&self.names(&room), &name]);
+        }
+        let Self { rooms, members, .. } = self;
+        rooms.retain(|room| {
+            let is_occupied = members.iter().any(|member| member.room == room.name);
+            is_occupied || room.surface.is_some() || room.name == next
         });
     }
 
-    /// The connection is lost, or closed by its client.
-    pub(crate) fn on_disconnect(&mut self, conn: ConnId) {
-        self.leave(conn, None);
+    pub(crate) fn on_disconnect(&mut self, conn: u64) {
+        self.leave(conn, "");
         self.clients.remove(&conn);
     }
 
-    /// The server removes a connection from its room and then closes the connection.
-    pub(crate) fn close(&mut self, conn: ConnId, code: u16) {
+    /// The server closes the connection.
+    fn close(&mut self, conn: u64, code: u16) {
         self.on_disconnect(conn);
         self.closed.push((conn, code));
     }
 
-    /// The embedding application closes a room.
-    pub(crate) fn close_room(&mut self, room: &str) -> usize {
-        let members = self.members(room);
-        for membership in &members {
-            self.expect_message(membership.conn, "closed", &[]);
-            self.close(membership.conn, 1_000);
+    pub(crate) fn on_connect(&mut self, conn: u64, from: u8, target: Target, name: &str) {
+        let dialect = match target {
+            Target::Undecided => ClientDialect::Undecided,
+            Target::Broadcast(_) => ClientDialect::Broadcast,
+            Target::WebRtc(..) => ClientDialect::WebRtc,
+        };
+        let undecided = self.clients.iter().filter(|(_, client)| client.dialect == ClientDialect::Undecided);
+        let undecided: Vec<u64> = undecided.map(|(conn, _)| *conn).collect();
+        if dialect == ClientDialect::Undecided && undecided.len() >= MAX_UNDECIDED {
+            self.close(undecided[0], 1_013);
         }
-        self.opened.retain(|opened| opened.room != room);
+        self.clients.insert(conn, Client { from, dialect, last_activity: self.now, wrong_codes: 0 });
+        let (Target::Broadcast(room) | Target::WebRtc(room, _)) = target else { return };
+        let room = format!("{} {room}", dialect.name());
+        let there = self.members_of(&room);
+        if there.is_empty() && !self.may_create(conn) {
+            return self.close(conn, 1_013);
+        }
+        let id = if let Target::WebRtc(_, user) = target { user } else { name };
+        let former = there.iter().find(|member| dialect == ClientDialect::WebRtc && member.id == id);
+        if dialect == ClientDialect::WebRtc && former.is_none() && there.len() >= MAX_MEMBERS {
+            return self.close(conn, 1_013);
+        }
+        if there.is_empty() {
+            self.create(conn, room.clone(), "");
+        }
+        if let Some(former) = former {
+            // The other members are not informed that the former connection of the user leaves.
+            self.members.retain(|member| member.conn != former.conn);
+            self.clients.remove(&former.conn);
+            self.closed.push((former.conn, 1_000));
+        }
+        let others = self.names(&room);
+        self.join(conn, &room, id, name);
+        if dialect == ClientDialect::Broadcast {
+            let history = if room == "broadcast radio" { self.radio.clone() } else { Vec::new() };
+            return self.expect(conn, "welcome", &[&history[history.len().saturating_sub(5)..].join(" ")]);
+        }
+        self.expect_for_others(&room, Some(conn), "participant-joined", &[name, &others, name]);
+        self.expect(conn, "welcome", &[&others, name]);
+        if !others.is_empty() {
+            self.expect(conn, "existing-participants", &[&others]);
+        }
+    }
+
+    /// A client sends a message. `reply` is the reply of the hub, which contains the id and the code of a created room.
+    pub(crate) fn on_message(
+        &mut self,
+        conn: u64,
+        message: (Message, Detail, f32),
+        [name, content]: &[String; 2],
+        wanted: &str,
+        reply: Option<&Value>,
+    ) -> Option<()> {
+        let now = self.now;
+        let client = self.clients.get_mut(&conn)?;
+        client.last_activity = now;
+        let (message, detail, value) = message;
+        if client.dialect == ClientDialect::Undecided && message != Message::Offer {
+            client.dialect = if message == Message::JoinCode { ClientDialect::Bbx } else { ClientDialect::Jamjam };
+        }
+        let is_ignored = match client.dialect {
+            ClientDialect::Undecided => true,
+            ClientDialect::Jamjam => message == Message::Sync,
+            ClientDialect::Bbx | ClientDialect::WebRtc => message == Message::Chat,
+            ClientDialect::Broadcast => false,
+        };
+        if is_ignored {
+            return None;
+        }
+        let own = self.members.iter().find(|member| member.conn == conn).cloned();
+        match message {
+            Message::CreateRoom if !self.may_create(conn) => self.expect(conn, "Error", &[]),
+            Message::CreateRoom => {
+                self.leave(conn, "");
+                let [id, code] = ["room_id", "invite_code"].map(|name| reply.map(|reply| &reply["data"][name]));
+                let [id, code] = [id?.as_str()?.to_owned(), code?.as_str()?.to_owned()];
+                let room = format!("jamjam {id}");
+                self.known.push([id, code]);
+                self.create(conn, room.clone(), content);
+                self.join(conn, &room, "", name);
+                self.expect(conn, "RoomCreated", &[]);
+            }
+            Message::JoinRoom => self.join_room(conn, wanted, name),
+            Message::LeaveRoom => self.leave(conn, ""),
+            Message::ListRooms => {
+                let titles = self.rooms.iter().filter(|room| room.name.starts_with("jamjam"));
+                let titles: Vec<&str> = titles.map(|room| &*room.title).collect();
+                self.expect(conn, "RoomList", &[&titles.join(" ")]);
+            }
+            Message::UpdatePeerInfo => {
+                let own = own?;
+                self.expect_for_others(&own.room, Some(conn), "PeerUpdated", &[&own.name]);
+            }
+            Message::Chat => {
+                let own = own?;
+                self.expect_for_others(&own.room, Some(conn), "ChatMessage", &[&own.name, content]);
+            }
+            Message::JoinCode => self.join_surface(conn, detail.code()),
+            Message::Param => {
+                let (room, name) = (own?.room, detail.param());
+                match detail.delay_ms() {
+                    delay @ 1..=60_000 => {
+                        self.scheduled.push((now + delay, Scheduled::Value { room, by: conn, name, value }));
+                    }
+                    _ => self.set(&room, Some(conn), name, value),
+                }
+            }
+            Message::Sync => {
+                let room = own?.room;
+                let values = &self.rooms.iter().find(|other| other.name == room)?.values;
+                let values: Vec<_> = values.iter().map(|(name, value)| format!("\"{name}\"={value}")).collect();
+                self.expect(conn, &format!("state {values:?}"), &[]);
+            }
+            Message::Leave => self.close(conn, 1_000),
+            Message::Offer => {
+                let own = own?;
+                let target = self.members_of(&own.room).into_iter().find(|member| member.id == detail.user())?;
+                self.expect(target.conn, &format!("offer from \"{}\"", own.id), &[content]);
+            }
+            Message::Update => {
+                let own = own?;
+                let kind = format!("participant-update from \"{}\"", own.id);
+                self.expect_for_others(&own.room, Some(conn), &kind, &[content]);
+            }
+            Message::Participants => self.expect(conn, "participants-list", &[&self.names(&own?.room)]),
+            Message::Relay | Message::Post => {
+                let Member { room, id, .. } = own?;
+                let delay = if message == Message::Post && room == "broadcast radio" { detail.delay_ms() } else { 0 };
+                if delay == 0 {
+                    self.relay(&room, Some(conn), &id, content);
+                } else {
+                    let relay = Scheduled::Relay { room, by: Some(conn), id, content: content.clone() };
+                    self.scheduled.push((now + delay, relay));
+                }
+            }
+            Message::Ack => self.expect(conn, "ack", &[]),
+        }
+        Some(())
+    }
+
+    fn join_room(&mut self, conn: u64, wanted: &str, name: &str) {
+        let id = self.known.iter().find(|names| names.iter().any(|name| name == wanted)).map(|names| &names[0]);
+        let room = format!("jamjam {}", id.map_or("", String::as_str));
+        if self.rooms.iter().all(|other| other.name != room) || self.members_of(&room).len() >= 10 {
+            return self.expect(conn, "Error", &[]);
+        }
+        self.leave(conn, &room);
+        self.expect(conn, "RoomJoined", &[&self.names(&room)]);
+        self.expect_for_others(&room, None, "PeerJoined", &[name]);
+        self.join(conn, &room, "", name);
+    }
+
+    /// Joins a control surface room. The 20th wrong code closes the connection.
+    fn join_surface(&mut self, conn: u64, code: &str) {
+        let Some(room) = self.surface(code).map(|room| room.name.clone()) else {
+            self.expect(conn, "error INVALID_ROOM", &[]);
+            let client = self.clients.get_mut(&conn).expect("a client");
+            client.wrong_codes += 1;
+            if client.wrong_codes == 20 {
+                self.close(conn, 1_008);
+            }
+            return;
+        };
+        if self.members_of(&room).iter().filter(|member| member.conn != conn).count() >= MAX_MEMBERS {
+            return self.expect(conn, "error ROOM_FULL", &[]);
+        }
+        self.leave(conn, "");
+        self.join(conn, &room, "", "");
+        self.expect(conn, "welcome", &[]);
+    }
+
+    pub(crate) fn relay(&mut self, room: &str, by: Option<u64>, id: &str, content: &str) {
+        let name = room.trim_start_matches("broadcast ");
+        self.expect_for_others(room, by, &format!("{name}-content"), &[id, content]);
+        if name == "radio" {
+            self.radio.push(content.to_owned());
+        }
+    }
+
+    /// Sets a value in a control surface room, if the room still exists.
+    pub(crate) fn set(&mut self, room: &str, by: Option<u64>, name: &'static str, value: f32) {
+        let Some(found) = self.rooms.iter_mut().find(|other| other.name == room) else { return };
+        found.values.insert(name, value);
+        self.expect_for_others(room, by, &format!("update \"{name}\"={value}"), &[]);
+    }
+
+    /// The application opens a control surface room. Returns whether the code is free.
+    pub(crate) fn open_surface(&mut self, code: &'static str, ends: u64) -> bool {
+        let is_free = self.surface(code).is_none();
+        if is_free {
+            self.opened += 1;
+            let (name, surface) = (format!("bbx {}", self.opened), Some((code, ends)));
+            self.rooms.push(Room { name, from: u8::MAX, title: String::new(), surface, values: BTreeMap::new() });
+        }
+        is_free
+    }
+
+    /// Closes a control surface room. Returns the number of its members.
+    pub(crate) fn close_surface(&mut self, room: &str) -> usize {
+        let members = self.members_of(room);
+        for member in &members {
+            self.expect(member.conn, "closed", &[]);
+            self.close(member.conn, 1_000);
+        }
+        self.rooms.retain(|other| other.name != room);
         members.len()
     }
 
-    /// Executes due actions. Removes clients that the hub disconnected without a close frame (`cut`) or with code 4000 (`closed`). Returns
-    /// whether all of the removed clients had timed out.
-    pub(crate) fn on_deadline(&mut self, cut: &[ConnId], closed: &[(ConnId, u16)]) -> bool {
-        let over: Vec<String> =
-            self.opened.iter().filter(|opened| opened.ends <= self.now).map(|opened| opened.room.clone()).collect();
+    /// Performs what is due, and removes the connections that the hub has dropped. Returns whether all of them had timed out.
+    pub(crate) fn on_deadline(&mut self, dropped: &[u64]) -> bool {
+        let is_over = |room: &&Room| room.surface.is_some_and(|(_, ends)| ends <= self.now);
+        let over: Vec<String> = self.rooms.iter().filter(is_over).map(|room| room.name.clone()).collect();
         for room in over {
-            self.close_room(&room);
+            self.close_surface(&room);
         }
-        let all = std::mem::take(&mut self.scheduled).into_iter();
-        let (mut due, scheduled): (Vec<_>, Vec<_>) = all.partition(|(at, _)| *at <= self.now);
-        self.scheduled = scheduled;
-        // Actions are executed in order of their due times.
+        let (mut due, waiting): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.scheduled).into_iter().partition(|(at, _)| *at <= self.now);
+        self.scheduled = waiting;
         due.sort_by_key(|(at, _)| *at);
         for (_, due) in due {
             match due {
-                Scheduled::Relay { room, by, what, played } => self.relay(&room, by, &what, played.as_ref()),
-                Scheduled::Value { room, by, name, value } => self.set(&room, Some(by), &name, value),
+                Scheduled::Relay { room, by, id, content } => self.relay(&room, by, &id, &content),
+                Scheduled::Value { room, by, name, value } => self.set(&room, Some(by), name, value),
             }
         }
-        let mut all_timed_out = true;
-        for conn in cut {
-            let silent = self.clients.get(conn).map(|client| self.now.duration_since(client.last_activity));
-            all_timed_out &= silent
-                .zip(self.dialect(*conn).and_then(activity_timeout))
-                .is_some_and(|(silent, activity_timeout)| silent >= activity_timeout);
+        let have_timed_out = dropped.iter().all(|conn| self.silence(*conn).is_some_and(|(silent, max)| silent >= max));
+        for conn in dropped {
             self.on_disconnect(*conn);
         }
-        for (conn, code) in closed.iter().filter(|(_, code)| *code == 4_000) {
-            let idle = self.clients.get(conn).is_some_and(|client| self.now.duration_since(client.last_text) >= IDLE);
-            all_timed_out &=
-                idle && self.dialect(*conn) == Some(ClientDialect::Broadcast) && !self.is_control_channel(*conn);
-            self.close(*conn, *code);
-        }
-        all_timed_out
+        have_timed_out
     }
 
-    /// Whether every connection that timed out was dropped.
-    pub(crate) fn no_timeout_is_overdue(&self) -> bool {
-        self.clients.iter().all(|(conn, client)| {
-            let silent = self.now.duration_since(client.last_activity);
-            let may_speak = client.dialect == ClientDialect::Broadcast && !self.is_control_channel(*conn);
-            let is_idle = may_speak && self.now.duration_since(client.last_text) > IDLE;
-            // A client is pinged at most twice before it is dropped.
-            !is_idle && activity_timeout(client.dialect).is_none_or(|activity_timeout| silent < 2 * activity_timeout)
-        })
+    /// How long a connection has been silent, and after which time the hub drops it, in milliseconds.
+    fn silence(&self, conn: u64) -> Option<(u64, u64)> {
+        let client = self.clients.get(&conn)?;
+        let timeout = match client.dialect {
+            ClientDialect::Undecided | ClientDialect::Jamjam => return None,
+            ClientDialect::Broadcast | ClientDialect::WebRtc => 60_000,
+            ClientDialect::Bbx => 30_000,
+        };
+        Some((self.now - client.last_activity, timeout))
     }
 
-    /// Whether the connection is a control channel, which may not send messages.
-    fn is_control_channel(&self, conn: ConnId) -> bool {
-        self.memberships.iter().any(|membership| membership.conn == conn && membership.control)
-    }
-
-    pub(crate) fn relay(&mut self, room: &str, by: Option<ConnId>, what: &str, played: Option<&Value>) {
-        let rc = played.is_some_and(|message| self.on_radio_message(message));
-        let kind = format!("{}-content", room.trim_start_matches("broadcast "));
-        self.expect_for_others(room, by, &kind, &[what]);
-        let controls: Vec<ConnId> = self
-            .memberships
-            .iter()
-            .filter(|membership| rc && membership.control && membership.room == room)
-            .map(|membership| membership.conn)
-            .collect();
-        for conn in controls {
-            self.expect_message(conn, "rc", &[]);
-        }
-    }
-
-    /// Sets a value in a control surface room, if the room still exists. All members except `by` are informed.
-    pub(crate) fn set(&mut self, room: &str, by: Option<ConnId>, name: &str, value: f32) {
-        let Some(opened) = self.opened.iter_mut().find(|opened| opened.room == room) else { return };
-        opened.values.insert(name.to_owned(), value);
-        self.expect_for_others(room, by, &format!("update \"{name}\"={value}"), &[]);
-    }
-}
-
-/// The activity timeout of a dialect.
-fn activity_timeout(dialect: ClientDialect) -> Option<Duration> {
-    match dialect {
-        ClientDialect::Undecided | ClientDialect::Jamjam => None,
-        ClientDialect::Broadcast | ClientDialect::WebRtc => Some(Duration::from_secs(60)),
-        ClientDialect::Bbx => Some(Duration::from_secs(30)),
+    /// Whether a timeout or a scheduled action was missed. A client is pinged at most twice before it is dropped.
+    pub(crate) fn is_overdue(&self) -> bool {
+        let is_late = |conn: &u64| self.silence(*conn).is_some_and(|(silent, max)| silent >= 2 * max);
+        self.clients.keys().any(is_late) || self.scheduled.iter().any(|(at, _)| *at <= self.now)
     }
 }
