@@ -130,7 +130,7 @@ impl Cidr {
 
 /// Whether datagrams from `source` that arrive at `local` stay on this machine. The source address alone is not enough: other hosts can send
 /// from `::ffff:127.0.0.1` over IPv6.
-pub fn is_loopback_to_loopback(source: IpAddr, local: Option<IpAddr>) -> bool {
+pub(crate) fn is_loopback_to_loopback(source: IpAddr, local: Option<IpAddr>) -> bool {
     source.to_canonical().is_loopback() && local.is_some_and(|local| local.to_canonical().is_loopback())
 }
 
@@ -200,7 +200,7 @@ pub fn source_network(ip: IpAddr) -> IpAddr {
 
 /// Whether this is a source address that no host can have: unspecified, multicast or broadcast. Do not reply to such a source. On some
 /// systems, a packet to 0.0.0.0 is delivered to the sending host itself. The source of this packet is then a loopback address.
-pub fn is_invalid_source(ip: IpAddr) -> bool {
+pub(crate) fn is_invalid_source(ip: IpAddr) -> bool {
     let ip = ip.to_canonical();
     ip.is_unspecified() || ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST)
 }
@@ -208,7 +208,7 @@ pub fn is_invalid_source(ip: IpAddr) -> bool {
 /// Whether a datagram arrived over IPv6 at `dst_ip` with an IPv4-mapped source (`::ffff:127.0.0.1`). A datagram that arrives over IPv6 with
 /// an IPv4-mapped source is forged. If a dual-stack socket receives a datagram over IPv4, source and destination are both IPv4 addresses. A
 /// reply to the forged source would be sent over IPv4, possibly to a loopback service.
-pub fn is_ipv4_source_over_ipv6(source: IpAddr, dst_ip: Option<IpAddr>) -> bool {
+pub(crate) fn is_ipv4_source_over_ipv6(source: IpAddr, dst_ip: Option<IpAddr>) -> bool {
     source.to_canonical().is_ipv4() && dst_ip.is_some_and(|ip| ip.to_canonical().is_ipv6())
 }
 

@@ -63,7 +63,7 @@ impl Default for Impairment {
 
 impl Impairment {
     /// Maximum additional delay of a packet.
-    pub fn max_delay(&self) -> Duration {
+    pub(crate) fn max_delay(&self) -> Duration {
         let reorder_delay = if self.reorder > 0.0 { self.reorder_delay } else { Duration::ZERO };
         let queue = self.bandwidth.map_or(Duration::ZERO, |bandwidth| bandwidth.max_queue_delay);
         self.jitter.saturating_add(reorder_delay).saturating_add(queue)

@@ -121,20 +121,26 @@ impl RateLimiter {
 
     /// Admits an IP packet of `len` bytes that waits for the server delay before it is sent. `key` is the digest of the network to which the
     /// packet is sent.
-    pub fn admit_delayed(&mut self, key: u64, now: Time, len: usize) -> Result<(), RateExceeded> {
+    pub(crate) fn admit_delayed(&mut self, key: u64, now: Time, len: usize) -> Result<(), RateExceeded> {
         let [admitted, _] = &mut self.buckets[key as usize % RATE_BUCKETS];
         admit(admitted, self.packets, self.bits, now, Duration::ZERO, len)
     }
 
     /// Admits an IP packet of `len` bytes that is sent immediately. The maximum burst is higher by the permitted traffic of the time `extra`.
-    pub fn admit_immediate(&mut self, key: u64, now: Time, extra: Duration, len: usize) -> Result<(), RateExceeded> {
+    pub(crate) fn admit_immediate(
+        &mut self,
+        key: u64,
+        now: Time,
+        extra: Duration,
+        len: usize,
+    ) -> Result<(), RateExceeded> {
         let [_, sent] = &mut self.buckets[key as usize % RATE_BUCKETS];
         admit(sent, self.packets, self.bits, now, extra, len)
     }
 
     /// The earliest time at which delayed packets may be sent, as for [`RateLimiter::charge_sent`]. Immediate replies and delayed packets
     /// have separate maximum bursts. If delayed packets are sent when they are due, they never exceed both bursts. After a pause, they can.
-    pub fn send_time(&self, key: u64, now: Time, packets: usize, len: usize) -> Time {
+    pub(crate) fn send_time(&self, key: u64, now: Time, packets: usize, len: usize) -> Time {
         let [_, arrivals] = self.buckets[key as usize % RATE_BUCKETS];
         let limits = [(self.packets, packets as u64), (self.bits, len as u64 * 8)];
         let times = limits.into_iter().zip(arrivals).filter_map(|((limit, amount), arrival)| {
@@ -146,7 +152,7 @@ impl RateLimiter {
 
     /// Charges delayed packets to the send limits after these packets have been sent. `packets` is the number of these packets. `len` is
     /// their total length in bytes, including IP headers.
-    pub fn charge_sent(&mut self, key: u64, now: Time, packets: usize, len: usize) {
+    pub(crate) fn charge_sent(&mut self, key: u64, now: Time, packets: usize, len: usize) {
         let [_, [packet_arrival, bit_arrival]] = &mut self.buckets[key as usize % RATE_BUCKETS];
         if let Some(limit) = self.packets {
             *packet_arrival = limit.advance_nanos(*packet_arrival, now, packets as u64);

@@ -24,7 +24,7 @@ pub const MAX_VERSIONS: usize = 64;
 /// Maximum number of suffixes in one `ANNOUNCE_INIT`.
 pub const MAX_SUFFIXES: usize = 1_024;
 /// Maximum number of hops in an announcement.
-pub const MAX_HOPS: usize = 64;
+pub(crate) const MAX_HOPS: usize = 64;
 
 /// Capacity in bytes that the buffer of a deframer may keep even when it is empty. A larger capacity is reduced when it exceeds four times
 /// the number of buffered bytes. Therefore, a single long message does not keep memory occupied for the rest of the stream.
@@ -83,7 +83,7 @@ pub enum Fields<'a> {
 
 impl Fields<'_> {
     /// Whether a received body ends here.
-    pub const fn is_end(&self) -> bool {
+    pub(crate) const fn is_end(&self) -> bool {
         matches!(self, Self::Read([]))
     }
 
@@ -163,7 +163,7 @@ impl Fields<'_> {
     }
 
     /// A list of varints.
-    pub fn varints(&mut self, field: &'static str, max: usize, items: &mut Vec<u64>) -> Decoded {
+    pub(crate) fn varints(&mut self, field: &'static str, max: usize, items: &mut Vec<u64>) -> Decoded {
         self.list(field, max, items, |fields, item| fields.varint(field, item))
     }
 

@@ -32,30 +32,30 @@ pub trait MessageBody: Clone + Default {
 }
 
 /// Type of the first stream of a connection, which is used for the setup. The first byte of each bidirectional stream is its type.
-pub const SESSION_STREAM: u8 = 0;
+pub(crate) const SESSION_STREAM: u8 = 0;
 /// The subscriber requests announcements.
-pub const ANNOUNCE_STREAM: u8 = 1;
+pub(crate) const ANNOUNCE_STREAM: u8 = 1;
 /// The subscriber requests a track.
-pub const SUBSCRIBE_STREAM: u8 = 2;
+pub(crate) const SUBSCRIBE_STREAM: u8 = 2;
 /// The subscriber requests an old group. Not supported here.
-pub const FETCH_STREAM: u8 = 3;
+pub(crate) const FETCH_STREAM: u8 = 3;
 /// The subscriber requests information about a track; in moq-lite, PROBE: estimates of the bitrate. Not supported here.
-pub const INFO_STREAM: u8 = 4;
+pub(crate) const INFO_STREAM: u8 = 4;
 /// The peer will close the session soon; moq-lite only.
-pub const GOAWAY_STREAM: u8 = 5;
+pub(crate) const GOAWAY_STREAM: u8 = 5;
 
 /// The first byte of a unidirectional stream that carries a group.
-pub const GROUP_STREAM: u8 = 0;
+pub(crate) const GROUP_STREAM: u8 = 0;
 
 /// First byte of the first stream in IETF drafts of MOQT, such as draft 14: the type of `CLIENT_SETUP`. These drafts use the ALPN `moq-00`
 /// too.
-pub const IETF_CLIENT_SETUP_TYPE: u8 = 0x20;
+pub(crate) const IETF_CLIENT_SETUP_TYPE: u8 = 0x20;
 /// First byte of `CLIENT_SETUP` in IETF drafts up to 10, whose type is the varint 0x40.
-pub const OLD_IETF_CLIENT_SETUP_START: u8 = 0x40;
+pub(crate) const OLD_IETF_CLIENT_SETUP_START: u8 = 0x40;
 
 /// First bytes of the server's reply in these drafts: the type of `SERVER_SETUP`, and the first byte of its 16-bit length. No
 /// `SESSION_SERVER` starts with these bytes, because its version would be 0.
-pub const IETF_SERVER_SETUP_START: [u8; 2] = [0x21, 0x00];
+pub(crate) const IETF_SERVER_SETUP_START: [u8; 2] = [0x21, 0x00];
 
 /// Path of a track, or a prefix of such paths. If the version has broadcast paths, the last part of a track's path is the track name. The
 /// other parts are the broadcast path.
@@ -69,7 +69,7 @@ impl TrackPath {
     }
 
     /// The prefix of the paths that the echo serves. Both ends request announcements with this prefix.
-    pub fn echo_prefix(version: MoqtVersion) -> Self {
+    pub(crate) fn echo_prefix(version: MoqtVersion) -> Self {
         match version.rules().paths {
             PathFormat::Parts => Self::from_parts(["japan", "kyoto"]),
             PathFormat::Text | PathFormat::Segments => Self::from_parts(["/"]),
@@ -186,7 +186,7 @@ impl fmt::Display for TrackPath {
 
 /// Key of the setup parameter that contains the URL path if the connection uses raw QUIC. Over WebTransport, the CONNECT request contains
 /// the path.
-pub const PATH_PARAMETER: u64 = 0x01;
+pub(crate) const PATH_PARAMETER: u64 = 0x01;
 
 /// `SESSION_CLIENT`: the first message of a client.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

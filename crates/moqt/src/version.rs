@@ -206,7 +206,7 @@ impl MoqtVersion {
     }
 
     /// The version with this code in the setup messages.
-    pub fn from_session_code(code: u64) -> Option<Self> {
+    pub(crate) fn from_session_code(code: u64) -> Option<Self> {
         Self::ALL.into_iter().find(|version| version.rules().session_code == Some(code))
     }
 

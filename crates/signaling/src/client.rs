@@ -334,7 +334,7 @@ fn is_room_id_or_code(query: &str) -> bool {
 }
 
 /// Name of the echo server in its room.
-pub const PEER_NAME: &str = "Echo Bot";
+pub(crate) const PEER_NAME: &str = "Echo Bot";
 
 /// Prefix of echoed chat messages.
 const ECHO_PREFIX: &str = "🔊 ";

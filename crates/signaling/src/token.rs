@@ -22,10 +22,10 @@ use super::json;
 pub const DEFAULT_LIFETIME_SECONDS: f64 = 3_600.0;
 
 /// Maximum lifetime of a token that the server issues: one year, in seconds.
-pub const MAX_LIFETIME_SECONDS: f64 = 31_536_000.0;
+pub(crate) const MAX_LIFETIME_SECONDS: f64 = 31_536_000.0;
 
 /// Maximum number of values in the payload of a token. A parsed value takes much more memory than its text.
-pub const MAX_TOKEN_VALUES: usize = 100;
+pub(crate) const MAX_TOKEN_VALUES: usize = 100;
 
 /// The key that signs tokens. `Debug` does not print the key.
 #[derive(Clone, PartialEq, Eq)]

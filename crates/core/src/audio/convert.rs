@@ -238,7 +238,7 @@ impl Mixer {
     }
 
     /// Whether every output sample is a copy of an input sample.
-    pub fn is_copy(&self) -> bool {
+    pub(crate) fn is_copy(&self) -> bool {
         self.inputs <= usize::from(self.outputs)
     }
 

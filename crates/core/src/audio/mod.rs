@@ -16,7 +16,7 @@ use std::ops::RangeInclusive;
 
 /// Supported sample rates in Hz. Telephone audio is sampled at 8,000 Hz. Audio hardware supports sample rates up to 384,000 Hz. Rates
 /// outside this range indicate a damaged header and would require huge resampler tables.
-pub const SAMPLE_RATES: RangeInclusive<u32> = 1_000..=768_000;
+pub(crate) const SAMPLE_RATES: RangeInclusive<u32> = 1_000..=768_000;
 
 /// Maximum number of channels: more than any surround or Ambisonic recording has.
-pub const MAX_CHANNELS: u16 = 256;
+pub(crate) const MAX_CHANNELS: u16 = 256;

@@ -188,7 +188,7 @@ impl LatenessHistogram {
     }
 
     /// The sum of the lateness of all packets, in nanoseconds.
-    pub fn sum_ns(&self) -> u64 {
+    pub(crate) fn sum_ns(&self) -> u64 {
         self.sum_ns.get()
     }
 }

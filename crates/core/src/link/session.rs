@@ -80,7 +80,7 @@ impl Session {
     }
 
     /// When the session was created or a packet was last accepted.
-    pub fn accepted_at(&self) -> Time {
+    pub(crate) fn accepted_at(&self) -> Time {
         self.accepted_at
     }
 
@@ -90,19 +90,19 @@ impl Session {
     }
 
     /// Records an accepted plain packet.
-    pub fn on_plain(&mut self, now: Time) {
+    pub(crate) fn on_plain(&mut self, now: Time) {
         self.accepted_at = now;
     }
 
     /// Records that the link is plain until the peer uses pending keys. Returns whether this is new.
-    pub fn on_plain_link(&mut self, now: Time) -> bool {
+    pub(crate) fn on_plain_link(&mut self, now: Time) -> bool {
         self.on_plain(now);
         !std::mem::replace(&mut self.is_plain, true)
     }
 
     /// Records CONTROL that is answered with a plain link. Returns whether the link is new. `None` if another CONTROL was answered a moment
     /// ago.
-    pub fn on_plain_control(&mut self, now: Time, half: PublicHalf) -> Option<bool> {
+    pub(crate) fn on_plain_control(&mut self, now: Time, half: PublicHalf) -> Option<bool> {
         if self.plain_answer.is_some_and(|(_, at)| now.duration_since(at) < ANSWER_INTERVAL) {
             return None;
         }
@@ -131,7 +131,7 @@ impl Session {
     }
 
     /// Adds exchanged keys. If too many are pending, the oldest are dropped.
-    pub fn add_keys(&mut self, now: Time, id: KeyId, half: PublicHalf, agreement: Agreement) {
+    pub(crate) fn add_keys(&mut self, now: Time, id: KeyId, half: PublicHalf, agreement: Agreement) {
         if self.pending.len() == MAX_PENDING {
             self.pending.pop_front();
         }

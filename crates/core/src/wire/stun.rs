@@ -13,7 +13,7 @@ use thiserror::Error;
 pub const HEADER_LEN: usize = 20;
 
 /// Bytes 4 to 7 of every STUN message (RFC 8489, section 5).
-pub const MAGIC_COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
+pub(crate) const MAGIC_COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
 
 /// Maximum length of a message in bytes: the minimum MTU of IPv6 (RFC 8489, section 6.1).
 pub const MAX_MESSAGE_LEN: usize = 1_280;
@@ -305,7 +305,7 @@ const RECEIVED_COUNTS_MAGIC: [u8; 4] = *b"jam1";
 const SERVER_REPORT_MAGIC: [u8; 4] = *b"jam2";
 
 /// Number of pauses in a [`ServerReport`].
-pub const MAX_RECENT_PAUSES: usize = 8;
+pub(crate) const MAX_RECENT_PAUSES: usize = 8;
 
 /// For each type of packet, how many distinct packets a server received from one address and port. All counts wrap at 2^32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

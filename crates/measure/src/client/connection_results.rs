@@ -179,7 +179,7 @@ impl GroupCounts {
     }
 
     /// Copies the counters that the session maintains.
-    pub fn set_session_counts(&mut self, counts: &SessionCounters) {
+    pub(crate) fn set_session_counts(&mut self, counts: &SessionCounters) {
         (self.stopped, self.dropped) = (counts.groups_stopped, counts.groups_dropped_slow_reader);
     }
 }

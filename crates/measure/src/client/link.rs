@@ -164,7 +164,7 @@ impl LinkResults {
     }
 
     /// The time-out that the link exceeded.
-    pub fn exceeded_timeout(&self) -> Option<Duration> {
+    pub(crate) fn exceeded_timeout(&self) -> Option<Duration> {
         self.failure.map(|(_, timeout_ns)| Duration::from_nanos(timeout_ns))
     }
 }

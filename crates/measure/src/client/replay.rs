@@ -28,7 +28,7 @@ pub struct StreamCounts {
 
 impl StreamCounts {
     /// The counts of each stream of a run.
-    pub fn of_run(run: &RunResults) -> Vec<Self> {
+    pub(crate) fn of_run(run: &RunResults) -> Vec<Self> {
         let counts = |stream| {
             let StreamStats { send_failed, unmatched, .. } = *run.stream(stream)?;
             Some(Self { stream, send_failed, unmatched })

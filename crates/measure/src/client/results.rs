@@ -63,7 +63,7 @@ impl StreamKind {
     }
 
     /// Type of the reply packets.
-    pub const fn reply_name(self) -> &'static str {
+    pub(crate) const fn reply_name(self) -> &'static str {
         match self {
             Self::Ping => PacketType::LatencyPong.name(),
             Self::Audio | Self::Keepalive => self.name(),
@@ -237,7 +237,7 @@ impl RunResults {
     }
 
     /// Whether the server answered a request for a loss report.
-    pub fn server_answered(&self) -> bool {
+    pub(crate) fn server_answered(&self) -> bool {
         self.server.is_some() || self.loss_report.as_ref().is_some_and(|report| report.response_received)
     }
 

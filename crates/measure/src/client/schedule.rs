@@ -22,13 +22,13 @@ impl Schedule {
     ///
     /// # Panics
     /// If `sample_rate` is 0.
-    pub fn from_sample_rate(start: Time, sample_rate: u32) -> Self {
+    pub(crate) fn from_sample_rate(start: Time, sample_rate: u32) -> Self {
         assert!(sample_rate > 0, "the sample rate must not be 0");
         Self { start, numerator: NANOS_PER_SECOND, denominator: u64::from(sample_rate) }
     }
 
     /// One step is `interval_ns` nanoseconds.
-    pub fn from_interval(start: Time, interval_ns: u64) -> Self {
+    pub(crate) fn from_interval(start: Time, interval_ns: u64) -> Self {
         Self { start, numerator: interval_ns, denominator: 1 }
     }
 

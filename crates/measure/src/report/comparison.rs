@@ -183,7 +183,7 @@ impl Comparison {
     }
 
     /// The earlier run: `2026-11-24T12:00:00Z, 127.0.0.1:5000, version 0.1.0`.
-    pub fn old_run_text(&self) -> String {
+    pub(crate) fn old_run_text(&self) -> String {
         let started = start_time(self.old_started_unix_ms).map_or_else(String::new, |time| format!("{time:.0}, "));
         format!("{started}{}, version {}", self.old_target, self.old_tool_version)
     }

@@ -204,7 +204,7 @@ figures! {
 
 impl StreamFigures {
     /// Whether any reply arrived, intact or damaged.
-    pub fn has_replies(&self) -> bool {
+    pub(crate) fn has_replies(&self) -> bool {
         self.returned > 0 || self.damaged > 0
     }
 }

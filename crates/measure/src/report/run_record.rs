@@ -21,7 +21,7 @@ use jamjam_core::echo::DEFAULT_DELAY;
 use jamjam_core::time::{Time, saturating_nanos};
 
 /// Version of the format. Version 1 has no progress lines.
-pub const RECORD_VERSION: u32 = 2;
+pub(crate) const RECORD_VERSION: u32 = 2;
 
 /// Maximum number of packet lines that are read.
 const MAX_RECORDED_PACKETS: usize = 20_000_000;

@@ -292,7 +292,7 @@ impl Session {
 impl Session {
     /// Opens a group for an accepted subscription. `None` if the subscription has ended or its range does not contain
     /// the group.
-    pub fn open_group(&mut self, subscribe_stream: StreamHandle, sequence: u64) -> Option<StreamHandle> {
+    pub(crate) fn open_group(&mut self, subscribe_stream: StreamHandle, sequence: u64) -> Option<StreamHandle> {
         let version = self.version()?;
         let subscribe_id = self.subscribe_id_wanting(subscribe_stream, sequence)?;
         let group = self.open_stream(StreamDir::Uni);
@@ -309,7 +309,7 @@ impl Session {
     }
 
     /// Sends a frame of a group. Frames of dropped groups are ignored.
-    pub fn send_frame(&mut self, group: StreamHandle, payload: Bytes) {
+    pub(crate) fn send_frame(&mut self, group: StreamHandle, payload: Bytes) {
         let Some(outgoing) = self.outgoing_groups.groups.get_mut(&group) else { return };
         outgoing.unsent_frames.push_back(payload.len() as u32);
         self.outgoing_groups.cost += FRAME_OVERHEAD;
@@ -325,7 +325,7 @@ impl Session {
     }
 
     /// Finishes a group.
-    pub fn finish_group(&mut self, group: StreamHandle) {
+    pub(crate) fn finish_group(&mut self, group: StreamHandle) {
         if let Some(outgoing) = self.outgoing_groups.groups.get_mut(&group) {
             outgoing.finished = true;
             self.actions.push_back(SessionAction::Finish(group));
@@ -334,7 +334,7 @@ impl Session {
     }
 
     /// Resets a group.
-    pub fn reset_group(&mut self, group: StreamHandle, code: u32) {
+    pub(crate) fn reset_group(&mut self, group: StreamHandle, code: u32) {
         if self.outgoing_groups.remove(group).is_some() {
             self.actions.push_back(SessionAction::Reset(group, code));
         }

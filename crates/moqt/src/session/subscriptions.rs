@@ -20,7 +20,7 @@ const SUBSCRIBE_DROP_TYPE: u8 = 1;
 
 impl Session {
     /// Requests announcements under `prefix`, reported as [`SessionEvent::Announced`].
-    pub fn request_announcements(&mut self, prefix: &TrackPath) {
+    pub(crate) fn request_announcements(&mut self, prefix: &TrackPath) {
         let Some(version) = self.version() else { return };
         let please = AnnouncePlease { prefix: prefix.clone(), excluded_hop: self.excluded_hop().unwrap_or(0) };
         let request = AnnounceRequest {
@@ -56,7 +56,7 @@ impl Session {
     }
 
     /// Changes a subscription of ours.
-    pub fn update_subscription(&mut self, subscribe_id: u64, range: &SubscribeUpdate) {
+    pub(crate) fn update_subscription(&mut self, subscribe_id: u64, range: &SubscribeUpdate) {
         let Some(version) = self.version() else { return };
         if let Some(stream) = self.subscriptions.active.get(&subscribe_id) {
             self.write_message(*stream, range.encode_with_length(version));
@@ -191,7 +191,11 @@ impl Session {
 
 impl Session {
     /// Replies to [`SessionEvent::AnnounceRequested`] with all current paths. Must be called once, before any [`Session::announce`].
-    pub fn announce_all<'a>(&mut self, announce_stream: StreamHandle, paths: impl IntoIterator<Item = &'a TrackPath>) {
+    pub(crate) fn announce_all<'a>(
+        &mut self,
+        announce_stream: StreamHandle,
+        paths: impl IntoIterator<Item = &'a TrackPath>,
+    ) {
         let Some(version) = self.version() else { return };
         let Some(prefix) = self.announce_prefix(announce_stream) else { return };
         if version.rules().has_announce_init {
@@ -224,7 +228,7 @@ impl Session {
     }
 
     /// Accepts a subscription, so that groups may be sent.
-    pub fn accept_subscribe(&mut self, subscriber: StreamHandle) {
+    pub(crate) fn accept_subscribe(&mut self, subscriber: StreamHandle) {
         let Some(version) = self.version() else { return };
         if let Some(StreamState { role: StreamRole::IncomingSubscribe(Some(subscription)), .. }) =
             self.streams.get_mut(&subscriber)
@@ -237,7 +241,7 @@ impl Session {
     }
 
     /// Reports groups that will not be sent to the subscriber. Has no effect if replies have no types.
-    pub fn report_gap(&mut self, subscriber: StreamHandle, gap: &SubscribeGap) {
+    pub(crate) fn report_gap(&mut self, subscriber: StreamHandle, gap: &SubscribeGap) {
         if let Some(version) = self.version().filter(|version| version.rules().has_reply_types) {
             self.write_reply(subscriber, SUBSCRIBE_DROP_TYPE, &gap.encode_with_length(version));
         }
@@ -251,7 +255,7 @@ impl Session {
     }
 
     /// Rejects an announcement request or a subscription. There are no further events for the rejected request.
-    pub fn reject_request(&mut self, stream: StreamHandle, code: u32) {
+    pub(crate) fn reject_request(&mut self, stream: StreamHandle, code: u32) {
         let Some(state) = self.remove_stream(stream) else { return };
         self.counters.subscriptions_rejected += u64::from(matches!(state.role, StreamRole::IncomingSubscribe(_)));
         self.reject_stream(stream, state.dir, code);
@@ -259,7 +263,7 @@ impl Session {
 
     /// Ends a subscription of the peer because the track has ended: normally, or with an error code. Groups that have already started are
     /// not aborted.
-    pub fn end_subscription(&mut self, subscriber: StreamHandle, code: Option<u32>) {
+    pub(crate) fn end_subscription(&mut self, subscriber: StreamHandle, code: Option<u32>) {
         self.close_request(subscriber, code);
     }
 
