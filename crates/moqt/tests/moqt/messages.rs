@@ -6,8 +6,8 @@ use test_support::moqt_golden as golden;
 use test_support::snapshot::assert_matches;
 
 use jamjam_moqt::message::{
-    Announce, AnnounceInit, AnnouncePlease, GroupHeader, MessageBody, SessionClient, SessionServer,
-    SessionUpdate, Subscribe, SubscribeGap, SubscribeOk, SubscribeUpdate,
+    Announce, AnnounceInit, AnnouncePlease, GroupHeader, MessageBody, SessionClient, SessionServer, SessionUpdate,
+    Subscribe, SubscribeGap, SubscribeOk, SubscribeUpdate,
 };
 use jamjam_moqt::{DecodeError, Deframer, MoqtVersion, TrackPath, codec, version};
 
