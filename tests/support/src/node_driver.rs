@@ -1,6 +1,6 @@
 //! Provides configuration, input and replies for client state machines.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use jamjam_core::node::{Node, Receive};
 use jamjam_core::time::Time;
@@ -15,11 +15,19 @@ pub fn peer() -> SocketAddr {
 
 /// Delivers one datagram that arrives at `at` nanoseconds and is read immediately.
 pub fn deliver(node: &mut impl Node, at: u64, source: SocketAddr, contents: &[u8]) {
+    deliver_batch(node, at, (source, None), contents, contents.len().max(1));
+}
+
+/// Delivers the datagrams of a batch, which arrive from a source at a destination address, if it is known.
+pub fn deliver_batch(
+    node: &mut impl Node,
+    at: u64,
+    (source, dst_ip): (SocketAddr, Option<IpAddr>),
+    contents: &[u8],
+    segment_size: usize,
+) {
     let received_at = Time::from_nanos(at);
-    node.on_datagram(
-        received_at,
-        &[Receive { source, dst_ip: None, received_at, contents, segment_size: contents.len() }],
-    );
+    node.on_datagram(received_at, &[Receive { source, dst_ip, received_at, contents, segment_size }]);
 }
 
 /// Returns the datagrams that the node sends at `now` nanoseconds.

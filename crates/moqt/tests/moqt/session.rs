@@ -481,11 +481,7 @@ fn aborted_group_is_aborted_in_the_echo() {
         let broken = echo.open(2, Uni, &group(&["one"]));
         echo.reset(broken, 42);
         assert_eq!((&echo.reset[..], &echo.finished[..]), (&[(Local(2), 42)][..], &[][..]));
-        let cut = echo.open(6, Uni, &[&group(&["one"])[..], &[9, b'x']].concat());
-        echo.finish(cut);
-        // A truncated frame is an error.
-        assert_eq!(echo.reset, [(Local(2), 42), (Local(3), error_code::MALFORMED_MESSAGE)]);
-        assert_eq!(echo.counts.groups_aborted, 2);
+        assert_eq!(echo.counts.groups_aborted, 1);
     }
 }
 
@@ -499,6 +495,8 @@ fn group_that_ends_within_a_frame_is_malformed() {
         // A group may end after GROUP, after its first frame, or after its second frame.
         let error = (![4, 8, 10].contains(&end)).then_some((stream, error_code::MALFORMED_MESSAGE));
         assert_eq!(echo.stopped.pop(), error, "{end}");
+        // The first frame was echoed.
+        assert!(end != 9 || echo.reset.pop().is_some_and(|(_, code)| code == error_code::MALFORMED_MESSAGE));
     }
 }
 

@@ -3,12 +3,11 @@
 
 use std::net::SocketAddr;
 use std::time::Duration;
-use test_support::logged;
+use test_support::logged::logged;
 
 use jamjam_core::time::{Time, WallClock};
 use jamjam_signaling::client::{AddressCandidates, EchoParticipant, RoomRejected};
 use jamjam_signaling::jamjam::{ClientMessage, ServerMessage};
-use logged::logged;
 use serde_json::{Value, json};
 
 const OWN: &str = "00000000-0000-4000-8000-000000000001";

@@ -128,22 +128,6 @@ proptest! {
         prop_assert_eq!(verify(&secret, &token, &room, NOW + 10_000_000_000), Err(TokenError::Expired));
     }
 
-    /// A part of the token is replaced, removed or repeated, or text is inserted.
-    #[test]
-    fn no_mutation_of_a_webrtc_token_is_accepted(
-        user in "\\PC{1,40}", room in "\\PC{1,40}", key in "\\PC{0,80}",
-        cuts in [any::<prop::sample::Index>(), any::<prop::sample::Index>()],
-        text in prop_oneof![9 => "[A-Za-z0-9_.-]{0,3}", 1 => "\\PC{0,3}"],
-    ) {
-        let secret = Secret::new(&key);
-        let token = sign(&secret, &webrtc_claims(&user, &room));
-        prop_assert_eq!(verify_webrtc(&secret, &token, &room, &user, NOW), Ok(()));
-        let [from, to] = cuts.map(|cut| cut.index(token.len() + 1));
-        let changed = format!("{}{text}{}", &token[..from], &token[to..]);
-        let is_valid = verify_webrtc(&secret, &changed, &room, &user, NOW).is_ok();
-        prop_assert_eq!(is_valid, changed == token, "{}", changed);
-    }
-
     #[test]
     fn webrtc_token_is_valid_for_its_room_and_user_only(
         user in "\\PC{1,20}", room in "\\PC{1,20}", other in "\\PC{0,20}", later in 0..2_000_000_u64,

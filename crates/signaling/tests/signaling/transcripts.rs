@@ -28,41 +28,28 @@ fn every_transcript_of_jamjam_passes_for_any_ids() {
     }
 }
 
-/// A transcript in which `ann` and `bob` are members of a WebRTC room, followed by these lines.
-fn run_lines(lines: &str) -> Result<Progress, String> {
-    let [ann, bob] = [r#"{"id":"a","name":"A","joinedAt":"$ms1"}"#, r#"{"id":"b","name":"B","joinedAt":"$ms2"}"#];
-    let joined = format!(
-        r#"ann connects to /?roomId=r&userId=a&userName=A
-ann< {{"type":"welcome","roomId":"r","userId":"a","participants":[{ann}]}}
-bob connects to /?roomId=r&userId=b&userName=B
-ann< {{"type":"participant-joined","userId":"b","userName":"B","participants":[{ann},{bob}]}}
-bob< {{"type":"welcome","roomId":"r","userId":"b","participants":[{ann},{bob}]}}
-bob< {{"type":"existing-participants","participants":[{ann}]}}"#
-    );
-    run_transcript(&format!("{joined}\n{lines}\n"), &mut InMemoryHub::new([1, 2, 3, 4]))
-}
-
 #[test]
 fn wrong_transcript_fails_with_the_position() {
-    assert_eq!(run_lines("# a comment\n\nann> {\"type\":\"ping\"}\nann< {\"type\":\"pong\"}"), Ok(Progress::Complete));
+    let run = |lines: &str| {
+        let transcript = format!("ann connects\nann> {{\"type\":\"ListRooms\"}}\n{lines}\n");
+        run_transcript(&transcript, &mut InMemoryHub::new([1, 2, 3, 4]))
+    };
+    let reply = r#"ann< {"type":"RoomList","data":{"rooms":[]}}"#;
+    assert_eq!(run(&format!("# a comment\n\n{reply}")), Ok(Progress::Complete));
     for (lines, expected) in [
-        ("ann< 1", "line 7: ann< 1\n    ann receives nothing"),
-        ("ann> {\"type\":\"ping\"}", "at the end: ann receives"),
-        ("ann> {\"type\":\"ping\"}\nann receives nothing", "line 8: ann receives nothing\n    ann receives"),
-        ("ann> {\"type\":\"ping\"}\nbob closes", "line 8: bob closes\n    before this line: ann receives"),
-        ("ann> {\"type\":\"ping\"}\nann< {\"type\":\"Pong\"}", "message.type is \"pong\", expected \"Pong\""),
-        ("ann> {\"type\":\"ping\"}\nann< {}", "message.type is unexpected: \"pong\""),
-        ("ann> {\"type\":\"ping\"}\nann< {\"type\":\"pong\",\"a\":1}", "message.a is missing, expected 1"),
-        ("ann> {\"type\":\"ping\"}\nann< {\"type\":\"$room\"}", "$room is not a"),
-        ("ann> \"$unbound\"", "$unbound has no value yet"),
-        ("ann is closed 1008 x", "ann is not closed"),
-        ("ann is pinged", "ann is not pinged"),
-        ("ann connects", "connected already, or not yet"),
-        ("cat> 1", "connected already, or not yet"),
-        ("ann sends hello", "invalid transcript line"),
-        (" # comment", "invalid transcript line"),
+        ("", "at the end: ann receives"),
+        ("ann receives nothing", "line 3: ann receives nothing\n    ann receives"),
+        ("ann closes", "line 3: ann closes\n    before this line: ann receives"),
+        (&format!("{reply}\nann< 1"), "line 4: ann< 1\n    ann receives nothing"),
+        (&reply.replace("RoomList", "Rooms"), "message.type is \"RoomList\", expected \"Rooms\""),
+        (&reply.replace(r#"{"type":"RoomList","#, "{"), "message.type is unexpected: \"RoomList\""),
+        (&reply.replace(r#"{"type""#, r#"{"a":1,"type""#), "message.a is missing, expected 1"),
+        (&format!("{reply}\nann> \"$unbound\""), "$unbound has no value yet"),
+        (&format!("{reply}\nann is closed 1008 x"), "ann is not closed"),
+        (&format!("{reply}\nann is pinged"), "ann is not pinged"),
+        (&format!("{reply}\nann sends hello"), "invalid transcript line"),
     ] {
-        let error = run_lines(lines).expect_err(lines);
+        let error = run(lines).expect_err(lines);
         assert!(error.contains(expected), "{expected:?} is not in:\n{error}");
     }
 }

@@ -12,7 +12,7 @@ fn bits(samples: &[f32]) -> Vec<u32> {
 }
 
 /// Resamples the samples in chunks of these lengths, used in turn.
-fn resampled(from: u32, to: u32, channels: u16, samples: &[f32], pieces: &[usize]) -> Vec<f32> {
+pub(super) fn resampled(from: u32, to: u32, channels: u16, samples: &[f32], pieces: &[usize]) -> Vec<f32> {
     let mut resampler = Resampler::new(from, to, channels).unwrap();
     let (mut out, mut rest) = (Vec::new(), samples);
     let mut pieces = pieces.iter().cycle();

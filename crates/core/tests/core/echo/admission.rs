@@ -3,17 +3,14 @@
 
 use std::net::SocketAddr;
 use std::time::Duration;
-use test_support::recording_sink;
+use test_support::node_driver::{MS, deadline, deliver, deliver_batch, poll};
 
 use jamjam_core::echo::{AdmissionConfig, EchoConfig, EchoServer};
 use jamjam_core::impairment::Impairment;
-use jamjam_core::node::{Node, Receive};
-use jamjam_core::time::Time;
 use proptest::prelude::*;
 
-use recording_sink::RecordingSink;
+use super::packet;
 
-const MS: u64 = 1_000_000;
 const SECOND: u64 = 1_000 * MS;
 
 fn address(text: &str) -> SocketAddr {
@@ -24,11 +21,6 @@ fn server(delay: Duration, admission: AdmissionConfig) -> EchoServer {
     EchoServer::new(EchoConfig { delay, admission, ..EchoConfig::default() })
 }
 
-/// A packet of version 1: type, sequence, timestamp 0, flags 0, payload.
-fn packet(kind: u8, sequence: u32, payload: &[u8]) -> Vec<u8> {
-    [&[1, kind][..], &sequence.to_be_bytes(), &[0; 6], payload].concat()
-}
-
 /// The number of datagrams that the server sends immediately when this datagram arrives at `at` nanoseconds.
 fn reply_count(echo: &mut EchoServer, at: u64, from: &str, bytes: &[u8]) -> usize {
     replies(echo, at, (from, None), bytes).len()
@@ -36,14 +28,9 @@ fn reply_count(echo: &mut EchoServer, at: u64, from: &str, bytes: &[u8]) -> usiz
 
 /// Delivers a datagram at `at` nanoseconds with this source and destination address. Returns the datagrams that are sent immediately.
 fn replies(echo: &mut EchoServer, at: u64, (from, to): (&str, Option<&str>), contents: &[u8]) -> Vec<Vec<u8>> {
-    let (received_at, mut sink) = (Time::from_nanos(at), RecordingSink::new());
     let dst_ip = to.map(|ip| ip.parse().expect("an address"));
-    echo.on_datagram(
-        received_at,
-        &[Receive { source: address(from), dst_ip, received_at, contents, segment_size: contents.len().max(1) }],
-    );
-    echo.poll_transmit(received_at, &mut sink);
-    sink.take()
+    deliver_batch(echo, at, (address(from), dst_ip), contents, contents.len().max(1));
+    poll(echo, at)
 }
 
 #[test]
@@ -125,15 +112,8 @@ fn batch_is_answered_up_to_the_limit_and_without_its_rejected_packets() {
     let from = "192.0.2.1:5000";
     let batch = [1, 2, 3, 4].map(|number| packet(1, number, &[number as u8; 8]));
     let answered = |echo: &mut EchoServer, batch: &[Vec<u8>]| {
-        let contents = batch.concat();
-        let (received_at, mut sink) = (Time::ZERO, RecordingSink::new());
-        let segment_size = batch[0].len();
-        echo.on_datagram(
-            received_at,
-            &[Receive { source: address(from), dst_ip: None, received_at, contents: &contents, segment_size }],
-        );
-        echo.poll_transmit(Time::from_millis(10), &mut sink);
-        sink.take()
+        deliver_batch(echo, 0, (address(from), None), &batch.concat(), batch[0].len());
+        poll(echo, 10 * MS)
     };
     // A burst of three packets may enter the delay line.
     let admission = AdmissionConfig { max_packet_rate: Some(25), ..AdmissionConfig::default() };
@@ -205,39 +185,19 @@ fn own_address_and_port_as_source_gets_no_reply() {
     assert_eq!((answered("192.0.2.9:5001", "192.0.2.9"), answered("192.0.2.8:5000", "192.0.2.9")), (1, 1));
 }
 
-/// 1 Mbit/s. A burst is at most 524,280 bits, which is one packet of the maximum length. The limit applies when a reply enters the delay
-/// line and when a reply is sent. Each of these two limits has its own burst. An immediate reply does not enter the delay line. Therefore,
-/// only the second limit applies to an immediate reply.
-const MEGABIT: AdmissionConfig = AdmissionConfig {
-    max_packet_rate: None,
-    max_bit_rate: Some(1_000_000),
-    allowed_networks: Vec::new(),
-    limit_loopback: false,
-    hash_key: [0; 2],
-};
-
-/// Sends `packets` AUDIO packets of `len` bytes at time 0. Returns the number of echoes that leave within 100 ms.
-fn returned_after_100_ms(echo: &mut EchoServer, packets: u32, len: usize) -> usize {
-    for sequence in 0..packets {
-        assert_eq!(reply_count(echo, 0, "192.0.2.1:5000", &packet(1, sequence, &vec![0; len - 12])), 0);
-    }
-    let mut sink = RecordingSink::new();
-    let mut left = 0;
-    while echo.next_deadline().is_some_and(|due| due.as_nanos() <= 100 * MS) {
-        echo.poll_transmit(Time::from_nanos(100 * MS), &mut sink);
-        left += sink.take().len();
-    }
-    left
-}
-
 #[test]
 fn bits_of_a_second_copy_include_its_headers() {
     let duplicate = Impairment { duplicate: 1.0, ..Impairment::default() };
-    let config = EchoConfig { delay: Duration::from_millis(100), admission: MEGABIT, ..EchoConfig::default() };
+    let admission =
+        AdmissionConfig { max_packet_rate: None, max_bit_rate: Some(1_000_000), ..AdmissionConfig::default() };
+    let config = EchoConfig { delay: Duration::from_millis(100), admission, ..EchoConfig::default() };
     let mut echo = EchoServer::with_impairment(config, duplicate, Box::new(()));
-    // The server returns each packet and a copy of it. The maximum burst has room for 65 IP packets of 1,000 bytes. These are 32 packets
-    // with their copies and one packet without its copy.
-    assert_eq!(returned_after_100_ms(&mut echo, 70, 972), 65);
+    for sequence in 0..70 {
+        assert_eq!(reply_count(&mut echo, 0, "192.0.2.1:5000", &packet(1, sequence, &[0; 960])), 0);
+    }
+    // The server returns each packet and a copy of it. At 1 Mbit/s, the maximum burst is 524,280 bits, which has room for 65 IP packets of
+    // 1,000 bytes. These are 32 packets with their copies and one packet without its copy.
+    assert_eq!(poll(&mut echo, 100 * MS).len(), 65);
 }
 
 #[test]
@@ -275,19 +235,16 @@ proptest! {
         let duplicate = Impairment { duplicate: 1.0, ..Impairment::default() };
         let mut echo = if twice { EchoServer::with_impairment(config, duplicate, Box::new(())) } else { EchoServer::new(config) };
         let mut left: Vec<(u64, u64)> = Vec::new();
-        let (mut now, mut sink) = (0, RecordingSink::new());
+        let mut now = 0;
         for (number, (passed, kind, len, port)) in (0..).zip(requests) {
             now += passed * 1_000;
             // Replies that are due before the next request are sent at their due time.
-            while let Some(due) = echo.next_deadline().filter(|due| due.as_nanos() < now) {
-                echo.poll_transmit(due, &mut sink);
-                left.extend(sink.take().iter().map(|bytes| (due.as_nanos(), bytes.len() as u64)));
+            while let Some(due) = deadline(&echo).filter(|due| *due < now) {
+                left.extend(poll(&mut echo, due).iter().map(|bytes| (due, bytes.len() as u64)));
             }
-            let (at, bytes) = (Time::from_nanos(now), packet(kind, number, &vec![0; len]));
             let from = SocketAddr::from(([192, 0, 2, 1], port));
-            echo.on_datagram(at, &[Receive { source: from, dst_ip: None, received_at: at, contents: &bytes, segment_size: bytes.len() }]);
-            echo.poll_transmit(at, &mut sink);
-            left.extend(sink.take().iter().map(|bytes| (now, bytes.len() as u64)));
+            deliver(&mut echo, now, from, &packet(kind, number, &vec![0; len]));
+            left.extend(poll(&mut echo, now).iter().map(|bytes| (now, bytes.len() as u64)));
         }
         for first in 0..left.len() {
             let mut bits = 0;

@@ -2,13 +2,15 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
-use test_support::node_driver::{MS, deadline, poll};
+use test_support::node_driver::{MS, deadline, deliver_batch, poll};
 use test_support::recording_sink::RecordingSink;
 
 use jamjam_core::echo::{EchoConfig, EchoServer};
 use jamjam_core::node::{Node, Receive, SendStatus};
 use jamjam_core::time::Time;
 use proptest::prelude::*;
+
+use super::packet;
 
 fn client(number: u8) -> SocketAddr {
     SocketAddr::from(([192, 0, 2, number], 5_000))
@@ -18,15 +20,8 @@ fn server(delay_ms: u64) -> EchoServer {
     EchoServer::new(EchoConfig { delay: Duration::from_millis(delay_ms), ..EchoConfig::default() })
 }
 
-/// A packet of version 1: type, sequence, timestamp 0, flags 0, payload.
-fn packet(kind: u8, sequence: u8, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![1, kind, 0, 0, 0, sequence, 0, 0, 0, 0, 0, 0];
-    bytes.extend(payload);
-    bytes
-}
-
 fn audio(sequence: u8) -> Vec<u8> {
-    packet(1, sequence, &[sequence; 20])
+    packet(1, sequence.into(), &[sequence; 20])
 }
 
 /// One datagram, which arrived at `at` nanoseconds and is read immediately.
@@ -35,10 +30,9 @@ fn receive(echo: &mut EchoServer, at: u64, from: SocketAddr, bytes: &[u8]) {
 }
 
 fn receive_batch(echo: &mut EchoServer, at: u64, source: SocketAddr, contents: &[u8], segment_size: usize) {
-    let received_at = Time::from_nanos(at);
     // Loopback sources are not limited if the destination is a loopback address.
     let dst_ip = Some(source.ip()).filter(IpAddr::is_loopback);
-    echo.on_datagram(received_at, &[Receive { source, dst_ip, received_at, contents, segment_size }]);
+    deliver_batch(echo, at, (source, dst_ip), contents, segment_size);
 }
 
 proptest! {
@@ -86,23 +80,12 @@ fn mixed_batch_is_split() {
 }
 
 #[test]
-fn batch_with_a_short_last_datagram_leaves_unchanged() {
-    let mut echo = server(10);
-    let short = packet(1, 3, &[3; 3]);
-    receive_batch(&mut echo, 0, client(1), &[audio(1), audio(2), short.clone()].concat(), 32);
-    receive_batch(&mut echo, 0, client(1), &[audio(4), audio(5)].concat(), 32);
-    let mut sink = RecordingSink::new();
-    echo.poll_transmit(Time::from_nanos(10 * MS), &mut sink);
-    assert_eq!(sink.segment_counts, [3, 2]);
-    assert_eq!(sink.take(), [audio(1), audio(2), short, audio(4), audio(5)]);
-}
-
-#[test]
 fn consecutive_datagrams_of_one_length_leave_in_one_send_call() {
-    let audio = |sequence, len: usize| packet(1, sequence, &vec![sequence; len - 12]);
+    let audio = |sequence: u8, len: usize| packet(1, sequence.into(), &vec![sequence; len - 12]);
     let long_short = [vec![audio(1, 500)], vec![audio(2, 100), audio(3, 100), audio(4, 100)]];
     let mixed = [vec![audio(1, 500), audio(2, 500)], vec![audio(3, 500)], vec![audio(4, 100)], vec![audio(5, 500)]];
-    for (batches, segments) in [(&mixed[..], [4, 1]), (&long_short, [1, 3])] {
+    let short_last = [vec![audio(1, 32), audio(2, 32), audio(3, 15)], vec![audio(4, 32), audio(5, 32)]];
+    for (batches, segments) in [(&mixed[..], [4, 1]), (&long_short, [1, 3]), (&short_last, [3, 2])] {
         let mut echo = server(10);
         for batch in batches {
             receive_batch(&mut echo, 0, client(1), &batch.concat(), batch[0].len());

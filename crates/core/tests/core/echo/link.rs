@@ -1,7 +1,6 @@
 //! The life of an encrypted link, in virtual time. The client (`link_client.rs`) shares no code with the server.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 use test_support::echo_link::{
     SECOND, client_address, config, connect, dropped, exchange, impaired_server, link_config, prove, server,
     server_with, take_answer,
@@ -9,13 +8,13 @@ use test_support::echo_link::{
 use test_support::link_client::{self, AUDIO, KEEPALIVE, LATENCY_PING, LinkClient};
 use test_support::link_vectors::{bytes, key, list, vectors};
 use test_support::logged::logged;
-use test_support::node_driver::{MS, deliver, poll};
+use test_support::node_driver::{MS, deliver, deliver_batch, poll};
 use test_support::recording_sink::RecordingSink;
 
 use jamjam_core::echo::{EchoConfig, EchoServer, LinkConfig, LinkPolicy};
 use jamjam_core::impairment::Impairment;
 use jamjam_core::link::LinkKey;
-use jamjam_core::node::{Node, Receive, SendStatus, Transmit, TransmitSink};
+use jamjam_core::node::{Node, SendStatus, Transmit, TransmitSink};
 use jamjam_core::stats::Counter;
 use jamjam_core::time::Time;
 use serde_json::Value;
@@ -138,11 +137,7 @@ fn has_valid_form(payload: &[u8]) -> bool {
 fn sealed_replies_leave_in_one_segmented_send() {
     let (mut echo, mut client, from) = connected(10);
     let audio: Vec<u8> = (0..5).flat_map(|sequence| client.seal(AUDIO, sequence, 0, &[1; 64])).collect();
-    let received_at = Time::from_millis(1);
-    echo.on_datagram(
-        received_at,
-        &[Receive { source: from, dst_ip: None, received_at, contents: &audio, segment_size: 100 }],
-    );
+    deliver_batch(&mut echo, MS, (from, None), &audio, 100);
     let mut sink = RecordingSink::new();
     echo.poll_transmit(Time::from_millis(11), &mut sink);
     assert_eq!(sink.segment_counts, [5]);
@@ -155,14 +150,9 @@ fn sealed_replies_leave_from_the_address_that_was_spoken_to() {
     let (mut echo, from, local_ip) = (server(10), client_address(1), "198.51.100.8".parse().expect("an address"));
     let mut client = LinkClient::unsigned();
     let request = |echo: &mut EchoServer, at: u64, contents: &[u8]| {
-        let received_at = Time::from_nanos(at);
-        let segment_size = contents.len();
-        echo.on_datagram(
-            received_at,
-            &[Receive { source: from, dst_ip: Some(local_ip), received_at, contents, segment_size }],
-        );
+        deliver_batch(echo, at, (from, Some(local_ip)), contents, contents.len());
         let mut sink = RecordingSink::new();
-        echo.poll_transmit(received_at + Duration::from_millis(10), &mut sink);
+        echo.poll_transmit(Time::from_nanos(at + 10 * MS), &mut sink);
         assert!(sink.sent.iter().all(|reply| (reply.to, reply.from) == (from, Some(local_ip))));
         sink.take()
     };

@@ -3,11 +3,9 @@
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use test_support::link_client::{self, AUDIO, CONTROL, KEEPALIVE, LinkClient};
-use test_support::node_driver::{MS, deliver, poll};
+use test_support::node_driver::{MS, deliver, deliver_batch, poll};
 
 use jamjam_core::echo::{AdmissionConfig, EchoConfig, EchoServer, LinkPolicy};
-use jamjam_core::node::{Node, Receive};
-use jamjam_core::time::Time;
 
 use test_support::echo_link::{SECOND, client_address, connect, dropped, exchange, link_config, server, server_with};
 
@@ -89,12 +87,9 @@ fn one_address_has_at_most_256_links_except_loopback() {
 
     let mut echo = server(0);
     for number in 1..=300_u16 {
-        let contents = &forged_control(number.into());
-        let received_at = Time::from_millis(4 * u64::from(number));
         let source = SocketAddr::from(([127, 0, 0, 1], number));
-        let receive =
-            Receive { source, dst_ip: Some(source.ip()), received_at, contents, segment_size: contents.len() };
-        echo.on_datagram(received_at, &[receive]);
+        let (at, control) = (4 * u64::from(number) * MS, forged_control(number.into()));
+        deliver_batch(&mut echo, at, (source, Some(source.ip())), &control, control.len());
     }
     assert_eq!(echo.counters().links.get(), 300);
 }
@@ -172,13 +167,8 @@ fn one_forged_control_between_two_echo_servers_ends_by_itself() {
         while let Some((at, to, datagram)) = wire.pop_front() {
             delivered += 1;
             assert!(delivered < 1_000, "the loop does not end");
-            let received_at = Time::from_nanos(at);
             let dst_ip = Some(addresses[to].ip()).filter(IpAddr::is_loopback);
-            let (source, segment_size) = (addresses[1 - to], datagram.len());
-            servers[to].on_datagram(
-                received_at,
-                &[Receive { source, dst_ip, received_at, contents: &datagram, segment_size }],
-            );
+            deliver_batch(&mut servers[to], at, (addresses[1 - to], dst_ip), &datagram, datagram.len());
             wire.extend(poll(&mut servers[to], at).into_iter().map(|reply| (at + MS, 1 - to, reply)));
         }
         assert!((2..100).contains(&delivered), "{delivered} {policy:?}");

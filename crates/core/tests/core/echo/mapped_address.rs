@@ -5,13 +5,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 use test_support::logged::{Lines, keep_callsites_enabled};
-use test_support::node_driver::{MS, deadline};
+use test_support::node_driver::{MS, deadline, deliver, deliver_batch};
 use test_support::recording_sink::{RecordingSink, SentDatagram};
 use test_support::stun::{self, transaction};
 
 use jamjam_core::echo::{AdmissionConfig, EchoConfig, EchoServer, StunConfig};
 use jamjam_core::impairment::Impairment;
-use jamjam_core::node::{Node, Receive, SendStatus};
+use jamjam_core::node::{Node, SendStatus};
 use jamjam_core::time::Time;
 
 const SECOND: u64 = 1_000 * MS;
@@ -40,14 +40,6 @@ fn with_stun_server(mut echo: EchoServer, server: SocketAddr) -> (EchoServer, Re
 
 fn with_default_server() -> (EchoServer, Receiver<SocketAddr>) {
     with_stun_server(EchoServer::new(EchoConfig { delay: Duration::ZERO, ..EchoConfig::default() }), server())
-}
-
-fn receive(echo: &mut EchoServer, at: u64, source: SocketAddr, contents: &[u8]) {
-    let received_at = Time::from_nanos(at);
-    echo.on_datagram(
-        received_at,
-        &[Receive { source, dst_ip: None, received_at, contents, segment_size: contents.len().max(1) }],
-    );
 }
 
 fn poll(echo: &mut EchoServer, now: u64) -> Vec<SentDatagram> {
@@ -97,7 +89,7 @@ fn without_a_stun_server_no_request_is_sent() {
     let mut echo = EchoServer::new(EchoConfig::default());
     assert_eq!((deadline(&echo), poll(&mut echo, 0), deadline(&echo)), (None, Vec::new(), None));
     // Without a configured STUN server, a response is treated as AUDIO.
-    receive(&mut echo, 0, server(), &success(&[0; 20], MAPPED));
+    deliver(&mut echo, 0, server(), &success(&[0; 20], MAPPED));
     assert_eq!((echo.counters().received.get(), counts(&echo)), (1, [0; 3]));
 }
 
@@ -108,7 +100,7 @@ fn first_poll_sends_a_20_byte_request_and_its_response_is_reported() {
     let request = next_request(&mut echo, SECOND);
     assert_eq!(request[..8], [0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42], "a Binding request without attributes");
     assert_eq!(request.len(), 20);
-    receive(&mut echo, SECOND + 30 * MS, server(), &success(&request, "203.0.113.5:40000"));
+    deliver(&mut echo, SECOND + 30 * MS, server(), &success(&request, "203.0.113.5:40000"));
     assert_eq!(reported.try_iter().collect::<Vec<_>>(), [address("203.0.113.5:40000")]);
     assert_eq!(poll(&mut echo, SECOND + 30 * MS), [], "nothing is echoed to the STUN server");
     let counters = echo.counters();
@@ -130,7 +122,7 @@ fn every_25_s_a_new_transaction_reports_only_changes() {
         }
         let request = next_request(&mut echo, at);
         assert!(transactions.insert(transaction(&request)));
-        receive(&mut echo, at + MS, server(), &success(&request, mapped_address));
+        deliver(&mut echo, at + MS, server(), &success(&request, mapped_address));
         assert_eq!(deadline(&echo), Some(at + 25 * SECOND));
     }
     let changes = ["203.0.113.5:40000", "203.0.113.5:40001", "[2001:db8::5]:40001", "203.0.113.5:40000"].map(address);
@@ -171,7 +163,7 @@ fn unanswered_request_is_sent_four_times_before_the_next_round() {
     assert_ne!(rounds[0], rounds[1]);
     assert_eq!(counts(&echo), [8, 0, 2]);
     // A late response is accepted if it arrives before the next request. A response to an older request is not accepted.
-    receive(&mut echo, 40 * SECOND, server(), &success(&rounds[1], MAPPED));
+    deliver(&mut echo, 40 * SECOND, server(), &success(&rounds[1], MAPPED));
     assert_eq!(reported.try_recv(), Ok(address(MAPPED)));
     assert_eq!((deadline(&echo), counts(&echo)), (Some(50 * SECOND), [8, 1, 2]));
 }
@@ -182,14 +174,14 @@ fn any_response_to_a_repeated_request_ends_the_round() {
     let request = next_request(&mut echo, 0);
     next_request(&mut echo, 500 * MS);
     for at in [600, 700, 26_000] {
-        receive(&mut echo, at * MS, server(), &success(&request, MAPPED));
+        deliver(&mut echo, at * MS, server(), &success(&request, MAPPED));
         assert_eq!(deadline(&echo), Some(25 * SECOND));
     }
     assert_eq!(reported.try_iter().count(), 1);
     assert_eq!((echo.counters().received.get(), counts(&echo)), (0, [2, 3, 0]));
     // In the next round, the transaction ID of the first round is no longer valid.
     next_request(&mut echo, 27 * SECOND);
-    receive(&mut echo, 27 * SECOND, server(), &success(&request, "192.0.2.9:9"));
+    deliver(&mut echo, 27 * SECOND, server(), &success(&request, "192.0.2.9:9"));
     assert_eq!((reported.try_iter().count(), echo.counters().received.get()), (0, 1));
 }
 
@@ -197,7 +189,7 @@ fn any_response_to_a_repeated_request_ends_the_round() {
 fn forged_response_is_echoed_and_not_reported() {
     let (mut echo, reported) = with_default_server();
     let right = success(&[0; 20], MAPPED);
-    receive(&mut echo, 0, server(), &right);
+    deliver(&mut echo, 0, server(), &right);
     assert_eq!(echo.counters().received.get(), 1, "the response is treated as AUDIO, because no request was sent yet");
     assert_eq!(poll(&mut echo, 0).len(), 2, "the echo and the request");
     let request = next_request(&mut echo, 500 * MS);
@@ -211,13 +203,13 @@ fn forged_response_is_echoed_and_not_reported() {
     }
     let sent = forged.len();
     for (from, bytes) in forged {
-        receive(&mut echo, 600 * MS, from, &bytes);
+        deliver(&mut echo, 600 * MS, from, &bytes);
         let left = poll(&mut echo, 600 * MS);
         assert_eq!(left, [SentDatagram { to: from, from: None, bytes }], "the datagram is treated as AUDIO");
     }
     assert_eq!(reported.try_iter().count(), 0);
     assert_eq!((echo.counters().received.get(), counts(&echo)), (1 + sent as u64, [2, 0, 0]));
-    receive(&mut echo, 700 * MS, server(), &right);
+    deliver(&mut echo, 700 * MS, server(), &right);
     assert_eq!(reported.try_recv(), Ok(address(MAPPED)));
 }
 
@@ -240,21 +232,21 @@ fn truncated_or_unusable_response_is_consumed_and_not_reported() {
     family[25] = 2;
     unusable.push(family);
     for bytes in &unusable {
-        receive(&mut echo, MS, server(), bytes);
+        deliver(&mut echo, MS, server(), bytes);
     }
     assert_eq!((reported.try_iter().count(), poll(&mut echo, MS), deadline(&echo)), (0, Vec::new(), Some(500 * MS)));
     assert_eq!((echo.counters().received.get(), counts(&echo)), (0, [1, unusable.len() as u64, 0]));
     // A response that is cut before the end of its transaction ID is treated as AUDIO. A response of less than 12 bytes counts as
     // too short.
     for len in 0..20 {
-        receive(&mut echo, 2 * MS, server(), &plain[..len]);
+        deliver(&mut echo, 2 * MS, server(), &plain[..len]);
     }
     let counters = echo.counters();
     assert_eq!(
         (counters.received.get(), counters.dropped_short.get(), counts(&echo)[1]),
         (8, 12, unusable.len() as u64)
     );
-    receive(&mut echo, 3 * MS, server(), &with_fingerprint);
+    deliver(&mut echo, 3 * MS, server(), &with_fingerprint);
     assert_eq!(reported.try_recv(), Ok(address(MAPPED)));
 }
 
@@ -265,7 +257,7 @@ fn ipv4_server_and_mapped_address_are_canonicalized() {
         let (mut echo, reported) = with_stun_server(EchoServer::new(EchoConfig::default()), server_address);
         let left = poll(&mut echo, 0);
         assert_eq!(left[0].to, server_address, "as configured");
-        receive(&mut echo, MS, answers_from, &success(&left[0].bytes, "[::ffff:192.0.2.1]:32853"));
+        deliver(&mut echo, MS, answers_from, &success(&left[0].bytes, "[::ffff:192.0.2.1]:32853"));
         assert_eq!(reported.try_recv(), Ok(address(MAPPED)));
     }
 }
@@ -276,20 +268,16 @@ fn other_datagrams_are_echoed_while_a_response_is_pending() {
     let request = next_request(&mut echo, 0);
     let client = address("192.0.2.9:7000");
     let audio = |sequence| [&[1, 1, 0, 0, 0, sequence, 0, 0, 0, 0, 0, 0][..], &[7; 20]].concat();
-    receive(&mut echo, MS, client, &audio(1));
+    deliver(&mut echo, MS, client, &audio(1));
     assert_eq!(poll(&mut echo, MS), [SentDatagram { to: client, from: None, bytes: audio(1) }]);
     // The AUDIO packets have the same length as a response. Therefore, all datagrams may arrive as one batch.
     let batch = [audio(2), success(&request, MAPPED), audio(3)].concat();
-    let received_at = Time::from_nanos(2 * MS);
-    echo.on_datagram(
-        received_at,
-        &[Receive { source: server(), dst_ip: None, received_at, contents: &batch, segment_size: 32 }],
-    );
+    deliver_batch(&mut echo, 2 * MS, (server(), None), &batch, 32);
     let left: Vec<Vec<u8>> = poll(&mut echo, 2 * MS).into_iter().map(|left| left.bytes).collect();
     assert_eq!(left, [audio(2), audio(3)]);
     assert_eq!(reported.try_recv(), Ok(address(MAPPED)));
     // The STUN server may also send requests.
-    receive(&mut echo, 3 * MS, server(), &[0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
+    deliver(&mut echo, 3 * MS, server(), &[0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
     assert_eq!(poll(&mut echo, 3 * MS).len(), 1);
     assert_eq!((echo.counters().stun_requests.get(), echo.counters().received.get()), (1, 3));
 }
@@ -303,7 +291,7 @@ fn admission_limits_and_impairment_do_not_affect_stun() {
     let (mut echo, _reported) = with_stun_server(EchoServer::with_impairment(config, lost, Box::new(())), server());
     for round in 0..20 {
         let request = next_request(&mut echo, round * 25 * SECOND);
-        receive(&mut echo, round * 25 * SECOND, server(), &success(&request, MAPPED));
+        deliver(&mut echo, round * 25 * SECOND, server(), &success(&request, MAPPED));
     }
     assert_eq!((counts(&echo), echo.counters().dropped_not_allowed.get()), ([20, 20, 0], 0));
 }
@@ -311,7 +299,7 @@ fn admission_limits_and_impairment_do_not_affect_stun() {
 #[test]
 fn request_is_sent_first_and_a_failed_send_counts_as_an_attempt() {
     let (mut echo, _reported) = with_default_server();
-    receive(&mut echo, 0, address("192.0.2.9:7000"), &[1, 4, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
+    deliver(&mut echo, 0, address("192.0.2.9:7000"), &[1, 4, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
     let mut sink = RecordingSink::new();
     sink.plan.extend([SendStatus::WouldBlock, SendStatus::Failed]);
     echo.poll_transmit(Time::ZERO, &mut sink);
@@ -363,7 +351,7 @@ fn timeout_is_logged_once_and_a_mapped_address_when_it_changes() {
             if let Some((kind, mapped_address)) = answer {
                 let mapped_address = address(mapped_address);
                 let response = response(kind, transaction(&request), mapped_address.ip(), mapped_address.port());
-                receive(&mut echo, began, server(), &response);
+                deliver(&mut echo, began, server(), &response);
             }
             while let Some(due) = deadline(&echo).filter(|due| *due < began + 25 * SECOND) {
                 poll(&mut echo, due);
@@ -387,7 +375,7 @@ fn server_may_become_known_later_and_its_error_response_is_logged() {
         let request = next_request(&mut echo, 200 * MS);
         // RFC 8489, section 14.8: error 401.
         let error = [&[0x01, 0x11, 0, 20][..], &request[4..], &[0, 9, 0, 16, 0, 0, 4, 1], b"Unauthorized"].concat();
-        receive(&mut echo, 200 * MS, server(), &error);
+        deliver(&mut echo, 200 * MS, server(), &error);
         for due in [700, 1_700, 3_700, 7_700] {
             poll(&mut echo, due * MS);
         }

@@ -4,15 +4,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
-use test_support::recording_sink;
+use test_support::node_driver::deliver_batch;
+use test_support::recording_sink::RecordingSink;
 
 use jamjam_core::echo::{AdmissionConfig, BufferLimits, Counters, EchoConfig, EchoServer};
 use jamjam_core::memory_budget::MemoryBudget;
-use jamjam_core::node::{Node, Receive, SendStatus};
+use jamjam_core::node::{Node, SendStatus};
 use jamjam_core::time::Time;
 use proptest::prelude::*;
-
-use recording_sink::RecordingSink;
 
 /// A client on loopback.
 fn client(number: u8) -> SocketAddr {
@@ -47,10 +46,7 @@ fn receive(echo: &mut EchoServer, source: SocketAddr, contents: &[u8], segment_s
     for audio in contents.chunks_mut(segment_size).filter(|packet| packet[1] == 1) {
         audio[2..6].copy_from_slice(&SEQUENCE.fetch_add(1, Ordering::Relaxed).to_be_bytes());
     }
-    echo.on_datagram(
-        Time::ZERO,
-        &[Receive { source, dst_ip: Some(source.ip()), received_at: Time::ZERO, contents: &contents, segment_size }],
-    );
+    deliver_batch(echo, 0, (source, Some(source.ip())), &contents, segment_size);
 }
 
 fn drain(echo: &mut EchoServer) -> usize {
@@ -253,7 +249,7 @@ proptest! {
                 4 => SocketAddr::from(([192, 0, 2, 16], 5_000)),
                 number => client(number),
             };
-            echo.on_datagram(now, &[Receive { source: from, dst_ip: Some(from.ip()), received_at: now, contents: &bytes, segment_size: stride }]);
+            deliver_batch(&mut echo, now.as_nanos(), (from, Some(from.ip())), &bytes, stride);
             sent += bytes.len().div_ceil(stride).max(1) as u64;
             prop_assert_eq!(arrived(&counters), sent);
 

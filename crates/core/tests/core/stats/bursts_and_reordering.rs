@@ -51,7 +51,7 @@ type Row = (&'static [(u64, u64)], &'static [(u64, u64, i64)]);
 
 #[test]
 fn extent_and_late_time_offset_count_from_the_first_overtaking_packet() {
-    let rows: [Row; 5] = [
+    let rows: [Row; 7] = [
         // Packets 5 to 8 overtake packet 4, which arrives at 210 ms. Packet 5 arrives first, at 148 ms (RFC 4737, sections 4.2 and 4.3).
         (
             &[(1, 68), (2, 88), (3, 108), (5, 148), (6, 168), (7, 188), (8, 208), (4, 210), (9, 228), (10, 248)],
@@ -71,6 +71,9 @@ fn extent_and_late_time_offset_count_from_the_first_overtaking_packet() {
         (&[(0, 0), (2, 1), (3, 2), (5, 3), (6, 4), (4, 5)], &[(4, 2, 2)]),
         // Packet 1 is late. The first packet that overtook it is packet 2.
         (&[(0, 0), (2, 1), (3, 2), (5, 3), (6, 4), (1, 5)], &[(1, 4, 4)]),
+        // A gap alone is no reordering, and the last possible index cannot be overtaken.
+        (&[(0, 0), (1, 1), (5, 2), (6, 3), (9, 4)], &[]),
+        (&[(u64::MAX - 1, 0), (u64::MAX, 1), (7, 2)], &[(7, 2, 2)]),
     ];
     for (arrivals, expected) in rows {
         assert_eq!(overtaken(arrivals), expected, "{arrivals:?}");

@@ -133,23 +133,16 @@ fn percentile_is_hidden_until_there_are_enough_values() {
 }
 
 #[test]
-fn empty_histogram_has_no_figures() {
-    let empty = Histogram::default();
-    assert_eq!((empty.count(), empty.min(), empty.max(), empty.mean()), (0, None, None, None));
-    assert_eq!((empty.percentile(0.5), empty.percentile_if_enough(0.5)), (None, None));
-    assert_eq!(empty.bars(10, 0), []);
-}
-
-#[test]
-fn cleared_histogram_is_empty() {
-    let mut histogram = histogram(&[1, -5_000, 7_000_000]);
-    histogram.clear();
-    assert_eq!(
-        (histogram.count(), histogram.min(), histogram.mean(), histogram.percentile(0.5)),
-        (0, None, None, None)
-    );
-    histogram.record(3);
-    assert_eq!((histogram.count(), histogram.percentile(0.5), histogram.max()), (1, Some(3), Some(3)));
+fn empty_or_cleared_histogram_has_no_figures() {
+    let mut cleared = histogram(&[1, -5_000, 7_000_000]);
+    cleared.clear();
+    for empty in [&Histogram::default(), &cleared] {
+        assert_eq!((empty.count(), empty.min(), empty.max(), empty.mean()), (0, None, None, None));
+        assert_eq!((empty.percentile(0.5), empty.percentile_if_enough(0.5)), (None, None));
+        assert_eq!(empty.bars(10, 0), []);
+    }
+    cleared.record(3);
+    assert_eq!((cleared.count(), cleared.percentile(0.5), cleared.max()), (1, Some(3), Some(3)));
 }
 
 #[test]

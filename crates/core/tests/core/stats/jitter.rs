@@ -1,6 +1,6 @@
-//! Jitter and reordering compared with their RFCs, and pacing compared with numbers calculated by hand.
+//! Jitter compared with its RFC, and pacing compared with numbers calculated by hand.
 
-use jamjam_core::stats::{FinalOutcome, Jitter, PacingStats, Reordering, StreamStats};
+use jamjam_core::stats::{FinalOutcome, Jitter, PacingStats, StreamStats};
 use jamjam_core::time::Time;
 use proptest::prelude::*;
 
@@ -55,23 +55,6 @@ proptest! {
         prop_assert!(near(jitter.max(), exact.iter().copied().fold(0.0, f64::max)));
         prop_assert!(near(Some(jitter.estimate()), *exact.last().unwrap()));
     }
-}
-
-fn reordered(arrivals: &[u64]) -> Vec<u64> {
-    let mut reordering = Reordering::default();
-    arrivals.iter().copied().filter(|index| reordering.on_arrival(*index, Time::ZERO).is_some()).collect()
-}
-
-#[test]
-fn overtaken_packet_is_reordered_and_overtaking_packets_are_not() {
-    // Packet 4 arrives after 5 to 8, when the next expected number is 9. Only packet 4 is below this number and therefore reordered (RFC
-    // 4737, section 3.3).
-    assert_eq!(reordered(&[1, 2, 3, 5, 6, 7, 8, 4, 9, 10]), [4]);
-    assert_eq!(reordered(&[3, 2, 1, 0, 4]), [2, 1, 0]);
-    assert_eq!(reordered(&[0, 1, 5, 6, 9]), [0u64; 0], "a gap alone is no reordering");
-    assert_eq!(reordered(&[u64::MAX - 1, u64::MAX, 7]), [7], "the last possible index cannot be overtaken");
-    // Packet 5 overtakes three packets, and each of the three is reordered.
-    assert_eq!(reordered(&[0, 5, 1, 2, 3, 6]), [1, 2, 3]);
 }
 
 const SECOND: u64 = 1_000_000_000;

@@ -82,20 +82,6 @@ fn signed_answer_has_the_golden_bytes() {
     assert_eq!(agreement.answer[12..], bytes(&golden["unsigned"], "server"));
 }
 
-#[test]
-fn unusable_keys_are_refused() {
-    let vectors = vectors();
-    let golden = &vectors["key_exchange"];
-    let (entropy, link_key) = (key(&golden["server"], "ephemeral_private").into(), LinkKey::from_seed(&[1; 32]));
-    let low_order = list(golden, "low_order_ephemeral_keys_refused");
-    for refused in low_order {
-        let refused = key(&serde_json::json!({ "key": refused }), "key");
-        assert!(exchange(half(refused), &entropy, &link_key).is_none(), "{refused:02x?}");
-    }
-    let own = PublicHalf::parse(&bytes(golden, "own_key_played_back_refused")).expect("a half");
-    assert!(exchange(own, &entropy, &link_key).is_none());
-}
-
 proptest! {
     #[test]
     fn any_flipped_bit_is_refused_and_leaves_the_window_unchanged(

@@ -189,6 +189,15 @@ fn audio_starts_at_sequence_0_in_stereo_after_the_first_opened_packet() {
     assert_eq!((audio.ip_bytes, run.stray), (28 + 12 + 8 + 16 + 16, 0));
 }
 
+/// Delivers a datagram once with each of its bits flipped.
+fn deliver_flipped(node: &mut Prober, at: u64, datagram: &[u8]) {
+    for bit in 0..datagram.len() * 8 {
+        let mut flipped = datagram.to_vec();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        deliver(node, at, peer(), &flipped);
+    }
+}
+
 #[test]
 fn packet_with_any_flipped_bit_neither_settles_the_link_nor_counts() {
     let mut node = client(link_config(3, None));
@@ -198,23 +207,13 @@ fn packet_with_any_flipped_bit_neither_settles_the_link_nor_counts() {
     deliver(&mut node, 0, peer(), &server.control());
     poll(&mut node, 0);
     for kind in [KEEPALIVE, AUDIO] {
-        let sealed = server.seal(kind, 1, 0, &[9; 16]);
-        for bit in 0..sealed.len() * 8 {
-            let mut flipped = sealed.clone();
-            flipped[bit / 8] ^= 1 << (bit % 8);
-            deliver(&mut node, MS, peer(), &flipped);
-        }
+        deliver_flipped(&mut node, MS, &server.seal(kind, 1, 0, &[9; 16]));
     }
     assert!(poll(&mut node, MS).iter().all(|datagram| datagram[1] == CONTROL || datagram[1] == KEEPALIVE));
     deliver(&mut node, 2 * MS, peer(), &server.seal(KEEPALIVE, 1, 0, b""));
     assert_eq!(poll(&mut node, 2 * MS)[0][1], AUDIO);
     // Also on the settled link: AUDIO 0 with one flipped bit is not a damaged reply.
-    let reply = server.seal(AUDIO, 0, 0, &[9; 16]);
-    for bit in 0..reply.len() * 8 {
-        let mut flipped = reply.clone();
-        flipped[bit / 8] ^= 1 << (bit % 8);
-        deliver(&mut node, 3 * MS, peer(), &flipped);
-    }
+    deliver_flipped(&mut node, 3 * MS, &server.seal(AUDIO, 0, 0, &[9; 16]));
     let run = finish(node);
     let (audio, link) = (run.audio.expect("AUDIO").stats, run.link.expect("a link"));
     assert_eq!((audio.returned, audio.damaged, audio.unmatched), (0, 0, 0));

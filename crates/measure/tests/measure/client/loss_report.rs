@@ -146,13 +146,13 @@ fn server_that_reports_no_trustworthy_counts_gets_no_second_request() {
         answer[3] -= 8;
         answer
     };
-    for (before, has_address) in [(without_counts as fn(&[u8]) -> Vec<u8>, true), (without_fingerprint, true)] {
+    for before in [without_counts as fn(&[u8]) -> Vec<u8>, without_fingerprint] {
         let mut node = prober_after_pings(2, before, |n| n == 0);
         assert_eq!(run_to_end(&mut node, |_| panic!("a request")), (vec![], 2_012 * MS));
         let run = run(node);
         assert_eq!(split(&run, StreamKind::Ping), None);
         let report = run.loss_report.expect("a report");
-        assert_eq!((report.response_received, report.mapped_address.is_some()), (true, has_address));
+        assert!(report.response_received && report.mapped_address.is_some());
     }
 }
 

@@ -14,7 +14,10 @@ mod wait_for;
 use std::time::Duration;
 
 use jamjam_core::node::Node;
-use jamjam_measure::client::{ClientNode, ProbeConfig, ProbeWorkload, Prober, RunConfig, StreamKind};
+use jamjam_measure::client::{
+    AudioSender, AudioStreamConfig, AudioWorkload, ClientNode, PayloadSource, ProbeConfig, ProbeWorkload, Prober,
+    RunConfig, StreamKind,
+};
 use test_support::node_driver::{deadline, peer, poll};
 
 /// A run configuration with a timeout of two seconds and expected replies. All other fields have their defaults.
@@ -36,6 +39,12 @@ pub(crate) fn run_config(evaluated_stream: StreamKind) -> RunConfig {
 fn prober(config: RunConfig, count: Option<u64>, interval: Duration) -> Prober {
     let probe_config = ProbeConfig { stream_kind: config.evaluated_stream, count, interval, payload_len: 64 };
     ClientNode::new(config, ProbeWorkload::new(probe_config), Box::new(()))
+}
+
+/// A mono sender at 48 kHz.
+fn sender<S: PayloadSource>(first_sequence: u32, frame_samples: u32, source: S) -> AudioSender<S> {
+    let form = AudioStreamConfig { sample_rate: 48_000, channels: 1, frame_samples, first_sequence };
+    ClientNode::new(run_config(StreamKind::Audio), AudioWorkload::new(form, Box::new(source)), Box::new(()))
 }
 
 /// The interval of most tests.

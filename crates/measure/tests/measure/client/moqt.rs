@@ -9,7 +9,7 @@ use jamjam_measure::client::{
     PacketObserver, PacketOutcome, RunKind, RunResults, StopSignal,
 };
 use jamjam_moqt::client::{FramePayload, MoqtClientConfig as Sending, MoqtClientEvent, MoqtRunOutcome};
-use jamjam_moqt::{MoqtVersion, Transport, error_code};
+use jamjam_moqt::{MoqtVersion, Transport};
 
 use test_support::joined_peers::{JoinedPeers, Plan};
 
@@ -143,7 +143,9 @@ fn frames_under_way_at_an_interruption_are_in_flight() {
     let by_us = MoqtRunOutcome::Closed { code: 0, reason: "interrupted".to_owned(), closed_locally: true };
     // A frame without an echo is lost if it was sent at least 2,050 ms before the interruption. These 2,050 ms are the smallest round trip
     // plus the timeout. A frame sent less than 2,050 ms before the interruption counts as in flight if its echo is missing.
-    let run = tracker.end(3_051, by_us, Some(StopSignal::Interrupt));
+    let mut lines = Lines::default();
+    let run = tracker.closing(3_051, by_us, Some(StopSignal::Interrupt), &mut lines);
+    assert_eq!(lines.0, [(1, PacketOutcome::Lost), (2, PacketOutcome::InFlight)]);
     assert_eq!(counts(run.ping.as_ref().unwrap()), [4, 2, 1, 0, 1, 0, 0, 0, 0]);
     let moqt = run.moqt.unwrap();
     assert_eq!((moqt.groups.returned, moqt.groups.lost, moqt.groups.in_flight(), moqt.failure), (2, 1, 1, None));
@@ -300,28 +302,4 @@ fn frames_skipped_after_a_pause_are_not_sent_and_have_no_round_trip() {
     let frames = run.ping.expect("frames");
     assert_eq!((frames.sent, frames.not_sent, frames.returned, frames.rtt.count()), (3, 4, 3, 2));
     assert_eq!((frames.rtt.max(), frames.reordered), (Some(5_000_000), 0));
-}
-
-#[test]
-fn frames_sent_just_before_the_end_are_in_flight() {
-    let sending =
-        Sending { group_count: None, group_interval: 1_000 * MS, reply_timeout: 2_000 * MS, ..Sending::default() };
-    let mut peers = JoinedPeers::new(Plan { sending, ..Plan::default() });
-    peers.client_is_slow = true;
-    // Groups are sent at 50, 1,050, 2,050, 3,050 and 4,050 ms.
-    peers.until(Time::from_millis(4_100));
-    let now = peers.now;
-    peers.client.update(now, |session| session.close(error_code::NO_ERROR, "interrupted"));
-    peers.finish();
-    let mut outcomes = Lines::default();
-    tracked(&peers.events, 1).into_results(Some(StopSignal::Interrupt), &mut outcomes);
-    // At 4,100 ms, the group sent at 2,050 ms has exceeded the timeout of 2,000 ms. Therefore, this group is lost and not in flight.
-    let expected = [
-        PacketOutcome::Lost,
-        PacketOutcome::Lost,
-        PacketOutcome::Lost,
-        PacketOutcome::InFlight,
-        PacketOutcome::InFlight,
-    ];
-    assert_eq!(outcomes.0, (0..5).zip(expected).collect::<Vec<_>>());
 }

@@ -9,9 +9,7 @@ use test_support::stun;
 use jamjam_core::node::{Node, Receive};
 use jamjam_core::stats::StreamStats;
 use jamjam_core::time::{Pause, Time};
-use jamjam_measure::client::{
-    AudioStreamConfig, AudioWorkload, ClientNode, PayloadSource, Prober, RunConfig, RunResults, SourcePoll, StreamKind,
-};
+use jamjam_measure::client::{AudioSender, PayloadSource, Prober, RunConfig, RunResults, SourcePoll, StreamKind};
 
 use super::run_config;
 
@@ -117,11 +115,9 @@ impl PayloadSource for Numbered {
 }
 
 /// A sender of `packets` packets, one each millisecond, and the number of ready packets.
-fn sender(packets: u32) -> (ClientNode<AudioWorkload<Numbered>>, Rc<Cell<u32>>) {
+fn sender(packets: u32) -> (AudioSender<Numbered>, Rc<Cell<u32>>) {
     let ready = Rc::new(Cell::new(u32::MAX));
-    let config = AudioStreamConfig { sample_rate: 48_000, channels: 1, frame_samples: 48, first_sequence: 7 };
-    let workload = AudioWorkload::new(config, Box::new(Numbered(0, packets, Rc::clone(&ready))));
-    (ClientNode::new(run_config(StreamKind::Audio), workload, Box::new(())), ready)
+    (super::sender(7, 48, Numbered(0, packets, Rc::clone(&ready))), ready)
 }
 
 /// Sequence number, timestamp and packet number of each AUDIO packet.

@@ -2,21 +2,12 @@
 
 use jamjam_core::time::Time;
 use jamjam_measure::client::{Prober, StreamKind};
-use test_support::node_driver::{MS, deadline, deliver, header, peer, poll, pong};
+use test_support::node_driver::{MS, deliver, header, peer, poll, pong};
 
 use super::{INTERVAL, follow, run_config};
 
 fn prober(stream_kind: StreamKind, count: Option<u64>) -> Prober {
     super::prober(run_config(stream_kind), count, INTERVAL)
-}
-
-#[test]
-fn late_poll_catches_up_and_does_not_shift_the_schedule() {
-    let mut node = prober(StreamKind::Keepalive, Some(6));
-    assert_eq!(poll(&mut node, 0).len(), 1);
-    // The packets due at 10, 20 and 30 ms are sent, because they are overdue by at most 50 ms.
-    assert_eq!(poll(&mut node, 35 * MS).len(), 3);
-    assert_eq!(deadline(&node), Some(40 * MS));
 }
 
 #[test]

@@ -9,11 +9,9 @@ use test_support::recording_sink::RecordingSink;
 
 use jamjam_core::node::{Node, SendStatus};
 use jamjam_core::time::Time;
-use jamjam_measure::client::{
-    AudioSender, AudioStreamConfig, AudioWorkload, ClientNode, PayloadSource, SourcePoll, StreamKind,
-};
+use jamjam_measure::client::{AudioSender, PayloadSource, SourcePoll};
 
-use super::{follow, run_config};
+use super::follow;
 
 /// Packets with the listed lengths, each filled with its number. The first packet has number 0. A packet is available if its number is less
 /// than `ready`.
@@ -39,16 +37,7 @@ impl PayloadSource for ListedPackets {
 /// available packets.
 fn sender(first_sequence: u32, packets: Vec<usize>) -> (AudioSender<ListedPackets>, Rc<Cell<usize>>) {
     let ready = Rc::new(Cell::new(usize::MAX));
-    let audio_config = AudioStreamConfig { sample_rate: 48_000, channels: 1, frame_samples: 96, first_sequence };
-    let source = ListedPackets { packets, next: 0, ready: Rc::clone(&ready) };
-    (
-        ClientNode::new(
-            run_config(StreamKind::Audio),
-            AudioWorkload::new(audio_config, Box::new(source)),
-            Box::new(()),
-        ),
-        ready,
-    )
+    (super::sender(first_sequence, 96, ListedPackets { packets, next: 0, ready: Rc::clone(&ready) }), ready)
 }
 
 fn of_kind(left: &[(u64, Vec<u8>)], kind: u8) -> Vec<(u64, Vec<u8>)> {
@@ -151,12 +140,7 @@ fn late_end_of_the_source_is_no_underrun() {
             }
         }
     }
-    let audio_config = AudioStreamConfig { sample_rate: 48_000, channels: 1, frame_samples: 96, first_sequence: 0 };
-    let mut node = ClientNode::new(
-        run_config(StreamKind::Audio),
-        AudioWorkload::new(audio_config, Box::new(Slow(0))),
-        Box::new(()),
-    );
+    let mut node = super::sender(0, 96, Slow(0));
     assert_eq!(of_kind(&follow(&mut node, 0, 20 * MS), 1).len(), 1);
     let audio = node.into_results("", Some(Time::from_millis(20)), &mut ()).audio.expect("a sender has audio");
     assert_eq!((audio.stats.sent, audio.underruns), (1, 0));

@@ -1,7 +1,6 @@
 //! The jitter-buffer table, compared with a replay of all packets.
 
 use jamjam_core::stats::{FinalOutcome, StreamStats};
-use jamjam_core::time::Time;
 use jamjam_measure::client::{AudioResults, RunResults, StreamKind};
 use jamjam_measure::report::limits::Limits;
 use jamjam_measure::report::{Report, text};
@@ -10,16 +9,8 @@ use serde_json::Value;
 use super::runs::{MS, probe, send};
 use test_support::rng::Rng;
 
-fn stream(mut stats: StreamStats, outcomes: &[FinalOutcome]) -> StreamStats {
-    let at = |n: usize| Time::from_millis(10 * n as u64);
-    for (n, outcome) in outcomes.iter().enumerate() {
-        stats.on_sent(at(n));
-        if let FinalOutcome::Returned { rtt } = outcome {
-            stats.on_return(at(n), *rtt);
-        }
-    }
-    outcomes.iter().enumerate().for_each(|(n, outcome)| stats.on_settled(at(n), *outcome));
-    stats
+fn stream(stats: StreamStats, outcomes: &[FinalOutcome]) -> StreamStats {
+    super::time_series::stream(stats, outcomes.len() as u64, |n| outcomes[n as usize])
 }
 
 fn table(run: &RunResults) -> Value {

@@ -21,8 +21,7 @@ use jamjam_measure::report::{Report, json, text};
 use serde_json::{Value, json};
 use test_support::snapshot;
 
-use super::runs::machine::machine;
-use super::runs::{MS, all_lost, document, link, moqt, probe, report, stream, websocket};
+use super::runs::{self, MS, all_lost, document, machine, probe, report, stream};
 
 const MEASURING: &str = include_str!("../../../../../docs/measuring.md");
 const SCHEMA: &str = include_str!("../../../../../docs/report.schema.json");
@@ -225,9 +224,9 @@ pub(super) fn runs() -> Vec<(&'static str, RunResults)> {
         ("nothing at all", RunResults::new(RunKind::Probe, "", StreamKind::Keepalive)),
         ("hold unknown", RunResults { audio: Some(unknown_server_delay), ping: None, ..run_without_anomalies() }),
     ];
-    runs.extend(websocket::websocket_runs());
-    runs.extend(moqt::moqt_runs());
-    runs.extend(link::link_runs());
+    runs.extend(runs::websocket_runs());
+    runs.extend(runs::moqt_runs());
+    runs.extend(runs::link_runs());
     runs
 }
 
@@ -448,15 +447,15 @@ fn figures_of_devices_and_audio_quality_match_their_snapshots() {
 
 #[test]
 fn figures_of_connections_and_servers_match_their_snapshots() {
-    assert_report("link", &link::all_counts());
-    assert_report("moqt", &moqt::all_kinds());
-    assert_report("websocket", &websocket::websocket_runs()[0].1);
+    assert_report("link", &runs::link_with_all_counts());
+    assert_report("moqt", &runs::moqt_with_all_kinds());
+    assert_report("websocket", &runs::websocket_runs()[0].1);
     assert_report("loss-report", &reported());
     assert_report(
         "loss-report-without-a-response",
         &RunResults { loss_report: Some(LossReport::default()), ..reported() },
     );
-    for (name, run) in link::link_runs().into_iter().skip(2) {
+    for (name, run) in runs::link_runs().into_iter().skip(2) {
         let report = report(&run);
         assert_eq!(report.verdict.reasons, ["no encrypted link within 5s"], "{name}");
         assert_eq!((report.warnings.len(), report.warnings[0].code), (1, "connection_failure"), "{name}");

@@ -9,10 +9,10 @@ use jamjam_core::echo::EchoServer;
 use jamjam_core::node::{Node, Receive, TransmitSink};
 use jamjam_core::time::Time;
 use jamjam_measure::client::{
-    self, AudioSender, PacketEvent, PacketObserver, PayloadSource, Prober, RecordedPacket, SourcePoll, StreamKind,
+    AudioSender, PacketEvent, PacketObserver, PacketOutcome, PayloadSource, Prober, RecordedPacket, SourcePoll,
 };
 
-use super::reference_counts::{Line, Outcome, Stream};
+use super::reference_counts::Line;
 
 /// One node of a simulation.
 pub(crate) enum Participant {
@@ -83,32 +83,13 @@ impl PacketObserver for OutcomeRecorder {
     fn on_packet(&mut self, PacketEvent { packet: fact, .. }: PacketEvent<'_>) {
         let ns = |time: Time| time.as_nanos() as i64;
         let line = Line {
-            stream: stream(fact.stream),
+            stream: fact.stream,
             sequence: fact.sequence,
-            sent: if fact.outcome == client::PacketOutcome::NotSent { 0 } else { ns(fact.sent_at) },
+            sent: if fact.outcome == PacketOutcome::NotSent { 0 } else { ns(fact.sent_at) },
             received_at: fact.received_at.map(ns),
-            packet_outcome: match fact.outcome {
-                client::PacketOutcome::Returned => Outcome::Returned,
-                client::PacketOutcome::Duplicate => Outcome::Duplicate,
-                client::PacketOutcome::Damaged => Outcome::Damaged,
-                client::PacketOutcome::Lost => Outcome::Lost,
-                client::PacketOutcome::InFlight => Outcome::InFlight,
-                client::PacketOutcome::NotSent => Outcome::NotSent,
-                client::PacketOutcome::DroppedByThisHost | client::PacketOutcome::DroppedByServerHost => {
-                    panic!("no receive buffer is full")
-                }
-            },
+            packet_outcome: fact.outcome,
         };
         self.0.lock().expect("no thread panics with the lock").push(line);
         self.1.lock().expect("no thread panics with the lock").push(fact);
-    }
-}
-
-/// Converts the client's `StreamKind` to the corresponding `Stream` of `reference_counts`.
-pub(crate) fn stream(kind: StreamKind) -> Stream {
-    match kind {
-        StreamKind::Audio => Stream::Audio,
-        StreamKind::Ping => Stream::Ping,
-        StreamKind::Keepalive => Stream::Keepalive,
     }
 }

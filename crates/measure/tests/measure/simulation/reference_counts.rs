@@ -1,45 +1,25 @@
 //! Computes the expected numbers of a run as `docs/measuring.md` defines them. After the run, the numbers are computed from the complete
-//! log with vectors and sorts. The computation follows only the text of that page and uses none of the code under test.
+//! log with vectors and sorts. The computation follows only the text of that page and uses
+//! nothing of the code under test but the names of streams and outcomes.
 
-use std::collections::HashSet;
 use std::net::SocketAddr;
+
+use jamjam_measure::client::{PacketOutcome, StreamKind};
 
 use super::log::Event;
 
 /// A reply can match only one of the last 262,144 packets of its stream.
 const WINDOW: usize = 262_144;
 
-/// The three streams.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Stream {
-    Audio,
-    Ping,
-    Keepalive,
-}
-
-/// Every stream, in the order of `ReferenceCounts`.
-pub(crate) const STREAMS: [Stream; 3] = [Stream::Audio, Stream::Ping, Stream::Keepalive];
-
-/// The outcome of a packet, or of a reply to a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Outcome {
-    Returned,
-    Duplicate,
-    Damaged,
-    Lost,
-    InFlight,
-    /// The time of sending is 0.
-    NotSent,
-}
-
 /// One line of `--json-lines`. Times are in nanoseconds of the run's clock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Line {
-    pub(crate) stream: Stream,
+    pub(crate) stream: StreamKind,
     pub(crate) sequence: u32,
+    /// 0 for a packet that was not sent.
     pub(crate) sent: i64,
     pub(crate) received_at: Option<i64>,
-    pub(crate) packet_outcome: Outcome,
+    pub(crate) packet_outcome: PacketOutcome,
 }
 
 /// The configuration of the run, and the time of its end. Times are in nanoseconds.
@@ -102,7 +82,7 @@ pub(crate) struct StreamCounts {
 /// All numbers of one run.
 #[derive(Debug)]
 pub(crate) struct ReferenceCounts {
-    /// In the order of [`STREAMS`].
+    /// In the order of [`StreamKind::ALL`].
     pub(crate) counts: [StreamCounts; 3],
     pub(crate) stray: u64,
     /// The time of the first reply, if `--wait-for` is given.
@@ -113,13 +93,14 @@ pub(crate) struct ReferenceCounts {
 }
 
 impl ReferenceCounts {
-    pub(crate) fn of(&self, stream: Stream) -> &StreamCounts {
+    pub(crate) fn of(&self, stream: StreamKind) -> &StreamCounts {
         &self.counts[stream as usize]
     }
 
     /// The smallest AUDIO echo time minus the smallest LATENCY_PING round trip in the run, at least 0. `None` if either is missing.
     pub(crate) fn estimated_server_delay(&self) -> Option<i64> {
-        let difference = self.of(Stream::Audio).smallest_round_trip()? - self.of(Stream::Ping).smallest_round_trip()?;
+        let difference =
+            self.of(StreamKind::Audio).smallest_round_trip? - self.of(StreamKind::Ping).smallest_round_trip?;
         Some(difference.max(0))
     }
 }
@@ -127,10 +108,6 @@ impl ReferenceCounts {
 impl StreamCounts {
     pub(crate) fn round_trips(&self) -> Vec<i64> {
         self.returns.iter().map(|(left, arrived)| arrived - left).collect()
-    }
-
-    pub(crate) fn smallest_round_trip(&self) -> Option<i64> {
-        self.smallest_round_trip
     }
 }
 
@@ -144,30 +121,30 @@ fn big_endian(bytes: &[u8]) -> u32 {
 }
 
 /// The stream of a sent packet, and its number in the stream.
-pub(crate) fn sent_packet(bytes: &[u8]) -> Option<(Stream, u32)> {
+pub(crate) fn sent_packet(bytes: &[u8]) -> Option<(StreamKind, u32)> {
     match packet_type(bytes)? {
-        1 => Some((Stream::Audio, big_endian(&bytes[2..6]))),
-        4 => Some((Stream::Keepalive, big_endian(&bytes[2..6]))),
-        5 => Some((Stream::Ping, big_endian(&bytes[20..24]))),
+        1 => Some((StreamKind::Audio, big_endian(&bytes[2..6]))),
+        4 => Some((StreamKind::Keepalive, big_endian(&bytes[2..6]))),
+        5 => Some((StreamKind::Ping, big_endian(&bytes[20..24]))),
         _ => None,
     }
 }
 
 /// The stream and number of the packet that this packet answers. A pong may be too short to contain a number.
-fn answer(bytes: &[u8]) -> Option<(Stream, Option<u32>)> {
+fn answer(bytes: &[u8]) -> Option<(StreamKind, Option<u32>)> {
     match packet_type(bytes)? {
-        1 => Some((Stream::Audio, Some(big_endian(&bytes[2..6])))),
-        4 => Some((Stream::Keepalive, Some(big_endian(&bytes[2..6])))),
-        6 => Some((Stream::Ping, (bytes.len() >= 24).then(|| big_endian(&bytes[20..24])))),
+        1 => Some((StreamKind::Audio, Some(big_endian(&bytes[2..6])))),
+        4 => Some((StreamKind::Keepalive, Some(big_endian(&bytes[2..6])))),
+        6 => Some((StreamKind::Ping, (bytes.len() >= 24).then(|| big_endian(&bytes[20..24])))),
         _ => None,
     }
 }
 
 /// Whether a reply is intact, as the last column of the first table in `docs/measuring.md` defines it.
-fn is_intact(stream: Stream, sent: &[u8], received_at: &[u8]) -> bool {
+fn is_intact(stream: StreamKind, sent: &[u8], received_at: &[u8]) -> bool {
     match stream {
-        Stream::Audio | Stream::Keepalive => sent == received_at,
-        Stream::Ping => sent[12..24] == received_at[12..24],
+        StreamKind::Audio | StreamKind::Keepalive => sent == received_at,
+        StreamKind::Ping => sent[12..24] == received_at[12..24],
     }
 }
 
@@ -182,7 +159,7 @@ pub(crate) fn count(config: &ReferenceConfig, log: &[Event]) -> ReferenceCounts 
     // With `--wait-for`, counting starts after the first reply.
     let begin = first.map_or(0, |first| first.map_or(log.len(), |i| i + 1));
     let (before, counted) = log.split_at(begin);
-    let keepalives: HashSet<_> = before
+    let keepalives: Vec<_> = before
         .iter()
         .filter_map(|event| match event {
             Event::Sent { bytes, .. } => sent_packet(bytes),
@@ -228,7 +205,7 @@ pub(crate) fn count(config: &ReferenceConfig, log: &[Event]) -> ReferenceCounts 
             }
         }
     }
-    for stream in STREAMS {
+    for stream in StreamKind::ALL {
         let counts = &mut counts[stream as usize];
         close(config, stream, &packets[stream as usize], counts, &mut numbers.lines);
     }
@@ -238,22 +215,22 @@ pub(crate) fn count(config: &ReferenceConfig, log: &[Event]) -> ReferenceCounts 
 
 /// Counts a reply to a known packet.
 fn arrive(
-    stream: Stream,
+    stream: StreamKind,
     packet: &mut Packet<'_>,
     index: usize,
     at: i64,
     bytes: &[u8],
     counts: &mut [StreamCounts; 3],
-) -> Outcome {
+) -> PacketOutcome {
     let own = &mut counts[stream as usize];
     if packet.intact_at.is_some() {
         own.duplicated += 1;
-        return Outcome::Duplicate;
+        return PacketOutcome::Duplicate;
     }
     if !is_intact(stream, packet.bytes, bytes) {
         own.damaged_copies += 1;
         packet.damaged_copies += 1;
-        return Outcome::Damaged;
+        return PacketOutcome::Damaged;
     }
     packet.intact_at = Some(at);
     own.returned += 1;
@@ -262,20 +239,20 @@ fn arrive(
     own.reordered += u64::from(own.newest_returned > Some(index));
     own.order.push(index);
     own.newest_returned = own.newest_returned.max(Some(index));
-    Outcome::Returned
+    PacketOutcome::Returned
 }
 
 /// Decides the outcomes that depend on the end of the run.
 fn close(
     config: &ReferenceConfig,
-    stream: Stream,
+    stream: StreamKind,
     packets: &[Packet<'_>],
     counts: &mut StreamCounts,
     lines: &mut Vec<Line>,
 ) {
-    let expected = counts.smallest_round_trip().unwrap_or(match stream {
-        Stream::Audio if config.answers_expected => config.expected_server_delay,
-        Stream::Audio | Stream::Ping | Stream::Keepalive => 0,
+    let expected = counts.smallest_round_trip.unwrap_or(match stream {
+        StreamKind::Audio if config.answers_expected => config.expected_server_delay,
+        StreamKind::Audio | StreamKind::Ping | StreamKind::Keepalive => 0,
     });
     counts.left = packets.iter().map(|packet| packet.left).collect();
     counts.losses = vec![false; packets.len()];
@@ -290,7 +267,7 @@ fn close(
         sequence: packet.number,
         sent: 0,
         received_at: None,
-        packet_outcome: Outcome::NotSent,
+        packet_outcome: PacketOutcome::NotSent,
     }));
     for (index, packet) in
         packets.iter().enumerate().filter(|(_, packet)| packet.intact_at.is_none() && !packet.refused)
@@ -302,13 +279,14 @@ fn close(
         let left_the_window = packets.len() - 1 - index >= WINDOW;
         let deadline = packet.left + expected + config.timeout;
         let undecided = !left_the_window && config.interrupted.is_some_and(|at| at < deadline);
-        let packet_outcome = if !config.answers_expected || undecided { Outcome::InFlight } else { Outcome::Lost };
-        counts.losses[index] = packet_outcome == Outcome::Lost;
-        if packet_outcome == Outcome::InFlight {
+        let packet_outcome =
+            if !config.answers_expected || undecided { PacketOutcome::InFlight } else { PacketOutcome::Lost };
+        counts.losses[index] = packet_outcome == PacketOutcome::Lost;
+        if packet_outcome == PacketOutcome::InFlight {
             counts.first_in_flight.get_or_insert(index);
         }
-        counts.lost += u64::from(packet_outcome == Outcome::Lost);
-        counts.in_flight += u64::from(packet_outcome == Outcome::InFlight);
+        counts.lost += u64::from(packet_outcome == PacketOutcome::Lost);
+        counts.in_flight += u64::from(packet_outcome == PacketOutcome::InFlight);
         lines.push(Line { stream, sequence: packet.number, sent: packet.left, received_at: None, packet_outcome });
     }
 }

@@ -1,16 +1,15 @@
-//! What happens in a simulation: clients and the embedding application act, posts arrive over HTTP, and time passes.
+//! What clients do in a simulation.
 
 use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::json;
 
-use crate::test_hub::ms;
-
 /// Number of connection slots.
 pub(crate) const SLOTS: usize = 24;
 /// Names of broadcast rooms and of WebRTC rooms. `1111` and `2222` are also codes of control surface rooms.
 const ROOMS: [&str; 4] = ["radio", "lobby", "1111", "2222"];
-const CODES: [&str; 3] = ["1111", "2222", "3333"];
+/// The control surface rooms, which are open throughout.
+pub(crate) const CODES: [&str; 3] = ["1111", "2222", "3333"];
 const USERS: [&str; 4] = ["u0", "u1", "u2", "u3"];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,15 +32,15 @@ impl ClientDialect {
     /// The messages of a client: those of its dialect, and some that its dialect ignores.
     pub(crate) fn messages(self) -> &'static [Message] {
         use Message::{
-            Ack, Chat, CreateRoom, JoinCode, JoinRoom, Leave, LeaveRoom, ListRooms, Offer, Param, Participants, Post,
-            Relay, Sync, Update, UpdatePeerInfo,
+            Ack, Chat, CreateRoom, JoinCode, JoinRoom, Leave, LeaveRoom, ListRooms, Offer, Param, Participants, Relay,
+            Sync, Update, UpdatePeerInfo,
         };
         match self {
             Self::Undecided => &[CreateRoom, JoinRoom, JoinRoom, JoinCode, JoinCode, JoinCode, Offer],
             Self::Jamjam => &[CreateRoom, JoinRoom, JoinRoom, LeaveRoom, ListRooms, UpdatePeerInfo, Chat, Chat, Sync],
             Self::Bbx => &[JoinCode, JoinCode, Param, Param, Param, Sync, Leave, Chat],
             Self::WebRtc => &[Offer, Offer, Update, Participants, Chat],
-            Self::Broadcast => &[Relay, Post, Post, Ack],
+            Self::Broadcast => &[Relay, Relay, Ack],
         }
     }
 }
@@ -59,32 +58,17 @@ pub(crate) enum Target {
 pub(crate) enum Action {
     Connect(Target),
     Disconnect,
-    Pong,
     /// The first number selects one of the messages of the client, the second one its values.
     Say(usize, Detail),
-    /// A post to a broadcast room over HTTP.
-    PostOverHttp(&'static str),
-    /// The application opens a control surface room that closes after this number of seconds.
-    OpenRoom(&'static str, u64),
-    CloseRoom(&'static str),
-    SetParam(&'static str, Detail),
-    AdvanceTime(u64),
 }
 
 pub(crate) fn action() -> impl Strategy<Value = (usize, Action)> {
-    let detail = || any::<u8>().prop_map(Detail);
     let action = prop_oneof![
         16 => Just(Action::Connect(Target::Undecided)),
         6 => select(&ROOMS[..]).prop_map(|room| Action::Connect(Target::Broadcast(room))),
         6 => (select(&ROOMS[..]), select(&USERS[..])).prop_map(|(room, user)| Action::Connect(Target::WebRtc(room, user))),
         2 => Just(Action::Disconnect),
-        1 => Just(Action::Pong),
-        60 => (any::<usize>(), detail()).prop_map(|(kind, detail)| Action::Say(kind, detail)),
-        3 => select(&ROOMS[..]).prop_map(Action::PostOverHttp),
-        6 => (select(&CODES[..]), 1_u64..200).prop_map(|(code, life)| Action::OpenRoom(code, life)),
-        1 => select(&CODES[..]).prop_map(Action::CloseRoom),
-        2 => (select(&CODES[..]), detail()).prop_map(|(code, detail)| Action::SetParam(code, detail)),
-        2 => (1_u64..25).prop_map(Action::AdvanceTime),
+        60 => (any::<usize>(), any::<u8>()).prop_map(|(kind, detail)| Action::Say(kind, Detail(detail))),
     ];
     (0..SLOTS, action)
 }
@@ -99,7 +83,7 @@ impl Detail {
     }
 
     pub(crate) fn code(self) -> &'static str {
-        self.pick(&["1111", "1111", "1111", "2222", "3333"])
+        self.pick(&[CODES[0], CODES[0], CODES[0], CODES[1], CODES[2]])
     }
 
     pub(crate) fn user(self) -> &'static str {
@@ -108,11 +92,6 @@ impl Detail {
 
     pub(crate) fn param(self) -> &'static str {
         self.pick(&["p0", "p1", "p2"])
-    }
-
-    /// How long a value or a post waits. Values are applied at once if they are scheduled for more than a minute.
-    pub(crate) fn delay_ms(self) -> u64 {
-        self.pick(&[5_000, 20_000, 0, 61_000])
     }
 }
 
@@ -132,7 +111,6 @@ pub(crate) enum Message {
     Update,
     Participants,
     Relay,
-    Post,
     Ack,
 }
 
@@ -147,7 +125,6 @@ impl Message {
         [name, content]: &[String; 2],
         room: &str,
     ) -> String {
-        let at = (detail.delay_ms() > 0).then(|| ms(now + detail.delay_ms()).unix_us());
         let data = |kind: &str, data| json!({"type": kind, "data": data});
         let user = detail.user();
         match self {
@@ -161,9 +138,7 @@ impl Message {
                 data("ChatMessage", chat)
             }
             Self::JoinCode => json!({"type": "join", "room_code": detail.code(), "client_name": name}),
-            Self::Param => {
-                json!({"type": "param", "param": detail.param(), "value": value, "at": at, "extra": content})
-            }
+            Self::Param => json!({"type": "param", "param": detail.param(), "value": value, "extra": content}),
             Self::Sync => json!({"type": "sync"}),
             Self::Leave => json!({"type": "leave"}),
             Self::Offer => {
@@ -172,7 +147,6 @@ impl Message {
             Self::Update => json!({"type": "participant-update", "updates": [content], "userId": name}),
             Self::Participants => json!({"type": "request-participants"}),
             Self::Relay => json!({"type": "message", "content": content}),
-            Self::Post => json!({"type": "post", "content": content, "delay": detail.delay_ms() / 1_000}),
             Self::Ack => json!({"type": "keepalive", "content": content}),
         }
         .to_string()

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::action::{ClientDialect, Detail, Message, Target};
+use super::action::{CODES, ClientDialect, Detail, Message, Target};
 
 /// The limits of the simulated hub.
 pub(crate) const MAX_UNDECIDED: usize = 6;
@@ -16,8 +16,6 @@ pub(crate) struct Client {
     /// The last byte of the address.
     from: u8,
     pub(crate) dialect: ClientDialect,
-    pub(crate) last_activity: u64,
-    wrong_codes: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -36,16 +34,9 @@ pub(crate) struct Room {
     /// The address of the client that created the room, and the title of a jamjam room.
     from: u8,
     title: String,
-    /// The code, the end and the values of a control surface room.
-    pub(crate) surface: Option<(&'static str, u64)>,
+    /// Whether this is a control surface room, and its values.
+    is_surface: bool,
     values: BTreeMap<&'static str, f32>,
-}
-
-/// An action that waits for its time.
-#[derive(Clone, Debug)]
-pub(crate) enum Scheduled {
-    Relay { room: String, by: Option<u64>, id: String, content: String },
-    Value { room: String, by: u64, name: &'static str, value: f32 },
 }
 
 #[derive(Default)]
@@ -59,10 +50,8 @@ pub(crate) struct Model {
     pub(crate) rooms: Vec<Room>,
     /// Ids and invite codes of all jamjam rooms that ever existed.
     pub(crate) known: Vec<[String; 2]>,
-    opened: usize,
     /// The relayed messages of the radio room, oldest first.
     radio: Vec<String>,
-    pub(crate) scheduled: Vec<(u64, Scheduled)>,
     /// Expected messages: the connection, and the short form of the message.
     pub(crate) expected: Vec<(u64, String)>,
     pub(crate) closed: Vec<(u64, u16)>,
@@ -79,6 +68,14 @@ pub(crate) fn short_form(kind: &str, text: &str) -> String {
 }
 
 impl Model {
+    pub(crate) fn new() -> Self {
+        let surface = |code| {
+            let (name, values) = (format!("bbx {code}"), BTreeMap::new());
+            Room { name, from: u8::MAX, title: String::new(), is_surface: true, values }
+        };
+        Self { rooms: CODES.map(surface).into(), ..Self::default() }
+    }
+
     fn expect(&mut self, conn: u64, kind: &str, parts: &[&str]) {
         self.expected.push((conn, short_form(kind, &parts.join(" "))));
     }
@@ -101,20 +98,16 @@ impl Model {
         names.join(" ")
     }
 
-    pub(crate) fn surface(&mut self, code: &str) -> Option<&mut Room> {
-        self.rooms.iter_mut().find(|room| room.surface.is_some_and(|(known, _)| known == code))
-    }
-
     /// Whether the client may create another room of its dialect.
     fn may_create(&self, conn: u64) -> bool {
         let Client { from, dialect, .. } = self.clients[&conn];
-        let created = self.rooms.iter().filter(|room| room.surface.is_none() && room.from == from);
+        let created = self.rooms.iter().filter(|room| !room.is_surface && room.from == from);
         created.filter(|room| room.name.starts_with(dialect.name())).count() < MAX_ROOMS
     }
 
     fn create(&mut self, conn: u64, name: String, title: &str) {
         let (from, title) = (self.clients[&conn].from, title.to_owned());
-        self.rooms.push(Room { name, from, title, surface: None, values: BTreeMap::new() });
+        self.rooms.push(Room { name, from, title, is_surface: false, values: BTreeMap::new() });
     }
 
     fn join(&mut self, conn: u64, room: &str, id: &str, name: &str) {
@@ -133,7 +126,7 @@ impl Model {
         let Self { rooms, members, .. } = self;
         rooms.retain(|room| {
             let is_occupied = members.iter().any(|member| member.room == room.name);
-            is_occupied || room.surface.is_some() || room.name == next
+            is_occupied || room.is_surface || room.name == next
         });
     }
 
@@ -159,7 +152,7 @@ impl Model {
         if dialect == ClientDialect::Undecided && undecided.len() >= MAX_UNDECIDED {
             self.close(undecided[0], 1_013);
         }
-        self.clients.insert(conn, Client { from, dialect, last_activity: self.now, wrong_codes: 0 });
+        self.clients.insert(conn, Client { from, dialect });
         let (Target::Broadcast(room) | Target::WebRtc(room, _)) = target else { return };
         let room = format!("{} {room}", dialect.name());
         let there = self.members_of(&room);
@@ -202,9 +195,7 @@ impl Model {
         wanted: &str,
         reply: Option<&Value>,
     ) -> Option<()> {
-        let now = self.now;
         let client = self.clients.get_mut(&conn)?;
-        client.last_activity = now;
         let (message, detail, value) = message;
         if client.dialect == ClientDialect::Undecided && message != Message::Offer {
             client.dialect = if message == Message::JoinCode { ClientDialect::Bbx } else { ClientDialect::Jamjam };
@@ -249,12 +240,8 @@ impl Model {
             Message::JoinCode => self.join_surface(conn, detail.code()),
             Message::Param => {
                 let (room, name) = (own?.room, detail.param());
-                match detail.delay_ms() {
-                    delay @ 1..=60_000 => {
-                        self.scheduled.push((now + delay, Scheduled::Value { room, by: conn, name, value }));
-                    }
-                    _ => self.set(&room, Some(conn), name, value),
-                }
+                self.rooms.iter_mut().find(|other| other.name == room)?.values.insert(name, value);
+                self.expect_for_others(&room, Some(conn), &format!("update \"{name}\"={value}"), &[]);
             }
             Message::Sync => {
                 let room = own?.room;
@@ -274,14 +261,12 @@ impl Model {
                 self.expect_for_others(&own.room, Some(conn), &kind, &[content]);
             }
             Message::Participants => self.expect(conn, "participants-list", &[&self.names(&own?.room)]),
-            Message::Relay | Message::Post => {
+            Message::Relay => {
                 let Member { room, id, .. } = own?;
-                let delay = if message == Message::Post && room == "broadcast radio" { detail.delay_ms() } else { 0 };
-                if delay == 0 {
-                    self.relay(&room, Some(conn), &id, content);
-                } else {
-                    let relay = Scheduled::Relay { room, by: Some(conn), id, content: content.clone() };
-                    self.scheduled.push((now + delay, relay));
+                let name = room.trim_start_matches("broadcast ");
+                self.expect_for_others(&room, Some(conn), &format!("{name}-content"), &[&id, content]);
+                if name == "radio" {
+                    self.radio.push(content.clone());
                 }
             }
             Message::Ack => self.expect(conn, "ack", &[]),
@@ -301,100 +286,13 @@ impl Model {
         self.join(conn, &room, "", name);
     }
 
-    /// Joins a control surface room. The 20th wrong code closes the connection.
     fn join_surface(&mut self, conn: u64, code: &str) {
-        let Some(room) = self.surface(code).map(|room| room.name.clone()) else {
-            self.expect(conn, "error INVALID_ROOM", &[]);
-            let client = self.clients.get_mut(&conn).expect("a client");
-            client.wrong_codes += 1;
-            if client.wrong_codes == 20 {
-                self.close(conn, 1_008);
-            }
-            return;
-        };
+        let room = format!("bbx {code}");
         if self.members_of(&room).iter().filter(|member| member.conn != conn).count() >= MAX_MEMBERS {
             return self.expect(conn, "error ROOM_FULL", &[]);
         }
         self.leave(conn, "");
         self.join(conn, &room, "", "");
         self.expect(conn, "welcome", &[]);
-    }
-
-    pub(crate) fn relay(&mut self, room: &str, by: Option<u64>, id: &str, content: &str) {
-        let name = room.trim_start_matches("broadcast ");
-        self.expect_for_others(room, by, &format!("{name}-content"), &[id, content]);
-        if name == "radio" {
-            self.radio.push(content.to_owned());
-        }
-    }
-
-    /// Sets a value in a control surface room, if the room still exists.
-    pub(crate) fn set(&mut self, room: &str, by: Option<u64>, name: &'static str, value: f32) {
-        let Some(found) = self.rooms.iter_mut().find(|other| other.name == room) else { return };
-        found.values.insert(name, value);
-        self.expect_for_others(room, by, &format!("update \"{name}\"={value}"), &[]);
-    }
-
-    /// The application opens a control surface room. Returns whether the code is free.
-    pub(crate) fn open_surface(&mut self, code: &'static str, ends: u64) -> bool {
-        let is_free = self.surface(code).is_none();
-        if is_free {
-            self.opened += 1;
-            let (name, surface) = (format!("bbx {}", self.opened), Some((code, ends)));
-            self.rooms.push(Room { name, from: u8::MAX, title: String::new(), surface, values: BTreeMap::new() });
-        }
-        is_free
-    }
-
-    /// Closes a control surface room. Returns the number of its members.
-    pub(crate) fn close_surface(&mut self, room: &str) -> usize {
-        let members = self.members_of(room);
-        for member in &members {
-            self.expect(member.conn, "closed", &[]);
-            self.close(member.conn, 1_000);
-        }
-        self.rooms.retain(|other| other.name != room);
-        members.len()
-    }
-
-    /// Performs what is due, and removes the connections that the hub has dropped. Returns whether all of them had timed out.
-    pub(crate) fn on_deadline(&mut self, dropped: &[u64]) -> bool {
-        let is_over = |room: &&Room| room.surface.is_some_and(|(_, ends)| ends <= self.now);
-        let over: Vec<String> = self.rooms.iter().filter(is_over).map(|room| room.name.clone()).collect();
-        for room in over {
-            self.close_surface(&room);
-        }
-        let (mut due, waiting): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.scheduled).into_iter().partition(|(at, _)| *at <= self.now);
-        self.scheduled = waiting;
-        due.sort_by_key(|(at, _)| *at);
-        for (_, due) in due {
-            match due {
-                Scheduled::Relay { room, by, id, content } => self.relay(&room, by, &id, &content),
-                Scheduled::Value { room, by, name, value } => self.set(&room, Some(by), name, value),
-            }
-        }
-        let have_timed_out = dropped.iter().all(|conn| self.silence(*conn).is_some_and(|(silent, max)| silent >= max));
-        for conn in dropped {
-            self.on_disconnect(*conn);
-        }
-        have_timed_out
-    }
-
-    /// How long a connection has been silent, and after which time the hub drops it, in milliseconds.
-    fn silence(&self, conn: u64) -> Option<(u64, u64)> {
-        let client = self.clients.get(&conn)?;
-        let timeout = match client.dialect {
-            ClientDialect::Undecided | ClientDialect::Jamjam => return None,
-            ClientDialect::Broadcast | ClientDialect::WebRtc => 60_000,
-            ClientDialect::Bbx => 30_000,
-        };
-        Some((self.now - client.last_activity, timeout))
-    }
-
-    /// Whether a timeout or a scheduled action was missed. A client is pinged at most twice before it is dropped.
-    pub(crate) fn is_overdue(&self) -> bool {
-        let is_late = |conn: &u64| self.silence(*conn).is_some_and(|(silent, max)| silent >= 2 * max);
-        self.clients.keys().any(is_late) || self.scheduled.iter().any(|(at, _)| *at <= self.now)
     }
 }

@@ -6,13 +6,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use jamjam_core::time::Time;
-use jamjam_measure::client::{
-    AudioSender, AudioStreamConfig, AudioWorkload, ClientNode, PayloadSource, SourcePoll, StreamKind,
-};
+use jamjam_measure::client::{AudioSender, PayloadSource, SourcePoll};
 
 use test_support::node_driver::{MS, deadline, poll};
-
-use crate::client::run_config;
 
 const US: u64 = 1_000;
 
@@ -53,15 +49,7 @@ impl PayloadSource for Device {
 fn sender() -> (AudioSender<Device>, Deliveries) {
     let deliveries = Deliveries::default();
     let device = Device { deliveries: deliveries.clone(), now: 0, last: 0 };
-    let audio_config = AudioStreamConfig { sample_rate: 48_000, channels: 1, frame_samples: 96, first_sequence: 1 };
-    (
-        ClientNode::new(
-            run_config(StreamKind::Audio),
-            AudioWorkload::new(audio_config, Box::new(device)),
-            Box::new(()),
-        ),
-        deliveries,
-    )
+    (crate::client::sender(1, 96, device), deliveries)
 }
 
 fn audio(left: &[Vec<u8>]) -> usize {

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use jamjam_core::time::Time;
-use jamjam_measure::client::{RunResults, StreamKind, WaitResult};
+use jamjam_measure::client::{ClientNode, RunResults, StreamKind, WaitResult, Workload};
 
 use super::differences::Differences;
 use super::expected_end;
 use super::net::Host;
-use super::participants::{Participant, stream};
-use super::reference_counts::{self, ReferenceConfig, ReferenceCounts, Stream};
+use super::participants::{OutcomeRecorder, Participant};
+use super::reference_counts::{self, ReferenceConfig, ReferenceCounts};
 use super::replay;
 use super::scenario::ClientFacts;
 use super::times;
@@ -33,21 +33,10 @@ pub(crate) fn client(host: Host<Participant>, facts: &ClientFacts, delay: u64) -
     let Host { node, log, ended, machine, .. } = host;
     let ended = ended.expect("the simulation ran until every client had ended");
     let mut closing = facts.recorder.clone();
-    let started = match &node {
-        Participant::Sender(node) => node.live_figures().snapshot().started_at,
-        Participant::Prober(node) => node.live_figures().snapshot().started_at,
-        Participant::Echo(_) => None,
-    };
-    let (interrupted, run) = match node {
+    let (started, interrupted, run) = match node {
         Participant::Echo(_) => panic!("an echo server is not a client"),
-        Participant::Sender(node) => {
-            let at = Some(ended).filter(|_| !node.is_finished());
-            (at, node.into_results("the server", at.map(Time::from_nanos), &mut closing))
-        }
-        Participant::Prober(node) => {
-            let at = Some(ended).filter(|_| !node.is_finished());
-            (at, node.into_results("the server", at.map(Time::from_nanos), &mut closing))
-        }
+        Participant::Sender(node) => results(*node, ended, &mut closing),
+        Participant::Prober(node) => results(*node, ended, &mut closing),
     };
     let config = reference_config(facts, interrupted);
     let numbers = reference_counts::count(&config, &log);
@@ -62,6 +51,17 @@ pub(crate) fn client(host: Host<Participant>, facts: &ClientFacts, delay: u64) -
     run_facts.check_sending(facts, &mut differences);
     replay::check(&run_facts.run, facts, started.unwrap_or_default(), &mut differences);
     (run_facts.run, differences.0)
+}
+
+/// The start of counting, the time of a stop signal, and the results of a client.
+fn results<W: Workload>(
+    node: ClientNode<W>,
+    ended: u64,
+    closing: &mut OutcomeRecorder,
+) -> (Option<Time>, Option<u64>, RunResults) {
+    let started = node.live_figures().snapshot().started_at;
+    let interrupted = Some(ended).filter(|_| !node.is_finished());
+    (started, interrupted, node.into_results("the server", interrupted.map(Time::from_nanos), closing))
 }
 
 fn ns(duration: Duration) -> i64 {
@@ -128,18 +128,18 @@ impl RunFacts {
             self.run.server_delay().estimate.map(|estimate| estimate.ns),
         );
         for kind in StreamKind::ALL {
-            let reference = self.numbers.of(stream(kind));
+            let reference = self.numbers.of(kind);
             let Some(reported) = self.run.stream(kind) else {
                 differences.same(&format!("{kind:?} sent"), reference.sent, 0);
                 differences.same(&format!("{kind:?} evaluated"), false, kind == facts.config.evaluated_stream);
                 continue;
             };
-            differences.stream(stream(kind), reference, reported);
+            differences.stream(kind, reference, reported);
         }
         // If packets have no payload, damage to a packet number can make two packets identical. Therefore, the return times of packets
         // without a payload are not checked.
         let telling = self.run.audio.as_ref().is_some_and(|audio| audio.payload_bytes > 0);
-        let audio = self.numbers.of(Stream::Audio).returns.iter().filter(|_| telling);
+        let audio = self.numbers.of(StreamKind::Audio).returns.iter().filter(|_| telling);
         if let Some((left, arrived)) = { audio }.find(|(left, arrived)| arrived - left < delay as i64) {
             differences.0.push(format!("an AUDIO packet that left at {left} was back too early, at {arrived}"));
         }
@@ -148,8 +148,11 @@ impl RunFacts {
     fn check_lines(&self, facts: &ClientFacts, differences: &mut Differences) {
         let mut reported = facts.recorder.0.lock().expect("no thread panics with the lock").clone();
         let mut reference = self.numbers.lines.clone();
-        reported.sort_unstable();
-        reference.sort_unstable();
+        for lines in [&mut reported, &mut reference] {
+            lines.sort_by_key(|line| {
+                (line.stream as u8, line.sequence, line.sent, line.received_at, line.packet_outcome as u8)
+            });
+        }
         let first = reference.iter().zip(&reported).position(|(reference, reported)| reference != reported);
         if let Some(first) = first {
             differences.same("line", &reference[first], &reported[first]);
@@ -159,17 +162,11 @@ impl RunFacts {
 
     /// Checks pacing, underruns and samples.
     fn check_sending(&self, facts: &ClientFacts, differences: &mut Differences) {
-        let reference = self.numbers.of(stream(facts.config.evaluated_stream));
+        let reference = self.numbers.of(facts.config.evaluated_stream);
         let pacing = times::pacing(&reference.left, &reference.refused, self.began(), facts.interval);
         let reported = self.run.pacing.clone().unwrap_or_default();
-        differences.spread("pacing", &times::spread(&pacing.all, 0), &reported.all, 0);
-        let edges = reported.first_and_last();
-        differences.same("pacing has edges", pacing.edges.is_some(), edges.is_some());
-        if let Some((reference, reported)) = pacing.edges.zip(edges) {
-            differences.spread("pacing at first", &times::spread(&reference.0, 0), &reported.0, 0);
-            differences.spread("pacing at last", &times::spread(&reference.1, 0), &reported.1, 0);
-        }
-        if let Some(early) = pacing.all.iter().find(|error| **error < 0) {
+        differences.spread("pacing", &pacing, &reported.all, 0);
+        if let Some(early) = pacing.iter().find(|error| **error < 0) {
             differences.0.push(format!("a packet left {} ns early", -early));
         }
 

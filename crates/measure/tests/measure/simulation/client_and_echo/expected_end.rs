@@ -1,7 +1,7 @@
 //! The expected end of a run. This computation follows only the rules in `docs/measuring.md` and is independent of the client's code.
 
 use super::log::Event;
-use super::reference_counts::{self, ReferenceConfig, STREAMS};
+use super::reference_counts::{self, ReferenceConfig};
 
 /// A run ends 100 ms after all its packets have been sent and have returned.
 const GRACE: i64 = 100_000_000;
@@ -35,7 +35,7 @@ pub(crate) fn possible_ends(config: &ReferenceConfig, counted: &[Event], slack: 
 fn expected_end(config: &ReferenceConfig, known: &[Event], last_left: i64) -> i64 {
     let numbers = reference_counts::count(config, known);
     let deadline = numbers.counts.iter().filter_map(|counts| counts.last_deadline).max().unwrap_or(last_left);
-    let all_returned = STREAMS.iter().all(|stream| numbers.of(*stream).sent == numbers.of(*stream).returned);
+    let all_returned = numbers.counts.iter().all(|counts| counts.sent == counts.returned);
     // With --no-echo, no replies are expected, so the run is complete when the last packet is sent.
     if !config.answers_expected {
         return deadline.min(last_left + GRACE);

@@ -18,15 +18,6 @@ use test_support::rng::Rng;
 const MS: u64 = 1_000_000;
 const SECOND: u64 = 1_000 * MS;
 
-/// The kind of runs that a simulation generates.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Theme {
-    /// Any run.
-    Any,
-    /// AUDIO whose sequence numbers wrap during the run.
-    Wrap,
-}
-
 /// The facts about one client that the checks need.
 pub(crate) struct ClientFacts {
     pub(crate) config: RunConfig,
@@ -53,8 +44,8 @@ fn address(host: usize) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, host as u8], 5_000 + host as u16))
 }
 
-/// Draws a scenario.
-pub(crate) fn draw(seed: u64, theme: Theme) -> Scenario {
+/// Draws a scenario. `wraps`: whether all clients send AUDIO whose sequence numbers wrap during the run.
+pub(crate) fn draw(seed: u64, wraps: bool) -> Scenario {
     let mut rng = Rng::new(seed);
     let delay = rng.pick(&[0, 1, 5, 20, 100, 300]) * MS;
     let mut net = Net::new(rng.fork());
@@ -62,7 +53,7 @@ pub(crate) fn draw(seed: u64, theme: Theme) -> Scenario {
     let clients = if rng.happens(0.2) { rng.between(2, 3) } else { 1 };
     let mut parts = Vec::new();
     for host in 1..=clients as usize {
-        let facts = client(&mut rng, &mut net, host, delay, theme);
+        let facts = client(&mut rng, &mut net, host, delay, wraps);
         parts.push(facts);
     }
     Scenario { net, delay, parts }
@@ -113,10 +104,10 @@ fn quality(rng: &mut Rng) -> Quality {
     Quality { loss, burst, duplicate, delay, jitter, damage, truncation }
 }
 
-fn client(rng: &mut Rng, net: &mut Net<Participant>, host: usize, delay: u64, theme: Theme) -> ClientFacts {
+fn client(rng: &mut Rng, net: &mut Net<Participant>, host: usize, delay: u64, wraps: bool) -> ClientFacts {
     let (here, server) = (address(host), address(0));
     let start = rng.pick(&[0, 1, 5 * SECOND]);
-    let prober = theme == Theme::Any && rng.happens(0.5);
+    let prober = !wraps && rng.happens(0.5);
     let kind = if prober {
         rng.pick(&[StreamKind::Ping, StreamKind::Keepalive, StreamKind::Audio])
     } else {
@@ -136,7 +127,7 @@ fn client(rng: &mut Rng, net: &mut Net<Participant>, host: usize, delay: u64, th
         facts
     } else {
         config.replies_expected = config.wait_for.is_some() || !rng.happens(0.07);
-        let (form, mut sound, facts) = sound(rng, theme, start, &mut host.machine, &config, &recorder);
+        let (form, mut sound, facts) = sound(rng, wraps, start, &mut host.machine, &config, &recorder);
         sound.clock = host.clock.clone();
         host.node = Participant::Sender(Box::new(ClientNode::new(
             config,
@@ -215,7 +206,7 @@ fn probe_config(
 
 fn sound(
     rng: &mut Rng,
-    theme: Theme,
+    wraps: bool,
     start: u64,
     machine: &mut Machine,
     config: &RunConfig,
@@ -225,9 +216,10 @@ fn sound(
     let frame_samples = rng.pick(&[32, 64, 128, 256, 480, 960]);
     let channels = rng.pick(&[1, 2]);
     let packets = rng.between(1, 400);
-    let first_sequence = match theme {
-        Theme::Wrap => 0u32.wrapping_sub(rng.between(1, packets) as u32),
-        Theme::Any => rng.pick(&[0, 1, 77, 0x7FFF_FFF0, 0x8000_0000, u32::MAX]),
+    let first_sequence = if wraps {
+        0u32.wrapping_sub(rng.between(1, packets) as u32)
+    } else {
+        rng.pick(&[0, 1, 77, 0x7FFF_FFF0, 0x8000_0000, u32::MAX])
     };
     let last = if rng.happens(0.5) { frame_samples } else { rng.between(1, frame_samples.into()) as u32 };
     let starves = config.wait_for.is_none() && rng.happens(0.2);

@@ -1,46 +1,6 @@
-//! No input causes a panic, invented samples, or an allocation whose size comes only from a header.
+//! A truncated file yields a prefix of its samples or an error.
 
-use std::io::{self, Read};
-
-use jamjam_core::audio::wav::{WavError, WavStream};
-
-fn fixture(name: &str) -> Vec<u8> {
-    std::fs::read(test_support::repository().join("fixtures/audio").join(name)).unwrap()
-}
-
-/// Records the size of the largest buffer that was requested.
-struct Watched<'a> {
-    bytes: &'a [u8],
-    largest: usize,
-}
-
-impl Read for Watched<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.largest = self.largest.max(buffer.len());
-        self.bytes.read(buffer)
-    }
-}
-
-/// Reads all samples and checks the properties that hold for any input.
-fn decode(file: &[u8]) -> Result<Vec<f32>, WavError> {
-    let mut watched = Watched { bytes: file, largest: 0 };
-    let result = WavStream::open(&mut watched).and_then(|mut stream| {
-        let mut samples = Vec::new();
-        while stream.read(usize::MAX, &mut samples)? > 0 {}
-        let _ = stream.warning();
-        assert_eq!(samples.len() % usize::from(stream.format().channels), 0, "only complete frames are returned");
-        Ok(samples)
-    });
-    assert!(watched.largest <= 256 * 1024, "requested {} bytes at once", watched.largest);
-    if let Ok(samples) = &result {
-        assert!(samples.len() <= file.len(), "more samples than bytes");
-        assert!(samples.capacity() <= 2 * file.len() + 64, "room for {} samples", samples.capacity());
-    }
-    if let Err(error) = &result {
-        assert!(!error.to_string().contains('\n'));
-    }
-    result
-}
+use super::{DecodedWav, decode, fixture};
 
 fn bits(samples: &[f32]) -> Vec<u32> {
     samples.iter().map(|sample| sample.to_bits()).collect()
@@ -77,11 +37,11 @@ fn truncated_wav_yields_a_prefix_of_its_samples_or_an_error() {
 /// Truncates the file at many lengths. `frame` contains the number of bytes per frame and the number of samples per frame.
 fn prefixes(name: &str, frame: [usize; 2], step: usize) {
     let file = fixture(name);
-    let original = bits(&decode(&file).unwrap());
+    let original = bits(&decode(&file).unwrap().samples);
     let header = file.windows(4).position(|id| id == b"data").unwrap() + 8;
     for length in (0..header).chain((header..=file.len()).step_by(step)) {
         match decode(&file[..length]) {
-            Ok(samples) => {
+            Ok(DecodedWav { samples, .. }) => {
                 assert!(length >= header, "{name} cut to {length}");
                 assert!(original.starts_with(&bits(&samples)), "{name} cut to {length}");
                 let there = (length - header) / frame[0] * frame[1];
