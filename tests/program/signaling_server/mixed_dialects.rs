@@ -173,7 +173,9 @@ fn all_at_once(plan: Plan) {
                 println!("| {dialect} | {size} | {delivered} | {p50:.2?} | {p90:.2?} | {p99:.2?} | {max:.1?} |");
             })
         });
-        running.into_iter().for_each(|dialect| dialect.join().unwrap());
+        for dialect in running {
+            dialect.join().unwrap();
+        }
     });
     for lost in ["messages_ignored", "requests_rejected", "messages_dropped_slow_reader", "updates_coalesced"] {
         assert_eq!(server.metric(&format!("{lost}_total")), 0, "{lost}");
