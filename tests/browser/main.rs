@@ -9,8 +9,6 @@ mod examples;
 mod node;
 mod pages;
 
-use std::net::TcpStream;
-
 use chromium::Chromium;
 use serde_json::json;
 use test_support::certificate::Authority;
@@ -56,35 +54,4 @@ fn page_receives_the_close_reason() {
     page.get(PEER);
     let end = page.get(&format!("ending(new WebSocket('ws://{}/?roomId=r'))", server.address));
     assert_eq!(end, json!({"code": 1008, "reason": "Missing required parameters", "wasClean": true}));
-}
-
-/// A browser answers pings on its own, and scripts of any site can read `/health` and `/rooms`.
-#[test]
-#[ignore = "needs Chromium: .ci/full"]
-fn idle_page_stays_connected_and_reads_health() {
-    let server = Server::start_signaling(&["--heartbeat-interval", "100", "--client-timeout", "2s"]);
-    let browser = Chromium::start();
-    let page = browser.open("about:blank", None);
-    let (ws, http) = (format!("ws://{}/", server.address), format!("http://{}/", server.address));
-    let joins = "new Promise((joined) => {
-        const socket = new WebSocket(URL);
-        globalThis.left = new Promise((left) => {
-            socket.onclose = () => left('the page was closed');
-            socket.onmessage = ({ data }) => {
-                const { type, userId } = JSON.parse(data);
-                if (type === 'welcome') joined(userId);
-                if (type === 'participant-left') left(userId);
-            };
-        });
-    })";
-    assert_eq!(page.get(&joins.replace("URL", &format!("'{ws}?roomId=r&userId=page&userName=Page'"))), "page");
-    // A second client connects later than the page, never reads, and is dropped. If the page did not answer pings, the server would drop
-    // the page before the second client.
-    let deaf = TcpStream::connect(server.address).unwrap();
-    let (_slow_reader, _) = tungstenite::client(format!("{ws}?roomId=r&userId=deaf&userName=Deaf"), deaf).unwrap();
-    assert_eq!(page.get("left"), "deaf");
-    let health = page.get(&format!("fetch('{http}health').then((answer) => answer.json())"));
-    assert_eq!(health["roomDetails"][0]["participants"][0]["id"], "page");
-    let rooms = page.get(&format!("fetch('{http}rooms').then((answer) => answer.json())"));
-    assert_eq!(rooms["rooms"][0]["participantCount"], 1);
 }

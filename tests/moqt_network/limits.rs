@@ -199,14 +199,3 @@ fn idle_connection_is_closed_and_counted() {
         drop(connection);
     });
 }
-
-#[test]
-fn handshake_for_another_protocol_fails_and_is_counted() {
-    let server = TestServer::start(MoqtServerConfig::default());
-    let other = std::thread::scope(|scope| {
-        scope.spawn(|| run_async(connect(&server, b"hq-interop", TransportConfig::default()))).join().is_err()
-    });
-    assert!(other);
-    server.wait("it is counted", |reading| reading.connections.handshakes_failed == 1);
-    server.ordinary_echo(Transport::Quic);
-}

@@ -29,9 +29,3 @@ pub(crate) async fn settle_below(earlier: isize, limit: isize) -> isize {
     }
     since(earlier)
 }
-
-/// The resident memory that the system reports for this process, in bytes. Without `/proc/self/statm`, the result is 0.
-pub(crate) fn resident() -> usize {
-    let pages = std::fs::read_to_string("/proc/self/statm").ok().and_then(|text| text.split(' ').nth(1)?.parse().ok());
-    pages.unwrap_or(0_usize) * 4_096
-}

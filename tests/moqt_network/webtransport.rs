@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use jamjam_dev::io::moqt::CounterSnapshot;
-use jamjam_dev::io::moqt::connect::MoqtConnectError;
 use jamjam_dev::io::moqt::server::MoqtServerConfig;
 use jamjam_dev::moqt::{SessionLimits, Transport};
 use quinn::{ConnectionError, RecvStream, SendStream, TransportConfig};
 
 use crate::manual_client::{ManualClient, receive, request, request_with, run_async};
-use crate::test_server::{TIMEOUT, TestServer, groups, run_client};
+use crate::test_server::{TIMEOUT, TestServer};
 
 /// Sends the MOQT setup in an established WebTransport session, and checks the server's response.
 async fn open_session(manual_client: &ManualClient) -> (SendStream, RecvStream) {
@@ -38,13 +37,6 @@ fn unknown_path_gets_404_and_closes_after_the_response_is_read() {
         manual_client.connection.close(0x100_u32.into(), b"");
         server.until("it is gone", |reading| reading.connections_open == 0).await;
     });
-    let mut options = server.connect_options(Transport::WebTransport);
-    options.url.path = "/nope".to_owned();
-    let refused = run_client(&options, &groups(1, 1)).err();
-    assert!(
-        matches!(&refused, Some(MoqtConnectError::Rejected(reason)) if reason.contains("HTTP status 404")),
-        "{refused:?}"
-    );
     server.ordinary_echo(Transport::WebTransport);
 }
 
@@ -57,24 +49,18 @@ fn only_valid_requests_for_a_session_get_200() {
         head.extend(fields);
         head
     };
-    let empty_frames = |count| [&b"\x21\x00".repeat(count)[..], &valid].concat();
     let mut rejected = 0;
     for (head, status) in [
         (valid.clone(), 200),
         (request("CONNECT", b"webtransport-h3", b"/echo"), 200),
         (with(valid.clone(), b"\x23foo\x01x"), 200),
         (with(valid.clone(), b"\x25:path\x05/echo"), 400),
-        (with(request("CONNECT", b"", b"/echo"), b"\x23foo\x01x\x27\x02:protocol\x0cwebtransport"), 400),
-        (with(valid.clone(), b"\x24:foo\x01x"), 400),
         (request("GET", b"", b"/echo"), 400),
         (request("CONNECT", b"websocket", b"/echo"), 400),
         (request("CONNECT", b"webtransport", b"/\xff\xfe"), 400),
         // A HEADERS frame whose length is above the maximum, and a DATA frame in place of the head.
         (b"\x01\x80\x01\x00\x00".to_vec(), 400),
         (b"\x00\x01\x00".to_vec(), 400),
-        // The server reads 16 KiB before the end of the head.
-        (empty_frames(8_000), 200),
-        (empty_frames(8_192), 400),
     ] {
         run_async(async {
             let mut manual_client = ManualClient::open_with_request(&server, &head, TransportConfig::default()).await;

@@ -132,18 +132,7 @@ fn spoof_from_the_wire(cable: &VethCable, host: &str, driver: &str) -> (u64, Ran
     let service = UdpSocket::bind("[::]:0").unwrap();
     service.set_nonblocking(true).unwrap();
     let ports = [server.address.port(), service.local_addr().unwrap().port()];
-    let forged = [
-        "127.0.0.1",
-        "127.9.9.9",
-        "::1",
-        "::ffff:127.0.0.1",
-        "::ffff:127.9.9.9",
-        "::ffff:10.9.8.1",
-        "::ffff:10.9.8.77",
-        "0.0.0.0",
-        "::",
-        "::ffff:0.0.0.0",
-    ];
+    let forged = "127.0.0.1 127.9.9.9 ::1 ::ffff:127.0.0.1 ::ffff:127.9.9.9 ::ffff:10.9.8.1 ::ffff:10.9.8.77 0.0.0.0 :: ::ffff:0.0.0.0";
     let to = ["10.9.8.1", "fd09::1", "127.0.0.1", "::1", "::ffff:127.0.0.1", "::ffff:10.9.8.1"];
     let ip = |text: &str| text.parse::<IpAddr>().unwrap();
     let forge = |from: &str, port, to: &str, bytes: &[u8]| {
@@ -152,7 +141,8 @@ fn spoof_from_the_wire(cable: &VethCable, host: &str, driver: &str) -> (u64, Ran
         }
     };
     let mut sequence = 0;
-    for (from, to, port) in forged.iter().flat_map(|from| to.map(|to| ports.map(|port| (*from, to, port)))).flatten() {
+    for (from, to, port) in forged.split(' ').flat_map(|from| to.map(|to| ports.map(|port| (from, to, port)))).flatten()
+    {
         sequence += 1;
         forge(from, port, to, &keepalive(sequence, &[]));
         forge(from, port, to, &audio(sequence, 64));

@@ -54,31 +54,3 @@ fn assert_same(found: &[f32], expected: &[f32], what: &str) {
     let differs = found.iter().zip(expected).position(|(found, expected)| found.to_bits() != expected.to_bits());
     assert_eq!((differs, found.len()), (None, expected.len()), "{what}: (index of the first different sample, length)");
 }
-
-#[test]
-fn invalid_combinations_of_device_options_are_usage_errors() {
-    let cases = [
-        ("--mic --wav x.wav --embedded", "--wav"),
-        ("--mic=0 --tone 440 --embedded", "--tone"),
-        ("--mic --repeat 2 --embedded", "--repeat"),
-        ("--mic --resample native --embedded", "--resample"),
-        ("--mic --device-buffer 65537 --embedded", "1..=65536"),
-        ("--mic --device-buffer 0 --embedded", "--device-buffer"),
-        ("--device-buffer 128 --embedded", "--mic"),
-        ("--device-buffer 128 --tone 440 --embedded", "--play"),
-        ("--device-buffer 128 --text hello --embedded", "--device-buffer"),
-        ("--interval 5ms --tone 440 --embedded", "--interval"),
-        ("--tone 440 --play --no-echo --to 192.0.2.1", "--no-echo"),
-        ("--tone 440 --play 0 --embedded", "[FILE]"),
-        ("--tone 440 --jitter-buffer 20ms --embedded", "--play"),
-        ("--tone 440 --jitter-buffer 20ms --no-echo --to 192.0.2.1", "--no-echo"),
-        ("--tone 440 --play --jitter-buffer 2s --embedded", "at most 1s"),
-        ("--tone 440 --play --jitter-buffer much --embedded", "\"auto\""),
-        ("--play --text hello --embedded --moqt", "--play"),
-    ];
-    for (options, named) in cases {
-        let output = card::Alsa::empty().send(options, &[]);
-        assert_eq!((output.code, output.stdout.as_str()), (2, ""), "{options}: {output:?}");
-        assert!(output.stderr.contains(named), "{options}: {}", output.stderr);
-    }
-}

@@ -65,18 +65,8 @@ fn fill(client: &mut Client, range: Range<u32>) -> u64 {
 
 #[test]
 fn full_buffer_drops_and_counts_audio_packets() {
-    let options = [
-        "--host",
-        "127.0.0.1",
-        "-d",
-        "1h",
-        "--max-buffer",
-        "2MiB",
-        "--limit-loopback",
-        "--max-bitrate-per-source",
-        "off",
-    ];
-    let server = Server::start(&options);
+    let options = "--host 127.0.0.1 -d 1h --max-buffer 2MiB --limit-loopback --max-bitrate-per-source off".split(' ');
+    let server = Server::start(&options.collect::<Vec<_>>());
     let mut clients = [Client::connect(server.address), Client::connect(server.address)];
     // Each packet counts as 1,100 bytes. One address may hold half of the limit, 953 packets, because 1,048,576 / 1,100 = 953.25.
     // One client may hold two fifths of the limit, 762 packets.

@@ -1,15 +1,16 @@
 //! The log of the echo server, character by character.
 
-use std::io::Write as _;
-use std::process::Command;
 use std::time::SystemTime;
 
+use test_support::server::TEST_TIMEOUT;
 use test_support::server::client::Client;
 use test_support::server::line::{Line, Stats};
 use test_support::server::packet::{audio, packet};
-use test_support::server::process::{self, Server};
-use test_support::server::{TEST_TIMEOUT, poll_until};
+use test_support::server::process::Server;
 use test_support::snapshot;
+
+#[cfg(target_os = "linux")]
+use crate::signaling_server::http::login::run_on_terminal;
 
 const QUIET: &[&str] = &["--host", "127.0.0.1", "-d", "0"];
 
@@ -61,7 +62,11 @@ fn packets_faults_and_sources_are_logged_as_documented() {
     let first_inactive = lines.iter().position(|line| line.contains("source inactive")).unwrap();
     lines[first_inactive..].sort();
     snapshot::assert_matches("servers/echo_log", &lines.concat());
-    assert!(stats.stats().to_string().starts_with("received=7, sent=7, buffered=0, "), "{}", stats.stats());
+    let counted = stats.stats();
+    assert!(counted.to_string().starts_with("received=7, sent=7, buffered=0, "), "{counted}");
+    let counts =
+        ["short", "version", "type", "payload", "stun"].map(|fault| counted.count(&format!("dropped_{fault}")));
+    assert_eq!((counts, counted.count("pings"), counted.count("stun_requests")), ([2, 1, 1, 1, 3], 15, 1), "{counted}");
     // The servers in these tests run with TZ=Asia/Tokyo, nine hours ahead of UTC.
     let logged_at: jiff::Timestamp = Line::parse(&stats.lines[0]).time.parse().unwrap();
     let age = SystemTime::now().duration_since(logged_at.into()).expect("a time that has passed");
@@ -149,39 +154,17 @@ fn log_to_a_pipe_contains_no_color() {
     }
 }
 
-/// The output of a server to a terminal.
-#[cfg(target_os = "linux")]
-fn log_on_a_terminal(prepare: impl FnOnce(&mut Command)) -> String {
-    let folder = tempfile::tempdir().unwrap();
-    let (id, address) = (folder.path().join("id"), folder.path().join("address"));
-    let server = process::program(&["echo-server", "--host", "127.0.0.1", "--port", "0", "--address-file"]);
-    let mut words: Vec<&str> = vec![server.get_program().to_str().unwrap()];
-    words.extend(server.get_args().map(|word| word.to_str().unwrap()));
-    let line = format!("echo $$ > {}; exec {} {}", id.display(), words.join(" "), address.display());
-    let mut terminal = Command::new("script");
-    terminal.args(["-qefc", &line, "/dev/null"]).env_remove("NO_COLOR").env_remove("RUST_LOG");
-    prepare(&mut terminal);
-    let terminal = terminal.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::piped()).spawn();
-    let terminal = terminal.expect("script, which every Linux system has (bsdutils, util-linux)");
-    poll_until("an address file", || std::fs::read_to_string(&address).ok()?.ends_with('\n').then_some(()));
-    let id = std::fs::read_to_string(&id).unwrap();
-    assert!(Command::new("sh").args(["-c", "kill -s TERM $0", id.trim()]).status().unwrap().success());
-    String::from_utf8(terminal.wait_with_output().unwrap().stdout).unwrap()
-}
-
 #[cfg(target_os = "linux")]
 #[test]
 fn log_to_a_terminal_has_colors_unless_no_color_is_set() {
-    let result = Command::new("script").args(["-qefc", "true", "/dev/null"]).output();
-    if !result.is_ok_and(|output| output.status.success()) {
-        // The test runner does not capture `writeln!` to stderr, so this line is visible. A bare chroot has no /dev/pts.
-        let _ = writeln!(std::io::stderr(), "SKIPPED: no terminal can be created here (script, /dev/pts)");
-        return;
+    for (variables, is_colored) in [("", true), ("NO_COLOR=1", false)] {
+        let (mut child, _, mut lines) = run_on_terminal("127.0.0.1", "", variables);
+        let line = lines.find(|line| line.contains("signaling: server listening on ")).unwrap();
+        let level = if is_colored { "Z \x1b[32mINFO\x1b[0m signaling: " } else { "Z INFO signaling: " };
+        assert!(line.contains(level) && line.contains('\x1b') == is_colored, "{line:?}");
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
-    let colored = log_on_a_terminal(|_| {});
-    assert!(colored.contains("Z \x1b[32mINFO\x1b[0m Echo server listening on "), "{colored:?}");
-    let plain = log_on_a_terminal(|command| _ = command.env("NO_COLOR", "1"));
-    assert!(plain.contains("Z INFO Echo server listening on ") && !plain.contains('\x1b'), "{plain:?}");
 }
 
 #[test]

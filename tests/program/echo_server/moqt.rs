@@ -22,7 +22,8 @@ use test_support::server::process::Server;
 use test_support::server::{TEST_TIMEOUT, poll_until};
 use test_support::snapshot;
 
-fn start(options: &[&str]) -> (Server, MoqtLog) {
+/// A server that answers at once.
+pub(crate) fn start(options: &[&str]) -> (Server, MoqtLog) {
     let mut server = Server::start(&[&["--host", "127.0.0.1", "--moqt", "127.0.0.1:0"], options].concat());
     let log = MoqtLog::of(&mut server);
     (server, log)
@@ -90,6 +91,7 @@ fn offered_alpns_that_are_not_supported_are_logged_with_the_supported_ones() {
         "no common ALPN: offered moq-lite-05, a\u{fffd}\u{fffd}b, supported h3, moq-lite-04, moq-lite-03, moq-00";
     assert!(line.message.ends_with(&format!(" reason=\"{reason}\"")), "{}", line.message);
     assert_echoes(&log.quic, &["--cert-sha256", &log.sha256]);
+    assert_eq!(count(moqt_stats(&server.stop("TERM").lines), "handshakes_failed"), 1);
 }
 
 #[test]

@@ -33,6 +33,15 @@ impl MoqtLog {
         }
     }
 
+    pub(crate) fn port(&self) -> &str {
+        self.listening.rsplit_once(':').unwrap().1
+    }
+
+    /// These options, and the one that makes the client trust the server's certificate.
+    pub(crate) fn trusted(&self, options: &str) -> String {
+        format!("--cert-sha256 {} {options}", self.sha256)
+    }
+
     /// Both URLs.
     pub(crate) fn urls(&self) -> [&str; 2] {
         [&self.webtransport, &self.quic]

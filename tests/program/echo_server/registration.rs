@@ -3,7 +3,6 @@
 
 #![cfg(unix)]
 
-use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -206,12 +205,7 @@ impl CuttableProxy {
                 held.lock().unwrap().extend([near.try_clone().unwrap(), far.try_clone().unwrap()]);
                 for (mut from, mut to) in [(near.try_clone().unwrap(), far.try_clone().unwrap()), (far, near)] {
                     thread::spawn(move || {
-                        let mut bytes = [0; 4_096];
-                        while let Ok(len @ 1..) = from.read(&mut bytes) {
-                            if to.write_all(&bytes[..len]).is_err() {
-                                break;
-                            }
-                        }
+                        let _ = std::io::copy(&mut from, &mut to);
                         let _ = to.shutdown(Shutdown::Both);
                     });
                 }

@@ -31,18 +31,6 @@ fn distance_from_sine(samples: &[f32], first: usize, hz: f64) -> f64 {
 }
 
 #[test]
-fn tone_has_the_requested_frequency_length_and_level() {
-    let (server, output) = send("--tone 9999.5 --duration 500ms");
-    let samples = server.samples();
-    let rising = samples.windows(2).filter(|pair| pair[0] < 0.0 && pair[1] >= 0.0).count() as f64;
-    // The sound begins with a fade-in, so one zero crossing may be missing.
-    assert!((rising + 1.0 - 9_999.5 / 2.0).abs() <= 1.0, "{rising} zero crossings in half a second");
-    let peak = samples.iter().fold(0.0_f32, |peak, sample| peak.max(sample.abs()));
-    assert!((0.249..=0.25).contains(&peak), "{peak}");
-    assert_eq!((samples.len(), output.stderr.as_str()), (24_000, ""));
-}
-
-#[test]
 fn file_looped_three_times_has_no_gaps() {
     let folder = tempfile::tempdir().unwrap();
     let [short, sines] = ["short.wav", "sine.wav"].map(|name| folder.path().join(name));

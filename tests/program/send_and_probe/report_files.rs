@@ -10,7 +10,7 @@ use std::path::Path;
 use roxmltree::Document;
 use tempfile::TempDir;
 use test_support::client::program::{self, ProgramOutput};
-use test_support::client::server::{Server, ServerAction, closed_tcp_port, closed_udp_port};
+use test_support::client::server::{Server, closed_tcp_port};
 use test_support::client::{at_once, document};
 use test_support::server::poll_until;
 
@@ -68,45 +68,6 @@ fn junit_and_markdown_files_are_written_with_every_output_format() {
             _ => assert!(output.stdout.contains("\nPASSED: 3 sent, 0 % lost, RTT "), "{output:?}"),
         }
         assert_eq!(reported(folder.path()), (vec![], format!("## PASSED: probe {}", server.to())));
-    });
-}
-
-#[test]
-fn failed_run_has_its_failures_in_the_files() {
-    let damaging = Server::with_actions(|packet| match packet.index() {
-        2 => ServerAction::Damage,
-        _ => ServerAction::Reply,
-    });
-    let (_socket, closed) = closed_udp_port();
-    let (to, closed) = (damaging.to(), closed.to_string());
-    let no_reply = [("replies received", "failure"), ("payload intact", "skipped"), ("--max-loss 5 %", "failure")];
-    let cases = [
-        ("probe --count 2 --interval 1ms --max-p50 1us", &to, &[("--max-p50 1.0 µs", "failure")][..]),
-        ("send --tone 440 --duration 20ms --delay 0", &to, &[("payload intact", "failure")]),
-        ("send --tone 440 --duration 20ms --delay 0 --timeout 0.1s --max-loss 5%", &closed, &no_reply),
-    ];
-    for (line, to, bad) in cases {
-        let folder = TempDir::new().unwrap();
-        let output = with_files(&format!("{line} --to {to}"), folder.path());
-        assert_eq!(output.code, 1, "{output:?}");
-        let command = line.split(' ').next().unwrap();
-        let bad = bad.iter().map(|(name, kind)| pair(name, kind)).collect();
-        assert_eq!(reported(folder.path()), (bad, format!("## FAILED: {command} {to}")));
-    }
-}
-
-#[test]
-fn interrupted_run_writes_both_files_and_neither_passes() {
-    at_once([("INT", 130), ("TERM", 143)], |(signal, code)| {
-        let (server, folder) = (Server::correct(), TempDir::new().unwrap());
-        let line = format!("probe --count 0 --interval 1ms --max-loss 100% --to {}", server.to());
-        let program = program::start(&mut command(&line, folder.path()));
-        server.wait_for(5);
-        program.signal(signal);
-        let output = program.end();
-        assert_eq!(output.code, code, "{output:?}");
-        let bad = vec![pair("run completed", "error")];
-        assert_eq!(reported(folder.path()), (bad, format!("## INTERRUPTED: probe {}", server.to())));
     });
 }
 

@@ -68,19 +68,8 @@ fn issued_token_opens_its_own_room_only() {
         let lifetime_ms = claims.expires_ms().unwrap() - claims.issued_at.unwrap().as_u64().unwrap();
         assert_eq!(lifetime_ms / 1_000, seconds, "{expires_in}");
     }
-}
-
-#[test]
-fn client_ids_and_room_names_of_tokens_are_limited() {
-    let server = start(&["--rate-limit-token", "off"]);
-    let long = |length| "x".repeat(length);
-    for (id, room, status) in [
-        (long(256), "100%", 200),
-        (long(257), "a", 400),
-        ("a".to_owned(), &*long(128), 200),
-        ("a".to_owned(), &long(129), 400),
-    ] {
-        let body = json!({"clientId": id, "room": room}).to_string();
+    for (id, room, status) in [(256, 128, 200), (257, 1, 400), (1, 129, 400)] {
+        let body = json!({"clientId": "x".repeat(id), "room": "x".repeat(room)}).to_string();
         assert_eq!(issue(&server, &body).status, status, "{body}");
     }
 }
@@ -219,16 +208,7 @@ fn radio_delay_applies_to_posts_without_a_delay() {
 }
 
 #[test]
-fn relayed_content_keeps_its_order_and_numbers_in_either_envelope() {
-    let content = r#"{"z":1,"a":[1.5,1e3,-0.0],"m":{"y":18446744073709551615,"b":"\u00e9\n"}}"#;
-    let server = start(&[]);
-    let [mut ann, mut bob] = ["ann", "bob"].map(|user| broadcast_member(&server, "lobby", user));
-    ann.send_text(&format!(r#"{{"metadata":{{"q":1,"c":2}},"content":{content}}}"#));
-    let received = bob.0.read().unwrap().into_text().unwrap().to_string();
-    let content = r#"{"z":1,"a":[1.5,1000.0,-0.0],"m":{"y":18446744073709551615,"b":"é\n"}}"#;
-    let begins = format!(r#"{{"type":"lobby-content","content":{content},"metadata":{{"q":1,"c":2}},"timestamp":"#);
-    assert!(received.starts_with(&begins), "{received}");
-
+fn content_is_relayed_in_the_configured_envelope() {
     let server = start(&["--broadcast-envelope", "dynode"]);
     let [mut ann, mut bob] = ["ann", "bob"].map(|user| broadcast_member(&server, "radio", user));
     ann.send_text(r#"{"type":"x","content":1}"#);

@@ -65,17 +65,6 @@ fn client_without_pongs_is_aborted_and_others_stay() {
 }
 
 #[test]
-fn disabled_heartbeats_send_no_pings() {
-    let server = Server::start_signaling(&["--heartbeat-interval", "off", "--client-timeout", "1ms"]);
-    let mut client = join(&server, "r", "a");
-    for _ in 0..50 {
-        client.send("ping", &Value::Null);
-        assert!(client.0.read().unwrap().is_text());
-    }
-    assert_eq!(server.metric("closed_heartbeat_timeout_total"), 0);
-}
-
-#[test]
 fn maximum_number_of_members_is_taken_from_the_variable() {
     let server = Server::start_signaling_as(&["--host", "127.0.0.1", "--port", "0"], |command| {
         command.env("WEBRTC_MAX_MEMBERS", "1");

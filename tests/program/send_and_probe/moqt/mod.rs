@@ -4,8 +4,7 @@
 #![cfg(unix)]
 
 mod connection_errors;
-mod counts;
-pub(crate) mod own_server;
+mod own_server;
 pub(crate) mod scripted_server;
 mod texts;
 mod vanishing_server;

@@ -1,66 +1,20 @@
 //! `probe` with the program's own MOQT echo server, over both transports and in all versions.
 
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::net::UdpSocket;
+use std::time::Duration;
 
-use jamjam_dev::client::StopSignal;
-use jamjam_dev::io::moqt::server::{self, MoqtServerConfig, ServerThread};
-use jamjam_dev::io::moqt::{ServerCounters, bind_all};
-use jamjam_dev::io::stop::StopToken;
-use jamjam_dev::io::tls::identity::ServerIdentity;
-use jamjam_dev::moqt::echo;
 use serde_json::json;
-use test_support::certificate::Authority;
 use test_support::client::at_once;
 use test_support::client::document::{self, counts};
 use test_support::client::program::start_line;
-use test_support::server::process::Server as EchoServer;
+use test_support::server::process::Server;
 
+use crate::echo_server::moqt::start;
 use crate::send_and_probe::moqt::{failure, moqt, report};
-
-/// A MOQT echo server in this process, with a certificate signed by an authority.
-pub(crate) struct Server {
-    authority: Authority,
-    pub(crate) port: u16,
-    stop: StopToken,
-    running: Option<ServerThread>,
-}
-
-impl Server {
-    pub(crate) fn start(delay: Duration) -> Self {
-        let authority = Authority::new();
-        let pair = authority.certify();
-        let certificate = ServerIdentity::from_pem_files(&pair.cert, &pair.key, SystemTime::now()).unwrap();
-        let bound = bind_all(&[SocketAddr::from((Ipv4Addr::LOCALHOST, 0))]).unwrap();
-        let port = bound.addresses().next().unwrap().port();
-        let config = MoqtServerConfig {
-            echo: echo::MoqtEchoConfig { delay, ..echo::MoqtEchoConfig::default() },
-            ..MoqtServerConfig::default()
-        };
-        let stop = StopToken::default();
-        let running = server::spawn(bound, certificate, config, Arc::new(ServerCounters::default()), &stop).unwrap();
-        Self { authority, port, stop, running: Some(running) }
-    }
-
-    /// These options, and the one that makes the client trust this server's certificate.
-    pub(crate) fn trusted(&self, options: &str) -> String {
-        format!("--ca {} {options}", self.authority.own().display())
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.stop.request(StopSignal::Terminate);
-        if let Some(running) = self.running.take() {
-            running.join();
-        }
-    }
-}
 
 #[test]
 fn fifty_groups_of_two_return_over_both_transports_and_versions() {
-    let server = Server::start(Duration::ZERO);
+    let (_server, log) = start(&[]);
     let broadcast = "/client.echo, index";
     let versions = [
         ("gomoqt-2025-02", "japan, kyoto, text"),
@@ -73,9 +27,9 @@ fn fifty_groups_of_two_return_over_both_transports_and_versions() {
     {
         // Again after a pause of this machine.
         at_once([()], |()| {
-            let url = format!("{scheme}://localhost:{}/echo", server.port);
+            let url = format!("{scheme}://localhost:{}/echo", log.port());
             let options = "--count 50 --frames-per-group 2 --interval 4ms --max-loss 0%";
-            let report = report(0, &url, &server.trusted(&format!("{options} --moqt-version {version}")));
+            let report = report(0, &url, &log.trusted(&format!("{options} --moqt-version {version}")));
             let all = ["sent", "returned", "lost", "duplicated", "unmatched"];
             assert_eq!(counts(&report, "ping", all), [100, 100, 0, 0, 0], "{url} {version} {report:#}");
             assert_eq!(moqt(&report, ["groups_sent", "groups_returned", "frames_per_group"]), [50, 50, 2]);
@@ -91,7 +45,7 @@ fn fifty_groups_of_two_return_over_both_transports_and_versions() {
 
 #[test]
 fn path_is_matched_equally_over_both_transports() {
-    let server = Server::start(Duration::ZERO);
+    let (_server, log) = start(&[]);
     for (path, is_served) in [
         ("echo?x=1", true),
         ("a/../echo", true),
@@ -107,8 +61,8 @@ fn path_is_matched_equally_over_both_transports() {
             ("moqt", "closed", "; this server serves /echo)"),
             ("https", "rejected", "rejected the WebTransport session: HTTP status 404; our server has the path /echo"),
         ] {
-            let url = format!("{scheme}://localhost:{}/{path}", server.port);
-            let options = server.trusted("--count 1 --moqt-version gomoqt-2025-02");
+            let url = format!("{scheme}://localhost:{}/{path}", log.port());
+            let options = log.trusted("--count 1 --moqt-version gomoqt-2025-02");
             let report = report(u8::from(!is_served).into(), &url, &options);
             let [reported_kind, code, message] = failure(&report);
             assert_eq!(reported_kind.as_str(), (!is_served).then_some(kind), "{url}");
@@ -118,8 +72,8 @@ fn path_is_matched_equally_over_both_transports() {
     }
     // In moq-lite over raw QUIC, no message contains the path.
     for (scheme, code) in [("moqt", 0), ("https", 1)] {
-        let url = format!("{scheme}://localhost:{}/other", server.port);
-        let report = report(code, &url, &server.trusted("--moqt-version moq-lite-04 --count 1"));
+        let url = format!("{scheme}://localhost:{}/other", log.port());
+        let report = report(code, &url, &log.trusted("--moqt-version moq-lite-04 --count 1"));
         assert_eq!(report["moqt"]["retried_path"], json!(null));
     }
 }
@@ -145,7 +99,7 @@ fn run_waits_for_a_server_that_starts_later() {
     let program = start_line(&format!("probe --to moqt://{address}/echo {options}"));
     unused.recv(&mut [0; 2_048]).unwrap();
     drop(unused);
-    let _server = EchoServer::start(&["--host", "127.0.0.1", "--moqt", &address]);
+    let _server = Server::start(&["--host", "127.0.0.1", "--moqt", &address]);
     let output = program.end();
     assert_eq!((output.code, output.stderr.as_str()), (0, ""), "{output:?}");
     let report = document::report(&output);

@@ -7,7 +7,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 
 use quinn::crypto::rustls::QuicServerConfig;
-use quinn::{Connection, Endpoint, EndpointConfig, RecvStream, SendStream, ServerConfig, TokioRuntime, VarInt};
+use quinn::{Connection, Endpoint, EndpointConfig, RecvStream, SendStream, ServerConfig, TokioRuntime};
 use rcgen::generate_simple_self_signed;
 use rustls::pki_types::PrivateKeyDer;
 use sha2::{Digest, Sha256};
@@ -23,16 +23,10 @@ const INFO: &[u8] = &[3, 0, 0, 0];
 pub(crate) enum ServerAction {
     /// Does not send the group back.
     Drop,
-    /// Sends this many frames back and resets the stream.
-    Truncate(usize),
     /// Sends the group back with the first byte of its first frame changed.
     Damage,
     /// Sends the group back twice.
     Twice,
-    /// Sends the group back only after the next group has been sent back.
-    AfterNext,
-    /// Sends the group back. Then the server also sends a group 63, although the client sent no group 63.
-    UnknownGroup,
     /// Closes the connection with this code, and does not send the group back.
     Close(u32),
     /// Resets the client's subscription with this code, and does not send the group back.
@@ -44,8 +38,6 @@ pub(crate) enum ServerAction {
 pub(crate) enum Greeting {
     /// The server selects gomoqt-2025-02.
     Gomoqt202502,
-    /// The server selects a version that the client did not offer.
-    UnofferedVersion,
     /// The server selects gomoqt-0.9 and then sends nothing, so the client connects again with another path.
     Silent,
 }
@@ -231,7 +223,6 @@ async fn serve(connection: &Connection, connection_number: usize, script: &Scrip
     script.fail_if_reached(0, connection).await?;
     match greetings[connection_number.min(greetings.len() - 1)] {
         Greeting::Gomoqt202502 => send.write_all(&[&[9], &VERSION[..], &[0]].concat()).await?,
-        Greeting::UnofferedVersion => send.write_all(&[9, 0xc0, 0, 0, 0, 0xff, 0, 0, 1, 0]).await?,
         Greeting::Silent => {
             send.write_all(&[9, 0xc0, 0, 0, 0, 0xfe, 0xed, 0xba, 0xbe, 0]).await?;
             connection.closed().await;
@@ -256,7 +247,6 @@ async fn serve(connection: &Connection, connection_number: usize, script: &Scrip
         script.fail_if_reached(3 + kind, connection).await?;
     }
     let (client_subscription, _) = open_streams.last_mut().unwrap();
-    let mut held: Option<(u8, Vec<Vec<u8>>)> = None;
     loop {
         let mut stream = connection.accept_uni().await?;
         let begin =
@@ -278,12 +268,6 @@ async fn serve(connection: &Connection, connection_number: usize, script: &Scrip
         match action {
             Some(ServerAction::ResetSubscription(code)) => client_subscription.reset(code.into())?,
             Some(ServerAction::Drop | ServerAction::Close(_)) => {}
-            Some(ServerAction::Truncate(frame_count)) => {
-                let mut stream = return_frames(connection, sequence, &frames[..frame_count]).await?;
-                // The client must read the written frames before the reset, which could discard them.
-                wait_until_read(connection).await?;
-                stream.reset(VarInt::from_u32(3))?;
-            }
             Some(ServerAction::Damage) => {
                 frames[0][0] ^= 1;
                 return_frames(connection, sequence, &frames).await?.finish()?;
@@ -292,28 +276,9 @@ async fn serve(connection: &Connection, connection_number: usize, script: &Scrip
                 return_frames(connection, sequence, &frames).await?.finish()?;
                 return_frames(connection, sequence, &frames).await?.finish()?;
             }
-            Some(ServerAction::AfterNext) => held = Some((sequence, frames)),
-            Some(ServerAction::UnknownGroup) => {
-                return_frames(connection, sequence, &frames).await?.finish()?;
-                return_frames(connection, 63, &frames[..1]).await?.finish()?;
-            }
             None => return_frames(connection, sequence, &frames).await?.finish()?,
         }
-        if let Some((sequence, frames)) = held.take_if(|(held, _)| *held != sequence) {
-            return_frames(connection, sequence, &frames).await?.finish()?;
-        }
     }
-}
-
-/// Waits until the client has read everything that the server wrote. One request is not enough, because the client may answer it before it
-/// reads other data that arrived together with the request. Therefore, the server sends a second request after the first answer.
-async fn wait_until_read(connection: &Connection) -> Result<(), SessionError> {
-    for _ in 0..2 {
-        let (mut requester, mut answered) = connection.open_bi().await?;
-        requester.write_all(ANNOUNCE_PLEASE).await?;
-        assert_eq!(length_prefixed(&mut answered).await?, &ANNOUNCE_ACTIVE[1..]);
-    }
-    Ok(())
 }
 
 /// Opens a group stream and writes frames to it.

@@ -9,7 +9,7 @@ use serde_json::json;
 use test_support::client::document;
 use test_support::client::program::{ProgramOutput, command, run, run_args, run_with_input};
 
-use crate::send_and_probe::moqt::own_server::Server;
+use crate::echo_server::moqt::start;
 use crate::send_and_probe::moqt::scripted_server::{ScriptedServer, ServerAction};
 
 /// The printed lines, sorted: groups may overtake each other.
@@ -21,11 +21,11 @@ fn lines(output: &ProgramOutput) -> Vec<&str> {
 
 #[test]
 fn texts_return_as_lines_with_the_result_on_standard_error() {
-    let server = Server::start(Duration::ZERO);
+    let (_server, log) = start(&[]);
     for scheme in ["moqt", "https"] {
-        let url = format!("{scheme}://localhost:{}/echo", server.port);
+        let url = format!("{scheme}://localhost:{}/echo", log.port());
         let line = ["send", "--text", "hello", "--text", "", "--text", "日本 京都", "--interval", "20ms", "--to", &url];
-        let output = run_args(line.into_iter().chain(server.trusted("").split_whitespace()));
+        let output = run_args(line.into_iter().chain(log.trusted("").split_whitespace()));
         assert_eq!((output.code, lines(&output)), (0, vec!["", "hello", "日本 京都"]), "{output:?}");
         assert!(output.stderr.starts_with("jamjam-dev: 3 of 3 frames returned, round trip "), "{}", output.stderr);
         assert!(output.stderr.contains("; connection setup: DNS "), "{}", output.stderr);

@@ -42,44 +42,6 @@ fn closed_port_is_reported_as_no_reply() {
 }
 
 #[test]
-fn server_close_is_reported_with_its_code_and_a_remedy() {
-    for (dialect, code, reason, advice) in [
-        ("webrtc", 1008, "Rate limit exceeded", "Give a longer --interval"),
-        ("broadcast", 4002, "Server shutting down", "the server is shutting down"),
-        ("bbx", 3999, "whim", "check the server's log"),
-    ] {
-        let server = serve(move |number, mut connection| {
-            connection.send_text(r#"{"type":"welcome"}"#);
-            if number == 1 {
-                // In the broadcast dialect, connection 1 never sends. After the welcome, the server sends nothing to it and does not
-                // close it.
-                while connection.receive().is_some() {}
-                return;
-            }
-            for index in 0..5 {
-                let Some(ping) = connection.receive() else { return };
-                match dialect {
-                    "bbx" if index < 3 => connection.pong(&ping, 1),
-                    "webrtc" if index < 3 => connection.send_text(r#"{"type":"pong"}"#),
-                    _ => {}
-                }
-            }
-            connection.close(code, reason);
-        });
-        let report = report(1, server, &format!("--dialect {dialect} --count 1000 --interval 20ms --max-loss 100%"));
-        let [sent, returned, lost] = document::counts(&report, "ping", ["sent", "returned", "lost"]);
-        assert!((5..1_000).contains(&sent), "{sent}");
-        assert_eq!((returned, lost), (if dialect == "broadcast" { 0 } else { 3 }, sent - returned), "{dialect}");
-        let words = format!("the server closed the connection with code {code} ({reason})");
-        assert_eq!(failure(&report), [&json!("closed"), &json!(code), &json!(words)]);
-        assert!(reasons(&report).contains(&format!("{words} after {sent} messages").as_str()), "{report:#}");
-        let notes = report["warnings"].as_array().unwrap();
-        let note = notes.iter().find(|note| note["code"] == "connection_failure").unwrap();
-        assert!(note["message"].as_str().unwrap().contains(advice), "{note}");
-    }
-}
-
-#[test]
 fn server_close_after_all_replies_does_not_fail_the_run() {
     let server = serve(|_, mut connection| {
         for _ in 0..3 {

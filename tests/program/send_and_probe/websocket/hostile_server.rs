@@ -9,26 +9,10 @@ use test_support::client::at_once;
 use test_support::client::document::counts;
 use tungstenite::Message;
 
-use crate::send_and_probe::websocket::scripted_server::{ServerConnection, answers, raw, serve, upgrade_with};
-use crate::send_and_probe::websocket::{codes, failure, probe, report};
+use crate::send_and_probe::websocket::scripted_server::{ServerConnection, raw, serve, upgrade_with};
+use crate::send_and_probe::websocket::{failure, probe, report};
 
 const FEW: &str = "--dialect bbx --count 5 --interval 2ms --timeout 300ms";
-
-#[test]
-fn response_that_is_not_a_websocket_upgrade_is_reported() {
-    let redirect = b"HTTP/1.1 301 Moved Permanently\r\nLocation: wss://else.example/ws\r\nContent-Length: 0\r\n\r\n";
-    let cases: [(&'static [u8], &str); 3] = [
-        (redirect, "HTTP 301 Moved Permanently redirects to wss://else.example/ws; use that address"),
-        (b"HTTP/1.1 404 Not Found\r\n\r\n", "HTTP 404 Not Found; there is no signaling server at this path"),
-        (b"", "did not answer the WebSocket upgrade within 300ms"),
-    ];
-    at_once(cases, |(bytes, words)| {
-        let report = report(1, answers(bytes), if bytes.is_empty() { "--wait-for 300ms" } else { "" });
-        let reported = report["verdict"]["reasons"][1].as_str().unwrap();
-        assert!(reported.contains(words), "{reported}");
-        assert_eq!((codes(&report), failure(&report)[0]), (vec!["connection_failure"], &json!("unreachable")));
-    });
-}
 
 #[test]
 fn slow_upgrade_response_does_not_extend_the_timeout() {
@@ -47,18 +31,6 @@ fn slow_upgrade_response_does_not_extend_the_timeout() {
     // The run ends after the `--wait-for` time of 400 ms, long before the default connection timeout.
     assert!(began.elapsed() >= Duration::from_millis(300));
     assert!(report["readiness_wait"]["waited_ms"].as_f64().unwrap() < 9_000.0, "{report:#}");
-}
-
-#[test]
-fn silent_server_is_reported_as_no_reply() {
-    let server = serve(|_, mut connection| while connection.receive().is_some() {});
-    let report = report(1, server, FEW);
-    assert_eq!(report["verdict"]["reasons"], json!(["no replies received"]));
-    let words = "the server accepts the connection but does not answer ping with pong (no message arrived). Check that the \
-                 server speaks bbx, or give another --dialect";
-    let note = &report["warnings"][0];
-    assert_eq!((&note["code"], &note["message"]), (&json!("no_replies"), &json!(words)));
-    assert_eq!(counts(&report, "ping", ["lost"]), [5]);
 }
 
 #[test]

@@ -110,7 +110,10 @@ fn server_shutdown_ends_and_fails_the_run() {
     assert_eq!(program.end().code, 1);
     let text = "the server closed the connection with code 4002 (Server shutting down)";
     assert_eq!(failure(&report), [&json!("closed"), &json!(4002), &json!(text)]);
-    assert!(document::counts(&report, "ping", ["returned"]) > [0]);
+    let [sent, returned, lost] = document::counts(&report, "ping", ["sent", "returned", "lost"]);
+    assert!(returned > 0 && sent == returned + lost, "{report:#}");
+    let reasons = report["verdict"]["reasons"].as_array().unwrap();
+    assert!(reasons.contains(&json!(format!("{text} after {sent} messages"))), "{reasons:?}");
 }
 
 #[test]

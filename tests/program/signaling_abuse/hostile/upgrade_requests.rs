@@ -52,20 +52,3 @@ pub(crate) fn request_websocket(server: &Server, path: &str, headers: &str) -> O
         other => panic!("unexpected frame {other:#x}"),
     }
 }
-
-/// The status of a plain HTTP request.
-pub(crate) fn status(server: &Server, request: &str, headers: &str, body: &str) -> u16 {
-    let mut stream = raw(server.address);
-    let length = if headers.contains("Transfer-Encoding") {
-        String::new()
-    } else {
-        format!("Content-Length: {}\r\n", body.len())
-    };
-    let head = format!("{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{length}{headers}\r\n");
-    stream.write_all(head.as_bytes()).unwrap();
-    // A server that has rejected the request may have closed the connection already.
-    let _ = stream.write_all(body.as_bytes());
-    let mut answer = [0; 12];
-    stream.read_exact(&mut answer).unwrap();
-    std::str::from_utf8(&answer[9..]).unwrap().parse().unwrap()
-}

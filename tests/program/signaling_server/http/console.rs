@@ -29,22 +29,10 @@ fn state_lists_rooms_members_and_activity() {
     // What differs in each run is masked: ids, times and memory.
     let mut shown = second;
     shown["counters"] = shown["counters"]["jamjam"].take();
-    let masked = [
-        "version",
-        "runId",
-        "uptimeMs",
-        "time",
-        "rssBytes",
-        "openFiles",
-        "createdAt",
-        "connectedMs",
-        "idleMs",
-        "id",
-        "room",
-    ];
+    let masked = "version runId uptimeMs time rssBytes openFiles createdAt connectedMs idleMs id room";
     let shown = format!("{shown:#}");
     let lines = shown.lines().map(|line| match line.split_once(": ") {
-        Some((name, _)) if masked.contains(&name.trim_matches([' ', '"'])) => format!("{name}: …\n"),
+        Some((name, _)) if masked.split(' ').any(|one| one == name.trim_matches([' ', '"'])) => format!("{name}: …\n"),
         _ => format!("{line}\n"),
     });
     snapshot::assert_matches("servers/console_state", &lines.collect::<String>());

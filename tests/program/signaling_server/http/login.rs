@@ -122,12 +122,16 @@ fn without_a_password_and_a_terminal_every_login_is_rejected() {
 
 /// Runs a server on a terminal, which the tool `script` provides. Returns its address and the lines that it prints.
 #[cfg(target_os = "linux")]
-fn run_on_terminal(host: &str, options: &str) -> (Child, SocketAddr, impl Iterator<Item = String> + use<>) {
+pub(crate) fn run_on_terminal(
+    host: &str,
+    options: &str,
+    variables: &str,
+) -> (Child, SocketAddr, impl Iterator<Item = String> + use<>) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("address");
     let executable = env!("CARGO_BIN_EXE_jamjam-dev");
     let command = format!(
-        "RUST_LOG=trace {executable} signaling-server --host {host} --port 0 --address-file {} {options}",
+        "{variables} RUST_LOG=trace {executable} signaling-server --host {host} --port 0 --address-file {} {options}",
         file.display()
     );
     let mut terminal = Command::new("script");
@@ -149,7 +153,7 @@ fn run_on_terminal(host: &str, options: &str) -> (Child, SocketAddr, impl Iterat
 fn terminal_shows_a_url_that_opens_the_pages_on_this_machine() {
     let mut tokens = std::collections::BTreeSet::new();
     for host in ["127.0.0.1", "0.0.0.0"] {
-        let (mut child, address, mut lines) = run_on_terminal(host, "");
+        let (mut child, address, mut lines) = run_on_terminal(host, "", "");
         let address = SocketAddr::from(([127, 0, 0, 1], address.port()));
         let line = lines.find(|line| line.starts_with("Console, on this machine only: ")).unwrap();
         let url = line.trim_end().rsplit(' ').next().unwrap();
@@ -196,7 +200,7 @@ fn terminal_shows_no_url_if_stderr_or_the_address_is_not_local() {
     in_network_namespace(name, || {
         add_address("203.0.113.5".parse().unwrap());
         for (host, options) in [("203.0.113.5", ""), ("127.0.0.1", "2>/dev/null")] {
-            let (mut child, address, lines) = run_on_terminal(host, options);
+            let (mut child, address, lines) = run_on_terminal(host, options, "");
             let response = send_to(address, "GET", "/console", &[&format!("Host: {address}")], "");
             assert!(response.error().starts_with("Login disabled"), "{response:?}");
             child.kill().unwrap();
