@@ -6,6 +6,7 @@ use std::time::Duration;
 use jamjam_core::audio::jitter_buffer::{JitterBuffer, JitterBufferConfig, JitterBufferStats};
 use jamjam_core::audio::spsc::{QueuedAudio, packet_ring};
 use jamjam_core::time::Time;
+use proptest::prelude::*;
 
 const RATE: u32 = 48_000;
 const FRAME: usize = 128;
@@ -483,4 +484,59 @@ fn device_never_receives_non_finite_or_out_of_range_samples() {
     }
     assert!(out.iter().all(|sample| sample.abs() <= 1.0));
     assert_eq!(jitter_buffer.stats().non_finite_samples, 2);
+}
+
+/// An input event.
+#[derive(Clone, Debug)]
+enum Next {
+    Sent(u64),
+    Packet(u64, u64, Vec<f32>),
+    Fill(usize, u64),
+}
+
+fn next() -> impl Strategy<Value = Next> {
+    let index = || prop_oneof![8 => 0..2_000_u64, 1 => any::<u64>()];
+    let at = || prop_oneof![8 => 0..20_000_000_000_u64, 1 => any::<u64>()];
+    let sample = prop_oneof![8 => -1.0..1.0_f32, 1 => any::<u32>().prop_map(f32::from_bits)];
+    prop_oneof![
+        (0..2_000_u64).prop_map(Next::Sent),
+        (index(), at(), prop::collection::vec(sample, 0..99))
+            .prop_map(|(index, at, samples)| Next::Packet(index, at, samples)),
+        (0..999_usize, at()).prop_map(|(frames, at)| Next::Fill(frames, at)),
+    ]
+}
+
+proptest! {
+    /// The input is random: audio samples and block sizes are arbitrary. Times can go backwards. Packets can arrive that were never sent.
+    /// The output must always be finite and within full scale. Each packet must be played or counted at most once.
+    #[test]
+    fn any_input_sequence_causes_no_panic(
+        events in prop::collection::vec(next(), 0..300),
+        channels in 1..=2_u16,
+        frame_samples in 0..50_u32,
+        device_block in 1..600_u32,
+        allowance in prop::option::of(0..1_000_u64),
+    ) {
+        let allowance = allowance.map(Duration::from_millis);
+        let config = JitterBufferConfig { rate: 8_000, channels, frame_samples, device_rate: 8_000, device_block_frames: device_block, jitter_allowance: allowance };
+        let mut jitter_buffer = JitterBuffer::new(config).unwrap();
+        let mut came = 0;
+        for event in events {
+            match event {
+                Next::Sent(packets) => jitter_buffer.set_sent_packets(packets),
+                Next::Packet(index, at, samples) => {
+                    came += 1;
+                    jitter_buffer.on_packet(index, Time::from_nanos(at), &samples);
+                }
+                Next::Fill(frames, at) => {
+                    let mut out = vec![9.0_f32; frames * usize::from(channels)];
+                    jitter_buffer.fill(&mut out, Time::from_nanos(at));
+                    prop_assert!(out.iter().all(|sample| sample.abs() <= 1.0), "{out:?}");
+                }
+            }
+        }
+        let played = jitter_buffer.stats();
+        prop_assert!(played.played + played.late + played.early + played.skipped <= came, "{played:?}");
+        prop_assert!(played.depth.is_none_or(|depth| depth.min <= depth.max && depth.mean.is_finite()), "{played:?}");
+    }
 }

@@ -6,3 +6,4 @@ mod quality;
 mod resampling;
 mod sample_conversion;
 mod wav;
+mod wav_parsing;

@@ -4,6 +4,7 @@ use golden::packet;
 use jamjam_core::wire::{
     self, Header, KeepaliveAction, LatencyInfo, Packet, PacketError, PacketType, PingPayload, keepalive_action,
 };
+use proptest::prelude::*;
 use test_support::golden;
 
 const KINDS: [PacketType; 7] = [
@@ -123,4 +124,19 @@ fn codec_name_that_exceeds_its_length_field_is_truncated() {
     info.channel_count = Some(6);
     let read = LatencyInfo::parse(&info.to_bytes()).unwrap();
     assert_eq!((read.codec, read.channel_count), ("c".repeat(255), Some(6)));
+}
+
+proptest! {
+    /// The header is often valid, so that the payload parsers are reached.
+    #[test]
+    fn any_datagram_parses_or_gives_its_error(
+        version in 0..4_u8,
+        kind in 0..10_u8,
+        mut bytes in prop::collection::vec(any::<u8>(), 0..400),
+    ) {
+        if let [first, second, ..] = &mut bytes[..] {
+            (*first, *second) = (version.max(1), kind);
+        }
+        check(&bytes);
+    }
 }
