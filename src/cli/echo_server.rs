@@ -13,7 +13,7 @@ use tracing::{Level, enabled, info, warn};
 use super::moqt_server::{BoundMoqtServer, MoqtArgs};
 use super::options::impairment::{ImpairmentArgs, OutcomeLogFile, PreparedEcho};
 use super::options::registration::{self, RegistrationArgs};
-use super::output::Failure;
+use super::output::{Failure, HEADING_LOG};
 use super::server::{self, MemoryArgs, ServerStatistics, UdpStatistics};
 use super::values::{
     OrOff, OutputFile, driver_parser, format_bit_rate, format_size, link_policy_parser, or_off, output_file_parser,
@@ -42,7 +42,6 @@ use crate::wire::DEFAULT_PORT;
 const BITS_PER_PACKET: u64 = 8_000;
 
 const HEADING_MEMORY: &str = "Memory and timing";
-const HEADING_LOG: &str = "Log";
 const HEADING_PROTECTION: &str = "Protection";
 
 /// Run an echo server that returns AUDIO after a delay and can also echo MOQT

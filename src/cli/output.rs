@@ -91,7 +91,9 @@ pub fn print_message(text: &str) {
     status_line::print_above(&format!("jamjam-dev: {}", sanitize_lines(text)));
 }
 
+pub(super) const HEADING_LOG: &str = "Log";
 pub(super) const HEADING_REPORT: &str = "Report";
+pub(super) const HEADING_TARGET: &str = "Target";
 pub(super) const HEADING_LIMITS: &str = "Limits (exit code 1 if one is exceeded)";
 
 /// Options for report files.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::client::ClientArgs;
 use super::client::websocket::WebSocketProbeArgs;
 use super::options::moqt_client::HEADING_MOQT;
-use super::output::{Failure, print_notice};
+use super::output::{Failure, HEADING_TARGET, print_notice};
 use super::plan::{Plan, UdpPeer};
 use super::target::{MoqtTarget, Target};
 use super::this_machine;
@@ -23,7 +23,6 @@ use crate::report::quantities::RunProtocol;
 use crate::units::parse_size;
 use crate::wire::{HEADER_LEN, MAX_UDP_PAYLOAD};
 
-const HEADING_TARGET: &str = "Target";
 const HEADING_PACKETS: &str = "Packets";
 
 /// Default payload size of AUDIO packets and MOQT frames, in bytes.

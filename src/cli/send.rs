@@ -12,7 +12,7 @@ use clap::{ArgGroup, ArgMatches, ColorChoice};
 use super::audio_output::{PlaybackArgs, RecordingArgs, finish_playback};
 use super::audio_source::{CaptureArgs, PacketLayout, SOUND_DEVICE_GROUP, SourceArgs, device_lost_error};
 use super::client::ClientArgs;
-use super::output::{Failure, print_notice};
+use super::output::{Failure, HEADING_TARGET, print_notice};
 use super::plan::{Plan, UdpPeer};
 use super::target::{MoqtTarget, Target};
 use super::values::parse_millis;
@@ -26,8 +26,6 @@ use crate::moqt::codec::MAX_BODY_BYTES;
 use crate::report::quantities::RunProtocol;
 use crate::sanitize::sanitize_char;
 use crate::wire::{HEADER_LEN, MAX_UDP_PAYLOAD, MAX_UNFRAGMENTED_PAYLOAD};
-
-const HEADING_TARGET: &str = "Target";
 
 /// Send a WAV file, a tone or a microphone as AUDIO packets, evaluate the replies
 #[derive(Debug, clap::Args)]

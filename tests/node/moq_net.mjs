@@ -1,4 +1,4 @@
-// A MOQ client that uses the npm library `@moq/net`, for a page. tests/browser/moq_net.rs bundles this file and calls `exchange`.
+// A MOQ client that uses the npm library `@moq/net`, for a page. tests/browser/node.rs bundles this file and calls `exchange`.
 
 import * as Moq from '@moq/net';
 

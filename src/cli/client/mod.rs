@@ -22,8 +22,7 @@ use super::options::impairment::ImpairmentArgs;
 use super::options::moqt_client::MoqtClientArgs;
 use super::options::network::{HEADING_LOCAL_SYSTEM, NetworkArgs};
 use super::options::room_target::RoomTargetArgs;
-use super::output::Failure;
-use super::output::{HEADING_LIMITS, HEADING_REPORT, ReportFileArgs, print, silence_notices};
+use super::output::{Failure, HEADING_LIMITS, HEADING_REPORT, HEADING_TARGET, ReportFileArgs, print, silence_notices};
 use super::packet_lines::RecordFile;
 use super::plan::{Plan, UdpPeer};
 use super::run_origin;
@@ -43,7 +42,6 @@ use crate::report::{Report, html, text, wrap};
 use crate::time::saturating_nanos;
 use crate::units::{parse_ratio, parse_size};
 
-const HEADING_TARGET: &str = "Target";
 const HEADING_TIMING: &str = "Timing";
 
 /// Default delay of the embedded echo server.

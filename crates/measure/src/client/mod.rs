@@ -46,7 +46,7 @@ pub use results::{
     RecordedPacket, RunKind, RunOrigin, RunResults, SentAudio, ServerDelay, StopSignal, StreamKind, WaitResult,
 };
 pub use results_so_far::{LiveFigures, UnfinishedResults};
-pub use run::{ClientNode, DUPLICATE_WAIT, Workload, WorkloadStep};
+pub use run::{ClientNode, Workload, WorkloadStep};
 pub use schedule::Schedule;
 pub use sender::{AudioSender, AudioStreamConfig, AudioWorkload, PayloadSource, SourcePoll};
 pub use sent_packets::{PacketTracker, SENT_PACKETS_CAPACITY};

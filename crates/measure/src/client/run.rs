@@ -5,7 +5,6 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::RunConfig;
 use super::hosts::ServerResults;
@@ -23,16 +22,10 @@ use jamjam_core::link::OVERHEAD;
 use jamjam_core::node::{DriverWaker, Node, Receive, SendStatus, TransmitSink};
 use jamjam_core::time::{Pause, PauseDetector, Time, saturating_nanos};
 use jamjam_core::wire::{self, HEADER_LEN, LatencyInfo, SAMPLE_RATE};
+use jamjam_moqt::client::DUPLICATE_WAIT;
 
 /// Samples per channel in a packet of jamjam's default preset.
 const DEFAULT_FRAME_SAMPLES: u32 = 128;
-
-/// Maximum packets sent before the socket is read again. Without this limit, a fast workload could delay the handling of stop
-/// requests and of received datagrams.
-pub(super) const MAX_SENDS_PER_POLL: usize = 64;
-
-/// Maximum time that a run waits for duplicates after all replies have arrived.
-pub const DUPLICATE_WAIT: Duration = Duration::from_millis(100);
 
 /// Result of polling a workload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

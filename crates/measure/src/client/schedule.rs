@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::run::{MAX_SENDS_PER_POLL, WorkloadStep};
+use super::run::WorkloadStep;
 use super::sent_packets::PacketTracker;
-use jamjam_core::node::SendStatus;
+use jamjam_core::node::{MAX_SENDS_PER_POLL, SendStatus};
 use jamjam_core::time::{NANOS_PER_SECOND, Time, saturating_nanos};
 
 /// Deadlines at a constant rate. Each deadline is computed from the start of the schedule. Therefore, rounding errors do not accumulate,

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use super::reply::{reply_digest, write_request};
 use super::results::{AudioResults, CaptureResults, RunKind, StreamKind};
-use super::run::{ClientNode, MAX_SENDS_PER_POLL, Workload, WorkloadStep};
+use super::run::{ClientNode, Workload, WorkloadStep};
 use super::schedule::Schedule;
 use super::sent_packets::PacketTracker;
 use jamjam_core::audio::quality::SourceQuality;
-use jamjam_core::node::{DriverWaker, SendStatus, TransmitSink};
+use jamjam_core::node::{DriverWaker, MAX_SENDS_PER_POLL, SendStatus, TransmitSink};
 use jamjam_core::time::{Time, saturating_nanos};
 use jamjam_core::wire::{HEADER_LEN, Header, LatencyInfo, PacketType};
 

@@ -6,15 +6,13 @@ use super::figures::figures;
 use super::quantities::{RoundTrip, RunProtocol, format_count, format_share, thousandths};
 use crate::client::{RunResults, StreamKind};
 use jamjam_core::stats::StreamStats;
+use jamjam_core::wire::SAMPLE_RATE;
 
 /// Depths of the table, in packets of 128 samples. The jamjam presets have depths of 0, 1, 4 and 8 packets, and a ring of 38 packets.
 const DEPTHS: [u32; 11] = [0, 1, 2, 4, 6, 8, 12, 16, 24, 32, 38];
 
 /// Samples per channel in a packet of the jamjam preset "balanced".
 const FRAME_SAMPLES: u32 = 128;
-
-/// Sample rate in Hz.
-const SAMPLE_RATE: u32 = 48_000;
 
 /// With the recommended depth, at most this share of the packets is late.
 const MAX_RECOMMENDED_LATE_RATIO: f64 = 0.001;

@@ -1,5 +1,5 @@
 //! Documentation of the WebSocket messages of all dialects. The schemas are generated from the types that parse and write the messages.
-//! `tests/library/signaling/message_docs.rs` checks the examples against the schemas and the hub.
+//! `crates/signaling/tests/signaling/message_docs.rs` checks the examples against the schemas and the hub.
 //!
 //! One file per dialect lists the channels, their messages and their close codes. A channel is a kind of connection: a URL, and the messages
 //! that can be sent over it.

@@ -9,6 +9,7 @@ use axum::extract::State;
 use axum::response::Response;
 use serde_json::{Map, Value, json};
 
+use super::console::CSP;
 use crate::io::http::body::page_response;
 use crate::io::signaling::http_state::HttpState;
 use crate::signaling::SignalingLimits;
@@ -16,9 +17,6 @@ use crate::signaling::message_docs::{ChannelDoc, CloseDoc, MessageDoc, MessageDo
 
 const PAGE: &str = include_str!("pages/messages.html");
 const ABOUT: &str = include_str!("asyncapi.md");
-
-/// Content security policy. The page loads scripts, styles and data only from this server.
-const CSP: &str = "script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'";
 
 /// `AsyncAPI` document
 #[utoipa::path(

@@ -35,7 +35,7 @@ static RUN_ID: LazyLock<String> = LazyLock::new(|| {
 });
 
 /// Content security policy. The page loads scripts, styles, images and data only from this server.
-const CSP: &str = "script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'";
+pub(super) const CSP: &str = "script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'";
 
 /// Maximum size of the body of an operation, in bytes.
 const MAX_BODY_BYTES: usize = 4 << 10;
