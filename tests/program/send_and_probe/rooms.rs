@@ -88,10 +88,10 @@ fn candidate_addresses_are_tried_in_order_until_one_replies() {
 
         let program = start_line(&line(&signaling, "jam"));
         // The run waits for addresses that are published late.
-        room_member.member.receive_type("PeerJoined");
+        room_member.receive_type("PeerJoined");
         let reported = Instant::now();
         let data = json!({"candidates": candidates, "public_addr": at(2), "local_addr": at(3)});
-        room_member.member.send_json(&json!({"type": "UpdatePeerInfo", "data": data}));
+        room_member.send_text(&json!({"type": "UpdatePeerInfo", "data": data}));
         let output = program.end();
 
         assert_passed(&output, &format!("jam ({})", echo.address));
@@ -133,7 +133,7 @@ fn other_members_receive_the_source_address_of_the_packets() {
     socket.send_to(&bytes[..length], requester).unwrap();
     let (length, from) = socket.recv_from(&mut bytes).unwrap();
     assert_eq!(Packet::read(&bytes[..length]).kind, PING);
-    let peer = room_member.member.skip_to("PeerUpdated")["data"]["peer"].clone();
+    let peer = room_member.receive_next("PeerUpdated")["peer"].clone();
     program.end();
     let address = json!(from);
     assert_eq!((&peer["public_addr"], &peer["local_addr"]), (&address, &address));
@@ -170,8 +170,8 @@ fn room_without_published_addresses_is_reported_after_a_timeout() {
     let error = "no member of room `jam` has published an address (members: Echo Bot)";
     let error = format!("cannot join a room on ws://{}: {error}", signaling.address);
     assert_error(&run(&line(&signaling, "jam")), 3, &error);
-    room_member.member.receive_type("PeerJoined");
-    room_member.member.receive_type("PeerLeft");
+    room_member.receive_type("PeerJoined");
+    room_member.receive_type("PeerLeft");
 }
 
 #[test]
@@ -215,7 +215,7 @@ fn stop_request_ends_the_address_search() {
     let error =
         "interrupted while waiting for a reply from a member of the room `jam`; only KEEPALIVE packets were sent";
     assert_error(&program.end(), 130, error);
-    room_member.member.skip_to("PeerLeft");
+    room_member.receive_next("PeerLeft");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::server::member::Member;
 
 pub struct SignalingMember {
-    pub member: Member,
+    member: Member,
     /// The id and the invite code of its room.
     pub room: String,
     pub invite: String,
@@ -34,5 +34,24 @@ impl SignalingMember {
         self.member.send("UpdatePeerInfo", &data);
         // The server responds to this request after it has processed the update.
         self.member.rooms();
+    }
+
+    pub fn send_text(&mut self, message: &Value) {
+        self.member.send_text(&message.to_string());
+    }
+
+    /// The next message, which must be of this type.
+    pub fn receive_type(&mut self, kind: &str) -> Value {
+        self.member.receive_type(kind)
+    }
+
+    /// The next message of this type. Other messages are skipped.
+    pub fn receive_next(&mut self, kind: &str) -> Value {
+        loop {
+            let mut message = self.member.receive();
+            if message["type"] == kind {
+                return message["data"].take();
+            }
+        }
     }
 }
