@@ -2,7 +2,6 @@
 
 mod driver_waker;
 mod fuzz_corpus;
-mod mapped_address;
 mod printed_values;
 mod room_files;
 #[cfg(target_os = "linux")]

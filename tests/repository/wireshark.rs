@@ -91,15 +91,15 @@ fn dissected(packets: &[Captured], snapshot_len: Option<usize>) -> Option<Vec<Fi
 }
 
 /// The columns Protocol and Info of each packet, separated by a space.
-fn columns(packets: &[Captured], args: &[&str]) -> Option<Vec<String>> {
+fn columns(capture: &[u8], args: &[&str]) -> Option<Vec<String>> {
     let format = r#"gui.column.format:"Protocol","%p","Info","%i""#;
-    let shown = tshark(&pcap(packets, None), &[&["-o", format], args].concat())?;
+    let shown = tshark(capture, &[&["-o", format], args].concat())?;
     Some(shown.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect())
 }
 
 /// Whether each packet is shown as a jamjam packet.
 fn recognized(packets: &[Captured], args: &[&str]) -> Option<Vec<bool>> {
-    Some(columns(packets, args)?.iter().map(|line| line.starts_with("jamjam")).collect())
+    Some(columns(&pcap(packets, None), args)?.iter().map(|line| line.starts_with("jamjam")).collect())
 }
 
 fn to_server(packets: impl IntoIterator<Item = Vec<u8>>) -> Vec<Captured> {
@@ -108,13 +108,13 @@ fn to_server(packets: impl IntoIterator<Item = Vec<u8>>) -> Vec<Captured> {
 
 /// Compares the columns, fields and expert messages of named packets with a snapshot.
 #[track_caller]
-fn assert_shown(snapshot: &str, packets: Vec<(String, Vec<u8>)>) {
-    let (names, packets): (Vec<String>, Vec<Vec<u8>>) = packets.into_iter().unzip();
-    let packets = to_server(packets);
-    let (Some(all), Some(columns)) = (dissected(&packets, None), columns(&packets, &[])) else { return };
+fn assert_shown(snapshot: &str, snapshot_len: Option<usize>, packets: Vec<(impl AsRef<str>, Captured)>) {
+    let (names, packets): (Vec<_>, Vec<Captured>) = packets.into_iter().unzip();
+    let Some(all) = dissected(&packets, snapshot_len) else { return };
+    let columns = columns(&pcap(&packets, snapshot_len), &[]).unwrap();
     assert_eq!((all.len(), columns.len()), (names.len(), names.len()));
     let mut text = String::new();
-    for (name, (fields, columns)) in names.iter().zip(all.iter().zip(&columns)) {
+    for (name, (fields, columns)) in names.iter().map(AsRef::as_ref).zip(all.iter().zip(&columns)) {
         // Wireshark's own dissector summarizes STUN.
         let info = if name.starts_with("stun-") { "" } else { columns };
         _ = writeln!(text, "{name}: {info}");
@@ -125,10 +125,13 @@ fn assert_shown(snapshot: &str, packets: Vec<(String, Vec<u8>)>) {
     snapshot::assert_matches(snapshot, &text);
 }
 
+fn golden_packets(names: &[String]) -> Vec<(String, Captured)> {
+    names.iter().cloned().zip(to_server(names.iter().map(|name| golden::packet(name)))).collect()
+}
+
 #[test]
 fn dissector_shows_every_field_of_every_golden_packet() {
-    let packets = golden::names().iter().map(|name| (name.clone(), golden::packet(name))).collect();
-    assert_shown("repository/wireshark_golden_packets", packets);
+    assert_shown("repository/wireshark_golden_packets", None, golden_packets(&golden::names()));
 }
 
 /// A datagram with this version, type and payload; sequence, timestamp and flags are 0.
@@ -138,7 +141,7 @@ fn datagram(version: u8, packet_type: u8, payload: &[u8]) -> Vec<u8> {
 
 #[test]
 fn malformed_packets_have_an_expert_message() {
-    let packets = [
+    let (names, packets): (Vec<_>, Vec<_>) = [
         ("1 byte", vec![1]),
         ("11 bytes", datagram(1, 4, &[])[..11].to_vec()),
         ("version 2", datagram(2, 1, &[0; 4])),
@@ -150,24 +153,19 @@ fn malformed_packets_have_an_expert_message() {
         ("LATENCY_INFO with 28 of 29 bytes", datagram(1, 7, &[0; 28])),
         ("LATENCY_INFO with 4 of 5 bytes of the codec", datagram(1, 7, &[&[0; 28][..], &[5], b"opus"].concat())),
         ("AUDIO with a part of a sample", datagram(1, 1, &[0; 5])),
-    ];
-    assert_shown(
-        "repository/wireshark_malformed_packets",
-        packets.map(|(name, bytes)| (name.to_owned(), bytes)).into(),
-    );
+    ]
+    .into_iter()
+    .unzip();
+    let packets = names.into_iter().zip(to_server(packets)).collect();
+    assert_shown("repository/wireshark_malformed_packets", None, packets);
 }
 
 #[test]
 fn truncated_capture_is_marked_and_not_reported_as_malformed() {
-    let packets = to_server(["audio-stereo.hex", "latency-ping.hex", "latency-info.hex"].map(golden::packet));
+    let names = ["audio-stereo.hex", "latency-ping.hex", "latency-info.hex"].map(str::to_owned);
     // IP, UDP, the header, and three bytes of the payload; then only five bytes of the header.
-    for (len, sequences) in [(28 + 15, [Some("375"), Some("42"), Some("3")]), (28 + 5, [None; 3])] {
-        let Some(packets) = dissected(&packets, Some(len)) else { return };
-        for (fields, sequence) in packets.iter().zip(sequences) {
-            assert_eq!(fields.get("sequence").map(String::as_str), sequence, "{fields:?}");
-            assert_eq!(fields["message"], "The capture does not contain the whole packet");
-        }
-    }
+    assert_shown("repository/wireshark_truncated_payload", Some(28 + 15), golden_packets(&names));
+    assert_shown("repository/wireshark_truncated_header", Some(28 + 5), golden_packets(&names));
 }
 
 const CLIENT: u16 = 40_000;
@@ -187,39 +185,24 @@ fn responses_are_linked_to_their_requests_with_the_time_between() {
     let pong = |n: u8| datagram(1, 6, &[0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, n]);
     let audio = |n: u8| datagram(1, 1, &[n; 8]);
     let route_probe = |kind: u8| datagram(1, 4, &[kind, 1, 2, 3, 4]);
-    // Each packet with the number of its response, or with the number of its request and the seconds since then.
-    let (packets, expected): (Vec<Captured>, Vec<&str>) = [
-        // 1, lost.
-        (up(0, ping(1)), ""),
-        (up(10, ping(2)), "in 4"),
-        (up(20, audio(1)), "in 11"),
-        (down(260, pong(2)), "to 2 0.000250000"),
-        // 5, equal to 3.
-        (up(300, audio(1)), "in 12"),
-        (up(400, datagram(1, 4, &[])), "in 7"),
-        (down(1_400, datagram(1, 4, &[])), "to 6 0.001000000"),
-        (up(2_000, route_probe(1)), "in 9"),
-        (down(2_500, route_probe(2)), "to 8 0.000500000"),
-        // The server's own audio.
-        (down(2_600, audio(2)), ""),
-        (down(3_000_020, audio(1)), "to 3 3.000000000"),
-        (down(3_000_300, audio(1)), "to 5 3.000000000"),
-        // There is no third request.
-        (down(3_000_400, audio(1)), ""),
-        // To another client.
-        (Captured(3_000_500, SERVER, 40_001, pong(1)), ""),
-        // Too late: the request of 62 s ago belongs to an earlier run.
-        (down(62_000_000, pong(1)), ""),
-    ]
-    .into_iter()
-    .unzip();
-    let Some(packets) = dissected(&packets, None) else { return };
-    let link = |fields: &Fields| {
-        let request = fields.get("response_in").map(|response| format!("in {response}"));
-        let response = fields.get("response_to").map(|request| format!("to {request} {}", fields["response_time"]));
-        request.into_iter().chain(response).collect::<Vec<_>>().join(" ")
-    };
-    assert_eq!(packets.iter().map(link).collect::<Vec<_>>(), expected);
+    let packets = vec![
+        ("1, lost", up(0, ping(1))),
+        ("2", up(10, ping(2))),
+        ("3", up(20, audio(1))),
+        ("4, to 2 after 0.25 ms", down(260, pong(2))),
+        ("5, equal to 3", up(300, audio(1))),
+        ("6", up(400, datagram(1, 4, &[]))),
+        ("7, to 6 after 1 ms", down(1_400, datagram(1, 4, &[]))),
+        ("8", up(2_000, route_probe(1))),
+        ("9, to 8 after 0.5 ms", down(2_500, route_probe(2))),
+        ("10, the server's own audio", down(2_600, audio(2))),
+        ("11, to 3 after 3 s", down(3_000_020, audio(1))),
+        ("12, to 5 after 3 s", down(3_000_300, audio(1))),
+        ("13, without a third request", down(3_000_400, audio(1))),
+        ("14, to another client", Captured(3_000_500, SERVER, 40_001, pong(1))),
+        ("15, too late: the request of 62 s ago belongs to an earlier run", down(62_000_000, pong(1))),
+    ];
+    assert_shown("repository/wireshark_responses", None, packets);
 }
 
 /// An AUDIO packet with this sequence number and payload.
@@ -233,33 +216,32 @@ fn audio(sequence: u8, payload: &[u8]) -> Vec<u8> {
 fn packets_combined_by_segmentation_offload_are_separated() {
     let [a, b, c] = [audio(1, &[7; 16]), audio(2, &[8; 16]), audio(4, &[9; 8])];
     let (pong, keepalive) = (datagram(1, 6, &[5; 12]), datagram(1, 4, &[]));
-    let mut packets = to_server([a.clone(), b.clone(), c.clone(), keepalive.clone()]);
-    packets.extend([down(10_000, [a, b, c].concat()), down(10_030, [pong, keepalive].concat())]);
-    let Some(shown) = dissected(&packets, None) else { return };
-    let sequences: Vec<&str> = shown.iter().map(|fields| fields["sequence"].as_str()).collect();
-    assert_eq!(sequences, ["1", "2", "4", "0", "1,2,4", "0,0"]);
-    assert_eq!(shown[4]["payload_len"], "16,16,8");
-    assert_eq!(shown[4]["response_to"], "1,2,3");
-    assert_eq!(shown[4]["response_time"], "0.010000000,0.009000000,0.008000000");
-    assert_eq!((shown[5]["type"].as_str(), shown[5]["response_to"].as_str()), ("6,4", "4"));
-    assert!((0..3).all(|n| shown[n]["response_in"] == "5"), "{shown:?}");
+    let packets = vec![
+        ("1", up(0, a.clone())),
+        ("2", up(1_000, b.clone())),
+        ("3", up(2_000, c.clone())),
+        ("4", up(3_000, keepalive.clone())),
+        ("5, to 1, 2 and 3 after 10, 9 and 8 ms", down(10_000, [a, b, c].concat())),
+        ("6, of two types, the second to 4", down(10_030, [pong, keepalive].concat())),
+    ];
+    assert_shown("repository/wireshark_combined_packets", None, packets);
 }
 
 #[test]
 fn audio_with_a_payload_like_a_header_is_not_separated() {
-    // The same sequence, a distant sequence, other flags, an unknown type, and a third segment that is not a packet.
     let mut other_flags = audio(3, &[]);
     other_flags[11] = 2;
-    let distant = [1, 1, 0, 1, 0, 3, 0, 0, 0, 0, 0, 0];
-    let unlike: [Vec<u8>; 5] =
-        [audio(2, &[]), distant.to_vec(), other_flags, datagram(1, 8, &[]), [audio(3, &[]), vec![0; 12]].concat()];
-    let payloads = unlike.map(|end| audio(2, &end));
-    let lens: Vec<String> = payloads.iter().map(|packet| (packet.len() - 12).to_string()).collect();
-    let Some(packets) = dissected(&to_server(payloads), None) else { return };
-    assert_eq!(
-        packets.iter().map(|fields| &fields["payload_len"]).collect::<Vec<_>>(),
-        lens.iter().collect::<Vec<_>>()
-    );
+    let (names, payloads): (Vec<_>, Vec<_>) = [
+        ("same sequence", audio(2, &[])),
+        ("distant sequence", vec![1, 1, 0, 1, 0, 3, 0, 0, 0, 0, 0, 0]),
+        ("other flags", other_flags),
+        ("unknown type", datagram(1, 8, &[])),
+        ("third segment that is no packet", [audio(3, &[]), vec![0; 12]].concat()),
+    ]
+    .into_iter()
+    .unzip();
+    let packets = to_server(payloads.iter().map(|end: &Vec<u8>| audio(2, end)));
+    assert_shown("repository/wireshark_not_separated", None, names.into_iter().zip(packets).collect());
 }
 
 #[test]

@@ -24,11 +24,6 @@ impl<'a> Input<'a> {
         usize::from(self.byte()) % end
     }
 
-    /// Whether the next byte is odd.
-    pub(crate) fn flag(&mut self) -> bool {
-        self.byte() & 1 == 1
-    }
-
     pub(crate) fn u16(&mut self) -> u16 {
         u16::from_be_bytes(self.array())
     }

@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 mod input;
 mod link;
 mod moqt_messages;
-mod moqt_sessions;
 mod signaling_hub;
 mod stun;
 mod webtransport;
@@ -20,10 +19,9 @@ mod webtransport;
 pub type Target = fn(&[u8]);
 
 /// The targets by name.
-pub const TARGETS: [(&str, Target); 6] = [
+pub const TARGETS: [(&str, Target); 5] = [
     ("link", link::run),
     ("moqt_messages", moqt_messages::run),
-    ("moqt_sessions", moqt_sessions::run),
     ("signaling_hub", signaling_hub::run),
     ("stun", stun::run),
     ("webtransport", webtransport::run),

@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use jamjam_dev::echo::{AdmissionConfig, EchoConfig, EchoServer, LinkConfig, LinkPolicy};
-use jamjam_dev::link::LinkKey;
+use jamjam_dev::echo::{AdmissionConfig, EchoConfig, EchoServer, LinkPolicy};
+use test_support::echo_link::link_config;
 use test_support::link_client::{AUDIO, CONTROL, KEEPALIVE, LinkClient};
 use test_support::node_driver::{MS, deliver, poll};
 
@@ -18,14 +18,7 @@ pub(crate) fn run(data: &[u8]) {
     let policy = [LinkPolicy::Auto, LinkPolicy::Require, LinkPolicy::Plain][usize::from(input.byte() % 3)];
     let admission = AdmissionConfig { max_packet_rate: None, max_bit_rate: None, ..AdmissionConfig::default() };
     let mut echo = EchoServer::new(EchoConfig { delay: Duration::from_millis(5), admission, ..EchoConfig::default() });
-    let mut number = 0_u64;
-    let entropy = move || {
-        number += 1;
-        let mut bytes = [3; 32];
-        bytes[..8].copy_from_slice(&number.to_be_bytes());
-        bytes.into()
-    };
-    echo.enable_links(LinkConfig { policy, link_key: LinkKey::from_seed(&[1; 32]), entropy: Box::new(entropy) });
+    echo.enable_links(link_config(policy));
     let from = SocketAddr::from(([192, 0, 2, 1], 5_000));
     let mut client = LinkClient::unsigned();
     let (mut at, mut delivered, mut used) = (0, 0, HashSet::new());

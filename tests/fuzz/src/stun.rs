@@ -6,6 +6,7 @@ use jamjam_dev::wire::stun::{
     CountsRequestTime, HEADER_LEN, MAX_MESSAGE_LEN, ReceivedCounts, ResponseAttributes, ServerReport, StunMessage,
     TransactionId, binding_request, counts_request, is_error_response, is_response_to, is_stun, parse_message,
 };
+use test_support::stun::attributes;
 
 use crate::input::Input;
 
@@ -13,7 +14,7 @@ use crate::input::Input;
 const MAX_RESPONSE_LEN: usize = 20 + 24 + 104 + 8;
 
 /// Comprehension-required attributes of RFC 8489.
-const KNOWN: [u16; 11] = [1, 6, 8, 9, 10, 0x14, 0x15, 0x1c, 0x1d, 0x1e, 0x20];
+const KNOWN: [u32; 11] = [1, 6, 8, 9, 10, 0x14, 0x15, 0x1c, 0x1d, 0x1e, 0x20];
 
 /// The first bytes of an input select the source address and whether the server has counts. The rest is the datagram.
 pub(crate) fn run(data: &[u8]) {
@@ -37,7 +38,7 @@ pub(crate) fn run(data: &[u8]) {
 /// What a request contains.
 #[derive(Default)]
 struct Expected {
-    unknown: Vec<u16>,
+    unknown: Vec<u32>,
     counts_requested: Option<CountsRequestTime>,
     report_requested: bool,
     has_fingerprint: bool,
@@ -45,42 +46,24 @@ struct Expected {
 
 /// Parses a request; `None` if it is malformed.
 fn parse_again(datagram: &[u8]) -> Option<Expected> {
-    let length = usize::from(u16::from_be_bytes([*datagram.get(2)?, *datagram.get(3)?]));
-    if datagram.len() < HEADER_LEN || datagram.len() > MAX_MESSAGE_LEN || length != datagram.len() - HEADER_LEN {
-        return None;
-    }
-    let (mut expected, mut at, mut is_protected) = (Expected::default(), HEADER_LEN, false);
-    while at < datagram.len() {
-        let field = |at: usize| Some(u16::from_be_bytes([*datagram.get(at)?, *datagram.get(at + 1)?]));
-        let (kind, len) = (field(at)?, usize::from(field(at + 2)?));
-        let value = datagram.get(at + 4..at + 4 + len)?;
-        if kind == 0x8028 {
-            let crc = crc32(&datagram[..at]) ^ 0x5354_554e;
-            expected.has_fingerprint = true;
-            return (at + 8 == datagram.len() && value == crc.to_be_bytes()).then_some(expected);
+    let (attributes, has_fingerprint) = attributes(datagram).filter(|_| datagram.len() <= MAX_MESSAGE_LEN)?;
+    let mut expected = Expected { has_fingerprint, ..Expected::default() };
+    for (kind, value) in attributes {
+        if kind == 0xc0ec {
+            let during_run = value.first() == Some(&1);
+            let times = [CountsRequestTime::RunBoundary, CountsRequestTime::DuringRun];
+            expected.counts_requested = Some(times[usize::from(during_run)]);
+            expected.report_requested = value.get(1) == Some(&2);
         }
-        if !is_protected {
-            if kind == 0xc0ec {
-                let during_run = value.first() == Some(&1);
-                let times = [CountsRequestTime::RunBoundary, CountsRequestTime::DuringRun];
-                expected.counts_requested = Some(times[usize::from(during_run)]);
-                expected.report_requested = value.get(1) == Some(&2);
-            }
-            if kind < 0x8000 && !KNOWN.contains(&kind) {
-                expected.unknown.push(kind);
-            }
+        if kind < 0x8000 && !KNOWN.contains(&kind) {
+            expected.unknown.push(kind);
         }
-        is_protected |= kind == 8 || kind == 0x1c;
-        at += 4 + len.next_multiple_of(4);
+        // Attributes after a MESSAGE-INTEGRITY are ignored.
+        if kind == 8 || kind == 0x1c {
+            break;
+        }
     }
-    (at == datagram.len()).then_some(expected)
-}
-
-/// CRC-32 of ISO 3309, bit by bit.
-fn crc32(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(!0, |crc: u32, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 })
-    })
+    Some(expected)
 }
 
 fn check_server(datagram: &[u8], source: SocketAddr, report: Option<&ServerReport>) {
@@ -119,7 +102,7 @@ fn check_server(datagram: &[u8], source: SocketAddr, report: Option<&ServerRepor
         assert_eq!(attributes, ResponseAttributes::default());
         let listed = expected.unknown.len().min(16);
         let value = &response[HEADER_LEN + 8 + 4..][..2 * listed];
-        let list: Vec<u16> = value.as_chunks().0.iter().map(|kind| u16::from_be_bytes(*kind)).collect();
+        let list: Vec<u32> = value.as_chunks().0.iter().map(|kind| u16::from_be_bytes(*kind).into()).collect();
         assert_eq!(list, expected.unknown[..listed]);
     }
 }

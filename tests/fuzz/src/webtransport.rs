@@ -1,5 +1,5 @@
 //! WebTransport over HTTP/3: the CONNECT request before a session, and the CONNECT stream of a session. The bytes arrive in
-//! pieces, no limit is exceeded, and a valid request is understood with either protocol name.
+//! pieces, and no limit is exceeded.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -11,7 +11,7 @@ use jamjam_dev::io::moqt::webtransport::{
 };
 use jamjam_dev::moqt::codec::{read_varint, write_varint};
 use tokio::io::{AsyncRead, ReadBuf};
-use web_transport_proto::{Capsule, ConnectRequest, Frame};
+use web_transport_proto::{Capsule, Frame};
 
 use crate::input::Input;
 
@@ -27,7 +27,6 @@ pub(crate) fn run(data: &[u8]) {
     match kind {
         0 => check_headers(input.rest(), piece),
         1 => check_connect_stream(input.rest(), piece),
-        2 => check_request(&mut input),
         3 => check_end(&mut input, piece),
         _ => {}
     }
@@ -117,30 +116,6 @@ fn check_connect_stream(stream: &[u8], piece: usize) {
     // A stream beyond the limit may end with an error of the library before the limit is reached.
     if stream.len() as u64 <= MAX_STREAM {
         assert_eq!(end(piece), whole);
-    }
-}
-
-/// Encodes a request with a path, in which the protocol has either name, and decodes it.
-fn check_request(input: &mut Input<'_>) {
-    let is_new_name = input.flag();
-    let path: String = input.rest().iter().take(100).map(|byte| char::from(b'!' + byte % 94)).collect();
-    let Ok(url) = format!("https://example.org/{path}").parse::<url::Url>() else { return };
-    let expected = url.path().to_owned();
-    let mut frame = Vec::new();
-    ConnectRequest::new(url).encode(&mut frame).expect("a valid request");
-    let (_, used) = read_varint(&frame).expect("a type");
-    let (_, used_by_len) = read_varint(&frame[used..]).expect("a length");
-    let mut headers = frame.split_off(used + used_by_len);
-    if is_new_name {
-        let old_name = b"\x0cwebtransport";
-        let position = headers.windows(old_name.len()).position(|window| window == old_name).expect("a protocol");
-        headers.splice(position..position + old_name.len(), *b"\x0fwebtransport-h3");
-    }
-    let request = decode_request(headers.clone()).expect("a valid request");
-    assert_eq!(request.url.path(), expected);
-    // A repeated pseudo-header and one after a regular field (`origin`) are invalid.
-    for more in [&b"\x27\x02:protocol\x0cwebtransport"[..], b"\xcf", b"\x5f\x4b\x01x\x25:path\x01/"] {
-        assert!(decode_request([&headers, more].concat()).is_err(), "{more:x?}");
     }
 }
 

@@ -15,15 +15,6 @@ use serde_json::Value;
 #[derive(Default)]
 pub struct Bindings(BTreeMap<String, String>);
 
-/// The text that a client sends, with the names replaced.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Spelling {
-    Text(String),
-    /// No text is built for the client, because `${name:upper}` or `${name:lower}` would not change the placeholder's value. The value
-    /// already has the requested letter case, or the value has no letters.
-    NoOtherCase,
-}
-
 /// A piece of a string: literal text, or a placeholder's name and letter case. The letter case is `upper`, `lower`, or empty if the value
 /// is not changed.
 enum Piece<'a> {
@@ -82,8 +73,9 @@ fn fault(name: &str, value: &str) -> Option<&'static str> {
 }
 
 impl Bindings {
-    /// The text that a client sends: `text` with every placeholder replaced by its value.
-    pub fn spell(&self, text: &str) -> Result<Spelling, String> {
+    /// The text that a client sends: `text` with every placeholder replaced by its value. `None` if `${name:upper}` or `${name:lower}` would
+    /// not change the value, which has no letters or already has this letter case.
+    pub fn spell(&self, text: &str) -> Result<Option<String>, String> {
         let mut spelled = String::new();
         for piece in pieces(text)? {
             match piece {
@@ -97,62 +89,50 @@ impl Bindings {
                         _ => return Err(format!("{case} is not a case")),
                     };
                     if !case.is_empty() && other == *value {
-                        return Ok(Spelling::NoOtherCase);
+                        return Ok(None);
                     }
                     spelled += &other;
                 }
             }
         }
-        Ok(Spelling::Text(spelled))
+        Ok(Some(spelled))
     }
 
-    /// Compares the message `got` with `expected`. The error lists every difference with its path.
+    /// Compares the message `got` with `expected`. The error states the first difference with its path.
     pub fn compare(&mut self, expected: &str, got: &str) -> Result<(), String> {
         let expected: Value =
             serde_json::from_str(expected).map_err(|error| format!("the transcript is not JSON: {error}"))?;
         let received: Value =
             serde_json::from_str(got).map_err(|error| format!("received invalid JSON ({error}): {got}"))?;
-        let mut differences = Vec::new();
-        self.value("message", &expected, &received, &mut differences);
-        if differences.is_empty() {
-            return Ok(());
-        }
-        Err(format!("{}\n    received: {got}", differences.join("\n    ")))
+        let compared = self.value("message", &expected, &received);
+        compared.map_err(|difference| format!("{difference}\n    received: {got}"))
     }
 
-    fn value(&mut self, path: &str, expected: &Value, got: &Value, differences: &mut Vec<String>) {
+    fn value(&mut self, path: &str, expected: &Value, got: &Value) -> Result<(), String> {
+        let at_path = |difference: String| format!("{path} {difference}");
         match (expected, got) {
             (Value::Object(expected), Value::Object(got)) => {
+                if let Some((key, got)) = got.iter().find(|(key, _)| !expected.contains_key(*key)) {
+                    return Err(format!("{path}.{key} is unexpected: {got}"));
+                }
                 for (key, expected) in expected {
-                    match got.get(key) {
-                        Some(got) => self.value(&format!("{path}.{key}"), expected, got, differences),
-                        None => differences.push(format!("{path}.{key} is missing, expected {expected}")),
-                    }
+                    let got = got.get(key).ok_or_else(|| format!("{path}.{key} is missing, expected {expected}"))?;
+                    self.value(&format!("{path}.{key}"), expected, got)?;
                 }
-                for (key, got) in got.iter().filter(|(key, _)| !expected.contains_key(*key)) {
-                    differences.push(format!("{path}.{key} is unexpected: {got}"));
-                }
+                Ok(())
             }
-            (Value::Array(expected), Value::Array(got)) => {
-                if expected.len() != got.len() {
-                    differences.push(format!("{path} has {} elements, expected {}", got.len(), expected.len()));
-                }
-                for (at, (expected, got)) in expected.iter().zip(got).enumerate() {
-                    self.value(&format!("{path}[{at}]"), expected, got, differences);
-                }
+            (Value::Array(expected), Value::Array(got)) if expected.len() == got.len() => {
+                let mut pairs = expected.iter().zip(got).enumerate();
+                pairs.try_for_each(|(at, (expected, got))| self.value(&format!("{path}[{at}]"), expected, got))
             }
             (Value::String(expected), Value::String(got)) if !is_number(expected) => {
-                if let Err(difference) = self.string(expected, got) {
-                    differences.push(format!("{path} {difference}"));
-                }
+                self.string(expected, got).map_err(at_path)
             }
             (Value::String(expected), Value::Number(got)) if is_number(expected) && got.is_u64() => {
-                if let Err(difference) = self.string(expected, &got.to_string()) {
-                    differences.push(format!("{path} {difference}"));
-                }
+                self.string(expected, &got.to_string()).map_err(at_path)
             }
-            _ if expected == got => {}
-            _ => differences.push(format!("{path} is {got}, expected {expected}")),
+            _ if expected == got => Ok(()),
+            _ => Err(format!("{path} is {got}, expected {expected}")),
         }
     }
 

@@ -80,13 +80,6 @@ impl InMemoryHub {
         self.now += std::time::Duration::from_millis(1);
         (self.now, self.conns[name])
     }
-
-    fn disconnect(&mut self, name: &str) {
-        let (now, conn) = self.act(name);
-        self.queues.waiting.remove(&conn);
-        self.conns.remove(name);
-        self.hub.on_disconnect(now.into(), conn, &mut self.queues);
-    }
 }
 
 impl TranscriptServer for InMemoryHub {
@@ -115,13 +108,11 @@ impl TranscriptServer for InMemoryHub {
         Ok(())
     }
 
-    fn close(&mut self, name: &str) -> Result<(), String> {
-        self.disconnect(name);
-        Ok(())
-    }
-
     fn cut(&mut self, name: &str) -> Result<(), String> {
-        self.disconnect(name);
+        let (now, conn) = self.act(name);
+        self.queues.waiting.remove(&conn);
+        self.conns.remove(name);
+        self.hub.on_disconnect(now.into(), conn, &mut self.queues);
         Ok(())
     }
 

@@ -1,25 +1,18 @@
 //! Two peers that are connected in memory. Streams overtake each other, and bytes arrive in chunks of any size. The clock jumps from one
 //! deadline to the next, and a reader may be slow.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use crate::moqt_in_memory::{Direction, Fault, session};
 use jamjam_core::time::Time;
 use jamjam_moqt::client::{MoqtClient, MoqtClientConfig as Sending, MoqtClientEvent, MoqtRunOutcome};
 use jamjam_moqt::echo::{MoqtEcho, MoqtEchoConfig as Echoing};
-use jamjam_moqt::{EndpointRole, MoqtEndpoint, MoqtVersion, SessionCounters, SessionLimits, StreamDir};
+use jamjam_moqt::{
+    EndpointRole, MoqtEndpoint, MoqtVersion, Session, SessionAction, SessionCounters, SessionHandler, SessionLimits,
+    StreamDir, StreamHandle,
+};
 
-/// A random number generator (`xorshift64*`).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize % end
-    }
-}
+use crate::rng::Rng;
 
 /// How the two ends are connected.
 #[derive(Clone)]
@@ -55,7 +48,9 @@ pub struct JoinedPeers {
     to_client: Direction,
     to_server: Direction,
     pub now: Time,
-    random: Random,
+    random: Rng,
+    /// Whether some pieces are truncated or changed.
+    pub has_faults: bool,
     /// Whether the client currently reads no groups.
     pub client_is_slow: bool,
     /// The number of pieces that will still be delivered. When 0 is reached, no more pieces are delivered in either direction.
@@ -82,7 +77,8 @@ impl JoinedPeers {
             to_client: Direction::default(),
             to_server: Direction::default(),
             now: Time::ZERO,
-            random: Random(seed * 0x9E37_79B9 + 1),
+            random: Rng::new(seed),
+            has_faults: false,
             client_is_slow: false,
             left: usize::MAX,
             max_buffered_bytes: usize::MAX,
@@ -111,8 +107,8 @@ impl JoinedPeers {
             }
             let Some(left) = self.left.checked_sub(1) else { return };
             self.left = left;
-            let (now, slow, random) = (self.now, self.client_is_slow, &mut self.random);
-            let to_server_first = random.below(2) == 0;
+            let (now, slow, to_server_first) = (self.now, self.client_is_slow, self.random.below(2) == 0);
+            let (random, has_faults) = (&mut self.random, self.has_faults);
             // Delivers a random part of a random stream. Returns false if there is nothing to deliver. A slow client reads no groups.
             let mut deliver = |to_server: bool| {
                 let direction = if to_server { &mut self.to_server } else { &mut self.to_client };
@@ -120,12 +116,11 @@ impl JoinedPeers {
                 if ready.is_empty() {
                     return false;
                 }
-                let stream = ready[random.below(ready.len())];
-                let selected = (stream, |len| 1 + random.below(len));
+                let stream = random.pick(&ready);
                 if to_server {
-                    direction.deliver(now, (&mut self.client, &mut self.server), selected, Fault::None);
+                    direction.deliver(now, (&mut self.client, &mut self.server), stream, (&mut *random, has_faults));
                 } else {
-                    direction.deliver(now, (&mut self.server, &mut self.client), selected, Fault::None);
+                    direction.deliver(now, (&mut self.server, &mut self.client), stream, (&mut *random, has_faults));
                 }
                 true
             };
@@ -138,17 +133,15 @@ impl JoinedPeers {
     /// Advances the time to `to`.
     pub fn until(&mut self, to: Time) {
         self.settle();
-        while let Some(next) = self.next().filter(|next| *next <= to) {
+        let next =
+            |peers: &Self| [peers.client.next_deadline(), peers.server.next_deadline()].into_iter().flatten().min();
+        while let Some(next) = next(self).filter(|next| *next <= to) {
             self.now = self.now.max(next);
             self.client.handle_timeout(self.now);
             self.server.handle_timeout(self.now);
             self.settle();
         }
         self.now = to;
-    }
-
-    fn next(&self) -> Option<Time> {
-        [self.client.next_deadline(), self.server.next_deadline()].into_iter().flatten().min()
     }
 
     /// Runs until the client is finished.
@@ -182,5 +175,140 @@ impl JoinedPeers {
         });
         let returned = self.returned();
         sent.filter(|sent| !returned.iter().any(|(group, ..)| group == sent)).collect()
+    }
+}
+
+/// A session that starts now. If the first offered version has no setup, the session is established.
+fn session(role: EndpointRole, limits: SessionLimits, offers: &[MoqtVersion], hop_id: u64) -> Session {
+    match offers.first().filter(|version| version.rules().session_code.is_none()) {
+        Some(version) => Session::established(role, limits, *version, hop_id),
+        None => Session::new(Time::ZERO, role, limits),
+    }
+}
+
+/// An action that one peer takes on a stream.
+enum Piece {
+    Bytes(Vec<u8>),
+    Finish,
+    Reset(u32),
+    Stop(u32),
+}
+
+/// A stream from its receiver's point of view.
+struct StreamQueue {
+    /// Set for a stream that the sender opened, until the receiver has been notified.
+    is_unopened: bool,
+    dir: StreamDir,
+    pieces: VecDeque<Piece>,
+}
+
+/// The actions in flight to one peer, by the stream handles of this peer.
+#[derive(Default)]
+struct Direction {
+    streams: BTreeMap<StreamHandle, StreamQueue>,
+    has_closed: bool,
+}
+
+/// Converts between the local and the remote handle of a stream.
+fn peer_handle(stream: StreamHandle) -> StreamHandle {
+    match stream {
+        StreamHandle::Local(id) => StreamHandle::Remote(id),
+        StreamHandle::Remote(id) => StreamHandle::Local(id),
+    }
+}
+
+impl Direction {
+    fn queue(&mut self, stream: StreamHandle) -> &mut StreamQueue {
+        // The receiver opened this stream itself, so the stream is not reported to the receiver as new.
+        let known = StreamQueue { is_unopened: false, dir: StreamDir::Bi, pieces: VecDeque::new() };
+        self.streams.entry(peer_handle(stream)).or_insert(known)
+    }
+
+    /// Queues the actions of `from`. If one of these actions closes the connection, the function returns the close code and reason.
+    fn load<A: SessionHandler>(&mut self, from: &mut MoqtEndpoint<A>) -> Option<(u32, String)> {
+        let mut closed = None;
+        while let Some(action) = from.poll_action() {
+            assert!(!self.has_closed, "an action follows the close: {action:?}");
+            match action {
+                SessionAction::OpenStream(stream, dir) => {
+                    let queue = StreamQueue { is_unopened: true, dir, pieces: VecDeque::new() };
+                    assert!(self.streams.insert(peer_handle(stream), queue).is_none(), "{stream:?} is opened twice");
+                }
+                SessionAction::Write(stream, bytes) => {
+                    self.queue(stream).pieces.push_back(Piece::Bytes(bytes.to_vec()));
+                }
+                SessionAction::Finish(stream) => self.queue(stream).pieces.push_back(Piece::Finish),
+                SessionAction::Reset(stream, code) => {
+                    let queue = self.queue(stream);
+                    queue.pieces.clear();
+                    queue.pieces.push_back(Piece::Reset(code));
+                }
+                SessionAction::StopSending(stream, code) => self.queue(stream).pieces.push_front(Piece::Stop(code)),
+                SessionAction::Close { code, reason } => {
+                    self.has_closed = true;
+                    closed = Some((code, reason));
+                }
+            }
+        }
+        closed
+    }
+
+    /// The streams of the selected kinds that have something in flight.
+    fn ready(&self, is_selected: impl Fn(StreamDir) -> bool) -> Vec<StreamHandle> {
+        let ready = self.streams.iter().filter(|(_, queue)| !queue.pieces.is_empty() && is_selected(queue.dir));
+        ready.map(|(stream, _)| *stream).collect()
+    }
+
+    /// Delivers the next piece of a stream from [`Direction::ready`], which is either an event, for example a stream reset, or the first of
+    /// the bytes in flight. With faults, the last of these bytes is sometimes changed, or the stream is reset after them.
+    fn deliver<A: SessionHandler, B: SessionHandler>(
+        &mut self,
+        now: Time,
+        (from, to): (&mut MoqtEndpoint<B>, &mut MoqtEndpoint<A>),
+        stream: StreamHandle,
+        (random, has_faults): (&mut Rng, bool),
+    ) {
+        let dir = self.streams[&stream].dir;
+        // As in QUIC, a new stream also opens all earlier streams of its kind.
+        for (earlier, queue) in
+            self.streams.range_mut(..=stream).filter(|(_, queue)| queue.dir == dir && queue.is_unopened)
+        {
+            let StreamHandle::Remote(id) = earlier else { continue };
+            queue.is_unopened = false;
+            to.update(now, |session| session.on_stream_opened(*id, dir));
+        }
+        let Some(queue) = self.streams.get_mut(&stream) else { return };
+        match queue.pieces.pop_front() {
+            Some(Piece::Bytes(mut bytes)) => {
+                let len = 1 + random.below(bytes.len() as u64) as usize;
+                let rest = bytes.split_off(len.min(bytes.len()));
+                from.update(now, |session| session.on_bytes_written(peer_handle(stream), bytes.len()));
+                let fault = has_faults.then(|| random.below(40));
+                if let (Some(0), Some(last)) = (fault, bytes.last_mut()) {
+                    *last ^= 1 + random.below(255) as u8;
+                }
+                if fault == Some(1) {
+                    self.streams.remove(&stream);
+                    to.update(now, |session| session.on_stream_data(stream, &bytes));
+                    to.update(now, |session| session.on_stream_reset(stream, 0));
+                    from.update(now, |session| session.on_stop_sending(peer_handle(stream), 0));
+                    return;
+                }
+                if !rest.is_empty() {
+                    queue.pieces.push_front(Piece::Bytes(rest));
+                }
+                to.update(now, |session| session.on_stream_data(stream, &bytes));
+            }
+            Some(Piece::Finish) => {
+                self.streams.remove(&stream);
+                to.update(now, |session| session.on_stream_finished(stream));
+            }
+            Some(Piece::Reset(code)) => {
+                self.streams.remove(&stream);
+                to.update(now, |session| session.on_stream_reset(stream, code));
+            }
+            Some(Piece::Stop(code)) => to.update(now, |session| session.on_stop_sending(stream, code)),
+            None => {}
+        }
     }
 }

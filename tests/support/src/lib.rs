@@ -23,8 +23,6 @@ pub mod logged;
 #[cfg(feature = "moqt")]
 pub mod manual_peer;
 pub mod moqt_golden;
-#[cfg(feature = "moqt")]
-pub mod moqt_in_memory;
 pub mod node_driver;
 pub mod recording_sink;
 pub mod rng;

@@ -43,8 +43,6 @@ pub struct LinkClient {
     /// The client's own link key, and the server's public link key. A client that knows the server's key signs, and checks the answer.
     link_keys: Option<(Ed25519KeyPair, Vec<u8>)>,
     keys: Option<Keys>,
-    /// Whether a sealed packet of the server has opened.
-    pub is_settled: bool,
     /// Why packets did not open.
     pub refused: Vec<&'static str>,
 }
@@ -55,7 +53,7 @@ impl LinkClient {
         let private = EphemeralPrivateKey::generate(&X25519, &SystemRandom::new()).expect("random numbers");
         let public = private.compute_public_key().expect("a public key").as_ref().to_vec();
         let private = Some(private);
-        Self { private, public, link_keys: None, keys: None, is_settled: false, refused: Vec::new() }
+        Self { private, public, link_keys: None, keys: None, refused: Vec::new() }
     }
 
     /// A client that knows the server's link key.
@@ -130,17 +128,7 @@ impl LinkClient {
 
     /// Opens a datagram of the server. Returns type, sequence, timestamp and payload. A datagram that does not open is recorded in `refused`.
     pub fn open(&mut self, datagram: &[u8]) -> Option<(u8, u32, u32, Vec<u8>)> {
-        let result = self.try_open(datagram);
-        match result {
-            Ok(packet) => {
-                self.is_settled = true;
-                Some(packet)
-            }
-            Err(reason) => {
-                self.refused.push(reason);
-                None
-            }
-        }
+        self.try_open(datagram).map_err(|reason| self.refused.push(reason)).ok()
     }
 
     /// The counter of a datagram that the server sealed with the keys of this link.

@@ -2,14 +2,6 @@
 
 const COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StunResponse {
-    pub has_fingerprint: bool,
-    /// The start time of counting, and the counts of AUDIO, LATENCY_PING and KEEPALIVE. These values are valid only if `has_fingerprint` is
-    /// set.
-    pub received_counts: Option<(u32, [u32; 3])>,
-}
-
 fn word(bytes: &[u8]) -> u32 {
     u32::from_be_bytes(bytes.try_into().expect("four bytes"))
 }
@@ -26,10 +18,10 @@ fn fingerprint(bytes: &[u8]) -> u32 {
     !crc ^ 0x5354_554e
 }
 
-type Attribute<'a> = (u32, &'a [u8]);
+pub type Attribute<'a> = (u32, &'a [u8]);
 
 /// The attributes of a message except a final FINGERPRINT, and whether there is one. `None` for an invalid message.
-fn attributes(message: &[u8]) -> Option<(Vec<Attribute<'_>>, bool)> {
+pub fn attributes(message: &[u8]) -> Option<(Vec<Attribute<'_>>, bool)> {
     let length = usize::from(u16::from_be_bytes([*message.get(2)?, *message.get(3)?]));
     if message.len() < 20 || length != message.len() - 20 || length % 4 != 0 {
         return None;
@@ -51,22 +43,12 @@ fn attributes(message: &[u8]) -> Option<(Vec<Attribute<'_>>, bool)> {
     Some((found, false))
 }
 
-/// Whether `bytes` is a complete STUN request for a loss report. Such a request ends with a FINGERPRINT.
+/// Whether `bytes` is a complete STUN request for a loss report, at the start or end of a run or during it. Such a request ends with a
+/// FINGERPRINT.
 pub fn is_loss_report_request(bytes: &[u8]) -> bool {
-    is_request_with(bytes, 0) || is_request_during_run(bytes)
-}
-
-/// Whether `bytes` is a request for a loss report that was sent during a run.
-pub fn is_request_during_run(bytes: &[u8]) -> bool {
-    is_request_with(bytes, 1)
-}
-
-fn is_request_with(bytes: &[u8], first: u8) -> bool {
-    let mut value = [0; 124];
-    (value[0], value[1]) = (first, 2);
-    let old_value = [&[first][..], &[0; 43]].concat();
     let is_request = |(found, has_fingerprint): (Vec<Attribute<'_>>, bool)| {
-        has_fingerprint && [&value[..], &old_value].iter().any(|value| found == [(0xc0ec, *value)])
+        let [(0xc0ec, [0 | 1, rest @ ..])] = found[..] else { return false };
+        has_fingerprint && (rest == [&[2][..], &[0; 122]].concat() || rest == [0; 43])
     };
     bytes.starts_with(&[0, 1]) && bytes.get(4..8) == Some(&COOKIE) && attributes(bytes).is_some_and(is_request)
 }
@@ -81,20 +63,17 @@ pub fn is_response(bytes: &[u8], transaction: &[u8; 12]) -> bool {
     kind && bytes.get(4..8) == Some(&COOKIE) && bytes.get(8..20) == Some(transaction)
 }
 
-/// Parses a response; `None` if it is damaged.
-pub fn read(bytes: &[u8]) -> Option<StunResponse> {
-    let (found, has_fingerprint) = attributes(bytes)?;
+/// The start time of counting, and the counts of AUDIO, LATENCY_PING and KEEPALIVE in a response with a FINGERPRINT.
+pub fn counts_in(response: &[u8]) -> Option<(u32, [u32; 3])> {
+    let (found, _) = attributes(response).filter(|(_, has_fingerprint)| *has_fingerprint)?;
     // Attributes after a MESSAGE-INTEGRITY are ignored. A bit flip can turn the type of any attribute into MESSAGE-INTEGRITY.
     let covered = found.iter().take_while(|(kind, _)| !matches!(kind, 0x0008 | 0x001c));
-    let parse_counts = |value: &[u8]| {
+    let mut counts = covered.filter(|(kind, value)| *kind == 0xc0ec && matches!(value.len(), 20 | 100));
+    counts.find_map(|(_, value)| {
         let words: Vec<u32> = value.chunks(4).map(word).collect();
         let magic = if value.len() == 20 { 0x6a61_6d31 } else { 0x6a61_6d32 };
         (words[0] == magic).then(|| (words[1], [words[2], words[3], words[4]]))
-    };
-    let received_counts = { covered }
-        .filter(|(kind, value)| *kind == 0xc0ec && matches!(value.len(), 20 | 100))
-        .find_map(|(_, value)| parse_counts(value));
-    Some(StunResponse { has_fingerprint, received_counts: received_counts.filter(|_| has_fingerprint) })
+    })
 }
 
 /// A success response with a XOR-MAPPED-ADDRESS of 192.0.2.1:32853, these further attributes, and a FINGERPRINT.

@@ -20,14 +20,16 @@
 //! `$name` in a string is a placeholder for a value that the server chose (see [`super::compare`]). Before a client acts again, all
 //! messages that earlier lines caused must be received. No message may be left at the end.
 
-use crate::compare::{Bindings, Spelling};
+use crate::compare::Bindings;
 
 /// The server that runs a transcript: a hub in memory, or a process with sockets. An `Err` describes the failure in a sentence.
 pub trait TranscriptServer {
     fn connect(&mut self, name: &str, to: &str) -> Result<(), String>;
     fn send_text(&mut self, name: &str, text: &str) -> Result<(), String>;
     fn send_binary(&mut self, name: &str) -> Result<(), String>;
-    fn close(&mut self, name: &str) -> Result<(), String>;
+    fn close(&mut self, name: &str) -> Result<(), String> {
+        self.cut(name)
+    }
     /// The client's connection is lost.
     fn cut(&mut self, name: &str) -> Result<(), String>;
     fn receive(&mut self, name: &str) -> Result<String, String>;
@@ -36,9 +38,13 @@ pub trait TranscriptServer {
     /// The server has closed the client's connection. Returns code and reason, or `None` if the server dropped the connection.
     fn expect_closed(&mut self, name: &str) -> Result<Option<(u16, String)>, String>;
     /// `Err` if the server has not pinged the client since the clock was last advanced.
-    fn expect_pinged(&mut self, name: &str) -> Result<(), String>;
+    fn expect_pinged(&mut self, name: &str) -> Result<(), String> {
+        Err(format!("the clock cannot be moved, so {name} is not pinged"))
+    }
     /// Advances the clock by this number of seconds. Returns false if this server's clock cannot be advanced.
-    fn advance(&mut self, seconds: u64) -> bool;
+    fn advance(&mut self, _seconds: u64) -> bool {
+        false
+    }
     /// The application that embeds the server executes `command`. Returns false if this server does not support `command`. The commands
     /// are:
     ///
@@ -47,9 +53,7 @@ pub trait TranscriptServer {
     /// - `sets NAME VALUE [in CODE]`
     /// - `declares NAME MIN MAX [at VALUE]`
     /// - `shows VALUE… [in CODE]`
-    fn program(&mut self, command: &str) -> Result<bool, String> {
-        Err(format!("this server cannot run a program that {command}"))
-    }
+    fn program(&mut self, command: &str) -> Result<bool, String>;
     /// Returns `Err` if at least one client is known to have an unread message. Called before each action and at the end of the transcript.
     fn no_messages(&mut self) -> Result<(), String>;
 }
@@ -142,35 +146,24 @@ pub fn run_transcript(transcript: &str, server: &mut impl TranscriptServer) -> R
             Step::Connects(to) => {
                 connected_names.push(name);
                 match bindings.spell(to).map_err(at)? {
-                    Spelling::Text(to) => server.connect(name, &to),
-                    Spelling::NoOtherCase => return Ok(Progress::UntilLine(number)),
+                    Some(to) => server.connect(name, &to),
+                    None => return Ok(Progress::UntilLine(number)),
                 }
             }
             Step::Passes(seconds) if server.advance(seconds) => Ok(()),
-            Step::Passes(_) => return Ok(Progress::UntilUnsupported),
-            Step::Program(command) => {
-                if !server.program(command).map_err(at)? {
-                    return Ok(Progress::UntilUnsupported);
-                }
-                Ok(())
-            }
+            Step::Program(command) if server.program(command).map_err(at)? => Ok(()),
+            Step::Passes(_) | Step::Program(_) => return Ok(Progress::UntilUnsupported),
             Step::IsPinged => server.expect_pinged(name),
-            Step::IsClosed(code, reason) => {
+            Step::IsClosed(..) | Step::IsDropped => {
                 connected_names.retain(|other| *other != name);
-                let expected = Some((code, reason.to_owned()));
-                server
-                    .expect_closed(name)
-                    .and_then(|got| (got == expected).then_some(()).ok_or_else(|| format!("it is closed with {got:?}")))
-            }
-            Step::IsDropped => {
-                connected_names.retain(|other| *other != name);
-                server
-                    .expect_closed(name)
-                    .and_then(|got| got.map_or(Ok(()), |got| Err(format!("it is closed with {got:?}"))))
+                let expected =
+                    if let Step::IsClosed(code, reason) = step { Some((code, reason.to_owned())) } else { None };
+                let got = server.expect_closed(name).map_err(at)?;
+                if got == expected { Ok(()) } else { Err(format!("it is closed with {got:?}")) }
             }
             Step::Sends(text) => match bindings.spell(text).map_err(at)? {
-                Spelling::Text(text) => server.send_text(name, &text),
-                Spelling::NoOtherCase => return Ok(Progress::UntilLine(number)),
+                Some(text) => server.send_text(name, &text),
+                None => return Ok(Progress::UntilLine(number)),
             },
             Step::SendsBinary => server.send_binary(name),
             Step::Closes | Step::IsCut => {

@@ -1,37 +1,37 @@
 //! Reads the JSON output of the program and validates it against the documented schema.
 
-use std::sync::OnceLock;
+use std::sync::LazyLock;
 
 use boon::{Compiler, SchemaIndex, Schemas};
 use serde_json::Value;
 
 use super::program::ProgramOutput;
 
-pub fn assert_valid(document: &Value) {
-    static SCHEMA: OnceLock<(Schemas, SchemaIndex)> = OnceLock::new();
-    let (schemas, index) = SCHEMA.get_or_init(|| {
-        let text = include_str!("../../../../docs/report.schema.json");
-        let (mut compiler, mut schemas) = (Compiler::new(), Schemas::new());
-        compiler.add_resource("report", serde_json::from_str(text).unwrap()).unwrap();
-        let index = compiler.compile("report", &mut schemas).unwrap();
-        (schemas, index)
-    });
+fn compile(schema: &str) -> (Schemas, SchemaIndex) {
+    let (mut compiler, mut schemas) = (Compiler::new(), Schemas::new());
+    compiler.add_resource("schema", serde_json::from_str(schema).unwrap()).unwrap();
+    let index = compiler.compile("schema", &mut schemas).unwrap();
+    (schemas, index)
+}
+
+fn assert_fits_compiled(document: &Value, (schemas, index): &(Schemas, SchemaIndex)) {
     if let Err(error) = schemas.validate(document, *index) {
         panic!("{error:#}\n{document:#}");
     }
 }
 
-pub fn assert_valid_rooms(document: &Value) {
-    assert_fits(document, include_str!("../../../../docs/rooms.schema.json"));
+pub fn assert_fits(document: &Value, schema: &str) {
+    assert_fits_compiled(document, &compile(schema));
 }
 
-pub fn assert_fits(document: &Value, schema: &str) {
-    let (mut compiler, mut schemas) = (Compiler::new(), Schemas::new());
-    compiler.add_resource("schema", serde_json::from_str(schema).unwrap()).unwrap();
-    let index = compiler.compile("schema", &mut schemas).unwrap();
-    if let Err(error) = schemas.validate(document, index) {
-        panic!("{error:#}\n{document:#}");
-    }
+pub fn assert_valid(document: &Value) {
+    static SCHEMA: LazyLock<(Schemas, SchemaIndex)> =
+        LazyLock::new(|| compile(include_str!("../../../../docs/report.schema.json")));
+    assert_fits_compiled(document, &SCHEMA);
+}
+
+pub fn assert_valid_rooms(document: &Value) {
+    assert_fits(document, include_str!("../../../../docs/rooms.schema.json"));
 }
 
 /// The document that `--json` prints on standard output.

@@ -36,12 +36,6 @@ impl SignalingMember {
         self.member.rooms();
     }
 
-    /// The number of members that the room list states for this client's room.
-    pub fn members(&mut self) -> u64 {
-        let rooms = self.member.rooms();
-        rooms.iter().find(|room| room["id"] == self.room).unwrap()["peer_count"].as_u64().unwrap()
-    }
-
     pub fn send_text(&mut self, message: &Value) {
         self.member.send_text(&message.to_string());
     }
