@@ -2,6 +2,7 @@
 
 mod dead_port;
 mod link;
+mod link_cost;
 mod link_life;
 mod live_figures;
 mod loss_report;

@@ -167,8 +167,8 @@ fn line(kind: LineKind, seconds: u64, seed: u64, factor: f64, mean_loss: f64) ->
     probe(stream(StreamStats::new(), seconds * 50, |n| outcomes[n as usize]))
 }
 
-/// `PAIRS=1000 cargo test --release -p jamjam-measure few_false_alarms -- --nocapture` prints the rates in `docs/measuring.md`, which
-/// include runs of 30 minutes.
+/// `PAIRS=1000 cargo test --release -p jamjam-measure few_false_alarms -- --nocapture` measures and prints the rates of more pairs,
+/// including runs of 30 minutes.
 #[test]
 fn steady_bursty_and_drifting_lines_have_few_false_alarms_and_detect_changes() {
     let study = std::env::var("PAIRS").ok().map(|pairs| pairs.parse().expect("a number"));

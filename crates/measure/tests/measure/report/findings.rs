@@ -98,6 +98,20 @@ fn regular_stalls_are_found_with_their_duration_and_period() {
 }
 
 #[test]
+fn rare_stalls_do_not_explain_a_varying_delay() {
+    for (stalls, expected) in [(1, &["delay_variation", "stalls"][..]), (6, &["stalls"])] {
+        let stalls: Vec<(i64, i64)> = (1..=stalls).map(|n| (n * 4_000 * MS, 300 * MS)).collect();
+        let mut round_trips = stalled(6_000, 20 * MS, &stalls);
+        for (n, rtt) in round_trips.iter_mut().enumerate() {
+            *rtt = rtt.map(|rtt| rtt + if rtt == 20 * MS { [0, 16, 8][n % 3] * MS } else { 0 });
+        }
+        let run = RunResults { duration_ns: 60_000_000_000, ..probe(stream(&round_trips)) };
+        let codes: Vec<_> = report(&run).findings.into_iter().map(|finding| finding.code).collect();
+        assert_eq!(codes, expected, "{} stalls", stalls.len());
+    }
+}
+
+#[test]
 fn period_is_found_although_shorter_stalls_interrupt_it() {
     for seed in 0..200 {
         let mut rng = Rng::new(seed);
