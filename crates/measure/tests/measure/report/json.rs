@@ -212,6 +212,9 @@ pub(super) fn runs() -> Vec<(&'static str, RunResults)> {
         ("all lost", probe(lost.clone())),
         ("refused", RunResults { port_unreachable: 100, host_timing: Some(HostTiming::default()), ..probe(lost) }),
         ("one answer", probe(stream(StreamStats::new(), [MS]))),
+    ];
+    // In two parts, because an unoptimized build holds all elements on the stack.
+    runs.extend(vec![
         ("endless", probe(endless)),
         (
             "loss report without a response",
@@ -223,7 +226,7 @@ pub(super) fn runs() -> Vec<(&'static str, RunResults)> {
         ("wait timed out", RunResults { readiness_wait: in_vain, ..probe(StreamStats::new()) }),
         ("nothing at all", RunResults::new(RunKind::Probe, "", StreamKind::Keepalive)),
         ("hold unknown", RunResults { audio: Some(unknown_server_delay), ping: None, ..run_without_anomalies() }),
-    ];
+    ]);
     runs.extend(runs::websocket_runs());
     runs.extend(runs::moqt_runs());
     runs.extend(runs::link_runs());
