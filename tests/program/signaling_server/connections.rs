@@ -169,6 +169,8 @@ fn metrics_count_connections_rooms_and_messages() {
     let server = Server::start_signaling(&[]);
     let mut client = Member::connect(server.address);
     client.create_room("solo");
+    // The client may receive the answer before the server has counted it as written.
+    poll_until("nothing is queued", || (server.metric("queued_bytes") == 0).then_some(()));
     snapshot::assert_matches("servers/signaling_metrics", &get(&server, "/metrics").body);
 }
 

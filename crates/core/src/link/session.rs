@@ -34,7 +34,7 @@ struct Keys {
 /// What to do with a CONTROL packet.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ControlAction {
-    /// Make new keys ([`exchange`](super::exchange)), and pass them to [`Session::add_keys`].
+    /// Make new keys ([`exchange`](super::exchange)), and pass them to `Session::add_keys`.
     Exchange,
     /// Send this answer again, with another packet that proves possession of the keys.
     Repeat(KeyId, Vec<u8>),

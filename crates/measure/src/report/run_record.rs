@@ -47,7 +47,7 @@ const REPORT_GIVEN: &str = "this is a report (--json, --json-lines), not a run r
 pub struct RecordedOptions {
     #[serde(rename = "type")]
     line_type: LineTag,
-    /// [`RECORD_VERSION`].
+    /// `RECORD_VERSION`.
     pub record_version: u32,
     /// Version of the program that recorded the run.
     pub tool_version: String,
