@@ -6,4 +6,3 @@ mod quality;
 mod resampling;
 mod sample_conversion;
 mod wav;
-mod wav_parsing;

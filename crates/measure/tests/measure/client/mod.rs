@@ -10,7 +10,6 @@ mod moqt;
 mod pauses;
 mod prober;
 mod sender;
-mod wait_for;
 
 use std::time::Duration;
 

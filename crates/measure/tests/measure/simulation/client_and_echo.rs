@@ -11,9 +11,6 @@ use super::{link, log, net, participants, reference_counts, simulated_socket};
 
 mod compare_report;
 mod differences;
-mod expected_end;
-mod order;
-mod replay;
 mod scenario;
 mod times;
 

@@ -3,8 +3,8 @@
 
 mod fixtures;
 mod headers;
+mod malformed;
 mod streams;
-mod truncation;
 
 use std::io::{self, Read};
 

@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use jamjam_core::time::Time;
 use jamjam_measure::client::{ClientNode, RunResults, StreamKind, WaitResult, Workload};
+use jamjam_measure::report::json::{self, JsonLine};
+use jamjam_measure::report::limits::Limits;
+use jamjam_measure::report::run_record::{self, RecordedOptions};
+use jamjam_measure::report::{Report, text};
 
 use super::differences::Differences;
-use super::expected_end;
 use super::net::Host;
 use super::participants::{OutcomeRecorder, Participant};
 use super::reference_counts::{self, ReferenceConfig, ReferenceCounts};
-use super::replay;
 use super::scenario::ClientFacts;
 use super::times;
 
@@ -41,7 +43,7 @@ pub(crate) fn client(host: Host<Participant>, facts: &ClientFacts, delay: u64) -
     let config = reference_config(facts, interrupted);
     let numbers = reference_counts::count(&config, &log);
     let slack = if machine.stalls > 0.0 { 30_000_000 } else { machine.lateness };
-    let possible_ends = expected_end::possible_ends(&config, &log[numbers.begin..], slack as i64);
+    let possible_ends = times::possible_ends(&config, &log[numbers.begin..], slack as i64);
     let run_facts = RunFacts { ended, interrupted, slack, numbers, run };
 
     let mut differences = Differences::default();
@@ -49,7 +51,7 @@ pub(crate) fn client(host: Host<Participant>, facts: &ClientFacts, delay: u64) -
     run_facts.check_streams(facts, delay, &mut differences);
     run_facts.check_lines(facts, &mut differences);
     run_facts.check_sending(facts, &mut differences);
-    replay::check(&run_facts.run, facts, started.unwrap_or_default(), &mut differences);
+    check_replay(&run_facts.run, facts, started.unwrap_or_default(), &mut differences);
     (run_facts.run, differences.0)
 }
 
@@ -188,5 +190,28 @@ impl RunFacts {
         };
         let min_underruns = packets.filter(|n| (0..=*n).any(|k| refused_after(*n, k))).count();
         differences.within("underruns", min_underruns as u64, max_underruns as u64, audio.underruns);
+    }
+}
+
+/// Records the run and replays the record, which must result in the same report. `started` is the start of counting.
+fn check_replay(run: &RunResults, facts: &ClientFacts, started: Time, differences: &mut Differences) {
+    let packets = facts.recorder.1.lock().expect("no thread panics with the lock");
+    let options = RecordedOptions::new(Limits::default());
+    let mut record = json::line(&options).expect("numbers and texts");
+    for packet in packets.iter() {
+        record += &json::line(&JsonLine::Packet((*packet, started).into())).expect("numbers and texts");
+    }
+    record += &run_record::end_line(run, 0, None, None).expect("numbers and texts");
+
+    let replayed = run_record::read(record.as_bytes()).unwrap_or_else(|error| panic!("{error}")).run;
+    let [expected, actual] = [run, &replayed].map(|run| {
+        let report = Report::new(run, &Limits::default());
+        json::document(&report).expect("numbers and texts") + &text::details(&report, false)
+    });
+    for (expected, actual) in expected.lines().zip(actual.lines()).filter(|(expected, actual)| expected != actual) {
+        differences.0.push(format!("the replay reports `{}` instead of `{}`", actual.trim(), expected.trim()));
+    }
+    if expected.lines().count() != actual.lines().count() {
+        differences.0.push("the report of the replay has another number of lines".to_owned());
     }
 }

@@ -6,7 +6,6 @@ use std::fmt::Debug;
 use jamjam_core::stats::{self, Histogram};
 use jamjam_measure::client::StreamKind;
 
-use super::order;
 use super::reference_counts::StreamCounts;
 
 /// The list of differences.
@@ -53,7 +52,7 @@ impl Differences {
 
         self.spread(&format!("{kind:?} round trip"), &reference.round_trips(), &reported.rtt, reported.rtt_baseline());
         self.order(kind, reference, reported);
-        let differences = order::differences(reference);
+        let differences = delay_differences(reference);
         let sizes: Vec<i64> = differences.iter().map(|difference| difference.abs()).collect();
         self.spread(&format!("{kind:?} IPDV"), &sizes, &reported.ipdv.magnitudes, 0);
         self.same(&format!("{kind:?} smallest IPDV"), differences.iter().min().copied(), reported.ipdv.min());
@@ -61,7 +60,7 @@ impl Differences {
     }
 
     fn order(&mut self, kind: StreamKind, reference: &StreamCounts, reported: &stats::StreamStats) {
-        let bursts = order::bursts(&reference.losses);
+        let bursts = bursts(&reference.losses);
         let of_length = |n: usize| bursts.iter().filter(|burst| **burst == n).count() as u64;
         let longer = bursts.iter().filter(|burst| **burst >= 10).count() as u64;
         let lengths = std::array::from_fn(|index| if index < 9 { of_length(index + 1) } else { longer });
@@ -71,7 +70,7 @@ impl Differences {
 
         let ratio = (reference.returned > 0).then(|| reference.reordered as f64 / reference.returned as f64);
         self.same(&format!("{kind:?} reordered ratio"), ratio, reported.reordered_ratio());
-        let (extents, offsets): (Vec<i64>, Vec<i64>) = order::overtaken(reference).into_iter().unzip();
+        let (extents, offsets): (Vec<i64>, Vec<i64>) = overtaken(reference).into_iter().unzip();
         self.spread(&format!("{kind:?} extent"), &extents, &reported.reorder_extent, 0);
         self.spread(&format!("{kind:?} late offset"), &offsets, &reported.reorder_late_time_offset, 0);
     }
@@ -88,4 +87,37 @@ impl Differences {
             self.same(&format!("{what} mean"), (!values.is_empty()).then_some(mean), reported);
         }
     }
+}
+
+/// Returns the length of each run of consecutive lost packets, in the order of sending.
+fn bursts(losses: &[bool]) -> Vec<usize> {
+    losses.split(|lost| !lost).map(<[bool]>::len).filter(|length| *length > 0).collect()
+}
+
+/// Returns a pair for each reordered packet P. Let F be the first packet to arrive among those sent after P. The first value of the pair is
+/// P's position in order of arrival minus F's position. The second value is P's arrival time minus F's arrival time.
+fn overtaken(counts: &StreamCounts) -> Vec<(i64, i64)> {
+    let arrived = |index: usize| counts.returns[index].1;
+    // For each arrival, the newest packet that has arrived so far.
+    let newest = counts.order.iter().scan(0, |newest, position| {
+        *newest = *position.max(newest);
+        Some(*newest)
+    });
+    let newest: Vec<usize> = newest.collect();
+    let overtaker = |index: usize| {
+        let first = newest.partition_point(|newest| *newest <= counts.order[index]);
+        (first < index).then_some(first)
+    };
+    (0..counts.order.len())
+        .filter_map(|index| Some((index, overtaker(index)?)))
+        .map(|(index, first)| ((index - first) as i64, arrived(index) - arrived(first)))
+        .collect()
+}
+
+/// For two consecutively sent packets that both returned: the second round trip minus the first.
+fn delay_differences(counts: &StreamCounts) -> Vec<i64> {
+    let mut round_trips: Vec<(usize, i64)> = counts.order.iter().copied().zip(counts.round_trips()).collect();
+    round_trips.sort_unstable();
+    let neighbors = |pair: &&[(usize, i64)]| pair[1].0 == pair[0].0 + 1;
+    round_trips.windows(2).filter(neighbors).map(|pair| pair[1].1 - pair[0].1).collect()
 }

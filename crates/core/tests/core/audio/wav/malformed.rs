@@ -1,4 +1,6 @@
-//! A truncated file yields a prefix of its samples or an error.
+//! Truncated, damaged and random files: each yields a prefix of its samples or an error.
+
+use proptest::prelude::*;
 
 use super::{DecodedWav, decode, fixture};
 
@@ -53,5 +55,52 @@ fn prefixes(name: &str, frame: [usize; 2], step: usize) {
                 assert_eq!(error.to_string(), expected, "{name} cut to {length}");
             }
         }
+    }
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_chunks_cause_no_panic(
+        chunks in prop::collection::vec(
+            (prop::sample::select(vec![*b"fmt ", *b"data", *b"LIST", *b"fact"]), any::<Option<u32>>(), prop::collection::vec(any::<u8>(), 0..60)),
+            0..6,
+        )
+    ) {
+        let mut file = b"RIFF\0\0\0\0WAVE".to_vec();
+        for (id, lie, body) in chunks {
+            file.extend(id);
+            file.extend(lie.unwrap_or(body.len() as u32).to_le_bytes());
+            file.extend(body);
+        }
+        let _ = decode(&file);
+    }
+
+    #[test]
+    fn any_format_value_causes_no_panic(
+        tag in prop::sample::select(vec![1_u16, 3, 0xfffe, 2]),
+        channels in prop_oneof![0..9_u16, any::<u16>()],
+        rate in prop_oneof![Just(48_000_u32), any::<u32>()],
+        frame_bytes in prop_oneof![0..40_u16, any::<u16>()],
+        bits in prop_oneof![0..80_u16, any::<u16>()],
+        valid_bits in any::<u16>(),
+        guid_tag in prop_oneof![Just(1_u16), Just(3), any::<u16>()],
+        data_length in any::<u32>(),
+        data in prop::collection::vec(any::<u8>(), 0..200),
+    ) {
+        let mut file = b"RIFF\0\0\0\0WAVEfmt \x28\0\0\0".to_vec();
+        for number in [tag, channels, rate as u16, (rate >> 16) as u16, 0, 0, frame_bytes, bits, 22, valid_bits, 0, 0, guid_tag] {
+            file.extend(number.to_le_bytes());
+        }
+        file.extend(*b"\0\0\0\0\x10\0\x80\0\0\xaa\0\x38\x9b\x71data");
+        file.extend(data_length.to_le_bytes());
+        file.extend(data);
+        let _ = decode(&file);
+    }
+
+    #[test]
+    fn any_damaged_byte_of_a_real_file_causes_no_panic(at in 0..300_usize, value in any::<u8>()) {
+        let mut file = fixture("broken/chunks-in-odd-order.wav");
+        file[at] = value;
+        let _ = decode(&file);
     }
 }
