@@ -52,39 +52,12 @@ pub enum RoomError {
         /// The server's rooms.
         rooms: Vec<RoomInfo>,
     },
-    /// Several rooms match.
-    #[error("several rooms match `{query}`; give the id or invite code of one of these rooms:\n{}", list_first(.rooms))]
-    Ambiguous {
-        /// The room that was requested.
-        query: String,
-        /// The rooms that match.
-        rooms: Vec<RoomInfo>,
-    },
-    /// The room needs a password, and none was given.
-    #[error("room `{0}` needs a password; give --password-file")]
-    PasswordRequired(String),
-    /// The password is wrong.
-    #[error("wrong password for room `{0}`")]
-    WrongPassword(String),
-    /// The server rejected the request for another reason.
-    #[error("the server rejected the request for room `{room}`: {message}")]
-    Rejected {
-        /// The room.
-        room: String,
-        /// The server's message.
-        message: String,
-    },
-    /// There is no other member.
-    #[error("room `{0}` has no other member to send to")]
-    NoPeers(String),
     /// No other member of the room has published an address.
-    #[error("no member of room `{room}` has published an address (members: {})", .peers.join(", "))]
-    NoPeerAddress {
-        /// The room.
-        room: String,
-        /// The names of the members.
-        peers: Vec<String>,
-    },
+    #[error("{0}")]
+    NoPeer(String),
+    /// The server would reject the request, or has rejected it.
+    #[error("{0}")]
+    Rejected(String),
 }
 
 fn list_all(rooms: &[RoomInfo]) -> String {
@@ -232,11 +205,13 @@ impl RoomClient {
 
     /// The error to report if no peer can be reached.
     pub fn no_peer_error(&self) -> RoomError {
-        let room = self.room_name.clone();
+        let room = &self.room_name;
         if self.peers.is_empty() {
-            return RoomError::NoPeers(room);
+            return RoomError::NoPeer(format!("room `{room}` has no other member to send to"));
         }
-        RoomError::NoPeerAddress { room, peers: self.peers.iter().map(|other| sanitize(&other.name)).collect() }
+        let names: Vec<String> = self.peers.iter().map(|other| sanitize(&other.name)).collect();
+        let names = names.join(", ");
+        RoomError::NoPeer(format!("no member of room `{room}` has published an address (members: {names})"))
     }
 
     /// The message that publishes the client's own socket address.
@@ -260,7 +235,7 @@ impl RoomClient {
             [room] => {
                 self.room_name = sanitize(&room.name);
                 if room.has_password && self.password.is_none() {
-                    return Err(RoomError::PasswordRequired(self.room_name.clone()));
+                    return Err(self.rejected(INVALID_PASSWORD));
                 }
                 self.state = JoinState::Joining { listed: true };
                 Ok(join_room(&room.id, self.password.clone(), &self.peer_name, self.link_key.as_deref()))
@@ -271,7 +246,11 @@ impl RoomClient {
                 Ok(join_room(query, self.password.clone(), &self.peer_name, self.link_key.as_deref()))
             }
             [] => Err(self.not_found()),
-            _ => Err(RoomError::Ambiguous { query: self.room_name.clone(), rooms: found }),
+            _ => {
+                let (query, rooms) = (&self.room_name, list_first(&found));
+                let remedy = "give the id or invite code of one of these rooms";
+                Err(RoomError::Rejected(format!("several rooms match `{query}`; {remedy}:\n{rooms}")))
+            }
         }
     }
 
@@ -280,11 +259,14 @@ impl RoomClient {
     }
 
     fn rejected(&self, message: &str) -> RoomError {
-        match message {
-            INVALID_PASSWORD if self.password.is_none() => RoomError::PasswordRequired(self.room_name.clone()),
-            INVALID_PASSWORD => RoomError::WrongPassword(self.room_name.clone()),
-            _ => RoomError::Rejected { room: self.room_name.clone(), message: sanitize(message) },
-        }
+        let room = &self.room_name;
+        RoomError::Rejected(match message {
+            INVALID_PASSWORD if self.password.is_none() => {
+                format!("room `{room}` needs a password; give --password-file")
+            }
+            INVALID_PASSWORD => format!("wrong password for room `{room}`"),
+            _ => format!("the server rejected the request for room `{room}`: {}", sanitize(message)),
+        })
     }
 
     /// Stores a member or its new addresses. Some servers also list this client itself; that entry is skipped.
@@ -509,12 +491,8 @@ impl EchoParticipant {
         if count > 0 {
             info!(target: "registration", count, "suppressed log lines about members");
         }
-        let user = sanitize_name(name);
-        if joined {
-            info!(target: "registration", user, "member joined");
-        } else {
-            info!(target: "registration", user, "member left");
-        }
+        let event = if joined { "member joined" } else { "member left" };
+        info!(target: "registration", user = sanitize_name(name), "{event}");
     }
 
     fn create_room(&mut self) -> ClientMessage {

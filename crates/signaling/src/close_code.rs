@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use serde::Deserialize;
+
 use super::Dialect;
 use jamjam_core::sanitize::prefix;
 
@@ -10,7 +12,7 @@ use jamjam_core::sanitize::prefix;
 const MAX_REASON_BYTES: usize = 123;
 
 /// The code of a WebSocket close.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
 pub struct CloseCode(pub u16);
 
 impl CloseCode {

@@ -195,11 +195,8 @@ impl Hub {
             let Some(connection) = self.connections.get_mut(&conn) else { return };
             // The message may contain a password, so only the reason is logged.
             if connection.log_throttle.allow(now.monotonic) {
-                if is_rejected {
-                    warn!(target: "signaling", conn = conn.0, source = %source, reason = %error, "message rejected");
-                } else {
-                    warn!(target: "signaling", conn = conn.0, source = %source, reason = %error, "message ignored");
-                }
+                let event = if is_rejected { "message rejected" } else { "message ignored" };
+                warn!(target: "signaling", conn = conn.0, source = %source, reason = %error, "{event}");
             }
         }
     }

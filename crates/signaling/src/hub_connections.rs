@@ -28,19 +28,12 @@ pub struct NewConnection {
     pub route: Route,
 }
 
-/// Why an operation of the operator failed.
+/// Why an operation of the operator failed: there is no such connection or room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum OperatorError {
-    /// There is no such connection.
-    #[error("No open connection has this number; reload the console")]
-    ConnectionNotFound,
-    /// There is no such room.
-    #[error("No open room of this dialect has this id; reload the console")]
-    RoomNotFound,
-    /// The server does not support the dialect of the room.
-    #[error("This dialect is disabled; enable it with --dialect")]
-    DialectDisabled,
-}
+#[error("{0}")]
+pub struct OperatorError(&'static str);
+
+const ROOM_NOT_FOUND: OperatorError = OperatorError("No open room of this dialect has this id; reload the console");
 
 /// A room that the operator closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,7 +152,8 @@ impl Hub {
         conn: ConnId,
         sink: &mut dyn EventSink,
     ) -> Result<&'static str, OperatorError> {
-        let dialect = self.connections.get(&conn).ok_or(OperatorError::ConnectionNotFound)?.dialect;
+        let not_found = OperatorError("No open connection has this number; reload the console");
+        let dialect = self.connections.get(&conn).ok_or(not_found)?.dialect;
         self.counters[counters_index(dialect)].closed_by_operator += 1;
         self.close_connection(now, conn, CloseCode::CLOSED_BY_OPERATOR, "Disconnected by the operator", sink);
         Ok(counters_name(dialect))
@@ -175,17 +169,16 @@ impl Hub {
         sink: &mut dyn EventSink,
     ) -> Result<ClosedRoom, OperatorError> {
         if !self.limits.dialects.contains(dialect) {
-            return Err(OperatorError::DialectDisabled);
+            return Err(OperatorError("This dialect is disabled; enable it with --dialect"));
         }
         let label = match dialect {
             Dialect::ControlSurface => {
-                let found = self.dialects.control_surface.rooms.find(room).ok_or(OperatorError::RoomNotFound)?;
-                found.key.label().to_string()
+                self.dialects.control_surface.rooms.find(room).ok_or(ROOM_NOT_FOUND)?.key.label().to_string()
             }
             Dialect::Jamjam | Dialect::Broadcast | Dialect::WebRtc => RoomLabel::Name(room).to_string(),
         };
         let (mut ctx, dialects) = self.system_context(now, dialect, sink);
-        let members = dialects.get_mut(dialect).close_room(&mut ctx, room).ok_or(OperatorError::RoomNotFound)?;
+        let members = dialects.get_mut(dialect).close_room(&mut ctx, room).ok_or(ROOM_NOT_FOUND)?;
         ctx.counters.rooms_closed_by_operator += 1;
         ctx.counters.closed_by_operator += members as u64;
         Ok(ClosedRoom { label, members })

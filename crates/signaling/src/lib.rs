@@ -57,8 +57,7 @@ pub use limits::{
 };
 pub use message::{MessageParser, ParsedText};
 pub use route::{
-    BearerToken, BroadcastParams, NEWER_PATH, Route, RouteError, WebRtcParams, decode_room_name, is_valid_room_name,
-    route,
+    BearerToken, BroadcastParams, NEWER_PATH, Route, WebRtcParams, decode_room_name, is_valid_room_name, route,
 };
 pub use snapshot::{
     ConnectionSnapshot, MAX_SNAPSHOT_MEMBERS, MAX_SNAPSHOT_ROOMS, RoomSnapshot, Snapshot, SnapshotQuery,

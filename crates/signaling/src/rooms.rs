@@ -254,7 +254,8 @@ impl<R, M: MemberData> RoomMap<R, M> {
     /// Logs a message of `bytes` bytes from a member.
     pub(super) fn log_message(&self, message_type: &str, conn: ConnId, receivers: usize, bytes: usize) {
         if let Some((member, room)) = self.member(conn) {
-            log_message(message_type, room.logged(conn, &member.data), receivers, bytes);
+            let LoggedMember { dialect, room, user, .. } = room.logged(conn, &member.data);
+            log_message(message_type, (dialect, room), Some((conn, user)), receivers, bytes);
         }
     }
 }
@@ -281,10 +282,8 @@ pub(super) struct MemberInfo<'a> {
 
 /// The rooms of any dialect.
 pub(super) trait RoomDirectory {
-    fn room_count(&self) -> usize;
-
-    /// Number of connections that are in a room.
-    fn member_count(&self) -> usize;
+    /// Number of open rooms, and of connections that are in one of them.
+    fn counts(&self) -> (usize, usize);
 
     fn contains_room(&self, room: RoomKey) -> bool;
 
@@ -307,12 +306,8 @@ pub(super) struct RoomEntry<'a> {
 }
 
 impl<R, M: MemberData> RoomDirectory for RoomMap<R, M> {
-    fn room_count(&self) -> usize {
-        self.len()
-    }
-
-    fn member_count(&self) -> usize {
-        self.memberships.len()
+    fn counts(&self) -> (usize, usize) {
+        (self.len(), self.memberships.len())
     }
 
     fn contains_room(&self, room: RoomKey) -> bool {
@@ -338,10 +333,10 @@ impl<R, M: MemberData> RoomDirectory for RoomMap<R, M> {
 const INVITE_ALPHABET: &[u8; 31] = b"ABCDEFGHJKMNPQRSTUVWXYZ23456789";
 
 /// Length of an invite code in characters.
-const INVITE_CODE_LEN: usize = 6;
+pub(super) const INVITE_CODE_LEN: usize = 6;
 
 /// Length in characters of an invite code for newer jamjam clients.
-const LONG_INVITE_CODE_LEN: usize = 9;
+pub(super) const LONG_INVITE_CODE_LEN: usize = 9;
 
 /// Generates ids from SHA-256 of a secret key and a counter. Clients, which do not have the key, cannot predict
 /// the next id from earlier ids.
@@ -380,17 +375,8 @@ impl IdGenerator {
         format!("{:08x}", self.next_u64() as u32)
     }
 
-    /// An invite code: six characters, each a letter or a digit.
-    pub(super) fn invite_code(&mut self) -> String {
-        self.code(INVITE_CODE_LEN)
-    }
-
-    /// An invite code for newer jamjam clients: nine characters.
-    pub(super) fn long_invite_code(&mut self) -> String {
-        self.code(LONG_INVITE_CODE_LEN)
-    }
-
-    fn code(&mut self, len: usize) -> String {
+    /// An invite code of `len` characters, each a letter or a digit.
+    pub(super) fn invite_code(&mut self, len: usize) -> String {
         let mut bits = self.next_u64();
         let mut letter = || {
             let letter = INVITE_ALPHABET[(bits % INVITE_ALPHABET.len() as u64) as usize];
@@ -505,9 +491,9 @@ mod tests {
         let mut names = IdGenerator::new([1, 2, 3, 4]);
         let mut seen = std::collections::HashSet::new();
         for _ in 0..1_000 {
-            let (room, invite, uuid) = (names.room_id(), names.invite_code(), names.uuid());
+            let (room, invite, uuid) = (names.room_id(), names.invite_code(INVITE_CODE_LEN), names.uuid());
             assert!(room.len() == 8 && room.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')), "{room}");
-            let long_invite = names.long_invite_code();
+            let long_invite = names.invite_code(LONG_INVITE_CODE_LEN);
             assert!(is_invite_code(&invite) && is_invite_code(&long_invite), "{invite} {long_invite}");
             assert_eq!((invite.len(), long_invite.len()), (6, 9));
             let version_and_variant = (uuid.as_bytes()[14], uuid.as_bytes()[19]);

@@ -146,8 +146,8 @@ impl Hub {
             let of_dialect = self.connections.values().filter(|connection| connection.dialect == dialect);
             counters.connections = of_dialect.count() as u64;
             if let Some(handler) = dialect.map(|dialect| self.dialects.get(dialect)) {
-                counters.rooms = handler.rooms().room_count() as u64;
-                counters.members = handler.rooms().member_count() as u64;
+                let (rooms, members) = handler.rooms().counts();
+                (counters.rooms, counters.members) = (rooms as u64, members as u64);
                 counters.delayed_messages = handler.delayed_messages() as u64;
             }
             (counters_name(dialect), counters)

@@ -8,12 +8,12 @@ use tracing::debug;
 use utoipa::ToSchema;
 
 use super::room_handler::{ClientInfo, RelayContext, RelayPayload, RoomView};
-use super::room_state::{BroadcastDialect, DelayQueueFull, DelayedMessage, Membership, MessageOrigin, logged_member};
+use super::room_state::{BroadcastDialect, DelayQueueFull, DelayedMessage, Membership, MessageOrigin};
 use crate::connection_context::ConnectionContext;
 use crate::dialect::Dialect;
 use crate::json::{self, JsonError, MessageError, to_json};
 use crate::limits::Envelope;
-use crate::member_log::{RoomLabel, log_message, log_posted_message};
+use crate::member_log::{RoomLabel, log_message};
 use crate::timers::{DialectTimer, TimerEvent};
 
 /// Maximum delay of a message.
@@ -23,7 +23,7 @@ pub const MAX_BROADCAST_DELAY: Duration = Duration::from_secs(3_600);
 const FULL_QUEUE_RETRY: Duration = Duration::from_millis(10);
 
 /// Types of messages that are acknowledged but not relayed, compared case-insensitively.
-pub(crate) const ACKNOWLEDGED_TYPES: [&str; 2] = ["keepalive", "ack"];
+const ACKNOWLEDGED_TYPES: [&str; 2] = ["keepalive", "ack"];
 
 impl BroadcastDialect {
     /// Handles a message of `bytes` bytes from a member.
@@ -168,18 +168,12 @@ fn relay_now(
     let mut members = dialect.members(name, false);
     members.retain(|conn| Some(*conn) != sender.map(|client| client.conn));
     let message_type = relay.value().get("type").and_then(Value::as_str).unwrap_or("none");
-    match sender {
-        Some(client) => log_message(message_type, logged_member(client, name), members.len(), *bytes),
-        None => {
-            log_posted_message(message_type, Dialect::Broadcast, RoomLabel::Name(name), members.len(), *bytes);
-        }
-    }
+    let logged_sender = sender.map(|client| (client.conn, client.id()));
+    log_message(message_type, (Dialect::Broadcast, RoomLabel::Name(name)), logged_sender, members.len(), *bytes);
     if !members.is_empty() {
         let source = sender.map_or(MessageSender::Http, |client| MessageSender::Member(client.id()));
-        ctx.send_text(
-            &members,
-            wrap(ctx.limits.broadcast.envelope, &RoomView { now: *received_at, ..room }, source, relay),
-        );
+        let room = RoomView { now: *received_at, ..room };
+        ctx.send_text(&members, wrap(ctx.limits.broadcast.envelope, &room, source, relay));
     }
     if let Some(control) = control {
         ctx.send(&dialect.members(name, true), &control);

@@ -25,14 +25,14 @@ use super::member_log::{ConnectionClose, ROOM_CLOSED_BY_OPERATOR};
 use super::rooms::{RoomDirectory, RoomKey};
 use super::route::{BroadcastParams, Route};
 use super::timers::{DialectTimer, TimerEvent};
-use super::token::{Claims, TokenError, verify};
+use super::token::verify;
 use messages::{MessageSender, ServerMessage, wrap};
 use room_state::Membership;
 
 pub use super::limits::{BroadcastSettings, DEFAULT_MAX_PAYLOAD_BYTES, Envelope};
 pub use builtin_rooms::{ChatRoom, DEFAULT_BANNED_WORDS, DeclaredRoom, RadioRoom, RelayRoom, RoomHandlers};
 pub use http_posts::{
-    AcceptedPost, BroadcastCounters, BroadcastRoomDetails, FieldError, IssueError, PostBody, PostError, PostFormat,
+    AcceptedPost, BroadcastCounters, BroadcastRoomDetails, FieldError, PostBody, PostError, PostFormat,
 };
 pub use messages::MAX_BROADCAST_DELAY;
 pub use room_handler::{
@@ -139,9 +139,10 @@ impl BroadcastDialect {
                 return Err((CloseCode::AUTHENTICATION_REQUIRED, "Authentication required".into()));
             }
             Some(token) => {
-                let claims = verify_token(&ctx.limits.broadcast, token.as_str(), &name, ctx.now.unix_ms());
-                Some(claims.map_err(|error| {
-                    debug!(target: "signaling", conn = ctx.conn.0, reason = error.log_reason(), "token rejected");
+                let secret = ctx.limits.broadcast.secret.as_ref();
+                let claims = verify(secret, token.as_str(), &name, ctx.now.unix_ms());
+                Some(claims.map_err(|reason| {
+                    debug!(target: "signaling", conn = ctx.conn.0, reason, "token rejected");
                     ctx.counters.closed_invalid_token += 1;
                     (CloseCode::INVALID_TOKEN, "Invalid or expired token".into())
                 })?)
@@ -261,14 +262,4 @@ fn on_leave(
     } else {
         handler.on_leave(room, client, code.get(), reason)
     }
-}
-
-/// The claims of a token, if it is valid for this room now.
-pub(super) fn verify_token(
-    settings: &BroadcastSettings,
-    token: &str,
-    room: &str,
-    unix_ms: u64,
-) -> Result<Claims, TokenError> {
-    verify(settings.secret.as_ref().ok_or(TokenError::InvalidSignature)?, token, room, unix_ms)
 }

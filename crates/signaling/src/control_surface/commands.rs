@@ -16,7 +16,7 @@ use crate::dialect::Dialect;
 use crate::event_sink::EventSink;
 use crate::hub::Hub;
 use crate::json::to_json;
-use crate::member_log::log_posted_message;
+use crate::member_log::log_message;
 use crate::rooms::RoomKey;
 use crate::timers::{DialectTimer, TimerEvent};
 use jamjam_core::time::WallClock;
@@ -175,7 +175,7 @@ impl Hub {
         for key in rooms {
             match store_and_broadcast(&mut ctx, &mut dialects.control_surface.rooms, key, None, name, value) {
                 Ok(added) => {
-                    log_posted_message("param", Dialect::ControlSurface, key.label(), added, name.len());
+                    log_command("param", key, added, name.len());
                     receivers += added;
                 }
                 Err(_) if code.is_some() => return Err(CommandError::TooManyParameters),
@@ -198,7 +198,7 @@ impl Hub {
         let room = rooms.get_mut(key).ok_or(CommandError::RoomNotFound)?;
         let removed = room.data.parameters.clear();
         let members = room.connections();
-        log_posted_message("clear", Dialect::ControlSurface, key.label(), members.len(), 0);
+        log_command("clear", key, members.len(), 0);
         ctx.send(&members, &ServerMessage::State { params: Vec::new() });
         Ok(removed)
     }
@@ -247,7 +247,7 @@ impl Hub {
             if !members.is_empty() {
                 ctx.send_update(&members, text.clone(), key.update_key(0));
             }
-            log_posted_message("visualization", Dialect::ControlSurface, key.label(), members.len(), text.len());
+            log_command("visualization", key, members.len(), text.len());
             receivers += members.len();
         }
         Ok(receivers)
@@ -261,6 +261,10 @@ impl Hub {
             None => Ok(rooms.iter().map(|room| room.key).collect()),
         }
     }
+}
+
+fn log_command(name: &str, room: RoomKey, receivers: usize, bytes: usize) {
+    log_message(name, (Dialect::ControlSurface, room.label()), None, receivers, bytes);
 }
 
 fn check_name(name: &str) -> Result<(), CommandError> {

@@ -10,7 +10,9 @@ use crate::dialect::Dialect;
 use crate::event_sink::ConnId;
 use crate::json::{MessageError, to_json};
 use crate::member_log::CHANGED_ROOM;
-use crate::rooms::{IdGenerator, MemberData, MemberInfo, Room, RoomIter, RoomKey, RoomMap};
+use crate::rooms::{
+    INVITE_CODE_LEN, IdGenerator, LONG_INVITE_CODE_LEN, MemberData, MemberInfo, Room, RoomIter, RoomKey, RoomMap,
+};
 use jamjam_core::link::parse_link_key;
 use jamjam_core::rate_limit::WindowLimiter;
 use jamjam_core::sanitize::truncate_bytes;
@@ -76,7 +78,7 @@ pub(super) fn create_room(
     }
     leave_room(ctx, rooms, None, CHANGED_ROOM);
     let names: [fn(&mut IdGenerator) -> String; 3] =
-        [IdGenerator::room_id, IdGenerator::invite_code, IdGenerator::long_invite_code];
+        [IdGenerator::room_id, |ids| ids.invite_code(INVITE_CODE_LEN), |ids| ids.invite_code(LONG_INVITE_CODE_LEN)];
     let names = names.map(|generate| ctx.ids.unique(generate, |name| rooms.find(name).is_none()));
     let (room_id, invite_code) = (names[0].clone(), names[invite_code_index(ctx.is_newer(ctx.conn))].clone());
     ctx.reply(&ServerMessage::RoomCreated { room_id, peer_id: peer.id.clone(), invite_code });

@@ -2,8 +2,6 @@
 //!
 //! Each operation is documented next to its handler. This file adds the parts that all operations share: the login and the error schema.
 
-use std::sync::Arc;
-
 use axum::extract::State;
 use axum::response::Response;
 use utoipa::openapi::path::{Operation, PathItem};
@@ -15,7 +13,7 @@ use crate::io::http;
 use crate::io::http::body::{ErrorBody, TooManyRequestsBody, page_response};
 use crate::io::signaling::admin::{asyncapi, console, control_surface_api, examples, health, start_page, static_files};
 use crate::io::signaling::broadcast_http;
-use crate::io::signaling::http_state::HttpState;
+use crate::io::signaling::http_state::SharedState;
 use crate::signaling::{Dialect, DialectSet};
 
 /// Swagger UI's own start page loads its files by relative paths. Relative paths work at `/docs/` but not at `/docs`. Therefore, this page
@@ -39,7 +37,7 @@ pub(super) async fn docs_page() -> Response {
     get, path = "/openapi.json", operation_id = "openapi", tag = "documentation", security(("login" = [])),
     responses((status = 200, description = "OpenAPI 3.1", body = Object)),
 )]
-pub(super) async fn openapi_json(State(state): State<Arc<HttpState>>) -> Response {
+pub(super) async fn openapi_json(State(state): SharedState) -> Response {
     let document = state.openapi.get_or_init(|| openapi_json_for(state.limits.dialects).into());
     page_response("application/json", CSP, document.clone())
 }
