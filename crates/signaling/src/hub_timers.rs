@@ -5,9 +5,10 @@ use tracing::info;
 
 use super::close_code::CloseCode;
 use super::counters::counters_index;
+use super::dialect::Dialect;
 use super::event_sink::{ConnId, EventSink};
 use super::hub::Hub;
-use super::timers::{DialectTimer, TimerEvent};
+use super::timers::{BroadcastTimer, ControlSurfaceTimer, TimerEvent};
 use jamjam_core::time::{Time, WallClock};
 
 /// Maximum number of timers that one call of [`Hub::on_deadline`] handles.
@@ -47,9 +48,13 @@ impl Hub {
             match event {
                 TimerEvent::ConnectionCheck { conn, last_ping } => self.check_connection(now, conn, last_ping, sink),
                 TimerEvent::ActivityLogExpiry => self.activity_log.clear_if_expired(now.monotonic, &mut self.timers),
-                TimerEvent::Dialect(dialect, timer) => {
-                    let (mut ctx, dialects) = self.system_context(now, dialect, sink);
-                    dialects.get_mut(dialect).on_timer(&mut ctx, timer);
+                TimerEvent::Broadcast(timer) => {
+                    let (mut ctx, dialects) = self.system_context(now, Dialect::Broadcast, sink);
+                    dialects.broadcast.on_timer(&mut ctx, timer);
+                }
+                TimerEvent::ControlSurface(timer) => {
+                    let (mut ctx, dialects) = self.system_context(now, Dialect::ControlSurface, sink);
+                    dialects.control_surface.on_timer(&mut ctx, timer);
                 }
             }
         }
@@ -71,10 +76,10 @@ impl Hub {
         }
         timers.prune(|event| match event {
             TimerEvent::ConnectionCheck { conn, .. } => connections.contains_key(conn),
-            TimerEvent::Dialect(
-                dialect,
-                DialectTimer::RoomHeartbeat(room) | DialectTimer::ScheduledUpdate { room, .. },
-            ) => dialects.get(*dialect).rooms().contains_room(*room),
+            TimerEvent::Broadcast(BroadcastTimer::RoomHeartbeat(room)) => dialects.broadcast.has_room(*room),
+            TimerEvent::ControlSurface(ControlSurfaceTimer::ScheduledUpdate { room, .. }) => {
+                dialects.control_surface.rooms.get(*room).is_some()
+            }
             _ => true,
         });
     }

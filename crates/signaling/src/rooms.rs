@@ -285,8 +285,6 @@ pub(super) trait RoomDirectory {
     /// Number of open rooms, and of connections that are in one of them.
     fn counts(&self) -> (usize, usize);
 
-    fn contains_room(&self, room: RoomKey) -> bool;
-
     /// The first of the names of a connection's room.
     fn room_name_of(&self, conn: ConnId) -> Option<&str>;
 
@@ -308,10 +306,6 @@ pub(super) struct RoomEntry<'a> {
 impl<R, M: MemberData> RoomDirectory for RoomMap<R, M> {
     fn counts(&self) -> (usize, usize) {
         (self.len(), self.memberships.len())
-    }
-
-    fn contains_room(&self, room: RoomKey) -> bool {
-        self.rooms.contains_key(&room)
     }
 
     fn room_name_of(&self, conn: ConnId) -> Option<&str> {

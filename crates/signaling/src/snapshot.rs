@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::DialectHandlers;
 use super::activity_log::{ActivityEntry, ActivityOutcome, ActivityScope};
 use super::connection_context::Connections;
 use super::counters::{DialectCounters, counters_index, counters_name};
@@ -122,9 +123,7 @@ impl Hub {
         for dialect in Dialect::ALL {
             builder.add_rooms(limits, dialect, dialects.get(dialect));
         }
-        builder.add_unjoined(|conn, dialect| {
-            dialect.is_none_or(|dialect| dialects.get(dialect).rooms().room_name_of(conn).is_none())
-        });
+        builder.add_unjoined(dialects);
         Snapshot {
             activity: activity_log.entries_after(query.after, query.include_content),
             last_activity: activity_log.last_number(),
@@ -265,12 +264,11 @@ impl SnapshotBuilder<'_> {
     }
 
     /// Adds the connections outside rooms, the oldest first.
-    fn add_unjoined(&mut self, is_unjoined: impl Fn(ConnId, Option<Dialect>) -> bool) {
-        let all = self.connections.iter().filter(|(conn, connection)| is_unjoined(**conn, connection.dialect));
-        let found = all
-            .filter_map(|(conn, _)| self.connection_snapshot(*conn))
-            .filter(|connection| self.connection_matches_filter(connection));
-        let mut found: Vec<ConnectionSnapshot> = found.collect();
+    fn add_unjoined(&mut self, dialects: &DialectHandlers) {
+        let room_of = |conn, dialect: Option<Dialect>| dialects.get(dialect?).rooms().room_name_of(conn);
+        let unjoined = self.connections.iter().filter(|(conn, state)| room_of(**conn, state.dialect).is_none());
+        let unjoined = unjoined.filter_map(|(conn, _)| self.connection_snapshot(*conn));
+        let mut found: Vec<_> = unjoined.filter(|connection| self.connection_matches_filter(connection)).collect();
         found.sort_unstable_by_key(|connection| connection.connection);
         self.snapshot.omitted_unjoined = found.len().saturating_sub(MAX_SNAPSHOT_ROOMS);
         found.truncate(MAX_SNAPSHOT_ROOMS);

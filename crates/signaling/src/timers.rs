@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::dialect::Dialect;
 use super::event_sink::ConnId;
 use super::rooms::RoomKey;
 use jamjam_core::time::Time;
@@ -11,19 +10,26 @@ use jamjam_core::time::Time;
 /// What a timer of the hub triggers. Most connections have a timer. Boxes keep this type small.
 pub(super) enum TimerEvent {
     /// Pings or closes a connection.
-    ConnectionCheck { conn: ConnId, last_ping: Time },
+    ConnectionCheck {
+        conn: ConnId,
+        last_ping: Time,
+    },
     /// Discards the activity log if no console is open.
     ActivityLogExpiry,
-    /// A timer that the dialect handles.
-    Dialect(Dialect, DialectTimer),
+    Broadcast(BroadcastTimer),
+    ControlSurface(ControlSurfaceTimer),
 }
 
-/// A timer that a dialect handles.
-pub(super) enum DialectTimer {
+/// A timer of the broadcast dialect.
+pub(super) enum BroadcastTimer {
     /// Calls the heartbeat hook of a room handler.
     RoomHeartbeat(RoomKey),
     /// Relays the message with this id, whose delay is over.
     DelayedMessage(u64),
+}
+
+/// A timer of the control surface dialect.
+pub(super) enum ControlSurfaceTimer {
     /// Closes the expired room that has this room code.
     RoomExpiry(Box<str>),
     /// Sets a parameter.

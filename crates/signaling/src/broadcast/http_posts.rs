@@ -178,7 +178,17 @@ impl Hub {
         ctx.source = source;
         let bytes = body.bytes;
         let posted = post(&mut ctx, &mut dialects.broadcast, room, format, body);
-        self.record_post(now, room, bytes, &posted);
+        if posted.is_err() || self.activity_log.is_active(now.monotonic) {
+            let protected = self.dialects.broadcast.handlers.get(room).requires_auth();
+            let scope = ActivityScope { dialect: Some(Dialect::Broadcast), room: Some(room.to_owned()), protected };
+            let failure = posted.as_ref().err().map(|error| match error {
+                // The handler's own error text may quote the post's content, so it is not recorded.
+                PostError::RejectedByRoom(_) => (ActivityOutcome::Rejected, "rejected by the room handler".to_owned()),
+                other => (ActivityOutcome::Rejected, other.to_string()),
+            });
+            let text = std::str::from_utf8(bytes).ok();
+            self.activity_log.record_message(now, scope, None, (text, bytes.len()), failure);
+        }
         posted
     }
 
@@ -238,20 +248,5 @@ impl Hub {
             (room.name().to_owned(), details)
         });
         details.collect()
-    }
-
-    fn record_post(&mut self, now: WallClock, room: &str, body: &[u8], posted: &Result<AcceptedPost, PostError>) {
-        if posted.is_ok() && !self.activity_log.is_active(now.monotonic) {
-            return;
-        }
-        let protected = self.dialects.broadcast.handlers.get(room).requires_auth();
-        let scope = ActivityScope { dialect: Some(Dialect::Broadcast), room: Some(room.to_owned()), protected };
-        let failure = posted.as_ref().err().map(|error| match error {
-            // The handler's own error text may quote the post's content, so it is not recorded.
-            PostError::RejectedByRoom(_) => (ActivityOutcome::Rejected, "rejected by the room handler".to_owned()),
-            other => (ActivityOutcome::Rejected, other.to_string()),
-        });
-        let text = std::str::from_utf8(body).ok();
-        self.activity_log.record_message(now, scope, None, (text, body.len()), failure);
     }
 }

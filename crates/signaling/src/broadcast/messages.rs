@@ -14,7 +14,7 @@ use crate::dialect::Dialect;
 use crate::json::{self, JsonError, MessageError, to_json};
 use crate::limits::Envelope;
 use crate::member_log::{RoomLabel, log_message};
-use crate::timers::{DialectTimer, TimerEvent};
+use crate::timers::{BroadcastTimer, TimerEvent};
 
 /// Maximum delay of a message.
 pub const MAX_BROADCAST_DELAY: Duration = Duration::from_secs(3_600);
@@ -117,7 +117,7 @@ pub(super) fn relay_or_delay(
     let message = DelayedMessage { origin, source, variant, payload, held_bytes, is_due: false, _memory: memory };
     let (due, timers) = (now + delay, &mut *ctx.timers);
     let id = dialect.delay_queue.push(message, settings.max_delayed_messages, settings.max_delayed_bytes, |id| {
-        timers.insert(due, TimerEvent::Dialect(Dialect::Broadcast, DialectTimer::DelayedMessage(id)))
+        timers.insert(due, TimerEvent::Broadcast(BroadcastTimer::DelayedMessage(id)))
     })?;
     debug!(target: "signaling", room = %RoomLabel::Name(&room), delay_ms = delay.as_millis() as u64, bytes, "message delayed");
     if delay.is_zero() {
@@ -137,8 +137,7 @@ fn retained_bytes(client: &ClientInfo) -> usize {
 pub(super) fn relay_delayed(ctx: &mut ConnectionContext<'_>, dialect: &mut BroadcastDialect, id: u64) {
     let Some(room) = dialect.delay_queue.on_due(id).map(str::to_owned) else { return };
     let now = ctx.now.monotonic;
-    let mut schedule =
-        |at, id| ctx.timers.insert(at, TimerEvent::Dialect(Dialect::Broadcast, DialectTimer::DelayedMessage(id)));
+    let mut schedule = |at, id| ctx.timers.insert(at, TimerEvent::Broadcast(BroadcastTimer::DelayedMessage(id)));
     if !ctx.sink.has_room(now, &dialect.connections(&room)) {
         dialect.delay_queue.set_timer(id, schedule(now + FULL_QUEUE_RETRY, id));
         return;

@@ -17,14 +17,13 @@ use tracing::debug;
 
 use super::close_code::CloseCode;
 use super::connection_context::{ConnectionContext, MAX_JOIN_DEBT};
-use super::dialect::Dialect;
 use super::dialect_handler::DialectHandler;
 use super::event_sink::ConnId;
 use super::limits::SignalingLimits;
 use super::member_log::{ConnectionClose, ROOM_CLOSED_BY_OPERATOR};
 use super::rooms::{RoomDirectory, RoomKey};
 use super::route::{BroadcastParams, Route};
-use super::timers::{DialectTimer, TimerEvent};
+use super::timers::{BroadcastTimer, TimerEvent};
 use super::token::verify;
 use messages::{MessageSender, ServerMessage, wrap};
 use room_state::Membership;
@@ -80,20 +79,6 @@ impl DialectHandler for BroadcastDialect {
         Some(ctx.close_members(&closed))
     }
 
-    fn on_timer(&mut self, ctx: &mut ConnectionContext<'_>, timer: DialectTimer) {
-        match timer {
-            DialectTimer::RoomHeartbeat(key) => {
-                let Some(name) = self.room_name(key) else { return };
-                let room = self.room_view(&name, ctx.now);
-                let actions = self.handlers.get_mut(&name).on_heartbeat(&room);
-                self.apply_actions(ctx, &name, actions);
-                self.schedule_room_heartbeat(ctx, key);
-            }
-            DialectTimer::DelayedMessage(id) => messages::relay_delayed(ctx, self, id),
-            DialectTimer::RoomExpiry(_) | DialectTimer::ScheduledUpdate { .. } => {}
-        }
-    }
-
     fn idle_timeout(&self, limits: &SignalingLimits, conn: ConnId) -> Option<Duration> {
         // A control channel must not send messages, so it has no idle time-out.
         limits
@@ -123,6 +108,19 @@ impl DialectHandler for BroadcastDialect {
 }
 
 impl BroadcastDialect {
+    pub(super) fn on_timer(&mut self, ctx: &mut ConnectionContext<'_>, timer: BroadcastTimer) {
+        match timer {
+            BroadcastTimer::RoomHeartbeat(key) => {
+                let Some(name) = self.room_name(key) else { return };
+                let room = self.room_view(&name, ctx.now);
+                let actions = self.handlers.get_mut(&name).on_heartbeat(&room);
+                self.apply_actions(ctx, &name, actions);
+                self.schedule_room_heartbeat(ctx, key);
+            }
+            BroadcastTimer::DelayedMessage(id) => messages::relay_delayed(ctx, self, id),
+        }
+    }
+
     /// Adds a new connection to its room. The error is the close code and reason with which the connection is rejected.
     fn join(
         &mut self,
@@ -194,8 +192,8 @@ impl BroadcastDialect {
 
     /// Schedules the next call of the heartbeat hook, if the room is open.
     fn schedule_room_heartbeat(&self, ctx: &mut ConnectionContext<'_>, room: RoomKey) {
-        if let (Some(_), Some(interval)) = (self.rooms.get(room), ctx.limits.heartbeat.interval) {
-            let event = TimerEvent::Dialect(Dialect::Broadcast, DialectTimer::RoomHeartbeat(room));
+        if let Some(interval) = ctx.limits.heartbeat.interval.filter(|_| self.has_room(room)) {
+            let event = TimerEvent::Broadcast(BroadcastTimer::RoomHeartbeat(room));
             ctx.timers.insert(ctx.now.monotonic + interval, event);
         }
     }

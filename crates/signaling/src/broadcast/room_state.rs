@@ -51,6 +51,10 @@ impl BroadcastDialect {
         self.rooms.find(name).map(Room::connections).unwrap_or_default()
     }
 
+    pub(crate) fn has_room(&self, key: RoomKey) -> bool {
+        self.rooms.get(key).is_some()
+    }
+
     pub(super) fn room_name(&self, key: RoomKey) -> Option<String> {
         self.rooms.get(key).map(|room| room.name().to_owned())
     }

@@ -18,7 +18,7 @@ use crate::hub::Hub;
 use crate::json::to_json;
 use crate::member_log::log_message;
 use crate::rooms::RoomKey;
-use crate::timers::{DialectTimer, TimerEvent};
+use crate::timers::{ControlSurfaceTimer, TimerEvent};
 use jamjam_core::time::WallClock;
 
 /// Maximum lifetime of a room. This maximum prevents overflows when lifetimes are added to times.
@@ -117,10 +117,8 @@ impl Hub {
             None => self.ids.unique(|ids| ids.room_code(digits), |code| rooms.find(code).is_none()),
         };
         let lifetime = options.lifetime.unwrap_or(limits.room_lifetime).min(MAX_ROOM_LIFETIME);
-        let expiry_timer = self.timers.insert(
-            now.monotonic + lifetime,
-            TimerEvent::Dialect(Dialect::ControlSurface, DialectTimer::RoomExpiry(code.as_str().into())),
-        );
+        let expiry = ControlSurfaceTimer::RoomExpiry(code.as_str().into());
+        let expiry_timer = self.timers.insert(now.monotonic + lifetime, TimerEvent::ControlSurface(expiry));
         let created_ms = now.unix_ms();
         let expires_ms = created_ms + lifetime.as_millis() as u64;
         let max_members = options.max_members.unwrap_or(limits.max_members);

@@ -28,7 +28,7 @@ use super::json::{MessageError, to_json};
 use super::limits::{Heartbeat, SignalingLimits};
 use super::member_log::{CHANGED_ROOM, ConnectionClose, LEFT_ROOM, log_membership};
 use super::rooms::{MemberData, MemberInfo, RoomDirectory, RoomKey, RoomMap};
-use super::timers::{DialectTimer, ParameterSender, ScheduledUpdate, TimerEvent, TimerKey};
+use super::timers::{ControlSurfaceTimer, ParameterSender, ScheduledUpdate, TimerEvent, TimerKey};
 use jamjam_core::address::source_network;
 use jamjam_core::memory_budget::MemoryPermit;
 
@@ -114,26 +114,6 @@ impl DialectHandler for ControlSurfaceDialect {
         self.close_room_with_code(ctx, room, "closed by the operator")
     }
 
-    fn on_timer(&mut self, ctx: &mut ConnectionContext<'_>, timer: DialectTimer) {
-        match timer {
-            DialectTimer::RoomExpiry(code) => {
-                ctx.counters.cleanup_runs += 1;
-                self.close_room_with_code(ctx, &code, "expired");
-            }
-            DialectTimer::ScheduledUpdate { room, update } => {
-                let ScheduledUpdate { sender, name, value } = *update;
-                if let Some(room) = self.rooms.get_mut(room) {
-                    room.data.scheduled_updates -= 1;
-                }
-                if store_and_broadcast(ctx, &mut self.rooms, room, Some(sender), &name, value).is_err() {
-                    ctx.counters.parameters_rejected += 1;
-                    ctx.send(&[sender.conn], &TOO_MANY_PARAMETERS);
-                }
-            }
-            DialectTimer::RoomHeartbeat(_) | DialectTimer::DelayedMessage(_) => {}
-        }
-    }
-
     fn heartbeat(&self, limits: &SignalingLimits) -> Option<Heartbeat> {
         Some(limits.control_surface.heartbeat)
     }
@@ -146,6 +126,25 @@ pub(super) fn is_selected_by(message_type: &str, text: &str) -> bool {
 }
 
 impl ControlSurfaceDialect {
+    pub(super) fn on_timer(&mut self, ctx: &mut ConnectionContext<'_>, timer: ControlSurfaceTimer) {
+        match timer {
+            ControlSurfaceTimer::RoomExpiry(code) => {
+                ctx.counters.cleanup_runs += 1;
+                self.close_room_with_code(ctx, &code, "expired");
+            }
+            ControlSurfaceTimer::ScheduledUpdate { room, update } => {
+                let ScheduledUpdate { sender, name, value } = *update;
+                if let Some(room) = self.rooms.get_mut(room) {
+                    room.data.scheduled_updates -= 1;
+                }
+                if store_and_broadcast(ctx, &mut self.rooms, room, Some(sender), &name, value).is_err() {
+                    ctx.counters.parameters_rejected += 1;
+                    ctx.send(&[sender.conn], &TOO_MANY_PARAMETERS);
+                }
+            }
+        }
+    }
+
     /// Handles a message of `bytes` bytes.
     pub(super) fn on_message(
         &mut self,
@@ -281,8 +280,8 @@ fn set_param(
     if let Some(ahead) = ahead {
         room.data.scheduled_updates += 1;
         let update = Box::new(ScheduledUpdate { sender, name: name.as_ref().to_owned(), value: *value });
-        let timer = DialectTimer::ScheduledUpdate { room: key, update };
-        ctx.timers.insert(ctx.now.monotonic + ahead, TimerEvent::Dialect(Dialect::ControlSurface, timer));
+        let timer = ControlSurfaceTimer::ScheduledUpdate { room: key, update };
+        ctx.timers.insert(ctx.now.monotonic + ahead, TimerEvent::ControlSurface(timer));
     }
     emit_event(ctx, dialect, ControlSurfaceEventKind::Param, name, Some(*value), *at);
     if ahead.is_none() {
