@@ -1,7 +1,7 @@
 //! The client side of the jamjam dialect, as state machines without a socket.
 //!
 //! [`RoomClient`] finds and joins a room and learns the addresses of its members. [`EchoParticipant`] creates a room for an echo server,
-//! publishes the server's addresses and echoes chat messages. [`room_table`] and [`rooms_json`] format lists of rooms.
+//! publishes its addresses and echoes chat messages. [`room_table`] and [`rooms_json`] format lists of rooms.
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
@@ -95,8 +95,7 @@ pub struct RoomClient {
     /// The client's own public link key, in base64.
     link_key: Option<String>,
     state: JoinState,
-    /// The sanitized name of the room in the server's list. Before the list arrives, this field contains the sanitized query. The same
-    /// applies if the room is not in the list.
+    /// The sanitized name of the room in the server's list; before the list arrives and if the room is not in it, the sanitized query.
     room_name: String,
     /// The rooms in the server's list.
     rooms: Vec<RoomInfo>,
@@ -177,13 +176,13 @@ impl RoomClient {
         self.state == JoinState::Joined
     }
 
-    /// The sanitized name of the room. If the server's list does not contain the room, returns the sanitized query.
+    /// The sanitized name of the room; if it is not in the server's list, the sanitized query.
     pub fn room_name(&self) -> &str {
         &self.room_name
     }
 
-    /// The usable addresses of the other members without duplicates. Echo servers come first. For each member, the candidates are sorted by
-    /// descending priority. After the candidates, the list contains the member's public address and then its local address.
+    /// The usable addresses of the other members without duplicates, those of echo servers first. Each member has its candidates by descending
+    /// priority, then its public address and its local address.
     pub fn peer_addresses(&self) -> Vec<SocketAddr> {
         let mut others: Vec<&KnownPeer> = self.peers.iter().collect();
         others.sort_by_key(|other| other.name != PEER_NAME);
@@ -405,8 +404,7 @@ impl EchoParticipant {
         Self { link_key, ..self }
     }
 
-    /// The first message on a new connection. If the participant already has a room, this message requests to join the same room again.
-    /// Other clients may still be in this room. If there was no room yet, the message creates a room.
+    /// The first message on a new connection: joins the participant's room again, where other clients may still be, or creates a room.
     pub fn on_connected(&mut self) -> ClientMessage {
         let Some(room) = &self.invite_code else { return self.create_room() };
         self.state = ParticipantState::Rejoining;
@@ -508,8 +506,8 @@ impl EchoParticipant {
         }
     }
 
-    /// The message that publishes one address, if there is any. With a second address, newer clients would first have to find out which one
-    /// answers. They have only IPv4 sockets. Old clients read only `public_addr` and `local_addr`.
+    /// The message that publishes one address, if there is any. With a second one, newer clients would first have to find out which answers,
+    /// and they have only IPv4 sockets. Old clients read only `public_addr` and `local_addr`.
     fn update_peer_info(&self) -> Option<ClientMessage> {
         let AddressCandidates { host, server_reflexive } = self.addresses;
         let candidates = [
@@ -526,8 +524,8 @@ impl EchoParticipant {
     }
 }
 
-/// The echo of a chat message. The participant's own messages, very long messages, and messages that were already echoed twice are not
-/// echoed. Without this limit of two echoes, two echo servers would echo each other's messages forever.
+/// The echo of a chat message. The participant's own messages, very long ones, and those that were echoed twice are not echoed: otherwise,
+/// two echo servers would echo each other's messages forever.
 fn echo_chat(chat: &ChatMessage, own_id: &str, unix_ms: u64) -> Option<ClientMessage> {
     let is_returned_twice = chat.content.strip_prefix(ECHO_PREFIX).is_some_and(|rest| rest.starts_with(ECHO_PREFIX));
     if chat.sender_id == own_id || is_returned_twice || chat.content.len() > MAX_ECHO_BYTES {

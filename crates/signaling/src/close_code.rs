@@ -1,5 +1,5 @@
-//! WebSocket close codes (RFC 6455, section 7.4, and the IANA registry). The dialects use private codes from 4000 to 4999. For each code,
-//! [`diagnose`] returns the likely cause and a remedy.
+//! WebSocket close codes (RFC 6455, section 7.4, and the IANA registry), among them the private codes of the dialects from 4000 to 4999.
+//! [`diagnose`] returns the likely cause of a close and a remedy.
 
 use std::fmt;
 

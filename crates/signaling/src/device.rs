@@ -1,4 +1,4 @@
-//! The device headers of newer jamjam clients. With them, a client proves in the upgrade request that it has the key of a device.
+//! The headers with which a newer jamjam client proves in the upgrade request that it has the key of a device.
 //!
 //! A [`DeviceKey`] writes the headers, and [`verify`] checks them. Both receive the Unix time as an argument.
 

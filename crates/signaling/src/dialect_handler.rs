@@ -1,5 +1,5 @@
-//! The interface between the hub and the dialects. Each dialect implements [`DialectHandler`]. A dialect replies, sends messages and closes
-//! connections through the methods of a [`ConnectionContext`].
+//! The interface between the hub and the dialects: a [`DialectHandler`] replies, sends messages and closes connections through the
+//! [`ConnectionContext`] of an event.
 
 use std::time::Duration;
 

@@ -71,7 +71,7 @@ impl Hub {
     }
 
     /// Closes an undecided connection if their maximum number is reached: the oldest one from `source` if this address has used up its
-    /// share, otherwise the oldest one. Loopback is exempt, because a proxy that is not trusted connects from loopback for all its clients.
+    /// share, otherwise the oldest one. A source is exempt from the share if it may be a proxy on loopback that connects for all its clients.
     fn evict_oldest_undecided(&mut self, now: WallClock, source: IpAddr, is_exempt: bool, sink: &mut dyn EventSink) {
         let SignalingLimits { max_undecided, max_undecided_per_address, .. } = self.limits;
         let per_address = if is_exempt { max_undecided } else { max_undecided_per_address };
@@ -144,8 +144,7 @@ impl Hub {
         frame.unwrap_or((CloseCode::GOING_AWAY, ""))
     }
 
-    /// Closes a connection with [`CloseCode::CLOSED_BY_OPERATOR`]. The other members of its room receive the usual message about a member that
-    /// leaves. Returns the name of the connection's dialect.
+    /// Closes a connection with [`CloseCode::CLOSED_BY_OPERATOR`], which its room handles like any leave. Returns the name of its dialect.
     pub fn disconnect(
         &mut self,
         now: WallClock,
@@ -159,8 +158,8 @@ impl Hub {
         Ok(counters_name(dialect))
     }
 
-    /// Closes a room and the connections of its members. A control surface room is closed as by [`Hub::close_room`]. In the other dialects, the
-    /// connections are closed with [`CloseCode::CLOSED_BY_OPERATOR`].
+    /// Closes a room and the connections of its members, with [`CloseCode::CLOSED_BY_OPERATOR`] or, in a control surface room, as
+    /// [`Hub::close_room`] does.
     pub fn close_room_of(
         &mut self,
         now: WallClock,

@@ -1,5 +1,5 @@
-//! Timers of the hub: checks of connections, and the timers of the dialects. A check pings a connection, or closes it because of a missing
-//! pong, its idle time or its age. A connection is dropped only after a ping, whatever the interval and the time-out are.
+//! Timers of the hub: those of the dialects, and a check of each connection, which pings it or closes it because of a missing pong, its
+//! idle time or its age. Whatever interval and time-out are, a connection is dropped only after a ping.
 
 use tracing::info;
 
@@ -65,8 +65,7 @@ impl Hub {
     }
 
     /// Schedules the next check of a connection, if it is still open and its dialect has time limits. `last_ping` is the time of the last
-    /// ping. Before the first ping, it is the time at which the dialect was selected. Occasionally removes the timers of connections and
-    /// rooms that no longer exist.
+    /// ping, and before the first one that of the selection of the dialect. Occasionally removes timers of former connections and rooms.
     pub(super) fn schedule_check(&mut self, conn: ConnId, last_ping: Time) {
         let deadlines = self.connection_deadlines(conn, last_ping);
         let Some(ConnectionDeadlines { lost, idle, max_age, ping, .. }) = deadlines else { return };

@@ -1,4 +1,4 @@
-//! Log lines about members and their messages. Joins and leaves are logged at INFO, and messages that change state or are forwarded at DEBUG.
+//! Log lines about members (INFO), and about messages that change state or are forwarded (DEBUG).
 //!
 //! No line contains message content, passwords, tokens or room codes. The log itself limits the lines per second.
 

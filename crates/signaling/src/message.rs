@@ -1,4 +1,4 @@
-//! Parses text messages. Parsing does not need the hub, so the server parses outside the hub's lock.
+//! Parses text messages without the hub, so that the server parses outside the hub's lock.
 
 use serde_json::Value;
 

@@ -1,7 +1,7 @@
 //! The rooms of one dialect, their members, and the generator of room ids, codes and UUIDs.
 //!
-//! A [`RoomMap`] finds a room by each of its names and by each member. When the last member leaves, the room is removed, unless the room is
-//! permanent. The ids are derived from a secret key, so clients cannot guess them.
+//! A [`RoomMap`] finds a room by each of its names and by each member, and removes it with its last member unless it is permanent. Ids are
+//! derived from a secret key, so that clients cannot guess them.
 
 use std::collections::{BTreeMap, HashMap, btree_map};
 use std::net::IpAddr;
@@ -166,14 +166,13 @@ impl<R, M: MemberData> RoomMap<R, M> {
         Some((&room.members[room.member_index(join_order)?], room))
     }
 
-    /// All rooms in the order of creation, serialized by `write`. The result is cached until a room or its members change, for each of two
-    /// forms.
+    /// All rooms in the order of creation, serialized by `write` in one of two forms. Each is cached until a room or its members change.
     pub(super) fn json(&mut self, form: usize, write: impl FnOnce(RoomIter<'_, R, M>) -> String) -> &str {
         self.cached_json[form].get_or_insert_with(|| write(self.rooms.values()))
     }
 
-    /// Creates an empty room. No other room may have any of `names`. Without a `creator`, the room is permanent: it stays open, even without
-    /// members, until [`RoomMap::close`].
+    /// Creates an empty room with names that no other room may have. Without a `creator`, the room is permanent: it stays open without
+    /// members until [`RoomMap::close`].
     pub(super) fn create(
         &mut self,
         names: Vec<String>,
@@ -206,8 +205,8 @@ impl<R, M: MemberData> RoomMap<R, M> {
         }
     }
 
-    /// Removes a connection from its room, and logs the reason. Returns the member's data and the remaining members. If no member remains,
-    /// the room is closed. A permanent room stays open. The room `keep` also stays open, because a connection is about to join this room.
+    /// Removes a connection from its room, logs the reason, and returns the member's data and the remaining members. If there are none, the
+    /// room is closed, unless it is permanent or a connection is about to join it (`keep`).
     pub(super) fn leave(&mut self, conn: ConnId, keep: Option<RoomKey>, reason: &str) -> Option<(M, Vec<ConnId>)> {
         let (key, join_order) = self.memberships.remove(&conn)?;
         self.cached_json = [None, None];
@@ -332,8 +331,7 @@ pub(super) const INVITE_CODE_LEN: usize = 6;
 /// Length in characters of an invite code for newer jamjam clients.
 pub(super) const LONG_INVITE_CODE_LEN: usize = 9;
 
-/// Generates ids from SHA-256 of a secret key and a counter. Clients, which do not have the key, cannot predict
-/// the next id from earlier ids.
+/// Generates ids from SHA-256 of a secret key and a counter. Without the key, clients cannot predict the next id from earlier ids.
 pub(super) struct IdGenerator {
     key: [u64; 4],
     counter: u64,

@@ -1,4 +1,4 @@
-//! Selects the dialect of a WebSocket upgrade request by path and query. Parses the parameters of broadcast rooms.
+//! Selects the dialect of a WebSocket upgrade by its path and query, and parses the parameters of broadcast and WebRTC rooms.
 
 use std::fmt;
 
@@ -23,10 +23,10 @@ pub enum Route {
     Broadcast(BroadcastParams),
     /// The WebRTC dialect.
     WebRtc(WebRtcParams),
-    /// The page's origin is not [allowed](super::SignalingLimits::allows_origin). The upgrade succeeds, and the connection is closed at
-    /// once. A browser script can read a close code, but not an HTTP status.
+    /// The page's origin is not [allowed](super::SignalingLimits::allows_origin). The connection is closed at once after the upgrade, because
+    /// a browser script can read a close code, but not an HTTP status.
     OriginNotAllowed,
-    /// A client of another server. The upgrade succeeds, and the connection is closed at once.
+    /// A client of another server, whose connection is closed at once after the upgrade.
     Foreign(ForeignProtocol),
 }
 
@@ -62,8 +62,8 @@ impl Route {
 const NO_SUCH_PATH: &str = "no such path; connect to / or /ws";
 const DIALECT_DISABLED: &str = "the query selects a dialect that is disabled";
 
-/// Selects the dialect by `path`, then by `query`. A server with only one dialect uses that dialect for every path. The error is the reason,
-/// for the log, why the upgrade is rejected with status 404.
+/// Selects the dialect by `path`, then by `query`. A server with only one dialect uses it for every path. The error is the reason for the
+/// log, and the response has status 404.
 pub fn route(path: &str, query: &str, dialects: DialectSet) -> Result<Route, &'static str> {
     if path == NEWER_PATH && dialects.contains(Dialect::Jamjam) {
         return Ok(Route::NewerJamjam);
@@ -96,7 +96,7 @@ fn is_selected_by(dialect: Dialect, path: &str, query: &str) -> bool {
     }
 }
 
-/// Returns the route of a URL that selects this dialect. If the server supports only this dialect, every URL selects this dialect.
+/// The route of a URL that selects this dialect, or of any URL if the server supports only this dialect.
 fn route_of(dialect: Dialect, path: &str, query: &str) -> Route {
     match dialect {
         Dialect::Jamjam | Dialect::ControlSurface => Route::Undecided,

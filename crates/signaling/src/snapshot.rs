@@ -1,5 +1,5 @@
-//! Snapshots for the console: rooms, members, connections outside rooms, and recent activity. A snapshot covers all
-//! dialects. This module also provides the counters of each dialect for `/metrics` and `/health`.
+//! Snapshots of all dialects for the console: rooms, members, connections outside rooms, and recent activity. Also the counters of each
+//! dialect for `/metrics` and `/health`.
 
 use std::net::IpAddr;
 
@@ -39,8 +39,8 @@ pub struct SnapshotQuery {
     pub after: u64,
     /// Whether to include the text of messages in protected rooms.
     pub include_content: bool,
-    /// Only rooms and connections with this text in a name, id or address. The comparison ignores case. The text may also be a connection
-    /// number (`7` or `#7`). An empty filter matches all rooms and connections.
+    /// Only rooms and connections with this text in a name, id or address, ignoring case, or with this connection number (`7` or `#7`). The
+    /// empty filter matches all.
     pub filter: String,
 }
 
@@ -54,7 +54,7 @@ pub struct Snapshot {
     pub omitted_rooms: usize,
     /// Connections that are in no room and match the filter.
     pub unjoined: Vec<ConnectionSnapshot>,
-    /// Number of connections that `unjoined` omits because its length is limited. These connections are in no room and match the filter.
+    /// Number of such connections that are missing from `unjoined`, because that list is limited.
     pub omitted_unjoined: usize,
     /// Recent activity, the oldest first.
     pub activity: Vec<ActivityEntry>,
@@ -78,8 +78,7 @@ pub struct RoomSnapshot {
     pub created_at: u64,
     /// Number of members.
     pub member_count: usize,
-    /// All members if the room matches the filter. Otherwise, the members that match the filter. The list has at most
-    /// [`MAX_SNAPSHOT_MEMBERS`] members.
+    /// All members if the room matches the filter, otherwise those that match; at most [`MAX_SNAPSHOT_MEMBERS`].
     pub members: Vec<ConnectionSnapshot>,
 }
 
@@ -108,8 +107,7 @@ pub struct ConnectionSnapshot {
 }
 
 impl Hub {
-    /// A snapshot of the server. Each call keeps the activity log active for another ten seconds. If there is no further call in this time,
-    /// the log becomes inactive.
+    /// A snapshot of the server, which keeps the activity log active for another ten seconds.
     pub fn snapshot(&mut self, now: WallClock, query: &SnapshotQuery) -> Snapshot {
         let Self { limits, dialects, connections, activity_log, timers, .. } = self;
         activity_log.extend(now.monotonic, timers);
@@ -131,8 +129,8 @@ impl Hub {
         }
     }
 
-    /// The WebRTC rooms for `/health` and `/rooms`, each as a JSON object. The list has at most `max_bytes`. Also returns whether rooms are
-    /// missing. If rooms require a token, their participants are listed only with `include_protected`.
+    /// The WebRTC rooms for `/health` and `/rooms`, each as a JSON object, in a list of at most `max_bytes`, and whether rooms are missing. If
+    /// rooms require a token, their participants are listed only with `include_protected`.
     pub fn webrtc_rooms(&self, max_bytes: usize, include_protected: bool) -> (Vec<Box<RawValue>>, bool) {
         self.dialects.webrtc.room_list(max_bytes, include_protected || !self.limits.webrtc_requires_token)
     }

@@ -7,7 +7,7 @@ use super::event_sink::ConnId;
 use super::rooms::RoomKey;
 use jamjam_core::time::Time;
 
-/// What a timer of the hub triggers. Most connections have a timer. Boxes keep this type small.
+/// What a timer of the hub triggers. Boxes keep this type small, because most connections have a timer.
 pub(super) enum TimerEvent {
     /// Pings or closes a connection.
     ConnectionCheck {
@@ -84,8 +84,8 @@ impl<D> Timers<D> {
         self.entries.remove(&(at, entered));
     }
 
-    /// Removes all timers for which `awaited` returns false. To save time, nothing is removed while the number of timers is below a
-    /// threshold. The threshold is twice the number of timers after the last removal, but at least [`MIN_PRUNE_THRESHOLD`].
+    /// Removes all timers for which `awaited` returns false, each time that their number has doubled since the last removal and is at least
+    /// [`MIN_PRUNE_THRESHOLD`].
     pub(super) fn prune(&mut self, awaited: impl Fn(&D) -> bool) {
         if self.entries.len() >= self.prune_threshold {
             self.entries.retain(|_, what| awaited(what));

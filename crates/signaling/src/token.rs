@@ -1,9 +1,8 @@
 //! Tokens that admit a client to a broadcast room or a WebRTC room until they expire, signed with the server's secret.
 //!
-//! A token has an [`Audience`]: a token for a broadcast room does not open the WebRTC room of the same name.
-//!
-//! The format is `P.S`. `P` is the payload's JSON in unpadded base64url. `S` is the HMAC-SHA256 of the text `P` in the same encoding.
-//! Because `S` covers the text `P`, the JSON may have any field order and spacing.
+//! A token has an [`Audience`], so that one for a broadcast room does not open the WebRTC room of the same name. Its format is `P.S`: `P`
+//! is the payload's JSON in unpadded base64url, and `S` is the HMAC-SHA256 of the text `P` in the same encoding. Since `S` covers this
+//! text, the JSON may have any field order and spacing.
 
 use std::fmt;
 
@@ -104,8 +103,7 @@ pub struct Claims {
     pub issued_at: Option<Value>,
 }
 
-/// Returns a string unchanged and a number as text. For other types, returns an empty string. A client id of any type is accepted if the
-/// signature of the token is valid.
+/// A string, or a number as text. Any other type is an empty string: a token with a valid signature is not rejected for its client id.
 fn string_or_empty<'de, D: serde::Deserializer<'de>>(value: D) -> Result<String, D::Error> {
     Ok(match Value::deserialize(value)? {
         Value::String(text) => text,
@@ -119,8 +117,7 @@ fn object_or_empty<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Map<Str
 }
 
 impl Claims {
-    /// Creates claims with a lifetime of `seconds`, which starts at `now_ms`. A lifetime above one year is reduced to one year. `now_ms`
-    /// counts milliseconds since the Unix epoch.
+    /// Claims with a lifetime of `seconds`, at most one year, from `now_ms` (milliseconds since the Unix epoch).
     pub fn new(client_id: &str, room: &str, metadata: Map<String, Value>, now_ms: u64, seconds: f64) -> Self {
         let expires_at = now_ms.saturating_add((seconds.min(MAX_LIFETIME_SECONDS) * 1e3) as u64);
         Self {

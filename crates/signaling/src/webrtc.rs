@@ -1,7 +1,7 @@
-//! The WebRTC dialect. The URL selects the room and the user, and contains a token if the server requires one. Each message is relayed to the named participant, or to all other
-//! participants.
+//! The WebRTC dialect: the URL selects the room and the user, with a token if the server requires one, and each message is relayed to the
+//! named participant or to all others.
 //!
-//! Messages are flat JSON objects. Relayed values are copied as they were written; the sender's id is taken from the connection.
+//! Messages are flat JSON objects. Relayed values are copied as they were written, but the sender's id is that of the connection.
 
 use std::borrow::Cow;
 

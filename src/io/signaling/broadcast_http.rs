@@ -1,4 +1,4 @@
-//! HTTP endpoints of broadcast rooms: tokens, posts, and the routes of room handlers. WebRTC rooms use the same endpoint for tokens.
+//! HTTP endpoints of broadcast rooms: posts, the routes of room handlers, and tokens, which WebRTC rooms share.
 
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError};

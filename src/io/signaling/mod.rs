@@ -1,7 +1,7 @@
 //! Signaling over WebSocket: the server around the hub of [`crate::signaling`], and the client side of jamjam.
 //!
-//! Each connection is one task with a bounded send queue. One lock protects the hub and is held while messages are handled and queues are
-//! filled. No socket is written and nothing is awaited under the lock. Therefore, a slow reader affects only itself.
+//! Each connection is a task with a bounded send queue. The lock on the hub is held while messages are handled and queues are filled, but
+//! never while a socket is written or anything is awaited, so that a slow reader affects only itself.
 
 mod admin;
 pub mod broadcast_http;

@@ -82,8 +82,8 @@ fn reject(ctx: &mut ConnectionContext<'_>, error: &'static str) -> Result<(), Me
     Err(MessageError::Rejected(error))
 }
 
-/// Relays a message now or after the delay that the room handler returns. Returns the delay. A post over HTTP waits for the queues of the
-/// room like a message whose delay is over. Messages of members do not, because a member that does not read would then delay all others.
+/// Relays a message now or after the delay that the room handler determines, which is returned. A post over HTTP waits for the queues of
+/// the room like a message whose delay is over. Messages of members do not: a member that does not read would delay all others.
 pub(super) fn relay_or_delay(
     ctx: &mut ConnectionContext<'_>,
     dialect: &mut BroadcastDialect,

@@ -1,6 +1,5 @@
-//! The broadcast dialect. A token admits a client to a room. Each message is relayed to all other members.
-//!
-//! A room's [`RoomHandler`] decides who may join and transforms messages. Control channels only receive.
+//! The broadcast dialect: a token admits a client to a room, and each message is relayed to all other members. The room's [`RoomHandler`]
+//! decides who may join and transforms messages. Control channels only receive.
 
 pub(super) mod builtin_rooms;
 mod http_posts;
@@ -64,7 +63,7 @@ impl DialectHandler for BroadcastDialect {
         }
     }
 
-    /// The room handler is informed about each leave. Its actions are dropped, because no member remains. Delayed messages are dropped too.
+    /// The room handler is informed about each leave, but no member remains for its actions and for delayed messages.
     fn close_room(&mut self, ctx: &mut ConnectionContext<'_>, room: &str) -> Option<usize> {
         let key = self.rooms.find(room)?.key;
         let closed = self.rooms.close(key)?;
@@ -217,8 +216,8 @@ impl BroadcastDialect {
         Some((name, actions))
     }
 
-    /// Performs the actions of a room handler, and the actions that result from closing connections. If a handler requests an action on a
-    /// connection of another room, the action is ignored.
+    /// Performs the actions of a room handler, and those that result from closing connections. Actions on connections of other rooms are
+    /// ignored.
     fn apply_actions(&mut self, ctx: &mut ConnectionContext<'_>, name: &str, actions: Vec<RoomAction>) {
         let mut pending = VecDeque::from(actions);
         while let Some(action) = pending.pop_front() {

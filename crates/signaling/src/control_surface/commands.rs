@@ -155,8 +155,7 @@ impl Hub {
         infos.collect()
     }
 
-    /// Sets a parameter in the room with `code`. Without a code, sets the parameter in all rooms. The members receive the new value.
-    /// Returns the number of receivers.
+    /// Sets a parameter in the room with `code`, or without a code in all rooms, and sends it to the members. Returns their number.
     pub fn broadcast_param(
         &mut self,
         now: WallClock,
@@ -183,7 +182,7 @@ impl Hub {
         Ok(receivers)
     }
 
-    /// Removes all parameters of the room with `code`. The members receive the empty `state`. Returns the number of removed parameters.
+    /// Removes all parameters of the room with `code`, and sends the members the empty `state`. Returns the number of parameters.
     pub fn clear_parameters(
         &mut self,
         now: WallClock,
@@ -201,7 +200,7 @@ impl Hub {
         Ok(removed)
     }
 
-    /// Declares the range of a parameter for all rooms. If there is a `value`, also sets the parameter. Returns the number of receivers.
+    /// Declares the range of a parameter for all rooms, and sets it if there is a `value`. Returns the number of receivers of the value.
     pub fn declare_range(
         &mut self,
         now: WallClock,

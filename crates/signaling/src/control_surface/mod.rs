@@ -1,8 +1,7 @@
-//! The control surface dialect (`bbx`). A program creates a room, and clients join the room by its code. The clients set parameters of the
-//! program.
+//! The control surface dialect (`bbx`): a program creates a room, and clients join it by its code and set parameters of the program.
 //!
-//! A room stays open until the program closes the room or the room's lifetime ends ([`commands`]). The server reports each action of a
-//! client to the event listeners as a [`ControlSurfaceEvent`]. Each new value is also sent to the other clients of the room.
+//! A room stays open until the program closes it or its lifetime ends ([`commands`]). The event listeners receive each action of a client
+//! as a [`ControlSurfaceEvent`], and the other clients of the room receive each new value.
 
 mod commands;
 mod guesses;
@@ -199,8 +198,8 @@ impl ControlSurfaceDialect {
         Ok(())
     }
 
-    /// Closes a room and the connections of its members. Returns the number of members, or `None` if no room has the code. The log contains
-    /// `reason`, but the members receive no reason.
+    /// Closes a room and the connections of its members, whose number is returned; `None` if no room has the code. Only the log contains
+    /// `reason`.
     fn close_room_with_code(&mut self, ctx: &mut ConnectionContext<'_>, code: &str, reason: &str) -> Option<usize> {
         let key = self.rooms.find(code)?.key;
         let room = self.rooms.close(key)?;
@@ -431,8 +430,8 @@ impl ParameterValues {
         Ok(index)
     }
 
-    /// Removes all parameters and the shares of all addresses. Returns the number of parameters. A new parameter may have
-    /// the index of a removed one. Its first update then also replaces a queued update of the removed parameter.
+    /// Removes all parameters, whose number is returned, and the shares of all addresses. The first update of a new parameter replaces a
+    /// queued update of the removed one that had the same index.
     pub(super) fn clear(&mut self) -> usize {
         self.cached_state = None;
         self.created_by.clear();

@@ -1,8 +1,8 @@
-//! The dialect of the jamjam app. Clients create, list and join rooms, and exchange addresses and chat messages.
+//! The dialect of the jamjam app: clients create, list and join rooms, and exchange addresses and chat messages.
 //!
-//! Two generations of clients meet in the same rooms. Newer clients connect to [`NEWER_PATH`](super::route::NEWER_PATH). They receive invite
-//! codes of nine characters and more fields. A newer client disconnects if it cannot read a message. Therefore, everything is checked before
-//! it is sent to other members. Unreadable messages are ignored.
+//! Two generations of clients meet in the same rooms. Newer ones connect to [`NEWER_PATH`](super::route::NEWER_PATH) and receive invite
+//! codes of nine characters and more fields. As they disconnect on a message that they cannot read, everything is checked before it is sent
+//! to other members.
 
 mod membership;
 mod messages;
@@ -74,8 +74,8 @@ impl DialectHandler for JamjamDialect {
         self.rooms.close(key).map(|room| ctx.close_members(&room))
     }
 
-    /// jamjam clients answer a ping only when they next read from the socket. Therefore, a missing pong closes no connection. The pings keep
-    /// silent connections open in proxies.
+    /// The pings keep silent connections open in proxies. A missing pong closes no connection, because jamjam clients answer a ping only when
+    /// they next read from the socket.
     fn heartbeat(&self, limits: &SignalingLimits) -> Option<Heartbeat> {
         Some(Heartbeat { timeout: Duration::MAX, ..limits.heartbeat })
     }
@@ -189,7 +189,7 @@ fn has_overlong_candidate(text: &str) -> bool {
     })
 }
 
-/// Sends a message to the members that it is for. Returns their number. Without any, the message is dropped.
+/// Sends a message to the members that it is for, if any, and returns their number.
 fn send_peer_message(
     ctx: &mut ConnectionContext<'_>,
     rooms: &JamjamRooms,

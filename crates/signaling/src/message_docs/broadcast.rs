@@ -1,5 +1,4 @@
-//! The messages of broadcast rooms. Besides the channel of ordinary rooms, the rooms `radio` and `chat` and the control channels have
-//! messages of their own.
+//! The messages of broadcast rooms: of ordinary rooms, of `radio` and `chat`, and of control channels.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! `/docs/asyncapi.json` returns the `AsyncAPI` 3.0 document of all WebSocket messages. `/docs/messages` shows the document. Both are public.
+//! `/docs/asyncapi.json`: the `AsyncAPI` 3.0 document of all WebSocket messages. `/docs/messages`: a page that shows it. Both are public.
 //!
 //! The schemas come from the types that parse and write the messages ([`message_docs`]). `AsyncAPI` cannot express close codes, so each
 //! channel lists them in the extension `x-close-codes`.

@@ -1,4 +1,4 @@
-//! `/console`: a live view of rooms, members and recent activity, and the operations of the operator on it.
+//! `/console`: a live view of rooms, members and recent activity, with the operations of the operator.
 //!
 //! The script of the page polls `/console/state` once a second. The login rejects operations that pages of other sites request.
 

@@ -1,7 +1,7 @@
-//! `/examples/`: pages that use the server as a client does. Developers of clients read the source of these pages.
+//! `/examples/`: pages that use the server as a client does, whose source developers of clients read.
 //!
-//! The pages are public, and so are their files below `/static/`. A page is served only if its dialect is enabled. The QR code of the control surface
-//! page contains only URLs of this page on this server. Therefore, other sites cannot use the server to produce codes for their own links.
+//! The pages and their files below `/static/` are public, if their dialect is enabled. The QR code of the control surface page contains
+//! only URLs of this page on this server, so that other sites cannot use the server to produce codes for their own links.
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -1,5 +1,5 @@
-//! `/health` and `/rooms` return the state of the server as JSON. Existing dashboards and clients expect this form. `/admin/shutdown` stops
-//! the server.
+//! `/health` and `/rooms`: the state of the server as JSON, in the form that existing dashboards and clients expect. `/admin/shutdown`
+//! stops the server.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

@@ -1,6 +1,6 @@
-//! `/openapi.json` and `/docs/swagger.json` return the `OpenAPI` 3.1 document of the HTTP API. `/docs` returns Swagger UI.
+//! `/openapi.json` and `/docs/swagger.json`: the `OpenAPI` 3.1 document of the HTTP API. `/docs`: Swagger UI.
 //!
-//! Each operation is documented next to its handler. This file adds the parts that all operations share: the login and the error schema.
+//! Each operation is documented next to its handler. This file adds what all operations share: the login and the error schema.
 
 use axum::extract::State;
 use axum::response::Response;
@@ -16,8 +16,7 @@ use crate::io::signaling::broadcast_http;
 use crate::io::signaling::http_state::SharedState;
 use crate::signaling::{Dialect, DialectSet};
 
-/// Swagger UI's own start page loads its files by relative paths. Relative paths work at `/docs/` but not at `/docs`. Therefore, this page
-/// uses absolute paths.
+/// A start page with absolute paths: Swagger UI's own page loads its files by relative paths, which work at `/docs/` but not at `/docs`.
 const PAGE: &str = include_str!("pages/docs.html");
 
 /// The page may load resources from this server only. `data:` images are also allowed, because Swagger UI draws arrows as such images.
