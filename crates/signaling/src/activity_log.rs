@@ -56,7 +56,7 @@ pub(super) struct ActivityLog {
     /// Other entries, the oldest first, which the messages of a busy room do not displace.
     other_entries: VecDeque<ActivityEntry>,
     /// The number of the latest entry.
-    last_number: u64,
+    pub(super) last_number: u64,
 }
 
 impl ActivityLog {
@@ -86,11 +86,6 @@ impl ActivityLog {
             self.other_entries = rejections.map(|entry| ActivityEntry { text: None, ..entry }).collect();
             self.other_entries.drain(..self.other_entries.len().saturating_sub(INACTIVE_CAPACITY));
         }
-    }
-
-    /// The number of the latest entry.
-    pub(super) fn last_number(&self) -> u64 {
-        self.last_number
     }
 
     /// Entries with a number above `after`, the oldest first. Text from protected rooms is included only if `content` is true.

@@ -119,8 +119,8 @@ pub(super) struct ConnectionContext<'a> {
 
 impl ConnectionContext<'_> {
     /// Whether the connection belongs to a newer jamjam client: only these connect to a path of the dialect.
-    pub(super) fn is_newer(&self, conn: ConnId) -> bool {
-        self.connections.get(&conn).is_some_and(|connection| connection.is_dialect_in_url)
+    pub(super) fn is_newer(&self) -> bool {
+        self.connections.get(&self.conn).is_some_and(|connection| connection.is_dialect_in_url)
     }
 
     /// Closes a connection that is not in a room.

@@ -241,13 +241,12 @@ impl<R, M: MemberData> RoomMap<R, M> {
         Some(room)
     }
 
-    /// The data of a connection in its room, and the other members.
-    pub(super) fn member_mut(&mut self, conn: ConnId) -> Option<(&mut M, Vec<ConnId>)> {
+    /// The data of a connection in its room.
+    pub(super) fn member_mut(&mut self, conn: ConnId) -> Option<&mut M> {
         let (key, join_order) = self.memberships.get(&conn)?;
         let room = self.rooms.get_mut(key)?;
-        let others = room.others(conn);
         let index = room.member_index(*join_order)?;
-        Some((&mut room.members[index].data, others))
+        Some(&mut room.members[index].data)
     }
 
     /// Logs a message of `bytes` bytes from a member.
@@ -466,7 +465,7 @@ mod tests {
         space.join(room, ConnId(7), 71);
         for (conn, data) in [(9, 90), (5, 50), (1, 10), (7, 71)] {
             assert_eq!(found(&space, conn), Some((ConnId(conn), data)));
-            assert_eq!(space.member_mut(ConnId(conn)).map(|(data, _)| *data), Some(data));
+            assert_eq!(space.member_mut(ConnId(conn)).copied(), Some(data));
         }
         assert_eq!(found(&space, 2), None);
     }

@@ -7,7 +7,6 @@ use percent_encoding::percent_decode_str;
 
 use super::dialect::{Dialect, DialectSet};
 use super::foreign_protocol::ForeignProtocol;
-use super::token::Secret;
 
 /// The path at which newer jamjam clients connect. Older ones connect to `/`.
 pub const NEWER_PATH: &str = "/v1/signaling";
@@ -149,11 +148,6 @@ impl BearerToken {
     pub fn from_authorization(header: &str) -> Option<Self> {
         let (scheme, token) = header.trim().split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| Self(token.trim().to_owned()))
-    }
-
-    /// Compares the token with a secret in constant time.
-    pub fn matches(&self, secret: &Secret) -> bool {
-        secret.matches(&self.0)
     }
 
     /// The token as text.

@@ -124,7 +124,7 @@ impl Hub {
         builder.add_unjoined(dialects);
         Snapshot {
             activity: activity_log.entries_after(query.after, query.include_content),
-            last_activity: activity_log.last_number(),
+            last_activity: activity_log.last_number,
             ..builder.snapshot
         }
     }

@@ -41,7 +41,8 @@ impl Secret {
         Self(words.iter().flat_map(|word| word.to_be_bytes()).collect())
     }
 
-    pub(crate) fn matches(&self, given: &str) -> bool {
+    /// Compares the key with `given` in constant time.
+    pub fn matches(&self, given: &str) -> bool {
         self.0.ct_eq(given.as_bytes()).into()
     }
 

@@ -303,7 +303,7 @@ pub(super) async fn issue_token(
 ) -> Result<Response, HttpRejection> {
     check_rate(&state.token_limiter, client.source.ip(), TOO_MANY_TOKENS)?;
     if let Some(key) = &state.config.broadcast.issuer_key
-        && bearer_token(request.headers()).is_none_or(|token| !token.matches(key))
+        && bearer_token(request.headers()).is_none_or(|token| !key.matches(token.as_str()))
     {
         let error = "The token issuer key is required";
         return Err(HttpRejection::unauthorized(error, error));
