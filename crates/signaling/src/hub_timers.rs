@@ -75,7 +75,7 @@ impl Hub {
         }
         timers.prune(|event| match event {
             TimerEvent::ConnectionCheck { conn, .. } => connections.contains_key(conn),
-            TimerEvent::Broadcast(BroadcastTimer::RoomHeartbeat(room)) => dialects.broadcast.has_room(*room),
+            TimerEvent::Broadcast(BroadcastTimer::RoomHeartbeat(room)) => dialects.broadcast.is_open(*room),
             TimerEvent::ControlSurface(ControlSurfaceTimer::ScheduledUpdate { room, .. }) => {
                 dialects.control_surface.rooms.get(*room).is_some()
             }

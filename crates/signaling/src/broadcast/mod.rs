@@ -191,7 +191,7 @@ impl BroadcastDialect {
 
     /// Schedules the next call of the heartbeat hook, if the room is open.
     fn schedule_room_heartbeat(&self, ctx: &mut ConnectionContext<'_>, room: RoomKey) {
-        if let Some(interval) = ctx.limits.heartbeat.interval.filter(|_| self.has_room(room)) {
+        if let Some(interval) = ctx.limits.heartbeat.interval.filter(|_| self.is_open(room)) {
             let event = TimerEvent::Broadcast(BroadcastTimer::RoomHeartbeat(room));
             ctx.timers.insert(ctx.now.monotonic + interval, event);
         }

@@ -51,7 +51,7 @@ impl BroadcastDialect {
         self.rooms.find(name).map(Room::connections).unwrap_or_default()
     }
 
-    pub(crate) fn has_room(&self, key: RoomKey) -> bool {
+    pub(crate) fn is_open(&self, key: RoomKey) -> bool {
         self.rooms.get(key).is_some()
     }
 
