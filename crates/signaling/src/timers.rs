@@ -21,6 +21,7 @@ pub(super) enum TimerEvent {
 }
 
 /// A timer of the broadcast dialect.
+#[derive(Clone, Copy)]
 pub(super) enum BroadcastTimer {
     /// Calls the heartbeat hook of a room handler.
     RoomHeartbeat(RoomKey),

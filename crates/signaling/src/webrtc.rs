@@ -251,7 +251,7 @@ impl DialectHandler for WebRtcDialect {
 
     fn on_connect(&mut self, ctx: &mut ConnectionContext<'_>, route: Route) {
         if let Route::WebRtc(params) = route {
-            join(ctx, &mut self.rooms, params);
+            join(ctx, &mut self.rooms, &params);
         }
     }
 
@@ -343,9 +343,9 @@ impl WebRtcDialect {
 }
 
 /// Adds a new connection to its room, or closes the connection.
-fn join(ctx: &mut ConnectionContext<'_>, rooms: &mut WebRtcRooms, params: WebRtcParams) {
+fn join(ctx: &mut ConnectionContext<'_>, rooms: &mut WebRtcRooms, params: &WebRtcParams) {
     let limits = ctx.limits;
-    let WebRtcParams { room_id, user_id: user, user_name: name, .. } = &params;
+    let WebRtcParams { room_id, user_id: user, user_name: name, .. } = params;
     let values = [(room_id, "roomId is empty"), (user, "userId is empty"), (name, "userName is empty")];
     if let Some((_, detail)) = values.into_iter().find(|(text, _)| text.is_empty()) {
         return ctx.reject_with_detail(CloseCode::POLICY_VIOLATION, "Missing required parameters", Some(detail));
@@ -355,7 +355,7 @@ fn join(ctx: &mut ConnectionContext<'_>, rooms: &mut WebRtcRooms, params: WebRtc
     }
     // The token is checked before the room is searched. A client without a valid token does not replace a member and learns nothing.
     if limits.webrtc_requires_token
-        && let Err((code, reason, detail)) = check_token(limits, &params, ctx.now.unix_ms())
+        && let Err((code, reason, detail)) = check_token(limits, params, ctx.now.unix_ms())
     {
         ctx.counters.closed_invalid_token += 1;
         return ctx.reject_with_detail(code, reason, detail);
