@@ -191,7 +191,7 @@ fn options_named_in_texts_exist() {
     let commands = || cli.get_subcommands().chain([&cli]);
     let known: BTreeSet<&str> = commands().flat_map(Command::get_arguments).filter_map(Arg::get_long).collect();
     let mut files = vec![root.join("README.md")];
-    for extension in ["md", "rs", "html", "js"] {
+    for extension in ["md", "rs", "html", "js", "json"] {
         for folder in ["docs", "src", "crates"] {
             repository_files::files(&root.join(folder), extension, &mut files);
         }

@@ -1,9 +1,8 @@
-//! The recent activity that the console shows: messages, connects and closes, kept while a console is open.
+//! The recent activity that the console shows: messages, connects and closes.
 //!
-//! Each [`snapshot`](super::Hub::snapshot) keeps the log active for ten seconds. Then everything is discarded except the last rejections,
-//! of which only the message text is discarded. While the log is inactive, only rejections are recorded, and each other message costs only
-//! one comparison of times. Messages are stored only as JSON without passwords, tokens and room codes. What is not JSON is stored as its
-//! length.
+//! Each [`snapshot`](super::Hub::snapshot) keeps the log active for ten seconds. After that, only the last rejections remain, without their
+//! text, and only rejections are recorded, so that any other message costs one comparison of times. Messages are stored as JSON without
+//! passwords, tokens and room codes, and what is not JSON only as its length.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -24,8 +23,7 @@ use jamjam_core::time::{Time, WallClock};
 /// How long the log stays active after a snapshot.
 pub(super) const RETENTION: Duration = Duration::from_secs(10);
 
-/// Maximum number of entries in each of the two lists of the log. One list contains the accepted messages, and the other list contains all
-/// other entries.
+/// Maximum number of accepted messages in the log, and of other entries.
 pub(super) const LOG_CAPACITY: usize = 200;
 
 /// Maximum number of rejections that are kept while the log is inactive.
@@ -49,16 +47,16 @@ impl ActivityScope {
 /// Recent activity, while a console is open.
 #[derive(Default)]
 pub(super) struct ActivityLog {
-    /// The time at which the log becomes inactive. Each snapshot for a console extends this time to [`RETENTION`] after the snapshot.
+    /// The time at which the log becomes inactive: [`RETENTION`] after the last snapshot.
     active_until: Time,
     /// Whether [`TimerEvent::ActivityLogExpiry`] is scheduled.
     expiry_scheduled: bool,
     /// Accepted messages, the oldest first.
     messages: VecDeque<ActivityEntry>,
-    /// Other entries, the oldest first. These entries are stored separately, so that the messages of a busy room do not displace them.
+    /// Other entries, the oldest first, which the messages of a busy room do not displace.
     other_entries: VecDeque<ActivityEntry>,
     /// The number of the latest entry.
-    last_number: u64,
+    pub(super) last_number: u64,
 }
 
 impl ActivityLog {
@@ -88,11 +86,6 @@ impl ActivityLog {
             self.other_entries = rejections.map(|entry| ActivityEntry { text: None, ..entry }).collect();
             self.other_entries.drain(..self.other_entries.len().saturating_sub(INACTIVE_CAPACITY));
         }
-    }
-
-    /// The number of the latest entry.
-    pub(super) fn last_number(&self) -> u64 {
-        self.last_number
     }
 
     /// Entries with a number above `after`, the oldest first. Text from protected rooms is included only if `content` is true.
@@ -145,8 +138,7 @@ impl ActivityLog {
         stored.push_back(entry);
     }
 
-    /// Records a message of `bytes` bytes. If there is no `sender`, the message was posted over HTTP. If there is no `text`, the message is
-    /// binary.
+    /// Records a message of `bytes` bytes. Without a `sender`, it was posted over HTTP, and without a `text`, it is binary.
     pub(super) fn record_message(
         &mut self,
         now: WallClock,

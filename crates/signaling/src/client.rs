@@ -1,7 +1,7 @@
 //! The client side of the jamjam dialect, as state machines without a socket.
 //!
 //! [`RoomClient`] finds and joins a room and learns the addresses of its members. [`EchoParticipant`] creates a room for an echo server,
-//! publishes the server's addresses and echoes chat messages. [`room_table`] and [`rooms_json`] format lists of rooms.
+//! publishes its addresses and echoes chat messages. [`room_table`] and [`rooms_json`] format lists of rooms.
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
@@ -52,39 +52,12 @@ pub enum RoomError {
         /// The server's rooms.
         rooms: Vec<RoomInfo>,
     },
-    /// Several rooms match.
-    #[error("several rooms match `{query}`; give the id or invite code of one of these rooms:\n{}", list_first(.rooms))]
-    Ambiguous {
-        /// The room that was requested.
-        query: String,
-        /// The rooms that match.
-        rooms: Vec<RoomInfo>,
-    },
-    /// The room needs a password, and none was given.
-    #[error("room `{0}` needs a password; give --password-file")]
-    PasswordRequired(String),
-    /// The password is wrong.
-    #[error("wrong password for room `{0}`")]
-    WrongPassword(String),
-    /// The server rejected the request for another reason.
-    #[error("the server rejected the request for room `{room}`: {message}")]
-    Rejected {
-        /// The room.
-        room: String,
-        /// The server's message.
-        message: String,
-    },
-    /// There is no other member.
-    #[error("room `{0}` has no other member to send to")]
-    NoPeers(String),
     /// No other member of the room has published an address.
-    #[error("no member of room `{room}` has published an address (members: {})", .peers.join(", "))]
-    NoPeerAddress {
-        /// The room.
-        room: String,
-        /// The names of the members.
-        peers: Vec<String>,
-    },
+    #[error("{0}")]
+    NoPeer(String),
+    /// The server would reject the request, or has rejected it.
+    #[error("{0}")]
+    Rejected(String),
 }
 
 fn list_all(rooms: &[RoomInfo]) -> String {
@@ -122,8 +95,7 @@ pub struct RoomClient {
     /// The client's own public link key, in base64.
     link_key: Option<String>,
     state: JoinState,
-    /// The sanitized name of the room in the server's list. Before the list arrives, this field contains the sanitized query. The same
-    /// applies if the room is not in the list.
+    /// The sanitized name of the room in the server's list; before the list arrives and if the room is not in it, the sanitized query.
     room_name: String,
     /// The rooms in the server's list.
     rooms: Vec<RoomInfo>,
@@ -204,13 +176,13 @@ impl RoomClient {
         self.state == JoinState::Joined
     }
 
-    /// The sanitized name of the room. If the server's list does not contain the room, returns the sanitized query.
+    /// The sanitized name of the room; if it is not in the server's list, the sanitized query.
     pub fn room_name(&self) -> &str {
         &self.room_name
     }
 
-    /// The usable addresses of the other members without duplicates. Echo servers come first. For each member, the candidates are sorted by
-    /// descending priority. After the candidates, the list contains the member's public address and then its local address.
+    /// The usable addresses of the other members without duplicates, those of echo servers first. Each member has its candidates by descending
+    /// priority, then its public address and its local address.
     pub fn peer_addresses(&self) -> Vec<SocketAddr> {
         let mut others: Vec<&KnownPeer> = self.peers.iter().collect();
         others.sort_by_key(|other| other.name != PEER_NAME);
@@ -232,11 +204,13 @@ impl RoomClient {
 
     /// The error to report if no peer can be reached.
     pub fn no_peer_error(&self) -> RoomError {
-        let room = self.room_name.clone();
+        let room = &self.room_name;
         if self.peers.is_empty() {
-            return RoomError::NoPeers(room);
+            return RoomError::NoPeer(format!("room `{room}` has no other member to send to"));
         }
-        RoomError::NoPeerAddress { room, peers: self.peers.iter().map(|other| sanitize(&other.name)).collect() }
+        let names: Vec<String> = self.peers.iter().map(|other| sanitize(&other.name)).collect();
+        let names = names.join(", ");
+        RoomError::NoPeer(format!("no member of room `{room}` has published an address (members: {names})"))
     }
 
     /// The message that publishes the client's own socket address.
@@ -260,7 +234,7 @@ impl RoomClient {
             [room] => {
                 self.room_name = sanitize(&room.name);
                 if room.has_password && self.password.is_none() {
-                    return Err(RoomError::PasswordRequired(self.room_name.clone()));
+                    return Err(self.rejected(INVALID_PASSWORD));
                 }
                 self.state = JoinState::Joining { listed: true };
                 Ok(join_room(&room.id, self.password.clone(), &self.peer_name, self.link_key.as_deref()))
@@ -271,7 +245,11 @@ impl RoomClient {
                 Ok(join_room(query, self.password.clone(), &self.peer_name, self.link_key.as_deref()))
             }
             [] => Err(self.not_found()),
-            _ => Err(RoomError::Ambiguous { query: self.room_name.clone(), rooms: found }),
+            _ => {
+                let (query, rooms) = (&self.room_name, list_first(&found));
+                let remedy = "give the id or invite code of one of these rooms";
+                Err(RoomError::Rejected(format!("several rooms match `{query}`; {remedy}:\n{rooms}")))
+            }
         }
     }
 
@@ -280,11 +258,14 @@ impl RoomClient {
     }
 
     fn rejected(&self, message: &str) -> RoomError {
-        match message {
-            INVALID_PASSWORD if self.password.is_none() => RoomError::PasswordRequired(self.room_name.clone()),
-            INVALID_PASSWORD => RoomError::WrongPassword(self.room_name.clone()),
-            _ => RoomError::Rejected { room: self.room_name.clone(), message: sanitize(message) },
-        }
+        let room = &self.room_name;
+        RoomError::Rejected(match message {
+            INVALID_PASSWORD if self.password.is_none() => {
+                format!("room `{room}` needs a password; give --password-file")
+            }
+            INVALID_PASSWORD => format!("wrong password for room `{room}`"),
+            _ => format!("the server rejected the request for room `{room}`: {}", sanitize(message)),
+        })
     }
 
     /// Stores a member or its new addresses. Some servers also list this client itself; that entry is skipped.
@@ -423,8 +404,7 @@ impl EchoParticipant {
         Self { link_key, ..self }
     }
 
-    /// The first message on a new connection. If the participant already has a room, this message requests to join the same room again.
-    /// Other clients may still be in this room. If there was no room yet, the message creates a room.
+    /// The first message on a new connection: joins the participant's room again, where other clients may still be, or creates a room.
     pub fn on_connected(&mut self) -> ClientMessage {
         let Some(room) = &self.invite_code else { return self.create_room() };
         self.state = ParticipantState::Rejoining;
@@ -509,12 +489,8 @@ impl EchoParticipant {
         if count > 0 {
             info!(target: "registration", count, "suppressed log lines about members");
         }
-        let user = sanitize_name(name);
-        if joined {
-            info!(target: "registration", user, "member joined");
-        } else {
-            info!(target: "registration", user, "member left");
-        }
+        let event = if joined { "member joined" } else { "member left" };
+        info!(target: "registration", user = sanitize_name(name), "{event}");
     }
 
     fn create_room(&mut self) -> ClientMessage {
@@ -530,8 +506,8 @@ impl EchoParticipant {
         }
     }
 
-    /// The message that publishes one address, if there is any. With a second address, newer clients would first have to find out which one
-    /// answers. They have only IPv4 sockets. Old clients read only `public_addr` and `local_addr`.
+    /// The message that publishes one address, if there is any. With a second one, newer clients would first have to find out which answers,
+    /// and they have only IPv4 sockets. Old clients read only `public_addr` and `local_addr`.
     fn update_peer_info(&self) -> Option<ClientMessage> {
         let AddressCandidates { host, server_reflexive } = self.addresses;
         let candidates = [
@@ -548,8 +524,8 @@ impl EchoParticipant {
     }
 }
 
-/// The echo of a chat message. The participant's own messages, very long messages, and messages that were already echoed twice are not
-/// echoed. Without this limit of two echoes, two echo servers would echo each other's messages forever.
+/// The echo of a chat message. The participant's own messages, very long ones, and those that were echoed twice are not echoed: otherwise,
+/// two echo servers would echo each other's messages forever.
 fn echo_chat(chat: &ChatMessage, own_id: &str, unix_ms: u64) -> Option<ClientMessage> {
     let is_returned_twice = chat.content.strip_prefix(ECHO_PREFIX).is_some_and(|rest| rest.starts_with(ECHO_PREFIX));
     if chat.sender_id == own_id || is_returned_twice || chat.content.len() > MAX_ECHO_BYTES {

@@ -1,7 +1,9 @@
-//! WebSocket close codes (RFC 6455, section 7.4, and the IANA registry). The dialects use private codes from 4000 to 4999. For each code,
-//! [`diagnose`] returns the likely cause and a remedy.
+//! WebSocket close codes (RFC 6455, section 7.4, and the IANA registry), among them the private codes of the dialects from 4000 to 4999.
+//! [`diagnose`] returns the likely cause of a close and a remedy.
 
 use std::fmt;
+
+use serde::Deserialize;
 
 use super::Dialect;
 use jamjam_core::sanitize::prefix;
@@ -10,7 +12,7 @@ use jamjam_core::sanitize::prefix;
 const MAX_REASON_BYTES: usize = 123;
 
 /// The code of a WebSocket close.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
 pub struct CloseCode(pub u16);
 
 impl CloseCode {

@@ -23,8 +23,7 @@ use jamjam_core::rate_limit::{DebtLimiter, Gcra};
 use jamjam_core::sanitize::sanitize_name;
 use jamjam_core::time::{Time, WallClock};
 
-/// Each message counts as one unit against the rate limit. For each full block of this many bytes, the message counts as one additional
-/// unit.
+/// A message counts as one unit against the rate limit, and as one more for each full block of this many bytes.
 const BYTES_PER_RATE_UNIT: usize = 16 << 10;
 
 /// Number of wrong room codes or passwords after which a connection is closed.
@@ -92,8 +91,7 @@ impl ConnectionState {
     pub(super) fn allow_message(&mut self, now: Time, limit: Gcra, bytes: usize) -> bool {
         let conforms = limit.try_advance(self.message_arrival, now, 1).is_some();
         if conforms {
-            // One available unit is enough to accept a long message. The long message uses several units, so fewer later messages are
-            // accepted.
+            // One available unit is enough for a long message, which then uses several.
             let units = 1 + (bytes / BYTES_PER_RATE_UNIT) as u64;
             self.message_arrival = limit.advance(self.message_arrival, now, units);
         }
@@ -121,8 +119,8 @@ pub(super) struct ConnectionContext<'a> {
 
 impl ConnectionContext<'_> {
     /// Whether the connection belongs to a newer jamjam client: only these connect to a path of the dialect.
-    pub(super) fn is_newer(&self, conn: ConnId) -> bool {
-        self.connections.get(&conn).is_some_and(|connection| connection.is_dialect_in_url)
+    pub(super) fn is_newer(&self) -> bool {
+        self.connections.get(&self.conn).is_some_and(|connection| connection.is_dialect_in_url)
     }
 
     /// Closes a connection that is not in a room.
@@ -182,8 +180,7 @@ impl ConnectionContext<'_> {
         self.send(&[self.conn], message);
     }
 
-    /// Fails if the source has requested so many bytes of states and lists that its debt is above `max`. Checked before a reply is built under
-    /// the hub's lock.
+    /// Fails if the source has requested so many bytes of states and lists that its debt is above `max`. To be checked before a reply is built.
     pub(super) fn check_requested_bytes(&self, max: Duration) -> Result<(), MessageError> {
         let debt = self.requested_bytes.debt(self.now.monotonic, source_network(self.source));
         if debt > max { Err(MessageError::Rejected("too many requests from this address")) } else { Ok(()) }
@@ -224,9 +221,8 @@ impl ConnectionContext<'_> {
         }
     }
 
-    /// Counts and logs a rejected request, and closes the connection that sent the request. The connection must not be in a room, because
-    /// `on_disconnect` is not called. The dialect must remove a member from its room before this call. [`Self::close`] has the same
-    /// condition.
+    /// Counts and logs a rejected request, and closes its connection. As with [`Self::close`], the dialect must have removed the connection
+    /// from its room, because `on_disconnect` is not called.
     pub(super) fn reject_and_close(&mut self, code: CloseCode, reason: &str) {
         self.reject_with_detail(code, reason, None);
     }

@@ -1,7 +1,7 @@
 //! Events of control surfaces, and a lock-free queue that carries them to a real-time thread.
 //!
-//! A [`ControlSurfaceEvent`] stores its strings in place and is `Copy`. Popping, copying or dropping an event never allocates, frees, locks
-//! or makes a system call.
+//! A [`ControlSurfaceEvent`] is `Copy`, with its strings in place, so that popping, copying or dropping it never allocates, frees, locks or
+//! makes a system call.
 
 use std::fmt;
 use std::ops::{Deref, RangeInclusive};
@@ -61,12 +61,6 @@ impl<const N: usize> fmt::Debug for InlineStr<N> {
     }
 }
 
-impl<const N: usize> fmt::Display for InlineStr<N> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&**self, f)
-    }
-}
-
 impl<const N: usize> Serialize for InlineStr<N> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self)
@@ -120,7 +114,7 @@ pub fn event_queue(capacity: usize) -> (EventProducer, EventConsumer) {
 }
 
 impl EventProducer {
-    /// Appends an event. Returns false if the queue is full. The event then counts as dropped. Never blocks or allocates.
+    /// Appends an event. If the queue is full, the event counts as dropped, and false is returned. Never blocks or allocates.
     pub fn push(&mut self, event: &ControlSurfaceEvent) -> bool {
         let pushed = self.queue.push(*event).is_ok();
         if !pushed {
@@ -146,7 +140,7 @@ impl EventConsumer {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    /// Returns true if the producer was dropped. The server drops the producer when the server stops. Queued events can still be popped.
+    /// Whether the producer was dropped, as when the server stops. Queued events can still be popped.
     pub fn is_abandoned(&self) -> bool {
         self.queue.is_abandoned()
     }

@@ -1,4 +1,4 @@
-//! The device headers of newer jamjam clients. With them, a client proves in the upgrade request that it has the key of a device.
+//! The headers with which a newer jamjam client proves in the upgrade request that it has the key of a device.
 //!
 //! A [`DeviceKey`] writes the headers, and [`verify`] checks them. Both receive the Unix time as an argument.
 
@@ -75,12 +75,8 @@ pub fn verify(headers: &HeaderMap, unix_seconds: u64, is_required: bool) -> Resu
     if !is_required && [ID, PUBLIC_KEY, TIMESTAMP, SIGNATURE].iter().all(|name| !headers.contains_key(*name)) {
         return Ok(());
     }
-    let [id, public_key, timestamp, signature] = [
-        single_value(headers, ID)?,
-        single_value(headers, PUBLIC_KEY)?,
-        single_value(headers, TIMESTAMP)?,
-        single_value(headers, SIGNATURE)?,
-    ];
+    let value = |name| single_value(headers, name);
+    let (id, public_key, timestamp, signature) = (value(ID)?, value(PUBLIC_KEY)?, value(TIMESTAMP)?, value(SIGNATURE)?);
     let public_key = decode::<32>(public_key).and_then(|key| VerifyingKey::from_bytes(&key).ok());
     let public_key = public_key.ok_or(DeviceError::PublicKey)?;
     if id != device_id(public_key.as_bytes()) {

@@ -69,25 +69,25 @@ pub struct ProbeProtocol {
 /// How a prober finds the request to which a response belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResponseMatching {
-    /// Responses are matched by the order of messages, which TCP preserves.
+    /// By the order of messages, which TCP preserves.
     Order,
-    /// Responses are matched by timestamp. Each response repeats the timestamp of its request.
+    /// By timestamp: each response repeats that of its request.
     Timestamp,
-    /// Responses are matched by a marker in the content of the message.
+    /// By a marker in the content of the message.
     Marker,
 }
 
 /// The room in which a prober measures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProbeRoom {
-    /// The prober joins no room. The server also answers requests from clients that are in no room.
+    /// The prober joins no room, because the server also answers clients outside rooms.
     None,
-    /// With its first message, the prober joins a room by the room code. Without a room code, the prober joins no room.
+    /// The prober joins a room by its code with its first message, or no room if no code is given.
     Code,
     /// The room in the query of the URL. The join is complete when the welcome message arrives.
     Query,
-    /// The room in the URL. The prober joins this room as two members: one member sends, and the other member receives. A join is complete
-    /// when its welcome message arrives.
+    /// The room in the URL, which the prober joins as two members: one sends, and the other receives. A join is complete when its welcome
+    /// message arrives.
     TwoMembers,
 }
 

@@ -1,5 +1,5 @@
-//! The interface between the hub and the dialects. Each dialect implements [`DialectHandler`]. A dialect replies, sends messages and closes
-//! connections through the methods of a [`ConnectionContext`].
+//! The interface between the hub and the dialects: a [`DialectHandler`] replies, sends messages and closes connections through the
+//! [`ConnectionContext`] of an event.
 
 use std::time::Duration;
 
@@ -10,9 +10,9 @@ use super::limits::{Heartbeat, SignalingLimits};
 use super::member_log::ConnectionClose;
 use super::rooms::RoomDirectory;
 use super::route::Route;
-use super::timers::DialectTimer;
 
-/// One signaling dialect: its rooms, and its reaction to connections and timers. Each dialect has an `on_message` for its own messages.
+/// One signaling dialect: its rooms, and its reaction to connections. Each dialect has an `on_message` for its own messages, and those with
+/// timers have an `on_timer`.
 pub(super) trait DialectHandler {
     /// The rooms of the dialect.
     fn rooms(&self) -> &dyn RoomDirectory;
@@ -31,9 +31,6 @@ pub(super) trait DialectHandler {
     /// Closes the room with this id and the connections of its members, because the operator requests it. The members receive no messages
     /// about each other. Returns the number of members, or `None` if there is no such room.
     fn close_room(&mut self, ctx: &mut ConnectionContext<'_>, room: &str) -> Option<usize>;
-
-    /// Handles a timer of this dialect.
-    fn on_timer(&mut self, _ctx: &mut ConnectionContext<'_>, _timer: DialectTimer) {}
 
     /// The interval and time-out of pings to connections of this dialect. `None` if these connections are not pinged.
     fn heartbeat(&self, limits: &SignalingLimits) -> Option<Heartbeat> {

@@ -1,4 +1,4 @@
-//! The output of the hub. An [`EventSink`] receives the messages for the connections. Each connection is identified by its [`ConnId`].
+//! The output of the hub: an [`EventSink`] receives the messages for the connections, each of which has a [`ConnId`].
 
 use std::num::NonZeroU64;
 
@@ -25,7 +25,7 @@ pub trait EventSink {
         self.send(to, text);
     }
 
-    /// Whether a message that can wait may be sent to these connections now. Otherwise, the hub tries again later. By default, it may.
+    /// Whether a message that can wait may be sent to these connections now. By default, it may; otherwise, the hub tries again later.
     fn has_room(&mut self, now: Time, to: &[ConnId]) -> bool {
         let _ = (now, to);
         true

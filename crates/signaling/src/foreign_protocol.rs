@@ -1,4 +1,4 @@
-//! Protocols of other servers whose clients are recognized. Without an error, such a client would wait for replies that never come.
+//! Recognizes clients of other servers, which would otherwise wait for replies that never come.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;

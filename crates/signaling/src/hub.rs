@@ -1,8 +1,8 @@
 //! The hub: all connections and the state of each dialect, without sockets or clocks.
 //!
-//! The [`Hub`] receives messages from connections and sends messages to connections through an [`EventSink`]. It applies limits to messages,
-//! counts messages and logs messages. The [`DialectHandler`](super::dialect_handler::DialectHandler) of the connection's dialect does
-//! everything else. Connections are pinged in `hub_timers.rs`.
+//! The [`Hub`] applies the limits to received messages, counts and logs them, and passes each to the
+//! [`DialectHandler`](super::dialect_handler::DialectHandler) of its connection, which sends through an [`EventSink`]. `hub_connections.rs`
+//! opens and closes connections, and `hub_timers.rs` pings them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
@@ -51,7 +51,7 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// An empty hub. The ids of rooms and members are derived from the secret `key`. Therefore, clients cannot guess ids.
+    /// An empty hub, which derives the ids of rooms and members from the secret `key`, so that clients cannot guess them.
     pub fn new(limits: SignalingLimits, key: [u64; 4]) -> Self {
         Self {
             limits,
@@ -152,8 +152,8 @@ impl Hub {
         }
     }
 
-    /// Counts a message and checks the message rate limit. If the limit is exceeded, the connection is closed. Otherwise, `effect` handles
-    /// the message. The activity log, if active, then records the message.
+    /// Counts a message, and lets `effect` handle it, or closes the connection if the message exceeds the rate limit. The activity log, if
+    /// active, then records the message.
     fn process_message(
         &mut self,
         now: WallClock,
@@ -195,11 +195,8 @@ impl Hub {
             let Some(connection) = self.connections.get_mut(&conn) else { return };
             // The message may contain a password, so only the reason is logged.
             if connection.log_throttle.allow(now.monotonic) {
-                if is_rejected {
-                    warn!(target: "signaling", conn = conn.0, source = %source, reason = %error, "message rejected");
-                } else {
-                    warn!(target: "signaling", conn = conn.0, source = %source, reason = %error, "message ignored");
-                }
+                let event = if is_rejected { "message rejected" } else { "message ignored" };
+                warn!(target: "signaling", conn = conn.0, source = %source, reason = %error, "{event}");
             }
         }
     }

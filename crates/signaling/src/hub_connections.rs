@@ -28,19 +28,12 @@ pub struct NewConnection {
     pub route: Route,
 }
 
-/// Why an operation of the operator failed.
+/// Why an operation of the operator failed: there is no such connection or room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum OperatorError {
-    /// There is no such connection.
-    #[error("No open connection has this number; reload the console")]
-    ConnectionNotFound,
-    /// There is no such room.
-    #[error("No open room of this dialect has this id; reload the console")]
-    RoomNotFound,
-    /// The server does not support the dialect of the room.
-    #[error("This dialect is disabled; enable it with --dialect")]
-    DialectDisabled,
-}
+#[error("{0}")]
+pub struct OperatorError(&'static str);
+
+const ROOM_NOT_FOUND: OperatorError = OperatorError("No open room of this dialect has this id; reload the console");
 
 /// A room that the operator closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,7 +71,7 @@ impl Hub {
     }
 
     /// Closes an undecided connection if their maximum number is reached: the oldest one from `source` if this address has used up its
-    /// share, otherwise the oldest one. Loopback is exempt, because a proxy that is not trusted connects from loopback for all its clients.
+    /// share, otherwise the oldest one. A source is exempt from the share if it may be a proxy on loopback that connects for all its clients.
     fn evict_oldest_undecided(&mut self, now: WallClock, source: IpAddr, is_exempt: bool, sink: &mut dyn EventSink) {
         let SignalingLimits { max_undecided, max_undecided_per_address, .. } = self.limits;
         let per_address = if is_exempt { max_undecided } else { max_undecided_per_address };
@@ -151,22 +144,22 @@ impl Hub {
         frame.unwrap_or((CloseCode::GOING_AWAY, ""))
     }
 
-    /// Closes a connection with [`CloseCode::CLOSED_BY_OPERATOR`]. The other members of its room receive the usual message about a member that
-    /// leaves. Returns the name of the connection's dialect.
+    /// Closes a connection with [`CloseCode::CLOSED_BY_OPERATOR`], which its room handles like any leave. Returns the name of its dialect.
     pub fn disconnect(
         &mut self,
         now: WallClock,
         conn: ConnId,
         sink: &mut dyn EventSink,
     ) -> Result<&'static str, OperatorError> {
-        let dialect = self.connections.get(&conn).ok_or(OperatorError::ConnectionNotFound)?.dialect;
+        let not_found = OperatorError("No open connection has this number; reload the console");
+        let dialect = self.connections.get(&conn).ok_or(not_found)?.dialect;
         self.counters[counters_index(dialect)].closed_by_operator += 1;
         self.close_connection(now, conn, CloseCode::CLOSED_BY_OPERATOR, "Disconnected by the operator", sink);
         Ok(counters_name(dialect))
     }
 
-    /// Closes a room and the connections of its members. A control surface room is closed as by [`Hub::close_room`]. In the other dialects, the
-    /// connections are closed with [`CloseCode::CLOSED_BY_OPERATOR`].
+    /// Closes a room and the connections of its members, with [`CloseCode::CLOSED_BY_OPERATOR`] or, in a control surface room, as
+    /// [`Hub::close_room`] does.
     pub fn close_room_of(
         &mut self,
         now: WallClock,
@@ -175,17 +168,16 @@ impl Hub {
         sink: &mut dyn EventSink,
     ) -> Result<ClosedRoom, OperatorError> {
         if !self.limits.dialects.contains(dialect) {
-            return Err(OperatorError::DialectDisabled);
+            return Err(OperatorError("This dialect is disabled; enable it with --dialect"));
         }
         let label = match dialect {
             Dialect::ControlSurface => {
-                let found = self.dialects.control_surface.rooms.find(room).ok_or(OperatorError::RoomNotFound)?;
-                found.key.label().to_string()
+                self.dialects.control_surface.rooms.find(room).ok_or(ROOM_NOT_FOUND)?.key.label().to_string()
             }
             Dialect::Jamjam | Dialect::Broadcast | Dialect::WebRtc => RoomLabel::Name(room).to_string(),
         };
         let (mut ctx, dialects) = self.system_context(now, dialect, sink);
-        let members = dialects.get_mut(dialect).close_room(&mut ctx, room).ok_or(OperatorError::RoomNotFound)?;
+        let members = dialects.get_mut(dialect).close_room(&mut ctx, room).ok_or(ROOM_NOT_FOUND)?;
         ctx.counters.rooms_closed_by_operator += 1;
         ctx.counters.closed_by_operator += members as u64;
         Ok(ClosedRoom { label, members })

@@ -1,13 +1,14 @@
-//! Timers of the hub: checks of connections, and the timers of the dialects. A check pings a connection, or closes it because of a missing
-//! pong, its idle time or its age. A connection is dropped only after a ping, whatever the interval and the time-out are.
+//! Timers of the hub: those of the dialects, and a check of each connection, which pings it or closes it because of a missing pong, its
+//! idle time or its age. Whatever interval and time-out are, a connection is dropped only after a ping.
 
 use tracing::info;
 
 use super::close_code::CloseCode;
 use super::counters::counters_index;
+use super::dialect::Dialect;
 use super::event_sink::{ConnId, EventSink};
 use super::hub::Hub;
-use super::timers::{DialectTimer, TimerEvent};
+use super::timers::{BroadcastTimer, ControlSurfaceTimer, TimerEvent};
 use jamjam_core::time::{Time, WallClock};
 
 /// Maximum number of timers that one call of [`Hub::on_deadline`] handles.
@@ -47,9 +48,13 @@ impl Hub {
             match event {
                 TimerEvent::ConnectionCheck { conn, last_ping } => self.check_connection(now, conn, last_ping, sink),
                 TimerEvent::ActivityLogExpiry => self.activity_log.clear_if_expired(now.monotonic, &mut self.timers),
-                TimerEvent::Dialect(dialect, timer) => {
-                    let (mut ctx, dialects) = self.system_context(now, dialect, sink);
-                    dialects.get_mut(dialect).on_timer(&mut ctx, timer);
+                TimerEvent::Broadcast(timer) => {
+                    let (mut ctx, dialects) = self.system_context(now, Dialect::Broadcast, sink);
+                    dialects.broadcast.on_timer(&mut ctx, timer);
+                }
+                TimerEvent::ControlSurface(timer) => {
+                    let (mut ctx, dialects) = self.system_context(now, Dialect::ControlSurface, sink);
+                    dialects.control_surface.on_timer(&mut ctx, timer);
                 }
             }
         }
@@ -60,8 +65,7 @@ impl Hub {
     }
 
     /// Schedules the next check of a connection, if it is still open and its dialect has time limits. `last_ping` is the time of the last
-    /// ping. Before the first ping, it is the time at which the dialect was selected. Occasionally removes the timers of connections and
-    /// rooms that no longer exist.
+    /// ping, and before the first one that of the selection of the dialect. Occasionally removes timers of former connections and rooms.
     pub(super) fn schedule_check(&mut self, conn: ConnId, last_ping: Time) {
         let deadlines = self.connection_deadlines(conn, last_ping);
         let Some(ConnectionDeadlines { lost, idle, max_age, ping, .. }) = deadlines else { return };
@@ -71,10 +75,10 @@ impl Hub {
         }
         timers.prune(|event| match event {
             TimerEvent::ConnectionCheck { conn, .. } => connections.contains_key(conn),
-            TimerEvent::Dialect(
-                dialect,
-                DialectTimer::RoomHeartbeat(room) | DialectTimer::ScheduledUpdate { room, .. },
-            ) => dialects.get(*dialect).rooms().contains_room(*room),
+            TimerEvent::Broadcast(BroadcastTimer::RoomHeartbeat(room)) => dialects.broadcast.is_open(*room),
+            TimerEvent::ControlSurface(ControlSurfaceTimer::ScheduledUpdate { room, .. }) => {
+                dialects.control_surface.rooms.get(*room).is_some()
+            }
             _ => true,
         });
     }

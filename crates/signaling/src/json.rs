@@ -1,5 +1,4 @@
-//! Parses JSON with a maximum depth and a maximum number of values, and writes JSON. This module also defines
-//! [`MessageError`], the reasons why the server ignores or rejects a message.
+//! JSON within a maximum depth and number of values, and [`MessageError`], the reason why a message is ignored or rejected.
 
 use std::borrow::Cow;
 

@@ -1,8 +1,9 @@
 //! The signaling server without sockets: connections, rooms and messages of all dialects.
 //!
-//! The [`Hub`] receives the messages of all connections and sends through an [`EventSink`]. Each dialect is one module with a
-//! `DialectHandler`; all of them share rooms, timers, limits and counters. [`client`] is the client's side of the jamjam dialect, and
-//! [`device`] checks the proof of a device in an upgrade request. `CONTRIBUTING.md` lists the files that a new dialect touches.
+//! The [`Hub`] receives the messages of all connections and sends through an [`EventSink`]. Each dialect is a module with a
+//! `DialectHandler`, and all of them share rooms, timers, limits and counters. [`client`] is the client side of the jamjam dialect, and
+//! [`device`] checks with which device a client has signed its upgrade request. `CONTRIBUTING.md` lists the files that a new dialect
+//! touches.
 
 mod activity_log;
 pub mod broadcast;
@@ -57,8 +58,7 @@ pub use limits::{
 };
 pub use message::{MessageParser, ParsedText};
 pub use route::{
-    BearerToken, BroadcastParams, NEWER_PATH, Route, RouteError, WebRtcParams, decode_room_name, is_valid_room_name,
-    route,
+    BearerToken, BroadcastParams, NEWER_PATH, Route, WebRtcParams, decode_room_name, is_valid_room_name, route,
 };
 pub use snapshot::{
     ConnectionSnapshot, MAX_SNAPSHOT_MEMBERS, MAX_SNAPSHOT_ROOMS, RoomSnapshot, Snapshot, SnapshotQuery,

@@ -78,9 +78,8 @@ impl Default for Heartbeat {
 }
 
 impl Default for SignalingLimits {
-    /// By default, a message has at most 256 KiB. At most 1,024 connections may exist that have not selected a dialect, at most 128 of them
-    /// from one address. A connection may send 1,000 messages per second. One address may create 1,000 rooms per dialect. A WebRTC room has
-    /// at most 100 participants, and joining it requires no token.
+    /// Messages of up to 256 KiB, 1,000 per second and connection; 1,024 connections that have not selected a dialect, 128 of them from one
+    /// address; 1,000 rooms per address and dialect; and WebRTC rooms for 100 participants, which need no token.
     fn default() -> Self {
         Self {
             max_message_bytes: DEFAULT_MAX_MESSAGE_BYTES,
@@ -116,8 +115,7 @@ pub struct ControlSurfaceLimits {
 }
 
 impl Default for ControlSurfaceLimits {
-    /// By default, room codes have four digits, and the room lifetime is one day. There are at most 1,000 rooms with at most 100 members
-    /// per room. The server sends a ping every 5 s. The ping time-out is 30 s.
+    /// 1,000 rooms with codes of four digits and 100 members each, which last one day; a ping every 5 s, and a time-out of 30 s.
     fn default() -> Self {
         let heartbeat = Heartbeat { interval: Some(Duration::from_secs(5)), timeout: Duration::from_secs(30) };
         Self {
@@ -153,9 +151,8 @@ pub struct BroadcastSettings {
 }
 
 impl Default for BroadcastSettings {
-    /// The default settings have no secret, no idle time-out and no maximum connection age. Relayed messages have the envelope
-    /// [`Envelope::Document`]. A message of an authorized member has at most 10 MiB. The server delays at most 10,000 messages per room and
-    /// 64 MiB in all rooms together.
+    /// No secret, no idle time-out and no maximum connection age; the envelope [`Envelope::Document`]; messages of up to 10 MiB from
+    /// authorized members; and at most 10,000 delayed messages per room and 64 MiB in all rooms.
     fn default() -> Self {
         Self {
             secret: None,

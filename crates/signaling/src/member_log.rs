@@ -1,4 +1,4 @@
-//! Log lines about members and their messages. Joins and leaves are logged at INFO, and messages that change state or are forwarded at DEBUG.
+//! Log lines about members (INFO), and about messages that change state or are forwarded (DEBUG).
 //!
 //! No line contains message content, passwords, tokens or room codes. The log itself limits the lines per second.
 
@@ -85,27 +85,11 @@ pub(super) fn log_membership(event: &str, member: LoggedMember<'_>, reason: Opti
     );
 }
 
-/// Logs a message that changed state or was forwarded. `bytes` is the length of the received message.
-pub(super) fn log_message(message_type: &str, member: LoggedMember<'_>, receivers: usize, bytes: usize) {
-    let LoggedMember { dialect, room, user, conn } = member;
-    debug!(
-        target: "signaling",
-        dialect = dialect.name(),
-        r#type = sanitize_name(message_type),
-        conn = conn.0,
-        room = %room,
-        user = sanitize_name(user),
-        receivers,
-        bytes,
-        "message handled"
-    );
-}
-
-/// Logs a message or command that came over HTTP and not from a member.
-pub(super) fn log_posted_message(
+/// Logs a message of `bytes` bytes that changed state or was forwarded. Without a `sender`, it is a post over HTTP or a command.
+pub(super) fn log_message(
     message_type: &str,
-    dialect: Dialect,
-    room: RoomLabel<'_>,
+    (dialect, room): (Dialect, RoomLabel<'_>),
+    sender: Option<(ConnId, &str)>,
     receivers: usize,
     bytes: usize,
 ) {
@@ -113,9 +97,12 @@ pub(super) fn log_posted_message(
         target: "signaling",
         dialect = dialect.name(),
         r#type = sanitize_name(message_type),
+        conn = sender.map(|(conn, _)| conn.0),
         room = %room,
+        user = sender.map(|(_, user)| sanitize_name(user)),
         receivers,
         bytes,
-        "posted message handled"
+        "{}",
+        if sender.is_some() { "message handled" } else { "posted message handled" }
     );
 }

@@ -1,4 +1,4 @@
-//! Parses text messages. Parsing does not need the hub, so the server parses outside the hub's lock.
+//! Parses text messages without the hub, so that the server parses outside the hub's lock.
 
 use serde_json::Value;
 
@@ -50,7 +50,14 @@ impl MessageParser {
                     return Ok(ParsedMessage::Foreign(foreign));
                 }
             }
-            parse_message(dialect.ok_or(MessageError::UNKNOWN_TYPE)?, text)
+            match dialect.ok_or(MessageError::UNKNOWN_TYPE)? {
+                Dialect::Jamjam => jamjam::parse(text).map(ParsedMessage::Jamjam),
+                Dialect::Broadcast => Ok(ParsedMessage::Broadcast(json::parse(text))),
+                Dialect::ControlSurface => {
+                    control_surface_messages::ClientMessage::parse(text).map(ParsedMessage::ControlSurface)
+                }
+                Dialect::WebRtc => webrtc::ClientMessage::parse(text).map(ParsedMessage::WebRtc),
+            }
         });
         ParsedText { text, dialect, message }
     }
@@ -78,16 +85,5 @@ impl MessageParser {
             Dialect::Broadcast | Dialect::WebRtc => false,
         };
         Dialect::ALL.into_iter().filter(|dialect| self.enabled.contains(*dialect)).find(is_selected)
-    }
-}
-
-fn parse_message(dialect: Dialect, text: &str) -> Result<ParsedMessage<'_>, MessageError> {
-    match dialect {
-        Dialect::Jamjam => jamjam::parse(text).map(ParsedMessage::Jamjam),
-        Dialect::Broadcast => Ok(ParsedMessage::Broadcast(json::parse(text))),
-        Dialect::ControlSurface => {
-            control_surface_messages::ClientMessage::parse(text).map(ParsedMessage::ControlSurface)
-        }
-        Dialect::WebRtc => webrtc::ClientMessage::parse(text).map(ParsedMessage::WebRtc),
     }
 }

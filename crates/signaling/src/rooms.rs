@@ -1,7 +1,7 @@
 //! The rooms of one dialect, their members, and the generator of room ids, codes and UUIDs.
 //!
-//! A [`RoomMap`] finds a room by each of its names and by each member. When the last member leaves, the room is removed, unless the room is
-//! permanent. The ids are derived from a secret key, so clients cannot guess them.
+//! A [`RoomMap`] finds a room by each of its names and by each member, and removes it with its last member unless it is permanent. Ids are
+//! derived from a secret key, so that clients cannot guess them.
 
 use std::collections::{BTreeMap, HashMap, btree_map};
 use std::net::IpAddr;
@@ -166,14 +166,13 @@ impl<R, M: MemberData> RoomMap<R, M> {
         Some((&room.members[room.member_index(join_order)?], room))
     }
 
-    /// All rooms in the order of creation, serialized by `write`. The result is cached until a room or its members change, for each of two
-    /// forms.
+    /// All rooms in the order of creation, serialized by `write` in one of two forms. Each is cached until a room or its members change.
     pub(super) fn json(&mut self, form: usize, write: impl FnOnce(RoomIter<'_, R, M>) -> String) -> &str {
         self.cached_json[form].get_or_insert_with(|| write(self.rooms.values()))
     }
 
-    /// Creates an empty room. No other room may have any of `names`. Without a `creator`, the room is permanent: it stays open, even without
-    /// members, until [`RoomMap::close`].
+    /// Creates an empty room with names that no other room may have. Without a `creator`, the room is permanent: it stays open without
+    /// members until [`RoomMap::close`].
     pub(super) fn create(
         &mut self,
         names: Vec<String>,
@@ -206,8 +205,8 @@ impl<R, M: MemberData> RoomMap<R, M> {
         }
     }
 
-    /// Removes a connection from its room, and logs the reason. Returns the member's data and the remaining members. If no member remains,
-    /// the room is closed. A permanent room stays open. The room `keep` also stays open, because a connection is about to join this room.
+    /// Removes a connection from its room, logs the reason, and returns the member's data and the remaining members. If there are none, the
+    /// room is closed, unless it is permanent or a connection is about to join it (`keep`).
     pub(super) fn leave(&mut self, conn: ConnId, keep: Option<RoomKey>, reason: &str) -> Option<(M, Vec<ConnId>)> {
         let (key, join_order) = self.memberships.remove(&conn)?;
         self.cached_json = [None, None];
@@ -242,19 +241,19 @@ impl<R, M: MemberData> RoomMap<R, M> {
         Some(room)
     }
 
-    /// The data of a connection in its room, and the other members.
-    pub(super) fn member_mut(&mut self, conn: ConnId) -> Option<(&mut M, Vec<ConnId>)> {
+    /// The data of a connection in its room.
+    pub(super) fn member_mut(&mut self, conn: ConnId) -> Option<&mut M> {
         let (key, join_order) = self.memberships.get(&conn)?;
         let room = self.rooms.get_mut(key)?;
-        let others = room.others(conn);
         let index = room.member_index(*join_order)?;
-        Some((&mut room.members[index].data, others))
+        Some(&mut room.members[index].data)
     }
 
     /// Logs a message of `bytes` bytes from a member.
     pub(super) fn log_message(&self, message_type: &str, conn: ConnId, receivers: usize, bytes: usize) {
         if let Some((member, room)) = self.member(conn) {
-            log_message(message_type, room.logged(conn, &member.data), receivers, bytes);
+            let LoggedMember { dialect, room, user, .. } = room.logged(conn, &member.data);
+            log_message(message_type, (dialect, room), Some((conn, user)), receivers, bytes);
         }
     }
 }
@@ -281,12 +280,8 @@ pub(super) struct MemberInfo<'a> {
 
 /// The rooms of any dialect.
 pub(super) trait RoomDirectory {
-    fn room_count(&self) -> usize;
-
-    /// Number of connections that are in a room.
-    fn member_count(&self) -> usize;
-
-    fn contains_room(&self, room: RoomKey) -> bool;
+    /// Number of open rooms, and of connections that are in one of them.
+    fn counts(&self) -> (usize, usize);
 
     /// The first of the names of a connection's room.
     fn room_name_of(&self, conn: ConnId) -> Option<&str>;
@@ -307,16 +302,8 @@ pub(super) struct RoomEntry<'a> {
 }
 
 impl<R, M: MemberData> RoomDirectory for RoomMap<R, M> {
-    fn room_count(&self) -> usize {
-        self.len()
-    }
-
-    fn member_count(&self) -> usize {
-        self.memberships.len()
-    }
-
-    fn contains_room(&self, room: RoomKey) -> bool {
-        self.rooms.contains_key(&room)
+    fn counts(&self) -> (usize, usize) {
+        (self.len(), self.memberships.len())
     }
 
     fn room_name_of(&self, conn: ConnId) -> Option<&str> {
@@ -338,13 +325,12 @@ impl<R, M: MemberData> RoomDirectory for RoomMap<R, M> {
 const INVITE_ALPHABET: &[u8; 31] = b"ABCDEFGHJKMNPQRSTUVWXYZ23456789";
 
 /// Length of an invite code in characters.
-const INVITE_CODE_LEN: usize = 6;
+pub(super) const INVITE_CODE_LEN: usize = 6;
 
 /// Length in characters of an invite code for newer jamjam clients.
-const LONG_INVITE_CODE_LEN: usize = 9;
+pub(super) const LONG_INVITE_CODE_LEN: usize = 9;
 
-/// Generates ids from SHA-256 of a secret key and a counter. Clients, which do not have the key, cannot predict
-/// the next id from earlier ids.
+/// Generates ids from SHA-256 of a secret key and a counter. Without the key, clients cannot predict the next id from earlier ids.
 pub(super) struct IdGenerator {
     key: [u64; 4],
     counter: u64,
@@ -380,17 +366,8 @@ impl IdGenerator {
         format!("{:08x}", self.next_u64() as u32)
     }
 
-    /// An invite code: six characters, each a letter or a digit.
-    pub(super) fn invite_code(&mut self) -> String {
-        self.code(INVITE_CODE_LEN)
-    }
-
-    /// An invite code for newer jamjam clients: nine characters.
-    pub(super) fn long_invite_code(&mut self) -> String {
-        self.code(LONG_INVITE_CODE_LEN)
-    }
-
-    fn code(&mut self, len: usize) -> String {
+    /// An invite code of `len` characters, each a letter or a digit.
+    pub(super) fn invite_code(&mut self, len: usize) -> String {
         let mut bits = self.next_u64();
         let mut letter = || {
             let letter = INVITE_ALPHABET[(bits % INVITE_ALPHABET.len() as u64) as usize];
@@ -488,7 +465,7 @@ mod tests {
         space.join(room, ConnId(7), 71);
         for (conn, data) in [(9, 90), (5, 50), (1, 10), (7, 71)] {
             assert_eq!(found(&space, conn), Some((ConnId(conn), data)));
-            assert_eq!(space.member_mut(ConnId(conn)).map(|(data, _)| *data), Some(data));
+            assert_eq!(space.member_mut(ConnId(conn)).copied(), Some(data));
         }
         assert_eq!(found(&space, 2), None);
     }
@@ -505,9 +482,9 @@ mod tests {
         let mut names = IdGenerator::new([1, 2, 3, 4]);
         let mut seen = std::collections::HashSet::new();
         for _ in 0..1_000 {
-            let (room, invite, uuid) = (names.room_id(), names.invite_code(), names.uuid());
+            let (room, invite, uuid) = (names.room_id(), names.invite_code(INVITE_CODE_LEN), names.uuid());
             assert!(room.len() == 8 && room.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')), "{room}");
-            let long_invite = names.long_invite_code();
+            let long_invite = names.invite_code(LONG_INVITE_CODE_LEN);
             assert!(is_invite_code(&invite) && is_invite_code(&long_invite), "{invite} {long_invite}");
             assert_eq!((invite.len(), long_invite.len()), (6, 9));
             let version_and_variant = (uuid.as_bytes()[14], uuid.as_bytes()[19]);

@@ -1,14 +1,12 @@
-//! Selects the dialect of a WebSocket upgrade request by path and query. Parses the parameters of broadcast rooms.
+//! Selects the dialect of a WebSocket upgrade by its path and query, and parses the parameters of broadcast and WebRTC rooms.
 
 use std::fmt;
 
 use form_urlencoded::parse;
 use percent_encoding::percent_decode_str;
-use thiserror::Error;
 
 use super::dialect::{Dialect, DialectSet};
 use super::foreign_protocol::ForeignProtocol;
-use super::token::Secret;
 
 /// The path at which newer jamjam clients connect. Older ones connect to `/`.
 pub const NEWER_PATH: &str = "/v1/signaling";
@@ -24,10 +22,10 @@ pub enum Route {
     Broadcast(BroadcastParams),
     /// The WebRTC dialect.
     WebRtc(WebRtcParams),
-    /// The page's origin is not [allowed](super::SignalingLimits::allows_origin). The upgrade succeeds, and the connection is closed at
-    /// once. A browser script can read a close code, but not an HTTP status.
+    /// The page's origin is not [allowed](super::SignalingLimits::allows_origin). The connection is closed at once after the upgrade, because
+    /// a browser script can read a close code, but not an HTTP status.
     OriginNotAllowed,
-    /// A client of another server. The upgrade succeeds, and the connection is closed at once.
+    /// A client of another server, whose connection is closed at once after the upgrade.
     Foreign(ForeignProtocol),
 }
 
@@ -60,19 +58,12 @@ impl Route {
     }
 }
 
-/// Why an upgrade is rejected with status 404.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum RouteError {
-    /// No dialect uses the path.
-    #[error("no such path; connect to / or /ws")]
-    NoSuchPath,
-    /// The query selects a dialect that is disabled.
-    #[error("the query selects a dialect that is disabled")]
-    DialectDisabled,
-}
+const NO_SUCH_PATH: &str = "no such path; connect to / or /ws";
+const DIALECT_DISABLED: &str = "the query selects a dialect that is disabled";
 
-/// Selects the dialect by `path`, then by `query`. A server with only one dialect uses that dialect for every path.
-pub fn route(path: &str, query: &str, dialects: DialectSet) -> Result<Route, RouteError> {
+/// Selects the dialect by `path`, then by `query`. A server with only one dialect uses it for every path. The error is the reason for the
+/// log, and the response has status 404.
+pub fn route(path: &str, query: &str, dialects: DialectSet) -> Result<Route, &'static str> {
     if path == NEWER_PATH && dialects.contains(Dialect::Jamjam) {
         return Ok(Route::NewerJamjam);
     }
@@ -88,9 +79,9 @@ pub fn route(path: &str, query: &str, dialects: DialectSet) -> Result<Route, Rou
     let dialect = if is_common_path { selected.next() } else { selected.find(|dialect| dialects.contains(*dialect)) };
     match dialect {
         Some(dialect) if dialects.contains(dialect) => Ok(route_of(dialect, path, query)),
-        Some(_) => Err(RouteError::DialectDisabled),
+        Some(_) => Err(DIALECT_DISABLED),
         None if is_common_path => Ok(Route::Undecided),
-        None => Err(RouteError::NoSuchPath),
+        None => Err(NO_SUCH_PATH),
     }
 }
 
@@ -104,7 +95,7 @@ fn is_selected_by(dialect: Dialect, path: &str, query: &str) -> bool {
     }
 }
 
-/// Returns the route of a URL that selects this dialect. If the server supports only this dialect, every URL selects this dialect.
+/// The route of a URL that selects this dialect, or of any URL if the server supports only this dialect.
 fn route_of(dialect: Dialect, path: &str, query: &str) -> Route {
     match dialect {
         Dialect::Jamjam | Dialect::ControlSurface => Route::Undecided,
@@ -159,12 +150,8 @@ impl BearerToken {
         scheme.eq_ignore_ascii_case("bearer").then(|| Self(token.trim().to_owned()))
     }
 
-    /// Compares the token with a secret in constant time.
-    pub fn matches(&self, secret: &Secret) -> bool {
-        secret.matches(&self.0)
-    }
-
-    pub(super) fn as_str(&self) -> &str {
+    /// The token as text.
+    pub fn as_str(&self) -> &str {
         &self.0
     }
 }
@@ -306,14 +293,14 @@ mod tests {
             assert_eq!(route(path, "x=1&y", all), Ok(Route::Undecided));
         }
         for query in ["x=1&token=t", "room=radio"] {
-            assert_eq!(route("/", query, all), Err(RouteError::DialectDisabled));
+            assert_eq!(route("/", query, all), Err(DIALECT_DISABLED));
         }
         let first_spoken = all.without(Dialect::WebRtc);
         assert_eq!(route("/", "", first_spoken), Ok(Route::Undecided));
-        assert_eq!(route("/", "roomId=r", first_spoken), Err(RouteError::DialectDisabled));
+        assert_eq!(route("/", "roomId=r", first_spoken), Err(DIALECT_DISABLED));
         for path in ["/radio", "/rooms/radio", "/v1", "/v1/signaling/", "/api/v1/signaling", "/wsx", ""] {
-            assert_eq!(route(path, "", all), Err(RouteError::NoSuchPath));
-            assert_eq!(route(path, "roomId=r", all), Err(RouteError::NoSuchPath), "the path beats the query");
+            assert_eq!(route(path, "", all), Err(NO_SUCH_PATH));
+            assert_eq!(route(path, "roomId=r", all), Err(NO_SUCH_PATH), "the path beats the query");
             assert_eq!(route(path, "token=t", DialectSet::JAMJAM_ONLY), Ok(Route::Undecided));
             assert_eq!(route(path, "roomId=r", CONTROL_SURFACE_ONLY), Ok(Route::Undecided));
             assert_eq!(route(path, "userId=u", WEBRTC_ONLY), Ok(webrtc_route("userId=u")));
@@ -329,7 +316,7 @@ mod tests {
             }
         }
         let others = DialectSet::ALL.without(Dialect::Jamjam);
-        assert_eq!(route("/v1/signaling", "token=t", others), Err(RouteError::NoSuchPath));
+        assert_eq!(route("/v1/signaling", "token=t", others), Err(NO_SUCH_PATH));
         assert_eq!(route("/v1/signaling", "userId=u", WEBRTC_ONLY), Ok(webrtc_route("userId=u")));
     }
 
@@ -354,7 +341,7 @@ mod tests {
             assert_eq!(params(path, "token=t&roomId=r", all), None, "WebRTC comes first");
         }
         for path in ["/health", "/metrics", "/v1", "/api", "/v1/x", "/docs/", "/radio/x", "/rooms/radio/x"] {
-            assert_eq!(route(path, "token=t", all), Err(RouteError::NoSuchPath), "{path}");
+            assert_eq!(route(path, "token=t", all), Err(NO_SUCH_PATH), "{path}");
         }
         // If a server supports only the broadcast dialect, every path belongs to this dialect. A path without a room name selects no room.
         let broadcast_alone = DialectSet::only(Dialect::Broadcast);

@@ -1,11 +1,12 @@
-//! Snapshots for the console: rooms, members, connections outside rooms, and recent activity. A snapshot covers all
-//! dialects. This module also provides the counters of each dialect for `/metrics` and `/health`.
+//! Snapshots of all dialects for the console: rooms, members, connections outside rooms, and recent activity. Also the counters of each
+//! dialect for `/metrics` and `/health`.
 
 use std::net::IpAddr;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::DialectHandlers;
 use super::activity_log::{ActivityEntry, ActivityOutcome, ActivityScope};
 use super::connection_context::Connections;
 use super::counters::{DialectCounters, counters_index, counters_name};
@@ -38,8 +39,8 @@ pub struct SnapshotQuery {
     pub after: u64,
     /// Whether to include the text of messages in protected rooms.
     pub include_content: bool,
-    /// Only rooms and connections with this text in a name, id or address. The comparison ignores case. The text may also be a connection
-    /// number (`7` or `#7`). An empty filter matches all rooms and connections.
+    /// Only rooms and connections with this text in a name, id or address, ignoring case, or with this connection number (`7` or `#7`). The
+    /// empty filter matches all.
     pub filter: String,
 }
 
@@ -53,7 +54,7 @@ pub struct Snapshot {
     pub omitted_rooms: usize,
     /// Connections that are in no room and match the filter.
     pub unjoined: Vec<ConnectionSnapshot>,
-    /// Number of connections that `unjoined` omits because its length is limited. These connections are in no room and match the filter.
+    /// Number of such connections that are missing from `unjoined`, because that list is limited.
     pub omitted_unjoined: usize,
     /// Recent activity, the oldest first.
     pub activity: Vec<ActivityEntry>,
@@ -77,8 +78,7 @@ pub struct RoomSnapshot {
     pub created_at: u64,
     /// Number of members.
     pub member_count: usize,
-    /// All members if the room matches the filter. Otherwise, the members that match the filter. The list has at most
-    /// [`MAX_SNAPSHOT_MEMBERS`] members.
+    /// All members if the room matches the filter, otherwise those that match; at most [`MAX_SNAPSHOT_MEMBERS`].
     pub members: Vec<ConnectionSnapshot>,
 }
 
@@ -107,8 +107,7 @@ pub struct ConnectionSnapshot {
 }
 
 impl Hub {
-    /// A snapshot of the server. Each call keeps the activity log active for another ten seconds. If there is no further call in this time,
-    /// the log becomes inactive.
+    /// A snapshot of the server, which keeps the activity log active for another ten seconds.
     pub fn snapshot(&mut self, now: WallClock, query: &SnapshotQuery) -> Snapshot {
         let Self { limits, dialects, connections, activity_log, timers, .. } = self;
         activity_log.extend(now.monotonic, timers);
@@ -122,18 +121,16 @@ impl Hub {
         for dialect in Dialect::ALL {
             builder.add_rooms(limits, dialect, dialects.get(dialect));
         }
-        builder.add_unjoined(|conn, dialect| {
-            dialect.is_none_or(|dialect| dialects.get(dialect).rooms().room_name_of(conn).is_none())
-        });
+        builder.add_unjoined(dialects);
         Snapshot {
             activity: activity_log.entries_after(query.after, query.include_content),
-            last_activity: activity_log.last_number(),
+            last_activity: activity_log.last_number,
             ..builder.snapshot
         }
     }
 
-    /// The WebRTC rooms for `/health` and `/rooms`, each as a JSON object. The list has at most `max_bytes`. Also returns whether rooms are
-    /// missing. If rooms require a token, their participants are listed only with `include_protected`.
+    /// The WebRTC rooms for `/health` and `/rooms`, each as a JSON object, in a list of at most `max_bytes`, and whether rooms are missing. If
+    /// rooms require a token, their participants are listed only with `include_protected`.
     pub fn webrtc_rooms(&self, max_bytes: usize, include_protected: bool) -> (Vec<Box<RawValue>>, bool) {
         self.dialects.webrtc.room_list(max_bytes, include_protected || !self.limits.webrtc_requires_token)
     }
@@ -146,8 +143,8 @@ impl Hub {
             let of_dialect = self.connections.values().filter(|connection| connection.dialect == dialect);
             counters.connections = of_dialect.count() as u64;
             if let Some(handler) = dialect.map(|dialect| self.dialects.get(dialect)) {
-                counters.rooms = handler.rooms().room_count() as u64;
-                counters.members = handler.rooms().member_count() as u64;
+                let (rooms, members) = handler.rooms().counts();
+                (counters.rooms, counters.members) = (rooms as u64, members as u64);
                 counters.delayed_messages = handler.delayed_messages() as u64;
             }
             (counters_name(dialect), counters)
@@ -265,12 +262,11 @@ impl SnapshotBuilder<'_> {
     }
 
     /// Adds the connections outside rooms, the oldest first.
-    fn add_unjoined(&mut self, is_unjoined: impl Fn(ConnId, Option<Dialect>) -> bool) {
-        let all = self.connections.iter().filter(|(conn, connection)| is_unjoined(**conn, connection.dialect));
-        let found = all
-            .filter_map(|(conn, _)| self.connection_snapshot(*conn))
-            .filter(|connection| self.connection_matches_filter(connection));
-        let mut found: Vec<ConnectionSnapshot> = found.collect();
+    fn add_unjoined(&mut self, dialects: &DialectHandlers) {
+        let room_of = |conn, dialect: Option<Dialect>| dialects.get(dialect?).rooms().room_name_of(conn);
+        let unjoined = self.connections.iter().filter(|(conn, state)| room_of(**conn, state.dialect).is_none());
+        let unjoined = unjoined.filter_map(|(conn, _)| self.connection_snapshot(*conn));
+        let mut found: Vec<_> = unjoined.filter(|connection| self.connection_matches_filter(connection)).collect();
         found.sort_unstable_by_key(|connection| connection.connection);
         self.snapshot.omitted_unjoined = found.len().saturating_sub(MAX_SNAPSHOT_ROOMS);
         found.truncate(MAX_SNAPSHOT_ROOMS);

@@ -3,27 +3,34 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::dialect::Dialect;
 use super::event_sink::ConnId;
 use super::rooms::RoomKey;
 use jamjam_core::time::Time;
 
-/// What a timer of the hub triggers. Most connections have a timer. Boxes keep this type small.
+/// What a timer of the hub triggers. Boxes keep this type small, because most connections have a timer.
 pub(super) enum TimerEvent {
     /// Pings or closes a connection.
-    ConnectionCheck { conn: ConnId, last_ping: Time },
+    ConnectionCheck {
+        conn: ConnId,
+        last_ping: Time,
+    },
     /// Discards the activity log if no console is open.
     ActivityLogExpiry,
-    /// A timer that the dialect handles.
-    Dialect(Dialect, DialectTimer),
+    Broadcast(BroadcastTimer),
+    ControlSurface(ControlSurfaceTimer),
 }
 
-/// A timer that a dialect handles.
-pub(super) enum DialectTimer {
+/// A timer of the broadcast dialect.
+#[derive(Clone, Copy)]
+pub(super) enum BroadcastTimer {
     /// Calls the heartbeat hook of a room handler.
     RoomHeartbeat(RoomKey),
     /// Relays the message with this id, whose delay is over.
     DelayedMessage(u64),
+}
+
+/// A timer of the control surface dialect.
+pub(super) enum ControlSurfaceTimer {
     /// Closes the expired room that has this room code.
     RoomExpiry(Box<str>),
     /// Sets a parameter.
@@ -78,8 +85,8 @@ impl<D> Timers<D> {
         self.entries.remove(&(at, entered));
     }
 
-    /// Removes all timers for which `awaited` returns false. To save time, nothing is removed while the number of timers is below a
-    /// threshold. The threshold is twice the number of timers after the last removal, but at least [`MIN_PRUNE_THRESHOLD`].
+    /// Removes all timers for which `awaited` returns false, each time that their number has doubled since the last removal and is at least
+    /// [`MIN_PRUNE_THRESHOLD`].
     pub(super) fn prune(&mut self, awaited: impl Fn(&D) -> bool) {
         if self.entries.len() >= self.prune_threshold {
             self.entries.retain(|_, what| awaited(what));

@@ -1,9 +1,8 @@
 //! Tokens that admit a client to a broadcast room or a WebRTC room until they expire, signed with the server's secret.
 //!
-//! A token has an [`Audience`]: a token for a broadcast room does not open the WebRTC room of the same name.
-//!
-//! The format is `P.S`. `P` is the payload's JSON in unpadded base64url. `S` is the HMAC-SHA256 of the text `P` in the same encoding.
-//! Because `S` covers the text `P`, the JSON may have any field order and spacing.
+//! A token has an [`Audience`], so that one for a broadcast room does not open the WebRTC room of the same name. Its format is `P.S`: `P`
+//! is the payload's JSON in unpadded base64url, and `S` is the HMAC-SHA256 of the text `P` in the same encoding. Since `S` covers this
+//! text, the JSON may have any field order and spacing.
 
 use std::fmt;
 
@@ -42,7 +41,8 @@ impl Secret {
         Self(words.iter().flat_map(|word| word.to_be_bytes()).collect())
     }
 
-    pub(crate) fn matches(&self, given: &str) -> bool {
+    /// Compares the key with `given` in constant time.
+    pub fn matches(&self, given: &str) -> bool {
         self.0.ct_eq(given.as_bytes()).into()
     }
 
@@ -79,14 +79,6 @@ impl Audience {
             Self::WebRtc => "webrtc",
         }
     }
-
-    /// Whether a token with this claim `audience` is for this kind of room.
-    fn accepts(self, claim: Option<&Value>) -> bool {
-        match claim {
-            None | Some(Value::Null) => self == Self::Broadcast,
-            Some(claim) => claim == self.name(),
-        }
-    }
 }
 
 /// The payload of a token.
@@ -112,8 +104,7 @@ pub struct Claims {
     pub issued_at: Option<Value>,
 }
 
-/// Returns a string unchanged and a number as text. For other types, returns an empty string. A client id of any type is accepted if the
-/// signature of the token is valid.
+/// A string, or a number as text. Any other type is an empty string: a token with a valid signature is not rejected for its client id.
 fn string_or_empty<'de, D: serde::Deserializer<'de>>(value: D) -> Result<String, D::Error> {
     Ok(match Value::deserialize(value)? {
         Value::String(text) => text,
@@ -127,8 +118,7 @@ fn object_or_empty<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Map<Str
 }
 
 impl Claims {
-    /// Creates claims with a lifetime of `seconds`, which starts at `now_ms`. A lifetime above one year is reduced to one year. `now_ms`
-    /// counts milliseconds since the Unix epoch.
+    /// Claims with a lifetime of `seconds`, at most one year, from `now_ms` (milliseconds since the Unix epoch).
     pub fn new(client_id: &str, room: &str, metadata: Map<String, Value>, now_ms: u64, seconds: f64) -> Self {
         let expires_at = now_ms.saturating_add((seconds.min(MAX_LIFETIME_SECONDS) * 1e3) as u64);
         Self {
@@ -150,7 +140,7 @@ impl Claims {
     /// Reads the claims of a token without verifying it. Any client can make a token with these claims.
     pub fn read_unverified(token: &str) -> Option<Self> {
         let (payload, _) = token.split_once('.')?;
-        serde_json::from_value(Value::Object(parse_payload(payload).ok()?)).ok()
+        serde_json::from_value(Value::Object(parse_payload(payload)?)).ok()
     }
 
     /// Whether a token with these claims is rejected because of its number of values.
@@ -164,46 +154,6 @@ impl Claims {
     }
 }
 
-/// Why a token is rejected. Clients learn that a token was rejected, but not why.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TokenError {
-    /// The token does not have exactly one dot.
-    Malformed,
-    /// The token has base64 padding, or characters that only the standard alphabet of base64 contains.
-    NotBase64Url,
-    /// The token was signed with another secret, or modified.
-    InvalidSignature,
-    /// The signed text is not a valid payload.
-    InvalidPayload,
-    /// The token has expired.
-    Expired,
-    /// The token is for another room.
-    WrongRoom,
-    /// The token is for another kind of room.
-    WrongAudience,
-    /// The token is for another client.
-    WrongClient,
-    /// The token never expires, which is not accepted in WebRTC rooms.
-    NoExpiry,
-}
-
-impl TokenError {
-    /// The reason as text for the log.
-    pub fn log_reason(self) -> &'static str {
-        match self {
-            Self::Malformed => "malformed token",
-            Self::NotBase64Url => "token with base64 padding or the characters + and /; tokens are unpadded base64url",
-            Self::InvalidSignature => "invalid token signature",
-            Self::InvalidPayload => "invalid token payload",
-            Self::Expired => "expired token",
-            Self::WrongRoom => "token for another room",
-            Self::WrongAudience => "token for another audience",
-            Self::WrongClient => "token for another client",
-            Self::NoExpiry => "token without expiry",
-        }
-    }
-}
-
 /// Signs `claims`.
 pub fn sign(secret: &Secret, claims: &Claims) -> String {
     // Cannot fail: the claims consist of JSON values.
@@ -213,66 +163,69 @@ pub fn sign(secret: &Secret, claims: &Claims) -> String {
     format!("{payload}.{signature}")
 }
 
-/// The claims of `token`, if it is valid for the broadcast room `room` at `now_ms` (milliseconds since the Unix epoch).
-pub fn verify(secret: &Secret, token: &str, room: &str, now_ms: u64) -> Result<Claims, TokenError> {
+/// The claims of `token`, if it is valid for the broadcast room `room` at `now_ms` (milliseconds since the Unix epoch). Without a `secret`,
+/// no token is. The error is the reason for the log; clients only learn that a token was rejected.
+pub fn verify(secret: Option<&Secret>, token: &str, room: &str, now_ms: u64) -> Result<Claims, &'static str> {
     let payload = verify_for(Audience::Broadcast, secret, token, room, now_ms)?;
-    serde_json::from_value(Value::Object(payload)).map_err(|_| TokenError::InvalidPayload)
+    serde_json::from_value(Value::Object(payload)).map_err(|_| INVALID_PAYLOAD)
 }
 
-/// Checks whether `token` admits the client `user` to the WebRTC room `room` at `now_ms` (milliseconds since the Unix epoch). The token must
-/// name the user and must expire.
-pub fn verify_webrtc(secret: &Secret, token: &str, room: &str, user: &str, now_ms: u64) -> Result<(), TokenError> {
+/// Like [`verify`], for the client `user` of the WebRTC room `room`. The token must name the user and must expire.
+pub fn verify_webrtc(
+    secret: Option<&Secret>,
+    token: &str,
+    room: &str,
+    user: &str,
+    now_ms: u64,
+) -> Result<(), &'static str> {
     let payload = verify_for(Audience::WebRtc, secret, token, room, now_ms)?;
     if payload.get("clientId").is_none_or(|client| client != user) {
-        return Err(TokenError::WrongClient);
+        return Err("token for another client");
     }
     if payload.get("expiresAt").is_none_or(Value::is_null) {
-        return Err(TokenError::NoExpiry);
+        return Err("token without expiry");
     }
     Ok(())
 }
 
+const INVALID_PAYLOAD: &str = "invalid token payload";
+
 /// The payload of `token`, if it is valid for this kind of room and this room.
 fn verify_for(
     audience: Audience,
-    secret: &Secret,
+    secret: Option<&Secret>,
     token: &str,
     room: &str,
     now_ms: u64,
-) -> Result<Map<String, Value>, TokenError> {
-    let (payload, signature) = token.split_once('.').ok_or(TokenError::Malformed)?;
-    if signature.contains('.') {
-        return Err(TokenError::Malformed);
-    }
+) -> Result<Map<String, Value>, &'static str> {
+    let secret = secret.ok_or("invalid token signature")?;
+    let parts = token.split_once('.').filter(|(_, signature)| !signature.contains('.'));
+    let (payload, signature) = parts.ok_or("malformed token")?;
     if token.contains(['=', '+', '/']) {
-        return Err(TokenError::NotBase64Url);
+        return Err("token with base64 padding or the characters + and /; tokens are unpadded base64url");
     }
     if !bool::from(secret.digest(payload).as_bytes().ct_eq(signature.as_bytes())) {
-        return Err(TokenError::InvalidSignature);
+        return Err("invalid token signature");
     }
-    let payload = parse_payload(payload)?;
+    let payload = parse_payload(payload).ok_or(INVALID_PAYLOAD)?;
     match payload.get("expiresAt") {
         None | Some(Value::Null) => {}
         Some(Value::Number(at)) if at.as_f64().is_some_and(|at| at > now_ms as f64) => {}
-        Some(Value::Number(_)) => return Err(TokenError::Expired),
-        Some(_) => return Err(TokenError::InvalidPayload),
+        Some(Value::Number(_)) => return Err("expired token"),
+        Some(_) => return Err(INVALID_PAYLOAD),
     }
-    if !audience.accepts(payload.get("audience")) {
-        return Err(TokenError::WrongAudience);
+    let named = payload.get("audience").filter(|named| !named.is_null());
+    if named.map_or(audience != Audience::default(), |named| named != audience.name()) {
+        return Err("token for another audience");
     }
     if payload.get("room").is_none_or(|named| named != room) {
-        return Err(TokenError::WrongRoom);
+        return Err("token for another room");
     }
     Ok(payload)
 }
 
-/// Decodes the first part of a token.
-fn parse_payload(payload: &str) -> Result<Map<String, Value>, TokenError> {
-    let payload = URL_SAFE_NO_PAD.decode(payload).map_err(|_| TokenError::InvalidPayload)?;
-    let payload = str::from_utf8(&payload).map_err(|_| TokenError::InvalidPayload)?;
-    if json::value_count(payload) > MAX_TOKEN_VALUES {
-        return Err(TokenError::InvalidPayload);
-    }
-    // The payload must be a JSON object. Deserialized directly, `Claims` would also accept a JSON array of its field values.
-    serde_json::from_str(payload).map_err(|_| TokenError::InvalidPayload)
+/// Decodes the first part of a token, which must be a JSON object. Deserialized directly, [`Claims`] would also accept an array.
+fn parse_payload(payload: &str) -> Option<Map<String, Value>> {
+    let payload = String::from_utf8(URL_SAFE_NO_PAD.decode(payload).ok()?).ok()?;
+    if json::value_count(&payload) > MAX_TOKEN_VALUES { None } else { serde_json::from_str(&payload).ok() }
 }

@@ -1,7 +1,7 @@
-//! The WebRTC dialect. The URL selects the room and the user, and contains a token if the server requires one. Each message is relayed to the named participant, or to all other
-//! participants.
+//! The WebRTC dialect: the URL selects the room and the user, with a token if the server requires one, and each message is relayed to the
+//! named participant or to all others.
 //!
-//! Messages are flat JSON objects. Relayed values are copied as they were written; the sender's id is taken from the connection.
+//! Messages are flat JSON objects. Relayed values are copied as they were written, but the sender's id is that of the connection.
 
 use std::borrow::Cow;
 
@@ -17,8 +17,8 @@ use super::json::{MessageError, message_type, to_json};
 use super::limits::SignalingLimits;
 use super::member_log::ConnectionClose;
 use super::rooms::{MemberData, MemberInfo, Room, RoomDirectory, RoomMap};
-use super::route::{BearerToken, Route, WebRtcParams};
-use super::token::{TokenError, verify_webrtc};
+use super::route::{Route, WebRtcParams};
+use super::token::verify_webrtc;
 
 /// Maximum length of user ids and user names, in bytes. Together with the number of members, it limits the lists of participants.
 const MAX_USER_BYTES: usize = 256;
@@ -251,7 +251,7 @@ impl DialectHandler for WebRtcDialect {
 
     fn on_connect(&mut self, ctx: &mut ConnectionContext<'_>, route: Route) {
         if let Route::WebRtc(params) = route {
-            join(ctx, &mut self.rooms, params);
+            join(ctx, &mut self.rooms, &params);
         }
     }
 
@@ -343,10 +343,10 @@ impl WebRtcDialect {
 }
 
 /// Adds a new connection to its room, or closes the connection.
-fn join(ctx: &mut ConnectionContext<'_>, rooms: &mut WebRtcRooms, params: WebRtcParams) {
+fn join(ctx: &mut ConnectionContext<'_>, rooms: &mut WebRtcRooms, params: &WebRtcParams) {
     let limits = ctx.limits;
-    let WebRtcParams { room_id, user_id: user, user_name: name, token } = params;
-    let values = [(&room_id, "roomId is empty"), (&user, "userId is empty"), (&name, "userName is empty")];
+    let WebRtcParams { room_id, user_id: user, user_name: name, .. } = params;
+    let values = [(room_id, "roomId is empty"), (user, "userId is empty"), (name, "userName is empty")];
     if let Some((_, detail)) = values.into_iter().find(|(text, _)| text.is_empty()) {
         return ctx.reject_with_detail(CloseCode::POLICY_VIOLATION, "Missing required parameters", Some(detail));
     }
@@ -355,13 +355,13 @@ fn join(ctx: &mut ConnectionContext<'_>, rooms: &mut WebRtcRooms, params: WebRtc
     }
     // The token is checked before the room is searched. A client without a valid token does not replace a member and learns nothing.
     if limits.webrtc_requires_token
-        && let Err((code, reason, detail)) = check_token(limits, token.as_ref(), &room_id, &user, ctx.now.unix_ms())
+        && let Err((code, reason, detail)) = check_token(limits, params, ctx.now.unix_ms())
     {
         ctx.counters.closed_invalid_token += 1;
         return ctx.reject_with_detail(code, reason, detail);
     }
-    let room = rooms.find(&room_id);
-    let previous = room.and_then(|room| room.members.iter().find(|member| member.data.id == user));
+    let room = rooms.find(room_id);
+    let previous = room.and_then(|room| room.members.iter().find(|member| member.data.id == *user));
     let previous = previous.map(|member| member.conn);
     let members = room.map_or(0, |room| room.members.len());
     let found = room.map(|room| room.key);
@@ -379,38 +379,31 @@ fn join(ctx: &mut ConnectionContext<'_>, rooms: &mut WebRtcRooms, params: WebRtc
         rooms.leave(previous, found, "replaced by a new connection of this user");
         ctx.close(previous, CloseCode::NORMAL_CLOSURE, "Duplicate connection");
     }
-    let participant = Participant { id: user, name, joined_at: ctx.now.unix_ms() };
-    let (user_id, user_name) = (participant.id.clone(), participant.name.clone());
+    let participant = Participant { id: user.clone(), name: name.clone(), joined_at: ctx.now.unix_ms() };
     let key =
         found.unwrap_or_else(|| rooms.create(vec![room_id.clone()], None, Some(ctx.source), participant.joined_at, ()));
     rooms.join(key, ctx.conn, participant);
     let Some(room) = rooms.get(key) else { return };
     let (others, participants) = (room.others(ctx.conn), participants(room));
-    let (user_id, user_name) = (user_id.as_str(), user_name.as_str());
-    let joined = ServerMessage::ParticipantJoined { user_id, user_name, participants: participants.clone() };
+    let joined =
+        ServerMessage::ParticipantJoined { user_id: user, user_name: name, participants: participants.clone() };
     ctx.send_requested(&others, to_json(&joined));
-    let welcome = ServerMessage::Welcome { room_id: &room_id, user_id, participants: participants.clone() };
+    let welcome = ServerMessage::Welcome { room_id, user_id: user, participants: participants.clone() };
     ctx.reply_requested(to_json(&welcome));
     if !others.is_empty() {
-        let participants = participants.into_iter().filter(|other| other.id != user_id).collect();
+        let participants = participants.into_iter().filter(|other| other.id != *user).collect();
         ctx.reply_requested(to_json(&ServerMessage::ExistingParticipants { participants }));
     }
 }
 
-/// Checks the token of a client. The error contains the close code, the close reason, and a detail for the log.
-fn check_token(
-    limits: &SignalingLimits,
-    token: Option<&BearerToken>,
-    room_id: &str,
-    user_id: &str,
-    unix_ms: u64,
-) -> Result<(), (CloseCode, &'static str, Option<&'static str>)> {
-    let Some(token) = token else {
-        return Err((CloseCode::AUTHENTICATION_REQUIRED, "Authentication required", None));
-    };
-    let secret = limits.broadcast.secret.as_ref().ok_or(TokenError::InvalidSignature);
-    let verified = secret.and_then(|secret| verify_webrtc(secret, token.as_str(), room_id, user_id, unix_ms));
-    verified.map_err(|error| (CloseCode::INVALID_TOKEN, "Invalid or expired token", Some(error.log_reason())))
+/// Close code, close reason, and a detail for the log.
+type TokenRejection = (CloseCode, &'static str, Option<&'static str>);
+
+fn check_token(limits: &SignalingLimits, params: &WebRtcParams, unix_ms: u64) -> Result<(), TokenRejection> {
+    let WebRtcParams { room_id, user_id, token, .. } = params;
+    let token = token.as_ref().ok_or((CloseCode::AUTHENTICATION_REQUIRED, "Authentication required", None))?;
+    verify_webrtc(limits.broadcast.secret.as_ref(), token.as_str(), room_id, user_id, unix_ms)
+        .map_err(|detail| (CloseCode::INVALID_TOKEN, "Invalid or expired token", Some(detail)))
 }
 
 /// All participants of a room in the order of joining.

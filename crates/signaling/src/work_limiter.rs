@@ -78,7 +78,7 @@ impl Default for WorkLimiter {
 }
 
 impl WorkLimiter {
-    /// Whether a message of `len` bytes may be handled now. If not, returns when to ask again. A message may exceed the own time of its source
+    /// Whether a message of `len` bytes may be handled now; `Err`: after this time, ask again. A message may exceed the own time of its source
     /// only if the shared debt is paid and no other such message is handled.
     pub fn begin(&mut self, now: Time, source: WorkSource, len: usize) -> Result<MessageWork, Duration> {
         let most = MAX_TIME_PER_BYTE.saturating_mul(u32::try_from(len).unwrap_or(u32::MAX));

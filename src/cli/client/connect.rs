@@ -92,7 +92,7 @@ fn is_transient(failure: &Failure) -> bool {
     let error = &failure.error;
     let room = error.downcast_ref().is_some_and(|error| match error {
         RoomSessionError::Room(error) => {
-            matches!(error, RoomError::NotFound { .. } | RoomError::NoPeers(_) | RoomError::NoPeerAddress { .. })
+            matches!(error, RoomError::NotFound { .. } | RoomError::NoPeer(_))
         }
         error => matches!(error, RoomSessionError::Connect(error) if error.is_transient()),
     });

@@ -1,4 +1,4 @@
-//! HTTP endpoints of broadcast rooms: tokens, posts, and the routes of room handlers. WebRTC rooms use the same endpoint for tokens.
+//! HTTP endpoints of broadcast rooms: posts, the routes of room handlers, and tokens, which WebRTC rooms share.
 
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError};
@@ -22,10 +22,10 @@ use crate::io::http::body::RequestError;
 use crate::io::http::request_body::{parse_json, read_body};
 use crate::io::http::{ConnectionInfo, body};
 pub use crate::io::signaling::http_state::BroadcastHttpConfig;
-use crate::io::signaling::http_state::{HttpState, RequestLimiter};
+use crate::io::signaling::http_state::{Client, HttpState, RequestLimiter, SharedState};
 use crate::sanitize::sanitize;
-use crate::signaling::broadcast::{AcceptedPost, IssueError, PostBody, PostError, PostFormat};
-use crate::signaling::token::{Audience, DEFAULT_LIFETIME_SECONDS};
+use crate::signaling::broadcast::{AcceptedPost, PostBody, PostError, PostFormat};
+use crate::signaling::token::{Audience, Claims, DEFAULT_LIFETIME_SECONDS, sign, verify};
 use crate::signaling::{BearerToken, Dialect, MAX_WEBRTC_ROOM_BYTES, decode_room_name, is_valid_room_name};
 
 /// Maximum size of a request body, in bytes. Larger content is sent over WebSocket.
@@ -48,12 +48,7 @@ pub(super) fn router(state: &Arc<HttpState>) -> Router {
 }
 
 /// Counts and logs a rejected request. The log shows only the path: the query may contain a token.
-async fn log_rejection(
-    State(state): State<Arc<HttpState>>,
-    Extension(client): Extension<ConnectionInfo>,
-    request: Request,
-    next: Next,
-) -> Response {
+async fn log_rejection(State(state): SharedState, Extension(client): Client, request: Request, next: Next) -> Response {
     let uri = request.uri().clone();
     let response = next.run(request).await;
     if let Some(LogReason(reason)) = response.extensions().get() {
@@ -138,8 +133,8 @@ struct TypedPost {
     ),
 )]
 pub(super) async fn post_content(
-    State(state): State<Arc<HttpState>>,
-    Extension(client): Extension<ConnectionInfo>,
+    State(state): SharedState,
+    Extension(client): Client,
     request: Request,
 ) -> Result<Response, HttpRejection> {
     accept_post(&state, &client, PostFormat::Object, request).await
@@ -159,8 +154,8 @@ pub(super) async fn post_content(
     ),
 )]
 pub(super) async fn post_typed(
-    State(state): State<Arc<HttpState>>,
-    Extension(client): Extension<ConnectionInfo>,
+    State(state): SharedState,
+    Extension(client): Client,
     request: Request,
 ) -> Result<Response, HttpRejection> {
     accept_post(&state, &client, PostFormat::Typed, request).await
@@ -182,10 +177,8 @@ async fn accept_post(
     check_rate(&state.post_limiter, client.source.ip(), TOO_MANY_POSTS)?;
     let missing = "Authentication required";
     let token = bearer_token(request.headers()).ok_or_else(|| HttpRejection::unauthorized(missing, missing))?;
-    state
-        .hub
-        .with_hub(|now, hub, _| hub.authorize(now, &room, &token))
-        .map_err(|reason| HttpRejection::unauthorized(reason.log_reason(), "Invalid or expired token"))?;
+    verify(state.limits.broadcast.secret.as_ref(), token.as_str(), &room, clock::unix_ms())
+        .map_err(|reason| HttpRejection::unauthorized(reason, "Invalid or expired token"))?;
     let request = read_body(request, MAX_POST_BYTES).await?;
     let (source, post) = (client.source.ip(), (format, PostBody::parse(request.body())));
     // Without this, the connection handles many pipelined posts before other tasks get their turn.
@@ -239,10 +232,7 @@ fn rejection(error: &PostError) -> HttpRejection {
         (status = 413, description = "The body is longer than 256 KiB"),
     ),
 )]
-pub(super) async fn room_route(
-    State(state): State<Arc<HttpState>>,
-    request: Request,
-) -> Result<Response, HttpRejection> {
+pub(super) async fn room_route(State(state): SharedState, request: Request) -> Result<Response, HttpRejection> {
     let mut segments = request.uri().path().splitn(4, '/').skip(2);
     let (name, rest) = (segments.next().unwrap_or_default(), segments.next().unwrap_or_default().to_owned());
     let Some(room) = decode_room_name(name) else { return Ok(body::not_found()) };
@@ -307,13 +297,13 @@ struct TokenResponse {
     ),
 )]
 pub(super) async fn issue_token(
-    State(state): State<Arc<HttpState>>,
-    Extension(client): Extension<ConnectionInfo>,
+    State(state): SharedState,
+    Extension(client): Client,
     request: Request,
 ) -> Result<Response, HttpRejection> {
     check_rate(&state.token_limiter, client.source.ip(), TOO_MANY_TOKENS)?;
     if let Some(key) = &state.config.broadcast.issuer_key
-        && bearer_token(request.headers()).is_none_or(|token| !token.matches(key))
+        && bearer_token(request.headers()).is_none_or(|token| !key.matches(token.as_str()))
     {
         let error = "The token issuer key is required";
         return Err(HttpRejection::unauthorized(error, error));
@@ -354,17 +344,15 @@ pub(super) async fn issue_token(
     if seconds <= 0.0 {
         return Err(bad_request("Invalid request: expiresIn must be a number of seconds above 0"));
     }
-    let (token, expires_at) = state
-        .hub
-        .with_hub(|now, hub, _| {
-            hub.issue_token(now, audience, &client_id, &room, metadata.unwrap_or_default(), seconds)
-        })
-        .map_err(|error| match error {
-            IssueError::NoSecret => {
-                HttpRejection::new(StatusCode::SERVICE_UNAVAILABLE, "This server has no signing secret")
-            }
-            IssueError::TooManyValues => bad_request("Invalid request: metadata may have at most 100 values"),
-        })?;
+    let claims = Claims::new(&client_id, &room, metadata.unwrap_or_default(), clock::unix_ms(), seconds);
+    let claims = claims.with_audience(audience);
+    if claims.has_too_many_values() {
+        return Err(bad_request("Invalid request: metadata may have at most 100 values"));
+    }
+    let Some(secret) = &state.limits.broadcast.secret else {
+        return Err(HttpRejection::new(StatusCode::SERVICE_UNAVAILABLE, "This server has no signing secret"));
+    };
+    let (token, expires_at) = (sign(secret, &claims), claims.expires_ms().unwrap_or(u64::MAX));
     Ok(body::json_response(StatusCode::OK, &TokenResponse { token, expires_at, client_id, room }))
 }
 

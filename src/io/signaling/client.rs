@@ -1,7 +1,7 @@
 //! Client side of jamjam's signaling: the connection, the room list, and a session in a room.
 //!
-//! A session has its own thread, which reads all messages. Therefore, the server never treats this client as a slow reader. Losing the
-//! server does not end the run, because audio goes from peer to peer.
+//! The thread of a session reads all messages, so that the server never takes this client for a slow reader. Losing the server does not end
+//! the run, because audio goes from peer to peer.
 
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -178,7 +178,7 @@ impl SignalingConnection {
         }
     }
 
-    /// The next message of any kind. Pings the server if it is silent. Cancel safe.
+    /// The next message of any kind, with a ping to the server if it is silent. Cancel safe.
     async fn next_message(&mut self) -> Result<Message, WebSocketFailure> {
         loop {
             let last_received = self.socket.get_ref().reader().last_received;

@@ -5,15 +5,17 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use axum::Extension;
 use axum::body::Bytes;
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use tokio::sync::Notify;
 
 use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits, TLS_CONNECTION_BYTES};
-use crate::io::http::MAX_LIMITED_SOURCES;
 use crate::io::http::body::{self, RequestError};
 use crate::io::http::login::Login;
+use crate::io::http::{ConnectionInfo, MAX_LIMITED_SOURCES};
 use crate::io::log::SharedLogThrottle;
 use crate::io::moqt::MoqtUrl;
 use crate::io::signaling::shared_hub::SharedHub;
@@ -67,6 +69,10 @@ impl Default for BroadcastHttpConfig {
         }
     }
 }
+
+/// The arguments of a handler: what all handlers share, and the client that sent the request.
+pub(super) type SharedState = State<Arc<HttpState>>;
+pub(super) type Client = Extension<ConnectionInfo>;
 
 /// What the handlers share.
 pub(super) struct HttpState {

@@ -1,7 +1,7 @@
 //! Signaling over WebSocket: the server around the hub of [`crate::signaling`], and the client side of jamjam.
 //!
-//! Each connection is one task with a bounded send queue. One lock protects the hub and is held while messages are handled and queues are
-//! filled. No socket is written and nothing is awaited under the lock. Therefore, a slow reader affects only itself.
+//! Each connection is a task with a bounded send queue. The lock on the hub is held while messages are handled and queues are filled, but
+//! never while a socket is written or anything is awaited, so that a slow reader affects only itself.
 
 mod admin;
 pub mod broadcast_http;
@@ -27,9 +27,9 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::io::clock;
-use crate::io::http::{self, ConnectionInfo, body};
-use crate::io::signaling::http_state::HttpState;
+use crate::io::http::{self, body};
 pub use crate::io::signaling::http_state::SignalingServerConfig;
+use crate::io::signaling::http_state::{Client, HttpState, SharedState};
 use crate::io::signaling::shared_hub::SharedHub;
 use crate::io::stop::StopToken;
 use crate::io::websocket::handshake::UpgradeError;
@@ -131,8 +131,8 @@ async fn serve_hub(
 /// Performs the WebSocket upgrade of a request to the URL of a dialect. An upgrade to another protocol, such as HTTP/2, is ignored
 /// (RFC 9110, section 7.8).
 async fn upgrade_middleware(
-    State(state): State<Arc<HttpState>>,
-    Extension(client): Extension<ConnectionInfo>,
+    State(state): SharedState,
+    Extension(client): Client,
     mut request: Request,
     next: Next,
 ) -> Response {

@@ -1,5 +1,5 @@
-//! Registers the echo server in a jamjam room. A thread connects, keeps the room open, and reconnects with backoff. Also selects
-//! the address to advertise.
+//! Registers the echo server in a jamjam room: a thread connects, keeps the room open, and reconnects with backoff. Also selects the
+//! address to advertise.
 
 use std::convert::Infallible;
 use std::fmt::Display;
@@ -53,8 +53,8 @@ pub struct Registration {
 }
 
 impl Registration {
-    /// Registers on a new thread and reconnects until `stop` is requested. The thread is not joined. The end of the process closes the
-    /// connection even if the thread is still running. The signaling server ends the registration when the connection is closed.
+    /// Registers on a new thread and reconnects until `stop` is requested. The thread is not joined: the end of the process closes the
+    /// connection, and thereby ends the registration.
     pub fn spawn(mut self, stop: &StopToken) -> io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let stopped = stop.to_notify();
@@ -221,8 +221,8 @@ const INITIAL_DELAY: Duration = Duration::from_millis(500);
 /// Maximum delay between two connection attempts.
 const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
-/// The delay after this number of failed attempts: exponential backoff. Each delay is random, between half of its maximum and its maximum.
-/// Otherwise, all clients would reconnect at once after a restart.
+/// The delay after this number of failed attempts: exponential backoff, random between half of its maximum and its maximum, because all
+/// clients would otherwise reconnect at once after a restart.
 fn retry_delay(attempts: u32) -> Duration {
     let [chance] = os::random_u64s();
     let max = INITIAL_DELAY.saturating_mul(1 << attempts.min(16)).min(MAX_BACKOFF);
@@ -262,8 +262,8 @@ impl AdvertisedAddress {
     }
 }
 
-/// The address to advertise for a socket bound to `listening`. Other clients of the signaling server reach the socket at this address.
-/// `local` and `peer` are the addresses of this host and the server on the connection between them.
+/// The address at which other clients of the signaling server reach a socket bound to `listening`. `local` and `peer` are the addresses of
+/// this host and the server on the connection between them.
 fn address_for_peer(listening: SocketAddr, local: IpAddr, peer: IpAddr) -> Option<SocketAddr> {
     let (ip, port) = (listening.ip().to_canonical(), listening.port());
     if is_link_local(ip) {
@@ -280,8 +280,8 @@ fn address_for_peer(listening: SocketAddr, local: IpAddr, peer: IpAddr) -> Optio
     usable.then_some(SocketAddr::new(local, port))
 }
 
-/// Whether an address belongs to a private network. If a signaling server has a private address, its clients are in the
-/// same network as this host. These clients can reach this host's local address.
+/// Whether an address belongs to a private network. The clients of a signaling server with such an address can reach this host's local
+/// address.
 fn is_private(ip: IpAddr) -> bool {
     match ip {
         _ if ip.is_loopback() || is_link_local(ip) => true,

@@ -1,7 +1,7 @@
 //! The hub and the send queues of all connections, behind one lock.
 //!
-//! While the lock is held, no data is written to a socket and nothing is awaited. The hub's messages go into queues. A connection with a
-//! full queue is closed. Messages are parsed before the lock is taken.
+//! Messages are parsed before the lock is taken. While it is held, no data is written to a socket and nothing is awaited: the hub's
+//! messages go into queues, and a connection with a full queue is closed.
 //!
 //! A queued message holds memory of the client that caused it, once for all recipients, until the last one has taken it. A client that
 //! exceeds the memory budget by a message is closed after this message.
@@ -218,8 +218,8 @@ impl SharedHub {
     }
 }
 
-/// One WebSocket connection, for its task. Calls have no effect after the connection was closed or lost. When the value is dropped, even
-/// because of a panic, the client leaves its room.
+/// One WebSocket connection, for its task. Calls have no effect after the connection was closed or lost. Dropping the value, even because
+/// of a panic, makes the client leave its room.
 pub(in crate::io) struct ServedConnection {
     hub: Arc<SharedHub>,
     conn: ConnId,

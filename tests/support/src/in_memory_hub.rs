@@ -90,7 +90,7 @@ impl TranscriptServer for InMemoryHub {
         let (now, conn) = self.act(name);
         self.queues.waiting.insert(conn, VecDeque::new());
         let (path, query) = to.split_once('?').unwrap_or((to, ""));
-        let route = route(path, query, DialectSet::default()).map_err(|refusal| refusal.to_string())?;
+        let route = route(path, query, DialectSet::default()).map_err(str::to_owned)?;
         let connection = NewConnection { source: IpAddr::V4(Ipv4Addr::LOCALHOST), route, is_forwarded: false };
         self.hub.on_connect(now.into(), conn, connection, &mut self.queues);
         Ok(())

@@ -1,5 +1,4 @@
-//! The room handlers that `jamjam-dev` contains: `radio`, `chat`, relay, and rooms declared in files. The registry finds the handler of a
-//! room by the room's name.
+//! The room handlers that `jamjam-dev` contains, and their registry by room name: `radio`, `chat`, relay, and rooms declared in files.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;

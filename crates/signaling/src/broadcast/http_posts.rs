@@ -1,4 +1,4 @@
-//! Broadcast rooms over HTTP: posts, tokens, routes of room handlers, and statistics.
+//! Broadcast rooms over HTTP: posts, routes of room handlers, and statistics.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -13,7 +13,6 @@ use utoipa::ToSchema;
 use super::builtin_rooms::RoomHandlers;
 use super::messages::{MessageSender, relay_or_delay, wrap};
 use super::room_state::{BroadcastDialect, Membership, MessageOrigin};
-use super::verify_token;
 use crate::activity_log::{ActivityOutcome, ActivityScope};
 use crate::connection_context::ConnectionContext;
 use crate::counters::counters_index;
@@ -21,8 +20,6 @@ use crate::dialect::Dialect;
 use crate::event_sink::EventSink;
 use crate::hub::Hub;
 use crate::json;
-use crate::route::BearerToken;
-use crate::token::{Audience, Claims, TokenError, sign};
 use jamjam_core::time::WallClock;
 
 /// The format of a post.
@@ -86,15 +83,6 @@ pub enum PostError {
     /// Status 429.
     #[error("Too many delayed messages are waiting")]
     DelayQueueFull,
-}
-
-/// Why no token is issued.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IssueError {
-    /// The server has no secret.
-    NoSecret,
-    /// The token would be rejected, because it has too many values.
-    TooManyValues,
 }
 
 /// Numbers of broadcast rooms and of their members.
@@ -177,29 +165,6 @@ impl Hub {
         self
     }
 
-    /// A token that is valid for `seconds`, and its expiry in milliseconds since the Unix epoch.
-    pub fn issue_token(
-        &self,
-        now: WallClock,
-        audience: Audience,
-        client_id: &str,
-        room: &str,
-        metadata: Map<String, Value>,
-        seconds: f64,
-    ) -> Result<(String, u64), IssueError> {
-        let claims = Claims::new(client_id, room, metadata, now.unix_ms(), seconds).with_audience(audience);
-        if claims.has_too_many_values() {
-            return Err(IssueError::TooManyValues);
-        }
-        let secret = self.limits.broadcast.secret.as_ref().ok_or(IssueError::NoSecret)?;
-        Ok((sign(secret, &claims), claims.expires_ms().unwrap_or(u64::MAX)))
-    }
-
-    /// Verifies a token for a broadcast room.
-    pub fn authorize(&self, now: WallClock, room: &str, token: &BearerToken) -> Result<(), TokenError> {
-        verify_token(&self.limits.broadcast, token.as_str(), room, now.unix_ms()).map(|_| ())
-    }
-
     /// Relays a post from the address `source` to a broadcast room. The caller has verified the token.
     pub fn post_to_room(
         &mut self,
@@ -213,7 +178,17 @@ impl Hub {
         ctx.source = source;
         let bytes = body.bytes;
         let posted = post(&mut ctx, &mut dialects.broadcast, room, format, body);
-        self.record_post(now, room, bytes, &posted);
+        if posted.is_err() || self.activity_log.is_active(now.monotonic) {
+            let protected = self.dialects.broadcast.handlers.get(room).requires_auth();
+            let scope = ActivityScope { dialect: Some(Dialect::Broadcast), room: Some(room.to_owned()), protected };
+            let failure = posted.as_ref().err().map(|error| match error {
+                // The handler's own error text may quote the post's content, so it is not recorded.
+                PostError::RejectedByRoom(_) => (ActivityOutcome::Rejected, "rejected by the room handler".to_owned()),
+                other => (ActivityOutcome::Rejected, other.to_string()),
+            });
+            let text = std::str::from_utf8(bytes).ok();
+            self.activity_log.record_message(now, scope, None, (text, bytes.len()), failure);
+        }
         posted
     }
 
@@ -273,20 +248,5 @@ impl Hub {
             (room.name().to_owned(), details)
         });
         details.collect()
-    }
-
-    fn record_post(&mut self, now: WallClock, room: &str, body: &[u8], posted: &Result<AcceptedPost, PostError>) {
-        if posted.is_ok() && !self.activity_log.is_active(now.monotonic) {
-            return;
-        }
-        let protected = self.dialects.broadcast.handlers.get(room).requires_auth();
-        let scope = ActivityScope { dialect: Some(Dialect::Broadcast), room: Some(room.to_owned()), protected };
-        let failure = posted.as_ref().err().map(|error| match error {
-            // The handler's own error text may quote the post's content, so it is not recorded.
-            PostError::RejectedByRoom(_) => (ActivityOutcome::Rejected, "rejected by the room handler".to_owned()),
-            other => (ActivityOutcome::Rejected, other.to_string()),
-        });
-        let text = std::str::from_utf8(body).ok();
-        self.activity_log.record_message(now, scope, None, (text, body.len()), failure);
     }
 }

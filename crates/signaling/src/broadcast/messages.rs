@@ -8,13 +8,13 @@ use tracing::debug;
 use utoipa::ToSchema;
 
 use super::room_handler::{ClientInfo, RelayContext, RelayPayload, RoomView};
-use super::room_state::{BroadcastDialect, DelayQueueFull, DelayedMessage, Membership, MessageOrigin, logged_member};
+use super::room_state::{BroadcastDialect, DelayQueueFull, DelayedMessage, Membership, MessageOrigin};
 use crate::connection_context::ConnectionContext;
 use crate::dialect::Dialect;
 use crate::json::{self, JsonError, MessageError, to_json};
 use crate::limits::Envelope;
-use crate::member_log::{RoomLabel, log_message, log_posted_message};
-use crate::timers::{DialectTimer, TimerEvent};
+use crate::member_log::{RoomLabel, log_message};
+use crate::timers::{BroadcastTimer, TimerEvent};
 
 /// Maximum delay of a message.
 pub const MAX_BROADCAST_DELAY: Duration = Duration::from_secs(3_600);
@@ -23,7 +23,7 @@ pub const MAX_BROADCAST_DELAY: Duration = Duration::from_secs(3_600);
 const FULL_QUEUE_RETRY: Duration = Duration::from_millis(10);
 
 /// Types of messages that are acknowledged but not relayed, compared case-insensitively.
-pub(crate) const ACKNOWLEDGED_TYPES: [&str; 2] = ["keepalive", "ack"];
+const ACKNOWLEDGED_TYPES: [&str; 2] = ["keepalive", "ack"];
 
 impl BroadcastDialect {
     /// Handles a message of `bytes` bytes from a member.
@@ -82,8 +82,8 @@ fn reject(ctx: &mut ConnectionContext<'_>, error: &'static str) -> Result<(), Me
     Err(MessageError::Rejected(error))
 }
 
-/// Relays a message now or after the delay that the room handler returns. Returns the delay. A post over HTTP waits for the queues of the
-/// room like a message whose delay is over. Messages of members do not, because a member that does not read would then delay all others.
+/// Relays a message now or after the delay that the room handler determines, which is returned. A post over HTTP waits for the queues of
+/// the room like a message whose delay is over. Messages of members do not: a member that does not read would delay all others.
 pub(super) fn relay_or_delay(
     ctx: &mut ConnectionContext<'_>,
     dialect: &mut BroadcastDialect,
@@ -117,7 +117,7 @@ pub(super) fn relay_or_delay(
     let message = DelayedMessage { origin, source, variant, payload, held_bytes, is_due: false, _memory: memory };
     let (due, timers) = (now + delay, &mut *ctx.timers);
     let id = dialect.delay_queue.push(message, settings.max_delayed_messages, settings.max_delayed_bytes, |id| {
-        timers.insert(due, TimerEvent::Dialect(Dialect::Broadcast, DialectTimer::DelayedMessage(id)))
+        timers.insert(due, TimerEvent::Broadcast(BroadcastTimer::DelayedMessage(id)))
     })?;
     debug!(target: "signaling", room = %RoomLabel::Name(&room), delay_ms = delay.as_millis() as u64, bytes, "message delayed");
     if delay.is_zero() {
@@ -137,8 +137,7 @@ fn retained_bytes(client: &ClientInfo) -> usize {
 pub(super) fn relay_delayed(ctx: &mut ConnectionContext<'_>, dialect: &mut BroadcastDialect, id: u64) {
     let Some(room) = dialect.delay_queue.on_due(id).map(str::to_owned) else { return };
     let now = ctx.now.monotonic;
-    let mut schedule =
-        |at, id| ctx.timers.insert(at, TimerEvent::Dialect(Dialect::Broadcast, DialectTimer::DelayedMessage(id)));
+    let mut schedule = |at, id| ctx.timers.insert(at, TimerEvent::Broadcast(BroadcastTimer::DelayedMessage(id)));
     if !ctx.sink.has_room(now, &dialect.connections(&room)) {
         dialect.delay_queue.set_timer(id, schedule(now + FULL_QUEUE_RETRY, id));
         return;
@@ -168,18 +167,12 @@ fn relay_now(
     let mut members = dialect.members(name, false);
     members.retain(|conn| Some(*conn) != sender.map(|client| client.conn));
     let message_type = relay.value().get("type").and_then(Value::as_str).unwrap_or("none");
-    match sender {
-        Some(client) => log_message(message_type, logged_member(client, name), members.len(), *bytes),
-        None => {
-            log_posted_message(message_type, Dialect::Broadcast, RoomLabel::Name(name), members.len(), *bytes);
-        }
-    }
+    let logged_sender = sender.map(|client| (client.conn, client.id()));
+    log_message(message_type, (Dialect::Broadcast, RoomLabel::Name(name)), logged_sender, members.len(), *bytes);
     if !members.is_empty() {
         let source = sender.map_or(MessageSender::Http, |client| MessageSender::Member(client.id()));
-        ctx.send_text(
-            &members,
-            wrap(ctx.limits.broadcast.envelope, &RoomView { now: *received_at, ..room }, source, relay),
-        );
+        let room = RoomView { now: *received_at, ..room };
+        ctx.send_text(&members, wrap(ctx.limits.broadcast.envelope, &room, source, relay));
     }
     if let Some(control) = control {
         ctx.send(&dialect.members(name, true), &control);

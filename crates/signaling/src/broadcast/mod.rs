@@ -1,6 +1,5 @@
-//! The broadcast dialect. A token admits a client to a room. Each message is relayed to all other members.
-//!
-//! A room's [`RoomHandler`] decides who may join and transforms messages. Control channels only receive.
+//! The broadcast dialect: a token admits a client to a room, and each message is relayed to all other members. The room's [`RoomHandler`]
+//! decides who may join and transforms messages. Control channels only receive.
 
 pub(super) mod builtin_rooms;
 mod http_posts;
@@ -17,22 +16,21 @@ use tracing::debug;
 
 use super::close_code::CloseCode;
 use super::connection_context::{ConnectionContext, MAX_JOIN_DEBT};
-use super::dialect::Dialect;
 use super::dialect_handler::DialectHandler;
 use super::event_sink::ConnId;
 use super::limits::SignalingLimits;
 use super::member_log::{ConnectionClose, ROOM_CLOSED_BY_OPERATOR};
 use super::rooms::{RoomDirectory, RoomKey};
 use super::route::{BroadcastParams, Route};
-use super::timers::{DialectTimer, TimerEvent};
-use super::token::{Claims, TokenError, verify};
+use super::timers::{BroadcastTimer, TimerEvent};
+use super::token::verify;
 use messages::{MessageSender, ServerMessage, wrap};
 use room_state::Membership;
 
 pub use super::limits::{BroadcastSettings, DEFAULT_MAX_PAYLOAD_BYTES, Envelope};
 pub use builtin_rooms::{ChatRoom, DEFAULT_BANNED_WORDS, DeclaredRoom, RadioRoom, RelayRoom, RoomHandlers};
 pub use http_posts::{
-    AcceptedPost, BroadcastCounters, BroadcastRoomDetails, FieldError, IssueError, PostBody, PostError, PostFormat,
+    AcceptedPost, BroadcastCounters, BroadcastRoomDetails, FieldError, PostBody, PostError, PostFormat,
 };
 pub use messages::MAX_BROADCAST_DELAY;
 pub use room_handler::{
@@ -65,7 +63,7 @@ impl DialectHandler for BroadcastDialect {
         }
     }
 
-    /// The room handler is informed about each leave. Its actions are dropped, because no member remains. Delayed messages are dropped too.
+    /// The room handler is informed about each leave, but no member remains for its actions and for delayed messages.
     fn close_room(&mut self, ctx: &mut ConnectionContext<'_>, room: &str) -> Option<usize> {
         let key = self.rooms.find(room)?.key;
         let closed = self.rooms.close(key)?;
@@ -78,20 +76,6 @@ impl DialectHandler for BroadcastDialect {
             drop(on_leave(handler, &view, &member.data, CloseCode::CLOSED_BY_OPERATOR, ROOM_CLOSED_BY_OPERATOR));
         }
         Some(ctx.close_members(&closed))
-    }
-
-    fn on_timer(&mut self, ctx: &mut ConnectionContext<'_>, timer: DialectTimer) {
-        match timer {
-            DialectTimer::RoomHeartbeat(key) => {
-                let Some(name) = self.room_name(key) else { return };
-                let room = self.room_view(&name, ctx.now);
-                let actions = self.handlers.get_mut(&name).on_heartbeat(&room);
-                self.apply_actions(ctx, &name, actions);
-                self.schedule_room_heartbeat(ctx, key);
-            }
-            DialectTimer::DelayedMessage(id) => messages::relay_delayed(ctx, self, id),
-            DialectTimer::RoomExpiry(_) | DialectTimer::ScheduledUpdate { .. } => {}
-        }
     }
 
     fn idle_timeout(&self, limits: &SignalingLimits, conn: ConnId) -> Option<Duration> {
@@ -123,6 +107,19 @@ impl DialectHandler for BroadcastDialect {
 }
 
 impl BroadcastDialect {
+    pub(super) fn on_timer(&mut self, ctx: &mut ConnectionContext<'_>, timer: BroadcastTimer) {
+        match timer {
+            BroadcastTimer::RoomHeartbeat(key) => {
+                let Some(name) = self.room_name(key) else { return };
+                let room = self.room_view(&name, ctx.now);
+                let actions = self.handlers.get_mut(&name).on_heartbeat(&room);
+                self.apply_actions(ctx, &name, actions);
+                self.schedule_room_heartbeat(ctx, key);
+            }
+            BroadcastTimer::DelayedMessage(id) => messages::relay_delayed(ctx, self, id),
+        }
+    }
+
     /// Adds a new connection to its room. The error is the close code and reason with which the connection is rejected.
     fn join(
         &mut self,
@@ -139,9 +136,10 @@ impl BroadcastDialect {
                 return Err((CloseCode::AUTHENTICATION_REQUIRED, "Authentication required".into()));
             }
             Some(token) => {
-                let claims = verify_token(&ctx.limits.broadcast, token.as_str(), &name, ctx.now.unix_ms());
-                Some(claims.map_err(|error| {
-                    debug!(target: "signaling", conn = ctx.conn.0, reason = error.log_reason(), "token rejected");
+                let secret = ctx.limits.broadcast.secret.as_ref();
+                let claims = verify(secret, token.as_str(), &name, ctx.now.unix_ms());
+                Some(claims.map_err(|reason| {
+                    debug!(target: "signaling", conn = ctx.conn.0, reason, "token rejected");
                     ctx.counters.closed_invalid_token += 1;
                     (CloseCode::INVALID_TOKEN, "Invalid or expired token".into())
                 })?)
@@ -193,8 +191,8 @@ impl BroadcastDialect {
 
     /// Schedules the next call of the heartbeat hook, if the room is open.
     fn schedule_room_heartbeat(&self, ctx: &mut ConnectionContext<'_>, room: RoomKey) {
-        if let (Some(_), Some(interval)) = (self.rooms.get(room), ctx.limits.heartbeat.interval) {
-            let event = TimerEvent::Dialect(Dialect::Broadcast, DialectTimer::RoomHeartbeat(room));
+        if let Some(interval) = ctx.limits.heartbeat.interval.filter(|_| self.is_open(room)) {
+            let event = TimerEvent::Broadcast(BroadcastTimer::RoomHeartbeat(room));
             ctx.timers.insert(ctx.now.monotonic + interval, event);
         }
     }
@@ -218,8 +216,8 @@ impl BroadcastDialect {
         Some((name, actions))
     }
 
-    /// Performs the actions of a room handler, and the actions that result from closing connections. If a handler requests an action on a
-    /// connection of another room, the action is ignored.
+    /// Performs the actions of a room handler, and those that result from closing connections. Actions on connections of other rooms are
+    /// ignored.
     fn apply_actions(&mut self, ctx: &mut ConnectionContext<'_>, name: &str, actions: Vec<RoomAction>) {
         let mut pending = VecDeque::from(actions);
         while let Some(action) = pending.pop_front() {
@@ -261,14 +259,4 @@ fn on_leave(
     } else {
         handler.on_leave(room, client, code.get(), reason)
     }
-}
-
-/// The claims of a token, if it is valid for this room now.
-pub(super) fn verify_token(
-    settings: &BroadcastSettings,
-    token: &str,
-    room: &str,
-    unix_ms: u64,
-) -> Result<Claims, TokenError> {
-    verify(settings.secret.as_ref().ok_or(TokenError::InvalidSignature)?, token, room, unix_ms)
 }

@@ -1,7 +1,7 @@
-//! The trait that customizes a broadcast room: hooks for joins, leaves, messages, posts and HTTP routes.
+//! The trait that customizes broadcast rooms: hooks for joins, leaves, messages, posts and HTTP routes.
 //!
-//! A handler has no socket and no clock. Each hook receives the room and the time, and returns what to relay or send. A handler serves all
-//! rooms for which the handler is registered in [`RoomHandlers`](super::RoomHandlers). Handlers live as long as the process.
+//! A handler has no socket and no clock: each hook receives the room and the time, and returns what to relay or send. It lives as long as
+//! the process, and serves all rooms for which it is registered in [`RoomHandlers`](super::RoomHandlers).
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -129,11 +129,10 @@ pub enum RoomAction {
 /// The payload of a relayed message.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RelayPayload {
-    /// In the documented envelope format, the field `content` of this JSON value is the relayed content. If there is no `content`, the
-    /// field `data` is the relayed content. If both fields are missing, the whole JSON value is the relayed content. In the Dynode envelope
-    /// format, the whole JSON value is relayed.
+    /// In the documented envelope format, the content is the field `content` of this JSON value, without it the field `data`, and without
+    /// both the whole value. In the Dynode envelope format, the whole value is relayed.
     Message(Value),
-    /// This complete JSON value is the relayed content, in the documented and in the Dynode envelope format.
+    /// The whole JSON value is the content in both envelope formats.
     Content(Value),
 }
 
@@ -165,8 +164,8 @@ pub trait RoomHandler: Send {
         true
     }
 
-    /// Maximum number of members, without control channels. `None` is no limit. If the room is full, the server closes a further client's
-    /// connection with code 1013. Control channels can join a full room.
+    /// Maximum number of members, without control channels, which can join a full room; `None` is no limit. The server closes the connection
+    /// of a further member with code 1013.
     fn max_clients(&self) -> Option<usize> {
         None
     }

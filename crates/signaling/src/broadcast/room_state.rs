@@ -10,7 +10,6 @@ use super::builtin_rooms::RoomHandlers;
 use super::room_handler::{ClientInfo, RelayPayload, RoomView};
 use crate::dialect::Dialect;
 use crate::event_sink::ConnId;
-use crate::member_log::{LoggedMember, RoomLabel};
 use crate::rooms::{MemberData, MemberInfo, Room, RoomKey, RoomMap};
 use crate::timers::TimerKey;
 use jamjam_core::address::source_network;
@@ -52,14 +51,13 @@ impl BroadcastDialect {
         self.rooms.find(name).map(Room::connections).unwrap_or_default()
     }
 
+    pub(crate) fn is_open(&self, key: RoomKey) -> bool {
+        self.rooms.get(key).is_some()
+    }
+
     pub(super) fn room_name(&self, key: RoomKey) -> Option<String> {
         self.rooms.get(key).map(|room| room.name().to_owned())
     }
-}
-
-/// The client as a member of the room `room`.
-pub(super) fn logged_member<'a>(client: &'a ClientInfo, room: &'a str) -> LoggedMember<'a> {
-    LoggedMember { dialect: Dialect::Broadcast, room: RoomLabel::Name(room), user: client.id(), conn: client.conn }
 }
 
 impl MemberData for Membership {

@@ -16,9 +16,9 @@ use crate::dialect::Dialect;
 use crate::event_sink::EventSink;
 use crate::hub::Hub;
 use crate::json::to_json;
-use crate::member_log::log_posted_message;
+use crate::member_log::log_message;
 use crate::rooms::RoomKey;
-use crate::timers::{DialectTimer, TimerEvent};
+use crate::timers::{ControlSurfaceTimer, TimerEvent};
 use jamjam_core::time::WallClock;
 
 /// Maximum lifetime of a room. This maximum prevents overflows when lifetimes are added to times.
@@ -117,10 +117,8 @@ impl Hub {
             None => self.ids.unique(|ids| ids.room_code(digits), |code| rooms.find(code).is_none()),
         };
         let lifetime = options.lifetime.unwrap_or(limits.room_lifetime).min(MAX_ROOM_LIFETIME);
-        let expiry_timer = self.timers.insert(
-            now.monotonic + lifetime,
-            TimerEvent::Dialect(Dialect::ControlSurface, DialectTimer::RoomExpiry(code.as_str().into())),
-        );
+        let expiry = ControlSurfaceTimer::RoomExpiry(code.as_str().into());
+        let expiry_timer = self.timers.insert(now.monotonic + lifetime, TimerEvent::ControlSurface(expiry));
         let created_ms = now.unix_ms();
         let expires_ms = created_ms + lifetime.as_millis() as u64;
         let max_members = options.max_members.unwrap_or(limits.max_members);
@@ -157,8 +155,7 @@ impl Hub {
         infos.collect()
     }
 
-    /// Sets a parameter in the room with `code`. Without a code, sets the parameter in all rooms. The members receive the new value.
-    /// Returns the number of receivers.
+    /// Sets a parameter in the room with `code`, or without a code in all rooms, and sends it to the members. Returns their number.
     pub fn broadcast_param(
         &mut self,
         now: WallClock,
@@ -175,7 +172,7 @@ impl Hub {
         for key in rooms {
             match store_and_broadcast(&mut ctx, &mut dialects.control_surface.rooms, key, None, name, value) {
                 Ok(added) => {
-                    log_posted_message("param", Dialect::ControlSurface, key.label(), added, name.len());
+                    log_command("param", key, added, name.len());
                     receivers += added;
                 }
                 Err(_) if code.is_some() => return Err(CommandError::TooManyParameters),
@@ -185,7 +182,7 @@ impl Hub {
         Ok(receivers)
     }
 
-    /// Removes all parameters of the room with `code`. The members receive the empty `state`. Returns the number of removed parameters.
+    /// Removes all parameters of the room with `code`, and sends the members the empty `state`. Returns the number of parameters.
     pub fn clear_parameters(
         &mut self,
         now: WallClock,
@@ -198,12 +195,12 @@ impl Hub {
         let room = rooms.get_mut(key).ok_or(CommandError::RoomNotFound)?;
         let removed = room.data.parameters.clear();
         let members = room.connections();
-        log_posted_message("clear", Dialect::ControlSurface, key.label(), members.len(), 0);
+        log_command("clear", key, members.len(), 0);
         ctx.send(&members, &ServerMessage::State { params: Vec::new() });
         Ok(removed)
     }
 
-    /// Declares the range of a parameter for all rooms. If there is a `value`, also sets the parameter. Returns the number of receivers.
+    /// Declares the range of a parameter for all rooms, and sets it if there is a `value`. Returns the number of receivers of the value.
     pub fn declare_range(
         &mut self,
         now: WallClock,
@@ -247,7 +244,7 @@ impl Hub {
             if !members.is_empty() {
                 ctx.send_update(&members, text.clone(), key.update_key(0));
             }
-            log_posted_message("visualization", Dialect::ControlSurface, key.label(), members.len(), text.len());
+            log_command("visualization", key, members.len(), text.len());
             receivers += members.len();
         }
         Ok(receivers)
@@ -261,6 +258,10 @@ impl Hub {
             None => Ok(rooms.iter().map(|room| room.key).collect()),
         }
     }
+}
+
+fn log_command(name: &str, room: RoomKey, receivers: usize, bytes: usize) {
+    log_message(name, (Dialect::ControlSurface, room.label()), None, receivers, bytes);
 }
 
 fn check_name(name: &str) -> Result<(), CommandError> {

@@ -1,8 +1,8 @@
-//! Limits guessing of room codes: wrong codes per source, and wrong codes of all sources together.
+//! Limits guessing of room codes: wrong codes per source, and of all sources together.
 //!
 //! The limit per source alone would not stop an attacker with many addresses. When the budget of all sources is used up, only addresses
-//! that joined a room before can join until the period ends. Each used-up period doubles the length of the next one. The attacker can keep
-//! new addresses out in this way, but cannot find a code.
+//! that joined a room before can join until the period ends, and each used-up period doubles the next one. So the attacker can keep new
+//! addresses out, but cannot find a code.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::IpAddr;

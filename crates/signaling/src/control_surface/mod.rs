@@ -1,8 +1,7 @@
-//! The control surface dialect (`bbx`). A program creates a room, and clients join the room by its code. The clients set parameters of the
-//! program.
+//! The control surface dialect (`bbx`): a program creates a room, and clients join it by its code and set parameters of the program.
 //!
-//! A room stays open until the program closes the room or the room's lifetime ends ([`commands`]). The server reports each action of a
-//! client to the event listeners as a [`ControlSurfaceEvent`]. Each new value is also sent to the other clients of the room.
+//! A room stays open until the program closes it or its lifetime ends ([`commands`]). The event listeners receive each action of a client
+//! as a [`ControlSurfaceEvent`], and the other clients of the room receive each new value.
 
 mod commands;
 mod guesses;
@@ -28,7 +27,7 @@ use super::json::{MessageError, to_json};
 use super::limits::{Heartbeat, SignalingLimits};
 use super::member_log::{CHANGED_ROOM, ConnectionClose, LEFT_ROOM, log_membership};
 use super::rooms::{MemberData, MemberInfo, RoomDirectory, RoomKey, RoomMap};
-use super::timers::{DialectTimer, ParameterSender, ScheduledUpdate, TimerEvent, TimerKey};
+use super::timers::{ControlSurfaceTimer, ParameterSender, ScheduledUpdate, TimerEvent, TimerKey};
 use jamjam_core::address::source_network;
 use jamjam_core::memory_budget::MemoryPermit;
 
@@ -114,26 +113,6 @@ impl DialectHandler for ControlSurfaceDialect {
         self.close_room_with_code(ctx, room, "closed by the operator")
     }
 
-    fn on_timer(&mut self, ctx: &mut ConnectionContext<'_>, timer: DialectTimer) {
-        match timer {
-            DialectTimer::RoomExpiry(code) => {
-                ctx.counters.cleanup_runs += 1;
-                self.close_room_with_code(ctx, &code, "expired");
-            }
-            DialectTimer::ScheduledUpdate { room, update } => {
-                let ScheduledUpdate { sender, name, value } = *update;
-                if let Some(room) = self.rooms.get_mut(room) {
-                    room.data.scheduled_updates -= 1;
-                }
-                if store_and_broadcast(ctx, &mut self.rooms, room, Some(sender), &name, value).is_err() {
-                    ctx.counters.parameters_rejected += 1;
-                    ctx.send(&[sender.conn], &TOO_MANY_PARAMETERS);
-                }
-            }
-            DialectTimer::RoomHeartbeat(_) | DialectTimer::DelayedMessage(_) => {}
-        }
-    }
-
     fn heartbeat(&self, limits: &SignalingLimits) -> Option<Heartbeat> {
         Some(limits.control_surface.heartbeat)
     }
@@ -146,6 +125,25 @@ pub(super) fn is_selected_by(message_type: &str, text: &str) -> bool {
 }
 
 impl ControlSurfaceDialect {
+    pub(super) fn on_timer(&mut self, ctx: &mut ConnectionContext<'_>, timer: ControlSurfaceTimer) {
+        match timer {
+            ControlSurfaceTimer::RoomExpiry(code) => {
+                ctx.counters.cleanup_runs += 1;
+                self.close_room_with_code(ctx, &code, "expired");
+            }
+            ControlSurfaceTimer::ScheduledUpdate { room, update } => {
+                let ScheduledUpdate { sender, name, value } = *update;
+                if let Some(room) = self.rooms.get_mut(room) {
+                    room.data.scheduled_updates -= 1;
+                }
+                if store_and_broadcast(ctx, &mut self.rooms, room, Some(sender), &name, value).is_err() {
+                    ctx.counters.parameters_rejected += 1;
+                    ctx.send(&[sender.conn], &TOO_MANY_PARAMETERS);
+                }
+            }
+        }
+    }
+
     /// Handles a message of `bytes` bytes.
     pub(super) fn on_message(
         &mut self,
@@ -200,8 +198,8 @@ impl ControlSurfaceDialect {
         Ok(())
     }
 
-    /// Closes a room and the connections of its members. Returns the number of members, or `None` if no room has the code. The log contains
-    /// `reason`, but the members receive no reason.
+    /// Closes a room and the connections of its members, whose number is returned; `None` if no room has the code. Only the log contains
+    /// `reason`.
     fn close_room_with_code(&mut self, ctx: &mut ConnectionContext<'_>, code: &str, reason: &str) -> Option<usize> {
         let key = self.rooms.find(code)?.key;
         let room = self.rooms.close(key)?;
@@ -281,8 +279,8 @@ fn set_param(
     if let Some(ahead) = ahead {
         room.data.scheduled_updates += 1;
         let update = Box::new(ScheduledUpdate { sender, name: name.as_ref().to_owned(), value: *value });
-        let timer = DialectTimer::ScheduledUpdate { room: key, update };
-        ctx.timers.insert(ctx.now.monotonic + ahead, TimerEvent::Dialect(Dialect::ControlSurface, timer));
+        let timer = ControlSurfaceTimer::ScheduledUpdate { room: key, update };
+        ctx.timers.insert(ctx.now.monotonic + ahead, TimerEvent::ControlSurface(timer));
     }
     emit_event(ctx, dialect, ControlSurfaceEventKind::Param, name, Some(*value), *at);
     if ahead.is_none() {
@@ -432,8 +430,8 @@ impl ParameterValues {
         Ok(index)
     }
 
-    /// Removes all parameters and the shares of all addresses. Returns the number of parameters. A new parameter may have
-    /// the index of a removed one. Its first update then also replaces a queued update of the removed parameter.
+    /// Removes all parameters, whose number is returned, and the shares of all addresses. The first update of a new parameter replaces a
+    /// queued update of the removed one that had the same index.
     pub(super) fn clear(&mut self) -> usize {
         self.cached_state = None;
         self.created_by.clear();

@@ -10,7 +10,9 @@ use crate::dialect::Dialect;
 use crate::event_sink::ConnId;
 use crate::json::{MessageError, to_json};
 use crate::member_log::CHANGED_ROOM;
-use crate::rooms::{IdGenerator, MemberData, MemberInfo, Room, RoomIter, RoomKey, RoomMap};
+use crate::rooms::{
+    INVITE_CODE_LEN, IdGenerator, LONG_INVITE_CODE_LEN, MemberData, MemberInfo, Room, RoomIter, RoomKey, RoomMap,
+};
 use jamjam_core::link::parse_link_key;
 use jamjam_core::rate_limit::WindowLimiter;
 use jamjam_core::sanitize::truncate_bytes;
@@ -28,24 +30,30 @@ const MAX_PASSWORD_BYTES: usize = 256;
 pub(super) const PEER_MESSAGE: &str = "peer_message";
 
 /// Rooms with their passwords. The names of a room are its id and the invite codes for older and for newer clients.
-pub(super) type JamjamRooms = RoomMap<Option<String>, Peer>;
+pub(super) type JamjamRooms = RoomMap<Option<String>, JamjamMember>;
 
-type JamjamRoom = Room<Option<String>, Peer>;
+type JamjamRoom = Room<Option<String>, JamjamMember>;
+
+/// A member: what newer clients see of it, and whether it is a newer client itself.
+pub(super) struct JamjamMember {
+    pub(super) peer: Peer,
+    pub(super) is_newer: bool,
+}
 
 /// Which of the names of a room is the invite code for clients of one generation.
 fn invite_code_index(is_newer: bool) -> usize {
     if is_newer { 2 } else { 1 }
 }
 
-impl MemberData for Peer {
+impl MemberData for JamjamMember {
     const DIALECT: Dialect = Dialect::Jamjam;
 
     fn info(&self) -> MemberInfo<'_> {
-        MemberInfo { id: &self.id, name: Some(&self.name), is_control_channel: false }
+        MemberInfo { id: &self.peer.id, name: Some(&self.peer.name), is_control_channel: false }
     }
 
     fn user(&self) -> &str {
-        &self.name
+        &self.peer.name
     }
 }
 
@@ -56,8 +64,8 @@ pub(super) fn leave_room(
     keep: Option<RoomKey>,
     reason: &str,
 ) {
-    if let Some((peer, others)) = rooms.leave(ctx.conn, keep, reason) {
-        ctx.send(&others, &ServerMessage::PeerLeft { peer_id: peer.id });
+    if let Some((left, others)) = rooms.leave(ctx.conn, keep, reason) {
+        ctx.send(&others, &ServerMessage::PeerLeft { peer_id: left.peer.id });
     }
 }
 
@@ -65,7 +73,7 @@ pub(super) fn create_room(
     ctx: &mut ConnectionContext<'_>,
     rooms: &mut JamjamRooms,
     (name, password): (String, Option<String>),
-    peer: Peer,
+    member: JamjamMember,
 ) -> Result<(), MessageError> {
     if rooms.rooms_created_by(ctx.source) >= ctx.limits.max_rooms_per_address {
         ctx.count_limited();
@@ -76,13 +84,13 @@ pub(super) fn create_room(
     }
     leave_room(ctx, rooms, None, CHANGED_ROOM);
     let names: [fn(&mut IdGenerator) -> String; 3] =
-        [IdGenerator::room_id, IdGenerator::invite_code, IdGenerator::long_invite_code];
+        [IdGenerator::room_id, |ids| ids.invite_code(INVITE_CODE_LEN), |ids| ids.invite_code(LONG_INVITE_CODE_LEN)];
     let names = names.map(|generate| ctx.ids.unique(generate, |name| rooms.find(name).is_none()));
-    let (room_id, invite_code) = (names[0].clone(), names[invite_code_index(ctx.is_newer(ctx.conn))].clone());
-    ctx.reply(&ServerMessage::RoomCreated { room_id, peer_id: peer.id.clone(), invite_code });
+    let (room_id, invite_code) = (names[0].clone(), names[invite_code_index(member.is_newer)].clone());
+    ctx.reply(&ServerMessage::RoomCreated { room_id, peer_id: member.peer.id.clone(), invite_code });
     let name = truncate_bytes(name, MAX_NAME_BYTES);
     let key = rooms.create(names.into(), Some(name), Some(ctx.source), ctx.now.unix_ms(), password);
-    rooms.join(key, ctx.conn, peer);
+    rooms.join(key, ctx.conn, member);
     Ok(())
 }
 
@@ -92,7 +100,7 @@ pub(super) fn join_room(
     (rooms, wrong_passwords): (&mut JamjamRooms, &mut WindowLimiter),
     name: &str,
     password: Option<&str>,
-    peer: Peer,
+    member: JamjamMember,
 ) -> Result<usize, MessageError> {
     // Room ids and the two kinds of invite codes have different lengths, so `name` cannot match several.
     let Some(room) = rooms.find(name) else { return reject(ctx, "Room not found") };
@@ -125,11 +133,10 @@ pub(super) fn join_room(
     leave_room(ctx, rooms, Some(key), CHANGED_ROOM);
     let mut receivers = 0;
     if let Some(room) = rooms.get(key) {
-        let is_newer = ctx.is_newer(ctx.conn);
-        let peers = room.members.iter().map(|member| member.data.clone());
-        let peers = if is_newer { peers.collect() } else { peers.map(Peer::for_older_clients).collect() };
-        let others = room.connections();
-        receivers = others.len();
+        let JamjamMember { peer, is_newer } = &member;
+        let peers = room.members.iter().map(|member| member.data.peer.clone());
+        let peers = if *is_newer { peers.collect() } else { peers.map(Peer::for_older_clients).collect() };
+        receivers = room.members.len();
         let joined = ServerMessage::RoomJoined {
             room_id: room.name().to_owned(),
             peer_id: peer.id.clone(),
@@ -137,11 +144,11 @@ pub(super) fn join_room(
             peers,
         };
         ctx.reply_requested(to_json(&joined));
-        for (others, peer) in by_generation(ctx, others, &peer) {
+        for (others, peer) in by_generation(room, ctx.conn, peer) {
             ctx.send_requested(&others, to_json(&ServerMessage::PeerJoined { peer }));
         }
     }
-    rooms.join(key, ctx.conn, peer);
+    rooms.join(key, ctx.conn, member);
     Ok(receivers)
 }
 
@@ -150,7 +157,7 @@ pub(super) fn list_rooms(ctx: &mut ConnectionContext<'_>, rooms: &mut JamjamRoom
         ctx.count_limited();
         return reject(ctx, "Too many requests");
     }
-    let (is_newer, test_room_prefix) = (ctx.is_newer(ctx.conn), ctx.limits.test_room_prefix.as_deref());
+    let (is_newer, test_room_prefix) = (ctx.is_newer(), ctx.limits.test_room_prefix.as_deref());
     let info = |room: &JamjamRoom| {
         let name = room.display_name.clone().unwrap_or_default();
         let is_test_room = test_room_prefix.is_some_and(|prefix| name.starts_with(prefix));
@@ -169,14 +176,13 @@ pub(super) fn list_rooms(ctx: &mut ConnectionContext<'_>, rooms: &mut JamjamRoom
     Ok(())
 }
 
-/// `members` by generation, each with what it sees of `peer`.
-pub(super) fn by_generation(
-    ctx: &ConnectionContext<'_>,
-    members: Vec<ConnId>,
-    peer: &Peer,
-) -> [(Vec<ConnId>, Peer); 2] {
-    let (newer, older) = members.into_iter().partition(|conn| ctx.is_newer(*conn));
-    [(newer, peer.clone()), (older, peer.clone().for_older_clients())]
+/// The members other than `conn` by generation, each with what it sees of `peer`.
+pub(super) fn by_generation(room: &JamjamRoom, conn: ConnId, peer: &Peer) -> [(Vec<ConnId>, Peer); 2] {
+    let others = |is_newer| {
+        let of_generation = room.members.iter().filter(|member| member.data.is_newer == is_newer);
+        of_generation.map(|member| member.conn).filter(|other| *other != conn).collect()
+    };
+    [(others(true), peer.clone()), (others(false), peer.clone().for_older_clients())]
 }
 
 pub(super) fn reject<T>(ctx: &mut ConnectionContext<'_>, reason: &'static str) -> Result<T, MessageError> {
@@ -186,17 +192,17 @@ pub(super) fn reject<T>(ctx: &mut ConnectionContext<'_>, reason: &'static str) -
 }
 
 /// A new member, unless its link key is invalid.
-pub(super) fn new_peer(
+pub(super) fn new_member(
     ctx: &mut ConnectionContext<'_>,
     name: String,
     link_key: Option<String>,
     features: &[String],
-) -> Result<Peer, MessageError> {
+) -> Result<JamjamMember, MessageError> {
     if link_key.as_deref().is_some_and(|key| parse_link_key(key).is_none()) {
         return reject(ctx, "Invalid link key");
     }
     let known = features.iter().find(|feature| *feature == PEER_MESSAGE);
-    Ok(Peer {
+    let peer = Peer {
         id: ctx.ids.uuid(),
         name: truncate_bytes(name, MAX_NAME_BYTES),
         candidates: Vec::new(),
@@ -205,5 +211,6 @@ pub(super) fn new_peer(
         joined_at: Some(ctx.now.unix_ms() / 1_000),
         features: known.cloned().into_iter().collect(),
         link_key,
-    })
+    };
+    Ok(JamjamMember { peer, is_newer: ctx.is_newer() })
 }

@@ -1,7 +1,7 @@
 //! Messages of the jamjam dialect: JSON with the variant in `type` and its fields in `data`.
 //!
-//! Clients of both generations share these types. Fields for newer clients are optional. The server sends such a field only to connections
-//! on [`NEWER_PATH`](crate::NEWER_PATH).
+//! Both generations of clients share these types. The server sends the optional fields for newer clients only to connections on
+//! [`NEWER_PATH`](crate::NEWER_PATH).
 
 use std::net::SocketAddr;
 

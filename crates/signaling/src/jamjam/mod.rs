@@ -1,8 +1,8 @@
-//! The dialect of the jamjam app. Clients create, list and join rooms, and exchange addresses and chat messages.
+//! The dialect of the jamjam app: clients create, list and join rooms, and exchange addresses and chat messages.
 //!
-//! Two generations of clients meet in the same rooms. Newer clients connect to [`NEWER_PATH`](super::route::NEWER_PATH). They receive invite
-//! codes of nine characters and more fields. A newer client disconnects if it cannot read a message. Therefore, everything is checked before
-//! it is sent to other members. Unreadable messages are ignored.
+//! Two generations of clients meet in the same rooms. Newer ones connect to [`NEWER_PATH`](super::route::NEWER_PATH) and receive invite
+//! codes of nine characters and more fields. As they disconnect on a message that they cannot read, everything is checked before it is sent
+//! to other members.
 
 mod membership;
 mod messages;
@@ -21,7 +21,8 @@ use super::rooms::{Member, RoomDirectory};
 use jamjam_core::rate_limit::{WindowLimit, WindowLimiter};
 
 use membership::{
-    JamjamRooms, PEER_MESSAGE, by_generation, create_room, join_room, leave_room, list_rooms, new_peer, reject,
+    JamjamMember, JamjamRooms, PEER_MESSAGE, by_generation, create_room, join_room, leave_room, list_rooms, new_member,
+    reject,
 };
 
 pub(super) use membership::MAX_NAME_BYTES;
@@ -74,8 +75,8 @@ impl DialectHandler for JamjamDialect {
         self.rooms.close(key).map(|room| ctx.close_members(&room))
     }
 
-    /// jamjam clients answer a ping only when they next read from the socket. Therefore, a missing pong closes no connection. The pings keep
-    /// silent connections open in proxies.
+    /// The pings keep silent connections open in proxies. A missing pong closes no connection, because jamjam clients answer a ping only when
+    /// they next read from the socket.
     fn heartbeat(&self, limits: &SignalingLimits) -> Option<Heartbeat> {
         Some(Heartbeat { timeout: Duration::MAX, ..limits.heartbeat })
     }
@@ -122,13 +123,13 @@ impl JamjamDialect {
         };
         match message {
             ClientMessage::CreateRoom { room_name, password, peer_name, link_key, features, .. } => {
-                let peer = new_peer(ctx, peer_name, link_key, &features)?;
-                create_room(ctx, rooms, (room_name, password), peer)?;
+                let member = new_member(ctx, peer_name, link_key, &features)?;
+                create_room(ctx, rooms, (room_name, password), member)?;
                 rooms.log_message("CreateRoom", ctx.conn, 0, bytes);
             }
             ClientMessage::JoinRoom { room_id, password, peer_name, link_key, features, .. } => {
-                let peer = new_peer(ctx, peer_name, link_key, &features)?;
-                let others = join_room(ctx, (rooms, wrong_passwords), &room_id, password.as_deref(), peer)?;
+                let member = new_member(ctx, peer_name, link_key, &features)?;
+                let others = join_room(ctx, (rooms, wrong_passwords), &room_id, password.as_deref(), member)?;
                 rooms.log_message("JoinRoom", ctx.conn, others, bytes);
             }
             ClientMessage::LeaveRoom => {
@@ -144,23 +145,25 @@ impl JamjamDialect {
                 if addresses.chain(&public_addr).chain(&local_addr).any(|address| address.port() == 0) {
                     return Err(MessageError::ignored("port 0 in an address"));
                 }
-                let (peer, others) = rooms.member_mut(ctx.conn).ok_or(MessageError::NOT_IN_ROOM)?;
+                let peer = &mut rooms.member_mut(ctx.conn).ok_or(MessageError::NOT_IN_ROOM)?.peer;
                 if !candidates.is_empty() {
                     peer.candidates = candidates;
                 }
                 (peer.public_addr, peer.local_addr) = (public_addr, local_addr);
-                let receivers = others.len();
-                for (others, peer) in by_generation(ctx, others, peer) {
+                let (member, room) = rooms.member(ctx.conn).ok_or(MessageError::NOT_IN_ROOM)?;
+                for (others, peer) in by_generation(room, ctx.conn, &member.data.peer) {
                     ctx.send(&others, &ServerMessage::PeerUpdated { peer });
                 }
-                rooms.log_message("UpdatePeerInfo", ctx.conn, receivers, bytes);
+                rooms.log_message("UpdatePeerInfo", ctx.conn, room.members.len() - 1, bytes);
             }
             ClientMessage::ListRooms => return list_rooms(ctx, rooms),
             ClientMessage::ChatMessage(mut chat) => {
-                let (peer, mut receivers) = rooms.member_mut(ctx.conn).ok_or(MessageError::NOT_IN_ROOM)?;
+                let (Member { data: JamjamMember { peer, is_newer }, .. }, room) =
+                    rooms.member(ctx.conn).ok_or(MessageError::NOT_IN_ROOM)?;
                 (chat.sender_id, chat.sender_name) = (peer.id.clone(), peer.name.clone());
                 // Older clients show their own message without waiting for it.
-                receivers.extend(Some(ctx.conn).filter(|conn| ctx.is_newer(*conn)));
+                let mut receivers = room.others(ctx.conn);
+                receivers.extend(is_newer.then_some(ctx.conn));
                 ctx.send(&receivers, &ServerMessage::ChatMessage(chat));
                 rooms.log_message("ChatMessage", ctx.conn, receivers.len(), bytes);
             }
@@ -189,20 +192,19 @@ fn has_overlong_candidate(text: &str) -> bool {
     })
 }
 
-/// Sends a message to the members that it is for. Returns their number. Without any, the message is dropped.
+/// Sends a message to the members that it is for, if any, and returns their number.
 fn send_peer_message(
     ctx: &mut ConnectionContext<'_>,
     rooms: &JamjamRooms,
     message: PeerMessage,
 ) -> Result<usize, MessageError> {
     let (sender, room) = rooms.member(ctx.conn).ok_or(MessageError::NOT_IN_ROOM)?;
-    let is_receiver = |member: &&Member<Peer>| {
-        message.to.as_ref().is_none_or(|to| *to == member.data.id)
-            && member.data.features.iter().any(|feature| feature == PEER_MESSAGE)
-            && ctx.is_newer(member.conn)
+    let is_receiver = |Member { data: JamjamMember { peer, is_newer }, .. }: &&Member<_>| {
+        let is_supported = *is_newer && peer.features.iter().any(|feature| feature == PEER_MESSAGE);
+        is_supported && message.to.as_ref().is_none_or(|to| *to == peer.id)
     };
     let receivers: Vec<ConnId> = room.members.iter().filter(is_receiver).map(|member| member.conn).collect();
-    let [from, from_name] = [&sender.data.id, &sender.data.name].map(|text| Some(text.clone()));
+    let [from, from_name] = [&sender.data.peer.id, &sender.data.peer.name].map(|text| Some(text.clone()));
     ctx.send(&receivers, &ServerMessage::PeerMessage(PeerMessage { from, from_name, ..message }));
     Ok(receivers.len())
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
@@ -10,7 +11,7 @@ use crate::dialect::Dialect;
 use crate::json::to_value;
 
 /// A kind of connection.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize)]
 pub struct ChannelDoc {
     /// The id in the document, for example `broadcast-chat`.
     pub id: &'static str,
@@ -25,17 +26,25 @@ pub struct ChannelDoc {
     /// The parameters in the path: an object of `AsyncAPI` parameters.
     pub path_parameters: Value,
     /// The parameters in the query: a JSON schema.
+    #[serde(skip)]
     pub query: Value,
-    /// Messages that clients send.
+    /// Messages that clients send. The files list only those that no type parses.
+    #[serde(default)]
     pub client_messages: Vec<MessageDoc>,
     /// Messages that the server sends.
+    #[serde(skip)]
     pub server_messages: Vec<MessageDoc>,
     /// The codes with which the server closes connections.
+    #[serde(skip)]
     pub closes: Vec<CloseDoc>,
+    #[serde(default)]
+    pub(super) client_examples: Vec<Value>,
+    /// At least one for each message that the server sends on the channel.
+    pub(super) server_examples: Vec<Value>,
 }
 
 /// A message.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize)]
 pub struct MessageDoc {
     /// The `type` of the message, or a placeholder if the type depends on the room.
     pub name: String,
@@ -48,7 +57,7 @@ pub struct MessageDoc {
 }
 
 /// A code with which the server closes connections.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Deserialize)]
 pub struct CloseDoc {
     /// The code. 1006 stands for a lost connection without a close frame.
     pub code: CloseCode,
@@ -56,71 +65,6 @@ pub struct CloseDoc {
     pub reason: &'static str,
     /// The cause.
     pub cause: &'static str,
-}
-
-/// Closes that every dialect has, except for the closes by `DialectHandler::shutdown_close_frame`.
-pub(super) const COMMON_CLOSES: [CloseDoc; 10] = [
-    close(CloseCode::ORIGIN_NOT_ALLOWED, "Origin not allowed", "The page's origin is not in --origin"),
-    close(
-        CloseCode::POLICY_VIOLATION,
-        "Rate limit exceeded",
-        "More messages or control frames than --rate-limit-messages",
-    ),
-    close(
-        CloseCode::POLICY_VIOLATION,
-        "Disconnected by the operator",
-        "The operator disconnected the client on the console",
-    ),
-    close(CloseCode::POLICY_VIOLATION, "Room closed by the operator", "The operator closed the room on the console"),
-    close(CloseCode::TRY_AGAIN_LATER, "the client reads too slowly", "The send queue of the client was full"),
-    close(
-        CloseCode::TRY_AGAIN_LATER,
-        "the server has too little memory for the data of this client",
-        "The memory budget of the server was used up",
-    ),
-    close(CloseCode::MESSAGE_TOO_BIG, "", "A message was longer than the server accepts"),
-    close(CloseCode::INVALID_PAYLOAD, "", "A text message was not UTF-8"),
-    close(CloseCode::PROTOCOL_ERROR, "", "The client violated the WebSocket protocol"),
-    close(
-        CloseCode::ABNORMAL_CLOSURE,
-        "",
-        "No close frame: the connection was lost, or the client did not answer a ping",
-    ),
-];
-
-/// The closes of connections whose first message selects the dialect.
-pub(super) const UNDECIDED_CLOSES: [CloseDoc; 2] = [
-    close(
-        CloseCode::TRY_AGAIN_LATER,
-        "Too many connections have not selected a dialect",
-        "Too many connections have sent no message yet; the oldest of them is closed",
-    ),
-    close(
-        CloseCode::POLICY_VIOLATION,
-        "y-webrtc clients are not supported",
-        "The first message is one of y-webrtc or PeerJS, which this server does not support",
-    ),
-];
-
-/// Closes of several dialects. All but broadcast close with this code at shutdown.
-pub(super) const SHUTDOWN: CloseDoc = close(CloseCode::GOING_AWAY, "", "The server is shutting down");
-pub(super) const AUTHENTICATION_REQUIRED: CloseDoc = close(
-    CloseCode::AUTHENTICATION_REQUIRED,
-    "Authentication required",
-    "Neither the URL nor the header `Authorization` contains a token",
-);
-pub(super) const TOO_MANY_ROOMS: CloseDoc =
-    close(CloseCode::TRY_AGAIN_LATER, "Too many rooms", "This address has created the maximum number of rooms");
-pub(super) const TOO_MANY_REQUESTS: CloseDoc =
-    close(CloseCode::TRY_AGAIN_LATER, "Too many requests", "Joins and lists have sent too many bytes for this address");
-
-/// The query of a channel without parameters.
-pub(super) fn no_query() -> Value {
-    json!({"type": "object", "required": [], "properties": {}})
-}
-
-pub(super) const fn close(code: CloseCode, reason: &'static str, cause: &'static str) -> CloseDoc {
-    CloseDoc { code, reason, cause }
 }
 
 /// Collects the schemas that messages refer to.
@@ -138,16 +82,23 @@ impl Schemas {
         to_value(&T::schema())
     }
 
+    /// Adds the messages of the types `C` from clients and `S` from the server to these channels.
+    pub(super) fn add<C: ToSchema, S: ToSchema>(&mut self, channels: &mut [ChannelDoc]) {
+        for channel in channels {
+            channel.client_messages = self.messages::<C>(&channel.client_examples);
+            channel.server_messages = self.messages::<S>(&channel.server_examples);
+        }
+    }
+
     /// One message per variant of an enum whose variants have the name of the message in `type`. Each example belongs to the message of its
     /// type.
-    pub(super) fn messages<T: ToSchema>(&mut self, examples: &Value) -> Vec<MessageDoc> {
-        let examples = examples.as_array().into_iter().flatten();
+    pub(super) fn messages<T: ToSchema>(&mut self, examples: &[Value]) -> Vec<MessageDoc> {
         let mut schema = self.of::<T>();
         let Some(Value::Array(variants)) = schema.get_mut("oneOf").map(Value::take) else { return Vec::new() };
         let document = |variant: Value| {
             let schema = merge_all_of(variant);
             let name = schema["properties"]["type"]["enum"][0].as_str().unwrap_or_default().to_owned();
-            let examples = examples.clone().filter(|example| example["type"] == *name).cloned().collect();
+            let examples = examples.iter().filter(|example| example["type"] == *name).cloned().collect();
             message(&name, schema, examples)
         };
         variants.into_iter().map(document).collect()

@@ -5,7 +5,7 @@ mod snapshots;
 
 use std::time::Duration;
 
-use jamjam_signaling::{ConnId, CreateRoomOptions, Heartbeat, NewConnection, Route, SignalingLimits, UNDECIDED};
+use jamjam_signaling::{ConnId, CreateRoomOptions, Heartbeat, NewConnection, Route, SignalingLimits};
 use serde_json::{Value, json};
 use test_support::logged::logged;
 
@@ -24,24 +24,6 @@ fn error(message: &str) -> Value {
 }
 
 const WEBRTC: &str = "/?roomId=r&userId=u&userName=n";
-
-#[test]
-fn failed_control_surface_joins_are_logged_and_counted() {
-    let mut hub = hub();
-    let options = CreateRoomOptions { code: Some("4711".to_owned()), max_members: Some(1), lifetime: None };
-    hub.hub.create_room(ms(0), options).expect("a room");
-    for (conn, code, reason) in [(1, "4711", ""), (2, "4712", "no room has this code"), (3, "4711", "the room is full")]
-    {
-        hub.connect(conn);
-        let before = hub.counts().requests_rejected;
-        let lines = logged(|| hub.send(conn, 1, &json!({"type": "join", "room_code": code})));
-        let warned = lines.iter().find_map(|line| line.strip_prefix("WARN "));
-        let rejected = format!("message rejected conn={conn} source={SOURCE} reason={reason}");
-        assert_eq!(warned, (!reason.is_empty()).then_some(&*rejected));
-        assert_eq!(hub.counts().requests_rejected - before, u64::from(!reason.is_empty()));
-    }
-    assert_eq!(hub.counts().messages_ignored, 0);
-}
 
 #[test]
 fn message_rate_limit_closes_the_connection_and_leaves_the_room() {
@@ -106,15 +88,16 @@ fn wrong_passwords_are_limited_per_address_even_over_many_connections() {
     assert_eq!(hub.counts().requests_rejected, 3);
 }
 
-/// The expected byte counts are the lengths of the literals.
+/// The expected byte counts are the lengths of the literals. The fourth message is too long, and the last one is binary.
 #[test]
 fn messages_are_counted_for_the_dialect_of_the_connection() {
-    let mut hub = hub();
+    let mut hub = TestHub::new(SignalingLimits { max_message_bytes: 100, ..SignalingLimits::default() });
+    let long = json!({"type": "ListRooms", "x": "x".repeat(100)}).to_string();
     hub.connect(1);
     hub.connect_to(2, WEBRTC);
     let joined = hub.last(2)["participants"][0]["joinedAt"].to_string();
-    for (conn, text) in [(1, "?"), (1, r#"{"type":"ListRooms"}"#), (2, r#"{"type":"ping"}"#), (2, r#"{"type":"sing"}"#)]
-    {
+    let [list, ping, sing] = ["ListRooms", "ping", "sing"].map(|name| format!(r#"{{"type":"{name}"}}"#));
+    for (conn, text) in [(1, "?"), (1, &*list), (2, &*ping), (1, &*long), (2, &*sing)] {
         hub.text(conn, 0, text);
     }
     hub.hub.on_binary(ms(0), ConnId(2), &mut hub.sink);
@@ -126,26 +109,11 @@ fn messages_are_counted_for_the_dialect_of_the_connection() {
     };
     assert_eq!(counted("undecided"), ((1, 1, 1, 1), (0, 0)));
     let listed = r#"{"type":"RoomList","data":{"rooms":[]}}"#.len() as u64;
-    assert_eq!(counted("jamjam"), ((0, 1, 20, 0), (1, listed)));
+    assert_eq!(counted("jamjam"), ((0, 2, 20 + 127, 1), (1, listed)));
     let welcome = r#"{"type":"welcome","roomId":"r","userId":"u","participants":[{"id":"u","name":"n","joinedAt":}]}"#;
     let sent = (welcome.len() + joined.len() + r#"{"type":"pong"}"#.len()) as u64;
     assert_eq!(counted("webrtc"), ((1, 3, 30, 2), (2, sent)));
     assert_eq!(counted("bbx"), ((0, 0, 0, 0), (0, 0)));
-}
-
-#[test]
-fn undecided_limit_closes_the_oldest_connection() {
-    let mut hub = TestHub::new(SignalingLimits { max_undecided: 2, ..SignalingLimits::default() });
-    (1..=2).for_each(|conn| hub.connect(conn));
-    hub.send(1, 0, &list());
-    (3..=4).for_each(|conn| hub.connect(conn));
-    // The dialect of connection 1 is decided. Of the others, connection 2 is the oldest.
-    assert_eq!(hub.closed(), [(2, 1013)]);
-    let (dialect, undecided) = hub.hub.counters_by_dialect()[0];
-    assert_eq!((dialect, undecided.connections), (UNDECIDED, 2));
-    assert_eq!((hub.counts().connections, hub.counts().closed_undecided_limit), (3, 1));
-    hub.send(2, 0, &create(None));
-    assert_eq!(hub.counts().rooms, 0);
 }
 
 #[test]
@@ -161,46 +129,40 @@ fn undecided_connections_per_address_are_limited_except_loopback() {
     hub.hub.on_connect(ms(0), ConnId(7), forwarded, &mut hub.sink);
     (8..18).for_each(|conn| hub.connect_from(conn, "127.0.0.1", 0, "/"));
     // Connection 2 is the oldest of the three from one /64.
-    assert_eq!(hub.closed(), [(2, 1013), (5, 1013)]);
+    assert_eq!((hub.closed(), hub.counts().closed_undecided_limit), (vec![(2, 1013), (5, 1013)], 2));
 }
 
 #[test]
-fn rooms_per_address_are_limited_and_a_closed_room_frees_a_slot() {
-    let mut hub = TestHub::new(SignalingLimits { max_rooms_per_address: 2, ..SignalingLimits::default() });
-    for conn in 1..=3 {
-        hub.connect(conn);
-        hub.send(conn, 0, &create(None));
-    }
-    assert_eq!(hub.last(3), error("Too many rooms"));
-    assert_eq!((hub.counts().rooms, hub.counts().requests_rejected), (2, 1));
-    hub.disconnect(1);
-    hub.send(3, 0, &create(None));
-    assert_eq!((hub.counts().rooms, hub.last(3)["type"].as_str()), (2, Some("RoomCreated")));
+fn room_above_the_limit_of_an_address_is_rejected() {
+    let mut hub = TestHub::new(SignalingLimits { max_rooms_per_address: 0, ..SignalingLimits::default() });
+    hub.connect(1);
+    hub.send(1, 0, &create(None));
+    assert_eq!((hub.last(1), hub.counts().requests_rejected), (error("Too many rooms"), 1));
 }
 
 #[test]
 fn rejected_messages_are_logged_once_a_second_per_connection() {
     let mut hub = hub();
+    let options = CreateRoomOptions { code: Some("4711".to_owned()), max_members: Some(0), lifetime: None };
+    hub.hub.create_room(ms(0), options).expect("a room");
     let lines = logged(|| {
-        (1..=2).for_each(|conn| hub.connect(conn));
+        (1..=4).for_each(|conn| hub.connect(conn));
         for at in [0, 999, 1_000, 1_001] {
             hub.send(1, at, &join(&json!("nowhere"), Some("secret")));
             hub.send(2, at, &json!({"type": "\u{1b}[2J"}));
+            hub.send(3, at, &json!({"type": "join", "room_code": "4711"}));
+            hub.send(4, at, &json!({"type": "join", "room_code": "4712"}));
         }
     });
-    let rejected = "WARN message rejected conn=1 source=192.0.2.1 reason=Room not found";
-    let ignored = "WARN message ignored conn=2 source=192.0.2.1 reason=unknown message type";
-    assert_eq!(lines[2..], [rejected, ignored, rejected, ignored]);
-    assert_eq!((hub.counts().messages_ignored, hub.counts().requests_rejected), (4, 0));
-}
-
-#[test]
-fn oversized_and_binary_messages_are_ignored_and_counted() {
-    let mut hub = TestHub::new(SignalingLimits { max_message_bytes: 100, ..SignalingLimits::default() });
-    hub.connect(1);
-    hub.send(1, 0, &json!({"type": "ListRooms", "x": "x".repeat(100)}));
-    hub.hub.on_binary(ms(0), ConnId(1), &mut hub.sink);
-    assert_eq!((hub.counts().messages_ignored, hub.counts().messages_received, hub.received(1).len()), (2, 2, 0));
+    let warnings = [
+        "rejected conn=1 source=192.0.2.1 reason=Room not found",
+        "ignored conn=2 source=192.0.2.1 reason=unknown message type",
+        "rejected conn=3 source=192.0.2.1 reason=the room is full",
+        "rejected conn=4 source=192.0.2.1 reason=no room has this code",
+    ];
+    let warnings = warnings.map(|warning| format!("WARN message {warning}"));
+    assert_eq!(lines[4..], [&warnings[..], &warnings].concat());
+    assert_eq!((hub.counts().messages_ignored, hub.counts().requests_rejected), (4, 8));
 }
 
 #[test]
@@ -254,6 +216,9 @@ fn joins_are_limited_by_the_bytes_that_they_send_to_all_members() {
     let room = hub.last(201)["data"]["room_id"].clone();
     hub.send(202, 7_000, &join(&room, None));
     assert_eq!(hub.last(202), error("Too many requests"));
+    // The room has its maximum of 100 members.
+    hub.connect_from(203, "192.0.2.3", 7_000, "/?roomId=r&userId=u&userName=n");
+    assert_eq!(hub.sink.closed.last(), Some(&(203, 1_013, "Room is full".to_owned())));
 }
 
 #[test]

@@ -9,7 +9,6 @@ mod device;
 mod echo_participant;
 mod hub;
 mod message_docs;
-mod newer_clients;
 mod room_client;
 mod simulation;
 mod test_hub;

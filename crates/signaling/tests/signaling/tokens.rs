@@ -1,6 +1,6 @@
 //! Tokens of broadcast rooms and WebRTC rooms. The signed texts were made independently, with Python's `hmac` and `base64`.
 
-use jamjam_signaling::token::{Audience, Claims, Secret, TokenError, sign, verify, verify_webrtc};
+use jamjam_signaling::token::{Audience, Claims, Secret, sign, verify, verify_webrtc};
 use proptest::prelude::*;
 use serde_json::{Map, json};
 
@@ -17,8 +17,8 @@ fn secret() -> Secret {
     Secret::new("test-secret")
 }
 
-fn verified(token: &str) -> Result<Claims, TokenError> {
-    verify(&secret(), token, "radio", NOW)
+fn verified(token: &str) -> Result<Claims, &'static str> {
+    verify(Some(&secret()), token, "radio", NOW)
 }
 
 #[test]
@@ -46,20 +46,20 @@ fn foreign_token_yields_client_room_and_expiry() {
     // expires.
     let free =
         "IHsicm9vbSIgOiAiw6QvYiIsICJ4IjoxLAoiY2xpZW50SWQiOiJjIDIifSA.IkA1fdVs1m64pw1U1xyOYwx1xZgRhb1aD8iHHEThhgg";
-    let claims = verify(&secret(), free, "ä/b", u64::MAX).unwrap();
+    let claims = verify(Some(&secret()), free, "ä/b", u64::MAX).unwrap();
     assert_eq!((claims.client_id.as_str(), claims.expires_at), ("c 2", None));
 }
 
 #[test]
 fn expired_token_and_wrong_room_are_rejected() {
-    assert!(verify(&secret(), TOKEN, "radio", END - 1).is_ok());
-    assert_eq!(verify(&secret(), TOKEN, "radio", END), Err(TokenError::Expired));
+    assert!(verify(Some(&secret()), TOKEN, "radio", END - 1).is_ok());
+    assert_eq!(verify(Some(&secret()), TOKEN, "radio", END), Err("expired token"));
     for room in ["", "Radio", "radio ", "chat", "radio/remotecontrol"] {
-        assert_eq!(verify(&secret(), TOKEN, room, NOW), Err(TokenError::WrongRoom));
+        assert_eq!(verify(Some(&secret()), TOKEN, room, NOW), Err("token for another room"));
     }
     // The expiry is checked before the room. `expiresAt` is 1700000000000.
     let expired = "eyJjbGllbnRJZCI6ImMxIiwicm9vbSI6InJhZGlvIiwiZXhwaXJlc0F0IjoxNzAwMDAwMDAwMDAwfQ.P-kKD0FBrm7qIKbJuO4EbXNXClyWWPU8zvkuFrhZItE";
-    assert_eq!(verify(&secret(), expired, "chat", NOW), Err(TokenError::Expired));
+    assert_eq!(verify(Some(&secret()), expired, "chat", NOW), Err("expired token"));
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn signed_invalid_payload_is_rejected() {
         "WzFd.mJ3wZP_seFiIG2QS3L-grhEUpkMHpKvydIjjSykbic0",
         "eyJjbGllbnRJZCI6ImMxIiwicm9vbSI6InJhZGlvIiwiZXhwaXJlc0F0Ijoic29vbiJ9.4_w9w1X4V-cPx-xgczpcb1uhT2tQhfbbmkpsjhbSvGI",
     ] {
-        assert_eq!(verified(token), Err(TokenError::InvalidPayload), "{token}");
+        assert_eq!(verified(token), Err("invalid token payload"), "{token}");
     }
 }
 
@@ -80,18 +80,22 @@ fn malformed_token_is_rejected() {
         assert!(verified(token).is_err(), "{token}");
     }
     for token in [format!("{TOKEN}."), format!(".{TOKEN}"), format!("{payload}..{signature}"), format!("{TOKEN}.x")] {
-        assert_eq!(verified(&token), Err(TokenError::Malformed), "{token}");
+        assert_eq!(verified(&token), Err("malformed token"), "{token}");
     }
     let standard = signature.replace('-', "+").replace('_', "/");
     for token in [format!("{payload}. {signature}"), format!(" {TOKEN}")] {
-        assert_eq!(verified(&token), Err(TokenError::InvalidSignature), "{token}");
+        assert_eq!(verified(&token), Err("invalid token signature"), "{token}");
     }
     assert_eq!(verified(&format!("{payload}.{standard}")).is_err(), standard != signature);
     for token in [format!("{TOKEN}="), format!("{payload}=.{signature}"), format!("{payload}.+/{signature}")] {
-        assert_eq!(verified(&token), Err(TokenError::NotBase64Url), "{token}");
+        assert_eq!(
+            verified(&token),
+            Err("token with base64 padding or the characters + and /; tokens are unpadded base64url"),
+            "{token}"
+        );
     }
-    assert_eq!(verify(&Secret::new("test-secret "), TOKEN, "radio", NOW), Err(TokenError::InvalidSignature));
-    assert_eq!(verify(&Secret::new(""), TOKEN, "radio", NOW), Err(TokenError::InvalidSignature));
+    assert_eq!(verify(Some(&Secret::new("test-secret ")), TOKEN, "radio", NOW), Err("invalid token signature"));
+    assert_eq!(verify(Some(&Secret::new("")), TOKEN, "radio", NOW), Err("invalid token signature"));
 }
 
 #[test]
@@ -122,10 +126,10 @@ proptest! {
     ) {
         let secret = Secret::new(&key);
         let token = sign(&secret, &Claims::new(&id, &room, Map::new(), NOW, seconds));
-        let claims = verify(&secret, &token, &room, NOW).unwrap();
+        let claims = verify(Some(&secret), &token, &room, NOW).unwrap();
         prop_assert_eq!(&claims.client_id, &id);
-        prop_assert!(other == room || verify(&secret, &token, &other, NOW) == Err(TokenError::WrongRoom));
-        prop_assert_eq!(verify(&secret, &token, &room, NOW + 10_000_000_000), Err(TokenError::Expired));
+        prop_assert!(other == room || verify(Some(&secret), &token, &other, NOW) == Err("token for another room"));
+        prop_assert_eq!(verify(Some(&secret), &token, &room, NOW + 10_000_000_000), Err("expired token"));
     }
 
     #[test]
@@ -133,12 +137,12 @@ proptest! {
         user in "\\PC{1,20}", room in "\\PC{1,20}", other in "\\PC{0,20}", later in 0..2_000_000_u64,
     ) {
         let token = sign(&secret(), &webrtc_claims(&user, &room));
-        let verified = |room: &str, user: &str, now| verify_webrtc(&secret(), &token, room, user, now);
+        let verified = |room: &str, user: &str, now| verify_webrtc(Some(&secret()), &token, room, user, now);
         let is_in_time = later < 60_000;
-        prop_assert_eq!(verified(&room, &user, NOW + later), if is_in_time { Ok(()) } else { Err(TokenError::Expired) });
-        prop_assert!(other == room || verified(&other, &user, NOW) == Err(TokenError::WrongRoom));
-        prop_assert!(other == user || verified(&room, &other, NOW) == Err(TokenError::WrongClient));
-        prop_assert_eq!(verify(&secret(), &token, &room, NOW), Err(TokenError::WrongAudience));
+        prop_assert_eq!(verified(&room, &user, NOW + later), if is_in_time { Ok(()) } else { Err("expired token") });
+        prop_assert!(other == room || verified(&other, &user, NOW) == Err("token for another room"));
+        prop_assert!(other == user || verified(&room, &other, NOW) == Err("token for another client"));
+        prop_assert_eq!(verify(Some(&secret()), &token, &room, NOW), Err("token for another audience"));
     }
 
     #[test]
@@ -159,7 +163,7 @@ fn tokens_with_more_than_100_values_are_rejected() {
     // Each empty list counts as one value, and each comma as one more.
     let ((allowed, false), (rejected, true)) = (token(47), token(48)) else { panic!("the limit has moved") };
     assert!(verified(&allowed).is_ok());
-    assert_eq!(verified(&rejected), Err(TokenError::InvalidPayload));
+    assert_eq!(verified(&rejected), Err("invalid token payload"));
 }
 
 /// The signed text was made independently, with Python's `hmac` and `base64`.
@@ -167,11 +171,11 @@ fn tokens_with_more_than_100_values_are_rejected() {
 fn own_webrtc_token_is_byte_identical_and_needs_a_string_as_client_id() {
     let claims = Claims { expires_at: Some(END.into()), ..webrtc_claims("ann", "jam") };
     assert_eq!(sign(&secret(), &claims), WEBRTC_TOKEN);
-    assert_eq!(verify_webrtc(&secret(), WEBRTC_TOKEN, "jam", "ann", NOW), Ok(()));
+    assert_eq!(verify_webrtc(Some(&secret()), WEBRTC_TOKEN, "jam", "ann", NOW), Ok(()));
     let claims = Claims::read_unverified(WEBRTC_TOKEN).unwrap();
     assert_eq!((claims.client_id.as_str(), claims.room.as_str()), ("ann", "jam"));
     assert_eq!(Claims::read_unverified("x.y"), None);
     // The client id is a number, which broadcast rooms accept as text. There, a number and its text are the same client.
-    assert_eq!(verify_webrtc(&secret(), NUMBER_TOKEN, "jam", "5", NOW), Err(TokenError::WrongClient));
+    assert_eq!(verify_webrtc(Some(&secret()), NUMBER_TOKEN, "jam", "5", NOW), Err("token for another client"));
     assert!(!format!("{:?}", Secret::new("hunter2")).contains("hunter2"));
 }

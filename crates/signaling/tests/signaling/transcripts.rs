@@ -4,26 +4,19 @@ use test_support::in_memory_hub::InMemoryHub;
 use test_support::transcript::{Progress, run_transcript};
 use test_support::transcript_files::transcripts;
 
-const DIALECTS: [&str; 4] = ["jamjam", "broadcast", "control_surface", "webrtc"];
-
+/// The ids of jamjam rooms are random, and some expectations depend on their letters.
 #[test]
-fn every_transcript_passes_against_the_in_memory_hub() {
-    for dialect in DIALECTS {
+fn every_transcript_passes_and_those_of_jamjam_for_any_ids() {
+    for (dialect, other_keys) in [("jamjam", 20), ("broadcast", 0), ("control_surface", 0), ("webrtc", 0)] {
         let transcripts = transcripts(dialect);
         assert!(transcripts.len() >= 23, "{dialect} has {} transcripts", transcripts.len());
         for (name, transcript) in transcripts {
-            let progress = run_transcript(&transcript, &mut InMemoryHub::new([1, 2, 3, 4]));
-            assert_eq!(progress, Ok(Progress::Complete), "{dialect}/{name}");
-        }
-    }
-}
-
-#[test]
-fn every_transcript_of_jamjam_passes_for_any_ids() {
-    for key in 0..20 {
-        for (name, transcript) in transcripts("jamjam") {
-            let progress = run_transcript(&transcript, &mut InMemoryHub::new([key, 0, 0, key]));
-            assert!(progress.is_ok(), "{name}, key {key}: {}", progress.unwrap_err());
+            let run = |key| run_transcript(&transcript, &mut InMemoryHub::new(key));
+            assert_eq!(run([1, 2, 3, 4]), Ok(Progress::Complete), "{dialect}/{name}");
+            for key in 0..other_keys {
+                let progress = run([key, 0, 0, key]);
+                assert!(progress.is_ok(), "{name}, key {key}: {}", progress.unwrap_err());
+            }
         }
     }
 }

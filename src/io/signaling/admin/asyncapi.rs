@@ -1,9 +1,7 @@
-//! `/docs/asyncapi.json` returns the `AsyncAPI` 3.0 document of all WebSocket messages. `/docs/messages` shows the document. Both are public.
+//! `/docs/asyncapi.json`: the `AsyncAPI` 3.0 document of all WebSocket messages. `/docs/messages`: a page that shows it. Both are public.
 //!
 //! The schemas come from the types that parse and write the messages ([`message_docs`]). `AsyncAPI` cannot express close codes, so each
 //! channel lists them in the extension `x-close-codes`.
-
-use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
@@ -11,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::console::CSP;
 use crate::io::http::body::page_response;
-use crate::io::signaling::http_state::HttpState;
+use crate::io::signaling::http_state::SharedState;
 use crate::signaling::SignalingLimits;
 use crate::signaling::message_docs::{ChannelDoc, CloseDoc, MessageDoc, MessageDocs, message_docs};
 
@@ -23,7 +21,7 @@ const ABOUT: &str = include_str!("asyncapi.md");
     get, path = "/docs/asyncapi.json", operation_id = "asyncapi", tag = "documentation",
     responses((status = 200, description = "The WebSocket messages of all enabled dialects, as AsyncAPI 3.0", body = Object)),
 )]
-pub(super) async fn asyncapi_json(State(state): State<Arc<HttpState>>) -> Response {
+pub(super) async fn asyncapi_json(State(state): SharedState) -> Response {
     let document = state.asyncapi.get_or_init(|| asyncapi_document(&state.limits).to_string().into());
     page_response("application/json", CSP, document.clone())
 }

@@ -1,8 +1,8 @@
-//! `/console`: a live view of rooms, members and recent activity, and the operations of the operator on it.
+//! `/console`: a live view of rooms, members and recent activity, with the operations of the operator.
 //!
 //! The script of the page polls `/console/state` once a second. The login rejects operations that pages of other sites request.
 
-use std::sync::{Arc, LazyLock, PoisonError};
+use std::sync::{LazyLock, PoisonError};
 
 use axum::Extension;
 use axum::extract::{RawQuery, State};
@@ -14,11 +14,11 @@ use tracing::info;
 use utoipa::ToSchema;
 
 use crate::io::clock;
+use crate::io::http::body;
 use crate::io::http::body::{RequestError, page_response};
 use crate::io::http::request_body::JsonBody;
-use crate::io::http::{ConnectionInfo, body};
 use crate::io::os::{self, ProcessResources};
-use crate::io::signaling::http_state::HttpState;
+use crate::io::signaling::http_state::{Client, SharedState};
 use crate::io::signaling::shared_hub::SharedHub;
 use crate::signaling::{ConnId, Dialect, DialectCounters, OperatorError, Snapshot, SnapshotQuery, integer};
 
@@ -63,8 +63,8 @@ pub(super) async fn console() -> Response {
     responses((status = 200, description = "The state of the server. After each request, the server records activity for ten seconds, including message content", body = Object)),
 )]
 pub(super) async fn console_state(
-    State(state): State<Arc<HttpState>>,
-    Extension(client): Extension<ConnectionInfo>,
+    State(state): SharedState,
+    Extension(client): Client,
     RawQuery(query): RawQuery,
 ) -> Response {
     let query = parse_query(&query.unwrap_or_default());
@@ -162,8 +162,8 @@ impl From<OperatorError> for RequestError {
     ),
 )]
 pub(super) async fn disconnect(
-    State(state): State<Arc<HttpState>>,
-    Extension(client): Extension<ConnectionInfo>,
+    State(state): SharedState,
+    Extension(client): Client,
     JsonBody(request): JsonBody<DisconnectRequest, MAX_BODY_BYTES>,
 ) -> Result<Response, RequestError> {
     let DisconnectRequest { connection, run_id } = request;
@@ -184,8 +184,8 @@ pub(super) async fn disconnect(
     ),
 )]
 pub(super) async fn close_room(
-    State(state): State<Arc<HttpState>>,
-    Extension(client): Extension<ConnectionInfo>,
+    State(state): SharedState,
+    Extension(client): Client,
     JsonBody(request): JsonBody<CloseRoomRequest, MAX_BODY_BYTES>,
 ) -> Result<Response, RequestError> {
     let CloseRoomRequest { dialect, room, run_id } = request;

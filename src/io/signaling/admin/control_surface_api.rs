@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::future::ready;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
@@ -16,11 +15,11 @@ use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 use utoipa::ToSchema;
 
+use crate::io::http::body;
 use crate::io::http::body::RequestError;
 use crate::io::http::request_body::JsonBody;
-use crate::io::http::{ConnectionInfo, body};
 use crate::io::signaling::event_stream::MAX_EVENT_STREAMS;
-use crate::io::signaling::http_state::HttpState;
+use crate::io::signaling::http_state::{Client, SharedState};
 use crate::signaling::{CommandError, ControlSurfaceRoomInfo, CreateRoomOptions, CreatedRoom, optional_integer};
 
 /// Maximum size of a request body, in bytes.
@@ -53,14 +52,12 @@ fn path_segment(uri: &Uri, from_end: usize) -> Result<String, RequestError> {
         .map_err(|_| RequestError::invalid_field("The last path segment is not UTF-8 after decoding"))
 }
 
-type HubState = State<Arc<HttpState>>;
-
 /// List control surface rooms
 #[utoipa::path(
     get, path = "/admin/bbx/rooms", tag = "control surfaces", security(("login" = [])),
     responses((status = 200, description = "All rooms", body = ListRoomsResponse)),
 )]
-pub(super) async fn list_rooms(State(state): HubState) -> Response {
+pub(super) async fn list_rooms(State(state): SharedState) -> Response {
     let rooms = state.hub.with_hub(|_, inner, _| inner.control_surface_rooms());
     body::json_response(StatusCode::OK, &ListRoomsResponse { rooms })
 }
@@ -75,7 +72,7 @@ pub(super) async fn list_rooms(State(state): HubState) -> Response {
     ),
 )]
 pub(super) async fn create_room(
-    State(state): HubState,
+    State(state): SharedState,
     JsonBody(request): JsonBody<CreateRoomRequest, MAX_BODY_BYTES>,
 ) -> Result<Response, RequestError> {
     let CreateRoomRequest { max_clients: max_members, expires_in } = request;
@@ -100,7 +97,7 @@ pub(super) async fn create_room(
         (status = 422, description = "The room code in the URL path is not valid percent-encoded UTF-8"),
     ),
 )]
-pub(super) async fn close_room(State(state): HubState, uri: Uri) -> Result<Response, RequestError> {
+pub(super) async fn close_room(State(state): SharedState, uri: Uri) -> Result<Response, RequestError> {
     let code = path_segment(&uri, 0)?;
     let clients = state.hub.with_hub(|now, inner, out| inner.close_room(now, &code, out))?;
     Ok(body::json_response(StatusCode::OK, &CloseRoomResponse { closed: true, clients }))
@@ -116,7 +113,7 @@ pub(super) async fn close_room(State(state): HubState, uri: Uri) -> Result<Respo
         (status = 422, description = "The room code in the URL path is not valid percent-encoded UTF-8"),
     ),
 )]
-pub(super) async fn clear_parameters(State(state): HubState, uri: Uri) -> Result<Response, RequestError> {
+pub(super) async fn clear_parameters(State(state): SharedState, uri: Uri) -> Result<Response, RequestError> {
     let code = path_segment(&uri, 1)?;
     let cleared = state.hub.with_hub(|now, inner, out| inner.clear_parameters(now, &code, out))?;
     Ok(body::json_response(StatusCode::OK, &ClearParametersResponse { cleared }))
@@ -133,7 +130,7 @@ pub(super) async fn clear_parameters(State(state): HubState, uri: Uri) -> Result
     ),
 )]
 pub(super) async fn set_param(
-    State(state): HubState,
+    State(state): SharedState,
     JsonBody(request): JsonBody<SetParamRequest, MAX_BODY_BYTES>,
 ) -> Result<Response, RequestError> {
     let SetParamRequest { name, value, room } = request;
@@ -153,7 +150,7 @@ pub(super) async fn set_param(
     ),
 )]
 pub(super) async fn declare_range(
-    State(state): HubState,
+    State(state): SharedState,
     uri: Uri,
     JsonBody(request): JsonBody<DeclareRangeRequest, MAX_BODY_BYTES>,
 ) -> Result<Response, RequestError> {
@@ -173,7 +170,7 @@ pub(super) async fn declare_range(
     ),
 )]
 pub(super) async fn broadcast_visualization(
-    State(state): HubState,
+    State(state): SharedState,
     JsonBody(request): JsonBody<VisualizationRequest, MAX_VISUALIZATION_BODY_BYTES>,
 ) -> Result<Response, RequestError> {
     let VisualizationRequest { data, room } = request;
@@ -204,7 +201,7 @@ const KEEPALIVES_PER_LIFETIME: u32 = 4;
         (status = 503, description = "16 streams are open, or the server is shutting down"),
     ),
 )]
-pub(super) async fn event_stream(State(state): HubState, Extension(client): Extension<ConnectionInfo>) -> Response {
+pub(super) async fn event_stream(State(state): SharedState, Extension(client): Client) -> Response {
     let Some(queue) = state.hub.add_event_stream() else {
         let error =
             format!("{MAX_EVENT_STREAMS} event streams are open, or the server is shutting down; try again later");

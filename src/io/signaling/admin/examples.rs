@@ -1,10 +1,9 @@
-//! `/examples/`: pages that use the server as a client does. Developers of clients read the source of these pages.
+//! `/examples/`: pages that use the server as a client does, whose source developers of clients read.
 //!
-//! The pages are public, and so are their files below `/static/`. A page is served only if its dialect is enabled. The QR code of the control surface
-//! page contains only URLs of this page on this server. Therefore, other sites cannot use the server to produce codes for their own links.
+//! The pages and their files below `/static/` are public, if their dialect is enabled. The QR code of the control surface page contains
+//! only URLs of this page on this server, so that other sites cannot use the server to produce codes for their own links.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::{Path, RawQuery, State};
@@ -17,11 +16,11 @@ use serde::Serialize;
 use url::{Position, Url};
 use utoipa::ToSchema;
 
+use crate::io::http::body;
 use crate::io::http::body::page_response;
 use crate::io::http::request_host::RequestHost;
-use crate::io::http::{ConnectionInfo, body};
 use crate::io::reachable::network_address;
-use crate::io::signaling::http_state::HttpState;
+use crate::io::signaling::http_state::{Client, SharedState};
 use crate::signaling::{Dialect, DialectSet};
 
 /// One example.
@@ -123,7 +122,7 @@ fn policy(headers: &HeaderMap) -> String {
     get, path = "/examples/", operation_id = "examples", tag = "examples",
     responses((status = 200, description = "A page that links to the example pages of the enabled dialects", content_type = "text/html", body = String)),
 )]
-pub(super) async fn examples_index(State(state): State<Arc<HttpState>>, headers: HeaderMap) -> Response {
+pub(super) async fn examples_index(State(state): SharedState, headers: HeaderMap) -> Response {
     let entries = examples(state.limits.dialects).map(|Example { name, title, summary, .. }| {
         format!("<li><a href=\"/examples/{name}\">{title}</a> <span>{summary}</span></li>")
     });
@@ -137,11 +136,7 @@ pub(super) async fn examples_index(State(state): State<Arc<HttpState>>, headers:
     params(("page" = String, Path, description = "A page such as `webrtc`")),
     responses((status = 200, description = "A page", content_type = "text/html", body = String), (status = 404, description = "No such page")),
 )]
-pub(super) async fn example_page(
-    State(state): State<Arc<HttpState>>,
-    Path(name): Path<String>,
-    headers: HeaderMap,
-) -> Response {
+pub(super) async fn example_page(State(state): SharedState, Path(name): Path<String>, headers: HeaderMap) -> Response {
     match examples(state.limits.dialects).find(|example| example.name == name) {
         Some(example) => page_response(HTML, &policy(&headers), example.page),
         None => body::not_found(),
@@ -158,8 +153,8 @@ pub(super) async fn example_page(
     ),
 )]
 pub(super) async fn example_qr(
-    State(state): State<Arc<HttpState>>,
-    Extension(client): Extension<ConnectionInfo>,
+    State(state): SharedState,
+    Extension(client): Client,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response {
@@ -190,7 +185,7 @@ pub(super) struct NetworkAddressResponse {
     get, path = "/examples/address", operation_id = "exampleAddress", tags = ["examples", "control surfaces"], security(("login" = [])),
     responses((status = 200, description = "The address and the port at which phones in the same network reach the server", body = NetworkAddressResponse)),
 )]
-pub(super) async fn example_address(State(state): State<Arc<HttpState>>) -> Response {
+pub(super) async fn example_address(State(state): SharedState) -> Response {
     let (address, port) = (network_address(state.address), state.address.port());
     body::json_response(StatusCode::OK, &NetworkAddressResponse { address, port })
 }

@@ -1,9 +1,8 @@
-//! `/health` and `/rooms` return the state of the server as JSON. Existing dashboards and clients expect this form. `/admin/shutdown` stops
-//! the server.
+//! `/health` and `/rooms`: the state of the server as JSON, in the form that existing dashboards and clients expect. `/admin/shutdown`
+//! stops the server.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use axum::Extension;
 use axum::body::{Body, to_bytes};
@@ -17,9 +16,9 @@ use tracing::info;
 use utoipa::ToSchema;
 
 use crate::io::clock;
-use crate::io::http::{ConnectionInfo, body, request_body};
+use crate::io::http::{body, request_body};
 use crate::io::os::{self, ProcessResources};
-use crate::io::signaling::http_state::HttpState;
+use crate::io::signaling::http_state::{Client, SharedState};
 use crate::io::signaling::shared_hub::SharedHub;
 use crate::signaling::broadcast::BroadcastRoomDetails;
 use crate::signaling::{Dialect, DialectCounters, UNDECIDED, WebRtcRoomInfo};
@@ -104,8 +103,8 @@ const MAX_LIST_BYTES: usize = 500 << 10;
     responses((status = 200, description = "The server is running", body = Health)),
 )]
 pub(super) async fn health(
-    State(state): State<Arc<HttpState>>,
-    Extension(client): Extension<ConnectionInfo>,
+    State(state): SharedState,
+    Extension(client): Client,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response {
@@ -124,7 +123,7 @@ pub(super) async fn health(
     get, path = "/rooms", tag = "monitoring",
     responses((status = 200, description = "All WebRTC rooms. With `--webrtc-auth token`, the lists of participants are empty", body = WebRtcRoomList)),
 )]
-pub(super) async fn rooms(State(state): State<Arc<HttpState>>) -> Response {
+pub(super) async fn rooms(State(state): SharedState) -> Response {
     state.webrtc_rooms.response(|| {
         let (rooms, truncated) = state.hub.with_hub(|_, inner, _| inner.webrtc_rooms(2 * MAX_LIST_BYTES, false));
         body::to_json(&WebRtcRoomList { rooms, truncated })
@@ -205,11 +204,7 @@ struct ShutdownResponse {
         (status = 422, description = "The body is not an object"),
     ),
 )]
-pub(super) async fn shut_down(
-    State(state): State<Arc<HttpState>>,
-    Extension(client): Extension<ConnectionInfo>,
-    body: Body,
-) -> Response {
+pub(super) async fn shut_down(State(state): SharedState, Extension(client): Client, body: Body) -> Response {
     let Ok(body) = to_bytes(body, MAX_BODY_BYTES).await else {
         return body::error_response(StatusCode::PAYLOAD_TOO_LARGE, "Payload too large");
     };
@@ -228,10 +223,11 @@ pub(super) async fn shut_down(
 #[cfg(test)]
 mod tests {
     use std::net::{IpAddr, SocketAddr};
+    use std::sync::Arc;
 
     use super::*;
     use crate::io::connection_permit::ConnectionLimits;
-    use crate::io::signaling::http_state::SignalingServerConfig;
+    use crate::io::signaling::http_state::{HttpState, SignalingServerConfig};
     use crate::signaling::broadcast::{DeclaredRoom, RoomHandlers};
     use crate::signaling::{ConnId, DialectSet, Hub, NewConnection, SignalingLimits, route};
 

@@ -14,6 +14,13 @@ use crate::io::signaling::http_state::{HttpState, SignalingServerConfig};
 use crate::signaling::DialectCounters;
 use crate::stats::MetricKind;
 
+/// Name, kind, help text and value of each metric.
+macro_rules! metrics {
+    ($(#[doc = $help:literal] $kind:ident $name:ident = $value:expr,)+) => {
+        vec![$((stringify!($name), MetricKind::$kind, $help.trim_ascii(), $value),)+]
+    };
+}
+
 /// The metrics of `/metrics`.
 pub(super) fn registry(state: &Arc<HttpState>) -> Registry {
     let mut registry = Registry::default();
@@ -53,77 +60,41 @@ impl Collector for SignalingCollector {
 impl SignalingCollector {
     /// Name, kind, help text and value of the metrics that have no dialect.
     fn metrics(&self) -> Vec<(&'static str, MetricKind, &'static str, u64)> {
-        use MetricKind::{Counter, Gauge};
-
         let HttpState { hub, limiter, config: SignalingServerConfig { tls, login, .. }, .. } = &*self.0;
         let (listeners, dropped_events, rejected_streams) =
             hub.with_event_listeners(|listeners| (listeners.active(), listeners.dropped_events, listeners.rejected));
         let tls_failed = tls.as_ref().map_or(0, |tls| tls.failed.load(Ordering::Relaxed));
-        let mut metrics = vec![
-            (
-                "total_queued_bytes",
-                Gauge,
-                "Bytes queued for all connections, including those that are closing.",
-                hub.queued_bytes(),
-            ),
-            (
-                "connections_rejected_address_limit",
-                Counter,
-                "Connections closed because of a limit per source address or the memory budget.",
-                limiter.rejected(),
-            ),
-            (
-                "handshake_timeouts",
-                Counter,
-                "Connections closed because no complete request arrived in time.",
-                limiter.handshake_timeouts(),
-            ),
-            ("event_listeners", Gauge, "Listeners for control surface events.", listeners),
-            (
-                "event_listener_events_dropped",
-                Counter,
-                "Control surface events dropped for slow listeners, counted per listener.",
-                dropped_events,
-            ),
-            (
-                "event_listeners_rejected",
-                Counter,
-                "Event streams rejected because of the maximum number of streams or a shutdown.",
-                rejected_streams,
-            ),
-            ("logins_failed", Counter, "Logins with a wrong name or password.", login.failed.load(Ordering::Relaxed)),
-            (
-                "logins_rate_limited",
-                Counter,
-                "Logins rejected without a check because of too many failures from the same address.",
-                login.rate_limited.load(Ordering::Relaxed),
-            ),
-            ("tls_handshakes_failed", Counter, "Connections whose TLS handshake was not completed.", tls_failed),
+        let mut all = metrics![
+            /// Bytes queued for all connections, including those that are closing.
+            Gauge total_queued_bytes = hub.queued_bytes(),
+            /// Connections closed because of a limit per source address or the memory budget.
+            Counter connections_rejected_address_limit = limiter.rejected(),
+            /// Connections closed because no complete request arrived in time.
+            Counter handshake_timeouts = limiter.handshake_timeouts(),
+            /// Listeners for control surface events.
+            Gauge event_listeners = listeners,
+            /// Control surface events dropped for slow listeners, counted per listener.
+            Counter event_listener_events_dropped = dropped_events,
+            /// Event streams rejected because of the maximum number of streams or a shutdown.
+            Counter event_listeners_rejected = rejected_streams,
+            /// Logins with a wrong name or password.
+            Counter logins_failed = login.failed.load(Ordering::Relaxed),
+            /// Logins rejected without a check because of too many failures from the same address.
+            Counter logins_rate_limited = login.rate_limited.load(Ordering::Relaxed),
+            /// Connections whose TLS handshake was not completed.
+            Counter tls_handshakes_failed = tls_failed,
         ];
         if let Some(tls) = tls {
-            let identity = &tls.identity;
-            metrics.extend([
-                (
-                    "tls_certificate_expiry_timestamp_seconds",
-                    Gauge,
-                    "End of validity of the TLS certificate, in seconds since the Unix epoch.",
-                    identity.expiry(),
-                ),
-                (
-                    "tls_certificate_reloads",
-                    Counter,
-                    "TLS certificates loaded while the server ran.",
-                    identity.reloads.get(),
-                ),
-                (
-                    "tls_certificate_reloads_failed",
-                    Counter,
-                    "TLS certificate files that could not be used while the server ran.",
-                    identity.failed_reloads.get(),
-                ),
+            all.extend(metrics![
+                /// End of validity of the TLS certificate, in seconds since the Unix epoch.
+                Gauge tls_certificate_expiry_timestamp_seconds = tls.identity.expiry(),
+                /// TLS certificates loaded while the server ran.
+                Counter tls_certificate_reloads = tls.identity.reloads.get(),
+                /// TLS certificate files that could not be used while the server ran.
+                Counter tls_certificate_reloads_failed = tls.identity.failed_reloads.get(),
             ]);
         }
-        metrics
+        all
     }
 }
 

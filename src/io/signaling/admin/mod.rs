@@ -22,7 +22,7 @@ use axum::routing::{delete, get, post, put};
 use crate::io::http::login;
 use crate::io::http::{self, body};
 use crate::io::signaling::broadcast_http;
-use crate::io::signaling::http_state::HttpState;
+use crate::io::signaling::http_state::{HttpState, SharedState};
 use crate::signaling::{Dialect, SignalingLimits};
 
 /// All routes.
@@ -81,7 +81,7 @@ pub(super) fn router(state: &Arc<HttpState>) -> Router {
 }
 
 /// Rejects requests of pages whose origin is not allowed. Routes behind the login are stricter: see [`http::csrf`].
-async fn require_allowed_origin(State(state): State<Arc<HttpState>>, request: Request, next: Next) -> Response {
+async fn require_allowed_origin(State(state): SharedState, request: Request, next: Next) -> Response {
     let origin = request.headers().get(header::ORIGIN).map(|origin| origin.to_str().unwrap_or_default());
     if state.limits.allows_origin(origin) {
         return next.run(request).await;

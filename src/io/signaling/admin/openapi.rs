@@ -1,8 +1,6 @@
-//! `/openapi.json` and `/docs/swagger.json` return the `OpenAPI` 3.1 document of the HTTP API. `/docs` returns Swagger UI.
+//! `/openapi.json` and `/docs/swagger.json`: the `OpenAPI` 3.1 document of the HTTP API. `/docs`: Swagger UI.
 //!
-//! Each operation is documented next to its handler. This file adds the parts that all operations share: the login and the error schema.
-
-use std::sync::Arc;
+//! Each operation is documented next to its handler. This file adds what all operations share: the login and the error schema.
 
 use axum::extract::State;
 use axum::response::Response;
@@ -15,11 +13,10 @@ use crate::io::http;
 use crate::io::http::body::{ErrorBody, TooManyRequestsBody, page_response};
 use crate::io::signaling::admin::{asyncapi, console, control_surface_api, examples, health, start_page, static_files};
 use crate::io::signaling::broadcast_http;
-use crate::io::signaling::http_state::HttpState;
+use crate::io::signaling::http_state::SharedState;
 use crate::signaling::{Dialect, DialectSet};
 
-/// Swagger UI's own start page loads its files by relative paths. Relative paths work at `/docs/` but not at `/docs`. Therefore, this page
-/// uses absolute paths.
+/// A start page with absolute paths: Swagger UI's own page loads its files by relative paths, which work at `/docs/` but not at `/docs`.
 const PAGE: &str = include_str!("pages/docs.html");
 
 /// The page may load resources from this server only. `data:` images are also allowed, because Swagger UI draws arrows as such images.
@@ -39,7 +36,7 @@ pub(super) async fn docs_page() -> Response {
     get, path = "/openapi.json", operation_id = "openapi", tag = "documentation", security(("login" = [])),
     responses((status = 200, description = "OpenAPI 3.1", body = Object)),
 )]
-pub(super) async fn openapi_json(State(state): State<Arc<HttpState>>) -> Response {
+pub(super) async fn openapi_json(State(state): SharedState) -> Response {
     let document = state.openapi.get_or_init(|| openapi_json_for(state.limits.dialects).into());
     page_response("application/json", CSP, document.clone())
 }

@@ -6,7 +6,6 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::State;
@@ -15,13 +14,12 @@ use axum::response::Response;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::io::http::ConnectionInfo;
 use crate::io::http::body::{self, page_response};
 use crate::io::http::forwarded::{forwarded_host, has_https_proxy};
 use crate::io::http::request_host::RequestHost;
 use crate::io::moqt::MoqtUrl;
 use crate::io::reachable::reachable_addresses;
-use crate::io::signaling::http_state::HttpState;
+use crate::io::signaling::http_state::{Client, SharedState};
 use crate::sanitize::escape_html;
 use crate::signaling::{Dialect, NEWER_PATH, SignalingLimits};
 
@@ -53,11 +51,7 @@ const LOCAL_MOQT_DESCRIPTION: &str = "MOQT echo over WebTransport (UDP), on the 
     get, path = "/", operation_id = "startPage", tag = "documentation",
     responses((status = 200, description = "URLs of this server and links to its pages", content_type = "text/html", body = String)),
 )]
-pub(super) async fn start_page(
-    State(state): State<Arc<HttpState>>,
-    Extension(client): Extension<ConnectionInfo>,
-    headers: HeaderMap,
-) -> Response {
+pub(super) async fn start_page(State(state): SharedState, Extension(client): Client, headers: HeaderMap) -> Response {
     let is_tls = state.config.tls.is_some() || client.is_forwarded && has_https_proxy(&headers);
     let html = html(&state.limits, state.config.moqt_url.as_ref(), &shown_host(&headers, state.address), is_tls);
     body::no_store(page_response("text/html; charset=utf-8", CSP, html))
@@ -78,8 +72,8 @@ struct SignalingServer {
     responses((status = 200, description = "Where newer jamjam clients connect", body = SignalingServer)),
 )]
 pub(super) async fn signaling_server(
-    State(state): State<Arc<HttpState>>,
-    Extension(client): Extension<ConnectionInfo>,
+    State(state): SharedState,
+    Extension(client): Client,
     headers: HeaderMap,
 ) -> Response {
     let url = state.config.public_url.as_ref().map_or_else(

@@ -64,9 +64,8 @@ pub(super) async fn static_file(Path(name): Path<String>) -> Response {
 
 /// Reads a file from the ZIP archive of Swagger UI. Returns its bytes, and whether they are compressed with gzip.
 ///
-/// The archive contains each compressed file as a DEFLATE stream. A gzip file (RFC 1952) consists of a header, a DEFLATE stream, a checksum
-/// and the content size. Therefore, this function only adds the header, the checksum and the size to the DEFLATE stream. It neither
-/// decompresses nor compresses the content.
+/// A gzip file (RFC 1952) is a DEFLATE stream, as which the archive contains a compressed file, between a header and the checksum and size of
+/// the content. So nothing is decompressed or compressed.
 fn swagger_ui_bytes(name: &str) -> ZipResult<(Vec<u8>, bool)> {
     let mut archive = ZipArchive::new(Cursor::new(SWAGGER_UI_VENDORED))?;
     let suffix = format!("/dist/{name}");

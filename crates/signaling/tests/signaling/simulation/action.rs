@@ -11,38 +11,21 @@ const ROOMS: [&str; 4] = ["radio", "lobby", "1111", "2222"];
 /// The control surface rooms, which are open throughout.
 pub(crate) const CODES: [&str; 3] = ["1111", "2222", "3333"];
 const USERS: [&str; 4] = ["u0", "u1", "u2", "u3"];
+const PARAMETERS: [&str; 3] = ["p0", "p1", "p2"];
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum ClientDialect {
-    Undecided,
-    Jamjam,
-    Broadcast,
-    Bbx,
-    WebRtc,
-}
+/// The dialects' names in counters, which are also the prefixes of their room names.
+pub(crate) const DIALECTS: [&str; 5] = ["undecided", "jamjam", "broadcast", "bbx", "webrtc"];
 
-impl ClientDialect {
-    pub(crate) const ALL: [Self; 5] = [Self::Undecided, Self::Jamjam, Self::Broadcast, Self::Bbx, Self::WebRtc];
-
-    /// The dialect's name in counters, which is also the prefix of its room names.
-    pub(crate) fn name(self) -> &'static str {
-        ["undecided", "jamjam", "broadcast", "bbx", "webrtc"][self as usize]
-    }
-
-    /// The messages of a client: those of its dialect, and some that its dialect ignores.
-    pub(crate) fn messages(self) -> &'static [Message] {
-        use Message::{
-            Ack, Chat, CreateRoom, JoinCode, JoinRoom, Leave, LeaveRoom, ListRooms, Offer, Param, Participants, Relay,
-            Sync, Update, UpdatePeerInfo,
-        };
-        match self {
-            Self::Undecided => &[CreateRoom, JoinRoom, JoinRoom, JoinCode, JoinCode, JoinCode, Offer],
-            Self::Jamjam => &[CreateRoom, JoinRoom, JoinRoom, LeaveRoom, ListRooms, UpdatePeerInfo, Chat, Chat, Sync],
-            Self::Bbx => &[JoinCode, JoinCode, Param, Param, Param, Sync, Leave, Chat],
-            Self::WebRtc => &[Offer, Offer, Update, Participants, Chat],
-            Self::Broadcast => &[Relay, Relay, Ack],
-        }
-    }
+/// The messages of a client: those of its dialect, and some that its dialect ignores.
+pub(crate) fn messages(dialect: &str) -> Vec<&'static str> {
+    let messages = match dialect {
+        "jamjam" => "CreateRoom JoinRoom JoinRoom LeaveRoom ListRooms UpdatePeerInfo Chat Chat sync",
+        "bbx" => "join join param param param sync leave Chat",
+        "webrtc" => "offer offer update participants Chat",
+        "broadcast" => "relay relay keepalive",
+        _ => "CreateRoom JoinRoom JoinRoom join join join offer",
+    };
+    messages.split(' ').collect()
 }
 
 /// Where a client connects.
@@ -58,97 +41,53 @@ pub(crate) enum Target {
 pub(crate) enum Action {
     Connect(Target),
     Disconnect,
-    /// The first number selects one of the messages of the client, the second one its values.
-    Say(usize, Detail),
+    /// The number selects one of the messages of the client.
+    Say(usize, Values),
+}
+
+/// Values that some messages contain.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Values {
+    pub(crate) code: &'static str,
+    pub(crate) user: &'static str,
+    pub(crate) param: &'static str,
 }
 
 pub(crate) fn action() -> impl Strategy<Value = (usize, Action)> {
+    let code = prop_oneof![3 => Just(CODES[0]), 2 => select(&CODES[1..])];
+    let values = (code, select(&USERS[..]), select(&PARAMETERS[..]));
+    let values = values.prop_map(|(code, user, param)| Values { code, user, param });
     let action = prop_oneof![
         16 => Just(Action::Connect(Target::Undecided)),
         6 => select(&ROOMS[..]).prop_map(|room| Action::Connect(Target::Broadcast(room))),
         6 => (select(&ROOMS[..]), select(&USERS[..])).prop_map(|(room, user)| Action::Connect(Target::WebRtc(room, user))),
         2 => Just(Action::Disconnect),
-        60 => (any::<usize>(), any::<u8>()).prop_map(|(kind, detail)| Action::Say(kind, Detail(detail))),
+        60 => (any::<usize>(), values).prop_map(|(number, values)| Action::Say(number, values)),
     ];
     (0..SLOTS, action)
 }
 
-/// Selects the values of a message.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Detail(u8);
-
-impl Detail {
-    fn pick<T: Copy>(self, from: &[T]) -> T {
-        from[usize::from(self.0) % from.len()]
-    }
-
-    pub(crate) fn code(self) -> &'static str {
-        self.pick(&[CODES[0], CODES[0], CODES[0], CODES[1], CODES[2]])
-    }
-
-    pub(crate) fn user(self) -> &'static str {
-        self.pick(&USERS)
-    }
-
-    pub(crate) fn param(self) -> &'static str {
-        self.pick(&["p0", "p1", "p2"])
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Message {
-    CreateRoom,
-    JoinRoom,
-    LeaveRoom,
-    ListRooms,
-    UpdatePeerInfo,
-    Chat,
-    JoinCode,
-    Param,
-    Sync,
-    Leave,
-    Offer,
-    Update,
-    Participants,
-    Relay,
-    Ack,
-}
-
-impl Message {
-    /// The text of the message. The marks `name` and `content` identify it in the messages of the hub. `room` is the id or code of a jamjam
-    /// room.
-    pub(crate) fn text(
-        self,
-        detail: Detail,
-        now: u64,
-        value: f32,
-        [name, content]: &[String; 2],
-        room: &str,
-    ) -> String {
-        let data = |kind: &str, data| json!({"type": kind, "data": data});
-        let user = detail.user();
-        match self {
-            Self::CreateRoom => data("CreateRoom", json!({"room_name": content, "password": null, "peer_name": name})),
-            Self::JoinRoom => data("JoinRoom", json!({"room_id": room, "password": null, "peer_name": name})),
-            Self::LeaveRoom => json!({"type": "LeaveRoom"}),
-            Self::ListRooms => json!({"type": "ListRooms"}),
-            Self::UpdatePeerInfo => data("UpdatePeerInfo", json!({"public_addr": "192.0.2.9:1", "extra": content})),
-            Self::Chat => {
-                let chat = json!({"sender_id": name, "sender_name": name, "content": content, "timestamp": now});
-                data("ChatMessage", chat)
-            }
-            Self::JoinCode => json!({"type": "join", "room_code": detail.code(), "client_name": name}),
-            Self::Param => json!({"type": "param", "param": detail.param(), "value": value, "extra": content}),
-            Self::Sync => json!({"type": "sync"}),
-            Self::Leave => json!({"type": "leave"}),
-            Self::Offer => {
-                json!({"type": "offer", "targetUserId": user, "sdp": content, "fromUserId": name, "extra": name})
-            }
-            Self::Update => json!({"type": "participant-update", "updates": [content], "userId": name}),
-            Self::Participants => json!({"type": "request-participants"}),
-            Self::Relay => json!({"type": "message", "content": content}),
-            Self::Ack => json!({"type": "keepalive", "content": content}),
+/// The text of a message. The marks `name` and `content` identify it in the messages of the hub. `room` is the id or code of a jamjam room.
+pub(crate) fn text(message: &str, values: Values, now: u64, value: f32, marks: &[String; 2], room: &str) -> String {
+    let Values { code, user, param } = values;
+    let [name, content] = marks;
+    let data = |data| json!({"type": message, "data": data});
+    match message {
+        "CreateRoom" => data(json!({"room_name": content, "password": null, "peer_name": name})),
+        "JoinRoom" => data(json!({"room_id": room, "password": null, "peer_name": name})),
+        "UpdatePeerInfo" => data(json!({"public_addr": "192.0.2.9:1", "extra": content})),
+        "Chat" => {
+            let data = json!({"sender_id": name, "sender_name": name, "content": content, "timestamp": now});
+            json!({"type": "ChatMessage", "data": data})
         }
-        .to_string()
+        "join" => json!({"type": "join", "room_code": code, "client_name": name}),
+        "param" => json!({"type": "param", "param": param, "value": value, "extra": content}),
+        "offer" => json!({"type": "offer", "targetUserId": user, "sdp": content, "fromUserId": name, "extra": name}),
+        "update" => json!({"type": "participant-update", "updates": [content], "userId": name}),
+        "participants" => json!({"type": "request-participants"}),
+        "relay" => json!({"type": "message", "content": content}),
+        "keepalive" => json!({"type": message, "content": content}),
+        _ => json!({"type": message}),
     }
+    .to_string()
 }

@@ -11,7 +11,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
-use action::{Action, CODES, ClientDialect, SLOTS, Target, action};
+use action::{Action, CODES, DIALECTS, SLOTS, Target, action, messages, text};
 use jamjam_signaling::broadcast::BroadcastSettings;
 use jamjam_signaling::{ConnId, ControlSurfaceLimits, CreateRoomOptions, SignalingLimits};
 use model::{MAX_MEMBERS, MAX_ROOMS, MAX_UNDECIDED, Model, short_form};
@@ -88,14 +88,14 @@ impl Simulation {
                 hub.hub.on_disconnect(ms(now), ConnId(conn), &mut hub.sink);
                 model.on_disconnect(conn);
             }
-            (Action::Say(kind, detail), Some(conn)) => {
-                let messages = model.clients[&conn].dialect.messages();
-                let message = messages[kind % messages.len()];
-                let known = model.known.iter().rev().nth(kind / messages.len() % 3);
-                let wanted = known.map_or("none", |names| &names[kind / 64 % 2]).to_owned();
-                hub.text(conn, now, &message.text(detail, now, value, &marks, &wanted));
+            (Action::Say(number, values), Some(conn)) => {
+                let messages = messages(model.clients[&conn].dialect);
+                let message = messages[number % messages.len()];
+                let known = model.known.iter().rev().nth(number / messages.len() % 3);
+                let wanted = known.map_or("none", |names| &names[number / 64 % 2]).to_owned();
+                hub.text(conn, now, &text(message, values, now, value, &marks, &wanted));
                 let reply = hub.received(conn).into_iter().find(|reply| reply["type"] == "RoomCreated");
-                model.on_message(conn, (message, detail, value), &marks, &wanted, reply.as_ref());
+                model.on_message(conn, (message, values, value), &marks, &wanted, reply.as_ref());
             }
             // The action needs a connection, but the slot has none, or opens one, but the slot already has one.
             _ => {}
@@ -125,10 +125,9 @@ impl Simulation {
         let Model { clients, members, rooms, .. } = &self.model;
         self.slots.retain(|_, conn| clients.contains_key(conn));
         let counts = self.hub.hub.counters_by_dialect();
-        for dialect in ClientDialect::ALL {
-            let name = dialect.name();
+        for name in DIALECTS {
             let (_, counted) = counts.iter().find(|(counted, _)| *counted == name).expect("a dialect");
-            let connections = clients.values().filter(|client| client.dialect == dialect).count();
+            let connections = clients.values().filter(|client| client.dialect == name).count();
             let rooms = rooms.iter().filter(|room| room.name.starts_with(name)).count();
             let members = members.iter().filter(|member| member.room.starts_with(name)).count();
             let expected = [connections, rooms, members].map(|count| count as u64);

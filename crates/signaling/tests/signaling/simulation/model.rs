@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::action::{CODES, ClientDialect, Detail, Message, Target};
+use super::action::{CODES, Target, Values};
 
 /// The limits of the simulated hub.
 pub(crate) const MAX_UNDECIDED: usize = 6;
@@ -15,7 +15,7 @@ pub(crate) const MAX_MEMBERS: usize = 3;
 pub(crate) struct Client {
     /// The last byte of the address.
     from: u8,
-    pub(crate) dialect: ClientDialect,
+    pub(crate) dialect: &'static str,
 }
 
 #[derive(Clone, Debug)]
@@ -102,7 +102,7 @@ impl Model {
     fn may_create(&self, conn: u64) -> bool {
         let Client { from, dialect, .. } = self.clients[&conn];
         let created = self.rooms.iter().filter(|room| !room.is_surface && room.from == from);
-        created.filter(|room| room.name.starts_with(dialect.name())).count() < MAX_ROOMS
+        created.filter(|room| room.name.starts_with(dialect)).count() < MAX_ROOMS
     }
 
     fn create(&mut self, conn: u64, name: String, title: &str) {
@@ -143,25 +143,25 @@ impl Model {
 
     pub(crate) fn on_connect(&mut self, conn: u64, from: u8, target: Target, name: &str) {
         let dialect = match target {
-            Target::Undecided => ClientDialect::Undecided,
-            Target::Broadcast(_) => ClientDialect::Broadcast,
-            Target::WebRtc(..) => ClientDialect::WebRtc,
+            Target::Undecided => "undecided",
+            Target::Broadcast(_) => "broadcast",
+            Target::WebRtc(..) => "webrtc",
         };
-        let undecided = self.clients.iter().filter(|(_, client)| client.dialect == ClientDialect::Undecided);
+        let undecided = self.clients.iter().filter(|(_, client)| client.dialect == "undecided");
         let undecided: Vec<u64> = undecided.map(|(conn, _)| *conn).collect();
-        if dialect == ClientDialect::Undecided && undecided.len() >= MAX_UNDECIDED {
+        if dialect == "undecided" && undecided.len() >= MAX_UNDECIDED {
             self.close(undecided[0], 1_013);
         }
         self.clients.insert(conn, Client { from, dialect });
         let (Target::Broadcast(room) | Target::WebRtc(room, _)) = target else { return };
-        let room = format!("{} {room}", dialect.name());
+        let room = format!("{dialect} {room}");
         let there = self.members_of(&room);
         if there.is_empty() && !self.may_create(conn) {
             return self.close(conn, 1_013);
         }
         let id = if let Target::WebRtc(_, user) = target { user } else { name };
-        let former = there.iter().find(|member| dialect == ClientDialect::WebRtc && member.id == id);
-        if dialect == ClientDialect::WebRtc && former.is_none() && there.len() >= MAX_MEMBERS {
+        let former = there.iter().find(|member| dialect == "webrtc" && member.id == id);
+        if dialect == "webrtc" && former.is_none() && there.len() >= MAX_MEMBERS {
             return self.close(conn, 1_013);
         }
         if there.is_empty() {
@@ -175,7 +175,7 @@ impl Model {
         }
         let others = self.names(&room);
         self.join(conn, &room, id, name);
-        if dialect == ClientDialect::Broadcast {
+        if dialect == "broadcast" {
             let history = if room == "broadcast radio" { self.radio.clone() } else { Vec::new() };
             return self.expect(conn, "welcome", &[&history[history.len().saturating_sub(5)..].join(" ")]);
         }
@@ -190,29 +190,29 @@ impl Model {
     pub(crate) fn on_message(
         &mut self,
         conn: u64,
-        message: (Message, Detail, f32),
+        message: (&str, Values, f32),
         [name, content]: &[String; 2],
         wanted: &str,
         reply: Option<&Value>,
     ) -> Option<()> {
         let client = self.clients.get_mut(&conn)?;
-        let (message, detail, value) = message;
-        if client.dialect == ClientDialect::Undecided && message != Message::Offer {
-            client.dialect = if message == Message::JoinCode { ClientDialect::Bbx } else { ClientDialect::Jamjam };
+        let (message, Values { code, user, param }, value) = message;
+        if client.dialect == "undecided" && message != "offer" {
+            client.dialect = if message == "join" { "bbx" } else { "jamjam" };
         }
         let is_ignored = match client.dialect {
-            ClientDialect::Undecided => true,
-            ClientDialect::Jamjam => message == Message::Sync,
-            ClientDialect::Bbx | ClientDialect::WebRtc => message == Message::Chat,
-            ClientDialect::Broadcast => false,
+            "undecided" => true,
+            "jamjam" => message == "sync",
+            "bbx" | "webrtc" => message == "Chat",
+            _ => false,
         };
         if is_ignored {
             return None;
         }
         let own = self.members.iter().find(|member| member.conn == conn).cloned();
         match message {
-            Message::CreateRoom if !self.may_create(conn) => self.expect(conn, "Error", &[]),
-            Message::CreateRoom => {
+            "CreateRoom" if !self.may_create(conn) => self.expect(conn, "Error", &[]),
+            "CreateRoom" => {
                 self.leave(conn, "");
                 let [id, code] = ["room_id", "invite_code"].map(|name| reply.map(|reply| &reply["data"][name]));
                 let [id, code] = [id?.as_str()?.to_owned(), code?.as_str()?.to_owned()];
@@ -222,46 +222,46 @@ impl Model {
                 self.join(conn, &room, "", name);
                 self.expect(conn, "RoomCreated", &[]);
             }
-            Message::JoinRoom => self.join_room(conn, wanted, name),
-            Message::LeaveRoom => self.leave(conn, ""),
-            Message::ListRooms => {
+            "JoinRoom" => self.join_room(conn, wanted, name),
+            "LeaveRoom" => self.leave(conn, ""),
+            "ListRooms" => {
                 let titles = self.rooms.iter().filter(|room| room.name.starts_with("jamjam"));
                 let titles: Vec<&str> = titles.map(|room| &*room.title).collect();
                 self.expect(conn, "RoomList", &[&titles.join(" ")]);
             }
-            Message::UpdatePeerInfo => {
+            "UpdatePeerInfo" => {
                 let own = own?;
                 self.expect_for_others(&own.room, Some(conn), "PeerUpdated", &[&own.name]);
             }
-            Message::Chat => {
+            "Chat" => {
                 let own = own?;
                 self.expect_for_others(&own.room, Some(conn), "ChatMessage", &[&own.name, content]);
             }
-            Message::JoinCode => self.join_surface(conn, detail.code()),
-            Message::Param => {
-                let (room, name) = (own?.room, detail.param());
+            "join" => self.join_surface(conn, code),
+            "param" => {
+                let (room, name) = (own?.room, param);
                 self.rooms.iter_mut().find(|other| other.name == room)?.values.insert(name, value);
                 self.expect_for_others(&room, Some(conn), &format!("update \"{name}\"={value}"), &[]);
             }
-            Message::Sync => {
+            "sync" => {
                 let room = own?.room;
                 let values = &self.rooms.iter().find(|other| other.name == room)?.values;
                 let values: Vec<_> = values.iter().map(|(name, value)| format!("\"{name}\"={value}")).collect();
                 self.expect(conn, &format!("state {values:?}"), &[]);
             }
-            Message::Leave => self.close(conn, 1_000),
-            Message::Offer => {
+            "leave" => self.close(conn, 1_000),
+            "offer" => {
                 let own = own?;
-                let target = self.members_of(&own.room).into_iter().find(|member| member.id == detail.user())?;
+                let target = self.members_of(&own.room).into_iter().find(|member| member.id == user)?;
                 self.expect(target.conn, &format!("offer from \"{}\"", own.id), &[content]);
             }
-            Message::Update => {
+            "update" => {
                 let own = own?;
                 let kind = format!("participant-update from \"{}\"", own.id);
                 self.expect_for_others(&own.room, Some(conn), &kind, &[content]);
             }
-            Message::Participants => self.expect(conn, "participants-list", &[&self.names(&own?.room)]),
-            Message::Relay => {
+            "participants" => self.expect(conn, "participants-list", &[&self.names(&own?.room)]),
+            "relay" => {
                 let Member { room, id, .. } = own?;
                 let name = room.trim_start_matches("broadcast ");
                 self.expect_for_others(&room, Some(conn), &format!("{name}-content"), &[&id, content]);
@@ -269,7 +269,7 @@ impl Model {
                     self.radio.push(content.clone());
                 }
             }
-            Message::Ack => self.expect(conn, "ack", &[]),
+            _ => self.expect(conn, "ack", &[]),
         }
         Some(())
     }
