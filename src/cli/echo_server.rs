@@ -134,7 +134,7 @@ impl Args {
         let admission = self.protection.admission_config()?;
         let log = server::start_log(self.verbose, color)?;
         os::set_process_name("echo-server");
-        if self.moqt.is_moqt_only() {
+        if self.moqt.moqt_only {
             return self.run_moqt(log, stop);
         }
 
@@ -164,7 +164,7 @@ impl Args {
         let metrics = self.bind_metrics()?;
         stop.set_run_started();
         server::write_address(address_file, bound.address)?;
-        let outcome_log_dropped = outcome_log.as_ref().map(OutcomeLogFile::dropped);
+        let outcome_log_dropped = outcome_log.as_ref().map(|log| Arc::clone(&log.dropped));
         let link_key = LinkKey::from_seed(&os::random_secret());
         let public_key = (self.link != LinkPolicy::Plain).then(|| link_key.public());
         echo.enable_links(LinkConfig { policy: self.link, link_key, entropy: Box::new(os::random_secret) });

@@ -40,7 +40,7 @@ pub struct MoqtArgs {
 
     /// Echo MOQT only, without the UDP echo
     #[arg(long, conflicts_with_all = UDP_OPTIONS.split(' '), help_heading = HEADING)]
-    moqt_only: bool,
+    pub moqt_only: bool,
 
     /// PEM file with the certificate chain
     ///
@@ -57,11 +57,6 @@ impl MoqtArgs {
     /// The listen address, if MOQT is enabled.
     pub fn listen_address(&self) -> Option<ListenHostPort> {
         self.moqt.clone().or_else(|| self.moqt_only.then(ListenHostPort::default))
-    }
-
-    /// Whether the UDP echo is disabled.
-    pub fn is_moqt_only(&self) -> bool {
-        self.moqt_only
     }
 
     /// Loads the certificate, or generates one for a server at `address`.
@@ -110,7 +105,7 @@ impl BoundMoqtServer {
 
     /// The first listen address.
     pub fn address(&self) -> Option<SocketAddr> {
-        self.bound.addresses().next()
+        self.bound.first().map(|bound| bound.address)
     }
 
     /// The server's counters.
@@ -142,7 +137,7 @@ impl BoundMoqtServer {
     }
 
     fn log_addresses(&self) {
-        let addresses: Vec<String> = self.bound.addresses().map(|address| address.to_string()).collect();
+        let addresses: Vec<String> = self.bound.iter().map(|bound| bound.address.to_string()).collect();
         info!(target: "moqt", addresses = addresses.join(" "), "listening");
         for (transport, name) in [(Transport::WebTransport, "WebTransport"), (Transport::Quic, "QUIC")] {
             info!(target: "moqt", url = %self.local_url(transport), transport = name, "serving");
@@ -158,7 +153,7 @@ impl BoundMoqtServer {
 fn bind(mut addresses: Vec<SocketAddr>) -> Result<BoundSockets, BindError> {
     loop {
         match bind_all(&addresses) {
-            Err(BindError::AddrNotAvailable(address) | BindError::Other { address, .. })
+            Err(BindError::AddrNotAvailable(address) | BindError::Other(address, _))
                 if addresses.iter().any(|other| other.ip() != address.ip()) =>
             {
                 info!(target: "moqt", address = %address.ip(), "cannot listen on this address; trying the other addresses");

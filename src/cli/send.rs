@@ -2,7 +2,6 @@
 
 use std::io::{self, BufRead, IsTerminal, Read, Write};
 use std::sync::mpsc::SyncSender;
-use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
@@ -16,10 +15,10 @@ use super::output::{Failure, HEADING_TARGET, print_notice};
 use super::plan::{Plan, UdpPeer};
 use super::target::{MoqtTarget, Target};
 use super::values::parse_millis;
-use crate::client::{AudioWorkload, ClientNode, PayloadSource};
-use crate::client::{RunKind, RunResults, StopSignal, StreamKind};
+use crate::client::{AudioWorkload, ClientNode, PayloadSource, RunKind, RunResults, StopSignal, StreamKind};
 use crate::io::read_ahead::{self, ReaderThread};
 use crate::io::stop::StopToken;
+use crate::io::worker::Worker;
 use crate::link::OVERHEAD;
 use crate::moqt::client::{FramePayload, MoqtClientConfig};
 use crate::moqt::codec::MAX_BODY_BYTES;
@@ -65,9 +64,7 @@ impl Args {
     /// Sends until finished or `stop` is requested.
     pub fn run(mut self, matches: &ArgMatches, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
         self.client.prepare_output(color);
-        if self.client.link.is_some() {
-            self.source.send_stereo();
-        }
+        self.source.is_stereo = self.client.link.is_some();
         let result = self.run_plan(matches, stop);
         result.map_err(|failure| self.client.report_failure(RunKind::Send, self.to.as_ref(), failure))
     }
@@ -145,7 +142,7 @@ impl Args {
 
     /// Opens the source.
     fn open_source(&self) -> Result<OpenedSource, Failure> {
-        if self.capture.is_enabled() {
+        if self.capture.mic.is_some() {
             let (microphone, layout) = self.capture.open(&self.source)?;
             return Ok((Box::new(microphone), None, layout));
         }
@@ -214,19 +211,17 @@ impl TextArgs {
         let group_count = (!self.text.iter().any(|text| text == STDIN_MARKER)).then_some(self.text.len() as u64);
         let (sender, payload) = FramePayload::queue();
         let texts = self.text.clone();
-        thread::Builder::new()
-            .name("texts".to_owned())
-            .spawn(move || {
-                for text in texts {
-                    if text == STDIN_MARKER {
-                        send_lines(&mut io::stdin().lock(), &sender);
-                    } else {
-                        // Sending fails only after the end of the run.
-                        let _ = sender.send(text.into());
-                    }
+        let queue_texts = move || {
+            for text in texts {
+                if text == STDIN_MARKER {
+                    send_lines(&mut io::stdin().lock(), &sender);
+                } else {
+                    // Sending fails only after the end of the run.
+                    let _ = sender.send(text.into());
                 }
-            })
-            .context("cannot start a thread")?;
+            }
+        };
+        Worker::spawn("texts", queue_texts).context("cannot start a thread")?;
         Ok(MoqtClientConfig {
             group_count,
             group_interval: self.interval,

@@ -116,10 +116,8 @@ impl<'w, W: MakeWriter<'w>> MakeWriter<'w> for LimitedLines<W> {
 
 /// The line with the number of discarded lines.
 fn discarded_line(lines: u64) -> String {
-    let time = utc_now();
-    format!(
-        "{time} WARN log: log lines discarded: limit of {MAX_LINES_PER_SECOND} per second for each log message lines={lines}\n"
-    )
+    let (time, limit) = (utc_now(), MAX_LINES_PER_SECOND);
+    format!("{time} WARN log: log lines discarded: limit of {limit} per second for each log message lines={lines}\n")
 }
 
 /// Standard error. Counts the lines that cannot be written, for example because standard error is a file on a full disk.
@@ -187,8 +185,8 @@ pub fn init(filter: &str, color: bool) -> Result<LogGuard, LogFilterError> {
     Ok(LogGuard { has_lines, dropped_lines, failed_lines, limits, writer, _worker: guard })
 }
 
-/// Creates the subscriber. `filter` is the only level filter. Therefore, the most verbose level in `filter` becomes the global maximum
-/// level of `tracing`. An event that is more verbose than this maximum costs only one comparison.
+/// Creates the subscriber. `filter` is the only level filter, so that its most verbose level becomes the global maximum level of `tracing`, and
+/// a more verbose event costs only one comparison.
 fn subscriber<W>(filter: Targets, has_color: bool, writer: W) -> impl Subscriber + Send + Sync
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
@@ -214,8 +212,8 @@ const AREAS: [&str; 12] = [
 ];
 
 /// Parses a filter: words separated by commas, with spaces around them ignored. Rejects a word that is neither a level, an area, nor
-/// `TARGET=LEVEL`. The parser of [`Targets`] would mistake a misspelled level or a span filter (`[span]`) for the name of a module. Nothing
-/// would then be logged. The name of this program stands for all areas, and `jamjam_dev::echo` for the area `echo`.
+/// `TARGET=LEVEL`: the parser of [`Targets`] would mistake a misspelled level or a span filter (`[span]`) for the name of a module, and nothing
+/// would be logged. The name of this program stands for all areas, and `jamjam_dev::echo` for the area `echo`.
 fn parse_filter(filter: &str) -> Result<Targets, LogFilterError> {
     let words: Vec<&str> = filter.split(',').map(str::trim).filter(|word| !word.is_empty()).collect();
     // A filter without words does not hide errors.
@@ -259,9 +257,8 @@ fn utc_now() -> impl fmt::Display {
     jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
 }
 
-/// Formats a line as `TIME LEVEL area: event key=value`. A [`FIXED_LOG_LINE`] copies the wording of the original server, so it contains only
-/// the time, the level and the message. `Received audio packet` is such a line. For an event of a
-/// library, the area is the name of the library.
+/// Formats a line as `TIME LEVEL area: event key=value`. A [`FIXED_LOG_LINE`] such as `Received audio packet` copies the wording of the original
+/// server and contains only the time, the level and the message. For an event of a library, the area is the name of the library.
 struct LineFormat;
 
 impl<S, N> FormatEvent<S, N> for LineFormat
@@ -284,8 +281,7 @@ where
             write!(writer, " {level} ")?;
         }
         let area = event.metadata().target();
-        let is_fixed = event.metadata().name() == FIXED_LOG_LINE;
-        if !is_fixed {
+        if event.metadata().name() != FIXED_LOG_LINE {
             write!(writer, "{}: ", area.split("::").next().unwrap_or(area))?;
         }
         let mut line = LineVisitor { writer, result: Ok(()) };
@@ -319,14 +315,11 @@ impl LineVisitor<'_> {
         self.result = if field.name() == "message" {
             TerminalSafe(&mut self.writer).write_fmt(value)
         } else {
-            let text = value.to_string();
-            let needs_quotes = text.is_empty() || text.contains([' ', '"', '=']);
-            let mut writer = TerminalSafe(&mut self.writer);
-            if needs_quotes {
-                write!(writer, " {}=\"{}\"", field.name(), text.replace('\\', "\\\\").replace('"', "\\\""))
-            } else {
-                write!(writer, " {}={text}", field.name())
+            let mut text = value.to_string();
+            if text.is_empty() || text.contains([' ', '"', '=']) {
+                text = format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
             }
+            write!(TerminalSafe(&mut self.writer), " {}={text}", field.name())
         };
     }
 }

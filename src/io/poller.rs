@@ -57,16 +57,13 @@ impl Poller {
         }
     }
 
-    /// Waits with nanosecond resolution if the system supports this resolution. A `mio` timeout may expire up to a millisecond late.
-    /// Returns the timeout for the `mio` poll that follows: zero after a wait, otherwise `remaining`.
+    /// Waits with nanosecond resolution if the system supports it, because a `mio` timeout may expire up to a millisecond late. Returns the
+    /// timeout for the `mio` poll that follows: zero after a wait, otherwise `remaining`.
     #[cfg(target_os = "linux")]
     fn sleep_precisely(&self, remaining: Option<Duration>) -> io::Result<Option<Duration>> {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-        let timeout = remaining.map(|remaining| Timespec {
-            tv_sec: remaining.as_secs().cast_signed(),
-            tv_nsec: remaining.subsec_nanos().into(),
-        });
+        let timeout = remaining.and_then(|remaining| Timespec::try_from(remaining).ok());
         match poll(&mut [PollFd::new(self.poll.registry(), PollFlags::IN)], timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(Some(Duration::ZERO)),
             Err(error) => Err(error.into()),

@@ -96,6 +96,6 @@ fn is_transient(failure: &Failure) -> bool {
         }
         error => matches!(error, RoomSessionError::Connect(error) if error.is_transient()),
     });
-    let is_unknown = matches!(error.downcast_ref(), Some(ResolveError::Lookup { .. } | ResolveError::NoAddress(_)));
-    failure.code == 1 || room || is_unknown || matches!(error.downcast_ref(), Some(BindError::Other { .. }))
+    let is_unknown = matches!(error.downcast_ref(), Some(ResolveError::Lookup(..) | ResolveError::NoAddress(_)));
+    failure.code == 1 || room || is_unknown || matches!(error.downcast_ref(), Some(BindError::Other(..)))
 }

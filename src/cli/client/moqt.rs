@@ -12,8 +12,9 @@ use super::{ClientArgs, FinishedRun};
 use crate::cli::options::moqt_client::MoqtClientArgs;
 use crate::cli::output::{Failure, print_message};
 use crate::cli::target::MoqtTarget;
-use crate::client::{FrameTracker, MoqtFailure, MoqtResults, MoqtRunConfig};
-use crate::client::{RunKind, RunResults, StopSignal, StreamKind};
+use crate::client::{
+    FrameTracker, MoqtFailure, MoqtResults, MoqtRunConfig, RunKind, RunResults, StopSignal, StreamKind,
+};
 use crate::io::moqt::client::{ClientThread, ClientThreadResult};
 use crate::io::moqt::connect::{MoqtConnectError, MoqtConnectOptions};
 use crate::io::moqt::server::{self, ServerThread};
@@ -194,7 +195,7 @@ impl MoqtPeer {
     fn embedded(options: &MoqtClientArgs, delay: Duration) -> anyhow::Result<Self> {
         let identity = ServerIdentity::self_signed(&[], SystemTime::now())?;
         let bound = bind_all(&[SocketAddr::from((Ipv4Addr::LOCALHOST, 0))])?;
-        let port = bound.addresses().next().map_or(0, |address| address.port());
+        let port = bound.first().map_or(0, |bound| bound.address.port());
         let echo = echo::MoqtEchoConfig { delay, ..echo::MoqtEchoConfig::default() };
         let config = server::MoqtServerConfig { echo, ..server::MoqtServerConfig::default() };
         let transport = options.moqt.unwrap_or(Transport::Quic);

@@ -1,15 +1,15 @@
-//! Rejects requests that pages of other origins cause. A browser sends them with the credentials of its user.
+//! Rejects requests that pages of other origins cause, which a browser sends with the credentials of its user.
 //!
-//! Browsers add `Sec-Fetch-Site` to each request to a trustworthy URL, and `Origin` to each request that may change something. Scripts
-//! cannot set these headers. Another site's name can resolve to loopback (DNS rebinding). Therefore, a login that works only on this
-//! machine also requires a loopback `Host`.
+//! Browsers add `Sec-Fetch-Site` to each request to a trustworthy URL, and `Origin` to each request that may change something; scripts cannot
+//! set these headers. Because another site's name can resolve to loopback (DNS rebinding), a login that works only on this machine also
+//! requires a loopback `Host`.
 
 use axum::http::{HeaderMap, HeaderValue, Method, header};
 
 use crate::io::http::request_host::RequestHost;
 
 /// Whether a page of another origin caused the request, even by a link. Without `Sec-Fetch-Site`, `Origin` decides.
-pub fn is_cross_origin(headers: &HeaderMap) -> bool {
+pub(super) fn is_cross_origin(headers: &HeaderMap) -> bool {
     let mut sites = headers.get_all("sec-fetch-site").into_iter().peekable();
     if sites.peek().is_some() {
         return !sites.all(|site| site == "same-origin" || site == "none");
@@ -27,7 +27,7 @@ pub fn is_cross_origin(headers: &HeaderMap) -> bool {
 }
 
 /// Whether a request is rejected. A page of another origin may only link to a page of this server.
-pub fn is_forbidden(method: &Method, headers: &HeaderMap) -> bool {
+pub(super) fn is_forbidden(method: &Method, headers: &HeaderMap) -> bool {
     let is_link = [Method::GET, Method::HEAD, Method::OPTIONS].contains(method)
         && headers.get("sec-fetch-mode").is_none_or(|mode| mode == "navigate");
     is_cross_origin(headers) && !is_link

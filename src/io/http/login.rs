@@ -1,12 +1,11 @@
 //! Login for the pages of the operator: HTTP Basic authentication (RFC 7617) with one user name and one password.
 //!
 //! Without a configured password, a server on a terminal has a random one for this start, and prints it as part of a URL. The random
-//! password is accepted only on this machine. The URL gives the browser a cookie that is derived from the password, so that there are no
-//! sessions to store. A reverse proxy on this machine connects from loopback too. Therefore, requests with headers of a proxy do not count
-//! as local.
+//! password is accepted only on this machine; requests with headers of a proxy do not count as local, because a reverse proxy on this machine
+//! connects from loopback too. The URL gives the browser a cookie that is derived from the password, so that there are no sessions to store.
 //!
-//! Secrets are compared in constant time. An address with too many failed logins has to wait even if the password is right. Otherwise, an
-//! attacker could try passwords without a limit.
+//! Secrets are compared in constant time. An address with too many failed logins has to wait even if the password is right, so that an attacker
+//! cannot try passwords without a limit.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -129,8 +128,8 @@ pub struct Login {
     cookie: Option<String>,
     /// Whether browsers send the cookie over TLS only.
     is_tls: bool,
-    /// Failed logins by address: first those of the operator, then those that pages of other origins cause. Such
-    /// a page can send wrong passwords with the operator's browser. It must not lock the operator out.
+    /// Failed logins by address: first those of the operator, then those that pages of other origins cause. Such a page can send wrong
+    /// passwords with the operator's browser, and must not lock the operator out.
     failed_attempts: [Mutex<WindowLimiter>; 2],
     /// Rejected logins with a wrong name or password.
     pub failed: AtomicU64,

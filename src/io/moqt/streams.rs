@@ -13,7 +13,7 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream, FuturesUnordered};
 use quinn::{Connection, ReadError, RecvStream, SendStream, VarInt, WriteError};
-use web_transport_proto::{error_from_http3, error_to_http3};
+use web_transport_proto::{Frame, StreamUni, error_from_http3, error_to_http3};
 
 use super::webtransport::{H3_REQUEST_REJECTED, TransportConnection, WT_BUFFERED_STREAM_REJECTED};
 use crate::io::os::random_u64s;
@@ -31,17 +31,17 @@ const ITERATIONS_PER_YIELD: usize = 64;
 const MAX_CHUNK_BYTES: usize = 64 << 10;
 
 /// Capacity in bytes that a send buffer may keep even when it is empty. A larger capacity is reduced when it exceeds four times the number
-/// of unsent bytes. Therefore, the buffer occupies little memory again after one long frame.
+/// of unsent bytes, so that the buffer occupies little memory again after one long frame.
 const MIN_BUFFER_CAPACITY: usize = 4 << 10;
 
 /// Maximum time to receive the header of a WebTransport stream.
 const STREAM_HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// First varint of a unidirectional WebTransport stream; the session id follows.
-const WT_UNI_STREAM_TYPE: u64 = 0x54;
-
-/// First varint of a bidirectional WebTransport stream; the session id follows.
-const WT_BIDI_SIGNAL: u64 = 0x41;
+/// First varint of a WebTransport stream; the session id follows.
+fn stream_type(dir: StreamDir) -> u64 {
+    let bidi_or_uni = if dir == StreamDir::Bi { Frame::WEBTRANSPORT.0 } else { StreamUni::WEBTRANSPORT.0 };
+    bidi_or_uni.into_inner()
+}
 
 /// Time since the start of a connection or run.
 #[derive(Clone, Copy, Debug)]
@@ -436,9 +436,8 @@ impl UnsentData {
 
 /// Our side of an open stream.
 ///
-/// `STOP_SENDING` is noticed at the next write. quinn's `SendStream::stopped` would report `STOP_SENDING` at once. However,
-/// `SendStream::stopped` keeps 100 bytes for each reset stream until the connection ends. If a peer reads too slowly, groups are dropped
-/// and their streams are reset.
+/// `STOP_SENDING` is noticed at the next write. quinn's `SendStream::stopped` would report it at once, but keeps 100 bytes for each reset
+/// stream until the connection ends, and the streams of all groups dropped for a slow reader are reset.
 struct SendBuffer {
     stream: SendStream,
     unsent: UnsentData,
@@ -517,10 +516,9 @@ enum PeerStream {
 
 /// Reads the header of a stream opened by the peer.
 async fn read_stream_header(session: u64, send: Option<SendStream>, mut recv: RecvStream) -> PeerStream {
-    let expected = if send.is_some() { WT_BIDI_SIGNAL } else { WT_UNI_STREAM_TYPE };
+    let expected = stream_type(if send.is_some() { StreamDir::Bi } else { StreamDir::Uni });
     let read_header = async {
-        let stream_type = web_transport_proto::VarInt::read(&mut recv).await.ok()?.into_inner();
-        if stream_type != expected {
+        if web_transport_proto::VarInt::read(&mut recv).await.ok()?.into_inner() != expected {
             return Some(None);
         }
         Some(Some(web_transport_proto::VarInt::read(&mut recv).await.ok()?.into_inner()))
@@ -547,9 +545,8 @@ fn reject_stream(send: Option<SendStream>, mut recv: RecvStream, code: u32) -> P
     PeerStream::Rejected
 }
 
-/// Polls the values in the order of their handles, starting after the value that was ready last. If no value is ready,
-/// `last_ready` is reset to `Local(0)`. The next call then polls `Local(0)` last. Handles of the peer's streams follow those of local
-/// streams.
+/// Polls the values in the order of their handles, in which the peer's streams follow our own, starting after the value that was ready last.
+/// If no value is ready, `last_ready` is reset to `Local(0)`, which the next call then polls last.
 fn poll_round_robin<V, T>(
     streams: &mut BTreeMap<StreamHandle, V>,
     last_ready: &mut StreamHandle,
@@ -584,7 +581,7 @@ fn accept_streams(dir: StreamDir, connection: Connection) -> BoxStream<'static, 
 fn stream_header(session_id: Option<u64>, dir: StreamDir) -> Vec<u8> {
     let mut header = Vec::new();
     if let Some(session_id) = session_id {
-        write_varint(if dir == StreamDir::Bi { WT_BIDI_SIGNAL } else { WT_UNI_STREAM_TYPE }, &mut header);
+        write_varint(stream_type(dir), &mut header);
         write_varint(session_id, &mut header);
     }
     header

@@ -56,6 +56,8 @@ pub struct Microphone {
     drift: DriftEstimator,
     results: CaptureResults,
     ended: bool,
+    /// Buffer size in frames.
+    pub buffer_frames: u32,
 }
 
 impl Microphone {
@@ -102,6 +104,7 @@ impl Microphone {
             ..CaptureResults::default()
         };
         Ok(Self {
+            buffer_frames: results.reported_buffer_frames.unwrap_or(buffer),
             stream: Some(stream),
             ring,
             packetizer,
@@ -116,11 +119,6 @@ impl Microphone {
             results,
             ended: false,
         })
-    }
-
-    /// Buffer size in frames.
-    pub fn buffer_frames(&self) -> u32 {
-        self.results.reported_buffer_frames.unwrap_or(self.results.requested_buffer_frames)
     }
 
     fn on_block(&mut self, block: CapturedBlock) {

@@ -1,6 +1,6 @@
 //! Audio devices: listing them, capturing from a microphone and playing on a speaker.
 //!
-//! Device access requires the feature `mic`, which links the ALSA library on Linux. Without the feature, every function returns
+//! Device access requires the feature `mic`, which links the ALSA library on Linux. Without it, every function returns
 //! [`DeviceError::NotBuiltIn`].
 
 #[cfg(feature = "mic")]

@@ -12,10 +12,7 @@ use crate::audio::convert::{BYTES_PER_SAMPLE, decode_payload, map_to_device};
 use crate::audio::devices::DeviceConfig;
 use crate::audio::jitter_buffer::{JitterBuffer, JitterBufferConfig, MAX_JITTER_ALLOWANCE};
 use crate::audio::spsc::{PacketConsumer, PacketProducer, PacketRingState, packet_ring};
-#[cfg(test)]
-use crate::client::RecordedPacket;
-use crate::client::StreamKind;
-use crate::client::{PacketEvent, PacketObserver, PacketOutcome, PlaybackResults, SentAudio};
+use crate::client::{PacketEvent, PacketObserver, PacketOutcome, PlaybackResults, SentAudio, StreamKind};
 use crate::io::stop::StopToken;
 use crate::stats::DriftEstimator;
 use crate::time::Time;
@@ -131,11 +128,8 @@ impl Speaker {
                 set_failure(&error_state.failure, &error);
             }
         };
-        let stream_config = StreamConfig {
-            channels: device_channels,
-            sample_rate: device_rate,
-            buffer_size: BufferSize::Fixed(buffer),
-        };
+        let buffer_size = BufferSize::Fixed(buffer);
+        let stream_config = StreamConfig { channels: device_channels, sample_rate: device_rate, buffer_size };
         let stream = device
             .build_output_stream_raw(stream_config, cpal_format, on_data, on_error, None)
             .and_then(|stream| stream.play().map(|()| stream))?;
@@ -159,12 +153,10 @@ impl Speaker {
         let Self { stream, shared, ring, drain_timeout, .. } = self;
         let deadline = Instant::now() + drain_timeout;
         let is_drained = || shared.is_drained.load(Ordering::Acquire);
-        let is_running = || stop.signal().is_none();
-        while shared.failure.get().is_none() && is_running() && !is_drained() {
+        while shared.failure.get().is_none() && stop.signal().is_none() && !is_drained() {
             if Instant::now() >= deadline {
-                let _ = shared
-                    .failure
-                    .set(format!("playback not finished {:.1} s after the last packet", drain_timeout.as_secs_f64()));
+                let timeout = drain_timeout.as_secs_f64();
+                let _ = shared.failure.set(format!("playback not finished {timeout:.1} s after the last packet"));
             }
             std::thread::sleep(POLL_INTERVAL);
         }
@@ -253,6 +245,7 @@ impl PacketObserver for SpeakerObserver {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::RecordedPacket;
 
     #[test]
     fn first_copy_of_each_packet_is_played() {

@@ -1,7 +1,7 @@
 //! TLS configuration for servers and clients. All configurations use the same cryptography provider.
 //!
-//! A [`Fingerprint`] identifies a certificate to clients that do not trust its CA. The fingerprint is the SHA-256 digest that browsers
-//! expect in `serverCertificateHashes`. A fingerprint is written as 64 hexadecimal digits.
+//! A [`Fingerprint`] identifies a certificate to clients that do not trust its CA: the SHA-256 digest that browsers expect in
+//! `serverCertificateHashes`, written as 64 hexadecimal digits.
 
 pub mod client;
 pub mod identity;

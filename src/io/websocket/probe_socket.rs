@@ -1,5 +1,5 @@
-//! Driver I/O over WebSocket: non-blocking connections over TCP or TLS, and the poller of the probe's thread. Each message carries
-//! the time at which its last byte was read.
+//! Driver I/O over WebSocket: non-blocking connections over TCP or TLS, and the poller of the probe's thread. Each message carries the time at
+//! which its last byte was read.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
@@ -34,8 +34,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 /// Placeholder source address of messages from the last connection.
 pub(super) const RESPONSE_SOURCE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
 
-/// Placeholder source address of messages from all connections except the last in `WebSocketIo::sockets`. The prober ignores messages with
-/// this source address.
+/// Placeholder source address, which the prober ignores, of messages from all other connections.
 const IGNORED_SOURCE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// Connections to one server. Requests are sent on the first connection, and responses are received on the last. A single connection does
@@ -44,8 +43,7 @@ pub(super) struct WebSocketIo {
     sockets: Vec<NonBlockingWebSocket>,
     pub(super) poller: Poller,
     failure: Option<WebSocketFailure>,
-    /// Why nothing more can be sent. This failure is reported only after all data that the server sent earlier has been read. The server's
-    /// close frame explains more.
+    /// Why nothing more can be sent, to be reported when all data that the server sent earlier has been read: its close frame explains more.
     send_failure: Option<WebSocketFailure>,
     /// When the socket stopped accepting data; `None` if it accepts data.
     blocked_since: Option<Time>,

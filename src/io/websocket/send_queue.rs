@@ -1,7 +1,7 @@
 //! Outbound queue of one connection, bounded in messages and bytes.
 //!
-//! The hub fills a queue under the hub's lock. The connection's task empties the queue. If many messages are queued, superseded updates are
-//! dropped: frames with an older value of the same [`UpdateKey`]. The connection of a queue that overflows is closed (`evict` in
+//! The hub fills a queue under its lock, and the connection's task empties it. If many messages are queued, superseded updates are dropped:
+//! frames with an older value of the same [`UpdateKey`]. The connection of a queue that overflows is closed (`evict` in
 //! `io/signaling/shared_hub.rs`).
 
 use std::collections::{HashSet, VecDeque};
