@@ -25,7 +25,7 @@ const HEADING: &str = "Returned audio";
 const MIN_DEVICE_BUFFER_FRAMES: u32 = 256;
 
 /// Playback options.
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 pub struct PlaybackArgs {
     /// Play the returned audio on an output device
     ///
@@ -95,7 +95,7 @@ pub fn finish_playback(speaker: Option<Speaker>, finished: &mut FinishedRun, sto
 }
 
 /// Options for recordings.
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 pub struct RecordingArgs {
     /// Write the returned audio to this WAV file
     ///

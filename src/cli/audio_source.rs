@@ -34,7 +34,7 @@ const FIRST_SEQUENCE: u32 = 1;
 const TONE_AMPLITUDE: f32 = 0.25;
 
 /// Source and packet format of the audio.
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 pub struct SourceArgs {
     /// WAV file to send, or `-` for standard input
     #[arg(value_name = "FILE", conflicts_with_all = ["wav", "tone"])]
@@ -341,7 +341,7 @@ fn open(path: &Path) -> anyhow::Result<(WavReader, bool)> {
 pub const SOUND_DEVICE_GROUP: &str = "sound_device";
 
 /// Microphone options.
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 pub struct CaptureArgs {
     /// Send the audio of a microphone
     ///

@@ -45,7 +45,7 @@ const HEADING_MEMORY: &str = "Memory and timing";
 const HEADING_PROTECTION: &str = "Protection";
 
 /// Run an echo server that returns AUDIO after a delay and can also echo MOQT
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 #[command(allow_negative_numbers = true)]
 pub struct Args {
     /// UDP port; 0 selects a free port
@@ -294,7 +294,7 @@ fn log_addresses(address: SocketAddr) {
 }
 
 /// Options that limit replies and restrict sources.
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 pub struct AdmissionArgs {
     /// Maximum bit rate sent to one address (500kbit, 64mbit), or off
     ///

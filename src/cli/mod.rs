@@ -58,7 +58,7 @@ const LONG_VERSION: &str = concat!(
 );
 
 /// Echo server, signaling server, audio sender and network probe for jamjam, low-latency network music.
-#[derive(Debug, Parser)]
+#[derive(Parser)]
 #[command(name = "jamjam-dev", version, long_version = LONG_VERSION, max_term_width = 80)]
 #[command(arg_required_else_help = true, disable_help_flag = true)]
 #[command(override_usage = "jamjam-dev [OPTIONS] <COMMAND>\n       jamjam-dev --generate <KIND>")]
@@ -80,7 +80,7 @@ pub struct Cli {
     command: Option<Command>,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 enum Command {
     #[command(mut_args(options::registration::adapt_argument))]
     EchoServer(Box<echo_server::Args>),

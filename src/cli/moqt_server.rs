@@ -29,7 +29,7 @@ const UDP_OPTIONS: &str = "port host max_buffer socket_buffer spin link max_bitr
 const MOQT_GROUP: &str = "moqt_enabled";
 
 /// Options for the MOQT echo.
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 #[command(group(ArgGroup::new(MOQT_GROUP).args(["moqt", "moqt_only"]).multiple(true)))]
 pub struct MoqtArgs {
     /// Also echo MOQT over WebTransport and raw QUIC, on one UDP port
@@ -54,11 +54,6 @@ pub struct MoqtArgs {
 }
 
 impl MoqtArgs {
-    /// The listen address, if MOQT is enabled.
-    pub fn listen_address(&self) -> Option<ListenHostPort> {
-        self.moqt.clone().or_else(|| self.moqt_only.then(ListenHostPort::default))
-    }
-
     /// Loads the certificate, or generates one for a server at `address`.
     fn load_identity(&self, address: &ListenHostPort) -> anyhow::Result<Arc<ServerIdentity>> {
         let now = SystemTime::now();
@@ -89,14 +84,13 @@ impl BoundMoqtServer {
         config: MoqtServerConfig,
         udp: Option<SocketAddr>,
     ) -> Result<Option<Self>, Failure> {
-        let Some(address) = options.listen_address() else { return Ok(None) };
+        let address = options.moqt.clone().or_else(|| options.moqt_only.then(ListenHostPort::default));
+        let Some(address) = address else { return Ok(None) };
         let identity = options.load_identity(&address)?;
         let bound = bind(address.addresses()?).map_err(|error| match error {
             BindError::AddrInUse(address) if udp.is_some_and(|udp| udp.port() == address.port()) => {
-                Failure::usage(format!(
-                    "--port and --moqt both use UDP port {}; choose a different port for one of them",
-                    address.port()
-                ))
+                let port = address.port();
+                Failure::usage(format!("--port and --moqt both use UDP port {port}; choose a different port for one of them"))
             }
             error => anyhow::Error::from(error).context("--moqt").into(),
         })?;

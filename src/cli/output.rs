@@ -97,7 +97,7 @@ pub(super) const HEADING_TARGET: &str = "Target";
 pub(super) const HEADING_LIMITS: &str = "Limits (exit code 1 if one is exceeded)";
 
 /// Options for report files.
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 pub struct ReportFileArgs {
     /// Write the report to this HTML file, with charts
     ///

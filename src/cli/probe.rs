@@ -12,8 +12,7 @@ use super::plan::{Plan, UdpPeer};
 use super::target::{MoqtTarget, Target};
 use super::this_machine;
 use super::values::{packet_parser, parse_count, parse_millis, parse_seconds};
-use crate::client::{ClientNode, ProbeConfig, ProbeWorkload};
-use crate::client::{RunKind, StreamKind};
+use crate::client::{ClientNode, ProbeConfig, ProbeWorkload, RunKind, StreamKind};
 use crate::io::stop::StopToken;
 use crate::io::websocket::handshake::WebSocketUrl;
 use crate::link::OVERHEAD;
@@ -42,7 +41,7 @@ const MAX_FRAMES_PER_GROUP: u64 = 10_000;
 const MIN_PUBLIC_SERVER_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Measure RTT, loss, jitter and reordering of a UDP, MOQT or signaling server
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 pub struct Args {
     /// Target: HOST[:PORT] or a URL [default: 127.0.0.1:5000]
     ///

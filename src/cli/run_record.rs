@@ -15,7 +15,7 @@ use crate::report::limits::Limits;
 use crate::report::run_record::{self, RecordedOptions, RecordedRun};
 
 /// Options for run records.
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 pub struct RunRecordArgs {
     /// Write the options and all packets of the run to this file
     ///

@@ -27,7 +27,7 @@ use crate::sanitize::sanitize_char;
 use crate::wire::{HEADER_LEN, MAX_UDP_PAYLOAD, MAX_UNFRAGMENTED_PAYLOAD};
 
 /// Send a WAV file, a tone or a microphone as AUDIO packets, evaluate the replies
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 #[command(group(ArgGroup::new(SOUND_DEVICE_GROUP).args(["mic", "play"]).multiple(true)))]
 pub struct Args {
     /// Target: HOST[:PORT], or a MOQT URL for --text
@@ -182,7 +182,7 @@ type OpenedSource = (Box<dyn PayloadSource + Send>, Option<ReaderThread>, Packet
 const STDIN_MARKER: &str = "-";
 
 /// Texts to send.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, clap::Args)]
 pub struct TextArgs {
     /// Text to send over MOQT; `-` is standard input
     ///

@@ -1,4 +1,4 @@
-//! Parts that both servers share: log, memory budget, listen addresses and `--address-file`. Also writes the statistics of `echo-server` to the log and
+//! Parts that both servers share (log, memory budget, listen addresses and `--address-file`), and the statistics of `echo-server` in the log and
 //! the metrics.
 
 use std::fmt::Write;
@@ -29,8 +29,9 @@ use crate::units::parse_size;
 
 /// Starts the log. `--verbose` overrides `RUST_LOG`.
 pub fn start_log(verbose: bool, color: ColorChoice) -> Result<LogGuard, Failure> {
-    let filter = if verbose { "debug".to_owned() } else { log_filter() };
-    let log = log::init(&filter, use_color(color, &io::stderr()));
+    let filter = std::env::var("RUST_LOG").ok().filter(|filter| !filter.is_empty() && !verbose);
+    let filter = filter.as_deref().unwrap_or(if verbose { "debug" } else { "info" });
+    let log = log::init(filter, use_color(color, &io::stderr()));
     let log = log.map_err(|error| Failure::usage(format!("RUST_LOG: {error}")))?;
     if !log.has_lines {
         print_message(&format!(
@@ -38,11 +39,6 @@ pub fn start_log(verbose: bool, color: ColorChoice) -> Result<LogGuard, Failure>
         ));
     }
     Ok(log)
-}
-
-/// The filter of `RUST_LOG`, or `info`.
-fn log_filter() -> String {
-    std::env::var("RUST_LOG").ok().filter(|filter| !filter.is_empty()).unwrap_or_else(|| "info".to_owned())
 }
 
 /// Binds the first usable address of `--host` and `--port`. Otherwise, returns the error of the first address.
@@ -112,7 +108,7 @@ fn cannot_write(file: &Path) -> String {
 }
 
 /// The memory budget of a server. Flatten this group with the heading of the subcommand.
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 pub struct MemoryArgs {
     /// Maximum memory for the data of all clients, or off
     ///
@@ -211,7 +207,6 @@ impl ServerStatistics {
     /// Logs `received`, `sent` and `buffered`, then the other counters that are not zero, then `kernel_dropped`. Last come
     /// `outcome_log_dropped` and `log_dropped`, if they are not zero.
     fn log_udp(&self, udp: &UdpStatistics) {
-        let kernel_dropped = udp.kernel.read();
         let mut text = String::from("Stats: ");
         for (index, (name, count)) in udp.counters.values().enumerate() {
             // The line always contains the first three counters (`docs/measuring.md`). Other counters are omitted if they are zero.
@@ -221,10 +216,8 @@ impl ServerStatistics {
                 let _ = write!(text, "{comma}{name}={count}");
             }
         }
-        let _ = match kernel_dropped {
-            Some(dropped) => write!(text, ", kernel_dropped={dropped}"),
-            None => write!(text, ", kernel_dropped=unknown"),
-        };
+        let kernel_dropped = udp.kernel.read().map_or("unknown".to_owned(), |dropped| dropped.to_string());
+        let _ = write!(text, ", kernel_dropped={kernel_dropped}");
         if let Some(dropped @ 1..) = udp.outcome_log_dropped.as_ref().map(|dropped| dropped.get()) {
             let _ = write!(text, ", outcome_log_dropped={dropped}");
         }

@@ -28,7 +28,7 @@ use crate::signaling::{Dialect, DialectSet, Hub, SignalingLimits};
 const DEFAULT_HOST: &str = "0.0.0.0";
 
 /// Run a WebSocket signaling server for jamjam, WebRTC, broadcast rooms and control surfaces
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 pub struct Args {
     /// TCP port to listen on; 0 selects a free port
     ///

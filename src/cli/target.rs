@@ -91,15 +91,6 @@ impl fmt::Display for Target {
     }
 }
 
-impl fmt::Debug for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::WebSocket(_) => f.write_str("WebSocket"),
-            target => fmt::Display::fmt(target, f),
-        }
-    }
-}
-
 /// A MOQT echo server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MoqtTarget {

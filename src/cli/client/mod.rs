@@ -54,7 +54,7 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(2);
 const MIN_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Options of `send` and `probe`.
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 #[allow(clippy::struct_excessive_bools, reason = "each field is an option of the command line")]
 pub struct ClientArgs {
     /// Use an echo server inside this process

@@ -90,7 +90,7 @@ impl RunMonitor<'_> {
             self.rewrite_page(live);
             if let Some(lines) = &mut self.lines {
                 lines.write_queued(&live.snapshot());
-                if lines.reader_closed() {
+                if lines.reader_closed {
                     // The reader has closed the pipe, as with `| head`. With --count 0, the run would never end.
                     stop.request(StopSignal::ClosedPipe);
                 }
@@ -121,11 +121,8 @@ impl RunMonitor<'_> {
         let unix_ns = wall_clock(Time::ZERO).unix_ns.cast_unsigned();
         if let Some(lines) = &mut lines {
             lines.write_queued(&live.snapshot());
-            if lines.dropped() > 0 {
-                print_notice(&format!(
-                    "{} lines were dropped: the reader of standard output is too slow",
-                    lines.dropped()
-                ));
+            if let dropped @ 1.. = lines.dropped() {
+                print_notice(&format!("{dropped} lines were dropped: the reader of standard output is too slow"));
             }
         }
         MonitorResult { clock_jumps, unix_ns, lines }

@@ -11,16 +11,16 @@ use super::{ClientArgs, FinishedRun};
 use crate::cli::options::credentials::{SecretArg, read_hmac_secret};
 use crate::cli::output::Failure;
 use crate::cli::values::dialect_parser;
-use crate::client::{ClientNode, RunConfig, WebSocketProber, WebSocketWorkload};
-use crate::client::{RunKind, RunResults, StreamKind};
-use crate::client::{WebSocketFailure, WebSocketResults};
-use crate::io::clock;
+use crate::client::{
+    ClientNode, RunConfig, RunKind, RunResults, StreamKind, WebSocketFailure, WebSocketProber, WebSocketResults,
+    WebSocketWorkload,
+};
 use crate::io::local_socket::LocalSocketOptions;
-use crate::io::os;
 use crate::io::stop::StopToken;
 use crate::io::websocket::connect::DEFAULT_CONNECT_TIMEOUT;
 use crate::io::websocket::handshake::{UrlError, WebSocketUrl};
 use crate::io::websocket::probe::{self, ProbeConnections, ProbeStart, ProbeStartError, WebSocketTarget};
+use crate::io::{clock, os};
 use crate::report::quantities::RunProtocol;
 use crate::signaling::token::{Audience, Claims, DEFAULT_LIFETIME_SECONDS, sign};
 use crate::signaling::{BroadcastParams, Dialect, DialectSet, ProbeRoom, Route, decode_room_name, route};
@@ -32,7 +32,7 @@ const HEADING: &str = "Signaling server (with --to ws:// or wss://)";
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Options for probing a signaling server.
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 pub struct WebSocketProbeArgs {
     /// Protocol dialect [default: from the URL]
     ///

@@ -22,7 +22,7 @@ use crate::units::{parse_bit_rate, parse_ratio, parse_size};
 const HEADING: &str = "Impairment (of echo server replies)";
 
 /// Impairment of replies.
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 pub struct ImpairmentArgs {
     /// Drop replies at random, such as 1%, or in bursts, such as 1%,30%
     ///

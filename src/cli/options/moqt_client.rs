@@ -7,7 +7,7 @@ use crate::moqt::{MoqtVersion, Transport};
 pub const HEADING_MOQT: &str = "MOQT (with --to moqt:// or https://, or --embedded --moqt)";
 
 /// Options for MOQT clients.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, clap::Args)]
 pub struct MoqtClientArgs {
     /// Embed a MOQT echo server (requires --embedded)
     ///

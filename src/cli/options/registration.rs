@@ -54,7 +54,7 @@ pub fn adapt_argument(arg: Arg) -> Arg {
 }
 
 /// Registration options.
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 #[command(group(ArgGroup::new(REGISTRATION_GROUP).args(["signaling_url", "with_signaling"])))]
 pub struct RegistrationArgs {
     /// Register as a room on this signaling server (ws:// or wss://)

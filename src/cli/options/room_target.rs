@@ -37,7 +37,7 @@ const MAX_ADDRESSES_TRIED: usize = 32;
 const MAX_PASSWORD_BYTES: u64 = 4 << 10;
 
 /// A target in a room of a signaling server.
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 pub struct RoomTargetArgs {
     /// WebSocket or HTTP URL of a signaling server
     ///
