@@ -3,7 +3,6 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -12,7 +11,7 @@ use tracing::{Level, enabled, info, warn};
 
 use super::moqt_server::{BoundMoqtServer, MoqtArgs};
 use super::options::impairment::{ImpairmentArgs, OutcomeLogFile, PreparedEcho};
-use super::options::registration::{self, RegistrationArgs};
+use super::options::registration::{self, PreparedRegistration, RegistrationArgs};
 use super::output::{Failure, HEADING_LOG};
 use super::server::{self, MemoryArgs, ServerStatistics, UdpStatistics};
 use super::values::{
@@ -22,7 +21,6 @@ use super::values::{
 use crate::address::Cidr;
 use crate::client::StopSignal;
 use crate::echo::{AdmissionConfig, BufferLimits, DEFAULT_DELAY, EchoConfig, FIXED_LOG_LINE, LinkConfig, LinkPolicy};
-use crate::io::clock::ClockMonitor;
 use crate::io::log::LogGuard;
 use crate::io::moqt::server::MoqtServerConfig;
 use crate::io::reachable::reachable_addresses;
@@ -190,26 +188,17 @@ impl Args {
         let moqt = moqt.map(|moqt| moqt.start(stop)).transpose().context("cannot serve MOQT")?;
         statistics.serve(metrics, stop)?;
 
-        let registration = registration
-            .map(|registration| registration.start(&mut echo, delay, public_key, moqt_url, memory_budget, stop))
-            .transpose();
-        let registration = registration.context("cannot start a thread")?;
-
-        let options = DriverOptions {
-            idle: IdlePolicy::Wait,
-            spin_percent: self.spin,
-            backend: self.driver,
-            follow_address: false,
+        let register = |options: PreparedRegistration<'_>| {
+            options.start(&mut echo, delay, public_key, moqt_url, memory_budget, stop)
         };
+        let registration = registration.map(register).transpose().context("cannot start a thread")?;
+
+        let (spin_percent, backend) = (self.spin, self.driver);
+        let options = DriverOptions { idle: IdlePolicy::Wait, spin_percent, backend, follow_address: false };
         let running = udp::spawn_node("echo-server", bound.socket, echo, stop.clone(), options)
             .context("cannot start a thread")?;
-        let mut clock = ClockMonitor::start();
-        while !running.finished_within(self.stats_interval) {
-            clock.sample_and_log();
-            statistics.log();
-        }
+        statistics.log_until_end(&running, self.stats_interval);
         let (echo, tally) = running.join();
-        clock.sample_and_log();
         echo.stop();
         if tally.result.is_err() {
             // The UDP echo failed without a stop request: stop MOQT too.
@@ -229,7 +218,7 @@ impl Args {
 
     /// The configuration of the MOQT echo without its own options.
     fn moqt_config(&self, memory_budget: &Arc<MemoryBudget>) -> MoqtServerConfig {
-        let allow = self.protection.allow().to_owned();
+        let allow = self.protection.allow.clone();
         MoqtServerConfig { allow, memory_budget: Arc::clone(memory_budget), ..MoqtServerConfig::default() }
     }
 
@@ -238,28 +227,18 @@ impl Args {
         let address_file = self.address_file.as_deref();
         server::clear_address(address_file)?;
         let memory_budget = self.memory.budget();
-        // With --moqt-only, `prepare` always returns a server.
         let mut config = self.moqt_config(&memory_budget);
         config.echo.delay = self.delay.unwrap_or_default();
-        let Some(moqt) = BoundMoqtServer::prepare(&self.moqt, config, None)? else {
-            return Ok(0);
-        };
+        // With --moqt-only, `prepare` always returns a server.
+        let Some(moqt) = BoundMoqtServer::prepare(&self.moqt, config, None)? else { return Ok(0) };
         let metrics = self.bind_metrics()?;
         stop.set_run_started();
         moqt.address().map_or(Ok(()), |address| server::write_address(address_file, address))?;
         let statistics = ServerStatistics { udp: None, moqt: Some(moqt.counts()), memory_budget, log };
         let running = moqt.start(stop).context("cannot serve MOQT")?;
         statistics.serve(metrics, stop)?;
-        let (sender, stop_requested) = channel();
-        stop.on_stop(move || _ = sender.send(()));
-        let interval = self.stats_interval.unwrap_or(Duration::MAX);
-        let mut clock = ClockMonitor::start();
-        while stop.signal().is_none() && stop_requested.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
-            clock.sample_and_log();
-            statistics.log();
-        }
+        statistics.log_until_end(&running, self.stats_interval);
         running.join();
-        clock.sample_and_log();
         statistics.log();
         Ok(0)
     }
@@ -307,7 +286,7 @@ pub struct AdmissionArgs {
     ///
     /// Separate values with commas or repeat the option. Loopback addresses are allowed only if listed.
     #[arg(long, value_name = "CIDR", value_delimiter = ',', help_heading = HEADING_PROTECTION)]
-    allow: Vec<Cidr>,
+    pub allow: Vec<Cidr>,
 
     /// Apply the limits to loopback sources too
     ///
@@ -318,11 +297,6 @@ pub struct AdmissionArgs {
 }
 
 impl AdmissionArgs {
-    /// Allowed networks; an empty list allows all sources.
-    pub fn allow(&self) -> &[Cidr] {
-        &self.allow
-    }
-
     /// The limits of the UDP echo, with a random hash key.
     pub fn admission_config(&self) -> Result<AdmissionConfig, Failure> {
         let max_bit_rate = self.max_bitrate_per_source;

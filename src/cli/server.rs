@@ -6,6 +6,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::ColorChoice;
@@ -16,11 +17,13 @@ use super::output::{Failure, print_message};
 use super::values::{OrOff, format_size, or_off, use_color};
 use crate::address::{HostPort, url_authority};
 use crate::echo::{self, Counters, ExternalCounts, FIXED_LOG_LINE};
+use crate::io::clock::ClockMonitor;
 use crate::io::log::{self, LogGuard};
 use crate::io::moqt::{self, CounterSnapshot, ServerCounters};
 use crate::io::reachable::reachable_addresses;
 use crate::io::stop::StopToken;
 use crate::io::udp::{BindError, KernelDrops};
+use crate::io::worker::Worker;
 use crate::io::{files, http, memory, resolve};
 use crate::memory_budget::{DEFAULT_MEMORY_BUDGET, MemoryBudget};
 use crate::signaling::DialectSet;
@@ -174,6 +177,16 @@ impl ServerStatistics {
         }
         memory::register_metrics(Arc::clone(&self.memory_budget), &mut registry);
         http::spawn_metrics(listener, registry, stop).context("cannot serve metrics")
+    }
+
+    /// Logs the statistics at each `interval`, and jumps of the system clock, until the thread of the server ends.
+    pub fn log_until_end<T: Send + 'static>(&self, running: &Worker<T>, interval: Option<Duration>) {
+        let mut clock = ClockMonitor::start();
+        while !running.finished_within(interval) {
+            clock.sample_and_log();
+            self.log();
+        }
+        clock.sample_and_log();
     }
 
     /// Logs one line per protocol. The UDP line is last.

@@ -70,13 +70,9 @@ pub fn use_color(choice: ColorChoice, stream: &impl IsTerminal) -> bool {
 pub struct Choice<T: 'static>(Vec<(T, PossibleValue)>);
 
 impl<T: Copy> Choice<T> {
-    /// A choice between `values`. `describe` returns the name and the description of a value.
-    pub fn new(values: &[T], describe: impl Fn(T) -> (&'static str, &'static str)) -> Self {
-        let possible = |value| {
-            let (name, help) = describe(value);
-            (value, PossibleValue::new(name).help(help))
-        };
-        Self(values.iter().copied().map(possible).collect())
+    /// A choice between values with their names and descriptions.
+    fn new(values: impl IntoIterator<Item = (T, &'static str, &'static str)>) -> Self {
+        Self(values.into_iter().map(|(value, name, help)| (value, PossibleValue::new(name).help(help))).collect())
     }
 }
 
@@ -98,63 +94,60 @@ impl<T: Copy + Send + Sync + 'static> TypedValueParser for Choice<T> {
 
 /// Parser for `--packet`.
 pub fn packet_parser() -> Choice<StreamKind> {
-    Choice::new(&[StreamKind::Ping, StreamKind::Keepalive, StreamKind::Audio], |kind| match kind {
-        StreamKind::Ping => ("ping", "LATENCY_PING"),
-        StreamKind::Keepalive => ("keepalive", "KEEPALIVE, which every echo server answers"),
-        StreamKind::Audio => ("audio", "AUDIO, which the server returns after its delay"),
-    })
+    Choice::new([
+        (StreamKind::Ping, "ping", "LATENCY_PING"),
+        (StreamKind::Keepalive, "keepalive", "KEEPALIVE, which every echo server answers"),
+        (StreamKind::Audio, "audio", "AUDIO, which the server returns after its delay"),
+    ])
 }
 
 /// Parser for `--profile`.
 pub fn profile_parser() -> Choice<Profile> {
-    Choice::new(&[Profile::LanMusic, Profile::InternetMusic, Profile::Voice], |profile| match profile {
-        Profile::LanMusic => ("lan-music", "Playing music over a local network"),
-        Profile::InternetMusic => ("internet-music", "Playing music over the Internet"),
-        Profile::Voice => ("voice", "Conversation"),
-    })
+    Choice::new([
+        (Profile::LanMusic, "lan-music", "Playing music over a local network"),
+        (Profile::InternetMusic, "internet-music", "Playing music over the Internet"),
+        (Profile::Voice, "voice", "Conversation"),
+    ])
 }
 
 /// Parser for `--driver`.
 pub fn driver_parser() -> Choice<udp::Backend> {
-    Choice::new(&[udp::Backend::Native, udp::Backend::Portable], |backend| match backend {
-        udp::Backend::Native => ("native", "The fastest driver of this system"),
-        udp::Backend::Portable => ("portable", "Portable system calls"),
-    })
+    Choice::new([
+        (udp::Backend::Native, "native", "The fastest driver of this system"),
+        (udp::Backend::Portable, "portable", "Portable system calls"),
+    ])
 }
 
 /// Parser for `--link` of the echo server.
 pub fn link_policy_parser() -> Choice<LinkPolicy> {
-    Choice::new(&[LinkPolicy::Auto, LinkPolicy::Require, LinkPolicy::Plain], |policy| match policy {
-        LinkPolicy::Auto => ("auto", "Encrypted links of newer clients and plain packets"),
-        LinkPolicy::Require => ("require", "Encrypted links only: plain AUDIO is dropped"),
-        LinkPolicy::Plain => ("plain", "No encryption: newer clients fall back to plain packets"),
-    })
+    Choice::new([
+        (LinkPolicy::Auto, "auto", "Encrypted links of newer clients and plain packets"),
+        (LinkPolicy::Require, "require", "Encrypted links only: plain AUDIO is dropped"),
+        (LinkPolicy::Plain, "plain", "No encryption: newer clients fall back to plain packets"),
+    ])
 }
 
 /// Parser for `--broadcast-envelope`.
 pub fn envelope_parser() -> Choice<Envelope> {
-    Choice::new(&[Envelope::Document, Envelope::Dynode], |envelope| match envelope {
-        Envelope::Document => ("document", "{\"type\": \"NAME-content\", ...}, where NAME is the room"),
-        Envelope::Dynode => ("dynode", "{\"type\": \"broadcast\", ...}, for Dynode players"),
-    })
+    Choice::new([
+        (Envelope::Document, "document", "{\"type\": \"NAME-content\", ...}, where NAME is the room"),
+        (Envelope::Dynode, "dynode", "{\"type\": \"broadcast\", ...}, for Dynode players"),
+    ])
 }
 
 /// Parser for `--moqt`.
 pub fn transport_parser() -> Choice<Transport> {
-    Choice::new(&[Transport::Quic, Transport::WebTransport], |transport| match transport {
-        Transport::Quic => ("quic", "Raw QUIC"),
-        Transport::WebTransport => ("webtransport", "Over HTTP/3"),
-    })
+    Choice::new([(Transport::Quic, "quic", "Raw QUIC"), (Transport::WebTransport, "webtransport", "Over HTTP/3")])
 }
 
 /// Parser for `--moqt-version`.
 pub fn moqt_version_parser() -> Choice<MoqtVersion> {
-    Choice::new(&MoqtVersion::ALL, |version| (version.rules().name, version.rules().description))
+    Choice::new(MoqtVersion::ALL.map(|version| (version, version.rules().name, version.rules().description)))
 }
 
 /// Parser for `--dialect`.
 pub fn dialect_parser() -> Choice<Dialect> {
-    Choice::new(&Dialect::ALL, |dialect| (dialect.name(), dialect.description()))
+    Choice::new(Dialect::ALL.map(|dialect| (dialect, dialect.name(), dialect.description())))
 }
 
 /// The link that `send` and `probe` set up.

@@ -171,7 +171,7 @@ impl LogGuard {
 /// `color` colors the level if standard error is a terminal.
 pub fn init(filter: &str, color: bool) -> Result<LogGuard, LogFilterError> {
     let filter = parse_filter(filter)?;
-    let has_lines = AREAS.iter().any(|area| filter.would_enable(area, &Level::ERROR));
+    let has_lines = AREAS.split(' ').any(|area| filter.would_enable(area, &Level::ERROR));
     let failed_lines = Arc::<Counter>::default();
     let (writer, guard) = NonBlockingBuilder::default()
         .buffered_lines_limit(LINE_QUEUE_CAPACITY)
@@ -195,21 +195,13 @@ where
     filtered.with(tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(has_color).event_format(LineFormat))
 }
 
-/// The areas of the log: events with these targets are printed as `area: event key=value`. Every event of this program has one of these targets.
-const AREAS: [&str; 12] = [
-    "echo",
-    "signaling",
-    "control_surface",
-    "http",
-    "console",
-    "memory",
-    "metrics",
-    "registration",
-    "room",
-    "moqt",
-    "tls",
-    "clock",
-];
+/// The areas of the log, separated by spaces: events with these targets are printed as `area: event key=value`. Every event of this program has
+/// one of these targets.
+const AREAS: &str = "echo signaling control_surface http console memory metrics registration room moqt tls clock";
+
+fn is_area(word: &str) -> bool {
+    AREAS.split(' ').any(|area| area == word)
+}
 
 /// Parses a filter: words separated by commas, with spaces around them ignored. Rejects a word that is neither a level, an area, nor
 /// `TARGET=LEVEL`: the parser of [`Targets`] would mistake a misspelled level or a span filter (`[span]`) for the name of a module, and nothing
@@ -226,15 +218,15 @@ fn parse_filter(filter: &str) -> Result<Targets, LogFilterError> {
     };
     let last = |level: &dyn Fn(&str) -> Option<LevelFilter>| words.iter().rev().find_map(|word| level(word));
     if let Some(level) = last(&program).or_else(|| last(&parse_level)) {
-        targets = targets.with_targets(AREAS.map(|area| (area, level)));
+        targets = targets.with_targets(AREAS.split(' ').map(|area| (area, level)));
     }
     for word in words.iter().copied().filter(|word| parse_level(word).or_else(|| program(word)).is_none()) {
         let (target, level) = match word.split_once('=') {
             Some((target, level)) => (target, parse_level(level)),
-            None => (word, AREAS.contains(&word).then_some(LevelFilter::TRACE)),
+            None => (word, is_area(word).then_some(LevelFilter::TRACE)),
         };
         let area = target.strip_prefix(concat!(env!("CARGO_CRATE_NAME"), "::"));
-        let target = area.filter(|area| AREAS.contains(area)).unwrap_or(target);
+        let target = area.filter(|area| is_area(area)).unwrap_or(target);
         let is_invalid = target.is_empty()
             || target.starts_with(env!("CARGO_CRATE_NAME"))
             || target.contains(|c: char| c == '[' || c.is_whitespace());

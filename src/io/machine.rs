@@ -142,7 +142,8 @@ impl KernelFiles<'_> {
     /// Name and id of the process that uses a local port, if this user may see them. `protocol` is `udp` or `tcp`.
     pub fn process_on_port(self, protocol: &str, port: u16) -> Option<(String, u32)> {
         let tables = ["", "6"].map(|version| self.read(&format!("proc/net/{protocol}{version}")).unwrap_or_default());
-        let inodes = tables.iter().flat_map(|table| table.lines()).filter_map(|line| inode_on_port(line, protocol, port));
+        let inodes =
+            tables.iter().flat_map(|table| table.lines()).filter_map(|line| inode_on_port(line, protocol, port));
         let links: Vec<String> = inodes.map(|inode| format!("socket:[{inode}]")).collect();
         let processes = fs::read_dir(self.0.join("proc")).ok()?.filter_map(Result::ok);
         let mut ids: Vec<u32> = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();

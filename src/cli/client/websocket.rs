@@ -1,5 +1,6 @@
 //! `probe --to ws://`: options, the URLs for each dialect, and the run against a signaling server.
 
+use std::fmt;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -18,7 +19,7 @@ use crate::client::{
 use crate::io::local_socket::LocalSocketOptions;
 use crate::io::stop::StopToken;
 use crate::io::websocket::connect::DEFAULT_CONNECT_TIMEOUT;
-use crate::io::websocket::handshake::{UrlError, WebSocketUrl};
+use crate::io::websocket::handshake::WebSocketUrl;
 use crate::io::websocket::probe::{self, ProbeConnections, ProbeStart, ProbeStartError, WebSocketTarget};
 use crate::io::{clock, os};
 use crate::report::quantities::RunProtocol;
@@ -186,8 +187,7 @@ impl WebSocketProbeArgs {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "map_err passes the error by value")]
-fn url_error(error: UrlError) -> Failure {
+fn url_error(error: impl fmt::Display) -> Failure {
     Failure::usage(format!("--to: {error}"))
 }
 

@@ -176,7 +176,7 @@ fn parse_nonzero_duration(text: &str) -> Result<Duration, String> {
     let timeout = parse_millis(text).map_err(|error| error.to_string())?;
     if timeout.is_zero() {
         return Err(
-            "give a duration such as 60s. To disable the time-out, disable the pings (--heartbeat-interval off)".into()
+            "give a duration such as 60s. To disable the time-out, disable the pings (--heartbeat-interval off)".into(),
         );
     }
     Ok(timeout)

@@ -257,10 +257,11 @@ async fn login_middleware(
     next: Next,
 ) -> Response {
     let (headers, query, now) = (request.headers(), request.uri().query().unwrap_or_default(), clock::monotonic_now());
+    let client = RequestSource::from(&client);
     let token = form_urlencoded::parse(query.as_bytes()).find_map(|(name, value)| (name == "token").then_some(value));
     if let Some(token) = token.filter(|_| login.cookie.is_some()) {
         // The redirect removes the token from the address bar.
-        let cookie = match login.redeem(&token, headers, (&client).into(), now) {
+        let cookie = match login.redeem(&token, headers, client, now) {
             Ok(cookie) => cookie,
             Err(error) => return error.into_response(),
         };
@@ -268,7 +269,7 @@ async fn login_middleware(
             [(header::LOCATION, "/console"), (header::SET_COOKIE, &*cookie), (header::CACHE_CONTROL, "no-store")];
         return (StatusCode::SEE_OTHER, headers).into_response();
     }
-    let mut response = if let Err(error) = login.check(headers, (&client).into(), now) {
+    let mut response = if let Err(error) = login.check(headers, client, now) {
         error.into_response()
     } else if csrf::is_forbidden(request.method(), headers) {
         body::error_response(StatusCode::FORBIDDEN, "Requests from pages of other sites are rejected")

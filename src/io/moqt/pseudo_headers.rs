@@ -49,7 +49,8 @@ fn find_static(index: u64) -> Result<Option<usize>, PseudoHeaderError> {
 
 /// The index in [`PSEUDO_HEADERS`] of a literal name. `Ok(None)` for a regular field.
 fn find_literal(name: &[u8], is_huffman: bool) -> Result<Option<usize>, PseudoHeaderError> {
-    let mut known = PSEUDO_HEADERS.iter().map(|(plain, huffman, _)| if is_huffman { huffman } else { plain.as_bytes() });
+    let mut known =
+        PSEUDO_HEADERS.iter().map(|(plain, huffman, _)| if is_huffman { huffman } else { plain.as_bytes() });
     let found = known.position(|known| known == name);
     let is_pseudo =
         name.first().is_some_and(|first| if is_huffman { first >> 1 == HUFFMAN_COLON } else { *first == b':' });

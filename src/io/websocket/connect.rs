@@ -13,7 +13,7 @@ use socket2::{SockRef, TcpKeepalive};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
-use tokio::time::{timeout, timeout_at};
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tungstenite::protocol::WebSocketConfig;
@@ -193,7 +193,7 @@ pub(in crate::io) async fn connect(
     timeout: Duration,
     headers: &[(&'static str, String)],
 ) -> Result<Connected, WebSocketConnectError> {
-    let attempt = Attempt::new(url, tls, options, timeout);
+    let attempt = Attempt { url, tls, options, began: Instant::now(), timeout };
     let mut connected = attempt.connect().await?;
     let began = Instant::now();
     match attempt.limit(ConnectStep::Upgrade, upgrade(url, headers, &mut connected.stream)).await? {
@@ -210,7 +210,8 @@ pub(in crate::io) async fn connect_stream(
     tls: &Arc<ClientConfig>,
     timeout: Duration,
 ) -> Result<Box<dyn ClientStream>, WebSocketConnectError> {
-    Ok(Attempt::new(url, tls, &LocalSocketOptions::default(), timeout).connect().await?.stream)
+    let options = &LocalSocketOptions::default();
+    Ok(Attempt { url, tls, options, began: Instant::now(), timeout }.connect().await?.stream)
 }
 
 /// Sends the upgrade request and reads the response. Returns the bytes after the response.
@@ -231,27 +232,18 @@ async fn upgrade(
     }
 }
 
-/// A connection attempt that ends at a deadline.
+/// A connection attempt, whose steps together have a time-out.
 struct Attempt<'a> {
     url: &'a WebSocketUrl,
     tls: &'a Arc<ClientConfig>,
     options: &'a LocalSocketOptions,
-    deadline: Instant,
-    /// The time-out, as in error messages.
+    began: Instant,
     timeout: Duration,
 }
 
-impl<'a> Attempt<'a> {
-    fn new(
-        url: &'a WebSocketUrl,
-        tls: &'a Arc<ClientConfig>,
-        options: &'a LocalSocketOptions,
-        timeout: Duration,
-    ) -> Self {
-        // A longer time-out than the clock can represent never expires.
-        let now = Instant::now();
-        let deadline = now.checked_add(timeout).unwrap_or(now + Duration::from_secs(u32::MAX.into()));
-        Self { url, tls, options, deadline, timeout }
+impl Attempt<'_> {
+    fn time_left(&self) -> Duration {
+        self.timeout.saturating_sub(self.began.elapsed())
     }
 
     /// Connects without the upgrade.
@@ -292,7 +284,7 @@ impl<'a> Attempt<'a> {
 
     /// The output of `future`, or an error if it is not complete in time.
     async fn limit<T>(&self, step: ConnectStep, future: impl Future<Output = T>) -> Result<T, WebSocketConnectError> {
-        timeout_at(self.deadline.into(), future).await.map_err(|_| self.timeout_error(step))
+        timeout(self.time_left(), future).await.map_err(|_| self.timeout_error(step))
     }
 
     /// The addresses of the host, at least one, IPv4 before IPv6.
@@ -313,8 +305,8 @@ impl<'a> Attempt<'a> {
     async fn connect_tcp(&self, addresses: &[SocketAddr]) -> Result<(TcpStream, SocketAddr), WebSocketConnectError> {
         let mut last = None;
         for (index, address) in addresses.iter().enumerate() {
-            let left = self.deadline.saturating_duration_since(Instant::now());
-            match timeout(left / (addresses.len() - index) as u32, connect_address(*address, self.options)).await {
+            let share = self.time_left() / (addresses.len() - index) as u32;
+            match timeout(share, connect_address(*address, self.options)).await {
                 Ok(Ok(stream)) => return Ok((stream, *address)),
                 Ok(Err(error)) => last = Some(WebSocketConnectError::Tcp(*address, error)),
                 Err(_) => {}
