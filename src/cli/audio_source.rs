@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 
-use super::output::{Failure, print, print_notice};
+use super::output::{Failure, ensure_usage, print, print_notice};
 use super::run_origin::file_name;
 use super::values::{parse_count, parse_seconds};
 use crate::audio::convert::{AudioInput, Packetizer, PacketizerConfig, PayloadReader, Tone, default_channels};
@@ -115,12 +115,11 @@ impl FrameSize {
             Self::Time(time) => samples_in(time, rate),
         };
         let max_samples = ((MAX_UDP_PAYLOAD - HEADER_LEN) / (4 * usize::from(channels))) as u64;
-        if samples == 0 || samples > max_samples {
-            return Err(Failure::usage(format!(
-                "--frame-size: {samples} samples; with {}, a datagram holds 1 to {max_samples}",
-                if channels == 1 { "1 channel" } else { "2 channels" }
-            )));
-        }
+        let layout = if channels == 1 { "1 channel" } else { "2 channels" };
+        ensure_usage!(
+            (1..=max_samples).contains(&samples),
+            "--frame-size: {samples} samples; with {layout}, a datagram holds 1 to {max_samples}"
+        );
         Ok(samples as u32)
     }
 }
@@ -179,11 +178,10 @@ impl SourceArgs {
     fn open_file(&self, path: &Path) -> Result<(FilePayloads, PacketLayout), Failure> {
         let from_stdin = path.as_os_str() == "-";
         let name = self.name();
-        if from_stdin && self.repeat != Some(1) {
-            return Err(Failure::usage(
-                "--repeat needs a file, because standard input can be read only once. Omit --repeat or give --wav FILE",
-            ));
-        }
+        ensure_usage!(
+            !from_stdin || self.repeat == Some(1),
+            "--repeat needs a file, because standard input can be read only once. Omit --repeat or give --wav FILE"
+        );
         let unreadable = |error: WavError| anyhow!("cannot read {name}: {error}");
         let (reader, is_file) = if from_stdin { (Box::new(io::stdin()) as WavReader, false) } else { open(path)? };
         let mut stream = WavStream::open(reader).map_err(unreadable)?;
@@ -272,11 +270,10 @@ impl SourceArgs {
             ));
         }
         let max_samples = self.duration.map(|time| samples_in(time, output_rate));
-        if max_samples == Some(0) {
-            return Err(Failure::usage(
-                "--duration is shorter than one sample, so there is nothing to send; give a longer duration",
-            ));
-        }
+        ensure_usage!(
+            max_samples != Some(0),
+            "--duration is shorter than one sample, so there is nothing to send; give a longer duration"
+        );
         // The sample limit of --count, in whole packets.
         let counted_samples = (self.count > 0).then(|| self.count.saturating_mul(u64::from(frame_samples)));
         let max_samples = max_samples.into_iter().chain(counted_samples).min();

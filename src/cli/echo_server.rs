@@ -12,7 +12,7 @@ use tracing::{Level, enabled, info, warn};
 use super::moqt_server::{BoundMoqtServer, MoqtArgs};
 use super::options::impairment::{ImpairmentArgs, OutcomeLogFile, PreparedEcho};
 use super::options::registration::{self, PreparedRegistration, RegistrationArgs};
-use super::output::{Failure, HEADING_LOG};
+use super::output::{Failure, HEADING_LOG, ensure_usage};
 use super::server::{self, MemoryArgs, ServerStatistics, UdpStatistics};
 use super::values::{
     OrOff, OutputFile, driver_parser, format_bit_rate, format_size, link_policy_parser, or_off, output_file_parser,
@@ -126,9 +126,10 @@ pub struct Args {
 impl Args {
     /// Serves until `stop` is requested.
     pub fn run(self, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
-        if self.stats_interval == Some(Duration::ZERO) {
-            return Err(Failure::usage("--stats-interval 0 is invalid; give a duration such as 60s, or off"));
-        }
+        ensure_usage!(
+            self.stats_interval != Some(Duration::ZERO),
+            "--stats-interval 0 is invalid; give a duration such as 60s, or off"
+        );
         let admission = self.protection.admission_config()?;
         let log = server::start_log(self.verbose, color)?;
         os::set_process_name("echo-server");
@@ -300,9 +301,10 @@ impl AdmissionArgs {
     /// The limits of the UDP echo, with a random hash key.
     pub fn admission_config(&self) -> Result<AdmissionConfig, Failure> {
         let max_bit_rate = self.max_bitrate_per_source;
-        if max_bit_rate == Some(0) {
-            return Err(Failure::usage("--max-bitrate-per-source 0 would drop every packet; give a rate, or off"));
-        }
+        ensure_usage!(
+            max_bit_rate != Some(0),
+            "--max-bitrate-per-source 0 would drop every packet; give a rate, or off"
+        );
         Ok(AdmissionConfig {
             max_packet_rate: max_bit_rate.map(|rate| rate.div_ceil(BITS_PER_PACKET)),
             max_bit_rate,

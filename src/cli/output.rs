@@ -46,6 +46,16 @@ impl Failure {
     }
 }
 
+/// Returns a usage error unless the condition holds, like `anyhow::ensure!`.
+macro_rules! ensure_usage {
+    ($condition:expr, $($message:tt)+) => {
+        if !$condition {
+            return Err($crate::cli::output::Failure::usage(format_args!($($message)+)));
+        }
+    };
+}
+pub(super) use ensure_usage;
+
 impl<E: Into<anyhow::Error>> From<E> for Failure {
     fn from(error: E) -> Self {
         Self { code: 3, error: error.into() }

@@ -11,7 +11,7 @@ use clap::{ArgGroup, ArgMatches, ColorChoice};
 use super::audio_output::{PlaybackArgs, RecordingArgs, finish_playback};
 use super::audio_source::{CaptureArgs, PacketLayout, SOUND_DEVICE_GROUP, SourceArgs, device_lost_error};
 use super::client::ClientArgs;
-use super::output::{Failure, HEADING_TARGET, print_notice};
+use super::output::{Failure, HEADING_TARGET, ensure_usage, print_notice};
 use super::plan::{Plan, UdpPeer};
 use super::target::{MoqtTarget, Target};
 use super::values::parse_millis;
@@ -95,11 +95,10 @@ impl Args {
             form.first_sequence = 0;
             datagram += OVERHEAD;
         }
-        if datagram > MAX_UDP_PAYLOAD {
-            return Err(Failure::usage(
-                "--frame-size: a sealed packet does not fit in a datagram; give a smaller value",
-            ));
-        }
+        ensure_usage!(
+            datagram <= MAX_UDP_PAYLOAD,
+            "--frame-size: a sealed packet does not fit in a datagram; give a smaller value"
+        );
         if datagram > MAX_UNFRAGMENTED_PAYLOAD {
             print_notice(&format!(
                 "packets with {payload} payload bytes do not fit in an Ethernet frame and are fragmented. Use a smaller --frame-size"
@@ -161,12 +160,11 @@ impl Args {
 
     /// Sends texts to the MOQT echo server `to` and prints the returned texts. If `to` is `None`, the embedded server is used.
     fn send_texts(&self, to: Option<&MoqtTarget>, stop: &StopToken) -> Result<u8, Failure> {
-        if self.text.text.is_empty() {
-            return Err(Failure::usage(
-                "nothing to send: give --text TEXT, or --text - for the lines of standard input. For audio, give a UDP target: \
-                 --to HOST[:PORT]",
-            ));
-        }
+        ensure_usage!(
+            !self.text.text.is_empty(),
+            "nothing to send: give --text TEXT, or --text - for the lines of standard input. For audio, give a UDP target: \
+             --to HOST[:PORT]"
+        );
         let config = self.text.config()?;
         let mut print = |text: &Bytes| print_text(text, stop);
         let print: Option<&mut dyn FnMut(&Bytes)> = if self.client.prints_json() { None } else { Some(&mut print) };
@@ -199,16 +197,15 @@ pub struct TextArgs {
 impl TextArgs {
     /// The queue of texts, with one group per text. Starts the thread that fills the queue.
     fn config(&self) -> Result<MoqtClientConfig, Failure> {
-        if self.text.iter().filter(|text| *text == STDIN_MARKER).count() > 1 {
-            return Err(Failure::usage("--text -: standard input can be read only once"));
+        let stdin_count = self.text.iter().filter(|text| *text == STDIN_MARKER).count();
+        ensure_usage!(stdin_count <= 1, "--text -: standard input can be read only once");
+        for len in self.text.iter().map(String::len) {
+            ensure_usage!(
+                len <= MAX_BODY_BYTES,
+                "--text: {len} bytes exceed the maximum of {MAX_BODY_BYTES} bytes per frame. Split the text"
+            );
         }
-        if let Some(long) = self.text.iter().find(|text| text.len() > MAX_BODY_BYTES) {
-            return Err(Failure::usage(format!(
-                "--text: {} bytes exceed the maximum of {MAX_BODY_BYTES} bytes per frame. Split the text",
-                long.len()
-            )));
-        }
-        let group_count = (!self.text.iter().any(|text| text == STDIN_MARKER)).then_some(self.text.len() as u64);
+        let group_count = (stdin_count == 0).then_some(self.text.len() as u64);
         let (sender, payload) = FramePayload::queue();
         let texts = self.text.clone();
         let queue_texts = move || {

@@ -285,14 +285,10 @@ impl ConnectionLimiter {
         }
         let Some(limit) = self.limits.max_connections_per_address.filter(|_| !is_exempt) else { return Ok(None) };
         let mut open = self.open_by_source.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = open.entry(address).or_default();
-        if *count >= limit {
-            if limit == 0 {
-                open.remove(&address);
-            }
+        if open.get(&address).copied().unwrap_or(0) >= limit {
             return Err(ConnectionRejection::Address(limit));
         }
-        *count += 1;
+        *open.entry(address).or_default() += 1;
         Ok(Some(address))
     }
 }

@@ -22,7 +22,9 @@ use super::options::impairment::ImpairmentArgs;
 use super::options::moqt_client::MoqtClientArgs;
 use super::options::network::{HEADING_LOCAL_SYSTEM, NetworkArgs};
 use super::options::room_target::RoomTargetArgs;
-use super::output::{Failure, HEADING_LIMITS, HEADING_REPORT, HEADING_TARGET, ReportFileArgs, print, silence_notices};
+use super::output::{
+    Failure, HEADING_LIMITS, HEADING_REPORT, HEADING_TARGET, ReportFileArgs, ensure_usage, print, silence_notices,
+};
 use super::packet_lines::RecordFile;
 use super::plan::{Plan, UdpPeer};
 use super::run_origin;
@@ -279,12 +281,11 @@ impl ClientArgs {
             None if self.room.room.is_some() => UdpPeer::Room(self.room.url("--room")?),
             None => UdpPeer::Host(&LOCAL_ECHO_SERVER),
         };
-        if self.link == Some(ClientLinkMode::Signed) && matches!(peer, UdpPeer::Host(_) | UdpPeer::Embedded) {
-            return Err(Failure::usage(
-                "--link signed needs the link key of the server, which a room announces: give --signaling-url URL with --room NAME instead \
-                 of the target, or --link unsigned",
-            ));
-        }
+        ensure_usage!(
+            self.link != Some(ClientLinkMode::Signed) || matches!(peer, UdpPeer::Room(_)),
+            "--link signed needs the link key of the server, which a room announces: give --signaling-url URL with --room NAME instead of \
+             the target, or --link unsigned"
+        );
         Ok(Plan::Udp { peer, stream })
     }
 

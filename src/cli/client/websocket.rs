@@ -10,7 +10,7 @@ use unicode_normalization::UnicodeNormalization;
 
 use super::{ClientArgs, FinishedRun};
 use crate::cli::options::credentials::{SecretArg, read_hmac_secret};
-use crate::cli::output::Failure;
+use crate::cli::output::{Failure, ensure_usage};
 use crate::cli::values::dialect_parser;
 use crate::client::{
     ClientNode, RunConfig, RunKind, RunResults, StreamKind, WebSocketFailure, WebSocketProber, WebSocketResults,
@@ -102,29 +102,27 @@ impl WebSocketProbeArgs {
         room: Option<&str>,
         generated_name: &str,
     ) -> Result<Vec<WebSocketUrl>, Failure> {
-        if params.is_control_channel {
-            return Err(Failure::usage(
-                "--to: the URL of a control channel cannot be probed; give the path of the room, /rooms/NAME",
-            ));
-        }
+        ensure_usage!(
+            !params.is_control_channel,
+            "--to: the URL of a control channel cannot be probed; give the path of the room, /rooms/NAME"
+        );
         let url_room = params.room.as_deref();
-        if let (Some(url_room), Some(room)) = (url_room, room)
-            && !url_room.nfc().eq(room.nfc())
-        {
-            return Err(Failure::usage("--room: the URL names another room; omit --room or the room in the URL"));
-        }
+        ensure_usage!(
+            url_room.zip(room).is_none_or(|(url_room, room)| url_room.nfc().eq(room.nfc())),
+            "--room: the URL names another room; omit --room or the room in the URL"
+        );
         self.reject_second_token(params.token.is_some())?;
-        if params.token.is_some() && url_room.or(room).is_none() {
-            return Err(Failure::usage("a token is valid for one room; give --room, or the URL path /rooms/NAME"));
-        }
+        ensure_usage!(
+            params.token.is_none() || url_room.or(room).is_some(),
+            "a token is valid for one room; give --room, or the URL path /rooms/NAME"
+        );
         let room = url_room.or(room).unwrap_or(generated_name);
         let encoded = utf8_percent_encode(room, RESERVED).to_string();
-        if decode_room_name(&encoded).is_none() {
-            return Err(Failure::usage(
-                "--room: invalid broadcast room name. Give up to 128 bytes without `/` or control characters. Reserved paths \
-                 such as `health` are not allowed",
-            ));
-        }
+        ensure_usage!(
+            decode_room_name(&encoded).is_some(),
+            "--room: invalid broadcast room name. Give up to 128 bytes without `/` or control characters. Reserved paths such as \
+             `health` are not allowed"
+        );
         let room_path = format!("/rooms/{encoded}");
         // A URL that contains the room keeps its path and query. If the URL contains no room, its path determines where the room is added.
         // The path `/` becomes `/rooms/NAME`. If the URL has another path, such as /ws, the room is added to the query.
@@ -146,9 +144,8 @@ impl WebSocketProbeArgs {
 
     /// Rejects a URL with a token if the probe signs its own tokens.
     fn reject_second_token(&self, url_has_token: bool) -> Result<(), Failure> {
-        if url_has_token && self.hmac_secret.is_some() {
-            return Err(Failure::usage("--hmac-secret: the URL already contains a token; omit one of them"));
-        }
+        let has_both = url_has_token && self.hmac_secret.is_some();
+        ensure_usage!(!has_both, "--hmac-secret: the URL already contains a token; omit one of them");
         Ok(())
     }
 
@@ -166,9 +163,8 @@ impl WebSocketProbeArgs {
             values.last().map(|(_, value)| value.into_owned())
         };
         let (url_room, url_user, url_token) = (parameter("roomId"), parameter("userId"), parameter("token"));
-        if room.is_some() && url_room.is_some() {
-            return Err(Failure::usage("--room: the URL already contains a roomId; omit one of them"));
-        }
+        let has_both = room.is_some() && url_room.is_some();
+        ensure_usage!(!has_both, "--room: the URL already contains a roomId; omit one of them");
         self.reject_second_token(url_token.is_some())?;
         let claims = url_token.as_deref().and_then(Claims::read_unverified);
         let (claimed_room, claimed_user) = claims.map(|claims| (claims.room, claims.client_id)).unzip();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use crate::cli::output::{Failure, print_notice};
+use crate::cli::output::{Failure, ensure_usage, print_notice};
 use crate::cli::values::{
     OrOff, OutputFile, format_bit_rate, format_duration, or_off, output_file_parser, parse_millis,
 };
@@ -93,11 +93,10 @@ impl ImpairmentArgs {
     pub fn prepare(&self, config: EchoConfig) -> Result<PreparedEcho, Failure> {
         let impairment = self.impairment();
         let impaired = impairment != Impairment { seed: impairment.seed, ..Impairment::default() };
-        if self.seed.is_some() && !impaired {
-            return Err(Failure::usage(
-                "--seed has no effect without impairment; add --loss or another impairment option",
-            ));
-        }
+        ensure_usage!(
+            self.seed.is_none() || impaired,
+            "--seed has no effect without impairment; add --loss or another impairment option"
+        );
         let reproduce_options = impaired.then(|| self.as_options(impairment.seed));
         let Some(path) = &self.outcome_log else {
             let echo = if impaired {

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::cli::output::Failure;
+use crate::cli::output::{Failure, ensure_usage};
 use crate::cli::values::parse_local_address;
 use crate::io::local_socket::LocalSocketOptions;
 
@@ -28,11 +28,8 @@ impl NetworkArgs {
 
     /// The options for a protocol that opens several sockets, so that it cannot use a fixed local port.
     pub fn options_without_port(&self, protocol: &str) -> Result<LocalSocketOptions, Failure> {
-        if self.bind.is_some_and(|address| address.port() != 0) {
-            return Err(Failure::usage(format!(
-                "--bind: a local port cannot be used over {protocol}; give only the address"
-            )));
-        }
+        let has_port = self.bind.is_some_and(|address| address.port() != 0);
+        ensure_usage!(!has_port, "--bind: a local port cannot be used over {protocol}; give only the address");
         Ok(self.socket_options())
     }
 }

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use crate::address::ParseCidrError;
-use crate::cli::output::{self, Failure};
+use crate::cli::output::{self, Failure, ensure_usage};
 use crate::cli::values::{
     OrOff, format_duration, format_request_rate, or_off, parse_message_rate, parse_millis, parse_origin,
     parse_positive, parse_positive_or_off, parse_request_rate, parse_seconds,
@@ -290,9 +290,10 @@ impl ControlSurfaceArgs {
 
     /// Creates the rooms of --bbx-room and prints their codes to standard output.
     pub fn create_rooms(&self, hub: &mut Hub, dialect_enabled: bool) -> Result<(), Failure> {
-        if !self.bbx_room.is_empty() && !dialect_enabled {
-            return Err(Failure::usage("--bbx-room has no effect without the bbx dialect; add --dialect bbx"));
-        }
+        ensure_usage!(
+            self.bbx_room.is_empty() || dialect_enabled,
+            "--bbx-room has no effect without the bbx dialect; add --dialect bbx"
+        );
         let now = clock::wall_clock(Time::ZERO);
         let mut codes: Vec<_> = self.bbx_room.iter().filter(|code| *code != RANDOM_CODE).collect();
         codes.sort();

@@ -123,7 +123,7 @@ pub(super) async fn drive_session<A: SessionHandler>(
                 stopping = true;
                 endpoint.update(clock.now(), |session| session.close(error_code::NO_ERROR, reason));
             }
-            event = streams.next_event(!has_backlog) => match event {
+            event = poll_fn(|context| streams.poll(context, !has_backlog)) => match event {
                 TransportEvent::StreamRejected => streams.rejected_count += 1,
                 TransportEvent::Closed(code, reason) => {
                     let closed_locally = streams.transport.close_after_peer();
@@ -289,12 +289,8 @@ impl ConnectionStreams {
         }
     }
 
-    /// Waits for the next event. Incoming data and the end of the connection are reported only if `read` is set.
-    async fn next_event(&mut self, read: bool) -> TransportEvent {
-        poll_fn(|context| self.poll(context, read)).await
-    }
-
-    /// Sends pending data first, so that there is room for replies to incoming data.
+    /// Polls for the next event. Sends pending data first, so that there is room for replies to incoming data. Incoming data and the end of the
+    /// connection are reported only if `read` is set.
     fn poll(&mut self, context: &mut Context<'_>, read: bool) -> Poll<TransportEvent> {
         self.poll_openers(context);
         if let Poll::Ready(event) = self.poll_send(context) {

@@ -5,10 +5,9 @@ use std::fmt;
 use std::io;
 use std::str::FromStr;
 
-use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use base64::{Engine, alphabet};
 use http::Uri;
@@ -95,15 +94,9 @@ pub fn accept_upgrade<F: Future<Output = ()> + Send>(
             serve(TokioIo::new(upgraded)).await;
         }
     });
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let headers = response.headers_mut();
-    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    if let Ok(accepted) = HeaderValue::from_str(&accepted) {
-        headers.insert(header::SEC_WEBSOCKET_ACCEPT, accepted);
-    }
-    Ok(response)
+    let headers =
+        [(header::CONNECTION, "upgrade"), (header::UPGRADE, "websocket"), (header::SEC_WEBSOCKET_ACCEPT, &accepted)];
+    Ok((StatusCode::SWITCHING_PROTOCOLS, headers).into_response())
 }
 
 /// Whether a comma-separated header contains `word`.
