@@ -6,7 +6,6 @@ use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal, Write as _};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use thiserror::Error;
 use tracing::callsite::Identifier;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
@@ -27,16 +26,6 @@ use crate::log_throttle::LogThrottle;
 use crate::sanitize::sanitize_char;
 use crate::stats::Counter;
 use crate::time::Time;
-
-/// An invalid log filter.
-#[derive(Debug, Error)]
-#[error(
-    "cannot read the log level `{filter}`: `{word}` is neither a level nor TARGET=LEVEL; use trace, debug, info, warn, error or off"
-)]
-pub struct LogFilterError {
-    filter: String,
-    word: String,
-}
 
 /// A [`LogThrottle`] of one line per second that several threads share.
 #[derive(Debug, Default)]
@@ -168,8 +157,8 @@ impl LogGuard {
 }
 
 /// Starts the log, which is written on a thread of its own. `filter` has the syntax of `RUST_LOG`: a level, or `target=level` pairs.
-/// `color` colors the level if standard error is a terminal.
-pub fn init(filter: &str, color: bool) -> Result<LogGuard, LogFilterError> {
+/// `color` colors the level if standard error is a terminal. Fails if the filter is invalid.
+pub fn init(filter: &str, color: bool) -> Result<LogGuard, String> {
     let filter = parse_filter(filter)?;
     let has_lines = AREAS.split(' ').any(|area| filter.would_enable(area, &Level::ERROR));
     let failed_lines = Arc::<Counter>::default();
@@ -206,7 +195,7 @@ fn is_area(word: &str) -> bool {
 /// Parses a filter: words separated by commas, with spaces around them ignored. Rejects a word that is neither a level, an area, nor
 /// `TARGET=LEVEL`: the parser of [`Targets`] would mistake a misspelled level or a span filter (`[span]`) for the name of a module, and nothing
 /// would be logged. The name of this program stands for all areas, and `jamjam_dev::echo` for the area `echo`.
-fn parse_filter(filter: &str) -> Result<Targets, LogFilterError> {
+fn parse_filter(filter: &str) -> Result<Targets, String> {
     let words: Vec<&str> = filter.split(',').map(str::trim).filter(|word| !word.is_empty()).collect();
     // A filter without words does not hide errors.
     let default = if words.is_empty() { LevelFilter::ERROR } else { LevelFilter::OFF };
@@ -231,7 +220,10 @@ fn parse_filter(filter: &str) -> Result<Targets, LogFilterError> {
             || target.starts_with(env!("CARGO_CRATE_NAME"))
             || target.contains(|c: char| c == '[' || c.is_whitespace());
         let Some(level) = level.filter(|_| !is_invalid) else {
-            return Err(LogFilterError { filter: filter.to_owned(), word: word.to_owned() });
+            return Err(format!(
+                "cannot read the log level `{filter}`: `{word}` is neither a level nor TARGET=LEVEL; use trace, debug, info, warn, error \
+                 or off"
+            ));
         };
         targets = targets.with_target(target, level);
     }

@@ -135,22 +135,19 @@ impl<P: DriverIo> TransmitSink for TimedSink<'_, P> {
         }
         result.unwrap_or_else(|error| {
             self.address_check.refused = true;
-            note_send_error(&mut self.host_timing.send_errors, &error, transmit);
+            // Keeps and logs the first error of each kind.
+            let (errors, name) = (&mut self.host_timing.send_errors, error_name(&error));
+            if errors.len() < MAX_NOTES && !errors.contains(&name) {
+                let to = canonical_socket_addr(transmit.destination);
+                tracing::warn!(target: "echo", %to, error = name, "send refused by this host");
+                errors.push(name);
+            }
             SendStatus::Failed
         })
     }
 
     fn max_segments(&self, len: usize) -> usize {
         self.io.max_segments(len)
-    }
-}
-
-/// Keeps and logs the first error of each kind.
-fn note_send_error(errors: &mut Vec<String>, error: &io::Error, transmit: Transmit<'_>) {
-    let name = error_name(error);
-    if errors.len() < MAX_NOTES && !errors.contains(&name) {
-        tracing::warn!(target: "echo", to = %canonical_socket_addr(transmit.destination), error = name, "send refused by this host");
-        errors.push(name);
     }
 }
 
