@@ -10,14 +10,14 @@ use clap::ArgGroup;
 use tracing::info;
 
 use super::output::Failure;
-use super::target::{LOCALHOST, ListenHostPort};
+use super::target::{Endpoint, LOCALHOST, parse_moqt_listen_address};
 use crate::io::moqt::server::{self, MoqtServerConfig, ServerThread};
 use crate::io::moqt::{BoundSockets, MoqtUrl, ServerCounters, bind_all};
 use crate::io::stop::StopToken;
 use crate::io::tls::identity::ServerIdentity;
 use crate::io::tls::renewal;
 use crate::io::udp::BindError;
-use crate::moqt::Transport;
+use crate::moqt::{self, Transport};
 
 const HEADING: &str = "MOQT";
 
@@ -35,8 +35,8 @@ pub struct MoqtArgs {
     /// Also echo MOQT over WebTransport and raw QUIC, on one UDP port
     ///
     /// Listens on localhost:4443, over IPv4 and IPv6, unless an address is given.
-    #[arg(long, value_name = "ADDR:PORT", num_args = 0..=1, default_missing_value = LOCALHOST, help_heading = HEADING)]
-    moqt: Option<ListenHostPort>,
+    #[arg(long, value_name = "ADDR:PORT", value_parser = parse_moqt_listen_address, num_args = 0..=1, default_missing_value = LOCALHOST, help_heading = HEADING)]
+    moqt: Option<Endpoint>,
 
     /// Echo MOQT only, without the UDP echo
     #[arg(long, conflicts_with_all = UDP_OPTIONS.split(' '), help_heading = HEADING)]
@@ -55,7 +55,7 @@ pub struct MoqtArgs {
 
 impl MoqtArgs {
     /// Loads the certificate, or generates one for a server at `address`.
-    fn load_identity(&self, address: &ListenHostPort) -> anyhow::Result<Arc<ServerIdentity>> {
+    fn load_identity(&self, address: &Endpoint) -> anyhow::Result<Arc<ServerIdentity>> {
         let now = SystemTime::now();
         Ok(match (&self.cert, &self.key) {
             (Some(cert), Some(key)) => ServerIdentity::from_pem_files(cert, key, now)?,
@@ -69,7 +69,7 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A MOQT server with bound sockets and a certificate, ready to start.
 pub struct BoundMoqtServer {
-    address: ListenHostPort,
+    address: Endpoint,
     bound: BoundSockets,
     identity: Arc<ServerIdentity>,
     config: MoqtServerConfig,
@@ -84,7 +84,8 @@ impl BoundMoqtServer {
         config: MoqtServerConfig,
         udp: Option<SocketAddr>,
     ) -> Result<Option<Self>, Failure> {
-        let address = options.moqt.clone().or_else(|| options.moqt_only.then(ListenHostPort::default));
+        let default = || Endpoint { host: LOCALHOST.to_owned(), port: moqt::DEFAULT_PORT };
+        let address = options.moqt.clone().or_else(|| options.moqt_only.then(default));
         let Some(address) = address else { return Ok(None) };
         let identity = options.load_identity(&address)?;
         let bound = bind(address.addresses()?).map_err(|error| match error {

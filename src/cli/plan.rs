@@ -7,7 +7,7 @@ use clap::ArgMatches;
 use clap::parser::ValueSource;
 
 use super::output::Failure;
-use super::target::{MoqtTarget, UdpTarget};
+use super::target::{Endpoint, MoqtTarget};
 use crate::client::{RunKind, StreamKind};
 use crate::io::websocket::discovery::SignalingUrl;
 use crate::io::websocket::handshake::WebSocketUrl;
@@ -38,7 +38,7 @@ pub enum Plan<'a> {
 #[derive(Debug)]
 pub enum UdpPeer<'a> {
     /// A host.
-    Host(&'a UdpTarget),
+    Host(&'a Endpoint),
     /// A member of a room of this signaling server.
     Room(SignalingUrl),
     /// The echo server in this process.

@@ -9,7 +9,7 @@ use super::ClientArgs;
 use super::udp::{BackgroundTasks, ConnectedTarget};
 use crate::cli::output::Failure;
 use crate::cli::plan::UdpPeer;
-use crate::cli::target::UdpTarget;
+use crate::cli::target::Endpoint;
 use crate::client::StopSignal;
 use crate::io::resolve::{self, ResolveError};
 use crate::io::signaling::client::RoomSessionError;
@@ -60,7 +60,7 @@ impl ClientArgs {
 
     fn connect_to_host(
         &self,
-        target: &UdpTarget,
+        target: &Endpoint,
         started: Instant,
         stop: &StopToken,
     ) -> Result<ConnectedTarget, Failure> {

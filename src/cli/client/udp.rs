@@ -160,12 +160,12 @@ mod tests {
     use super::*;
     use crate::cli::client::tests::parse;
     use crate::cli::plan::UdpPeer;
-    use crate::cli::target::UdpTarget;
+    use crate::cli::target::Endpoint;
 
     #[test]
     #[cfg(target_os = "linux")]
     fn target_0_0_0_0_is_connected_as_127_0_0_1() {
-        let target = UdpTarget { host: "0.0.0.0".to_owned(), port: 5_000 };
+        let target = Endpoint { host: "0.0.0.0".to_owned(), port: 5_000 };
         let Ok(connected) = parse(&[]).connect(&UdpPeer::Host(&target), "send", &StopToken::default()) else {
             panic!("a socket to this machine")
         };
