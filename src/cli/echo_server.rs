@@ -1,4 +1,4 @@
-//! `jamjam-dev echo-server`: binds the UDP echo and the optional MOQT echo, metrics and registration. Logs statistics until the server
+//! `jamjam-dev echo-server`: binds the UDP echo and the optional MOQT echo, metrics and registration, and logs statistics until the server
 //! stops.
 
 use std::net::{SocketAddr, TcpListener};

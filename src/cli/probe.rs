@@ -33,8 +33,7 @@ const DEFAULT_COUNT: u64 = 150;
 /// Minimum interval between packets or groups. Shorter intervals are not feasible.
 const MIN_INTERVAL: Duration = Duration::from_micros(1);
 
-/// Maximum number of frames in a group. The value is less than the maximum number of tracked frames. Therefore, a reply to any frame of a
-/// group is counted.
+/// Maximum number of frames in a group: less than the maximum number of tracked frames, so that a reply to any frame of a group is counted.
 const MAX_FRAMES_PER_GROUP: u64 = 10_000;
 
 /// Shorter intervals cause a notice. Many public signaling servers close connections that send messages at a higher rate.

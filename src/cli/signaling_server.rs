@@ -1,5 +1,4 @@
-//! `jamjam-dev signaling-server`: assembles the limits, dialects, TLS and login of the signaling server. The server runs until it is
-//! stopped.
+//! `jamjam-dev signaling-server`: assembles the limits, dialects, TLS and login of the signaling server, and runs it until it is stopped.
 
 use std::sync::Arc;
 use std::time::Duration;

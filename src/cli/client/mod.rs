@@ -1,4 +1,4 @@
-//! Options that `send` and `probe` share: target, timing, limits and report. Determines the [`Plan`] and prints the report.
+//! Options that `send` and `probe` share (target, timing, limits and report), which determine the [`Plan`], and the output of the report.
 //! `monitor` watches an active run, `replay` reports a recorded one, and `connect` retries for `--wait-for`. The other submodules connect to the
 //! three kinds of targets: UDP, WebSocket and MOQT.
 
@@ -195,9 +195,8 @@ pub struct ClientArgs {
 /// Options that the short help of `send` and `probe` omits.
 const RARELY_USED: &str = "link delay moqt loss_direction loss jitter reorder bandwidth seed json_lines";
 
-/// Adapts an argument of `send` or `probe`. Their short help omits options that are rarely used there; the short help of `echo-server`
-/// contains these options. Options accept negative numbers, so that the error names the option. Positional arguments do not, so that
-/// -4 is an unknown option.
+/// Adapts an argument of `send` or `probe`, whose short help omits options that are rarely used there but often with `echo-server`. Options
+/// accept negative numbers, so that the error names the option; positional arguments do not, so that -4 is an unknown option.
 pub fn adapt_argument(arg: Arg) -> Arg {
     let takes_value = arg.get_action().takes_values() && !arg.is_positional();
     let arg = if takes_value { arg.allow_negative_numbers(true) } else { arg };

@@ -28,7 +28,7 @@ pub struct RunMonitor<'a> {
     plan: RunResults,
     clock: ClockMonitor,
     lines: Option<PacketLineWriter>,
-    view: Option<LiveView>,
+    pub(super) view: Option<LiveView>,
     page_written: Instant,
 }
 
@@ -69,11 +69,6 @@ impl ClientArgs {
 }
 
 impl RunMonitor<'_> {
-    /// Removes the live view, for runs that print received data.
-    pub(super) fn without_view(self) -> Self {
-        Self { view: None, ..self }
-    }
-
     /// Monitors until `finished_within` returns true. The closure must return within the duration that is passed to it.
     pub(super) fn poll_until(
         &mut self,

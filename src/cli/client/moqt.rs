@@ -93,7 +93,8 @@ impl ClientArgs {
         let client = ClientThread::spawn(connect_options, config, frames, wait_for, on_event, stop.clone());
         let mut client = client.context("cannot start a thread")?;
         if let Some(print) = print {
-            monitor = monitor.without_view();
+            // The view would mix with the printed texts.
+            monitor.view = None;
             monitor.poll_until(&live, stop, |timeout| {
                 let received = echoes.recv_timeout(timeout);
                 if let Ok(text) = &received {
@@ -154,12 +155,7 @@ fn to_connection_failure(
             Ok(MoqtFailure::Unreachable(format!("no reply from {url} within {timeout}{port}: {port_use}")))
         }
         MoqtConnectError::Rejected(reason) | MoqtConnectError::Failed(reason) => Ok(MoqtFailure::Rejected(reason)),
-        MoqtConnectError::Resolve(_)
-        | MoqtConnectError::InsecureRemote(_)
-        | MoqtConnectError::EventLoop(_)
-        | MoqtConnectError::Socket(_)
-        | MoqtConnectError::InvalidCertificate(_)
-        | MoqtConnectError::Interrupted => Err(error),
+        error => Err(error),
     }
 }
 

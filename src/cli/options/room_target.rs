@@ -1,4 +1,4 @@
-//! Options for a target in a room of a signaling server. Joins the room and finds a member that replies.
+//! Options for a target in a room of a signaling server: joins the room and finds a member that replies.
 
 use std::fmt;
 use std::fs::File;

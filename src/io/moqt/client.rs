@@ -292,7 +292,7 @@ async fn try_session<A: SessionHandler>(
     let (clock, started_at) = (SessionClock(options.clock_origin), Instant::now());
     let setup_timeout = options.limits.setup_timeout.min(no_reply_timeout);
     let limits = SessionLimits { setup_timeout, ..options.limits.clone() };
-    // Without a setup, the server does not know the path. Therefore, another path would give the same result.
+    // Without a setup, the server does not know the path, so another path would give the same result.
     let no_reply_timeout = if version.is_none() { no_reply_timeout } else { Duration::MAX };
     let path_in_connect = transport.session.is_some();
     let role = EndpointRole::Client {

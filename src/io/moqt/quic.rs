@@ -24,8 +24,8 @@ const RECEIVE_WINDOW: u32 = 512 << 10;
 /// Maximum number of unacknowledged bytes. The limit is low, because data in the QUIC send buffer cannot be dropped for a slow reader.
 const SEND_WINDOW: u64 = 512 << 10;
 
-/// Memory of a connection without its streams and the data of its session, in bytes. Received data that waits for earlier data pins whole
-/// datagrams. quinn copies this data only when the datagrams have 1.5 times its length more. Therefore, the receive window counts 2.5 times.
+/// Memory of a connection without its streams and the data of its session, in bytes. The receive window counts 2.5 times: received data that
+/// waits for earlier data pins whole datagrams, and quinn copies it only when the datagrams have 1.5 times its length more.
 pub(super) const CONNECTION_BYTES: u64 = (64 << 10) + RECEIVE_WINDOW as u64 * 5 / 2 + SEND_WINDOW;
 
 /// Bytes that each stream of the peer may pin even if it has received little data: datagrams of which only one byte is data, and the list of

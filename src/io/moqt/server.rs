@@ -423,8 +423,7 @@ impl MoqtConnections {
                 let path = path.clone();
                 let selected = select_protocol(protocols);
                 let protocol = selected.as_ref().ok().copied().flatten();
-                // If a client grants no flow-control credit, the response cannot be sent. Therefore, the same time limit applies to the
-                // response.
+                // The response has the same time limit, because it cannot be sent to a client that grants no flow-control credit.
                 let Ok(accepted) = tokio::time::timeout(timeout, request.accept(protocol)).await else {
                     let reason = format!("response not read within {} s", display_seconds(timeout));
                     self.on_request_rejected(source, &reason);

@@ -110,7 +110,7 @@ impl TransportConnection {
     pub(super) async fn close(self, code: u32, reason: &str) {
         let Self { connection, session } = self;
         let Some(session) = session else { return connection.close(quinn::VarInt::from_u32(code), reason.as_bytes()) };
-        // A peer ignores the CONNECT stream after a connection close. Therefore, the session is closed before the connection.
+        // The session is closed before the connection, because a peer ignores the CONNECT stream after a connection close.
         let _ = tokio::time::timeout(SESSION_CLOSE_TIMEOUT, session.close(code, reason, &connection)).await;
         connection.close(quinn::VarInt::from_u32(H3_NO_ERROR), b"");
     }

@@ -184,7 +184,7 @@ impl PlaybackCallback {
         }
         self.latency = self.latency.max(latency);
         let now = elapsed_since(self.origin);
-        // `is_closed` is read before the ring is emptied. Therefore, packets pushed before the producer was dropped are still played.
+        // `is_closed` is read before the ring is emptied, so that packets pushed before the producer was dropped are still played.
         let is_closed = self.consumer.state.is_closed();
         while let Some(packet) = self.consumer.pop(&mut self.packet) {
             self.jitter_buffer.set_sent_packets(self.consumer.state.sent_packets.get());

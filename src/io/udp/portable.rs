@@ -71,7 +71,7 @@ impl DriverIo for PortableIo {
         let mut batch = [NOTHING_RECEIVED; RECV_BATCH];
         let (mut received, mut more) = (0, true);
         let mut slots = self.buffer.chunks_exact_mut(MAX_DATAGRAM_BYTES);
-        // An error also uses up a slot. Therefore, the loop always ends.
+        // An error also uses up a slot, so that the loop always ends.
         while let Some(slot) = slots.next().filter(|_| more) {
             match self.socket.recv_from(slot) {
                 Ok((len, source)) => {
