@@ -1,5 +1,5 @@
-//! The log on standard error. Each event is one line, in the format of the original server. The number of lines per second is limited,
-//! because clients cause most of them.
+//! The log on standard error: one line for each event, in the format of the original server. Because clients cause most lines, their number per
+//! second is limited.
 
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};

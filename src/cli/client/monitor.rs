@@ -1,4 +1,4 @@
-//! Watches an active run from the main thread: live view, packet lines, jumps of the system clock. Then collects the results.
+//! Watches an active run from the main thread (live view, packet lines, jumps of the system clock), and then collects the results.
 
 use std::time::{Duration, Instant};
 

@@ -149,12 +149,9 @@ pub fn login_without_password(address: SocketAddr, pages: &str) -> Login {
 }
 
 /// Parses a user name for HTTP Basic authentication (RFC 7617, section 2).
-fn parse_username(text: &str) -> Result<String, String> {
-    if text.is_empty() || text.contains(|letter: char| letter == ':' || letter.is_control()) {
-        Err("give a name without colons or control characters".to_owned())
-    } else {
-        Ok(text.to_owned())
-    }
+fn parse_username(text: &str) -> Result<String, &'static str> {
+    let is_valid = !text.is_empty() && !text.contains(|letter: char| letter == ':' || letter.is_control());
+    is_valid.then(|| text.to_owned()).ok_or("give a name without colons or control characters")
 }
 
 const HEADING_TLS: &str = "TLS";

@@ -2,6 +2,7 @@
 //! control surfaces.
 
 use std::num::NonZeroUsize;
+use std::str::FromStr;
 use std::time::Duration;
 
 use crate::address::ParseCidrError;
@@ -202,7 +203,7 @@ pub struct JamjamArgs {
     /// Beginning of the names of test rooms, or off
     ///
     /// Newer jamjam clients show a button for the first test room.
-    #[arg(long, hide_short_help = true, env = "TEST_ROOM", value_name = "PREFIX", value_parser = parse_test_room, default_value = DEFAULT_TEST_ROOM_PREFIX, help_heading = HEADING_JAMJAM)]
+    #[arg(long, hide_short_help = true, env = "TEST_ROOM", value_name = "PREFIX", value_parser = or_off(String::from_str), default_value = DEFAULT_TEST_ROOM_PREFIX, help_heading = HEADING_JAMJAM)]
     test_room: OrOff<String>,
 }
 
@@ -213,11 +214,6 @@ impl JamjamArgs {
         config.public_url.clone_from(&self.public_url);
         config.is_device_required = self.require_device;
     }
-}
-
-#[expect(clippy::unnecessary_wraps, reason = "required by clap")]
-fn parse_test_room(text: &str) -> Result<OrOff<String>, String> {
-    Ok(Some(text.to_owned()).filter(|text| text != "off"))
 }
 
 /// Parses the URL of this server. `http` stands for `ws`, and `https` for `wss`.

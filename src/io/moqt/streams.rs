@@ -1,5 +1,5 @@
-//! Carries data between a [`MoqtEndpoint`] and the streams of a connection, for server and client. [`drive_session`]
-//! is the loop; [`ConnectionStreams`] performs actions and returns one event at a time, fairly among streams.
+//! Carries data between a [`MoqtEndpoint`] and the streams of a connection, for server and client. [`drive_session`] is the loop;
+//! [`ConnectionStreams`] performs actions and returns one event at a time, fairly among streams.
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;

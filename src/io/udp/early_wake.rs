@@ -32,6 +32,7 @@ pub(super) enum WakePlan {
 }
 
 /// The measured timer error and the spin budget.
+#[derive(Default)]
 pub(super) struct EarlyWake {
     mean_error: f64,
     error_deviation: f64,
@@ -47,14 +48,7 @@ impl EarlyWake {
     /// Creates a planner that may spin for `percent` of one core.
     pub(super) fn new(percent: u8) -> Self {
         let spin_share = f64::from(percent.min(100)) / 100.0;
-        Self {
-            mean_error: INITIAL_TIMER_ERROR_NS,
-            error_deviation: 0.0,
-            spin_share,
-            spin_credit: 0.0,
-            last_plan: None,
-            spin_until: None,
-        }
+        Self { mean_error: INITIAL_TIMER_ERROR_NS, spin_share, ..Self::default() }
     }
 
     /// Plans the time from `now` to `deadline`. If the result is [`WakePlan::Spin`], the next call subtracts the time between the two calls from
