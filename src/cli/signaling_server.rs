@@ -96,7 +96,8 @@ impl Args {
         server::clear_address(self.address_file.as_deref())?;
         let handlers = self.broadcast.room_handlers()?;
         let identity = self.tls.identity()?;
-        let dialects = self.enabled_dialects();
+        let given = !self.dialect.is_empty();
+        let dialects = if given { self.dialect.iter().copied().collect() } else { DialectSet::default() };
         let mut limits = SignalingLimits { dialects, ..self.limits.hub_limits() };
         let mut options = self.limits.server_options();
         self.heartbeats.apply_to(&mut limits);
@@ -127,13 +128,5 @@ impl Args {
         signaling::serve(listener, hub, options, stop).context("cannot start the event loop")?;
         info!(target: "signaling", "server stopped");
         Ok(0)
-    }
-
-    /// The enabled dialects.
-    fn enabled_dialects(&self) -> DialectSet {
-        if self.dialect.is_empty() {
-            return DialectSet::default();
-        }
-        self.dialect.iter().copied().collect()
     }
 }

@@ -48,7 +48,8 @@ impl ClockMonitor {
     /// Reads both clocks for an echo server. If the wall clock has jumped since the last reading, logs the jump.
     pub fn sample_and_log(&mut self) {
         if let Some(jump_ns) = self.sample() {
-            warn!(target: "clock", jump_ms = to_millis(jump_ns), "system clock jumped. Replies to packets received just before the jump may be sent up to 50 ms too early");
+            let jump_ms = (jump_ns as f64 / 1e6).round() as i64;
+            warn!(target: "clock", jump_ms, "system clock jumped. Replies to packets received just before the jump may be sent up to 50 ms too early");
         }
     }
 
@@ -80,10 +81,6 @@ fn boot_time_ns() -> Option<i64> {
     #[cfg(not(target_os = "linux"))]
     let now = None;
     now
-}
-
-fn to_millis(nanos: i64) -> i64 {
-    (nanos as f64 / 1e6).round() as i64
 }
 
 #[cfg(test)]

@@ -229,13 +229,6 @@ impl FinishedRun {
         self.run.interval_ns = Some(saturating_nanos(interval));
         self
     }
-
-    /// Completes the record.
-    fn finish_record(&mut self) -> anyhow::Result<()> {
-        let Some(record) = self.record.take() else { return Ok(()) };
-        let error = self.error.as_ref().map(|error| format!("{error:#}"));
-        record.finish(&self.run, error, self.picture.as_ref())
-    }
 }
 
 impl ClientArgs {
@@ -367,12 +360,13 @@ impl ClientArgs {
     /// Writes all files and prints the report with `print`. Returns the exit code of the report, or the first error.
     fn conclude(
         &self,
-        mut finished: FinishedRun,
+        finished: FinishedRun,
         limits: Limits,
         print: impl FnOnce(&Report) -> anyhow::Result<()>,
     ) -> Result<u8, Failure> {
-        let record = finished.finish_record();
-        let FinishedRun { run, error, picture, .. } = finished;
+        let FinishedRun { run, error, picture, record } = finished;
+        let error_text = error.as_ref().map(|error| format!("{error:#}"));
+        let record = record.map_or(Ok(()), |record| record.finish(&run, error_text, picture.as_ref()));
         let report = self.baseline.report(&run, &limits);
         let files = self.files.write(&report, picture.as_ref(), error.as_ref());
         // The terminal may be closed.

@@ -120,6 +120,7 @@ impl ImpairmentArgs {
             None => (0.0, None),
         };
         let (reorder, reorder_delay) = self.reorder.unwrap_or((0.0, DEFAULT_REORDER_DELAY));
+        let [random] = os::random_u64s();
         Impairment {
             loss,
             burst_loss,
@@ -129,7 +130,8 @@ impl ImpairmentArgs {
             reorder_delay,
             duplicate: self.duplicate.unwrap_or_default(),
             bandwidth: self.bandwidth,
-            seed: self.seed.unwrap_or_else(random_seed),
+            // A random seed is short enough to type.
+            seed: self.seed.unwrap_or(random % 1_000_000_000),
         }
     }
 
@@ -213,12 +215,6 @@ fn error_text(error: impl std::fmt::Display) -> String {
 /// A ratio as a percentage, without the rounding errors of binary fractions.
 fn format_percent(ratio: f64) -> String {
     format!("{}%", (ratio * 1e12).round() / 1e10)
-}
-
-/// A random seed, short enough to type.
-fn random_seed() -> u64 {
-    let [word] = os::random_u64s();
-    word % 1_000_000_000
 }
 
 #[cfg(test)]

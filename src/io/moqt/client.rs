@@ -120,10 +120,10 @@ impl ClientThread {
 
     /// Whether the run is abandoned, because it exceeds its deadline by more than the allowed margin or ignores a stop request for too long.
     pub fn is_abandoned(&mut self) -> bool {
-        let deadline = self.progress.update(|progress| progress.awaited.0).flatten();
+        let deadline = || self.progress.update(|progress| progress.awaited.0).flatten();
         let timeout = if self.stop.signal().is_some() {
             SHUTDOWN_TIMEOUT
-        } else if deadline.is_some_and(|by| by < self.clock.now()) {
+        } else if deadline().is_some_and(|by| by < self.clock.now()) {
             WATCHDOG_MARGIN
         } else {
             self.overdue_since = None;
