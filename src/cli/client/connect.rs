@@ -29,7 +29,7 @@ impl ClientArgs {
         let attempt: Box<dyn Fn() -> Result<ConnectedTarget, Failure>> = match peer {
             UdpPeer::Embedded => Box::new(|| self.start_embedded_server()),
             UdpPeer::Room(url) => {
-                let tls = self.room.signaling_tls_config(url)?;
+                let tls = self.room.tls_config(url)?;
                 Box::new(move || self.connect_to_member((url, &tls), command, stop))
             }
             UdpPeer::Host(target) => Box::new(move || self.connect_to_host(target, started, stop)),

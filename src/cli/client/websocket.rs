@@ -197,7 +197,7 @@ impl ClientArgs {
         stop: &StopToken,
     ) -> Result<FinishedRun, Failure> {
         let url = &plan.urls[0];
-        let tls = self.room.tls_config(url)?;
+        let tls = self.room.tls_config(&url.clone().into())?;
         self.baseline.check_plan(RunKind::Probe, StreamKind::Ping, RunProtocol::WebSocket(plan.dialect))?;
         self.files.prepare(stop)?;
         let timeout = self.connect_timeout().unwrap_or(DEFAULT_CONNECT_TIMEOUT);

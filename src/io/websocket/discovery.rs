@@ -74,9 +74,15 @@ impl FromStr for SignalingUrl {
         let websocket = match &*scheme.to_ascii_lowercase() {
             "http" => "ws",
             "https" => "wss",
-            _ => return text.parse().map(|url| Self { url, is_discovered: false }),
+            _ => return text.parse().map(WebSocketUrl::into),
         };
         Ok(Self { url: format!("{websocket}://{rest}").parse()?, is_discovered: true })
+    }
+}
+
+impl From<WebSocketUrl> for SignalingUrl {
+    fn from(url: WebSocketUrl) -> Self {
+        Self { url, is_discovered: false }
     }
 }
 
