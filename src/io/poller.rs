@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Registry, Token, Waker};
 
+use crate::io::clock::elapsed_since;
 use crate::io::stop::StopToken;
-use crate::time::{Time, saturating_nanos};
+use crate::time::Time;
 
 /// The token of the waker. Sockets have other tokens.
 const WAKER: Token = Token(usize::MAX);
@@ -38,7 +39,7 @@ impl Poller {
 
     /// Monotonic time since the origin.
     pub(super) fn now(&self) -> Time {
-        Time::from_nanos(saturating_nanos(self.origin.elapsed()))
+        elapsed_since(self.origin)
     }
 
     /// Registers sockets, edge-triggered: after an event, the caller must read or write until the socket would block.

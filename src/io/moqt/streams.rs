@@ -16,13 +16,14 @@ use quinn::{Connection, ReadError, RecvStream, SendStream, VarInt, WriteError};
 use web_transport_proto::{Frame, StreamUni, error_from_http3, error_to_http3};
 
 use super::webtransport::{H3_REQUEST_REJECTED, TransportConnection, WT_BUFFERED_STREAM_REJECTED};
+use crate::io::clock::elapsed_since;
 use crate::io::os::random_u64s;
 use crate::moqt::codec::{MAX_VARINT, write_varint};
 use crate::moqt::{
     EndpointRole, MoqtEndpoint, MoqtVersion, Session, SessionAction, SessionHandler, SessionLimits, StreamDir,
     StreamHandle, error_code,
 };
-use crate::time::{Time, saturating_nanos};
+use crate::time::Time;
 
 /// Number of iterations after which the loop yields and checks the deadline, even while events keep arriving.
 const ITERATIONS_PER_YIELD: usize = 64;
@@ -49,7 +50,7 @@ pub(super) struct SessionClock(pub(super) Instant);
 
 impl SessionClock {
     pub(super) fn now(self) -> Time {
-        Time::from_nanos(saturating_nanos(self.0.elapsed()))
+        elapsed_since(self.0)
     }
 
     /// Sleeps until `deadline`. Without a deadline, or if `Instant` cannot represent the deadline, never returns.

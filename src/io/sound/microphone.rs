@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 use cpal::traits::{DeviceTrait, StreamTrait};
 use cpal::{BufferSize, ErrorKind, SampleFormat, StreamConfig};
 
-use super::stream::{AlsaErrorCapture, close_stream, elapsed_since, set_failure};
+use super::stream::{AlsaErrorCapture, close_stream, set_failure};
 use crate::audio::convert::Packetizer;
 use crate::audio::devices::DeviceConfig;
 use crate::audio::quality::SourceQuality;
 use crate::audio::spsc::{CaptureConsumer, CapturedBlock, capture_ring};
 use crate::client::{CaptureResults, PayloadSource, SourcePoll};
+use crate::io::clock::elapsed_since;
 use crate::node::DriverWaker;
 use crate::stats::DriftEstimator;
 use crate::time::Time;

@@ -1,12 +1,11 @@
 //! What microphones and speakers share: the format, the failures and the end of a device stream.
 
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cpal::ErrorKind;
 
 use crate::io::worker::Worker;
-use crate::time::{Time, saturating_nanos};
 
 /// Maximum time to wait until a device is closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -27,11 +26,6 @@ pub(super) fn set_failure(failure: &OnceLock<String>, error: &cpal::Error) {
         ErrorKind::DeviceNotAvailable => failure.set("device disconnected".to_owned()),
         _ => failure.set(error.to_string()),
     };
-}
-
-/// Time since `origin`.
-pub(super) fn elapsed_since(origin: Instant) -> Time {
-    Time::from_nanos(saturating_nanos(origin.elapsed()))
 }
 
 /// Captures the messages that the ALSA library prints to standard error. One missing device causes about a dozen lines. While this value

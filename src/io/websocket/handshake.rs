@@ -442,9 +442,8 @@ impl FromStr for WebSocketUrl {
 impl fmt::Display for WebSocketUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = self.uri.scheme_str().unwrap_or_default();
-        let zone = self.host.split_once('%').map_or_else(String::new, |(_, zone)| format!("%25{zone}]"));
-        let authority =
-            if zone.is_empty() { self.host_header().to_owned() } else { self.host_header().replace(']', &zone) };
+        let end = self.host.split_once('%').map_or("]".to_owned(), |(_, zone)| format!("%25{zone}]"));
+        let authority = self.host_header().replace(']', &end);
         let path = if self.path() == "/" { "" } else { self.path() };
         write!(f, "{scheme}://{authority}{path}")
     }

@@ -12,6 +12,7 @@ use tungstenite::protocol::{CloseFrame, Role};
 use tungstenite::{Error, Message, Utf8Bytes, WebSocket};
 
 use crate::client::WebSocketFailure;
+use crate::io::clock::elapsed_since;
 use crate::io::local_socket::local_ip_for;
 use crate::io::poller::Poller;
 use crate::io::udp::DriverIo;
@@ -20,7 +21,7 @@ use crate::io::websocket::frame::FrameError;
 use crate::node::{Receive, SendStatus, Transmit};
 use crate::sanitize::sanitize;
 use crate::stats::AddressChange;
-use crate::time::{Time, saturating_nanos};
+use crate::time::Time;
 
 /// Maximum number of messages per socket and read call.
 const MAX_MESSAGES_PER_READ: usize = 32;
@@ -196,7 +197,7 @@ impl Read for TimestampedTcp {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let length = self.tcp.read(buffer)?;
         if length > 0 {
-            self.read_at = Time::from_nanos(saturating_nanos(self.origin.elapsed()));
+            self.read_at = elapsed_since(self.origin);
         }
         Ok(length)
     }
