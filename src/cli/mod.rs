@@ -18,7 +18,6 @@ pub mod options {
     pub mod broadcast;
     pub mod credentials;
     pub mod impairment;
-    pub mod moqt_client;
     pub mod network;
     pub mod registration;
     pub mod room_target;
@@ -29,7 +28,6 @@ pub mod packet_lines;
 pub mod plan;
 pub mod probe;
 pub mod run_origin;
-pub mod run_record;
 pub mod send;
 pub mod server;
 pub mod signaling_server;

@@ -5,8 +5,8 @@ use clap::{ArgMatches, ColorChoice};
 use std::time::Duration;
 
 use super::client::ClientArgs;
+use super::client::moqt::HEADING_MOQT;
 use super::client::websocket::WebSocketProbeArgs;
-use super::options::moqt_client::HEADING_MOQT;
 use super::output::{Failure, HEADING_TARGET, ensure_usage, print_notice};
 use super::plan::{Plan, UdpPeer};
 use super::target::{MoqtTarget, Target};

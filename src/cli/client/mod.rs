@@ -1,11 +1,11 @@
 //! Options that `send` and `probe` share (target, timing, limits and report), which determine the [`Plan`], and the output of the report.
-//! `monitor` watches an active run, `replay` reports a recorded one, and `connect` retries for `--wait-for`. The other submodules connect to the
+//! `monitor` watches an active run, `run_record` reports a recorded one, and `connect` retries for `--wait-for`. The other submodules connect to the
 //! three kinds of targets: UDP, WebSocket and MOQT.
 
 pub mod connect;
 pub mod monitor;
 pub mod moqt;
-pub mod replay;
+pub mod run_record;
 pub mod udp;
 pub mod websocket;
 
@@ -16,10 +16,11 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Arg, ColorChoice};
 
+use self::moqt::MoqtClientArgs;
+use self::run_record::RunRecordArgs;
 use super::baseline::BaselineArgs;
 use super::live_view::Progress;
 use super::options::impairment::ImpairmentArgs;
-use super::options::moqt_client::MoqtClientArgs;
 use super::options::network::{HEADING_LOCAL_SYSTEM, NetworkArgs};
 use super::options::room_target::RoomTargetArgs;
 use super::output::{
@@ -28,7 +29,6 @@ use super::output::{
 use super::packet_lines::RecordFile;
 use super::plan::{Plan, UdpPeer};
 use super::run_origin;
-use super::run_record::RunRecordArgs;
 use super::target::{LOCAL_ECHO_SERVER, Target};
 use super::values::{
     ClientLinkMode, driver_parser, format_size, parse_millis, parse_percent, parse_seconds, profile_parser, use_color,

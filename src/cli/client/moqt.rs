@@ -9,9 +9,9 @@ use anyhow::Context;
 use bytes::Bytes;
 
 use super::{ClientArgs, FinishedRun};
-use crate::cli::options::moqt_client::MoqtClientArgs;
 use crate::cli::output::{Failure, print_message};
 use crate::cli::target::MoqtTarget;
+use crate::cli::values::{moqt_version_parser, transport_parser};
 use crate::client::{
     FrameTracker, MoqtFailure, MoqtResults, MoqtRunConfig, RunKind, RunResults, StopSignal, StreamKind,
 };
@@ -23,11 +23,37 @@ use crate::io::stop::StopToken;
 use crate::io::tls::client::{TrustPolicy, TrustVerifier};
 use crate::io::tls::identity::ServerIdentity;
 use crate::moqt::client::{MoqtClientConfig, MoqtClientEvent, MoqtRunOutcome};
-use crate::moqt::{DEFAULT_PORT, SessionLimits, TrackPath, Transport, echo};
+use crate::moqt::{DEFAULT_PORT, MoqtVersion, SessionLimits, TrackPath, Transport, echo};
 use crate::report::quantities::RunProtocol;
 use crate::report::{brief, text};
 use crate::stats::HostTiming;
 use crate::time::Time;
+
+/// Help heading of the options for MOQT clients.
+pub const HEADING_MOQT: &str = "MOQT (with --to moqt:// or https://, or --embedded --moqt)";
+
+/// Options for MOQT clients.
+#[derive(Clone, clap::Args)]
+pub struct MoqtClientArgs {
+    /// Embed a MOQT echo server (requires --embedded)
+    ///
+    /// The server uses raw QUIC, or WebTransport with --moqt=webtransport.
+    #[arg(long, value_name = "TRANSPORT", value_parser = transport_parser(), num_args = 0..=1, default_missing_value = "quic", help_heading = HEADING_MOQT)]
+    pub moqt: Option<Transport>,
+
+    /// MOQT version to offer [default: all]
+    ///
+    /// If all versions are offered, the server selects one.
+    #[arg(long, hide_short_help = true, value_name = "VERSION", value_parser = moqt_version_parser(), help_heading = HEADING_MOQT)]
+    moqt_version: Option<MoqtVersion>,
+}
+
+impl MoqtClientArgs {
+    /// The offered versions in order of preference.
+    pub fn offered_versions(&self) -> Vec<MoqtVersion> {
+        self.moqt_version.map_or_else(|| MoqtVersion::ALL.to_vec(), |version| vec![version])
+    }
+}
 
 /// Capacity of the queue of returned texts.
 const ECHO_QUEUE_CAPACITY: usize = 1_024;
