@@ -46,7 +46,7 @@ pub enum BindError {
     #[error("cannot listen on {0}: not permitted; ports below 1024 need root or CAP_NET_BIND_SERVICE")]
     PermissionDenied(SocketAddr),
     /// A client cannot use the local address of its options, which has a port if the port was given.
-    #[error("--bind {0}: {}", local_address_advice(.1))]
+    #[error("--bind {0}: {advice}", advice = local_address_advice(.1))]
     LocalAddress(String, io::Error),
     /// Any other error with a local or remote address.
     #[error("cannot open a socket for {0}: {1}")]

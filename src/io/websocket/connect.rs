@@ -62,10 +62,10 @@ pub enum WebSocketConnectError {
     #[error("cannot find an address for host `{0}`: {1}")]
     Resolve(String, io::Error),
     /// TCP failed with the last address that was tried.
-    #[error("cannot connect to {0}: {1}. {}", tcp_error_advice(.1))]
+    #[error("cannot connect to {0}: {1}. {advice}", advice = tcp_error_advice(.1))]
     Tcp(SocketAddr, io::Error),
     /// TLS with this host failed, for example because of the certificate.
-    #[error("TLS with `{0}` failed: {}", tls_error_advice(.1))]
+    #[error("TLS with `{0}` failed: {advice}", advice = tls_error_advice(.1))]
     Tls(String, io::Error),
     /// The server does not use TLS.
     #[error(
