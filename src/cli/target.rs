@@ -207,7 +207,9 @@ mod tests {
             assert_eq!((target.target.port, target.has_port), (port, has_port), "{text}");
         }
         let error = ParseMoqtUrlError::Malformed.to_string();
-        assert_eq!(("moqt://h h/".parse::<Target>(), "moqt://".parse::<Target>()), (Err(error.clone()), Err(error)));
+        for wrong in ["moqt://h h/", "moqt://"] {
+            assert_eq!(wrong.parse::<Target>().err().as_ref(), Some(&error), "{wrong}");
+        }
     }
 
     #[test]

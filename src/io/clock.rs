@@ -53,8 +53,7 @@ impl ClockMonitor {
     /// Reads both clocks for an echo server. If the wall clock has jumped since the last reading, logs the jump.
     pub fn sample_and_log(&mut self) {
         if let Some(jump_ns) = self.sample() {
-            let jump_ms = (jump_ns as f64 / 1e6).round() as i64;
-            warn!(target: "clock", jump_ms, "system clock jumped. Replies to packets received just before the jump may be sent up to 50 ms too early");
+            log_jump(jump_ns);
         }
     }
 
@@ -85,6 +84,11 @@ fn boot_time_ns() -> Option<i64> {
     #[cfg(not(target_os = "linux"))]
     let now = None;
     now
+}
+
+fn log_jump(jump_ns: i64) {
+    let jump_ms = (jump_ns as f64 / 1e6).round() as i64;
+    warn!(target: "clock", jump_ms, "system clock jumped. Replies to packets received just before the jump may be sent up to 50 ms too early");
 }
 
 #[cfg(test)]
