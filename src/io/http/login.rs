@@ -243,7 +243,7 @@ fn is_local(headers: &HeaderMap, client: RequestSource) -> bool {
         && RequestHost::requested(headers).is_some_and(RequestHost::is_loopback)
 }
 
-/// Adds `login` and the check of [`csrf`] to all routes of `router`. Both run before a body is read.
+/// Adds `login` and the check for requests that pages of other origins cause to all routes of `router`. Both run before a body is read.
 pub fn require_login(router: Router, login: &Arc<Login>) -> Router {
     // The fallback is set before the login layer, so that a 405 response also requires the login.
     let router = router.method_not_allowed_fallback(async || body::method_not_allowed());

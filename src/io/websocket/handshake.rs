@@ -296,21 +296,18 @@ impl ClientHandshake {
     /// Checks the headers of a response with status 101 (section 4.1).
     fn check_accepted(&self, headers: &HeaderMap) -> Result<(), UpgradeFailure> {
         let accepted = single_value(headers, header::SEC_WEBSOCKET_ACCEPT);
-        for (name, is_valid) in [
+        let required = [
             (header::UPGRADE, header_contains(headers, header::UPGRADE, "websocket")),
             (header::CONNECTION, header_contains(headers, header::CONNECTION, "upgrade")),
             (header::SEC_WEBSOCKET_ACCEPT, accepted == Some(self.accept_key.as_bytes())),
-        ] {
-            if !is_valid {
-                return Err(UpgradeFailure::Header(name));
-            }
+        ];
+        if let Some((name, _)) = required.into_iter().find(|(_, is_valid)| !is_valid) {
+            return Err(UpgradeFailure::Header(name));
         }
         // The request offers neither extensions nor subprotocols.
-        let unrequested = [header::SEC_WEBSOCKET_EXTENSIONS, header::SEC_WEBSOCKET_PROTOCOL];
-        match unrequested.into_iter().find(|name| headers.contains_key(name)) {
-            Some(name) => Err(UpgradeFailure::UnrequestedHeader(name)),
-            None => Ok(()),
-        }
+        let mut unrequested = [header::SEC_WEBSOCKET_EXTENSIONS, header::SEC_WEBSOCKET_PROTOCOL].into_iter();
+        let found = unrequested.find(|name| headers.contains_key(name));
+        found.map_or(Ok(()), |name| Err(UpgradeFailure::UnrequestedHeader(name)))
     }
 }
 
