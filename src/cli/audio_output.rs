@@ -25,7 +25,7 @@ const HEADING: &str = "Returned audio";
 const MIN_DEVICE_BUFFER_FRAMES: u32 = 256;
 
 /// Playback options.
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 pub struct PlaybackArgs {
     /// Play the returned audio on an output device
     ///
@@ -95,7 +95,7 @@ pub fn finish_playback(speaker: Option<Speaker>, finished: &mut FinishedRun, sto
 }
 
 /// Options for recordings.
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 pub struct RecordingArgs {
     /// Write the returned audio to this WAV file
     ///
@@ -145,19 +145,18 @@ impl RecordingArgs {
         audio.quality = Some(analyzer.finish());
         audio.quality_dropped = sent + returned + damaged + lost;
         let mut error = None;
-        let mut finish = |option, recording: Option<Recording>, dropped| match recording?.finish(audio.sent_samples) {
+        let sent_samples = audio.sent_samples;
+        let mut finish = |option, recording: Option<Recording>, dropped| match recording?.finish(sent_samples) {
             Ok(file) => Some((file.samples, file.packets_left_out + dropped)),
             Err(cause) => {
                 error.get_or_insert(anyhow!("cannot write the recording: {cause}").context(option));
                 None
             }
         };
-        let (returned_file, both_file) =
-            (finish("--record", recording, returned), finish("--record-both", both_recording, sent + returned));
-        (audio.recorded_samples, audio.recording_dropped) =
-            returned_file.map_or((None, 0), |(samples, dropped)| (Some(samples), dropped));
-        (audio.recorded_both_samples, audio.recording_both_dropped) =
-            both_file.map_or((None, 0), |(samples, dropped)| (Some(samples), dropped));
+        let (samples, missing) = finish("--record", recording, returned).unzip();
+        (audio.recorded_samples, audio.recording_dropped) = (samples, missing.unwrap_or(0));
+        let (samples, missing) = finish("--record-both", both_recording, sent + returned).unzip();
+        (audio.recorded_both_samples, audio.recording_both_dropped) = (samples, missing.unwrap_or(0));
         finished.error = error.or(finished.error.take());
         let missing_packets = sent + returned + lost;
         finished.picture = waveform.map(|waveform| AudioPicture { name, waveform, missing_packets });

@@ -3,22 +3,17 @@
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 
-use super::output::Failure;
-use super::output::{print, print_notice};
+use super::output::{Failure, ensure_usage, print, print_notice};
 use super::run_origin::file_name;
 use super::values::{parse_count, parse_seconds};
-use crate::audio::convert::Packetizer;
-use crate::audio::convert::Tone;
-use crate::audio::convert::{AudioInput, PacketizerConfig, PayloadReader, default_channels};
+use crate::audio::convert::{AudioInput, Packetizer, PacketizerConfig, PayloadReader, Tone, default_channels};
 use crate::audio::devices::DeviceConfig;
 use crate::audio::wav::{WavError, WavStream};
-use crate::client::AudioStreamConfig;
-use crate::client::RunResults;
+use crate::client::{AudioStreamConfig, RunResults};
 use crate::io::sound::{self as devices, DeviceDirection, Microphone, NO_DEVICES_HINT};
 use crate::time::saturating_nanos;
 use crate::units::parse_duration;
@@ -39,7 +34,7 @@ const FIRST_SEQUENCE: u32 = 1;
 const TONE_AMPLITUDE: f32 = 0.25;
 
 /// Source and packet format of the audio.
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 pub struct SourceArgs {
     /// WAV file to send, or `-` for standard input
     #[arg(value_name = "FILE", conflicts_with_all = ["wav", "tone"])]
@@ -66,7 +61,7 @@ pub struct SourceArgs {
     repeat: OrForever,
 
     /// Packet length: samples or time
-    #[arg(long, value_name = "SAMPLES|DURATION", default_value = "128", help_heading = HEADING_AUDIO)]
+    #[arg(long, value_name = "SAMPLES|DURATION", value_parser = parse_frame_size, default_value = "128", help_heading = HEADING_AUDIO)]
     frame_size: FrameSize,
 
     /// Resample the file to 48 kHz before sending, or keep its rate
@@ -75,7 +70,7 @@ pub struct SourceArgs {
 
     /// Whether two channels are sent, whatever the source has.
     #[arg(skip)]
-    is_stereo: bool,
+    pub is_stereo: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
@@ -91,11 +86,11 @@ enum Resample {
 /// Number of passes over a file, or `forever`, which is `None`. clap treats a field of the type `Option` as an option that may be omitted.
 type OrForever = Option<u64>;
 
-fn parse_repeat(text: &str) -> Result<OrForever, String> {
+fn parse_repeat(text: &str) -> Result<OrForever, &'static str> {
     match (text, text.parse()) {
         ("forever", _) => Ok(None),
         (_, Ok(times @ 1..)) => Ok(Some(times)),
-        _ => Err("give a number above 0, or \"forever\"".to_owned()),
+        _ => Err("give a number above 0, or \"forever\""),
     }
 }
 
@@ -106,16 +101,10 @@ enum FrameSize {
     Time(Duration),
 }
 
-impl FromStr for FrameSize {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.parse() {
-            Ok(samples) => Ok(Self::Samples(samples)),
-            Err(_) => parse_duration(text, "")
-                .map(Self::Time)
-                .map_err(|_| "give a number of samples such as 128, or a duration such as 2.5ms".to_owned()),
-        }
-    }
+fn parse_frame_size(text: &str) -> Result<FrameSize, &'static str> {
+    let samples = text.parse().ok().map(FrameSize::Samples);
+    let size = samples.or_else(|| parse_duration(text, "").ok().map(FrameSize::Time));
+    size.ok_or("give a number of samples such as 128, or a duration such as 2.5ms")
 }
 
 impl FrameSize {
@@ -126,12 +115,11 @@ impl FrameSize {
             Self::Time(time) => samples_in(time, rate),
         };
         let max_samples = ((MAX_UDP_PAYLOAD - HEADER_LEN) / (4 * usize::from(channels))) as u64;
-        if samples == 0 || samples > max_samples {
-            return Err(Failure::usage(format!(
-                "--frame-size: {samples} samples; with {}, a datagram holds 1 to {max_samples}",
-                if channels == 1 { "1 channel" } else { "2 channels" }
-            )));
-        }
+        let layout = if channels == 1 { "1 channel" } else { "2 channels" };
+        ensure_usage!(
+            (1..=max_samples).contains(&samples),
+            "--frame-size: {samples} samples; with {layout}, a datagram holds 1 to {max_samples}"
+        );
         Ok(samples as u32)
     }
 }
@@ -190,11 +178,10 @@ impl SourceArgs {
     fn open_file(&self, path: &Path) -> Result<(FilePayloads, PacketLayout), Failure> {
         let from_stdin = path.as_os_str() == "-";
         let name = self.name();
-        if from_stdin && self.repeat != Some(1) {
-            return Err(Failure::usage(
-                "--repeat needs a file, because standard input can be read only once. Omit --repeat or give --wav FILE",
-            ));
-        }
+        ensure_usage!(
+            !from_stdin || self.repeat == Some(1),
+            "--repeat needs a file, because standard input can be read only once. Omit --repeat or give --wav FILE"
+        );
         let unreadable = |error: WavError| anyhow!("cannot read {name}: {error}");
         let (reader, is_file) = if from_stdin { (Box::new(io::stdin()) as WavReader, false) } else { open(path)? };
         let mut stream = WavStream::open(reader).map_err(unreadable)?;
@@ -261,11 +248,6 @@ impl SourceArgs {
         Ok((payloads, layout))
     }
 
-    /// Sends two channels, whatever the source has.
-    pub fn send_stereo(&mut self) {
-        self.is_stereo = true;
-    }
-
     /// How many channels are sent for a source with `channels`.
     pub fn layout(&self, channels: u16) -> u16 {
         if self.is_stereo { 2 } else { default_channels(channels) }
@@ -288,11 +270,10 @@ impl SourceArgs {
             ));
         }
         let max_samples = self.duration.map(|time| samples_in(time, output_rate));
-        if max_samples == Some(0) {
-            return Err(Failure::usage(
-                "--duration is shorter than one sample, so there is nothing to send; give a longer duration",
-            ));
-        }
+        ensure_usage!(
+            max_samples != Some(0),
+            "--duration is shorter than one sample, so there is nothing to send; give a longer duration"
+        );
         // The sample limit of --count, in whole packets.
         let counted_samples = (self.count > 0).then(|| self.count.saturating_mul(u64::from(frame_samples)));
         let max_samples = max_samples.into_iter().chain(counted_samples).min();
@@ -316,8 +297,7 @@ impl SourceArgs {
     }
 }
 
-/// Prints the format of an opened device. All buffer sizes are in frames. `wanted` is the size from the options. `requested` is the size
-/// that was requested from the device. `granted` is the size that the device reported.
+/// Prints the format of an opened device, whose buffer has `frames` frames instead of the `wanted` ones.
 pub fn print_device_format(name: &str, config: &DeviceConfig, wanted: u32, frames: u32) {
     let DeviceConfig { format, channels, rate, .. } = config;
     let s = |n: u32| if n == 1 { "" } else { "s" };
@@ -343,10 +323,8 @@ pub fn print_channel_mixing(input: u16, channels: u16) {
 fn parse_frequency(text: &str) -> Result<f64, String> {
     let max_hz = SAMPLE_RATE / 2;
     let is_valid = |hz: &f64| *hz > 0.0 && *hz <= f64::from(max_hz);
-    text.parse()
-        .ok()
-        .filter(is_valid)
-        .ok_or_else(|| format!("give a frequency above 0 and up to {max_hz} Hz, such as 440"))
+    let frequency = text.parse().ok().filter(is_valid);
+    frequency.ok_or_else(|| format!("give a frequency above 0 and up to {max_hz} Hz, such as 440"))
 }
 
 /// Opens a file. Also returns whether it is a regular file.
@@ -360,14 +338,14 @@ fn open(path: &Path) -> anyhow::Result<(WavReader, bool)> {
 pub const SOUND_DEVICE_GROUP: &str = "sound_device";
 
 /// Microphone options.
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 pub struct CaptureArgs {
     /// Send the audio of a microphone
     ///
     /// Sends until interrupted or until --duration has passed. DEVICE is a number or a unique part of a name from --list-devices. Without
     /// DEVICE, the default device is used.
     #[arg(long, value_name = "DEVICE", num_args = 0..=1, default_missing_value = "", conflicts_with_all = ["file", "wav", "tone"], help_heading = HEADING_AUDIO)]
-    mic: Option<String>,
+    pub mic: Option<String>,
 
     /// Device buffer size in frames [default: --frame-size; --play: at least 256]
     #[arg(long, hide_short_help = true, value_name = "FRAMES", requires = SOUND_DEVICE_GROUP, value_parser = clap::value_parser!(u32).range(1..=MAX_DEVICE_BUFFER_FRAMES), help_heading = HEADING_AUDIO)]
@@ -379,11 +357,6 @@ pub struct CaptureArgs {
 }
 
 impl CaptureArgs {
-    /// Whether the source is a microphone.
-    pub fn is_enabled(&self) -> bool {
-        self.mic.is_some()
-    }
-
     /// Prints the sound devices.
     pub fn print_devices(json: bool, on_one_line: bool) -> Result<u8, Failure> {
         let devices = devices::list_devices().context("cannot list devices")?;
@@ -396,14 +369,10 @@ impl CaptureArgs {
         Ok(0)
     }
 
-    /// The selected device; `None` is the default device.
-    fn device(&self) -> Option<&str> {
-        self.mic.as_deref().filter(|device| !device.is_empty())
-    }
-
     /// Opens the device and prints its format and how its audio is converted.
     pub fn open(&self, source: &SourceArgs) -> Result<(Microphone, PacketLayout), Failure> {
-        let device = devices::select_device(DeviceDirection::Input, self.device(), SAMPLE_RATE).context("--mic")?;
+        let device = self.mic.as_deref().filter(|device| !device.is_empty());
+        let device = devices::select_device(DeviceDirection::Input, device, SAMPLE_RATE).context("--mic")?;
         let (name, config) = (device.name.clone(), device.config);
         let channels = source.layout(config.channels);
         let layout = source.packet_layout((config.rate, config.channels), SAMPLE_RATE, channels, None)?;
@@ -412,7 +381,7 @@ impl CaptureArgs {
         let requested = self.device_buffer.unwrap_or(packet_frames.div_ceil(u64::from(SAMPLE_RATE)) as u32);
         let microphone = device.open_microphone(packetizer, requested).context("--mic")?;
 
-        print_device_format(&name, &config, requested, microphone.buffer_frames());
+        print_device_format(&name, &config, requested, microphone.buffer_frames);
         if config.format.loses_precision() {
             print_notice("samples of more than 24 bits are rounded to 32-bit floats");
         }

@@ -16,7 +16,7 @@ use crate::report::limits::Limits;
 use crate::report::quantities::RunProtocol;
 
 /// Option for the comparison with an earlier run.
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 pub struct BaselineArgs {
     /// Fail if the run is worse than an earlier --json report
     ///

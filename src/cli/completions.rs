@@ -1,4 +1,4 @@
-//! Shell completions. `clap_complete` generates the scripts from the options. This module adds what each value is, and mends the scripts.
+//! Shell completions. `clap_complete` generates the scripts from the options; this module adds what each value is, and mends the scripts.
 
 use clap::{Arg, Command, ValueHint};
 use clap_complete::Shell;

@@ -1,9 +1,8 @@
-//! `jamjam-dev echo-server`: binds the UDP echo and the optional MOQT echo, metrics and registration. Logs statistics until the server
+//! `jamjam-dev echo-server`: binds the UDP echo and the optional MOQT echo, metrics and registration, and logs statistics until the server
 //! stops.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -12,8 +11,8 @@ use tracing::{Level, enabled, info, warn};
 
 use super::moqt_server::{BoundMoqtServer, MoqtArgs};
 use super::options::impairment::{ImpairmentArgs, OutcomeLogFile, PreparedEcho};
-use super::options::registration::{self, RegistrationArgs};
-use super::output::{Failure, HEADING_LOG};
+use super::options::registration::{self, PreparedRegistration, RegistrationArgs};
+use super::output::{Failure, HEADING_LOG, ensure_usage};
 use super::server::{self, MemoryArgs, ServerStatistics, UdpStatistics};
 use super::values::{
     OrOff, OutputFile, driver_parser, format_bit_rate, format_size, link_policy_parser, or_off, output_file_parser,
@@ -22,7 +21,6 @@ use super::values::{
 use crate::address::Cidr;
 use crate::client::StopSignal;
 use crate::echo::{AdmissionConfig, BufferLimits, DEFAULT_DELAY, EchoConfig, FIXED_LOG_LINE, LinkConfig, LinkPolicy};
-use crate::io::clock::ClockMonitor;
 use crate::io::log::LogGuard;
 use crate::io::moqt::server::MoqtServerConfig;
 use crate::io::reachable::reachable_addresses;
@@ -45,7 +43,7 @@ const HEADING_MEMORY: &str = "Memory and timing";
 const HEADING_PROTECTION: &str = "Protection";
 
 /// Run an echo server that returns AUDIO after a delay and can also echo MOQT
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 #[command(allow_negative_numbers = true)]
 pub struct Args {
     /// UDP port; 0 selects a free port
@@ -128,13 +126,14 @@ pub struct Args {
 impl Args {
     /// Serves until `stop` is requested.
     pub fn run(self, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
-        if self.stats_interval == Some(Duration::ZERO) {
-            return Err(Failure::usage("--stats-interval 0 is invalid; give a duration such as 60s, or off"));
-        }
+        ensure_usage!(
+            self.stats_interval != Some(Duration::ZERO),
+            "--stats-interval 0 is invalid; give a duration such as 60s, or off"
+        );
         let admission = self.protection.admission_config()?;
         let log = server::start_log(self.verbose, color)?;
         os::set_process_name("echo-server");
-        if self.moqt.is_moqt_only() {
+        if self.moqt.moqt_only {
             return self.run_moqt(log, stop);
         }
 
@@ -164,7 +163,7 @@ impl Args {
         let metrics = self.bind_metrics()?;
         stop.set_run_started();
         server::write_address(address_file, bound.address)?;
-        let outcome_log_dropped = outcome_log.as_ref().map(OutcomeLogFile::dropped);
+        let outcome_log_dropped = outcome_log.as_ref().map(|log| Arc::clone(&log.dropped));
         let link_key = LinkKey::from_seed(&os::random_secret());
         let public_key = (self.link != LinkPolicy::Plain).then(|| link_key.public());
         echo.enable_links(LinkConfig { policy: self.link, link_key, entropy: Box::new(os::random_secret) });
@@ -190,26 +189,17 @@ impl Args {
         let moqt = moqt.map(|moqt| moqt.start(stop)).transpose().context("cannot serve MOQT")?;
         statistics.serve(metrics, stop)?;
 
-        let registration = registration
-            .map(|registration| registration.start(&mut echo, delay, public_key, moqt_url, memory_budget, stop))
-            .transpose();
-        let registration = registration.context("cannot start a thread")?;
-
-        let options = DriverOptions {
-            idle: IdlePolicy::Wait,
-            spin_percent: self.spin,
-            backend: self.driver,
-            follow_address: false,
+        let register = |options: PreparedRegistration<'_>| {
+            options.start(&mut echo, delay, public_key, moqt_url, memory_budget, stop)
         };
+        let registration = registration.map(register).transpose().context("cannot start a thread")?;
+
+        let (spin_percent, backend) = (self.spin, self.driver);
+        let options = DriverOptions { idle: IdlePolicy::Wait, spin_percent, backend, follow_address: false };
         let running = udp::spawn_node("echo-server", bound.socket, echo, stop.clone(), options)
             .context("cannot start a thread")?;
-        let mut clock = ClockMonitor::start();
-        while !running.finished_within(self.stats_interval) {
-            clock.sample_and_log();
-            statistics.log();
-        }
+        statistics.log_until_end(&running, self.stats_interval);
         let (echo, tally) = running.join();
-        clock.sample_and_log();
         echo.stop();
         if tally.result.is_err() {
             // The UDP echo failed without a stop request: stop MOQT too.
@@ -229,7 +219,7 @@ impl Args {
 
     /// The configuration of the MOQT echo without its own options.
     fn moqt_config(&self, memory_budget: &Arc<MemoryBudget>) -> MoqtServerConfig {
-        let allow = self.protection.allow().to_owned();
+        let allow = self.protection.allow.clone();
         MoqtServerConfig { allow, memory_budget: Arc::clone(memory_budget), ..MoqtServerConfig::default() }
     }
 
@@ -238,28 +228,18 @@ impl Args {
         let address_file = self.address_file.as_deref();
         server::clear_address(address_file)?;
         let memory_budget = self.memory.budget();
-        // With --moqt-only, `prepare` always returns a server.
         let mut config = self.moqt_config(&memory_budget);
         config.echo.delay = self.delay.unwrap_or_default();
-        let Some(moqt) = BoundMoqtServer::prepare(&self.moqt, config, None)? else {
-            return Ok(0);
-        };
+        // With --moqt-only, `prepare` always returns a server.
+        let Some(moqt) = BoundMoqtServer::prepare(&self.moqt, config, None)? else { return Ok(0) };
         let metrics = self.bind_metrics()?;
         stop.set_run_started();
         moqt.address().map_or(Ok(()), |address| server::write_address(address_file, address))?;
         let statistics = ServerStatistics { udp: None, moqt: Some(moqt.counts()), memory_budget, log };
         let running = moqt.start(stop).context("cannot serve MOQT")?;
         statistics.serve(metrics, stop)?;
-        let (sender, stop_requested) = channel();
-        stop.on_stop(move || _ = sender.send(()));
-        let interval = self.stats_interval.unwrap_or(Duration::MAX);
-        let mut clock = ClockMonitor::start();
-        while stop.signal().is_none() && stop_requested.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
-            clock.sample_and_log();
-            statistics.log();
-        }
+        statistics.log_until_end(&running, self.stats_interval);
         running.join();
-        clock.sample_and_log();
         statistics.log();
         Ok(0)
     }
@@ -294,7 +274,7 @@ fn log_addresses(address: SocketAddr) {
 }
 
 /// Options that limit replies and restrict sources.
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 pub struct AdmissionArgs {
     /// Maximum bit rate sent to one address (500kbit, 64mbit), or off
     ///
@@ -307,7 +287,7 @@ pub struct AdmissionArgs {
     ///
     /// Separate values with commas or repeat the option. Loopback addresses are allowed only if listed.
     #[arg(long, value_name = "CIDR", value_delimiter = ',', help_heading = HEADING_PROTECTION)]
-    allow: Vec<Cidr>,
+    pub allow: Vec<Cidr>,
 
     /// Apply the limits to loopback sources too
     ///
@@ -318,17 +298,13 @@ pub struct AdmissionArgs {
 }
 
 impl AdmissionArgs {
-    /// Allowed networks; an empty list allows all sources.
-    pub fn allow(&self) -> &[Cidr] {
-        &self.allow
-    }
-
     /// The limits of the UDP echo, with a random hash key.
     pub fn admission_config(&self) -> Result<AdmissionConfig, Failure> {
         let max_bit_rate = self.max_bitrate_per_source;
-        if max_bit_rate == Some(0) {
-            return Err(Failure::usage("--max-bitrate-per-source 0 would drop every packet; give a rate, or off"));
-        }
+        ensure_usage!(
+            max_bit_rate != Some(0),
+            "--max-bitrate-per-source 0 would drop every packet; give a rate, or off"
+        );
         Ok(AdmissionConfig {
             max_packet_rate: max_bit_rate.map(|rate| rate.div_ceil(BITS_PER_PACKET)),
             max_bit_rate,

@@ -1,5 +1,5 @@
-//! Options from the environment. Some variables have an alias, and an empty variable counts as not set. Errors name the variable that
-//! contains an invalid value.
+//! Options from the environment. Some variables have an alias, an empty variable counts as not set, and errors name the variable that contains
+//! an invalid value.
 
 use std::env;
 use std::ffi::OsString;
@@ -79,16 +79,14 @@ fn is_set(name: &str) -> bool {
     env::var_os(name).is_some_and(|value| !value.is_empty())
 }
 
-/// If the environment variable `name` is not set but its alias is set, returns the alias. Otherwise, returns `None`. [`VARIABLE_ALIASES`]
-/// contains the aliases.
+/// The alias of the environment variable `name`, if the alias is set and the variable is not.
 fn alias_in_effect(name: &str) -> Option<&'static str> {
     let (_, second) = VARIABLE_ALIASES.iter().find(|(first, _)| *first == name)?;
     (!is_set(name) && is_set(second)).then_some(*second)
 }
 
-/// Selects the environment variable that clap reads for `argument`. If the variable is not set but its alias is set, clap reads the
-/// alias. If the variable is empty and its alias is not set, this function removes the variable from `argument`. clap then treats the
-/// variable as not set. In all other cases, clap reads the variable itself.
+/// Selects the environment variable that clap reads for `argument`: the variable itself, or its alias if only that is set. An empty variable
+/// is removed from `argument`, so that clap treats it as not set.
 fn with_effective_variable(argument: Arg) -> Arg {
     let is_switch = matches!(argument.get_action(), ArgAction::SetTrue);
     // A variable cannot be empty to mean yes, so it accepts 1/0, yes/no, true/false and on/off.

@@ -6,8 +6,7 @@ use clap_mangen::Man;
 use roff::{Roff, bold, roman};
 
 use super::completions;
-use super::output::Failure;
-use super::output::print;
+use super::output::{Failure, print};
 
 /// Documents generated from the options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -25,18 +24,14 @@ pub enum Generate {
 impl Generate {
     /// Prints the document for the options of `cli`.
     pub fn print(self, cli: Command) -> Result<u8, Failure> {
-        let text = self.text(cli)?;
+        let text = match self {
+            Self::Man => man(cli)?,
+            Self::CompleteBash => completions::script(Shell::Bash, cli)?,
+            Self::CompleteZsh => completions::script(Shell::Zsh, cli)?,
+            Self::CompleteFish => completions::script(Shell::Fish, cli)?,
+        };
         print(text.trim_end())?;
         Ok(0)
-    }
-
-    fn text(self, cli: Command) -> anyhow::Result<String> {
-        match self {
-            Self::Man => man(cli),
-            Self::CompleteBash => completions::script(Shell::Bash, cli),
-            Self::CompleteZsh => completions::script(Shell::Zsh, cli),
-            Self::CompleteFish => completions::script(Shell::Fish, cli),
-        }
     }
 }
 

@@ -18,7 +18,6 @@ pub mod options {
     pub mod broadcast;
     pub mod credentials;
     pub mod impairment;
-    pub mod moqt_client;
     pub mod network;
     pub mod registration;
     pub mod room_target;
@@ -29,7 +28,6 @@ pub mod packet_lines;
 pub mod plan;
 pub mod probe;
 pub mod run_origin;
-pub mod run_record;
 pub mod send;
 pub mod server;
 pub mod signaling_server;
@@ -58,7 +56,7 @@ const LONG_VERSION: &str = concat!(
 );
 
 /// Echo server, signaling server, audio sender and network probe for jamjam, low-latency network music.
-#[derive(Debug, Parser)]
+#[derive(Parser)]
 #[command(name = "jamjam-dev", version, long_version = LONG_VERSION, max_term_width = 80)]
 #[command(arg_required_else_help = true, disable_help_flag = true)]
 #[command(override_usage = "jamjam-dev [OPTIONS] <COMMAND>\n       jamjam-dev --generate <KIND>")]
@@ -80,7 +78,7 @@ pub struct Cli {
     command: Option<Command>,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 enum Command {
     #[command(mut_args(options::registration::adapt_argument))]
     EchoServer(Box<echo_server::Args>),

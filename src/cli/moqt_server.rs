@@ -10,14 +10,14 @@ use clap::ArgGroup;
 use tracing::info;
 
 use super::output::Failure;
-use super::target::{LOCALHOST, ListenHostPort};
+use super::target::{Endpoint, LOCALHOST, parse_moqt_listen_address};
 use crate::io::moqt::server::{self, MoqtServerConfig, ServerThread};
 use crate::io::moqt::{BoundSockets, MoqtUrl, ServerCounters, bind_all};
 use crate::io::stop::StopToken;
 use crate::io::tls::identity::ServerIdentity;
 use crate::io::tls::renewal;
 use crate::io::udp::BindError;
-use crate::moqt::Transport;
+use crate::moqt::{self, Transport};
 
 const HEADING: &str = "MOQT";
 
@@ -29,18 +29,18 @@ const UDP_OPTIONS: &str = "port host max_buffer socket_buffer spin link max_bitr
 const MOQT_GROUP: &str = "moqt_enabled";
 
 /// Options for the MOQT echo.
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 #[command(group(ArgGroup::new(MOQT_GROUP).args(["moqt", "moqt_only"]).multiple(true)))]
 pub struct MoqtArgs {
     /// Also echo MOQT over WebTransport and raw QUIC, on one UDP port
     ///
     /// Listens on localhost:4443, over IPv4 and IPv6, unless an address is given.
-    #[arg(long, value_name = "ADDR:PORT", num_args = 0..=1, default_missing_value = LOCALHOST, help_heading = HEADING)]
-    moqt: Option<ListenHostPort>,
+    #[arg(long, value_name = "ADDR:PORT", value_parser = parse_moqt_listen_address, num_args = 0..=1, default_missing_value = LOCALHOST, help_heading = HEADING)]
+    moqt: Option<Endpoint>,
 
     /// Echo MOQT only, without the UDP echo
     #[arg(long, conflicts_with_all = UDP_OPTIONS.split(' '), help_heading = HEADING)]
-    moqt_only: bool,
+    pub moqt_only: bool,
 
     /// PEM file with the certificate chain
     ///
@@ -54,18 +54,8 @@ pub struct MoqtArgs {
 }
 
 impl MoqtArgs {
-    /// The listen address, if MOQT is enabled.
-    pub fn listen_address(&self) -> Option<ListenHostPort> {
-        self.moqt.clone().or_else(|| self.moqt_only.then(ListenHostPort::default))
-    }
-
-    /// Whether the UDP echo is disabled.
-    pub fn is_moqt_only(&self) -> bool {
-        self.moqt_only
-    }
-
     /// Loads the certificate, or generates one for a server at `address`.
-    fn load_identity(&self, address: &ListenHostPort) -> anyhow::Result<Arc<ServerIdentity>> {
+    fn load_identity(&self, address: &Endpoint) -> anyhow::Result<Arc<ServerIdentity>> {
         let now = SystemTime::now();
         Ok(match (&self.cert, &self.key) {
             (Some(cert), Some(key)) => ServerIdentity::from_pem_files(cert, key, now)?,
@@ -79,7 +69,7 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A MOQT server with bound sockets and a certificate, ready to start.
 pub struct BoundMoqtServer {
-    address: ListenHostPort,
+    address: Endpoint,
     bound: BoundSockets,
     identity: Arc<ServerIdentity>,
     config: MoqtServerConfig,
@@ -94,13 +84,15 @@ impl BoundMoqtServer {
         config: MoqtServerConfig,
         udp: Option<SocketAddr>,
     ) -> Result<Option<Self>, Failure> {
-        let Some(address) = options.listen_address() else { return Ok(None) };
+        let default = || Endpoint { host: LOCALHOST.to_owned(), port: moqt::DEFAULT_PORT };
+        let address = options.moqt.clone().or_else(|| options.moqt_only.then(default));
+        let Some(address) = address else { return Ok(None) };
         let identity = options.load_identity(&address)?;
         let bound = bind(address.addresses()?).map_err(|error| match error {
             BindError::AddrInUse(address) if udp.is_some_and(|udp| udp.port() == address.port()) => {
+                let port = address.port();
                 Failure::usage(format!(
-                    "--port and --moqt both use UDP port {}; choose a different port for one of them",
-                    address.port()
+                    "--port and --moqt both use UDP port {port}; choose a different port for one of them"
                 ))
             }
             error => anyhow::Error::from(error).context("--moqt").into(),
@@ -110,7 +102,7 @@ impl BoundMoqtServer {
 
     /// The first listen address.
     pub fn address(&self) -> Option<SocketAddr> {
-        self.bound.addresses().next()
+        self.bound.first().map(|bound| bound.address)
     }
 
     /// The server's counters.
@@ -142,7 +134,7 @@ impl BoundMoqtServer {
     }
 
     fn log_addresses(&self) {
-        let addresses: Vec<String> = self.bound.addresses().map(|address| address.to_string()).collect();
+        let addresses: Vec<String> = self.bound.iter().map(|bound| bound.address.to_string()).collect();
         info!(target: "moqt", addresses = addresses.join(" "), "listening");
         for (transport, name) in [(Transport::WebTransport, "WebTransport"), (Transport::Quic, "QUIC")] {
             info!(target: "moqt", url = %self.local_url(transport), transport = name, "serving");
@@ -158,7 +150,7 @@ impl BoundMoqtServer {
 fn bind(mut addresses: Vec<SocketAddr>) -> Result<BoundSockets, BindError> {
     loop {
         match bind_all(&addresses) {
-            Err(BindError::AddrNotAvailable(address) | BindError::Other { address, .. })
+            Err(BindError::AddrNotAvailable(address) | BindError::Other(address, _))
                 if addresses.iter().any(|other| other.ip() != address.ip()) =>
             {
                 info!(target: "moqt", address = %address.ip(), "cannot listen on this address; trying the other addresses");

@@ -1,5 +1,5 @@
-//! Output of `send` and `probe`. Standard output receives the report. Standard error receives notices. This module also writes report
-//! files. A [`Failure`] is an error message with the exit code of the program.
+//! Output of `send` and `probe`: the report on standard output, notices on standard error, and report files. A [`Failure`] is an error message
+//! with the exit code of the program.
 
 use std::cell::Cell;
 use std::ffi::OsString;
@@ -45,6 +45,16 @@ impl Failure {
         Self { code: signal.exit_code(), error: anyhow::anyhow!("{message}") }
     }
 }
+
+/// Returns a usage error unless the condition holds, like `anyhow::ensure!`.
+macro_rules! ensure_usage {
+    ($condition:expr, $($message:tt)+) => {
+        if !$condition {
+            return Err($crate::cli::output::Failure::usage(format_args!($($message)+)));
+        }
+    };
+}
+pub(super) use ensure_usage;
 
 impl<E: Into<anyhow::Error>> From<E> for Failure {
     fn from(error: E) -> Self {
@@ -97,7 +107,7 @@ pub(super) const HEADING_TARGET: &str = "Target";
 pub(super) const HEADING_LIMITS: &str = "Limits (exit code 1 if one is exceeded)";
 
 /// Options for report files.
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 pub struct ReportFileArgs {
     /// Write the report to this HTML file, with charts
     ///
@@ -130,9 +140,9 @@ impl ReportFileArgs {
         writable.filter_map(|(option, file)| Some((option, file.as_deref()?)))
     }
 
-    /// Before the run, checks that files can be written and empties reports of an earlier run. Empty files are not mistaken for reports if
-    /// the process is killed. After any other end, the files contain a report or the error: therefore, a stop request no longer ends the
-    /// process at once.
+    /// Before the run, checks that files can be written and empties reports of an earlier run, which could be mistaken for new ones if the
+    /// process is killed. After any other end, the files contain a report or the error, so that a stop request no longer ends the process at
+    /// once.
     pub fn prepare(&self, stop: &StopToken) -> anyhow::Result<()> {
         stop.set_run_started();
         self.files().try_for_each(|(option, file)| {

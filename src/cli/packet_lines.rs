@@ -22,8 +22,8 @@ const QUEUE_CAPACITY: usize = 65_536;
 /// Interval of the progress lines in a run record.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Adds packet records to the queue between the node and the writer. The node's thread uses this sender and must not block. Therefore, if
-/// the queue is full, new records are dropped and counted.
+/// Adds packet records to the queue between the node and the writer. Because the node's thread must not block, records that do not fit are
+/// dropped and counted.
 pub struct PacketLineSender {
     queue: SyncSender<RecordedPacket>,
     dropped: Arc<Counter>,
@@ -46,7 +46,8 @@ pub struct PacketLineWriter {
     newest: (Time, Instant),
     next_progress: Duration,
     print: bool,
-    reader_closed: bool,
+    /// Whether the reader of standard output has closed the pipe.
+    pub reader_closed: bool,
     file: Option<RecordFile>,
 }
 
@@ -83,11 +84,6 @@ impl PacketLineWriter {
             // A record of a killed run lacks only its end.
             file.flush();
         }
-    }
-
-    /// Whether the reader of standard output has closed the pipe.
-    pub fn reader_closed(&self) -> bool {
-        self.reader_closed
     }
 
     /// Number of records that were dropped because standard output or the disk was too slow.

@@ -7,7 +7,7 @@ use clap::ArgMatches;
 use clap::parser::ValueSource;
 
 use super::output::Failure;
-use super::target::{MoqtTarget, UdpTarget};
+use super::target::{Endpoint, MoqtTarget};
 use crate::client::{RunKind, StreamKind};
 use crate::io::websocket::discovery::SignalingUrl;
 use crate::io::websocket::handshake::WebSocketUrl;
@@ -38,7 +38,7 @@ pub enum Plan<'a> {
 #[derive(Debug)]
 pub enum UdpPeer<'a> {
     /// A host.
-    Host(&'a UdpTarget),
+    Host(&'a Endpoint),
     /// A member of a room of this signaling server.
     Room(SignalingUrl),
     /// The echo server in this process.
@@ -64,116 +64,76 @@ impl fmt::Display for Plan<'_> {
 
 use Plan::{ListRooms, Local, Moqt, Replay, Udp, WebSocket};
 
-/// Options, and the plans to which they apply.
-struct Rule {
-    /// Identifiers of the options, separated by spaces.
-    options: &'static str,
-    /// Completes the sentence "The option applies to".
-    target: &'static str,
-    applies: fn(&Plan<'_>, RunKind) -> bool,
-}
+/// Identifiers of options, separated by spaces; the end of the sentence "The option applies to"; and the plans to which they apply.
+type Rule = (&'static str, &'static str, fn(&Plan<'_>, RunKind) -> bool);
 
 const RULES: &[Rule] = &[
-    Rule {
-        options: "file wav tone mic repeat frame_size resample play device_buffer jitter_buffer record record_both no_echo",
-        target: "audio over UDP",
-        applies: |plan, _| matches!(plan, Udp { .. }),
-    },
-    Rule {
-        options: "count duration",
-        target: "audio and probes; --text sends all texts",
-        applies: |plan, kind| plan.is_run() && (kind == RunKind::Probe || matches!(plan, Udp { .. })),
-    },
-    Rule {
-        options: "interval",
-        target: "texts and probes; the interval of AUDIO packets follows from --frame-size",
-        applies: |plan, kind| plan.is_run() && (kind == RunKind::Probe || matches!(plan, Moqt(_))),
-    },
-    Rule {
-        options: "packet loss_direction link socket_buffer driver",
-        target: "UDP: HOST[:PORT], --room NAME or --embedded",
-        applies: |plan, _| matches!(plan, Udp { .. }),
-    },
-    Rule { options: "spin", target: "UDP and WebSocket", applies: |plan, _| matches!(plan, Udp { .. } | WebSocket(_)) },
-    Rule {
-        options: "delay",
-        target: "servers of --embedded and AUDIO over UDP; with probe, add --packet audio",
-        applies: |plan, _| {
-            matches!(plan, Udp { peer: UdpPeer::Embedded, .. } | Udp { stream: StreamKind::Audio, .. } | Moqt(None))
-        },
-    },
-    Rule {
-        options: "size",
-        target: "AUDIO and MOQT frames; for AUDIO, add --packet audio",
-        applies: |plan, _| matches!(plan, Udp { stream: StreamKind::Audio, .. } | Moqt(_)),
-    },
-    Rule {
-        options: "drop_packets",
-        target: "AUDIO with --embedded; with probe, add --packet audio",
-        applies: |plan, _| matches!(plan, Udp { stream: StreamKind::Audio, peer: UdpPeer::Embedded }),
-    },
-    Rule {
-        options: "loss jitter reorder duplicate bandwidth seed outcome_log outcome_log_max",
-        target: "the echo server of --embedded",
-        applies: |plan, _| matches!(plan, Udp { peer: UdpPeer::Embedded, .. }),
-    },
-    Rule { options: "moqt", target: "the MOQT server of --embedded", applies: |plan, _| matches!(plan, Moqt(None)) },
-    Rule {
-        options: "text moqt_version frames_per_group",
-        target: "MOQT: --to moqt://HOST[:PORT]/PATH or https://HOST[:PORT]/PATH, or --embedded --moqt",
-        applies: |plan, _| matches!(plan, Moqt(_)),
-    },
-    Rule {
-        options: "dialect hmac_secret",
-        target: "signaling servers: --to ws://HOST[:PORT]",
-        applies: |plan, _| matches!(plan, WebSocket(_)),
-    },
-    Rule {
-        options: "room",
-        target: "UDP without --to and --embedded, and to signaling servers (--to ws://)",
-        applies: |plan, _| matches!(plan, Udp { peer: UdpPeer::Room(_), .. } | WebSocket(_)),
-    },
-    Rule {
-        options: "password_file",
-        target: "the room of --room NAME without --to",
-        applies: |plan, _| matches!(plan, Udp { peer: UdpPeer::Room(_), .. }),
-    },
-    Rule {
-        options: "signaling_url device_key",
-        target: "--room NAME without --to, and to --list-rooms",
-        applies: |plan, _| matches!(plan, Udp { peer: UdpPeer::Room(_), .. } | ListRooms(_)),
-    },
-    Rule {
-        options: "ca cert_sha256 insecure",
-        target: "TLS: signaling servers (--room, --list-rooms, --to wss://) and MOQT servers",
-        applies: |plan, _| {
-            matches!(plan, Udp { peer: UdpPeer::Room(_), .. } | ListRooms(_) | WebSocket(_) | Moqt(Some(_)))
-        },
-    },
-    Rule {
-        options: "to target",
-        target: "a run that sends packets, and to --list-rooms",
-        applies: |plan, _| plan.is_run() || matches!(plan, ListRooms(_)),
-    },
-    Rule {
-        options: "embedded wait_for timeout bind record_run progress",
-        target: "a run that sends packets",
-        applies: |plan, _| plan.is_run(),
-    },
-    Rule {
-        options: "profile max_loss max_p50 max_p99 max_jitter baseline verbose html junit markdown quiet",
-        target: "the report of a run",
-        applies: |plan, _| plan.is_run() || matches!(plan, Replay(_)),
-    },
-    Rule {
-        options: "json_lines",
-        target: "a run that sends packets, and to lists",
-        applies: |plan, kind| !matches!((plan, kind), (Replay(_), _) | (Local(_), RunKind::Probe)),
-    },
-    Rule { options: "json", target: "every output", applies: |_, _| true },
-    Rule { options: "replay", target: "a recorded run", applies: |plan, _| matches!(plan, Replay(_)) },
-    Rule { options: "list_rooms", target: "a signaling server", applies: |plan, _| matches!(plan, ListRooms(_)) },
-    Rule { options: "list_devices this_machine", target: "this machine", applies: |plan, _| matches!(plan, Local(_)) },
+    (
+        "file wav tone mic repeat frame_size resample play device_buffer jitter_buffer record record_both no_echo",
+        "audio over UDP",
+        |plan, _| matches!(plan, Udp { .. }),
+    ),
+    ("count duration", "audio and probes; --text sends all texts", |plan, kind| {
+        plan.is_run() && (kind == RunKind::Probe || matches!(plan, Udp { .. }))
+    }),
+    ("interval", "texts and probes; the interval of AUDIO packets follows from --frame-size", |plan, kind| {
+        plan.is_run() && (kind == RunKind::Probe || matches!(plan, Moqt(_)))
+    }),
+    ("packet loss_direction link socket_buffer driver", "UDP: HOST[:PORT], --room NAME or --embedded", |plan, _| {
+        matches!(plan, Udp { .. })
+    }),
+    ("spin", "UDP and WebSocket", |plan, _| matches!(plan, Udp { .. } | WebSocket(_))),
+    ("delay", "servers of --embedded and AUDIO over UDP; with probe, add --packet audio", |plan, _| {
+        matches!(plan, Udp { peer: UdpPeer::Embedded, .. } | Udp { stream: StreamKind::Audio, .. } | Moqt(None))
+    }),
+    ("size", "AUDIO and MOQT frames; for AUDIO, add --packet audio", |plan, _| {
+        matches!(plan, Udp { stream: StreamKind::Audio, .. } | Moqt(_))
+    }),
+    ("drop_packets", "AUDIO with --embedded; with probe, add --packet audio", |plan, _| {
+        matches!(plan, Udp { stream: StreamKind::Audio, peer: UdpPeer::Embedded })
+    }),
+    (
+        "loss jitter reorder duplicate bandwidth seed outcome_log outcome_log_max",
+        "the echo server of --embedded",
+        |plan, _| matches!(plan, Udp { peer: UdpPeer::Embedded, .. }),
+    ),
+    ("moqt", "the MOQT server of --embedded", |plan, _| matches!(plan, Moqt(None))),
+    (
+        "text moqt_version frames_per_group",
+        "MOQT: --to moqt://HOST[:PORT]/PATH or https://HOST[:PORT]/PATH, or --embedded --moqt",
+        |plan, _| matches!(plan, Moqt(_)),
+    ),
+    ("dialect hmac_secret", "signaling servers: --to ws://HOST[:PORT]", |plan, _| matches!(plan, WebSocket(_))),
+    ("room", "UDP without --to and --embedded, and to signaling servers (--to ws://)", |plan, _| {
+        matches!(plan, Udp { peer: UdpPeer::Room(_), .. } | WebSocket(_))
+    }),
+    ("password_file", "the room of --room NAME without --to", |plan, _| {
+        matches!(plan, Udp { peer: UdpPeer::Room(_), .. })
+    }),
+    ("signaling_url device_key", "--room NAME without --to, and to --list-rooms", |plan, _| {
+        matches!(plan, Udp { peer: UdpPeer::Room(_), .. } | ListRooms(_))
+    }),
+    (
+        "ca cert_sha256 insecure",
+        "TLS: signaling servers (--room, --list-rooms, --to wss://) and MOQT servers",
+        |plan, _| matches!(plan, Udp { peer: UdpPeer::Room(_), .. } | ListRooms(_) | WebSocket(_) | Moqt(Some(_))),
+    ),
+    ("to target", "a run that sends packets, and to --list-rooms", |plan, _| {
+        plan.is_run() || matches!(plan, ListRooms(_))
+    }),
+    ("embedded wait_for timeout bind record_run progress", "a run that sends packets", |plan, _| plan.is_run()),
+    (
+        "profile max_loss max_p50 max_p99 max_jitter baseline verbose html junit markdown quiet",
+        "the report of a run",
+        |plan, _| plan.is_run() || matches!(plan, Replay(_)),
+    ),
+    ("json_lines", "a run that sends packets, and to lists", |plan, kind| {
+        !matches!((plan, kind), (Replay(_), _) | (Local(_), RunKind::Probe))
+    }),
+    ("json", "every output", |_, _| true),
+    ("replay", "a recorded run", |plan, _| matches!(plan, Replay(_))),
+    ("list_rooms", "a signaling server", |plan, _| matches!(plan, ListRooms(_))),
+    ("list_devices this_machine", "this machine", |plan, _| matches!(plan, Local(_))),
 ];
 
 impl Plan<'_> {
@@ -186,14 +146,14 @@ impl Plan<'_> {
     pub fn check_options(&self, kind: RunKind, matches: &ArgMatches) -> Result<(), Failure> {
         for id in matches.ids().map(clap::Id::as_str) {
             let is_given = matches.value_source(id) == Some(ValueSource::CommandLine);
-            let rule = RULES.iter().find(|rule| rule.options.split(' ').any(|option| option == id));
-            if let Some(rule) = rule.filter(|rule| is_given && !(rule.applies)(self, kind)) {
+            let rule = RULES.iter().find(|(options, ..)| options.split(' ').any(|option| option == id));
+            if let Some((_, target, _)) = rule.filter(|(_, _, applies)| is_given && !applies(self, kind)) {
                 let option = match id {
                     "file" => "FILE".to_owned(),
                     "target" => "HOST[:PORT]|URL".to_owned(),
                     id => format!("--{}", id.replace('_', "-")),
                 };
-                return Err(Failure::usage(format!("{option} has no effect {self}; it applies to {}", rule.target)));
+                return Err(Failure::usage(format!("{option} has no effect {self}; it applies to {target}")));
             }
         }
         Ok(())
@@ -211,7 +171,7 @@ mod tests {
     fn each_option_of_send_and_probe_is_in_one_rule() {
         let mut cli = Cli::command();
         cli.build();
-        let mut known: Vec<&str> = RULES.iter().flat_map(|rule| rule.options.split(' ')).collect();
+        let mut known: Vec<&str> = RULES.iter().flat_map(|(options, ..)| options.split(' ')).collect();
         known.sort_unstable();
         let commands = ["send", "probe"].map(|name| cli.find_subcommand(name).expect("a subcommand"));
         let arguments = commands.iter().flat_map(|command| command.get_arguments());

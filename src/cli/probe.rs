@@ -5,15 +5,14 @@ use clap::{ArgMatches, ColorChoice};
 use std::time::Duration;
 
 use super::client::ClientArgs;
+use super::client::moqt::HEADING_MOQT;
 use super::client::websocket::WebSocketProbeArgs;
-use super::options::moqt_client::HEADING_MOQT;
-use super::output::{Failure, HEADING_TARGET, print_notice};
+use super::output::{Failure, HEADING_TARGET, ensure_usage, print_notice};
 use super::plan::{Plan, UdpPeer};
 use super::target::{MoqtTarget, Target};
 use super::this_machine;
 use super::values::{packet_parser, parse_count, parse_millis, parse_seconds};
-use crate::client::{ClientNode, ProbeConfig, ProbeWorkload};
-use crate::client::{RunKind, StreamKind};
+use crate::client::{ClientNode, ProbeConfig, ProbeWorkload, RunKind, StreamKind};
 use crate::io::stop::StopToken;
 use crate::io::websocket::handshake::WebSocketUrl;
 use crate::link::OVERHEAD;
@@ -34,15 +33,14 @@ const DEFAULT_COUNT: u64 = 150;
 /// Minimum interval between packets or groups. Shorter intervals are not feasible.
 const MIN_INTERVAL: Duration = Duration::from_micros(1);
 
-/// Maximum number of frames in a group. The value is less than the maximum number of tracked frames. Therefore, a reply to any frame of a
-/// group is counted.
+/// Maximum number of frames in a group: less than the maximum number of tracked frames, so that a reply to any frame of a group is counted.
 const MAX_FRAMES_PER_GROUP: u64 = 10_000;
 
 /// Shorter intervals cause a notice. Many public signaling servers close connections that send messages at a higher rate.
 const MIN_PUBLIC_SERVER_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Measure RTT, loss, jitter and reordering of a UDP, MOQT or signaling server
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 pub struct Args {
     /// Target: HOST[:PORT] or a URL [default: 127.0.0.1:5000]
     ///
@@ -125,9 +123,7 @@ impl Args {
             self.client.plan(RunKind::Probe, to, self.packet)?
         };
         plan.check_options(RunKind::Probe, matches)?;
-        if self.interval < MIN_INTERVAL {
-            return Err(Failure::usage("--interval: too short; the minimum is 1us"));
-        }
+        ensure_usage!(self.interval >= MIN_INTERVAL, "--interval: too short; the minimum is 1us");
         self.client.baseline.load()?;
         match plan {
             Plan::Udp { peer, stream } => self.run_udp(&peer, stream, stop),
@@ -147,12 +143,11 @@ impl Args {
             None => (4, MAX_UDP_PAYLOAD - HEADER_LEN),
             Some(_) => (8, MAX_UDP_PAYLOAD - HEADER_LEN - OVERHEAD),
         };
-        if !payload_len.is_multiple_of(unit) || payload_len > max {
-            return Err(Failure::usage(format!(
-                "--size {payload_len}: give a multiple of {unit} (AUDIO has 4-byte samples). The maximum that fits in a datagram is {}",
-                max / unit * unit
-            )));
-        }
+        ensure_usage!(
+            payload_len.is_multiple_of(unit) && payload_len <= max,
+            "--size {payload_len}: give a multiple of {unit} (AUDIO has 4-byte samples). The maximum that fits in a datagram is {}",
+            max / unit * unit
+        );
         let count = self.packet_count()?;
         self.client.baseline.check_plan(RunKind::Probe, stream_kind, RunProtocol::Udp)?;
         let mut target = self.client.connect(peer, "probe", stop)?;
@@ -171,9 +166,7 @@ impl Args {
         let Some(duration) = self.duration else {
             return Ok(Some(self.count.unwrap_or(DEFAULT_COUNT)).filter(|count| *count > 0));
         };
-        if duration.is_zero() {
-            return Err(Failure::usage("--duration 0: there is nothing to send; give a duration such as 10s"));
-        }
+        ensure_usage!(!duration.is_zero(), "--duration 0: there is nothing to send; give a duration such as 10s");
         let fitting = duration.as_nanos().div_ceil(self.interval.as_nanos().max(1));
         let fitting = u64::try_from(fitting).unwrap_or(u64::MAX);
         Ok(self.count.filter(|count| *count > 0).into_iter().chain([fitting]).min())
@@ -182,9 +175,7 @@ impl Args {
     /// Sends groups to the MOQT echo server `to`, or to the embedded server if it is `None`.
     fn run_moqt(&self, to: Option<&MoqtTarget>, stop: &StopToken) -> Result<u8, Failure> {
         let size = self.size();
-        if size > MAX_BODY_BYTES {
-            return Err(Failure::usage(format!("--size {size}: a MOQT frame has at most {MAX_BODY_BYTES} bytes")));
-        }
+        ensure_usage!(size <= MAX_BODY_BYTES, "--size {size}: a MOQT frame has at most {MAX_BODY_BYTES} bytes");
         let config = MoqtClientConfig {
             group_count: self.packet_count()?,
             group_interval: self.interval,

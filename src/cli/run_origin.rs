@@ -55,7 +55,7 @@ fn redacted(word: &str, previous: &str) -> String {
     let is_room_code = [name, previous].contains(&"--room") && value.bytes().all(|byte| byte.is_ascii_digit());
     let value = if is_room_code || SECRET_OPTIONS.contains(&name) {
         REDACTED.to_owned()
-    } else if is_absolute_path(value) {
+    } else if value.starts_with('/') || Path::new(value).is_absolute() {
         file_name(value)
     } else if TEXT_OPTIONS.contains(&name) || TEXT_OPTIONS.contains(&previous) {
         value.to_owned()
@@ -63,10 +63,6 @@ fn redacted(word: &str, previous: &str) -> String {
         url_without_secrets(value)
     };
     option + &value
-}
-
-fn is_absolute_path(text: &str) -> bool {
-    text.starts_with('/') || Path::new(text).is_absolute()
 }
 
 /// The name of a file without its folder. The path is shown in messages to the user, but not in reports.

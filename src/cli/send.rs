@@ -2,7 +2,6 @@
 
 use std::io::{self, BufRead, IsTerminal, Read, Write};
 use std::sync::mpsc::SyncSender;
-use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
@@ -12,14 +11,14 @@ use clap::{ArgGroup, ArgMatches, ColorChoice};
 use super::audio_output::{PlaybackArgs, RecordingArgs, finish_playback};
 use super::audio_source::{CaptureArgs, PacketLayout, SOUND_DEVICE_GROUP, SourceArgs, device_lost_error};
 use super::client::ClientArgs;
-use super::output::{Failure, HEADING_TARGET, print_notice};
+use super::output::{Failure, HEADING_TARGET, ensure_usage, print_notice};
 use super::plan::{Plan, UdpPeer};
 use super::target::{MoqtTarget, Target};
 use super::values::parse_millis;
-use crate::client::{AudioWorkload, ClientNode, PayloadSource};
-use crate::client::{RunKind, RunResults, StopSignal, StreamKind};
+use crate::client::{AudioWorkload, ClientNode, PayloadSource, RunKind, RunResults, StopSignal, StreamKind};
 use crate::io::read_ahead::{self, ReaderThread};
 use crate::io::stop::StopToken;
+use crate::io::worker::Worker;
 use crate::link::OVERHEAD;
 use crate::moqt::client::{FramePayload, MoqtClientConfig};
 use crate::moqt::codec::MAX_BODY_BYTES;
@@ -28,7 +27,7 @@ use crate::sanitize::sanitize_char;
 use crate::wire::{HEADER_LEN, MAX_UDP_PAYLOAD, MAX_UNFRAGMENTED_PAYLOAD};
 
 /// Send a WAV file, a tone or a microphone as AUDIO packets, evaluate the replies
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 #[command(group(ArgGroup::new(SOUND_DEVICE_GROUP).args(["mic", "play"]).multiple(true)))]
 pub struct Args {
     /// Target: HOST[:PORT], or a MOQT URL for --text
@@ -65,9 +64,7 @@ impl Args {
     /// Sends until finished or `stop` is requested.
     pub fn run(mut self, matches: &ArgMatches, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
         self.client.prepare_output(color);
-        if self.client.link.is_some() {
-            self.source.send_stereo();
-        }
+        self.source.is_stereo = self.client.link.is_some();
         let result = self.run_plan(matches, stop);
         result.map_err(|failure| self.client.report_failure(RunKind::Send, self.to.as_ref(), failure))
     }
@@ -98,11 +95,10 @@ impl Args {
             form.first_sequence = 0;
             datagram += OVERHEAD;
         }
-        if datagram > MAX_UDP_PAYLOAD {
-            return Err(Failure::usage(
-                "--frame-size: a sealed packet does not fit in a datagram; give a smaller value",
-            ));
-        }
+        ensure_usage!(
+            datagram <= MAX_UDP_PAYLOAD,
+            "--frame-size: a sealed packet does not fit in a datagram; give a smaller value"
+        );
         if datagram > MAX_UNFRAGMENTED_PAYLOAD {
             print_notice(&format!(
                 "packets with {payload} payload bytes do not fit in an Ethernet frame and are fragmented. Use a smaller --frame-size"
@@ -145,7 +141,7 @@ impl Args {
 
     /// Opens the source.
     fn open_source(&self) -> Result<OpenedSource, Failure> {
-        if self.capture.is_enabled() {
+        if self.capture.mic.is_some() {
             let (microphone, layout) = self.capture.open(&self.source)?;
             return Ok((Box::new(microphone), None, layout));
         }
@@ -164,12 +160,11 @@ impl Args {
 
     /// Sends texts to the MOQT echo server `to` and prints the returned texts. If `to` is `None`, the embedded server is used.
     fn send_texts(&self, to: Option<&MoqtTarget>, stop: &StopToken) -> Result<u8, Failure> {
-        if self.text.text.is_empty() {
-            return Err(Failure::usage(
-                "nothing to send: give --text TEXT, or --text - for the lines of standard input. For audio, give a UDP target: \
-                 --to HOST[:PORT]",
-            ));
-        }
+        ensure_usage!(
+            !self.text.text.is_empty(),
+            "nothing to send: give --text TEXT, or --text - for the lines of standard input. For audio, give a UDP target: \
+             --to HOST[:PORT]"
+        );
         let config = self.text.config()?;
         let mut print = |text: &Bytes| print_text(text, stop);
         let print: Option<&mut dyn FnMut(&Bytes)> = if self.client.prints_json() { None } else { Some(&mut print) };
@@ -185,7 +180,7 @@ type OpenedSource = (Box<dyn PayloadSource + Send>, Option<ReaderThread>, Packet
 const STDIN_MARKER: &str = "-";
 
 /// Texts to send.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, clap::Args)]
 pub struct TextArgs {
     /// Text to send over MOQT; `-` is standard input
     ///
@@ -202,31 +197,28 @@ pub struct TextArgs {
 impl TextArgs {
     /// The queue of texts, with one group per text. Starts the thread that fills the queue.
     fn config(&self) -> Result<MoqtClientConfig, Failure> {
-        if self.text.iter().filter(|text| *text == STDIN_MARKER).count() > 1 {
-            return Err(Failure::usage("--text -: standard input can be read only once"));
+        let stdin_count = self.text.iter().filter(|text| *text == STDIN_MARKER).count();
+        ensure_usage!(stdin_count <= 1, "--text -: standard input can be read only once");
+        for len in self.text.iter().map(String::len) {
+            ensure_usage!(
+                len <= MAX_BODY_BYTES,
+                "--text: {len} bytes exceed the maximum of {MAX_BODY_BYTES} bytes per frame. Split the text"
+            );
         }
-        if let Some(long) = self.text.iter().find(|text| text.len() > MAX_BODY_BYTES) {
-            return Err(Failure::usage(format!(
-                "--text: {} bytes exceed the maximum of {MAX_BODY_BYTES} bytes per frame. Split the text",
-                long.len()
-            )));
-        }
-        let group_count = (!self.text.iter().any(|text| text == STDIN_MARKER)).then_some(self.text.len() as u64);
+        let group_count = (stdin_count == 0).then_some(self.text.len() as u64);
         let (sender, payload) = FramePayload::queue();
         let texts = self.text.clone();
-        thread::Builder::new()
-            .name("texts".to_owned())
-            .spawn(move || {
-                for text in texts {
-                    if text == STDIN_MARKER {
-                        send_lines(&mut io::stdin().lock(), &sender);
-                    } else {
-                        // Sending fails only after the end of the run.
-                        let _ = sender.send(text.into());
-                    }
+        let queue_texts = move || {
+            for text in texts {
+                if text == STDIN_MARKER {
+                    send_lines(&mut io::stdin().lock(), &sender);
+                } else {
+                    // Sending fails only after the end of the run.
+                    let _ = sender.send(text.into());
                 }
-            })
-            .context("cannot start a thread")?;
+            }
+        };
+        Worker::spawn("texts", queue_texts).context("cannot start a thread")?;
         Ok(MoqtClientConfig {
             group_count,
             group_interval: self.interval,

@@ -1,4 +1,4 @@
-//! Parts that both servers share: log, memory budget, listen addresses and `--address-file`. Also writes the statistics of `echo-server` to the log and
+//! Parts that both servers share (log, memory budget, listen addresses and `--address-file`), and the statistics of `echo-server` in the log and
 //! the metrics.
 
 use std::fmt::Write;
@@ -6,6 +6,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::ColorChoice;
@@ -16,11 +17,13 @@ use super::output::{Failure, print_message};
 use super::values::{OrOff, format_size, or_off, use_color};
 use crate::address::{HostPort, url_authority};
 use crate::echo::{self, Counters, ExternalCounts, FIXED_LOG_LINE};
+use crate::io::clock::ClockMonitor;
 use crate::io::log::{self, LogGuard};
 use crate::io::moqt::{self, CounterSnapshot, ServerCounters};
 use crate::io::reachable::reachable_addresses;
 use crate::io::stop::StopToken;
 use crate::io::udp::{BindError, KernelDrops};
+use crate::io::worker::Worker;
 use crate::io::{files, http, memory, resolve};
 use crate::memory_budget::{DEFAULT_MEMORY_BUDGET, MemoryBudget};
 use crate::signaling::DialectSet;
@@ -29,8 +32,9 @@ use crate::units::parse_size;
 
 /// Starts the log. `--verbose` overrides `RUST_LOG`.
 pub fn start_log(verbose: bool, color: ColorChoice) -> Result<LogGuard, Failure> {
-    let filter = if verbose { "debug".to_owned() } else { log_filter() };
-    let log = log::init(&filter, use_color(color, &io::stderr()));
+    let filter = std::env::var("RUST_LOG").ok().filter(|filter| !filter.is_empty() && !verbose);
+    let filter = filter.as_deref().unwrap_or(if verbose { "debug" } else { "info" });
+    let log = log::init(filter, use_color(color, &io::stderr()));
     let log = log.map_err(|error| Failure::usage(format!("RUST_LOG: {error}")))?;
     if !log.has_lines {
         print_message(&format!(
@@ -38,11 +42,6 @@ pub fn start_log(verbose: bool, color: ColorChoice) -> Result<LogGuard, Failure>
         ));
     }
     Ok(log)
-}
-
-/// The filter of `RUST_LOG`, or `info`.
-fn log_filter() -> String {
-    std::env::var("RUST_LOG").ok().filter(|filter| !filter.is_empty()).unwrap_or_else(|| "info".to_owned())
 }
 
 /// Binds the first usable address of `--host` and `--port`. Otherwise, returns the error of the first address.
@@ -112,7 +111,7 @@ fn cannot_write(file: &Path) -> String {
 }
 
 /// The memory budget of a server. Flatten this group with the heading of the subcommand.
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 pub struct MemoryArgs {
     /// Maximum memory for the data of all clients, or off
     ///
@@ -180,6 +179,16 @@ impl ServerStatistics {
         http::spawn_metrics(listener, registry, stop).context("cannot serve metrics")
     }
 
+    /// Logs the statistics at each `interval`, and jumps of the system clock, until the thread of the server ends.
+    pub fn log_until_end<T: Send + 'static>(&self, running: &Worker<T>, interval: Option<Duration>) {
+        let mut clock = ClockMonitor::start();
+        while !running.finished_within(interval) {
+            clock.sample_and_log();
+            self.log();
+        }
+        clock.sample_and_log();
+    }
+
     /// Logs one line per protocol. The UDP line is last.
     pub fn log(&self) {
         if let Some(totals) = &self.moqt {
@@ -211,7 +220,6 @@ impl ServerStatistics {
     /// Logs `received`, `sent` and `buffered`, then the other counters that are not zero, then `kernel_dropped`. Last come
     /// `outcome_log_dropped` and `log_dropped`, if they are not zero.
     fn log_udp(&self, udp: &UdpStatistics) {
-        let kernel_dropped = udp.kernel.read();
         let mut text = String::from("Stats: ");
         for (index, (name, count)) in udp.counters.values().enumerate() {
             // The line always contains the first three counters (`docs/measuring.md`). Other counters are omitted if they are zero.
@@ -221,10 +229,8 @@ impl ServerStatistics {
                 let _ = write!(text, "{comma}{name}={count}");
             }
         }
-        let _ = match kernel_dropped {
-            Some(dropped) => write!(text, ", kernel_dropped={dropped}"),
-            None => write!(text, ", kernel_dropped=unknown"),
-        };
+        let kernel_dropped = udp.kernel.read().map_or("unknown".to_owned(), |dropped| dropped.to_string());
+        let _ = write!(text, ", kernel_dropped={kernel_dropped}");
         if let Some(dropped @ 1..) = udp.outcome_log_dropped.as_ref().map(|dropped| dropped.get()) {
             let _ = write!(text, ", outcome_log_dropped={dropped}");
         }

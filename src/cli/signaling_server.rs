@@ -1,5 +1,4 @@
-//! `jamjam-dev signaling-server`: assembles the limits, dialects, TLS and login of the signaling server. The server runs until it is
-//! stopped.
+//! `jamjam-dev signaling-server`: assembles the limits, dialects, TLS and login of the signaling server, and runs it until it is stopped.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +27,7 @@ use crate::signaling::{Dialect, DialectSet, Hub, SignalingLimits};
 const DEFAULT_HOST: &str = "0.0.0.0";
 
 /// Run a WebSocket signaling server for jamjam, WebRTC, broadcast rooms and control surfaces
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 pub struct Args {
     /// TCP port to listen on; 0 selects a free port
     ///
@@ -97,7 +96,8 @@ impl Args {
         server::clear_address(self.address_file.as_deref())?;
         let handlers = self.broadcast.room_handlers()?;
         let identity = self.tls.identity()?;
-        let dialects = self.enabled_dialects();
+        let given = !self.dialect.is_empty();
+        let dialects = if given { self.dialect.iter().copied().collect() } else { DialectSet::default() };
         let mut limits = SignalingLimits { dialects, ..self.limits.hub_limits() };
         let mut options = self.limits.server_options();
         self.heartbeats.apply_to(&mut limits);
@@ -128,13 +128,5 @@ impl Args {
         signaling::serve(listener, hub, options, stop).context("cannot start the event loop")?;
         info!(target: "signaling", "server stopped");
         Ok(0)
-    }
-
-    /// The enabled dialects.
-    fn enabled_dialects(&self) -> DialectSet {
-        if self.dialect.is_empty() {
-            return DialectSet::default();
-        }
-        self.dialect.iter().copied().collect()
     }
 }

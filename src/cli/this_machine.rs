@@ -29,7 +29,12 @@ const PORTS: [(&str, u16, &str); 3] = [
 pub fn run(json: bool, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
     let timing = match TimingRun::start(stop) {
         Ok(run) => {
-            wait_with_progress(&run);
+            let status = StatusLine::new(None);
+            while !run.finished_within(POLL_INTERVAL) {
+                if let Some(status) = &status {
+                    status.draw(0, "measuring timers and send calls".to_owned());
+                }
+            }
             run.join()
         }
         Err(error) => Err(format!("cannot send over loopback: {error}")),
@@ -45,14 +50,4 @@ pub fn run(json: bool, color: ColorChoice, stop: &StopToken) -> Result<u8, Failu
     };
     print(text.trim_end())?;
     Ok(report.exit_code())
-}
-
-/// Waits for the end of the measurement. Shows on a terminal that it is active.
-fn wait_with_progress(run: &TimingRun) {
-    let status = StatusLine::new(None);
-    while !run.finished_within(POLL_INTERVAL) {
-        if let Some(status) = &status {
-            status.draw(0, "measuring timers and send calls".to_owned());
-        }
-    }
 }

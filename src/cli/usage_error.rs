@@ -8,9 +8,6 @@ use clap::{Command, Error};
 /// Similarity above which two words or names count as similar: a typing error in a word of four letters.
 const MIN_SIMILARITY: f64 = 0.6;
 
-/// Maximum number of similar options that are named. If there are more, none is named.
-const MAX_SIMILAR: usize = 4;
-
 /// Replaces clap's suggestion for an unknown option, which compares letters only, by the options of the subcommand with the most similar words.
 pub fn with_similar_options(mut error: Error, command: &Command, arguments: &[OsString]) -> Error {
     let Some(ContextValue::String(unknown)) = error.get(ContextKind::InvalidArg) else { return error };
@@ -34,7 +31,7 @@ pub fn with_similar_options(mut error: Error, command: &Command, arguments: &[Os
     error.remove(ContextKind::Suggested);
     error.remove(ContextKind::SuggestedArg);
     error.insert(ContextKind::Usage, ContextValue::StyledStr(subcommand.clone().render_usage()));
-    if (1..=MAX_SIMILAR).contains(&similar.len()) {
+    if !similar.is_empty() {
         error.insert(ContextKind::SuggestedArg, ContextValue::Strings(similar));
     }
     error

@@ -1,5 +1,5 @@
-//! Values of options: durations, sizes, rates, percentages, addresses and enumerations. For each quantity that is a default, a function
-//! prints the spelling that its parser accepts. Therefore, defaults are printed as a user would type them.
+//! Values of options: durations, sizes, rates, percentages, addresses and enumerations. For each quantity that is a default, a function prints
+//! the spelling that its parser accepts, so that the help shows defaults as a user would type them.
 
 use std::env;
 use std::ffi::OsStr;
@@ -36,8 +36,7 @@ impl Deref for OutputFile {
 }
 
 impl OutputFile {
-    /// Rejects `-`, which usually means standard output. Without this check, the program would create a file with the name `-`. Also rejects
-    /// files that a standard stream uses.
+    /// Rejects `-`, which usually means standard output and would become the name of a file, and files that a standard stream uses.
     pub fn new(file: PathBuf) -> Result<Self, String> {
         if file.as_os_str() == "-" {
             return Err("standard output is not supported; for a file named `-`, give ./-".to_owned());
@@ -71,13 +70,9 @@ pub fn use_color(choice: ColorChoice, stream: &impl IsTerminal) -> bool {
 pub struct Choice<T: 'static>(Vec<(T, PossibleValue)>);
 
 impl<T: Copy> Choice<T> {
-    /// A choice between `values`. `describe` returns the name and the description of a value.
-    pub fn new(values: &[T], describe: impl Fn(T) -> (&'static str, &'static str)) -> Self {
-        let possible = |value| {
-            let (name, help) = describe(value);
-            (value, PossibleValue::new(name).help(help))
-        };
-        Self(values.iter().copied().map(possible).collect())
+    /// A choice between values with their names and descriptions.
+    fn new(values: impl IntoIterator<Item = (T, &'static str, &'static str)>) -> Self {
+        Self(values.into_iter().map(|(value, name, help)| (value, PossibleValue::new(name).help(help))).collect())
     }
 }
 
@@ -99,63 +94,60 @@ impl<T: Copy + Send + Sync + 'static> TypedValueParser for Choice<T> {
 
 /// Parser for `--packet`.
 pub fn packet_parser() -> Choice<StreamKind> {
-    Choice::new(&[StreamKind::Ping, StreamKind::Keepalive, StreamKind::Audio], |kind| match kind {
-        StreamKind::Ping => ("ping", "LATENCY_PING"),
-        StreamKind::Keepalive => ("keepalive", "KEEPALIVE, which every echo server answers"),
-        StreamKind::Audio => ("audio", "AUDIO, which the server returns after its delay"),
-    })
+    Choice::new([
+        (StreamKind::Ping, "ping", "LATENCY_PING"),
+        (StreamKind::Keepalive, "keepalive", "KEEPALIVE, which every echo server answers"),
+        (StreamKind::Audio, "audio", "AUDIO, which the server returns after its delay"),
+    ])
 }
 
 /// Parser for `--profile`.
 pub fn profile_parser() -> Choice<Profile> {
-    Choice::new(&[Profile::LanMusic, Profile::InternetMusic, Profile::Voice], |profile| match profile {
-        Profile::LanMusic => ("lan-music", "Playing music over a local network"),
-        Profile::InternetMusic => ("internet-music", "Playing music over the Internet"),
-        Profile::Voice => ("voice", "Conversation"),
-    })
+    Choice::new([
+        (Profile::LanMusic, "lan-music", "Playing music over a local network"),
+        (Profile::InternetMusic, "internet-music", "Playing music over the Internet"),
+        (Profile::Voice, "voice", "Conversation"),
+    ])
 }
 
 /// Parser for `--driver`.
 pub fn driver_parser() -> Choice<udp::Backend> {
-    Choice::new(&[udp::Backend::Native, udp::Backend::Portable], |backend| match backend {
-        udp::Backend::Native => ("native", "The fastest driver of this system"),
-        udp::Backend::Portable => ("portable", "Portable system calls"),
-    })
+    Choice::new([
+        (udp::Backend::Native, "native", "The fastest driver of this system"),
+        (udp::Backend::Portable, "portable", "Portable system calls"),
+    ])
 }
 
 /// Parser for `--link` of the echo server.
 pub fn link_policy_parser() -> Choice<LinkPolicy> {
-    Choice::new(&[LinkPolicy::Auto, LinkPolicy::Require, LinkPolicy::Plain], |policy| match policy {
-        LinkPolicy::Auto => ("auto", "Encrypted links of newer clients and plain packets"),
-        LinkPolicy::Require => ("require", "Encrypted links only: plain AUDIO is dropped"),
-        LinkPolicy::Plain => ("plain", "No encryption: newer clients fall back to plain packets"),
-    })
+    Choice::new([
+        (LinkPolicy::Auto, "auto", "Encrypted links of newer clients and plain packets"),
+        (LinkPolicy::Require, "require", "Encrypted links only: plain AUDIO is dropped"),
+        (LinkPolicy::Plain, "plain", "No encryption: newer clients fall back to plain packets"),
+    ])
 }
 
 /// Parser for `--broadcast-envelope`.
 pub fn envelope_parser() -> Choice<Envelope> {
-    Choice::new(&[Envelope::Document, Envelope::Dynode], |envelope| match envelope {
-        Envelope::Document => ("document", "{\"type\": \"NAME-content\", ...}, where NAME is the room"),
-        Envelope::Dynode => ("dynode", "{\"type\": \"broadcast\", ...}, for Dynode players"),
-    })
+    Choice::new([
+        (Envelope::Document, "document", "{\"type\": \"NAME-content\", ...}, where NAME is the room"),
+        (Envelope::Dynode, "dynode", "{\"type\": \"broadcast\", ...}, for Dynode players"),
+    ])
 }
 
 /// Parser for `--moqt`.
 pub fn transport_parser() -> Choice<Transport> {
-    Choice::new(&[Transport::Quic, Transport::WebTransport], |transport| match transport {
-        Transport::Quic => ("quic", "Raw QUIC"),
-        Transport::WebTransport => ("webtransport", "Over HTTP/3"),
-    })
+    Choice::new([(Transport::Quic, "quic", "Raw QUIC"), (Transport::WebTransport, "webtransport", "Over HTTP/3")])
 }
 
 /// Parser for `--moqt-version`.
 pub fn moqt_version_parser() -> Choice<MoqtVersion> {
-    Choice::new(&MoqtVersion::ALL, |version| (version.rules().name, version.rules().description))
+    Choice::new(MoqtVersion::ALL.map(|version| (version, version.rules().name, version.rules().description)))
 }
 
 /// Parser for `--dialect`.
 pub fn dialect_parser() -> Choice<Dialect> {
-    Choice::new(&Dialect::ALL, |dialect| (dialect.name(), dialect.description()))
+    Choice::new(Dialect::ALL.map(|dialect| (dialect, dialect.name(), dialect.description())))
 }
 
 /// The link that `send` and `probe` set up.
@@ -181,14 +173,12 @@ pub fn parse_local_address(text: &str) -> Result<Option<(SocketAddr, bool)>, Str
 
 /// Parses a listen address: `ADDR:PORT`, or a bare port on 127.0.0.1.
 pub fn parse_listen_address(text: &str) -> Result<SocketAddr, String> {
-    let port = |text: &str| text.parse::<u16>().ok();
-    let local = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
-    let loopback = || text.strip_prefix("localhost:").and_then(port).or_else(|| port(text)).map(local);
     let address = parse_local_address(text)?.and_then(|(address, has_port)| has_port.then_some(address));
-    address.or_else(loopback).ok_or_else(|| {
-        "give ADDR:PORT, such as 127.0.0.1:9464, [::1]:9464 or 0.0.0.0:9464, or only a PORT to listen on loopback"
-            .to_owned()
-    })
+    let port = text.strip_prefix("localhost:").unwrap_or(text).parse();
+    let loopback = port.ok().map(|port| (Ipv4Addr::LOCALHOST, port).into());
+    Ok(address.or(loopback).ok_or(
+        "give ADDR:PORT, such as 127.0.0.1:9464, [::1]:9464 or 0.0.0.0:9464, or only a PORT to listen on loopback",
+    )?)
 }
 
 /// Prints a duration as [`units::parse_duration`] parses it.
@@ -212,34 +202,29 @@ pub fn parse_seconds(text: &str) -> Result<Duration, ParseQuantityError> {
 
 /// Prints a size in bytes.
 pub fn format_size(size: u64) -> String {
-    match size {
-        size if size > 0 && size.is_multiple_of(1 << 30) => format!("{}GiB", size >> 30),
-        size if size > 0 && size.is_multiple_of(1 << 20) => format!("{}MiB", size >> 20),
-        size => size.to_string(),
-    }
+    format_with_unit(size, &[(1 << 30, "GiB"), (1 << 20, "MiB"), (1, "")])
 }
 
 /// Prints a bit rate in bits per second.
 pub fn format_bit_rate(rate: u64) -> String {
-    match rate {
-        rate if rate > 0 && rate.is_multiple_of(1_000_000_000) => format!("{}gbit", rate / 1_000_000_000),
-        rate if rate > 0 && rate.is_multiple_of(1_000_000) => format!("{}mbit", rate / 1_000_000),
-        rate if rate > 0 && rate.is_multiple_of(1_000) => format!("{}kbit", rate / 1_000),
-        rate => format!("{rate}bit"),
-    }
+    format_with_unit(rate, &[(1_000_000_000, "gbit"), (1_000_000, "mbit"), (1_000, "kbit"), (1, "bit")])
+}
+
+/// Prints a number as a multiple of the first unit that divides it, or 0 with the last unit.
+fn format_with_unit(number: u64, units: &[(u64, &str)]) -> String {
+    let divides = |(size, _): &&(u64, &str)| *size == 1 || number > 0 && number.is_multiple_of(*size);
+    units.iter().find(divides).map_or_else(String::new, |(size, name)| format!("{}{name}", number / size))
 }
 
 /// Parses a number of packets.
-pub fn parse_count(text: &str) -> Result<u64, String> {
-    text.parse().map_err(|_| "give a number of packets such as 150, or 0 for no limit".to_owned())
+pub fn parse_count(text: &str) -> Result<u64, &'static str> {
+    text.parse().map_err(|_| "give a number of packets such as 150, or 0 for no limit")
 }
 
 /// Parses a whole percentage, with or without the percent sign.
-pub fn parse_percent(text: &str) -> Result<u8, String> {
-    let percent: Option<u8> = text.strip_suffix('%').unwrap_or(text).parse().ok();
-    percent
-        .filter(|percent| *percent <= 100)
-        .ok_or_else(|| "give a whole percentage from 0 to 100, such as 25".to_owned())
+pub fn parse_percent(text: &str) -> Result<u8, &'static str> {
+    let percent = text.strip_suffix('%').unwrap_or(text).parse().ok().filter(|percent| *percent <= 100);
+    percent.ok_or("give a whole percentage from 0 to 100, such as 25")
 }
 
 /// A value, or `off`, which is `None`. clap treats a field of the type `Option` as an option that may be omitted.
@@ -257,9 +242,8 @@ where
 }
 
 /// Parses a whole number above 0.
-pub fn parse_positive(text: &str) -> Result<usize, String> {
-    let number = text.parse().ok().filter(|number| *number > 0);
-    number.ok_or_else(|| "give a whole number above 0".to_owned())
+pub fn parse_positive(text: &str) -> Result<usize, &'static str> {
+    text.parse().ok().filter(|number| *number > 0).ok_or("give a whole number above 0")
 }
 
 /// Parses a whole number above 0, or `off`.
@@ -276,9 +260,9 @@ pub fn parse_nonzero_size(text: &str) -> Result<u64, String> {
 }
 
 /// Parses a rate in messages per second, such as `1000/s`.
-pub fn parse_message_rate(text: &str) -> Result<u32, String> {
+pub fn parse_message_rate(text: &str) -> Result<u32, &'static str> {
     let number = text.strip_suffix("/s").and_then(|number| number.parse().ok()).filter(|number| *number > 0);
-    number.ok_or_else(|| "give a rate such as 1000/s, or off".to_owned())
+    number.ok_or("give a rate such as 1000/s, or off")
 }
 
 /// Prints a number of requests per period.
@@ -293,7 +277,7 @@ pub fn format_request_rate(WindowLimit { count, period }: WindowLimit) -> String
 }
 
 /// Parses a request rate such as `10/15m`.
-pub fn parse_request_rate(text: &str) -> Result<WindowLimit, String> {
+pub fn parse_request_rate(text: &str) -> Result<WindowLimit, &'static str> {
     let parsed = text.split_once('/').and_then(|(count, time)| {
         let count = count.parse().ok().filter(|count: &u32| *count > 0)?;
         let (number, unit) = time.split_at(time.len().checked_sub(1).filter(|end| time.is_char_boundary(*end))?);
@@ -308,15 +292,15 @@ pub fn parse_request_rate(text: &str) -> Result<WindowLimit, String> {
         let per = number.checked_mul(seconds).filter(|seconds| *seconds <= 31_536_000)?;
         Some(WindowLimit { count, period: Duration::from_secs(per) })
     });
-    parsed.ok_or_else(|| "give a rate such as 10/15m, 30/m or 5/s, or off".to_owned())
+    parsed.ok_or("give a rate such as 10/15m, 30/m or 5/s, or off")
 }
 
 /// Default port of a signaling server.
 pub const DEFAULT_SIGNALING_PORT: u16 = 8_080;
 
 /// Parses a port.
-pub fn parse_port(text: &str) -> Result<u16, String> {
-    text.parse().map_err(|_| "give a port from 0 to 65535".to_owned())
+pub fn parse_port(text: &str) -> Result<u16, &'static str> {
+    text.parse().map_err(|_| "give a port from 0 to 65535")
 }
 
 /// Parses an origin (RFC 6454, section 6.1) into the form that browsers send as `Origin`. This form has no path. The port is omitted if it

@@ -11,7 +11,12 @@ use crate::time::{Time, WallClock, saturating_nanos};
 /// Monotonic time since the first call in this process.
 pub fn monotonic_now() -> Time {
     static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
-    Time::from_nanos(saturating_nanos(ORIGIN.elapsed()))
+    elapsed_since(*ORIGIN)
+}
+
+/// Monotonic time since `origin`.
+pub(in crate::io) fn elapsed_since(origin: Instant) -> Time {
+    Time::from_nanos(saturating_nanos(origin.elapsed()))
 }
 
 /// Pairs the current time of day with `monotonic`, the current time of the caller's monotonic clock.
@@ -59,14 +64,13 @@ impl ClockMonitor {
     }
 
     fn read_clocks(&self) -> ClockReading {
-        let now = || Time::from_nanos(saturating_nanos(self.origin.elapsed()));
-        let before = now();
+        let before = elapsed_since(self.origin);
         let wall_ns = match SystemTime::now().duration_since(UNIX_EPOCH) {
             Ok(since) => saturating_nanos(since).cast_signed(),
             Err(until) => -saturating_nanos(until.duration()).cast_signed(),
         };
         let boot_ns = boot_time_ns();
-        ClockReading { before, wall_ns, boot_ns, after: now() }
+        ClockReading { before, wall_ns, boot_ns, after: elapsed_since(self.origin) }
     }
 }
 
@@ -83,11 +87,8 @@ fn boot_time_ns() -> Option<i64> {
 }
 
 fn log_jump(jump_ns: i64) {
-    warn!(target: "clock", jump_ms = to_millis(jump_ns), "system clock jumped. Replies to packets received just before the jump may be sent up to 50 ms too early");
-}
-
-fn to_millis(nanos: i64) -> i64 {
-    (nanos as f64 / 1e6).round() as i64
+    let jump_ms = (jump_ns as f64 / 1e6).round() as i64;
+    warn!(target: "clock", jump_ms, "system clock jumped. Replies to packets received just before the jump may be sent up to 50 ms too early");
 }
 
 #[cfg(test)]

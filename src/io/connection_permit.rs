@@ -1,5 +1,5 @@
-//! Limits concurrent connections of TCP and QUIC servers, in total and per source address (IPv6: per /64). A [`ConnectionPermit`]
-//! belongs to one connection and frees its slot when it is dropped.
+//! Limits concurrent connections of TCP and QUIC servers, in total and per source address (IPv6: per /64). A [`ConnectionPermit`] belongs to
+//! one connection and frees its slot when it is dropped.
 //!
 //! Above the total limit, TCP connections wait in the listen backlog, and QUIC connections are rejected. While many QUIC handshakes are
 //! pending, the server validates the source address of each new connection.
@@ -24,8 +24,8 @@ use crate::io::os;
 use crate::memory_budget::{MemoryAccount, MemoryBudget, MemoryPermit, OverBudget};
 use crate::rate_limit::{WindowLimit, WindowLimiter};
 
-/// Maximum number of pending QUIC handshakes before source addresses must be validated with a Retry packet. Spoofed sources cannot occupy
-/// more permits than this. They cannot use the Retry for amplification, because it is shorter than the packet that it answers.
+/// Maximum number of pending QUIC handshakes before source addresses must be validated with a Retry packet, so that spoofed sources cannot
+/// occupy more permits. The Retry amplifies nothing, because it is shorter than the packet that it answers.
 const MAX_UNVALIDATED_HANDSHAKES: usize = 8;
 
 /// Maximum number of sources whose new connections are counted.
@@ -69,13 +69,12 @@ pub struct ConnectionLimits {
 
 impl Default for ConnectionLimits {
     fn default() -> Self {
-        let (handshake_timeout, max_lifetime) = (Duration::from_secs(10), Duration::from_secs(60));
         Self {
             max_connections: Some(64),
             max_connections_per_address: None,
             max_new_connections: None,
-            handshake_timeout,
-            max_lifetime,
+            handshake_timeout: Duration::from_secs(10),
+            max_lifetime: Duration::from_secs(60),
             idle_timeout: Duration::from_secs(75),
             memory_budget: MemoryBudget::new(None),
             bytes_per_connection: PLAIN_CONNECTION_BYTES,
@@ -286,14 +285,10 @@ impl ConnectionLimiter {
         }
         let Some(limit) = self.limits.max_connections_per_address.filter(|_| !is_exempt) else { return Ok(None) };
         let mut open = self.open_by_source.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = open.entry(address).or_default();
-        if *count >= limit {
-            if limit == 0 {
-                open.remove(&address);
-            }
+        if open.get(&address).copied().unwrap_or(0) >= limit {
             return Err(ConnectionRejection::Address(limit));
         }
-        *count += 1;
+        *open.entry(address).or_default() += 1;
         Ok(Some(address))
     }
 }

@@ -1,5 +1,5 @@
-//! Reads small text files with a size limit, and writes files atomically: writes a temporary file in the same folder and renames it. Determines
-//! whether two paths name the same file.
+//! Reads small text files with a size limit, writes files atomically (a temporary file in the same folder is renamed), and determines whether
+//! two paths name the same file.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -37,16 +37,13 @@ pub fn read(file: &Path) -> io::Result<Vec<u8>> {
 
 /// Like [`read`], for UTF-8 text.
 pub fn read_text(file: &Path) -> io::Result<String> {
-    to_utf8(&read(file)?)
+    decode_text(&read(file)?)
 }
 
 /// Decodes the contents of a text file.
 pub fn decode_text(contents: &[u8]) -> io::Result<String> {
-    to_utf8(text_of(contents)?)
-}
-
-fn to_utf8(text: &[u8]) -> io::Result<String> {
-    str::from_utf8(text).map(str::to_owned).map_err(|_| invalid_text("not UTF-8 text"))
+    let text = str::from_utf8(text_of(contents)?);
+    text.map(str::to_owned).map_err(|_| invalid_text("not UTF-8 text"))
 }
 
 fn invalid_text(reason: &str) -> io::Error {
@@ -183,7 +180,7 @@ pub fn prepare_absent(file: &Path) -> io::Result<()> {
     if is_file && fs::remove_file(resolve_links(file)).is_ok() { Ok(()) } else { prepare(file) }
 }
 
-/// Why `file` cannot be an output file: it is one of the standard streams. Replacing or truncating it would lose the data of the stream.
+/// Why `file` cannot be an output file: it is one of the standard streams, whose data would be lost.
 pub fn stream_conflict(file: &Path) -> Option<String> {
     if is_standard_stream(file) {
         return Some("this path stands for a standard stream; give the name of a file".to_owned());

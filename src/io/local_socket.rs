@@ -24,8 +24,7 @@ impl LocalSocketOptions {
 
     /// The local address of a socket that connects to `peer`.
     pub fn address_for(&self, peer: SocketAddr) -> SocketAddr {
-        let unspecified: IpAddr =
-            if peer.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let unspecified = if peer.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         self.local_address.unwrap_or(SocketAddr::new(unspecified, 0))
     }
 }

@@ -1,12 +1,11 @@
-//! The log on standard error. Each event is one line, in the format of the original server. The number of lines per second is limited,
-//! because clients cause most of them.
+//! The log on standard error: one line for each event, in the format of the original server. Because clients cause most lines, their number per
+//! second is limited.
 
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal, Write as _};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use thiserror::Error;
 use tracing::callsite::Identifier;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
@@ -27,16 +26,6 @@ use crate::log_throttle::LogThrottle;
 use crate::sanitize::sanitize_char;
 use crate::stats::Counter;
 use crate::time::Time;
-
-/// An invalid log filter.
-#[derive(Debug, Error)]
-#[error(
-    "cannot read the log level `{filter}`: `{word}` is neither a level nor TARGET=LEVEL; use trace, debug, info, warn, error or off"
-)]
-pub struct LogFilterError {
-    filter: String,
-    word: String,
-}
 
 /// A [`LogThrottle`] of one line per second that several threads share.
 #[derive(Debug, Default)]
@@ -116,10 +105,8 @@ impl<'w, W: MakeWriter<'w>> MakeWriter<'w> for LimitedLines<W> {
 
 /// The line with the number of discarded lines.
 fn discarded_line(lines: u64) -> String {
-    let time = utc_now();
-    format!(
-        "{time} WARN log: log lines discarded: limit of {MAX_LINES_PER_SECOND} per second for each log message lines={lines}\n"
-    )
+    let (time, limit) = (utc_now(), MAX_LINES_PER_SECOND);
+    format!("{time} WARN log: log lines discarded: limit of {limit} per second for each log message lines={lines}\n")
 }
 
 /// Standard error. Counts the lines that cannot be written, for example because standard error is a file on a full disk.
@@ -170,10 +157,10 @@ impl LogGuard {
 }
 
 /// Starts the log, which is written on a thread of its own. `filter` has the syntax of `RUST_LOG`: a level, or `target=level` pairs.
-/// `color` colors the level if standard error is a terminal.
-pub fn init(filter: &str, color: bool) -> Result<LogGuard, LogFilterError> {
+/// `color` colors the level if standard error is a terminal. Fails if the filter is invalid.
+pub fn init(filter: &str, color: bool) -> Result<LogGuard, String> {
     let filter = parse_filter(filter)?;
-    let has_lines = AREAS.iter().any(|area| filter.would_enable(area, &Level::ERROR));
+    let has_lines = AREAS.split(' ').any(|area| filter.would_enable(area, &Level::ERROR));
     let failed_lines = Arc::<Counter>::default();
     let (writer, guard) = NonBlockingBuilder::default()
         .buffered_lines_limit(LINE_QUEUE_CAPACITY)
@@ -187,8 +174,8 @@ pub fn init(filter: &str, color: bool) -> Result<LogGuard, LogFilterError> {
     Ok(LogGuard { has_lines, dropped_lines, failed_lines, limits, writer, _worker: guard })
 }
 
-/// Creates the subscriber. `filter` is the only level filter. Therefore, the most verbose level in `filter` becomes the global maximum
-/// level of `tracing`. An event that is more verbose than this maximum costs only one comparison.
+/// Creates the subscriber. `filter` is the only level filter, so that its most verbose level becomes the global maximum level of `tracing`, and
+/// a more verbose event costs only one comparison.
 fn subscriber<W>(filter: Targets, has_color: bool, writer: W) -> impl Subscriber + Send + Sync
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
@@ -197,26 +184,18 @@ where
     filtered.with(tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(has_color).event_format(LineFormat))
 }
 
-/// The areas of the log: events with these targets are printed as `area: event key=value`. Every event of this program has one of these targets.
-const AREAS: [&str; 12] = [
-    "echo",
-    "signaling",
-    "control_surface",
-    "http",
-    "console",
-    "memory",
-    "metrics",
-    "registration",
-    "room",
-    "moqt",
-    "tls",
-    "clock",
-];
+/// The areas of the log, separated by spaces: events with these targets are printed as `area: event key=value`. Every event of this program has
+/// one of these targets.
+const AREAS: &str = "echo signaling control_surface http console memory metrics registration room moqt tls clock";
+
+fn is_area(word: &str) -> bool {
+    AREAS.split(' ').any(|area| area == word)
+}
 
 /// Parses a filter: words separated by commas, with spaces around them ignored. Rejects a word that is neither a level, an area, nor
-/// `TARGET=LEVEL`. The parser of [`Targets`] would mistake a misspelled level or a span filter (`[span]`) for the name of a module. Nothing
-/// would then be logged. The name of this program stands for all areas, and `jamjam_dev::echo` for the area `echo`.
-fn parse_filter(filter: &str) -> Result<Targets, LogFilterError> {
+/// `TARGET=LEVEL`: the parser of [`Targets`] would mistake a misspelled level or a span filter (`[span]`) for the name of a module, and nothing
+/// would be logged. The name of this program stands for all areas, and `jamjam_dev::echo` for the area `echo`.
+fn parse_filter(filter: &str) -> Result<Targets, String> {
     let words: Vec<&str> = filter.split(',').map(str::trim).filter(|word| !word.is_empty()).collect();
     // A filter without words does not hide errors.
     let default = if words.is_empty() { LevelFilter::ERROR } else { LevelFilter::OFF };
@@ -228,20 +207,23 @@ fn parse_filter(filter: &str) -> Result<Targets, LogFilterError> {
     };
     let last = |level: &dyn Fn(&str) -> Option<LevelFilter>| words.iter().rev().find_map(|word| level(word));
     if let Some(level) = last(&program).or_else(|| last(&parse_level)) {
-        targets = targets.with_targets(AREAS.map(|area| (area, level)));
+        targets = targets.with_targets(AREAS.split(' ').map(|area| (area, level)));
     }
     for word in words.iter().copied().filter(|word| parse_level(word).or_else(|| program(word)).is_none()) {
         let (target, level) = match word.split_once('=') {
             Some((target, level)) => (target, parse_level(level)),
-            None => (word, AREAS.contains(&word).then_some(LevelFilter::TRACE)),
+            None => (word, is_area(word).then_some(LevelFilter::TRACE)),
         };
         let area = target.strip_prefix(concat!(env!("CARGO_CRATE_NAME"), "::"));
-        let target = area.filter(|area| AREAS.contains(area)).unwrap_or(target);
+        let target = area.filter(|area| is_area(area)).unwrap_or(target);
         let is_invalid = target.is_empty()
             || target.starts_with(env!("CARGO_CRATE_NAME"))
             || target.contains(|c: char| c == '[' || c.is_whitespace());
         let Some(level) = level.filter(|_| !is_invalid) else {
-            return Err(LogFilterError { filter: filter.to_owned(), word: word.to_owned() });
+            return Err(format!(
+                "cannot read the log level `{filter}`: `{word}` is neither a level nor TARGET=LEVEL; use trace, debug, info, warn, error \
+                 or off"
+            ));
         };
         targets = targets.with_target(target, level);
     }
@@ -259,9 +241,8 @@ fn utc_now() -> impl fmt::Display {
     jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
 }
 
-/// Formats a line as `TIME LEVEL area: event key=value`. A [`FIXED_LOG_LINE`] copies the wording of the original server, so it contains only
-/// the time, the level and the message. `Received audio packet` is such a line. For an event of a
-/// library, the area is the name of the library.
+/// Formats a line as `TIME LEVEL area: event key=value`. A [`FIXED_LOG_LINE`] such as `Received audio packet` copies the wording of the original
+/// server and contains only the time, the level and the message. For an event of a library, the area is the name of the library.
 struct LineFormat;
 
 impl<S, N> FormatEvent<S, N> for LineFormat
@@ -284,8 +265,7 @@ where
             write!(writer, " {level} ")?;
         }
         let area = event.metadata().target();
-        let is_fixed = event.metadata().name() == FIXED_LOG_LINE;
-        if !is_fixed {
+        if event.metadata().name() != FIXED_LOG_LINE {
             write!(writer, "{}: ", area.split("::").next().unwrap_or(area))?;
         }
         let mut line = LineVisitor { writer, result: Ok(()) };
@@ -319,14 +299,11 @@ impl LineVisitor<'_> {
         self.result = if field.name() == "message" {
             TerminalSafe(&mut self.writer).write_fmt(value)
         } else {
-            let text = value.to_string();
-            let needs_quotes = text.is_empty() || text.contains([' ', '"', '=']);
-            let mut writer = TerminalSafe(&mut self.writer);
-            if needs_quotes {
-                write!(writer, " {}=\"{}\"", field.name(), text.replace('\\', "\\\\").replace('"', "\\\""))
-            } else {
-                write!(writer, " {}={text}", field.name())
+            let mut text = value.to_string();
+            if text.is_empty() || text.contains([' ', '"', '=']) {
+                text = format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
             }
+            write!(TerminalSafe(&mut self.writer), " {}={text}", field.name())
         };
     }
 }

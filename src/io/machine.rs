@@ -41,12 +41,9 @@ impl Node for TimingNode {
     fn poll_transmit(&mut self, now: Time, sink: &mut dyn TransmitSink) {
         let start = *self.start.get_or_insert(now);
         while self.sent < TIMING_PACKETS && start + TIMING_INTERVAL * self.sent as u32 <= now {
-            let transmit = Transmit {
-                destination: self.destination,
-                src_ip: None,
-                contents: &self.packet,
-                segment_size: self.packet.len(),
-            };
+            let Self { destination, packet, .. } = self;
+            let (destination, segment_size) = (*destination, packet.len());
+            let transmit = Transmit { destination, src_ip: None, contents: packet, segment_size };
             if sink.send(transmit) == SendStatus::WouldBlock {
                 return;
             }
@@ -115,10 +112,8 @@ impl KernelFiles<'_> {
     pub fn clock_source(self) -> Option<ClockSource> {
         let file = |name: &str| self.read(&format!("sys/devices/system/clocksource/clocksource0/{name}"));
         let available = file("available_clocksource").unwrap_or_default();
-        Some(ClockSource {
-            current: file("current_clocksource")?,
-            available: available.split_ascii_whitespace().map(str::to_owned).collect(),
-        })
+        let available = available.split_ascii_whitespace().map(str::to_owned).collect();
+        Some(ClockSource { current: file("current_clocksource")?, available })
     }
 
     /// The maximum receive buffer of programs without privileges, in bytes.
@@ -146,20 +141,17 @@ impl KernelFiles<'_> {
 
     /// Name and id of the process that uses a local port, if this user may see them. `protocol` is `udp` or `tcp`.
     pub fn process_on_port(self, protocol: &str, port: u16) -> Option<(String, u32)> {
-        let inodes: Vec<String> = ["", "6"]
-            .iter()
-            .filter_map(|version| self.read(&format!("proc/net/{protocol}{version}")))
-            .flat_map(|table| table.lines().filter_map(|line| inode_on_port(line, protocol, port)).collect::<Vec<_>>())
-            .collect();
-        let links: Vec<String> = inodes.iter().map(|inode| format!("socket:[{inode}]")).collect();
+        let tables = ["", "6"].map(|version| self.read(&format!("proc/net/{protocol}{version}")).unwrap_or_default());
+        let inodes =
+            tables.iter().flat_map(|table| table.lines()).filter_map(|line| inode_on_port(line, protocol, port));
+        let links: Vec<String> = inodes.map(|inode| format!("socket:[{inode}]")).collect();
         let processes = fs::read_dir(self.0.join("proc")).ok()?.filter_map(Result::ok);
         let mut ids: Vec<u32> = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
         ids.sort_unstable();
         ids.into_iter().find_map(|id| {
             let mut files = fs::read_dir(self.0.join(format!("proc/{id}/fd"))).ok()?.filter_map(Result::ok);
             let is_open = files.any(|file| {
-                fs::read_link(file.path())
-                    .is_ok_and(|link| links.iter().any(|wanted| link.as_os_str() == wanted.as_str()))
+                fs::read_link(file.path()).is_ok_and(|link| links.iter().any(|wanted| link == Path::new(wanted)))
             });
             is_open.then(|| Some((self.read(&format!("proc/{id}/comm"))?, id))).flatten()
         })
@@ -167,13 +159,13 @@ impl KernelFiles<'_> {
 }
 
 /// The inode of the socket in a line of `/proc/net/udp` or `tcp`, if it is bound to `port`. A TCP socket must be listening.
-fn inode_on_port(line: &str, protocol: &str, port: u16) -> Option<String> {
+fn inode_on_port<'a>(line: &'a str, protocol: &str, port: u16) -> Option<&'a str> {
     const TCP_LISTEN: &str = "0A";
     let columns: Vec<&str> = line.split_ascii_whitespace().collect();
     let local_port = columns.get(1)?.rsplit_once(':')?.1;
     let is_bound =
         u16::from_str_radix(local_port, 16) == Ok(port) && (protocol == "udp" || *columns.get(3)? == TCP_LISTEN);
-    is_bound.then(|| columns.get(9).map(|inode| (*inode).to_owned())).flatten()
+    columns.get(9).copied().filter(|_| is_bound)
 }
 
 /// Whether a server can bind the port on all IPv4 addresses, as our servers do by default.

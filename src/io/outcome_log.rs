@@ -18,14 +18,12 @@ const QUEUE_CAPACITY: usize = 65_536;
 /// Receives each reply on the node's thread and queues a row for the writing thread. Rows that do not fit are dropped and counted.
 pub struct OutcomeQueue {
     queue: SyncSender<ReplyEvent>,
-    dropped: Arc<Counter>,
+    /// Number of rows that were not written because the file has its maximum size, or because the disk was too slow or failed.
+    pub dropped: Arc<Counter>,
 }
 
-/// The writing thread.
-pub struct OutcomeLog {
-    dropped: Arc<Counter>,
-    thread: Worker<io::Result<()>>,
-}
+/// The writing thread, which ends when all rows are written. Drop the [`OutcomeQueue`] before joining it.
+pub type OutcomeLog = Worker<io::Result<()>>;
 
 /// Creates the file and starts the writing thread. The file has at most `max_bytes`; `None` is no limit.
 pub fn spawn(path: &Path, max_bytes: Option<u64>) -> io::Result<(OutcomeQueue, OutcomeLog)> {
@@ -46,7 +44,7 @@ pub fn spawn(path: &Path, max_bytes: Option<u64>) -> io::Result<(OutcomeQueue, O
         file.write_all(&rows);
         file.error.map_or(Ok(()), Err)
     })?;
-    Ok((OutcomeQueue { queue, dropped: Arc::clone(&dropped) }, OutcomeLog { dropped, thread }))
+    Ok((OutcomeQueue { queue, dropped }, thread))
 }
 
 /// Bytes of rows that are written at once.
@@ -129,21 +127,6 @@ impl ReplyObserver for OutcomeQueue {
     }
 }
 
-impl OutcomeLog {
-    /// Number of rows that were not written because the file has its maximum size, or because the disk was too slow or failed.
-    pub fn dropped(&self) -> Arc<Counter> {
-        Arc::clone(&self.dropped)
-    }
-
-    /// Waits until all rows are written. Drop the [`OutcomeQueue`] first.
-    ///
-    /// # Panics
-    /// If the thread panicked.
-    pub fn finish(self) -> io::Result<()> {
-        self.thread.join()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -204,9 +187,9 @@ mod tests {
         let path = folder.path().join("outcomes.csv");
         let (mut queue, log) = spawn(&path, None).expect("a file");
         (0..10_000).for_each(|sequence| queue.on_reply(&reply_event(sequence)));
+        let dropped = Arc::clone(&queue.dropped);
         drop(queue);
-        let dropped = log.dropped();
-        log.finish().expect("a disk");
+        log.join().expect("a disk");
         assert_eq!(dropped.get(), 0);
         let text = std::fs::read_to_string(&path).expect("a file");
         let mut lines = text.lines();
@@ -240,9 +223,9 @@ mod tests {
         // The last row would fit if rows after the first discarded one were still written.
         (0..9).for_each(|_| queue.on_reply(&reply_event(7)));
         queue.on_reply(&ReplyEvent { outcome: ReplyOutcome::Dropped, ..reply_event(7) });
+        let dropped = Arc::clone(&queue.dropped);
         drop(queue);
-        let dropped = log.dropped();
-        log.finish().expect("written");
+        log.join().expect("written");
         let text = std::fs::read_to_string(&path).expect("a file");
         assert_eq!((text.lines().count(), dropped.get()), (4, 7));
     }

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Registry, Token, Waker};
 
+use crate::io::clock::elapsed_since;
 use crate::io::stop::StopToken;
-use crate::time::{Time, saturating_nanos};
+use crate::time::Time;
 
 /// The token of the waker. Sockets have other tokens.
 const WAKER: Token = Token(usize::MAX);
@@ -38,7 +39,7 @@ impl Poller {
 
     /// Monotonic time since the origin.
     pub(super) fn now(&self) -> Time {
-        Time::from_nanos(saturating_nanos(self.origin.elapsed()))
+        elapsed_since(self.origin)
     }
 
     /// Registers sockets, edge-triggered: after an event, the caller must read or write until the socket would block.
@@ -57,16 +58,13 @@ impl Poller {
         }
     }
 
-    /// Waits with nanosecond resolution if the system supports this resolution. A `mio` timeout may expire up to a millisecond late.
-    /// Returns the timeout for the `mio` poll that follows: zero after a wait, otherwise `remaining`.
+    /// Waits with nanosecond resolution if the system supports it, because a `mio` timeout may expire up to a millisecond late. Returns the
+    /// timeout for the `mio` poll that follows: zero after a wait, otherwise `remaining`.
     #[cfg(target_os = "linux")]
     fn sleep_precisely(&self, remaining: Option<Duration>) -> io::Result<Option<Duration>> {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-        let timeout = remaining.map(|remaining| Timespec {
-            tv_sec: remaining.as_secs().cast_signed(),
-            tv_nsec: remaining.subsec_nanos().into(),
-        });
+        let timeout = remaining.and_then(|remaining| Timespec::try_from(remaining).ok());
         match poll(&mut [PollFd::new(self.poll.registry(), PollFlags::IN)], timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(Some(Duration::ZERO)),
             Err(error) => Err(error.into()),

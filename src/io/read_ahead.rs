@@ -1,13 +1,13 @@
-//! Reads audio ahead on a separate thread. Therefore, a slow disk does not delay packets.
+//! Reads audio ahead on a thread of its own, so that a slow disk does not delay packets.
 
 use std::io::{self, Read};
 use std::sync::mpsc::{self, Receiver, SyncSender, TryRecvError};
-use std::thread::JoinHandle;
 
 use crate::audio::convert::PayloadReader;
 use crate::audio::quality::SourceQuality;
 use crate::audio::wav::WavError;
 use crate::client::{PayloadSource, SourcePoll};
+use crate::io::worker::Worker;
 
 /// Number of packets read ahead: 0.7 s at 375 packets per second.
 const QUEUE_CAPACITY: usize = 256;
@@ -28,10 +28,8 @@ pub struct ReadAhead {
     source_quality: SourceQuality,
 }
 
-/// The reading thread.
-pub struct ReaderThread {
-    thread: JoinHandle<Result<Option<String>, WavError>>,
-}
+/// The reading thread, which returns the warning of [`PayloadReader::warning`] or the read error. Drop the [`ReadAhead`] before joining it.
+pub type ReaderThread = Worker<Result<Option<String>, WavError>>;
 
 /// Starts a thread that reads from `reader`. Returns when the thread has filled the queue for the first time, or the input has ended.
 pub fn spawn<R: Read + Send + 'static>(mut reader: PayloadReader<R>) -> io::Result<(ReadAhead, ReaderThread)> {
@@ -39,7 +37,7 @@ pub fn spawn<R: Read + Send + 'static>(mut reader: PayloadReader<R>) -> io::Resu
     let (free_buffers, buffers) = mpsc::sync_channel::<Vec<u8>>(QUEUE_CAPACITY);
     let (queue_full_tx, queue_full) = mpsc::channel::<()>();
     let source_quality = reader.source_quality();
-    let thread = std::thread::Builder::new().name("read-ahead".to_owned()).spawn(move || {
+    let thread = Worker::spawn("read-ahead", move || {
         let mut queue_full_tx = Some(queue_full_tx);
         for count in 0.. {
             let mut payload = buffers.try_recv().unwrap_or_default();
@@ -56,10 +54,10 @@ pub fn spawn<R: Read + Send + 'static>(mut reader: PayloadReader<R>) -> io::Resu
         drop(queue_full_tx);
         Ok(reader.warning().map(str::to_owned))
     })?;
-    // Waits until the thread drops the sender. The sender is dropped when the queue is full, the input ends or an error occurs.
+    // Waits until the thread drops the sender: when the queue is full, the input ends or an error occurs.
     let _ = queue_full.recv();
     let first = payloads.recv().ok();
-    Ok((ReadAhead { first, payloads, free_buffers, source_quality }, ReaderThread { thread }))
+    Ok((ReadAhead { first, payloads, free_buffers, source_quality }, thread))
 }
 
 impl ReadAhead {
@@ -69,24 +67,13 @@ impl ReadAhead {
     }
 }
 
-impl ReaderThread {
-    /// Waits for the end of the thread. Returns the warning of [`PayloadReader::warning`] or the read error. Before you call this method,
-    /// drop the [`ReadAhead`].
-    ///
-    /// # Panics
-    /// If the thread panicked.
-    pub fn join(self) -> Result<Option<String>, WavError> {
-        self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    }
-}
-
 impl PayloadSource for ReadAhead {
     fn poll_next(&mut self, payload: &mut Vec<u8>) -> SourcePoll {
         match self.first.take().map_or_else(|| self.payloads.try_recv(), Ok) {
             Ok(queued) => {
                 payload.extend_from_slice(&queued.payload);
                 self.source_quality = queued.source_quality;
-                // If the channel of free buffers is full, it already contains enough free buffers. In that case, this buffer is dropped.
+                // A buffer that does not fit is dropped: there are enough.
                 let _ = self.free_buffers.try_send(queued.payload);
                 SourcePoll::Ready
             }

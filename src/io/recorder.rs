@@ -1,9 +1,8 @@
 //! A thread that passes sent and returned audio to the recordings, the waveform and the analyzer.
 //!
-//! The node's thread pushes packets to a bounded queue with preallocated buffers. Packets that do not fit are dropped and counted.
-//! The recorder thread decodes each packet once and writes it to the [`AudioSinks`]. It polls the queue, so that the node's thread never has
-//! to wake it. Sent packets enter the queue in the order of their positions. Returned packets enter the queue in
-//! any order.
+//! The node's thread pushes packets to a bounded queue with preallocated buffers: sent packets in the order of their positions, returned ones
+//! in any order. Packets that do not fit are dropped and counted. The recorder thread decodes each packet once and writes it to the
+//! [`AudioSinks`]. It polls the queue, so that the node's thread never has to wake it.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -16,8 +15,7 @@ use crate::audio::convert::{BYTES_PER_SAMPLE, decode_payload, encode_payload};
 use crate::audio::quality::{Analyzer, ReturnStatus};
 use crate::audio::wav_writer::{WAV_HEADER_LEN, wav_header};
 use crate::audio::waveform::Waveform;
-use crate::client::StreamKind;
-use crate::client::{AudioStreamConfig, PacketEvent, PacketObserver, PacketOutcome, SentAudio};
+use crate::client::{AudioStreamConfig, PacketEvent, PacketObserver, PacketOutcome, SentAudio, StreamKind};
 use crate::io::worker::Worker;
 use crate::stats::Counter;
 
@@ -115,8 +113,7 @@ pub struct RecorderQueue {
     drops: Arc<RecorderDrops>,
 }
 
-/// The main thread's handle. The handle is a [`PacketObserver`] for packets whose outcome is known only after the run. If the queue is
-/// full, the handle waits.
+/// The main thread's handle, and the [`PacketObserver`] of packets whose outcome is known only after the run. It waits if the queue is full.
 pub struct Recorder {
     queue: SyncSender<QueuedPacket>,
     drops: Arc<RecorderDrops>,
@@ -141,8 +138,8 @@ pub fn spawn(mut sinks: AudioSinks, config: AudioStreamConfig) -> io::Result<(Re
                     samples.clear();
                     samples.extend(decode_payload(&payload).into_iter().flatten());
                     sinks.write(outcome, index, &samples);
-                    // The channel has room only for the buffers that were allocated at the start. `Recorder` allocates additional
-                    // buffers later, so there can be more buffers than the channel can hold. A buffer that does not fit is dropped.
+                    // The channel has room for the buffers that were allocated at the start. Those that `Recorder` has allocated may not
+                    // fit and are then dropped.
                     let _ = return_buffer.try_send(payload);
                 }
                 Err(TryRecvError::Empty) => std::thread::sleep(POLL_INTERVAL),
@@ -158,13 +155,6 @@ pub fn spawn(mut sinks: AudioSinks, config: AudioStreamConfig) -> io::Result<(Re
 }
 
 impl Recorder {
-    fn enqueue(&self, outcome: PacketOutcome, index: u64, bytes: &[u8]) {
-        let outcome = Some(outcome);
-        if self.queue.send(QueuedPacket { outcome, index, payload: bytes.to_vec() }).is_err() {
-            self.drops.count(outcome);
-        }
-    }
-
     /// Waits until all packets are written and returns the sinks and the drop counts. Drop the [`RecorderQueue`] first.
     ///
     /// # Panics
@@ -181,12 +171,11 @@ impl RecorderQueue {
         let mut payload = self.spare_buffer.take().or_else(|| self.free_buffers.try_recv().ok()).unwrap_or_default();
         payload.clear();
         payload.extend_from_slice(bytes);
-        match self.queue.try_send(QueuedPacket { outcome, index, payload }) {
-            Ok(()) => {}
-            Err(TrySendError::Full(packet) | TrySendError::Disconnected(packet)) => {
-                self.spare_buffer = Some(packet.payload);
-                self.drops.count(outcome);
-            }
+        if let Err(TrySendError::Full(packet) | TrySendError::Disconnected(packet)) =
+            self.queue.try_send(QueuedPacket { outcome, index, payload })
+        {
+            self.spare_buffer = Some(packet.payload);
+            self.drops.count(outcome);
         }
     }
 }
@@ -211,8 +200,11 @@ impl PacketObserver for RecorderQueue {
 
 impl PacketObserver for Recorder {
     fn on_packet(&mut self, event: PacketEvent<'_>) {
-        if is_recorded(&event) {
-            self.enqueue(event.packet.outcome, event.index, event.payload);
+        let (outcome, index) = (Some(event.packet.outcome), event.index);
+        if is_recorded(&event)
+            && self.queue.send(QueuedPacket { outcome, index, payload: event.payload.to_vec() }).is_err()
+        {
+            self.drops.count(outcome);
         }
     }
 }

@@ -3,8 +3,6 @@
 use std::io;
 use std::io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
@@ -12,19 +10,15 @@ use thiserror::Error;
 use super::local_socket::LocalSocketOptions;
 use super::stop::StopToken;
 use super::udp;
+use super::worker::Worker;
 use crate::wire::{self, HEADER_LEN, Header, PacketType};
 
 /// Why a host could not be resolved.
 #[derive(Debug, Error)]
 pub enum ResolveError {
-    /// The lookup failed.
-    #[error("cannot find an address for host `{host}`: {error}")]
-    Lookup {
-        /// Host name.
-        host: String,
-        /// The error of the system.
-        error: io::Error,
-    },
+    /// The lookup of a host name failed.
+    #[error("cannot find an address for host `{0}`: {1}")]
+    Lookup(String, io::Error),
     /// The zone of the address is not an interface of this machine, or the address is not link-local.
     #[error(
         "the zone `{0}` must be a network interface of this machine, and only link-local addresses (fe80::) have zones"
@@ -42,7 +36,7 @@ pub fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, ResolveError> {
     }
     let found = (host, port).to_socket_addrs().map_err(|error| match host.split_once('%') {
         Some((_, zone)) => ResolveError::Zone(zone.to_owned()),
-        None => ResolveError::Lookup { host: host.to_owned(), error },
+        None => ResolveError::Lookup(host.to_owned(), error),
     })?;
     let mut addresses: Vec<SocketAddr> = found.collect();
     addresses.sort_by_key(SocketAddr::is_ipv6);
@@ -52,17 +46,15 @@ pub fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, ResolveError> {
 
 /// Like [`resolve`], but a stop request ends it with [`Interrupted`]. A blocked lookup then blocks only its own thread.
 pub fn resolve_until_stopped(host: &str, port: u16, stop: &StopToken) -> Result<Vec<SocketAddr>, ResolveError> {
-    let failed = |error| ResolveError::Lookup { host: host.to_owned(), error };
-    let ((sender, found), name) = (mpsc::channel(), host.to_owned());
-    let lookup = move || sender.send(resolve(&name, port));
-    thread::Builder::new().name("lookup".to_owned()).spawn(lookup).map_err(failed)?;
-    loop {
-        match found.recv_timeout(POLL_INTERVAL) {
-            Ok(result) => return result,
-            Err(RecvTimeoutError::Timeout) if stop.signal().is_none() => {}
-            Err(_) => return Err(failed(io::Error::new(Interrupted, "no answer yet"))),
+    let failed = |error| ResolveError::Lookup(host.to_owned(), error);
+    let name = host.to_owned();
+    let lookup = Worker::spawn("lookup", move || resolve(&name, port)).map_err(failed)?;
+    while !lookup.finished_within(Some(POLL_INTERVAL)) {
+        if stop.signal().is_some() {
+            return Err(failed(io::Error::new(Interrupted, "no answer yet")));
         }
     }
+    lookup.join()
 }
 
 /// Maximum time for the reply of one address.

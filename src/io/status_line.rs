@@ -1,7 +1,7 @@
 //! A line on the terminal behind standard error that is redrawn in place, below all other output.
 //!
-//! The line has a single row, and the cursor stays in its first column. The cursor never moves up. Therefore, nothing else is erased if the
-//! terminal is resized, if a shell writes after Ctrl-Z, or if the terminal echoes Ctrl-C.
+//! The line has a single row, and the cursor stays in its first column and never moves up, so that nothing else is erased if the terminal is
+//! resized, if a shell writes after Ctrl-Z, or if the terminal echoes Ctrl-C.
 
 use std::env;
 use std::io::{self, IsTerminal, Write};

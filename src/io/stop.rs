@@ -1,7 +1,6 @@
 //! A stop request that all threads share.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -14,16 +13,15 @@ pub struct StopToken(Arc<StopState>);
 
 #[derive(Default)]
 struct StopState {
-    signal: AtomicU8,
-    /// Milliseconds; 0: not set.
-    grace_period_ms: AtomicU64,
+    signal: OnceLock<StopSignal>,
+    grace_period: Mutex<Option<Duration>>,
     wakers: Mutex<Vec<Box<dyn Fn() + Send>>>,
 }
 
 impl StopToken {
     /// Requests a stop. Only the first signal is kept.
     pub fn request(&self, signal: StopSignal) {
-        let _ = self.0.signal.compare_exchange(0, signal as u8, Ordering::SeqCst, Ordering::SeqCst);
+        let _ = self.0.signal.set(signal);
         for wake in self.0.wakers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             wake();
         }
@@ -31,18 +29,11 @@ impl StopToken {
 
     /// Returns the signal that requested the stop, or `None` if no stop was requested.
     pub fn signal(&self) -> Option<StopSignal> {
-        match self.0.signal.load(Ordering::SeqCst) {
-            0 => None,
-            2 => Some(StopSignal::Terminate),
-            13 => Some(StopSignal::ClosedPipe),
-            3 => Some(StopSignal::Hangup),
-            _ => Some(StopSignal::Interrupt),
-        }
+        self.0.signal.get().copied()
     }
 
-    /// Whether [`StopToken::on_stop`] has added a callback. A run adds its callback when it starts, so a callback proves that a run has
-    /// started. After a stop request, the run ends by itself and prints its report. Therefore, the signal handler must not end the process
-    /// at once.
+    /// Whether [`StopToken::on_stop`] has added a callback, which proves that a run has started. The run then ends by itself after a stop
+    /// request and prints its report, so the signal handler must not end the process at once.
     pub fn has_callbacks(&self) -> bool {
         !self.0.wakers.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
@@ -65,13 +56,12 @@ impl StopToken {
 
     /// Sets the maximum time from a stop request to the end of the run.
     pub fn set_grace_period(&self, period: Duration) {
-        let period_ms = u64::try_from(period.as_millis()).unwrap_or(u64::MAX);
-        self.0.grace_period_ms.store(period_ms, Ordering::SeqCst);
+        *self.0.grace_period.lock().unwrap_or_else(PoisonError::into_inner) = Some(period);
     }
 
     /// Maximum time between the stop request and the end of the run, if set.
     pub fn grace_period(&self) -> Option<Duration> {
-        Some(self.0.grace_period_ms.load(Ordering::SeqCst)).filter(|period| *period > 0).map(Duration::from_millis)
+        *self.0.grace_period.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Calls `wake` for every stop request made after this call. The caller must check [`StopToken::signal`] after this call to detect an

@@ -106,12 +106,12 @@ fn attempts_on_all_sockets_are_accepted_in_turn() {
     let bound = bind_all(&[([127, 0, 0, 1], 0).into(), ([127, 0, 0, 2], 0).into()]).unwrap();
     // All attempts wait before the server starts.
     let clients: Vec<Vec<UdpSocket>> = bound
-        .addresses()
-        .map(|address| {
+        .iter()
+        .map(|socket| {
             let client = |packet: &Vec<u8>| {
                 let client = UdpSocket::bind("127.0.0.1:0").unwrap();
                 client.set_read_timeout(Some(TIMEOUT)).unwrap();
-                client.send_to(packet, address).unwrap();
+                client.send_to(packet, socket.address).unwrap();
                 client
             };
             packets.iter().map(client).collect()

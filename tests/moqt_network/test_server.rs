@@ -72,7 +72,7 @@ impl TestServer {
     }
 
     fn start_with(access: Access, bound: BoundSockets, config: MoqtServerConfig) -> Self {
-        let address = bound.addresses().next().unwrap();
+        let address = bound[0].address;
         let (chain, key) = &*IDENTITY;
         let key = PrivatePkcs8KeyDer::from(key.clone()).into();
         let key = sign::CertifiedKey::from_der(vec![chain.clone()], key, &ring::default_provider()).unwrap();

@@ -9,7 +9,7 @@ use super::ClientArgs;
 use super::udp::{BackgroundTasks, ConnectedTarget};
 use crate::cli::output::Failure;
 use crate::cli::plan::UdpPeer;
-use crate::cli::target::UdpTarget;
+use crate::cli::target::Endpoint;
 use crate::client::StopSignal;
 use crate::io::resolve::{self, ResolveError};
 use crate::io::signaling::client::RoomSessionError;
@@ -29,7 +29,7 @@ impl ClientArgs {
         let attempt: Box<dyn Fn() -> Result<ConnectedTarget, Failure>> = match peer {
             UdpPeer::Embedded => Box::new(|| self.start_embedded_server()),
             UdpPeer::Room(url) => {
-                let tls = self.room.signaling_tls_config(url)?;
+                let tls = self.room.tls_config(url)?;
                 Box::new(move || self.connect_to_member((url, &tls), command, stop))
             }
             UdpPeer::Host(target) => Box::new(move || self.connect_to_host(target, started, stop)),
@@ -60,7 +60,7 @@ impl ClientArgs {
 
     fn connect_to_host(
         &self,
-        target: &UdpTarget,
+        target: &Endpoint,
         started: Instant,
         stop: &StopToken,
     ) -> Result<ConnectedTarget, Failure> {
@@ -96,6 +96,6 @@ fn is_transient(failure: &Failure) -> bool {
         }
         error => matches!(error, RoomSessionError::Connect(error) if error.is_transient()),
     });
-    let is_unknown = matches!(error.downcast_ref(), Some(ResolveError::Lookup { .. } | ResolveError::NoAddress(_)));
-    failure.code == 1 || room || is_unknown || matches!(error.downcast_ref(), Some(BindError::Other { .. }))
+    let is_unknown = matches!(error.downcast_ref(), Some(ResolveError::Lookup(..) | ResolveError::NoAddress(_)));
+    failure.code == 1 || room || is_unknown || matches!(error.downcast_ref(), Some(BindError::Other(..)))
 }

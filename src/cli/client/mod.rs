@@ -1,11 +1,11 @@
-//! Options that `send` and `probe` share: target, timing, limits and report. Determines the [`Plan`] and prints the report.
-//! `monitor` watches an active run, `replay` reports a recorded one, and `connect` retries for `--wait-for`. The other submodules connect to the
+//! Options that `send` and `probe` share (target, timing, limits and report), which determine the [`Plan`], and the output of the report.
+//! `monitor` watches an active run, `run_record` reports a recorded one, and `connect` retries for `--wait-for`. The other submodules connect to the
 //! three kinds of targets: UDP, WebSocket and MOQT.
 
 pub mod connect;
 pub mod monitor;
 pub mod moqt;
-pub mod replay;
+pub mod run_record;
 pub mod udp;
 pub mod websocket;
 
@@ -16,17 +16,19 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Arg, ColorChoice};
 
+use self::moqt::MoqtClientArgs;
+use self::run_record::RunRecordArgs;
 use super::baseline::BaselineArgs;
 use super::live_view::Progress;
 use super::options::impairment::ImpairmentArgs;
-use super::options::moqt_client::MoqtClientArgs;
 use super::options::network::{HEADING_LOCAL_SYSTEM, NetworkArgs};
 use super::options::room_target::RoomTargetArgs;
-use super::output::{Failure, HEADING_LIMITS, HEADING_REPORT, HEADING_TARGET, ReportFileArgs, print, silence_notices};
+use super::output::{
+    Failure, HEADING_LIMITS, HEADING_REPORT, HEADING_TARGET, ReportFileArgs, ensure_usage, print, silence_notices,
+};
 use super::packet_lines::RecordFile;
 use super::plan::{Plan, UdpPeer};
 use super::run_origin;
-use super::run_record::RunRecordArgs;
 use super::target::{LOCAL_ECHO_SERVER, Target};
 use super::values::{
     ClientLinkMode, driver_parser, format_size, parse_millis, parse_percent, parse_seconds, profile_parser, use_color,
@@ -54,7 +56,7 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(2);
 const MIN_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Options of `send` and `probe`.
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 #[allow(clippy::struct_excessive_bools, reason = "each field is an option of the command line")]
 pub struct ClientArgs {
     /// Use an echo server inside this process
@@ -193,9 +195,8 @@ pub struct ClientArgs {
 /// Options that the short help of `send` and `probe` omits.
 const RARELY_USED: &str = "link delay moqt loss_direction loss jitter reorder bandwidth seed json_lines";
 
-/// Adapts an argument of `send` or `probe`. Their short help omits options that are rarely used there; the short help of `echo-server`
-/// contains these options. Options accept negative numbers, so that the error names the option. Positional arguments do not, so that
-/// -4 is an unknown option.
+/// Adapts an argument of `send` or `probe`, whose short help omits options that are rarely used there but often with `echo-server`. Options
+/// accept negative numbers, so that the error names the option; positional arguments do not, so that -4 is an unknown option.
 pub fn adapt_argument(arg: Arg) -> Arg {
     let takes_value = arg.get_action().takes_values() && !arg.is_positional();
     let arg = if takes_value { arg.allow_negative_numbers(true) } else { arg };
@@ -227,13 +228,6 @@ impl FinishedRun {
     pub fn with_interval(mut self, interval: Duration) -> Self {
         self.run.interval_ns = Some(saturating_nanos(interval));
         self
-    }
-
-    /// Completes the record.
-    fn finish_record(&mut self) -> anyhow::Result<()> {
-        let Some(record) = self.record.take() else { return Ok(()) };
-        let error = self.error.as_ref().map(|error| format!("{error:#}"));
-        record.finish(&self.run, error, self.picture.as_ref())
     }
 }
 
@@ -279,12 +273,11 @@ impl ClientArgs {
             None if self.room.room.is_some() => UdpPeer::Room(self.room.url("--room")?),
             None => UdpPeer::Host(&LOCAL_ECHO_SERVER),
         };
-        if self.link == Some(ClientLinkMode::Signed) && matches!(peer, UdpPeer::Host(_) | UdpPeer::Embedded) {
-            return Err(Failure::usage(
-                "--link signed needs the link key of the server, which a room announces: give --signaling-url URL with --room NAME instead \
-                 of the target, or --link unsigned",
-            ));
-        }
+        ensure_usage!(
+            self.link != Some(ClientLinkMode::Signed) || matches!(peer, UdpPeer::Room(_)),
+            "--link signed needs the link key of the server, which a room announces: give --signaling-url URL with --room NAME instead of \
+             the target, or --link unsigned"
+        );
         Ok(Plan::Udp { peer, stream })
     }
 
@@ -367,12 +360,13 @@ impl ClientArgs {
     /// Writes all files and prints the report with `print`. Returns the exit code of the report, or the first error.
     fn conclude(
         &self,
-        mut finished: FinishedRun,
+        finished: FinishedRun,
         limits: Limits,
         print: impl FnOnce(&Report) -> anyhow::Result<()>,
     ) -> Result<u8, Failure> {
-        let record = finished.finish_record();
-        let FinishedRun { run, error, picture, .. } = finished;
+        let FinishedRun { run, error, picture, record } = finished;
+        let error_text = error.as_ref().map(|error| format!("{error:#}"));
+        let record = record.map_or(Ok(()), |record| record.finish(&run, error_text, picture.as_ref()));
         let report = self.baseline.report(&run, &limits);
         let files = self.files.write(&report, picture.as_ref(), error.as_ref());
         // The terminal may be closed.

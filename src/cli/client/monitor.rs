@@ -1,4 +1,4 @@
-//! Watches an active run from the main thread: live view, packet lines, jumps of the system clock. Then collects the results.
+//! Watches an active run from the main thread (live view, packet lines, jumps of the system clock), and then collects the results.
 
 use std::time::{Duration, Instant};
 
@@ -28,7 +28,7 @@ pub struct RunMonitor<'a> {
     plan: RunResults,
     clock: ClockMonitor,
     lines: Option<PacketLineWriter>,
-    view: Option<LiveView>,
+    pub(super) view: Option<LiveView>,
     page_written: Instant,
 }
 
@@ -69,11 +69,6 @@ impl ClientArgs {
 }
 
 impl RunMonitor<'_> {
-    /// Removes the live view, for runs that print received data.
-    pub(super) fn without_view(self) -> Self {
-        Self { view: None, ..self }
-    }
-
     /// Monitors until `finished_within` returns true. The closure must return within the duration that is passed to it.
     pub(super) fn poll_until(
         &mut self,
@@ -90,7 +85,7 @@ impl RunMonitor<'_> {
             self.rewrite_page(live);
             if let Some(lines) = &mut self.lines {
                 lines.write_queued(&live.snapshot());
-                if lines.reader_closed() {
+                if lines.reader_closed {
                     // The reader has closed the pipe, as with `| head`. With --count 0, the run would never end.
                     stop.request(StopSignal::ClosedPipe);
                 }
@@ -121,11 +116,8 @@ impl RunMonitor<'_> {
         let unix_ns = wall_clock(Time::ZERO).unix_ns.cast_unsigned();
         if let Some(lines) = &mut lines {
             lines.write_queued(&live.snapshot());
-            if lines.dropped() > 0 {
-                print_notice(&format!(
-                    "{} lines were dropped: the reader of standard output is too slow",
-                    lines.dropped()
-                ));
+            if let dropped @ 1.. = lines.dropped() {
+                print_notice(&format!("{dropped} lines were dropped: the reader of standard output is too slow"));
             }
         }
         MonitorResult { clock_jumps, unix_ns, lines }

@@ -9,11 +9,12 @@ use anyhow::Context;
 use bytes::Bytes;
 
 use super::{ClientArgs, FinishedRun};
-use crate::cli::options::moqt_client::MoqtClientArgs;
 use crate::cli::output::{Failure, print_message};
 use crate::cli::target::MoqtTarget;
-use crate::client::{FrameTracker, MoqtFailure, MoqtResults, MoqtRunConfig};
-use crate::client::{RunKind, RunResults, StopSignal, StreamKind};
+use crate::cli::values::{moqt_version_parser, transport_parser};
+use crate::client::{
+    FrameTracker, MoqtFailure, MoqtResults, MoqtRunConfig, RunKind, RunResults, StopSignal, StreamKind,
+};
 use crate::io::moqt::client::{ClientThread, ClientThreadResult};
 use crate::io::moqt::connect::{MoqtConnectError, MoqtConnectOptions};
 use crate::io::moqt::server::{self, ServerThread};
@@ -22,11 +23,37 @@ use crate::io::stop::StopToken;
 use crate::io::tls::client::{TrustPolicy, TrustVerifier};
 use crate::io::tls::identity::ServerIdentity;
 use crate::moqt::client::{MoqtClientConfig, MoqtClientEvent, MoqtRunOutcome};
-use crate::moqt::{DEFAULT_PORT, SessionLimits, TrackPath, Transport, echo};
+use crate::moqt::{DEFAULT_PORT, MoqtVersion, SessionLimits, TrackPath, Transport, echo};
 use crate::report::quantities::RunProtocol;
 use crate::report::{brief, text};
 use crate::stats::HostTiming;
 use crate::time::Time;
+
+/// Help heading of the options for MOQT clients.
+pub const HEADING_MOQT: &str = "MOQT (with --to moqt:// or https://, or --embedded --moqt)";
+
+/// Options for MOQT clients.
+#[derive(Clone, clap::Args)]
+pub struct MoqtClientArgs {
+    /// Embed a MOQT echo server (requires --embedded)
+    ///
+    /// The server uses raw QUIC, or WebTransport with --moqt=webtransport.
+    #[arg(long, value_name = "TRANSPORT", value_parser = transport_parser(), num_args = 0..=1, default_missing_value = "quic", help_heading = HEADING_MOQT)]
+    pub moqt: Option<Transport>,
+
+    /// MOQT version to offer [default: all]
+    ///
+    /// If all versions are offered, the server selects one.
+    #[arg(long, hide_short_help = true, value_name = "VERSION", value_parser = moqt_version_parser(), help_heading = HEADING_MOQT)]
+    moqt_version: Option<MoqtVersion>,
+}
+
+impl MoqtClientArgs {
+    /// The offered versions in order of preference.
+    pub fn offered_versions(&self) -> Vec<MoqtVersion> {
+        self.moqt_version.map_or_else(|| MoqtVersion::ALL.to_vec(), |version| vec![version])
+    }
+}
 
 /// Capacity of the queue of returned texts.
 const ECHO_QUEUE_CAPACITY: usize = 1_024;
@@ -92,7 +119,8 @@ impl ClientArgs {
         let client = ClientThread::spawn(connect_options, config, frames, wait_for, on_event, stop.clone());
         let mut client = client.context("cannot start a thread")?;
         if let Some(print) = print {
-            monitor = monitor.without_view();
+            // The view would mix with the printed texts.
+            monitor.view = None;
             monitor.poll_until(&live, stop, |timeout| {
                 let received = echoes.recv_timeout(timeout);
                 if let Ok(text) = &received {
@@ -153,12 +181,7 @@ fn to_connection_failure(
             Ok(MoqtFailure::Unreachable(format!("no reply from {url} within {timeout}{port}: {port_use}")))
         }
         MoqtConnectError::Rejected(reason) | MoqtConnectError::Failed(reason) => Ok(MoqtFailure::Rejected(reason)),
-        MoqtConnectError::Resolve(_)
-        | MoqtConnectError::InsecureRemote(_)
-        | MoqtConnectError::EventLoop(_)
-        | MoqtConnectError::Socket(_)
-        | MoqtConnectError::InvalidCertificate(_)
-        | MoqtConnectError::Interrupted => Err(error),
+        error => Err(error),
     }
 }
 
@@ -194,7 +217,7 @@ impl MoqtPeer {
     fn embedded(options: &MoqtClientArgs, delay: Duration) -> anyhow::Result<Self> {
         let identity = ServerIdentity::self_signed(&[], SystemTime::now())?;
         let bound = bind_all(&[SocketAddr::from((Ipv4Addr::LOCALHOST, 0))])?;
-        let port = bound.addresses().next().map_or(0, |address| address.port());
+        let port = bound.first().map_or(0, |bound| bound.address.port());
         let echo = echo::MoqtEchoConfig { delay, ..echo::MoqtEchoConfig::default() };
         let config = server::MoqtServerConfig { echo, ..server::MoqtServerConfig::default() };
         let transport = options.moqt.unwrap_or(Transport::Quic);

@@ -117,8 +117,8 @@ impl ClientArgs {
             session.advertise(local);
         }
         let name = format!("{} ({address})", session.room_name);
-        let (link, background) =
-            (self.link_config(signing), BackgroundTasks { session: Some(session), embedded: None });
+        let link = self.link_config(signing);
+        let background = BackgroundTasks { session: Some(session), embedded: None };
         Ok(ConnectedTarget { address, name, link, waited: Duration::ZERO, bound, background })
     }
 
@@ -145,9 +145,8 @@ impl BackgroundTasks {
     /// Ends all tasks. Returns the first error.
     pub(super) fn end(self) -> Option<anyhow::Error> {
         if let Some(error) = self.session.and_then(|mut session| session.leave_room()) {
-            print_notice(&format!(
-                "the connection to the signaling server was lost; the run continued without it: {error}"
-            ));
+            let text = "the connection to the signaling server was lost; the run continued without it";
+            print_notice(&format!("{text}: {error}"));
         }
         let (server, outcome_log) = self.embedded?;
         let stopped = server.stop();
@@ -161,12 +160,12 @@ mod tests {
     use super::*;
     use crate::cli::client::tests::parse;
     use crate::cli::plan::UdpPeer;
-    use crate::cli::target::UdpTarget;
+    use crate::cli::target::Endpoint;
 
     #[test]
     #[cfg(target_os = "linux")]
     fn target_0_0_0_0_is_connected_as_127_0_0_1() {
-        let target = UdpTarget { host: "0.0.0.0".to_owned(), port: 5_000 };
+        let target = Endpoint { host: "0.0.0.0".to_owned(), port: 5_000 };
         let Ok(connected) = parse(&[]).connect(&UdpPeer::Host(&target), "send", &StopToken::default()) else {
             panic!("a socket to this machine")
         };

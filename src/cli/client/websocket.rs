@@ -1,5 +1,6 @@
 //! `probe --to ws://`: options, the URLs for each dialect, and the run against a signaling server.
 
+use std::fmt;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -9,18 +10,18 @@ use unicode_normalization::UnicodeNormalization;
 
 use super::{ClientArgs, FinishedRun};
 use crate::cli::options::credentials::{SecretArg, read_hmac_secret};
-use crate::cli::output::Failure;
+use crate::cli::output::{Failure, ensure_usage};
 use crate::cli::values::dialect_parser;
-use crate::client::{ClientNode, RunConfig, WebSocketProber, WebSocketWorkload};
-use crate::client::{RunKind, RunResults, StreamKind};
-use crate::client::{WebSocketFailure, WebSocketResults};
-use crate::io::clock;
+use crate::client::{
+    ClientNode, RunConfig, RunKind, RunResults, StreamKind, WebSocketFailure, WebSocketProber, WebSocketResults,
+    WebSocketWorkload,
+};
 use crate::io::local_socket::LocalSocketOptions;
-use crate::io::os;
 use crate::io::stop::StopToken;
 use crate::io::websocket::connect::DEFAULT_CONNECT_TIMEOUT;
-use crate::io::websocket::handshake::{UrlError, WebSocketUrl};
+use crate::io::websocket::handshake::WebSocketUrl;
 use crate::io::websocket::probe::{self, ProbeConnections, ProbeStart, ProbeStartError, WebSocketTarget};
+use crate::io::{clock, os};
 use crate::report::quantities::RunProtocol;
 use crate::signaling::token::{Audience, Claims, DEFAULT_LIFETIME_SECONDS, sign};
 use crate::signaling::{BroadcastParams, Dialect, DialectSet, ProbeRoom, Route, decode_room_name, route};
@@ -32,7 +33,7 @@ const HEADING: &str = "Signaling server (with --to ws:// or wss://)";
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Options for probing a signaling server.
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 pub struct WebSocketProbeArgs {
     /// Protocol dialect [default: from the URL]
     ///
@@ -101,29 +102,27 @@ impl WebSocketProbeArgs {
         room: Option<&str>,
         generated_name: &str,
     ) -> Result<Vec<WebSocketUrl>, Failure> {
-        if params.is_control_channel {
-            return Err(Failure::usage(
-                "--to: the URL of a control channel cannot be probed; give the path of the room, /rooms/NAME",
-            ));
-        }
+        ensure_usage!(
+            !params.is_control_channel,
+            "--to: the URL of a control channel cannot be probed; give the path of the room, /rooms/NAME"
+        );
         let url_room = params.room.as_deref();
-        if let (Some(url_room), Some(room)) = (url_room, room)
-            && !url_room.nfc().eq(room.nfc())
-        {
-            return Err(Failure::usage("--room: the URL names another room; omit --room or the room in the URL"));
-        }
+        ensure_usage!(
+            url_room.zip(room).is_none_or(|(url_room, room)| url_room.nfc().eq(room.nfc())),
+            "--room: the URL names another room; omit --room or the room in the URL"
+        );
         self.reject_second_token(params.token.is_some())?;
-        if params.token.is_some() && url_room.or(room).is_none() {
-            return Err(Failure::usage("a token is valid for one room; give --room, or the URL path /rooms/NAME"));
-        }
+        ensure_usage!(
+            params.token.is_none() || url_room.or(room).is_some(),
+            "a token is valid for one room; give --room, or the URL path /rooms/NAME"
+        );
         let room = url_room.or(room).unwrap_or(generated_name);
         let encoded = utf8_percent_encode(room, RESERVED).to_string();
-        if decode_room_name(&encoded).is_none() {
-            return Err(Failure::usage(
-                "--room: invalid broadcast room name. Give up to 128 bytes without `/` or control characters. Reserved paths \
-                 such as `health` are not allowed",
-            ));
-        }
+        ensure_usage!(
+            decode_room_name(&encoded).is_some(),
+            "--room: invalid broadcast room name. Give up to 128 bytes without `/` or control characters. Reserved paths such as \
+             `health` are not allowed"
+        );
         let room_path = format!("/rooms/{encoded}");
         // A URL that contains the room keeps its path and query. If the URL contains no room, its path determines where the room is added.
         // The path `/` becomes `/rooms/NAME`. If the URL has another path, such as /ws, the room is added to the query.
@@ -145,9 +144,8 @@ impl WebSocketProbeArgs {
 
     /// Rejects a URL with a token if the probe signs its own tokens.
     fn reject_second_token(&self, url_has_token: bool) -> Result<(), Failure> {
-        if url_has_token && self.hmac_secret.is_some() {
-            return Err(Failure::usage("--hmac-secret: the URL already contains a token; omit one of them"));
-        }
+        let has_both = url_has_token && self.hmac_secret.is_some();
+        ensure_usage!(!has_both, "--hmac-secret: the URL already contains a token; omit one of them");
         Ok(())
     }
 
@@ -165,9 +163,8 @@ impl WebSocketProbeArgs {
             values.last().map(|(_, value)| value.into_owned())
         };
         let (url_room, url_user, url_token) = (parameter("roomId"), parameter("userId"), parameter("token"));
-        if room.is_some() && url_room.is_some() {
-            return Err(Failure::usage("--room: the URL already contains a roomId; omit one of them"));
-        }
+        let has_both = room.is_some() && url_room.is_some();
+        ensure_usage!(!has_both, "--room: the URL already contains a roomId; omit one of them");
         self.reject_second_token(url_token.is_some())?;
         let claims = url_token.as_deref().and_then(Claims::read_unverified);
         let (claimed_room, claimed_user) = claims.map(|claims| (claims.room, claims.client_id)).unzip();
@@ -186,8 +183,7 @@ impl WebSocketProbeArgs {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "map_err passes the error by value")]
-fn url_error(error: UrlError) -> Failure {
+fn url_error(error: impl fmt::Display) -> Failure {
     Failure::usage(format!("--to: {error}"))
 }
 
@@ -201,7 +197,7 @@ impl ClientArgs {
         stop: &StopToken,
     ) -> Result<FinishedRun, Failure> {
         let url = &plan.urls[0];
-        let tls = self.room.tls_config(url)?;
+        let tls = self.room.tls_config(&url.clone().into())?;
         self.baseline.check_plan(RunKind::Probe, StreamKind::Ping, RunProtocol::WebSocket(plan.dialect))?;
         self.files.prepare(stop)?;
         let timeout = self.connect_timeout().unwrap_or(DEFAULT_CONNECT_TIMEOUT);

@@ -1,11 +1,11 @@
 //! Broadcast rooms of `signaling-server`: tokens, which WebRTC rooms also use, limits, and built-in rooms. A TOML file `NAME.toml` declares the room NAME.
 
-use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use std::{fs, io};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow, bail};
 use clap::ValueEnum;
 use serde::Deserialize;
 use serde_json::Value;
@@ -20,9 +20,10 @@ use crate::cli::values::{
 use crate::io::signaling::broadcast_http::BroadcastHttpConfig;
 use crate::io::{clock, files, os};
 use crate::rate_limit::WindowLimit;
-use crate::signaling::broadcast::RoomHandlers;
-use crate::signaling::broadcast::{BroadcastSettings, DEFAULT_MAX_PAYLOAD_BYTES, Envelope, MAX_BROADCAST_DELAY};
-use crate::signaling::broadcast::{ChatRoom, DEFAULT_BANNED_WORDS, DeclaredRoom, RadioRoom};
+use crate::signaling::broadcast::{
+    BroadcastSettings, ChatRoom, DEFAULT_BANNED_WORDS, DEFAULT_MAX_PAYLOAD_BYTES, DeclaredRoom, Envelope,
+    MAX_BROADCAST_DELAY, RadioRoom, RoomHandlers,
+};
 use crate::signaling::token::{Audience, Claims, DEFAULT_LIFETIME_SECONDS, Secret, sign};
 use crate::signaling::{Dialect, DialectSet, MAX_WEBRTC_ROOM_BYTES, SignalingLimits, is_valid_room_name};
 use crate::units::{ParseQuantityError, parse_or_off};
@@ -47,7 +48,7 @@ fn parse_delay(text: &str) -> Result<Duration, String> {
 }
 
 /// Tokens, limits and contents of broadcast rooms.
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 pub struct BroadcastArgs {
     #[command(flatten)]
     secrets: SecretArgs,
@@ -218,10 +219,9 @@ struct RoomFile {
 /// The rooms declared in `directory`, with their names.
 fn read_room_files(directory: &Path) -> anyhow::Result<Vec<(String, DeclaredRoom)>> {
     let cannot_read = || format!("cannot read the rooms in {}", directory.display());
-    let entries = fs::read_dir(directory).with_context(cannot_read)?;
-    let paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<PathBuf>, _>>();
-    let mut paths = paths.with_context(cannot_read)?;
-    paths.retain(|path| is_room_file(path));
+    let entries = fs::read_dir(directory).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+    let paths = entries.with_context(cannot_read)?.into_iter().map(|entry| entry.path());
+    let mut paths: Vec<PathBuf> = paths.filter(|path| is_room_file(path)).collect();
     paths.sort();
     paths.iter().map(|path| parse_room_file(path)).collect()
 }
@@ -240,10 +240,8 @@ fn parse_room_file(path: &Path) -> anyhow::Result<(String, DeclaredRoom)> {
     let cannot = || format!("cannot use {} as a room", path.display());
     let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
     if !is_valid_room_name(stem) {
-        let error = anyhow::anyhow!(
-            "invalid room name {stem:?}: reserved, too long, not UTF-8, or with control characters; rename the file"
-        );
-        return Err(error.context(cannot()));
+        let reason = "reserved, too long, not UTF-8, or with control characters; rename the file";
+        return Err(anyhow!("invalid room name {stem:?}: {reason}").context(cannot()));
     }
     let text = files::read_text(path).with_context(cannot)?;
     Ok((stem.to_owned(), parse_room(&text).with_context(cannot)?))
@@ -260,19 +258,13 @@ pub fn parse_room(text: &str) -> anyhow::Result<DeclaredRoom> {
         parsed.with_context(|| format!("line {}: broadcast_delay", line(delay.span())))
     });
     let max_clients = file.max_clients.map(|limit| match *limit.get_ref() {
-        0 => Err(anyhow::anyhow!(
-            "line {}: max_clients = 0 would admit no client; omit it for no limit",
-            line(limit.span())
-        )),
+        0 => bail!("line {}: max_clients = 0 would admit no client; omit it for no limit", line(limit.span())),
         count => Ok(count),
     });
     Ok(DeclaredRoom {
         requires_auth: file.requires_auth.unwrap_or(default.requires_auth),
         broadcast_delay: broadcast_delay.transpose()?.unwrap_or(default.broadcast_delay),
-        welcome: file
-            .welcome
-            .map(|table| table.into_iter().map(|(key, value)| (key, toml_to_json(value))).collect())
-            .unwrap_or_default(),
+        welcome: json_fields(file.welcome.unwrap_or_default()),
         max_clients: max_clients.transpose()?,
         stamp: file.stamp.unwrap_or(default.stamp),
     })
@@ -287,6 +279,10 @@ fn toml_to_json(value: toml::Value) -> Value {
         toml::Value::Float(number) => number.into(),
         toml::Value::Boolean(value) => value.into(),
         toml::Value::Array(values) => values.into_iter().map(toml_to_json).collect(),
-        toml::Value::Table(table) => table.into_iter().map(|(key, value)| (key, toml_to_json(value))).collect(),
+        toml::Value::Table(table) => json_fields(table).into(),
     }
+}
+
+fn json_fields(table: toml::Table) -> serde_json::Map<String, Value> {
+    table.into_iter().map(|(key, value)| (key, toml_to_json(value))).collect()
 }

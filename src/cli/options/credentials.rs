@@ -1,7 +1,6 @@
 //! Secrets, logins and certificates as options. A secret comes from a file, the environment or the command line.
 
 use std::ffi::{OsStr, OsString};
-use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -26,7 +25,7 @@ use crate::signaling::token::Secret;
 const HEADING_TOKENS: &str = "Tokens";
 
 /// Secrets of the broadcast rooms.
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 pub struct SecretArgs {
     /// Secret that signs and verifies tokens [default: random]
     ///
@@ -66,19 +65,13 @@ impl SecretArgs {
     }
 }
 
-/// A secret as the value of an option: the text itself, or `@` and the name of a file that contains it. `Debug` does not print the secret.
+/// A secret as the value of an option: the text itself, or `@` and the name of a file that contains it. It cannot be printed.
 #[derive(Clone)]
 pub struct SecretArg(String);
 
 impl From<String> for SecretArg {
     fn from(text: String) -> Self {
         Self(text)
-    }
-}
-
-impl fmt::Debug for SecretArg {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SecretArg")
     }
 }
 
@@ -110,7 +103,7 @@ fn read_secret_file(option: &str, file: &Path) -> anyhow::Result<String> {
 const HEADING_LOGIN: &str = "Login";
 
 /// Login to /docs, /console and /admin.
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 pub struct LoginArgs {
     /// User name for pages that need a login, such as /console
     #[arg(long, hide_short_help = true, env = "DOCS_USERNAME", value_name = "NAME", value_parser = parse_username, default_value = DEFAULT_USER_NAME, help_heading = HEADING_LOGIN)]
@@ -156,18 +149,15 @@ pub fn login_without_password(address: SocketAddr, pages: &str) -> Login {
 }
 
 /// Parses a user name for HTTP Basic authentication (RFC 7617, section 2).
-fn parse_username(text: &str) -> Result<String, String> {
-    if text.is_empty() || text.contains(|letter: char| letter == ':' || letter.is_control()) {
-        Err("give a name without colons or control characters".to_owned())
-    } else {
-        Ok(text.to_owned())
-    }
+fn parse_username(text: &str) -> Result<String, &'static str> {
+    let is_valid = !text.is_empty() && !text.contains(|letter: char| letter == ':' || letter.is_control());
+    is_valid.then(|| text.to_owned()).ok_or("give a name without colons or control characters")
 }
 
 const HEADING_TLS: &str = "TLS";
 
 /// Certificate and key of a server. Both must be given, or neither.
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 pub struct ServerTlsArgs {
     /// PEM certificate chain; enables wss:// and https://
     #[arg(long, env = "TLS_CERT", value_name = "FILE", value_parser = OsStringValueParser::new(), help_heading = HEADING_TLS)]
@@ -196,7 +186,7 @@ fn non_empty_path(name: Option<&OsStr>) -> Option<&Path> {
 }
 
 /// How a TLS client verifies the certificate of the server.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, clap::Args)]
 pub struct TrustArgs {
     /// PEM file with additional trusted CA certificates
     ///

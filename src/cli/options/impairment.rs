@@ -1,15 +1,12 @@
-//! Impairment options of an echo server, and its outcome log. The options are printed as a user would type them. Therefore, a random run
-//! can be repeated.
+//! Impairment options of an echo server, and its outcome log. The options are printed as a user would type them, so that a random run can
+//! be repeated.
 
-use std::fmt::Write;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 
-use crate::cli::output::Failure;
-use crate::cli::output::print_notice;
+use crate::cli::output::{Failure, ensure_usage, print_notice};
 use crate::cli::values::{
     OrOff, OutputFile, format_bit_rate, format_duration, or_off, output_file_parser, parse_millis,
 };
@@ -25,13 +22,13 @@ use crate::units::{parse_bit_rate, parse_ratio, parse_size};
 const HEADING: &str = "Impairment (of echo server replies)";
 
 /// Impairment of replies.
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 pub struct ImpairmentArgs {
     /// Drop replies at random, such as 1%, or in bursts, such as 1%,30%
     ///
     /// The second percentage selects the Gilbert model: the first one is the probability that a burst starts at a reply, and the second one
     /// that the burst ends at a reply.
-    #[arg(long, value_name = "PERCENT[,PERCENT]", help_heading = HEADING)]
+    #[arg(long, value_name = "PERCENT[,PERCENT]", value_parser = parse_loss, help_heading = HEADING)]
     loss: Option<LossArg>,
 
     /// Drop replies to AUDIO packets, such as 10,20-25
@@ -86,6 +83,8 @@ pub struct PreparedEcho {
 /// An outcome log being written.
 pub struct OutcomeLogFile {
     log: OutcomeLog,
+    /// Number of rows that could not be written.
+    pub dropped: Arc<Counter>,
     path: OutputFile,
 }
 
@@ -94,11 +93,10 @@ impl ImpairmentArgs {
     pub fn prepare(&self, config: EchoConfig) -> Result<PreparedEcho, Failure> {
         let impairment = self.impairment();
         let impaired = impairment != Impairment { seed: impairment.seed, ..Impairment::default() };
-        if self.seed.is_some() && !impaired {
-            return Err(Failure::usage(
-                "--seed has no effect without impairment; add --loss or another impairment option",
-            ));
-        }
+        ensure_usage!(
+            self.seed.is_none() || impaired,
+            "--seed has no effect without impairment; add --loss or another impairment option"
+        );
         let reproduce_options = impaired.then(|| self.as_options(impairment.seed));
         let Some(path) = &self.outcome_log else {
             let echo = if impaired {
@@ -110,8 +108,9 @@ impl ImpairmentArgs {
         };
         let (queue, log) = outcome_log::spawn(path, self.outcome_log_max)
             .with_context(|| format!("cannot write the outcome log to {}", path.display()))?;
+        let outcome_log = Some(OutcomeLogFile { log, dropped: Arc::clone(&queue.dropped), path: path.clone() });
         let echo = EchoServer::with_impairment(config, impairment, Box::new(queue));
-        Ok(PreparedEcho { echo, reproduce_options, outcome_log: Some(OutcomeLogFile { log, path: path.clone() }) })
+        Ok(PreparedEcho { echo, reproduce_options, outcome_log })
     }
 
     fn impairment(&self) -> Impairment {
@@ -121,6 +120,7 @@ impl ImpairmentArgs {
             None => (0.0, None),
         };
         let (reorder, reorder_delay) = self.reorder.unwrap_or((0.0, DEFAULT_REORDER_DELAY));
+        let [random] = os::random_u64s();
         Impairment {
             loss,
             burst_loss,
@@ -130,57 +130,39 @@ impl ImpairmentArgs {
             reorder_delay,
             duplicate: self.duplicate.unwrap_or_default(),
             bandwidth: self.bandwidth,
-            seed: self.seed.unwrap_or_else(random_seed),
+            // A random seed is short enough to type.
+            seed: self.seed.unwrap_or(random % 1_000_000_000),
         }
     }
 
     /// The options as a user would type them on a command line.
     fn as_options(&self, seed: u64) -> String {
-        let mut text = String::new();
-        // Writing to a string cannot fail.
-        let mut add = |option: &str, value: String| _ = write!(text, "--{option} {value} ");
-        match self.loss {
-            Some(LossArg::Random(ratio)) => add("loss", format_percent(ratio)),
-            Some(LossArg::Bursts(model)) => {
-                let (p, r) = model.probabilities();
-                add("loss", format!("{},{}", format_percent(p), format_percent(r)));
-            }
-            None => {}
-        }
-        if let Some(packets) = &self.drop_packets {
-            add("drop-packets", packets.to_string());
-        }
-        if let Some(jitter) = self.jitter {
-            add("jitter", format_duration(jitter));
-        }
-        if let Some((ratio, delay)) = self.reorder {
-            add("reorder", format!("{},{}", format_percent(ratio), format_duration(delay)));
-        }
-        if let Some(ratio) = self.duplicate {
-            add("duplicate", format_percent(ratio));
-        }
-        if let Some(BandwidthLimit { bits_per_second, max_queue_delay }) = self.bandwidth {
-            add("bandwidth", format!("{},{}", format_bit_rate(bits_per_second), format_duration(max_queue_delay)));
-        }
-        add("seed", seed.to_string());
-        text.trim_end().to_owned()
+        let with_delay = |value: String, delay| format!("{value},{}", format_duration(delay));
+        let loss = self.loss.map(|loss| match loss {
+            LossArg::Random(ratio) => format_percent(ratio),
+            LossArg::Bursts(model) => <[f64; 2]>::from(model.probabilities()).map(format_percent).join(","),
+        });
+        let bandwidth = self.bandwidth.map(|limit| (format_bit_rate(limit.bits_per_second), limit.max_queue_delay));
+        let given = [
+            ("loss", loss),
+            ("drop-packets", self.drop_packets.as_ref().map(ToString::to_string)),
+            ("jitter", self.jitter.map(format_duration)),
+            ("reorder", self.reorder.map(|(ratio, delay)| with_delay(format_percent(ratio), delay))),
+            ("duplicate", self.duplicate.map(format_percent)),
+            ("bandwidth", bandwidth.map(|(rate, delay)| with_delay(rate, delay))),
+            ("seed", Some(seed.to_string())),
+        ];
+        given.into_iter().filter_map(|(name, value)| Some(format!("--{name} {}", value?))).collect::<Vec<_>>().join(" ")
     }
 }
 
 impl OutcomeLogFile {
-    /// The counter of rows that could not be written.
-    pub fn dropped(&self) -> Arc<Counter> {
-        self.log.dropped()
-    }
-
     /// Waits until all rows are written. The echo server must be dropped first; otherwise, this never returns.
     pub fn finish(self) -> anyhow::Result<()> {
-        let dropped = self.dropped();
-        let result = self.log.finish();
-        if dropped.get() > 0 {
+        let result = self.log.join();
+        if let dropped @ 1.. = self.dropped.get() {
             print_notice(&format!(
-                "{} rows are missing from the outcome log: the log reached --outcome-log-max, or the disk was too slow or failed",
-                dropped.get()
+                "{dropped} rows are missing from the outcome log: the log reached --outcome-log-max, or the disk was too slow or failed"
             ));
         }
         result.with_context(|| format!("cannot write the outcome log to {}", self.path.display()))
@@ -194,15 +176,11 @@ enum LossArg {
     Bursts(GilbertModel),
 }
 
-impl FromStr for LossArg {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let ratio = |text| parse_ratio(text).map_err(error_text);
-        match text.split_once(',') {
-            Some((start, end)) => GilbertModel::new(ratio(start)?, ratio(end)?).map(Self::Bursts).map_err(error_text),
-            None => ratio(text).map(Self::Random),
-        }
+fn parse_loss(text: &str) -> Result<LossArg, String> {
+    let ratio = |text| parse_ratio(text).map_err(error_text);
+    match text.split_once(',') {
+        Some((start, end)) => GilbertModel::new(ratio(start)?, ratio(end)?).map(LossArg::Bursts).map_err(error_text),
+        None => ratio(text).map(LossArg::Random),
     }
 }
 
@@ -237,12 +215,6 @@ fn error_text(error: impl std::fmt::Display) -> String {
 /// A ratio as a percentage, without the rounding errors of binary fractions.
 fn format_percent(ratio: f64) -> String {
     format!("{}%", (ratio * 1e12).round() / 1e10)
-}
-
-/// A random seed, short enough to type.
-fn random_seed() -> u64 {
-    let [word] = os::random_u64s();
-    word % 1_000_000_000
 }
 
 #[cfg(test)]

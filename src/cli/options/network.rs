@@ -1,9 +1,8 @@
 //! Option of the local sockets of `send` and `probe`: the local address.
 
 use std::net::SocketAddr;
-use std::str::FromStr;
 
-use crate::cli::output::Failure;
+use crate::cli::output::{Failure, ensure_usage};
 use crate::cli::values::parse_local_address;
 use crate::io::local_socket::LocalSocketOptions;
 
@@ -11,49 +10,38 @@ use crate::io::local_socket::LocalSocketOptions;
 pub const HEADING_LOCAL_SYSTEM: &str = "Local system";
 
 /// Options of the local sockets.
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 pub struct NetworkArgs {
     /// Local address to send from, with an optional UDP port
     ///
     /// Give ADDRESS, ADDRESS:PORT or [IPV6]:PORT. The address also selects the IP version: 0.0.0.0 is any
     /// IPv4 address, and :: any IPv6 address.
-    #[arg(long, hide_short_help = true, value_name = "ADDRESS", help_heading = HEADING_LOCAL_SYSTEM)]
-    bind: Option<BindAddress>,
+    #[arg(long, hide_short_help = true, value_name = "ADDRESS", value_parser = parse_bind_address, help_heading = HEADING_LOCAL_SYSTEM)]
+    bind: Option<SocketAddr>,
 }
 
 impl NetworkArgs {
     /// The options for sockets.
     pub fn socket_options(&self) -> LocalSocketOptions {
-        LocalSocketOptions { local_address: self.bind.map(|BindAddress(address)| address) }
+        LocalSocketOptions { local_address: self.bind }
     }
 
     /// The options for a protocol that opens several sockets, so that it cannot use a fixed local port.
     pub fn options_without_port(&self, protocol: &str) -> Result<LocalSocketOptions, Failure> {
-        let options = self.socket_options();
-        if options.local_address.is_some_and(|address| address.port() != 0) {
-            return Err(Failure::usage(format!(
-                "--bind: a local port cannot be used over {protocol}; give only the address"
-            )));
-        }
-        Ok(options)
+        let has_port = self.bind.is_some_and(|address| address.port() != 0);
+        ensure_usage!(!has_port, "--bind: a local port cannot be used over {protocol}; give only the address");
+        Ok(self.socket_options())
     }
 }
 
-/// A local address with a port; port 0 selects a free port.
-#[derive(Clone, Copy, Debug)]
-struct BindAddress(SocketAddr);
-
-impl FromStr for BindAddress {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (address, _) = parse_local_address(text)?
-            .ok_or("give an address of this machine, such as 192.0.2.7, 192.0.2.7:6000 or [::1]:6000")?;
-        if address.ip().is_multicast() {
-            return Err("a multicast address cannot be a local address".to_owned());
-        }
-        Ok(Self(address))
+/// Parses a local address with a port; port 0 selects a free port.
+fn parse_bind_address(text: &str) -> Result<SocketAddr, String> {
+    let (address, _) = parse_local_address(text)?
+        .ok_or("give an address of this machine, such as 192.0.2.7, 192.0.2.7:6000 or [::1]:6000")?;
+    if address.ip().is_multicast() {
+        return Err("a multicast address cannot be a local address".to_owned());
     }
+    Ok(address)
 }
 
 #[cfg(test)]
@@ -72,13 +60,12 @@ mod tests {
             ("fe80::1%7", "[fe80::1%7]:0"),
             ("[fe80::1%257]:7", "[fe80::1%257]:7"),
         ] {
-            let BindAddress(parsed) = text.parse().unwrap();
-            assert_eq!(parsed.to_string(), address, "{text}");
+            assert_eq!(parse_bind_address(text).unwrap().to_string(), address, "{text}");
         }
         for text in
             ["", "eth0", "localhost", "127.0.0.1:", "127.0.0.1:70000", "224.0.0.1", "6000", "fe80::1", "[fe80::1]:7"]
         {
-            assert!(text.parse::<BindAddress>().is_err(), "{text}");
+            assert!(parse_bind_address(text).is_err(), "{text}");
         }
     }
 }

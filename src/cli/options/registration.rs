@@ -1,4 +1,4 @@
-//! Registration of an echo server: the echo server creates a room on a signaling server. The signaling server may run in the same process.
+//! Registration of an echo server, which creates a room on a signaling server. The signaling server may run in the same process.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
@@ -54,7 +54,7 @@ pub fn adapt_argument(arg: Arg) -> Arg {
 }
 
 /// Registration options.
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 #[command(group(ArgGroup::new(REGISTRATION_GROUP).args(["signaling_url", "with_signaling"])))]
 pub struct RegistrationArgs {
     /// Register as a room on this signaling server (ws:// or wss://)
@@ -97,9 +97,8 @@ pub struct RegistrationArgs {
 }
 
 impl RegistrationArgs {
-    /// The URL of the signaling server, if given. An empty string means that there is no URL. Docker Compose substitutes an empty string
-    /// for an unset variable. clap does not parse the URL, because its error would repeat an invalid value. An invalid value may contain a
-    /// password.
+    /// The URL of the signaling server, if given. An empty string, which Docker Compose substitutes for an unset variable, means that there is
+    /// no URL. clap does not parse the URL, because its error would repeat an invalid value, which may contain a password.
     fn signaling_url(&self) -> Result<Option<WebSocketUrl>, Failure> {
         let text = self.signaling_url.as_deref().filter(|text| !text.is_empty());
         let url = text.map(str::parse).transpose();
@@ -146,9 +145,9 @@ pub struct PreparedRegistration<'a> {
 }
 
 impl PreparedRegistration<'_> {
-    /// Registers the echo server until the process ends. If the signaling server is in this process, starts the signaling server first.
-    /// The room announces `link_key`, unless this is disabled. The start page of that server shows `moqt_url`, the URL of the MOQT echo with its
-    /// listen host. The data of its clients is charged to `memory_budget`. Returns that server.
+    /// Registers the echo server until the process ends. The room announces `link_key`, unless this is disabled. If the signaling server is in
+    /// this process, it is started first and returned: its start page shows `moqt_url`, the URL of the MOQT echo with its listen host, and the
+    /// data of its clients is charged to `memory_budget`.
     pub fn start(
         self,
         echo: &mut EchoServer,
@@ -158,8 +157,8 @@ impl PreparedRegistration<'_> {
         memory_budget: Arc<MemoryBudget>,
         stop: &StopToken,
     ) -> io::Result<Option<ServerThread>> {
-        // The closure `url` determines the signaling server's URL again before each connection attempt. The URL of a signaling server in
-        // this process contains this machine's address. The address changes when the machine changes networks.
+        // The closure `url` determines the signaling server's URL again before each connection attempt, because the URL of a signaling server
+        // in this process contains this machine's address, which changes when the machine changes networks.
         let own_server = self.server.as_ref().and_then(|listener| listener.local_addr().ok());
         let start = |listener| start_signaling_server(listener, memory_budget, moqt_url, stop);
         let server = self.server.map(start).transpose()?;
@@ -211,9 +210,9 @@ fn start_signaling_server(
     signaling::spawn(listener, hub, options, stop)
 }
 
-/// URL at which the echo server connects to the signaling server in this process. If the echo server listens on all addresses, it
-/// advertises the local address of this connection. Clients on other hosts cannot reach a loopback address. Therefore, if the signaling
-/// server listens on all addresses, the URL contains the source address of the default route, if there is one.
+/// URL at which the echo server connects to the signaling server in this process. An echo server that listens on all addresses advertises the
+/// local address of this connection, and clients on other hosts cannot reach a loopback address. If the signaling server listens on all
+/// addresses, the URL therefore contains the source address of the default route, if there is one.
 fn local_signaling_url(address: SocketAddr) -> anyhow::Result<WebSocketUrl> {
     let mut address = address;
     if address.ip().is_unspecified() {

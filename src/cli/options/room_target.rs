@@ -1,6 +1,5 @@
-//! Options for a target in a room of a signaling server. Joins the room and finds a member that replies.
+//! Options for a target in a room of a signaling server: joins the room and finds a member that replies.
 
-use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -21,7 +20,6 @@ use crate::io::resolve::{self, UnreachableAddress};
 use crate::io::signaling::client::{self, RoomSession, RoomSessionError};
 use crate::io::stop::StopToken;
 use crate::io::websocket::discovery::SignalingUrl;
-use crate::io::websocket::handshake::WebSocketUrl;
 use crate::io::{files, os};
 use crate::signaling::client::{RoomClient, room_table, rooms_json};
 use crate::signaling::device::DeviceKey;
@@ -37,7 +35,7 @@ const MAX_ADDRESSES_TRIED: usize = 32;
 const MAX_PASSWORD_BYTES: u64 = 4 << 10;
 
 /// A target in a room of a signaling server.
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 pub struct RoomTargetArgs {
     /// WebSocket or HTTP URL of a signaling server
     ///
@@ -74,7 +72,7 @@ pub struct RoomTargetArgs {
 impl RoomTargetArgs {
     /// Prints the rooms of the signaling server at `url`.
     pub fn print_rooms(&self, url: &SignalingUrl, json: bool, on_one_line: bool) -> Result<u8, Failure> {
-        let tls = self.signaling_tls_config(url)?;
+        let tls = self.tls_config(url)?;
         let rooms = client::list_rooms(url, &tls, &self.device_key()?)
             .with_context(|| format!("cannot list the rooms of {url}"))?;
         let text = if json || on_one_line { rooms_json(&rooms, on_one_line) } else { room_table(&rooms) };
@@ -130,27 +128,13 @@ impl RoomTargetArgs {
         url.parse().map_err(|error| Failure::usage(format!("--signaling-url (or {SIGNALING_URL_VARIABLE}): {error}")))
     }
 
-    /// TLS configuration for a room on the signaling server at `url`. Prints notices about what is not protected.
-    pub fn signaling_tls_config(&self, url: &SignalingUrl) -> anyhow::Result<Arc<ClientConfig>> {
-        self.tls_config_for(url, url.may_use_tls(), url.sends_plain_login())
-    }
-
-    /// TLS configuration for connecting to `url`.
-    pub fn tls_config(&self, url: &WebSocketUrl) -> anyhow::Result<Arc<ClientConfig>> {
-        self.tls_config_for(url, url.is_secure(), url.sends_plain_login())
-    }
-
-    fn tls_config_for(
-        &self,
-        url: &dyn fmt::Display,
-        is_secure: bool,
-        sends_plain_login: bool,
-    ) -> anyhow::Result<Arc<ClientConfig>> {
+    /// TLS configuration for connecting to `url`. Prints notices about what is not protected.
+    pub fn tls_config(&self, url: &SignalingUrl) -> anyhow::Result<Arc<ClientConfig>> {
         let tls = self.trust.tls_config()?;
-        if sends_plain_login {
+        if url.sends_plain_login() {
             print_notice(&format!("warning: the password for {url} is sent without TLS"));
         }
-        if self.trust.insecure && is_secure {
+        if self.trust.insecure && url.may_use_tls() {
             print_notice(&format!("--insecure: the certificate of {url} is not verified"));
         }
         Ok(tls)

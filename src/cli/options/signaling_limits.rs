@@ -1,12 +1,12 @@
-//! Limits of `signaling-server`: connections, messages, queues and heartbeats. Also the options for newer jamjam clients and for the rooms of
+//! Limits of `signaling-server` (connections, messages, queues and heartbeats), and its options for newer jamjam clients and for the rooms of
 //! control surfaces.
 
 use std::num::NonZeroUsize;
-use std::ops::RangeInclusive;
+use std::str::FromStr;
 use std::time::Duration;
 
 use crate::address::ParseCidrError;
-use crate::cli::output::{self, Failure};
+use crate::cli::output::{self, Failure, ensure_usage};
 use crate::cli::values::{
     OrOff, format_duration, format_request_rate, or_off, parse_message_rate, parse_millis, parse_origin,
     parse_positive, parse_positive_or_off, parse_request_rate, parse_seconds,
@@ -37,7 +37,7 @@ const DEFAULT_CONNECTION_RATE: WindowLimit = WindowLimit { count: 300, period: D
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Connection limits.
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 pub struct ConnectionLimitArgs {
     /// Maximum number of connections, or off
     ///
@@ -123,14 +123,12 @@ fn parse_trusted_proxies(text: &str) -> Result<OrOff<TrustedProxies>, String> {
         return Ok(Some(TrustedProxies::Hops(hops)));
     }
     let networks: Result<_, ParseCidrError> = text.split(',').map(|network| network.trim().parse()).collect();
-    match networks {
-        Ok(networks) => Ok(Some(TrustedProxies::Networks(networks))),
-        Err(error) => Err(format!("{error}, or a number of proxies")),
-    }
+    let networks = networks.map_err(|error| format!("{error}, or a number of proxies"))?;
+    Ok(Some(TrustedProxies::Networks(networks)))
 }
 
 /// Heartbeats of rooms and control surfaces.
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 pub struct HeartbeatArgs {
     /// Ping interval, in ms or with a unit, or off [default: 30000; bbx: 5000]
     ///
@@ -178,17 +176,17 @@ fn parse_interval_or_off(text: &str) -> Result<OrOff<Duration>, String> {
 fn parse_nonzero_duration(text: &str) -> Result<Duration, String> {
     let timeout = parse_millis(text).map_err(|error| error.to_string())?;
     if timeout.is_zero() {
-        Err("give a duration such as 60s. To disable the time-out, disable the pings (--heartbeat-interval off)"
-            .to_owned())
-    } else {
-        Ok(timeout)
+        return Err(
+            "give a duration such as 60s. To disable the time-out, disable the pings (--heartbeat-interval off)".into(),
+        );
     }
+    Ok(timeout)
 }
 
 const HEADING_JAMJAM: &str = "Newer jamjam clients";
 
 /// Options for newer jamjam clients.
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 pub struct JamjamArgs {
     /// URL of this server for newer jamjam clients [default: the host that they request]
     ///
@@ -205,7 +203,7 @@ pub struct JamjamArgs {
     /// Beginning of the names of test rooms, or off
     ///
     /// Newer jamjam clients show a button for the first test room.
-    #[arg(long, hide_short_help = true, env = "TEST_ROOM", value_name = "PREFIX", value_parser = parse_test_room, default_value = DEFAULT_TEST_ROOM_PREFIX, help_heading = HEADING_JAMJAM)]
+    #[arg(long, hide_short_help = true, env = "TEST_ROOM", value_name = "PREFIX", value_parser = or_off(String::from_str), default_value = DEFAULT_TEST_ROOM_PREFIX, help_heading = HEADING_JAMJAM)]
     test_room: OrOff<String>,
 }
 
@@ -216,11 +214,6 @@ impl JamjamArgs {
         config.public_url.clone_from(&self.public_url);
         config.is_device_required = self.require_device;
     }
-}
-
-#[expect(clippy::unnecessary_wraps, reason = "required by clap")]
-fn parse_test_room(text: &str) -> Result<OrOff<String>, String> {
-    Ok(Some(text.to_owned()).filter(|text| text != "off"))
 }
 
 /// Parses the URL of this server. `http` stands for `ws`, and `https` for `wss`.
@@ -241,7 +234,7 @@ const HEADING_CONTROL_SURFACES: &str = "Control surfaces (bbx)";
 const RANDOM_CODE: &str = "any";
 
 /// Rooms of control surfaces.
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 #[expect(clippy::struct_field_names, reason = "each field is an option of the command line")]
 pub struct ControlSurfaceArgs {
     /// Create a room with this code: 4 to 6 digits, or `any` for a random code
@@ -293,11 +286,10 @@ impl ControlSurfaceArgs {
 
     /// Creates the rooms of --bbx-room and prints their codes to standard output.
     pub fn create_rooms(&self, hub: &mut Hub, dialect_enabled: bool) -> Result<(), Failure> {
-        if !self.bbx_room.is_empty() && !dialect_enabled {
-            return Err(Failure::usage(
-                "--bbx-room has no effect without the bbx dialect; add --dialect bbx".to_owned(),
-            ));
-        }
+        ensure_usage!(
+            self.bbx_room.is_empty() || dialect_enabled,
+            "--bbx-room has no effect without the bbx dialect; add --dialect bbx"
+        );
         let now = clock::wall_clock(Time::ZERO);
         let mut codes: Vec<_> = self.bbx_room.iter().filter(|code| *code != RANDOM_CODE).collect();
         codes.sort();
@@ -324,19 +316,14 @@ impl ControlSurfaceArgs {
 }
 
 /// Parses a room code, or `any`.
-fn parse_room_code(text: &str) -> Result<String, String> {
+fn parse_room_code(text: &str) -> Result<String, &'static str> {
     let text = text.trim();
     let is_code = ROOM_CODE_DIGITS.contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
-    if is_code || text == RANDOM_CODE {
-        Ok(text.to_owned())
-    } else {
-        Err("give a code of 4 to 6 digits, or `any`".to_owned())
-    }
+    (is_code || text == RANDOM_CODE).then(|| text.to_owned()).ok_or("give a code of 4 to 6 digits, or `any`")
 }
 
-fn parse_code_length(text: &str) -> Result<usize, String> {
-    let digits: RangeInclusive<usize> = ROOM_CODE_DIGITS;
-    text.parse().ok().filter(|number| digits.contains(number)).ok_or_else(|| "give 4, 5 or 6".to_owned())
+fn parse_code_length(text: &str) -> Result<usize, &'static str> {
+    text.parse().ok().filter(|number| ROOM_CODE_DIGITS.contains(number)).ok_or("give 4, 5 or 6")
 }
 
 /// Parses a duration of at least one second.

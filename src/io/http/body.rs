@@ -94,13 +94,12 @@ pub fn method_not_allowed() -> Response {
 /// Style sheet shared by all embedded pages. Each page appends its own rules.
 pub const PAGE_STYLE: &str = include_str!("page.css");
 
-/// Content security policy of all pages. A page loads only the resources that its own directives allow. A page cannot
-/// be displayed in a frame. A page cannot submit forms.
+/// Content security policy of all pages: a page loads only the resources that its own directives allow, cannot be displayed in a frame, and
+/// cannot submit forms.
 const CSP_DEFAULT: &str = "default-src 'none'";
 const CSP_ALWAYS: &str = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// A response with an embedded page or asset. `allowed` contains additional directives of the policy (CSP level 3). Semicolons
-/// separate the directives.
+/// A response with an embedded page or asset. `allowed` contains additional directives of the policy (CSP level 3), separated by semicolons.
 pub fn page_response(kind: &'static str, allowed: &str, body: impl Into<Body>) -> Response {
     let policy = format!("{CSP_DEFAULT}; {allowed}; {CSP_ALWAYS}");
     let policy = HeaderValue::from_str(&policy).unwrap_or(HeaderValue::from_static(CSP_DEFAULT));

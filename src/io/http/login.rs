@@ -1,12 +1,11 @@
 //! Login for the pages of the operator: HTTP Basic authentication (RFC 7617) with one user name and one password.
 //!
 //! Without a configured password, a server on a terminal has a random one for this start, and prints it as part of a URL. The random
-//! password is accepted only on this machine. The URL gives the browser a cookie that is derived from the password, so that there are no
-//! sessions to store. A reverse proxy on this machine connects from loopback too. Therefore, requests with headers of a proxy do not count
-//! as local.
+//! password is accepted only on this machine; requests with headers of a proxy do not count as local, because a reverse proxy on this machine
+//! connects from loopback too. The URL gives the browser a cookie that is derived from the password, so that there are no sessions to store.
 //!
-//! Secrets are compared in constant time. An address with too many failed logins has to wait even if the password is right. Otherwise, an
-//! attacker could try passwords without a limit.
+//! Secrets are compared in constant time. An address with too many failed logins has to wait even if the password is right, so that an attacker
+//! cannot try passwords without a limit.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -129,8 +128,8 @@ pub struct Login {
     cookie: Option<String>,
     /// Whether browsers send the cookie over TLS only.
     is_tls: bool,
-    /// Failed logins by address: first those of the operator, then those that pages of other origins cause. Such
-    /// a page can send wrong passwords with the operator's browser. It must not lock the operator out.
+    /// Failed logins by address: first those of the operator, then those that pages of other origins cause. Such a page can send wrong
+    /// passwords with the operator's browser, and must not lock the operator out.
     failed_attempts: [Mutex<WindowLimiter>; 2],
     /// Rejected logins with a wrong name or password.
     pub failed: AtomicU64,
@@ -244,7 +243,7 @@ fn is_local(headers: &HeaderMap, client: RequestSource) -> bool {
         && RequestHost::requested(headers).is_some_and(RequestHost::is_loopback)
 }
 
-/// Adds `login` and the check of [`csrf`] to all routes of `router`. Both run before a body is read.
+/// Adds `login` and the check for requests that pages of other origins cause to all routes of `router`. Both run before a body is read.
 pub fn require_login(router: Router, login: &Arc<Login>) -> Router {
     // The fallback is set before the login layer, so that a 405 response also requires the login.
     let router = router.method_not_allowed_fallback(async || body::method_not_allowed());
@@ -258,10 +257,11 @@ async fn login_middleware(
     next: Next,
 ) -> Response {
     let (headers, query, now) = (request.headers(), request.uri().query().unwrap_or_default(), clock::monotonic_now());
+    let client = RequestSource::from(&client);
     let token = form_urlencoded::parse(query.as_bytes()).find_map(|(name, value)| (name == "token").then_some(value));
     if let Some(token) = token.filter(|_| login.cookie.is_some()) {
         // The redirect removes the token from the address bar.
-        let cookie = match login.redeem(&token, headers, (&client).into(), now) {
+        let cookie = match login.redeem(&token, headers, client, now) {
             Ok(cookie) => cookie,
             Err(error) => return error.into_response(),
         };
@@ -269,7 +269,7 @@ async fn login_middleware(
             [(header::LOCATION, "/console"), (header::SET_COOKIE, &*cookie), (header::CACHE_CONTROL, "no-store")];
         return (StatusCode::SEE_OTHER, headers).into_response();
     }
-    let mut response = if let Err(error) = login.check(headers, (&client).into(), now) {
+    let mut response = if let Err(error) = login.check(headers, client, now) {
         error.into_response()
     } else if csrf::is_forbidden(request.method(), headers) {
         body::error_response(StatusCode::FORBIDDEN, "Requests from pages of other sites are rejected")

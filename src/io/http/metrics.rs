@@ -1,5 +1,6 @@
 //! `/metrics` in the format that the client accepts: `OpenMetrics` 1.0 or the older text format of Prometheus.
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -64,24 +65,20 @@ fn prefers_open_metrics<'a>(accept: impl Iterator<Item = &'a str>) -> bool {
 
 /// Converts `OpenMetrics` to the text format 0.0.4. There, the metadata of a counter have the name of its samples, which ends in `_total`.
 fn to_prometheus_text(open_metrics: &str) -> String {
+    let type_lines = open_metrics.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    let counters: HashSet<&str> = type_lines.filter_map(|line| line.strip_suffix(" counter")).collect();
     let mut text = String::with_capacity(open_metrics.len() + open_metrics.len() / 8);
-    let is_counter =
-        |name: &str, line: &str| line.strip_prefix("# TYPE ").is_some_and(|line| line == format!("{name} counter"));
-    let mut lines = open_metrics.lines().peekable();
-    while let Some(line) = lines.next() {
-        let Some(metadata) = line.strip_prefix("# ") else {
-            let _ = writeln!(text, "{line}");
-            continue;
+    for line in open_metrics.lines() {
+        let mut words = line.splitn(4, ' ');
+        // Writing to a string cannot fail.
+        let _ = match (words.next(), words.next(), words.next(), words.next()) {
+            (Some("#"), Some(kind @ ("HELP" | "TYPE")), Some(name), Some(rest)) => {
+                let suffix = if counters.contains(name) { "_total" } else { "" };
+                writeln!(text, "# {kind} {name}{suffix} {rest}")
+            }
+            (Some("#"), ..) => Ok(()),
+            _ => writeln!(text, "{line}"),
         };
-        // HELP precedes TYPE, so the type of a HELP line is in the next line.
-        let mut words = metadata.splitn(3, ' ');
-        let (Some(kind @ ("HELP" | "TYPE")), Some(name), Some(rest)) = (words.next(), words.next(), words.next())
-        else {
-            continue;
-        };
-        let described = if kind == "HELP" { lines.peek().copied().unwrap_or_default() } else { line };
-        let suffix = if is_counter(name, described) { "_total" } else { "" };
-        let _ = writeln!(text, "# {kind} {name}{suffix} {rest}");
     }
     text
 }

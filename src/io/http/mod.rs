@@ -1,11 +1,10 @@
-//! HTTP/1.1 server: one accept loop. The WebSocket servers run this loop. The echo server runs this loop on a separate thread for
-//! metrics.
+//! HTTP/1.1 server: one accept loop, which the WebSocket servers run, and which the echo server runs on a separate thread for metrics.
 //!
 //! Connections are limited in number and time. The time limits do not apply to an upgraded connection, which keeps its permit. Every server
 //! has the routes `/metrics` and `/healthz`.
 
 pub mod body;
-pub mod csrf;
+mod csrf;
 pub mod forwarded;
 pub mod login;
 pub mod metrics;
@@ -42,6 +41,7 @@ use tokio::time::Instant;
 use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits, ConnectionPermit};
 use crate::io::stop::StopToken;
 use crate::io::tls::server::{AcceptedStream, HandshakeAcceptor, PLAIN_HTTP_ERROR};
+use crate::io::worker::Worker;
 
 /// The connection on which a request arrived. The server adds this value to every request as an `axum` extension.
 #[derive(Clone, Debug)]
@@ -100,17 +100,15 @@ pub fn spawn_metrics(listener: TcpListener, registry: Registry, stop: &StopToken
     let router = metrics::router(registry).route("/healthz", get(serve_healthz));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let stopped = stop.to_notify();
-    std::thread::Builder::new().name("metrics".to_owned()).spawn(move || {
+    let serve = async move {
         let (limiter, (_running, stopping)) =
             (ConnectionLimiter::new(ConnectionLimits::default()), watch::channel(false));
-        runtime.block_on(async {
-            tokio::select! {
-                () = stopped.notified() => {}
-                () = accept_loop(listener, router, limiter, None, stopping) => {}
-            }
-        });
-    })?;
-    Ok(())
+        tokio::select! {
+            () = stopped.notified() => {}
+            () = accept_loop(listener, router, limiter, None, stopping) => {}
+        }
+    };
+    Worker::spawn("metrics", move || runtime.block_on(serve)).map(drop)
 }
 
 /// Accepts connections and serves `router` to them, over TLS if `tls` is given. Returns only if the listener cannot be used.

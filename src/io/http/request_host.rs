@@ -126,6 +126,26 @@ mod tests {
     }
 
     #[test]
+    fn only_names_and_addresses_of_loopback_are_loopback() {
+        let is_loopback = |text| RequestHost::parse(text).expect("a host").is_loopback();
+        for host in ["localhost", "LOCALHOST:8080", "127.0.0.1:8080", "127.9.9.9", "[::1]:8080", "[::1]"] {
+            assert!(is_loopback(host), "{host}");
+        }
+        for host in [
+            "evil.example:8080",
+            "localhost.evil.example",
+            "localhost.:8080",
+            "127.0.0.1.evil.example",
+            "192.0.2.1:8080",
+            "0.0.0.0:8080",
+            "[::]:8080",
+            "[::ffff:192.0.2.1]:8080",
+        ] {
+            assert!(!is_loopback(host), "{host}");
+        }
+    }
+
+    #[test]
     fn missing_or_repeated_header_is_no_host() {
         let requested = |hosts: &[&str]| {
             let headers = hosts.iter().map(|host| (header::HOST, host.parse().expect("a header value"))).collect();

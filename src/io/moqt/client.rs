@@ -1,10 +1,10 @@
-//! Runs a session with a MOQT server. [`run_session`] runs any handler on the calling thread. [`ClientThread`] runs a
-//! [`MoqtClient`] with retries on its own thread. A watchdog monitors this thread.
+//! Runs a session with a MOQT server: [`run_session`] any handler on the calling thread, [`ClientThread`] a [`MoqtClient`] with retries on a
+//! thread of its own, which a watchdog monitors.
 
 use std::cell::Cell;
 use std::future::pending;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,8 +14,7 @@ use tracing::info;
 use super::connect::{Connected, DRAIN_TIMEOUT, MoqtConnectError, MoqtConnectOptions, connect};
 use super::no_reply;
 use super::streams::{ConnectionStreams, SessionClock, drive_session, new_session};
-use crate::client::WaitResult;
-use crate::client::{FrameTracker, MoqtConnectTimes};
+use crate::client::{FrameTracker, MoqtConnectTimes, WaitResult};
 use crate::io::stop::StopToken;
 use crate::io::worker::Worker;
 use crate::moqt::client::{MoqtClient, MoqtClientConfig, MoqtClientEvent, MoqtRunOutcome, SESSION_SETUP};
@@ -36,13 +35,11 @@ const INTERRUPTED_REASON: &str = "interrupted";
 /// Interval between connection attempts while waiting for a server.
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Maximum duration of one connection attempt while waiting for a server. The time is long enough for QUIC to
-/// retransmit lost packets.
+/// Maximum duration of one connection attempt while waiting for a server: long enough for QUIC to retransmit lost packets.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long a run may exceed its deadline before it is abandoned. The margin allows for a busy machine. The margin starts when the
-/// watchdog detects that the deadline has passed, not at the deadline. If the deadline passes while the machine is suspended, the run
-/// therefore still gets the full margin.
+/// How long a run may exceed its deadline on a busy machine before it is abandoned. The margin starts when the watchdog detects that the
+/// deadline has passed, so that a run whose deadline passes while the machine is suspended still gets all of it.
 const WATCHDOG_MARGIN: Duration = Duration::from_secs(5);
 
 /// Maximum time for a run to end after a stop request. The report should be printed within two seconds of the request.
@@ -70,21 +67,16 @@ struct RunProgress {
 struct SharedProgress(Arc<Mutex<Option<RunProgress>>>);
 
 impl SharedProgress {
-    fn lock(&self) -> MutexGuard<'_, Option<RunProgress>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Updates the progress.
-    fn update(&self, new: impl FnOnce(&mut RunProgress)) {
-        self.lock().as_mut().map(new);
+    /// Calls `access` unless the progress has been taken.
+    fn update<T>(&self, access: impl FnOnce(&mut RunProgress) -> T) -> Option<T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).as_mut().map(access)
     }
 }
 
-/// A separate thread that executes one run of a MOQT client.
+/// A separate thread that executes one run of a MOQT client and shares the recorded events with the caller.
 ///
-/// The caller and the thread share the recorded events. A thread is abandoned if it exceeds its deadline ([`MoqtClient::awaits`]) or
-/// does not stop on request. The run then consists of the events recorded so far. Therefore the caller does not hang if
-/// the operating system or a lower layer blocks the thread.
+/// A thread that exceeds its deadline ([`MoqtClient::awaits`]) or does not stop on request is abandoned, and its run then consists of the
+/// events recorded so far, so that the caller does not hang if the operating system or a lower layer blocks the thread.
 pub struct ClientThread {
     worker: Worker<Option<MoqtConnectError>>,
     progress: SharedProgress,
@@ -126,23 +118,18 @@ impl ClientThread {
         self.worker.finished_within(Some(timeout)) || self.is_abandoned()
     }
 
-    /// Whether the run is abandoned. A run is abandoned if it exceeds its deadline by more than the allowed margin. A run is also abandoned
-    /// if it ignores a stop request for too long.
+    /// Whether the run is abandoned, because it exceeds its deadline by more than the allowed margin or ignores a stop request for too long.
     pub fn is_abandoned(&mut self) -> bool {
+        let deadline = || self.progress.update(|progress| progress.awaited.0).flatten();
         let timeout = if self.stop.signal().is_some() {
             SHUTDOWN_TIMEOUT
-        } else if self.deadline().is_some_and(|by| by < self.clock.now()) {
+        } else if deadline().is_some_and(|by| by < self.clock.now()) {
             WATCHDOG_MARGIN
         } else {
             self.overdue_since = None;
             return false;
         };
         self.overdue_since.get_or_insert_with(Instant::now).elapsed() >= timeout
-    }
-
-    /// The time by which the run must make progress.
-    fn deadline(&self) -> Option<Time> {
-        self.progress.lock().as_ref().and_then(|progress| progress.awaited.0)
     }
 
     /// Waits until the run finishes or is abandoned, and returns its result.
@@ -153,12 +140,10 @@ impl ClientThread {
         while !self.finished_within(RETRY_INTERVAL) {}
         let has_ended = self.worker.finished_within(Some(Duration::ZERO));
         let Self { worker, progress, clock, started_at, wait_for, stop, .. } = self;
-        let mut error = None;
-        if has_ended {
-            error = worker.join();
-        }
-        let progress = progress.lock().take().expect("only `join` takes the progress, and it consumes `self`");
-        let RunProgress { mut frame_tracker, awaited: (_, awaited) } = progress;
+        let mut error = has_ended.then(|| worker.join()).flatten();
+        let progress = progress.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let RunProgress { mut frame_tracker, awaited: (_, awaited) } =
+            progress.expect("only `join` takes the progress, and it consumes `self`");
         let (now, established) = (clock.now(), frame_tracker.established_at());
         if !has_ended && !frame_tracker.is_finished() {
             let outcome = match stop.signal() {
@@ -260,11 +245,9 @@ fn run_with_retries(
     }
 }
 
-/// Connects, and runs a handler until either end closes the session. Must not be called on a tokio thread. `observe`
-/// is called after each turn. A stop request closes the session.
-///
-/// If a server does not reply for path `/echo` over raw QUIC, the client retries with path `echo`. gomoqt's server
-/// registers its paths without the slash. `make_handler` is called for each attempt.
+/// Connects, and runs a handler until either end or a stop request closes the session. Must not be called on a tokio thread. `observe` is
+/// called after each turn, and `make_handler` for each attempt: if a server does not reply for path `/echo` over raw QUIC, the client
+/// retries with path `echo`, because gomoqt's server registers its paths without the slash.
 pub fn run_session<A: SessionHandler>(
     options: &MoqtConnectOptions,
     make_handler: impl Fn() -> A,
@@ -290,9 +273,8 @@ pub fn run_session<A: SessionHandler>(
     outcome
 }
 
-/// One connection attempt. Also returns whether the server did not reply, for example because the setup timed out. A
-/// server must announce a path or subscribe within `no_reply_timeout` after the connection is open. Otherwise, this
-/// also counts as no reply. (gomoqt's server accepts every path, but serves only paths that it has registered.)
+/// One connection attempt. Also returns whether the server did not reply: the setup timed out, or the server neither announced a path nor
+/// subscribed within `no_reply_timeout` after the connection was open. (gomoqt's server accepts every path, but serves only registered ones.)
 async fn try_session<A: SessionHandler>(
     options: &MoqtConnectOptions,
     path: &str,
@@ -310,7 +292,7 @@ async fn try_session<A: SessionHandler>(
     let (clock, started_at) = (SessionClock(options.clock_origin), Instant::now());
     let setup_timeout = options.limits.setup_timeout.min(no_reply_timeout);
     let limits = SessionLimits { setup_timeout, ..options.limits.clone() };
-    // Without a setup, the server does not know the path. Therefore, another path would give the same result.
+    // Without a setup, the server does not know the path, so another path would give the same result.
     let no_reply_timeout = if version.is_none() { no_reply_timeout } else { Duration::MAX };
     let path_in_connect = transport.session.is_some();
     let role = EndpointRole::Client {

@@ -1,4 +1,4 @@
-//! Connects to a MOQT server. The timed steps are name resolution, QUIC handshake and WebTransport request. The ALPN or the protocol of the
+//! Connects to a MOQT server in three timed steps: name resolution, QUIC handshake and WebTransport request. The ALPN or the protocol of the
 //! WebTransport session may select the version.
 
 use std::fmt::Display;
@@ -30,15 +30,12 @@ use crate::time::saturating_nanos;
 /// Timeout of name resolution. The system resolver tries a second server after 5 s.
 const DNS_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Maximum time per address before the next address is tried. The attempt with the last address may take the full setup time-out. If a
-/// server has many addresses, the time per address is shorter. All attempts together take at most twice the setup time-out.
+/// Maximum time per address before the next address is tried; shorter if a server has many addresses. The last address may take the full
+/// setup time-out, so that all attempts together take at most twice that time.
 const NEXT_ADDRESS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Time to send the connection close, and to retransmit a lost connection close.
 pub(super) const DRAIN_TIMEOUT: Duration = Duration::from_millis(100);
-
-/// QUIC error code of a server that accepts no more connections (RFC 9000, section 20.1).
-const CONNECTION_REFUSED: TransportErrorCode = TransportErrorCode::CONNECTION_REFUSED;
 
 /// Connection options.
 #[derive(Clone, Debug)]
@@ -81,8 +78,8 @@ impl MoqtConnectOptions {
     }
 
     /// Maximum duration of [`run_session`] until a session is set up or has failed. For each tried URL path, the steps are name resolution,
-    /// QUIC handshakes, WebTransport request, MOQT setup and close. The QUIC handshakes together take at most twice the setup time-out.
-    /// The last address takes at most one setup time-out. All other addresses together also take at most one setup time-out.
+    /// QUIC handshakes, WebTransport request, MOQT setup and close. The QUIC handshakes take at most twice the setup time-out: once for the
+    /// last address, and once for all others together.
     pub(super) fn max_connect_time(&self) -> Duration {
         let name = if self.url.host.parse::<IpAddr>().is_ok() { Duration::ZERO } else { DNS_TIMEOUT };
         let parts = if self.url.transport == Transport::Quic { 3 } else { 4 };
@@ -146,7 +143,7 @@ pub(super) async fn connect(options: &MoqtConnectOptions) -> Result<Connected, M
     let MoqtConnectOptions { url, verifier, trust, limits, socket_options, .. } = options;
     let started_at = Instant::now();
     let addresses = resolve_host(url).await?;
-    let lookup_error = |error| ResolveError::Lookup { host: url.host.clone(), error };
+    let lookup_error = |error| ResolveError::Lookup(url.host.clone(), error);
     let addresses = socket_options.select(&url.host, addresses).map_err(lookup_error)?;
     let name = started_at.elapsed();
     trust.require_loopback_if_insecure(&addresses)?;
@@ -204,7 +201,7 @@ fn selected_version(
 /// Resolves the host on another thread, so that this one can handle a stop request.
 async fn resolve_host(url: &MoqtUrl) -> Result<Vec<SocketAddr>, ResolveError> {
     let (host, port) = (url.host.clone(), url.port);
-    let failed = |error: io::Error| ResolveError::Lookup { host: url.host.clone(), error };
+    let failed = |error: io::Error| ResolveError::Lookup(url.host.clone(), error);
     match tokio::time::timeout(DNS_TIMEOUT, tokio::task::spawn_blocking(move || resolve(&host, port))).await {
         Ok(found) => found.map_err(|panicked| failed(panicked.into()))?,
         Err(elapsed) => Err(failed(elapsed.into())),
@@ -301,7 +298,7 @@ impl MoqtConnectError {
                 Transport::WebTransport => ("HTTP/3".to_owned(), "try moqt:// with the same address"),
             };
             Self::Rejected(format!("{url} supports QUIC, but not {protocol}; {hint}"))
-        } else if code == CONNECTION_REFUSED {
+        } else if code == TransportErrorCode::CONNECTION_REFUSED {
             options.failed(&"the server accepts no more connections at the moment")
         } else if !by_peer && (0x100..0x200).contains(&u64::from(code)) {
             Self::InvalidCertificate(reason)

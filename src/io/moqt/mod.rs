@@ -1,10 +1,8 @@
 //! QUIC endpoints for [`crate::moqt`]. The ALPN selects the transport of a connection: `h3` is WebTransport, all others are raw QUIC. The
-//! ALPN or the protocol of the WebTransport session selects the version, or leaves it to the setup messages.
-//! [`crate::moqt::MoqtEndpoint`] is independent of the transport. On server and client, `streams` carries data
-//! between the endpoint and the transport.
+//! ALPN or the protocol of the WebTransport session selects the version, or leaves it to the setup messages. On server and client, `streams`
+//! carries data between the transport and [`crate::moqt::MoqtEndpoint`], which is independent of it.
 //!
-//! [`server`] runs on its own thread until it is stopped. [`client`] runs one session on the calling thread, or a whole
-//! run on its own thread.
+//! [`server`] runs on its own thread until it is stopped. [`client`] runs one session on the calling thread, or a whole run on its own thread.
 
 pub mod client;
 pub mod connect;

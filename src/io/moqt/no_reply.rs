@@ -1,53 +1,46 @@
 //! Finds out what listens on the port of a MOQT server that sent no QUIC packet. QUIC alone cannot distinguish a closed port, a firewall
 //! and a server of another protocol.
 
-use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
+use thiserror::Error;
+
+use crate::io::local_socket::LocalSocketOptions;
 use crate::wire::{self, Header, PacketType};
 
 /// Maximum duration of each check.
 const CHECK_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// What listens on the port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What listens on the port: the cause of the missing reply, with a remedy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum PortUse {
     /// A UDP echo server replied to KEEPALIVE.
+    #[error(
+        "a UDP echo server listens on this port, not a MOQT server. Give --to HOST:PORT without a scheme, or the port of the MOQT server"
+    )]
     EchoServer,
     /// Another UDP server replied.
+    #[error("a UDP server that does not speak QUIC listens on this port. Check the port")]
     OtherUdpServer,
     /// Only a TCP server listens: the UDP port is closed or silent.
+    #[error(
+        "a TCP server listens on this port, but MOQT uses UDP. Check the port. Check that the server supports MOQT or HTTP/3, and that no \
+         firewall drops UDP"
+    )]
     TcpServer,
     /// ICMP port unreachable was received.
+    #[error(
+        "no program listens on this UDP port, because ICMP port unreachable was received. Check the host and port, and that the server is \
+         running"
+    )]
     Closed,
     /// Nothing replied.
+    #[error(
+        "no server listens there, or a firewall drops UDP. Check the host and port, and that the server is running. Compare with \
+         `jamjam-dev probe --embedded --moqt` on this host"
+    )]
     Silent,
-}
-
-/// The cause and the remedy.
-impl fmt::Display for PortUse {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::EchoServer => {
-                "a UDP echo server listens on this port, not a MOQT server. Give --to HOST:PORT without a scheme, or the port of the \
-                 MOQT server"
-            }
-            Self::OtherUdpServer => "a UDP server that does not speak QUIC listens on this port. Check the port",
-            Self::TcpServer => {
-                "a TCP server listens on this port, but MOQT uses UDP. Check the port. Check that the server supports MOQT or HTTP/3, and \
-                 that no firewall drops UDP"
-            }
-            Self::Closed => {
-                "no program listens on this UDP port, because ICMP port unreachable was received. Check the host and port, and that the \
-                 server is running"
-            }
-            Self::Silent => {
-                "no server listens there, or a firewall drops UDP. Check the host and port, and that the server is running. Compare with \
-                 `jamjam-dev probe --embedded --moqt` on this host"
-            }
-        })
-    }
 }
 
 /// Sends KEEPALIVE to `address` and opens a TCP connection to it.
@@ -62,8 +55,7 @@ pub(super) fn examine(address: SocketAddr) -> PortUse {
 }
 
 fn keepalive_reply(address: SocketAddr) -> std::io::Result<Vec<u8>> {
-    let any = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket = UdpSocket::bind(SocketAddr::new(any, 0))?;
+    let socket = UdpSocket::bind(LocalSocketOptions::default().address_for(address))?;
     socket.connect(address)?;
     socket.set_read_timeout(Some(CHECK_TIMEOUT))?;
     socket.send(&Header::new(PacketType::Keepalive, 0, 0).to_bytes())?;

@@ -1,6 +1,8 @@
 //! Checks the pseudo-headers of an HTTP/3 request (RFC 9114, section 4.3). The crate `web-transport-proto` keeps only the last of repeated
 //! fields, and ignores the order of fields.
 
+use std::ops::RangeInclusive;
+
 use thiserror::Error;
 
 /// Why a request is malformed.
@@ -20,30 +22,19 @@ pub(super) enum PseudoHeaderError {
     Encoding,
 }
 
-/// A pseudo-header of a request.
-struct PseudoHeader {
-    name: &'static str,
-    /// The name in Huffman code (RFC 7541, appendix B).
-    huffman: &'static [u8],
-    /// The indexes of its fields in the static table of QPACK (RFC 9204, appendix A).
-    indexes: std::ops::RangeInclusive<u64>,
-}
-
-const PSEUDO_HEADERS: [PseudoHeader; 5] = [
-    PseudoHeader { name: ":method", huffman: &[0xb9, 0x49, 0x53, 0x39, 0xe4], indexes: 15..=21 },
-    PseudoHeader { name: ":scheme", huffman: &[0xb8, 0x82, 0x4e, 0x5a, 0x4b], indexes: 22..=23 },
-    PseudoHeader { name: ":authority", huffman: &[0xb8, 0x3b, 0x53, 0x39, 0xec, 0x32, 0x7d, 0x7f], indexes: 0..=0 },
-    PseudoHeader { name: ":path", huffman: &[0xb9, 0x58, 0xd3, 0x3f], indexes: 1..=1 },
+/// The pseudo-headers of a request: the name, the name in Huffman code (RFC 7541, appendix B), and the indexes of its fields in the static
+/// table of QPACK (RFC 9204, appendix A).
+const PSEUDO_HEADERS: [(&str, &[u8], RangeInclusive<u64>); 5] = [
+    (":method", &[0xb9, 0x49, 0x53, 0x39, 0xe4], 15..=21),
+    (":scheme", &[0xb8, 0x82, 0x4e, 0x5a, 0x4b], 22..=23),
+    (":authority", &[0xb8, 0x3b, 0x53, 0x39, 0xec, 0x32, 0x7d, 0x7f], 0..=0),
+    (":path", &[0xb9, 0x58, 0xd3, 0x3f], 1..=1),
     // RFC 9220. Not in the static table.
-    PseudoHeader {
-        name: ":protocol",
-        huffman: &[0xb9, 0x5d, 0x87, 0x49, 0xc8, 0x7a, 0x3f],
-        indexes: u64::MAX..=u64::MAX,
-    },
+    (":protocol", &[0xb9, 0x5d, 0x87, 0x49, 0xc8, 0x7a, 0x3f], u64::MAX..=u64::MAX),
 ];
 
 /// The indexes of `:status` in the static table. A request has no such field.
-const STATUS_INDEXES: [std::ops::RangeInclusive<u64>; 2] = [24..=28, 63..=71];
+const STATUS_INDEXES: [RangeInclusive<u64>; 2] = [24..=28, 63..=71];
 
 /// The first seven bits of a name in Huffman code that begins with a colon.
 const HUFFMAN_COLON: u8 = 0x5c;
@@ -53,14 +44,14 @@ fn find_static(index: u64) -> Result<Option<usize>, PseudoHeaderError> {
     if STATUS_INDEXES.iter().any(|indexes| indexes.contains(&index)) {
         return Err(PseudoHeaderError::Unknown);
     }
-    Ok(PSEUDO_HEADERS.iter().position(|pseudo| pseudo.indexes.contains(&index)))
+    Ok(PSEUDO_HEADERS.iter().position(|(_, _, indexes)| indexes.contains(&index)))
 }
 
 /// The index in [`PSEUDO_HEADERS`] of a literal name. `Ok(None)` for a regular field.
 fn find_literal(name: &[u8], is_huffman: bool) -> Result<Option<usize>, PseudoHeaderError> {
-    let found = PSEUDO_HEADERS
-        .iter()
-        .position(|pseudo| name == if is_huffman { pseudo.huffman } else { pseudo.name.as_bytes() });
+    let mut known =
+        PSEUDO_HEADERS.iter().map(|(plain, huffman, _)| if is_huffman { huffman } else { plain.as_bytes() });
+    let found = known.position(|known| known == name);
     let is_pseudo =
         name.first().is_some_and(|first| if is_huffman { first >> 1 == HUFFMAN_COLON } else { *first == b':' });
     if found.is_none() && is_pseudo { Err(PseudoHeaderError::Unknown) } else { Ok(found) }
@@ -95,7 +86,7 @@ pub(super) fn check(section: &[u8]) -> Result<(), PseudoHeaderError> {
             return Err(PseudoHeaderError::Misplaced);
         }
         if std::mem::replace(&mut seen[pseudo_header], true) {
-            return Err(PseudoHeaderError::Duplicate(PSEUDO_HEADERS[pseudo_header].name));
+            return Err(PseudoHeaderError::Duplicate(PSEUDO_HEADERS[pseudo_header].0));
         }
     }
     Ok(())

@@ -1,8 +1,8 @@
 //! QUIC configuration of server and client, and the UDP sockets of a server.
 
 use std::error::Error as StdError;
-use std::net::{SocketAddr, UdpSocket};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use quinn::crypto::rustls::{HandshakeData, QuicClientConfig, QuicServerConfig};
@@ -13,20 +13,19 @@ use rustls::sign::CertifiedKey;
 use rustls::version::TLS13;
 
 use crate::io::tls::crypto_provider;
-use crate::io::udp::{self, BindError};
+use crate::io::udp::{self, BindError, BoundSocket};
 use crate::moqt::version::{MoqtVersion, alpns, offer_text};
 use crate::moqt::{ALPN_WEBTRANSPORT, SessionLimits};
 
-/// Flow-control window of a connection and of each stream, in bytes. The peer can make the transport hold this number of bytes by
-/// sending them out of order. 512 KiB permit 80 Mbit/s at a round-trip time of 50 ms.
+/// Flow-control window of a connection and of each stream, in bytes, which a peer that sends out of order makes the transport hold. 512 KiB
+/// permit 80 Mbit/s at a round-trip time of 50 ms.
 const RECEIVE_WINDOW: u32 = 512 << 10;
 
-/// Maximum number of unacknowledged bytes. Data that is already in the QUIC send buffer cannot be dropped for a slow reader. Therefore,
-/// the limit is low.
+/// Maximum number of unacknowledged bytes. The limit is low, because data in the QUIC send buffer cannot be dropped for a slow reader.
 const SEND_WINDOW: u64 = 512 << 10;
 
-/// Memory of a connection without its streams and the data of its session, in bytes. Received data that waits for earlier data pins whole
-/// datagrams. quinn copies this data only when the datagrams have 1.5 times its length more. Therefore, the receive window counts 2.5 times.
+/// Memory of a connection without its streams and the data of its session, in bytes. The receive window counts 2.5 times: received data that
+/// waits for earlier data pins whole datagrams, and quinn copies it only when the datagrams have 1.5 times its length more.
 pub(super) const CONNECTION_BYTES: u64 = (64 << 10) + RECEIVE_WINDOW as u64 * 5 / 2 + SEND_WINDOW;
 
 /// Bytes that each stream of the peer may pin even if it has received little data: datagrams of which only one byte is data, and the list of
@@ -50,22 +49,8 @@ const CLIENT_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Maximum number of attempts to find a port that is free on all addresses.
 const MAX_BIND_ATTEMPTS: usize = 16;
 
-/// Bound sockets that are not served yet.
-#[derive(Debug)]
-pub struct BoundSockets {
-    sockets: Vec<(UdpSocket, SocketAddr)>,
-}
-
-impl BoundSockets {
-    /// The bound addresses with their ports, in the order of the request.
-    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> + '_ {
-        self.sockets.iter().map(|(_, address)| *address)
-    }
-
-    pub(super) fn into_sockets(self) -> impl Iterator<Item = UdpSocket> {
-        self.sockets.into_iter().map(|(socket, _)| socket)
-    }
-}
+/// Bound sockets that are not served yet, in the order of the request.
+pub type BoundSockets = Vec<BoundSocket>;
 
 /// Binds a socket to each address. If the port is 0, all sockets get the same free port. `[::]` also accepts IPv4.
 pub fn bind_all(addresses: &[SocketAddr]) -> Result<BoundSockets, BindError> {
@@ -84,16 +69,14 @@ pub fn bind_all(addresses: &[SocketAddr]) -> Result<BoundSockets, BindError> {
 }
 
 fn try_bind_all(addresses: &[SocketAddr]) -> Result<BoundSockets, BindError> {
-    let mut sockets: Vec<(UdpSocket, SocketAddr)> = Vec::new();
-    for address in addresses {
-        let mut address = *address;
-        if let (0, Some((_, first))) = (address.port(), sockets.first()) {
-            address.set_port(first.port());
+    let mut sockets = BoundSockets::new();
+    for mut address in addresses.iter().copied() {
+        if let (0, Some(first)) = (address.port(), sockets.first()) {
+            address.set_port(first.address.port());
         }
-        let bound = udp::bind(address, udp::DEFAULT_RECEIVE_BUFFER)?;
-        sockets.push((bound.socket, bound.address));
+        sockets.push(udp::bind(address, udp::DEFAULT_RECEIVE_BUFFER)?);
     }
-    Ok(BoundSockets { sockets })
+    Ok(sockets)
 }
 
 /// ALPNs of the server, the preferred one first.
@@ -116,11 +99,7 @@ impl AlpnRecorder {
 
     /// Why the last handshake without a common ALPN failed. If several such handshakes fail at once, only the last one has a reason.
     pub(super) fn take_reason(&self) -> Option<String> {
-        self.lock().take()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<String>> {
-        self.unsupported.lock().unwrap_or_else(PoisonError::into_inner)
+        self.unsupported.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
@@ -131,7 +110,8 @@ impl ResolvesServerCert for AlpnRecorder {
             let offered: Vec<_> = offered.into_iter().map(String::from_utf8_lossy).collect();
             let supported: Vec<_> = server_alpns().map(String::from_utf8_lossy).collect();
             let (offered, supported) = (offer_text(&offered), supported.join(", "));
-            *self.lock() = Some(format!("no common ALPN: offered {offered}, supported {supported}"));
+            let reason = format!("no common ALPN: offered {offered}, supported {supported}");
+            *self.unsupported.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
         }
         self.inner.resolve(client_hello)
     }

@@ -1,8 +1,8 @@
-//! The MOQT echo server. Accepts connections on its own thread, validates and limits sources, and runs one session per
-//! connection. Counts and logs the outcomes of connections.
+//! The MOQT echo server: accepts connections on its own thread, validates and limits their sources, runs one session per connection, and
+//! counts and logs the outcomes.
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,6 +30,7 @@ use crate::address::{Cidr, canonical_socket_addr};
 use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits, ConnectionPermit, ConnectionRejection};
 use crate::io::log::SharedLogThrottle;
 use crate::io::stop::StopToken;
+use crate::io::udp::BoundSocket;
 use crate::io::worker::Worker;
 use crate::memory_budget::{MemoryBudget, OverBudget};
 use crate::moqt::echo::{MIN_BUFFERED_BYTES, MoqtEcho, MoqtEchoConfig};
@@ -51,8 +52,8 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(1_200);
 /// Maximum time for the transport to send and retransmit `CONNECTION_CLOSE` frames.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// A session may hold this number of bytes even if the memory budget is used up: ten streams, and [`MIN_BUFFERED_BYTES`]. Otherwise, a
-/// moderate client would lose its connection because of others.
+/// A session may hold this number of bytes even if the memory budget is used up: ten streams and [`MIN_BUFFERED_BYTES`], so that a moderate
+/// client does not lose its connection because of others.
 const MAX_HELD_OVER_BUDGET: u64 = 10 * quic::STREAM_BYTES + MIN_BUFFERED_BYTES as u64;
 
 /// Close reason when the server stops.
@@ -114,11 +115,11 @@ pub fn spawn(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let endpoints = {
         let _within = runtime.enter();
-        let create_endpoint = |socket: UdpSocket| {
+        let create_endpoint = |BoundSocket { socket, .. }| {
             counters.watch_kernel_drops(&socket);
             Endpoint::new(EndpointConfig::default(), Some(quic_config.clone()), socket, Arc::new(TokioRuntime))
         };
-        bound.into_sockets().map(create_endpoint).collect::<io::Result<Vec<Endpoint>>>()?
+        bound.into_iter().map(create_endpoint).collect::<io::Result<Vec<Endpoint>>>()?
     };
     let stopped = stop.to_notify();
     Worker::spawn("moqt", move || runtime.block_on(run(endpoints, config, counters, alpns, stopped)))
@@ -389,17 +390,16 @@ impl MoqtConnections {
     fn add_session_counters(&self, source: SocketAddr, session_counters: &SessionCounters) {
         self.counters.add_session(session_counters);
         if session_counters.groups_dropped().iter().sum::<u64>() > 0 && self.log.drops.allow() {
-            let [groups_dropped_slow_reader, groups_dropped_buffer_full, groups_dropped_no_subscriber] =
-                self.counters.snapshot().sessions.groups_dropped();
-            let total = groups_dropped_slow_reader + groups_dropped_buffer_full + groups_dropped_no_subscriber;
+            let dropped = self.counters.snapshot().sessions.groups_dropped();
+            let total: u64 = dropped.iter().sum();
             let newly_dropped = total - self.log.drops_logged.swap(total, Ordering::Relaxed);
             warn!(
                 target: "moqt",
                 newly_dropped,
                 last_source = %source,
-                groups_dropped_slow_reader_total = groups_dropped_slow_reader,
-                groups_dropped_buffer_full_total = groups_dropped_buffer_full,
-                groups_dropped_no_subscriber_total = groups_dropped_no_subscriber,
+                groups_dropped_slow_reader_total = dropped[0],
+                groups_dropped_buffer_full_total = dropped[1],
+                groups_dropped_no_subscriber_total = dropped[2],
                 "groups dropped"
             );
         }
@@ -423,13 +423,10 @@ impl MoqtConnections {
                 let path = path.clone();
                 let selected = select_protocol(protocols);
                 let protocol = selected.as_ref().ok().copied().flatten();
-                // If a client grants no flow-control credit, the response cannot be sent. Therefore, the same time limit applies to the
-                // response.
+                // The response has the same time limit, because it cannot be sent to a client that grants no flow-control credit.
                 let Ok(accepted) = tokio::time::timeout(timeout, request.accept(protocol)).await else {
-                    self.on_request_rejected(
-                        source,
-                        &format!("response not read within {} s", display_seconds(timeout)),
-                    );
+                    let reason = format!("response not read within {} s", display_seconds(timeout));
+                    self.on_request_rejected(source, &reason);
                     return None;
                 };
                 let session = accepted.ok()?;

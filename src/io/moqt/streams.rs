@@ -1,5 +1,5 @@
-//! Carries data between a [`MoqtEndpoint`] and the streams of a connection, for server and client. [`drive_session`]
-//! is the loop; [`ConnectionStreams`] performs actions and returns one event at a time, fairly among streams.
+//! Carries data between a [`MoqtEndpoint`] and the streams of a connection, for server and client. [`drive_session`] is the loop;
+//! [`ConnectionStreams`] performs actions and returns one event at a time, fairly among streams.
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
@@ -13,16 +13,17 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream, FuturesUnordered};
 use quinn::{Connection, ReadError, RecvStream, SendStream, VarInt, WriteError};
-use web_transport_proto::{error_from_http3, error_to_http3};
+use web_transport_proto::{Frame, StreamUni, error_from_http3, error_to_http3};
 
 use super::webtransport::{H3_REQUEST_REJECTED, TransportConnection, WT_BUFFERED_STREAM_REJECTED};
+use crate::io::clock::elapsed_since;
 use crate::io::os::random_u64s;
 use crate::moqt::codec::{MAX_VARINT, write_varint};
 use crate::moqt::{
     EndpointRole, MoqtEndpoint, MoqtVersion, Session, SessionAction, SessionHandler, SessionLimits, StreamDir,
     StreamHandle, error_code,
 };
-use crate::time::{Time, saturating_nanos};
+use crate::time::Time;
 
 /// Number of iterations after which the loop yields and checks the deadline, even while events keep arriving.
 const ITERATIONS_PER_YIELD: usize = 64;
@@ -31,17 +32,17 @@ const ITERATIONS_PER_YIELD: usize = 64;
 const MAX_CHUNK_BYTES: usize = 64 << 10;
 
 /// Capacity in bytes that a send buffer may keep even when it is empty. A larger capacity is reduced when it exceeds four times the number
-/// of unsent bytes. Therefore, the buffer occupies little memory again after one long frame.
+/// of unsent bytes, so that the buffer occupies little memory again after one long frame.
 const MIN_BUFFER_CAPACITY: usize = 4 << 10;
 
 /// Maximum time to receive the header of a WebTransport stream.
 const STREAM_HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// First varint of a unidirectional WebTransport stream; the session id follows.
-const WT_UNI_STREAM_TYPE: u64 = 0x54;
-
-/// First varint of a bidirectional WebTransport stream; the session id follows.
-const WT_BIDI_SIGNAL: u64 = 0x41;
+/// First varint of a WebTransport stream; the session id follows.
+fn stream_type(dir: StreamDir) -> u64 {
+    let bidi_or_uni = if dir == StreamDir::Bi { Frame::WEBTRANSPORT.0 } else { StreamUni::WEBTRANSPORT.0 };
+    bidi_or_uni.into_inner()
+}
 
 /// Time since the start of a connection or run.
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +50,7 @@ pub(super) struct SessionClock(pub(super) Instant);
 
 impl SessionClock {
     pub(super) fn now(self) -> Time {
-        Time::from_nanos(saturating_nanos(self.0.elapsed()))
+        elapsed_since(self.0)
     }
 
     /// Sleeps until `deadline`. Without a deadline, or if `Instant` cannot represent the deadline, never returns.
@@ -123,7 +124,7 @@ pub(super) async fn drive_session<A: SessionHandler>(
                 stopping = true;
                 endpoint.update(clock.now(), |session| session.close(error_code::NO_ERROR, reason));
             }
-            event = streams.next_event(!has_backlog) => match event {
+            event = poll_fn(|context| streams.poll(context, !has_backlog)) => match event {
                 TransportEvent::StreamRejected => streams.rejected_count += 1,
                 TransportEvent::Closed(code, reason) => {
                     let closed_locally = streams.transport.close_after_peer();
@@ -289,12 +290,8 @@ impl ConnectionStreams {
         }
     }
 
-    /// Waits for the next event. Incoming data and the end of the connection are reported only if `read` is set.
-    async fn next_event(&mut self, read: bool) -> TransportEvent {
-        poll_fn(|context| self.poll(context, read)).await
-    }
-
-    /// Sends pending data first, so that there is room for replies to incoming data.
+    /// Polls for the next event. Sends pending data first, so that there is room for replies to incoming data. Incoming data and the end of the
+    /// connection are reported only if `read` is set.
     fn poll(&mut self, context: &mut Context<'_>, read: bool) -> Poll<TransportEvent> {
         self.poll_openers(context);
         if let Poll::Ready(event) = self.poll_send(context) {
@@ -436,9 +433,8 @@ impl UnsentData {
 
 /// Our side of an open stream.
 ///
-/// `STOP_SENDING` is noticed at the next write. quinn's `SendStream::stopped` would report `STOP_SENDING` at once. However,
-/// `SendStream::stopped` keeps 100 bytes for each reset stream until the connection ends. If a peer reads too slowly, groups are dropped
-/// and their streams are reset.
+/// `STOP_SENDING` is noticed at the next write. quinn's `SendStream::stopped` would report it at once, but keeps 100 bytes for each reset
+/// stream until the connection ends, and the streams of all groups dropped for a slow reader are reset.
 struct SendBuffer {
     stream: SendStream,
     unsent: UnsentData,
@@ -517,10 +513,9 @@ enum PeerStream {
 
 /// Reads the header of a stream opened by the peer.
 async fn read_stream_header(session: u64, send: Option<SendStream>, mut recv: RecvStream) -> PeerStream {
-    let expected = if send.is_some() { WT_BIDI_SIGNAL } else { WT_UNI_STREAM_TYPE };
+    let expected = stream_type(if send.is_some() { StreamDir::Bi } else { StreamDir::Uni });
     let read_header = async {
-        let stream_type = web_transport_proto::VarInt::read(&mut recv).await.ok()?.into_inner();
-        if stream_type != expected {
+        if web_transport_proto::VarInt::read(&mut recv).await.ok()?.into_inner() != expected {
             return Some(None);
         }
         Some(Some(web_transport_proto::VarInt::read(&mut recv).await.ok()?.into_inner()))
@@ -547,9 +542,8 @@ fn reject_stream(send: Option<SendStream>, mut recv: RecvStream, code: u32) -> P
     PeerStream::Rejected
 }
 
-/// Polls the values in the order of their handles, starting after the value that was ready last. If no value is ready,
-/// `last_ready` is reset to `Local(0)`. The next call then polls `Local(0)` last. Handles of the peer's streams follow those of local
-/// streams.
+/// Polls the values in the order of their handles, in which the peer's streams follow our own, starting after the value that was ready last.
+/// If no value is ready, `last_ready` is reset to `Local(0)`, which the next call then polls last.
 fn poll_round_robin<V, T>(
     streams: &mut BTreeMap<StreamHandle, V>,
     last_ready: &mut StreamHandle,
@@ -584,7 +578,7 @@ fn accept_streams(dir: StreamDir, connection: Connection) -> BoxStream<'static, 
 fn stream_header(session_id: Option<u64>, dir: StreamDir) -> Vec<u8> {
     let mut header = Vec::new();
     if let Some(session_id) = session_id {
-        write_varint(if dir == StreamDir::Bi { WT_BIDI_SIGNAL } else { WT_UNI_STREAM_TYPE }, &mut header);
+        write_varint(stream_type(dir), &mut header);
         write_varint(session_id, &mut header);
     }
     header

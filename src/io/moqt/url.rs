@@ -61,8 +61,7 @@ impl FromStr for MoqtUrl {
         let port = port.unwrap_or(DEFAULT_PORT);
         let uri = format!("https://{}{rest}", join_host_port(without_zone(&host), port));
         let uri: Uri = uri.parse().map_err(|_| ParseMoqtUrlError::Malformed)?;
-        // WebTransport can send only a normalized path. Therefore, for both transports, the path is normalized like the path of an HTTPS
-        // URL.
+        // For both transports, the path is normalized like that of an HTTPS URL, because WebTransport can send only a normalized path.
         let path = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
         let url: Url = format!("https://localhost{path}").parse().map_err(|_| ParseMoqtUrlError::Malformed)?;
         let path = &url[Position::BeforePath..Position::AfterQuery];

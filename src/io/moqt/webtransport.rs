@@ -1,8 +1,7 @@
-//! The part of WebTransport over HTTP/3 that one session needs: SETTINGS, one CONNECT request, and the end of its
-//! stream. A peer may send many tiny frames. Therefore, the received bytes and the reads per poll are limited.
+//! The part of WebTransport over HTTP/3 that one session needs: SETTINGS, one CONNECT request, and the end of its stream. Because a peer may
+//! send many tiny frames, the received bytes and the reads per poll are limited.
 //!
-//! Two deviations of gomoqt are supported. The gomoqt client sends no WebTransport setting. The gomoqt server requires a header of
-//! an old draft.
+//! Two deviations of gomoqt are supported: its client sends no WebTransport setting, and its server requires a header of an old draft.
 
 use std::io;
 use std::pin::Pin;
@@ -111,7 +110,7 @@ impl TransportConnection {
     pub(super) async fn close(self, code: u32, reason: &str) {
         let Self { connection, session } = self;
         let Some(session) = session else { return connection.close(quinn::VarInt::from_u32(code), reason.as_bytes()) };
-        // A peer ignores the CONNECT stream after a connection close. Therefore, the session is closed before the connection.
+        // The session is closed before the connection, because a peer ignores the CONNECT stream after a connection close.
         let _ = tokio::time::timeout(SESSION_CLOSE_TIMEOUT, session.close(code, reason, &connection)).await;
         connection.close(quinn::VarInt::from_u32(H3_NO_ERROR), b"");
     }
@@ -251,8 +250,8 @@ impl WebTransportSession {
     }
 }
 
-/// The stream type and the SETTINGS frame that both ends send.
-pub fn encoded_settings() -> Vec<u8> {
+/// Opens the control stream and sends its type and the SETTINGS frame, the same for both ends.
+async fn send_settings(connection: &Connection) -> Result<SendStream, io::Error> {
     let mut settings = Settings::default();
     settings.enable_webtransport(1);
     for setting in EXTRA_SETTINGS {
@@ -260,12 +259,8 @@ pub fn encoded_settings() -> Vec<u8> {
     }
     let mut bytes = Vec::new();
     settings.encode(&mut bytes);
-    bytes
-}
-
-async fn send_settings(connection: &Connection) -> Result<SendStream, io::Error> {
     let mut stream = connection.open_uni().await?;
-    stream.write_all(&encoded_settings()).await?;
+    stream.write_all(&bytes).await?;
     Ok(stream)
 }
 
@@ -322,8 +317,7 @@ async fn read_varint<R: AsyncRead + Unpin>(recv: &mut BoundedReader<R>) -> Resul
 /// - Later drafts use the protocol name `webtransport-h3`, but the library accepts only `webtransport`.
 /// - If the field `wt-available-protocols` is malformed, it is ignored (draft 14, section 3.3).
 ///
-/// For these requests, this function appends a second field with the same name and a valid value. The library uses only the last of two
-/// fields with the same name. Therefore, the library accepts the request.
+/// To make it accept them, this function appends a second field with the same name and a valid value: the library uses the last of both.
 pub fn decode_request(mut headers: Vec<u8>) -> Result<ConnectRequest, String> {
     // Literal field lines with a literal name (RFC 9204, section 4.5.6). The names have 9 and 22 bytes, the values have 12 and 0 bytes.
     const WEBTRANSPORT_PROTOCOL_FIELD: &[u8] = b"\x27\x02:protocol\x0cwebtransport";

@@ -1,5 +1,6 @@
 //! Lists the audio devices of the system and selects one by name or index.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use cpal::traits::{DeviceTrait, HostTrait};
@@ -166,17 +167,12 @@ impl DeviceDirection {
                 return None;
             }
             let is_default = Some(&id) == default_id.as_ref();
-            let formats = DeviceSampleFormat::ALL
-                .iter()
-                .filter(|format| supported.iter().any(|config| config.format == **format));
-            let formats = formats.map(|format| format.name).collect();
+            let is_supported = |format: &DeviceSampleFormat| supported.iter().any(|config| config.format == *format);
+            let formats = DeviceSampleFormat::ALL.into_iter().filter(is_supported).map(|format| format.name).collect();
             let rates = |config: &SupportedConfig| RateRange { from: config.rate_range.0, to: config.rate_range.1 };
-            let (mut channels, mut rates_hz): (Vec<_>, Vec<_>) =
+            let (channels, rates_hz): (BTreeSet<_>, BTreeSet<_>) =
                 supported.iter().map(|config| (config.channels, rates(config))).unzip();
-            channels.sort_unstable();
-            channels.dedup();
-            rates_hz.sort_unstable();
-            rates_hz.dedup();
+            let (channels, rates_hz) = (Vec::from_iter(channels), Vec::from_iter(rates_hz));
             let name = device_name(&device).unwrap_or_else(|| id.clone());
             Some((device, DeviceInfo { id, name, is_default, formats, channels, rates_hz }))
         });
@@ -200,24 +196,25 @@ impl DeviceDirection {
             let device = |index: usize| format!("{index} {} ({})", devices[index].1.id, devices[index].1.name);
             indexes.map(device).collect::<Vec<_>>().join(", ")
         };
-        let (direction, name) = (self, name.to_owned());
-        match found[..] {
-            [index] => Ok(devices.swap_remove(index).0),
-            [] if devices.is_empty() => Err(DeviceError::NotFound {
-                direction,
-                name,
-                available: format!("there are no devices: {NO_DEVICES_HINT}"),
-            }),
-            [] => {
-                let available = format!("available: {}", describe(&mut (0..devices.len())));
-                Err(DeviceError::NotFound { direction, name, available })
+        Err(DeviceError::Device(match found[..] {
+            [index] => return Ok(devices.swap_remove(index).0),
+            [] if devices.is_empty() => {
+                format!("no {self} device matches {name}; there are no devices: {NO_DEVICES_HINT}")
             }
-            _ => Err(DeviceError::Ambiguous { direction, name, matches: describe(&mut found.iter().copied()) }),
-        }
+            [] => format!("no {self} device matches {name}; available: {}", describe(&mut (0..devices.len()))),
+            _ => {
+                let matches = describe(&mut found.iter().copied());
+                format!("several {self} devices match {name}: {matches}; use the full name or the index")
+            }
+        }))
     }
 
     fn device_error(self, device: &str, reason: &str) -> DeviceError {
-        DeviceError::Unusable { direction: self, device: device.to_owned(), reason: reason.to_owned() }
+        let action = match self {
+            Self::Input => "capture from",
+            Self::Output => "play on",
+        };
+        DeviceError::Device(format!("cannot {action} {device}: {reason}"))
     }
 
     /// Describes an error of the audio system, with a remedy.
@@ -227,12 +224,10 @@ impl DeviceDirection {
             ErrorKind::DeviceNotAvailable | ErrorKind::HostUnavailable => {
                 format!("device not found{detail}; {NO_DEVICES_HINT}")
             }
-            ErrorKind::PermissionDenied => {
-                format!(
-                    "permission denied{detail}. On Linux, add this user to the group `audio`. On other systems, allow access in \
-                     the system settings"
-                )
-            }
+            ErrorKind::PermissionDenied => format!(
+                "permission denied{detail}. On Linux, add this user to the group `audio`. On other systems, allow access in \
+                 the system settings"
+            ),
             ErrorKind::DeviceBusy => {
                 format!("another program has exclusive use of the device{detail}; close it, or select another device")
             }

@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 use cpal::traits::{DeviceTrait, StreamTrait};
 use cpal::{BufferSize, ErrorKind, SampleFormat, StreamConfig};
 
-use super::stream::{AlsaErrorCapture, close_stream, elapsed_since, set_failure};
+use super::stream::{AlsaErrorCapture, close_stream, set_failure};
 use crate::audio::convert::Packetizer;
 use crate::audio::devices::DeviceConfig;
 use crate::audio::quality::SourceQuality;
 use crate::audio::spsc::{CaptureConsumer, CapturedBlock, capture_ring};
 use crate::client::{CaptureResults, PayloadSource, SourcePoll};
+use crate::io::clock::elapsed_since;
 use crate::node::DriverWaker;
 use crate::stats::DriftEstimator;
 use crate::time::Time;
@@ -56,6 +57,8 @@ pub struct Microphone {
     drift: DriftEstimator,
     results: CaptureResults,
     ended: bool,
+    /// Buffer size in frames.
+    pub buffer_frames: u32,
 }
 
 impl Microphone {
@@ -102,6 +105,7 @@ impl Microphone {
             ..CaptureResults::default()
         };
         Ok(Self {
+            buffer_frames: results.reported_buffer_frames.unwrap_or(buffer),
             stream: Some(stream),
             ring,
             packetizer,
@@ -116,11 +120,6 @@ impl Microphone {
             results,
             ended: false,
         })
-    }
-
-    /// Buffer size in frames.
-    pub fn buffer_frames(&self) -> u32 {
-        self.results.reported_buffer_frames.unwrap_or(self.results.requested_buffer_frames)
     }
 
     fn on_block(&mut self, block: CapturedBlock) {

@@ -1,6 +1,6 @@
 //! Audio devices: listing them, capturing from a microphone and playing on a speaker.
 //!
-//! Device access requires the feature `mic`, which links the ALSA library on Linux. Without the feature, every function returns
+//! Device access requires the feature `mic`, which links the ALSA library on Linux. Without it, every function returns
 //! [`DeviceError::NotBuiltIn`].
 
 #[cfg(feature = "mic")]
@@ -65,34 +65,7 @@ pub enum DeviceError {
     /// The audio system failed.
     #[error("cannot use the audio system: {0}")]
     Host(String),
-    /// No device matches the name or index.
-    #[error("no {direction} device matches {name}; {available}")]
-    NotFound {
-        /// Direction of the device.
-        direction: DeviceDirection,
-        /// The requested name or index.
-        name: String,
-        /// The available devices.
-        available: String,
-    },
-    /// Several devices match the name.
-    #[error("several {direction} devices match {name}: {matches}; use the full name or the index")]
-    Ambiguous {
-        /// Direction of the device.
-        direction: DeviceDirection,
-        /// The requested name or index.
-        name: String,
-        /// The matching devices.
-        matches: String,
-    },
-    /// The device cannot be used.
-    #[error("cannot {} {device}: {reason}", match direction { DeviceDirection::Input => "capture from", DeviceDirection::Output => "play on" })]
-    Unusable {
-        /// Direction of the device.
-        direction: DeviceDirection,
-        /// Name of the device.
-        device: String,
-        /// Cause and remedy.
-        reason: String,
-    },
+    /// No device or several devices match the name or index, or the device cannot be used. Contains the cause and a remedy.
+    #[error("{0}")]
+    Device(String),
 }

@@ -19,7 +19,11 @@ pub struct SelectedDevice {
 }
 
 /// Placeholder for the microphone type. The type has no values, because this build has no audio devices.
-pub struct Microphone(Infallible);
+pub struct Microphone {
+    /// Buffer size in frames.
+    pub buffer_frames: u32,
+    never: Infallible,
+}
 
 /// Placeholder for the observer that plays packets. The type has no values, because this build has no audio devices.
 pub struct SpeakerObserver(Infallible);
@@ -58,16 +62,9 @@ impl SelectedDevice {
     }
 }
 
-impl Microphone {
-    /// Buffer size in frames.
-    pub fn buffer_frames(&self) -> u32 {
-        match self.0 {}
-    }
-}
-
 impl PayloadSource for Microphone {
     fn poll_next(&mut self, _: &mut Vec<u8>) -> SourcePoll {
-        match self.0 {}
+        match self.never {}
     }
 }
 

@@ -7,15 +7,13 @@ use std::time::{Duration, Instant};
 use cpal::traits::{DeviceTrait, StreamTrait};
 use cpal::{BufferSize, ErrorKind, SampleFormat, StreamConfig};
 
-use super::stream::{close_stream, elapsed_since, set_failure};
+use super::stream::{close_stream, set_failure};
 use crate::audio::convert::{BYTES_PER_SAMPLE, decode_payload, map_to_device};
 use crate::audio::devices::DeviceConfig;
 use crate::audio::jitter_buffer::{JitterBuffer, JitterBufferConfig, MAX_JITTER_ALLOWANCE};
 use crate::audio::spsc::{PacketConsumer, PacketProducer, PacketRingState, packet_ring};
-#[cfg(test)]
-use crate::client::RecordedPacket;
-use crate::client::StreamKind;
-use crate::client::{PacketEvent, PacketObserver, PacketOutcome, PlaybackResults, SentAudio};
+use crate::client::{PacketEvent, PacketObserver, PacketOutcome, PlaybackResults, SentAudio, StreamKind};
+use crate::io::clock::elapsed_since;
 use crate::io::stop::StopToken;
 use crate::stats::DriftEstimator;
 use crate::time::Time;
@@ -131,11 +129,8 @@ impl Speaker {
                 set_failure(&error_state.failure, &error);
             }
         };
-        let stream_config = StreamConfig {
-            channels: device_channels,
-            sample_rate: device_rate,
-            buffer_size: BufferSize::Fixed(buffer),
-        };
+        let buffer_size = BufferSize::Fixed(buffer);
+        let stream_config = StreamConfig { channels: device_channels, sample_rate: device_rate, buffer_size };
         let stream = device
             .build_output_stream_raw(stream_config, cpal_format, on_data, on_error, None)
             .and_then(|stream| stream.play().map(|()| stream))?;
@@ -159,12 +154,10 @@ impl Speaker {
         let Self { stream, shared, ring, drain_timeout, .. } = self;
         let deadline = Instant::now() + drain_timeout;
         let is_drained = || shared.is_drained.load(Ordering::Acquire);
-        let is_running = || stop.signal().is_none();
-        while shared.failure.get().is_none() && is_running() && !is_drained() {
+        while shared.failure.get().is_none() && stop.signal().is_none() && !is_drained() {
             if Instant::now() >= deadline {
-                let _ = shared
-                    .failure
-                    .set(format!("playback not finished {:.1} s after the last packet", drain_timeout.as_secs_f64()));
+                let timeout = drain_timeout.as_secs_f64();
+                let _ = shared.failure.set(format!("playback not finished {timeout:.1} s after the last packet"));
             }
             std::thread::sleep(POLL_INTERVAL);
         }
@@ -192,7 +185,7 @@ impl PlaybackCallback {
         }
         self.latency = self.latency.max(latency);
         let now = elapsed_since(self.origin);
-        // `is_closed` is read before the ring is emptied. Therefore, packets pushed before the producer was dropped are still played.
+        // `is_closed` is read before the ring is emptied, so that packets pushed before the producer was dropped are still played.
         let is_closed = self.consumer.state.is_closed();
         while let Some(packet) = self.consumer.pop(&mut self.packet) {
             self.jitter_buffer.set_sent_packets(self.consumer.state.sent_packets.get());
@@ -253,6 +246,7 @@ impl PacketObserver for SpeakerObserver {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::RecordedPacket;
 
     #[test]
     fn first_copy_of_each_packet_is_played() {

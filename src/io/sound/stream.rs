@@ -1,27 +1,22 @@
 //! What microphones and speakers share: the format, the failures and the end of a device stream.
 
-use std::sync::{OnceLock, mpsc};
-use std::time::{Duration, Instant};
+use std::sync::OnceLock;
+use std::time::Duration;
 
 use cpal::ErrorKind;
 
-use crate::time::{Time, saturating_nanos};
+use crate::io::worker::Worker;
 
 /// Maximum time to wait until a device is closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Closes a device stream on another thread and waits at most [`CLOSE_TIMEOUT`], because a driver may hang.
 pub(super) fn close_stream(stream: cpal::Stream) {
-    let (done_tx, done_rx) = mpsc::channel::<()>();
-    let thread = std::thread::Builder::new().name("audio-close".to_owned()).spawn(move || {
+    let closing = Worker::spawn("audio-close", move || {
         let _errors = AlsaErrorCapture::install();
         drop(stream);
-        drop(done_tx);
     });
-    if thread.is_ok() {
-        // The wait ends when the thread drops the sender, after it has closed the device.
-        let _ = done_rx.recv_timeout(CLOSE_TIMEOUT);
-    }
+    let _ = closing.map(|thread| thread.finished_within(Some(CLOSE_TIMEOUT)));
 }
 
 /// Records that an error stopped a device. After some errors, the device continues.
@@ -31,11 +26,6 @@ pub(super) fn set_failure(failure: &OnceLock<String>, error: &cpal::Error) {
         ErrorKind::DeviceNotAvailable => failure.set("device disconnected".to_owned()),
         _ => failure.set(error.to_string()),
     };
-}
-
-/// Time since `origin`.
-pub(super) fn elapsed_since(origin: Instant) -> Time {
-    Time::from_nanos(saturating_nanos(origin.elapsed()))
 }
 
 /// Captures the messages that the ALSA library prints to standard error. One missing device causes about a dozen lines. While this value

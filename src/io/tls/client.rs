@@ -1,5 +1,5 @@
-//! Verifies server certificates by the system's root certificates, a CA file or a pinned fingerprint. For tests, verification can be
-//! disabled. This module also explains rejected certificates and suggests remedies.
+//! Verifies server certificates by the system's root certificates, a CA file or a pinned fingerprint, or not at all for tests. Rejected
+//! certificates are explained, with a remedy.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -48,9 +48,8 @@ pub enum TrustError {
 }
 
 impl TrustPolicy {
-    /// Fails if this policy accepts every certificate and one of `addresses` is not loopback. MOQT servers often have self-signed
-    /// certificates, so users may choose to accept every certificate. The MOQT client therefore calls this method with the resolved
-    /// addresses of the server. The error advises the user to pin the fingerprint or to specify the CA instead.
+    /// Fails if this policy accepts every certificate and one of `addresses` is not loopback. Users may choose such a policy for MOQT servers,
+    /// which often have self-signed certificates; the error advises them to pin the fingerprint or to specify the CA instead.
     pub fn require_loopback_if_insecure(&self, addresses: &[SocketAddr]) -> Result<(), TrustError> {
         let is_remote = |ip: &IpAddr| self.accept_any && !ip.to_canonical().is_loopback();
         addresses.iter().map(SocketAddr::ip).find(is_remote).map_or(Ok(()), |ip| Err(TrustError::InsecureRemote(ip)))

@@ -37,8 +37,7 @@ const RENEW_BEFORE_END: Duration = Duration::from_secs(2 * 24 * 60 * 60);
 /// Lifetime of a self-signed certificate.
 const CERTIFICATE_LIFETIME: Duration = Duration::from_secs(10 * 24 * 60 * 60);
 
-/// The validity of a self-signed certificate starts this long before it is issued. The early start allows for a client whose clock is
-/// slow.
+/// The validity of a self-signed certificate starts this long before it is issued, for clients whose clock is slow.
 const CLOCK_SKEW_ALLOWANCE: Duration = Duration::from_secs(60 * 60);
 
 /// Subject and issuer of self-signed certificates.

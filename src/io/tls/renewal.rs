@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use super::identity::ServerIdentity;
 use crate::io::stop::StopToken;
+use crate::io::worker::Worker;
 
 /// How often the age of a self-signed certificate is checked. It is checked by the wall clock, which advances while a machine sleeps.
 const CHECK_INTERVAL: Duration = Duration::from_secs(60);
@@ -14,17 +15,17 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 /// Starts a thread that renews the self-signed certificate of `identity`.
 pub fn renew_when_due(identity: &Arc<ServerIdentity>) -> io::Result<()> {
     let identity = Arc::clone(identity);
-    let renew = move || {
+    let renew = move || -> () {
         loop {
             thread::sleep(CHECK_INTERVAL);
             identity.renew_if_due(SystemTime::now());
         }
     };
-    thread::Builder::new().name("certificates".to_owned()).spawn(renew).map(drop)
+    Worker::spawn("certificates", renew).map(drop)
 }
 
-/// Starts a thread that reads the certificate files of `identity` again on SIGHUP. Without files, the thread only handles SIGHUP, which
-/// would otherwise end the process. If the terminal of the process is closed, SIGHUP requests a stop.
+/// Starts a thread that reads the certificate files of `identity` again on SIGHUP, which requests a stop if the terminal of the process was
+/// closed. Without files, the thread only handles SIGHUP, which would otherwise end the process.
 #[cfg(unix)]
 pub fn reload_on_sighup(identity: Option<Arc<ServerIdentity>>, stop: &StopToken) -> io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
@@ -46,7 +47,7 @@ pub fn reload_on_sighup(identity: Option<Arc<ServerIdentity>>, stop: &StopToken)
             }
         }
     };
-    thread::Builder::new().name("certificates".to_owned()).spawn(reload).map(drop)
+    Worker::spawn("certificates", reload).map(drop)
 }
 
 /// Systems other than Unix have no SIGHUP.
@@ -60,8 +61,5 @@ pub fn reload_on_sighup(_: Option<Arc<ServerIdentity>>, _: &StopToken) -> io::Re
 fn terminals() -> usize {
     use std::io::IsTerminal;
 
-    [io::stdin().is_terminal(), io::stdout().is_terminal(), io::stderr().is_terminal()]
-        .into_iter()
-        .filter(|is_terminal| *is_terminal)
-        .count()
+    [io::stdin().is_terminal(), io::stdout().is_terminal(), io::stderr().is_terminal()].map(usize::from).iter().sum()
 }

@@ -63,7 +63,9 @@ impl HandshakeAcceptor {
             if first[0].is_ascii_alphabetic() {
                 return Ok(AcceptedStream::PlainHttp(stream));
             }
-            let stream = TlsAcceptor::from(Arc::clone(&self.config)).accept_with(stream, limit_buffer).await?;
+            let acceptor = TlsAcceptor::from(Arc::clone(&self.config));
+            // The encrypted data that waits for a client is limited to one record.
+            let stream = acceptor.accept_with(stream, |tls| tls.set_buffer_limit(Some(16 << 10))).await?;
             Ok(AcceptedStream::Tls(Box::new(stream)))
         };
         let reason = match tokio::time::timeout(timeout, handshake).await {
@@ -111,9 +113,4 @@ fn failure_reason(error: &io::Error) -> String {
         Some(rustls::Error::NoApplicationProtocol) => "the client does not offer HTTP/1.1".to_owned(),
         _ => error.to_string(),
     }
-}
-
-/// Limits the encrypted data that waits for a client to one record.
-fn limit_buffer(connection: &mut rustls::ServerConnection) {
-    connection.set_buffer_limit(Some(16 << 10));
 }

@@ -1,6 +1,7 @@
-//! The loop that runs a node on a socket. The loop receives, sends due packets, and sleeps until the next deadline.
+//! The loop that runs a node on a socket: receives, sends due packets, and sleeps until the next deadline.
 
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::early_wake::{EarlyWake, WakePlan};
@@ -26,6 +27,15 @@ const ADDRESS_CHECK_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Maximum number of different send errors and of address changes that are kept.
 const MAX_NOTES: usize = 8;
+
+/// The unused places of a batch.
+pub(super) const NOTHING_RECEIVED: Receive<'_> = Receive {
+    source: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+    dst_ip: None,
+    received_at: Time::ZERO,
+    contents: &[],
+    segment_size: 0,
+};
 
 /// The socket operations that the loop needs. One implementation per platform.
 pub(in crate::io) trait DriverIo {
@@ -125,22 +135,19 @@ impl<P: DriverIo> TransmitSink for TimedSink<'_, P> {
         }
         result.unwrap_or_else(|error| {
             self.address_check.refused = true;
-            note_send_error(&mut self.host_timing.send_errors, &error, transmit);
+            // Keeps and logs the first error of each kind.
+            let (errors, name) = (&mut self.host_timing.send_errors, error_name(&error));
+            if errors.len() < MAX_NOTES && !errors.contains(&name) {
+                let to = canonical_socket_addr(transmit.destination);
+                tracing::warn!(target: "echo", %to, error = name, "send refused by this host");
+                errors.push(name);
+            }
             SendStatus::Failed
         })
     }
 
     fn max_segments(&self, len: usize) -> usize {
         self.io.max_segments(len)
-    }
-}
-
-/// Keeps and logs the first error of each kind.
-fn note_send_error(errors: &mut Vec<String>, error: &io::Error, transmit: Transmit<'_>) {
-    let name = error_name(error);
-    if errors.len() < MAX_NOTES && !errors.contains(&name) {
-        tracing::warn!(target: "echo", to = %canonical_socket_addr(transmit.destination), error = name, "send refused by this host");
-        errors.push(name);
     }
 }
 

@@ -1,8 +1,8 @@
-//! Decides how to wait for a deadline. The thread sleeps, wakes earlier by the measured timer error, and spins until the deadline.
+//! Decides how to wait for a deadline: the thread sleeps, wakes earlier by the measured timer error, and spins until the deadline.
 //!
 //! A sleeping thread wakes tens of microseconds late, depending on the machine and its load. [`EarlyWake`] measures this lateness, requests
-//! an earlier wake-up, and spins for the last microseconds. A budget limits the time spent spinning. The budget grows by a fixed percentage
-//! of the elapsed time, up to [`MAX_SPIN_CREDIT`]. While no budget is left, the driver sleeps and does not spin.
+//! an earlier wake-up, and spins for the last microseconds, within a budget that grows by a fixed percentage of the elapsed time up to
+//! [`MAX_SPIN_CREDIT`]. While no budget is left, the driver only sleeps.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ const INITIAL_TIMER_ERROR_NS: f64 = 40_000.0;
 /// Maximum time between an early wake-up of the driver and the deadline, in nanoseconds.
 const MAX_EARLINESS_NS: f64 = 80_000.0;
 
-/// Maximum timer error, in nanoseconds. A measured error above this value is caused by load and is reduced to this value.
+/// Maximum timer error, in nanoseconds. A higher measured error is caused by load and is reduced to this value.
 const MAX_TIMER_ERROR_NS: f64 = 300_000.0;
 
 /// Maximum spin budget: the spin time that the driver can save for later.
@@ -32,6 +32,7 @@ pub(super) enum WakePlan {
 }
 
 /// The measured timer error and the spin budget.
+#[derive(Default)]
 pub(super) struct EarlyWake {
     mean_error: f64,
     error_deviation: f64,
@@ -47,19 +48,11 @@ impl EarlyWake {
     /// Creates a planner that may spin for `percent` of one core.
     pub(super) fn new(percent: u8) -> Self {
         let spin_share = f64::from(percent.min(100)) / 100.0;
-        Self {
-            mean_error: INITIAL_TIMER_ERROR_NS,
-            error_deviation: 0.0,
-            spin_share,
-            spin_credit: 0.0,
-            last_plan: None,
-            spin_until: None,
-        }
+        Self { mean_error: INITIAL_TIMER_ERROR_NS, spin_share, ..Self::default() }
     }
 
-    /// Plans the time from `now` to `deadline`. If the result is [`WakePlan::Spin`], the next call subtracts the time between
-    /// the two calls from the budget. A spin ends at its deadline at the latest, so later time is not subtracted: the driver may have been
-    /// idle or may have read datagrams.
+    /// Plans the time from `now` to `deadline`. If the result is [`WakePlan::Spin`], the next call subtracts the time between the two calls from
+    /// the budget, but no time after the deadline, in which the driver may have been idle or may have read datagrams.
     pub(super) fn plan(&mut self, now: Time, deadline: Time) -> WakePlan {
         self.update_credit(now);
         if deadline <= now {

@@ -11,7 +11,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::net::sockopt;
 use rustix::time::{ClockId, clock_gettime};
 
-use super::driver::DriverIo;
+use super::driver::{DriverIo, NOTHING_RECEIVED};
 use super::socket::{KernelDrops, follow_address};
 use crate::io::stop::StopToken;
 use crate::node::{DriverWaker, Receive, SendStatus, Transmit};
@@ -22,13 +22,12 @@ use crate::time::{Time, saturating_nanos};
 const RECV_BATCH: usize = 16;
 const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 
-/// Maximum age of a receive timestamp, unless the socket was not read for longer. If a timestamp is older, the driver uses the maximum age
-/// instead. Such a timestamp can result from a change of the wall clock.
+/// Maximum age of a receive timestamp, unless the socket was not read for longer. The driver uses it in place of a higher age, which can result
+/// from a change of the wall clock.
 const MAX_TIMESTAMP_AGE: Duration = Duration::from_millis(50);
 
-/// Maximum length of a datagram in a segmented send (GSO). The value is the minimum IPv6 MTU (1,280 bytes) minus the IPv6 and UDP headers.
-/// A segmented send fails if its datagrams exceed the MTU, because they cannot be fragmented. After one failure, quinn-udp disables
-/// segmented sends for the socket.
+/// Maximum length of a datagram in a segmented send (GSO): the minimum IPv6 MTU (1,280 bytes) minus the IPv6 and UDP headers. Longer datagrams
+/// could exceed the MTU. They cannot be fragmented, and after one failure, quinn-udp disables segmented sends for the socket.
 const MAX_SEGMENT_BYTES: usize = 1_280 - 40 - 8;
 
 /// The index of the loopback interface in every network namespace.
@@ -98,14 +97,11 @@ impl DriverIo for LinuxIo {
             }
             Err(error) => return Err(error),
         };
-        // The order matters. If time passes between the two reads, packets seem to have arrived later than they did. Therefore, replies
-        // may be late, but are never early.
+        // The order matters: if time passes between the two reads, packets seem to have arrived later than they did, so that replies may be
+        // late, but are never early.
         let wall = clock_ns(ClockId::Realtime);
         let now = now();
-        let unspecified = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
-        let mut batch =
-            [Receive { source: unspecified, dst_ip: None, received_at: now, contents: &[], segment_size: 0 };
-                RECV_BATCH];
+        let mut batch = [NOTHING_RECEIVED; RECV_BATCH];
         for ((datagram, meta), slot) in batch.iter_mut().zip(&metas[..received]).zip(&slots) {
             let age = meta.timestamp.map_or(0, |timestamp| wall.saturating_sub(saturating_nanos(timestamp)));
             let received_at = received_at(now, Duration::from_nanos(age), self.drained_at);
@@ -186,10 +182,7 @@ impl DriverIo for LinuxIo {
     }
 
     fn wait(&mut self, until: Option<Time>, writable: bool) -> io::Result<bool> {
-        let timeout = until.map(|until| {
-            let left = until.duration_since(self.now());
-            Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() }
-        });
+        let timeout = until.and_then(|until| Timespec::try_from(until.duration_since(self.now())).ok());
         let events = if writable { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
         let mut fds = [PollFd::new(&self.socket, events), PollFd::new(&*self.wake_event, PollFlags::IN)];
         match poll(&mut fds, timeout.as_ref()) {
@@ -214,9 +207,9 @@ fn received_at(now: Time, age: Duration, drained_at: Time) -> Time {
     now.saturating_sub(age.min(MAX_TIMESTAMP_AGE.max(now - drained_at)))
 }
 
-/// The source of a datagram. For a forged source, returns the unspecified address with the same port. Sources in 127.0.0.0/8, also as
-/// IPv4-mapped IPv6 addresses, are valid only on the loopback interface. Linux does not enforce this rule if `route_localnet` is set. Linux
-/// never enforces this rule for IPv4-mapped addresses.
+/// The source of a datagram, or for a forged source, the unspecified address with the same port. Sources in 127.0.0.0/8, also as IPv4-mapped
+/// IPv6 addresses, are valid only on the loopback interface. Linux enforces this rule neither for IPv4-mapped addresses nor if
+/// `route_localnet` is set.
 fn validated_source(meta: &RecvMeta) -> SocketAddr {
     let is_loopback = matches!(meta.addr.ip().to_canonical(), IpAddr::V4(ip) if ip.is_loopback());
     if is_loopback && meta.interface_index.is_some_and(|index| index != LOOPBACK_INTERFACE_INDEX) {
@@ -235,9 +228,8 @@ fn event_waker(event: &Arc<OwnedFd>) -> impl Fn() + Send + Sync + 'static {
     }
 }
 
-/// Whether the socket is still usable after this error. The socket remains usable if there was nothing to read or a signal interrupted
-/// the call. An error may report an ICMP message about an earlier datagram. The socket remains usable after such an error, too. Any host on
-/// the path may have sent the ICMP message.
+/// Whether the socket is still usable after this error: there was nothing to read, a signal interrupted the call, or the error reports an ICMP
+/// message about an earlier datagram, which any host on the path may have sent.
 fn is_transient(error: &io::Error) -> bool {
     use rustix::io::Errno;
     matches!(
@@ -258,25 +250,21 @@ fn is_transient(error: &io::Error) -> bool {
     )
 }
 
-/// Creates the quinn-udp state and allows datagrams of any length.
+/// Creates the quinn-udp state and enables fragmentation, for datagrams of any length.
 fn new_socket_state(socket: &UdpSocket) -> io::Result<UdpSocketState> {
+    use nix::sys::socket::{setsockopt, sockopt as nix_sockopt};
     let state = UdpSocketState::new(socket.into())?;
-    allow_fragments(socket)?;
-    if socket.peer_addr().is_ok() {
-        // The kernel counts a dropped buffer once. Without GRO, each buffer of a client contains one datagram, so all drops are counted.
-        nix::sys::socket::setsockopt(socket, nix::sys::socket::sockopt::UdpGroSegment, &false)?;
-    }
-    Ok(state)
-}
-
-/// Enables fragmentation, which quinn-udp disables for QUIC. AUDIO packets may be longer than the path MTU.
-fn allow_fragments(socket: &UdpSocket) -> io::Result<()> {
+    // AUDIO packets may be longer than the path MTU. quinn-udp disables fragmentation for QUIC.
     sockopt::set_ip_mtu_discover(socket, sockopt::Ipv4PathMtuDiscovery::DONT)?;
     if socket.local_addr()?.is_ipv6() {
         sockopt::set_ipv6_mtu_discover(socket, sockopt::Ipv6PathMtuDiscovery::DONT)?;
-        nix::sys::socket::setsockopt(socket, nix::sys::socket::sockopt::Ipv6DontFrag, &false)?;
+        setsockopt(socket, nix_sockopt::Ipv6DontFrag, &false)?;
     }
-    Ok(())
+    if socket.peer_addr().is_ok() {
+        // The kernel counts a dropped buffer once. Without GRO, each buffer of a client contains one datagram, so all drops are counted.
+        setsockopt(socket, nix_sockopt::UdpGroSegment, &false)?;
+    }
+    Ok(state)
 }
 
 /// The monotonic clock, including the time in which the machine was suspended.

@@ -1,7 +1,7 @@
 //! Runs a node on a UDP socket on a thread of its own.
 //!
-//! One loop (`driver.rs`) serves every node. Platform differences are behind `DriverIo`. Pacing and delayed replies need a
-//! precision of tens of microseconds. The timer wheel of an async runtime does not provide this precision.
+//! One loop (`driver.rs`) serves every node; platform differences are behind `DriverIo`. Pacing and delayed replies need a precision of tens
+//! of microseconds, which the timer wheel of an async runtime does not provide.
 
 mod driver;
 mod early_wake;

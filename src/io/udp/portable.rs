@@ -1,16 +1,16 @@
 //! `DriverIo` for other platforms, with plain calls on a `mio` socket. The time of the read replaces the kernel timestamp.
 //!
-//! Tests also run this implementation on Linux and compare it with the Linux implementation. A sleep never ends early. On systems other than
-//! Linux with timeouts in milliseconds, a sleep may be up to one millisecond too long.
+//! Tests also run this implementation on Linux and compare it with the Linux implementation. A sleep never ends early, but on systems with
+//! timeouts in milliseconds, it may be up to one millisecond too long.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use mio::net::UdpSocket;
 use mio::{Interest, Token};
 
-use super::driver::DriverIo;
+use super::driver::{DriverIo, NOTHING_RECEIVED};
 use super::socket::{KernelDrops, follow_address};
 use crate::io::poller::Poller;
 use crate::io::stop::StopToken;
@@ -68,13 +68,10 @@ impl DriverIo for PortableIo {
     }
 
     fn recv(&mut self, take: &mut dyn FnMut(Time, &[Receive<'_>])) -> io::Result<bool> {
-        let unspecified = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
-        let mut batch =
-            [Receive { source: unspecified, dst_ip: None, received_at: Time::ZERO, contents: &[], segment_size: 0 };
-                RECV_BATCH];
+        let mut batch = [NOTHING_RECEIVED; RECV_BATCH];
         let (mut received, mut more) = (0, true);
         let mut slots = self.buffer.chunks_exact_mut(MAX_DATAGRAM_BYTES);
-        // An error also uses up a slot. Therefore, the loop always ends.
+        // An error also uses up a slot, so that the loop always ends.
         while let Some(slot) = slots.next().filter(|_| more) {
             match self.socket.recv_from(slot) {
                 Ok((len, source)) => {
@@ -174,11 +171,9 @@ fn is_transient(error: &io::Error) -> bool {
     };
     // Windows: the time to live of an earlier datagram expired (WSAENETRESET), or a datagram was too long (WSAEMSGSIZE).
     let is_windows_transient = cfg!(windows) && matches!(error.raw_os_error(), Some(10_052 | 10_040));
-    is_windows_transient
-        || matches!(
-            error.kind(),
-            ConnectionRefused | ConnectionReset | HostUnreachable | Interrupted | NetworkUnreachable | PermissionDenied
-        )
+    let transient =
+        [ConnectionRefused, ConnectionReset, HostUnreachable, Interrupted, NetworkUnreachable, PermissionDenied];
+    is_windows_transient || transient.contains(&error.kind())
 }
 
 #[cfg(test)]

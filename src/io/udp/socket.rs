@@ -1,8 +1,8 @@
-//! Opens UDP sockets, dual-stack and with the requested buffers. Reads the kernel's drop count of a socket.
+//! Opens UDP sockets, dual-stack and with the requested buffers, and reads the kernel's drop count of a socket.
 //!
-//! For each socket, Linux counts receive buffer overflows, in the last column of `/proc/self/net/udp` and `udp6`. The line of a socket
-//! contains the socket's inode. The link `/proc/net` is not used, because it does not exist in a service with `ProcSubset=pid`. The
-//! kernel can also report the count with each packet, but quinn-udp does not provide this count.
+//! Linux counts the receive buffer overflows of each socket in the last column of `/proc/self/net/udp` and `udp6`, in the line with the
+//! socket's inode. The link `/proc/net` is not used, because it does not exist in a service with `ProcSubset=pid`. The kernel can also
+//! report the count with each packet, but quinn-udp does not provide it.
 
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use std::io;
@@ -19,8 +19,7 @@ pub const DEFAULT_RECEIVE_BUFFER: usize = 8 << 20;
 /// Requested send buffer in bytes. The buffer must hold at least one datagram of maximum length.
 const SEND_BUFFER: usize = 8 << 20;
 
-/// A UDP socket whose options are set and whose local address is assigned. The driver of a node can send and receive on
-/// this socket.
+/// A UDP socket whose options are set and whose local address is assigned, ready for the driver of a node.
 #[derive(Debug)]
 pub struct BoundSocket {
     /// The socket.
@@ -46,22 +45,12 @@ pub enum BindError {
     /// The port requires more privileges.
     #[error("cannot listen on {0}: not permitted; ports below 1024 need root or CAP_NET_BIND_SERVICE")]
     PermissionDenied(SocketAddr),
-    /// A client cannot use the local address of its options.
-    #[error("--bind {address}: {}", local_address_advice(.error))]
-    LocalAddress {
-        /// Local address, with a port if the port was given.
-        address: String,
-        /// The error of the system.
-        error: io::Error,
-    },
-    /// Any other error.
-    #[error("cannot open a socket for {address}: {error}")]
-    Other {
-        /// Local or remote address.
-        address: SocketAddr,
-        /// The error of the system.
-        error: io::Error,
-    },
+    /// A client cannot use the local address of its options, which has a port if the port was given.
+    #[error("--bind {0}: {advice}", advice = local_address_advice(.1))]
+    LocalAddress(String, io::Error),
+    /// Any other error with a local or remote address.
+    #[error("cannot open a socket for {0}: {1}")]
+    Other(SocketAddr, io::Error),
 }
 
 impl BindError {
@@ -71,7 +60,7 @@ impl BindError {
             io::ErrorKind::AddrInUse => Self::AddrInUse(address),
             io::ErrorKind::AddrNotAvailable => Self::AddrNotAvailable(address),
             io::ErrorKind::PermissionDenied => Self::PermissionDenied(address),
-            _ => Self::Other { address, error },
+            _ => Self::Other(address, error),
         }
     }
 }
@@ -110,10 +99,10 @@ pub fn connect(peer: SocketAddr, buffer: usize, options: &LocalSocketOptions) ->
     })
     .map_err(|error| {
         if bound || options.local_address.is_none() {
-            BindError::Other { address: peer, error }
+            BindError::Other(peer, error)
         } else {
             let address = if local.port() == 0 { local.ip().to_string() } else { local.to_string() };
-            BindError::LocalAddress { address, error }
+            BindError::LocalAddress(address, error)
         }
     })
 }
@@ -165,9 +154,8 @@ fn set_buffer_sizes(socket: &Socket, receive: usize) {
     let _ = socket.set_send_buffer_size(SEND_BUFFER);
 }
 
-/// Enables the kernel's reports of each datagram's arrival address and interface. The reports must be enabled before the socket is bound.
-/// quinn-udp enables the reports only when the driver starts. Without this function, datagrams that arrive before the driver starts would
-/// have no arrival address or interface.
+/// Enables the kernel's reports of each datagram's arrival address and interface, before the socket is bound. quinn-udp enables them only
+/// when the driver starts, so that earlier datagrams would have neither.
 #[cfg(target_os = "linux")]
 fn enable_arrival_info(socket: &Socket, address: SocketAddr) -> io::Result<()> {
     use nix::sys::socket::{setsockopt, sockopt};

@@ -13,7 +13,7 @@ use socket2::{SockRef, TcpKeepalive};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
-use tokio::time::{timeout, timeout_at};
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tungstenite::protocol::WebSocketConfig;
@@ -32,8 +32,8 @@ pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum time for DNS, TCP, TLS and upgrade together, for clients in rooms.
 pub(in crate::io) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A ping is sent after this time without incoming data. If no data arrives within the same time after the ping, the connection is
-/// abandoned. The pings also keep mappings in NATs and firewalls alive.
+/// A ping, which also keeps mappings in NATs and firewalls alive, is sent after this time without incoming data. If no data arrives within
+/// the same time after it, the connection is abandoned.
 pub(in crate::io) const PING_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Maximum size of a message from a server, in bytes. A list of ten thousand rooms fits into one message.
@@ -58,30 +58,15 @@ pub(in crate::io) fn websocket_config() -> WebSocketConfig {
 /// Why a connection could not be established.
 #[derive(Debug, Error)]
 pub enum WebSocketConnectError {
-    /// DNS failed.
-    #[error("cannot find an address for host `{host}`: {error}")]
-    Resolve {
-        /// The host.
-        host: String,
-        /// The system's error.
-        error: io::Error,
-    },
-    /// TCP failed.
-    #[error("cannot connect to {address}: {error}. {}", tcp_error_advice(.error))]
-    Tcp {
-        /// The last address that was tried.
-        address: SocketAddr,
-        /// The system's error.
-        error: io::Error,
-    },
-    /// TLS failed.
-    #[error("TLS with `{host}` failed: {}", tls_error_advice(.error))]
-    Tls {
-        /// The host.
-        host: String,
-        /// The error, for example of certificate verification.
-        error: io::Error,
-    },
+    /// DNS failed for this host.
+    #[error("cannot find an address for host `{0}`: {1}")]
+    Resolve(String, io::Error),
+    /// TCP failed with the last address that was tried.
+    #[error("cannot connect to {0}: {1}. {advice}", advice = tcp_error_advice(.1))]
+    Tcp(SocketAddr, io::Error),
+    /// TLS with this host failed, for example because of the certificate.
+    #[error("TLS with `{0}` failed: {advice}", advice = tls_error_advice(.1))]
+    Tls(String, io::Error),
     /// The server does not use TLS.
     #[error(
         "TLS with `{host}` failed: the server does not use TLS; {}",
@@ -93,14 +78,9 @@ pub enum WebSocketConnectError {
         /// Whether the server answers plain HTTP.
         is_http: bool,
     },
-    /// The server did not upgrade to WebSocket.
-    #[error("the WebSocket upgrade with {address} failed: {error}")]
-    Upgrade {
-        /// The server's address.
-        address: SocketAddr,
-        /// The reason.
-        error: UpgradeFailure,
-    },
+    /// The server at this address did not upgrade to WebSocket.
+    #[error("the WebSocket upgrade with {0} failed: {1}")]
+    Upgrade(SocketAddr, UpgradeFailure),
     /// The time-out expired.
     #[error("{}", timeout_advice(*.step, .authority, *.timeout))]
     Timeout {
@@ -118,10 +98,10 @@ impl WebSocketConnectError {
     /// schemes, paths and logins are final.
     pub(in crate::io) fn is_transient(&self) -> bool {
         match self {
-            Self::Resolve { .. } | Self::Tcp { .. } | Self::Timeout { .. } => true,
-            Self::Upgrade { error: UpgradeFailure::Status { status, .. }, .. } => is_transient_status(*status),
-            Self::Upgrade { error, .. } => matches!(error, UpgradeFailure::Closed | UpgradeFailure::Io(_)),
-            Self::Tls { .. } | Self::NotTls { .. } => false,
+            Self::Resolve(..) | Self::Tcp(..) | Self::Timeout { .. } => true,
+            Self::Upgrade(_, UpgradeFailure::Status(status, _)) => is_transient_status(*status),
+            Self::Upgrade(_, error) => matches!(error, UpgradeFailure::Closed | UpgradeFailure::Io(_)),
+            Self::Tls(..) | Self::NotTls { .. } => false,
         }
     }
 }
@@ -158,11 +138,9 @@ fn tcp_error_advice(error: &io::Error) -> &'static str {
 
 fn timeout_advice(step: ConnectStep, authority: &str, timeout: Duration) -> String {
     match step {
-        ConnectStep::Dns => {
-            format!(
-                "no address found for {authority} within {timeout:?}. Check the name, and the DNS server of this host"
-            )
-        }
+        ConnectStep::Dns => format!(
+            "no address found for {authority} within {timeout:?}. Check the name, and the DNS server of this host"
+        ),
         ConnectStep::Tcp => format!(
             "no reply from {authority} within {timeout:?}. A firewall drops packets, or the host is down. Check the host and port"
         ),
@@ -215,7 +193,7 @@ pub(in crate::io) async fn connect(
     timeout: Duration,
     headers: &[(&'static str, String)],
 ) -> Result<Connected, WebSocketConnectError> {
-    let attempt = Attempt::new(url, tls, options, timeout);
+    let attempt = Attempt { url, tls, options, began: Instant::now(), timeout };
     let mut connected = attempt.connect().await?;
     let began = Instant::now();
     match attempt.limit(ConnectStep::Upgrade, upgrade(url, headers, &mut connected.stream)).await? {
@@ -232,7 +210,8 @@ pub(in crate::io) async fn connect_stream(
     tls: &Arc<ClientConfig>,
     timeout: Duration,
 ) -> Result<Box<dyn ClientStream>, WebSocketConnectError> {
-    Ok(Attempt::new(url, tls, &LocalSocketOptions::default(), timeout).connect().await?.stream)
+    let options = &LocalSocketOptions::default();
+    Ok(Attempt { url, tls, options, began: Instant::now(), timeout }.connect().await?.stream)
 }
 
 /// Sends the upgrade request and reads the response. Returns the bytes after the response.
@@ -253,27 +232,18 @@ async fn upgrade(
     }
 }
 
-/// A connection attempt that ends at a deadline.
+/// A connection attempt, whose steps together have a time-out.
 struct Attempt<'a> {
     url: &'a WebSocketUrl,
     tls: &'a Arc<ClientConfig>,
     options: &'a LocalSocketOptions,
-    deadline: Instant,
-    /// The time-out, as in error messages.
+    began: Instant,
     timeout: Duration,
 }
 
-impl<'a> Attempt<'a> {
-    fn new(
-        url: &'a WebSocketUrl,
-        tls: &'a Arc<ClientConfig>,
-        options: &'a LocalSocketOptions,
-        timeout: Duration,
-    ) -> Self {
-        // A longer time-out than the clock can represent never expires.
-        let now = Instant::now();
-        let deadline = now.checked_add(timeout).unwrap_or(now + Duration::from_secs(u32::MAX.into()));
-        Self { url, tls, options, deadline, timeout }
+impl Attempt<'_> {
+    fn time_left(&self) -> Duration {
+        self.timeout.saturating_sub(self.began.elapsed())
     }
 
     /// Connects without the upgrade.
@@ -285,7 +255,7 @@ impl<'a> Attempt<'a> {
         let (tcp, peer_addr) = self.connect_tcp(&addresses).await?;
         times.tcp_ns = saturating_nanos(began.elapsed());
         configure_tcp(&tcp);
-        let local_addr = tcp.local_addr().map_err(|error| WebSocketConnectError::Tcp { address: peer_addr, error })?;
+        let local_addr = tcp.local_addr().map_err(|error| WebSocketConnectError::Tcp(peer_addr, error))?;
         let stream: Box<dyn ClientStream> = if self.url.is_secure() {
             let began = Instant::now();
             let secured = self.limit(ConnectStep::Tls, self.secure(tcp)).await?;
@@ -314,13 +284,13 @@ impl<'a> Attempt<'a> {
 
     /// The output of `future`, or an error if it is not complete in time.
     async fn limit<T>(&self, step: ConnectStep, future: impl Future<Output = T>) -> Result<T, WebSocketConnectError> {
-        timeout_at(self.deadline.into(), future).await.map_err(|_| self.timeout_error(step))
+        timeout(self.time_left(), future).await.map_err(|_| self.timeout_error(step))
     }
 
     /// The addresses of the host, at least one, IPv4 before IPv6.
     async fn resolve(&self) -> Result<Vec<SocketAddr>, WebSocketConnectError> {
         let host = self.url.host();
-        let resolve_error = |error| WebSocketConnectError::Resolve { host: host.to_owned(), error };
+        let resolve_error = |error| WebSocketConnectError::Resolve(host.to_owned(), error);
         let found = self.limit(ConnectStep::Dns, lookup_host((host, self.url.port()))).await?;
         let mut addresses: Vec<SocketAddr> = found.map_err(resolve_error)?.collect();
         addresses.sort_by_key(SocketAddr::is_ipv6);
@@ -335,10 +305,10 @@ impl<'a> Attempt<'a> {
     async fn connect_tcp(&self, addresses: &[SocketAddr]) -> Result<(TcpStream, SocketAddr), WebSocketConnectError> {
         let mut last = None;
         for (index, address) in addresses.iter().enumerate() {
-            let left = self.deadline.saturating_duration_since(Instant::now());
-            match timeout(left / (addresses.len() - index) as u32, connect_address(*address, self.options)).await {
+            let share = self.time_left() / (addresses.len() - index) as u32;
+            match timeout(share, connect_address(*address, self.options)).await {
                 Ok(Ok(stream)) => return Ok((stream, *address)),
-                Ok(Err(error)) => last = Some(WebSocketConnectError::Tcp { address: *address, error }),
+                Ok(Err(error)) => last = Some(WebSocketConnectError::Tcp(*address, error)),
                 Err(_) => {}
             }
         }
@@ -382,12 +352,12 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 /// The content types of TLS records that a server may send first: alert and handshake (RFC 8446, section 5.1).
 const TLS_FIRST_RECORDS: [u8; 2] = [0x15, 0x16];
 
-/// Why the upgrade failed. Many servers that require TLS close a connection without TLS and give no answer. Therefore, the client then
-/// connects once more, with TLS.
+/// Why the upgrade failed. Because many servers that require TLS close a connection without TLS and give no answer, the client then connects
+/// once more, with TLS.
 async fn explain_upgrade(error: UpgradeFailure, address: SocketAddr) -> WebSocketConnectError {
     let has_no_answer = matches!(error, UpgradeFailure::Closed | UpgradeFailure::Io(_));
     let error = if has_no_answer && answers_tls(address).await { UpgradeFailure::TlsRequired } else { error };
-    WebSocketConnectError::Upgrade { address, error }
+    WebSocketConnectError::Upgrade(address, error)
 }
 
 /// Why TLS failed. Like [`explain_upgrade`], finds out whether the server does not use TLS.
@@ -401,7 +371,7 @@ async fn explain_tls(host: &str, error: io::Error, address: SocketAddr) -> WebSo
     if is_not_tls || is_http {
         return WebSocketConnectError::NotTls { host, is_http };
     }
-    WebSocketConnectError::Tls { host, error }
+    WebSocketConnectError::Tls(host, error)
 }
 
 /// Whether the server answers the start of a TLS handshake with TLS.

@@ -1,8 +1,8 @@
 //! One WebSocket connection. Its task reads messages, passes them to the hub, and writes the frames of the send queue.
 //!
-//! A single poll function performs the whole task. Between two polls, the task keeps incomplete frames and messages but no read buffer.
-//! Therefore, an idle connection takes little memory. Queued frames are written to the socket directly, because the library would copy each
-//! of them into a buffer of its own.
+//! A single poll function performs the whole task. Between two polls, the task keeps incomplete frames and messages but no read buffer, so that
+//! an idle connection takes little memory. Queued frames are written to the socket directly, because the library would copy each of them into
+//! a buffer of its own.
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};

@@ -36,25 +36,18 @@ pub enum DiscoveryError {
     /// No connection was established.
     #[error(transparent)]
     Connect(#[from] WebSocketConnectError),
-    /// The request failed, or the response is not usable.
-    #[error(
-        "GET {url}{PATH} failed: {reason}. If the server has no discovery, give its WebSocket URL (ws:// or wss://)"
-    )]
-    Response {
-        /// The URL of the server.
-        url: String,
-        /// What went wrong.
-        reason: String,
-        /// Whether a later request may succeed.
-        is_transient: bool,
-    },
+    /// The request failed, or the response is not usable: the reason, and whether a later request may succeed.
+    #[error("{0}. If the server has no discovery, give its WebSocket URL (ws:// or wss://)")]
+    Response(String, bool),
 }
 
 impl DiscoveryError {
     /// Whether a later attempt may succeed.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Response { is_transient: true, .. })
-            || matches!(self, Self::Connect(error) if error.is_transient())
+        match self {
+            Self::Connect(error) => error.is_transient(),
+            Self::Response(_, is_transient) => *is_transient,
+        }
     }
 }
 
@@ -74,9 +67,15 @@ impl FromStr for SignalingUrl {
         let websocket = match &*scheme.to_ascii_lowercase() {
             "http" => "ws",
             "https" => "wss",
-            _ => return text.parse().map(|url| Self { url, is_discovered: false }),
+            _ => return text.parse().map(WebSocketUrl::into),
         };
         Ok(Self { url: format!("{websocket}://{rest}").parse()?, is_discovered: true })
+    }
+}
+
+impl From<WebSocketUrl> for SignalingUrl {
+    fn from(url: WebSocketUrl) -> Self {
+        Self { url, is_discovered: false }
     }
 }
 
@@ -112,7 +111,9 @@ impl SignalingUrl {
         if !self.is_discovered {
             return Ok(self.url.clone());
         }
-        let failed = |reason, is_transient| DiscoveryError::Response { url: self.to_string(), reason, is_transient };
+        let failed = |reason: String, is_transient| {
+            DiscoveryError::Response(format!("GET {self}{PATH} failed: {reason}"), is_transient)
+        };
         let deadline = Instant::now() + TIMEOUT;
         let stream = connect_stream(&self.url, tls, TIMEOUT).await?;
         let Ok(response) = timeout_at(deadline, self.get(stream)).await else {

@@ -1,14 +1,13 @@
-//! WebSocket URLs and the opening handshake (RFC 6455, sections 3 and 4). The server upgrades an HTTP request. The client sends the request
-//! and checks the response. The client's errors suggest a remedy.
+//! WebSocket URLs and the opening handshake (RFC 6455, sections 3 and 4). The server upgrades an HTTP request; the client sends the request and
+//! checks the response, with errors that suggest a remedy.
 
 use std::fmt;
 use std::io;
 use std::str::FromStr;
 
-use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use base64::{Engine, alphabet};
 use http::Uri;
@@ -95,15 +94,9 @@ pub fn accept_upgrade<F: Future<Output = ()> + Send>(
             serve(TokioIo::new(upgraded)).await;
         }
     });
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let headers = response.headers_mut();
-    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    if let Ok(accepted) = HeaderValue::from_str(&accepted) {
-        headers.insert(header::SEC_WEBSOCKET_ACCEPT, accepted);
-    }
-    Ok(response)
+    let headers =
+        [(header::CONNECTION, "upgrade"), (header::UPGRADE, "websocket"), (header::SEC_WEBSOCKET_ACCEPT, &accepted)];
+    Ok((StatusCode::SWITCHING_PROTOCOLS, headers).into_response())
 }
 
 /// Whether a comma-separated header contains `word`.
@@ -129,14 +122,9 @@ fn is_valid_key(key: &[u8]) -> bool {
 /// Why the server did not upgrade the connection to WebSocket.
 #[derive(Debug, Error)]
 pub enum UpgradeFailure {
-    /// The HTTP status of the response is not 101.
-    #[error("{}", status_advice(*.status, .location.as_deref()))]
-    Status {
-        /// The status.
-        status: StatusCode,
-        /// The `Location` header, sanitized for a terminal.
-        location: Option<String>,
-    },
+    /// The HTTP status of the response is not 101. Contains the `Location` header, sanitized for a terminal.
+    #[error("{}", status_advice(*.0, .1.as_deref()))]
+    Status(StatusCode, Option<String>),
     /// The server uses TLS.
     #[error("the server uses TLS; use wss:// instead of ws://")]
     TlsRequired,
@@ -221,8 +209,7 @@ const MAX_RESPONSE_HEADERS: usize = 128;
 const MAX_INTERIM_RESPONSES: u8 = 8;
 
 /// The client's opening handshake, without I/O.
-#[doc(hidden)]
-pub struct ClientHandshake {
+pub(super) struct ClientHandshake {
     request: String,
     accept_key: String,
     response: Vec<u8>,
@@ -231,7 +218,7 @@ pub struct ClientHandshake {
 
 impl ClientHandshake {
     /// The request contains `headers`.
-    pub fn new(url: &WebSocketUrl, headers: &[(&'static str, String)]) -> Self {
+    pub(super) fn new(url: &WebSocketUrl, headers: &[(&'static str, String)]) -> Self {
         let key = generate_key();
         let path = url.uri.path_and_query().map_or("/", |path| path.as_str());
         let host = url.host_header();
@@ -248,13 +235,13 @@ impl ClientHandshake {
     }
 
     /// The bytes of the upgrade request. The caller writes them to the connection.
-    pub fn request(&self) -> &[u8] {
+    pub(super) fn request(&self) -> &[u8] {
         self.request.as_bytes()
     }
 
     /// Adds bytes of the response. An empty slice means that the server closed the connection. When the response is complete, returns the
     /// bytes after the response, which belong to frames.
-    pub fn on_read(&mut self, bytes: &[u8]) -> Result<Option<Vec<u8>>, UpgradeFailure> {
+    pub(super) fn on_read(&mut self, bytes: &[u8]) -> Result<Option<Vec<u8>>, UpgradeFailure> {
         self.response.extend_from_slice(bytes);
         loop {
             let mut headers = [httparse::EMPTY_HEADER; MAX_RESPONSE_HEADERS];
@@ -302,28 +289,25 @@ impl ClientHandshake {
             }
             let location = headers.get(header::LOCATION);
             let location = location.map(|value| sanitize(&String::from_utf8_lossy(value.as_bytes())));
-            return Err(UpgradeFailure::Status { status, location });
+            return Err(UpgradeFailure::Status(status, location));
         }
     }
 
     /// Checks the headers of a response with status 101 (section 4.1).
     fn check_accepted(&self, headers: &HeaderMap) -> Result<(), UpgradeFailure> {
         let accepted = single_value(headers, header::SEC_WEBSOCKET_ACCEPT);
-        for (name, is_valid) in [
+        let required = [
             (header::UPGRADE, header_contains(headers, header::UPGRADE, "websocket")),
             (header::CONNECTION, header_contains(headers, header::CONNECTION, "upgrade")),
             (header::SEC_WEBSOCKET_ACCEPT, accepted == Some(self.accept_key.as_bytes())),
-        ] {
-            if !is_valid {
-                return Err(UpgradeFailure::Header(name));
-            }
+        ];
+        if let Some((name, _)) = required.into_iter().find(|(_, is_valid)| !is_valid) {
+            return Err(UpgradeFailure::Header(name));
         }
         // The request offers neither extensions nor subprotocols.
-        let unrequested = [header::SEC_WEBSOCKET_EXTENSIONS, header::SEC_WEBSOCKET_PROTOCOL];
-        match unrequested.into_iter().find(|name| headers.contains_key(name)) {
-            Some(name) => Err(UpgradeFailure::UnrequestedHeader(name)),
-            None => Ok(()),
-        }
+        let mut unrequested = [header::SEC_WEBSOCKET_EXTENSIONS, header::SEC_WEBSOCKET_PROTOCOL].into_iter();
+        let found = unrequested.find(|name| headers.contains_key(name));
+        found.map_or(Ok(()), |name| Err(UpgradeFailure::UnrequestedHeader(name)))
     }
 }
 
@@ -334,17 +318,8 @@ pub struct WebSocketUrl {
     uri: Uri,
     /// As in [`HostPort`].
     host: String,
-    authorization: Option<BasicAuthorization>,
-}
-
-/// User name and password as the value of the header `Authorization` (RFC 7617). `Debug` does not print it.
-#[derive(Clone, PartialEq, Eq)]
-struct BasicAuthorization(String);
-
-impl fmt::Debug for BasicAuthorization {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("BasicAuthorization")
-    }
+    /// User name and password as the value of the header `Authorization` (RFC 7617). It is marked as sensitive, so `Debug` does not print it.
+    authorization: Option<HeaderValue>,
 }
 
 /// Why a text is not a WebSocket URL.
@@ -397,7 +372,7 @@ impl WebSocketUrl {
 
     /// The value of the header `Authorization`, if the URL contains a user name.
     pub(in crate::io) fn authorization(&self) -> Option<&str> {
-        self.authorization.as_ref().map(|value| value.0.as_str())
+        self.authorization.as_ref()?.to_str().ok()
     }
 
     /// Logs in with the user name and password of `other` if both URLs have the same host and port.
@@ -451,7 +426,10 @@ impl FromStr for WebSocketUrl {
         let authorization = userinfo.map(|userinfo| {
             let (name, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
             let credentials = [name, password].map(|text| percent_decode_str(text).collect::<Vec<u8>>()).join(&b':');
-            BasicAuthorization(format!("Basic {}", STANDARD.encode(credentials)))
+            let value = format!("Basic {}", STANDARD.encode(credentials)).try_into();
+            let mut value: HeaderValue = value.unwrap_or_else(|_| unreachable!("base64 must be valid in a header"));
+            value.set_sensitive(true);
+            value
         });
         Ok(Self { uri, host, authorization })
     }
@@ -461,9 +439,8 @@ impl FromStr for WebSocketUrl {
 impl fmt::Display for WebSocketUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = self.uri.scheme_str().unwrap_or_default();
-        let zone = self.host.split_once('%').map_or_else(String::new, |(_, zone)| format!("%25{zone}]"));
-        let authority =
-            if zone.is_empty() { self.host_header().to_owned() } else { self.host_header().replace(']', &zone) };
+        let end = self.host.split_once('%').map_or("]".to_owned(), |(_, zone)| format!("%25{zone}]"));
+        let authority = self.host_header().replace(']', &end);
         let path = if self.path() == "/" { "" } else { self.path() };
         write!(f, "{scheme}://{authority}{path}")
     }

@@ -1,5 +1,5 @@
-//! Probing over WebSocket. Connects, and measures the time of each step: DNS, TCP, TLS, upgrade and join. Optionally waits for the first
-//! response. Then runs the prober on the same driver that runs UDP nodes.
+//! Probing over WebSocket: connects and measures the time of each step (DNS, TCP, TLS, upgrade and join), waits for the first response if
+//! required, and then runs the prober on the same driver that runs UDP nodes.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,9 +13,10 @@ use thiserror::Error;
 use tokio::runtime::Builder;
 use tokio::sync::Notify;
 
-use crate::client::{JoinHandshake, JoinRejected, RequestMatcher, WebSocketProber};
-use crate::client::{StopSignal, WaitResult};
-use crate::client::{WebSocketConnectTimes, WebSocketFailure};
+use crate::client::{
+    JoinHandshake, JoinRejected, RequestMatcher, StopSignal, WaitResult, WebSocketConnectTimes, WebSocketFailure,
+    WebSocketProber,
+};
 use crate::io::clock;
 use crate::io::local_socket::LocalSocketOptions;
 use crate::io::poller::Poller;
@@ -35,8 +36,7 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 /// The server and dialect of a probe.
 #[derive(Clone, Debug)]
 pub struct WebSocketTarget {
-    /// The list contains one URL for each connection. Requests are sent on the first connection in the list, and responses are received on
-    /// the last. If the list contains only one URL, one connection does both.
+    /// One URL for each connection. Requests are sent on the first connection, and responses are received on the last, which may be the same.
     pub urls: Vec<WebSocketUrl>,
     /// The signaling dialect.
     pub dialect: Dialect,
@@ -181,8 +181,8 @@ pub fn start(
 /// Whether the server is the cause, and not the name, the certificate or the scheme of the URL. The error then becomes part of the report.
 fn is_of_server(error: &WebSocketConnectError) -> bool {
     match error {
-        WebSocketConnectError::Upgrade { error, .. } => !matches!(error, UpgradeFailure::TlsRequired),
-        error => matches!(error, WebSocketConnectError::Tcp { .. } | WebSocketConnectError::Timeout { .. }),
+        WebSocketConnectError::Upgrade(_, error) => !matches!(error, UpgradeFailure::TlsRequired),
+        error => matches!(error, WebSocketConnectError::Tcp(..) | WebSocketConnectError::Timeout { .. }),
     }
 }
 

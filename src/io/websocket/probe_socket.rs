@@ -1,5 +1,5 @@
-//! Driver I/O over WebSocket: non-blocking connections over TCP or TLS, and the poller of the probe's thread. Each message carries
-//! the time at which its last byte was read.
+//! Driver I/O over WebSocket: non-blocking connections over TCP or TLS, and the poller of the probe's thread. Each message carries the time at
+//! which its last byte was read.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
@@ -12,6 +12,7 @@ use tungstenite::protocol::{CloseFrame, Role};
 use tungstenite::{Error, Message, Utf8Bytes, WebSocket};
 
 use crate::client::WebSocketFailure;
+use crate::io::clock::elapsed_since;
 use crate::io::local_socket::local_ip_for;
 use crate::io::poller::Poller;
 use crate::io::udp::DriverIo;
@@ -20,7 +21,7 @@ use crate::io::websocket::frame::FrameError;
 use crate::node::{Receive, SendStatus, Transmit};
 use crate::sanitize::sanitize;
 use crate::stats::AddressChange;
-use crate::time::{Time, saturating_nanos};
+use crate::time::Time;
 
 /// Maximum number of messages per socket and read call.
 const MAX_MESSAGES_PER_READ: usize = 32;
@@ -34,8 +35,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 /// Placeholder source address of messages from the last connection.
 pub(super) const RESPONSE_SOURCE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
 
-/// Placeholder source address of messages from all connections except the last in `WebSocketIo::sockets`. The prober ignores messages with
-/// this source address.
+/// Placeholder source address, which the prober ignores, of messages from all other connections.
 const IGNORED_SOURCE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// Connections to one server. Requests are sent on the first connection, and responses are received on the last. A single connection does
@@ -44,8 +44,7 @@ pub(super) struct WebSocketIo {
     sockets: Vec<NonBlockingWebSocket>,
     pub(super) poller: Poller,
     failure: Option<WebSocketFailure>,
-    /// Why nothing more can be sent. This failure is reported only after all data that the server sent earlier has been read. The server's
-    /// close frame explains more.
+    /// Why nothing more can be sent, to be reported when all data that the server sent earlier has been read: its close frame explains more.
     send_failure: Option<WebSocketFailure>,
     /// When the socket stopped accepting data; `None` if it accepts data.
     blocked_since: Option<Time>,
@@ -198,7 +197,7 @@ impl Read for TimestampedTcp {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let length = self.tcp.read(buffer)?;
         if length > 0 {
-            self.read_at = Time::from_nanos(saturating_nanos(self.origin.elapsed()));
+            self.read_at = elapsed_since(self.origin);
         }
         Ok(length)
     }

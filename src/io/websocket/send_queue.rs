@@ -1,7 +1,7 @@
 //! Outbound queue of one connection, bounded in messages and bytes.
 //!
-//! The hub fills a queue under the hub's lock. The connection's task empties the queue. If many messages are queued, superseded updates are
-//! dropped: frames with an older value of the same [`UpdateKey`]. The connection of a queue that overflows is closed (`evict` in
+//! The hub fills a queue under its lock, and the connection's task empties it. If many messages are queued, superseded updates are dropped:
+//! frames with an older value of the same [`UpdateKey`]. The connection of a queue that overflows is closed (`evict` in
 //! `io/signaling/shared_hub.rs`).
 
 use std::collections::{HashSet, VecDeque};
@@ -85,7 +85,9 @@ struct SendQueueState {
     backlog: Option<(Time, usize)>,
     /// The waiting writer and the event that it waits for.
     writer: Option<(Waker, WakeOn)>,
-    close: CloseState,
+    /// The first requested close, until the writer takes it.
+    pending_close: Option<PendingClose>,
+    is_closing: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,15 +95,6 @@ enum WakeOn {
     Anything,
     /// The socket accepts no data now. A new frame does not wake the writer, but a close does.
     CloseOnly,
-}
-
-#[derive(Debug, Default)]
-enum CloseState {
-    #[default]
-    Open,
-    Pending(PendingClose),
-    /// The writer has received the request to close.
-    Taken,
 }
 
 impl SendQueue {
@@ -113,7 +106,7 @@ impl SendQueue {
     /// Appends a frame. Returns the number of dropped superseded frames. After a close, the frame is dropped silently.
     pub(in crate::io) fn push(&self, frame: Arc<QueuedFrame>) -> Result<usize, QueueFull> {
         let mut state = self.lock();
-        if !matches!(state.close, CloseState::Open) {
+        if state.is_closing {
             return Ok(0);
         }
         let (mut dropped, len) = (0, frame.bytes.len());
@@ -163,8 +156,8 @@ impl SendQueue {
     }
 
     fn set_close(mut state: MutexGuard<'_, SendQueueState>, close: PendingClose) {
-        if matches!(state.close, CloseState::Open) {
-            state.close = CloseState::Pending(close);
+        if !std::mem::replace(&mut state.is_closing, true) {
+            state.pending_close = Some(close);
             wake_writer(state);
         }
     }
@@ -175,7 +168,7 @@ impl SendQueue {
         let mut state = self.lock();
         // The caller writes nothing now, because the socket accepts no data.
         state.borrowed = 0;
-        if let CloseState::Pending(close) = &state.close {
+        if let Some(close) = &state.pending_close {
             return Some(close.timeout);
         }
         state.writer = Some((writer.clone(), WakeOn::CloseOnly));
@@ -204,9 +197,7 @@ impl SendQueue {
             state.borrowed = frames.len();
             return NextWrite::Frames { frames, written: state.written };
         }
-        if let CloseState::Pending(_) = state.close
-            && let CloseState::Pending(close) = std::mem::replace(&mut state.close, CloseState::Taken)
-        {
+        if let Some(close) = state.pending_close.take() {
             return NextWrite::Close(close);
         }
         state.writer = Some((writer.clone(), WakeOn::Anything));

@@ -4,18 +4,19 @@ use std::fs::{self, File};
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 
-use super::output::HEADING_REPORT;
-use super::packet_lines::RecordFile;
-use super::values::{OutputFile, output_file_parser};
-use crate::client::RunResults;
+use super::{ClientArgs, FinishedRun};
+use crate::cli::output::{Failure, HEADING_REPORT, ensure_usage};
+use crate::cli::packet_lines::RecordFile;
+use crate::cli::values::{OutputFile, output_file_parser};
+use crate::client::{RunKind, RunResults};
 use crate::io::files;
 use crate::report::limits::Limits;
 use crate::report::run_record::{self, RecordedOptions, RecordedRun};
 
 /// Options for run records.
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 pub struct RunRecordArgs {
     /// Write the options and all packets of the run to this file
     ///
@@ -39,9 +40,20 @@ impl RunRecordArgs {
     }
 }
 
-/// Reads the file of --replay.
-pub fn read(path: &Path) -> anyhow::Result<RecordedRun> {
-    read_record(path).with_context(|| format!("--replay: cannot read the run from {}", path.display()))
+impl ClientArgs {
+    /// Reports the recorded run of the file `record`. `command` is the subcommand.
+    pub fn replay(&self, record: &Path, command: RunKind) -> Result<u8, Failure> {
+        let recorded = read_record(record);
+        let RecordedRun { options, run, error, audio: picture } =
+            recorded.with_context(|| format!("--replay: cannot read the run from {}", record.display()))?;
+        let other = run.run_kind.name();
+        ensure_usage!(
+            run.run_kind == command,
+            "--replay: this is a record of `{other}`; use `jamjam-dev {other} --replay`"
+        );
+        let finished = FinishedRun { run, error: error.map(|error| anyhow!(error)), picture, record: None };
+        self.conclude(finished, self.limits().or(options.limits), |report| self.print_report(report))
+    }
 }
 
 fn read_record(path: &Path) -> anyhow::Result<RecordedRun> {
