@@ -81,7 +81,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         options: "count duration",
-        target: "audio and probes; --text sends all texts",
+        target: "audio and probes, not to texts, which are all sent",
         applies: |plan, kind| plan.is_run() && (kind == RunKind::Probe || matches!(plan, Udp { .. })),
     },
     Rule {
