@@ -25,8 +25,8 @@ use crate::sanitize::sanitize_lines;
 /// The version with the commit, as `--version` prints them.
 const VERSION_WITH_COMMIT: &str = concat!(env!("CARGO_PKG_VERSION"), ", commit ", env!("BUILD_COMMIT"));
 
-/// An error and its exit code: no reply (1), usage error (2), interruption (129, 130 or 143). Every other error is an unusable file, device,
-/// host name or socket, and is converted into a failure with exit code 3.
+/// An error and its exit code: usage error (2), interruption (129, 130 or 143). Every other error is an unusable file, device, host name or
+/// socket, or a missing member of a room, and is converted into a failure with exit code 3.
 #[derive(Debug)]
 pub struct Failure {
     /// Exit code of the process.

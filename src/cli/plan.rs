@@ -73,7 +73,7 @@ const RULES: &[Rule] = &[
         "audio over UDP",
         |plan, _| matches!(plan, Udp { .. }),
     ),
-    ("count duration", "audio and probes; --text sends all texts", |plan, kind| {
+    ("count duration", "audio and probes, not to texts, which are all sent", |plan, kind| {
         plan.is_run() && (kind == RunKind::Probe || matches!(plan, Udp { .. }))
     }),
     ("interval", "texts and probes; the interval of AUDIO packets follows from --frame-size", |plan, kind| {

@@ -13,7 +13,7 @@ use super::udp;
 use super::worker::Worker;
 use crate::wire::{self, HEADER_LEN, Header, PacketType};
 
-/// Why a host could not be resolved.
+/// Why a host could not be resolved to an address that can be used.
 #[derive(Debug, Error)]
 pub enum ResolveError {
     /// The lookup of a host name failed.
@@ -27,6 +27,9 @@ pub enum ResolveError {
     /// The host name has no address.
     #[error("host `{0}` has no address")]
     NoAddress(String),
+    /// No address replies to a KEEPALIVE.
+    #[error("{0}")]
+    NoReply(String),
 }
 
 /// Returns all addresses of `host` with `port`, IPv4 first. `host` is a name or an address as in [`crate::address::HostPort`].

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 
 use super::ClientArgs;
 use super::udp::{BackgroundTasks, ConnectedTarget};
@@ -72,7 +72,7 @@ impl ClientArgs {
             several => match resolve::first_reachable(several, &options, stop) {
                 Ok(address) => address,
                 Err(_) if self.may_retry(started) => {
-                    return Err(Failure { code: 1, error: anyhow!("no address of {target} replies") });
+                    return Err(ResolveError::NoReply(format!("no address of {target} replies")).into());
                 }
                 Err(_) => several[0],
             },
@@ -96,6 +96,6 @@ fn is_transient(failure: &Failure) -> bool {
         }
         error => matches!(error, RoomSessionError::Connect(error) if error.is_transient()),
     });
-    let is_unknown = matches!(error.downcast_ref(), Some(ResolveError::Lookup(..) | ResolveError::NoAddress(_)));
-    failure.code == 1 || room || is_unknown || matches!(error.downcast_ref(), Some(BindError::Other(..)))
+    let is_missing = error.downcast_ref().is_some_and(|error| !matches!(error, ResolveError::Zone(_)));
+    room || is_missing || matches!(error.downcast_ref(), Some(BindError::Other(..)))
 }

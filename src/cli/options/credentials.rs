@@ -144,7 +144,7 @@ pub fn login_without_password(address: SocketAddr, pages: &str) -> Login {
     if is_printed {
         return Login::with_random_password(&token, pages.starts_with("https"));
     }
-    info!(target: "http", paths = "/docs /console /admin", "no password is set, so these pages reject every login; start signaling-server with DOCS_PASSWORD");
+    info!(target: "http", paths = "/docs /console /admin", "no password is set, so these pages reject every login; start signaling-server with DOCS_PASSWORD (--with-signaling has no password)");
     Login::default()
 }
 

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 use crate::cli::options::credentials::TrustArgs;
 use crate::cli::output::{Failure, print, print_notice};
 use crate::io::local_socket::LocalSocketOptions;
-use crate::io::resolve::{self, UnreachableAddress};
+use crate::io::resolve::{self, ResolveError, UnreachableAddress};
 use crate::io::signaling::client::{self, RoomSession, RoomSessionError};
 use crate::io::stop::StopToken;
 use crate::io::websocket::discovery::SignalingUrl;
@@ -111,7 +111,7 @@ impl RoomTargetArgs {
                     session.room_name
                 ),
             ),
-            None => Failure { code: 1, error: anyhow::anyhow!(no_reply_error(&session, &unreachable)) },
+            None => ResolveError::NoReply(no_reply_error(&session, &unreachable)).into(),
         })?;
         Ok((session, address))
     }

@@ -98,7 +98,7 @@ fn unresponsive_address_is_sent_one_keepalive_only() {
     );
     for command in ["probe --packet keepalive", "send --tone 440 --duration 100ms"] {
         let output = run(&format!("{command} --signaling-url ws://{} --room jam", signaling.address));
-        assert_error(&output, 1, &error);
+        assert_error(&output, 3, &error);
         assert_eq!(keepalives(&silent), 1, "{command}");
     }
 }

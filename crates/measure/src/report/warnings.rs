@@ -1,6 +1,6 @@
 //! Warnings: problems with the run, and reasons to interpret its figures with care.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddrV6};
 
 use super::audio_figures::{LevelFigures, UNCORRELATED};
 use super::connection_failures::{link_warnings, moqt_warnings, websocket_warnings};
@@ -10,7 +10,7 @@ use super::quantities::{RunProtocol, format_count, format_length, format_time};
 use crate::client::StreamKind;
 use jamjam_core::wire::{HEADER_LEN, MAX_UNFRAGMENTED_PAYLOAD};
 
-/// A pacing error above this, in microseconds, is visible in the jitter.
+/// A pacing error above this, in microseconds, is visible in the jitter that a receiver measures.
 const PACING_WARNING_US: f64 = 1_000.0;
 /// Threshold for the change of the median pacing error during a run, in microseconds. A larger change causes a warning.
 const PACING_DRIFT_WARNING_US: f64 = 100.0;
@@ -133,8 +133,9 @@ fn no_replies(found: &mut Warnings, report: &Report, stream: Option<&StreamFigur
         }
         (None, 0) => "unlikely, because no datagram arrived".to_owned(),
     };
+    let no_ipv6 = if report.target.parse::<SocketAddrV6>().is_ok() { ", the server has no IPv6," } else { "" };
     let mut details = vec![
-        format!("the port is closed or a firewall rejects packets (ICMP port unreachable): {closed_port}"),
+        format!("the port is closed{no_ipv6} or a firewall rejects packets (ICMP port unreachable): {closed_port}"),
         format!("the host is wrong, a firewall drops UDP, or the server restricts sources (--allow): {unreachable}"),
         format!("{wrong_server}: {other_replies}"),
     ];
@@ -428,7 +429,10 @@ fn pacing_warnings(found: &mut Warnings, report: &Report) {
     };
     if let Some(error) = error.filter(|error| *error > PACING_WARNING_US) {
         let error = format_time(error);
-        found.add("pacing_error", format!("the pacing error on this host ({name} {error}) is part of the jitter"));
+        let message = format!(
+            "packets were sent late (pacing error: {name} {error}). Round trips and jitter exclude this; a receiver sees it as jitter"
+        );
+        found.add("pacing_error", message);
     }
     if let (Some(first), Some(last)) = (pacing.pacing_first_5s_p50_us, pacing.pacing_last_5s_p50_us)
         && (last - first).abs() > PACING_DRIFT_WARNING_US

@@ -107,7 +107,7 @@ fn without_a_password_and_a_terminal_every_login_is_rejected() {
     let mut server = Server::start_signaling(&[]);
     let line = server.line_starting_with("http: no password is set");
     let expected = "http: no password is set, so these pages reject every login; start signaling-server with DOCS_PASSWORD \
-                    paths=\"/docs /console /admin\"";
+                    (--with-signaling has no password) paths=\"/docs /console /admin\"";
     assert_eq!(line.level_and_message(), ("INFO", expected));
     for path in ["/console", "/console?token=", "/docs", "/admin/bbx/rooms", "/health?detailed=true"] {
         for headers in [&[][..], &[RIGHT], &["Authorization: Basic Og=="]] {

@@ -41,7 +41,7 @@ fn run_without_replies_lists_causes_and_the_likely_one_first() {
         ..probe(all_lost())
     };
     let mut runs = Vec::new();
-    for target in ["192.0.2.1:5000", "127.0.0.1:5000"] {
+    for target in ["192.0.2.1:5000", "127.0.0.1:5000", "[2001:db8::1]:5000"] {
         runs.push((format!("closed port of {target}"), lost(target, 12)));
     }
     // A closed port of this host always causes ICMP port unreachable, and there is no other host on the path.
