@@ -252,7 +252,7 @@ pub struct AnnouncePlease {
 impl MessageBody for AnnouncePlease {
     fn fields(&mut self, version: MoqtVersion, fields: &mut Fields<'_>) -> Decoded {
         self.prefix.fields(version, fields, "prefix")?;
-        if version.rules().has_excluded_hop {
+        if version.rules().hops == HopFormat::Ids {
             fields.varint("excluded hop", &mut self.excluded_hop)?;
         }
         unused_parameters(version, fields)
@@ -360,7 +360,7 @@ impl SubscribeUpdate {
     }
 
     fn listed_fields(&mut self, listed: &[SubscribeField], version: MoqtVersion, fields: &mut Fields<'_>) -> Decoded {
-        let is_lite = version.rules().has_lite_fields;
+        let is_lite = version.rules().is_lite;
         for field in listed {
             match field {
                 SubscribeField::Priority => number("priority", is_lite, &mut self.priority, fields)?,

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use tracing::debug;
+
 use super::admission::Source;
 use super::keepalive::KeepaliveDecision;
 use super::log_events;
 use super::reply_store::{NewReplies, ReplyClass};
 use super::server::EchoServer;
+use crate::address::canonical_socket_addr;
 use crate::link::{self, with_room};
 use crate::node::Receive;
 use crate::time::Time;
@@ -16,8 +19,8 @@ use crate::wire::{self, HEADER_LEN, Header, LatencyInfo, Packet, PacketError, Pa
 const SOCKET_DROPS_INTERVAL: Duration = Duration::from_millis(100);
 
 impl EchoServer {
-    /// Handles datagrams from the STUN server. Responses to the echo server's requests are handled here, because otherwise they would be
-    /// parsed as AUDIO. Other datagrams from the STUN server are handled like datagrams from any other source.
+    /// Handles datagrams from the STUN server. Its responses to the echo server's requests would otherwise be parsed as AUDIO. Its other
+    /// datagrams are handled like those of any other source.
     pub(super) fn handle_stun_server(&mut self, received: &Receive<'_>) {
         for contents in received.segments() {
             let is_response = self
@@ -67,7 +70,8 @@ impl EchoServer {
                                 // Loop checks are not impaired.
                                 if self.queue_unimpaired_reply(received, source, &check) {
                                     self.counters.loop_checks.add(1);
-                                    log_events::log_loop_check(received.source);
+                                    let destination = canonical_socket_addr(received.source);
+                                    debug!(target: "echo", %destination, "loop-check packet put in the send queue");
                                 }
                                 return Ok(());
                             }
@@ -101,7 +105,21 @@ impl EchoServer {
 
     fn ignore(&self, received: &Receive<'_>, header: Header) {
         self.counters.ignored.add(1);
-        log_events::log_ignored(received.source, header);
+        let reason = match header.packet_type {
+            PacketType::Fec => "not used by an echo server",
+            PacketType::Control => "encrypted links are not enabled",
+            PacketType::LatencyPong => "no matching LATENCY_PING",
+            PacketType::Keepalive => "this KEEPALIVE is a reply to a route probe",
+            PacketType::Audio | PacketType::LatencyPing | PacketType::LatencyInfo => "no reply needed",
+        };
+        debug!(
+            target: "echo",
+            r#type = header.packet_type.name(),
+            seq = header.sequence,
+            source = %canonical_socket_addr(received.source),
+            reason,
+            "packet ignored"
+        );
     }
 
     /// Replies to a STUN request. This is the only reply that may be longer than its request (`docs/protocol.md`). Impairment does not
@@ -130,7 +148,7 @@ impl EchoServer {
             }
             stun::StunMessage::Indication => {
                 self.counters.ignored.add(1);
-                log_events::log_indication_ignored(received.source);
+                debug!(target: "echo", source = %canonical_socket_addr(received.source), "STUN indication ignored");
             }
         }
         Ok(())

@@ -6,8 +6,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use tracing::warn;
+
 use super::counters::Counters;
-use super::log_events;
 use super::reply_store::{ReplyClass, ReplyPath};
 use crate::log_throttle::LogThrottle;
 use crate::memory_budget::{DEFAULT_MEMORY_BUDGET, MemoryBudget, MemoryPermit};
@@ -170,8 +171,18 @@ impl ReplyMemory {
 
     /// Logs, at most once per second, that packets were dropped.
     pub(super) fn log_drops(&mut self, now: Time) {
-        if let Some(packets) = self.throttle.take_due(now) {
-            log_events::log_buffer_full(packets, &self.counters);
+        if let Some(newly_dropped) = self.throttle.take_due(now) {
+            warn!(
+                target: "echo",
+                newly_dropped,
+                reason = "buffer full or out of memory",
+                dropped_buffer_full_total = self.counters.dropped_buffer_full.get(),
+                dropped_client_buffer_full_total = self.counters.dropped_client_buffer_full.get(),
+                dropped_reply_buffer_full_total = self.counters.dropped_reply_buffer_full.get(),
+                dropped_memory_budget_total = self.counters.dropped_memory_budget.get(),
+                dropped_out_of_memory_total = self.counters.dropped_out_of_memory.get(),
+                "packets dropped"
+            );
         }
     }
 }

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::histogram::union;
 use super::{ClockJumps, Histogram};
 use crate::time::{NANOS_PER_SECOND, Time};
 
@@ -24,8 +25,7 @@ impl Ipdv {
         let Some((before, now)) = previous.zip(round_trip_ns) else { return };
         let difference = now.saturating_sub(before);
         self.magnitudes.record(difference.saturating_abs());
-        let (min, max) = self.min_max.unwrap_or((difference, difference));
-        self.min_max = Some((min.min(difference), max.max(difference)));
+        self.min_max = union(self.min_max, Some((difference, difference)));
     }
 
     /// The smallest difference; negative if a round trip was shorter than the previous round trip.

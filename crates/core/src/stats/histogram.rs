@@ -42,8 +42,7 @@ impl Histogram {
         self.add(value, 1);
         self.count += 1;
         self.sum += i128::from(value);
-        let (min, max) = self.min_max.unwrap_or((value, value));
-        self.min_max = Some((min.min(value), max.max(value)));
+        self.min_max = union(self.min_max, Some((value, value)));
     }
 
     fn add(&mut self, value: i64, count: u64) {
@@ -61,10 +60,7 @@ impl Histogram {
         }
         self.count += other.count;
         self.sum += other.sum;
-        self.min_max = match (self.min_max, other.min_max) {
-            (Some(mine), Some(theirs)) => Some((mine.0.min(theirs.0), mine.1.max(theirs.1))),
-            (one, other) => one.or(other),
-        };
+        self.min_max = union(self.min_max, other.min_max);
     }
 
     /// Removes all values but keeps the allocated memory.
@@ -129,6 +125,14 @@ impl Histogram {
             let counts = octave.iter().zip(first..).filter(|(count, _)| **count > 0);
             counts.map(|(count, bucket)| (bucket_bounds(bucket, SUB_BUCKET_BITS), *count))
         })
+    }
+}
+
+/// The smaller minimum and the larger maximum.
+pub(super) fn union(one: Option<(i64, i64)>, other: Option<(i64, i64)>) -> Option<(i64, i64)> {
+    match (one, other) {
+        (Some((min, max)), Some((other_min, other_max))) => Some((min.min(other_min), max.max(other_max))),
+        _ => one.or(other),
     }
 }
 

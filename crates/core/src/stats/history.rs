@@ -203,8 +203,7 @@ impl RttCounts {
     fn record(&mut self, value: i64) {
         self.add(bucket_of(value, SUB_BUCKET_BITS) as i16, 1);
         self.count += 1;
-        let (min, max) = self.min_max.unwrap_or((value, value));
-        self.min_max = Some((min.min(value), max.max(value)));
+        self.min_max = histogram::union(self.min_max, Some((value, value)));
     }
 
     fn add(&mut self, bucket: i16, count: u32) {
@@ -217,10 +216,7 @@ impl RttCounts {
     fn merge(&mut self, other: &Self) {
         other.buckets.iter().for_each(|(bucket, count)| self.add(*bucket, *count));
         self.count += other.count;
-        self.min_max = match (self.min_max, other.min_max) {
-            (Some(mine), Some(theirs)) => Some((mine.0.min(theirs.0), mine.1.max(theirs.1))),
-            (one, other) => one.or(other),
-        };
+        self.min_max = histogram::union(self.min_max, other.min_max);
     }
 
     /// The upper bound of the bucket that contains the value of rank ⌈`p`·n⌉, or the maximum if smaller.

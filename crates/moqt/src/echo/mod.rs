@@ -1,8 +1,8 @@
-//! The server application announces back what the client announces, and subscribes to the tracks. The application relays each group, frame
-//! by frame, to the subscribers of the track. Frames wait for the configured delay in a buffer of bounded size.
+//! The server application announces back what the client announces, subscribes to the tracks, and relays each group, frame by frame, to the
+//! subscribers of its track. Frames wait for the configured delay in a buffer of bounded size.
 //!
-//! [`EchoSubscribes`] defines when the echo subscribes. In gomoqt, the echo subscribes once to each announced track. In moq-lite, only a
-//! subscription contains the name of a track. Therefore, each subscription of the client causes one subscription of the echo.
+//! In gomoqt, the echo subscribes once to each announced track. In moq-lite, only a subscription contains the name of a track, so that each
+//! subscription of the client causes one subscription of the echo ([`EchoSubscribes`]).
 
 mod relay_queue;
 
@@ -138,13 +138,10 @@ impl MoqtEcho {
     fn on_announced(&mut self, session: &mut Session, path: TrackPath) {
         let Some(version) = session.version() else { return };
         self.announce_back(session, version, &path, AnnounceStatus::Active);
-        let is_wanted = |pending: &PendingSubscribe| announced_path(version, &pending.track) == path;
-        let wanted: Vec<StreamHandle> = self
-            .pending_subscribes
-            .iter()
-            .filter(|(_, pending)| is_wanted(pending))
-            .map(|(subscriber, _)| *subscriber)
-            .collect();
+        let (wanted, pending) = std::mem::take(&mut self.pending_subscribes)
+            .into_iter()
+            .partition::<BTreeMap<_, _>, _>(|(_, pending)| announced_path(version, &pending.track) == path);
+        self.pending_subscribes = pending;
         self.announced.push(path.clone());
         if version.rules().echo_subscribes == EchoSubscribes::WhenAnnounced {
             let track = path.echoed_track(version);
@@ -152,10 +149,8 @@ impl MoqtEcho {
             let track = EchoTrack { path, subscribe_streams: Vec::new(), state: TrackState::Active };
             self.tracks.insert(subscription, track);
         }
-        for subscriber in wanted {
-            if let Some(pending) = self.pending_subscribes.remove(&subscriber) {
-                self.serve(session, version, subscriber, &pending.track, pending.range);
-            }
+        for (subscriber, PendingSubscribe { track, range, .. }) in wanted {
+            self.serve(session, version, subscriber, &track, range);
         }
     }
 
@@ -178,68 +173,35 @@ impl MoqtEcho {
     /// The client no longer announces `path`.
     fn on_client_unannounced(&mut self, now: Time, session: &mut Session, path: &TrackPath) {
         let Some(version) = session.version() else { return };
-        let ended: Vec<u64> = self
-            .tracks
-            .iter()
-            .filter(|(_, track)| track.is_active() && track.path == *path)
-            .map(|(subscription, _)| *subscription)
-            .collect();
-        for subscription in ended {
-            match version.rules().echo_subscribes {
+        let of_path = self.tracks.iter_mut().filter(|(_, track)| track.is_active() && track.path == *path);
+        for (subscription, track) in of_path {
+            track.state = match version.rules().echo_subscribes {
                 EchoSubscribes::WhenAnnounced => {
-                    session.unsubscribe(subscription, None);
-                    self.end_track(subscription, TrackState::Ended);
+                    session.unsubscribe(*subscription, None);
+                    TrackState::Ended
                 }
-                EchoSubscribes::WhenSubscribed => {
-                    self.end_track(subscription, TrackState::Ending(now + LATE_GROUP_TIMEOUT));
-                }
-            }
+                EchoSubscribes::WhenSubscribed => TrackState::Ending(now + LATE_GROUP_TIMEOUT),
+            };
         }
         self.on_unannounced(session, version, path);
     }
 
-    /// Our subscription ended. An ended track accepts no subscription. When its last group has been relayed, the track is removed. In
-    /// moq-lite, a reset is relayed after the delay, like the groups before it.
+    /// Our subscription ended. An ended track accepts no subscription, and is removed when its last group has been relayed. In moq-lite, a
+    /// reset is relayed after the delay, like the groups before it.
     fn on_subscription_ended(&mut self, now: Time, session: &mut Session, subscription: u64, code: Option<u32>) {
         let Some(version) = session.version() else { return };
+        let Some(track) = self.tracks.get_mut(&subscription) else { return };
         match (version.rules().echo_subscribes, code) {
-            (EchoSubscribes::WhenAnnounced, _) => {
-                if let Some(path) = self.end_track(subscription, TrackState::Ended) {
-                    self.on_unannounced(session, version, &path);
-                }
-            }
-            (EchoSubscribes::WhenSubscribed, None) => {
-                self.end_track(subscription, TrackState::Ending(now + LATE_GROUP_TIMEOUT));
-            }
             (EchoSubscribes::WhenSubscribed, Some(code)) => {
-                if let Some(track) = self.tracks.get_mut(&subscription) {
-                    track.state = TrackState::Reset(now + self.config.delay, code);
-                }
+                track.state = TrackState::Reset(now + self.config.delay, code);
             }
-        }
-    }
-
-    /// Changes the state of an active track and returns its path. `None` if the track has already ended.
-    fn end_track(&mut self, subscription: u64, state: TrackState) -> Option<TrackPath> {
-        let track = self.tracks.get_mut(&subscription).filter(|track| track.is_active())?;
-        track.state = state;
-        Some(track.path.clone())
-    }
-
-    fn on_subscribe(
-        &mut self,
-        now: Time,
-        session: &mut Session,
-        subscriber: StreamHandle,
-        track: TrackPath,
-        range: SubscribeUpdate,
-    ) {
-        let Some(version) = session.version() else { return };
-        if self.announced.contains(&announced_path(version, &track)) {
-            self.serve(session, version, subscriber, &track, range);
-        } else {
-            let deadline = now + ANNOUNCE_TIMEOUT;
-            self.pending_subscribes.insert(subscriber, PendingSubscribe { deadline, track, range });
+            _ if !track.is_active() => {}
+            (EchoSubscribes::WhenSubscribed, None) => track.state = TrackState::Ending(now + LATE_GROUP_TIMEOUT),
+            (EchoSubscribes::WhenAnnounced, _) => {
+                track.state = TrackState::Ended;
+                let path = track.path.clone();
+                self.on_unannounced(session, version, &path);
+            }
         }
     }
 
@@ -295,15 +257,6 @@ impl MoqtEcho {
         }
     }
 
-    /// Keeps a gap that the client reported until it is due.
-    fn on_groups_skipped(&mut self, session: &mut Session, due: Time, subscription: u64, gap: SubscribeGap) {
-        if self.delayed_gaps.len() < MAX_DELAYED_GAPS {
-            self.delayed_gaps.push_back((due, subscription, gap));
-        } else {
-            session.counters.messages_ignored += 1;
-        }
-    }
-
     fn report_due_gaps(&mut self, now: Time, session: &mut Session) {
         while self.delayed_gaps.front().is_some_and(|(due, ..)| *due <= now)
             && let Some((_, subscription, gap)) = self.delayed_gaps.pop_front()
@@ -339,7 +292,7 @@ impl MoqtEcho {
             };
             if is_finished {
                 session.unsubscribe(*subscription, None);
-                track.subscribe_streams.iter().for_each(|subscriber| session.end_subscription(*subscriber, code));
+                track.subscribe_streams.iter().for_each(|subscriber| session.close_request(*subscriber, code));
             }
             !is_finished
         });
@@ -379,7 +332,13 @@ impl SessionHandler for MoqtEcho {
             SessionEvent::Announced { path } => self.on_announced(session, path),
             SessionEvent::Unannounced { path } => self.on_client_unannounced(now, session, &path),
             SessionEvent::SubscribeRequested { subscribe_stream, track, range } => {
-                self.on_subscribe(now, session, subscribe_stream, track, range);
+                let Some(version) = session.version() else { return };
+                if self.announced.contains(&announced_path(version, &track)) {
+                    self.serve(session, version, subscribe_stream, &track, range);
+                } else {
+                    let pending = PendingSubscribe { deadline: now + ANNOUNCE_TIMEOUT, track, range };
+                    self.pending_subscribes.insert(subscribe_stream, pending);
+                }
             }
             SessionEvent::SubscriptionUpdated { subscribe_stream, range } => {
                 self.on_subscription_updated(session, subscribe_stream, range);
@@ -387,9 +346,10 @@ impl SessionHandler for MoqtEcho {
             SessionEvent::Unsubscribed { subscribe_stream, code } => {
                 self.on_unsubscribed(session, subscribe_stream, code);
             }
-            SessionEvent::GroupsSkipped { subscribe_id, gap } => {
-                self.on_groups_skipped(session, due, subscribe_id, gap);
+            SessionEvent::GroupsSkipped { subscribe_id, gap } if self.delayed_gaps.len() < MAX_DELAYED_GAPS => {
+                self.delayed_gaps.push_back((due, subscribe_id, gap));
             }
+            SessionEvent::GroupsSkipped { .. } => session.counters.messages_ignored += 1,
             SessionEvent::SubscriptionEnded { subscribe_id, code } => {
                 self.on_subscription_ended(now, session, subscribe_id, code);
             }
