@@ -35,20 +35,6 @@ impl FramePayload {
         let (sender, texts) = sync_channel(TEXT_QUEUE_CAPACITY);
         (sender, Self::Queue(Arc::new(Mutex::new(texts))))
     }
-
-    /// The payload of a frame. Frames are counted from 0 over all groups.
-    pub fn bytes_of(&self, frame: u64) -> Bytes {
-        match self {
-            Self::Texts(texts) => texts[(frame % texts.len() as u64) as usize].clone(),
-            // This value is never used: `FrameSource` stores the texts taken from the queue.
-            Self::Queue(_) => Bytes::new(),
-            Self::Random(size) => {
-                let words = (0..size.div_ceil(8) as u64).map(|word| splitmix64(0, frame << 20 ^ word));
-                let bytes = words.flat_map(u64::to_be_bytes);
-                bytes.take(*size).collect()
-            }
-        }
-    }
 }
 
 /// State of the next frame.
@@ -114,13 +100,17 @@ impl FrameSource {
         }
     }
 
-    /// The payload of a frame; `None` if it is not queued yet or no longer kept.
+    /// The payload of a frame; `None` if it is not queued yet or no longer kept. Frames are counted from 0 over all groups.
     pub(super) fn bytes_of(&self, frame: u64) -> Option<Bytes> {
         match &self.payload {
+            FramePayload::Texts(texts) => texts.get((frame % texts.len() as u64) as usize).cloned(),
+            FramePayload::Random(size) => {
+                let words = (0..size.div_ceil(8) as u64).map(|word| splitmix64(0, frame << 20 ^ word));
+                Some(words.flat_map(u64::to_be_bytes).take(*size).collect())
+            }
             FramePayload::Queue(_) => {
                 self.queued.get(usize::try_from(frame.checked_sub(self.first_queued)?).ok()?).cloned()
             }
-            generated => Some(generated.bytes_of(frame)),
         }
     }
 }
