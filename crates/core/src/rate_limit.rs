@@ -117,8 +117,7 @@ impl RateLimiter {
     /// Admits an IP packet of `len` bytes that waits for the server delay before it is sent. `key` is the digest of the network to which the
     /// packet is sent.
     pub(crate) fn admit_delayed(&mut self, key: u64, now: Time, len: usize) -> Result<(), RateExceeded> {
-        let [admitted, _] = &mut self.buckets[key as usize % RATE_BUCKETS];
-        admit(admitted, self.limits, now, Duration::ZERO, len)
+        self.admit(key, 0, now, Duration::ZERO, len)
     }
 
     /// Admits an IP packet of `len` bytes that is sent immediately. The maximum burst is higher by the permitted traffic of the time `extra`.
@@ -129,8 +128,22 @@ impl RateLimiter {
         extra: Duration,
         len: usize,
     ) -> Result<(), RateExceeded> {
-        let [_, sent] = &mut self.buckets[key as usize % RATE_BUCKETS];
-        admit(sent, self.limits, now, extra, len)
+        self.admit(key, 1, now, extra, len)
+    }
+
+    /// Charges the limits of packets and bits, if both admit the packet: those for admission (half 0 of the bucket) or for sending (half 1).
+    fn admit(&mut self, key: u64, half: usize, now: Time, extra: Duration, len: usize) -> Result<(), RateExceeded> {
+        let advanced = |limit: Option<Gcra>, arrival, amount| {
+            let Some(limit) = limit else { return Some(arrival) };
+            let tolerance = limit.tolerance.saturating_add(saturating_nanos(extra));
+            Gcra { tolerance, ..limit }.try_advance_nanos(arrival, now, amount)
+        };
+        let arrivals = &mut self.buckets[key as usize % RATE_BUCKETS][half];
+        *arrivals = [
+            advanced(self.limits[0], arrivals[0], 1).ok_or(RateExceeded::Packets)?,
+            advanced(self.limits[1], arrivals[1], len as u64 * 8).ok_or(RateExceeded::Bits)?,
+        ];
+        Ok(())
     }
 
     /// The earliest time at which delayed packets may be sent, as for [`RateLimiter::charge_sent`]. Immediate replies and delayed packets
@@ -152,26 +165,6 @@ impl RateLimiter {
             *arrival = limit.map_or(*arrival, |limit| limit.advance_nanos(*arrival, now, amount));
         }
     }
-}
-
-/// Charges the two limits only if both limits admit the packet.
-fn admit(
-    arrivals: &mut ArrivalTimes,
-    [packets, bits]: [Option<Gcra>; 2],
-    now: Time,
-    extra: Duration,
-    len: usize,
-) -> Result<(), RateExceeded> {
-    let advanced = |limit: Option<Gcra>, arrival, amount| {
-        let Some(limit) = limit else { return Some(arrival) };
-        let tolerance = limit.tolerance.saturating_add(saturating_nanos(extra));
-        Gcra { tolerance, ..limit }.try_advance_nanos(arrival, now, amount)
-    };
-    *arrivals = [
-        advanced(packets, arrivals[0], 1).ok_or(RateExceeded::Packets)?,
-        advanced(bits, arrivals[1], len as u64 * 8).ok_or(RateExceeded::Bits)?,
-    ];
-    Ok(())
 }
 
 /// A maximum number of events in a period. The period begins with its first event.

@@ -78,8 +78,7 @@ pub fn parse_ratio(text: &str) -> Result<f64, InvalidValue> {
         "%" | "" => {}
         unit => return Err(unknown_unit(unit, "%")),
     }
-    // A single division of two exact numbers rounds only once. Therefore, the result for 0.1% is the same float as 1.0 / 1000.0. A limit of
-    // 0.1% then equals a measured ratio of 1 in 1,000.
+    // A single division of two exact numbers rounds only once, so that a limit of 0.1% equals a measured ratio of 1 in 1,000.
     let ratio = number.digits as f64 / 10f64.powi(number.decimals as i32 + 2);
     if ratio > 1.0 { Err(too_large(text, "100%")) } else { Ok(ratio) }
 }
@@ -89,11 +88,12 @@ pub fn parse_or_off<T, E>(text: &str, parse: impl FnOnce(&str) -> Result<T, E>) 
     if text == "off" { Ok(None) } else { parse(text).map(Some) }
 }
 
-/// A decimal number and the unit after the number. `digits` contains all digits of the number as one integer. `decimals` is the count of
-/// decimal places.
+/// A decimal number with its unit.
 struct DecimalNumber<'a> {
     text: &'a str,
+    /// All digits as one integer.
     digits: u128,
+    /// Number of decimal places.
     decimals: u32,
     unit: &'a str,
 }
@@ -114,14 +114,8 @@ impl<'a> DecimalNumber<'a> {
         Ok(Self { text, digits, decimals: fraction.len() as u32, unit: unit.trim_start() })
     }
 
-    fn scale(
-        &self,
-        units: &[(&str, u128)],
-        default_unit: &str,
-        expected: &str,
-        max: &str,
-    ) -> Result<u64, InvalidValue> {
-        let unit = if self.unit.is_empty() { default_unit } else { self.unit };
+    fn scale(&self, units: &[(&str, u128)], default: &str, expected: &str, max: &str) -> Result<u64, InvalidValue> {
+        let unit = if self.unit.is_empty() { default } else { self.unit };
         let Some((_, factor)) = units.iter().find(|(name, _)| *name == unit) else {
             return Err(unknown_unit(unit, expected));
         };

@@ -1,5 +1,5 @@
-//! The messages of all MOQT versions, as bodies without their length prefix. Decoding accepts any bytes and returns
-//! a message or an error. Bytes after the last field are ignored, as in gomoqt. The rules of [`super::version`] define the fields.
+//! The messages of all MOQT versions, as bodies without their length prefix. The rules of [`super::version`] define the fields. Decoding
+//! accepts any bytes and returns a message or an error. Bytes after the last field are ignored, as in gomoqt.
 
 use std::fmt;
 
@@ -57,7 +57,7 @@ pub(crate) const OLD_IETF_CLIENT_SETUP_START: u8 = 0x40;
 /// `SESSION_SERVER` starts with these bytes, because its version would be 0.
 pub(crate) const IETF_SERVER_SETUP_START: [u8; 2] = [0x21, 0x00];
 
-/// Path of a track, or a prefix of such paths. If the version has broadcast paths, the last part of a track's path is the track name. The
+/// Path of a track, or a prefix of such paths. If the version has broadcast paths, the last part of a track's path is the track name, and the
 /// other parts are the broadcast path.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TrackPath(pub Vec<String>);
@@ -139,8 +139,8 @@ impl TrackPath {
         suffix.map(str::to_owned).unwrap_or(path)
     }
 
-    /// The full path of an announcement that was requested for `prefix`. If the version has broadcast paths, the announcement contains the
-    /// suffix. gomoqt-2025-02 announces either the suffix or the full path.
+    /// The full path of an announcement that was requested for `prefix`. The announcement contains the suffix or, in gomoqt-2025-02, either the
+    /// suffix or the full path.
     pub(super) fn from_announcement(announced: Self, prefix: &Self, version: MoqtVersion) -> Self {
         match version.rules().paths {
             PathFormat::Parts if announced.has_prefix(prefix, version) => announced,
@@ -184,8 +184,7 @@ impl fmt::Display for TrackPath {
     }
 }
 
-/// Key of the setup parameter that contains the URL path if the connection uses raw QUIC. Over WebTransport, the CONNECT request contains
-/// the path.
+/// Key of the setup parameter that contains the URL path over raw QUIC. Over WebTransport, the CONNECT request contains the path.
 pub(crate) const PATH_PARAMETER: u64 = 0x01;
 
 /// `SESSION_CLIENT`: the first message of a client.

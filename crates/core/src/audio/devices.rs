@@ -245,18 +245,13 @@ impl DeviceList {
             _ = writeln!(text, "{title} devices");
             for (index, device) in devices.iter().enumerate() {
                 let mark = if device.is_default { " [default]" } else { "" };
-                let [id, name] = [&device.id, &device.name].map(|text| strip_control_characters(text));
+                // Names are untrusted and are printed to a terminal.
+                let [id, name] = [&device.id, &device.name].map(|text| text.replace(char::is_control, " "));
                 _ = writeln!(text, "{index:>4}  {id}{mark}: {name}");
-                let DeviceInfo { channels: counts, rates_hz, formats, .. } = device;
-                _ = match formats[..] {
+                let (channels, rates) = (format_channels(&device.channels), format_rates(&device.rates_hz));
+                _ = match &device.formats[..] {
                     [] => writeln!(text, "      {UNKNOWN_FORMAT_HINT}"),
-                    _ => writeln!(
-                        text,
-                        "      {}; {}; {}",
-                        format_channels(counts),
-                        format_rates(rates_hz),
-                        formats.join(", ")
-                    ),
+                    formats => writeln!(text, "      {channels}; {rates}; {}", formats.join(", ")),
                 };
             }
         }
@@ -321,11 +316,6 @@ fn format_rates(rates: &[RateRange]) -> String {
 
 fn format_range<T: Copy + PartialEq + std::fmt::Display>(first: T, last: T) -> String {
     if first == last { first.to_string() } else { format!("{first} to {last}") }
-}
-
-/// Replaces control characters with spaces, because device names are untrusted and are printed to a terminal.
-fn strip_control_characters(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rtrb::chunks::ChunkError;
 use rtrb::{Consumer, Producer, RingBuffer};
 
 use super::devices::DeviceSampleFormat;
@@ -191,15 +190,14 @@ impl PacketProducer {
     pub fn push(&mut self, index: u64, received_at: Time, samples: impl ExactSizeIterator<Item = f32>) {
         self.state.pushed.add(1);
         let len = samples.len().min(self.max_samples);
-        let chunk: Result<_, ChunkError> =
-            if self.packets.is_full() { Err(ChunkError::TooFewSlots(0)) } else { self.samples.write_chunk_uninit(len) };
-        let Ok(chunk) = chunk else {
+        let chunk = if self.packets.is_full() { None } else { self.samples.write_chunk_uninit(len).ok() };
+        let Some(chunk) = chunk else {
             self.state.dropped.add(1);
             return;
         };
         chunk.fill_from_iter(samples.take(len));
-        // Cannot fail: the ring of packets is not full and there is one producer. The samples must be added to their ring before the packet
-        // is added here. Otherwise, the consumer could find the packet before its samples.
+        // Cannot fail: the ring of packets is not full and there is one producer. The samples were added first, so that the consumer finds
+        // them with the packet.
         let _ = self.packets.push((QueuedAudio { index, received_at }, len));
     }
 }

@@ -510,14 +510,10 @@ fn describe_format(fmt: &FmtChunk) -> String {
         Some(guid) => format!(" extensible, sub-format {}", format_guid(guid)),
         None => String::new(),
     };
-    let container = match fmt.container_bits() {
-        // The container size is printed only for uncompressed formats (tags 1 and 3). In a compressed format, a block contains many
-        // samples. The block length in the `fmt ` chunk is then not the length of one sample.
-        Some(container) if container != fmt.bits && matches!(fmt.format_tag(), Some(1 | 3)) => {
-            format!(" in {container}")
-        }
-        _ => String::new(),
-    };
+    // In a compressed format, the block length in the `fmt ` chunk is not the length of one sample.
+    let is_uncompressed = matches!(fmt.format_tag(), Some(1 | 3));
+    let container = fmt.container_bits().filter(|bits| is_uncompressed && *bits != fmt.bits);
+    let container = container.map_or_else(String::new, |bits| format!(" in {bits}"));
     format!(
         "{} (tag {:#06x}{subformat}), {} bits{container}, {}, {} Hz",
         name.unwrap_or("unknown encoding"),

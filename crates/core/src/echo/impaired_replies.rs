@@ -181,17 +181,12 @@ impl ImpairedReplies {
         Some((decision, event))
     }
 
-    /// Adds a reply that would be due at `unimpaired_due`, and for which `charged` bytes were charged. Returns when it is due.
-    pub(super) fn insert(
-        &mut self,
-        key: ReplyKey,
-        (decision, event): Decision,
-        unimpaired_due: Time,
-        charged: u64,
-    ) -> Time {
+    /// Adds a reply that would be due at `due`, and for which `charged` bytes were charged. Returns when it is due now.
+    pub(super) fn insert(&mut self, key: ReplyKey, (decision, event): Decision, due: Time, charged: u64) -> Time {
+        let unimpaired_due = due;
         let order = self.order_by_client.entry((key.0, event.client)).or_default();
         order.queued += 1;
-        let mut due = (unimpaired_due + decision.jitter).max(order.last_due);
+        let mut due = (due + decision.jitter).max(order.last_due);
         if decision.reordered {
             due += self.impairer.impairment.reorder_delay;
             self.counters.impaired_reordered.add(1);

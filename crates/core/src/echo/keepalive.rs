@@ -46,10 +46,9 @@ impl Admission {
         let (echo_server, loop_check) =
             (digests.for_purpose(DigestPurpose::EchoServer), digests.for_purpose(DigestPurpose::LoopCheck));
         let period = now.as_nanos() / 1_000_000_000 / LOOP_CHECK_TOKEN_PERIOD_SECONDS;
-        let has_token_of =
-            |period| wire::is_loop_check(bytes, digests.for_purpose(DigestPurpose::LoopCheckToken(period)));
+        let check_of = |period| wire::loop_check(digests.for_purpose(DigestPurpose::LoopCheckToken(period)));
         let is_returned_check = self.keepalive_sources.contains(now, loop_check)
-            && (has_token_of(period) || has_token_of(period.wrapping_sub(1)));
+            && [period, period.wrapping_sub(1)].into_iter().any(|period| bytes == check_of(period));
         if is_returned_check {
             self.keepalive_sources.admit(now, echo_server, RepetitionLimit::ECHO_SERVER);
         }
@@ -75,8 +74,7 @@ impl Admission {
         }
         if repetition == Repetition::Later && self.keepalive_sources.admit(now, loop_check, RepetitionLimit::LOOP_CHECK)
         {
-            let token = digests.for_purpose(DigestPurpose::LoopCheckToken(period));
-            return KeepaliveDecision::LoopCheck(wire::loop_check(token));
+            return KeepaliveDecision::LoopCheck(check_of(period));
         }
         KeepaliveDecision::Echo
     }

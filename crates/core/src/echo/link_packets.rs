@@ -103,10 +103,8 @@ impl EchoServer {
                 Some(true) => self.source_table.on_link(now, peer, "plain", PLAIN_LINK),
                 Some(false) => {}
             }
-            let ping = fallback_ping(now);
-            if self.admission.admit_immediate(source, ping.len()) && self.queue_reply(received, source, &ping) {
-                self.counters.key_exchanges.add(1);
-            }
+            let is_answered = self.reply(received, source, &fallback_ping(now));
+            self.counters.key_exchanges.add(usize::from(is_answered));
             return PLAIN_LINK;
         }
         let (keys, answer) = match links.on_control(now, peer, half) {

@@ -1,8 +1,8 @@
 //! A log-linear histogram of nanosecond values: fixed memory, bucket width at most 0.1 % of the value.
 //!
-//! Magnitudes below 2,048 have one bucket each. Magnitudes from 2,048 have 1,024 equal buckets per octave. The counters of an octave take
-//! 8 KiB. These counters are allocated when the first value of the octave is recorded. The values that are measured on a typical network
-//! path fall into only a few octaves. The worst case needs less than one megabyte. Negative values use the same scale, mirrored.
+//! Magnitudes below 2,048 have one bucket each, and larger ones 1,024 equal buckets per octave. Negative values use the same scale, mirrored.
+//! The counters of an octave take 8 KiB, and are allocated with its first value: a typical network path needs only a few octaves, and the
+//! worst case less than one megabyte.
 
 use std::iter;
 
@@ -99,8 +99,8 @@ impl Histogram {
 
     /// The nearest-rank percentile: the upper bound of the bucket that contains the value of rank ⌈`p`·n⌉. The rank is at least 1.
     ///
-    /// `p` runs from 0 to 1 and is rounded to a millionth. The result is never below the true value and never above the maximum. The error
-    /// is at most 0.1 % of the true value's magnitude.
+    /// `p` runs from 0 to 1 and is rounded to a millionth. The result is neither below the true value nor above the maximum, and differs from
+    /// the true value by at most 0.1 % of its magnitude.
     pub fn percentile(&self, p: f64) -> Option<i64> {
         percentile(self.count, p, self.buckets())
     }

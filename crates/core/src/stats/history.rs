@@ -1,7 +1,7 @@
 //! The course of a stream over time: counts and round-trip times of consecutive intervals, in bounded memory.
 //!
-//! All events of a packet belong to the interval in which the packet was sent. An interval is one second long. If a run needs more than
-//! [`MAX_INTERVALS`], pairs of intervals are merged, and the length of all intervals doubles.
+//! All events of a packet belong to the interval in which the packet was sent. Intervals are one second long, until a run needs more than
+//! [`MAX_INTERVALS`]: then pairs of intervals are merged, and the length doubles.
 
 use super::histogram::{self, bucket_bounds, bucket_of, is_enough_for_percentile};
 use crate::time::{NANOS_PER_SECOND, Time};

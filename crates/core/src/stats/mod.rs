@@ -19,7 +19,7 @@ pub use delay::{AddressChange, HostTiming, Ipdv, Jitter, PACING_EDGE_SECONDS, Pa
 pub use histogram::{Histogram, HistogramBar};
 pub use history::{History, Interval, MAX_INTERVALS};
 pub use loss::{BURST_LENGTH_BUCKETS, LossBursts, Outage, ReorderedPacket, Reordering};
-pub use stalls::{MAX_RECENT_STALLS, Stall, Stalls};
+pub use stalls::Stalls;
 pub use stream_stats::{FinalOutcome, GroupOutcomes, StreamStats};
 
 /// The kind of a metric.

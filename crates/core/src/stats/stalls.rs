@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use crate::time::Time;
 
 /// Number of stalls that are kept.
-pub const MAX_RECENT_STALLS: usize = 64;
+const MAX_RECENT_STALLS: usize = 64;
 
 /// Minimum rise of the round trip at a stall, in nanoseconds.
 const MIN_RISE_NS: i64 = 20_000_000;
@@ -28,13 +28,13 @@ const MIN_REGULAR_SHARE: f64 = 0.75;
 /// Shorter stalls than this share of the median do not count as interruptions of a period.
 const MIN_PERIODIC_RISE: f64 = 0.5;
 
-/// A time in which replies were held up. The delayed replies then arrived together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stall {
+/// A time in which replies were held up, after which they arrived together.
+#[derive(Clone, Copy, Debug)]
+struct Stall {
     /// When the first delayed reply arrived.
-    pub ended_at: Time,
+    ended_at: Time,
     /// The rise of the round trip, in nanoseconds. A stall lasts up to one packet interval longer.
-    pub rise_ns: i64,
+    rise_ns: i64,
 }
 
 /// Detects stalls from the first copies of a stream's packets.

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 
 pub use header::{FLAG_SEALED, HEADER_LEN, Header, PROTOCOL_VERSION, Packet, PacketError, PacketType, parse_packet};
 pub use payload::{
-    KeepaliveAction, LatencyInfo, PING_PAYLOAD_LEN, PingPayload, is_loop_check, keepalive_action, loop_check,
+    KeepaliveAction, LatencyInfo, PING_PAYLOAD_LEN, PingPayload, keepalive_action, loop_check,
 };
 
 /// Maximum payload of a UDP datagram over IPv4, in bytes.

@@ -83,11 +83,6 @@ pub fn loop_check(token: u64) -> [u8; HEADER_LEN] {
     Header::new(PacketType::Keepalive, (token >> 32) as u32, token as u32).to_bytes()
 }
 
-/// Whether a KEEPALIVE is the loop check with this token.
-pub fn is_loop_check(bytes: &[u8], token: u64) -> bool {
-    bytes == loop_check(token)
-}
-
 /// The payload of LATENCY_INFO: the latencies of a client, in milliseconds.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LatencyInfo {

@@ -150,7 +150,7 @@ impl MoqtEcho {
             self.tracks.insert(subscription, track);
         }
         for (subscriber, PendingSubscribe { track, range, .. }) in wanted {
-            self.serve(session, version, subscriber, &track, range);
+            self.serve(session, subscriber, &track, range);
         }
     }
 
@@ -206,14 +206,8 @@ impl MoqtEcho {
     }
 
     /// Accepts a subscription to a track whose path is announced.
-    fn serve(
-        &mut self,
-        session: &mut Session,
-        version: MoqtVersion,
-        subscriber: StreamHandle,
-        track: &TrackPath,
-        range: SubscribeUpdate,
-    ) {
+    fn serve(&mut self, session: &mut Session, subscriber: StreamHandle, track: &TrackPath, range: SubscribeUpdate) {
+        let Some(version) = session.version() else { return };
         session.accept_subscribe(subscriber);
         let path = announced_path(version, track);
         match version.rules().echo_subscribes {
@@ -334,7 +328,7 @@ impl SessionHandler for MoqtEcho {
             SessionEvent::SubscribeRequested { subscribe_stream, track, range } => {
                 let Some(version) = session.version() else { return };
                 if self.announced.contains(&announced_path(version, &track)) {
-                    self.serve(session, version, subscribe_stream, &track, range);
+                    self.serve(session, subscribe_stream, &track, range);
                 } else {
                     let pending = PendingSubscribe { deadline: now + ANNOUNCE_TIMEOUT, track, range };
                     self.pending_subscribes.insert(subscribe_stream, pending);

@@ -1,4 +1,4 @@
-//! Conceals missing audio: the last frames are repeated backwards and faded out. Then the next audio is faded in. The output has no step,
+//! Conceals missing audio: the last frames are repeated backwards and faded out, and then the next audio is faded in. The output has no step,
 //! but the gap remains audible.
 
 /// The fade-out takes 1/200 s.
