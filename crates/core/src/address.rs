@@ -61,7 +61,8 @@ impl HostPort {
         } else {
             text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port)))
         };
-        let port = port.map(|text| parse_digits(text).ok_or_else(|| ParseHostError::Port(text.to_owned()))).transpose()?;
+        let port =
+            port.map(|text| parse_digits(text).ok_or_else(|| ParseHostError::Port(text.to_owned()))).transpose()?;
         Ok(Self { host: parse_host(host)?, port })
     }
 

@@ -41,25 +41,23 @@ impl Gcra {
     /// Creates a limit of `rate` units per second, with a burst of exactly `rate` times `seconds` units. A `rate` of 0 counts as 1.
     pub fn with_burst_seconds(rate: u64, seconds: u64) -> Self {
         let gcra = Self::new(rate, Duration::ZERO);
-        // The duration of one unit is rounded up to whole nanoseconds. The tolerance is a multiple of this rounded duration. A
-        // tolerance of exactly `seconds` seconds could reject the last unit of the burst.
+        // The tolerance is a multiple of the duration of one unit, which is rounded up to whole nanoseconds: exactly `seconds` seconds could
+        // reject the last unit of the burst.
         Self { tolerance: gcra.duration_of(1).saturating_mul(gcra.rate).saturating_mul(seconds), ..gcra }
     }
 
-    /// Like [`Gcra::new`], but with a minimum tolerance. Even at low rates, the minimum tolerance admits a burst of `min_burst` units.
+    /// Like [`Gcra::new`], but even at low rates, with a burst of at least `min_burst` units.
     fn with_min_burst(rate: u64, tolerance: Duration, min_burst: u64) -> Self {
         let gcra = Self::new(rate, tolerance);
         Self { tolerance: gcra.tolerance.max(gcra.duration_of(min_burst)), ..gcra }
     }
 
-    /// Computes the theoretical arrival time that results if `amount` more units arrive at `now`. The result is returned even if these
-    /// units exceed the limit.
+    /// The theoretical arrival time after `amount` more units arrive at `now`, even if they exceed the limit.
     pub fn advance(self, arrival: Time, now: Time, amount: u64) -> Time {
         Time::from_nanos(self.advance_nanos(arrival.as_nanos(), now, amount))
     }
 
-    /// Computes the theoretical arrival time that results if `amount` more units arrive at `now`. Returns `None` if these units exceed the
-    /// limit.
+    /// The theoretical arrival time after `amount` more units arrive at `now`. `None` if they exceed the limit.
     pub fn try_advance(self, arrival: Time, now: Time, amount: u64) -> Option<Time> {
         self.try_advance_nanos(arrival.as_nanos(), now, amount).map(Time::from_nanos)
     }

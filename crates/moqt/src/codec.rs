@@ -99,13 +99,13 @@ impl Fields<'_> {
         Ok(())
     }
 
-    /// One byte.
-    pub fn byte(&mut self, field: &'static str, value: &mut u8) -> Decoded {
+    /// One byte. Values above 255 are written as 255.
+    pub fn byte(&mut self, field: &'static str, value: &mut u64) -> Decoded {
         match self {
-            Self::Write(to) => to.push(*value),
+            Self::Write(to) => to.push(u8::try_from(*value).unwrap_or(u8::MAX)),
             Self::Read(body) => {
                 let (read, rest) = body.split_first().ok_or(DecodeError::UnexpectedEnd(field))?;
-                (*value, *body) = (*read, rest);
+                (*value, *body) = (u64::from(*read), rest);
             }
         }
         Ok(())

@@ -375,13 +375,7 @@ impl SubscribeUpdate {
 
 /// A byte in moq-lite, a varint in the other versions.
 fn number(name: &'static str, is_lite: bool, value: &mut u64, fields: &mut Fields<'_>) -> Decoded {
-    if !is_lite {
-        return fields.varint(name, value);
-    }
-    let mut byte = u8::try_from(*value).unwrap_or(u8::MAX);
-    fields.byte(name, &mut byte)?;
-    *value = byte.into();
-    Ok(())
+    if is_lite { fields.byte(name, value) } else { fields.varint(name, value) }
 }
 
 /// A varint, which is 0 if there is no number. moq-lite adds 1 to the number.

@@ -129,7 +129,8 @@ impl Packetizer {
     pub fn new(config: PacketizerConfig) -> Result<Self, ResamplerError> {
         let channels = config.output_channels;
         let is_resampled = config.input_rate != config.output_rate;
-        let resampler = is_resampled.then(|| Resampler::new(config.input_rate, config.output_rate, channels)).transpose()?;
+        let resampler =
+            is_resampled.then(|| Resampler::new(config.input_rate, config.output_rate, channels)).transpose()?;
         let input_samples_left = config.max_samples.map_or(u64::MAX, |max| {
             let frames =
                 (u128::from(max) * u128::from(config.input_rate)).div_ceil(u128::from(config.output_rate.max(1)));

@@ -299,9 +299,8 @@ fn read_chunks(reader: &mut impl Read, empty_data: &mut Option<FmtChunk>) -> Res
         };
         match &id {
             b"data" => {
-                let fmt = fmt.ok_or_else(|| {
-                    WavError::Damaged("there is no fmt chunk before the data chunk".to_owned())
-                })?;
+                let fmt =
+                    fmt.ok_or_else(|| WavError::Damaged("there is no fmt chunk before the data chunk".to_owned()))?;
                 // Programs that write to a pipe cannot correct the length later, and write a placeholder: GStreamer 0, sox and arecord
                 // 2 GiB or slightly less, ffmpeg about 4 GiB.
                 let data_bytes = match (length, long_data_bytes) {

@@ -52,9 +52,7 @@ impl EchoServer {
             PacketType::Keepalive => {
                 let is_answered = match wire::keepalive_action(payload) {
                     // Another echo server never agrees on keys.
-                    KeepaliveAction::EchoUnchanged if source.path.keys.is_some() => {
-                        self.reply(received, source, bytes)
-                    }
+                    KeepaliveAction::EchoUnchanged if source.path.keys.is_some() => self.reply(received, source, bytes),
                     KeepaliveAction::EchoUnchanged => self.answer_plain_keepalive(received, source, bytes),
                     KeepaliveAction::EchoWith(payload) => {
                         let mut probe_reply = [0; HEADER_LEN + 5];

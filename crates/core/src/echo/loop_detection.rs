@@ -42,7 +42,7 @@ impl RepetitionLimit {
     /// longer delay, which then receives more copies than its limit permits and drops one, and this ends the loop. The burst is three, because
     /// copies also occur without a loop: networks duplicate packets, and a client that is restarted on a fixed port may repeat them.
     pub(super) fn audio(delay: Duration) -> Self {
-        // The multiple of an interval must not overflow. Therefore, the maximum is one day.
+        // The maximum of one day keeps multiples of an interval from overflowing.
         let interval = Duration::from_secs(10).saturating_add(delay.saturating_mul(6)).min(Duration::from_secs(86_400));
         Self { interval, burst: 3 }
     }

@@ -20,8 +20,8 @@ pub const PACKET_OVERHEAD: usize = 100;
 /// Like [`PACKET_OVERHEAD`], for an impaired reply and each of its copies. These bytes also cover the entries of hash tables.
 pub const IMPAIRED_PACKET_OVERHEAD: usize = 500;
 
-/// Limits of immediate replies, which stay queued only while the socket accepts no datagrams. AUDIO packets have separate limits.
-/// Therefore, KEEPALIVEs are answered even if the memory for AUDIO is full.
+/// Limits of immediate replies, which stay queued only while the socket accepts no datagrams. They are separate from those of AUDIO, so that
+/// KEEPALIVEs are answered even if the memory for AUDIO is full.
 const IMMEDIATE_REPLY_LIMITS: BufferLimits = BufferLimits { total: Some(16 << 20), per_client: Some(4 << 20) };
 
 /// Number of buckets of addresses. The addresses in a bucket have one limit, as in the rate limiter.
@@ -32,7 +32,7 @@ const ADDRESS_BUCKETS: usize = 8_192;
 pub struct BufferLimits {
     /// Limit for all clients together. One source address may hold half of it. Loopback sources may hold all of it.
     pub total: Option<u64>,
-    /// Limit for one client (address and port). Therefore, one client cannot use up the memory for all clients.
+    /// Limit for one client (address and port), which cannot use up the memory for all clients.
     pub per_client: Option<u64>,
 }
 

@@ -17,7 +17,7 @@ use crate::wire::{Header, PacketError, PacketType};
 /// Maximum number of sources in the table. Packets of further sources are handled as usual and counted as `untracked`.
 const MAX_SOURCES: usize = 1_024;
 
-/// A source that sends no packets for this long is inactive and is removed. This time is ten KEEPALIVE intervals of a client.
+/// A source that sends no packets for this long, ten KEEPALIVE intervals of a client, is inactive and is removed.
 const SOURCE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// If a source has sent CONTROL, but no AUDIO for this long, the reason is logged.
@@ -32,16 +32,15 @@ const MAX_LOG_LINES_PER_SECOND: u16 = 10;
 /// Maximum number of reports that one source receives per second. A report contains counts of the packets received from the source.
 const MAX_COUNT_REPORTS_PER_SECOND: u32 = 10;
 
-/// A local source that has sent at most this many packets, all of them LATENCY_PING or STUN, may be a health check. Health checks would fill
-/// the log, because each of them has a new port. The health check of the container image sends three pings and up to five STUN requests.
+/// A local source that has sent at most this many packets, all of them LATENCY_PING or STUN, may be a health check, and health checks would
+/// fill the log, because each has a new port. That of the container image sends three pings and up to five STUN requests.
 const MAX_HEALTH_CHECK_PACKETS: u64 = 8;
 
-/// Length of the window of sequence numbers. The window ends at the newest number. Late packets are distinguished from duplicates only
-/// within the window.
+/// Length of the window of sequence numbers up to the newest, in which late packets are distinguished from duplicates.
 const SEQUENCE_WINDOW: u32 = u128::BITS;
 
-/// A larger distance from the newest sequence number restarts the window. In this case, the client has restarted, or has sent
-/// `--wait-for` packets before the run.
+/// A larger distance from the newest sequence number restarts the window: the client has restarted, or has sent `--wait-for` packets before
+/// the run.
 const MAX_SEQUENCE_JUMP: u32 = 1 << 16;
 
 /// Counters of one source.
@@ -49,8 +48,7 @@ const MAX_SEQUENCE_JUMP: u32 = 1 << 16;
 pub(super) struct SourceStats {
     first_seen: Time,
     last_seen: Time,
-    /// True after the log line for the first packet of this source was written or suppressed. The throttle and the configuration can
-    /// suppress this log line.
+    /// Whether the log line for the first packet of this source was written, or suppressed by the throttle or the configuration.
     logged: bool,
     /// Packets of all types, and STUN messages.
     packets: u64,

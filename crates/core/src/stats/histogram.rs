@@ -235,15 +235,13 @@ pub struct HistogramBar {
 }
 
 impl Histogram {
-    /// A coarse histogram for display, with `offset` nanoseconds added to each value. The result has at most `n` bars. An `n` below 2
-    /// counts as 2, because values on both sides of zero need two bars.
+    /// A coarse histogram for display, with `offset` nanoseconds added to each value and at most `n` bars. An `n` below 2 counts as 2, because
+    /// values on both sides of zero need two bars.
     ///
-    /// The possible bar widths are 1, 2, 5, 10 … µs. The result has the smallest width with which `n` bars cover the range. The range
-    /// extends from the minimum to the 99th percentile. With fewer than 100 values, the range extends to the maximum. All bounds are
-    /// multiples of the bar width. The last bar has no upper bound, so that a single outlier does not flatten the others. All values of a
-    /// bucket are counted in the same bar. A bucket may contain values on both sides of the boundary between two bars. Therefore, a value
-    /// near a boundary may be counted in the neighboring bar. The value's distance to the boundary is then less than a bucket's width
-    /// (0.1 %).
+    /// Bars are 1, 2, 5, 10 … µs wide: the smallest width with which `n` bars cover the range from the minimum to the 99th percentile, or to
+    /// the maximum of fewer than 100 values. Their bounds are multiples of the width. The last bar has no upper bound, so that a single outlier
+    /// does not flatten the others. All values of a bucket are counted in the same bar, so that a value less than a bucket's width (0.1 %) from
+    /// a boundary may be counted in the neighboring bar.
     pub fn bars(&self, n: usize, offset: i64) -> Vec<HistogramBar> {
         let Some((min, max)) = self.min().zip(self.max()) else { return Vec::new() };
         let low = min.saturating_add(offset);

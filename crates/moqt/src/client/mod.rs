@@ -212,18 +212,15 @@ impl MoqtClient {
                 }
             }
             let (group, frame, mut due) = self.next_frame(start);
-            if was_queued && due < now {
-                // The text of this frame became available after the due time. The schedule is shifted by this delay.
-                start += now - due;
-                (due, self.phase) = (now, ClientPhase::Sending { start });
+            let is_overdue = due + MIN_PAUSE.max(self.config.group_interval) < now;
+            let is_text = !matches!(self.config.payload, FramePayload::Random(_));
+            if is_overdue && frame == 0 && self.frames_sent > 0 && !is_text {
+                self.skip_group(start);
+                continue;
             }
-            if due + MIN_PAUSE.max(self.config.group_interval) < now {
-                let is_text = !matches!(self.config.payload, FramePayload::Random(_));
-                if frame == 0 && self.frames_sent > 0 && !is_text {
-                    self.skip_group(start);
-                    continue;
-                }
-                // No text is skipped, and a group that was begun is completed. Instead, the schedule is delayed.
+            // No text is skipped, and a group that was begun is completed: instead, the schedule is delayed. So it is if a text became
+            // available after its due time.
+            if is_overdue || was_queued && due < now {
                 start += now - due;
                 (due, self.phase) = (now, ClientPhase::Sending { start });
             }
@@ -233,10 +230,8 @@ impl MoqtClient {
                     |subscriber: &StreamHandle| session.open_group(*subscriber, group - wire_sequence_offset(version));
                 self.open_groups = self.subscribe_streams.iter().filter_map(open).collect();
             }
-            if version.rules().accepts_with_first_group
-                && self.frames_sent == 0
-                && !self.echo_subscription.is_some_and(|(_, accepted)| accepted)
-            {
+            let is_accepted = self.echo_subscription.is_some_and(|(_, accepted)| accepted);
+            if version.rules().accepts_with_first_group && self.frames_sent == 0 && !is_accepted {
                 self.accept_deadline = Some(now + self.config.subscribe_timeout);
             }
             self.awaited.on_sent(self.frames_sent, now);
@@ -271,33 +266,22 @@ impl MoqtClient {
 
     fn on_frame(&mut self, now: Time, group: StreamHandle, payload: Bytes) {
         let Some((sequence, frames)) = self.receiving.get_mut(&group) else { return };
-        let (sequence, frame) = (*sequence, *frames);
+        let (group, frame) = (*sequence, *frames);
         *frames += 1;
-        let first_frame = sequence.wrapping_sub(FIRST_GROUP_SEQUENCE).wrapping_mul(self.config.frames_per_group as u64);
+        let first_frame = group.wrapping_sub(FIRST_GROUP_SEQUENCE).wrapping_mul(self.config.frames_per_group as u64);
         let number = first_frame.wrapping_add(frame as u64);
         let intact = self.source.bytes_of(number).is_some_and(|sent| sent == payload);
         // A group may contain more frames than this client has sent in it.
-        let is_known = sequence >= FIRST_GROUP_SEQUENCE && frame < self.config.frames_per_group;
+        let is_known = group >= FIRST_GROUP_SEQUENCE && frame < self.config.frames_per_group;
         let sent_at = if is_known { self.awaited.on_returned(number, now, intact) } else { None };
-        self.events.push_back(MoqtClientEvent::FrameReturned {
-            group: sequence,
-            frame,
-            sent_at,
-            at: now,
-            intact,
-            payload,
-        });
-    }
-
-    /// Maximum time to wait for the echo of a frame.
-    fn reply_timeout(&self) -> Duration {
-        self.awaited.min_rtt.unwrap_or_default() + self.config.reply_timeout
+        self.events.push_back(MoqtClientEvent::FrameReturned { group, frame, sent_at, at: now, intact, payload });
     }
 
     /// Time at which the run ends if its last frame was sent at `since`.
     fn finish_deadline(&self, since: Time) -> Time {
         // After a pause, the echoes that arrived meanwhile are still to be read.
-        let deadline = self.resumed_at.map_or(since, |at| at.max(since)) + self.reply_timeout();
+        let timeout = self.awaited.min_rtt.unwrap_or_default() + self.config.reply_timeout;
+        let deadline = self.resumed_at.map_or(since, |at| at.max(since)) + timeout;
         let complete = self.awaited.all_returned_at();
         complete.map_or(deadline, |complete| deadline.min(complete.max(since) + DUPLICATE_WAIT))
     }

@@ -19,8 +19,8 @@ use relay_queue::{RelayItem, RelayQueue};
 /// Bytes that the groups of a connection may always have.
 pub const MIN_BUFFERED_BYTES: usize = 64 << 10;
 
-/// In moq-lite, the time for which groups are still relayed after the client's track or its announcement has ended. Each group has its own
-/// stream. Therefore, the last groups may arrive after the end of the subscription.
+/// In moq-lite, the time for which groups are still relayed after the client's track or its announcement has ended. The last groups, each on
+/// its own stream, may arrive after the end of the subscription.
 const LATE_GROUP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Maximum number of groups per track that wait while the track has no subscriber.

@@ -135,10 +135,8 @@ impl Session {
                 return left;
             }
             if state.is_ietf_reply() {
-                self.close(
-                    error_code::PROTOCOL_VIOLATION,
-                    &ietf_draft(IETF_SERVER_SETUP_START[0], "SERVER_SETUP of an IETF draft, such as draft 14"),
-                );
+                let reason = ietf_draft(IETF_SERVER_SETUP_START[0], "SERVER_SETUP of an IETF draft, such as draft 14");
+                self.close(error_code::PROTOCOL_VIOLATION, &reason);
                 return left;
             }
             let before = state.deframer.buffered();
@@ -222,7 +220,7 @@ impl Session {
             }
             StreamRole::IncomingGroup { has_header } => {
                 let GroupHeader { subscribe_id, sequence } = GroupHeader::from_bytes(version, &body)?;
-                // A subscribe ID is registered when SUBSCRIBE is written. Therefore, no valid group can arrive before the registration.
+                // A subscribe ID is registered when SUBSCRIBE is written, before any valid group can arrive.
                 if self.subscriptions.contains(subscribe_id) {
                     *has_header = true;
                     self.counters.groups_received += 1;

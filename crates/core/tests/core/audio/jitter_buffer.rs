@@ -319,7 +319,7 @@ fn playback_catches_up_after_the_device_lost_samples() {
     // Delays are evaluated in windows of one second. Early in the second window, the device loses the samples of one block, and from then on
     // requests every block earlier by its duration of 5.3 ms. Returns the number of late packets.
     let late = |is_reported: bool| {
-        let (block, ran_dry) = (256, 75);
+        let (block, ran_dry) = (256, 262);
         let allowance = Some(Duration::from_millis(5));
         let reported_loss = is_reported.then_some(ran_dry + 1);
         let simulation = Simulation { block, allowance, reported_loss, ..Simulation::default() };

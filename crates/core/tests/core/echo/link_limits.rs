@@ -51,8 +51,7 @@ fn one_address_gets_64_new_keys_then_8_per_second_and_all_together_50_then_500()
     let on_ports = |number| (u64::from(number) * MS, SocketAddr::from(([192, 0, 2, 1], 1_000 + number)));
     assert_eq!(keys_by_thousand(on_ports), [64 + 7, 8, 8]);
     // 2,000 at once, then 2,000 in a second.
-    let distant =
-        |number: u16| (SECOND + u64::from(number.saturating_sub(2_000)) * MS / 2, distant_address(number));
+    let distant = |number: u16| (SECOND + u64::from(number.saturating_sub(2_000)) * MS / 2, distant_address(number));
     assert_eq!(keys_by_thousand(distant), [50, 0, 249, 250]);
 }
 
