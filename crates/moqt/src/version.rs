@@ -56,15 +56,6 @@ pub enum SubscribeField {
     LastGroup,
 }
 
-/// When the echo subscribes to a track of the client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EchoSubscribes {
-    /// Once, when the client announces the path.
-    WhenAnnounced,
-    /// For each subscription of the client to the echo. Only the client's subscription contains the name of the track.
-    WhenSubscribed,
-}
-
 /// The rules of one version.
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each flag is an independent difference between versions")]
@@ -80,7 +71,8 @@ pub struct VersionRules {
     pub session_code: Option<u64>,
     /// Whether this is moq-lite. A byte with the type then precedes each reply on a subscription's stream, and a stream of type 5 carries
     /// GOAWAY. Priority and group order are single bytes, and group numbers are increased by one, so that 0 means no number. In gomoqt, all
-    /// fields of a subscription are varints, and 0 also means no group number.
+    /// fields of a subscription are varints, and 0 also means no group number. The echo subscribes for each subscription of the client, which
+    /// alone contains the name of the track, and in gomoqt once, when the client announces the path.
     pub is_lite: bool,
     /// Format of paths.
     pub paths: PathFormat,
@@ -102,8 +94,6 @@ pub struct VersionRules {
     pub first_group: u64,
     /// Whether servers may accept a subscription only when they send its first group.
     pub accepts_with_first_group: bool,
-    /// When the echo subscribes.
-    pub echo_subscribes: EchoSubscribes,
 }
 
 use SubscribeField::{FirstGroup, LastGroup, MaxLatency, Order, Priority};
@@ -127,7 +117,6 @@ const LITE_04: VersionRules = VersionRules {
     has_subscribe_gap: true,
     first_group: 0,
     accepts_with_first_group: true,
-    echo_subscribes: EchoSubscribes::WhenSubscribed,
 };
 
 const LITE_03: VersionRules = VersionRules {
@@ -154,7 +143,6 @@ const GOMOQT_2025_02: VersionRules = VersionRules {
     has_subscribe_gap: true,
     first_group: 1,
     accepts_with_first_group: false,
-    echo_subscribes: EchoSubscribes::WhenAnnounced,
 };
 
 const GOMOQT_09: VersionRules = VersionRules {

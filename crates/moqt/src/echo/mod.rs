@@ -2,7 +2,7 @@
 //! subscribers of its track. Frames wait for the configured delay in a buffer of bounded size.
 //!
 //! In gomoqt, the echo subscribes once to each announced track. In moq-lite, only a subscription contains the name of a track, so that each
-//! subscription of the client causes one subscription of the echo ([`EchoSubscribes`]).
+//! subscription of the client causes one subscription of the echo.
 
 mod relay_queue;
 
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::error_code;
 use super::message::{AnnounceStatus, SubscribeGap, SubscribeUpdate};
-use super::version::{EchoSubscribes, PathFormat};
+use super::version::PathFormat;
 use super::{MAX_LATENCY_MS, MoqtVersion, Session, SessionEvent, SessionHandler, StreamHandle, TrackPath};
 use jamjam_core::time::Time;
 use relay_queue::{RelayItem, RelayQueue};
@@ -143,7 +143,7 @@ impl MoqtEcho {
             .partition::<BTreeMap<_, _>, _>(|(_, pending)| announced_path(version, &pending.track) == path);
         self.pending_subscribes = pending;
         self.announced.push(path.clone());
-        if version.rules().echo_subscribes == EchoSubscribes::WhenAnnounced {
+        if !version.rules().is_lite {
             let track = path.echoed_track(version);
             let subscription = session.subscribe(&track, &SubscribeUpdate::default());
             let track = EchoTrack { path, subscribe_streams: Vec::new(), state: TrackState::Active };
@@ -175,13 +175,11 @@ impl MoqtEcho {
         let Some(version) = session.version() else { return };
         let of_path = self.tracks.iter_mut().filter(|(_, track)| track.is_active() && track.path == *path);
         for (subscription, track) in of_path {
-            track.state = match version.rules().echo_subscribes {
-                EchoSubscribes::WhenAnnounced => {
-                    session.unsubscribe(*subscription, None);
-                    TrackState::Ended
-                }
-                EchoSubscribes::WhenSubscribed => TrackState::Ending(now + LATE_GROUP_TIMEOUT),
-            };
+            track.state = TrackState::Ending(now + LATE_GROUP_TIMEOUT);
+            if !version.rules().is_lite {
+                session.unsubscribe(*subscription, None);
+                track.state = TrackState::Ended;
+            }
         }
         self.on_unannounced(session, version, path);
     }
@@ -191,13 +189,11 @@ impl MoqtEcho {
     fn on_subscription_ended(&mut self, now: Time, session: &mut Session, subscription: u64, code: Option<u32>) {
         let Some(version) = session.version() else { return };
         let Some(track) = self.tracks.get_mut(&subscription) else { return };
-        match (version.rules().echo_subscribes, code) {
-            (EchoSubscribes::WhenSubscribed, Some(code)) => {
-                track.state = TrackState::Reset(now + self.config.delay, code);
-            }
+        match code {
+            Some(code) if version.rules().is_lite => track.state = TrackState::Reset(now + self.config.delay, code),
             _ if !track.is_active() => {}
-            (EchoSubscribes::WhenSubscribed, None) => track.state = TrackState::Ending(now + LATE_GROUP_TIMEOUT),
-            (EchoSubscribes::WhenAnnounced, _) => {
+            None if version.rules().is_lite => track.state = TrackState::Ending(now + LATE_GROUP_TIMEOUT),
+            _ => {
                 track.state = TrackState::Ended;
                 let path = track.path.clone();
                 self.on_unannounced(session, version, &path);
@@ -210,18 +206,12 @@ impl MoqtEcho {
         let Some(version) = session.version() else { return };
         session.accept_subscribe(subscriber);
         let path = announced_path(version, track);
-        match version.rules().echo_subscribes {
-            EchoSubscribes::WhenAnnounced => {
-                let found = self.tracks.values_mut().find(|track| track.is_active() && track.path == path);
-                if let Some(track) = found {
-                    track.subscribe_streams.push(subscriber);
-                }
-            }
-            EchoSubscribes::WhenSubscribed => {
-                let subscription = session.subscribe(track, &relayed_range(range));
-                let subscribe_streams = vec![subscriber];
-                self.tracks.insert(subscription, EchoTrack { path, subscribe_streams, state: TrackState::Active });
-            }
+        if version.rules().is_lite {
+            let subscription = session.subscribe(track, &relayed_range(range));
+            let subscribe_streams = vec![subscriber];
+            self.tracks.insert(subscription, EchoTrack { path, subscribe_streams, state: TrackState::Active });
+        } else if let Some(track) = self.tracks.values_mut().find(|track| track.is_active() && track.path == path) {
+            track.subscribe_streams.push(subscriber);
         }
     }
 
@@ -301,10 +291,8 @@ fn announced_path(version: MoqtVersion, track: &TrackPath) -> TrackPath {
         PathFormat::Parts => return track.clone(),
         PathFormat::Text | PathFormat::Segments => track.broadcast(),
     };
-    match version.rules().echo_subscribes {
-        EchoSubscribes::WhenAnnounced if path.echoed_track(version) != *track => TrackPath::default(),
-        _ => path,
-    }
+    let is_served = version.rules().is_lite || path.echoed_track(version) == *track;
+    if is_served { path } else { TrackPath::default() }
 }
 
 impl SessionHandler for MoqtEcho {
@@ -400,7 +388,7 @@ impl SessionHandler for MoqtEcho {
 
 /// Whether each subscription of the client causes a subscription of the echo.
 fn relays_subscriptions(session: &Session) -> bool {
-    session.version().is_some_and(|version| version.rules().echo_subscribes == EchoSubscribes::WhenSubscribed)
+    session.version().is_some_and(|version| version.rules().is_lite)
 }
 
 /// The range that the echo requests for a subscription of the client.
