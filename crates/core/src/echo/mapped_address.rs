@@ -8,7 +8,6 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tracing::field::display;
 use tracing::{info, warn};
 
 use super::counters::Counters;
@@ -130,7 +129,7 @@ impl MappedAddressMonitor {
                 target: "echo",
                 stun_server = %canonical_socket_addr(server),
                 reason = self.failure,
-                last_mapped_address = self.mapped_address.map(display),
+                last_mapped_address = self.mapped_address.map(tracing::field::display),
                 retry_s = REFRESH_INTERVAL.as_secs(),
                 hint = "check the STUN server and the firewall",
                 "mapped address request failed"
@@ -167,7 +166,7 @@ impl MappedAddressMonitor {
             info!(
                 target: "echo",
                 mapped_address = %address,
-                previous = previous.map(display),
+                previous = previous.map(tracing::field::display),
                 stun_server = %canonical_socket_addr(server),
                 "mapped address {change}"
             );

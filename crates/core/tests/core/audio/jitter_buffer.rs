@@ -322,7 +322,7 @@ fn playback_catches_up_after_the_device_lost_samples() {
         let (block, ran_dry) = (256, 262);
         let allowance = Some(Duration::from_millis(5));
         let reported_loss = is_reported.then_some(ran_dry + 1);
-        let simulation = Simulation { block, allowance, reported_loss, ..Simulation::default() };
+        let simulation = Simulation { allowance, block, reported_loss, ..Simulation::default() };
         let ahead = |callback| if callback > ran_dry { -(block as f64) / f64::from(RATE) } else { 0.0 };
         let (_, played) = simulation.play_late(|index| Some(pseudo_random(index) * 0.004), ahead);
         assert_eq!((played.resyncs, played.played + played.late), (1, 1_500), "{played:?}");
