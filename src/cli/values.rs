@@ -22,7 +22,7 @@ use crate::rate_limit::WindowLimit;
 use crate::report::limits::Profile;
 use crate::signaling::Dialect;
 use crate::signaling::broadcast::Envelope;
-use crate::units::{self, ParseQuantityError};
+use crate::units::{self, InvalidValue};
 
 /// A file that the program writes.
 #[derive(Clone, Debug)]
@@ -191,12 +191,12 @@ pub fn format_duration(duration: Duration) -> String {
 }
 
 /// Parses a duration. A number without a unit is in milliseconds.
-pub fn parse_millis(text: &str) -> Result<Duration, ParseQuantityError> {
+pub fn parse_millis(text: &str) -> Result<Duration, InvalidValue> {
     units::parse_duration(text, "ms")
 }
 
 /// Parses a duration. A number without a unit is in seconds.
-pub fn parse_seconds(text: &str) -> Result<Duration, ParseQuantityError> {
+pub fn parse_seconds(text: &str) -> Result<Duration, InvalidValue> {
     units::parse_duration(text, "s")
 }
 

@@ -203,7 +203,7 @@ fn sound_of_a_device() -> usize {
                 }
             }
         });
-        assert_eq!(captured.counters.overruns.get(), 600, "{format:?}");
+        assert_eq!(captured.state.overruns.get(), 600, "{format:?}");
     }
     count
 }

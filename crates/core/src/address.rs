@@ -7,6 +7,8 @@ use std::str::FromStr;
 use thiserror::Error;
 use url::Host;
 
+use crate::units::InvalidValue;
+
 /// `host`, `host:port`, or an IPv6 address with or without brackets. Every host of an option or a URL is parsed as this type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostPort {
@@ -59,8 +61,8 @@ impl HostPort {
         } else {
             text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port)))
         };
-        let number = |text: &str| text.parse().ok().filter(|_| !text.starts_with('+'));
-        let port = port.map(|text| number(text).ok_or_else(|| ParseHostError::Port(text.to_owned()))).transpose()?;
+        let port =
+            port.map(|text| parse_digits(text).ok_or_else(|| ParseHostError::Port(text.to_owned()))).transpose()?;
         Ok(Self { host: parse_host(host)?, port })
     }
 
@@ -74,6 +76,11 @@ impl HostPort {
         }
         Ok((userinfo, parsed, rest))
     }
+}
+
+/// Parses an unsigned number that consists of digits only.
+fn parse_digits<T: FromStr>(text: &str) -> Option<T> {
+    text.parse().ok().filter(|_| !text.starts_with('+'))
 }
 
 fn parse_host(text: &str) -> Result<String, ParseHostError> {
@@ -115,11 +122,6 @@ pub struct Cidr {
     prefix_len: u8,
 }
 
-/// Why a string is not a valid network.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{0}")]
-pub struct ParseCidrError(String);
-
 impl Cidr {
     /// Whether the network contains `ip`. An IPv4-mapped address (`::ffff:192.0.2.1`) matches as IPv4.
     pub fn contains(&self, ip: IpAddr) -> bool {
@@ -144,27 +146,22 @@ fn mask(ip: IpAddr, prefix_len: u8) -> IpAddr {
 }
 
 impl FromStr for Cidr {
-    type Err = ParseCidrError;
+    type Err = InvalidValue;
 
-    fn from_str(text: &str) -> Result<Self, ParseCidrError> {
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
         let (address, prefix) = text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
         let address: IpAddr = address.parse().map_err(|_| {
-            ParseCidrError(format!(
+            InvalidValue(format!(
                 "`{text}` is not a network; expected 192.0.2.0/24, 2001:db8::/32 or an IP address (no host name, no port)"
             ))
         })?;
         let max = if address.is_ipv4() { 32 } else { 128 };
-        let digits = |prefix: &&str| !prefix.is_empty() && prefix.bytes().all(|byte| byte.is_ascii_digit());
-        let prefix = match prefix {
-            None => Some(max),
-            Some(prefix) => Some(prefix).filter(digits).and_then(|bits| bits.parse().ok()).filter(|bits| *bits <= max),
-        };
-        let prefix_len = prefix.ok_or_else(|| {
-            ParseCidrError(format!("`{text}`: the prefix length must be a number of bits, at most {max}"))
+        let prefix_len = prefix.map_or(Some(max), parse_digits).filter(|bits| *bits <= max).ok_or_else(|| {
+            InvalidValue(format!("`{text}`: the prefix length must be a number of bits, at most {max}"))
         })?;
         let network = mask(address, prefix_len);
         if network != address {
-            return Err(ParseCidrError(format!(
+            return Err(InvalidValue(format!(
                 "`{text}` is ambiguous; use {network}/{prefix_len} for the network or {address} for the single address"
             )));
         }
@@ -198,16 +195,16 @@ pub fn source_network(ip: IpAddr) -> IpAddr {
     }
 }
 
-/// Whether this is a source address that no host can have: unspecified, multicast or broadcast. Do not reply to such a source. On some
-/// systems, a packet to 0.0.0.0 is delivered to the sending host itself. The source of this packet is then a loopback address.
+/// Whether this is a source address that no host can have: unspecified, multicast or broadcast. It gets no reply: on some systems, a packet
+/// to 0.0.0.0 is delivered to the sending host itself, with a loopback address as its source.
 pub(crate) fn is_invalid_source(ip: IpAddr) -> bool {
     let ip = ip.to_canonical();
     ip.is_unspecified() || ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST)
 }
 
-/// Whether a datagram arrived over IPv6 at `dst_ip` with an IPv4-mapped source (`::ffff:127.0.0.1`). A datagram that arrives over IPv6 with
-/// an IPv4-mapped source is forged. If a dual-stack socket receives a datagram over IPv4, source and destination are both IPv4 addresses. A
-/// reply to the forged source would be sent over IPv4, possibly to a loopback service.
+/// Whether a datagram arrived over IPv6 at `dst_ip` with an IPv4-mapped source (`::ffff:127.0.0.1`). Such a source is forged, because a
+/// dual-stack socket reports an IPv4 destination for what it receives over IPv4. A reply would be sent over IPv4, possibly to a loopback
+/// service.
 pub(crate) fn is_ipv4_source_over_ipv6(source: IpAddr, dst_ip: Option<IpAddr>) -> bool {
     source.to_canonical().is_ipv4() && dst_ip.is_some_and(|ip| ip.to_canonical().is_ipv6())
 }

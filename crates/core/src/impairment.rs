@@ -1,19 +1,17 @@
 //! Reproducible network impairment: loss, jitter, reordering, duplication and a bandwidth limit.
 //!
-//! The decision about a packet depends only on the seed and the packet's type and index. Other packets, ports and timing have no effect.
-//! Therefore, two runs with the same seed are impaired in the same way. The index of an AUDIO packet is its sequence number, so all clients
-//! lose the same packets. For any other type, the index is the number of earlier packets of that type. This number includes the packets of
-//! all clients. The sequence number is not used, because these packets may have a constant sequence number. Only the bandwidth limit
-//! depends on time and on other packets.
+//! The decision about a packet depends only on the seed and the packet's type and index, not on other packets, ports or timing, so that two
+//! runs with the same seed are impaired in the same way. The index of an AUDIO packet is its sequence number, and all clients lose the same
+//! packets. Packets of other types may have a constant sequence number, so their index is the number of earlier packets of their type, of all
+//! clients. Only the bandwidth limit depends on time and on other packets.
 
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
-use thiserror::Error;
-
 use crate::time::{Time, saturating_nanos};
+use crate::units::InvalidValue;
 use crate::wire::{self, PacketType};
 
 /// Default additional delay of a reordered packet.
@@ -88,7 +86,7 @@ pub struct ImpairmentDecision {
     pub loss: Option<LossCause>,
     /// Additional delay.
     pub jitter: Duration,
-    /// Whether [`Impairer::reorder_delay`] is added so that later packets overtake this packet.
+    /// Whether [`Impairment::reorder_delay`] is added so that later packets overtake this packet.
     pub reordered: bool,
     /// How many times the packet is sent: 1 or 2.
     pub copies: u8,
@@ -100,7 +98,7 @@ const PACKET_TYPES: usize = PacketType::LatencyInfo as usize + 1;
 /// Decides what happens to each packet.
 #[derive(Clone, Debug)]
 pub struct Impairer {
-    impairment: Impairment,
+    pub(crate) impairment: Impairment,
     /// When the queue of the bandwidth limit becomes empty.
     busy_until: Time,
     /// Number of packets so far, by type.
@@ -118,11 +116,6 @@ impl Impairer {
             packet_counts: [0; PACKET_TYPES],
             burst_states: [None; PACKET_TYPES],
         }
-    }
-
-    /// Additional delay of a reordered packet.
-    pub fn reorder_delay(&self) -> Duration {
-        self.impairment.reorder_delay
     }
 
     /// Whether packets must also pass [`Impairer::enter_bottleneck`].
@@ -156,9 +149,8 @@ impl Impairer {
         }
     }
 
-    /// Passes a packet to `peer` through the bandwidth limit. `len` is the payload length in bytes, and `copies` is the number of
-    /// times that the packet is sent. `at` must not decrease from call to call. Returns `None` if the queue is full. In this
-    /// case, the packet is not sent at all.
+    /// Passes a packet to `peer` through the bandwidth limit. `len` is the payload length in bytes, and `copies` is the number of times that
+    /// the packet is sent. `at` must not decrease from call to call. `None` if the queue is full: then no copy is sent.
     pub fn enter_bottleneck(&mut self, at: Time, (len, copies): (usize, u8), peer: IpAddr) -> Option<Departure> {
         let Some(bandwidth) = self.impairment.bandwidth else {
             return Some(Departure { at, copy_spacing: Duration::ZERO });
@@ -178,44 +170,33 @@ const MIN_PROBABILITY_SUM: f64 = 0.001;
 
 /// Burst losses by the simple Gilbert model, which has a good and a bad state. All packets are lost in the bad state.
 ///
-/// The state at a packet depends on the state at the previous packet. Nevertheless, the computation of a state need not start at the first
-/// packet. Each packet has a uniform random number u. The good state becomes bad if u < P. The bad state stays bad if u < 1 − R. If both
-/// inequalities hold, the new state is bad. If neither inequality holds, the new state is good. In these two cases, the new state does not
-/// depend on the previous state. If exactly one inequality holds, the new state depends on the previous state. In this case, if P + R < 1,
-/// the new state equals the previous state. If P + R > 1, the new state is the opposite of the previous state. To determine the state at a
-/// packet, the search starts at this packet and goes backward. The search ends at the nearest packet whose state does not depend on the
-/// previous state. This method is called coupling from the past. On average, the search visits 1 / (P + R) packets. If P + R > 1, the
-/// average is 1 / (2 − P − R).
+/// The state at a packet depends on the state at the previous one, but need not be computed from the first packet on. Each packet has a
+/// uniform random number u: the good state becomes bad if u < P, and the bad state stays bad if u < 1 − R. If both inequalities hold, the new
+/// state is bad, and if neither holds, it is good, whatever the previous state was. If exactly one holds, the new state is the previous one
+/// (P + R < 1) or its opposite (P + R > 1). A search backward from the packet therefore ends at the nearest packet whose state does not depend
+/// on its predecessor, on average after 1 / (P + R) packets, or 1 / (2 − P − R) if P + R > 1 (coupling from the past).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GilbertModel {
     p: f64,
     r: f64,
 }
 
-/// Why two probabilities do not form a usable model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("{0}")]
-pub struct GilbertModelError(&'static str);
-
 impl GilbertModel {
-    /// A burst starts at a packet with probability `p` and ends with probability `r`. Both probabilities are from 0 to 1. The mean burst
-    /// length is 1 / r packets. The share p / (p + r) of all packets is lost.
-    pub fn new(p: f64, r: f64) -> Result<Self, GilbertModelError> {
-        match p + r {
+    /// A burst starts at a packet with probability `p` and ends with probability `r`, both from 0 to 1. The mean burst length is 1 / r
+    /// packets, and the share p / (p + r) of all packets is lost.
+    pub fn new(p: f64, r: f64) -> Result<Self, InvalidValue> {
+        let reason = match p + r {
             // Bursts would never start or never end.
-            _ if p <= 0.0 || r <= 0.0 => Err(GilbertModelError(
-                "P and R must be greater than 0. A burst starts with probability P and ends with probability R",
-            )),
+            _ if p <= 0.0 || r <= 0.0 => {
+                "P and R must be greater than 0. A burst starts with probability P and ends with probability R"
+            }
             // On average, bursts and the intervals between them would each last for more than 1,000 packets.
-            sum if sum < MIN_PROBABILITY_SUM => {
-                Err(GilbertModelError("P and R are too small: their sum must be at least 0.1%"))
-            }
+            sum if sum < MIN_PROBABILITY_SUM => "P and R are too small: their sum must be at least 0.1%",
             // The state would change after almost every packet.
-            sum if sum > 2.0 - MIN_PROBABILITY_SUM => {
-                Err(GilbertModelError("P and R are too close to 100%: their sum must be at most 199.9%"))
-            }
-            _ => Ok(Self { p, r }),
-        }
+            sum if sum > 2.0 - MIN_PROBABILITY_SUM => "P and R are too close to 100%: their sum must be at most 199.9%",
+            _ => return Ok(Self { p, r }),
+        };
+        Err(InvalidValue(reason.to_owned()))
     }
 
     /// The probabilities that a burst starts and ends.
@@ -223,9 +204,8 @@ impl GilbertModel {
         (self.p, self.r)
     }
 
-    /// Whether the packet `index` is lost. `cached` contains the index and the state of an earlier packet. The search for a known
-    /// state goes backward from `index`. If the search reaches the cached packet, the search ends there. In all cases, the
-    /// call stores `index` and the state at this packet in `cached`.
+    /// Whether the packet `index` is lost. `cached` is the index and the state of the packet of the last call, at which the search ends if it
+    /// gets there.
     fn is_lost(self, rng: PacketRng, index: u32, cached: &mut Option<(u32, bool)>) -> bool {
         let (mut at, mut inverted) = (index, false);
         let bad = loop {
@@ -249,11 +229,6 @@ impl GilbertModel {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SequenceSet(Vec<(u32, u32)>);
 
-/// Why a string is not a valid set of sequence numbers.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{0}")]
-pub struct ParseSequenceSetError(String);
-
 impl SequenceSet {
     /// Whether the set contains `sequence`.
     pub fn contains(&self, sequence: u32) -> bool {
@@ -269,20 +244,20 @@ impl SequenceSet {
 }
 
 impl FromStr for SequenceSet {
-    type Err = ParseSequenceSetError;
+    type Err = InvalidValue;
 
-    fn from_str(text: &str) -> Result<Self, ParseSequenceSetError> {
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
         let mut ranges = Vec::new();
         for part in text.split(',').map(str::trim) {
             let (first, last) = part.split_once('-').unwrap_or((part, part));
             let number = |text: &str| text.trim().parse::<u32>().ok();
             let (first, last) = number(first).zip(number(last)).ok_or_else(|| {
-                ParseSequenceSetError(format!(
+                InvalidValue(format!(
                     "`{part}` is neither a sequence number (0 to 4294967295) nor a range. Give a list such as 10,20-25"
                 ))
             })?;
             if first > last {
-                return Err(ParseSequenceSetError(format!("`{part}` is a reversed range; use {last}-{first}")));
+                return Err(InvalidValue(format!("`{part}` is a reversed range; use {last}-{first}")));
             }
             ranges.push((first, last));
         }
@@ -349,9 +324,6 @@ enum RngPurpose {
 }
 
 /// Random numbers for all packets of one type and one purpose, computed by index.
-///
-/// `SplitMix64` (Steele, Lea, Flood 2014, constants by Vigna) computes its n-th output from start + n × γ. Therefore, any output can be
-/// computed directly.
 #[derive(Clone, Copy, Debug)]
 struct PacketRng {
     start: u64,
@@ -360,11 +332,11 @@ struct PacketRng {
 impl PacketRng {
     fn new(seed: u64, packet_type: PacketType, purpose: RngPurpose) -> Self {
         let stream = (packet_type as u64) << 8 | purpose as u64;
-        Self { start: splitmix64(splitmix64(seed.wrapping_add(SPLITMIX_GAMMA)).wrapping_add(stream)) }
+        Self { start: mix(splitmix64(seed, 0).wrapping_add(stream)) }
     }
 
     fn u64_at(self, index: u32) -> u64 {
-        splitmix64(self.start.wrapping_add((u64::from(index) + 1).wrapping_mul(SPLITMIX_GAMMA)))
+        splitmix64(self.start, index.into())
     }
 
     /// Uniformly distributed over [0, 1): a multiple of 2^−53.
@@ -378,8 +350,13 @@ impl PacketRng {
     }
 }
 
+/// The output number `index` of `SplitMix64` (Steele, Lea, Flood 2014, constants by Vigna), which can be computed directly from the start.
+pub fn splitmix64(start: u64, index: u64) -> u64 {
+    mix(start.wrapping_add(index.wrapping_add(1).wrapping_mul(SPLITMIX_GAMMA)))
+}
+
 /// `SplitMix64`'s output function.
-fn splitmix64(mut z: u64) -> u64 {
+fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     z ^ (z >> 31)

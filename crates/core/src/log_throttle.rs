@@ -1,7 +1,5 @@
 //! Limits the number of log lines per second about events that a peer can trigger. Events beyond the limit are counted, and the next log
-//! line can report their number.
-//!
-//! The throttle reads no clock and takes no lock. Callers with several threads put the throttle behind a mutex.
+//! line can report their number. The throttle takes no lock: callers with several threads put it behind a mutex.
 
 use std::time::Duration;
 
@@ -18,8 +16,8 @@ pub struct LogThrottle {
     remaining: u16,
     /// End of the current interval. The next interval begins with the first line at or after this time.
     interval_end: Time,
-    /// Number of suppressed events that have not been reported yet, at most `u32::MAX`. The field has only 32 bits. Therefore, the throttle
-    /// of each signaling connection takes only 16 bytes.
+    /// Number of suppressed events that have not been reported yet, at most `u32::MAX`, so that the throttle of each signaling connection takes
+    /// only 16 bytes.
     suppressed: u32,
 }
 
@@ -64,11 +62,6 @@ impl LogThrottle {
         u64::from(self.suppressed)
     }
 
-    /// Number of lines that may still be logged in the interval that contains `now`.
-    pub fn remaining(&self, now: Time) -> u16 {
-        if now >= self.interval_end { self.max_lines } else { self.remaining }
-    }
-
     fn take_line(&mut self, now: Time) -> bool {
         if now >= self.interval_end {
             self.interval_end = now + INTERVAL;
@@ -77,6 +70,12 @@ impl LogThrottle {
         let allowed = self.remaining > 0;
         self.remaining -= u16::from(allowed);
         allowed
+    }
+
+    /// Number of lines that may still be logged in the interval that contains `now`.
+    #[cfg(test)]
+    pub(crate) fn remaining(&self, now: Time) -> u16 {
+        if now >= self.interval_end { self.max_lines } else { self.remaining }
     }
 }
 

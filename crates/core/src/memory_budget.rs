@@ -2,8 +2,8 @@
 //! state, and delayed packets.
 //!
 //! All of it is taken from one budget while it is held. What does not fit is refused, and only the client that needs it notices. An address
-//! (an IPv6 /64 is one address) may hold an eighth of the budget. Loopback is exempt, because a proxy on this host connects from loopback
-//! for all its clients.
+//! (an IPv6 /64 is one address) may hold an eighth of the budget, except loopback, from which a proxy on this host connects for all its
+//! clients.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

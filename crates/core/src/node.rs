@@ -1,11 +1,11 @@
 //! The interface between a UDP state machine and its driver.
 //!
 //! A [`Node`] owns no socket and reads no clock. A driver passes in received datagrams ([`Node::on_datagram`]), collects due datagrams
-//! ([`Node::poll_transmit`]) and sleeps until [`Node::next_deadline`]. The echo server, the sender and the prober are nodes. The driver
-//! (`io::udp`) runs one node on one socket. Tests run the same nodes in virtual time.
+//! ([`Node::poll_transmit`]) and sleeps until [`Node::next_deadline`]. The echo server, the sender and the prober are nodes: the driver
+//! (`io::udp`) runs one on a socket, and tests run them in virtual time.
 //!
-//! Datagrams of one peer may share a buffer. The buffer is divided into segments of `segment_size` bytes. The kernel delivers and accepts
-//! such buffers (GRO and GSO). A [`Transmit`] borrows its bytes from the node.
+//! Datagrams of one peer may share a buffer of segments of `segment_size` bytes, as the kernel delivers and accepts them (GRO and GSO). A
+//! [`Transmit`] borrows its bytes from the node.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
@@ -15,7 +15,7 @@ use crate::time::{Pause, Time};
 /// One or more datagrams that arrived together from one peer.
 #[derive(Clone, Copy, Debug)]
 pub struct Receive<'a> {
-    /// The source. If the driver detects a forged source, the unspecified address replaces the IP address. The port is unchanged.
+    /// The source. If the driver detects that it is forged, its IP address is replaced by the unspecified address.
     pub source: SocketAddr,
     /// The local address at which the datagrams arrived, if the system reports it.
     pub dst_ip: Option<IpAddr>,
@@ -67,8 +67,7 @@ pub enum SendStatus {
     Sent,
     /// The system has no buffer space now. Keep the [`Transmit`] and offer the same [`Transmit`] again at the next poll.
     WouldBlock,
-    /// The system rejects segmented sends: offer the datagrams one by one. A [`Transmit`] that contains only one datagram never has this
-    /// status.
+    /// The system rejects segmented sends: offer the datagrams one by one. Never the status of a single datagram.
     GsoUnsupported,
     /// Sending failed permanently (no route, not permitted): count it and continue.
     Failed,
@@ -84,8 +83,8 @@ pub trait TransmitSink {
     fn max_segments(&self, len: usize) -> usize;
 }
 
-/// Maximum sends in one [`Node::poll_transmit`]. After this number of sends, the driver reads the socket again. Otherwise, the receive
-/// buffer could overflow while the driver sends many due datagrams.
+/// Maximum sends in one [`Node::poll_transmit`], after which the driver reads the socket again, lest the receive buffer overflow while many
+/// datagrams are due.
 pub const MAX_SENDS_PER_POLL: usize = 64;
 
 /// A UDP endpoint without sockets, clocks or entropy.
@@ -93,28 +92,27 @@ pub trait Node {
     /// Handles received datagrams. `now` is the time of the read, which is never before any `received_at` in the batch.
     fn on_datagram(&mut self, now: Time, batch: &[Receive<'_>]);
 
-    /// Sends the datagrams that are due at `now`. A node may leave some due datagrams for the next call. [`Node::next_deadline`] may then
-    /// return a time in the past.
+    /// Sends the datagrams that are due at `now`. A node may leave some of them for the next call, and [`Node::next_deadline`] may then return
+    /// a time in the past.
     fn poll_transmit(&mut self, now: Time, sink: &mut dyn TransmitSink);
 
-    /// When to call [`Node::poll_transmit`] next if nothing arrives before that. If `None`, there is no deadline: the next call is needed
-    /// only after [`Node::on_datagram`]. For a client node, `None` also means that the run has finished.
+    /// When to call [`Node::poll_transmit`] next if nothing arrives before that. `None`: not before the next [`Node::on_datagram`], and for a
+    /// client, that its run has finished.
     fn next_deadline(&self) -> Option<Time>;
 
     /// Passes the number of datagrams that the system has dropped so far, because the receive buffer of the socket was full. Called after
     /// pauses and at the end.
     fn on_dropped(&mut self, _total: u64) {}
 
-    /// Called after this host's address has been replaced. Since the start of `silence`, nothing has arrived. Packets that were in flight then
-    /// get no reply, because replies to the old address are lost.
+    /// Called after this host's address has been replaced. Nothing has arrived since the start of `silence`, and packets that were in flight
+    /// then get no reply, because replies to the old address are lost.
     fn on_address_changed(&mut self, _silence: Pause) {}
 
-    /// Called with the number of ICMP port unreachable errors that the system has reported so far.
-    /// This call precedes [`Node::poll_transmit`].
+    /// Called before [`Node::poll_transmit`] with the number of ICMP port unreachable errors that the system has reported so far.
     fn on_port_unreachable(&mut self, _now: Time, _total: u64) {}
 
-    /// Called once when a stop is requested. If the result is true, the node still waits for a reply. The driver then continues for a short
-    /// time, or until the node has no deadline left.
+    /// Called once when a stop is requested. True if the node still waits for a reply: the driver then continues for a short time, or until the
+    /// node has no deadline left.
     fn on_stop(&mut self) -> bool {
         false
     }
@@ -127,8 +125,8 @@ pub trait Node {
 
 type WakeFn = Box<dyn Fn() + Send + Sync>;
 
-/// Wakes a driver from another thread. Clones share one waker. Waking a driver takes no lock and allocates nothing, so it is permitted in
-/// an audio callback. Waking has no effect before a driver has registered.
+/// Wakes a driver from another thread. Clones share one waker. Waking takes no lock and allocates nothing, so an audio callback may do it. It
+/// has no effect before a driver has registered.
 #[derive(Clone, Default)]
 pub struct DriverWaker(Arc<OnceLock<WakeFn>>);
 

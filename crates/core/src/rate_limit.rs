@@ -1,9 +1,8 @@
-//! Rate limits. [`Gcra`] limits one stream of events. [`RateLimiter`] limits the packets and bits sent to each source. [`WindowLimiter`]
-//! limits events per source in a fixed period. [`DebtLimiter`] limits what is known only afterwards, such as the length of a reply.
+//! Rate limits: [`Gcra`] for one stream of events, [`RateLimiter`] for the packets and bits sent to each source, [`WindowLimiter`] for the
+//! events of each source in a fixed period, and [`DebtLimiter`] for what is known only afterwards, such as the length of a reply.
 //!
-//! The generic cell rate algorithm (ITU-T I.371) keeps one theoretical arrival time per stream. The permitted rate is r units per second.
-//! An event of n units moves the theoretical arrival time forward by n/r seconds. The new arrival time may be ahead of the clock by at most
-//! the tolerance. Otherwise, the event is rejected.
+//! The generic cell rate algorithm (ITU-T I.371) keeps one theoretical arrival time per stream. At a permitted rate of r units per second, an
+//! event of n units moves it forward by n/r seconds, and is rejected if that would be ahead of the clock by more than the tolerance.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
@@ -16,9 +15,8 @@ use crate::time::{NANOS_PER_SECOND, Time, saturating_nanos};
 /// Buckets of a [`RateLimiter`], 32 bytes each. Sources in the same bucket share its limits.
 const RATE_BUCKETS: usize = 8_192;
 
-/// The maximum burst is the traffic that the permitted rate allows in this time. Delayed packets and immediate packets have separate
-/// maximum bursts. At low rates, this time is too short for one packet. The maximum burst is then raised, so that a packet of any length
-/// fits.
+/// The maximum burst is the traffic that the permitted rate allows in this time, separately for delayed and for immediate packets. At rates
+/// so low that this is less than one packet, a packet of any length fits.
 const BURST_TOLERANCE: Duration = Duration::from_millis(125);
 
 /// The largest IP packet, in bits.
@@ -43,25 +41,23 @@ impl Gcra {
     /// Creates a limit of `rate` units per second, with a burst of exactly `rate` times `seconds` units. A `rate` of 0 counts as 1.
     pub fn with_burst_seconds(rate: u64, seconds: u64) -> Self {
         let gcra = Self::new(rate, Duration::ZERO);
-        // The duration of one unit is rounded up to whole nanoseconds. The tolerance is a multiple of this rounded duration. A
-        // tolerance of exactly `seconds` seconds could reject the last unit of the burst.
+        // The tolerance is a multiple of the duration of one unit, which is rounded up to whole nanoseconds: exactly `seconds` seconds could
+        // reject the last unit of the burst.
         Self { tolerance: gcra.duration_of(1).saturating_mul(gcra.rate).saturating_mul(seconds), ..gcra }
     }
 
-    /// Like [`Gcra::new`], but with a minimum tolerance. Even at low rates, the minimum tolerance admits a burst of `min_burst` units.
+    /// Like [`Gcra::new`], but even at low rates, with a burst of at least `min_burst` units.
     fn with_min_burst(rate: u64, tolerance: Duration, min_burst: u64) -> Self {
         let gcra = Self::new(rate, tolerance);
         Self { tolerance: gcra.tolerance.max(gcra.duration_of(min_burst)), ..gcra }
     }
 
-    /// Computes the theoretical arrival time that results if `amount` more units arrive at `now`. The result is returned even if these
-    /// units exceed the limit.
+    /// The theoretical arrival time after `amount` more units arrive at `now`, even if they exceed the limit.
     pub fn advance(self, arrival: Time, now: Time, amount: u64) -> Time {
         Time::from_nanos(self.advance_nanos(arrival.as_nanos(), now, amount))
     }
 
-    /// Computes the theoretical arrival time that results if `amount` more units arrive at `now`. Returns `None` if these units exceed the
-    /// limit.
+    /// The theoretical arrival time after `amount` more units arrive at `now`. `None` if they exceed the limit.
     pub fn try_advance(self, arrival: Time, now: Time, amount: u64) -> Option<Time> {
         self.try_advance_nanos(arrival.as_nanos(), now, amount).map(Time::from_nanos)
     }
@@ -96,34 +92,30 @@ type ArrivalTimes = [u64; 2];
 
 /// Limits packets and bits per second sent to each source, in a fixed number of buckets.
 ///
-/// A delayed packet is admitted on arrival, but sent later. Therefore, each bucket has separate theoretical arrival times for two limits.
-/// The admission limit counts packets that wait for the server delay. The send limit counts delayed packets and immediate replies at the time of
-/// sending. A delayed packet that exceeds the send limit by more than both maximum bursts waits. An immediate reply is admitted only if the
-/// send limit permits the reply. Therefore, the traffic in any interval is at most the permitted traffic plus two
-/// maximum bursts. The permitted traffic is the rate multiplied by the interval's length.
+/// A delayed packet is admitted on arrival, but sent later, so that each bucket has two limits. The admission limit counts the packets that
+/// wait for the server delay. The send limit counts delayed packets and immediate replies when they are sent: it admits or rejects an immediate
+/// reply, and postpones a delayed packet that exceeds it by more than both maximum bursts. The traffic in any interval is therefore at most the
+/// rate multiplied by the length of the interval, plus two maximum bursts.
 pub struct RateLimiter {
-    packets: Option<Gcra>,
-    bits: Option<Gcra>,
-    /// For each bucket, the theoretical arrival times for admission and for sending. The memory is requested as pages filled with zeros.
-    /// The system provides such a page only when a bucket in the page is first used. Unused pages take no memory.
+    /// Limits of packets and of bits.
+    limits: [Option<Gcra>; 2],
+    /// For each bucket, the theoretical arrival times for admission and for sending. The memory is requested as pages filled with zeros,
+    /// which take no memory before a bucket in them is used.
     buckets: Vec<[ArrivalTimes; 2]>,
 }
 
 impl RateLimiter {
     /// Limits in packets and bits per second; `None` is no limit.
     pub fn new(packets: Option<u64>, bits: Option<u64>) -> Self {
-        Self {
-            packets: packets.map(|rate| Gcra::with_min_burst(rate, BURST_TOLERANCE, 1)),
-            bits: bits.map(|rate| Gcra::with_min_burst(rate, BURST_TOLERANCE, MAX_IP_PACKET_BITS)),
-            buckets: vec![[[0; 2]; 2]; RATE_BUCKETS],
-        }
+        let packets = packets.map(|rate| Gcra::with_min_burst(rate, BURST_TOLERANCE, 1));
+        let bits = bits.map(|rate| Gcra::with_min_burst(rate, BURST_TOLERANCE, MAX_IP_PACKET_BITS));
+        Self { limits: [packets, bits], buckets: vec![[[0; 2]; 2]; RATE_BUCKETS] }
     }
 
     /// Admits an IP packet of `len` bytes that waits for the server delay before it is sent. `key` is the digest of the network to which the
     /// packet is sent.
     pub(crate) fn admit_delayed(&mut self, key: u64, now: Time, len: usize) -> Result<(), RateExceeded> {
-        let [admitted, _] = &mut self.buckets[key as usize % RATE_BUCKETS];
-        admit(admitted, self.packets, self.bits, now, Duration::ZERO, len)
+        self.admit(key, 0, now, Duration::ZERO, len)
     }
 
     /// Admits an IP packet of `len` bytes that is sent immediately. The maximum burst is higher by the permitted traffic of the time `extra`.
@@ -134,54 +126,43 @@ impl RateLimiter {
         extra: Duration,
         len: usize,
     ) -> Result<(), RateExceeded> {
-        let [_, sent] = &mut self.buckets[key as usize % RATE_BUCKETS];
-        admit(sent, self.packets, self.bits, now, extra, len)
+        self.admit(key, 1, now, extra, len)
+    }
+
+    /// Charges the limits of packets and bits, if both admit the packet: those for admission (half 0 of the bucket) or for sending (half 1).
+    fn admit(&mut self, key: u64, half: usize, now: Time, extra: Duration, len: usize) -> Result<(), RateExceeded> {
+        let advanced = |limit: Option<Gcra>, arrival, amount| {
+            let Some(limit) = limit else { return Some(arrival) };
+            let tolerance = limit.tolerance.saturating_add(saturating_nanos(extra));
+            Gcra { tolerance, ..limit }.try_advance_nanos(arrival, now, amount)
+        };
+        let arrivals = &mut self.buckets[key as usize % RATE_BUCKETS][half];
+        *arrivals = [
+            advanced(self.limits[0], arrivals[0], 1).ok_or(RateExceeded::Packets)?,
+            advanced(self.limits[1], arrivals[1], len as u64 * 8).ok_or(RateExceeded::Bits)?,
+        ];
+        Ok(())
     }
 
     /// The earliest time at which delayed packets may be sent, as for [`RateLimiter::charge_sent`]. Immediate replies and delayed packets
     /// have separate maximum bursts. If delayed packets are sent when they are due, they never exceed both bursts. After a pause, they can.
     pub(crate) fn send_time(&self, key: u64, now: Time, packets: usize, len: usize) -> Time {
         let [_, arrivals] = self.buckets[key as usize % RATE_BUCKETS];
-        let limits = [(self.packets, packets as u64), (self.bits, len as u64 * 8)];
-        let times = limits.into_iter().zip(arrivals).filter_map(|((limit, amount), arrival)| {
-            let limit = limit?;
+        let amounts = [packets as u64, len as u64 * 8];
+        let times = self.limits.iter().zip(arrivals).zip(amounts).filter_map(|((limit, arrival), amount)| {
+            let limit = (*limit)?;
             Some(limit.advance_nanos(arrival, now, amount).saturating_sub(2 * limit.tolerance))
         });
         Time::from_nanos(times.max().unwrap_or(0)).max(now)
     }
 
-    /// Charges delayed packets to the send limits after these packets have been sent. `packets` is the number of these packets. `len` is
-    /// their total length in bytes, including IP headers.
+    /// Charges the send limits with delayed packets that have been sent: their number, and their total length in bytes with IP headers.
     pub(crate) fn charge_sent(&mut self, key: u64, now: Time, packets: usize, len: usize) {
-        let [_, [packet_arrival, bit_arrival]] = &mut self.buckets[key as usize % RATE_BUCKETS];
-        if let Some(limit) = self.packets {
-            *packet_arrival = limit.advance_nanos(*packet_arrival, now, packets as u64);
-        }
-        if let Some(limit) = self.bits {
-            *bit_arrival = limit.advance_nanos(*bit_arrival, now, len as u64 * 8);
+        let [_, arrivals] = &mut self.buckets[key as usize % RATE_BUCKETS];
+        for ((limit, arrival), amount) in self.limits.iter().zip(arrivals).zip([packets as u64, len as u64 * 8]) {
+            *arrival = limit.map_or(*arrival, |limit| limit.advance_nanos(*arrival, now, amount));
         }
     }
-}
-
-/// Charges the two limits only if both limits admit the packet.
-fn admit(
-    arrivals: &mut ArrivalTimes,
-    packets: Option<Gcra>,
-    bits: Option<Gcra>,
-    now: Time,
-    extra: Duration,
-    len: usize,
-) -> Result<(), RateExceeded> {
-    let advanced = |limit: Option<Gcra>, arrival, amount| {
-        let Some(limit) = limit else { return Some(arrival) };
-        let tolerance = limit.tolerance.saturating_add(saturating_nanos(extra));
-        Gcra { tolerance, ..limit }.try_advance_nanos(arrival, now, amount)
-    };
-    let [packet_arrival, bit_arrival] = *arrivals;
-    let packet_arrival = advanced(packets, packet_arrival, 1).ok_or(RateExceeded::Packets)?;
-    let bit_arrival = advanced(bits, bit_arrival, len as u64 * 8).ok_or(RateExceeded::Bits)?;
-    *arrivals = [packet_arrival, bit_arrival];
-    Ok(())
 }
 
 /// A maximum number of events in a period. The period begins with its first event.
@@ -193,8 +174,8 @@ pub struct WindowLimit {
     pub period: Duration,
 }
 
-/// Limits the events of each source in fixed periods. An IPv6 /64 is one source ([`source_network`]). The limiter reports exactly how long
-/// a source has to wait (for `Retry-After`). The table is bounded. If the table is full, the source whose period ends first is removed.
+/// Limits the events of each source ([`source_network`]) in fixed periods, so that it can report exactly how long a source has to wait (for
+/// `Retry-After`). The table is bounded: if it is full, the source whose period ends first is removed.
 #[derive(Clone, Debug)]
 pub struct WindowLimiter {
     limit: WindowLimit,
@@ -211,16 +192,14 @@ impl WindowLimiter {
         Self { limit, max_sources: max_sources.max(1), windows: HashMap::new(), expiry: VecDeque::new() }
     }
 
-    /// How long `source` has to wait for its next event. `None` if the next event is admitted now. This call itself is not counted as an
-    /// event.
+    /// How long `source` has to wait for its next event. `None` if the next event is admitted now. The call itself is no event.
     pub fn retry_after(&mut self, now: Time, source: IpAddr) -> Option<Duration> {
         self.remove_expired(now);
         let (end, events) = *self.windows.get(&source_network(source))?;
         (events >= self.limit.count).then(|| end.duration_since(now))
     }
 
-    /// Counts one event of `source`. An event above the limit is not counted. In this case, the `Err` value is the time that the source has
-    /// to wait.
+    /// Counts one event of `source`. An event above the limit is not counted, and the `Err` value is the time that the source has to wait.
     pub fn check(&mut self, now: Time, source: IpAddr) -> Result<(), Duration> {
         if let Some(wait) = self.retry_after(now, source) {
             return Err(wait);

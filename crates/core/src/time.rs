@@ -1,8 +1,7 @@
-//! Types that represent a point in time. [`Time`] counts nanoseconds from an arbitrary origin. [`WallClock`] converts a [`Time`] to
-//! nanoseconds since 1970-01-01 UTC. This module reads no clock.
+//! Points in time: [`Time`] counts nanoseconds from an arbitrary origin, and [`WallClock`] converts it to nanoseconds since 1970-01-01 UTC.
 //!
-//! Pure modules read no clock. A driver or a test passes a [`Time`] in, and every deadline is an absolute [`Time`]. Therefore, the same
-//! code runs on a socket and in a simulator. A test can cover a whole day.
+//! A driver or a test passes a [`Time`] into each state machine, and every deadline is an absolute [`Time`], so that the same code runs on a
+//! socket and in a simulation of a whole day.
 
 use std::ops::{Add, AddAssign, Sub};
 use std::time::Duration;
@@ -86,7 +85,7 @@ pub struct PauseDetector {
 }
 
 impl PauseDetector {
-    /// The host runs at `now`. It should have run at `planned`. Returns the pause that has just ended.
+    /// The host runs at `now`, and should have run at `planned`. Returns the pause that has just ended.
     pub fn on_run(&mut self, now: Time, planned: Option<Time>) -> Option<Pause> {
         let start = std::mem::replace(&mut self.last_run, now);
         (now > start.max(planned?) + MIN_PAUSE).then_some(Pause { start, end: now })
@@ -123,8 +122,8 @@ pub struct WallClock {
 }
 
 impl WallClock {
-    /// `monotonic` and `since_1970` describe the same moment. `monotonic` is the time on the monotonic clock. `since_1970` is the duration
-    /// from 1970-01-01 UTC to this moment. The caller reads `since_1970` with `SystemTime::now().duration_since(UNIX_EPOCH)`.
+    /// The moment that is `monotonic` on the monotonic clock, and `since_1970` after 1970-01-01 UTC
+    /// (`SystemTime::now().duration_since(UNIX_EPOCH)`).
     pub fn new(monotonic: Time, since_1970: Duration) -> Self {
         Self { monotonic, unix_ns: i64::try_from(saturating_nanos(since_1970)).unwrap_or(i64::MAX) }
     }
@@ -145,7 +144,7 @@ impl WallClock {
     }
 }
 
-/// For tests and for callers without a wall clock. The conversion assumes that the monotonic clock started at the beginning of 1970.
+/// For callers without a wall clock: as if the monotonic clock had started at the beginning of 1970.
 impl From<Time> for WallClock {
     fn from(monotonic: Time) -> Self {
         Self { monotonic, unix_ns: i64::try_from(monotonic.as_nanos()).unwrap_or(i64::MAX) }

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-/// Why a string is not a valid quantity.
+/// Why a quantity, a network or a setting of the impairment is invalid, as text for the user.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{0}")]
-pub struct ParseQuantityError(String);
+pub struct InvalidValue(pub(crate) String);
 
 const DURATION_EXAMPLE: &str = "a duration such as 5ms or 2s";
 
@@ -46,25 +46,25 @@ const BIT_RATE_UNITS: &[(&str, u128)] = &[
 ];
 
 /// Parses `5ms`, `250us`, `1.5s`, `2m`. A number without a unit is in `default_unit`, for example `ms`. Fractions of a nanosecond are cut off.
-pub fn parse_duration(text: &str, default_unit: &str) -> Result<Duration, ParseQuantityError> {
+pub fn parse_duration(text: &str, default_unit: &str) -> Result<Duration, InvalidValue> {
     let number = DecimalNumber::parse(text, DURATION_EXAMPLE)?;
     let nanos = number.scale(DURATION_UNITS, default_unit, "ns, us, ms, s, m or h", "584 years")?;
     Ok(Duration::from_nanos(nanos))
 }
 
 /// Parses `4096`, `64KiB`, `1.5GiB`, `8MB`. A number without a unit is in bytes. Fractions of a byte are cut off.
-pub fn parse_size(text: &str) -> Result<u64, ParseQuantityError> {
+pub fn parse_size(text: &str) -> Result<u64, InvalidValue> {
     let number = DecimalNumber::parse(text, "a size such as 64MiB or 4096")?;
     number.scale(SIZE_UNITS, "B", "B, KiB, MiB, GiB, TiB, kB, MB or GB", "16777215TiB")
 }
 
 /// Parses `64mbit`, `2Mbit`, `500kbit`, `1.5Gbit` as bits per second, in multiples of 1,000. Every number except 0 needs a unit. The
 /// result is rounded down to whole bits per second.
-pub fn parse_bit_rate(text: &str) -> Result<u64, ParseQuantityError> {
+pub fn parse_bit_rate(text: &str) -> Result<u64, InvalidValue> {
     let number = DecimalNumber::parse(text, "a bit rate such as 64mbit or 500kbit")?;
     if number.unit.is_empty() && number.digits > 0 {
         // Users who omit the unit rarely mean bits per second.
-        return Err(ParseQuantityError(format!(
+        return Err(InvalidValue(format!(
             "`{text}` could be bits or megabits per second; use {text}bit or {text}mbit"
         )));
     }
@@ -72,14 +72,13 @@ pub fn parse_bit_rate(text: &str) -> Result<u64, ParseQuantityError> {
 }
 
 /// Parses `0.5%` or `0.5` as 0.005.
-pub fn parse_ratio(text: &str) -> Result<f64, ParseQuantityError> {
+pub fn parse_ratio(text: &str) -> Result<f64, InvalidValue> {
     let number = DecimalNumber::parse(text, "a percentage such as 0.5%")?;
     match number.unit {
         "%" | "" => {}
         unit => return Err(unknown_unit(unit, "%")),
     }
-    // A single division of two exact numbers rounds only once. Therefore, the result for 0.1% is the same float as 1.0 / 1000.0. A limit of
-    // 0.1% then equals a measured ratio of 1 in 1,000.
+    // A single division of two exact numbers rounds only once, so that a limit of 0.1% equals a measured ratio of 1 in 1,000.
     let ratio = number.digits as f64 / 10f64.powi(number.decimals as i32 + 2);
     if ratio > 1.0 { Err(too_large(text, "100%")) } else { Ok(ratio) }
 }
@@ -89,18 +88,19 @@ pub fn parse_or_off<T, E>(text: &str, parse: impl FnOnce(&str) -> Result<T, E>) 
     if text == "off" { Ok(None) } else { parse(text).map(Some) }
 }
 
-/// A decimal number and the unit after the number. `digits` contains all digits of the number as one integer. `decimals` is the count of
-/// decimal places.
+/// A decimal number with its unit.
 struct DecimalNumber<'a> {
     text: &'a str,
+    /// All digits as one integer.
     digits: u128,
+    /// Number of decimal places.
     decimals: u32,
     unit: &'a str,
 }
 
 impl<'a> DecimalNumber<'a> {
-    fn parse(text: &'a str, example: &str) -> Result<Self, ParseQuantityError> {
-        let not_a_number = || ParseQuantityError(format!("`{text}` is not a number; expected {example}"));
+    fn parse(text: &'a str, example: &str) -> Result<Self, InvalidValue> {
+        let not_a_number = || InvalidValue(format!("`{text}` is not a number; expected {example}"));
         let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
         let (number, unit) = text.split_at(end);
         let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
@@ -108,20 +108,14 @@ impl<'a> DecimalNumber<'a> {
             return Err(not_a_number());
         }
         if unit.starts_with(',') {
-            return Err(ParseQuantityError(format!("`{text}`: use a decimal point, not a comma")));
+            return Err(InvalidValue(format!("`{text}`: use a decimal point, not a comma")));
         }
         let digits = format!("{whole}{fraction}").parse().map_err(|_| not_a_number())?;
         Ok(Self { text, digits, decimals: fraction.len() as u32, unit: unit.trim_start() })
     }
 
-    fn scale(
-        &self,
-        units: &[(&str, u128)],
-        default_unit: &str,
-        expected: &str,
-        max: &str,
-    ) -> Result<u64, ParseQuantityError> {
-        let unit = if self.unit.is_empty() { default_unit } else { self.unit };
+    fn scale(&self, units: &[(&str, u128)], default: &str, expected: &str, max: &str) -> Result<u64, InvalidValue> {
+        let unit = if self.unit.is_empty() { default } else { self.unit };
         let Some((_, factor)) = units.iter().find(|(name, _)| *name == unit) else {
             return Err(unknown_unit(unit, expected));
         };
@@ -130,10 +124,10 @@ impl<'a> DecimalNumber<'a> {
     }
 }
 
-fn unknown_unit(unit: &str, expected: &str) -> ParseQuantityError {
-    ParseQuantityError(format!("unknown unit `{unit}`; expected {expected}"))
+fn unknown_unit(unit: &str, expected: &str) -> InvalidValue {
+    InvalidValue(format!("unknown unit `{unit}`; expected {expected}"))
 }
 
-fn too_large(text: &str, max: &str) -> ParseQuantityError {
-    ParseQuantityError(format!("`{text}` is too large; the maximum is {max}"))
+fn too_large(text: &str, max: &str) -> InvalidValue {
+    InvalidValue(format!("`{text}` is too large; the maximum is {max}"))
 }

@@ -1,8 +1,8 @@
-//! Wire encoding of MOQT: QUIC varints (RFC 9000, section 16), fields of message bodies. A [`Deframer`] splits a stream into messages and
-//! frames.
+//! Wire encoding of MOQT: QUIC varints (RFC 9000, section 16), the fields of message bodies, and the [`Deframer`] that splits a stream into
+//! messages and frames.
 //!
-//! Decoding accepts any bytes and returns a value or an error. Counts and lengths are checked against their limits
-//! before anything is read or reserved.
+//! Decoding accepts any bytes and returns a value or an error. Counts and lengths are checked against their limits before anything is read or
+//! reserved.
 
 use bytes::Bytes;
 use thiserror::Error;
@@ -26,8 +26,8 @@ pub const MAX_SUFFIXES: usize = 1_024;
 /// Maximum number of hops in an announcement.
 pub(crate) const MAX_HOPS: usize = 64;
 
-/// Capacity in bytes that the buffer of a deframer may keep even when it is empty. A larger capacity is reduced when it exceeds four times
-/// the number of buffered bytes. Therefore, a single long message does not keep memory occupied for the rest of the stream.
+/// Capacity in bytes that the buffer of a deframer may keep even when it is empty. A larger one is reduced when it exceeds four times the
+/// number of buffered bytes, so that a single long message does not keep memory occupied for the rest of the stream.
 const MIN_BUFFER_CAPACITY: usize = 4 << 10;
 
 /// Reason why bytes cannot be decoded.
@@ -99,13 +99,13 @@ impl Fields<'_> {
         Ok(())
     }
 
-    /// One byte.
-    pub fn byte(&mut self, field: &'static str, value: &mut u8) -> Decoded {
+    /// One byte. Values above 255 are written as 255.
+    pub fn byte(&mut self, field: &'static str, value: &mut u64) -> Decoded {
         match self {
-            Self::Write(to) => to.push(*value),
+            Self::Write(to) => to.push(u8::try_from(*value).unwrap_or(u8::MAX)),
             Self::Read(body) => {
                 let (read, rest) = body.split_first().ok_or(DecodeError::UnexpectedEnd(field))?;
-                (*value, *body) = (*read, rest);
+                (*value, *body) = (u64::from(*read), rest);
             }
         }
         Ok(())

@@ -1,5 +1,5 @@
-//! The messages of all MOQT versions, as bodies without their length prefix. Decoding accepts any bytes and returns
-//! a message or an error. Bytes after the last field are ignored, as in gomoqt. The rules of [`super::version`] define the fields.
+//! The messages of all MOQT versions, as bodies without their length prefix. The rules of [`super::version`] define the fields. Decoding
+//! accepts any bytes and returns a message or an error. Bytes after the last field are ignored, as in gomoqt.
 
 use std::fmt;
 
@@ -57,7 +57,7 @@ pub(crate) const OLD_IETF_CLIENT_SETUP_START: u8 = 0x40;
 /// `SESSION_SERVER` starts with these bytes, because its version would be 0.
 pub(crate) const IETF_SERVER_SETUP_START: [u8; 2] = [0x21, 0x00];
 
-/// Path of a track, or a prefix of such paths. If the version has broadcast paths, the last part of a track's path is the track name. The
+/// Path of a track, or a prefix of such paths. If the version has broadcast paths, the last part of a track's path is the track name, and the
 /// other parts are the broadcast path.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TrackPath(pub Vec<String>);
@@ -139,8 +139,8 @@ impl TrackPath {
         suffix.map(str::to_owned).unwrap_or(path)
     }
 
-    /// The full path of an announcement that was requested for `prefix`. If the version has broadcast paths, the announcement contains the
-    /// suffix. gomoqt-2025-02 announces either the suffix or the full path.
+    /// The full path of an announcement that was requested for `prefix`. The announcement contains the suffix or, in gomoqt-2025-02, either the
+    /// suffix or the full path.
     pub(super) fn from_announcement(announced: Self, prefix: &Self, version: MoqtVersion) -> Self {
         match version.rules().paths {
             PathFormat::Parts if announced.has_prefix(prefix, version) => announced,
@@ -184,8 +184,7 @@ impl fmt::Display for TrackPath {
     }
 }
 
-/// Key of the setup parameter that contains the URL path if the connection uses raw QUIC. Over WebTransport, the CONNECT request contains
-/// the path.
+/// Key of the setup parameter that contains the URL path over raw QUIC. Over WebTransport, the CONNECT request contains the path.
 pub(crate) const PATH_PARAMETER: u64 = 0x01;
 
 /// `SESSION_CLIENT`: the first message of a client.
@@ -252,7 +251,7 @@ pub struct AnnouncePlease {
 impl MessageBody for AnnouncePlease {
     fn fields(&mut self, version: MoqtVersion, fields: &mut Fields<'_>) -> Decoded {
         self.prefix.fields(version, fields, "prefix")?;
-        if version.rules().has_excluded_hop {
+        if version.rules().hops == HopFormat::Ids {
             fields.varint("excluded hop", &mut self.excluded_hop)?;
         }
         unused_parameters(version, fields)
@@ -360,7 +359,7 @@ impl SubscribeUpdate {
     }
 
     fn listed_fields(&mut self, listed: &[SubscribeField], version: MoqtVersion, fields: &mut Fields<'_>) -> Decoded {
-        let is_lite = version.rules().has_lite_fields;
+        let is_lite = version.rules().is_lite;
         for field in listed {
             match field {
                 SubscribeField::Priority => number("priority", is_lite, &mut self.priority, fields)?,
@@ -376,13 +375,7 @@ impl SubscribeUpdate {
 
 /// A byte in moq-lite, a varint in the other versions.
 fn number(name: &'static str, is_lite: bool, value: &mut u64, fields: &mut Fields<'_>) -> Decoded {
-    if !is_lite {
-        return fields.varint(name, value);
-    }
-    let mut byte = u8::try_from(*value).unwrap_or(u8::MAX);
-    fields.byte(name, &mut byte)?;
-    *value = byte.into();
-    Ok(())
+    if is_lite { fields.byte(name, value) } else { fields.varint(name, value) }
 }
 
 /// A varint, which is 0 if there is no number. moq-lite adds 1 to the number.

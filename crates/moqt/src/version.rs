@@ -1,5 +1,4 @@
-//! The supported versions of MOQT. The table [`VersionRules`] contains every difference between them. The rest of the code looks up its
-//! rules in this table.
+//! The supported versions of MOQT, and the table [`VersionRules`] of every difference between them, which the rest of the code looks up.
 
 use std::collections::BTreeSet;
 
@@ -38,7 +37,7 @@ pub enum HopFormat {
     Absent,
     /// As their number.
     Count,
-    /// As a list of their hop IDs.
+    /// As a list of their hop IDs. A request can then exclude the announcements that passed through one hop.
     Ids,
 }
 
@@ -57,15 +56,6 @@ pub enum SubscribeField {
     LastGroup,
 }
 
-/// When the echo subscribes to a track of the client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EchoSubscribes {
-    /// Once, when the client announces the path.
-    WhenAnnounced,
-    /// For each subscription of the client to the echo. Only the client's subscription contains the name of the track.
-    WhenSubscribed,
-}
-
 /// The rules of one version.
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each flag is an independent difference between versions")]
@@ -79,6 +69,11 @@ pub struct VersionRules {
     /// Version code in the setup messages of the session stream. `None`: there is no session stream and no setup, because the ALPN
     /// identifies the version.
     pub session_code: Option<u64>,
+    /// Whether this is moq-lite. A byte with the type then precedes each reply on a subscription's stream, and a stream of type 5 carries
+    /// GOAWAY. Priority and group order are single bytes, and group numbers are increased by one, so that 0 means no number. In gomoqt, all
+    /// fields of a subscription are varints, and 0 also means no group number. The echo subscribes for each subscription of the client, which
+    /// alone contains the name of the track, and in gomoqt once, when the client announces the path.
+    pub is_lite: bool,
     /// Format of paths.
     pub paths: PathFormat,
     /// Whether messages end with parameters.
@@ -89,27 +84,16 @@ pub struct VersionRules {
     pub has_live_status: bool,
     /// Format of hops in announcements.
     pub hops: HopFormat,
-    /// Whether an announcement request excludes announcements that passed through a hop.
-    pub has_excluded_hop: bool,
-    /// Whether priority and group order are single bytes, and group numbers are increased by one, so that 0 means no number. Otherwise, all
-    /// fields of a subscription are varints, and 0 also means no group number.
-    pub has_lite_fields: bool,
     /// Fields of SUBSCRIBE after the track, and of `SUBSCRIBE_UPDATE`.
     pub subscribe_fields: &'static [SubscribeField],
     /// Fields of the reply that accepts a subscription.
     pub subscribe_ok_fields: &'static [SubscribeField],
-    /// Whether a byte with the type precedes each reply on a subscription's stream.
-    pub has_reply_types: bool,
     /// Whether a publisher can report groups that it will not send.
     pub has_subscribe_gap: bool,
-    /// Whether a stream of type 5 carries GOAWAY.
-    pub has_goaway: bool,
     /// Number of a track's first group.
     pub first_group: u64,
     /// Whether servers may accept a subscription only when they send its first group.
     pub accepts_with_first_group: bool,
-    /// When the echo subscribes.
-    pub echo_subscribes: EchoSubscribes,
 }
 
 use SubscribeField::{FirstGroup, LastGroup, MaxLatency, Order, Priority};
@@ -122,21 +106,17 @@ const LITE_04: VersionRules = VersionRules {
     description: "moq-dev and current gomoqt",
     alpn: "moq-lite-04",
     session_code: None,
+    is_lite: true,
     paths: PathFormat::Segments,
     has_parameters: false,
     has_announce_init: false,
     has_live_status: false,
     hops: HopFormat::Ids,
-    has_excluded_hop: true,
-    has_lite_fields: true,
     subscribe_fields: LITE_FIELDS,
     subscribe_ok_fields: LITE_FIELDS,
-    has_reply_types: true,
     has_subscribe_gap: true,
-    has_goaway: true,
     first_group: 0,
     accepts_with_first_group: true,
-    echo_subscribes: EchoSubscribes::WhenSubscribed,
 };
 
 const LITE_03: VersionRules = VersionRules {
@@ -144,7 +124,6 @@ const LITE_03: VersionRules = VersionRules {
     description: "moq-dev and gomoqt 0.12",
     alpn: "moq-lite-03",
     hops: HopFormat::Count,
-    has_excluded_hop: false,
     ..LITE_04
 };
 
@@ -153,21 +132,17 @@ const GOMOQT_2025_02: VersionRules = VersionRules {
     description: "version 0xffffff00, with track paths",
     alpn: "moq-00",
     session_code: Some(0xffff_ff00),
+    is_lite: false,
     paths: PathFormat::Parts,
     has_parameters: true,
     has_announce_init: false,
     has_live_status: true,
     hops: HopFormat::Absent,
-    has_excluded_hop: false,
-    has_lite_fields: false,
     subscribe_fields: &[Priority, Order, FirstGroup, LastGroup],
     subscribe_ok_fields: &[Priority, LastGroup, Order],
-    has_reply_types: false,
     has_subscribe_gap: true,
-    has_goaway: false,
     first_group: 1,
     accepts_with_first_group: false,
-    echo_subscribes: EchoSubscribes::WhenAnnounced,
 };
 
 const GOMOQT_09: VersionRules = VersionRules {

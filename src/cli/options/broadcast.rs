@@ -26,7 +26,7 @@ use crate::signaling::broadcast::{
 };
 use crate::signaling::token::{Audience, Claims, DEFAULT_LIFETIME_SECONDS, Secret, sign};
 use crate::signaling::{Dialect, DialectSet, MAX_WEBRTC_ROOM_BYTES, SignalingLimits, is_valid_room_name};
-use crate::units::{ParseQuantityError, parse_or_off};
+use crate::units::{InvalidValue, parse_or_off};
 
 const HEADING: &str = "Broadcast rooms";
 const HEADING_WEBRTC: &str = "WebRTC rooms";
@@ -201,7 +201,7 @@ impl BroadcastArgs {
 }
 
 /// Parses a duration. 0 and `off` disable the limit.
-fn parse_duration_or_off(text: &str) -> Result<OrOff<Duration>, ParseQuantityError> {
+fn parse_duration_or_off(text: &str) -> Result<OrOff<Duration>, InvalidValue> {
     Ok(parse_or_off(text, parse_millis)?.filter(|duration| !duration.is_zero()))
 }
 

@@ -5,7 +5,6 @@ use std::num::NonZeroUsize;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::address::ParseCidrError;
 use crate::cli::output::{self, Failure, ensure_usage};
 use crate::cli::values::{
     OrOff, format_duration, format_request_rate, or_off, parse_message_rate, parse_millis, parse_origin,
@@ -22,7 +21,7 @@ use crate::signaling::{
     SignalingLimits,
 };
 use crate::time::Time;
-use crate::units::parse_or_off;
+use crate::units::{InvalidValue, parse_or_off};
 
 /// Help heading of the limits.
 pub const HEADING_LIMITS: &str = "Limits";
@@ -122,7 +121,7 @@ fn parse_trusted_proxies(text: &str) -> Result<OrOff<TrustedProxies>, String> {
     if let Ok(hops) = text.parse() {
         return Ok(Some(TrustedProxies::Hops(hops)));
     }
-    let networks: Result<_, ParseCidrError> = text.split(',').map(|network| network.trim().parse()).collect();
+    let networks: Result<_, InvalidValue> = text.split(',').map(|network| network.trim().parse()).collect();
     let networks = networks.map_err(|error| format!("{error}, or a number of proxies"))?;
     Ok(Some(TrustedProxies::Networks(networks)))
 }

@@ -76,7 +76,7 @@ impl Microphone {
             (RING_DURATION.as_secs() as usize * sample_rate as usize).max(buffer as usize * MIN_RING_CALLBACKS);
         let (mut producer, ring) = capture_ring(format, channels, ring_frames);
         let (counters, shared, waker, origin) =
-            (Arc::clone(&ring.counters), Arc::<SharedState>::default(), DriverWaker::default(), Instant::now());
+            (Arc::clone(&ring.state), Arc::<SharedState>::default(), DriverWaker::default(), Instant::now());
 
         let (data_state, data_waker) = (Arc::clone(&shared), waker.clone());
         let on_data = move |data: &cpal::Data, _: &cpal::InputCallbackInfo| {
@@ -211,7 +211,7 @@ impl PayloadSource for Microphone {
     }
 
     fn capture_results(&self) -> Option<CaptureResults> {
-        let counters = &self.ring.counters;
+        let counters = &self.ring.state;
         Some(CaptureResults {
             overruns: counters.overruns.get(),
             overrun_frames: counters.overrun_frames.get(),

@@ -1,9 +1,6 @@
-//! Converts input samples to the payloads of AUDIO packets. The steps are channel mixing, resampling, and splitting into packets of fixed
-//! length.
-//!
-//! [`PayloadReader`] reads a WAV file or a tone and feeds a [`Packetizer`]. A [`Packetizer`] chains [`Mixer`],
-//! [`Resampler`] and [`encode_payload`]. A microphone feeds a [`Packetizer`] directly. Samples are interleaved `f32`
-//! with full scale 1.0.
+//! Converts input samples to the payloads of AUDIO packets: a [`Packetizer`] mixes channels ([`Mixer`]), resamples ([`Resampler`]) and splits
+//! the samples into payloads of fixed length ([`encode_payload`]). A [`PayloadReader`] feeds it from a WAV file or a tone, a microphone
+//! directly. Samples are interleaved `f32` with full scale 1.0.
 
 use std::f64::consts::TAU;
 use std::io::Read;
@@ -131,25 +128,19 @@ impl Packetizer {
     /// Creates a packetizer. Fails if the sample rates or the channels are not supported.
     pub fn new(config: PacketizerConfig) -> Result<Self, ResamplerError> {
         let channels = config.output_channels;
-        let resampler = if config.input_rate == config.output_rate {
-            None
-        } else {
-            Some(Resampler::new(config.input_rate, config.output_rate, channels)?)
-        };
+        let is_resampled = config.input_rate != config.output_rate;
+        let resampler =
+            is_resampled.then(|| Resampler::new(config.input_rate, config.output_rate, channels)).transpose()?;
         let input_samples_left = config.max_samples.map_or(u64::MAX, |max| {
             let frames =
                 (u128::from(max) * u128::from(config.input_rate)).div_ceil(u128::from(config.output_rate.max(1)));
             u64::try_from(frames * u128::from(config.input_channels)).unwrap_or(u64::MAX)
         });
-        let mixer = Mixer::new(config.input_channels, config.output_channels);
+        let mixer = Mixer::new(config.input_channels, channels);
+        // Unless the audio is resampled or its channels are averaged, all samples are sent bit for bit, even NaN and infinite ones.
+        let replaces_non_finite = is_resampled || !mixer.is_copy();
         Ok(Self {
-            // NaN and infinite samples are replaced with 0 only if the audio is resampled or its channels are averaged. Otherwise, all
-            // samples are sent bit for bit.
-            source_meter: SourceMeter::new(
-                config.input_rate,
-                config.input_channels,
-                resampler.is_some() || !mixer.is_copy(),
-            ),
+            source_meter: SourceMeter::new(config.input_rate, config.input_channels, replaces_non_finite),
             input_samples_left,
             mixer,
             resampler,
@@ -220,9 +211,9 @@ pub const fn default_channels(channels: u16) -> u16 {
 /// - Same number of channels: copied bit for bit.
 /// - Mono to stereo: the sample is copied to both channels.
 /// - To mono: the average of all channels.
-/// - More than two channels to stereo: the left output is the average of the even channels. The right output is the average of the odd
-///   channels. The first channel is channel 0. This mix cannot clip and keeps the front pair of every layout separate. Speaker positions
-///   are not needed, and few files contain such positions.
+/// - More than two channels to stereo: the left output is the average of the even channels, the right output that of the odd channels,
+///   counted from 0. This mix cannot clip and keeps the front pair of every layout separate. It needs no speaker positions, which few files
+///   contain.
 ///
 /// In all averages, NaN and infinite samples count as 0.
 #[derive(Clone, Copy, Debug)]
@@ -301,11 +292,11 @@ pub struct ResamplerError {
 /// Resamples a stream of interleaved frames.
 ///
 /// The filter is `rubato`'s synchronous resampler. The ratio is exact (147:160 for 44.1 to 48 kHz), so the output never drifts. The filter
-/// delay is removed: second 1.000 of the input is second 1.000 of the output. If the rates are equal, the caller
-/// copies the samples instead of using a `Resampler`. Copying preserves every bit.
+/// delay is removed: second 1.000 of the input is second 1.000 of the output. If the rates are equal, the caller copies the samples instead,
+/// which preserves every bit.
 ///
-/// The output is always finite. A NaN or infinite sample would spread over its whole block and make the filter panic. Therefore, such a
-/// sample counts as 0. Magnitudes above 1e15 count as 1e15.
+/// The output is always finite. A NaN or infinite sample, which would spread over its whole block and make the filter panic, counts as 0, and
+/// magnitudes above 1e15 count as 1e15.
 #[derive(Debug)]
 pub struct Resampler {
     /// The sample type is `f64`, as in the FFT of `audio::quality`. With a second sample type, all of `rustfft` would be compiled twice.
@@ -329,9 +320,9 @@ impl Resampler {
         if ![from_hz, to_hz].iter().all(|rate| SAMPLE_RATES.contains(rate)) || !(1..=MAX_CHANNELS).contains(&channels) {
             return Err(error);
         }
-        // If the block length is odd, the center of the filter lies between two samples. The output is then shifted by half a sample.
-        // Therefore, the block length is a multiple of two units. A unit is the shortest duration that is a whole number of frames at both
-        // rates. `smallest` contains the length of one unit in frames at each rate.
+        // With an odd block length, the center of the filter would lie between two samples, and shift the output by half a sample. A block is
+        // therefore a multiple of two units. A unit is the shortest duration that is a whole number of frames at both rates, and `smallest`
+        // is its length in frames at each rate.
         let divisor = gcd(from_hz, to_hz);
         let smallest = [from_hz / divisor, to_hz / divisor].map(|frames| frames as usize);
         let blocks = BLOCK_FRAMES.div_ceil(smallest[0].min(smallest[1])).next_multiple_of(2);
@@ -423,8 +414,8 @@ const PHASE_CYCLE: f64 = 18_446_744_073_709_551_616.0;
 
 /// An endless sine tone, the same on every channel.
 ///
-/// The phase is a 64-bit fraction of a cycle. The phase is computed from the frame number and never accumulated. Therefore, even a tone of
-/// many hours has no drift and no clicks.
+/// The phase is a 64-bit fraction of a cycle, computed from the frame number and never accumulated, so that even a tone of many hours has no
+/// drift and no clicks.
 #[derive(Clone, Debug)]
 pub struct Tone {
     /// Cycles per frame, multiplied by 2^64.

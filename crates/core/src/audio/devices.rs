@@ -1,5 +1,5 @@
-//! Formats of audio devices: sample conversion to and from `f32`, and selection of a configuration. Also creates the list that
-//! `--list-devices` prints as text or JSON.
+//! Formats of audio devices: sample conversion to and from `f32`, selection of a configuration, and the list that `--list-devices` prints as
+//! text or JSON.
 
 use std::fmt::Write;
 
@@ -67,9 +67,8 @@ impl DeviceSampleFormat {
         self.bits > 24 && self != Self::F32
     }
 
-    /// Converts the samples in `bytes` to `f32` and stops when either `bytes` or `out` ends. Integers are divided by half their range,
-    /// so that they range from −1.0 to almost 1.0. Floats are unchanged, even beyond full scale. Samples that an `f32` cannot represent are
-    /// rounded once.
+    /// Converts the samples in `bytes` to `f32` and stops when either `bytes` or `out` ends. Integers are divided by half their range, and
+    /// floats are unchanged, even beyond full scale. Samples that an `f32` cannot represent are rounded once.
     pub fn decode<'a>(self, bytes: &[u8], out: impl Iterator<Item = &'a mut f32>) {
         let Self { bytes_per_sample, bits, kind, .. } = self;
         let scaled = |integer: i64| {
@@ -163,21 +162,16 @@ pub struct DeviceConfig {
     pub buffer_range: Option<(u32, u32)>,
 }
 
-/// Selects the configuration that needs the least conversion. Compares the number of channels first. The preferred number is 2, then 1,
-/// then the smallest supported number. Then compares the distance to `rate`, and last the order of
-/// [`DeviceSampleFormat::ALL`]. Returns `None` if `supported` is empty.
+/// Selects the configuration that needs the least conversion: by the number of channels (preferably 2, then 1, then the smallest), then by the
+/// distance to `rate`, and last by the order of [`DeviceSampleFormat::ALL`]. `None` if `supported` is empty.
 pub fn select_config(supported: &[SupportedConfig], rate: u32) -> Option<DeviceConfig> {
-    let channel_rank = |count: u16| match count {
-        2 => 0,
-        1 => 1,
-        count => u32::from(count),
-    };
     let format_rank = |format| DeviceSampleFormat::ALL.iter().position(|other| *other == format);
     let nearest_rate = |config: &SupportedConfig| rate.min(config.rate_range.1).max(config.rate_range.0);
     let best = supported.iter().min_by_key(|config| {
         let nearest = nearest_rate(config);
         // Of two equally near rates the higher one wins, because it loses no high frequencies.
-        (channel_rank(config.channels), nearest.abs_diff(rate), nearest < rate, format_rank(config.format))
+        let distance = (nearest.abs_diff(rate), nearest < rate);
+        (config.channels != 2, config.channels, distance, format_rank(config.format))
     })?;
     Some(DeviceConfig {
         format: best.format,
@@ -251,18 +245,13 @@ impl DeviceList {
             _ = writeln!(text, "{title} devices");
             for (index, device) in devices.iter().enumerate() {
                 let mark = if device.is_default { " [default]" } else { "" };
-                let [id, name] = [&device.id, &device.name].map(|text| strip_control_characters(text));
+                // Names are untrusted and are printed to a terminal.
+                let [id, name] = [&device.id, &device.name].map(|text| text.replace(char::is_control, " "));
                 _ = writeln!(text, "{index:>4}  {id}{mark}: {name}");
-                let DeviceInfo { channels: counts, rates_hz, formats, .. } = device;
-                _ = match formats[..] {
+                let (channels, rates) = (format_channels(&device.channels), format_rates(&device.rates_hz));
+                _ = match &device.formats[..] {
                     [] => writeln!(text, "      {UNKNOWN_FORMAT_HINT}"),
-                    _ => writeln!(
-                        text,
-                        "      {}; {}; {}",
-                        format_channels(counts),
-                        format_rates(rates_hz),
-                        formats.join(", ")
-                    ),
+                    formats => writeln!(text, "      {channels}; {rates}; {}", formats.join(", ")),
                 };
             }
         }
@@ -327,11 +316,6 @@ fn format_rates(rates: &[RateRange]) -> String {
 
 fn format_range<T: Copy + PartialEq + std::fmt::Display>(first: T, last: T) -> String {
     if first == last { first.to_string() } else { format!("{first} to {last}") }
-}
-
-/// Replaces control characters with spaces, because device names are untrusted and are printed to a terminal.
-fn strip_control_characters(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]

@@ -1,22 +1,21 @@
 //! Lock-free rings with one producer and one consumer, between an audio device's callback and the other threads.
 //!
-//! The callback must never block. Therefore, pushing and popping take no lock, allocate no memory and make no system call. A
-//! [`capture_ring`] carries blocks from the microphone to the sender. A [`packet_ring`] carries received packets to the speaker. If a ring
-//! is full, the newest data is dropped and counted.
+//! The callback must never block, so pushing and popping take no lock, allocate no memory and make no system call. A [`capture_ring`] carries
+//! blocks from the microphone to the sender, and a [`packet_ring`] carries received packets to the speaker. If a ring is full, the newest
+//! data is dropped and counted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rtrb::chunks::ChunkError;
 use rtrb::{Consumer, Producer, RingBuffer};
 
 use super::devices::DeviceSampleFormat;
 use crate::stats::Counter;
 use crate::time::Time;
 
-/// Expected minimum frames per callback. Each callback adds one block. The maximum number of blocks in a ring is its maximum number of
-/// frames divided by this constant. If callbacks deliver fewer frames, the ring reaches its maximum number of blocks first.
+/// Expected minimum frames per callback, each of which adds one block: a ring has room for as many blocks as its frames divided by this. If
+/// callbacks deliver fewer frames, the ring has no room for blocks while it still has room for frames.
 const MIN_BLOCK_FRAMES: usize = 16;
 
 /// The frames of one callback.
@@ -48,7 +47,7 @@ pub struct CaptureProducer {
     format: DeviceSampleFormat,
     channels: usize,
     samples: Producer<f32>,
-    blocks: Producer<CapturedBlock>,
+    blocks: Producer<(CapturedBlock, usize)>,
     /// Frames dropped since a block was last added to the ring.
     dropped_since_block: u64,
     /// Number of xruns when a block was last added to the ring.
@@ -58,12 +57,26 @@ pub struct CaptureProducer {
 }
 
 /// The consumer side of a capture ring, used by the sender.
-pub struct CaptureConsumer {
-    channels: usize,
+pub type CaptureConsumer = RingConsumer<CapturedBlock, CaptureCounters>;
+
+/// The consumer side of a ring of items that have samples. `S` is what both sides share.
+pub struct RingConsumer<T, S> {
+    /// Each item with the number of its samples, all channels.
+    items: Consumer<(T, usize)>,
     samples: Consumer<f32>,
-    blocks: Consumer<CapturedBlock>,
-    /// See [`CaptureCounters`].
-    pub counters: Arc<CaptureCounters>,
+    /// See [`CaptureCounters`] and [`PacketRingState`].
+    pub state: Arc<S>,
+}
+
+impl<T, S> RingConsumer<T, S> {
+    /// Removes the oldest item and replaces the contents of `samples` with its samples.
+    pub fn pop(&mut self, samples: &mut Vec<f32>) -> Option<T> {
+        let (item, count) = self.items.pop().ok()?;
+        samples.resize(count, 0.0);
+        // Cannot fail: the producer adds the samples before the item.
+        let _ = self.samples.pop_entire_slice(samples);
+        Some(item)
+    }
 }
 
 /// Creates a ring of `frames` frames for a device that delivers `format` with `channels` channels.
@@ -81,7 +94,7 @@ pub fn capture_ring(format: DeviceSampleFormat, channels: u16, frames: usize) ->
         xruns_seen: 0,
         counters: Arc::clone(&counters),
     };
-    (producer, CaptureConsumer { channels, samples: sample_consumer, blocks: block_consumer, counters })
+    (producer, RingConsumer { items: block_consumer, samples: sample_consumer, state: counters })
 }
 
 impl CaptureProducer {
@@ -107,18 +120,8 @@ impl CaptureProducer {
         let xruns = self.counters.xruns.get();
         let after_xrun = std::mem::replace(&mut self.xruns_seen, xruns) != xruns;
         // Cannot fail: the ring is not full and there is one producer.
-        let _ = self.blocks.push(CapturedBlock { frames: frames as u32, captured_at, dropped_before, after_xrun });
-    }
-}
-
-impl CaptureConsumer {
-    /// Removes the oldest block and replaces the contents of `samples` with its samples.
-    pub fn pop(&mut self, samples: &mut Vec<f32>) -> Option<CapturedBlock> {
-        let block = self.blocks.pop().ok()?;
-        samples.resize(block.frames as usize * self.channels, 0.0);
-        // The ring `samples` contains all samples of this block. The producer writes them before it adds the block to the ring `blocks`.
-        let _ = self.samples.pop_entire_slice(samples);
-        Some(block)
+        let block = CapturedBlock { frames: frames as u32, captured_at, dropped_before, after_xrun };
+        let _ = self.blocks.push((block, frames * self.channels));
     }
 }
 
@@ -129,8 +132,6 @@ pub struct QueuedAudio {
     pub index: u64,
     /// Time of arrival.
     pub received_at: Time,
-    /// Number of samples, all channels.
-    pub sample_count: u32,
 }
 
 /// State of a packet ring, readable from any thread. Only the producer changes it.
@@ -156,19 +157,14 @@ impl PacketRingState {
 pub struct PacketProducer {
     /// Maximum samples per packet, all channels.
     max_samples: usize,
-    packets: Producer<QueuedAudio>,
+    packets: Producer<(QueuedAudio, usize)>,
     samples: Producer<f32>,
     /// See [`PacketRingState`].
     pub state: Arc<PacketRingState>,
 }
 
 /// The consumer side of a packet ring, used by the device callback.
-pub struct PacketConsumer {
-    packets: Consumer<QueuedAudio>,
-    samples: Consumer<f32>,
-    /// See [`PacketRingState`].
-    pub state: Arc<PacketRingState>,
-}
+pub type PacketConsumer = RingConsumer<QueuedAudio, PacketRingState>;
 
 /// Creates a ring for packets of `frame_samples` frames each. The packets in a full ring contain audio of at least the duration `capacity`.
 pub fn packet_ring(
@@ -185,7 +181,7 @@ pub fn packet_ring(
     let state = Arc::<PacketRingState>::default();
     (
         PacketProducer { max_samples, packets: packet_producer, samples: sample_producer, state: Arc::clone(&state) },
-        PacketConsumer { packets: packet_consumer, samples: sample_consumer, state },
+        RingConsumer { items: packet_consumer, samples: sample_consumer, state },
     )
 }
 
@@ -194,33 +190,21 @@ impl PacketProducer {
     pub fn push(&mut self, index: u64, received_at: Time, samples: impl ExactSizeIterator<Item = f32>) {
         self.state.pushed.add(1);
         let len = samples.len().min(self.max_samples);
-        let chunk: Result<_, ChunkError> =
-            if self.packets.is_full() { Err(ChunkError::TooFewSlots(0)) } else { self.samples.write_chunk_uninit(len) };
-        let Ok(chunk) = chunk else {
+        let chunk = if self.packets.is_full() { None } else { self.samples.write_chunk_uninit(len).ok() };
+        let Some(chunk) = chunk else {
             self.state.dropped.add(1);
             return;
         };
         chunk.fill_from_iter(samples.take(len));
-        // Cannot fail: the ring of packets is not full and there is one producer. The samples must be added to their ring before the packet
-        // is added here. Otherwise, the consumer could find the packet before its samples.
-        let _ = self.packets.push(QueuedAudio { index, received_at, sample_count: len as u32 });
+        // Cannot fail: the ring of packets is not full and there is one producer. The samples were added first, so that the consumer finds
+        // them with the packet.
+        let _ = self.packets.push((QueuedAudio { index, received_at }, len));
     }
 }
 
 impl Drop for PacketProducer {
     fn drop(&mut self) {
         self.state.is_closed.store(true, Ordering::Release);
-    }
-}
-
-impl PacketConsumer {
-    /// Removes the oldest packet and replaces the contents of `samples` with its samples.
-    pub fn pop(&mut self, samples: &mut Vec<f32>) -> Option<QueuedAudio> {
-        let packet = self.packets.pop().ok()?;
-        samples.resize(packet.sample_count as usize, 0.0);
-        // Cannot fail: the producer adds the samples before the packet.
-        let _ = self.samples.pop_entire_slice(samples);
-        Some(packet)
     }
 }
 
@@ -241,7 +225,7 @@ mod tests {
 
     /// Number of overruns and dropped frames.
     fn overruns(consumer: &CaptureConsumer) -> (u64, u64) {
-        (consumer.counters.overruns.get(), consumer.counters.overrun_frames.get())
+        (consumer.state.overruns.get(), consumer.state.overrun_frames.get())
     }
 
     #[test]
@@ -307,7 +291,7 @@ mod tests {
         producer.push(&[128; 16], at_ms(3));
         producer.push(&[128; 16], at_ms(4));
         assert_eq!([next(), next()], [Some((16, true)), Some((0, false))]);
-        assert_eq!(consumer.counters.xruns.get(), 3);
+        assert_eq!(consumer.state.xruns.get(), 3);
     }
 
     #[test]

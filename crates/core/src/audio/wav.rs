@@ -1,9 +1,9 @@
 //! Reads WAV files as a stream from a file or an endless pipe.
 //!
-//! `hound` decodes the samples that this module locates. The `fmt ` chunk must precede the `data` chunk. Other chunks may come anywhere.
-//! The pad byte after a chunk of odd length may be missing. Lengths in the header are not trusted, and neither is the stated frame length.
-//! If the data ends early, the stream ends with a warning. Data of unknown length is read until the input ends. No buffer exceeds 64 KiB
-//! plus a frame.
+//! `hound` decodes the samples that this module locates. The `fmt ` chunk must precede the `data` chunk, and other chunks may come anywhere.
+//! The pad byte after a chunk of odd length may be missing. Neither the lengths in the header nor the stated frame length are trusted: if the
+//! data ends early, the stream ends with a warning, and data of unknown length is read until the input ends. No buffer exceeds 64 KiB plus a
+//! frame.
 
 use std::fmt;
 use std::io::{self, Chain, Cursor, Read, Take};
@@ -24,37 +24,15 @@ const DECODE_BLOCK_BYTES: usize = 64 * 1024;
 /// Why a file cannot be read. Each message is a single line of text, printed after the prefix `cannot read FILE:`.
 #[derive(Debug, Error)]
 pub enum WavError {
-    /// The file has no bytes.
-    #[error("the file is empty")]
-    Empty,
-    /// The file is not a RIFF WAV file. Its type was detected from the first bytes.
-    #[error("not a RIFF WAV file (found {0}); {SUPPORTED_FORMATS}")]
-    NotWav(String),
+    /// The file is not a WAV file, or not of a supported kind. The text is the reason.
+    #[error("{0}")]
+    Unsupported(String),
+    /// The header contradicts itself. The text states how.
+    #[error("the header is damaged: {0}")]
+    Damaged(String),
     /// The file ends before the first sample.
     #[error("the file ends inside its header")]
     TruncatedHeader,
-    /// The `fmt ` chunk has only this number of bytes.
-    #[error("the header is damaged: the fmt chunk has {0} bytes; the minimum is 16")]
-    ShortFmtChunk(usize),
-    /// The `data` chunk comes before any `fmt ` chunk.
-    #[error("the header is damaged: there is no fmt chunk before the data chunk")]
-    NoFmtChunk,
-    /// The first 64 MiB of the file contain no `data` chunk.
-    #[error("no data chunk in the first {} MiB", MAX_HEADER_BYTES >> 20)]
-    NoDataChunk,
-    /// The number of channels is out of range.
-    #[error("the header is damaged: {0} channels; supported: 1 to {MAX_CHANNELS}")]
-    InvalidChannels(u16),
-    /// The sample rate in Hz is out of range.
-    #[error(
-        "the header is damaged: sample rate {0} Hz; supported: {min} to {max} Hz",
-        min = SAMPLE_RATES.start(),
-        max = SAMPLE_RATES.end()
-    )]
-    InvalidSampleRate(u32),
-    /// The encoding or sample width is not supported. Contains the description of the format.
-    #[error("the format is {0}, which is not supported; {SUPPORTED_FORMATS}")]
-    Unsupported(String),
     /// The file had a different format when it was reopened.
     #[error("the file was replaced while it was being sent")]
     Replaced,
@@ -118,12 +96,16 @@ impl<R: Read> WavStream<R> {
     pub fn open(mut reader: R) -> Result<Self, WavError> {
         let WavHeader { fmt, data_bytes, mut peeked } = read_header(&mut reader)?;
         if !(1..=MAX_CHANNELS).contains(&fmt.channels) {
-            return Err(WavError::InvalidChannels(fmt.channels));
+            return Err(WavError::Damaged(format!("{} channels; supported: 1 to {MAX_CHANNELS}", fmt.channels)));
         }
         if !SAMPLE_RATES.contains(&fmt.rate) {
-            return Err(WavError::InvalidSampleRate(fmt.rate));
+            let (min, max) = SAMPLE_RATES.into_inner();
+            return Err(WavError::Damaged(format!("sample rate {} Hz; supported: {min} to {max} Hz", fmt.rate)));
         }
-        let unsupported = || WavError::Unsupported(describe_format(&fmt));
+        let unsupported = || {
+            let format = describe_format(&fmt);
+            WavError::Unsupported(format!("the format is {format}, which is not supported; {SUPPORTED_FORMATS}"))
+        };
         let (encoding, mut sample_bytes) = fmt.packed_samples().ok_or_else(unsupported)?;
         let sample_bits = 8 * sample_bytes;
         if fmt.may_be_padded(sample_bytes) {
@@ -163,8 +145,8 @@ impl<R: Read> WavStream<R> {
         &self.format
     }
 
-    /// Appends up to `frames` interleaved frames to `out` and returns their number. The number is less than `frames` only at the end of the
-    /// data, and 0 afterwards. Integers are divided by 2^(bits−1). Do not call this method again after an error.
+    /// Appends up to `frames` interleaved frames to `out` and returns their number, which is less than `frames` only at the end of the data,
+    /// and 0 afterwards. Integers are divided by 2^(bits−1). Do not call this method again after an error.
     pub fn read(&mut self, frames: usize, out: &mut Vec<f32>) -> Result<usize, WavError> {
         let mut done = 0;
         while done < frames && self.partial_frame_bytes.is_none() {
@@ -276,7 +258,7 @@ struct FmtChunk {
 fn read_header(reader: &mut impl Read) -> Result<WavHeader, WavError> {
     let (mut first, got) = read_start(reader.by_ref())?;
     if got == 0 {
-        return Err(WavError::Empty);
+        return Err(WavError::Unsupported("the file is empty".to_owned()));
     }
     if got < first.len() && (first.starts_with(b"RIFF") || b"RIFF".starts_with(&first[..got])) {
         return Err(WavError::TruncatedHeader);
@@ -291,14 +273,14 @@ fn read_header(reader: &mut impl Read) -> Result<WavHeader, WavError> {
         (first, _) = read_start(rest)?;
     }
     if ![b"RIFF", b"RF64", b"BW64"].contains(&&[first[0], first[1], first[2], first[3]]) || &first[8..] != b"WAVE" {
-        return Err(WavError::NotWav(detected));
+        return Err(WavError::Unsupported(format!("not a RIFF WAV file (found {detected}); {SUPPORTED_FORMATS}")));
     }
 
     let mut header = reader.by_ref().take(MAX_HEADER_BYTES);
     let mut empty_data = None;
     let found = read_chunks(&mut header, &mut empty_data);
     if header.limit() == 0 {
-        return Err(WavError::NoDataChunk);
+        return Err(WavError::Unsupported(format!("no data chunk in the first {} MiB", MAX_HEADER_BYTES >> 20)));
     }
     match (found, empty_data) {
         (Err(WavError::TruncatedHeader), Some(fmt)) => Ok(WavHeader { fmt, data_bytes: Some(0), peeked: Vec::new() }),
@@ -317,9 +299,10 @@ fn read_chunks(reader: &mut impl Read, empty_data: &mut Option<FmtChunk>) -> Res
         };
         match &id {
             b"data" => {
-                let fmt = fmt.ok_or(WavError::NoFmtChunk)?;
-                // Programs that write to a pipe cannot correct the length later. They write a placeholder length instead. GStreamer
-                // writes 0. The programs sox and arecord write 2 GiB or slightly less. ffmpeg writes about 4 GiB.
+                let fmt =
+                    fmt.ok_or_else(|| WavError::Damaged("there is no fmt chunk before the data chunk".to_owned()))?;
+                // Programs that write to a pipe cannot correct the length later, and write a placeholder: GStreamer 0, sox and arecord
+                // 2 GiB or slightly less, ffmpeg about 4 GiB.
                 let data_bytes = match (length, long_data_bytes) {
                     (u32::MAX, Some(bytes)) => Some(bytes),
                     (0 | 0x7fff_f000..=0x8000_0000 | 0xffff_f000.., _) => None,
@@ -400,7 +383,7 @@ fn count_bytes_outside_chunks(reader: &mut impl Read, mut is_odd: bool) -> Resul
 impl FmtChunk {
     fn parse(body: &[u8]) -> Result<Self, WavError> {
         if body.len() < 16 {
-            return Err(WavError::ShortFmtChunk(body.len()));
+            return Err(WavError::Damaged(format!("the fmt chunk has {} bytes; the minimum is 16", body.len())));
         }
         let field = |index: usize| u16::from_le_bytes([body[2 * index], body[2 * index + 1]]);
         let long_field = |index| u32::from(field(index)) | u32::from(field(index + 1)) << 16;
@@ -526,14 +509,10 @@ fn describe_format(fmt: &FmtChunk) -> String {
         Some(guid) => format!(" extensible, sub-format {}", format_guid(guid)),
         None => String::new(),
     };
-    let container = match fmt.container_bits() {
-        // The container size is printed only for uncompressed formats (tags 1 and 3). In a compressed format, a block contains many
-        // samples. The block length in the `fmt ` chunk is then not the length of one sample.
-        Some(container) if container != fmt.bits && matches!(fmt.format_tag(), Some(1 | 3)) => {
-            format!(" in {container}")
-        }
-        _ => String::new(),
-    };
+    // In a compressed format, the block length in the `fmt ` chunk is not the length of one sample.
+    let is_uncompressed = matches!(fmt.format_tag(), Some(1 | 3));
+    let container = fmt.container_bits().filter(|bits| is_uncompressed && *bits != fmt.bits);
+    let container = container.map_or_else(String::new, |bits| format!(" in {bits}"));
     format!(
         "{} (tag {:#06x}{subformat}), {} bits{container}, {}, {} Hz",
         name.unwrap_or("unknown encoding"),

@@ -1,7 +1,7 @@
-//! Waveform of a run for the HTML report. Up to [`MAX_COLUMNS`] columns contain the range of the sent and the returned samples. The
-//! waveform also contains the gaps and, for short runs, the audio itself.
+//! Waveform of a run for the HTML report: the range of the sent and the returned samples in up to [`MAX_COLUMNS`] columns, the gaps and, for
+//! short runs, the audio itself.
 //!
-//! Memory is bounded. The result depends only on the packets, not on the order in which they were added.
+//! Memory is bounded, and the result does not depend on the order in which the packets were added.
 
 use std::io::Cursor;
 use std::ops::Range;
@@ -70,8 +70,8 @@ pub struct Waveform {
 }
 
 impl Waveform {
-    /// Creates an empty waveform for packets of `frame_samples` samples per channel. Also keeps the sent audio and the returned audio as
-    /// 16-bit samples. Discards the sent or the returned audio if it exceeds `max_bytes`.
+    /// Creates an empty waveform for packets of `frame_samples` samples per channel. It also keeps the sent and the returned audio as 16-bit
+    /// samples, unless it exceeds `max_bytes`.
     pub fn new(rate: u32, channels: u16, frame_samples: u32, max_bytes: usize) -> Self {
         Self {
             rate,
@@ -126,8 +126,7 @@ impl Waveform {
         });
     }
 
-    /// Calls `update` for each column that overlaps the range `samples`. The second argument of `update` is the overlap of `samples` with
-    /// the column.
+    /// Calls `update` for each column that overlaps the range `samples`, with the overlap.
     fn for_each_column(&mut self, samples: Range<u64>, mut update: impl FnMut(&mut WaveformColumn, Range<u64>)) {
         self.extend_to(samples.end);
         let mut at = samples.start;
@@ -153,8 +152,8 @@ impl Waveform {
         self.columns.resize(columns.max(self.columns.len()), WaveformColumn::default());
     }
 
-    /// Encodes the sent or the returned audio as a 16-bit WAV file. The file has the length of the sent audio. Missing samples are silent.
-    /// `None` if the audio is too long.
+    /// Encodes the sent or the returned audio as a 16-bit WAV file of the length of the sent audio, in which missing samples are silent. `None`
+    /// if the audio is too long.
     pub fn to_wav(&self, side: WaveformSide) -> Option<Vec<u8>> {
         let excerpt = match side {
             WaveformSide::Sent => &self.sent,

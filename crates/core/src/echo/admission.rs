@@ -1,8 +1,8 @@
-//! Decides which datagrams get a reply. Limits packets and bits per second for each source address (IPv6: /64). Restricts sources with
-//! `--allow`, and stops reply loops between two echo servers. Rejected datagrams are counted and never answered.
+//! Decides which datagrams get a reply: those of allowed sources (`--allow`), within the limits on packets and bits per second of each source
+//! address (IPv6: /64), and not those of a reply loop between two echo servers. Rejected datagrams are counted and never answered.
 //!
-//! Source addresses can be forged, and a reply goes to the forged address. These limits restrict how much an attacker can make the server
-//! send to a forged address.
+//! Source addresses can be forged, and a reply goes to the forged address. The limits bound how much an attacker can make the server send
+//! there.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -10,11 +10,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::{info, warn};
+
 use super::counters::Counters;
 use super::log_events;
 use super::loop_detection::{Repetition, RepetitionLimit, RepetitionLimiter};
 use super::reply_store::{ReplyClass, ReplyPath};
-use crate::address::{Cidr, is_loopback_to_loopback, source_network};
+use crate::address::{Cidr, canonical_socket_addr, is_loopback_to_loopback, source_network};
 use crate::log_throttle::LogThrottle;
 use crate::node::{Receive, Transmit};
 use crate::rate_limit::{RateExceeded, RateLimiter};
@@ -72,7 +74,7 @@ pub(super) struct Admission {
     /// Until when the echoes of each network wait that exceeded its rate after the last pause.
     postponed_until: HashMap<u32, Time>,
     audio_repetitions: RepetitionLimiter,
-    audio_limit: RepetitionLimit,
+    pub(super) audio_limit: RepetitionLimit,
     /// Separate from `audio_repetitions`, because AUDIO packets would displace all KEEPALIVEs from a common table.
     pub(super) keepalive_repetitions: RepetitionLimiter,
     /// State of sources that repeat KEEPALIVEs.
@@ -84,8 +86,8 @@ pub(super) struct Admission {
 }
 
 impl Admission {
-    /// Creates the admission control for a server that delays AUDIO by at most `delay`. Drops are counted in `counters`.
-    pub(super) fn new(config: AdmissionConfig, delay: Duration, counters: Arc<Counters>) -> Self {
+    /// Creates the admission control for a server that delays AUDIO by at most `max_delay`. Drops are counted in `counters`.
+    pub(super) fn new(config: AdmissionConfig, max_delay: Duration, counters: Arc<Counters>) -> Self {
         let mut keyed_hasher = DefaultHasher::new();
         config.hash_key.hash(&mut keyed_hasher);
         Self {
@@ -98,7 +100,7 @@ impl Admission {
             catch_up_end: Time::ZERO,
             postponed_until: HashMap::new(),
             audio_repetitions: RepetitionLimiter::new(Duration::ZERO),
-            audio_limit: RepetitionLimit::audio(delay),
+            audio_limit: RepetitionLimit::audio(max_delay),
             keepalive_repetitions: RepetitionLimiter::new(MAX_LOOP_ROUND_TRIP),
             keepalive_sources: RepetitionLimiter::new(Duration::ZERO),
             counters,
@@ -124,7 +126,7 @@ impl Admission {
         }
     }
 
-    /// Classifies the source of received datagrams. `None` if the source is not allowed: its datagrams are then counted as dropped.
+    /// Classifies the source of received datagrams. If the source is not allowed, counts them as dropped and returns `None`.
     pub(super) fn classify(&mut self, received: &Receive<'_>) -> Option<Source> {
         // Consecutive batches usually have the same source.
         let is_last = |source: &&Source| (source.path.peer, source.path.src_ip) == (received.source, received.dst_ip);
@@ -245,15 +247,28 @@ impl Admission {
 
     /// Logs drops, at most once per second and kind.
     pub(super) fn log_drops(&mut self, now: Time) {
-        if let Some((source, datagrams)) = self.unknown_source_drops.take_due(now) {
-            log_events::log_unknown_sources(source, datagrams, self.counters.dropped_not_allowed.get());
+        if let Some((last_source, newly_dropped)) = self.unknown_source_drops.take_due(now) {
+            info!(
+                target: "echo",
+                newly_dropped,
+                reason = "source not in --allow",
+                %last_source,
+                dropped_not_allowed_total = self.counters.dropped_not_allowed.get(),
+                "datagrams dropped"
+            );
         }
-        if let Some((source, packets)) = self.rate_limit_drops.take_due(now) {
-            let (packet_rate, bit_rate) = (&self.counters.dropped_packet_rate, &self.counters.dropped_bit_rate);
-            log_events::log_rate_limited(source, packets, packet_rate.get(), bit_rate.get());
+        if let Some((last_source, newly_dropped)) = self.rate_limit_drops.take_due(now) {
+            warn!(
+                target: "echo",
+                newly_dropped,
+                %last_source,
+                dropped_packet_rate_total = self.counters.dropped_packet_rate.get(),
+                dropped_bit_rate_total = self.counters.dropped_bit_rate.get(),
+                "rate limit exceeded"
+            );
         }
-        if let Some((source, packets)) = self.repetition_drops.take_due(now) {
-            log_events::log_possible_loop(source, packets);
+        if let Some((last_source, newly_dropped)) = self.repetition_drops.take_due(now) {
+            warn!(target: "echo", %last_source, newly_dropped, "repeated packets dropped: possible echo loop");
         }
     }
 }
@@ -273,7 +288,7 @@ impl ThrottledDrops {
 
     /// The last source and the number of packets since the last log line. `None` if no new line is due.
     fn take_due(&mut self, now: Time) -> Option<(SocketAddr, u64)> {
-        Some((self.last_source?, self.throttle.take_due(now)?))
+        Some((canonical_socket_addr(self.last_source?), self.throttle.take_due(now)?))
     }
 }
 

@@ -1,9 +1,9 @@
-//! The echo server's counters and its histograms of the lateness of sent packets. Exports counters and histograms as Prometheus metrics.
-//! The node's thread writes the counters and histograms. Any thread may read them at any time.
+//! The echo server's counters, its histograms of the lateness of sent packets, and their export as Prometheus metrics. The node's thread
+//! writes them, and any thread may read them at any time.
 //!
-//! A counter NAME becomes the metric `jamjam_echo_NAME_total`. The counters with the prefix `dropped_` become one metric. The rest of the
-//! name is the label `reason`. The counters with the prefix `impaired_` become another such metric. To export a new counter, add an entry
-//! to the `counters!` list. No other code is necessary.
+//! A counter NAME becomes the metric `jamjam_echo_NAME_total`. The counters with the prefix `dropped_` become one metric, in which the rest of
+//! the name is the label `reason`, and so do those with the prefix `impaired_`. An entry in the `counters!` list is all that a new counter
+//! needs.
 
 use std::fmt;
 use std::sync::Arc;
@@ -252,16 +252,10 @@ impl<O: Fn() -> ExternalCounts + Send + Sync + 'static> Collector for EchoCollec
                 metric.encode_family(&[("reason", reason)])?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
             }
         }
-        for (name, help, count) in [
-            ("outcome_log_dropped", "Rows of the outcome log that were not written.", outcome_log_dropped),
-            (
-                "log_dropped",
-                "Log lines dropped because standard error was not read or could not be written.",
-                log_dropped,
-            ),
-        ] {
-            encode_counter(&mut encoder, name, help, count)?;
-        }
+        let help = "Rows of the outcome log that were not written.";
+        encode_counter(&mut encoder, "outcome_log_dropped", help, outcome_log_dropped)?;
+        let help = "Log lines dropped because standard error was not read or could not be written.";
+        encode_counter(&mut encoder, "log_dropped", help, log_dropped)?;
         let lateness = [("audio", &self.counters.audio_lateness), ("immediate", &self.counters.immediate_lateness)];
         let help = "Send time minus due time of each reply. AUDIO echoes have the label packet=audio. All other replies have \
                     the label packet=immediate. The option --delay affects only AUDIO echoes.";

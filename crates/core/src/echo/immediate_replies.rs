@@ -2,29 +2,31 @@
 
 use std::time::Duration;
 
+use tracing::debug;
+
 use super::admission::Source;
 use super::keepalive::KeepaliveDecision;
 use super::log_events;
 use super::reply_store::{NewReplies, ReplyClass};
 use super::server::EchoServer;
+use crate::address::canonical_socket_addr;
 use crate::link::{self, with_room};
 use crate::node::Receive;
 use crate::time::Time;
-use crate::wire::{self, HEADER_LEN, Header, LatencyInfo, Packet, PacketError, PacketType, PingPayload, stun};
+use crate::wire::{
+    self, HEADER_LEN, Header, KeepaliveAction, LatencyInfo, Packet, PacketError, PacketType, PingPayload, stun,
+};
 
 /// The count of socket drops is read at most once per this time, because reading it can take long.
 const SOCKET_DROPS_INTERVAL: Duration = Duration::from_millis(100);
 
 impl EchoServer {
-    /// Handles datagrams from the STUN server. Responses to the echo server's requests are handled here, because otherwise they would be
-    /// parsed as AUDIO. Other datagrams from the STUN server are handled like datagrams from any other source.
+    /// Handles datagrams from the STUN server. Its responses to the echo server's requests would otherwise be parsed as AUDIO. Its other
+    /// datagrams are handled like those of any other source.
     pub(super) fn handle_stun_server(&mut self, received: &Receive<'_>) {
         for contents in received.segments() {
-            let is_response = self
-                .mapped_address_monitor
-                .as_mut()
-                .is_some_and(|monitor| monitor.handle_response(contents, &self.counters));
-            if !is_response {
+            let monitor = self.mapped_address_monitor.as_mut();
+            if !monitor.is_some_and(|monitor| monitor.handle_response(contents, &self.counters)) {
                 self.handle_receive(&Receive { contents, ..*received });
             }
         }
@@ -40,52 +42,30 @@ impl EchoServer {
         bytes: &[u8],
     ) -> Result<(), PacketError> {
         let payload = &bytes[HEADER_LEN..];
-        let is_sealed = source.path.keys.is_some();
-        let overhead = if is_sealed { link::OVERHEAD } else { 0 };
         match header.packet_type {
             PacketType::LatencyPing => {
                 let request = PingPayload::parse(Packet { header, payload })?;
-                let reply = request.to_pong_datagram(header.sequence);
-                if self.admission.admit_immediate(source, reply.len() + overhead)
-                    && self.queue_reply(received, source, &reply)
-                {
+                if self.reply(received, source, &request.to_pong_datagram(header.sequence)) {
                     self.counters.pings.add(1);
                 }
             }
             PacketType::Keepalive => {
-                let mut probe_reply = [0; HEADER_LEN + 5];
-                let (reply, admitted) = match wire::keepalive_action(payload) {
+                let is_answered = match wire::keepalive_action(payload) {
                     // Another echo server never agrees on keys.
-                    wire::KeepaliveAction::EchoUnchanged if is_sealed => {
-                        (bytes, self.admission.admit_immediate(source, bytes.len() + overhead))
-                    }
-                    wire::KeepaliveAction::EchoUnchanged => {
-                        match self.admission.admit_keepalive(source, received.received_at, bytes) {
-                            KeepaliveDecision::Drop => return Ok(()),
-                            KeepaliveDecision::Echo => (bytes, true),
-                            KeepaliveDecision::LoopCheck(check) => {
-                                // Loop checks are not impaired.
-                                if self.queue_unimpaired_reply(received, source, &check) {
-                                    self.counters.loop_checks.add(1);
-                                    log_events::log_loop_check(received.source);
-                                }
-                                return Ok(());
-                            }
-                        }
-                    }
-                    wire::KeepaliveAction::EchoWith(payload) => {
+                    KeepaliveAction::EchoUnchanged if source.path.keys.is_some() => self.reply(received, source, bytes),
+                    KeepaliveAction::EchoUnchanged => self.answer_plain_keepalive(received, source, bytes),
+                    KeepaliveAction::EchoWith(payload) => {
+                        let mut probe_reply = [0; HEADER_LEN + 5];
                         probe_reply[..HEADER_LEN].copy_from_slice(&bytes[..HEADER_LEN]);
                         probe_reply[HEADER_LEN..].copy_from_slice(&payload);
-                        (&probe_reply[..], self.admission.admit_immediate(source, probe_reply.len() + overhead))
+                        self.reply(received, source, &probe_reply)
                     }
-                    wire::KeepaliveAction::NoReply => {
+                    KeepaliveAction::NoReply => {
                         self.ignore(received, header);
-                        return Ok(());
+                        false
                     }
                 };
-                if admitted && self.queue_reply(received, source, reply) {
-                    self.counters.keepalives.add(1);
-                }
+                self.counters.keepalives.add(usize::from(is_answered));
             }
             PacketType::LatencyInfo => {
                 let info = LatencyInfo::parse(payload)?;
@@ -99,9 +79,40 @@ impl EchoServer {
         Ok(())
     }
 
+    /// Echoes a KEEPALIVE, unless it may be part of a reply loop. Returns whether it is echoed.
+    fn answer_plain_keepalive(&mut self, received: &Receive<'_>, source: &Source, bytes: &[u8]) -> bool {
+        match self.admission.admit_keepalive(source, received.received_at, bytes) {
+            KeepaliveDecision::Drop => false,
+            KeepaliveDecision::Echo => self.queue_reply(received, source, bytes),
+            KeepaliveDecision::LoopCheck(check) => {
+                // Loop checks are not impaired.
+                if self.queue_unimpaired_reply(received, source, &check) {
+                    self.counters.loop_checks.add(1);
+                    let destination = canonical_socket_addr(received.source);
+                    debug!(target: "echo", %destination, "loop-check packet put in the send queue");
+                }
+                false
+            }
+        }
+    }
+
     fn ignore(&self, received: &Receive<'_>, header: Header) {
         self.counters.ignored.add(1);
-        log_events::log_ignored(received.source, header);
+        let reason = match header.packet_type {
+            PacketType::Fec => "not used by an echo server",
+            PacketType::Control => "encrypted links are not enabled",
+            PacketType::LatencyPong => "no matching LATENCY_PING",
+            PacketType::Keepalive => "this KEEPALIVE is a reply to a route probe",
+            PacketType::Audio | PacketType::LatencyPing | PacketType::LatencyInfo => "no reply needed",
+        };
+        debug!(
+            target: "echo",
+            r#type = header.packet_type.name(),
+            seq = header.sequence,
+            source = %canonical_socket_addr(received.source),
+            reason,
+            "packet ignored"
+        );
     }
 
     /// Replies to a STUN request. This is the only reply that may be longer than its request (`docs/protocol.md`). Impairment does not
@@ -117,9 +128,8 @@ impl EchoServer {
         self.counters.untracked.add(usize::from(stats.is_none()));
         match message {
             stun::StunMessage::Request(request) => {
-                let counts = stats
-                    .zip(request.counts_requested())
-                    .and_then(|(stats, time)| stats.report_counts(received.received_at, time));
+                let requested = stats.zip(request.counts_requested());
+                let counts = requested.and_then(|(stats, time)| stats.report_counts(received.received_at, time));
                 let report = counts.map(|counts| self.report(received.received_at, counts, source));
                 let response = request.respond(received.source, report.as_ref());
                 if self.admission.admit_immediate(source, response.len())
@@ -130,7 +140,7 @@ impl EchoServer {
             }
             stun::StunMessage::Indication => {
                 self.counters.ignored.add(1);
-                log_events::log_indication_ignored(received.source);
+                debug!(target: "echo", source = %canonical_socket_addr(received.source), "STUN indication ignored");
             }
         }
         Ok(())
@@ -151,6 +161,12 @@ impl EchoServer {
             dropped: self.socket_drops.1,
             recent: self.pauses.recent(self.admission.postponed_until(source)),
         }
+    }
+
+    /// Queues an immediate reply if the limits of the source permit it. Returns whether it is queued.
+    pub(super) fn reply(&mut self, received: &Receive<'_>, source: &Source, reply: &[u8]) -> bool {
+        let overhead = source.path.keys.map_or(0, |_| link::OVERHEAD);
+        self.admission.admit_immediate(source, reply.len() + overhead) && self.queue_reply(received, source, reply)
     }
 
     /// Queues an immediate reply, which is sealed if packets of the source are. If the reply does not fit, returns false.

@@ -1,9 +1,8 @@
-//! The impairment of queued replies. Each reply has its own delay, jitter and reordering.
+//! The impairment of queued replies. A reply is either dropped at once (simulated loss) or becomes due later, by its own jitter and reordering.
+//! When it is due, it enters the queue of the bandwidth limit, if there is one.
 //!
-//! A reply is either dropped immediately (simulated loss) or becomes due later. When a reply is due, it enters the queue of the bandwidth
-//! limit, if there is one. Replies to one client form two classes: AUDIO replies and all other replies. Each class keeps its order. Jitter
-//! cannot let a reply overtake the previous reply of its class. Instead, the due time of the previous reply applies to both replies.
-//! Within a class, only a reply that is reordered on purpose may be overtaken.
+//! The AUDIO replies to one client keep their order, and so do its other replies: a reply whose jitter would let it overtake the previous one
+//! is due at the same time as that one. Only a reply that is reordered on purpose may be overtaken.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
@@ -93,7 +92,7 @@ impl ReplyEvent {
     }
 }
 
-fn format_micros(time: std::time::Duration) -> String {
+fn format_micros(time: Duration) -> String {
     let nanos = saturating_nanos(time);
     format!("{}.{:03}", nanos / 1_000, nanos % 1_000)
 }
@@ -109,6 +108,9 @@ pub trait ReplyObserver: Send {
 impl ReplyObserver for () {
     fn on_reply(&mut self, _: &ReplyEvent) {}
 }
+
+/// What happens to a reply that is not lost, and its event.
+pub(super) type Decision = (ImpairmentDecision, ReplyEvent);
 
 /// The queue of the bandwidth limit is full.
 pub(super) struct BottleneckFull;
@@ -130,6 +132,7 @@ struct ImpairedReply {
 }
 
 /// Order of the replies to one client.
+#[derive(Default)]
 struct ClientOrder {
     /// Due time of the last reply that is not reordered.
     last_due: Time,
@@ -153,11 +156,7 @@ impl ImpairedReplies {
     }
 
     /// Decides what happens to a reply. `None` if it is lost.
-    pub(super) fn decide(
-        &mut self,
-        client: SocketAddr,
-        new: NewReplies<'_>,
-    ) -> Option<(ImpairmentDecision, ReplyEvent)> {
+    pub(super) fn decide(&mut self, client: SocketAddr, new: NewReplies<'_>) -> Option<Decision> {
         // Replies are always valid packets.
         let header = wire::parse_packet(new.contents).ok()?.header;
         let packet_type = match header.packet_type {
@@ -182,23 +181,14 @@ impl ImpairedReplies {
         Some((decision, event))
     }
 
-    /// Adds a reply, for which `charged` bytes were charged. Returns when the reply is due.
-    pub(super) fn insert(
-        &mut self,
-        key: ReplyKey,
-        decision: ImpairmentDecision,
-        event: ReplyEvent,
-        unimpaired_due: Time,
-        charged: u64,
-    ) -> Time {
-        let order = self
-            .order_by_client
-            .entry((key.0, event.client))
-            .or_insert(ClientOrder { last_due: Time::ZERO, queued: 0 });
+    /// Adds a reply that would be due at `due`, and for which `charged` bytes were charged. Returns when it is due now.
+    pub(super) fn insert(&mut self, key: ReplyKey, (decision, event): Decision, due: Time, charged: u64) -> Time {
+        let unimpaired_due = due;
+        let order = self.order_by_client.entry((key.0, event.client)).or_default();
         order.queued += 1;
-        let mut due = (unimpaired_due + decision.jitter).max(order.last_due);
+        let mut due = (due + decision.jitter).max(order.last_due);
         if decision.reordered {
-            due += self.impairer.reorder_delay();
+            due += self.impairer.impairment.reorder_delay;
             self.counters.impaired_reordered.add(1);
         } else {
             order.last_due = due;
@@ -261,20 +251,16 @@ impl ImpairedReplies {
 
     /// Counts, logs and reports an outcome.
     pub(super) fn report(&mut self, event: ReplyEvent) {
-        match event.outcome {
-            ReplyOutcome::Lost(LossCause::Listed) => self.counters.impaired_listed.add(1),
-            ReplyOutcome::Lost(LossCause::Burst) => self.counters.impaired_burst.add(1),
-            ReplyOutcome::Lost(LossCause::Random) => self.counters.impaired_lost.add(1),
-            ReplyOutcome::BottleneckFull => self.counters.impaired_queue.add(1),
-            // These outcomes are counted elsewhere.
-            ReplyOutcome::Sent
-            | ReplyOutcome::Dropped
-            | ReplyOutcome::SendFailed
-            | ReplyOutcome::DroppedAtStop
-            | ReplyOutcome::OldLink => {}
-        }
-        // Sent replies are logged by the code that sends them.
-        if matches!(event.outcome, ReplyOutcome::Lost(_) | ReplyOutcome::BottleneckFull) {
+        let counter = match event.outcome {
+            ReplyOutcome::Lost(LossCause::Listed) => Some(&self.counters.impaired_listed),
+            ReplyOutcome::Lost(LossCause::Burst) => Some(&self.counters.impaired_burst),
+            ReplyOutcome::Lost(LossCause::Random) => Some(&self.counters.impaired_lost),
+            ReplyOutcome::BottleneckFull => Some(&self.counters.impaired_queue),
+            // The other outcomes are counted and logged elsewhere.
+            _ => None,
+        };
+        if let Some(counter) = counter {
+            counter.add(1);
             debug!(
                 target: "echo",
                 outcome = event.outcome.name(),

@@ -7,8 +7,7 @@ use super::loop_detection::{Repetition, RepetitionLimit};
 use crate::time::Time;
 use crate::wire::{self, HEADER_LEN};
 
-/// Time is divided into periods of this length, in seconds. Each period has a different token for loop checks. A token is valid in the
-/// period in which the token was created and in the next period.
+/// Length of the periods, in seconds, each of which has a different token for loop checks. A token is valid in its own period and the next.
 const LOOP_CHECK_TOKEN_PERIOD_SECONDS: u64 = 64;
 
 /// The reply to a KEEPALIVE.
@@ -36,10 +35,9 @@ enum DigestPurpose {
 }
 
 impl Admission {
-    /// Decides whether the server echoes a KEEPALIVE, replies with a loop check, or does not reply. Call this method only for a KEEPALIVE
-    /// whose normal reply is an unchanged echo. An address and port that returns a loop check is an echo server. KEEPALIVEs from this echo
-    /// server are not answered for a minute. A loop between two echo servers can have a round-trip time of one second. Without this check,
-    /// such a loop looks like a client that repeats a KEEPALIVE every second.
+    /// Decides whether the server echoes a KEEPALIVE whose normal reply is an unchanged echo, replies with a loop check instead, or does not
+    /// reply. An address and port that returns a loop check is an echo server, and its KEEPALIVEs are not answered for a minute. Without this
+    /// check, a loop with a round-trip time of one second would look like a client that repeats a KEEPALIVE every second.
     pub(super) fn admit_keepalive(&mut self, source: &Source, now: Time, bytes: &[u8]) -> KeepaliveDecision {
         if !source.path.is_limited {
             return KeepaliveDecision::Echo;
@@ -48,10 +46,9 @@ impl Admission {
         let (echo_server, loop_check) =
             (digests.for_purpose(DigestPurpose::EchoServer), digests.for_purpose(DigestPurpose::LoopCheck));
         let period = now.as_nanos() / 1_000_000_000 / LOOP_CHECK_TOKEN_PERIOD_SECONDS;
-        let has_token_of =
-            |period| wire::is_loop_check(bytes, digests.for_purpose(DigestPurpose::LoopCheckToken(period)));
+        let check_of = |period| wire::loop_check(digests.for_purpose(DigestPurpose::LoopCheckToken(period)));
         let is_returned_check = self.keepalive_sources.contains(now, loop_check)
-            && (has_token_of(period) || has_token_of(period.wrapping_sub(1)));
+            && [period, period.wrapping_sub(1)].into_iter().any(|period| bytes == check_of(period));
         if is_returned_check {
             self.keepalive_sources.admit(now, echo_server, RepetitionLimit::ECHO_SERVER);
         }
@@ -62,15 +59,9 @@ impl Admission {
         // A repeated datagram without a reply is not charged to the rate limit. A datagram above the rate limit is not counted as received.
         let (datagram, repeats) = (digests.for_datagram(bytes), digests.for_purpose(DigestPurpose::RepeatedKeepalives));
         let repetition = self.keepalive_repetitions.repetition(now, datagram, RepetitionLimit::KEEPALIVE);
-        let is_exceeded = match repetition {
-            Repetition::Exceeded => true,
-            Repetition::First => false,
-            Repetition::Second | Repetition::Later => {
-                let limit = RepetitionLimit::REPEATED_KEEPALIVES;
-                self.keepalive_sources.repetition(now, repeats, limit) == Repetition::Exceeded
-            }
-        };
-        if is_exceeded {
+        let of_source = self.keepalive_sources.repetition(now, repeats, RepetitionLimit::REPEATED_KEEPALIVES);
+        let is_repeated = repetition != Repetition::First;
+        if repetition == Repetition::Exceeded || is_repeated && of_source == Repetition::Exceeded {
             self.count_repetition(source);
             return KeepaliveDecision::Drop;
         }
@@ -78,13 +69,12 @@ impl Admission {
             return KeepaliveDecision::Drop;
         }
         self.keepalive_repetitions.count(now, datagram, RepetitionLimit::KEEPALIVE);
-        if repetition != Repetition::First {
+        if is_repeated {
             self.keepalive_sources.count(now, repeats, RepetitionLimit::REPEATED_KEEPALIVES);
         }
         if repetition == Repetition::Later && self.keepalive_sources.admit(now, loop_check, RepetitionLimit::LOOP_CHECK)
         {
-            let token = digests.for_purpose(DigestPurpose::LoopCheckToken(period));
-            return KeepaliveDecision::LoopCheck(wire::loop_check(token));
+            return KeepaliveDecision::LoopCheck(check_of(period));
         }
         KeepaliveDecision::Echo
     }

@@ -41,9 +41,9 @@ impl EchoServer {
     ) -> Result<bool, PacketError> {
         let now = received.received_at;
         let Some(links) = &mut self.replies.links else { return Ok(false) };
-        let policy = links.policy();
+        let policy = links.config.policy;
         if header.packet_type == PacketType::Control {
-            let state = self.handle_control(received, source, bytes, policy);
+            let state = self.handle_control(received, source, bytes);
             self.source_table.on_control(received.source, state);
             return Ok(true);
         }
@@ -85,19 +85,13 @@ impl EchoServer {
     }
 
     /// Answers CONTROL. Returns why the source may send no AUDIO.
-    fn handle_control(
-        &mut self,
-        received: &Receive<'_>,
-        source: &Source,
-        bytes: &[u8],
-        policy: LinkPolicy,
-    ) -> &'static str {
+    fn handle_control(&mut self, received: &Receive<'_>, source: &Source, bytes: &[u8]) -> &'static str {
         let (now, peer) = (received.received_at, received.source);
         let half = bytes.strip_prefix(&CONTROL.to_bytes()).and_then(PublicHalf::parse);
         let (Some(half), Some(links)) = (half, &mut self.replies.links) else {
             return drop_packet(peer, &self.counters.dropped_key_exchange, INVALID_EXCHANGE);
         };
-        if policy == LinkPolicy::Plain {
+        if links.config.policy == LinkPolicy::Plain {
             let Some(session) = links.plain_session(now, source.path) else {
                 return drop_packet(peer, &self.counters.dropped_key_rate, EXCHANGE_LIMIT);
             };
@@ -109,10 +103,8 @@ impl EchoServer {
                 Some(true) => self.source_table.on_link(now, peer, "plain", PLAIN_LINK),
                 Some(false) => {}
             }
-            let ping = fallback_ping(now);
-            if self.admission.admit_immediate(source, ping.len()) && self.queue_reply(received, source, &ping) {
-                self.counters.key_exchanges.add(1);
-            }
+            let is_answered = self.reply(received, source, &fallback_ping(now));
+            self.counters.key_exchanges.add(usize::from(is_answered));
             return PLAIN_LINK;
         }
         let (keys, answer) = match links.on_control(now, peer, half) {

@@ -1,7 +1,7 @@
 //! The encrypted links of all clients, in a bounded table, and the limits on key exchanges.
 //!
-//! Anyone can forge a CONTROL packet. Without limits, forged packets would take processor time. Two echo servers would answer each other's
-//! answers forever, because every answer contains a new key.
+//! Anyone can forge a CONTROL packet. Without limits, forged packets would take processor time, and two echo servers would answer each
+//! other's answers forever, because every answer contains a new key.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -72,7 +72,7 @@ pub struct LinkConfig {
 
 /// The sessions of all clients.
 pub(super) struct Links {
-    config: LinkConfig,
+    pub(super) config: LinkConfig,
     sessions: HashMap<SocketAddr, Session>,
     last_id: KeyId,
     next_sweep: Time,
@@ -93,10 +93,6 @@ impl Links {
             exchanges_per_network: DebtLimiter::new(EXCHANGES_PER_NETWORK, MAX_DEBTORS),
             exchanges: Time::ZERO,
         }
-    }
-
-    pub(super) fn policy(&self) -> LinkPolicy {
-        self.config.policy
     }
 
     /// Number of sessions.
@@ -136,9 +132,9 @@ impl Links {
             return true;
         }
         let candidates = self.sessions.iter().filter(|(peer, session)| {
-            (!is_network_full || is_of_network(peer)) && now.duration_since(session.accepted_at()) >= EVICTION_AGE
+            (!is_network_full || is_of_network(peer)) && now.duration_since(session.accepted_at) >= EVICTION_AGE
         });
-        let idlest = candidates.min_by_key(|(_, session)| (session.is_encrypted(), session.accepted_at()));
+        let idlest = candidates.min_by_key(|(_, session)| (session.is_encrypted(), session.accepted_at));
         let idlest = idlest.map(|(peer, _)| *peer);
         idlest.is_some_and(|peer| self.sessions.remove(&peer).is_some())
     }

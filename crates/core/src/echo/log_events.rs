@@ -1,13 +1,11 @@
-//! Log events of the echo server. The lines "Received audio packet" and "Echoed packet" have the format of the original server. All other
-//! events carry data in fields.
+//! Log events about single datagrams. The lines "Received audio packet" and "Echoed packet" have the format of the original server, and all
+//! other events carry data in fields.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
-use tracing::{Level, debug, enabled, info, warn};
+use tracing::{Level, debug, enabled};
 
 use super::FIXED_LOG_LINE;
-use super::counters::Counters;
 use super::reply_store::ReplyClass;
 use crate::address::canonical_socket_addr;
 use crate::node::Transmit;
@@ -28,108 +26,8 @@ pub(super) fn log_audio_received<'a>(source: SocketAddr, datagrams: impl Iterato
     }
 }
 
-pub(super) fn log_ignored(source: SocketAddr, header: Header) {
-    let reason = match header.packet_type {
-        PacketType::Fec => "not used by an echo server",
-        PacketType::Control => "encrypted links are not enabled",
-        PacketType::LatencyPong => "no matching LATENCY_PING",
-        PacketType::Keepalive => "this KEEPALIVE is a reply to a route probe",
-        PacketType::Audio | PacketType::LatencyPing | PacketType::LatencyInfo => "no reply needed",
-    };
-    debug!(
-        target: "echo",
-        r#type = header.packet_type.name(),
-        seq = header.sequence,
-        source = %canonical_socket_addr(source),
-        reason,
-        "packet ignored"
-    );
-}
-
-pub(super) fn log_indication_ignored(source: SocketAddr) {
-    debug!(target: "echo", source = %canonical_socket_addr(source), "STUN indication ignored");
-}
-
-/// The address is logged as received: its canonical form would hide why it is invalid.
-pub(super) fn log_invalid_source(source: SocketAddr) {
-    debug!(target: "echo", source = %source, reason = "invalid source address", "datagram dropped");
-}
-
 pub(super) fn log_dropped(source: SocketAddr, reason: &str) {
     debug!(target: "echo", source = %canonical_socket_addr(source), reason, "datagram dropped");
-}
-
-pub(super) fn log_unknown_sources(last_source: SocketAddr, newly_dropped: u64, dropped_not_allowed: u64) {
-    info!(
-        target: "echo",
-        newly_dropped,
-        reason = "source not in --allow",
-        last_source = %canonical_socket_addr(last_source),
-        dropped_not_allowed_total = dropped_not_allowed,
-        "datagrams dropped"
-    );
-}
-
-pub(super) fn log_rate_limited(
-    last_source: SocketAddr,
-    newly_dropped: u64,
-    dropped_packet_rate: u64,
-    dropped_bit_rate: u64,
-) {
-    warn!(
-        target: "echo",
-        newly_dropped,
-        last_source = %canonical_socket_addr(last_source),
-        dropped_packet_rate_total = dropped_packet_rate,
-        dropped_bit_rate_total = dropped_bit_rate,
-        "rate limit exceeded"
-    );
-}
-
-pub(super) fn log_possible_loop(last_source: SocketAddr, newly_dropped: u64) {
-    warn!(target: "echo", last_source = %canonical_socket_addr(last_source), newly_dropped, "repeated packets dropped: possible echo loop");
-}
-
-pub(super) fn log_pause(length: Duration, pauses: u64, paused_ms: u64) {
-    warn!(
-        target: "echo",
-        pauses_total = pauses,
-        paused_ms_total = paused_ms,
-        "did not run for {:.1} s",
-        length.as_secs_f64()
-    );
-}
-
-pub(super) fn log_loop_check(destination: SocketAddr) {
-    debug!(target: "echo", destination = %canonical_socket_addr(destination), "loop-check packet put in the send queue");
-}
-
-pub(super) fn log_mapped_address(stun_server: SocketAddr, mapped_address: SocketAddr, previous: Option<SocketAddr>) {
-    let change = if previous.is_none() { "learned" } else { "changed" };
-    info!(
-        target: "echo",
-        mapped_address = %mapped_address,
-        previous = previous.map(tracing::field::display),
-        stun_server = %canonical_socket_addr(stun_server),
-        "mapped address {change}"
-    );
-}
-
-pub(super) fn log_mapped_address_timeout(
-    stun_server: SocketAddr,
-    reason: &str,
-    last_mapped_address: Option<SocketAddr>,
-    retry_s: u64,
-) {
-    warn!(
-        target: "echo",
-        stun_server = %canonical_socket_addr(stun_server),
-        reason,
-        last_mapped_address = last_mapped_address.map(tracing::field::display),
-        retry_s,
-        hint = "check the STUN server and the firewall",
-        "mapped address request failed"
-    );
 }
 
 pub(super) fn log_latency_info(source: SocketAddr, info: &LatencyInfo) {
@@ -188,18 +86,4 @@ pub(super) fn log_malformed(source: SocketAddr, bytes: &[u8], error: PacketError
             "datagram dropped"
         );
     }
-}
-
-pub(super) fn log_buffer_full(newly_dropped: u64, counters: &Counters) {
-    warn!(
-        target: "echo",
-        newly_dropped,
-        reason = "buffer full or out of memory",
-        dropped_buffer_full_total = counters.dropped_buffer_full.get(),
-        dropped_client_buffer_full_total = counters.dropped_client_buffer_full.get(),
-        dropped_reply_buffer_full_total = counters.dropped_reply_buffer_full.get(),
-        dropped_memory_budget_total = counters.dropped_memory_budget.get(),
-        dropped_out_of_memory_total = counters.dropped_out_of_memory.get(),
-        "packets dropped"
-    );
 }

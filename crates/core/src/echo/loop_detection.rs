@@ -1,9 +1,9 @@
 //! Limits how often the same datagram is answered. Without this limit, two echo servers could exchange echoes forever.
 //!
-//! One datagram with a forged source can start such a loop. Each pass of the loop brings the same datagram from the same address and port.
-//! Clients rarely repeat a datagram. AUDIO has a new sequence number each time. A client sends identical KEEPALIVEs only once per second.
-//! Therefore, the same datagram is answered only a limited number of times. A KEEPALIVE loop with a round-trip time of one second looks
-//! like a client. The loop check in `keepalive.rs` detects such a loop.
+//! One datagram with a forged source can start such a loop, in which each pass brings the same datagram from the same address and port.
+//! Clients rarely repeat a datagram: AUDIO has a new sequence number each time, and identical KEEPALIVEs come once per second. The same
+//! datagram is therefore answered only a limited number of times. A KEEPALIVE loop with a round-trip time of one second looks like a client,
+//! and is left to the loop check in `keepalive.rs`.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -38,20 +38,13 @@ impl RepetitionLimit {
     pub(super) const ECHO_SERVER: Self = Self { interval: Duration::from_secs(60), burst: 1 };
 
     /// The limit on copies of one AUDIO packet at a server that delays AUDIO by `delay`. In a loop between two servers, one pass takes both
-    /// delays plus the round-trip time. At the server with the longer delay, the interval between answered copies is also longer. If the
-    /// round-trip time is below 3.3 s, three passes take less time than this interval. The server with the longer delay then receives more
-    /// copies than its limit permits. This server drops a copy, which ends the loop. The burst is three, because copies also occur without
-    /// a loop. Networks duplicate packets. A client that is restarted on a fixed port may repeat packets.
+    /// delays plus the round-trip time. Below a round-trip time of 3.3 s, three passes take less time than the interval of the server with the
+    /// longer delay, which then receives more copies than its limit permits and drops one, and this ends the loop. The burst is three, because
+    /// copies also occur without a loop: networks duplicate packets, and a client that is restarted on a fixed port may repeat them.
     pub(super) fn audio(delay: Duration) -> Self {
-        // The multiple of an interval must not overflow. Therefore, the maximum is one day.
+        // The maximum of one day keeps multiples of an interval from overflowing.
         let interval = Duration::from_secs(10).saturating_add(delay.saturating_mul(6)).min(Duration::from_secs(86_400));
         Self { interval, burst: 3 }
-    }
-
-    /// Tolerance of the generic cell rate algorithm. The theoretical arrival time may exceed the current time by at
-    /// most this tolerance.
-    fn tolerance(self) -> Duration {
-        self.interval * self.burst
     }
 }
 
@@ -97,7 +90,7 @@ impl RepetitionLimiter {
     pub(super) fn repetition(&self, now: Time, digest: u64, limit: RepetitionLimit) -> Repetition {
         match self.find(digest).filter(|answered| now < answered.until + self.retention) {
             None => Repetition::First,
-            Some(answered) if answered.until.duration_since(now) + limit.interval > limit.tolerance() => {
+            Some(answered) if answered.until.duration_since(now) + limit.interval > limit.interval * limit.burst => {
                 Repetition::Exceeded
             }
             Some(answered) if answered.is_repeated => Repetition::Later,

@@ -1,15 +1,16 @@
 //! Determines the public address of the server's own socket from a STUN server (RFC 8489, section 6.2.1).
 //!
 //! A NAT assigns the address and removes the mapping when the socket sends nothing for a while. A transaction every 25 s keeps the mapping
-//! alive and detects changes. A STUN response starts like an AUDIO packet. The STUN server's address and an unpredictable transaction ID
-//! identify the response.
+//! alive and detects changes. A STUN response starts like an AUDIO packet, and is recognized by the STUN server's address and an unpredictable
+//! transaction ID.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use tracing::{info, warn};
+
 use super::counters::Counters;
-use super::log_events;
 use crate::address::{canonical_socket_addr, is_invalid_source};
 use crate::node::{SendStatus, Transmit, TransmitSink};
 use crate::time::Time;
@@ -54,8 +55,8 @@ pub(super) struct MappedAddressMonitor {
     pending: bool,
     /// Why the transaction has no address.
     failure: String,
-    /// When to send the next request, or to time out.
-    deadline: Time,
+    /// When to poll next: to send a request, or to time out.
+    pub(super) deadline: Time,
     /// Whether a time-out was logged since the last usable response.
     timeout_logged: bool,
 }
@@ -77,11 +78,6 @@ impl MappedAddressMonitor {
             deadline: Time::ZERO,
             timeout_logged: false,
         }
-    }
-
-    /// When to poll next.
-    pub(super) fn next_deadline(&self) -> Time {
-        self.deadline
     }
 
     /// Sends a request if one is due. Returns false if the socket would block.
@@ -107,8 +103,7 @@ impl MappedAddressMonitor {
         }
         let Some((destination, transaction_id)) = self.server.zip(self.transaction_id) else { return true };
         let contents = &stun::binding_request(transaction_id);
-        let transmit = Transmit { destination, src_ip: None, contents, segment_size: contents.len() };
-        match sink.send(transmit) {
+        match sink.send(Transmit::datagram(destination, contents)) {
             SendStatus::Sent => {
                 counters.mapped_address_requests.add(1);
                 counters.sent_bytes.add(contents.len());
@@ -130,8 +125,15 @@ impl MappedAddressMonitor {
         if let Some(server) = self.server
             && !std::mem::replace(&mut self.timeout_logged, true)
         {
-            let (reason, last) = (self.failure.as_str(), self.mapped_address);
-            log_events::log_mapped_address_timeout(server, reason, last, REFRESH_INTERVAL.as_secs());
+            warn!(
+                target: "echo",
+                stun_server = %canonical_socket_addr(server),
+                reason = self.failure,
+                last_mapped_address = self.mapped_address.map(tracing::field::display),
+                retry_s = REFRESH_INTERVAL.as_secs(),
+                hint = "check the STUN server and the firewall",
+                "mapped address request failed"
+            );
         }
     }
 
@@ -159,8 +161,15 @@ impl MappedAddressMonitor {
         }
         self.timeout_logged = false;
         if self.mapped_address != Some(address) {
-            log_events::log_mapped_address(server, address, self.mapped_address);
-            self.mapped_address = Some(address);
+            let previous = self.mapped_address.replace(address);
+            let change = if previous.is_none() { "learned" } else { "changed" };
+            info!(
+                target: "echo",
+                mapped_address = %address,
+                previous = previous.map(tracing::field::display),
+                stun_server = %canonical_socket_addr(server),
+                "mapped address {change}"
+            );
             (self.observer)(address);
         }
         true
@@ -170,7 +179,7 @@ impl MappedAddressMonitor {
 /// The mapped address of a success response, if datagrams can be sent to it.
 fn usable_mapped_address(response: &[u8]) -> Option<SocketAddr> {
     let address = ResponseAttributes::parse(response).filter(|_| !stun::is_error_response(response))?.mapped_address?;
-    let address = SocketAddr::new(address.ip().to_canonical(), address.port());
+    let address = canonical_socket_addr(address);
     (address.port() != 0 && !is_invalid_source(address.ip())).then_some(address)
 }
 

@@ -1,15 +1,16 @@
 //! Detects the times in which the server did not run, for example while its process was stopped or its machine was suspended.
 //!
-//! The driver calls the server at each deadline and for each batch of datagrams. If a call is much later than its deadline, or if a
-//! datagram has waited long, the server did not run in between. After a call, the server waits for nothing that happened before this call.
-//! Therefore, a server that is merely overloaded has no pauses.
+//! The driver calls the server at each deadline and for each batch of datagrams. If a call comes long after its deadline, or after the arrival
+//! of a datagram, the server did not run in between. Nothing that happened before the previous call counts, so that a server that is merely
+//! overloaded has no pauses.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::warn;
+
 use super::counters::Counters;
-use super::log_events;
 use crate::log_throttle::LogThrottle;
 use crate::time::{MIN_PAUSE, Time};
 use crate::wire::stun::{MAX_RECENT_PAUSES, ReportedPause};
@@ -48,7 +49,13 @@ impl ServerPauses {
         self.recent.truncate(MAX_RECENT_PAUSES - 1);
         self.recent.push_front((now, length));
         if length >= MIN_LOGGED_PAUSE && self.throttle.allow(now) {
-            log_events::log_pause(length, self.counters.pauses.get(), self.counters.paused_ms.get());
+            warn!(
+                target: "echo",
+                pauses_total = self.counters.pauses.get(),
+                paused_ms_total = self.counters.paused_ms.get(),
+                "did not run for {:.1} s",
+                length.as_secs_f64()
+            );
         }
         Some(length)
     }

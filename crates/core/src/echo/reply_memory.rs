@@ -6,8 +6,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use tracing::warn;
+
 use super::counters::Counters;
-use super::log_events;
 use super::reply_store::{ReplyClass, ReplyPath};
 use crate::log_throttle::LogThrottle;
 use crate::memory_budget::{DEFAULT_MEMORY_BUDGET, MemoryBudget, MemoryPermit};
@@ -19,8 +20,8 @@ pub const PACKET_OVERHEAD: usize = 100;
 /// Like [`PACKET_OVERHEAD`], for an impaired reply and each of its copies. These bytes also cover the entries of hash tables.
 pub const IMPAIRED_PACKET_OVERHEAD: usize = 500;
 
-/// Limits of immediate replies, which stay queued only while the socket accepts no datagrams. AUDIO packets have separate limits.
-/// Therefore, KEEPALIVEs are answered even if the memory for AUDIO is full.
+/// Limits of immediate replies, which stay queued only while the socket accepts no datagrams. They are separate from those of AUDIO, so that
+/// KEEPALIVEs are answered even if the memory for AUDIO is full.
 const IMMEDIATE_REPLY_LIMITS: BufferLimits = BufferLimits { total: Some(16 << 20), per_client: Some(4 << 20) };
 
 /// Number of buckets of addresses. The addresses in a bucket have one limit, as in the rate limiter.
@@ -31,7 +32,7 @@ const ADDRESS_BUCKETS: usize = 8_192;
 pub struct BufferLimits {
     /// Limit for all clients together. One source address may hold half of it. Loopback sources may hold all of it.
     pub total: Option<u64>,
-    /// Limit for one client (address and port). Therefore, one client cannot use up the memory for all clients.
+    /// Limit for one client (address and port), which cannot use up the memory for all clients.
     pub per_client: Option<u64>,
 }
 
@@ -170,8 +171,18 @@ impl ReplyMemory {
 
     /// Logs, at most once per second, that packets were dropped.
     pub(super) fn log_drops(&mut self, now: Time) {
-        if let Some(packets) = self.throttle.take_due(now) {
-            log_events::log_buffer_full(packets, &self.counters);
+        if let Some(newly_dropped) = self.throttle.take_due(now) {
+            warn!(
+                target: "echo",
+                newly_dropped,
+                reason = "buffer full or out of memory",
+                dropped_buffer_full_total = self.counters.dropped_buffer_full.get(),
+                dropped_client_buffer_full_total = self.counters.dropped_client_buffer_full.get(),
+                dropped_reply_buffer_full_total = self.counters.dropped_reply_buffer_full.get(),
+                dropped_memory_budget_total = self.counters.dropped_memory_budget.get(),
+                dropped_out_of_memory_total = self.counters.dropped_out_of_memory.get(),
+                "packets dropped"
+            );
         }
     }
 }

@@ -6,12 +6,11 @@ use std::sync::Arc;
 
 use super::admission::{Admission, Source};
 use super::counters::Counters;
-use super::impaired_replies::{BottleneckFull, ImpairedReplies, ReplyEvent, ReplyOutcome};
+use super::impaired_replies::{BottleneckFull, Decision, ImpairedReplies, ReplyEvent, ReplyOutcome};
 use super::links::Links;
 use super::log_events;
 use super::reply_memory::{BufferFull, IMPAIRED_PACKET_OVERHEAD, PACKET_OVERHEAD, ReplyMemory, cost};
 use super::reply_store::{DatagramStore, NewReplies, OrderedReplies, QueuedReply, ReplyClass, ReplyPath};
-use crate::impairment::ImpairmentDecision;
 use crate::node::{MAX_SENDS_PER_POLL, SendStatus, Transmit, TransmitSink};
 use crate::time::Time;
 
@@ -21,11 +20,12 @@ pub(super) struct ReplyQueue {
     /// The bytes of each class. In a common store, an AUDIO packet with a long delay could keep a chunk of immediate replies that have left.
     stores: [DatagramStore; 2],
     pub(super) memory: ReplyMemory,
-    queued_audio: usize,
+    /// Number of queued AUDIO packets.
+    pub(super) queued_audio: usize,
     /// When the last AUDIO is due. Receive timestamps of two receive queues can be out of order. Replies are sent in order.
     last_due: Time,
-    /// Present if replies are impaired or observed.
-    impaired: Option<ImpairedReplies>,
+    /// Present if replies are impaired or observed. Then, each datagram must be pushed separately.
+    pub(super) impaired: Option<ImpairedReplies>,
     /// The encrypted links, if they are enabled. They seal replies that leave.
     pub(super) links: Option<Links>,
     counters: Arc<Counters>,
@@ -33,27 +33,17 @@ pub(super) struct ReplyQueue {
 
 impl ReplyQueue {
     /// An empty queue.
-    pub(super) fn new(memory: ReplyMemory, impaired: Option<ImpairedReplies>, counters: Arc<Counters>) -> Self {
+    pub(super) fn new(memory: ReplyMemory, counters: Arc<Counters>) -> Self {
         Self {
             queued: OrderedReplies::default(),
             stores: Default::default(),
             memory,
             queued_audio: 0,
             last_due: Time::ZERO,
-            impaired,
+            impaired: None,
             links: None,
             counters,
         }
-    }
-
-    /// Whether replies are impaired or observed. Then, each datagram must be pushed separately.
-    pub(super) fn has_impairment(&self) -> bool {
-        self.impaired.is_some()
-    }
-
-    /// Number of queued AUDIO packets.
-    pub(super) fn audio_len(&self) -> usize {
-        self.queued_audio
     }
 
     /// When the next reply may be sent.
@@ -82,12 +72,7 @@ impl ReplyQueue {
 
     /// Queues as many replies as the limits permit, and counts the others as dropped. Returns the number of queued datagrams. These are
     /// the first ones.
-    fn store(
-        &mut self,
-        path: ReplyPath,
-        new: NewReplies<'_>,
-        impairment: Option<(ImpairmentDecision, ReplyEvent)>,
-    ) -> usize {
+    fn store(&mut self, path: ReplyPath, new: NewReplies<'_>, impairment: Option<Decision>) -> usize {
         let NewReplies { class, contents, segment_size, .. } = new;
         let count = contents.len().div_ceil(segment_size);
         let (copies, overhead) = match impairment {
@@ -111,7 +96,7 @@ impl ReplyQueue {
             };
             let (mut due, is_audio) = (new.received_at + new.delay, class == ReplyClass::Audio);
             if let (Some((decision, event)), Some(impaired)) = (impairment, &mut self.impaired) {
-                due = impaired.insert((class, position), decision, event, due, all);
+                due = impaired.insert((class, position), (decision, event), due, all);
             } else if is_audio && self.queued_audio > 0 {
                 due = due.max(self.last_due);
             }
@@ -127,13 +112,7 @@ impl ReplyQueue {
         accepted
     }
 
-    fn drop_new(
-        &mut self,
-        class: ReplyClass,
-        full: BufferFull,
-        packets: usize,
-        impairment: Option<(ImpairmentDecision, ReplyEvent)>,
-    ) {
+    fn drop_new(&mut self, class: ReplyClass, full: BufferFull, packets: usize, impairment: Option<Decision>) {
         self.memory.count_dropped(class, full, packets);
         if let (Some((_, event)), Some(impaired)) = (impairment, &mut self.impaired) {
             impaired.report(ReplyEvent { outcome: ReplyOutcome::Dropped, ..event });
@@ -324,7 +303,7 @@ mod tests {
             (0..4).for_each(|_| assert_eq!(push(ReplyClass::Immediate, Duration::ZERO, &long), 1));
             assert!(queue.send_due(received_at, &mut Accepting, &mut admission));
         }
-        assert_eq!(queue.audio_len(), 100);
+        assert_eq!(queue.queued_audio, 100);
         let allocated: usize = queue.stores.iter().map(DatagramStore::allocated).sum();
         assert!(allocated <= 4 << 20, "{allocated}");
     }

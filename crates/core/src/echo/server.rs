@@ -5,11 +5,14 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::debug;
+
 use super::admission::{Admission, AdmissionConfig, Source};
 use super::counters::Counters;
 use super::impaired_replies::{ImpairedReplies, ReplyObserver};
 use super::links::{LinkConfig, Links};
 use super::log_events;
+use super::loop_detection::RepetitionLimit;
 use super::mapped_address::{MappedAddressMonitor, StunConfig};
 use super::pauses::ServerPauses;
 use super::reply_memory::{BufferLimits, ReplyMemory};
@@ -81,29 +84,13 @@ pub struct EchoServer {
 impl EchoServer {
     /// A server that has received nothing.
     pub fn new(config: EchoConfig) -> Self {
-        Self::build(config, None)
-    }
-
-    /// A server whose replies are impaired. `observer` receives the outcome of each reply.
-    pub fn with_impairment(config: EchoConfig, impairment: Impairment, observer: Box<dyn ReplyObserver>) -> Self {
-        Self::build(config, Some((impairment, observer)))
-    }
-
-    fn build(config: EchoConfig, impairment: Option<(Impairment, Box<dyn ReplyObserver>)>) -> Self {
         let counters = Arc::<Counters>::default();
-        // With impairment, a datagram in a reply loop takes longer for each round. Therefore, the limit on repeated AUDIO packets uses a
-        // longer interval.
-        let max_delay =
-            config.delay + impairment.as_ref().map_or(Duration::ZERO, |(impairment, _)| impairment.max_delay());
-        let impaired = impairment.map(|(impairment, observer)| {
-            ImpairedReplies::new(Impairer::new(impairment), observer, Arc::clone(&counters))
-        });
         let memory = ReplyMemory::new(config.buffer_limits, &config.memory_budget, Arc::clone(&counters));
         Self {
             delay: config.delay,
             local_port: config.local_port,
-            replies: ReplyQueue::new(memory, impaired, Arc::clone(&counters)),
-            admission: Admission::new(config.admission, max_delay, Arc::clone(&counters)),
+            replies: ReplyQueue::new(memory, Arc::clone(&counters)),
+            admission: Admission::new(config.admission, config.delay, Arc::clone(&counters)),
             pauses: ServerPauses::new(Arc::clone(&counters)),
             counters,
             source_table: SourceTable::new(config.log_sources),
@@ -113,6 +100,15 @@ impl EchoServer {
             read_socket_drops: None,
             socket_drops: (None, 0),
         }
+    }
+
+    /// A server whose replies are impaired. `observer` receives the outcome of each reply.
+    pub fn with_impairment(config: EchoConfig, impairment: Impairment, observer: Box<dyn ReplyObserver>) -> Self {
+        let mut server = Self::new(config);
+        // Each round of a reply loop may take that long.
+        server.admission.audio_limit = RepetitionLimit::audio(server.delay + impairment.max_delay());
+        server.replies.impaired = Some(ImpairedReplies::new(Impairer::new(impairment), observer, server.counters()));
+        server
     }
 
     /// Enables encrypted links. Otherwise, CONTROL is ignored, and sealed packets are handled like other packets.
@@ -155,7 +151,8 @@ impl EchoServer {
             || self.is_from_itself(received)
         {
             self.counters.dropped_invalid_source.add(received.segments().count());
-            log_events::log_invalid_source(received.source);
+            // The address is logged as received: its canonical form would hide why it is invalid.
+            debug!(target: "echo", source = %received.source, reason = "invalid source address", "datagram dropped");
         } else if let Some(source) = self.admission.classify(received) {
             self.handle_segments(received, &source);
         }
@@ -230,7 +227,7 @@ impl EchoServer {
         if contents.is_empty() {
             return;
         }
-        let piece_len = if self.replies.has_impairment() { segment_size } else { contents.len() };
+        let piece_len = if self.replies.impaired.is_some() { segment_size } else { contents.len() };
         for contents in contents.chunks(piece_len) {
             let new = NewReplies { class: ReplyClass::Audio, received_at, delay: self.delay, contents, segment_size };
             let accepted = self.replies.push(source, new, &mut self.admission);
@@ -250,7 +247,7 @@ impl EchoServer {
     }
 
     fn update_gauges(&self) {
-        self.counters.buffered.set(self.replies.audio_len() as u64);
+        self.counters.buffered.set(self.replies.queued_audio as u64);
         self.counters.buffered_bytes.set(self.replies.memory.held_bytes());
         self.counters.sources.set(self.source_table.len());
         self.counters.links.set(self.replies.links.as_ref().map_or(0, Links::len));
@@ -299,7 +296,7 @@ impl Node for EchoServer {
             self.replies.next_due(),
             self.source_table.sweep_deadline(),
             self.replies.links.as_ref().and_then(Links::sweep_deadline),
-            self.mapped_address_monitor.as_ref().map(MappedAddressMonitor::next_deadline),
+            self.mapped_address_monitor.as_ref().map(|monitor| monitor.deadline),
         ];
         deadlines.into_iter().flatten().min()
     }

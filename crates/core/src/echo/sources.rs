@@ -17,7 +17,7 @@ use crate::wire::{Header, PacketError, PacketType};
 /// Maximum number of sources in the table. Packets of further sources are handled as usual and counted as `untracked`.
 const MAX_SOURCES: usize = 1_024;
 
-/// A source that sends no packets for this long is inactive and is removed. This time is ten KEEPALIVE intervals of a client.
+/// A source that sends no packets for this long, ten KEEPALIVE intervals of a client, is inactive and is removed.
 const SOURCE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// If a source has sent CONTROL, but no AUDIO for this long, the reason is logged.
@@ -32,16 +32,15 @@ const MAX_LOG_LINES_PER_SECOND: u16 = 10;
 /// Maximum number of reports that one source receives per second. A report contains counts of the packets received from the source.
 const MAX_COUNT_REPORTS_PER_SECOND: u32 = 10;
 
-/// A local source that has sent at most this many packets, all of them LATENCY_PING or STUN, may be a health check. Health checks would fill
-/// the log, because each of them has a new port. The health check of the container image sends three pings and up to five STUN requests.
+/// A local source that has sent at most this many packets, all of them LATENCY_PING or STUN, may be a health check, and health checks would
+/// fill the log, because each has a new port. That of the container image sends three pings and up to five STUN requests.
 const MAX_HEALTH_CHECK_PACKETS: u64 = 8;
 
-/// Length of the window of sequence numbers. The window ends at the newest number. Late packets are distinguished from duplicates only
-/// within the window.
+/// Length of the window of sequence numbers up to the newest, in which late packets are distinguished from duplicates.
 const SEQUENCE_WINDOW: u32 = u128::BITS;
 
-/// A larger distance from the newest sequence number restarts the window. In this case, the client has restarted, or has sent
-/// `--wait-for` packets before the run.
+/// A larger distance from the newest sequence number restarts the window: the client has restarted, or has sent `--wait-for` packets before
+/// the run.
 const MAX_SEQUENCE_JUMP: u32 = 1 << 16;
 
 /// Counters of one source.
@@ -49,8 +48,7 @@ const MAX_SEQUENCE_JUMP: u32 = 1 << 16;
 pub(super) struct SourceStats {
     first_seen: Time,
     last_seen: Time,
-    /// True after the log line for the first packet of this source was written or suppressed. The throttle and the configuration can
-    /// suppress this log line.
+    /// Whether the log line for the first packet of this source was written, or suppressed by the throttle or the configuration.
     logged: bool,
     /// Packets of all types, and STUN messages.
     packets: u64,
@@ -68,14 +66,8 @@ pub(super) struct SourceStats {
 }
 
 impl SourceStats {
-    /// Time from the first to the last packet.
-    fn active_time(&self) -> Duration {
-        self.last_seen.duration_since(self.first_seen)
-    }
-
-    /// The counts to report to this source. Returns `None` after [`MAX_COUNT_REPORTS_PER_SECOND`] reports in the current second. If the
-    /// client requests its counts before or after a run, the sequence windows are reset. Otherwise, packets of the client's next run could
-    /// count as duplicates.
+    /// The counts to report to this source. `None` after [`MAX_COUNT_REPORTS_PER_SECOND`] reports in the current second. A request before or
+    /// after a run resets the sequence windows, because packets of the client's next run could count as duplicates.
     pub(super) fn report_counts(&mut self, now: Time, time: CountsRequestTime) -> Option<ReceivedCounts> {
         if now.duration_since(self.count_reports.0) >= Duration::from_secs(1) {
             self.count_reports = (now, 0);
@@ -87,7 +79,7 @@ impl SourceStats {
         let streams = [&mut self.audio, &mut self.ping, &mut self.keepalive];
         let [audio, ping, keepalive] = streams.map(|stream| {
             if time == CountsRequestTime::RunBoundary {
-                stream.reset_window();
+                stream.window = None;
             }
             stream.distinct
         });
@@ -132,7 +124,8 @@ pub(super) fn malformed_index(error: PacketError) -> usize {
 /// Detects gaps and duplicates in the sequence numbers of one stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct SequenceTracker {
-    /// The newest sequence number, and a bitmap of received numbers. Bit 0 is the newest number, and higher bits are earlier numbers.
+    /// The newest sequence number, and a bitmap of received numbers. Bit 0 is the newest number, and higher bits are earlier numbers. `None`
+    /// until a packet arrives that cannot be a duplicate.
     window: Option<(u32, u128)>,
     /// Number of packets, duplicates not counted. The number wraps around at 2^32.
     distinct: u32,
@@ -143,11 +136,6 @@ struct SequenceTracker {
 }
 
 impl SequenceTracker {
-    /// Packets received after this call do not count as duplicates of earlier packets.
-    fn reset_window(&mut self) {
-        self.window = None;
-    }
-
     fn record(&mut self, sequence: u32) {
         let ahead = |newest: u32| sequence.wrapping_sub(newest).cast_signed();
         let window = self.window.filter(|(newest, _)| ahead(*newest).unsigned_abs() <= MAX_SEQUENCE_JUMP);
@@ -251,7 +239,7 @@ impl SourceTable {
         if let Some(stats) = self.sources.get_mut(&source) {
             stats.control.reason = reason;
             for stream in [&mut stats.audio, &mut stats.ping, &mut stats.keepalive] {
-                stream.reset_window();
+                stream.window = None;
             }
         }
         if self.log_enabled && self.throttle.allow(now) {
@@ -288,7 +276,7 @@ impl SourceTable {
         if let Some(stats) = self.sources.get_mut(&source).filter(|stats| !stats.logged) {
             stats.logged = true;
             if self.log_enabled && self.throttle.allow(now) {
-                log_first_seen(source, kind);
+                info!(target: "echo", source = %canonical_socket_addr(source), r#type = kind, "source first seen");
             }
         }
     }
@@ -314,7 +302,7 @@ impl SourceTable {
             is_active
         });
         if let Some(count) = throttle.take_due(now) {
-            log_suppressed(count);
+            info!(target: "echo", count, "suppressed log lines about sources");
         }
     }
 
@@ -323,9 +311,8 @@ impl SourceTable {
         self.sources.len() as u64
     }
 
-    /// When to call [`SourceTable::sweep`], so that inactive sources are logged in time. `None` if the table is empty and there are no
-    /// suppressed log lines to report. Also `None` if the log is disabled, because no inactive source is logged in this case. Without a
-    /// deadline, inactive sources stay in the table until the sweep after the next datagram.
+    /// When to call [`SourceTable::sweep`], so that inactive sources are logged in time. `None` if there is nothing to log. Inactive sources
+    /// then stay in the table until the sweep after the next datagram.
     pub(super) fn sweep_deadline(&self) -> Option<Time> {
         (self.log_enabled && self.needs_sweep()).then_some(self.next_sweep)
     }
@@ -336,16 +323,12 @@ impl SourceTable {
     }
 }
 
-fn log_first_seen(source: SocketAddr, kind: &'static str) {
-    info!(target: "echo", source = %canonical_socket_addr(source), r#type = kind, "source first seen");
-}
-
 fn log_inactive(source: SocketAddr, stats: &SourceStats) {
     let [short, version, packet_type, payload, stun] = stats.malformed.map(|count| (count > 0).then_some(count));
     info!(
         target: "echo",
         source = %canonical_socket_addr(source),
-        active_s = (stats.active_time().as_secs_f64() * 10.0).round() / 10.0,
+        active_s = ((stats.last_seen - stats.first_seen).as_secs_f64() * 10.0).round() / 10.0,
         packets = stats.packets,
         audio_gaps = stats.audio.gaps,
         audio_duplicates = stats.audio.duplicates,
@@ -357,10 +340,6 @@ fn log_inactive(source: SocketAddr, stats: &SourceStats) {
         malformed_stun = stun,
         "source inactive"
     );
-}
-
-fn log_suppressed(count: u64) {
-    info!(target: "echo", count, "suppressed log lines about sources");
 }
 
 #[cfg(test)]
@@ -533,7 +512,7 @@ mod tests {
                 tracker.record(sequence);
             }
             assert_eq!((tracker.distinct, tracker.gaps, tracker.duplicates), (3 * run, run.into(), run.into()));
-            tracker.reset_window();
+            tracker.window = None;
         }
     }
 }

@@ -92,9 +92,9 @@ pub struct Agreement {
     pub opener: Opener,
 }
 
-/// Answers `half` with the key pair whose private part is `entropy`. Each exchange needs new entropy: with a repeated pair, two links of one
-/// client could have the same keys, and both count from 0. A signed half gets a signed answer. Returns `None` if the client's key is not
-/// usable ([`derive()`]).
+/// Answers `half` with the key pair whose private part is `entropy`; a signed half gets a signed answer. Each exchange needs new entropy: with
+/// a repeated pair, two links of one client could have the same keys, and both count from 0. `None` if the client's key is not usable
+/// ([`derive()`]).
 pub fn exchange(half: PublicHalf, entropy: &Zeroizing<[u8; 32]>, link_key: &LinkKey) -> Option<Agreement> {
     let own_key = public_key(entropy);
     let (sealer, opener) = derive(entropy, &own_key, &half.key)?;

@@ -1,11 +1,10 @@
 //! The encrypted link of newer clients: key exchange, sealed packets, and the state of one peer.
 //!
 //! A client sends its public key in CONTROL and gets the server's key as the answer ([`PublicHalf`], [`exchange`]). From then on, both ends
-//! seal every packet except CONTROL ([`Sealer`], [`Opener`]). [`Session`] is the state machine of the server: the keys that were
-//! exchanged with one peer. The clients have their own state machine. Random bytes are arguments. `docs/protocol.md` specifies the link, and
-//! `fixtures/link/` contains golden datagrams.
+//! seal every packet except CONTROL ([`Sealer`], [`Opener`]). [`Session`] is the state machine of the server: the keys that were exchanged
+//! with one peer. `docs/protocol.md` specifies the link, and `fixtures/link/` contains golden datagrams.
 //!
-//! Keys are wiped when they are dropped. Types that contain secrets do not implement `Debug`.
+//! Random bytes are arguments. Keys are wiped when they are dropped, and types that contain secrets do not implement `Debug`.
 
 mod keys;
 mod sealing;

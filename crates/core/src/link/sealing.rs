@@ -1,7 +1,7 @@
 //! Sealed packets: AES-256-GCM with a counter per direction.
 //!
-//! A sealed datagram consists of the header, the counter, the encrypted payload and the tag. The header is authenticated. An opened datagram
-//! keeps this layout, with the payload in plain text. Therefore, a reply is sealed in place when it leaves.
+//! A sealed datagram consists of the authenticated header, the counter, the encrypted payload and the tag. An opened datagram keeps this
+//! layout, with the payload in plain text, so that a reply is sealed in place when it leaves.
 
 use std::ops::Range;
 

@@ -65,7 +65,7 @@ pub struct Session {
     /// The peer's key in the last CONTROL that was answered with LATENCY_PING, and when.
     plain_answer: Option<([u8; 32], Time)>,
     /// When the session was created or a packet was last accepted.
-    accepted_at: Time,
+    pub(crate) accepted_at: Time,
 }
 
 impl Session {
@@ -77,11 +77,6 @@ impl Session {
     /// Whether the peer has used keys. Plain packets are then not accepted.
     pub fn is_encrypted(&self) -> bool {
         self.current.is_some()
-    }
-
-    /// When the session was created or a packet was last accepted.
-    pub(crate) fn accepted_at(&self) -> Time {
-        self.accepted_at
     }
 
     /// Whether no packet was accepted for 30 s.

@@ -37,10 +37,9 @@ impl ClockReading {
 
 /// Detects jumps by comparing each reading with the previous reading.
 ///
-/// Each interval on the wall clock is compared with the same interval on the monotonic clock. The tolerance is one millisecond plus the
-/// maximum slew plus the duration of both readings. If the difference exceeds the tolerance, the wall clock jumped or the machine was
-/// suspended. To distinguish a wall clock jump from a suspension, a clock is needed that continues during suspension. On a system without
-/// such a clock, every detected difference counts as a jump.
+/// Each interval on the wall clock is compared with the same interval on the monotonic clock. If they differ by more than one millisecond plus
+/// the maximum slew plus the duration of both readings, the wall clock jumped or the machine was suspended. Only a clock that continues during
+/// suspension can tell which: on a system without one, every difference counts as a jump.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct ClockJumps {
     #[serde(skip)]
@@ -102,13 +101,10 @@ struct LeastSquaresFits {
 }
 
 impl LeastSquaresFits {
-    fn start_new_fit(&mut self) {
-        (self.n, self.mean_x, self.mean_y) = (0.0, 0.0, 0.0);
-    }
-
     fn add(&mut self, x: f64, y: f64) {
         if self.n == 0.0 {
             self.fits += 1.0;
+            (self.mean_x, self.mean_y) = (0.0, 0.0);
         }
         self.n += 1.0;
         self.points += 1.0;
@@ -121,13 +117,11 @@ impl LeastSquaresFits {
     }
 }
 
-/// Estimates the drift of a device's sample clock against the monotonic clock. The input is the number of frames and the time of each
-/// callback.
+/// Estimates the drift of a device's sample clock against the monotonic clock, from the number of frames and the time of each callback.
 ///
-/// A callback may be late, but never early. Therefore, for each second of audio, only the callback with the smallest lateness is used.
-/// Lateness is relative to the callback's nominal time. The callback with the smallest lateness is called the *earliest* callback. The
-/// drift is the slope of a least-squares fit to the earliest callbacks. After a discontinuity the number of lost frames is unknown, so a
-/// new fit starts. All fits share one slope.
+/// A callback may be late, but never early. Of each second of audio, only the *earliest* callback is therefore used: the one with the smallest
+/// lateness relative to its nominal time. The drift is the slope of a least-squares fit to these. After a discontinuity, the number of lost
+/// frames is unknown, so a new fit starts. All fits share one slope.
 #[derive(Clone, Debug, Default)]
 pub struct DriftEstimator {
     rate: f64,
@@ -173,9 +167,10 @@ impl DriftEstimator {
 
     /// Records that an unknown number of frames was lost.
     pub fn on_discontinuity(&mut self) {
-        // The current second is incomplete and may lack the callback with the smallest lateness. Therefore, the current second is not used.
+        // The current second is incomplete and may lack the callback with the smallest lateness, so it is not used.
         self.earliest = None;
-        self.fits.start_new_fit();
+        // The next point starts a new fit.
+        self.fits.n = 0.0;
         (self.origin, self.frames, self.second) = (None, 0, 0);
     }
 

@@ -1,9 +1,9 @@
 //! Compares the means of two time series whose neighboring values depend on each other.
 //!
-//! Losses come in bursts and delays drift. Therefore, the variance of a mean is larger than the variance of the values divided by their
-//! number. It is estimated from the slowest components of the series, which are its first cosine coefficients. This is the equal-weighted
-//! cosine estimate of the long-run variance (Lazarus, Lewis, Stock and Watson, 2018). The ratio of the mean's error to the estimated
-//! standard deviation has Student's t distribution. The degrees of freedom are the number of components.
+//! Losses come in bursts and delays drift, so that the variance of a mean is larger than the variance of the values divided by their number.
+//! It is estimated from the slowest components of the series, its first cosine coefficients: the equal-weighted cosine estimate of the
+//! long-run variance (Lazarus, Lewis, Stock and Watson, 2018). The ratio of the mean's error to the estimated standard deviation has Student's
+//! t distribution, with as many degrees of freedom as components.
 
 use std::f64::consts::PI;
 
@@ -23,9 +23,8 @@ pub fn weighted_mean(values: &[WeightedValue]) -> Option<f64> {
     (total > 0.0 && mean.is_finite()).then_some(mean)
 }
 
-/// The margin of error of the difference between the means of two series in the order of time. If both series have the same expected mean,
-/// the difference exceeds the margin with a probability of 0.2 %. `None` if a series has fewer than five values or no weight, or if the numbers are
-/// too large.
+/// The margin of error of the difference between the means of two series in the order of time, which the difference exceeds with a probability
+/// of 0.2 % if both have the same expected mean. `None` if a series has fewer than five values or no weight, or if the numbers are too large.
 pub fn margin_of_error(old: &[WeightedValue], new: &[WeightedValue]) -> Option<f64> {
     // The quantile of Student's t distribution for a probability of 99.9 %.
     let (components, quantile) = match old.len().min(new.len()) {

@@ -4,11 +4,12 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::histogram::union;
 use super::{ClockJumps, Histogram};
 use crate::time::{NANOS_PER_SECOND, Time};
 
-/// Inter-packet delay variation (RFC 5481, section 4.1). For two successively sent packets, the variation is the second round trip minus
-/// the first. Both packets must have returned, in any order.
+/// Inter-packet delay variation (RFC 5481, section 4.1): of two successively sent packets that both returned, in any order, the second round
+/// trip minus the first.
 #[derive(Clone, Debug, Default)]
 pub struct Ipdv {
     previous: Option<i64>,
@@ -24,8 +25,7 @@ impl Ipdv {
         let Some((before, now)) = previous.zip(round_trip_ns) else { return };
         let difference = now.saturating_sub(before);
         self.magnitudes.record(difference.saturating_abs());
-        let (min, max) = self.min_max.unwrap_or((difference, difference));
-        self.min_max = Some((min.min(difference), max.max(difference)));
+        self.min_max = union(self.min_max, Some((difference, difference)));
     }
 
     /// The smallest difference; negative if a round trip was shorter than the previous round trip.
@@ -41,7 +41,7 @@ impl Ipdv {
 
 /// Interarrival jitter (RFC 3550, section 6.4.1). Each arrival after the first updates the running estimate: `J += (|D| − J) / 16`.
 ///
-/// `D` is the difference between two successive transit times. Therefore, a constant clock offset and a constant server delay cancel out.
+/// `D` is the difference between two successive transit times, in which a constant clock offset and a constant server delay cancel out.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Jitter {
     previous: Option<i64>,
@@ -89,9 +89,8 @@ pub const PACING_EDGE_SECONDS: u64 = 5;
 
 /// Pacing errors: send time minus due time in nanoseconds, negative if early.
 ///
-/// A run is divided into seconds, counted from the due time of the first packet. The start of the run is the first five of these seconds.
-/// The end of the run is the last five of these seconds. A ring with one small histogram per second stores the errors of the last five
-/// seconds.
+/// A run is divided into seconds, counted from the due time of the first packet. Its start is the first five of them, and its end the last
+/// five, which a ring stores in one small histogram per second.
 #[derive(Clone, Debug, Default)]
 pub struct PacingStats {
     /// Pacing errors of the whole run.
@@ -108,7 +107,7 @@ impl PacingStats {
         let error = sent.signed_nanos_since(due);
         let origin = *self.origin.get_or_insert(due);
         let second = due.as_nanos().saturating_sub(origin.as_nanos()) / NANOS_PER_SECOND;
-        // If a packet starts a new second, the histogram of the new second is cleared. The histograms of skipped seconds are also cleared.
+        // The first packet of a second clears its histogram, and those of the skipped seconds.
         for passed in (self.second + 1..=second).take(PACING_EDGE_SECONDS as usize) {
             self.recent[ring_index(passed)].clear();
         }

@@ -1,8 +1,8 @@
 //! A log-linear histogram of nanosecond values: fixed memory, bucket width at most 0.1 % of the value.
 //!
-//! Magnitudes below 2,048 have one bucket each. Magnitudes from 2,048 have 1,024 equal buckets per octave. The counters of an octave take
-//! 8 KiB. These counters are allocated when the first value of the octave is recorded. The values that are measured on a typical network
-//! path fall into only a few octaves. The worst case needs less than one megabyte. Negative values use the same scale, mirrored.
+//! Magnitudes below 2,048 have one bucket each, and larger ones 1,024 equal buckets per octave. Negative values use the same scale, mirrored.
+//! The counters of an octave take 8 KiB, and are allocated with its first value: a typical network path needs only a few octaves, and the
+//! worst case less than one megabyte.
 
 use std::iter;
 
@@ -42,8 +42,7 @@ impl Histogram {
         self.add(value, 1);
         self.count += 1;
         self.sum += i128::from(value);
-        let (min, max) = self.min_max.unwrap_or((value, value));
-        self.min_max = Some((min.min(value), max.max(value)));
+        self.min_max = union(self.min_max, Some((value, value)));
     }
 
     fn add(&mut self, value: i64, count: u64) {
@@ -61,10 +60,7 @@ impl Histogram {
         }
         self.count += other.count;
         self.sum += other.sum;
-        self.min_max = match (self.min_max, other.min_max) {
-            (Some(mine), Some(theirs)) => Some((mine.0.min(theirs.0), mine.1.max(theirs.1))),
-            (one, other) => one.or(other),
-        };
+        self.min_max = union(self.min_max, other.min_max);
     }
 
     /// Removes all values but keeps the allocated memory.
@@ -103,8 +99,8 @@ impl Histogram {
 
     /// The nearest-rank percentile: the upper bound of the bucket that contains the value of rank ⌈`p`·n⌉. The rank is at least 1.
     ///
-    /// `p` runs from 0 to 1 and is rounded to a millionth. The result is never below the true value and never above the maximum. The error
-    /// is at most 0.1 % of the true value's magnitude.
+    /// `p` runs from 0 to 1 and is rounded to a millionth. The result is neither below the true value nor above the maximum, and differs from
+    /// the true value by at most 0.1 % of its magnitude.
     pub fn percentile(&self, p: f64) -> Option<i64> {
         percentile(self.count, p, self.buckets())
     }
@@ -129,6 +125,14 @@ impl Histogram {
             let counts = octave.iter().zip(first..).filter(|(count, _)| **count > 0);
             counts.map(|(count, bucket)| (bucket_bounds(bucket, SUB_BUCKET_BITS), *count))
         })
+    }
+}
+
+/// The smaller minimum and the larger maximum.
+pub(super) fn union(one: Option<(i64, i64)>, other: Option<(i64, i64)>) -> Option<(i64, i64)> {
+    match (one, other) {
+        (Some((min, max)), Some((other_min, other_max))) => Some((min.min(other_min), max.max(other_max))),
+        _ => one.or(other),
     }
 }
 
@@ -231,15 +235,13 @@ pub struct HistogramBar {
 }
 
 impl Histogram {
-    /// A coarse histogram for display, with `offset` nanoseconds added to each value. The result has at most `n` bars. An `n` below 2
-    /// counts as 2, because values on both sides of zero need two bars.
+    /// A coarse histogram for display, with `offset` nanoseconds added to each value and at most `n` bars. An `n` below 2 counts as 2, because
+    /// values on both sides of zero need two bars.
     ///
-    /// The possible bar widths are 1, 2, 5, 10 … µs. The result has the smallest width with which `n` bars cover the range. The range
-    /// extends from the minimum to the 99th percentile. With fewer than 100 values, the range extends to the maximum. All bounds are
-    /// multiples of the bar width. The last bar has no upper bound, so that a single outlier does not flatten the others. All values of a
-    /// bucket are counted in the same bar. A bucket may contain values on both sides of the boundary between two bars. Therefore, a value
-    /// near a boundary may be counted in the neighboring bar. The value's distance to the boundary is then less than a bucket's width
-    /// (0.1 %).
+    /// Bars are 1, 2, 5, 10 … µs wide: the smallest width with which `n` bars cover the range from the minimum to the 99th percentile, or to
+    /// the maximum of fewer than 100 values. Their bounds are multiples of the width. The last bar has no upper bound, so that a single outlier
+    /// does not flatten the others. All values of a bucket are counted in the same bar, so that a value less than a bucket's width (0.1 %) from
+    /// a boundary may be counted in the neighboring bar.
     pub fn bars(&self, n: usize, offset: i64) -> Vec<HistogramBar> {
         let Some((min, max)) = self.min().zip(self.max()) else { return Vec::new() };
         let low = min.saturating_add(offset);

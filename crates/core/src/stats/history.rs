@@ -1,7 +1,7 @@
 //! The course of a stream over time: counts and round-trip times of consecutive intervals, in bounded memory.
 //!
-//! All events of a packet belong to the interval in which the packet was sent. An interval is one second long. If a run needs more than
-//! [`MAX_INTERVALS`], pairs of intervals are merged, and the length of all intervals doubles.
+//! All events of a packet belong to the interval in which the packet was sent. Intervals are one second long, until a run needs more than
+//! [`MAX_INTERVALS`]: then pairs of intervals are merged, and the length doubles.
 
 use super::histogram::{self, bucket_bounds, bucket_of, is_enough_for_percentile};
 use crate::time::{NANOS_PER_SECOND, Time};
@@ -203,8 +203,7 @@ impl RttCounts {
     fn record(&mut self, value: i64) {
         self.add(bucket_of(value, SUB_BUCKET_BITS) as i16, 1);
         self.count += 1;
-        let (min, max) = self.min_max.unwrap_or((value, value));
-        self.min_max = Some((min.min(value), max.max(value)));
+        self.min_max = histogram::union(self.min_max, Some((value, value)));
     }
 
     fn add(&mut self, bucket: i16, count: u32) {
@@ -217,10 +216,7 @@ impl RttCounts {
     fn merge(&mut self, other: &Self) {
         other.buckets.iter().for_each(|(bucket, count)| self.add(*bucket, *count));
         self.count += other.count;
-        self.min_max = match (self.min_max, other.min_max) {
-            (Some(mine), Some(theirs)) => Some((mine.0.min(theirs.0), mine.1.max(theirs.1))),
-            (one, other) => one.or(other),
-        };
+        self.min_max = histogram::union(self.min_max, other.min_max);
     }
 
     /// The upper bound of the bucket that contains the value of rank ⌈`p`·n⌉, or the maximum if smaller.

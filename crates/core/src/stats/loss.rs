@@ -49,14 +49,14 @@ impl LossBursts {
             return 0;
         }
         let current = self.current.get_or_insert(Outage { started_at: sent_at, ended_at: sent_at, packets: 0 });
-        if let Some(shorter) = length_bucket(current.packets) {
-            self.lengths[shorter] -= 1;
+        // The burst moves on to the bucket of its new length.
+        let bucket = |length: u64| length.min(BURST_LENGTH_BUCKETS as u64) as usize - 1;
+        if current.packets > 0 {
+            self.lengths[bucket(current.packets)] -= 1;
         }
         current.ended_at = sent_at;
         current.packets += 1;
-        if let Some(longer) = length_bucket(current.packets) {
-            self.lengths[longer] += 1;
-        }
+        self.lengths[bucket(current.packets)] += 1;
         self.longest = self.longest.max(current.packets);
         if self.longest_outage.is_none_or(|longest| current.duration_ns() >= longest.duration_ns()) {
             self.longest_outage = Some(*current);
@@ -70,11 +70,6 @@ impl LossBursts {
     }
 }
 
-/// The bucket of bursts of this length.
-fn length_bucket(length: u64) -> Option<usize> {
-    Some(length.checked_sub(1)?.min(BURST_LENGTH_BUCKETS as u64 - 1) as usize)
-}
-
 /// How late a reordered packet arrived, relative to the first packet that overtook it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReorderedPacket {
@@ -84,8 +79,7 @@ pub struct ReorderedPacket {
     pub late_time_offset_ns: i64,
 }
 
-/// A range of packets that were still missing when the overtaking packet arrived. The overtaking packet was sent after all packets of this
-/// range.
+/// A range of packets that were still missing when a packet arrived that was sent after all of them.
 #[derive(Clone, Copy, Debug)]
 struct MissingRange {
     /// Index of the first missing packet. The last missing packet was sent directly before the packet that overtook this range.
@@ -98,9 +92,8 @@ struct MissingRange {
 
 /// Detects reordering from the first copies of a stream's packets. A packet's index is its position in the order of sending.
 ///
-/// An arriving packet whose index exceeds the next expected index creates a range of missing packets. The ranges do not overlap, so each
-/// missing packet belongs to exactly one range. Each range stores the arrival time of the packet that created the range. This packet is the
-/// first that overtook the missing packets of the range.
+/// An arriving packet whose index exceeds the next expected index creates a range of missing packets, which it was the first to overtake, with
+/// its own arrival time. The ranges do not overlap, so each missing packet belongs to exactly one.
 #[derive(Clone, Debug, Default)]
 pub struct Reordering {
     next_expected: u64,
@@ -109,9 +102,8 @@ pub struct Reordering {
 }
 
 impl Reordering {
-    /// Records the first copy of packet `index`. Returns `Some` if the packet is reordered (RFC 4737: Type-P-Reordered). A reordered packet
-    /// arrives after a packet that was sent later. A packet after a gap does not count as reordered, because the missing packets may be
-    /// lost.
+    /// Records the first copy of packet `index`. Returns `Some` if the packet is reordered, that is, arrives after a packet that was sent later
+    /// (RFC 4737: Type-P-Reordered). A packet after a gap is not reordered, because the missing packets may be lost.
     pub fn on_arrival(&mut self, index: u64, arrived_at: Time) -> Option<ReorderedPacket> {
         let arrival_index = self.arrived;
         self.arrived += 1;

@@ -1,8 +1,7 @@
 //! Statistics of packets and clocks: counters, percentiles, loss, jitter, delay variation, pacing, drift and their course over time, in bounded memory.
 //!
-//! Recording a sample allocates memory only for the first value in a histogram octave, and for the history of a new interval. The number of
-//! intervals is limited. Therefore, a run may last forever.
-//! `docs/measuring.md` defines every number. This module computes numbers and applies no limits.
+//! Recording a sample allocates memory only for the first value in a histogram octave, for the history of a new interval, and for a stall, all
+//! of which are limited, so that a run may last forever. `docs/measuring.md` defines every number. This module applies no limits to them.
 
 mod clock;
 pub mod comparison;
@@ -20,7 +19,7 @@ pub use delay::{AddressChange, HostTiming, Ipdv, Jitter, PACING_EDGE_SECONDS, Pa
 pub use histogram::{Histogram, HistogramBar};
 pub use history::{History, Interval, MAX_INTERVALS};
 pub use loss::{BURST_LENGTH_BUCKETS, LossBursts, Outage, ReorderedPacket, Reordering};
-pub use stalls::{MAX_RECENT_STALLS, Stall, Stalls};
+pub use stalls::Stalls;
 pub use stream_stats::{FinalOutcome, GroupOutcomes, StreamStats};
 
 /// The kind of a metric.

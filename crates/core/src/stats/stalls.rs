@@ -1,9 +1,11 @@
 //! Stalls of one stream: times in which replies were held up.
 
+use std::collections::VecDeque;
+
 use crate::time::Time;
 
 /// Number of stalls that are kept.
-pub const MAX_RECENT_STALLS: usize = 64;
+const MAX_RECENT_STALLS: usize = 64;
 
 /// Minimum rise of the round trip at a stall, in nanoseconds.
 const MIN_RISE_NS: i64 = 20_000_000;
@@ -26,44 +28,30 @@ const MIN_REGULAR_SHARE: f64 = 0.75;
 /// Shorter stalls than this share of the median do not count as interruptions of a period.
 const MIN_PERIODIC_RISE: f64 = 0.5;
 
-/// A time in which replies were held up. The delayed replies then arrived together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stall {
+/// A time in which replies were held up, after which they arrived together.
+#[derive(Clone, Copy, Debug)]
+struct Stall {
     /// When the first delayed reply arrived.
-    pub ended_at: Time,
+    ended_at: Time,
     /// The rise of the round trip, in nanoseconds. A stall lasts up to one packet interval longer.
-    pub rise_ns: i64,
+    rise_ns: i64,
 }
 
 /// Detects stalls from the first copies of a stream's packets.
 ///
-/// A stall ends with a reply whose round trip exceeds the previous round trip. The rise is at least 20 ms and eight times the jitter
-/// estimate. Packets that were sent later arrive after this reply. A single delayed packet that later packets overtake is therefore not a
-/// stall. The first 32 packets are not checked.
-#[derive(Clone, Debug)]
+/// A stall ends with a reply whose round trip exceeds the previous one by at least 20 ms and eight times the jitter estimate, and after which
+/// all packets that were sent later arrive: a single delayed packet that later packets overtake is no stall. The first 32 packets are not
+/// checked.
+#[derive(Clone, Debug, Default)]
 pub struct Stalls {
     /// Number of stalls.
     pub count: u64,
     longest_ns: i64,
-    /// A ring of the last stalls; the stall with number n is at position n modulo the length.
-    recent: [Stall; MAX_RECENT_STALLS],
+    /// The last stalls, in order.
+    recent: VecDeque<Stall>,
     packets: u64,
     previous_rtt: i64,
     last_sent_at: Time,
-}
-
-impl Default for Stalls {
-    fn default() -> Self {
-        let none = Stall { ended_at: Time::ZERO, rise_ns: 0 };
-        Self {
-            count: 0,
-            longest_ns: 0,
-            recent: [none; MAX_RECENT_STALLS],
-            packets: 0,
-            previous_rtt: 0,
-            last_sent_at: Time::ZERO,
-        }
-    }
 }
 
 impl Stalls {
@@ -78,7 +66,10 @@ impl Stalls {
             return;
         }
         let ended_at = Time::from_nanos(sent_at.as_nanos().saturating_add_signed(rtt_ns));
-        self.recent[(self.count % MAX_RECENT_STALLS as u64) as usize] = Stall { ended_at, rise_ns };
+        if self.recent.len() == MAX_RECENT_STALLS {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(Stall { ended_at, rise_ns });
         self.count += 1;
         self.longest_ns = self.longest_ns.max(rise_ns);
     }
@@ -90,7 +81,7 @@ impl Stalls {
 
     /// The median rise of the recent stalls in nanoseconds.
     pub fn median_ns(&self) -> Option<i64> {
-        median(self.recent().iter().map(|stall| stall.rise_ns))
+        median(self.recent.iter().map(|stall| stall.rise_ns))
     }
 
     /// The number of regular stalls and the time between them in nanoseconds. `None` if they are irregular.
@@ -99,9 +90,7 @@ impl Stalls {
     /// median rise are ignored, because a path with regular stalls may also have other, shorter ones.
     pub fn regular(&self) -> Option<(u64, i64)> {
         let min_rise = MIN_PERIODIC_RISE * self.median_ns()? as f64;
-        let mut long = self.recent();
-        let recent_count = long.len() as u64;
-        long.retain(|stall| stall.rise_ns as f64 >= min_rise);
+        let long: Vec<&Stall> = self.recent.iter().filter(|stall| stall.rise_ns as f64 >= min_rise).collect();
         if long.len() < MIN_REGULAR_STALLS {
             return None;
         }
@@ -111,14 +100,8 @@ impl Stalls {
         let regular = intervals().filter(is_close).count();
         let is_regular = regular as f64 >= MIN_REGULAR_SHARE * intervals().count() as f64;
         // Of the earlier stalls, only the number is known.
-        let earlier = self.count - recent_count;
+        let earlier = self.count - self.recent.len() as u64;
         is_regular.then_some((earlier + long.len() as u64, period))
-    }
-
-    /// The last stalls, in order.
-    fn recent(&self) -> Vec<Stall> {
-        let first = self.count.saturating_sub(MAX_RECENT_STALLS as u64);
-        (first..self.count).map(|number| self.recent[(number % MAX_RECENT_STALLS as u64) as usize]).collect()
     }
 }
 

@@ -34,17 +34,20 @@ pub enum PacketType {
 }
 
 impl PacketType {
+    /// All types in the order of their bytes, which count from 1, with their names in the protocol specification.
+    const ALL: [(Self, &'static str); 7] = [
+        (Self::Audio, "AUDIO"),
+        (Self::Fec, "FEC"),
+        (Self::Control, "CONTROL"),
+        (Self::Keepalive, "KEEPALIVE"),
+        (Self::LatencyPing, "LATENCY_PING"),
+        (Self::LatencyPong, "LATENCY_PONG"),
+        (Self::LatencyInfo, "LATENCY_INFO"),
+    ];
+
     /// The name in the protocol specification.
     pub const fn name(self) -> &'static str {
-        match self {
-            Self::Audio => "AUDIO",
-            Self::Fec => "FEC",
-            Self::Control => "CONTROL",
-            Self::Keepalive => "KEEPALIVE",
-            Self::LatencyPing => "LATENCY_PING",
-            Self::LatencyPong => "LATENCY_PONG",
-            Self::LatencyInfo => "LATENCY_INFO",
-        }
+        Self::ALL[self as usize - 1].1
     }
 }
 
@@ -52,16 +55,8 @@ impl TryFrom<u8> for PacketType {
     type Error = PacketError;
 
     fn try_from(byte: u8) -> Result<Self, PacketError> {
-        Ok(match byte {
-            0x01 => Self::Audio,
-            0x02 => Self::Fec,
-            0x03 => Self::Control,
-            0x04 => Self::Keepalive,
-            0x05 => Self::LatencyPing,
-            0x06 => Self::LatencyPong,
-            0x07 => Self::LatencyInfo,
-            other => return Err(PacketError::Type(other)),
-        })
+        let known = Self::ALL.get(usize::from(byte).wrapping_sub(1));
+        known.map(|(packet_type, _)| *packet_type).ok_or(PacketError::Type(byte))
     }
 }
 
@@ -87,8 +82,7 @@ pub enum PacketError {
         /// Minimum length in bytes.
         min_len: usize,
     },
-    /// Starts like a STUN request but is malformed. [`parse_packet`] never returns this error. [`parse_packet`] parses such a datagram as a
-    /// packet and rejects version 0.
+    /// Starts like a STUN request but is malformed. [`parse_packet`] never returns this error: it rejects such a datagram as version 0.
     #[error(transparent)]
     Stun(#[from] StunError),
 }

@@ -33,8 +33,7 @@ impl PingPayload {
         bytes
     }
 
-    /// Builds the LATENCY_PONG datagram that answers a ping. `self` is the payload of the ping. `sequence` is the sequence number in the
-    /// header of the ping. The pong contains the same payload and sequence number.
+    /// The LATENCY_PONG datagram that answers a ping with this payload and, in its header, this sequence number.
     pub fn to_pong_datagram(self, sequence: u32) -> [u8; HEADER_LEN + PING_PAYLOAD_LEN] {
         self.datagram(PacketType::LatencyPong, sequence)
     }
@@ -65,9 +64,8 @@ pub enum KeepaliveAction {
 
 /// The reply to a KEEPALIVE with this payload.
 ///
-/// Payloads are echoed unchanged, except for the route probe of newer clients. A route probe has exactly five bytes. A probe request starts
-/// with 1, and its echo starts with 2. A first byte of 2 marks the echo as a reply. Replies are not answered, because two servers
-/// would answer each other forever.
+/// Payloads are echoed unchanged, except for the route probe of newer clients, which has exactly five bytes. A probe request starts with 1 and
+/// its echo with 2, so that it is recognized as a reply and not answered: two servers would answer each other forever.
 pub fn keepalive_action(payload: &[u8]) -> KeepaliveAction {
     match *payload {
         [1, a, b, c, d] => KeepaliveAction::EchoWith([2, a, b, c, d]),
@@ -76,16 +74,10 @@ pub fn keepalive_action(payload: &[u8]) -> KeepaliveAction {
     }
 }
 
-/// A KEEPALIVE that only an echo server returns. Clients do not answer loop checks, and no other host has the token. The sequence number is
-/// the upper half of the token, and the timestamp is the lower half. Therefore, the packet is only a header, the shortest possible
-/// KEEPALIVE.
+/// A KEEPALIVE that only an echo server returns, because clients do not answer loop checks, and no other host has the token. Its halves are the
+/// sequence number and the timestamp, so that the packet is the shortest possible KEEPALIVE, only a header.
 pub fn loop_check(token: u64) -> [u8; HEADER_LEN] {
     Header::new(PacketType::Keepalive, (token >> 32) as u32, token as u32).to_bytes()
-}
-
-/// Whether a KEEPALIVE is the loop check with this token.
-pub fn is_loop_check(bytes: &[u8], token: u64) -> bool {
-    bytes == loop_check(token)
 }
 
 /// The payload of LATENCY_INFO: the latencies of a client, in milliseconds.

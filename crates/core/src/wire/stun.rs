@@ -1,8 +1,8 @@
 //! STUN (RFC 8489): a client obtains its mapped address from the echo server's UDP port.
 //!
 //! Only Binding requests are supported, and credentials are not verified. A request starts with `00 01`, so it is never a jamjam packet
-//! (version 1). A success response starts with `01 01`, which parses as AUDIO. Therefore, a client may parse a datagram as a response only
-//! after its own request. The datagram must contain the magic cookie and the request's transaction ID.
+//! (version 1). A success response starts with `01 01`, which parses as AUDIO: a client takes a datagram for a response only if it contains the
+//! magic cookie and the transaction ID of a request of its own.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -144,7 +144,10 @@ pub fn parse_message(datagram: &[u8]) -> Result<StunMessage, StunError> {
     let mut request = BindingRequest { transaction, len: datagram.len(), ..BindingRequest::default() };
     request.has_fingerprint = for_each_attribute(datagram, |attribute_type, value| {
         if attribute_type == LOSS_REPORT {
-            request.counts_requested = Some(CountsRequestTime::from_byte(value.first().copied().unwrap_or(0)));
+            // Unknown values count as a run boundary.
+            let is_during_run = value.first() == Some(&(CountsRequestTime::DuringRun as u8));
+            let time = if is_during_run { CountsRequestTime::DuringRun } else { CountsRequestTime::RunBoundary };
+            request.counts_requested = Some(time);
             request.report_requested = value.get(1) == Some(&REPORT_VERSION);
         }
         if attribute_type < 0x8000
@@ -163,9 +166,8 @@ impl BindingRequest {
         self.counts_requested.filter(|_| self.unknown_attributes.is_empty())
     }
 
-    /// The response to `source`. The response contains the mapped address. If the request has version 1, the response contains only the
-    /// counts of `report`. The report is omitted if it would make the response longer than the request. If the request has unknown
-    /// attributes, the response is error 420 and lists them.
+    /// The response to `source`: its mapped address, and `report`, of which a request of version 1 gets only the counts. The report is omitted
+    /// if it would make the response longer than the request. If the request has unknown attributes, the response is error 420 and lists them.
     pub fn respond(&self, source: SocketAddr, report: Option<&ServerReport>) -> Vec<u8> {
         let mut message = if self.unknown_attributes.is_empty() {
             self.success(source, report)
@@ -211,13 +213,6 @@ pub enum CountsRequestTime {
     DuringRun = 1,
 }
 
-impl CountsRequestTime {
-    /// The first byte of the attribute. Unknown values count as a run boundary.
-    fn from_byte(byte: u8) -> Self {
-        if byte == Self::DuringRun as u8 { Self::DuringRun } else { Self::RunBoundary }
-    }
-}
-
 /// A Binding request that also requests a [`ServerReport`]. Servers that know only version 1 respond with [`ReceivedCounts`].
 pub fn counts_request(transaction: TransactionId, time: CountsRequestTime) -> Vec<u8> {
     let mut message = binding_request(transaction);
@@ -256,13 +251,14 @@ impl ResponseAttributes {
     /// Parses a datagram for which [`is_response_to`] is true. `None` if the datagram is damaged.
     pub fn parse(datagram: &[u8]) -> Option<Self> {
         let (_, transaction) = parse_header(datagram).ok()?;
-        let (mut attributes, mut unmasked) = (Self::default(), None);
+        let (mut attributes, mut plain) = (Self::default(), None);
         let has_fingerprint = for_each_attribute(datagram, |attribute_type, value| match attribute_type {
             XOR_MAPPED_ADDRESS => {
-                attributes.mapped_address =
-                    attributes.mapped_address.or_else(|| decode_xor_mapped_address(value, transaction));
+                let mut unmasked = value.to_vec();
+                xor_mapped_address(&mut unmasked, transaction);
+                attributes.mapped_address = attributes.mapped_address.or_else(|| decode_mapped_address(&unmasked));
             }
-            MAPPED_ADDRESS => unmasked = unmasked.or_else(|| decode_mapped_address(value)),
+            MAPPED_ADDRESS => plain = plain.or_else(|| decode_mapped_address(value)),
             LOSS_REPORT => {
                 attributes.server = attributes.server.or_else(|| ServerReport::from_bytes(value));
                 let counts = attributes.server.map(|report| report.received);
@@ -272,7 +268,7 @@ impl ResponseAttributes {
         })
         .ok()?;
         // Servers of RFC 3489 send only MAPPED-ADDRESS, which a NAT may have rewritten.
-        attributes.mapped_address = attributes.mapped_address.or(unmasked);
+        attributes.mapped_address = attributes.mapped_address.or(plain);
         // The server's response has a FINGERPRINT, because our request has one. Without FINGERPRINT, bit errors are not detected.
         if !has_fingerprint {
             (attributes.received_counts, attributes.server) = (None, None);
@@ -293,9 +289,8 @@ const RECEIVED_COUNTS_LEN: usize = 20;
 /// Length of a [`ServerReport`] as the attribute's value in a response, in bytes.
 const SERVER_REPORT_LEN: usize = RECEIVED_COUNTS_LEN + 16 + 8 * MAX_RECENT_PAUSES;
 
-/// Length of the attribute's value in a request, in bytes. After the first two bytes, the value consists of zeros. A response contains the
-/// report and the client's mapped address. For an IPv6 client, the report and the mapped address together take as many bytes as the value
-/// in the request. Therefore, the response is not longer than the request.
+/// Length of the attribute's value in a request, in bytes, of which all but the first two are zeros. It is the length of a report and an IPv6
+/// client's mapped address together, so that the response is not longer than the request.
 const PLACEHOLDER_LEN: usize = SERVER_REPORT_LEN + 24;
 
 /// The first bytes of the attribute's value in a response that contains only [`ReceivedCounts`]. No request begins with these bytes.
@@ -359,12 +354,9 @@ impl ServerReport {
     fn encode(&self) -> Vec<u8> {
         let Self { received: ReceivedCounts { epoch, audio, ping, keepalive }, .. } = *self;
         let magic = u32::from_be_bytes(SERVER_REPORT_MAGIC);
-        let (micros, millis) = (
-            |time: Duration| u32::try_from(time.as_micros()).unwrap_or(u32::MAX),
-            |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX),
-        );
-        let head =
-            [magic, epoch, audio, ping, keepalive, micros(self.delay), self.pauses, millis(self.paused), self.dropped];
+        let saturating = |number: u128| u32::try_from(number).unwrap_or(u32::MAX);
+        let (delay, millis) = (saturating(self.delay.as_micros()), |time: Duration| saturating(time.as_millis()));
+        let head = [magic, epoch, audio, ping, keepalive, delay, self.pauses, millis(self.paused), self.dropped];
         let recent = self.recent.iter().flat_map(|pause| [millis(pause.ended_ago), millis(pause.length)]);
         head.into_iter().chain(recent).flat_map(u32::to_be_bytes).collect()
     }
@@ -397,13 +389,6 @@ fn encode_mapped_address(source: SocketAddr) -> Vec<u8> {
         IpAddr::V6(ip) => (2, ip.octets().to_vec()),
     };
     [&[0, family][..], &source.port().to_be_bytes(), &address].concat()
-}
-
-/// The address in the value of XOR-MAPPED-ADDRESS.
-fn decode_xor_mapped_address(value: &[u8], transaction: TransactionId) -> Option<SocketAddr> {
-    let mut plain = value.to_vec();
-    xor_mapped_address(&mut plain, transaction);
-    decode_mapped_address(&plain)
 }
 
 /// The address in the value of MAPPED-ADDRESS.
@@ -450,9 +435,8 @@ fn parse_header(message: &[u8]) -> Result<(u16, TransactionId), StunError> {
 fn for_each_attribute<'a>(message: &'a [u8], mut visit: impl FnMut(u16, &'a [u8])) -> Result<bool, StunError> {
     let mut at = HEADER_LEN;
     let mut covered = true;
-    // The length of the message is a multiple of 4. The length of each attribute with its padding is also a multiple of 4. Therefore, each
-    // attribute is followed by no bytes or by enough bytes for another attribute header. The padding of an attribute never extends past the
-    // end of the message.
+    // The lengths of the message and of each attribute with its padding are multiples of 4. Each attribute is therefore followed by no bytes or
+    // by enough for another attribute header, and its padding never extends past the end of the message.
     while let Some(([k0, k1, l0, l1], rest)) = message[at..].split_first_chunk::<4>() {
         let (attribute_type, len) = (u16::from_be_bytes([*k0, *k1]), u16::from_be_bytes([*l0, *l1]));
         let value = rest.get(..usize::from(len)).ok_or(StunError::Attribute { attribute_type, len })?;

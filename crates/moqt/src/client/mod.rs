@@ -1,5 +1,5 @@
-//! The client application announces a track, sends groups to the server and subscribes to the echo. [`MoqtClientEvent`]s report what was
-//! sent and what returned.
+//! The client application announces a track, sends groups to the server and subscribes to the echo. It reports what was sent and what
+//! returned as [`MoqtClientEvent`]s.
 
 mod payload;
 mod sent_frames;
@@ -25,14 +25,13 @@ pub const FIRST_GROUP_SEQUENCE: u64 = 1;
 /// How long a run waits for duplicates after all frames have returned.
 pub const DUPLICATE_WAIT: Duration = Duration::from_millis(100);
 
-/// Delay before the first group. A gomoqt server must first register its subscription to our track. The server rejects groups that
-/// arrive earlier.
+/// Delay before the first group: a gomoqt server rejects groups that arrive before it has registered its subscription to our track.
 const START_DELAY: Duration = Duration::from_millis(50);
 
 /// Maximum number of frames sent in one turn.
 const MAX_FRAMES_PER_TURN: usize = 64;
 
-/// Reported if the server did not accept our subscription in time. Before that, the server subscribed to our track and announced the echo.
+/// Reported if the server subscribed to our track and announced the echo, but did not accept our subscription in time.
 const SUBSCRIBE_NOT_ACCEPTED: &str = "the server did not accept our subscription";
 
 /// The server unsubscribed before all frames were sent.
@@ -166,9 +165,8 @@ impl MoqtClient {
         if let ClientPhase::Finished(outcome) = &self.phase { Some(outcome) } else { None }
     }
 
-    /// What the client waits for, and until when; `None` while it waits for the user. The client finishes within its time-outs, provided
-    /// that its owner calls it whenever a timer expires. If a lower layer blocks or spins, the client may miss its time-outs. Therefore, the
-    /// owner also checks this deadline from another thread.
+    /// What the client waits for, and until when; `None` while it waits for the user. The client finishes within its time-outs if its owner
+    /// calls it whenever a timer expires. Because a lower layer may block or spin, the owner also checks this deadline from another thread.
     pub fn awaits(&self, now: Time) -> (Option<Time>, &'static str) {
         let is_typed = matches!(self.config.payload, FramePayload::Queue(_));
         let awaited = match self.phase {
@@ -183,15 +181,8 @@ impl MoqtClient {
         (Some(self.next_deadline().unwrap_or(now) + CLOSE_TIMEOUT), awaited)
     }
 
-    fn on_established(&mut self, now: Time, session: &mut Session, version: MoqtVersion) {
-        self.events.push_back(MoqtClientEvent::Established { at: now, version });
-        self.phase = ClientPhase::Subscribing { deadline: now + self.config.subscribe_timeout };
-        session.request_announcements(&TrackPath::echo_prefix(version));
-    }
-
-    /// Starts sending when both sides have subscribed. Servers of some versions accept our subscription only when they send their first
-    /// group. The server's first group is the echo of our first group. Therefore, with these versions, sending does not wait until the
-    /// server accepts our subscription.
+    /// Starts sending when both sides have subscribed. Servers of some versions accept our subscription only when they send its first group,
+    /// which is the echo of our first group: then sending does not wait for the server.
     fn check_ready(&mut self, now: Time, version: MoqtVersion) {
         let is_ready = !self.subscribe_streams.is_empty()
             && self.echo_subscription.is_some_and(|(_, accepted)| accepted || version.rules().accepts_with_first_group);
@@ -221,18 +212,15 @@ impl MoqtClient {
                 }
             }
             let (group, frame, mut due) = self.next_frame(start);
-            if was_queued && due < now {
-                // The text of this frame became available after the due time. The schedule is shifted by this delay.
-                start += now - due;
-                (due, self.phase) = (now, ClientPhase::Sending { start });
+            let is_overdue = due + MIN_PAUSE.max(self.config.group_interval) < now;
+            let is_text = !matches!(self.config.payload, FramePayload::Random(_));
+            if is_overdue && frame == 0 && self.frames_sent > 0 && !is_text {
+                self.skip_group(start);
+                continue;
             }
-            if due + MIN_PAUSE.max(self.config.group_interval) < now {
-                let is_text = !matches!(self.config.payload, FramePayload::Random(_));
-                if frame == 0 && self.frames_sent > 0 && !is_text {
-                    self.skip_group(start);
-                    continue;
-                }
-                // No text is skipped, and a group that was begun is completed. Instead, the schedule is delayed.
+            // No text is skipped, and a group that was begun is completed: instead, the schedule is delayed. So it is if a text became
+            // available after its due time.
+            if is_overdue || was_queued && due < now {
                 start += now - due;
                 (due, self.phase) = (now, ClientPhase::Sending { start });
             }
@@ -242,10 +230,8 @@ impl MoqtClient {
                     |subscriber: &StreamHandle| session.open_group(*subscriber, group - wire_sequence_offset(version));
                 self.open_groups = self.subscribe_streams.iter().filter_map(open).collect();
             }
-            if version.rules().accepts_with_first_group
-                && self.frames_sent == 0
-                && !self.echo_subscription.is_some_and(|(_, accepted)| accepted)
-            {
+            let is_accepted = self.echo_subscription.is_some_and(|(_, accepted)| accepted);
+            if version.rules().accepts_with_first_group && self.frames_sent == 0 && !is_accepted {
                 self.accept_deadline = Some(now + self.config.subscribe_timeout);
             }
             self.awaited.on_sent(self.frames_sent, now);
@@ -280,33 +266,22 @@ impl MoqtClient {
 
     fn on_frame(&mut self, now: Time, group: StreamHandle, payload: Bytes) {
         let Some((sequence, frames)) = self.receiving.get_mut(&group) else { return };
-        let (sequence, frame) = (*sequence, *frames);
+        let (group, frame) = (*sequence, *frames);
         *frames += 1;
-        let first_frame = sequence.wrapping_sub(FIRST_GROUP_SEQUENCE).wrapping_mul(self.config.frames_per_group as u64);
+        let first_frame = group.wrapping_sub(FIRST_GROUP_SEQUENCE).wrapping_mul(self.config.frames_per_group as u64);
         let number = first_frame.wrapping_add(frame as u64);
         let intact = self.source.bytes_of(number).is_some_and(|sent| sent == payload);
         // A group may contain more frames than this client has sent in it.
-        let is_known = sequence >= FIRST_GROUP_SEQUENCE && frame < self.config.frames_per_group;
+        let is_known = group >= FIRST_GROUP_SEQUENCE && frame < self.config.frames_per_group;
         let sent_at = if is_known { self.awaited.on_returned(number, now, intact) } else { None };
-        self.events.push_back(MoqtClientEvent::FrameReturned {
-            group: sequence,
-            frame,
-            sent_at,
-            at: now,
-            intact,
-            payload,
-        });
-    }
-
-    /// Maximum time to wait for the echo of a frame.
-    fn reply_timeout(&self) -> Duration {
-        self.awaited.min_rtt.unwrap_or_default() + self.config.reply_timeout
+        self.events.push_back(MoqtClientEvent::FrameReturned { group, frame, sent_at, at: now, intact, payload });
     }
 
     /// Time at which the run ends if its last frame was sent at `since`.
     fn finish_deadline(&self, since: Time) -> Time {
         // After a pause, the echoes that arrived meanwhile are still to be read.
-        let deadline = self.resumed_at.map_or(since, |at| at.max(since)) + self.reply_timeout();
+        let timeout = self.awaited.min_rtt.unwrap_or_default() + self.config.reply_timeout;
+        let deadline = self.resumed_at.map_or(since, |at| at.max(since)) + timeout;
         let complete = self.awaited.all_returned_at();
         complete.map_or(deadline, |complete| deadline.min(complete.max(since) + DUPLICATE_WAIT))
     }
@@ -363,8 +338,8 @@ fn subscription_failure(code: Option<u32>, missing: &'static str) -> MoqtRunOutc
     })
 }
 
-/// The difference between our sequence number of a group and the group's number on the wire. On the wire, the version defines the first
-/// number of groups and of echoed groups. Our sequence numbers start at [`FIRST_GROUP_SEQUENCE`].
+/// The difference between our sequence number of a group, which counts from [`FIRST_GROUP_SEQUENCE`], and its number on the wire, whose start
+/// the version defines.
 fn wire_sequence_offset(version: MoqtVersion) -> u64 {
     FIRST_GROUP_SEQUENCE - version.rules().first_group
 }
@@ -385,7 +360,11 @@ impl SessionHandler for MoqtClient {
         }
         let Some(version) = session.version() else { return };
         match event {
-            SessionEvent::Established { version } => self.on_established(now, session, version),
+            SessionEvent::Established { version } => {
+                self.events.push_back(MoqtClientEvent::Established { at: now, version });
+                self.phase = ClientPhase::Subscribing { deadline: now + self.config.subscribe_timeout };
+                session.request_announcements(&TrackPath::echo_prefix(version));
+            }
             SessionEvent::AnnounceRequested { announce_stream, prefix } => {
                 let path = Some(TrackPath::of_client(version)).filter(|path| path.has_prefix(&prefix, version));
                 session.announce_all(announce_stream, path.as_ref());

@@ -1,5 +1,5 @@
-//! Frame payloads of a client run. Generated payloads are computed from the frame number. Therefore, a returned frame can be checked
-//! without a copy of the sent frame. Other payloads come from a queue of texts that the user types.
+//! Frame payloads of a client run. Generated payloads are computed from the frame number, so that a returned frame can be checked without a
+//! copy of the sent one. Other payloads come from a queue of texts that the user types.
 
 use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::GROUP_WINDOW;
+use jamjam_core::impairment::splitmix64;
 use jamjam_core::time::Time;
 
 /// Interval between polls of the text queue.
@@ -33,19 +34,6 @@ impl FramePayload {
     pub fn queue() -> (SyncSender<Bytes>, Self) {
         let (sender, texts) = sync_channel(TEXT_QUEUE_CAPACITY);
         (sender, Self::Queue(Arc::new(Mutex::new(texts))))
-    }
-
-    /// The payload of a frame. Frames are counted from 0 over all groups.
-    pub fn bytes_of(&self, frame: u64) -> Bytes {
-        match self {
-            Self::Texts(texts) => texts[(frame % texts.len() as u64) as usize].clone(),
-            // This value is never used: `FrameSource` stores the texts taken from the queue.
-            Self::Queue(_) => Bytes::new(),
-            Self::Random(size) => {
-                let words = (0..size.div_ceil(8) as u64).flat_map(|word| splitmix64(frame << 20 ^ word).to_be_bytes());
-                words.take(*size).collect()
-            }
-        }
     }
 }
 
@@ -112,21 +100,17 @@ impl FrameSource {
         }
     }
 
-    /// The payload of a frame; `None` if it is not queued yet or no longer kept.
+    /// The payload of a frame; `None` if it is not queued yet or no longer kept. Frames are counted from 0 over all groups.
     pub(super) fn bytes_of(&self, frame: u64) -> Option<Bytes> {
         match &self.payload {
+            FramePayload::Texts(texts) => texts.get((frame % texts.len() as u64) as usize).cloned(),
+            FramePayload::Random(size) => {
+                let words = (0..size.div_ceil(8) as u64).map(|word| splitmix64(0, frame << 20 ^ word));
+                Some(words.flat_map(u64::to_be_bytes).take(*size).collect())
+            }
             FramePayload::Queue(_) => {
                 self.queued.get(usize::try_from(frame.checked_sub(self.first_queued)?).ok()?).cloned()
             }
-            generated => Some(generated.bytes_of(frame)),
         }
     }
-}
-
-/// Output of `SplitMix64` for a state.
-fn splitmix64(state: u64) -> u64 {
-    let mut z = state.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
 }

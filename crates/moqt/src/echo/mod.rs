@@ -1,8 +1,8 @@
-//! The server application announces back what the client announces, and subscribes to the tracks. The application relays each group, frame
-//! by frame, to the subscribers of the track. Frames wait for the configured delay in a buffer of bounded size.
+//! The server application announces back what the client announces, subscribes to the tracks, and relays each group, frame by frame, to the
+//! subscribers of its track. Frames wait for the configured delay in a buffer of bounded size.
 //!
-//! [`EchoSubscribes`] defines when the echo subscribes. In gomoqt, the echo subscribes once to each announced track. In moq-lite, only a
-//! subscription contains the name of a track. Therefore, each subscription of the client causes one subscription of the echo.
+//! In gomoqt, the echo subscribes once to each announced track. In moq-lite, only a subscription contains the name of a track, so that each
+//! subscription of the client causes one subscription of the echo.
 
 mod relay_queue;
 
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::error_code;
 use super::message::{AnnounceStatus, SubscribeGap, SubscribeUpdate};
-use super::version::{EchoSubscribes, PathFormat};
+use super::version::PathFormat;
 use super::{MAX_LATENCY_MS, MoqtVersion, Session, SessionEvent, SessionHandler, StreamHandle, TrackPath};
 use jamjam_core::time::Time;
 use relay_queue::{RelayItem, RelayQueue};
@@ -19,8 +19,8 @@ use relay_queue::{RelayItem, RelayQueue};
 /// Bytes that the groups of a connection may always have.
 pub const MIN_BUFFERED_BYTES: usize = 64 << 10;
 
-/// In moq-lite, the time for which groups are still relayed after the client's track or its announcement has ended. Each group has its own
-/// stream. Therefore, the last groups may arrive after the end of the subscription.
+/// In moq-lite, the time for which groups are still relayed after the client's track or its announcement has ended. The last groups, each on
+/// its own stream, may arrive after the end of the subscription.
 const LATE_GROUP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Maximum number of groups per track that wait while the track has no subscriber.
@@ -138,24 +138,19 @@ impl MoqtEcho {
     fn on_announced(&mut self, session: &mut Session, path: TrackPath) {
         let Some(version) = session.version() else { return };
         self.announce_back(session, version, &path, AnnounceStatus::Active);
-        let is_wanted = |pending: &PendingSubscribe| announced_path(version, &pending.track) == path;
-        let wanted: Vec<StreamHandle> = self
-            .pending_subscribes
-            .iter()
-            .filter(|(_, pending)| is_wanted(pending))
-            .map(|(subscriber, _)| *subscriber)
-            .collect();
+        let (wanted, pending) = std::mem::take(&mut self.pending_subscribes)
+            .into_iter()
+            .partition::<BTreeMap<_, _>, _>(|(_, pending)| announced_path(version, &pending.track) == path);
+        self.pending_subscribes = pending;
         self.announced.push(path.clone());
-        if version.rules().echo_subscribes == EchoSubscribes::WhenAnnounced {
+        if !version.rules().is_lite {
             let track = path.echoed_track(version);
             let subscription = session.subscribe(&track, &SubscribeUpdate::default());
             let track = EchoTrack { path, subscribe_streams: Vec::new(), state: TrackState::Active };
             self.tracks.insert(subscription, track);
         }
-        for subscriber in wanted {
-            if let Some(pending) = self.pending_subscribes.remove(&subscriber) {
-                self.serve(session, version, subscriber, &pending.track, pending.range);
-            }
+        for (subscriber, PendingSubscribe { track, range, .. }) in wanted {
+            self.serve(session, subscriber, &track, range);
         }
     }
 
@@ -178,94 +173,45 @@ impl MoqtEcho {
     /// The client no longer announces `path`.
     fn on_client_unannounced(&mut self, now: Time, session: &mut Session, path: &TrackPath) {
         let Some(version) = session.version() else { return };
-        let ended: Vec<u64> = self
-            .tracks
-            .iter()
-            .filter(|(_, track)| track.is_active() && track.path == *path)
-            .map(|(subscription, _)| *subscription)
-            .collect();
-        for subscription in ended {
-            match version.rules().echo_subscribes {
-                EchoSubscribes::WhenAnnounced => {
-                    session.unsubscribe(subscription, None);
-                    self.end_track(subscription, TrackState::Ended);
-                }
-                EchoSubscribes::WhenSubscribed => {
-                    self.end_track(subscription, TrackState::Ending(now + LATE_GROUP_TIMEOUT));
-                }
+        let of_path = self.tracks.iter_mut().filter(|(_, track)| track.is_active() && track.path == *path);
+        for (subscription, track) in of_path {
+            track.state = TrackState::Ending(now + LATE_GROUP_TIMEOUT);
+            if !version.rules().is_lite {
+                session.unsubscribe(*subscription, None);
+                track.state = TrackState::Ended;
             }
         }
         self.on_unannounced(session, version, path);
     }
 
-    /// Our subscription ended. An ended track accepts no subscription. When its last group has been relayed, the track is removed. In
-    /// moq-lite, a reset is relayed after the delay, like the groups before it.
+    /// Our subscription ended. An ended track accepts no subscription, and is removed when its last group has been relayed. In moq-lite, a
+    /// reset is relayed after the delay, like the groups before it.
     fn on_subscription_ended(&mut self, now: Time, session: &mut Session, subscription: u64, code: Option<u32>) {
         let Some(version) = session.version() else { return };
-        match (version.rules().echo_subscribes, code) {
-            (EchoSubscribes::WhenAnnounced, _) => {
-                if let Some(path) = self.end_track(subscription, TrackState::Ended) {
-                    self.on_unannounced(session, version, &path);
-                }
+        let Some(track) = self.tracks.get_mut(&subscription) else { return };
+        match code {
+            Some(code) if version.rules().is_lite => track.state = TrackState::Reset(now + self.config.delay, code),
+            _ if !track.is_active() => {}
+            None if version.rules().is_lite => track.state = TrackState::Ending(now + LATE_GROUP_TIMEOUT),
+            _ => {
+                track.state = TrackState::Ended;
+                let path = track.path.clone();
+                self.on_unannounced(session, version, &path);
             }
-            (EchoSubscribes::WhenSubscribed, None) => {
-                self.end_track(subscription, TrackState::Ending(now + LATE_GROUP_TIMEOUT));
-            }
-            (EchoSubscribes::WhenSubscribed, Some(code)) => {
-                if let Some(track) = self.tracks.get_mut(&subscription) {
-                    track.state = TrackState::Reset(now + self.config.delay, code);
-                }
-            }
-        }
-    }
-
-    /// Changes the state of an active track and returns its path. `None` if the track has already ended.
-    fn end_track(&mut self, subscription: u64, state: TrackState) -> Option<TrackPath> {
-        let track = self.tracks.get_mut(&subscription).filter(|track| track.is_active())?;
-        track.state = state;
-        Some(track.path.clone())
-    }
-
-    fn on_subscribe(
-        &mut self,
-        now: Time,
-        session: &mut Session,
-        subscriber: StreamHandle,
-        track: TrackPath,
-        range: SubscribeUpdate,
-    ) {
-        let Some(version) = session.version() else { return };
-        if self.announced.contains(&announced_path(version, &track)) {
-            self.serve(session, version, subscriber, &track, range);
-        } else {
-            let deadline = now + ANNOUNCE_TIMEOUT;
-            self.pending_subscribes.insert(subscriber, PendingSubscribe { deadline, track, range });
         }
     }
 
     /// Accepts a subscription to a track whose path is announced.
-    fn serve(
-        &mut self,
-        session: &mut Session,
-        version: MoqtVersion,
-        subscriber: StreamHandle,
-        track: &TrackPath,
-        range: SubscribeUpdate,
-    ) {
+    fn serve(&mut self, session: &mut Session, subscriber: StreamHandle, track: &TrackPath, range: SubscribeUpdate) {
+        let Some(version) = session.version() else { return };
         session.accept_subscribe(subscriber);
         let path = announced_path(version, track);
-        match version.rules().echo_subscribes {
-            EchoSubscribes::WhenAnnounced => {
-                let found = self.tracks.values_mut().find(|track| track.is_active() && track.path == path);
-                if let Some(track) = found {
-                    track.subscribe_streams.push(subscriber);
-                }
-            }
-            EchoSubscribes::WhenSubscribed => {
-                let subscription = session.subscribe(track, &relayed_range(range));
-                let subscribe_streams = vec![subscriber];
-                self.tracks.insert(subscription, EchoTrack { path, subscribe_streams, state: TrackState::Active });
-            }
+        if version.rules().is_lite {
+            let subscription = session.subscribe(track, &relayed_range(range));
+            let subscribe_streams = vec![subscriber];
+            self.tracks.insert(subscription, EchoTrack { path, subscribe_streams, state: TrackState::Active });
+        } else if let Some(track) = self.tracks.values_mut().find(|track| track.is_active() && track.path == path) {
+            track.subscribe_streams.push(subscriber);
         }
     }
 
@@ -292,15 +238,6 @@ impl MoqtEcho {
         let track = self.tracks.iter().find(|(_, track)| track.subscribe_streams.contains(&subscriber));
         if let Some((subscription, _)) = track.filter(|_| relays_subscriptions(session)) {
             session.update_subscription(*subscription, &relayed_range(range));
-        }
-    }
-
-    /// Keeps a gap that the client reported until it is due.
-    fn on_groups_skipped(&mut self, session: &mut Session, due: Time, subscription: u64, gap: SubscribeGap) {
-        if self.delayed_gaps.len() < MAX_DELAYED_GAPS {
-            self.delayed_gaps.push_back((due, subscription, gap));
-        } else {
-            session.counters.messages_ignored += 1;
         }
     }
 
@@ -339,7 +276,7 @@ impl MoqtEcho {
             };
             if is_finished {
                 session.unsubscribe(*subscription, None);
-                track.subscribe_streams.iter().for_each(|subscriber| session.end_subscription(*subscriber, code));
+                track.subscribe_streams.iter().for_each(|subscriber| session.close_request(*subscriber, code));
             }
             !is_finished
         });
@@ -354,10 +291,8 @@ fn announced_path(version: MoqtVersion, track: &TrackPath) -> TrackPath {
         PathFormat::Parts => return track.clone(),
         PathFormat::Text | PathFormat::Segments => track.broadcast(),
     };
-    match version.rules().echo_subscribes {
-        EchoSubscribes::WhenAnnounced if path.echoed_track(version) != *track => TrackPath::default(),
-        _ => path,
-    }
+    let is_served = version.rules().is_lite || path.echoed_track(version) == *track;
+    if is_served { path } else { TrackPath::default() }
 }
 
 impl SessionHandler for MoqtEcho {
@@ -379,7 +314,13 @@ impl SessionHandler for MoqtEcho {
             SessionEvent::Announced { path } => self.on_announced(session, path),
             SessionEvent::Unannounced { path } => self.on_client_unannounced(now, session, &path),
             SessionEvent::SubscribeRequested { subscribe_stream, track, range } => {
-                self.on_subscribe(now, session, subscribe_stream, track, range);
+                let Some(version) = session.version() else { return };
+                if self.announced.contains(&announced_path(version, &track)) {
+                    self.serve(session, subscribe_stream, &track, range);
+                } else {
+                    let pending = PendingSubscribe { deadline: now + ANNOUNCE_TIMEOUT, track, range };
+                    self.pending_subscribes.insert(subscribe_stream, pending);
+                }
             }
             SessionEvent::SubscriptionUpdated { subscribe_stream, range } => {
                 self.on_subscription_updated(session, subscribe_stream, range);
@@ -387,9 +328,10 @@ impl SessionHandler for MoqtEcho {
             SessionEvent::Unsubscribed { subscribe_stream, code } => {
                 self.on_unsubscribed(session, subscribe_stream, code);
             }
-            SessionEvent::GroupsSkipped { subscribe_id, gap } => {
-                self.on_groups_skipped(session, due, subscribe_id, gap);
+            SessionEvent::GroupsSkipped { subscribe_id, gap } if self.delayed_gaps.len() < MAX_DELAYED_GAPS => {
+                self.delayed_gaps.push_back((due, subscribe_id, gap));
             }
+            SessionEvent::GroupsSkipped { .. } => session.counters.messages_ignored += 1,
             SessionEvent::SubscriptionEnded { subscribe_id, code } => {
                 self.on_subscription_ended(now, session, subscribe_id, code);
             }
@@ -446,7 +388,7 @@ impl SessionHandler for MoqtEcho {
 
 /// Whether each subscription of the client causes a subscription of the echo.
 fn relays_subscriptions(session: &Session) -> bool {
-    session.version().is_some_and(|version| version.rules().echo_subscribes == EchoSubscribes::WhenSubscribed)
+    session.version().is_some_and(|version| version.rules().is_lite)
 }
 
 /// The range that the echo requests for a subscription of the client.

@@ -10,13 +10,12 @@ use jamjam_core::time::Time;
 
 /// Bytes that are counted towards [`MoqtEchoConfig::max_buffered_bytes`](super::MoqtEchoConfig::max_buffered_bytes) for each frame, in addition to its payload.
 const FRAME_OVERHEAD: usize = 64;
-/// Bytes that are counted towards [`MoqtEchoConfig::max_buffered_bytes`](super::MoqtEchoConfig::max_buffered_bytes) for each waiting group, in addition to its frames. These bytes are
-/// also counted for a group that has no frames. Therefore, the byte limit also bounds the number of waiting groups. The number of waiting
-/// groups must be bounded, because the echo often scans all waiting groups.
+/// Bytes that are counted towards the same limit for each waiting group, in addition to its frames, so that the limit also bounds the number
+/// of groups, all of which the echo often scans.
 const GROUP_OVERHEAD: usize = 1 << 10;
 
-/// Maximum number of items that one turn relays. An item is a frame or the end of a group. Each item is relayed to all subscribers of the
-/// track. The limit must not be lower than the number of items that one turn receives. Otherwise, the queue of items would grow.
+/// Maximum number of items that one turn relays: frames and ends of groups, each to all subscribers of the track. One turn must not receive
+/// more, or the queue would grow.
 const MAX_ITEMS_PER_TURN: usize = 64;
 
 /// An item of a group, to be relayed when it is due.
@@ -50,7 +49,7 @@ struct GroupRelay {
 }
 
 impl GroupRelay {
-    /// Returns true until the relay starts. The outgoing streams are opened when the relay starts.
+    /// Whether the relay has not started, and the outgoing streams are not open yet.
     fn is_unstarted(&self) -> bool {
         self.destinations.is_none()
     }
@@ -64,7 +63,7 @@ impl GroupRelay {
     fn relay_due(&mut self, now: Time, session: &mut Session, left: &mut usize) -> bool {
         let due = self.items.iter().take(*left).take_while(|(due, _)| *due <= now).count();
         *left -= due;
-        // All items are first written for one subscriber, then for the next subscriber. With this order, short writes can be coalesced.
+        // All items are written for one subscriber after the other, so that short writes can be coalesced.
         for group in self.destinations.iter().flatten() {
             for (_, item) in self.items.range(..due) {
                 match item {
@@ -119,9 +118,9 @@ impl RelayQueue {
         self.cost
     }
 
-    /// Relays the due items, at most [`MAX_ITEMS_PER_TURN`]. The callback `subscribers` receives the ID of our subscription to a track. The
-    /// callback returns the streams on which the peer subscribed to the echo of this track. A group whose track has no subscriber stays in
-    /// the queue. Returns whether due items remain.
+    /// Relays the due items, at most [`MAX_ITEMS_PER_TURN`]. `subscribers` returns the streams on which the peer subscribed to the echo of the
+    /// track to which we have subscribed with this ID. A group whose track has no subscriber stays in the queue. Returns whether due items
+    /// remain.
     pub(super) fn relay_due<'a>(
         &mut self,
         now: Time,
@@ -149,8 +148,8 @@ impl RelayQueue {
         has_backlog
     }
 
-    /// Drops whole groups until at most `max_bytes` are counted for the remaining groups. Groups without a subscriber are dropped first,
-    /// starting with the oldest. After that, the newest groups are dropped, so that the older groups are relayed on time.
+    /// Drops whole groups until at most `max_bytes` are counted for the others: first those without a subscriber, from the oldest on, and then
+    /// the newest, so that the older ones are relayed on time.
     pub(super) fn drop_over_limit(
         &mut self,
         max_bytes: usize,

@@ -29,8 +29,7 @@ pub enum SessionAction {
     /// Open a stream for this handle. Later actions for this stream must wait until the peer's stream limit permits a new stream.
     OpenStream(StreamHandle, StreamDir),
     /// Append these bytes to the stream. When the transport has accepted some of them, call `Session::on_bytes_written`. There may be many
-    /// short writes. Therefore, the owner of the connection should not keep a list of these actions. The owner should append the bytes to
-    /// one queue per stream.
+    /// short writes, so the owner of the connection should append the bytes to one queue per stream, instead of keeping a list of actions.
     Write(StreamHandle, Bytes),
     /// Finish our side of the stream after all pending bytes have been sent.
     Finish(StreamHandle),

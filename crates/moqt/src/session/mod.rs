@@ -2,8 +2,8 @@
 //! [`MoqtEndpoint`] combines a session and its [`SessionHandler`].
 //!
 //! This file negotiates the version and path, unless the transport has already selected a version that has no setup. The module `streams`
-//! processes incoming data according to the role of the stream. The module `streams` also sends groups. The module `subscriptions` handles
-//! announcements and subscriptions of both ends.
+//! processes incoming data according to the role of its stream, and sends groups. The module `subscriptions` handles announcements and
+//! subscriptions of both ends.
 
 mod events;
 mod stream_state;
@@ -15,15 +15,15 @@ use std::collections::{BTreeMap, VecDeque};
 use super::SessionLimits;
 use super::codec::Decoded;
 use super::error_code;
-use super::message::{MessageBody, PATH_PARAMETER, SESSION_STREAM, SessionClient, SessionServer, SessionUpdate};
+use super::message::{MessageBody, PATH_PARAMETER, SESSION_STREAM, SessionClient, SessionServer};
 use super::version::{MoqtVersion, alpns};
 use jamjam_core::time::{Time, display_seconds};
 use stream_state::{OutgoingGroups, OutgoingSubscriptions, StreamRole, StreamState};
 
 pub use events::{SessionAction, SessionCounters, SessionEvent, StreamDir, StreamHandle};
 
-/// Maximum number of messages and frames processed in one turn. The limit is needed: one chunk of received data may contain thousands of
-/// messages and frames. Each frame may be relayed to several subscribers.
+/// Maximum number of messages and frames processed in one turn. One chunk of received data may contain thousands of them, and each frame may
+/// be relayed to several subscribers.
 const MAX_ITEMS_PER_TURN: usize = 64;
 
 /// The setup messages are the same in all versions. They are decoded and encoded as messages of this version.
@@ -341,6 +341,15 @@ pub fn without_query(path: &str) -> &str {
     path.split('?').next().unwrap_or(path)
 }
 
+/// Whether the path in the client's setup message is the served one, or else the reason for the client.
+fn check_path(hello: &SessionClient, served_path: &str) -> Result<(), String> {
+    let path = hello.path()?;
+    if path_matches(served_path, path) {
+        return Ok(());
+    }
+    Err(format!("unknown path {:.64}; this server serves {served_path}", without_query(path)))
+}
+
 /// The session stream. The client offers versions and a path. The server selects a version or closes the connection with a reason.
 impl Session {
     /// Sends `SESSION_CLIENT` if this end is the client.
@@ -360,41 +369,31 @@ impl Session {
     }
 
     fn on_setup(&mut self, stream: StreamHandle, body: &[u8]) -> Decoded {
-        match &self.role {
+        let selected = match &self.role {
             EndpointRole::Server { served_path, connect_path } => {
                 let hello = SessionClient::from_bytes(SETUP_VERSION, body)?;
-                let path = match connect_path.as_deref().map_or_else(|| hello.path(), Ok) {
-                    Ok(path) => path,
-                    Err(reason) => {
-                        self.close(error_code::SETUP_FAILED, reason);
-                        return Ok(());
-                    }
-                };
-                if connect_path.is_none() && !path_matches(served_path, path) {
-                    let path = without_query(path);
-                    let reason = format!("unknown path {path:.64}; this server serves {served_path}");
-                    self.close(error_code::SETUP_FAILED, &reason);
-                    return Ok(());
-                }
-                let offered = MoqtVersion::ALL.into_iter().find_map(|version| {
-                    let code = version.rules().session_code.filter(|code| hello.versions.contains(code))?;
-                    Some((version, code))
-                });
-                let Some((version, code)) = offered else {
-                    self.close(error_code::UNSUPPORTED_VERSION, &no_common_version(&hello.versions));
-                    return Ok(());
-                };
-                self.write_message(stream, SessionServer { version: code }.encode_with_length(version));
-                self.establish(stream, version);
+                let path = if connect_path.is_some() { Ok(()) } else { check_path(&hello, served_path) };
+                path.map_err(|reason| (error_code::SETUP_FAILED, reason)).and_then(|()| {
+                    let is_offered = |version: &MoqtVersion| {
+                        version.rules().session_code.is_some_and(|code| hello.versions.contains(&code))
+                    };
+                    let common = MoqtVersion::ALL.into_iter().find(is_offered);
+                    common.ok_or_else(|| (error_code::UNSUPPORTED_VERSION, no_common_version(&hello.versions)))
+                })
             }
             EndpointRole::Client { offered_versions, .. } => {
-                let reply = SessionServer::from_bytes(SETUP_VERSION, body)?;
-                let selected = MoqtVersion::from_session_code(reply.version);
-                let Some(version) = selected.filter(|version| offered_versions.contains(version)) else {
-                    let reason = version_not_offered(reply.version, offered_versions);
-                    self.close(error_code::UNSUPPORTED_VERSION, &reason);
-                    return Ok(());
-                };
+                let SessionServer { version: code } = SessionServer::from_bytes(SETUP_VERSION, body)?;
+                let version = MoqtVersion::from_session_code(code).filter(|version| offered_versions.contains(version));
+                version.ok_or_else(|| (error_code::UNSUPPORTED_VERSION, version_not_offered(code, offered_versions)))
+            }
+        };
+        let is_server = matches!(self.role, EndpointRole::Server { .. });
+        match selected {
+            Err((code, reason)) => self.close(code, &reason),
+            Ok(version) => {
+                if let Some(code) = version.rules().session_code.filter(|_| is_server) {
+                    self.write_message(stream, SessionServer { version: code }.encode_with_length(version));
+                }
                 self.establish(stream, version);
             }
         }
@@ -411,13 +410,6 @@ impl Session {
         self.events.push_back(SessionEvent::Established { version });
         let waiting: Vec<StreamHandle> = self.streams.keys().copied().filter(|other| *other != stream).collect();
         waiting.into_iter().fold(MAX_ITEMS_PER_TURN, |left, other| self.process_items(other, left));
-    }
-
-    /// Checks that a bitrate update is well-formed, and ignores its content.
-    fn on_session_update(&mut self, version: MoqtVersion, body: &[u8]) -> Decoded {
-        SessionUpdate::from_bytes(version, body)?;
-        self.counters.messages_ignored += 1;
-        Ok(())
     }
 }
 

@@ -1,4 +1,4 @@
-//! The state of a session's streams. Each stream has a role and unread data. The state also contains outgoing groups and our subscriptions.
+//! The state of a session: its streams, each with a role and unread data, outgoing groups, and our subscriptions.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -117,8 +117,7 @@ pub(super) enum StreamEnd {
 /// Bytes charged per unsent frame in addition to its payload, for its entry in `unsent_frames`.
 pub(super) const FRAME_OVERHEAD: usize = 8;
 
-/// `unsent_frames` may keep this capacity even if it contains fewer frames. The capacity is reduced if it exceeds both this value and four
-/// times the number of frames.
+/// Capacity that `unsent_frames` may keep even if it contains fewer frames. A larger one is reduced if it exceeds four times their number.
 const MIN_FRAME_CAPACITY: usize = 64;
 
 /// A group that is not finished, or that the transport has not accepted completely.
@@ -129,8 +128,8 @@ pub(super) struct OutgoingGroup {
     pub(super) unsent_bytes: usize,
     /// Lengths of the frames that the transport has not accepted completely.
     pub(super) unsent_frames: VecDeque<u32>,
-    /// How many bytes of the first frame in `unsent_frames` the transport has already accepted. The number is negative until the
-    /// transport has accepted the whole group header.
+    /// How many bytes of the first frame in `unsent_frames` the transport has already accepted; negative while it has not accepted the whole
+    /// group header.
     pub(super) first_frame_written: isize,
     pub(super) finished: bool,
 }
@@ -199,8 +198,8 @@ impl OutgoingGroups {
             .collect()
     }
 
-    /// The group to drop; `None` if no limit is exceeded. If the unsent data of all groups exceeds `bytes`, returns the oldest group with
-    /// unsent bytes. If only the limit on the number of `groups` is exceeded, returns the oldest of all groups.
+    /// The group to drop; `None` if no limit is exceeded. If the unsent data exceeds `bytes`, the oldest group with unsent bytes, and if only
+    /// the number of groups exceeds `groups`, the oldest of all.
     pub(super) fn oldest_over_limit(&self, bytes: usize, groups: usize) -> Option<StreamHandle> {
         if self.cost > bytes {
             self.groups.iter().find(|(_, outgoing)| outgoing.unsent_bytes > 0).map(|(group, _)| *group)
@@ -220,8 +219,7 @@ pub(super) const RECENTLY_ENDED_CAPACITY: usize = 16;
 pub(super) struct OutgoingSubscriptions {
     pub(super) next_id: u64,
     pub(super) active: BTreeMap<u64, StreamHandle>,
-    /// The most recently ended subscriptions. A group uses a stream of its own. Therefore, a group may arrive after the end of its
-    /// subscription.
+    /// The most recently ended subscriptions. A group, which has its own stream, may arrive after the end of its subscription.
     pub(super) recently_ended: VecDeque<u64>,
 }
 

@@ -1,8 +1,8 @@
-//! Handles incoming streams: opens, buffers, splits and ends streams, and dispatches messages by the stream's role. A turn processes a
-//! limited number of items. The other items wait in a backlog.
+//! Incoming streams are buffered and split into messages, which are dispatched by the role of their stream. A turn processes a limited
+//! number of them, and the rest wait in a backlog.
 //!
-//! The second `impl` block sends groups. Unsent bytes are limited. If a subscriber is slow, the oldest group is dropped as a
-//! whole. Therefore, the remaining data is recent.
+//! The second `impl` block sends groups. Their unsent bytes are limited: if a subscriber is slow, its oldest group is dropped as a whole, so
+//! that what remains is recent.
 
 use std::collections::VecDeque;
 
@@ -17,6 +17,7 @@ use crate::error_code;
 use crate::message::{
     ANNOUNCE_STREAM, FETCH_STREAM, GOAWAY_STREAM, GROUP_STREAM, GroupHeader, IETF_CLIENT_SETUP_TYPE,
     IETF_SERVER_SETUP_START, INFO_STREAM, MessageBody, OLD_IETF_CLIENT_SETUP_START, SESSION_STREAM, SUBSCRIBE_STREAM,
+    SessionUpdate,
 };
 
 /// Consecutive writes to a group are joined into one write of at most this many bytes. A payload of at most this many bytes is copied
@@ -134,10 +135,8 @@ impl Session {
                 return left;
             }
             if state.is_ietf_reply() {
-                self.close(
-                    error_code::PROTOCOL_VIOLATION,
-                    &ietf_draft(IETF_SERVER_SETUP_START[0], "SERVER_SETUP of an IETF draft, such as draft 14"),
-                );
+                let reason = ietf_draft(IETF_SERVER_SETUP_START[0], "SERVER_SETUP of an IETF draft, such as draft 14");
+                self.close(error_code::PROTOCOL_VIOLATION, &reason);
                 return left;
             }
             let before = state.deframer.buffered();
@@ -181,13 +180,13 @@ impl Session {
             self.close(error_code::PROTOCOL_VIOLATION, &reason);
             return;
         }
-        let has_goaway = self.version().is_some_and(|version| version.rules().has_goaway);
+        let is_lite = self.version().is_some_and(|version| version.rules().is_lite);
         let Some(state) = self.streams.get_mut(&stream) else { return };
         state.role = match (state.dir, byte) {
             (StreamDir::Uni, GROUP_STREAM) => StreamRole::IncomingGroup { has_header: false },
             (StreamDir::Bi, ANNOUNCE_STREAM) => StreamRole::IncomingAnnounceRequest { prefix: None },
             (StreamDir::Bi, SUBSCRIBE_STREAM) => StreamRole::IncomingSubscribe(None),
-            (StreamDir::Bi, GOAWAY_STREAM) if has_goaway => StreamRole::IncomingGoaway,
+            (StreamDir::Bi, GOAWAY_STREAM) if is_lite => StreamRole::IncomingGoaway,
             (dir, _) => {
                 if dir == StreamDir::Bi && matches!(byte, FETCH_STREAM | INFO_STREAM) {
                     self.counters.requests_unsupported += 1;
@@ -205,21 +204,23 @@ impl Session {
         let version = self.version().unwrap_or(SETUP_VERSION);
         let Some(state) = self.streams.get_mut(&stream) else { return Ok(()) };
         match &mut state.role {
-            StreamRole::SessionSetup => self.on_setup(stream, &body),
-            StreamRole::SessionUpdates => self.on_session_update(version, &body),
-            StreamRole::IncomingAnnounceRequest { .. } => self.on_announce_please(version, stream, &body),
-            StreamRole::IncomingSubscribe(_) => self.on_subscribe(version, stream, &body),
-            StreamRole::OutgoingAnnounceRequest(_) => self.on_announcement(version, stream, &body),
-            StreamRole::OutgoingSubscribe { .. } => self.on_subscribe_reply(version, stream, reply_type, &body),
+            StreamRole::SessionSetup => self.on_setup(stream, &body)?,
+            StreamRole::SessionUpdates => {
+                SessionUpdate::from_bytes(version, &body)?;
+                self.counters.messages_ignored += 1;
+            }
+            StreamRole::IncomingAnnounceRequest { .. } => self.on_announce_please(version, stream, &body)?,
+            StreamRole::IncomingSubscribe(_) => self.on_subscribe(version, stream, &body)?,
+            StreamRole::OutgoingAnnounceRequest(_) => self.on_announcement(version, stream, &body)?,
+            StreamRole::OutgoingSubscribe { .. } => self.on_subscribe_reply(version, stream, reply_type, &body)?,
             StreamRole::IncomingGroup { has_header: true } => {
                 self.counters.frames_received += 1;
                 self.counters.received_bytes += body.len() as u64;
                 self.events.push_back(SessionEvent::FrameReceived { group_stream: stream, payload: body });
-                Ok(())
             }
             StreamRole::IncomingGroup { has_header } => {
                 let GroupHeader { subscribe_id, sequence } = GroupHeader::from_bytes(version, &body)?;
-                // A subscribe ID is registered when SUBSCRIBE is written. Therefore, no valid group can arrive before the registration.
+                // A subscribe ID is registered when SUBSCRIBE is written, before any valid group can arrive.
                 if self.subscriptions.contains(subscribe_id) {
                     *has_header = true;
                     self.counters.groups_received += 1;
@@ -229,14 +230,11 @@ impl Session {
                     self.remove_stream(stream);
                     self.reject_stream(stream, StreamDir::Uni, error_code::INVALID_SUBSCRIBE_ID);
                 }
-                Ok(())
             }
-            StreamRole::IncomingGoaway => {
-                self.counters.messages_ignored += 1;
-                Ok(())
-            }
-            StreamRole::Untyped => Ok(()),
+            StreamRole::IncomingGoaway => self.counters.messages_ignored += 1,
+            StreamRole::Untyped => {}
         }
+        Ok(())
     }
 
     /// Ends a stream after the peer ended its side: our side ends as well.
@@ -294,7 +292,13 @@ impl Session {
     /// the group.
     pub(crate) fn open_group(&mut self, subscribe_stream: StreamHandle, sequence: u64) -> Option<StreamHandle> {
         let version = self.version()?;
-        let subscribe_id = self.subscribe_id_wanting(subscribe_stream, sequence)?;
+        let StreamRole::IncomingSubscribe(Some(subscription)) = &self.streams.get(&subscribe_stream)?.role else {
+            return None;
+        };
+        if !subscription.accepted || !subscription.subscribe.range.contains(sequence) {
+            return None;
+        }
+        let subscribe_id = subscription.subscribe.id;
         let group = self.open_stream(StreamDir::Uni);
         let header = GroupHeader { subscribe_id, sequence }.encode_with_length(version);
         let header = [vec![GROUP_STREAM], header].concat();
@@ -368,12 +372,5 @@ impl Session {
             );
             self.reset_group(oldest, error_code::GROUP_EXPIRED);
         }
-    }
-
-    /// The ID of an accepted subscription, if its range contains this group.
-    fn subscribe_id_wanting(&self, subscriber: StreamHandle, sequence: u64) -> Option<u64> {
-        let state = self.streams.get(&subscriber).filter(|state| state.dir == StreamDir::Bi)?;
-        let StreamRole::IncomingSubscribe(Some(subscription)) = &state.role else { return None };
-        (subscription.accepted && subscription.subscribe.range.contains(sequence)).then_some(subscription.subscribe.id)
     }
 }

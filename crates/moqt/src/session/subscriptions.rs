@@ -1,5 +1,4 @@
-//! Announcements and subscriptions of both ends. The first part handles our requests and the replies. The second part handles requests of
-//! the peer.
+//! Announcements and subscriptions: first our requests and their replies, then the requests of the peer.
 
 use std::collections::BTreeSet;
 
@@ -48,7 +47,7 @@ impl Session {
         let Some(version) = self.version() else { return subscribe_id };
         self.subscriptions.next_id += 1;
         let subscribe = Subscribe { id: subscribe_id, track: track.clone(), range: *range };
-        let has_reply_types = version.rules().has_reply_types;
+        let has_reply_types = version.rules().is_lite;
         let role = StreamRole::OutgoingSubscribe { subscribe_id, accepted: false, has_reply_types };
         let stream = self.open_request_stream(SUBSCRIBE_STREAM, role, &subscribe.encode_with_length(version));
         self.subscriptions.active.insert(subscribe_id, stream);
@@ -70,8 +69,9 @@ impl Session {
         self.close_request(stream, code);
     }
 
-    /// Ends the stream of a request on both sides: normally, or with an error code.
-    fn close_request(&mut self, stream: StreamHandle, code: Option<u32>) {
+    /// Ends the stream of a request of either end on both sides: normally, or with an error code. Groups that have already started are not
+    /// aborted.
+    pub(crate) fn close_request(&mut self, stream: StreamHandle, code: Option<u32>) {
         let Some(state) = self.remove_stream(stream) else { return };
         if let Some(code) = code {
             self.reject_stream(stream, state.dir, code);
@@ -123,25 +123,18 @@ impl Session {
         for Announce { status, path, hops, .. } in announcements {
             let path = TrackPath::from_announcement(path, &request.prefix, version);
             let is_announced = request.announced.contains(&path);
+            // The client announces back what this end has announced.
+            let is_own = rules.hops == HopFormat::Ids && excluded_hop.is_some_and(|hop| hops.contains(&hop));
+            let is_over_limit = request.announced.len() >= self.limits.max_announcements
+                || path.byte_len() > self.limits.max_path_bytes
+                || path.is_empty();
             match status {
                 AnnounceStatus::Ended if is_announced => {
                     request.announced.remove(&path);
                     self.events.push_back(SessionEvent::Unannounced { path });
                 }
-                AnnounceStatus::Active if is_announced => self.counters.messages_ignored += 1,
-                // This is our own announcement, which the client has announced back.
-                AnnounceStatus::Active
-                    if rules.hops == HopFormat::Ids && excluded_hop.is_some_and(|hop| hops.contains(&hop)) =>
-                {
-                    self.counters.messages_ignored += 1;
-                }
-                AnnounceStatus::Active
-                    if request.announced.len() >= self.limits.max_announcements
-                        || path.byte_len() > self.limits.max_path_bytes
-                        || path.is_empty() =>
-                {
-                    self.counters.announcements_rejected += 1;
-                }
+                AnnounceStatus::Active if is_announced || is_own => self.counters.messages_ignored += 1,
+                AnnounceStatus::Active if is_over_limit => self.counters.announcements_rejected += 1,
                 AnnounceStatus::Active => {
                     self.counters.announcements += 1;
                     request.announced.insert(path.clone());
@@ -242,14 +235,14 @@ impl Session {
 
     /// Reports groups that will not be sent to the subscriber. Has no effect if replies have no types.
     pub(crate) fn report_gap(&mut self, subscriber: StreamHandle, gap: &SubscribeGap) {
-        if let Some(version) = self.version().filter(|version| version.rules().has_reply_types) {
+        if let Some(version) = self.version().filter(|version| version.rules().is_lite) {
             self.write_reply(subscriber, SUBSCRIBE_DROP_TYPE, &gap.encode_with_length(version));
         }
     }
 
     /// Writes a reply to SUBSCRIBE, after its type if the version has one.
     fn write_reply(&mut self, subscriber: StreamHandle, reply_type: u8, message: &[u8]) {
-        let has_type = self.version().is_some_and(|version| version.rules().has_reply_types);
+        let has_type = self.version().is_some_and(|version| version.rules().is_lite);
         let reply_type = has_type.then_some(reply_type);
         self.write_message(subscriber, reply_type.into_iter().chain(message.iter().copied()).collect());
     }
@@ -259,12 +252,6 @@ impl Session {
         let Some(state) = self.remove_stream(stream) else { return };
         self.counters.subscriptions_rejected += u64::from(matches!(state.role, StreamRole::IncomingSubscribe(_)));
         self.reject_stream(stream, state.dir, code);
-    }
-
-    /// Ends a subscription of the peer because the track has ended: normally, or with an error code. Groups that have already started are
-    /// not aborted.
-    pub(crate) fn end_subscription(&mut self, subscriber: StreamHandle, code: Option<u32>) {
-        self.close_request(subscriber, code);
     }
 
     pub(super) fn on_announce_please(&mut self, version: MoqtVersion, stream: StreamHandle, body: &[u8]) -> Decoded {

@@ -496,10 +496,7 @@ fn missing_step_of_the_server_is_named() {
 }
 
 #[test]
-fn silent_server_or_unoffered_version_closes_the_session() {
-    let mut silent = client(two_groups());
-    silent.until(Time::from_millis(5_000));
-    assert_eq!(silent.closed(), (error_code::SETUP_FAILED, "setup timed out after 5 s"));
+fn unoffered_version_closes_the_session() {
     let mut other = client(two_groups());
     other.deliver(StreamHandle::Local(0), &[0x09, 0xc0, 0, 0, 0, 0xff, 0x0b, 0xad, 0x03, 0]);
     assert_eq!(other.closed().0, error_code::UNSUPPORTED_VERSION);

@@ -1,5 +1,6 @@
 //! Sessions of moq-lite with a scripted peer. The peer sends the golden messages, and the messages of other programs that differ from ours.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jamjam_core::time::Time;
@@ -19,6 +20,13 @@ use StreamHandle::{Local, Remote};
 const LITE: [MoqtVersion; 2] = [Lite04, Lite03];
 
 const MS: Duration = Duration::from_millis(1);
+
+/// The golden SUBSCRIBE with another number, which is the first byte after the type and the length.
+fn subscribe_as(number: u8, pieces: &BTreeMap<String, Vec<u8>>) -> Vec<u8> {
+    let mut subscribe = pieces["subscribe"].clone();
+    subscribe[2] = number;
+    subscribe
+}
 
 #[test]
 fn client_of_moq_lite_is_answered_byte_for_byte() {
@@ -117,9 +125,7 @@ fn each_subscription_is_relayed_and_ends_alone() {
         assert!(echo.reset.contains(&(Local(1), 77)), "{:?}", echo.reset);
         assert_eq!(echo.stopped.last(), Some(&(Local(1), 77)));
         // The broadcast is still announced.
-        let mut third = pieces["subscribe"].clone();
-        third[2] = 2;
-        let subscriber = echo.open(8, Bi, &third);
+        let subscriber = echo.open(8, Bi, &subscribe_as(2, &pieces));
         assert_eq!(echo.take_written(subscriber), pieces["subscribe-ok"]);
     }
 }
@@ -140,9 +146,7 @@ fn resets_and_drops_of_the_publisher_are_passed_on() {
         assert_eq!(echo.reset[1..], [(Local(1), 404), (Remote(0), 404)]);
         assert_eq!(echo.counts.subscriptions_rejected, 0, "the subscription was accepted before");
         // The announcement is not affected.
-        let mut again = pieces["subscribe"].clone();
-        again[2] = 1;
-        let subscriber = echo.open(4, Bi, &again);
+        let subscriber = echo.open(4, Bi, &subscribe_as(1, &pieces));
         assert_eq!(echo.take_written(subscriber), pieces["subscribe-ok"]);
         // A reply of an unknown type is malformed.
         echo.deliver(Local(3), &[2, 0]);
@@ -190,10 +194,8 @@ fn waiting_drops_are_limited() {
 fn unsent_subscriptions_are_charged_with_their_streams() {
     let (mut echo, pieces) = subscribed(Lite04);
     echo.accepts_writes = false;
-    let mut again = pieces["subscribe"].clone();
-    again[2] = 1;
     for number in 1..=1_000 {
-        let subscriber = echo.open(4 * number, Bi, &again);
+        let subscriber = echo.open(4 * number, Bi, &subscribe_as(1, &pieces));
         let reply = echo.take_written(subscriber).len();
         echo.peer.update(echo.now, |session| session.on_bytes_written(subscriber, reply));
         echo.finish(subscriber);
@@ -222,9 +224,7 @@ fn last_groups_are_relayed_after_the_end_of_the_subscription() {
         assert!(echo.finished.contains(&Local(1)), "{is_unannounced}");
         assert_eq!((echo.peer.next_deadline(), echo.counts.groups_dropped()), (None, [0; 3]));
         // Only a new announcement makes the broadcast available again.
-        let mut again = pieces["subscribe"].clone();
-        again[2] = 1;
-        let subscriber = echo.open(4, Bi, &again);
+        let subscriber = echo.open(4, Bi, &subscribe_as(1, &pieces));
         let expected = if is_unannounced { &[][..] } else { &pieces["subscribe-ok"] };
         assert_eq!(echo.take_written(subscriber), expected);
     }
@@ -235,8 +235,8 @@ fn subscription_waits_for_its_broadcast_for_five_seconds() {
     let (mut echo, pieces) = established(Lite04);
     let subscriber = echo.open(0, Bi, &pieces["subscribe"]);
     echo.deliver(subscriber, &pieces["subscribe-update"]);
-    let mut other = pieces["subscribe"].clone();
-    (other[2], other[5]) = (1, b'C');
+    let mut other = subscribe_as(1, &pieces);
+    other[5] = b'C';
     let other = echo.open(4, Bi, &other);
     echo.until(Time::ZERO + 4_999 * MS);
     assert_eq!((echo.reset.len(), echo.opened.len()), (0, 1));

@@ -193,9 +193,6 @@ fn path_is_served_with_or_without_its_slash() {
             assert_eq!(echo.closed(), (error_code::SETUP_FAILED, &*reason));
         }
     }
-    let mut without_path = quic();
-    without_path.open(0, Bi, &pieces_of(Gomoqt202502)["session-client"]);
-    assert_eq!(without_path.closed(), (error_code::SETUP_FAILED, "the setup contains no path"));
 }
 
 #[test]
@@ -204,7 +201,7 @@ fn invalid_setup_is_rejected_with_its_reason() {
     let cases: [(&[u8], u32, &str); 7] = [
         (&[0x20, 0x43, 0x21], error_code::PROTOCOL_VIOLATION, "unsupported MOQ protocol (first byte 0x20)"),
         (&[0x02, 0x17],       error_code::PROTOCOL_VIOLATION, "type 0x02, expected 0x00 (session)"),
-        (&[0x00, 0x0a, 0x01, 0xc0, 0, 0, 0, 0xff, 0x0b, 0xad, 0x03, 0x00], error_code::SETUP_FAILED, "contains no path"),
+        (&[0x00, 0x0a, 0x01, 0xc0, 0, 0, 0, 0xff, 0x0b, 0xad, 0x03, 0x00], error_code::SETUP_FAILED, "the setup contains no path"),
         (&[0x00, 0x0d, 0x01, 0xc0, 0, 0, 0, 0xff, 0x0b, 0xad, 0x03, 1, 1, 1, b'/'], error_code::SETUP_FAILED, "unknown path /; "),
         (&[0x00, 0x11, 0x01, 0xc0, 0, 0, 0, 0xff, 0x0b, 0xad, 0x03, 1, 1, 5, b'/', b'e', b'c', b'h', b'o'], error_code::UNSUPPORTED_VERSION, "offered 0xff0bad03, supported 0xffffff00 and 0xfeedbabe"),
         (&[0x00, 0xc0, 0, 0, 1, 0, 0, 0, 0], error_code::PROTOCOL_VIOLATION, "message or frame of 4294967296 bytes exceeds the maximum of 1048576"),
@@ -353,6 +350,8 @@ fn only_groups_in_the_subscribed_range_are_sent() {
         let after = echo.open(14, Uni, &[0, 3, 0, 0x41, 0x91, 1, b'x']);
         assert_ne!(echo.opened.last().map(|(_, kind)| *kind), Some(Uni), "group 401 is not sent before group 400");
         echo.finish(after);
+        let counts = (echo.counts.groups_received, echo.counts.groups_sent, echo.counts.groups_dropped());
+        assert_eq!(counts, (4, 2, [0, 0, 2]), "{version:?}");
     }
 }
 
@@ -427,27 +426,6 @@ fn incomplete_frames_are_bounded() {
 }
 
 #[test]
-fn moqt_session_closes_a_peer_that_stops_reading() {
-    for version in MoqtVersion::ALL {
-        let (mut echo, pieces) = established(version);
-        echo.deliver(Local(0), &pieces["announce-active-client"]);
-        let announcements = echo.open(4, Bi, &pieces["announce-please"]);
-        echo.accepts_writes = false;
-        for _ in 0..10_000 {
-            echo.deliver(Local(0), &pieces["announce-ended-client"]);
-            if echo.closed.is_some() {
-                break;
-            }
-            echo.deliver(Local(0), &pieces["announce-active-client"]);
-            let unread = echo.written.values().map(Vec::len).sum::<usize>();
-            assert!(unread <= 257 << 10, "{unread}");
-        }
-        assert!(echo.written.contains_key(&announcements));
-        assert_eq!(echo.closed(), (error_code::INTERNAL_ERROR, "the peer does not read messages"), "{version:?}");
-    }
-}
-
-#[test]
 fn peer_that_does_not_read_relayed_requests_is_closed() {
     // In gomoqt-2025-02, each announcement causes a subscription, whether the previous one has ended or not. In moq-lite, each subscription
     // of the peer is answered with 7 bytes and relayed. The first 64 requests of the echo take one byte less than the later ones, whose
@@ -470,7 +448,9 @@ fn peer_that_does_not_read_relayed_requests_is_closed() {
             times += 1;
         }
         let later = (262_144 - 64 * (reply + request)) / (reply + request + 1);
-        assert_eq!((times, echo.closed().0), (64 + later + 1, error_code::INTERNAL_ERROR), "{version:?}");
+        let reason = (error_code::INTERNAL_ERROR, "the peer does not read messages");
+        assert_eq!((times, echo.closed(), echo.counts.setups_failed), (64 + later + 1, reason, 0), "{version:?}");
+        assert_eq!(echo.peer.next_deadline(), None);
     }
 }
 
@@ -498,16 +478,6 @@ fn group_that_ends_within_a_frame_is_malformed() {
         // The first frame was echoed.
         assert!(end != 9 || echo.reset.pop().is_some_and(|(_, code)| code == error_code::MALFORMED_MESSAGE));
     }
-}
-
-#[test]
-fn second_frame_of_a_group_returns_independently() {
-    let (mut echo, _) = subscribed(Gomoqt202502);
-    let source = echo.open(2, Uni, &group(&["one"]));
-    assert_eq!(echo.take_written(Local(2)), group(&["one"]));
-    echo.until(Time::from_millis(400));
-    echo.deliver(source, b"\x03two");
-    assert_eq!(echo.take_written(Local(2)), b"\x03two");
 }
 
 #[test]
@@ -669,15 +639,6 @@ fn dropped_groups_are_counted_once_by_reason() {
     assert_eq!((counts.groups_sent, counts.groups_unsubscribed, counts.groups_dropped()), (4, 2, [0; 3]));
     echo.finish(one);
     assert_eq!(echo.finished, [Remote(4), Local(3)]);
-
-    // SUBSCRIBE_UPDATE limits the reader to groups 3 to 400 (0x190), so no reader wants group 2.
-    let (mut echo, pieces) = subscribed(Gomoqt202502);
-    echo.deliver(Remote(4), &pieces["subscribe-update"]);
-    for (id, sequence) in [(2, 2), (6, 3)] {
-        let coming = echo.open(id, Uni, &[0, 2, 0, sequence, 1, b'x', 1, b'y']);
-        echo.finish(coming);
-    }
-    assert_eq!((echo.counts.groups_received, echo.counts.groups_sent, echo.counts.groups_dropped()), (2, 1, [0, 0, 1]));
 }
 
 /// An echo with a reader, a delay of 10 ms and a limit of `max_buffered_bytes`.
@@ -746,16 +707,4 @@ fn gomoqt_09_announcement_is_always_the_suffix_of_the_prefix() {
     assert_eq!(echo.take_written(Local(1)), b"\x02\x0c\x00\x03//b\x05index\x00");
     let announcements = echo.open(4, Bi, &pieces["announce-please"]);
     assert_eq!(echo.take_written(announcements), b"\x04\x01\x02/b");
-}
-
-#[test]
-fn stop_closes_the_session_with_a_code() {
-    let (mut echo, _) = subscribed(Gomoqt202502);
-    echo.peer.update(Time::ZERO, |session| session.close(error_code::NO_ERROR, "server is shutting down"));
-    echo.act();
-    assert_eq!(echo.closed(), (error_code::NO_ERROR, "server is shutting down"));
-    assert_eq!(echo.peer.next_deadline(), None);
-    echo.deliver(Remote(0), &[1, 2, 3]);
-    echo.open(99, Bi, &[7]);
-    assert_eq!(echo.counts.setups_failed, 0);
 }

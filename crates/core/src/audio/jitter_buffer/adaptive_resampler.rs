@@ -1,16 +1,14 @@
 //! Converts received samples to the rate and the clock of the device, with an adjustable speed.
 //!
-//! If the packets and the device have the same rate, `rubato`'s `Slip` copies the samples. When needed, `Slip` drops or inserts a frame
-//! with a crossfade. If the rates differ, a windowed sinc resampler converts the rate. The adjustable ratio of this resampler follows the
-//! device's clock.
+//! If the packets and the device have the same rate, `rubato`'s `Slip` copies the samples, and drops or inserts a frame with a crossfade when
+//! needed. If the rates differ, a windowed sinc resampler converts them, with a ratio that follows the device's clock.
 
 use rubato::audioadapter_buffers::direct::InterleavedSlice;
 use rubato::{Adjustable, Async, FixedAsync, SincInterpolationParameters, SincInterpolationType, Slip, WindowFunction};
 
 use crate::audio::convert::ResamplerError;
 
-/// Maximum output frames per call of the resampler. A larger maximum has no benefit: the crossfades of the resampler `Slip`
-/// would not become longer.
+/// Maximum output frames per call of the resampler. With a larger maximum, the crossfades of `Slip` would not become longer.
 const MAX_CHUNK_FRAMES: u32 = 512;
 
 /// Minimum output frames per call of the resampler.
@@ -37,12 +35,8 @@ pub(super) struct AdaptiveResampler {
 /// Returns the longest allowed chunk length that divides the device block evenly. With this length, no resampler output is left over at
 /// the end of a callback. Returns [`MIN_CHUNK_FRAMES`] if there is no such length.
 fn chunk_frames(block: u32) -> u32 {
-    let chunks = block.div_ceil(MAX_CHUNK_FRAMES).max(1)..=block / MIN_CHUNK_FRAMES;
-    chunks
-        .filter(|chunks| block.is_multiple_of(*chunks))
-        .map(|chunks| block / chunks)
-        .next()
-        .unwrap_or(MIN_CHUNK_FRAMES)
+    let mut chunks = block.div_ceil(MAX_CHUNK_FRAMES).max(1)..=block / MIN_CHUNK_FRAMES;
+    chunks.find(|chunks| block.is_multiple_of(*chunks)).map_or(MIN_CHUNK_FRAMES, |chunks| block / chunks)
 }
 
 impl AdaptiveResampler {

@@ -1,4 +1,4 @@
-//! Conceals missing audio: the last frames are repeated backwards and faded out. Then the next audio is faded in. The output has no step,
+//! Conceals missing audio: the last frames are repeated backwards and faded out, and then the next audio is faded in. The output has no step,
 //! but the gap remains audible.
 
 /// The fade-out takes 1/200 s.
@@ -90,15 +90,12 @@ impl Concealment {
     }
 
     /// Adds received samples.
-    pub(super) fn push_samples(&mut self, samples: &[f32]) {
-        let mut samples = samples;
-        while let (ConcealmentState::Concealing(_) | ConcealmentState::FadingIn(..), false) =
-            (self.state, samples.is_empty())
-        {
+    pub(super) fn push_samples(&mut self, mut samples: &[f32]) {
+        while !samples.is_empty() {
             let (elapsed, resumed) = match self.state {
-                ConcealmentState::FadingIn(elapsed, resumed) => (elapsed, resumed),
-                ConcealmentState::Concealing(elapsed) => (elapsed, 0),
                 ConcealmentState::Playing => break,
+                ConcealmentState::Concealing(elapsed) => (elapsed, 0),
+                ConcealmentState::FadingIn(elapsed, resumed) => (elapsed, resumed),
             };
             let weight = (resumed + 1) as f32 / (self.fade_in_frames + 1) as f32;
             let (frame, rest) = samples.split_at(self.channels);

@@ -1,21 +1,21 @@
 //! Measures the depth of the jitter buffer and decides how to adjust it.
 //!
 //! A packet that arrives at `t` and starts at offset `x` has the delay `t - x`. A device callback at `t` that plays from offset `p` has the
-//! delay `t - p`. Scheduling can only add delay. Therefore, each second yields two values: the minimum packet delay and the minimum
-//! callback delay. The *depth* is the minimum callback delay minus the minimum packet delay. If callbacks are on time, the fastest packets
-//! are buffered for the depth or less. The target depth is one device block, plus the jitter allowance, plus a tolerance. Speed control
-//! starts when the depth first differs from the target by more than the tolerance.
+//! delay `t - p`. Because scheduling can only add delay, the minima of each second count: the *depth* is the minimum callback delay minus the
+//! minimum packet delay. If callbacks are on time, the fastest packets are buffered for the depth or less. The target depth is one device
+//! block, plus the jitter allowance, plus a tolerance. Speed control starts when the depth first differs from it by more than the tolerance.
+
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::time::{Time, saturating_nanos};
-use std::time::Duration;
+use crate::time::Time;
 
 /// Length of a window for the minimum delays.
 const WINDOW_DURATION: Duration = Duration::from_secs(1);
 
-/// Interval at which observations are merged into the window. If all packets of an interval are late, the controller immediately evaluates
-/// the observations of this interval alone. In this case, the controller does not wait until the window is complete.
+/// Interval at which observations are merged into the window. If all packets of an interval are late, its observations alone are evaluated at
+/// once.
 const EVALUATION_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Jitter allowance in seconds before the first measurement.
@@ -178,11 +178,9 @@ impl DelayController {
         self.pending_window.min_packet_delay = min_option(self.pending_window.min_packet_delay, Some(delay));
         self.pending_window.has_late |= is_late;
         self.pending_window.has_on_time |= !is_late;
-        let fastest = min_option(
-            self.previous_min_delay,
-            min_option(self.window.min_packet_delay, self.pending_window.min_packet_delay),
-        );
-        self.lateness.add((delay - fastest.unwrap_or(delay)) / self.rate);
+        let minima = [self.previous_min_delay, self.window.min_packet_delay, self.pending_window.min_packet_delay];
+        let fastest = minima.into_iter().flatten().fold(delay, f64::min);
+        self.lateness.add((delay - fastest) / self.rate);
     }
 
     /// Play position if playback starts at `now`; `None` before the first packet.
@@ -233,7 +231,11 @@ impl DelayController {
         let depth = window.depth()?;
         self.previous_min_delay = window.min_packet_delay;
         self.block_history[self.window_count as usize % BLOCK_HISTORY_LEN] = window.max_block;
-        self.record_depth(depth / self.rate);
+        let seconds = depth / self.rate;
+        self.depth_sum += seconds;
+        self.window_count += 1;
+        let (min, max) = self.depth_range.unwrap_or((seconds, seconds));
+        self.depth_range = Some((min.min(seconds), max.max(seconds)));
         if self.fixed_allowance.is_none() {
             self.jitter_allowance = self.lateness.p999().clamp(JITTER_ALLOWANCE_RANGE.0, JITTER_ALLOWANCE_RANGE.1);
             self.lateness.decay();
@@ -258,17 +260,9 @@ impl DelayController {
         Some(Adjustment::Speed(1.0 + speed.clamp(-max, max) / self.rate))
     }
 
-    fn record_depth(&mut self, depth: f64) {
-        self.depth_sum += depth;
-        self.window_count += 1;
-        let (min, max) = self.depth_range.get_or_insert((depth, depth));
-        *min = min.min(depth);
-        *max = max.max(depth);
-    }
-
     /// The current jitter allowance.
     pub(super) fn jitter_allowance(&self) -> Duration {
-        Duration::from_nanos(saturating_nanos(Duration::from_secs_f64(self.jitter_allowance)))
+        Duration::from_secs_f64(self.jitter_allowance)
     }
 
     /// Minimum, mean and maximum depth so far. Before the first window ends, all three are the current depth.
@@ -328,8 +322,7 @@ impl DecayingHistogram {
         self.counts.iter_mut().for_each(|count| *count *= DECAY_PER_SECOND);
     }
 
-    /// 99.9th percentile of the lateness in seconds. The result is at least the width of one bucket. The result is at most the total width
-    /// of all buckets.
+    /// 99.9th percentile of the lateness in seconds, from the width of one bucket to that of all buckets.
     fn p999(&self) -> f64 {
         let beyond = self.counts.iter().sum::<f32>() / TAIL_DIVISOR;
         let mut later = 0.0;

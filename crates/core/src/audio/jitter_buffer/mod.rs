@@ -1,13 +1,11 @@
-//! Jitter buffer: stores packets that arrive with varying delay. A device with its own clock plays the packets.
+//! Jitter buffer: stores packets that arrive with varying delay, for a device with its own clock.
 //!
-//! Each packet waits in the slot for its index until the device takes it. A missing packet is concealed (`concealment`). A packet that
+//! Each packet waits in the slot for its index until the device takes it. A missing packet is concealed (`concealment`), and a packet that
 //! arrives after its turn is late. The waiting time of the fastest packets is the *depth*. `delay_control` derives a target depth from the
-//! configured or measured jitter allowance. To correct the depth, the buffer plays slightly faster or slower (`adaptive_resampler`). If
-//! that would take too long, playback pauses or skips. Samples pass unchanged if no correction is needed and the device has the packets'
-//! sample rate.
+//! configured or measured jitter allowance. To correct the depth, the buffer plays slightly faster or slower (`adaptive_resampler`), or pauses
+//! or skips if that would take too long. Samples pass unchanged if no correction is needed and the device has the packets' sample rate.
 //!
-//! Device callbacks can call the methods of the buffer. Time is passed in as an argument. After its creation, the buffer allocates no
-//! memory.
+//! The methods may be called in device callbacks: after its creation, the buffer allocates no memory.
 
 mod adaptive_resampler;
 mod concealment;
@@ -225,9 +223,7 @@ impl JitterBuffer {
                 let available = samples.unwrap_or(&[]);
                 let available = &available[(within as usize * self.channels).min(available.len())..];
                 let available = &available[..(taken as usize).min(available.len() / self.channels) * self.channels];
-                if !available.is_empty() {
-                    self.concealment.push_samples(available);
-                }
+                self.concealment.push_samples(available);
                 let missing = taken as usize - available.len() / self.channels;
                 if missing > 0 {
                     self.concealment.push_concealed(missing);

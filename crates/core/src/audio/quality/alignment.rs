@@ -1,7 +1,7 @@
 //! Alignment of damaged audio with the sent audio: shift, correlation and gain.
 //!
-//! Compares the first seconds by normalized cross-correlation at every shift up to [`MAX_SHIFT`] samples. The comparison starts with the
-//! first sent packet that is not silent. If the audio repeats itself, several shifts match.
+//! The first seconds, from the first sent packet that is not silent, are compared by normalized cross-correlation at every shift up to
+//! [`MAX_SHIFT`] samples. If the audio repeats itself, several shifts match.
 
 use realfft::RealFftPlanner;
 use realfft::num_complex::Complex;
@@ -22,12 +22,10 @@ const MIN_DAMAGED_SAMPLES: usize = 1 << 12;
 /// Minimum correlation of a match.
 const MIN_CORRELATION: f64 = 0.5;
 
-/// Minimum correlation of a second peak that makes the result ambiguous. The value is a fraction of the best correlation. A valley
-/// ([`VALLEY_RATIO`]) must separate the second peak from the best peak.
+/// Minimum correlation of a second peak that makes the result ambiguous, as a fraction of the best correlation.
 const AMBIGUITY_RATIO: f64 = 0.95;
 
-/// Two peaks of the correlation curve count as separate if the correlation between them drops to this value or below. The value is a
-/// fraction of the best correlation.
+/// Two peaks of the correlation curve are separate if the correlation between them drops to this fraction of the best correlation.
 const VALLEY_RATIO: f64 = 0.7;
 
 /// Result of the comparison of returned and sent audio.
@@ -58,8 +56,7 @@ pub struct CorrelationPeak {
     pub gain: f64,
 }
 
-/// Collects a window of the damaged audio and a window of the sent audio. Both windows are mixed to mono. The window of sent audio extends
-/// beyond the window of damaged audio by [`MAX_SHIFT`].
+/// Collects a window of the damaged audio and one of the sent audio, which is longer by [`MAX_SHIFT`], both mixed to mono.
 #[derive(Debug)]
 pub(super) struct Correlator {
     channels: usize,
@@ -156,8 +153,7 @@ fn mix_to_mono(samples: &[f32], channels: usize) -> impl Iterator<Item = f32> {
     })
 }
 
-/// Computes the sum of `one[n + shift] * other[n]` over all n. The result contains a sum for each shift from −[`MAX_SHIFT`] to
-/// [`MAX_SHIFT`].
+/// The sums of `one[n + shift] * other[n]` over all n, for each shift from −[`MAX_SHIFT`] to [`MAX_SHIFT`].
 fn cross_correlation(one: &[f64], other: &[f64]) -> Option<Vec<f64>> {
     let mut planner = RealFftPlanner::<f64>::new();
     let (forward, inverse) = (planner.plan_fft_forward(FFT_LEN), planner.plan_fft_inverse(FFT_LEN));
@@ -168,8 +164,7 @@ fn cross_correlation(one: &[f64], other: &[f64]) -> Option<Vec<f64>> {
         Some(spectrum)
     };
     let mut product: Vec<_> = spectrum(one)?.into_iter().zip(spectrum(other)?).map(|(a, b)| a * b.conj()).collect();
-    // The first and the last bin are real numbers. Rounding errors can make the imaginary parts of these bins nonzero. In this case, the
-    // inverse transform returns an error. Therefore, set these imaginary parts to exactly 0.
+    // The first and the last bin are real numbers. The inverse transform returns an error if rounding has left them an imaginary part.
     product.first_mut()?.im = 0.0;
     product.last_mut()?.im = 0.0;
     let mut sums = inverse.make_output_vec();

@@ -1,9 +1,9 @@
 //! Level and clipping of a channel, and the [`SourceMeter`] for the input.
 //!
 //! A clip is a run of at least [`MIN_CLIP_SAMPLES`] consecutive full-scale samples of one channel. Packets may be added in any order. A run
-//! of full-scale samples inside one packet is counted when this packet is added. A run that touches the edge of a packet may continue in
-//! the adjacent packet. Such a run stays *open*. The run and its continuation are then counted as one clip. The input is measured before
-//! mixing and resampling, because a resampler changes peaks and hides clipping.
+//! inside one packet is counted when the packet is added. A run that touches the edge of a packet stays *open*, so that it and its
+//! continuation in the adjacent packet count as one clip. The input is measured before mixing and resampling, because a resampler changes
+//! peaks and hides clipping.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -65,7 +65,7 @@ impl ChannelMeter {
 
     fn finish(self) -> ChannelLevel {
         let Self { level, sum_of_squares, clips } = self;
-        let (clips, clipped_samples, first_clip_offset) = clips.totals();
+        let ClipTotals { clips, samples: clipped_samples, first_offset: first_clip_offset } = clips.totals();
         let mean_square = if level.finite_samples > 0 { sum_of_squares / level.finite_samples as f64 } else { 0.0 };
         ChannelLevel { mean_square, clips, clipped_samples, first_clip_offset, ..level }
     }
@@ -107,22 +107,37 @@ impl LevelMeter {
 /// full-scale samples.
 pub const MIN_CLIP_SAMPLES: u64 = 3;
 
-/// Maximum number of open clips. An open clip is a run of full-scale samples at the edge of a packet. Such a run may continue in the
-/// adjacent packet. If one more clip is opened, the open clip with the lowest offset is removed from the list. The removed clip is counted
-/// with its current length. If a packet added later contains more samples of this run, they count as another clip.
+/// Maximum number of open clips. If one more is opened, the one with the lowest offset is closed: it is counted with its current length, and
+/// its continuation in a packet that is added later counts as another clip.
 const MAX_OPEN_CLIPS: usize = 1_024;
+
+/// The number of clips, the samples in them, and the start of the first.
+#[derive(Clone, Copy, Debug, Default)]
+struct ClipTotals {
+    clips: u64,
+    samples: u64,
+    first_offset: Option<u64>,
+}
+
+impl ClipTotals {
+    /// Counts a run of full-scale samples, if it is long enough for a clip.
+    fn add(&mut self, run: &Range<u64>) {
+        let length = run.end - run.start;
+        if length >= MIN_CLIP_SAMPLES {
+            self.clips += 1;
+            self.samples += length;
+            self.first_offset = Some(self.first_offset.map_or(run.start, |first| first.min(run.start)));
+        }
+    }
+}
 
 /// Finds the clips of one channel.
 #[derive(Clone, Debug, Default)]
 struct ClipDetector {
     /// Sorted by start.
     open_clips: VecDeque<Range<u64>>,
-    /// Number of clips.
-    clips: u64,
-    /// Samples in clips.
-    samples: u64,
-    /// Start of the first clip.
-    first_offset: Option<u64>,
+    /// All other clips.
+    closed: ClipTotals,
 }
 
 impl ClipDetector {
@@ -154,7 +169,7 @@ impl ClipDetector {
     /// or follows it.
     fn add_clip(&mut self, mut samples: Range<u64>, is_at_edge: bool) {
         if !is_at_edge {
-            return self.count_clip(&samples);
+            return self.closed.add(&samples);
         }
         let mut at = self.open_clips.partition_point(|clip| clip.start < samples.start);
         if at > 0 && self.open_clips[at - 1].end == samples.start {
@@ -168,30 +183,15 @@ impl ClipDetector {
         if self.open_clips.len() > MAX_OPEN_CLIPS
             && let Some(first) = self.open_clips.pop_front()
         {
-            self.count_clip(&first);
+            self.closed.add(&first);
         }
     }
 
-    /// Number of clips, number of samples in them, and start of the first clip. The totals include each open clip that already has
-    /// [`MIN_CLIP_SAMPLES`] samples.
-    fn totals(&self) -> (u64, u64, Option<u64>) {
-        let clipped = self
-            .open_clips
-            .iter()
-            .map(|samples| (samples.start, samples.end - samples.start))
-            .filter(|(_, length)| *length >= MIN_CLIP_SAMPLES);
-        clipped.fold((self.clips, self.samples, self.first_offset), |(clips, samples, first), (start, length)| {
-            (clips + 1, samples + length, [first, Some(start)].into_iter().flatten().min())
-        })
-    }
-
-    fn count_clip(&mut self, samples: &Range<u64>) {
-        let length = samples.end - samples.start;
-        if length >= MIN_CLIP_SAMPLES {
-            self.clips += 1;
-            self.samples += length;
-            self.first_offset = Some(self.first_offset.map_or(samples.start, |first| first.min(samples.start)));
-        }
+    /// The totals, in which each open clip counts with its length so far.
+    fn totals(&self) -> ClipTotals {
+        let mut totals = self.closed;
+        self.open_clips.iter().for_each(|run| totals.add(run));
+        totals
     }
 }
 
@@ -254,10 +254,10 @@ impl SourceMeter {
         let mut quality = self.quality;
         quality.replaced_samples = if self.replaces_non_finite { quality.non_finite_samples } else { 0 };
         for channel in &self.channels {
-            let (clips, samples, first) = channel.totals();
+            let ClipTotals { clips, samples, first_offset } = channel.totals();
             quality.clips += clips;
             quality.clipped_samples += samples;
-            quality.first_clip_offset = [quality.first_clip_offset, first].into_iter().flatten().min();
+            quality.first_clip_offset = [quality.first_clip_offset, first_offset].into_iter().flatten().min();
         }
         quality
     }

@@ -1,8 +1,7 @@
-//! Audio quality of a run: gaps, level, clipping and silence. Also measures the alignment of the returned audio with the sent audio.
+//! Audio quality of a run: gaps, level, clipping, silence, and the alignment of the returned audio with the sent audio.
 //!
 //! A [`SourceMeter`] measures the input before it is converted. An [`Analyzer`] receives packets by index: sent packets in order, returned
-//! packets in any order. The meter and the analyzer store only sums, bounded lists and a bounded comparison window. Therefore, memory does
-//! not grow with the length of the run.
+//! packets in any order. Both store only sums, bounded lists and a bounded comparison window, so that memory does not grow with the run.
 
 mod alignment;
 mod level;
@@ -105,7 +104,8 @@ impl Analyzer {
         let offset = self.packet_offset(index);
         self.sent_meter.add_packet(offset, samples);
         self.correlator.on_sent(offset, samples);
-        self.sent_samples = self.sent_samples.max(offset + self.frame_count(samples));
+        let frames = samples.len() as u64 / u64::from(self.format.channels.max(1));
+        self.sent_samples = self.sent_samples.max(offset + frames);
     }
 
     /// Adds a packet that returned in time. Call this method at most once per packet and status.
@@ -146,10 +146,6 @@ impl Analyzer {
 
     fn packet_offset(&self, index: u64) -> u64 {
         index.saturating_mul(u64::from(self.format.frame_samples))
-    }
-
-    fn frame_count(&self, samples: &[f32]) -> u64 {
-        samples.len() as u64 / u64::from(self.format.channels.max(1))
     }
 }
 

@@ -23,12 +23,14 @@ struct Simulation {
     /// How much faster the device runs than its nominal rate, in ppm.
     ppm: f64,
     seconds: f64,
+    /// The callback after which the device reports that it has lost samples.
+    reported_loss: Option<u64>,
 }
 
 impl Default for Simulation {
     fn default() -> Self {
         let allowance = Some(Duration::from_millis(20));
-        Self { channels: 1, device_rate: RATE, allowance, block: BLOCK, ppm: 0.0, seconds: 4.0 }
+        Self { channels: 1, device_rate: RATE, allowance, block: BLOCK, ppm: 0.0, seconds: 4.0, reported_loss: None }
     }
 }
 
@@ -88,6 +90,9 @@ impl Simulation {
             let mut out = vec![9.0; self.block * channels];
             jitter_buffer.fill(&mut out, Time::from_nanos((now * SECOND) as u64));
             output.extend(out);
+            if self.reported_loss == Some(callback) {
+                jitter_buffer.on_discontinuity();
+            }
             if arriving.peek().is_none() && jitter_buffer.is_empty() {
                 // The device runs for one more second.
                 ends = ends.or(Some(now + 1.0));
@@ -296,10 +301,8 @@ fn full_ring_buffer_drops_and_counts_samples() {
     );
     let mut samples = Vec::new();
     for index in 0..480_u16 {
-        assert_eq!(
-            consumer.pop(&mut samples),
-            Some(QueuedAudio { index: index.into(), received_at, sample_count: 256 })
-        );
+        assert_eq!(consumer.pop(&mut samples), Some(QueuedAudio { index: index.into(), received_at }));
+        assert_eq!(samples.len(), 256);
         assert_eq!((samples[0], samples[255]), (f32::from(index), f32::from(index) + 255.0 / 256.0));
     }
     assert_eq!(consumer.pop(&mut samples), None);
@@ -307,38 +310,21 @@ fn full_ring_buffer_drops_and_counts_samples() {
     producer.push(500, received_at, [1.0; 300].into_iter());
     drop(producer);
     assert!(consumer.state.is_closed());
-    assert_eq!(consumer.pop(&mut samples), Some(QueuedAudio { index: 500, received_at, sample_count: 256 }));
+    assert_eq!(consumer.pop(&mut samples), Some(QueuedAudio { index: 500, received_at }));
     assert_eq!((state.pushed.get(), state.dropped.get(), samples.len()), (501, 20, 256));
 }
 
 #[test]
 fn playback_catches_up_after_the_device_lost_samples() {
-    const BLOCK: u64 = 256;
-    // The jitter buffer evaluates delays in windows of one second. After 1.3 s, early in the second window, the device loses the samples of
-    // one block. From then on, the device requests every block 5.3 ms earlier: the duration of one block. If `is_reported` is true, the
-    // device reports the discontinuity. Returns the number of late packets.
+    // Delays are evaluated in windows of one second. Early in the second window, the device loses the samples of one block, and from then on
+    // requests every block earlier by its duration of 5.3 ms. Returns the number of late packets.
     let late = |is_reported: bool| {
+        let (block, ran_dry) = (256, 262);
         let allowance = Some(Duration::from_millis(5));
-        let mut jitter_buffer =
-            Simulation { block: BLOCK as usize, allowance, ..Simulation::default() }.jitter_buffer();
-        jitter_buffer.set_sent_packets(1_500);
-        let arrival = |index: u64| 1.0 + index as f64 * FRAME as f64 / f64::from(RATE) + pseudo_random(index) * 0.004;
-        let mut arriving: Vec<(f64, u64)> = (0..1_500).map(|index| (arrival(index), index)).collect();
-        arriving.sort_by(|a, b| a.partial_cmp(b).unwrap());
-        let mut arriving = arriving.into_iter().peekable();
-        let ran_dry = (1.3 * f64::from(RATE)) as u64 / BLOCK;
-        for callback in 0..5 * u64::from(RATE) / BLOCK {
-            let ahead = u64::from(callback > ran_dry);
-            let now = 1.0 + (callback - ahead) as f64 * BLOCK as f64 / f64::from(RATE);
-            while let Some((at, index)) = arriving.next_if(|(at, _)| *at <= now) {
-                jitter_buffer.on_packet(index, Time::from_nanos((at * SECOND) as u64), &[0.5; FRAME]);
-            }
-            jitter_buffer.fill(&mut [0.0; BLOCK as usize], Time::from_nanos((now * SECOND) as u64));
-            if is_reported && callback == ran_dry + 1 {
-                jitter_buffer.on_discontinuity();
-            }
-        }
-        let played = jitter_buffer.stats();
+        let reported_loss = is_reported.then_some(ran_dry + 1);
+        let simulation = Simulation { allowance, block, reported_loss, ..Simulation::default() };
+        let ahead = |callback| if callback > ran_dry { -(block as f64) / f64::from(RATE) } else { 0.0 };
+        let (_, played) = simulation.play_late(|index| Some(pseudo_random(index) * 0.004), ahead);
         assert_eq!((played.resyncs, played.played + played.late), (1, 1_500), "{played:?}");
         played.late
     };

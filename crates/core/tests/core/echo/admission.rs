@@ -3,19 +3,14 @@
 
 use std::net::SocketAddr;
 use std::time::Duration;
+use test_support::echo_link::SECOND;
 use test_support::node_driver::{MS, deadline, deliver, deliver_batch, poll};
 
 use jamjam_core::echo::{AdmissionConfig, EchoConfig, EchoServer};
 use jamjam_core::impairment::Impairment;
 use proptest::prelude::*;
 
-use super::packet;
-
-const SECOND: u64 = 1_000 * MS;
-
-fn address(text: &str) -> SocketAddr {
-    text.parse().expect("an address")
-}
+use super::{address, packet};
 
 fn server(delay: Duration, admission: AdmissionConfig) -> EchoServer {
     EchoServer::new(EchoConfig { delay, admission, ..EchoConfig::default() })

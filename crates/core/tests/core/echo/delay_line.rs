@@ -10,15 +10,7 @@ use jamjam_core::node::{Node, Receive, SendStatus};
 use jamjam_core::time::Time;
 use proptest::prelude::*;
 
-use super::packet;
-
-fn client(number: u8) -> SocketAddr {
-    SocketAddr::from(([192, 0, 2, number], 5_000))
-}
-
-fn server(delay_ms: u64) -> EchoServer {
-    EchoServer::new(EchoConfig { delay: Duration::from_millis(delay_ms), ..EchoConfig::default() })
-}
+use super::{client, packet, server};
 
 fn audio(sequence: u8) -> Vec<u8> {
     packet(1, sequence.into(), &[sequence; 20])

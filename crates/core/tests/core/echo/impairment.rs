@@ -18,6 +18,8 @@ use jamjam_core::wire::PacketType;
 use jamjam_core::wire::stun::{CountsRequestTime, counts_request};
 use proptest::prelude::*;
 
+use super::client;
+
 const MS: Duration = Duration::from_millis(1);
 
 /// The events that the observer received.
@@ -42,15 +44,8 @@ fn server(delay: Duration, impairment: Impairment) -> (EchoServer, EventLog) {
     (EchoServer::with_impairment(config, impairment, Box::new(log.clone())), log)
 }
 
-fn client(number: u8) -> SocketAddr {
-    SocketAddr::from(([192, 0, 2, number], 5_000))
-}
-
 fn packet(kind: u8, sequence: u32, payload: usize) -> Vec<u8> {
-    let mut bytes = vec![1, kind];
-    bytes.extend(sequence.to_be_bytes());
-    bytes.resize(12 + payload, 0);
-    bytes
+    super::packet(kind, sequence, &vec![0; payload])
 }
 
 fn audio(sequence: u32) -> Vec<u8> {

@@ -29,17 +29,15 @@ fn one_client_gets_eight_new_keys_then_one_per_5_s() {
     assert_eq!(echo.counters().dropped_key_rate.get(), 189);
 }
 
-#[test]
-fn one_address_gets_64_new_keys_then_8_per_second_on_all_ports() {
-    let mut echo = server(0);
-    let mut answered = [0; 3];
-    for number in 0..3_000_u16 {
-        let from = SocketAddr::from(([192, 0, 2, 1], 1_000 + number));
-        let at = u64::from(number) * MS;
-        answered[usize::from(number / 1_000)] +=
-            exchange(&mut echo, at, from, &forged_control(number.into())).len() / 2;
+/// The number of keys that each of these consecutive thousands of clients gets, if client n asks at the returned time from its address.
+fn keys_by_thousand<const N: usize>(client: impl Fn(u16) -> (u64, SocketAddr)) -> [usize; N] {
+    let (mut echo, mut answered) = (server(0), [0; N]);
+    for number in 0..N as u16 * 1_000 {
+        let (at, from) = client(number);
+        let answers = exchange(&mut echo, at, from, &forged_control(number.into()));
+        answered[usize::from(number / 1_000)] += answers.len() / 2;
     }
-    assert_eq!(answered, [64 + 7, 8, 8]);
+    answered
 }
 
 /// An address in a network of its own.
@@ -49,16 +47,12 @@ fn distant_address(number: u16) -> SocketAddr {
 }
 
 #[test]
-fn all_clients_together_get_50_new_keys_then_500_per_second() {
-    let mut echo = server(0);
-    let mut answered = [0; 2];
+fn one_address_gets_64_new_keys_then_8_per_second_and_all_together_50_then_500() {
+    let on_ports = |number| (u64::from(number) * MS, SocketAddr::from(([192, 0, 2, 1], 1_000 + number)));
+    assert_eq!(keys_by_thousand(on_ports), [64 + 7, 8, 8]);
     // 2,000 at once, then 2,000 in a second.
-    for number in 0..4_000_u16 {
-        let at = SECOND + u64::from(number.saturating_sub(2_000)) * MS / 2;
-        answered[usize::from(number / 2_000)] +=
-            exchange(&mut echo, at, distant_address(number), &forged_control(number.into())).len() / 2;
-    }
-    assert_eq!(answered, [50, 499]);
+    let distant = |number: u16| (SECOND + u64::from(number.saturating_sub(2_000)) * MS / 2, distant_address(number));
+    assert_eq!(keys_by_thousand(distant), [50, 0, 249, 250]);
 }
 
 #[test]

@@ -14,7 +14,7 @@ fn client(port: u16) -> SocketAddr {
 }
 
 fn packet(kind: u8, sequence: u32) -> Vec<u8> {
-    [&[1, kind][..], &sequence.to_be_bytes(), &[0; 6 + 12]].concat()
+    super::packet(kind, sequence, &[0; 12])
 }
 
 /// At `at` nanoseconds, sends a request for the counts of received packets. Returns the counts in the response.

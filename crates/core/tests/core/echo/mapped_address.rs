@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
+use test_support::echo_link::SECOND;
 use test_support::logged::{Lines, keep_callsites_enabled};
 use test_support::node_driver::{MS, deadline, deliver, deliver_batch};
 use test_support::recording_sink::{RecordingSink, SentDatagram};
@@ -14,14 +15,10 @@ use jamjam_core::impairment::Impairment;
 use jamjam_core::node::{Node, SendStatus};
 use jamjam_core::time::Time;
 
-const SECOND: u64 = 1_000 * MS;
+use super::address;
 
 /// The address in the responses of `tests/support/src/stun.rs` and of RFC 5769.
 const MAPPED: &str = "192.0.2.1:32853";
-
-fn address(text: &str) -> SocketAddr {
-    text.parse().expect("an address")
-}
 
 fn server() -> SocketAddr {
     address("198.51.100.7:3478")

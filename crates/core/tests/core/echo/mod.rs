@@ -11,6 +11,23 @@ mod memory;
 mod pauses;
 mod reply_loops;
 
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use jamjam_core::echo::{EchoConfig, EchoServer};
+
+fn address(text: &str) -> SocketAddr {
+    text.parse().expect("an address")
+}
+
+fn client(number: u8) -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, number], 5_000))
+}
+
+fn server(delay_ms: u64) -> EchoServer {
+    EchoServer::new(EchoConfig { delay: Duration::from_millis(delay_ms), ..EchoConfig::default() })
+}
+
 /// A packet of version 1: type, sequence, timestamp 0, flags 0, payload.
 fn packet(kind: u8, sequence: u32, payload: &[u8]) -> Vec<u8> {
     [&[1, kind][..], &sequence.to_be_bytes(), &[0; 6], payload].concat()

@@ -11,9 +11,7 @@ use jamjam_core::node::{Node, Receive, SendStatus};
 use jamjam_core::time::Time;
 use jamjam_core::wire::stun::{CountsRequestTime, ReportedPause, ResponseAttributes, ServerReport, counts_request};
 
-fn client(host: u8) -> SocketAddr {
-    SocketAddr::from(([192, 0, 2, host], 5_000))
-}
+use super::{client, packet, server};
 
 /// At `now`, the driver passes a datagram that arrived at `received_at`. All times are in milliseconds.
 fn receive(echo: &mut EchoServer, now: u64, received_at: u64, source: SocketAddr, contents: &[u8]) {
@@ -29,7 +27,7 @@ fn poll(echo: &mut EchoServer, now: u64) -> Vec<Vec<u8>> {
 }
 
 fn audio(sequence: u32) -> Vec<u8> {
-    [&[1, 1][..], &sequence.to_be_bytes(), &[0; 6 + 20]].concat()
+    packet(1, sequence, &[0; 20])
 }
 
 /// The report that a client requests at `now`, which also polls the server.
@@ -47,10 +45,6 @@ fn report_to(client: SocketAddr, echo: &mut EchoServer, now: u64) -> ServerRepor
 fn pauses(echo: &mut EchoServer, now: u64) -> (u32, u128) {
     let report = report(echo, now);
     (report.pauses, report.paused.as_millis())
-}
-
-fn server(delay_ms: u64) -> EchoServer {
-    EchoServer::new(EchoConfig { delay: Duration::from_millis(delay_ms), ..EchoConfig::default() })
 }
 
 #[test]
@@ -127,8 +121,7 @@ fn datagrams_that_wait_during_a_pause_are_not_dropped() {
     let admission = AdmissionConfig { max_packet_rate: Some(110), ..AdmissionConfig::default() };
     let mut echo = EchoServer::new(EchoConfig { delay: Duration::from_secs(1), admission, ..EchoConfig::default() });
     poll(&mut echo, 1_000);
-    let ping = |number: u32| [&[1, 5][..], &number.to_be_bytes(), &[0; 6 + 12]].concat();
-    let waiting = (0..250).flat_map(|number| [(number, audio(number)), (number, ping(number))]);
+    let waiting = (0..250).flat_map(|number| [audio(number), packet(5, number, &[0; 12])].map(|bytes| (number, bytes)));
     let waiting: Vec<(u64, Vec<u8>)> = waiting.map(|(number, bytes)| (1_000 + u64::from(number) * 20, bytes)).collect();
     // The driver sends what is due between its reads.
     for few in waiting.chunks(4) {
@@ -149,7 +142,7 @@ fn larger_burst_after_a_pause_ends_after_ten_times_the_pause() {
     // 100 packets per second. The maximum burst is an eighth of a second, and the pause lasts one second.
     let admission = AdmissionConfig { max_packet_rate: Some(100), ..AdmissionConfig::default() };
     let mut echo = EchoServer::new(EchoConfig { admission, ..EchoConfig::default() });
-    let ping = [&[1, 5][..], &[0; 10 + 12]].concat();
+    let ping = packet(5, 0, &[0; 12]);
     poll(&mut echo, 1_000);
     // The server does not run from 2 s to 3 s.
     receive(&mut echo, 3_000, 2_000, client(9), &ping);

@@ -1,11 +1,11 @@
-//! Loops between two echo servers, in virtual time. A datagram with the forged source address of one server is sent to the other server.
-//! Then, the servers answer each other's replies. The tests check how often each server answers and when the loop ends. In one round of the
-//! loop, a packet passes both servers and both paths. Therefore, the duration of a round is the sum of both server delays and both path
-//! delays. The loop ends because each server limits how often it echoes the same AUDIO packet. For this limit, each server keeps one time
-//! budget for each AUDIO packet. A new time budget equals three intervals. An interval is 10 s plus six times the server's delay. Each echo
-//! of a packet subtracts one interval from the packet's budget. The budget grows by one second for each second that passes. The budget
-//! never exceeds three intervals. If less than one interval is left, the server drops the packet. Before the third reply to the same
-//! KEEPALIVE, a server sends a loop check. Only an echo server returns a loop check.
+//! Loops between two echo servers, in virtual time: a datagram with the forged source address of one server is sent to the other, and then
+//! they answer each other's replies. The tests check how often each server answers and when the loop ends. One round takes both server delays
+//! and both path delays.
+//!
+//! A loop of AUDIO ends because each server keeps a time budget for each packet, of at first three intervals of 10 s plus six times its delay.
+//! Each echo of the packet takes one interval from the budget, which grows by one second per second up to its first value. If less than one
+//! interval is left, the server drops the packet. Instead of the third reply to the same KEEPALIVE, a server sends a loop check, which only an
+//! echo server returns.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -20,7 +20,7 @@ use jamjam_core::stats::Counter;
 use jamjam_core::time::Time;
 use proptest::prelude::*;
 
-use super::packet;
+use super::{client, packet, server};
 
 /// An arriving datagram: time, order, destination host, source, bytes.
 type Arrival = (u64, u64, usize, SocketAddr, Vec<u8>);
@@ -37,23 +37,15 @@ struct Network {
     keepalives_sent: Vec<(u64, usize)>,
 }
 
-fn address(number: u8) -> SocketAddr {
-    SocketAddr::from(([192, 0, 2, number], 5_000))
-}
-
-fn echo(delay_ms: u64) -> EchoServer {
-    EchoServer::new(EchoConfig { delay: Duration::from_millis(delay_ms), ..EchoConfig::default() })
-}
-
 impl Network {
     fn new(hosts: Vec<Option<EchoServer>>, path_delay_ms: u64) -> Self {
-        let hosts = (1..).map(address).zip(hosts).collect();
+        let hosts = (1..).map(client).zip(hosts).collect();
         Self { hosts, wire: BinaryHeap::new(), order: 0, path_delay: path_delay_ms * MS, keepalives_sent: Vec::new() }
     }
 
     /// Creates two servers with these delays.
     fn pair(delays: [u64; 2], path_delay_ms: u64) -> Self {
-        Self::new(delays.map(|delay| Some(echo(delay))).into(), path_delay_ms)
+        Self::new(delays.map(|delay| Some(server(delay))).into(), path_delay_ms)
     }
 
     /// Delivers a datagram to host 0 at `at_ms` with host `from` as its forged source.
@@ -247,12 +239,12 @@ proptest! {
 #[test]
 fn server_that_receives_its_own_address_as_source_ends_the_loop() {
     for (delay, end) in [(0, 0), (100, 300), (3_000, 9_000)] {
-        let mut network = Network::new(vec![Some(echo(delay))], 0);
+        let mut network = Network::new(vec![Some(server(delay))], 0);
         network.forge(0, 0, packet(1, 7, &[9; 512]));
         assert_eq!(network.run(), end);
         assert_eq!(network.counts(0, audio_counts), [3, 1, 0], "{delay} ms");
     }
-    let mut network = Network::new(vec![Some(echo(0))], 0);
+    let mut network = Network::new(vec![Some(server(0))], 0);
     network.forge(0, 0, packet(4, 7, &[]));
     network.run();
     // Two echoes and a loop check are sent. The server does not answer the returned loop check.
@@ -262,7 +254,7 @@ fn server_that_receives_its_own_address_as_source_ends_the_loop() {
 #[test]
 fn foreign_echo_server_is_answered_no_more_often() {
     for delay in [0, 100, 3_000] {
-        let mut network = Network::new(vec![Some(echo(delay)), None], 20);
+        let mut network = Network::new(vec![Some(server(delay)), None], 20);
         network.forge(0, 1, packet(1, 7, &[9; 512]));
         network.forge(0, 1, packet(4, 8, b"hello"));
         network.run();

@@ -83,17 +83,11 @@ fn first_and_last_five_seconds_are_separate() {
     let (first, last) = pacing(sent).first_and_last().unwrap();
     assert_eq!((first.count(), first.min(), first.max()), (10, Some(0), Some(4)));
     assert_eq!((last.count(), last.min(), last.max()), (10, Some(55), Some(59)));
-}
-
-#[test]
-fn first_and_last_five_seconds_are_not_compared_if_they_overlap() {
+    // In a run of less than ten seconds, they would overlap.
     let seconds = |n: u64| (0..n).map(|second| (second * SECOND, 1));
     assert!(pacing(seconds(9)).first_and_last().is_none());
     assert!(pacing(seconds(10)).first_and_last().is_some());
-}
-
-#[test]
-fn seconds_without_packets_clear_older_pacing_errors() {
+    // Seconds without packets clear older errors.
     let (_, last) = pacing([(0, 1), (SECOND, 1), (2 * SECOND, 1), (107 * SECOND, 9)]).first_and_last().unwrap();
     assert_eq!((last.count(), last.min()), (1, Some(9)));
 }

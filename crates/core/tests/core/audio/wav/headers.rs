@@ -96,12 +96,6 @@ fn unusual_bit_widths_are_left_aligned_in_their_bytes() {
 }
 
 #[test]
-fn arecord_24_bit_samples_are_right_aligned_in_32_bits() {
-    let decoded = decode(&wav(&fmt(1, 1, 48_000, 4, 24), &[0, 0, 0x40, 0, 0xff, 0xff, 0xff, 0xff])).unwrap();
-    assert_eq!(decoded.samples, [0.5, -1.0 / 8_388_608.0]);
-}
-
-#[test]
 fn ambiguous_bit_widths_are_rejected_with_both_numbers() {
     let cases = [
         (fmt(1, 1, 8_000, 4, 20), "integer PCM (tag 0x0001), 20 bits in 32, 1 channel, 8000 Hz"),
