@@ -13,7 +13,7 @@ use thiserror::Error;
 use tokio::runtime::Builder;
 use tokio::sync::Notify;
 
-use crate::client::{JoinHandshake, JoinRejected, RequestMatcher, WebSocketProber};
+use crate::client::{JoinHandshake, RequestMatcher, WebSocketProber};
 use crate::client::{StopSignal, WaitResult};
 use crate::client::{WebSocketConnectTimes, WebSocketFailure};
 use crate::io::clock;
@@ -272,7 +272,7 @@ impl Setup<'_> {
             let Some((text, _)) = self.next_text(socket, began + timeout)? else {
                 return Err(WebSocketFailure::Rejected(format!("no welcome message within {timeout:?}")).into());
             };
-            handshake.on_message(&text).map_err(|JoinRejected(reason)| WebSocketFailure::Rejected(reason))?;
+            handshake.on_message(&text).map_err(WebSocketFailure::Rejected)?;
         }
         Ok(Some(saturating_nanos(self.poller.now().duration_since(began))))
     }

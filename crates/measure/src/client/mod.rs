@@ -1,9 +1,8 @@
-//! The client side: sends packets on a schedule and matches the replies. Returns the raw results of a run.
+//! The client side: sends packets on a schedule, matches the replies, and returns the raw results of a run.
 //!
-//! A [`ClientNode`] runs a [`Workload`]. An [`AudioSender`] sends audio as a jamjam client does. A [`Prober`] sends
-//! small packets at an interval. Both can send over an encrypted link ([`LinkConfig`]). A [`WebSocketProber`] sends
-//! requests to a signaling server. Each client keeps its packets in a [`PacketTracker`], which updates the statistics of
-//! `stats` as replies arrive. Runs over MOQT use a [`FrameTracker`] instead.
+//! A [`ClientNode`] runs a [`Workload`]: an [`AudioSender`] sends audio as a jamjam client does, a [`Prober`] small packets at an interval,
+//! both optionally over an encrypted link ([`LinkConfig`]), and a [`WebSocketProber`] requests to a signaling server. Each keeps its packets
+//! in a [`PacketTracker`], which updates the statistics of the streams as replies arrive; runs over MOQT use a [`FrameTracker`] instead.
 
 mod connection_results;
 mod hosts;
@@ -50,7 +49,7 @@ pub use run::{ClientNode, Workload, WorkloadStep};
 pub use schedule::Schedule;
 pub use sender::{AudioSender, AudioStreamConfig, AudioWorkload, PayloadSource, SourcePoll};
 pub use sent_packets::{PacketTracker, SENT_PACKETS_CAPACITY};
-pub use websocket::{JoinHandshake, JoinRejected, WebSocketProber, WebSocketWorkload};
+pub use websocket::{JoinHandshake, WebSocketProber, WebSocketWorkload};
 
 /// Configuration of a run.
 #[derive(Clone, Debug)]

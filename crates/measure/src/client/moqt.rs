@@ -1,4 +1,4 @@
-//! Converts the events of a MOQT client into the results of a run. Frames are tracked like the packets of a UDP stream.
+//! Turns the events of a MOQT client into the results of a run, with the frames as the packets of a stream.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -33,7 +33,7 @@ pub struct MoqtRunConfig {
 /// Tracks the frames and groups of one run.
 pub struct FrameTracker {
     config: MoqtRunConfig,
-    /// [`FrameTracker::reset_connection`] sets `results` to this value before another connection attempt.
+    /// The results to which another connection attempt resets.
     initial_results: MoqtResults,
     results: MoqtResults,
     /// The frames are its LATENCY_PING packets.
@@ -76,14 +76,15 @@ impl FrameTracker {
         Arc::clone(&self.live_figures)
     }
 
-    /// Records the counters of the session and the connect times. [`Self::on_event`] records the time of the subscriptions.
+    /// Records the counters of the session, and its connect times except that of the subscriptions, which [`Self::on_event`] records.
     pub fn on_connected(&mut self, connect_times: MoqtConnectTimes, counts: &SessionCounters) {
         let subscribe_ns = self.results.connect_times.subscribe_ns;
         self.results.connect_times = MoqtConnectTimes { subscribe_ns, ..connect_times };
-        self.results.groups.set_session_counts(counts);
+        self.results.groups.stopped = counts.groups_stopped;
+        self.results.groups.dropped = counts.groups_dropped_slow_reader;
     }
 
-    /// Records that the connection was retried with `path`. The server did not respond to the requested path.
+    /// Records that the connection was retried with `path`, because the server did not respond to the requested path.
     pub fn on_path_retried(&mut self, path: String) {
         self.results.retried_path = Some(path);
     }
@@ -124,11 +125,11 @@ impl FrameTracker {
             MoqtClientEvent::FrameSkipped { due } => self.tracker.on_not_sent(STREAM, due, false, &[]),
             MoqtClientEvent::Paused(pause) => self.tracker.hosts.this.add_pause(pause, pause.end - pause.start),
             MoqtClientEvent::FrameReturned { group, frame, sent_at, at, intact, ref payload } => {
-                // Another copy of a returned frame counts as a duplicate. A late copy of a lost frame counts as unmatched.
+                // Another copy of a returned frame is a duplicate, but a late copy of a lost frame is unmatched.
                 let frames = self.tracker.stream(STREAM);
                 let is_known = |sequence: &u32| sent_at.is_some() || frames.has_received(*sequence);
                 let Some(sequence) = self.frame_index(group, frame).filter(is_known) else {
-                    self.tracker.streams[STREAM as usize].on_unmatched();
+                    self.tracker.streams[STREAM as usize].stats.unmatched += 1;
                     return;
                 };
                 let digest = if intact { INTACT_DIGEST } else { !INTACT_DIGEST };
@@ -160,15 +161,12 @@ impl FrameTracker {
         self.outcome.is_some()
     }
 
-    /// Whether the run ended early because this program closed the connection. Also returns true if the client has not finished. Returns
-    /// false if the run timed out or the server was not ready in time. Also returns false if the server unsubscribed or closed the
-    /// connection.
+    /// Whether this program ended the run early: it closed the connection, or the client has not finished.
     pub fn is_interrupted(&self) -> bool {
         matches!(self.outcome, None | Some((_, MoqtRunOutcome::Closed { closed_locally: true, .. })))
     }
 
-    /// Returns the results. `interrupted` is the signal that interrupted the run, if any. Events of frames without a
-    /// reply (lost, in flight) go to `observer`.
+    /// The results of a run that was or was not `interrupted`. Events of frames without a reply go to `observer`.
     pub fn into_results(self, interrupted: Option<StopSignal>, observer: &mut dyn PacketObserver) -> RunResults {
         let completed = (Time::ZERO, MoqtRunOutcome::Completed);
         self.results_so_far(self.outcome.as_ref().unwrap_or(&completed), interrupted).finish(observer)

@@ -1,4 +1,4 @@
-//! Recomputes the statistics of a recorded run from its packets. The packets pass through the same [`PacketTracker`] as in a live run.
+//! Recomputes the statistics of a recorded run from its packets, which pass through the same [`PacketTracker`] as in a live run.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -29,11 +29,8 @@ pub struct StreamCounts {
 impl StreamCounts {
     /// The counts of each stream of a run.
     pub(crate) fn of_run(run: &RunResults) -> Vec<Self> {
-        let counts = |stream| {
-            let StreamStats { send_failed, unmatched, .. } = *run.stream(stream)?;
-            Some(Self { stream, send_failed, unmatched })
-        };
-        StreamKind::ALL.into_iter().filter_map(counts).collect()
+        let of = |stream, stats: &StreamStats| Self { stream, send_failed: stats.send_failed, unmatched: stats.unmatched };
+        StreamKind::ALL.into_iter().filter_map(|kind| Some(of(kind, run.stream(kind)?))).collect()
     }
 }
 
@@ -55,8 +52,8 @@ struct RecordedStream {
     replayed: usize,
 }
 
-/// Fills the statistics of `run` from `events`. Replies must be in the order of their arrival. `streams` contains the streams of the run.
-/// If `streams` is empty, the run has no stream and no pacing. Counting started at `started`.
+/// Fills the statistics of `run`, which started counting at `started`, from `events`, in which the replies are in the order of their arrival.
+/// `streams` contains the streams of the run; if it is empty, the run has no pacing either.
 pub fn replay(
     mut run: RunResults,
     started: Time,

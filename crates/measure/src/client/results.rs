@@ -17,12 +17,13 @@ use jamjam_core::time::Time;
 use jamjam_core::wire::PacketType;
 
 /// The subcommand of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RunKind {
     /// `jamjam-dev send`: sends AUDIO packets, as a jamjam client does, and evaluates their echoes; or sends texts over MOQT.
     Send,
     /// `jamjam-dev probe`: one stream of probe packets.
+    #[default]
     Probe,
 }
 
@@ -37,13 +38,14 @@ impl RunKind {
 }
 
 /// The streams of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StreamKind {
     /// AUDIO packets, echoed after the server delay.
     Audio,
     /// `LATENCY_PING`, answered by `LATENCY_PONG`. Over WebSocket, the requests and responses of the dialect; over MOQT, the
     /// frames.
+    #[default]
     Ping,
     /// KEEPALIVE, echoed without delay.
     Keepalive,
@@ -124,7 +126,7 @@ pub struct RunOrigin {
 }
 
 /// All results of a run.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct RunResults {
     /// The subcommand.
     pub run_kind: RunKind,
@@ -199,31 +201,10 @@ impl RunResults {
         Self {
             run_kind,
             target: target.into(),
-            origin: RunOrigin::default(),
-            interval_ns: None,
-            started_unix_ms: 0,
-            duration_ns: 0,
             evaluated_stream,
             replies_expected: true,
             timeout_ns: 2_000_000_000,
-            readiness_wait: None,
-            loss_report: None,
-            interrupted: None,
-            is_active: false,
-            audio: None,
-            ping: None,
-            keepalive: None,
-            pacing: None,
-            pauses: PauseResults::default(),
-            server: None,
-            host_timing: None,
-            websocket: None,
-            moqt: None,
-            link: None,
-            is_port_dead: false,
-            port_unreachable: 0,
-            port_unreachable_ns: None,
-            stray: 0,
+            ..Self::default()
         }
     }
 
@@ -236,9 +217,9 @@ impl RunResults {
         }
     }
 
-    /// Whether the server answered a request for a loss report.
-    pub(crate) fn server_answered(&self) -> bool {
-        self.server.is_some() || self.loss_report.as_ref().is_some_and(|report| report.response_received)
+    /// Statistics of the stream that is compared with the limits, if it was sent.
+    pub(crate) fn evaluated(&self) -> Option<&StreamStats> {
+        self.stream(self.evaluated_stream)
     }
 
     /// Number of packets of a stream lost upstream; `None` without the server's receive counts.
@@ -267,11 +248,7 @@ impl RunResults {
         ServerDelay {
             configured_ns: audio.configured_server_delay_ns.map(signed),
             reported_ns: self.server.as_ref().map(|server| signed(server.delay_ns)),
-            estimate: audio
-                .stats
-                .min_rtt()
-                .zip(self.ping.as_ref())
-                .and_then(|(echo, ping)| DelayEstimate::new(echo, ping)),
+            estimate: self.ping.as_ref().and_then(|ping| DelayEstimate::new(audio.stats.min_rtt()?, ping)),
             // `probe --packet audio` sends no pings from which the delay could be estimated.
             assumed_ns: (self.run_kind == RunKind::Probe).then_some(0),
         }
@@ -294,8 +271,7 @@ pub struct ServerDelay {
 impl ServerDelay {
     /// The delay from the best source: the user, the server, the estimate.
     pub fn effective_ns(self) -> Option<i64> {
-        let estimated = self.estimate.map(|estimate| estimate.ns);
-        self.configured_ns.or(self.reported_ns).or(estimated).or(self.assumed_ns)
+        self.configured_ns.or(self.reported_ns).or(self.estimate.map(|estimate| estimate.ns)).or(self.assumed_ns)
     }
 }
 
@@ -317,12 +293,8 @@ impl DelayEstimate {
         let min_ping = ping.min_rtt()?;
         let spread = ping.rtt.percentile_if_enough(0.9).map_or(min_ping, |p90| p90 - min_ping);
         let ns = min_echo_time - min_ping;
-        let at_least_0 = |ns: i64| ns.max(0);
-        Some(Self {
-            ns: at_least_0(ns),
-            min_ns: at_least_0(ns - spread),
-            max_ns: at_least_0((ns + spread).min(min_echo_time)),
-        })
+        let [ns, min_ns, max_ns] = [ns, ns - spread, (ns + spread).min(min_echo_time)].map(|ns| ns.max(0));
+        Some(Self { ns, min_ns, max_ns })
     }
 }
 

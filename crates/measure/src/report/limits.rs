@@ -282,8 +282,8 @@ fn no_reply_reason(run: &RunResults, stream: Option<&StreamStats>) -> Option<Str
     if let Some(wait) = run.readiness_wait.filter(|wait| !wait.reply_received) {
         return Some(format!("no reply within {}", format_time(wait.waited_ns as f64 / 1e3)));
     }
-    if let Some(timeout) = run.link.and_then(|link| link.exceeded_timeout()) {
-        return Some(format!("no encrypted link within {timeout:?}"));
+    if let Some((_, timeout_ns)) = run.link.and_then(|link| link.failure) {
+        return Some(format!("no encrypted link within {:?}", Duration::from_nanos(timeout_ns)));
     }
     if run.is_port_dead {
         let answered_for = format_time(run.duration_ns as f64 / 1e3);
