@@ -16,7 +16,6 @@ mod replay;
 mod reply;
 mod request_matcher;
 mod results;
-mod results_so_far;
 mod run;
 mod schedule;
 mod sender;
@@ -33,7 +32,7 @@ pub use connection_results::{
 };
 pub use hosts::{PauseResults, ServerResults};
 pub use link::{LinkConfig, LinkFailure, LinkResults, LinkSigning};
-pub use live_figures::LiveSnapshot;
+pub use live_figures::{LiveFigures, LiveSnapshot, UnfinishedResults};
 pub use loss_report::{CountSample, LOSS_REPORT_TIMEOUT, LossReport};
 pub use moqt::{FrameTracker, MoqtRunConfig};
 pub use prober::{ProbeConfig, ProbeWorkload, Prober};
@@ -44,7 +43,6 @@ pub use results::{
     AudioResults, CaptureResults, DelayEstimate, PacketEvent, PacketObserver, PacketOutcome, PlaybackResults,
     RecordedPacket, RunKind, RunOrigin, RunResults, SentAudio, ServerDelay, StopSignal, StreamKind, WaitResult,
 };
-pub use results_so_far::{LiveFigures, UnfinishedResults};
 pub use run::{ClientNode, Workload, WorkloadStep};
 pub use schedule::Schedule;
 pub use sender::{AudioSender, AudioStreamConfig, AudioWorkload, PayloadSource, SourcePoll};

@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use super::RunConfig;
 use super::connection_results::{MoqtConnectTimes, MoqtFailure, MoqtResults};
-use super::live_figures::LiveSnapshot;
+use super::live_figures::{LiveFigures, LiveSnapshot, UnfinishedResults};
 use super::reply::{INTACT_DIGEST, ReceivedReply};
 use super::results::{PacketObserver, RunKind, RunResults, StopSignal, StreamKind};
-use super::results_so_far::{LiveFigures, UnfinishedResults};
 use super::sent_packets::PacketTracker;
 use jamjam_core::stats::GroupOutcomes;
 use jamjam_core::time::{Time, saturating_nanos};

@@ -8,7 +8,7 @@ use super::brief::key_figures;
 use super::buffer_table::JitterBufferTable;
 use super::comparison::{Comparison, ComparisonResult, HEADINGS};
 use super::connection_figures::WebSocketFigures;
-use super::figures::HistogramBarFigures;
+use super::figures::{AudioFigures, HistogramBarFigures};
 use super::limits::LimitResult;
 use super::model::Report;
 use super::quantities::{self, ResultRow, format_count, format_percent, format_time};
@@ -59,11 +59,10 @@ fn text(report: &Report, style: Style, with_details: bool) -> String {
     let mut parts = vec![heading(report, style)];
     // If `--wait-for` ended without a reply, nothing was counted, and a table would contain only zeros.
     if report.readiness_wait.as_ref().is_none_or(|wait| wait.reply_received) {
-        let stream = report.streams.get(report.evaluated_stream).filter(|_| with_details);
         parts.push(table(report, style, with_details));
-        parts.extend(
-            stream.and_then(|stream| histogram(report.labels(report.evaluated_stream).request, &stream.rtt_histogram)),
-        );
+        parts.extend(report.evaluated().filter(|_| with_details).and_then(|stream| {
+            histogram(report.labels(report.evaluated_stream).request, &stream.rtt_histogram)
+        }));
         parts.push(further_rows(report, with_details));
         parts.extend(report.jitter_buffer.as_ref().filter(|_| with_details).map(buffer_table));
     }
@@ -105,19 +104,16 @@ fn heading(report: &Report, style: Style) -> String {
         _ = write!(text, ", {}", style.warn(&format!("interrupted by {}", quantities::signal(signal))));
     }
     text.push('\n');
-    if let Some(audio) = report.audio.as_ref().filter(|_| report.command == RunKind::Probe) {
+    if let Some(AudioFigures { sample_rate_hz, channels, frame_samples, payload_bytes, .. }) = report.audio {
+        let samples = format_count(frame_samples.into(), "sample");
+        let channels = format_count(channels.into(), "channel");
         // A probe sends at its own interval, not at the audio rate.
-        let samples = format_count(audio.frame_samples.into(), "sample");
-        _ = writeln!(text, "AUDIO packets: {} payload bytes ({samples})", audio.payload_bytes);
-    } else if let Some(audio) = &report.audio {
-        _ = writeln!(
-            text,
-            "audio: {} Hz, {}, {} per packet ({} payload bytes)",
-            audio.sample_rate_hz,
-            format_count(audio.channels.into(), "channel"),
-            format_count(audio.frame_samples.into(), "sample"),
-            audio.payload_bytes
-        );
+        text += &match report.command {
+            RunKind::Probe => format!("AUDIO packets: {payload_bytes} payload bytes ({samples})\n"),
+            RunKind::Send => {
+                format!("audio: {sample_rate_hz} Hz, {channels}, {samples} per packet ({payload_bytes} payload bytes)\n")
+            }
+        };
     }
     if let Some(CaptureFigures { device, device_format, device_channels, device_rate_hz, .. }) = &report.capture {
         text += &device_line("capture device", device, device_format, *device_channels, *device_rate_hz);

@@ -1,8 +1,8 @@
-//! The report of a run as one HTML page that loads no other file. The page shows the verdict, the findings, charts, the sent and the returned
-//! audio, tables, and the origin of the run.
+//! The report of a run as one HTML page that loads no other file: the verdict, the findings, charts, the sent and the returned audio, tables,
+//! and the origin of the run.
 //!
-//! External text is escaped where the text is written. Inserted text is not parsed as a template again. The only script is
-//! `chart.js`, and the Content-Security-Policy allows it by its hash.
+//! External text is escaped where it is written, and never parsed as a template again. The only script is `chart.js`, which the
+//! Content-Security-Policy allows by its hash.
 
 mod audio;
 mod axis;
@@ -92,18 +92,13 @@ fn run_facts(report: &Report) -> String {
 /// The findings, and the meaning of the jitter-buffer table with its assumptions.
 fn findings(report: &Report) -> String {
     let mut text = String::new();
-    let table = report.jitter_buffer.as_ref();
-    if let Some((table, interpretation)) = table.and_then(|table| Some((table, table.interpretation.as_ref()?))) {
-        // Writing to a string cannot fail.
-        _ = write!(
-            text,
-            "<p class=\"meaning\">{}. <span class=\"quiet\">({})</span></p>",
-            escape_html_prose(interpretation),
-            table.assumptions
-        );
+    if let Some(JitterBufferTable { interpretation: Some(meaning), assumptions, .. }) = &report.jitter_buffer {
+        let meaning = escape_html_prose(meaning);
+        text = format!("<p class=\"meaning\">{meaning}. <span class=\"quiet\">({assumptions})</span></p>");
     }
     if !report.findings.is_empty() {
         let items = report.findings.iter().map(|finding| format!("<li>{}</li>\n", escape_html_prose(&finding.message)));
+        // Writing to a string cannot fail.
         _ = write!(text, "<ul class=\"findings\" aria-label=\"Findings\">\n{}</ul>", items.collect::<String>());
     }
     text
@@ -111,11 +106,11 @@ fn findings(report: &Report) -> String {
 
 /// The most important figures of the evaluated stream.
 fn key_figures(report: &Report) -> String {
-    let Some(stream) = report.streams.get(report.evaluated_stream) else { return String::new() };
+    let Some(stream) = report.evaluated() else { return String::new() };
     let mut figures = vec![("sent", stream.sent.to_string())];
     if report.replies_expected {
-        figures.push(("loss", stream.loss_ratio.map_or_else(|| "-".to_owned(), format_percent)));
         figures.extend([
+            ("loss", stream.loss_ratio.map_or_else(|| "-".to_owned(), format_percent)),
             ("round trip p50", format_optional_time(stream.rtt_p50_us)),
             ("round trip p99", format_optional_time(stream.rtt_p99_us)),
             ("round trip max", format_optional_time(stream.rtt_max_us)),
