@@ -159,7 +159,7 @@ impl ClientThread {
         }
         let progress = progress.lock().take().expect("only `join` takes the progress, and it consumes `self`");
         let RunProgress { mut frame_tracker, awaited: (_, awaited) } = progress;
-        let (now, established) = (clock.now(), frame_tracker.established_at());
+        let (now, established) = (clock.now(), frame_tracker.established_at);
         if !has_ended && !frame_tracker.is_finished() {
             let outcome = match stop.signal() {
                 None => MoqtRunOutcome::TimedOut(awaited),
@@ -230,7 +230,7 @@ fn run_with_retries(
                 progress.update(|progress| {
                     progress.frame_tracker.on_connected(outcome.connect_times, &outcome.counters);
                     if outcome.requested_path != options.url.path {
-                        progress.frame_tracker.on_path_retried(outcome.requested_path);
+                        progress.frame_tracker.results.retried_path = Some(outcome.requested_path);
                     }
                 });
                 return None;

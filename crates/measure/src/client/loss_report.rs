@@ -123,7 +123,7 @@ pub(super) struct LossReportRequester {
     next_id: u128,
     /// Number of periodic queries.
     queries: u128,
-    samples: Vec<CountSample>,
+    pub(super) samples: Vec<CountSample>,
     /// Whether the result contains packet counts, so that counting starts only after the first query. If not, only servers that report pauses
     /// are queried during the run.
     pub(super) reports_counts: bool,
@@ -229,10 +229,6 @@ impl LossReportRequester {
         self.samples.push(sample);
     }
 
-    pub(super) fn has_baseline(&self) -> bool {
-        self.baseline.response.is_some()
-    }
-
     /// Sends the first query, unless counting starts after it, and then a periodic query whenever one is due. `sent` is the number of packets
     /// sent so far. Returns the time of the next query, or `None` if the server does not answer.
     pub(super) fn poll_periodic(
@@ -305,11 +301,6 @@ impl LossReportRequester {
         if self.last.poll_transmit(now, destination, sink) { self.last.next_deadline() } else { None }
     }
 
-    /// The counts of the latest response.
-    pub(super) fn last_counts(&self) -> Option<CountSample> {
-        self.samples.last().copied()
-    }
-
     /// The result, without final receive counts if the run was `interrupted`, because packets were still in flight.
     pub(super) fn loss_report(&self, interrupted: bool) -> LossReport {
         let periodic = self.periodic.as_ref().and_then(|query| query.response);
@@ -337,7 +328,7 @@ pub(super) struct StunTransaction {
     /// Packets of the run that were sent before the query.
     sent: [u64; 3],
     requests_sent: u32,
-    response: Option<ResponseAttributes>,
+    pub(super) response: Option<ResponseAttributes>,
 }
 
 impl StunTransaction {

@@ -34,10 +34,13 @@ pub struct FrameTracker {
     config: MoqtRunConfig,
     /// The results to which another connection attempt resets.
     initial_results: MoqtResults,
-    results: MoqtResults,
+    /// The results of the connection so far. The caller records here why no session was established, or that the connection was retried
+    /// with another path.
+    pub results: MoqtResults,
     /// The frames are its LATENCY_PING packets.
     tracker: PacketTracker,
-    established_at: Option<Time>,
+    /// When the session was established.
+    pub established_at: Option<Time>,
     /// When the first frame was due.
     first_due: Option<Time>,
     live_figures: Arc<LiveFigures>,
@@ -83,25 +86,10 @@ impl FrameTracker {
         self.results.groups.dropped = counts.groups_dropped_slow_reader;
     }
 
-    /// Records that the connection was retried with `path`, because the server did not respond to the requested path.
-    pub fn on_path_retried(&mut self, path: String) {
-        self.results.retried_path = Some(path);
-    }
-
-    /// When the session was established.
-    pub fn established_at(&self) -> Option<Time> {
-        self.established_at
-    }
-
     /// Resets the results of the session before another connection attempt.
     pub fn reset_connection(&mut self) {
         (self.established_at, self.outcome) = (None, None);
         self.results = self.initial_results.clone();
-    }
-
-    /// Records why no session was established.
-    pub fn on_connection_failed(&mut self, failure: MoqtFailure) {
-        self.results.failure = Some(failure);
     }
 
     /// Handles the next event of the MOQT client.

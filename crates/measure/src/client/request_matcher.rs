@@ -24,7 +24,8 @@ pub struct RequestMatcher {
     last_timestamp_us: i64,
     /// Requests that a response can match, oldest first.
     pending: VecDeque<PendingRequest>,
-    best_offset: Option<ClockOffset>,
+    /// Offset of the server's clock, if the dialect reports the server's time.
+    pub(super) best_offset: Option<ClockOffset>,
 }
 
 /// A sent request.
@@ -88,11 +89,6 @@ impl RequestMatcher {
             ResponseMatching::Timestamp => self.on_pong(text, at),
             ResponseMatching::Marker => self.on_broadcast(text),
         }
-    }
-
-    /// Offset of the server's clock, if the dialect reports the server's time.
-    pub(super) fn clock_offset(&self) -> Option<ClockOffset> {
-        self.best_offset
     }
 
     /// Matches the n-th response to the n-th request. A response that the server skips or repeats shifts all later matches, which cannot be

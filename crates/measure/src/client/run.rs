@@ -234,7 +234,7 @@ impl<S: Workload> ClientNode<S> {
         let PortErrors { total, before_run, count, first_at, last_at, .. } = self.port_errors;
         run.port_unreachable = total - before_run;
         run.port_unreachable_ns = (count > 0).then(|| [first_at, last_at].map(|at| at.signed_nanos_since(started)));
-        let counts = self.loss_report_requester.as_ref().and_then(LossReportRequester::last_counts);
+        let counts = self.loss_report_requester.as_ref().and_then(|requester| requester.samples.last().copied());
         run.server = hosts.server_results(started).map(|server| ServerResults { counts, ..server });
         run.pacing = Some(pacing.clone());
         run.stray = *stray;
@@ -270,7 +270,7 @@ impl<S: Workload> ClientNode<S> {
         let (is_response, report) = requester.handle_response(datagram, received_at);
         if let Some(report) = report {
             self.tracker.hosts.on_server_report(&report, self.started);
-            if let Some(counts) = requester.last_counts() {
+            if let Some(counts) = requester.samples.last() {
                 // A paused server drops packets that are sent after the query, until it answers the query.
                 self.tracker.hosts.undelivered = StreamKind::ALL.map(|kind| {
                     let stats = &self.tracker.stream(kind).stats;
@@ -334,12 +334,13 @@ impl<S: Workload> Node for ClientNode<S> {
                         self.request_baseline_or_start(now);
                     }
                     Phase::New | Phase::WaitingForServer(_) if self.tracker.config.wait_for.is_some() => {}
-                    Phase::AwaitingBaseline
-                        if self.loss_report_requester.as_ref().is_some_and(LossReportRequester::has_baseline) =>
-                    {
-                        self.start_sending(now);
+                    Phase::AwaitingBaseline => {
+                        let requester = self.loss_report_requester.as_ref();
+                        if requester.is_some_and(|requester| requester.baseline.response.is_some()) {
+                            self.start_sending(now);
+                        }
                     }
-                    Phase::AwaitingBaseline | Phase::SettingUpLink => {}
+                    Phase::SettingUpLink => {}
                     _ if is_loss_report => {}
                     _ if receive.source == peer => {
                         let reply = self.workload.parse_reply(&datagram, receive.received_at);
@@ -415,7 +416,7 @@ impl<S: Workload> Node for ClientNode<S> {
             let is_over = now >= ends_at;
             let sent = self.tracker.sent();
             let mut requester = self.loss_report_requester.as_mut();
-            if let Some(requester) = requester.as_mut().filter(|requester| complete || !requester.has_baseline()) {
+            if let Some(requester) = requester.as_mut().filter(|requester| complete || requester.baseline.response.is_none()) {
                 // Nothing waits for the response.
                 requester.poll_when_complete(now, sent, peer, sink);
             }

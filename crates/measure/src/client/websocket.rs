@@ -33,7 +33,8 @@ pub struct WebSocketWorkload {
     matcher: RequestMatcher,
     schedule: RequestSchedule,
     text: String,
-    server_error: Option<String>,
+    /// Text of the first error message from the server.
+    pub server_error: Option<String>,
 }
 
 impl WebSocketWorkload {
@@ -45,12 +46,7 @@ impl WebSocketWorkload {
 
     /// Offset of the server's clock, if the dialect reports the server's time.
     pub fn clock_offset(&self) -> Option<ClockOffset> {
-        self.matcher.clock_offset()
-    }
-
-    /// Text of the first error message from the server.
-    pub fn server_error(&self) -> Option<&str> {
-        self.server_error.as_deref()
+        self.matcher.best_offset
     }
 
     fn record_server_error(&mut self, text: &str) {

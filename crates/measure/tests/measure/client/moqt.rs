@@ -249,8 +249,8 @@ fn failed_first_attempt_leaves_no_trace() {
         outcome: MoqtRunOutcome::Closed { code: 0, reason: "nothing".to_owned(), closed_locally: true },
     });
     tracker.frames.reset_connection();
-    tracker.frames.on_path_retried("echo".to_owned());
-    assert_eq!(tracker.frames.established_at(), None);
+    tracker.frames.results.retried_path = Some("echo".to_owned());
+    assert_eq!(tracker.frames.established_at, None);
     let moqt = tracker
         .end(2_020, MoqtRunOutcome::Closed { code: 1, reason: "no".to_owned(), closed_locally: true }, None)
         .moqt
