@@ -122,16 +122,9 @@ pub struct MoqtResults {
 impl MoqtResults {
     /// Empty results of a run over `transport`.
     pub fn new(transport: Transport, track: impl Into<String>, frames_per_group: u64) -> Self {
-        Self {
-            transport,
-            version: None,
-            track: track.into(),
-            frames_per_group,
-            retried_path: None,
-            connect_times: MoqtConnectTimes::default(),
-            groups: GroupCounts::default(),
-            failure: None,
-        }
+        let (track, retried_path, failure) = (track.into(), None, None);
+        let (connect_times, groups) = (MoqtConnectTimes::default(), GroupCounts::default());
+        Self { transport, version: None, track, frames_per_group, retried_path, connect_times, groups, failure }
     }
 }
 

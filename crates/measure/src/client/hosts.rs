@@ -189,13 +189,8 @@ impl Hosts {
     /// What the server reported about itself; its pauses are relative to `started`.
     pub(super) fn server_results(&self, started: Time) -> Option<ServerResults> {
         let (reported_at, delay_ns) = self.reported_delay?;
-        Some(ServerResults {
-            delay_ns,
-            counts: None,
-            first_reported_ns: reported_at.signed_nanos_since(started),
-            pauses: self.server.results(started),
-            dropped: self.server.dropped_total,
-        })
+        let (first_reported_ns, pauses) = (reported_at.signed_nanos_since(started), self.server.results(started));
+        Some(ServerResults { delay_ns, first_reported_ns, counts: None, pauses, dropped: self.server.dropped_total })
     }
 
     /// The server's delay for AUDIO, if the server had reported it before `at`.

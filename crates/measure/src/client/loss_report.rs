@@ -179,10 +179,8 @@ impl LossReportRequester {
         let baseline_id = self.baseline.id;
         let mut queries = [&mut self.baseline, &mut self.last].into_iter().chain(&mut self.periodic);
         // A response before the first request cannot be genuine.
-        let is_answered = |query: &&mut StunTransaction| {
-            query.requests_sent > 0 && stun::is_response_to(datagram, &query.id)
-        };
-        let Some(query) = queries.find(is_answered) else { return (self.is_query_of_this_run(datagram), None) };
+        let answered = queries.find(|query| query.requests_sent > 0 && stun::is_response_to(datagram, &query.id));
+        let Some(query) = answered else { return (self.is_query_of_this_run(datagram), None) };
         if query.response.is_some() {
             return (true, None);
         }
@@ -306,12 +304,10 @@ impl LossReportRequester {
         let periodic = self.periodic.as_ref().and_then(|query| query.response);
         let responses = [self.last.response, self.baseline.response, periodic];
         let last_counts = self.last.response.and_then(|response| response.received_counts).filter(|_| !interrupted);
-        LossReport {
-            response_received: responses.iter().any(Option::is_some),
-            mapped_address: responses.into_iter().flatten().find_map(|response| response.mapped_address),
-            received: last_counts.and_then(|after| self.received_since_baseline(after)),
-            samples: self.samples.clone(),
-        }
+        let response_received = responses.iter().any(Option::is_some);
+        let mapped_address = responses.into_iter().flatten().find_map(|response| response.mapped_address);
+        let received = last_counts.and_then(|after| self.received_since_baseline(after));
+        LossReport { response_received, mapped_address, received, samples: self.samples.clone() }
     }
 }
 

@@ -40,14 +40,8 @@ impl RequestMatcher {
     /// `nonce` distinguishes broadcast messages of this run from others in the room. `wall_clock` supplies the
     /// timestamps of control-surface pings.
     pub fn new(dialect: Dialect, nonce: u64, wall_clock: WallClock) -> Self {
-        Self {
-            dialect,
-            marker: format!("jamjam-dev probe {nonce:016x} "),
-            wall_clock,
-            last_timestamp_us: i64::MIN,
-            pending: VecDeque::new(),
-            best_offset: None,
-        }
+        let (marker, pending) = (format!("jamjam-dev probe {nonce:016x} "), VecDeque::new());
+        Self { dialect, marker, wall_clock, last_timestamp_us: i64::MIN, pending, best_offset: None }
     }
 
     /// Replaces `text` with the next request. The request contains `sequence` if the dialect has a field for it.

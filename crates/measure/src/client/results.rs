@@ -108,7 +108,7 @@ impl StopSignal {
 }
 
 /// Result of `--wait-for`. Packets sent or received before the first reply are not counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WaitResult {
     /// Time from the first attempt to the first reply or to the time-out, in nanoseconds.
     pub waited_ns: u64,
@@ -230,11 +230,8 @@ impl RunResults {
         }
         let Some(received) = loss_report.received else {
             // An interrupted run has packets in flight. The samples during the run show the direction of the losses before.
-            return (!loss_report.samples.is_empty())
-                .then_some(loss_report)?
-                .lost_upstream_by_interval(kind as usize, &stream.history)
-                .into_iter()
-                .sum();
+            let by_interval = loss_report.lost_upstream_by_interval(kind as usize, &stream.history);
+            return by_interval.into_iter().sum::<Option<u64>>().filter(|_| !loss_report.samples.is_empty());
         };
         // The server did not count what its host dropped before.
         let missing = missing_packets(stream.sent, received[kind as usize]);

@@ -183,14 +183,9 @@ impl<S: Workload> ClientNode<S> {
         self
     }
 
-    /// The results of a run that was or was not interrupted at `interrupted_at`. Events of packets without a reply go to `observer`.
-    pub fn into_results(
-        self,
-        target: &str,
-        interrupted_at: Option<Time>,
-        observer: &mut dyn PacketObserver,
-    ) -> RunResults {
-        self.results_so_far(target, interrupted_at).finish(observer)
+    /// The results of a run that was interrupted at `stopped_at`, if it was. Events of packets without a reply go to `observer`.
+    pub fn into_results(self, target: &str, stopped_at: Option<Time>, observer: &mut dyn PacketObserver) -> RunResults {
+        self.results_so_far(target, stopped_at).finish(observer)
     }
 
     /// The results before the first packet.
@@ -208,9 +203,7 @@ impl<S: Workload> ClientNode<S> {
         run.replies_expected = config.replies_expected;
         run.timeout_ns = saturating_nanos(config.timeout);
         run.readiness_wait = self.readiness_wait.or_else(|| match &self.phase {
-            Phase::New if self.link.is_none() => {
-                config.wait_for.map(|_| WaitResult { waited_ns: 0, reply_received: false })
-            }
+            Phase::New if self.link.is_none() => config.wait_for.map(|_| WaitResult::default()),
             Phase::WaitingForServer(wait) => Some(wait.result(interrupted_at?, false)),
             _ => None,
         });

@@ -56,15 +56,8 @@ impl PacketTracker {
             };
             SentPackets::new(kind, first_sequence, config.replies_expected.then_some(first_reply), round_trips)
         });
-        Self {
-            config,
-            streams,
-            pacing: PacingStats::default(),
-            hosts: Hosts::new(),
-            stray: 0,
-            readiness_sequences: 0..0,
-            observer,
-        }
+        let (pacing, hosts) = (PacingStats::default(), Hosts::new());
+        Self { config, streams, pacing, hosts, stray: 0, readiness_sequences: 0..0, observer }
     }
 
     /// The sent packets of a stream.
@@ -257,8 +250,8 @@ impl SentPackets {
         first_reply_timeout: Option<Duration>,
         round_trips_per_second: usize,
     ) -> Self {
-        let mut stats =
-            if stream_kind == StreamKind::Audio { StreamStats::with_rtt_baseline() } else { StreamStats::new() };
+        let is_audio = stream_kind == StreamKind::Audio;
+        let mut stats = if is_audio { StreamStats::with_rtt_baseline() } else { StreamStats::new() };
         stats.history = History::with_capacity(round_trips_per_second);
         Self {
             stream_kind,
@@ -309,13 +302,7 @@ impl SentPackets {
     }
 
     /// Records a packet that was due at `due` and that this host did not send. If `refused` is true, the operating system refused it.
-    pub(super) fn on_not_sent(
-        &mut self,
-        due: Time,
-        refused: bool,
-        hosts: &mut Hosts,
-        observer: &mut dyn PacketObserver,
-    ) {
+    fn on_not_sent(&mut self, due: Time, refused: bool, hosts: &mut Hosts, observer: &mut dyn PacketObserver) {
         let index = self.next_index();
         self.track(SentPacket { due, sent_at: due, state: PacketState::NotSent }, hosts, observer);
         self.stats.on_not_sent(due, refused);
@@ -383,9 +370,8 @@ impl SentPackets {
             }
         };
         let SentPacket { due, sent_at, .. } = *packet;
-        let received_at = Some(reply.received_at);
-        let packet =
-            RecordedPacket { stream: self.stream_kind, sequence: reply.sequence, due, sent_at, received_at, outcome };
+        let (stream, sequence, received_at) = (self.stream_kind, reply.sequence, Some(reply.received_at));
+        let packet = RecordedPacket { stream, sequence, due, sent_at, received_at, outcome };
         observer.on_packet(PacketEvent { packet, index, is_first, payload: reply.payload });
         // Memory is bounded, even if the server stops answering.
         let is_full = self.unverified.len() >= SENT_PACKETS_CAPACITY;
@@ -403,13 +389,7 @@ impl SentPackets {
     }
 
     /// The figures of the live view at `now`. Round trips exclude `server_delay` if it is known.
-    fn snapshot(
-        &mut self,
-        now: Time,
-        timeout: Duration,
-        resumed_at: Time,
-        server_delay: Option<i64>,
-    ) -> LiveSnapshot {
+    fn snapshot(&mut self, now: Time, timeout: Duration, resumed_at: Time, server_delay: Option<i64>) -> LiveSnapshot {
         let timeout = self.reply_timeout(timeout);
         // The replies that arrived during a pause are read after it.
         while self.expects_replies()

@@ -96,8 +96,7 @@ figures! {
         gap_max_ms: Option<f64> = longest.map(|gap| ms(gap.samples));
         gap_max_at_ms: Option<f64> = longest.map(|gap| ms(gap.start_sample));
         gap_packets_overflow: u64 = gaps.overflow_packets;
-        gap_list: Vec<GapFigures> =
-            gaps.iter().take(MAX_LISTED_GAPS).map(|gap| (gap, format.sample_rate).into()).collect();
+        gap_list: Vec<GapFigures> = gaps.iter().take(MAX_LISTED_GAPS).map(|gap| (gap, format.sample_rate).into()).collect();
         sent_levels: Vec<LevelFigures> = levels(&quality.sent_levels);
         sent_silent: bool = quality.is_sent_silent();
         source_clips: Option<u64> = source.map(|source| source.clips);

@@ -49,8 +49,7 @@ figures! {
         depth_ms: f64 = thousandths(duration_ns(packets) as f64 / 1e6);
         late: u64 = late;
         late_or_lost_ratio: f64 = unreturned + (1.0 - unreturned) * late as f64 / stream.rtt.count() as f64;
-        one_way_ms: Option<f64> =
-            min_rtt_ms.map(|min| thousandths(min / 2.0 + duration_ns(packets + 1) as f64 / 1e6));
+        one_way_ms: Option<f64> = min_rtt_ms.map(|min| thousandths(min / 2.0 + duration_ns(packets + 1) as f64 / 1e6));
     }
 }
 

@@ -44,12 +44,8 @@ impl Profile {
             Self::InternetMusic => (0.01, 23, 34),
             Self::Voice => (0.03, 200, 250),
         };
-        Limits {
-            max_loss: Some(max_loss),
-            max_p50: Some(Duration::from_millis(max_p50)),
-            max_p99: Some(Duration::from_millis(max_p99)),
-            ..Limits::default()
-        }
+        let [max_p50, max_p99] = [max_p50, max_p99].map(|ms| Some(Duration::from_millis(ms)));
+        Limits { max_loss: Some(max_loss), max_p50, max_p99, max_jitter: None }
     }
 }
 
@@ -93,13 +89,9 @@ impl LimitResult {
 
     /// The result as a row of a table.
     pub(super) fn row(&self) -> ResultRow {
-        ResultRow {
-            label: format!("`{}`", self.option()),
-            values: vec![self.allowed_text(), self.measured_text()],
-            result: if self.passed { "met" } else { "exceeded" },
-            is_bad: !self.passed,
-            note: self.note.clone(),
-        }
+        let (label, values) = (format!("`{}`", self.option()), vec![self.allowed_text(), self.measured_text()]);
+        let result = if self.passed { "met" } else { "exceeded" };
+        ResultRow { label, values, result, is_bad: !self.passed, note: self.note.clone() }
     }
 
     /// ` (note)`, with a leading space, or an empty text.

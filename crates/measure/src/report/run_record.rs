@@ -300,9 +300,8 @@ fn interrupted_run(
         // As in a run, the wait for a reply begins when the reply is expected.
         let round_trips = recorded().filter(|packet| packet.outcome == PacketOutcome::Returned);
         let min_rtt = round_trips.filter_map(|packet| Some(packet.received_at?.duration_since(packet.sent_at))).min();
-        let first_reply =
-            audio.map(|audio| audio.configured_server_delay_ns.map_or(DEFAULT_DELAY, Duration::from_nanos));
-        let timeout = Duration::from_nanos(plan.timeout_ns) + min_rtt.or(first_reply).unwrap_or_default();
+        let delay = audio.map(|audio| audio.configured_server_delay_ns.map_or(DEFAULT_DELAY, Duration::from_nanos));
+        let timeout = Duration::from_nanos(plan.timeout_ns) + min_rtt.or(delay).unwrap_or_default();
         // What is known: the index and the send time of a packet, or the number of packets at a time.
         let sent = |packet: &RecordedPacket| (packet.sequence.wrapping_sub(first_sequence).into(), packet.sent_at, 1);
         let counted = |progress: &ProgressLine| (progress.packets[stream as usize], at(progress), 0);
@@ -365,12 +364,6 @@ fn recorded_packet(line: &PacketLine) -> Result<RecordedPacket, String> {
     if returned_us.map(echo_time_ns).transpose()? != echo_time_us.map(ns).transpose()? {
         return Err("echo_time_us is not returned_us - sent_us".to_owned());
     }
-    Ok(RecordedPacket {
-        stream,
-        sequence,
-        due: time(due_us)?,
-        sent_at: time(sent_us)?,
-        received_at: returned_us.map(time).transpose()?,
-        outcome,
-    })
+    let (due, sent_at, received_at) = (time(due_us)?, time(sent_us)?, returned_us.map(time).transpose()?);
+    Ok(RecordedPacket { stream, sequence, due, sent_at, received_at, outcome })
 }

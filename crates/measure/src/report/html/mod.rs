@@ -29,14 +29,8 @@ const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("chart.js");
 
 /// The whole page. `error` is the socket or file error that ended the run early. `audio` contains the waveforms, if the run sent audio.
-/// `page_style` is the style sheet that all pages share, `version` that of the program with its commit.
-pub fn page(
-    report: &Report,
-    error: Option<&str>,
-    audio: Option<&AudioPicture>,
-    page_style: &str,
-    version: &str,
-) -> String {
+/// `style` is the style sheet that all pages share, `version` that of the program with its commit.
+pub fn page(report: &Report, error: Option<&str>, audio: Option<&AudioPicture>, style: &str, version: &str) -> String {
     let error = error.map(without_folders);
     let (status, until) = report.status_line(error.as_deref());
     let class = match status {
@@ -49,7 +43,7 @@ pub fn page(
         "status" => status.to_owned(),
         "heading" => text::command_heading(report.command).to_owned(),
         "target" => escape_html(&report.target),
-        "style" => [page_style, STYLE].concat(),
+        "style" => [style, STYLE].concat(),
         "script" => SCRIPT.to_owned(),
         "script_hash" => format!("sha256-{}", STANDARD.encode(Sha256::digest(SCRIPT))),
         "class" => class.to_owned(),
@@ -82,8 +76,8 @@ fn render_template(template: &str, mut value: impl FnMut(&str) -> String) -> Str
 }
 
 fn run_facts(report: &Report) -> String {
-    let host =
-        report.host_name.as_ref().map(|host| format!(" on <bdi>{}</bdi>", escape_html(host))).unwrap_or_default();
+    let host = report.host_name.as_deref().map(|host| format!(" on <bdi>{}</bdi>", escape_html(host)));
+    let host = host.unwrap_or_default();
     let started = start_time(report.started_unix_ms).map(|time| format!("Started {time}{host}, ")).unwrap_or_default();
     let rate = report.send_rate().map_or_else(String::new, |rate| format!(", {rate}"));
     format!("{started}took {}{rate}.", format_time(report.duration_ms * 1e3))
