@@ -83,8 +83,9 @@ pub trait PayloadSource {
 
 /// Sends the audio of a [`PayloadSource`], and periodically LATENCY_PING and KEEPALIVE (LATENCY_INFO only once).
 pub struct AudioWorkload<S: ?Sized> {
-    config: AudioStreamConfig,
     source: Box<S>,
+    /// The results so far, except what the source knows. `sent_samples` is the position in the stream.
+    results: AudioResults,
     audio_schedule: Schedule,
     periodic_schedule: Schedule,
     /// Number of periods whose periodic packets have all been sent.
@@ -92,8 +93,6 @@ pub struct AudioWorkload<S: ?Sized> {
     /// LATENCY_PING, then KEEPALIVE, then in the first period LATENCY_INFO, which is `None`.
     next_periodic: Option<StreamKind>,
     periodic_datagram: Vec<u8>,
-    /// Samples sent or skipped per channel.
-    position: u64,
     /// The next AUDIO datagram, prepared before it is due; empty until then.
     next_datagram: Vec<u8>,
     next_digest: u64,
@@ -104,39 +103,33 @@ pub struct AudioWorkload<S: ?Sized> {
     retry_at: Option<Time>,
     /// When the source was last polled and had no payload ready. Every packet that was due by this time is an underrun.
     starved_at: Option<Time>,
-    underruns: u64,
-    /// Time by which underruns delayed the schedule.
-    source_paused: Duration,
-    max_payload_len: usize,
 }
 
 impl<S: PayloadSource + ?Sized> AudioWorkload<S> {
     /// Creates a workload that sends the payloads of `source`.
     pub fn new(config: AudioStreamConfig, source: Box<S>) -> Self {
+        let AudioStreamConfig { sample_rate, channels, frame_samples, first_sequence } = config;
         Self {
-            config,
             source,
-            audio_schedule: Schedule::from_sample_rate(Time::ZERO, config.sample_rate),
+            results: AudioResults { sample_rate, channels, frame_samples, first_sequence, ..AudioResults::default() },
+            audio_schedule: Schedule::from_sample_rate(Time::ZERO, sample_rate),
             periodic_schedule: Schedule::from_interval(Time::ZERO, saturating_nanos(PERIODIC_PACKET_INTERVAL)),
             periods_sent: 0,
             next_periodic: Some(StreamKind::Ping),
             periodic_datagram: Vec::new(),
-            position: 0,
             next_datagram: Vec::new(),
             next_digest: 0,
             next_datagram_due: Time::ZERO,
             source_ended: None,
             retry_at: None,
             starved_at: None,
-            underruns: 0,
-            source_paused: Duration::ZERO,
-            max_payload_len: 0,
         }
     }
 
     /// Prepares the next AUDIO datagram, so that it only has to be sent when it is due.
     fn prepare_next(&mut self, now: Time, tracker: &PacketTracker) -> SourcePoll {
-        let header = Header::new(PacketType::Audio, tracker.next_sequence(StreamKind::Audio), self.position as u32);
+        let (sequence, position) = (tracker.next_sequence(StreamKind::Audio), self.results.sent_samples);
+        let header = Header::new(PacketType::Audio, sequence, position as u32);
         self.next_datagram.clear();
         self.next_datagram.extend_from_slice(&header.to_bytes());
         let poll = self.source.poll_next(&mut self.next_datagram);
@@ -145,7 +138,7 @@ impl<S: PayloadSource + ?Sized> AudioWorkload<S> {
             self.next_datagram_due = match self.source.capture_age() {
                 // `now` and the capture age come from separate clock readings, but due times must not decrease.
                 Some(age) => now.saturating_sub(age).max(self.next_datagram_due),
-                None => self.audio_schedule.due(self.position),
+                None => self.audio_schedule.due(position),
             };
             return poll;
         }
@@ -167,7 +160,7 @@ impl<S: PayloadSource + ?Sized> AudioWorkload<S> {
         if self.is_live() {
             return (!self.next_datagram.is_empty()).then_some(self.next_datagram_due);
         }
-        Some(self.retry_at.unwrap_or_else(|| self.audio_schedule.due(self.position)))
+        Some(self.retry_at.unwrap_or_else(|| self.audio_schedule.due(self.results.sent_samples)))
     }
 
     fn send_audio(&mut self, now: Time, tracker: &mut PacketTracker, sink: &mut dyn TransmitSink) -> SendStatus {
@@ -184,7 +177,8 @@ impl<S: PayloadSource + ?Sized> AudioWorkload<S> {
             }
             self.retry_at = None;
             let mut due = self.next_datagram_due;
-            let packet_duration = self.audio_schedule.due(self.config.frame_samples.into()) - self.audio_schedule.due(0);
+            let frame_samples = u64::from(self.results.frame_samples);
+            let packet_duration = self.audio_schedule.due(frame_samples) - self.audio_schedule.due(0);
             let is_overdue = !self.is_live() && PacketTracker::is_overdue(due, now, packet_duration);
             // After a pause of this host, the source needs time to catch up. This is not an underrun.
             let has_resumed = tracker.hosts.this.resumed_at().is_some_and(|resumed_at| now < resumed_at + CATCH_UP_TIME);
@@ -194,7 +188,8 @@ impl<S: PayloadSource + ?Sized> AudioWorkload<S> {
             } else {
                 if is_overdue {
                     // The source paused. All audio after the pause is sent later by the length of the pause.
-                    self.source_paused += now - due;
+                    let paused_ns = &mut self.results.source_paused_ns;
+                    *paused_ns = paused_ns.saturating_add(saturating_nanos(now - due));
                     self.audio_schedule.delay(now - due);
                     due = now;
                     self.next_datagram_due = now;
@@ -203,11 +198,11 @@ impl<S: PayloadSource + ?Sized> AudioWorkload<S> {
                 if tracker.send(StreamKind::Audio, (due, now), datagram, digest, sink) == SendStatus::WouldBlock {
                     return SendStatus::WouldBlock;
                 }
-                self.underruns += u64::from(is_underrun);
+                self.results.underruns += u64::from(is_underrun);
             }
             let payload_len = self.next_datagram.len() - HEADER_LEN;
-            self.max_payload_len = self.max_payload_len.max(payload_len);
-            self.position += (payload_len / (4 * usize::from(self.config.channels.max(1)))) as u64;
+            self.results.payload_bytes = self.results.payload_bytes.max(payload_len as u32);
+            self.results.sent_samples += (payload_len / (4 * usize::from(self.results.channels.max(1)))) as u64;
             self.prepare_next(now, tracker);
         }
         SendStatus::Sent
@@ -219,7 +214,7 @@ impl<S: PayloadSource + ?Sized> AudioWorkload<S> {
             let due = self.periodic_schedule.due(self.periods_sent);
             let status = match self.next_periodic {
                 None => {
-                    let AudioStreamConfig { frame_samples, sample_rate, channels, .. } = self.config;
+                    let AudioResults { frame_samples, sample_rate, channels, .. } = self.results;
                     let latency_info = LatencyInfo::pcm_datagram(frame_samples, sample_rate, channels as u8);
                     tracker.send_untracked(&latency_info, sink)
                 }
@@ -252,7 +247,7 @@ impl<S: PayloadSource + ?Sized> Workload for AudioWorkload<S> {
     const RUN_KIND: RunKind = RunKind::Send;
 
     fn start(&mut self, now: Time, tracker: &PacketTracker) {
-        self.audio_schedule = Schedule::from_sample_rate(now, self.config.sample_rate);
+        self.audio_schedule = Schedule::from_sample_rate(now, self.results.sample_rate);
         self.periodic_schedule = Schedule::from_interval(now, saturating_nanos(PERIODIC_PACKET_INTERVAL));
         self.source.start();
         self.prepare_next(now, tracker);
@@ -277,18 +272,7 @@ impl<S: PayloadSource + ?Sized> Workload for AudioWorkload<S> {
     }
 
     fn audio_results(&self) -> Option<AudioResults> {
-        Some(AudioResults {
-            sample_rate: self.config.sample_rate,
-            channels: self.config.channels,
-            frame_samples: self.config.frame_samples,
-            payload_bytes: self.max_payload_len as u32,
-            first_sequence: self.config.first_sequence,
-            sent_samples: self.position,
-            underruns: self.underruns,
-            source_paused_ns: saturating_nanos(self.source_paused),
-            capture: self.source.capture_results(),
-            source_quality: self.source.source_quality(),
-            ..AudioResults::default()
-        })
+        let (capture, source_quality) = (self.source.capture_results(), self.source.source_quality());
+        Some(AudioResults { capture, source_quality, ..self.results.clone() })
     }
 }

@@ -38,23 +38,21 @@ figures! {
         not_comparable: Option<String> = compared.as_ref().err().cloned();
         figures: Vec<ComparedFigure> = compared.unwrap_or_default();
     }
-}
 
-/// The comparison of one figure.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[allow(missing_docs, reason = "docs/report.schema.json describes each field, checked by a test")]
-pub struct ComparedFigure {
-    pub figure: &'static str,
-    pub unit: Unit,
-    pub old: Option<f64>,
-    pub new: Option<f64>,
-    pub change: Option<f64>,
-    pub relative_change: Option<f64>,
-    pub smallest_detectable_change: Option<f64>,
-    pub result: ComparisonResult,
-    pub note: Option<String>,
-    #[serde(skip)]
-    label: &'static str,
+    /// The comparison of one figure, undecided until `compare_figure` decides.
+    ComparedFigure from (rule, old, new): (&FigureRule, Option<f64>, Option<f64>) {
+        figure: &'static str = rule.figure;
+        unit: Unit = rule.unit;
+        old: Option<f64> = old;
+        new: Option<f64> = new;
+        change: Option<f64> = None;
+        relative_change: Option<f64> = None;
+        smallest_detectable_change: Option<f64> = None;
+        result: ComparisonResult = ComparisonResult::Undecided;
+        note: Option<String> = None;
+        #[serde(skip)]
+        label: &'static str = rule.label;
+    }
 }
 
 /// The result for one figure.
@@ -269,18 +267,7 @@ fn compare_figure(rule: &FigureRule, old: &TimeSeries, new: &TimeSeries) -> Comp
     let series = [values(rule, old, new.interval_s), values(rule, new, old.interval_s)];
     let [old_mean, new_mean] = series.each_ref().map(|series| weighted_mean(series));
     let rounded = |value: f64| if rule.unit == Unit::Us { rounded_micros(value * 1e3) } else { value };
-    let mut compared = ComparedFigure {
-        figure: rule.figure,
-        unit: rule.unit,
-        old: old_mean.map(rounded),
-        new: new_mean.map(rounded),
-        change: None,
-        relative_change: None,
-        smallest_detectable_change: None,
-        result: ComparisonResult::Undecided,
-        note: None,
-        label: rule.label,
-    };
+    let mut compared = ComparedFigure::from((rule, old_mean.map(rounded), new_mean.map(rounded)));
     if !rule.is_mean && old.interval_s < new.interval_s {
         let lengths = format!("{} s and {} s", old.interval_s, new.interval_s);
         compared.note = Some(format!("the intervals have different lengths: {lengths}; use runs of equal length"));

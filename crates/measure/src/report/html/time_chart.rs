@@ -69,18 +69,15 @@ fn round_trips(report: &Report, series: &TimeSeries, end: &Axis) -> String {
     let scale = if axis.is_logarithmic { " The scale is logarithmic." } else { "" };
     let marks = lanes(intervals);
     let has_direction = intervals.iter().any(|interval| interval.lost > 0 && interval.lost_upstream.is_some());
-    let meaning = match (marks.is_empty(), has_direction, report.loss_report.is_some()) {
-        (true, ..) => " No packet was lost.",
-        (false, true, _) => {
-            " Marks below show when packets were lost upstream (from this host to the server) and downstream (back); a taller mark means \
-             more packets."
-        }
-        (false, false, true) => {
-            " Marks below show when packets were lost; a taller mark means more packets. The direction is unknown."
-        }
-        (false, false, false) => {
-            " Marks below show when packets were lost; a taller mark means more packets. <code>--loss-direction</code> shows the direction."
-        }
+    let (direction, note) = match (has_direction, report.loss_report.is_some()) {
+        (true, _) => (" upstream (from this host to the server) and downstream (back)", ""),
+        (false, true) => ("", " The direction is unknown."),
+        (false, false) => ("", " <code>--loss-direction</code> shows the direction."),
+    };
+    let meaning = if marks.is_empty() {
+        " No packet was lost.".to_owned()
+    } else {
+        format!(" Marks below show when packets were lost{direction}; a taller mark means more packets.{note}")
     };
     let caption = format!(
         "<strong>Round trip over time</strong>: lower and flatter is better. Each point stands for the packets sent in {}.{scale}{meaning}",
