@@ -36,7 +36,6 @@ pub struct ServerResults {
     #[serde(default)]
     pub first_reported_ns: i64,
     /// Counts of sent and received packets when the server reported last; `None` if it did not report twice.
-    #[serde(default)]
     pub counts: Option<CountSample>,
     /// Pauses of the server.
     pub pauses: PauseResults,
@@ -191,12 +190,6 @@ impl Hosts {
         let (reported_at, delay_ns) = self.reported_delay?;
         let (first_reported_ns, pauses) = (reported_at.signed_nanos_since(started), self.server.results(started));
         Some(ServerResults { delay_ns, first_reported_ns, counts: None, pauses, dropped: self.server.dropped_total })
-    }
-
-    /// The server's delay for AUDIO, if the server had reported it before `at`.
-    pub(super) fn delay_reported_before(&self, at: Time) -> Option<i64> {
-        let (reported_at, delay_ns) = self.reported_delay?;
-        (reported_at < at).then(|| i64::try_from(delay_ns).unwrap_or(i64::MAX))
     }
 
     /// Whether a host paused between `from` and `to`.

@@ -461,9 +461,9 @@ impl ClientLink {
         };
         let (key, signature) = payload.strip_prefix(SIGNED)?.split_first_chunk::<32>()?;
         let signature = signature.try_into().ok()?;
-        let texts =
-            [[ANSWER_TEXT, server, &self.own_key, key].concat(), [REQUEST_TEXT, server, &own.public(), key].concat()];
-        texts.iter().any(|text| is_signed_by(server, text, signature)).then_some(*key)
+        let is_signed = |text: [&[u8]; 4]| is_signed_by(server, &text.concat(), signature);
+        let is_answer = is_signed([ANSWER_TEXT, server, &self.own_key, key]);
+        (is_answer || is_signed([REQUEST_TEXT, server, &own.public(), key])).then_some(*key)
     }
 }
 

@@ -29,8 +29,8 @@ pub struct StreamCounts {
 impl StreamCounts {
     /// The counts of each stream of a run.
     pub(crate) fn of_run(run: &RunResults) -> Vec<Self> {
-        let of = |stream, stats: &StreamStats| Self { stream, send_failed: stats.send_failed, unmatched: stats.unmatched };
-        StreamKind::ALL.into_iter().filter_map(|kind| Some(of(kind, run.stream(kind)?))).collect()
+        let counts = |stream, of: &StreamStats| Self { stream, send_failed: of.send_failed, unmatched: of.unmatched };
+        StreamKind::ALL.into_iter().filter_map(|kind| Some(counts(kind, run.stream(kind)?))).collect()
     }
 }
 

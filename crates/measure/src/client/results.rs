@@ -136,7 +136,6 @@ pub struct RunResults {
     #[serde(default)]
     pub origin: RunOrigin,
     /// Time between packets, requests or groups that `probe` was given, in nanoseconds; `None` for `send`.
-    #[serde(default)]
     pub interval_ns: Option<u64>,
     /// When counting started, in milliseconds since 1970-01-01 UTC.
     pub started_unix_ms: u64,
@@ -172,7 +171,6 @@ pub struct RunResults {
     #[serde(default)]
     pub pauses: PauseResults,
     /// What the server reported about itself; `None` if it reported nothing.
-    #[serde(default)]
     pub server: Option<ServerResults>,
     /// Timer errors, send call times, clock jumps and kernel drops of this machine, if measured.
     pub host_timing: Option<HostTiming>,
@@ -181,7 +179,6 @@ pub struct RunResults {
     /// Connection of a run over MOQT.
     pub moqt: Option<MoqtResults>,
     /// Encrypted link of a run over UDP.
-    #[serde(default)]
     pub link: Option<LinkResults>,
     /// Whether the run ended early, because the port answered its first packets with nothing but ICMP port unreachable.
     #[serde(default)]
@@ -189,7 +186,6 @@ pub struct RunResults {
     /// ICMP "port unreachable" messages received.
     pub port_unreachable: u64,
     /// When the first and the last of these messages since the start of counting were received, in nanoseconds since this start.
-    #[serde(default)]
     pub port_unreachable_ns: Option<[i64; 2]>,
     /// Datagrams that belong to no stream of the run. Such datagrams come from another address, are malformed, or have an unexpected type.
     pub stray: u64,
@@ -336,7 +332,6 @@ pub struct AudioResults {
     /// Sent or returned packets missing from the `--record-both` file because its queue was full.
     pub recording_both_dropped: u64,
     /// Why the file was not sent as its header states.
-    #[serde(default)]
     pub source_warning: Option<String>,
     /// Quality of the source before conversion, if analyzed.
     pub source_quality: Option<SourceQuality>,

@@ -91,7 +91,8 @@ enum Phase {
 /// A client that runs the workload `S`.
 pub struct ClientNode<S> {
     tracker: PacketTracker,
-    workload: S,
+    /// The workload and its state.
+    pub workload: S,
     link: Option<ClientLink>,
     phase: Phase,
     loss_report_requester: Option<LossReportRequester>,
@@ -156,11 +157,6 @@ impl<S: Workload> ClientNode<S> {
     /// Whether the run has finished without being interrupted.
     pub fn is_finished(&self) -> bool {
         matches!(self.phase, Phase::Finished)
-    }
-
-    /// The workload and its state.
-    pub fn workload(&self) -> &S {
-        &self.workload
     }
 
     /// Ends the run because the connection was lost at `at`. Returns whether packets were unsent or replies outstanding.
@@ -408,21 +404,23 @@ impl<S: Workload> Node for ClientNode<S> {
             let ends_at = complete_at.map_or(deadline, |at| deadline.min(at + DUPLICATE_WAIT));
             let is_over = now >= ends_at;
             let sent = self.tracker.sent();
-            let mut requester = self.loss_report_requester.as_mut();
-            if let Some(requester) = requester.as_mut().filter(|requester| complete || requester.baseline.response.is_none()) {
-                // Nothing waits for the response.
-                requester.poll_when_complete(now, sent, peer, sink);
+            let mut next_query = None;
+            if let Some(requester) = &mut self.loss_report_requester {
+                if complete || requester.baseline.response.is_none() {
+                    // Nothing waits for the response.
+                    requester.poll_when_complete(now, sent, peer, sink);
+                }
+                // If all replies arrived, there is no loss to split by direction.
+                if !complete {
+                    next_query = requester.poll_final(now, sent, (deadline, timeout), peer, sink);
+                }
             }
-            // If all replies arrived, there is no loss to split by direction.
-            let requester_deadline = requester
-                .filter(|_| !complete)
-                .and_then(|requester| requester.poll_final(now, sent, (deadline, timeout), peer, sink));
-            *next_poll = match requester_deadline {
-                Some(deadline) if is_over => deadline,
-                Some(deadline) => deadline.min(ends_at),
+            *next_poll = match next_query {
+                Some(at) if is_over => at,
+                Some(at) => at.min(ends_at),
                 None => ends_at,
             };
-            if is_over && requester_deadline.is_none() {
+            if is_over && next_query.is_none() {
                 self.finish(now);
             }
         }

@@ -181,7 +181,7 @@ impl<S: PayloadSource + ?Sized> AudioWorkload<S> {
             let packet_duration = self.audio_schedule.due(frame_samples) - self.audio_schedule.due(0);
             let is_overdue = !self.is_live() && PacketTracker::is_overdue(due, now, packet_duration);
             // After a pause of this host, the source needs time to catch up. This is not an underrun.
-            let has_resumed = tracker.hosts.this.resumed_at().is_some_and(|resumed_at| now < resumed_at + CATCH_UP_TIME);
+            let has_resumed = tracker.hosts.this.resumed_at().is_some_and(|at| now < at + CATCH_UP_TIME);
             let is_underrun = !has_resumed && self.starved_at.is_some_and(|starved_at| due <= starved_at);
             if is_overdue && !is_underrun {
                 tracker.on_not_sent(StreamKind::Audio, due, false, &self.next_datagram);

@@ -161,8 +161,10 @@ impl PacketTracker {
 
     /// The [`ServerDelay`](super::ServerDelay) as far as it is known at `at`.
     fn server_delay(&self, at: Time) -> Option<i64> {
-        let known = self.config.server_delay.map(signed_nanos).or_else(|| self.hosts.delay_reported_before(at));
+        let reported = self.hosts.reported_delay.filter(|(reported_at, _)| *reported_at < at).map(|(_, delay)| delay);
+        let known = self.config.server_delay.map(saturating_nanos).or(reported);
         let [min_rtt, min_ping] = [StreamKind::Audio, StreamKind::Ping].map(|kind| self.stream(kind).min_rtt);
+        let known = known.map(|delay| i64::try_from(delay).unwrap_or(i64::MAX));
         known.or_else(|| Some((min_rtt? - min_ping?).max(0)))
     }
 
@@ -517,9 +519,4 @@ impl SentPackets {
         let position = self.packets.len().checked_add_signed(ahead as isize)?;
         (position < self.packets.len()).then_some(position)
     }
-}
-
-/// A duration in nanoseconds, for comparison with RTTs; saturates.
-fn signed_nanos(duration: Duration) -> i64 {
-    i64::try_from(saturating_nanos(duration)).unwrap_or(i64::MAX)
 }

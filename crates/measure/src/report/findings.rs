@@ -152,11 +152,10 @@ fn outage(run: &RunResults, stream: &StreamStats, unit: &str) -> Option<String> 
         () => "",
     };
     let what = if cause.is_empty() { "The path was down" } else { "No packet returned" };
-    let end =
-        if stream.loss_bursts.is_last(outage) { "until the end of the run" } else { "then replies arrived again" };
-    let (packets, duration, start) =
-        (format_count(outage.packets, unit), seconds(outage.duration_ns()), seconds(start));
-    Some(format!("{what} for {duration} from {start} on: {packets} lost in a row, {end}.{cause}"))
+    let is_last = stream.loss_bursts.is_last(outage);
+    let until = if is_last { "until the end of the run" } else { "then replies arrived again" };
+    let (packets, duration, start) = (format_count(outage.packets, unit), outage.duration_ns(), seconds(start));
+    Some(format!("{what} for {} from {start} on: {packets} lost in a row, {until}.{cause}", seconds(duration)))
 }
 
 fn long_outage(stream: &StreamStats) -> Option<Outage> {
@@ -241,8 +240,8 @@ fn stalls(stream: &StreamStats, server_reports_pauses: bool) -> Option<String> {
 
 fn delay_variation(stream: &StreamStats, rtt: Option<RoundTrip<'_>>) -> Option<String> {
     let variation = stream.pdv(0.99).filter(|ns| *ns >= MIN_DELAY_VARIATION_NS)?;
-    let min =
-        rtt.and_then(|rtt| rtt.min()).map_or_else(String::new, |ns| format!(" of {}", format_time_ms(micros(ns))));
+    let min = rtt.and_then(|rtt| rtt.min());
+    let min = min.map_or_else(String::new, |ns| format!(" of {}", format_time_ms(micros(ns))));
     Some(format!(
         "The delay varies: 1 % of the round trips take over {} more than the smallest{min}. Typical causes are Wi-Fi and full buffers \
          of a router.",

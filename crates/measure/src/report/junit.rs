@@ -91,9 +91,9 @@ fn run_completed(report: &Report, error: Option<&str>) -> TestCase {
     };
     let mut case = TestCase::new("run completed", status);
     case.set_time(Duration::from_secs_f64(report.duration_ms / 1e3));
-    let is_named = |code| matches!(code, "send_failed" | "paused" | "server_paused" | "underruns");
-    let named: Vec<String> =
-        report.warnings.iter().filter(|warning| is_named(warning.code)).map(Warning::lines).collect();
+    let is_named =
+        |warning: &&Warning| matches!(warning.code, "send_failed" | "paused" | "server_paused" | "underruns");
+    let named: Vec<String> = report.warnings.iter().filter(is_named).map(Warning::lines).collect();
     if !named.is_empty() {
         case.set_system_out(named.join("\n"));
     }

@@ -321,7 +321,9 @@ fn cpu_frequency(groups: Option<&[CpuFrequency]>) -> Check {
     // lowest frequency.
     let is_slowest = |group: &CpuFrequency| group.governor == "powersave" && !group.driver.contains("pstate");
     let rating = if groups.iter().any(is_slowest) {
-        (Status::Warning, "The processors run at their lowest frequency. Timers, send calls and audio processing take longer.")
+        let meaning =
+            "The processors run at their lowest frequency. Timers, send calls and audio processing take longer.";
+        (Status::Warning, meaning)
     } else if groups.is_empty() {
         (Status::Ok, "The kernel does not change the processors' frequency. This is usual in virtual machines.")
     } else if groups.iter().all(|group| group.governor == "performance") {

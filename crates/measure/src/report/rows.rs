@@ -2,7 +2,7 @@
 
 use super::audio_figures::{AudioQualityFigures, CaptureFigures, LevelFigures, PlaybackFigures, UNCORRELATED};
 use super::connection_figures::{ConnectionSetupFigures, LinkFigures, MoqtFigures, WebSocketFigures};
-use super::figures::{AudioFigures, HostTimingFigures, PacingFigures, StreamFigures};
+use super::figures::{AudioFigures, HostTimingFigures, StreamFigures};
 use super::model::Report;
 use super::quantities::{format_count, format_optional_time, format_percent, format_time, format_time_ms};
 use super::time_series::WorstSeconds;
@@ -131,8 +131,9 @@ pub(super) fn further_rows(report: &Report) -> Vec<Row> {
         add(Full, "IPDV", ipdv(stream));
     }
     if let Some(pacing) = &report.pacing {
-        let PacingFigures { pacing_p50_us: p50, pacing_p99_us: p99, pacing_p999_us: p999, pacing_max_us: max, .. } = *pacing;
-        add(Full, "pacing error", Some(times_text([("p50", p50), ("p99", p99), ("p99.9", p999), ("max", max)])));
+        let [p50, p99] = [("p50", pacing.pacing_p50_us), ("p99", pacing.pacing_p99_us)];
+        let [p999, max] = [("p99.9", pacing.pacing_p999_us), ("max", pacing.pacing_max_us)];
+        add(Full, "pacing error", Some(times_text([p50, p99, p999, max])));
         let (first, last) = (pacing.pacing_first_5s_p50_us, pacing.pacing_last_5s_p50_us);
         add(Full, "pacing error p50", first.map(|_| times_text([("first 5 s", first), ("last 5 s", last)])));
     }
@@ -327,9 +328,8 @@ fn clock_drift(drift_ppm: Option<f64>, uncertainty_ppm: Option<f64>, span_s: u64
 }
 
 fn played(playback: &PlaybackFigures) -> String {
-    let late = playback
-        .late_max_ms
-        .map_or_else(String::new, |max| format!("; {} late, by up to {}", playback.late, format_time(max * 1e3)));
+    let late = |max_ms: f64| format!("; {} late, by up to {}", playback.late, format_time(max_ms * 1e3));
+    let late = playback.late_max_ms.map_or_else(String::new, late);
     let more = [(playback.skipped, "skipped"), (playback.early, "early"), (playback.unplayed, "unplayed at the end")];
     let (played, concealed) = (format_count(playback.played, "packet"), playback.concealed);
     format!("{played}; {concealed} concealed{late}{}", nonzero_counts(more, "; ", "; "))
@@ -363,17 +363,12 @@ fn gaps(quality: &AudioQualityFigures) -> Option<String> {
     let ratio = quality.gap_ratio?;
     let Some(longest) = quality.gap_max_ms else { return Some("none".to_owned()) };
     let more_than = if quality.gap_packets_overflow > 0 { "more than " } else { "" };
-    let printed = quality.gap_list.iter().take(MAX_PRINTED_GAPS);
-    let printed: Vec<String> =
-        printed.map(|gap| format!("{:.3} s ({} ms)", gap.at_ms / 1e3, gap.duration_ms)).collect();
+    let first = quality.gap_list.iter().take(MAX_PRINTED_GAPS);
+    let first: Vec<String> = first.map(|gap| format!("{:.3} s ({} ms)", gap.at_ms / 1e3, gap.duration_ms)).collect();
     let more = if quality.gaps > MAX_PRINTED_GAPS as u64 { ", ..." } else { "" };
+    let (count, share, first) = (quality.gaps, format_percent(ratio), first.join(", "));
     let (total, longest) = (format_time(quality.gap_ms * 1e3), format_time(longest * 1e3));
-    Some(format!(
-        "{more_than}{}, {total} in total ({}), longest {longest}; at {}{more}",
-        quality.gaps,
-        format_percent(ratio),
-        printed.join(", ")
-    ))
+    Some(format!("{more_than}{count}, {total} in total ({share}), longest {longest}; at {first}{more}"))
 }
 
 fn level(quality: &AudioQualityFigures) -> String {

@@ -104,15 +104,13 @@ fn heading(report: &Report, style: Style) -> String {
         _ = write!(text, ", {}", style.warn(&format!("interrupted by {}", quantities::signal(signal))));
     }
     text.push('\n');
-    if let Some(AudioFigures { sample_rate_hz, channels, frame_samples, payload_bytes, .. }) = report.audio {
+    if let Some(AudioFigures { sample_rate_hz: rate, channels, frame_samples, payload_bytes, .. }) = report.audio {
         let samples = format_count(frame_samples.into(), "sample");
         let channels = format_count(channels.into(), "channel");
         // A probe sends at its own interval, not at the audio rate.
         text += &match report.command {
             RunKind::Probe => format!("AUDIO packets: {payload_bytes} payload bytes ({samples})\n"),
-            RunKind::Send => {
-                format!("audio: {sample_rate_hz} Hz, {channels}, {samples} per packet ({payload_bytes} payload bytes)\n")
-            }
+            RunKind::Send => format!("audio: {rate} Hz, {channels}, {samples} per packet ({payload_bytes} payload bytes)\n"),
         };
     }
     if let Some(CaptureFigures { device, device_format, device_channels, device_rate_hz, .. }) = &report.capture {

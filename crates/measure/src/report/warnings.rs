@@ -90,7 +90,8 @@ fn no_replies(found: &mut Warnings, report: &Report, stream: Option<&StreamFigur
             format_count(n, "time")
         ),
     };
-    let has_answered = report.server.is_some() || report.loss_report.as_ref().is_some_and(|loss| loss.response_received);
+    let loss_report = report.loss_report.as_ref();
+    let has_answered = report.server.is_some() || loss_report.is_some_and(|loss| loss.response_received);
     let answer = match other {
         Some((kind, stream)) => {
             let replies = stream.returned.max(stream.damaged);
@@ -346,10 +347,11 @@ fn audio_quality(found: &mut Warnings, report: &Report) {
         found.add("clipped", format!("the sent audio is clipped {times}, first at {at}: {remedy}"));
     }
     let sent: u64 = quality.sent_levels.iter().map(|level| level.non_finite_samples).sum();
+    let effect = "playback programs output noise or silence for these samples";
     let (samples, place) = match (quality.source_non_finite_samples, quality.source_replaced_samples) {
-        (Some(samples @ 1..), Some(1..)) => (samples, "source (replaced with 0)"),
-        (Some(samples @ 1..), _) => (samples, "source (sent unchanged): playback programs output noise or silence for these samples"),
-        _ => (sent, "sent audio: playback programs output noise or silence for these samples"),
+        (Some(samples @ 1..), Some(1..)) => (samples, "source (replaced with 0)".to_owned()),
+        (Some(samples @ 1..), _) => (samples, format!("source (sent unchanged): {effect}")),
+        _ => (sent, format!("sent audio: {effect}")),
     };
     found.count("non_finite_samples", samples, NON_FINITE_SAMPLE, &format!("{{}} in the {place}"));
     let message = "gaps, levels and alignment do not cover {}: this host was too slow to analyze all audio";

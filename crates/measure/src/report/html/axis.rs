@@ -54,8 +54,9 @@ impl Axis {
         let decades = (to / from).log10().ceil() as i32 + 1;
         let first = from.log10().floor() as i32;
         let digits: &[f64] = if decades <= 3 { &[1.0, 2.0, 5.0] } else { &[1.0] };
-        let times = (first..=first + decades).flat_map(|decade| digits.iter().map(move |digit| digit * 10_f64.powi(decade)));
-        for us in times.filter(|us| (from * 0.999..=to * 1.001).contains(us)) {
+        let times = |decade| digits.iter().map(move |digit| digit * 10_f64.powi(decade));
+        let is_inside = |us: &f64| (from * 0.999..=to * 1.001).contains(us);
+        for us in (first..=first + decades).flat_map(times).filter(is_inside) {
             axis.ticks.push(Tick { position: axis.position(us), label: time_label(us, us, us) });
         }
         axis

@@ -28,10 +28,9 @@ fn row(heading: &str, cells: impl IntoIterator<Item = String>) -> String {
 }
 
 fn head<'a>(first: &str, names: impl IntoIterator<Item = &'a str>) -> String {
-    let first = if first.is_empty() {
-        "<td></td>".to_owned()
-    } else {
-        format!("<th scope=\"col\" class=\"words\">{first}</th>")
+    let first = match first {
+        "" => "<td></td>".to_owned(),
+        _ => format!("<th scope=\"col\" class=\"words\">{first}</th>"),
     };
     let names = names.into_iter().map(|name| format!("<th scope=\"col\">{name}</th>"));
     format!("<thead><tr>{first}{}</tr></thead>\n", names.collect::<String>())
@@ -148,7 +147,7 @@ pub(super) fn warnings(report: &Report) -> String {
     }
     let mut list = "<ul>\n".to_owned();
     for Warning { message, details, .. } in &report.warnings {
-        let details = details.iter().map(|detail| format!("<li>{}</li>", escape_html_prose(detail))).collect::<String>();
+        let details: String = details.iter().map(|detail| format!("<li>{}</li>", escape_html_prose(detail))).collect();
         let details = if details.is_empty() { details } else { format!("<ol>{details}</ol>") };
         _ = writeln!(list, "<li>{}{details}</li>", escape_html_prose(message));
     }
