@@ -19,33 +19,29 @@ fn at(ms: u64) -> Time {
     Time::from_millis(ms)
 }
 
-/// A frame tracker for groups of `per_group` frames. The methods of the fixture pass events to the tracker.
+/// Passes events to a frame tracker for groups of `per_group` frames.
 struct TrackerFixture {
     frames: FrameTracker,
 }
 
 impl TrackerFixture {
     fn new(per_group: u64) -> Self {
-        let config =
-            MoqtRunConfig { run_kind: RunKind::Probe, target: "moqt://h:1/echo".to_owned(), timeout: 2_000 * MS };
+        let (run_kind, target) = (RunKind::Probe, "moqt://h:1/echo".to_owned());
         let connection = MoqtResults::new(Transport::Quic, "japan, kyoto, text", per_group);
-        let mut tracker = Self { frames: FrameTracker::new(config, connection, Box::new(())) };
-        tracker.on_event(&MoqtClientEvent::Established { at: at(10), version: MoqtVersion::Gomoqt202502 });
-        tracker.on_event(&MoqtClientEvent::Ready { at: at(13) });
-        tracker
-    }
-
-    fn on_event(&mut self, event: &MoqtClientEvent) {
-        self.frames.on_event(event);
+        let config = MoqtRunConfig { run_kind, target, timeout: 2_000 * MS };
+        let mut frames = FrameTracker::new(config, connection, Box::new(()));
+        frames.on_event(&MoqtClientEvent::Established { at: at(10), version: MoqtVersion::Gomoqt202502 });
+        frames.on_event(&MoqtClientEvent::Ready { at: at(13) });
+        Self { frames }
     }
 
     fn sent(&mut self, group: u64, frame: usize, ms: u64) {
-        self.on_event(&MoqtClientEvent::FrameSent { group, frame, sent_at: at(ms), due: at(ms), bytes: 2 });
+        self.frames.on_event(&MoqtClientEvent::FrameSent { group, frame, sent_at: at(ms), due: at(ms), bytes: 2 });
     }
 
     fn received(&mut self, group: u64, frame: usize, sent_at: Option<Time>, ms: u64, intact: bool) {
         let (at, payload) = (at(ms), "hi".into());
-        self.on_event(&MoqtClientEvent::FrameReturned { group, frame, sent_at, at, intact, payload });
+        self.frames.on_event(&MoqtClientEvent::FrameReturned { group, frame, sent_at, at, intact, payload });
     }
 
     fn returned(&mut self, group: u64, frame: usize, (sent, returned): (u64, u64)) {
@@ -68,18 +64,9 @@ impl TrackerFixture {
         interrupted: Option<StopSignal>,
         closing: &mut dyn PacketObserver,
     ) -> RunResults {
-        self.on_event(&MoqtClientEvent::Finished { at: at(ms), outcome });
+        self.frames.on_event(&MoqtClientEvent::Finished { at: at(ms), outcome });
         self.frames.into_results(interrupted, closing)
     }
-}
-
-/// A tracker that has received the events of a client.
-fn tracked(events: &[MoqtClientEvent], per_group: u64) -> FrameTracker {
-    let mut tracker = TrackerFixture::new(per_group);
-    for event in events {
-        tracker.on_event(event);
-    }
-    tracker.frames
 }
 
 fn counts(stream: &StreamStats) -> [u64; 9] {
@@ -205,12 +192,8 @@ fn frames_are_numbered_across_the_whole_run() {
 fn every_sent_frame_has_one_outcome_at_an_interruption() {
     for (seed, slow) in (0..40).flat_map(|seed| [(seed, false), (seed, true)]) {
         let per_group = 1 + seed as usize % 3;
-        let sending = Sending {
-            group_count: Some(100),
-            frames_per_group: per_group,
-            group_interval: 37 * MS,
-            ..Sending::default()
-        };
+        let (group_count, group_interval) = (Some(100), 37 * MS);
+        let sending = Sending { group_count, frames_per_group: per_group, group_interval, ..Sending::default() };
         let version = MoqtVersion::ALL[seed as usize % 4];
         let mut peers = JoinedPeers::new(Plan { seed, offers: vec![version], sending, ..Plan::default() });
         peers.until(at(100));
@@ -219,7 +202,9 @@ fn every_sent_frame_has_one_outcome_at_an_interruption() {
         let now = peers.now;
         peers.client.update(now, |session| session.close(0, "interrupted"));
         peers.finish();
-        let run = tracked(&peers.events, per_group as u64).into_results(Some(StopSignal::Terminate), &mut ());
+        let mut frames = TrackerFixture::new(per_group as u64).frames;
+        peers.events.iter().for_each(|event| frames.on_event(event));
+        let run = frames.into_results(Some(StopSignal::Terminate), &mut ());
 
         let of = |what: fn(&MoqtClientEvent) -> bool| peers.events.iter().filter(|event| what(event)).count() as u64;
         let stream = run.ping.unwrap();
@@ -244,17 +229,13 @@ fn every_sent_frame_has_one_outcome_at_an_interruption() {
 #[test]
 fn failed_first_attempt_leaves_no_trace() {
     let mut tracker = TrackerFixture::new(2);
-    tracker.on_event(&MoqtClientEvent::Finished {
-        at: at(2_010),
-        outcome: MoqtRunOutcome::Closed { code: 0, reason: "nothing".to_owned(), closed_locally: true },
-    });
+    let closed =
+        |code, reason: &str| MoqtRunOutcome::Closed { code, reason: reason.to_owned(), closed_locally: true };
+    tracker.frames.on_event(&MoqtClientEvent::Finished { at: at(2_010), outcome: closed(0, "nothing") });
     tracker.frames.reset_connection();
     tracker.frames.results.retried_path = Some("echo".to_owned());
     assert_eq!(tracker.frames.established_at, None);
-    let moqt = tracker
-        .end(2_020, MoqtRunOutcome::Closed { code: 1, reason: "no".to_owned(), closed_locally: true }, None)
-        .moqt
-        .unwrap();
+    let moqt = tracker.end(2_020, closed(1, "no"), None).moqt.unwrap();
     // No state of the first connection remains. The failure is that of the second connection. Neither a version nor a connect time is set.
     assert_eq!(moqt.failure, Some(MoqtFailure::Rejected("no".to_owned())));
     assert_eq!(
@@ -291,8 +272,8 @@ fn frames_skipped_after_a_pause_are_not_sent_and_have_no_round_trip() {
     tracker.sent(1, 0, 100);
     tracker.sent(2, 0, 110);
     tracker.returned(1, 0, (100, 105));
-    tracker.on_event(&MoqtClientEvent::Paused(Pause { start: at(112), end: at(3_000) }));
-    (120..124).for_each(|ms| tracker.on_event(&MoqtClientEvent::FrameSkipped { due: at(ms) }));
+    tracker.frames.on_event(&MoqtClientEvent::Paused(Pause { start: at(112), end: at(3_000) }));
+    (120..124).for_each(|ms| tracker.frames.on_event(&MoqtClientEvent::FrameSkipped { due: at(ms) }));
     tracker.sent(7, 0, 3_010);
     tracker.returned(7, 0, (3_010, 3_015));
     // The host reads the frame of the pause last.

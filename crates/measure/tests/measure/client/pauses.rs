@@ -11,7 +11,7 @@ use jamjam_core::stats::StreamStats;
 use jamjam_core::time::{Pause, Time};
 use jamjam_measure::client::{AudioSender, PayloadSource, Prober, RunConfig, RunResults, SourcePoll, StreamKind};
 
-use super::run_config;
+use super::{Source, run_config};
 
 /// A prober that sends `count` packets, one every `interval_ms` milliseconds.
 fn prober(config: RunConfig, count: u64, interval_ms: u64) -> Prober {
@@ -97,27 +97,19 @@ fn packets_are_skipped_only_if_overdue_by_more_than_one_interval() {
     assert_eq!((stream.not_sent, stream.unmatched, stream.returned), (1, 1, 0));
 }
 
-/// Mono packets of 48 samples that all contain the number of their packet. Packets from number `ready` on are not ready.
-struct Numbered(u32, u32, Rc<Cell<u32>>);
-
-impl PayloadSource for Numbered {
-    fn poll_next(&mut self, payload: &mut Vec<u8>) -> SourcePoll {
-        if self.0 >= self.1 {
-            return SourcePoll::End;
+/// A sender of `packets` packets, one each millisecond, and the number of ready packets. The 48 samples of a packet all contain its number.
+fn sender(packets: u32) -> (AudioSender<impl PayloadSource>, Rc<Cell<u32>>) {
+    let (mut number, ready) = (0_u32, Rc::new(Cell::new(u32::MAX)));
+    let available = Rc::clone(&ready);
+    let source = Source(move |payload: &mut Vec<u8>| {
+        if number >= packets.min(available.get()) {
+            return if number >= packets { SourcePoll::End } else { SourcePoll::Pending };
         }
-        if self.0 >= self.2.get() {
-            return SourcePoll::Pending;
-        }
-        payload.extend((0..48).flat_map(|_| self.0.to_le_bytes()));
-        self.0 += 1;
+        payload.extend(number.to_le_bytes().repeat(48));
+        number += 1;
         SourcePoll::Ready
-    }
-}
-
-/// A sender of `packets` packets, one each millisecond, and the number of ready packets.
-fn sender(packets: u32) -> (AudioSender<Numbered>, Rc<Cell<u32>>) {
-    let ready = Rc::new(Cell::new(u32::MAX));
-    (super::sender(7, 48, Numbered(0, packets, Rc::clone(&ready))), ready)
+    });
+    (super::sender(7, 48, source), ready)
 }
 
 /// Sequence number, timestamp and packet number of each AUDIO packet.

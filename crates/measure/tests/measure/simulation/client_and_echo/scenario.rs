@@ -159,20 +159,13 @@ fn client(rng: &mut Rng, net: &mut Net<Participant>, host: usize, delay: u64, wr
 fn config(rng: &mut Rng, peer: SocketAddr, evaluated_stream: StreamKind, prober: bool, delay: u64) -> RunConfig {
     let about = rng.pick(&[0, delay / 2, delay, delay + 3 * MS]);
     let given = rng.happens(0.4).then(|| Duration::from_nanos(about));
+    let probed = (evaluated_stream == StreamKind::Audio).then(|| given.unwrap_or_default());
+    let timeout = Duration::from_millis(rng.pick(&[30, 150, 500, 2_000]));
     RunConfig {
-        peer,
-        evaluated_stream,
-        server_delay: if prober {
-            (evaluated_stream == StreamKind::Audio).then(|| given.unwrap_or_default())
-        } else {
-            given
-        },
+        server_delay: if prober { probed } else { given },
         first_echo_timeout: given.unwrap_or(Duration::from_secs(3)),
-        timeout: Duration::from_millis(rng.pick(&[30, 150, 500, 2_000])),
-        replies_expected: true,
         wait_for: rng.happens(0.15).then(|| Duration::from_millis(rng.between(500, 3_000))),
-        loss_report_nonce: None,
-        loss_direction: false,
+        ..RunConfig::new(peer, evaluated_stream, timeout)
     }
 }
 
