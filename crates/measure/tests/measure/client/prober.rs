@@ -50,11 +50,11 @@ fn reply_that_belongs_to_no_packet_of_the_run_is_stray() {
 fn packet_can_be_matched_until_262144_later_ones_have_left() {
     let mut node = prober(StreamKind::Keepalive, None);
     assert_eq!(follow(&mut node, 0, 262_153 * 10 * MS).len(), 262_154);
-    // The last packet has number 262,153. The client sent 262,144 packets after packet 9 and 262,143 packets after packet 10.
+    // The client sent 262,144 packets after packet 9 and 262,143 packets after packet 10.
     deliver(&mut node, 262_153 * 10 * MS, peer(), &header(4, 9, 0));
     deliver(&mut node, 262_153 * 10 * MS, peer(), &header(4, 10, 0));
-    let stream =
-        node.into_results("", Some(Time::from_nanos(262_153 * 10 * MS)), &mut ()).keepalive.expect("keepalives");
+    let run = node.into_results("", Some(Time::from_nanos(262_153 * 10 * MS)), &mut ());
+    let stream = run.keepalive.expect("keepalives");
     assert_eq!((stream.returned, stream.unmatched), (1, 1));
     // Ten packets are outside the window and are lost. The deadline of the other packets has not passed.
     assert_eq!((stream.lost, stream.in_flight), (10, 262_143));

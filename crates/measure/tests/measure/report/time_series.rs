@@ -78,12 +78,8 @@ fn intervals_contain_counts_times_and_direction() {
     };
     let samples =
         [(50, 50), (100, 96)].map(|(sent, received)| CountSample { sent: [0, sent, 0], received: [0, received, 0] });
-    let loss_report = Some(LossReport {
-        response_received: true,
-        received: Some([0, 96, 0]),
-        samples: samples.to_vec(),
-        ..LossReport::default()
-    });
+    let (received, samples) = (Some([0, 96, 0]), samples.to_vec());
+    let loss_report = Some(LossReport { response_received: true, received, samples, ..LossReport::default() });
     let run = RunResults { loss_report, ..probe(stream(StreamStats::new(), 100, outcome)) };
     let series = document(&run);
     assert_eq!((&series["interval_s"], &series["worst_ten_seconds"]), (&json!(1), &Value::Null));

@@ -1,5 +1,4 @@
-//! A simulated network in virtual time. The network consists of nodes with addresses, and of links between nodes. Nodes are woken in the
-//! same way as by a driver.
+//! A simulated network in virtual time: nodes with addresses, which are woken as by a driver, and links between them.
 
 use std::cell::Cell;
 use std::cmp::Reverse;
@@ -44,7 +43,7 @@ pub(crate) struct Host<N> {
     pub(crate) clock: Rc<Cell<u64>>,
     /// The time of the next wake-up.
     pub(crate) wake: Option<u64>,
-    /// If true, the host ends as soon as its node has no deadline left. This is true for clients and false for servers.
+    /// Whether the host ends as soon as its node has no deadline left, as clients do and servers do not.
     pub(crate) ends: bool,
     /// The host receives nothing before this time.
     pub(crate) up_from: u64,
@@ -52,8 +51,7 @@ pub(crate) struct Host<N> {
 }
 
 impl<N> Host<N> {
-    /// A host that is first woken at `start`. `ends` is true for a client and false for a server. If `ends` is false, the host continues to
-    /// run when its node has no deadline left.
+    /// A host that is first woken at `start`.
     pub(crate) fn new(address: SocketAddr, node: N, machine: Machine, start: u64, ends: bool) -> Self {
         Self {
             address,

@@ -1,5 +1,4 @@
-//! The participants of a simulation: echo servers, senders and probers. The type [`Participant`] wraps all three kinds of nodes. This
-//! module also contains the audio sources and the outcome recorders of the participants.
+//! The participants of a simulation: echo servers, senders and probers, with their audio sources and outcome recorders.
 
 use std::cell::Cell;
 use std::rc::Rc;

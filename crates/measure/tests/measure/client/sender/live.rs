@@ -63,12 +63,10 @@ fn live_audio_leaves_on_delivery_and_missing_audio_is_not_awaited() {
     // The first ping, KEEPALIVE and LATENCY_INFO are sent. There is no audio yet.
     let left = poll(&mut node, start);
     assert_eq!((left.len(), audio(&left), deliveries.2.get()), (3, 0, 1));
-    // The next poll is due at the next KEEPALIVE or when the waker wakes the loop. The node does not use a fixed poll
-    // interval, such as a millisecond or a packet duration.
+    // The next poll is due at the next KEEPALIVE, or when the waker wakes the loop, and not after a fixed interval.
     assert_eq!(deadline(&node), Some(start + 1_000 * MS));
 
-    // The device delivers a single packet at 70 ms. If the audio came from a file, this packet would have been due much earlier. At 80 ms,
-    // the device delivers three packets at once.
+    // The device delivers a packet at 70 ms, long after it would have been due in a file, and three packets at once at 80 ms.
     deliveries.0.borrow_mut().push_back(start + 70 * MS);
     assert_eq!(audio(&poll(&mut node, start + 70 * MS + US)), 1);
     deliveries.0.borrow_mut().extend([start + 80 * MS; 3]);
@@ -90,13 +88,12 @@ fn live_packet_is_due_at_its_delivery_and_due_times_increase() {
     // The device reports ages of 1, 2 and 3 µs. With these ages, the packets would be due 1, 2 and 3 µs before the poll.
     deliveries.0.borrow_mut().extend([9 * MS; 3]);
     poll(&mut node, 9 * MS + 50 * US);
-    // The node is polled 20 µs after these samples were delivered. According to the device, the samples are only 1 µs old.
+    // The node is polled 20 µs after these samples were delivered, but the device reports an age of 1 µs.
     deliveries.0.borrow_mut().push_back(30 * MS);
     poll(&mut node, 30 * MS + 20 * US);
     let pacing = node.into_results("", Some(Time::from_millis(40)), &mut ()).pacing.expect("packets were sent");
-    // A packet is due at the time of the poll minus the packet's age. The second and third packets are older than the first packet. By
-    // their ages, both packets would be due before the first packet. However, a packet is never due before the previous packet. Therefore,
-    // all three packets are due at the same time: 1 µs before the poll. The last packet is also due 1 µs before its poll.
+    // A packet is due at the time of the poll minus its age, but never before the previous packet. The first three packets are therefore all due
+    // 1 µs before their poll, like the last packet.
     let all = &pacing.all;
     assert_eq!((all.count(), all.min(), all.max()), (4, Some(1_000), Some(1_000)));
 }

@@ -113,22 +113,17 @@ impl RunFacts {
             }
         }
         let ended = self.ended as i64;
-        let right =
-            possible_ends.is_empty() || possible_ends.iter().any(|end| (*end..=end + 2 * slack).contains(&ended));
-        if self.interrupted.is_none() && !right {
-            differences
-                .0
-                .push(format!("the run ended at {ended}, up to {slack} after one of {possible_ends:?} is right"));
+        let is_right = |end: &i64| (*end..=end + 2 * slack).contains(&ended);
+        if self.interrupted.is_none() && !possible_ends.is_empty() && !possible_ends.iter().any(is_right) {
+            let right = format!("up to {slack} after one of {possible_ends:?} is right");
+            differences.0.push(format!("the run ended at {ended}, {right}"));
         }
     }
 
     fn check_streams(&self, facts: &ClientFacts, delay: u64, differences: &mut Differences) {
         differences.same("stray", self.numbers.stray, self.run.stray);
-        differences.same(
-            "estimated hold",
-            self.numbers.estimated_server_delay(),
-            self.run.server_delay().estimate.map(|estimate| estimate.ns),
-        );
+        let estimated = self.run.server_delay().estimate.map(|estimate| estimate.ns);
+        differences.same("estimated hold", self.numbers.estimated_server_delay(), estimated);
         for kind in StreamKind::ALL {
             let reference = self.numbers.of(kind);
             let Some(reported) = self.run.stream(kind) else {

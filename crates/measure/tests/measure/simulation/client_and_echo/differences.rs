@@ -94,8 +94,8 @@ fn bursts(losses: &[bool]) -> Vec<usize> {
     losses.split(|lost| !lost).map(<[bool]>::len).filter(|length| *length > 0).collect()
 }
 
-/// Returns a pair for each reordered packet P. Let F be the first packet to arrive among those sent after P. The first value of the pair is
-/// P's position in order of arrival minus F's position. The second value is P's arrival time minus F's arrival time.
+/// For each reordered packet P: how many positions in the order of arrival, and how many nanoseconds, it arrived after the first of the packets
+/// that were sent after P.
 fn overtaken(counts: &StreamCounts) -> Vec<(i64, i64)> {
     let arrived = |index: usize| counts.returns[index].1;
     // For each arrival, the newest packet that has arrived so far.

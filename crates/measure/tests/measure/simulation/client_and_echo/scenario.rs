@@ -83,12 +83,8 @@ fn server(rng: &mut Rng, delay: u64) -> Host<Participant> {
         buffer_limits.per_client = Some(rng.between(500, 20_000));
         buffer_limits.total = Some(rng.between(500, 30_000));
     }
-    let echo = EchoServer::new(EchoConfig {
-        delay: Duration::from_nanos(delay),
-        buffer_limits,
-        log_sources: true,
-        ..EchoConfig::default()
-    });
+    let delay = Duration::from_nanos(delay);
+    let echo = EchoServer::new(EchoConfig { delay, buffer_limits, log_sources: true, ..EchoConfig::default() });
     let mut host = Host::new(address(0), Participant::Echo(Box::new(echo)), machine(rng), 0, false);
     host.wake = None;
     host
@@ -119,21 +115,15 @@ fn client(rng: &mut Rng, net: &mut Net<Participant>, host: usize, delay: u64, wr
         Host::new(here, Participant::Echo(Box::new(EchoServer::new(EchoConfig::default()))), machine(rng), start, true);
     let facts = if prober {
         let (probe_config, facts) = probe_config(rng, kind, start, &config, &recorder);
-        host.node = Participant::Prober(Box::new(ClientNode::new(
-            config,
-            ProbeWorkload::new(probe_config),
-            Box::new(recorder),
-        )));
+        let workload = ProbeWorkload::new(probe_config);
+        host.node = Participant::Prober(Box::new(ClientNode::new(config, workload, Box::new(recorder))));
         facts
     } else {
         config.replies_expected = config.wait_for.is_some() || !rng.happens(0.07);
         let (form, mut sound, facts) = sound(rng, wraps, start, &mut host.machine, &config, &recorder);
         sound.clock = host.clock.clone();
-        host.node = Participant::Sender(Box::new(ClientNode::new(
-            config,
-            AudioWorkload::new(form, Box::new(sound)),
-            Box::new(recorder),
-        )));
+        let workload = AudioWorkload::new(form, Box::new(sound));
+        host.node = Participant::Sender(Box::new(ClientNode::new(config, workload, Box::new(recorder))));
         facts
     };
     let length = facts.total.map_or(2 * SECOND, |n| times::offset(n as usize, facts.interval) as u64);
@@ -231,12 +221,8 @@ fn sound(
     }
     let bytes = |samples: u32| samples as usize * usize::from(channels) * 4;
     let sizes = (0..packets).map(|packet| bytes(if packet + 1 == packets { last } else { frame_samples }));
-    let sound = Sound {
-        packets: sizes.zip(times.iter().copied()).collect(),
-        silent: rng.happens(0.2),
-        clock: std::rc::Rc::default(),
-        next: 0,
-    };
+    let (packets_with_times, silent) = (sizes.zip(times.iter().copied()).collect(), rng.happens(0.2));
+    let sound = Sound { packets: packets_with_times, silent, clock: std::rc::Rc::default(), next: 0 };
     let facts = ClientFacts {
         config: config.clone(),
         interval: (frame_samples.into(), sample_rate.into()),
@@ -268,9 +254,7 @@ fn foreign_datagrams(
             bytes[1] = rng.between(0, 8) as u8;
         }
         if bytes.len() >= 6 {
-            // Selects one of three kinds of sequence number. Numbers of the first kind are those that the client may use in the run.
-            // Numbers of the second kind are those that the client may use in a `--wait-for` KEEPALIVE. Numbers of the third kind are
-            // random.
+            // A number that the client may use in the run, one that it may use in a `--wait-for` KEEPALIVE, or a random one.
             match rng.below(3) {
                 0 => bytes[2..6].copy_from_slice(&(rng.below(300) as u32).to_be_bytes()),
                 1 => bytes[2..6].copy_from_slice(&(0x8000_0000 + rng.below(30) as u32).to_be_bytes()),
