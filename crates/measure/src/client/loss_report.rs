@@ -177,9 +177,9 @@ impl LossReportRequester {
     /// returned.
     pub(super) fn handle_response(&mut self, datagram: &[u8], received_at: Time) -> (bool, Option<TimedReport>) {
         let baseline_id = self.baseline.id;
-        let mut queries = [&mut self.baseline, &mut self.last].into_iter().chain(&mut self.periodic);
+        let queries = [&mut self.baseline, &mut self.last].into_iter().chain(&mut self.periodic);
         // A response before the first request cannot be genuine.
-        let answered = queries.find(|query| query.requests_sent > 0 && stun::is_response_to(datagram, &query.id));
+        let answered = { queries }.find(|query| query.requests_sent > 0 && stun::is_response_to(datagram, &query.id));
         let Some(query) = answered else { return (self.is_query_of_this_run(datagram), None) };
         if query.response.is_some() {
             return (true, None);

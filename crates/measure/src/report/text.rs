@@ -60,9 +60,12 @@ fn text(report: &Report, style: Style, with_details: bool) -> String {
     // If `--wait-for` ended without a reply, nothing was counted, and a table would contain only zeros.
     if report.readiness_wait.as_ref().is_none_or(|wait| wait.reply_received) {
         parts.push(table(report, style, with_details));
-        parts.extend(report.evaluated().filter(|_| with_details).and_then(|stream| {
-            histogram(report.labels(report.evaluated_stream).request, &stream.rtt_histogram)
-        }));
+        parts.extend(
+            report
+                .evaluated()
+                .filter(|_| with_details)
+                .and_then(|stream| histogram(report.labels(report.evaluated_stream).request, &stream.rtt_histogram)),
+        );
         parts.push(further_rows(report, with_details));
         parts.extend(report.jitter_buffer.as_ref().filter(|_| with_details).map(buffer_table));
     }
@@ -110,7 +113,9 @@ fn heading(report: &Report, style: Style) -> String {
         // A probe sends at its own interval, not at the audio rate.
         text += &match report.command {
             RunKind::Probe => format!("AUDIO packets: {payload_bytes} payload bytes ({samples})\n"),
-            RunKind::Send => format!("audio: {rate} Hz, {channels}, {samples} per packet ({payload_bytes} payload bytes)\n"),
+            RunKind::Send => {
+                format!("audio: {rate} Hz, {channels}, {samples} per packet ({payload_bytes} payload bytes)\n")
+            }
         };
     }
     if let Some(CaptureFigures { device, device_format, device_channels, device_rate_hz, .. }) = &report.capture {

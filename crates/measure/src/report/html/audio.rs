@@ -65,7 +65,8 @@ pub(super) fn section(audio: &AudioPicture, report: &Report) -> String {
     } else {
         "no replies were expected".to_owned()
     };
-    let sides = [(WaveformSide::Sent, "sent", "Sent", sent), (WaveformSide::Returned, "returned", "Returned", returned)];
+    let sides =
+        [(WaveformSide::Sent, "sent", "Sent", sent), (WaveformSide::Returned, "returned", "Returned", returned)];
     for (side, id, title, caption) in sides {
         let caption = format!("<figcaption id=\"{id}-about\"><strong>{title}</strong>: {caption}</figcaption>");
         let wave = waveform_svg(&picture.columns, picture.samples_per_column, side, scale);

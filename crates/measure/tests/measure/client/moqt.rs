@@ -222,8 +222,7 @@ fn every_sent_frame_has_one_outcome_at_an_interruption() {
 #[test]
 fn failed_first_attempt_leaves_no_trace() {
     let mut tracker = TrackerFixture::new(2);
-    let closed =
-        |code, reason: &str| MoqtRunOutcome::Closed { code, reason: reason.to_owned(), closed_locally: true };
+    let closed = |code, reason: &str| MoqtRunOutcome::Closed { code, reason: reason.to_owned(), closed_locally: true };
     tracker.frames.on_event(&MoqtClientEvent::Finished { at: at(2_010), outcome: closed(0, "nothing") });
     tracker.frames.reset_connection();
     tracker.frames.results.retried_path = Some("echo".to_owned());
