@@ -132,14 +132,8 @@ pub(super) struct Hosts {
 impl Hosts {
     /// Hosts without a pause, and a server that reports no pauses.
     pub(super) fn new() -> Self {
-        Self {
-            this: HostLog::default(),
-            server: HostLog::default(),
-            server_known_until: Time::MAX,
-            last_report: None,
-            undelivered: [u64::MAX; 3],
-            reported_delay: None,
-        }
+        let (this, server, undelivered) = (HostLog::default(), HostLog::default(), [u64::MAX; 3]);
+        Self { this, server, server_known_until: Time::MAX, last_report: None, undelivered, reported_delay: None }
     }
 
     /// Records what the server reported about itself. Counting started at `started`; earlier pauses do not matter.

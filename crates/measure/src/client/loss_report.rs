@@ -207,11 +207,6 @@ impl LossReportRequester {
         is_sent && (stun::is_response_to(datagram, &id) || is_echo())
     }
 
-    /// Packets of `stream` that were lost upstream before the latest sample.
-    pub(super) fn lost_upstream(&self, stream: usize) -> Option<u64> {
-        self.samples.last().map(|sample| missing_packets(sample.sent[stream], sample.received[stream]))
-    }
-
     /// The packets that the server received since the first query; `None` if the server restarted its counters.
     fn received_since_baseline(&self, after: ReceivedCounts) -> Option<[u32; 3]> {
         let before = self.baseline.response?.received_counts?;
@@ -233,10 +228,10 @@ impl LossReportRequester {
         &mut self,
         now: Time,
         sent: [u64; 3],
-        destination: SocketAddr,
+        peer: SocketAddr,
         sink: &mut dyn TransmitSink,
     ) -> Option<Time> {
-        if self.baseline.poll_transmit(now, destination, sink) {
+        if self.baseline.poll_transmit(now, peer, sink) {
             return self.baseline.next_deadline();
         }
         if !self.is_answering() {
@@ -244,7 +239,7 @@ impl LossReportRequester {
         }
         if now >= self.next_periodic {
             let mut query = StunTransaction::new(self.next_id, CountsRequestTime::DuringRun);
-            query.poll_transmit(now, destination, sink);
+            query.poll_transmit(now, peer, sink);
             // If the socket would block, the query is sent at the next poll.
             if query.requests_sent > 0 {
                 self.periodic = Some(StunTransaction { sent, ..query });
@@ -258,18 +253,12 @@ impl LossReportRequester {
 
     /// Sends one more query to a server that reports pauses, after all replies have arrived, or the first query in a run whose packets were all
     /// sent at once.
-    pub(super) fn poll_when_complete(
-        &mut self,
-        now: Time,
-        sent: [u64; 3],
-        destination: SocketAddr,
-        sink: &mut dyn TransmitSink,
-    ) {
+    pub(super) fn poll_complete(&mut self, now: Time, sent: [u64; 3], peer: SocketAddr, sink: &mut dyn TransmitSink) {
         if self.reports_pauses() && !std::mem::replace(&mut self.queried_when_complete, true) {
             self.next_periodic = now;
         }
         if !self.reports_counts || self.reports_pauses() {
-            self.poll_periodic(now, sent, destination, sink);
+            self.poll_periodic(now, sent, peer, sink);
         }
     }
 
@@ -283,7 +272,7 @@ impl LossReportRequester {
         now: Time,
         sent: [u64; 3],
         (deadline, timeout): (Time, Duration),
-        destination: SocketAddr,
+        peer: SocketAddr,
         sink: &mut dyn TransmitSink,
     ) -> Option<Time> {
         if !self.is_answering() {
@@ -296,7 +285,7 @@ impl LossReportRequester {
             }
             self.last.sent = sent;
         }
-        if self.last.poll_transmit(now, destination, sink) { self.last.next_deadline() } else { None }
+        if self.last.poll_transmit(now, peer, sink) { self.last.next_deadline() } else { None }
     }
 
     /// The result, without final receive counts if the run was `interrupted`, because packets were still in flight.
@@ -334,13 +323,13 @@ impl StunTransaction {
     }
 
     /// Sends a request if one is due, the first one immediately. Returns false when the query is answered or abandoned.
-    pub(super) fn poll_transmit(&mut self, now: Time, destination: SocketAddr, sink: &mut dyn TransmitSink) -> bool {
+    pub(super) fn poll_transmit(&mut self, now: Time, peer: SocketAddr, sink: &mut dyn TransmitSink) -> bool {
         let first = *self.first_sent.get_or_insert(now);
         if self.response.is_some() || now >= first + LOSS_REPORT_TIMEOUT {
             return false;
         }
         if self.requests_sent < MAX_REQUESTS && now >= first + RETRANSMIT_INTERVAL * self.requests_sent {
-            let outcome = sink.send(Transmit::datagram(destination, &stun::counts_request(self.id, self.time)));
+            let outcome = sink.send(Transmit::datagram(peer, &stun::counts_request(self.id, self.time)));
             self.requests_sent += u32::from(outcome != SendStatus::WouldBlock);
         }
         true

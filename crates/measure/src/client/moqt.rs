@@ -54,16 +54,9 @@ impl FrameTracker {
         let peer = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
         let mut tracker = PacketTracker::new(RunConfig::new(peer, STREAM, config.timeout), 0, observer);
         tracker.streams[STREAM as usize].stats.groups = GroupOutcomes::new(results.frames_per_group);
-        Self {
-            config,
-            initial_results: results.clone(),
-            results,
-            tracker,
-            established_at: None,
-            first_due: None,
-            live_figures: Arc::default(),
-            outcome: None,
-        }
+        let (initial_results, live_figures) = (results.clone(), Arc::default());
+        let (established_at, first_due, outcome) = (None, None, None);
+        Self { config, initial_results, results, tracker, established_at, first_due, live_figures, outcome }
     }
 
     /// Passes the events of the run to `observer`.
@@ -159,18 +152,14 @@ impl FrameTracker {
         self.results_so_far(self.outcome.as_ref().unwrap_or(&completed), interrupted).finish(observer)
     }
 
-    /// The results of a run that ends with this outcome at this time.
-    pub fn results_so_far(
-        &self,
-        (at, outcome): &(Time, MoqtRunOutcome),
-        interrupted: Option<StopSignal>,
-    ) -> UnfinishedResults {
-        let (at, mut moqt) = (*at, self.results.clone());
+    /// The results of a run that ends at this time with this outcome.
+    pub fn results_so_far(&self, end: &(Time, MoqtRunOutcome), interrupted: Option<StopSignal>) -> UnfinishedResults {
+        let ((at, outcome), mut moqt) = (end, self.results.clone());
         if interrupted.is_none() && moqt.failure.is_none() {
             moqt.failure = MoqtFailure::from_outcome(outcome, self.established_at.is_some());
         }
         let timed_out = matches!(outcome, MoqtRunOutcome::TimedOut(_));
-        let interruption = (interrupted.is_some() || timed_out).then_some((at, self.config.timeout));
+        let interruption = (interrupted.is_some() || timed_out).then_some((*at, self.config.timeout));
         let mut run = RunResults::new(self.config.run_kind, self.config.target.clone(), STREAM);
         run.duration_ns = self.first_due.map_or(0, |started| saturating_nanos(at.duration_since(started)));
         run.timeout_ns = saturating_nanos(self.config.timeout);

@@ -194,14 +194,8 @@ pub struct RunResults {
 impl RunResults {
     /// Creates empty results of a run against `target`. Initially, replies are expected, and the time-out is the default of 2 s.
     pub fn new(run_kind: RunKind, target: impl Into<String>, evaluated_stream: StreamKind) -> Self {
-        Self {
-            run_kind,
-            target: target.into(),
-            evaluated_stream,
-            replies_expected: true,
-            timeout_ns: 2_000_000_000,
-            ..Self::default()
-        }
+        let (target, timeout_ns) = (target.into(), 2_000_000_000);
+        Self { run_kind, target, evaluated_stream, replies_expected: true, timeout_ns, ..Self::default() }
     }
 
     /// Statistics of one stream, if it was sent.

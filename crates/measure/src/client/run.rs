@@ -277,7 +277,8 @@ impl<S: Workload> ClientNode<S> {
     fn publish_figures(&mut self, now: Time) {
         let stream = self.tracker.config.evaluated_stream as usize;
         let requester = self.loss_report_requester.as_ref().filter(|requester| requester.reports_counts);
-        let lost_upstream = requester.and_then(|requester| requester.lost_upstream(stream));
+        let sample = requester.and_then(|requester| requester.samples.last());
+        let lost_upstream = sample.map(|sample| missing_packets(sample.sent[stream], sample.received[stream]));
         let started_at = self.started;
         self.live_figures.publish(LiveSnapshot { started_at, lost_upstream, ..self.tracker.snapshot(now) });
         self.live_figures.supply_results(|| self.results_so_far("", Some(now)));
@@ -367,7 +368,7 @@ impl<S: Workload> Node for ClientNode<S> {
             }
         }
         if let Phase::WaitingForServer(wait) = &mut self.phase
-            && let Some(timed_out) = wait.poll_transmit(now, peer, sink)
+            && let Some(timed_out) = wait.poll(now, peer, sink)
         {
             self.readiness_wait = Some(timed_out);
             self.phase = Phase::Finished;
@@ -408,7 +409,7 @@ impl<S: Workload> Node for ClientNode<S> {
             if let Some(requester) = &mut self.loss_report_requester {
                 if complete || requester.baseline.response.is_none() {
                     // Nothing waits for the response.
-                    requester.poll_when_complete(now, sent, peer, sink);
+                    requester.poll_complete(now, sent, peer, sink);
                 }
                 // If all replies arrived, there is no loss to split by direction.
                 if !complete {

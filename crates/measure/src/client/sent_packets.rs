@@ -245,18 +245,13 @@ pub(super) struct SentPackets {
 }
 
 impl SentPackets {
-    /// An empty stream, with memory allocated in advance for so many `round_trips_per_second`.
-    pub(super) fn new(
-        stream_kind: StreamKind,
-        first_sequence: u32,
-        first_reply_timeout: Option<Duration>,
-        round_trips_per_second: usize,
-    ) -> Self {
-        let is_audio = stream_kind == StreamKind::Audio;
+    /// An empty stream, with memory allocated in advance for so many different `round_trips` per second.
+    fn new(kind: StreamKind, first_sequence: u32, first_reply_timeout: Option<Duration>, round_trips: usize) -> Self {
+        let is_audio = kind == StreamKind::Audio;
         let mut stats = if is_audio { StreamStats::with_rtt_baseline() } else { StreamStats::new() };
-        stats.history = History::with_capacity(round_trips_per_second);
+        stats.history = History::with_capacity(round_trips);
         Self {
-            stream_kind,
+            stream_kind: kind,
             first_reply_timeout,
             last_sent: None,
             first_sequence,
@@ -264,7 +259,7 @@ impl SentPackets {
             packets: VecDeque::new(),
             reordering: Reordering::default(),
             min_rtt: None,
-            unverified: VecDeque::with_capacity(round_trips_per_second * UNVERIFIED_SECONDS),
+            unverified: VecDeque::with_capacity(round_trips * UNVERIFIED_SECONDS),
             stats,
             live: LiveCounts::default(),
         }
@@ -290,15 +285,10 @@ impl SentPackets {
         self.last_sent.is_some()
     }
 
-    /// Records a packet that was due at `due` and sent at `sent_at`. `expected_digest` is the [`reply_digest`] of the expected reply.
-    pub(super) fn on_sent(
-        &mut self,
-        (due, sent_at): (Time, Time),
-        expected_digest: u64,
-        hosts: &mut Hosts,
-        observer: &mut dyn PacketObserver,
-    ) {
-        self.track(SentPacket { due, sent_at, state: PacketState::InFlight { expected_digest } }, hosts, observer);
+    /// Records a packet that was due and sent at these times. `digest` is the [`reply_digest`] of the expected reply.
+    fn on_sent(&mut self, times: (Time, Time), digest: u64, hosts: &mut Hosts, observer: &mut dyn PacketObserver) {
+        let ((due, sent_at), state) = (times, PacketState::InFlight { expected_digest: digest });
+        self.track(SentPacket { due, sent_at, state }, hosts, observer);
         self.last_sent = Some(sent_at);
         self.stats.on_sent(sent_at);
     }
@@ -308,7 +298,7 @@ impl SentPackets {
         let index = self.next_index();
         self.track(SentPacket { due, sent_at: due, state: PacketState::NotSent }, hosts, observer);
         self.stats.on_not_sent(due, refused);
-        self.report_without_reply(index, (due, due), PacketOutcome::NotSent, observer);
+        self.report_unanswered(index, (due, due), PacketOutcome::NotSent, observer);
     }
 
     fn track(&mut self, packet: SentPacket, hosts: &mut Hosts, observer: &mut dyn PacketObserver) {
@@ -326,7 +316,7 @@ impl SentPackets {
     }
 
     /// Records a reply.
-    pub(super) fn on_received(&mut self, reply: ReceivedReply<'_>, hosts: &Hosts, observer: &mut dyn PacketObserver) {
+    fn on_received(&mut self, reply: ReceivedReply<'_>, hosts: &Hosts, observer: &mut dyn PacketObserver) {
         // There is no reply to a packet that was not sent, or not yet.
         let is_sent = |position: &usize| {
             let packet = &self.packets[*position];
@@ -493,18 +483,18 @@ impl SentPackets {
             FinalOutcome::DroppedByServerHost => PacketOutcome::DroppedByServerHost,
             _ => return,
         };
-        self.report_without_reply(index, (due, sent_at), outcome, observer);
+        self.report_unanswered(index, (due, sent_at), outcome, observer);
     }
 
     /// Reports the outcome of a packet that has no reply.
-    fn report_without_reply(
+    fn report_unanswered(
         &self,
         index: u64,
-        (due, sent_at): (Time, Time),
+        times: (Time, Time),
         outcome: PacketOutcome,
         observer: &mut dyn PacketObserver,
     ) {
-        let (stream, sequence) = (self.stream_kind, self.sequence_of(index));
+        let ((due, sent_at), stream, sequence) = (times, self.stream_kind, self.sequence_of(index));
         let packet = RecordedPacket { stream, sequence, due, sent_at, received_at: None, outcome };
         observer.on_packet(PacketEvent { packet, index, is_first: false, payload: &[] });
     }

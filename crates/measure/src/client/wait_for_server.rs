@@ -29,12 +29,7 @@ impl WaitForServer {
     }
 
     /// Sends a KEEPALIVE if one is due. If the wait has timed out, sends nothing and returns a result without a reply.
-    pub(super) fn poll_transmit(
-        &mut self,
-        now: Time,
-        peer: SocketAddr,
-        sink: &mut dyn TransmitSink,
-    ) -> Option<WaitResult> {
+    pub(super) fn poll(&mut self, now: Time, peer: SocketAddr, sink: &mut dyn TransmitSink) -> Option<WaitResult> {
         if now >= self.deadline {
             return Some(self.result(now, false));
         }

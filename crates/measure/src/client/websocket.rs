@@ -117,7 +117,8 @@ pub struct JoinHandshake {
     dialect: Dialect,
     /// Code of a control-surface room.
     room_code: Option<String>,
-    joined: bool,
+    /// Whether requests may be sent.
+    pub joined: bool,
 }
 
 impl JoinHandshake {
@@ -136,11 +137,6 @@ impl JoinHandshake {
     pub fn first_message(&self) -> Option<String> {
         let code = self.room_code.as_ref().filter(|_| self.dialect.probe().room == ProbeRoom::Code)?;
         Some(json!({"type": "join", "room_code": code, "client_name": CLIENT_NAME}).to_string())
-    }
-
-    /// Whether requests may be sent.
-    pub fn is_joined(&self) -> bool {
-        self.joined
     }
 
     /// Handles a message from the server. If the server rejects the join, the error is its text.
@@ -175,7 +171,7 @@ mod tests {
     fn dialect_without_join_is_joined_at_once() {
         for dialect in [Dialect::Jamjam, Dialect::ControlSurface] {
             let handshake = JoinHandshake::new(dialect, None);
-            assert_eq!((handshake.is_joined(), handshake.first_message()), (true, None));
+            assert_eq!((handshake.joined, handshake.first_message()), (true, None));
         }
     }
 
@@ -185,21 +181,21 @@ mod tests {
         let first_message: Value = serde_json::from_str(&handshake.first_message().unwrap()).unwrap();
         assert_eq!(first_message, json!({"type": "join", "room_code": "12\"4", "client_name": "jamjam-dev probe"}));
         for other in ["", "x", "[]", r#"{"type":"update","param":"a","value":1}"#] {
-            assert_eq!((handshake.on_message(other), handshake.is_joined()), (Ok(()), false), "{other}");
+            assert_eq!((handshake.on_message(other), handshake.joined), (Ok(()), false), "{other}");
         }
         let rejected = handshake.on_message(r#"{"type":"error","code":"INVALID_ROOM","message":"Invalid room code"}"#);
         assert_eq!(rejected, Err("Invalid room code".to_owned()));
         assert_eq!(handshake.on_message(r#"{"type":"welcome","node_id":"n","server_time":1}"#), Ok(()));
-        assert!(handshake.is_joined());
+        assert!(handshake.joined);
     }
 
     #[test]
     fn members_send_nothing_before_the_welcome() {
         for dialect in [Dialect::Broadcast, Dialect::WebRtc] {
             let mut handshake = JoinHandshake::new(dialect, None);
-            assert_eq!((handshake.is_joined(), handshake.first_message()), (false, None));
+            assert_eq!((handshake.joined, handshake.first_message()), (false, None));
             handshake.on_message(r#"{"type":"welcome","room":"r"}"#).unwrap();
-            assert!(handshake.is_joined());
+            assert!(handshake.joined);
         }
     }
 

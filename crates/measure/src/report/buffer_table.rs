@@ -32,7 +32,7 @@ figures! {
     ] {
         recommended_packets: Option<u32> = recommended.map(|row| row.depth_packets);
         #[serde(skip)]
-        interpretation: Option<String> = has_enough_packets.then(|| interpretation(stream, recommended, &depths));
+        interpretation: Option<String> = has_enough_packets.then(|| interpretation(stream, recommended, &depths[DEPTHS.len() - 1]));
         depths: Vec<BufferDepthFigures> = depths.into();
         #[serde(skip)]
         assumptions: &'static str = assumptions(run);
@@ -73,12 +73,8 @@ impl JitterBufferTable {
 }
 
 /// Late and lost packets are separate, because no buffer avoids loss.
-fn interpretation(
-    stream: &StreamStats,
-    recommended: Option<&BufferDepthFigures>,
-    depths: &[BufferDepthFigures; DEPTHS.len()],
-) -> String {
-    let row = recommended.unwrap_or(&depths[DEPTHS.len() - 1]);
+fn interpretation(stream: &StreamStats, found: Option<&BufferDepthFigures>, deepest: &BufferDepthFigures) -> String {
+    let row = found.unwrap_or(deepest);
     let late = format_share(row.late as f64 / stream.settled().max(1) as f64);
     let packets = match unreturned_ratio(stream) {
         0.0 => format!("{late} of the packets would be late or lost"),
@@ -86,7 +82,7 @@ fn interpretation(
     };
     let delay = row.one_way_ms.map_or_else(String::new, |ms| format!("; about {ms:.0} ms one way"));
     let depth = format!("{:.1} ms", row.depth_ms);
-    match (row.depth_packets, recommended) {
+    match (row.depth_packets, found) {
         (0, Some(_)) => format!("Without a jitter buffer, {packets}{delay}"),
         (count, Some(_)) => {
             format!("With a {depth} jitter buffer ({}), {packets}{delay}", format_count(count.into(), "packet"))

@@ -215,12 +215,8 @@ impl ComparedFigure {
             let sign = if one > 0.0 { "+" } else { "" };
             format!("{sign}{}{}", change(one), self.relative_text(true))
         };
-        let values = vec![
-            value(self.old),
-            value(self.new),
-            self.change.map_or_else(missing, signed),
-            self.smallest_detectable_change.map_or_else(missing, change),
-        ];
+        let detectable = self.smallest_detectable_change.map_or_else(missing, change);
+        let values = vec![value(self.old), value(self.new), self.change.map_or_else(missing, signed), detectable];
         let (result, is_bad) = (self.result.word(), self.result == ComparisonResult::Worse);
         ResultRow { label: self.label.to_owned(), values, result, is_bad, note: self.note.clone() }
     }

@@ -27,11 +27,8 @@ pub fn document(report: &Report, error: Option<&str>) -> Result<String, Serializ
         suite.set_system_out(findings.join("\n"));
     }
     let no_reply_reason = report.verdict.no_reply_reason.as_deref();
-    let mut cases = vec![
-        run_completed(report, error),
-        replies_received(report, no_reply_reason),
-        payload_intact(report, no_reply_reason),
-    ];
+    let mut cases = vec![run_completed(report, error), replies_received(report, no_reply_reason)];
+    cases.push(payload_intact(report, no_reply_reason));
     cases.extend(report.limits.iter().map(limit));
     cases.extend(report.comparison.iter().flat_map(comparison));
     for mut case in cases {

@@ -191,12 +191,11 @@ impl MachineReport {
         let worst = self.checks.iter().filter(|check| check.status == self.status);
         let worst: Vec<String> = worst.map(|check| check.name.replace('_', " ")).collect();
         let (count, names) = (format_count(worst.len() as u64, "warning"), worst.join(", "));
+        let valid = "PASSED: measurements on this machine are valid";
         let verdict = match self.status {
             Status::Invalid => style.bad(&format!("FAILED: measurements on this machine are not valid: {names}")),
-            Status::Warning => {
-                style.good(&format!("PASSED: measurements on this machine are valid, with {count}: {names}"))
-            }
-            Status::Ok | Status::NotAvailable => style.good("PASSED: measurements on this machine are valid"),
+            Status::Warning => style.good(&format!("{valid}, with {count}: {names}")),
+            Status::Ok | Status::NotAvailable => style.good(valid),
         };
         text + "\n" + &verdict + "\n"
     }
@@ -204,14 +203,9 @@ impl MachineReport {
 
 impl Check {
     /// `remedy` is for a problem.
-    fn new(
-        name: &'static str,
-        (status, meaning): (Status, &str),
-        finding: String,
-        figures: Value,
-        remedy: impl Into<String>,
-    ) -> Self {
-        let remedy = (status > Status::Ok).then(|| remedy.into());
+    fn new(name: &'static str, rating: (Status, &str), finding: String, figures: Value, remedy: &str) -> Self {
+        let (status, meaning) = rating;
+        let remedy = (status > Status::Ok).then(|| remedy.to_owned());
         Self { name, status, finding, meaning: meaning.to_owned(), remedy, figures }
     }
 
@@ -239,8 +233,8 @@ fn timing_check(
         }
     };
     let percentile = |p| times.percentile(p).map(micros);
-    let (Some(p50_us), Some(p99_us), Some(max_us)) = (percentile(0.5), percentile(0.99), times.max().map(micros))
-    else {
+    let measured = (percentile(0.5), percentile(0.99), times.max().map(micros));
+    let (Some(p50_us), Some(p99_us), Some(max_us)) = measured else {
         return Check::not_available(name, "too few measurements", meaning);
     };
     let [p50, p99, max] = [p50_us, p99_us, max_us].map(format_time);
@@ -284,7 +278,7 @@ fn clock_source(clock: Option<&ClockSource>) -> Check {
             .to_owned(),
     };
     let figures = json!({"current": current, "available": available});
-    Check::new(name, rate_clock_source(current), current.clone(), figures, remedy)
+    Check::new(name, rate_clock_source(current), current.clone(), figures, &remedy)
 }
 
 fn receive_buffer(buffer: &Result<ReceiveBuffer, String>) -> Check {
@@ -304,7 +298,7 @@ fn receive_buffer(buffer: &Result<ReceiveBuffer, String>) -> Check {
         Some(_) => format!("as root: sysctl -w net.core.rmem_max={requested}"),
         None => "increase the system's limit for receive buffers".to_owned(),
     };
-    Check::new(name, (status, meaning), finding, figures, remedy)
+    Check::new(name, (status, meaning), finding, figures, &remedy)
 }
 
 fn cpu_frequency(groups: Option<&[CpuFrequency]>) -> Check {
@@ -374,7 +368,7 @@ fn ports(ports: &[PortUse]) -> Check {
     };
     let ids: String = busy().filter_map(|port| Some(format!(" {}", port.process.as_ref()?.1))).collect();
     let kill = if ids.is_empty() { String::new() } else { format!(", or end the other program: kill{ids}") };
-    Check::new("ports", rating, finding, figures, format!("give the server another port{kill}"))
+    Check::new("ports", rating, finding, figures, &format!("give the server another port{kill}"))
 }
 
 /// From where an address can be reached.

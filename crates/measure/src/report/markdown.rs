@@ -12,16 +12,10 @@ use super::text;
 
 /// The whole summary. `error` is the socket or file error that ended the run early.
 pub fn summary(report: &Report, error: Option<&str>) -> String {
-    let parts = [
-        heading(report, error),
-        limits(report),
-        report.comparison.as_ref().map(comparison).unwrap_or_default(),
-        streams(report),
-        findings(report),
-        warnings(report),
-        details_block(report),
-    ];
-    let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+    let comparison = report.comparison.as_ref().map(comparison).unwrap_or_default();
+    let mut parts = vec![heading(report, error), limits(report), comparison, streams(report)];
+    parts.extend([findings(report), warnings(report), details_block(report)]);
+    parts.retain(|part| !part.is_empty());
     parts.join("\n")
 }
 

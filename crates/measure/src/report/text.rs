@@ -8,7 +8,7 @@ use super::brief::key_figures;
 use super::buffer_table::JitterBufferTable;
 use super::comparison::{Comparison, ComparisonResult, HEADINGS};
 use super::connection_figures::WebSocketFigures;
-use super::figures::{AudioFigures, HistogramBarFigures};
+use super::figures::{AudioFigures, StreamFigures};
 use super::limits::LimitResult;
 use super::model::Report;
 use super::quantities::{self, ResultRow, format_count, format_percent, format_time};
@@ -60,12 +60,7 @@ fn text(report: &Report, style: Style, with_details: bool) -> String {
     // If `--wait-for` ended without a reply, nothing was counted, and a table would contain only zeros.
     if report.readiness_wait.as_ref().is_none_or(|wait| wait.reply_received) {
         parts.push(table(report, style, with_details));
-        parts.extend(
-            report
-                .evaluated()
-                .filter(|_| with_details)
-                .and_then(|stream| histogram(report.labels(report.evaluated_stream).request, &stream.rtt_histogram)),
-        );
+        parts.extend(report.evaluated().filter(|_| with_details).and_then(|stream| histogram(report, stream)));
         parts.push(further_rows(report, with_details));
         parts.extend(report.jitter_buffer.as_ref().filter(|_| with_details).map(buffer_table));
     }
@@ -164,11 +159,12 @@ fn table(report: &Report, style: Style, with_details: bool) -> String {
 }
 
 /// The round trips of the evaluated stream as a small histogram.
-fn histogram(name: &str, bars: &[HistogramBarFigures]) -> Option<String> {
+fn histogram(report: &Report, StreamFigures { rtt_histogram: bars, .. }: &StreamFigures) -> Option<String> {
     let max_count = bars.iter().map(|bar| bar.count).max()?;
     if bars.iter().map(|bar| bar.count).sum::<u64>() < MIN_HISTOGRAM_SAMPLES {
         return None;
     }
+    let name = report.labels(report.evaluated_stream).request;
     let mut text = format!("histogram of {name} round-trip times\n");
     for bar in bars {
         let edge = match bar.to_us {

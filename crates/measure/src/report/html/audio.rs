@@ -71,11 +71,10 @@ pub(super) fn section(audio: &AudioPicture, report: &Report) -> String {
         let caption = format!("<figcaption id=\"{id}-about\"><strong>{title}</strong>: {caption}</figcaption>");
         let wave = waveform_svg(&picture.columns, picture.samples_per_column, side, scale);
         let player = if is_too_long(picture) { None } else { audio_player(picture, side, title) };
+        let (axis, player) = (axis(picture), player.unwrap_or_default());
         _ = writeln!(
             text,
-            "<figure class=\"{id}\">{caption}\n<svg role=\"img\" aria-labelledby=\"{id}-about\" {wave}</svg>\n{}{}</figure>",
-            axis(picture),
-            player.unwrap_or_default()
+            "<figure class=\"{id}\">{caption}\n<svg role=\"img\" aria-labelledby=\"{id}-about\" {wave}</svg>\n{axis}{player}</figure>"
         );
     }
     if is_too_long(picture) {
@@ -127,17 +126,12 @@ fn axis(picture: &Waveform) -> String {
     let width = picture.columns.len() as u64 * picture.samples_per_column;
     let end = width as f64 / f64::from(picture.rate.max(1));
     let times = (0..=AXIS_PARTS).map(|part| end * f64::from(part) / f64::from(AXIS_PARTS));
-    let labels: String = times.map(|time| format!("<span>{}</span>", axis_label(time, end))).collect();
+    let label = |time: f64| match time as u64 {
+        _ if end < 600.0 => seconds(time),
+        whole => format!("{}:{:02}:{:02}", whole / 3600, whole / 60 % 60, whole % 60),
+    };
+    let labels: String = times.map(|time| format!("<span>{}</span>", label(time))).collect();
     format!("<div class=\"axis\" aria-hidden=\"true\">{labels}</div>\n")
-}
-
-/// Formats `time` as a label of the time axis of the audio. The axis ends at `length`. Both values are in seconds.
-fn axis_label(time: f64, length: f64) -> String {
-    if length < 600.0 {
-        return seconds(time);
-    }
-    let whole = time as u64;
-    format!("{}:{:02}:{:02}", whole / 3600, whole / 60 % 60, whole % 60)
 }
 
 fn audio_player(picture: &Waveform, side: WaveformSide, title: &str) -> Option<String> {
