@@ -1,5 +1,4 @@
-//! The life of a link between the client and the echo server, in virtual time. The two ends share only the derivation of keys and the sealing
-//! of packets.
+//! The life of a link between client and echo server, in virtual time. The ends share only the derivation of keys and the sealing.
 
 use super::{Source, run_config};
 use std::collections::{BTreeMap, HashMap, HashSet};

@@ -37,8 +37,7 @@ fn prober_after_pings(count: u64, before: impl Fn(&[u8]) -> Vec<u8>, returns: im
     node
 }
 
-/// Polls the node at its deadlines until it ends, and answers requests with the result of `after`. Returns the times of the requests, and of the
-/// end.
+/// Polls the node at its deadlines, answers requests with `after`, and returns the times of the requests and of the end.
 fn run_to_end(node: &mut Prober, after: impl Fn(&[u8]) -> Option<Vec<u8>>) -> (Vec<u64>, u64) {
     let (mut requests, mut now) = (Vec::new(), 0);
     while let Some(next) = deadline(node) {
@@ -112,8 +111,7 @@ fn received_counts_of_the_server_split_the_loss() {
     // Before the run, the server had counted seven packets. The server receives eight of the ten pings, and six replies return.
     let mut node = prober_after_pings(10, |request| counts_response(request, 9, u32::MAX - 2), |n| n < 6);
     let (requests, end) = run_to_end(&mut node, |request| Some(counts_response(request, 9, 5)));
-    // The last ping was sent at 91 ms. The run ends after the smallest round trip of 1 ms and the timeout of 2 s. The request is sent 600 ms
-    // before.
+    // The run ends 2,001 ms after the last ping of 91 ms: the smallest round trip and the timeout. The request is 600 ms before.
     assert_eq!((requests, end), (vec![1_492 * MS], 2_092 * MS));
     let run = run(node);
     assert_eq!(run.stream(StreamKind::Ping).expect("pings").lost, 4);

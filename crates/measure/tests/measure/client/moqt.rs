@@ -124,8 +124,7 @@ fn frames_under_way_at_an_interruption_are_in_flight() {
     tracker.returned(1, 0, (100, 150));
     tracker.returned(4, 0, (3_000, 3_050));
     let by_us = MoqtRunOutcome::Closed { code: 0, reason: "interrupted".to_owned(), closed_locally: true };
-    // A frame without an echo is lost if it was sent 2,050 ms (the smallest round trip plus the timeout) before the interruption, and otherwise in
-    // flight.
+    // A frame without an echo is lost if it was sent the smallest round trip and the timeout, 2,050 ms, before, else in flight.
     let mut lines = Lines::default();
     let run = tracker.closing(3_051, by_us, Some(StopSignal::Interrupt), &mut lines);
     assert_eq!(lines.0, [(1, PacketOutcome::Lost), (2, PacketOutcome::InFlight)]);
@@ -239,8 +238,7 @@ fn groups_overdue_after_a_pause_are_skipped_but_no_text_is() {
     for (payload, skipped) in [(FramePayload::Random(20), 194), (FramePayload::Texts(vec!["hi".into()]), 0)] {
         let sending = Sending { group_count: Some(400), group_interval: 10 * MS, payload, ..Sending::default() };
         let mut peers = JoinedPeers::new(Plan { sending, ..Plan::default() });
-        // Group n, from 0, is due at 50 ms + n · 10 ms. The client does not run from 1 s to 3 s, so groups 96 to 289 are overdue by more
-        // than 50 ms.
+        // Group n is due at 50 ms + n · 10 ms. The client stops from 1 to 3 s, and groups 96 to 289 are overdue by more than 50 ms.
         peers.until(at(1_000));
         peers.now = at(3_000);
         assert_eq!(peers.finish(), MoqtRunOutcome::Completed);
@@ -248,11 +246,8 @@ fn groups_overdue_after_a_pause_are_skipped_but_no_text_is() {
         assert_eq!(count(|event| matches!(event, MoqtClientEvent::FrameSkipped { .. })), skipped);
         assert_eq!(count(|event| matches!(event, MoqtClientEvent::FrameSent { .. })), 400 - skipped);
         assert_eq!((peers.returned().len(), peers.lost()), (400 - skipped, vec![]));
-        let pauses = peers.events.iter().filter_map(|event| match *event {
-            MoqtClientEvent::Paused(pause) => Some((pause.start, pause.end)),
-            _ => None,
-        });
-        assert_eq!(pauses.collect::<Vec<_>>(), [(at(1_000), at(3_000))]);
+        let pauses: Vec<_> = peers.events.iter().filter(|event| matches!(event, MoqtClientEvent::Paused(_))).collect();
+        assert_eq!(pauses, [&MoqtClientEvent::Paused(Pause { start: at(1_000), end: at(3_000) })]);
     }
 }
 

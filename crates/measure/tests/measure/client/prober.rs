@@ -70,8 +70,7 @@ fn waiting_prober(wait_for: u64) -> Prober {
 fn wait_sends_ten_keepalives_a_second_and_times_out() {
     let mut node = waiting_prober(1_000);
     let start = 7 * MS;
-    let mut now = start;
-    let mut readiness_packets = Vec::new();
+    let (mut now, mut readiness_packets) = (start, Vec::new());
     while let Some(next) = deadline(&node).filter(|next| *next < 10_000 * MS) {
         now = now.max(next);
         readiness_packets.extend(poll(&mut node, now).into_iter().map(|bytes| (now, bytes)));

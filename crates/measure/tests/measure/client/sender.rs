@@ -1,10 +1,10 @@
-//! The sender as a node, in virtual time: packets, send times, and results of the run.
+//! The sender as a node, in virtual time: packets, send times, and results of the run, also with live audio.
 
-mod live;
-
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::rc::Rc;
-use test_support::node_driver::{MS, deadline, header};
+use std::time::Duration;
+use test_support::node_driver::{MS, deadline, header, poll};
 use test_support::recording_sink::RecordingSink;
 
 use jamjam_core::node::{Node, SendStatus};
@@ -68,8 +68,7 @@ fn keepalive_and_ping_leave_every_second_and_latency_info_once() {
     }
     let info = of_kind(&left, 7);
     assert_eq!(times(&info), [start]);
-    // The LATENCY_INFO payload: five delays (all 0.0), the frame size (96 samples) and the sample rate (48,000 Hz). The codec ("pcm") and
-    // the number of channels (1) follow.
+    // Five delays of 0.0, the frame size of 96 samples, the sample rate of 48,000 Hz, the codec, and one channel.
     let payload = [&[0; 20][..], &[0, 0, 0, 96], &[0, 0, 0xBB, 0x80], &[3], b"pcm", &[1]].concat();
     assert_eq!(info[0].1, [header(7, 0, 0), payload].concat());
 }
@@ -139,4 +138,92 @@ fn would_block_delays_but_loses_and_repeats_nothing() {
     }
     // AUDIO, LATENCY_PING, KEEPALIVE and LATENCY_INFO are sent even if the audio ends with its first packet.
     assert_eq!(kinds, [1, 5, 4, 7]);
+}
+
+const US: u64 = 1_000;
+
+/// The packets that a device has delivered, each as the time of its last sample in nanoseconds.
+#[derive(Clone, Default)]
+struct Deliveries(Rc<RefCell<VecDeque<u64>>>, Rc<Cell<bool>>, Rc<Cell<u32>>);
+
+/// A device that reports the age of each packet. The n-th packet of a delivery has an age of n µs.
+struct Device {
+    deliveries: Deliveries,
+    now: u64,
+    last: u64,
+}
+
+impl PayloadSource for Device {
+    fn poll_next(&mut self, payload: &mut Vec<u8>) -> SourcePoll {
+        match self.deliveries.0.borrow_mut().pop_front() {
+            Some(at) => {
+                self.last = at;
+                self.now = self.now.max(at) + US;
+                payload.extend([7; 384]);
+                SourcePoll::Ready
+            }
+            None if self.deliveries.1.get() => SourcePoll::End,
+            None => SourcePoll::Pending,
+        }
+    }
+
+    fn start(&mut self) {
+        self.deliveries.2.set(self.deliveries.2.get() + 1);
+    }
+
+    fn capture_age(&self) -> Option<Duration> {
+        Some(Duration::from_nanos(self.now - self.last))
+    }
+}
+
+fn live_sender() -> (AudioSender<Device>, Deliveries) {
+    let deliveries = Deliveries::default();
+    let device = Device { deliveries: deliveries.clone(), now: 0, last: 0 };
+    (super::sender(1, 96, device), deliveries)
+}
+
+fn audio_count(left: &[Vec<u8>]) -> usize {
+    left.iter().filter(|bytes| bytes[1] == 1).count()
+}
+
+#[test]
+fn live_audio_leaves_on_delivery_and_missing_audio_is_not_awaited() {
+    let (mut node, deliveries) = live_sender();
+    let start = 5 * MS;
+    // The first ping, KEEPALIVE and LATENCY_INFO are sent. There is no audio yet.
+    let left = poll(&mut node, start);
+    assert_eq!((left.len(), audio_count(&left), deliveries.2.get()), (3, 0, 1));
+    // The next poll is due at the next KEEPALIVE, or when the waker wakes the loop, and not after a fixed interval.
+    assert_eq!(deadline(&node), Some(start + 1_000 * MS));
+
+    // The device delivers a packet at 70 ms, long after it would have been due in a file, and three packets at once at 80 ms.
+    deliveries.0.borrow_mut().push_back(start + 70 * MS);
+    assert_eq!(audio_count(&poll(&mut node, start + 70 * MS + US)), 1);
+    deliveries.0.borrow_mut().extend([start + 80 * MS; 3]);
+    assert_eq!(audio_count(&poll(&mut node, start + 80 * MS + 40 * US)), 3);
+    assert_eq!(audio_count(&poll(&mut node, start + 90 * MS)), 0);
+    assert_eq!(deadline(&node), Some(start + 1_000 * MS));
+
+    deliveries.1.set(true);
+    poll(&mut node, start + 100 * MS);
+    let run = node.into_results("", Some(Time::from_nanos(start + 200 * MS)), &mut ());
+    let audio = run.audio.expect("a sender has audio");
+    assert_eq!((audio.stats.sent, audio.sent_samples, audio.underruns), (4, 4 * 96, 0));
+}
+
+#[test]
+fn live_packet_is_due_at_its_delivery_and_due_times_increase() {
+    let (mut node, deliveries) = live_sender();
+    poll(&mut node, 0);
+    // The device reports ages of 1, 2 and 3 µs. With these ages, the packets would be due 1, 2 and 3 µs before the poll.
+    deliveries.0.borrow_mut().extend([9 * MS; 3]);
+    poll(&mut node, 9 * MS + 50 * US);
+    // The node is polled 20 µs after these samples were delivered, but the device reports an age of 1 µs.
+    deliveries.0.borrow_mut().push_back(30 * MS);
+    poll(&mut node, 30 * MS + 20 * US);
+    let pacing = node.into_results("", Some(Time::from_millis(40)), &mut ()).pacing.expect("packets were sent");
+    // A packet is due at the time of the poll minus its age, but never before the previous packet. The first three packets are therefore all due
+    // 1 µs before their poll, like the last packet.
+    let all = &pacing.all;
+    assert_eq!((all.count(), all.min(), all.max()), (4, Some(1_000), Some(1_000)));
 }

@@ -102,8 +102,7 @@ fn identical_lines_are_unchanged_and_pass() {
     let names = ["loss_ratio", "rtt_p50_us", "rtt_p99_us", "jitter_mean_us"];
     assert_eq!(results(&report), names.map(|name| (name, Unchanged)));
     assert_eq!((report.verdict.word(), report.exit_code()), ("PASSED", 0));
-    let text = text::summary(&report, false);
-    assert!(text.ends_with(", not worse than the baseline\n"), "{text}");
+    assert!(text::summary(&report, false).ends_with(", not worse than the baseline\n"));
 }
 
 #[test]
@@ -166,8 +165,7 @@ fn line(kind: LineKind, seconds: u64, seed: u64, factor: f64, mean_loss: f64) ->
     probe(stream(StreamStats::new(), seconds * 50, |n| outcomes[n as usize]))
 }
 
-/// `PAIRS=1000 cargo test --release -p jamjam-measure few_false_alarms -- --nocapture` measures and prints the rates of more pairs,
-/// including runs of 30 minutes.
+/// `PAIRS=1000 cargo test --release -p jamjam-measure few_false_alarms -- --nocapture` measures more pairs, and runs of 30 minutes.
 #[test]
 fn steady_bursty_and_drifting_lines_have_few_false_alarms_and_detect_changes() {
     let study = std::env::var("PAIRS").ok().map(|pairs| pairs.parse().expect("a number"));

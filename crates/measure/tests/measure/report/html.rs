@@ -52,8 +52,7 @@ fn rows(page: &str) -> Vec<&str> {
 
 #[test]
 fn waveform_column_is_min_and_max_of_its_samples_in_any_order() {
-    // 25 packets of 128 samples and one of 100 are 3,300 samples. A waveform has at most 1,600 columns of a power of two of samples, so there are
-    // 825 columns of four samples.
+    // 3,300 samples fill 825 columns of four samples: a waveform has at most 1,600 columns of a power of two of samples.
     let sample = |n: u64| ((n * 7_919 % 1_999) as f32 - 999.0) / 1_000.0;
     let packet = |index: u64| (index * 128..(index * 128 + 128).min(3_300)).map(sample).collect::<Vec<_>>();
     let mut orders: [Vec<u64>; 3] = [(0..26).collect(), (0..26).rev().collect(), (0..26).map(|n| n * 5 % 26).collect()];

@@ -198,8 +198,7 @@ fn page_is_well_formed_and_every_label_reference_exists() {
             }
         }
         for element in ["style", "script"] {
-            let content = between(&page, &format!("<{element}>"), &format!("</{element}>"))[0];
-            xml = xml.replace(content, "");
+            xml = xml.replace(between(&page, &format!("<{element}>"), &format!("</{element}>"))[0], "");
         }
         let document = roxmltree::Document::parse(&xml).unwrap_or_else(|error| panic!("{name}: {error}: {xml}"));
         let ids: Vec<&str> = document.descendants().filter_map(|node| node.attribute("id")).collect();
@@ -208,8 +207,7 @@ fn page_is_well_formed_and_every_label_reference_exists() {
                 assert_eq!(ids.iter().filter(|known| **known == id).count(), 1, "{name}: {id}");
             }
         }
-        let drawings = document.descendants().filter(|node| node.has_tag_name("svg"));
-        for drawing in drawings {
+        for drawing in document.descendants().filter(|node| node.has_tag_name("svg")) {
             let is_labeled = drawing.attribute("role") == Some("img")
                 && (drawing.has_attribute("aria-labelledby") || drawing.has_attribute("aria-label"));
             assert!(is_labeled || drawing.attribute("aria-hidden") == Some("true"), "{name}: {drawing:?}");

@@ -51,13 +51,8 @@ fn table_equals_a_naive_replay_in_1000_simulations() {
         } else {
             probe(stream(StreamStats::new(), &outcomes))
         };
-
-        let count =
-            |wanted: fn(&FinalOutcome) -> bool| outcomes.iter().filter(|outcome| wanted(outcome)).count() as u64;
-        let rtts: Vec<i64> = outcomes
-            .iter()
-            .filter_map(|outcome| if let FinalOutcome::Returned { rtt } = outcome { Some(*rtt) } else { None })
-            .collect();
+        let rtt = |outcome: &FinalOutcome| if let FinalOutcome::Returned { rtt } = outcome { Some(*rtt) } else { None };
+        let rtts: Vec<i64> = outcomes.iter().filter_map(rtt).collect();
         let Some(first) = rtts.first() else {
             assert_eq!(table(&run), Value::Null, "seed {seed}");
             continue;
@@ -66,7 +61,7 @@ fn table_equals_a_naive_replay_in_1000_simulations() {
         let max = *relative.iter().max().expect("a round trip");
         let delays: Vec<i64> = relative.iter().map(|rtt| rounded(*rtt, max)).collect();
         let min = *delays.iter().min().expect("a round trip");
-        let settled = outcomes.len() as u64 - count(|outcome| *outcome == FinalOutcome::InFlight);
+        let settled = outcomes.iter().filter(|outcome| **outcome != FinalOutcome::InFlight).count() as u64;
         // Packets after the first packet in flight are only known if they returned.
         let known = outcomes.split(|outcome| *outcome == FinalOutcome::InFlight).next().expect("a part");
         let unreturned = known.iter().filter(|outcome| matches!(outcome, FinalOutcome::Lost | FinalOutcome::Damaged));
@@ -74,9 +69,8 @@ fn table_equals_a_naive_replay_in_1000_simulations() {
 
         let table = table(&run);
         let mut enough = None;
-        for (row, packets) in
-            table["depths"].as_array().expect("a list").iter().zip([0, 1, 2, 4, 6, 8, 12, 16, 24, 32, 38])
-        {
+        let rows = table["depths"].as_array().expect("a list");
+        for (row, packets) in rows.iter().zip([0, 1, 2, 4, 6, 8, 12, 16, 24, 32, 38]) {
             let depth_ns = packets * 128 * 1_000_000_000 / 48_000;
             // The receiver plays a packet at its send time + the smallest delay + the depth.
             let late = delays.iter().filter(|delay| **delay > min + depth_ns).count() as u64;

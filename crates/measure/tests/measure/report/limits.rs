@@ -10,8 +10,7 @@ use jamjam_measure::report::limits::{LimitResult, Limits};
 
 use super::runs::{MS, report, stream};
 
-/// A probe that sent `sent` pings. `round_trips` contains one round-trip time in nanoseconds for each ping that returned. The other pings
-/// are lost.
+/// A probe that sent `sent` pings, of which some returned after these `round_trips`, in nanoseconds, and the others are lost.
 fn probe(sent: u64, round_trips: &[i64]) -> RunResults {
     let ping = stream(StreamStats::new(), round_trips.iter().copied());
     super::runs::probe(StreamStats { sent, lost: sent - ping.returned, ..ping })
@@ -175,8 +174,7 @@ fn jitter_limit_compares_the_mean_of_the_running_estimate() {
 
 #[test]
 fn server_delay_is_configured_or_reported_or_estimated_in_this_order() {
-    // The echo times are 3,002 and 3,005 ms, and the smallest ping is 2 ms. Therefore, the server delay is 3,000 ms. The round trips are 2
-    // and 5 ms.
+    // The server delay is 3,000 ms: the smallest echo time of 3,002 ms minus the smallest ping of 2 ms.
     let delays = |run: &RunResults| {
         let AudioFigures { server_delay_ms, server_delay_configured_ms, server_delay_reported_ms, .. } = audio(run);
         [server_delay_ms, server_delay_configured_ms, server_delay_reported_ms, audio(run).server_delay_estimated_ms]

@@ -107,21 +107,14 @@ pub(crate) fn link_with_all_counts() -> RunResults {
 
 /// A plain link, and a run for each [`LinkFailure`].
 pub(crate) fn link_runs() -> Vec<(&'static str, RunResults)> {
+    use LinkFailure::{KeyRefused, NoKeyExchange, NoReply, NotOpened, PlainRefused, PortUnreachable, SignatureRefused};
     let plain = LinkResults { is_plain: true, ..LinkResults::default() };
     let plain = RunResults { link: Some(plain), ..link_with_all_counts() };
     let failed = |failure: LinkFailure| {
         let link = LinkResults { failure: Some((failure, 5_000_000_000)), ..LinkResults::default() };
         (failure.kind(), RunResults { link: Some(link), ..probe(StreamStats::new()) })
     };
-    let failures = [
-        LinkFailure::NoReply,
-        LinkFailure::PortUnreachable,
-        LinkFailure::NoKeyExchange,
-        LinkFailure::KeyRefused,
-        LinkFailure::SignatureRefused,
-        LinkFailure::PlainRefused,
-        LinkFailure::NotOpened,
-    ];
+    let failures = [NoReply, PortUnreachable, NoKeyExchange, KeyRefused, SignatureRefused, PlainRefused, NotOpened];
     // An array of runs would not fit on the stack of a test.
     let mut runs = vec![("encrypted link", link_with_all_counts())];
     runs.push(("plain link", plain));
@@ -169,8 +162,7 @@ pub(crate) fn moqt_runs() -> Vec<(&'static str, RunResults)> {
         ("moqt with a retried path", moqt_run(MoqtResults { retried_path, ..unanswered.clone() }, None)),
         ("moqt silent", moqt_run(unanswered, Some(silent.clone()))),
     ];
-    let codes = [0, 1, 3, 0x12, 0x13, u32::MAX];
-    for code in codes {
+    for code in [0, 1, 3, 0x12, 0x13, u32::MAX] {
         runs.push(("moqt closed", moqt_run(lost(closed(code)), Some(silent.clone()))));
     }
     runs

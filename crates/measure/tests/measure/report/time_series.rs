@@ -50,10 +50,9 @@ fn worst_ten_seconds_equal_a_naive_search_in_1000_simulations() {
         for start in 0..(seconds.len() + 1).saturating_sub(10) {
             let window: Vec<FinalOutcome> = seconds[start..start + 10].concat();
             let lost = window.iter().filter(|outcome| **outcome == FinalOutcome::Lost).count();
-            let mut rtts: Vec<i64> = window
-                .iter()
-                .filter_map(|outcome| if let FinalOutcome::Returned { rtt } = outcome { Some(*rtt) } else { None })
-                .collect();
+            let rtt =
+                |outcome: &FinalOutcome| if let FinalOutcome::Returned { rtt } = outcome { Some(*rtt) } else { None };
+            let mut rtts: Vec<i64> = window.iter().filter_map(rtt).collect();
             rtts.sort_unstable();
             // Histograms of intervals keep the nine leading bits of a value and round up.
             let p99 = (rtts.len() >= 100).then(|| rtts[(rtts.len() * 99).div_ceil(100) - 1] | 0xf);

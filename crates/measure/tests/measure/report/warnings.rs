@@ -122,8 +122,7 @@ fn each_anomaly_of_audio_adds_a_warning() {
     assert_warnings("measure/warnings/audio", &named(runs));
 }
 
-/// Clock readings at intervals of 50 ms. In each interval, the wall clock gains this number of milliseconds on the
-/// monotonic clock.
+/// Clock readings every 50 ms, in which the wall clock gains this number of milliseconds on the monotonic clock.
 fn clock(gains_ms: &[i64]) -> ClockJumps {
     let (mut clock, mut gained) = (ClockJumps::default(), 0);
     for (n, gain) in (0..).zip([&[0], gains_ms].concat()) {

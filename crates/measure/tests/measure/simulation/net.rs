@@ -53,19 +53,8 @@ pub(crate) struct Host<N> {
 impl<N> Host<N> {
     /// A host that is first woken at `start`.
     pub(crate) fn new(address: SocketAddr, node: N, machine: Machine, start: u64, ends: bool) -> Self {
-        Self {
-            address,
-            node,
-            machine,
-            log: Vec::new(),
-            interrupt: None,
-            ended: None,
-            clock: Rc::default(),
-            wake: Some(start),
-            ends,
-            up_from: 0,
-            inbox: Vec::new(),
-        }
+        let (log, inbox, clock, wake) = (Vec::new(), Vec::new(), Rc::default(), Some(start));
+        Self { address, node, machine, log, interrupt: None, ended: None, clock, wake, ends, up_from: 0, inbox }
     }
 }
 
@@ -137,10 +126,7 @@ impl<N: Node> Net<N> {
         for sent in sent {
             let event = Event::Sent { at: now as i64, bytes: sent.bytes.clone(), refused: sent.refused };
             self.hosts[i].log.push(event);
-            if sent.refused {
-                continue;
-            }
-            let Some(link) = self.links.get_mut(&(from, sent.to)) else { continue };
+            let Some(link) = self.links.get_mut(&(from, sent.to)).filter(|_| !sent.refused) else { continue };
             for (at, bytes) in link.carry(now, &sent.bytes) {
                 self.arrive(at, from, sent.to, bytes);
             }
@@ -207,11 +193,9 @@ impl<N: Node> Host<N> {
             self.wake = Some(now + lateness(&self.machine, rng));
             return;
         }
-        self.wake = Some(if rng.happens(self.machine.early_polls) {
-            now + rng.below(deadline - now)
-        } else {
-            deadline + lateness(&self.machine, rng)
-        });
+        let is_early = rng.happens(self.machine.early_polls);
+        let wake = if is_early { now + rng.below(deadline - now) } else { deadline + lateness(&self.machine, rng) };
+        self.wake = Some(wake);
     }
 }
 

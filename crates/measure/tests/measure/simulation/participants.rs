@@ -66,9 +66,7 @@ impl PayloadSource for Sound {
         }
         let index = self.next as u32;
         let sample = |i: usize| if self.silent { 0 } else { index.wrapping_mul(2_654_435_761) ^ i as u32 };
-        for i in 0..len / 4 {
-            payload.extend_from_slice(&sample(i).to_le_bytes());
-        }
+        payload.extend((0..len / 4).flat_map(|i| sample(i).to_le_bytes()));
         self.next += 1;
         SourcePoll::Ready
     }

@@ -155,13 +155,8 @@ pub(crate) fn count(config: &ReferenceConfig, log: &[Event]) -> ReferenceCounts 
     // With `--wait-for`, counting starts after the first reply.
     let begin = first.map_or(0, |first| first.map_or(log.len(), |i| i + 1));
     let (before, counted) = log.split_at(begin);
-    let keepalives: Vec<_> = before
-        .iter()
-        .filter_map(|event| match event {
-            Event::Sent { bytes, .. } => sent_packet(bytes),
-            Event::Received { .. } => None,
-        })
-        .collect();
+    let sent = |event: &Event| if let Event::Sent { bytes, .. } = event { sent_packet(bytes) } else { None };
+    let keepalives: Vec<_> = before.iter().filter_map(sent).collect();
     let answered = first.flatten().map(|i| log[i].at());
 
     let mut packets: [Vec<Packet<'_>>; 3] = Default::default();
@@ -182,10 +177,9 @@ pub(crate) fn count(config: &ReferenceConfig, log: &[Event]) -> ReferenceCounts 
                     continue;
                 };
                 let sent = &mut packets[stream as usize];
-                let known = number.zip(sent.first()).map(|(number, first)| number.wrapping_sub(first.number) as usize);
-                let known = known
-                    .filter(|index| *index < sent.len() && sent.len() - 1 - index < WINDOW && !sent[*index].refused);
-                match known {
+                let index = number.zip(sent.first()).map(|(number, first)| number.wrapping_sub(first.number) as usize);
+                let is_known = |at: &usize| *at < sent.len() && sent.len() - 1 - at < WINDOW && !sent[*at].refused;
+                match index.filter(is_known) {
                     None if number.is_some_and(|number| keepalives.contains(&(stream, number))) => {}
                     None if sent.iter().all(|packet| packet.refused) => numbers.stray += 1,
                     None => counts[stream as usize].unmatched += 1,

@@ -133,8 +133,7 @@ impl RunFacts {
             };
             differences.stream(kind, reference, reported);
         }
-        // If packets have no payload, damage to a packet number can make two packets identical. Therefore, the return times of packets
-        // without a payload are not checked.
+        // Without a payload, damage to a packet number can make two packets identical, so their return times are not checked.
         let telling = self.run.audio.as_ref().is_some_and(|audio| audio.payload_bytes > 0);
         let audio = self.numbers.of(StreamKind::Audio).returns.iter().filter(|_| telling);
         if let Some((left, arrived)) = { audio }.find(|(left, arrived)| arrived - left < delay as i64) {
@@ -176,8 +175,7 @@ impl RunFacts {
         let ready = |n: usize| facts.ready[n] as i64;
         let packets = 0..reference.left.len();
         let max_underruns = packets.clone().filter(|n| ready(*n) > due(*n)).count();
-        // The sender polls the source for a packet after it has sent the previous packet. Between two polls, it cannot detect a ready
-        // packet.
+        // The sender polls the source after it has sent the previous packet, and detects no ready packet between two polls.
         let wait_limit = SOURCE_POLL_INTERVAL + self.slack as i64 + 200_000;
         let refused_after = |n: usize, k: usize| {
             let requested = if k == 0 { self.began() } else { reference.left[k - 1] };

@@ -51,11 +51,7 @@ pub(crate) fn draw(seed: u64, wraps: bool) -> Scenario {
     let mut net = Net::new(rng.fork());
     net.hosts.push(server(&mut rng, delay));
     let clients = if rng.happens(0.2) { rng.between(2, 3) } else { 1 };
-    let mut parts = Vec::new();
-    for host in 1..=clients as usize {
-        let facts = client(&mut rng, &mut net, host, delay, wraps);
-        parts.push(facts);
-    }
+    let parts = (1..=clients as usize).map(|host| client(&mut rng, &mut net, host, delay, wraps)).collect();
     Scenario { net, delay, parts }
 }
 
@@ -68,13 +64,9 @@ fn machine(rng: &mut Rng) -> Machine {
         busy: if rough { rng.pick(&[0.0, 0.02, 0.3]) } else { 0.0 },
         failed: if rough { rng.pick(&[0.0, 0.02, 0.1]) } else { 0.0 },
     };
-    Machine {
-        system,
-        lateness: rng.pick(&[0, 60_000, 1_000_000]),
-        stalls: rng.pick(&[0.0, 0.0, 0.01]),
-        early_polls: rng.pick(&[0.0, 0.0, 0.3]),
-        segment_runs: rng.happens(0.5),
-    }
+    let (lateness, stalls) = (rng.pick(&[0, 60_000, 1_000_000]), rng.pick(&[0.0, 0.0, 0.01]));
+    let (early_polls, segment_runs) = (rng.pick(&[0.0, 0.0, 0.3]), rng.happens(0.5));
+    Machine { system, lateness, stalls, early_polls, segment_runs }
 }
 
 fn server(rng: &mut Rng, delay: u64) -> Host<Participant> {
@@ -175,16 +167,9 @@ fn probe_config(
     };
     let count = if interval > 50 * MS { count.map(|count| count % 120 + 1) } else { count };
     let payload_len = rng.pick(&[0, 3, 4, 64, 1_460]);
-    let facts = ClientFacts {
-        config: config.clone(),
-        interval: (interval, SECOND),
-        ready: Vec::new(),
-        total: count,
-        samples: None,
-        start,
-        recorder: recorder.clone(),
-    };
-    (ProbeConfig { stream_kind, count, interval: Duration::from_nanos(interval), payload_len }, facts)
+    let probe_config = ProbeConfig { stream_kind, count, interval: Duration::from_nanos(interval), payload_len };
+    let (config, recorder, interval) = (config.clone(), recorder.clone(), (interval, SECOND));
+    (probe_config, ClientFacts { config, interval, ready: Vec::new(), total: count, samples: None, start, recorder })
 }
 
 fn sound(
@@ -223,15 +208,10 @@ fn sound(
     let sizes = (0..packets).map(|packet| bytes(if packet + 1 == packets { last } else { frame_samples }));
     let (packets_with_times, silent) = (sizes.zip(times.iter().copied()).collect(), rng.happens(0.2));
     let sound = Sound { packets: packets_with_times, silent, clock: std::rc::Rc::default(), next: 0 };
-    let facts = ClientFacts {
-        config: config.clone(),
-        interval: (frame_samples.into(), sample_rate.into()),
-        ready: times,
-        total: Some(packets),
-        samples: Some((packets - 1) * u64::from(frame_samples) + u64::from(last)),
-        start,
-        recorder: recorder.clone(),
-    };
+    let interval = (frame_samples.into(), sample_rate.into());
+    let samples = Some((packets - 1) * u64::from(frame_samples) + u64::from(last));
+    let (config, recorder) = (config.clone(), recorder.clone());
+    let facts = ClientFacts { config, interval, ready: times, total: Some(packets), samples, start, recorder };
     (AudioStreamConfig { sample_rate, channels, frame_samples, first_sequence }, sound, facts)
 }
 
