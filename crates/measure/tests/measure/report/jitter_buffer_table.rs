@@ -66,7 +66,6 @@ fn table_equals_a_naive_replay_in_1000_simulations() {
         let known = outcomes.split(|outcome| *outcome == FinalOutcome::InFlight).next().expect("a part");
         let unreturned = known.iter().filter(|outcome| matches!(outcome, FinalOutcome::Lost | FinalOutcome::Damaged));
         let unreturned = unreturned.count() as f64 / known.len().max(1) as f64;
-
         let table = table(&run);
         let mut enough = None;
         let rows = table["depths"].as_array().expect("a list");

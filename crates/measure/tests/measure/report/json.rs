@@ -183,6 +183,11 @@ fn reported() -> RunResults {
 }
 
 pub(super) fn runs() -> Vec<(&'static str, RunResults)> {
+    let all = [runs_over_udp(), runs::websocket_runs(), runs::moqt_runs(), runs::link_runs()];
+    all.into_iter().flatten().collect()
+}
+
+fn runs_over_udp() -> Vec<(&'static str, RunResults)> {
     let lost = all_lost();
     let endless = StreamStats { sent: u64::MAX / 2, ..stream(StreamStats::new(), (0..5_000).map(|n| n * 777)) };
     let interrupted = StreamStats { sent: 3, in_flight: 3, ..StreamStats::new() };
@@ -214,9 +219,6 @@ pub(super) fn runs() -> Vec<(&'static str, RunResults)> {
         ("nothing at all", RunResults::new(RunKind::Probe, "", StreamKind::Keepalive)),
         ("hold unknown", RunResults { audio: Some(unknown_server_delay), ping: None, ..run_without_anomalies() }),
     ]);
-    runs.extend(runs::websocket_runs());
-    runs.extend(runs::moqt_runs());
-    runs.extend(runs::link_runs());
     runs
 }
 
