@@ -148,11 +148,11 @@ impl LossReportRequester {
         }
     }
 
-    /// Until when the pauses of the server are known for certain. A server that does not report pauses is not waited for.
-    pub(super) fn server_known_until(&self, now: Time, last_report: Option<TimedReport>) -> Time {
+    /// Until when the pauses of the server are known for certain, if it reported last at `last_report`. A server that does not report pauses is not waited for.
+    pub(super) fn server_known_until(&self, now: Time, last_report: Option<Time>) -> Time {
         match self.baseline.response {
-            Some(_) if self.reports_pauses() => last_report.map_or(Time::ZERO, |last| last.received_at),
-            None if !self.baseline.first_sent.is_some_and(|first| now >= first + LOSS_REPORT_TIMEOUT) => Time::ZERO,
+            Some(_) if self.reports_pauses() => last_report.unwrap_or(Time::ZERO),
+            None if self.baseline.first_sent.is_none_or(|first| now < first + LOSS_REPORT_TIMEOUT) => Time::ZERO,
             Some(_) | None => Time::MAX,
         }
     }

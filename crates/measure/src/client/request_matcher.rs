@@ -89,7 +89,7 @@ impl RequestMatcher {
     /// detected.
     fn on_response(&mut self, text: &str) -> MatchResult {
         let message = parse_object::<MessageType<'_>>(text);
-        if !message.is_some_and(|message| message.message_type == self.dialect.probe().response_type) {
+        if message.is_none_or(|message| message.message_type != self.dialect.probe().response_type) {
             return MatchResult::Other;
         }
         self.pending.pop_front().map_or(MatchResult::Unmatched, |request| MatchResult::Response(request.sequence))

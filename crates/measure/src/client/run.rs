@@ -303,7 +303,8 @@ impl<S: Workload> Node for ClientNode<S> {
         self.port_errors.datagram_received |= !batch.is_empty();
         if let Some(requester) = &self.loss_report_requester {
             let hosts = &mut self.tracker.hosts;
-            hosts.server_known_until = requester.server_known_until(now, hosts.last_report);
+            let last_report = hosts.last_report.map(|last| last.received_at);
+            hosts.server_known_until = requester.server_known_until(now, last_report);
         }
         for receive in batch {
             for datagram in receive.segments() {

@@ -159,13 +159,12 @@ fn percentile(run: &RunResults, p: f64, name: &str, figure: &'static str) -> Mea
     let Some((rtt, maximum)) = rtt else {
         return Measured::new(figure, Err(missing_data_reason(run, NO_REPLIES)));
     };
-    let (value, figure, note) = match rtt.percentile(p) {
-        Some(value) => (value, figure, None),
-        None => {
-            let count = rtt.histogram.count();
-            let note = format!("too few samples for {name} ({count}): the maximum is used instead");
-            (maximum, "rtt_max_us", Some(note))
-        }
+    let (value, figure, note) = if let Some(value) = rtt.percentile(p) {
+        (value, figure, None)
+    } else {
+        let count = rtt.histogram.count();
+        let note = format!("too few samples for {name} ({count}): the maximum is used instead");
+        (maximum, "rtt_max_us", Some(note))
     };
     if value < 0 {
         // A negative round-trip time would meet any limit.

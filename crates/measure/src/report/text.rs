@@ -106,10 +106,10 @@ fn heading(report: &Report, style: Style) -> String {
         let samples = format_count(frame_samples.into(), "sample");
         let channels = format_count(channels.into(), "channel");
         // A probe sends at its own interval, not at the audio rate.
-        text += &match report.command {
-            RunKind::Probe => format!("AUDIO packets: {payload_bytes} payload bytes ({samples})\n"),
+        _ = match report.command {
+            RunKind::Probe => writeln!(text, "AUDIO packets: {payload_bytes} payload bytes ({samples})"),
             RunKind::Send => {
-                format!("audio: {rate} Hz, {channels}, {samples} per packet ({payload_bytes} payload bytes)\n")
+                writeln!(text, "audio: {rate} Hz, {channels}, {samples} per packet ({payload_bytes} payload bytes)")
             }
         };
     }

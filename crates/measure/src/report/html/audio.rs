@@ -130,8 +130,8 @@ fn axis(picture: &Waveform) -> String {
         _ if end < 600.0 => seconds(time),
         whole => format!("{}:{:02}:{:02}", whole / 3600, whole / 60 % 60, whole % 60),
     };
-    let labels: String = times.map(|time| format!("<span>{}</span>", label(time))).collect();
-    format!("<div class=\"axis\" aria-hidden=\"true\">{labels}</div>\n")
+    let labels = times.map(|time| format!("<span>{}</span>", label(time)));
+    format!("<div class=\"axis\" aria-hidden=\"true\">{}</div>\n", labels.collect::<String>())
 }
 
 fn audio_player(picture: &Waveform, side: WaveformSide, title: &str) -> Option<String> {

@@ -147,9 +147,9 @@ pub(super) fn warnings(report: &Report) -> String {
     }
     let mut list = "<ul>\n".to_owned();
     for Warning { message, details, .. } in &report.warnings {
-        let details: String = details.iter().map(|detail| format!("<li>{}</li>", escape_html_prose(detail))).collect();
-        let details = if details.is_empty() { details } else { format!("<ol>{details}</ol>") };
-        _ = writeln!(list, "<li>{}{details}</li>", escape_html_prose(message));
+        let items = details.iter().map(|detail| format!("<li>{}</li>", escape_html_prose(detail)));
+        let (start, end) = if details.is_empty() { ("", "") } else { ("<ol>", "</ol>") };
+        _ = writeln!(list, "<li>{}{start}{}{end}</li>", escape_html_prose(message), items.collect::<String>());
     }
     section("warnings", "Warnings", &(list + "</ul>"))
 }

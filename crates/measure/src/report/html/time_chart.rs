@@ -8,9 +8,11 @@ use crate::report::model::Report;
 use crate::report::quantities::format_count;
 use crate::report::time_series::{IntervalFigures, TimeSeries};
 
-/// The rows of marks below the round trips: symbol, name and class of a direction, and the packets lost in it. The rows differ in position, name
-/// and symbol, not only in color.
-const LANES: [(char, &str, &str, fn(&IntervalFigures) -> u64); 3] = [
+/// A row of marks below the round trips: symbol, name and class of a direction, and the packets lost in it.
+type LossLane = (char, &'static str, &'static str, fn(&IntervalFigures) -> u64);
+
+/// The rows of marks. They differ in position, name and symbol, not only in color.
+const LANES: [LossLane; 3] = [
     ('▲', "upstream", "up", |interval| interval.lost_upstream.unwrap_or(0)),
     ('▼', "downstream", "down", |interval| interval.lost_downstream.unwrap_or(0)),
     ('◆', "lost", "unknown", |interval| interval.lost_upstream.map_or(interval.lost, |_| 0)),

@@ -183,8 +183,7 @@ fn reported() -> RunResults {
 }
 
 pub(super) fn runs() -> Vec<(&'static str, RunResults)> {
-    let all = [runs_over_udp(), runs::websocket_runs(), runs::moqt_runs(), runs::link_runs()];
-    all.into_iter().flatten().collect()
+    [runs_over_udp(), runs::websocket_runs(), runs::moqt_runs(), runs::link_runs()].into_iter().flatten().collect()
 }
 
 fn runs_over_udp() -> Vec<(&'static str, RunResults)> {

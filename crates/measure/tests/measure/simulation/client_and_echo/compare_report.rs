@@ -45,7 +45,6 @@ pub(crate) fn client(host: Host<Participant>, facts: &ClientFacts, delay: u64) -
     let slack = if machine.stalls > 0.0 { 30_000_000 } else { machine.lateness };
     let possible_ends = times::possible_ends(&config, &log[numbers.begin..], slack as i64);
     let run_facts = RunFacts { ended, interrupted, slack, numbers, run };
-
     let mut differences = Differences::default();
     run_facts.check_begin_and_end(facts, &possible_ends, &mut differences);
     run_facts.check_streams(facts, delay, &mut differences);

@@ -49,7 +49,6 @@ impl Differences {
         let lost = known.iter().filter(|lost| **lost).count();
         let loss = (!known.is_empty()).then(|| lost as f64 / known.len() as f64);
         self.same(&format!("{kind:?} loss ratio"), loss, reported.loss_ratio());
-
         self.spread(&format!("{kind:?} round trip"), &reference.round_trips(), &reported.rtt, reported.rtt_baseline());
         self.order(kind, reference, reported);
         let differences = delay_differences(reference);
@@ -67,7 +66,6 @@ impl Differences {
         self.same(&format!("{kind:?} burst lengths"), lengths, reported.loss_bursts.lengths);
         let longest = bursts.iter().max().map_or(0, |longest| *longest as u64);
         self.same(&format!("{kind:?} longest burst"), longest, reported.loss_bursts.longest);
-
         let ratio = (reference.returned > 0).then(|| reference.reordered as f64 / reference.returned as f64);
         self.same(&format!("{kind:?} reordered ratio"), ratio, reported.reordered_ratio());
         let (extents, offsets): (Vec<i64>, Vec<i64>) = overtaken(reference).into_iter().unzip();
