@@ -139,8 +139,8 @@ impl ClientArgs {
         }
         if let Some(error) = error {
             let failure = to_connection_failure(error, to, connect_timeout);
-            frame_tracker
-                .on_connection_failed(failure.map_err(|error| cannot_connect(error, &target, &verifier, stop))?);
+            let failure = failure.map_err(|error| cannot_connect(error, &target, &verifier, stop))?;
+            frame_tracker.results.failure = Some(failure);
         }
         let interrupted = stop.signal().filter(|_| frame_tracker.is_interrupted());
         let mut observed = monitor.finish(&live);

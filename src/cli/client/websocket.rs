@@ -244,8 +244,8 @@ impl ClientArgs {
         let running = connections.spawn(client, stop.clone(), self.spin).context("cannot start a thread")?;
         let mut finished = monitor.wait(&live, running, stop);
         let mut websocket = results;
-        websocket.clock_offset = finished.client.workload().clock_offset();
-        websocket.server_error = finished.client.workload().server_error().map(str::to_owned);
+        websocket.clock_offset = finished.client.workload.clock_offset();
+        websocket.server_error = finished.client.workload.server_error.clone();
         let mut run_error = None;
         if let Err(error) = std::mem::replace(&mut finished.tally.result, Ok(())) {
             match error.downcast::<WebSocketFailure>() {

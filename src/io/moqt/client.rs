@@ -144,7 +144,7 @@ impl ClientThread {
         let progress = progress.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         let RunProgress { mut frame_tracker, awaited: (_, awaited) } =
             progress.expect("only `join` takes the progress, and it consumes `self`");
-        let (now, established) = (clock.now(), frame_tracker.established_at());
+        let (now, established) = (clock.now(), frame_tracker.established_at);
         if !has_ended && !frame_tracker.is_finished() {
             let outcome = match stop.signal() {
                 None => MoqtRunOutcome::TimedOut(awaited),
@@ -215,7 +215,7 @@ fn run_with_retries(
                 progress.update(|progress| {
                     progress.frame_tracker.on_connected(outcome.connect_times, &outcome.counters);
                     if outcome.requested_path != options.url.path {
-                        progress.frame_tracker.on_path_retried(outcome.requested_path);
+                        progress.frame_tracker.results.retried_path = Some(outcome.requested_path);
                     }
                 });
                 return None;

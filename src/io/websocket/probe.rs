@@ -14,8 +14,7 @@ use tokio::runtime::Builder;
 use tokio::sync::Notify;
 
 use crate::client::{
-    JoinHandshake, JoinRejected, RequestMatcher, StopSignal, WaitResult, WebSocketConnectTimes, WebSocketFailure,
-    WebSocketProber,
+    JoinHandshake, RequestMatcher, StopSignal, WaitResult, WebSocketConnectTimes, WebSocketFailure, WebSocketProber,
 };
 use crate::io::clock;
 use crate::io::local_socket::LocalSocketOptions;
@@ -261,18 +260,18 @@ impl Setup<'_> {
     /// Joins a room, if the dialect requires this. Returns the duration. Fails if the server does not confirm the join in time.
     fn join(&mut self, socket: &mut NonBlockingWebSocket) -> Result<Option<u64>, ProbeStartError> {
         let mut handshake = JoinHandshake::new(self.target.dialect, self.target.room_code.clone());
-        if handshake.is_joined() {
+        if handshake.joined {
             return Ok(None);
         }
         let (began, timeout) = (self.poller.now(), self.step_timeout());
         if let Some(message) = handshake.first_message() {
             socket.send_text(&message)?;
         }
-        while !handshake.is_joined() {
+        while !handshake.joined {
             let Some((text, _)) = self.next_text(socket, began + timeout)? else {
                 return Err(WebSocketFailure::Rejected(format!("no welcome message within {timeout:?}")).into());
             };
-            handshake.on_message(&text).map_err(|JoinRejected(reason)| WebSocketFailure::Rejected(reason))?;
+            handshake.on_message(&text).map_err(WebSocketFailure::Rejected)?;
         }
         Ok(Some(saturating_nanos(self.poller.now().duration_since(began))))
     }

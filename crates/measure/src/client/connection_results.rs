@@ -1,5 +1,5 @@
-//! Results of the connections of a WebSocket or MOQT run. The results are setup times, failures, group counts and the
-//! server's clock offset.
+//! What a run over WebSocket or MOQT found out about its connections: setup times, the failure that ended one, group counts, and the offset
+//! of the server's clock.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use jamjam_moqt::client::MoqtRunOutcome;
-use jamjam_moqt::{MoqtVersion, SessionCounters, Transport};
+use jamjam_moqt::{MoqtVersion, Transport};
 use jamjam_signaling::Dialect;
 
 /// Results of the connections of a WebSocket run.
@@ -17,8 +17,7 @@ pub struct WebSocketResults {
     pub dialect: Dialect,
     /// Setup times of each connection. A run in a broadcast room has two connections: first the sending one, then the receiving one.
     pub connect_times: Vec<WebSocketConnectTimes>,
-    /// Why there was no connection, or why the connection ended early. Early means before all requests were sent and all responses were
-    /// received.
+    /// Why there was no connection, or why it ended before all requests were sent and all responses were received.
     pub failure: Option<WebSocketFailure>,
     /// Offset of the server's clock, if the dialect reports the server's time.
     pub clock_offset: Option<ClockOffset>,
@@ -85,10 +84,9 @@ impl WebSocketFailure {
 /// Offset of the server's clock relative to this machine's; positive if the server's clock is ahead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClockOffset {
-    /// Clock offset in nanoseconds, from the response with the minimum RTT. The formula is `((t2 - t1) + (t3 - t4)) / 2` (RFC 5905, section
-    /// 8).
+    /// `((t2 - t1) + (t3 - t4)) / 2` of the response with the minimum RTT, in nanoseconds (RFC 5905, section 8).
     pub offset_ns: i64,
-    /// RTT of the response that gave the offset, in nanoseconds. Half of this RTT is the maximum error of the offset.
+    /// RTT of this response, in nanoseconds. Its half is the maximum error of the offset.
     pub rtt_ns: i64,
 }
 
@@ -96,8 +94,7 @@ fn describe_close(code: Option<u16>, reason: &str) -> String {
     match (code, reason) {
         (None, "") => " without a close code".to_owned(),
         (None, reason) => format!(": {reason}"),
-        (Some(code), "") => format!(" with code {code}"),
-        (Some(code), reason) => format!(" with code {code} ({reason})"),
+        (Some(code), reason) => format!(" with code {code}{}", in_parentheses(reason)),
     }
 }
 
@@ -112,7 +109,7 @@ pub struct MoqtResults {
     pub track: String,
     /// Frames per group.
     pub frames_per_group: u64,
-    /// Path of the second connection attempt. This attempt is made if the server does not respond to the requested path.
+    /// Path of the second connection attempt, which is made if the server does not respond to the requested path.
     pub retried_path: Option<String>,
     /// Duration of each completed setup step.
     pub connect_times: MoqtConnectTimes,
@@ -125,16 +122,9 @@ pub struct MoqtResults {
 impl MoqtResults {
     /// Empty results of a run over `transport`.
     pub fn new(transport: Transport, track: impl Into<String>, frames_per_group: u64) -> Self {
-        Self {
-            transport,
-            version: None,
-            track: track.into(),
-            frames_per_group,
-            retried_path: None,
-            connect_times: MoqtConnectTimes::default(),
-            groups: GroupCounts::default(),
-            failure: None,
-        }
+        let (track, retried_path, failure) = (track.into(), None, None);
+        let (connect_times, groups) = (MoqtConnectTimes::default(), GroupCounts::default());
+        Self { transport, version: None, track, frames_per_group, retried_path, connect_times, groups, failure }
     }
 }
 
@@ -149,8 +139,8 @@ pub struct MoqtConnectTimes {
     pub webtransport_ns: Option<u64>,
     /// MOQT setup and version negotiation. Near zero if the version has no setup.
     pub session_ns: Option<u64>,
-    /// Time from the MOQT setup until both sides accepted each other's subscription. In all versions but gomoqt-2025-02, the time ends when
-    /// the server has subscribed and announced the echo.
+    /// Time from the MOQT setup until both sides accepted each other's subscription or, in all versions but gomoqt-2025-02, until the server
+    /// has subscribed and announced the echo.
     pub subscribe_ns: Option<u64>,
 }
 
@@ -163,8 +153,8 @@ pub struct GroupCounts {
     pub returned: u64,
     /// Groups of which no frame returned before the time-out.
     pub lost: u64,
-    /// Lost frames of groups that lost only some of their frames. Such groups are not counted in `lost`. At least one frame of
-    /// such a group returned, or may still have been in flight when the run ended.
+    /// Lost frames of groups that are not counted in `lost`, because another of their frames returned or may still have been in flight when
+    /// the run ended.
     pub frames_missing: u64,
     /// Groups that the server stopped (QUIC `STOP_SENDING`) while they were being sent.
     pub stopped: u64,
@@ -176,11 +166,6 @@ impl GroupCounts {
     /// Groups still outstanding when the run was interrupted: neither returned nor lost.
     pub fn in_flight(&self) -> u64 {
         self.sent.saturating_sub(self.returned + self.lost)
-    }
-
-    /// Copies the counters that the session maintains.
-    pub(crate) fn set_session_counts(&mut self, counts: &SessionCounters) {
-        (self.stopped, self.dropped) = (counts.groups_stopped, counts.groups_dropped_slow_reader);
     }
 }
 
@@ -227,8 +212,8 @@ impl MoqtFailure {
         }
     }
 
-    /// Converts the outcome of the MOQT client; `None` for a completed run. `established`: whether the session was set up. If the session
-    /// was set up, a close by this client counts as a broken connection. Otherwise, the close counts as a rejected connection.
+    /// Converts the outcome of the MOQT client; `None` for a completed run. A close by this client means a broken connection if the session
+    /// was `established`, and a rejected one otherwise.
     pub fn from_outcome(outcome: &MoqtRunOutcome, established: bool) -> Option<Self> {
         Some(match outcome {
             MoqtRunOutcome::Completed => return None,

@@ -1,6 +1,5 @@
-//! Pauses of this host and of the server, and the datagrams that their full receive buffers dropped. Neither is a fault of the path.
-//!
-//! A host *pauses* if it does not run when it should: the process was stopped, the machine was suspended, or the virtual machine was frozen.
+//! What is not a fault of the path: pauses of this host and of the server, and datagrams that their full receive buffers dropped. A host
+//! *pauses* if it does not run when it should, because its process was stopped, the machine suspended, or the virtual machine frozen.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -37,7 +36,6 @@ pub struct ServerResults {
     #[serde(default)]
     pub first_reported_ns: i64,
     /// Counts of sent and received packets when the server reported last; `None` if it did not report twice.
-    #[serde(default)]
     pub counts: Option<CountSample>,
     /// Pauses of the server.
     pub pauses: PauseResults,
@@ -122,7 +120,8 @@ pub(super) struct Hosts {
     pub(super) server: HostLog,
     /// All pauses of the server are known for packets that returned by this time.
     pub(super) server_known_until: Time,
-    last_report: Option<TimedReport>,
+    /// The latest report of the server.
+    pub(super) last_report: Option<TimedReport>,
     /// Maximum number of further packets that the server's host can have dropped, because the server did not receive them. The array index is
     /// a `StreamKind`.
     pub(super) undelivered: [u64; 3],
@@ -133,14 +132,8 @@ pub(super) struct Hosts {
 impl Hosts {
     /// Hosts without a pause, and a server that reports no pauses.
     pub(super) fn new() -> Self {
-        Self {
-            this: HostLog::default(),
-            server: HostLog::default(),
-            server_known_until: Time::MAX,
-            last_report: None,
-            undelivered: [u64::MAX; 3],
-            reported_delay: None,
-        }
+        let (this, server, undelivered) = (HostLog::default(), HostLog::default(), [u64::MAX; 3]);
+        Self { this, server, server_known_until: Time::MAX, last_report: None, undelivered, reported_delay: None }
     }
 
     /// Records what the server reported about itself. Counting started at `started`; earlier pauses do not matter.
@@ -179,33 +172,18 @@ impl Hosts {
             let paused = paused.min(received_at.duration_since(started));
             self.server.total_ns = self.server.total_ns.saturating_add(saturating_nanos(paused));
         }
-        self.server.dropped += u64::from(now.dropped.saturating_sub(dropped));
-        self.server.dropped_total += u64::from(now.dropped.saturating_sub(dropped));
+        let dropped = u64::from(now.dropped.saturating_sub(dropped));
+        self.server.dropped += dropped;
+        self.server.dropped_total += dropped;
         self.reported_delay.get_or_insert((received_at, saturating_nanos(now.delay)));
         self.last_report = Some(*report);
-    }
-
-    /// When the last report of the server arrived.
-    pub(super) fn last_report_at(&self) -> Option<Time> {
-        self.last_report.map(|last| last.received_at)
     }
 
     /// What the server reported about itself; its pauses are relative to `started`.
     pub(super) fn server_results(&self, started: Time) -> Option<ServerResults> {
         let (reported_at, delay_ns) = self.reported_delay?;
-        Some(ServerResults {
-            delay_ns,
-            counts: None,
-            first_reported_ns: reported_at.signed_nanos_since(started),
-            pauses: self.server.results(started),
-            dropped: self.server.dropped_total,
-        })
-    }
-
-    /// The server's delay for AUDIO, if the server had reported it before `at`.
-    pub(super) fn delay_reported_before(&self, at: Time) -> Option<i64> {
-        let (reported_at, delay_ns) = self.reported_delay?;
-        (reported_at < at).then(|| i64::try_from(delay_ns).unwrap_or(i64::MAX))
+        let (first_reported_ns, pauses) = (reported_at.signed_nanos_since(started), self.server.results(started));
+        Some(ServerResults { delay_ns, first_reported_ns, counts: None, pauses, dropped: self.server.dropped_total })
     }
 
     /// Whether a host paused between `from` and `to`.
@@ -213,8 +191,8 @@ impl Hosts {
         self.this.paused_within(from, to) || self.server.paused_within(from, to)
     }
 
-    /// The outcome of an unanswered packet. A dropped datagram is attributed to one packet that was in flight while the host paused. Without
-    /// `only_paused`, a drop of this host is attributed to any packet. The server's drops may concern other clients.
+    /// The outcome of an unanswered packet: a dropped datagram, if the packet was in flight while the host that dropped one paused. Without
+    /// `only_paused`, a drop of this host is attributed to any packet, but not one of the server, which may have been another client's.
     pub(super) fn attribute(&mut self, packet: Unanswered, only_paused: bool) -> FinalOutcome {
         let (stream, sent_at, expected_at) = packet;
         let was_paused = |host: &HostLog| host.paused_within(sent_at, expected_at);
@@ -230,8 +208,8 @@ impl Hosts {
         }
     }
 
-    /// The outcomes of all unanswered packets. Dropped datagrams are attributed first to packets that were in flight while the host paused.
-    /// The other drops of this host are then attributed to other packets.
+    /// The outcomes of all unanswered packets. Packets that were in flight while a host paused come first; what this host dropped besides is
+    /// attributed to the others.
     pub(super) fn attribute_all(&mut self, unanswered: &[Unanswered]) -> Vec<FinalOutcome> {
         let mut outcomes: Vec<_> = unanswered.iter().map(|packet| self.attribute(*packet, true)).collect();
         for (packet, outcome) in unanswered.iter().zip(&mut outcomes) {

@@ -1,10 +1,9 @@
 //! The client's end of an encrypted link, as today's jamjam client implements it: the key exchange, its timers, and what is accepted.
 //!
-//! This state machine is written from the specification of the client and shares no code with the state machine of the server
-//! ([`jamjam_core::link::Session`]). A misunderstanding in one of them therefore does not hide in the other. Both use the same functions for
-//! deriving keys, and for sealing and opening packets. Golden datagrams of independent programs verify these functions.
-//!
-//! Entropy and time are arguments. Packets are sealed when they are sent, with a counter that is never used again.
+//! This state machine is written from the specification of the client and shares no code with that of the server
+//! ([`jamjam_core::link::Session`]), so that a misunderstanding in one of them does not hide in the other. What both use, the functions that
+//! derive keys and seal and open packets, is verified with golden datagrams of independent programs. A packet is sealed when it is sent, with
+//! a counter that is never used again.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -15,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use super::results::StreamKind;
 use jamjam_core::link::{
     LinkKey, OVERHEAD, OpenError, Opener, Sealer, derive, is_signed_by, payload_range, public_key, with_room,
 };
@@ -31,23 +31,23 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
 /// Interval of LATENCY_INFO on a settled link.
 const LATENCY_INFO_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Maximum number of different keys of the server. Further keys are refused. All keys are kept while the link is set up: if a key came back
-/// after it was forgotten, the counters under this key would start again.
+/// Maximum number of different keys of the server; further keys are refused. All are kept while the link is set up, because the counters under
+/// a key that came back after it was forgotten would start again.
 const MAX_KEYS: usize = 16;
 
-/// Maximum number of waiting packets of the link itself. Without a limit, LATENCY_PING packets of the server could fill the memory while the
+/// Maximum number of waiting packets of the link itself: the answers to LATENCY_PING packets of the server must not fill the memory while the
 /// socket is full.
 const MAX_QUEUED: usize = 64;
 
-/// Added to the sequence numbers of the workload's KEEPALIVE packets, which have no meaning to the server. Other KEEPALIVE packets, such as
-/// the server's own, are therefore never mistaken for replies to them.
+/// Added to the sequence numbers of the workload's KEEPALIVE packets, which mean nothing to the server, so that other KEEPALIVE packets, such
+/// as the server's own, are never mistaken for replies to them.
 const WORKLOAD_KEEPALIVES: u32 = 1 << 30;
 
 /// First sequence number of the link's own LATENCY_PING packets, far from the numbers of a workload.
 const FIRST_OWN_PING: u32 = 1 << 31;
 
-/// The flags that a client knows: sealed, `has_fec`. The client builds the authenticated header from the fields that it knows. Therefore, a
-/// sealed packet with another flag does not open.
+/// The flags that a client knows: sealed, `has_fec`. A sealed packet with another flag does not open, because the client builds the
+/// authenticated header from the fields that it knows.
 const KNOWN_FLAGS: u16 = 3;
 
 /// First bytes of the payload of CONTROL: the version of the exchange, and whether a signature follows the key.
@@ -157,18 +157,6 @@ pub struct LinkResults {
     pub failure: Option<(LinkFailure, u64)>,
 }
 
-impl LinkResults {
-    /// Whether the workload may send.
-    fn is_settled(&self) -> bool {
-        self.is_encrypted || self.is_plain
-    }
-
-    /// The time-out that the link exceeded.
-    pub(crate) fn exceeded_timeout(&self) -> Option<Duration> {
-        self.failure.map(|(_, timeout_ns)| Duration::from_nanos(timeout_ns))
-    }
-}
-
 /// The result of one key exchange.
 struct Keys {
     server_key: [u8; 32],
@@ -196,9 +184,8 @@ pub(super) struct ClientLink {
     sends_keepalives: bool,
     latency_info: Vec<u8>,
     next_latency_info: Time,
-    /// LATENCY_PING and KEEPALIVE of the link itself since it was settled.
-    own_pings: u32,
-    own_keepalives: u32,
+    /// LATENCY_PING and KEEPALIVE of the link itself since it was settled. The array index is a `StreamKind`.
+    pub(super) own_sent: [u32; 3],
     /// Sequence number of the next KEEPALIVE of the link itself.
     next_own_keepalive: u32,
     /// Whether the server has returned a KEEPALIVE.
@@ -207,7 +194,7 @@ pub(super) struct ClientLink {
     queue: VecDeque<Vec<u8>>,
     /// The packet of the workload that the socket did not accept: plain and as it was offered to the socket.
     unsent: Option<(Vec<u8>, Vec<u8>)>,
-    results: LinkResults,
+    pub(super) results: LinkResults,
 }
 
 impl ClientLink {
@@ -237,8 +224,7 @@ impl ClientLink {
             sends_keepalives,
             latency_info,
             next_latency_info: Time::ZERO,
-            own_pings: 0,
-            own_keepalives: 0,
+            own_sent: [0; 3],
             next_own_keepalive: 0,
             keepalive_returned: false,
             queue: VecDeque::new(),
@@ -247,22 +233,9 @@ impl ClientLink {
         }
     }
 
-    pub(super) fn results(&self) -> LinkResults {
-        self.results
-    }
-
     /// Whether the workload may send.
     pub(super) fn is_settled(&self) -> bool {
-        self.results.is_settled()
-    }
-
-    pub(super) fn has_failed(&self) -> bool {
-        self.results.failure.is_some()
-    }
-
-    /// AUDIO, LATENCY_PING and KEEPALIVE of the link itself since it was settled.
-    pub(super) fn own_sent(&self) -> [u32; 3] {
-        [0, self.own_pings, self.own_keepalives]
+        self.results.is_encrypted || self.results.is_plain
     }
 
     /// Sends what the link itself has to send. `port_unreachable`: whether the system has reported such an error.
@@ -295,8 +268,9 @@ impl ClientLink {
         }
         if self.is_settled() && now >= self.next_ping && self.sends_pings {
             self.next_ping = now + KEEPALIVE_INTERVAL;
-            let sequence = FIRST_OWN_PING + self.own_pings;
-            self.own_pings += 1;
+            let own_pings = &mut self.own_sent[StreamKind::Ping as usize];
+            let sequence = FIRST_OWN_PING + *own_pings;
+            *own_pings += 1;
             self.queue_packet(&PingPayload { sent_time_us: now.as_micros(), sequence }.to_ping_datagram());
         }
         self.flush(peer, sink)
@@ -304,12 +278,12 @@ impl ClientLink {
 
     /// When to call [`ClientLink::poll_transmit`] next.
     pub(super) fn deadline(&self) -> Time {
-        let (Some(started_at), false) = (self.started_at, self.is_settled()) else {
-            let own =
-                [self.sends_pings.then_some(self.next_ping), self.sends_keepalives.then_some(self.next_keepalive)];
-            return own.into_iter().flatten().fold(self.next_latency_info, Time::min);
-        };
-        self.next_control.min(self.next_keepalive).min(started_at + self.config.timeout)
+        if let (Some(started_at), false) = (self.started_at, self.is_settled()) {
+            return self.next_control.min(self.next_keepalive).min(started_at + self.config.timeout);
+        }
+        let next_ping = if self.sends_pings { self.next_ping } else { Time::MAX };
+        let next_keepalive = if self.sends_keepalives { self.next_keepalive } else { Time::MAX };
+        self.next_latency_info.min(next_ping).min(next_keepalive)
     }
 
     /// Why the link is not settled.
@@ -340,7 +314,7 @@ impl ClientLink {
     fn queue_keepalive(&mut self) {
         self.queue_packet(&Header::new(PacketType::Keepalive, self.next_own_keepalive, 0).to_bytes());
         self.next_own_keepalive += 1;
-        self.own_keepalives += u32::from(self.is_settled());
+        self.own_sent[StreamKind::Keepalive as usize] += u32::from(self.is_settled());
     }
 
     /// Queues a packet, sealed if there are keys.
@@ -413,13 +387,15 @@ impl ClientLink {
             Some(keys) => keys.opener.open(&mut packet),
         };
         let results = &mut self.results;
-        match opened {
-            Ok(()) => {}
-            Err(OpenError::NoKeys) => results.without_keys += 1,
-            Err(OpenError::Replayed) => results.replayed += 1,
-            Err(OpenError::Forged) => results.not_opened += 1,
+        if let Err(error) = opened {
+            let dropped = match error {
+                OpenError::NoKeys => &mut results.without_keys,
+                OpenError::Replayed => &mut results.replayed,
+                OpenError::Forged => &mut results.not_opened,
+            };
+            *dropped += 1;
+            return None;
         }
-        opened.ok()?;
         if !results.is_encrypted {
             results.is_encrypted = true;
             results.setup_ns = self.started_at.map(|started_at| saturating_nanos(at.duration_since(started_at)));
@@ -444,7 +420,10 @@ impl ClientLink {
                 self.queue_packet(&ping.to_pong_datagram(ping.sequence));
                 None
             }
-            PacketType::LatencyPong if is_own_pong(&plain) => None,
+            PacketType::LatencyPong => {
+                let pong = wire::parse_packet(&plain).and_then(PingPayload::parse);
+                (!pong.is_ok_and(|pong| pong.sequence >= FIRST_OWN_PING)).then_some(plain)
+            }
             // Shown by a jamjam client.
             PacketType::LatencyInfo => None,
             _ => Some(plain),
@@ -482,9 +461,9 @@ impl ClientLink {
         };
         let (key, signature) = payload.strip_prefix(SIGNED)?.split_first_chunk::<32>()?;
         let signature = signature.try_into().ok()?;
-        let texts =
-            [[ANSWER_TEXT, server, &self.own_key, key].concat(), [REQUEST_TEXT, server, &own.public(), key].concat()];
-        texts.iter().any(|text| is_signed_by(server, text, signature)).then_some(*key)
+        let is_signed = |text: [&[u8]; 4]| is_signed_by(server, &text.concat(), signature);
+        let is_answer = is_signed([ANSWER_TEXT, server, &self.own_key, key]);
+        (is_answer || is_signed([REQUEST_TEXT, server, &own.public(), key])).then_some(*key)
     }
 }
 
@@ -533,12 +512,6 @@ impl TransmitSink for SealingSink<'_> {
     fn max_segments(&self, _: usize) -> usize {
         1
     }
-}
-
-/// Whether a LATENCY_PONG answers a LATENCY_PING of the link itself.
-fn is_own_pong(datagram: &[u8]) -> bool {
-    let pong = wire::parse_packet(datagram).and_then(PingPayload::parse);
-    pong.is_ok_and(|pong| pong.sequence >= FIRST_OWN_PING)
 }
 
 /// The packet with another sequence number.

@@ -1,8 +1,15 @@
-//! Figures of an active run, which the thread of the run publishes for the live view and the packet lines.
+//! What the main thread reads of an active run: figures that the run's thread publishes for the live view and the packet lines, and on request
+//! the results so far.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use jamjam_core::stats::StreamStats;
+use super::connection_results::GroupCounts;
+use super::hosts::Hosts;
+use super::results::{PacketObserver, RunResults, StreamKind};
+use super::sent_packets::{PacketTracker, SentPackets};
+use jamjam_core::stats::{GroupOutcomes, StreamStats};
 use jamjam_core::time::Time;
 
 /// Time between two computations of the percentile, which read the whole histogram.
@@ -15,7 +22,7 @@ pub struct LiveSnapshot {
     pub started_at: Option<Time>,
     /// The moment.
     pub at: Time,
-    /// Packets of each stream so far, including those that were not sent. The array index is a [`StreamKind`](super::StreamKind).
+    /// Packets of each stream so far, including those that were not sent. The array index is a [`StreamKind`].
     pub packets: [u64; 3],
     /// Packets that were sent.
     pub sent: u64,
@@ -79,5 +86,77 @@ impl LiveCounts {
             includes_server_delay: server_delay.is_none(),
             ..LiveSnapshot::default()
         }
+    }
+}
+
+/// The newest snapshot of a run, and on request its results so far. The thread of the run never waits for the reader.
+#[derive(Default)]
+pub struct LiveFigures {
+    newest: Mutex<LiveSnapshot>,
+    results_wanted: AtomicBool,
+    results: Mutex<Option<UnfinishedResults>>,
+}
+
+impl LiveFigures {
+    /// Replaces the snapshot, unless it is being read.
+    pub(super) fn publish(&self, snapshot: LiveSnapshot) {
+        if let Ok(mut newest) = self.newest.try_lock() {
+            *newest = snapshot;
+        }
+    }
+
+    /// Supplies the results so far if they are requested.
+    pub(super) fn supply_results(&self, results: impl FnOnce() -> UnfinishedResults) {
+        if self.results_wanted.load(Ordering::Relaxed)
+            && let Ok(mut supplied) = self.results.try_lock()
+        {
+            self.results_wanted.store(false, Ordering::Relaxed);
+            *supplied = Some(results());
+        }
+    }
+
+    /// Requests the results so far. The thread of the run copies them, which takes up to some milliseconds.
+    pub fn request_results(&self) {
+        self.results_wanted.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes the results that were requested.
+    pub fn take_results(&self) -> Option<UnfinishedResults> {
+        self.results.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// The newest snapshot.
+    pub fn snapshot(&self) -> LiveSnapshot {
+        *self.newest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The results of a run with packets whose outcome is open.
+pub struct UnfinishedResults {
+    pub(super) run: RunResults,
+    /// The sent packets of each stream and what happened to the hosts; `None` if the run has no stream.
+    pub(super) tracked: Option<([SentPackets; 3], Hosts)>,
+    /// Time of the interruption and time-out for replies, if the run was interrupted.
+    pub(super) interruption: Option<(Time, Duration)>,
+}
+
+impl UnfinishedResults {
+    /// Decides all outcomes. Events of packets without a reply (lost, in flight) go to `observer`.
+    pub fn finish(self, observer: &mut dyn PacketObserver) -> RunResults {
+        let Self { mut run, tracked, interruption } = self;
+        let Some((streams, mut hosts)) = tracked else { return run };
+        let [audio, mut ping, keepalive] = PacketTracker::finish(streams, &mut hosts, interruption, observer);
+        if let Some(moqt) = &mut run.moqt {
+            ping.groups.end_group();
+            let GroupOutcomes { sent, returned, lost, packets_missing: frames_missing, .. } = ping.groups;
+            moqt.groups = GroupCounts { sent, returned, lost, frames_missing, ..moqt.groups };
+        }
+        let evaluated = run.evaluated_stream;
+        let used = |kind, stats: StreamStats| Some(stats).filter(|stats| stats.planned() > 0 || evaluated == kind);
+        (run.ping, run.keepalive) = (used(StreamKind::Ping, ping), used(StreamKind::Keepalive, keepalive));
+        if let Some(results) = &mut run.audio {
+            results.stats = audio;
+        }
+        run
     }
 }

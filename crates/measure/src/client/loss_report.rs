@@ -1,9 +1,8 @@
-//! Queries the server's receive counters, its delay and its pauses: at the start, once per second, and at the end of the run. With
-//! `--loss-direction`, counting starts only after the first query.
+//! Queries the server's receive counters, its delay and its pauses with STUN Binding requests (RFC 8489): at the start, once per second, and
+//! at the end of the run. The first and the last query are retransmitted with the same transaction ID.
 //!
-//! A count minus the first count is the number of packets that the server has received. Sent packets that the server did not receive were
-//! lost upstream. All other losses are downstream. Each query is a STUN Binding request (RFC 8489). The first and the last query are
-//! retransmitted with the same transaction ID.
+//! The server has received as many packets as its counter grew since the first query. With `--loss-direction`, counting therefore starts only
+//! after that query, and sent packets that the server did not receive were lost upstream, all others downstream.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -26,7 +25,7 @@ const MAX_REQUESTS: u32 = 3;
 /// Time after the first request until a query is abandoned.
 pub const LOSS_REPORT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Interval of the queries during the run. If there are more than [`MAX_SAMPLES`] samples, every other sample is removed, and the interval
+/// Interval of the queries during the run. Each time that there are [`MAX_SAMPLES`] samples, every other one is removed and the interval
 /// doubles.
 const QUERY_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -42,8 +41,8 @@ pub struct CountSample {
     pub received: [u32; 3],
 }
 
-/// Number of `sent` packets that the server has not `received`. Both counts wrap at 2^32. The wrapping difference is correct, because the
-/// counts are close to each other. It is negative if packets arrived after they were counted as sent.
+/// Number of `sent` packets that the server has not `received`. Both counts wrap at 2^32, but are so close to each other that their wrapping
+/// difference is correct. It is negative if packets arrived after they were counted as sent.
 pub(super) fn missing_packets(sent: u64, received: u32) -> u64 {
     let difference = (sent as u32).wrapping_sub(received).cast_signed();
     u64::from(difference.max(0).cast_unsigned())
@@ -56,24 +55,22 @@ pub struct LossReport {
     pub response_received: bool,
     /// The client's address as seen by the server (XOR-MAPPED-ADDRESS).
     pub mapped_address: Option<SocketAddr>,
-    /// Number of packets that the server received during the run, without duplicates. The array index is a `StreamKind`. Each number
-    /// wraps at 2^32. `None` if a response is missing, the run was interrupted, or the server restarted its counters.
+    /// Number of packets that the server received during the run, counted as in [`CountSample`]. `None` if a response is missing, the run was
+    /// interrupted, or the server restarted its counters.
     pub received: Option<[u32; 3]>,
     /// Counts during the run, in order.
     pub samples: Vec<CountSample>,
 }
 
 impl LossReport {
-    /// Packets lost upstream in each interval of `history`, the history of the stream with the index `stream`. The value is `None` for an
-    /// interval with losses that no sample covers.
-    ///
-    /// Each sample belongs to the packets sent since the previous sample. If these packets span several intervals, the upstream losses are
-    /// assigned to the losses of the earliest intervals.
+    /// Packets lost upstream in each interval of `history`, the history of the stream with the index `stream`; `None` for an interval with
+    /// losses that no sample covers. The upstream losses of a sample concern the packets sent since the previous sample. If these span several
+    /// intervals, the losses of the earliest ones are taken.
     pub fn lost_upstream_by_interval(&self, stream: usize, history: &History) -> Vec<Option<u64>> {
         let intervals = history.intervals();
         let mut assigned = vec![0; intervals.len()];
-        // A packet that arrives after a later query seems to be lost at that query. The next sample corrects this error. Therefore, the
-        // number of lost packets is at most the number of any later sample.
+        // A packet that was on its way during a query seems to be lost until the next sample. The number of lost packets is therefore at most
+        // that of any later sample.
         let mut missing = u64::MAX;
         let mut totals: Vec<(u64, u64)> = Vec::with_capacity(self.samples.len());
         for sample in self.samples.iter().rev() {
@@ -115,7 +112,8 @@ pub(super) struct TimedReport {
 
 /// Sends the queries of a run and collects the responses.
 pub(super) struct LossReportRequester {
-    baseline: StunTransaction,
+    /// The first query. Where counting starts after it, it starts when this query is answered or abandoned.
+    pub(super) baseline: StunTransaction,
     last: StunTransaction,
     /// The latest query during the run.
     periodic: Option<StunTransaction>,
@@ -125,9 +123,10 @@ pub(super) struct LossReportRequester {
     next_id: u128,
     /// Number of periodic queries.
     queries: u128,
-    samples: Vec<CountSample>,
-    /// Whether the result contains packet counts. If not, only servers that report pauses are queried during the run.
-    reports_counts: bool,
+    pub(super) samples: Vec<CountSample>,
+    /// Whether the result contains packet counts, so that counting starts only after the first query. If not, only servers that report pauses
+    /// are queried during the run.
+    pub(super) reports_counts: bool,
     /// Whether a query was sent after all replies had arrived.
     queried_when_complete: bool,
 }
@@ -149,17 +148,11 @@ impl LossReportRequester {
         }
     }
 
-    /// Whether counting starts only after the first query.
-    pub(super) fn delays_start(&self) -> bool {
-        self.reports_counts
-    }
-
-    /// Until when the pauses of the server are known for certain, if the last report was received at `last_report`. A server that does not
-    /// report pauses is not waited for.
+    /// Until when the pauses of the server are known for certain, if it reported last at `last_report`. A server that does not report pauses is not waited for.
     pub(super) fn server_known_until(&self, now: Time, last_report: Option<Time>) -> Time {
         match self.baseline.response {
             Some(_) if self.reports_pauses() => last_report.unwrap_or(Time::ZERO),
-            None if !self.baseline.is_abandoned(now) => Time::ZERO,
+            None if self.baseline.first_sent.is_none_or(|first| now < first + LOSS_REPORT_TIMEOUT) => Time::ZERO,
             Some(_) | None => Time::MAX,
         }
     }
@@ -183,11 +176,11 @@ impl LossReportRequester {
     /// Returns whether `datagram` is a response to one of the queries. The first response to each query is stored, and its report is
     /// returned.
     pub(super) fn handle_response(&mut self, datagram: &[u8], received_at: Time) -> (bool, Option<TimedReport>) {
-        let (baseline, others) = (&mut self.baseline, self.periodic.iter_mut().chain([&mut self.last]));
-        let baseline_id = baseline.id;
-        let Some(query) = [baseline].into_iter().chain(others).find(|query| query.matches(datagram)) else {
-            return (self.is_query_of_this_run(datagram), None);
-        };
+        let baseline_id = self.baseline.id;
+        let queries = [&mut self.baseline, &mut self.last].into_iter().chain(&mut self.periodic);
+        // A response before the first request cannot be genuine.
+        let answered = { queries }.find(|query| query.requests_sent > 0 && stun::is_response_to(datagram, &query.id));
+        let Some(query) = answered else { return (self.is_query_of_this_run(datagram), None) };
         if query.response.is_some() {
             return (true, None);
         }
@@ -197,9 +190,8 @@ impl LossReportRequester {
         if let Some(received) = counts.and_then(|counts| self.received_since_baseline(counts)) {
             self.add_sample(CountSample { sent, received });
         }
-        let report = response.and_then(|response| response.server);
-        let timed = |(report, requested_at)| TimedReport { report, requested_at, received_at };
-        (true, report.zip(first_sent).map(timed))
+        let report = response.and_then(|response| response.server).zip(first_sent);
+        (true, report.map(|(report, requested_at)| TimedReport { report, requested_at, received_at }))
     }
 
     /// Whether `datagram` is the response to an earlier query of this run, after a pause, or a query that a simple echo server returned.
@@ -208,70 +200,38 @@ impl LossReportRequester {
         let mut number = [0; 16];
         number[..12].copy_from_slice(&id);
         let age = self.next_id.wrapping_sub(u128::from_be_bytes(number)) >> 32;
-        let is_echoed = || {
-            [CountsRequestTime::RunBoundary, CountsRequestTime::DuringRun]
-                .into_iter()
-                .any(|time| datagram == stun::counts_request(id, time))
-        };
         let is_boundary = [&self.baseline, &self.last].iter().any(|query| query.id == id && query.requests_sent > 0);
         let is_sent = is_boundary || (1..=self.queries).contains(&age);
-        is_sent && (stun::is_response_to(datagram, &id) || is_echoed())
-    }
-
-    /// Packets of `stream` that were lost upstream before the latest sample.
-    pub(super) fn lost_upstream(&self, stream: usize) -> Option<u64> {
-        self.samples.last().map(|sample| missing_packets(sample.sent[stream], sample.received[stream]))
+        let is_echo_of = |time| datagram == stun::counts_request(id, time);
+        let is_echo = || is_echo_of(CountsRequestTime::RunBoundary) || is_echo_of(CountsRequestTime::DuringRun);
+        is_sent && (stun::is_response_to(datagram, &id) || is_echo())
     }
 
     /// The packets that the server received since the first query; `None` if the server restarted its counters.
     fn received_since_baseline(&self, after: ReceivedCounts) -> Option<[u32; 3]> {
         let before = self.baseline.response?.received_counts?;
-        (before.epoch == after.epoch).then(|| {
-            [
-                after.audio.wrapping_sub(before.audio),
-                after.ping.wrapping_sub(before.ping),
-                after.keepalive.wrapping_sub(before.keepalive),
-            ]
-        })
+        let counts = [(after.audio, before.audio), (after.ping, before.ping), (after.keepalive, before.keepalive)];
+        (before.epoch == after.epoch).then(|| counts.map(|(after, before)| after.wrapping_sub(before)))
     }
 
     fn add_sample(&mut self, sample: CountSample) {
         if self.samples.len() == MAX_SAMPLES {
-            let mut index = 0;
-            self.samples.retain(|_| {
-                index += 1;
-                index % 2 == 0
-            });
+            self.samples = self.samples.iter().skip(1).step_by(2).copied().collect();
             self.interval *= 2;
         }
         self.samples.push(sample);
     }
 
-    /// Sends the query for the baseline when the query is due. Returns true while the query is in progress. Returns false when the server
-    /// has answered the query or the query is abandoned. The caller must not start counting before this method returns false.
-    pub(super) fn poll_baseline(&mut self, now: Time, destination: SocketAddr, sink: &mut dyn TransmitSink) -> bool {
-        self.baseline.poll_transmit(now, destination, sink)
-    }
-
-    pub(super) fn has_baseline(&self) -> bool {
-        self.baseline.response.is_some()
-    }
-
-    /// When to call [`Self::poll_baseline`] next.
-    pub(super) fn baseline_deadline(&self) -> Time {
-        self.baseline.next_deadline().unwrap_or(Time::ZERO)
-    }
-
-    /// Sends the first query, unless counting starts after it, and then a periodic query whenever one is due. Returns the time of the next
-    /// query. `sent` is the number of packets sent so far. Returns `None` if the server does not answer.
+    /// Sends the first query, unless counting starts after it, and then a periodic query whenever one is due. `sent` is the number of packets
+    /// sent so far. Returns the time of the next query, or `None` if the server does not answer.
     pub(super) fn poll_periodic(
         &mut self,
         now: Time,
         sent: [u64; 3],
-        destination: SocketAddr,
+        peer: SocketAddr,
         sink: &mut dyn TransmitSink,
     ) -> Option<Time> {
-        if self.baseline.poll_transmit(now, destination, sink) {
+        if self.baseline.poll_transmit(now, peer, sink) {
             return self.baseline.next_deadline();
         }
         if !self.is_answering() {
@@ -279,7 +239,7 @@ impl LossReportRequester {
         }
         if now >= self.next_periodic {
             let mut query = StunTransaction::new(self.next_id, CountsRequestTime::DuringRun);
-            query.poll_transmit(now, destination, sink);
+            query.poll_transmit(now, peer, sink);
             // If the socket would block, the query is sent at the next poll.
             if query.requests_sent > 0 {
                 self.periodic = Some(StunTransaction { sent, ..query });
@@ -291,34 +251,28 @@ impl LossReportRequester {
         Some(self.next_periodic)
     }
 
-    /// Sends one more query to a server that reports pauses, after all replies have arrived. In a run whose packets were all sent at once, sends the
-    /// first query.
-    pub(super) fn poll_when_complete(
-        &mut self,
-        now: Time,
-        sent: [u64; 3],
-        destination: SocketAddr,
-        sink: &mut dyn TransmitSink,
-    ) {
+    /// Sends one more query to a server that reports pauses, after all replies have arrived, or the first query in a run whose packets were all
+    /// sent at once.
+    pub(super) fn poll_complete(&mut self, now: Time, sent: [u64; 3], peer: SocketAddr, sink: &mut dyn TransmitSink) {
         if self.reports_pauses() && !std::mem::replace(&mut self.queried_when_complete, true) {
             self.next_periodic = now;
         }
         if !self.reports_counts || self.reports_pauses() {
-            self.poll_periodic(now, sent, destination, sink);
+            self.poll_periodic(now, sent, peer, sink);
         }
     }
 
-    /// Sends the final query when it is due, and returns the time of the next call. `sent` is the number of packets sent. Returns `None` if
-    /// there is nothing left to wait for.
+    /// Sends the final query when it is due. `sent` is the number of packets sent. Returns the time of the next call, or `None` if there is
+    /// nothing left to wait for.
     ///
-    /// The query starts early enough that all its requests are sent before the run's `deadline`. However, the query never starts more than
-    /// `timeout` before the deadline. Otherwise, the server's counts would be requested before packets in flight can arrive.
+    /// The query starts early enough that all its requests are sent before the run's `deadline`, but at most `timeout` before it, so that the
+    /// packets in flight can still arrive before the server's counts are requested.
     pub(super) fn poll_final(
         &mut self,
         now: Time,
         sent: [u64; 3],
         (deadline, timeout): (Time, Duration),
-        destination: SocketAddr,
+        peer: SocketAddr,
         sink: &mut dyn TransmitSink,
     ) -> Option<Time> {
         if !self.is_answering() {
@@ -331,25 +285,18 @@ impl LossReportRequester {
             }
             self.last.sent = sent;
         }
-        if self.last.poll_transmit(now, destination, sink) { self.last.next_deadline() } else { None }
+        if self.last.poll_transmit(now, peer, sink) { self.last.next_deadline() } else { None }
     }
 
-    /// The counts of the latest response.
-    pub(super) fn last_counts(&self) -> Option<CountSample> {
-        self.samples.last().copied()
-    }
-
-    /// Returns the result. The result of an `interrupted` run has no final receive counts, because packets were still in flight.
+    /// The result, without final receive counts if the run was `interrupted`, because packets were still in flight.
     pub(super) fn loss_report(&self, interrupted: bool) -> LossReport {
         let periodic = self.periodic.as_ref().and_then(|query| query.response);
         let responses = [self.last.response, self.baseline.response, periodic];
         let last_counts = self.last.response.and_then(|response| response.received_counts).filter(|_| !interrupted);
-        LossReport {
-            response_received: responses.iter().any(Option::is_some),
-            mapped_address: responses.into_iter().flatten().find_map(|response| response.mapped_address),
-            received: last_counts.and_then(|after| self.received_since_baseline(after)),
-            samples: self.samples.clone(),
-        }
+        let response_received = responses.iter().any(Option::is_some);
+        let mapped_address = responses.into_iter().flatten().find_map(|response| response.mapped_address);
+        let received = last_counts.and_then(|after| self.received_since_baseline(after));
+        LossReport { response_received, mapped_address, received, samples: self.samples.clone() }
     }
 }
 
@@ -359,14 +306,14 @@ fn next_id(id: u128) -> u128 {
 }
 
 /// One query: up to [`MAX_REQUESTS`] requests with the same transaction ID.
-struct StunTransaction {
+pub(super) struct StunTransaction {
     id: TransactionId,
     time: CountsRequestTime,
     first_sent: Option<Time>,
     /// Packets of the run that were sent before the query.
     sent: [u64; 3],
     requests_sent: u32,
-    response: Option<ResponseAttributes>,
+    pub(super) response: Option<ResponseAttributes>,
 }
 
 impl StunTransaction {
@@ -375,38 +322,26 @@ impl StunTransaction {
         Self { id, time, first_sent: None, sent: [0; 3], requests_sent: 0, response: None }
     }
 
-    /// Sends a request if one is due. The first request is due immediately. Returns false when the query is answered or abandoned.
-    fn poll_transmit(&mut self, now: Time, destination: SocketAddr, sink: &mut dyn TransmitSink) -> bool {
+    /// Sends a request if one is due, the first one immediately. Returns false when the query is answered or abandoned.
+    pub(super) fn poll_transmit(&mut self, now: Time, peer: SocketAddr, sink: &mut dyn TransmitSink) -> bool {
         let first = *self.first_sent.get_or_insert(now);
         if self.response.is_some() || now >= first + LOSS_REPORT_TIMEOUT {
             return false;
         }
         if self.requests_sent < MAX_REQUESTS && now >= first + RETRANSMIT_INTERVAL * self.requests_sent {
-            let outcome = sink.send(Transmit::datagram(destination, &stun::counts_request(self.id, self.time)));
+            let outcome = sink.send(Transmit::datagram(peer, &stun::counts_request(self.id, self.time)));
             self.requests_sent += u32::from(outcome != SendStatus::WouldBlock);
         }
         true
     }
 
-    /// Whether no response arrived in time.
-    fn is_abandoned(&self, now: Time) -> bool {
-        self.response.is_none() && self.first_sent.is_some_and(|first| now >= first + LOSS_REPORT_TIMEOUT)
-    }
-
-    /// Returns the time at which the next request is due, or `None` before the first request. After the last request, this function
-    /// returns the time at which the query times out.
-    fn next_deadline(&self) -> Option<Time> {
+    /// When the next request is due or, after the last one, when the query times out; `None` before the first request.
+    pub(super) fn next_deadline(&self) -> Option<Time> {
         let wait = if self.requests_sent < MAX_REQUESTS {
             RETRANSMIT_INTERVAL * self.requests_sent
         } else {
             LOSS_REPORT_TIMEOUT
         };
         self.first_sent.map(|first| first + wait)
-    }
-
-    /// Whether `datagram` is a response to this query.
-    fn matches(&self, datagram: &[u8]) -> bool {
-        // A response before the first request cannot be genuine.
-        self.requests_sent > 0 && stun::is_response_to(datagram, &self.id)
     }
 }

@@ -1,9 +1,8 @@
-//! The client side: sends packets on a schedule and matches the replies. Returns the raw results of a run.
+//! The client side: sends packets on a schedule, matches the replies, and returns the raw results of a run.
 //!
-//! A [`ClientNode`] runs a [`Workload`]. An [`AudioSender`] sends audio as a jamjam client does. A [`Prober`] sends
-//! small packets at an interval. Both can send over an encrypted link ([`LinkConfig`]). A [`WebSocketProber`] sends
-//! requests to a signaling server. Each client keeps its packets in a [`PacketTracker`], which updates the statistics of
-//! `stats` as replies arrive. Runs over MOQT use a [`FrameTracker`] instead.
+//! A [`ClientNode`] runs a [`Workload`]: an [`AudioSender`] sends audio as a jamjam client does, a [`Prober`] small packets at an interval,
+//! both optionally over an encrypted link ([`LinkConfig`]), and a [`WebSocketProber`] requests to a signaling server. Each keeps its packets
+//! in a [`PacketTracker`], which updates the statistics of the streams as replies arrive; runs over MOQT use a [`FrameTracker`] instead.
 
 mod connection_results;
 mod hosts;
@@ -17,7 +16,6 @@ mod replay;
 mod reply;
 mod request_matcher;
 mod results;
-mod results_so_far;
 mod run;
 mod schedule;
 mod sender;
@@ -34,7 +32,7 @@ pub use connection_results::{
 };
 pub use hosts::{PauseResults, ServerResults};
 pub use link::{LinkConfig, LinkFailure, LinkResults, LinkSigning};
-pub use live_figures::LiveSnapshot;
+pub use live_figures::{LiveFigures, LiveSnapshot, UnfinishedResults};
 pub use loss_report::{CountSample, LOSS_REPORT_TIMEOUT, LossReport};
 pub use moqt::{FrameTracker, MoqtRunConfig};
 pub use prober::{ProbeConfig, ProbeWorkload, Prober};
@@ -45,12 +43,11 @@ pub use results::{
     AudioResults, CaptureResults, DelayEstimate, PacketEvent, PacketObserver, PacketOutcome, PlaybackResults,
     RecordedPacket, RunKind, RunOrigin, RunResults, SentAudio, ServerDelay, StopSignal, StreamKind, WaitResult,
 };
-pub use results_so_far::{LiveFigures, UnfinishedResults};
 pub use run::{ClientNode, Workload, WorkloadStep};
 pub use schedule::Schedule;
 pub use sender::{AudioSender, AudioStreamConfig, AudioWorkload, PayloadSource, SourcePoll};
 pub use sent_packets::{PacketTracker, SENT_PACKETS_CAPACITY};
-pub use websocket::{JoinHandshake, JoinRejected, WebSocketProber, WebSocketWorkload};
+pub use websocket::{JoinHandshake, WebSocketProber, WebSocketWorkload};
 
 /// Configuration of a run.
 #[derive(Clone, Debug)]

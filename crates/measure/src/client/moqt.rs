@@ -1,4 +1,4 @@
-//! Converts the events of a MOQT client into the results of a run. Frames are tracked like the packets of a UDP stream.
+//! Turns the events of a MOQT client into the results of a run, with the frames as the packets of a stream.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use super::RunConfig;
 use super::connection_results::{MoqtConnectTimes, MoqtFailure, MoqtResults};
-use super::live_figures::LiveSnapshot;
+use super::live_figures::{LiveFigures, LiveSnapshot, UnfinishedResults};
 use super::reply::{INTACT_DIGEST, ReceivedReply};
 use super::results::{PacketObserver, RunKind, RunResults, StopSignal, StreamKind};
-use super::results_so_far::{LiveFigures, UnfinishedResults};
 use super::sent_packets::PacketTracker;
 use jamjam_core::stats::GroupOutcomes;
 use jamjam_core::time::{Time, saturating_nanos};
@@ -33,12 +32,15 @@ pub struct MoqtRunConfig {
 /// Tracks the frames and groups of one run.
 pub struct FrameTracker {
     config: MoqtRunConfig,
-    /// [`FrameTracker::reset_connection`] sets `results` to this value before another connection attempt.
+    /// The results to which another connection attempt resets.
     initial_results: MoqtResults,
-    results: MoqtResults,
+    /// The results of the connection so far. The caller records here why no session was established, or that the connection was retried
+    /// with another path.
+    pub results: MoqtResults,
     /// The frames are its LATENCY_PING packets.
     tracker: PacketTracker,
-    established_at: Option<Time>,
+    /// When the session was established.
+    pub established_at: Option<Time>,
     /// When the first frame was due.
     first_due: Option<Time>,
     live_figures: Arc<LiveFigures>,
@@ -52,16 +54,9 @@ impl FrameTracker {
         let peer = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
         let mut tracker = PacketTracker::new(RunConfig::new(peer, STREAM, config.timeout), 0, observer);
         tracker.streams[STREAM as usize].stats.groups = GroupOutcomes::new(results.frames_per_group);
-        Self {
-            config,
-            initial_results: results.clone(),
-            results,
-            tracker,
-            established_at: None,
-            first_due: None,
-            live_figures: Arc::default(),
-            outcome: None,
-        }
+        let (initial_results, live_figures) = (results.clone(), Arc::default());
+        let (established_at, first_due, outcome) = (None, None, None);
+        Self { config, initial_results, results, tracker, established_at, first_due, live_figures, outcome }
     }
 
     /// Passes the events of the run to `observer`.
@@ -76,32 +71,18 @@ impl FrameTracker {
         Arc::clone(&self.live_figures)
     }
 
-    /// Records the counters of the session and the connect times. [`Self::on_event`] records the time of the subscriptions.
+    /// Records the counters of the session, and its connect times except that of the subscriptions, which [`Self::on_event`] records.
     pub fn on_connected(&mut self, connect_times: MoqtConnectTimes, counts: &SessionCounters) {
         let subscribe_ns = self.results.connect_times.subscribe_ns;
         self.results.connect_times = MoqtConnectTimes { subscribe_ns, ..connect_times };
-        self.results.groups.set_session_counts(counts);
-    }
-
-    /// Records that the connection was retried with `path`. The server did not respond to the requested path.
-    pub fn on_path_retried(&mut self, path: String) {
-        self.results.retried_path = Some(path);
-    }
-
-    /// When the session was established.
-    pub fn established_at(&self) -> Option<Time> {
-        self.established_at
+        self.results.groups.stopped = counts.groups_stopped;
+        self.results.groups.dropped = counts.groups_dropped_slow_reader;
     }
 
     /// Resets the results of the session before another connection attempt.
     pub fn reset_connection(&mut self) {
         (self.established_at, self.outcome) = (None, None);
         self.results = self.initial_results.clone();
-    }
-
-    /// Records why no session was established.
-    pub fn on_connection_failed(&mut self, failure: MoqtFailure) {
-        self.results.failure = Some(failure);
     }
 
     /// Handles the next event of the MOQT client.
@@ -124,11 +105,11 @@ impl FrameTracker {
             MoqtClientEvent::FrameSkipped { due } => self.tracker.on_not_sent(STREAM, due, false, &[]),
             MoqtClientEvent::Paused(pause) => self.tracker.hosts.this.add_pause(pause, pause.end - pause.start),
             MoqtClientEvent::FrameReturned { group, frame, sent_at, at, intact, ref payload } => {
-                // Another copy of a returned frame counts as a duplicate. A late copy of a lost frame counts as unmatched.
+                // Another copy of a returned frame is a duplicate, but a late copy of a lost frame is unmatched.
                 let frames = self.tracker.stream(STREAM);
                 let is_known = |sequence: &u32| sent_at.is_some() || frames.has_received(*sequence);
                 let Some(sequence) = self.frame_index(group, frame).filter(is_known) else {
-                    self.tracker.streams[STREAM as usize].on_unmatched();
+                    self.tracker.streams[STREAM as usize].stats.unmatched += 1;
                     return;
                 };
                 let digest = if intact { INTACT_DIGEST } else { !INTACT_DIGEST };
@@ -160,32 +141,25 @@ impl FrameTracker {
         self.outcome.is_some()
     }
 
-    /// Whether the run ended early because this program closed the connection. Also returns true if the client has not finished. Returns
-    /// false if the run timed out or the server was not ready in time. Also returns false if the server unsubscribed or closed the
-    /// connection.
+    /// Whether this program ended the run early: it closed the connection, or the client has not finished.
     pub fn is_interrupted(&self) -> bool {
         matches!(self.outcome, None | Some((_, MoqtRunOutcome::Closed { closed_locally: true, .. })))
     }
 
-    /// Returns the results. `interrupted` is the signal that interrupted the run, if any. Events of frames without a
-    /// reply (lost, in flight) go to `observer`.
+    /// The results of a run that was or was not `interrupted`. Events of frames without a reply go to `observer`.
     pub fn into_results(self, interrupted: Option<StopSignal>, observer: &mut dyn PacketObserver) -> RunResults {
         let completed = (Time::ZERO, MoqtRunOutcome::Completed);
         self.results_so_far(self.outcome.as_ref().unwrap_or(&completed), interrupted).finish(observer)
     }
 
-    /// The results of a run that ends with this outcome at this time.
-    pub fn results_so_far(
-        &self,
-        (at, outcome): &(Time, MoqtRunOutcome),
-        interrupted: Option<StopSignal>,
-    ) -> UnfinishedResults {
-        let (at, mut moqt) = (*at, self.results.clone());
+    /// The results of a run that ends at this time with this outcome.
+    pub fn results_so_far(&self, end: &(Time, MoqtRunOutcome), interrupted: Option<StopSignal>) -> UnfinishedResults {
+        let ((at, outcome), mut moqt) = (end, self.results.clone());
         if interrupted.is_none() && moqt.failure.is_none() {
             moqt.failure = MoqtFailure::from_outcome(outcome, self.established_at.is_some());
         }
         let timed_out = matches!(outcome, MoqtRunOutcome::TimedOut(_));
-        let interruption = (interrupted.is_some() || timed_out).then_some((at, self.config.timeout));
+        let interruption = (interrupted.is_some() || timed_out).then_some((*at, self.config.timeout));
         let mut run = RunResults::new(self.config.run_kind, self.config.target.clone(), STREAM);
         run.duration_ns = self.first_due.map_or(0, |started| saturating_nanos(at.duration_since(started)));
         run.timeout_ns = saturating_nanos(self.config.timeout);

@@ -30,8 +30,8 @@ pub struct ProbeConfig {
 /// Sends the packets of a [`ProbeConfig`].
 pub struct ProbeWorkload {
     config: ProbeConfig,
-    /// Whether the packets are sent over a link. AUDIO is then stereo and numbered from 0, as jamjam clients send it.
-    has_link: bool,
+    /// Number of channels, and the sequence number of the first AUDIO packet.
+    audio_form: (u32, u32),
     schedule: RequestSchedule,
     datagram: Vec<u8>,
 }
@@ -40,24 +40,24 @@ impl ProbeWorkload {
     /// Creates a workload; its schedule begins with [`Workload::start`].
     pub fn new(config: ProbeConfig) -> Self {
         let schedule = RequestSchedule::new(config.count, config.interval);
-        Self { config, has_link: false, schedule, datagram: Vec::new() }
+        Self { config, audio_form: (1, 1), schedule, datagram: Vec::new() }
     }
 
-    /// Sends AUDIO in the format of a link, or not.
+    /// Over a link, AUDIO is stereo and numbered from 0, as jamjam clients send it.
     #[must_use]
     pub fn with_link(self, has_link: bool) -> Self {
-        Self { has_link, ..self }
+        Self { audio_form: if has_link { (2, 0) } else { (1, 1) }, ..self }
     }
 }
 
 impl ProbeConfig {
     /// Writes the packet with this sequence number into `datagram` and returns the digest of the expected reply.
-    fn write_request(&self, has_link: bool, now: Time, sequence: u32, datagram: &mut Vec<u8>) -> u64 {
+    fn write_request(&self, audio_form: (u32, u32), now: Time, sequence: u32, datagram: &mut Vec<u8>) -> u64 {
         if self.stream_kind != StreamKind::Audio {
             return write_request(self.stream_kind, now, sequence, datagram);
         }
         let samples = (self.payload_len / 4) as u32;
-        let (channels, first_sequence) = audio_form(has_link);
+        let (channels, first_sequence) = audio_form;
         let position = sequence.wrapping_sub(first_sequence).wrapping_mul(samples / channels);
         datagram.clear();
         datagram.extend_from_slice(&Header::new(PacketType::Audio, sequence, position).to_bytes());
@@ -72,11 +72,6 @@ impl ProbeConfig {
     }
 }
 
-/// Number of channels, and the sequence number of the first AUDIO packet.
-fn audio_form(has_link: bool) -> (u32, u32) {
-    if has_link { (2, 0) } else { (1, 1) }
-}
-
 impl Workload for ProbeWorkload {
     const RUN_KIND: RunKind = RunKind::Probe;
 
@@ -85,10 +80,10 @@ impl Workload for ProbeWorkload {
     }
 
     fn poll_transmit(&mut self, now: Time, tracker: &mut PacketTracker, sink: &mut dyn TransmitSink) -> WorkloadStep {
-        let Self { config, has_link, schedule, datagram } = self;
+        let Self { config, audio_form, schedule, datagram } = self;
         let kind = config.stream_kind;
         schedule.poll(now, |due, is_overdue| {
-            let expected_digest = config.write_request(*has_link, now, tracker.next_sequence(kind), datagram);
+            let expected_digest = config.write_request(*audio_form, now, tracker.next_sequence(kind), datagram);
             if is_overdue {
                 tracker.on_not_sent(kind, due, false, datagram);
                 return SendStatus::Sent;
@@ -103,7 +98,7 @@ impl Workload for ProbeWorkload {
 
     fn audio_results(&self) -> Option<AudioResults> {
         let samples = (self.config.payload_len / 4) as u32;
-        let (channels, first_sequence) = audio_form(self.has_link);
+        let (channels, first_sequence) = self.audio_form;
         (self.config.stream_kind == StreamKind::Audio).then(|| AudioResults {
             sample_rate: SAMPLE_RATE,
             channels: channels as u16,

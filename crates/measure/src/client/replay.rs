@@ -1,4 +1,4 @@
-//! Recomputes the statistics of a recorded run from its packets. The packets pass through the same [`PacketTracker`] as in a live run.
+//! Recomputes the statistics of a recorded run from its packets, which pass through the same [`PacketTracker`] as in a live run.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -29,11 +29,8 @@ pub struct StreamCounts {
 impl StreamCounts {
     /// The counts of each stream of a run.
     pub(crate) fn of_run(run: &RunResults) -> Vec<Self> {
-        let counts = |stream| {
-            let StreamStats { send_failed, unmatched, .. } = *run.stream(stream)?;
-            Some(Self { stream, send_failed, unmatched })
-        };
-        StreamKind::ALL.into_iter().filter_map(counts).collect()
+        let counts = |stream, of: &StreamStats| Self { stream, send_failed: of.send_failed, unmatched: of.unmatched };
+        StreamKind::ALL.into_iter().filter_map(|kind| Some(counts(kind, run.stream(kind)?))).collect()
     }
 }
 
@@ -55,8 +52,8 @@ struct RecordedStream {
     replayed: usize,
 }
 
-/// Fills the statistics of `run` from `events`. Replies must be in the order of their arrival. `streams` contains the streams of the run.
-/// If `streams` is empty, the run has no stream and no pacing. Counting started at `started`.
+/// Fills the statistics of `run`, which started counting at `started`, from `events`, in which the replies are in the order of their arrival.
+/// `streams` contains the streams of the run; if it is empty, the run has no pacing either.
 pub fn replay(
     mut run: RunResults,
     started: Time,
@@ -69,11 +66,10 @@ pub fn replay(
     };
     let mut recorded = collect_sent(streams, events, first_sequence)?;
     let peer = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-    let config = RunConfig {
-        server_delay: run.audio.as_ref().and_then(|audio| audio.configured_server_delay_ns).map(Duration::from_nanos),
-        replies_expected: run.replies_expected,
-        ..RunConfig::new(peer, run.evaluated_stream, Duration::from_nanos(run.timeout_ns))
-    };
+    let mut config = RunConfig::new(peer, run.evaluated_stream, Duration::from_nanos(run.timeout_ns));
+    let server_delay_ns = run.audio.as_ref().and_then(|audio| audio.configured_server_delay_ns);
+    config.server_delay = server_delay_ns.map(Duration::from_nanos);
+    config.replies_expected = run.replies_expected;
     let mut tracker = PacketTracker::new(config, first_sequence(StreamKind::Audio), Box::new(()));
     tracker.hosts.this = HostLog::replayed(&run.pauses, started);
     if let Some(server) = &run.server {
@@ -158,10 +154,9 @@ fn collect_sent(
     }
     let mut recorded: [RecordedStream; 3] = Default::default();
     for (kind, sent) in StreamKind::ALL.into_iter().zip(found) {
-        let sequence = |index: usize| first_sequence(kind).wrapping_add(index as u32);
-        let missing = |index| ReplayError {
-            event: None,
-            reason: format!("{} packet {} is missing", kind.name(), sequence(index)),
+        let missing = |index: usize| {
+            let sequence = first_sequence(kind).wrapping_add(index as u32);
+            ReplayError { event: None, reason: format!("{} packet {sequence} is missing", kind.name()) }
         };
         let sent = sent.into_iter().enumerate().map(|(index, packet)| packet.ok_or_else(|| missing(index)));
         recorded[kind as usize].sent = sent.collect::<Result<_, _>>()?;

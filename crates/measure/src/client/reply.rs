@@ -19,27 +19,20 @@ pub struct ReceivedReply<'a> {
     pub payload: &'a [u8],
 }
 
-/// Parses a datagram from the peer. If the datagram is not a reply, the result is `None`. If the datagram is a reply, the result is the
-/// stream and the parsed reply. If the reply is malformed, the result is the stream with `None` instead of a reply.
+/// The stream and the reply in a datagram from the peer, without the reply if it is malformed; `None` if the datagram is no reply.
 ///
-/// The digest of an AUDIO or KEEPALIVE reply covers all bytes of the datagram. The digest of a LATENCY_PONG covers only the twelve payload
-/// bytes, because the LATENCY_PONG header differs between servers.
+/// The digest of an AUDIO or KEEPALIVE reply covers all bytes of the datagram, but that of a LATENCY_PONG only the twelve payload bytes,
+/// because its header differs between servers.
 pub(super) fn parse_reply(datagram: &[u8], received_at: Time) -> Option<(StreamKind, Option<ReceivedReply<'_>>)> {
     let packet = wire::parse_packet(datagram).ok()?;
-    let payload = packet.payload;
-    let echo = || {
-        Some(ReceivedReply { sequence: packet.header.sequence, received_at, digest: reply_digest(datagram), payload })
-    };
+    let (sequence, payload) = (packet.header.sequence, packet.payload);
+    let reply = |sequence, compared| ReceivedReply { sequence, received_at, digest: reply_digest(compared), payload };
     match packet.header.packet_type {
-        PacketType::Audio => Some((StreamKind::Audio, echo())),
-        PacketType::Keepalive => Some((StreamKind::Keepalive, echo())),
+        PacketType::Audio => Some((StreamKind::Audio, Some(reply(sequence, datagram)))),
+        PacketType::Keepalive => Some((StreamKind::Keepalive, Some(reply(sequence, datagram)))),
         PacketType::LatencyPong => {
             let ping = PingPayload::parse(packet).ok();
-            let reply = ping.map(|ping| {
-                let digest = reply_digest(&payload[..PING_PAYLOAD_LEN]);
-                ReceivedReply { sequence: ping.sequence, received_at, digest, payload }
-            });
-            Some((StreamKind::Ping, reply))
+            Some((StreamKind::Ping, ping.map(|ping| reply(ping.sequence, &payload[..PING_PAYLOAD_LEN]))))
         }
         PacketType::Fec | PacketType::Control | PacketType::LatencyPing | PacketType::LatencyInfo => None,
     }

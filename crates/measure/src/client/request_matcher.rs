@@ -1,7 +1,5 @@
-//! Writes the requests of each signaling dialect and matches the responses.
-//!
-//! jamjam and WebRTC responses are matched by order. Control-surface pongs are matched by their timestamp, and broadcast messages by a
-//! marker in their content.
+//! Writes the requests of each signaling dialect and matches the responses: those of jamjam and WebRTC by their order, control-surface pongs
+//! by their timestamp, and broadcast messages by a marker in their content.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -18,15 +16,16 @@ use jamjam_signaling::{Dialect, ResponseMatching};
 #[derive(Debug)]
 pub struct RequestMatcher {
     dialect: Dialect,
-    /// In the content of each broadcast message of this run, the sequence number follows this marker. It contains no characters that JSON
-    /// escapes, so it appears unchanged in every envelope.
+    /// Precedes the sequence number in the content of each broadcast message of this run. It contains no characters that JSON escapes, so it
+    /// appears unchanged in every envelope.
     marker: String,
     wall_clock: WallClock,
     /// Last written timestamp. Timestamps increase strictly, so each identifies one request.
     last_timestamp_us: i64,
     /// Requests that a response can match, oldest first.
     pending: VecDeque<PendingRequest>,
-    best_offset: Option<ClockOffset>,
+    /// Offset of the server's clock, if the dialect reports the server's time.
+    pub(super) best_offset: Option<ClockOffset>,
 }
 
 /// A sent request.
@@ -41,14 +40,8 @@ impl RequestMatcher {
     /// `nonce` distinguishes broadcast messages of this run from others in the room. `wall_clock` supplies the
     /// timestamps of control-surface pings.
     pub fn new(dialect: Dialect, nonce: u64, wall_clock: WallClock) -> Self {
-        Self {
-            dialect,
-            marker: format!("jamjam-dev probe {nonce:016x} "),
-            wall_clock,
-            last_timestamp_us: i64::MIN,
-            pending: VecDeque::new(),
-            best_offset: None,
-        }
+        let (marker, pending) = (format!("jamjam-dev probe {nonce:016x} "), VecDeque::new());
+        Self { dialect, marker, wall_clock, last_timestamp_us: i64::MIN, pending, best_offset: None }
     }
 
     /// Replaces `text` with the next request. The request contains `sequence` if the dialect has a field for it.
@@ -59,8 +52,8 @@ impl RequestMatcher {
         _ = match probe.matching {
             ResponseMatching::Order => write!(text, r#"{{"type":"{}"}}"#, probe.request_type),
             ResponseMatching::Timestamp => {
-                let min_timestamp_us = self.pending.back().map_or(i64::MIN, |last| last.client_time_us + 1);
-                self.last_timestamp_us = (self.wall_clock.unix_ns_at(now) / 1_000).max(min_timestamp_us);
+                let min_us = self.pending.back().map_or(i64::MIN, |last| last.client_time_us + 1);
+                self.last_timestamp_us = (self.wall_clock.unix_ns_at(now) / 1_000).max(min_us);
                 write!(text, r#"{{"type":"ping","client_time":{}}}"#, self.last_timestamp_us)
             }
             ResponseMatching::Marker => write!(text, r#"{{"type":"probe","content":"{}{sequence}"}}"#, self.marker),
@@ -92,36 +85,25 @@ impl RequestMatcher {
         }
     }
 
-    /// Offset of the server's clock, if the dialect reports the server's time.
-    pub(super) fn clock_offset(&self) -> Option<ClockOffset> {
-        self.best_offset
-    }
-
-    /// Matches the n-th response to the n-th request. If a server skips or repeats a response, all later matches are shifted, which
-    /// cannot be detected.
+    /// Matches the n-th response to the n-th request. A response that the server skips or repeats shifts all later matches, which cannot be
+    /// detected.
     fn on_response(&mut self, text: &str) -> MatchResult {
-        match parse_object::<MessageType<'_>>(text) {
-            Some(message) if message.message_type == self.dialect.probe().response_type => {}
-            _ => return MatchResult::Other,
+        let message = parse_object::<MessageType<'_>>(text);
+        if message.is_none_or(|message| message.message_type != self.dialect.probe().response_type) {
+            return MatchResult::Other;
         }
         self.pending.pop_front().map_or(MatchResult::Unmatched, |request| MatchResult::Response(request.sequence))
     }
 
     /// Matches a control-surface pong by the timestamp that it returns.
     fn on_pong(&mut self, text: &str, at: Time) -> MatchResult {
-        let Some(Pong { message_type, client_time, server_time }) = parse_object(text) else {
-            return MatchResult::Other;
-        };
-        if message_type != "pong" {
-            return MatchResult::Other;
-        }
+        let pong = parse_object(text).filter(|pong: &Pong<'_>| pong.message_type == "pong");
+        let Some(Pong { client_time, server_time, .. }) = pong else { return MatchResult::Other };
         // Until the year 2255, an f64 can represent the microseconds since 1970 without rounding.
         let timestamp_us = client_time.filter(|time| time.fract() == 0.0).map(|time| time as i64);
-        let found = timestamp_us
-            .and_then(|timestamp| self.pending.binary_search_by_key(&timestamp, |request| request.client_time_us).ok());
-        let Some(PendingRequest { sent_at, sequence, .. }) = found.map(|position| self.pending[position]) else {
-            return MatchResult::Unmatched;
-        };
+        let find = |us| self.pending.binary_search_by_key(&us, |request| request.client_time_us).ok();
+        let Some(position) = timestamp_us.and_then(find) else { return MatchResult::Unmatched };
+        let PendingRequest { sent_at, sequence, .. } = self.pending[position];
         if let Some(server_us) = server_time {
             self.update_offset(sent_at, at, server_us);
         }

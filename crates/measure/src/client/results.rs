@@ -17,12 +17,13 @@ use jamjam_core::time::Time;
 use jamjam_core::wire::PacketType;
 
 /// The subcommand of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RunKind {
     /// `jamjam-dev send`: sends AUDIO packets, as a jamjam client does, and evaluates their echoes; or sends texts over MOQT.
     Send,
     /// `jamjam-dev probe`: one stream of probe packets.
+    #[default]
     Probe,
 }
 
@@ -37,13 +38,14 @@ impl RunKind {
 }
 
 /// The streams of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StreamKind {
     /// AUDIO packets, echoed after the server delay.
     Audio,
     /// `LATENCY_PING`, answered by `LATENCY_PONG`. Over WebSocket, the requests and responses of the dialect; over MOQT, the
     /// frames.
+    #[default]
     Ping,
     /// KEEPALIVE, echoed without delay.
     Keepalive,
@@ -106,7 +108,7 @@ impl StopSignal {
 }
 
 /// Result of `--wait-for`. Packets sent or received before the first reply are not counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WaitResult {
     /// Time from the first attempt to the first reply or to the time-out, in nanoseconds.
     pub waited_ns: u64,
@@ -124,7 +126,7 @@ pub struct RunOrigin {
 }
 
 /// All results of a run.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct RunResults {
     /// The subcommand.
     pub run_kind: RunKind,
@@ -134,7 +136,6 @@ pub struct RunResults {
     #[serde(default)]
     pub origin: RunOrigin,
     /// Time between packets, requests or groups that `probe` was given, in nanoseconds; `None` for `send`.
-    #[serde(default)]
     pub interval_ns: Option<u64>,
     /// When counting started, in milliseconds since 1970-01-01 UTC.
     pub started_unix_ms: u64,
@@ -170,7 +171,6 @@ pub struct RunResults {
     #[serde(default)]
     pub pauses: PauseResults,
     /// What the server reported about itself; `None` if it reported nothing.
-    #[serde(default)]
     pub server: Option<ServerResults>,
     /// Timer errors, send call times, clock jumps and kernel drops of this machine, if measured.
     pub host_timing: Option<HostTiming>,
@@ -179,7 +179,6 @@ pub struct RunResults {
     /// Connection of a run over MOQT.
     pub moqt: Option<MoqtResults>,
     /// Encrypted link of a run over UDP.
-    #[serde(default)]
     pub link: Option<LinkResults>,
     /// Whether the run ended early, because the port answered its first packets with nothing but ICMP port unreachable.
     #[serde(default)]
@@ -187,7 +186,6 @@ pub struct RunResults {
     /// ICMP "port unreachable" messages received.
     pub port_unreachable: u64,
     /// When the first and the last of these messages since the start of counting were received, in nanoseconds since this start.
-    #[serde(default)]
     pub port_unreachable_ns: Option<[i64; 2]>,
     /// Datagrams that belong to no stream of the run. Such datagrams come from another address, are malformed, or have an unexpected type.
     pub stray: u64,
@@ -196,35 +194,8 @@ pub struct RunResults {
 impl RunResults {
     /// Creates empty results of a run against `target`. Initially, replies are expected, and the time-out is the default of 2 s.
     pub fn new(run_kind: RunKind, target: impl Into<String>, evaluated_stream: StreamKind) -> Self {
-        Self {
-            run_kind,
-            target: target.into(),
-            origin: RunOrigin::default(),
-            interval_ns: None,
-            started_unix_ms: 0,
-            duration_ns: 0,
-            evaluated_stream,
-            replies_expected: true,
-            timeout_ns: 2_000_000_000,
-            readiness_wait: None,
-            loss_report: None,
-            interrupted: None,
-            is_active: false,
-            audio: None,
-            ping: None,
-            keepalive: None,
-            pacing: None,
-            pauses: PauseResults::default(),
-            server: None,
-            host_timing: None,
-            websocket: None,
-            moqt: None,
-            link: None,
-            is_port_dead: false,
-            port_unreachable: 0,
-            port_unreachable_ns: None,
-            stray: 0,
-        }
+        let (target, timeout_ns) = (target.into(), 2_000_000_000);
+        Self { run_kind, target, evaluated_stream, replies_expected: true, timeout_ns, ..Self::default() }
     }
 
     /// Statistics of one stream, if it was sent.
@@ -236,9 +207,9 @@ impl RunResults {
         }
     }
 
-    /// Whether the server answered a request for a loss report.
-    pub(crate) fn server_answered(&self) -> bool {
-        self.server.is_some() || self.loss_report.as_ref().is_some_and(|report| report.response_received)
+    /// Statistics of the stream that is compared with the limits, if it was sent.
+    pub(crate) fn evaluated(&self) -> Option<&StreamStats> {
+        self.stream(self.evaluated_stream)
     }
 
     /// Number of packets of a stream lost upstream; `None` without the server's receive counts.
@@ -249,11 +220,8 @@ impl RunResults {
         }
         let Some(received) = loss_report.received else {
             // An interrupted run has packets in flight. The samples during the run show the direction of the losses before.
-            return (!loss_report.samples.is_empty())
-                .then_some(loss_report)?
-                .lost_upstream_by_interval(kind as usize, &stream.history)
-                .into_iter()
-                .sum();
+            let by_interval = loss_report.lost_upstream_by_interval(kind as usize, &stream.history);
+            return by_interval.into_iter().sum::<Option<u64>>().filter(|_| !loss_report.samples.is_empty());
         };
         // The server did not count what its host dropped before.
         let missing = missing_packets(stream.sent, received[kind as usize]);
@@ -267,11 +235,7 @@ impl RunResults {
         ServerDelay {
             configured_ns: audio.configured_server_delay_ns.map(signed),
             reported_ns: self.server.as_ref().map(|server| signed(server.delay_ns)),
-            estimate: audio
-                .stats
-                .min_rtt()
-                .zip(self.ping.as_ref())
-                .and_then(|(echo, ping)| DelayEstimate::new(echo, ping)),
+            estimate: self.ping.as_ref().and_then(|ping| DelayEstimate::new(audio.stats.min_rtt()?, ping)),
             // `probe --packet audio` sends no pings from which the delay could be estimated.
             assumed_ns: (self.run_kind == RunKind::Probe).then_some(0),
         }
@@ -294,8 +258,7 @@ pub struct ServerDelay {
 impl ServerDelay {
     /// The delay from the best source: the user, the server, the estimate.
     pub fn effective_ns(self) -> Option<i64> {
-        let estimated = self.estimate.map(|estimate| estimate.ns);
-        self.configured_ns.or(self.reported_ns).or(estimated).or(self.assumed_ns)
+        self.configured_ns.or(self.reported_ns).or(self.estimate.map(|estimate| estimate.ns)).or(self.assumed_ns)
     }
 }
 
@@ -317,12 +280,8 @@ impl DelayEstimate {
         let min_ping = ping.min_rtt()?;
         let spread = ping.rtt.percentile_if_enough(0.9).map_or(min_ping, |p90| p90 - min_ping);
         let ns = min_echo_time - min_ping;
-        let at_least_0 = |ns: i64| ns.max(0);
-        Some(Self {
-            ns: at_least_0(ns),
-            min_ns: at_least_0(ns - spread),
-            max_ns: at_least_0((ns + spread).min(min_echo_time)),
-        })
+        let [ns, min_ns, max_ns] = [ns, ns - spread, (ns + spread).min(min_echo_time)].map(|ns| ns.max(0));
+        Some(Self { ns, min_ns, max_ns })
     }
 }
 
@@ -367,7 +326,6 @@ pub struct AudioResults {
     /// Sent or returned packets missing from the `--record-both` file because its queue was full.
     pub recording_both_dropped: u64,
     /// Why the file was not sent as its header states.
-    #[serde(default)]
     pub source_warning: Option<String>,
     /// Quality of the source before conversion, if analyzed.
     pub source_quality: Option<SourceQuality>,

@@ -1,21 +1,18 @@
-//! The client node. A run consists of an optional wait (`--wait-for`) or the set-up of a link (`--link`), a workload, and a final wait for
-//! replies.
-//!
-//! Packets sent before the workload starts or after the final wait ends are not counted.
+//! The client node: an optional wait for the server (`--wait-for`) or the set-up of a link (`--link`), then a workload, then a final wait for
+//! replies. Packets sent before the workload starts or after the final wait ends are not counted.
 
+use std::array;
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::RunConfig;
 use super::hosts::ServerResults;
 use super::link::{ClientLink, LinkConfig, SealingSink};
-use super::live_figures::LiveSnapshot;
+use super::live_figures::{LiveFigures, LiveSnapshot, UnfinishedResults};
 use super::loss_report::{LossReportRequester, missing_packets};
 use super::port_errors::PortErrors;
 use super::reply::{ReceivedReply, parse_reply};
-use super::results::PacketObserver;
-use super::results::{AudioResults, RunKind, RunResults, StreamKind, WaitResult};
-use super::results_so_far::{LiveFigures, UnfinishedResults};
+use super::results::{AudioResults, PacketObserver, RunKind, RunResults, StreamKind, WaitResult};
 use super::sent_packets::PacketTracker;
 use super::wait_for_server::WaitForServer;
 use jamjam_core::link::OVERHEAD;
@@ -48,16 +45,15 @@ pub trait Workload {
     fn poll_transmit(&mut self, now: Time, tracker: &mut PacketTracker, sink: &mut dyn TransmitSink) -> WorkloadStep;
     /// Results of the AUDIO stream, if it was sent; [`ClientNode`] adds the statistics.
     fn audio_results(&self) -> Option<AudioResults>;
-    /// Parses a datagram from the peer. Returns the stream and the reply; the inner `None` means a malformed reply. Returns `None` if
-    /// the datagram is not a reply.
+    /// The stream and the reply in a datagram from the peer, without the reply if it is malformed; `None` if the datagram is no reply.
     fn parse_reply<'a>(&mut self, datagram: &'a [u8], at: Time) -> Option<(StreamKind, Option<ReceivedReply<'a>>)> {
         parse_reply(datagram, at)
     }
-    /// Whether a datagram from another address is expected. Expected datagrams are not counted as stray.
+    /// Whether a datagram from another address is expected, and therefore not counted as stray.
     fn accept_secondary(&mut self, _: &[u8]) -> bool {
         false
     }
-    /// Returns the waker with which the workload wakes the driver to send something before the deadline.
+    /// The waker with which the workload makes the driver send something before the deadline.
     fn waker(&self) -> Option<&DriverWaker> {
         None
     }
@@ -95,7 +91,8 @@ enum Phase {
 /// A client that runs the workload `S`.
 pub struct ClientNode<S> {
     tracker: PacketTracker,
-    workload: S,
+    /// The workload and its state.
+    pub workload: S,
     link: Option<ClientLink>,
     phase: Phase,
     loss_report_requester: Option<LossReportRequester>,
@@ -115,9 +112,8 @@ pub struct ClientNode<S> {
 impl<S: Workload> ClientNode<S> {
     /// Creates a client. The client starts at the first call of [`Node::poll_transmit`].
     pub fn new(config: RunConfig, workload: S, observer: Box<dyn PacketObserver>) -> Self {
-        let reports_counts = config.loss_direction;
-        let loss_report_requester =
-            config.loss_report_nonce.map(|nonce| LossReportRequester::new(nonce, reports_counts));
+        let requester = |nonce| LossReportRequester::new(nonce, config.loss_direction);
+        let loss_report_requester = config.loss_report_nonce.map(requester);
         let first_audio_sequence = workload.audio_results().map_or(0, |audio| audio.first_sequence);
         let mut tracker = PacketTracker::new(config, first_audio_sequence, observer);
         if loss_report_requester.is_some() {
@@ -148,8 +144,8 @@ impl<S: Workload> ClientNode<S> {
             (audio.frame_samples, audio.sample_rate, audio.channels as u8)
         });
         let latency_info = LatencyInfo::pcm_datagram(samples, rate, channels);
-        let [sends_pings, sends_keepalives] =
-            [StreamKind::Ping, StreamKind::Keepalive].map(|kind| kind != self.tracker.config.evaluated_stream);
+        let is_free = |kind| kind != self.tracker.config.evaluated_stream;
+        let (sends_pings, sends_keepalives) = (is_free(StreamKind::Ping), is_free(StreamKind::Keepalive));
         Self { link: config.map(|config| ClientLink::new(config, latency_info, sends_pings, sends_keepalives)), ..self }
     }
 
@@ -163,19 +159,17 @@ impl<S: Workload> ClientNode<S> {
         matches!(self.phase, Phase::Finished)
     }
 
-    /// The workload and its state.
-    pub fn workload(&self) -> &S {
-        &self.workload
-    }
-
     /// Ends the run because the connection was lost at `at`. Returns whether packets were unsent or replies outstanding.
     pub fn on_disconnected(&mut self, at: Time) -> bool {
-        let outstanding = self.workload.has_unsent() || !self.tracker.is_complete();
         if !self.is_finished() {
-            self.finished_at = Some(at);
-            self.phase = Phase::Finished;
+            self.finish(at);
         }
-        outstanding
+        self.workload.has_unsent() || !self.tracker.is_complete()
+    }
+
+    fn finish(&mut self, at: Time) {
+        self.finished_at = Some(at);
+        self.phase = Phase::Finished;
     }
 
     /// Passes the events of the run to `observer`.
@@ -185,15 +179,9 @@ impl<S: Workload> ClientNode<S> {
         self
     }
 
-    /// Returns the results. `interrupted_at` is the time at which the run was interrupted, if it was interrupted. Events of packets
-    /// without a reply (lost, in flight) go to `observer`.
-    pub fn into_results(
-        self,
-        target: &str,
-        interrupted_at: Option<Time>,
-        observer: &mut dyn PacketObserver,
-    ) -> RunResults {
-        self.results_so_far(target, interrupted_at).finish(observer)
+    /// The results of a run that was interrupted at `stopped_at`, if it was. Events of packets without a reply go to `observer`.
+    pub fn into_results(self, target: &str, stopped_at: Option<Time>, observer: &mut dyn PacketObserver) -> RunResults {
+        self.results_so_far(target, stopped_at).finish(observer)
     }
 
     /// The results before the first packet.
@@ -206,27 +194,22 @@ impl<S: Workload> ClientNode<S> {
         let PacketTracker { config, streams, pacing, stray, hosts, .. } = &self.tracker;
         let mut run = RunResults::new(S::RUN_KIND, target, config.evaluated_stream);
         let ended_at = interrupted_at.or(self.finished_at);
-        run.duration_ns =
-            self.started.zip(ended_at).map_or(0, |(started, ended)| saturating_nanos(ended.duration_since(started)));
+        let duration = self.started.zip(ended_at).map(|(started, ended)| ended.duration_since(started));
+        run.duration_ns = duration.map_or(0, saturating_nanos);
         run.replies_expected = config.replies_expected;
         run.timeout_ns = saturating_nanos(config.timeout);
         run.readiness_wait = self.readiness_wait.or_else(|| match &self.phase {
-            Phase::New if self.link.is_none() => {
-                config.wait_for.map(|_| WaitResult { waited_ns: 0, reply_received: false })
-            }
+            Phase::New if self.link.is_none() => config.wait_for.map(|_| WaitResult::default()),
             Phase::WaitingForServer(wait) => Some(wait.result(interrupted_at?, false)),
             _ => None,
         });
-        let requester = self.loss_report_requester.as_ref().filter(|requester| requester.delays_start());
+        let requester = self.loss_report_requester.as_ref().filter(|requester| requester.reports_counts);
         run.loss_report = requester.map(|requester| requester.loss_report(interrupted_at.is_some()));
-        run.link = self.link.as_ref().map(ClientLink::results);
-        if let (Some(link), Some(received)) =
-            (&self.link, run.loss_report.as_mut().and_then(|report| report.received.as_mut()))
-        {
-            for (received, own) in received.iter_mut().zip(link.own_sent()) {
-                // The server did not count those that were sent after the last query.
-                *received = received.saturating_sub(own);
-            }
+        run.link = self.link.as_ref().map(|link| link.results);
+        let received = run.loss_report.as_mut().and_then(|report| report.received.as_mut());
+        if let (Some(link), Some(received)) = (&self.link, received) {
+            // The server did not count those that were sent after the last query.
+            *received = array::from_fn(|stream| received[stream].saturating_sub(link.own_sent[stream]));
         }
         let sealing = run.link.filter(|link| link.is_encrypted).map_or(0, |_| OVERHEAD);
         run.audio = self.workload.audio_results().map(|results| AudioResults {
@@ -240,7 +223,7 @@ impl<S: Workload> ClientNode<S> {
         let PortErrors { total, before_run, count, first_at, last_at, .. } = self.port_errors;
         run.port_unreachable = total - before_run;
         run.port_unreachable_ns = (count > 0).then(|| [first_at, last_at].map(|at| at.signed_nanos_since(started)));
-        let counts = self.loss_report_requester.as_ref().and_then(LossReportRequester::last_counts);
+        let counts = self.loss_report_requester.as_ref().and_then(|requester| requester.samples.last().copied());
         run.server = hosts.server_results(started).map(|server| ServerResults { counts, ..server });
         run.pacing = Some(pacing.clone());
         run.stray = *stray;
@@ -248,10 +231,14 @@ impl<S: Workload> ClientNode<S> {
         UnfinishedResults { run, tracked: Some((streams.clone(), hosts.clone())), interruption }
     }
 
+    /// Whether packets are sent or replies awaited that count.
+    fn is_counting(&self) -> bool {
+        matches!(self.phase, Phase::Sending(_) | Phase::FinalWait { .. })
+    }
+
     /// Detects a pause of this host. `arrived_at` is the time at which the first of the received datagrams arrived.
     fn detect_pause(&mut self, now: Time, arrived_at: Option<Time>) {
-        let has_plan = !self.is_blocked
-            && matches!(self.phase, Phase::WaitingForServer(_) | Phase::Sending(_) | Phase::FinalWait { .. });
+        let has_plan = !self.is_blocked && (self.is_counting() || matches!(self.phase, Phase::WaitingForServer(_)));
         let planned = self.next_deadline().into_iter().chain(arrived_at).min().filter(|_| has_plan);
         if let Some(pause) = self.pauses.on_run(now, planned) {
             self.tracker.hosts.this.add_pause(pause, pause.end - pause.start);
@@ -259,7 +246,7 @@ impl<S: Workload> ClientNode<S> {
     }
 
     fn request_baseline_or_start(&mut self, now: Time) {
-        if self.loss_report_requester.as_ref().is_some_and(LossReportRequester::delays_start) {
+        if self.loss_report_requester.as_ref().is_some_and(|requester| requester.reports_counts) {
             self.phase = Phase::AwaitingBaseline;
         } else {
             self.start_sending(now);
@@ -272,12 +259,12 @@ impl<S: Workload> ClientNode<S> {
         let (is_response, report) = requester.handle_response(datagram, received_at);
         if let Some(report) = report {
             self.tracker.hosts.on_server_report(&report, self.started);
-            if let Some(counts) = requester.last_counts() {
+            if let Some(counts) = requester.samples.last() {
                 // A paused server drops packets that are sent after the query, until it answers the query.
                 self.tracker.hosts.undelivered = StreamKind::ALL.map(|kind| {
                     let stats = &self.tracker.stream(kind).stats;
-                    missing_packets(stats.sent, counts.received[kind as usize])
-                        .saturating_sub(stats.dropped_by_server_host)
+                    let missing = missing_packets(stats.sent, counts.received[kind as usize]);
+                    missing.saturating_sub(stats.dropped_by_server_host)
                 });
             }
             if self.tracker.config.server_delay.is_none() {
@@ -287,18 +274,11 @@ impl<S: Workload> ClientNode<S> {
         is_response
     }
 
-    /// Updates until when the pauses of the server are known.
-    fn update_server_knowledge(&mut self, now: Time) {
-        if let Some(requester) = &self.loss_report_requester {
-            let hosts = &mut self.tracker.hosts;
-            hosts.server_known_until = requester.server_known_until(now, hosts.last_report_at());
-        }
-    }
-
     fn publish_figures(&mut self, now: Time) {
-        let RunConfig { evaluated_stream, loss_direction, .. } = self.tracker.config;
-        let requester = self.loss_report_requester.as_ref().filter(|_| loss_direction);
-        let lost_upstream = requester.and_then(|requester| requester.lost_upstream(evaluated_stream as usize));
+        let stream = self.tracker.config.evaluated_stream as usize;
+        let requester = self.loss_report_requester.as_ref().filter(|requester| requester.reports_counts);
+        let sample = requester.and_then(|requester| requester.samples.last());
+        let lost_upstream = sample.map(|sample| missing_packets(sample.sent[stream], sample.received[stream]));
         let started_at = self.started;
         self.live_figures.publish(LiveSnapshot { started_at, lost_upstream, ..self.tracker.snapshot(now) });
         self.live_figures.supply_results(|| self.results_so_far("", Some(now)));
@@ -321,14 +301,20 @@ impl<S: Workload> Node for ClientNode<S> {
         let peer = self.tracker.config.peer;
         self.detect_pause(now, batch.iter().map(|receive| receive.received_at).min());
         self.port_errors.datagram_received |= !batch.is_empty();
-        self.update_server_knowledge(now);
+        if let Some(requester) = &self.loss_report_requester {
+            let hosts = &mut self.tracker.hosts;
+            let last_report = hosts.last_report.map(|last| last.received_at);
+            hosts.server_known_until = requester.server_known_until(now, last_report);
+        }
         for receive in batch {
             for datagram in receive.segments() {
                 // Checked first, because a STUN response can be mistaken for AUDIO.
                 let is_loss_report = receive.source == peer && self.handle_server_report(datagram, receive.received_at);
                 let link = self.link.as_mut().filter(|_| receive.source == peer && !is_loss_report);
-                let opened =
-                    link.map_or(Some(Cow::Borrowed(datagram)), |link| link.on_datagram(receive.received_at, datagram));
+                let opened = match link {
+                    Some(link) => link.on_datagram(receive.received_at, datagram),
+                    None => Some(Cow::Borrowed(datagram)),
+                };
                 let Some(datagram) = opened else { continue };
                 match &self.phase {
                     // The first datagram from the peer ends the wait for the server. This datagram and earlier datagrams are not
@@ -339,12 +325,13 @@ impl<S: Workload> Node for ClientNode<S> {
                         self.request_baseline_or_start(now);
                     }
                     Phase::New | Phase::WaitingForServer(_) if self.tracker.config.wait_for.is_some() => {}
-                    Phase::AwaitingBaseline
-                        if self.loss_report_requester.as_ref().is_some_and(LossReportRequester::has_baseline) =>
-                    {
-                        self.start_sending(now);
+                    Phase::AwaitingBaseline => {
+                        let requester = self.loss_report_requester.as_ref();
+                        if requester.is_some_and(|requester| requester.baseline.response.is_some()) {
+                            self.start_sending(now);
+                        }
                     }
-                    Phase::AwaitingBaseline | Phase::SettingUpLink => {}
+                    Phase::SettingUpLink => {}
                     _ if is_loss_report => {}
                     _ if receive.source == peer => {
                         let reply = self.workload.parse_reply(&datagram, receive.received_at);
@@ -357,9 +344,10 @@ impl<S: Workload> Node for ClientNode<S> {
     }
 
     fn poll_transmit(&mut self, now: Time, sink: &mut dyn TransmitSink) {
+        let RunConfig { peer, timeout, wait_for, .. } = self.tracker.config;
         self.detect_pause(now, None);
         if let Phase::New = self.phase {
-            match self.tracker.config.wait_for {
+            match wait_for {
                 _ if self.link.is_some() => self.phase = Phase::SettingUpLink,
                 Some(timeout) => self.phase = Phase::WaitingForServer(WaitForServer::start(now, timeout)),
                 None => self.request_baseline_or_start(now),
@@ -370,27 +358,24 @@ impl<S: Workload> Node for ClientNode<S> {
         {
             if link.is_settled() {
                 // The server must not count packets of the set-up after its first response.
-                if link.flush(self.tracker.config.peer, sink) == SendStatus::Sent {
+                if link.flush(peer, sink) == SendStatus::Sent {
                     self.request_baseline_or_start(now);
                 }
             } else {
-                link.poll_transmit(now, self.tracker.config.peer, self.port_errors.total > 0, sink);
-                if link.has_failed() {
+                link.poll_transmit(now, peer, self.port_errors.total > 0, sink);
+                if link.results.failure.is_some() {
                     self.phase = Phase::Finished;
                 }
             }
         }
         if let Phase::WaitingForServer(wait) = &mut self.phase
-            && let Some(timed_out) = wait.poll_transmit(now, self.tracker.config.peer, sink)
+            && let Some(timed_out) = wait.poll(now, peer, sink)
         {
             self.readiness_wait = Some(timed_out);
             self.phase = Phase::Finished;
         }
         if let Phase::AwaitingBaseline = self.phase
-            && !self
-                .loss_report_requester
-                .as_mut()
-                .is_some_and(|requester| requester.poll_baseline(now, self.tracker.config.peer, sink))
+            && !self.loss_report_requester.as_mut().is_some_and(|query| query.baseline.poll_transmit(now, peer, sink))
         {
             self.start_sending(now);
         }
@@ -403,7 +388,7 @@ impl<S: Workload> Node for ClientNode<S> {
             match step {
                 WorkloadStep::WouldBlock => {}
                 WorkloadStep::NextDue(due) => {
-                    let (sent, peer) = (self.tracker.sent(), self.tracker.config.peer);
+                    let sent = self.tracker.sent();
                     let requester = self.loss_report_requester.as_mut();
                     let next_query = requester.and_then(|requester| requester.poll_periodic(now, sent, peer, sink));
                     self.phase = Phase::Sending(next_query.map_or(due, |query| due.min(query)));
@@ -412,45 +397,43 @@ impl<S: Workload> Node for ClientNode<S> {
             }
         }
         if let Phase::FinalWait { complete_at, next_poll } = &mut self.phase {
-            let RunConfig { peer, timeout, .. } = self.tracker.config;
             // After a pause, the replies that arrived meanwhile are still to be read.
             let resumed = self.tracker.hosts.this.resumed_at().map_or(Time::ZERO, |at| at + timeout);
-            let (complete, deadline) =
-                (self.tracker.is_complete(), self.tracker.deadline().unwrap_or(now).max(resumed));
+            let complete = self.tracker.is_complete();
+            let deadline = self.tracker.deadline().unwrap_or(now).max(resumed);
             // The run is over at `deadline`, or after the last reply and the wait for duplicates, whichever comes first.
             *complete_at = complete.then(|| complete_at.unwrap_or(now));
             let ends_at = complete_at.map_or(deadline, |at| deadline.min(at + DUPLICATE_WAIT));
             let is_over = now >= ends_at;
             let sent = self.tracker.sent();
-            let mut requester = self.loss_report_requester.as_mut();
-            if let Some(requester) = requester.as_mut().filter(|requester| complete || !requester.has_baseline()) {
-                // Nothing waits for the response.
-                requester.poll_when_complete(now, sent, peer, sink);
+            let mut next_query = None;
+            if let Some(requester) = &mut self.loss_report_requester {
+                if complete || requester.baseline.response.is_none() {
+                    // Nothing waits for the response.
+                    requester.poll_complete(now, sent, peer, sink);
+                }
+                // If all replies arrived, there is no loss to split by direction.
+                if !complete {
+                    next_query = requester.poll_final(now, sent, (deadline, timeout), peer, sink);
+                }
             }
-            // If all replies arrived, there is no loss to split by direction.
-            let requester_deadline = requester
-                .filter(|_| !complete)
-                .and_then(|requester| requester.poll_final(now, sent, (deadline, timeout), peer, sink));
-            *next_poll = match requester_deadline {
-                Some(deadline) if is_over => deadline,
-                Some(deadline) => deadline.min(ends_at),
+            *next_poll = match next_query {
+                Some(at) if is_over => at,
+                Some(at) => at.min(ends_at),
                 None => ends_at,
             };
-            if is_over && requester_deadline.is_none() {
-                self.finished_at = Some(now);
-                self.phase = Phase::Finished;
+            if is_over && next_query.is_none() {
+                self.finish(now);
             }
         }
         if let (Phase::Interrupted(next_poll), Some(requester)) = (&mut self.phase, &mut self.loss_report_requester) {
-            let RunConfig { peer, timeout, .. } = self.tracker.config;
             let sent = self.tracker.sent();
             // The deadline `now` makes the query start immediately. If the query is answered, there is nothing left to wait for.
             *next_poll = requester.poll_final(now, sent, (now, timeout), peer, sink).unwrap_or(Time::ZERO);
         }
-        if let (Some(link), Phase::Sending(_) | Phase::FinalWait { .. }, false) =
-            (&mut self.link, &self.phase, self.is_blocked)
-        {
-            self.is_blocked = link.poll_transmit(now, self.tracker.config.peer, false, sink) == SendStatus::WouldBlock;
+        let may_send = self.is_counting() && !self.is_blocked;
+        if let Some(link) = self.link.as_mut().filter(|_| may_send) {
+            self.is_blocked = link.poll_transmit(now, peer, false, sink) == SendStatus::WouldBlock;
         }
         self.publish_figures(now);
     }
@@ -461,7 +444,8 @@ impl<S: Workload> Node for ClientNode<S> {
             Phase::New => Some(Time::ZERO),
             Phase::WaitingForServer(wait) => Some(wait.next_deadline()),
             Phase::AwaitingBaseline => {
-                Some(self.loss_report_requester.as_ref().map_or(Time::ZERO, LossReportRequester::baseline_deadline))
+                let query = self.loss_report_requester.as_ref();
+                Some(query.and_then(|query| query.baseline.next_deadline()).unwrap_or(Time::ZERO))
             }
             Phase::SettingUpLink => link,
             Phase::Sending(due) | Phase::FinalWait { next_poll: due, .. } => link.into_iter().chain([*due]).min(),
@@ -476,24 +460,21 @@ impl<S: Workload> Node for ClientNode<S> {
 
     fn on_address_changed(&mut self, silence: Pause) {
         let unanswered = self.tracker.streams.iter().flat_map(|stream| stream.overdue(None));
-        let in_flight = unanswered.filter(|(_, sent_at, expected_at)| silence.overlaps(*sent_at, *expected_at));
-        let dropped = in_flight.count() as u64;
-        self.tracker.hosts.this.on_address_changed(silence, dropped);
+        let in_flight = unanswered.filter(|(_, sent_at, expected_at)| silence.overlaps(*sent_at, *expected_at)).count();
+        self.tracker.hosts.this.on_address_changed(silence, in_flight as u64);
     }
 
     fn on_port_unreachable(&mut self, now: Time, total: u64) {
         let sent = self.tracker.sent().iter().sum();
         let is_dead = self.port_errors.on_total(now, total, self.started, sent);
-        if is_dead && !self.workload.is_endless() && matches!(self.phase, Phase::Sending(_) | Phase::FinalWait { .. }) {
-            self.finished_at = Some(now);
+        if is_dead && !self.workload.is_endless() && self.is_counting() {
             self.is_port_dead = true;
-            self.phase = Phase::Finished;
+            self.finish(now);
         }
     }
 
     fn on_stop(&mut self) -> bool {
-        let is_counting = matches!(self.phase, Phase::Sending(_) | Phase::FinalWait { .. });
-        let needs_query = is_counting && self.loss_report_requester.is_some() && !self.tracker.is_complete();
+        let needs_query = self.is_counting() && self.loss_report_requester.is_some() && !self.tracker.is_complete();
         if needs_query {
             self.phase = Phase::Interrupted(Time::ZERO);
         }

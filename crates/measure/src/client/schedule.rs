@@ -7,8 +7,8 @@ use super::sent_packets::PacketTracker;
 use jamjam_core::node::{MAX_SENDS_PER_POLL, SendStatus};
 use jamjam_core::time::{NANOS_PER_SECOND, Time, saturating_nanos};
 
-/// Deadlines at a constant rate. Each deadline is computed from the start of the schedule. Therefore, rounding errors do not accumulate,
-/// and a late packet does not shift later deadlines.
+/// Deadlines at a constant rate. Each is computed from the start of the schedule, so that rounding errors do not accumulate and a late packet
+/// does not shift later deadlines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Schedule {
     start: Time,

@@ -1,5 +1,5 @@
-//! The workload of `send`. This workload sends AUDIO on an absolute schedule, or as a live source delivers it. Like a jamjam client, this
-//! workload also sends LATENCY_PING and KEEPALIVE every second, and LATENCY_INFO once.
+//! The workload of `send`: AUDIO on an absolute schedule or as a live source delivers it and, as a jamjam client does, LATENCY_PING and
+//! KEEPALIVE every second, and LATENCY_INFO once.
 
 use std::time::Duration;
 
@@ -49,10 +49,10 @@ pub enum SourcePoll {
     End,
 }
 
-/// Supplies the payloads of AUDIO packets. Each payload has the frame length of the stream; the last payload may be shorter.
+/// Supplies the payloads of AUDIO packets. Each payload has the frame length of the stream, except that the last may be shorter.
 ///
-/// A *live* source delivers audio at its own rate. A packet of a live source is due as soon as its last sample has been
-/// captured. Such a packet has no scheduled time. Therefore, a pending packet of a live source is not an underrun.
+/// A *live* source delivers audio at its own rate: a packet has no scheduled time, but is due as soon as its last sample has been captured.
+/// A pending packet is therefore no underrun.
 pub trait PayloadSource {
     /// Appends the next payload in wire format to `payload`.
     fn poll_next(&mut self, payload: &mut Vec<u8>) -> SourcePoll;
@@ -60,8 +60,7 @@ pub trait PayloadSource {
     /// Called when the first packet is due. A live source starts capturing.
     fn start(&mut self) {}
 
-    /// Time since the capture of the last sample in the payload that [`PayloadSource::poll_next`] appended. `None` if the
-    /// source is not live.
+    /// Time since the capture of the last sample in the newest payload; `None` if the source is not live.
     fn capture_age(&self) -> Option<Duration> {
         None
     }
@@ -84,8 +83,9 @@ pub trait PayloadSource {
 
 /// Sends the audio of a [`PayloadSource`], and periodically LATENCY_PING and KEEPALIVE (LATENCY_INFO only once).
 pub struct AudioWorkload<S: ?Sized> {
-    config: AudioStreamConfig,
     source: Box<S>,
+    /// The results so far, except what the source knows. `sent_samples` is the position in the stream.
+    results: AudioResults,
     audio_schedule: Schedule,
     periodic_schedule: Schedule,
     /// Number of periods whose periodic packets have all been sent.
@@ -93,8 +93,6 @@ pub struct AudioWorkload<S: ?Sized> {
     /// LATENCY_PING, then KEEPALIVE, then in the first period LATENCY_INFO, which is `None`.
     next_periodic: Option<StreamKind>,
     periodic_datagram: Vec<u8>,
-    /// Samples sent or skipped per channel.
-    position: u64,
     /// The next AUDIO datagram, prepared before it is due; empty until then.
     next_datagram: Vec<u8>,
     next_digest: u64,
@@ -103,68 +101,54 @@ pub struct AudioWorkload<S: ?Sized> {
     source_ended: Option<Time>,
     /// When to poll a pending source again.
     retry_at: Option<Time>,
-    /// When the source was last polled and had no payload ready. Every packet that was due by this time counts as an
-    /// underrun.
+    /// When the source was last polled and had no payload ready. Every packet that was due by this time is an underrun.
     starved_at: Option<Time>,
-    underruns: u64,
-    /// Time by which underruns delayed the schedule.
-    source_paused: Duration,
-    max_payload_len: usize,
 }
 
 impl<S: PayloadSource + ?Sized> AudioWorkload<S> {
     /// Creates a workload that sends the payloads of `source`.
     pub fn new(config: AudioStreamConfig, source: Box<S>) -> Self {
+        let AudioStreamConfig { sample_rate, channels, frame_samples, first_sequence } = config;
         Self {
-            config,
             source,
-            audio_schedule: Schedule::from_sample_rate(Time::ZERO, config.sample_rate),
+            results: AudioResults { sample_rate, channels, frame_samples, first_sequence, ..AudioResults::default() },
+            audio_schedule: Schedule::from_sample_rate(Time::ZERO, sample_rate),
             periodic_schedule: Schedule::from_interval(Time::ZERO, saturating_nanos(PERIODIC_PACKET_INTERVAL)),
             periods_sent: 0,
             next_periodic: Some(StreamKind::Ping),
             periodic_datagram: Vec::new(),
-            position: 0,
             next_datagram: Vec::new(),
             next_digest: 0,
             next_datagram_due: Time::ZERO,
             source_ended: None,
             retry_at: None,
             starved_at: None,
-            underruns: 0,
-            source_paused: Duration::ZERO,
-            max_payload_len: 0,
         }
     }
 
     /// Prepares the next AUDIO datagram, so that it only has to be sent when it is due.
     fn prepare_next(&mut self, now: Time, tracker: &PacketTracker) -> SourcePoll {
-        let header = Header::new(PacketType::Audio, tracker.next_sequence(StreamKind::Audio), self.position as u32);
+        let (sequence, position) = (tracker.next_sequence(StreamKind::Audio), self.results.sent_samples);
+        let header = Header::new(PacketType::Audio, sequence, position as u32);
         self.next_datagram.clear();
         self.next_datagram.extend_from_slice(&header.to_bytes());
         let poll = self.source.poll_next(&mut self.next_datagram);
-        match poll {
-            SourcePoll::Ready => {
-                self.next_digest = reply_digest(&self.next_datagram);
-                // `now` and the capture age come from separate clock readings. Therefore, the calculated capture time may be slightly too
-                // early. Due times must not decrease. Therefore, a time before the previous due time is replaced with the previous due
-                // time.
-                let captured_at =
-                    self.source.capture_age().map(|age| now.saturating_sub(age).max(self.next_datagram_due));
-                self.next_datagram_due = captured_at.unwrap_or_else(|| self.audio_schedule.due(self.position));
-            }
-            SourcePoll::Pending if self.is_live() => {}
-            SourcePoll::Pending => self.starved_at = Some(now),
-            SourcePoll::End => self.source_ended = Some(now),
+        if poll == SourcePoll::Ready {
+            self.next_digest = reply_digest(&self.next_datagram);
+            self.next_datagram_due = match self.source.capture_age() {
+                // `now` and the capture age come from separate clock readings, but due times must not decrease.
+                Some(age) => now.saturating_sub(age).max(self.next_datagram_due),
+                None => self.audio_schedule.due(position),
+            };
+            return poll;
         }
-        if poll != SourcePoll::Ready {
-            self.next_datagram.clear();
+        self.next_datagram.clear();
+        if poll == SourcePoll::End {
+            self.source_ended = Some(now);
+        } else if !self.is_live() {
+            self.starved_at = Some(now);
         }
         poll
-    }
-
-    fn packet_duration(&self) -> Duration {
-        let schedule = Schedule::from_sample_rate(Time::ZERO, self.config.sample_rate);
-        schedule.due(self.config.frame_samples.into()) - Time::ZERO
     }
 
     fn is_live(&self) -> bool {
@@ -176,7 +160,7 @@ impl<S: PayloadSource + ?Sized> AudioWorkload<S> {
         if self.is_live() {
             return (!self.next_datagram.is_empty()).then_some(self.next_datagram_due);
         }
-        Some(self.retry_at.unwrap_or_else(|| self.audio_schedule.due(self.position)))
+        Some(self.retry_at.unwrap_or_else(|| self.audio_schedule.due(self.results.sent_samples)))
     }
 
     fn send_audio(&mut self, now: Time, tracker: &mut PacketTracker, sink: &mut dyn TransmitSink) -> SendStatus {
@@ -185,63 +169,62 @@ impl<S: PayloadSource + ?Sized> AudioWorkload<S> {
                 break;
             }
             if self.next_datagram.is_empty() {
-                match self.prepare_next(now, tracker) {
-                    SourcePoll::Ready => {}
-                    SourcePoll::Pending => {
-                        self.retry_at = Some(now + SOURCE_RETRY_INTERVAL);
-                        break;
-                    }
-                    SourcePoll::End => break,
+                let poll = self.prepare_next(now, tracker);
+                self.retry_at = (poll == SourcePoll::Pending).then(|| now + SOURCE_RETRY_INTERVAL);
+                if poll != SourcePoll::Ready {
+                    break;
                 }
             }
             self.retry_at = None;
             let mut due = self.next_datagram_due;
-            let is_underrun = self.starved_at.is_some_and(|starved_at| due <= starved_at);
-            let is_overdue = !self.is_live() && PacketTracker::is_overdue(due, now, self.packet_duration());
+            let frame_samples = u64::from(self.results.frame_samples);
+            let packet_duration = self.audio_schedule.due(frame_samples) - self.audio_schedule.due(0);
+            let is_overdue = !self.is_live() && PacketTracker::is_overdue(due, now, packet_duration);
             // After a pause of this host, the source needs time to catch up. This is not an underrun.
-            let resumed_at = tracker.hosts.this.resumed_at().filter(|resumed_at| now < *resumed_at + CATCH_UP_TIME);
-            let is_underrun = is_underrun && resumed_at.is_none();
+            let has_resumed = tracker.hosts.this.resumed_at().is_some_and(|at| now < at + CATCH_UP_TIME);
+            let is_underrun = !has_resumed && self.starved_at.is_some_and(|starved_at| due <= starved_at);
             if is_overdue && !is_underrun {
                 tracker.on_not_sent(StreamKind::Audio, due, false, &self.next_datagram);
             } else {
                 if is_overdue {
                     // The source paused. All audio after the pause is sent later by the length of the pause.
-                    self.source_paused += now - due;
+                    let paused_ns = &mut self.results.source_paused_ns;
+                    *paused_ns = paused_ns.saturating_add(saturating_nanos(now - due));
                     self.audio_schedule.delay(now - due);
                     due = now;
                     self.next_datagram_due = now;
                 }
-                if tracker.send(StreamKind::Audio, (due, now), &self.next_datagram, self.next_digest, sink)
-                    == SendStatus::WouldBlock
-                {
+                let (datagram, digest) = (&self.next_datagram, self.next_digest);
+                if tracker.send(StreamKind::Audio, (due, now), datagram, digest, sink) == SendStatus::WouldBlock {
                     return SendStatus::WouldBlock;
                 }
-                self.underruns += u64::from(is_underrun);
+                self.results.underruns += u64::from(is_underrun);
             }
             let payload_len = self.next_datagram.len() - HEADER_LEN;
-            self.max_payload_len = self.max_payload_len.max(payload_len);
-            self.position += (payload_len / (4 * usize::from(self.config.channels.max(1)))) as u64;
+            self.results.payload_bytes = self.results.payload_bytes.max(payload_len as u32);
+            self.results.sent_samples += (payload_len / (4 * usize::from(self.results.channels.max(1)))) as u64;
             self.prepare_next(now, tracker);
         }
         SendStatus::Sent
     }
 
-    /// Sends the LATENCY_PING, KEEPALIVE and (only once) LATENCY_INFO that are due. If the socket would block, the next
-    /// call sends the remaining packets.
+    /// Sends the LATENCY_PING, KEEPALIVE and LATENCY_INFO that are due. If the socket would block, the next call sends the others.
     fn send_periodic(&mut self, now: Time, tracker: &mut PacketTracker, sink: &mut dyn TransmitSink) -> SendStatus {
         while self.periodic_schedule.due(self.periods_sent) <= self.source_ended.unwrap_or(now) {
-            let times = (self.periodic_schedule.due(self.periods_sent), now);
-            let is_overdue = PacketTracker::is_overdue(times.0, now, PERIODIC_PACKET_INTERVAL);
+            let due = self.periodic_schedule.due(self.periods_sent);
             let status = match self.next_periodic {
-                None => tracker.send_untracked(&self.latency_info(), sink),
-                Some(kind) if is_overdue => {
-                    tracker.on_not_sent(kind, times.0, false, &[]);
+                None => {
+                    let AudioResults { frame_samples, sample_rate, channels, .. } = self.results;
+                    let latency_info = LatencyInfo::pcm_datagram(frame_samples, sample_rate, channels as u8);
+                    tracker.send_untracked(&latency_info, sink)
+                }
+                Some(kind) if PacketTracker::is_overdue(due, now, PERIODIC_PACKET_INTERVAL) => {
+                    tracker.on_not_sent(kind, due, false, &[]);
                     SendStatus::Sent
                 }
                 Some(kind) => {
-                    let sequence = tracker.next_sequence(kind);
-                    let digest = write_request(kind, now, sequence, &mut self.periodic_datagram);
-                    tracker.send(kind, times, &self.periodic_datagram, digest, sink)
+                    let digest = write_request(kind, now, tracker.next_sequence(kind), &mut self.periodic_datagram);
+                    tracker.send(kind, (due, now), &self.periodic_datagram, digest, sink)
                 }
             };
             if status == SendStatus::WouldBlock {
@@ -258,29 +241,23 @@ impl<S: PayloadSource + ?Sized> AudioWorkload<S> {
         }
         SendStatus::Sent
     }
-
-    fn latency_info(&self) -> Vec<u8> {
-        let AudioStreamConfig { frame_samples, sample_rate, channels, .. } = self.config;
-        LatencyInfo::pcm_datagram(frame_samples, sample_rate, channels as u8)
-    }
 }
 
 impl<S: PayloadSource + ?Sized> Workload for AudioWorkload<S> {
     const RUN_KIND: RunKind = RunKind::Send;
 
     fn start(&mut self, now: Time, tracker: &PacketTracker) {
-        self.audio_schedule = Schedule::from_sample_rate(now, self.config.sample_rate);
+        self.audio_schedule = Schedule::from_sample_rate(now, self.results.sample_rate);
         self.periodic_schedule = Schedule::from_interval(now, saturating_nanos(PERIODIC_PACKET_INTERVAL));
         self.source.start();
         self.prepare_next(now, tracker);
     }
 
     fn poll_transmit(&mut self, now: Time, tracker: &mut PacketTracker, sink: &mut dyn TransmitSink) -> WorkloadStep {
-        if self.send_audio(now, tracker, sink) == SendStatus::WouldBlock {
-            return WorkloadStep::WouldBlock;
-        }
-        // This call precedes the check of `source_ended`. Otherwise, no ping would be sent if the audio is a single packet.
-        if self.send_periodic(now, tracker, sink) == SendStatus::WouldBlock {
+        // Periodic packets are sent before `source_ended` is checked, so that a ping is sent even if the audio is a single packet.
+        if self.send_audio(now, tracker, sink) == SendStatus::WouldBlock
+            || self.send_periodic(now, tracker, sink) == SendStatus::WouldBlock
+        {
             return WorkloadStep::WouldBlock;
         }
         if self.source_ended.is_some() {
@@ -295,18 +272,7 @@ impl<S: PayloadSource + ?Sized> Workload for AudioWorkload<S> {
     }
 
     fn audio_results(&self) -> Option<AudioResults> {
-        Some(AudioResults {
-            sample_rate: self.config.sample_rate,
-            channels: self.config.channels,
-            frame_samples: self.config.frame_samples,
-            payload_bytes: self.max_payload_len as u32,
-            first_sequence: self.config.first_sequence,
-            sent_samples: self.position,
-            underruns: self.underruns,
-            source_paused_ns: saturating_nanos(self.source_paused),
-            capture: self.source.capture_results(),
-            source_quality: self.source.source_quality(),
-            ..AudioResults::default()
-        })
+        let (capture, source_quality) = (self.source.capture_results(), self.source.source_quality());
+        Some(AudioResults { capture, source_quality, ..self.results.clone() })
     }
 }

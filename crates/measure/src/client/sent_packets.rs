@@ -1,15 +1,14 @@
 //! Tracks sent packets and matches replies to them, including late and duplicate replies.
 //!
-//! A packet keeps its entry until [`SENT_PACKETS_CAPACITY`] later packets of its stream have been sent. Replies are
-//! matched by sequence number and compared by a digest of the expected bytes. Therefore, memory does not grow with the
-//! length of a run.
+//! Memory does not grow with the length of a run: replies are matched by sequence number and compared by a digest of the expected bytes, and a
+//! packet keeps its entry only until [`SENT_PACKETS_CAPACITY`] later packets of its stream have been sent.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Duration;
 
 use super::RunConfig;
-use super::hosts::{HostLog, Hosts, Unanswered};
+use super::hosts::{Hosts, Unanswered};
 use super::live_figures::{LiveCounts, LiveSnapshot};
 use super::reply::ReceivedReply;
 use super::results::{PacketEvent, PacketObserver, PacketOutcome, RecordedPacket, SentAudio, StreamKind};
@@ -24,7 +23,7 @@ pub const SENT_PACKETS_CAPACITY: usize = 262_144;
 
 /// Different round trips per second for which the evaluated stream allocates memory in advance. A jamjam client sends 375 packets per
 /// second.
-pub(super) const ROUND_TRIPS_PER_SECOND: usize = 512;
+const ROUND_TRIPS_PER_SECOND: usize = 512;
 
 /// The same for each other stream of a run. `send` sends one LATENCY_PING and one KEEPALIVE per second.
 const OTHER_ROUND_TRIPS_PER_SECOND: usize = 4;
@@ -57,15 +56,8 @@ impl PacketTracker {
             };
             SentPackets::new(kind, first_sequence, config.replies_expected.then_some(first_reply), round_trips)
         });
-        Self {
-            config,
-            streams,
-            pacing: PacingStats::default(),
-            hosts: Hosts::new(),
-            stray: 0,
-            readiness_sequences: 0..0,
-            observer,
-        }
+        let (pacing, hosts) = (PacingStats::default(), Hosts::new());
+        Self { config, streams, pacing, hosts, stray: 0, readiness_sequences: 0..0, observer }
     }
 
     /// The sent packets of a stream.
@@ -93,17 +85,16 @@ impl PacketTracker {
         expected_digest: u64,
         sink: &mut dyn TransmitSink,
     ) -> SendStatus {
-        let outcome = self.send_untracked(datagram, sink);
-        if outcome == SendStatus::WouldBlock {
-            return outcome;
+        let status = self.send_untracked(datagram, sink);
+        match status {
+            SendStatus::WouldBlock => {}
+            SendStatus::Failed => self.on_not_sent(kind, due, true, datagram),
+            SendStatus::Sent | SendStatus::GsoUnsupported => {
+                self.on_audio(kind, datagram);
+                self.on_sent(kind, (due, now), expected_digest);
+            }
         }
-        if outcome == SendStatus::Failed {
-            self.on_not_sent(kind, due, true, datagram);
-        } else {
-            self.on_audio(kind, datagram);
-            self.on_sent(kind, (due, now), expected_digest);
-        }
-        outcome
+        status
     }
 
     /// Whether a packet that was due at `due` is skipped, because it is overdue by more than [`MIN_PAUSE`] and more than `interval`.
@@ -151,31 +142,34 @@ impl PacketTracker {
         };
         let stream = &mut self.streams[kind as usize];
         match reply {
-            None => stream.on_unmatched(),
+            None => stream.stats.unmatched += 1,
             Some(reply) => stream.on_received(reply, &self.hosts, &mut *self.observer),
         }
     }
 
     /// The figures of the evaluated stream at `now`, and the number of packets of all streams.
     pub(super) fn snapshot(&mut self, now: Time) -> LiveSnapshot {
-        let RunConfig { evaluated_stream, timeout, .. } = self.config;
+        let RunConfig { evaluated_stream, timeout, replies_expected, .. } = self.config;
         let is_audio = evaluated_stream == StreamKind::Audio;
-        let server_delay =
-            if is_audio { self.server_delay(now)(self.stream(StreamKind::Audio).min_rtt) } else { Some(0) };
+        let server_delay = if is_audio { self.server_delay(now) } else { Some(0) };
         let packets = StreamKind::ALL.map(|kind| self.stream(kind).next_index());
+        let (paused_ns, resumed_at) = (self.hosts.this.total_ns, self.hosts.this.resumed_at().unwrap_or_default());
         let evaluated = &mut self.streams[evaluated_stream as usize];
-        LiveSnapshot { packets, ..evaluated.snapshot(now, timeout, &self.hosts.this, server_delay) }
+        let figures = evaluated.snapshot(now, timeout, resumed_at, server_delay);
+        LiveSnapshot { packets, replies_expected, paused_ns, ..figures }
     }
 
-    /// The [`ServerDelay`](super::ServerDelay) as far as it is known at `at`, as a function of the smallest RTT of AUDIO.
-    fn server_delay(&self, at: Time) -> impl Fn(Option<i64>) -> Option<i64> + use<> {
-        let known = self.config.server_delay.map(signed_nanos).or_else(|| self.hosts.delay_reported_before(at));
-        let min_ping = self.stream(StreamKind::Ping).min_rtt;
-        move |min_rtt| known.or_else(|| Some((min_rtt? - min_ping?).max(0)))
+    /// The [`ServerDelay`](super::ServerDelay) as far as it is known at `at`.
+    fn server_delay(&self, at: Time) -> Option<i64> {
+        let reported = self.hosts.reported_delay.filter(|(reported_at, _)| *reported_at < at).map(|(_, delay)| delay);
+        let known = self.config.server_delay.map(saturating_nanos).or(reported);
+        let [min_rtt, min_ping] = [StreamKind::Audio, StreamKind::Ping].map(|kind| self.stream(kind).min_rtt);
+        let known = known.map(|delay| i64::try_from(delay).unwrap_or(i64::MAX));
+        known.or_else(|| Some((min_rtt? - min_ping?).max(0)))
     }
 
-    /// Finishes all streams. `interrupted` is given if the run was interrupted: the time of the interruption and the configured time-out
-    /// for replies. Events of packets without a reply go to `observer`.
+    /// Finishes all streams of a run, which may have been `interrupted` at this time, with this configured time-out for replies. Events of
+    /// packets without a reply go to `observer`.
     pub(super) fn finish(
         streams: [SentPackets; 3],
         hosts: &mut Hosts,
@@ -202,7 +196,7 @@ impl PacketTracker {
     }
 }
 
-/// State of a packet. `InFlight` and `Damaged` contain the digest of the expected reply. `Returned` contains the RTT in nanoseconds.
+/// State of a packet, with the digest of the expected reply or the RTT in nanoseconds.
 #[derive(Clone, Copy)]
 enum PacketState {
     NotSent,
@@ -232,8 +226,8 @@ impl SentPacket {
 #[derive(Clone)]
 pub(super) struct SentPackets {
     stream_kind: StreamKind,
-    /// Before the first reply, a packet times out after this time plus the run's time-out. After the first reply, the minimum RTT replaces
-    /// this time. `None` if no replies are expected.
+    /// A packet times out after this time plus the run's time-out, until the first reply arrives and the minimum RTT replaces this time.
+    /// `None` if no replies are expected.
     first_reply_timeout: Option<Duration>,
     last_sent: Option<Time>,
     first_sequence: u32,
@@ -251,19 +245,13 @@ pub(super) struct SentPackets {
 }
 
 impl SentPackets {
-    /// Creates an empty stream. `first_sequence` is the sequence number of the packet with index 0. `first_reply_timeout` is stored in the
-    /// field of the same name. `round_trips_per_second` determines how much memory is allocated in advance.
-    pub(super) fn new(
-        stream_kind: StreamKind,
-        first_sequence: u32,
-        first_reply_timeout: Option<Duration>,
-        round_trips_per_second: usize,
-    ) -> Self {
-        let mut stats =
-            if stream_kind == StreamKind::Audio { StreamStats::with_rtt_baseline() } else { StreamStats::new() };
-        stats.history = History::with_capacity(round_trips_per_second);
+    /// An empty stream, with memory allocated in advance for so many different `round_trips` per second.
+    fn new(kind: StreamKind, first_sequence: u32, first_reply_timeout: Option<Duration>, round_trips: usize) -> Self {
+        let is_audio = kind == StreamKind::Audio;
+        let mut stats = if is_audio { StreamStats::with_rtt_baseline() } else { StreamStats::new() };
+        stats.history = History::with_capacity(round_trips);
         Self {
-            stream_kind,
+            stream_kind: kind,
             first_reply_timeout,
             last_sent: None,
             first_sequence,
@@ -271,7 +259,7 @@ impl SentPackets {
             packets: VecDeque::new(),
             reordering: Reordering::default(),
             min_rtt: None,
-            unverified: VecDeque::with_capacity(round_trips_per_second * UNVERIFIED_SECONDS),
+            unverified: VecDeque::with_capacity(round_trips * UNVERIFIED_SECONDS),
             stats,
             live: LiveCounts::default(),
         }
@@ -297,39 +285,27 @@ impl SentPackets {
         self.last_sent.is_some()
     }
 
-    /// Records a packet that was due at `due` and sent at `sent_at`. `expected_digest` is the [`reply_digest`] of the expected reply.
-    pub(super) fn on_sent(
-        &mut self,
-        (due, sent_at): (Time, Time),
-        expected_digest: u64,
-        hosts: &mut Hosts,
-        observer: &mut dyn PacketObserver,
-    ) {
-        self.track(SentPacket { due, sent_at, state: PacketState::InFlight { expected_digest } }, hosts, observer);
+    /// Records a packet that was due and sent at these times. `digest` is the [`reply_digest`] of the expected reply.
+    fn on_sent(&mut self, times: (Time, Time), digest: u64, hosts: &mut Hosts, observer: &mut dyn PacketObserver) {
+        let ((due, sent_at), state) = (times, PacketState::InFlight { expected_digest: digest });
+        self.track(SentPacket { due, sent_at, state }, hosts, observer);
         self.last_sent = Some(sent_at);
         self.stats.on_sent(sent_at);
     }
 
     /// Records a packet that was due at `due` and that this host did not send. If `refused` is true, the operating system refused it.
-    pub(super) fn on_not_sent(
-        &mut self,
-        due: Time,
-        refused: bool,
-        hosts: &mut Hosts,
-        observer: &mut dyn PacketObserver,
-    ) {
+    fn on_not_sent(&mut self, due: Time, refused: bool, hosts: &mut Hosts, observer: &mut dyn PacketObserver) {
         let index = self.next_index();
         self.track(SentPacket { due, sent_at: due, state: PacketState::NotSent }, hosts, observer);
         self.stats.on_not_sent(due, refused);
-        self.report_without_reply(index, (due, due), PacketOutcome::NotSent, observer);
+        self.report_unanswered(index, (due, due), PacketOutcome::NotSent, observer);
     }
 
     fn track(&mut self, packet: SentPacket, hosts: &mut Hosts, observer: &mut dyn PacketObserver) {
         if self.packets.len() == SENT_PACKETS_CAPACITY {
-            let expects_replies = self.first_reply_timeout.is_some();
-            let unanswered = self.packets.front().filter(|oldest| expects_replies && oldest.is_unanswered());
-            let expected = unanswered.map(|oldest| self.expected(oldest));
-            let outcome = expected.map_or(FinalOutcome::InFlight, |oldest| hosts.attribute(oldest, true));
+            let unanswered = self.packets.front().filter(|oldest| self.expects_replies() && oldest.is_unanswered());
+            let attribute = |oldest| hosts.attribute(self.expected(oldest), true);
+            let outcome = unanswered.map_or(FinalOutcome::InFlight, attribute);
             self.settle_oldest(outcome, hosts, observer);
         }
         self.packets.push_back(packet);
@@ -340,18 +316,18 @@ impl SentPackets {
     }
 
     /// Records a reply.
-    pub(super) fn on_received(&mut self, reply: ReceivedReply<'_>, hosts: &Hosts, observer: &mut dyn PacketObserver) {
+    fn on_received(&mut self, reply: ReceivedReply<'_>, hosts: &Hosts, observer: &mut dyn PacketObserver) {
         // There is no reply to a packet that was not sent, or not yet.
-        let is_sent = |index: &u64| {
-            let packet = &self.packets[(*index - self.first_index) as usize];
+        let is_sent = |position: &usize| {
+            let packet = &self.packets[*position];
             packet.was_sent() && packet.sent_at <= reply.received_at
         };
-        let Some(index) = self.index_of(reply.sequence).filter(is_sent) else {
-            self.on_unmatched();
+        let Some(position) = self.position_of(reply.sequence).filter(is_sent) else {
+            self.stats.unmatched += 1;
             return;
         };
-        let packet = &mut self.packets[(index - self.first_index) as usize];
-        let is_first = matches!(packet.state, PacketState::InFlight { .. });
+        let (index, packet) = (self.first_index + position as u64, &mut self.packets[position]);
+        let is_first = packet.is_unanswered();
         if is_first && index < self.live.next {
             self.live.lost -= 1;
         }
@@ -386,9 +362,8 @@ impl SentPackets {
             }
         };
         let SentPacket { due, sent_at, .. } = *packet;
-        let received_at = Some(reply.received_at);
-        let packet =
-            RecordedPacket { stream: self.stream_kind, sequence: reply.sequence, due, sent_at, received_at, outcome };
+        let (stream, sequence, received_at) = (self.stream_kind, reply.sequence, Some(reply.received_at));
+        let packet = RecordedPacket { stream, sequence, due, sent_at, received_at, outcome };
         observer.on_packet(PacketEvent { packet, index, is_first, payload: reply.payload });
         // Memory is bounded, even if the server stops answering.
         let is_full = self.unverified.len() >= SENT_PACKETS_CAPACITY;
@@ -406,43 +381,31 @@ impl SentPackets {
     }
 
     /// The figures of the live view at `now`. Round trips exclude `server_delay` if it is known.
-    pub(super) fn snapshot(
-        &mut self,
-        now: Time,
-        timeout: Duration,
-        this_host: &HostLog,
-        server_delay: Option<i64>,
-    ) -> LiveSnapshot {
+    fn snapshot(&mut self, now: Time, timeout: Duration, resumed_at: Time, server_delay: Option<i64>) -> LiveSnapshot {
         let timeout = self.reply_timeout(timeout);
         // The replies that arrived during a pause are read after it.
-        let resumed_at = this_host.resumed_at().unwrap_or_default();
-        while self.first_reply_timeout.is_some()
+        while self.expects_replies()
             && let Some(packet) = self.packets.get((self.live.next - self.first_index) as usize)
             && (!packet.is_unanswered() || now >= packet.sent_at.max(resumed_at) + timeout)
         {
             self.live.count(packet.was_sent(), packet.is_unanswered());
         }
-        LiveSnapshot {
-            replies_expected: self.first_reply_timeout.is_some(),
-            paused_ns: this_host.total_ns,
-            ..self.live.snapshot(now, &self.stats, server_delay)
-        }
+        self.live.snapshot(now, &self.stats, server_delay)
     }
 
     /// Whether a reply arrived for the tracked packet with this sequence number.
     pub(super) fn has_received(&self, sequence: u32) -> bool {
-        let state = self.index_of(sequence).map(|index| self.packets[(index - self.first_index) as usize].state);
+        let state = self.position_of(sequence).map(|position| self.packets[position].state);
         matches!(state, Some(PacketState::Returned { .. } | PacketState::Damaged { .. }))
     }
 
-    /// Counts an unmatched reply. Such a datagram or frame has the type of a reply, but is assigned to no sent packet.
-    pub(super) fn on_unmatched(&mut self) {
-        self.stats.unmatched += 1;
+    fn expects_replies(&self) -> bool {
+        self.first_reply_timeout.is_some()
     }
 
     /// Whether every expected reply arrived.
-    pub(super) fn is_complete(&self) -> bool {
-        self.first_reply_timeout.is_none() || self.stats.returned == self.stats.sent
+    fn is_complete(&self) -> bool {
+        !self.expects_replies() || self.stats.returned == self.stats.sent
     }
 
     /// The smallest RTT so far. Before the first RTT is measured, `first_reply_timeout` replaces it.
@@ -457,12 +420,11 @@ impl SentPackets {
     }
 
     /// When the last packet times out.
-    pub(super) fn deadline(&self, timeout: Duration) -> Option<Time> {
+    fn deadline(&self, timeout: Duration) -> Option<Time> {
         self.last_sent.map(|sent_at| sent_at + self.reply_timeout(timeout))
     }
 
-    /// The unanswered packets that timed out. `interrupted` is given if the run was interrupted or exceeded its deadline: the end time of the
-    /// run and the configured time-out for replies.
+    /// The unanswered packets that timed out, before the run was interrupted if it was.
     pub(super) fn overdue(&self, interrupted: Option<(Time, Duration)>) -> impl Iterator<Item = Unanswered> {
         let is_overdue = self.is_overdue(interrupted);
         let overdue = self.packets.iter().filter(move |packet| packet.is_unanswered() && is_overdue(packet.sent_at));
@@ -472,12 +434,12 @@ impl SentPackets {
     /// Whether an unanswered packet that was sent at a time has timed out. If the run does not expect replies, no packet times out.
     fn is_overdue(&self, interrupted: Option<(Time, Duration)>) -> impl Fn(Time) -> bool + use<> {
         let interrupted = interrupted.map(|(at, timeout)| (at, self.reply_timeout(timeout)));
-        let expects_replies = self.first_reply_timeout.is_some();
+        let expects_replies = self.expects_replies();
         move |sent_at| expects_replies && interrupted.is_none_or(|(at, timeout)| at >= sent_at + timeout)
     }
 
-    /// Finishes the stream and returns its statistics. `outcome` is called with the index and the send time of each unanswered packet. It
-    /// returns `None` if the packet is in flight.
+    /// Finishes the stream and returns its statistics. `outcome` gets the index and the send time of each unanswered packet, and returns
+    /// `None` if the packet is in flight.
     pub(super) fn finish(
         mut self,
         mut outcome: impl FnMut(u64, Time) -> Option<FinalOutcome>,
@@ -497,7 +459,7 @@ impl SentPackets {
         let Some(packet) = self.packets.pop_front() else { return };
         let SentPacket { due, sent_at, state } = packet;
         let index = self.first_index;
-        if self.live.next == index && self.first_reply_timeout.is_some() {
+        if self.live.next == index && self.expects_replies() {
             self.live.count(packet.was_sent(), packet.is_unanswered());
         }
         self.first_index += 1;
@@ -519,22 +481,20 @@ impl SentPackets {
             FinalOutcome::InFlight => PacketOutcome::InFlight,
             FinalOutcome::DroppedByThisHost => PacketOutcome::DroppedByThisHost,
             FinalOutcome::DroppedByServerHost => PacketOutcome::DroppedByServerHost,
-            FinalOutcome::Returned { .. } | FinalOutcome::Paused | FinalOutcome::Damaged | FinalOutcome::NotSent => {
-                return;
-            }
+            _ => return,
         };
-        self.report_without_reply(index, (due, sent_at), outcome, observer);
+        self.report_unanswered(index, (due, sent_at), outcome, observer);
     }
 
     /// Reports the outcome of a packet that has no reply.
-    fn report_without_reply(
+    fn report_unanswered(
         &self,
         index: u64,
-        (due, sent_at): (Time, Time),
+        times: (Time, Time),
         outcome: PacketOutcome,
         observer: &mut dyn PacketObserver,
     ) {
-        let (stream, sequence) = (self.stream_kind, self.sequence_of(index));
+        let ((due, sent_at), stream, sequence) = (times, self.stream_kind, self.sequence_of(index));
         let packet = RecordedPacket { stream, sequence, due, sent_at, received_at: None, outcome };
         observer.on_packet(PacketEvent { packet, index, is_first: false, payload: &[] });
     }
@@ -543,16 +503,10 @@ impl SentPackets {
         self.first_sequence.wrapping_add(index as u32)
     }
 
-    /// Index of the tracked packet with this sequence number. Because sequence numbers wrap, the index nearest to the next packet is
-    /// used.
-    fn index_of(&self, sequence: u32) -> Option<u64> {
+    /// Position in `packets` of the packet with this sequence number; as these numbers wrap, the one nearest to the next packet is meant.
+    fn position_of(&self, sequence: u32) -> Option<usize> {
         let ahead = sequence.wrapping_sub(self.next_sequence()).cast_signed();
-        let index = self.next_index().checked_add_signed(i64::from(ahead))?;
-        (self.first_index..self.next_index()).contains(&index).then_some(index)
+        let position = self.packets.len().checked_add_signed(ahead as isize)?;
+        (position < self.packets.len()).then_some(position)
     }
-}
-
-/// A duration in nanoseconds, for comparison with RTTs; saturates.
-fn signed_nanos(duration: Duration) -> i64 {
-    i64::try_from(saturating_nanos(duration)).unwrap_or(i64::MAX)
 }

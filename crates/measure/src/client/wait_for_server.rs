@@ -1,4 +1,4 @@
-//! The wait for the server before a run (`--wait-for`).
+//! The wait for the server before a run (`--wait-for`), which lets client and server start in any order.
 
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -15,7 +15,7 @@ const READINESS_INTERVAL: Duration = Duration::from_millis(100);
 /// First sequence number of the KEEPALIVE packets of `--wait-for`, far from the numbers of counted packets.
 const FIRST_READINESS_SEQUENCE: u32 = 0x8000_0000;
 
-/// `--wait-for`: sends KEEPALIVE packets until the server replies. Therefore, client and server may start in any order.
+/// Sends KEEPALIVE packets until the server replies.
 pub(super) struct WaitForServer {
     started_at: Time,
     deadline: Time,
@@ -28,13 +28,8 @@ impl WaitForServer {
         Self { started_at: now, deadline: now + timeout, next_send: now, sequence: FIRST_READINESS_SEQUENCE }
     }
 
-    /// Sends a KEEPALIVE if one is due, and returns `None`. If the wait has timed out, sends nothing and returns a result without a reply.
-    pub(super) fn poll_transmit(
-        &mut self,
-        now: Time,
-        peer: SocketAddr,
-        sink: &mut dyn TransmitSink,
-    ) -> Option<WaitResult> {
+    /// Sends a KEEPALIVE if one is due. If the wait has timed out, sends nothing and returns a result without a reply.
+    pub(super) fn poll(&mut self, now: Time, peer: SocketAddr, sink: &mut dyn TransmitSink) -> Option<WaitResult> {
         if now >= self.deadline {
             return Some(self.result(now, false));
         }
@@ -52,7 +47,7 @@ impl WaitForServer {
         WaitResult { waited_ns: saturating_nanos(at.duration_since(self.started_at)), reply_received }
     }
 
-    /// Sequence numbers of the KEEPALIVE packets that `--wait-for` has sent so far. Replies to these KEEPALIVE packets are not counted.
+    /// Sequence numbers of the KEEPALIVE packets sent so far, whose replies are not counted.
     pub(super) fn sequences_sent(&self) -> Range<u32> {
         FIRST_READINESS_SEQUENCE..self.sequence
     }

@@ -1,9 +1,8 @@
-//! The client side of a signaling server. The client joins a room, sends requests at a fixed interval and measures the responses. This
-//! module performs no I/O: messages are passed in and out as text.
+//! The client side of a signaling server: joins a room, sends requests at a fixed interval and measures the responses. Messages are passed
+//! in and out as text.
 
 use std::time::Duration;
 
-use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::connection_results::ClockOffset;
@@ -34,7 +33,8 @@ pub struct WebSocketWorkload {
     matcher: RequestMatcher,
     schedule: RequestSchedule,
     text: String,
-    server_error: Option<String>,
+    /// Text of the first error message from the server.
+    pub server_error: Option<String>,
 }
 
 impl WebSocketWorkload {
@@ -46,17 +46,12 @@ impl WebSocketWorkload {
 
     /// Offset of the server's clock, if the dialect reports the server's time.
     pub fn clock_offset(&self) -> Option<ClockOffset> {
-        self.matcher.clock_offset()
-    }
-
-    /// Text of the first error message from the server.
-    pub fn server_error(&self) -> Option<&str> {
-        self.server_error.as_deref()
+        self.matcher.best_offset
     }
 
     fn record_server_error(&mut self, text: &str) {
         if self.server_error.is_none() && text.len() <= MAX_ERROR_MESSAGE_LEN {
-            self.server_error = ServerMessage::parse(text).and_then(|message| message.error().map(str::to_owned));
+            self.server_error = parse_object(text).and_then(|message| Some(server_error(&message)?.to_owned()));
         }
     }
 }
@@ -89,15 +84,11 @@ impl Workload for WebSocketWorkload {
         None
     }
 
-    fn parse_reply<'a>(
-        &mut self,
-        message: &'a [u8],
-        received_at: Time,
-    ) -> Option<(StreamKind, Option<ReceivedReply<'a>>)> {
-        let text = str::from_utf8(message).ok()?;
-        match self.matcher.on_message(text, received_at) {
+    fn parse_reply<'a>(&mut self, payload: &'a [u8], at: Time) -> Option<(StreamKind, Option<ReceivedReply<'a>>)> {
+        let text = str::from_utf8(payload).ok()?;
+        match self.matcher.on_message(text, at) {
             MatchResult::Response(sequence) => {
-                Some((STREAM, Some(ReceivedReply { sequence, received_at, digest: 0, payload: message })))
+                Some((STREAM, Some(ReceivedReply { sequence, received_at: at, digest: 0, payload })))
             }
             MatchResult::Unmatched => Some((STREAM, None)),
             MatchResult::Other => {
@@ -107,8 +98,7 @@ impl Workload for WebSocketWorkload {
         }
     }
 
-    /// In a broadcast room, a client sends requests on one connection and receives the responses on another connection. This method handles
-    /// messages that arrive on the sending connection.
+    /// Handles a message on the sending connection of a broadcast room, where the responses arrive on another connection.
     fn accept_secondary(&mut self, message: &[u8]) -> bool {
         if let Ok(text) = str::from_utf8(message) {
             self.record_server_error(text);
@@ -121,22 +111,19 @@ impl Workload for WebSocketWorkload {
     }
 }
 
-/// The server rejected the join, with this error text.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JoinRejected(pub String);
-
-/// The join of a room. The handshake sends the first message if the dialect needs one, and waits for the welcome.
+/// The join of a room: the first message if the dialect needs one, and the wait for the welcome.
 #[derive(Debug)]
 pub struct JoinHandshake {
     dialect: Dialect,
     /// Code of a control-surface room.
     room_code: Option<String>,
-    joined: bool,
+    /// Whether requests may be sent.
+    pub joined: bool,
 }
 
 impl JoinHandshake {
-    /// `room_code` is the control-surface room to join. Without a room code, the prober joins no control-surface room. A control-surface
-    /// server also answers pings from clients outside rooms.
+    /// `room_code` is the control-surface room to join; without it, the prober joins none, because a control-surface server also answers pings
+    /// from clients outside rooms.
     pub fn new(dialect: Dialect, room_code: Option<String>) -> Self {
         let joined = match dialect.probe().room {
             ProbeRoom::None => true,
@@ -152,50 +139,28 @@ impl JoinHandshake {
         Some(json!({"type": "join", "room_code": code, "client_name": CLIENT_NAME}).to_string())
     }
 
-    /// Whether requests may be sent.
-    pub fn is_joined(&self) -> bool {
-        self.joined
-    }
-
-    /// Handles a message from the server. Returns an error if the server rejects the join.
-    pub fn on_message(&mut self, text: &str) -> Result<(), JoinRejected> {
-        let Some(message) = ServerMessage::parse(text) else { return Ok(()) };
-        self.joined |= message.is_welcome();
-        match message.error() {
-            Some(error) if !self.joined => Err(JoinRejected(error.to_owned())),
+    /// Handles a message from the server. If the server rejects the join, the error is its text.
+    pub fn on_message(&mut self, text: &str) -> Result<(), String> {
+        let Some(message) = parse_object(text) else { return Ok(()) };
+        self.joined |= message_type(&message) == Some("welcome");
+        match server_error(&message) {
+            Some(error) if !self.joined => Err(error.to_owned()),
             _ => Ok(()),
         }
     }
 }
 
-/// A message from the server, in any dialect.
-#[derive(Deserialize)]
-struct ServerMessage {
-    #[serde(rename = "type")]
-    message_type: String,
-    #[serde(flatten)]
-    rest: Map<String, Value>,
+/// The type of a message from the server, in any dialect.
+fn message_type(message: &Map<String, Value>) -> Option<&str> {
+    message.get("type")?.as_str()
 }
 
-impl ServerMessage {
-    fn parse(text: &str) -> Option<Self> {
-        parse_object(text)
-    }
-
-    fn is_welcome(&self) -> bool {
-        self.message_type == "welcome"
-    }
-
-    /// Text of an error message, from the JSON field in which the dialect puts this text. Returns `None` if the message is not an error
-    /// message.
-    fn error(&self) -> Option<&str> {
-        if !self.message_type.eq_ignore_ascii_case("error") {
-            return None;
-        }
-        let text = ["message", "error", "code"].iter().find_map(|member| self.rest.get(*member)?.as_str());
-        let nested = || self.rest.get("data")?.get("message")?.as_str();
-        Some(text.or_else(nested).unwrap_or("an error without a message"))
-    }
+/// Text of an error message, from the member in which its dialect has this text; `None` if the message is no error message.
+fn server_error(message: &Map<String, Value>) -> Option<&str> {
+    message_type(message).filter(|name| name.eq_ignore_ascii_case("error"))?;
+    let text = ["message", "error", "code"].iter().find_map(|member| message.get(*member)?.as_str());
+    let nested = || message.get("data")?.get("message")?.as_str();
+    Some(text.or_else(nested).unwrap_or("an error without a message"))
 }
 
 #[cfg(test)]
@@ -206,7 +171,7 @@ mod tests {
     fn dialect_without_join_is_joined_at_once() {
         for dialect in [Dialect::Jamjam, Dialect::ControlSurface] {
             let handshake = JoinHandshake::new(dialect, None);
-            assert_eq!((handshake.is_joined(), handshake.first_message()), (true, None));
+            assert_eq!((handshake.joined, handshake.first_message()), (true, None));
         }
     }
 
@@ -216,21 +181,21 @@ mod tests {
         let first_message: Value = serde_json::from_str(&handshake.first_message().unwrap()).unwrap();
         assert_eq!(first_message, json!({"type": "join", "room_code": "12\"4", "client_name": "jamjam-dev probe"}));
         for other in ["", "x", "[]", r#"{"type":"update","param":"a","value":1}"#] {
-            assert_eq!((handshake.on_message(other), handshake.is_joined()), (Ok(()), false), "{other}");
+            assert_eq!((handshake.on_message(other), handshake.joined), (Ok(()), false), "{other}");
         }
         let rejected = handshake.on_message(r#"{"type":"error","code":"INVALID_ROOM","message":"Invalid room code"}"#);
-        assert_eq!(rejected, Err(JoinRejected("Invalid room code".to_owned())));
+        assert_eq!(rejected, Err("Invalid room code".to_owned()));
         assert_eq!(handshake.on_message(r#"{"type":"welcome","node_id":"n","server_time":1}"#), Ok(()));
-        assert!(handshake.is_joined());
+        assert!(handshake.joined);
     }
 
     #[test]
     fn members_send_nothing_before_the_welcome() {
         for dialect in [Dialect::Broadcast, Dialect::WebRtc] {
             let mut handshake = JoinHandshake::new(dialect, None);
-            assert_eq!((handshake.is_joined(), handshake.first_message()), (false, None));
+            assert_eq!((handshake.joined, handshake.first_message()), (false, None));
             handshake.on_message(r#"{"type":"welcome","room":"r"}"#).unwrap();
-            assert!(handshake.is_joined());
+            assert!(handshake.joined);
         }
     }
 
@@ -244,8 +209,8 @@ mod tests {
             (r#"{"type":"error","error":["x"]}"#, Some("an error without a message")),
             (r#"{"type":"update","message":"x"}"#, None),
         ] {
-            assert_eq!(ServerMessage::parse(text).unwrap().error(), expected, "{text}");
+            assert_eq!(server_error(&parse_object(text).unwrap()), expected, "{text}");
         }
-        assert!(ServerMessage::parse("{}").is_none() && ServerMessage::parse("x").is_none());
+        assert!(server_error(&Map::new()).is_none() && parse_object::<Map<String, Value>>("x").is_none());
     }
 }

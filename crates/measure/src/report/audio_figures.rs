@@ -71,8 +71,7 @@ figures! {
     }
 
     /// Gaps, levels and alignment of the audio.
-    AudioQualityFigures from input: (&AudioResults, &AudioQuality) [
-        let (audio, quality) = input;
+    AudioQualityFigures from (audio, quality): (&AudioResults, &AudioQuality) [
         let AudioQuality { format, gaps, sent_samples, .. } = quality;
         let ms = |samples| samples_to_millis(samples, format.sample_rate);
         let longest = gaps.longest();
@@ -97,8 +96,7 @@ figures! {
         gap_max_ms: Option<f64> = longest.map(|gap| ms(gap.samples));
         gap_max_at_ms: Option<f64> = longest.map(|gap| ms(gap.start_sample));
         gap_packets_overflow: u64 = gaps.overflow_packets;
-        gap_list: Vec<GapFigures> =
-            gaps.iter().take(MAX_LISTED_GAPS).map(|gap| (gap, format.sample_rate).into()).collect();
+        gap_list: Vec<GapFigures> = gaps.iter().take(MAX_LISTED_GAPS).map(|gap| (gap, format.sample_rate).into()).collect();
         sent_levels: Vec<LevelFigures> = levels(&quality.sent_levels);
         sent_silent: bool = quality.is_sent_silent();
         source_clips: Option<u64> = source.map(|source| source.clips);
@@ -118,9 +116,7 @@ figures! {
     }
 
     /// One gap.
-    GapFigures from input: (Gap, u32) [
-        let (gap, sample_rate) = input;
-    ] {
+    GapFigures from (gap, sample_rate): (Gap, u32) {
         at_ms: f64 = samples_to_millis(gap.start_sample, sample_rate);
         duration_ms: f64 = samples_to_millis(gap.samples, sample_rate);
         first_packet: u64 = gap.first_packet;
@@ -128,9 +124,7 @@ figures! {
     }
 
     /// The level of one channel.
-    LevelFigures from input: (&ChannelLevel, u32) [
-        let (level, sample_rate) = input;
-    ] {
+    LevelFigures from (level, sample_rate): (&ChannelLevel, u32) {
         peak_dbfs: Option<f64> = decibels(f64::from(level.sample_peak));
         rms_dbfs: Option<f64> = decibels(level.mean_square.sqrt());
         clips: u64 = level.clips;

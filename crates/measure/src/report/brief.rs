@@ -1,10 +1,10 @@
-//! The report in a few lines, and its key figures in one line.
+//! The report in a few lines, for runs whose main output is not the report, and its key figures in one line.
 
 use std::fmt::Write;
 
 use super::comparison::ComparisonResult;
 use super::model::{Report, Warning};
-use super::quantities::{format_count, format_time};
+use super::quantities::{format_count, format_decimals, format_time};
 use super::rows;
 
 /// Codes of the warnings that the short report contains.
@@ -14,16 +14,15 @@ const PRINTED: [&str; 7] =
 /// The report in a few lines: replies, round trips and problems. `send` prints this short report if received text is its main output.
 pub fn lines(report: &Report) -> Vec<String> {
     let mut lines = Vec::new();
-    if let Some(stream) = report.streams.get(report.evaluated_stream).filter(|stream| stream.sent > 0) {
+    if let Some(stream) = report.evaluated().filter(|stream| stream.sent > 0) {
         let unit = report.labels(report.evaluated_stream).request_unit;
-        let round_trip = match (stream.rtt_min_us, stream.rtt_max_us) {
-            (Some(min), Some(max)) if stream.rtt_count > 1 => {
-                format!(", round trip {} to {}", format_time(min), format_time(max))
-            }
-            (Some(min), _) => format!(", round trip {}", format_time(min)),
-            _ => String::new(),
-        };
-        let mut line = format!("{} of {} returned{round_trip}", stream.returned, format_count(stream.sent, unit));
+        let mut line = format!("{} of {} returned", stream.returned, format_count(stream.sent, unit));
+        if let Some(min) = stream.rtt_min_us {
+            _ = write!(line, ", round trip {}", format_time(min));
+        }
+        if let Some(max) = stream.rtt_max_us.filter(|_| stream.rtt_count > 1) {
+            _ = write!(line, " to {}", format_time(max));
+        }
         if let Some(times) = report.moqt.as_ref().and_then(rows::moqt_setup) {
             _ = write!(line, "; connection setup: {times}");
         }
@@ -38,7 +37,7 @@ pub fn lines(report: &Report) -> Vec<String> {
 
 /// The most important figures of the evaluated stream in one line: `150 sent, 1.3 % lost, RTT p50/p99 1.81/4.01 ms, buffer 5.3 ms`.
 pub(super) fn key_figures(report: &Report) -> String {
-    let Some(stream) = report.streams.get(report.evaluated_stream) else { return "0 sent".to_owned() };
+    let Some(stream) = report.evaluated() else { return "0 sent".to_owned() };
     let mut text = format!("{} sent", stream.sent);
     if !report.replies_expected {
         return text + ", no replies expected";
@@ -47,12 +46,10 @@ pub(super) fn key_figures(report: &Report) -> String {
         _ = write!(text, ", {} lost", format_percent_briefly(ratio));
     }
     let times = [("p50", stream.rtt_p50_us), ("p99", stream.rtt_p99_us), ("max", stream.rtt_max_us)];
-    let mut times = times.into_iter().filter_map(|(name, us)| Some((name, format_briefly(us? / 1e3)))).take(2);
-    if let Some((first, first_ms)) = times.next() {
-        match times.next() {
-            Some((second, second_ms)) => _ = write!(text, ", RTT {first}/{second} {first_ms}/{second_ms} ms"),
-            None => _ = write!(text, ", RTT {first} {first_ms} ms"),
-        }
+    let times = times.into_iter().filter_map(|(name, us)| Some((name, format_briefly(us? / 1e3)))).take(2);
+    let (names, values): (Vec<_>, Vec<_>) = times.unzip();
+    if !names.is_empty() {
+        _ = write!(text, ", RTT {} {} ms", names.join("/"), values.join("/"));
     }
     if let Some(table) = &report.jitter_buffer {
         match table.recommended() {
@@ -87,6 +84,5 @@ fn format_briefly(value: f64) -> String {
         magnitude if magnitude >= 0.9995 => 2,
         _ => 3,
     };
-    let text = format!("{value:.decimals$}");
-    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+    format_decimals(value, decimals)
 }

@@ -20,24 +20,26 @@ const MAX_RECOMMENDED_LATE_RATIO: f64 = 0.001;
 /// Minimum number of returned packets for an interpretation.
 const MIN_PACKETS: u64 = 100;
 
-/// The jitter-buffer table of the evaluated stream.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[allow(missing_docs, reason = "docs/report.schema.json describes each field, checked by a test")]
-pub struct JitterBufferTable {
-    pub recommended_packets: Option<u32>,
-    pub depths: Vec<BufferDepthFigures>,
-    /// The meaning of the table in one sentence, without its period; `None` if too few packets returned.
-    #[serde(skip)]
-    pub(super) interpretation: Option<String>,
-    /// The assumptions behind the times of the table.
-    #[serde(skip)]
-    pub(super) assumptions: &'static str,
-}
-
 figures! {
+    /// The jitter-buffer table of the evaluated stream. The depth of `recommended_packets` is `None` if there are too few packets, or if no
+    /// depth suffices. `interpretation` is the meaning of the table in one sentence, without its period, and `assumptions` is what its times
+    /// assume.
+    JitterBufferTable from (run, stream): (&RunResults, &StreamStats) [
+        let depths = DEPTHS.map(|packets| BufferDepthFigures::from((run, stream, packets)));
+        let max_late = MAX_RECOMMENDED_LATE_RATIO * stream.settled() as f64;
+        let has_enough_packets = stream.returned >= MIN_PACKETS;
+        let recommended = depths.iter().find(|row| row.late as f64 <= max_late).filter(|_| has_enough_packets);
+    ] {
+        recommended_packets: Option<u32> = recommended.map(|row| row.depth_packets);
+        #[serde(skip)]
+        interpretation: Option<String> = has_enough_packets.then(|| interpretation(stream, recommended, &depths[DEPTHS.len() - 1]));
+        depths: Vec<BufferDepthFigures> = depths.into();
+        #[serde(skip)]
+        assumptions: &'static str = assumptions(run);
+    }
+
     /// One depth of a jitter buffer.
-    BufferDepthFigures from input: (&RunResults, &StreamStats, u32) [
-        let (run, stream, packets) = input;
+    BufferDepthFigures from (run, stream, packets): (&RunResults, &StreamStats, u32) [
         // The server's delay does not change the differences between delays, so it need not be known.
         let late = stream.rtt.count_above_min(duration_ns(packets));
         let unreturned = unreturned_ratio(stream);
@@ -47,8 +49,7 @@ figures! {
         depth_ms: f64 = thousandths(duration_ns(packets) as f64 / 1e6);
         late: u64 = late;
         late_or_lost_ratio: f64 = unreturned + (1.0 - unreturned) * late as f64 / stream.rtt.count() as f64;
-        one_way_ms: Option<f64> =
-            min_rtt_ms.map(|min| thousandths(min / 2.0 + duration_ns(packets + 1) as f64 / 1e6));
+        one_way_ms: Option<f64> = min_rtt_ms.map(|min| thousandths(min / 2.0 + duration_ns(packets + 1) as f64 / 1e6));
     }
 }
 
@@ -61,34 +62,19 @@ fn unreturned_ratio(stream: &StreamStats) -> f64 {
 impl JitterBufferTable {
     /// The table of the evaluated stream. `None` without a round trip, and for signaling servers, which carry no audio.
     pub(super) fn new(run: &RunResults) -> Option<Self> {
-        let stream =
-            run.stream(run.evaluated_stream).filter(|stream| stream.rtt.count() > 0 && run.websocket.is_none())?;
-        let depths = DEPTHS.map(|packets| BufferDepthFigures::from((run, stream, packets)));
-        let is_enough =
-            |row: &&BufferDepthFigures| row.late as f64 <= MAX_RECOMMENDED_LATE_RATIO * stream.settled() as f64;
-        let has_enough_packets = stream.returned >= MIN_PACKETS;
-        let recommended = depths.iter().find(is_enough).filter(|_| has_enough_packets);
-        Some(Self {
-            recommended_packets: recommended.map(|row| row.depth_packets),
-            interpretation: has_enough_packets.then(|| interpretation(stream, recommended, &depths)),
-            depths: depths.into(),
-            assumptions: assumptions(run),
-        })
+        let stream = run.evaluated().filter(|stream| stream.rtt.count() > 0 && run.websocket.is_none())?;
+        Some((run, stream).into())
     }
 
-    /// The recommended depth. `None` if there are too few packets, or if no depth of the table suffices.
+    /// The recommended depth, if there is one.
     pub(super) fn recommended(&self) -> Option<&BufferDepthFigures> {
         self.depths.iter().find(|row| Some(row.depth_packets) == self.recommended_packets)
     }
 }
 
 /// Late and lost packets are separate, because no buffer avoids loss.
-fn interpretation(
-    stream: &StreamStats,
-    recommended: Option<&BufferDepthFigures>,
-    depths: &[BufferDepthFigures; DEPTHS.len()],
-) -> String {
-    let row = recommended.unwrap_or(&depths[DEPTHS.len() - 1]);
+fn interpretation(stream: &StreamStats, found: Option<&BufferDepthFigures>, deepest: &BufferDepthFigures) -> String {
+    let row = found.unwrap_or(deepest);
     let late = format_share(row.late as f64 / stream.settled().max(1) as f64);
     let packets = match unreturned_ratio(stream) {
         0.0 => format!("{late} of the packets would be late or lost"),
@@ -96,7 +82,7 @@ fn interpretation(
     };
     let delay = row.one_way_ms.map_or_else(String::new, |ms| format!("; about {ms:.0} ms one way"));
     let depth = format!("{:.1} ms", row.depth_ms);
-    match (row.depth_packets, recommended) {
+    match (row.depth_packets, found) {
         (0, Some(_)) => format!("Without a jitter buffer, {packets}{delay}"),
         (count, Some(_)) => {
             format!("With a {depth} jitter buffer ({}), {packets}{delay}", format_count(count.into(), "packet"))
@@ -107,19 +93,15 @@ fn interpretation(
 
 /// The assumptions behind the times of the table of `run`.
 fn assumptions(run: &RunResults) -> &'static str {
-    let is_delayed = run.evaluated_stream == StreamKind::Audio && run.server_delay().effective_ns() != Some(0);
-    match (is_delayed, RunProtocol::of_run(run)) {
-        (true, _) => {
-            "assuming a symmetric path, 128-sample packets and 48 kHz; server delay and device latency not included"
-        }
-        // The server answers LATENCY_PING and KEEPALIVE without delay.
-        (false, RunProtocol::Udp) if run.evaluated_stream != StreamKind::Audio => {
-            "assuming a symmetric path, 128-sample packets and 48 kHz; device latency not included"
-        }
-        (false, _) => {
-            "assuming a symmetric path, a server without delay, 128-sample packets and 48 kHz; device latency not included"
-        }
+    let is_audio = run.evaluated_stream == StreamKind::Audio;
+    if is_audio && run.server_delay().effective_ns() != Some(0) {
+        return "assuming a symmetric path, 128-sample packets and 48 kHz; server delay and device latency not included";
     }
+    // The server answers LATENCY_PING and KEEPALIVE without delay.
+    if !is_audio && RunProtocol::of_run(run) == RunProtocol::Udp {
+        return "assuming a symmetric path, 128-sample packets and 48 kHz; device latency not included";
+    }
+    "assuming a symmetric path, a server without delay, 128-sample packets and 48 kHz; device latency not included"
 }
 
 /// The duration of `packets` packets, in nanoseconds.

@@ -1,18 +1,17 @@
-//! Compares a run with an earlier report (`--baseline`). `docs/measuring.md` documents the decision rule.
-//!
-//! Every figure is a weighted mean of the values of equally long intervals. [`jamjam_core::stats::comparison`] estimates how much such a mean
-//! varies from run to run.
+//! Compares a run with an earlier report (`--baseline`) by the decision rule in `docs/measuring.md`. Every figure is a weighted mean of the
+//! values of equally long intervals, and [`jamjam_core::stats::comparison`] estimates how much such a mean varies from run to run.
 
 use serde::Serialize;
 
 use super::baseline::{AudioFormat, Baseline, different};
-use super::quantities::{ResultRow, RunProtocol, Unit, format_time, rounded_micros, start_time};
+use super::figures::figures;
+use super::quantities::{ResultRow, RunProtocol, Unit, format_decimals, format_time, rounded_micros, start_time};
 use super::time_series::{IntervalFigures, TimeSeries};
 use crate::client::RunResults;
 use jamjam_core::stats::comparison::{WeightedValue, margin_of_error, weighted_mean};
 
-/// Relative difference between two runs of [`LONG_RUN_SECONDS`] over an unchanged path whose delay drifts. The difference between shorter
-/// runs is larger by the square root of the ratio of the durations.
+/// Relative difference between two runs of [`LONG_RUN_SECONDS`] over an unchanged path whose delay drifts. It is larger between shorter runs, by
+/// the square root of the ratio of the durations.
 const DRIFT: f64 = 0.03;
 /// See [`DRIFT`].
 const LONG_RUN_SECONDS: f64 = 1_800.0;
@@ -20,33 +19,40 @@ const LONG_RUN_SECONDS: f64 = 1_800.0;
 /// Maximum relative difference between the packet rates of two comparable runs.
 const MAX_RATE_DIFFERENCE: f64 = 0.05;
 
-/// The comparison of a run with an earlier report.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[allow(missing_docs, reason = "docs/report.schema.json describes each field, checked by a test")]
-pub struct Comparison {
-    pub old_target: String,
-    pub old_tool_version: String,
-    pub old_started_unix_ms: u64,
-    pub interval_s: u64,
-    pub not_comparable: Option<String>,
-    pub figures: Vec<ComparedFigure>,
-}
+figures! {
+    /// The comparison of a run with an earlier report.
+    Comparison from (baseline, run): (&Baseline, &RunResults) [
+        let old = &baseline.series;
+        // Only the histograms of a run can be merged exactly. Thus, the new run adopts the intervals of the old run, if these are longer.
+        let new = run.evaluated().map(|stream| TimeSeries::from((run, &stream.history, old.interval_s)));
+        let new = new.filter(|new| !new.intervals.is_empty());
+        let compared = match &new {
+            None => Err("this run sent no packets".to_owned()),
+            Some(new) => check_comparable(baseline, run, new).map(|()| compare(old, new)),
+        };
+    ] {
+        old_target: String = baseline.report.target.clone();
+        old_tool_version: String = baseline.report.tool_version.clone();
+        old_started_unix_ms: u64 = baseline.report.started_unix_ms;
+        interval_s: u64 = new.map_or(old.interval_s, |new| new.interval_s.max(old.interval_s));
+        not_comparable: Option<String> = compared.as_ref().err().cloned();
+        figures: Vec<ComparedFigure> = compared.unwrap_or_default();
+    }
 
-/// The comparison of one figure.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[allow(missing_docs, reason = "docs/report.schema.json describes each field, checked by a test")]
-pub struct ComparedFigure {
-    pub figure: &'static str,
-    pub unit: Unit,
-    pub old: Option<f64>,
-    pub new: Option<f64>,
-    pub change: Option<f64>,
-    pub relative_change: Option<f64>,
-    pub smallest_detectable_change: Option<f64>,
-    pub result: ComparisonResult,
-    pub note: Option<String>,
-    #[serde(skip)]
-    label: &'static str,
+    /// The comparison of one figure, undecided until `compare_figure` decides.
+    ComparedFigure from (rule, old, new): (&FigureRule, Option<f64>, Option<f64>) {
+        figure: &'static str = rule.figure;
+        unit: Unit = rule.unit;
+        old: Option<f64> = old;
+        new: Option<f64> = new;
+        change: Option<f64> = None;
+        relative_change: Option<f64> = None;
+        smallest_detectable_change: Option<f64> = None;
+        result: ComparisonResult = ComparisonResult::Undecided;
+        note: Option<String> = None;
+        #[serde(skip)]
+        label: &'static str = rule.label;
+    }
 }
 
 /// The result for one figure.
@@ -145,29 +151,6 @@ fn settled(interval: &IntervalFigures) -> u64 {
 }
 
 impl Comparison {
-    /// Compares `run` with an earlier report.
-    pub(super) fn new(baseline: &Baseline, run: &RunResults) -> Self {
-        let old = &baseline.series;
-        // Only the histograms of a run can be merged exactly. Thus, the new run adopts the intervals of the old run, if these are longer.
-        let new = TimeSeries::with_min_interval(run, old.interval_s).filter(|new| !new.intervals.is_empty());
-        let problem = match &new {
-            None => Some("this run sent no packets".to_owned()),
-            Some(new) => not_comparable(baseline, run, new),
-        };
-        let figures = match (&problem, &new) {
-            (None, Some(new)) => compare(old, new),
-            _ => Vec::new(),
-        };
-        Self {
-            old_target: baseline.report.target.clone(),
-            old_tool_version: baseline.report.tool_version.clone(),
-            old_started_unix_ms: baseline.report.started_unix_ms,
-            interval_s: new.map_or(old.interval_s, |new| new.interval_s.max(old.interval_s)),
-            not_comparable: problem,
-            figures,
-        }
-    }
-
     /// The result of all figures together: the worst one, or undecided if no figure is decided.
     pub(super) fn result(&self) -> ComparisonResult {
         let has = |result| self.figures.iter().any(|figure| figure.result == result);
@@ -198,7 +181,7 @@ impl ComparedFigure {
             return format!("{label} {word}{note}");
         };
         let by = if self.unit == Unit::Ratio {
-            format!("{} percentage points", points(change.abs()))
+            format!("{} percentage points", format_decimals(change.abs() * 100.0, 3))
         } else {
             format!("{}{}", format_time(change.abs()), self.relative_text(false))
         };
@@ -208,9 +191,9 @@ impl ComparedFigure {
     /// ` (+12 %)`, with a leading space. The text is empty for a ratio and for an old value of 0.
     fn relative_text(&self, signed: bool) -> String {
         let Some(relative) = self.relative_change.filter(|_| self.unit != Unit::Ratio) else { return String::new() };
-        let percent = if signed { relative * 100.0 } else { relative.abs() * 100.0 };
-        let digits = usize::from(percent.abs() < 9.95);
-        if signed { format!(" ({percent:+.digits$} %)") } else { format!(" ({percent:.digits$} %)") }
+        let (percent, size) = (relative * 100.0, relative.abs() * 100.0);
+        let digits = usize::from(size < 9.95);
+        if signed { format!(" ({percent:+.digits$} %)") } else { format!(" ({size:.digits$} %)") }
     }
 
     /// `earlier 1 %, this run 2 %, change +1 points, detectable 0.1 points`.
@@ -225,55 +208,43 @@ impl ComparedFigure {
         let missing = || "-".to_owned();
         let value = |value: Option<f64>| value.map_or_else(missing, |value| self.unit.format(value));
         let change = |change: f64| match self.unit {
-            Unit::Ratio => format!("{} points", points(change)),
+            Unit::Ratio => format!("{} points", format_decimals(change * 100.0, 3)),
             Unit::Us => format_time(change),
         };
         let signed = |one: f64| {
             let sign = if one > 0.0 { "+" } else { "" };
             format!("{sign}{}{}", change(one), self.relative_text(true))
         };
-        let values = vec![
-            value(self.old),
-            value(self.new),
-            self.change.map_or_else(missing, signed),
-            self.smallest_detectable_change.map_or_else(missing, change),
-        ];
+        let detectable = self.smallest_detectable_change.map_or_else(missing, change);
+        let values = vec![value(self.old), value(self.new), self.change.map_or_else(missing, signed), detectable];
         let (result, is_bad) = (self.result.word(), self.result == ComparisonResult::Worse);
         ResultRow { label: self.label.to_owned(), values, result, is_bad, note: self.note.clone() }
     }
 }
 
-/// A ratio in percentage points: `0.952`.
-fn points(ratio: f64) -> String {
-    let digits = format!("{:.3}", ratio * 100.0);
-    digits.trim_end_matches('0').trim_end_matches('.').to_owned()
-}
-
 /// Why two runs cannot be compared.
-fn not_comparable(baseline: &Baseline, run: &RunResults, new: &TimeSeries) -> Option<String> {
+fn check_comparable(baseline: &Baseline, run: &RunResults, new: &TimeSeries) -> Result<(), String> {
     let measurement = (run.run_kind, run.evaluated_stream, RunProtocol::of_run(run));
     if let Some(difference) = baseline.difference(measurement) {
-        return Some(difference);
+        return Err(difference);
     }
     if !run.replies_expected {
-        return Some("this run expected no replies".to_owned());
+        return Err("this run expected no replies".to_owned());
     }
-    let format = run
-        .audio
-        .as_ref()
-        .map(|audio| AudioFormat { sample_rate_hz: audio.sample_rate, payload_bytes: audio.payload_bytes });
-    if let (Some(old), Some(new)) = (baseline.report.audio, format) {
-        let sizes = [old, new].map(|one| format!("{} payload bytes at {} Hz", one.payload_bytes, one.sample_rate_hz));
+    if let (Some(old), Some(new)) = (baseline.report.audio, &run.audio) {
+        let new = AudioFormat { sample_rate_hz: new.sample_rate, payload_bytes: new.payload_bytes };
+        let [old, new] =
+            [old, new].map(|one| format!("{} payload bytes at {} Hz", one.payload_bytes, one.sample_rate_hz));
         if old != new {
-            return Some(different("packet format", &sizes[0], &sizes[1]));
+            return Err(different("packet format", &old, &new));
         }
     }
-    let (old, new) = (packet_rate(&baseline.series)?, packet_rate(new)?);
-    if (new - old).abs() > MAX_RATE_DIFFERENCE * old.max(new) {
-        let rates = [old, new].map(|rate| format!("{rate:.1} packets/s"));
-        return Some(different("packet rate", &rates[0], &rates[1]));
+    match packet_rate(&baseline.series).zip(packet_rate(new)) {
+        Some((old, new)) if (new - old).abs() > MAX_RATE_DIFFERENCE * old.max(new) => {
+            Err(different("packet rate", &format!("{old:.1} packets/s"), &format!("{new:.1} packets/s")))
+        }
+        _ => Ok(()),
     }
-    None
 }
 
 /// Packets sent per second. The last interval may be incomplete, and is ignored. `None` if it is the only one.
@@ -292,18 +263,7 @@ fn compare_figure(rule: &FigureRule, old: &TimeSeries, new: &TimeSeries) -> Comp
     let series = [values(rule, old, new.interval_s), values(rule, new, old.interval_s)];
     let [old_mean, new_mean] = series.each_ref().map(|series| weighted_mean(series));
     let rounded = |value: f64| if rule.unit == Unit::Us { rounded_micros(value * 1e3) } else { value };
-    let mut compared = ComparedFigure {
-        figure: rule.figure,
-        unit: rule.unit,
-        old: old_mean.map(rounded),
-        new: new_mean.map(rounded),
-        change: None,
-        relative_change: None,
-        smallest_detectable_change: None,
-        result: ComparisonResult::Undecided,
-        note: None,
-        label: rule.label,
-    };
+    let mut compared = ComparedFigure::from((rule, old_mean.map(rounded), new_mean.map(rounded)));
     if !rule.is_mean && old.interval_s < new.interval_s {
         let lengths = format!("{} s and {} s", old.interval_s, new.interval_s);
         compared.note = Some(format!("the intervals have different lengths: {lengths}; use runs of equal length"));

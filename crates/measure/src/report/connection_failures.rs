@@ -83,15 +83,11 @@ fn websocket_replies_missing(found: &mut Warnings, websocket: &WebSocketFigures,
 pub(super) fn link_warnings(found: &mut Warnings, report: &Report) {
     let Some(link) = &report.link else { return };
     if let Some(failure) = &link.connection_failure {
-        found.add("connection_failure", failure.message.clone());
-    } else if !link.encrypted && report.interrupted.is_none() {
-        found.add(
-            "link_plain",
-            "the link was not encrypted, because the server made it plain (`echo-server --link plain` does)",
-        );
+        return found.add("connection_failure", &failure.message);
     }
-    if link.connection_failure.is_some() {
-        return;
+    if !link.encrypted && report.interrupted.is_none() {
+        let message = "the link was not encrypted, because the server made it plain (`echo-server --link plain` does)";
+        found.add("link_plain", message);
     }
     let dropped = link.dropped().iter().map(|(count, _)| count).sum::<u64>() - link.dropped_replayed;
     let message = "{} of the server did not belong to the link. The server has lost the keys, the address of this host has changed, \
@@ -124,12 +120,12 @@ pub(super) fn moqt_warnings(found: &mut Warnings, report: &Report, stream: Optio
         }
         _ => {}
     }
-    let message = if moqt.groups_dropped > 0 {
-        "{} could not be sent completely because the server or the path was too slow. Give a longer --interval or a smaller --size"
+    let (incomplete, message) = if moqt.groups_dropped > 0 {
+        let message = "{} could not be sent completely because the server or the path was too slow. Give a longer --interval or a smaller --size";
+        (moqt.groups_dropped, message)
     } else {
-        "the server sent STOP_SENDING for {} before all group data was sent"
+        (moqt.groups_stopped, "the server sent STOP_SENDING for {} before all group data was sent")
     };
-    let incomplete = if moqt.groups_dropped > 0 { moqt.groups_dropped } else { moqt.groups_stopped };
     found.count("groups_dropped", incomplete, "group", message);
     if let Some(path) = &moqt.retried_path {
         let message = format!(
@@ -140,8 +136,7 @@ pub(super) fn moqt_warnings(found: &mut Warnings, report: &Report, stream: Optio
     }
 }
 
-/// Advice on a failed MOQT connection; `None` if the message already contains it. `is_paused` is true if this host paused for at least
-/// [`IDLE_PAUSE_MS`].
+/// Advice on a failed MOQT connection; `None` if the message already contains it. `is_paused`: whether this host paused for [`IDLE_PAUSE_MS`].
 fn moqt_advice(failure: &ConnectionFailure, is_paused: bool) -> Option<&'static str> {
     Some(match (failure.kind, failure.close_code) {
         ("unreachable", _) => return None,

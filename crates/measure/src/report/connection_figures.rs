@@ -87,21 +87,16 @@ impl ConnectionFailure {
     }
 
     fn of_websocket(failure: &WebSocketFailure) -> Self {
-        let other = Self::new(failure.kind(), failure);
-        match failure {
-            WebSocketFailure::Closed { code, reason } => {
-                Self { close_code: code.map(u32::from), close_reason: reason.clone(), ..other }
-            }
-            _ => other,
-        }
+        let (close_code, close_reason) = match failure {
+            WebSocketFailure::Closed { code, reason } => (code.map(u32::from), reason.clone()),
+            _ => (None, String::new()),
+        };
+        Self { close_code, close_reason, ..Self::new(failure.kind(), failure) }
     }
 
     fn of_moqt(failure: &MoqtFailure) -> Self {
-        let other = Self::new(failure.kind(), failure);
-        match failure {
-            MoqtFailure::Closed { code, .. } => Self { close_code: Some(*code), ..other },
-            _ => other,
-        }
+        let close_code = if let MoqtFailure::Closed { code, .. } = failure { Some(*code) } else { None };
+        Self { close_code, ..Self::new(failure.kind(), failure) }
     }
 }
 

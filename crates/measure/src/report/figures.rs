@@ -16,12 +16,12 @@ use jamjam_core::stats::{
 /// Maximum number of bars in a round-trip histogram.
 const MAX_HISTOGRAM_BARS: usize = 10;
 
-/// Turns each group of figures into a struct, which serializes to a JSON object. A figure is `name: type = value;`. A group may have
-/// statements in brackets before its figures. `From` executes these statements once and then computes the values.
+/// Turns each group of figures into a struct, which serializes to a JSON object, and an `impl From` that computes it from the values after
+/// `from`. A figure is `name: type = value;`. The statements in brackets, if any, are executed once before the figures are computed.
 macro_rules! figures {
     ($(
         $(#[$doc:meta])*
-        $type:ident from $input:ident: $source:ty $([$($prelude:tt)*])? {
+        $type:ident from $input:tt: $source:ty $([$($prelude:tt)*])? {
             $($(#[$attribute:meta])* $name:ident: $field:ty = $value:expr;)*
         }
     )*) => {$(
@@ -57,8 +57,7 @@ figures! {
     }
 
     /// One stream.
-    StreamFigures from input: (&RunResults, StreamKind, &StreamStats) [
-        let (run, kind, stream) = input;
+    StreamFigures from (run, kind, stream): (&RunResults, StreamKind, &StreamStats) [
         // Unknown if the server delay is unknown.
         let rtt = RoundTrip::of(run, kind);
         let lost_upstream = run.lost_upstream(kind);
@@ -141,8 +140,7 @@ figures! {
     }
 
     /// Delays and clock changes of the host that ran the measurement.
-    HostTimingFigures from input: (&PauseResults, &HostTiming) [
-        let (pauses, host) = input;
+    HostTimingFigures from (pauses, host): (&PauseResults, &HostTiming) [
         let HostTiming { send_call, timer_error, clock_jumps, kernel_dropped: receive_dropped, send_errors, address_changes } = host;
     ] {
         send_call_count: u64 = send_call.count();
@@ -172,8 +170,7 @@ figures! {
     }
 
     /// The format of AUDIO, the server delay, and counters of the source and of recordings.
-    AudioFigures from input: (&RunResults, &AudioResults) [
-        let (run, audio) = input;
+    AudioFigures from (run, audio): (&RunResults, &AudioResults) [
         let echo = RoundTrip::echo_time(&audio.stats);
         let server_delay = run.server_delay();
     ] {

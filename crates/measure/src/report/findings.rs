@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::quantities::{RoundTrip, RunProtocol, StreamLabels, format_count, format_share, format_time_ms, micros};
-use crate::client::{AudioResults, RunKind, RunResults, StreamKind};
+use crate::client::{AudioResults, CountSample, RunKind, RunResults};
 use jamjam_core::stats::{Outage, StreamStats};
 use jamjam_core::time::{MIN_PAUSE, Time, saturating_nanos};
 
@@ -37,6 +37,9 @@ const MIN_MTU: u32 = 576;
 /// Every IPv6 path, and almost every IPv4 path, carries packets of this length without fragments.
 const SAFE_MTU: u32 = 1_280;
 
+const UPSTREAM: &str = "upstream, from this host to the server";
+const DOWNSTREAM: &str = "downstream, from the server to this host";
+
 /// Something that is wrong with the path.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
@@ -46,16 +49,14 @@ pub struct Finding {
     pub message: String,
 }
 
-/// All findings about the evaluated stream, the worst first. If only large packets are lost, this is the only finding. All other runs without
-/// a reply have no findings, because their warnings name the causes.
+/// All findings about the evaluated stream, the worst first. If only large packets are lost, this is the only finding. Other runs without a
+/// reply have none, because their warnings name the causes.
 pub(super) fn findings(run: &RunResults) -> Vec<Finding> {
     if let Some(message) = large_packets(run) {
         return vec![Finding { code: "large_packets", message }];
     }
-    let Some(stream) = run.stream(run.evaluated_stream).filter(|stream| stream.returned > 0 && run.replies_expected)
-    else {
-        return Vec::new();
-    };
+    let evaluated = run.evaluated().filter(|stream| stream.returned > 0 && run.replies_expected);
+    let Some(stream) = evaluated else { return Vec::new() };
     let unit = StreamLabels::new(RunProtocol::of_run(run), run.evaluated_stream).request_unit;
     let rtt = RoundTrip::of(run, run.evaluated_stream);
     let outage = outage(run, stream, unit);
@@ -87,11 +88,12 @@ fn large_packets(run: &RunResults) -> Option<String> {
     if *ip_bytes <= MIN_MTU || stats.lost < MIN_LOST_FOR_PATTERN || !is_most(stats.lost, stats.settled()) {
         return None;
     }
-    let small = [&run.ping, &run.keepalive].into_iter().flatten();
-    let (returned, settled) =
-        small.fold((0, 0), |(returned, settled), stream| (returned + stream.returned, settled + stream.settled()));
-    let small_packets_return =
-        if settled > 0 { returned > 0 && is_most(returned, settled) } else { run.server_answered() };
+    let small = || [&run.ping, &run.keepalive].into_iter().flatten();
+    let returned: u64 = small().map(|stream| stream.returned).sum();
+    let small_packets_return = match small().map(StreamStats::settled).sum::<u64>() {
+        0 => run.server.is_some() || run.loss_report.as_ref().is_some_and(|report| report.response_received),
+        settled => returned > 0 && is_most(returned, settled),
+    };
     // An echo after the time-out is no loss of the path. A warning names the wrong --delay.
     let delay = run.server_delay();
     let is_too_late = delay.configured_ns.zip(delay.reported_ns).is_some_and(|(configured, reported)| {
@@ -102,9 +104,7 @@ fn large_packets(run: &RunResults) -> Option<String> {
     }
     let samples = run.loss_report.as_ref().and_then(|report| report.samples.last().copied());
     let counts = run.server.as_ref().and_then(|server| server.counts).or(samples);
-    let received = counts.map(|counts| {
-        (u64::from(counts.received[StreamKind::Audio as usize]), counts.sent[StreamKind::Audio as usize])
-    });
+    let received = counts.map(|CountSample { received: [audio, ..], sent: [sent, ..] }| (u64::from(audio), sent));
     let cause = "A device on the path drops fragments or packets of this length";
     let direction = match received {
         None => format!(
@@ -112,9 +112,9 @@ fn large_packets(run: &RunResults) -> Option<String> {
         ),
         Some((received, sent)) => {
             let (direction, limit) = if is_most(sent.saturating_sub(received), sent) {
-                ("upstream, from this host to the server", "")
+                (UPSTREAM, "")
             } else if is_most(received, sent) {
-                ("downstream, from the server to this host", ", or a limit of the server rejects them")
+                (DOWNSTREAM, ", or a limit of the server rejects them")
             } else {
                 ("in both directions", "")
             };
@@ -142,8 +142,8 @@ fn large_packets(run: &RunResults) -> Option<String> {
 
 fn outage(run: &RunResults, stream: &StreamStats, unit: &str) -> Option<String> {
     let outage = long_outage(stream)?;
-    let [start, end] = [outage.started_at, outage.ended_at]
-        .map(|at| at.signed_nanos_since(stream.history.started_at().unwrap_or(Time::ZERO)));
+    let started_at = stream.history.started_at().unwrap_or(Time::ZERO);
+    let [start, end] = [outage.started_at, outage.ended_at].map(|at| at.signed_nanos_since(started_at));
     let address_changed = run.host_timing.as_ref().is_some_and(|host| !host.address_changes.is_empty());
     let port_was_closed = run.port_unreachable_ns.is_some_and(|[first, last]| first <= end && last >= start);
     let cause = match () {
@@ -152,11 +152,10 @@ fn outage(run: &RunResults, stream: &StreamStats, unit: &str) -> Option<String> 
         () => "",
     };
     let what = if cause.is_empty() { "The path was down" } else { "No packet returned" };
-    let end =
-        if stream.loss_bursts.is_last(outage) { "until the end of the run" } else { "then replies arrived again" };
-    let (packets, duration, start) =
-        (format_count(outage.packets, unit), seconds(outage.duration_ns()), seconds(start));
-    Some(format!("{what} for {duration} from {start} on: {packets} lost in a row, {end}.{cause}"))
+    let is_last = stream.loss_bursts.is_last(outage);
+    let until = if is_last { "until the end of the run" } else { "then replies arrived again" };
+    let (packets, duration, start) = (format_count(outage.packets, unit), outage.duration_ns(), seconds(start));
+    Some(format!("{what} for {} from {start} on: {packets} lost in a row, {until}.{cause}", seconds(duration)))
 }
 
 fn long_outage(stream: &StreamStats) -> Option<Outage> {
@@ -176,29 +175,25 @@ fn loss(stream: &StreamStats, lost_upstream: Option<u64>, unit: &str) -> Option<
     let share = format_share(ratio);
     // The direction is known for the sum of all lost packets only.
     let lost_upstream = lost_upstream.filter(|_| outage.is_none());
-    let (upstream, downstream) = ("upstream, from this host to the server", "downstream, from the server to this host");
-    let direction = match lost_upstream {
-        None => String::new(),
-        Some(lost) if lost as f64 >= MIN_SHARE_OF_DIRECTION * stream.lost as f64 => format!(" {upstream}"),
-        Some(lost) if (stream.lost - lost) as f64 >= MIN_SHARE_OF_DIRECTION * stream.lost as f64 => {
-            format!(" {downstream}")
-        }
-        Some(lost) => format!(" in both directions, {lost} upstream and {} downstream", stream.lost - lost),
-    };
+    let is_most = |part: u64| part as f64 >= MIN_SHARE_OF_DIRECTION * stream.lost as f64;
+    let direction = lost_upstream.map(|upstream| match stream.lost - upstream {
+        _ if is_most(upstream) => UPSTREAM.to_owned(),
+        downstream if is_most(downstream) => DOWNSTREAM.to_owned(),
+        downstream => format!("in both directions, {upstream} upstream and {downstream} downstream"),
+    });
     let pattern = (lost >= MIN_LOST_FOR_PATTERN).then(|| loss_pattern(stream, outage, (lost, ratio), unit));
+    let details: Vec<String> = direction.into_iter().chain(pattern).collect();
     // Few lost packets without a direction are only a count, which the table shows.
-    if pattern.is_none() && direction.is_empty() {
+    if details.is_empty() {
         return None;
     }
-    let pattern = pattern
-        .map_or_else(String::new, |pattern| format!("{} {pattern}", if direction.is_empty() { "" } else { "," }));
     let scope = if outage.is_some() { "Outside this outage, " } else { "" };
-    Some(format!("{scope}{share} of the {unit}s were lost{direction}{pattern}."))
+    Some(format!("{scope}{share} of the {unit}s were lost {}.", details.join(", ")))
 }
 
-/// Whether packets are lost in bursts. If losses were independent, the packet after a lost packet would be lost with probability `ratio`.
-/// Bursts are reported if this happened more often by more than three standard deviations, and bursts have at least 1.5 packets on average.
-/// The burst of a long outage does not count.
+/// Whether packets are lost in bursts. Independent losses would hit the packet after a lost packet with probability `ratio`. Bursts are reported
+/// if this happened more often by more than three standard deviations, and bursts have at least 1.5 packets on average. The burst of a long
+/// outage does not count.
 fn loss_pattern(stream: &StreamStats, outage: Option<Outage>, (lost, ratio): (u64, f64), unit: &str) -> String {
     let bursts = stream.loss_bursts.lengths.iter().sum::<u64>() - u64::from(outage.is_some());
     let lost = lost as f64;
@@ -245,8 +240,8 @@ fn stalls(stream: &StreamStats, server_reports_pauses: bool) -> Option<String> {
 
 fn delay_variation(stream: &StreamStats, rtt: Option<RoundTrip<'_>>) -> Option<String> {
     let variation = stream.pdv(0.99).filter(|ns| *ns >= MIN_DELAY_VARIATION_NS)?;
-    let min =
-        rtt.and_then(|rtt| rtt.min()).map_or_else(String::new, |ns| format!(" of {}", format_time_ms(micros(ns))));
+    let min = rtt.and_then(|rtt| rtt.min());
+    let min = min.map_or_else(String::new, |ns| format!(" of {}", format_time_ms(micros(ns))));
     Some(format!(
         "The delay varies: 1 % of the round trips take over {} more than the smallest{min}. Typical causes are Wi-Fi and full buffers \
          of a router.",

@@ -22,8 +22,7 @@ pub enum JsonLine<'a> {
 figures! {
     /// A received datagram, or a packet without a reply. Times are relative to the start of counting, in microseconds.
     #[derive(Copy, Deserialize)]
-    PacketLine from input: (RecordedPacket, Time) [
-        let (packet, started) = input;
+    PacketLine from (packet, started): (RecordedPacket, Time) [
         let since_start = |time: Time| micros(time.signed_nanos_since(started));
     ] {
         stream: StreamKind = packet.stream;

@@ -1,7 +1,7 @@
-//! The report as JUnit XML for CI servers. One test suite has test cases for the run, its replies, its payloads and each limit.
+//! The report as JUnit XML for CI servers: one test suite with test cases for the run, its replies, its payloads and each limit.
 //!
-//! An interrupted or aborted run is an error, even if its figures are good. CI must not show such a run as passed. Only a closed
-//! pipe is no error: its reader, such as `head`, needs no more output.
+//! CI must not show an interrupted or aborted run as passed, so such a run is an error even if its figures are good. Only a closed pipe is no
+//! error: its reader, such as `head`, needs no more output.
 
 use std::time::Duration;
 
@@ -27,17 +27,13 @@ pub fn document(report: &Report, error: Option<&str>) -> Result<String, Serializ
         suite.set_system_out(findings.join("\n"));
     }
     let no_reply_reason = report.verdict.no_reply_reason.as_deref();
-    let mut cases = vec![
-        run_completed(report, error),
-        replies_received(report, no_reply_reason),
-        payload_intact(report, no_reply_reason),
-    ];
+    let mut cases = vec![run_completed(report, error), replies_received(report, no_reply_reason)];
+    cases.push(payload_intact(report, no_reply_reason));
     cases.extend(report.limits.iter().map(limit));
     cases.extend(report.comparison.iter().flat_map(comparison));
     for mut case in cases {
         case.set_classname(name.as_str());
-        // All test cases belong to one run, and the first has its duration. The sum of all times is therefore the duration of the run. Some
-        // readers require a time in each test case.
+        // Some readers require a time in each test case. The first has the duration of the run, so that the sum is right.
         case.time.get_or_insert_default();
         suite.add_test_case(case);
     }
@@ -59,7 +55,7 @@ fn properties(report: &Report) -> Vec<Property> {
         Property::new("tool_version", report.tool_version),
         Property::new("evaluated_stream", report.labels(report.evaluated_stream).request),
     ];
-    let Some(stream) = report.streams.get(report.evaluated_stream) else { return properties };
+    let Some(stream) = report.evaluated() else { return properties };
     let counts = [
         ("sent", stream.sent),
         ("not_sent", stream.not_sent),
@@ -92,9 +88,9 @@ fn run_completed(report: &Report, error: Option<&str>) -> TestCase {
     };
     let mut case = TestCase::new("run completed", status);
     case.set_time(Duration::from_secs_f64(report.duration_ms / 1e3));
-    let is_named = |code| matches!(code, "send_failed" | "paused" | "server_paused" | "underruns");
-    let named: Vec<String> =
-        report.warnings.iter().filter(|warning| is_named(warning.code)).map(Warning::lines).collect();
+    let is_named =
+        |warning: &&Warning| matches!(warning.code, "send_failed" | "paused" | "server_paused" | "underruns");
+    let named: Vec<String> = report.warnings.iter().filter(is_named).map(Warning::lines).collect();
     if !named.is_empty() {
         case.set_system_out(named.join("\n"));
     }
@@ -129,9 +125,7 @@ fn limit(result: &LimitResult) -> TestCase {
 /// One test case per figure, or one failed test case if the runs are not comparable.
 fn comparison(comparison: &Comparison) -> Vec<TestCase> {
     match &comparison.not_comparable {
-        Some(problem) => {
-            vec![TestCase::new("--baseline", failure("not comparable", strip_invalid_xml(problem)))]
-        }
+        Some(problem) => vec![TestCase::new("--baseline", failure("not comparable", strip_invalid_xml(problem)))],
         None => comparison.figures.iter().map(compared_figure).collect(),
     }
 }
@@ -139,13 +133,12 @@ fn comparison(comparison: &Comparison) -> Vec<TestCase> {
 fn compared_figure(figure: &ComparedFigure) -> TestCase {
     let name = format!("--baseline {}", figure.figure);
     let (sentence, values) = (figure.sentence(), figure.values_text());
-    match figure.result {
-        ComparisonResult::Worse => {
-            TestCase::new(name, non_success(NonSuccessKind::Failure, "worse", &sentence, &values))
-        }
-        ComparisonResult::Undecided => TestCase::new(name, skipped(&sentence)),
-        ComparisonResult::Better | ComparisonResult::Unchanged => passed(name, format!("{sentence}: {values}")),
-    }
+    let status = match figure.result {
+        ComparisonResult::Worse => non_success(NonSuccessKind::Failure, "worse", &sentence, &values),
+        ComparisonResult::Undecided => skipped(&sentence),
+        ComparisonResult::Better | ComparisonResult::Unchanged => return passed(name, format!("{sentence}: {values}")),
+    };
+    TestCase::new(name, status)
 }
 
 fn passed(name: String, output: String) -> TestCase {

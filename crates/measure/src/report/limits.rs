@@ -1,10 +1,10 @@
-//! Limits that a run must meet, and the verdict. Every limit applies to the evaluated stream. A limit for which there is no
-//! data counts as exceeded.
+//! Limits that a run must meet, and the verdict. Every limit applies to the evaluated stream, and counts as exceeded if it has no data.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::figures::figures;
 use super::quantities::{ResultRow, RoundTrip, RunProtocol, StreamLabels, Unit, format_count, format_time};
 use crate::client::{RunResults, StreamKind};
 use jamjam_core::sanitize::sanitize;
@@ -44,12 +44,8 @@ impl Profile {
             Self::InternetMusic => (0.01, 23, 34),
             Self::Voice => (0.03, 200, 250),
         };
-        Limits {
-            max_loss: Some(max_loss),
-            max_p50: Some(Duration::from_millis(max_p50)),
-            max_p99: Some(Duration::from_millis(max_p99)),
-            ..Limits::default()
-        }
+        let [max_p50, max_p99] = [max_p50, max_p99].map(|ms| Some(Duration::from_millis(ms)));
+        Limits { max_loss: Some(max_loss), max_p50, max_p99, max_jitter: None }
     }
 }
 
@@ -93,16 +89,12 @@ impl LimitResult {
 
     /// The result as a row of a table.
     pub(super) fn row(&self) -> ResultRow {
-        ResultRow {
-            label: format!("`{}`", self.option()),
-            values: vec![self.allowed_text(), self.measured_text()],
-            result: if self.passed { "met" } else { "exceeded" },
-            is_bad: !self.passed,
-            note: self.note.clone(),
-        }
+        let (label, values) = (format!("`{}`", self.option()), vec![self.allowed_text(), self.measured_text()]);
+        let result = if self.passed { "met" } else { "exceeded" };
+        ResultRow { label, values, result, is_bad: !self.passed, note: self.note.clone() }
     }
 
-    /// Returns ` (note)`, which starts with a space. The text is empty if there is no note.
+    /// ` (note)`, with a leading space, or an empty text.
     pub(super) fn note_text(&self) -> String {
         self.note.as_ref().map_or_else(String::new, |note| format!(" ({note})"))
     }
@@ -137,8 +129,8 @@ impl Limits {
         let evaluate = |(limit, unit, allowed, measured): (_, Unit, Option<f64>, Measured)| {
             let (allowed, Measured { figure, value, note }) = (allowed?, measured);
             let passed = value.is_some_and(|value| value <= allowed);
-            let [allowed, measured] = [Some(allowed), value].map(|value| value.map(|value| unit.rounded(value)));
-            Some(LimitResult { limit, figure, unit, allowed: allowed?, measured, passed, note })
+            let (allowed, measured) = (unit.rounded(allowed), value.map(|value| unit.rounded(value)));
+            Some(LimitResult { limit, figure, unit, allowed, measured, passed, note })
         };
         limits.into_iter().filter_map(evaluate).collect()
     }
@@ -158,33 +150,32 @@ impl Measured {
 }
 
 fn loss(run: &RunResults) -> Measured {
-    let stream = run.stream(run.evaluated_stream).filter(|_| run.replies_expected);
-    let ratio = stream.and_then(StreamStats::loss_ratio);
+    let ratio = run.evaluated().filter(|_| run.replies_expected).and_then(StreamStats::loss_ratio);
     Measured::new("loss_ratio", ratio.ok_or_else(|| missing_data_reason(run, NO_OUTCOME)))
 }
 
 fn percentile(run: &RunResults, p: f64, name: &str, figure: &'static str) -> Measured {
-    let rtt = RoundTrip::of(run, run.evaluated_stream);
-    let (percentile, maximum) = rtt.map(|rtt| (rtt.percentile(p), rtt.max())).unwrap_or_default();
-    let (value, figure, note) = match (percentile, maximum) {
-        (Some(_), _) => (percentile, figure, None),
-        (None, Some(_)) => {
-            let count = rtt.map_or(0, |rtt| rtt.histogram.count());
-            let note = format!("too few samples for {name} ({count}): the maximum is used instead");
-            (maximum, "rtt_max_us", Some(note))
-        }
-        (None, None) => (None, figure, Some(missing_data_reason(run, NO_REPLIES))),
+    let rtt = RoundTrip::of(run, run.evaluated_stream).and_then(|rtt| Some((rtt, rtt.max()?)));
+    let Some((rtt, maximum)) = rtt else {
+        return Measured::new(figure, Err(missing_data_reason(run, NO_REPLIES)));
     };
-    if value.is_some_and(|ns| ns < 0) {
+    let (value, figure, note) = if let Some(value) = rtt.percentile(p) {
+        (value, figure, None)
+    } else {
+        let count = rtt.histogram.count();
+        let note = format!("too few samples for {name} ({count}): the maximum is used instead");
+        (maximum, "rtt_max_us", Some(note))
+    };
+    if value < 0 {
         // A negative round-trip time would meet any limit.
         let note = "negative round-trip time: the server delays AUDIO by less than --delay";
         return Measured::new(figure, Err(note.to_owned()));
     }
-    Measured { figure, value: value.map(|ns| ns as f64), note }
+    Measured { figure, value: Some(value as f64), note }
 }
 
 fn jitter(run: &RunResults) -> Measured {
-    let mean = run.stream(run.evaluated_stream).and_then(|stream| stream.jitter.mean());
+    let mean = run.evaluated().and_then(|stream| stream.jitter.mean());
     let mean = mean.ok_or_else(|| missing_data_reason(run, "jitter needs two returned packets"));
     Measured::new("jitter_mean_us", mean)
 }
@@ -193,47 +184,53 @@ const NO_OUTCOME: &str = "too few packets had an outcome when the run ended";
 const NO_REPLIES: &str = "no replies received";
 const NOTHING_SENT: &str = "nothing was sent";
 
-/// Why a figure of the evaluated stream has no data. Returns `default` if there is no more specific reason.
+/// Why a figure of the evaluated stream has no data: `default`, unless there is a more specific reason.
 fn missing_data_reason(run: &RunResults, default: &str) -> String {
     if !run.replies_expected {
         return "no replies were expected".to_owned();
     }
-    match run.stream(run.evaluated_stream) {
-        None | Some(StreamStats { sent: 0, .. }) => NOTHING_SENT.to_owned(),
-        Some(stream)
-            if run.evaluated_stream == StreamKind::Audio
-                && stream.returned > 0
-                && run.server_delay().effective_ns().is_none() =>
-        {
-            "the server delay is unknown because no LATENCY_PONG arrived; give --delay".to_owned()
+    let lacks_delay = run.evaluated_stream == StreamKind::Audio && run.server_delay().effective_ns().is_none();
+    let reason = match run.evaluated() {
+        None | Some(StreamStats { sent: 0, .. }) => NOTHING_SENT,
+        Some(StreamStats { returned: 1.., .. }) if lacks_delay => {
+            "the server delay is unknown because no LATENCY_PONG arrived; give --delay"
         }
-        Some(_) => default.to_owned(),
+        Some(_) => default,
+    };
+    reason.to_owned()
+}
+
+figures! {
+    /// Whether the run passed. Without limits or `--baseline`, which counts as a limit, a run passes if replies arrived, all undamaged, and the
+    /// connection did not fail, or with `--no-echo` if all packets were sent.
+    Verdict from (run, limits): (&RunResults, &[LimitResult]) [
+        let stream = run.evaluated();
+        let no_reply_reason = no_reply_reason(run, stream);
+        let mostly_not_sent = stream.and_then(|stream| mostly_not_sent_reason(run, stream));
+        let protocol = RunProtocol::of_run(run);
+        let damage = |kind| damage_reason(StreamLabels::new(protocol, kind), run.stream(kind)?);
+        let damage_reasons: Vec<String> = StreamKind::ALL.into_iter().filter_map(damage).collect();
+        // Limits without a measured value are not listed as exceeded if `no_reply_reason` explains why these values are missing.
+        let is_listed = |limit: &&LimitResult| !limit.passed && (no_reply_reason.is_none() || limit.measured.is_some());
+        let mut reasons: Vec<String> = no_reply_reason.iter().chain(&mostly_not_sent).cloned().collect();
+        reasons.extend(connection_failure_reason(run, stream));
+        reasons.extend_from_slice(&damage_reasons);
+        reasons.extend(limits.iter().filter(is_listed).map(exceeded_limit));
+    ] {
+        passed: bool = reasons.is_empty();
+        limits_set: bool = !limits.is_empty();
+        reasons: Vec<String> = reasons;
+        #[serde(skip)]
+        no_reply_reason: Option<String> = no_reply_reason;
+        #[serde(skip)]
+        mostly_not_sent: Option<String> = mostly_not_sent;
+        #[serde(skip)]
+        damage_reasons: Vec<String> = damage_reasons;
     }
 }
 
-/// Whether the run passed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Verdict {
-    /// Whether the run passed.
-    pub passed: bool,
-    /// Whether any limit, such as `--max-loss`, or `--baseline` was set. Without limits, the run passes if replies arrived, all undamaged, and the
-    /// connection did not fail. With `--no-echo` and without limits, the run passes if all packets were sent.
-    pub limits_set: bool,
-    /// Why the run failed; empty if it passed.
-    pub reasons: Vec<String>,
-    /// Why no reply arrived, or why a run that expects no replies did not send all packets.
-    #[serde(skip)]
-    pub no_reply_reason: Option<String>,
-    /// Why a run that sent less than half of its plan failed.
-    #[serde(skip)]
-    pub mostly_not_sent: Option<String>,
-    /// For each stream with damaged replies, a sentence that reports the damage.
-    #[serde(skip)]
-    pub damage_reasons: Vec<String>,
-}
-
 impl Verdict {
-    /// The verdict in one word. A run without limits that did not fail is only measured.
+    /// The verdict in one word; a run without limits that did not fail is only measured.
     pub fn word(&self) -> &'static str {
         match (self.passed, self.limits_set) {
             (false, _) => "FAILED",
@@ -242,38 +239,13 @@ impl Verdict {
         }
     }
 
-    /// Adds the reasons why a comparison failed. The comparison counts as a limit. Without replies, it has no figures to compare.
+    /// Adds the reasons why a comparison failed, which counts as a limit. Without replies, it has no figures to compare.
     pub(super) fn add_comparison(&mut self, reasons: Vec<String>) {
         self.limits_set = true;
         if self.no_reply_reason.is_none() {
             self.reasons.extend(reasons);
             self.passed = self.reasons.is_empty();
         }
-    }
-
-    pub(super) fn new(run: &RunResults, limits: &[LimitResult]) -> Self {
-        let stream = run.stream(run.evaluated_stream);
-        let no_reply_reason = no_reply_reason(run, stream);
-        let mostly_not_sent = stream.and_then(|stream| mostly_not_sent_reason(run, stream));
-        let protocol = RunProtocol::of_run(run);
-        let damage = |kind| damage_reason(StreamLabels::new(protocol, kind), run.stream(kind)?);
-        let damage_reasons: Vec<String> = StreamKind::ALL.into_iter().filter_map(damage).collect();
-        // If there is a `no_reply_reason`, limits without a measured value are not listed as exceeded. The `no_reply_reason` already
-        // explains why these values are missing.
-        let exceeded = limits
-            .iter()
-            .filter(|limit| !limit.passed && (no_reply_reason.is_none() || limit.measured.is_some()))
-            .map(exceeded_limit);
-        let reasons: Vec<String> = no_reply_reason
-            .clone()
-            .into_iter()
-            .chain(mostly_not_sent.clone())
-            .chain(connection_failure_reason(run, stream))
-            .chain(damage_reasons.clone())
-            .chain(exceeded)
-            .collect();
-        let (passed, limits_set) = (reasons.is_empty(), !limits.is_empty());
-        Self { passed, limits_set, reasons, no_reply_reason, mostly_not_sent, damage_reasons }
     }
 }
 
@@ -282,8 +254,8 @@ fn no_reply_reason(run: &RunResults, stream: Option<&StreamStats>) -> Option<Str
     if let Some(wait) = run.readiness_wait.filter(|wait| !wait.reply_received) {
         return Some(format!("no reply within {}", format_time(wait.waited_ns as f64 / 1e3)));
     }
-    if let Some(timeout) = run.link.and_then(|link| link.exceeded_timeout()) {
-        return Some(format!("no encrypted link within {timeout:?}"));
+    if let Some((_, timeout_ns)) = run.link.and_then(|link| link.failure) {
+        return Some(format!("no encrypted link within {:?}", Duration::from_nanos(timeout_ns)));
     }
     if run.is_port_dead {
         let answered_for = format_time(run.duration_ns as f64 / 1e3);
@@ -291,9 +263,7 @@ fn no_reply_reason(run: &RunResults, stream: Option<&StreamStats>) -> Option<Str
             "the port answered with nothing but ICMP port unreachable for {answered_for}, so the run ended early"
         ));
     }
-    let Some(stream) = stream.filter(|stream| stream.sent > 0) else {
-        return Some(NOTHING_SENT.to_owned());
-    };
+    let Some(stream) = stream.filter(|stream| stream.sent > 0) else { return Some(NOTHING_SENT.to_owned()) };
     if !run.replies_expected {
         let (not_sent, planned) = (stream.not_sent, stream.planned());
         return (not_sent > 0).then(|| format!("{not_sent} of {planned} packets could not be sent"));
@@ -311,9 +281,9 @@ fn mostly_not_sent_reason(run: &RunResults, stream: &StreamStats) -> Option<Stri
 
 /// Why the connection failed, and after how many messages or frames.
 fn connection_failure_reason(run: &RunResults, stream: Option<&StreamStats>) -> Option<String> {
-    let websocket =
-        run.websocket.as_ref().and_then(|websocket| Some((websocket.failure.as_ref()?.to_string(), "message")));
-    let (failure, unit) = websocket.or_else(|| Some((run.moqt.as_ref()?.failure.as_ref()?.to_string(), "frame")))?;
+    let websocket = || Some((run.websocket.as_ref()?.failure.as_ref()?.to_string(), "message"));
+    let moqt = || Some((run.moqt.as_ref()?.failure.as_ref()?.to_string(), "frame"));
+    let (failure, unit) = websocket().or_else(moqt)?;
     let sent = stream.map_or(0, |stream| stream.sent);
     let when = if sent > 0 { format!(" after {}", format_count(sent, unit)) } else { String::new() };
     Some(format!("{}{when}", sanitize(&failure)))

@@ -1,6 +1,5 @@
-//! `probe --this-machine`: decides whether this machine can measure precisely. Each check has a finding, its meaning, and a remedy.
-//!
-//! `io::machine` collects the facts. `docs/measuring.md` defines every figure and threshold.
+//! `probe --this-machine`: decides from the facts that `io::machine` collects whether this machine can measure precisely. Each check has a
+//! finding, its meaning, and a remedy. `docs/measuring.md` defines every figure and threshold.
 
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -14,8 +13,8 @@ use super::text::Style;
 use super::warnings::{SEND_CALL_WARNING_US, TIMER_ERROR_WARNING_US};
 use jamjam_core::stats::{Histogram, HostTiming};
 
-/// A packet that leaves later than this, in microseconds, changes the measured jitter and bursts. Therefore, timer errors or send calls
-/// (p99) above this value invalidate a measurement.
+/// Timer errors or send calls (p99) above this, in microseconds, invalidate a measurement: a packet that leaves so late changes the measured
+/// jitter and bursts.
 const INVALID_TIMING_US: f64 = TIMER_ERROR_WARNING_US;
 
 /// Facts about this machine. A fact is `None` if this system does not provide it.
@@ -125,10 +124,8 @@ pub struct Check {
 
 /// All checks.
 #[derive(Clone, Debug, Serialize)]
+#[serde(tag = "type", rename = "machine")]
 pub struct MachineReport {
-    /// `machine`.
-    #[serde(rename = "type")]
-    pub kind: &'static str,
     /// Version of the JSON schema.
     pub schema_version: u32,
     /// Version of this program.
@@ -166,13 +163,7 @@ impl MachineReport {
             addresses(facts.addresses.as_deref()),
         ];
         let status = checks.iter().map(|check| check.status).max().unwrap_or(Status::NotAvailable);
-        Self {
-            kind: "machine",
-            schema_version: SCHEMA_VERSION,
-            tool_version: env!("CARGO_PKG_VERSION"),
-            status,
-            checks,
-        }
+        Self { schema_version: SCHEMA_VERSION, tool_version: env!("CARGO_PKG_VERSION"), status, checks }
     }
 
     /// 1 if measurements on this machine are not valid, otherwise 0.
@@ -192,27 +183,19 @@ impl MachineReport {
                 Status::NotAvailable => "-       ".to_owned(),
             };
             // Writing to a `String` cannot fail.
-            let _ = writeln!(text, "{label}  {:<16}{finding}\n          {meaning}", name.replace('_', " "));
+            _ = writeln!(text, "{label}  {:<16}{finding}\n          {meaning}", name.replace('_', " "));
             if let Some(remedy) = remedy {
-                let _ = writeln!(text, "          Remedy: {remedy}");
+                _ = writeln!(text, "          Remedy: {remedy}");
             }
         }
-        let names = |status| {
-            let found = self.checks.iter().filter(|check| check.status == status);
-            found.map(|check| check.name.replace('_', " ")).collect::<Vec<_>>()
-        };
-        let warnings = names(Status::Warning);
+        let worst = self.checks.iter().filter(|check| check.status == self.status);
+        let worst: Vec<String> = worst.map(|check| check.name.replace('_', " ")).collect();
+        let (count, names) = (format_count(worst.len() as u64, "warning"), worst.join(", "));
+        let valid = "PASSED: measurements on this machine are valid";
         let verdict = match self.status {
-            Status::Invalid => style.bad(&format!(
-                "FAILED: measurements on this machine are not valid: {}",
-                names(Status::Invalid).join(", ")
-            )),
-            Status::Warning => style.good(&format!(
-                "PASSED: measurements on this machine are valid, with {}: {}",
-                format_count(warnings.len() as u64, "warning"),
-                warnings.join(", ")
-            )),
-            Status::Ok | Status::NotAvailable => style.good("PASSED: measurements on this machine are valid"),
+            Status::Invalid => style.bad(&format!("FAILED: measurements on this machine are not valid: {names}")),
+            Status::Warning => style.good(&format!("{valid}, with {count}: {names}")),
+            Status::Ok | Status::NotAvailable => style.good(valid),
         };
         text + "\n" + &verdict + "\n"
     }
@@ -220,14 +203,9 @@ impl MachineReport {
 
 impl Check {
     /// `remedy` is for a problem.
-    fn new(
-        name: &'static str,
-        (status, meaning): (Status, &str),
-        finding: String,
-        figures: Value,
-        remedy: impl Into<String>,
-    ) -> Self {
-        let remedy = (status > Status::Ok).then(|| remedy.into());
+    fn new(name: &'static str, rating: (Status, &str), finding: String, figures: Value, remedy: &str) -> Self {
+        let (status, meaning) = rating;
+        let remedy = (status > Status::Ok).then(|| remedy.to_owned());
         Self { name, status, finding, meaning: meaning.to_owned(), remedy, figures }
     }
 
@@ -255,8 +233,8 @@ fn timing_check(
         }
     };
     let percentile = |p| times.percentile(p).map(micros);
-    let (Some(p50_us), Some(p99_us), Some(max_us)) = (percentile(0.5), percentile(0.99), times.max().map(micros))
-    else {
+    let measured = (percentile(0.5), percentile(0.99), times.max().map(micros));
+    let (Some(p50_us), Some(p99_us), Some(max_us)) = measured else {
         return Check::not_available(name, "too few measurements", meaning);
     };
     let [p50, p99, max] = [p50_us, p99_us, max_us].map(format_time);
@@ -300,18 +278,18 @@ fn clock_source(clock: Option<&ClockSource>) -> Check {
             .to_owned(),
     };
     let figures = json!({"current": current, "available": available});
-    Check::new(name, rate_clock_source(current), current.clone(), figures, remedy)
+    Check::new(name, rate_clock_source(current), current.clone(), figures, &remedy)
 }
 
 fn receive_buffer(buffer: &Result<ReceiveBuffer, String>) -> Check {
     let name = "receive_buffer";
     let meaning =
         "Packets wait here until the program reads them. If the buffer is full, packets are dropped and count as lost.";
-    let ReceiveBuffer { requested, granted, system_maximum } = match buffer {
-        Ok(buffer) => *buffer,
+    let (requested, granted, system_maximum) = match buffer {
+        Ok(ReceiveBuffer { requested, granted: Some(granted), system_maximum }) => (requested, granted, system_maximum),
+        Ok(_) => return Check::not_available(name, NOT_AVAILABLE, meaning),
         Err(error) => return Check::not_available(name, error, meaning),
     };
-    let Some(granted) = granted else { return Check::not_available(name, NOT_AVAILABLE, meaning) };
     let maximum = system_maximum.map_or_else(String::new, |maximum| format!("; net.core.rmem_max is {maximum}"));
     let finding = format!("{granted} of {requested} bytes granted{maximum}");
     let figures = json!({"requested_bytes": requested, "granted_bytes": granted, "rmem_max_bytes": system_maximum});
@@ -320,7 +298,7 @@ fn receive_buffer(buffer: &Result<ReceiveBuffer, String>) -> Check {
         Some(_) => format!("as root: sysctl -w net.core.rmem_max={requested}"),
         None => "increase the system's limit for receive buffers".to_owned(),
     };
-    Check::new(name, (status, meaning), finding, figures, remedy)
+    Check::new(name, (status, meaning), finding, figures, &remedy)
 }
 
 fn cpu_frequency(groups: Option<&[CpuFrequency]>) -> Check {
@@ -333,7 +311,7 @@ fn cpu_frequency(groups: Option<&[CpuFrequency]>) -> Check {
         format!("{governor} ({driver}, {})", format_count(*processors as u64, "processor"))
     });
     let finding = if groups.is_empty() { "no scaling".to_owned() } else { described.collect::<Vec<_>>().join(", ") };
-    // The `powersave` governor of the drivers `intel_pstate` and `amd-pstate` follows the load. That of other drivers always selects the
+    // The `powersave` governor of the drivers `intel_pstate` and `amd-pstate` follows the load, but that of other drivers always selects the
     // lowest frequency.
     let is_slowest = |group: &CpuFrequency| group.governor == "powersave" && !group.driver.contains("pstate");
     let rating = if groups.iter().any(is_slowest) {
@@ -384,14 +362,13 @@ fn ports(ports: &[PortUse]) -> Check {
     let busy = || ports.iter().filter(|port| port.bind_error.is_some());
     let servers: Vec<&str> = busy().map(|port| port.server).collect();
     let blocked = format!("On its default port, this command cannot start: {}.", servers.join(", "));
-    let rating = if servers.is_empty() {
-        (Status::Ok, "The servers can listen on their default ports.")
-    } else {
-        (Status::Warning, blocked.as_str())
+    let rating = match servers.as_slice() {
+        [] => (Status::Ok, "The servers can listen on their default ports."),
+        _ => (Status::Warning, blocked.as_str()),
     };
     let ids: String = busy().filter_map(|port| Some(format!(" {}", port.process.as_ref()?.1))).collect();
     let kill = if ids.is_empty() { String::new() } else { format!(", or end the other program: kill{ids}") };
-    Check::new("ports", rating, finding, figures, format!("give the server another port{kill}"))
+    Check::new("ports", rating, finding, figures, &format!("give the server another port{kill}"))
 }
 
 /// From where an address can be reached.

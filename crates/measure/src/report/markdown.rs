@@ -1,5 +1,5 @@
-//! The report as GitHub-flavored Markdown for the summary of a CI job. The summary contains the verdict, limits, key figures and warnings.
-//! A collapsed block contains the text report.
+//! The report as GitHub-flavored Markdown for the summary of a CI job: the verdict, limits, key figures and warnings, and the text report in a
+//! collapsed block.
 
 use std::fmt::Write;
 
@@ -12,16 +12,10 @@ use super::text;
 
 /// The whole summary. `error` is the socket or file error that ended the run early.
 pub fn summary(report: &Report, error: Option<&str>) -> String {
-    let parts = [
-        heading(report, error),
-        limits(report),
-        report.comparison.as_ref().map(comparison).unwrap_or_default(),
-        streams(report),
-        findings(report),
-        warnings(report),
-        details_block(report),
-    ];
-    let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+    let comparison = report.comparison.as_ref().map(comparison).unwrap_or_default();
+    let mut parts = vec![heading(report, error), limits(report), comparison, streams(report)];
+    parts.extend([findings(report), warnings(report), details_block(report)]);
+    parts.retain(|part| !part.is_empty());
     parts.join("\n")
 }
 
@@ -80,9 +74,10 @@ fn streams(report: &Report) -> String {
 /// The findings and the interpretation of the jitter-buffer table.
 fn findings(report: &Report) -> String {
     let findings = report.findings.iter().map(|finding| finding.message.clone());
-    let table = report.jitter_buffer.as_ref();
-    let interpretation =
-        table.and_then(|table| Some(format!("{} ({}).", table.interpretation.as_ref()?, table.assumptions)));
+    let interpretation = report.jitter_buffer.as_ref().and_then(|table| {
+        let meaning = table.interpretation.as_ref()?;
+        Some(format!("{meaning} ({}).", table.assumptions))
+    });
     let mut list = String::new();
     for text in findings.chain(interpretation) {
         _ = writeln!(list, "- {}", format_prose(&text));
@@ -104,13 +99,13 @@ fn warnings(report: &Report) -> String {
 /// The text report in a collapsed block.
 fn details_block(report: &Report) -> String {
     let text = text::details(report, false);
-    // The fence is longer than any run of backticks in the text. Therefore, the text cannot close the fence.
+    // The fence is longer than any run of backticks in the text, so that the text cannot close it.
     let longest_run = text.split(|letter| letter != '`').map(str::len).max().unwrap_or(0);
     let fence = "`".repeat(3.max(longest_run + 1));
     format!("<details>\n<summary>The whole report</summary>\n\n{fence}text\n{text}{fence}\n\n</details>\n")
 }
 
-/// Escapes external text, such as target names and system messages. The escaped text has no special meaning in Markdown or HTML.
+/// Escapes external text, such as target names and system messages, so that it has no special meaning in Markdown or HTML.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for letter in text.chars() {

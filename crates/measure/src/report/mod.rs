@@ -1,8 +1,7 @@
 //! Turns the raw results of a run into a report.
 //!
-//! [`Report::new`] computes every figure, limit and warning once. [`text`], [`json`], [`junit`], [`markdown`] and [`html`] print the
-//! report and compute nothing. All except [`json`] print the rows of `rows`. `docs/measuring.md` defines the figures, and
-//! `docs/report.schema.json` defines the structure of the JSON document.
+//! [`Report::new`] computes every figure, limit and warning once; [`text`], [`json`], [`junit`], [`markdown`] and [`html`] print them and
+//! compute nothing. `docs/measuring.md` defines the figures, and `docs/report.schema.json` the structure of the JSON document.
 
 pub mod audio_figures;
 pub mod baseline;
@@ -46,7 +45,7 @@ impl Report {
     /// Adds the comparison of `run`, the run of this report, with an earlier report. The verdict fails if the run is worse.
     #[must_use]
     pub fn compared_with(mut self, run: &RunResults, baseline: &Baseline) -> Self {
-        let comparison = Comparison::new(baseline, run);
+        let comparison = Comparison::from((baseline, run));
         self.verdict.add_comparison(comparison.reasons());
         self.comparison = Some(comparison);
         self

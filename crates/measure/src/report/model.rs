@@ -25,14 +25,13 @@ pub const SCHEMA_VERSION: u32 = 1;
 
 figures! {
     /// The report of one run.
-    Report from input: (&RunResults, &Limits) [
-        let (run, limits) = input;
+    Report from (run, limits): (&RunResults, &Limits) [
         let audio = run.audio.as_ref();
         // If no audio was sent, there is no audio quality to report.
         let quality = audio.and_then(|audio| Some((audio, audio.quality.as_ref()?)));
         let quality = quality.filter(|(_, quality)| quality.sent_samples > 0);
         let limits = limits.evaluate(run);
-        let verdict = Verdict::new(run, &limits);
+        let verdict = (run, limits.as_slice()).into();
     ] {
         schema_version: u32 = SCHEMA_VERSION;
         tool_version: &'static str = env!("CARGO_PKG_VERSION");
@@ -122,7 +121,12 @@ impl Warnings {
 }
 
 impl Report {
-    /// Returns the words that the report uses for the packets of a stream, for example `packet` or `frame`.
+    /// The figures of the stream that is compared with the limits, if it was sent.
+    pub(super) fn evaluated(&self) -> Option<&StreamFigures> {
+        self.streams.get(self.evaluated_stream)
+    }
+
+    /// The words that the report uses for the packets of a stream, for example `packet` or `frame`.
     pub(super) fn labels(&self, kind: StreamKind) -> StreamLabels {
         StreamLabels::new(self.protocol, kind)
     }
@@ -143,20 +147,19 @@ impl Report {
         websocket.or_else(moqt).or_else(|| self.link.as_ref()?.connection_failure.as_ref())
     }
 
-    /// Returns two texts: the status of the run as one word, and a prefix for the reason of the verdict. If the run did not complete, the
-    /// prefix contains the cause. If the run completed, the prefix is empty. `error` is the error that ended the run early.
+    /// The status of the run as one word, and a prefix for the reason of the verdict, which names why the run did not complete. `error` is the
+    /// error that ended it early.
     pub(super) fn status_line(&self, error: Option<&str>) -> (&'static str, String) {
+        let so_far = "results so far: ";
         match (error, self.interrupted) {
-            (Some(error), _) => ("ABORTED", format!("{error}; results so far: ")),
-            (None, Some(signal)) => {
-                ("INTERRUPTED", format!("received {}; results so far: ", quantities::signal(signal)))
-            }
-            (None, None) if self.is_active => ("RUNNING", "results so far: ".to_owned()),
+            (Some(error), _) => ("ABORTED", format!("{error}; {so_far}")),
+            (None, Some(signal)) => ("INTERRUPTED", format!("received {}; {so_far}", quantities::signal(signal))),
+            (None, None) if self.is_active => ("RUNNING", so_far.to_owned()),
             (None, None) => (self.verdict.word(), String::new()),
         }
     }
 
-    /// The exit code: 0 if the run passed, 1 if it failed. If the run was interrupted, the caller uses another exit code.
+    /// The exit code of a run that was not interrupted: 0 if it passed, 1 if it failed.
     pub fn exit_code(&self) -> u8 {
         u8::from(!self.verdict.passed)
     }

@@ -1,4 +1,4 @@
-//! How the report writes quantities: units, rounding and results. This module also contains the names of subcommands, signals and packets.
+//! How the report writes quantities, with their units and rounding, and what it calls signals, protocols and packets.
 
 use std::fmt;
 use std::time::Duration;
@@ -62,7 +62,7 @@ pub(super) fn millis(ns: i64) -> f64 {
     ns as f64 / 1e6
 }
 
-/// Nanoseconds as milliseconds.
+/// The same for a time that is never negative.
 pub(super) fn unsigned_millis(ns: u64) -> f64 {
     ns as f64 / 1e6
 }
@@ -118,8 +118,13 @@ pub fn format_percent(ratio: f64) -> String {
     if percent > 0.0 && percent < 0.001 {
         return "< 0.001 %".to_owned();
     }
-    let digits = format!("{percent:.3}");
-    format!("{} %", digits.trim_end_matches('0').trim_end_matches('.'))
+    format!("{} %", format_decimals(percent, 3))
+}
+
+/// A number with at most this many decimals.
+pub(super) fn format_decimals(value: f64, decimals: usize) -> String {
+    let text = format!("{value:.decimals$}");
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
 /// A ratio from 0 to 1 as a percentage with two decimals at most. A ratio above zero never appears as 0 %.
@@ -200,12 +205,12 @@ pub(super) struct StreamLabels {
 
 impl StreamLabels {
     pub(super) fn new(protocol: RunProtocol, kind: StreamKind) -> Self {
-        let (request, reply, [request_unit, reply_unit]) = match (protocol, kind) {
+        let ([request, reply], [request_unit, reply_unit]) = match (protocol, kind) {
             (RunProtocol::WebSocket(dialect), StreamKind::Ping) => {
-                (dialect.probe().request_type, dialect.probe().response_type, ["message"; 2])
+                ([dialect.probe().request_type, dialect.probe().response_type], ["message"; 2])
             }
-            (RunProtocol::Moqt(_), StreamKind::Ping) => ("MOQT", "MOQT", ["frame"; 2]),
-            _ => (kind.name(), kind.reply_name(), ["packet", "datagram"]),
+            (RunProtocol::Moqt(_), StreamKind::Ping) => (["MOQT"; 2], ["frame"; 2]),
+            _ => ([kind.name(), kind.reply_name()], ["packet", "datagram"]),
         };
         Self { request, reply, request_unit, reply_unit }
     }

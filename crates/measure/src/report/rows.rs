@@ -1,8 +1,8 @@
-//! The rows of the report: the table of streams, and the rows below this table. Text, Markdown and HTML print them.
+//! The rows that the text, Markdown and HTML reports print: the table of streams, and the rows below it.
 
 use super::audio_figures::{AudioQualityFigures, CaptureFigures, LevelFigures, PlaybackFigures, UNCORRELATED};
 use super::connection_figures::{ConnectionSetupFigures, LinkFigures, MoqtFigures, WebSocketFigures};
-use super::figures::{AudioFigures, HostTimingFigures, PacingFigures, StreamFigures};
+use super::figures::{AudioFigures, HostTimingFigures, StreamFigures};
 use super::model::Report;
 use super::quantities::{format_count, format_optional_time, format_percent, format_time, format_time_ms};
 use super::time_series::WorstSeconds;
@@ -30,8 +30,8 @@ pub(super) enum Level {
     Full,
 }
 
-/// `p50 1.0 µs, p99 -, max 2.0 µs`. An echo time of several seconds is not printed in seconds. The rounding would hide the network's part,
-/// which may be only some milliseconds.
+/// `p50 1.0 µs, p99 -, max 2.0 µs`. Even an echo time of several seconds is printed in milliseconds, because rounding to seconds would hide the
+/// network's part of it.
 pub(super) fn times_text<const N: usize>(times: [(&str, Option<f64>); N]) -> String {
     times.map(|(name, us)| format!("{name} {}", us.map_or_else(|| "-".to_owned(), format_time_ms))).join(", ")
 }
@@ -78,8 +78,8 @@ impl StreamTable<'_> {
 
 /// The table of streams.
 pub(super) fn stream_rows(report: &Report) -> Vec<Row> {
-    let mut table =
-        StreamTable { streams: report.streams.iter().map(|(_, stream)| stream).collect(), rows: Vec::new() };
+    let streams = report.streams.iter().map(|(_, stream)| stream).collect();
+    let mut table = StreamTable { streams, rows: Vec::new() };
     table.count(Summary, "sent", |stream| stream.sent);
     table.nonzero(Summary, "not sent", |stream| stream.not_sent);
     table.count(Summary, "returned", |stream| stream.returned);
@@ -123,7 +123,7 @@ pub(super) fn further_rows(report: &Report) -> Vec<Row> {
     };
     let nonzero = |count: u64| (count > 0).then(|| count.to_string());
     audio_rows(report, &mut add);
-    if let Some(stream) = report.streams.get(report.evaluated_stream) {
+    if let Some(stream) = report.evaluated() {
         let StreamFigures { pdv_p50_us: p50, pdv_p99_us: p99, pdv_p999_us: p999, pdv_max_us: max, .. } = *stream;
         add(Short, "loss bursts", loss_bursts(stream));
         add(Short, "reordering", reordering(stream));
@@ -131,19 +131,18 @@ pub(super) fn further_rows(report: &Report) -> Vec<Row> {
         add(Full, "IPDV", ipdv(stream));
     }
     if let Some(pacing) = &report.pacing {
-        let PacingFigures { pacing_p50_us, pacing_p99_us, pacing_p999_us, pacing_max_us, .. } = *pacing;
-        let times = [("p50", pacing_p50_us), ("p99", pacing_p99_us), ("p99.9", pacing_p999_us), ("max", pacing_max_us)];
-        add(Full, "pacing error", Some(times_text(times)));
+        let [p50, p99] = [("p50", pacing.pacing_p50_us), ("p99", pacing.pacing_p99_us)];
+        let [p999, max] = [("p99.9", pacing.pacing_p999_us), ("max", pacing.pacing_max_us)];
+        add(Full, "pacing error", Some(times_text([p50, p99, p999, max])));
         let (first, last) = (pacing.pacing_first_5s_p50_us, pacing.pacing_last_5s_p50_us);
         add(Full, "pacing error p50", first.map(|_| times_text([("first 5 s", first), ("last 5 s", last)])));
     }
     if let Some(host) = &report.host_timing {
+        let times = |p50, p99, max: Option<f64>| max.map(|_| times_text([("p50", p50), ("p99", p99), ("max", max)]));
         let HostTimingFigures { send_call_p50_us, send_call_p99_us, send_call_max_us, .. } = *host;
+        add(Full, "send call", times(send_call_p50_us, send_call_p99_us, send_call_max_us));
         let HostTimingFigures { timer_error_p50_us, timer_error_p99_us, timer_error_max_us, .. } = *host;
-        let send_call = [("p50", send_call_p50_us), ("p99", send_call_p99_us), ("max", send_call_max_us)];
-        let timer_error = [("p50", timer_error_p50_us), ("p99", timer_error_p99_us), ("max", timer_error_max_us)];
-        add(Full, "send call", send_call_max_us.map(|_| times_text(send_call)));
-        add(Full, "timer error", timer_error_max_us.map(|_| times_text(timer_error)));
+        add(Full, "timer error", times(timer_error_p50_us, timer_error_p99_us, timer_error_max_us));
     }
     if let Some(websocket) = &report.websocket {
         for connection in &websocket.connections {
@@ -159,14 +158,10 @@ pub(super) fn further_rows(report: &Report) -> Vec<Row> {
         add(Short, "connection setup", moqt_setup(moqt));
     }
     add(Short, "link", report.link.as_ref().map(link));
-    add(
-        Short,
-        "mapped address",
-        report
-            .loss_report
-            .as_ref()
-            .map(|loss| loss.mapped_address.map_or_else(|| "unknown".to_owned(), |at| at.to_string())),
-    );
+    if let Some(loss) = &report.loss_report {
+        let address = loss.mapped_address.map_or_else(|| "unknown".to_owned(), |address| address.to_string());
+        add(Short, "mapped address", Some(address));
+    }
     add(Short, "port unreachable", nonzero(report.port_unreachable));
     add(Short, "stray", nonzero(report.stray));
     let worst = report.time_series.as_ref().and_then(|series| series.worst_ten_seconds.as_ref());
@@ -199,10 +194,15 @@ fn link(link: &LinkFigures) -> String {
         (false, Some(_)) => "none",
     };
     let setup = link.setup_ms.map_or_else(String::new, |ms| format!("; set up in {}", format_time(ms * 1e3)));
-    let dropped = link.dropped().into_iter().filter(|(count, _)| *count > 0);
-    let dropped: Vec<String> = dropped.map(|(count, reason)| format!("{count} {reason}")).collect();
-    let dropped = if dropped.is_empty() { String::new() } else { format!("; dropped: {}", dropped.join(", ")) };
+    let dropped = nonzero_counts(link.dropped(), "; dropped: ", ", ");
     format!("{state}{setup}{dropped}")
+}
+
+/// The counts that are not 0 with what they count, after `start` and separated by `separator`.
+fn nonzero_counts<const N: usize>(counts: [(u64, &str); N], start: &str, separator: &str) -> String {
+    let texts = counts.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
+    let texts: Vec<String> = texts.collect();
+    if texts.is_empty() { String::new() } else { format!("{start}{}", texts.join(separator)) }
 }
 
 /// `12 × 1 packet, 3 × 2, 1 × 10 or more; longest 14`.
@@ -236,37 +236,31 @@ fn clock_offset(websocket: &WebSocketFigures) -> Option<String> {
 }
 
 fn moqt_groups(moqt: &MoqtFigures) -> Option<String> {
-    let more = [
-        (moqt.groups_in_flight, "in flight"),
+    let MoqtFigures { groups_sent, groups_returned, groups_lost, groups_in_flight, .. } = *moqt;
+    let incomplete = [
+        (groups_in_flight, "in flight"),
         (moqt.groups_stopped, "stopped by the server"),
         (moqt.groups_dropped, "dropped before they were sent completely"),
     ];
-    let more = more.into_iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!(", {n} {what}"));
+    let incomplete = nonzero_counts(incomplete, ", ", ", ");
     let missing = match moqt.frames_missing {
         0 => String::new(),
         n => format!("; {} missing in other groups", format_count(n, "frame")),
     };
-    let MoqtFigures { groups_sent, groups_returned, groups_lost, .. } = moqt;
-    let more = more.collect::<String>();
-    (moqt.groups_sent > 0)
-        .then(|| format!("{groups_sent} sent, {groups_returned} returned, {groups_lost} lost{more}{missing}"))
+    let text = format!("{groups_sent} sent, {groups_returned} returned, {groups_lost} lost{incomplete}{missing}");
+    (groups_sent > 0).then_some(text)
 }
 
 /// Maximum number of gaps in the row about gaps.
 const MAX_PRINTED_GAPS: usize = 5;
 
 /// Passes the level, the label and the text of each row to `add`. A row without a text is omitted.
-pub(super) fn audio_rows(report: &Report, add: &mut impl FnMut(Level, &'static str, Option<String>)) {
+fn audio_rows(report: &Report, add: &mut impl FnMut(Level, &'static str, Option<String>)) {
     if let Some(audio) = &report.audio {
-        let AudioFigures { echo_time_min_us, echo_time_p50_us, echo_time_p99_us, echo_time_max_us, .. } = *audio;
+        let [min, p50] = [("min", audio.echo_time_min_us), ("p50", audio.echo_time_p50_us)];
+        let [p99, max] = [("p99", audio.echo_time_p99_us), ("max", audio.echo_time_max_us)];
         add(Short, "server delay", Some(server_delay(audio)));
-        let times = [
-            ("min", echo_time_min_us),
-            ("p50", echo_time_p50_us),
-            ("p99", echo_time_p99_us),
-            ("max", echo_time_max_us),
-        ];
-        add(Full, "echo time", Some(times_text(times)));
+        add(Full, "echo time", Some(times_text([min, p50, p99, max])));
         add(Short, "recorded", audio.recorded_samples.map(|samples| format_count(samples, "sample")));
         add(Short, "recorded both", audio.recorded_both_samples.map(|samples| format_count(samples, "sample")));
     }
@@ -334,13 +328,11 @@ fn clock_drift(drift_ppm: Option<f64>, uncertainty_ppm: Option<f64>, span_s: u64
 }
 
 fn played(playback: &PlaybackFigures) -> String {
-    let late = playback
-        .late_max_ms
-        .map_or_else(String::new, |max| format!("; {} late, by up to {}", playback.late, format_time(max * 1e3)));
+    let late = |max_ms: f64| format!("; {} late, by up to {}", playback.late, format_time(max_ms * 1e3));
+    let late = playback.late_max_ms.map_or_else(String::new, late);
     let more = [(playback.skipped, "skipped"), (playback.early, "early"), (playback.unplayed, "unplayed at the end")];
-    let more = more.into_iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("; {n} {what}"));
     let (played, concealed) = (format_count(playback.played, "packet"), playback.concealed);
-    format!("{played}; {concealed} concealed{late}{}", more.collect::<String>())
+    format!("{played}; {concealed} concealed{late}{}", nonzero_counts(more, "; ", "; "))
 }
 
 fn jitter_buffer(playback: &PlaybackFigures) -> String {
@@ -371,22 +363,17 @@ fn gaps(quality: &AudioQualityFigures) -> Option<String> {
     let ratio = quality.gap_ratio?;
     let Some(longest) = quality.gap_max_ms else { return Some("none".to_owned()) };
     let more_than = if quality.gap_packets_overflow > 0 { "more than " } else { "" };
-    let printed = quality.gap_list.iter().take(MAX_PRINTED_GAPS);
-    let printed: Vec<String> =
-        printed.map(|gap| format!("{:.3} s ({} ms)", gap.at_ms / 1e3, gap.duration_ms)).collect();
+    let first = quality.gap_list.iter().take(MAX_PRINTED_GAPS);
+    let first: Vec<String> = first.map(|gap| format!("{:.3} s ({} ms)", gap.at_ms / 1e3, gap.duration_ms)).collect();
     let more = if quality.gaps > MAX_PRINTED_GAPS as u64 { ", ..." } else { "" };
+    let (count, share, first) = (quality.gaps, format_percent(ratio), first.join(", "));
     let (total, longest) = (format_time(quality.gap_ms * 1e3), format_time(longest * 1e3));
-    Some(format!(
-        "{more_than}{}, {total} in total ({}), longest {longest}; at {}{more}",
-        quality.gaps,
-        format_percent(ratio),
-        printed.join(", ")
-    ))
+    Some(format!("{more_than}{count}, {total} in total ({share}), longest {longest}; at {first}{more}"))
 }
 
 fn level(quality: &AudioQualityFigures) -> String {
     let returned = match &quality.returned_levels {
-        // Intact packets have the level that was sent. Therefore, the returned level is printed only if packets are damaged.
+        // Intact packets have the level that was sent.
         Some(levels) if quality.damaged_packets > 0 => {
             format!("; returned {}", levels_text(levels, levels.iter().map(|level| level.clips).sum()))
         }
@@ -418,10 +405,12 @@ fn alignment(quality: &AudioQualityFigures) -> Option<String> {
     let correlation = quality.correlation.map_or_else(String::new, |value| format!(", correlation {value:.3}"));
     let gain = quality.gain_db.map_or_else(String::new, |db| format!(", {db:+.1} dB"));
     let shift = match quality.shift_samples {
-        Some(0) => "not shifted".to_owned(),
-        Some(shift) if shift > 0 => format!("{} late", format_count(shift.unsigned_abs(), "sample")),
-        Some(shift) => format!("{} early", format_count(shift.unsigned_abs(), "sample")),
         None => String::new(),
+        Some(0) => "not shifted".to_owned(),
+        Some(shift) => {
+            let direction = if shift > 0 { "late" } else { "early" };
+            format!("{} {direction}", format_count(shift.unsigned_abs(), "sample"))
+        }
     };
     let text = match quality.alignment {
         "shifted" => format!("{shift}{correlation}{gain}"),

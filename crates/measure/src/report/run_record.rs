@@ -1,7 +1,8 @@
 //! A run record (`--record-run`): the options and the packets of a run as JSON Lines, from which `--replay` computes the report again.
 //!
-//! The first line contains the options, and the second the plan. Each packet line is a line of `--json-lines`. Progress lines count packets.
-//! The last line contains what was observed besides packets, such as the duration of send calls. `docs/measuring.md` describes the format.
+//! After a line with the options and one with the plan come packet lines, which are those of `--json-lines`, and progress lines, which count
+//! packets. The last line contains what was observed besides packets, such as the duration of send calls. `docs/measuring.md` describes the
+//! format.
 
 use std::io::{BufRead, Read};
 use std::time::Duration;
@@ -46,7 +47,7 @@ const REPORT_GIVEN: &str = "this is a report (--json, --json-lines), not a run r
 #[serde(deny_unknown_fields)]
 pub struct RecordedOptions {
     #[serde(rename = "type")]
-    line_type: LineTag,
+    line_type: String,
     /// `RECORD_VERSION`.
     pub record_version: u32,
     /// Version of the program that recorded the run.
@@ -58,22 +59,11 @@ pub struct RecordedOptions {
     _plan: IgnoredAny,
 }
 
-/// The types of the lines that are no packets. `read_line` checks the place of each.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum LineTag {
-    Run,
-    Plan,
-    Progress,
-    End,
-}
-
 impl RecordedOptions {
     /// The options of a run with `limits`.
     pub fn new(limits: Limits) -> Self {
-        let tool_version = env!("CARGO_PKG_VERSION").to_owned();
-        let (line_type, record_version) = (LineTag::Run, RECORD_VERSION);
-        Self { line_type, record_version, tool_version, limits, _plan: IgnoredAny }
+        let (line_type, tool_version) = ("run".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
+        Self { line_type, record_version: RECORD_VERSION, tool_version, limits, _plan: IgnoredAny }
     }
 }
 
@@ -82,7 +72,7 @@ impl RecordedOptions {
 #[serde(deny_unknown_fields)]
 struct PlanLine<R> {
     #[serde(rename = "type")]
-    line_type: LineTag,
+    line_type: String,
     results: R,
 }
 
@@ -91,7 +81,7 @@ struct PlanLine<R> {
 #[serde(deny_unknown_fields)]
 struct ProgressLine {
     #[serde(rename = "type")]
-    line_type: LineTag,
+    line_type: String,
     /// Time since the start of counting. All replies that arrived until then have a line above.
     elapsed_ns: u64,
     /// Packets so far, including those that were not sent. The array index is a [`StreamKind`].
@@ -105,7 +95,7 @@ struct ProgressLine {
 #[serde(deny_unknown_fields)]
 struct EndLine<R, A> {
     #[serde(rename = "type")]
-    line_type: LineTag,
+    line_type: String,
     /// Packet lines that are missing because the disk was too slow.
     packets_dropped: u64,
     streams: Vec<StreamCounts>,
@@ -130,13 +120,13 @@ pub struct AudioPicture {
 
 /// The line of the plan, ending with a line feed. `plan` are the results of the run before its first packet.
 pub fn plan_line(plan: &RunResults) -> serde_json::Result<String> {
-    json::line(&PlanLine { line_type: LineTag::Plan, results: plan })
+    json::line(&PlanLine { line_type: "plan".to_owned(), results: plan })
 }
 
 /// A progress line, ending with a line feed: `elapsed` since the start of counting, each stream has this number of `packets`.
 pub fn progress_line(elapsed: Duration, packets: [u64; 3], packets_dropped: u64) -> serde_json::Result<String> {
     let elapsed_ns = saturating_nanos(elapsed);
-    json::line(&ProgressLine { line_type: LineTag::Progress, elapsed_ns, packets, packets_dropped })
+    json::line(&ProgressLine { line_type: "progress".to_owned(), elapsed_ns, packets, packets_dropped })
 }
 
 /// The last line of a record, ending with a line feed. `packets_dropped` packet lines are missing. `error` ended the run.
@@ -146,8 +136,8 @@ pub fn end_line(
     error: Option<String>,
     audio: Option<&AudioPicture>,
 ) -> serde_json::Result<String> {
-    let streams = StreamCounts::of_run(run);
-    json::line(&EndLine { line_type: LineTag::End, packets_dropped, streams, results: run, error, audio })
+    let (line_type, streams) = ("end".to_owned(), StreamCounts::of_run(run));
+    json::line(&EndLine { line_type, packets_dropped, streams, results: run, error, audio })
 }
 
 /// A record that was read completely.
@@ -217,22 +207,21 @@ impl RecordReader {
         }
         let LineType { line_type, record_version } = parse(text)?;
         match (line_type.as_str(), &self.options, &self.end) {
-            ("run", None, None) => {
-                // Checked first, because other versions have other fields.
-                if let Some(version) = record_version.filter(|version| !(1..=RECORD_VERSION).contains(version)) {
-                    return Err(format!(
-                        "unsupported record_version {version}; this program reads 1 to {RECORD_VERSION}"
-                    ));
+            ("run", None, None) => match record_version {
+                None | Some(1..=RECORD_VERSION) => self.options = Some(parse(text)?),
+                // Other versions have other fields.
+                Some(version) => {
+                    let versions = format!("this program reads 1 to {RECORD_VERSION}");
+                    return Err(format!("unsupported record_version {version}; {versions}"));
                 }
-                self.options = Some(parse(text)?);
-            }
+            },
             ("report" | "packet", None, _) => return Err(REPORT_GIVEN.to_owned()),
             (_, None, _) => return Err("not a run record: the first line must have the type `run`".to_owned()),
             (_, _, Some(_)) => return Err("the line with the type `end` must be the last line".to_owned()),
-            ("packet", ..) if self.packets.len() == MAX_RECORDED_PACKETS => {
-                return Err(format!("the record has more than {MAX_RECORDED_PACKETS} packet lines"));
-            }
             ("packet", ..) => {
+                if self.packets.len() == MAX_RECORDED_PACKETS {
+                    return Err(format!("the record has more than {MAX_RECORDED_PACKETS} packet lines"));
+                }
                 self.packets.push(recorded_packet(&parse(text)?)?);
                 self.packet_lines.push(self.lines as u32);
             }
@@ -247,9 +236,8 @@ impl RecordReader {
             }
             ("end", ..) => self.end = Some(parse(text)?),
             (other, ..) => {
-                return Err(format!(
-                    "unexpected line type {other:?}; valid types are run, plan, packet, progress and end"
-                ));
+                let valid = "run, plan, packet, progress and end";
+                return Err(format!("unexpected line type {other:?}; valid types are {valid}"));
             }
         }
         Ok(())
@@ -312,9 +300,8 @@ fn interrupted_run(
         // As in a run, the wait for a reply begins when the reply is expected.
         let round_trips = recorded().filter(|packet| packet.outcome == PacketOutcome::Returned);
         let min_rtt = round_trips.filter_map(|packet| Some(packet.received_at?.duration_since(packet.sent_at))).min();
-        let first_reply =
-            audio.map(|audio| audio.configured_server_delay_ns.map_or(DEFAULT_DELAY, Duration::from_nanos));
-        let timeout = Duration::from_nanos(plan.timeout_ns) + min_rtt.or(first_reply).unwrap_or_default();
+        let delay = audio.map(|audio| audio.configured_server_delay_ns.map_or(DEFAULT_DELAY, Duration::from_nanos));
+        let timeout = Duration::from_nanos(plan.timeout_ns) + min_rtt.or(delay).unwrap_or_default();
         // What is known: the index and the send time of a packet, or the number of packets at a time.
         let sent = |packet: &RecordedPacket| (packet.sequence.wrapping_sub(first_sequence).into(), packet.sent_at, 1);
         let counted = |progress: &ProgressLine| (progress.packets[stream as usize], at(progress), 0);
@@ -377,12 +364,6 @@ fn recorded_packet(line: &PacketLine) -> Result<RecordedPacket, String> {
     if returned_us.map(echo_time_ns).transpose()? != echo_time_us.map(ns).transpose()? {
         return Err("echo_time_us is not returned_us - sent_us".to_owned());
     }
-    Ok(RecordedPacket {
-        stream,
-        sequence,
-        due: time(due_us)?,
-        sent_at: time(sent_us)?,
-        received_at: returned_us.map(time).transpose()?,
-        outcome,
-    })
+    let (due, sent_at, received_at) = (time(due_us)?, time(sent_us)?, returned_us.map(time).transpose()?);
+    Ok(RecordedPacket { stream, sequence, due, sent_at, received_at, outcome })
 }

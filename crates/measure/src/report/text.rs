@@ -8,7 +8,7 @@ use super::brief::key_figures;
 use super::buffer_table::JitterBufferTable;
 use super::comparison::{Comparison, ComparisonResult, HEADINGS};
 use super::connection_figures::WebSocketFigures;
-use super::figures::HistogramBarFigures;
+use super::figures::{AudioFigures, StreamFigures};
 use super::limits::LimitResult;
 use super::model::Report;
 use super::quantities::{self, ResultRow, format_count, format_percent, format_time};
@@ -59,11 +59,8 @@ fn text(report: &Report, style: Style, with_details: bool) -> String {
     let mut parts = vec![heading(report, style)];
     // If `--wait-for` ended without a reply, nothing was counted, and a table would contain only zeros.
     if report.readiness_wait.as_ref().is_none_or(|wait| wait.reply_received) {
-        let stream = report.streams.get(report.evaluated_stream).filter(|_| with_details);
         parts.push(table(report, style, with_details));
-        parts.extend(
-            stream.and_then(|stream| histogram(report.labels(report.evaluated_stream).request, &stream.rtt_histogram)),
-        );
+        parts.extend(report.evaluated().filter(|_| with_details).and_then(|stream| histogram(report, stream)));
         parts.push(further_rows(report, with_details));
         parts.extend(report.jitter_buffer.as_ref().filter(|_| with_details).map(buffer_table));
     }
@@ -105,19 +102,16 @@ fn heading(report: &Report, style: Style) -> String {
         _ = write!(text, ", {}", style.warn(&format!("interrupted by {}", quantities::signal(signal))));
     }
     text.push('\n');
-    if let Some(audio) = report.audio.as_ref().filter(|_| report.command == RunKind::Probe) {
+    if let Some(AudioFigures { sample_rate_hz: rate, channels, frame_samples, payload_bytes, .. }) = report.audio {
+        let samples = format_count(frame_samples.into(), "sample");
+        let channels = format_count(channels.into(), "channel");
         // A probe sends at its own interval, not at the audio rate.
-        let samples = format_count(audio.frame_samples.into(), "sample");
-        _ = writeln!(text, "AUDIO packets: {} payload bytes ({samples})", audio.payload_bytes);
-    } else if let Some(audio) = &report.audio {
-        _ = writeln!(
-            text,
-            "audio: {} Hz, {}, {} per packet ({} payload bytes)",
-            audio.sample_rate_hz,
-            format_count(audio.channels.into(), "channel"),
-            format_count(audio.frame_samples.into(), "sample"),
-            audio.payload_bytes
-        );
+        _ = match report.command {
+            RunKind::Probe => writeln!(text, "AUDIO packets: {payload_bytes} payload bytes ({samples})"),
+            RunKind::Send => {
+                writeln!(text, "audio: {rate} Hz, {channels}, {samples} per packet ({payload_bytes} payload bytes)")
+            }
+        };
     }
     if let Some(CaptureFigures { device, device_format, device_channels, device_rate_hz, .. }) = &report.capture {
         text += &device_line("capture device", device, device_format, *device_channels, *device_rate_hz);
@@ -165,11 +159,12 @@ fn table(report: &Report, style: Style, with_details: bool) -> String {
 }
 
 /// The round trips of the evaluated stream as a small histogram.
-fn histogram(name: &str, bars: &[HistogramBarFigures]) -> Option<String> {
+fn histogram(report: &Report, StreamFigures { rtt_histogram: bars, .. }: &StreamFigures) -> Option<String> {
     let max_count = bars.iter().map(|bar| bar.count).max()?;
     if bars.iter().map(|bar| bar.count).sum::<u64>() < MIN_HISTOGRAM_SAMPLES {
         return None;
     }
+    let name = report.labels(report.evaluated_stream).request;
     let mut text = format!("histogram of {name} round-trip times\n");
     for bar in bars {
         let edge = match bar.to_us {

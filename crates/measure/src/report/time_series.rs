@@ -1,30 +1,35 @@
-//! The course of the evaluated stream over time, and the worst ten seconds of the run.
+//! The course of the evaluated stream over time, in intervals to which a packet belongs by its send time, and the worst ten seconds of the run.
 
 use serde::{Deserialize, Serialize};
 
 use super::figures::figures;
 use super::quantities::{RoundTrip, format_percent, format_time, micros, rounded_micros};
-use crate::client::{LossReport, RunResults};
+use crate::client::RunResults;
 use jamjam_core::stats::{History, Interval};
 use jamjam_core::time::NANOS_PER_SECOND;
 
 /// Length of the worst part of the run, in seconds.
 const WORST_SECONDS: u64 = 10;
 
-/// The evaluated stream over time. A packet belongs to the interval in which it was sent.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[allow(missing_docs, reason = "docs/report.schema.json describes each field, checked by a test")]
-pub struct TimeSeries {
-    pub interval_s: u64,
-    pub intervals: Vec<IntervalFigures>,
-    pub worst_ten_seconds: Option<WorstSeconds>,
-}
-
 figures! {
+    /// The evaluated stream over time, in intervals of at least the given number of seconds, which is a power of two or 0. `TimeSeries::new`
+    /// adds the direction of loss and the worst ten seconds.
+    #[derive(Deserialize)]
+    TimeSeries from (run, history, min_interval_s): (&RunResults, &History, u64) [
+        let recorded_s = history.interval_ns() / NANOS_PER_SECOND;
+        let merged = (min_interval_s / recorded_s.max(1)).max(1);
+        let interval_s = recorded_s * merged;
+        let chunks = history.intervals().chunks(usize::try_from(merged).unwrap_or(usize::MAX)).enumerate();
+        let figures = |(index, chunk): (usize, &[Interval])| (run, index as u64 * interval_s, &Interval::sum(chunk)).into();
+    ] {
+        interval_s: u64 = interval_s;
+        intervals: Vec<IntervalFigures> = chunks.map(figures).collect();
+        worst_ten_seconds: Option<WorstSeconds> = None;
+    }
+
     /// The figures of one interval. `TimeSeries::new` adds the direction of loss.
     #[derive(Deserialize)]
-    IntervalFigures from input: (&RunResults, u64, &Interval) [
-        let (run, start_s, interval) = input;
+    IntervalFigures from (run, start_s, interval): (&RunResults, u64, &Interval) [
         let time = |ns| round_trip_time(run, ns);
     ] {
         start_s: u64 = start_s;
@@ -46,16 +51,15 @@ figures! {
         rtt_max_us: Option<f64> = time(interval.rtt_max());
         jitter_mean_us: Option<f64> = interval.jitter_mean().map(rounded_micros);
     }
-}
 
-/// The worst part of the run.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[allow(missing_docs, reason = "docs/report.schema.json describes each field, checked by a test")]
-pub struct WorstSeconds {
-    pub start_s: u64,
-    pub duration_s: u64,
-    pub loss_ratio: f64,
-    pub rtt_p99_us: Option<f64>,
+    /// The worst part of the run.
+    #[derive(Deserialize)]
+    WorstSeconds from (run, start_s, duration_s, window): (&RunResults, u64, u64, Interval) {
+        start_s: u64 = start_s;
+        duration_s: u64 = duration_s;
+        loss_ratio: f64 = loss_ratio(&window);
+        rtt_p99_us: Option<f64> = round_trip_time(run, window.rtt_percentile(0.99));
+    }
 }
 
 impl TimeSeries {
@@ -66,37 +70,19 @@ impl TimeSeries {
 
     /// The time series of the evaluated stream; `None` if the stream was not sent.
     pub(super) fn new(run: &RunResults) -> Option<Self> {
-        let history = &run.stream(run.evaluated_stream)?.history;
-        let mut series = Self::with_min_interval(run, 0)?;
-        let upstream = run
-            .loss_report
-            .as_ref()
-            .map(|report: &LossReport| report.lost_upstream_by_interval(run.evaluated_stream as usize, history));
-        for (interval, lost_upstream) in series.intervals.iter_mut().zip(upstream.into_iter().flatten()) {
-            interval.lost_upstream = lost_upstream;
-            interval.lost_downstream = lost_upstream.map(|upstream| interval.lost - upstream);
+        let history = &run.evaluated()?.history;
+        let mut series = Self::from((run, history, 0));
+        if let Some(report) = &run.loss_report {
+            let upstream = report.lost_upstream_by_interval(run.evaluated_stream as usize, history);
+            for (interval, lost_upstream) in series.intervals.iter_mut().zip(upstream) {
+                interval.lost_upstream = lost_upstream;
+                interval.lost_downstream = lost_upstream.map(|upstream| interval.lost - upstream);
+            }
         }
-        series.worst_ten_seconds = worst_window(history).map(|(start_s, window)| WorstSeconds {
-            start_s,
-            duration_s: window_length(history) as u64 * series.interval_s,
-            loss_ratio: loss_ratio(&window),
-            rtt_p99_us: round_trip_time(run, window.rtt_percentile(0.99)),
-        });
+        let duration_s = window_length(history) as u64 * series.interval_s;
+        series.worst_ten_seconds =
+            worst_window(history).map(|(start_s, window)| (run, start_s, duration_s, window).into());
         Some(series)
-    }
-
-    /// The time series with intervals of at least `min_interval_s`, which is a power of two or 0. It does not contain the direction of loss
-    /// or the worst ten seconds.
-    pub(super) fn with_min_interval(run: &RunResults, min_interval_s: u64) -> Option<Self> {
-        let history = &run.stream(run.evaluated_stream)?.history;
-        let interval_s = history.interval_ns() / NANOS_PER_SECOND;
-        let merged = (min_interval_s / interval_s.max(1)).max(1);
-        let interval_s = interval_s * merged;
-        let chunks = history.intervals().chunks(usize::try_from(merged).unwrap_or(usize::MAX)).enumerate();
-        let figures = |(index, chunk): (usize, &[Interval])| {
-            IntervalFigures::from((run, index as u64 * interval_s, &Interval::sum(chunk)))
-        };
-        Some(Self { interval_s, intervals: chunks.map(figures).collect(), worst_ten_seconds: None })
     }
 }
 
@@ -120,8 +106,8 @@ fn window_length(history: &History) -> usize {
     (WORST_SECONDS * NANOS_PER_SECOND / history.interval_ns()).max(1) as usize
 }
 
-/// The start in seconds and the sum of the window with the highest loss. Windows with equal loss are ordered by their p99. Returns `None` if
-/// the run is shorter than two windows.
+/// The start in seconds and the sum of the window with the highest loss or, among these, the highest p99; `None` if the run is shorter than two
+/// windows.
 fn worst_window(history: &History) -> Option<(u64, Interval)> {
     let (intervals, length) = (history.intervals(), window_length(history));
     if intervals.len() < 2 * length {

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddrV6};
 
-use super::audio_figures::{LevelFigures, UNCORRELATED};
+use super::audio_figures::UNCORRELATED;
 use super::connection_failures::{link_warnings, moqt_warnings, websocket_warnings};
 use super::figures::{AudioFigures, StreamFigures};
 use super::model::{Report, Warning, Warnings};
@@ -12,10 +12,9 @@ use jamjam_core::wire::{HEADER_LEN, MAX_UNFRAGMENTED_PAYLOAD};
 
 /// A pacing error above this, in microseconds, is visible in the jitter that a receiver measures.
 const PACING_WARNING_US: f64 = 1_000.0;
-/// Threshold for the change of the median pacing error during a run, in microseconds. A larger change causes a warning.
+/// Maximum change of the median pacing error during a run without a warning, in microseconds.
 const PACING_DRIFT_WARNING_US: f64 = 100.0;
-/// Threshold for the difference between the configured and the estimated server delay, in milliseconds. A larger difference causes a
-/// warning.
+/// Maximum difference between the configured and the actual server delay without a warning, in milliseconds.
 const SERVER_DELAY_MISMATCH_MS: f64 = 5.0;
 /// Minimum number of pings for a reliable estimate of the server delay.
 const MIN_PINGS_FOR_SERVER_DELAY: u64 = 3;
@@ -23,13 +22,12 @@ const MIN_PINGS_FOR_SERVER_DELAY: u64 = 3;
 const MAX_UNFRAGMENTED_AUDIO_PAYLOAD: u32 = (MAX_UNFRAGMENTED_PAYLOAD - HEADER_LEN) as u32;
 /// Number of round trips that a 99th percentile needs.
 const MIN_P99_SAMPLES: u64 = 100;
-/// Threshold for the p99 of the duration of send calls, in microseconds. Longer send calls are noticeable in round-trip times on a local
-/// network. On an idle host, a send call takes 3 to 30 µs.
+/// Send calls above this (p99), in microseconds, are noticeable in round-trip times on a local network. On an idle host, they take 3 to 30 µs.
 pub(super) const SEND_CALL_WARNING_US: f64 = 100.0;
-/// Threshold in microseconds above which a timer error is reported. Packets with 64 samples at 48 kHz have an interval of 1,333 µs. If the
-/// timer error approaches this interval, such packets leave in bursts.
+/// A timer error above this (p99), in microseconds, is reported: packets with 64 samples at 48 kHz have an interval of 1,333 µs, and leave in
+/// bursts if the timer error approaches it.
 pub(super) const TIMER_ERROR_WARNING_US: f64 = 1_000.0;
-/// If late packets exceed this percentage of the played packets, a warning recommends a larger jitter buffer.
+/// More late packets than this percentage of the played packets need a larger jitter buffer.
 const LATE_WARNING_PERCENT: u64 = 1;
 
 /// The noun of a count.
@@ -38,7 +36,7 @@ const NON_FINITE_SAMPLE: &str = "NaN or infinite sample";
 /// The warnings of a report, the most serious first.
 pub(super) fn warnings(report: &Report) -> Vec<Warning> {
     let mut found = Warnings::default();
-    let stream = report.streams.get(report.evaluated_stream);
+    let stream = report.evaluated();
     websocket_warnings(&mut found, report, stream);
     moqt_warnings(&mut found, report, stream);
     link_warnings(&mut found, report);
@@ -68,8 +66,8 @@ pub(super) fn warnings(report: &Report) -> Vec<Warning> {
     found.0
 }
 
-/// If replies were expected but none arrived, adds three possible causes, the likely one first. Each cause comes with evidence for or
-/// against that cause. In all other cases, adds a warning if ICMP port unreachable was received.
+/// If replies were expected but none arrived, adds three possible causes with the evidence for or against each, the likely one first.
+/// Otherwise, warns if ICMP port unreachable was received.
 fn no_replies(found: &mut Warnings, report: &Report, stream: Option<&StreamFigures>) {
     let port_unreachable = report.port_unreachable;
     if !report.replies_expected || stream.is_some_and(StreamFigures::has_replies) {
@@ -92,12 +90,15 @@ fn no_replies(found: &mut Warnings, report: &Report, stream: Option<&StreamFigur
             format_count(n, "time")
         ),
     };
-    let replies = other.map(|(kind, stream)| {
-        format!("{} arrived", format_count(stream.returned.max(stream.damaged), &report.labels(kind).reply_noun()))
-    });
-    let has_loss_report =
-        report.server.is_some() || report.loss_report.as_ref().is_some_and(|loss| loss.response_received);
-    let answer = replies.or_else(|| has_loss_report.then(|| "the server answered another request".to_owned()));
+    let loss_report = report.loss_report.as_ref();
+    let has_answered = report.server.is_some() || loss_report.is_some_and(|loss| loss.response_received);
+    let answer = match other {
+        Some((kind, stream)) => {
+            let replies = stream.returned.max(stream.damaged);
+            Some(format!("{} arrived", format_count(replies, &report.labels(kind).reply_noun())))
+        }
+        None => has_answered.then(|| "the server answered another request".to_owned()),
+    };
     let unreachable = match () {
         () if answer.is_some() || unmatched > 0 => "ruled out, because other datagrams arrived",
         () if port_unreachable > 0 => "unlikely, because ICMP port unreachable was received",
@@ -162,8 +163,7 @@ fn stream_warnings(found: &mut Warnings, report: &Report) {
         let labels = report.labels(kind);
         if stream.send_failed > 0 {
             let packets = format_count(stream.send_failed, &labels.request_noun());
-            let errors = report.host_timing.as_ref().map_or(&[][..], |host| &host.send_errors);
-            let errors = describe_send_errors(errors);
+            let errors = describe_send_errors(report.host_timing.as_ref().map_or(&[][..], |host| &host.send_errors));
             found.add("send_failed", format!("this host refused to send {packets} (counted as not sent): {errors}"));
         }
         let message = "{} matched no request: replies to an earlier run or to another client";
@@ -206,14 +206,14 @@ fn loss_direction(found: &mut Warnings, report: &Report, stream: Option<&StreamF
         }
         return;
     };
-    let unknown = report.streams.iter().filter(|(_, stream)| stream.lost_upstream.is_none());
-    let lost = unknown.map(|(kind, stream)| format_count(stream.lost, &format!("lost {} packet", kind.name())));
-    let lost: Vec<String> = lost.collect();
     let reason = match (report.interrupted, loss_report.response_received) {
         (Some(_), _) => "the run was interrupted before the server's final packet counts were requested",
         (None, true) => "the server did not report its packet counts, reported them only once, or restarted",
         (None, false) => "the server did not answer the requests for its packet counts",
     };
+    let unknown = report.streams.iter().filter(|(_, stream)| stream.lost_upstream.is_none());
+    let lost = unknown.map(|(kind, stream)| format_count(stream.lost, &format!("lost {} packet", kind.name())));
+    let lost: Vec<String> = lost.collect();
     if !lost.is_empty() {
         let message = format!("the direction of {} is unknown: {reason}", lost.join(" and "));
         found.add("loss_direction_unknown", message);
@@ -234,19 +234,14 @@ fn host_timing(found: &mut Warnings, report: &Report, is_timed: bool) {
         );
         found.add("address_changed", message);
     }
-    found.count(
-        "kernel_dropped",
-        host.kernel_dropped.unwrap_or(0),
-        "datagram",
-        "the receive buffer of this host was full and dropped {}. Unanswered packets count as dropped by this host, as far as they may be \
-         among these datagrams. Give a larger --socket-buffer",
-    );
+    let message = "the receive buffer of this host was full and dropped {}. Unanswered packets count as dropped by this host, as far as they may \
+                   be among these datagrams. Give a larger --socket-buffer";
+    found.count("kernel_dropped", host.kernel_dropped.unwrap_or(0), "datagram", message);
     if let Some(largest) = host.clock_jump_max_ms {
-        let sign = if largest > 0.0 { "+" } else { "" };
-        let largest = format_time(largest * 1e3);
+        let largest = format!("{}{}", if largest > 0.0 { "+" } else { "" }, format_time(largest * 1e3));
         let jumps = match host.clock_jumps {
-            1 => format!("jumped by {sign}{largest}"),
-            jumps => format!("jumped {}, by up to {sign}{largest}", format_count(jumps, "time")),
+            1 => format!("jumped by {largest}"),
+            jumps => format!("jumped {}, by up to {largest}", format_count(jumps, "time")),
         };
         let message = format!(
             "the clock of this host {jumps}. A round-trip time at the moment of a jump may be wrong by up to 50 ms. The start time \
@@ -352,19 +347,14 @@ fn audio_quality(found: &mut Warnings, report: &Report) {
         let remedy = if is_live { "reduce the input level" } else { "the source is too loud" };
         found.add("clipped", format!("the sent audio is clipped {times}, first at {at}: {remedy}"));
     }
-    let in_source = quality.source_non_finite_samples.unwrap_or(0);
-    let (samples, message) = match quality.source_replaced_samples {
-        Some(1..) if in_source > 0 => (in_source, "{} in the source (replaced with 0)"),
-        _ if in_source > 0 => (
-            in_source,
-            "{} in the source (sent unchanged): playback programs output noise or silence for these samples",
-        ),
-        _ => (
-            quality.sent_levels.iter().map(|level: &LevelFigures| level.non_finite_samples).sum(),
-            "{} in the sent audio: playback programs output noise or silence for these samples",
-        ),
+    let sent: u64 = quality.sent_levels.iter().map(|level| level.non_finite_samples).sum();
+    let effect = "playback programs output noise or silence for these samples";
+    let (samples, place) = match (quality.source_non_finite_samples, quality.source_replaced_samples) {
+        (Some(samples @ 1..), Some(1..)) => (samples, "source (replaced with 0)".to_owned()),
+        (Some(samples @ 1..), _) => (samples, format!("source (sent unchanged): {effect}")),
+        _ => (sent, format!("sent audio: {effect}")),
     };
-    found.count("non_finite_samples", samples, NON_FINITE_SAMPLE, message);
+    found.count("non_finite_samples", samples, NON_FINITE_SAMPLE, &format!("{{}} in the {place}"));
     let message = "gaps, levels and alignment do not cover {}: this host was too slow to analyze all audio";
     found.count("analysis_incomplete", quality.quality_dropped, "packet", message);
 }
@@ -394,7 +384,7 @@ fn audio_warnings(found: &mut Warnings, report: &Report) {
 }
 
 fn server_delay(found: &mut Warnings, report: &Report, audio: &AudioFigures) {
-    let (configured, reported) = (audio.server_delay_configured_ms, audio.server_delay_reported_ms);
+    let AudioFigures { server_delay_configured_ms: configured, server_delay_reported_ms: reported, .. } = *audio;
     let estimated = audio.server_delay_estimated_ms;
     if audio.echo_time_min_us.is_some() && audio.server_delay_ms.is_none() {
         let message =
@@ -423,11 +413,8 @@ fn server_delay(found: &mut Warnings, report: &Report, audio: &AudioFigures) {
 
 fn pacing_warnings(found: &mut Warnings, report: &Report) {
     let Some(pacing) = &report.pacing else { return };
-    let (name, error) = match pacing.pacing_p99_us {
-        Some(p99) => ("p99", Some(p99)),
-        None => ("maximum", pacing.pacing_max_us),
-    };
-    if let Some(error) = error.filter(|error| *error > PACING_WARNING_US) {
+    let name = if pacing.pacing_p99_us.is_some() { "p99" } else { "maximum" };
+    if let Some(error) = pacing.pacing_p99_us.or(pacing.pacing_max_us).filter(|error| *error > PACING_WARNING_US) {
         let error = format_time(error);
         let message = format!(
             "packets were sent late (pacing error: {name} {error}). Round trips and jitter exclude this; a receiver sees it as jitter"

@@ -1,5 +1,4 @@
-//! The audio of a run in its HTML page. The section shows the waveforms of the sent and the returned audio and marks the gaps. The section
-//! also has audio players and a table of the gaps.
+//! The audio of a run in its HTML page: the waveforms of the sent and the returned audio with the gaps, audio players, and a table of the gaps.
 
 use std::fmt::Write;
 
@@ -22,9 +21,8 @@ const AXIS_PARTS: u32 = 4;
 
 /// Height of the SVG drawing, in SVG units. A waveform column is one unit wide.
 const HEIGHT: f32 = 200.0;
-/// SVG y coordinate of the highest point that a wave can reach. The gap bands extend into the space above the wave. A column that lacks
-/// only some samples has both a wave and a gap band. The gap band is taller than the wave. Therefore, the top of the gap band is always
-/// visible.
+/// SVG y coordinate of the highest point that a wave can reach. Gap bands extend into the space above, so that they are visible even in a
+/// column that lacks only some samples and has a wave, too.
 const TOP: f32 = 20.0;
 const BOTTOM: f32 = HEIGHT - 4.0;
 const MIDDLE: f32 = f32::midpoint(TOP, BOTTOM);
@@ -67,17 +65,16 @@ pub(super) fn section(audio: &AudioPicture, report: &Report) -> String {
     } else {
         "no replies were expected".to_owned()
     };
-    for (side, id, title, caption) in
-        [(WaveformSide::Sent, "sent", "Sent", sent), (WaveformSide::Returned, "returned", "Returned", returned)]
-    {
+    let sides =
+        [(WaveformSide::Sent, "sent", "Sent", sent), (WaveformSide::Returned, "returned", "Returned", returned)];
+    for (side, id, title, caption) in sides {
         let caption = format!("<figcaption id=\"{id}-about\"><strong>{title}</strong>: {caption}</figcaption>");
         let wave = waveform_svg(&picture.columns, picture.samples_per_column, side, scale);
         let player = if is_too_long(picture) { None } else { audio_player(picture, side, title) };
+        let (axis, player) = (axis(picture), player.unwrap_or_default());
         _ = writeln!(
             text,
-            "<figure class=\"{id}\">{caption}\n<svg role=\"img\" aria-labelledby=\"{id}-about\" {wave}</svg>\n{}{}</figure>",
-            axis(picture),
-            player.unwrap_or_default()
+            "<figure class=\"{id}\">{caption}\n<svg role=\"img\" aria-labelledby=\"{id}-about\" {wave}</svg>\n{axis}{player}</figure>"
         );
     }
     if is_too_long(picture) {
@@ -90,14 +87,14 @@ pub(super) fn section(audio: &AudioPicture, report: &Report) -> String {
     tables::section("audio", "Audio", &(text + &quality.map_or_else(String::new, gap_table)))
 }
 
-/// Whether the page has no players because of the length of the audio. The result does not depend on whether the audio is present, so that a
-/// replay writes the same sentences.
+/// Whether the page has no players because of the length of the audio, regardless of whether the audio is present, so that a replay writes the
+/// same sentences.
 fn is_too_long(picture: &Waveform) -> bool {
     let bytes = picture.sent_samples.saturating_mul(2 * u64::from(picture.channels));
     picture.sent_samples > MAX_PLAYER_SECONDS * u64::from(picture.rate) || bytes > MAX_AUDIO_BYTES as u64
 }
 
-/// Returns the sample value that is drawn at the top of both waveforms. Also returns the peaks of the sent and the returned audio.
+/// The sample value that is drawn at the top of both waveforms, and the peaks of the sent and the returned audio.
 fn scale(columns: &[WaveformColumn]) -> (f32, [f32; 2]) {
     let peak = |side: fn(&WaveformColumn) -> PeakRange| {
         columns.iter().filter_map(side).map(|(min, max)| max.max(-min)).fold(0.0, f32::max)
@@ -128,21 +125,13 @@ fn axis(picture: &Waveform) -> String {
     // The last column may extend beyond the end of the audio.
     let width = picture.columns.len() as u64 * picture.samples_per_column;
     let end = width as f64 / f64::from(picture.rate.max(1));
-    let time = |part: u32| end * f64::from(part) / f64::from(AXIS_PARTS);
-    let mut axis = "<div class=\"axis\" aria-hidden=\"true\">".to_owned();
-    for part in 0..=AXIS_PARTS {
-        _ = write!(axis, "<span>{}</span>", axis_label(time(part), end));
-    }
-    axis + "</div>\n"
-}
-
-/// Formats `time` as a label of the time axis of the audio. The axis ends at `length`. Both values are in seconds.
-fn axis_label(time: f64, length: f64) -> String {
-    if length < 600.0 {
-        return seconds(time);
-    }
-    let whole = time as u64;
-    format!("{}:{:02}:{:02}", whole / 3600, whole / 60 % 60, whole % 60)
+    let times = (0..=AXIS_PARTS).map(|part| end * f64::from(part) / f64::from(AXIS_PARTS));
+    let label = |time: f64| match time as u64 {
+        _ if end < 600.0 => seconds(time),
+        whole => format!("{}:{:02}:{:02}", whole / 3600, whole / 60 % 60, whole % 60),
+    };
+    let labels = times.map(|time| format!("<span>{}</span>", label(time)));
+    format!("<div class=\"axis\" aria-hidden=\"true\">{}</div>\n", labels.collect::<String>())
 }
 
 fn audio_player(picture: &Waveform, side: WaveformSide, title: &str) -> Option<String> {
@@ -173,8 +162,8 @@ fn gap_table(quality: &AudioQualityFigures) -> String {
     table + "</tbody></table></div>"
 }
 
-/// Returns the part of a waveform's SVG element between `<svg` and `</svg>`: the attributes and the content. `samples_per_column`
-/// determines the CSS class of each band that marks a gap. A sample with the value `scale` is drawn at the y coordinate `TOP`.
+/// The attributes and the content of a waveform's SVG element: what is between `<svg` and `</svg>`. A sample with the value `scale` is drawn at
+/// the y coordinate `TOP`.
 fn waveform_svg(columns: &[WaveformColumn], samples_per_column: u64, side: WaveformSide, scale: f32) -> String {
     let n = columns.len();
     let mut text = format!(

@@ -1,5 +1,5 @@
-//! The axes of the charts: scales with round tick values, their labels, and the grid lines. Also bands, which have one step per item. A drawing
-//! is stretched to the width of the page. Labels would be distorted, so they are HTML elements beside the drawing.
+//! What the charts share: scales with round tick values, their labels and grid lines, and bands with one step per item. Labels are HTML elements
+//! beside a drawing, because the drawing is stretched to the width of the page, which would distort them.
 
 use std::fmt::Write;
 
@@ -17,20 +17,21 @@ const TIME_STEPS: [u64; 19] =
     [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 10_800, 21_600, 43_200, 86_400, 172_800];
 
 /// A labeled value of an axis.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Tick {
+#[derive(Debug)]
+struct Tick {
     /// 0 at the start of the axis, 1 at its end.
-    pub(super) position: f64,
-    pub(super) label: String,
+    position: f64,
+    label: String,
 }
 
 /// A scale from values to positions.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug)]
 pub(super) struct Axis {
     from: f64,
     to: f64,
-    is_logarithmic: bool,
-    pub(super) ticks: Vec<Tick>,
+    /// Whether equal distances mean equal ratios.
+    pub(super) is_logarithmic: bool,
+    ticks: Vec<Tick>,
 }
 
 impl Axis {
@@ -53,14 +54,10 @@ impl Axis {
         let decades = (to / from).log10().ceil() as i32 + 1;
         let first = from.log10().floor() as i32;
         let digits: &[f64] = if decades <= 3 { &[1.0, 2.0, 5.0] } else { &[1.0] };
-        for decade in first..=first + decades {
-            for digit in digits {
-                let us = digit * 10_f64.powi(decade);
-                if us >= from * 0.999 && us <= to * 1.001 {
-                    let label = time_label(us, us, us);
-                    axis.ticks.push(Tick { position: axis.position(us), label });
-                }
-            }
+        let times = |decade| digits.iter().map(move |digit| digit * 10_f64.powi(decade));
+        let is_inside = |us: &f64| (from * 0.999..=to * 1.001).contains(us);
+        for us in (first..=first + decades).flat_map(times).filter(is_inside) {
+            axis.ticks.push(Tick { position: axis.position(us), label: time_label(us, us, us) });
         }
         axis
     }
@@ -114,11 +111,6 @@ impl Axis {
         axis
     }
 
-    /// Whether equal distances mean equal ratios.
-    pub(super) fn is_logarithmic(&self) -> bool {
-        self.is_logarithmic
-    }
-
     /// 0 at the start of the axis, 1 at its end. Values beyond an end have the position of this end.
     pub(super) fn position(&self, value: f64) -> f64 {
         let position = if self.is_logarithmic {
@@ -136,13 +128,11 @@ impl Axis {
 
     /// A drawing of this width with the labels of the axis to its left. `id` is the id of the figure.
     pub(super) fn plot(&self, class: &str, width: f64, id: &str, drawing: &str) -> String {
-        let mut text = "<div class=\"left\" aria-hidden=\"true\">".to_owned();
-        for Tick { position, label } in &self.ticks {
-            // Writing to a string cannot fail.
-            _ = write!(text, "<span style=\"bottom:{}%\">{label}</span>", percent(*position));
-        }
-        text + &format!(
-            "</div><div class=\"{class}\"><svg role=\"img\" aria-labelledby=\"{id}-about\" viewBox=\"0 0 {width} {HEIGHT}\" \
+        let label =
+            |Tick { position, label }: &Tick| format!("<span style=\"bottom:{}%\">{label}</span>", percent(*position));
+        let labels: String = self.ticks.iter().map(label).collect();
+        format!(
+            "<div class=\"left\" aria-hidden=\"true\">{labels}</div><div class=\"{class}\"><svg role=\"img\" aria-labelledby=\"{id}-about\" viewBox=\"0 0 {width} {HEIGHT}\" \
              preserveAspectRatio=\"none\">{drawing}</svg></div>"
         )
     }
@@ -165,7 +155,7 @@ impl Axis {
     }
 }
 
-/// A chart with its caption. `plots` are the plots with their labels, above the labels of the axis `bottom`.
+/// A chart with its caption: `plots` with their labels, above the labels of the axis `bottom`.
 pub(super) fn figure(id: &str, caption: &str, legend: &str, plots: &str, bottom: &Axis) -> String {
     let bottom = bottom.bottom_labels();
     format!(
@@ -276,11 +266,11 @@ mod tests {
     #[test]
     fn times_of_different_magnitude_get_a_logarithmic_axis() {
         let axis = Axis::times(100.0, 900.0, 100_000.0);
-        assert!(axis.is_logarithmic());
+        assert!(axis.is_logarithmic);
         assert_eq!(labels(&axis), ["100 µs", "1 ms", "10 ms", "100 ms"]);
         assert!((axis.position(1_000.0) - 1.0 / 3.0).abs() < 1e-9);
         // A single fast packet does not make the axis logarithmic.
-        assert!(!Axis::times(10.0, 1_000.0, 2_000.0).is_logarithmic());
+        assert!(!Axis::times(10.0, 1_000.0, 2_000.0).is_logarithmic);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::axis::{Axis, HEIGHT, figure, percent};
-use crate::report::figures::{HistogramBarFigures, StreamFigures};
+use crate::report::figures::HistogramBarFigures;
 use crate::report::model::Report;
 use crate::report::quantities::format_time;
 
@@ -24,8 +24,8 @@ struct Mark {
 
 /// The histogram of round trips, if the report contains one.
 pub(super) fn histogram(report: &Report) -> String {
-    let stream = report.streams.get(report.evaluated_stream);
-    let Some((stream, bars)) = stream.map(|stream| (stream, &stream.rtt_histogram[..])) else { return String::new() };
+    let Some(stream) = report.evaluated() else { return String::new() };
+    let bars = stream.rtt_histogram.as_slice();
     let (Some(first), Some(last)) = (bars.first(), bars.last()) else { return String::new() };
     // The last bar has no end. It is drawn as wide as the others.
     let max = stream.rtt_max_us.unwrap_or(last.from_us);
@@ -33,38 +33,28 @@ pub(super) fn histogram(report: &Report) -> String {
     let end = last.from_us + bar_width;
     let times = Axis::exact_times(first.from_us, end, 5.0);
     let counts = Axis::counts(bars.iter().map(|bar| bar.count).max().unwrap_or(0));
-    let marks: Vec<Mark> = percentiles(stream)
-        .into_iter()
-        .map(|(name, us)| {
-            let arrow = if us > end { " →" } else { "" };
-            Mark { position: times.position(us), label: format!("{name} {}{arrow}", format_time(us)) }
-        })
-        .collect();
-    let mut drawing = counts.horizontal_lines(WIDTH);
-    _ = write!(drawing, "<path class=\"bar trips\" d=\"{}\"/>", bar_path(bars, bar_width, &times, &counts));
-    drawing += &mark_lines(&marks);
-    let longer = if max > end { " The last bar also counts all longer round trips." } else { "" };
-    chart(
-        "histogram",
-        &format!(
-            "<strong>Distribution of round trips</strong>: one narrow peak means a steady path; a long tail needs a larger jitter buffer. \
-             99 % of the round trips are at or below <em>p99</em>.{longer}"
-        ),
-        &marks,
-        [&counts, &times],
-        &drawing,
-    )
-}
-
-fn percentiles(stream: &StreamFigures) -> Vec<(&'static str, f64)> {
-    let all = [
+    let percentiles = [
         ("p50", stream.rtt_p50_us),
         ("p90", stream.rtt_p90_us),
         ("p99", stream.rtt_p99_us),
         ("p99.9", stream.rtt_p999_us),
         ("max", stream.rtt_max_us),
     ];
-    all.into_iter().filter_map(|(name, us)| Some((name, us?))).collect()
+    let mark = |(name, us): (&str, Option<f64>)| {
+        let us = us?;
+        let arrow = if us > end { " →" } else { "" };
+        Some(Mark { position: times.position(us), label: format!("{name} {}{arrow}", format_time(us)) })
+    };
+    let marks: Vec<Mark> = percentiles.into_iter().filter_map(mark).collect();
+    let mut drawing = counts.horizontal_lines(WIDTH);
+    _ = write!(drawing, "<path class=\"bar trips\" d=\"{}\"/>", bar_path(bars, bar_width, &times, &counts));
+    drawing += &mark_lines(&marks);
+    let longer = if max > end { " The last bar also counts all longer round trips." } else { "" };
+    let caption = format!(
+        "<strong>Distribution of round trips</strong>: one narrow peak means a steady path; a long tail needs a larger jitter buffer. 99 % of \
+         the round trips are at or below <em>p99</em>.{longer}"
+    );
+    chart("histogram", &caption, &marks, [&counts, &times], &drawing)
 }
 
 fn bar_path(bars: &[HistogramBarFigures], width: f64, times: &Axis, counts: &Axis) -> String {
@@ -95,19 +85,12 @@ pub(super) fn buffer_curve(report: &Report) -> String {
         // A line of almost no length with round ends is a dot that stretching does not distort.
         _ = write!(points, "M{x:.1} {y:.1}h.01");
     }
-    let drawing = format!(
-        "{}{}<path class=\"line buffer\" d=\"{path}\"/><path class=\"dot buffer\" d=\"{points}\"/>",
-        ratios.horizontal_lines(WIDTH),
-        mark_lines(&marks),
-    );
-    chart(
-        "buffer",
-        "<strong>Jitter buffer</strong>: the share of packets late or lost at each depth. A deeper buffer loses fewer packets and adds delay. Where \
-         the curve is flat, more depth does not help.",
-        &marks,
-        [&ratios, &depth_axis],
-        &drawing,
-    )
+    let lines = ratios.horizontal_lines(WIDTH) + &mark_lines(&marks);
+    let drawing =
+        format!("{lines}<path class=\"line buffer\" d=\"{path}\"/><path class=\"dot buffer\" d=\"{points}\"/>");
+    let caption = "<strong>Jitter buffer</strong>: the share of packets late or lost at each depth. A deeper buffer loses fewer packets and adds \
+                   delay. Where the curve is flat, more depth does not help.";
+    chart("buffer", caption, &marks, [&ratios, &depth_axis], &drawing)
 }
 
 /// A chart with marks above the drawing.
@@ -120,7 +103,7 @@ fn mark_lines(marks: &[Mark]) -> String {
     format!("<path class=\"mark\" d=\"{}\"/>", lines.collect::<String>())
 }
 
-/// The labels above a drawing. Labels that would overlap are in different rows. A label in the right half extends to the left.
+/// The labels above a drawing. Those that would overlap are in different rows, and those in the right half extend to the left.
 fn mark_labels(marks: &[Mark]) -> String {
     // For each row, the starts of its labels.
     let mut rows: Vec<Vec<f64>> = Vec::new();
@@ -130,9 +113,7 @@ fn mark_labels(marks: &[Mark]) -> String {
         let start = if is_right { position - LABEL_WIDTH } else { *position };
         let is_free = |row: &Vec<f64>| row.iter().all(|other| (other - start).abs() >= LABEL_WIDTH);
         let row = rows.iter().position(is_free).unwrap_or(rows.len());
-        if row == rows.len() {
-            rows.push(Vec::new());
-        }
+        rows.resize_with(rows.len().max(row + 1), Vec::new);
         rows[row].push(start);
         let class = if is_right { "mark last" } else { "mark" };
         let (left, bottom) = (percent(*position), row as f64 * ROW_HEIGHT_REM);

@@ -1,8 +1,8 @@
-//! The report of a run as one HTML page that loads no other file. The page shows the verdict, the findings, charts, the sent and the returned
-//! audio, tables, and the origin of the run.
+//! The report of a run as one HTML page that loads no other file: the verdict, the findings, charts, the sent and the returned audio, tables,
+//! and the origin of the run.
 //!
-//! External text is escaped where the text is written. Inserted text is not parsed as a template again. The only script is
-//! `chart.js`, and the Content-Security-Policy allows it by its hash.
+//! External text is escaped where it is written, and never parsed as a template again. The only script is `chart.js`, which the
+//! Content-Security-Policy allows by its hash.
 
 mod audio;
 mod axis;
@@ -29,14 +29,8 @@ const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("chart.js");
 
 /// The whole page. `error` is the socket or file error that ended the run early. `audio` contains the waveforms, if the run sent audio.
-/// `page_style` is the style sheet that all pages share, `version` that of the program with its commit.
-pub fn page(
-    report: &Report,
-    error: Option<&str>,
-    audio: Option<&AudioPicture>,
-    page_style: &str,
-    version: &str,
-) -> String {
+/// `style` is the style sheet that all pages share, `version` that of the program with its commit.
+pub fn page(report: &Report, error: Option<&str>, audio: Option<&AudioPicture>, style: &str, version: &str) -> String {
     let error = error.map(without_folders);
     let (status, until) = report.status_line(error.as_deref());
     let class = match status {
@@ -49,7 +43,7 @@ pub fn page(
         "status" => status.to_owned(),
         "heading" => text::command_heading(report.command).to_owned(),
         "target" => escape_html(&report.target),
-        "style" => [page_style, STYLE].concat(),
+        "style" => [style, STYLE].concat(),
         "script" => SCRIPT.to_owned(),
         "script_hash" => format!("sha256-{}", STANDARD.encode(Sha256::digest(SCRIPT))),
         "class" => class.to_owned(),
@@ -82,8 +76,8 @@ fn render_template(template: &str, mut value: impl FnMut(&str) -> String) -> Str
 }
 
 fn run_facts(report: &Report) -> String {
-    let host =
-        report.host_name.as_ref().map(|host| format!(" on <bdi>{}</bdi>", escape_html(host))).unwrap_or_default();
+    let host = report.host_name.as_deref().map(|host| format!(" on <bdi>{}</bdi>", escape_html(host)));
+    let host = host.unwrap_or_default();
     let started = start_time(report.started_unix_ms).map(|time| format!("Started {time}{host}, ")).unwrap_or_default();
     let rate = report.send_rate().map_or_else(String::new, |rate| format!(", {rate}"));
     format!("{started}took {}{rate}.", format_time(report.duration_ms * 1e3))
@@ -92,18 +86,13 @@ fn run_facts(report: &Report) -> String {
 /// The findings, and the meaning of the jitter-buffer table with its assumptions.
 fn findings(report: &Report) -> String {
     let mut text = String::new();
-    let table = report.jitter_buffer.as_ref();
-    if let Some((table, interpretation)) = table.and_then(|table| Some((table, table.interpretation.as_ref()?))) {
-        // Writing to a string cannot fail.
-        _ = write!(
-            text,
-            "<p class=\"meaning\">{}. <span class=\"quiet\">({})</span></p>",
-            escape_html_prose(interpretation),
-            table.assumptions
-        );
+    if let Some(JitterBufferTable { interpretation: Some(meaning), assumptions, .. }) = &report.jitter_buffer {
+        let meaning = escape_html_prose(meaning);
+        text = format!("<p class=\"meaning\">{meaning}. <span class=\"quiet\">({assumptions})</span></p>");
     }
     if !report.findings.is_empty() {
         let items = report.findings.iter().map(|finding| format!("<li>{}</li>\n", escape_html_prose(&finding.message)));
+        // Writing to a string cannot fail.
         _ = write!(text, "<ul class=\"findings\" aria-label=\"Findings\">\n{}</ul>", items.collect::<String>());
     }
     text
@@ -111,11 +100,11 @@ fn findings(report: &Report) -> String {
 
 /// The most important figures of the evaluated stream.
 fn key_figures(report: &Report) -> String {
-    let Some(stream) = report.streams.get(report.evaluated_stream) else { return String::new() };
+    let Some(stream) = report.evaluated() else { return String::new() };
     let mut figures = vec![("sent", stream.sent.to_string())];
     if report.replies_expected {
-        figures.push(("loss", stream.loss_ratio.map_or_else(|| "-".to_owned(), format_percent)));
         figures.extend([
+            ("loss", stream.loss_ratio.map_or_else(|| "-".to_owned(), format_percent)),
             ("round trip p50", format_optional_time(stream.rtt_p50_us)),
             ("round trip p99", format_optional_time(stream.rtt_p99_us)),
             ("round trip max", format_optional_time(stream.rtt_max_us)),

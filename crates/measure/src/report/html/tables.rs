@@ -4,13 +4,13 @@ use std::fmt::Write;
 
 use crate::report::comparison::{ComparedFigure, HEADINGS};
 use crate::report::limits::{LIMIT_HEADINGS, LimitResult};
-use crate::report::model::Report;
+use crate::report::model::{Report, Warning};
 use crate::report::quantities::{ResultRow, format_optional_time, format_percent, format_time, start_time};
 use crate::report::rows::{self, Row};
 use crate::report::time_series::IntervalFigures;
 use jamjam_core::sanitize::{escape_html, escape_html_prose};
 
-/// The table element in a box that scrolls if the table is wider than the page. `label` is the id of the heading.
+/// A table in a box that scrolls if the table is wider than the page. `label` is the id of the heading.
 fn scrolling(label: &str, table: &str) -> String {
     format!(
         "<div class=\"wide\" role=\"region\" aria-labelledby=\"{label}\" tabindex=\"0\"><table>{table}</table></div>\n"
@@ -28,10 +28,9 @@ fn row(heading: &str, cells: impl IntoIterator<Item = String>) -> String {
 }
 
 fn head<'a>(first: &str, names: impl IntoIterator<Item = &'a str>) -> String {
-    let first = if first.is_empty() {
-        "<td></td>".to_owned()
-    } else {
-        format!("<th scope=\"col\" class=\"words\">{first}</th>")
+    let first = match first {
+        "" => "<td></td>".to_owned(),
+        _ => format!("<th scope=\"col\" class=\"words\">{first}</th>"),
     };
     let names = names.into_iter().map(|name| format!("<th scope=\"col\">{name}</th>"));
     format!("<thead><tr>{first}{}</tr></thead>\n", names.collect::<String>())
@@ -41,7 +40,7 @@ pub(super) fn limits(report: &Report) -> String {
     if report.limits.is_empty() {
         return String::new();
     }
-    let table = result_table("limits", "limit", LIMIT_HEADINGS, report.limits.iter().map(LimitResult::row));
+    let table = result_table("limits", "limit", &LIMIT_HEADINGS, report.limits.iter().map(LimitResult::row));
     section("limits", "Limits", &table)
 }
 
@@ -53,27 +52,22 @@ pub(super) fn comparison(report: &Report) -> String {
         format!("<p><strong class=\"bad\">Not comparable</strong> with the run of {old_run}: {problem}</p>")
     } else {
         let rows = comparison.figures.iter().map(ComparedFigure::row);
-        let table = result_table("comparison", "figure", HEADINGS, rows);
+        let table = result_table("comparison", "figure", &HEADINGS, rows);
         format!("<p>Compared with the run of {old_run}.</p>\n{table}")
     };
     section("comparison", "Comparison with an earlier run", &text)
 }
 
-/// A table of limits or compared figures. `label` is the id of the heading.
-fn result_table<const N: usize>(
-    label: &str,
-    first: &str,
-    headings: [&str; N],
-    rows: impl Iterator<Item = ResultRow>,
-) -> String {
-    let mut table = head(first, headings) + "<tbody>\n";
+/// A table of limits or compared figures. `id` is the id of the heading.
+fn result_table(id: &str, first: &str, headings: &[&str], rows: impl Iterator<Item = ResultRow>) -> String {
+    let mut table = head(first, headings.iter().copied()) + "<tbody>\n";
     for ResultRow { label, values, result, is_bad, note } in rows {
         let result = if is_bad { format!("<strong class=\"bad\">{result}</strong>") } else { result.to_owned() };
         let note = note.map_or_else(String::new, |note| format!(" ({})", escape_html(&note)));
         let values = values.iter().map(|value| escape_html(value));
         table += &row(&escape_html_prose(&label), values.chain([result + &note]));
     }
-    scrolling(label, &(table + "</tbody>"))
+    scrolling(id, &(table + "</tbody>"))
 }
 
 /// The figures of each stream, and the figures that belong to no stream.
@@ -87,15 +81,14 @@ pub(super) fn figures(report: &Report) -> String {
         table += &row(label, cells.iter().map(|cell| escape_html(cell)));
     }
     let streams = scrolling("figures", &(table + "</tbody>"));
-    let further = rows::further_rows(report);
-    let further = further.iter().map(|Row { label, cells, .. }| {
+    let mut further = String::new();
+    for Row { label, cells, .. } in rows::further_rows(report) {
         let value = escape_html(&cells.concat());
-        format!("<tr><th scope=\"row\">{label}</th><td class=\"words\">{value}</td></tr>\n")
-    });
-    let further = match further.collect::<String>() {
-        rows if rows.is_empty() => rows,
-        rows => scrolling("figures", &format!("<tbody>{rows}</tbody>")),
-    };
+        _ = writeln!(further, "<tr><th scope=\"row\">{label}</th><td class=\"words\">{value}</td></tr>");
+    }
+    if !further.is_empty() {
+        further = scrolling("figures", &format!("<tbody>{further}</tbody>"));
+    }
     section("figures", "Statistics", &format!("<div class=\"columns\">{streams}{further}</div>\n"))
 }
 
@@ -153,12 +146,10 @@ pub(super) fn warnings(report: &Report) -> String {
         return String::new();
     }
     let mut list = "<ul>\n".to_owned();
-    for warning in &report.warnings {
-        _ = write!(list, "<li>{}", escape_html_prose(&warning.message));
-        for (index, detail) in warning.details.iter().enumerate() {
-            _ = write!(list, "{}<li>{}</li>", if index == 0 { "<ol>" } else { "" }, escape_html_prose(detail));
-        }
-        list += if warning.details.is_empty() { "</li>\n" } else { "</ol></li>\n" };
+    for Warning { message, details, .. } in &report.warnings {
+        let items = details.iter().map(|detail| format!("<li>{}</li>", escape_html_prose(detail)));
+        let (start, end) = if details.is_empty() { ("", "") } else { ("<ol>", "</ol>") };
+        _ = writeln!(list, "<li>{}{start}{}{end}</li>", escape_html_prose(message), items.collect::<String>());
     }
     section("warnings", "Warnings", &(list + "</ul>"))
 }

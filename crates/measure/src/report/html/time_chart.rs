@@ -1,5 +1,5 @@
-//! The course of a run: round trips over time with the lost packets of each direction, and a timeline of loss and bursts. All values come
-//! from the time series of the report.
+//! The course of a run from the time series of its report: round trips with the lost packets of each direction, and a timeline of loss and
+//! bursts.
 
 use std::fmt::Write;
 
@@ -8,22 +8,14 @@ use crate::report::model::Report;
 use crate::report::quantities::format_count;
 use crate::report::time_series::{IntervalFigures, TimeSeries};
 
-/// A row of marks below the round trips: the lost packets of one direction.
-struct LossLane {
-    name: &'static str,
-    class: &'static str,
-    lost: fn(&IntervalFigures) -> u64,
-}
+/// A row of marks below the round trips: symbol, name and class of a direction, and the packets lost in it.
+type LossLane = (char, &'static str, &'static str, fn(&IntervalFigures) -> u64);
 
 /// The rows of marks. They differ in position, name and symbol, not only in color.
 const LANES: [LossLane; 3] = [
-    LossLane { name: "▲ upstream", class: "up", lost: |interval| interval.lost_upstream.unwrap_or(0) },
-    LossLane { name: "▼ downstream", class: "down", lost: |interval| interval.lost_downstream.unwrap_or(0) },
-    LossLane {
-        name: "◆ lost",
-        class: "unknown",
-        lost: |interval| if interval.lost_upstream.is_none() { interval.lost } else { 0 },
-    },
+    ('▲', "upstream", "up", |interval| interval.lost_upstream.unwrap_or(0)),
+    ('▼', "downstream", "down", |interval| interval.lost_downstream.unwrap_or(0)),
+    ('◆', "lost", "unknown", |interval| interval.lost_upstream.map_or(interval.lost, |_| 0)),
 ];
 
 /// Both charts over time, with the output of the script that shows the values of one interval.
@@ -41,12 +33,8 @@ fn round_trips(report: &Report, series: &TimeSeries, end: &Axis) -> String {
     let min = intervals.iter().filter_map(|interval| interval.rtt_min_us).reduce(f64::min);
     let max = intervals.iter().filter_map(|interval| interval.rtt_max_us).reduce(f64::max);
     let Some((min, max)) = min.zip(max) else {
-        let reason = if report.replies_expected {
-            "There is no chart of round trips, because no round trip is known."
-        } else {
-            "There is no chart of round trips, because no replies were expected."
-        };
-        return format!("<p class=\"quiet\">{reason}</p>\n");
+        let reason = if report.replies_expected { "no round trip is known" } else { "no replies were expected" };
+        return format!("<p class=\"quiet\">There is no chart of round trips, because {reason}.</p>\n");
     };
     let typical = intervals.iter().filter_map(|interval| interval.rtt_p50_us).reduce(f64::min).unwrap_or(max);
     let axis = Axis::times(min, typical, max);
@@ -80,21 +68,18 @@ fn round_trips(report: &Report, series: &TimeSeries, end: &Axis) -> String {
     let p50 = |interval: &IntervalFigures| interval.rtt_p50_us.or(interval.rtt_max_us);
     _ = write!(drawing, "<path class=\"line p99\" d=\"{}\"/>", line(intervals, &axis, p99));
     _ = write!(drawing, "<path class=\"line p50\" d=\"{}\"/>", line(intervals, &axis, p50));
-    let scale = if axis.is_logarithmic() { " The scale is logarithmic." } else { "" };
+    let scale = if axis.is_logarithmic { " The scale is logarithmic." } else { "" };
     let marks = lanes(intervals);
     let has_direction = intervals.iter().any(|interval| interval.lost > 0 && interval.lost_upstream.is_some());
-    let meaning = match (marks.is_empty(), has_direction, report.loss_report.is_some()) {
-        (true, ..) => " No packet was lost.",
-        (false, true, _) => {
-            " Marks below show when packets were lost upstream (from this host to the server) and downstream (back); a taller mark means \
-             more packets."
-        }
-        (false, false, true) => {
-            " Marks below show when packets were lost; a taller mark means more packets. The direction is unknown."
-        }
-        (false, false, false) => {
-            " Marks below show when packets were lost; a taller mark means more packets. <code>--loss-direction</code> shows the direction."
-        }
+    let (direction, note) = match (has_direction, report.loss_report.is_some()) {
+        (true, _) => (" upstream (from this host to the server) and downstream (back)", ""),
+        (false, true) => ("", " The direction is unknown."),
+        (false, false) => ("", " <code>--loss-direction</code> shows the direction."),
+    };
+    let meaning = if marks.is_empty() {
+        " No packet was lost.".to_owned()
+    } else {
+        format!(" Marks below show when packets were lost{direction}; a taller mark means more packets.{note}")
     };
     let caption = format!(
         "<strong>Round trip over time</strong>: lower and flatter is better. Each point stands for the packets sent in {}.{scale}{meaning}",
@@ -126,7 +111,7 @@ fn losses(report: &Report, series: &TimeSeries, end: &Axis) -> String {
     figure("loss", caption, "", &(lost + &bursts), end)
 }
 
-/// A bar for each interval whose value is not 0. `top` returns the y coordinate of the end of a bar.
+/// A bar for each interval whose value is not 0, up to the y coordinate `top`.
 fn bar_path(intervals: &[IntervalFigures], value: fn(&IntervalFigures) -> u64, top: impl Fn(f64) -> String) -> String {
     let bars = intervals.iter().map(value).enumerate().filter(|(_, value)| *value > 0);
     let bars = bars.map(|(index, value)| format!("M{index}.1 {HEIGHT}V{}h.8V{HEIGHT}z", top(value as f64)));
@@ -137,18 +122,17 @@ fn bar_path(intervals: &[IntervalFigures], value: fn(&IntervalFigures) -> u64, t
 fn lanes(intervals: &[IntervalFigures]) -> String {
     let most = intervals.iter().map(|interval| interval.lost).max().unwrap_or(0).max(1);
     let mut text = String::new();
-    for LossLane { name, class, lost } in LANES {
+    for (symbol, name, class, lost) in LANES {
         let total: u64 = intervals.iter().map(lost).sum();
         if total == 0 {
             continue;
         }
         let top = |lost: f64| format!("{:.0}", HEIGHT * (0.65 - 0.65 * (lost / most as f64).sqrt()));
         let path = bar_path(intervals, lost, top);
-        let label =
-            format!("{}: {}", name.trim_start_matches(['▲', '▼', '◆', ' ']), format_count(total, "lost packet"));
+        let label = format!("{name}: {}", format_count(total, "lost packet"));
         _ = write!(
             text,
-            "<span class=\"lane\" title=\"{label}\">{name}</span><div class=\"plot lane\"><svg role=\"img\" aria-label=\"{label}\" \
+            "<span class=\"lane\" title=\"{label}\">{symbol} {name}</span><div class=\"plot lane\"><svg role=\"img\" aria-label=\"{label}\" \
              viewBox=\"0 0 {} {HEIGHT}\" preserveAspectRatio=\"none\"><path class=\"bar {class}\" d=\"{path}\"/></svg></div>",
             intervals.len()
         );
@@ -174,9 +158,8 @@ fn line(intervals: &[IntervalFigures], axis: &Axis, value: impl Fn(&IntervalFigu
     let mut path = String::new();
     for (start, run) in runs(intervals, |interval| value(interval).is_some()) {
         for (offset, us) in run.iter().filter_map(value).enumerate() {
-            let y = axis.y(us);
-            let step = if offset == 0 { format!("M{start} {y:.1}") } else { format!("V{y:.1}") };
-            _ = write!(path, "{step}h1");
+            let step = if offset == 0 { format!("M{start} ") } else { "V".to_owned() };
+            _ = write!(path, "{step}{:.1}h1", axis.y(us));
         }
     }
     path

@@ -26,12 +26,8 @@ pub(super) fn link_config(entropy: u8, signing: Option<LinkSigning>) -> LinkConf
 
 /// A probe of ten AUDIO packets of two samples for two channels, one every 10 ms.
 fn client(config: LinkConfig) -> Prober {
-    let probe_config = ProbeConfig {
-        stream_kind: StreamKind::Audio,
-        count: Some(10),
-        interval: Duration::from_millis(10),
-        payload_len: 16,
-    };
+    let (stream_kind, interval) = (StreamKind::Audio, Duration::from_millis(10));
+    let probe_config = ProbeConfig { stream_kind, count: Some(10), interval, payload_len: 16 };
     let workload = ProbeWorkload::new(probe_config).with_link(true);
     ClientNode::new(run_config(StreamKind::Audio), workload, Box::new(())).with_link(Some(config))
 }
@@ -52,14 +48,26 @@ fn results(node: Prober) -> LinkResults {
     finish(node).link.expect("a link")
 }
 
+/// A server that has exchanged keys with the client.
+fn exchange(node: &mut impl Node) -> LinkClient {
+    let control = poll(node, 0).into_iter().find(|datagram| datagram[1] == CONTROL).expect("CONTROL");
+    let mut server = LinkClient::unsigned();
+    assert!(server.on_control(&control));
+    deliver(node, 0, peer(), &server.control());
+    server
+}
+
+/// Settles the link of a client with the returned server.
+pub(super) fn settle(node: &mut impl Node) -> LinkClient {
+    let mut server = exchange(node);
+    deliver(node, 0, peer(), &server.seal(KEEPALIVE, 1, 0, b""));
+    server
+}
+
 /// A client and the other end of its link.
 fn settled() -> (Prober, LinkClient) {
     let mut node = client(link_config(3, None));
-    let sent = poll(&mut node, 0);
-    let mut server = LinkClient::unsigned();
-    assert!(server.on_control(sent.iter().find(|datagram| datagram[1] == CONTROL).expect("CONTROL")));
-    deliver(&mut node, 0, peer(), &server.control());
-    deliver(&mut node, 0, peer(), &server.seal(KEEPALIVE, 1, 0, b""));
+    let server = settle(&mut node);
     (node, server)
 }
 
@@ -78,9 +86,9 @@ fn golden_transcript_has_identical_control_and_settles() {
     assert_eq!(sent[0], bytes(&golden["app_signed"], "wire"));
     assert_eq!((sent[1][1], &sent[1][10..20]), (KEEPALIVE, &[0, 1, 0, 0, 0, 0, 0, 0, 0, 0][..]));
     assert!(sent.iter().all(|datagram| datagram[1] != AUDIO));
-    let proof = list(golden, "transcript")
-        .iter()
-        .find(|entry| entry["what"].as_str().is_some_and(|what| what.starts_with("sealed keep-alive, counter 0")));
+    let is_proof =
+        |what: &serde_json::Value| what.as_str().is_some_and(|what| what.starts_with("sealed keep-alive, counter 0"));
+    let proof = list(golden, "transcript").iter().find(|entry| is_proof(&entry["what"]));
     deliver(&mut node, 7 * MS, peer(), &bytes(proof.expect("the proof"), "wire"));
     assert_eq!(poll(&mut node, 7 * MS)[0][1], AUDIO);
     let results = results(node);
@@ -201,10 +209,7 @@ fn deliver_flipped(node: &mut Prober, at: u64, datagram: &[u8]) {
 #[test]
 fn packet_with_any_flipped_bit_neither_settles_the_link_nor_counts() {
     let mut node = client(link_config(3, None));
-    let control = poll(&mut node, 0).pop().expect("CONTROL");
-    let mut server = LinkClient::unsigned();
-    assert!(server.on_control(&control));
-    deliver(&mut node, 0, peer(), &server.control());
+    let mut server = exchange(&mut node);
     poll(&mut node, 0);
     for kind in [KEEPALIVE, AUDIO] {
         deliver_flipped(&mut node, MS, &server.seal(kind, 1, 0, &[9; 16]));

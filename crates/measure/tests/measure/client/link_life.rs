@@ -1,7 +1,6 @@
-//! The life of a link between the client and the echo server, in virtual time. The two ends share only the derivation of keys and the sealing
-//! of packets.
+//! The life of a link between client and echo server, in virtual time. The ends share only the derivation of keys and the sealing.
 
-use super::run_config;
+use super::{Source, run_config};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 use test_support::link_client::{AUDIO, CONTROL, KEEPALIVE, LATENCY_PING};
@@ -11,8 +10,8 @@ use test_support::server::packet::Random;
 use jamjam_core::echo::EchoServer;
 use jamjam_core::link::LinkKey;
 use jamjam_measure::client::{
-    AudioSender, AudioStreamConfig, AudioWorkload, ClientNode, LinkResults, LinkSigning, PayloadSource, ProbeConfig,
-    ProbeWorkload, RunConfig, RunResults, SourcePoll, StreamKind, Workload,
+    AudioSender, AudioStreamConfig, AudioWorkload, ClientNode, LinkResults, LinkSigning, ProbeConfig, ProbeWorkload,
+    RunConfig, RunResults, SourcePoll, StreamKind, Workload,
 };
 
 use super::link::link_config;
@@ -24,24 +23,18 @@ const LATENCY: u64 = MS;
 /// The type of LATENCY_INFO.
 const LATENCY_INFO: u8 = 7;
 
-/// Numbered stereo packets of 32 samples.
-struct Packets {
-    left: u32,
-}
+type Packets = Source<Box<dyn FnMut(&mut Vec<u8>) -> SourcePoll>>;
 
-impl PayloadSource for Packets {
-    fn poll_next(&mut self, payload: &mut Vec<u8>) -> SourcePoll {
-        let Some(left) = self.left.checked_sub(1) else { return SourcePoll::End };
-        self.left = left;
-        payload.extend(left.to_be_bytes().into_iter().cycle().take(256));
-        SourcePoll::Ready
-    }
-}
-
-/// A sender of `packets` packets, 1,500 each second.
+/// A sender of `packets` numbered stereo packets of 32 samples, 1,500 each second.
 fn sender(packets: u32, signing: Option<LinkSigning>) -> AudioSender<Packets> {
+    let mut left = 0..packets;
+    let source: Packets = Source(Box::new(move |payload: &mut Vec<u8>| {
+        let Some(number) = left.next_back() else { return SourcePoll::End };
+        payload.extend(number.to_be_bytes().repeat(64));
+        SourcePoll::Ready
+    }));
     let form = AudioStreamConfig { sample_rate: 48_000, channels: 2, frame_samples: 32, first_sequence: 0 };
-    let workload = AudioWorkload::new(form, Box::new(Packets { left: packets }));
+    let workload = AudioWorkload::new(form, Box::new(source));
     ClientNode::new(run_config(StreamKind::Audio), workload, Box::new(())).with_link(Some(link_config(4, signing)))
 }
 

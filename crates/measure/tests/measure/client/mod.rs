@@ -16,22 +16,22 @@ use std::time::Duration;
 use jamjam_core::node::Node;
 use jamjam_measure::client::{
     AudioSender, AudioStreamConfig, AudioWorkload, ClientNode, PayloadSource, ProbeConfig, ProbeWorkload, Prober,
-    RunConfig, StreamKind,
+    RunConfig, SourcePoll, StreamKind,
 };
 use test_support::node_driver::{deadline, peer, poll};
 
-/// A run configuration with a timeout of two seconds and expected replies. All other fields have their defaults.
-pub(crate) fn run_config(evaluated_stream: StreamKind) -> RunConfig {
-    RunConfig {
-        peer: peer(),
-        evaluated_stream,
-        server_delay: None,
-        first_echo_timeout: Duration::from_secs(3),
-        timeout: Duration::from_secs(2),
-        replies_expected: true,
-        wait_for: None,
-        loss_report_nonce: None,
-        loss_direction: false,
+/// A run configuration with a timeout of two seconds.
+fn run_config(evaluated_stream: StreamKind) -> RunConfig {
+    let first_echo_timeout = Duration::from_secs(3);
+    RunConfig { first_echo_timeout, ..RunConfig::new(peer(), evaluated_stream, Duration::from_secs(2)) }
+}
+
+/// An audio source whose payloads a closure appends.
+struct Source<F>(F);
+
+impl<F: FnMut(&mut Vec<u8>) -> SourcePoll> PayloadSource for Source<F> {
+    fn poll_next(&mut self, payload: &mut Vec<u8>) -> SourcePoll {
+        (self.0)(payload)
     }
 }
 

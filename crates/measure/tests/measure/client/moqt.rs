@@ -19,33 +19,29 @@ fn at(ms: u64) -> Time {
     Time::from_millis(ms)
 }
 
-/// A frame tracker for groups of `per_group` frames. The methods of the fixture pass events to the tracker.
+/// Passes events to a frame tracker for groups of `per_group` frames.
 struct TrackerFixture {
     frames: FrameTracker,
 }
 
 impl TrackerFixture {
     fn new(per_group: u64) -> Self {
-        let config =
-            MoqtRunConfig { run_kind: RunKind::Probe, target: "moqt://h:1/echo".to_owned(), timeout: 2_000 * MS };
+        let (run_kind, target) = (RunKind::Probe, "moqt://h:1/echo".to_owned());
         let connection = MoqtResults::new(Transport::Quic, "japan, kyoto, text", per_group);
-        let mut tracker = Self { frames: FrameTracker::new(config, connection, Box::new(())) };
-        tracker.on_event(&MoqtClientEvent::Established { at: at(10), version: MoqtVersion::Gomoqt202502 });
-        tracker.on_event(&MoqtClientEvent::Ready { at: at(13) });
-        tracker
-    }
-
-    fn on_event(&mut self, event: &MoqtClientEvent) {
-        self.frames.on_event(event);
+        let config = MoqtRunConfig { run_kind, target, timeout: 2_000 * MS };
+        let mut frames = FrameTracker::new(config, connection, Box::new(()));
+        frames.on_event(&MoqtClientEvent::Established { at: at(10), version: MoqtVersion::Gomoqt202502 });
+        frames.on_event(&MoqtClientEvent::Ready { at: at(13) });
+        Self { frames }
     }
 
     fn sent(&mut self, group: u64, frame: usize, ms: u64) {
-        self.on_event(&MoqtClientEvent::FrameSent { group, frame, sent_at: at(ms), due: at(ms), bytes: 2 });
+        self.frames.on_event(&MoqtClientEvent::FrameSent { group, frame, sent_at: at(ms), due: at(ms), bytes: 2 });
     }
 
     fn received(&mut self, group: u64, frame: usize, sent_at: Option<Time>, ms: u64, intact: bool) {
         let (at, payload) = (at(ms), "hi".into());
-        self.on_event(&MoqtClientEvent::FrameReturned { group, frame, sent_at, at, intact, payload });
+        self.frames.on_event(&MoqtClientEvent::FrameReturned { group, frame, sent_at, at, intact, payload });
     }
 
     fn returned(&mut self, group: u64, frame: usize, (sent, returned): (u64, u64)) {
@@ -68,18 +64,9 @@ impl TrackerFixture {
         interrupted: Option<StopSignal>,
         closing: &mut dyn PacketObserver,
     ) -> RunResults {
-        self.on_event(&MoqtClientEvent::Finished { at: at(ms), outcome });
+        self.frames.on_event(&MoqtClientEvent::Finished { at: at(ms), outcome });
         self.frames.into_results(interrupted, closing)
     }
-}
-
-/// A tracker that has received the events of a client.
-fn tracked(events: &[MoqtClientEvent], per_group: u64) -> FrameTracker {
-    let mut tracker = TrackerFixture::new(per_group);
-    for event in events {
-        tracker.on_event(event);
-    }
-    tracker.frames
 }
 
 fn counts(stream: &StreamStats) -> [u64; 9] {
@@ -97,19 +84,16 @@ fn losses_order_and_copies_are_counted_separately() {
         tracker.sent(group, 0, 90 + group * 10);
         tracker.sent(group, 1, 95 + group * 10);
     }
-    // Group 1: both frames return after 4 ms. Group 2: no frame returns. Group 3: both frames return, after 30 and 31 ms, which is late.
-    // Group 4: only the second frame returns, before group 3.
+    // Both frames of group 1 return after 4 ms, those of group 3 late, after 30 and 31 ms, and before them only the second frame of group 4.
     tracker.returned(1, 0, (100, 104));
     tracker.returned(1, 1, (105, 109));
     tracker.returned(4, 1, (135, 145));
     tracker.returned(3, 0, (120, 150));
     tracker.returned(3, 1, (125, 156));
-    // Group 5: the first frame returns twice. The first copy is damaged, and the second copy is intact. The second frame of group 5 does
-    // not return.
+    // Group 5: a damaged and then an intact copy of the first frame return, and nothing of the second frame.
     tracker.received(5, 0, Some(at(140)), 157, false);
     tracker.unmatched(5, 0, 158);
-    // The client reports four more unmatched frames. The first frame is a second copy of a frame of group 1. The second frame belongs to an
-    // unsent group. The third frame has an unknown frame number. The fourth frame belongs to the lost group.
+    // Four unmatched frames: a second copy of a frame of group 1, a frame of an unsent group, an unknown frame number, a frame of the lost group.
     tracker.unmatched(1, 0, 160);
     tracker.unmatched(9, 0, 161);
     tracker.unmatched(1, 2, 162);
@@ -117,8 +101,7 @@ fn losses_order_and_copies_are_counted_separately() {
     let run = tracker.end(2_149, MoqtRunOutcome::Completed, None);
 
     let stream = run.ping.as_ref().unwrap();
-    // 10 frames were sent. Returned (group/frame): 1/0, 1/1, 4/1, 3/0, 3/1, 5/0. Lost: 2/0, 2/1, 4/0, 5/1. Duplicated frame: 1/0. A damaged
-    // copy of 5/0 arrived before the intact copy.
+    // Returned (group/frame): 1/0, 1/1, 4/1, 3/0, 3/1, 5/0, of which 5/0 first damaged. Lost: 2/0, 2/1, 4/0, 5/1. Duplicated: 1/0.
     assert_eq!(counts(stream), [10, 6, 4, 0, 0, 1, 1, 2, 3]);
     assert_eq!((stream.rtt.min(), stream.rtt.max()), (Some(4_000_000), Some(31_000_000)));
     // The lost frames 0 and 1 of group 2 are one burst. Frame 0 of group 4 and frame 1 of group 5 are isolated losses.
@@ -141,8 +124,7 @@ fn frames_under_way_at_an_interruption_are_in_flight() {
     tracker.returned(1, 0, (100, 150));
     tracker.returned(4, 0, (3_000, 3_050));
     let by_us = MoqtRunOutcome::Closed { code: 0, reason: "interrupted".to_owned(), closed_locally: true };
-    // A frame without an echo is lost if it was sent at least 2,050 ms before the interruption. These 2,050 ms are the smallest round trip
-    // plus the timeout. A frame sent less than 2,050 ms before the interruption counts as in flight if its echo is missing.
+    // A frame without an echo is lost if it was sent the smallest round trip and the timeout, 2,050 ms, before, else in flight.
     let mut lines = Lines::default();
     let run = tracker.closing(3_051, by_us, Some(StopSignal::Interrupt), &mut lines);
     assert_eq!(lines.0, [(1, PacketOutcome::Lost), (2, PacketOutcome::InFlight)]);
@@ -205,12 +187,8 @@ fn frames_are_numbered_across_the_whole_run() {
 fn every_sent_frame_has_one_outcome_at_an_interruption() {
     for (seed, slow) in (0..40).flat_map(|seed| [(seed, false), (seed, true)]) {
         let per_group = 1 + seed as usize % 3;
-        let sending = Sending {
-            group_count: Some(100),
-            frames_per_group: per_group,
-            group_interval: 37 * MS,
-            ..Sending::default()
-        };
+        let (group_count, group_interval) = (Some(100), 37 * MS);
+        let sending = Sending { group_count, frames_per_group: per_group, group_interval, ..Sending::default() };
         let version = MoqtVersion::ALL[seed as usize % 4];
         let mut peers = JoinedPeers::new(Plan { seed, offers: vec![version], sending, ..Plan::default() });
         peers.until(at(100));
@@ -219,7 +197,9 @@ fn every_sent_frame_has_one_outcome_at_an_interruption() {
         let now = peers.now;
         peers.client.update(now, |session| session.close(0, "interrupted"));
         peers.finish();
-        let run = tracked(&peers.events, per_group as u64).into_results(Some(StopSignal::Terminate), &mut ());
+        let mut frames = TrackerFixture::new(per_group as u64).frames;
+        peers.events.iter().for_each(|event| frames.on_event(event));
+        let run = frames.into_results(Some(StopSignal::Terminate), &mut ());
 
         let of = |what: fn(&MoqtClientEvent) -> bool| peers.events.iter().filter(|event| what(event)).count() as u64;
         let stream = run.ping.unwrap();
@@ -232,10 +212,7 @@ fn every_sent_frame_has_one_outcome_at_an_interruption() {
         assert_eq!(moqt.groups.sent * per_group as u64, sent, "seed {seed}");
         let not_returned = peers.lost().len() as u64;
         assert_eq!(moqt.groups.lost + moqt.groups.in_flight(), not_returned, "seed {seed}");
-        assert!(
-            stream.sent > 50 && (!slow || stream.lost + stream.in_flight > 0),
-            "seed {seed}: the test checks nothing"
-        );
+        assert!(stream.sent > 50 && (!slow || stream.lost + stream.in_flight > 0), "seed {seed} checks nothing");
         let has_broadcast_path = moqt.track == "/client.echo, index";
         assert_eq!(has_broadcast_path, version != MoqtVersion::Gomoqt202502);
     }
@@ -244,23 +221,16 @@ fn every_sent_frame_has_one_outcome_at_an_interruption() {
 #[test]
 fn failed_first_attempt_leaves_no_trace() {
     let mut tracker = TrackerFixture::new(2);
-    tracker.on_event(&MoqtClientEvent::Finished {
-        at: at(2_010),
-        outcome: MoqtRunOutcome::Closed { code: 0, reason: "nothing".to_owned(), closed_locally: true },
-    });
+    let closed = |code, reason: &str| MoqtRunOutcome::Closed { code, reason: reason.to_owned(), closed_locally: true };
+    tracker.frames.on_event(&MoqtClientEvent::Finished { at: at(2_010), outcome: closed(0, "nothing") });
     tracker.frames.reset_connection();
-    tracker.frames.on_path_retried("echo".to_owned());
-    assert_eq!(tracker.frames.established_at(), None);
-    let moqt = tracker
-        .end(2_020, MoqtRunOutcome::Closed { code: 1, reason: "no".to_owned(), closed_locally: true }, None)
-        .moqt
-        .unwrap();
-    // No state of the first connection remains. The failure is that of the second connection. Neither a version nor a connect time is set.
+    tracker.frames.results.retried_path = Some("echo".to_owned());
+    assert_eq!(tracker.frames.established_at, None);
+    let moqt = tracker.end(2_020, closed(1, "no"), None).moqt.unwrap();
+    // The failure is that of the second connection, and nothing of the first one remains.
     assert_eq!(moqt.failure, Some(MoqtFailure::Rejected("no".to_owned())));
-    assert_eq!(
-        (moqt.version, moqt.connect_times, moqt.retried_path),
-        (None, MoqtConnectTimes::default(), Some("echo".to_owned()))
-    );
+    assert_eq!((moqt.version, moqt.connect_times), (None, MoqtConnectTimes::default()));
+    assert_eq!(moqt.retried_path.as_deref(), Some("echo"));
 }
 
 #[test]
@@ -268,8 +238,7 @@ fn groups_overdue_after_a_pause_are_skipped_but_no_text_is() {
     for (payload, skipped) in [(FramePayload::Random(20), 194), (FramePayload::Texts(vec!["hi".into()]), 0)] {
         let sending = Sending { group_count: Some(400), group_interval: 10 * MS, payload, ..Sending::default() };
         let mut peers = JoinedPeers::new(Plan { sending, ..Plan::default() });
-        // Group n, from 0, is due at 50 ms + n · 10 ms. The client does not run from 1 s to 3 s, so groups 96 to 289 are overdue by more
-        // than 50 ms.
+        // Group n is due at 50 ms + n · 10 ms. The client stops from 1 to 3 s, and groups 96 to 289 are overdue by more than 50 ms.
         peers.until(at(1_000));
         peers.now = at(3_000);
         assert_eq!(peers.finish(), MoqtRunOutcome::Completed);
@@ -277,11 +246,8 @@ fn groups_overdue_after_a_pause_are_skipped_but_no_text_is() {
         assert_eq!(count(|event| matches!(event, MoqtClientEvent::FrameSkipped { .. })), skipped);
         assert_eq!(count(|event| matches!(event, MoqtClientEvent::FrameSent { .. })), 400 - skipped);
         assert_eq!((peers.returned().len(), peers.lost()), (400 - skipped, vec![]));
-        let pauses = peers.events.iter().filter_map(|event| match *event {
-            MoqtClientEvent::Paused(pause) => Some((pause.start, pause.end)),
-            _ => None,
-        });
-        assert_eq!(pauses.collect::<Vec<_>>(), [(at(1_000), at(3_000))]);
+        let pauses: Vec<_> = peers.events.iter().filter(|event| matches!(event, MoqtClientEvent::Paused(_))).collect();
+        assert_eq!(pauses, [&MoqtClientEvent::Paused(Pause { start: at(1_000), end: at(3_000) })]);
     }
 }
 
@@ -291,8 +257,8 @@ fn frames_skipped_after_a_pause_are_not_sent_and_have_no_round_trip() {
     tracker.sent(1, 0, 100);
     tracker.sent(2, 0, 110);
     tracker.returned(1, 0, (100, 105));
-    tracker.on_event(&MoqtClientEvent::Paused(Pause { start: at(112), end: at(3_000) }));
-    (120..124).for_each(|ms| tracker.on_event(&MoqtClientEvent::FrameSkipped { due: at(ms) }));
+    tracker.frames.on_event(&MoqtClientEvent::Paused(Pause { start: at(112), end: at(3_000) }));
+    (120..124).for_each(|ms| tracker.frames.on_event(&MoqtClientEvent::FrameSkipped { due: at(ms) }));
     tracker.sent(7, 0, 3_010);
     tracker.returned(7, 0, (3_010, 3_015));
     // The host reads the frame of the pause last.

@@ -50,11 +50,11 @@ fn reply_that_belongs_to_no_packet_of_the_run_is_stray() {
 fn packet_can_be_matched_until_262144_later_ones_have_left() {
     let mut node = prober(StreamKind::Keepalive, None);
     assert_eq!(follow(&mut node, 0, 262_153 * 10 * MS).len(), 262_154);
-    // The last packet has number 262,153. The client sent 262,144 packets after packet 9 and 262,143 packets after packet 10.
+    // The client sent 262,144 packets after packet 9 and 262,143 packets after packet 10.
     deliver(&mut node, 262_153 * 10 * MS, peer(), &header(4, 9, 0));
     deliver(&mut node, 262_153 * 10 * MS, peer(), &header(4, 10, 0));
-    let stream =
-        node.into_results("", Some(Time::from_nanos(262_153 * 10 * MS)), &mut ()).keepalive.expect("keepalives");
+    let run = node.into_results("", Some(Time::from_nanos(262_153 * 10 * MS)), &mut ());
+    let stream = run.keepalive.expect("keepalives");
     assert_eq!((stream.returned, stream.unmatched), (1, 1));
     // Ten packets are outside the window and are lost. The deadline of the other packets has not passed.
     assert_eq!((stream.lost, stream.in_flight), (10, 262_143));
@@ -70,8 +70,7 @@ fn waiting_prober(wait_for: u64) -> Prober {
 fn wait_sends_ten_keepalives_a_second_and_times_out() {
     let mut node = waiting_prober(1_000);
     let start = 7 * MS;
-    let mut now = start;
-    let mut readiness_packets = Vec::new();
+    let (mut now, mut readiness_packets) = (start, Vec::new());
     while let Some(next) = deadline(&node).filter(|next| *next < 10_000 * MS) {
         now = now.max(next);
         readiness_packets.extend(poll(&mut node, now).into_iter().map(|bytes| (now, bytes)));

@@ -1,43 +1,33 @@
-//! The sender as a node, in virtual time: packets, send times, and results of the run.
+//! The sender as a node, in virtual time: packets, send times, and results of the run, also with live audio.
 
-mod live;
-
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::rc::Rc;
-use test_support::node_driver::{MS, deadline, header};
+use std::time::Duration;
+use test_support::node_driver::{MS, deadline, header, poll};
 use test_support::recording_sink::RecordingSink;
 
 use jamjam_core::node::{Node, SendStatus};
 use jamjam_core::time::Time;
 use jamjam_measure::client::{AudioSender, PayloadSource, SourcePoll};
 
-use super::follow;
+use super::{Source, follow};
 
-/// Packets with the listed lengths, each filled with its number. The first packet has number 0. A packet is available if its number is less
-/// than `ready`.
-struct ListedPackets {
-    packets: Vec<usize>,
-    next: usize,
-    ready: Rc<Cell<usize>>,
-}
-
-impl PayloadSource for ListedPackets {
-    fn poll_next(&mut self, payload: &mut Vec<u8>) -> SourcePoll {
-        let Some(len) = self.packets.get(self.next).copied() else { return SourcePoll::End };
-        if self.next >= self.ready.get() {
+/// A mono sender at 48 kHz with one packet of 96 samples every 2 ms, and the number of available packets. The packets have the listed lengths,
+/// and each is filled with its number, from 0.
+fn sender(first_sequence: u32, packets: Vec<usize>) -> (AudioSender<impl PayloadSource>, Rc<Cell<usize>>) {
+    let (mut next, ready) = (0, Rc::new(Cell::new(usize::MAX)));
+    let available = Rc::clone(&ready);
+    let source = Source(move |payload: &mut Vec<u8>| {
+        let Some(len) = packets.get(next) else { return SourcePoll::End };
+        if next >= available.get() {
             return SourcePoll::Pending;
         }
-        payload.resize(payload.len() + len, self.next as u8);
-        self.next += 1;
+        payload.resize(payload.len() + len, next as u8);
+        next += 1;
         SourcePoll::Ready
-    }
-}
-
-/// Creates a mono sender at 48 kHz with one packet of 96 samples every 2 ms. Returns the sender and the cell that contains the number of
-/// available packets.
-fn sender(first_sequence: u32, packets: Vec<usize>) -> (AudioSender<ListedPackets>, Rc<Cell<usize>>) {
-    let ready = Rc::new(Cell::new(usize::MAX));
-    (super::sender(first_sequence, 96, ListedPackets { packets, next: 0, ready: Rc::clone(&ready) }), ready)
+    });
+    (super::sender(first_sequence, 96, source), ready)
 }
 
 fn of_kind(left: &[(u64, Vec<u8>)], kind: u8) -> Vec<(u64, Vec<u8>)> {
@@ -78,8 +68,7 @@ fn keepalive_and_ping_leave_every_second_and_latency_info_once() {
     }
     let info = of_kind(&left, 7);
     assert_eq!(times(&info), [start]);
-    // The LATENCY_INFO payload: five delays (all 0.0), the frame size (96 samples) and the sample rate (48,000 Hz). The codec ("pcm") and
-    // the number of channels (1) follow.
+    // Five delays of 0.0, the frame size of 96 samples, the sample rate of 48,000 Hz, the codec, and one channel.
     let payload = [&[0; 20][..], &[0, 0, 0, 96], &[0, 0, 0xBB, 0x80], &[3], b"pcm", &[1]].concat();
     assert_eq!(info[0].1, [header(7, 0, 0), payload].concat());
 }
@@ -87,21 +76,18 @@ fn keepalive_and_ping_leave_every_second_and_latency_info_once() {
 #[test]
 fn each_type_has_its_own_sequence_and_timestamps_count_samples() {
     // The first 500 packets of 96 samples have a total duration of 1 s. One more packet has only 7 samples.
-    let mut packets = vec![384; 500];
-    packets.push(28);
-    let (mut node, _) = sender(0xFFFF_FFFE, packets);
+    let (mut node, _) = sender(0xFFFF_FFFE, [vec![384; 500], vec![28]].concat());
     let left = follow(&mut node, 3 * MS, 1_100 * MS);
-    let audio: Vec<Vec<u8>> = of_kind(&left, 1).into_iter().map(|(_, bytes)| bytes).collect();
+    let bytes = |kind| of_kind(&left, kind).into_iter().map(|(_, bytes)| bytes).collect::<Vec<_>>();
+    let (audio, pings, keepalives) = (bytes(1), bytes(5), bytes(4));
     assert_eq!(audio.len(), 501);
     assert_eq!(audio[0], [header(1, 0xFFFF_FFFE, 0), vec![0; 384]].concat());
     assert_eq!(audio[1], [header(1, 0xFFFF_FFFF, 96), vec![1; 384]].concat());
     assert_eq!(audio[2], [header(1, 0, 192), vec![2; 384]].concat());
     assert_eq!(audio[500], [header(1, 498, 48_000), vec![244; 28]].concat());
-    let pings: Vec<Vec<u8>> = of_kind(&left, 5).into_iter().map(|(_, bytes)| bytes).collect();
     // sent_time_us: 3,000 and 1,003,000.
     assert_eq!(pings[0], [header(5, 0, 0), vec![0, 0, 0, 0, 0, 0, 0x0B, 0xB8, 0, 0, 0, 0]].concat());
     assert_eq!(pings[1], [header(5, 1, 0), vec![0, 0, 0, 0, 0, 0x0F, 0x4D, 0xF8, 0, 0, 0, 1]].concat());
-    let keepalives: Vec<Vec<u8>> = of_kind(&left, 4).into_iter().map(|(_, bytes)| bytes).collect();
     assert_eq!(keepalives, [header(4, 0, 0), header(4, 1, 0)]);
 
     let run = node.into_results("", Some(Time::from_millis(1_100)), &mut ());
@@ -126,21 +112,13 @@ fn underrun_polls_every_millisecond_and_counts_each_packet_once() {
 
 #[test]
 fn late_end_of_the_source_is_no_underrun() {
-    struct Slow(u32);
-    impl PayloadSource for Slow {
-        fn poll_next(&mut self, payload: &mut Vec<u8>) -> SourcePoll {
-            self.0 += 1;
-            match self.0 {
-                1 => {
-                    payload.extend([0; 384]);
-                    SourcePoll::Ready
-                }
-                2..=5 => SourcePoll::Pending,
-                _ => SourcePoll::End,
-            }
-        }
-    }
-    let mut node = super::sender(0, 96, Slow(0));
+    let mut polls = [SourcePoll::Ready].into_iter().chain([SourcePoll::Pending; 4]);
+    let source = Source(move |payload: &mut Vec<u8>| {
+        let poll = polls.next().unwrap_or(SourcePoll::End);
+        payload.extend(vec![0; if poll == SourcePoll::Ready { 384 } else { 0 }]);
+        poll
+    });
+    let mut node = super::sender(0, 96, source);
     assert_eq!(of_kind(&follow(&mut node, 0, 20 * MS), 1).len(), 1);
     let audio = node.into_results("", Some(Time::from_millis(20)), &mut ()).audio.expect("a sender has audio");
     assert_eq!((audio.stats.sent, audio.underruns), (1, 0));
@@ -153,15 +131,99 @@ fn would_block_delays_but_loses_and_repeats_nothing() {
     let mut kinds = Vec::new();
     for turn in 0..8 {
         // Every second poll gets WouldBlock at once, and the other polls get WouldBlock after one datagram.
-        sink.plan = if turn % 2 == 0 {
-            [SendStatus::WouldBlock].into()
-        } else {
-            [SendStatus::Sent, SendStatus::WouldBlock].into()
-        };
+        sink.plan = [SendStatus::Sent, SendStatus::WouldBlock].into_iter().skip(1 - turn as usize % 2).collect();
         node.poll_transmit(Time::from_nanos(turn * 1_000), &mut sink);
         assert!(sink.plan.is_empty() || turn == 7, "turn {turn}");
         kinds.extend(sink.take().iter().map(|bytes| bytes[1]));
     }
     // AUDIO, LATENCY_PING, KEEPALIVE and LATENCY_INFO are sent even if the audio ends with its first packet.
     assert_eq!(kinds, [1, 5, 4, 7]);
+}
+
+const US: u64 = 1_000;
+
+/// The packets that a device has delivered, each as the time of its last sample in nanoseconds.
+#[derive(Clone, Default)]
+struct Deliveries(Rc<RefCell<VecDeque<u64>>>, Rc<Cell<bool>>, Rc<Cell<u32>>);
+
+/// A device that reports the age of each packet. The n-th packet of a delivery has an age of n µs.
+struct Device {
+    deliveries: Deliveries,
+    now: u64,
+    last: u64,
+}
+
+impl PayloadSource for Device {
+    fn poll_next(&mut self, payload: &mut Vec<u8>) -> SourcePoll {
+        match self.deliveries.0.borrow_mut().pop_front() {
+            Some(at) => {
+                self.last = at;
+                self.now = self.now.max(at) + US;
+                payload.extend([7; 384]);
+                SourcePoll::Ready
+            }
+            None if self.deliveries.1.get() => SourcePoll::End,
+            None => SourcePoll::Pending,
+        }
+    }
+
+    fn start(&mut self) {
+        self.deliveries.2.set(self.deliveries.2.get() + 1);
+    }
+
+    fn capture_age(&self) -> Option<Duration> {
+        Some(Duration::from_nanos(self.now - self.last))
+    }
+}
+
+fn live_sender() -> (AudioSender<Device>, Deliveries) {
+    let deliveries = Deliveries::default();
+    let device = Device { deliveries: deliveries.clone(), now: 0, last: 0 };
+    (super::sender(1, 96, device), deliveries)
+}
+
+fn audio_count(left: &[Vec<u8>]) -> usize {
+    left.iter().filter(|bytes| bytes[1] == 1).count()
+}
+
+#[test]
+fn live_audio_leaves_on_delivery_and_missing_audio_is_not_awaited() {
+    let (mut node, deliveries) = live_sender();
+    let start = 5 * MS;
+    // The first ping, KEEPALIVE and LATENCY_INFO are sent. There is no audio yet.
+    let left = poll(&mut node, start);
+    assert_eq!((left.len(), audio_count(&left), deliveries.2.get()), (3, 0, 1));
+    // The next poll is due at the next KEEPALIVE, or when the waker wakes the loop, and not after a fixed interval.
+    assert_eq!(deadline(&node), Some(start + 1_000 * MS));
+
+    // The device delivers a packet at 70 ms, long after it would have been due in a file, and three packets at once at 80 ms.
+    deliveries.0.borrow_mut().push_back(start + 70 * MS);
+    assert_eq!(audio_count(&poll(&mut node, start + 70 * MS + US)), 1);
+    deliveries.0.borrow_mut().extend([start + 80 * MS; 3]);
+    assert_eq!(audio_count(&poll(&mut node, start + 80 * MS + 40 * US)), 3);
+    assert_eq!(audio_count(&poll(&mut node, start + 90 * MS)), 0);
+    assert_eq!(deadline(&node), Some(start + 1_000 * MS));
+
+    deliveries.1.set(true);
+    poll(&mut node, start + 100 * MS);
+    let run = node.into_results("", Some(Time::from_nanos(start + 200 * MS)), &mut ());
+    let audio = run.audio.expect("a sender has audio");
+    assert_eq!((audio.stats.sent, audio.sent_samples, audio.underruns), (4, 4 * 96, 0));
+}
+
+#[test]
+fn live_packet_is_due_at_its_delivery_and_due_times_increase() {
+    let (mut node, deliveries) = live_sender();
+    poll(&mut node, 0);
+    // The device reports ages of 1, 2 and 3 µs. With these ages, the packets would be due 1, 2 and 3 µs before the poll.
+    deliveries.0.borrow_mut().extend([9 * MS; 3]);
+    poll(&mut node, 9 * MS + 50 * US);
+    // The node is polled 20 µs after these samples were delivered, but the device reports an age of 1 µs.
+    deliveries.0.borrow_mut().push_back(30 * MS);
+    poll(&mut node, 30 * MS + 20 * US);
+    let pacing = node.into_results("", Some(Time::from_millis(40)), &mut ()).pacing.expect("packets were sent");
+    // A packet is due at the time of the poll minus its age, but never before the previous packet. The first three packets are therefore all due
+    // 1 µs before their poll, like the last packet.
+    let all = &pacing.all;
+    assert_eq!((all.count(), all.min(), all.max()), (4, Some(1_000), Some(1_000)));
 }

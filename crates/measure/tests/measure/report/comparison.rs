@@ -21,15 +21,14 @@ use test_support::snapshot;
 /// `seconds` of packets. Lost are `loss` per mille of the packets, the others return after 20 ms plus up to 2 ms, times `factor`.
 pub(super) fn run(seconds: u64, seed: u64, loss: u64, factor: f64) -> RunResults {
     let mut rng = Rng::new(seed);
-    let outcomes: Vec<FinalOutcome> = (0..seconds * 50)
-        .map(|_| {
-            if rng.below(1_000) < loss {
-                return FinalOutcome::Lost;
-            }
-            let rtt = (20 * MS + rng.below(2_000_000) as i64) as f64 * factor;
-            FinalOutcome::Returned { rtt: rtt as i64 }
-        })
-        .collect();
+    let mut outcome = || {
+        if rng.below(1_000) < loss {
+            return FinalOutcome::Lost;
+        }
+        let rtt = (20 * MS + rng.below(2_000_000) as i64) as f64 * factor;
+        FinalOutcome::Returned { rtt: rtt as i64 }
+    };
+    let outcomes: Vec<FinalOutcome> = (0..seconds * 50).map(|_| outcome()).collect();
     let stats = stream(StreamStats::new(), seconds * 50, |n| outcomes[n as usize]);
     RunResults { started_unix_ms: 1_795_000_000_000, ..probe(stats) }
 }
@@ -103,8 +102,7 @@ fn identical_lines_are_unchanged_and_pass() {
     let names = ["loss_ratio", "rtt_p50_us", "rtt_p99_us", "jitter_mean_us"];
     assert_eq!(results(&report), names.map(|name| (name, Unchanged)));
     assert_eq!((report.verdict.word(), report.exit_code()), ("PASSED", 0));
-    let text = text::summary(&report, false);
-    assert!(text.ends_with(", not worse than the baseline\n"), "{text}");
+    assert!(text::summary(&report, false).ends_with(", not worse than the baseline\n"));
 }
 
 #[test]
@@ -167,8 +165,7 @@ fn line(kind: LineKind, seconds: u64, seed: u64, factor: f64, mean_loss: f64) ->
     probe(stream(StreamStats::new(), seconds * 50, |n| outcomes[n as usize]))
 }
 
-/// `PAIRS=1000 cargo test --release -p jamjam-measure few_false_alarms -- --nocapture` measures and prints the rates of more pairs,
-/// including runs of 30 minutes.
+/// `PAIRS=1000 cargo test --release -p jamjam-measure few_false_alarms -- --nocapture` measures more pairs, and runs of 30 minutes.
 #[test]
 fn steady_bursty_and_drifting_lines_have_few_false_alarms_and_detect_changes() {
     let study = std::env::var("PAIRS").ok().map(|pairs| pairs.parse().expect("a number"));
@@ -224,10 +221,8 @@ fn run_with_shorter_intervals_adopts_the_longer_ones() {
     assert!(results(&report).iter().all(|(_, result)| *result == Unchanged), "{:?}", results(&report));
     // Percentiles of an earlier report cannot be merged.
     let report = compared(&short, &long);
-    assert_eq!(
-        results(&report).iter().map(|(_, result)| *result).collect::<Vec<_>>(),
-        [Unchanged, Undecided, Undecided, Unchanged]
-    );
+    let results: Vec<ComparisonResult> = results(&report).iter().map(|(_, result)| *result).collect();
+    assert_eq!(results, [Unchanged, Undecided, Undecided, Unchanged]);
     assert!(text::summary(&report, false).contains("the intervals have different lengths: 1 s and 4 s"));
 }
 
@@ -236,10 +231,8 @@ fn runs_that_measure_different_things_are_not_comparable() {
     let (old, new) = (run(200, 1, 10, 1.0), run(200, 2, 10, 1.0));
     let stream_kind =
         RunResults { evaluated_stream: StreamKind::Keepalive, keepalive: new.ping.clone(), ..new.clone() };
-    assert_eq!(
-        not_comparable(&old, &stream_kind),
-        "the stream of the earlier run is LATENCY_PING, of this run KEEPALIVE"
-    );
+    let difference = "the stream of the earlier run is LATENCY_PING, of this run KEEPALIVE";
+    assert_eq!(not_comparable(&old, &stream_kind), difference);
     let command = RunResults { run_kind: RunKind::Send, ..new.clone() };
     assert_eq!(not_comparable(&old, &command), "the command of the earlier run is probe, of this run send");
     // The plan of a run is checked before the run.
@@ -254,12 +247,8 @@ fn runs_that_measure_different_things_are_not_comparable() {
     }
     let halved = Baseline::parse(&halved.to_string()).expect("a report");
     let report = Report::new(&sparse, &Limits::default()).compared_with(&sparse, &halved);
-    assert_eq!(
-        report.verdict.reasons,
-        [
-            "--baseline: not comparable: the packet rate of the earlier run is 25.0 packets/s, of this run 50.0 packets/s"
-        ]
-    );
+    let difference = "the packet rate of the earlier run is 25.0 packets/s, of this run 50.0 packets/s";
+    assert_eq!(report.verdict.reasons, [format!("--baseline: not comparable: {difference}")]);
 }
 
 #[test]
@@ -281,11 +270,8 @@ fn short_runs_are_compared_and_show_large_changes_only() {
     assert!(text::summary(&report, false).contains("\nmean of p50: too short to decide; use longer runs\n"));
     // A run of a second has no margin of error, but its figures are printed.
     let report = compared(&old, &run(1, 2, 10, 2.0));
-    let comparison = report.comparison.as_ref().expect("a comparison");
-    assert!(
-        comparison.figures.iter().all(|figure| figure.result == Undecided && figure.new.is_some()),
-        "{comparison:?}"
-    );
+    let figures = report.comparison.expect("a comparison").figures;
+    assert!(figures.iter().all(|figure| figure.result == Undecided && figure.new.is_some()), "{figures:?}");
 }
 
 #[test]

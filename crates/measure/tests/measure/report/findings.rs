@@ -82,11 +82,8 @@ fn regular_stalls_are_found_with_their_duration_and_period() {
         let duration = (30 + rng.below(400)) as i64 * MS;
         let period = (1_500 + rng.below(6_000)) as i64 * MS;
         let count = 4 + rng.below(20) as i64;
-        let stalls: Vec<(i64, i64)> = (0..count)
-            .map(|n| {
-                (300 * MS + n * period + 300 * MS + rng.below(1 + period.cast_unsigned() / 20).cast_signed(), duration)
-            })
-            .collect();
+        let mut jitter = || rng.below(1 + period.cast_unsigned() / 20).cast_signed();
+        let stalls: Vec<(i64, i64)> = (0..count).map(|n| (600 * MS + n * period + jitter(), duration)).collect();
         let packets = ((count + 1) * period / INTERVAL) as usize;
         let stream = stream(&stalled(packets, 20 * MS, &stalls));
         assert_eq!(stream.stalls.count, count.cast_unsigned(), "seed {seed}");
@@ -130,13 +127,12 @@ fn irregular_stalls_have_no_period() {
     for seed in 0..200 {
         let mut rng = Rng::new(seed);
         let mut start = 0;
-        let stalls: Vec<(i64, i64)> = (0..20)
-            .map(|_| {
-                // Intervals differ by a factor of up to 8.
-                start += 1_000 * MS * [1, 2, 4, 8][rng.below(4) as usize];
-                (start, 200 * MS)
-            })
-            .collect();
+        // Intervals differ by a factor of up to 8.
+        let mut next = || {
+            start += 1_000 * MS * [1, 2, 4, 8][rng.below(4) as usize];
+            (start, 200 * MS)
+        };
+        let stalls: Vec<(i64, i64)> = (0..20).map(|_| next()).collect();
         let stream = stream(&stalled((start / INTERVAL) as usize + 100, 20 * MS, &stalls));
         assert_eq!(stream.stalls.count, 20, "seed {seed}");
         assert!(stream.stalls.regular().is_none(), "seed {seed}");
@@ -263,19 +259,11 @@ fn last_24_lines_show_verdict_loss_round_trip_and_reason() {
 /// server received `received` AUDIO packets.
 fn large_packets(returned: u64, received: Option<u32>) -> RunResults {
     let stats = StreamStats { sent: 500, returned, lost: 500 - returned, ..StreamStats::with_rtt_baseline() };
-    let format = AudioResults {
-        channels: 2,
-        frame_samples: 256,
-        payload_bytes: 2_048,
-        ip_bytes: 2_088,
-        ..AudioResults::default()
-    };
+    let format = AudioResults { channels: 2, frame_samples: 256, payload_bytes: 2_048, ..AudioResults::default() };
     let counts = received.map(|audio| CountSample { sent: [500, 10, 0], received: [audio, 10, 0] });
-    RunResults {
-        ping: Some(runs::stream(StreamStats::new(), [MS; 10])),
-        server: received.map(|_| ServerResults { counts, ..ServerResults::default() }),
-        ..send(AudioResults { stats, ..format })
-    }
+    let server = received.map(|_| ServerResults { counts, ..ServerResults::default() });
+    let ping = Some(runs::stream(StreamStats::new(), [MS; 10]));
+    RunResults { ping, server, ..send(AudioResults { stats, ip_bytes: 2_088, ..format }) }
 }
 
 #[test]
@@ -298,10 +286,8 @@ fn server_that_reports_its_counts_is_never_called_missing() {
     for received in [Some(2), Some(500), None] {
         let report = report(&large_packets(0, received));
         let details = &report.warnings[0].details;
-        assert!(
-            details[0].starts_with("the path drops packets of this length (see the finding): likely"),
-            "{details:?}"
-        );
+        let likely = "the path drops packets of this length (see the finding): likely";
+        assert!(details[0].starts_with(likely), "{details:?}");
         assert!(details.iter().all(|cause| !cause.contains("no echo server listens")), "{details:?}");
     }
     // The finding names the direction.

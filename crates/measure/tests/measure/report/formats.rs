@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jamjam_core::stats::{HostTiming, PacingStats, StreamStats};
 use jamjam_core::time::Time;
-use jamjam_measure::client::{AudioResults, RunKind, RunResults, StopSignal, StreamKind, WaitResult};
+use jamjam_measure::client::{AudioResults, RunResults, StopSignal, WaitResult};
 use jamjam_measure::report::limits::Limits;
 use jamjam_measure::report::{Report, junit, markdown, text};
 use roxmltree::{Document, Node};
@@ -19,10 +19,8 @@ fn assert_formats(snapshot: &str, report: &Report, error: Option<&str>) {
     let (shown, folded) = summary.split_once("<details>\n").expect("a collapsed section");
     assert_eq!(folded, format!("<summary>The whole report</summary>\n\n```text\n{text}```\n\n</details>\n"));
     let junit = junit_document(report, error).replace(env!("CARGO_PKG_VERSION"), "VERSION");
-    snapshot::assert_matches(
-        &format!("measure/report/{snapshot}"),
-        &format!("{text}\n=== Markdown\n{shown}=== JUnit\n{junit}"),
-    );
+    let formats = format!("{text}\n=== Markdown\n{shown}=== JUnit\n{junit}");
+    snapshot::assert_matches(&format!("measure/report/{snapshot}"), &formats);
 }
 
 /// The JUnit XML. Its totals must equal the number of its test cases, and the times of the cases must add up to the time of the run.
@@ -64,12 +62,8 @@ fn run_with_every_limit_and_one_lost_packet_matches_its_snapshot() {
     // |D| is always 500 ns, so J rises from 31.25 ns towards 500 ns. The mean of J is 424 ns, and the last value of J is 499 ns.
     let ping = StreamStats { sent: 100, lost: 1, ..stream(StreamStats::new(), (0..99).map(|n| 40_000 + n * 500)) };
     let run = RunResults { started_unix_ms: 1_700_000_000_123, duration_ns: 1_003_000_000, ..probe(ping) };
-    let limits = Limits {
-        max_loss: Some(0.0),
-        max_p50: Some(Duration::from_micros(64)),
-        max_p99: Some(Duration::from_millis(5)),
-        max_jitter: Some(Duration::from_millis(1)),
-    };
+    let [max_p50, max_p99, max_jitter] = [64, 5_000, 1_000].map(|us| Some(Duration::from_micros(us)));
+    let limits = Limits { max_loss: Some(0.0), max_p50, max_p99, max_jitter };
     assert_formats("one-lost-packet", &Report::new(&run, &limits), None);
 }
 
@@ -186,10 +180,8 @@ fn last_line_is_the_verdict_and_color_adds_only_escape_codes() {
 
 #[test]
 fn hostile_target_name_is_escaped() {
-    let named = |target: &str| RunResults {
-        ping: Some(stream(StreamStats::new(), [MS; 3])),
-        ..RunResults::new(RunKind::Probe, target, StreamKind::Ping)
-    };
+    let complete = probe(stream(StreamStats::new(), [MS; 3]));
+    let named = |target: &str| RunResults { target: target.to_owned(), ..complete.clone() };
     let target = "\"/><failure x='&amp;]]>\u{0}\u{1b}[31m\u{fffe}<!-- é";
     let text = junit_document(&Report::new(&named(target), &Limits::default()), Some(target));
     let document = Document::parse(&text).expect("XML");

@@ -52,9 +52,7 @@ fn rows(page: &str) -> Vec<&str> {
 
 #[test]
 fn waveform_column_is_min_and_max_of_its_samples_in_any_order() {
-    // The audio has 3,300 samples: 25 packets of 128 samples, and one packet of 100 samples. The waveform has at most 1,600 columns. The
-    // number of samples per column is a power of two. Two samples per column would need 1,650 columns. Therefore, there are 825 columns of
-    // four samples.
+    // 3,300 samples fill 825 columns of four samples: a waveform has at most 1,600 columns of a power of two of samples.
     let sample = |n: u64| ((n * 7_919 % 1_999) as f32 - 999.0) / 1_000.0;
     let packet = |index: u64| (index * 128..(index * 128 + 128).min(3_300)).map(sample).collect::<Vec<_>>();
     let mut orders: [Vec<u64>; 3] = [(0..26).collect(), (0..26).rev().collect(), (0..26).map(|n| n * 5 % 26).collect()];
@@ -65,22 +63,16 @@ fn waveform_column_is_min_and_max_of_its_samples_in_any_order() {
             waveform.on_returned(index, &packet(index));
             waveform.on_sent(index, &packet(index));
         }
-        (
-            waveform.samples_per_column,
-            waveform.sent_samples,
-            waveform.columns.clone(),
-            waveform.to_wav(WaveformSide::Returned).unwrap(),
-        )
+        let wav = waveform.to_wav(WaveformSide::Returned).unwrap();
+        (waveform.samples_per_column, waveform.sent_samples, waveform.columns.clone(), wav)
     });
     assert!(others.iter().all(|other| *other == expected));
     let (width, samples, columns, _) = expected;
     assert_eq!((width, samples, columns.len()), (4, 3_300, 825));
     for (column, n) in columns.iter().zip((0..3_300).step_by(4)) {
         let four: Vec<f32> = (n..n + 4).map(sample).collect();
-        let minimum = four.iter().copied().fold(1.0, f32::min);
-        let maximum = four.iter().copied().fold(-1.0, f32::max);
-        assert_eq!(column.sent, Some((minimum, maximum)));
-        assert_eq!(column.returned, column.sent);
+        let edges = (four.iter().copied().fold(1.0, f32::min), four.iter().copied().fold(-1.0, f32::max));
+        assert_eq!((column.sent, column.returned), (Some(edges), Some(edges)));
     }
 }
 
@@ -149,10 +141,8 @@ fn audio_of_up_to_30_seconds_has_players_and_longer_audio_has_advice() {
         let replayed: Waveform = serde_json::from_str(&serde_json::to_string(&waveform).unwrap()).unwrap();
         let page = render(&run(10), waveform);
         assert_eq!(page.matches("<audio ").count(), if fits { 2 } else { 0 }, "{seconds} s");
-        assert_eq!(
-            page.contains("A page plays at most 30 s of audio. For longer audio, <code>--record FILE.wav</code>"),
-            !fits
-        );
+        let advice = "A page plays at most 30 s of audio. For longer audio, <code>--record FILE.wav</code>";
+        assert_eq!(page.contains(advice), !fits);
         // A replay has no audio. Its page differs only in the players.
         let mut without_players = page.clone();
         for player in between(&page, "<audio ", "</audio>\n") {
@@ -160,9 +150,8 @@ fn audio_of_up_to_30_seconds_has_players_and_longer_audio_has_advice() {
         }
         assert_eq!(render(&run(10), replayed), without_players, "{seconds} s");
         assert!(without_players.len() < 300_000, "{seconds} s: {} bytes", without_players.len());
-        // 36,000,000 samples (3,600 s) need 1,099 columns of 2^15 samples, which together last 3,601 s. A fifth of the samples in each
-        // column is missing. Therefore, all columns have the same gap class. Adjacent columns of the same gap class form one band, so there
-        // is only one band.
+        // 36,000,000 samples (3,600 s) need 1,099 columns of 2^15 samples, which last 3,601 s. Each column lacks a fifth of its samples, so all
+        // columns have the same gap class and form one band.
         if seconds == 3_600 {
             assert!(page.contains("<span>1:00:01</span></div>"), "the axis has hours");
             assert_eq!(columns, 1_099);

@@ -41,13 +41,9 @@ fn plain(run: &RunResults) -> String {
 
 /// An interval of two seconds with 20 sent packets. Returned packets took exactly 4 ms.
 fn interval(index: u64, lost: u64, lost_upstream: Option<u64>) -> IntervalFigures {
-    let rtt_us = (lost < 20).then_some(4_000.0);
-    IntervalFigures {
-        lost_upstream,
-        lost_downstream: lost_upstream.map(|upstream| lost - upstream),
-        burst_max: lost.min(7),
-        ..runs::interval(index * 2, 20, 20 - lost, rtt_us)
-    }
+    let lost_downstream = lost_upstream.map(|upstream| lost - upstream);
+    let interval = runs::interval(index * 2, 20, 20 - lost, (lost < 20).then_some(4_000.0));
+    IntervalFigures { lost_upstream, lost_downstream, burst_max: lost.min(7), ..interval }
 }
 
 /// The page of a run with these intervals.
@@ -59,8 +55,7 @@ fn page_of(intervals: Vec<IntervalFigures>, worst: Option<WorstSeconds>) -> Stri
 
 #[test]
 fn charts_of_losses_and_silence_match_their_snapshots() {
-    // Interval 1: 4 packets lost upstream. Interval 2: 1 upstream and 3 downstream. Interval 4: all 16 lost in an unknown direction. The
-    // height of a mark is the square root of its share of the largest loss (16), times 130, plus 70. The drawing is 200 high. The axis of
+    // The height of a mark is the square root of its share of the largest loss (16), times 130, plus 70, in a drawing that is 200 high. The axis of
     // lost packets ends at 20, and the axis of bursts at 10.
     let lost = [(0, Some(0)), (4, Some(4)), (4, Some(1)), (0, Some(0)), (16, None)];
     let intervals = (0..).zip(lost).map(|(index, (lost, upstream))| interval(index, lost, upstream)).collect();
@@ -99,8 +94,8 @@ fn page_of_a_run_with_a_limit_and_an_error_matches_its_snapshot() {
     // reported out of order. The peak is half of full scale.
     let (run, waveform) = run_without(100, 128, [0, 11, 10, 12, 39, 99, 41, 40]);
     assert_page("gaps", &render(&run, waveform));
-    // 25 packets fill 1,600 columns of two samples. One more packet, a short one, results in 801 columns of four samples. Two of the last four
-    // samples are missing. Two samples last 41.67 µs, and the report uses whole microseconds.
+    // 25 packets fill 1,600 columns of two samples, one more short packet needs 801 columns of four. Two of the last four samples are missing,
+    // which last 41.67 µs; the report uses whole microseconds.
     let (run, waveform) = run_without(26, 2, [25]);
     assert_eq!((waveform.columns[800].lost_samples, waveform.columns.len()), (2, 801));
     let page = render(&run, waveform);
@@ -203,8 +198,7 @@ fn page_is_well_formed_and_every_label_reference_exists() {
             }
         }
         for element in ["style", "script"] {
-            let content = between(&page, &format!("<{element}>"), &format!("</{element}>"))[0];
-            xml = xml.replace(content, "");
+            xml = xml.replace(between(&page, &format!("<{element}>"), &format!("</{element}>"))[0], "");
         }
         let document = roxmltree::Document::parse(&xml).unwrap_or_else(|error| panic!("{name}: {error}: {xml}"));
         let ids: Vec<&str> = document.descendants().filter_map(|node| node.attribute("id")).collect();
@@ -213,8 +207,7 @@ fn page_is_well_formed_and_every_label_reference_exists() {
                 assert_eq!(ids.iter().filter(|known| **known == id).count(), 1, "{name}: {id}");
             }
         }
-        let drawings = document.descendants().filter(|node| node.has_tag_name("svg"));
-        for drawing in drawings {
+        for drawing in document.descendants().filter(|node| node.has_tag_name("svg")) {
             let is_labeled = drawing.attribute("role") == Some("img")
                 && (drawing.has_attribute("aria-labelledby") || drawing.has_attribute("aria-label"));
             assert!(is_labeled || drawing.attribute("aria-hidden") == Some("true"), "{name}: {drawing:?}");

@@ -51,13 +51,8 @@ fn table_equals_a_naive_replay_in_1000_simulations() {
         } else {
             probe(stream(StreamStats::new(), &outcomes))
         };
-
-        let count =
-            |wanted: fn(&FinalOutcome) -> bool| outcomes.iter().filter(|outcome| wanted(outcome)).count() as u64;
-        let rtts: Vec<i64> = outcomes
-            .iter()
-            .filter_map(|outcome| if let FinalOutcome::Returned { rtt } = outcome { Some(*rtt) } else { None })
-            .collect();
+        let rtt = |outcome: &FinalOutcome| if let FinalOutcome::Returned { rtt } = outcome { Some(*rtt) } else { None };
+        let rtts: Vec<i64> = outcomes.iter().filter_map(rtt).collect();
         let Some(first) = rtts.first() else {
             assert_eq!(table(&run), Value::Null, "seed {seed}");
             continue;
@@ -66,17 +61,15 @@ fn table_equals_a_naive_replay_in_1000_simulations() {
         let max = *relative.iter().max().expect("a round trip");
         let delays: Vec<i64> = relative.iter().map(|rtt| rounded(*rtt, max)).collect();
         let min = *delays.iter().min().expect("a round trip");
-        let settled = outcomes.len() as u64 - count(|outcome| *outcome == FinalOutcome::InFlight);
+        let settled = outcomes.iter().filter(|outcome| **outcome != FinalOutcome::InFlight).count() as u64;
         // Packets after the first packet in flight are only known if they returned.
         let known = outcomes.split(|outcome| *outcome == FinalOutcome::InFlight).next().expect("a part");
         let unreturned = known.iter().filter(|outcome| matches!(outcome, FinalOutcome::Lost | FinalOutcome::Damaged));
         let unreturned = unreturned.count() as f64 / known.len().max(1) as f64;
-
         let table = table(&run);
         let mut enough = None;
-        for (row, packets) in
-            table["depths"].as_array().expect("a list").iter().zip([0, 1, 2, 4, 6, 8, 12, 16, 24, 32, 38])
-        {
+        let rows = table["depths"].as_array().expect("a list");
+        for (row, packets) in rows.iter().zip([0, 1, 2, 4, 6, 8, 12, 16, 24, 32, 38]) {
             let depth_ns = packets * 128 * 1_000_000_000 / 48_000;
             // The receiver plays a packet at its send time + the smallest delay + the depth.
             let late = delays.iter().filter(|delay| **delay > min + depth_ns).count() as u64;
@@ -108,29 +101,18 @@ fn interpretation_names_depth_share_and_delay() {
             |n: usize| if n < 4 { FinalOutcome::Lost } else { FinalOutcome::Returned { rtt: delays[n % 4] * MS } };
         (0..400).map(outcome).collect::<Vec<_>>()
     };
-    for (delays, expected) in [
-        (
-            [10, 10, 10, 10],
-            "Without a jitter buffer, 0 % of the packets would be late, and 1 % are lost with any buffer; about 8 ms one way.",
-        ),
-        (
-            [10, 10, 15, 20],
-            "With a 10.7 ms jitter buffer (4 packets), 0 % of the packets would be late, and 1 % are lost with any buffer; about 18 ms one way.",
-        ),
-        (
-            [10, 10, 10, 500],
-            "No jitter buffer up to 101.3 ms suffices: 24.75 % of the packets would be late, and 1 % are lost with any buffer.",
-        ),
-    ] {
-        assert_eq!(last_lines(&line(delays)), expected);
-    }
     // One lost packet of many is not rounded to nothing.
     let mut many = vec![FinalOutcome::Returned { rtt: 10 * MS }; 30_000];
     many[7] = FinalOutcome::Lost;
-    assert_eq!(
-        last_lines(&many),
-        "Without a jitter buffer, 0 % of the packets would be late, and < 0.01 % are lost with any buffer; about 8 ms one way."
-    );
+    for (outcomes, depth, late, lost, delay) in [
+        (line([10, 10, 10, 10]), "Without a jitter buffer,", "0 %", "1 %", "; about 8 ms one way"),
+        (line([10, 10, 15, 20]), "With a 10.7 ms jitter buffer (4 packets),", "0 %", "1 %", "; about 18 ms one way"),
+        (line([10, 10, 10, 500]), "No jitter buffer up to 101.3 ms suffices:", "24.75 %", "1 %", ""),
+        (many, "Without a jitter buffer,", "0 %", "< 0.01 %", "; about 8 ms one way"),
+    ] {
+        let packets = format!("{late} of the packets would be late, and {lost} are lost with any buffer");
+        assert_eq!(last_lines(&outcomes), format!("{depth} {packets}{delay}."));
+    }
     let few = vec![FinalOutcome::Returned { rtt: MS }; 99];
     assert!(!last_lines(&few).contains("jitter buffer"));
 }

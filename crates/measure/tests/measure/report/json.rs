@@ -125,12 +125,10 @@ fn devices_at_the_start() -> RunResults {
         channels: 1,
         ..CaptureResults::default()
     });
-    let jitter_buffer_stats =
-        JitterBufferStats { jitter_allowance: Duration::from_millis(5), ..JitterBufferStats::default() };
-    let device_latency = Duration::from_micros(5_333);
-    let sample_format = "I16".into();
-    audio.playback =
-        Some(PlaybackResults { sample_format, device_latency, jitter_buffer_stats, ..PlaybackResults::default() });
+    let (jitter_allowance, device_latency) = (Duration::from_millis(5), Duration::from_micros(5_333));
+    let jitter_buffer_stats = JitterBufferStats { jitter_allowance, ..JitterBufferStats::default() };
+    let playback = PlaybackResults { device_latency, jitter_buffer_stats, ..PlaybackResults::default() };
+    audio.playback = Some(PlaybackResults { sample_format: "I16".into(), ..playback });
     run
 }
 
@@ -150,8 +148,8 @@ fn analyzed(sound: impl Fn(usize) -> f32) -> RunResults {
     }
     let mut run = run_without_anomalies();
     let audio = run.audio.as_mut().unwrap();
-    (audio.source_quality, audio.quality, audio.quality_dropped) =
-        (Some(intake.source_quality()), Some(analyzer.finish()), 2);
+    (audio.source_quality, audio.quality) = (Some(intake.source_quality()), Some(analyzer.finish()));
+    audio.quality_dropped = 2;
     run
 }
 
@@ -171,34 +169,30 @@ fn run_with_all_anomalies() -> RunResults {
     let audio = run.audio.as_mut().unwrap();
     (audio.underruns, audio.recording_dropped, audio.payload_bytes) = (1, 1, 7_680);
     audio.configured_server_delay_ns = Some(5_000_000);
-    RunResults {
-        port_unreachable: 2,
-        stray: 3,
-        interrupted: Some(StopSignal::Terminate),
-        host_timing: Some(machine()),
-        server: Some(ServerResults::default()),
-        ..run
-    }
+    let (host_timing, server) = (Some(machine()), Some(ServerResults::default()));
+    let interrupted = Some(StopSignal::Terminate);
+    RunResults { port_unreachable: 2, stray: 3, interrupted, host_timing, server, ..run }
 }
 
 /// The client sent 1,000 pings, and 30 pings received no reply. The server received 980 of the 1,000 pings.
 fn reported() -> RunResults {
-    let server_report = LossReport {
-        response_received: true,
-        mapped_address: Some(([192, 0, 2, 1], 7).into()),
-        received: Some([0, 980, 0]),
-        samples: Vec::new(),
-    };
+    let (mapped_address, received) = (Some(([192, 0, 2, 1], 7).into()), Some([0, 980, 0]));
+    let server_report = LossReport { response_received: true, mapped_address, received, samples: Vec::new() };
     let ping = StreamStats { sent: 1_000, lost: 30, ..stream(StreamStats::new(), vec![MS; 970]) };
     RunResults { loss_report: Some(server_report), ..probe(StreamStats { sent: 1_000, ..ping }) }
 }
 
 pub(super) fn runs() -> Vec<(&'static str, RunResults)> {
+    [runs_over_udp(), runs::websocket_runs(), runs::moqt_runs(), runs::link_runs()].into_iter().flatten().collect()
+}
+
+fn runs_over_udp() -> Vec<(&'static str, RunResults)> {
     let lost = all_lost();
     let endless = StreamStats { sent: u64::MAX / 2, ..stream(StreamStats::new(), (0..5_000).map(|n| n * 777)) };
     let interrupted = StreamStats { sent: 3, in_flight: 3, ..StreamStats::new() };
     let unknown_server_delay =
         AudioResults { stats: stream(StreamStats::with_rtt_baseline(), [3_000 * MS]), ..AudioResults::default() };
+    let one_ms = || stream(StreamStats::new(), [MS]);
     let in_vain = Some(WaitResult { waited_ns: 10_000_000_000, reply_received: false });
     let half_minute = |n| if n % 50 == 3 { FinalOutcome::Lost } else { FinalOutcome::Returned { rtt: 10 * MS } };
     let mut runs = vec![
@@ -211,15 +205,12 @@ pub(super) fn runs() -> Vec<(&'static str, RunResults)> {
         ("audio quality of silence", analyzed(|_| 0.0)),
         ("all lost", probe(lost.clone())),
         ("refused", RunResults { port_unreachable: 100, host_timing: Some(HostTiming::default()), ..probe(lost) }),
-        ("one answer", probe(stream(StreamStats::new(), [MS]))),
+        ("one answer", probe(one_ms())),
     ];
     // In two parts, because an unoptimized build holds all elements on the stack.
     runs.extend(vec![
         ("endless", probe(endless)),
-        (
-            "loss report without a response",
-            RunResults { loss_report: Some(LossReport::default()), ..probe(stream(StreamStats::new(), [MS])) },
-        ),
+        ("no loss report", RunResults { loss_report: Some(LossReport::default()), ..probe(one_ms()) }),
         ("loss report", reported()),
         ("interrupted", RunResults { interrupted: Some(StopSignal::Interrupt), ..probe(interrupted.clone()) }),
         ("no echo", RunResults { replies_expected: false, ..probe(interrupted) }),
@@ -227,24 +218,14 @@ pub(super) fn runs() -> Vec<(&'static str, RunResults)> {
         ("nothing at all", RunResults::new(RunKind::Probe, "", StreamKind::Keepalive)),
         ("hold unknown", RunResults { audio: Some(unknown_server_delay), ping: None, ..run_without_anomalies() }),
     ]);
-    runs.extend(runs::websocket_runs());
-    runs.extend(runs::moqt_runs());
-    runs.extend(runs::link_runs());
     runs
 }
 
 /// The line of a packet that was sent 500 ns late. The times are in nanoseconds after the start of counting.
-fn packet_line(
-    stream: StreamKind,
-    sequence: u32,
-    sent_ns: u64,
-    returned_ns: Option<u64>,
-    outcome: PacketOutcome,
-) -> PacketLine {
+fn packet_line(stream: StreamKind, sequence: u32, sent: u64, back: Option<u64>, outcome: PacketOutcome) -> PacketLine {
     let started = Time::from_millis(1);
     let at = |ns| started + Duration::from_nanos(ns);
-    let (due, sent_at, received_at) =
-        (at(sent_ns).saturating_sub(Duration::from_nanos(500)), at(sent_ns), returned_ns.map(at));
+    let (due, sent_at, received_at) = (at(sent).saturating_sub(at(500) - started), at(sent), back.map(at));
     PacketLine::from((RecordedPacket { stream, sequence, due, sent_at, received_at, outcome }, started))
 }
 
@@ -415,15 +396,12 @@ fn assert_report(snapshot: &str, run: &RunResults) {
 
 #[test]
 fn figures_of_streams_match_their_snapshots() {
-    // The transit differences |D| of RFC 3550 are 1,000 and 500 ns. J is first 62.5, then 62.5 + 437.5/16 = 89.84375. The mean is
-    // 76.171875 ns, rounded to 76.
+    // The transit differences |D| of RFC 3550 are 1,000 and 500 ns, so J is 62.5, then 62.5 + 437.5/16 = 89.84375, and 76.171875 ns on average.
     let ping = StreamStats { sent: 4, lost: 1, ..stream(StreamStats::new(), [1_000, 2_000, 1_500]) };
     assert_report("three-round-trips", &RunResults { duration_ns: 1_500_000, ..probe(ping) });
-    // The 2,000 echo times are 100 ms plus 0 to 1,999 µs. p50 is the 1,000th echo time, and p99 is the 1,980th. The histogram buckets of
-    // these two values are 512 and 1,024 ns wide.
+    // The 2,000 echo times are 100 ms plus 0 to 1,999 µs. p50 is the 1,000th and p99 the 1,980th, in buckets of 512 and 1,024 ns.
     assert_report("send", &run_without_anomalies());
-    // The round trips are in buckets that are 4 ns wide, and each percentile is rounded up to the upper edge of its bucket. The mean of the
-    // differences is (300 + 199 × 100)/200 = 101 ns, and the mean extent is 7/3.
+    // Percentiles are rounded up to the edges of buckets of 4 ns. The mean difference is (300 + 199 × 100)/200 = 101 ns, the mean extent 7/3.
     assert_report("bursts-and-reordering", &bursts_and_reordering());
     assert_report("percentiles", &percentiles());
     assert_report("all-wrong", &run_with_all_anomalies());
@@ -433,18 +411,17 @@ fn figures_of_streams_match_their_snapshots() {
 fn figures_of_devices_and_audio_quality_match_their_snapshots() {
     assert_report("devices", &devices());
     assert_report("devices-at-the-start", &devices_at_the_start());
-    // A square wave at full scale: every sample counts as clipped. 128 samples are 2.667 ms. The returned audio has 896 samples: 128 samples
-    // are silence, and 768 samples have full scale. The RMS level is the square root of 768/896, which is -0.669 dB.
+    // Every sample of a square wave at full scale is clipped. 128 samples are 2.667 ms. Of the 896 returned samples, 128 are silence, so the RMS
+    // level is the square root of 768/896, -0.669 dB.
     assert_report("square-wave", &analyzed(|n| if n % 2 == 0 { 1.0 } else { -1.0 }));
-    // Packets 1 and 9 contain one NaN sample each. Packet 1 is missing, and packet 9 returned. The echo of packet 7 contained only silence.
+    // Packets 1, which is missing, and 9, which returned, contain one NaN sample each. The echo of packet 7 contained only silence.
     assert_report("non-finite-samples", &analyzed(|n| if n % 1_000 == 200 { f32::NAN } else { 0.5 }));
     let mut silent = analyzed(|_| 0.0);
     assert_report("silence", &silent);
     let audio = silent.audio.as_mut().unwrap();
     audio.capture = Some(CaptureResults::default());
-    let replaced =
-        SourceQuality { rate: 44_100, non_finite_samples: 1, replaced_samples: 1, ..SourceQuality::default() };
-    audio.source_quality = Some(replaced);
+    let replaced = SourceQuality { non_finite_samples: 1, replaced_samples: 1, ..SourceQuality::default() };
+    audio.source_quality = Some(SourceQuality { rate: 44_100, ..replaced });
     assert_report("silent-microphone", &silent);
 }
 
@@ -454,10 +431,8 @@ fn figures_of_connections_and_servers_match_their_snapshots() {
     assert_report("moqt", &runs::moqt_with_all_kinds());
     assert_report("websocket", &runs::websocket_runs()[0].1);
     assert_report("loss-report", &reported());
-    assert_report(
-        "loss-report-without-a-response",
-        &RunResults { loss_report: Some(LossReport::default()), ..reported() },
-    );
+    let unanswered = RunResults { loss_report: Some(LossReport::default()), ..reported() };
+    assert_report("loss-report-without-a-response", &unanswered);
     for (name, run) in runs::link_runs().into_iter().skip(2) {
         let report = report(&run);
         assert_eq!(report.verdict.reasons, ["no encrypted link within 5s"], "{name}");

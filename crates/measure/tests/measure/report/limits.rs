@@ -10,8 +10,7 @@ use jamjam_measure::report::limits::{LimitResult, Limits};
 
 use super::runs::{MS, report, stream};
 
-/// A probe that sent `sent` pings. `round_trips` contains one round-trip time in nanoseconds for each ping that returned. The other pings
-/// are lost.
+/// A probe that sent `sent` pings, of which some returned after these `round_trips`, in nanoseconds, and the others are lost.
 fn probe(sent: u64, round_trips: &[i64]) -> RunResults {
     let ping = stream(StreamStats::new(), round_trips.iter().copied());
     super::runs::probe(StreamStats { sent, lost: sent - ping.returned, ..ping })
@@ -70,17 +69,17 @@ fn max_jitter(nanos: u64) -> Limits {
     Limits { max_jitter: Some(Duration::from_nanos(nanos)), ..NONE }
 }
 
-#[test]
-fn without_limits_any_reply_passes_with_a_no_limits_note() {
-    let report = report(&probe(100, &[90 * MS]));
-    assert!(report.verdict.passed && !report.verdict.limits_set && report.limits.is_empty());
-}
-
 /// A run that sent `sent` pings, which all returned, and did not send `not_sent` pings.
 fn partly_sent(sent: u64, not_sent: u64) -> RunResults {
     let mut run = probe(sent, &vec![MS; sent as usize]);
     run.ping.as_mut().expect("pings").not_sent = not_sent;
     run
+}
+
+/// A probe of 100 pings, of which the others returned damaged.
+fn with_damaged_pings(returned: u64) -> RunResults {
+    let damaged = 100 - returned;
+    counted(returned as usize, |ping| (ping.lost, ping.damaged, ping.damaged_copies) = (0, damaged, damaged))
 }
 
 /// A send whose KEEPALIVE packets returned damaged.
@@ -95,25 +94,18 @@ type Row = (fn() -> RunResults, Option<&'static str>);
 #[test]
 fn run_fails_without_replies_with_damage_or_with_few_sent_packets() {
     const WAIT: WaitResult = WaitResult { waited_ns: 10_000_000_000, reply_received: false };
-    let rows: [Row; 12] = [
+    const COPIES: &str = "2 damaged LATENCY_PONG datagrams arrived, each before its intact copy";
+    let rows: [Row; 13] = [
+        (|| probe(100, &[90 * MS]), None),
         (|| probe(100, &[]), Some("no replies received")),
         (|| probe(0, &[]), Some("nothing was sent")),
         (|| RunResults::new(RunKind::Probe, "x", StreamKind::Ping), Some("nothing was sent")),
         (|| RunResults { audio: None, ..send(None, &[], &[MS; 10]) }, Some("nothing was sent")),
         (|| RunResults { readiness_wait: Some(WAIT), ..probe(0, &[]) }, Some("no reply within 10.000 s")),
-        (
-            || counted(99, |ping| (ping.lost, ping.damaged, ping.damaged_copies) = (0, 1, 1)),
-            Some("1 of 100 LATENCY_PING packets returned damaged"),
-        ),
-        (
-            || counted(100, |ping| ping.damaged_copies = 2),
-            Some("2 damaged LATENCY_PONG datagrams arrived, each before its intact copy"),
-        ),
+        (|| with_damaged_pings(99), Some("1 of 100 LATENCY_PING packets returned damaged")),
+        (|| counted(100, |ping| ping.damaged_copies = 2), Some(COPIES)),
         (with_damaged_keepalives, Some("3 of 3 KEEPALIVE packets returned damaged")),
-        (
-            || counted(0, |ping| (ping.lost, ping.damaged, ping.damaged_copies) = (0, 100, 100)),
-            Some("100 of 100 LATENCY_PING packets returned damaged"),
-        ),
+        (|| with_damaged_pings(0), Some("100 of 100 LATENCY_PING packets returned damaged")),
         (|| partly_sent(99, 101), Some("this host sent only 99 of 200 packets")),
         (|| partly_sent(100, 100), None),
         (|| partly_sent(101, 100), None),
@@ -182,16 +174,10 @@ fn jitter_limit_compares_the_mean_of_the_running_estimate() {
 
 #[test]
 fn server_delay_is_configured_or_reported_or_estimated_in_this_order() {
-    // The echo times are 3,002 and 3,005 ms, and the smallest ping is 2 ms. Therefore, the server delay is 3,000 ms. The round trips are 2
-    // and 5 ms.
+    // The server delay is 3,000 ms: the smallest echo time of 3,002 ms minus the smallest ping of 2 ms.
     let delays = |run: &RunResults| {
-        let audio = audio(run);
-        [
-            audio.server_delay_ms,
-            audio.server_delay_configured_ms,
-            audio.server_delay_reported_ms,
-            audio.server_delay_estimated_ms,
-        ]
+        let AudioFigures { server_delay_ms, server_delay_configured_ms, server_delay_reported_ms, .. } = audio(run);
+        [server_delay_ms, server_delay_configured_ms, server_delay_reported_ms, audio(run).server_delay_estimated_ms]
     };
     let run = send(None, &[3_002 * MS, 3_005 * MS], &[4 * MS, 2 * MS]);
     assert_eq!(delays(&run), [Some(3_000.0), None, None, Some(3_000.0)]);
@@ -252,12 +238,11 @@ fn negative_or_unknown_round_trip_meets_no_limit_on_round_trips() {
 
 #[test]
 fn without_an_expected_echo_sending_everything_passes() {
-    let run = |stats: StreamStats| RunResults {
-        replies_expected: false,
-        ..super::runs::send(AudioResults { stats, ..AudioResults::default() })
-    };
     let sent = |sent, returned, not_sent| {
-        run(StreamStats { sent, returned, in_flight: sent - returned, not_sent, ..StreamStats::with_rtt_baseline() })
+        let in_flight = sent - returned;
+        let stats = StreamStats { sent, returned, in_flight, not_sent, ..StreamStats::with_rtt_baseline() };
+        let run = super::runs::send(AudioResults { stats, ..AudioResults::default() });
+        RunResults { replies_expected: false, ..run }
     };
     let no_data = "--max-loss 100 % exceeded: no data (no replies were expected)";
     assert!(passed(&sent(375, 0, 0), NONE));

@@ -83,12 +83,8 @@ pub(crate) fn machine() -> HostTiming {
     }
     for (mono, wall, boot) in [(0, 0, 0), (50, 3_050, 50), (100, -900, 100), (150, 1_150, 2_150)] {
         let at = Time::from_millis(mono);
-        machine.clock_jumps.on_reading(ClockReading {
-            before: at,
-            wall_ns: wall * MS,
-            boot_ns: Some(boot * MS),
-            after: at,
-        });
+        let (wall_ns, boot_ns) = (wall * MS, Some(boot * MS));
+        machine.clock_jumps.on_reading(ClockReading { before: at, wall_ns, boot_ns, after: at });
     }
     machine
 }
@@ -111,21 +107,14 @@ pub(crate) fn link_with_all_counts() -> RunResults {
 
 /// A plain link, and a run for each [`LinkFailure`].
 pub(crate) fn link_runs() -> Vec<(&'static str, RunResults)> {
+    use LinkFailure::{KeyRefused, NoKeyExchange, NoReply, NotOpened, PlainRefused, PortUnreachable, SignatureRefused};
     let plain = LinkResults { is_plain: true, ..LinkResults::default() };
     let plain = RunResults { link: Some(plain), ..link_with_all_counts() };
     let failed = |failure: LinkFailure| {
         let link = LinkResults { failure: Some((failure, 5_000_000_000)), ..LinkResults::default() };
         (failure.kind(), RunResults { link: Some(link), ..probe(StreamStats::new()) })
     };
-    let failures = [
-        LinkFailure::NoReply,
-        LinkFailure::PortUnreachable,
-        LinkFailure::NoKeyExchange,
-        LinkFailure::KeyRefused,
-        LinkFailure::SignatureRefused,
-        LinkFailure::PlainRefused,
-        LinkFailure::NotOpened,
-    ];
+    let failures = [NoReply, PortUnreachable, NoKeyExchange, KeyRefused, SignatureRefused, PlainRefused, NotOpened];
     // An array of runs would not fit on the stack of a test.
     let mut runs = vec![("encrypted link", link_with_all_counts())];
     runs.push(("plain link", plain));
@@ -140,24 +129,14 @@ fn moqt_run(moqt: MoqtResults, ping: Option<StreamStats>) -> RunResults {
 
 /// A run of 10 groups of two frames in which every group event occurred. The setup steps take 3 to 7 ms.
 pub(crate) fn moqt_with_all_kinds() -> RunResults {
-    let ms = |n: u64| Some(n * 1_000_000);
-    let connect_times = MoqtConnectTimes {
-        dns_ns: ms(3),
-        quic_ns: ms(4),
-        webtransport_ns: ms(5),
-        session_ns: ms(6),
-        subscribe_ns: ms(7),
-    };
+    let [dns_ns, quic_ns, webtransport_ns, session_ns, subscribe_ns] = [3, 4, 5, 6, 7].map(|ms| Some(ms * 1_000_000));
+    let connect_times = MoqtConnectTimes { dns_ns, quic_ns, webtransport_ns, session_ns, subscribe_ns };
     let groups = GroupCounts { sent: 10, returned: 7, lost: 2, frames_missing: 3, stopped: 4, dropped: 1 };
     let mut ping = StreamStats::new();
     (0..11).for_each(|n| ping.on_return(Time::ZERO, 1_000_000 + n));
     (ping.sent, ping.lost, ping.in_flight) = (20, 7, 2);
-    let known = MoqtResults {
-        version: Some(MoqtVersion::Gomoqt202502),
-        connect_times,
-        groups,
-        ..moqt_without_results(Transport::WebTransport)
-    };
+    let version = Some(MoqtVersion::Gomoqt202502);
+    let known = MoqtResults { version, connect_times, groups, ..moqt_without_results(Transport::WebTransport) };
     moqt_run(known, Some(ping))
 }
 
@@ -165,13 +144,14 @@ fn moqt_without_results(transport: Transport) -> MoqtResults {
     MoqtResults::new(transport, "japan, kyoto, text", 2)
 }
 
-/// Returns several named runs, with at least one run for each [`MoqtFailure`]. There is also a complete run, a run with a retried path, and
-/// a run without replies.
+/// A complete run, a run for each [`MoqtFailure`], a run with a retried path, and a run without replies.
 pub(crate) fn moqt_runs() -> Vec<(&'static str, RunResults)> {
     let lost = |lost| MoqtResults { failure: Some(lost), ..moqt_without_results(Transport::Quic) };
     let closed = |code: u32| MoqtFailure::Closed { code, reason: "so".to_owned() };
     let silent = StreamStats { sent: 5, lost: 5, ..StreamStats::new() };
     let groups = GroupCounts { sent: 5, lost: 5, ..GroupCounts::default() };
+    let unanswered = MoqtResults { groups, ..moqt_without_results(Transport::Quic) };
+    let retried_path = Some("echo".to_owned());
     let mut runs = vec![
         ("moqt", moqt_with_all_kinds()),
         ("moqt unreachable", moqt_run(lost(MoqtFailure::Unreachable("no".to_owned())), None)),
@@ -179,20 +159,10 @@ pub(crate) fn moqt_runs() -> Vec<(&'static str, RunResults)> {
         ("moqt unready", moqt_run(lost(MoqtFailure::NotReady("the server has not".into())), None)),
         ("moqt overdue", moqt_run(lost(MoqtFailure::TimedOut("the session setup".into())), None)),
         ("moqt broken", moqt_run(lost(MoqtFailure::Broken("gone".to_owned())), Some(silent.clone()))),
-        (
-            "moqt with a retried path",
-            moqt_run(
-                MoqtResults { retried_path: Some("echo".to_owned()), groups, ..moqt_without_results(Transport::Quic) },
-                None,
-            ),
-        ),
-        (
-            "moqt silent",
-            moqt_run(MoqtResults { groups, ..moqt_without_results(Transport::Quic) }, Some(silent.clone())),
-        ),
+        ("moqt with a retried path", moqt_run(MoqtResults { retried_path, ..unanswered.clone() }, None)),
+        ("moqt silent", moqt_run(unanswered, Some(silent.clone()))),
     ];
-    let codes = [0, 1, 3, 0x12, 0x13, u32::MAX];
-    for code in codes {
+    for code in [0, 1, 3, 0x12, 0x13, u32::MAX] {
         runs.push(("moqt closed", moqt_run(lost(closed(code)), Some(silent.clone()))));
     }
     runs
@@ -205,13 +175,8 @@ fn websocket_run(websocket: WebSocketResults, ping: Option<StreamStats>) -> RunR
 
 /// A complete run, a run whose connection was closed, and a run that never connected.
 pub(crate) fn websocket_runs() -> Vec<(&'static str, RunResults)> {
-    let set_up = WebSocketConnectTimes {
-        dns_ns: 1_000,
-        tcp_ns: 2_000_000,
-        tls_ns: Some(3_000_000),
-        upgrade_ns: 4_000_000,
-        join_ns: Some(5_000_000),
-    };
+    let (tls_ns, join_ns) = (Some(3_000_000), Some(5_000_000));
+    let set_up = WebSocketConnectTimes { dns_ns: 1_000, tcp_ns: 2_000_000, tls_ns, upgrade_ns: 4_000_000, join_ns };
     let mut ping = StreamStats::new();
     (0..20).for_each(|n| ping.on_return(Time::ZERO, 1_000_000 + n));
     ping.sent = 20;
@@ -226,10 +191,8 @@ pub(crate) fn websocket_runs() -> Vec<(&'static str, RunResults)> {
         failure: Some(WebSocketFailure::Closed { code: Some(4_002), reason: "Server shutting down".to_owned() }),
         ..WebSocketResults::new(Dialect::Broadcast)
     };
-    let never = WebSocketResults {
-        failure: Some(WebSocketFailure::Unreachable("cannot".to_owned())),
-        ..WebSocketResults::new(Dialect::Jamjam)
-    };
+    let failure = Some(WebSocketFailure::Unreachable("cannot".to_owned()));
+    let never = WebSocketResults { failure, ..WebSocketResults::new(Dialect::Jamjam) };
     let lost = StreamStats { sent: 20, lost: 5, ..ping.clone() };
     let silent = StreamStats { sent: 5, lost: 5, ..StreamStats::new() };
     vec![

@@ -50,10 +50,9 @@ fn worst_ten_seconds_equal_a_naive_search_in_1000_simulations() {
         for start in 0..(seconds.len() + 1).saturating_sub(10) {
             let window: Vec<FinalOutcome> = seconds[start..start + 10].concat();
             let lost = window.iter().filter(|outcome| **outcome == FinalOutcome::Lost).count();
-            let mut rtts: Vec<i64> = window
-                .iter()
-                .filter_map(|outcome| if let FinalOutcome::Returned { rtt } = outcome { Some(*rtt) } else { None })
-                .collect();
+            let rtt =
+                |outcome: &FinalOutcome| if let FinalOutcome::Returned { rtt } = outcome { Some(*rtt) } else { None };
+            let mut rtts: Vec<i64> = window.iter().filter_map(rtt).collect();
             rtts.sort_unstable();
             // Histograms of intervals keep the nine leading bits of a value and round up.
             let p99 = (rtts.len() >= 100).then(|| rtts[(rtts.len() * 99).div_ceil(100) - 1] | 0xf);
@@ -78,12 +77,8 @@ fn intervals_contain_counts_times_and_direction() {
     };
     let samples =
         [(50, 50), (100, 96)].map(|(sent, received)| CountSample { sent: [0, sent, 0], received: [0, received, 0] });
-    let loss_report = Some(LossReport {
-        response_received: true,
-        received: Some([0, 96, 0]),
-        samples: samples.to_vec(),
-        ..LossReport::default()
-    });
+    let (received, samples) = (Some([0, 96, 0]), samples.to_vec());
+    let loss_report = Some(LossReport { response_received: true, received, samples, ..LossReport::default() });
     let run = RunResults { loss_report, ..probe(stream(StreamStats::new(), 100, outcome)) };
     let series = document(&run);
     assert_eq!((&series["interval_s"], &series["worst_ten_seconds"]), (&json!(1), &Value::Null));

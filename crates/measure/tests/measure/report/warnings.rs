@@ -35,28 +35,17 @@ fn complete() -> RunResults {
 
 #[test]
 fn run_without_replies_lists_causes_and_the_likely_one_first() {
-    let lost = |target: &str, port_unreachable| RunResults {
-        target: target.to_owned(),
-        port_unreachable,
-        ..probe(all_lost())
+    let lost = |what: &str, target: &str, port_unreachable| {
+        let run = RunResults { target: target.to_owned(), port_unreachable, ..probe(all_lost()) };
+        (format!("{what} of {target}"), run)
     };
-    let mut runs = Vec::new();
-    for target in ["192.0.2.1:5000", "127.0.0.1:5000", "[2001:db8::1]:5000"] {
-        runs.push((format!("closed port of {target}"), lost(target, 12)));
-    }
+    let mut runs = ["192.0.2.1:5000", "127.0.0.1:5000", "[2001:db8::1]:5000"]
+        .map(|target| lost("closed port", target, 12))
+        .to_vec();
     // A closed port of this host always causes ICMP port unreachable, and there is no other host on the path.
-    for target in [
-        "192.0.2.1:5000",
-        "echo.example:5000",
-        "[2001:db8::1]:5000",
-        "jam (192.0.2.1:5000)",
-        "127.0.0.1:5000",
-        "localhost:5000",
-        "[::1]:5000",
-        "127.9.9.9:5000",
-    ] {
-        runs.push((format!("silence of {target}"), lost(target, 0)));
-    }
+    let remote = ["192.0.2.1:5000", "echo.example:5000", "[2001:db8::1]:5000", "jam (192.0.2.1:5000)"];
+    let local = ["127.0.0.1:5000", "localhost:5000", "[::1]:5000", "127.9.9.9:5000"];
+    runs.extend([remote, local].concat().into_iter().map(|target| lost("silence", target, 0)));
     let audio = StreamStats { sent: 375, lost: 375, ..StreamStats::with_rtt_baseline() };
     let audio = send(AudioResults { stats: audio, ..AudioResults::default() });
     let ping = Some(stream(StreamStats::new(), [MS, MS]));
@@ -73,12 +62,10 @@ fn each_anomaly_of_a_stream_adds_a_warning() {
     let ping = |stats: StreamStats| probe(StreamStats { sent: 200, ..stream(stats, [MS; 100]) });
     let new = StreamStats::new;
     let silent = StreamStats { sent: 100, in_flight: 100, ..new() };
-    let estimated = |pings: usize| RunResults {
-        ping: Some(stream(new(), vec![MS; pings])),
-        ..send(AudioResults {
-            stats: stream(StreamStats::with_rtt_baseline(), [100 * MS; 100]),
-            ..AudioResults::default()
-        })
+    let estimated = |pings: usize| {
+        let stats = stream(StreamStats::with_rtt_baseline(), [100 * MS; 100]);
+        let ping = Some(stream(new(), vec![MS; pings]));
+        RunResults { ping, ..send(AudioResults { stats, ..AudioResults::default() }) }
     };
     let mut runs = vec![
         ("none", complete()),
@@ -137,8 +124,7 @@ fn each_anomaly_of_audio_adds_a_warning() {
     assert_warnings("measure/warnings/audio", &named(runs));
 }
 
-/// Clock readings at intervals of 50 ms. In each interval, the wall clock gains this number of milliseconds on the
-/// monotonic clock.
+/// Clock readings every 50 ms, in which the wall clock gains this number of milliseconds on the monotonic clock.
 fn clock(gains_ms: &[i64]) -> ClockJumps {
     let (mut clock, mut gained) = (ClockJumps::default(), 0);
     for (n, gain) in (0..).zip([&[0], gains_ms].concat()) {
@@ -252,12 +238,8 @@ fn closed_moqt_connection_after_a_pause_of_this_host_is_attributed_to_it() {
 fn pauses_of_both_hosts_are_in_every_format() {
     let paused = |count, total_ns| PauseResults { count, total_ns, recent: Vec::new() };
     let server = ServerResults { pauses: paused(2, 640_000_000), dropped: 3, ..ServerResults::default() };
-    let run = RunResults {
-        host_timing: Some(HostTiming::default()),
-        pauses: paused(1, 5_040_000_000),
-        server: Some(server),
-        ..complete()
-    };
+    let (host_timing, pauses) = (Some(HostTiming::default()), paused(1, 5_040_000_000));
+    let run = RunResults { host_timing, pauses, server: Some(server), ..complete() };
     let report = report(&run);
     for output in [
         text::summary(&report, false),

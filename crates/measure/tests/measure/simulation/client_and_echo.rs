@@ -1,11 +1,9 @@
-//! A thousand seeded simulations of clients and an echo server, in virtual time. The links between them lose, repeat, delay, reorder and
-//! damage datagrams. After a simulation, `reference_counts.rs` computes the expected numbers from the complete log. This computation is
-//! independent of the code under test and follows only the text of `docs/measuring.md`. Every number that a client reports must equal the
-//! expected number.
+//! A thousand seeded simulations of clients and an echo server, in virtual time, with links that lose, repeat, delay, reorder and damage
+//! datagrams. Every number that a client reports must equal the one that `reference_counts.rs` computes from the complete log.
 //!
-//! A failing seed is printed. Add this seed to [`PINNED`]. A change to the order in which `client_and_echo/scenario.rs` draws random
-//! numbers changes the simulation of each seed. `SIMULATIONS=100000 cargo test -p jamjam-measure simulation` runs more
-//! simulations; `SEED=5000000` sets the first seed.
+//! A failing seed is printed and belongs in [`PINNED`]. A change to the order in which `client_and_echo/scenario.rs` draws random numbers
+//! changes the simulation of each seed. `SIMULATIONS=100000 cargo test -p jamjam-measure simulation` runs more simulations;
+//! `SEED=5000000` sets the first seed.
 
 use super::{link, log, net, participants, reference_counts, simulated_socket};
 

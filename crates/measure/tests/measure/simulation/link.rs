@@ -10,8 +10,7 @@ pub(crate) struct Quality {
     pub(crate) burst: f64,
     pub(crate) duplicate: f64,
     pub(crate) delay: u64,
-    /// Maximum of a uniformly distributed additional delay. If this maximum exceeds the interval between two packets, the packets may be
-    /// reordered.
+    /// Maximum of a uniformly distributed additional delay, which reorders packets if it exceeds their interval.
     pub(crate) jitter: u64,
     /// One bit flips at a random position.
     pub(crate) damage: f64,

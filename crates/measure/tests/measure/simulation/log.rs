@@ -1,5 +1,4 @@
-//! The datagrams that a client sent and received, complete and in order. From this log and the configuration of the run, `reference_counts`
-//! computes the expected numbers.
+//! The datagrams that a client sent and received, complete and in order: the input of `reference_counts`.
 
 use std::net::SocketAddr;
 

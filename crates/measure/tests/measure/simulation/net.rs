@@ -1,5 +1,4 @@
-//! A simulated network in virtual time. The network consists of nodes with addresses, and of links between nodes. Nodes are woken in the
-//! same way as by a driver.
+//! A simulated network in virtual time: nodes with addresses, which are woken as by a driver, and links between them.
 
 use std::cell::Cell;
 use std::cmp::Reverse;
@@ -44,7 +43,7 @@ pub(crate) struct Host<N> {
     pub(crate) clock: Rc<Cell<u64>>,
     /// The time of the next wake-up.
     pub(crate) wake: Option<u64>,
-    /// If true, the host ends as soon as its node has no deadline left. This is true for clients and false for servers.
+    /// Whether the host ends as soon as its node has no deadline left, as clients do and servers do not.
     pub(crate) ends: bool,
     /// The host receives nothing before this time.
     pub(crate) up_from: u64,
@@ -52,22 +51,10 @@ pub(crate) struct Host<N> {
 }
 
 impl<N> Host<N> {
-    /// A host that is first woken at `start`. `ends` is true for a client and false for a server. If `ends` is false, the host continues to
-    /// run when its node has no deadline left.
+    /// A host that is first woken at `start`.
     pub(crate) fn new(address: SocketAddr, node: N, machine: Machine, start: u64, ends: bool) -> Self {
-        Self {
-            address,
-            node,
-            machine,
-            log: Vec::new(),
-            interrupt: None,
-            ended: None,
-            clock: Rc::default(),
-            wake: Some(start),
-            ends,
-            up_from: 0,
-            inbox: Vec::new(),
-        }
+        let (log, inbox, clock, wake) = (Vec::new(), Vec::new(), Rc::default(), Some(start));
+        Self { address, node, machine, log, interrupt: None, ended: None, clock, wake, ends, up_from: 0, inbox }
     }
 }
 
@@ -139,10 +126,7 @@ impl<N: Node> Net<N> {
         for sent in sent {
             let event = Event::Sent { at: now as i64, bytes: sent.bytes.clone(), refused: sent.refused };
             self.hosts[i].log.push(event);
-            if sent.refused {
-                continue;
-            }
-            let Some(link) = self.links.get_mut(&(from, sent.to)) else { continue };
+            let Some(link) = self.links.get_mut(&(from, sent.to)).filter(|_| !sent.refused) else { continue };
             for (at, bytes) in link.carry(now, &sent.bytes) {
                 self.arrive(at, from, sent.to, bytes);
             }
@@ -209,11 +193,9 @@ impl<N: Node> Host<N> {
             self.wake = Some(now + lateness(&self.machine, rng));
             return;
         }
-        self.wake = Some(if rng.happens(self.machine.early_polls) {
-            now + rng.below(deadline - now)
-        } else {
-            deadline + lateness(&self.machine, rng)
-        });
+        let is_early = rng.happens(self.machine.early_polls);
+        let wake = if is_early { now + rng.below(deadline - now) } else { deadline + lateness(&self.machine, rng) };
+        self.wake = Some(wake);
     }
 }
 

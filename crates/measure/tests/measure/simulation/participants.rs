@@ -1,5 +1,4 @@
-//! The participants of a simulation: echo servers, senders and probers. The type [`Participant`] wraps all three kinds of nodes. This
-//! module also contains the audio sources and the outcome recorders of the participants.
+//! The participants of a simulation: echo servers, senders and probers, with their audio sources and outcome recorders.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -67,9 +66,7 @@ impl PayloadSource for Sound {
         }
         let index = self.next as u32;
         let sample = |i: usize| if self.silent { 0 } else { index.wrapping_mul(2_654_435_761) ^ i as u32 };
-        for i in 0..len / 4 {
-            payload.extend_from_slice(&sample(i).to_le_bytes());
-        }
+        payload.extend((0..len / 4).flat_map(|i| sample(i).to_le_bytes()));
         self.next += 1;
         SourcePoll::Ready
     }

@@ -1,6 +1,5 @@
-//! Computes the expected numbers of a run as `docs/measuring.md` defines them. After the run, the numbers are computed from the complete
-//! log with vectors and sorts. The computation follows only the text of that page and uses
-//! nothing of the code under test but the names of streams and outcomes.
+//! Computes the expected numbers of a run from its complete log, with vectors and sorts. The computation follows only the text of
+//! `docs/measuring.md` and uses nothing of the code under test but the names of streams and outcomes.
 
 use std::net::SocketAddr;
 
@@ -120,24 +119,21 @@ fn big_endian(bytes: &[u8]) -> u32 {
     bytes.iter().fold(0, |number, byte| number << 8 | u32::from(*byte))
 }
 
-/// The stream of a sent packet, and its number in the stream.
-pub(crate) fn sent_packet(bytes: &[u8]) -> Option<(StreamKind, u32)> {
+/// The stream and number of a packet, of which those with the type `ping` belong to the stream of pings. A pong may be too short for a number.
+fn numbered(bytes: &[u8], ping: u8) -> Option<(StreamKind, Option<u32>)> {
+    let number = |from: usize| bytes.get(from..from + 4).map(big_endian);
     match packet_type(bytes)? {
-        1 => Some((StreamKind::Audio, big_endian(&bytes[2..6]))),
-        4 => Some((StreamKind::Keepalive, big_endian(&bytes[2..6]))),
-        5 => Some((StreamKind::Ping, big_endian(&bytes[20..24]))),
+        1 => Some((StreamKind::Audio, number(2))),
+        4 => Some((StreamKind::Keepalive, number(2))),
+        kind if kind == ping => Some((StreamKind::Ping, number(20))),
         _ => None,
     }
 }
 
-/// The stream and number of the packet that this packet answers. A pong may be too short to contain a number.
-fn answer(bytes: &[u8]) -> Option<(StreamKind, Option<u32>)> {
-    match packet_type(bytes)? {
-        1 => Some((StreamKind::Audio, Some(big_endian(&bytes[2..6])))),
-        4 => Some((StreamKind::Keepalive, Some(big_endian(&bytes[2..6])))),
-        6 => Some((StreamKind::Ping, (bytes.len() >= 24).then(|| big_endian(&bytes[20..24])))),
-        _ => None,
-    }
+/// The stream of a sent packet, and its number in the stream.
+fn sent_packet(bytes: &[u8]) -> Option<(StreamKind, u32)> {
+    let (stream, number) = numbered(bytes, 5)?;
+    Some((stream, number?))
 }
 
 /// Whether a reply is intact, as the last column of the first table in `docs/measuring.md` defines it.
@@ -159,13 +155,8 @@ pub(crate) fn count(config: &ReferenceConfig, log: &[Event]) -> ReferenceCounts 
     // With `--wait-for`, counting starts after the first reply.
     let begin = first.map_or(0, |first| first.map_or(log.len(), |i| i + 1));
     let (before, counted) = log.split_at(begin);
-    let keepalives: Vec<_> = before
-        .iter()
-        .filter_map(|event| match event {
-            Event::Sent { bytes, .. } => sent_packet(bytes),
-            Event::Received { .. } => None,
-        })
-        .collect();
+    let sent = |event: &Event| if let Event::Sent { bytes, .. } = event { sent_packet(bytes) } else { None };
+    let keepalives: Vec<_> = before.iter().filter_map(sent).collect();
     let answered = first.flatten().map(|i| log[i].at());
 
     let mut packets: [Vec<Packet<'_>>; 3] = Default::default();
@@ -177,22 +168,18 @@ pub(crate) fn count(config: &ReferenceConfig, log: &[Event]) -> ReferenceCounts 
                 let Some((stream, number)) = sent_packet(bytes) else { continue };
                 let sent = &mut packets[stream as usize];
                 let previous = sent.last().map(|packet| packet.number);
-                assert!(
-                    previous.is_none_or(|previous| number == previous.wrapping_add(1)),
-                    "{stream:?} skips a number"
-                );
+                assert!(previous.is_none_or(|last| number == last.wrapping_add(1)), "{stream:?} skips a number");
                 sent.push(Packet { number, bytes, left: *at, refused: *refused, intact_at: None, damaged_copies: 0 });
             }
             Event::Received { at, from, bytes } => {
-                let Some((stream, number)) = answer(bytes).filter(|_| *from == config.peer) else {
+                let Some((stream, number)) = numbered(bytes, 6).filter(|_| *from == config.peer) else {
                     numbers.stray += 1;
                     continue;
                 };
                 let sent = &mut packets[stream as usize];
-                let known = number.zip(sent.first()).map(|(number, first)| number.wrapping_sub(first.number) as usize);
-                let known = known
-                    .filter(|index| *index < sent.len() && sent.len() - 1 - index < WINDOW && !sent[*index].refused);
-                match known {
+                let index = number.zip(sent.first()).map(|(number, first)| number.wrapping_sub(first.number) as usize);
+                let is_known = |at: &usize| *at < sent.len() && sent.len() - 1 - at < WINDOW && !sent[*at].refused;
+                match index.filter(is_known) {
                     None if number.is_some_and(|number| keepalives.contains(&(stream, number))) => {}
                     None if sent.iter().all(|packet| packet.refused) => numbers.stray += 1,
                     None => counts[stream as usize].unmatched += 1,
@@ -262,13 +249,8 @@ fn close(
     let last = packets.iter().rfind(|packet| !packet.refused);
     counts.last_deadline = last.map(|packet| packet.left + expected + config.timeout);
     let refused = packets.iter().filter(|packet| packet.refused);
-    lines.extend(refused.map(|packet| Line {
-        stream,
-        sequence: packet.number,
-        sent: 0,
-        received_at: None,
-        packet_outcome: PacketOutcome::NotSent,
-    }));
+    let (received_at, packet_outcome) = (None, PacketOutcome::NotSent);
+    lines.extend(refused.map(|packet| Line { stream, sequence: packet.number, sent: 0, received_at, packet_outcome }));
     for (index, packet) in
         packets.iter().enumerate().filter(|(_, packet)| packet.intact_at.is_none() && !packet.refused)
     {

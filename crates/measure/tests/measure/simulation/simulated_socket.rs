@@ -43,10 +43,7 @@ impl<'a> SimulatedSocket<'a> {
 impl TransmitSink for SimulatedSocket<'_> {
     fn send(&mut self, transmit: Transmit<'_>) -> SendStatus {
         assert!(!self.busy, "a node continued to send after WouldBlock");
-        assert!(
-            transmit.segment_count() <= self.system.segments.max(1),
-            "a batch exceeds the segment limit of the system"
-        );
+        assert!(transmit.segment_count() <= self.max_segments(0), "a batch exceeds the segment limit of the system");
         if self.rng.happens(self.system.busy) {
             self.busy = true;
             return SendStatus::WouldBlock;

@@ -45,7 +45,6 @@ pub(crate) fn client(host: Host<Participant>, facts: &ClientFacts, delay: u64) -
     let slack = if machine.stalls > 0.0 { 30_000_000 } else { machine.lateness };
     let possible_ends = times::possible_ends(&config, &log[numbers.begin..], slack as i64);
     let run_facts = RunFacts { ended, interrupted, slack, numbers, run };
-
     let mut differences = Differences::default();
     run_facts.check_begin_and_end(facts, &possible_ends, &mut differences);
     run_facts.check_streams(facts, delay, &mut differences);
@@ -113,22 +112,17 @@ impl RunFacts {
             }
         }
         let ended = self.ended as i64;
-        let right =
-            possible_ends.is_empty() || possible_ends.iter().any(|end| (*end..=end + 2 * slack).contains(&ended));
-        if self.interrupted.is_none() && !right {
-            differences
-                .0
-                .push(format!("the run ended at {ended}, up to {slack} after one of {possible_ends:?} is right"));
+        let is_right = |end: &i64| (*end..=end + 2 * slack).contains(&ended);
+        if self.interrupted.is_none() && !possible_ends.is_empty() && !possible_ends.iter().any(is_right) {
+            let right = format!("up to {slack} after one of {possible_ends:?} is right");
+            differences.0.push(format!("the run ended at {ended}, {right}"));
         }
     }
 
     fn check_streams(&self, facts: &ClientFacts, delay: u64, differences: &mut Differences) {
         differences.same("stray", self.numbers.stray, self.run.stray);
-        differences.same(
-            "estimated hold",
-            self.numbers.estimated_server_delay(),
-            self.run.server_delay().estimate.map(|estimate| estimate.ns),
-        );
+        let estimated = self.run.server_delay().estimate.map(|estimate| estimate.ns);
+        differences.same("estimated hold", self.numbers.estimated_server_delay(), estimated);
         for kind in StreamKind::ALL {
             let reference = self.numbers.of(kind);
             let Some(reported) = self.run.stream(kind) else {
@@ -138,8 +132,7 @@ impl RunFacts {
             };
             differences.stream(kind, reference, reported);
         }
-        // If packets have no payload, damage to a packet number can make two packets identical. Therefore, the return times of packets
-        // without a payload are not checked.
+        // Without a payload, damage to a packet number can make two packets identical, so their return times are not checked.
         let telling = self.run.audio.as_ref().is_some_and(|audio| audio.payload_bytes > 0);
         let audio = self.numbers.of(StreamKind::Audio).returns.iter().filter(|_| telling);
         if let Some((left, arrived)) = { audio }.find(|(left, arrived)| arrived - left < delay as i64) {
@@ -181,8 +174,7 @@ impl RunFacts {
         let ready = |n: usize| facts.ready[n] as i64;
         let packets = 0..reference.left.len();
         let max_underruns = packets.clone().filter(|n| ready(*n) > due(*n)).count();
-        // The sender polls the source for a packet after it has sent the previous packet. Between two polls, it cannot detect a ready
-        // packet.
+        // The sender polls the source after it has sent the previous packet, and detects no ready packet between two polls.
         let wait_limit = SOURCE_POLL_INTERVAL + self.slack as i64 + 200_000;
         let refused_after = |n: usize, k: usize| {
             let requested = if k == 0 { self.began() } else { reference.left[k - 1] };

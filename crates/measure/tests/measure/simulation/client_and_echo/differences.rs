@@ -49,7 +49,6 @@ impl Differences {
         let lost = known.iter().filter(|lost| **lost).count();
         let loss = (!known.is_empty()).then(|| lost as f64 / known.len() as f64);
         self.same(&format!("{kind:?} loss ratio"), loss, reported.loss_ratio());
-
         self.spread(&format!("{kind:?} round trip"), &reference.round_trips(), &reported.rtt, reported.rtt_baseline());
         self.order(kind, reference, reported);
         let differences = delay_differences(reference);
@@ -67,7 +66,6 @@ impl Differences {
         self.same(&format!("{kind:?} burst lengths"), lengths, reported.loss_bursts.lengths);
         let longest = bursts.iter().max().map_or(0, |longest| *longest as u64);
         self.same(&format!("{kind:?} longest burst"), longest, reported.loss_bursts.longest);
-
         let ratio = (reference.returned > 0).then(|| reference.reordered as f64 / reference.returned as f64);
         self.same(&format!("{kind:?} reordered ratio"), ratio, reported.reordered_ratio());
         let (extents, offsets): (Vec<i64>, Vec<i64>) = overtaken(reference).into_iter().unzip();
@@ -94,8 +92,8 @@ fn bursts(losses: &[bool]) -> Vec<usize> {
     losses.split(|lost| !lost).map(<[bool]>::len).filter(|length| *length > 0).collect()
 }
 
-/// Returns a pair for each reordered packet P. Let F be the first packet to arrive among those sent after P. The first value of the pair is
-/// P's position in order of arrival minus F's position. The second value is P's arrival time minus F's arrival time.
+/// For each reordered packet P: how many positions in the order of arrival, and how many nanoseconds, it arrived after the first of the packets
+/// that were sent after P.
 fn overtaken(counts: &StreamCounts) -> Vec<(i64, i64)> {
     let arrived = |index: usize| counts.returns[index].1;
     // For each arrival, the newest packet that has arrived so far.

@@ -51,11 +51,7 @@ pub(crate) fn draw(seed: u64, wraps: bool) -> Scenario {
     let mut net = Net::new(rng.fork());
     net.hosts.push(server(&mut rng, delay));
     let clients = if rng.happens(0.2) { rng.between(2, 3) } else { 1 };
-    let mut parts = Vec::new();
-    for host in 1..=clients as usize {
-        let facts = client(&mut rng, &mut net, host, delay, wraps);
-        parts.push(facts);
-    }
+    let parts = (1..=clients as usize).map(|host| client(&mut rng, &mut net, host, delay, wraps)).collect();
     Scenario { net, delay, parts }
 }
 
@@ -68,13 +64,9 @@ fn machine(rng: &mut Rng) -> Machine {
         busy: if rough { rng.pick(&[0.0, 0.02, 0.3]) } else { 0.0 },
         failed: if rough { rng.pick(&[0.0, 0.02, 0.1]) } else { 0.0 },
     };
-    Machine {
-        system,
-        lateness: rng.pick(&[0, 60_000, 1_000_000]),
-        stalls: rng.pick(&[0.0, 0.0, 0.01]),
-        early_polls: rng.pick(&[0.0, 0.0, 0.3]),
-        segment_runs: rng.happens(0.5),
-    }
+    let (lateness, stalls) = (rng.pick(&[0, 60_000, 1_000_000]), rng.pick(&[0.0, 0.0, 0.01]));
+    let (early_polls, segment_runs) = (rng.pick(&[0.0, 0.0, 0.3]), rng.happens(0.5));
+    Machine { system, lateness, stalls, early_polls, segment_runs }
 }
 
 fn server(rng: &mut Rng, delay: u64) -> Host<Participant> {
@@ -83,12 +75,8 @@ fn server(rng: &mut Rng, delay: u64) -> Host<Participant> {
         buffer_limits.per_client = Some(rng.between(500, 20_000));
         buffer_limits.total = Some(rng.between(500, 30_000));
     }
-    let echo = EchoServer::new(EchoConfig {
-        delay: Duration::from_nanos(delay),
-        buffer_limits,
-        log_sources: true,
-        ..EchoConfig::default()
-    });
+    let delay = Duration::from_nanos(delay);
+    let echo = EchoServer::new(EchoConfig { delay, buffer_limits, log_sources: true, ..EchoConfig::default() });
     let mut host = Host::new(address(0), Participant::Echo(Box::new(echo)), machine(rng), 0, false);
     host.wake = None;
     host
@@ -119,21 +107,15 @@ fn client(rng: &mut Rng, net: &mut Net<Participant>, host: usize, delay: u64, wr
         Host::new(here, Participant::Echo(Box::new(EchoServer::new(EchoConfig::default()))), machine(rng), start, true);
     let facts = if prober {
         let (probe_config, facts) = probe_config(rng, kind, start, &config, &recorder);
-        host.node = Participant::Prober(Box::new(ClientNode::new(
-            config,
-            ProbeWorkload::new(probe_config),
-            Box::new(recorder),
-        )));
+        let workload = ProbeWorkload::new(probe_config);
+        host.node = Participant::Prober(Box::new(ClientNode::new(config, workload, Box::new(recorder))));
         facts
     } else {
         config.replies_expected = config.wait_for.is_some() || !rng.happens(0.07);
         let (form, mut sound, facts) = sound(rng, wraps, start, &mut host.machine, &config, &recorder);
         sound.clock = host.clock.clone();
-        host.node = Participant::Sender(Box::new(ClientNode::new(
-            config,
-            AudioWorkload::new(form, Box::new(sound)),
-            Box::new(recorder),
-        )));
+        let workload = AudioWorkload::new(form, Box::new(sound));
+        host.node = Participant::Sender(Box::new(ClientNode::new(config, workload, Box::new(recorder))));
         facts
     };
     let length = facts.total.map_or(2 * SECOND, |n| times::offset(n as usize, facts.interval) as u64);
@@ -159,20 +141,13 @@ fn client(rng: &mut Rng, net: &mut Net<Participant>, host: usize, delay: u64, wr
 fn config(rng: &mut Rng, peer: SocketAddr, evaluated_stream: StreamKind, prober: bool, delay: u64) -> RunConfig {
     let about = rng.pick(&[0, delay / 2, delay, delay + 3 * MS]);
     let given = rng.happens(0.4).then(|| Duration::from_nanos(about));
+    let probed = (evaluated_stream == StreamKind::Audio).then(|| given.unwrap_or_default());
+    let timeout = Duration::from_millis(rng.pick(&[30, 150, 500, 2_000]));
     RunConfig {
-        peer,
-        evaluated_stream,
-        server_delay: if prober {
-            (evaluated_stream == StreamKind::Audio).then(|| given.unwrap_or_default())
-        } else {
-            given
-        },
+        server_delay: if prober { probed } else { given },
         first_echo_timeout: given.unwrap_or(Duration::from_secs(3)),
-        timeout: Duration::from_millis(rng.pick(&[30, 150, 500, 2_000])),
-        replies_expected: true,
         wait_for: rng.happens(0.15).then(|| Duration::from_millis(rng.between(500, 3_000))),
-        loss_report_nonce: None,
-        loss_direction: false,
+        ..RunConfig::new(peer, evaluated_stream, timeout)
     }
 }
 
@@ -192,16 +167,9 @@ fn probe_config(
     };
     let count = if interval > 50 * MS { count.map(|count| count % 120 + 1) } else { count };
     let payload_len = rng.pick(&[0, 3, 4, 64, 1_460]);
-    let facts = ClientFacts {
-        config: config.clone(),
-        interval: (interval, SECOND),
-        ready: Vec::new(),
-        total: count,
-        samples: None,
-        start,
-        recorder: recorder.clone(),
-    };
-    (ProbeConfig { stream_kind, count, interval: Duration::from_nanos(interval), payload_len }, facts)
+    let probe_config = ProbeConfig { stream_kind, count, interval: Duration::from_nanos(interval), payload_len };
+    let (config, recorder, interval) = (config.clone(), recorder.clone(), (interval, SECOND));
+    (probe_config, ClientFacts { config, interval, ready: Vec::new(), total: count, samples: None, start, recorder })
 }
 
 fn sound(
@@ -238,21 +206,12 @@ fn sound(
     }
     let bytes = |samples: u32| samples as usize * usize::from(channels) * 4;
     let sizes = (0..packets).map(|packet| bytes(if packet + 1 == packets { last } else { frame_samples }));
-    let sound = Sound {
-        packets: sizes.zip(times.iter().copied()).collect(),
-        silent: rng.happens(0.2),
-        clock: std::rc::Rc::default(),
-        next: 0,
-    };
-    let facts = ClientFacts {
-        config: config.clone(),
-        interval: (frame_samples.into(), sample_rate.into()),
-        ready: times,
-        total: Some(packets),
-        samples: Some((packets - 1) * u64::from(frame_samples) + u64::from(last)),
-        start,
-        recorder: recorder.clone(),
-    };
+    let (packets_with_times, silent) = (sizes.zip(times.iter().copied()).collect(), rng.happens(0.2));
+    let sound = Sound { packets: packets_with_times, silent, clock: std::rc::Rc::default(), next: 0 };
+    let interval = (frame_samples.into(), sample_rate.into());
+    let samples = Some((packets - 1) * u64::from(frame_samples) + u64::from(last));
+    let (config, recorder) = (config.clone(), recorder.clone());
+    let facts = ClientFacts { config, interval, ready: times, total: Some(packets), samples, start, recorder };
     (AudioStreamConfig { sample_rate, channels, frame_samples, first_sequence }, sound, facts)
 }
 
@@ -275,9 +234,7 @@ fn foreign_datagrams(
             bytes[1] = rng.between(0, 8) as u8;
         }
         if bytes.len() >= 6 {
-            // Selects one of three kinds of sequence number. Numbers of the first kind are those that the client may use in the run.
-            // Numbers of the second kind are those that the client may use in a `--wait-for` KEEPALIVE. Numbers of the third kind are
-            // random.
+            // A number that the client may use in the run, one that it may use in a `--wait-for` KEEPALIVE, or a random one.
             match rng.below(3) {
                 0 => bytes[2..6].copy_from_slice(&(rng.below(300) as u32).to_be_bytes()),
                 1 => bytes[2..6].copy_from_slice(&(0x8000_0000 + rng.below(30) as u32).to_be_bytes()),

@@ -17,11 +17,9 @@ pub(crate) fn pacing(left: &[i64], refused: &[bool], first: i64, interval: (u64,
 /// A run ends 100 ms after all its packets have been sent and have returned.
 const GRACE: i64 = 100_000_000;
 
-/// The times at which a run may end if no stop signal interrupts it. `counted` is the run's log from the start of counting. Sending is
-/// complete when the last packet has been sent. After each later packet that the client reads, the run's end time is computed again. If the
-/// new end time is before the time of that packet, the run ends at once. The simulated machine can wake the client late, by at most `slack`
-/// nanoseconds. When a late client wakes after the end time, it may read a reply before it checks the deadline. The run may end with or
-/// without this reply.
+/// The times at which a run may end if no stop signal interrupts it. `counted` is the run's log from the start of counting. After the last packet
+/// was sent, the end time is computed again with each packet that the client reads; if it is in the past, the run ends at once. The simulated
+/// machine can wake the client up to `slack` nanoseconds late, so that it may or may not read a reply before it checks the deadline.
 pub(crate) fn possible_ends(config: &ReferenceConfig, counted: &[Event], slack: i64) -> Vec<i64> {
     let config = ReferenceConfig { wait_for: false, interrupted: None, ..config.clone() };
     let sent = |event: &Event| matches!(event, Event::Sent { .. });
