@@ -1,7 +1,5 @@
 //! Reflection attacks on the echo server: replies to spoofed sources, observed from outside the process.
 
-#![cfg(target_os = "linux")]
-
 use std::net::UdpSocket;
 use std::time::Instant;
 

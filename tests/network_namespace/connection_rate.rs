@@ -1,7 +1,5 @@
 //! The limit of new connections to the signaling server, for sources that are not loopback.
 
-#![cfg(target_os = "linux")]
-
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 

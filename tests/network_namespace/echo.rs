@@ -1,7 +1,5 @@
 //! The echo server on a path with an MTU of 1,500, and against invalid datagrams.
 
-#![cfg(target_os = "linux")]
-
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::ops::RangeInclusive;

@@ -1,7 +1,5 @@
 //! `probe` while this host's routes and addresses change.
 
-#![cfg(target_os = "linux")]
-
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
@@ -14,6 +13,7 @@ use jamjam_dev::io::signaling::SHUTDOWN_TIMEOUT;
 use jamjam_dev::memory_budget::DEFAULT_MEMORY_BUDGET;
 use serde_json::Value;
 use test_support::certificate::{Authority, trusting};
+use test_support::server::http;
 use test_support::server::process::{self, Server};
 
 use super::repository_files::{assert_success, cargo_metadata, files, read, root, run_tool};
@@ -226,26 +226,18 @@ fn alert_rules() -> Vec<Value> {
     groups.flat_map(|group| group["rules"].as_array().unwrap().clone()).collect()
 }
 
-fn metrics_page(mut stream: impl Read + Write) -> String {
-    write!(stream, "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
-    let mut response = String::new();
-    stream.read_to_string(&mut response).unwrap();
-    assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
-    response
-}
-
 /// The names of the metrics of both servers, with MOQT and TLS.
 fn exported_metrics() -> BTreeSet<String> {
     let mut echo = Server::start(&["--host", "127.0.0.1", "--moqt", "127.0.0.1:0", "--metrics", "0"]);
     let line = echo.line_starting_with("metrics: listening url=http://").message;
-    let address = line.split_once("http://").unwrap().1.trim_end_matches("/metrics").to_owned();
-    let page = metrics_page(TcpStream::connect(address).unwrap());
+    let address = line.split_once("http://").unwrap().1.trim_end_matches("/metrics").parse().unwrap();
+    let page = http::send_to(address, "GET", "/metrics", &[], "").body;
     let authority = Authority::new();
     let signaling = Server::start_signaling(&authority.certify().options());
     let name = rustls::pki_types::ServerName::try_from("127.0.0.1").unwrap();
     let client = rustls::ClientConnection::new(trusting(&authority.own()), name).unwrap();
     let tls = rustls::StreamOwned::new(client, TcpStream::connect(signaling.address).unwrap());
-    let pages = page + &metrics_page(tls);
+    let pages = page + &http::exchange(tls, "GET", "/metrics", &[], "").body;
     // The docs leave the definition of each metric to its help text.
     for metric in pages.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()) {
         assert!(pages.contains(&format!("# HELP {metric} ")), "{metric} has no help text");

@@ -1,7 +1,5 @@
 //! Files are complete after a power loss: the contents are stored before the new name. Shown by the system calls of the server.
 
-#![cfg(target_os = "linux")]
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use test_support::server;

@@ -7,7 +7,6 @@ use test_support::server::packet::audio;
 use test_support::server::poll_until;
 use test_support::server::process::{Server, as_unprivileged_user};
 
-#[cfg(target_os = "linux")]
 #[test]
 fn packets_dropped_by_the_kernel_are_counted() {
     for (driver, host) in [("native", "127.0.0.1"), ("portable", "127.0.0.1"), ("native", "::")] {
@@ -31,7 +30,6 @@ fn packets_dropped_by_the_kernel_are_counted() {
     }
 }
 
-#[cfg(target_os = "linux")]
 #[test]
 fn receive_buffer_smaller_than_requested_is_logged() {
     let maximum = std::fs::read_to_string("/proc/sys/net/core/rmem_max").unwrap();

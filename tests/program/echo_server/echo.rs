@@ -73,7 +73,6 @@ fn closed_client_does_not_disturb_the_others() {
     }
 }
 
-#[cfg(target_os = "linux")]
 #[test]
 fn batch_is_returned_packet_by_packet_for_any_contents() {
     use test_support::server::batch::BatchClient;

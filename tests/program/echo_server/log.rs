@@ -9,7 +9,6 @@ use test_support::server::packet::{audio, packet};
 use test_support::server::process::Server;
 use test_support::snapshot;
 
-#[cfg(target_os = "linux")]
 use crate::signaling_server::http::login::run_on_terminal;
 
 const QUIET: &[&str] = &["--host", "127.0.0.1", "-d", "0"];
@@ -154,7 +153,6 @@ fn log_to_a_pipe_contains_no_color() {
     }
 }
 
-#[cfg(target_os = "linux")]
 #[test]
 fn log_to_a_terminal_has_colors_unless_no_color_is_set() {
     for (variables, is_colored) in [("", true), ("NO_COLOR=1", false)] {

@@ -1,7 +1,5 @@
 //! Measures the resident memory per delayed packet, and checks that this memory is released.
 
-#![cfg(target_os = "linux")]
-
 use std::thread;
 use std::time::Duration;
 use test_support::server;
@@ -14,10 +12,6 @@ use server::process::Server;
 const CLIENTS: u32 = 100;
 const PACKETS: u32 = 15_000;
 const HEADER: f64 = 12.0;
-
-fn resident_kib(server: &Server) -> u64 {
-    server.status("VmRSS").parse().expect("kibibytes")
-}
 
 /// Sends `packets` packets, one from each client in turn, slowly enough that none is dropped.
 fn fill(clients: &mut [Client], payload: usize, packets: u32) {
@@ -55,7 +49,7 @@ fn measure(payload: usize, delay: Duration) -> Option<(f64, Vec<i64>)> {
     // With the first packets, the server allocates its buffers and the table of clients.
     fill(&mut clients, payload, CLIENTS);
     until(&mut server, |stats| stats.count("received") == u64::from(CLIENTS) && stats.count("buffered") == 0);
-    let idle = resident_kib(&server);
+    let idle = server.resident_kib();
     let (mut cost, mut left) = (f64::MIN, Vec::new());
     for filled in 1..=3 {
         fill(&mut clients, payload, PACKETS);
@@ -64,11 +58,11 @@ fn measure(payload: usize, delay: Duration) -> Option<(f64, Vec<i64>)> {
         if received.count("buffered") != u64::from(PACKETS) {
             return None;
         }
-        let full = resident_kib(&server);
+        let full = server.resident_kib();
         let bytes_per_packet = (full - idle) as f64 * 1_024.0 / f64::from(PACKETS);
         cost = cost.max(bytes_per_packet - HEADER - payload as f64);
         until(&mut server, |stats| stats.count("buffered") == 0);
-        left.push(resident_kib(&server) as i64 - idle as i64);
+        left.push(server.resident_kib() as i64 - idle as i64);
     }
     Some((cost, left))
 }

@@ -9,7 +9,7 @@ use test_support::server::process::Server;
 use test_support::snapshot;
 
 use super::options::start_error;
-use crate::signaling_server::http::request::send_to;
+use test_support::server::http::send_to;
 
 /// Starts a server with metrics on a free port. Returns the server and the address of the metrics.
 fn with_metrics(options: &[&str]) -> (Server, SocketAddr) {

@@ -17,5 +17,4 @@ mod options;
 mod receive_errors;
 mod registration;
 mod shutdown;
-mod stun;
 mod usage_errors;

@@ -1,7 +1,5 @@
 //! moq-lite with the independent client and server in `tests/moq_peers`, over raw QUIC and WebTransport. They use the moq-dev crates.
 
-#![cfg(unix)]
-
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

@@ -8,16 +8,12 @@ use std::time::{Duration, Instant};
 use jamjam_dev::io::moqt::client;
 use jamjam_dev::io::moqt::connect::MoqtConnectOptions;
 use jamjam_dev::io::stop::StopToken;
-use jamjam_dev::io::tls::Fingerprint;
 use jamjam_dev::io::tls::client::TrustPolicy;
 use jamjam_dev::moqt::client::{FramePayload, MoqtClient, MoqtClientConfig};
 use quinn::crypto::rustls::QuicClientConfig;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 
 use super::metrics::{get, logged_address};
 use super::moqt_client::{MoqtLog, assert_echoes, send_texts};
-use test_support::certificate::Authority;
 use test_support::server::process::Server;
 use test_support::server::{TEST_TIMEOUT, poll_until};
 use test_support::snapshot;
@@ -48,18 +44,6 @@ fn both_urls_are_logged_and_echo_on_both_loopback_families() {
         // No certificate authority has signed the certificate.
         let output = send_texts(url, &[]);
         assert!(output.code == 3 && output.stderr.contains("certificate"), "{output:?}");
-    }
-}
-
-#[test]
-fn configured_certificate_is_used() {
-    let authority = Authority::new();
-    let pair = authority.certify();
-    let (_server, log) = start(&pair.options());
-    let sha256 = Fingerprint::from_certificate(&CertificateDer::from_pem_file(&pair.cert).unwrap()).to_string();
-    assert_eq!((&*log.sha256, &*log.until), (&*sha256, "2200-01-01T00:00:00Z"));
-    for trust in [["--ca", authority.own().to_str().unwrap()], ["--cert-sha256", &sha256]] {
-        log.urls().iter().for_each(|url| assert_echoes(url, &trust));
     }
 }
 
@@ -221,7 +205,6 @@ fn moqt_only_disables_the_udp_echo_and_logs_its_statistics() {
 
 /// The test sends datagrams that are not valid QUIC packets. The kernel drops some of them because the receive buffer is full. The QUIC
 /// library drops all others.
-#[cfg(target_os = "linux")]
 #[test]
 fn packets_dropped_by_the_kernel_are_counted_for_both_sockets() {
     let mut server = Server::start_as(&["--moqt-only", "--moqt", "localhost:0", "--metrics", "0"], |_| {});

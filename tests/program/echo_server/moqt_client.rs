@@ -9,7 +9,6 @@ pub(crate) struct MoqtLog {
     pub(crate) listening: String,
     pub(crate) webtransport: String,
     pub(crate) quic: String,
-    pub(crate) until: String,
     pub(crate) sha256: String,
 }
 
@@ -22,13 +21,11 @@ impl MoqtLog {
         };
         let listening = server.line_starting_with("moqt: listening addresses=").message;
         let [webtransport, quic, certificate] = [(); 3].map(|()| server.line().message);
-        let certificate = rest(&certificate, "tls: certificate in use valid_until=", "");
-        let (until, sha256) = certificate.split_once(" sha256=").expect("both");
+        let (_, sha256) = certificate.split_once(" sha256=").expect("the certificate in use");
         Self {
             listening: rest(&listening, "moqt: listening addresses=", "").replace('"', ""),
             webtransport: rest(&webtransport, "moqt: serving url=", " transport=WebTransport"),
             quic: rest(&quic, "moqt: serving url=", " transport=QUIC"),
-            until: until.to_owned(),
             sha256: sha256.to_owned(),
         }
     }

@@ -33,15 +33,6 @@ fn help_of_the_servers_is_the_documented_one() {
     }
 }
 
-#[test]
-fn configured_port_is_used() {
-    let free = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let address = free.local_addr().unwrap();
-    drop(free);
-    let server = Server::start_as(&["--host", "127.0.0.1", "-p", &address.port().to_string()], |_| {});
-    assert_eq!(server.address, address);
-}
-
 /// A packet that the server still holds when it is stopped is counted in `dropped_at_stop`. An empty variable counts as unset.
 #[test]
 fn delay_is_taken_from_the_option_else_from_the_variable() {
@@ -86,7 +77,6 @@ fn port_in_use_or_unknown_host_is_reported_in_one_line() {
     assert!(line.starts_with("jamjam-dev: --host: cannot find an address for host `studio.invalid`: "), "{line}");
 }
 
-#[cfg(target_os = "linux")]
 #[test]
 fn privileged_port_without_permission_is_reported_in_one_line() {
     let first = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap();

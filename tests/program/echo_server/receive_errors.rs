@@ -1,7 +1,5 @@
 //! Receive errors of the portable driver. On Windows, each datagram to a departed client causes one.
 
-#![cfg(target_os = "linux")]
-
 use std::fs;
 use test_support::server;
 

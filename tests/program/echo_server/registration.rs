@@ -1,8 +1,6 @@
 //! Tests `jamjam-dev echo-server --signaling-url`. Clients find the echo server by its room. Failures of the signaling server neither stop
 //! the echo server nor delay audio.
 
-#![cfg(unix)]
-
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -15,7 +13,7 @@ use test_support::server::packet::{audio, keepalive};
 use test_support::server::process::Server;
 use test_support::server::{namespace, poll_until};
 
-use crate::signaling_server::http::request::send_to;
+use test_support::server::http::send_to;
 
 /// An echo server that registers with `signaling`.
 fn registered_server(signaling: SocketAddr, options: &[&str]) -> Server {
@@ -97,7 +95,6 @@ fn configured_public_address_is_published_and_names_are_resolved() {
     }
 }
 
-#[cfg(target_os = "linux")]
 #[test]
 fn address_reachable_from_this_machine_only_is_not_published() {
     namespace::in_network_namespace("address_reachable_from_this_machine_only_is_not_published", || {

@@ -50,7 +50,6 @@ fn flood_does_not_delay_the_shutdown_and_delayed_packets_are_counted() {
 }
 
 #[test]
-#[cfg(unix)]
 fn unread_log_delays_neither_the_echo_nor_the_shutdown() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("address");

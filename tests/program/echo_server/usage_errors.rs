@@ -1,7 +1,5 @@
 //! Errors of both servers before they listen: options, variables and files that cannot be used.
 
-use std::fs;
-
 use test_support::client::at_once;
 use test_support::server::process::run;
 use test_support::snapshot;
@@ -26,8 +24,7 @@ fn executed(command: &str) -> String {
 /// The file lists the commands. Add a command there, and `UPDATE_SNAPSHOTS=1` adds its error.
 #[test]
 fn wrong_options_and_variables_are_rejected_with_their_reason() {
-    let file = test_support::repository().join("tests/snapshots").join(NAME).with_extension("txt");
-    let file = fs::read_to_string(file).unwrap();
+    let file = snapshot::committed(NAME);
     let commands: Vec<&str> = file.lines().filter_map(|line| line.strip_prefix("$ ")).collect();
     assert!(commands.len() > 100, "{}", commands.len());
     let parts = commands.chunks(16).flat_map(|some| at_once(some, |command| executed(command)));

@@ -116,7 +116,6 @@ fn last_line_of_json_lines_is_read_even_after_16_mib_of_packets() {
     }
 }
 
-#[cfg(unix)]
 #[test]
 fn unusable_baseline_exits_with_3_before_anything_is_sent() {
     let folder = Folder::new();

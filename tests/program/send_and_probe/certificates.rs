@@ -1,7 +1,5 @@
 //! `wss://` in the program's own clients: the certificates that they trust, and the errors for other certificates.
 
-#![cfg(unix)]
-
 use std::fmt::Display;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;

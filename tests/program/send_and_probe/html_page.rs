@@ -1,7 +1,5 @@
 //! `--html`: the page of a run of `send` or `probe`.
 
-#![cfg(unix)]
-
 use std::fs;
 
 use base64::Engine;

@@ -1,7 +1,5 @@
 //! The live view on a terminal, and `--progress plain`. The tool `script` provides the terminal.
 
-#![cfg(target_os = "linux")]
-
 use std::fs;
 use std::io::Write;
 use std::net::UdpSocket;

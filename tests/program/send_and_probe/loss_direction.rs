@@ -1,7 +1,5 @@
 //! `--loss-direction` on the command line.
 
-#![cfg(unix)]
-
 use std::net::SocketAddr;
 
 use serde_json::{Value, json};

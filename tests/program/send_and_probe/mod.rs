@@ -16,7 +16,6 @@ mod loss_direction;
 mod moqt;
 mod packet_counts;
 mod packets;
-#[cfg(target_os = "linux")]
 mod pauses;
 mod record;
 mod report_files;
@@ -24,7 +23,6 @@ mod rooms;
 mod run_record;
 mod source_quality;
 mod stdout_and_stderr;
-#[cfg(target_os = "linux")]
 mod this_machine;
 mod troubleshooting;
 mod usage_errors;

@@ -1,8 +1,6 @@
 //! The recordings of `send`: `--record` contains the returned audio, `--record-both` the sent audio on the left and the returned audio on the
 //! right.
 
-#![cfg(unix)]
-
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
@@ -202,7 +200,6 @@ fn interrupted_run_leaves_valid_recordings() {
 }
 
 /// A limit on the size of files simulates a full disk.
-#[cfg(target_os = "linux")]
 #[test]
 fn full_disk_keeps_the_written_samples_and_reports_their_number() {
     let folder = tempfile::tempdir().unwrap();

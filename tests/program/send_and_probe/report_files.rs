@@ -1,7 +1,5 @@
 //! `--junit` and `--markdown`: the files that a run writes.
 
-#![cfg(unix)]
-
 use std::fs;
 use std::net::{TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
@@ -81,7 +79,6 @@ fn run_shell(script: &str, folder: &Path) -> std::process::Output {
 const REPORT: &str = "PROGRAM probe --embedded --count 3 --interval 1ms --quiet --junit";
 
 #[test]
-#[cfg(target_os = "linux")]
 fn files_that_cannot_be_replaced_are_written_in_place() {
     // The script writes a report to `file`. A mount needs a namespace, which not every machine permits.
     for script in [
@@ -103,7 +100,6 @@ fn files_that_cannot_be_replaced_are_written_in_place() {
 
 /// As root, the script runs as another user, because root may write any file.
 #[test]
-#[cfg(target_os = "linux")]
 fn read_only_report_in_a_writable_folder_is_replaced() {
     for owner in ["0", "65534"] {
         let folder = TempDir::new().unwrap();

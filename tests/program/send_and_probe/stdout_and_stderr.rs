@@ -65,7 +65,6 @@ fn closed_standard_output_ends_the_run_quietly() {
     });
 }
 
-#[cfg(target_os = "linux")]
 #[test]
 fn full_disk_is_reported_and_full_standard_error_is_ignored() {
     let full = || File::options().write(true).open("/dev/full").unwrap();
@@ -126,7 +125,6 @@ fn packet_lines_are_flushed_at_once_and_two_signals_act_as_one() {
     assert!(rest.lines().last().unwrap().starts_with(r#"{"type":"report""#), "{rest}");
 }
 
-#[cfg(target_os = "linux")]
 #[test]
 fn receive_buffer_overflow_is_reported() {
     // The program sends 64 pings before it reads a reply. The smallest buffer holds only a few replies.

@@ -1,8 +1,6 @@
 //! The errors of `probe` for servers that do not answer as they should. Each names its likely cause and a remedy. Certificates are tested in
 //! `certificates`, runs over UDP without replies in `packet_counts`, rooms in `rooms`.
 
-#![cfg(unix)]
-
 use std::fmt::{Display, Write as _};
 use std::io::{Read, Write, copy, sink};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -227,8 +225,7 @@ const CLOSES: &str = "send_and_probe/close_diagnoses";
 /// The file lists the codes and reasons. Add a line such as `Some(1008) "Room is full"` there, and `UPDATE_SNAPSHOTS=1` adds its diagnoses.
 #[test]
 fn close_diagnosis_depends_on_code_reason_and_progress() {
-    let file = test_support::repository().join("tests/snapshots").join(CLOSES).with_extension("txt");
-    let file = std::fs::read_to_string(file).unwrap();
+    let file = snapshot::committed(CLOSES);
     let mut closes: Vec<(Option<u16>, &str)> = Vec::new();
     for line in file.lines() {
         let (code, rest) = line.split_once(" \"").unwrap();

@@ -37,12 +37,10 @@ fn refused(lines: &[impl AsRef<str> + Sync]) -> Vec<String> {
 }
 
 /// The transcript contains command lines after `$ `. Each has its message and exit code below it.
-#[cfg(target_os = "linux")]
 #[test]
 fn usage_errors_have_the_messages_and_codes_of_the_transcript() {
     let name = "send_and_probe/usage_errors";
-    let transcript = test_support::repository().join("tests/snapshots").join(name).with_extension("txt");
-    let transcript = fs::read_to_string(transcript).unwrap();
+    let transcript = snapshot::committed(name);
     let (heads, lines): (Vec<_>, Vec<_>) = transcript
         .split("\n\n")
         .map(|entry| {

@@ -2,8 +2,6 @@
 //! Each kind of abuse has a counter. `CHURN=100000 cargo test --test program signaling_abuse` opens and closes ten times as many
 //! connections as the default.
 
-#![cfg(target_os = "linux")]
-
 mod hostile;
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -14,11 +12,11 @@ use std::time::{Duration, Instant};
 
 use jamjam_dev::signaling::token::{Claims, Secret, sign};
 
-use test_support::server::member::Member;
+use test_support::server::member::{Member, frame, frame_with_length};
 use test_support::server::poll_until;
 use test_support::server::process::Server;
 
-use hostile::{Duo, MAX_MESSAGE_LEN, UPGRADE, close_code, frame, frame_with_length, raw, resident_kib, upgraded};
+use hostile::{Duo, MAX_MESSAGE_LEN, UPGRADE, close_code, raw, upgraded};
 
 /// Each message is counted, and other clients still chat. All invalid frames are tested in `src/io/websocket/checked_stream.rs`.
 #[test]
@@ -112,7 +110,7 @@ time.sleep(60)";
 fn four_thousand_half_open_connections_leave_memory_for_others() {
     const MANY: usize = 4_000;
     let server = Server::start_signaling(&[]);
-    let (mut duo, before) = (Duo::new(&server), resident_kib(&server));
+    let (mut duo, before) = (Duo::new(&server), server.resident_kib());
     let port = server.address.port().to_string();
     let mut python = Command::new("python3");
     let child = python.args(["-c", HALF_OPEN, &port, &MANY.to_string()]).stdout(Stdio::piped()).spawn();
@@ -126,7 +124,7 @@ fn four_thousand_half_open_connections_leave_memory_for_others() {
     assert!(made >= 500, "{made} connections are too few for this test");
     duo.chat();
     Duo::new(&server).chat();
-    let grown = resident_kib(&server).saturating_sub(before) * 1_024 / made as u64;
+    let grown = server.resident_kib().saturating_sub(before) * 1_024 / made as u64;
     child.kill().unwrap();
     child.wait().unwrap();
     println!("{made} half-open connections: {grown} bytes each");
@@ -161,7 +159,7 @@ fn ten_thousand_short_connections_leave_nothing_behind() {
         });
         let names = ["connections", "rooms", "members", "queued_bytes"];
         poll_until("no connection is left", || names.iter().all(|name| server.metric(name) == 0).then_some(()));
-        resident_kib(&server)
+        server.resident_kib()
     };
     let early = round(churn / 5);
     let late = round(churn - churn / 5);

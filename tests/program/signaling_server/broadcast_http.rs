@@ -1,7 +1,5 @@
 //! The HTTP interface of broadcast rooms and its options, tested with the program itself.
 
-#![cfg(unix)]
-
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -13,19 +11,8 @@ use test_support::server::member::Member;
 use test_support::server::process::{Server, run};
 
 use super::http::login::JSON;
-use super::http::request::{Response, get, send};
+use test_support::server::http::{Response, get, send};
 use super::{SECRET, broadcast_member, token};
-
-impl Response {
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
-    }
-
-    #[track_caller]
-    fn assert_error(&self, status: u16, error: &str) {
-        assert_eq!((self.status, &self.json()["error"]), (status, &json!(error)), "{self:?}");
-    }
-}
 
 fn start(options: &[&str]) -> Server {
     Server::start_signaling(&[&SECRET, options].concat())
@@ -145,8 +132,9 @@ fn issuer_key_restricts_tokens_and_their_rate_is_limited() {
     assert_eq!(request(right).status, 200);
     let rejected = request(right);
     let error = "Too many token requests from this address; try again later (limit: the server's --rate-limit-token)";
-    rejected.assert_error(429, error);
-    let wait = rejected.json()["retryAfter"].as_u64().unwrap();
+    let body = rejected.json();
+    assert_eq!((rejected.status, &body["error"]), (429, &json!(error)));
+    let wait = body["retryAfter"].as_u64().unwrap();
     assert!((3_500..=3_601).contains(&wait), "{wait}");
     assert_eq!(rejected.header("retry-after"), wait.to_string());
 }
@@ -282,7 +270,8 @@ fn only_listed_origins_may_connect_or_send_http_requests() {
         }
         for (method, path, body) in requests {
             let response = send(&server, method, path, &[&format!("Origin: {origin}"), JSON, &bearer], body);
-            response.assert_error(403, "Origin not allowed (allowed origins: the server's --origin)");
+            let error = "Origin not allowed (allowed origins: the server's --origin)";
+            assert_eq!((response.status, &response.json()["error"]), (403, &json!(error)), "{method} {path} {origin}");
             assert_eq!(response.header("access-control-allow-origin"), "", "{method} {path} {origin}");
         }
     }

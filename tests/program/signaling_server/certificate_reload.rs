@@ -1,8 +1,6 @@
 //! Certificate files that are read again on SIGHUP. No connection is dropped, and files that cannot be used leave the previous certificate
 //! in use.
 
-#![cfg(unix)]
-
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;

@@ -1,12 +1,9 @@
 //! The operator disconnects members and closes rooms over HTTP: effects in all dialects, rejected requests, and the log.
 
-#![cfg(unix)]
-
 use serde_json::{Value, json};
-use tungstenite::Message;
 
 use super::http::login::{JSON, RIGHT};
-use super::http::request::{Response, request, send};
+use test_support::server::http::{Response, request, send};
 use super::{broadcast_member, control_surface, jamjam_creator, jamjam_member, start_with_password, webrtc_member};
 use test_support::server::member::Member;
 use test_support::server::process::Server;
@@ -16,21 +13,6 @@ const ROOM_CLOSED: (u16, &str) = (1008, "Room closed by the operator");
 
 fn start(options: &[&str]) -> Server {
     start_with_password(&[&["--bbx-room", "4711"], &super::SECRET[..], options].concat())
-}
-
-/// Code and reason of the close frame, and the types of the messages before it.
-fn closed(member: &mut Member) -> ((u16, String), Vec<String>) {
-    let mut types = Vec::new();
-    loop {
-        match member.0.read().unwrap() {
-            Message::Close(Some(frame)) => return ((frame.code.into(), frame.reason.to_string()), types),
-            Message::Text(text) => {
-                let message: Value = serde_json::from_str(&text).unwrap();
-                types.push(message["type"].as_str().unwrap().to_owned());
-            }
-            _ => {}
-        }
-    }
 }
 
 fn post(server: &Server, path: &str, body: &Value) -> Response {
@@ -47,7 +29,7 @@ fn close_room(server: &Server, dialect: &str, room: &str) -> Response {
 
 fn body(response: &Response) -> Value {
     assert_eq!(response.status, 200, "{response:?}");
-    serde_json::from_str(&response.body).unwrap()
+    response.json()
 }
 
 #[test]
@@ -62,7 +44,7 @@ fn disconnected_member_is_closed_and_the_others_receive_its_leave() {
     let silent = Member::connect(server.address);
     for (connection, mut client) in [(1, bob), (3, yan), (4, lobby), (5, phone)] {
         assert_eq!(body(&disconnect(&server, connection)), json!({"disconnected": true}), "{connection}");
-        let ((code, reason), _) = closed(&mut client);
+        let ((code, reason), _) = client.read_to_close();
         assert_eq!((code, reason.as_str()), BY_OPERATOR, "{connection}");
         let line = server.line_starting_with("console: client disconnected by the operator ").message;
         assert!(line.contains(" source=127.0.0.1 ") && line.contains(&format!(" conn={connection} ")), "{line}");
@@ -102,9 +84,10 @@ fn closed_room_disconnects_its_members_without_leave_messages() {
         let count = members.len();
         assert_eq!(body(&close_room(&server, dialect, room)), json!({"closed": true, "members": count}), "{dialect}");
         for member in members {
-            let ((code, reason), types) = closed(member);
+            let ((code, reason), texts) = member.read_to_close();
             assert_eq!((code, reason.as_str()), *expected, "{dialect}");
-            assert!(types.iter().all(|kind| allowed.contains(&kind.as_str())), "{dialect}: {types:?}");
+            let is_allowed = |text: &Value| text["type"].as_str().is_some_and(|kind| allowed.contains(&kind));
+            assert!(texts.iter().all(is_allowed), "{dialect}: {texts:?}");
         }
         let line = server.line_starting_with("console: room closed by the operator ").message;
         assert!(line.contains(&format!("source=127.0.0.1 dialect={dialect} room=")), "{line}");

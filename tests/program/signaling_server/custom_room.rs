@@ -1,7 +1,5 @@
 //! The room of `examples/custom_room.rs` over real sockets. The room uses all hooks.
 
-#![cfg(unix)]
-
 #[expect(dead_code, reason = "the example's main function is not called here")]
 #[path = "../../../examples/custom_room.rs"]
 mod example;
@@ -24,7 +22,7 @@ use test_support::server::member::Member;
 use tungstenite::protocol::CloseFrame;
 
 use super::http::login::RIGHT;
-use super::http::request::send_to;
+use test_support::server::http::send_to;
 use super::token;
 
 /// A server with the room of the example.

@@ -1,7 +1,5 @@
 //! SIGTERM: the server accepts no more connections, closes its connections, completes requests, and ends within 5 s.
 
-#![cfg(unix)]
-
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::thread;
@@ -11,7 +9,6 @@ use serde_json::{Value, json};
 use test_support::server::member::Member;
 use test_support::server::process::Server;
 use test_support::server::{TEST_TIMEOUT, poll_until};
-use tungstenite::Message;
 
 /// Maximum time for closing all connections.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -23,16 +20,6 @@ fn open(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
     stream
-}
-
-/// Code and reason of the close frame, which the client answers. Other messages are skipped.
-fn close_frame(client: &mut Member) -> (u16, String) {
-    loop {
-        if let Message::Close(Some(frame)) = client.0.read().unwrap() {
-            while client.0.read().is_ok() {}
-            return (frame.code.into(), frame.reason.to_string());
-        }
-    }
 }
 
 /// A client whose upgrade the server has handled completely, because it answers a request. The client does not answer close frames.
@@ -76,8 +63,10 @@ fn stop_signal_closes_every_connection_and_exits_with_0() {
         kept_alive.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
         kept_alive.read_exact(&mut [0; 12]).unwrap();
         let stopping = thread::spawn(move || server.stop(signal));
-        let frames = clients.each_mut().map(close_frame);
+        let frames = clients.each_mut().map(|client| client.read_to_close().0);
         assert_eq!(frames.each_ref().map(|(code, _)| *code), [1001, 1001, 1001, 4002], "{frames:?}");
+        // The clients answer the close frames.
+        clients.each_mut().into_iter().for_each(|client| while client.0.read().is_ok() {});
         assert_eq!(frames[3].1, "Server shutting down");
         let stopped = stopping.join().unwrap();
         assert_eq!(stopped.code, Some(0), "{:?}", stopped.lines);

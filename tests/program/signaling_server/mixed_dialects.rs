@@ -3,8 +3,6 @@
 //!
 //!     PROGRAM=target/release/jamjam-dev cargo test --test program signaling_server::mixed_dialects -- --ignored --nocapture
 
-#![cfg(unix)]
-
 use std::io::ErrorKind;
 use std::sync::Mutex;
 use std::thread;

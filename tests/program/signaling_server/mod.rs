@@ -19,7 +19,6 @@ mod transcripts;
 mod webrtc;
 mod webrtc_auth;
 
-use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
@@ -28,6 +27,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use serde_json::{Value, json};
 use test_support::server::TEST_TIMEOUT;
+use test_support::server::http::exchange;
 use test_support::server::member::Member;
 use test_support::server::process::Server;
 
@@ -57,11 +57,7 @@ fn tls_stream(address: SocketAddr, config: &Arc<ClientConfig>) -> TlsStream {
 
 /// A page over TLS.
 fn get_over_tls(address: SocketAddr, config: &Arc<ClientConfig>, path: &str) -> String {
-    let mut stream = tls_stream(address, config);
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
-    let mut response = String::new();
-    stream.read_to_string(&mut response).unwrap();
-    response
+    exchange(tls_stream(address, config), "GET", path, &[], "").body
 }
 
 /// A member of a WebRTC room.

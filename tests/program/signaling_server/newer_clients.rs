@@ -1,7 +1,5 @@
 //! What newer jamjam clients need beside the rooms: discovery over HTTP, proof of a device, and a test room.
 
-#![cfg(unix)]
-
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use jamjam_dev::signaling::device::DeviceKey;
@@ -9,7 +7,7 @@ use serde_json::{Value, json};
 use test_support::server::member::Member;
 use test_support::server::process::Server;
 
-use super::http::request::{Response, get, request};
+use test_support::server::http::{Response, get, request};
 
 const DISCOVERY: &str = "/api/v1/signaling";
 const NEWER: &str = "/v1/signaling";
@@ -19,7 +17,7 @@ fn discovered(response: &Response) -> String {
     assert_eq!((response.status, response.header("content-type")), (200, "application/json"), "{response:?}");
     assert_eq!(response.header("cache-control"), "no-store");
     assert_has_date(response);
-    let body: Value = serde_json::from_str(&response.body).unwrap();
+    let body = response.json();
     assert_eq!(body.as_object().map(serde_json::Map::len), Some(1), "{body}");
     body["url"].as_str().unwrap().to_owned()
 }

@@ -1,11 +1,9 @@
 //! The environment variables of `signaling-server`, and its log lines about them.
 
-#![cfg(unix)]
-
 use std::net::TcpStream;
 use std::process::Command;
 
-use super::http::request::get;
+use test_support::server::http::get;
 use test_support::server::process::{Server, run};
 
 #[test]
@@ -39,7 +37,6 @@ fn unusable_host_of_the_environment_is_named() {
     assert!(code == Some(3) && !by_option.contains("environment"), "{by_option}");
 }
 
-#[cfg(target_os = "linux")]
 #[test]
 fn limits_of_threads_and_open_files_are_named() {
     let unprivileged = ["--reuid=61234", "--clear-groups", "prlimit"];

@@ -1,8 +1,6 @@
 //! Tests `jamjam-dev signaling-server --cert --key`. The server checks the certificate file and the key file before it listens. If a
 //! file has an error, the server reports the error and exits. Clients without TLS or with a slow handshake do not block other clients.
 
-#![cfg(unix)]
-
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{Read, Write};

@@ -1,7 +1,5 @@
 //! Runs the transcripts in `fixtures/signaling` on real sockets, with and without TLS. Each transcript has its own server.
 
-#![cfg(unix)]
-
 use std::fmt::Write as _;
 use std::sync::Arc;
 

@@ -1,13 +1,11 @@
 //! WebRTC signaling on real sockets, in addition to the transcripts: heartbeats, limits, `/health`, `/rooms` and `/metrics`.
 
-#![cfg(unix)]
-
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use tungstenite::{Error, Message};
 
-use super::http::request::get;
+use test_support::server::http::get;
 use test_support::server::member::Member;
 use test_support::server::poll_until;
 use test_support::server::process::Server;
@@ -17,10 +15,6 @@ fn join(server: &Server, room: &str, user: &str) -> Member {
     let mut member = Member::connect_to(server.address, &format!("/?roomId={room}&userId={user}&userName={user}+X"));
     assert_eq!(member.receive()["type"], "welcome");
     member
-}
-
-fn get_json(server: &Server, path: &str) -> Value {
-    serde_json::from_str(&get(server, path).body).unwrap()
 }
 
 fn now_ms() -> u64 {
@@ -87,7 +81,7 @@ fn health_rooms_and_metrics_count_the_participants() {
     let mut undecided = Member::connect(server.address);
     undecided.0.send(Message::Ping("here?".into())).unwrap();
     assert!(undecided.0.read().unwrap().is_pong());
-    let (mut listed, health) = (get_json(&server, "/rooms"), get_json(&server, "/health"));
+    let (mut listed, health) = (get(&server, "/rooms").json(), get(&server, "/health").json());
     assert_eq!(health["roomDetails"], listed["rooms"]);
     let mut joined = Vec::new();
     for room in listed["rooms"].as_array_mut().unwrap() {
@@ -115,5 +109,5 @@ fn health_rooms_and_metrics_count_the_participants() {
     }
     // The list changes when the members change.
     drop(members);
-    poll_until("no member", || get_json(&server, "/rooms")["rooms"].as_array().unwrap().is_empty().then_some(()));
+    poll_until("no member", || get(&server, "/rooms").json()["rooms"].as_array().unwrap().is_empty().then_some(()));
 }

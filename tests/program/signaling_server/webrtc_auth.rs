@@ -1,8 +1,6 @@
 //! `--webrtc-auth token`: a WebRTC room opens only with a token for this room and this user. Tokens of broadcast rooms do not open it, and
 //! its tokens do not open broadcast rooms.
 
-#![cfg(unix)]
-
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use jamjam_dev::signaling::token::{Audience, Claims, Secret, sign};
@@ -12,7 +10,7 @@ use test_support::server::process::{Server, run};
 use tungstenite::Message;
 
 use super::http::login::RIGHT;
-use super::http::request::{request, send};
+use test_support::server::http::{request, send};
 
 const KEY: &str = "test-issuer-key";
 
@@ -60,7 +58,7 @@ fn token(user: &str, room: &str) -> String {
 /// The status and body of a POST request with this bearer token.
 fn post(server: &Server, path: &str, bearer: &str, body: &Value) -> (u16, Value) {
     let response = send(server, "POST", path, &[&format!("Authorization: Bearer {bearer}")], &body.to_string());
-    (response.status, serde_json::from_str(&response.body).unwrap())
+    (response.status, response.json())
 }
 
 fn issue(server: &Server, body: &Value) -> String {
@@ -152,7 +150,7 @@ fn participants_of_protected_rooms_are_listed_only_with_the_login() {
         let mut member = connect(&server, &url("jam", "ann", &token("ann", "jam")));
         assert_eq!(first(&mut member), WELCOME);
         let ids = |path: &str, list: &str, headers: &[&str]| {
-            let response: Value = serde_json::from_str(&request(&server, "GET", path, headers).body).unwrap();
+            let response = request(&server, "GET", path, headers).json();
             let rooms = &response[list];
             assert_eq!((&rooms[0]["roomId"], &rooms[0]["participantCount"]), (&json!("jam"), &json!(1)), "{rooms}");
             let participants = rooms[0]["participants"].as_array().unwrap();

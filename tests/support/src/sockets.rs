@@ -19,6 +19,7 @@ use serde_json::Value;
 use socket2::SockRef;
 use tungstenite::{Message, WebSocket};
 
+use crate::server::http::exchange;
 use crate::server::{TEST_TIMEOUT, poll_until};
 use crate::transcript::TranscriptServer;
 
@@ -101,12 +102,7 @@ impl Sockets {
     }
 
     fn health(&self) -> Value {
-        let (mut line, _) = self.open();
-        line.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        line.read_to_string(&mut answer).unwrap();
-        let (_, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{answer}"));
-        serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}"))
+        exchange(self.open().0, "GET", "/health", &[], "").json()
     }
 
     /// Waits until the server counts as many connections as there are clients.

@@ -1,8 +1,6 @@
 //! Tests `probe` and `send --text` over MOQT on the command line. A scripted server sends handwritten messages and has known faults. Other
 //! tests use the program's own echo server.
 
-#![cfg(unix)]
-
 mod connection_errors;
 mod own_server;
 pub(crate) mod scripted_server;

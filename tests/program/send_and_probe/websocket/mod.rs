@@ -1,8 +1,6 @@
 //! Tests `probe --to ws://…` on the command line. The servers are scripted servers with known faults, and the program's own signaling
 //! server.
 
-#![cfg(unix)]
-
 mod connection_errors;
 mod counts;
 mod hostile_server;

@@ -37,21 +37,6 @@ pub(crate) fn upgraded(server: SocketAddr) -> TcpStream {
     stream
 }
 
-/// A frame with a mask of zeros and a length field of `len`.
-pub(crate) fn frame_with_length(first: u8, len: u64, payload: &[u8]) -> Vec<u8> {
-    let mut frame = vec![first];
-    match len {
-        0..=125 => frame.push(0x80 | len as u8),
-        126..=0xffff => frame.extend([&[0xfe][..], &(len as u16).to_be_bytes()].concat()),
-        _ => frame.extend([&[0xff][..], &len.to_be_bytes()].concat()),
-    }
-    [&frame[..], &[0; 4], payload].concat()
-}
-
-pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    frame_with_length(first, payload.len() as u64, payload)
-}
-
 /// Reads `stream` to its end. Returns the code of the close frame, if there is one.
 pub(crate) fn close_code(mut stream: TcpStream) -> Option<u16> {
     let mut received = Vec::new();
@@ -94,8 +79,4 @@ impl Duo {
             assert_eq!(self.1.receive_type("ChatMessage")["content"], number.to_string());
         }
     }
-}
-
-pub(crate) fn resident_kib(server: &Server) -> u64 {
-    server.status("VmRSS").parse().unwrap()
 }

@@ -2,10 +2,9 @@
 //! names and paths that imitate others.
 
 use std::fmt::Write;
-use std::fs;
 
 use super::upgrade_requests::request_websocket;
-use crate::signaling_server::http::request::send;
+use test_support::server::http::send;
 use test_support::server::process::Server;
 use test_support::snapshot;
 
@@ -35,8 +34,7 @@ fn outcome(server: &Server, request: &str, tokens: &[(&str, &str)]) -> String {
 #[test]
 fn only_a_valid_token_in_its_place_gives_access_and_only_to_its_room() {
     let server = start();
-    let file = test_support::repository().join("tests/snapshots").join(NAME).with_extension("txt");
-    let file = fs::read_to_string(file).unwrap();
+    let file = snapshot::committed(NAME);
     let (head, requests) = file.split_once("\n\n").expect("an empty line after the tokens");
     let tokens: Vec<(&str, &str)> = head.lines().filter_map(|line| line.split_once(" = ")).collect();
     let mut text = format!("{head}\n\n");

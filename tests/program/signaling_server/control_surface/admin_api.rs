@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::joined;
 use crate::signaling_server::http::login::{JSON, RIGHT};
-use crate::signaling_server::http::request::{send, send_to};
+use test_support::server::http::{send, send_to};
 use crate::signaling_server::start_with_password;
 use test_support::server::{TEST_TIMEOUT, poll_until};
 
@@ -23,7 +23,7 @@ const ROOMS: &str = "/admin/bbx/rooms";
 fn request(server: SocketAddr, method: &str, path: &str, body: &str) -> (u16, Value) {
     let response = send_to(server, method, path, &[RIGHT, JSON], body);
     assert_eq!(response.header("content-type"), "application/json");
-    (response.status, serde_json::from_str(&response.body).unwrap())
+    (response.status, response.json())
 }
 
 fn create_room(server: SocketAddr, body: &str) -> String {

@@ -1,7 +1,5 @@
 //! Control surfaces of a `signaling-server` process: room options, and a client that does not read.
 
-#![cfg(unix)]
-
 mod admin_api;
 mod example;
 #[path = "../../../../examples/control_surface.rs"]

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::login::RIGHT;
-use super::request::request;
+use test_support::server::http::request;
 use crate::signaling_server::start_with_password;
 use test_support::server::member::Member;
 use test_support::server::poll_until;
@@ -13,7 +13,7 @@ use test_support::snapshot;
 fn state(server: &Server, query: &str) -> Value {
     let response = request(server, "GET", &format!("/console/state{query}"), &[RIGHT]);
     assert_eq!(response.status, 200, "{response:?}");
-    serde_json::from_str(&response.body).unwrap()
+    response.json()
 }
 
 #[test]

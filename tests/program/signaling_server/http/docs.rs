@@ -6,7 +6,7 @@ use jamjam_dev::signaling::Dialect;
 use serde_json::Value;
 
 use super::login::{ANN, JSON, RIGHT, WRONG, is_challenge};
-use super::request::{get, request, send};
+use test_support::server::http::{get, request, send};
 use crate::signaling_server::start_with_password;
 use test_support::server::process::Server;
 
@@ -19,7 +19,7 @@ const PROTECTED: &str = "/docs /docs/ /docs/swagger.json /openapi.json /console 
 fn document(server: &Server) -> Value {
     let response = request(server, "GET", "/openapi.json", &[RIGHT]);
     assert_eq!((response.status, response.header("content-type")), (200, "application/json"));
-    serde_json::from_str(&response.body).unwrap()
+    response.json()
 }
 
 #[test]
@@ -29,8 +29,7 @@ fn documents_describe_the_enabled_dialects() {
     assert_eq!(request(&server, "GET", "/docs/swagger.json", &[RIGHT]).body, all.to_string());
     assert_eq!((&all["openapi"], &all["info"]["version"]), (&"3.1.0".into(), &env!("CARGO_PKG_VERSION").into()));
     let about = all["info"]["description"].as_str().unwrap();
-    let asyncapi =
-        |server: &Server| -> Value { serde_json::from_str(&get(server, "/docs/asyncapi.json").body).unwrap() };
+    let asyncapi = |server: &Server| get(server, "/docs/asyncapi.json").json();
     let dialects = |document: &Value| -> Vec<Value> {
         document["channels"].as_object().unwrap().values().map(|channel| channel["tags"][0]["name"].clone()).collect()
     };
@@ -67,7 +66,7 @@ fn responses_match_the_document() {
         let schema = schema.as_str().unwrap_or_else(|| panic!("{method} {path} {status}: {operation}"));
         let mut schemas = Schemas::new();
         let index = compiler.compile(&format!("memory:///openapi.json{schema}"), &mut schemas).unwrap();
-        let body: Value = serde_json::from_str(&response.body).unwrap();
+        let body = response.json();
         schemas.validate(&body, index).unwrap_or_else(|error| panic!("{method} {path}: {error:#}\n{body}"));
         // An empty object would match every schema that requires no member.
         assert!(body.as_object().is_some_and(|members| !members.is_empty()), "{body}");

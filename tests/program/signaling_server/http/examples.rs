@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::login::RIGHT;
-use super::request::{Response, get, request};
+use test_support::server::http::{Response, get, request};
 use crate::signaling_server::start_with_password;
 use test_support::server::process::Server;
 
@@ -76,6 +76,5 @@ fn qr_code_contains_only_control_surface_urls_of_this_server() {
 fn server_for_this_machine_only_has_no_network_address() {
     let server = start_with_password(&[]);
     let response = request(&server, "GET", "/examples/address", &[RIGHT]);
-    let body: Value = serde_json::from_str(&response.body).unwrap();
-    assert_eq!((response.status, body), (200, json!({"address": null, "port": server.address.port()})));
+    assert_eq!((response.status, response.json()), (200, json!({"address": null, "port": server.address.port()})));
 }

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
-use super::request::{Response, request, send, send_to};
+use test_support::server::http::{Response, request, send, send_to};
 use crate::signaling_server::start_with_password;
 use test_support::server::member::Member;
 use test_support::server::namespace::{add_address, in_network_namespace};
@@ -121,7 +121,6 @@ fn without_a_password_and_a_terminal_every_login_is_rejected() {
 }
 
 /// Runs a server on a terminal, which the tool `script` provides. Returns its address and the lines that it prints.
-#[cfg(target_os = "linux")]
 pub(crate) fn run_on_terminal(
     host: &str,
     options: &str,
@@ -148,7 +147,6 @@ pub(crate) fn run_on_terminal(
     (child, address, lines)
 }
 
-#[cfg(target_os = "linux")]
 #[test]
 fn terminal_shows_a_url_that_opens_the_pages_on_this_machine() {
     let mut tokens = std::collections::BTreeSet::new();
@@ -193,7 +191,6 @@ fn terminal_shows_a_url_that_opens_the_pages_on_this_machine() {
     }
 }
 
-#[cfg(target_os = "linux")]
 #[test]
 fn terminal_shows_no_url_if_stderr_or_the_address_is_not_local() {
     let name = "terminal_shows_no_url_if_stderr_or_the_address_is_not_local";

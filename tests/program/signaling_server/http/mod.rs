@@ -1,14 +1,11 @@
 //! The HTTP interface of `jamjam-dev signaling-server`: responses to dashboards, supervisors and browsers.
 
-#![cfg(unix)]
-
 mod console;
 mod docs;
 mod examples;
 pub(crate) mod login;
 mod proxied;
 mod rejections;
-pub(crate) mod request;
 mod start_page;
 
 use std::fmt::Write as _;
@@ -18,16 +15,12 @@ use std::net::TcpStream;
 use serde_json::{Value, json};
 
 use super::start_with_password;
-use request::{get, request};
 use test_support::server::TEST_TIMEOUT;
+use test_support::server::http::{get, request, send};
 use test_support::server::member::Member;
 use test_support::server::poll_until;
 use test_support::server::process::Server;
 use test_support::snapshot;
-
-fn health(server: &Server) -> Value {
-    serde_json::from_str(&get(server, "/health").body).unwrap()
-}
 
 const UPGRADE: [&str; 4] = [
     "Connection: Upgrade",
@@ -89,8 +82,8 @@ fn pages_and_scripts_need_nothing_that_their_policy_forbids() {
 #[test]
 fn health_has_the_documented_form() {
     let server = Server::start_signaling(&[]);
-    poll_until("a later time", || (health(&server)["uptime"].as_f64()? > 0.0).then_some(()));
-    let mut health = health(&server);
+    poll_until("a later time", || (get(&server, "/health").json()["uptime"].as_f64()? > 0.0).then_some(()));
+    let mut health = get(&server, "/health").json();
     let timestamp = health["timestamp"].as_str().unwrap().replace(|letter: char| letter.is_ascii_digit(), "9");
     health["timestamp"] = timestamp.into();
     assert_eq!(health["version"].take(), env!("CARGO_PKG_VERSION"));
@@ -101,12 +94,11 @@ fn health_has_the_documented_form() {
 }
 
 /// `/proc/PID` as the system shows it, compared with `/health`.
-#[cfg(target_os = "linux")]
 #[test]
 fn resources_are_those_of_the_process() {
     let server = Server::start_signaling(&[]);
     let files = || std::fs::read_dir(format!("/proc/{}/fd", server.id())).unwrap().count();
-    let resources = health(&server)["resources"].take();
+    let resources = get(&server, "/health").json()["resources"].take();
     assert_eq!(resources.as_object().unwrap().keys().collect::<Vec<_>>(), ["rssBytes", "openFiles"]);
     // The server counts its open files while the connection of the request is open. The test counts these files later. Therefore, the two
     // numbers may differ slightly.
@@ -127,8 +119,7 @@ fn only_the_login_sees_the_members_of_broadcast_rooms() {
         member
     });
     for path in ["/health?detailed=true", "/health?x=1&%64etailed=true"] {
-        let response = request(&server, "GET", path, &[login::RIGHT]);
-        let body: Value = serde_json::from_str(&response.body).unwrap();
+        let body = request(&server, "GET", path, &[login::RIGHT]).json();
         let details = &body["dialects"]["broadcast"]["details"]["radio"];
         let member = |control| json!({"clientId": "ann", "address": "127.0.0.1", "control": control});
         assert_eq!(details["members"], json!([member(false), member(true)]), "{details}");
@@ -185,9 +176,8 @@ fn browser_at_a_websocket_path_gets_an_explanation() {
 #[test]
 fn invalid_upgrade_is_rejected_in_json() {
     let server = Server::start_signaling(&[]);
-    let file = test_support::repository().join("tests/snapshots/servers/upgrade_rejections.txt");
     let mut text = String::new();
-    for changes in std::fs::read_to_string(file).unwrap().lines().filter_map(|line| line.strip_prefix("> ")) {
+    for changes in snapshot::committed("servers/upgrade_rejections").lines().filter_map(|line| line.strip_prefix("> ")) {
         let name = |header: &str| header.split(':').next().unwrap().to_owned();
         let changed: Vec<String> = changes.split(" | ").map(name).collect();
         let kept = UPGRADE.into_iter().filter(|header| !changed.contains(&name(header)));
@@ -257,13 +247,13 @@ fn log_contains_no_secret_at_any_level() {
     });
     let issuer = "Authorization: Bearer hunter2-key";
     let body = r#"{"clientId":"a","room":"lobby"}"#;
-    let issued = request::send(&server, "POST", "/auth/token", &[issuer], body).body;
-    let token = serde_json::from_str::<Value>(&issued).unwrap()["token"].as_str().unwrap().to_owned();
+    let issued = send(&server, "POST", "/auth/token", &[issuer], body).json();
+    let token = issued["token"].as_str().unwrap();
     let mut ann = Member::connect_to(server.address, &format!("/lobby?token={token}"));
     assert_eq!(ann.receive()["type"], "welcome");
     ann.send_text("hunter2");
     let bearer = format!("Authorization: Bearer {token}");
-    assert_eq!(request::send(&server, "POST", "/lobby/postcontent", &[&bearer], "{}").status, 200);
+    assert_eq!(send(&server, "POST", "/lobby/postcontent", &[&bearer], "{}").status, 200);
     assert_eq!(Member::connect_to(server.address, &format!("/radio?token={token}")).closed().0, 4_002);
     for path in ["/nowhere/at/all?token=hunter2", "/metrics?token=hunter2", "/radio?token=hunter2"] {
         request(&server, "GET", path, &["Authorization: Bearer hunter2"]);

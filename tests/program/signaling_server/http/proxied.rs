@@ -1,7 +1,7 @@
 //! The source of a request: the peer address, or the address given by a trusted proxy.
 
 use super::login::{JSON, RIGHT, WRONG};
-use super::request::{request, send};
+use test_support::server::http::{request, send};
 use crate::signaling_server::start_with_password;
 use test_support::server::member::Member;
 use test_support::server::poll_until;

@@ -1,12 +1,11 @@
 //! HTTP requests that the server rejects without effect.
 
 use std::fmt::Write;
-use std::fs;
 
 use serde_json::{Value, json};
 
 use super::login::{JSON, RIGHT};
-use super::request::send;
+use test_support::server::http::send;
 use crate::signaling_server::{SECRET, start_with_password, token, webrtc_member};
 use test_support::server::member::Member;
 use test_support::snapshot;
@@ -25,10 +24,8 @@ fn invalid_requests_are_rejected_in_json_without_effect() {
     surface.skip_to("welcome");
     let mut zoe = webrtc_member(&server, "standup", "zoe");
     let bearer = format!("Authorization: Bearer {}", token("poster", "radio"));
-    let file = test_support::repository().join("tests/snapshots").join(NAME).with_extension("txt");
-    let file = fs::read_to_string(file).unwrap();
     let mut text = String::new();
-    for request in file.lines().filter_map(|line| line.strip_prefix("> ")) {
+    for request in snapshot::committed(NAME).lines().filter_map(|line| line.strip_prefix("> ")) {
         let mut words = request.splitn(3, ' ');
         let [method, path, body] = [(); 3].map(|()| words.next().unwrap_or_default());
         let authorization = if path.contains("/radio/") { &*bearer } else { RIGHT };

@@ -2,7 +2,7 @@
 
 use jamjam_dev::signaling::Dialect;
 
-use super::request::{get, request};
+use test_support::server::http::{get, request};
 use crate::signaling_server::start_with_password;
 use test_support::server::process::{Server, run};
 

@@ -5,7 +5,6 @@ pub mod document;
 pub mod packet;
 pub mod program;
 pub mod server;
-pub mod signaling_member;
 pub mod wav;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

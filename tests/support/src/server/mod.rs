@@ -6,6 +6,7 @@
 #[cfg(target_os = "linux")]
 pub mod batch;
 pub mod client;
+pub mod http;
 pub mod line;
 pub mod member;
 #[cfg(target_os = "linux")]

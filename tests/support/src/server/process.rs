@@ -1,8 +1,8 @@
 //! Starts the server, reads its log, sends signals to it, and waits for its end.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{self, Receiver};
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use super::line::{Line, Stats};
-use super::{TEST_TIMEOUT, poll_until};
+use super::{TEST_TIMEOUT, http, poll_until};
 
 /// A running server. The server process is killed when this value is dropped.
 pub struct Server {
@@ -188,16 +188,19 @@ impl Server {
     /// A counter in the signaling server's `/metrics`. If the name has a label, such as `rooms{dialect="bbx"}`, the result is that
     /// dialect's counter. Otherwise, the result is the sum over all dialects.
     pub fn metric(&self, name: &str) -> u64 {
-        let mut stream = TcpStream::connect(self.address).unwrap();
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
-        let mut page = String::new();
-        stream.read_to_string(&mut page).unwrap();
+        let page = http::get(self, "/metrics").body;
         let ends = if name.contains('{') { &[' '][..] } else { &[' ', '{'] };
         let lines = page.lines().filter_map(|line| line.strip_prefix(&format!("jamjam_signaling_{name}")));
         let values = lines.filter(|line| line.starts_with(ends)).map(|line| line.rsplit(' ').next().unwrap());
         let values: Vec<u64> = values.map(|value| value.parse().unwrap()).collect();
         assert!(!values.is_empty(), "no {name} in {page}");
         values.iter().sum()
+    }
+
+    /// The resident memory of the process in KiB.
+    #[cfg(target_os = "linux")]
+    pub fn resident_kib(&self) -> u64 {
+        self.status("VmRSS").parse().expect("kibibytes")
     }
 
     /// A field of `/proc/PID/status`, such as `VmRSS`, up to the first space.
