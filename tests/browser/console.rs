@@ -2,8 +2,7 @@
 
 use jamjam_dev::signaling::Dialect;
 use serde_json::{Value, json};
-use test_support::server::member::Member;
-use test_support::server::process::{Server, run};
+use test_support::server::{Member, Server, run};
 
 use crate::chromium::{Chromium, Page};
 

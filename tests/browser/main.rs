@@ -12,7 +12,7 @@ mod pages;
 use chromium::Chromium;
 use serde_json::json;
 use test_support::certificate::Authority;
-use test_support::server::process::Server;
+use test_support::server::Server;
 
 const PEER: &str = concat!(include_str!("peer.js"), "; null");
 

@@ -3,12 +3,7 @@
 use std::net::UdpSocket;
 use std::time::Instant;
 
-use test_support::server::TEST_TIMEOUT;
-use test_support::server::client::{Client, at};
-use test_support::server::namespace::in_network_namespace;
-use test_support::server::packet::{audio, keepalive};
-use test_support::server::process::Server;
-use test_support::server::spoofing::SpoofedSocket;
+use test_support::server::{Client, Server, SpoofedSocket, TEST_TIMEOUT, at, audio, in_network_namespace, keepalive};
 
 #[test]
 fn reply_loop_between_two_servers_ends() {

@@ -3,10 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-use test_support::server::TEST_TIMEOUT;
-use test_support::server::client::at;
-use test_support::server::namespace::{add_address, in_network_namespace};
-use test_support::server::process::Server;
+use test_support::server::{Server, TEST_TIMEOUT, add_address, at, in_network_namespace};
 
 /// A client that connects to an address of its own machine has the same address.
 const SOURCES: [&str; 2] = ["10.9.0.1", "10.9.0.2"];

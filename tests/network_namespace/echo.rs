@@ -5,12 +5,10 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
-use test_support::server::batch::BatchClient;
-use test_support::server::client::{Client, at};
-use test_support::server::namespace::{add_address, in_network_namespace};
-use test_support::server::packet::{audio, keepalive, packet};
-use test_support::server::process::Server;
-use test_support::server::spoofing::{SpoofedSocket, VethCable};
+use test_support::server::{
+    BatchClient, Client, Server, SpoofedSocket, VethCable, add_address, at, audio, in_network_namespace, keepalive,
+    packet,
+};
 
 #[test]
 fn server_without_options_behaves_as_documented() {

@@ -6,12 +6,8 @@ use std::time::Duration;
 use nix::sys::socket::{setsockopt, sockopt};
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
-use test_support::client::document::{counts, report};
-use test_support::client::program::start_line;
-use test_support::server::namespace::{add_address, in_network_namespace};
-use test_support::server::poll_until;
-use test_support::server::process::Server;
-use test_support::server::spoofing::ip;
+use test_support::client::{counts, report, start_line};
+use test_support::server::{Server, add_address, in_network_namespace, ip, poll_until};
 
 /// Runs `probe` against a KEEPALIVE server at `host`, which this host reaches from `address`. Calls `change` after ten packets. Returns the
 /// report and the address of the last packet that the server received.

@@ -13,8 +13,7 @@ use jamjam_dev::io::signaling::SHUTDOWN_TIMEOUT;
 use jamjam_dev::memory_budget::DEFAULT_MEMORY_BUDGET;
 use serde_json::Value;
 use test_support::certificate::{Authority, trusting};
-use test_support::server::http;
-use test_support::server::process::{self, Server};
+use test_support::server::{Server, http, process};
 
 use super::repository_files::{assert_success, cargo_metadata, files, read, root, run_tool};
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-use test_support::client::program::{self, Program, ProgramOutput};
+use test_support::client::{Program, ProgramOutput, program};
 
 const HEADER: &str = "/usr/include/alsa/pcm_external.h";
 

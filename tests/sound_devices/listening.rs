@@ -3,11 +3,9 @@
 use std::ffi::OsStr;
 
 use serde_json::{Value, json};
+use test_support::client::{Server, Wav, at_once, document, program, wav};
 
 use super::card::{Alsa, plug_in};
-use super::client::server::Server;
-use super::client::wav::{self, Wav};
-use super::client::{at_once, document, program};
 use super::{assert_same, report, sound};
 
 /// Runs `send --mic` with an embedded echo server. Returns the recording and the report. Checks that both channels of the `--record-both`

@@ -4,15 +4,13 @@
 
 #![cfg(all(target_os = "linux", feature = "mic"))]
 
-use test_support::client;
 #[allow(unreachable_pub, reason = "the module is used only in this test")]
 mod card;
 mod listening;
 mod playing;
 
-use client::document;
-use client::program::ProgramOutput;
 use serde_json::Value;
+use test_support::client::{ProgramOutput, document};
 
 /// Pseudo-random numbers. The first number is not zero.
 fn noise(count: usize) -> Vec<u32> {

@@ -1,10 +1,9 @@
 //! Playback: a card plays the returned audio.
 
 use serde_json::{Value, json};
+use test_support::client::{Server, ServerAction, at_once, document, wav};
 
 use super::card::{Alsa, plug_in};
-use super::client::server::{Server, ServerAction};
-use super::client::{at_once, document, wav};
 use super::{noise, report};
 
 /// A large jitter buffer and a large card buffer. These buffers are sufficient if the machine stalls for less than half a second.

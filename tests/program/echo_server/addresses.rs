@@ -1,11 +1,8 @@
 //! The listen address of the echo server and the source address of its replies.
 
 use std::net::UdpSocket;
-use test_support::server;
 
-use server::client::{Client, at};
-use server::packet::{audio, keepalive};
-use server::process::Server;
+use test_support::server::{Client, Server, at, audio, keepalive};
 
 fn has_ipv6() -> bool {
     UdpSocket::bind("[::1]:0").is_ok()

@@ -2,11 +2,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use test_support::server;
 
-use server::poll_until;
-use server::process::{self, Server};
-use server::wrapper::{can_record_system_calls, record_system_calls};
+use test_support::server::{Server, can_record_system_calls, poll_until, process, record_system_calls};
 
 /// The recorded calls for files in `folder`, such as `rename a.part a`. The folder itself is `.`.
 fn calls_in(folder: &Path, record: &str, server: u32) -> Vec<String> {

@@ -2,10 +2,7 @@
 
 use std::ops::Range;
 
-use test_support::server::client::{Client, at};
-use test_support::server::packet::audio;
-use test_support::server::poll_until;
-use test_support::server::process::{Server, as_unprivileged_user};
+use test_support::server::{Client, Server, as_unprivileged_user, at, audio, poll_until};
 
 #[test]
 fn packets_dropped_by_the_kernel_are_counted() {

@@ -2,9 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use test_support::server::client::Client;
-use test_support::server::packet::{audio, keepalive, packet};
-use test_support::server::process::Server;
+use test_support::server::{Client, Server, audio, keepalive, packet};
 
 /// Both drivers must behave the same.
 const DRIVERS: [&str; 2] = ["native", "portable"];

@@ -4,11 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
-use test_support::server::TEST_TIMEOUT;
-use test_support::server::client::Client;
-use test_support::server::line::Stats;
-use test_support::server::packet::{audio, keepalive};
-use test_support::server::process::Server;
+use test_support::server::{Client, Server, Stats, TEST_TIMEOUT, audio, keepalive};
 use test_support::stun;
 
 /// The type, sequence number and outcome in each row of the outcome log.

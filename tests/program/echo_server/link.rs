@@ -4,9 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use test_support::link_client::{AUDIO, KEEPALIVE, LinkClient, header};
-use test_support::server::client::Client;
-use test_support::server::packet::audio;
-use test_support::server::process::Server;
+use test_support::server::{Client, Server, audio};
 
 /// Exchanges keys over the socket.
 fn connect(client: &Client) -> LinkClient {

@@ -2,11 +2,7 @@
 
 use std::time::SystemTime;
 
-use test_support::server::TEST_TIMEOUT;
-use test_support::server::client::Client;
-use test_support::server::line::{Line, Stats};
-use test_support::server::packet::{audio, packet};
-use test_support::server::process::Server;
+use test_support::server::{Client, Line, Server, Stats, TEST_TIMEOUT, audio, packet};
 use test_support::snapshot;
 
 use crate::signaling_server::http::login::run_on_terminal;

@@ -2,12 +2,8 @@
 
 use std::thread;
 use std::time::Duration;
-use test_support::server;
 
-use server::client::Client;
-use server::line::Stats;
-use server::packet::audio;
-use server::process::Server;
+use test_support::server::{Client, Server, Stats, audio};
 
 const CLIENTS: u32 = 100;
 const PACKETS: u32 = 15_000;

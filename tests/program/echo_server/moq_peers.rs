@@ -7,8 +7,8 @@ use std::process::{Child, Command, Stdio};
 use serde_json::{Value, json};
 
 use super::moqt_client::MoqtLog;
-use test_support::client::program::run_args;
-use test_support::server::process::Server;
+use test_support::client::run_args;
+use test_support::server::Server;
 
 const VERSIONS: [&str; 2] = ["moq-lite-04", "moq-lite-03"];
 const RUNS: usize = 3;

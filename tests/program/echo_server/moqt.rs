@@ -14,8 +14,7 @@ use quinn::crypto::rustls::QuicClientConfig;
 
 use super::metrics::{get, logged_address};
 use super::moqt_client::{MoqtLog, assert_echoes, send_texts};
-use test_support::server::process::Server;
-use test_support::server::{TEST_TIMEOUT, poll_until};
+use test_support::server::{Server, TEST_TIMEOUT, poll_until};
 use test_support::snapshot;
 
 /// A server that answers at once.

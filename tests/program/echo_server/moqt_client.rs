@@ -1,7 +1,7 @@
 //! The log of a MOQT echo server, and a client: this project's own `send`.
 
-use test_support::client::program::{ProgramOutput, run_args};
-use test_support::server::process::Server;
+use test_support::client::{ProgramOutput, run_args};
+use test_support::server::Server;
 
 /// The lines that the server logs before it serves MOQT.
 #[derive(Debug)]

@@ -3,9 +3,7 @@
 use std::net::UdpSocket;
 use std::process::Output;
 
-use test_support::server::client::Client;
-use test_support::server::packet::audio;
-use test_support::server::process::{Server, as_unprivileged_user, run};
+use test_support::server::{Client, Server, as_unprivileged_user, audio, run};
 use test_support::snapshot;
 
 /// The only line of stderr.

@@ -1,13 +1,8 @@
 //! Receive errors of the portable driver. On Windows, each datagram to a departed client causes one.
 
 use std::fs;
-use test_support::server;
 
-use server::client::Client;
-use server::packet::audio;
-use server::poll_until;
-use server::process::Server;
-use server::wrapper::{can_record_system_calls, record_system_calls};
+use test_support::server::{Client, Server, audio, can_record_system_calls, poll_until, record_system_calls};
 
 #[test]
 fn repeated_receive_errors_cause_pauses_but_do_not_end_the_server() {

@@ -6,14 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use serde_json::{Value, json};
-use test_support::client::server::closed_tcp_port;
-use test_support::server::client::Client;
-use test_support::server::member::Member;
-use test_support::server::packet::{audio, keepalive};
-use test_support::server::process::Server;
-use test_support::server::{namespace, poll_until};
-
-use test_support::server::http::send_to;
+use test_support::client::closed_tcp_port;
+use test_support::server::{Client, Member, Server, audio, keepalive, namespace, poll_until, send_to};
 
 /// An echo server that registers with `signaling`.
 fn registered_server(signaling: SocketAddr, options: &[&str]) -> Server {

@@ -5,11 +5,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use test_support::server::client::Client;
-use test_support::server::line::Stats;
-use test_support::server::packet::{audio, keepalive};
-use test_support::server::poll_until;
-use test_support::server::process::{Server, ServerExit, program};
+use test_support::server::{Client, Server, ServerExit, Stats, audio, keepalive, poll_until, program};
 
 /// Checks that the shutdown took at most a second, far above the documented 100 ms, for busy machines. Returns the last statistics.
 fn assert_clean(stopped: &ServerExit) -> Stats {

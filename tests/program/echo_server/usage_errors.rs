@@ -1,7 +1,7 @@
 //! Errors of both servers before they listen: options, variables and files that cannot be used.
 
 use test_support::client::at_once;
-use test_support::server::process::run;
+use test_support::server::run;
 use test_support::snapshot;
 
 const NAME: &str = "servers/usage_errors";

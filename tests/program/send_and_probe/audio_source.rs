@@ -2,11 +2,7 @@
 
 use std::f64::consts::TAU;
 
-use test_support::client::packet::{AUDIO, INFO};
-use test_support::client::program::{ProgramOutput, run, run_with_input};
-use test_support::client::server::Server;
-use test_support::client::wav::{self, Wav};
-use test_support::client::{at_once, fixture};
+use test_support::client::{AUDIO, INFO, ProgramOutput, Server, Wav, at_once, fixture, run, run_with_input, wav};
 
 use crate::send_and_probe::report;
 

@@ -8,8 +8,7 @@ use jamjam_dev::report::limits::Limits;
 use jamjam_dev::report::run_record::{self, RecordedOptions};
 use jamjam_dev::stats::StreamStats;
 use tempfile::TempDir;
-use test_support::client::program::{ProgramOutput, run_args};
-use test_support::client::server::Server;
+use test_support::client::{ProgramOutput, Server, run_args};
 use test_support::snapshot;
 
 /// Run records and reports in a folder.

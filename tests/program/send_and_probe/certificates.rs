@@ -14,8 +14,8 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use sha2::{Digest, Sha256};
 use test_support::certificate::Authority;
-use test_support::client::program::{self, ProgramOutput, run};
-use test_support::server::process::Server;
+use test_support::client::{ProgramOutput, program, run};
+use test_support::server::Server;
 
 /// Runs a line that needs a TLS connection. Tests do not use the certificate authorities of the system.
 fn run_without_system_certificates(line: &str) -> ProgramOutput {

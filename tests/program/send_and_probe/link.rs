@@ -4,10 +4,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use serde_json::{Value, json};
-use test_support::client::document;
-use test_support::client::program::{ProgramOutput, run};
-use test_support::client::server::{Server as Echo, closed_udp_port};
-use test_support::server::process::Server;
+use test_support::client::{ProgramOutput, Server as Echo, closed_udp_port, document, run};
+use test_support::server::Server;
 
 /// The report of a run that passed without warnings.
 fn clean_report(output: &ProgramOutput) -> Value {

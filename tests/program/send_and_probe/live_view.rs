@@ -6,8 +6,7 @@ use std::net::UdpSocket;
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
-use test_support::client::at_once;
-use test_support::client::program::{command, note_pauses, run};
+use test_support::client::{at_once, command, note_pauses, run};
 use test_support::server::poll_until;
 
 /// Erases the view: the row that contains the cursor.

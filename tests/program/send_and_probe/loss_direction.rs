@@ -3,8 +3,7 @@
 use std::net::SocketAddr;
 
 use serde_json::{Value, json};
-use test_support::client::program::run;
-use test_support::client::server::{Server, ServerAction};
+use test_support::client::{Server, ServerAction, run};
 
 use crate::send_and_probe::report;
 

@@ -1,8 +1,7 @@
 //! `jamjam-dev send` and `jamjam-dev probe` as processes on real sockets.
 
 use serde_json::Value;
-use test_support::client::document;
-use test_support::client::program::run;
+use test_support::client::{document, run};
 
 mod audio_source;
 mod baseline;

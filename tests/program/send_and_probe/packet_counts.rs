@@ -3,10 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use test_support::client::packet::KEEPALIVE;
-use test_support::client::program::run;
-use test_support::client::server::{Server, ServerAction, closed_udp_port};
-use test_support::client::{at_once, document};
+use test_support::client::{KEEPALIVE, Server, ServerAction, at_once, closed_udp_port, document, run};
 
 use crate::send_and_probe::report;
 

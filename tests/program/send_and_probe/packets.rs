@@ -1,10 +1,6 @@
 //! The packets that `send` and `probe` send, as received by an independent server.
 
-use test_support::client::packet::{AUDIO, INFO, KEEPALIVE, PING, Packet};
-use test_support::client::program::run;
-use test_support::client::server::Server;
-use test_support::client::wav::Wav;
-use test_support::client::{at_once, document, fixture};
+use test_support::client::{AUDIO, INFO, KEEPALIVE, PING, Packet, Server, Wav, at_once, document, fixture, run};
 
 use crate::send_and_probe::report;
 

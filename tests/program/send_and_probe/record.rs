@@ -5,10 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use tempfile::TempDir;
-use test_support::client::program::{self, run};
-use test_support::client::server::{Server, ServerAction};
-use test_support::client::wav::{self, Wav};
-use test_support::client::{at_once, document, fixture};
+use test_support::client::{Server, ServerAction, Wav, at_once, document, fixture, program, run, wav};
 
 use crate::send_and_probe::{html_page, report};
 

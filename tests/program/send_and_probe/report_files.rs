@@ -7,9 +7,7 @@ use std::path::Path;
 
 use roxmltree::Document;
 use tempfile::TempDir;
-use test_support::client::program::{self, ProgramOutput};
-use test_support::client::server::{Server, closed_tcp_port};
-use test_support::client::{at_once, document};
+use test_support::client::{ProgramOutput, Server, at_once, closed_tcp_port, document, program};
 use test_support::server::poll_until;
 
 /// Runs the program with the arguments in `line`, which are separated by spaces. The program writes `junit.xml` and `summary.md` to

@@ -7,12 +7,11 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use test_support::client::packet::{KEEPALIVE, PING, Packet};
-use test_support::client::program::{Program, ProgramOutput, command, run, start, start_line};
-use test_support::client::server::{Server as Echo, closed_tcp_port, closed_udp_port};
-use test_support::client::{at_once, document};
-use test_support::server::member::Member;
-use test_support::server::process::Server;
+use test_support::client::{
+    KEEPALIVE, PING, Packet, Program, ProgramOutput, Server as Echo, at_once, closed_tcp_port, closed_udp_port,
+    command, document, run, start, start_line,
+};
+use test_support::server::{Member, Server};
 use test_support::snapshot;
 use tungstenite::Message;
 

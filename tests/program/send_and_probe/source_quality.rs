@@ -6,10 +6,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use test_support::client::program::start_line;
-use test_support::client::server::{Server, ServerAction};
-use test_support::client::wav::{self, Wav};
-use test_support::client::{at_once, document};
+use test_support::client::{Server, ServerAction, Wav, at_once, document, start_line, wav};
 
 use crate::send_and_probe::report;
 

@@ -3,9 +3,7 @@
 use std::fs::File;
 use std::io::Read;
 
-use test_support::client::program::{self, ProgramOutput, run};
-use test_support::client::server::Server;
-use test_support::client::{at_once, document};
+use test_support::client::{ProgramOutput, Server, at_once, document, program, run};
 
 use crate::send_and_probe::{codes, report};
 

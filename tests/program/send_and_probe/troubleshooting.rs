@@ -15,10 +15,8 @@ use quinn::{Endpoint, ServerConfig};
 use rustls::pki_types::PrivateKeyDer;
 use socket2::{Domain, Socket, Type};
 use test_support::certificate::Authority;
-use test_support::client::at_once;
-use test_support::client::program::{ProgramOutput, run};
-use test_support::client::server::{Server as Echo, ServerAction as EchoAction, closed_udp_port};
-use test_support::server::process::Server as Signaling;
+use test_support::client::{ProgramOutput, Server as Echo, ServerAction as EchoAction, at_once, closed_udp_port, run};
+use test_support::server::Server as Signaling;
 use test_support::snapshot;
 
 use crate::send_and_probe::certificates::showing;

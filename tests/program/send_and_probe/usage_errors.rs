@@ -3,9 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use test_support::client::program::run_args;
-use test_support::client::server::Server;
-use test_support::client::{at_once, document};
+use test_support::client::{Server, at_once, document, run_args};
 use test_support::snapshot;
 
 /// Runs each line. `TO` stands for a server that must receive nothing, `FILE` and `LINK` for two names of a file that must stay as it is, and

@@ -12,9 +12,7 @@ use std::time::{Duration, Instant};
 
 use jamjam_dev::signaling::token::{Claims, Secret, sign};
 
-use test_support::server::member::{Member, frame, frame_with_length};
-use test_support::server::poll_until;
-use test_support::server::process::Server;
+use test_support::server::{Member, Server, frame, frame_with_length, poll_until};
 
 use hostile::{Duo, MAX_MESSAGE_LEN, UPGRADE, close_code, raw, upgraded};
 

@@ -6,12 +6,9 @@ use std::time::{Duration, Instant};
 
 use jamjam_dev::signaling::token::{Secret, verify};
 use serde_json::{Value, json};
-use test_support::server::TEST_TIMEOUT;
-use test_support::server::member::Member;
-use test_support::server::process::{Server, run};
+use test_support::server::{Member, Response, Server, TEST_TIMEOUT, get, run, send};
 
 use super::http::login::JSON;
-use test_support::server::http::{Response, get, send};
 use super::{SECRET, broadcast_member, token};
 
 fn start(options: &[&str]) -> Server {

@@ -11,7 +11,7 @@ use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use test_support::certificate::{Authority, Pair, trusting};
-use test_support::server::process::{Server, run};
+use test_support::server::{Server, run};
 use tungstenite::{Message, WebSocket};
 
 use super::{TlsStream, get_over_tls, tls_stream};

@@ -6,13 +6,9 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::json;
-use test_support::server::member::{Member, frame};
-use test_support::server::process::{Server, run};
-use test_support::server::{TEST_TIMEOUT, poll_until};
+use test_support::server::{Member, Server, TEST_TIMEOUT, frame, get, poll_until, run};
 use test_support::snapshot;
 use tungstenite::Message;
-
-use test_support::server::http::get;
 
 /// Loopback may use the whole budget, which two long messages exceed.
 #[test]

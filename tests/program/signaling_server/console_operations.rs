@@ -3,10 +3,8 @@
 use serde_json::{Value, json};
 
 use super::http::login::{JSON, RIGHT};
-use test_support::server::http::{Response, request, send};
 use super::{broadcast_member, control_surface, jamjam_creator, jamjam_member, start_with_password, webrtc_member};
-use test_support::server::member::Member;
-use test_support::server::process::Server;
+use test_support::server::{Member, Response, Server, request, send};
 
 const BY_OPERATOR: (u16, &str) = (1008, "Disconnected by the operator");
 const ROOM_CLOSED: (u16, &str) = (1008, "Room closed by the operator");

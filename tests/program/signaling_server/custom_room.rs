@@ -17,12 +17,10 @@ use jamjam_dev::signaling::token::Secret;
 use jamjam_dev::signaling::{Heartbeat, Hub, SignalingLimits};
 use jamjam_dev::testing::SignalingServer;
 use serde_json::{Value, json};
-use test_support::server::TEST_TIMEOUT;
-use test_support::server::member::Member;
+use test_support::server::{Member, TEST_TIMEOUT, send_to};
 use tungstenite::protocol::CloseFrame;
 
 use super::http::login::RIGHT;
-use test_support::server::http::send_to;
 use super::token;
 
 /// A server with the room of the example.

@@ -6,8 +6,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use test_support::server::poll_until;
-use test_support::server::process::Server;
+use test_support::server::{Server, poll_until};
 
 const CONNECTIONS: usize = 400;
 

@@ -1,9 +1,7 @@
 //! The log of the signaling server: joins, leaves, messages and rejections of every dialect.
 
 use serde_json::{Value, json};
-use test_support::server::line::Line;
-use test_support::server::member::Member;
-use test_support::server::process::Server;
+use test_support::server::{Line, Member, Server};
 use test_support::snapshot;
 
 use super::{broadcast_member, control_surface, jamjam_creator, jamjam_member, webrtc_member};

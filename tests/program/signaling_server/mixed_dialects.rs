@@ -9,9 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use test_support::server::member::Member;
-use test_support::server::process::Server;
-use test_support::server::{TEST_TIMEOUT, poll_until};
+use test_support::server::{Member, Server, TEST_TIMEOUT, poll_until};
 use tungstenite::{Error, Message};
 
 const DIALECTS: [&str; 4] = ["jamjam", "broadcast", "bbx", "webrtc"];

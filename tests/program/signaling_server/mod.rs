@@ -26,10 +26,7 @@ use jamjam_dev::signaling::token::{Claims, Secret, sign};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use serde_json::{Value, json};
-use test_support::server::TEST_TIMEOUT;
-use test_support::server::http::exchange;
-use test_support::server::member::Member;
-use test_support::server::process::Server;
+use test_support::server::{Member, Server, TEST_TIMEOUT, exchange};
 
 /// The option with the secret of [`token`].
 const SECRET: [&str; 2] = ["--hmac-secret", "test-secret"];

@@ -4,10 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use jamjam_dev::signaling::device::DeviceKey;
 use serde_json::{Value, json};
-use test_support::server::member::Member;
-use test_support::server::process::Server;
-
-use test_support::server::http::{Response, get, request};
+use test_support::server::{Member, Response, Server, get, request};
 
 const DISCOVERY: &str = "/api/v1/signaling";
 const NEWER: &str = "/v1/signaling";

@@ -3,8 +3,7 @@
 use std::net::TcpStream;
 use std::process::Command;
 
-use test_support::server::http::get;
-use test_support::server::process::{Server, run};
+use test_support::server::{Server, get, run};
 
 #[test]
 fn start_line_names_the_variables_of_the_listen_address() {

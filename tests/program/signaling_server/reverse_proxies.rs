@@ -6,8 +6,7 @@ use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use test_support::certificate::Authority;
-use test_support::server::poll_until;
-use test_support::server::process::{Server, run};
+use test_support::server::{Server, poll_until, run};
 
 /// A proxy, which is killed when this value is dropped.
 struct Proxy(Child);

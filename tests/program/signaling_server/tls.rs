@@ -22,8 +22,7 @@ use tungstenite::Message;
 use super::get_over_tls;
 
 use test_support::certificate::{Authority, trusting};
-use test_support::server::TEST_TIMEOUT;
-use test_support::server::process::{Server, run};
+use test_support::server::{Server, TEST_TIMEOUT, run};
 use test_support::snapshot;
 
 /// Each line has the names of the certificate file and of the key file. The error follows.

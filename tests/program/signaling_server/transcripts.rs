@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustls::ClientConfig;
 use test_support::certificate::{Authority, trusting};
-use test_support::server::process::Server;
+use test_support::server::Server;
 use test_support::sockets::Sockets;
 use test_support::transcript::{Progress, run_transcript};
 use test_support::transcript_files::transcripts;

@@ -5,10 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 use tungstenite::{Error, Message};
 
-use test_support::server::http::get;
-use test_support::server::member::Member;
-use test_support::server::poll_until;
-use test_support::server::process::Server;
+use test_support::server::{Member, Server, get, poll_until};
 
 /// Joins a room and receives the welcome.
 fn join(server: &Server, room: &str, user: &str) -> Member {

@@ -5,12 +5,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use jamjam_dev::signaling::token::{Audience, Claims, Secret, sign};
 use serde_json::{Map, Value, json};
-use test_support::server::member::Member;
-use test_support::server::process::{Server, run};
+use test_support::server::{Member, Server, request, run, send};
 use tungstenite::Message;
 
 use super::http::login::RIGHT;
-use test_support::server::http::{request, send};
 
 const KEY: &str = "test-issuer-key";
 

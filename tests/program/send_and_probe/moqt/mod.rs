@@ -8,8 +8,7 @@ mod texts;
 mod vanishing_server;
 
 use serde_json::Value;
-use test_support::client::document;
-use test_support::client::program::{ProgramOutput, run};
+use test_support::client::{ProgramOutput, document, run};
 
 use crate::send_and_probe::codes;
 

@@ -4,10 +4,8 @@ use std::net::UdpSocket;
 use std::time::Duration;
 
 use serde_json::json;
-use test_support::client::at_once;
-use test_support::client::document::{self, counts};
-use test_support::client::program::start_line;
-use test_support::server::process::Server;
+use test_support::client::{at_once, counts, document, start_line};
+use test_support::server::Server;
 
 use crate::echo_server::moqt::start;
 use crate::send_and_probe::moqt::{failure, moqt, report};

@@ -4,8 +4,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use test_support::client::program::{Program, ProgramOutput, start_line};
-use test_support::client::{at_once, document};
+use test_support::client::{Program, ProgramOutput, at_once, document, start_line};
 
 use crate::send_and_probe::moqt::failure;
 use crate::send_and_probe::moqt::scripted_server::{Fault, ScriptedServer};

@@ -7,9 +7,7 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use test_support::client::document;
-use test_support::client::program::start_line;
-use test_support::client::server::closed_tcp_port;
+use test_support::client::{closed_tcp_port, document, start_line};
 
 use crate::send_and_probe::websocket::scripted_server::{raw, serve};
 use crate::send_and_probe::websocket::{codes, failure, probe, report};

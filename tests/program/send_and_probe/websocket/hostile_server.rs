@@ -5,8 +5,7 @@ use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use test_support::client::at_once;
-use test_support::client::document::counts;
+use test_support::client::{at_once, counts};
 use tungstenite::Message;
 
 use crate::send_and_probe::websocket::scripted_server::{ServerConnection, raw, serve, upgrade_with};

@@ -10,7 +10,7 @@ pub(crate) mod scripted_server;
 use std::fmt::Display;
 
 use serde_json::Value;
-use test_support::client::program::{ProgramOutput, run};
+use test_support::client::{ProgramOutput, run};
 
 use crate::send_and_probe::codes;
 

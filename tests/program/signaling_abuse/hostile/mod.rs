@@ -6,9 +6,7 @@ mod upgrade_requests;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-use test_support::server::TEST_TIMEOUT;
-use test_support::server::member::Member;
-use test_support::server::process::Server;
+use test_support::server::{Member, Server, TEST_TIMEOUT};
 
 /// The maximum message length in bytes.
 pub(crate) const MAX_MESSAGE_LEN: usize = 256 << 10;

@@ -4,8 +4,7 @@
 use std::fmt::Write;
 
 use super::upgrade_requests::request_websocket;
-use test_support::server::http::send;
-use test_support::server::process::Server;
+use test_support::server::{Server, send};
 use test_support::snapshot;
 
 const NAME: &str = "servers/room_access";

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use serde_json::Value;
 
 use super::raw;
-use test_support::server::process::Server;
+use test_support::server::Server;
 
 /// The server's reaction to a WebSocket request: an HTTP rejection, a close frame or a `welcome` message.
 #[derive(Clone, Debug, PartialEq)]

@@ -14,9 +14,8 @@ use serde_json::{Value, json};
 
 use super::joined;
 use crate::signaling_server::http::login::{JSON, RIGHT};
-use test_support::server::http::{send, send_to};
 use crate::signaling_server::start_with_password;
-use test_support::server::{TEST_TIMEOUT, poll_until};
+use test_support::server::{TEST_TIMEOUT, poll_until, send, send_to};
 
 const ROOMS: &str = "/admin/bbx/rooms";
 

@@ -13,9 +13,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
-use test_support::server::member::Member;
-use test_support::server::process::{Server, program as command};
-use test_support::server::{TEST_TIMEOUT, poll_until};
+use test_support::server::{Member, Server, TEST_TIMEOUT, poll_until, program as command};
 use tungstenite::Message;
 
 /// A control surface that has joined a room. `receive_buffer` is the approximate size of its TCP receive buffer in bytes. `None` keeps the

@@ -12,8 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::joined;
-use test_support::server::member::Member;
-use test_support::server::{TEST_TIMEOUT, poll_until};
+use test_support::server::{Member, TEST_TIMEOUT, poll_until};
 
 /// A free port on loopback.
 fn loopback_config() -> WsServerConfig {

@@ -3,11 +3,8 @@
 use serde_json::{Value, json};
 
 use super::login::RIGHT;
-use test_support::server::http::request;
 use crate::signaling_server::start_with_password;
-use test_support::server::member::Member;
-use test_support::server::poll_until;
-use test_support::server::process::Server;
+use test_support::server::{Member, Server, poll_until, request};
 use test_support::snapshot;
 
 fn state(server: &Server, query: &str) -> Value {

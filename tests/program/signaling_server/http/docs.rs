@@ -6,9 +6,8 @@ use jamjam_dev::signaling::Dialect;
 use serde_json::Value;
 
 use super::login::{ANN, JSON, RIGHT, WRONG, is_challenge};
-use test_support::server::http::{get, request, send};
 use crate::signaling_server::start_with_password;
-use test_support::server::process::Server;
+use test_support::server::{Server, get, request, send};
 
 /// The paths that require the login.
 const PROTECTED: &str = "/docs /docs/ /docs/swagger.json /openapi.json /console /console/state /console/disconnect \

@@ -3,9 +3,8 @@
 use serde_json::{Value, json};
 
 use super::login::RIGHT;
-use test_support::server::http::{Response, get, request};
 use crate::signaling_server::start_with_password;
-use test_support::server::process::Server;
+use test_support::server::{Response, Server, get, request};
 
 /// The name of each dialect, with its page.
 const PAGES: [(&str, &str); 4] =

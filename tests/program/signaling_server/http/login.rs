@@ -5,12 +5,10 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
-use test_support::server::http::{Response, request, send, send_to};
 use crate::signaling_server::start_with_password;
-use test_support::server::member::Member;
-use test_support::server::namespace::{add_address, in_network_namespace};
-use test_support::server::poll_until;
-use test_support::server::process::{Server, program};
+use test_support::server::{
+    Member, Response, Server, add_address, in_network_namespace, poll_until, program, request, send, send_to,
+};
 
 /// The credentials are the output of `printf admin:sesame | base64`.
 pub(crate) const RIGHT: &str = "Authorization: Basic YWRtaW46c2VzYW1l";

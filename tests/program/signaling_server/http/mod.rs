@@ -15,11 +15,7 @@ use std::net::TcpStream;
 use serde_json::{Value, json};
 
 use super::start_with_password;
-use test_support::server::TEST_TIMEOUT;
-use test_support::server::http::{get, request, send};
-use test_support::server::member::Member;
-use test_support::server::poll_until;
-use test_support::server::process::Server;
+use test_support::server::{Member, Server, TEST_TIMEOUT, get, poll_until, request, send};
 use test_support::snapshot;
 
 const UPGRADE: [&str; 4] = [
@@ -177,7 +173,8 @@ fn browser_at_a_websocket_path_gets_an_explanation() {
 fn invalid_upgrade_is_rejected_in_json() {
     let server = Server::start_signaling(&[]);
     let mut text = String::new();
-    for changes in snapshot::committed("servers/upgrade_rejections").lines().filter_map(|line| line.strip_prefix("> ")) {
+    for changes in snapshot::committed("servers/upgrade_rejections").lines().filter_map(|line| line.strip_prefix("> "))
+    {
         let name = |header: &str| header.split(':').next().unwrap().to_owned();
         let changed: Vec<String> = changes.split(" | ").map(name).collect();
         let kept = UPGRADE.into_iter().filter(|header| !changed.contains(&name(header)));

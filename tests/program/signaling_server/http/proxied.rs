@@ -1,11 +1,8 @@
 //! The source of a request: the peer address, or the address given by a trusted proxy.
 
 use super::login::{JSON, RIGHT, WRONG};
-use test_support::server::http::{request, send};
 use crate::signaling_server::start_with_password;
-use test_support::server::member::Member;
-use test_support::server::poll_until;
-use test_support::server::process::Server;
+use test_support::server::{Member, Server, poll_until, request, send};
 
 /// Connects on behalf of a client, like a proxy. Returns the status if the connection is rejected.
 fn connect(server: &Server, forwarded: &str) -> Result<Member, u16> {

@@ -5,9 +5,8 @@ use std::fmt::Write;
 use serde_json::{Value, json};
 
 use super::login::{JSON, RIGHT};
-use test_support::server::http::send;
 use crate::signaling_server::{SECRET, start_with_password, token, webrtc_member};
-use test_support::server::member::Member;
+use test_support::server::{Member, send};
 use test_support::snapshot;
 
 const NAME: &str = "servers/http_rejections";

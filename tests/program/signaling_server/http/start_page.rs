@@ -2,9 +2,8 @@
 
 use jamjam_dev::signaling::Dialect;
 
-use test_support::server::http::{get, request};
 use crate::signaling_server::start_with_password;
-use test_support::server::process::{Server, run};
+use test_support::server::{Server, get, request, run};
 
 #[test]
 fn start_page_is_public_and_links_to_all_pages() {

@@ -10,6 +10,12 @@ pub mod wav;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
 
+pub use document::{assert_fits, counts, report};
+pub use packet::{AUDIO, INFO, KEEPALIVE, PING, Packet};
+pub use program::{Program, ProgramOutput, command, note_pauses, run, run_args, run_with_input, start, start_line};
+pub use server::{Server, ServerAction, closed_tcp_port, closed_udp_port};
+pub use wav::Wav;
+
 pub fn fixture(name: &str) -> PathBuf {
     crate::repository().join("fixtures/audio").join(name)
 }

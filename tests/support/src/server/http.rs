@@ -54,13 +54,7 @@ pub fn send_to(server: SocketAddr, method: &str, path: &str, headers: &[&str], b
 }
 
 /// Like [`send_to`], on a connection, which may use TLS.
-pub fn exchange(
-    mut stream: impl Read + Write,
-    method: &str,
-    path: &str,
-    headers: &[&str],
-    body: &str,
-) -> Response {
+pub fn exchange(mut stream: impl Read + Write, method: &str, path: &str, headers: &[&str], body: &str) -> Response {
     let mut head = vec![format!("{method} {path} HTTP/1.1")];
     for (name, usual) in [("Host:", "Host: x"), ("Connection:", "Connection: close")] {
         head.extend((!headers.iter().any(|header| header.starts_with(name))).then(|| usual.to_owned()));

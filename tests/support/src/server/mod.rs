@@ -21,6 +21,23 @@ pub mod wrapper;
 use std::thread;
 use std::time::{Duration, Instant};
 
+#[cfg(target_os = "linux")]
+pub use batch::BatchClient;
+pub use client::{Client, at};
+pub use http::{Response, exchange, get, request, send, send_to};
+pub use line::{Line, Stats};
+pub use member::{Member, frame, frame_with_length};
+#[cfg(target_os = "linux")]
+pub use namespace::{add_address, in_network_namespace};
+pub use packet::{audio, keepalive, packet};
+#[cfg(target_os = "linux")]
+pub use process::as_unprivileged_user;
+pub use process::{Server, ServerExit, program, run};
+#[cfg(target_os = "linux")]
+pub use spoofing::{SpoofedSocket, VethCable, ip};
+#[cfg(target_os = "linux")]
+pub use wrapper::{can_record_system_calls, record_system_calls};
+
 /// The timeout of every wait, long enough for a busy machine.
 pub const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
