@@ -35,8 +35,7 @@ const FUNCTIONS: &str = r#"
       const isOutside = (element) => element.getBoundingClientRect().right > innerWidth + 1;
       return scrollWidth <= clientWidth ? [] : all("body *").filter(isOutside).map((element) => element.outerHTML.slice(0, 80));
     };
-    // Returns the number of visible texts, the lowest contrast ratio, and the text with that ratio. WCAG 2.2, 1.4.3 defines the ratio between a
-    // text and its background. The nearest element with a background color determines the background.
+    // The number of visible texts, the lowest contrast ratio (WCAG 2.2, 1.4.3) to the nearest background color, and the text with it.
     globalThis.contrast = () => {
       const luminance = (rgb) => rgb.map((part) => part / 255)
         .map((part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4))
@@ -201,8 +200,7 @@ impl Protocol {
         }
     }
 
-    /// Continues a paused request. If the request requires a login and the page has none, the login is canceled, as by a user who closes the
-    /// browser's dialog.
+    /// Continues a paused request. If the page has no login, a required login is canceled, as by a user who closes the browser's dialog.
     fn continue_request(&mut self, message: &Value) {
         let session = message["sessionId"].as_str();
         let id = &message["params"]["requestId"];

@@ -22,8 +22,7 @@ fn reply_loop_between_two_servers_ends() {
                 assert_eq!((first.count("sent"), first.count("dropped_repeated")), (3, 1), "{first}");
                 assert_eq!((second.count("sent"), second.count("dropped_repeated")), (3, 0), "{second}");
             } else {
-                // The first server answers the third KEEPALIVE with a loop check, which the second server answers. After it has returned,
-                // the first server does not answer the second server any more.
+                // The first server answers the third KEEPALIVE with a loop check. When it returns, the first answers no more.
                 assert_eq!((first.count("keepalives"), first.count("loop_checks")), (2, 1), "{first}");
                 assert!(first.count("dropped_repeated") >= 1, "{first}");
                 assert_eq!(second.count("keepalives"), 3, "{second}");

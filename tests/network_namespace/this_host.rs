@@ -9,8 +9,8 @@ use socket2::{Domain, Socket, Type};
 use test_support::client::{counts, report, start_line};
 use test_support::server::{Server, add_address, in_network_namespace, ip, poll_until};
 
-/// Runs `probe` against a KEEPALIVE server at `host`, which this host reaches from `address`. Calls `change` after ten packets. Returns the
-/// report and the address of the last packet that the server received.
+/// Probes a KEEPALIVE server at `host`, which this host reaches from `address`, and calls `change` after ten packets. Returns the report
+/// and the source of the last packet that the server received.
 fn probe_during(host: &str, address: &str, options: &str, change: impl FnOnce()) -> (Value, SocketAddr) {
     add_address(address.parse().unwrap());
     ip(&["route", "add", "local", host, "dev", "lo", "table", "local", "src", address]);

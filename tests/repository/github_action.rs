@@ -1,5 +1,4 @@
-//! Runs the GitHub action (`action.yml`) like a runner: bash executes each script in the environment that its `env` defines. Also runs the
-//! workflows in `docs/ci.md`.
+//! Runs the GitHub action (`action.yml`) and the workflows in `docs/ci.md` like a runner: bash executes each script with its `env`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -232,8 +231,8 @@ fn documented_workflows_publish_their_files() {
     run_workflow(&scripts, "\nkill %1\nwait %1\n", &artifacts);
 }
 
-/// Runs the lines of a workflow after the installation. A free port replaces port 5000, and a busy machine may exceed the documented limit.
-/// The files that the workflow publishes must exist. Returns the folder.
+/// Runs the lines of a workflow after the installation, with a free port instead of 5000 and a limit that a busy machine meets. The files
+/// that it publishes must exist. Returns the folder.
 fn run_workflow(scripts: &[String], end: &str, artifacts: &[&str]) -> TempDir {
     assert!(scripts[0].starts_with("cargo install --locked --git "), "{scripts:?}");
     let folder = TempDir::new().unwrap();

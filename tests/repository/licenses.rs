@@ -1,5 +1,4 @@
-//! Every dependency has a license that `deny.toml` allows, and all of them come from one registry. cargo-deny checks this and more, but
-//! this test needs only cargo.
+//! Every dependency has a license that `deny.toml` allows, and comes from one registry. Unlike cargo-deny, this needs only cargo.
 
 use std::collections::BTreeSet;
 
@@ -19,8 +18,8 @@ fn allowed_licenses() -> BTreeSet<String> {
     list.split('"').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
-/// Whether an SPDX expression can be satisfied with only the `allowed` licenses. Parentheses are ignored and OR binds tighter than AND, which
-/// never accepts what the expression does not permit. Old manifests write `/` for OR.
+/// Whether an SPDX expression can be satisfied with only the `allowed` licenses. Parentheses are ignored and OR binds tighter than AND,
+/// which never accepts what the expression does not permit. Old manifests write `/` for OR.
 fn is_satisfied(expression: &str, allowed: &BTreeSet<String>) -> bool {
     let expression = expression.replace('/', " OR ").replace(['(', ')'], "");
     expression.split(" AND ").all(|part| part.split(" OR ").any(|license| allowed.contains(license)))

@@ -1,5 +1,5 @@
-//! `docs/wireshark/jamjam.lua`, checked with tshark on captures that these tests write. Expected values are read from the comments in
-//! `fixtures/wire` or follow from `docs/protocol.md`. If tshark is not installed, the tests are skipped.
+//! `docs/wireshark/jamjam.lua`, checked with tshark, if it is installed, on captures that these tests write. Expected values come from the
+//! comments in `fixtures/wire` and from `docs/protocol.md`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -11,12 +11,10 @@ use test_support::{golden, snapshot};
 
 use super::repository_files::{assert_success, read, root, run_tool};
 
-/// A captured datagram: its time in microseconds, source port, destination port and payload. Both hosts have one address each; the
-/// higher port belongs to the client.
+/// A captured datagram: its time in microseconds, source port, destination port and payload. The higher port belongs to the client.
 struct Captured(u64, u16, u16, Vec<u8>);
 
-/// A capture file of IPv4 packets without link headers (pcap with nanoseconds; `LINKTYPE_RAW`). If `snapshot_len` is given, longer packets
-/// are truncated.
+/// A capture file of IPv4 packets without link headers (pcap with nanoseconds; `LINKTYPE_RAW`), truncated to `snapshot_len`.
 fn pcap(packets: &[Captured], snapshot_len: Option<usize>) -> Vec<u8> {
     let mut file = Vec::new();
     for word in [0xa1b2_3c4d_u32, 0x0004_0002, 0, 0, 65_535, 101] {
@@ -60,8 +58,7 @@ fn tshark(capture: &[u8], args: &[&str]) -> Option<String> {
     Some(stdout)
 }
 
-/// The dissector's fields in a packet without their prefix `jamjam.`, and the expert message as `message`. Several values are separated by
-/// commas.
+/// The dissector's fields in a packet without their prefix `jamjam.`, and the expert message as `message`, with commas between values.
 type Fields = BTreeMap<String, String>;
 
 /// Adds the fields in `value`, which is called `name`.

@@ -37,8 +37,7 @@ fn dual_stack_server_answers_both_families_and_logs_plain_ipv4() {
         for host in ["127.0.0.1", "::1"] {
             let client = Client::connect(at(host, server.address));
             assert_eq!(client.exchange(&audio(5, 64)), audio(5, 64));
-            // An IPv4 client is logged as 127.0.0.1:40000, even if the server listens on an IPv6 address. An IPv6 client is logged as
-            // [::1]:40000.
+            // Even on an IPv6 socket, an IPv4 client is logged as 127.0.0.1:40000, and an IPv6 client as [::1]:40000.
             let client_address = client.address();
             assert_eq!(server.line().message, format!("echo: source first seen source={client_address} type=AUDIO"));
             assert_eq!(server.line().message, format!("Received audio packet seq=5 from {client_address}"));

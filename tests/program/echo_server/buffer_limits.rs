@@ -45,8 +45,8 @@ fn receive_buffer_smaller_than_requested_is_logged() {
     }
 }
 
-/// Sends AUDIO packets of 1,000 bytes. After every 32 packets and at the end, waits until the server has read the packets. Therefore, the
-/// kernel drops no packets. Returns the number of KEEPALIVEs sent meanwhile.
+/// Sends AUDIO packets of 1,000 bytes, and waits after every 32 until the server has read them, so that the kernel drops none. Returns the
+/// number of KEEPALIVEs sent meanwhile.
 fn fill(client: &mut Client, range: Range<u32>) -> u64 {
     let mut syncs = 0;
     for sequence in range {

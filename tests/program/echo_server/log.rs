@@ -9,8 +9,8 @@ use crate::signaling_server::http::login::run_on_terminal;
 
 const QUIET: &[&str] = &["--host", "127.0.0.1", "-d", "0"];
 
-/// The lines of a verbose server about packets and their sources, with names instead of ports. Sources that become inactive together are
-/// logged in any order, so these lines are sorted.
+/// The lines of a verbose server, with names instead of ports. Sources that become inactive together are logged in any order, so these
+/// lines are sorted.
 #[test]
 fn packets_faults_and_sources_are_logged_as_documented() {
     let mut server = Server::start(&["--host", "127.0.0.1", "-d", "0", "-v"]);

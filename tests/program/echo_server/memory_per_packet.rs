@@ -34,9 +34,8 @@ fn until(server: &mut Server, is_reached: impl Fn(&Stats) -> bool) -> Stats {
     }
 }
 
-/// Fills and empties the buffer three times. Returns the overhead per packet in bytes, and a list of values. The list has one value for
-/// each time that the buffer became empty. Each value is the growth of the resident memory since the start, in KiB. If the machine needs
-/// more time than `delay` to fill the buffer, returns `None`.
+/// Fills and empties the buffer three times. Returns the overhead per packet in bytes, and for each time the growth of the resident memory
+/// since the start, in KiB. `None` if the machine needs more time than `delay` to fill the buffer.
 fn measure(payload: usize, delay: Duration) -> Option<(f64, Vec<i64>)> {
     let delay = format!("{}s", delay.as_secs());
     let options = ["--host", "127.0.0.1", "-d", &delay, "--stats-interval", "20ms"];

@@ -148,8 +148,7 @@ fn moqt_counters_are_in_the_log_and_in_the_metrics() {
 fn groups_over_the_memory_limit_are_logged_and_counted() {
     let mut server = Server::start_as(&["--moqt-only", "--moqt", "127.0.0.1:0", "--delay", "1h"], |_| {});
     let log = MoqtLog::of(&mut server);
-    // A group is charged 1,024 bytes, its frame 100,000 + 64 and its end 64. Therefore, 41 groups fit in 4 MiB. A
-    // client that this host pauses skips no text.
+    // A group is charged 1,024 bytes, its frame 100,000 + 64 and its end 64, so 41 groups fit in 4 MiB. Texts are never skipped.
     let config = MoqtClientConfig {
         payload: FramePayload::Texts(vec![vec![b'x'; 100_000].into()]),
         frames_per_group: 1,
@@ -202,8 +201,7 @@ fn moqt_only_disables_the_udp_echo_and_logs_its_statistics() {
     }
 }
 
-/// The test sends datagrams that are not valid QUIC packets. The kernel drops some of them because the receive buffer is full. The QUIC
-/// library drops all others.
+/// Of datagrams that are not QUIC, the kernel drops some because the receive buffer is full, and the QUIC library all others.
 #[test]
 fn packets_dropped_by_the_kernel_are_counted_for_both_sockets() {
     let mut server = Server::start_as(&["--moqt-only", "--moqt", "localhost:0", "--metrics", "0"], |_| {});

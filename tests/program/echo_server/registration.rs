@@ -1,5 +1,4 @@
-//! Tests `jamjam-dev echo-server --signaling-url`. Clients find the echo server by its room. Failures of the signaling server neither stop
-//! the echo server nor delay audio.
+//! `echo-server --signaling-url`: clients find the echo server by its room, and a failed signaling server neither stops nor delays audio.
 
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -43,8 +42,7 @@ fn client_finds_the_echo_server_by_its_room_and_can_chat() {
     let fields = ["name", "peer_count", "has_password"].map(|name| room[name].clone());
     assert_eq!(fields, [json!("[BOT] Studio (40ms delay)"), json!(1), json!(false)]);
     let (mut member, echo_member) = join_echo_room(signaling.address, "/");
-    // The echo server listens on 0.0.0.0, which is never published. If the signaling server is on this machine, the echo server publishes a
-    // loopback address.
+    // 0.0.0.0 is never published. For a signaling server on this machine, the echo server publishes a loopback address.
     let address = format!("127.0.0.1:{}", echo.address.port());
     assert!(echo.address.ip().is_unspecified());
     let candidates = json!([{"address": address, "candidate_type": "Host", "priority": 2_130_706_431}]);

@@ -42,8 +42,7 @@ fn trusting(authority: &Authority) -> String {
     format!("--ca {}", authority.own().display())
 }
 
-/// A server that presents a certificate that our client rejects. The server does not check that `key` matches `certificate`. The server
-/// accepts any number of handshakes.
+/// A server with a certificate that our client rejects, and a key that need not match it.
 pub(crate) fn showing(certificate: &Path, key: &Path) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

@@ -1,5 +1,4 @@
-//! The recordings of `send`: `--record` contains the returned audio, `--record-both` the sent audio on the left and the returned audio on the
-//! right.
+//! The recordings of `send`: `--record` is the returned audio, `--record-both` sent audio on the left and returned on the right.
 
 use std::path::{Path, PathBuf};
 
@@ -201,8 +200,7 @@ fn interrupted_run_leaves_valid_recordings() {
 fn full_disk_keeps_the_written_samples_and_reports_their_number() {
     let folder = tempfile::tempdir().unwrap();
     let speech = Wav::read(&fixture("speech-16bit-mono-48k.wav")).samples();
-    // The file may have 100 blocks of 512 bytes, which include a header of 58 bytes. The other bytes can contain 12,785 samples of one
-    // channel, or 99 whole packets. With two channels, the same bytes can contain 6,392 frames, or 49 whole packets.
+    // 100 blocks of 512 bytes hold the header of 58 bytes and 12,785 samples, or 99 whole packets; of two channels, 49 packets.
     at_once([("--record", 1, 99), ("--record-both", 2, 49)], |(option, channels, packets)| {
         let file = folder.path().join(format!("{channels}.wav"));
         let line = format!(

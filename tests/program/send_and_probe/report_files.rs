@@ -10,8 +10,7 @@ use tempfile::TempDir;
 use test_support::client::{ProgramOutput, Server, at_once, closed_tcp_port, document, program};
 use test_support::server::poll_until;
 
-/// Runs the program with the arguments in `line`, which are separated by spaces. The program writes `junit.xml` and `summary.md` to
-/// `folder`.
+/// Runs the program with the words of `line`. It writes `junit.xml` and `summary.md` to `folder`.
 fn with_files(line: &str, folder: &Path) -> ProgramOutput {
     program::start(&mut command(line, folder)).end()
 }
@@ -30,8 +29,7 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// Returns the cases in `junit.xml` that did not pass, and the first line of `summary.md`. Each case consists of its name and its JUnit
-/// element. The element is `failure`, `error` or `skipped`.
+/// The cases in `junit.xml` that did not pass, as name and element (`failure`, `error` or `skipped`), and the first line of `summary.md`.
 fn reported(folder: &Path) -> (Vec<(String, String)>, String) {
     assert_eq!(names(folder), ["junit.xml", "summary.md"], "no other files are left");
     let text = fs::read_to_string(folder.join("junit.xml")).unwrap();

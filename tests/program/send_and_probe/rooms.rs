@@ -178,8 +178,7 @@ fn stop_request_ends_joining_at_once_with_a_message() {
     let room = json!({"id": "0000000a", "name": "jam", "peer_count": 1, "max_peers": 10, "has_password": false, "invite_code": "AAAAAA"});
     let listed = json!({"type": "RoomList", "data": {"rooms": [room]}});
     let joined_empty = json!({"type": "RoomJoined", "data": {"room_id": "0000000a", "peer_id": "x", "peers": []}});
-    // The server goes silent before or after the upgrade response, after the room list, or after RoomJoined. The joined room has no other
-    // members.
+    // The server goes silent before or after the upgrade response, after the room list, or after joining a room without other members.
     let cases = [None, Some(vec![]), Some(vec![listed.clone()]), Some(vec![listed, joined_empty])];
     at_once(cases, |replies| {
         let (reached, waiting) = mpsc::channel();

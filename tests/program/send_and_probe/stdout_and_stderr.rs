@@ -49,8 +49,7 @@ fn pipe_output_has_no_colors_or_progress_unless_requested() {
 
 #[test]
 fn closed_standard_output_ends_the_run_quietly() {
-    // Each entry is a command line and its exit code. The run without `--json-lines` is short and is not affected by the closed pipe. The
-    // run with `--json-lines` is endless unless the closed pipe ends it.
+    // A short run is not affected by the closed pipe, which ends an endless run with `--json-lines`.
     let server = Server::correct();
     let endless = format!("probe --count 0 --interval 1ms --json-lines --to {}", server.to());
     at_once([(PROBE, 0), (&endless, 0)], |(line, code)| {

@@ -1,4 +1,4 @@
-//! The errors of `probe` for servers that do not answer as they should. Each names its likely cause and a remedy. Certificates are tested in
+//! The errors of `probe` for servers that do not answer as they should name a likely cause and a remedy. Certificates are tested in
 //! `certificates`, runs over UDP without replies in `packet_counts`, rooms in `rooms`.
 
 use std::fmt::{Display, Write as _};

@@ -1,6 +1,5 @@
-//! Malicious clients of a `signaling-server` process. The server keeps running, and its memory is bounded. Other clients are not affected.
-//! Each kind of abuse has a counter. `CHURN=100000 cargo test --test program signaling_abuse` opens and closes ten times as many
-//! connections as the default.
+//! Malicious clients of a `signaling-server` process: its memory is bounded, other clients are not affected, and each kind of abuse is
+//! counted. `CHURN=100000 cargo test --test program signaling_abuse` opens and closes ten times as many connections as the default.
 
 mod hostile;
 
@@ -91,8 +90,7 @@ fn slow_handshake_is_closed_at_the_timeout_and_counted() {
     duo.chat();
 }
 
-/// A program that opens connections, and sends an incomplete request on each connection. The program prints the number of connections and
-/// waits to be killed.
+/// Opens connections, sends an incomplete request on each, prints their number, and waits to be killed.
 const HALF_OPEN: &str = "import socket,sys,time,resource
 maximum=resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 resource.setrlimit(resource.RLIMIT_NOFILE,(maximum,maximum))
@@ -141,8 +139,7 @@ fn ten_thousand_short_connections_leave_nothing_behind() {
                 scope.spawn(move || {
                     for number in 0..times / 4 {
                         let mut stream = upgraded(address);
-                        // A quarter sends a close frame. The others disconnect without one: after no message, after an incomplete
-                        // frame, and after the creation of a room.
+                        // A quarter sends a close frame. The others leave after nothing, an incomplete frame, or the creation of a room.
                         let create = br#"{"type":"CreateRoom","data":{"room_name":"r","peer_name":"p"}}"#;
                         let bytes = match (number + part) % 4 {
                             0 => frame(0x88, b""),

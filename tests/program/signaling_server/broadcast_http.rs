@@ -166,8 +166,7 @@ fn post_reaches_the_members_and_returns_their_number() {
     }
     let in_query = format!("/radio/postcontent?token={}", token("a", "radio"));
     assert_eq!(send(&server, "POST", &in_query, &[], "{}").status, 401);
-    // The next message that `other` receives is an error. Therefore, none of these posts was delivered to its room. For a post to an empty
-    // room, the response reports 0 receivers.
+    // The next message to `other` is an error, so none of these posts reached its room. A post to an empty room reports 0 receivers.
     other.send_text("no JSON");
     assert_eq!(other.receive()["type"], "error");
     assert_eq!(send(&server, "POST", "/void/postcontent", &[&bearer("void")], "{}").json()["clientCount"], 0);

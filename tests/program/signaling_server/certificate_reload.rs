@@ -1,5 +1,4 @@
-//! Certificate files that are read again on SIGHUP. No connection is dropped, and files that cannot be used leave the previous certificate
-//! in use.
+//! SIGHUP reloads the certificate files without dropping a connection. Unusable files leave the previous certificate in use.
 
 use std::fs;
 use std::net::SocketAddr;

@@ -63,8 +63,7 @@ fn every_hook_of_a_custom_room_has_its_effect() {
     let address = server.addr();
     let connect = |path: &str| Member::connect_to(address, path);
     let join = |name: &str| connect(&format!("/myroom?token={}", token(name, "myroom")));
-    // The room's `requires_auth` returns false, so the server does not reject a client without a token. The room's `verify_auth` then
-    // rejects this client with the room's own text. It receives the headers of the request, and can choose the close code.
+    // `requires_auth` returns false, so `verify_auth` sees clients without a token and the headers, and chooses code and text of the close.
     assert_eq!(connect("/myroom").closed(), (4_001, "Missing clientId".to_owned()));
     assert_eq!(join("mallory").closed(), (4_004, "Rejected by room".to_owned()));
     let old = Member::try_connect(address, "/myroom", &[("User-Agent", "myclient/1")]).unwrap().closed();
@@ -80,8 +79,7 @@ fn every_hook_of_a_custom_room_has_its_effect() {
         assert_eq!((receive(ann), receive(bob)), (expected.clone(), expected));
     };
     both(&mut ann, &mut bob, notice("joined", "bob"));
-    // The server calls `on_control_join` once and `on_heartbeat` repeatedly. `on_heartbeat` sends the number of members and the number of
-    // control channels.
+    // `on_control_join` is called once, and `on_heartbeat`, which sends the numbers of members and control channels, repeatedly.
     let mut con = connect(&format!("/rooms/myroom/remotecontrol?token={}", token("con", "myroom")));
     assert_eq!(receive(&mut con)["type"], "control-welcome");
     both(&mut ann, &mut bob, notice("listens", "con"));
@@ -137,8 +135,7 @@ fn every_hook_of_a_custom_room_has_its_effect() {
     assert_eq!(receive(&mut cat)["type"], "welcome");
     both(&mut ann, &mut bob, notice("joined", "cat"));
     assert_eq!(join("dan").closed(), (1_013, "Room is full".to_owned()));
-    // The server calls `on_leave`, or `on_control_leave` for a control channel. The arguments are the code and reason of the close frame.
-    // Without a close frame, the code is 1006.
+    // `on_leave` or `on_control_leave` gets the code and reason of the close frame, or 1006 without one.
     cat.0.close(Some(CloseFrame { code: 4_321.into(), reason: "Enough".into() })).unwrap();
     both(&mut ann, &mut bob, notice("left with 4321 Enough", "cat"));
     drop(con);

@@ -1,5 +1,5 @@
-//! Tests `jamjam-dev signaling-server --cert --key`. The server checks the certificate file and the key file before it listens. If a
-//! file has an error, the server reports the error and exits. Clients without TLS or with a slow handshake do not block other clients.
+//! `signaling-server --cert --key`: errors of the files are reported before the server listens, and clients without TLS or with a slow
+//! handshake do not block others.
 
 use std::fmt::Write as _;
 use std::fs;

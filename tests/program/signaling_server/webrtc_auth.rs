@@ -1,5 +1,4 @@
-//! `--webrtc-auth token`: a WebRTC room opens only with a token for this room and this user. Tokens of broadcast rooms do not open it, and
-//! its tokens do not open broadcast rooms.
+//! `--webrtc-auth token`: a WebRTC room opens only with a token for this room and this user. Broadcast rooms and their tokens are separate.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

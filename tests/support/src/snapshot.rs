@@ -5,9 +5,6 @@ use std::path::PathBuf;
 
 /// Compares a whole output with `tests/snapshots/NAME.txt`. Write the expected text by hand, from the documentation. When an output changes
 /// on purpose, `UPDATE_SNAPSHOTS=1` rewrites the files; review each difference.
-///
-/// # Panics
-/// Panics if the texts differ or the file does not exist.
 #[track_caller]
 pub fn assert_matches(name: &str, actual: &str) {
     let file = path(name);

@@ -1,11 +1,9 @@
 //! Runs a transcript against a server process. Each client is a WebSocket, with or without TLS.
 //!
-//! No step waits for a fixed duration. After each message, the client sends a ping and waits for the pong. The server processes each message
-//! of a connection before it reads the next frame, so all resulting messages are then in their queues. After a connection was closed or
-//! lost, the test polls the server until it counts one connection fewer.
-//!
-//! A pong may overtake queued messages, so a surplus message of a client is found when the client receives its next message. The transcripts
-//! in memory check that there are none at all.
+//! No step waits for a fixed duration. After each message, the client sends a ping and waits for the pong, which the server sends after it
+//! has processed the message. After a connection was closed or lost, the server must count one connection fewer. A pong may overtake queued
+//! messages, so a surplus message is found when the client receives its next one; the transcripts in memory check that there are none at
+//! all.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{Read, Write};
@@ -29,8 +27,7 @@ impl<T: Read + Write + Send> ByteStream for T {}
 pub struct Sockets {
     address: SocketAddr,
     tls: Option<Arc<ClientConfig>>,
-    /// If true, a client whose connection is cut sends a TCP reset. Otherwise, the client closes the socket without a WebSocket close
-    /// frame.
+    /// Whether a client that is cut sends a TCP reset, instead of closing the socket without a close frame.
     pub reset: bool,
     clients: BTreeMap<String, Client>,
 }
@@ -48,8 +45,7 @@ impl Client {
         self.socket.send(message).map_err(|error| format!("cannot be sent: {error}"))
     }
 
-    /// Reads until a message arrives or the server closes the connection. If `until_pong` is set, the function waits for the pong instead
-    /// of a message.
+    /// Reads until a message (or, if `until_pong`, the pong) arrives or the server closes the connection.
     fn read(&mut self, until_pong: bool) -> Result<(), String> {
         loop {
             match self.socket.read().map_err(|error| format!("receives nothing: {error}"))? {
@@ -188,8 +184,7 @@ impl TranscriptServer for Sockets {
         client.close_reason.map(Some).ok_or_else(|| format!("{name} is not closed, and receives {:?}", client.inbox))
     }
 
-    /// Returns true for the command `creates room`, and false for all other commands. The command `creates room` causes no
-    /// action here. The options of the server specify these rooms, so the server created the rooms when it started.
+    /// Rooms are created by options of the server, so only `creates room` is supported, and does nothing.
     fn program(&mut self, command: &str) -> Result<bool, String> {
         Ok(command.starts_with("creates room "))
     }

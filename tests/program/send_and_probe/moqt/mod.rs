@@ -1,5 +1,4 @@
-//! Tests `probe` and `send --text` over MOQT on the command line. A scripted server sends handwritten messages and has known faults. Other
-//! tests use the program's own echo server.
+//! `probe` and `send --text` over MOQT on the command line, with a scripted server that has known faults and with our own echo server.
 
 mod connection_errors;
 mod own_server;

@@ -1,5 +1,4 @@
-//! Servers that vanish, stall or stop sending at every stage. The client's run always ends with a report, even if a signal interrupts the
-//! run.
+//! Servers that vanish, stall or stop sending at every stage. The run always ends with a report, even if it is interrupted.
 
 use std::time::Duration;
 
@@ -9,8 +8,7 @@ use test_support::client::{Program, ProgramOutput, at_once, document, start_line
 use crate::send_and_probe::moqt::failure;
 use crate::send_and_probe::moqt::scripted_server::{Fault, ScriptedServer};
 
-/// The last stage at which the tests let a server fail. At this stage, the second of five groups arrives at the server. Usually, the server
-/// has sent the first group back by then.
+/// At the last stage, the second of five groups arrives. Usually, the server has returned the first group by then.
 const LAST: u8 = 7;
 
 /// Probes a server that fails at this stage, and calls `at_fault` when the fault begins.
@@ -32,8 +30,7 @@ fn for_every_stage_and_fault(check: impl Fn(u8, Fault) + Sync) {
 
 /// The expected connection failure, determined by hand.
 fn expected(stage: u8, fault: Fault) -> Option<(&'static str, &'static str)> {
-    // In stages 0 to 2 the server has neither subscribed nor announced. Therefore, the client connects again with the other path after 2 s.
-    // The second connection fails.
+    // In stages 0 to 2, nothing is subscribed or announced, so the client connects again with the other path after 2 s, and fails again.
     match (stage, fault) {
         (0..=2, Fault::Stalled) => {
             Some(("unreachable", "within 5.000 s: no server listens there, or a firewall drops UDP"))

@@ -1,5 +1,4 @@
-//! Tests `probe --to ws://…` on the command line. The servers are scripted servers with known faults, and the program's own signaling
-//! server.
+//! `probe --to ws://…` on the command line, with scripted servers that have known faults and with our own signaling server.
 
 mod connection_errors;
 mod counts;

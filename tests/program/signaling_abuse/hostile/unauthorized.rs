@@ -1,5 +1,4 @@
-//! Clients without access to a broadcast or WebRTC room. The clients send invalid tokens or tokens in the wrong place. Some clients use
-//! names and paths that imitate others.
+//! Clients without access to a broadcast or WebRTC room, with invalid or misplaced tokens, or with names and paths that imitate others.
 
 use std::fmt::Write;
 

@@ -81,8 +81,7 @@ fn rooms_are_created_updated_and_closed_over_http() {
     };
     let delivered = |count: usize| (200, json!({ "delivered": count }));
     assert_eq!(set("param", r#"{"name":"freq","value":0.7}"#), delivered(2));
-    // The server prints the value as a 32-bit floating-point number: `0.7`. If the server converted the value to 64 bits first, it would
-    // print more digits.
+    // The value is printed as a 32-bit float; converted to 64 bits, it would have more digits.
     assert_eq!(surface.receive().to_string(), r#"{"type":"update","param":"freq","value":0.7}"#);
     other.receive();
     assert_eq!(set("param", &json!({"name": "freq", "value": 0.25, "room": code}).to_string()), delivered(1));

@@ -1,5 +1,4 @@
-//! The `OpenAPI` document and its page. The program serves everything that the document describes. Alternative spellings of a path do
-//! not bypass the login.
+//! The program serves everything that its `OpenAPI` document describes. No spelling of a path bypasses the login.
 
 use boon::{Compiler, Schemas};
 use jamjam_dev::signaling::Dialect;
@@ -104,8 +103,7 @@ const FORMS: &str = "//{} ///{} /./{} /../{} /x/../{} /health/../{} /docs/../{} 
                      /.%2f{} /%5c{} /;/{} /{};x /{}/ /{}// /{}/. /{}/.. /{}%2f /{}%00 /{}%20 /{}. /{}? /{}?x=/health \
                      /{}?token=admin /{}#x http://x/{} http://x//{} http://x/../{}";
 
-/// Alternative spellings of `path`, for example with dot segments or percent-encoded characters. For each spelling, there are HTTP servers
-/// that treat it as equivalent to `path`.
+/// Alternative spellings of `path`, such as dot segments or percent-encoded characters, each of which some HTTP server treats as `path`.
 fn spellings(path: &str) -> Vec<String> {
     let bare = path.trim_start_matches('/');
     let (first, rest) = bare.split_once('/').unwrap_or((bare, ""));

@@ -14,9 +14,8 @@ use test_support::server::{
 pub(crate) const RIGHT: &str = "Authorization: Basic YWRtaW46c2VzYW1l";
 /// The credentials are the output of `printf admin:sesam | base64`.
 pub(crate) const WRONG: &str = "Authorization: Basic YWRtaW46c2VzYW0=";
-/// A token for `{"clientId":"ann","room":"radio"}`, signed with `test-secret`. The payload is the output of
-/// `printf '{"clientId":"ann","room":"radio"}' | basenc --base64url | tr -d =`. The signature is the HMAC of this output.
-/// `openssl dgst -sha256 -hmac test-secret` computes the HMAC.
+/// A token for `{"clientId":"ann","room":"radio"}`: that text in base64url (`basenc --base64url | tr -d =`), and the HMAC of the result
+/// (`openssl dgst -sha256 -hmac test-secret`).
 pub(crate) const ANN: &str = "eyJjbGllbnRJZCI6ImFubiIsInJvb20iOiJyYWRpbyJ9.Y0RkkSxqDBJdB-XfxQWkbPnC3GuaOBP6yZKU3IEVKD8";
 pub(crate) const JSON: &str = "Content-Type: application/json";
 

@@ -96,8 +96,7 @@ fn resources_are_those_of_the_process() {
     let files = || std::fs::read_dir(format!("/proc/{}/fd", server.id())).unwrap().count();
     let resources = get(&server, "/health").json()["resources"].take();
     assert_eq!(resources.as_object().unwrap().keys().collect::<Vec<_>>(), ["rssBytes", "openFiles"]);
-    // The server counts its open files while the connection of the request is open. The test counts these files later. Therefore, the two
-    // numbers may differ slightly.
+    // The server counts while the connection of the request is open, and the test later, so the numbers may differ slightly.
     let (reported, measured) = (resources["openFiles"].as_u64().unwrap() as usize, files());
     assert!(reported >= 4 && reported.abs_diff(measured) <= 2, "{reported} reported, {measured} measured");
     let (reported, measured) =

@@ -11,8 +11,8 @@ use test_support::snapshot;
 
 const NAME: &str = "servers/http_rejections";
 
-/// The file lists the requests: a line such as `> POST /auth/token {}`, and the response with its `Allow` header. Add a request there, and
-/// `UPDATE_SNAPSHOTS=1` adds its response. Posts to the room `radio` have its token, all other requests have the login.
+/// The file lists requests such as `> POST /auth/token {}` and the responses with their `Allow` header. `UPDATE_SNAPSHOTS=1` adds responses
+/// to new requests. Posts to the room `radio` have its token, all other requests have the login.
 #[test]
 fn invalid_requests_are_rejected_in_json_without_effect() {
     let options =

@@ -1,5 +1,4 @@
-//! Helpers for the tests of `send` and `probe`. The helpers start the built program with command-line arguments. The helpers also provide
-//! servers, packets and WAV files. The helpers do not use the library `jamjam_dev`, which contains the program's code.
+//! Helpers for the tests of `send` and `probe`: the built program, servers, packets and WAV files, without any of the program's code.
 
 pub mod document;
 pub mod packet;
@@ -20,8 +19,8 @@ pub fn fixture(name: &str) -> PathBuf {
     crate::repository().join("fixtures/audio").join(name)
 }
 
-/// Calls `work` with each of `items` concurrently, and returns the results in the same order. Programs that run at once can keep each other
-/// from running, so that some skip packets. Therefore, a failed call is repeated alone if one of its programs reported a pause.
+/// Calls `work` with each of `items` at once, and returns the results in order. Programs that keep each other from running may skip
+/// packets, so a call that fails is repeated alone if one of its programs reported a pause.
 pub fn at_once<I: Clone + Send, O: Send>(items: impl IntoIterator<Item = I>, work: impl Fn(I) -> O + Sync) -> Vec<O> {
     let items: Vec<I> = items.into_iter().collect();
     let run = |item| catch_unwind(AssertUnwindSafe(|| work(item))).map_err(|panic| (panic, program::PAUSED.get()));

@@ -1,7 +1,5 @@
-//! Runs `jamjam-dev echo-server` and `signaling-server` as processes on real sockets. Tests observe only the address file, log, replies and
-//! exit code.
-//!
-//! Nothing here uses the program's code. Every wait waits for an observable event and fails after [`TEST_TIMEOUT`].
+//! Runs `jamjam-dev echo-server` and `signaling-server` as processes on real sockets, without using their code. Tests observe only the
+//! address file, log, replies and exit code. Every wait waits for an observable event and fails after [`TEST_TIMEOUT`].
 
 #[cfg(target_os = "linux")]
 pub mod batch;
@@ -41,10 +39,7 @@ pub use wrapper::{can_record_system_calls, record_system_calls};
 /// The timeout of every wait, long enough for a busy machine.
 pub const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Polls until `observe` returns a value.
-///
-/// # Panics
-/// Panics if `observe` returns no value within [`TEST_TIMEOUT`].
+/// Polls until `observe` returns a value, at most for [`TEST_TIMEOUT`].
 pub fn poll_until<T>(what: &str, mut observe: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + TEST_TIMEOUT;
     loop {

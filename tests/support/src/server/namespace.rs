@@ -12,11 +12,8 @@ use super::spoofing::ip;
 /// The environment variable that is set in the process inside the namespace.
 const INSIDE: &str = "JAMJAM_TEST_NAMESPACE";
 
-/// Runs `body` in a new network namespace, by running the calling test again inside the namespace. `name` is the test's function and `body`
-/// is a closure in that function. If the system does not permit namespaces, prints a line and skips the test.
-///
-/// # Panics
-/// If the test fails inside the namespace.
+/// Runs `body`, a closure in the test function `name`, in a new network namespace, by running that test again inside it. If the system does
+/// not permit namespaces, prints a line and skips the test.
 pub fn in_network_namespace<F: FnOnce()>(name: &str, body: F) {
     // The type name has the form `program::module::test::{{closure}}`.
     let path = std::any::type_name::<F>();
@@ -59,8 +56,7 @@ pub fn add_address(address: IpAddr) {
     }
 }
 
-/// Waits until a new address is usable. The kernel acknowledges the request before it has finished adding the address. A socket that is
-/// connected too early has no route.
+/// Waits until a new address is usable. The kernel acknowledges the request earlier, when a socket would still have no route.
 fn await_route_to(address: Ipv6Addr) {
     let address = format!("{:032x}", u128::from(address));
     poll_until("a route to a new address", || {

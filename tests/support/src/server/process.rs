@@ -39,8 +39,7 @@ impl ServerExit {
     }
 }
 
-/// Prepares the program without settings from the environment, in a time zone far from UTC. The environment variable `PROGRAM` selects
-/// another build.
+/// Prepares the program (or the build that `PROGRAM` names) without settings from the environment, in a time zone far from UTC.
 pub fn program(arguments: &[&str]) -> Command {
     let built = crate::built_program().into();
     let mut command = crate::command_without_settings(&std::env::var_os("PROGRAM").unwrap_or(built));
@@ -65,8 +64,8 @@ pub fn run(arguments: &[&str], prepare: impl FnOnce(&mut Command)) -> Output {
 }
 
 impl Server {
-    /// Starts `echo-server --port 0` with more options, and waits until it listens. The server requests a receive buffer size that every
-    /// system grants. Therefore, the log is the same everywhere.
+    /// Starts `echo-server --port 0` with more options, and waits until it listens. Every system grants the receive buffer, so the log is
+    /// the same everywhere.
     pub fn start(options: &[&str]) -> Self {
         Self::start_with(options, |_| {})
     }
@@ -185,8 +184,7 @@ impl Server {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// A counter in the signaling server's `/metrics`. If the name has a label, such as `rooms{dialect="bbx"}`, the result is that
-    /// dialect's counter. Otherwise, the result is the sum over all dialects.
+    /// A counter in the signaling server's `/metrics`: of one dialect, as `rooms{dialect="bbx"}`, or the sum over all dialects.
     pub fn metric(&self, name: &str) -> u64 {
         let page = http::get(self, "/metrics").body;
         let ends = if name.contains('{') { &[' '][..] } else { &[' ', '{'] };
