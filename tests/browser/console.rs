@@ -26,9 +26,8 @@ fn create_room(server: &Server, room: &str, password: Option<&str>, name: &str) 
 }
 
 fn token(client: &str, room: &str) -> String {
-    let output =
-        run(&[&["signaling-server", "--print-token", &format!("{client}:{room}")], &SECRET[..]].concat(), |_| {});
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    let arguments = [&["signaling-server", "--print-token", &format!("{client}:{room}")], &SECRET[..]].concat();
+    run(&arguments, |_| {}).stdout.trim().to_owned()
 }
 
 fn start(options: &[&str]) -> Server {

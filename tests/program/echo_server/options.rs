@@ -1,17 +1,16 @@
 //! The echo server's options, environment variables and defaults, and its messages if it cannot start.
 
 use std::net::UdpSocket;
-use std::process::Output;
 
+use test_support::client::ProgramOutput;
 use test_support::server::{Client, Server, as_unprivileged_user, audio, run};
 use test_support::snapshot;
 
 /// The only line of stderr.
-fn one_line(output: &Output, code: i32) -> String {
-    let stderr = String::from_utf8(output.stderr.clone()).unwrap();
-    assert_eq!((output.status.code(), stderr.lines().count()), (Some(code), 1), "{stderr}");
-    assert!(output.stdout.is_empty() && stderr.ends_with('\n'));
-    stderr.trim_end().to_owned()
+fn one_line(output: &ProgramOutput, code: i32) -> String {
+    assert_eq!((output.code, output.stderr.lines().count()), (code, 1), "{output:?}");
+    assert!(output.stdout.is_empty() && output.stderr.ends_with('\n'));
+    output.stderr.trim_end().to_owned()
 }
 
 pub(crate) fn start_error(options: &[&str], code: i32) -> String {
@@ -24,9 +23,8 @@ fn help_of_the_servers_is_the_documented_one() {
     for subcommand in ["echo-server", "signaling-server"] {
         for (option, name) in [("--help", "help"), ("-h", "short_help")] {
             let output = run(&[subcommand, option], |command| _ = command.env("COLUMNS", "80"));
-            assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
-            let help = String::from_utf8(output.stdout).unwrap();
-            snapshot::assert_matches(&format!("servers/{subcommand}_{name}"), &help);
+            assert_eq!((output.code, output.stderr.as_str()), (0, ""), "{output:?}");
+            snapshot::assert_matches(&format!("servers/{subcommand}_{name}"), &output.stdout);
         }
     }
 }
@@ -42,7 +40,7 @@ fn delay_is_taken_from_the_option_else_from_the_variable() {
         (&["-d", "1h"], "0", true),
     ] {
         let server = Server::start_with(&[&["--host", "127.0.0.1"], options].concat(), |command| {
-            command.env("ECHO_DELAY_MS", delay_ms).env("SIGNALING_URL", "");
+            _ = command.env("ECHO_DELAY_MS", delay_ms).env("SIGNALING_URL", "")
         });
         let mut client = Client::connect(server.address);
         client.send(&audio(1, 100));
@@ -56,10 +54,9 @@ fn delay_is_taken_from_the_option_else_from_the_variable() {
 #[test]
 fn help_hides_secrets_in_the_signaling_url() {
     for subcommand in ["echo-server", "send", "probe"] {
-        let help = run(&[subcommand, "--help"], |command| {
-            command.env("SIGNALING_URL", "wss://h/?token=hunter2");
-        });
-        assert!(!String::from_utf8(help.stdout).unwrap().contains("hunter2"), "{subcommand}");
+        let url = "wss://h/?token=hunter2";
+        let help = run(&[subcommand, "--help"], |command| _ = command.env("SIGNALING_URL", url));
+        assert!(!help.stdout.contains("hunter2"), "{subcommand}");
     }
 }
 

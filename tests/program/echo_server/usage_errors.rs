@@ -16,9 +16,8 @@ fn executed(command: &str) -> String {
         command.envs(variables.iter().filter_map(|variable| variable.split_once('=')));
     });
     assert!(output.stdout.is_empty(), "{command}: {output:?}");
-    let (code, error) = (output.status.code().expect("an exit code"), String::from_utf8(output.stderr).unwrap());
-    let error = error.replace("\n\nFor more information, try '--help'.\n", "\n");
-    format!("$ {command}\nexit {code}\n{error}\n")
+    let error = output.stderr.replace("\n\nFor more information, try '--help'.\n", "\n");
+    format!("$ {command}\nexit {}\n{error}\n", output.code)
 }
 
 /// The file lists the commands. Add a command there, and `UPDATE_SNAPSHOTS=1` adds its error.

@@ -156,8 +156,7 @@ fn port_in_use_is_reported_in_one_line() {
     let server = Server::start_signaling(&[]);
     let port = server.address.port().to_string();
     let output = run(&["signaling-server", "--host", "127.0.0.1"], |command| _ = command.env("PORT", &port));
-    assert_eq!(output.status.code(), Some(3));
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(stderr.lines().count(), 1, "{stderr}");
-    assert!(stderr.contains(&format!("cannot listen on 127.0.0.1:{port}: the port is in use")), "{stderr}");
+    assert_eq!((output.code, output.stderr.lines().count()), (3, 1), "{output:?}");
+    let error = format!("cannot listen on 127.0.0.1:{port}: the port is in use");
+    assert!(output.stderr.contains(&error), "{output:?}");
 }

@@ -71,8 +71,8 @@ fn configured_public_url_is_discovered() {
         let server = Server::start_signaling(&["--public-url", given]);
         assert_eq!(discovered(&get(&server, DISCOVERY)), url);
     }
-    let server = Server::start_signaling_as(&["--host", "127.0.0.1", "--port", "0"], |command| {
-        command.env("PUBLIC_URL", "https://rooms.example").env("TEST_ROOM", "off");
+    let server = Server::start_signaling_with(&[], |command| {
+        _ = command.env("PUBLIC_URL", "https://rooms.example").env("TEST_ROOM", "off")
     });
     assert_eq!(discovered(&get(&server, DISCOVERY)), "wss://rooms.example/v1/signaling");
 }

@@ -25,9 +25,7 @@ fn client_without_pongs_is_aborted_and_others_stay() {
         [("HEARTBEAT_INTERVAL", "100"), ("CLIENT_TIMEOUT", "2000"), ("HEARTBEAT_INTERVAL_MS", "x")],
         [("HEARTBEAT_INTERVAL_MS", "100"), ("CLIENT_TIMEOUT_MS", "2000"), ("CLIENT_TIMEOUT", "")],
     ] {
-        let server = Server::start_signaling_as(&["--host", "127.0.0.1", "--port", "0"], |command| {
-            command.envs(variables);
-        });
+        let server = Server::start_signaling_with(&[], |command| _ = command.envs(variables));
         let mut unresponsive = join(&server, "r", "dead");
         let mut responsive = join(&server, "r", "alive");
         assert_eq!(responsive.receive()["type"], "existing-participants");
@@ -57,9 +55,7 @@ fn client_without_pongs_is_aborted_and_others_stay() {
 
 #[test]
 fn maximum_number_of_members_is_taken_from_the_variable() {
-    let server = Server::start_signaling_as(&["--host", "127.0.0.1", "--port", "0"], |command| {
-        command.env("WEBRTC_MAX_MEMBERS", "1");
-    });
+    let server = Server::start_signaling_with(&[], |command| _ = command.env("WEBRTC_MAX_MEMBERS", "1"));
     let _first = join(&server, "r", "a");
     let mut other = Member::connect_to(server.address, "/?roomId=r&userId=c&userName=C");
     assert_eq!(other.closed(), (1013, "Room is full".to_owned()));

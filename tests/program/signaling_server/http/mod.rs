@@ -239,7 +239,7 @@ fn log_contains_no_secret_at_any_level() {
     let secret = format!("@{}", file.display());
     let options = ["--host", "127.0.0.1", "--port", "0", "--hmac-secret", &secret];
     let mut server = Server::start_signaling_as(&options, |command| {
-        command.env("RUST_LOG", "trace").env("TOKEN_ISSUER_KEY", "hunter2-key").env("DOCS_PASSWORD", "sesame");
+        _ = command.env("RUST_LOG", "trace").env("TOKEN_ISSUER_KEY", "hunter2-key").env("DOCS_PASSWORD", "sesame")
     });
     let issuer = "Authorization: Bearer hunter2-key";
     let body = r#"{"clientId":"a","room":"lobby"}"#;

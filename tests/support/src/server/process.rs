@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 use super::line::{Line, Stats};
 use super::{TEST_TIMEOUT, http, poll_until};
+use crate::client::{ProgramOutput, start};
 
 /// A running server. The server process is killed when this value is dropped.
 pub struct Server {
@@ -47,20 +48,11 @@ pub fn program(arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs the program, which must exit without a signal, and returns its output.
-pub fn run(arguments: &[&str], prepare: impl FnOnce(&mut Command)) -> Output {
+/// Runs the program to its end.
+pub fn run(arguments: &[&str], prepare: impl FnOnce(&mut Command)) -> ProgramOutput {
     let mut command = program(arguments);
     prepare(&mut command);
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let deadline = Instant::now() + TEST_TIMEOUT;
-    while child.try_wait().unwrap().is_none() {
-        if Instant::now() > deadline {
-            let _ = child.kill();
-            panic!("{arguments:?} does not end");
-        }
-        thread::park_timeout(Duration::from_millis(1));
-    }
-    child.wait_with_output().unwrap()
+    start(command.stdout(Stdio::piped()).stderr(Stdio::piped())).end()
 }
 
 impl Server {
@@ -83,12 +75,17 @@ impl Server {
 
     /// Starts `signaling-server` with more options, on loopback and a free port unless the options override it.
     pub fn start_signaling(options: &[&str]) -> Self {
+        Self::start_signaling_with(options, |_| {})
+    }
+
+    /// Like [`Self::start_signaling`], but `prepare` can change the command first.
+    pub fn start_signaling_with(options: &[&str], prepare: impl FnOnce(&mut Command)) -> Self {
         let mut arguments = Vec::new();
         for default in [["--host", "127.0.0.1"], ["--port", "0"]] {
             arguments.extend(default.into_iter().filter(|_| !options.contains(&default[0])));
         }
         arguments.extend(options);
-        Self::start_command("signaling-server", &arguments, |_| {})
+        Self::start_command("signaling-server", &arguments, prepare)
     }
 
     /// Starts `signaling-server` with only these options, after `prepare` has changed the command.
