@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use test_support::server::{TEST_TIMEOUT, poll_until};
+use test_support::server::{poll_until, tcp};
 use tungstenite::{Message, WebSocket};
 
 /// JavaScript functions of every page.
@@ -103,15 +103,14 @@ impl Chromium {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .unwrap_or_else(|error| panic!("cannot start {program}: {error}; set CHROMIUM to its path"));
+            .unwrap_or_else(|error| panic!("cannot start {program}: error; set CHROMIUM to its path"));
         let port_file = profile.path().join("DevToolsActivePort");
         let (port, path) = poll_until("Chromium's port", || {
             let text = fs::read_to_string(&port_file).ok()?;
             let (port, path) = text.split_once('\n')?;
             path.starts_with('/').then(|| (port.to_owned(), path.trim().to_owned()))
         });
-        let stream = TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
-        stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+        let stream = tcp(([127, 0, 0, 1], port.parse().unwrap()).into());
         let (socket, _) = tungstenite::client(format!("ws://127.0.0.1:{port}{path}"), stream).unwrap();
         let (responses, logins) = (BTreeMap::new(), BTreeMap::new());
         let protocol = RefCell::new(Protocol { socket, calls: 0, responses, events: Vec::new(), logins });

@@ -1,6 +1,5 @@
 //! MOQT over loopback sockets: our client with our server over raw QUIC and WebTransport, and hand-coded peers that violate the protocol.
 
-mod echo;
 mod hostile;
 mod limits;
 mod manual_client;

@@ -7,7 +7,7 @@ use test_support::server::{Client, Server, SpoofedSocket, TEST_TIMEOUT, at, audi
 
 #[test]
 fn reply_loop_between_two_servers_ends() {
-    in_network_namespace("reply_loop_between_two_servers_ends", || {
+    in_network_namespace(|| {
         for datagram in [audio(1, 512), keepalive(1, b"are you there?")] {
             // The limits also apply to loopback.
             let start = |host| Server::start(&["--host", host, "-d", "0", "--limit-loopback"]);
@@ -33,7 +33,7 @@ fn reply_loop_between_two_servers_ends() {
 
 #[test]
 fn flood_is_logged_once_per_second_unless_limits_are_off() {
-    in_network_namespace("flood_is_logged_once_per_second_unless_limits_are_off", || {
+    in_network_namespace(|| {
         for rate in ["64kbit", "off"] {
             let options = ["-d", "0", "--limit-loopback", "--max-bitrate-per-source", rate];
             let server = Server::start(&[&["--host", "127.0.0.1"], &options[..]].concat());

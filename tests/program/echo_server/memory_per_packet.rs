@@ -72,7 +72,6 @@ fn clients_of_one_loopback_address_lose_nothing_and_return_their_memory() {
         });
         for (payload, run) in runs {
             let (cost, left) = run.join().expect("a measurement").expect("the buffer is filled within 32 s");
-            println!("{payload} bytes of payload: {cost:.1} bytes above the datagram; left {left:?} KiB");
             // Up to one datagram of each chunk of 512 KiB remains unused.
             let datagram = HEADER + payload as f64;
             let unused = datagram / (524_288.0 / datagram).floor();

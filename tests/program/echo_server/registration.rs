@@ -89,7 +89,7 @@ fn configured_public_address_is_published_and_names_are_resolved() {
 
 #[test]
 fn address_reachable_from_this_machine_only_is_not_published() {
-    namespace::in_network_namespace("address_reachable_from_this_machine_only_is_not_published", || {
+    namespace::in_network_namespace(|| {
         namespace::add_address("203.0.113.5".parse().unwrap());
         let signaling = Server::start_signaling(&["--host", "203.0.113.5"]);
         let mut echo = registered_server(signaling.address, &["--host", "127.0.0.1"]);

@@ -9,7 +9,6 @@ use test_support::server::{Client, Server, ServerExit, Stats, audio, keepalive, 
 
 /// Checks that the shutdown took at most a second, far above the documented 100 ms, for busy machines. Returns the last statistics.
 fn assert_clean(stopped: &ServerExit) -> Stats {
-    println!("ended within {:?}", stopped.took);
     assert_eq!(stopped.code, Some(0));
     assert!(stopped.took < Duration::from_secs(1), "the shutdown took {:?}", stopped.took);
     stopped.stats()

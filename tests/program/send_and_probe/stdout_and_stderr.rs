@@ -97,13 +97,6 @@ fn help_works_for_every_subcommand() {
 }
 
 #[test]
-fn probe_without_a_target_uses_localhost_port_5000() {
-    // The test passes whether or not a server listens on the default port.
-    let output = run("probe --count 1 --timeout 50ms --json");
-    assert_eq!(document::report(&output)["target"], "127.0.0.1:5000");
-}
-
-#[test]
 fn packet_lines_are_flushed_at_once_and_two_signals_act_as_one() {
     let server = Server::correct();
     let line = format!("probe --count 0 --interval 1s --json-lines --to {}", server.to());

@@ -9,11 +9,10 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use jamjam_dev::signaling::token::{Claims, Secret, sign};
+use test_support::server::{Member, Server, frame, frame_with_length, poll_until, tcp};
 
-use test_support::server::{Member, Server, frame, frame_with_length, poll_until};
-
-use hostile::{Duo, MAX_MESSAGE_LEN, UPGRADE, close_code, raw, upgraded};
+use crate::signaling_server::{SECRET, token};
+use hostile::{Duo, MAX_MESSAGE_LEN, UPGRADE, close_code, upgraded};
 
 /// Each message is counted, and other clients still chat. All invalid frames are tested in `src/io/websocket/checked_stream.rs`.
 #[test]
@@ -77,7 +76,7 @@ fn endless_pings_or_fragments_are_closed_with_1008() {
 fn slow_handshake_is_closed_at_the_timeout_and_counted() {
     let server = Server::start_signaling(&[]);
     let mut duo = Duo::new(&server);
-    let (mut slow, mut silent) = (raw(server.address), raw(server.address));
+    let (mut slow, mut silent) = (tcp(server.address), tcp(server.address));
     let sent = UPGRADE.bytes().take_while(|byte| {
         // The request would take longer than the time-out of 10 s.
         thread::park_timeout(std::time::Duration::from_millis(100));
@@ -123,7 +122,6 @@ fn four_thousand_half_open_connections_leave_memory_for_others() {
     let grown = server.resident_kib().saturating_sub(before) * 1_024 / made as u64;
     child.kill().unwrap();
     child.wait().unwrap();
-    println!("{made} half-open connections: {grown} bytes each");
     assert!(grown < 26_000, "{grown} bytes each");
     duo.chat();
 }
@@ -158,25 +156,19 @@ fn ten_thousand_short_connections_leave_nothing_behind() {
     };
     let early = round(churn / 5);
     let late = round(churn - churn / 5);
-    println!("{early} KiB after {}, {late} KiB after {churn}", churn / 5);
     assert!(late < early + 4_096, "{early} KiB, then {late} KiB");
     Duo::new(&server).chat();
-}
-
-/// A token for the room `radio`, signed with the secret `s`.
-fn radio_token() -> String {
-    let now_ms = std::time::UNIX_EPOCH.elapsed().unwrap().as_millis() as u64;
-    sign(&Secret::new("s"), &Claims::new("c", "radio", serde_json::Map::new(), now_ms, 600.0))
 }
 
 /// Eight members delay 9,000 messages until one moment. The server has one worker thread, and sends 360,000 messages to 40 members.
 #[test]
 fn burst_of_delayed_messages_closes_no_client_that_reads() {
     const MESSAGES: usize = 9_000;
-    let options =
-        ["--host", "127.0.0.1", "--port", "0", "--hmac-secret", "s", "--trust-proxy", "--rate-limit-messages", "off"];
-    let server = Server::start_signaling_as(&options, |command| _ = command.env("TOKIO_WORKER_THREADS", "1"));
-    let path = format!("/radio?token={}", radio_token());
+    let options = ["--trust-proxy", "--rate-limit-messages", "off"];
+    let server = Server::start_signaling_with(&[&SECRET[..], &options].concat(), |command| {
+        _ = command.env("TOKIO_WORKER_THREADS", "1")
+    });
+    let path = format!("/radio?token={}", token("c", "radio"));
     let member = |address: usize| {
         let mut member =
             Member::try_connect(server.address, &path, &[("X-Forwarded-For", &format!("192.0.2.{address}"))]).unwrap();
@@ -227,8 +219,8 @@ fn cpu_time(server: &Server) -> Duration {
 #[test]
 fn member_that_used_up_its_processor_time_is_read_later_and_loses_nothing() {
     const MESSAGES: usize = 60;
-    let server = Server::start_signaling(&["--hmac-secret", "s"]);
-    let path = format!("/radio?token={}", radio_token());
+    let server = Server::start_signaling(&SECRET);
+    let path = format!("/radio?token={}", token("c", "radio"));
     let [mut sender, mut receiver] = [(); 2].map(|()| Member::connect_to(server.address, &path));
     assert_eq!(receiver.receive()["type"], "welcome");
     let (began, used) = (Instant::now(), cpu_time(&server));

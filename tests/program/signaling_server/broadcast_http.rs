@@ -1,12 +1,11 @@
 //! The HTTP interface of broadcast rooms and its options, tested with the program itself.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use jamjam_dev::signaling::token::{Secret, verify};
-use serde_json::{Value, json};
-use test_support::server::{Member, Response, Server, TEST_TIMEOUT, get, run, send};
+use serde_json::json;
+use test_support::server::{Member, Response, Server, get, run, send, tcp};
 
 use super::http::login::JSON;
 use super::{SECRET, broadcast_member, token};
@@ -71,8 +70,7 @@ fn oversized_or_malformed_body_is_rejected_before_it_is_complete() {
             (&format!("{chunked}zz\r\n"), 400),
             (&format!("{chunked}40001\r\n{}\r\n", "x".repeat(0x40_001)), 413),
         ] {
-            let mut stream = TcpStream::connect(server.address).unwrap();
-            stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+            let mut stream = tcp(server.address);
             write!(stream, "POST {path} HTTP/1.1\r\nHost: x\r\n{headers}{rest}").unwrap();
             let mut response = [0; 12];
             stream.read_exact(&mut response).unwrap();

@@ -5,7 +5,6 @@
 mod example;
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ use jamjam_dev::signaling::token::Secret;
 use jamjam_dev::signaling::{Heartbeat, Hub, SignalingLimits};
 use jamjam_dev::testing::SignalingServer;
 use serde_json::{Value, json};
-use test_support::server::{Member, TEST_TIMEOUT, send_to};
+use test_support::server::{Member, send_to, tcp};
 use tungstenite::protocol::CloseFrame;
 
 use super::http::login::RIGHT;
@@ -117,8 +116,7 @@ fn every_hook_of_a_custom_room_has_its_effect() {
     assert_eq!(request("GET", "/rooms/myroom/more", "").0, 404);
     // If `has_route` returns false for the path, the server rejects the request without reading the body.
     for room in ["myroom", "lobby"] {
-        let mut stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+        let mut stream = tcp(address);
         write!(stream, "POST /rooms/{room}/more HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n").unwrap();
         let mut response = [0; 13];
         stream.read_exact(&mut response).unwrap();

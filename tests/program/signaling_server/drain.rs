@@ -6,19 +6,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use test_support::server::{Member, Server, TEST_TIMEOUT, poll_until};
+use test_support::server::{Member, Server, poll_until, tcp};
 
 /// Maximum time for closing all connections.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A busy machine may add this much to a measured time.
 const TOLERANCE: Duration = Duration::from_secs(5);
-
-fn open(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
-    stream
-}
 
 /// A client whose upgrade the server has handled completely, because it answers a request. The client does not answer close frames.
 fn unresponsive(address: SocketAddr) -> Member {
@@ -57,7 +51,7 @@ fn stop_signal_closes_every_connection_and_exits_with_0() {
         let webrtc = Member::connect_to(address, "/?roomId=r&userId=u&userName=n");
         let mut clients = [undecided, creator, webrtc, broadcast];
         // Both connections are idle: one after a response, and the other one before its first request.
-        let (mut kept_alive, mut silent) = (open(address), open(address));
+        let (mut kept_alive, mut silent) = (tcp(address), tcp(address));
         kept_alive.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
         kept_alive.read_exact(&mut [0; 12]).unwrap();
         let stopping = thread::spawn(move || server.stop(signal));
@@ -80,7 +74,7 @@ fn stop_signal_closes_every_connection_and_exits_with_0() {
 fn a_request_in_progress_gets_its_response_during_the_shutdown() {
     let server = Server::start_signaling(&[]);
     let address = server.address;
-    let mut slow = open(address);
+    let mut slow = tcp(address);
     let body = r#"{"clientId":"ann","room":"lobby"}"#;
     write!(slow, "POST /auth/token HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len()).unwrap();
     slow.write_all(&body.as_bytes()[..5]).unwrap();
@@ -104,7 +98,7 @@ fn unresponsive_clients_and_slow_requests_end_at_the_shutdown_timeout() {
     for is_stuck in [false, true] {
         let server = Server::start_signaling(&[]);
         let _members = if is_stuck { stuck_reader(server.address).into() } else { vec![unresponsive(server.address)] };
-        let mut slow = open(server.address);
+        let mut slow = tcp(server.address);
         let head = if is_stuck { "POST /auth/token HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{" } else { "" };
         slow.write_all(head.as_bytes()).unwrap();
         let _ = server.metric("connections");

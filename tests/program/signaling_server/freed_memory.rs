@@ -37,7 +37,6 @@ fn memory_of_closed_connections_soon_returns_to_the_system() {
     let closed = Instant::now();
     poll_until("most of it returns", || (anonymous_kib() < before + CONNECTIONS * 8).then_some(()));
     let took = closed.elapsed();
-    println!("memory returned after {took:?}");
     assert!(took < Duration::from_secs(5), "{took:?}");
     kept[0].set_read_timeout(Some(Duration::from_millis(1))).expect("a time-out");
     let error = kept[0].read(&mut [0]).expect_err("no response yet");

@@ -26,13 +26,13 @@ use jamjam_dev::signaling::token::{Claims, Secret, sign};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use serde_json::{Value, json};
-use test_support::server::{Member, Server, TEST_TIMEOUT, exchange};
+use test_support::server::{Member, Server, exchange, tcp};
 
 /// The option with the secret of [`token`].
-const SECRET: [&str; 2] = ["--hmac-secret", "test-secret"];
+pub(crate) const SECRET: [&str; 2] = ["--hmac-secret", "test-secret"];
 
 /// A token of this client for a broadcast room.
-fn token(client: &str, room: &str) -> String {
+pub(crate) fn token(client: &str, room: &str) -> String {
     let claims = Claims::new(client, room, serde_json::Map::new(), 4_000_000_000_000, 1.0);
     sign(&Secret::new("test-secret"), &claims)
 }
@@ -46,10 +46,8 @@ type TlsStream = StreamOwned<ClientConnection, TcpStream>;
 
 /// The stream of a TLS client, before its handshake.
 fn tls_stream(address: SocketAddr, config: &Arc<ClientConfig>) -> TlsStream {
-    let tcp = TcpStream::connect(address).unwrap();
-    tcp.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
     let name = ServerName::try_from("127.0.0.1").unwrap();
-    StreamOwned::new(ClientConnection::new(Arc::clone(config), name).unwrap(), tcp)
+    StreamOwned::new(ClientConnection::new(Arc::clone(config), name).unwrap(), tcp(address))
 }
 
 /// A page over TLS.

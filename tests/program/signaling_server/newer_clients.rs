@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use jamjam_dev::signaling::device::DeviceKey;
-use serde_json::{Value, json};
+use serde_json::json;
 use test_support::server::{Member, Response, Server, get, request};
 
 const DISCOVERY: &str = "/api/v1/signaling";

@@ -22,7 +22,7 @@ use tungstenite::Message;
 use super::get_over_tls;
 
 use test_support::certificate::{Authority, trusting};
-use test_support::server::{Server, TEST_TIMEOUT, run};
+use test_support::server::{Server, run, tcp};
 use test_support::snapshot;
 
 /// Each line has the names of the certificate file and of the key file. The error follows.
@@ -118,8 +118,7 @@ fn certificate_is_valid_from_its_first_to_its_last_second() {
 fn plain_text_client_is_logged_and_counted_and_the_next_is_served() {
     let authority = Authority::new();
     let mut server = Server::start_signaling(&authority.certify().options());
-    let mut plain = TcpStream::connect(server.address).unwrap();
-    plain.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+    let mut plain = tcp(server.address);
     plain.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     let mut response = String::new();
     plain.read_to_string(&mut response).unwrap();

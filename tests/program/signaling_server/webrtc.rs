@@ -5,14 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 use tungstenite::{Error, Message};
 
+use super::webrtc_member;
 use test_support::server::{Member, Server, get, poll_until};
-
-/// Joins a room and receives the welcome.
-fn join(server: &Server, room: &str, user: &str) -> Member {
-    let mut member = Member::connect_to(server.address, &format!("/?roomId={room}&userId={user}&userName={user}+X"));
-    assert_eq!(member.receive()["type"], "welcome");
-    member
-}
 
 fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64
@@ -26,8 +20,8 @@ fn client_without_pongs_is_aborted_and_others_stay() {
         [("HEARTBEAT_INTERVAL_MS", "100"), ("CLIENT_TIMEOUT_MS", "2000"), ("CLIENT_TIMEOUT", "")],
     ] {
         let server = Server::start_signaling_with(&[], |command| _ = command.envs(variables));
-        let mut unresponsive = join(&server, "r", "dead");
-        let mut responsive = join(&server, "r", "alive");
+        let mut unresponsive = webrtc_member(&server, "r", "dead");
+        let mut responsive = webrtc_member(&server, "r", "alive");
         assert_eq!(responsive.receive()["type"], "existing-participants");
         // The jamjam client reads nothing until the end of the test. The dialect of the other client stays undecided until then.
         let (mut jamjam, mut undecided) = (Member::connect(server.address), Member::connect(server.address));
@@ -56,7 +50,7 @@ fn client_without_pongs_is_aborted_and_others_stay() {
 #[test]
 fn maximum_number_of_members_is_taken_from_the_variable() {
     let server = Server::start_signaling_with(&[], |command| _ = command.env("WEBRTC_MAX_MEMBERS", "1"));
-    let _first = join(&server, "r", "a");
+    let _first = webrtc_member(&server, "r", "a");
     let mut other = Member::connect_to(server.address, "/?roomId=r&userId=c&userName=C");
     assert_eq!(other.closed(), (1013, "Room is full".to_owned()));
     assert_eq!(server.metric("requests_rejected_total"), 1);
@@ -66,7 +60,8 @@ fn maximum_number_of_members_is_taken_from_the_variable() {
 fn health_rooms_and_metrics_count_the_participants() {
     let server = Server::start_signaling(&[]);
     let before = now_ms();
-    let members = [("r", "a"), ("r", "b"), ("q", "%22%F0%9F%8E%B8")].map(|(room, user)| join(&server, room, user));
+    let members =
+        [("r", "a"), ("r", "b"), ("q", "%22%F0%9F%8E%B8")].map(|(room, user)| webrtc_member(&server, room, user));
     let after = now_ms();
     let mut jamjam = Member::connect(server.address);
     jamjam.create_room("r");
@@ -85,8 +80,8 @@ fn health_rooms_and_metrics_count_the_participants() {
     assert!(joined.is_sorted() && before <= joined[0] && joined[2] <= after, "{before} {joined:?} {after}");
     let expected = json!({"rooms": [
         {"roomId": "r", "participantCount": 2, "participants": [
-            {"id": "a", "name": "a X", "joinedAt": null}, {"id": "b", "name": "b X", "joinedAt": null}]},
-        {"roomId": "q", "participantCount": 1, "participants": [{"id": "\"🎸", "name": "\"🎸 X", "joinedAt": null}]},
+            {"id": "a", "name": "a", "joinedAt": null}, {"id": "b", "name": "b", "joinedAt": null}]},
+        {"roomId": "q", "participantCount": 1, "participants": [{"id": "\"🎸", "name": "\"🎸", "joinedAt": null}]},
     ]});
     assert_eq!(listed, expected);
     // The top-level fields `rooms` and `connections` describe only WebRTC.

@@ -19,6 +19,7 @@ fn fifty_groups_of_two_return_over_both_transports_and_versions() {
         ("gomoqt-0.9", broadcast),
         ("moq-lite-03", broadcast),
         ("moq-lite-04", broadcast),
+        ("", broadcast),
     ];
     let schemes = [("moqt", "quic"), ("https", "webtransport")];
     for ((scheme, transport), (version, track)) in schemes.iter().flat_map(|scheme| versions.map(|case| (scheme, case)))

@@ -6,7 +6,7 @@ mod upgrade_requests;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-use test_support::server::{Member, Server, TEST_TIMEOUT};
+use test_support::server::{Member, Server, tcp};
 
 /// The maximum message length in bytes.
 pub(crate) const MAX_MESSAGE_LEN: usize = 256 << 10;
@@ -14,17 +14,9 @@ pub(crate) const MAX_MESSAGE_LEN: usize = 256 << 10;
 pub(crate) const UPGRADE: &str = "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
                        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
-/// A connection on which any bytes can be sent.
-pub(crate) fn raw(server: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(server).unwrap();
-    stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
-    stream.set_write_timeout(Some(TEST_TIMEOUT)).unwrap();
-    stream
-}
-
-/// Like [`raw`], and upgrades the connection to a WebSocket.
+/// A WebSocket on which any bytes can be sent.
 pub(crate) fn upgraded(server: SocketAddr) -> TcpStream {
-    let mut stream = raw(server);
+    let mut stream = tcp(server);
     stream.write_all(UPGRADE.as_bytes()).unwrap();
     let (mut answer, mut byte) = (Vec::new(), [0]);
     while !answer.ends_with(b"\r\n\r\n") {

@@ -9,9 +9,9 @@ use test_support::snapshot;
 const NAME: &str = "servers/room_access";
 
 fn start() -> Server {
-    let options = "--host 127.0.0.1 --port 0 --hmac-secret test-secret --rate-limit-post off --webrtc-auth token";
+    let options = "--hmac-secret test-secret --rate-limit-post off --webrtc-auth token";
     let options: Vec<&str> = options.split(' ').collect();
-    Server::start_signaling_as(&options, |command| _ = command.env("RUST_LOG", "trace"))
+    Server::start_signaling_with(&options, |command| _ = command.env("RUST_LOG", "trace"))
 }
 
 /// The outcome of a request such as `WS /radio | Authorization: Bearer {valid}`. `WS` requests a WebSocket.

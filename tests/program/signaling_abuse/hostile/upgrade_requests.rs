@@ -4,8 +4,7 @@ use std::io::{Read, Write};
 
 use serde_json::Value;
 
-use super::raw;
-use test_support::server::Server;
+use test_support::server::{Server, tcp};
 
 /// The server's reaction to a WebSocket request: an HTTP rejection, a close frame or a `welcome` message.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,7 +18,7 @@ pub(crate) enum Outcome {
 
 /// Requests a WebSocket at `path`, with additional header lines.
 pub(crate) fn request_websocket(server: &Server, path: &str, headers: &str) -> Outcome {
-    let mut stream = raw(server.address);
+    let mut stream = tcp(server.address);
     let head = "Host: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                 Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     stream.write_all(format!("GET {path} HTTP/1.1\r\n{head}{headers}\r\n").as_bytes()).unwrap();

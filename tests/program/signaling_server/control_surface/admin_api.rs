@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::joined;
 use crate::signaling_server::http::login::{JSON, RIGHT};
 use crate::signaling_server::start_with_password;
-use test_support::server::{TEST_TIMEOUT, poll_until, send, send_to};
+use test_support::server::{poll_until, send, send_to, tcp};
 
 const ROOMS: &str = "/admin/bbx/rooms";
 
@@ -33,8 +33,7 @@ fn create_room(server: SocketAddr, body: &str) -> String {
 
 /// Opens an event stream and reads its first comment.
 fn open_event_stream(address: SocketAddr) -> BufReader<TcpStream> {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+    let mut stream = tcp(address);
     write!(stream, "GET /admin/bbx/events HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{RIGHT}\r\n\r\n").unwrap();
     let (mut stream, mut head) = (BufReader::new(stream), String::new());
     while !head.ends_with("\r\n\r\n") {

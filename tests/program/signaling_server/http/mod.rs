@@ -10,12 +10,11 @@ mod start_page;
 
 use std::fmt::Write as _;
 use std::io::{Read, Write as _};
-use std::net::TcpStream;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::start_with_password;
-use test_support::server::{Member, Server, TEST_TIMEOUT, get, poll_until, request, send};
+use test_support::server::{Member, Server, get, poll_until, request, send, tcp};
 use test_support::snapshot;
 
 const UPGRADE: [&str; 4] = [
@@ -193,8 +192,7 @@ fn invalid_upgrade_is_rejected_in_json() {
         ("GET /healthz HTTP/1.0\r\nX: x", "HTTP/1.0 200"),
         ("GET /healthz HTTP/1.0\r\nHost: x\r\nHost: x", "HTTP/1.0 400"),
     ] {
-        let mut stream = TcpStream::connect(server.address).unwrap();
-        stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+        let mut stream = tcp(server.address);
         stream.write_all(format!("{head}\r\n\r\n").as_bytes()).unwrap();
         let mut status_line = [0; 12];
         stream.read_exact(&mut status_line).unwrap();
@@ -237,8 +235,7 @@ fn log_contains_no_secret_at_any_level() {
     let file = folder.path().join("secret");
     std::fs::write(&file, "hunter2-of-the-server\n").unwrap();
     let secret = format!("@{}", file.display());
-    let options = ["--host", "127.0.0.1", "--port", "0", "--hmac-secret", &secret];
-    let mut server = Server::start_signaling_as(&options, |command| {
+    let mut server = Server::start_signaling_with(&["--hmac-secret", &secret], |command| {
         _ = command.env("RUST_LOG", "trace").env("TOKEN_ISSUER_KEY", "hunter2-key").env("DOCS_PASSWORD", "sesame")
     });
     let issuer = "Authorization: Bearer hunter2-key";

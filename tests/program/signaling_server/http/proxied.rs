@@ -59,7 +59,9 @@ fn trusted_proxy_determines_the_source_for_limits_and_the_log() {
     fail_logins(&server, "192.0.2.1");
     assert_eq!(statuses(&server, "192.0.2.1", WRONG), (200, 401));
     assert_eq!(statuses(&server, "192.0.2.1", RIGHT), (429, 429));
-    server.line_starting_with("http: login rejected source=192.0.2.1 reason=");
+    assert_eq!(server.line_starting_with("http: login rejected source=192.0.2.1 reason=").level, "WARN");
+    // A request without credentials still gets the challenge.
+    assert_eq!(statuses(&server, "192.0.2.1", "X: x"), (429, 401));
     assert_eq!(statuses(&server, "192.0.2.2", RIGHT), (200, 200));
 }
 

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 
 use serde_json::Value;
 
-use super::TEST_TIMEOUT;
 use super::process::Server;
+use super::tcp;
 
 /// A response: status, headers by their lower-case names, body.
 #[derive(Debug)]
@@ -48,9 +48,7 @@ pub fn send(server: &Server, method: &str, path: &str, headers: &[&str], body: &
 
 /// Like [`send`], to a server at any address.
 pub fn send_to(server: SocketAddr, method: &str, path: &str, headers: &[&str], body: &str) -> Response {
-    let stream = TcpStream::connect(server).unwrap();
-    stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
-    exchange(stream, method, path, headers, body)
+    exchange(tcp(server), method, path, headers, body)
 }
 
 /// Like [`send_to`], on a connection, which may use TLS.

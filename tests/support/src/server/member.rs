@@ -8,7 +8,7 @@ use tungstenite::http::{HeaderName, HeaderValue};
 use tungstenite::protocol::{CloseFrame, WebSocket};
 use tungstenite::{Error, HandshakeError, Message};
 
-use super::TEST_TIMEOUT;
+use super::{TEST_TIMEOUT, tcp};
 
 /// A connected client.
 pub struct Member(pub WebSocket<TcpStream>);
@@ -25,15 +25,12 @@ impl Member {
 
     /// Connects with additional headers. Returns the HTTP status if the server rejects the upgrade.
     pub fn try_connect(server: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Result<Self, u16> {
-        let stream = TcpStream::connect(server).unwrap();
-        stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
-        stream.set_write_timeout(Some(TEST_TIMEOUT)).unwrap();
         let mut request = format!("ws://{server}{path}").into_client_request().unwrap();
         for (name, value) in headers {
             let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
             request.headers_mut().insert(HeaderName::from_bytes(name.as_bytes()).unwrap(), value);
         }
-        match tungstenite::client(request, stream) {
+        match tungstenite::client(request, tcp(server)) {
             Ok((socket, _)) => Ok(Self(socket)),
             Err(HandshakeError::Failure(Error::Http(response))) => Err(response.status().as_u16()),
             Err(other) => panic!("{path}: {other}"),

@@ -16,6 +16,7 @@ pub mod spoofing;
 #[cfg(target_os = "linux")]
 pub mod wrapper;
 
+use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -38,6 +39,14 @@ pub use wrapper::{can_record_system_calls, record_system_calls};
 
 /// The timeout of every wait, long enough for a busy machine.
 pub const TEST_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A TCP connection that waits for the server as long as the tests wait for anything.
+pub fn tcp(server: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(server).unwrap();
+    stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+    stream.set_write_timeout(Some(TEST_TIMEOUT)).unwrap();
+    stream
+}
 
 /// Polls until `observe` returns a value, at most for [`TEST_TIMEOUT`].
 pub fn poll_until<T>(what: &str, mut observe: impl FnMut() -> Option<T>) -> T {
