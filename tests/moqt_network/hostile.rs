@@ -49,14 +49,6 @@ pub(crate) async fn open_session(
     server: &TestServer,
     over: Transport,
     version: MoqtVersion,
-) -> (ManualClient, impl Sized) {
-    open_session_with(server, over, version, TransportConfig::default()).await
-}
-
-pub(crate) async fn open_session_with(
-    server: &TestServer,
-    over: Transport,
-    version: MoqtVersion,
     transport: TransportConfig,
 ) -> (ManualClient, impl Sized) {
     let manual_client = ManualClient::open_in(server, over, version, transport).await;
@@ -91,7 +83,7 @@ fn ten_thousand_streams_are_rejected_one_by_one() {
     for (index, over, version) in all_combinations() {
         let before = index * 11_000;
         run_async(async {
-            let (manual_client, _session) = open_session(&server, over, version).await;
+            let (manual_client, _session) = open_session(&server, over, version, TransportConfig::default()).await;
             let memory = memory::now();
             for _ in 0..10_000 {
                 // The server may reject the stream before its end.
@@ -123,7 +115,7 @@ fn stalled_reader_loses_the_oldest_groups_and_uses_bounded_memory() {
             let mut transport = TransportConfig::default();
             transport.stream_receive_window((64_u32 << 10).into()).receive_window((256_u32 << 10).into());
             transport.send_window(1 << 20);
-            let (manual_client, _session) = open_session_with(&server, over, version, transport).await;
+            let (manual_client, _session) = open_session(&server, over, version, transport).await;
             let _streams = set_up_tracks(&manual_client, version).await;
             let memory = memory::now();
             // A frame of 65,536 bytes.
@@ -190,7 +182,7 @@ fn frames_return_byte_for_byte_and_a_stopped_group_is_counted_and_abandoned() {
     for (index, over, version) in all_combinations() {
         let pieces = pieces_of(version);
         run_async(async {
-            let (manual_client, _session) = open_session(&server, over, version).await;
+            let (manual_client, _session) = open_session(&server, over, version, TransportConfig::default()).await;
             let _streams = set_up_tracks(&manual_client, version).await;
             let mut group = manual_client.uni(&[&pieces["group"][..], &pieces["frame"]].concat()).await;
             let mut echo = first_echo(&manual_client, &pieces).await;
@@ -226,7 +218,8 @@ fn subscription_parameters_are_not_retained() {
     let server = TestServer::start_alone(MoqtServerConfig::default());
     let pieces = test_support::moqt_golden::pieces("gomoqt-2025-02.txt");
     run_async(async {
-        let (manual_client, _session) = open_session(&server, Transport::Quic, MoqtVersion::Gomoqt202502).await;
+        let (manual_client, _session) =
+            open_session(&server, Transport::Quic, MoqtVersion::Gomoqt202502, TransportConfig::default()).await;
         let _streams = set_up_tracks(&manual_client, MoqtVersion::Gomoqt202502).await;
         let memory = memory::now();
         let mut open_streams = Vec::new();

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 
-use super::moqt_client::MoqtLog;
+use super::moqt::MoqtLog;
 use test_support::client::run_args;
 use test_support::server::Server;
 

@@ -1,8 +1,10 @@
-//! The echo server's options, environment variables and defaults, and its messages if it cannot start.
+//! Options, environment variables and defaults, and the messages of both servers if they cannot start.
 
+use std::fs;
 use std::net::UdpSocket;
 
-use test_support::client::ProgramOutput;
+use test_support::certificate::Authority;
+use test_support::client::{ProgramOutput, at_once};
 use test_support::server::{Client, Server, as_unprivileged_user, audio, run};
 use test_support::snapshot;
 
@@ -74,7 +76,7 @@ fn port_in_use_or_unknown_host_is_reported_in_one_line() {
 
 #[test]
 fn privileged_port_without_permission_is_reported_in_one_line() {
-    let first = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap();
+    let first = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap();
     if first.trim().parse::<u16>().unwrap() < 7 {
         // This system allows all users to bind to port 7.
         return;
@@ -84,4 +86,79 @@ fn privileged_port_without_permission_is_reported_in_one_line() {
         one_line(&output, 3),
         "jamjam-dev: cannot listen on 127.0.0.1:7: not permitted; ports below 1024 need root or CAP_NET_BIND_SERVICE"
     );
+}
+
+/// A command line of the file, such as `$ PORT=abc signaling-server`, with the exit code and the error of the program.
+fn executed(command: &str) -> String {
+    let is_variable = |word: &&str| word.split_once('=').is_some_and(|(name, _)| name.to_uppercase() == name);
+    let (variables, arguments): (Vec<&str>, Vec<&str>) =
+        command.split(' ').partition(|word| is_variable(word) && !word.starts_with('-'));
+    let output = run(&arguments, |command| {
+        command.current_dir(test_support::repository()).env("COLUMNS", "200");
+        command.envs(variables.iter().filter_map(|variable| variable.split_once('=')));
+    });
+    assert!(output.stdout.is_empty(), "{command}: {output:?}");
+    let error = output.stderr.replace("\n\nFor more information, try '--help'.\n", "\n");
+    format!("$ {command}\nexit {}\n{error}\n", output.code)
+}
+
+/// The file lists the commands. Add a command there, and `UPDATE_SNAPSHOTS=1` adds its error.
+#[test]
+fn wrong_options_and_variables_are_rejected_with_their_reason() {
+    let name = "servers/usage_errors";
+    let file = snapshot::committed(name);
+    let commands: Vec<&str> = file.lines().filter_map(|line| line.strip_prefix("$ ")).collect();
+    assert!(commands.len() > 100, "{}", commands.len());
+    let parts = commands.chunks(16).flat_map(|some| at_once(some, |command| executed(command)));
+    snapshot::assert_matches(name, &parts.collect::<String>());
+}
+
+#[test]
+fn port_in_use_is_reported_in_one_line_for_each_family() {
+    let reason = "the port is in use by another program. Choose another port, or 0 for any free port";
+    for host in ["127.0.0.1", "::1"] {
+        // A parallel test may use the same port number over the other IP version.
+        let is_reported = (0..10).any(|_| {
+            let Ok(taken) = UdpSocket::bind((host, 0)) else {
+                assert_eq!(host, "::1", "no loopback");
+                return true;
+            };
+            let address = taken.local_addr().unwrap();
+            let moqt_address = format!("localhost:{}", address.port());
+            let line = start_error(&["--port", "0", "--socket-buffer", "204800", "--moqt", &moqt_address], 3);
+            assert!(line.ends_with(reason), "{line}");
+            line == format!("jamjam-dev: --moqt: cannot listen on {address}: {reason}")
+        });
+        assert!(is_reported, "{host}");
+    }
+}
+
+#[test]
+fn one_port_for_udp_and_moqt_is_a_usage_error() {
+    let free = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port().to_string();
+    drop(free);
+    let moqt_address = format!("127.0.0.1:{port}");
+    let line =
+        start_error(&["--host", "127.0.0.1", "--port", &port, "--socket-buffer", "204800", "--moqt", &moqt_address], 2);
+    assert_eq!(
+        line,
+        format!("jamjam-dev: --port and --moqt both use UDP port {port}; choose a different port for one of them")
+    );
+}
+
+#[test]
+fn output_file_must_differ_from_input_files() {
+    let authority = Authority::new();
+    let pair = authority.certify();
+    let [cert, key] = [&pair.cert, &pair.key].map(|file| file.to_str().unwrap());
+    for (options, names) in [
+        (&["--cert", cert, "--key", key, "--address-file", cert][..], [" --address-file ", " --cert "]),
+        (&["--cert", cert, "--key", key, "--address-file", key], [" --address-file ", " --key "]),
+        (&["--cert", cert, "--key", key, "--outcome-log", key, "--port", "0"], [" --outcome-log ", " --key "]),
+    ] {
+        let line = start_error(&[&["--moqt", "127.0.0.1:0"], options].concat(), 2);
+        assert!(line.contains("are the same file") && names.iter().all(|name| line.contains(name)), "{line}");
+    }
+    assert!(fs::read_to_string(key).unwrap().starts_with("-----BEGIN"));
 }

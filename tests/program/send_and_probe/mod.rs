@@ -11,7 +11,6 @@ mod html_page;
 mod limits_and_signals;
 mod link;
 mod live_view;
-mod loss_direction;
 mod moqt;
 mod packet_counts;
 mod packets;

@@ -180,7 +180,8 @@ fn stop_request_ends_joining_at_once_with_a_message() {
     let joined_empty = json!({"type": "RoomJoined", "data": {"room_id": "0000000a", "peer_id": "x", "peers": []}});
     // The server goes silent before or after the upgrade response, after the room list, or after joining a room without other members.
     let cases = [None, Some(vec![]), Some(vec![listed.clone()]), Some(vec![listed, joined_empty])];
-    at_once(cases, |replies| {
+    // A probe of the signaling server itself joins too.
+    at_once(cases.map(|case| (case, true)).into_iter().chain([(Some(vec![]), false)]), |(replies, is_room)| {
         let (reached, waiting) = mpsc::channel();
         let server = raw(move |_, mut stream| {
             if let Some(replies) = &replies {
@@ -193,10 +194,16 @@ fn stop_request_ends_joining_at_once_with_a_message() {
             reached.send(()).unwrap();
             std::io::copy(&mut stream, &mut std::io::sink()).unwrap_or_default();
         });
-        let program = start_line(&format!("probe --signaling-url ws://{server} --room jam"));
+        let url = format!("ws://{server}");
+        let (target, activity) = if is_room {
+            (format!("--room jam --signaling-url {url}"), "joining a room on")
+        } else {
+            (format!("{url}/?roomId=r"), "connecting to")
+        };
+        let program = start_line(&format!("probe {target}"));
         waiting.recv_timeout(Duration::from_secs(30)).unwrap();
         program.signal("TERM");
-        let error = format!("interrupted while joining a room on ws://{server}; nothing was sent");
+        let error = format!("interrupted while {activity} {url}; nothing was sent");
         assert_error(&program.end(), 143, &error);
     });
 }

@@ -82,10 +82,8 @@ fn help_works_for_every_subcommand() {
     for (line, expected) in [
         ("-h", "Usage: jamjam-dev "),
         ("help", "Usage: jamjam-dev "),
-        ("echo-server --help", "Usage: jamjam-dev echo-server "),
         ("send -h", "Usage: jamjam-dev send "),
         ("help probe", "Usage: jamjam-dev probe "),
-        ("-V", concat!("jamjam-dev ", env!("CARGO_PKG_VERSION"))),
     ] {
         let output = run(line);
         assert_eq!((output.code, output.stderr.as_str()), (0, ""), "{line}");

@@ -22,19 +22,9 @@ fn invalid_message_closes_its_own_connection_with_its_code() {
         // Only the header.
         frame_with_length(0x82, i64::MAX as u64, b""),
     ];
-    let violations = [
-        // No mask, a reserved bit, a close frame of one byte, and a close code that may not be sent.
-        vec![0x81, 0x02, b'h', b'i'],
-        frame(0xa1, b"x"),
-        frame(0x88, b"x"),
-        frame(0x88, &1006_u16.to_be_bytes()),
-    ];
-    let invalid_utf8 = [
-        frame(0x81, &[b'a', 0xff]),
-        [frame(0x01, &[0xe2, 0x82]), frame(0x80, &[0x28])].concat(),
-        frame(0x81, &[0xf0, 0x9f]),
-        frame(0x88, &[0x03, 0xe8, 0xff]),
-    ];
+    // No mask, and a close code that may not be sent.
+    let violations = [vec![0x81, 0x02, b'h', b'i'], frame(0x88, &1006_u16.to_be_bytes())];
+    let invalid_utf8 = [[frame(0x01, &[0xe2, 0x82]), frame(0x80, &[0x28])].concat(), frame(0x88, &[0x03, 0xe8, 0xff])];
     let server = Server::start_signaling(&[]);
     let mut duo = Duo::new(&server);
     for (code, count, messages) in [

@@ -1,12 +1,12 @@
 //! Connections of `jamjam-dev signaling-server` on real sockets: no client has to wait for another client.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
 
 use serde_json::json;
-use test_support::server::{Member, Server, TEST_TIMEOUT, frame, get, poll_until, run};
+use test_support::server::{Member, Server, TEST_TIMEOUT, frame, get, poll_until, run, tcp};
 use test_support::snapshot;
 use tungstenite::Message;
 
@@ -159,4 +159,30 @@ fn port_in_use_is_reported_in_one_line() {
     assert_eq!((output.code, output.stderr.lines().count()), (3, 1), "{output:?}");
     let error = format!("cannot listen on 127.0.0.1:{port}: the port is in use");
     assert!(output.stderr.contains(&error), "{output:?}");
+}
+
+/// Every 20th connection stays open, so that parts of the memory are still in use. Only for glibc, the server sets how long freed memory is
+/// kept.
+#[cfg(target_env = "gnu")]
+#[test]
+fn memory_of_closed_connections_soon_returns_to_the_system() {
+    const CONNECTIONS: usize = 400;
+    let server = Server::start_signaling(&[]);
+    // Resident memory without the pages of the program file, which are read when they are used first.
+    let anonymous_kib = || server.status("RssAnon").parse::<usize>().unwrap();
+    let before = anonymous_kib();
+    // Almost as many header bytes as allowed.
+    let head = format!("GET / HTTP/1.1\r\nHost: localhost\r\nX-Header: {}", "x".repeat(16_000));
+    let mut connections = [(); CONNECTIONS].map(|()| tcp(server.address));
+    connections.iter_mut().for_each(|connection| connection.write_all(head.as_bytes()).unwrap());
+    // The memory is held longer than freed memory is kept.
+    thread::sleep(Duration::from_secs(2));
+    poll_until("the server holds the heads", || (anonymous_kib() > before + CONNECTIONS * 16).then_some(()));
+    let kept: Vec<TcpStream> = connections.into_iter().step_by(20).collect();
+    let closed = std::time::Instant::now();
+    poll_until("most of it returns", || (anonymous_kib() < before + CONNECTIONS * 8).then_some(()));
+    let took = closed.elapsed();
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    kept[0].set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+    assert_eq!(kept[0].peek(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock, "no response yet");
 }

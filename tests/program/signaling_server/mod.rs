@@ -3,11 +3,9 @@
 mod broadcast_http;
 mod certificate_reload;
 mod connections;
-mod console_operations;
 mod control_surface;
 mod custom_room;
 mod drain;
-mod freed_memory;
 pub(crate) mod http;
 mod log_lines;
 mod mixed_dialects;

@@ -17,8 +17,7 @@ use serde_json::Value;
 use socket2::SockRef;
 use tungstenite::{Message, WebSocket};
 
-use crate::server::http::exchange;
-use crate::server::{TEST_TIMEOUT, poll_until};
+use crate::server::{exchange, poll_until, tcp};
 use crate::transcript::TranscriptServer;
 
 trait ByteStream: Read + Write + Send {}
@@ -87,9 +86,8 @@ impl Sockets {
     }
 
     fn open(&self) -> (Box<dyn ByteStream>, TcpStream) {
-        let tcp = TcpStream::connect(self.address).unwrap();
+        let tcp = tcp(self.address);
         tcp.set_nodelay(true).unwrap();
-        tcp.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
         let other = tcp.try_clone().unwrap();
         let Some(tls) = &self.tls else { return (Box::new(tcp), other) };
         let name = ServerName::try_from("localhost").unwrap();

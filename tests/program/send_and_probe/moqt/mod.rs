@@ -4,7 +4,6 @@ mod connection_errors;
 mod own_server;
 pub(crate) mod scripted_server;
 mod texts;
-mod vanishing_server;
 
 use serde_json::Value;
 use test_support::client::{ProgramOutput, document, run};

@@ -1,7 +1,6 @@
 //! Helpers for the abuse tests: connections on which any bytes can be sent, and two clients that chat.
 
 mod unauthorized;
-mod upgrade_requests;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};

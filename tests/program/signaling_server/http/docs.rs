@@ -5,7 +5,7 @@ use jamjam_dev::signaling::Dialect;
 use serde_json::Value;
 
 use super::login::{ANN, JSON, RIGHT, WRONG, is_challenge};
-use crate::signaling_server::start_with_password;
+use crate::signaling_server::{start_with_password, webrtc_member};
 use test_support::server::{Server, get, request, send};
 
 /// The paths that require the login.
@@ -69,10 +69,7 @@ fn responses_match_the_document() {
         // An empty object would match every schema that requires no member.
         assert!(body.as_object().is_some_and(|members| !members.is_empty()), "{body}");
     };
-    let url = format!("ws://{}/?roomId=r&userId=u&userName=n", server.address);
-    let stream = std::net::TcpStream::connect(server.address).unwrap();
-    let (mut socket, _) = tungstenite::client(url, stream).unwrap();
-    socket.read().unwrap();
+    let _member = webrtc_member(&server, "r", "u");
     check("GET", "/health", &[], "", "/health", 200);
     check("GET", "/health?detailed=true", &[RIGHT], "", "/health", 200);
     check("GET", "/health?detailed=true", &[], "", "/health", 401);
