@@ -60,12 +60,12 @@ impl MoqtLog {
 }
 
 /// Checks that three texts return. Unlike packets, no text is skipped while this machine is busy.
-pub(crate) fn assert_echoes(url: &str, trust: &[&str]) {
+fn assert_echoes(url: &str, trust: &[&str]) {
     let output = send_texts(url, trust);
     assert_eq!((output.code, &*output.stdout), (0, "one\ntwo\nthree\n"), "{url}: {output:?}");
 }
 
-pub(crate) fn send_texts(url: &str, options: &[&str]) -> ProgramOutput {
+fn send_texts(url: &str, options: &[&str]) -> ProgramOutput {
     let fixed = ["send", "--to", url, "--text", "one", "--text", "two", "--text", "three"];
     run_args(fixed.iter().chain(options))
 }
