@@ -103,7 +103,7 @@ impl Chromium {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .unwrap_or_else(|error| panic!("cannot start {program}: error; set CHROMIUM to its path"));
+            .unwrap_or_else(|error| panic!("cannot start {program}: {error}; set CHROMIUM to its path"));
         let port_file = profile.path().join("DevToolsActivePort");
         let (port, path) = poll_until("Chromium's port", || {
             let text = fs::read_to_string(&port_file).ok()?;

@@ -42,7 +42,7 @@ fn delay_is_taken_from_the_option_else_from_the_variable() {
         (&["-d", "1h"], "0", true),
     ] {
         let server = Server::start_with(&[&["--host", "127.0.0.1"], options].concat(), |command| {
-            _ = command.env("ECHO_DELAY_MS", delay_ms).env("SIGNALING_URL", "")
+            command.env("ECHO_DELAY_MS", delay_ms).env("SIGNALING_URL", "");
         });
         let mut client = Client::connect(server.address);
         client.send(&audio(1, 100));

@@ -171,7 +171,7 @@ fn echo_server_registers_and_is_found_over_tls() {
     let ca = authority.own();
     let start = |options: &[&str]| {
         Server::start_with(&[&["--host", "127.0.0.1", "--signaling-url", &url], options].concat(), |command| {
-            _ = command.env("SSL_CERT_FILE", "/dev/null").env_remove("SSL_CERT_DIR")
+            command.env("SSL_CERT_FILE", "/dev/null").env_remove("SSL_CERT_DIR");
         })
     };
     let mut echo = start(&["--delay", "0", "--ca", ca.to_str().unwrap()]);

@@ -156,7 +156,7 @@ fn burst_of_delayed_messages_closes_no_client_that_reads() {
     const MESSAGES: usize = 9_000;
     let options = ["--trust-proxy", "--rate-limit-messages", "off"];
     let server = Server::start_signaling_with(&[&SECRET[..], &options].concat(), |command| {
-        _ = command.env("TOKIO_WORKER_THREADS", "1")
+        command.env("TOKIO_WORKER_THREADS", "1");
     });
     let path = format!("/radio?token={}", token("c", "radio"));
     let member = |address: usize| {

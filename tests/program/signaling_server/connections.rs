@@ -174,7 +174,9 @@ fn memory_of_closed_connections_soon_returns_to_the_system() {
     // Almost as many header bytes as allowed.
     let head = format!("GET / HTTP/1.1\r\nHost: localhost\r\nX-Header: {}", "x".repeat(16_000));
     let mut connections = [(); CONNECTIONS].map(|()| tcp(server.address));
-    connections.iter_mut().for_each(|connection| connection.write_all(head.as_bytes()).unwrap());
+    for connection in &mut connections {
+        connection.write_all(head.as_bytes()).unwrap();
+    }
     // The memory is held longer than freed memory is kept.
     thread::sleep(Duration::from_secs(2));
     poll_until("the server holds the heads", || (anonymous_kib() > before + CONNECTIONS * 16).then_some(()));

@@ -16,7 +16,7 @@ use jamjam_dev::signaling::token::Secret;
 use jamjam_dev::signaling::{Heartbeat, Hub, SignalingLimits};
 use jamjam_dev::testing::SignalingServer;
 use serde_json::{Value, json};
-use test_support::server::{Member, send_to, tcp};
+use test_support::server::{Member, TEST_TIMEOUT, send_to, tcp};
 use tungstenite::protocol::CloseFrame;
 
 use super::http::login::RIGHT;

@@ -72,7 +72,7 @@ fn configured_public_url_is_discovered() {
         assert_eq!(discovered(&get(&server, DISCOVERY)), url);
     }
     let server = Server::start_signaling_with(&[], |command| {
-        _ = command.env("PUBLIC_URL", "https://rooms.example").env("TEST_ROOM", "off")
+        command.env("PUBLIC_URL", "https://rooms.example").env("TEST_ROOM", "off");
     });
     assert_eq!(discovered(&get(&server, DISCOVERY)), "wss://rooms.example/v1/signaling");
 }

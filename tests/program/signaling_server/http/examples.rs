@@ -25,6 +25,7 @@ fn host_header_cannot_add_sources_to_the_policy() {
         let is_unchanged = policy.contains("connect-src 'self'; base-uri") && !policy.contains('*');
         assert!(response.status == 400 || is_unchanged, "{host}: {} {policy}", response.status);
     }
+    assert_eq!(get(&server, "/examples/%ff").status, 400);
 }
 
 #[test]

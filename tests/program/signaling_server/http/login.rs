@@ -211,7 +211,7 @@ fn login_comes_from_options_or_environment() {
         (&["--docs-username", "admin"], "other", "sesame"),
     ] {
         let server = Server::start_signaling_with(options, |command| {
-            _ = command.env("DOCS_USERNAME", name).env("DOCS_PASSWORD", password)
+            command.env("DOCS_USERNAME", name).env("DOCS_PASSWORD", password);
         });
         let status = |header| request(&server, "GET", "/admin/shutdown", &[header]).status;
         assert_eq!((status(RIGHT), status(WRONG)), (405, 401), "{options:?}");

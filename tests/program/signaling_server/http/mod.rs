@@ -236,7 +236,7 @@ fn log_contains_no_secret_at_any_level() {
     std::fs::write(&file, "hunter2-of-the-server\n").unwrap();
     let secret = format!("@{}", file.display());
     let mut server = Server::start_signaling_with(&["--hmac-secret", &secret], |command| {
-        _ = command.env("RUST_LOG", "trace").env("TOKEN_ISSUER_KEY", "hunter2-key").env("DOCS_PASSWORD", "sesame")
+        command.env("RUST_LOG", "trace").env("TOKEN_ISSUER_KEY", "hunter2-key").env("DOCS_PASSWORD", "sesame");
     });
     let issuer = "Authorization: Bearer hunter2-key";
     let body = r#"{"clientId":"a","room":"lobby"}"#;
