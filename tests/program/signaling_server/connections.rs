@@ -161,8 +161,8 @@ fn port_in_use_is_reported_in_one_line() {
     assert!(output.stderr.contains(&error), "{output:?}");
 }
 
-/// Every 20th connection stays open, so that parts of the memory are still in use. Only for glibc, the server sets how long freed memory is
-/// kept.
+/// Every 20th connection stays open, so that parts of the memory are still in use. Only with glibc, the server has an allocator that returns
+/// freed memory.
 #[cfg(target_env = "gnu")]
 #[test]
 fn memory_of_closed_connections_soon_returns_to_the_system() {
