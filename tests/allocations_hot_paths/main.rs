@@ -55,8 +55,7 @@ fn wire() -> Wire {
     Wire { sent: 0, last: Vec::with_capacity(65_536) }
 }
 
-/// Runs `turn` 5,000 times to warm up, because some statistics cover the last five seconds. Then counts the allocations and deallocations
-/// of another 1,000 runs. Tests run concurrently in one process, so this file has only one test.
+/// Runs `turn` 5,000 times to warm up, since some statistics cover five seconds. Counts the allocations and deallocations of 1,000 runs.
 fn allocations(mut turn: impl FnMut(u64)) -> usize {
     (0..5_000).for_each(&mut turn);
     let region = Region::new(ALLOCATOR);
@@ -121,8 +120,7 @@ fn run_config(evaluated_stream: StreamKind) -> RunConfig {
     }
 }
 
-/// Answers every datagram of `client` with an immediate echo, and every LATENCY_PING with a LATENCY_PONG. Returns the number of sent
-/// datagrams and the number of allocations.
+/// Echoes every datagram of `client` at once, LATENCY_PING as LATENCY_PONG. Returns the numbers of datagrams and of allocations.
 fn reflected(mut client: impl Node, step: Duration) -> (usize, usize) {
     let mut wire = wire();
     let mut now = Time::from_millis(1);
@@ -169,8 +167,7 @@ fn events_of_control_surfaces() -> usize {
     count
 }
 
-/// The path of sound from a device to payloads, for every sample format. The device callback wakes the driver, and the packetizer mixes the
-/// channels.
+/// The path of sound from a device to payloads, for every sample format: ring, waker, and a packetizer that mixes the channels.
 fn sound_of_a_device() -> usize {
     let mut count = 0;
     for format in DeviceSampleFormat::ALL {
@@ -208,8 +205,7 @@ fn sound_of_a_device() -> usize {
     count
 }
 
-/// The path of returned audio through a ring to a device callback. The callback plays the audio at the rate and in the format of the
-/// device.
+/// The path of returned audio through a ring to a device callback, at the rate and in the format of the device.
 fn sound_on_a_device() -> usize {
     let mut count = 0;
     for device_rate in [48_000, 44_100] {
@@ -253,8 +249,8 @@ fn sound_on_a_device() -> usize {
     count
 }
 
-/// The node passes sent and returned packets to the recorder through a queue. In some turns, this queue is full, and further packets are
-/// dropped. The recorder thread writes both recordings. Allocations of the recorder thread are also counted.
+/// The node passes sent and returned packets to the recorder through a queue, which is sometimes full. The allocations of the recorder's
+/// thread, which writes both recordings, are counted too.
 fn recorder_of_both_sides() -> usize {
     let folder = tempfile::tempdir().expect("a folder");
     let form = AudioStreamConfig { sample_rate: 48_000, channels: 2, frame_samples: 128, first_sequence: 1 };
@@ -277,8 +273,7 @@ fn recorder_of_both_sides() -> usize {
         recorder_input.on_audio_sent(SentAudio { index, sequence: index as u32, payload: &payload });
         recorder_input.on_packet(returned(index));
     }
-    // The thread is warmed up when it has written the second packet. The file then contains a header and two packets of 128 stereo frames
-    // with 24-bit samples.
+    // The thread is warm when the file contains a header and two packets of 128 stereo frames with 24-bit samples.
     let deadline = std::time::Instant::now() + Duration::from_secs(30);
     while std::fs::metadata(create("returned")).expect("a file").len() < 44 + 2 * 128 * 2 * 3 {
         assert!(std::time::Instant::now() < deadline, "nothing is written");

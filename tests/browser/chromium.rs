@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use test_support::server::{TEST_TIMEOUT, poll_until};
+use test_support::server::{poll_until, tcp};
 use tungstenite::{Message, WebSocket};
 
 /// JavaScript functions of every page.
@@ -35,8 +35,7 @@ const FUNCTIONS: &str = r#"
       const isOutside = (element) => element.getBoundingClientRect().right > innerWidth + 1;
       return scrollWidth <= clientWidth ? [] : all("body *").filter(isOutside).map((element) => element.outerHTML.slice(0, 80));
     };
-    // Returns the number of visible texts, the lowest contrast ratio, and the text with that ratio. WCAG 2.2, 1.4.3 defines the ratio between a
-    // text and its background. The nearest element with a background color determines the background.
+    // The number of visible texts, the lowest contrast ratio (WCAG 2.2, 1.4.3) to the nearest background color, and the text with it.
     globalThis.contrast = () => {
       const luminance = (rgb) => rgb.map((part) => part / 255)
         .map((part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4))
@@ -111,8 +110,7 @@ impl Chromium {
             let (port, path) = text.split_once('\n')?;
             path.starts_with('/').then(|| (port.to_owned(), path.trim().to_owned()))
         });
-        let stream = TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
-        stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+        let stream = tcp(([127, 0, 0, 1], port.parse().unwrap()).into());
         let (socket, _) = tungstenite::client(format!("ws://127.0.0.1:{port}{path}"), stream).unwrap();
         let (responses, logins) = (BTreeMap::new(), BTreeMap::new());
         let protocol = RefCell::new(Protocol { socket, calls: 0, responses, events: Vec::new(), logins });
@@ -201,8 +199,7 @@ impl Protocol {
         }
     }
 
-    /// Continues a paused request. If the request requires a login and the page has none, the login is canceled, as by a user who closes the
-    /// browser's dialog.
+    /// Continues a paused request. If the page has no login, a required login is canceled, as by a user who closes the browser's dialog.
     fn continue_request(&mut self, message: &Value) {
         let session = message["sessionId"].as_str();
         let id = &message["params"]["requestId"];

@@ -2,8 +2,7 @@
 
 use jamjam_dev::signaling::Dialect;
 use serde_json::{Value, json};
-use test_support::server::member::Member;
-use test_support::server::process::{Server, run};
+use test_support::server::{Member, Server, run};
 
 use crate::chromium::{Chromium, Page};
 
@@ -27,17 +26,18 @@ fn create_room(server: &Server, room: &str, password: Option<&str>, name: &str) 
 }
 
 fn token(client: &str, room: &str) -> String {
-    let output =
-        run(&[&["signaling-server", "--print-token", &format!("{client}:{room}")], &SECRET[..]].concat(), |_| {});
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    let claims = format!("{client}:{room}");
+    let arguments = [&["signaling-server", "--print-token", &claims], &SECRET[..]].concat();
+    run(&arguments, |_| {}).stdout.trim().to_owned()
 }
 
 fn start(options: &[&str]) -> Server {
     Server::start_signaling(&[&["--docs-password", "sesame", "--bbx-room", "4711"], &SECRET[..], options].concat())
 }
 
-/// Opens the console, and checks its layout at the end.
-fn check_console(browser: &Chromium, server: &Server, check: impl FnOnce(&Page<'_>)) {
+/// Opens the console of a server, and at the end checks its requests and that it has reported no errors.
+fn check_console(server: &Server, check: impl FnOnce(&Page<'_>)) {
+    let browser = Chromium::start();
     let page = browser.open(&format!("http://{}/console", server.address), Some(["admin", "sesame"]));
     page.get(FUNCTIONS);
     page.until("isLink('live')");
@@ -45,10 +45,11 @@ fn check_console(browser: &Chromium, server: &Server, check: impl FnOnce(&Page<'
     browser.assert_requests_and_no_errors(&format!("http://{}/", server.address), 5);
 }
 
-/// Creates rooms of all dialects, each with members. Returns the members, and the id of the jamjam room that has the password `hunter2`.
-fn rooms_with_members(server: &Server) -> (Vec<Member>, Value) {
-    let (mut ann, id) = create_room(server, "Thursday jam", None, "Ann");
-    let (cid, locked) = create_room(server, "Secret set", Some("hunter2"), "Cid");
+/// Like [`check_console`], with rooms of all dialects, the members of these rooms, and the id of the jamjam room with the password `hunter2`.
+fn check_rooms(check: impl FnOnce(&Page<'_>, &Server, Vec<Member>, Value)) {
+    let server = start(&[]);
+    let (mut ann, id) = create_room(&server, "Thursday jam", None, "Ann");
+    let (cid, locked) = create_room(&server, "Secret set", Some("hunter2"), "Cid");
     let mut bob = Member::connect(server.address);
     bob.send("JoinRoom", &json!({"room_id": id, "password": null, "peer_name": "Bob"}));
     bob.receive_type("RoomJoined");
@@ -58,18 +59,14 @@ fn rooms_with_members(server: &Server) -> (Vec<Member>, Value) {
     phone.send_text(r#"{"type": "join", "room_code": "4711"}"#);
     let zoe = Member::connect_to(server.address, "/?roomId=standup&userId=zoe&userName=Zoe");
     let mut members = vec![ann, bob, cid, player, phone, zoe];
-    for member in &mut members[3..] {
-        member.receive();
-    }
-    (members, locked)
+    members[3..].iter_mut().for_each(|member| drop(member.receive()));
+    check_console(&server, |page| check(page, &server, members, locked));
 }
 
 #[test]
 #[ignore = "needs Chromium: .ci/full"]
 fn console_shows_rooms_members_messages_and_rejection_reasons() {
-    let server = start(&[]);
-    let (mut members, locked) = rooms_with_members(&server);
-    check_console(&Chromium::start(), &server, |page| {
+    check_rooms(|page, server, mut members, locked| {
         page.until("all('#rooms > li').length === 5");
         let rooms = "all('#rooms > li').map((room) => [...room.querySelectorAll('summary > .dialect, summary > .name, \
                      summary .size, summary > .lock')].map((part) => part.textContent).join('|'))";
@@ -119,9 +116,7 @@ fn console_shows_rooms_members_messages_and_rejection_reasons() {
 #[test]
 #[ignore = "needs Chromium: .ci/full"]
 fn protected_room_content_is_hidden_until_enabled_and_after_reload() {
-    let server = start(&[]);
-    let (mut members, _) = rooms_with_members(&server);
-    check_console(&Chromium::start(), &server, |page| {
+    check_rooms(|page, server, mut members, _| {
         members[2].chat("nobody else reads this");
         members[0].chat("everybody reads this");
         page.until("note('Cid') && note('Ann')");
@@ -149,9 +144,7 @@ fn protected_room_content_is_hidden_until_enabled_and_after_reload() {
 #[test]
 #[ignore = "needs Chromium: .ci/full"]
 fn every_control_is_reachable_by_keyboard_with_visible_focus() {
-    let server = start(&[]);
-    let (mut members, _) = rooms_with_members(&server);
-    check_console(&Chromium::start(), &server, |page| {
+    check_rooms(|page, _, mut members, _| {
         members[0].chat("hello");
         page.until("note('ChatMessage')");
         page.press("p");
@@ -204,7 +197,7 @@ fn every_control_is_reachable_by_keyboard_with_visible_focus() {
 #[ignore = "needs Chromium: .ci/full"]
 fn untrusted_names_and_messages_are_escaped() {
     let server = start(&[]);
-    check_console(&Chromium::start(), &server, |page| {
+    check_console(&server, |page| {
         let markup = "<img src=x onerror=\"globalThis.hit=1\"><script>globalThis.hit=1</script>";
         let tags = "[...new Set(all('*').map((one) => one.tagName))].sort()";
         let before = page.get(tags);
@@ -258,7 +251,7 @@ fn untrusted_names_and_messages_are_escaped() {
 #[ignore = "needs Chromium: .ci/full"]
 fn page_size_stays_bounded_under_load() {
     let server = start(&["--rate-limit-messages", "off"]);
-    check_console(&Chromium::start(), &server, |page| {
+    check_console(&server, |page| {
         page.click("#pings");
         let mut client = Member::connect_to(server.address, "/?roomId=r&userId=u&userName=n");
         for burst in 1..=5 {
@@ -302,9 +295,7 @@ fn page_survives_a_server_restart_and_reports_a_lost_login() {
 #[test]
 #[ignore = "needs Chromium: .ci/full"]
 fn one_room_or_one_member_can_be_shown_exclusively() {
-    let server = start(&[]);
-    let (mut members, _) = rooms_with_members(&server);
-    check_console(&Chromium::start(), &server, |page| {
+    check_rooms(|page, _, mut members, _| {
         let is_all = "all('#rooms > li').length === 5";
         let is_one_room = "all('#rooms > li').length === 1";
         members[0].chat("from Ann");
@@ -365,9 +356,7 @@ fn one_room_or_one_member_can_be_shown_exclusively() {
 #[test]
 #[ignore = "needs Chromium: .ci/full"]
 fn pings_are_hidden_until_the_checkbox_shows_them() {
-    let server = start(&[]);
-    let (mut members, _) = rooms_with_members(&server);
-    check_console(&Chromium::start(), &server, |page| {
+    check_rooms(|page, _, mut members, _| {
         members[5].send_text(r#"{"type": "ping"}"#);
         members[4].send_text(r#"{"type": "ping", "client_time": 1}"#);
         members[3].send_text(r#"{"type": "KeepAlive"}"#);
@@ -390,9 +379,7 @@ fn pings_are_hidden_until_the_checkbox_shows_them() {
 #[test]
 #[ignore = "needs Chromium: .ci/full"]
 fn operator_disconnects_a_member_after_confirmation() {
-    let server = start(&[]);
-    let (mut members, _) = rooms_with_members(&server);
-    check_console(&Chromium::start(), &server, |page| {
+    check_rooms(|page, server, mut members, _| {
         page.until("all('#rooms > li').length === 5");
         page.get("room('Thursday jam').querySelector('details').open = true");
         page.until("member('Bob')");

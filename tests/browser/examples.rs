@@ -1,7 +1,7 @@
 //! The example pages, used as a developer would. Names and texts from other clients contain script code.
 
 use serde_json::{Value, json};
-use test_support::server::process::Server;
+use test_support::server::Server;
 
 use crate::chromium::{Chromium, Login, Page};
 

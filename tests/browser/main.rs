@@ -1,5 +1,4 @@
-//! The signaling server with a browser's WebSocket and WebRTC, and with Node libraries. Only these tests need a browser and Node, so only
-//! `.ci/full` runs them.
+//! The signaling server with a browser's WebSocket and WebRTC, and with Node libraries. Only `.ci/full` runs these tests.
 
 #![cfg(unix)]
 
@@ -12,7 +11,7 @@ mod pages;
 use chromium::Chromium;
 use serde_json::json;
 use test_support::certificate::Authority;
-use test_support::server::process::Server;
+use test_support::server::Server;
 
 const PEER: &str = concat!(include_str!("peer.js"), "; null");
 
@@ -43,8 +42,7 @@ fn two_pages_open_a_data_channel_through_the_server() {
     }
 }
 
-/// A script cannot read the HTTP status of a refused WebSocket upgrade. However, a script can read the code and the reason of a close
-/// frame. Therefore, the server accepts the upgrade and then closes the connection with code and reason.
+/// A script cannot read the HTTP status of a refused upgrade, so the server accepts the upgrade and then closes with code and reason.
 #[test]
 #[ignore = "needs Chromium: .ci/full"]
 fn page_receives_the_close_reason() {

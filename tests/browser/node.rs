@@ -8,7 +8,7 @@ use std::process::Command;
 use std::thread;
 
 use serde_json::{Value, json};
-use test_support::server::process::Server;
+use test_support::server::Server;
 
 use crate::chromium::Chromium;
 

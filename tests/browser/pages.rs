@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::json;
 use tempfile::TempDir;
-use test_support::server::process::{Server, run};
+use test_support::server::{Server, run};
 
 use crate::chromium::{Chromium, Page};
 

@@ -11,7 +11,7 @@ use jamjam_dev::report::machine::{
 };
 use jamjam_dev::stats::HostTiming;
 use serde_json::{Value, json};
-use test_support::client::document::assert_fits;
+use test_support::client::assert_fits;
 use test_support::snapshot::assert_matches;
 
 /// Timer errors and send calls, in microseconds.

@@ -1,5 +1,4 @@
-//! A header that claims 4 GiB of data does not cause a large allocation. This test has its own program, because it reads the peak memory of
-//! the whole process.
+//! A header that claims 4 GiB of data causes no large allocation. A program of its own, because the peak memory is that of the process.
 #![cfg(target_os = "linux")]
 
 use jamjam_dev::audio::wav::WavStream;

@@ -1,5 +1,5 @@
-//! Clients that violate the protocol. The server closes the connection with an error code or ignores the client's streams. The server uses
-//! a bounded amount of memory. Afterwards, the server still echoes other clients.
+//! Clients that violate the protocol are closed with an error code or ignored. They cost a bounded amount of memory, and other clients are
+//! still echoed.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -49,14 +49,6 @@ pub(crate) async fn open_session(
     server: &TestServer,
     over: Transport,
     version: MoqtVersion,
-) -> (ManualClient, impl Sized) {
-    open_session_with(server, over, version, TransportConfig::default()).await
-}
-
-pub(crate) async fn open_session_with(
-    server: &TestServer,
-    over: Transport,
-    version: MoqtVersion,
     transport: TransportConfig,
 ) -> (ManualClient, impl Sized) {
     let manual_client = ManualClient::open_in(server, over, version, transport).await;
@@ -91,14 +83,13 @@ fn ten_thousand_streams_are_rejected_one_by_one() {
     for (index, over, version) in all_combinations() {
         let before = index * 11_000;
         run_async(async {
-            let (manual_client, _session) = open_session(&server, over, version).await;
+            let (manual_client, _session) = open_session(&server, over, version, TransportConfig::default()).await;
             let memory = memory::now();
             for _ in 0..10_000 {
                 // The server may reject the stream before its end.
                 let _ = manual_client.uni(b"\x09").await.finish();
             }
-            // Error code 0x10. Over WebTransport, this code is added to 0x52e4_a40f_a8db. Application error codes begin at that number
-            // (draft 02, section 4.3).
+            // Error code 0x10, over WebTransport added to 0x52e4_a40f_a8db, where application error codes begin (draft 02, section 4.3).
             let code = if over == Transport::Quic { 0x10 } else { 0x52e4_a40f_a8db + 0x10 };
             for _ in 0..1_000 {
                 let (mut send, mut recv) = manual_client.bidi(b"\x09").await;
@@ -124,7 +115,7 @@ fn stalled_reader_loses_the_oldest_groups_and_uses_bounded_memory() {
             let mut transport = TransportConfig::default();
             transport.stream_receive_window((64_u32 << 10).into()).receive_window((256_u32 << 10).into());
             transport.send_window(1 << 20);
-            let (manual_client, _session) = open_session_with(&server, over, version, transport).await;
+            let (manual_client, _session) = open_session(&server, over, version, transport).await;
             let _streams = set_up_tracks(&manual_client, version).await;
             let memory = memory::now();
             // A frame of 65,536 bytes.
@@ -138,8 +129,7 @@ fn stalled_reader_loses_the_oldest_groups_and_uses_bounded_memory() {
             }
             let received = before.received_bytes + u64::from(GROUPS) * FRAMES as u64 * 65_536;
             let reading = server.until("all is received", |reading| reading.sessions.received_bytes == received).await;
-            // The 60 groups contain 1 MiB each. The server buffers at most 4 MiB of this data, in addition to the transport's buffers. The
-            // server drops the groups for which there is no space.
+            // Of 60 groups of 1 MiB, the server buffers at most 4 MiB besides the transport's buffers, and drops the others.
             assert!(
                 reading.sessions.groups_dropped_slow_reader >= before.groups_dropped_slow_reader + 50,
                 "{reading:#?}"
@@ -151,8 +141,7 @@ fn stalled_reader_loses_the_oldest_groups_and_uses_bounded_memory() {
     }
 }
 
-/// Sends the messages with which a client sets up its track. The client announces the track, accepts the server's subscription, and
-/// subscribes to the echo.
+/// Sets up a track: the client announces it, accepts the server's subscription, and subscribes to the echo.
 async fn set_up_tracks(manual_client: &ManualClient, version: MoqtVersion) -> impl Sized {
     let pieces = pieces_of(version);
     let (mut announce_send, mut announce_request) = manual_client.accept_bidi().await;
@@ -193,7 +182,7 @@ fn frames_return_byte_for_byte_and_a_stopped_group_is_counted_and_abandoned() {
     for (index, over, version) in all_combinations() {
         let pieces = pieces_of(version);
         run_async(async {
-            let (manual_client, _session) = open_session(&server, over, version).await;
+            let (manual_client, _session) = open_session(&server, over, version, TransportConfig::default()).await;
             let _streams = set_up_tracks(&manual_client, version).await;
             let mut group = manual_client.uni(&[&pieces["group"][..], &pieces["frame"]].concat()).await;
             let mut echo = first_echo(&manual_client, &pieces).await;
@@ -229,13 +218,13 @@ fn subscription_parameters_are_not_retained() {
     let server = TestServer::start_alone(MoqtServerConfig::default());
     let pieces = test_support::moqt_golden::pieces("gomoqt-2025-02.txt");
     run_async(async {
-        let (manual_client, _session) = open_session(&server, Transport::Quic, MoqtVersion::Gomoqt202502).await;
+        let (manual_client, _session) =
+            open_session(&server, Transport::Quic, MoqtVersion::Gomoqt202502, TransportConfig::default()).await;
         let _streams = set_up_tracks(&manual_client, MoqtVersion::Gomoqt202502).await;
         let memory = memory::now();
         let mut open_streams = Vec::new();
         for number in 1..16 {
-            // The fields of SUBSCRIBE: number, path, priority, order, first and last group, and one parameter. The path has three segments,
-            // and the parameter has a million bytes.
+            // SUBSCRIBE: number, path of three segments, priority, order, first and last group, and one parameter of a million bytes.
             let track = b"\x03\x05japan\x05kyoto\x04text\x00\x00\x00\x00\x01\x07";
             let body = [&[number], &track[..], &million_byte_field()].concat();
             let (mut send, mut recv) = manual_client.bidi(&[&[2], &message(&body)[..]].concat()).await;
@@ -248,8 +237,7 @@ fn subscription_parameters_are_not_retained() {
         manual_client.uni(&[&pieces["group"][..], &pieces["frame"]].concat()).await;
         server.until("all are served", |reading| reading.sessions.frames_sent == 16).await;
         let grown = memory::settle_below(memory, 8_000_000).await;
-        // If the server retained the parameters of 15 subscriptions, they would take 15,000,000 bytes. The parameters of the updates would
-        // take another 15,000,000 bytes.
+        // Retained parameters would take 15,000,000 bytes of the subscriptions and as many of their updates.
         assert!(grown < 8_000_000, "{grown} bytes");
     });
 }

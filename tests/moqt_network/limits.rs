@@ -4,16 +4,19 @@ use std::net::UdpSocket;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jamjam_dev::io::moqt::client;
 use jamjam_dev::io::moqt::connect::{MoqtConnectError, MoqtConnectOptions};
 use jamjam_dev::io::moqt::server::MoqtServerConfig;
 use jamjam_dev::io::moqt::{CounterSnapshot, bind_all};
+use jamjam_dev::io::stop::StopToken;
 use jamjam_dev::memory_budget::MemoryBudget;
-use jamjam_dev::moqt::client::MoqtRunOutcome;
+use jamjam_dev::moqt::client::{MoqtClient, MoqtClientConfig, MoqtClientEvent, MoqtRunOutcome};
 use jamjam_dev::moqt::{MoqtVersion, SessionLimits, Transport};
 use quinn::TransportConfig;
 
-use crate::hostile::{open_session, open_session_with};
+use crate::hostile::open_session;
 use crate::manual_client::{ManualClient, connect, run_async};
+use crate::memory;
 use crate::test_server::{BOTH, TIMEOUT, TestServer, groups, run_client, trusting_verifier};
 
 #[test]
@@ -47,7 +50,7 @@ fn longest_idle_connection_is_closed_for_a_new_client() {
         server.until("one is there", |reading| reading.connections_open == 1).await;
         let mut keep_alive = TransportConfig::default();
         keep_alive.keep_alive_interval(Some(min_idle / 4));
-        let (idle, _session) = open_session_with(&server, Transport::Quic, MoqtVersion::Gomoqt202502, keep_alive).await;
+        let (idle, _session) = open_session(&server, Transport::Quic, MoqtVersion::Gomoqt202502, keep_alive).await;
         server.until("two are there", |reading| reading.connections_open == 2).await;
         let other = ManualClient::open(&server, Transport::WebTransport).await;
         server.until("three are there", |reading| reading.connections_open == 3).await;
@@ -134,7 +137,8 @@ fn connections_are_rejected_or_closed_when_memory_is_scarce() {
     let config = MoqtServerConfig { memory_budget: Arc::clone(&memory_budget), ..MoqtServerConfig::default() };
     let server = TestServer::start(config);
     run_async(async {
-        let (greedy, _session) = open_session(&server, Transport::Quic, MoqtVersion::Gomoqt202502).await;
+        let (greedy, _session) =
+            open_session(&server, Transport::Quic, MoqtVersion::Gomoqt202502, TransportConfig::default()).await;
         let moderate = ManualClient::open(&server, Transport::WebTransport).await;
         server.until("both are there", |reading| reading.connections_open == 2).await;
         // Other clients hold the rest, except for 1,200 KiB.
@@ -198,4 +202,28 @@ fn idle_connection_is_closed_and_counted() {
             .await;
         drop(connection);
     });
+}
+
+#[test]
+fn long_session_uses_no_more_memory_than_a_short_one() {
+    // A busy machine may queue frames. The limits are high enough that nothing is dropped.
+    let limits = SessionLimits { max_outgoing_groups: 10_000, ..SessionLimits::default() };
+    let server = TestServer::start_alone(MoqtServerConfig { limits: limits.clone(), ..MoqtServerConfig::default() });
+    let config = MoqtClientConfig { group_interval: Duration::from_micros(500), ..groups(10_000, 1) };
+    let (mut returned_frames, mut early, mut grown) = (0, 0, 0);
+    let observe = |client: &mut MoqtClient| {
+        for event in std::iter::from_fn(|| client.poll_event()) {
+            returned_frames += u64::from(matches!(event, MoqtClientEvent::FrameReturned { .. }));
+        }
+        if returned_frames < 1_000 {
+            early = memory::now();
+        }
+        grown = memory::since(early);
+    };
+    let options = MoqtConnectOptions { limits, ..server.connect_options(Transport::WebTransport) };
+    let outcome =
+        client::run_session(&options, || MoqtClient::new(config.clone()), observe, &StopToken::default()).unwrap();
+    assert_eq!(outcome.handler.outcome(), Some(&MoqtRunOutcome::Completed));
+    // Growth is measured from the 1,000th group on. If each of the 9,000 groups retained 100 bytes, memory would grow by 900,000 bytes.
+    assert!(returned_frames == 10_000 && grown < 450_000, "{returned_frames} groups, {grown} bytes more");
 }

@@ -1,7 +1,5 @@
-//! MOQT over real loopback sockets. Some tests connect our client to our server over raw QUIC and over WebTransport. Other tests use
-//! hand-coded peers, which can violate the protocol.
+//! MOQT over loopback sockets: our client with our server over raw QUIC and WebTransport, and hand-coded peers that violate the protocol.
 
-mod echo;
 mod hostile;
 mod limits;
 mod manual_client;

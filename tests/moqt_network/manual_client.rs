@@ -26,8 +26,7 @@ pub(crate) fn run_async<T>(test: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let end = tokio::time::timeout(TIMEOUT + TIMEOUT / 2, test).await.expect("the test ends in time");
-        // The pause gives the client time to send its close. When the test then stops the server, the server does not have to wait for this
-        // client.
+        // The client gets time to send its close, so that the server does not wait for it when the test stops the server.
         tokio::time::sleep(Duration::from_millis(5)).await;
         end
     })
@@ -103,8 +102,8 @@ impl ManualClient {
         self.response().await.0
     }
 
-    /// The status of the server's response, and the selected protocol with its quotes. The server sends the status as an index into QPACK's
-    /// static table, and other fields as literals (RFC 9204, appendix A and section 4.5.6).
+    /// The status of the response, an index into QPACK's static table, and the selected protocol with its quotes, a literal (RFC 9204,
+    /// appendix A and section 4.5.6).
     pub(crate) async fn response(&mut self) -> (u16, Option<String>) {
         let recv = &mut self.request.as_mut().unwrap().1;
         let mut start = [0; 2];

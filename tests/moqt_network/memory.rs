@@ -19,9 +19,8 @@ pub(crate) fn since(earlier: isize) -> isize {
     now() - earlier
 }
 
-/// Waits until the allocated memory is less than `limit` bytes above `earlier`, the result of an earlier call of [`now`]. Returns the
-/// growth since that call. On a busy machine, both ends may release their buffers late. Waiting distinguishes these buffers from leaked
-/// memory, which is never released. After a minute, the function returns the current growth even if it is not below the limit.
+/// Waits until less than `limit` bytes are allocated since `earlier`, a result of [`now`], and returns the growth, after a minute in any
+/// case. On a busy machine, both ends may release buffers late; leaked memory is never released.
 pub(crate) async fn settle_below(earlier: isize, limit: isize) -> isize {
     let began = Instant::now();
     while since(earlier) >= limit && began.elapsed() < Duration::from_secs(60) {

@@ -1,5 +1,4 @@
-//! Tests in which the thread of a run stalls. The stalled thread simulates a stalled transport. Stalled runs are abandoned, and their
-//! results contain the events received so far.
+//! Runs whose thread stalls, like a transport that stalls. They are given up, and their results contain the events up to then.
 
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -83,8 +82,8 @@ fn report(result: ClientThreadResult, interrupted: Option<StopSignal>) -> (Optio
     (run.moqt.unwrap().failure, run.ping.map(|stream| [stream.sent, stream.lost, stream.in_flight]))
 }
 
-/// Runs a client whose thread stalls when it receives the event for the third sent frame. If there is an interruption, the run is then interrupted.
-/// The delay of the server exceeds the duration of any test.
+/// Runs a client whose thread stalls at the event of the third sent frame, and then interrupts the run, if `interruption` is given. The
+/// delay of the server exceeds the duration of any test.
 fn run_that_stalls(interruption: Option<StopSignal>) -> ClientThreadResult {
     let echo = echo::MoqtEchoConfig { delay: Duration::from_secs(600), ..echo::MoqtEchoConfig::default() };
     let server = TestServer::start(MoqtServerConfig { echo, ..MoqtServerConfig::default() });

@@ -107,8 +107,7 @@ impl TestServer {
 
     /// Checks that a few groups are echoed with default options.
     pub(crate) fn ordinary_echo(&self, transport: Transport) {
-        // The client needs its own runtime. The runtime of a `ManualClient` may already run on the current thread. Therefore, the client
-        // runs on another thread.
+        // On another thread, because the runtime of a `ManualClient` may already run on this one.
         let options = self.connect_options(transport);
         let run =
             std::thread::scope(|scope| scope.spawn(|| run_client(&options, &groups(3, 2)).unwrap()).join().unwrap());

@@ -25,8 +25,7 @@ fn unknown_path_gets_404_and_closes_after_the_response_is_read() {
         let head = request("CONNECT", b"webtransport", b"/nope");
         let mut manual_client = ManualClient::open_with_request(&server, &head, TransportConfig::default()).await;
         server.until("it is refused", |reading| reading.connections.requests_rejected == 1).await;
-        // Waits until the server has acknowledged another stream. If the server had closed the connection, the client would have received
-        // the close by then.
+        // When the server has acknowledged another stream, the client would have received a close that the server had sent before.
         let mut other = manual_client.connection.open_uni().await.unwrap();
         other.write_all(b"\x21").await.unwrap();
         other.finish().unwrap();
@@ -227,8 +226,7 @@ fn streams_of_other_sessions_and_later_requests_are_rejected() {
     run_async(async {
         let manual_client = ManualClient::open(&server, Transport::WebTransport).await;
         let _session = open_session(&manual_client).await;
-        // The first stream belongs to session 4, which does not exist. The second stream begins with an HTTP request instead of a
-        // WebTransport stream header.
+        // A stream of session 4, which does not exist, and one that begins with an HTTP request instead of a WebTransport stream header.
         let (mut other, _recv) = manual_client.connection.open_bi().await.unwrap();
         other.write_all(b"\x40\x41\x04\x00").await.unwrap();
         assert_eq!(other.stopped().await.unwrap().unwrap().into_inner(), 0x3994_bd84);

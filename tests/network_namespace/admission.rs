@@ -1,20 +1,13 @@
 //! Reflection attacks on the echo server: replies to spoofed sources, observed from outside the process.
 
-#![cfg(target_os = "linux")]
-
 use std::net::UdpSocket;
 use std::time::Instant;
 
-use test_support::server::TEST_TIMEOUT;
-use test_support::server::client::{Client, at};
-use test_support::server::namespace::in_network_namespace;
-use test_support::server::packet::{audio, keepalive};
-use test_support::server::process::Server;
-use test_support::server::spoofing::SpoofedSocket;
+use test_support::server::{Client, Server, SpoofedSocket, TEST_TIMEOUT, at, audio, in_network_namespace, keepalive};
 
 #[test]
 fn reply_loop_between_two_servers_ends() {
-    in_network_namespace("reply_loop_between_two_servers_ends", || {
+    in_network_namespace(|| {
         for datagram in [audio(1, 512), keepalive(1, b"are you there?")] {
             // The limits also apply to loopback.
             let start = |host| Server::start(&["--host", host, "-d", "0", "--limit-loopback"]);
@@ -29,8 +22,7 @@ fn reply_loop_between_two_servers_ends() {
                 assert_eq!((first.count("sent"), first.count("dropped_repeated")), (3, 1), "{first}");
                 assert_eq!((second.count("sent"), second.count("dropped_repeated")), (3, 0), "{second}");
             } else {
-                // The first server answers the third KEEPALIVE with a loop check, which the second server answers. After it has returned,
-                // the first server does not answer the second server any more.
+                // The first server answers the third KEEPALIVE with a loop check. When it returns, the first answers no more.
                 assert_eq!((first.count("keepalives"), first.count("loop_checks")), (2, 1), "{first}");
                 assert!(first.count("dropped_repeated") >= 1, "{first}");
                 assert_eq!(second.count("keepalives"), 3, "{second}");
@@ -41,7 +33,7 @@ fn reply_loop_between_two_servers_ends() {
 
 #[test]
 fn flood_is_logged_once_per_second_unless_limits_are_off() {
-    in_network_namespace("flood_is_logged_once_per_second_unless_limits_are_off", || {
+    in_network_namespace(|| {
         for rate in ["64kbit", "off"] {
             let options = ["-d", "0", "--limit-loopback", "--max-bitrate-per-source", rate];
             let server = Server::start(&[&["--host", "127.0.0.1"], &options[..]].concat());

@@ -1,22 +1,16 @@
 //! The limit of new connections to the signaling server, for sources that are not loopback.
 
-#![cfg(target_os = "linux")]
-
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-use test_support::server::TEST_TIMEOUT;
-use test_support::server::client::at;
-use test_support::server::namespace::{add_address, in_network_namespace};
-use test_support::server::process::Server;
+use test_support::server::{Server, TEST_TIMEOUT, add_address, at, in_network_namespace, tcp};
 
 /// A client that connects to an address of its own machine has the same address.
 const SOURCES: [&str; 2] = ["10.9.0.1", "10.9.0.2"];
 
 /// Sends a request on a new connection, with the login `admin:sesame`. Returns the response, or nothing if the connection is closed.
 fn get(server: SocketAddr, path: &str) -> String {
-    let mut stream = TcpStream::connect(server).unwrap();
-    stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+    let mut stream = tcp(server);
     let login = "Authorization: Basic YWRtaW46c2VzYW1l";
     // Sending fails if the connection is already closed.
     let _ = write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n{login}\r\nConnection: close\r\n\r\n");
@@ -44,7 +38,7 @@ fn rejected(server: &Server) -> u64 {
 
 #[test]
 fn connections_above_the_rate_are_closed_at_once_except_on_loopback() {
-    in_network_namespace("connections_above_the_rate_are_closed_at_once_except_on_loopback", || {
+    in_network_namespace(|| {
         for source in SOURCES {
             add_address(source.parse().unwrap());
         }
@@ -69,7 +63,7 @@ fn connections_above_the_rate_are_closed_at_once_except_on_loopback() {
 
 #[test]
 fn both_servers_limit_new_connections_by_default() {
-    in_network_namespace("both_servers_limit_new_connections_by_default", || {
+    in_network_namespace(|| {
         add_address(SOURCES[0].parse().unwrap());
         let signaling = Server::start_signaling(&["--host", "0.0.0.0"]);
         let mut echo = Server::start(&["--host", "0.0.0.0", "--with-signaling=0"]);

@@ -1,22 +1,18 @@
 //! The echo server on a path with an MTU of 1,500, and against invalid datagrams.
 
-#![cfg(target_os = "linux")]
-
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
-use test_support::server::batch::BatchClient;
-use test_support::server::client::{Client, at};
-use test_support::server::namespace::{add_address, in_network_namespace};
-use test_support::server::packet::{audio, keepalive, packet};
-use test_support::server::process::Server;
-use test_support::server::spoofing::{SpoofedSocket, VethCable};
+use test_support::server::{
+    BatchClient, Client, Server, SpoofedSocket, VethCable, add_address, at, audio, in_network_namespace, keepalive,
+    packet,
+};
 
 #[test]
 fn server_without_options_behaves_as_documented() {
-    in_network_namespace("server_without_options_behaves_as_documented", || {
+    in_network_namespace(|| {
         let mut server = Server::start_as(&[], |_| {});
         let line = server.line_starting_with("Echo server");
         assert_eq!(line.level_and_message(), ("INFO", "Echo server listening on 0.0.0.0:5000"));
@@ -30,7 +26,7 @@ fn server_without_options_behaves_as_documented() {
 
 #[test]
 fn large_audio_returns_over_a_small_mtu() {
-    in_network_namespace("large_audio_returns_over_a_small_mtu", || {
+    in_network_namespace(|| {
         for driver in ["native", "portable"] {
             for (host, addresses) in [
                 ("0.0.0.0", &["127.0.0.1"][..]),
@@ -53,7 +49,7 @@ fn large_audio_returns_over_a_small_mtu() {
 
 #[test]
 fn ipv6_reply_is_sent_from_the_requested_address() {
-    in_network_namespace("ipv6_reply_is_sent_from_the_requested_address", || {
+    in_network_namespace(|| {
         for host in ["fd00::2", "fd00::3"] {
             add_address(host.parse().unwrap());
         }
@@ -76,7 +72,7 @@ fn assert_batches_are_sent(server: &Server, when: &str) {
 
 #[test]
 fn datagram_from_port_0_is_dropped_without_affecting_clients() {
-    in_network_namespace("datagram_from_port_0_is_dropped_without_affecting_clients", || {
+    in_network_namespace(|| {
         let server = Server::start(&["-d", "0"]);
         assert_batches_are_sent(&server, "before");
         let (to, port_zero) = (at("127.0.0.1", server.address), SpoofedSocket::new("127.0.0.1:0".parse().unwrap()));
@@ -93,7 +89,7 @@ fn datagram_from_port_0_is_dropped_without_affecting_clients() {
 
 #[test]
 fn broadcast_is_answered_without_affecting_clients() {
-    in_network_namespace("broadcast_is_answered_without_affecting_clients", || {
+    in_network_namespace(|| {
         for host in ["0.0.0.0", "::"] {
             let server = Server::start(&["--host", host, "-d", "0"]);
             assert_batches_are_sent(&server, "before");
@@ -121,12 +117,11 @@ const OTHERS: [&str; 2] = ["10.9.8.77", "fd09::77"];
 /// The addresses at which a server listens.
 const HOSTS: [&str; 6] = ["0.0.0.0", "::", "10.9.8.1", "fd09::1", "127.0.0.1", "::1"];
 
-/// Sends datagrams with spoofed sources from another machine to a server at `host`. The source addresses are loopback, IPv4-mapped and
-/// unspecified addresses, and the server's own addresses. The source ports are the server's own port and the port of another service. This
-/// service listens on all addresses of this machine.
+/// Sends datagrams from another machine to a server at `host`, with loopback, IPv4-mapped, unspecified and the server's own addresses as
+/// source, and the port of the server or of a service that listens on all addresses.
 ///
-/// Returns the number of packets that the server sent, and how many it may send without replying to a spoofed source. The last value is the
-/// number of datagrams that reached the service.
+/// Returns the number of packets that the server sent, how many it may send without a reply to a spoofed source, and the number of
+/// datagrams that reached the service.
 fn spoof_from_the_wire(cable: &VethCable, host: &str, driver: &str) -> (u64, RangeInclusive<u64>, u64) {
     let server = Server::start(&["--host", host, "-d", "0", "--driver", driver]);
     let service = UdpSocket::bind("[::]:0").unwrap();
@@ -152,8 +147,7 @@ fn spoof_from_the_wire(cable: &VethCable, host: &str, driver: &str) -> (u64, Ran
         forge(own, ports[0], own, &keepalive(1_000, &[]));
         forge(own, ports[0], own, &audio(1_000, 64));
     }
-    // The following datagrams are sent in the same way, but their sources are addresses of other machines. If the server listens on the
-    // destination address of such a datagram, the server answers the datagram. These replies prove that datagrams sent in this way arrive.
+    // Datagrams from addresses of other machines are answered if the server listens on their destination. So datagrams arrive.
     for (other, own) in OTHERS.into_iter().zip(OURS) {
         forge(other, 4_000, own, &keepalive(2_000, &[]));
         forge(other, 4_000, own, &audio(2_000, 64));
@@ -174,7 +168,6 @@ fn spoof_from_the_wire(cable: &VethCable, host: &str, driver: &str) -> (u64, Ran
         reached_service += 1;
     }
     let stats = server.stop("TERM").stats();
-    println!("{host} {driver}: {stats}");
     let sent = stats.count("sent") + stats.count("immediate_replies");
     // At least one of the KEEPALIVEs of `Client::sync` was answered.
     (sent, true_source_replies + 1..=true_source_replies + synced, reached_service)
@@ -190,25 +183,16 @@ fn assert_no_forged_source_gets_a_reply(cable: &VethCable) {
 }
 
 #[test]
-fn spoofed_remote_source_gets_no_reply() {
-    in_network_namespace("spoofed_remote_source_gets_no_reply", || {
+fn spoofed_source_gets_no_reply_even_if_the_system_routes_it() {
+    in_network_namespace(|| {
         let cable = VethCable::new(&OURS.map(|address| address.parse().unwrap()));
         assert_no_forged_source_gets_a_reply(&cable);
-        // The portable driver does not receive the destination address of a datagram. Therefore, the server fails to detect some spoofed
-        // sources, for example its own address. The server replies to some datagrams from these sources, but soon stops.
+        // Without the destination address, the portable driver cannot detect all spoofed sources. Its replies to them soon stop.
         for host in HOSTS {
             let (sent, ..) = spoof_from_the_wire(&cable, host, "portable");
             assert!(sent < 100, "{host}: {sent} packets");
         }
-    });
-}
-
-#[test]
-fn spoofed_loopback_source_gets_no_reply_if_the_system_routes_it() {
-    in_network_namespace("spoofed_loopback_source_gets_no_reply_if_the_system_routes_it", || {
-        let cable = VethCable::new(&OURS.map(|address| address.parse().unwrap()));
-        // kube-proxy and Docker enable `route_localnet`. With the other two settings, the system accepts packets from more spoofed
-        // sources.
+        // kube-proxy and Docker enable `route_localnet`. With the other two, the system accepts more spoofed sources.
         for (setting, value) in [("route_localnet", "1"), ("accept_local", "1"), ("rp_filter", "0")] {
             for interface in ["all", "near"] {
                 let path = format!("/proc/sys/net/ipv4/conf/{interface}/{setting}");
@@ -224,13 +208,12 @@ fn spoofed_loopback_source_gets_no_reply_if_the_system_routes_it() {
 
 #[test]
 fn moqt_sends_nothing_to_ipv4_sources_received_over_ipv6() {
-    in_network_namespace("moqt_sends_nothing_to_ipv4_sources_received_over_ipv6", || {
+    in_network_namespace(|| {
         let cable = VethCable::new(&OURS.map(|address| address.parse().unwrap()));
         let server = Server::start_as(&["--moqt-only", "--moqt", "[::]:0"], |_| {});
         let service = UdpSocket::bind("127.0.0.1:0").unwrap();
         service.set_nonblocking(true).unwrap();
-        // A long header with a version that does not exist. A server answers such a packet with the list of supported versions (RFC 9000,
-        // section 6).
+        // A long header with an unknown version is answered with the list of supported versions (RFC 9000, section 6).
         let mut unknown_version =
             vec![0xc0, 0x1a, 0x2a, 0x3a, 0x4a, 8, 1, 2, 3, 4, 5, 6, 7, 8, 8, 8, 7, 6, 5, 4, 3, 2, 1];
         unknown_version.resize(1_200, 0);

@@ -1,5 +1,7 @@
 //! Tests that rerun themselves in a network namespace.
 
+#![cfg(target_os = "linux")]
+
 mod admission;
 mod connection_rate;
 mod echo;

@@ -1,4 +1,6 @@
-//! Runs the program as a process with real sockets, one module for each area.
+//! Runs the program as a process with real sockets on Linux, one module for each area.
+
+#![cfg(target_os = "linux")]
 
 mod echo_server;
 mod send_and_probe;

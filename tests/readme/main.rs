@@ -48,10 +48,8 @@ fn run(block: &str, until_interrupted: bool, folder: &Path) -> Output {
     output.unwrap_or_else(|_| panic!("this block does not end:\n{block}"))
 }
 
-/// Waits until the echo server in this process group serves, and returns its process id.
-///
-/// The socket is open before the signal handlers are installed, and the thread `echo-server` or `moqt` starts after that. Every new thread
-/// has the name of the main thread for a moment, so the thread must be seen twice.
+/// Waits until the echo server in this process group serves, and returns its process id. Its thread `echo-server` or `moqt` starts after
+/// the signal handlers are installed. It must be seen twice, because every new thread has the name of the main thread for a moment.
 fn serving_process(group: u32) -> String {
     let deadline = Instant::now() + TEST_TIMEOUT;
     let mut was_serving = false;

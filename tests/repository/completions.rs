@@ -19,7 +19,7 @@ const COMPLETED: [(&str, &str); 8] = [
 ];
 
 /// Types `keys` into an interactive shell in a folder with files, after it has read `settings`. Returns the text of the file `completed`,
-/// or `None` if the shell is not installed.
+/// or `None` without the shell.
 fn typed(shell: &str, arguments: &str, settings: &str, keys: &str) -> Option<String> {
     run_tool(Command::new(shell).arg("--version"), "")?;
     let folder = tempfile::tempdir().unwrap();
@@ -41,8 +41,7 @@ fn typed(shell: &str, arguments: &str, settings: &str, keys: &str) -> Option<Str
     Some(fs::read_to_string(folder.join("completed")).unwrap_or_else(|_| panic!("{terminal:?}")))
 }
 
-/// Types the beginning of each command and the tab key. `settings` bind Ctrl+T to a function that appends the current line to the file
-/// `completed` and clears it.
+/// Types the beginning of each command, the tab key, and Ctrl+T, which `settings` bind to a function that moves the line to `completed`.
 #[track_caller]
 fn assert_completes(shell: &str, arguments: &str, settings: &str) {
     let keys = COMPLETED.map(|(begin, _)| format!("{begin}\t\x14")).concat();

@@ -1,5 +1,4 @@
-//! Runs the GitHub action (`action.yml`) like a runner: bash executes each script in the environment that its `env` defines. Also runs the
-//! workflows in `docs/ci.md`.
+//! Runs the GitHub action (`action.yml`) and the workflows in `docs/ci.md` like a runner: bash executes each script with its `env`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -37,13 +36,9 @@ struct Job {
 }
 
 impl Job {
-    /// Runs the action with these inputs and with the program under test, until a step fails. Returns the exit code and the log.
-    fn run(inputs: &[(&str, &str)]) -> (Self, i32, String) {
-        Self::run_after(inputs, &[])
-    }
-
-    /// Like [`Job::run`]. The report folder already contains `files`.
-    fn run_after(inputs: &[(&str, &str)], files: &[&str]) -> (Self, i32, String) {
+    /// Runs the action with these inputs, the program under test, and earlier `files` in the report folder, until a step fails. Returns the
+    /// exit code and the log.
+    fn run(inputs: &[(&str, &str)], files: &[&str]) -> (Self, i32, String) {
         let mut job = Self { folder: TempDir::new().unwrap(), context: BTreeMap::new() };
         for name in ["work", "temp"] {
             fs::create_dir(job.path(name)).unwrap();
@@ -118,7 +113,7 @@ impl Job {
 fn action_starts_a_server_probes_publishes_and_stops_it() {
     for (limit, code, verdict, junit) in [("30s", 0, "PASSED", "<testcase "), ("0", 1, "FAILED", "<failure ")] {
         let (job, ended, log) =
-            Job::run(&[("count", "20"), ("interval", "1ms"), ("max-loss", "0%"), ("max-p99", limit)]);
+            Job::run(&[("count", "20"), ("interval", "1ms"), ("max-loss", "0%"), ("max-p99", limit)], &[]);
         assert_eq!(ended, code, "{log}");
         let report = job.report();
         assert_eq!(
@@ -140,7 +135,7 @@ fn given_server_is_probed_and_none_is_started() {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let to = socket.local_addr().unwrap().to_string();
     let args = " --packet keepalive\n --timeout  700ms";
-    let (job, code, log) = Job::run(&[("to", &to), ("wait-for", "0.2s"), ("args", args)]);
+    let (job, code, log) = Job::run(&[("to", &to), ("wait-for", "0.2s"), ("args", args)], &[]);
     assert_eq!(code, 1, "{log}");
     let report = job.report();
     let facts = (&report["target"], &report["evaluated_stream"], &report["timeout_ms"]);
@@ -163,7 +158,7 @@ fn input_text_is_never_executed() {
             if name == "program" {
                 continue;
             }
-            let (job, code, log) = Job::run(&[("count", "1"), ("interval", "1ms"), (name, hostile)]);
+            let (job, code, log) = Job::run(&[("count", "1"), ("interval", "1ms"), (name, hostile)], &[]);
             assert!(!job.path("work/owned").exists(), "{name}: {log}");
             // Only the input `directory` accepts the value, because it is a valid folder name.
             assert_eq!(code == 0, name == "directory", "{name}: {log}");
@@ -178,7 +173,7 @@ fn error_of_a_program_is_published_instead_of_earlier_results() {
         ([("count", "1"), ("delay", "late")], 3, "invalid value 'late'"),
         ([("count", "1"), ("args", "--markdown summary.md")], 2, "cannot be used multiple times"),
     ] {
-        let (job, ended, log) = Job::run_after(&inputs, &["report.json", "junit.xml", "summary.md"]);
+        let (job, ended, log) = Job::run(&inputs, &["report.json", "junit.xml", "summary.md"]);
         assert_eq!(ended, code, "{log}");
         let summary = job.summary();
         assert!(
@@ -232,8 +227,8 @@ fn documented_workflows_publish_their_files() {
     run_workflow(&scripts, "\nkill %1\nwait %1\n", &artifacts);
 }
 
-/// Runs the lines of a workflow after the installation. A free port replaces port 5000, and a busy machine may exceed the documented limit.
-/// The files that the workflow publishes must exist. Returns the folder.
+/// Runs the lines of a workflow after the installation, with a free port instead of 5000 and a limit that a busy machine meets. The files
+/// that it publishes must exist. Returns the folder.
 fn run_workflow(scripts: &[String], end: &str, artifacts: &[&str]) -> TempDir {
     assert!(scripts[0].starts_with("cargo install --locked --git "), "{scripts:?}");
     let folder = TempDir::new().unwrap();

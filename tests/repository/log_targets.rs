@@ -1,5 +1,4 @@
-//! Every log statement names a component of the log as its target. Without a target, a log line would contain the path of a Rust module,
-//! and `RUST_LOG` could not select it by component.
+//! Every log statement names a component as its target, by which `RUST_LOG` selects it, instead of the path of a Rust module.
 
 use std::path::Path;
 

@@ -1,12 +1,10 @@
 //! Checks that the repository's other files match the program: docs, packaging, the GitHub action and the Wireshark dissector.
 
-mod architecture;
 #[cfg(all(target_os = "linux", feature = "mic"))]
 mod completions;
-mod dependency_docs;
-mod documented_names;
+mod dependencies;
+mod documentation;
 mod github_action;
-mod licenses;
 mod log_targets;
 mod man_page;
 mod option_tables;

@@ -136,9 +136,8 @@ fn option(arg: &Arg, takes_value: bool) -> String {
     format!("{short}--{long}{}", value.unwrap_or_default())
 }
 
-/// The values in the form "`auto` (on a terminal), `never`". If the description of a value equals the value, the description is omitted.
-/// The first letter of a description becomes lower case. If the first word contains another capital letter, as in `JSON`, the word stays
-/// unchanged.
+/// The values in the form "`auto` (on a terminal), `never`", without a description that equals its value. A description begins with a lower
+/// case letter, unless its first word contains another capital letter, as in `JSON`.
 fn choices(values: &[PossibleValue]) -> String {
     let one = |value: &PossibleValue| match value.get_help() {
         Some(help) if !help.to_string().eq_ignore_ascii_case(value.get_name()) => {

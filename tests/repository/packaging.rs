@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
@@ -14,7 +13,7 @@ use jamjam_dev::io::signaling::SHUTDOWN_TIMEOUT;
 use jamjam_dev::memory_budget::DEFAULT_MEMORY_BUDGET;
 use serde_json::Value;
 use test_support::certificate::{Authority, trusting};
-use test_support::server::process::{self, Server};
+use test_support::server::{Server, http, process};
 
 use super::repository_files::{assert_success, cargo_metadata, files, read, root, run_tool};
 
@@ -76,14 +75,14 @@ fn health_check_matches_server_availability_and_is_logged_once() {
     let address = server.address.to_string();
     let arguments: Vec<&str> = check[1..].iter().map(String::as_str).chain(["--to", &address]).collect();
     for _ in 0..3 {
-        assert_eq!(process::run(&arguments, |_| {}).status.code(), Some(0));
+        assert_eq!(process::run(&arguments, |_| {}).code, 0);
     }
     let ended = server.stop("TERM");
     assert_eq!(ended.stats().count("pings"), 9);
     let first_seen = ended.lines.iter().filter(|line| line.contains("source first seen")).count();
     // Two lines about the start, the source, the statistics. The source may also become inactive.
     assert!(first_seen == 1 && ended.lines.len() <= 5, "{:?}", ended.lines);
-    assert_eq!(process::run(&arguments, |_| {}).status.code(), Some(1));
+    assert_eq!(process::run(&arguments, |_| {}).code, 1);
 }
 
 #[test]
@@ -136,9 +135,7 @@ fn compose_services_use_existing_commands_and_options() {
         let environment: Vec<(String, String)> = environment.iter().map(|pair| split(pair)).collect();
         assert_reads(subcommand, &environment.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>());
         if subcommand == "echo-server" {
-            let server = Server::start_with(&["--host", "127.0.0.1"], |command| {
-                command.envs(environment);
-            });
+            let server = Server::start_with(&["--host", "127.0.0.1"], |command| _ = command.envs(environment));
             assert_eq!(server.stop("TERM").code, Some(0));
         }
     }
@@ -226,26 +223,18 @@ fn alert_rules() -> Vec<Value> {
     groups.flat_map(|group| group["rules"].as_array().unwrap().clone()).collect()
 }
 
-fn metrics_page(mut stream: impl Read + Write) -> String {
-    write!(stream, "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
-    let mut response = String::new();
-    stream.read_to_string(&mut response).unwrap();
-    assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
-    response
-}
-
 /// The names of the metrics of both servers, with MOQT and TLS.
 fn exported_metrics() -> BTreeSet<String> {
     let mut echo = Server::start(&["--host", "127.0.0.1", "--moqt", "127.0.0.1:0", "--metrics", "0"]);
     let line = echo.line_starting_with("metrics: listening url=http://").message;
-    let address = line.split_once("http://").unwrap().1.trim_end_matches("/metrics").to_owned();
-    let page = metrics_page(TcpStream::connect(address).unwrap());
+    let address = line.split_once("http://").unwrap().1.trim_end_matches("/metrics").parse().unwrap();
+    let page = http::send_to(address, "GET", "/metrics", &[], "").body;
     let authority = Authority::new();
     let signaling = Server::start_signaling(&authority.certify().options());
     let name = rustls::pki_types::ServerName::try_from("127.0.0.1").unwrap();
     let client = rustls::ClientConnection::new(trusting(&authority.own()), name).unwrap();
     let tls = rustls::StreamOwned::new(client, TcpStream::connect(signaling.address).unwrap());
-    let pages = page + &metrics_page(tls);
+    let pages = page + &http::exchange(tls, "GET", "/metrics", &[], "").body;
     // The docs leave the definition of each metric to its help text.
     for metric in pages.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()) {
         assert!(pages.contains(&format!("# HELP {metric} ")), "{metric} has no help text");

@@ -43,8 +43,7 @@ pub(crate) fn assert_success(output: &Output) -> String {
     stdout.into_owned()
 }
 
-/// Runs an external tool with `input`. `None` if it is not installed; in CI, the test then fails, because `scripts/setup --tests` installs
-/// the tools.
+/// Runs an external tool with `input`. `None` if it is not installed, except in CI, where `scripts/setup --tests` installs the tools.
 pub(crate) fn run_tool(command: &mut Command, input: &str) -> Option<Output> {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = match command.spawn() {

@@ -1,5 +1,5 @@
-//! `docs/wireshark/jamjam.lua`, checked with tshark on captures that these tests write. Expected values are read from the comments in
-//! `fixtures/wire` or follow from `docs/protocol.md`. If tshark is not installed, the tests are skipped.
+//! `docs/wireshark/jamjam.lua`, checked with tshark, if it is installed, on captures that these tests write. Expected values come from the
+//! comments in `fixtures/wire` and from `docs/protocol.md`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -7,16 +7,15 @@ use std::fs;
 use std::process::Command;
 
 use serde_json::Value;
+use test_support::rng::Rng;
 use test_support::{golden, snapshot};
 
 use super::repository_files::{assert_success, read, root, run_tool};
 
-/// A captured datagram: its time in microseconds, source port, destination port and payload. Both hosts have one address each; the
-/// higher port belongs to the client.
+/// A captured datagram: its time in microseconds, source port, destination port and payload. The higher port belongs to the client.
 struct Captured(u64, u16, u16, Vec<u8>);
 
-/// A capture file of IPv4 packets without link headers (pcap with nanoseconds; `LINKTYPE_RAW`). If `snapshot_len` is given, longer packets
-/// are truncated.
+/// A capture file of IPv4 packets without link headers (pcap with nanoseconds; `LINKTYPE_RAW`), truncated to `snapshot_len`.
 fn pcap(packets: &[Captured], snapshot_len: Option<usize>) -> Vec<u8> {
     let mut file = Vec::new();
     for word in [0xa1b2_3c4d_u32, 0x0004_0002, 0, 0, 65_535, 101] {
@@ -60,8 +59,7 @@ fn tshark(capture: &[u8], args: &[&str]) -> Option<String> {
     Some(stdout)
 }
 
-/// The dissector's fields in a packet without their prefix `jamjam.`, and the expert message as `message`. Several values are separated by
-/// commas.
+/// The dissector's fields in a packet without their prefix `jamjam.`, and the expert message as `message`, with commas between values.
 type Fields = BTreeMap<String, String>;
 
 /// Adds the fields in `value`, which is called `name`.
@@ -125,8 +123,13 @@ fn assert_shown(snapshot: &str, snapshot_len: Option<usize>, packets: Vec<(impl 
     snapshot::assert_matches(snapshot, &text);
 }
 
+fn named_to_server<T>(packets: impl IntoIterator<Item = (T, Vec<u8>)>) -> Vec<(T, Captured)> {
+    let (names, packets): (Vec<T>, Vec<_>) = packets.into_iter().unzip();
+    names.into_iter().zip(to_server(packets)).collect()
+}
+
 fn golden_packets(names: &[String]) -> Vec<(String, Captured)> {
-    names.iter().cloned().zip(to_server(names.iter().map(|name| golden::packet(name)))).collect()
+    named_to_server(names.iter().map(|name| (name.clone(), golden::packet(name))))
 }
 
 #[test]
@@ -141,7 +144,7 @@ fn datagram(version: u8, packet_type: u8, payload: &[u8]) -> Vec<u8> {
 
 #[test]
 fn malformed_packets_have_an_expert_message() {
-    let (names, packets): (Vec<_>, Vec<_>) = [
+    let packets = [
         ("1 byte", vec![1]),
         ("11 bytes", datagram(1, 4, &[])[..11].to_vec()),
         ("version 2", datagram(2, 1, &[0; 4])),
@@ -153,11 +156,8 @@ fn malformed_packets_have_an_expert_message() {
         ("LATENCY_INFO with 28 of 29 bytes", datagram(1, 7, &[0; 28])),
         ("LATENCY_INFO with 4 of 5 bytes of the codec", datagram(1, 7, &[&[0; 28][..], &[5], b"opus"].concat())),
         ("AUDIO with a part of a sample", datagram(1, 1, &[0; 5])),
-    ]
-    .into_iter()
-    .unzip();
-    let packets = names.into_iter().zip(to_server(packets)).collect();
-    assert_shown("repository/wireshark_malformed_packets", None, packets);
+    ];
+    assert_shown("repository/wireshark_malformed_packets", None, named_to_server(packets));
 }
 
 #[test]
@@ -231,17 +231,15 @@ fn packets_combined_by_segmentation_offload_are_separated() {
 fn audio_with_a_payload_like_a_header_is_not_separated() {
     let mut other_flags = audio(3, &[]);
     other_flags[11] = 2;
-    let (names, payloads): (Vec<_>, Vec<_>) = [
+    let payloads = [
         ("same sequence", audio(2, &[])),
         ("distant sequence", vec![1, 1, 0, 1, 0, 3, 0, 0, 0, 0, 0, 0]),
         ("other flags", other_flags),
         ("unknown type", datagram(1, 8, &[])),
         ("third segment that is no packet", [audio(3, &[]), vec![0; 12]].concat()),
     ]
-    .into_iter()
-    .unzip();
-    let packets = to_server(payloads.iter().map(|end: &Vec<u8>| audio(2, end)));
-    assert_shown("repository/wireshark_not_separated", None, names.into_iter().zip(packets).collect());
+    .map(|(name, end)| (name, audio(2, &end)));
+    assert_shown("repository/wireshark_not_separated", None, named_to_server(payloads));
 }
 
 #[test]
@@ -288,14 +286,9 @@ fn heuristic_does_not_claim_packets_of_other_protocols() {
     for id in 0x0101..=0x0107 {
         others.extend(["ab.com", "a.example.org", "google", "abcdef.ghi"].map(|name| dns(id, name)));
     }
-    // Pseudo-random bytes (xorshift) after a valid version and type.
-    let mut state = 0x5eed_5eed_5eed_5eed_u64;
-    let mut random = |_| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 32) as u8
-    };
+    // Random bytes after a valid version and type.
+    let mut rng = Rng::new(0x5eed);
+    let mut random = |_| rng.bits() as u8;
     for n in 0..2_000 {
         let len = 10 + [0, 1, 4, 12, 28, 64, 128, 512][n % 8];
         others.push([1, 1 + n as u8 % 7].into_iter().chain((0..len).map(&mut random)).collect());

@@ -8,12 +8,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-use test_support::client::program::{self, Program, ProgramOutput};
+use test_support::client::{Program, ProgramOutput, program};
 
 const HEADER: &str = "/usr/include/alsa/pcm_external.h";
 
-/// Builds the plug-in in a folder that exists as long as the test program. If the build fails, the test prints a line and is skipped; in
-/// CI, the test fails.
+/// Builds the plug-in in a folder that lives as long as the test program. If that is not possible, the test is skipped; in CI, it fails.
 pub fn plug_in() -> Option<&'static Path> {
     static BUILT: OnceLock<Option<(tempfile::TempDir, PathBuf)>> = OnceLock::new();
     let built = BUILT.get_or_init(|| {

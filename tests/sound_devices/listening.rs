@@ -3,15 +3,13 @@
 use std::ffi::OsStr;
 
 use serde_json::{Value, json};
+use test_support::client::{Server, Wav, at_once, document, program, wav};
 
 use super::card::{Alsa, plug_in};
-use super::client::server::Server;
-use super::client::wav::{self, Wav};
-use super::client::{at_once, document, program};
 use super::{assert_same, report, sound};
 
-/// Runs `send --mic` with an embedded echo server. Returns the recording and the report. Checks that both channels of the `--record-both`
-/// file equal the mean of the recorded channels.
+/// Runs `send --mic` with an embedded echo server. Returns the recording and the report. Both channels of `--record-both` must be the mean
+/// of the recorded channels.
 fn recorded(alsa: &Alsa, options: &str) -> (Wav, Value) {
     let folder = tempfile::tempdir().unwrap();
     let [file, both] = ["returned.wav", "both.wav"].map(|name| folder.path().join(name));
@@ -69,8 +67,7 @@ fn device_period_equals_the_packet_or_the_configured_frames() {
             {
                 assert_eq!(capture[name], frames, "{options}: {name}");
             }
-            // Each callback delivers a whole block of frames. One more callback may occur while the run ends. Therefore, the device may
-            // deliver more than the 4,800 sent frames.
+            // Callbacks deliver whole blocks, and one more may occur while the run ends, so there may be more than the 4,800 sent frames.
             assert!(capture["captured_frames"].as_u64().unwrap() >= 4_800, "{capture}");
             let refused = output.stderr.contains("the device does not support a buffer of 1 frame");
             assert_eq!(refused, options == "--device-buffer 1", "{}", output.stderr);
@@ -134,8 +131,7 @@ fn disconnected_device_ends_the_run_with_a_report_and_exit_code_3() {
 fn samples_lost_by_the_device_are_counted_and_the_run_continues() {
     let Some(plug_in) = plug_in() else { return };
     let (bytes, samples) = sound("S16_LE", 24_000);
-    // After the xrun, the simulated card continues at the same position in its file. The xrun interrupts the recording, but the recording
-    // still contains all samples of the file.
+    // After the xrun, the simulated card continues at the same position in its file, so the recording contains all samples.
     let alsa = Alsa::with(plug_in).with_card("default", &bytes, "channels 1 xrun_after 9600");
     let (wav, report) = recorded(&alsa, "--duration 500ms");
     assert_same(&wav.samples(), &samples, "before and after");

@@ -1,18 +1,15 @@
-//! Tests `send --mic` and `send --play` on a machine without a sound card. The program runs from its command line with the real ALSA
-//! library and a simulated card. The card delivers samples from a file, and writes played samples to another file. These tests check no
-//! durations, because a busy machine makes the simulated card slower.
+//! `send --mic` and `send --play` without a sound card: the real ALSA library with a simulated card, which delivers samples from a file and
+//! writes played samples to another file. No durations are checked, because a busy machine makes the simulated card slower.
 
 #![cfg(all(target_os = "linux", feature = "mic"))]
 
-use test_support::client;
 #[allow(unreachable_pub, reason = "the module is used only in this test")]
 mod card;
 mod listening;
 mod playing;
 
-use client::document;
-use client::program::ProgramOutput;
 use serde_json::Value;
+use test_support::client::{ProgramOutput, document};
 
 /// Pseudo-random numbers. The first number is not zero.
 fn noise(count: usize) -> Vec<u32> {

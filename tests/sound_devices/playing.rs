@@ -1,10 +1,9 @@
 //! Playback: a card plays the returned audio.
 
 use serde_json::{Value, json};
+use test_support::client::{Server, ServerAction, at_once, document, wav};
 
 use super::card::{Alsa, plug_in};
-use super::client::server::{Server, ServerAction};
-use super::client::{at_once, document, wav};
 use super::{noise, report};
 
 /// A large jitter buffer and a large card buffer. These buffers are sufficient if the machine stalls for less than half a second.
@@ -30,9 +29,8 @@ fn without_silence(played: &[i16]) -> &[i16] {
 /// Length in frames of the fade-out after the end of the sound: 5 ms at 48 kHz.
 const FADE_FRAMES: usize = 240;
 
-/// The result of `run`. If the first run was disturbed, the function repeats the run once. A busy machine can stall for longer than the
-/// buffers last. The second run is checked even if it was also disturbed. Therefore, the tests still find a defect of the program that
-/// disturbs every run.
+/// The result of `run`, or of a second run if this busy machine stalled for longer than the buffers last. A defect of the program that
+/// disturbs every run is still found.
 fn undisturbed(run: impl Fn() -> (Alsa, Value)) -> (Alsa, Value) {
     let (alsa, report) = run();
     let disturbances = ["skipped", "resyncs", "late", "xruns"];

@@ -245,7 +245,7 @@ impl ClientArgs {
         let mut finished = monitor.wait(&live, running, stop);
         let mut websocket = results;
         websocket.clock_offset = finished.client.workload.clock_offset();
-        websocket.server_error = finished.client.workload.server_error.clone();
+        websocket.server_error = finished.client.workload.server_error.take();
         let mut run_error = None;
         if let Err(error) = std::mem::replace(&mut finished.tally.result, Ok(())) {
             match error.downcast::<WebSocketFailure>() {

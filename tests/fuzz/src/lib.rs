@@ -1,7 +1,7 @@
 //! Fuzz targets. Each target passes arbitrary bytes to one part of `jamjam-dev` and panics if a property does not hold.
 //!
-//! `scripts/fuzz` runs the targets with libFuzzer. The folder of a target in `corpus/` contains inputs that together reach most of the code.
-//! The folder in `crashes/` contains inputs that once failed. The test program `library` replays both.
+//! `scripts/fuzz` runs the targets with libFuzzer. The folder of a target in `corpus/` contains inputs that together reach most of the
+//! code. The folder in `crashes/` contains inputs that once failed. The test program `library` replays both.
 
 use std::fs;
 use std::io;

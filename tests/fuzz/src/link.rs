@@ -1,5 +1,5 @@
-//! The encrypted link of an echo server. Arbitrary datagrams arrive between the packets of a client. The client's link must survive, every
-//! datagram must be counted, and no counter may be used twice.
+//! The encrypted link of an echo server, with arbitrary datagrams between the packets of a client, whose link must survive. Every datagram
+//! must be counted, and no counter may be used twice.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;

@@ -1,5 +1,4 @@
-//! MOQT messages and framing. What is decoded is encoded and decoded again, and the result is the same. A stream is split into the same
-//! messages, however its bytes arrive.
+//! MOQT messages are decoded, encoded and decoded again. A stream is split into the same messages, however its bytes arrive.
 
 use std::fmt::Debug;
 

@@ -1,5 +1,4 @@
-//! WebTransport over HTTP/3: the CONNECT request before a session, and the CONNECT stream of a session. The bytes arrive in
-//! pieces, and no limit is exceeded.
+//! WebTransport over HTTP/3: the CONNECT request and the CONNECT stream of a session, in pieces. No limit is exceeded.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};

@@ -1,13 +1,12 @@
-//! An echo client and an echo server built on the moq-dev crates (`moq-net`, `moq-tokio`). The tests and benchmarks of MOQT use them as
-//! independent programs.
+//! An echo client and an echo server built on the moq-dev crates (`moq-net`, `moq-tokio`), as counterparts in tests and benchmarks.
 //!
 //!     moq_peers server ADDRESS VERSIONS
 //!     moq_peers client URL VERSIONS CONNECTIONS GROUPS INTERVAL_MS
 //!
 //! VERSIONS is a list such as `moq-lite-04,moq-lite-03`, or `all`. URL starts with `moqt://` (raw QUIC) or `https://` (WebTransport).
-//! Certificates are not verified. The server prints its address, then returns each announced broadcast of a connection on the same
-//! connection. The client publishes one broadcast with one track on each connection, subscribes to its echo, and sends groups of
-//! [`FRAMES`] frames. The client prints one line of JSON with the results. The client keeps its connections open until its input ends.
+//! Certificates are not verified. The server prints its address, then returns each announced broadcast on its own connection. On each
+//! connection, the client publishes one broadcast with one track, subscribes to its echo, and sends groups of [`FRAMES`] frames. It prints
+//! its results as one line of JSON and keeps its connections open until its input ends.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;

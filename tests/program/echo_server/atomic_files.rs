@@ -1,14 +1,9 @@
 //! Files are complete after a power loss: the contents are stored before the new name. Shown by the system calls of the server.
 
-#![cfg(target_os = "linux")]
-
 use std::fs;
 use std::path::{Path, PathBuf};
-use test_support::server;
 
-use server::poll_until;
-use server::process::{self, Server};
-use server::wrapper::{can_record_system_calls, record_system_calls};
+use test_support::server::{Server, can_record_system_calls, poll_until, record_system_calls, run};
 
 /// The recorded calls for files in `folder`, such as `rename a.part a`. The folder itself is `.`.
 fn calls_in(folder: &Path, record: &str, server: u32) -> Vec<String> {
@@ -70,10 +65,9 @@ fn failed_fsync_of_a_file_or_its_folder_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("address");
         let arguments = ["echo-server", "--host", "127.0.0.1", "--port", "0", "--address-file", file.to_str().unwrap()];
-        let output = process::run(&arguments, |command| fail_fsync(command, number, "EIO"));
-        let stderr = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(3), "{number}: {stderr}");
-        assert!(stderr.contains(&format!("cannot write the address to {}: ", file.display())), "{stderr}");
+        let output = run(&arguments, |command| fail_fsync(command, number, "EIO"));
+        assert_eq!(output.code, 3, "{number}: {output:?}");
+        assert!(output.stderr.contains(&format!("cannot write the address to {}: ", file.display())), "{output:?}");
         // A file whose contents are not stored gets no new name.
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), usize::from(number == 2), "{number}");
     }

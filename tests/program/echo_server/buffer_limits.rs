@@ -1,13 +1,12 @@
-//! Every lost packet is counted, whether the kernel or a limit drops it.
+//! Every lost packet is counted, whether the kernel or a limit drops it, and receive errors do not end the server.
 
+use std::fs;
 use std::ops::Range;
 
-use test_support::server::client::{Client, at};
-use test_support::server::packet::audio;
-use test_support::server::poll_until;
-use test_support::server::process::{Server, as_unprivileged_user};
+use test_support::server::{
+    Client, Server, as_unprivileged_user, at, audio, can_record_system_calls, poll_until, record_system_calls,
+};
 
-#[cfg(target_os = "linux")]
 #[test]
 fn packets_dropped_by_the_kernel_are_counted() {
     for (driver, host) in [("native", "127.0.0.1"), ("portable", "127.0.0.1"), ("native", "::")] {
@@ -31,10 +30,9 @@ fn packets_dropped_by_the_kernel_are_counted() {
     }
 }
 
-#[cfg(target_os = "linux")]
 #[test]
 fn receive_buffer_smaller_than_requested_is_logged() {
-    let maximum = std::fs::read_to_string("/proc/sys/net/core/rmem_max").unwrap();
+    let maximum = fs::read_to_string("/proc/sys/net/core/rmem_max").unwrap();
     let maximum: u64 = maximum.trim().parse().unwrap();
     for requested in [maximum + 4_096, maximum] {
         let options = ["--host", "127.0.0.1", "--socket-buffer", &requested.to_string()];
@@ -50,8 +48,8 @@ fn receive_buffer_smaller_than_requested_is_logged() {
     }
 }
 
-/// Sends AUDIO packets of 1,000 bytes. After every 32 packets and at the end, waits until the server has read the packets. Therefore, the
-/// kernel drops no packets. Returns the number of KEEPALIVEs sent meanwhile.
+/// Sends AUDIO packets of 1,000 bytes, and waits after every 32 until the server has read them, so that the kernel drops none. Returns the
+/// number of KEEPALIVEs sent meanwhile.
 fn fill(client: &mut Client, range: Range<u32>) -> u64 {
     let mut syncs = 0;
     for sequence in range {
@@ -90,4 +88,30 @@ fn limit_of_a_client_applies_unless_it_is_off() {
         let counts = ["dropped_client_buffer_full", "dropped_at_stop"].map(|name| stats.count(name));
         assert_eq!(counts, [dropped, 100 - dropped], "{stats}");
     }
+}
+
+/// On Windows, each datagram to a departed client causes an error.
+#[test]
+fn repeated_receive_errors_cause_pauses_but_do_not_end_the_server() {
+    if !can_record_system_calls() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let record = folder.path().join("record");
+    let server = Server::start_with(&["--host", "127.0.0.1", "-d", "0", "--driver", "portable"], |command| {
+        let fault = "inject=recvfrom:error=ECONNRESET:when=1..40";
+        record_system_calls(command, &record, &["-e", "trace=recvfrom,clock_nanosleep", "-e", fault]);
+    });
+    let client = Client::connect(server.address);
+    assert_eq!(client.exchange(&audio(1, 64)), audio(1, 64));
+    // The pauses follow the 16th and the 32nd error.
+    let pauses = poll_until("the whole record", || {
+        let record = fs::read_to_string(&record).unwrap();
+        let before = record.rsplit_once("(INJECTED)")?.0;
+        let pauses =
+            before.lines().filter_map(|line| Some(line.split_once(" clock_nanosleep(")?.1.split_once("tv_nsec=")?.1));
+        let pauses: Vec<String> = pauses.map(|rest| rest.split('}').next().unwrap_or_default().to_owned()).collect();
+        (before.matches("(INJECTED)").count() == 39).then_some(pauses)
+    });
+    assert_eq!(pauses, ["1000000", "2000000"]);
 }

@@ -2,9 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use test_support::server::client::Client;
-use test_support::server::packet::{audio, keepalive, packet};
-use test_support::server::process::Server;
+use test_support::server::{Client, Server, audio, keepalive, packet};
 
 /// Both drivers must behave the same.
 const DRIVERS: [&str; 2] = ["native", "portable"];
@@ -73,7 +71,6 @@ fn closed_client_does_not_disturb_the_others() {
     }
 }
 
-#[cfg(target_os = "linux")]
 #[test]
 fn batch_is_returned_packet_by_packet_for_any_contents() {
     use test_support::server::batch::BatchClient;

@@ -1,13 +1,11 @@
-//! The outcome log and the log of an impaired echo server.
+//! The outcome log and the log of an impaired echo server, and what is not impaired.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
-use test_support::server::TEST_TIMEOUT;
-use test_support::server::client::Client;
-use test_support::server::packet::{audio, keepalive};
-use test_support::server::process::Server;
+use test_support::server::{Client, Server, Stats, TEST_TIMEOUT, audio, keepalive};
+use test_support::stun;
 
 /// The type, sequence number and outcome in each row of the outcome log.
 fn rows(file: &Path) -> Vec<[String; 3]> {
@@ -74,7 +72,6 @@ fn outcome_log_stops_at_its_maximum_size_and_counts_the_other_rows() {
 }
 
 #[test]
-#[cfg(unix)]
 fn outcome_log_write_error_is_logged_once_and_delays_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("outcomes");
@@ -109,4 +106,19 @@ fn outcome_log_write_error_is_logged_once_and_delays_nothing() {
     assert_eq!(finished.lines.iter().filter(is_warning).count(), 1, "{:?}", finished.lines);
     let log_contains = |text: &str| finished.lines.iter().any(|line| line.contains(text));
     assert!(log_contains("cannot write the outcome log to") && log_contains("Broken pipe"), "{:?}", finished.lines);
+}
+
+#[test]
+fn impairment_does_not_apply_to_stun_and_rate_limits_do() {
+    let limit = ["--limit-loopback", "--max-bitrate-per-source", "8kbit", "--stats-interval", "20ms"];
+    let mut server = Server::start(&[&["--host", "127.0.0.1", "--loss", "100%"], &limit[..]].concat());
+    let client = Client::connect(server.address);
+    // A Binding request without attributes.
+    let request = [0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
+    (0..100).for_each(|_| client.send(&request));
+    assert!(stun::is_response(&client.recv(), &stun::transaction(&request)));
+    let stats = std::iter::repeat_with(|| Stats::parse(&server.line_starting_with("Stats: ")))
+        .find(|stats| stats.count("stun_requests") + stats.count("dropped_packet_rate") == 100)
+        .expect("an endless log");
+    assert!(stats.count("stun_requests") > 0 && stats.count("dropped_packet_rate") > 50, "{stats}");
 }

@@ -1,19 +1,14 @@
-//! Encrypted links over real sockets, and the announcement of the link key.
+//! Encrypted links over real sockets.
 
-use std::net::TcpListener;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use test_support::link_client::{AUDIO, KEEPALIVE, LATENCY_PING, LinkClient, header};
-use test_support::server::client::Client;
-use test_support::server::member::Member;
-use test_support::server::packet::audio;
-use test_support::server::process::Server;
+use test_support::link_client::{AUDIO, KEEPALIVE, LinkClient, header};
+use test_support::server::{Client, Server, audio};
 
 /// Exchanges keys over the socket.
-fn connect(client: &Client, mut link: LinkClient) -> LinkClient {
+fn connect(client: &Client) -> LinkClient {
+    let mut link = LinkClient::unsigned();
     assert_eq!(client.exchange(&header(KEEPALIVE, 0, 0, 0)), header(KEEPALIVE, 0, 0, 0));
     assert!(link.on_control(&client.exchange(&link.control())));
     assert!(link.open(&client.recv()).is_some());
@@ -28,7 +23,7 @@ fn sealed_and_plain_clients_get_their_audio_from_one_port() {
         let mut server = Server::start(&["--host", "127.0.0.1", "--delay", "300", "--driver", driver]);
         let (sealed, plain) = (Client::connect(server.address), Client::connect(server.address));
         let started = Instant::now();
-        let mut link = connect(&sealed, LinkClient::unsigned());
+        let mut link = connect(&sealed);
         println!("link settled after {:?}", started.elapsed());
         let line = server.line_starting_with("echo: link agreed ").message;
         assert!(line.contains(&sealed.address().to_string()) && line.ends_with("link=encrypted"), "{line}");
@@ -44,34 +39,6 @@ fn sealed_and_plain_clients_get_their_audio_from_one_port() {
         }
         let stats = server.stop("TERM").stats();
         assert_eq!((stats.count("received"), stats.count("sent"), stats.count("links")), (200, 200, 1), "{stats}");
-    }
-}
-
-#[test]
-fn plain_server_makes_a_newer_client_send_plain_audio() {
-    let mut server = Server::start(&["--host", "127.0.0.1", "--delay", "0", "--link", "plain"]);
-    server.line_starting_with("echo: audio is not encrypted");
-    let client = Client::connect(server.address);
-    assert_eq!(client.exchange(&LinkClient::unsigned().control())[1], LATENCY_PING);
-    assert_eq!(client.exchange(&audio(1, 256)), audio(1, 256));
-    assert!(server.line_starting_with("echo: link agreed ").message.ends_with("link=plain"));
-}
-
-#[test]
-fn room_announces_the_key_that_signs_the_answers() {
-    for (option, is_announced) in [(&[][..], true), (&["--no-link-key"], false), (&["--link", "plain"], false)] {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("ws://{}", listener.local_addr().unwrap());
-        let fixed = ["--host", "127.0.0.1", "--signaling-url", &url];
-        let server = Server::start(&[&fixed[..], option].concat());
-        let mut member = Member::accept(listener.accept().unwrap().0);
-        let request = member.receive_type("CreateRoom");
-        assert_eq!(request.get("link_key").is_some(), is_announced, "{request}");
-        if let Some(link_key) = request["link_key"].as_str() {
-            let link_key = STANDARD.decode(link_key).unwrap();
-            assert_eq!(link_key.len(), 32);
-            connect(&Client::connect(server.address), LinkClient::signed(&link_key));
-        }
     }
 }
 
@@ -91,7 +58,7 @@ fn hundred_sealed_clients_at_375_packets_per_second_lose_nothing() {
             // The server limits new keys per second.
             thread::park_timeout(Duration::from_millis(20));
             let client = Client::connect(server.address);
-            let link = connect(&client, LinkClient::unsigned());
+            let link = connect(&client);
             client.socket.set_nonblocking(true).unwrap();
             (client, link, 0..PACKETS as u32)
         })

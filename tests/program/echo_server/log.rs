@@ -2,20 +2,15 @@
 
 use std::time::SystemTime;
 
-use test_support::server::TEST_TIMEOUT;
-use test_support::server::client::Client;
-use test_support::server::line::{Line, Stats};
-use test_support::server::packet::{audio, packet};
-use test_support::server::process::Server;
+use test_support::server::{Client, Line, Server, Stats, TEST_TIMEOUT, audio, packet};
 use test_support::snapshot;
 
-#[cfg(target_os = "linux")]
 use crate::signaling_server::http::login::run_on_terminal;
 
 const QUIET: &[&str] = &["--host", "127.0.0.1", "-d", "0"];
 
-/// The lines of a verbose server about packets and their sources, with names instead of ports. Sources that become inactive together are
-/// logged in any order, so these lines are sorted.
+/// The lines of a verbose server, with names instead of ports. Sources that become inactive together are logged in any order, so these
+/// lines are sorted.
 #[test]
 fn packets_faults_and_sources_are_logged_as_documented() {
     let mut server = Server::start(&["--host", "127.0.0.1", "-d", "0", "-v"]);
@@ -154,7 +149,6 @@ fn log_to_a_pipe_contains_no_color() {
     }
 }
 
-#[cfg(target_os = "linux")]
 #[test]
 fn log_to_a_terminal_has_colors_unless_no_color_is_set() {
     for (variables, is_colored) in [("", true), ("NO_COLOR=1", false)] {

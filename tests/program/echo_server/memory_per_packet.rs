@@ -1,23 +1,13 @@
 //! Measures the resident memory per delayed packet, and checks that this memory is released.
 
-#![cfg(target_os = "linux")]
-
 use std::thread;
 use std::time::Duration;
-use test_support::server;
 
-use server::client::Client;
-use server::line::Stats;
-use server::packet::audio;
-use server::process::Server;
+use test_support::server::{Client, Server, Stats, audio};
 
 const CLIENTS: u32 = 100;
 const PACKETS: u32 = 15_000;
 const HEADER: f64 = 12.0;
-
-fn resident_kib(server: &Server) -> u64 {
-    server.status("VmRSS").parse().expect("kibibytes")
-}
 
 /// Sends `packets` packets, one from each client in turn, slowly enough that none is dropped.
 fn fill(clients: &mut [Client], payload: usize, packets: u32) {
@@ -44,9 +34,8 @@ fn until(server: &mut Server, is_reached: impl Fn(&Stats) -> bool) -> Stats {
     }
 }
 
-/// Fills and empties the buffer three times. Returns the overhead per packet in bytes, and a list of values. The list has one value for
-/// each time that the buffer became empty. Each value is the growth of the resident memory since the start, in KiB. If the machine needs
-/// more time than `delay` to fill the buffer, returns `None`.
+/// Fills and empties the buffer three times. Returns the overhead per packet in bytes, and for each time the growth of the resident memory
+/// since the start, in KiB. `None` if the machine needs more time than `delay` to fill the buffer.
 fn measure(payload: usize, delay: Duration) -> Option<(f64, Vec<i64>)> {
     let delay = format!("{}s", delay.as_secs());
     let options = ["--host", "127.0.0.1", "-d", &delay, "--stats-interval", "20ms"];
@@ -55,7 +44,7 @@ fn measure(payload: usize, delay: Duration) -> Option<(f64, Vec<i64>)> {
     // With the first packets, the server allocates its buffers and the table of clients.
     fill(&mut clients, payload, CLIENTS);
     until(&mut server, |stats| stats.count("received") == u64::from(CLIENTS) && stats.count("buffered") == 0);
-    let idle = resident_kib(&server);
+    let idle = server.resident_kib();
     let (mut cost, mut left) = (f64::MIN, Vec::new());
     for filled in 1..=3 {
         fill(&mut clients, payload, PACKETS);
@@ -64,11 +53,11 @@ fn measure(payload: usize, delay: Duration) -> Option<(f64, Vec<i64>)> {
         if received.count("buffered") != u64::from(PACKETS) {
             return None;
         }
-        let full = resident_kib(&server);
+        let full = server.resident_kib();
         let bytes_per_packet = (full - idle) as f64 * 1_024.0 / f64::from(PACKETS);
         cost = cost.max(bytes_per_packet - HEADER - payload as f64);
         until(&mut server, |stats| stats.count("buffered") == 0);
-        left.push(resident_kib(&server) as i64 - idle as i64);
+        left.push(server.resident_kib() as i64 - idle as i64);
     }
     Some((cost, left))
 }
@@ -83,7 +72,6 @@ fn clients_of_one_loopback_address_lose_nothing_and_return_their_memory() {
         });
         for (payload, run) in runs {
             let (cost, left) = run.join().expect("a measurement").expect("the buffer is filled within 32 s");
-            println!("{payload} bytes of payload: {cost:.1} bytes above the datagram; left {left:?} KiB");
             // Up to one datagram of each chunk of 512 KiB remains unused.
             let datagram = HEADER + payload as f64;
             let unused = datagram / (524_288.0 / datagram).floor();

@@ -2,14 +2,10 @@
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
-use test_support::server::client::Client;
-use test_support::server::packet::{audio, keepalive};
-use test_support::server::poll_until;
-use test_support::server::process::Server;
+use test_support::server::{Client, Server, audio, keepalive, poll_until, send_to};
 use test_support::snapshot;
 
 use super::options::start_error;
-use crate::signaling_server::http::request::send_to;
 
 /// Starts a server with metrics on a free port. Returns the server and the address of the metrics.
 fn with_metrics(options: &[&str]) -> (Server, SocketAddr) {

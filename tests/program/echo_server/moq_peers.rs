@@ -1,16 +1,14 @@
 //! moq-lite with the independent client and server in `tests/moq_peers`, over raw QUIC and WebTransport. They use the moq-dev crates.
 
-#![cfg(unix)]
-
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 
-use super::moqt_client::MoqtLog;
-use test_support::client::program::run_args;
-use test_support::server::process::Server;
+use super::moqt::MoqtLog;
+use test_support::client::run_args;
+use test_support::server::Server;
 
 const VERSIONS: [&str; 2] = ["moq-lite-04", "moq-lite-03"];
 const RUNS: usize = 3;

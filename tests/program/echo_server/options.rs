@@ -1,19 +1,18 @@
-//! The echo server's options, environment variables and defaults, and its messages if it cannot start.
+//! Options, environment variables and defaults, and the messages of both servers if they cannot start.
 
+use std::fs;
 use std::net::UdpSocket;
-use std::process::Output;
 
-use test_support::server::client::Client;
-use test_support::server::packet::audio;
-use test_support::server::process::{Server, as_unprivileged_user, run};
+use test_support::certificate::Authority;
+use test_support::client::{ProgramOutput, at_once};
+use test_support::server::{Client, Server, as_unprivileged_user, audio, run};
 use test_support::snapshot;
 
 /// The only line of stderr.
-fn one_line(output: &Output, code: i32) -> String {
-    let stderr = String::from_utf8(output.stderr.clone()).unwrap();
-    assert_eq!((output.status.code(), stderr.lines().count()), (Some(code), 1), "{stderr}");
-    assert!(output.stdout.is_empty() && stderr.ends_with('\n'));
-    stderr.trim_end().to_owned()
+fn one_line(output: &ProgramOutput, code: i32) -> String {
+    assert_eq!((output.code, output.stderr.lines().count()), (code, 1), "{output:?}");
+    assert!(output.stdout.is_empty() && output.stderr.ends_with('\n'));
+    output.stderr.trim_end().to_owned()
 }
 
 pub(crate) fn start_error(options: &[&str], code: i32) -> String {
@@ -26,20 +25,10 @@ fn help_of_the_servers_is_the_documented_one() {
     for subcommand in ["echo-server", "signaling-server"] {
         for (option, name) in [("--help", "help"), ("-h", "short_help")] {
             let output = run(&[subcommand, option], |command| _ = command.env("COLUMNS", "80"));
-            assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
-            let help = String::from_utf8(output.stdout).unwrap();
-            snapshot::assert_matches(&format!("servers/{subcommand}_{name}"), &help);
+            assert_eq!((output.code, output.stderr.as_str()), (0, ""), "{output:?}");
+            snapshot::assert_matches(&format!("servers/{subcommand}_{name}"), &output.stdout);
         }
     }
-}
-
-#[test]
-fn configured_port_is_used() {
-    let free = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let address = free.local_addr().unwrap();
-    drop(free);
-    let server = Server::start_as(&["--host", "127.0.0.1", "-p", &address.port().to_string()], |_| {});
-    assert_eq!(server.address, address);
 }
 
 /// A packet that the server still holds when it is stopped is counted in `dropped_at_stop`. An empty variable counts as unset.
@@ -67,10 +56,9 @@ fn delay_is_taken_from_the_option_else_from_the_variable() {
 #[test]
 fn help_hides_secrets_in_the_signaling_url() {
     for subcommand in ["echo-server", "send", "probe"] {
-        let help = run(&[subcommand, "--help"], |command| {
-            command.env("SIGNALING_URL", "wss://h/?token=hunter2");
-        });
-        assert!(!String::from_utf8(help.stdout).unwrap().contains("hunter2"), "{subcommand}");
+        let url = "wss://h/?token=hunter2";
+        let help = run(&[subcommand, "--help"], |command| _ = command.env("SIGNALING_URL", url));
+        assert!(!help.stdout.contains("hunter2"), "{subcommand}");
     }
 }
 
@@ -86,10 +74,9 @@ fn port_in_use_or_unknown_host_is_reported_in_one_line() {
     assert!(line.starts_with("jamjam-dev: --host: cannot find an address for host `studio.invalid`: "), "{line}");
 }
 
-#[cfg(target_os = "linux")]
 #[test]
 fn privileged_port_without_permission_is_reported_in_one_line() {
-    let first = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap();
+    let first = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap();
     if first.trim().parse::<u16>().unwrap() < 7 {
         // This system allows all users to bind to port 7.
         return;
@@ -99,4 +86,79 @@ fn privileged_port_without_permission_is_reported_in_one_line() {
         one_line(&output, 3),
         "jamjam-dev: cannot listen on 127.0.0.1:7: not permitted; ports below 1024 need root or CAP_NET_BIND_SERVICE"
     );
+}
+
+/// A command line of the file, such as `$ PORT=abc signaling-server`, with the exit code and the error of the program.
+fn executed(command: &str) -> String {
+    let is_variable = |word: &&str| word.split_once('=').is_some_and(|(name, _)| name.to_uppercase() == name);
+    let (variables, arguments): (Vec<&str>, Vec<&str>) =
+        command.split(' ').partition(|word| is_variable(word) && !word.starts_with('-'));
+    let output = run(&arguments, |command| {
+        command.current_dir(test_support::repository()).env("COLUMNS", "200");
+        command.envs(variables.iter().filter_map(|variable| variable.split_once('=')));
+    });
+    assert!(output.stdout.is_empty(), "{command}: {output:?}");
+    let error = output.stderr.replace("\n\nFor more information, try '--help'.\n", "\n");
+    format!("$ {command}\nexit {}\n{error}\n", output.code)
+}
+
+/// The file lists the commands. Add a command there, and `UPDATE_SNAPSHOTS=1` adds its error.
+#[test]
+fn wrong_options_and_variables_are_rejected_with_their_reason() {
+    let name = "servers/usage_errors";
+    let file = snapshot::committed(name);
+    let commands: Vec<&str> = file.lines().filter_map(|line| line.strip_prefix("$ ")).collect();
+    assert!(commands.len() > 100, "{}", commands.len());
+    let parts = commands.chunks(16).flat_map(|some| at_once(some, |command| executed(command)));
+    snapshot::assert_matches(name, &parts.collect::<String>());
+}
+
+#[test]
+fn port_in_use_is_reported_in_one_line_for_each_family() {
+    let reason = "the port is in use by another program. Choose another port, or 0 for any free port";
+    for host in ["127.0.0.1", "::1"] {
+        // A parallel test may use the same port number over the other IP version.
+        let is_reported = (0..10).any(|_| {
+            let Ok(taken) = UdpSocket::bind((host, 0)) else {
+                assert_eq!(host, "::1", "no loopback");
+                return true;
+            };
+            let address = taken.local_addr().unwrap();
+            let moqt_address = format!("localhost:{}", address.port());
+            let line = start_error(&["--port", "0", "--socket-buffer", "204800", "--moqt", &moqt_address], 3);
+            assert!(line.ends_with(reason), "{line}");
+            line == format!("jamjam-dev: --moqt: cannot listen on {address}: {reason}")
+        });
+        assert!(is_reported, "{host}");
+    }
+}
+
+#[test]
+fn one_port_for_udp_and_moqt_is_a_usage_error() {
+    let free = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port().to_string();
+    drop(free);
+    let moqt_address = format!("127.0.0.1:{port}");
+    let line =
+        start_error(&["--host", "127.0.0.1", "--port", &port, "--socket-buffer", "204800", "--moqt", &moqt_address], 2);
+    assert_eq!(
+        line,
+        format!("jamjam-dev: --port and --moqt both use UDP port {port}; choose a different port for one of them")
+    );
+}
+
+#[test]
+fn output_file_must_differ_from_input_files() {
+    let authority = Authority::new();
+    let pair = authority.certify();
+    let [cert, key] = [&pair.cert, &pair.key].map(|file| file.to_str().unwrap());
+    for (options, names) in [
+        (&["--cert", cert, "--key", key, "--address-file", cert][..], [" --address-file ", " --cert "]),
+        (&["--cert", cert, "--key", key, "--address-file", key], [" --address-file ", " --key "]),
+        (&["--cert", cert, "--key", key, "--outcome-log", key, "--port", "0"], [" --outcome-log ", " --key "]),
+    ] {
+        let line = start_error(&[&["--moqt", "127.0.0.1:0"], options].concat(), 2);
+        assert!(line.contains("are the same file") && names.iter().all(|name| line.contains(name)), "{line}");
+    }
+    assert!(fs::read_to_string(key).unwrap().starts_with("-----BEGIN"));
 }

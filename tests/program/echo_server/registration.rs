@@ -1,21 +1,12 @@
-//! Tests `jamjam-dev echo-server --signaling-url`. Clients find the echo server by its room. Failures of the signaling server neither stop
-//! the echo server nor delay audio.
-
-#![cfg(unix)]
+//! `echo-server --signaling-url`: clients find the echo server by its room, and a failed signaling server neither stops nor delays audio.
 
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
 use serde_json::{Value, json};
-use test_support::client::server::closed_tcp_port;
-use test_support::server::client::Client;
-use test_support::server::member::Member;
-use test_support::server::packet::{audio, keepalive};
-use test_support::server::process::Server;
-use test_support::server::{namespace, poll_until};
-
-use crate::signaling_server::http::request::send_to;
+use test_support::client::closed_tcp_port;
+use test_support::server::{Client, Member, Server, audio, keepalive, namespace, poll_until, send_to};
 
 /// An echo server that registers with `signaling`.
 fn registered_server(signaling: SocketAddr, options: &[&str]) -> Server {
@@ -51,8 +42,7 @@ fn client_finds_the_echo_server_by_its_room_and_can_chat() {
     let fields = ["name", "peer_count", "has_password"].map(|name| room[name].clone());
     assert_eq!(fields, [json!("[BOT] Studio (40ms delay)"), json!(1), json!(false)]);
     let (mut member, echo_member) = join_echo_room(signaling.address, "/");
-    // The echo server listens on 0.0.0.0, which is never published. If the signaling server is on this machine, the echo server publishes a
-    // loopback address.
+    // 0.0.0.0 is never published. For a signaling server on this machine, the echo server publishes a loopback address.
     let address = format!("127.0.0.1:{}", echo.address.port());
     assert!(echo.address.ip().is_unspecified());
     let candidates = json!([{"address": address, "candidate_type": "Host", "priority": 2_130_706_431}]);
@@ -97,10 +87,9 @@ fn configured_public_address_is_published_and_names_are_resolved() {
     }
 }
 
-#[cfg(target_os = "linux")]
 #[test]
 fn address_reachable_from_this_machine_only_is_not_published() {
-    namespace::in_network_namespace("address_reachable_from_this_machine_only_is_not_published", || {
+    namespace::in_network_namespace(|| {
         namespace::add_address("203.0.113.5".parse().unwrap());
         let signaling = Server::start_signaling(&["--host", "203.0.113.5"]);
         let mut echo = registered_server(signaling.address, &["--host", "127.0.0.1"]);

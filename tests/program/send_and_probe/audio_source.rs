@@ -2,11 +2,7 @@
 
 use std::f64::consts::TAU;
 
-use test_support::client::packet::{AUDIO, INFO};
-use test_support::client::program::{ProgramOutput, run, run_with_input};
-use test_support::client::server::Server;
-use test_support::client::wav::{self, Wav};
-use test_support::client::{at_once, fixture};
+use test_support::client::{AUDIO, INFO, ProgramOutput, Server, Wav, at_once, fixture, run, run_with_input, wav};
 
 use crate::send_and_probe::report;
 
@@ -102,8 +98,7 @@ fn samples_of_32_bit_integers_are_rounded_with_a_notice() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("32.wav");
     wav::write(&file, 48_000, 1, &[0; 960]);
-    // The header now declares 32-bit samples. Therefore, the same data contains half as many samples. The first two samples are set to
-    // known values.
+    // The header now declares 32-bit samples, so there are half as many, of which two get known values.
     let mut bytes = std::fs::read(&file).unwrap();
     bytes[28..36].copy_from_slice(&[0x00, 0xee, 0x02, 0x00, 4, 0, 32, 0]);
     bytes[44..52].copy_from_slice(&[0xff, 0xff, 0xff, 0x7f, 0x00, 0x00, 0x00, 0xc0]);
@@ -113,8 +108,7 @@ fn samples_of_32_bit_integers_are_rounded_with_a_notice() {
     assert!(output.stderr.contains("integers of more than 24 bits are rounded to 32-bit floats"), "{}", output.stderr);
 }
 
-/// The first samples of the sawtooth in the damaged files. A period has 256 samples. Within a period, the value increases by 64 from sample to
-/// sample (on a 16-bit scale).
+/// The sawtooth of the damaged files: a period of 256 samples, each 64 above the sample before (on a 16-bit scale).
 fn saw_tooth(samples: i16) -> Vec<f32> {
     (0..samples).map(|n| f32::from((n % 256 - 128) * 64) / 32_768.0).collect()
 }

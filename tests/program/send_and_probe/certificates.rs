@@ -1,7 +1,5 @@
 //! `wss://` in the program's own clients: the certificates that they trust, and the errors for other certificates.
 
-#![cfg(unix)]
-
 use std::fmt::Display;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -16,8 +14,8 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use sha2::{Digest, Sha256};
 use test_support::certificate::Authority;
-use test_support::client::program::{self, ProgramOutput, run};
-use test_support::server::process::Server;
+use test_support::client::{ProgramOutput, program, run};
+use test_support::server::Server;
 
 /// Runs a line that needs a TLS connection. Tests do not use the certificate authorities of the system.
 fn run_without_system_certificates(line: &str) -> ProgramOutput {
@@ -44,8 +42,7 @@ fn trusting(authority: &Authority) -> String {
     format!("--ca {}", authority.own().display())
 }
 
-/// A server that presents a certificate that our client rejects. The server does not check that `key` matches `certificate`. The server
-/// accepts any number of handshakes.
+/// A server with a certificate that our client rejects, and a key that need not match it.
 pub(crate) fn showing(certificate: &Path, key: &Path) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

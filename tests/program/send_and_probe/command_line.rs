@@ -2,9 +2,7 @@
 
 use std::net::UdpSocket;
 
-use test_support::client::packet::{AUDIO, PING};
-use test_support::client::program::run;
-use test_support::client::server::Server;
+use test_support::client::{AUDIO, PING, Server, run};
 
 use crate::send_and_probe::report;
 

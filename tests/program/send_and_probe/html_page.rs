@@ -1,16 +1,11 @@
 //! `--html`: the page of a run of `send` or `probe`.
 
-#![cfg(unix)]
-
 use std::fs;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use tempfile::TempDir;
-use test_support::client::at_once;
-use test_support::client::program::{self, run};
-use test_support::client::server::{Server, ServerAction, closed_udp_port};
-use test_support::client::wav::Wav;
+use test_support::client::{Server, ServerAction, Wav, at_once, closed_udp_port, program, run};
 
 use crate::send_and_probe::report;
 

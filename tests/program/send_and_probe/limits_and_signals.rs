@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use test_support::client::program::start_line;
-use test_support::client::server::{Server, ServerAction};
-use test_support::client::{at_once, document};
+use test_support::client::{Server, ServerAction, at_once, document, start_line};
 
 use crate::send_and_probe::report;
 

@@ -1,15 +1,11 @@
 //! `send` and `probe` as jamjam clients of autumn 2026, against the servers of this program over real sockets.
 
-#![cfg(unix)]
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use serde_json::{Value, json};
-use test_support::client::document;
-use test_support::client::program::{ProgramOutput, run};
-use test_support::client::server::{Server as Echo, closed_udp_port};
-use test_support::server::process::Server;
+use test_support::client::{ProgramOutput, Server as Echo, closed_udp_port, document, run};
+use test_support::server::Server;
 
 /// The report of a run that passed without warnings.
 fn clean_report(output: &ProgramOutput) -> Value {
@@ -99,7 +95,8 @@ fn text_report_names_the_state_of_the_link() {
 
 #[test]
 fn server_without_encryption_is_reported() {
-    let server = Server::start(&["--host", "127.0.0.1", "--delay", "20", "--link", "plain"]);
+    let mut server = Server::start(&["--host", "127.0.0.1", "--delay", "20", "--link", "plain"]);
+    server.line_starting_with("echo: audio is not encrypted");
     let line = format!("send --tone 440 --duration 200ms --to {} --link unsigned --json", server.address);
     let report = clean_report(&run(&line));
     assert_eq!(report["streams"]["audio"]["returned"], 75);
@@ -128,22 +125,26 @@ fn link_that_is_not_settled_ends_the_run_with_cause_and_remedy() {
 
 #[test]
 fn signed_link_needs_a_room_that_announces_a_link_key() {
-    let signaling = Server::start_signaling(&[]);
-    let url = format!("ws://{}", signaling.address);
-    let mut echo = Server::start(&["--host", "127.0.0.1", "--delay", "20", "--signaling-url", &url, "--no-link-key"]);
-    echo.line_starting_with("registration: room created ");
-    let found = format!("http://{}", signaling.address);
     let probe = |url: &str, link: &str| {
         run(&format!("probe --count 3 --interval 1ms --signaling-url {url} --room Echo --link {link} --json"))
     };
-    let output = probe(&found, "signed");
-    assert_eq!(output.code, 3, "{output:?}");
-    assert!(output.stderr.contains("announces no link key") && output.stderr.contains("--no-link-key"), "{output:?}");
-    assert_eq!(clean_report(&probe(&found, "unsigned"))["link"]["encrypted"], true);
-    // On the older path, the server announces no link keys.
-    let mut second = Server::start(&["--host", "127.0.0.1", "--signaling-url", &url, "--room-name", "second"]);
-    second.line_starting_with("registration: room created ");
-    assert!(probe(&url, "signed").stderr.contains("ws://HOST/v1/signaling, where link keys are announced"));
+    for (option, is_encrypted) in [(&["--no-link-key"][..], true), (&["--link", "plain"], false)] {
+        let signaling = Server::start_signaling(&[]);
+        let url = format!("ws://{}", signaling.address);
+        let fixed = ["--host", "127.0.0.1", "--delay", "20", "--signaling-url", &url];
+        let mut echo = Server::start(&[&fixed, option].concat());
+        echo.line_starting_with("registration: room created ");
+        let found = format!("http://{}", signaling.address);
+        let output = probe(&found, "signed");
+        assert_eq!(output.code, 3, "{output:?}");
+        assert!(
+            output.stderr.contains("announces no link key") && output.stderr.contains("--no-link-key"),
+            "{output:?}"
+        );
+        assert_eq!(clean_report(&probe(&found, "unsigned"))["link"]["encrypted"], is_encrypted);
+        // On the older path, the server announces no link keys.
+        assert!(probe(&url, "signed").stderr.contains("ws://HOST/v1/signaling, where link keys are announced"));
+    }
 }
 
 #[test]

@@ -1,15 +1,12 @@
 //! The live view on a terminal, and `--progress plain`. The tool `script` provides the terminal.
 
-#![cfg(target_os = "linux")]
-
 use std::fs;
 use std::io::Write;
 use std::net::UdpSocket;
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
-use test_support::client::at_once;
-use test_support::client::program::{command, note_pauses, run};
+use test_support::client::{at_once, command, note_pauses, run};
 use test_support::server::poll_until;
 
 /// Erases the view: the row that contains the cursor.

@@ -1,8 +1,7 @@
 //! `jamjam-dev send` and `jamjam-dev probe` as processes on real sockets.
 
 use serde_json::Value;
-use test_support::client::document;
-use test_support::client::program::run;
+use test_support::client::{document, run};
 
 mod audio_source;
 mod baseline;
@@ -12,11 +11,9 @@ mod html_page;
 mod limits_and_signals;
 mod link;
 mod live_view;
-mod loss_direction;
 mod moqt;
 mod packet_counts;
 mod packets;
-#[cfg(target_os = "linux")]
 mod pauses;
 mod record;
 mod report_files;
@@ -24,7 +21,6 @@ mod rooms;
 mod run_record;
 mod source_quality;
 mod stdout_and_stderr;
-#[cfg(target_os = "linux")]
 mod this_machine;
 mod troubleshooting;
 mod usage_errors;

@@ -1,12 +1,10 @@
 //! The counts of `send` and `probe`, with servers that lose, repeat, reorder and damage specific packets.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use test_support::client::packet::KEEPALIVE;
-use test_support::client::program::run;
-use test_support::client::server::{Server, ServerAction, closed_udp_port};
-use test_support::client::{at_once, document};
+use test_support::client::{AUDIO, KEEPALIVE, PING, Server, ServerAction, at_once, closed_udp_port, document, run};
 
 use crate::send_and_probe::report;
 
@@ -29,14 +27,15 @@ const COUNTED: [&str; 9] =
 #[test]
 fn counts_and_packet_lines_match_what_the_server_did() {
     let lines = [
-        ("probe --count 40 --interval 2ms", "ping"),
-        ("probe --count 40 --interval 2ms --packet keepalive", "keepalive"),
-        ("probe --count 40 --interval 2ms --packet audio", "audio"),
+        ("probe --count 40 --interval 2ms", "ping", PING, 24),
+        ("probe --count 40 --interval 2ms --packet keepalive", "keepalive", KEEPALIVE, 12),
+        ("probe --count 40 --interval 2ms --packet audio", "audio", AUDIO, 524),
+        ("probe --count 40 --interval 2ms --packet audio --size 8", "audio", AUDIO, 20),
         // 40 packets of 128 samples. One ping and one KEEPALIVE are sent, too.
-        ("send --tone 440 --duration 106.67ms --delay 0 --spin 0", "audio"),
+        ("send --tone 440 --duration 106.67ms --delay 0 --spin 0", "audio", AUDIO, 524),
     ];
     let cases = lines.iter().flat_map(|line| ["native", "portable"].map(|driver| (*line, driver)));
-    at_once(cases, |((line, name), driver)| {
+    at_once(cases, |((line, name, kind, length), driver)| {
         let server = Server::with_actions(|packet| decide(packet.index()));
         let output = run(&format!("{line} --timeout 500ms --to {} --driver {driver} --json-lines", server.to()));
         assert_eq!(output.code, 1, "{output:?}");
@@ -54,6 +53,8 @@ fn counts_and_packet_lines_match_what_the_server_did() {
                 assert_eq!(document::counts(&report, other, ["sent", "returned", "lost"]), [1, 1, 0]);
             }
         }
+        let received = server.received_of(kind);
+        assert!(received.len() == 40 && received.iter().all(|packet| packet.bytes().len() == length), "{line}");
         // There is one send call for each datagram, including LATENCY_INFO.
         let calls = report["host_timing"]["send_call_count"].as_u64().unwrap();
         assert_eq!(calls, (server.received().len() + server.queries()) as u64, "{report:#}");
@@ -166,4 +167,46 @@ fn server_delay_is_estimated_from_pings_or_configured() {
         let audio = report(0, &format!("{line} --embedded --delay 40ms"))["audio"].clone();
         assert_eq!((&audio["server_delay_configured_ms"], &audio["server_delay_ms"]), (&json!(40.0), &json!(40.0)));
     }
+}
+
+/// The numbers of packets that were lost, lost upstream and lost downstream.
+fn losses(report: &Value, stream: &str) -> [Value; 3] {
+    ["lost", "lost_upstream", "lost_downstream"].map(|name| report["streams"][stream][name].clone())
+}
+
+/// An embedded server loses its replies. Loss in both directions is tested in crates/measure.
+#[test]
+fn lost_replies_of_the_server_are_losses_downstream() {
+    for (line, stream) in [
+        ("probe --count 100 --interval 2ms", "ping"),
+        ("probe --packet keepalive --count 100 --interval 2ms", "keepalive"),
+        ("probe --packet audio --count 100 --interval 2ms", "audio"),
+        ("send --tone 440 --duration 270ms", "audio"),
+    ] {
+        let line = format!("{line} --embedded --delay 20 --loss 20% --seed 1 --timeout 700ms --loss-direction");
+        let report = report(0, &line);
+        let [lost, upstream, downstream] = losses(&report, stream);
+        assert!(lost.as_u64() > Some(5) && upstream == 0 && downstream == lost, "{report:#}");
+        assert_eq!((&report["loss_report"]["response_received"], &report["stray"]), (&json!(true), &json!(0)));
+        let mapped: SocketAddr = report["loss_report"]["mapped_address"].as_str().unwrap().parse().unwrap();
+        assert!(mapped.ip().is_loopback(), "{mapped}");
+    }
+}
+
+#[test]
+fn server_that_ignores_stun_leaves_the_direction_unknown() {
+    let server = Server::with_actions(move |packet| match packet.sequence {
+        3 | 4 => ServerAction::Silence,
+        _ => ServerAction::Reply,
+    });
+    let line = format!("probe --to {} --packet keepalive --count 20 --interval 1ms --timeout 300ms", server.to());
+    let unknown = report(0, &format!("{line} --loss-direction"));
+    assert_eq!(losses(&unknown, "keepalive"), [json!(2), Value::Null, Value::Null]);
+    assert_eq!(unknown["loss_report"], json!({"response_received": false, "mapped_address": null}));
+    // The server receives three requests at the start, and no request at the end.
+    assert_eq!((server.queries(), server.received().len()), (3, 20));
+    // Without the option, a warning names it.
+    let text = run(&line).stdout;
+    assert_eq!(text.matches("--loss-direction").count(), 1, "{text}");
+    assert!(!text.contains("lost upstream") && !text.contains("mapped address"), "{text}");
 }

@@ -1,10 +1,6 @@
 //! The packets that `send` and `probe` send, as received by an independent server.
 
-use test_support::client::packet::{AUDIO, INFO, KEEPALIVE, PING, Packet};
-use test_support::client::program::run;
-use test_support::client::server::Server;
-use test_support::client::wav::Wav;
-use test_support::client::{at_once, document, fixture};
+use test_support::client::{AUDIO, INFO, KEEPALIVE, PING, Packet, Server, Wav, at_once, document, fixture, run};
 
 use crate::send_and_probe::report;
 
@@ -93,26 +89,5 @@ fn frame_size_may_be_any_length_that_fits() {
         }
         let warned = output.stderr.contains("do not fit in an Ethernet frame");
         assert_eq!(warned, samples > 365, "{frame}: {}", output.stderr);
-    });
-}
-
-#[test]
-fn probe_sends_the_configured_packets() {
-    let requests = [
-        ("", PING, 24),
-        ("--packet keepalive", KEEPALIVE, 12),
-        ("--packet audio", AUDIO, 524),
-        ("--packet audio --size 8", AUDIO, 20),
-    ];
-    let cases = requests.iter().flat_map(|request| ["native", "portable"].map(|driver| (request, driver)));
-    at_once(cases, |((options, kind, length), driver)| {
-        let server = Server::correct();
-        let line = format!("probe {options} --count 20 --interval 1ms --to {} --driver {driver}", server.to());
-        let report = report(0, &line);
-        let received = server.received();
-        assert_eq!(received.len(), 20, "{options}");
-        assert!(received.iter().all(|packet| packet.kind == *kind && packet.bytes().len() == *length), "{options}");
-        let stream = report["evaluated_stream"].as_str().unwrap();
-        assert_eq!(document::counts(&report, stream, ["sent", "returned", "lost"]), [20, 20, 0]);
     });
 }

@@ -3,10 +3,9 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use client::{document, program};
 use serde_json::Value;
-use server::process::Server;
-use test_support::{client, server};
+use test_support::client::{document, program};
+use test_support::server::Server;
 
 /// Stops a process for about 1.2 s. Returns the length of the pause in milliseconds.
 fn pause(signal: impl Fn(&str)) -> f64 {

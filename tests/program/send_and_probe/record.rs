@@ -1,16 +1,10 @@
-//! The recordings of `send`: `--record` contains the returned audio, `--record-both` the sent audio on the left and the returned audio on the
-//! right.
-
-#![cfg(unix)]
+//! The recordings of `send`: `--record` is the returned audio, `--record-both` sent audio on the left and returned on the right.
 
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use tempfile::TempDir;
-use test_support::client::program::{self, run};
-use test_support::client::server::{Server, ServerAction};
-use test_support::client::wav::{self, Wav};
-use test_support::client::{at_once, document, fixture};
+use test_support::client::{Server, ServerAction, Wav, at_once, document, fixture, program, run, wav};
 
 use crate::send_and_probe::{html_page, report};
 
@@ -202,13 +196,11 @@ fn interrupted_run_leaves_valid_recordings() {
 }
 
 /// A limit on the size of files simulates a full disk.
-#[cfg(target_os = "linux")]
 #[test]
 fn full_disk_keeps_the_written_samples_and_reports_their_number() {
     let folder = tempfile::tempdir().unwrap();
     let speech = Wav::read(&fixture("speech-16bit-mono-48k.wav")).samples();
-    // The file may have 100 blocks of 512 bytes, which include a header of 58 bytes. The other bytes can contain 12,785 samples of one
-    // channel, or 99 whole packets. With two channels, the same bytes can contain 6,392 frames, or 49 whole packets.
+    // 100 blocks of 512 bytes hold the header of 58 bytes and 12,785 samples, or 99 whole packets; of two channels, 49 packets.
     at_once([("--record", 1, 99), ("--record-both", 2, 49)], |(option, channels, packets)| {
         let file = folder.path().join(format!("{channels}.wav"));
         let line = format!(

@@ -1,7 +1,5 @@
 //! `--junit` and `--markdown`: the files that a run writes.
 
-#![cfg(unix)]
-
 use std::fs;
 use std::net::{TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
@@ -9,13 +7,10 @@ use std::path::Path;
 
 use roxmltree::Document;
 use tempfile::TempDir;
-use test_support::client::program::{self, ProgramOutput};
-use test_support::client::server::{Server, closed_tcp_port};
-use test_support::client::{at_once, document};
+use test_support::client::{ProgramOutput, Server, at_once, closed_tcp_port, document, program};
 use test_support::server::poll_until;
 
-/// Runs the program with the arguments in `line`, which are separated by spaces. The program writes `junit.xml` and `summary.md` to
-/// `folder`.
+/// Runs the program with the words of `line`. It writes `junit.xml` and `summary.md` to `folder`.
 fn with_files(line: &str, folder: &Path) -> ProgramOutput {
     program::start(&mut command(line, folder)).end()
 }
@@ -34,8 +29,7 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// Returns the cases in `junit.xml` that did not pass, and the first line of `summary.md`. Each case consists of its name and its JUnit
-/// element. The element is `failure`, `error` or `skipped`.
+/// The cases in `junit.xml` that did not pass, as name and element (`failure`, `error` or `skipped`), and the first line of `summary.md`.
 fn reported(folder: &Path) -> (Vec<(String, String)>, String) {
     assert_eq!(names(folder), ["junit.xml", "summary.md"], "no other files are left");
     let text = fs::read_to_string(folder.join("junit.xml")).unwrap();
@@ -81,7 +75,6 @@ fn run_shell(script: &str, folder: &Path) -> std::process::Output {
 const REPORT: &str = "PROGRAM probe --embedded --count 3 --interval 1ms --quiet --junit";
 
 #[test]
-#[cfg(target_os = "linux")]
 fn files_that_cannot_be_replaced_are_written_in_place() {
     // The script writes a report to `file`. A mount needs a namespace, which not every machine permits.
     for script in [
@@ -103,7 +96,6 @@ fn files_that_cannot_be_replaced_are_written_in_place() {
 
 /// As root, the script runs as another user, because root may write any file.
 #[test]
-#[cfg(target_os = "linux")]
 fn read_only_report_in_a_writable_folder_is_replaced() {
     for owner in ["0", "65534"] {
         let folder = TempDir::new().unwrap();

@@ -1,7 +1,5 @@
 //! Tests `send` and `probe` with `--room`, and `--list-rooms`. The program, the signaling server and the echo server use real sockets.
 
-#![cfg(unix)]
-
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,12 +7,11 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use test_support::client::packet::{KEEPALIVE, PING, Packet};
-use test_support::client::program::{Program, ProgramOutput, command, run, start, start_line};
-use test_support::client::server::{Server as Echo, closed_tcp_port, closed_udp_port};
-use test_support::client::signaling_member::SignalingMember;
-use test_support::client::{at_once, document};
-use test_support::server::process::Server;
+use test_support::client::{
+    KEEPALIVE, PING, Packet, Program, ProgramOutput, Server as Echo, at_once, closed_tcp_port, closed_udp_port,
+    command, document, run, start, start_line,
+};
+use test_support::server::{Member, Server};
 use test_support::snapshot;
 use tungstenite::Message;
 
@@ -37,6 +34,27 @@ fn assert_error(output: &ProgramOutput, code: i32, error: &str) {
     assert_eq!(output.stderr, format!("jamjam-dev: {error}\n"));
 }
 
+/// Creates a room. Returns its creator and the response.
+fn room(server: &Server, name: &str, password: Option<&str>) -> (Member, Value) {
+    let mut member = Member::connect(server.address);
+    member.send("CreateRoom", &json!({"room_name": name, "password": password, "peer_name": "Echo Bot"}));
+    let created = member.receive_type("RoomCreated");
+    (member, created)
+}
+
+/// Creates a room whose creator publishes this address.
+fn room_at(server: &Server, name: &str, password: Option<&str>, public: SocketAddr) -> Member {
+    let (mut member, _) = room(server, name, password);
+    publish(&mut member, Some(public), None);
+    member
+}
+
+fn publish(member: &mut Member, public: Option<SocketAddr>, local: Option<SocketAddr>) {
+    member.send("UpdatePeerInfo", &json!({"candidates": [], "public_addr": public, "local_addr": local}));
+    // The server responds to this request after it has processed the update.
+    member.rooms();
+}
+
 /// A socket that receives and never replies.
 fn silent_socket() -> (UdpSocket, SocketAddr) {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -57,7 +75,7 @@ fn keepalives(silent_socket: &UdpSocket) -> usize {
 fn candidate_addresses_are_tried_in_order_until_one_replies() {
     at_once(0..4, |answering| {
         let signaling = Server::start_signaling(&[]);
-        let mut room_member = SignalingMember::with_room(signaling.address, "jam", None);
+        let (mut room_member, _) = room(&signaling, "jam", None);
         let echo = Echo::correct();
         let silent_sockets = [(); 4].map(|()| silent_socket());
         let at = |n: usize| if n == answering { echo.address } else { silent_sockets[n].1 };
@@ -72,7 +90,7 @@ fn candidate_addresses_are_tried_in_order_until_one_replies() {
         assert_eq!(room_member.receive_type("PeerJoined")["peer"]["name"], "jamjam-dev probe");
         let reported = Instant::now();
         let data = json!({"candidates": candidates, "public_addr": at(2), "local_addr": at(3)});
-        room_member.send_text(&json!({"type": "UpdatePeerInfo", "data": data}));
+        room_member.send("UpdatePeerInfo", &data);
         let output = program.end();
 
         assert_passed(&output, &format!("jam ({})", echo.address));
@@ -90,8 +108,8 @@ fn unresponsive_address_is_sent_one_keepalive_only() {
     let signaling = Server::start_signaling(&[]);
     let (silent, first) = silent_socket();
     let (_socket, closed) = closed_udp_port();
-    let mut room_member = SignalingMember::with_room(signaling.address, "jam", None);
-    room_member.publish_addresses(&json!([]), Some(first), Some(closed));
+    let (mut room_member, _) = room(&signaling, "jam", None);
+    publish(&mut room_member, Some(first), Some(closed));
     let error = format!(
         "no member of room `jam` replies to KEEPALIVE: {first} (no reply within 500 ms), {closed} (Connection refused (os error \
          111)). No other packets were sent. If you know a member's address, give --to instead of --room"
@@ -107,14 +125,14 @@ fn unresponsive_address_is_sent_one_keepalive_only() {
 fn other_members_receive_the_source_address_of_the_packets() {
     let signaling = Server::start_signaling(&[]);
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let mut room_member = SignalingMember::with_address(signaling.address, "jam", None, socket.local_addr().unwrap());
+    let mut room_member = room_at(&signaling, "jam", None, socket.local_addr().unwrap());
     let program = start_line(&format!("{} --timeout 10ms", line(&signaling, "jam")));
     let mut bytes = [0; 2_048];
     let (length, requester) = socket.recv_from(&mut bytes).unwrap();
     socket.send_to(&bytes[..length], requester).unwrap();
     let (length, from) = socket.recv_from(&mut bytes).unwrap();
     assert_eq!(Packet::read(&bytes[..length]).kind, PING);
-    let peer = room_member.receive_next("PeerUpdated")["peer"].clone();
+    let peer = room_member.skip_to("PeerUpdated")["data"]["peer"].take();
     program.end();
     let address = json!(from);
     assert_eq!((&peer["public_addr"], &peer["local_addr"]), (&address, &address));
@@ -125,7 +143,7 @@ fn other_members_receive_the_source_address_of_the_packets() {
 fn password_is_read_from_a_file() {
     let signaling = Server::start_signaling(&[]);
     let echo = Echo::correct();
-    let _room_member = SignalingMember::with_address(signaling.address, "vault", Some("sesame"), echo.address);
+    let _room_member = room_at(&signaling, "vault", Some("sesame"), echo.address);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("password");
     let probe = |password: &str| {
@@ -146,8 +164,8 @@ fn password_is_read_from_a_file() {
 #[test]
 fn room_without_published_addresses_is_reported_after_a_timeout() {
     let signaling = Server::start_signaling(&[]);
-    let mut room_member = SignalingMember::with_room(signaling.address, "jam", None);
-    room_member.publish_addresses(&json!([]), Some("0.0.0.0:5000".parse().unwrap()), None);
+    let (mut room_member, _) = room(&signaling, "jam", None);
+    publish(&mut room_member, Some("0.0.0.0:5000".parse().unwrap()), None);
     let error = "no member of room `jam` has published an address (members: Echo Bot)";
     let error = format!("cannot join a room on ws://{}: {error}", signaling.address);
     assert_error(&run(&line(&signaling, "jam")), 3, &error);
@@ -160,10 +178,10 @@ fn stop_request_ends_joining_at_once_with_a_message() {
     let room = json!({"id": "0000000a", "name": "jam", "peer_count": 1, "max_peers": 10, "has_password": false, "invite_code": "AAAAAA"});
     let listed = json!({"type": "RoomList", "data": {"rooms": [room]}});
     let joined_empty = json!({"type": "RoomJoined", "data": {"room_id": "0000000a", "peer_id": "x", "peers": []}});
-    // The server goes silent before or after the upgrade response, after the room list, or after RoomJoined. The joined room has no other
-    // members.
+    // The server goes silent before or after the upgrade response, after the room list, or after joining a room without other members.
     let cases = [None, Some(vec![]), Some(vec![listed.clone()]), Some(vec![listed, joined_empty])];
-    at_once(cases, |replies| {
+    // A probe of the signaling server itself joins too.
+    at_once(cases.map(|case| (case, true)).into_iter().chain([(Some(vec![]), false)]), |(replies, is_room)| {
         let (reached, waiting) = mpsc::channel();
         let server = raw(move |_, mut stream| {
             if let Some(replies) = &replies {
@@ -176,10 +194,16 @@ fn stop_request_ends_joining_at_once_with_a_message() {
             reached.send(()).unwrap();
             std::io::copy(&mut stream, &mut std::io::sink()).unwrap_or_default();
         });
-        let program = start_line(&format!("probe --signaling-url ws://{server} --room jam"));
+        let url = format!("ws://{server}");
+        let (target, activity) = if is_room {
+            (format!("--room jam --signaling-url {url}"), "joining a room on")
+        } else {
+            (format!("{url}/?roomId=r"), "connecting to")
+        };
+        let program = start_line(&format!("probe {target}"));
         waiting.recv_timeout(Duration::from_secs(30)).unwrap();
         program.signal("TERM");
-        let error = format!("interrupted while joining a room on ws://{server}; nothing was sent");
+        let error = format!("interrupted while {activity} {url}; nothing was sent");
         assert_error(&program.end(), 143, &error);
     });
 }
@@ -188,7 +212,7 @@ fn stop_request_ends_joining_at_once_with_a_message() {
 fn stop_request_ends_the_address_search() {
     let signaling = Server::start_signaling(&[]);
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let mut room_member = SignalingMember::with_address(signaling.address, "jam", None, socket.local_addr().unwrap());
+    let mut room_member = room_at(&signaling, "jam", None, socket.local_addr().unwrap());
     let program = start_line(&line(&signaling, "jam"));
     // The program waits up to 500 ms for a reply to its KEEPALIVE. The signal arrives during this time.
     socket.recv(&mut [0; 64]).unwrap();
@@ -196,14 +220,14 @@ fn stop_request_ends_the_address_search() {
     let error =
         "interrupted while waiting for a reply from a member of the room `jam`; only KEEPALIVE packets were sent";
     assert_error(&program.end(), 130, error);
-    room_member.receive_next("PeerLeft");
+    room_member.skip_to("PeerLeft");
 }
 
 #[test]
 fn lost_signaling_connection_does_not_stop_packets() {
     let signaling = Server::start_signaling(&[]);
     let echo = Echo::correct();
-    let room_member = SignalingMember::with_address(signaling.address, "jam", None, echo.address);
+    let room_member = room_at(&signaling, "jam", None, echo.address);
     let line = format!("probe --count 300 --interval 5ms --signaling-url ws://{} --room jam --json", signaling.address);
     let program = start_line(&line);
     echo.wait_for(10);
@@ -268,16 +292,18 @@ fn rooms_are_listed_as_a_table_and_as_json() {
         let output = list(command);
         assert_eq!((output.code, output.stdout.as_str(), output.stderr.as_str()), (0, "no rooms\n", ""));
     }
-    let vault = SignalingMember::with_room(signaling.address, "a\u{1b}[31m vault", Some("sesame"));
-    let jam = SignalingMember::with_room(signaling.address, "jam", None);
+    let (_ann, vault) = room(&signaling, "a\u{1b}[31m vault", Some("sesame"));
+    let (_bob, jam) = room(&signaling, "jam", None);
     let json = list("probe --json").stdout;
     let line = list("probe --json-lines").stdout;
     let [document, one_line] = [&json, &line].map(|text| serde_json::from_str::<Value>(text).unwrap());
     assert_eq!((line.lines().count(), &one_line), (1, &document));
-    document::assert_valid_rooms(&document);
-    let names =
-        [(&vault.room, "VAULT ID"), (&vault.invite, "VAULT1"), (&jam.room, "JAM   ID"), (&jam.invite, "JAM111")];
-    let text = names.iter().fold(list("send").stdout + &json, |text, (name, shown)| text.replace(*name, shown));
+    document::assert_fits(&document, include_str!("../../../docs/rooms.schema.json"));
+    let names = [(&vault, ["VAULT ID", "VAULT1"]), (&jam, ["JAM   ID", "JAM111"])].into_iter();
+    let text = names.fold(list("send").stdout + &json, |text, (created, [id, invite])| {
+        let [room_id, code] = ["room_id", "invite_code"].map(|name| created[name].as_str().unwrap());
+        text.replace(room_id, id).replace(code, invite)
+    });
     snapshot::assert_matches("send_and_probe/rooms", &text.replace(env!("CARGO_PKG_VERSION"), "VERSION"));
 }
 

@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
-use test_support::client::program::{self, ProgramOutput, run};
-use test_support::client::server::{Server, ServerAction};
-use test_support::client::{at_once, document};
+use test_support::client::{ProgramOutput, Server, ServerAction, at_once, document, program, run};
 use test_support::snapshot;
 
 /// The report of one run in all formats.

@@ -1,15 +1,12 @@
-//! The audio quality that `send` reports. The figures of the source are computed before mixing and resampling. In the generated audio, the
-//! number of sequences of clipped samples and the length of silence are known.
+//! The audio quality that `send` reports, for generated audio with known clipping and silence. The figures of the source are computed
+//! before mixing and resampling.
 
 use std::f64::consts::TAU;
 use std::path::Path;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use test_support::client::program::start_line;
-use test_support::client::server::{Server, ServerAction};
-use test_support::client::wav::{self, Wav};
-use test_support::client::{at_once, document};
+use test_support::client::{Server, ServerAction, Wav, at_once, document, start_line, wav};
 
 use crate::send_and_probe::report;
 
@@ -21,8 +18,7 @@ fn send_file(make: impl Fn(&Path), options: &str) -> Value {
     report(0, &format!("send --wav {} {options} --embedded --delay 0 --frame-size 480", file.display()))
 }
 
-/// One second of a sine with 120 % of full scale. The sine starts at a quarter of its period. The sine is clipped twice per period, for 67
-/// degrees each time.
+/// One second of a sine with 120 % of full scale from a quarter of its period on, clipped twice per period for 67 degrees.
 fn clipped_sine(hz: f64, rate: u32) -> Vec<i16> {
     let sample = |n: u32| 1.2 * (TAU * (0.25 + hz * f64::from(n) / f64::from(rate))).sin();
     (0..rate).map(|n| (32_768.0 * sample(n)).clamp(-32_768.0, 32_767.0) as i16).collect()
@@ -30,8 +26,7 @@ fn clipped_sine(hz: f64, rate: u32) -> Vec<i16> {
 
 #[test]
 fn clipping_in_the_file_is_counted_before_any_conversion() {
-    // The file starts and ends in the middle of a clipped maximum. These two halves are counted separately, so 1,000 periods have 2,001
-    // sequences of clipped samples.
+    // Both ends of the file are half of a clipped maximum, which counts separately, so 1,000 periods have 2,001 clipped sequences.
     let cases = [(48_000, 1, ""), (44_100, 1, ""), (44_100, 2, ""), (44_100, 1, "--resample native")];
     at_once(cases, |(rate, channels, options)| {
         let mono = clipped_sine(1_000.0, rate);
@@ -146,7 +141,7 @@ fn source_of_an_interrupted_run_is_the_part_that_was_sent() {
     let quality = &report["audio_quality"];
     let [sent, source] =
         [&quality["sent_levels"][0]["clips"], &quality["source_clips"]].map(|clips| clips.as_u64().unwrap());
-    // The next packet may be analyzed but not sent. It has up to 250 sequences of clipped samples: two in each of 125 periods. The 1,024
-    // samples that are read ahead have up to 43 such sequences.
+    // The next packet may be analyzed but not sent: up to 250 clipped sequences, two in each of 125 periods. The 1,024 samples that are
+    // read ahead have up to 43.
     assert!((sent..=sent + 250 + 43 + 1).contains(&source) && sent >= 500, "{sent} {source}");
 }

@@ -3,9 +3,7 @@
 use std::fs::File;
 use std::io::Read;
 
-use test_support::client::program::{self, ProgramOutput, run};
-use test_support::client::server::Server;
-use test_support::client::{at_once, document};
+use test_support::client::{ProgramOutput, Server, at_once, document, program, run};
 
 use crate::send_and_probe::{codes, report};
 
@@ -51,8 +49,7 @@ fn pipe_output_has_no_colors_or_progress_unless_requested() {
 
 #[test]
 fn closed_standard_output_ends_the_run_quietly() {
-    // Each entry is a command line and its exit code. The run without `--json-lines` is short and is not affected by the closed pipe. The
-    // run with `--json-lines` is endless unless the closed pipe ends it.
+    // A short run is not affected by the closed pipe, which ends an endless run with `--json-lines`.
     let server = Server::correct();
     let endless = format!("probe --count 0 --interval 1ms --json-lines --to {}", server.to());
     at_once([(PROBE, 0), (&endless, 0)], |(line, code)| {
@@ -65,7 +62,6 @@ fn closed_standard_output_ends_the_run_quietly() {
     });
 }
 
-#[cfg(target_os = "linux")]
 #[test]
 fn full_disk_is_reported_and_full_standard_error_is_ignored() {
     let full = || File::options().write(true).open("/dev/full").unwrap();
@@ -86,10 +82,8 @@ fn help_works_for_every_subcommand() {
     for (line, expected) in [
         ("-h", "Usage: jamjam-dev "),
         ("help", "Usage: jamjam-dev "),
-        ("echo-server --help", "Usage: jamjam-dev echo-server "),
         ("send -h", "Usage: jamjam-dev send "),
         ("help probe", "Usage: jamjam-dev probe "),
-        ("-V", concat!("jamjam-dev ", env!("CARGO_PKG_VERSION"))),
     ] {
         let output = run(line);
         assert_eq!((output.code, output.stderr.as_str()), (0, ""), "{line}");
@@ -98,13 +92,6 @@ fn help_works_for_every_subcommand() {
     let nothing = run("");
     assert_eq!((nothing.code, nothing.stdout.as_str()), (2, ""));
     assert!(nothing.stderr.contains("Usage: jamjam-dev "), "{}", nothing.stderr);
-}
-
-#[test]
-fn probe_without_a_target_uses_localhost_port_5000() {
-    // The test passes whether or not a server listens on the default port.
-    let output = run("probe --count 1 --timeout 50ms --json");
-    assert_eq!(document::report(&output)["target"], "127.0.0.1:5000");
 }
 
 #[test]
@@ -126,7 +113,6 @@ fn packet_lines_are_flushed_at_once_and_two_signals_act_as_one() {
     assert!(rest.lines().last().unwrap().starts_with(r#"{"type":"report""#), "{rest}");
 }
 
-#[cfg(target_os = "linux")]
 #[test]
 fn receive_buffer_overflow_is_reported() {
     // The program sends 64 pings before it reads a reply. The smallest buffer holds only a few replies.

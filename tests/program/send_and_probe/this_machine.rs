@@ -4,9 +4,8 @@ use std::net::UdpSocket;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
-use test_support::client::document::assert_fits;
-use test_support::client::program::{self, ProgramOutput};
-use test_support::server::wrapper::{can_record_system_calls, record_system_calls};
+use test_support::client::{ProgramOutput, assert_fits, program};
+use test_support::server::{can_record_system_calls, record_system_calls};
 
 fn report(output: &ProgramOutput) -> Value {
     let report: Value = serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));

@@ -1,7 +1,5 @@
-//! The errors of `probe` for servers that do not answer as they should. Each names its likely cause and a remedy. Certificates are tested in
+//! The errors of `probe` for servers that do not answer as they should name a likely cause and a remedy. Certificates are tested in
 //! `certificates`, runs over UDP without replies in `packet_counts`, rooms in `rooms`.
-
-#![cfg(unix)]
 
 use std::fmt::{Display, Write as _};
 use std::io::{Read, Write, copy, sink};
@@ -17,10 +15,8 @@ use quinn::{Endpoint, ServerConfig};
 use rustls::pki_types::PrivateKeyDer;
 use socket2::{Domain, Socket, Type};
 use test_support::certificate::Authority;
-use test_support::client::at_once;
-use test_support::client::program::{ProgramOutput, run};
-use test_support::client::server::{Server as Echo, ServerAction as EchoAction, closed_udp_port};
-use test_support::server::process::Server as Signaling;
+use test_support::client::{ProgramOutput, Server as Echo, ServerAction as EchoAction, at_once, closed_udp_port, run};
+use test_support::server::Server as Signaling;
 use test_support::snapshot;
 
 use crate::send_and_probe::certificates::showing;
@@ -227,8 +223,7 @@ const CLOSES: &str = "send_and_probe/close_diagnoses";
 /// The file lists the codes and reasons. Add a line such as `Some(1008) "Room is full"` there, and `UPDATE_SNAPSHOTS=1` adds its diagnoses.
 #[test]
 fn close_diagnosis_depends_on_code_reason_and_progress() {
-    let file = test_support::repository().join("tests/snapshots").join(CLOSES).with_extension("txt");
-    let file = std::fs::read_to_string(file).unwrap();
+    let file = snapshot::committed(CLOSES);
     let mut closes: Vec<(Option<u16>, &str)> = Vec::new();
     for line in file.lines() {
         let (code, rest) = line.split_once(" \"").unwrap();

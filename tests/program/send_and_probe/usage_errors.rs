@@ -3,14 +3,12 @@
 use std::fs;
 use std::path::Path;
 
-use test_support::client::program::run_args;
-use test_support::client::server::Server;
-use test_support::client::{at_once, document};
+use test_support::client::{Server, at_once, document, run_args};
 use test_support::snapshot;
 
-/// Runs each line. `TO` stands for a server that must receive nothing, `FILE` and `LINK` for two names of a file that must stay as it is, and
-/// `FOLDER` for its folder. In a line, `''` is an empty argument, and `_` is a space within an argument. Returns the messages with the exit
-/// codes.
+/// Runs each line and returns the messages with the exit codes. `TO` stands for a server that must receive nothing, `FILE` and `LINK` for
+/// two names of a file that must stay as it is, `FOLDER` for its folder, `''` for an empty argument, and `_` for a space within an
+/// argument.
 fn refused(lines: &[impl AsRef<str> + Sync]) -> Vec<String> {
     let (server, folder) = (Server::correct(), tempfile::tempdir().unwrap());
     let [file, link] = ["file.toml", "link"].map(|name| folder.path().join(name));
@@ -37,12 +35,10 @@ fn refused(lines: &[impl AsRef<str> + Sync]) -> Vec<String> {
 }
 
 /// The transcript contains command lines after `$ `. Each has its message and exit code below it.
-#[cfg(target_os = "linux")]
 #[test]
 fn usage_errors_have_the_messages_and_codes_of_the_transcript() {
     let name = "send_and_probe/usage_errors";
-    let transcript = test_support::repository().join("tests/snapshots").join(name).with_extension("txt");
-    let transcript = fs::read_to_string(transcript).unwrap();
+    let transcript = snapshot::committed(name);
     let (heads, lines): (Vec<_>, Vec<_>) = transcript
         .split("\n\n")
         .map(|entry| {
@@ -110,8 +106,7 @@ fn option_without_effect_is_rejected_even_with_its_default() {
 
 #[test]
 fn huge_quantities_cause_no_panic_or_overflow() {
-    // Even if the time options have their maximum values, a run ends when all packets have returned. The operating system reduces the huge
-    // --socket-buffer to its own maximum.
+    // Even with the longest times, a run ends when all packets have returned. The system reduces the --socket-buffer to its maximum.
     let long = "18446744073709551615ns";
     let lines = [
         format!("probe --embedded --count 3 --interval 1ms --timeout {long} --wait-for {long}"),

@@ -1,8 +1,5 @@
-//! Malicious clients of a `signaling-server` process. The server keeps running, and its memory is bounded. Other clients are not affected.
-//! Each kind of abuse has a counter. `CHURN=100000 cargo test --test program signaling_abuse` opens and closes ten times as many
-//! connections as the default.
-
-#![cfg(target_os = "linux")]
+//! Malicious clients of a `signaling-server` process: its memory is bounded, other clients are not affected, and each kind of abuse is
+//! counted. `CHURN=100000 cargo test --test program signaling_abuse` opens and closes ten times as many connections as the default.
 
 mod hostile;
 
@@ -12,13 +9,10 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use jamjam_dev::signaling::token::{Claims, Secret, sign};
+use test_support::server::{Member, Server, frame, frame_with_length, poll_until, tcp};
 
-use test_support::server::member::Member;
-use test_support::server::poll_until;
-use test_support::server::process::Server;
-
-use hostile::{Duo, MAX_MESSAGE_LEN, UPGRADE, close_code, frame, frame_with_length, raw, resident_kib, upgraded};
+use crate::signaling_server::{SECRET, token};
+use hostile::{Duo, MAX_MESSAGE_LEN, UPGRADE, close_code, upgraded};
 
 /// Each message is counted, and other clients still chat. All invalid frames are tested in `src/io/websocket/checked_stream.rs`.
 #[test]
@@ -28,19 +22,9 @@ fn invalid_message_closes_its_own_connection_with_its_code() {
         // Only the header.
         frame_with_length(0x82, i64::MAX as u64, b""),
     ];
-    let violations = [
-        // No mask, a reserved bit, a close frame of one byte, and a close code that may not be sent.
-        vec![0x81, 0x02, b'h', b'i'],
-        frame(0xa1, b"x"),
-        frame(0x88, b"x"),
-        frame(0x88, &1006_u16.to_be_bytes()),
-    ];
-    let invalid_utf8 = [
-        frame(0x81, &[b'a', 0xff]),
-        [frame(0x01, &[0xe2, 0x82]), frame(0x80, &[0x28])].concat(),
-        frame(0x81, &[0xf0, 0x9f]),
-        frame(0x88, &[0x03, 0xe8, 0xff]),
-    ];
+    // No mask, and a close code that may not be sent.
+    let violations = [vec![0x81, 0x02, b'h', b'i'], frame(0x88, &1006_u16.to_be_bytes())];
+    let invalid_utf8 = [[frame(0x01, &[0xe2, 0x82]), frame(0x80, &[0x28])].concat(), frame(0x88, &[0x03, 0xe8, 0xff])];
     let server = Server::start_signaling(&[]);
     let mut duo = Duo::new(&server);
     for (code, count, messages) in [
@@ -82,7 +66,7 @@ fn endless_pings_or_fragments_are_closed_with_1008() {
 fn slow_handshake_is_closed_at_the_timeout_and_counted() {
     let server = Server::start_signaling(&[]);
     let mut duo = Duo::new(&server);
-    let (mut slow, mut silent) = (raw(server.address), raw(server.address));
+    let (mut slow, mut silent) = (tcp(server.address), tcp(server.address));
     let sent = UPGRADE.bytes().take_while(|byte| {
         // The request would take longer than the time-out of 10 s.
         thread::park_timeout(std::time::Duration::from_millis(100));
@@ -95,8 +79,7 @@ fn slow_handshake_is_closed_at_the_timeout_and_counted() {
     duo.chat();
 }
 
-/// A program that opens connections, and sends an incomplete request on each connection. The program prints the number of connections and
-/// waits to be killed.
+/// Opens connections, sends an incomplete request on each, prints their number, and waits to be killed.
 const HALF_OPEN: &str = "import socket,sys,time,resource
 maximum=resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 resource.setrlimit(resource.RLIMIT_NOFILE,(maximum,maximum))
@@ -112,7 +95,7 @@ time.sleep(60)";
 fn four_thousand_half_open_connections_leave_memory_for_others() {
     const MANY: usize = 4_000;
     let server = Server::start_signaling(&[]);
-    let (mut duo, before) = (Duo::new(&server), resident_kib(&server));
+    let (mut duo, before) = (Duo::new(&server), server.resident_kib());
     let port = server.address.port().to_string();
     let mut python = Command::new("python3");
     let child = python.args(["-c", HALF_OPEN, &port, &MANY.to_string()]).stdout(Stdio::piped()).spawn();
@@ -126,10 +109,9 @@ fn four_thousand_half_open_connections_leave_memory_for_others() {
     assert!(made >= 500, "{made} connections are too few for this test");
     duo.chat();
     Duo::new(&server).chat();
-    let grown = resident_kib(&server).saturating_sub(before) * 1_024 / made as u64;
+    let grown = server.resident_kib().saturating_sub(before) * 1_024 / made as u64;
     child.kill().unwrap();
     child.wait().unwrap();
-    println!("{made} half-open connections: {grown} bytes each");
     assert!(grown < 26_000, "{grown} bytes each");
     duo.chat();
 }
@@ -145,8 +127,7 @@ fn ten_thousand_short_connections_leave_nothing_behind() {
                 scope.spawn(move || {
                     for number in 0..times / 4 {
                         let mut stream = upgraded(address);
-                        // A quarter sends a close frame. The others disconnect without one: after no message, after an incomplete
-                        // frame, and after the creation of a room.
+                        // A quarter sends a close frame. The others leave after nothing, an incomplete frame, or the creation of a room.
                         let create = br#"{"type":"CreateRoom","data":{"room_name":"r","peer_name":"p"}}"#;
                         let bytes = match (number + part) % 4 {
                             0 => frame(0x88, b""),
@@ -161,29 +142,23 @@ fn ten_thousand_short_connections_leave_nothing_behind() {
         });
         let names = ["connections", "rooms", "members", "queued_bytes"];
         poll_until("no connection is left", || names.iter().all(|name| server.metric(name) == 0).then_some(()));
-        resident_kib(&server)
+        server.resident_kib()
     };
     let early = round(churn / 5);
     let late = round(churn - churn / 5);
-    println!("{early} KiB after {}, {late} KiB after {churn}", churn / 5);
     assert!(late < early + 4_096, "{early} KiB, then {late} KiB");
     Duo::new(&server).chat();
-}
-
-/// A token for the room `radio`, signed with the secret `s`.
-fn radio_token() -> String {
-    let now_ms = std::time::UNIX_EPOCH.elapsed().unwrap().as_millis() as u64;
-    sign(&Secret::new("s"), &Claims::new("c", "radio", serde_json::Map::new(), now_ms, 600.0))
 }
 
 /// Eight members delay 9,000 messages until one moment. The server has one worker thread, and sends 360,000 messages to 40 members.
 #[test]
 fn burst_of_delayed_messages_closes_no_client_that_reads() {
     const MESSAGES: usize = 9_000;
-    let options =
-        ["--host", "127.0.0.1", "--port", "0", "--hmac-secret", "s", "--trust-proxy", "--rate-limit-messages", "off"];
-    let server = Server::start_signaling_as(&options, |command| _ = command.env("TOKIO_WORKER_THREADS", "1"));
-    let path = format!("/radio?token={}", radio_token());
+    let options = ["--trust-proxy", "--rate-limit-messages", "off"];
+    let server = Server::start_signaling_with(&[&SECRET[..], &options].concat(), |command| {
+        command.env("TOKIO_WORKER_THREADS", "1");
+    });
+    let path = format!("/radio?token={}", token("c", "radio"));
     let member = |address: usize| {
         let mut member =
             Member::try_connect(server.address, &path, &[("X-Forwarded-For", &format!("192.0.2.{address}"))]).unwrap();
@@ -234,8 +209,8 @@ fn cpu_time(server: &Server) -> Duration {
 #[test]
 fn member_that_used_up_its_processor_time_is_read_later_and_loses_nothing() {
     const MESSAGES: usize = 60;
-    let server = Server::start_signaling(&["--hmac-secret", "s"]);
-    let path = format!("/radio?token={}", radio_token());
+    let server = Server::start_signaling(&SECRET);
+    let path = format!("/radio?token={}", token("c", "radio"));
     let [mut sender, mut receiver] = [(); 2].map(|()| Member::connect_to(server.address, &path));
     assert_eq!(receiver.receive()["type"], "welcome");
     let (began, used) = (Instant::now(), cpu_time(&server));

@@ -1,31 +1,14 @@
 //! The HTTP interface of broadcast rooms and its options, tested with the program itself.
 
-#![cfg(unix)]
-
 use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use jamjam_dev::signaling::token::{Secret, verify};
-use serde_json::{Value, json};
-use test_support::server::TEST_TIMEOUT;
-use test_support::server::member::Member;
-use test_support::server::process::{Server, run};
+use serde_json::json;
+use test_support::server::{Member, Response, Server, get, run, send, tcp};
 
 use super::http::login::JSON;
-use super::http::request::{Response, get, send};
 use super::{SECRET, broadcast_member, token};
-
-impl Response {
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
-    }
-
-    #[track_caller]
-    fn assert_error(&self, status: u16, error: &str) {
-        assert_eq!((self.status, &self.json()["error"]), (status, &json!(error)), "{self:?}");
-    }
-}
 
 fn start(options: &[&str]) -> Server {
     Server::start_signaling(&[&SECRET, options].concat())
@@ -87,8 +70,7 @@ fn oversized_or_malformed_body_is_rejected_before_it_is_complete() {
             (&format!("{chunked}zz\r\n"), 400),
             (&format!("{chunked}40001\r\n{}\r\n", "x".repeat(0x40_001)), 413),
         ] {
-            let mut stream = TcpStream::connect(server.address).unwrap();
-            stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+            let mut stream = tcp(server.address);
             write!(stream, "POST {path} HTTP/1.1\r\nHost: x\r\n{headers}{rest}").unwrap();
             let mut response = [0; 12];
             stream.read_exact(&mut response).unwrap();
@@ -145,8 +127,9 @@ fn issuer_key_restricts_tokens_and_their_rate_is_limited() {
     assert_eq!(request(right).status, 200);
     let rejected = request(right);
     let error = "Too many token requests from this address; try again later (limit: the server's --rate-limit-token)";
-    rejected.assert_error(429, error);
-    let wait = rejected.json()["retryAfter"].as_u64().unwrap();
+    let body = rejected.json();
+    assert_eq!((rejected.status, &body["error"]), (429, &json!(error)));
+    let wait = body["retryAfter"].as_u64().unwrap();
     assert!((3_500..=3_601).contains(&wait), "{wait}");
     assert_eq!(rejected.header("retry-after"), wait.to_string());
 }
@@ -181,8 +164,7 @@ fn post_reaches_the_members_and_returns_their_number() {
     }
     let in_query = format!("/radio/postcontent?token={}", token("a", "radio"));
     assert_eq!(send(&server, "POST", &in_query, &[], "{}").status, 401);
-    // The next message that `other` receives is an error. Therefore, none of these posts was delivered to its room. For a post to an empty
-    // room, the response reports 0 receivers.
+    // The next message to `other` is an error, so none of these posts reached its room. A post to an empty room reports 0 receivers.
     other.send_text("no JSON");
     assert_eq!(other.receive()["type"], "error");
     assert_eq!(send(&server, "POST", "/void/postcontent", &[&bearer("void")], "{}").json()["clientCount"], 0);
@@ -282,7 +264,8 @@ fn only_listed_origins_may_connect_or_send_http_requests() {
         }
         for (method, path, body) in requests {
             let response = send(&server, method, path, &[&format!("Origin: {origin}"), JSON, &bearer], body);
-            response.assert_error(403, "Origin not allowed (allowed origins: the server's --origin)");
+            let error = "Origin not allowed (allowed origins: the server's --origin)";
+            assert_eq!((response.status, &response.json()["error"]), (403, &json!(error)), "{method} {path} {origin}");
             assert_eq!(response.header("access-control-allow-origin"), "", "{method} {path} {origin}");
         }
     }
@@ -290,21 +273,15 @@ fn only_listed_origins_may_connect_or_send_http_requests() {
 
 #[test]
 fn print_token_signs_with_the_configured_secret() {
-    let printed = |arguments: &[&str], variables: &'static [(&'static str, &'static str)]| {
-        let output = run(&[&["signaling-server", "--print-token"], arguments].concat(), |command| {
-            command.envs(variables.iter().copied());
-        });
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap().trim_end().to_owned();
-        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
-    };
     for variables in [
         &[("HMAC_SECRET", "s"), ("AUTH_SECRET", "other")][..],
         &[("AUTH_SECRET", "s")],
         &[("HMAC_SECRET", ""), ("AUTH_SECRET", "s")],
     ] {
-        let (code, token, _) = printed(&["client-001:myroom:60"], variables);
-        let claims = verify(Some(&Secret::new("s")), &token, "myroom", 0).unwrap();
-        assert_eq!((code, claims.client_id.as_str()), (0, "client-001"));
+        let arguments = ["signaling-server", "--print-token", "client-001:myroom:60"];
+        let output = run(&arguments, |command| _ = command.envs(variables.iter().copied()));
+        let claims = verify(Some(&Secret::new("s")), output.stdout.trim_end(), "myroom", 0).unwrap();
+        assert_eq!((output.code, claims.client_id.as_str()), (0, "client-001"));
         assert_eq!(claims.expires_ms().unwrap() - claims.issued_at.unwrap().as_u64().unwrap(), 60_000);
     }
 }
@@ -347,8 +324,8 @@ fn room_file_declares_a_room_and_its_errors_stop_the_start() {
     assert_eq!(received["from"], "anonymous");
     let start_error = || {
         let output = run(&[&["signaling-server", "--port", "0"], &options[..]].concat(), |_| {});
-        assert_eq!(output.status.code(), Some(3), "{output:?}");
-        String::from_utf8(output.stderr).unwrap()
+        assert_eq!(output.code, 3, "{output:?}");
+        output.stderr
     };
     for (text, line, word) in [
         ("stamp = true\nwellcome = 1\n", "line 2", "wellcome"),

@@ -1,13 +1,10 @@
 //! The room of `examples/custom_room.rs` over real sockets. The room uses all hooks.
 
-#![cfg(unix)]
-
 #[expect(dead_code, reason = "the example's main function is not called here")]
 #[path = "../../../examples/custom_room.rs"]
 mod example;
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,12 +16,10 @@ use jamjam_dev::signaling::token::Secret;
 use jamjam_dev::signaling::{Heartbeat, Hub, SignalingLimits};
 use jamjam_dev::testing::SignalingServer;
 use serde_json::{Value, json};
-use test_support::server::TEST_TIMEOUT;
-use test_support::server::member::Member;
+use test_support::server::{Member, TEST_TIMEOUT, send_to, tcp};
 use tungstenite::protocol::CloseFrame;
 
 use super::http::login::RIGHT;
-use super::http::request::send_to;
 use super::token;
 
 /// A server with the room of the example.
@@ -67,8 +62,7 @@ fn every_hook_of_a_custom_room_has_its_effect() {
     let address = server.addr();
     let connect = |path: &str| Member::connect_to(address, path);
     let join = |name: &str| connect(&format!("/myroom?token={}", token(name, "myroom")));
-    // The room's `requires_auth` returns false, so the server does not reject a client without a token. The room's `verify_auth` then
-    // rejects this client with the room's own text. It receives the headers of the request, and can choose the close code.
+    // `requires_auth` returns false, so `verify_auth` sees clients without a token and the headers, and chooses code and text of the close.
     assert_eq!(connect("/myroom").closed(), (4_001, "Missing clientId".to_owned()));
     assert_eq!(join("mallory").closed(), (4_004, "Rejected by room".to_owned()));
     let old = Member::try_connect(address, "/myroom", &[("User-Agent", "myclient/1")]).unwrap().closed();
@@ -84,8 +78,7 @@ fn every_hook_of_a_custom_room_has_its_effect() {
         assert_eq!((receive(ann), receive(bob)), (expected.clone(), expected));
     };
     both(&mut ann, &mut bob, notice("joined", "bob"));
-    // The server calls `on_control_join` once and `on_heartbeat` repeatedly. `on_heartbeat` sends the number of members and the number of
-    // control channels.
+    // `on_control_join` is called once, and `on_heartbeat`, which sends the numbers of members and control channels, repeatedly.
     let mut con = connect(&format!("/rooms/myroom/remotecontrol?token={}", token("con", "myroom")));
     assert_eq!(receive(&mut con)["type"], "control-welcome");
     both(&mut ann, &mut bob, notice("listens", "con"));
@@ -123,8 +116,7 @@ fn every_hook_of_a_custom_room_has_its_effect() {
     assert_eq!(request("GET", "/rooms/myroom/more", "").0, 404);
     // If `has_route` returns false for the path, the server rejects the request without reading the body.
     for room in ["myroom", "lobby"] {
-        let mut stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+        let mut stream = tcp(address);
         write!(stream, "POST /rooms/{room}/more HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n").unwrap();
         let mut response = [0; 13];
         stream.read_exact(&mut response).unwrap();
@@ -141,8 +133,7 @@ fn every_hook_of_a_custom_room_has_its_effect() {
     assert_eq!(receive(&mut cat)["type"], "welcome");
     both(&mut ann, &mut bob, notice("joined", "cat"));
     assert_eq!(join("dan").closed(), (1_013, "Room is full".to_owned()));
-    // The server calls `on_leave`, or `on_control_leave` for a control channel. The arguments are the code and reason of the close frame.
-    // Without a close frame, the code is 1006.
+    // `on_leave` or `on_control_leave` gets the code and reason of the close frame, or 1006 without one.
     cat.0.close(Some(CloseFrame { code: 4_321.into(), reason: "Enough".into() })).unwrap();
     both(&mut ann, &mut bob, notice("left with 4321 Enough", "cat"));
     drop(con);

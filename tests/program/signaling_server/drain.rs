@@ -1,39 +1,18 @@
 //! SIGTERM: the server accepts no more connections, closes its connections, completes requests, and ends within 5 s.
 
-#![cfg(unix)]
-
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use test_support::server::member::Member;
-use test_support::server::process::Server;
-use test_support::server::{TEST_TIMEOUT, poll_until};
-use tungstenite::Message;
+use test_support::server::{Member, Server, poll_until, tcp};
 
 /// Maximum time for closing all connections.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A busy machine may add this much to a measured time.
 const TOLERANCE: Duration = Duration::from_secs(5);
-
-fn open(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
-    stream
-}
-
-/// Code and reason of the close frame, which the client answers. Other messages are skipped.
-fn close_frame(client: &mut Member) -> (u16, String) {
-    loop {
-        if let Message::Close(Some(frame)) = client.0.read().unwrap() {
-            while client.0.read().is_ok() {}
-            return (frame.code.into(), frame.reason.to_string());
-        }
-    }
-}
 
 /// A client whose upgrade the server has handled completely, because it answers a request. The client does not answer close frames.
 fn unresponsive(address: SocketAddr) -> Member {
@@ -72,12 +51,14 @@ fn stop_signal_closes_every_connection_and_exits_with_0() {
         let webrtc = Member::connect_to(address, "/?roomId=r&userId=u&userName=n");
         let mut clients = [undecided, creator, webrtc, broadcast];
         // Both connections are idle: one after a response, and the other one before its first request.
-        let (mut kept_alive, mut silent) = (open(address), open(address));
+        let (mut kept_alive, mut silent) = (tcp(address), tcp(address));
         kept_alive.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
         kept_alive.read_exact(&mut [0; 12]).unwrap();
         let stopping = thread::spawn(move || server.stop(signal));
-        let frames = clients.each_mut().map(close_frame);
+        let frames = clients.each_mut().map(|client| client.read_to_close().0);
         assert_eq!(frames.each_ref().map(|(code, _)| *code), [1001, 1001, 1001, 4002], "{frames:?}");
+        // The clients answer the close frames.
+        clients.each_mut().into_iter().for_each(|client| while client.0.read().is_ok() {});
         assert_eq!(frames[3].1, "Server shutting down");
         let stopped = stopping.join().unwrap();
         assert_eq!(stopped.code, Some(0), "{:?}", stopped.lines);
@@ -93,7 +74,7 @@ fn stop_signal_closes_every_connection_and_exits_with_0() {
 fn a_request_in_progress_gets_its_response_during_the_shutdown() {
     let server = Server::start_signaling(&[]);
     let address = server.address;
-    let mut slow = open(address);
+    let mut slow = tcp(address);
     let body = r#"{"clientId":"ann","room":"lobby"}"#;
     write!(slow, "POST /auth/token HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len()).unwrap();
     slow.write_all(&body.as_bytes()[..5]).unwrap();
@@ -117,7 +98,7 @@ fn unresponsive_clients_and_slow_requests_end_at_the_shutdown_timeout() {
     for is_stuck in [false, true] {
         let server = Server::start_signaling(&[]);
         let _members = if is_stuck { stuck_reader(server.address).into() } else { vec![unresponsive(server.address)] };
-        let mut slow = open(server.address);
+        let mut slow = tcp(server.address);
         let head = if is_stuck { "POST /auth/token HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{" } else { "" };
         slow.write_all(head.as_bytes()).unwrap();
         let _ = server.metric("connections");

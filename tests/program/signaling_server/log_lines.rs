@@ -1,21 +1,10 @@
 //! The log of the signaling server: joins, leaves, messages and rejections of every dialect.
 
-#![cfg(unix)]
-
 use serde_json::{Value, json};
-use test_support::server::line::Line;
-use test_support::server::member::Member;
-use test_support::server::process::Server;
+use test_support::server::{Line, Member, Server};
 use test_support::snapshot;
-use tungstenite::protocol::CloseFrame;
-use tungstenite::protocol::frame::coding::CloseCode;
 
 use super::{broadcast_member, control_surface, jamjam_creator, jamjam_member, webrtc_member};
-
-fn close(mut member: Member, reason: &str) {
-    member.0.close(Some(CloseFrame { code: CloseCode::Normal, reason: reason.into() })).unwrap();
-    while member.0.read().is_ok() {}
-}
 
 /// The lines about members, messages and rooms, in which `ID` stands for the ids that differ in each run.
 fn events(lines: &[String], ids: &[&str]) -> String {
@@ -51,7 +40,7 @@ fn joins_leaves_messages_and_rejections_of_every_dialect_are_logged() {
     ann.send("JoinRoom", &json!({"room_id": "nowhere", "peer_name": "Ann"}));
     ann.send("LeaveRoom", &Value::Null);
     bob.skip_to("PeerLeft");
-    close(bob, "bye");
+    bob.close("bye");
     let zoe = webrtc_member(&server, "standup", "zoe");
     let mut yan = webrtc_member(&server, "standup", "yan");
     for target in ["zoe", "nobody"] {
@@ -62,16 +51,16 @@ fn joins_leaves_messages_and_rejections_of_every_dialect_are_logged() {
     let mut again = webrtc_member(&server, "standup", "zoe");
     drop(yan);
     again.skip_to("participant-left");
-    close(again, "");
+    again.close("");
     drop(zoe);
-    close(webrtc_member(&server, "r%1B%5B2J", "a%E2%80%AE"), "");
+    webrtc_member(&server, "r%1B%5B2J", "a%E2%80%AE").close("");
     Member::connect_to(server.address, "/?roomId=r").closed();
     let mut lobby = broadcast_member(&server, "lobby", "c1");
     let mut listener = broadcast_member(&server, "lobby", "c2");
     lobby.send_json(&json!({"type": "post", "data": {"text": "secret-text"}}));
     listener.skip_to("lobby-content");
-    close(lobby, "");
-    close(listener, "");
+    lobby.close("");
+    listener.close("");
     let mut phone = control_surface(&server);
     for message in [
         json!({"type": "param", "param": "secret-name", "value": 0.125}),

@@ -1,9 +1,6 @@
-//! All four dialects at once on one port, over sockets. No message is lost or sent to the wrong room. Each sender's messages stay in order.
-//! Latencies are printed but not evaluated:
+//! All four dialects at once on one port, over sockets: no message is lost, misdirected or reordered. Latencies are printed, not evaluated:
 //!
 //!     PROGRAM=target/release/jamjam-dev cargo test --test program signaling_server::mixed_dialects -- --ignored --nocapture
-
-#![cfg(unix)]
 
 use std::io::ErrorKind;
 use std::sync::Mutex;
@@ -11,9 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use test_support::server::member::Member;
-use test_support::server::process::Server;
-use test_support::server::{TEST_TIMEOUT, poll_until};
+use test_support::server::{Member, Server, TEST_TIMEOUT, poll_until};
 use tungstenite::{Error, Message};
 
 const DIALECTS: [&str; 4] = ["jamjam", "broadcast", "bbx", "webrtc"];
@@ -96,8 +91,8 @@ impl Clients {
         Some((label.to_owned(), number.parse().ok()?))
     }
 
-    /// Sends the messages of a client when they are due, and checks that it receives exactly the messages of the other clients in its room,
-    /// in their order. Returns the connected client and the latencies.
+    /// Sends the messages of a client when they are due, and checks that it receives exactly those of the other clients in its room, in
+    /// order. Returns the connected client and the latencies.
     fn run(&self, number: usize, mut member: Member, start: Instant) -> (Member, Vec<Duration>) {
         let times = self.plan.times;
         let room = (number / self.size * self.size..).take(self.size).filter(|sender| *sender != number);

@@ -3,11 +3,9 @@
 mod broadcast_http;
 mod certificate_reload;
 mod connections;
-mod console_operations;
 mod control_surface;
 mod custom_room;
 mod drain;
-mod freed_memory;
 pub(crate) mod http;
 mod log_lines;
 mod mixed_dialects;
@@ -19,7 +17,6 @@ mod transcripts;
 mod webrtc;
 mod webrtc_auth;
 
-use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
@@ -27,15 +24,13 @@ use jamjam_dev::signaling::token::{Claims, Secret, sign};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use serde_json::{Value, json};
-use test_support::server::TEST_TIMEOUT;
-use test_support::server::member::Member;
-use test_support::server::process::Server;
+use test_support::server::{Member, Server, exchange, tcp};
 
 /// The option with the secret of [`token`].
-const SECRET: [&str; 2] = ["--hmac-secret", "test-secret"];
+pub(crate) const SECRET: [&str; 2] = ["--hmac-secret", "test-secret"];
 
 /// A token of this client for a broadcast room.
-fn token(client: &str, room: &str) -> String {
+pub(crate) fn token(client: &str, room: &str) -> String {
     let claims = Claims::new(client, room, serde_json::Map::new(), 4_000_000_000_000, 1.0);
     sign(&Secret::new("test-secret"), &claims)
 }
@@ -49,19 +44,13 @@ type TlsStream = StreamOwned<ClientConnection, TcpStream>;
 
 /// The stream of a TLS client, before its handshake.
 fn tls_stream(address: SocketAddr, config: &Arc<ClientConfig>) -> TlsStream {
-    let tcp = TcpStream::connect(address).unwrap();
-    tcp.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
     let name = ServerName::try_from("127.0.0.1").unwrap();
-    StreamOwned::new(ClientConnection::new(Arc::clone(config), name).unwrap(), tcp)
+    StreamOwned::new(ClientConnection::new(Arc::clone(config), name).unwrap(), tcp(address))
 }
 
 /// A page over TLS.
 fn get_over_tls(address: SocketAddr, config: &Arc<ClientConfig>, path: &str) -> String {
-    let mut stream = tls_stream(address, config);
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
-    let mut response = String::new();
-    stream.read_to_string(&mut response).unwrap();
-    response
+    exchange(tls_stream(address, config), "GET", path, &[], "").body
 }
 
 /// A member of a WebRTC room.

@@ -1,15 +1,10 @@
 //! What newer jamjam clients need beside the rooms: discovery over HTTP, proof of a device, and a test room.
 
-#![cfg(unix)]
-
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use jamjam_dev::signaling::device::DeviceKey;
-use serde_json::{Value, json};
-use test_support::server::member::Member;
-use test_support::server::process::Server;
-
-use super::http::request::{Response, get, request};
+use serde_json::json;
+use test_support::server::{Member, Response, Server, get, request};
 
 const DISCOVERY: &str = "/api/v1/signaling";
 const NEWER: &str = "/v1/signaling";
@@ -19,7 +14,7 @@ fn discovered(response: &Response) -> String {
     assert_eq!((response.status, response.header("content-type")), (200, "application/json"), "{response:?}");
     assert_eq!(response.header("cache-control"), "no-store");
     assert_has_date(response);
-    let body: Value = serde_json::from_str(&response.body).unwrap();
+    let body = response.json();
     assert_eq!(body.as_object().map(serde_json::Map::len), Some(1), "{body}");
     body["url"].as_str().unwrap().to_owned()
 }
@@ -76,7 +71,7 @@ fn configured_public_url_is_discovered() {
         let server = Server::start_signaling(&["--public-url", given]);
         assert_eq!(discovered(&get(&server, DISCOVERY)), url);
     }
-    let server = Server::start_signaling_as(&["--host", "127.0.0.1", "--port", "0"], |command| {
+    let server = Server::start_signaling_with(&[], |command| {
         command.env("PUBLIC_URL", "https://rooms.example").env("TEST_ROOM", "off");
     });
     assert_eq!(discovered(&get(&server, DISCOVERY)), "wss://rooms.example/v1/signaling");

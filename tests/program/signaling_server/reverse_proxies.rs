@@ -6,8 +6,7 @@ use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use test_support::certificate::Authority;
-use test_support::server::poll_until;
-use test_support::server::process::{Server, run};
+use test_support::server::{Server, poll_until, run};
 
 /// A proxy, which is killed when this value is dropped.
 struct Proxy(Child);
@@ -38,7 +37,7 @@ fn assert_proxied(server: &mut Server, mut proxy: Command, port: &str, target: &
     poll_until("the proxy", || TcpStream::connect(format!("127.0.0.1:{port}")).ok());
     let options = ["--bind", "127.0.0.2", "--count", "10", "--interval", "20ms", "--max-loss", "0%"];
     let output = run(&[&["probe"], target, &options].concat(), |_| {});
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.code, 0, "{output:?}");
     server.line_starting_with("signaling: connection opened conn=0 source=127.0.0.2");
     running
 }

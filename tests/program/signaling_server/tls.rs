@@ -1,7 +1,5 @@
-//! Tests `jamjam-dev signaling-server --cert --key`. The server checks the certificate file and the key file before it listens. If a
-//! file has an error, the server reports the error and exits. Clients without TLS or with a slow handshake do not block other clients.
-
-#![cfg(unix)]
+//! `signaling-server --cert --key`: errors of the files are reported before the server listens, and clients without TLS or with a slow
+//! handshake do not block others.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -24,8 +22,7 @@ use tungstenite::Message;
 use super::get_over_tls;
 
 use test_support::certificate::{Authority, trusting};
-use test_support::server::TEST_TIMEOUT;
-use test_support::server::process::{Server, run};
+use test_support::server::{Server, run, tcp};
 use test_support::snapshot;
 
 /// Each line has the names of the certificate file and of the key file. The error follows.
@@ -72,9 +69,8 @@ fn certificate_file_error_is_reported_with_its_remedy() {
         let files = [cert, key].map(|name| authority.file(name).to_str().unwrap().to_owned());
         let options = ["--host", "127.0.0.1", "--port", "0", "--cert", &files[0], "--key", &files[1]];
         let output = run(&[&["signaling-server"], &options[..]].concat(), |_| {});
-        assert_eq!(output.status.code(), Some(3), "{cert} {key}: {output:?}");
-        let error = String::from_utf8(output.stderr).unwrap().replace(&folder, "");
-        writeln!(errors, "{cert} {key}\n{error}").unwrap();
+        assert_eq!(output.code, 3, "{cert} {key}: {output:?}");
+        writeln!(errors, "{cert} {key}\n{}", output.stderr.replace(&folder, "")).unwrap();
     }
     snapshot::assert_matches("servers/certificate_errors", &errors);
 }
@@ -88,7 +84,7 @@ fn files_can_come_from_the_environment_and_empty_means_none() {
         let output = run(&["signaling-server", "--host", "127.0.0.1", "--port", "0"], |command| {
             command.env("TLS_CERT", &pair.cert).env("TLS_KEY", key);
         });
-        assert_eq!(output.status.code(), Some(code), "{output:?}");
+        assert_eq!(output.code, code, "{output:?}");
     }
     let mut server = Server::start_signaling(&["--cert", "", "--key", ""]);
     assert!(server.line_starting_with("signaling: server listening on ").message.contains(" ws://"));
@@ -122,8 +118,7 @@ fn certificate_is_valid_from_its_first_to_its_last_second() {
 fn plain_text_client_is_logged_and_counted_and_the_next_is_served() {
     let authority = Authority::new();
     let mut server = Server::start_signaling(&authority.certify().options());
-    let mut plain = TcpStream::connect(server.address).unwrap();
-    plain.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+    let mut plain = tcp(server.address);
     plain.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     let mut response = String::new();
     plain.read_to_string(&mut response).unwrap();
@@ -136,8 +131,7 @@ fn plain_text_client_is_logged_and_counted_and_the_next_is_served() {
     let metrics = get_over_tls(server.address, &trusting(&authority.own()), "/metrics");
     assert!(metrics.contains("\njamjam_signaling_tls_handshakes_failed_total 1\n"), "{metrics}");
     let probe = run(&["probe", &format!("ws://{}", server.address)], |_| {});
-    assert_eq!(probe.status.code(), Some(3));
-    assert!(String::from_utf8(probe.stderr).unwrap().contains("use wss:// instead of ws://"));
+    assert!(probe.code == 3 && probe.stderr.contains("use wss:// instead of ws://"), "{probe:?}");
 }
 
 /// A hundred silent connections precede the client in the system's accept queue.

@@ -1,23 +1,20 @@
 //! Runs the transcripts in `fixtures/signaling` on real sockets, with and without TLS. Each transcript has its own server.
 
-#![cfg(unix)]
-
 use std::fmt::Write as _;
 use std::sync::Arc;
 
 use rustls::ClientConfig;
 use test_support::certificate::{Authority, trusting};
-use test_support::server::process::Server;
+use test_support::server::Server;
 use test_support::sockets::Sockets;
 use test_support::transcript::{Progress, run_transcript};
 use test_support::transcript_files::transcripts;
 
-/// Dialects, each with the minimum number of transcripts that run to their last line. On real sockets, the clock cannot be advanced.
-/// Therefore, a transcript stops at a line that advances the clock.
+/// Dialects, each with the minimum number of transcripts that run to their last line. Others stop where the clock is advanced.
 const DIALECTS: [(&str, usize); 4] = [("jamjam", 50), ("webrtc", 33), ("broadcast", 19), ("control_surface", 22)];
 
-/// The options that create the rooms of control surfaces which a transcript names. Returns `None` if a process cannot run the transcript,
-/// because rooms would expire, or because the transcript limits the members of one of several rooms.
+/// The options that create the control surface rooms of a transcript. `None` if a process cannot run it, because rooms would expire or the
+/// members of one of several rooms are limited.
 fn room_options(transcript: &str) -> Option<Vec<String>> {
     let created: Vec<&str> = transcript.lines().filter_map(|line| line.strip_prefix("program creates room ")).collect();
     let mut options = Vec::new();
@@ -33,8 +30,7 @@ fn room_options(transcript: &str) -> Option<Vec<String>> {
     (!needs_clock).then_some(options)
 }
 
-/// Runs `transcript` to its end, or up to a line that a process does not support. Some lines convert an assigned id to upper or lower
-/// case. If the id has no letter, the transcript runs again with another id.
+/// Runs `transcript` as far as a process supports it. If an id to be spelled in another case has no letter, runs again with another id.
 fn run_complete(transcript: &str, sockets: &mut Sockets) -> Result<Progress, String> {
     for _ in 0..20 {
         let progress = run_transcript(transcript, sockets)?;

@@ -1,27 +1,12 @@
 //! WebRTC signaling on real sockets, in addition to the transcripts: heartbeats, limits, `/health`, `/rooms` and `/metrics`.
 
-#![cfg(unix)]
-
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use tungstenite::{Error, Message};
 
-use super::http::request::get;
-use test_support::server::member::Member;
-use test_support::server::poll_until;
-use test_support::server::process::Server;
-
-/// Joins a room and receives the welcome.
-fn join(server: &Server, room: &str, user: &str) -> Member {
-    let mut member = Member::connect_to(server.address, &format!("/?roomId={room}&userId={user}&userName={user}+X"));
-    assert_eq!(member.receive()["type"], "welcome");
-    member
-}
-
-fn get_json(server: &Server, path: &str) -> Value {
-    serde_json::from_str(&get(server, path).body).unwrap()
-}
+use super::webrtc_member;
+use test_support::server::{Member, Server, get, poll_until};
 
 fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64
@@ -34,11 +19,9 @@ fn client_without_pongs_is_aborted_and_others_stay() {
         [("HEARTBEAT_INTERVAL", "100"), ("CLIENT_TIMEOUT", "2000"), ("HEARTBEAT_INTERVAL_MS", "x")],
         [("HEARTBEAT_INTERVAL_MS", "100"), ("CLIENT_TIMEOUT_MS", "2000"), ("CLIENT_TIMEOUT", "")],
     ] {
-        let server = Server::start_signaling_as(&["--host", "127.0.0.1", "--port", "0"], |command| {
-            command.envs(variables);
-        });
-        let mut unresponsive = join(&server, "r", "dead");
-        let mut responsive = join(&server, "r", "alive");
+        let server = Server::start_signaling_with(&[], |command| _ = command.envs(variables));
+        let mut unresponsive = webrtc_member(&server, "r", "dead");
+        let mut responsive = webrtc_member(&server, "r", "alive");
         assert_eq!(responsive.receive()["type"], "existing-participants");
         // The jamjam client reads nothing until the end of the test. The dialect of the other client stays undecided until then.
         let (mut jamjam, mut undecided) = (Member::connect(server.address), Member::connect(server.address));
@@ -66,10 +49,8 @@ fn client_without_pongs_is_aborted_and_others_stay() {
 
 #[test]
 fn maximum_number_of_members_is_taken_from_the_variable() {
-    let server = Server::start_signaling_as(&["--host", "127.0.0.1", "--port", "0"], |command| {
-        command.env("WEBRTC_MAX_MEMBERS", "1");
-    });
-    let _first = join(&server, "r", "a");
+    let server = Server::start_signaling_with(&[], |command| _ = command.env("WEBRTC_MAX_MEMBERS", "1"));
+    let _first = webrtc_member(&server, "r", "a");
     let mut other = Member::connect_to(server.address, "/?roomId=r&userId=c&userName=C");
     assert_eq!(other.closed(), (1013, "Room is full".to_owned()));
     assert_eq!(server.metric("requests_rejected_total"), 1);
@@ -79,7 +60,8 @@ fn maximum_number_of_members_is_taken_from_the_variable() {
 fn health_rooms_and_metrics_count_the_participants() {
     let server = Server::start_signaling(&[]);
     let before = now_ms();
-    let members = [("r", "a"), ("r", "b"), ("q", "%22%F0%9F%8E%B8")].map(|(room, user)| join(&server, room, user));
+    let members =
+        [("r", "a"), ("r", "b"), ("q", "%22%F0%9F%8E%B8")].map(|(room, user)| webrtc_member(&server, room, user));
     let after = now_ms();
     let mut jamjam = Member::connect(server.address);
     jamjam.create_room("r");
@@ -87,7 +69,7 @@ fn health_rooms_and_metrics_count_the_participants() {
     let mut undecided = Member::connect(server.address);
     undecided.0.send(Message::Ping("here?".into())).unwrap();
     assert!(undecided.0.read().unwrap().is_pong());
-    let (mut listed, health) = (get_json(&server, "/rooms"), get_json(&server, "/health"));
+    let (mut listed, health) = (get(&server, "/rooms").json(), get(&server, "/health").json());
     assert_eq!(health["roomDetails"], listed["rooms"]);
     let mut joined = Vec::new();
     for room in listed["rooms"].as_array_mut().unwrap() {
@@ -98,8 +80,8 @@ fn health_rooms_and_metrics_count_the_participants() {
     assert!(joined.is_sorted() && before <= joined[0] && joined[2] <= after, "{before} {joined:?} {after}");
     let expected = json!({"rooms": [
         {"roomId": "r", "participantCount": 2, "participants": [
-            {"id": "a", "name": "a X", "joinedAt": null}, {"id": "b", "name": "b X", "joinedAt": null}]},
-        {"roomId": "q", "participantCount": 1, "participants": [{"id": "\"🎸", "name": "\"🎸 X", "joinedAt": null}]},
+            {"id": "a", "name": "a", "joinedAt": null}, {"id": "b", "name": "b", "joinedAt": null}]},
+        {"roomId": "q", "participantCount": 1, "participants": [{"id": "\"🎸", "name": "\"🎸", "joinedAt": null}]},
     ]});
     assert_eq!(listed, expected);
     // The top-level fields `rooms` and `connections` describe only WebRTC.
@@ -115,5 +97,5 @@ fn health_rooms_and_metrics_count_the_participants() {
     }
     // The list changes when the members change.
     drop(members);
-    poll_until("no member", || get_json(&server, "/rooms")["rooms"].as_array().unwrap().is_empty().then_some(()));
+    poll_until("no member", || get(&server, "/rooms").json()["rooms"].as_array().unwrap().is_empty().then_some(()));
 }

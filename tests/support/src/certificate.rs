@@ -59,8 +59,7 @@ impl Authority {
         self.certify_for("server", (2000, 1, 1), (2200, 1, 1))
     }
 
-    /// Creates a certificate for this machine in files with this name. The certificate is valid from midnight of the day `from` to midnight
-    /// of the day `until`.
+    /// Creates a certificate for this machine in files with this name, valid from midnight of `from` to midnight of `until`.
     pub fn certify_for(&self, name: &str, from: Day, until: Day) -> Pair {
         self.certify_key(name, from, until, &KeyPair::generate().unwrap())
     }

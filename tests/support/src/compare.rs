@@ -1,12 +1,10 @@
-//! Compares a received message with the expected message in a transcript. The members of an object may have any order, and exactly the
-//! expected members must be present.
+//! Compares a received message with the expected one in a transcript. An object has exactly the expected members, in any order.
 //!
-//! A placeholder `$name` or `${name}` may be a whole string or a part of one. A placeholder is bound at its first use and must have the
-//! same value later. The name defines the form of the value. `room…` is a room's id, `invite…` is an invite code, and `long…` is an invite
-//! code for newer clients. `peer…` and `node…` are a peer's id. Two names must have different values, unless the names differ only in their
-//! final digits. For example, `$peer` and `$peer2` may be the same client. In a client's message, `${name:upper}` and `${name:lower}` are
-//! the value in upper and in lower case. A string that consists of `"$ms1"` matches a number: a time in whole milliseconds. `"$us1"` matches
-//! a time in whole microseconds, and `"$secs1"` in whole seconds.
+//! A placeholder `$name` or `${name}` is a string or a part of one. It is bound at its first use and must have the same value later. The
+//! name defines the form of the value: `room…` is a room's id, `invite…` an invite code, `long…` an invite code for newer clients, `peer…`
+//! and `node…` a peer's id. Two names have different values, unless they differ only in their final digits: `$peer` and `$peer2` may be the
+//! same client. In a client's message, `${name:upper}` and `${name:lower}` are the value in upper and in lower case. The strings `"$ms1"`,
+//! `"$us1"` and `"$secs1"` match a number, a time in whole milliseconds, microseconds or seconds.
 
 use std::collections::BTreeMap;
 
@@ -15,8 +13,7 @@ use serde_json::Value;
 #[derive(Default)]
 pub struct Bindings(BTreeMap<String, String>);
 
-/// A piece of a string: literal text, or a placeholder's name and letter case. The letter case is `upper`, `lower`, or empty if the value
-/// is not changed.
+/// A piece of a string: literal text, or a placeholder's name and its letter case (`upper`, `lower` or empty).
 enum Piece<'a> {
     Text(&'a str),
     Name(&'a str, &'a str),
@@ -73,8 +70,7 @@ fn fault(name: &str, value: &str) -> Option<&'static str> {
 }
 
 impl Bindings {
-    /// The text that a client sends: `text` with every placeholder replaced by its value. `None` if `${name:upper}` or `${name:lower}` would
-    /// not change the value, which has no letters or already has this letter case.
+    /// The text that a client sends, with values for placeholders. `None` if another letter case would not change a value.
     pub fn spell(&self, text: &str) -> Result<Option<String>, String> {
         let mut spelled = String::new();
         for piece in pieces(text)? {

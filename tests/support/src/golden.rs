@@ -1,6 +1,5 @@
-//! Reads `fixtures/wire`: pairs of hexadecimal digits, and comments from `#` to the end of the line.
-//!
-//! The parser rejects anything else, so that a typing error cannot be mistaken for a shorter packet.
+//! Reads `fixtures/wire`: pairs of hexadecimal digits, and comments from `#` to the end of the line. Anything else is rejected, so that a
+//! typing error cannot be mistaken for a shorter packet.
 
 use std::fs;
 use std::path::PathBuf;

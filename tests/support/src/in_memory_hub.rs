@@ -28,8 +28,7 @@ pub struct InMemoryHub {
 #[derive(Default)]
 struct Queues {
     waiting: BTreeMap<ConnId, VecDeque<String>>,
-    /// Connections that the server closed (with code and reason) or dropped (`None`). A connection is removed when a line of the transcript
-    /// checks how this connection ended.
+    /// Connections that the server closed (with code and reason) or dropped (`None`), until a line of the transcript checks it.
     ended: BTreeMap<ConnId, Option<(u16, String)>>,
     pinged: Vec<ConnId>,
     faults: Vec<String>,

@@ -1,5 +1,5 @@
-//! Two peers that are connected in memory. Streams overtake each other, and bytes arrive in chunks of any size. The clock jumps from one
-//! deadline to the next, and a reader may be slow.
+//! Two peers connected in memory. Streams overtake each other, bytes arrive in chunks of any size, a reader may be slow, and the clock
+//! jumps from one deadline to the next.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -259,8 +259,8 @@ impl Direction {
         ready.map(|(stream, _)| *stream).collect()
     }
 
-    /// Delivers the next piece of a stream from [`Direction::ready`], which is either an event, for example a stream reset, or the first of
-    /// the bytes in flight. With faults, the last of these bytes is sometimes changed, or the stream is reset after them.
+    /// Delivers the next piece of a stream from [`Direction::ready`]: an event such as a reset, or the first of the bytes in flight. With
+    /// faults, the last of these is sometimes changed, or the stream is reset after them.
     fn deliver<A: SessionHandler, B: SessionHandler>(
         &mut self,
         now: Time,

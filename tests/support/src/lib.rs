@@ -1,5 +1,4 @@
-//! Helpers for the test programs. The helpers run the program as a process, run transcripts, and provide clients and servers. These clients
-//! and servers use none of the program's code.
+//! Helpers for the test programs: the program as a process, transcripts, and clients and servers with none of the program's code.
 
 // A helper panics if the test cannot continue. Names say what most helpers do, so only the others are documented.
 #![allow(missing_docs, clippy::missing_panics_doc, clippy::new_without_default)]
@@ -38,12 +37,8 @@ pub fn repository() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
 }
 
-/// The program that was built together with the running test program. cargo 1.94 and later pass its path in a variable. Without the
-/// variable (older cargo, or a test program started directly), the program in the folder above the test program is used. That is another
-/// build if `scripts/check` built the test program.
-///
-/// # Panics
-/// Panics if the `jamjam-dev` program has not been built.
+/// The program that was built together with the running test program. cargo 1.94 and later pass its path in a variable. Otherwise, it is
+/// the program in the folder above the test program, which is another build if `scripts/check` built the test program.
 pub fn built_program() -> PathBuf {
     if let Some(program) = std::env::var_os("CARGO_BIN_EXE_jamjam-dev") {
         return program.into();
@@ -59,8 +54,7 @@ pub fn built_program() -> PathBuf {
     program
 }
 
-/// Environment variables that a tested program inherits. All other environment variables are removed, because they could be settings of
-/// the program.
+/// Environment variables that a tested program inherits. All others are removed, because they could be settings of the program.
 const INHERITED_VARIABLES: [&str; 8] =
     ["PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "RUST_BACKTRACE", "SSL_CERT_DIR", "SSL_CERT_FILE", "SYSTEMROOT"];
 

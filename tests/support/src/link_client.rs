@@ -6,7 +6,7 @@ use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use ring::agreement::{EphemeralPrivateKey, UnparsedPublicKey, X25519, agree_ephemeral};
 use ring::hkdf::{HKDF_SHA256, KeyType, Salt};
 use ring::rand::SystemRandom;
-use ring::signature::{self, Ed25519KeyPair, KeyPair};
+use ring::signature::{Ed25519KeyPair, KeyPair};
 
 pub const AUDIO: u8 = 1;
 pub const CONTROL: u8 = 3;
@@ -40,7 +40,7 @@ struct Keys {
 pub struct LinkClient {
     private: Option<EphemeralPrivateKey>,
     public: Vec<u8>,
-    /// The client's own link key, and the server's public link key. A client that knows the server's key signs, and checks the answer.
+    /// The client's own link key, and the server's public link key. A client that knows the server's key signs.
     link_keys: Option<(Ed25519KeyPair, Vec<u8>)>,
     keys: Option<Keys>,
     /// Why packets did not open.
@@ -77,22 +77,10 @@ impl LinkClient {
         self.keys.is_some()
     }
 
-    /// Handles a CONTROL packet of the server. Returns whether it is accepted.
+    /// Handles a CONTROL packet of the server without a signature. Returns whether it is accepted.
     pub fn on_control(&mut self, datagram: &[u8]) -> bool {
-        let Some(payload) = datagram.strip_prefix(&header(CONTROL, 0, 0, 0)[..]) else { return false };
-        let server = match (payload, &self.link_keys) {
-            ([1, 1, key @ ..], None) if key.len() == 32 => key,
-            ([1, 2, rest @ ..], Some((_, link_key))) if rest.len() == 96 => {
-                let (key, signed) = rest.split_at(32);
-                let text = [b"jamjam-link-key-exchange-answer-v1:", &link_key[..], &self.public, key].concat();
-                let verifier = signature::UnparsedPublicKey::new(&signature::ED25519, link_key);
-                if verifier.verify(&text, signed).is_err() {
-                    return false;
-                }
-                key
-            }
-            _ => return false,
-        };
+        let payload = datagram.strip_prefix(&header(CONTROL, 0, 0, 0)[..]);
+        let Some([1, 1, server @ ..]) = payload.filter(|payload| payload.len() == 34) else { return false };
         if let Some(private) = self.private.take() {
             let own_is_low = self.public.as_slice() < server;
             let (low, high) = if own_is_low { (&self.public[..], server) } else { (server, &self.public[..]) };

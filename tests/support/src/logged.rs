@@ -20,9 +20,8 @@ impl Write for Lines {
     }
 }
 
-/// Keeps a second dispatcher alive. `tracing` stores for each callsite whether the callsite is enabled. With only one dispatcher, this
-/// stored value would come from the first thread that reaches the callsite. A parallel test without a subscriber could then disable the
-/// callsite for all threads.
+/// Keeps a second dispatcher alive. With only one, `tracing` stores for each callsite whether the first thread that reaches it has a
+/// subscriber, and a parallel test without one would disable the callsite for all threads.
 pub fn keep_callsites_enabled() {
     static SECOND: OnceLock<Dispatch> = OnceLock::new();
     SECOND.get_or_init(|| Dispatch::new(NoSubscriber::default()));

@@ -1,5 +1,5 @@
-//! Reads the files in `fixtures/moqt`. Each line contains a name, a colon and pairs of hexadecimal digits, or is empty. `#` begins a
-//! comment. The parser rejects anything else, so that a typing error cannot be mistaken for a shorter message.
+//! Reads the files in `fixtures/moqt`: lines of a name, a colon and pairs of hexadecimal digits, and comments from `#` on. Anything else is
+//! rejected, so that a typing error cannot be mistaken for a shorter message.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,11 +1,9 @@
 //! Runs a transcript against a server process. Each client is a WebSocket, with or without TLS.
 //!
-//! No step waits for a fixed duration. After each message, the client sends a ping and waits for the pong. The server processes each message
-//! of a connection before it reads the next frame, so all resulting messages are then in their queues. After a connection was closed or
-//! lost, the test polls the server until it counts one connection fewer.
-//!
-//! A pong may overtake queued messages, so a surplus message of a client is found when the client receives its next message. The transcripts
-//! in memory check that there are none at all.
+//! No step waits for a fixed duration. After each message, the client sends a ping and waits for the pong, which the server sends after it
+//! has processed the message. After a connection was closed or lost, the server must count one connection fewer. A pong may overtake queued
+//! messages, so a surplus message is found when the client receives its next one; the transcripts in memory check that there are none at
+//! all.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{Read, Write};
@@ -19,7 +17,7 @@ use serde_json::Value;
 use socket2::SockRef;
 use tungstenite::{Message, WebSocket};
 
-use crate::server::{TEST_TIMEOUT, poll_until};
+use crate::server::{exchange, poll_until, tcp};
 use crate::transcript::TranscriptServer;
 
 trait ByteStream: Read + Write + Send {}
@@ -28,8 +26,7 @@ impl<T: Read + Write + Send> ByteStream for T {}
 pub struct Sockets {
     address: SocketAddr,
     tls: Option<Arc<ClientConfig>>,
-    /// If true, a client whose connection is cut sends a TCP reset. Otherwise, the client closes the socket without a WebSocket close
-    /// frame.
+    /// Whether a client that is cut sends a TCP reset, instead of closing the socket without a close frame.
     pub reset: bool,
     clients: BTreeMap<String, Client>,
 }
@@ -47,8 +44,7 @@ impl Client {
         self.socket.send(message).map_err(|error| format!("cannot be sent: {error}"))
     }
 
-    /// Reads until a message arrives or the server closes the connection. If `until_pong` is set, the function waits for the pong instead
-    /// of a message.
+    /// Reads until a message (or, if `until_pong`, the pong) arrives or the server closes the connection.
     fn read(&mut self, until_pong: bool) -> Result<(), String> {
         loop {
             match self.socket.read().map_err(|error| format!("receives nothing: {error}"))? {
@@ -90,9 +86,8 @@ impl Sockets {
     }
 
     fn open(&self) -> (Box<dyn ByteStream>, TcpStream) {
-        let tcp = TcpStream::connect(self.address).unwrap();
+        let tcp = tcp(self.address);
         tcp.set_nodelay(true).unwrap();
-        tcp.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
         let other = tcp.try_clone().unwrap();
         let Some(tls) = &self.tls else { return (Box::new(tcp), other) };
         let name = ServerName::try_from("localhost").unwrap();
@@ -101,12 +96,7 @@ impl Sockets {
     }
 
     fn health(&self) -> Value {
-        let (mut line, _) = self.open();
-        line.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        line.read_to_string(&mut answer).unwrap();
-        let (_, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{answer}"));
-        serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}"))
+        exchange(self.open().0, "GET", "/health", &[], "").json()
     }
 
     /// Waits until the server counts as many connections as there are clients.
@@ -192,8 +182,7 @@ impl TranscriptServer for Sockets {
         client.close_reason.map(Some).ok_or_else(|| format!("{name} is not closed, and receives {:?}", client.inbox))
     }
 
-    /// Returns true for the command `creates room`, and false for all other commands. The command `creates room` causes no
-    /// action here. The options of the server specify these rooms, so the server created the rooms when it started.
+    /// Rooms are created by options of the server, so only `creates room` is supported, and does nothing.
     fn program(&mut self, command: &str) -> Result<bool, String> {
         Ok(command.starts_with("creates room "))
     }

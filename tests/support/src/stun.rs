@@ -43,8 +43,7 @@ pub fn attributes(message: &[u8]) -> Option<(Vec<Attribute<'_>>, bool)> {
     Some((found, false))
 }
 
-/// Whether `bytes` is a complete STUN request for a loss report, at the start or end of a run or during it. Such a request ends with a
-/// FINGERPRINT.
+/// Whether `bytes` is a complete STUN request for a loss report, at the start or end of a run or during it, with a FINGERPRINT.
 pub fn is_loss_report_request(bytes: &[u8]) -> bool {
     let is_request = |(found, has_fingerprint): (Vec<Attribute<'_>>, bool)| {
         let [(0xc0ec, [0 | 1, rest @ ..])] = found[..] else { return false };

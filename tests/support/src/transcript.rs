@@ -45,8 +45,7 @@ pub trait TranscriptServer {
     fn advance(&mut self, _seconds: u64) -> bool {
         false
     }
-    /// The application that embeds the server executes `command`. Returns false if this server does not support `command`. The commands
-    /// are:
+    /// The application that embeds the server executes `command`. Returns false if this server does not support it. The commands:
     ///
     /// - `creates room CODE [for MEMBERS [expiring SECONDS]]`
     /// - `closes room CODE`
@@ -62,11 +61,9 @@ pub trait TranscriptServer {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Progress {
     Complete,
-    /// The transcript was run up to a line that this server does not support. Such a line advances the clock, or runs a command in the
-    /// embedding application.
+    /// Up to a line that this server does not support: one that advances the clock, or runs a command in the embedding application.
     UntilUnsupported,
-    /// The run stopped before this line of the transcript. The line expects that an id changes when it is converted to upper or lower case.
-    /// The conversion leaves the assigned id unchanged, for example because the id contains no letter.
+    /// Up to this line, which spells an id in another letter case, although the assigned id has no letter.
     UntilLine(usize),
 }
 

@@ -1,17 +1,12 @@
-//! Tests `probe` and `send --text` over MOQT on the command line. A scripted server sends handwritten messages and has known faults. Other
-//! tests use the program's own echo server.
-
-#![cfg(unix)]
+//! `probe` and `send --text` over MOQT on the command line, with a scripted server that has known faults and with our own echo server.
 
 mod connection_errors;
 mod own_server;
 pub(crate) mod scripted_server;
 mod texts;
-mod vanishing_server;
 
 use serde_json::Value;
-use test_support::client::document;
-use test_support::client::program::{ProgramOutput, run};
+use test_support::client::{ProgramOutput, document, run};
 
 use crate::send_and_probe::codes;
 

@@ -1,5 +1,4 @@
-//! A MOQT echo server of version gomoqt-2025-02 over raw QUIC, written by hand from the protocol tables. Each test defines how the server
-//! handles each received group.
+//! A MOQT echo server of version gomoqt-2025-02 over raw QUIC, written by hand from the protocol tables. Each test scripts its groups.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, UdpSocket};
@@ -51,8 +50,7 @@ pub(crate) enum Fault {
     Stalled,
     /// The server disappears without closing the connection, and its port is closed.
     Vanished,
-    /// The server disappears without closing the connection. A new server without the state of the old connections takes over the port. The
-    /// new server accepts connections and then sends nothing.
+    /// The server disappears without closing the connection. A new one takes over the port, accepts connections and sends nothing.
     Restarted,
 }
 
@@ -65,20 +63,17 @@ pub(crate) struct ScriptedServer {
     pub(crate) url: String,
     /// The SHA-256 of its certificate, as `--cert-sha256` expects it.
     pub(crate) sha256: String,
-    /// Receives the sequence number (1 to 63) of each group that arrives at the server. The value 0 means that the server begins to
-    /// simulate a fault.
+    /// The sequence number (1 to 63) of each group that arrives at the server, and 0 when a fault begins.
     pub(crate) groups: mpsc::Receiver<u64>,
 }
 
 impl ScriptedServer {
-    /// A server with special actions for some groups. Each item of `actions` contains the sequence number of a group and the action for
-    /// that group. The server sends all other groups back.
+    /// A server with special actions for the groups of these sequence numbers. It sends all other groups back.
     pub(crate) fn start(actions: impl IntoIterator<Item = (u64, ServerAction)>) -> Self {
         Self::greeting(&[Greeting::Gomoqt202502], actions)
     }
 
-    /// A server that answers the n-th connection with the n-th greeting in `greetings`. If there are more connections than greetings, the
-    /// server answers the remaining connections with the last greeting.
+    /// A server that answers the n-th connection with the n-th greeting, and further connections with the last one.
     pub(crate) fn greeting(
         greetings: &'static [Greeting],
         actions: impl IntoIterator<Item = (u64, ServerAction)>,
@@ -86,9 +81,8 @@ impl ScriptedServer {
         Self::serving(greetings, actions, None)
     }
 
-    /// A server that fails at this stage. Stage 0: before the server's setup response. Stage 1: after that response. Stages 2 and 3: after
-    /// the client's responses to the server's `ANNOUNCE_PLEASE` and SUBSCRIBE. Stages 4 and 5: after the server's responses to the client's
-    /// `ANNOUNCE_PLEASE` and SUBSCRIBE. Stage 5 + n: when the n-th group arrives.
+    /// A server that fails before (stage 0) or after (1) its setup response, after the client's responses to its `ANNOUNCE_PLEASE` (2) and
+    /// SUBSCRIBE (3), after its responses to those of the client (4, 5), or when the n-th group arrives (5 + n).
     pub(crate) fn failing(stage: u8, fault: Fault) -> Self {
         Self::serving(&[Greeting::Gomoqt202502], [], Some((stage, fault)))
     }

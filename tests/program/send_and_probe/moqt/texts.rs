@@ -6,8 +6,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use serde_json::json;
-use test_support::client::document;
-use test_support::client::program::{ProgramOutput, command, run, run_args, run_with_input};
+use test_support::client::{ProgramOutput, command, document, run, run_args, run_with_input};
 
 use crate::echo_server::moqt::start;
 use crate::send_and_probe::moqt::scripted_server::{ScriptedServer, ServerAction};

@@ -3,13 +3,9 @@
 use std::fs;
 use std::io::{BufRead, Read, Write};
 use std::net::TcpStream;
-use std::sync::mpsc::channel;
-use std::time::Duration;
 
 use serde_json::{Value, json};
-use test_support::client::document;
-use test_support::client::program::start_line;
-use test_support::client::server::closed_tcp_port;
+use test_support::client::{closed_tcp_port, document, start_line};
 
 use crate::send_and_probe::websocket::scripted_server::{raw, serve};
 use crate::send_and_probe::websocket::{codes, failure, probe, report};
@@ -119,20 +115,4 @@ fn stop_request_during_a_run_prints_the_partial_report() {
     document::assert_valid(&report);
     let [returned, lost] = document::counts(&report, "ping", ["returned", "lost"]);
     assert!(report["interrupted"] == "SIGINT" && returned >= 1 && lost == 0, "{report:#}");
-}
-
-#[test]
-fn stop_request_while_joining_ends_the_run_at_once() {
-    let (reached, waiting) = channel();
-    let server = raw(move |_, stream| {
-        let mut socket = tungstenite::accept(stream).unwrap();
-        reached.send(()).unwrap();
-        let _ = socket.read();
-    });
-    let program = start_line(&format!("probe --to ws://{server}/?roomId=r --count 2"));
-    waiting.recv_timeout(Duration::from_secs(30)).unwrap();
-    program.signal("TERM");
-    let output = program.end();
-    let words = format!("jamjam-dev: interrupted while connecting to ws://{server}; nothing was sent\n");
-    assert_eq!((output.code, output.stdout, output.stderr), (143, String::new(), words));
 }

@@ -5,8 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Mutex;
 
 use serde_json::{Value, json};
-use test_support::client::document::counts;
-use test_support::client::program::run;
+use test_support::client::{counts, run};
 
 use crate::send_and_probe::websocket::scripted_server::{ServerConnection, serve};
 use crate::send_and_probe::websocket::{codes, report};

@@ -1,12 +1,10 @@
-//! Tests with hostile WebSocket servers. The client counts unexpected messages, and limits the message size and the waiting time. The
-//! client reports failures and missing replies.
+//! Hostile WebSocket servers: the client counts unexpected messages, bounds messages and waiting times, and reports failures.
 
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use test_support::client::at_once;
-use test_support::client::document::counts;
+use test_support::client::{at_once, counts};
 use tungstenite::Message;
 
 use crate::send_and_probe::websocket::scripted_server::{ServerConnection, raw, serve, upgrade_with};
@@ -49,8 +47,7 @@ fn garbage_matches_no_request_and_is_counted() {
         }
     });
     let report = report(1, server, FEW);
-    // After each ping, the server sends a pong without a timestamp, which counts as unmatched. The server also sends five messages that are
-    // not replies and count as stray. One message is empty, one is deeply nested, two have invalid values, and one is binary.
+    // Per ping, a pong without a timestamp is unmatched, and five messages are stray: empty, nested, two invalid values, and binary.
     assert_eq!(counts(&report, "ping", ["returned", "lost", "unmatched"]), [0, 5, 5]);
     assert_eq!(report["stray"], 25);
     assert!(report["warnings"][0]["message"].as_str().unwrap().contains("other messages arrived"), "{report:#}");

@@ -1,7 +1,4 @@
-//! Tests `probe --to ws://…` on the command line. The servers are scripted servers with known faults, and the program's own signaling
-//! server.
-
-#![cfg(unix)]
+//! `probe --to ws://…` on the command line, with scripted servers that have known faults and with our own signaling server.
 
 mod connection_errors;
 mod counts;
@@ -12,7 +9,7 @@ pub(crate) mod scripted_server;
 use std::fmt::Display;
 
 use serde_json::Value;
-use test_support::client::program::{ProgramOutput, run};
+use test_support::client::{ProgramOutput, run};
 
 use crate::send_and_probe::codes;
 

@@ -4,9 +4,8 @@ use std::fs;
 
 use serde_json::{Value, json};
 use test_support::certificate::Authority;
-use test_support::client::document;
-use test_support::client::program::{run, start_line};
-use test_support::server::process::Server;
+use test_support::client::{document, run, start_line};
+use test_support::server::Server;
 
 use crate::send_and_probe::websocket::{failure, probe, report};
 

@@ -56,8 +56,7 @@ impl ServerConnection {
     }
 }
 
-/// Starts a WebSocket server and returns its address. For each connection, the server calls the function in the parameter `does`. The
-/// function receives the number of the connection, counted from 0, and the connection.
+/// Starts a WebSocket server, which calls `does` with the number of each connection, counted from 0, and the connection.
 pub(crate) fn serve(does: impl Fn(usize, ServerConnection) + Send + Sync + 'static) -> SocketAddr {
     raw(move |number, stream| {
         stream.set_nodelay(true).unwrap();

@@ -1,14 +1,11 @@
 //! Helpers for the abuse tests: connections on which any bytes can be sent, and two clients that chat.
 
 mod unauthorized;
-mod upgrade_requests;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-use test_support::server::TEST_TIMEOUT;
-use test_support::server::member::Member;
-use test_support::server::process::Server;
+use test_support::server::{Member, Server, tcp};
 
 /// The maximum message length in bytes.
 pub(crate) const MAX_MESSAGE_LEN: usize = 256 << 10;
@@ -16,17 +13,9 @@ pub(crate) const MAX_MESSAGE_LEN: usize = 256 << 10;
 pub(crate) const UPGRADE: &str = "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
                        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
-/// A connection on which any bytes can be sent.
-pub(crate) fn raw(server: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(server).unwrap();
-    stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
-    stream.set_write_timeout(Some(TEST_TIMEOUT)).unwrap();
-    stream
-}
-
-/// Like [`raw`], and upgrades the connection to a WebSocket.
+/// A WebSocket on which any bytes can be sent.
 pub(crate) fn upgraded(server: SocketAddr) -> TcpStream {
-    let mut stream = raw(server);
+    let mut stream = tcp(server);
     stream.write_all(UPGRADE.as_bytes()).unwrap();
     let (mut answer, mut byte) = (Vec::new(), [0]);
     while !answer.ends_with(b"\r\n\r\n") {
@@ -35,21 +24,6 @@ pub(crate) fn upgraded(server: SocketAddr) -> TcpStream {
     }
     assert!(answer.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&answer));
     stream
-}
-
-/// A frame with a mask of zeros and a length field of `len`.
-pub(crate) fn frame_with_length(first: u8, len: u64, payload: &[u8]) -> Vec<u8> {
-    let mut frame = vec![first];
-    match len {
-        0..=125 => frame.push(0x80 | len as u8),
-        126..=0xffff => frame.extend([&[0xfe][..], &(len as u16).to_be_bytes()].concat()),
-        _ => frame.extend([&[0xff][..], &len.to_be_bytes()].concat()),
-    }
-    [&frame[..], &[0; 4], payload].concat()
-}
-
-pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    frame_with_length(first, payload.len() as u64, payload)
 }
 
 /// Reads `stream` to its end. Returns the code of the close frame, if there is one.
@@ -94,8 +68,4 @@ impl Duo {
             assert_eq!(self.1.receive_type("ChatMessage")["content"], number.to_string());
         }
     }
-}
-
-pub(crate) fn resident_kib(server: &Server) -> u64 {
-    server.status("VmRSS").parse().unwrap()
 }

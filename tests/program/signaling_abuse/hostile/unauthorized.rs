@@ -1,20 +1,64 @@
-//! Clients without access to a broadcast or WebRTC room. The clients send invalid tokens or tokens in the wrong place. Some clients use
-//! names and paths that imitate others.
+//! Clients without access to a broadcast or WebRTC room, with invalid or misplaced tokens, or with names and paths that imitate others.
 
-use std::fmt::Write;
-use std::fs;
+use std::fmt::Write as _;
+use std::io::{Read, Write as _};
 
-use super::upgrade_requests::request_websocket;
-use crate::signaling_server::http::request::send;
-use test_support::server::process::Server;
+use serde_json::Value;
+use test_support::server::{Server, send, tcp};
 use test_support::snapshot;
 
 const NAME: &str = "servers/room_access";
 
 fn start() -> Server {
-    let options = "--host 127.0.0.1 --port 0 --hmac-secret test-secret --rate-limit-post off --webrtc-auth token";
+    let options = "--hmac-secret test-secret --rate-limit-post off --webrtc-auth token";
     let options: Vec<&str> = options.split(' ').collect();
-    Server::start_signaling_as(&options, |command| _ = command.env("RUST_LOG", "trace"))
+    Server::start_signaling_with(&options, |command| _ = command.env("RUST_LOG", "trace"))
+}
+
+/// The server's reaction to a WebSocket request: an HTTP rejection, a close frame or a `welcome` message.
+#[derive(Clone, Debug, PartialEq)]
+enum Outcome {
+    /// The server rejected the request with this HTTP status.
+    Status(u16),
+    Closed(u16),
+    /// The server sent the `welcome` message of this room or of its control channel.
+    Welcome(String),
+}
+
+/// Requests a WebSocket at `path`, with additional header lines.
+fn request_websocket(server: &Server, path: &str, headers: &str) -> Outcome {
+    let mut stream = tcp(server.address);
+    let head = "Host: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    stream.write_all(format!("GET {path} HTTP/1.1\r\n{head}{headers}\r\n").as_bytes()).unwrap();
+    let mut bytes = |count: usize| {
+        let mut bytes = vec![0; count];
+        stream.read_exact(&mut bytes).unwrap();
+        bytes
+    };
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n") {
+        answer.extend(bytes(1));
+    }
+    let status = std::str::from_utf8(&answer[9..12]).unwrap().parse().unwrap();
+    if status != 101 {
+        return Outcome::Status(status);
+    }
+    let head = bytes(2);
+    let length = match head[1] {
+        126 => usize::from(u16::from_be_bytes(bytes(2).try_into().unwrap())),
+        short => usize::from(short),
+    };
+    let payload = bytes(length);
+    match head[0] {
+        0x88 => Outcome::Closed(u16::from_be_bytes([payload[0], payload[1]])),
+        0x81 => {
+            let message: Value = serde_json::from_slice(&payload).unwrap();
+            assert!(message["type"].as_str().unwrap().ends_with("welcome"), "{message}");
+            Outcome::Welcome(message["room"].as_str().or(message["roomId"].as_str()).unwrap().to_owned())
+        }
+        other => panic!("unexpected frame {other:#x}"),
+    }
 }
 
 /// The outcome of a request such as `WS /radio | Authorization: Bearer {valid}`. `WS` requests a WebSocket.
@@ -35,8 +79,7 @@ fn outcome(server: &Server, request: &str, tokens: &[(&str, &str)]) -> String {
 #[test]
 fn only_a_valid_token_in_its_place_gives_access_and_only_to_its_room() {
     let server = start();
-    let file = test_support::repository().join("tests/snapshots").join(NAME).with_extension("txt");
-    let file = fs::read_to_string(file).unwrap();
+    let file = snapshot::committed(NAME);
     let (head, requests) = file.split_once("\n\n").expect("an empty line after the tokens");
     let tokens: Vec<(&str, &str)> = head.lines().filter_map(|line| line.split_once(" = ")).collect();
     let mut text = format!("{head}\n\n");

@@ -14,16 +14,15 @@ use serde_json::{Value, json};
 
 use super::joined;
 use crate::signaling_server::http::login::{JSON, RIGHT};
-use crate::signaling_server::http::request::{send, send_to};
 use crate::signaling_server::start_with_password;
-use test_support::server::{TEST_TIMEOUT, poll_until};
+use test_support::server::{poll_until, send, send_to, tcp};
 
 const ROOMS: &str = "/admin/bbx/rooms";
 
 fn request(server: SocketAddr, method: &str, path: &str, body: &str) -> (u16, Value) {
     let response = send_to(server, method, path, &[RIGHT, JSON], body);
     assert_eq!(response.header("content-type"), "application/json");
-    (response.status, serde_json::from_str(&response.body).unwrap())
+    (response.status, response.json())
 }
 
 fn create_room(server: SocketAddr, body: &str) -> String {
@@ -34,8 +33,7 @@ fn create_room(server: SocketAddr, body: &str) -> String {
 
 /// Opens an event stream and reads its first comment.
 fn open_event_stream(address: SocketAddr) -> BufReader<TcpStream> {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+    let mut stream = tcp(address);
     write!(stream, "GET /admin/bbx/events HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{RIGHT}\r\n\r\n").unwrap();
     let (mut stream, mut head) = (BufReader::new(stream), String::new());
     while !head.ends_with("\r\n\r\n") {
@@ -82,8 +80,7 @@ fn rooms_are_created_updated_and_closed_over_http() {
     };
     let delivered = |count: usize| (200, json!({ "delivered": count }));
     assert_eq!(set("param", r#"{"name":"freq","value":0.7}"#), delivered(2));
-    // The server prints the value as a 32-bit floating-point number: `0.7`. If the server converted the value to 64 bits first, it would
-    // print more digits.
+    // The value is printed as a 32-bit float; converted to 64 bits, it would have more digits.
     assert_eq!(surface.receive().to_string(), r#"{"type":"update","param":"freq","value":0.7}"#);
     other.receive();
     assert_eq!(set("param", &json!({"name": "freq", "value": 0.25, "room": code}).to_string()), delivered(1));

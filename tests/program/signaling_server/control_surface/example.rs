@@ -10,7 +10,7 @@ use tungstenite::Message;
 
 use super::example_program;
 use super::joined;
-use test_support::server::member::Member;
+use test_support::server::Member;
 
 /// Microseconds since 1970.
 fn now() -> u64 {

@@ -1,7 +1,5 @@
 //! Control surfaces of a `signaling-server` process: room options, and a client that does not read.
 
-#![cfg(unix)]
-
 mod admin_api;
 mod example;
 #[path = "../../../../examples/control_surface.rs"]
@@ -15,13 +13,10 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
-use test_support::server::member::Member;
-use test_support::server::process::{Server, program as command};
-use test_support::server::{TEST_TIMEOUT, poll_until};
+use test_support::server::{Member, Server, TEST_TIMEOUT, poll_until, program as command};
 use tungstenite::Message;
 
-/// A control surface that has joined a room. `receive_buffer` is the approximate size of its TCP receive buffer in bytes. `None` keeps the
-/// default size of the operating system.
+/// A control surface that has joined a room, with a TCP receive buffer of about this size, or of the default size.
 fn joined(address: SocketAddr, code: &str, receive_buffer: Option<usize>) -> Member {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
     if let Some(bytes) = receive_buffer {
@@ -57,8 +52,7 @@ fn slow_reader_loses_stale_values_only_and_delays_no_other_client() {
         (server.metric("updates_coalesced_total") > 2_000).then_some(())
     });
     assert_eq!((server.metric("closed_slow_reader_total"), server.metric("members")), (0, 3));
-    // The metric does not count bytes in the socket buffers of the operating system. The limit is the sum of three numbers of messages:
-    // 64 that are being written, 256 in the queue, and one for each of the 20 parameters.
+    // Besides the system's socket buffers, 64 messages are being written, 256 in the queue, and one for each of the 20 parameters.
     assert!(server.metric("queued_bytes") < (64 + 256 + 20) * 300);
     slow.send_json(&json!({"type": "ping", "client_time": 7}));
     let (mut received, mut count) = (BTreeMap::new(), 0);

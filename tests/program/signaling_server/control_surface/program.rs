@@ -1,5 +1,4 @@
-//! A program with an embedded control surface server. The tests send commands to the server before it runs and while it runs. The tests
-//! also check the events and the shutdown of the server.
+//! A program with an embedded control surface server: commands before and while it runs, events, and the shutdown.
 
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
@@ -12,8 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::joined;
-use test_support::server::member::Member;
-use test_support::server::{TEST_TIMEOUT, poll_until};
+use test_support::server::{Member, TEST_TIMEOUT, poll_until};
 
 /// A free port on loopback.
 fn loopback_config() -> WsServerConfig {

@@ -1,14 +1,12 @@
-//! The `OpenAPI` document and its page. The program serves everything that the document describes. Alternative spellings of a path do
-//! not bypass the login.
+//! The program serves everything that its `OpenAPI` document describes. No spelling of a path bypasses the login.
 
 use boon::{Compiler, Schemas};
 use jamjam_dev::signaling::Dialect;
 use serde_json::Value;
 
 use super::login::{ANN, JSON, RIGHT, WRONG, is_challenge};
-use super::request::{get, request, send};
-use crate::signaling_server::start_with_password;
-use test_support::server::process::Server;
+use crate::signaling_server::{start_with_password, webrtc_member};
+use test_support::server::{Server, get, request, send};
 
 /// The paths that require the login.
 const PROTECTED: &str = "/docs /docs/ /docs/swagger.json /openapi.json /console /console/state /console/disconnect \
@@ -19,7 +17,7 @@ const PROTECTED: &str = "/docs /docs/ /docs/swagger.json /openapi.json /console 
 fn document(server: &Server) -> Value {
     let response = request(server, "GET", "/openapi.json", &[RIGHT]);
     assert_eq!((response.status, response.header("content-type")), (200, "application/json"));
-    serde_json::from_str(&response.body).unwrap()
+    response.json()
 }
 
 #[test]
@@ -29,8 +27,7 @@ fn documents_describe_the_enabled_dialects() {
     assert_eq!(request(&server, "GET", "/docs/swagger.json", &[RIGHT]).body, all.to_string());
     assert_eq!((&all["openapi"], &all["info"]["version"]), (&"3.1.0".into(), &env!("CARGO_PKG_VERSION").into()));
     let about = all["info"]["description"].as_str().unwrap();
-    let asyncapi =
-        |server: &Server| -> Value { serde_json::from_str(&get(server, "/docs/asyncapi.json").body).unwrap() };
+    let asyncapi = |server: &Server| get(server, "/docs/asyncapi.json").json();
     let dialects = |document: &Value| -> Vec<Value> {
         document["channels"].as_object().unwrap().values().map(|channel| channel["tags"][0]["name"].clone()).collect()
     };
@@ -67,15 +64,12 @@ fn responses_match_the_document() {
         let schema = schema.as_str().unwrap_or_else(|| panic!("{method} {path} {status}: {operation}"));
         let mut schemas = Schemas::new();
         let index = compiler.compile(&format!("memory:///openapi.json{schema}"), &mut schemas).unwrap();
-        let body: Value = serde_json::from_str(&response.body).unwrap();
+        let body = response.json();
         schemas.validate(&body, index).unwrap_or_else(|error| panic!("{method} {path}: {error:#}\n{body}"));
         // An empty object would match every schema that requires no member.
         assert!(body.as_object().is_some_and(|members| !members.is_empty()), "{body}");
     };
-    let url = format!("ws://{}/?roomId=r&userId=u&userName=n", server.address);
-    let stream = std::net::TcpStream::connect(server.address).unwrap();
-    let (mut socket, _) = tungstenite::client(url, stream).unwrap();
-    socket.read().unwrap();
+    let _member = webrtc_member(&server, "r", "u");
     check("GET", "/health", &[], "", "/health", 200);
     check("GET", "/health?detailed=true", &[RIGHT], "", "/health", 200);
     check("GET", "/health?detailed=true", &[], "", "/health", 401);
@@ -106,8 +100,7 @@ const FORMS: &str = "//{} ///{} /./{} /../{} /x/../{} /health/../{} /docs/../{} 
                      /.%2f{} /%5c{} /;/{} /{};x /{}/ /{}// /{}/. /{}/.. /{}%2f /{}%00 /{}%20 /{}. /{}? /{}?x=/health \
                      /{}?token=admin /{}#x http://x/{} http://x//{} http://x/../{}";
 
-/// Alternative spellings of `path`, for example with dot segments or percent-encoded characters. For each spelling, there are HTTP servers
-/// that treat it as equivalent to `path`.
+/// Alternative spellings of `path`, such as dot segments or percent-encoded characters, each of which some HTTP server treats as `path`.
 fn spellings(path: &str) -> Vec<String> {
     let bare = path.trim_start_matches('/');
     let (first, rest) = bare.split_once('/').unwrap_or((bare, ""));

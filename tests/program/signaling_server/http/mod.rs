@@ -1,33 +1,21 @@
 //! The HTTP interface of `jamjam-dev signaling-server`: responses to dashboards, supervisors and browsers.
 
-#![cfg(unix)]
-
 mod console;
 mod docs;
 mod examples;
 pub(crate) mod login;
 mod proxied;
 mod rejections;
-pub(crate) mod request;
 mod start_page;
 
 use std::fmt::Write as _;
 use std::io::{Read, Write as _};
-use std::net::TcpStream;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::start_with_password;
-use request::{get, request};
-use test_support::server::TEST_TIMEOUT;
-use test_support::server::member::Member;
-use test_support::server::poll_until;
-use test_support::server::process::Server;
+use test_support::server::{Member, Server, get, poll_until, request, send, tcp};
 use test_support::snapshot;
-
-fn health(server: &Server) -> Value {
-    serde_json::from_str(&get(server, "/health").body).unwrap()
-}
 
 const UPGRADE: [&str; 4] = [
     "Connection: Upgrade",
@@ -89,8 +77,8 @@ fn pages_and_scripts_need_nothing_that_their_policy_forbids() {
 #[test]
 fn health_has_the_documented_form() {
     let server = Server::start_signaling(&[]);
-    poll_until("a later time", || (health(&server)["uptime"].as_f64()? > 0.0).then_some(()));
-    let mut health = health(&server);
+    poll_until("a later time", || (get(&server, "/health").json()["uptime"].as_f64()? > 0.0).then_some(()));
+    let mut health = get(&server, "/health").json();
     let timestamp = health["timestamp"].as_str().unwrap().replace(|letter: char| letter.is_ascii_digit(), "9");
     health["timestamp"] = timestamp.into();
     assert_eq!(health["version"].take(), env!("CARGO_PKG_VERSION"));
@@ -101,15 +89,13 @@ fn health_has_the_documented_form() {
 }
 
 /// `/proc/PID` as the system shows it, compared with `/health`.
-#[cfg(target_os = "linux")]
 #[test]
 fn resources_are_those_of_the_process() {
     let server = Server::start_signaling(&[]);
     let files = || std::fs::read_dir(format!("/proc/{}/fd", server.id())).unwrap().count();
-    let resources = health(&server)["resources"].take();
+    let resources = get(&server, "/health").json()["resources"].take();
     assert_eq!(resources.as_object().unwrap().keys().collect::<Vec<_>>(), ["rssBytes", "openFiles"]);
-    // The server counts its open files while the connection of the request is open. The test counts these files later. Therefore, the two
-    // numbers may differ slightly.
+    // The server counts while the connection of the request is open, and the test later, so the numbers may differ slightly.
     let (reported, measured) = (resources["openFiles"].as_u64().unwrap() as usize, files());
     assert!(reported >= 4 && reported.abs_diff(measured) <= 2, "{reported} reported, {measured} measured");
     let (reported, measured) =
@@ -127,8 +113,7 @@ fn only_the_login_sees_the_members_of_broadcast_rooms() {
         member
     });
     for path in ["/health?detailed=true", "/health?x=1&%64etailed=true"] {
-        let response = request(&server, "GET", path, &[login::RIGHT]);
-        let body: Value = serde_json::from_str(&response.body).unwrap();
+        let body = request(&server, "GET", path, &[login::RIGHT]).json();
         let details = &body["dialects"]["broadcast"]["details"]["radio"];
         let member = |control| json!({"clientId": "ann", "address": "127.0.0.1", "control": control});
         assert_eq!(details["members"], json!([member(false), member(true)]), "{details}");
@@ -185,9 +170,9 @@ fn browser_at_a_websocket_path_gets_an_explanation() {
 #[test]
 fn invalid_upgrade_is_rejected_in_json() {
     let server = Server::start_signaling(&[]);
-    let file = test_support::repository().join("tests/snapshots/servers/upgrade_rejections.txt");
     let mut text = String::new();
-    for changes in std::fs::read_to_string(file).unwrap().lines().filter_map(|line| line.strip_prefix("> ")) {
+    for changes in snapshot::committed("servers/upgrade_rejections").lines().filter_map(|line| line.strip_prefix("> "))
+    {
         let name = |header: &str| header.split(':').next().unwrap().to_owned();
         let changed: Vec<String> = changes.split(" | ").map(name).collect();
         let kept = UPGRADE.into_iter().filter(|header| !changed.contains(&name(header)));
@@ -207,8 +192,7 @@ fn invalid_upgrade_is_rejected_in_json() {
         ("GET /healthz HTTP/1.0\r\nX: x", "HTTP/1.0 200"),
         ("GET /healthz HTTP/1.0\r\nHost: x\r\nHost: x", "HTTP/1.0 400"),
     ] {
-        let mut stream = TcpStream::connect(server.address).unwrap();
-        stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+        let mut stream = tcp(server.address);
         stream.write_all(format!("{head}\r\n\r\n").as_bytes()).unwrap();
         let mut status_line = [0; 12];
         stream.read_exact(&mut status_line).unwrap();
@@ -251,19 +235,18 @@ fn log_contains_no_secret_at_any_level() {
     let file = folder.path().join("secret");
     std::fs::write(&file, "hunter2-of-the-server\n").unwrap();
     let secret = format!("@{}", file.display());
-    let options = ["--host", "127.0.0.1", "--port", "0", "--hmac-secret", &secret];
-    let mut server = Server::start_signaling_as(&options, |command| {
+    let mut server = Server::start_signaling_with(&["--hmac-secret", &secret], |command| {
         command.env("RUST_LOG", "trace").env("TOKEN_ISSUER_KEY", "hunter2-key").env("DOCS_PASSWORD", "sesame");
     });
     let issuer = "Authorization: Bearer hunter2-key";
     let body = r#"{"clientId":"a","room":"lobby"}"#;
-    let issued = request::send(&server, "POST", "/auth/token", &[issuer], body).body;
-    let token = serde_json::from_str::<Value>(&issued).unwrap()["token"].as_str().unwrap().to_owned();
+    let issued = send(&server, "POST", "/auth/token", &[issuer], body).json();
+    let token = issued["token"].as_str().unwrap();
     let mut ann = Member::connect_to(server.address, &format!("/lobby?token={token}"));
     assert_eq!(ann.receive()["type"], "welcome");
     ann.send_text("hunter2");
     let bearer = format!("Authorization: Bearer {token}");
-    assert_eq!(request::send(&server, "POST", "/lobby/postcontent", &[&bearer], "{}").status, 200);
+    assert_eq!(send(&server, "POST", "/lobby/postcontent", &[&bearer], "{}").status, 200);
     assert_eq!(Member::connect_to(server.address, &format!("/radio?token={token}")).closed().0, 4_002);
     for path in ["/nowhere/at/all?token=hunter2", "/metrics?token=hunter2", "/radio?token=hunter2"] {
         request(&server, "GET", path, &["Authorization: Bearer hunter2"]);

@@ -1,11 +1,8 @@
 //! The source of a request: the peer address, or the address given by a trusted proxy.
 
 use super::login::{JSON, RIGHT, WRONG};
-use super::request::{request, send};
 use crate::signaling_server::start_with_password;
-use test_support::server::member::Member;
-use test_support::server::poll_until;
-use test_support::server::process::Server;
+use test_support::server::{Member, Server, poll_until, request, send};
 
 /// Connects on behalf of a client, like a proxy. Returns the status if the connection is rejected.
 fn connect(server: &Server, forwarded: &str) -> Result<Member, u16> {
@@ -62,7 +59,9 @@ fn trusted_proxy_determines_the_source_for_limits_and_the_log() {
     fail_logins(&server, "192.0.2.1");
     assert_eq!(statuses(&server, "192.0.2.1", WRONG), (200, 401));
     assert_eq!(statuses(&server, "192.0.2.1", RIGHT), (429, 429));
-    server.line_starting_with("http: login rejected source=192.0.2.1 reason=");
+    assert_eq!(server.line_starting_with("http: login rejected source=192.0.2.1 reason=").level, "WARN");
+    // A request without credentials still gets the challenge.
+    assert_eq!(statuses(&server, "192.0.2.1", "X: x"), (429, 401));
     assert_eq!(statuses(&server, "192.0.2.2", RIGHT), (200, 200));
 }
 
@@ -107,9 +106,7 @@ fn variable_is_equivalent_to_the_option() {
         ("off", "127.0.0.1"),
         ("", "127.0.0.1"),
     ] {
-        let mut server = Server::start_signaling_as(&["--host", "127.0.0.1", "--port", "0"], |command| {
-            command.env("TRUST_PROXY", value);
-        });
+        let mut server = Server::start_signaling_with(&[], |command| _ = command.env("TRUST_PROXY", value));
         let _member = connect(&server, "192.0.2.1").unwrap();
         server.line_starting_with(&format!("signaling: connection opened conn=0 source={from}"));
     }

@@ -1,20 +1,18 @@
 //! HTTP requests that the server rejects without effect.
 
 use std::fmt::Write;
-use std::fs;
 
 use serde_json::{Value, json};
 
 use super::login::{JSON, RIGHT};
-use super::request::send;
 use crate::signaling_server::{SECRET, start_with_password, token, webrtc_member};
-use test_support::server::member::Member;
+use test_support::server::{Member, send};
 use test_support::snapshot;
 
 const NAME: &str = "servers/http_rejections";
 
-/// The file lists the requests: a line such as `> POST /auth/token {}`, and the response with its `Allow` header. Add a request there, and
-/// `UPDATE_SNAPSHOTS=1` adds its response. Posts to the room `radio` have its token, all other requests have the login.
+/// The file lists requests such as `> POST /auth/token {}` and the responses with their `Allow` header. `UPDATE_SNAPSHOTS=1` adds responses
+/// to new requests. Posts to the room `radio` have its token, all other requests have the login.
 #[test]
 fn invalid_requests_are_rejected_in_json_without_effect() {
     let options =
@@ -25,10 +23,8 @@ fn invalid_requests_are_rejected_in_json_without_effect() {
     surface.skip_to("welcome");
     let mut zoe = webrtc_member(&server, "standup", "zoe");
     let bearer = format!("Authorization: Bearer {}", token("poster", "radio"));
-    let file = test_support::repository().join("tests/snapshots").join(NAME).with_extension("txt");
-    let file = fs::read_to_string(file).unwrap();
     let mut text = String::new();
-    for request in file.lines().filter_map(|line| line.strip_prefix("> ")) {
+    for request in snapshot::committed(NAME).lines().filter_map(|line| line.strip_prefix("> ")) {
         let mut words = request.splitn(3, ' ');
         let [method, path, body] = [(); 3].map(|()| words.next().unwrap_or_default());
         let authorization = if path.contains("/radio/") { &*bearer } else { RIGHT };

@@ -2,9 +2,8 @@
 
 use jamjam_dev::signaling::Dialect;
 
-use super::request::{get, request};
 use crate::signaling_server::start_with_password;
-use test_support::server::process::{Server, run};
+use test_support::server::{Server, get, request, run};
 
 #[test]
 fn start_page_is_public_and_links_to_all_pages() {
@@ -40,7 +39,7 @@ fn start_lines_name_the_urls_of_an_unspecified_address_and_a_command_that_works(
     assert_eq!(command, format!("jamjam-dev probe --to ws://127.0.0.1:{port}"));
     let arguments: Vec<&str> = command.split(' ').skip(1).collect();
     let output = run(&arguments, |_| {});
-    assert!(output.status.success(), "{output:?}");
+    assert_eq!(output.code, 0, "{output:?}");
     let page = request(&server, "GET", "/", &["Host: a,b"]).body;
     assert!(page.contains(&format!("<code>ws://127.0.0.1:{port}/</code>")) && !page.contains("0.0.0.0"), "{page}");
 }

@@ -30,10 +30,6 @@ pub fn assert_valid(document: &Value) {
     assert_fits_compiled(document, &SCHEMA);
 }
 
-pub fn assert_valid_rooms(document: &Value) {
-    assert_fits(document, include_str!("../../../../docs/rooms.schema.json"));
-}
-
 /// The document that `--json` prints on standard output.
 pub fn report(output: &ProgramOutput) -> Value {
     let report: Value = serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));

@@ -1,22 +1,26 @@
-//! Helpers for the tests of `send` and `probe`. The helpers start the built program with command-line arguments. The helpers also provide
-//! servers, packets and WAV files. The helpers do not use the library `jamjam_dev`, which contains the program's code.
+//! Helpers for the tests of `send` and `probe`: the built program, servers, packets and WAV files, without any of the program's code.
 
 pub mod document;
 pub mod packet;
 pub mod program;
 pub mod server;
-pub mod signaling_member;
 pub mod wav;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
 
+pub use document::{assert_fits, counts, report};
+pub use packet::{AUDIO, INFO, KEEPALIVE, PING, Packet};
+pub use program::{Program, ProgramOutput, command, note_pauses, run, run_args, run_with_input, start, start_line};
+pub use server::{Server, ServerAction, closed_tcp_port, closed_udp_port};
+pub use wav::Wav;
+
 pub fn fixture(name: &str) -> PathBuf {
     crate::repository().join("fixtures/audio").join(name)
 }
 
-/// Calls `work` with each of `items` concurrently, and returns the results in the same order. Programs that run at once can keep each other
-/// from running, so that some skip packets. Therefore, a failed call is repeated alone if one of its programs reported a pause.
+/// Calls `work` with each of `items` at once, and returns the results in order. Programs that keep each other from running may skip
+/// packets, so a call that fails is repeated alone if one of its programs reported a pause.
 pub fn at_once<I: Clone + Send, O: Send>(items: impl IntoIterator<Item = I>, work: impl Fn(I) -> O + Sync) -> Vec<O> {
     let items: Vec<I> = items.into_iter().collect();
     let run = |item| catch_unwind(AssertUnwindSafe(|| work(item))).map_err(|panic| (panic, program::PAUSED.get()));

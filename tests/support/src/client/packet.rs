@@ -49,8 +49,7 @@ impl Packet {
         }
     }
 
-    /// The packet's index in its stream, counted from 0 as in the program. AUDIO begins with sequence 1; pings contain their number in
-    /// the payload.
+    /// The packet's index in its stream, from 0 on. AUDIO begins with sequence 1; pings contain their number in the payload.
     pub fn index(&self) -> u32 {
         match self.kind {
             AUDIO => self.sequence - 1,

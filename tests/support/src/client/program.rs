@@ -27,8 +27,7 @@ pub struct ProgramOutput {
     pub stderr: String,
 }
 
-/// Prepares the program with these arguments, in the project's folder and without settings from the environment. Does not start the
-/// program.
+/// Prepares the program with these arguments, in the project's folder and without settings from the environment.
 pub fn command(args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
     let mut command = crate::command_without_settings(crate::built_program().as_ref());
     command.current_dir(crate::repository()).args(args);
@@ -73,8 +72,7 @@ impl Program {
         assert!(sent.success());
     }
 
-    /// Waits for the first line on standard output. The returned reader provides the rest of the output; dropping the reader closes the
-    /// pipe.
+    /// Waits for the first line on standard output. The returned reader has the rest; dropping it closes the pipe.
     pub fn first_line(&mut self) -> (String, BufReader<ChildStdout>) {
         let mut stdout = BufReader::new(self.0.stdout.take().unwrap());
         bounded(&on_thread(move || {

@@ -57,8 +57,7 @@ impl Server {
         Self::with_actions(|_| ServerAction::Reply)
     }
 
-    /// Starts an echo server that replies correctly to all packets except AUDIO. For AUDIO, the server performs the action that `decide`
-    /// returns for the sequence number.
+    /// A server that performs the action that `decide` returns for the sequence number of AUDIO, and echoes all other packets.
     pub fn with_audio(decide: impl Fn(u32) -> ServerAction + Send + 'static) -> Self {
         Self::with_actions(
             move |packet| if packet.kind == AUDIO { decide(packet.sequence) } else { ServerAction::Reply },
@@ -225,8 +224,8 @@ impl ServerThread {
     }
 }
 
-/// A UDP port that behaves like a closed port while the socket exists. The socket accepts datagrams only from one other address. The system
-/// answers all other datagrams with "port unreachable".
+/// A UDP port that looks closed while the socket exists: it accepts datagrams from one other address only, and the system answers all
+/// others with "port unreachable".
 pub fn closed_udp_port() -> (UdpSocket, SocketAddr) {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.connect("127.0.0.1:1").unwrap();

@@ -48,8 +48,7 @@ impl Client {
         self.recv()
     }
 
-    /// Waits until the server has read all earlier datagrams. Sends KEEPALIVE until one returns, and discards other datagrams. Returns the
-    /// number of KEEPALIVEs sent.
+    /// Sends KEEPALIVE until one returns, so that the server has read all earlier datagrams; discards others. Returns the number sent.
     pub fn sync(&mut self) -> u64 {
         let deadline = Instant::now() + TEST_TIMEOUT;
         self.socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();

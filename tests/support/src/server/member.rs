@@ -5,10 +5,10 @@ use std::net::{SocketAddr, TcpStream};
 use serde_json::{Value, json};
 use tungstenite::client::IntoClientRequest;
 use tungstenite::http::{HeaderName, HeaderValue};
-use tungstenite::protocol::WebSocket;
+use tungstenite::protocol::{CloseFrame, WebSocket};
 use tungstenite::{Error, HandshakeError, Message};
 
-use super::TEST_TIMEOUT;
+use super::{TEST_TIMEOUT, tcp};
 
 /// A connected client.
 pub struct Member(pub WebSocket<TcpStream>);
@@ -25,15 +25,12 @@ impl Member {
 
     /// Connects with additional headers. Returns the HTTP status if the server rejects the upgrade.
     pub fn try_connect(server: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Result<Self, u16> {
-        let stream = TcpStream::connect(server).unwrap();
-        stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
-        stream.set_write_timeout(Some(TEST_TIMEOUT)).unwrap();
         let mut request = format!("ws://{server}{path}").into_client_request().unwrap();
         for (name, value) in headers {
             let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
             request.headers_mut().insert(HeaderName::from_bytes(name.as_bytes()).unwrap(), value);
         }
-        match tungstenite::client(request, stream) {
+        match tungstenite::client(request, tcp(server)) {
             Ok((socket, _)) => Ok(Self(socket)),
             Err(HandshakeError::Failure(Error::Http(response))) => Err(response.status().as_u16()),
             Err(other) => panic!("{path}: {other}"),
@@ -88,10 +85,19 @@ impl Member {
 
     /// Code and reason of the close frame, which must be the next message except for pings.
     pub fn closed(&mut self) -> (u16, String) {
+        let (end, texts) = self.read_to_close();
+        assert!(texts.is_empty(), "{texts:?}");
+        end
+    }
+
+    /// Code and reason of the close frame, and the text messages before it.
+    pub fn read_to_close(&mut self) -> ((u16, String), Vec<Value>) {
+        let mut texts = Vec::new();
         loop {
             match self.0.read().unwrap() {
+                Message::Text(text) => texts.push(serde_json::from_str(&text).unwrap()),
                 Message::Ping(_) => {}
-                Message::Close(Some(frame)) => return (frame.code.into(), frame.reason.to_string()),
+                Message::Close(Some(frame)) => return ((frame.code.into(), frame.reason.to_string()), texts),
                 other => panic!("{other:?}"),
             }
         }
@@ -103,11 +109,10 @@ impl Member {
         self.receive_type("RoomCreated")["room_id"].clone()
     }
 
-    /// Closes the connection with a reason.
-    pub fn close(&mut self, reason: &str) {
-        let frame = tungstenite::protocol::CloseFrame { code: 1000.into(), reason: reason.to_owned().into() };
-        self.0.close(Some(frame)).unwrap();
-        self.0.flush().unwrap();
+    /// Closes the connection with a reason, and waits for the reply.
+    pub fn close(mut self, reason: &str) {
+        self.0.close(Some(CloseFrame { code: 1000.into(), reason: reason.into() })).unwrap();
+        while self.0.read().is_ok() {}
     }
 
     pub fn rooms(&mut self) -> Vec<Value> {
@@ -124,4 +129,19 @@ impl Member {
     pub fn chat(&mut self, content: &str) {
         self.send("ChatMessage", &json!({"sender_id": "", "sender_name": "", "content": content, "timestamp": 1}));
     }
+}
+
+/// A frame with a mask of zeros and a length field of `len`.
+pub fn frame_with_length(first: u8, len: u64, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![first];
+    match len {
+        0..=125 => frame.push(0x80 | len as u8),
+        126..=0xffff => frame.extend([&[0xfe][..], &(len as u16).to_be_bytes()].concat()),
+        _ => frame.extend([&[0xff][..], &len.to_be_bytes()].concat()),
+    }
+    [&frame[..], &[0; 4], payload].concat()
+}
+
+pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    frame_with_length(first, payload.len() as u64, payload)
 }

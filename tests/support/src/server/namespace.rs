@@ -12,17 +12,13 @@ use super::spoofing::ip;
 /// The environment variable that is set in the process inside the namespace.
 const INSIDE: &str = "JAMJAM_TEST_NAMESPACE";
 
-/// Runs `body` in a new network namespace, by running the calling test again inside the namespace. `name` is the test's function and `body`
-/// is a closure in that function. If the system does not permit namespaces, prints a line and skips the test.
-///
-/// # Panics
-/// If the test fails inside the namespace.
-pub fn in_network_namespace<F: FnOnce()>(name: &str, body: F) {
+/// Runs `body`, a closure in a test function, in a new network namespace, by running that test again inside it. If the system does not
+/// permit namespaces, prints a line and skips the test.
+pub fn in_network_namespace<F: FnOnce()>(body: F) {
     // The type name has the form `program::module::test::{{closure}}`.
     let path = std::any::type_name::<F>();
     let test =
         path.split_once("::").and_then(|(_, path)| path.strip_suffix("::{{closure}}")).expect("a closure of a test");
-    assert_eq!(test.rsplit("::").next(), Some(name), "the closure of another test");
     if env::var_os(INSIDE).is_some() {
         set_up_loopback("1500");
         return body();
@@ -32,7 +28,7 @@ pub fn in_network_namespace<F: FnOnce()>(name: &str, body: F) {
         |flag: &&str| Command::new("unshare").args([flag, "true"]).output().is_ok_and(|o| o.status.success());
     let Some(flag) = ["-n", "-rn"].into_iter().find(permitted) else {
         // This bypasses the test runner's capture, which hides the output of passing tests.
-        let _ = writeln!(std::io::stderr(), "SKIPPED {name}: no network namespaces here (unshare -n, unshare -rn)");
+        let _ = writeln!(std::io::stderr(), "SKIPPED {test}: no network namespaces here (unshare -n, unshare -rn)");
         return;
     };
     let this = env::current_exe().unwrap();
@@ -41,7 +37,7 @@ pub fn in_network_namespace<F: FnOnce()>(name: &str, body: F) {
     let ran = ran.unwrap();
     let (out, err) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
     assert!(ran.status.success(), "inside the namespace: {out}{err}");
-    assert!(out.contains("1 passed"), "no test is called {name}: {out}");
+    assert!(out.contains("1 passed"), "no test is called {test}: {out}");
 }
 
 fn set_up_loopback(mtu: &str) {
@@ -59,8 +55,7 @@ pub fn add_address(address: IpAddr) {
     }
 }
 
-/// Waits until a new address is usable. The kernel acknowledges the request before it has finished adding the address. A socket that is
-/// connected too early has no route.
+/// Waits until a new address is usable. The kernel acknowledges the request earlier, when a socket would still have no route.
 fn await_route_to(address: Ipv6Addr) {
     let address = format!("{:032x}", u128::from(address));
     poll_until("a route to a new address", || {

@@ -1,10 +1,10 @@
 //! Starts the server, reads its log, sends signals to it, and waits for its end.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use super::line::{Line, Stats};
-use super::{TEST_TIMEOUT, poll_until};
+use super::{TEST_TIMEOUT, http, poll_until};
+use crate::client::{ProgramOutput, start};
 
 /// A running server. The server process is killed when this value is dropped.
 pub struct Server {
@@ -39,8 +40,7 @@ impl ServerExit {
     }
 }
 
-/// Prepares the program without settings from the environment, in a time zone far from UTC. The environment variable `PROGRAM` selects
-/// another build.
+/// Prepares the program (or the build that `PROGRAM` names) without settings from the environment, in a time zone far from UTC.
 pub fn program(arguments: &[&str]) -> Command {
     let built = crate::built_program().into();
     let mut command = crate::command_without_settings(&std::env::var_os("PROGRAM").unwrap_or(built));
@@ -48,25 +48,16 @@ pub fn program(arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs the program, which must exit without a signal, and returns its output.
-pub fn run(arguments: &[&str], prepare: impl FnOnce(&mut Command)) -> Output {
+/// Runs the program to its end.
+pub fn run(arguments: &[&str], prepare: impl FnOnce(&mut Command)) -> ProgramOutput {
     let mut command = program(arguments);
     prepare(&mut command);
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let deadline = Instant::now() + TEST_TIMEOUT;
-    while child.try_wait().unwrap().is_none() {
-        if Instant::now() > deadline {
-            let _ = child.kill();
-            panic!("{arguments:?} does not end");
-        }
-        thread::park_timeout(Duration::from_millis(1));
-    }
-    child.wait_with_output().unwrap()
+    start(command.stdout(Stdio::piped()).stderr(Stdio::piped())).end()
 }
 
 impl Server {
-    /// Starts `echo-server --port 0` with more options, and waits until it listens. The server requests a receive buffer size that every
-    /// system grants. Therefore, the log is the same everywhere.
+    /// Starts `echo-server --port 0` with more options, and waits until it listens. Every system grants the receive buffer, so the log is
+    /// the same everywhere.
     pub fn start(options: &[&str]) -> Self {
         Self::start_with(options, |_| {})
     }
@@ -84,12 +75,17 @@ impl Server {
 
     /// Starts `signaling-server` with more options, on loopback and a free port unless the options override it.
     pub fn start_signaling(options: &[&str]) -> Self {
+        Self::start_signaling_with(options, |_| {})
+    }
+
+    /// Like [`Self::start_signaling`], but `prepare` can change the command first.
+    pub fn start_signaling_with(options: &[&str], prepare: impl FnOnce(&mut Command)) -> Self {
         let mut arguments = Vec::new();
         for default in [["--host", "127.0.0.1"], ["--port", "0"]] {
             arguments.extend(default.into_iter().filter(|_| !options.contains(&default[0])));
         }
         arguments.extend(options);
-        Self::start_command("signaling-server", &arguments, |_| {})
+        Self::start_command("signaling-server", &arguments, prepare)
     }
 
     /// Starts `signaling-server` with only these options, after `prepare` has changed the command.
@@ -185,19 +181,21 @@ impl Server {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// A counter in the signaling server's `/metrics`. If the name has a label, such as `rooms{dialect="bbx"}`, the result is that
-    /// dialect's counter. Otherwise, the result is the sum over all dialects.
+    /// A counter in the signaling server's `/metrics`: of one dialect, as `rooms{dialect="bbx"}`, or the sum over all dialects.
     pub fn metric(&self, name: &str) -> u64 {
-        let mut stream = TcpStream::connect(self.address).unwrap();
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
-        let mut page = String::new();
-        stream.read_to_string(&mut page).unwrap();
+        let page = http::get(self, "/metrics").body;
         let ends = if name.contains('{') { &[' '][..] } else { &[' ', '{'] };
         let lines = page.lines().filter_map(|line| line.strip_prefix(&format!("jamjam_signaling_{name}")));
         let values = lines.filter(|line| line.starts_with(ends)).map(|line| line.rsplit(' ').next().unwrap());
         let values: Vec<u64> = values.map(|value| value.parse().unwrap()).collect();
         assert!(!values.is_empty(), "no {name} in {page}");
         values.iter().sum()
+    }
+
+    /// The resident memory of the process in KiB.
+    #[cfg(target_os = "linux")]
+    pub fn resident_kib(&self) -> u64 {
+        self.status("VmRSS").parse().expect("kibibytes")
     }
 
     /// A field of `/proc/PID/status`, such as `VmRSS`, up to the first space.

@@ -31,8 +31,8 @@ impl SpoofedSocket {
     }
 }
 
-/// The far end of a virtual cable to this machine. The cable is a pair of veth interfaces. Only the near interface has addresses. Frames
-/// from the far end arrive like frames from another machine, with any source address. Requires a network namespace.
+/// The far end of a virtual cable (a pair of veth interfaces), of which only the near end has addresses. Frames from it arrive like those
+/// of another machine, with any source address. Requires a network namespace.
 pub struct VethCable {
     raw: OwnedFd,
     far: LinkAddr,
@@ -107,9 +107,6 @@ fn checksum(bytes: &[u8]) -> u16 {
 }
 
 /// Runs `ip` (iproute2) with these arguments.
-///
-/// # Panics
-/// If the command fails.
 pub fn ip(arguments: &[&str]) {
     // On Debian, `ip` may not be on the PATH.
     let run = |program| Command::new(program).args(arguments).output();

@@ -4,8 +4,8 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// Makes strace record system calls of `command` in `file`. The command's process remains the child of the test. Its log ends after the
-/// record is complete. The command keeps its environment, of which nothing may be inherited.
+/// Makes strace record system calls of `command` in `file`. Its process remains the child of the test and keeps its environment, and its
+/// log ends after the record is complete.
 pub fn record_system_calls(command: &mut Command, file: &Path, options: &[&str]) {
     let mut traced = Command::new("strace");
     traced.stdin(Stdio::null()).args(["-D", "-f", "-y", "-o"]).arg(file).args(options).arg("--");
@@ -14,10 +14,7 @@ pub fn record_system_calls(command: &mut Command, file: &Path, options: &[&str])
     *command = traced;
 }
 
-/// Whether strace can record system calls. Prints a line if not. In CI, the test fails if strace is not installed.
-///
-/// # Panics
-/// Panics in CI if strace is not installed.
+/// Whether strace can record system calls. Prints a line if not; in CI, the test then fails if strace is not installed.
 pub fn can_record_system_calls() -> bool {
     let tried = Command::new("strace").args(["-D", "-o", "/dev/null", "true"]).output();
     let missing = match tried {

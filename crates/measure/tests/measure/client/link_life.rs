@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 use test_support::link_client::{AUDIO, CONTROL, KEEPALIVE, LATENCY_PING};
 use test_support::node_driver::{MS, deadline, deliver, peer, poll};
-use test_support::server::packet::Random;
 
 use jamjam_core::echo::EchoServer;
 use jamjam_core::link::LinkKey;
@@ -222,7 +221,7 @@ fn packets_of_the_link_itself_do_not_hide_upstream_loss() {
 fn link_is_settled_on_a_path_that_loses_repeats_and_reorders() {
     let mut losses = 0;
     for seed in 0..30 {
-        let mut random = Random(seed);
+        let mut random = test_support::rng::Rng::new(seed);
         let mut arrived = HashMap::new();
         let path: Path = Box::new(move |_, to_server, _| {
             let copies = [random.below(100) >= 10, random.below(100) < 5];

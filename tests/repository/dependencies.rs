@@ -1,5 +1,5 @@
-//! Every dependency has a license that `deny.toml` allows, and all of them come from one registry. cargo-deny checks this and more, but
-//! this test needs only cargo.
+//! Every dependency has a license that `deny.toml` allows, comes from one registry, and has its reason in `docs/dev/dependencies.md`. Unlike
+//! cargo-deny, this needs only cargo.
 
 use std::collections::BTreeSet;
 
@@ -19,8 +19,8 @@ fn allowed_licenses() -> BTreeSet<String> {
     list.split('"').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
-/// Whether an SPDX expression can be satisfied with only the `allowed` licenses. Parentheses are ignored and OR binds tighter than AND, which
-/// never accepts what the expression does not permit. Old manifests write `/` for OR.
+/// Whether an SPDX expression can be satisfied with only the `allowed` licenses. Parentheses are ignored and OR binds tighter than AND,
+/// which never accepts what the expression does not permit. Old manifests write `/` for OR.
 fn is_satisfied(expression: &str, allowed: &BTreeSet<String>) -> bool {
     let expression = expression.replace('/', " OR ").replace(['(', ')'], "");
     expression.split(" AND ").all(|part| part.split(" OR ").any(|license| allowed.contains(license)))
@@ -51,4 +51,30 @@ fn every_external_package_comes_from_crates_io() {
             None => assert!(is_ours, "{package}"),
         }
     }
+}
+
+#[test]
+fn every_crate_has_one_row_with_its_reason() {
+    let metadata = cargo_metadata(root(), &["--locked", "--offline", "--no-deps"]);
+    let packages = metadata["packages"].as_array().unwrap();
+    let tests = root().join("tests");
+    let ours = packages
+        .iter()
+        .filter(|package| !package["manifest_path"].as_str().unwrap().starts_with(tests.to_str().unwrap()));
+    let dependencies = ours.flat_map(|package| package["dependencies"].as_array().unwrap());
+    // A crate of this workspace has a path.
+    let external = dependencies.filter(|dependency| dependency["path"].is_null());
+    let used: BTreeSet<&str> = external.map(|dependency| dependency["name"].as_str().unwrap()).collect();
+
+    let page = read("docs/dev/dependencies.md");
+    let rows: Vec<Vec<&str>> = page
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .map(|line| line.trim_matches('|').split(" | ").map(str::trim).collect())
+        .collect();
+    assert!(rows.iter().all(|row| row.len() == 3 && row.iter().all(|cell| !cell.is_empty())), "{rows:?}");
+    let explained: Vec<&str> = rows.iter().map(|row| row[0].trim_matches('`')).collect();
+    let unique: BTreeSet<&str> = explained.iter().copied().collect();
+    assert_eq!(unique.len(), explained.len(), "a crate is listed twice");
+    assert_eq!(unique, used);
 }

@@ -2,30 +2,34 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 
 use serde_json::Value;
 
-use test_support::server::TEST_TIMEOUT;
-use test_support::server::process::Server;
+use super::process::Server;
+use super::tcp;
 
 /// A response: status, headers by their lower-case names, body.
 #[derive(Debug)]
-pub(crate) struct Response {
-    pub(crate) status: u16,
-    pub(crate) headers: BTreeMap<String, String>,
-    pub(crate) body: String,
+pub struct Response {
+    pub status: u16,
+    pub headers: BTreeMap<String, String>,
+    pub body: String,
 }
 
 impl Response {
-    pub(crate) fn header(&self, name: &str) -> &str {
+    pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", String::as_str)
     }
 
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
     /// The error in the body, which must be a JSON object with no other members.
-    pub(crate) fn error(&self) -> String {
+    pub fn error(&self) -> String {
         assert_eq!(self.header("content-type"), "application/json", "{self:?}");
-        let body: Value = serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"));
+        let body = self.json();
         let members = body.as_object().unwrap();
         assert_eq!(members.len(), 1, "{self:?}");
         members["error"].as_str().unwrap().to_owned()
@@ -33,19 +37,22 @@ impl Response {
 }
 
 /// Sends one request with these headers, and reads until the server closes the connection.
-pub(crate) fn request(server: &Server, method: &str, path: &str, headers: &[&str]) -> Response {
+pub fn request(server: &Server, method: &str, path: &str, headers: &[&str]) -> Response {
     send(server, method, path, headers, "")
 }
 
 /// Like [`request`], with a body.
-pub(crate) fn send(server: &Server, method: &str, path: &str, headers: &[&str], body: &str) -> Response {
+pub fn send(server: &Server, method: &str, path: &str, headers: &[&str], body: &str) -> Response {
     send_to(server.address, method, path, headers, body)
 }
 
 /// Like [`send`], to a server at any address.
-pub(crate) fn send_to(server: SocketAddr, method: &str, path: &str, headers: &[&str], body: &str) -> Response {
-    let stream = TcpStream::connect(server).unwrap();
-    stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+pub fn send_to(server: SocketAddr, method: &str, path: &str, headers: &[&str], body: &str) -> Response {
+    exchange(tcp(server), method, path, headers, body)
+}
+
+/// Like [`send_to`], on a connection, which may use TLS.
+pub fn exchange(mut stream: impl Read + Write, method: &str, path: &str, headers: &[&str], body: &str) -> Response {
     let mut head = vec![format!("{method} {path} HTTP/1.1")];
     for (name, usual) in [("Host:", "Host: x"), ("Connection:", "Connection: close")] {
         head.extend((!headers.iter().any(|header| header.starts_with(name))).then(|| usual.to_owned()));
@@ -54,7 +61,7 @@ pub(crate) fn send_to(server: SocketAddr, method: &str, path: &str, headers: &[&
     head.extend(headers.iter().map(|&header| header.to_owned()));
     // The server may respond before it has read the whole request. Therefore, the request is sent in one write.
     let request = format!("{}\r\n\r\n{body}", head.join("\r\n"));
-    let _ = (&stream).write_all(request.as_bytes());
+    let _ = stream.write_all(request.as_bytes());
     let mut reader = BufReader::new(stream);
     let mut line = || {
         let mut line = String::new();
@@ -80,6 +87,6 @@ pub(crate) fn send_to(server: SocketAddr, method: &str, path: &str, headers: &[&
 }
 
 /// Requests a page without additional headers.
-pub(crate) fn get(server: &Server, path: &str) -> Response {
+pub fn get(server: &Server, path: &str) -> Response {
     request(server, "GET", path, &[])
 }

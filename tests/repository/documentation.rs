@@ -1,4 +1,9 @@
-//! `docs/ARCHITECTURE.md` and `CONTRIBUTING.md` name existing files, and a reader can follow the three paths.
+//! The pages name existing files, define the names that users read on `/metrics`, and a reader can follow the three paths.
+
+use std::collections::BTreeSet;
+
+use jamjam_dev::echo::Counters;
+use jamjam_dev::io::moqt::CounterSnapshot;
 
 use super::repository_files::{read, root};
 
@@ -44,5 +49,29 @@ fn every_module_is_on_the_map() {
         for module in source.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')) {
             assert!(map.contains(&format!("[`{module}`]")), "{module} is not in the table of src/lib.rs");
         }
+    }
+}
+
+/// Other counters have a help text in `/metrics`. These names become values of the label `reason`, which has none.
+#[test]
+fn every_reason_of_dropped_and_impaired_packets_is_documented() {
+    let page = read("docs/measuring.md");
+    let names: Vec<&str> = Counters::default().values().map(|(name, _)| name).collect();
+    let is_reason = |name: &&&str| name.starts_with("dropped_") || name.starts_with("impaired_");
+    for name in names.iter().filter(is_reason).chain(&["kernel_dropped"]) {
+        assert!(page.contains(&format!("`{name}`")), "docs/measuring.md does not define {name}");
+    }
+    let moqt = CounterSnapshot { kernel_dropped: Some(0), ..CounterSnapshot::default() };
+    let moqt: Vec<&str> = moqt.metrics().map(|(name, _, _)| name).chain([CounterSnapshot::CONNECTIONS_OPEN]).collect();
+    for names in [names, moqt] {
+        assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len(), "two counters have one name: {names:?}");
+    }
+}
+
+#[test]
+fn golden_packets_that_the_protocol_page_names_exist() {
+    let page = read("docs/protocol.md");
+    for name in page.split('`').skip(1).step_by(2).filter(|word| word.contains(".hex")) {
+        assert!(root().join("fixtures/wire").join(name).exists(), "{name}");
     }
 }
