@@ -141,9 +141,10 @@ pub fn parse_moqt_listen_address(text: &str) -> Result<Endpoint, String> {
     let HostPort { host, port } = match HostPort::parse_listen(text) {
         Ok(parsed) if is_name => parsed,
         Err(error @ ParseHostError::Zone(_)) => return Err(error.to_string()),
-        _ => Err(
-            "give ADDR:PORT, such as localhost:4443, 0.0.0.0:4443 or [::]:4443, or only a PORT to listen on loopback",
-        )?,
+        _ => {
+            let remedy = "give ADDR:PORT, such as localhost:4443, 0.0.0.0:4443 or [::]:4443, or only a PORT to listen on loopback";
+            return Err(remedy.to_owned());
+        }
     };
     Ok(Endpoint { host, port: port.unwrap_or(moqt::DEFAULT_PORT) })
 }

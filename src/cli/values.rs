@@ -176,9 +176,9 @@ pub fn parse_listen_address(text: &str) -> Result<SocketAddr, String> {
     let address = parse_local_address(text)?.and_then(|(address, has_port)| has_port.then_some(address));
     let port = text.strip_prefix("localhost:").unwrap_or(text).parse();
     let loopback = port.ok().map(|port| (Ipv4Addr::LOCALHOST, port).into());
-    Ok(address.or(loopback).ok_or(
-        "give ADDR:PORT, such as 127.0.0.1:9464, [::1]:9464 or 0.0.0.0:9464, or only a PORT to listen on loopback",
-    )?)
+    let remedy =
+        "give ADDR:PORT, such as 127.0.0.1:9464, [::1]:9464 or 0.0.0.0:9464, or only a PORT to listen on loopback";
+    address.or(loopback).ok_or_else(|| remedy.to_owned())
 }
 
 /// Prints a duration as [`units::parse_duration`] parses it.

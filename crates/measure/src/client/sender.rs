@@ -178,8 +178,8 @@ impl<S: PayloadSource + ?Sized> AudioWorkload<S> {
             self.retry_at = None;
             let mut due = self.next_datagram_due;
             let frame_samples = u64::from(self.results.frame_samples);
-            let packet_duration = self.audio_schedule.due(frame_samples) - self.audio_schedule.due(0);
-            let is_overdue = !self.is_live() && PacketTracker::is_overdue(due, now, packet_duration);
+            let packet_duration = || self.audio_schedule.due(frame_samples) - self.audio_schedule.due(0);
+            let is_overdue = !self.is_live() && PacketTracker::is_overdue(due, now, packet_duration());
             // After a pause of this host, the source needs time to catch up. This is not an underrun.
             let has_resumed = tracker.hosts.this.resumed_at().is_some_and(|at| now < at + CATCH_UP_TIME);
             let is_underrun = !has_resumed && self.starved_at.is_some_and(|starved_at| due <= starved_at);
