@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::close_code::CloseCode;
+use super::cluster::MemberFacts;
 use super::connection_context::ConnectionContext;
 use super::event_sink::ConnId;
 use super::limits::{Heartbeat, SignalingLimits};
@@ -16,6 +17,14 @@ use super::route::Route;
 pub(super) trait DialectHandler {
     /// The rooms of the dialect.
     fn rooms(&self) -> &dyn RoomDirectory;
+
+    /// The rooms of the dialect, to restore one of them.
+    fn rooms_mut(&mut self) -> &mut dyn RoomDirectory;
+
+    /// What limits and heartbeats need to know of a member. `None` if the connection is in no room.
+    fn member_facts(&self, conn: ConnId) -> Option<MemberFacts> {
+        self.rooms().room_name_of(conn).map(|_| MemberFacts::default())
+    }
 
     /// Whether the room needs a password or token.
     fn is_protected(&self, _limits: &SignalingLimits, _room: &str) -> bool {
@@ -37,13 +46,13 @@ pub(super) trait DialectHandler {
         Some(limits.heartbeat)
     }
 
-    /// Whether the connection is pinged when a ping is due.
-    fn is_pinged(&self, _conn: ConnId) -> bool {
+    /// Whether a connection is pinged when a ping is due.
+    fn is_pinged(&self, _member: Option<MemberFacts>) -> bool {
         true
     }
 
     /// Maximum time without a message from the connection; `None` if this time is unlimited.
-    fn idle_timeout(&self, _limits: &SignalingLimits, _conn: ConnId) -> Option<Duration> {
+    fn idle_timeout(&self, _limits: &SignalingLimits, _member: Option<MemberFacts>) -> Option<Duration> {
         None
     }
 
@@ -53,7 +62,7 @@ pub(super) trait DialectHandler {
     }
 
     /// Maximum length of a message of the connection, in bytes.
-    fn max_message_bytes(&self, limits: &SignalingLimits, _conn: ConnId) -> usize {
+    fn max_message_bytes(&self, limits: &SignalingLimits, _member: Option<MemberFacts>) -> usize {
         limits.max_message_bytes
     }
 

@@ -3,6 +3,7 @@
 
 use tracing::info;
 
+use super::DialectHandlers;
 use super::close_code::CloseCode;
 use super::counters::counters_index;
 use super::dialect::Dialect;
@@ -12,10 +13,10 @@ use super::timers::{BroadcastTimer, ControlSurfaceTimer, TimerEvent};
 use jamjam_core::time::{Time, WallClock};
 
 /// Maximum number of timers that one call of [`Hub::on_deadline`] handles.
-const MAX_TIMERS_PER_CALL: usize = 64;
+pub(super) const MAX_TIMERS_PER_CALL: usize = 64;
 
 /// Number of sent bytes after which a call of [`Hub::on_deadline`] handles no further timer.
-const MAX_TIMER_BYTES_PER_CALL: u64 = 256 << 10;
+pub(super) const MAX_TIMER_BYTES_PER_CALL: u64 = 256 << 10;
 
 /// When a connection is to be closed or pinged. `None`: never.
 struct ConnectionDeadlines {
@@ -28,6 +29,21 @@ struct ConnectionDeadlines {
     /// It has reached the maximum age.
     max_age: Option<Time>,
     ping: Option<Time>,
+    /// Whether the connection is pinged at that time.
+    is_pinged: bool,
+}
+
+impl DialectHandlers {
+    /// Whether a timer of a room can still have an effect.
+    pub(super) fn awaits(&self, event: &TimerEvent) -> bool {
+        match event {
+            TimerEvent::Broadcast(BroadcastTimer::RoomHeartbeat(room)) => self.broadcast.is_open(*room),
+            TimerEvent::ControlSurface(ControlSurfaceTimer::ScheduledUpdate { room, .. }) => {
+                self.control_surface.rooms.get(*room).is_some()
+            }
+            _ => true,
+        }
+    }
 }
 
 impl Hub {
@@ -45,17 +61,22 @@ impl Hub {
                 return;
             }
             let Some(event) = self.timers.pop_due(now.monotonic) else { return };
-            match event {
-                TimerEvent::ConnectionCheck { conn, last_ping } => self.check_connection(now, conn, last_ping, sink),
-                TimerEvent::ActivityLogExpiry => self.activity_log.clear_if_expired(now.monotonic, &mut self.timers),
-                TimerEvent::Broadcast(timer) => {
-                    let (mut ctx, dialects) = self.system_context(now, Dialect::Broadcast, sink);
-                    dialects.broadcast.on_timer(&mut ctx, timer);
-                }
-                TimerEvent::ControlSurface(timer) => {
-                    let (mut ctx, dialects) = self.system_context(now, Dialect::ControlSurface, sink);
-                    dialects.control_surface.on_timer(&mut ctx, timer);
-                }
+            self.on_timer(now, event, sink);
+        }
+    }
+
+    /// Handles a timer that is due.
+    pub(super) fn on_timer(&mut self, now: WallClock, event: TimerEvent, sink: &mut dyn EventSink) {
+        match event {
+            TimerEvent::ConnectionCheck { conn, last_ping } => self.check_connection(now, conn, last_ping, sink),
+            TimerEvent::ActivityLogExpiry => self.activity_log.clear_if_expired(now.monotonic, &mut self.timers),
+            TimerEvent::Broadcast(timer) => {
+                let (mut ctx, dialects) = self.system_context(now, Dialect::Broadcast, sink);
+                dialects.broadcast.on_timer(&mut ctx, timer);
+            }
+            TimerEvent::ControlSurface(timer) => {
+                let (mut ctx, dialects) = self.system_context(now, Dialect::ControlSurface, sink);
+                dialects.control_surface.on_timer(&mut ctx, timer);
             }
         }
     }
@@ -75,32 +96,30 @@ impl Hub {
         }
         timers.prune(|event| match event {
             TimerEvent::ConnectionCheck { conn, .. } => connections.contains_key(conn),
-            TimerEvent::Broadcast(BroadcastTimer::RoomHeartbeat(room)) => dialects.broadcast.is_open(*room),
-            TimerEvent::ControlSurface(ControlSurfaceTimer::ScheduledUpdate { room, .. }) => {
-                dialects.control_surface.rooms.get(*room).is_some()
-            }
-            _ => true,
+            event => dialects.awaits(event),
         });
     }
 
     fn connection_deadlines(&self, conn: ConnId, last_ping: Time) -> Option<ConnectionDeadlines> {
         let connection = self.connections.get(&conn)?;
-        let handler = self.dialects.get(connection.dialect?);
+        let dialect = connection.dialect?;
+        let (handler, member) = (self.dialects.get(dialect), self.member_facts(dialect, conn));
         let heartbeat = handler.heartbeat(&self.limits);
         let silent = heartbeat.map(|heartbeat| connection.silent_since + heartbeat.timeout);
         Some(ConnectionDeadlines {
             silent,
             lost: silent.filter(|_| connection.awaiting_pong),
-            idle: handler.idle_timeout(&self.limits, conn).map(|timeout| connection.last_message + timeout),
+            idle: handler.idle_timeout(&self.limits, member).map(|timeout| connection.last_message + timeout),
             max_age: handler.max_connection_age(&self.limits).map(|age| connection.connected_at + age),
             ping: heartbeat.and_then(|heartbeat| heartbeat.interval).map(|interval| last_ping + interval),
+            is_pinged: handler.is_pinged(member),
         })
     }
 
     /// Closes or pings a connection if it is time for it, and schedules the next check.
     fn check_connection(&mut self, now: WallClock, conn: ConnId, mut last_ping: Time, sink: &mut dyn EventSink) {
         let deadlines = self.connection_deadlines(conn, last_ping);
-        let Some(ConnectionDeadlines { silent, lost, idle, max_age, ping }) = deadlines else { return };
+        let Some(ConnectionDeadlines { silent, lost, idle, max_age, ping, is_pinged }) = deadlines else { return };
         let Some(connection) = self.connections.get_mut(&conn) else { return };
         let counters = &mut self.counters[counters_index(connection.dialect)];
         counters.cleanup_runs += 1;
@@ -119,9 +138,8 @@ impl Hub {
         } else {
             if is_over(ping) {
                 last_ping = now.monotonic;
-                let is_pinged = |dialect| self.dialects.get(dialect).is_pinged(conn);
                 // A ping must not arrive between a request and its answer.
-                if !connection.has_waiting_message && connection.dialect.is_some_and(is_pinged) {
+                if !connection.has_waiting_message && is_pinged {
                     if is_over(silent) {
                         // The server paused, or the time-out is shorter than the interval. A new full time-out starts.
                         connection.silent_since = now.monotonic;

@@ -46,7 +46,8 @@ impl Secret {
         self.0.ct_eq(given.as_bytes()).into()
     }
 
-    fn digest(&self, text: &str) -> String {
+    /// HMAC-SHA256 of `text` with the key, in base64url.
+    pub fn authentication_code(&self, text: &str) -> String {
         let mut mac =
             Hmac::<Sha256>::new_from_slice(&self.0).unwrap_or_else(|_| unreachable!("HMAC takes keys of any length"));
         mac.update(text.as_bytes());
@@ -159,7 +160,7 @@ pub fn sign(secret: &Secret, claims: &Claims) -> String {
     // Cannot fail: the claims consist of JSON values.
     let payload = serde_json::to_vec(claims).unwrap_or_default();
     let payload = URL_SAFE_NO_PAD.encode(payload);
-    let signature = secret.digest(&payload);
+    let signature = secret.authentication_code(&payload);
     format!("{payload}.{signature}")
 }
 
@@ -204,7 +205,7 @@ fn verify_for(
     if token.contains(['=', '+', '/']) {
         return Err("token with base64 padding or the characters + and /; tokens are unpadded base64url");
     }
-    if !bool::from(secret.digest(payload).as_bytes().ct_eq(signature.as_bytes())) {
+    if !bool::from(secret.authentication_code(payload).as_bytes().ct_eq(signature.as_bytes())) {
         return Err("invalid token signature");
     }
     let payload = parse_payload(payload).ok_or(INVALID_PAYLOAD)?;

@@ -34,7 +34,7 @@ pub(super) struct WebRtcDialect {
 }
 
 /// A participant of a WebRTC room, as all participants see it.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub(super) struct Participant {
     /// The `userId` of the participant's URL.
     pub(super) id: String,
@@ -244,14 +244,20 @@ impl DialectHandler for WebRtcDialect {
         &self.rooms
     }
 
+    fn rooms_mut(&mut self) -> &mut dyn RoomDirectory {
+        &mut self.rooms
+    }
+
     /// The console then hides the messages of the clients. `/rooms` still lists the participants.
     fn is_protected(&self, limits: &SignalingLimits, _: &str) -> bool {
         limits.webrtc_requires_token
     }
 
     fn on_connect(&mut self, ctx: &mut ConnectionContext<'_>, route: Route) {
-        if let Route::WebRtc(params) = route {
-            join(ctx, &mut self.rooms, &params);
+        if let Route::WebRtc(params) = route
+            && admit(ctx, &params)
+        {
+            enter(ctx, &mut self.rooms, &params.room_id, &params.user_id, &params.user_name);
         }
     }
 
@@ -271,6 +277,11 @@ impl DialectHandler for WebRtcDialect {
 }
 
 impl WebRtcDialect {
+    /// Adds an admitted connection to its room, or closes the connection because of a limit.
+    pub(super) fn enter(&mut self, ctx: &mut ConnectionContext<'_>, room_id: &str, user: &str, name: &str) {
+        enter(ctx, &mut self.rooms, room_id, user, name);
+    }
+
     /// Handles a message of `bytes` bytes.
     pub(super) fn on_message(
         &mut self,
@@ -342,33 +353,41 @@ impl WebRtcDialect {
     }
 }
 
-/// Adds a new connection to its room, or closes the connection.
-fn join(ctx: &mut ConnectionContext<'_>, rooms: &mut WebRtcRooms, params: &WebRtcParams) {
+/// Checks the parameters and the token of a new connection, or closes the connection.
+pub(super) fn admit(ctx: &mut ConnectionContext<'_>, params: &WebRtcParams) -> bool {
     let limits = ctx.limits;
     let WebRtcParams { room_id, user_id: user, user_name: name, .. } = params;
     let values = [(room_id, "roomId is empty"), (user, "userId is empty"), (name, "userName is empty")];
     if let Some((_, detail)) = values.into_iter().find(|(text, _)| text.is_empty()) {
-        return ctx.reject_with_detail(CloseCode::POLICY_VIOLATION, "Missing required parameters", Some(detail));
+        ctx.reject_with_detail(CloseCode::POLICY_VIOLATION, "Missing required parameters", Some(detail));
+        return false;
     }
     if room_id.len() > MAX_WEBRTC_ROOM_BYTES || user.len() > MAX_USER_BYTES || name.len() > MAX_USER_BYTES {
-        return ctx.reject_and_close(CloseCode::POLICY_VIOLATION, "Parameter too long");
+        ctx.reject_and_close(CloseCode::POLICY_VIOLATION, "Parameter too long");
+        return false;
     }
     // The token is checked before the room is searched. A client without a valid token does not replace a member and learns nothing.
     if limits.webrtc_requires_token
         && let Err((code, reason, detail)) = check_token(limits, params, ctx.now.unix_ms())
     {
         ctx.counters.closed_invalid_token += 1;
-        return ctx.reject_with_detail(code, reason, detail);
+        ctx.reject_with_detail(code, reason, detail);
+        return false;
     }
+    true
+}
+
+/// Adds an admitted connection to its room, or closes the connection because of a limit.
+fn enter(ctx: &mut ConnectionContext<'_>, rooms: &mut WebRtcRooms, room_id: &str, user: &str, name: &str) {
     let room = rooms.find(room_id);
-    let previous = room.and_then(|room| room.members.iter().find(|member| member.data.id == *user));
+    let previous = room.and_then(|room| room.members.iter().find(|member| member.data.id == user));
     let previous = previous.map(|member| member.conn);
     let members = room.map_or(0, |room| room.members.len());
     let found = room.map(|room| room.key);
-    if previous.is_none() && members >= limits.max_webrtc_members {
+    if previous.is_none() && members >= ctx.limits.max_webrtc_members {
         return ctx.reject_and_close(CloseCode::TRY_AGAIN_LATER, "Room is full");
     }
-    if found.is_none() && rooms.rooms_created_by(ctx.source) >= limits.max_rooms_per_address {
+    if found.is_none() && ctx.has_too_many_rooms(rooms.rooms_created_by(ctx.source)) {
         return ctx.reject_and_close(CloseCode::TRY_AGAIN_LATER, "Too many rooms");
     }
     if ctx.check_requested_bytes(MAX_JOIN_DEBT).is_err() {
@@ -379,9 +398,9 @@ fn join(ctx: &mut ConnectionContext<'_>, rooms: &mut WebRtcRooms, params: &WebRt
         rooms.leave(previous, found, "replaced by a new connection of this user");
         ctx.close(previous, CloseCode::NORMAL_CLOSURE, "Duplicate connection");
     }
-    let participant = Participant { id: user.clone(), name: name.clone(), joined_at: ctx.now.unix_ms() };
-    let key =
-        found.unwrap_or_else(|| rooms.create(vec![room_id.clone()], None, Some(ctx.source), participant.joined_at, ()));
+    let participant = Participant { id: user.to_owned(), name: name.to_owned(), joined_at: ctx.now.unix_ms() };
+    let key = found
+        .unwrap_or_else(|| rooms.create(vec![room_id.to_owned()], None, Some(ctx.source), participant.joined_at, ()));
     rooms.join(key, ctx.conn, participant);
     let Some(room) = rooms.get(key) else { return };
     let (others, participants) = (room.others(ctx.conn), participants(room));
@@ -391,7 +410,7 @@ fn join(ctx: &mut ConnectionContext<'_>, rooms: &mut WebRtcRooms, params: &WebRt
     let welcome = ServerMessage::Welcome { room_id, user_id: user, participants: participants.clone() };
     ctx.reply_requested(to_json(&welcome));
     if !others.is_empty() {
-        let participants = participants.into_iter().filter(|other| other.id != *user).collect();
+        let participants = participants.into_iter().filter(|other| other.id != user).collect();
         ctx.reply_requested(to_json(&ServerMessage::ExistingParticipants { participants }));
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -35,13 +35,24 @@ impl RoomHandlers {
         self.named.insert(room.to_owned(), Box::new(handler));
     }
 
+    /// Whether the room has a handler of its own.
+    pub(super) fn is_named(&self, room: &str) -> bool {
+        self.named.contains_key(room)
+    }
+
+    /// The rooms with handlers that cannot save their state.
+    pub(crate) fn unsaved(&self) -> Vec<&str> {
+        let unsaved = self.named.iter().filter(|(_, handler)| handler.save().is_none());
+        unsaved.map(|(room, _)| room.as_str()).collect()
+    }
+
     /// The handler of a room.
-    pub(super) fn get(&self, room: &str) -> &dyn RoomHandler {
+    pub(crate) fn get(&self, room: &str) -> &dyn RoomHandler {
         self.named.get(room).unwrap_or(&self.default).as_ref()
     }
 
     /// The handler of a room, to call its hooks.
-    pub(super) fn get_mut(&mut self, room: &str) -> &mut dyn RoomHandler {
+    pub(crate) fn get_mut(&mut self, room: &str) -> &mut dyn RoomHandler {
         match self.named.get_mut(room) {
             Some(handler) => handler.as_mut(),
             None => self.default.as_mut(),
@@ -53,7 +64,11 @@ impl RoomHandlers {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RelayRoom;
 
-impl RoomHandler for RelayRoom {}
+impl RoomHandler for RelayRoom {
+    fn save(&self) -> Option<Value> {
+        Some(Value::Null)
+    }
+}
 
 /// A room that is declared in a file.
 #[derive(Clone, Debug, PartialEq)]
@@ -119,6 +134,10 @@ impl RoomHandler for DeclaredRoom {
 
     fn broadcast_delay(&self, _: &RelayContext<'_>) -> Duration {
         self.broadcast_delay
+    }
+
+    fn save(&self) -> Option<Value> {
+        Some(Value::Null)
     }
 }
 
@@ -288,6 +307,26 @@ impl RoomHandler for RadioRoom {
         let seconds = in_message.or_else(own);
         seconds.map_or(self.default_delay, |seconds| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
     }
+
+    fn save(&self) -> Option<Value> {
+        let history = self.history.iter().map(|entry| entry.get().to_owned()).collect();
+        let state = SavedRadio { history, slot_duration_ms: self.slot_duration_ms };
+        Some(if state == SavedRadio::default() { Value::Null } else { to_value(&state) })
+    }
+
+    fn restore(&mut self, state: Value) {
+        let SavedRadio { history, slot_duration_ms } = serde_json::from_value(state).unwrap_or_default();
+        self.history = history.into_iter().filter_map(|entry| RawValue::from_string(entry).ok()).collect();
+        self.slot_duration_ms = slot_duration_ms;
+    }
+}
+
+/// The state of [`RadioRoom`]. The stored messages are JSON as text, whose depth is then no concern of its reader.
+#[derive(Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+struct SavedRadio {
+    history: Vec<String>,
+    slot_duration_ms: Option<f64>,
 }
 
 /// The duration of the message's content in milliseconds. If the message contains no duration, the sender's URL or token specifies the
@@ -538,6 +577,24 @@ impl RoomHandler for ChatRoom {
             ("totalMessages".to_owned(), self.message_count.into()),
         ])
     }
+
+    fn save(&self) -> Option<Value> {
+        let state = SavedChat { usernames: self.usernames.clone(), message_count: self.message_count };
+        Some(if state == SavedChat::default() { Value::Null } else { to_value(&state) })
+    }
+
+    fn restore(&mut self, state: Value) {
+        let SavedChat { usernames, message_count } = serde_json::from_value(state).unwrap_or_default();
+        (self.usernames, self.message_count) = (usernames, message_count);
+    }
+}
+
+/// The state of [`ChatRoom`].
+#[derive(Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+struct SavedChat {
+    usernames: BTreeMap<ConnId, String>,
+    message_count: u64,
 }
 
 /// A positive number, written as a number or as a string.

@@ -2,7 +2,7 @@
 //! decides who may join and transforms messages. Control channels only receive.
 
 pub(super) mod builtin_rooms;
-mod http_posts;
+pub(super) mod http_posts;
 pub(super) mod messages;
 pub(super) mod room_handler;
 mod room_state;
@@ -15,6 +15,7 @@ use std::time::Duration;
 use tracing::debug;
 
 use super::close_code::CloseCode;
+use super::cluster::MemberFacts;
 use super::connection_context::{ConnectionContext, MAX_JOIN_DEBT};
 use super::dialect_handler::DialectHandler;
 use super::event_sink::ConnId;
@@ -37,11 +38,21 @@ pub use room_handler::{
     ClientInfo, JoinRequest, Recipients, Rejection, RelayContext, RelayPayload, RoomAction, RoomHandler, RoomView,
 };
 
-pub(super) use room_state::BroadcastDialect;
+pub(super) use room_state::{BroadcastDialect, SavedMessage};
 
 impl DialectHandler for BroadcastDialect {
     fn rooms(&self) -> &dyn RoomDirectory {
         &self.rooms
+    }
+
+    fn rooms_mut(&mut self) -> &mut dyn RoomDirectory {
+        &mut self.rooms
+    }
+
+    fn member_facts(&self, conn: ConnId) -> Option<MemberFacts> {
+        let (member, _) = self.rooms.member(conn)?;
+        let Membership { client, is_control_channel } = &member.data;
+        Some(MemberFacts { is_control_channel: *is_control_channel, is_authorized: client.claims.is_some() })
     }
 
     fn is_protected(&self, _: &SignalingLimits, room: &str) -> bool {
@@ -50,10 +61,9 @@ impl DialectHandler for BroadcastDialect {
 
     fn on_connect(&mut self, ctx: &mut ConnectionContext<'_>, route: Route) {
         if let Route::Broadcast(params) = route
-            && let Err((code, reason)) = self.join(ctx, params)
+            && let Some(entrant) = self.admit(ctx, params, None)
         {
-            let (code, reason) = code.for_frame(&reason);
-            ctx.reject_and_close(code, reason);
+            self.enter(ctx, entrant);
         }
     }
 
@@ -78,22 +88,18 @@ impl DialectHandler for BroadcastDialect {
         Some(ctx.close_members(&closed))
     }
 
-    fn idle_timeout(&self, limits: &SignalingLimits, conn: ConnId) -> Option<Duration> {
+    fn idle_timeout(&self, limits: &SignalingLimits, member: Option<MemberFacts>) -> Option<Duration> {
         // A control channel must not send messages, so it has no idle time-out.
-        limits
-            .broadcast
-            .idle_timeout
-            .filter(|_| !self.rooms.member(conn).is_some_and(|(member, _)| member.data.is_control_channel))
+        limits.broadcast.idle_timeout.filter(|_| !member.is_some_and(|member| member.is_control_channel))
     }
 
     fn max_connection_age(&self, limits: &SignalingLimits) -> Option<Duration> {
         limits.broadcast.max_connection_age
     }
 
-    fn max_message_bytes(&self, limits: &SignalingLimits, conn: ConnId) -> usize {
+    fn max_message_bytes(&self, limits: &SignalingLimits, member: Option<MemberFacts>) -> usize {
         let max_payload_bytes = limits.broadcast.max_payload_bytes;
-        let member = self.rooms.member(conn).map(|(member, _)| &member.data);
-        let is_authorized = member.is_some_and(|member| !member.is_control_channel && member.client.claims.is_some());
+        let is_authorized = member.is_some_and(|member| !member.is_control_channel && member.is_authorized);
         if is_authorized { max_payload_bytes } else { max_payload_bytes.min(limits.max_message_bytes) }
     }
 
@@ -120,12 +126,24 @@ impl BroadcastDialect {
         }
     }
 
-    /// Adds a new connection to its room. The error is the close code and reason with which the connection is rejected.
-    fn join(
+    /// Checks the token of a new connection, and lets the room handler check the connection. If one of them rejects the connection, it is
+    /// closed. In a cluster, the rooms of `copy` are those of this process.
+    pub(crate) fn admit(
         &mut self,
         ctx: &mut ConnectionContext<'_>,
         params: BroadcastParams,
-    ) -> Result<(), (CloseCode, Cow<'static, str>)> {
+        copy: Option<&Self>,
+    ) -> Option<Entrant> {
+        let entrant = self.check(ctx, params, copy);
+        entrant.inspect_err(|(code, reason)| reject_join(ctx, *code, reason)).ok()
+    }
+
+    fn check(
+        &mut self,
+        ctx: &mut ConnectionContext<'_>,
+        params: BroadcastParams,
+        copy: Option<&Self>,
+    ) -> Result<Entrant, (CloseCode, Cow<'static, str>)> {
         let BroadcastParams { room, is_control_channel, token, query, headers } = params;
         let name = room.ok_or((CloseCode::ROOM_NAME_REQUIRED, "Room name required".into()))?;
         let is_open = !is_control_channel && !self.handlers.get(&name).requires_auth();
@@ -146,14 +164,22 @@ impl BroadcastDialect {
             }
         };
         let client = Arc::new(ClientInfo { conn: ctx.conn, source: ctx.source, claims, query });
-        let room = self.room_view(&name, ctx.now);
+        let room = copy.unwrap_or(self).room_view(&name, ctx.now);
         let handler = self.handlers.get_mut(&name);
         let request = JoinRequest { query: &client.query, headers: &headers };
         handler
             .verify_auth(&room, &client, &request)
             .map_err(|Rejection { code, reason }| (CloseCode(code), reason.into()))?;
+        Ok(Entrant { room: name, client, is_control_channel })
+    }
+
+    /// Adds an admitted connection to its room, or closes the connection because of a limit.
+    pub(crate) fn enter(&mut self, ctx: &mut ConnectionContext<'_>, entrant: Entrant) {
+        let Entrant { room: name, client, is_control_channel } = entrant;
+        let room = self.room_view(&name, ctx.now);
+        let handler = self.handlers.get(&name);
         let found = self.rooms.find(&name).map(|room| room.key);
-        let has_too_many_rooms = || self.rooms.rooms_created_by(ctx.source) >= ctx.limits.max_rooms_per_address;
+        let has_too_many_rooms = || ctx.has_too_many_rooms(self.rooms.rooms_created_by(ctx.source));
         let reason = if !is_control_channel && handler.max_clients().is_some_and(|max| room.clients >= max) {
             Some("Room is full")
         } else if found.is_none() && has_too_many_rooms() {
@@ -162,7 +188,7 @@ impl BroadcastDialect {
             ctx.check_requested_bytes(MAX_JOIN_DEBT).err().map(|_| "Too many requests")
         };
         if let Some(reason) = reason {
-            return Err((CloseCode::TRY_AGAIN_LATER, reason.into()));
+            return reject_join(ctx, CloseCode::TRY_AGAIN_LATER, reason);
         }
         let membership = Membership { client: Arc::clone(&client), is_control_channel };
         let key = found.unwrap_or_else(|| {
@@ -186,11 +212,14 @@ impl BroadcastDialect {
             handler.on_join(&room, &client)
         };
         self.apply_actions(ctx, &name, actions);
-        Ok(())
     }
 
     /// Schedules the next call of the heartbeat hook, if the room is open.
     fn schedule_room_heartbeat(&self, ctx: &mut ConnectionContext<'_>, room: RoomKey) {
+        // In a cluster, each heartbeat is an entry of the log, and the default handler has no use for it.
+        if ctx.is_applying() && self.room_name(room).is_none_or(|name| !self.handlers.is_named(&name)) {
+            return;
+        }
         if let Some(interval) = ctx.limits.heartbeat.interval.filter(|_| self.is_open(room)) {
             let event = TimerEvent::Broadcast(BroadcastTimer::RoomHeartbeat(room));
             ctx.timers.insert(ctx.now.monotonic + interval, event);
@@ -244,6 +273,19 @@ impl BroadcastDialect {
             }
         }
     }
+}
+
+/// A connection that is admitted to a room.
+pub(crate) struct Entrant {
+    pub(crate) room: String,
+    pub(crate) client: Arc<ClientInfo>,
+    pub(crate) is_control_channel: bool,
+}
+
+/// Closes a connection that may not join a room.
+fn reject_join(ctx: &mut ConnectionContext<'_>, code: CloseCode, reason: &str) {
+    let (code, reason) = code.for_frame(reason);
+    ctx.reject_and_close(code, reason);
 }
 
 /// Informs the room handler that a member or control channel has left.
