@@ -1,14 +1,16 @@
 //! `jamjam-dev signaling-server`: assembles the limits, dialects, TLS and login of the signaling server, and runs it until it is stopped.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use clap::{ArgMatches, ColorChoice};
 use tracing::info;
 
 use super::environment::address_source;
 use super::options::broadcast::BroadcastArgs;
+use super::options::cluster::ClusterArgs;
 use super::options::credentials::{LoginArgs, ServerTlsArgs};
 use super::options::signaling_limits::{
     ConnectionLimitArgs, ControlSurfaceArgs, HEADING_LIMITS, HeartbeatArgs, JamjamArgs,
@@ -17,6 +19,7 @@ use super::output::{Failure, HEADING_LOG};
 use super::server::{self, MemoryArgs, bind_tcp};
 use super::values::{DEFAULT_SIGNALING_PORT, OutputFile, dialect_parser, output_file_parser, parse_port};
 use crate::address::url_authority;
+use crate::io::cluster::ClusterError;
 use crate::io::os;
 use crate::io::signaling::{self, SHUTDOWN_TIMEOUT};
 use crate::io::stop::StopToken;
@@ -25,6 +28,14 @@ use crate::io::tls::server::HandshakeAcceptor;
 use crate::signaling::{Dialect, DialectSet, Hub, SignalingLimits};
 
 const DEFAULT_HOST: &str = "0.0.0.0";
+
+/// The failure of a server that could not be started.
+fn start_failure(error: io::Error) -> Failure {
+    match error.downcast::<ClusterError>() {
+        Ok(error) => Failure { code: if error.is_usage() { 2 } else { 3 }, error: anyhow!("--cluster: {error}") },
+        Err(error) => anyhow::Error::new(error).context("cannot start the event loop").into(),
+    }
+}
 
 /// Run a WebSocket signaling server for jamjam, WebRTC, broadcast rooms and control surfaces
 #[derive(clap::Args)]
@@ -73,6 +84,9 @@ pub struct Args {
     broadcast: BroadcastArgs,
 
     #[command(flatten)]
+    cluster: ClusterArgs,
+
+    #[command(flatten)]
     login: LoginArgs,
 
     /// Log each message and change of state (level debug)
@@ -96,6 +110,7 @@ impl Args {
         server::clear_address(self.address_file.as_deref())?;
         let handlers = self.broadcast.room_handlers()?;
         let identity = self.tls.identity()?;
+        self.bbx.check_rooms(self.dialect.is_empty() || self.dialect.contains(&Dialect::ControlSurface))?;
         let given = !self.dialect.is_empty();
         let dialects = if given { self.dialect.iter().copied().collect() } else { DialectSet::default() };
         let mut limits = SignalingLimits { dialects, ..self.limits.hub_limits() };
@@ -109,23 +124,33 @@ impl Args {
         let password = self.login.password()?;
         let (listener, address) = bind_tcp(&self.host, self.port)?;
         options.tls = identity.clone().map(HandshakeAcceptor::new).transpose()?.map(Arc::new);
-        let mut hub = Hub::new(limits, os::random_u64s()).with_handlers(handlers);
-        self.bbx.create_rooms(&mut hub, dialects.contains(Dialect::ControlSurface))?;
+        let mut settings = self.broadcast.shared_settings()?;
+        settings.extend([
+            ("--heartbeat-interval", format!("{:?}", limits.heartbeat.interval)),
+            ("--webrtc-max-members", limits.max_webrtc_members.to_string()),
+            ("--docs-password", password.clone().unwrap_or_default()),
+        ]);
+        let secret = limits.broadcast.secret.clone().filter(|_| self.broadcast.has_secret().is_ok_and(|given| given));
+        options.cluster = self.cluster.config(secret.as_ref(), &settings)?;
+        let in_cluster = options.cluster.is_some();
+        let hub = Hub::new(limits, os::random_u64s()).with_handlers(handlers);
         stop.set_run_started();
         stop.set_grace_period(SHUTDOWN_TIMEOUT + Duration::from_secs(1));
         renewal::reload_on_sighup(identity.clone(), stop).context("cannot listen for SIGHUP")?;
-        server::write_address(self.address_file.as_deref(), address)?;
-        let scheme = if identity.is_some() { "wss" } else { "ws" };
         let is_tls = identity.is_some();
+        options.login = Arc::new(self.login.login(password.as_deref(), address, &server::pages_url(address, is_tls)));
+        let server = signaling::spawn(listener, hub, options, stop).map_err(start_failure)?;
+        self.bbx.create_rooms(&server, in_cluster)?;
+        let scheme = if is_tls { "wss" } else { "ws" };
         let authority = url_authority(&address);
         info!(target: "signaling", "server listening on {scheme}://{authority}{}", address_source(matches));
         if let Some(identity) = identity {
             identity.log("certificate in use");
         }
+        server::write_address(self.address_file.as_deref(), address)?;
         self.broadcast.log_token_warnings(dialects)?;
-        let pages = server::log_signaling_urls(address, is_tls, dialects);
-        options.login = Arc::new(self.login.login(password.as_deref(), address, &pages));
-        signaling::serve(listener, hub, options, stop).context("cannot start the event loop")?;
+        server::log_signaling_urls(address, is_tls, dialects);
+        server.join();
         info!(target: "signaling", "server stopped");
         Ok(0)
     }

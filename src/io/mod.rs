@@ -1,6 +1,7 @@
 //! Everything that performs I/O: sockets, threads, clocks, files and devices.
 
 pub mod clock;
+pub mod cluster;
 pub mod connection_permit;
 pub mod files;
 pub mod http;

@@ -141,6 +141,20 @@ fn compose_services_use_existing_commands_and_options() {
     }
 }
 
+#[test]
+fn cluster_services_use_existing_variables_and_get_clients() {
+    let services = &yaml("compose.cluster.yaml")["services"];
+    let balancer = read("packaging/haproxy.cfg");
+    for name in ["signaling-1", "signaling-2"] {
+        let service = &services[name];
+        assert_eq!(strings(&service["command"]), ["signaling-server"]);
+        let environment = strings(&service["environment"]);
+        let variables: Vec<&str> = environment.iter().map(|pair| pair.split_once('=').unwrap().0).collect();
+        assert_reads("signaling-server", &variables);
+        assert!(balancer.contains(&format!(" {name}:8080\n")), "{balancer}");
+    }
+}
+
 /// The value of a setting of a systemd unit, which must occur once.
 fn unit_setting(unit: &str, key: &str) -> String {
     let values: Vec<&str> = unit.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('=')).collect();
@@ -199,6 +213,7 @@ fn memory_limits_exceed_the_memory_budget_by_192_mib() {
     for service in yaml("compose.yaml")["services"].as_object().unwrap().values() {
         assert_eq!(service["mem_limit"], format!("{limit}m"));
     }
+    assert_eq!(yaml("compose.cluster.yaml")["services"]["signaling-1"]["mem_limit"], format!("{limit}m"));
     for name in ["jamjam-echo", "jamjam-signaling"] {
         let unit = read(&format!("packaging/{name}.service"));
         assert_eq!(unit_setting(&unit, "MemoryMax"), format!("{limit}M"));

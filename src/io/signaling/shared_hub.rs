@@ -15,40 +15,48 @@ use tokio::sync::Notify;
 use tracing::warn;
 
 use crate::io::clock;
+use crate::io::cluster::{self, Cluster, ClusterRequest, FollowedRooms};
 use crate::io::connection_permit::ConnectionLimits;
-use crate::io::signaling::event_stream::{EventListeners, EventStream};
+use crate::io::signaling::event_stream::EventListeners;
 use crate::io::websocket::frame::{self, FrameError};
 use crate::io::websocket::send_queue::{DEFAULT_MAX_UPDATES, PendingClose, QueueFull, QueuedFrame, SendQueue};
 use crate::memory_budget::{MemoryAccount, MemoryPermit};
+use crate::signaling::cluster::Plan;
 use crate::signaling::{
-    CloseCode, ConnId, ControlSurfaceEvent, DialectCounters, EventProducer, EventSink, Hub, NewConnection, Snapshot,
-    SnapshotQuery, UpdateKey, WorkLimiter, WorkSource,
+    CloseCode, ConnId, ControlSurfaceEvent, EventSink, Hub, NewConnection, UpdateKey, WorkLimiter, WorkSource,
 };
-use crate::time::{Time, WallClock, saturating_nanos};
-
-/// Pause between two batches of timers, in which the lock is free.
-const BATCH_PAUSE: Duration = Duration::from_millis(1);
+use crate::time::{Time, WallClock};
 
 /// The hub and all connections of a server.
 pub(in crate::io) struct SharedHub {
-    started: Instant,
-    state: Mutex<LockedHub>,
+    pub(super) started: Instant,
+    /// The time at the start. In a cluster, it is that of the wall clock, so that timers of rooms and of connections have one time base.
+    pub(super) start_time: Time,
+    pub(super) state: Mutex<LockedHub>,
+    pub(super) cluster: Option<Cluster>,
     max_updates: usize,
     /// Notified when the hub's next deadline is earlier than before.
-    deadline_changed: Notify,
+    pub(super) deadline_changed: Notify,
 }
 
-struct LockedHub {
-    hub: Hub,
+pub(super) struct LockedHub {
+    pub(super) hub: Hub,
     work: WorkLimiter,
-    queues: OutboundQueues,
-    next_conn: u64,
-    is_shutting_down: bool,
+    pub(super) queues: OutboundQueues,
+    /// The rooms that are shared with other processes, in a cluster.
+    pub(super) rooms: Option<FollowedRooms>,
+    pub(super) next_conn: ConnId,
+    pub(super) is_shutting_down: bool,
 }
 
 impl SharedHub {
     /// Superseded updates are dropped from queues with more than `max_updates` messages (`None`: 256).
-    pub(in crate::io) fn new(hub: Hub, max_updates: Option<usize>, limits: &ConnectionLimits) -> Arc<Self> {
+    pub(in crate::io) fn new(
+        mut hub: Hub,
+        max_updates: Option<usize>,
+        limits: &ConnectionLimits,
+        cluster: Option<(Cluster, FollowedRooms)>,
+    ) -> Arc<Self> {
         let queues = OutboundQueues {
             queues: HashMap::new(),
             evicted: Vec::new(),
@@ -57,10 +65,20 @@ impl SharedHub {
             account: None,
             own_account: limits.memory_budget.account(None),
         };
-        let state = LockedHub { hub, work: WorkLimiter::default(), queues, next_conn: 0, is_shutting_down: false };
+        let (cluster, rooms) = cluster.unzip();
+        let (mut start_time, mut next_conn) = (Time::ZERO, ConnId(0));
+        if let Some(rooms) = &rooms {
+            hub.join_cluster(rooms.process());
+            start_time = Time::from_nanos(clock::unix_us() * 1_000);
+            next_conn = ConnId::of_process(rooms.process(), 0);
+        }
+        let work = WorkLimiter::default();
+        let state = LockedHub { hub, work, queues, rooms, next_conn, is_shutting_down: false };
         Arc::new(Self {
             started: Instant::now(),
+            start_time,
             state: Mutex::new(state),
+            cluster,
             max_updates: max_updates.unwrap_or(DEFAULT_MAX_UPDATES),
             deadline_changed: Notify::new(),
         })
@@ -71,53 +89,30 @@ impl SharedHub {
         self: &Arc<Self>,
         connection: NewConnection,
         memory: &Arc<MemoryAccount>,
-    ) -> ServedConnection {
+    ) -> (ServedConnection, Option<ClusterRequest>) {
         let (hub, queue, memory) = (Arc::clone(self), Arc::new(SendQueue::new(self.max_updates)), Arc::clone(memory));
-        self.locked(|now, state| {
-            let conn = ConnId(state.next_conn);
-            state.next_conn += 1;
+        let mut plan = Plan::Done;
+        let served = self.locked(|now, state| {
+            let conn = state.next_conn;
+            state.next_conn.0 += 1;
             let work_source = WorkSource::new(connection.source, conn);
             if state.is_shutting_down {
                 queue.close(pending_close(CloseCode::GOING_AWAY, ""));
             } else {
                 state.queues.queues.insert(conn, Arc::clone(&queue));
-                state.call_for(conn, &memory, |hub, queues| hub.on_connect(now, conn, connection, queues));
+                let is_clustered = state.rooms.is_some();
+                state.call_for(conn, &memory, |hub, queues| {
+                    if is_clustered {
+                        plan = hub.plan_connect(now, conn, connection, None, queues);
+                    } else {
+                        hub.on_connect(now, conn, connection, queues);
+                    }
+                });
             }
-            let max_message_bytes = state.hub.max_message_bytes(conn);
-            ServedConnection { hub, conn, queue, memory, work_source, max_message_bytes }
-        })
-    }
-
-    /// Runs the hub's timers until the future is dropped. Between two batches of due timers, other tasks use the lock and empty the queues.
-    pub(in crate::io) async fn run_timers(&self) {
-        loop {
-            let next = self.state.lock().unwrap_or_else(PoisonError::into_inner).hub.next_deadline();
-            let wait = async {
-                match next {
-                    Some(at) => tokio::time::sleep_until((self.started + at.duration_since(Time::ZERO)).into()).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                () = wait => {
-                    self.with_hub(|now, hub, sink| hub.on_deadline(now, sink));
-                    tokio::time::sleep(BATCH_PAUSE).await;
-                }
-                () = self.deadline_changed.notified() => {}
-            }
-        }
-    }
-
-    /// Closes all connections, including those that arrive later. Open connections get `timeout` for the closing handshake.
-    pub(in crate::io) fn close_all(&self, timeout: Duration) {
-        self.locked(|_, state| {
-            state.is_shutting_down = true;
-            state.queues.listeners.close_all();
-            for (conn, queue) in state.queues.queues.drain() {
-                let (code, reason) = state.hub.shutdown_close_frame(conn);
-                queue.close(PendingClose { code: Some(code), reason: reason.to_owned(), timeout });
-            }
+            ServedConnection { hub, conn, queue, memory, work_source }
         });
+        let joining = cluster::for_connection(self, (served.conn, &served.memory), plan);
+        (served, joining)
     }
 
     /// Calls the hub for work that does not belong to a connection.
@@ -125,68 +120,12 @@ impl SharedHub {
         self.locked(|now, state| action(now, &mut state.hub, &mut state.queues))
     }
 
-    /// Calls the hub for a request, whose messages are held in `account`.
-    pub(in crate::io) fn with_hub_for<T>(
-        &self,
-        account: &Arc<MemoryAccount>,
-        action: impl FnOnce(WallClock, &mut Hub, &mut dyn EventSink) -> T,
-    ) -> T {
-        self.locked(|now, state| {
-            state.queues.account = Some(Arc::clone(account));
-            action(now, &mut state.hub, &mut state.queues)
-        })
-    }
-
-    /// Adds the embedding application as a listener for control surface events.
-    pub(in crate::io) fn add_program_listener(&self, events: EventProducer) {
-        self.locked(|_, state| state.queues.listeners.add_program(events));
-    }
-
-    /// Adds an event stream, unless there are too many or the server is shutting down.
-    pub(in crate::io) fn add_event_stream(&self) -> Option<EventStream> {
-        self.locked(|_, state| state.queues.listeners.add_stream(!state.is_shutting_down))
-    }
-
-    /// Calls `read` with the listeners for control surface events.
-    pub(in crate::io) fn with_event_listeners<T>(&self, read: impl FnOnce(&EventListeners) -> T) -> T {
-        read(&self.state.lock().unwrap_or_else(PoisonError::into_inner).queues.listeners)
-    }
-
-    /// Time since the server was started.
-    pub(in crate::io) fn uptime(&self) -> Duration {
-        self.started.elapsed()
-    }
-
-    /// Counters by dialect name.
-    pub(in crate::io) fn counters_by_dialect(&self) -> Vec<(&'static str, DialectCounters)> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).counters_by_dialect()
-    }
-
-    /// A snapshot of rooms and connections with their queued bytes, and the counters by dialect name.
-    pub(in crate::io) fn snapshot(&self, query: &SnapshotQuery) -> (Snapshot, Vec<(&'static str, DialectCounters)>) {
-        self.locked(|now, state| {
-            let mut snapshot = state.hub.snapshot(now, query);
-            let members = snapshot.rooms.iter_mut().flat_map(|room| &mut room.members);
-            for connection in members.chain(&mut snapshot.unjoined) {
-                let queue = state.queues.queues.get(&ConnId(connection.connection));
-                connection.queued_bytes = queue.map_or(0, |queue| queue.queued_bytes() as u64);
-            }
-            (snapshot, state.counters_by_dialect())
-        })
-    }
-
-    /// Bytes queued for all connections.
-    pub(in crate::io) fn queued_bytes(&self) -> u64 {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.queues.queues.values().map(|queue| queue.queued_bytes() as u64).sum()
-    }
-
     /// Runs `action` under the lock, and then handles the connections that it has evicted.
-    fn locked<T>(&self, action: impl FnOnce(WallClock, &mut LockedHub) -> T) -> T {
+    pub(super) fn locked<T>(&self, action: impl FnOnce(WallClock, &mut LockedHub) -> T) -> T {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         // The clock is read under the lock, so that the times passed to the hub never decrease.
-        let now = clock::wall_clock(Time::from_nanos(saturating_nanos(self.started.elapsed())));
-        let previous_deadline = state.hub.next_deadline();
+        let now = clock::wall_clock(self.start_time + self.started.elapsed());
+        let previous_deadline = state.next_deadline();
         let result = action(now, &mut state);
         let LockedHub { hub, queues, .. } = &mut *state;
         queues.account = None;
@@ -206,7 +145,8 @@ impl SharedHub {
             hub.on_server_close(now, conn, CloseCode::TRY_AGAIN_LATER.get(), &reason.to_string(), queues);
             evicted += 1;
         }
-        let next = hub.next_deadline();
+        state.report_departures();
+        let next = state.next_deadline();
         drop(state);
         if next.is_some_and(|next| previous_deadline.is_none_or(|previous_deadline| next < previous_deadline)) {
             self.deadline_changed.notify_one();
@@ -218,6 +158,15 @@ impl SharedHub {
     }
 }
 
+/// What became of a text message.
+pub(in crate::io) enum TextOutcome {
+    Handled,
+    /// Its sender has used too much processor time. It is to be passed again after this time.
+    Later(Duration),
+    /// It is being appended to its room. Until then, no further message is to be passed.
+    Requested(ClusterRequest),
+}
+
 /// One WebSocket connection, for its task. Calls have no effect after the connection was closed or lost. Dropping the value, even because
 /// of a panic, makes the client leave its room.
 pub(in crate::io) struct ServedConnection {
@@ -227,14 +176,16 @@ pub(in crate::io) struct ServedConnection {
     /// What the client holds: its incomplete message, and its messages in the queues of others.
     pub(in crate::io) memory: Arc<MemoryAccount>,
     work_source: WorkSource,
-    /// Maximum size of a received message, in bytes.
-    pub(in crate::io) max_message_bytes: usize,
 }
 
 impl ServedConnection {
-    /// Handles a whole text message. If its sender has used too much processor time, the message is not handled, and is to be passed again
-    /// after the returned time.
-    pub(in crate::io) fn on_text(&self, text: &str) -> Result<(), Duration> {
+    /// Maximum size of a received message, in bytes. It depends on the room.
+    pub(in crate::io) fn max_message_bytes(&self) -> usize {
+        self.hub.with_hub(|_, hub, _| hub.max_message_bytes(self.conn))
+    }
+
+    /// Handles a whole text message.
+    pub(in crate::io) fn on_text(&self, text: &str) -> TextOutcome {
         let Self { conn, memory, .. } = self;
         let begun = self.if_open(|now, state| {
             let work = state.work.begin(now.monotonic, self.work_source, text.len());
@@ -243,8 +194,12 @@ impl ServedConnection {
             }
             (work, state.hub.message_parser(*conn))
         });
-        let Some((work, parser)) = begun else { return Ok(()) };
-        let work = work?;
+        let Some((work, parser)) = begun else { return TextOutcome::Handled };
+        let work = match work {
+            Ok(work) => work,
+            Err(wait) => return TextOutcome::Later(wait),
+        };
+        let mut plan = Plan::Done;
         let started = Instant::now();
         let parsed = parser.parse(text);
         let parse_time = started.elapsed();
@@ -252,11 +207,16 @@ impl ServedConnection {
             // The time for which this thread waited for the lock is not charged.
             let started = Instant::now();
             if state.queues.queues.contains_key(conn) {
-                state.call_for(*conn, memory, |hub, queues| hub.on_parsed_text(now, *conn, parsed, queues));
+                let mut rooms = state.rooms.take();
+                state.call_for(*conn, memory, |hub, queues| match &mut rooms {
+                    None => hub.on_parsed_text(now, *conn, parsed, queues),
+                    Some(rooms) => plan = hub.plan_message(now, *conn, parsed, rooms.replica_of(*conn), queues),
+                });
+                state.rooms = rooms;
             }
             state.work.end(now.monotonic, work, parse_time + started.elapsed());
         });
-        Ok(())
+        cluster::for_connection(&self.hub, (*conn, memory), plan).map_or(TextOutcome::Handled, TextOutcome::Requested)
     }
 
     /// Handles a whole binary message.
@@ -318,6 +278,21 @@ impl Drop for ServedConnection {
 }
 
 impl LockedHub {
+    pub(super) fn next_deadline(&self) -> Option<Time> {
+        let due = self.rooms.as_ref().and_then(FollowedRooms::next_due_us);
+        let due = due.map(|us| Time::from_nanos(us.saturating_mul(1_000)));
+        self.hub.next_deadline().into_iter().chain(due).min()
+    }
+
+    /// Members of shared rooms whose connections this process has closed must leave their rooms.
+    fn report_departures(&mut self) {
+        if let Some(rooms) = &mut self.rooms {
+            for (conn, close) in self.hub.take_departures() {
+                rooms.on_departure(conn, close);
+            }
+        }
+    }
+
     /// Calls the hub for a client, whose messages are held in `memory`. If these exceed the memory budget, the client is then closed.
     fn call_for(&mut self, conn: ConnId, memory: &Arc<MemoryAccount>, call: impl FnOnce(&mut Hub, &mut dyn EventSink)) {
         self.queues.account = Some(Arc::clone(memory));
@@ -326,25 +301,14 @@ impl LockedHub {
             self.queues.evict(conn, EvictionReason::Memory, 0);
         }
     }
-
-    fn counters_by_dialect(&self) -> Vec<(&'static str, DialectCounters)> {
-        let mut counters = self.hub.counters_by_dialect();
-        for (conn, queue) in &self.queues.queues {
-            let dialect_name = self.hub.dialect_name(*conn);
-            if let Some((_, counts)) = counters.iter_mut().find(|(dialect, _)| Some(*dialect) == dialect_name) {
-                counts.queued_bytes += queue.queued_bytes() as u64;
-            }
-        }
-        counters
-    }
 }
 
 /// Time for the closing handshake.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The send queues of all connections.
-struct OutboundQueues {
-    queues: HashMap<ConnId, Arc<SendQueue>>,
+pub(in crate::io) struct OutboundQueues {
+    pub(super) queues: HashMap<ConnId, Arc<SendQueue>>,
     /// Connections closed during the current call to the hub. After the call has returned, the hub is notified that these connections are
     /// closed.
     evicted: Vec<Eviction>,
@@ -352,9 +316,9 @@ struct OutboundQueues {
     /// queue.
     coalesced: Vec<(ConnId, usize)>,
     /// Listeners for control surface events.
-    listeners: EventListeners,
+    pub(super) listeners: EventListeners,
     /// The memory of the client that causes the messages of the current call; `None`: no client does.
-    account: Option<Arc<MemoryAccount>>,
+    pub(super) account: Option<Arc<MemoryAccount>>,
     own_account: Arc<MemoryAccount>,
 }
 
@@ -369,7 +333,7 @@ struct Eviction {
 
 /// The reason in the close frame.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-enum EvictionReason {
+pub(super) enum EvictionReason {
     #[error("the client reads too slowly")]
     SlowReader,
     #[error("{}", FrameError::Memory)]
@@ -431,6 +395,16 @@ impl EventSink for OutboundQueues {
 }
 
 impl OutboundQueues {
+    /// Sets the memory of the client that causes the next messages.
+    pub(in crate::io) fn set_account(&mut self, account: Option<Arc<MemoryAccount>>) {
+        self.account = account;
+    }
+
+    /// Passes an event to the listeners of this process.
+    pub(in crate::io) fn publish(&mut self, event: &ControlSurfaceEvent) {
+        self.listeners.publish(event);
+    }
+
     fn enqueue(&mut self, to: &[ConnId], text: String, key: Option<UpdateKey>) {
         let bytes = frame::text_frame(text);
         let account = self.account.as_ref().unwrap_or(&self.own_account);
@@ -446,7 +420,7 @@ impl OutboundQueues {
     }
 
     /// Closes a connection. The number of dropped messages is the number of queued messages plus `more`.
-    fn evict(&mut self, conn: ConnId, reason: EvictionReason, more: usize) {
+    pub(super) fn evict(&mut self, conn: ConnId, reason: EvictionReason, more: usize) {
         if let Some(queue) = self.queues.remove(&conn) {
             let discarded = queue.discard_and_close(pending_close(CloseCode::TRY_AGAIN_LATER, &reason.to_string()));
             self.evicted.push(Eviction { conn, reason, dropped_messages: discarded + more });
@@ -467,7 +441,7 @@ mod tests {
     #[test]
     fn message_counts_once_plus_16_bytes_per_recipient_until_it_is_taken() {
         let limits = ConnectionLimits::default();
-        let hub = SharedHub::new(Hub::new(SignalingLimits::default(), [0; 4]), None, &limits);
+        let hub = SharedHub::new(Hub::new(SignalingLimits::default(), [0; 4]), None, &limits, None);
         let queue = Arc::new(SendQueue::new(256));
         hub.locked(|_, state| {
             state.queues.queues.insert(ConnId(1), Arc::clone(&queue));

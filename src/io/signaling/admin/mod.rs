@@ -34,6 +34,7 @@ pub(super) fn router(state: &Arc<HttpState>) -> Router {
         .route("/docs/asyncapi.json", get(asyncapi::asyncapi_json))
         .route("/docs/messages", get(asyncapi::messages_page))
         .route("/healthz", get(http::serve_healthz))
+        .route("/readyz", get(health::readyz))
         .route("/health", get(health::health).options(body::preflight))
         .route("/rooms", get(health::rooms).options(body::preflight))
         .route("/examples", get(examples::examples_index))
@@ -109,7 +110,7 @@ mod tests {
     /// The debug output of the router: `axum` has no other way to list routes.
     fn debug_router(dialects: DialectSet, address: [u8; 4]) -> String {
         let hub = Hub::new(SignalingLimits { dialects, ..SignalingLimits::default() }, [1, 2, 3, 4]);
-        let hub = SharedHub::new(hub, None, &ConnectionLimits::default());
+        let hub = SharedHub::new(hub, None, &ConnectionLimits::default(), None);
         let state = HttpState::new(SignalingServerConfig::default(), &hub, SocketAddr::from((address, 8_080)));
         format!("{:?}", router(&Arc::new(state)))
     }

@@ -59,6 +59,7 @@ const LOGIN_SCHEME: &str = "login";
     ),
     paths(
         health::health,
+        health::readyz,
         health::rooms,
         http::serve_healthz,
         http::metrics::serve_metrics,

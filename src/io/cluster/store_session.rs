@@ -1,0 +1,368 @@
+//! The connection of a store: one connection for commands and one for notifications, to the same server. If either breaks, both are
+//! replaced: commands must not succeed while notifications are lost.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{FutureExt, StreamExt};
+use redis::aio::{MultiplexedConnection, PubSubSink, PubSubStream};
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, Msg, RedisError, RedisResult, ServerErrorKind, Value,
+};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+
+use super::store::{CALL_TIMEOUT, ConnectError, LogEntry, Notification, Position, StoreError};
+use super::store_address::StoreAddress;
+
+/// A server that stops answering is noticed within this time and `CALL_TIMEOUT`.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+const FIRST_RETRY: Duration = Duration::from_millis(50);
+const LAST_RETRY: Duration = Duration::from_secs(1);
+/// A process that has not read this many notifications reads the rooms again instead.
+const MAX_NOTIFICATIONS: usize = 4_096;
+const OLDEST_VERSION: u32 = 7;
+
+/// What the operations and the task that keeps the connection share.
+pub(super) struct Shared {
+    prefix: String,
+    channels: String,
+    /// The connection for commands with its number, or why there is none.
+    commands: watch::Sender<Result<(u64, MultiplexedConnection), String>>,
+    /// The process number whose channel is to be subscribed.
+    wanted: watch::Sender<Option<u32>>,
+    subscribed: watch::Sender<Option<u32>>,
+}
+
+/// Both connections to a server.
+struct Session {
+    control: Control,
+    messages: PubSubStream,
+}
+
+/// What sends requests on them.
+struct Control {
+    commands: MultiplexedConnection,
+    subscriptions: PubSubSink,
+    /// The subscribed process number.
+    number: Option<u32>,
+    server: ConnectionAddr,
+}
+
+/// Connects, and starts the task that keeps the connection.
+pub(super) async fn start(
+    address: StoreAddress,
+    prefix: &str,
+    format: u32,
+) -> Result<(Arc<Shared>, mpsc::Receiver<Notification>), ConnectError> {
+    // Unlike keys, channels are shared by all databases of a server.
+    let channels = match &address {
+        StoreAddress::Server(server) => server.redis_settings().db(),
+        StoreAddress::Sentinels { settings, .. } => settings.db(),
+    };
+    let shared = Arc::new(Shared {
+        prefix: prefix.to_owned(),
+        channels: format!("{prefix}{channels}:"),
+        commands: watch::Sender::new(Err("not connected yet".to_owned())),
+        wanted: watch::Sender::default(),
+        subscribed: watch::Sender::default(),
+    });
+    let first = shared.open(&address, format).await?;
+    let (sender, notifications) = mpsc::channel(MAX_NOTIFICATIONS);
+    let task = Arc::clone(&shared);
+    tokio::spawn(async move {
+        let keep = task.keep(first, &address, format, &sender);
+        tokio::select! {
+            () = keep => {}
+            () = sender.closed() => {}
+        }
+        let _ = task.commands.send_replace(Err("the store was closed".to_owned()));
+    });
+    Ok((shared, notifications))
+}
+
+impl Shared {
+    pub(super) fn key(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
+    pub(super) fn channel(&self, name: &str) -> String {
+        format!("{}{name}", self.channels)
+    }
+
+    pub(super) fn status(&self) -> Result<(), String> {
+        self.commands.borrow().as_ref().map(|_| ()).map_err(Clone::clone)
+    }
+
+    /// Replaces the subscription to the channel of a process by that of another, and waits until it is confirmed.
+    pub(super) async fn subscribe_to(&self, number: u32) -> Result<(), StoreError> {
+        self.wanted.send_replace(Some(number));
+        let mut subscribed = self.subscribed.subscribe();
+        match timeout(CALL_TIMEOUT, subscribed.wait_for(|now| *now == Some(number))).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(StoreError::Unavailable("the subscription was not confirmed".to_owned())),
+        }
+    }
+
+    /// Runs an operation on the connection, after waiting for one if there is none.
+    pub(super) async fn run<T, F: Future<Output = RedisResult<T>>>(
+        &self,
+        operation: impl FnOnce(MultiplexedConnection) -> F,
+    ) -> Result<T, StoreError> {
+        let mut commands = self.commands.subscribe();
+        let run = async {
+            let connected = commands.wait_for(Result::is_ok).await.ok().and_then(|commands| commands.clone().ok());
+            // The sender is a field of `self`.
+            let (number, connection) = connected.expect("the watch is open and has a connection");
+            (number, operation(connection).await)
+        };
+        let error = match timeout(CALL_TIMEOUT, run).await {
+            Ok((_, Ok(value))) => return Ok(value),
+            Ok((number, Err(error))) => {
+                let is_broken = error.is_unrecoverable_error() || is_wrong_server(&error);
+                if is_broken {
+                    self.disconnect(number, &error.to_string());
+                }
+                error
+            }
+            Err(_) => {
+                let reason = self.status().err();
+                return Err(StoreError::Unavailable(reason.unwrap_or_else(no_answer)));
+            }
+        };
+        Err(match error.code() {
+            Some("LEASELOST") => StoreError::LeaseLost,
+            Some("ROOMGONE") => StoreError::RoomGone,
+            Some("LOGFULL") => StoreError::LogFull,
+            _ => StoreError::Unavailable(error.to_string()),
+        })
+    }
+
+    /// Gives up the connection with this number, which `keep` then replaces.
+    fn disconnect(&self, number: u64, reason: &str) {
+        self.commands.send_if_modified(|commands| {
+            let is_current = commands.as_ref().is_ok_and(|(current, _)| *current == number);
+            if is_current {
+                *commands = Err(reason.to_owned());
+            }
+            is_current
+        });
+    }
+
+    /// Forwards notifications, and replaces the session whenever it breaks. Never returns while `sender` is open.
+    async fn keep(&self, first: Session, address: &StoreAddress, format: u32, sender: &mpsc::Sender<Notification>) {
+        let (mut first, mut number) = (Some(first), 0);
+        // A process that reads too slowly gets no new subscription before it has read on: the queue in front of `forward` has no limit.
+        while let Ok(permit) = sender.reserve().await {
+            let session = match first.take() {
+                Some(first) => first,
+                None => self.reopen(address, format).await,
+            };
+            number += 1;
+            let _ = self.commands.send_replace(Ok((number, session.control.commands.clone())));
+            permit.send(Notification::Subscribed);
+            let reason = self.forward(session, address, sender).await;
+            let _ = self.commands.send_replace(Err(reason));
+        }
+    }
+
+    /// Connects, as often as necessary.
+    async fn reopen(&self, address: &StoreAddress, format: u32) -> Session {
+        let mut retry = FIRST_RETRY;
+        loop {
+            sleep(retry).await;
+            match self.open(address, format).await {
+                Ok(session) => return session,
+                Err(error) => drop(self.commands.send_replace(Err(error.to_string()))),
+            }
+            retry = LAST_RETRY.min(retry * 2);
+        }
+    }
+
+    /// Connects to the server, checks that it can be used, and subscribes.
+    async fn open(&self, address: &StoreAddress, format: u32) -> Result<Session, ConnectError> {
+        let unavailable = |error: RedisError| ConnectError::Unavailable(error.to_string());
+        let open = async {
+            let server = address.resolve().await.map_err(ConnectError::Unavailable)?;
+            let client = Client::open(server.clone()).map_err(unavailable)?;
+            // `run` limits the time of every operation.
+            let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
+            let mut commands =
+                client.get_multiplexed_async_connection_with_config(&config).await.map_err(unavailable)?;
+            check_server(&mut commands).await?;
+            let stored: Option<u32> = redis::cmd("SET")
+                .arg((self.key("format"), format, "NX", "GET"))
+                .query_async(&mut commands)
+                .await
+                .map_err(unavailable)?;
+            if let Some(stored) = stored.filter(|stored| *stored != format) {
+                let message = format!("the server has rooms of format {stored}, this version needs {format}");
+                return Err(ConnectError::Refused(message));
+            }
+            let (mut subscriptions, messages) = client.get_async_pubsub().await.map_err(unavailable)?.split();
+            let number = *self.wanted.borrow();
+            let channels = std::iter::once(self.channel("all")).chain(number.map(|number| self.channel_to(number)));
+            subscriptions.subscribe(channels.collect::<Vec<_>>()).await.map_err(unavailable)?;
+            self.subscribed.send_replace(number);
+            let server = server.addr().clone();
+            Ok(Session { control: Control { commands, subscriptions, number, server }, messages })
+        };
+        timeout(CALL_TIMEOUT, open).await.unwrap_or_else(|_| Err(ConnectError::Unavailable(no_answer())))
+    }
+
+    /// Forwards notifications until the session breaks. Returns the reason.
+    async fn forward(
+        &self,
+        mut session: Session,
+        address: &StoreAddress,
+        sender: &mpsc::Sender<Notification>,
+    ) -> String {
+        let mut messages = session.messages;
+        let forward = async {
+            while let Some(message) = messages.next().await {
+                let Some(notification) = self.parse(&message) else { continue };
+                if sender.try_send(notification).is_err() {
+                    return "notifications arrive faster than they are handled".to_owned();
+                }
+            }
+            "the subscription was closed".to_owned()
+        };
+        // Notifications do not wait for the checks.
+        tokio::select! {
+            reason = forward => reason,
+            reason = self.supervise(&mut session.control, address) => reason,
+        }
+    }
+
+    /// Subscribes to the channel of another process number when it is wanted, and checks the connections until one breaks.
+    async fn supervise(&self, control: &mut Control, address: &StoreAddress) -> String {
+        let mut check = interval(CHECK_INTERVAL);
+        check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut commands, mut wanted) = (self.commands.subscribe(), self.wanted.subscribe());
+        // The number may have changed since the connection was opened.
+        wanted.mark_changed();
+        loop {
+            let step = async {
+                tokio::select! {
+                    _ = wanted.changed() => {
+                        let number = *wanted.borrow_and_update();
+                        control.replace_number(self, number).await?;
+                        self.subscribed.send_replace(number);
+                        Ok(())
+                    }
+                    () = commands.wait_for(Result::is_err).map(drop) => Err(self.status().err().unwrap_or_default()),
+                    _ = check.tick() => control.check(address).await,
+                }
+            };
+            if let Err(reason) = step.await {
+                return reason;
+            }
+        }
+    }
+
+    fn channel_to(&self, number: u32) -> String {
+        self.channel(&format!("to:{number}"))
+    }
+
+    /// `None` for what another version sends.
+    fn parse(&self, message: &Msg) -> Option<Notification> {
+        let payload = message.get_payload_bytes();
+        if message.get_channel_name() == self.channel("all") {
+            return Some(Notification::All(Bytes::copy_from_slice(payload)));
+        }
+        // A line of words, and the entry.
+        let end = payload.iter().position(|byte| *byte == b'\n')?;
+        let words: Vec<_> = str::from_utf8(&payload[..end]).ok()?.split(' ').collect();
+        let number = |word: &str| word.parse().ok();
+        match words[..] {
+            ["entry", room, offset, previous_hash, hash] => {
+                let position = Position { offset: number(offset)?, hash: hash.to_owned() };
+                let entry = Bytes::copy_from_slice(&payload[end + 1..]);
+                let entry = LogEntry { previous_hash: previous_hash.to_owned(), position, entry };
+                Some(Notification::Entry { room: number(room)?, entry })
+            }
+            ["check", room, offset, process, hash] => Some(Notification::Check {
+                room: number(room)?,
+                offset: number(offset)?,
+                process: process.parse().ok()?,
+                hash: hash.to_owned(),
+            }),
+            _ => None,
+        }
+    }
+}
+
+impl Control {
+    async fn replace_number(&mut self, shared: &Shared, number: Option<u32>) -> Result<(), String> {
+        if number == self.number {
+            return Ok(());
+        }
+        if let Some(old) = self.number.take() {
+            in_time(self.subscriptions.unsubscribe(shared.channel_to(old))).await?;
+        }
+        if let Some(new) = number {
+            in_time(self.subscriptions.subscribe(shared.channel_to(new))).await?;
+        }
+        self.number = number;
+        Ok(())
+    }
+
+    /// Whether both connections work, and the server is still the right one: a server that was replaced accepts commands until a Sentinel
+    /// demotes it, 10 s later, and would lose them then.
+    async fn check(&mut self, address: &StoreAddress) -> Result<(), String> {
+        in_time(redis::cmd("PING").exec_async(&mut self.commands)).await?;
+        in_time(self.subscriptions.ping::<Value>()).await?;
+        match address.resolve().await {
+            Ok(server) if *server.addr() != self.server => Err("the Sentinels have chosen another server".to_owned()),
+            // Without Sentinels, the server goes on.
+            _ => Ok(()),
+        }
+    }
+}
+
+async fn in_time<T>(request: impl Future<Output = RedisResult<T>>) -> Result<T, String> {
+    match timeout(CALL_TIMEOUT, request).await {
+        Ok(result) => result.map_err(|error| error.to_string()),
+        Err(_) => Err(no_answer()),
+    }
+}
+
+fn no_answer() -> String {
+    format!("no answer within {} s", CALL_TIMEOUT.as_secs())
+}
+
+/// Whether the server cannot execute commands any more, but another might (after a failover) or it can soon (after a restart).
+fn is_wrong_server(error: &RedisError) -> bool {
+    use ServerErrorKind::{BusyLoading, MasterDown, ReadOnly};
+    matches!(error.kind(), ErrorKind::Server(BusyLoading | MasterDown | ReadOnly))
+}
+
+/// Checks version, mode and role of the server.
+async fn check_server(commands: &mut MultiplexedConnection) -> Result<(), ConnectError> {
+    let answer: RedisResult<HashMap<String, Value>> = redis::cmd("HELLO").query_async(commands).await;
+    let answer = answer.map_err(|error| ConnectError::Unavailable(error.to_string()))?;
+    let text =
+        |name| answer.get(name).and_then(|value| redis::from_redis_value_ref::<String>(value).ok()).unwrap_or_default();
+    let version = text("version");
+    let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok()).unwrap_or_default();
+    let refused = match text("mode").as_str() {
+        "cluster" => Some("the server belongs to a Redis Cluster; a Redis server that has all keys is needed"),
+        "sentinel" => {
+            Some("the server is a Sentinel; the URL of a server behind Sentinels is redis+sentinel://HOST,HOST/NAME")
+        }
+        _ => None,
+    };
+    if let Some(message) = refused {
+        return Err(ConnectError::Refused(message.to_owned()));
+    }
+    if major < OLDEST_VERSION {
+        return Err(ConnectError::Refused(format!("Redis {OLDEST_VERSION} or newer is needed, this is {version}")));
+    }
+    match text("role").as_str() {
+        "master" => Ok(()),
+        role => Err(ConnectError::Unavailable(format!("the server is a {role}, which accepts no writes"))),
+    }
+}

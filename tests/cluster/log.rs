@@ -1,0 +1,285 @@
+//! The log of a room: order, hashes, snapshots, trimming and deletion.
+
+use jamjam_dev::io::cluster::store::{Followed, LogEntry, Notification, Position, StoreError};
+
+use super::member::Member;
+use super::redis_server::RedisServer;
+
+const MIB: usize = 1 << 20;
+
+fn position(offset: u64, hash: &str) -> Position {
+    Position { offset, hash: hash.to_owned() }
+}
+
+#[tokio::test]
+async fn entries_have_offsets_and_a_chain_of_hashes() {
+    let Some(server) = RedisServer::start() else { return };
+    let mut member = Member::join(&server).await;
+    let (room, first) = member.create("room").await;
+    // printf first | sha1sum; printf '%ssecond' "$hash" | sha1sum
+    let one = position(1, "e0996a37c13d44c3b06074939d43fa3759bd32c1");
+    let two = position(2, "aa4cd8157e79249a7d9e7458132b50a809ced394");
+    assert_eq!(first, one);
+    assert_eq!(member.append(room, "second").await, Ok(two.clone()));
+    let entry = |previous: &str, position: &Position, text: &'static str| LogEntry {
+        previous_hash: previous.to_owned(),
+        position: position.clone(),
+        entry: text.into(),
+    };
+    let entries = vec![entry("", &one, "first"), entry(&one.hash, &two, "second")];
+    assert_eq!([member.next_entry(room).await, member.next_entry(room).await], *entries);
+    let followed = member.store.follow(&member.lease, room, None).await;
+    assert_eq!(followed, Ok(Followed::Entries { dialect: "jamjam".to_owned(), snapshot: None, entries }));
+    assert_eq!(member.read(room, Some(&one)).await, ["second"]);
+    assert!(member.read(room, Some(&two)).await.is_empty());
+}
+
+#[tokio::test]
+async fn only_followers_are_notified() {
+    let Some(server) = RedisServer::start() else { return };
+    let (mut a, mut b, mut c) = (Member::join(&server).await, Member::join(&server).await, Member::join(&server).await);
+    let (room, position) = a.create("room").await;
+    b.store.follow(&b.lease, room, None).await.unwrap();
+    b.append(room, "from b").await.unwrap();
+    a.store.publish_check(room, 2, a.number(), "h").await.unwrap();
+    a.store.unfollow(&a.lease, room, position.offset, true).await.unwrap();
+    b.append(room, "b alone").await.unwrap();
+    // What follows shows that nothing else arrived before.
+    a.store.publish_all(b"end").await.unwrap();
+    let text = |notification| match notification {
+        Notification::Entry { entry, .. } => String::from_utf8(entry.entry.into()).unwrap(),
+        other => format!("{other:?}"),
+    };
+    let mut seen = Vec::new();
+    for (member, count) in [(&mut a, 3), (&mut b, 4), (&mut c, 1)] {
+        for _ in 0..count {
+            seen.push(text(member.next().await));
+        }
+    }
+    let check = format!("{:?}", Notification::Check { room, offset: 2, process: a.number(), hash: "h".to_owned() });
+    let end = format!("{:?}", Notification::All("end".into()));
+    assert_eq!(seen, ["first", "from b", &end, "from b", &check, "b alone", &end, &end]);
+}
+
+#[tokio::test]
+async fn process_without_a_lease_changes_nothing() {
+    let Some(server) = RedisServer::start() else { return };
+    let (member, other) = (Member::join(&server).await, Member::join(&server).await);
+    let (room, first) = member.create("room").await;
+    member.expire(&server);
+    let before: Vec<String> = server.command("KEYS *");
+    let (store, lease) = (&member.store, &member.lease);
+    assert_eq!(member.append(room, "late").await, Err(StoreError::LeaseLost));
+    let names = ["new".to_owned()];
+    assert_eq!(store.create(lease, "jamjam", &names, b"", b"first", 1).await, Err(StoreError::LeaseLost));
+    assert_eq!(store.follow(lease, room, None).await, Err(StoreError::LeaseLost));
+    assert_eq!(store.set_members(lease, room, 9).await, Err(StoreError::LeaseLost));
+    assert_eq!(store.unfollow(lease, room, 1, true).await, Err(StoreError::LeaseLost));
+    assert_eq!(store.save_snapshot(lease, room, &first, b"s", b"d").await, Err(StoreError::LeaseLost));
+    assert_eq!(store.depart(lease, other.number(), b"d").await, Err(StoreError::LeaseLost));
+    assert_eq!(store.release(lease).await, Err(StoreError::LeaseLost));
+    assert_eq!(server.command::<Vec<String>>("KEYS *").len(), before.len());
+    // Nor does a lease of the same number that somebody else holds.
+    let _: () = server.command(&format!("SET jamjam:lease:{} another", member.number()));
+    assert_eq!(member.append(room, "late").await, Err(StoreError::LeaseLost));
+    assert_eq!(store.renew(lease).await, Ok(false));
+    assert_eq!(other.read(room, None).await, ["first"]);
+}
+
+#[tokio::test]
+async fn deleted_room_accepts_nothing_and_its_name_is_free() {
+    let Some(server) = RedisServer::start() else { return };
+    let member = Member::join(&server).await;
+    let keys = server.command::<u64>("DBSIZE");
+    let (room, first) = member.create("room").await;
+    let last = member.append(room, "last").await.unwrap();
+    assert_eq!(member.store.unfollow(&member.lease, room, last.offset, true).await, Ok(true));
+    let gone = Err(StoreError::RoomGone);
+    assert_eq!(member.append(room, "late").await, gone);
+    assert_eq!(member.store.append(&member.lease, room, b"late", 1).await, Err(StoreError::RoomGone));
+    assert_eq!(member.store.follow(&member.lease, room, Some(&first)).await, Err(StoreError::RoomGone));
+    assert_eq!(member.store.save_snapshot(&member.lease, room, &first, b"", b"").await, Err(StoreError::RoomGone));
+    assert_eq!(member.store.set_members(&member.lease, room, 1).await, Err(StoreError::RoomGone));
+    assert_eq!(member.store.find("jamjam", "room").await, Ok(None));
+    assert_eq!(member.store.list("jamjam").await, Ok(vec![]));
+    // Of the room, only the counter of rooms is left.
+    assert_eq!(server.command::<u64>("DBSIZE"), keys + 1);
+    assert_ne!(member.create("room").await.0, room);
+}
+
+// LiveKit #4316: the count of one node deletes a room.
+#[tokio::test]
+async fn room_is_deleted_only_without_followers_and_new_entries() {
+    let Some(server) = RedisServer::start() else { return };
+    let (a, b) = (Member::join(&server).await, Member::join(&server).await);
+    let (room, first) = a.create("room").await;
+    b.store.follow(&b.lease, room, None).await.unwrap();
+    // The other process follows, though it has no members.
+    assert_eq!(a.store.unfollow(&a.lease, room, first.offset, true).await, Ok(false));
+    let second = b.append(room, "second").await.unwrap();
+    // Nobody follows, but the process has not applied the second entry.
+    assert_eq!(b.store.unfollow(&b.lease, room, first.offset, true).await, Ok(false));
+    assert_eq!(a.read(room, Some(&first)).await, ["second"]);
+    // Something in the room must be kept.
+    assert_eq!(a.store.unfollow(&a.lease, room, second.offset, false).await, Ok(false));
+    assert_eq!(a.store.find("jamjam", "room").await, Ok(Some(room)));
+    assert_eq!(a.store.unfollow(&a.lease, room, second.offset, true).await, Ok(true));
+}
+
+#[tokio::test]
+async fn snapshot_is_due_after_1000_entries_or_a_mebibyte() {
+    let Some(server) = RedisServer::start() else { return };
+    let member = Member::join(&server).await;
+    let (room, _) = member.create("room").await;
+    let append = |entry: &'static [u8]| async { member.store.append(&member.lease, room, entry, 0).await.unwrap() };
+    let mut due = Vec::new();
+    for _ in 0..2_100 {
+        let appended = append(b"x").await;
+        due.extend(appended.snapshot_due.then_some(appended.position.offset));
+    }
+    assert_eq!(due, [1_000, 2_000]);
+    let Followed::Entries { entries, .. } = member.store.follow(&member.lease, room, None).await.unwrap() else {
+        panic!()
+    };
+    let at = &entries[2_049].position;
+    assert_eq!(at.offset, 2_050);
+    assert_eq!(member.store.save_snapshot(&member.lease, room, at, b"state", b"now").await, Ok(true));
+    // 51 bytes follow the snapshot. The next MiB is reached by the second of these.
+    let half = Box::leak(vec![b'x'; MIB / 2].into_boxed_slice());
+    assert!(!append(half).await.snapshot_due && append(half).await.snapshot_due && !append(half).await.snapshot_due);
+    let mut due = Vec::new();
+    for _ in 0..1_000 {
+        let appended = append(b"x").await;
+        due.extend(appended.snapshot_due.then_some(appended.position.offset));
+    }
+    assert_eq!(due, [3_050]);
+}
+
+#[tokio::test]
+async fn full_log_accepts_entries_again_after_a_snapshot() {
+    let Some(server) = RedisServer::start() else { return };
+    let member = Member::join(&server).await;
+    let (room, _) = member.create("room").await;
+    // Eight of these are almost 8 MiB, so that a small entry still fits.
+    let entry = "x".repeat(MIB - 100);
+    let memory = || server.command::<u64>(&format!("MEMORY USAGE jamjam:room:{room}:log SAMPLES 0"));
+    for round in 0..3 {
+        let mut last = None;
+        let full = loop {
+            match member.append(room, &entry).await {
+                Ok(position) => last = Some(position),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(full, StoreError::LogFull);
+        // What does not fit changes nothing, and what fits is still accepted.
+        let last = last.expect("one snapshot is enough for many entries");
+        let next = member.append(room, "small").await.unwrap();
+        assert_eq!(next.offset, last.offset + 1);
+        assert!(memory() < 17 * MIB as u64, "{round}: {}", memory());
+        assert_eq!(member.store.save_snapshot(&member.lease, room, &next, b"state", b"").await, Ok(true));
+    }
+}
+
+#[tokio::test]
+async fn trimming_keeps_what_a_reader_of_the_previous_snapshot_needs() {
+    let Some(server) = RedisServer::start() else { return };
+    let member = Member::join(&server).await;
+    let (room, first) = member.create("room").await;
+    let mut positions = vec![first];
+    for offset in 2..=9 {
+        positions.push(member.append(room, &format!("entry {offset}")).await.unwrap());
+    }
+    let save = |offset: usize, state: &'static str| {
+        let (position, member) = (positions[offset - 1].clone(), &member);
+        async move {
+            let description = format!("about {state}");
+            let (store, lease) = (&member.store, &member.lease);
+            store.save_snapshot(lease, room, &position, state.as_bytes(), description.as_bytes()).await.unwrap()
+        }
+    };
+    let load = || async {
+        match member.store.follow(&member.lease, room, None).await.unwrap() {
+            Followed::Entries { snapshot, entries, .. } => (snapshot.unwrap(), entries),
+            Followed::Diverged => panic!(),
+        }
+    };
+    assert!(save(3, "three").await);
+    let ((at, state), entries) = load().await;
+    assert_eq!((at, &state[..], entries.len()), (positions[2].clone(), &b"three"[..], 6));
+    assert_eq!(entries[0].previous_hash, positions[2].hash);
+    assert!(save(5, "five").await && save(8, "eight").await);
+    // Who has just loaded the snapshot at 5 reads on, and so does who is further.
+    assert_eq!(member.read(room, Some(&positions[4])).await, ["entry 6", "entry 7", "entry 8", "entry 9"]);
+    assert_eq!(member.read(room, Some(&positions[7])).await, ["entry 9"]);
+    // Who is behind it cannot.
+    let behind = member.store.follow(&member.lease, room, Some(&positions[3])).await;
+    assert_eq!(behind, Ok(Followed::Diverged));
+    assert_eq!(server.command::<u64>(&format!("XLEN jamjam:room:{room}:log")), 5);
+    // An older snapshot, and one of entries that the log never had, are ignored.
+    assert!(!save(7, "seven").await && !save(8, "again").await);
+    let other = position(9, &positions[7].hash);
+    assert_eq!(member.store.save_snapshot(&member.lease, room, &other, b"other", b"").await, Ok(false));
+    let future = position(10, &positions[7].hash);
+    assert_eq!(member.store.save_snapshot(&member.lease, room, &future, b"future", b"").await, Ok(false));
+    let ((at, state), entries) = load().await;
+    assert_eq!((at, &state[..], entries.len()), (positions[7].clone(), &b"eight"[..], 1));
+    assert_eq!(&member.store.list("jamjam").await.unwrap()[0].description[..], b"about eight");
+}
+
+// Centrifugo #664: failover without the tail.
+#[tokio::test]
+async fn reader_of_a_lost_tail_has_diverged() {
+    let Some(mut server) = RedisServer::start() else { return };
+    let mut member = Member::join(&server).await;
+    let (room, first) = member.create("room").await;
+    let _: () = server.command("SAVE");
+    let lost = member.append(room, "lost").await.unwrap();
+    server.restart();
+    member.subscribed().await;
+    let follow = |position: Position| {
+        let (store, lease) = (member.store.clone(), member.lease.clone());
+        async move { store.follow(&lease, room, Some(&position)).await }
+    };
+    assert_eq!(follow(lost.clone()).await, Ok(Followed::Diverged));
+    let other = member.append(room, "other").await.unwrap();
+    assert_eq!(other.offset, lost.offset);
+    assert_eq!(follow(lost).await, Ok(Followed::Diverged));
+    assert_eq!(member.read(room, Some(&first)).await, ["other"]);
+}
+
+#[tokio::test]
+async fn follower_misses_nothing_between_log_and_notifications() {
+    let Some(server) = RedisServer::start() else { return };
+    let writer = Member::join(&server).await;
+    let (room, _) = writer.create("room").await;
+    let mut readers = Vec::new();
+    for _ in 0..10 {
+        readers.push(Member::join(&server).await);
+    }
+    let write = async {
+        for number in 2..=500 {
+            writer.append(room, &number.to_string()).await.unwrap();
+        }
+    };
+    let read = readers.iter_mut().enumerate().map(|(index, reader)| async move {
+        // Readers begin at different times.
+        for _ in 0..index * 40 {
+            reader.store.ranges().await.unwrap();
+        }
+        let followed = reader.store.follow(&reader.lease, room, None).await.unwrap();
+        let Followed::Entries { mut entries, .. } = followed else { panic!() };
+        while entries.len() < 500 {
+            let next = reader.next_entry(room).await;
+            if entries.last().is_none_or(|last| next.position.offset > last.position.offset) {
+                entries.push(next);
+            }
+        }
+        entries
+    });
+    let ((), read) = tokio::join!(write, futures_util::future::join_all(read));
+    for entries in read {
+        assert!(entries.windows(2).all(|pair| pair[0].position.hash == pair[1].previous_hash));
+        assert_eq!(entries.last().unwrap().position.offset, 500);
+    }
+}

@@ -1,0 +1,98 @@
+//! A process of a cluster, as the tests see it: its store, its notifications and its lease.
+
+use std::time::Duration;
+
+use jamjam_dev::io::cluster::store::{
+    self, Acquired, Created, Followed, Lease, LogEntry, Notification, Position, Store, StoreError,
+};
+use tokio::sync::mpsc::Receiver;
+use tokio::time::timeout;
+
+use super::redis_server::RedisServer;
+
+/// Long enough for a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const FORMAT: u32 = 1;
+
+pub(crate) struct Member {
+    pub(crate) store: Store,
+    pub(crate) notifications: Receiver<Notification>,
+    pub(crate) lease: Lease,
+}
+
+impl Member {
+    pub(crate) async fn join(server: &RedisServer) -> Self {
+        Self::join_url(&server.url()).await
+    }
+
+    /// Returns after the first `Subscribed`.
+    pub(crate) async fn join_url(url: &str) -> Self {
+        let (store, notifications) = store::connect(url, "jamjam:", FORMAT).await.unwrap();
+        let lease = acquire(&store).await;
+        let mut member = Self { store, notifications, lease };
+        assert_eq!(member.next().await, Notification::Subscribed);
+        member
+    }
+
+    pub(crate) fn number(&self) -> u32 {
+        self.lease.number
+    }
+
+    pub(crate) async fn next(&mut self) -> Notification {
+        timeout(PATIENCE, self.notifications.recv()).await.expect("a notification in time").expect("an open store")
+    }
+
+    /// The next notification, which must be an entry of `room`.
+    pub(crate) async fn next_entry(&mut self, room: u64) -> LogEntry {
+        match self.next().await {
+            Notification::Entry { room: found, entry } if found == room => entry,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Waits for the next `Subscribed`, whatever arrives before it.
+    pub(crate) async fn subscribed(&mut self) {
+        while self.next().await != Notification::Subscribed {}
+    }
+
+    /// Makes a room with one name and the first entry "first".
+    pub(crate) async fn create(&self, name: &str) -> (u64, Position) {
+        match self.try_create(&[name]).await {
+            Created::Made { room, position } => (room, position),
+            Created::Taken(room) => panic!("{name} belongs to {room}"),
+        }
+    }
+
+    pub(crate) async fn try_create(&self, names: &[&str]) -> Created {
+        let owned: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        let description = format!("about {}", names[0]);
+        self.store.create(&self.lease, "jamjam", &owned, description.as_bytes(), b"first", 1).await.unwrap()
+    }
+
+    pub(crate) async fn append(&self, room: u64, entry: &str) -> Result<Position, StoreError> {
+        Ok(self.store.append(&self.lease, room, entry.as_bytes(), 0).await?.position)
+    }
+
+    /// The texts of the entries after a position, or after the newest snapshot.
+    pub(crate) async fn read(&self, room: u64, after: Option<&Position>) -> Vec<String> {
+        match self.store.follow(&self.lease, room, after).await.unwrap() {
+            Followed::Entries { entries, .. } => {
+                entries.into_iter().map(|entry| String::from_utf8(entry.entry.into()).unwrap()).collect()
+            }
+            Followed::Diverged => panic!("diverged"),
+        }
+    }
+
+    /// Ends the lease as Redis does when it has expired.
+    pub(crate) fn expire(&self, server: &RedisServer) {
+        let deleted: u32 = server.command(&format!("DEL jamjam:lease:{}", self.number()));
+        assert_eq!(deleted, 1);
+    }
+}
+
+pub(crate) async fn acquire(store: &Store) -> Lease {
+    match store.acquire(&[]).await.unwrap() {
+        Acquired::Lease(lease) => lease,
+        Acquired::SettingsDiffer(names) => panic!("{names:?}"),
+    }
+}

@@ -1,0 +1,71 @@
+//! A server with a replica and a Sentinel.
+
+use jamjam_dev::io::cluster::store::{self, ConnectError};
+use test_support::server::poll_until;
+
+use super::connection::append_eventually;
+use super::member::{FORMAT, Member};
+use super::redis_server::{RedisServer, free_port};
+
+/// A server that has all data of `server` when this returns.
+fn start_replica(server: &RedisServer) -> RedisServer {
+    let replica = RedisServer::start_with(&["--replicaof", &format!("127.0.0.1 {}", server.port)]).expect("installed");
+    poll_until("the replica", || server.command::<String>("INFO replication").contains("state=online").then_some(()));
+    replica
+}
+
+#[tokio::test]
+async fn failover_is_followed_and_notifications_arrive_again() {
+    let Some(mut first) = RedisServer::start() else { return };
+    let second = start_replica(&first);
+    let sentinel = RedisServer::start_sentinel(first.port);
+    let replicas = || sentinel.command::<Vec<redis::Value>>("SENTINEL REPLICAS rooms").len();
+    poll_until("the Sentinel", || (replicas() == 1).then_some(()));
+    // The first Sentinel is away.
+    let url = format!("redis+sentinel://127.0.0.1:{},127.0.0.1:{}/rooms", free_port(), sentinel.port);
+    let (mut a, mut b) = (Member::join_url(&url).await, Member::join_url(&url).await);
+    let (room, position) = a.create("room").await;
+    b.store.follow(&b.lease, room, None).await.unwrap();
+    assert_eq!(a.next_entry(room).await.position, position);
+    // These tests do not renew leases.
+    for member in [&a, &b] {
+        let _: u32 = first.command(&format!("EXPIRE jamjam:lease:{} 60", member.number()));
+    }
+    let lease = format!("TTL jamjam:lease:{}", b.number());
+    poll_until("the replica", || (second.command::<i64>(&lease) > 50).then_some(()));
+    first.kill();
+    a.subscribed().await;
+    b.subscribed().await;
+    let next = append_eventually(&b, room, "after").await;
+    assert_eq!((a.next_entry(room).await.position, b.next_entry(room).await.position), (next.clone(), next));
+    assert_eq!(a.read(room, Some(&position)).await, ["after"]);
+    assert_eq!(a.store.renew(&a.lease).await, Ok(true));
+    // The old server comes back, empty and not yet demoted. Nobody uses it.
+    first.start_again();
+    let next = append_eventually(&a, room, "last").await;
+    assert_eq!(b.next_entry(room).await.position, next);
+    let unknown = store::connect(&url.replace("/rooms", "/other"), "jamjam:", FORMAT).await.err();
+    assert!(
+        matches!(&unknown, Some(ConnectError::Unavailable(text)) if text.contains("does not know other")),
+        "{unknown:?}"
+    );
+}
+
+// Until Sentinel demotes it, 10 s later, the old server would accept entries and lose them.
+#[tokio::test]
+async fn replaced_server_is_left_before_it_is_demoted() {
+    let Some(first) = RedisServer::start() else { return };
+    let second = start_replica(&first);
+    let sentinel = RedisServer::start_sentinel(first.port);
+    let mut member = Member::join_url(&format!("redis+sentinel://127.0.0.1:{}/rooms", sentinel.port)).await;
+    let (room, position) = member.create("room").await;
+    assert_eq!(member.next_entry(room).await.position, position);
+    let exists = format!("EXISTS jamjam:room:{room}");
+    poll_until("the replica", || second.command::<bool>(&exists).then_some(()));
+    poll_until("the failover", || sentinel.try_command::<()>("SENTINEL FAILOVER rooms").ok());
+    second.wait_for_role("master");
+    member.subscribed().await;
+    assert!(first.command::<String>("INFO replication").contains("role:master"));
+    let next = append_eventually(&member, room, "after").await;
+    assert_eq!(member.next_entry(room).await.position, next);
+}
