@@ -19,7 +19,7 @@ use super::output::{Failure, HEADING_LOG};
 use super::server::{self, MemoryArgs, bind_tcp};
 use super::values::{DEFAULT_SIGNALING_PORT, OutputFile, dialect_parser, output_file_parser, parse_port};
 use crate::address::url_authority;
-use crate::io::cluster::ClusterError;
+use crate::io::cluster::{ClusterError, MAX_MESSAGE_BYTES};
 use crate::io::os;
 use crate::io::signaling::{self, SHUTDOWN_TIMEOUT};
 use crate::io::stop::StopToken;
@@ -133,6 +133,9 @@ impl Args {
         let secret = limits.broadcast.secret.clone().filter(|_| self.broadcast.has_secret().is_ok_and(|given| given));
         options.cluster = self.cluster.config(secret.as_ref(), &settings)?;
         let in_cluster = options.cluster.is_some();
+        if in_cluster {
+            limits.broadcast.max_payload_bytes = limits.broadcast.max_payload_bytes.min(MAX_MESSAGE_BYTES);
+        }
         let hub = Hub::new(limits, os::random_u64s()).with_handlers(handlers);
         stop.set_run_started();
         stop.set_grace_period(SHUTDOWN_TIMEOUT + Duration::from_secs(1));

@@ -47,6 +47,9 @@ pub const DEFAULT_WAIT: Duration = Duration::from_secs(5);
 /// Default of [`ClusterConfig::prefix`].
 pub const DEFAULT_PREFIX: &str = "jamjam:";
 
+/// Maximum length of a message, in bytes. Its entry is up to twice as long and must fit into the log of a room, 8 MiB between two snapshots.
+pub const MAX_MESSAGE_BYTES: usize = 3 << 20;
+
 /// The setting that is the key of the hashes of all settings.
 const SECRET_OPTION: &str = "--hmac-secret";
 

@@ -394,7 +394,13 @@ impl Request<'_> {
                     read?;
                 }
                 Ok(read) => {
-                    self.hub.with_hub_and_rooms(|now, rooms, inner, out| rooms.apply_read(room, read, now, inner, out));
+                    let is_loaded = self.hub.with_hub_and_rooms(|now, rooms, inner, out| {
+                        rooms.apply_read(room, read, now, inner, out);
+                        rooms.replica(room).is_some()
+                    });
+                    if !is_loaded {
+                        return Err(RequestError::Unavailable);
+                    }
                 }
                 Err(error) => return Err(error),
             }
