@@ -15,22 +15,20 @@ bytes_per_room                   growth of VmRSS of all servers together per roo
 """
 
 import argparse
-import base64
 import json
 import os
 import pathlib
 import selectors
 import socket
 import statistics
-import struct
 import subprocess
 import sys
 import tempfile
 import time
 
-PROGRAM = pathlib.Path(__file__).resolve().parent.parent / "target" / "release" / "jamjam-dev"
-TIMEOUT = 20  # seconds for any single step
-UPDATE = json.dumps({"type": "participant-update", "updates": {"text": "x" * 64}})
+from rooms import PROGRAM, TIMEOUT, Client, frame
+
+UPDATE = frame(json.dumps({"type": "participant-update", "updates": {"text": "x" * 64}}))
 
 
 def free_port():
@@ -49,52 +47,17 @@ def wait_for(port):
     sys.exit(f"nothing listens on port {port}")
 
 
-class Client:
+class Participant(Client):
     def __init__(self, port, room, user):
-        self.socket = socket.create_connection(("127.0.0.1", port), TIMEOUT)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        key = base64.b64encode(os.urandom(16)).decode()
-        self.socket.sendall(
-            f"GET /?roomId={room}&userId={user}&userName={user} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
-            f"Connection: Upgrade\r\nSec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
-        )
-        self.received = b""
-        while b"\r\n\r\n" not in self.received:
-            self.receive()
-        head, self.received = self.received.split(b"\r\n\r\n", 1)
-        assert head.startswith(b"HTTP/1.1 101"), head
-        while not any(b'"welcome"' in frame for frame in self.frames()):
+        super().__init__(port, f"/?roomId={room}&userId={user}&userName={user}")
+        while not any(b'"welcome"' in payload for payload in self.frames()):
             self.receive()
 
-    def receive(self):
-        data = self.socket.recv(1 << 16)
-        if not data:
-            sys.exit("a server closed a connection")
-        self.received += data
-
-    def send(self, text):
-        data = text.encode()
-        length = bytes([0x80 | len(data)]) if len(data) < 126 else b"\xfe" + struct.pack(">H", len(data))
-        self.socket.sendall(b"\x81" + length + bytes(4) + data)
-
-    def frames(self):
-        """Payloads of all complete frames received so far."""
-        payloads, offset = [], 0
-        while len(self.received) - offset >= 2:
-            length, start = self.received[offset + 1], offset + 2
-            if length == 126:
-                length, start = struct.unpack(">H", self.received[offset + 2 : offset + 4])[0], offset + 4
-            elif length == 127:
-                length, start = struct.unpack(">Q", self.received[offset + 2 : offset + 10])[0], offset + 10
-            if len(self.received) < start + length:
-                break
-            payloads.append(self.received[start : start + length])
-            offset = start + length
-        self.received = self.received[offset:]
-        return payloads
+    def send_update(self):
+        self.socket.sendall(UPDATE)
 
     def updates(self):
-        return sum(b"participant-update" in frame for frame in self.frames())
+        return sum(b"participant-update" in payload for payload in self.frames())
 
 
 class Servers:
@@ -139,7 +102,7 @@ class Servers:
 def measure(program, servers, size, rooms, rate, seconds):
     with Servers(program, servers) as group:
         ports, memory = group.ports, group.memory()
-        members = [[Client(ports[i % len(ports)], f"room{r}", f"user{i}") for i in range(size)] for r in range(rooms)]
+        members = [[Participant(ports[i % len(ports)], f"room{r}", f"user{i}") for i in range(size)] for r in range(rooms)]
         everyone = [client for room in members for client in room]
         time.sleep(1)
         for client in everyone:
@@ -156,7 +119,7 @@ def measure(program, servers, size, rooms, rate, seconds):
             selector.register(client.socket, selectors.EVENT_READ, client)
         for _ in range(300):
             started = time.perf_counter()
-            sender.send(UPDATE)
+            sender.send_update()
             waiting = size - 1
             while waiting:
                 for key, _ in selector.select(TIMEOUT):
@@ -172,7 +135,7 @@ def measure(program, servers, size, rooms, rate, seconds):
         while deliveries < messages * (size - 1):
             due = min(messages, int((time.monotonic() - begin) * rate))
             while sent < due:
-                members[sent % rooms][sent % size].send(UPDATE)
+                members[sent % rooms][sent % size].send_update()
                 sent += 1
             for key, _ in selector.select(0.005):
                 key.data.receive()
