@@ -32,7 +32,7 @@ use crate::signaling::cluster::{Command, Entry, FORMAT, SavedClose};
 use crate::signaling::{CloseCode, Hub};
 use requests::{MAX_WRONG, Request, UNAVAILABLE};
 pub(in crate::io) use requests::{
-    RequestError, create, for_connection, list, publish_range, read_rooms, to_room, use_room,
+    RequestError, UsedRoom, create, for_connection, list, publish_range, read_rooms, to_room, use_room, use_room_of,
 };
 pub(in crate::io) use rooms::FollowedRooms;
 use rooms::{Broadcast, RoomNumber, Task};
@@ -297,14 +297,7 @@ async fn run_task(request: &Request<'_>, task: Task) -> Result<(), RequestError>
         Task::Unfollow(room) => unfollow(request, room).await?,
         // The members of an earlier number of this process leave like those of any dead process.
         Task::Leave(_, conn, _) if cluster.lease().is_none_or(|lease| lease.number != conn.process()) => {}
-        Task::Leave(room, conn, close) => {
-            let used = request.use_number(room).await?;
-            request.append(used.room, Command::Leave { conn, close }, -1).await?;
-        }
-        Task::LeaveFormer(room, conn, _left) => {
-            let used = request.use_number(room).await?;
-            request.append(used.room, Command::Leave { conn, close: SavedClose::changed_room() }, -1).await?;
-        }
+        Task::Leave(room, conn, close) => request.leave(room, conn, close).await?,
         Task::RunTimers(room) => drop(request.append(room, Command::Due, 0).await?),
         Task::Count(room) => {
             let counting = hub.with_rooms(|rooms| rooms.get(room).map(|followed| Arc::clone(&followed.counting)));

@@ -17,8 +17,10 @@ use super::{Cluster, ClusterRequest, passwords};
 use crate::address::source_network;
 use crate::io::signaling::shared_hub::SharedHub;
 use crate::memory_budget::MemoryAccount;
-use crate::signaling::cluster::{Applied, Command, Entry, Plan, Replica, RoomDescription, RoomReply, RoomRequest};
-use crate::signaling::{CloseCode, ConnId, Dialect, Hub};
+use crate::signaling::cluster::{
+    Applied, Command, Entry, Plan, Replica, RoomDescription, RoomReply, RoomRequest, SavedClose,
+};
+use crate::signaling::{BroadcastParams, CloseCode, ConnId, Dialect, Hub, Route};
 use crate::time::WallClock;
 
 /// Pause before a step is repeated after an error of Redis.
@@ -62,7 +64,15 @@ pub(in crate::io) fn for_connection(
     Some(Box::pin(async move {
         let Some(cluster) = hub.cluster() else { return };
         let request = Request { hub: &hub, cluster, memory: Some(memory) };
-        let done = timeout(cluster.wait, request.run(conn, plan)).await;
+        let run = async {
+            let done = request.run(conn, plan).await;
+            // Else a connection that returns to its former room could leave it afterwards.
+            match hub.with_rooms(|rooms| rooms.take_former(conn)) {
+                Some(former) => request.leave(former, conn, SavedClose::changed_room()).await,
+                None => done,
+            }
+        };
+        let done = timeout(cluster.wait, run).await;
         if let Some(memory) = &request.memory {
             hub.check_memory(conn, memory);
         }
@@ -138,6 +148,13 @@ pub(in crate::io) async fn use_room(
     within_wait(hub, async |request| request.use_room(name, false).await).await
 }
 
+/// Follows the room that a new connection wants to enter, so that the room's handler can decide on the connection.
+pub(in crate::io) async fn use_room_of(hub: &Arc<SharedHub>, route: &Route) -> Option<UsedRoom> {
+    let Route::Broadcast(BroadcastParams { room: Some(name), .. }) = route else { return None };
+    let has_handler = hub.cluster().is_some() && hub.with_hub(|_, inner, _| inner.has_handler(name));
+    if has_handler { use_room(hub, (Dialect::Broadcast, name)).await.ok().flatten() } else { None }
+}
+
 /// Informs all processes, also later ones, of the range of a parameter.
 pub(in crate::io) async fn publish_range(
     hub: &Arc<SharedHub>,
@@ -186,11 +203,13 @@ impl Request<'_> {
                 self.enter(conn, (dialect, &name), (create, password), command).await?;
             }
         }
-        // Else a connection that returns to its former room could leave it afterwards.
-        if let Some(left) = self.hub.with_rooms(|rooms| rooms.take_leaving(conn)) {
-            let _ = left.await;
-        }
         Ok(())
+    }
+
+    /// Appends that a member has left.
+    pub(super) async fn leave(&self, room: RoomNumber, conn: ConnId, close: SavedClose) -> Result<(), RequestError> {
+        let used = self.use_number(room).await?;
+        self.append(used.room, Command::Leave { conn, close }, -1).await.map(drop)
     }
 
     /// The rooms of a dialect in the order of their creation, with the number of members.
@@ -510,7 +529,7 @@ impl Drop for Expected {
 /// A room that is followed as long as this value exists.
 pub(in crate::io) struct UsedRoom {
     hub: Arc<SharedHub>,
-    pub(super) room: RoomNumber,
+    pub(in crate::io) room: RoomNumber,
 }
 
 impl UsedRoom {

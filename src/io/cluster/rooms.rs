@@ -37,8 +37,6 @@ pub(super) enum Task {
     Unfollow(RoomNumber),
     /// A member has left for a reason of this process.
     Leave(RoomNumber, ConnId, SavedClose),
-    /// A member here has entered another room. The sender is dropped when it has left this one.
-    LeaveFormer(RoomNumber, ConnId, oneshot::Sender<()>),
     /// Timers of the room are due.
     RunTimers(RoomNumber),
     /// The directory has another number of members here than the replica.
@@ -120,8 +118,8 @@ pub(in crate::io) struct FollowedRooms {
     rooms: HashMap<RoomNumber, FollowedRoom>,
     room_of: HashMap<ConnId, RoomNumber>,
     waiting: HashMap<u64, Waiter>,
-    /// Connections that have entered a room and are about to leave their former one.
-    leaving: HashMap<ConnId, oneshot::Receiver<()>>,
+    /// Connections that have entered a room, with the former room, which they are about to leave.
+    former: HashMap<ConnId, RoomNumber>,
     /// When timers are due, in µs since the Unix epoch.
     due: BTreeSet<(u64, RoomNumber)>,
     tasks: mpsc::UnboundedSender<Task>,
@@ -138,7 +136,7 @@ impl FollowedRooms {
             rooms: HashMap::new(),
             room_of: HashMap::new(),
             waiting: HashMap::new(),
-            leaving: HashMap::new(),
+            former: HashMap::new(),
             due: BTreeSet::new(),
             tasks,
             diverged: 0,
@@ -148,7 +146,7 @@ impl FollowedRooms {
 
     /// Forgets all rooms, because the lease is lost, and begins anew with another process number.
     pub(in crate::io) fn restart(&mut self, process: u32, hub: &mut Hub) {
-        for room in self.numbers() {
+        for room in self.rooms.keys().copied().collect::<Vec<_>>() {
             self.retire(room, hub);
         }
         *self = Self { diverged: self.diverged, ..Self::new(process, self.tasks.clone()) };
@@ -169,10 +167,6 @@ impl FollowedRooms {
         self.rooms.values().filter_map(|followed| Some((followed.replica.as_ref()?.dialect(), followed.local)))
     }
 
-    pub(super) fn numbers(&self) -> Vec<RoomNumber> {
-        self.rooms.keys().copied().collect()
-    }
-
     pub(super) fn room_of(&self, conn: ConnId) -> Option<RoomNumber> {
         self.room_of.get(&conn).copied()
     }
@@ -182,7 +176,7 @@ impl FollowedRooms {
         self.replica(*self.room_of.get(&conn)?)
     }
 
-    pub(super) fn replica(&mut self, room: RoomNumber) -> Option<&mut Replica> {
+    pub(in crate::io) fn replica(&mut self, room: RoomNumber) -> Option<&mut Replica> {
         self.rooms.get_mut(&room)?.replica.as_mut()
     }
 
@@ -447,9 +441,7 @@ impl FollowedRooms {
         if let Some(conn) = applied.entered
             && let Some(former) = self.room_of.insert(conn, room).filter(|former| *former != room)
         {
-            let (sender, left) = oneshot::channel();
-            self.leaving.insert(conn, left);
-            self.task(Task::LeaveFormer(former, conn, sender));
+            self.former.insert(conn, former);
         }
         if let Some(waiter) = waiter {
             let _ = waiter.applied.send(applied);
@@ -477,16 +469,15 @@ impl FollowedRooms {
         }
     }
 
-    /// Ends when the connection has left its former room, if it is about to.
-    pub(super) fn take_leaving(&mut self, conn: ConnId) -> Option<oneshot::Receiver<()>> {
-        self.leaving.remove(&conn)
+    /// The room that the connection is still to leave, because it has entered another one.
+    pub(super) fn take_former(&mut self, conn: ConnId) -> Option<RoomNumber> {
+        self.former.remove(&conn)
     }
 
     /// A connection was closed by this process.
-    pub(in crate::io) fn on_departure(&mut self, conn: ConnId, close: SavedClose) {
-        self.leaving.remove(&conn);
-        if let Some(room) = self.room_of.remove(&conn) {
-            self.task(Task::Leave(room, conn, close));
+    pub(in crate::io) fn on_departure(&mut self, conn: ConnId, close: &SavedClose) {
+        for room in [self.former.remove(&conn), self.room_of.remove(&conn)].into_iter().flatten() {
+            self.task(Task::Leave(room, conn, close.clone()));
         }
     }
 

@@ -235,14 +235,13 @@ pub(super) async fn room_route(State(state): SharedState, request: Request) -> R
     let mut segments = request.uri().path().splitn(4, '/').skip(2);
     let (name, rest) = (segments.next().unwrap_or_default(), segments.next().unwrap_or_default().to_owned());
     let Some(room) = decode_room_name(name) else { return Ok(body::not_found()) };
-    // In a cluster, the state of the handler is that of a followed room.
-    let _followed = cluster::use_room(&state.hub, (Dialect::Broadcast, &room)).await?;
+    let used = cluster::use_room(&state.hub, (Dialect::Broadcast, &room)).await?;
     // Checked before the body is read.
-    if !state.hub.with_hub(|now, hub, _| hub.has_route(now, &room, &rest)) {
+    if !state.hub.with_room(used.as_ref(), |now, hub| hub.has_route(now, &room, &rest)) {
         return Ok(body::not_found());
     }
     let request = read_body(request, MAX_POST_BYTES).await?;
-    let response = state.hub.with_hub(|now, hub, _| hub.handle_room_route(now, &room, &rest, &request));
+    let response = state.hub.with_room(used.as_ref(), |now, hub| hub.handle_room_route(now, &room, &rest, &request));
     Ok(response.map_or_else(body::not_found, |response| response.map(Body::from)))
 }
 

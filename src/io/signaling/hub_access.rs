@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use crate::io::cluster::{Cluster, FollowedRooms};
+use crate::io::cluster::{Cluster, FollowedRooms, UsedRoom};
 use crate::io::signaling::event_stream::{EventListeners, EventStream};
 use crate::io::signaling::shared_hub::{EvictionReason, LockedHub, OutboundQueues, SharedHub};
 use crate::io::websocket::send_queue::PendingClose;
@@ -35,6 +35,16 @@ impl SharedHub {
     ) -> T {
         self.locked(|now, LockedHub { hub, queues, rooms, .. }| {
             action(now, rooms.as_mut().expect("called only in a cluster"), hub, queues)
+        })
+    }
+
+    /// Calls `action` with the hub that has a broadcast room: in a cluster, the copy of the room that the request uses.
+    pub(super) fn with_room<T>(&self, used: Option<&UsedRoom>, action: impl FnOnce(WallClock, &mut Hub) -> T) -> T {
+        self.locked(|now, LockedHub { hub, rooms, .. }| {
+            match used.zip(rooms.as_mut()).and_then(|(used, rooms)| rooms.replica(used.room)) {
+                Some(copy) => copy.read(hub, |copy| action(now, copy)),
+                None => action(now, hub),
+            }
         })
     }
 

@@ -207,7 +207,8 @@ async fn upgrade_middleware(
         let own_memory = client.permit.on_upgrade();
         let source = client.source.ip().to_canonical();
         let connection = NewConnection { source, is_forwarded: client.is_forwarded, route };
-        let (served, joining) = state.hub.on_connect(connection, client.permit.memory());
+        let room = cluster::use_room_of(&state.hub, &connection.route).await;
+        let (served, joining) = state.hub.on_connect(connection, client.permit.memory(), room.as_ref());
         if let Some(joining) = joining {
             joining.await;
         }

@@ -119,8 +119,11 @@ impl SharedHub {
                 (hub.post_to_room(now, source, room, post, out), now.unix_ms())
             }));
         }
-        let (planned, now_ms) =
-            self.with_hub(|now, hub, _| (hub.plan_post(now, source, room, post, None), now.unix_ms()));
+        let used = cluster::use_room(self, (Dialect::Broadcast, room)).await?;
+        let (planned, now_ms) = self.with_hub_and_rooms(|now, rooms, hub, _| {
+            let copy = used.as_ref().and_then(|used| rooms.replica(used.room));
+            (hub.plan_post(now, source, room, post, copy.as_deref()), now.unix_ms())
+        });
         let request = match planned {
             Ok(request) => request,
             Err(error) => return Ok((Err(error), now_ms)),

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tracing::warn;
 
 use crate::io::clock;
-use crate::io::cluster::{self, Cluster, ClusterRequest, FollowedRooms};
+use crate::io::cluster::{self, Cluster, ClusterRequest, FollowedRooms, UsedRoom};
 use crate::io::connection_permit::ConnectionLimits;
 use crate::io::signaling::event_stream::EventListeners;
 use crate::io::websocket::frame::{self, FrameError};
@@ -84,11 +84,12 @@ impl SharedHub {
         })
     }
 
-    /// Adds a connection, whose messages are held in `memory`.
+    /// Adds a connection, whose messages are held in `memory`. In a cluster, `room` is the one that it wants to enter, if it was read.
     pub(in crate::io) fn on_connect(
         self: &Arc<Self>,
         connection: NewConnection,
         memory: &Arc<MemoryAccount>,
+        room: Option<&UsedRoom>,
     ) -> (ServedConnection, Option<ClusterRequest>) {
         let (hub, queue, memory) = (Arc::clone(self), Arc::new(SendQueue::new(self.max_updates)), Arc::clone(memory));
         let mut plan = Plan::Done;
@@ -100,14 +101,15 @@ impl SharedHub {
                 queue.close(pending_close(CloseCode::GOING_AWAY, ""));
             } else {
                 state.queues.queues.insert(conn, Arc::clone(&queue));
-                let is_clustered = state.rooms.is_some();
-                state.call_for(conn, &memory, |hub, queues| {
-                    if is_clustered {
-                        plan = hub.plan_connect(now, conn, connection, None, queues);
-                    } else {
-                        hub.on_connect(now, conn, connection, queues);
+                let mut rooms = state.rooms.take();
+                state.call_for(conn, &memory, |hub, queues| match &mut rooms {
+                    None => hub.on_connect(now, conn, connection, queues),
+                    Some(rooms) => {
+                        let copy = room.and_then(|used| rooms.replica(used.room));
+                        plan = hub.plan_connect(now, conn, connection, copy.as_deref(), queues);
                     }
                 });
+                state.rooms = rooms;
             }
             ServedConnection { hub, conn, queue, memory, work_source }
         });
@@ -288,7 +290,7 @@ impl LockedHub {
     fn report_departures(&mut self) {
         if let Some(rooms) = &mut self.rooms {
             for (conn, close) in self.hub.take_departures() {
-                rooms.on_departure(conn, close);
+                rooms.on_departure(conn, &close);
             }
         }
     }

@@ -36,7 +36,7 @@ impl RoomHandlers {
     }
 
     /// Whether the room has a handler of its own.
-    pub(super) fn is_named(&self, room: &str) -> bool {
+    pub(crate) fn is_named(&self, room: &str) -> bool {
         self.named.contains_key(room)
     }
 

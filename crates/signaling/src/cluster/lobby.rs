@@ -126,6 +126,11 @@ impl Hub {
         self.lobby.as_mut().map(|lobby| std::mem::take(&mut lobby.departures)).unwrap_or_default()
     }
 
+    /// Whether a broadcast room has a handler of its own, which is to know the room when it decides on a connection.
+    pub fn has_handler(&self, room: &str) -> bool {
+        self.dialects.broadcast.handlers.is_named(room)
+    }
+
     /// The broadcast rooms whose handlers cannot save their state, so that no cluster can share these rooms.
     pub fn unsaved_rooms(&self) -> Vec<&str> {
         self.dialects.broadcast.handlers.unsaved()
