@@ -11,25 +11,25 @@ use tempfile::TempDir;
 use test_support::server::poll_until;
 
 /// A running server, which is killed when this value is dropped.
-pub struct RedisServer {
+pub(crate) struct RedisServer {
     child: Child,
     folder: TempDir,
     options: Vec<String>,
-    pub port: u16,
+    pub(crate) port: u16,
 }
 
 impl RedisServer {
     /// `None` if no server is installed, except in CI, where `scripts/setup --tests` installs one.
-    pub fn start() -> Option<Self> {
+    pub(crate) fn start() -> Option<Self> {
         Self::start_with(&[])
     }
 
     /// Starts a server that writes every command to its disk before it answers.
-    pub fn start_durable() -> Option<Self> {
+    pub(crate) fn start_durable() -> Option<Self> {
         Self::start_with(&["--appendonly", "yes", "--appendfsync", "always"])
     }
 
-    pub fn start_with(options: &[&str]) -> Option<Self> {
+    pub(crate) fn start_with(options: &[&str]) -> Option<Self> {
         let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
         // Another process may take the port before the server binds it.
         for _ in 0..5 {
@@ -43,13 +43,21 @@ impl RedisServer {
         panic!("no server started")
     }
 
-    /// Starts a Sentinel that replaces the server `rooms` with this port two seconds after it has died.
-    pub fn start_sentinel(monitored: u16) -> Self {
+    /// Starts a replica, which has all data of this server when this returns.
+    pub(crate) fn start_replica(&self) -> Self {
+        let replica = Self::start_with(&["--replicaof", &format!("127.0.0.1 {}", self.port)]).expect("installed");
+        let info = || self.command::<String>("INFO replication");
+        poll_until("the replica", || info().contains("state=online").then_some(()));
+        replica
+    }
+
+    /// Starts a Sentinel that replaces the server `rooms` with this port two seconds after it has died. `options` are lines of its file.
+    pub(crate) fn start_sentinel(monitored: u16, options: &str) -> Self {
         let (port, folder) = (free_port(), tempfile::tempdir().unwrap());
         let file = folder.path().join("sentinel.conf");
         let monitor = format!("sentinel monitor rooms 127.0.0.1 {monitored} 1\n");
         let times = "sentinel down-after-milliseconds rooms 2000\nsentinel failover-timeout rooms 1000\n";
-        fs::write(&file, format!("port {port}\nbind 127.0.0.1\n{monitor}{times}")).unwrap();
+        fs::write(&file, format!("port {port}\nbind 127.0.0.1\n{monitor}{times}{options}")).unwrap();
         let mut command = Command::new(program());
         command.arg(&file).arg("--sentinel").stdin(Stdio::null()).stdout(Stdio::null());
         let mut server = Self { child: command.spawn().unwrap(), folder, options: Vec::new(), port };
@@ -57,36 +65,40 @@ impl RedisServer {
         server
     }
 
-    pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+    pub(crate) fn url(&self) -> String {
+        self.url_at("127.0.0.1")
+    }
+
+    pub(crate) fn url_at(&self, address: &str) -> String {
+        format!("redis://{address}:{}", self.port)
     }
 
     /// Runs a command whose arguments contain no spaces.
-    pub fn command<T: redis::FromRedisValue>(&self, command: &str) -> T {
+    pub(crate) fn command<T: redis::FromRedisValue>(&self, command: &str) -> T {
         self.try_command(command).unwrap()
     }
 
-    pub fn try_command<T: redis::FromRedisValue>(&self, command: &str) -> redis::RedisResult<T> {
+    pub(crate) fn try_command<T: redis::FromRedisValue>(&self, command: &str) -> redis::RedisResult<T> {
         let mut words = command.split(' ');
         let mut connection = redis::Client::open(self.url())?.get_connection()?;
         redis::cmd(words.next().unwrap()).arg(words.collect::<Vec<_>>()).query(&mut connection)
     }
 
     /// Waits until the server has this role, even if it drops connections meanwhile.
-    pub fn wait_for_role(&self, role: &str) {
+    pub(crate) fn wait_for_role(&self, role: &str) {
         let line = format!("role:{role}");
         let info = || self.try_command::<String>("INFO replication").ok();
         poll_until(role, || info().is_some_and(|info| info.contains(&line)).then_some(()));
     }
 
     /// Kills the server and starts it again with what it had written to its disk.
-    pub fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.kill();
         self.start_again();
     }
 
     /// Kills the server and starts it again without data.
-    pub fn restart_empty(&mut self) {
+    pub(crate) fn restart_empty(&mut self) {
         self.kill();
         for file in fs::read_dir(self.folder.path()).unwrap() {
             let path = file.unwrap().path();
@@ -95,18 +107,18 @@ impl RedisServer {
         self.start_again();
     }
 
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    pub fn start_again(&mut self) {
+    pub(crate) fn start_again(&mut self) {
         self.child = spawn(self.port, self.folder.path(), &self.options).expect("installed");
         assert!(self.wait_until_ready(), "the server did not start again");
     }
 
     /// Sends a signal such as `STOP`.
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let status = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status();
         assert!(status.unwrap().success());
     }
@@ -136,7 +148,7 @@ impl Drop for RedisServer {
     }
 }
 
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 

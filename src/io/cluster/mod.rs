@@ -35,7 +35,7 @@ pub(in crate::io) use requests::{
     RequestError, UsedRoom, create, for_connection, list, publish_range, read_rooms, to_room, use_room, use_room_of,
 };
 pub(in crate::io) use rooms::FollowedRooms;
-use rooms::{Broadcast, RoomNumber, Task};
+use rooms::{RoomNumber, Task};
 use store::{Acquired, ConnectError, Lease, Notification, Store, StoreError};
 
 /// What a connection waits for.
@@ -114,8 +114,6 @@ pub(in crate::io) struct Cluster {
     wait: Duration,
     settings: Vec<(&'static str, String)>,
     lease: Mutex<Option<Lease>>,
-    /// Held while the token of the lease changes.
-    changing_token: tokio::sync::Mutex<()>,
     lease_lost: Notify,
     last_request: AtomicU64,
     password_permits: Semaphore,
@@ -179,7 +177,6 @@ impl Cluster {
             wait,
             settings,
             lease: Mutex::new(Some(lease)),
-            changing_token: tokio::sync::Mutex::default(),
             lease_lost: Notify::new(),
             last_request: AtomicU64::new(0),
             password_permits: Semaphore::new(passwords::MAX_CONCURRENT),
@@ -221,25 +218,6 @@ impl Cluster {
         self.lease.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Whether the process has this lease with this token.
-    async fn is_current(&self, lease: &Lease) -> bool {
-        let _changing = self.changing_token.lock().await;
-        self.lease().as_ref() == Some(lease)
-    }
-
-    /// Gives the lease another token, unless it has one already.
-    async fn renew_token(&self, lease: &Lease) {
-        let _changing = self.changing_token.lock().await;
-        let next = lease.with_new_token();
-        while self.lease().as_ref() == Some(lease) {
-            match self.store.change_token(lease, &next).await {
-                Ok(()) => *self.lease.lock().unwrap_or_else(PoisonError::into_inner) = Some(next.clone()),
-                Err(StoreError::Unavailable(_)) => sleep(LEASE_RETRY).await,
-                Err(_) => return self.lease_lost.notify_one(),
-            }
-        }
-    }
-
     fn entry(&self, command: Command) -> Entry {
         Entry {
             request: self.last_request.fetch_add(1, Ordering::Relaxed) + 1,
@@ -262,10 +240,7 @@ pub(in crate::io) async fn run(hub: &Arc<SharedHub>, inbox: ClusterInbox) {
                 for notification in batch.drain(..) {
                     match notification {
                         Notification::Entry { room, entry } => rooms.apply(room, entry, now, inner, out),
-                        Notification::Check { room, offset, process, hash } => {
-                            rooms.on_check(room, 1, (offset, process, hash));
-                        }
-                        Notification::All(message) => Broadcast::handle(&message, now, inner, out),
+                        Notification::All(message) => rooms.on_broadcast(&message, now, inner, out),
                         Notification::Subscribed => rooms.reread_all(),
                     }
                 }
@@ -305,13 +280,9 @@ async fn run_task(request: &Request<'_>, task: Task) -> Result<(), RequestError>
             request.correct_count(room).await?;
         }
         Task::Snapshot(room) => request.save_snapshot(room).await,
-        Task::Check(room, offset, hash) => {
-            let process = cluster.lease().map_or(0, |lease| lease.number);
-            let _ = cluster.store.publish_check(room, offset, process, &hash).await;
-        }
         Task::ReadRanges => {
             for (_, range) in request.repeat(|| cluster.store.ranges()).await? {
-                hub.with_hub_and_rooms(|now, _, inner, out| Broadcast::handle(&range, now, inner, out));
+                hub.with_hub_and_rooms(|now, rooms, inner, out| rooms.on_broadcast(&range, now, inner, out));
             }
         }
         Task::Broadcast(message) => drop(cluster.store.publish_all(&message).await),
@@ -352,9 +323,9 @@ async fn maintain(hub: &Arc<SharedHub>, cluster: &Cluster) {
         };
         let Some(lease) = cluster.lease() else { return std::future::pending().await };
         // After an outage, the lease may have expired.
-        let is_due = tick % TICKS_PER_RENEWAL == 0 || cluster.status().is_err();
+        let is_due = is_lost || tick % TICKS_PER_RENEWAL == 0 || cluster.status().is_err();
         let renewed = if is_due { cluster.store.renew(&lease).await } else { Ok(true) };
-        if (is_lost || renewed == Ok(false)) && cluster.is_current(&lease).await {
+        if renewed == Ok(false) {
             take_new_lease(hub, cluster).await;
             continue;
         }

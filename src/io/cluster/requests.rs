@@ -162,9 +162,8 @@ pub(in crate::io) async fn publish_range(
     (min, max): (f32, f32),
 ) -> Result<(), RequestError> {
     let message = Broadcast::Range { name: name.to_owned(), min, max }.to_json();
-    let saved = [(name.to_owned(), message.clone().into())];
     within_wait(hub, async |request| {
-        request.repeat(|| request.cluster.store.set_ranges(&saved)).await?;
+        request.repeat(|| request.cluster.store.set_range(name, &message)).await?;
         request.repeat(|| request.cluster.store.publish_all(&message)).await
     })
     .await
@@ -323,7 +322,7 @@ impl Request<'_> {
             .used
             .with_replica(Replica::local_members)
             .is_some_and(|members| is_found && command.conn().is_some_and(|conn| members.contains(&conn)));
-        if is_lost { Err(RequestError::Unavailable) } else { Ok(waiter.try_applied()) }
+        if is_lost { Err(RequestError::Unavailable) } else { Ok(waiter.applied.try_recv().ok()) }
     }
 
     /// Appends a command to a followed room, and waits until it is applied here.
@@ -355,33 +354,33 @@ impl Request<'_> {
         command: Command,
         members_delta: i64,
     ) -> Result<Applied, RequestError> {
-        let entry = self.cluster.entry(command);
-        let bytes = entry_bytes(&entry);
-        let mut waiter = self.expect(&entry, room);
+        let mut entry = self.cluster.entry(command);
         loop {
-            let lease = self.cluster.lease().ok_or(RequestError::Unavailable)?;
-            match self.cluster.store.append(&lease, room, &bytes, members_delta).await {
+            let bytes = entry_bytes(&entry);
+            let mut waiter = self.expect(&entry, room);
+            let store = &self.cluster.store;
+            match store.append(&self.lease()?, room, &bytes, members_delta).await {
                 Ok(appended) => {
                     self.hub.with_rooms(|rooms| rooms.add_counted(room, members_delta));
                     if appended.snapshot_due {
                         self.hub.with_rooms(|rooms| rooms.task(Task::Snapshot(room)));
                     }
-                    return waiter.applied().await;
+                    // The sender is dropped if the replica is: the room was lost.
+                    return (&mut waiter.applied).await.map_err(|_| RequestError::Unavailable);
                 }
-                Err(StoreError::RoomGone) => return Err(RequestError::NoRoom),
                 Err(StoreError::LogFull) => self.save_snapshot(room).await,
-                Err(StoreError::LeaseLost) => self.on_lease_lost(&lease).await?,
                 Err(StoreError::Unavailable(reason)) => {
                     debug!(target: "cluster", room, reason, "it is unknown whether an entry was appended; reading the room again");
                     sleep(RETRY_PAUSE).await;
-                    // If Redis receives the first attempt later, it rejects it, because its token is outdated.
-                    self.cluster.renew_token(&lease).await;
+                    self.repeat(|| store.reject_late(&bytes)).await?;
                     self.hub.with_rooms(|rooms| rooms.mark_stale(room));
                     self.catch_up(room).await?;
-                    if let Some(applied) = waiter.try_applied() {
+                    if let Ok(applied) = waiter.applied.try_recv() {
                         return Ok(applied);
                     }
+                    entry = self.cluster.entry(entry.command);
                 }
+                Err(error) => return Err(self.final_error(&error)),
             }
         }
     }
@@ -473,23 +472,25 @@ impl Request<'_> {
         F: Future<Output = Result<T, StoreError>>,
     {
         loop {
-            let lease = self.cluster.lease().ok_or(RequestError::Unavailable)?;
-            match operation(lease.clone()).await {
+            match operation(self.lease()?).await {
                 Ok(value) => return Ok(value),
-                Err(StoreError::RoomGone) => return Err(RequestError::NoRoom),
-                Err(StoreError::LeaseLost) => self.on_lease_lost(&lease).await?,
                 Err(StoreError::Unavailable(_) | StoreError::LogFull) => sleep(RETRY_PAUSE).await,
+                Err(error) => return Err(self.final_error(&error)),
             }
         }
     }
 
-    /// Fails, unless the operation only had an outdated token.
-    async fn on_lease_lost(&self, lease: &Lease) -> Result<(), RequestError> {
-        if !self.cluster.is_current(lease).await {
-            return Ok(());
+    fn lease(&self) -> Result<Lease, RequestError> {
+        self.cluster.lease().ok_or(RequestError::Unavailable)
+    }
+
+    /// The error after which a repetition is useless.
+    fn final_error(&self, error: &StoreError) -> RequestError {
+        if *error == StoreError::RoomGone {
+            return RequestError::NoRoom;
         }
         self.cluster.lease_lost.notify_one();
-        Err(RequestError::Unavailable)
+        RequestError::Unavailable
     }
 
     /// Waits from now on for the entry to be applied.
@@ -507,17 +508,6 @@ struct Expected {
     used: UsedRoom,
     request: u64,
     applied: oneshot::Receiver<Applied>,
-}
-
-impl Expected {
-    async fn applied(&mut self) -> Result<Applied, RequestError> {
-        // The sender is dropped if the replica is: the room was lost.
-        (&mut self.applied).await.map_err(|_| RequestError::Unavailable)
-    }
-
-    fn try_applied(&mut self) -> Option<Applied> {
-        self.applied.try_recv().ok()
-    }
 }
 
 impl Drop for Expected {

@@ -42,8 +42,6 @@ pub(super) enum Task {
     /// The directory has another number of members here than the replica.
     Count(RoomNumber),
     Snapshot(RoomNumber),
-    /// The hash of the replica after this number of entries.
-    Check(RoomNumber, u64, String),
     /// Reads the ranges of parameters.
     ReadRanges,
     /// Sends a message to all processes.
@@ -57,24 +55,14 @@ pub(super) enum Broadcast {
     Event(Box<ControlSurfaceEvent>),
     /// The range of a parameter in all control surface rooms.
     Range { name: String, min: f32, max: f32 },
+    /// The hash of the replica of this process after this number of entries.
+    Check { room: RoomNumber, offset: u64, process: u32, hash: String },
 }
 
 impl Broadcast {
     pub(super) fn to_json(&self) -> Vec<u8> {
         serde_json::to_vec(self)
             .unwrap_or_else(|error| unreachable!("strings and numbers must be serializable: {error}"))
-    }
-
-    /// Handles the message of a process.
-    pub(super) fn handle(message: &[u8], now: WallClock, hub: &mut Hub, sink: &mut OutboundQueues) {
-        match serde_json::from_slice(message) {
-            Ok(Self::Event(event)) => sink.publish(&event),
-            Ok(Self::Range { name, min, max }) => {
-                // The process that published the range has checked it.
-                let _ = hub.declare_range(now, &name, (min, max), None, sink);
-            }
-            Err(error) => warn!(target: "cluster", %error, "a message of another process cannot be read"),
-        }
     }
 }
 
@@ -451,13 +439,29 @@ impl FollowedRooms {
             self.on_members_changed(room);
         }
         if let Some(hash) = check {
-            self.task(Task::Check(room, offset, hash.clone()));
-            self.on_check(room, 0, (offset, self.process, hash));
+            let check = Broadcast::Check { room, offset, process: self.process, hash };
+            self.task(Task::Broadcast(check.to_json()));
+        }
+    }
+
+    /// Handles a message of any process.
+    pub(super) fn on_broadcast(&mut self, message: &[u8], now: WallClock, hub: &mut Hub, sink: &mut OutboundQueues) {
+        match serde_json::from_slice(message) {
+            Ok(Broadcast::Event(event)) => sink.publish(&event),
+            Ok(Broadcast::Range { name, min, max }) => {
+                // The process that published the range has checked it.
+                let _ = hub.declare_range(now, &name, (min, max), None, sink);
+            }
+            Ok(Broadcast::Check { room, offset, process, hash }) => {
+                let index = usize::from(process != self.process);
+                self.on_check(room, index, (offset, process, hash));
+            }
+            Err(error) => warn!(target: "cluster", %error, "a message of another process cannot be read"),
         }
     }
 
     /// Compares the hash of this replica (`index` 0) with that of another process (1). The process with the higher number is wrong.
-    pub(super) fn on_check(&mut self, room: RoomNumber, index: usize, check: (u64, u32, String)) {
+    fn on_check(&mut self, room: RoomNumber, index: usize, check: (u64, u32, String)) {
         let Some(followed) = self.rooms.get_mut(&room) else { return };
         followed.checks[index] = Some(check);
         let [Some((offset, own, hash)), Some((other_offset, other, other_hash))] = &followed.checks else { return };

@@ -86,17 +86,6 @@ pub enum Notification {
         /// The entry with its position.
         entry: LogEntry,
     },
-    /// Another process announces the hash of its copy of a room (`Store::publish_check`).
-    Check {
-        /// The room.
-        room: u64,
-        /// The offset at which the hash was computed.
-        offset: u64,
-        /// The process that computed it.
-        process: u32,
-        /// The hash.
-        hash: String,
-    },
     /// A message to all processes (`Store::publish_all`), including the one that sent it.
     All(Bytes),
     /// The subscription was established anew. What was announced before may be lost, so all followed rooms must be read again.
@@ -112,14 +101,6 @@ pub struct Lease {
     /// The process number, which no other process ever has.
     pub number: u32,
     token: String,
-}
-
-impl Lease {
-    /// The lease with another token, for `Store::change_token`.
-    #[must_use]
-    pub fn with_new_token(&self) -> Self {
-        Self { number: self.number, token: random_token() }
-    }
 }
 
 fn random_token() -> String {
@@ -236,7 +217,7 @@ impl Store {
         if number >= MAX_PROCESSES {
             return Err(StoreError::Unavailable("all process numbers were used".to_owned()));
         }
-        self.shared.subscribe_to(number).await?;
+        self.shared.become_process(number);
         Ok(Acquired::Lease(Lease { number, token }))
     }
 
@@ -246,11 +227,6 @@ impl Store {
             Err(StoreError::LeaseLost) => Ok(false),
             result => result.map(|()| true),
         }
-    }
-
-    /// Gives the lease another token, which `next` has. What was sent with the old one and has not arrived is rejected from then on.
-    pub async fn change_token(&self, lease: &Lease, next: &Lease) -> Result<(), StoreError> {
-        self.leased(&scripts::CHANGE_TOKEN, lease).arg(&next.token).run().await
     }
 
     /// Ends the lease. If the process still follows rooms, others treat it like one that has died.
@@ -263,11 +239,6 @@ impl Store {
         let mut processes: Vec<(u32, bool)> = self.call(&scripts::PROCESSES).run().await?;
         processes.sort_unstable();
         Ok(processes)
-    }
-
-    /// Processes without a lease from which `depart` must remove what they followed.
-    pub async fn dead_processes(&self) -> Result<Vec<u32>, StoreError> {
-        Ok(self.processes().await?.into_iter().filter(|(_, alive)| !alive).map(|(number, _)| number).collect())
     }
 
     /// Removes `dead` from up to 50 rooms that it followed, and appends `entry` to each. Does nothing if `dead` has a lease.
@@ -349,6 +320,11 @@ impl Store {
         Ok(Appended { position: Position { offset, hash }, snapshot_due })
     }
 
+    /// Makes Redis reject an entry that arrives only later, because its first attempt to append it got no answer.
+    pub async fn reject_late(&self, entry: &[u8]) -> Result<(), StoreError> {
+        self.call(&scripts::REJECT_LATE).arg(entry).run().await
+    }
+
     /// Corrects the number of members that this process has in a room that it follows.
     pub async fn set_members(&self, lease: &Lease, room: u64, members: u64) -> Result<(), StoreError> {
         self.leased(&scripts::SET_MEMBERS, lease).arg(room).arg(members).run().await
@@ -390,11 +366,6 @@ impl Store {
         self.command("PUBLISH", &[self.shared.channel("all").as_bytes(), message]).await
     }
 
-    /// Announces the hash of this process' copy of a room to all its other followers.
-    pub async fn publish_check(&self, room: u64, offset: u64, process: u32, hash: &str) -> Result<(), StoreError> {
-        self.call(&scripts::PUBLISH_CHECK).arg(room).arg(offset).arg(process).arg(hash).run().await
-    }
-
     /// What was saved for all rooms of the cluster.
     pub async fn ranges(&self) -> Result<Vec<(String, Bytes)>, StoreError> {
         let mut ranges: Vec<(String, Bytes)> = self.command("HGETALL", &[self.shared.key("ranges").as_bytes()]).await?;
@@ -402,15 +373,9 @@ impl Store {
         Ok(ranges)
     }
 
-    /// Saves values for all rooms of the cluster. Those of other names stay.
-    pub async fn set_ranges(&self, ranges: &[(String, Bytes)]) -> Result<(), StoreError> {
-        if ranges.is_empty() {
-            return Ok(());
-        }
-        let key = self.shared.key("ranges");
-        let fields = ranges.iter().flat_map(|(name, value)| [name.as_bytes(), value]);
-        let arguments: Vec<&[u8]> = std::iter::once(key.as_bytes()).chain(fields).collect();
-        self.command("HSET", &arguments).await
+    /// Saves a value for all rooms of the cluster.
+    pub async fn set_range(&self, name: &str, value: &[u8]) -> Result<(), StoreError> {
+        self.command("HSET", &[self.shared.key("ranges").as_bytes(), name.as_bytes(), value]).await
     }
 
     /// How far the wall clock of Redis is ahead of ours, in microseconds. Wrong by at most half the round trip.

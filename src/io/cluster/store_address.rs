@@ -65,7 +65,7 @@ impl StoreAddress {
         };
         let mut reason = String::new();
         for sentinel in sentinels {
-            match ask(sentinel, name).await {
+            match ask(sentinel, name, settings.password()).await {
                 Ok(Some((host, port))) => {
                     let address = match sentinel.clone() {
                         ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
@@ -83,14 +83,26 @@ impl StoreAddress {
     }
 }
 
-/// Asks a Sentinel for the address of the server `name`.
-async fn ask(sentinel: &ConnectionAddr, name: &str) -> redis::RedisResult<Option<(String, u16)>> {
+/// Asks a Sentinel for the address of the server `name`. If it needs a password, it must have that of the server.
+async fn ask(
+    sentinel: &ConnectionAddr,
+    name: &str,
+    password: Option<&str>,
+) -> redis::RedisResult<Option<(String, u16)>> {
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(SENTINEL_TIMEOUT))
         .set_response_timeout(Some(SENTINEL_TIMEOUT));
     let client = Client::open(info(sentinel.clone()))?;
     let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
-    redis::cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(name).query_async(&mut connection).await
+    let mut question = redis::cmd("SENTINEL");
+    question.arg("GET-MASTER-ADDR-BY-NAME").arg(name);
+    match (question.query_async(&mut connection).await, password) {
+        (Err(error), Some(password)) if error.code() == Some("NOAUTH") => {
+            redis::cmd("AUTH").arg(password).exec_async(&mut connection).await?;
+            question.query_async(&mut connection).await
+        }
+        (answer, _) => answer,
+    }
 }
 
 fn info(address: ConnectionAddr) -> ConnectionInfo {

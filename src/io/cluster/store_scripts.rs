@@ -19,14 +19,13 @@ macro_rules! scripts {
 scripts! {
     ACQUIRE = "acquire.lua";
     APPEND = "append.lua";
-    CHANGE_TOKEN = "change_token.lua";
     COUNT_WRONG = "count_wrong.lua";
     CREATE = "create.lua";
     DEPART = "depart.lua";
     FOLLOW = "follow.lua";
     LIST = "list.lua";
     PROCESSES = "processes.lua";
-    PUBLISH_CHECK = "publish_check.lua";
+    REJECT_LATE = "reject_late.lua";
     RELEASE = "release.lua";
     RENEW = "renew.lua";
     SAVE_SNAPSHOT = "save_snapshot.lua";

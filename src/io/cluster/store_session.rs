@@ -2,12 +2,14 @@
 //! replaced: commands must not succeed while notifications are lost.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{FutureExt, StreamExt};
+use futures_util::StreamExt;
 use redis::aio::{MultiplexedConnection, PubSubSink, PubSubStream};
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, Msg, RedisError, RedisResult, ServerErrorKind, Value,
@@ -25,6 +27,8 @@ const LAST_RETRY: Duration = Duration::from_secs(1);
 /// A process that has not read this many notifications reads the rooms again instead.
 const MAX_NOTIFICATIONS: usize = 4_096;
 const OLDEST_VERSION: u32 = 7;
+/// Why a process connects again after it has taken a number.
+const RENUMBERED: &str = "the process has taken another number";
 
 /// What the operations and the task that keeps the connection share.
 pub(super) struct Shared {
@@ -32,24 +36,18 @@ pub(super) struct Shared {
     channels: String,
     /// The connection for commands with its number, or why there is none.
     commands: watch::Sender<Result<(u64, MultiplexedConnection), String>>,
-    /// The process number whose channel is to be subscribed.
-    wanted: watch::Sender<Option<u32>>,
-    subscribed: watch::Sender<Option<u32>>,
+    /// The number of this process, whose channel is subscribed by the next connection.
+    process: AtomicU32,
 }
 
 /// Both connections to a server.
 struct Session {
-    control: Control,
-    messages: PubSubStream,
-}
-
-/// What sends requests on them.
-struct Control {
     commands: MultiplexedConnection,
     subscriptions: PubSubSink,
-    /// The subscribed process number.
-    number: Option<u32>,
+    messages: PubSubStream,
     server: ConnectionAddr,
+    /// The number of this process whose channel is subscribed; 0 before the first.
+    process: u32,
 }
 
 /// Connects, and starts the task that keeps the connection.
@@ -67,8 +65,7 @@ pub(super) async fn start(
         prefix: prefix.to_owned(),
         channels: format!("{prefix}{channels}:"),
         commands: watch::Sender::new(Err("not connected yet".to_owned())),
-        wanted: watch::Sender::default(),
-        subscribed: watch::Sender::default(),
+        process: AtomicU32::new(0),
     });
     let first = shared.open(&address, format).await?;
     let (sender, notifications) = mpsc::channel(MAX_NOTIFICATIONS);
@@ -97,14 +94,10 @@ impl Shared {
         self.commands.borrow().as_ref().map(|_| ()).map_err(Clone::clone)
     }
 
-    /// Replaces the subscription to the channel of a process by that of another, and waits until it is confirmed.
-    pub(super) async fn subscribe_to(&self, number: u32) -> Result<(), StoreError> {
-        self.wanted.send_replace(Some(number));
-        let mut subscribed = self.subscribed.subscribe();
-        match timeout(CALL_TIMEOUT, subscribed.wait_for(|now| *now == Some(number))).await {
-            Ok(_) => Ok(()),
-            Err(_) => Err(StoreError::Unavailable("the subscription was not confirmed".to_owned())),
-        }
+    /// Connects again as the process with this number, so that its notifications arrive before any further operation is executed.
+    pub(super) fn become_process(&self, number: u32) {
+        self.process.store(number, Ordering::SeqCst);
+        let _ = self.commands.send_replace(Err(RENUMBERED.to_owned()));
     }
 
     /// Runs an operation on the connection, after waiting for one if there is none.
@@ -162,9 +155,12 @@ impl Shared {
                 None => self.reopen(address, format).await,
             };
             number += 1;
-            let _ = self.commands.send_replace(Ok((number, session.control.commands.clone())));
-            permit.send(Notification::Subscribed);
-            let reason = self.forward(session, address, sender).await;
+            let _ = self.commands.send_replace(Ok((number, session.commands.clone())));
+            if session.process > 0 {
+                permit.send(Notification::Subscribed);
+            }
+            let is_outdated = session.process != self.process.load(Ordering::SeqCst);
+            let reason = if is_outdated { RENUMBERED.to_owned() } else { self.forward(session, address, sender).await };
             let _ = self.commands.send_replace(Err(reason));
         }
     }
@@ -203,24 +199,18 @@ impl Shared {
                 return Err(ConnectError::Refused(message));
             }
             let (mut subscriptions, messages) = client.get_async_pubsub().await.map_err(unavailable)?.split();
-            let number = *self.wanted.borrow();
-            let channels = std::iter::once(self.channel("all")).chain(number.map(|number| self.channel_to(number)));
-            subscriptions.subscribe(channels.collect::<Vec<_>>()).await.map_err(unavailable)?;
-            self.subscribed.send_replace(number);
+            let process = self.process.load(Ordering::SeqCst);
+            let channels = [self.channel("all"), self.channel(&format!("to:{process}"))];
+            subscriptions.subscribe(&channels).await.map_err(unavailable)?;
             let server = server.addr().clone();
-            Ok(Session { control: Control { commands, subscriptions, number, server }, messages })
+            Ok(Session { commands, subscriptions, messages, server, process })
         };
         timeout(CALL_TIMEOUT, open).await.unwrap_or_else(|_| Err(ConnectError::Unavailable(no_answer())))
     }
 
     /// Forwards notifications until the session breaks. Returns the reason.
-    async fn forward(
-        &self,
-        mut session: Session,
-        address: &StoreAddress,
-        sender: &mpsc::Sender<Notification>,
-    ) -> String {
-        let mut messages = session.messages;
+    async fn forward(&self, session: Session, address: &StoreAddress, sender: &mpsc::Sender<Notification>) -> String {
+        let Session { mut commands, mut subscriptions, mut messages, server, .. } = session;
         let forward = async {
             while let Some(message) = messages.next().await {
                 let Some(notification) = self.parse(&message) else { continue };
@@ -230,41 +220,28 @@ impl Shared {
             }
             "the subscription was closed".to_owned()
         };
+        // A server that was replaced accepts commands until a Sentinel demotes it, 10 s later, and would lose them then.
+        let check = async {
+            let mut ticks = interval(CHECK_INTERVAL);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                ticks.tick().await;
+                in_time(redis::cmd("PING").exec_async(&mut commands)).await?;
+                in_time(subscriptions.ping::<Value>()).await?;
+                // Without Sentinels, the server goes on.
+                if address.resolve().await.is_ok_and(|chosen| *chosen.addr() != server) {
+                    return Err("the Sentinels have chosen another server".to_owned());
+                }
+            }
+        };
+        let mut state = self.commands.subscribe();
+        let given_up = state.wait_for(Result::is_err);
         // Notifications do not wait for the checks.
         tokio::select! {
             reason = forward => reason,
-            reason = self.supervise(&mut session.control, address) => reason,
+            checked = check => checked.map_or_else(|reason| reason, |never: Infallible| match never {}),
+            _ = given_up => self.status().err().unwrap_or_default(),
         }
-    }
-
-    /// Subscribes to the channel of another process number when it is wanted, and checks the connections until one breaks.
-    async fn supervise(&self, control: &mut Control, address: &StoreAddress) -> String {
-        let mut check = interval(CHECK_INTERVAL);
-        check.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut commands, mut wanted) = (self.commands.subscribe(), self.wanted.subscribe());
-        // The number may have changed since the connection was opened.
-        wanted.mark_changed();
-        loop {
-            let step = async {
-                tokio::select! {
-                    _ = wanted.changed() => {
-                        let number = *wanted.borrow_and_update();
-                        control.replace_number(self, number).await?;
-                        self.subscribed.send_replace(number);
-                        Ok(())
-                    }
-                    () = commands.wait_for(Result::is_err).map(drop) => Err(self.status().err().unwrap_or_default()),
-                    _ = check.tick() => control.check(address).await,
-                }
-            };
-            if let Err(reason) = step.await {
-                return reason;
-            }
-        }
-    }
-
-    fn channel_to(&self, number: u32) -> String {
-        self.channel(&format!("to:{number}"))
     }
 
     /// `None` for what another version sends.
@@ -276,50 +253,11 @@ impl Shared {
         // A line of words, and the entry.
         let end = payload.iter().position(|byte| *byte == b'\n')?;
         let words: Vec<_> = str::from_utf8(&payload[..end]).ok()?.split(' ').collect();
-        let number = |word: &str| word.parse().ok();
-        match words[..] {
-            ["entry", room, offset, previous_hash, hash] => {
-                let position = Position { offset: number(offset)?, hash: hash.to_owned() };
-                let entry = Bytes::copy_from_slice(&payload[end + 1..]);
-                let entry = LogEntry { previous_hash: previous_hash.to_owned(), position, entry };
-                Some(Notification::Entry { room: number(room)?, entry })
-            }
-            ["check", room, offset, process, hash] => Some(Notification::Check {
-                room: number(room)?,
-                offset: number(offset)?,
-                process: process.parse().ok()?,
-                hash: hash.to_owned(),
-            }),
-            _ => None,
-        }
-    }
-}
-
-impl Control {
-    async fn replace_number(&mut self, shared: &Shared, number: Option<u32>) -> Result<(), String> {
-        if number == self.number {
-            return Ok(());
-        }
-        if let Some(old) = self.number.take() {
-            in_time(self.subscriptions.unsubscribe(shared.channel_to(old))).await?;
-        }
-        if let Some(new) = number {
-            in_time(self.subscriptions.subscribe(shared.channel_to(new))).await?;
-        }
-        self.number = number;
-        Ok(())
-    }
-
-    /// Whether both connections work, and the server is still the right one: a server that was replaced accepts commands until a Sentinel
-    /// demotes it, 10 s later, and would lose them then.
-    async fn check(&mut self, address: &StoreAddress) -> Result<(), String> {
-        in_time(redis::cmd("PING").exec_async(&mut self.commands)).await?;
-        in_time(self.subscriptions.ping::<Value>()).await?;
-        match address.resolve().await {
-            Ok(server) if *server.addr() != self.server => Err("the Sentinels have chosen another server".to_owned()),
-            // Without Sentinels, the server goes on.
-            _ => Ok(()),
-        }
+        let [room, offset, previous_hash, hash] = words[..] else { return None };
+        let position = Position { offset: offset.parse().ok()?, hash: hash.to_owned() };
+        let entry = Bytes::copy_from_slice(&payload[end + 1..]);
+        let entry = LogEntry { previous_hash: previous_hash.to_owned(), position, entry };
+        Some(Notification::Entry { room: room.parse().ok()?, entry })
     }
 }
 

@@ -17,6 +17,9 @@ local function is_alive(process)
   return redis.call('EXISTS', p .. 'lease:' .. process) == 1
 end
 
+-- Exists if the entry is to be rejected.
+local function late_key(entry) return p .. 'late:' .. redis.sha1hex(entry) end
+
 local function room_key(room) return p .. 'room:' .. room end
 
 -- The end of a room's log: offset, hash, and total bytes of all entries, also of the trimmed ones. The last two values are offset and
@@ -26,14 +29,7 @@ local function load_end(room)
   return tonumber(s[1]), s[2], tonumber(s[3]), tonumber(s[4]), tonumber(s[5])
 end
 
--- Sends a message to the processes that follow the room, except one.
-local function publish(room, message, except)
-  for _, process in ipairs(redis.call('HKEYS', room_key(room) .. ':members')) do
-    if process ~= except then redis.call('PUBLISH', c .. 'to:' .. process, message) end
-  end
-end
-
--- Appends an entry to a room that exists. Extends the chain of hashes, so that two logs with the same hash at an offset are the same.
+-- Appends an entry to a room that exists, and sends it to the processes that follow the room. Extends the chain of hashes, so that two logs with the same hash at an offset are the same.
 local function append(room, entry)
   local offset, previous, total, snapshot_offset, snapshot_total = load_end(room)
   offset = offset + 1
@@ -42,7 +38,8 @@ local function append(room, entry)
   local grown = total + #entry
   redis.call('XADD', key .. ':log', string.format('%d-0', offset), 'e', entry, 'h', hash, 't', grown)
   redis.call('HSET', key, 'offset', offset, 'hash', hash, 'total', grown)
-  publish(room, string.format('entry %s %d %s %s\n', room, offset, previous, hash) .. entry)
+  local message = string.format('%s %d %s %s\n', room, offset, previous, hash) .. entry
+  for _, process in ipairs(redis.call('HKEYS', key .. ':members')) do redis.call('PUBLISH', c .. 'to:' .. process, message) end
   local since = total - snapshot_total
   local due = (offset - snapshot_offset) % 1000 == 0 or math.floor(since / MIB) ~= math.floor((since + #entry) / MIB)
   return { offset, hash, due and 1 or 0 }

@@ -32,9 +32,8 @@ pub fn in_network_namespace<F: FnOnce()>(body: F) {
         return;
     };
     let this = env::current_exe().unwrap();
-    let ran =
-        Command::new("unshare").arg(flag).arg(this).args(["--exact", test, "--nocapture"]).env(INSIDE, "1").output();
-    let ran = ran.unwrap();
+    let arguments = ["--exact", test, "--include-ignored", "--nocapture"];
+    let ran = Command::new("unshare").arg(flag).arg(this).args(arguments).env(INSIDE, "1").output().unwrap();
     let (out, err) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
     assert!(ran.status.success(), "inside the namespace: {out}{err}");
     assert!(out.contains("1 passed"), "no test is called {test}: {out}");

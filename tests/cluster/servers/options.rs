@@ -3,8 +3,8 @@
 use serde_json::json;
 use test_support::server::{Member, Server, run};
 
-use super::redis_server::{RedisServer, free_port};
-use super::servers::{Servers, get, jamjam_room, start_server, surface};
+use super::{Servers, get, jamjam_room, start_server, surface};
+use crate::redis_server::{RedisServer, free_port};
 
 /// The exit code and the standard error of a server that cannot start.
 fn failure(options: &[&str]) -> (i32, String) {

@@ -5,7 +5,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 use test_support::server::{Response, Server, poll_until, send};
 
-use super::servers::{JSON, LOGIN, Servers, broadcast_member, get, jamjam_room, post, surface, webrtc_member};
+use super::{JSON, LOGIN, Servers, broadcast_member, get, jamjam_room, post, surface, webrtc_member};
 
 fn operate(server: &Server, method: &str, path: &str, body: &Value) -> Response {
     let body = if body.is_null() { String::new() } else { body.to_string() };

@@ -1,4 +1,10 @@
-//! A process of a cluster, as the tests see it: its store, its notifications and its lease.
+//! The store of a cluster, which is all that its processes have in common.
+
+mod connection;
+mod directory;
+mod log;
+mod processes;
+mod sentinel;
 
 use std::time::Duration;
 
@@ -8,12 +14,13 @@ use jamjam_dev::io::cluster::store::{
 use tokio::sync::mpsc::Receiver;
 use tokio::time::timeout;
 
-use super::redis_server::RedisServer;
+use crate::redis_server::RedisServer;
 
 /// Long enough for a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) const FORMAT: u32 = 1;
 
+/// A process of a cluster, as the tests see it: its store, its notifications and its lease.
 pub(crate) struct Member {
     pub(crate) store: Store,
     pub(crate) notifications: Receiver<Notification>,

@@ -4,21 +4,14 @@ use jamjam_dev::io::cluster::store::{self, ConnectError};
 use test_support::server::poll_until;
 
 use super::connection::append_eventually;
-use super::member::{FORMAT, Member};
-use super::redis_server::{RedisServer, free_port};
-
-/// A server that has all data of `server` when this returns.
-fn start_replica(server: &RedisServer) -> RedisServer {
-    let replica = RedisServer::start_with(&["--replicaof", &format!("127.0.0.1 {}", server.port)]).expect("installed");
-    poll_until("the replica", || server.command::<String>("INFO replication").contains("state=online").then_some(()));
-    replica
-}
+use super::{FORMAT, Member};
+use crate::redis_server::{RedisServer, free_port};
 
 #[tokio::test]
 async fn failover_is_followed_and_notifications_arrive_again() {
     let Some(mut first) = RedisServer::start() else { return };
-    let second = start_replica(&first);
-    let sentinel = RedisServer::start_sentinel(first.port);
+    let second = first.start_replica();
+    let sentinel = RedisServer::start_sentinel(first.port, "");
     let replicas = || sentinel.command::<Vec<redis::Value>>("SENTINEL REPLICAS rooms").len();
     poll_until("the Sentinel", || (replicas() == 1).then_some(()));
     // The first Sentinel is away.
@@ -55,8 +48,8 @@ async fn failover_is_followed_and_notifications_arrive_again() {
 #[tokio::test]
 async fn replaced_server_is_left_before_it_is_demoted() {
     let Some(first) = RedisServer::start() else { return };
-    let second = start_replica(&first);
-    let sentinel = RedisServer::start_sentinel(first.port);
+    let second = first.start_replica();
+    let sentinel = RedisServer::start_sentinel(first.port, "");
     let mut member = Member::join_url(&format!("redis+sentinel://127.0.0.1:{}/rooms", sentinel.port)).await;
     let (room, position) = member.create("room").await;
     assert_eq!(member.next_entry(room).await.position, position);
@@ -68,4 +61,27 @@ async fn replaced_server_is_left_before_it_is_demoted() {
     assert!(first.command::<String>("INFO replication").contains("role:master"));
     let next = append_eventually(&member, room, "after").await;
     assert_eq!(member.next_entry(room).await.position, next);
+}
+
+#[tokio::test]
+async fn sentinels_get_the_password_of_the_server_only_if_they_need_one() {
+    let logins = "--requirepass secret --user rooms on >secret ~* &* +@all".split(' ');
+    let Some(server) = RedisServer::start_with(&logins.collect::<Vec<_>>()) else { return };
+    let auth = "sentinel auth-pass rooms secret\n";
+    for (number, options) in [auth, &format!("{auth}requirepass secret\n")].into_iter().enumerate() {
+        let sentinel = RedisServer::start_sentinel(server.port, options);
+        let url = |login: &str| format!("redis+sentinel://{login}127.0.0.1:{}/rooms", sentinel.port);
+        for login in [":secret@", "default:secret@", "rooms:secret@"] {
+            let mut member = Member::join_url(&url(login)).await;
+            let (room, position) = member.create(&format!("{number} {login}")).await;
+            assert_eq!(member.next_entry(room).await.position, position);
+        }
+        for login in ["", ":wrong@", "rooms:wrong@"] {
+            let refused = store::connect(&url(login), "jamjam:", FORMAT).await.err();
+            assert!(
+                matches!(&refused, Some(ConnectError::Unavailable(text)) if !text.contains("wrong")),
+                "{login}: {refused:?}"
+            );
+        }
+    }
 }

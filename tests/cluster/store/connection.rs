@@ -10,8 +10,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
-use super::member::{FORMAT, Member, PATIENCE, acquire};
-use super::redis_server::{RedisServer, free_port};
+use super::{FORMAT, Member, PATIENCE, acquire};
+use crate::redis_server::{RedisServer, free_port};
 
 async fn error(url: &str) -> ConnectError {
     store::connect(url, "jamjam:", FORMAT).await.err().expect("an error")
@@ -63,6 +63,7 @@ async fn restart_without_data_loses_rooms_and_leases_and_then_works() {
     assert_eq!(member.store.renew(&member.lease).await, Ok(false));
     assert_eq!(member.append(room, "late").await, Err(StoreError::LeaseLost));
     member.lease = acquire(&member.store).await;
+    member.subscribed().await;
     assert_eq!(member.store.follow(&member.lease, room, Some(&first)).await, Err(StoreError::RoomGone));
     assert_eq!(member.store.find("jamjam", "room").await, Ok(None));
     let (again, position) = member.create("room").await;
@@ -148,7 +149,8 @@ async fn killed_subscription_is_replaced_and_announced() {
     }
 }
 
-/// Forwards connections to the server. Those that exist when `stall` is notified stay open, but nothing passes any more, except the first.
+/// Forwards connections to the server. Those that exist when `stall` is notified stay open, but nothing passes any more, except the
+/// third, which has the commands: the first two are replaced when the process takes a number.
 async fn forward_and_stall(listener: TcpListener, server: u16, stall: Arc<Notify>) {
     for index in 0.. {
         let (mut client, _) = listener.accept().await.unwrap();
@@ -156,7 +158,7 @@ async fn forward_and_stall(listener: TcpListener, server: u16, stall: Arc<Notify
         tokio::spawn(async move {
             let mut server = TcpStream::connect(("127.0.0.1", server)).await.unwrap();
             let copy = copy_bidirectional(&mut client, &mut server);
-            if index == 0 {
+            if index == 2 {
                 return drop(copy.await);
             }
             tokio::select! {
@@ -308,8 +310,8 @@ async fn user_needs_only_the_documented_permissions() {
     assert_eq!(store.list("jamjam").await.unwrap().len(), 1);
     assert_eq!(store.count_wrong("password", "192.0.2.1").await, Ok(1));
     assert_eq!(store.processes().await, Ok(vec![(member.number(), true)]));
-    store.publish_check(room, 1, member.number(), "h").await.unwrap();
-    store.set_ranges(&[("a".to_owned(), "b".into())]).await.unwrap();
+    store.set_range("a", b"b").await.unwrap();
+    store.reject_late(b"entry").await.unwrap();
     store.clock_offset_us().await.unwrap();
     assert_eq!(store.unfollow(&member.lease, room, position.offset, true).await, Ok(true));
     store.release(&member.lease).await.unwrap();
@@ -337,7 +339,7 @@ async fn unusable_servers_and_urls_are_explained_without_the_password() {
     let Some(cluster) = RedisServer::start_with(&["--cluster-enabled", "yes"]) else { return };
     let refused = error(&cluster.url()).await;
     assert!(matches!(&refused, ConnectError::Refused(text) if text.contains("Redis Cluster")), "{refused:?}");
-    let sentinel = RedisServer::start_sentinel(cluster.port);
+    let sentinel = RedisServer::start_sentinel(cluster.port, "");
     let refused = error(&sentinel.url()).await;
     assert!(matches!(&refused, ConnectError::Refused(text) if text.contains("redis+sentinel://")), "{refused:?}");
     let port = cluster.port.to_string();
@@ -352,7 +354,7 @@ const CA_VARIABLE: &str = "SSL_CERT_FILE";
 #[tokio::test]
 async fn tls_is_used_and_the_certificate_is_checked() {
     let authority = Authority::new();
-    if std::env::var_os("CLUSTER_TLS_PORT").is_none() {
+    let Ok(url) = std::env::var("CLUSTER_TLS_URL") else {
         let (pair, own) = (authority.certify(), authority.own());
         let tls_port = free_port().to_string();
         let (cert, key, ca) = (pair.cert.to_str().unwrap(), pair.key.to_str().unwrap(), own.to_str().unwrap());
@@ -360,10 +362,20 @@ async fn tls_is_used_and_the_certificate_is_checked() {
         let Some(_server) = RedisServer::start_with(&[&tls[..], &["--tls-auth-clients", "no"]].concat()) else {
             return;
         };
-        for (authority, succeeds) in [(ca, true), ("", false)] {
+        let sentinel_port = free_port();
+        let options = format!(
+            "tls-port {sentinel_port}\ntls-cert-file {cert}\ntls-key-file {key}\ntls-ca-cert-file {ca}\n\
+             tls-auth-clients no\ntls-replication yes\n"
+        );
+        let _sentinel = RedisServer::start_sentinel(tls_port.parse().unwrap(), &options);
+        let urls =
+            [format!("rediss://127.0.0.1:{tls_port}"), format!("rediss+sentinel://127.0.0.1:{sentinel_port}/rooms")];
+        for (url, (authority, succeeds)) in
+            urls.iter().flat_map(|url| [(ca, true), ("", false)].map(|case| (url, case)))
+        {
             let mut this = std::process::Command::new(std::env::current_exe().unwrap());
-            this.args(["--exact", "connection::tls_is_used_and_the_certificate_is_checked"]);
-            this.env("CLUSTER_TLS_PORT", &tls_port).env_remove(CA_VARIABLE);
+            this.args(["--exact", "store::connection::tls_is_used_and_the_certificate_is_checked"]);
+            this.env("CLUSTER_TLS_URL", url).env_remove(CA_VARIABLE);
             if succeeds {
                 this.env(CA_VARIABLE, authority);
             }
@@ -373,9 +385,8 @@ async fn tls_is_used_and_the_certificate_is_checked() {
             assert!(succeeds || text.contains("certificate"), "{text}");
         }
         return;
-    }
-    let port = std::env::var("CLUSTER_TLS_PORT").unwrap();
-    let mut member = Member::join_url(&format!("rediss://127.0.0.1:{port}")).await;
-    let (room, position) = member.create("room").await;
+    };
+    let mut member = Member::join_url(&url).await;
+    let (room, position) = member.create(&url).await;
     assert_eq!(member.next_entry(room).await.position, position);
 }

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use jamjam_dev::io::cluster::store::{self, Acquired, ConnectError, Created, ListedRoom, Notification};
 
-use super::member::{FORMAT, Member};
-use super::redis_server::RedisServer;
+use super::{FORMAT, Member};
+use crate::redis_server::RedisServer;
 
 // LiveKit #1943: a room made twice.
 #[tokio::test]
@@ -127,9 +127,9 @@ async fn values_for_all_rooms_and_messages_reach_every_process() {
     let Some(server) = RedisServer::start() else { return };
     let (mut a, mut b) = (Member::join(&server).await, Member::join(&server).await);
     let value = |name: &str, value: &'static str| (name.to_owned(), Bytes::from_static(value.as_bytes()));
-    a.store.set_ranges(&[]).await.unwrap();
-    a.store.set_ranges(&[value("volume", "0..1"), value("pan", "0..2")]).await.unwrap();
-    a.store.set_ranges(&[value("pan", "-1..1")]).await.unwrap();
+    for (name, range) in [("volume", "0..1"), ("pan", "0..2"), ("pan", "-1..1")] {
+        a.store.set_range(name, range.as_bytes()).await.unwrap();
+    }
     assert_eq!(b.store.ranges().await, Ok(vec![value("pan", "-1..1"), value("volume", "0..1")]));
     a.store.publish_all(b"bytes \0\n\xff").await.unwrap();
     let message = Notification::All(Bytes::from_static(b"bytes \0\n\xff"));

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use test_support::server::{Member, poll_until};
 
-use super::servers::{
+use super::{
     MAX_DEPARTURE, Servers, assert_all_reached, broadcast_member, get, jamjam_room, join_jamjam, post, webrtc_member,
 };
 

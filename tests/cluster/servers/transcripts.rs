@@ -4,7 +4,7 @@ use test_support::sockets::Sockets;
 use test_support::transcript::{Progress, run_transcript};
 use test_support::transcript_files::transcripts;
 
-use super::servers::{HaProxy, Servers};
+use super::{HaProxy, Servers};
 
 /// The options that create the control surface rooms of a transcript.
 ///

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use test_support::server::{Member, Server, poll_until, send};
 
-use super::redis_server::RedisServer;
-use super::servers::{
+use super::{
     LONG_OUTAGE, SERVICE_RESTART, SHORT_OUTAGE, Servers, assert_all_reached, broadcast_member, get, jamjam_room, post,
     start_server,
 };
+use crate::redis_server::RedisServer;
 
 /// What works without Redis, and what says that it is away.
 fn assert_degraded(server: &Server) {
@@ -158,9 +158,8 @@ fn rooms_whose_tail_was_lost_are_closed_and_others_go_on() {
 #[test]
 fn ready_servers_receive_messages_after_a_failover() {
     let Some(mut first) = RedisServer::start() else { return };
-    let replica = RedisServer::start_with(&["--replicaof", &format!("127.0.0.1 {}", first.port)]).expect("installed");
-    poll_until("the replica", || first.command::<String>("INFO replication").contains("state=online").then_some(()));
-    let sentinel = RedisServer::start_sentinel(first.port);
+    let replica = first.start_replica();
+    let sentinel = RedisServer::start_sentinel(first.port, "");
     let replicas = || sentinel.command::<Vec<redis::Value>>("SENTINEL REPLICAS rooms").len();
     poll_until("the Sentinel", || (replicas() == 1).then_some(()));
     let url = format!("redis+sentinel://127.0.0.1:{}/rooms", sentinel.port);
@@ -191,9 +190,11 @@ fn killed_connections_to_redis_lose_and_repeat_nothing() {
             }
         });
         let mut killed = 0;
+        let entries = || servers.redis.command::<u64>("HGET jamjam:room:1 offset");
         for kind in ["normal", "pubsub"].into_iter().cycle().take_while(|_| !sending.is_finished()) {
             killed += servers.redis.command::<u32>(&format!("CLIENT KILL TYPE {kind}"));
-            thread::sleep(Duration::from_millis(300));
+            let enough = entries() + 20;
+            poll_until("more messages", || (entries() >= enough || sending.is_finished()).then_some(()));
         }
         assert!(killed > 6, "{killed}");
     });

@@ -1,4 +1,14 @@
-//! The servers of a cluster as processes, and their clients.
+//! Whole signaling servers that share their rooms, as their clients and operators see them. Each test has its own Redis.
+
+mod guarantees;
+mod handlers;
+mod load;
+mod lost_answer;
+mod options;
+mod outages;
+mod processes;
+mod requests;
+mod transcripts;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -12,7 +22,7 @@ use std::time::{Duration, Instant};
 use jamjam_dev::signaling::token::{Claims, Secret, sign};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use test_support::server::{Member, Response, Server, poll_until, send};
+use test_support::server::{Member, Response, Server, add_address, poll_until, send};
 
 use crate::redis_server::{RedisServer, free_port};
 
@@ -21,9 +31,11 @@ pub(crate) const MAX_DEPARTURE: Duration = Duration::from_secs(12);
 /// Longer than a lease.
 pub(crate) const LONG_OUTAGE: Duration = Duration::from_secs(20);
 /// No test takes as long.
-const MAX_TEST: Duration = Duration::from_secs(100);
+pub(crate) const MAX_TEST: Duration = Duration::from_secs(100);
 /// Shorter than what messages wait for Redis.
 pub(crate) const SHORT_OUTAGE: Duration = Duration::from_secs(2);
+/// An address of Redis that can be taken away from its network namespace.
+pub(crate) const CABLE: &str = "192.0.2.1";
 /// The close code of members whose server or room was lost.
 pub(crate) const SERVICE_RESTART: u16 = 1012;
 /// The credentials are `admin:sesame`.
@@ -93,6 +105,12 @@ pub(crate) fn assert_all_reached(members: &mut [Member]) {
             assert_eq!(members[other].receive_type("ChatMessage")["content"], text, "{sender} to {other}");
         }
     }
+}
+
+/// Starts a Redis that also has the address [`CABLE`]. `None` if Redis is not installed.
+pub(crate) fn start_far_redis() -> Option<RedisServer> {
+    add_address(CABLE.parse().unwrap());
+    RedisServer::start_with(&["--protected-mode", "no", "--bind", "127.0.0.1", CABLE])
 }
 
 /// Starts one server of a cluster.

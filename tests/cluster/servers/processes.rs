@@ -6,10 +6,9 @@ use std::time::Instant;
 use serde_json::{Value, json};
 use test_support::server::{Member, add_address, in_network_namespace, ip, poll_until};
 
-use super::redis_server::RedisServer;
-use super::servers::{
-    LONG_OUTAGE, MAX_DEPARTURE, SERVICE_RESTART, Servers, assert_all_reached, broadcast_member, get, jamjam_room,
-    join_jamjam, post, start_server, surface, webrtc_member,
+use super::{
+    CABLE, LONG_OUTAGE, MAX_DEPARTURE, SERVICE_RESTART, Servers, assert_all_reached, broadcast_member, get,
+    jamjam_room, join_jamjam, post, start_far_redis, start_server, surface, webrtc_member,
 };
 
 /// A room of each dialect with a member on each of three servers.
@@ -123,23 +122,19 @@ fn server_that_ends_by_itself_removes_its_members_at_once() {
 fn server_cut_off_from_redis_loses_its_members_and_returns() {
     in_network_namespace(|| {
         // The second server reaches Redis at an address that can be taken away.
-        let cable = "192.0.2.1";
-        add_address(cable.parse().unwrap());
-        let Some(redis) = RedisServer::start_with(&["--protected-mode", "no", "--bind", "127.0.0.1", cable]) else {
-            return;
-        };
-        let far = redis.url().replace("127.0.0.1", cable);
+        let Some(redis) = start_far_redis() else { return };
+        let far = redis.url_at(CABLE);
         let mut servers = Servers::with(redis, 1, &[]);
         servers.all.push(start_server(&far, &[]));
         servers.all.push(start_server(&servers.redis.url(), &[]));
         let mut rooms = Rooms::new(&servers);
         let lost = rooms.remove(1);
-        ip(&["address", "del", cable, "dev", "lo"]);
+        ip(&["address", "del", CABLE, "dev", "lo"]);
         let cut = Instant::now();
         rooms.assert_second_leaves(&servers, cut);
         poll_until("not ready", || (get(&servers.all[1], "/readyz").status == 503).then_some(()));
         assert_eq!(get(&servers.all[1], "/healthz").status, 200);
-        add_address(cable.parse().unwrap());
+        add_address(CABLE.parse().unwrap());
         for mut member in lost {
             assert_eq!(member.read_to_close().0.0, SERVICE_RESTART);
         }
