@@ -126,6 +126,7 @@ impl Args {
         options.tls = identity.clone().map(HandshakeAcceptor::new).transpose()?.map(Arc::new);
         let mut settings = self.broadcast.shared_settings()?;
         settings.extend([
+            ("--dialect", format!("{dialects:?}")),
             ("--heartbeat-interval", format!("{:?}", limits.heartbeat.interval)),
             ("--webrtc-max-members", limits.max_webrtc_members.to_string()),
             ("--docs-password", password.clone().unwrap_or_default()),

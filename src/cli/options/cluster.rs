@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::cli::output::{Failure, ensure_usage};
 use crate::cli::values::{format_duration, parse_seconds};
+use crate::io::cluster::store::CALL_TIMEOUT;
 use crate::io::cluster::{ClusterConfig, DEFAULT_PREFIX, DEFAULT_WAIT};
 use crate::signaling::token::Secret;
 
@@ -15,7 +16,7 @@ pub struct ClusterArgs {
     /// Share all rooms with other servers over this Redis [default: off]
     ///
     /// The URL is `redis://[USER:PASSWORD@]HOST[:PORT][/DB]`, with `rediss` for TLS, or `redis+sentinel://HOST[:PORT],HOST[:PORT]/NAME` for
-    /// the master NAME of these Sentinels. Start any number of servers with the same URL and the same --hmac-secret behind a load balancer. Other users of this
+    /// the master NAME of these Sentinels. Special characters of the password are percent-encoded, such as %2F for a slash. Start any number of servers with the same URL and the same --hmac-secret behind a load balancer. Other users of this
     /// machine can see the command line: give a URL with a password in the environment.
     #[arg(long, env = "CLUSTER_URL", value_name = "URL", hide_env_values = true, help_heading = HEADING)]
     cluster: Option<String>,
@@ -43,6 +44,11 @@ impl ClusterArgs {
         ensure_usage!(
             secret.is_some(),
             "--cluster needs the same --hmac-secret on all servers; add --hmac-secret @FILE or set HMAC_SECRET"
+        );
+        ensure_usage!(
+            self.cluster_wait >= CALL_TIMEOUT,
+            "--cluster-wait is too short; give at least {}, in which Redis answers or is away",
+            format_duration(CALL_TIMEOUT)
         );
         let settings = settings.iter().filter_map(|(name, value)| {
             // The name is part of the text, so that equal values of two options have different hashes.

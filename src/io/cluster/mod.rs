@@ -9,7 +9,6 @@ mod requests;
 mod rooms;
 pub mod store;
 mod store_address;
-mod store_scripts;
 mod store_session;
 
 use std::net::IpAddr;
@@ -36,7 +35,7 @@ pub(in crate::io) use requests::{
 };
 pub(in crate::io) use rooms::FollowedRooms;
 use rooms::{RoomNumber, Task};
-use store::{Acquired, ConnectError, Lease, Notification, Store, StoreError};
+use store::{CALL_TIMEOUT, ClusterView, ConnectError, Lease, Notification, Store, StoreError};
 
 /// What a connection waits for.
 pub(in crate::io) type ClusterRequest = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -53,17 +52,11 @@ pub const MAX_MESSAGE_BYTES: usize = 3 << 20;
 /// The setting that is the key of the hashes of all settings.
 const SECRET_OPTION: &str = "--hmac-secret";
 
-/// Interval at which a process looks for expired leases.
+/// Interval at which a process renews its lease, which lasts ten seconds, and looks for expired ones.
 const TICK: Duration = Duration::from_secs(1);
-
-/// Number of ticks between two renewals of the own lease, which lasts ten seconds.
-const TICKS_PER_RENEWAL: u64 = 3;
 
 /// Difference of the wall clock from that of Redis above which a warning is logged, µs.
 const MAX_CLOCK_OFFSET_US: i64 = 100_000;
-
-/// How long a room without members stays followed, because its next member may come soon.
-const LINGER: Duration = Duration::from_secs(1);
 
 /// Pause after a failure to take a lease.
 const LEASE_RETRY: Duration = Duration::from_millis(500);
@@ -159,17 +152,14 @@ impl Cluster {
             return Err(ClusterError::UnsavedRooms(unsaved.join(", ")));
         }
         let (store, notifications) = store::connect(&url, &prefix, FORMAT).await?;
-        let lease = match store.acquire(&settings).await? {
-            Acquired::Lease(lease) => lease,
-            Acquired::SettingsDiffer(mut names) => {
-                // The secret is the key of all hashes.
-                if names.iter().any(|name| name == SECRET_OPTION) {
-                    names = vec![SECRET_OPTION.to_owned()];
-                }
-                return Err(ClusterError::SettingsDiffer(names));
+        let lease = store.acquire(&settings).await?.map_err(|mut names| {
+            // The secret is the key of all hashes.
+            if names.iter().any(|name| name == SECRET_OPTION) {
+                names = vec![SECRET_OPTION.to_owned()];
             }
-        };
-        info!(target: "cluster", process = lease.number, "joined the cluster");
+            ClusterError::SettingsDiffer(names)
+        })?;
+        info!(target: "cluster", process = lease.number, prefix, "joined the cluster");
         let (sender, tasks) = mpsc::unbounded_channel();
         let rooms = FollowedRooms::new(lease.number, sender);
         let cluster = Self {
@@ -229,7 +219,7 @@ impl Cluster {
     }
 }
 
-/// Runs until the future is dropped.
+/// Runs until the future is dropped. If it ends, the server must end too.
 pub(in crate::io) async fn run(hub: &Arc<SharedHub>, inbox: ClusterInbox) {
     let Some(cluster) = hub.cluster() else { return std::future::pending().await };
     let ClusterInbox { mut notifications, mut tasks } = inbox;
@@ -273,6 +263,11 @@ async fn run_task(request: &Request<'_>, task: Task) -> Result<(), RequestError>
         // The members of an earlier number of this process leave like those of any dead process.
         Task::Leave(_, conn, _) if cluster.lease().is_none_or(|lease| lease.number != conn.process()) => {}
         Task::Leave(room, conn, close) => request.leave(room, conn, close).await?,
+        Task::Visit(room) => {
+            // An answer arrives within this time. A room that then has no user is unfollowed, and deleted if nothing in it must be kept.
+            sleep(CALL_TIMEOUT).await;
+            request.use_number(room).await?;
+        }
         Task::RunTimers(room) => drop(request.append(room, Command::Due, 0).await?),
         Task::Count(room) => {
             let counting = hub.with_rooms(|rooms| rooms.get(room).map(|followed| Arc::clone(&followed.counting)));
@@ -290,15 +285,8 @@ async fn run_task(request: &Request<'_>, task: Task) -> Result<(), RequestError>
     Ok(())
 }
 
-/// Stops following a room that nobody here uses. If it is to be kept, it is followed a little longer, because its next member may come soon;
-/// otherwise it is deleted, unless another process follows it.
+/// Stops following a room that nobody here uses. A room of which nothing is to be kept is deleted, unless another process follows it.
 async fn unfollow(request: &Request<'_>, room: RoomNumber) -> Result<(), RequestError> {
-    let is_disposable = request.hub.with_hub_and_rooms(|_, rooms, inner, _| {
-        rooms.replica(room).is_some_and(|replica| replica.is_disposable(inner))
-    });
-    if !is_disposable {
-        sleep(LINGER).await;
-    }
     let reading = request.hub.with_rooms(|rooms| rooms.get(room).map(|followed| Arc::clone(&followed.reading)));
     let _reading = reading.ok_or(RequestError::NoRoom)?.lock_owned().await;
     let unloaded = request.hub.with_hub_and_rooms(|_, rooms, inner, _| rooms.unload(room, inner));
@@ -315,22 +303,18 @@ async fn unfollow(request: &Request<'_>, room: RoomNumber) -> Result<(), Request
 async fn maintain(hub: &Arc<SharedHub>, cluster: &Cluster) {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let request = Request { hub, cluster, memory: None };
-    for tick in 0_u64.. {
-        let is_lost = tokio::select! {
-            _ = ticks.tick() => false,
-            () = cluster.lease_lost.notified() => true,
-        };
-        let Some(lease) = cluster.lease() else { return std::future::pending().await };
-        // After an outage, the lease may have expired.
-        let is_due = is_lost || tick % TICKS_PER_RENEWAL == 0 || cluster.status().is_err();
-        let renewed = if is_due { cluster.store.renew(&lease).await } else { Ok(true) };
-        if renewed == Ok(false) {
-            take_new_lease(hub, cluster).await;
-            continue;
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = cluster.lease_lost.notified() => {}
         }
-        let failure = match renewed {
-            Ok(_) => tick_once(&request, &lease, is_due).await.err(),
+        let Some(lease) = cluster.lease() else { return std::future::pending().await };
+        let failure = match cluster.store.renew(&lease).await {
+            Err(StoreError::LeaseLost) => {
+                take_new_lease(hub, cluster).await;
+                continue;
+            }
+            Ok(view) => on_renewed(hub, cluster, &lease, view).await.err(),
             Err(error) => Some(error),
         };
         let failure = failure.map(|error| error.to_string());
@@ -345,17 +329,19 @@ async fn maintain(hub: &Arc<SharedHub>, cluster: &Cluster) {
 }
 
 /// Updates the state for the operator, and removes the members of processes that have lost their lease.
-async fn tick_once(request: &Request<'_>, lease: &Lease, is_due: bool) -> Result<(), StoreError> {
-    let Cluster { store, state, .. } = request.cluster;
-    let processes = store.processes().await?;
-    let clock_offset_us = if is_due { store.clock_offset_us().await? } else { request.cluster.state().clock_offset_us };
-    if is_due && clock_offset_us.abs() > MAX_CLOCK_OFFSET_US {
+async fn on_renewed(
+    hub: &SharedHub,
+    cluster: &Cluster,
+    lease: &Lease,
+    ClusterView { processes, rooms, clock_offset_us }: ClusterView,
+) -> Result<(), StoreError> {
+    let is_wrong = |offset: i64| offset.abs() > MAX_CLOCK_OFFSET_US;
+    if is_wrong(clock_offset_us) && !is_wrong(cluster.state().clock_offset_us) {
         warn!(target: "cluster", offset_ms = clock_offset_us / 1_000, "the clocks of Redis and of this machine differ; synchronize them");
     }
-    let rooms = store.rooms().await?;
     let (rooms_here, lag_us, diverged) =
-        request.hub.with_rooms(|rooms| (rooms.replicas().count() as u64, rooms.lag_us, rooms.diverged));
-    *state.lock().unwrap_or_else(PoisonError::into_inner) = ClusterState {
+        hub.with_rooms(|rooms| (rooms.replicas().count() as u64, rooms.lag_us, rooms.diverged));
+    *cluster.state.lock().unwrap_or_else(PoisonError::into_inner) = ClusterState {
         process: lease.number,
         processes: processes.iter().filter(|(_, is_alive)| *is_alive).count() as u64,
         rooms_here,
@@ -364,8 +350,16 @@ async fn tick_once(request: &Request<'_>, lease: &Lease, is_due: bool) -> Result
         clock_offset_us,
         diverged,
     };
-    for (process, _) in processes.into_iter().filter(|(_, is_alive)| !is_alive) {
-        remove_members_of(request, lease, process).await?;
+    for (dead, _) in processes.into_iter().filter(|(_, is_alive)| !is_alive) {
+        info!(target: "cluster", process = dead, "removing the members of a process that has stopped");
+        let entry = requests::entry_bytes(&cluster.entry(Command::Depart { process: dead }));
+        loop {
+            let (unfollowed, is_incomplete) = cluster.store.depart(lease, dead, &entry).await?;
+            hub.with_rooms(|rooms| unfollowed.into_iter().for_each(|room| rooms.task(Task::Visit(room))));
+            if !is_incomplete {
+                break;
+            }
+        }
     }
     Ok(())
 }
@@ -377,8 +371,8 @@ async fn take_new_lease(hub: &Arc<SharedHub>, cluster: &Cluster) {
     hub.close_connections(CloseCode::SERVICE_RESTART, UNAVAILABLE);
     let lease = loop {
         match cluster.store.acquire(&cluster.settings).await {
-            Ok(Acquired::Lease(lease)) => break lease,
-            Ok(Acquired::SettingsDiffer(names)) => {
+            Ok(Ok(lease)) => break lease,
+            Ok(Err(names)) => {
                 warn!(target: "cluster", ?names, "the other servers of the cluster were started with other options; restart this one");
             }
             Err(error) => warn!(target: "cluster", %error, "cannot join the cluster again"),
@@ -386,22 +380,8 @@ async fn take_new_lease(hub: &Arc<SharedHub>, cluster: &Cluster) {
         sleep(LEASE_RETRY).await;
     };
     info!(target: "cluster", process = lease.number, "joined the cluster again");
-    hub.join_cluster(lease.number);
+    hub.join_cluster(lease.number, CloseCode::SERVICE_RESTART, UNAVAILABLE);
     *cluster.lease.lock().unwrap_or_else(PoisonError::into_inner) = Some(lease);
-}
-
-async fn remove_members_of(request: &Request<'_>, lease: &Lease, process: u32) -> Result<(), StoreError> {
-    let entry = requests::entry_bytes(&request.cluster.entry(Command::Depart { process }));
-    loop {
-        let departed = request.cluster.store.depart(lease, process, &entry).await?;
-        for room in departed.unfollowed {
-            // Whoever follows a room without members finds out whether it can be deleted.
-            let _ = request.use_number(room).await;
-        }
-        if !departed.more {
-            return Ok(());
-        }
-    }
 }
 
 impl SharedHub {

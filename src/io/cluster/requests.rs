@@ -9,10 +9,10 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::rooms::{Broadcast, RoomNumber, Task, Waiter};
-use super::store::{Created, Followed, Lease, LogEntry, StoreError};
+use super::store::{Lease, LogEntry, StoreError};
 use super::{Cluster, ClusterRequest, passwords};
 use crate::address::source_network;
 use crate::io::signaling::shared_hub::SharedHub;
@@ -67,10 +67,10 @@ pub(in crate::io) fn for_connection(
         let run = async {
             let done = request.run(conn, plan).await;
             // Else a connection that returns to its former room could leave it afterwards.
-            match hub.with_rooms(|rooms| rooms.take_former(conn)) {
-                Some(former) => request.leave(former, conn, SavedClose::changed_room()).await,
-                None => done,
-            }
+            let Some(former) = hub.with_rooms(|rooms| rooms.former.get(&conn).copied()) else { return done };
+            let left = request.leave(former, conn, SavedClose::changed_room()).await;
+            hub.with_rooms(|rooms| rooms.former.remove(&conn));
+            left
         };
         let done = timeout(cluster.wait, run).await;
         if let Some(memory) = &request.memory {
@@ -215,10 +215,10 @@ impl Request<'_> {
     pub(super) async fn list(&self, dialect: Dialect) -> Result<Vec<(RoomDescription, usize)>, RequestError> {
         let rooms = self.repeat(|| self.cluster.store.list(dialect.name())).await?;
         // Only control surface rooms are open without members.
-        let open = rooms.into_iter().filter(|room| room.members > 0 || dialect == Dialect::ControlSurface);
-        let described = open.filter_map(|room| {
-            let description: RoomDescription = serde_json::from_slice(&room.description).ok()?;
-            Some((description, room.members as usize))
+        let open = rooms.into_iter().filter(|(_, members)| *members > 0 || dialect == Dialect::ControlSurface);
+        let described = open.filter_map(|(description, members)| {
+            let description: RoomDescription = serde_json::from_slice(&description).ok()?;
+            Some((description, members as usize))
         });
         Ok(described.collect())
     }
@@ -304,11 +304,10 @@ impl Request<'_> {
         let create = |lease| async move {
             store.create(&lease, dialect.name(), &draft.names, description, bytes, members).await
         };
-        let created = self.repeat_with_lease(create).await?;
-        let (Created::Made { room, .. } | Created::Taken(room)) = created;
+        let (room, made) = self.repeat_with_lease(create).await?;
         let mut waiter = self.expect(&entry, room);
-        let is_found = matches!(created, Created::Taken(_));
-        if let Created::Made { position, .. } = created {
+        let is_found = made.is_none();
+        if let Some(position) = made {
             let first = LogEntry { previous_hash: String::new(), position, entry: bytes.clone().into() };
             self.hub.with_hub_and_rooms(|now, rooms, inner, out| {
                 rooms.start(room, dialect, inner);
@@ -359,10 +358,10 @@ impl Request<'_> {
             let bytes = entry_bytes(&entry);
             let mut waiter = self.expect(&entry, room);
             let store = &self.cluster.store;
-            match store.append(&self.lease()?, room, &bytes, members_delta).await {
-                Ok(appended) => {
+            match store.append(&self.lease()?, room, (entry.request, &bytes), members_delta).await {
+                Ok((_, snapshot_due)) => {
                     self.hub.with_rooms(|rooms| rooms.add_counted(room, members_delta));
-                    if appended.snapshot_due {
+                    if snapshot_due {
                         self.hub.with_rooms(|rooms| rooms.task(Task::Snapshot(room)));
                     }
                     // The sender is dropped if the replica is: the room was lost.
@@ -372,7 +371,8 @@ impl Request<'_> {
                 Err(StoreError::Unavailable(reason)) => {
                     debug!(target: "cluster", room, reason, "it is unknown whether an entry was appended; reading the room again");
                     sleep(RETRY_PAUSE).await;
-                    self.repeat(|| store.reject_late(&bytes)).await?;
+                    let request = entry.request;
+                    self.repeat_with_lease(|lease| async move { store.reject_late(&lease, request).await }).await?;
                     self.hub.with_rooms(|rooms| rooms.mark_stale(room));
                     self.catch_up(room).await?;
                     if let Ok(applied) = waiter.applied.try_recv() {
@@ -380,7 +380,12 @@ impl Request<'_> {
                     }
                     entry = self.cluster.entry(entry.command);
                 }
-                Err(error) => return Err(self.final_error(&error)),
+                Err(error) => {
+                    if matches!(error, StoreError::Invalid(_)) {
+                        self.hub.close_lost_room(room);
+                    }
+                    return Err(self.final_error(&error));
+                }
             }
         }
     }
@@ -405,22 +410,16 @@ impl Request<'_> {
             let after = self.hub.with_rooms(|rooms| rooms.position(room));
             let (store, after) = (&self.cluster.store, after.as_ref());
             let follow = |lease| async move { store.follow(&lease, room, after).await };
-            let read = self.repeat_with_lease(follow).await;
-            match read {
-                Ok(Followed::Diverged) | Err(RequestError::NoRoom) => {
-                    self.hub.close_lost_room(room);
-                    read?;
-                }
-                Ok(read) => {
-                    let is_loaded = self.hub.with_hub_and_rooms(|now, rooms, inner, out| {
-                        rooms.apply_read(room, read, now, inner, out);
-                        rooms.replica(room).is_some()
-                    });
-                    if !is_loaded {
-                        return Err(RequestError::Unavailable);
-                    }
-                }
-                Err(error) => return Err(error),
+            let Ok(Some(read)) = self.repeat_with_lease(follow).await else {
+                self.hub.close_lost_room(room);
+                return Err(RequestError::NoRoom);
+            };
+            let is_loaded = self.hub.with_hub_and_rooms(|now, rooms, inner, out| {
+                rooms.apply_read(room, read, now, inner, out);
+                rooms.replica(room).is_some()
+            });
+            if !is_loaded {
+                return Err(RequestError::Unavailable);
             }
         }
         Ok(())
@@ -436,7 +435,7 @@ impl Request<'_> {
             let found = self.repeat(|| self.cluster.store.find(dialect.name(), name)).await?;
             let Some(room) = found.filter(|_| !is_hidden) else { return Ok(None) };
             match self.use_number(room).await {
-                Err(RequestError::NoRoom) => {}
+                Err(RequestError::NoRoom) => sleep(RETRY_PAUSE).await,
                 result => return result.map(Some),
             }
         }
@@ -486,10 +485,11 @@ impl Request<'_> {
 
     /// The error after which a repetition is useless.
     fn final_error(&self, error: &StoreError) -> RequestError {
-        if *error == StoreError::RoomGone {
-            return RequestError::NoRoom;
+        match error {
+            StoreError::RoomGone => return RequestError::NoRoom,
+            StoreError::Invalid(_) => warn!(target: "cluster", %error, "a request failed"),
+            _ => self.cluster.lease_lost.notify_one(),
         }
-        self.cluster.lease_lost.notify_one();
         RequestError::Unavailable
     }
 

@@ -37,6 +37,9 @@ pub(super) enum Task {
     Unfollow(RoomNumber),
     /// A member has left for a reason of this process.
     Leave(RoomNumber, ConnId, SavedClose),
+    /// Redis counts this process as a follower of a room that it does not know: the last follower has died, or this process has just made the
+    /// room and the answer is still missing, or is lost.
+    Visit(RoomNumber),
     /// Timers of the room are due.
     RunTimers(RoomNumber),
     /// The directory has another number of members here than the replica.
@@ -74,6 +77,7 @@ pub(super) struct Waiter {
 }
 
 /// The state of a followed room.
+#[derive(Default)]
 pub(super) struct FollowedRoom {
     /// `None` until it is read from Redis.
     replica: Option<Replica>,
@@ -107,7 +111,7 @@ pub(in crate::io) struct FollowedRooms {
     room_of: HashMap<ConnId, RoomNumber>,
     waiting: HashMap<u64, Waiter>,
     /// Connections that have entered a room, with the former room, which they are about to leave.
-    former: HashMap<ConnId, RoomNumber>,
+    pub(super) former: HashMap<ConnId, RoomNumber>,
     /// When timers are due, in µs since the Unix epoch.
     due: BTreeSet<(u64, RoomNumber)>,
     tasks: mpsc::UnboundedSender<Task>,
@@ -198,20 +202,8 @@ impl FollowedRooms {
 
     /// Begins to use a room, which is followed from now on.
     pub(super) fn begin_use(&mut self, room: RoomNumber) {
-        let followed = self.rooms.entry(room).or_insert_with(|| FollowedRoom {
-            replica: None,
-            position: Position::default(),
-            seen: 0,
-            is_stale: true,
-            must_reload: false,
-            users: 0,
-            reading: Arc::default(),
-            counting: Arc::default(),
-            local: 0,
-            counted: Some(0),
-            due: None,
-            checks: [None, None],
-        });
+        let new = || FollowedRoom { counted: Some(0), ..FollowedRoom::default() };
+        let followed = self.rooms.entry(room).or_insert_with(new);
         followed.users += 1;
     }
 
@@ -341,7 +333,7 @@ impl FollowedRooms {
         sink: &mut OutboundQueues,
     ) {
         let Some(followed) = self.rooms.get_mut(&room) else { return };
-        let Followed::Entries { dialect, snapshot, entries } = read else { return };
+        let Followed { dialect, snapshot, entries } = read;
         followed.is_stale = false;
         if !mem::take(&mut followed.must_reload) && followed.replica.is_some() {
             for entry in entries {
@@ -381,9 +373,7 @@ impl FollowedRooms {
     ) {
         let LogEntry { previous_hash, position, .. } = &entry;
         let Some(followed) = self.rooms.get_mut(&room) else {
-            // Redis was not informed that this process stopped following the room.
-            self.begin_use(room);
-            self.end_use(room);
+            self.task(Task::Visit(room));
             return;
         };
         followed.seen = followed.seen.max(position.offset);
@@ -471,11 +461,6 @@ impl FollowedRooms {
             (followed.checks, followed.must_reload) = ([None, None], true);
             self.task(Task::CatchUp(room));
         }
-    }
-
-    /// The room that the connection is still to leave, because it has entered another one.
-    pub(super) fn take_former(&mut self, conn: ConnId) -> Option<RoomNumber> {
-        self.former.remove(&conn)
     }
 
     /// A connection was closed by this process.

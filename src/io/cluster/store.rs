@@ -1,25 +1,25 @@
 //! What the signaling servers of a cluster keep in Redis: leases of processes, names of rooms, and the log and snapshot of each room.
 //! Entries, snapshots and descriptions are opaque here.
 //!
-//! Each operation is one script (scripts/*.lua), which Redis runs without any other command in between. Only Redis measures leases: a
+//! Each operation is one function of a script (store.lua), which Redis runs without any other command in between. Only Redis measures leases: a
 //! process whose lease has expired there can append nothing, whatever its own clock says. After an error of the connection it is unknown
 //! whether the operation was executed, so the store never repeats one.
 
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use redis::{FromRedisValue, Value};
+use redis::{FromRedisValue, Script, ScriptInvocation, Value};
 use tokio::sync::mpsc;
 
 use super::store_address::StoreAddress;
-use super::store_scripts::{self as scripts, Call};
 use super::store_session::{self, Shared};
 use crate::io::os;
 use crate::signaling::Dialect;
 
 /// How long an operation may take, including the time until a broken connection is replaced.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a lease lives after it was taken or renewed (`LEASE_MS` in prelude.lua).
+/// How long a lease lives after it was taken or renewed (`LEASE_MS` in store.lua).
 pub const LEASE_LIFETIME: Duration = Duration::from_secs(10);
 
 /// Connection ids have 24 bits for the process number.
@@ -51,6 +51,9 @@ pub enum StoreError {
     /// Redis did not answer in time or answered with an error. An operation that changes something may have been executed.
     #[error("Redis is not available: {0}")]
     Unavailable(String),
+    /// Redis has other data than this program writes, so that repeating the operation is useless.
+    #[error("Redis has data that cannot be read: {0}")]
+    Invalid(String),
     /// The lease has expired. Nothing was changed.
     #[error("the lease of this process has expired")]
     LeaseLost,
@@ -65,10 +68,7 @@ pub enum StoreError {
 /// Why a store cannot be used at all.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConnectError {
-    /// The URL cannot be used.
-    #[error("{0}")]
-    Address(String),
-    /// The server answers, but is not one that a cluster can use, or holds the data of another format.
+    /// The URL cannot be used, or the server is not one that a cluster can use, or it holds the data of another format.
     #[error("{0}")]
     Refused(String),
     /// No server answers, or it rejects the password.
@@ -103,84 +103,36 @@ pub struct Lease {
     token: String,
 }
 
-fn random_token() -> String {
-    os::random_u64s::<2>().map(|word| format!("{word:016x}")).concat()
-}
-
-/// The result of `Store::acquire`.
+/// The log of a room.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Acquired {
-    /// The process has a number and a lease.
-    Lease(Lease),
-    /// Another process with a lease has other settings: the names of those that differ.
-    SettingsDiffer(Vec<String>),
+pub struct Followed {
+    /// The dialect of the room.
+    pub dialect: String,
+    /// The newest snapshot and its position, if no position was given and there is a snapshot.
+    pub snapshot: Option<(Position, Bytes)>,
+    /// The entries after the given position, or after the snapshot, without gaps.
+    pub entries: Vec<LogEntry>,
 }
 
-/// The result of `Store::create`.
+/// What `Store::renew` finds out about the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Created {
-    /// The room was made, and this process follows it.
-    Made {
-        /// The number of the room, which no other room ever has.
-        room: u64,
-        /// The position after its first entry.
-        position: Position,
-    },
-    /// One of the names belongs to this room. Nothing was changed.
-    Taken(u64),
-}
-
-/// The result of `Store::follow`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Followed {
-    /// The entries after the given position, or after the snapshot.
-    Entries {
-        /// The dialect of the room.
-        dialect: String,
-        /// The newest snapshot and its position, if no position was given and there is a snapshot.
-        snapshot: Option<(Position, Bytes)>,
-        /// The entries, without gaps.
-        entries: Vec<LogEntry>,
-    },
-    /// The log has no such position: Redis has lost entries, or they were trimmed.
-    Diverged,
-}
-
-/// The result of `Store::append`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Appended {
-    /// The position after the entry.
-    pub position: Position,
-    /// Whether the process should save a snapshot.
-    pub snapshot_due: bool,
-}
-
-/// The result of `Store::depart`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Departed {
-    /// Rooms that the dead process was the last to follow. This process follows them now, and should look whether they can be deleted.
-    pub unfollowed: Vec<u64>,
-    /// Whether the dead process followed further rooms, so that the call must be repeated.
-    pub more: bool,
-}
-
-/// A room in a list.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListedRoom {
-    /// The number of the room.
-    pub room: u64,
-    /// What was saved with `Store::create` or `Store::save_snapshot`.
-    pub description: Bytes,
-    /// Members of all processes that have a lease.
-    pub members: u64,
+pub struct ClusterView {
+    /// All processes that have a lease or still follow rooms, in ascending order, and whether they have a lease.
+    pub processes: Vec<(u32, bool)>,
+    /// Number of rooms of all dialects.
+    pub rooms: u64,
+    /// How far the wall clock of Redis is ahead of ours, in microseconds. Wrong by at most half the round trip.
+    pub clock_offset_us: i64,
 }
 
 /// A connection to Redis that all tasks of a process share. It is replaced whenever it breaks, until the receiver of the notifications is
 /// dropped.
 #[derive(Clone)]
 pub struct Store {
-    shared: std::sync::Arc<Shared>,
+    shared: Arc<Shared>,
 }
+
+static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("store.lua")));
 
 /// Connects to the server of `url` (`redis://`, `rediss://`, `redis+sentinel://` or `rediss+sentinel://`). All keys and channels begin
 /// with `prefix`. `format` is the major version of the entries; a server whose data have another is refused.
@@ -189,7 +141,7 @@ pub async fn connect(
     prefix: &str,
     format: u32,
 ) -> Result<(Store, mpsc::Receiver<Notification>), ConnectError> {
-    let address = StoreAddress::parse(url).map_err(ConnectError::Address)?;
+    let address = StoreAddress::parse(url).map_err(ConnectError::Refused)?;
     let (shared, notifications) = store_session::start(address, prefix, format).await?;
     Ok((Store { shared }, notifications))
 }
@@ -200,52 +152,49 @@ impl Store {
         self.shared.status()
     }
 
-    /// Takes a new number and its lease, and returns when notifications to this number arrive. `settings` (name and keyed hash) must be
-    /// those of the other processes; without any other process, they replace what is stored. Both are one script, so that two processes
-    /// that start together either agree or the second is refused.
-    pub async fn acquire(&self, settings: &[(&str, String)]) -> Result<Acquired, StoreError> {
-        let token = random_token();
-        let mut call = self.call(&scripts::ACQUIRE);
+    /// Takes a new number and its lease. Afterwards, every operation waits until notifications to this number arrive. `settings` (name and
+    /// keyed hash) must be those of the other processes, otherwise the names of those that differ are returned; without any other process,
+    /// they replace what is stored. Both are one script, so that two processes that start together either agree or the second is refused.
+    pub async fn acquire(&self, settings: &[(&str, String)]) -> Result<Result<Lease, Vec<String>>, StoreError> {
+        let token = os::random_u64s::<2>().map(|word| format!("{word:016x}")).concat();
+        let mut call = self.call("acquire", None);
         call.arg(&token);
         for (name, value) in settings {
             call.arg(*name).arg(value);
         }
-        let (number, differing): (u32, Vec<String>) = call.run().await?;
+        let (number, differing): (u32, Vec<String>) = self.run(&call).await?;
         if !differing.is_empty() {
-            return Ok(Acquired::SettingsDiffer(differing));
+            return Ok(Err(differing));
         }
         if number >= MAX_PROCESSES {
             return Err(StoreError::Unavailable("all process numbers were used".to_owned()));
         }
         self.shared.become_process(number);
-        Ok(Acquired::Lease(Lease { number, token }))
+        Ok(Ok(Lease { number, token }))
     }
 
-    /// Extends the lease. `false`: it has expired, and the process needs a new one.
-    pub async fn renew(&self, lease: &Lease) -> Result<bool, StoreError> {
-        match self.leased(&scripts::RENEW, lease).run::<()>().await {
-            Err(StoreError::LeaseLost) => Ok(false),
-            result => result.map(|()| true),
-        }
+    /// Extends the lease. Fails if Redis has no memory for more data.
+    pub async fn renew(&self, lease: &Lease) -> Result<ClusterView, StoreError> {
+        let mut call = self.call("renew", Some(lease));
+        call.arg(Dialect::ALL.map(Dialect::name).as_slice());
+        let (sent, started) = (SystemTime::now(), Instant::now());
+        let ((seconds, micros), rooms, mut processes): ((i64, i64), u64, Vec<(u32, bool)>) = self.run(&call).await?;
+        let middle = sent.duration_since(UNIX_EPOCH).unwrap_or_default() + started.elapsed() / 2;
+        processes.sort_unstable();
+        let clock_offset_us = seconds * 1_000_000 + micros - middle.as_micros() as i64;
+        Ok(ClusterView { processes, rooms, clock_offset_us })
     }
 
     /// Ends the lease. If the process still follows rooms, others treat it like one that has died.
     pub async fn release(&self, lease: &Lease) -> Result<(), StoreError> {
-        self.leased(&scripts::RELEASE, lease).run().await
+        self.run(&self.call("release", Some(lease))).await
     }
 
-    /// All processes that have a lease or are still followers of rooms, by number, and whether they have a lease.
-    pub async fn processes(&self) -> Result<Vec<(u32, bool)>, StoreError> {
-        let mut processes: Vec<(u32, bool)> = self.call(&scripts::PROCESSES).run().await?;
-        processes.sort_unstable();
-        Ok(processes)
-    }
-
-    /// Removes `dead` from up to 50 rooms that it followed, and appends `entry` to each. Does nothing if `dead` has a lease.
-    pub async fn depart(&self, lease: &Lease, dead: u32, entry: &[u8]) -> Result<Departed, StoreError> {
-        let mut call = self.leased(&scripts::DEPART, lease);
-        let (unfollowed, more) = call.arg(dead).arg(entry).run().await?;
-        Ok(Departed { unfollowed, more })
+    /// Removes `dead` from up to 50 rooms that it followed, and appends `entry` to each. Does nothing if `dead` has a lease. Returns the
+    /// rooms that `dead` was the last to follow, which this process follows now and should visit, because they may be deleted, and whether
+    /// the call must be repeated.
+    pub async fn depart(&self, lease: &Lease, dead: u32, entry: &[u8]) -> Result<(Vec<u64>, bool), StoreError> {
+        self.run(self.call("depart", Some(lease)).arg(dead).arg(entry)).await
     }
 
     /// The room of a dialect that has this name.
@@ -254,24 +203,13 @@ impl Store {
         self.command("GET", &[key.as_bytes()]).await
     }
 
-    /// The rooms of a dialect in the order of their creation.
-    pub async fn list(&self, dialect: &str) -> Result<Vec<ListedRoom>, StoreError> {
-        let rooms: Vec<(u64, Bytes, u64)> = self.call(&scripts::LIST).arg(dialect).run().await?;
-        Ok(rooms.into_iter().map(|(room, description, members)| ListedRoom { room, description, members }).collect())
+    /// The rooms of a dialect in the order of their creation: their descriptions, and the number of members of all living processes.
+    pub async fn list(&self, dialect: &str) -> Result<Vec<(Bytes, u64)>, StoreError> {
+        self.run(self.call("list", None).arg(dialect)).await
     }
 
-    /// Number of rooms of all dialects.
-    pub async fn rooms(&self) -> Result<u64, StoreError> {
-        let mut rooms = 0;
-        for dialect in Dialect::ALL {
-            let key = self.shared.key(&format!("dialect:{}", dialect.name()));
-            rooms += self.command::<u64>("ZCARD", &[key.as_bytes()]).await?;
-        }
-        Ok(rooms)
-    }
-
-    /// Makes a room with these names, unless one of them is taken, and appends its first entry. This process follows it with `members`
-    /// members.
+    /// Makes a room with these names, and appends its first entry. This process follows it with `members` members. Returns the number of the
+    /// room, which no other room ever has, and the position after the entry. If one of the names is taken: the room that has it, and `None`.
     pub async fn create(
         &self,
         lease: &Lease,
@@ -280,60 +218,67 @@ impl Store {
         description: &[u8],
         entry: &[u8],
         members: u64,
-    ) -> Result<Created, StoreError> {
-        let mut call = self.leased(&scripts::CREATE, lease);
+    ) -> Result<(u64, Option<Position>), StoreError> {
+        let mut call = self.call("create", Some(lease));
         call.arg(dialect).arg(description).arg(entry).arg(members).arg(names);
-        let (room, made): (u64, Option<(u64, String)>) = call.run().await?;
-        Ok(made
-            .map_or(Created::Taken(room), |(offset, hash)| Created::Made { room, position: Position { offset, hash } }))
+        let (room, made): (u64, Option<(u64, String)>) = self.run(&call).await?;
+        Ok((room, made.map(|(offset, hash)| Position { offset, hash })))
     }
 
-    /// Makes this process a follower of the room and reads its log: after `after`, or with the newest snapshot.
-    pub async fn follow(&self, lease: &Lease, room: u64, after: Option<&Position>) -> Result<Followed, StoreError> {
-        let mut call = self.leased(&scripts::FOLLOW, lease);
+    /// Makes this process a follower of the room and reads its log: after `after`, or with the newest snapshot. `None`: the log has no such
+    /// position, because Redis has lost entries, or they were trimmed.
+    pub async fn follow(
+        &self,
+        lease: &Lease,
+        room: u64,
+        after: Option<&Position>,
+    ) -> Result<Option<Followed>, StoreError> {
+        let mut call = self.call("follow", Some(lease));
         call.arg(room);
         if let Some(Position { offset, hash }) = after {
             call.arg(offset).arg(hash);
         }
-        let followed: Option<(String, u64, String, Option<Bytes>, StreamEntries)> = call.run().await?;
-        let Some((dialect, offset, hash, snapshot, entries)) = followed else { return Ok(Followed::Diverged) };
-        let mut position = Position { offset, hash };
-        let snapshot = snapshot.map(|bytes| (position.clone(), bytes));
-        let entries = entries.into_iter().map(|(_, (_, entry, _, hash, _, _))| {
-            let next = Position { offset: position.offset + 1, hash };
-            let previous_hash = std::mem::replace(&mut position, next.clone()).hash;
-            LogEntry { previous_hash, position: next, entry }
-        });
-        Ok(Followed::Entries { dialect, snapshot, entries: entries.collect() })
+        let followed: Option<(String, u64, String, Option<Bytes>, StreamEntries)> = self.run(&call).await?;
+        Ok(followed.map(|(dialect, offset, hash, snapshot, entries)| {
+            let mut position = Position { offset, hash };
+            let snapshot = snapshot.map(|bytes| (position.clone(), bytes));
+            let entries = entries.into_iter().map(|(_, (_, entry, _, hash, _, _))| {
+                let next = Position { offset: position.offset + 1, hash };
+                let previous_hash = std::mem::replace(&mut position, next.clone()).hash;
+                LogEntry { previous_hash, position: next, entry }
+            });
+            Followed { dialect, snapshot, entries: entries.collect() }
+        }))
     }
 
-    /// Appends an entry, adds `members_delta` to the members that this process has in the room, and notifies all followers.
+    /// Appends an entry, adds `members_delta` to the members that this process has in the room, and notifies all followers. `request`
+    /// identifies the attempt. Returns the position after the entry, and whether the process should save a snapshot.
     pub async fn append(
         &self,
         lease: &Lease,
         room: u64,
-        entry: &[u8],
+        (request, entry): (u64, &[u8]),
         members_delta: i64,
-    ) -> Result<Appended, StoreError> {
-        let mut call = self.leased(&scripts::APPEND, lease);
-        let (offset, hash, snapshot_due) = call.arg(room).arg(entry).arg(members_delta).run().await?;
-        Ok(Appended { position: Position { offset, hash }, snapshot_due })
+    ) -> Result<(Position, bool), StoreError> {
+        let mut call = self.call("append", Some(lease));
+        let (offset, hash, snapshot_due) = self.run(call.arg(room).arg(request).arg(entry).arg(members_delta)).await?;
+        Ok((Position { offset, hash }, snapshot_due))
     }
 
-    /// Makes Redis reject an entry that arrives only later, because its first attempt to append it got no answer.
-    pub async fn reject_late(&self, entry: &[u8]) -> Result<(), StoreError> {
-        self.call(&scripts::REJECT_LATE).arg(entry).run().await
+    /// Makes Redis reject an attempt to append that arrives only later, because there was no answer to it.
+    pub async fn reject_late(&self, lease: &Lease, request: u64) -> Result<(), StoreError> {
+        self.run(self.call("reject_late", Some(lease)).arg(request)).await
     }
 
     /// Corrects the number of members that this process has in a room that it follows.
     pub async fn set_members(&self, lease: &Lease, room: u64, members: u64) -> Result<(), StoreError> {
-        self.leased(&scripts::SET_MEMBERS, lease).arg(room).arg(members).run().await
+        self.run(self.call("set_members", Some(lease)).arg(room).arg(members)).await
     }
 
     /// Ends following the room. If it is `disposable`, nobody else follows it and `offset` is still its last, it is deleted with its
     /// names. Returns whether it was deleted.
     pub async fn unfollow(&self, lease: &Lease, room: u64, offset: u64, disposable: bool) -> Result<bool, StoreError> {
-        self.leased(&scripts::UNFOLLOW, lease).arg(room).arg(offset).arg(u8::from(disposable)).run().await
+        self.run(self.call("unfollow", Some(lease)).arg(room).arg(offset).arg(u8::from(disposable))).await
     }
 
     /// Saves a snapshot of the room at a position of its log, and trims the log below the snapshot before it. Returns whether it was
@@ -342,17 +287,17 @@ impl Store {
         &self,
         lease: &Lease,
         room: u64,
-        position: &Position,
+        Position { offset, hash }: &Position,
         snapshot: &[u8],
         description: &[u8],
     ) -> Result<bool, StoreError> {
-        let mut call = self.leased(&scripts::SAVE_SNAPSHOT, lease);
-        call.arg(room).arg(position.offset).arg(&position.hash).arg(snapshot).arg(description).run().await
+        let mut call = self.call("save_snapshot", Some(lease));
+        self.run(call.arg(room).arg(offset).arg(hash).arg(snapshot).arg(description)).await
     }
 
     /// Counts a wrong password, code or token of a network and returns how many there were in the last 15 minutes.
     pub async fn count_wrong(&self, kind: &str, network: &str) -> Result<u64, StoreError> {
-        self.call(&scripts::COUNT_WRONG).arg(kind).arg(network).run().await
+        self.run(self.call("count_wrong", None).arg(kind).arg(network)).await
     }
 
     /// How many wrong passwords, codes or tokens of a network there were since the count began, at most 15 minutes ago.
@@ -368,9 +313,7 @@ impl Store {
 
     /// What was saved for all rooms of the cluster.
     pub async fn ranges(&self) -> Result<Vec<(String, Bytes)>, StoreError> {
-        let mut ranges: Vec<(String, Bytes)> = self.command("HGETALL", &[self.shared.key("ranges").as_bytes()]).await?;
-        ranges.sort_unstable();
-        Ok(ranges)
+        self.command("HGETALL", &[self.shared.key("ranges").as_bytes()]).await
     }
 
     /// Saves a value for all rooms of the cluster.
@@ -378,23 +321,20 @@ impl Store {
         self.command("HSET", &[self.shared.key("ranges").as_bytes(), name.as_bytes(), value]).await
     }
 
-    /// How far the wall clock of Redis is ahead of ours, in microseconds. Wrong by at most half the round trip.
-    pub async fn clock_offset_us(&self) -> Result<i64, StoreError> {
-        let (sent, started) = (SystemTime::now(), Instant::now());
-        let (seconds, micros): (i64, i64) = self.command("TIME", &[]).await?;
-        let middle = sent.duration_since(UNIX_EPOCH).unwrap_or_default() + started.elapsed() / 2;
-        Ok(seconds * 1_000_000 + micros - middle.as_micros() as i64)
-    }
-
-    fn call<'a>(&'a self, script: &'static redis::Script) -> Call<'a> {
-        Call::new(&self.shared, script)
-    }
-
-    /// A call whose script checks the lease first.
-    fn leased<'a>(&'a self, script: &'static redis::Script, lease: &Lease) -> Call<'a> {
-        let mut call = self.call(script);
-        call.arg(lease.number).arg(&lease.token);
+    /// A call of an operation without its arguments. With `lease`, it is executed only if the process has this lease.
+    fn call(&self, operation: &str, lease: Option<&Lease>) -> ScriptInvocation<'static> {
+        let mut call = SCRIPT.key(self.shared.key(""));
+        call.key(self.shared.channel("")).arg(operation);
+        match lease {
+            Some(Lease { number, token }) => call.arg(number).arg(token),
+            None => call.arg("").arg(""),
+        };
         call
+    }
+
+    /// Runs the script. If Redis does not have it (after a restart), it is sent and called again.
+    async fn run<T: FromRedisValue>(&self, call: &ScriptInvocation<'static>) -> Result<T, StoreError> {
+        self.shared.run(|mut connection| async move { call.invoke_async(&mut connection).await }).await
     }
 
     async fn command<T: FromRedisValue>(&self, name: &str, arguments: &[&[u8]]) -> Result<T, StoreError> {

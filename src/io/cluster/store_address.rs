@@ -29,7 +29,10 @@ impl StoreAddress {
         let Some((scheme, rest)) = url.split_once("://") else {
             return Err("a URL such as redis://HOST:PORT is expected".to_owned());
         };
-        let parse = |url: &str| url.into_connection_info().map_err(|error| error.to_string());
+        let parse = |url: &str| {
+            let hint = "write / # ? @ and % in a password as %2F %23 %3F %40 and %25";
+            url.into_connection_info().map_err(|error| format!("{error} ({hint})"))
+        };
         let server_scheme = match scheme {
             "redis" | "rediss" => return Ok(Self::Server(with_settings(parse(url)?))),
             "redis+sentinel" => "redis",

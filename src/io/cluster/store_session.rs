@@ -115,7 +115,7 @@ impl Shared {
         let error = match timeout(CALL_TIMEOUT, run).await {
             Ok((_, Ok(value))) => return Ok(value),
             Ok((number, Err(error))) => {
-                let is_broken = error.is_unrecoverable_error() || is_wrong_server(&error);
+                let is_broken = !is_invalid(&error) && (error.is_unrecoverable_error() || is_wrong_server(&error));
                 if is_broken {
                     self.disconnect(number, &error.to_string());
                 }
@@ -130,6 +130,7 @@ impl Shared {
             Some("LEASELOST") => StoreError::LeaseLost,
             Some("ROOMGONE") => StoreError::RoomGone,
             Some("LOGFULL") => StoreError::LogFull,
+            _ if is_invalid(&error) => StoreError::Invalid(error.to_string()),
             _ => StoreError::Unavailable(error.to_string()),
         })
     }
@@ -180,15 +181,20 @@ impl Shared {
 
     /// Connects to the server, checks that it can be used, and subscribes.
     async fn open(&self, address: &StoreAddress, format: u32) -> Result<Session, ConnectError> {
-        let unavailable = |error: RedisError| ConnectError::Unavailable(error.to_string());
         let open = async {
             let server = address.resolve().await.map_err(ConnectError::Unavailable)?;
+            let unavailable = |error: RedisError| {
+                let needs_password = error.code() == Some("NOAUTH");
+                let hint = if needs_password { "; give its password in the URL" } else { "" };
+                ConnectError::Unavailable(format!("{}: {error}{hint}", server.addr()))
+            };
             let client = Client::open(server.clone()).map_err(unavailable)?;
             // `run` limits the time of every operation.
             let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
             let mut commands =
                 client.get_multiplexed_async_connection_with_config(&config).await.map_err(unavailable)?;
-            check_server(&mut commands).await?;
+            let answer = redis::cmd("HELLO").query_async(&mut commands).await.map_err(unavailable)?;
+            check_server(&answer)?;
             let stored: Option<u32> = redis::cmd("SET")
                 .arg((self.key("format"), format, "NX", "GET"))
                 .query_async(&mut commands)
@@ -272,6 +278,12 @@ fn no_answer() -> String {
     format!("no answer within {} s", CALL_TIMEOUT.as_secs())
 }
 
+/// Whether Redis has other data than this program writes: keys of another type, or values that a script or this program cannot read.
+fn is_invalid(error: &RedisError) -> bool {
+    let is_unreadable = matches!(error.kind(), ErrorKind::Parse | ErrorKind::UnexpectedReturnType);
+    is_unreadable || matches!(error.code(), Some("WRONGTYPE" | "ERR"))
+}
+
 /// Whether the server cannot execute commands any more, but another might (after a failover) or it can soon (after a restart).
 fn is_wrong_server(error: &RedisError) -> bool {
     use ServerErrorKind::{BusyLoading, MasterDown, ReadOnly};
@@ -279,9 +291,7 @@ fn is_wrong_server(error: &RedisError) -> bool {
 }
 
 /// Checks version, mode and role of the server.
-async fn check_server(commands: &mut MultiplexedConnection) -> Result<(), ConnectError> {
-    let answer: RedisResult<HashMap<String, Value>> = redis::cmd("HELLO").query_async(commands).await;
-    let answer = answer.map_err(|error| ConnectError::Unavailable(error.to_string()))?;
+fn check_server(answer: &HashMap<String, Value>) -> Result<(), ConnectError> {
     let text =
         |name| answer.get(name).and_then(|value| redis::from_redis_value_ref::<String>(value).ok()).unwrap_or_default();
     let version = text("version");

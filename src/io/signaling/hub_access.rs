@@ -55,9 +55,10 @@ impl SharedHub {
         }
     }
 
-    /// Begins anew in the cluster, with another process number.
-    pub(in crate::io) fn join_cluster(&self, process: u32) {
-        self.locked(|_, state| {
+    /// Begins anew in the cluster, with another process number. Connections that were opened with the old one are closed.
+    pub(in crate::io) fn join_cluster(&self, process: u32, code: CloseCode, reason: &str) {
+        self.locked(|now, state| {
+            state.close_connections(now, code, reason);
             if let Some(rooms) = &mut state.rooms {
                 rooms.restart(process, &mut state.hub);
                 state.hub.join_cluster(process);
@@ -68,11 +69,7 @@ impl SharedHub {
 
     /// Closes all connections with this code.
     pub(in crate::io) fn close_connections(&self, code: CloseCode, reason: &str) {
-        self.locked(|now, LockedHub { hub, queues, .. }| {
-            for conn in queues.queues.keys().copied().collect::<Vec<_>>() {
-                hub.close_connection(now, conn, code, reason, queues);
-            }
-        });
+        self.locked(|now, state| state.close_connections(now, code, reason));
     }
 
     /// Runs the hub's timers until the future is dropped. Between two batches of due timers, other tasks use the lock and empty the queues.
@@ -194,6 +191,12 @@ impl SharedHub {
 }
 
 impl LockedHub {
+    fn close_connections(&mut self, now: WallClock, code: CloseCode, reason: &str) {
+        for conn in self.queues.queues.keys().copied().collect::<Vec<_>>() {
+            self.hub.close_connection(now, conn, code, reason, &mut self.queues);
+        }
+    }
+
     fn counters_by_dialect(&self) -> Vec<(&'static str, DialectCounters)> {
         let mut counters = self.hub.counters_by_dialect();
         for (dialect, members) in self.rooms.iter().flat_map(FollowedRooms::local_members) {

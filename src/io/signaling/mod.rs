@@ -99,13 +99,24 @@ pub fn spawn(
     let joined = options.cluster.take().map(|config| runtime.block_on(Cluster::connect(config, &hub))).transpose();
     let (cluster, inbox) = joined.map_err(io::Error::other)?.unzip();
     let hub = SharedHub::new(hub, options.max_updates, &options.connection_limits, cluster);
-    if let Some(inbox) = inbox {
+    let in_cluster = inbox.map(|inbox| {
         let hub = Arc::clone(&hub);
-        runtime.spawn(async move { cluster::run(&hub, inbox).await });
-    }
+        runtime.spawn(async move { cluster::run(&hub, inbox).await })
+    });
     let (stopped, served, handle) = (stop.to_notify(), Arc::clone(&hub), runtime.handle().clone());
     let worker = Worker::spawn("signaling", move || {
-        runtime.block_on(serve_hub(listener, &served, options, stopped.notified()));
+        runtime.block_on(async {
+            let cluster_end = async {
+                match in_cluster {
+                    Some(task) => task.await.expect("the rooms of a cluster must be kept up to date"),
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = serve_hub(listener, &served, options, stopped.notified()) => {}
+                () = cluster_end => {}
+            }
+        });
         // This call does not wait for connections that are still open.
         runtime.shutdown_background();
     })?;

@@ -101,15 +101,13 @@ impl SharedHub {
                 queue.close(pending_close(CloseCode::GOING_AWAY, ""));
             } else {
                 state.queues.queues.insert(conn, Arc::clone(&queue));
-                let mut rooms = state.rooms.take();
-                state.call_for(conn, &memory, |hub, queues| match &mut rooms {
+                state.call_for(conn, &memory, |hub, rooms, queues| match rooms {
                     None => hub.on_connect(now, conn, connection, queues),
                     Some(rooms) => {
                         let copy = room.and_then(|used| rooms.replica(used.room));
                         plan = hub.plan_connect(now, conn, connection, copy.as_deref(), queues);
                     }
                 });
-                state.rooms = rooms;
             }
             ServedConnection { hub, conn, queue, memory, work_source }
         });
@@ -209,12 +207,10 @@ impl ServedConnection {
             // The time for which this thread waited for the lock is not charged.
             let started = Instant::now();
             if state.queues.queues.contains_key(conn) {
-                let mut rooms = state.rooms.take();
-                state.call_for(*conn, memory, |hub, queues| match &mut rooms {
+                state.call_for(*conn, memory, |hub, rooms, queues| match rooms {
                     None => hub.on_parsed_text(now, *conn, parsed, queues),
                     Some(rooms) => plan = hub.plan_message(now, *conn, parsed, rooms.replica_of(*conn), queues),
                 });
-                state.rooms = rooms;
             }
             state.work.end(now.monotonic, work, parse_time + started.elapsed());
         });
@@ -296,9 +292,14 @@ impl LockedHub {
     }
 
     /// Calls the hub for a client, whose messages are held in `memory`. If these exceed the memory budget, the client is then closed.
-    fn call_for(&mut self, conn: ConnId, memory: &Arc<MemoryAccount>, call: impl FnOnce(&mut Hub, &mut dyn EventSink)) {
+    fn call_for(
+        &mut self,
+        conn: ConnId,
+        memory: &Arc<MemoryAccount>,
+        call: impl FnOnce(&mut Hub, Option<&mut FollowedRooms>, &mut dyn EventSink),
+    ) {
         self.queues.account = Some(Arc::clone(memory));
-        call(&mut self.hub, &mut self.queues);
+        call(&mut self.hub, self.rooms.as_mut(), &mut self.queues);
         if memory.is_over() {
             self.queues.evict(conn, EvictionReason::Memory, 0);
         }

@@ -121,3 +121,42 @@ fn member_that_returns_to_its_former_room_at_once_stays_in_it() {
     let [_, there] = residents;
     assert_all_reached(&mut [member, there]);
 }
+
+#[test]
+fn member_whose_connection_is_lost_while_it_changes_rooms_leaves_both() {
+    let limits = ["--rate-limit-messages", "off", "--rate-limit-connections", "off"];
+    let Some(servers) = Servers::start(2, &limits) else { return };
+    let mut residents = [(); 2].map(|()| Member::connect(servers.all[1].address));
+    let rooms = residents.each_mut().map(|resident| resident.create_room("jam"));
+    for _ in 0..60 {
+        let mut member = Member::connect(servers.all[0].address);
+        for round in 0..6 {
+            member.send("JoinRoom", &json!({"room_id": rooms[round % 2], "password": null, "peer_name": "Ann"}));
+        }
+        member.receive_type("RoomJoined");
+        // The connection is reset while later messages are handled.
+        drop(member);
+    }
+    let mut observer = Member::connect(servers.all[1].address);
+    poll_until("only the residents are left", || {
+        let members = |room: &serde_json::Value| room["peer_count"].as_u64();
+        (observer.rooms().iter().map(members).collect::<Vec<_>>() == [Some(1), Some(1)]).then_some(())
+    });
+    assert_eq!(observer.join(&rooms[0]).len(), 1);
+}
+
+/// One room that cannot be read must not cost the leases of other servers.
+#[test]
+fn unreadable_room_of_a_dead_server_harms_no_other_room() {
+    let Some(mut servers) = Servers::start(2, &[]) else { return };
+    let (mut members, _) = jamjam_room(&servers.all[..1]);
+    let mut dead = Member::connect(servers.all[1].address);
+    dead.create_room("lost");
+    let _: u32 = servers.redis.command("HDEL jamjam:room:2 dialect");
+    drop(servers.all.remove(1));
+    thread::sleep(MAX_DEPARTURE);
+    // Longer than a lease lasts.
+    thread::sleep(Duration::from_secs(11));
+    assert_all_reached(&mut members);
+    servers.assert_new_rooms_work();
+}

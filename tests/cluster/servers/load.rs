@@ -319,6 +319,11 @@ fn run(listeners: usize, faults: &[Fault]) {
     let load = Load::start(&servers.all, listeners);
     load.await_traffic();
     load.finish(|_| None);
+    for server in servers.all {
+        let lines = server.stop("TERM").lines;
+        let leases = lines.iter().filter(|line| line.contains("joined the cluster again")).count();
+        assert!(leases <= 1, "a server closed its connections again: {lines:#?}");
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Names, lists, numbers, settings, and counts that processes share.
 
 use bytes::Bytes;
-use jamjam_dev::io::cluster::store::{self, Acquired, ConnectError, Created, ListedRoom, Notification};
+use jamjam_dev::io::cluster::store::{self, ConnectError, Notification};
 
 use super::{FORMAT, Member};
 use crate::redis_server::RedisServer;
@@ -15,10 +15,7 @@ async fn two_creators_of_a_name_get_one_room() {
         let names = [&*format!("room {round}")];
         let (first, second) = tokio::join!(a.try_create(&names), b.try_create(&names));
         match (first, second) {
-            (Created::Made { room, .. }, Created::Taken(taken))
-            | (Created::Taken(taken), Created::Made { room, .. }) => {
-                assert_eq!(room, taken);
-            }
+            ((room, Some(_)), (taken, None)) | ((taken, None), (room, Some(_))) => assert_eq!(room, taken),
             both => panic!("{both:?}"),
         }
     }
@@ -29,8 +26,8 @@ async fn two_creators_of_a_name_get_one_room() {
 async fn room_whose_second_name_is_taken_leaves_no_trace() {
     let Some(server) = RedisServer::start() else { return };
     let member = Member::join(&server).await;
-    let Created::Made { room, .. } = member.try_create(&["id", "123456"]).await else { panic!() };
-    assert_eq!(member.try_create(&["other", "123456"]).await, Created::Taken(room));
+    let (room, Some(_)) = member.try_create(&["id", "123456"]).await else { panic!() };
+    assert_eq!(member.try_create(&["other", "123456"]).await, (room, None));
     assert_eq!(member.store.find("jamjam", "other").await, Ok(None));
     assert_eq!(member.store.find("jamjam", "123456").await, Ok(Some(room)));
     // Each dialect has its own names.
@@ -49,15 +46,15 @@ async fn list_is_in_order_of_creation_with_members_of_living_processes() {
         rooms.push(member.create(&format!("r{index}")).await.0);
     }
     a.store.follow(&a.lease, rooms[0], None).await.unwrap();
-    a.store.append(&a.lease, rooms[0], b"x", 3).await.unwrap();
+    a.store.append(&a.lease, rooms[0], (0, b"x"), 3).await.unwrap();
     a.store.set_members(&a.lease, rooms[1], 7).await.unwrap();
     let listed = a.store.list("jamjam").await.unwrap();
-    assert_eq!(listed.iter().map(|listed| listed.room).collect::<Vec<_>>(), rooms);
-    let first = ListedRoom { room: rooms[0], description: Bytes::from_static(b"about r0"), members: 4 };
-    assert_eq!((&listed[0], listed[1].members, listed[2].members), (&first, 7, 1));
+    let descriptions: Vec<_> = listed.iter().map(|(description, _)| description.clone()).collect();
+    assert_eq!(descriptions, (0..12).map(|index| format!("about r{index}")).collect::<Vec<_>>());
+    assert_eq!(listed.iter().map(|(_, members)| *members).take(3).collect::<Vec<_>>(), [4, 7, 1]);
     b.expire(&server);
     let listed = a.store.list("jamjam").await.unwrap();
-    assert_eq!(listed.iter().map(|listed| listed.members).take(4).collect::<Vec<_>>(), [3, 7, 0, 1]);
+    assert_eq!(listed.iter().map(|(_, members)| *members).take(4).collect::<Vec<_>>(), [3, 7, 0, 1]);
 }
 
 #[tokio::test]
@@ -85,15 +82,15 @@ async fn settings_that_differ_are_named_while_another_process_lives() {
         let store = store.clone();
         async move { store.acquire(&settings).await.unwrap() }
     };
-    let Acquired::Lease(first) = acquire(&[("secret", "s1"), ("limit", "l1")]).await else { panic!() };
-    let Acquired::Lease(same) = acquire(&[("secret", "s1"), ("limit", "l1"), ("newer", "n1")]).await else { panic!() };
+    let Ok(first) = acquire(&[("secret", "s1"), ("limit", "l1")]).await else { panic!() };
+    let Ok(same) = acquire(&[("secret", "s1"), ("limit", "l1"), ("newer", "n1")]).await else { panic!() };
     let differing = acquire(&[("secret", "s2"), ("limit", "l1"), ("newer", "n2")]).await;
-    assert_eq!(differing, Acquired::SettingsDiffer(vec!["secret".to_owned(), "newer".to_owned()]));
+    assert_eq!(differing, Err(vec!["secret".to_owned(), "newer".to_owned()]));
     store.release(&first).await.unwrap();
     store.release(&same).await.unwrap();
     // Nobody is left who could disagree. Of two that start together, the first decides.
     let (one, two) = tokio::join!(acquire(&[("secret", "s3")]), acquire(&[("secret", "s4")]));
-    let refused = Acquired::SettingsDiffer(vec!["secret".to_owned()]);
+    let refused = Err(vec!["secret".to_owned()]);
     assert!((one == refused) != (two == refused), "{one:?} {two:?}");
 }
 
@@ -130,7 +127,9 @@ async fn values_for_all_rooms_and_messages_reach_every_process() {
     for (name, range) in [("volume", "0..1"), ("pan", "0..2"), ("pan", "-1..1")] {
         a.store.set_range(name, range.as_bytes()).await.unwrap();
     }
-    assert_eq!(b.store.ranges().await, Ok(vec![value("pan", "-1..1"), value("volume", "0..1")]));
+    let mut ranges = b.store.ranges().await.unwrap();
+    ranges.sort();
+    assert_eq!(ranges, [value("pan", "-1..1"), value("volume", "0..1")]);
     a.store.publish_all(b"bytes \0\n\xff").await.unwrap();
     let message = Notification::All(Bytes::from_static(b"bytes \0\n\xff"));
     assert_eq!((a.next().await, b.next().await), (message.clone(), message));
@@ -140,7 +139,7 @@ async fn values_for_all_rooms_and_messages_reach_every_process() {
 async fn clock_offset_is_that_of_the_same_machine() {
     let Some(server) = RedisServer::start() else { return };
     let member = Member::join(&server).await;
-    let offset = member.store.clock_offset_us().await.unwrap();
+    let offset = member.store.renew(&member.lease).await.unwrap().clock_offset_us;
     // Redis reads the same clock. Half of the longest call is the error of the measurement.
     assert!(offset.abs() < 1_000_000, "{offset}");
 }

@@ -34,7 +34,7 @@ async fn entries_have_offsets_and_a_chain_of_hashes() {
     let entries = vec![entry("", &one, "first"), entry(&one.hash, &two, "second")];
     assert_eq!([member.next_entry(room).await, member.next_entry(room).await], *entries);
     let followed = member.store.follow(&member.lease, room, None).await;
-    assert_eq!(followed, Ok(Followed::Entries { dialect: "jamjam".to_owned(), snapshot: None, entries }));
+    assert_eq!(followed, Ok(Some(Followed { dialect: "jamjam".to_owned(), snapshot: None, entries })));
     assert_eq!(member.read(room, Some(&one)).await, ["second"]);
     assert!(member.read(room, Some(&two)).await.is_empty());
 }
@@ -69,9 +69,9 @@ async fn late_attempt_to_append_is_rejected_for_an_hour() {
     let Some(server) = RedisServer::start() else { return };
     let member = Member::join(&server).await;
     let (room, _) = member.create("room").await;
-    member.store.reject_late(b"entry").await.unwrap();
-    let error = member.append(room, "entry").await.expect_err("the entry is rejected");
-    assert!(matches!(&error, StoreError::Unavailable(reason) if reason.contains("rejected")), "{error}");
+    member.store.reject_late(&member.lease, 7).await.unwrap();
+    let late = member.store.append(&member.lease, room, (7, b"late"), 1).await;
+    assert!(matches!(&late, Err(StoreError::Unavailable(reason)) if reason.contains("LATE")), "{late:?}");
     assert_eq!(member.append(room, "other").await.map(|position| position.offset), Ok(2));
     let [key]: [String; 1] = server.command::<Vec<String>>("KEYS jamjam:late:*").try_into().expect("one key");
     assert!((3_590..=3_600).contains(&server.command::<i64>(&format!("TTL {key}"))));
@@ -98,7 +98,7 @@ async fn process_without_a_lease_changes_nothing() {
     // Nor does a lease of the same number that somebody else holds.
     let _: () = server.command(&format!("SET jamjam:lease:{} another", member.number()));
     assert_eq!(member.append(room, "late").await, Err(StoreError::LeaseLost));
-    assert_eq!(store.renew(lease).await, Ok(false));
+    assert_eq!(member.renew().await, Err(StoreError::LeaseLost));
     assert_eq!(other.read(room, None).await, ["first"]);
 }
 
@@ -112,7 +112,7 @@ async fn deleted_room_accepts_nothing_and_its_name_is_free() {
     assert_eq!(member.store.unfollow(&member.lease, room, last.offset, true).await, Ok(true));
     let gone = Err(StoreError::RoomGone);
     assert_eq!(member.append(room, "late").await, gone);
-    assert_eq!(member.store.append(&member.lease, room, b"late", 1).await, Err(StoreError::RoomGone));
+    assert_eq!(member.store.append(&member.lease, room, (0, b"late"), 1).await, Err(StoreError::RoomGone));
     assert_eq!(member.store.follow(&member.lease, room, Some(&first)).await, Err(StoreError::RoomGone));
     assert_eq!(member.store.save_snapshot(&member.lease, room, &first, b"", b"").await, Err(StoreError::RoomGone));
     assert_eq!(member.store.set_members(&member.lease, room, 1).await, Err(StoreError::RoomGone));
@@ -147,26 +147,25 @@ async fn snapshot_is_due_after_1000_entries_or_a_mebibyte() {
     let Some(server) = RedisServer::start() else { return };
     let member = Member::join(&server).await;
     let (room, _) = member.create("room").await;
-    let append = |entry: &'static [u8]| async { member.store.append(&member.lease, room, entry, 0).await.unwrap() };
+    let append =
+        |entry: &'static [u8]| async { member.store.append(&member.lease, room, (0, entry), 0).await.unwrap() };
     let mut due = Vec::new();
     for _ in 0..2_100 {
         let appended = append(b"x").await;
-        due.extend(appended.snapshot_due.then_some(appended.position.offset));
+        due.extend(appended.1.then_some(appended.0.offset));
     }
     assert_eq!(due, [1_000, 2_000]);
-    let Followed::Entries { entries, .. } = member.store.follow(&member.lease, room, None).await.unwrap() else {
-        panic!()
-    };
+    let entries = member.store.follow(&member.lease, room, None).await.unwrap().expect("a log").entries;
     let at = &entries[2_049].position;
     assert_eq!(at.offset, 2_050);
     assert_eq!(member.store.save_snapshot(&member.lease, room, at, b"state", b"now").await, Ok(true));
     // 51 bytes follow the snapshot. The next MiB is reached by the second of these.
     let half = Box::leak(vec![b'x'; MIB / 2].into_boxed_slice());
-    assert!(!append(half).await.snapshot_due && append(half).await.snapshot_due && !append(half).await.snapshot_due);
+    assert!(!append(half).await.1 && append(half).await.1 && !append(half).await.1);
     let mut due = Vec::new();
     for _ in 0..1_000 {
         let appended = append(b"x").await;
-        due.extend(appended.snapshot_due.then_some(appended.position.offset));
+        due.extend(appended.1.then_some(appended.0.offset));
     }
     assert_eq!(due, [3_050]);
 }
@@ -215,10 +214,8 @@ async fn trimming_keeps_what_a_reader_of_the_previous_snapshot_needs() {
         }
     };
     let load = || async {
-        match member.store.follow(&member.lease, room, None).await.unwrap() {
-            Followed::Entries { snapshot, entries, .. } => (snapshot.unwrap(), entries),
-            Followed::Diverged => panic!(),
-        }
+        let Followed { snapshot, entries, .. } = member.store.follow(&member.lease, room, None).await.unwrap().unwrap();
+        (snapshot.unwrap(), entries)
     };
     assert!(save(3, "three").await);
     let ((at, state), entries) = load().await;
@@ -230,7 +227,7 @@ async fn trimming_keeps_what_a_reader_of_the_previous_snapshot_needs() {
     assert_eq!(member.read(room, Some(&positions[7])).await, ["entry 9"]);
     // Who is behind it cannot.
     let behind = member.store.follow(&member.lease, room, Some(&positions[3])).await;
-    assert_eq!(behind, Ok(Followed::Diverged));
+    assert_eq!(behind, Ok(None));
     assert_eq!(server.command::<u64>(&format!("XLEN jamjam:room:{room}:log")), 5);
     // An older snapshot, and one of entries that the log never had, are ignored.
     assert!(!save(7, "seven").await && !save(8, "again").await);
@@ -240,7 +237,7 @@ async fn trimming_keeps_what_a_reader_of_the_previous_snapshot_needs() {
     assert_eq!(member.store.save_snapshot(&member.lease, room, &future, b"future", b"").await, Ok(false));
     let ((at, state), entries) = load().await;
     assert_eq!((at, &state[..], entries.len()), (positions[7].clone(), &b"eight"[..], 1));
-    assert_eq!(&member.store.list("jamjam").await.unwrap()[0].description[..], b"about eight");
+    assert_eq!(&member.store.list("jamjam").await.unwrap()[0].0[..], b"about eight");
 }
 
 // Centrifugo #664: failover without the tail.
@@ -257,10 +254,10 @@ async fn reader_of_a_lost_tail_has_diverged() {
         let (store, lease) = (member.store.clone(), member.lease.clone());
         async move { store.follow(&lease, room, Some(&position)).await }
     };
-    assert_eq!(follow(lost.clone()).await, Ok(Followed::Diverged));
+    assert_eq!(follow(lost.clone()).await, Ok(None));
     let other = member.append(room, "other").await.unwrap();
     assert_eq!(other.offset, lost.offset);
-    assert_eq!(follow(lost).await, Ok(Followed::Diverged));
+    assert_eq!(follow(lost).await, Ok(None));
     assert_eq!(member.read(room, Some(&first)).await, ["other"]);
 }
 
@@ -284,7 +281,7 @@ async fn follower_misses_nothing_between_log_and_notifications() {
             reader.store.ranges().await.unwrap();
         }
         let followed = reader.store.follow(&reader.lease, room, None).await.unwrap();
-        let Followed::Entries { mut entries, .. } = followed else { panic!() };
+        let mut entries = followed.expect("a log").entries;
         while entries.len() < 500 {
             let next = reader.next_entry(room).await;
             if entries.last().is_none_or(|last| next.position.offset > last.position.offset) {
@@ -323,7 +320,7 @@ async fn append_takes_at_most_0_3_ms_in_the_median_and_1_ms_in_p99() {
             for _ in 0..PER_APPENDER {
                 tick.tick().await;
                 let started = Instant::now();
-                store.append(&lease, room, &[b'x'; 300], 0).await.unwrap();
+                store.append(&lease, room, (0, &[b'x'; 300]), 0).await.unwrap();
                 times.push(started.elapsed());
             }
             times

@@ -8,9 +8,7 @@ mod sentinel;
 
 use std::time::Duration;
 
-use jamjam_dev::io::cluster::store::{
-    self, Acquired, Created, Followed, Lease, LogEntry, Notification, Position, Store, StoreError,
-};
+use jamjam_dev::io::cluster::store::{self, Lease, LogEntry, Notification, Position, Store, StoreError};
 use tokio::sync::mpsc::Receiver;
 use tokio::time::timeout;
 
@@ -64,30 +62,29 @@ impl Member {
 
     /// Makes a room with one name and the first entry "first".
     pub(crate) async fn create(&self, name: &str) -> (u64, Position) {
-        match self.try_create(&[name]).await {
-            Created::Made { room, position } => (room, position),
-            Created::Taken(room) => panic!("{name} belongs to {room}"),
-        }
+        let (room, position) = self.try_create(&[name]).await;
+        (room, position.unwrap_or_else(|| panic!("{name} belongs to {room}")))
     }
 
-    pub(crate) async fn try_create(&self, names: &[&str]) -> Created {
+    pub(crate) async fn try_create(&self, names: &[&str]) -> (u64, Option<Position>) {
         let owned: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
         let description = format!("about {}", names[0]);
         self.store.create(&self.lease, "jamjam", &owned, description.as_bytes(), b"first", 1).await.unwrap()
     }
 
     pub(crate) async fn append(&self, room: u64, entry: &str) -> Result<Position, StoreError> {
-        Ok(self.store.append(&self.lease, room, entry.as_bytes(), 0).await?.position)
+        Ok(self.store.append(&self.lease, room, (0, entry.as_bytes()), 0).await?.0)
     }
 
     /// The texts of the entries after a position, or after the newest snapshot.
     pub(crate) async fn read(&self, room: u64, after: Option<&Position>) -> Vec<String> {
-        match self.store.follow(&self.lease, room, after).await.unwrap() {
-            Followed::Entries { entries, .. } => {
-                entries.into_iter().map(|entry| String::from_utf8(entry.entry.into()).unwrap()).collect()
-            }
-            Followed::Diverged => panic!("diverged"),
-        }
+        let followed = self.store.follow(&self.lease, room, after).await.unwrap().expect("the position is known");
+        followed.entries.into_iter().map(|entry| String::from_utf8(entry.entry.into()).unwrap()).collect()
+    }
+
+    /// Renews the lease. Returns the processes.
+    pub(crate) async fn renew(&self) -> Result<Vec<(u32, bool)>, StoreError> {
+        self.store.renew(&self.lease).await.map(|view| view.processes)
     }
 
     /// Ends the lease as Redis does when it has expired.
@@ -98,8 +95,5 @@ impl Member {
 }
 
 pub(crate) async fn acquire(store: &Store) -> Lease {
-    match store.acquire(&[]).await.unwrap() {
-        Acquired::Lease(lease) => lease,
-        Acquired::SettingsDiffer(names) => panic!("{names:?}"),
-    }
+    store.acquire(&[]).await.unwrap().expect("no settings differ")
 }

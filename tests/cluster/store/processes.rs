@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use jamjam_dev::io::cluster::store::{Departed, LEASE_LIFETIME, Notification, StoreError};
+use jamjam_dev::io::cluster::store::{LEASE_LIFETIME, Notification, StoreError};
 
 use super::{Member, acquire};
 use crate::redis_server::RedisServer;
 
 /// Processes without a lease that still follow rooms.
 async fn dead_processes(member: &Member) -> Vec<u32> {
-    let processes = member.store.processes().await.unwrap();
+    let processes = member.renew().await.unwrap();
     processes.into_iter().filter(|(_, is_alive)| !is_alive).map(|(number, _)| number).collect()
 }
 
@@ -22,16 +22,16 @@ async fn lease_expires_unless_renewed_and_is_never_revived() {
     let full = LEASE_LIFETIME.as_millis() as i64;
     assert!((full - 5_000..=full).contains(&lifetime()));
     let _: u32 = server.command(&format!("PEXPIRE {lease} 5000"));
-    assert_eq!(member.store.renew(&member.lease).await, Ok(true));
+    assert_eq!(member.renew().await, Ok(vec![(member.number(), true)]));
     assert!((full - 4_000..=full).contains(&lifetime()));
     let _: u32 = server.command(&format!("PEXPIRE {lease} 0"));
-    assert_eq!(member.store.renew(&member.lease).await, Ok(false));
+    assert_eq!(member.renew().await, Err(StoreError::LeaseLost));
     assert_eq!(lifetime(), -2);
     // The new number has a channel of its own.
     let old = std::mem::replace(&mut member.lease, acquire(&member.store).await);
     member.subscribed().await;
     assert!(old.number < member.number());
-    assert_eq!(member.store.renew(&old).await, Ok(false));
+    assert_eq!(member.store.renew(&old).await, Err(StoreError::LeaseLost));
     let (room, _) = member.create("room").await;
     assert_eq!(member.next_entry(room).await.position.offset, 1);
 }
@@ -48,15 +48,15 @@ async fn departures_are_appended_once_by_two_competing_processes() {
     a.store.follow(&a.lease, rooms[0], None).await.unwrap();
     dead.expire(&server);
     assert_eq!(dead_processes(&a).await, [dead.number()]);
-    assert_eq!(a.store.processes().await, Ok(vec![(a.number(), true), (b.number(), true), (dead.number(), false)]));
+    assert_eq!(a.renew().await, Ok(vec![(a.number(), true), (b.number(), true), (dead.number(), false)]));
     let depart = |member: &Member, entry: &'static str| {
         let (store, lease, dead) = (member.store.clone(), member.lease.clone(), dead.number());
         async move {
             let (mut unfollowed, mut calls) = (Vec::new(), 0);
             loop {
-                let departed = store.depart(&lease, dead, entry.as_bytes()).await.unwrap();
-                (calls, unfollowed) = (calls + 1, [unfollowed, departed.unfollowed].concat());
-                if !departed.more {
+                let (more_rooms, is_incomplete) = store.depart(&lease, dead, entry.as_bytes()).await.unwrap();
+                (calls, unfollowed) = (calls + 1, [unfollowed, more_rooms].concat());
+                if !is_incomplete {
                     break (calls, unfollowed);
                 }
             }
@@ -68,10 +68,9 @@ async fn departures_are_appended_once_by_two_competing_processes() {
     assert_eq!((of_a.len() + of_b.len(), unfollowed), (119, rooms[1..].iter().copied().collect()));
     assert_eq!(a.next_entry(rooms[0]).await.entry, "left");
     assert_eq!(dead_processes(&a).await, [0; 0]);
-    assert!(a.store.list("jamjam").await.unwrap().iter().all(|listed| listed.members == 0));
+    assert!(a.store.list("jamjam").await.unwrap().iter().all(|(_, members)| *members == 0));
     // Who comes too late appends nothing.
-    let nothing = Departed { unfollowed: vec![], more: false };
-    assert_eq!(a.store.depart(&a.lease, dead.number(), b"again").await, Ok(nothing));
+    assert_eq!(a.store.depart(&a.lease, dead.number(), b"again").await, Ok((vec![], false)));
     for room in rooms {
         assert_eq!(b.read(room, None).await, ["first", "left"]);
     }
@@ -83,12 +82,12 @@ async fn living_process_cannot_be_departed() {
     let (mut member, other) = (Member::join(&server).await, Member::join(&server).await);
     let (room, _) = member.create("room").await;
     let departed = other.store.depart(&other.lease, member.number(), b"left").await;
-    assert_eq!(departed, Ok(Departed { unfollowed: vec![], more: false }));
+    assert_eq!(departed, Ok((vec![], false)));
     assert_eq!(other.read(room, None).await, ["first"]);
     member.append(room, "still here").await.unwrap();
     assert_eq!(member.next_entry(room).await.entry, "first");
     assert_eq!(member.next_entry(room).await.entry, "still here");
-    assert_eq!(other.store.processes().await, Ok(vec![(member.number(), true), (other.number(), true)]));
+    assert_eq!(other.renew().await, Ok(vec![(member.number(), true), (other.number(), true)]));
 }
 
 #[tokio::test]
@@ -100,7 +99,7 @@ async fn departed_process_appends_nothing_after_its_departure() {
     late.expire(&server);
     other.store.depart(&other.lease, late.number(), b"left").await.unwrap();
     assert_eq!(late.append(room, "late").await, Err(StoreError::LeaseLost));
-    assert_eq!(late.store.renew(&late.lease).await, Ok(false));
+    assert_eq!(late.renew().await, Err(StoreError::LeaseLost));
     assert_eq!(other.read(room, None).await, ["first", "left"]);
 }
 
@@ -113,10 +112,10 @@ async fn released_process_is_listed_only_while_it_has_rooms() {
     let (room, _) = hasty.create("hasty").await;
     tidy.store.release(&tidy.lease).await.unwrap();
     hasty.store.release(&hasty.lease).await.unwrap();
-    assert_eq!(other.store.processes().await, Ok(vec![(hasty.number(), false), (other.number(), true)]));
+    assert_eq!(other.renew().await, Ok(vec![(hasty.number(), false), (other.number(), true)]));
     let departed = other.store.depart(&other.lease, hasty.number(), b"left").await;
-    assert_eq!(departed, Ok(Departed { unfollowed: vec![room], more: false }));
-    assert_eq!(other.store.processes().await, Ok(vec![(other.number(), true)]));
+    assert_eq!(departed, Ok((vec![room], false)));
+    assert_eq!(other.renew().await, Ok(vec![(other.number(), true)]));
 }
 
 // A room without followers would be forgotten.
@@ -127,7 +126,7 @@ async fn who_departs_the_last_follower_follows_until_the_room_is_deleted() {
         (Member::join(&server).await, Member::join(&server).await, Member::join(&server).await);
     let (room, _) = first.create("room").await;
     first.expire(&server);
-    let last = Departed { unfollowed: vec![room], more: false };
+    let last = (vec![room], false);
     assert_eq!(second.store.depart(&second.lease, first.number(), b"first left").await, Ok(last.clone()));
     // The second process dies before it has loaded the room.
     second.expire(&server);

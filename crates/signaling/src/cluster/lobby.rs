@@ -40,7 +40,7 @@ pub(crate) struct Lobby {
     /// For each address that created rooms, the number of those that this process follows.
     rooms_by_creator: HashMap<(Dialect, IpAddr), usize>,
     /// Increases with each declared range.
-    pub(super) ranges_version: u64,
+    pub(crate) ranges_version: u64,
 }
 
 impl Lobby {
@@ -58,10 +58,6 @@ impl Lobby {
         if self.members.remove(&conn).is_some() {
             self.departures.push((conn, SavedClose::new(close)));
         }
-    }
-
-    pub(crate) fn on_ranges_changed(&mut self) {
-        self.ranges_version += 1;
     }
 
     /// Number of the rooms of a dialect that were created from `address`, of those that this process follows.

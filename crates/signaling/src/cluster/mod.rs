@@ -17,7 +17,6 @@ mod saved;
 pub use entry::{Command, Entrance, Entry, FORMAT, RoomReply, RoomRequest, SavedClose};
 pub use plan::Plan;
 pub use replica::{Applied, Replica, RoomDescription};
-pub use saved::RestoreError;
 
 pub(super) use lobby::{Lobby, MemberFacts, ReplicaRole};
 pub(super) use plan::{is_member, plan_append};

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::mem;
 use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, LazyLock};
 
 use data_encoding::HEXLOWER;
@@ -13,11 +14,10 @@ use sha2::{Digest, Sha256};
 use tracing::dispatcher::{self, Dispatch};
 use tracing::subscriber::NoSubscriber;
 
-use super::FORMAT;
 use super::entry::{Command, Entry, RoomReply, RoomRequest, SavedClose};
 use super::execute::wall_clock;
 use super::lobby::{LobbyMember, ReplicaRole};
-use super::saved::{RestoreError, SavedReplica, restore_timers, save_room, save_timers};
+use super::saved::{SavedReplica, restore_timers, save_room, save_timers};
 use crate::activity_log::ActivityScope;
 use crate::close_code::CloseCode;
 use crate::connection_context::ConnectionState;
@@ -139,18 +139,18 @@ impl Replica {
         snapshot: Option<&[u8]>,
         entries: &[Entry],
         lobby: &mut Hub,
-    ) -> Result<Self, RestoreError> {
+    ) -> serde_json::Result<Self> {
         let mut replica = Self::new(dialect, lobby);
         if let Some(snapshot) = snapshot {
             replica.restore(snapshot, lobby)?;
         }
-        replica.swap(lobby);
-        let lent = replica.hub.lobby.take();
-        for entry in entries {
-            let _ = unlogged(|| replica.execute(entry, None, &mut ReplicaSink::default()));
-        }
-        replica.hub.lobby = lent;
-        replica.swap(lobby);
+        replica.swapped(lobby, |replica| {
+            let lent = replica.hub.lobby.take();
+            for entry in entries {
+                let _ = unlogged(|| replica.execute(entry, None, &mut ReplicaSink::default()));
+            }
+            replica.hub.lobby = lent;
+        });
         mem::take(&mut replica.hub.counters);
         let process = lobby.lobby.as_ref().map_or(0, |lobby| lobby.process);
         let local: Vec<ConnId> = replica.connections().filter(|conn| conn.process() == process).collect();
@@ -161,13 +161,13 @@ impl Replica {
         Ok(replica)
     }
 
-    fn restore(&mut self, snapshot: &[u8], lobby: &mut Hub) -> Result<(), RestoreError> {
+    fn restore(&mut self, snapshot: &[u8], lobby: &mut Hub) -> serde_json::Result<()> {
         let dialect = self.dialect;
         let SavedReplica { time_us, description, room, timers, handler, .. } = SavedReplica::parse(snapshot)?;
         (self.time_us, self.description) = (time_us, description);
         let hub = &mut self.hub;
         if let Some(room) = room {
-            let now = Time::from_nanos(time_us * 1_000);
+            let now = Time::from_nanos(time_us.saturating_mul(1_000));
             for (conn, source) in hub.dialects.get_mut(dialect).rooms_mut().restore(&room)? {
                 hub.connections.insert(conn, ConnectionState::new(source, Some(dialect), now));
             }
@@ -199,7 +199,6 @@ impl Replica {
     /// The state as JSON. Equal states have equal snapshots.
     pub fn snapshot(&self, lobby: &Hub) -> Vec<u8> {
         let saved = SavedReplica {
-            format: FORMAT,
             dialect: self.dialect,
             time_us: self.time_us,
             description: self.description.clone(),
@@ -230,14 +229,11 @@ impl Replica {
         let scope = sender.and_then(|conn| lobby.recorded_scope(now, conn));
         let mut effects = ReplicaSink { sink: Some(&mut *sink), is_own, ..ReplicaSink::default() };
         let members_before = self.members();
-        self.swap(lobby);
         let entering = sender.filter(|_| source.is_some());
-        let (outcome, reply) = if is_own {
-            self.execute(entry, entering, &mut effects)
-        } else {
-            unlogged(|| self.execute(entry, entering, &mut effects))
-        };
-        self.swap(lobby);
+        let (outcome, reply) = self.swapped(lobby, |replica| {
+            let mut execute = || replica.execute(entry, entering, &mut effects);
+            if is_own { execute() } else { unlogged(execute) }
+        });
         let ReplicaSink { closed, events, .. } = effects;
         self.take_counters(lobby, is_own);
         self.count_creator(lobby);
@@ -293,11 +289,17 @@ impl Replica {
 
     /// Reads the room as a hub that has the handlers, limits and ranges of the lobby, for example to serve the routes of a room handler.
     pub fn read<T>(&mut self, lobby: &mut Hub, answer: impl FnOnce(&mut Hub) -> T) -> T {
-        self.swap(lobby);
-        let answered = answer(&mut self.hub);
-        self.swap(lobby);
+        let answered = self.swapped(lobby, |replica| answer(&mut replica.hub));
         self.take_counters(lobby, true);
         answered
+    }
+
+    /// Does `work` with what all rooms of a process share, which is returned to the lobby even if a room handler panics.
+    fn swapped<T>(&mut self, lobby: &mut Hub, work: impl FnOnce(&mut Self) -> T) -> T {
+        self.swap(lobby);
+        let done = catch_unwind(AssertUnwindSafe(|| work(self)));
+        self.swap(lobby);
+        done.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
     /// Exchanges what all rooms of a process share: limits, handlers, ranges, and what the lobby knows of its members.

@@ -5,9 +5,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
-use thiserror::Error;
 
-use super::FORMAT;
 use super::replica::RoomDescription;
 use crate::broadcast::SavedMessage;
 use crate::dialect::Dialect;
@@ -17,21 +15,9 @@ use crate::hub::Hub;
 use crate::timers::{BroadcastTimer, ControlSurfaceTimer, ParameterSender, ScheduledUpdate, TimerEvent};
 use jamjam_core::time::Time;
 
-/// Why a snapshot cannot be restored.
-#[derive(Debug, Error)]
-pub enum RestoreError {
-    /// Another version wrote the snapshot.
-    #[error("the snapshot has format {0}, this version reads format {format}", format = FORMAT)]
-    Format(u32),
-    /// The JSON is invalid.
-    #[error("the snapshot is invalid: {0}")]
-    Json(#[from] serde_json::Error),
-}
-
 /// A replica as JSON.
 #[derive(Serialize, Deserialize)]
 pub(super) struct SavedReplica {
-    pub(super) format: u32,
     pub(super) dialect: Dialect,
     /// The time of the latest entry.
     pub(super) time_us: u64,
@@ -62,16 +48,11 @@ enum SavedEvent {
 }
 
 impl SavedReplica {
-    pub(super) fn parse(snapshot: &[u8]) -> Result<Self, RestoreError> {
-        #[derive(Deserialize)]
-        struct Format {
-            format: u32,
-        }
+    pub(super) fn parse(snapshot: &[u8]) -> serde_json::Result<Self> {
         let mut deserializer = serde_json::Deserializer::from_slice(snapshot);
         // The state of a handler may contain a message of a client, whose depth was limited when it was received.
         deserializer.disable_recursion_limit();
-        let Format { format } = serde_json::from_slice(snapshot)?;
-        if format == FORMAT { Ok(Self::deserialize(&mut deserializer)?) } else { Err(RestoreError::Format(format)) }
+        Self::deserialize(&mut deserializer)
     }
 }
 

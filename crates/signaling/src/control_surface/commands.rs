@@ -226,7 +226,7 @@ impl Hub {
         ranges.insert(name.to_owned(), (min, max));
         self.dialects.control_surface.on_ranges_changed();
         if let Some(lobby) = &mut self.lobby {
-            lobby.on_ranges_changed();
+            lobby.ranges_version += 1;
         }
         value.map_or(Ok(0), |value| self.broadcast_param(now, None, name, value, sink))
     }
