@@ -10,6 +10,7 @@ use clap::ColorChoice;
 use tracing::{Level, enabled, info, warn};
 
 use super::moqt_server::{BoundMoqtServer, MoqtArgs};
+use super::options::credentials::login_from_environment;
 use super::options::impairment::{ImpairmentArgs, OutcomeLogFile, PreparedEcho};
 use super::options::registration::{self, PreparedRegistration, RegistrationArgs};
 use super::output::{Failure, HEADING_LOG, ensure_usage};
@@ -21,6 +22,7 @@ use super::values::{
 use crate::address::Cidr;
 use crate::client::StopSignal;
 use crate::echo::{AdmissionConfig, BufferLimits, DEFAULT_DELAY, EchoConfig, FIXED_LOG_LINE, LinkConfig, LinkPolicy};
+use crate::io::http::login::Login;
 use crate::io::log::LogGuard;
 use crate::io::moqt::server::MoqtServerConfig;
 use crate::io::reachable::reachable_addresses;
@@ -66,9 +68,10 @@ pub struct Args {
     #[arg(long, hide_short_help = true, value_name = "FILE", value_parser = output_file_parser())]
     address_file: Option<OutputFile>,
 
-    /// Serve Prometheus metrics and /healthz over HTTP
+    /// Serve Prometheus metrics, /sources and /healthz over HTTP
     ///
-    /// If only a port is given, the address is 127.0.0.1.
+    /// If only a port is given, the address is 127.0.0.1. On an address other than loopback, /sources requires the login that
+    /// DOCS_USERNAME and DOCS_PASSWORD set.
     #[arg(long, value_name = "[ADDR:]PORT", value_parser = parse_listen_address)]
     metrics: Option<SocketAddr>,
 
@@ -170,7 +173,8 @@ impl Args {
         let kernel = Arc::new(KernelDrops::for_socket(&bound.socket));
         let socket_drops = Arc::clone(&kernel);
         echo.report_socket_drops(Box::new(move || socket_drops.read()));
-        let udp = Some(UdpStatistics { counters: echo.counters(), kernel, outcome_log_dropped });
+        let sources = metrics.is_some().then(|| echo.share_sources());
+        let udp = Some(UdpStatistics { counters: echo.counters(), sources, kernel, outcome_log_dropped });
         let statistics = ServerStatistics {
             udp,
             moqt: moqt.as_ref().map(BoundMoqtServer::counts),
@@ -244,10 +248,13 @@ impl Args {
         Ok(0)
     }
 
-    fn bind_metrics(&self) -> anyhow::Result<Option<TcpListener>> {
+    /// The listener of the metrics, with the login of `/sources` if others than local users can connect.
+    fn bind_metrics(&self) -> Result<Option<(TcpListener, Option<Login>)>, Failure> {
         let Some(address) = self.metrics else { return Ok(None) };
-        let listener = http::bind(address).map_err(|error| BindError::new(address, error));
-        listener.map(Some).context("--metrics")
+        let is_local = address.ip().to_canonical().is_loopback();
+        let login = (!is_local).then(login_from_environment).transpose()?;
+        let listener = http::bind(address).map_err(|error| BindError::new(address, error)).context("--metrics")?;
+        Ok(Some((listener, login)))
     }
 
     /// Binds the first usable address of the host.

@@ -16,8 +16,9 @@ use tracing::{info, warn};
 use super::output::{Failure, print_message};
 use super::values::{OrOff, format_size, or_off, use_color};
 use crate::address::{HostPort, url_authority};
-use crate::echo::{self, Counters, ExternalCounts, FIXED_LOG_LINE};
+use crate::echo::{self, Counters, ExternalCounts, FIXED_LOG_LINE, SharedSources};
 use crate::io::clock::ClockMonitor;
+use crate::io::http::login::Login;
 use crate::io::log::{self, LogGuard};
 use crate::io::moqt::{self, CounterSnapshot, ServerCounters};
 use crate::io::reachable::reachable_addresses;
@@ -153,6 +154,8 @@ pub struct ServerStatistics {
 pub struct UdpStatistics {
     /// Counters of the node.
     pub counters: Arc<Counters>,
+    /// The sources, if metrics are served.
+    pub sources: Option<SharedSources>,
     /// Packets dropped by the kernel.
     pub kernel: Arc<KernelDrops>,
     /// Number of rows missing from the outcome log, if one is written.
@@ -160,15 +163,17 @@ pub struct UdpStatistics {
 }
 
 impl ServerStatistics {
-    /// Serves the counters over HTTP if there is a listener.
-    pub fn serve(&self, listener: Option<TcpListener>, stop: &StopToken) -> anyhow::Result<()> {
-        let Some(listener) = listener else { return Ok(()) };
+    /// Serves the counters and the sources over HTTP if there is a listener. With a login, others than local users may read the counters
+    /// without it, but no addresses of sources.
+    pub fn serve(&self, listener: Option<(TcpListener, Option<Login>)>, stop: &StopToken) -> anyhow::Result<()> {
+        let Some((listener, login)) = listener else { return Ok(()) };
+        let sources = self.udp.as_ref().and_then(|udp| udp.sources.clone());
         let address = reachable_addresses(listener.local_addr().context("cannot serve metrics")?).into_iter().next();
         if let Some(address) = address {
             info!(target: "metrics", url = %format_args!("http://{}/metrics", url_authority(&address)), "listening");
         }
         let mut registry = Registry::default();
-        if let Some(UdpStatistics { counters, kernel, outcome_log_dropped }) = &self.udp {
+        if let Some(UdpStatistics { counters, kernel, outcome_log_dropped, .. }) = &self.udp {
             let (kernel, outcome_log_dropped, log_dropped) =
                 (Arc::clone(kernel), outcome_log_dropped.clone(), self.log.dropped_lines());
             let external = move || ExternalCounts {
@@ -176,13 +181,14 @@ impl ServerStatistics {
                 outcome_log_dropped: outcome_log_dropped.as_ref().map_or(0, |dropped| dropped.get()),
                 log_dropped: log_dropped(),
             };
-            echo::register_metrics(Arc::clone(counters), external, &mut registry);
+            let sources = sources.clone().filter(|_| login.is_none());
+            echo::register_metrics(Arc::clone(counters), sources, external, &mut registry);
         }
         if let Some(totals) = &self.moqt {
             moqt::register_metrics(Arc::clone(totals), &mut registry);
         }
         memory::register_metrics(Arc::clone(&self.memory_budget), &mut registry);
-        http::spawn_metrics(listener, registry, stop).context("cannot serve metrics")
+        http::spawn_metrics(listener, registry, sources, login, stop).context("cannot serve metrics")
     }
 
     /// Logs the statistics at each `interval`, and jumps of the system clock, until the thread of the server ends.

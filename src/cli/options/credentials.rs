@@ -133,6 +133,15 @@ impl LoginArgs {
     }
 }
 
+/// The login of a server without options for it, from the variables of [`LoginArgs`].
+pub fn login_from_environment() -> Result<Login, Failure> {
+    let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let Some(password) = variable("DOCS_PASSWORD") else { return Ok(Login::default()) };
+    let name = variable("DOCS_USERNAME").unwrap_or_else(|| DEFAULT_USER_NAME.to_owned());
+    let name = parse_username(&name).map_err(|error| Failure::usage(format!("DOCS_USERNAME: {error}")))?;
+    Ok(Login::new(Credentials::new(&name, &SecretArg(password).read("DOCS_PASSWORD")?)))
+}
+
 /// The login of a server without a configured password: a random password, if the operator can read it and use it on this machine.
 pub fn login_without_password(address: SocketAddr, pages: &str) -> Login {
     let ip = address.ip().to_canonical();

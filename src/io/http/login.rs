@@ -90,7 +90,7 @@ pub const DEFAULT_USER_NAME: &str = "admin";
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum LoginError {
     /// The server has no password.
-    #[error("Login disabled, because no password is set: start signaling-server with DOCS_PASSWORD")]
+    #[error("Login disabled, because no password is set: start the server with DOCS_PASSWORD")]
     Disabled,
     /// There is no `Authorization` header.
     #[error("Login required")]

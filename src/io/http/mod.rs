@@ -1,7 +1,7 @@
 //! HTTP/1.1 server: one accept loop, which the WebSocket servers run, and which the echo server runs on a separate thread for metrics.
 //!
 //! Connections are limited in number and time. The time limits do not apply to an upgraded connection, which keeps its permit. Every server
-//! has the routes `/metrics` and `/healthz`.
+//! has the routes `/metrics` and `/healthz`, and the echo server `/sources`.
 
 pub mod body;
 mod csrf;
@@ -38,7 +38,10 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::echo::SharedSources;
+use crate::io::clock::monotonic_now;
 use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits, ConnectionPermit};
+use crate::io::http::login::Login;
 use crate::io::stop::StopToken;
 use crate::io::tls::server::{AcceptedStream, HandshakeAcceptor, PLAIN_HTTP_ERROR};
 use crate::io::worker::Worker;
@@ -95,9 +98,24 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Serves `/metrics` with the metrics of `registry`, and `/healthz`, on a new thread until `stop` is requested.
-pub fn spawn_metrics(listener: TcpListener, registry: Registry, stop: &StopToken) -> io::Result<()> {
-    let router = metrics::router(registry).route("/healthz", get(serve_healthz));
+/// Serves `/metrics` with the metrics of `registry`, `/sources` and `/healthz`, on a new thread until `stop` is requested. With `login`,
+/// `/sources` requires it.
+pub fn spawn_metrics(
+    listener: TcpListener,
+    registry: Registry,
+    sources: Option<SharedSources>,
+    login: Option<Login>,
+    stop: &StopToken,
+) -> io::Result<()> {
+    let mut router = metrics::router(registry).route("/healthz", get(serve_healthz));
+    if let Some(sources) = sources {
+        let serve = async move || body::json_response(StatusCode::OK, &sources.to_json(monotonic_now()));
+        let of_sources = Router::new().route("/sources", get(serve));
+        router = router.merge(match login {
+            Some(login) => login::require_login(of_sources, &Arc::new(login)),
+            None => of_sources,
+        });
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let stopped = stop.to_notify();
     let serve = async move {

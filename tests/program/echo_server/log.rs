@@ -24,7 +24,6 @@ fn packets_faults_and_sources_are_logged_as_documented() {
     let stun =
         |kind, len| [&[0, kind, 0, len, 0x21, 0x12, 0xa4, 0x42][..], &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]].concat();
     for datagram in [
-        vec![1, 1, 0, 0],
         b"GET / HTTP/1.1\r\n".to_vec(),
         packet(0x2a, 1, &[]),
         packet(0x05, 1, &[0; 11]),
@@ -50,7 +49,9 @@ fn packets_faults_and_sources_are_logged_as_documented() {
         for (name, client) in names.iter().zip(&clients) {
             message = message.replace(&client.address().to_string(), name);
         }
-        let words = message.split(' ').map(|word| if word.starts_with("active_s=") { "active_s=…" } else { word });
+        let is_measured = |word: &str| ["active_s", "audio_per_s"].into_iter().find(|name| word.starts_with(*name));
+        let words =
+            message.split(' ').map(|word| is_measured(word).map_or(word.to_owned(), |name| format!("{name}=…")));
         lines.push(format!("{} {}\n", line.level, words.collect::<Vec<_>>().join(" ")));
     }
     lines.retain(|line| !line.contains(" clock: ") && !line.contains(" Stats: "));
@@ -61,11 +62,36 @@ fn packets_faults_and_sources_are_logged_as_documented() {
     assert!(counted.to_string().starts_with("received=7, sent=7, buffered=0, "), "{counted}");
     let counts =
         ["short", "version", "type", "payload", "stun"].map(|fault| counted.count(&format!("dropped_{fault}")));
-    assert_eq!((counts, counted.count("pings"), counted.count("stun_requests")), ([2, 1, 1, 1, 3], 15, 1), "{counted}");
+    assert_eq!((counts, counted.count("pings"), counted.count("stun_requests")), ([1, 1, 1, 1, 3], 15, 1), "{counted}");
     // The servers in these tests run with TZ=Asia/Tokyo, nine hours ahead of UTC.
     let logged_at: jiff::Timestamp = Line::parse(&stats.lines[0]).time.parse().unwrap();
     let age = SystemTime::now().duration_since(logged_at.into()).expect("a time that has passed");
     assert!(age < 3 * TEST_TIMEOUT, "{logged_at} was {age:?} ago");
+}
+
+#[test]
+fn line_about_an_inactive_source_tells_what_a_limit_dropped() {
+    let limit = ["--limit-loopback", "--max-bitrate-per-source", "8mbit"];
+    let mut server = Server::start(&[QUIET, &limit].concat());
+    let client = Client::connect(server.address);
+    // Another address, to which the limit applies separately: its replies show that the server has read this far.
+    let mut other = Client::bind("127.0.0.2", server.address);
+    for sequence in 0..3_000 {
+        client.send(&audio(sequence, 1_200));
+        if sequence % 100 == 99 {
+            other.sync();
+        }
+    }
+    let line =
+        server.line_starting_with(&format!("echo: source inactive source={} active_s=", client.address())).message;
+    let (_, counts) = line.split_once(" packets=3000 audio=3000 echoed=").expect("all packets");
+    let (echoed, dropped) = counts.split_once(" dropped_bit_rate=").expect("drops");
+    // Nothing but the packet rate follows.
+    let echoed = echoed.split(' ').next().unwrap();
+    let [echoed, dropped] = [echoed, dropped].map(|count| count.parse::<u64>().unwrap());
+    assert!(echoed > 0 && dropped > 0 && echoed + dropped == 3_000, "{line}");
+    let stats = server.stop("TERM").stats();
+    assert_eq!([stats.count("sent"), stats.count("dropped_bit_rate")], [echoed, dropped], "{stats}");
 }
 
 /// The distinct log levels of a server with these options and this `RUST_LOG` that has answered one packet.

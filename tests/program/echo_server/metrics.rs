@@ -2,7 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
-use test_support::server::{Client, Server, audio, keepalive, poll_until, send_to};
+use test_support::server::{Client, Server, at, audio, keepalive, poll_until, send_to};
 use test_support::snapshot;
 
 use super::options::start_error;
@@ -42,7 +42,9 @@ fn metrics_have_every_log_counter_and_lateness_every_sent_packet() {
     // The server updates a counter shortly after the counted action.
     let page = poll_until("all are counted", || {
         let page = get(address, "/metrics");
-        (sample(&page, "jamjam_echo_sent_total") == Some(50.0)).then_some(page)
+        // The sources are at most one second old.
+        let echoed = format!("jamjam_echo_source_echoed_total{{source=\"{}\"}}", client.address());
+        (sample(&page, &echoed) == Some(50.0)).then(|| page.replace(&client.address().to_string(), "CLIENT"))
     });
     let is_measured =
         |line: &str| line.contains("_lateness_seconds_sum") || line.contains("_bucket") && !line.contains("+Inf");
@@ -64,6 +66,37 @@ fn metrics_have_every_log_counter_and_lateness_every_sent_packet() {
         sample(&page, "jamjam_echo_received_bytes_total"),
         "{stats}"
     );
+}
+
+#[test]
+fn sources_are_listed_and_need_a_login_unless_on_loopback() {
+    // printf 'admin:open' | base64, and `ops:open`
+    let (admin, ops) = ("Authorization: Basic YWRtaW46b3Blbg==", "Authorization: Basic b3BzOm9wZW4=");
+    for (host, user, password, headers, status) in [
+        ("127.0.0.1", "", "", &[][..], 200),
+        ("0.0.0.0", "", "", &[admin], 401),
+        ("0.0.0.0", "", "open", &[admin], 200),
+        ("0.0.0.0", "ops", "open", &[ops], 200),
+        ("0.0.0.0", "ops", "open", &[admin], 401),
+    ] {
+        let options = ["--host", "127.0.0.1", "-d", "0", "--metrics", &format!("{host}:0")];
+        let mut server = Server::start_with(&options, |command| {
+            command.env("DOCS_USERNAME", user).env("DOCS_PASSWORD", password);
+        });
+        let address = at("127.0.0.1", logged_address(&mut server));
+        let client = Client::connect(server.address);
+        (0..3).for_each(|sequence| drop(client.exchange(&audio(sequence, 64))));
+        poll_until("the source", || {
+            let response = send_to(address, "GET", "/sources", headers, "");
+            assert_eq!(response.status, status, "{host} {user}");
+            // The list is at most one second old.
+            let source = response.json()[0].clone();
+            let is_listed = source["source"] == client.address().to_string() && source["echoed"] == 3;
+            (status == 401 || is_listed).then_some(())
+        });
+        // Others than local users may read the metrics without a login, but no addresses of sources.
+        assert_eq!(get(address, "/metrics").contains("jamjam_echo_source_"), host == "127.0.0.1", "{host}");
+    }
 }
 
 #[test]

@@ -1,23 +1,18 @@
 //! Decides which datagrams get a reply: those of allowed sources (`--allow`), within the limits on packets and bits per second of each source
-//! address (IPv6: /64), and not those of a reply loop between two echo servers. Rejected datagrams are counted and never answered.
+//! address (IPv6: /64), and not those of a reply loop between two echo servers. Rejected datagrams are never answered.
 //!
 //! Source addresses can be forged, and a reply goes to the forged address. The limits bound how much an attacker can make the server send
 //! there.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::net::IpAddr;
 use std::time::Duration;
 
-use tracing::{info, warn};
-
-use super::counters::Counters;
-use super::log_events;
 use super::loop_detection::{Repetition, RepetitionLimit, RepetitionLimiter};
+use super::observer::DropReason;
 use super::reply_store::{ReplyClass, ReplyPath};
-use crate::address::{Cidr, canonical_socket_addr, is_loopback_to_loopback, source_network};
-use crate::log_throttle::LogThrottle;
+use crate::address::{Cidr, is_loopback_to_loopback, source_network};
 use crate::node::{Receive, Transmit};
 use crate::rate_limit::{RateExceeded, RateLimiter};
 use crate::time::Time;
@@ -79,15 +74,11 @@ pub(super) struct Admission {
     pub(super) keepalive_repetitions: RepetitionLimiter,
     /// State of sources that repeat KEEPALIVEs.
     pub(super) keepalive_sources: RepetitionLimiter,
-    counters: Arc<Counters>,
-    unknown_source_drops: ThrottledDrops,
-    rate_limit_drops: ThrottledDrops,
-    repetition_drops: ThrottledDrops,
 }
 
 impl Admission {
-    /// Creates the admission control for a server that delays AUDIO by at most `max_delay`. Drops are counted in `counters`.
-    pub(super) fn new(config: AdmissionConfig, max_delay: Duration, counters: Arc<Counters>) -> Self {
+    /// Creates the admission control for a server that delays AUDIO by at most `max_delay`.
+    pub(super) fn new(config: AdmissionConfig, max_delay: Duration) -> Self {
         let mut keyed_hasher = DefaultHasher::new();
         config.hash_key.hash(&mut keyed_hasher);
         Self {
@@ -103,10 +94,6 @@ impl Admission {
             audio_limit: RepetitionLimit::audio(max_delay),
             keepalive_repetitions: RepetitionLimiter::new(MAX_LOOP_ROUND_TRIP),
             keepalive_sources: RepetitionLimiter::new(Duration::ZERO),
-            counters,
-            unknown_source_drops: ThrottledDrops::default(),
-            rate_limit_drops: ThrottledDrops::default(),
-            repetition_drops: ThrottledDrops::default(),
         }
     }
 
@@ -126,7 +113,7 @@ impl Admission {
         }
     }
 
-    /// Classifies the source of received datagrams. If the source is not allowed, counts them as dropped and returns `None`.
+    /// Classifies the source of received datagrams. `None` if it is not allowed.
     pub(super) fn classify(&mut self, received: &Receive<'_>) -> Option<Source> {
         // Consecutive batches usually have the same source.
         let is_last = |source: &&Source| (source.path.peer, source.path.src_ip) == (received.source, received.dst_ip);
@@ -136,10 +123,6 @@ impl Admission {
         let ip = received.source.ip().to_canonical();
         let allowed = &self.config.allowed_networks;
         if !allowed.is_empty() && !allowed.iter().any(|network| network.contains(ip)) {
-            let datagrams = received.segments().count();
-            self.counters.dropped_not_allowed.add(datagrams);
-            self.unknown_source_drops.record(received.source, datagrams as u64);
-            log_events::log_dropped(received.source, "source not in --allow");
             return None;
         }
         let mut hasher = self.keyed_hasher.clone();
@@ -155,30 +138,25 @@ impl Admission {
         self.last_source.clone()
     }
 
-    /// Whether an immediate reply of `len` bytes may be sent. If not, the reply is counted as dropped.
-    pub(super) fn admit_immediate(&mut self, source: &Source, len: usize) -> bool {
-        let result = self.charge_rate(source, ReplyClass::Immediate, self.read_at, len);
-        self.count_rate(source, result)
+    /// Charges an immediate reply of `len` bytes. An error is the reason to drop it.
+    pub(super) fn admit_immediate(&mut self, source: &Source, len: usize) -> Result<(), DropReason> {
+        self.charge_rate(source, ReplyClass::Immediate, self.read_at, len)
     }
 
-    /// Whether an AUDIO packet may be delayed and echoed. If not, the packet is counted as dropped. Call [`Admission::on_sent`] when the
-    /// echo is sent.
-    pub(super) fn admit_audio(&mut self, source: &Source, now: Time, bytes: &[u8]) -> bool {
+    /// Charges an AUDIO packet that is to be delayed and echoed. An error is the reason to drop it. Call [`Admission::on_sent`] when the echo
+    /// is sent.
+    pub(super) fn admit_audio(&mut self, source: &Source, now: Time, bytes: &[u8]) -> Result<(), DropReason> {
         if !source.path.is_limited {
-            return true;
+            return Ok(());
         }
         let digest = source.digests.for_datagram(bytes);
         // A repeated packet without an echo is not charged to the rate limit. A packet above the rate limit is not counted as received.
         if self.audio_repetitions.repetition(now, digest, self.audio_limit) == Repetition::Exceeded {
-            self.count_repetition(source);
-            return false;
+            return Err(DropReason::Repeated);
         }
-        let result = self.charge_rate(source, ReplyClass::Audio, now, bytes.len());
-        let is_admitted = self.count_rate(source, result);
-        if is_admitted {
-            self.audio_repetitions.count(now, digest, self.audio_limit);
-        }
-        is_admitted
+        self.charge_rate(source, ReplyClass::Audio, now, bytes.len())?;
+        self.audio_repetitions.count(now, digest, self.audio_limit);
+        Ok(())
     }
 
     /// Whether a duplicate of a reply may be sent. A rejected duplicate is not counted.
@@ -216,79 +194,20 @@ impl Admission {
     }
 
     /// Charges a reply of `len` bytes to the rate limits of its address, unless it exceeds them.
-    fn charge_rate(&mut self, source: &Source, class: ReplyClass, now: Time, len: usize) -> Result<(), RateExceeded> {
+    fn charge_rate(&mut self, source: &Source, class: ReplyClass, now: Time, len: usize) -> Result<(), DropReason> {
         let path = source.path;
         if !path.is_limited {
             return Ok(());
         }
         let (network, len) = (path.network.into(), len + wire::ip_udp_header_len(path.peer.ip()));
-        match class {
+        let result = match class {
             ReplyClass::Audio => self.rate_limiter.admit_delayed(network, now, len),
             ReplyClass::Immediate => self.rate_limiter.admit_immediate(network, now, self.catch_up, len),
-        }
-    }
-
-    /// Counts a packet that exceeds a rate limit. Returns whether the packet is admitted.
-    fn count_rate(&mut self, source: &Source, result: Result<(), RateExceeded>) -> bool {
-        let dropped = match result {
-            Ok(()) => return true,
-            Err(RateExceeded::Packets) => &self.counters.dropped_packet_rate,
-            Err(RateExceeded::Bits) => &self.counters.dropped_bit_rate,
         };
-        dropped.add(1);
-        self.rate_limit_drops.record(source.path.peer, 1);
-        false
-    }
-
-    pub(super) fn count_repetition(&mut self, source: &Source) {
-        self.counters.dropped_repeated.add(1);
-        self.repetition_drops.record(source.path.peer, 1);
-    }
-
-    /// Logs drops, at most once per second and kind.
-    pub(super) fn log_drops(&mut self, now: Time) {
-        if let Some((last_source, newly_dropped)) = self.unknown_source_drops.take_due(now) {
-            info!(
-                target: "echo",
-                newly_dropped,
-                reason = "source not in --allow",
-                %last_source,
-                dropped_not_allowed_total = self.counters.dropped_not_allowed.get(),
-                "datagrams dropped"
-            );
-        }
-        if let Some((last_source, newly_dropped)) = self.rate_limit_drops.take_due(now) {
-            warn!(
-                target: "echo",
-                newly_dropped,
-                %last_source,
-                dropped_packet_rate_total = self.counters.dropped_packet_rate.get(),
-                dropped_bit_rate_total = self.counters.dropped_bit_rate.get(),
-                "rate limit exceeded"
-            );
-        }
-        if let Some((last_source, newly_dropped)) = self.repetition_drops.take_due(now) {
-            warn!(target: "echo", %last_source, newly_dropped, "repeated packets dropped: possible echo loop");
-        }
-    }
-}
-
-/// Drops of one kind, logged at most once per second with their number and the last source.
-#[derive(Default)]
-struct ThrottledDrops {
-    throttle: LogThrottle,
-    last_source: Option<SocketAddr>,
-}
-
-impl ThrottledDrops {
-    fn record(&mut self, source: SocketAddr, packets: u64) {
-        self.throttle.record(packets);
-        self.last_source = Some(source);
-    }
-
-    /// The last source and the number of packets since the last log line. `None` if no new line is due.
-    fn take_due(&mut self, now: Time) -> Option<(SocketAddr, u64)> {
-        Some((canonical_socket_addr(self.last_source?), self.throttle.take_due(now)?))
+        result.map_err(|exceeded| match exceeded {
+            RateExceeded::Packets => DropReason::PacketRate,
+            RateExceeded::Bits => DropReason::BitRate,
+        })
     }
 }
 
@@ -316,11 +235,13 @@ impl KeyedDigests {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
 
     fn admission(limit_loopback: bool, hash_key: [u64; 2]) -> Admission {
         let config = AdmissionConfig { limit_loopback, hash_key, ..AdmissionConfig::default() };
-        Admission::new(config, Duration::ZERO, Arc::default())
+        Admission::new(config, Duration::ZERO)
     }
 
     fn path(admission: &mut Admission, source: &str, dst_ip: Option<&str>) -> ReplyPath {

@@ -14,6 +14,10 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
+use super::observer::DropReason;
+use super::source_stats::SourceStats;
+use super::sources::SharedSources;
+use crate::address::canonical_socket_addr;
 use crate::stats::{Counter, MetricKind};
 use crate::time::saturating_nanos;
 
@@ -132,7 +136,7 @@ counters! {
     Counter received_bytes,
     /// Bytes of all sent datagrams.
     Counter sent_bytes,
-    /// Tracked sources: those seen in the last 10 s, at most 1,024.
+    /// Tracked sources: those seen in the last 10 s, or during a longer delay, at most 1,024.
     Gauge sources,
     /// Datagrams from sources that do not fit in the table of tracked sources. These datagrams are handled as usual.
     Counter untracked,
@@ -160,6 +164,33 @@ counters! {
     Counter pauses,
     /// Total length of all pauses, in milliseconds.
     Counter paused_ms,
+}
+
+impl Counters {
+    /// The counter of datagrams that are dropped for `reason`.
+    pub(super) const fn dropped(&self, reason: DropReason) -> &Counter {
+        match reason {
+            DropReason::Short => &self.dropped_short,
+            DropReason::Version => &self.dropped_version,
+            DropReason::Type => &self.dropped_type,
+            DropReason::Payload => &self.dropped_payload,
+            DropReason::Stun => &self.dropped_stun,
+            DropReason::Repeated => &self.dropped_repeated,
+            DropReason::PacketRate => &self.dropped_packet_rate,
+            DropReason::BitRate => &self.dropped_bit_rate,
+            DropReason::KeyExchange => &self.dropped_key_exchange,
+            DropReason::KeyRate => &self.dropped_key_rate,
+            DropReason::Plain => &self.dropped_plain,
+            DropReason::NoKeys => &self.dropped_no_keys,
+            DropReason::Replayed => &self.dropped_replayed,
+            DropReason::NotOpened => &self.dropped_not_opened,
+            DropReason::BufferFull => &self.dropped_buffer_full,
+            DropReason::ClientBufferFull => &self.dropped_client_buffer_full,
+            DropReason::ReplyBufferFull => &self.dropped_reply_buffer_full,
+            DropReason::MemoryBudget => &self.dropped_memory_budget,
+            DropReason::OutOfMemory => &self.dropped_out_of_memory,
+        }
+    }
 }
 
 /// Inclusive upper bounds of the buckets in microseconds. One more bucket, the last, has no upper bound.
@@ -209,18 +240,24 @@ pub struct ExternalCounts {
     pub log_dropped: u64,
 }
 
-/// Adds the counters and the result of `external`, which is called at each scrape, to `registry` with the prefix `jamjam_echo`.
+/// Maximum number of sources in the metrics. Each is a time series of its own.
+const MAX_METRIC_SOURCES: usize = 32;
+
+/// Adds the counters, the sources with the most packets, and the result of `external`, which is called at each scrape, to `registry` with
+/// the prefix `jamjam_echo`.
 pub fn register_metrics(
     counters: Arc<Counters>,
+    sources: Option<SharedSources>,
     external: impl Fn() -> ExternalCounts + Send + Sync + 'static,
     registry: &mut Registry,
 ) {
-    let collector = Box::new(EchoCollector { counters, external });
+    let collector = Box::new(EchoCollector { counters, sources, external });
     registry.sub_registry_with_prefix("jamjam_echo").register_collector(collector);
 }
 
 struct EchoCollector<O> {
     counters: Arc<Counters>,
+    sources: Option<SharedSources>,
     external: O,
 }
 
@@ -263,10 +300,27 @@ impl<O: Fn() -> ExternalCounts + Send + Sync + 'static> Collector for EchoCollec
         for (kind, lateness) in lateness {
             encode_histogram(&mut metric.encode_family(&[("packet", kind)])?, lateness)?;
         }
+        if let Some(sources) = &self.sources {
+            encode_sources(&mut encoder, sources)?;
+        }
         let version = [("version", env!("CARGO_PKG_VERSION"))];
         let mut build = encoder.encode_descriptor("build_info", "Version of the server.", None, MetricType::Gauge)?;
         build.encode_family(&version)?.encode_gauge(&1_u64)
     }
+}
+
+fn encode_sources(encoder: &mut DescriptorEncoder<'_>, sources: &SharedSources) -> fmt::Result {
+    let sources = sources.most_active();
+    let samples = sources.iter().take(MAX_METRIC_SOURCES).map(|(source, stats)| (*source, stats.metrics()));
+    for (index, (name, help, _)) in SourceStats::default().metrics().into_iter().enumerate() {
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (source, metrics) in samples.clone() {
+            let source = canonical_socket_addr(source).to_string();
+            let count = metrics[index].2;
+            metric.encode_family(&[("source", source)])?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+        }
+    }
+    Ok(())
 }
 
 fn encode_counter(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, count: u64) -> fmt::Result {
@@ -283,6 +337,17 @@ fn encode_histogram(metric: &mut MetricEncoder<'_>, lateness: &LatenessHistogram
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_drop_reason_has_the_counter_of_its_name() {
+        for (index, (reason, name)) in DropReason::ALL.into_iter().enumerate() {
+            let counters = Counters::default();
+            counters.dropped(reason).add(1);
+            let counted: Vec<_> = counters.values().filter(|(_, count)| *count > 0).collect();
+            assert_eq!(counted.iter().map(|(name, _)| *name).collect::<Vec<_>>(), [format!("dropped_{name}")]);
+            assert_eq!((reason as usize, reason.name()), (index, name));
+        }
+    }
 
     #[test]
     fn upper_bound_belongs_to_its_bucket() {

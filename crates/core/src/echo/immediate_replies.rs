@@ -5,8 +5,10 @@ use std::time::Duration;
 use tracing::debug;
 
 use super::admission::Source;
+use super::drops::Dropped;
 use super::keepalive::KeepaliveDecision;
 use super::log_events;
+use super::observer::DropReason;
 use super::reply_store::{NewReplies, ReplyClass};
 use super::server::EchoServer;
 use crate::address::canonical_socket_addr;
@@ -40,32 +42,35 @@ impl EchoServer {
         source: &Source,
         header: Header,
         bytes: &[u8],
-    ) -> Result<(), PacketError> {
+    ) -> Result<(), Dropped> {
         let payload = &bytes[HEADER_LEN..];
         match header.packet_type {
             PacketType::LatencyPing => {
                 let request = PingPayload::parse(Packet { header, payload })?;
-                if self.reply(received, source, &request.to_pong_datagram(header.sequence)) {
-                    self.counters.pings.add(1);
-                }
+                self.reply(received, source, &request.to_pong_datagram(header.sequence))?;
+                self.counters.pings.add(1);
             }
             PacketType::Keepalive => {
-                let is_answered = match wire::keepalive_action(payload) {
+                let keepalives = match wire::keepalive_action(payload) {
                     // Another echo server never agrees on keys.
-                    KeepaliveAction::EchoUnchanged if source.path.keys.is_some() => self.reply(received, source, bytes),
-                    KeepaliveAction::EchoUnchanged => self.answer_plain_keepalive(received, source, bytes),
+                    KeepaliveAction::EchoUnchanged if source.path.keys.is_some() => {
+                        self.reply(received, source, bytes)?;
+                        1
+                    }
+                    KeepaliveAction::EchoUnchanged => self.answer_plain_keepalive(received, source, bytes)?,
                     KeepaliveAction::EchoWith(payload) => {
                         let mut probe_reply = [0; HEADER_LEN + 5];
                         probe_reply[..HEADER_LEN].copy_from_slice(&bytes[..HEADER_LEN]);
                         probe_reply[HEADER_LEN..].copy_from_slice(&payload);
-                        self.reply(received, source, &probe_reply)
+                        self.reply(received, source, &probe_reply)?;
+                        1
                     }
                     KeepaliveAction::NoReply => {
                         self.ignore(received, header);
-                        false
+                        0
                     }
                 };
-                self.counters.keepalives.add(usize::from(is_answered));
+                self.counters.keepalives.add(keepalives);
             }
             PacketType::LatencyInfo => {
                 let info = LatencyInfo::parse(payload)?;
@@ -79,19 +84,22 @@ impl EchoServer {
         Ok(())
     }
 
-    /// Echoes a KEEPALIVE, unless it may be part of a reply loop. Returns whether it is echoed.
-    fn answer_plain_keepalive(&mut self, received: &Receive<'_>, source: &Source, bytes: &[u8]) -> bool {
-        match self.admission.admit_keepalive(source, received.received_at, bytes) {
-            KeepaliveDecision::Drop => false,
-            KeepaliveDecision::Echo => self.queue_reply(received, source, bytes),
+    /// Echoes a KEEPALIVE, unless it may be part of a reply loop. Returns the number of echoes.
+    fn answer_plain_keepalive(
+        &mut self,
+        received: &Receive<'_>,
+        source: &Source,
+        bytes: &[u8],
+    ) -> Result<usize, DropReason> {
+        match self.admission.admit_keepalive(source, received.received_at, bytes)? {
+            KeepaliveDecision::Echo => self.queue_reply(received, source, bytes).map(|()| 1),
             KeepaliveDecision::LoopCheck(check) => {
                 // Loop checks are not impaired.
-                if self.queue_unimpaired_reply(received, source, &check) {
-                    self.counters.loop_checks.add(1);
-                    let destination = canonical_socket_addr(received.source);
-                    debug!(target: "echo", %destination, "loop-check packet put in the send queue");
-                }
-                false
+                self.queue_unimpaired_reply(received, source, &check)?;
+                self.counters.loop_checks.add(1);
+                let destination = canonical_socket_addr(received.source);
+                debug!(target: "echo", %destination, "loop-check packet put in the send queue");
+                Ok(0)
             }
         }
     }
@@ -117,13 +125,8 @@ impl EchoServer {
 
     /// Replies to a STUN request. This is the only reply that may be longer than its request (`docs/protocol.md`). Impairment does not
     /// apply to STUN replies.
-    pub(super) fn handle_stun(
-        &mut self,
-        received: &Receive<'_>,
-        source: &Source,
-        bytes: &[u8],
-    ) -> Result<(), PacketError> {
-        let message = stun::parse_message(bytes)?;
+    pub(super) fn handle_stun(&mut self, received: &Receive<'_>, source: &Source, bytes: &[u8]) -> Result<(), Dropped> {
+        let message = stun::parse_message(bytes).map_err(PacketError::from)?;
         let stats = self.source_table.on_stun(received.received_at, received.source);
         self.counters.untracked.add(usize::from(stats.is_none()));
         match message {
@@ -132,11 +135,9 @@ impl EchoServer {
                 let counts = requested.and_then(|(stats, time)| stats.report_counts(received.received_at, time));
                 let report = counts.map(|counts| self.report(received.received_at, counts, source));
                 let response = request.respond(received.source, report.as_ref());
-                if self.admission.admit_immediate(source, response.len())
-                    && self.queue_unimpaired_reply(received, source, &response)
-                {
-                    self.counters.stun_requests.add(1);
-                }
+                self.admission.admit_immediate(source, response.len())?;
+                self.queue_unimpaired_reply(received, source, &response)?;
+                self.counters.stun_requests.add(1);
             }
             stun::StunMessage::Indication => {
                 self.counters.ignored.add(1);
@@ -163,22 +164,34 @@ impl EchoServer {
         }
     }
 
-    /// Queues an immediate reply if the limits of the source permit it. Returns whether it is queued.
-    pub(super) fn reply(&mut self, received: &Receive<'_>, source: &Source, reply: &[u8]) -> bool {
+    /// Queues an immediate reply if the limits of the source permit it.
+    pub(super) fn reply(&mut self, received: &Receive<'_>, source: &Source, reply: &[u8]) -> Result<(), DropReason> {
         let overhead = source.path.keys.map_or(0, |_| link::OVERHEAD);
-        self.admission.admit_immediate(source, reply.len() + overhead) && self.queue_reply(received, source, reply)
+        self.admission.admit_immediate(source, reply.len() + overhead)?;
+        self.queue_reply(received, source, reply)
     }
 
-    /// Queues an immediate reply, which is sealed if packets of the source are. If the reply does not fit, returns false.
-    pub(super) fn queue_reply(&mut self, received: &Receive<'_>, source: &Source, reply: &[u8]) -> bool {
+    /// Queues an immediate reply, which is sealed if packets of the source are.
+    pub(super) fn queue_reply(
+        &mut self,
+        received: &Receive<'_>,
+        source: &Source,
+        reply: &[u8],
+    ) -> Result<(), DropReason> {
         let with_room = (source.path.keys.is_some()).then(|| with_room(reply));
         let reply = with_room.as_deref().unwrap_or(reply);
-        self.replies.push(source, immediate_reply(received, reply), &mut self.admission) > 0
+        let result = self.replies.push(source, immediate_reply(received, reply), &mut self.admission);
+        result.map_err(|(_, reason)| reason)
     }
 
     /// Like [`EchoServer::queue_reply`], but without impairment.
-    fn queue_unimpaired_reply(&mut self, received: &Receive<'_>, source: &Source, reply: &[u8]) -> bool {
-        self.replies.push_unimpaired(source.path, immediate_reply(received, reply)) > 0
+    fn queue_unimpaired_reply(
+        &mut self,
+        received: &Receive<'_>,
+        source: &Source,
+        reply: &[u8],
+    ) -> Result<(), DropReason> {
+        self.replies.push_unimpaired(source.path, immediate_reply(received, reply)).map_err(|(_, reason)| reason)
     }
 }
 

@@ -4,6 +4,7 @@ use std::hash::{Hash, Hasher};
 
 use super::admission::{Admission, KeyedDigests, Source};
 use super::loop_detection::{Repetition, RepetitionLimit};
+use super::observer::DropReason;
 use crate::time::Time;
 use crate::wire::{self, HEADER_LEN};
 
@@ -13,8 +14,6 @@ const LOOP_CHECK_TOKEN_PERIOD_SECONDS: u64 = 64;
 /// The reply to a KEEPALIVE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum KeepaliveDecision {
-    /// No reply.
-    Drop,
     /// The echo.
     Echo,
     /// This loop check instead of the echo, so that the server never sends more than it receives.
@@ -35,12 +34,17 @@ enum DigestPurpose {
 }
 
 impl Admission {
-    /// Decides whether the server echoes a KEEPALIVE whose normal reply is an unchanged echo, replies with a loop check instead, or does not
-    /// reply. An address and port that returns a loop check is an echo server, and its KEEPALIVEs are not answered for a minute. Without this
+    /// Decides whether the server echoes a KEEPALIVE whose normal reply is an unchanged echo, or replies with a loop check instead. An error
+    /// is the reason to drop it. An address and port that returns a loop check is an echo server, and its KEEPALIVEs are not answered for a minute. Without this
     /// check, a loop with a round-trip time of one second would look like a client that repeats a KEEPALIVE every second.
-    pub(super) fn admit_keepalive(&mut self, source: &Source, now: Time, bytes: &[u8]) -> KeepaliveDecision {
+    pub(super) fn admit_keepalive(
+        &mut self,
+        source: &Source,
+        now: Time,
+        bytes: &[u8],
+    ) -> Result<KeepaliveDecision, DropReason> {
         if !source.path.is_limited {
-            return KeepaliveDecision::Echo;
+            return Ok(KeepaliveDecision::Echo);
         }
         let digests = &source.digests;
         let (echo_server, loop_check) =
@@ -53,8 +57,7 @@ impl Admission {
             self.keepalive_sources.admit(now, echo_server, RepetitionLimit::ECHO_SERVER);
         }
         if is_returned_check || self.keepalive_sources.contains(now, echo_server) {
-            self.count_repetition(source);
-            return KeepaliveDecision::Drop;
+            return Err(DropReason::Repeated);
         }
         // A repeated datagram without a reply is not charged to the rate limit. A datagram above the rate limit is not counted as received.
         let (datagram, repeats) = (digests.for_datagram(bytes), digests.for_purpose(DigestPurpose::RepeatedKeepalives));
@@ -62,21 +65,18 @@ impl Admission {
         let of_source = self.keepalive_sources.repetition(now, repeats, RepetitionLimit::REPEATED_KEEPALIVES);
         let is_repeated = repetition != Repetition::First;
         if repetition == Repetition::Exceeded || is_repeated && of_source == Repetition::Exceeded {
-            self.count_repetition(source);
-            return KeepaliveDecision::Drop;
+            return Err(DropReason::Repeated);
         }
-        if !self.admit_immediate(source, bytes.len()) {
-            return KeepaliveDecision::Drop;
-        }
+        self.admit_immediate(source, bytes.len())?;
         self.keepalive_repetitions.count(now, datagram, RepetitionLimit::KEEPALIVE);
         if is_repeated {
             self.keepalive_sources.count(now, repeats, RepetitionLimit::REPEATED_KEEPALIVES);
         }
         if repetition == Repetition::Later && self.keepalive_sources.admit(now, loop_check, RepetitionLimit::LOOP_CHECK)
         {
-            return KeepaliveDecision::LoopCheck(check_of(period));
+            return Ok(KeepaliveDecision::LoopCheck(check_of(period)));
         }
-        KeepaliveDecision::Echo
+        Ok(KeepaliveDecision::Echo)
     }
 }
 

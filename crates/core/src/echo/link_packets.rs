@@ -1,19 +1,15 @@
 //! Packets of encrypted links: key exchanges, sealed packets, and plain packets of clients that have a session.
 
-use std::net::SocketAddr;
-
 use super::admission::Source;
+use super::drops::{Dropped, sentence};
 use super::links::LinkPolicy;
-use super::log_events;
+use super::observer::DropReason;
 use super::reply_store::{ReplyClass, ReplyPath};
 use super::server::EchoServer;
 use crate::link::{ControlAction, KeyId, OVERHEAD, OpenError, PublicHalf, payload_range};
 use crate::node::Receive;
-use crate::stats::Counter;
 use crate::time::Time;
-use crate::wire::{
-    HEADER_LEN, Header, KeepaliveAction, PING_PAYLOAD_LEN, PacketError, PacketType, PingPayload, keepalive_action,
-};
+use crate::wire::{HEADER_LEN, Header, KeepaliveAction, PING_PAYLOAD_LEN, PacketType, PingPayload, keepalive_action};
 
 /// The KEEPALIVE that proves to a client that the server has the keys. The number has no meaning.
 const PROOF: Header = Header::new(PacketType::Keepalive, 1, 0);
@@ -25,9 +21,6 @@ const CONTROL: Header = Header::new(PacketType::Control, 0, 0);
 const NOT_CONFIRMED: &str = "the client has sent no packet with the exchanged keys";
 const PLAIN_LINK: &str = "the link is plain, but the client sends no AUDIO";
 const ENCRYPTED_LINK: &str = "the link is encrypted, but the client sends no AUDIO";
-const EXCHANGE_LIMIT: &str = "too many key exchanges or links";
-const RATE_LIMIT: &str = "the address exceeds its rate limit";
-const INVALID_EXCHANGE: &str = "CONTROL is not a valid key exchange";
 
 impl EchoServer {
     /// Handles a packet that concerns a link ([`Links::concerns`](super::links::Links::concerns)). Returns false if it is to be handled as
@@ -38,14 +31,14 @@ impl EchoServer {
         source: &Source,
         header: Header,
         bytes: &[u8],
-    ) -> Result<bool, PacketError> {
+    ) -> Result<bool, Dropped> {
         let now = received.received_at;
         let Some(links) = &mut self.replies.links else { return Ok(false) };
         let policy = links.config.policy;
         if header.packet_type == PacketType::Control {
-            let state = self.handle_control(received, source, bytes);
-            self.source_table.on_control(received.source, state);
-            return Ok(true);
+            let result = self.handle_control(received, source, bytes);
+            self.source_table.on_control(received.source, result.unwrap_or_else(sentence));
+            return Ok(result.map(|_| true)?);
         }
         if policy == LinkPolicy::Plain {
             if let Some(session) = links.session(now, received.source) {
@@ -54,7 +47,7 @@ impl EchoServer {
                 let ping = fallback_ping(now);
                 // The KEEPALIVE is counted with its echo.
                 if self.admission.admit_copy(source, ReplyClass::Immediate, now, ping.len()) {
-                    self.queue_reply(received, source, &ping);
+                    let _ = self.queue_reply(received, source, &ping);
                 }
             }
             return Ok(false);
@@ -71,8 +64,7 @@ impl EchoServer {
             if is_required && !is_encrypted {
                 self.source_table.on_plain_audio(now, received.source);
             }
-            drop_packet(received.source, &self.counters.dropped_plain, "plain packet on an encrypted link");
-            return Ok(true);
+            return Err(DropReason::Plain.into());
         }
         if let Some(session) = session.filter(|_| !is_encrypted) {
             if header.packet_type != PacketType::Audio {
@@ -85,60 +77,60 @@ impl EchoServer {
     }
 
     /// Answers CONTROL. Returns why the source may send no AUDIO.
-    fn handle_control(&mut self, received: &Receive<'_>, source: &Source, bytes: &[u8]) -> &'static str {
+    fn handle_control(
+        &mut self,
+        received: &Receive<'_>,
+        source: &Source,
+        bytes: &[u8],
+    ) -> Result<&'static str, DropReason> {
         let (now, peer) = (received.received_at, received.source);
         let half = bytes.strip_prefix(&CONTROL.to_bytes()).and_then(PublicHalf::parse);
         let (Some(half), Some(links)) = (half, &mut self.replies.links) else {
-            return drop_packet(peer, &self.counters.dropped_key_exchange, INVALID_EXCHANGE);
+            return Err(DropReason::KeyExchange);
         };
         if links.config.policy == LinkPolicy::Plain {
-            let Some(session) = links.plain_session(now, source.path) else {
-                return drop_packet(peer, &self.counters.dropped_key_rate, EXCHANGE_LIMIT);
-            };
+            let session = links.plain_session(now, source.path).ok_or(DropReason::KeyRate)?;
             match session.on_plain_control(now, half) {
                 None => {
                     self.counters.ignored.add(1);
-                    return PLAIN_LINK;
+                    return Ok(PLAIN_LINK);
                 }
                 Some(true) => self.source_table.on_link(now, peer, "plain", PLAIN_LINK),
                 Some(false) => {}
             }
-            let is_answered = self.reply(received, source, &fallback_ping(now));
-            self.counters.key_exchanges.add(usize::from(is_answered));
-            return PLAIN_LINK;
+            self.reply(received, source, &fallback_ping(now))?;
+            self.counters.key_exchanges.add(1);
+            return Ok(PLAIN_LINK);
         }
         let (keys, answer) = match links.on_control(now, peer, half) {
             ControlAction::Ignore => {
                 self.counters.ignored.add(1);
                 let is_encrypted = links.session(now, peer).is_some_and(|session| session.is_encrypted());
-                return if is_encrypted { ENCRYPTED_LINK } else { NOT_CONFIRMED };
+                return Ok(if is_encrypted { ENCRYPTED_LINK } else { NOT_CONFIRMED });
             }
-            ControlAction::Reject => {
-                return drop_packet(peer, &self.counters.dropped_key_exchange, INVALID_EXCHANGE);
+            ControlAction::Reject => return Err(DropReason::KeyExchange),
+            ControlAction::Exchange if !links.admits_exchange(now, source.path) => return Err(DropReason::KeyRate),
+            action => {
+                // The answer is as long as the request.
+                self.admission.admit_immediate(source, bytes.len())?;
+                match action {
+                    ControlAction::Repeat(keys, answer) => (keys, answer),
+                    _ => links.exchange(now, source.path, half).ok_or(DropReason::KeyExchange)?,
+                }
             }
-            ControlAction::Exchange if !links.admits_exchange(now, source.path) => {
-                return drop_packet(peer, &self.counters.dropped_key_rate, EXCHANGE_LIMIT);
-            }
-            // The answer is as long as the request.
-            _ if !self.admission.admit_immediate(source, bytes.len()) => return RATE_LIMIT,
-            ControlAction::Repeat(keys, answer) => (keys, answer),
-            ControlAction::Exchange => match links.exchange(now, source.path, half) {
-                Some(exchanged) => exchanged,
-                None => return drop_packet(peer, &self.counters.dropped_key_exchange, INVALID_EXCHANGE),
-            },
         };
-        if self.queue_reply(received, source, &answer) {
-            self.counters.key_exchanges.add(1);
-            let source = with_keys(source, keys);
-            let proof_len = HEADER_LEN + OVERHEAD;
-            if self.admission.admit_copy(&source, ReplyClass::Immediate, now, proof_len) {
-                self.queue_reply(received, &source, &PROOF.to_bytes());
-            }
+        self.queue_reply(received, source, &answer)?;
+        self.counters.key_exchanges.add(1);
+        let source = with_keys(source, keys);
+        let proof_len = HEADER_LEN + OVERHEAD;
+        if self.admission.admit_copy(&source, ReplyClass::Immediate, now, proof_len) {
+            let _ = self.queue_reply(received, &source, &PROOF.to_bytes());
         }
-        NOT_CONFIRMED
+        Ok(NOT_CONFIRMED)
     }
 
-    /// Opens and handles a sealed packet. Returns false if it is to be handled as a plain packet.
+    /// Opens and handles a sealed packet. Returns false if it is to be handled as a plain packet. Leaves the header and the opened payload in
+    /// `self.opened`, which is empty if the packet does not open.
     fn handle_sealed(
         &mut self,
         received: &Receive<'_>,
@@ -146,14 +138,14 @@ impl EchoServer {
         header: Header,
         bytes: &[u8],
         policy: LinkPolicy,
-    ) -> Result<bool, PacketError> {
+    ) -> Result<bool, Dropped> {
         let (now, peer) = (received.received_at, received.source);
         let mut datagram = std::mem::take(&mut self.opened);
         datagram.clear();
         datagram.extend_from_slice(bytes);
         let opened =
             self.replies.links.as_mut().map_or(Err(OpenError::NoKeys), |links| links.open(now, peer, &mut datagram));
-        let result = match opened {
+        let result = match &opened {
             Ok(opened) => {
                 if opened.is_new_link {
                     self.source_table.on_link(now, peer, "encrypted", ENCRYPTED_LINK);
@@ -165,18 +157,15 @@ impl EchoServer {
                 self.counters.audio_without_keys.add(1);
                 Ok(false)
             }
-            Err(error) => {
-                let (counter, reason) = match error {
-                    OpenError::NoKeys => (&self.counters.dropped_no_keys, "sealed packet without keys"),
-                    OpenError::Replayed => {
-                        (&self.counters.dropped_replayed, "counter of a sealed packet repeated or too old")
-                    }
-                    OpenError::Forged => (&self.counters.dropped_not_opened, "sealed packet does not open"),
-                };
-                drop_packet(peer, counter, reason);
-                Ok(true)
-            }
+            Err(error) => Err(Dropped::WellFormed(match error {
+                OpenError::NoKeys => DropReason::NoKeys,
+                OpenError::Replayed => DropReason::Replayed,
+                OpenError::Forged => DropReason::NotOpened,
+            })),
         };
+        if opened.is_err() {
+            datagram.clear();
+        }
         self.opened = datagram;
         result
     }
@@ -189,28 +178,25 @@ impl EchoServer {
         header: Header,
         sealed: &[u8],
         opened: &mut Vec<u8>,
-    ) -> Result<(), PacketError> {
+    ) -> Result<(), Dropped> {
         if header.packet_type != PacketType::Audio {
-            let payload = payload_range(opened.len());
-            opened.copy_within(payload, HEADER_LEN);
-            opened.truncate(opened.len() - OVERHEAD);
+            remove_room(opened);
             return self.handle_immediate(received, source, header, opened);
         }
-        self.record_accepted_audio(received, header);
         // The sealed bytes never repeat, unlike the opened bytes of a client that starts again with silence.
-        if self.admission.admit_audio(source, received.received_at, sealed) {
-            let received = Receive { contents: opened, segment_size: opened.len(), ..*received };
-            self.queue_audio(&received, source, 0..opened.len());
+        let result = self.handle_single_audio(received, source, header, sealed, opened);
+        if self.observer.is_some() {
+            remove_room(opened);
         }
-        Ok(())
+        result
     }
 }
 
-/// Counts and logs a dropped packet. Returns the reason.
-fn drop_packet(peer: SocketAddr, counter: &Counter, reason: &'static str) -> &'static str {
-    counter.add(1);
-    log_events::log_dropped(peer, reason);
-    reason
+/// Removes the counter and the tag of an opened packet.
+fn remove_room(opened: &mut Vec<u8>) {
+    let payload = payload_range(opened.len());
+    opened.copy_within(payload, HEADER_LEN);
+    opened.truncate(opened.len() - OVERHEAD);
 }
 
 /// The LATENCY_PING after which a newer client sends plain AUDIO.

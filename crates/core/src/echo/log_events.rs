@@ -1,33 +1,47 @@
 //! Log events about single datagrams. The lines "Received audio packet" and "Echoed packet" have the format of the original server, and all
 //! other events carry data in fields.
 
+use std::fmt::Display;
 use std::net::SocketAddr;
 
-use tracing::{Level, debug, enabled};
+use tracing::{Level, debug, enabled, info};
 
 use super::FIXED_LOG_LINE;
+use super::observer::DropReason;
 use super::reply_store::ReplyClass;
 use crate::address::canonical_socket_addr;
 use crate::node::Transmit;
-use crate::wire::{self, Header, LatencyInfo, PacketError, PacketType, stun};
+use crate::wire::{self, Header, LatencyInfo, PacketType, stun};
 
-/// Logs AUDIO packets. The first `admitted` packets are delayed, and the others are dropped.
-pub(super) fn log_audio_received<'a>(source: SocketAddr, datagrams: impl Iterator<Item = &'a [u8]>, admitted: usize) {
+/// Logs AUDIO packets that are delayed.
+pub(super) fn log_audio_received<'a>(source: SocketAddr, datagrams: impl Iterator<Item = &'a [u8]>) {
     if enabled!(target: "echo", Level::DEBUG) {
         let source = canonical_socket_addr(source);
-        for (index, packet) in datagrams.filter_map(|datagram| wire::parse_packet(datagram).ok()).enumerate() {
+        for packet in datagrams.filter_map(|datagram| wire::parse_packet(datagram).ok()) {
             let sequence = packet.header.sequence;
-            if index < admitted {
-                debug!(name: FIXED_LOG_LINE, target: "echo", "Received audio packet seq={sequence} from {source}");
-            } else {
-                debug!(target: "echo", seq = sequence, source = %source, reason = "buffer full or out of memory", "audio packet dropped");
-            }
+            debug!(name: FIXED_LOG_LINE, target: "echo", "Received audio packet seq={sequence} from {source}");
         }
     }
 }
 
-pub(super) fn log_dropped(source: SocketAddr, reason: &str) {
-    debug!(target: "echo", source = %canonical_socket_addr(source), reason, "datagram dropped");
+/// Logs a dropped datagram of an allowed source. `detail` explains the reason.
+pub(super) fn log_dropped(source: SocketAddr, bytes: &[u8], reason: DropReason, detail: &impl Display, is_info: bool) {
+    if !(is_info || enabled!(target: "echo", Level::DEBUG)) {
+        return;
+    }
+    let (source, len) = (canonical_socket_addr(source), bytes.len());
+    let first_bytes: Vec<_> = bytes.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let (reason, first_bytes) = (reason.name(), first_bytes.join(" "));
+    if is_info {
+        info!(target: "echo", %source, len, reason, %detail, first_bytes, "datagram dropped");
+    } else {
+        debug!(target: "echo", %source, len, reason, %detail, first_bytes, "datagram dropped");
+    }
+}
+
+/// Logs datagrams of a source that gets no replies.
+pub(super) fn log_dropped_source(source: SocketAddr, reason: &str, detail: &str) {
+    debug!(target: "echo", %source, reason, detail, "datagram dropped");
 }
 
 pub(super) fn log_latency_info(source: SocketAddr, info: &LatencyInfo) {
@@ -71,19 +85,5 @@ pub(super) fn log_sent(class: ReplyClass, transmit: &Transmit<'_>) {
                 debug!(target: "echo", destination = %destination, class, "STUN response sent");
             }
         }
-    }
-}
-
-pub(super) fn log_malformed(source: SocketAddr, bytes: &[u8], error: PacketError) {
-    if enabled!(target: "echo", Level::DEBUG) {
-        let first_bytes: Vec<_> = bytes.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-        debug!(
-            target: "echo",
-            source = %canonical_socket_addr(source),
-            len = bytes.len(),
-            reason = %error,
-            first_bytes = first_bytes.join(" "),
-            "datagram dropped"
-        );
     }
 }

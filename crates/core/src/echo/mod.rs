@@ -6,6 +6,7 @@
 
 mod admission;
 mod counters;
+mod drops;
 mod immediate_replies;
 mod impaired_replies;
 mod keepalive;
@@ -14,11 +15,13 @@ mod links;
 mod log_events;
 mod loop_detection;
 mod mapped_address;
+mod observer;
 mod pauses;
 mod reply_memory;
 mod reply_queue;
 mod reply_store;
 mod server;
+mod source_stats;
 mod sources;
 
 /// The name of log events whose text is exactly that of the original server, without area and fields.
@@ -29,5 +32,7 @@ pub use counters::{Counters, ExternalCounts, LATENESS_BOUNDS_US, LatenessHistogr
 pub use impaired_replies::{ReplyEvent, ReplyObserver, ReplyOutcome};
 pub use links::{EntropySource, LinkConfig, LinkPolicy};
 pub use mapped_address::StunConfig;
+pub use observer::{DropReason, ObservedDatagram, SourceObserver};
 pub use reply_memory::{BufferLimits, IMPAIRED_PACKET_OVERHEAD, PACKET_OVERHEAD};
 pub use server::{DEFAULT_DELAY, EchoConfig, EchoServer, ReadSocketDrops};
+pub use sources::SharedSources;

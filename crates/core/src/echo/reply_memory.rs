@@ -6,13 +6,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tracing::warn;
-
-use super::counters::Counters;
+use super::observer::DropReason;
 use super::reply_store::{ReplyClass, ReplyPath};
-use crate::log_throttle::LogThrottle;
 use crate::memory_budget::{DEFAULT_MEMORY_BUDGET, MemoryBudget, MemoryPermit};
-use crate::time::Time;
 
 /// Bytes charged for a queued datagram in addition to its own bytes: at least the size of the datagram's queue entry.
 pub const PACKET_OVERHEAD: usize = 100;
@@ -50,19 +46,6 @@ impl Default for BufferLimits {
     }
 }
 
-/// Why a datagram was not queued.
-#[derive(Clone, Copy)]
-pub(super) enum BufferFull {
-    /// The limit of the client is reached.
-    Client,
-    /// The total limit or the limit of the address is reached.
-    Total,
-    /// The memory budget of the process is used up.
-    MemoryBudget,
-    /// Allocation failed.
-    OutOfMemory,
-}
-
 /// The memory of queued replies.
 pub(super) struct ReplyMemory {
     /// Limits of each class.
@@ -75,21 +58,17 @@ pub(super) struct ReplyMemory {
     held_by_client: HashMap<u64, u64>,
     /// The memory of both classes.
     permit: MemoryPermit,
-    counters: Arc<Counters>,
-    throttle: LogThrottle,
 }
 
 impl ReplyMemory {
     /// No memory is held. `limits` apply to AUDIO. All replies hold memory of `budget`.
-    pub(super) fn new(limits: BufferLimits, budget: &Arc<MemoryBudget>, counters: Arc<Counters>) -> Self {
+    pub(super) fn new(limits: BufferLimits, budget: &Arc<MemoryBudget>) -> Self {
         Self {
             limits: [limits, IMMEDIATE_REPLY_LIMITS],
             held: [0; 2],
             held_by_bucket: vec![[0; 2]; ADDRESS_BUCKETS],
             held_by_client: HashMap::new(),
             permit: budget.account(None).hold(0),
-            counters,
-            throttle: LogThrottle::default(),
         }
     }
 
@@ -99,14 +78,14 @@ impl ReplyMemory {
     }
 
     /// Charges `all` bytes, or as many times `one` as the limits permit. If this is not all, returns the number of charged bytes and the
-    /// limit that was reached.
+    /// reason to drop the rest.
     pub(super) fn charge(
         &mut self,
         path: ReplyPath,
         class: ReplyClass,
         all: u64,
         one: u64,
-    ) -> Result<(), (u64, BufferFull)> {
+    ) -> Result<(), (u64, DropReason)> {
         let index = class as usize;
         let limits = self.limits[index];
         let (total, per_client) = (limits.total.unwrap_or(u64::MAX), limits.per_client.unwrap_or(u64::MAX));
@@ -114,18 +93,22 @@ impl ReplyMemory {
         let of_client = self.held_by_client.get(&client).copied().unwrap_or(0);
         let of_bucket = self.held_by_bucket[path.network as usize % ADDRESS_BUCKETS][index];
         let address_limit = if path.is_limited { total / 2 } else { u64::MAX };
+        let (client_full, full) = match class {
+            ReplyClass::Audio => (DropReason::ClientBufferFull, DropReason::BufferFull),
+            ReplyClass::Immediate => (DropReason::ReplyBufferFull, DropReason::ReplyBufferFull),
+        };
         let limits = [
-            (per_client.saturating_sub(of_client), BufferFull::Client),
-            (total.saturating_sub(self.held[index]), BufferFull::Total),
-            (address_limit.saturating_sub(of_bucket), BufferFull::Total),
+            (per_client.saturating_sub(of_client), client_full),
+            (total.saturating_sub(self.held[index]), full),
+            (address_limit.saturating_sub(of_bucket), full),
         ];
-        let (free, full) = limits.into_iter().min_by_key(|(free, _)| *free).unwrap_or((0, BufferFull::Total));
+        let (free, full) = limits.into_iter().min_by_key(|(free, _)| *free).unwrap_or((0, full));
         let charged = if all <= free { all } else { free / one * one };
         if charged == 0 {
             return Err((0, full));
         }
         if self.permit.resize(self.held_bytes() + charged).is_err() {
-            return Err((0, BufferFull::MemoryBudget));
+            return Err((0, DropReason::MemoryBudget));
         }
         self.held[index] += charged;
         *self.held_by_client.entry(client).or_default() += charged;
@@ -152,37 +135,6 @@ impl ReplyMemory {
         // Returns the memory of a burst of many clients.
         if self.held_by_client.is_empty() && self.held_by_client.capacity() > 1_024 {
             self.held_by_client = HashMap::new();
-        }
-    }
-
-    /// Counts dropped packets. [`ReplyMemory::log_drops`] logs them.
-    pub(super) fn count_dropped(&mut self, class: ReplyClass, full: BufferFull, packets: usize) {
-        let counters = &self.counters;
-        let counter = match (full, class) {
-            (BufferFull::Client, ReplyClass::Audio) => &counters.dropped_client_buffer_full,
-            (BufferFull::Total, ReplyClass::Audio) => &counters.dropped_buffer_full,
-            (BufferFull::Client | BufferFull::Total, ReplyClass::Immediate) => &counters.dropped_reply_buffer_full,
-            (BufferFull::MemoryBudget, _) => &counters.dropped_memory_budget,
-            (BufferFull::OutOfMemory, _) => &counters.dropped_out_of_memory,
-        };
-        counter.add(packets);
-        self.throttle.record(packets as u64);
-    }
-
-    /// Logs, at most once per second, that packets were dropped.
-    pub(super) fn log_drops(&mut self, now: Time) {
-        if let Some(newly_dropped) = self.throttle.take_due(now) {
-            warn!(
-                target: "echo",
-                newly_dropped,
-                reason = "buffer full or out of memory",
-                dropped_buffer_full_total = self.counters.dropped_buffer_full.get(),
-                dropped_client_buffer_full_total = self.counters.dropped_client_buffer_full.get(),
-                dropped_reply_buffer_full_total = self.counters.dropped_reply_buffer_full.get(),
-                dropped_memory_budget_total = self.counters.dropped_memory_budget.get(),
-                dropped_out_of_memory_total = self.counters.dropped_out_of_memory.get(),
-                "packets dropped"
-            );
         }
     }
 }

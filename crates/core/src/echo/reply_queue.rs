@@ -9,10 +9,15 @@ use super::counters::Counters;
 use super::impaired_replies::{BottleneckFull, Decision, ImpairedReplies, ReplyEvent, ReplyOutcome};
 use super::links::Links;
 use super::log_events;
-use super::reply_memory::{BufferFull, IMPAIRED_PACKET_OVERHEAD, PACKET_OVERHEAD, ReplyMemory, cost};
+use super::observer::DropReason;
+use super::reply_memory::{IMPAIRED_PACKET_OVERHEAD, PACKET_OVERHEAD, ReplyMemory, cost};
 use super::reply_store::{DatagramStore, NewReplies, OrderedReplies, QueuedReply, ReplyClass, ReplyPath};
+use super::sources::SourceTable;
 use crate::node::{MAX_SENDS_PER_POLL, SendStatus, Transmit, TransmitSink};
 use crate::time::Time;
+
+/// If not all datagrams are queued: the number of those that are, which are the first, and the reason to drop the others.
+pub(super) type PushResult = Result<(), (usize, DropReason)>;
 
 /// The queue.
 pub(super) struct ReplyQueue {
@@ -51,18 +56,18 @@ impl ReplyQueue {
         self.queued.peek().map(|reply| reply.send_at.max(reply.due))
     }
 
-    /// Queues replies without impairment. Returns the number of queued datagrams, see [`Self::store`].
-    pub(super) fn push_unimpaired(&mut self, path: ReplyPath, new: NewReplies<'_>) -> usize {
+    /// Queues replies without impairment.
+    pub(super) fn push_unimpaired(&mut self, path: ReplyPath, new: NewReplies<'_>) -> PushResult {
         self.store(path, new, None)
     }
 
-    /// Queues replies; with impairment, `new` is a single datagram. Returns the number of queued datagrams. A datagram that is lost by
-    /// impairment also counts. A copy counts towards the limits of the source.
-    pub(super) fn push(&mut self, source: &Source, new: NewReplies<'_>, admission: &mut Admission) -> usize {
+    /// Queues replies; with impairment, `new` is a single datagram. A datagram that is lost by impairment counts as queued. A copy counts
+    /// towards the limits of the source.
+    pub(super) fn push(&mut self, source: &Source, new: NewReplies<'_>, admission: &mut Admission) -> PushResult {
         let Some(impaired) = &mut self.impaired else { return self.store(source.path, new, None) };
         let Some((mut decision, event)) = impaired.decide(source.path.peer, new) else {
             self.take_counter(source.path);
-            return 1;
+            return Ok(());
         };
         if decision.copies > 1 && !admission.admit_copy(source, new.class, new.received_at, new.contents.len()) {
             decision.copies = 1;
@@ -70,9 +75,8 @@ impl ReplyQueue {
         self.store(source.path, new, Some((decision, event)))
     }
 
-    /// Queues as many replies as the limits permit, and counts the others as dropped. Returns the number of queued datagrams. These are
-    /// the first ones.
-    fn store(&mut self, path: ReplyPath, new: NewReplies<'_>, impairment: Option<Decision>) -> usize {
+    /// Queues as many replies as the limits permit.
+    fn store(&mut self, path: ReplyPath, new: NewReplies<'_>, impairment: Option<Decision>) -> PushResult {
         let NewReplies { class, contents, segment_size, .. } = new;
         let count = contents.len().div_ceil(segment_size);
         let (copies, overhead) = match impairment {
@@ -81,18 +85,16 @@ impl ReplyQueue {
         };
         let price = |bytes: usize, packets: usize| cost(bytes * copies, packets * copies, overhead);
         let (all, one) = (price(contents.len(), count), price(segment_size, 1));
-        let mut accepted = count;
-        if let Err((bytes, full)) = self.memory.charge(path, class, all, one) {
-            accepted = (bytes / one) as usize;
-            self.drop_new(class, full, count - accepted, impairment);
-        }
+        let mut result =
+            self.memory.charge(path, class, all, one).map_err(|(bytes, reason)| ((bytes / one) as usize, reason));
+        let accepted = result.map_or_else(|(accepted, _)| accepted, |()| count);
         let mut rest = &contents[..contents.len().min(accepted * segment_size)];
         while !rest.is_empty() {
             let Ok((position, len)) = self.stores[class as usize].push(rest, segment_size) else {
                 let packets = rest.len().div_ceil(segment_size);
                 self.memory.release(path, class, price(rest.len(), packets));
-                self.drop_new(class, BufferFull::OutOfMemory, packets, impairment);
-                return accepted - packets;
+                result = Err((accepted - packets, DropReason::OutOfMemory));
+                break;
             };
             let (mut due, is_audio) = (new.received_at + new.delay, class == ReplyClass::Audio);
             if let (Some((decision, event)), Some(impaired)) = (impairment, &mut self.impaired) {
@@ -109,18 +111,20 @@ impl ReplyQueue {
             self.queued.push(QueuedReply { send_at, position, due, path, len, segment_size, class, is_sealed: false });
             rest = &rest[len as usize..];
         }
-        accepted
-    }
-
-    fn drop_new(&mut self, class: ReplyClass, full: BufferFull, packets: usize, impairment: Option<Decision>) {
-        self.memory.count_dropped(class, full, packets);
-        if let (Some((_, event)), Some(impaired)) = (impairment, &mut self.impaired) {
+        if let (Err(_), Some((_, event)), Some(impaired)) = (result, impairment, &mut self.impaired) {
             impaired.report(ReplyEvent { outcome: ReplyOutcome::Dropped, ..event });
         }
+        result
     }
 
     /// Sends what is due, at most [`MAX_SENDS_PER_POLL`] times. Returns false if the socket accepts no more.
-    pub(super) fn send_due(&mut self, now: Time, sink: &mut dyn TransmitSink, admission: &mut Admission) -> bool {
+    pub(super) fn send_due(
+        &mut self,
+        now: Time,
+        sink: &mut dyn TransmitSink,
+        admission: &mut Admission,
+        sources: &mut SourceTable,
+    ) -> bool {
         let mut send_singly = false;
         for _ in 0..MAX_SENDS_PER_POLL {
             let max_segments = |len| if send_singly { 1 } else { sink.max_segments(len) };
@@ -160,6 +164,9 @@ impl ReplyQueue {
                         admission.on_sent(now, path, &transmit);
                     }
                     self.record_sent(now, &reply, &transmit);
+                    if class == ReplyClass::Audio {
+                        sources.on_echoed(path.peer, transmit.segment_count());
+                    }
                 }
                 SendStatus::Failed => self.counters.send_failed.add(transmit.segment_count()),
                 SendStatus::WouldBlock => {
@@ -287,7 +294,8 @@ mod tests {
 
     #[test]
     fn delayed_audio_keeps_no_memory_of_sent_immediate_replies() {
-        let EchoServer { replies: mut queue, mut admission, .. } = EchoServer::new(EchoConfig::default());
+        let EchoServer { replies: mut queue, mut admission, source_table: mut sources, .. } =
+            EchoServer::new(EchoConfig::default());
         let peer = SocketAddr::from(([127, 0, 0, 1], 5_000));
         let path = ReplyPath { peer, src_ip: None, is_limited: false, network: 0, keys: None };
         let (long, short) = (vec![0; 60_000], [0; 12]);
@@ -299,9 +307,9 @@ mod tests {
                     NewReplies { class, received_at, delay, contents, segment_size: contents.len() },
                 )
             };
-            assert_eq!(push(ReplyClass::Audio, Duration::from_secs(3_600), &short), 1);
-            (0..4).for_each(|_| assert_eq!(push(ReplyClass::Immediate, Duration::ZERO, &long), 1));
-            assert!(queue.send_due(received_at, &mut Accepting, &mut admission));
+            assert_eq!(push(ReplyClass::Audio, Duration::from_secs(3_600), &short), Ok(()));
+            (0..4).for_each(|_| assert_eq!(push(ReplyClass::Immediate, Duration::ZERO, &long), Ok(())));
+            assert!(queue.send_due(received_at, &mut Accepting, &mut admission, &mut sources));
         }
         assert_eq!(queue.queued_audio, 100);
         let allocated: usize = queue.stores.iter().map(DatagramStore::allocated).sum();

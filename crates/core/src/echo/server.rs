@@ -5,21 +5,21 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::debug;
-
 use super::admission::{Admission, AdmissionConfig, Source};
 use super::counters::Counters;
+use super::drops::{DropLog, Dropped};
 use super::impaired_replies::{ImpairedReplies, ReplyObserver};
 use super::links::{LinkConfig, Links};
 use super::log_events;
 use super::loop_detection::RepetitionLimit;
 use super::mapped_address::{MappedAddressMonitor, StunConfig};
+use super::observer::SourceObserver;
 use super::pauses::ServerPauses;
 use super::reply_memory::{BufferLimits, ReplyMemory};
-use super::reply_queue::ReplyQueue;
+use super::reply_queue::{PushResult, ReplyQueue};
 use super::reply_store::{NewReplies, ReplyClass};
-use super::sources::{SourceTable, malformed_index};
-use crate::address::{is_invalid_source, is_ipv4_source_over_ipv6};
+use super::sources::{SharedSources, SourceTable};
+use crate::address::{canonical_socket_addr, is_invalid_source, is_ipv4_source_over_ipv6};
 use crate::impairment::{Impairer, Impairment};
 use crate::memory_budget::MemoryBudget;
 use crate::node::{Node, Receive, TransmitSink};
@@ -70,6 +70,8 @@ pub struct EchoServer {
     pub(super) counters: Arc<Counters>,
     pub(super) admission: Admission,
     pub(super) source_table: SourceTable,
+    pub(super) drop_log: DropLog,
+    pub(super) observer: Option<Box<dyn SourceObserver>>,
     /// The headers of the current batch, and whether each concerns a link. The vector is kept to reuse its memory.
     parsed: Vec<(Result<Header, PacketError>, bool)>,
     /// The opened packet. The vector is kept to reuse its memory.
@@ -85,15 +87,17 @@ impl EchoServer {
     /// A server that has received nothing.
     pub fn new(config: EchoConfig) -> Self {
         let counters = Arc::<Counters>::default();
-        let memory = ReplyMemory::new(config.buffer_limits, &config.memory_budget, Arc::clone(&counters));
+        let memory = ReplyMemory::new(config.buffer_limits, &config.memory_budget);
         Self {
             delay: config.delay,
             local_port: config.local_port,
             replies: ReplyQueue::new(memory, Arc::clone(&counters)),
-            admission: Admission::new(config.admission, config.delay, Arc::clone(&counters)),
+            admission: Admission::new(config.admission, config.delay),
             pauses: ServerPauses::new(Arc::clone(&counters)),
             counters,
-            source_table: SourceTable::new(config.log_sources),
+            source_table: SourceTable::new(config.log_sources, config.delay),
+            drop_log: DropLog::default(),
+            observer: None,
             parsed: Vec::new(),
             opened: Vec::new(),
             mapped_address_monitor: None,
@@ -106,7 +110,9 @@ impl EchoServer {
     pub fn with_impairment(config: EchoConfig, impairment: Impairment, observer: Box<dyn ReplyObserver>) -> Self {
         let mut server = Self::new(config);
         // Each round of a reply loop may take that long.
-        server.admission.audio_limit = RepetitionLimit::audio(server.delay + impairment.max_delay());
+        let max_delay = server.delay + impairment.max_delay();
+        server.admission.audio_limit = RepetitionLimit::audio(max_delay);
+        server.source_table.max_delay = max_delay;
         server.replies.impaired = Some(ImpairedReplies::new(Impairer::new(impairment), observer, server.counters()));
         server
     }
@@ -133,6 +139,11 @@ impl EchoServer {
         Arc::clone(&self.counters)
     }
 
+    /// The sources, which can be read while the server runs.
+    pub fn share_sources(&mut self) -> SharedSources {
+        self.source_table.share()
+    }
+
     /// Counts all queued replies as dropped.
     pub fn stop(self) {
         self.counters.dropped_at_stop.add(self.replies.stop());
@@ -142,19 +153,25 @@ impl EchoServer {
 
     /// Handles datagrams of one source.
     pub(super) fn handle_receive(&mut self, received: &Receive<'_>) {
+        let (ip, canonical) = (received.source.ip(), canonical_socket_addr(received.source));
+        let datagrams = || received.segments().count();
         if received.source.port() == 0 {
             // A reply to port 0 fails, and the failure would disable segmented sends for all clients.
-            self.counters.dropped_port_zero.add(received.segments().count());
-            log_events::log_dropped(received.source, "source port 0");
-        } else if is_invalid_source(received.source.ip())
-            || is_ipv4_source_over_ipv6(received.source.ip(), received.dst_ip)
+            self.counters.dropped_port_zero.add(datagrams());
+            log_events::log_dropped_source(canonical, "port_zero", "source port 0");
+        } else if is_invalid_source(ip)
+            || is_ipv4_source_over_ipv6(ip, received.dst_ip)
             || self.is_from_itself(received)
         {
-            self.counters.dropped_invalid_source.add(received.segments().count());
+            self.counters.dropped_invalid_source.add(datagrams());
             // The address is logged as received: its canonical form would hide why it is invalid.
-            debug!(target: "echo", source = %received.source, reason = "invalid source address", "datagram dropped");
+            log_events::log_dropped_source(received.source, "invalid_source", "invalid source address");
         } else if let Some(source) = self.admission.classify(received) {
             self.handle_segments(received, &source);
+        } else {
+            self.counters.dropped_not_allowed.add(datagrams());
+            self.drop_log.not_allowed.record(received.source, datagrams());
+            log_events::log_dropped_source(canonical, "not_allowed", "source not in --allow");
         }
     }
 
@@ -164,7 +181,7 @@ impl EchoServer {
             && received.dst_ip.is_some_and(|ip| ip.to_canonical() == received.source.ip().to_canonical())
     }
 
-    /// Parses each datagram once and records the source. Consecutive AUDIO packets are handled together, and all other datagrams
+    /// Parses each datagram once and records the source. Consecutive AUDIO packets are queued together, and all other datagrams are handled
     /// one by one.
     fn handle_segments(&mut self, received: &Receive<'_>, source: &Source) {
         let mut parsed = std::mem::take(&mut self.parsed);
@@ -179,71 +196,94 @@ impl EchoServer {
         let headers =
             parsed.iter().filter_map(|(header, is_link)| header.ok().filter(|header| !(*is_link && is_audio(*header))));
         self.counters.untracked.add(self.source_table.on_packets(received.received_at, received.source, headers));
-        let (mut run, mut end) = (0..0, 0);
+        let mut run = 0..0;
         for (bytes, &(header, is_link)) in received.segments().zip(&parsed) {
-            let start = end;
-            end += bytes.len();
-            if is_link || run.end != start || !header.is_ok_and(is_audio) {
-                self.queue_audio(received, source, std::mem::take(&mut run));
+            let end = run.end + bytes.len();
+            let is_plain_audio = !is_link && header.is_ok_and(is_audio);
+            let admitted = is_plain_audio.then(|| self.admission.admit_audio(source, received.received_at, bytes));
+            if admitted == Some(Ok(())) {
+                run.end = end;
+                continue;
             }
-            let is_handled = match header {
-                Ok(header) if is_link => self.handle_link_packet(received, source, header, bytes),
-                _ => Ok(false),
+            self.queue_run(received, source, run);
+            run = end..end;
+            let result = match admitted {
+                Some(admitted) => admitted.map_err(Dropped::from),
+                None => self.handle_single(received, source, header, is_link, bytes),
             };
-            let result = match (is_handled, header) {
-                (Ok(true), _) => Ok(()),
-                (Ok(false), Ok(header)) if is_audio(header) => {
-                    if is_link {
-                        self.record_accepted_audio(received, header);
-                    }
-                    if self.admission.admit_audio(source, received.received_at, bytes) {
-                        run = if run.is_empty() { start..end } else { run.start..end };
-                    }
-                    Ok(())
-                }
-                (Ok(false), Ok(header)) => self.handle_immediate(received, source, header, bytes),
-                (Ok(false), Err(_)) if stun::is_stun(bytes) => self.handle_stun(received, source, bytes),
-                (Err(error), _) | (_, Err(error)) => Err(error),
-            };
-            if let Err(error) = result {
-                self.record_malformed(received, bytes, error);
-            }
+            self.conclude(received, bytes, result);
         }
-        self.queue_audio(received, source, run);
+        self.queue_run(received, source, run);
         self.parsed = parsed;
     }
 
-    /// Records an AUDIO packet of a link.
-    pub(super) fn record_accepted_audio(&mut self, received: &Receive<'_>, header: Header) {
-        let header = std::iter::once(header);
-        self.counters.untracked.add(self.source_table.on_packets(received.received_at, received.source, header));
+    /// Handles one datagram. `header` is the result of parsing it.
+    fn handle_single(
+        &mut self,
+        received: &Receive<'_>,
+        source: &Source,
+        header: Result<Header, PacketError>,
+        is_link: bool,
+        bytes: &[u8],
+    ) -> Result<(), Dropped> {
+        match header {
+            Ok(header) if is_link && self.handle_link_packet(received, source, header, bytes)? => Ok(()),
+            Ok(header) if is_audio(header) => self.handle_single_audio(received, source, header, bytes, bytes),
+            Ok(header) => self.handle_immediate(received, source, header, bytes),
+            Err(_) if stun::is_stun(bytes) => self.handle_stun(received, source, bytes),
+            Err(error) => Err(error.into()),
+        }
     }
 
-    /// Queues AUDIO packets for their delayed echo. The packets are consecutive and have been admitted. They occupy the byte range `run`
-    /// in `received.contents`.
-    pub(super) fn queue_audio(&mut self, received: &Receive<'_>, source: &Source, run: Range<usize>) {
-        let Receive { received_at, segment_size, .. } = *received;
-        let contents = &received.contents[run];
+    /// Records and queues an AUDIO packet of a link. `bytes` is the received datagram, `echo` is what is to be echoed.
+    pub(super) fn handle_single_audio(
+        &mut self,
+        received: &Receive<'_>,
+        source: &Source,
+        header: Header,
+        bytes: &[u8],
+        echo: &[u8],
+    ) -> Result<(), Dropped> {
+        let header = std::iter::once(header);
+        self.counters.untracked.add(self.source_table.on_packets(received.received_at, received.source, header));
+        self.admission.admit_audio(source, received.received_at, bytes)?;
+        self.queue_audio(received, source, echo, echo.len()).map_err(|(_, reason)| reason.into())
+    }
+
+    /// Queues consecutive AUDIO packets, which have been admitted and occupy the byte range `run` in `received.contents`.
+    fn queue_run(&mut self, received: &Receive<'_>, source: &Source, run: Range<usize>) {
+        let (contents, segment_size) = (&received.contents[run], received.segment_size);
         if contents.is_empty() {
             return;
         }
         let piece_len = if self.replies.impaired.is_some() { segment_size } else { contents.len() };
         for contents in contents.chunks(piece_len) {
-            let new = NewReplies { class: ReplyClass::Audio, received_at, delay: self.delay, contents, segment_size };
-            let accepted = self.replies.push(source, new, &mut self.admission);
-            self.counters.received.add(accepted);
-            log_events::log_audio_received(received.source, contents.chunks(segment_size), accepted);
+            let result = self.queue_audio(received, source, contents, segment_size);
+            if result.is_ok() && self.observer.is_none() {
+                continue;
+            }
+            for (index, bytes) in contents.chunks(segment_size).enumerate() {
+                let dropped = result.err().filter(|(queued, _)| index >= *queued);
+                self.conclude(received, bytes, dropped.map_or(Ok(()), |(_, reason)| Err(reason.into())));
+            }
         }
     }
 
-    /// Counts and logs a datagram that is neither a packet nor a STUN message.
-    fn record_malformed(&mut self, received: &Receive<'_>, bytes: &[u8], error: PacketError) {
-        let Counters { dropped_short, dropped_version, dropped_type, dropped_payload, dropped_stun, .. } =
-            &*self.counters;
-        let counters = [dropped_short, dropped_version, dropped_type, dropped_payload, dropped_stun];
-        counters[malformed_index(error)].add(1);
-        self.counters.untracked.add(self.source_table.on_malformed(received.received_at, received.source, error));
-        log_events::log_malformed(received.source, bytes, error);
+    /// Queues admitted AUDIO packets for their delayed echo.
+    fn queue_audio(
+        &mut self,
+        received: &Receive<'_>,
+        source: &Source,
+        contents: &[u8],
+        segment_size: usize,
+    ) -> PushResult {
+        let (received_at, delay) = (received.received_at, self.delay);
+        let new = NewReplies { class: ReplyClass::Audio, received_at, delay, contents, segment_size };
+        let result = self.replies.push(source, new, &mut self.admission);
+        let queued = result.map_or_else(|(queued, _)| queued, |()| contents.len().div_ceil(segment_size));
+        self.counters.received.add(queued);
+        log_events::log_audio_received(received.source, contents.chunks(segment_size).take(queued));
+        result
     }
 
     fn update_gauges(&self) {
@@ -272,8 +312,7 @@ impl Node for EchoServer {
             }
         }
         self.update_gauges();
-        self.replies.memory.log_drops(now);
-        self.admission.log_drops(now);
+        self.drop_log.log(now, &self.counters);
         self.pauses.on_return(self.next_deadline());
     }
 
@@ -282,7 +321,7 @@ impl Node for EchoServer {
         self.admission.on_read(now, pause);
         let monitor = self.mapped_address_monitor.as_mut();
         let is_writable = monitor.is_none_or(|monitor| monitor.poll_transmit(now, sink, &self.counters))
-            && self.replies.send_due(now, sink, &mut self.admission);
+            && self.replies.send_due(now, sink, &mut self.admission, &mut self.source_table);
         self.source_table.sweep(now);
         if let Some(links) = &mut self.replies.links {
             links.sweep(now);

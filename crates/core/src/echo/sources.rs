@@ -1,23 +1,28 @@
-//! Source table: counters and log lines of up to 1,024 sources. A client can request its counts over STUN.
+//! Source table: counts and log lines of up to 1,024 sources. A client can request its counts over STUN.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::mem;
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use serde_json::Value;
 use tracing::info;
 
+use super::observer::DropReason;
+use super::source_stats::SourceStats;
 use crate::address::canonical_socket_addr;
 use crate::log_throttle::LogThrottle;
 use crate::time::Time;
-use crate::wire::stun::{CountsRequestTime, ReceivedCounts};
-use crate::wire::{Header, PacketError, PacketType};
+use crate::wire::{self, Header, PacketType};
 
 /// Maximum number of sources in the table. Packets of further sources are handled as usual and counted as `untracked`.
 const MAX_SOURCES: usize = 1_024;
 
-/// A source that sends no packets for this long, ten KEEPALIVE intervals of a client, is inactive and is removed.
+/// A source that sends no packets for this long, ten KEEPALIVE intervals of a client, is inactive and is removed. With a longer delay, it is
+/// removed after its last echo.
 const SOURCE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// If a source has sent CONTROL, but no AUDIO for this long, the reason is logged.
@@ -29,141 +34,34 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Maximum number of log lines per second about sources. Without this limit, a flood of forged sources could fill the log.
 const MAX_LOG_LINES_PER_SECOND: u16 = 10;
 
-/// Maximum number of reports that one source receives per second. A report contains counts of the packets received from the source.
-const MAX_COUNT_REPORTS_PER_SECOND: u32 = 10;
-
 /// A local source that has sent at most this many packets, all of them LATENCY_PING or STUN, may be a health check, and health checks would
 /// fill the log, because each has a new port. That of the container image sends three pings and up to five STUN requests.
 const MAX_HEALTH_CHECK_PACKETS: u64 = 8;
 
-/// Length of the window of sequence numbers up to the newest, in which late packets are distinguished from duplicates.
-const SEQUENCE_WINDOW: u32 = u128::BITS;
+/// A copy of the source table for other threads, at most one second old.
+#[derive(Clone, Debug, Default)]
+pub struct SharedSources(Arc<Mutex<Vec<(SocketAddr, SourceStats)>>>);
 
-/// A larger distance from the newest sequence number restarts the window: the client has restarted, or has sent `--wait-for` packets before
-/// the run.
-const MAX_SEQUENCE_JUMP: u32 = 1 << 16;
-
-/// Counters of one source.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct SourceStats {
-    first_seen: Time,
-    last_seen: Time,
-    /// Whether the log line for the first packet of this source was written, or suppressed by the throttle or the configuration.
-    logged: bool,
-    /// Packets of all types, and STUN messages.
-    packets: u64,
-    audio: SequenceTracker,
-    ping: SequenceTracker,
-    keepalive: SequenceTracker,
-    /// Malformed datagrams by reason ([`malformed_index`]).
-    malformed: [u64; 5],
-    /// Whether the source sends CONTROL to exchange keys.
-    control: ControlState,
-    /// Whether it was logged that plain AUDIO of this source is dropped.
-    plain_logged: bool,
-    /// Start time of the current second, and how often the server has reported packet counts to the source in this second.
-    count_reports: (Time, u32),
-}
-
-impl SourceStats {
-    /// The counts to report to this source. `None` after [`MAX_COUNT_REPORTS_PER_SECOND`] reports in the current second. A request before or
-    /// after a run resets the sequence windows, because packets of the client's next run could count as duplicates.
-    pub(super) fn report_counts(&mut self, now: Time, time: CountsRequestTime) -> Option<ReceivedCounts> {
-        if now.duration_since(self.count_reports.0) >= Duration::from_secs(1) {
-            self.count_reports = (now, 0);
-        }
-        if self.count_reports.1 == MAX_COUNT_REPORTS_PER_SECOND {
-            return None;
-        }
-        self.count_reports.1 += 1;
-        let streams = [&mut self.audio, &mut self.ping, &mut self.keepalive];
-        let [audio, ping, keepalive] = streams.map(|stream| {
-            if time == CountsRequestTime::RunBoundary {
-                stream.window = None;
-            }
-            stream.distinct
-        });
-        Some(ReceivedCounts { epoch: self.first_seen.as_micros() as u32, audio, ping, keepalive })
+impl SharedSources {
+    /// The sources, those with the most packets first.
+    pub(super) fn most_active(&self) -> Vec<(SocketAddr, SourceStats)> {
+        let mut sources = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        sources.sort_by_key(|(_, stats)| Reverse(stats.packets));
+        sources
     }
 
-    fn on_packet(&mut self, header: Header) {
-        self.packets += 1;
-        match header.packet_type {
-            PacketType::Audio => {
-                self.audio.record(header.sequence);
-                self.control = ControlState::default();
-            }
-            PacketType::LatencyPing => self.ping.record(header.sequence),
-            PacketType::Keepalive => self.keepalive.record(header.sequence),
-            PacketType::Fec | PacketType::Control | PacketType::LatencyPong | PacketType::LatencyInfo => {}
-        }
+    /// The sources as a JSON array, those with the most packets first. `now` is on the clock of the server.
+    pub fn to_json(&self, now: Time) -> Value {
+        self.most_active().into_iter().map(|(source, stats)| stats.to_json(source, now)).collect()
     }
 }
 
-/// Detects clients that exchange keys, but send no AUDIO.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct ControlState {
-    /// When the first CONTROL without AUDIO after it arrived.
-    since: Option<Time>,
-    /// Why there may be no AUDIO.
-    reason: &'static str,
-    is_logged: bool,
-}
-
-/// The position of a reason in the counts of malformed datagrams: short, version, type, payload, STUN.
-pub(super) fn malformed_index(error: PacketError) -> usize {
-    match error {
-        PacketError::TooShort(_) => 0,
-        PacketError::Version(_) => 1,
-        PacketError::Type(_) => 2,
-        PacketError::Payload { .. } => 3,
-        PacketError::Stun(_) => 4,
-    }
-}
-
-/// Detects gaps and duplicates in the sequence numbers of one stream.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct SequenceTracker {
-    /// The newest sequence number, and a bitmap of received numbers. Bit 0 is the newest number, and higher bits are earlier numbers. `None`
-    /// until a packet arrives that cannot be a duplicate.
-    window: Option<(u32, u128)>,
-    /// Number of packets, duplicates not counted. The number wraps around at 2^32.
-    distinct: u32,
-    /// Number of skipped sequence numbers. A skipped packet that arrives later, but within the window, reduces this number by one.
-    gaps: u64,
-    /// Packets whose sequence number was received before, within the window.
-    duplicates: u64,
-}
-
-impl SequenceTracker {
-    fn record(&mut self, sequence: u32) {
-        let ahead = |newest: u32| sequence.wrapping_sub(newest).cast_signed();
-        let window = self.window.filter(|(newest, _)| ahead(*newest).unsigned_abs() <= MAX_SEQUENCE_JUMP);
-        let Some((newest, received)) = window else {
-            self.window = Some((sequence, 1));
-            self.distinct = self.distinct.wrapping_add(1);
-            return;
-        };
-        let distance = ahead(newest).unsigned_abs();
-        if ahead(newest) > 0 {
-            self.gaps += u64::from(distance - 1);
-            self.window = Some((sequence, received.checked_shl(distance).unwrap_or(0) | 1));
-        } else if distance < SEQUENCE_WINDOW {
-            let bit = 1 << distance;
-            if received & bit != 0 {
-                self.duplicates += 1;
-                return;
-            }
-            self.gaps = self.gaps.saturating_sub(1);
-            self.window = Some((newest, received | bit));
-        }
-        self.distinct = self.distinct.wrapping_add(1);
-    }
-}
-
-/// The sources that sent something in the last [`SOURCE_TIMEOUT`].
+/// The sources that sent something in the last [`SOURCE_TIMEOUT`], or whose echoes may be delayed.
 pub(super) struct SourceTable {
     sources: HashMap<SocketAddr, SourceStats>,
+    /// Maximum delay of an echo.
+    pub(super) max_delay: Duration,
+    shared: Option<SharedSources>,
     next_sweep: Time,
     log_enabled: bool,
     throttle: LogThrottle,
@@ -173,9 +71,11 @@ pub(super) struct SourceTable {
 
 impl SourceTable {
     /// An empty table. `log_enabled`: log when a source appears and when it becomes inactive, which needs one deadline per second.
-    pub(super) fn new(log_enabled: bool) -> Self {
+    pub(super) fn new(log_enabled: bool, max_delay: Duration) -> Self {
         Self {
             sources: HashMap::new(),
+            max_delay,
+            shared: None,
             next_sweep: Time::ZERO,
             log_enabled,
             throttle: LogThrottle::new(MAX_LOG_LINES_PER_SECOND),
@@ -195,7 +95,7 @@ impl SourceTable {
         for header in packets {
             is_local_ping &= header.packet_type == PacketType::LatencyPing;
             first_kind.get_or_insert(header.packet_type.name());
-            stats.on_packet(header);
+            stats.on_packet(now, header);
         }
         let (may_be_health_check, is_logged) =
             (is_local_ping && stats.packets <= MAX_HEALTH_CHECK_PACKETS, stats.logged);
@@ -207,12 +107,24 @@ impl SourceTable {
         0
     }
 
-    /// Records a datagram that is not a packet. Returns 1 if the datagram is not recorded because the table is full.
-    pub(super) fn on_malformed(&mut self, now: Time, source: SocketAddr, error: PacketError) -> usize {
-        let is_tracked =
-            self.get_or_insert(now, source).map(|stats| stats.malformed[malformed_index(error)] += 1).is_some();
-        self.log_first_packet(now, source, "malformed");
-        usize::from(!is_tracked)
+    /// Records a dropped datagram. Returns whether to log it because it is the first malformed one of this kind, or `None` if it is not
+    /// recorded because the table is full.
+    pub(super) fn on_drop(&mut self, now: Time, source: SocketAddr, reason: DropReason, bytes: &[u8]) -> Option<bool> {
+        let stats = self.get_or_insert(now, source)?;
+        stats.dropped[reason as usize] += 1;
+        let is_first = reason.is_malformed() && stats.dropped[reason as usize] == 1;
+        if !stats.logged {
+            let header = wire::parse_packet(bytes).map(|packet| packet.header);
+            self.log_first_packet(now, source, header.map_or("malformed", |header| header.packet_type.name()));
+        }
+        Some(is_first && self.log_enabled && self.throttle.allow(now))
+    }
+
+    /// Records AUDIO that was sent back.
+    pub(super) fn on_echoed(&mut self, source: SocketAddr, packets: usize) {
+        if let Some(stats) = self.sources.get_mut(&source) {
+            stats.echoed += packets as u64;
+        }
     }
 
     /// Records a STUN message. `None` if it is not recorded because the table is full.
@@ -238,9 +150,7 @@ impl SourceTable {
     pub(super) fn on_link(&mut self, now: Time, source: SocketAddr, link: &'static str, reason: &'static str) {
         if let Some(stats) = self.sources.get_mut(&source) {
             stats.control.reason = reason;
-            for stream in [&mut stats.audio, &mut stats.ping, &mut stats.keepalive] {
-                stream.window = None;
-            }
+            stats.restart_sequences();
         }
         if self.log_enabled && self.throttle.allow(now) {
             info!(target: "echo", source = %canonical_socket_addr(source), link, "link agreed");
@@ -265,7 +175,7 @@ impl SourceTable {
         let stats = match self.sources.entry(source) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(_) if is_full => return None,
-            Entry::Vacant(entry) => entry.insert(SourceStats { first_seen: now, ..SourceStats::default() }),
+            Entry::Vacant(entry) => entry.insert(SourceStats::new(now)),
         };
         stats.last_seen = now;
         Some(stats)
@@ -281,17 +191,23 @@ impl SourceTable {
         }
     }
 
-    /// Removes and logs inactive sources, once per second.
+    /// Starts to copy the table for other threads.
+    pub(super) fn share(&mut self) -> SharedSources {
+        self.shared.get_or_insert_default().clone()
+    }
+
+    /// Removes and logs inactive sources, and copies the table for other threads, once per second.
     pub(super) fn sweep(&mut self, now: Time) {
         if !self.needs_sweep() || now < self.next_sweep {
             return;
         }
         self.next_sweep = now + SWEEP_INTERVAL;
         let (log_enabled, throttle) = (self.log_enabled, &mut self.throttle);
+        let timeout = SOURCE_TIMEOUT.max(self.max_delay + SWEEP_INTERVAL);
         self.sources.retain(|source, stats| {
-            let is_active = now.duration_since(stats.last_seen) < SOURCE_TIMEOUT;
+            let is_active = now.duration_since(stats.last_seen) < timeout;
             if !is_active && stats.logged && log_enabled && throttle.allow(now) {
-                log_inactive(*source, stats);
+                info!(target: "echo", "source inactive source={} {stats}", canonical_socket_addr(*source));
             }
             let control = &mut stats.control;
             let is_silent = control.since.is_some_and(|since| now.duration_since(since) >= CONTROL_TIMEOUT);
@@ -304,6 +220,11 @@ impl SourceTable {
         if let Some(count) = throttle.take_due(now) {
             info!(target: "echo", count, "suppressed log lines about sources");
         }
+        // A reader delays the copy to the next second, but not the echoes.
+        if let Some(mut shared) = self.shared.as_ref().and_then(|shared| shared.0.try_lock().ok()) {
+            shared.clear();
+            shared.extend(self.sources.iter().map(|(source, stats)| (*source, *stats)));
+        }
     }
 
     /// Number of sources.
@@ -311,10 +232,10 @@ impl SourceTable {
         self.sources.len() as u64
     }
 
-    /// When to call [`SourceTable::sweep`], so that inactive sources are logged in time. `None` if there is nothing to log. Inactive sources
-    /// then stay in the table until the sweep after the next datagram.
+    /// When to call [`SourceTable::sweep`], so that inactive sources are logged in time and the copy is not older. `None` if there is nothing
+    /// to log or to copy. Inactive sources then stay in the table until the sweep after the next datagram.
     pub(super) fn sweep_deadline(&self) -> Option<Time> {
-        (self.log_enabled && self.needs_sweep()).then_some(self.next_sweep)
+        ((self.log_enabled || self.shared.is_some()) && self.needs_sweep()).then_some(self.next_sweep)
     }
 
     /// Suppressed log lines are reported even after the last source was removed.
@@ -323,34 +244,16 @@ impl SourceTable {
     }
 }
 
-fn log_inactive(source: SocketAddr, stats: &SourceStats) {
-    let [short, version, packet_type, payload, stun] = stats.malformed.map(|count| (count > 0).then_some(count));
-    info!(
-        target: "echo",
-        source = %canonical_socket_addr(source),
-        active_s = ((stats.last_seen - stats.first_seen).as_secs_f64() * 10.0).round() / 10.0,
-        packets = stats.packets,
-        audio_gaps = stats.audio.gaps,
-        audio_duplicates = stats.audio.duplicates,
-        malformed = stats.malformed.iter().sum::<u64>(),
-        malformed_short = short,
-        malformed_version = version,
-        malformed_type = packet_type,
-        malformed_payload = payload,
-        malformed_stun = stun,
-        "source inactive"
-    );
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::stun::CountsRequestTime;
 
     #[test]
     fn only_the_first_local_health_check_is_logged() {
         let headers = |types: &'static [PacketType]| types.iter().map(|packet_type| Header::new(*packet_type, 0, 0));
         let lines = |peers: &[(&str, &'static [PacketType])]| {
-            let mut table = SourceTable::new(true);
+            let mut table = SourceTable::new(true, Duration::ZERO);
             for (peer, packets) in peers {
                 table.on_packets(Time::ZERO, peer.parse().expect("an address"), headers(packets));
             }
@@ -382,7 +285,7 @@ mod tests {
         }
         assert_eq!(lines(&[("192.0.2.1:9", pings), ("[2001:db8::1]:9", pings)]), (2, 2, 0));
         // A loopback source can request its counts.
-        let mut table = SourceTable::new(true);
+        let mut table = SourceTable::new(true, Duration::ZERO);
         let source = "127.0.0.1:9".parse().expect("an address");
         table.on_packets(Time::ZERO, source, headers(pings));
         assert_eq!(
@@ -396,7 +299,7 @@ mod tests {
 
     #[test]
     fn source_expires_after_10_s_and_the_table_is_bounded() {
-        let mut table = SourceTable::new(true);
+        let mut table = SourceTable::new(true, Duration::ZERO);
         let peer = |port| SocketAddr::from(([192, 0, 2, 1], port));
         let one = || std::iter::once(Header::new(PacketType::Keepalive, 0, 0));
         assert_eq!(table.on_packets(Time::from_millis(50), peer(1), std::iter::empty()), 0);
@@ -421,7 +324,7 @@ mod tests {
 
     #[test]
     fn suppressed_log_lines_are_counted_after_the_last_source_expires() {
-        let mut table = SourceTable::new(true);
+        let mut table = SourceTable::new(true, Duration::ZERO);
         let peer = |port| SocketAddr::from(([192, 0, 2, 1], port));
         for port in 1..=30 {
             table.on_packets(
@@ -445,74 +348,33 @@ mod tests {
 
     #[test]
     fn malformed_datagrams_create_sources_within_the_same_bound() {
-        let mut table = SourceTable::new(true);
+        let mut table = SourceTable::new(true, Duration::ZERO);
         let peer = |port| SocketAddr::from(([192, 0, 2, 1], port));
         let at = Time::from_millis(100);
-        for reason in [PacketError::Version(2), PacketError::TooShort(0), PacketError::Version(0)] {
-            assert_eq!(table.on_malformed(at, peer(1), reason), 0);
+        for (reason, is_first) in [(DropReason::Version, true), (DropReason::Short, true), (DropReason::Version, false)]
+        {
+            assert_eq!(table.on_drop(at, peer(1), reason, &[]), Some(is_first));
         }
         assert!(table.on_stun(at, peer(1)).is_some());
-        assert_eq!(table.sources[&peer(1)].malformed, [1, 2, 0, 0, 0]);
-        assert_eq!(table.sources[&peer(1)].packets, 1);
+        let stats = table.sources[&peer(1)];
+        assert_eq!((stats.dropped[..5].to_vec(), stats.packets), (vec![1, 2, 0, 0, 0], 1));
         for port in 2..=MAX_SOURCES as u16 {
-            assert_eq!(table.on_malformed(at, peer(port), PacketError::Type(9)), 0);
+            assert!(table.on_drop(at, peer(port), DropReason::Type, &[]).is_some());
         }
-        assert_eq!(table.on_malformed(at, peer(65_000), PacketError::Type(9)), 1);
+        assert_eq!(table.on_drop(at, peer(65_000), DropReason::Type, &[]), None);
         assert!(table.on_stun(at, peer(65_000)).is_none());
-        assert_eq!((table.sources.len(), table.throttle.suppressed()), (MAX_SOURCES, MAX_SOURCES as u64 - 10));
+        // Each source has a first datagram and a first malformed one, and the first source has two kinds of them.
+        let suppressed = 2 * MAX_SOURCES as u64 + 1 - 10;
+        assert_eq!((table.sources.len(), table.throttle.suppressed()), (MAX_SOURCES, suppressed));
     }
 
     #[test]
     fn disabled_log_sets_no_deadline_and_sources_still_expire() {
-        let mut table = SourceTable::new(false);
+        let mut table = SourceTable::new(false, Duration::ZERO);
         let peer = SocketAddr::from(([192, 0, 2, 1], 1));
-        table.on_malformed(Time::from_millis(100), peer, PacketError::TooShort(0));
+        table.on_drop(Time::from_millis(100), peer, DropReason::Short, &[]);
         assert_eq!(table.sweep_deadline(), None);
         table.sweep(Time::from_millis(11_000));
         assert!(table.sources.is_empty());
-    }
-
-    /// Records packets with these sequence numbers. Returns the number of distinct packets, of gaps and of duplicates.
-    fn counts_after(sequences: &[u32]) -> (u32, u64, u64) {
-        let mut tracker = SequenceTracker::default();
-        for sequence in sequences {
-            tracker.record(*sequence);
-        }
-        (tracker.distinct, tracker.gaps, tracker.duplicates)
-    }
-
-    #[test]
-    fn sequence_numbers_reveal_gaps_and_duplicates() {
-        assert_eq!(counts_after(&[1, 2, 3]), (3, 0, 0));
-        assert_eq!(counts_after(&[1, 4]), (2, 2, 0));
-        assert_eq!(counts_after(&[1, 4, 2]), (3, 1, 0));
-        assert_eq!(counts_after(&[1, 4, 2, 3]), (4, 0, 0));
-        assert_eq!(counts_after(&[1, 2, 2, 1]), (2, 0, 2));
-        assert_eq!(counts_after(&[u32::MAX, 0, 2]), (3, 1, 0));
-        // The window reaches back 127 sequence numbers from the newest. An older packet neither closes a gap nor counts as a duplicate.
-        assert_eq!(counts_after(&[100, 227, 100, 101]), (3, 125, 1));
-        assert_eq!(counts_after(&[100, 228, 100]), (3, 127, 0));
-    }
-
-    #[test]
-    fn sequence_jump_above_the_maximum_restarts_the_window() {
-        assert_eq!(counts_after(&[0, 65_536]), (2, 65_535, 0));
-        assert_eq!(counts_after(&[0, 65_537]), (2, 0, 0));
-        // First, a packet that a client sends while it waits (`--wait-for`). Then, packets 0 to 2 of its run. Two of these arrive twice.
-        assert_eq!(counts_after(&[0x8000_0000, 0, 0, 1, 1, 2]), (4, 0, 2));
-        assert_eq!(counts_after(&[0x8000_0001, 0, 0, 1, 1, 2]), (4, 0, 2));
-        assert_eq!(counts_after(&[100_000, 1, 2, 4, 4]), (4, 1, 1));
-    }
-
-    #[test]
-    fn sequence_numbers_may_repeat_after_a_window_reset() {
-        let mut tracker = SequenceTracker::default();
-        for run in 1..=3 {
-            for sequence in [7, 8, 10, 8] {
-                tracker.record(sequence);
-            }
-            assert_eq!((tracker.distinct, tracker.gaps, tracker.duplicates), (3 * run, run.into(), run.into()));
-            tracker.window = None;
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! A UDP client: one socket connected to one address.
 
 use std::io::ErrorKind;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use super::TEST_TIMEOUT;
@@ -15,8 +15,12 @@ pub struct Client {
 
 impl Client {
     pub fn connect(server: SocketAddr) -> Self {
-        let any = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-        let socket = UdpSocket::bind(SocketAddr::new(any, 0)).unwrap();
+        Self::bind(if server.is_ipv4() { "0.0.0.0" } else { "::" }, server)
+    }
+
+    /// Like [`Client::connect`], from this local address.
+    pub fn bind(host: &str, server: SocketAddr) -> Self {
+        let socket = UdpSocket::bind((host, 0)).unwrap();
         socket.connect(server).unwrap();
         socket.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
         Self { socket, syncs: 0 }

@@ -10,6 +10,7 @@ mod mapped_address;
 mod memory;
 mod pauses;
 mod reply_loops;
+mod sources;
 
 use std::net::SocketAddr;
 use std::time::Duration;

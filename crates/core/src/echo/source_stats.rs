@@ -1,0 +1,278 @@
+//! The counts of one source, and their forms in the log, in `/sources` and in `/metrics`.
+
+use std::fmt::{self, Display};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::observer::DropReason;
+use crate::address::canonical_socket_addr;
+use crate::time::Time;
+use crate::wire::stun::{CountsRequestTime, ReceivedCounts};
+use crate::wire::{Header, PacketType};
+
+/// Maximum number of reports that one source receives per second. A report contains counts of the packets received from the source.
+const MAX_COUNT_REPORTS_PER_SECOND: u32 = 10;
+
+/// Length of the window of sequence numbers up to the newest, in which late packets are distinguished from duplicates.
+const SEQUENCE_WINDOW: u32 = u128::BITS;
+
+/// A larger distance from the newest sequence number restarts the window: the client has restarted, or has sent `--wait-for` packets before
+/// the run.
+const MAX_SEQUENCE_JUMP: u32 = 1 << 16;
+
+/// Counts of one source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct SourceStats {
+    pub(super) first_seen: Time,
+    pub(super) last_seen: Time,
+    /// Whether the log line for the first packet of this source was written, or suppressed by the throttle or the configuration.
+    pub(super) logged: bool,
+    /// Packets of all types, and STUN messages.
+    pub(super) packets: u64,
+    audio: SequenceTracker,
+    /// When the first and the last AUDIO arrived.
+    audio_times: Option<(Time, Time)>,
+    /// AUDIO packets that were sent back, copies by impairment included.
+    pub(super) echoed: u64,
+    ping: SequenceTracker,
+    keepalive: SequenceTracker,
+    /// Dropped datagrams by [`DropReason`].
+    pub(super) dropped: [u64; DropReason::ALL.len()],
+    /// Whether the source sends CONTROL to exchange keys.
+    pub(super) control: ControlState,
+    /// Whether it was logged that plain AUDIO of this source is dropped.
+    pub(super) plain_logged: bool,
+    /// Start time of the current second, and how often the server has reported packet counts to the source in this second.
+    count_reports: (Time, u32),
+}
+
+impl SourceStats {
+    pub(super) fn new(first_seen: Time) -> Self {
+        Self { first_seen, ..Self::default() }
+    }
+
+    /// The counts to report to this source. `None` after [`MAX_COUNT_REPORTS_PER_SECOND`] reports in the current second. A request before or
+    /// after a run resets the sequence windows, because packets of the client's next run could count as duplicates.
+    pub(super) fn report_counts(&mut self, now: Time, time: CountsRequestTime) -> Option<ReceivedCounts> {
+        if now.duration_since(self.count_reports.0) >= Duration::from_secs(1) {
+            self.count_reports = (now, 0);
+        }
+        if self.count_reports.1 == MAX_COUNT_REPORTS_PER_SECOND {
+            return None;
+        }
+        self.count_reports.1 += 1;
+        if time == CountsRequestTime::RunBoundary {
+            self.restart_sequences();
+        }
+        let [audio, ping, keepalive] = [self.audio, self.ping, self.keepalive].map(|stream| stream.distinct);
+        Some(ReceivedCounts { epoch: self.first_seen.as_micros() as u32, audio, ping, keepalive })
+    }
+
+    /// The client may start its sequence numbers again.
+    pub(super) fn restart_sequences(&mut self) {
+        for stream in [&mut self.audio, &mut self.ping, &mut self.keepalive] {
+            stream.window = None;
+        }
+    }
+
+    pub(super) fn on_packet(&mut self, now: Time, header: Header) {
+        self.packets += 1;
+        match header.packet_type {
+            PacketType::Audio => {
+                self.audio.record(header.sequence);
+                self.audio_times = Some((self.audio_times.map_or(now, |(first, _)| first), now));
+                self.control = ControlState::default();
+            }
+            PacketType::LatencyPing => self.ping.record(header.sequence),
+            PacketType::Keepalive => self.keepalive.record(header.sequence),
+            PacketType::Fec | PacketType::Control | PacketType::LatencyPong | PacketType::LatencyInfo => {}
+        }
+    }
+
+    /// The counts with their names in the log and in `/sources`.
+    fn counts(&self) -> [(&'static str, u64); 8] {
+        [
+            ("packets", self.packets),
+            ("audio", self.audio.received),
+            ("echoed", self.echoed),
+            ("audio_gaps", self.audio.gaps),
+            ("audio_duplicates", self.audio.duplicates),
+            ("audio_reordered", self.audio.reordered),
+            ("keepalives", self.keepalive.received),
+            ("pings", self.ping.received),
+        ]
+    }
+
+    /// AUDIO packets per second, from the first to the last, rounded to a tenth.
+    fn audio_rate(&self) -> Option<f64> {
+        let (first, last) = self.audio_times.filter(|(first, last)| first < last)?;
+        Some(round((self.audio.received - 1) as f64 / (last - first).as_secs_f64()))
+    }
+
+    /// The reasons for which datagrams were dropped, and their number.
+    fn drops(&self) -> impl Iterator<Item = (DropReason, &'static str, u64)> + use<> {
+        let counts = DropReason::ALL.into_iter().zip(self.dropped);
+        counts.filter(|(_, count)| *count > 0).map(|((reason, name), count)| (reason, name, count))
+    }
+
+    /// The counts of `source` as they are at `now`, for `/sources`.
+    pub(super) fn to_json(self, source: SocketAddr, now: Time) -> Value {
+        let ago = |time| round(now.duration_since(time).as_secs_f64());
+        let mut object = json!({
+            "source": canonical_socket_addr(source).to_string(),
+            "first_seen_ago_s": ago(self.first_seen),
+            "last_seen_ago_s": ago(self.last_seen),
+            "audio_per_s": self.audio_rate(),
+            "dropped": self.drops().map(|(_, name, count)| (name, count)).collect::<Value>(),
+        });
+        for (name, count) in self.counts() {
+            object[name] = count.into();
+        }
+        object
+    }
+
+    /// The samples of the source with the names and help texts of their metrics.
+    pub(super) fn metrics(&self) -> [(&'static str, &'static str, u64); 3] {
+        [
+            ("source_audio", "AUDIO packets received from a source.", self.audio.received),
+            ("source_echoed", "AUDIO packets echoed to a source.", self.echoed),
+            (
+                "source_dropped",
+                "Datagrams of a source dropped, for the reasons in /sources.",
+                self.dropped.iter().sum(),
+            ),
+        ]
+    }
+}
+
+/// The fields of the line `source inactive`: how long the source was active, and what is not zero.
+impl Display for SourceStats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "active_s={:.1}", (self.last_seen - self.first_seen).as_secs_f64())?;
+        for (name, count) in self.counts().into_iter().filter(|(_, count)| *count > 0) {
+            write!(f, " {name}={count}")?;
+        }
+        if let Some(rate) = self.audio_rate() {
+            write!(f, " audio_per_s={rate:.1}")?;
+        }
+        let malformed: u64 = self.drops().filter(|(reason, ..)| reason.is_malformed()).map(|(.., count)| count).sum();
+        if malformed > 0 {
+            write!(f, " malformed={malformed}")?;
+        }
+        for (reason, name, count) in self.drops() {
+            write!(f, " {}_{name}={count}", if reason.is_malformed() { "malformed" } else { "dropped" })?;
+        }
+        Ok(())
+    }
+}
+
+fn round(value: f64) -> f64 {
+    (value * 10.0).round() / 10.0
+}
+
+/// Detects clients that exchange keys, but send no AUDIO.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct ControlState {
+    /// When the first CONTROL without AUDIO after it arrived.
+    pub(super) since: Option<Time>,
+    /// Why there may be no AUDIO.
+    pub(super) reason: &'static str,
+    pub(super) is_logged: bool,
+}
+
+/// Detects gaps and duplicates in the sequence numbers of one stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct SequenceTracker {
+    /// The newest sequence number, and a bitmap of received numbers. Bit 0 is the newest number, and higher bits are earlier numbers. `None`
+    /// until a packet arrives that cannot be a duplicate.
+    window: Option<(u32, u128)>,
+    /// Number of packets.
+    received: u64,
+    /// Number of packets, duplicates not counted. The number wraps around at 2^32.
+    distinct: u32,
+    /// Number of skipped sequence numbers. A skipped packet that arrives later, but within the window, reduces this number by one.
+    gaps: u64,
+    /// Packets whose sequence number was received before, within the window.
+    duplicates: u64,
+    /// Packets that arrived after a newer one, within the window.
+    reordered: u64,
+}
+
+impl SequenceTracker {
+    fn record(&mut self, sequence: u32) {
+        self.received += 1;
+        let ahead = |newest: u32| sequence.wrapping_sub(newest).cast_signed();
+        let window = self.window.filter(|(newest, _)| ahead(*newest).unsigned_abs() <= MAX_SEQUENCE_JUMP);
+        let Some((newest, received)) = window else {
+            self.window = Some((sequence, 1));
+            self.distinct = self.distinct.wrapping_add(1);
+            return;
+        };
+        let distance = ahead(newest).unsigned_abs();
+        if ahead(newest) > 0 {
+            self.gaps += u64::from(distance - 1);
+            self.window = Some((sequence, received.checked_shl(distance).unwrap_or(0) | 1));
+        } else if distance < SEQUENCE_WINDOW {
+            let bit = 1 << distance;
+            if received & bit != 0 {
+                self.duplicates += 1;
+                return;
+            }
+            self.reordered += 1;
+            self.gaps = self.gaps.saturating_sub(1);
+            self.window = Some((newest, received | bit));
+        }
+        self.distinct = self.distinct.wrapping_add(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Records packets with these sequence numbers. Returns the number of distinct packets, of gaps and of duplicates.
+    fn counts_after(sequences: &[u32]) -> (u32, u64, u64) {
+        let mut tracker = SequenceTracker::default();
+        for sequence in sequences {
+            tracker.record(*sequence);
+        }
+        (tracker.distinct, tracker.gaps, tracker.duplicates)
+    }
+
+    #[test]
+    fn sequence_numbers_reveal_gaps_and_duplicates() {
+        assert_eq!(counts_after(&[1, 2, 3]), (3, 0, 0));
+        assert_eq!(counts_after(&[1, 4]), (2, 2, 0));
+        assert_eq!(counts_after(&[1, 4, 2]), (3, 1, 0));
+        assert_eq!(counts_after(&[1, 4, 2, 3]), (4, 0, 0));
+        assert_eq!(counts_after(&[1, 2, 2, 1]), (2, 0, 2));
+        assert_eq!(counts_after(&[u32::MAX, 0, 2]), (3, 1, 0));
+        // The window reaches back 127 sequence numbers from the newest. An older packet neither closes a gap nor counts as a duplicate.
+        assert_eq!(counts_after(&[100, 227, 100, 101]), (3, 125, 1));
+        assert_eq!(counts_after(&[100, 228, 100]), (3, 127, 0));
+    }
+
+    #[test]
+    fn sequence_jump_above_the_maximum_restarts_the_window() {
+        assert_eq!(counts_after(&[0, 65_536]), (2, 65_535, 0));
+        assert_eq!(counts_after(&[0, 65_537]), (2, 0, 0));
+        // First, a packet that a client sends while it waits (`--wait-for`). Then, packets 0 to 2 of its run. Two of these arrive twice.
+        assert_eq!(counts_after(&[0x8000_0000, 0, 0, 1, 1, 2]), (4, 0, 2));
+        assert_eq!(counts_after(&[0x8000_0001, 0, 0, 1, 1, 2]), (4, 0, 2));
+        assert_eq!(counts_after(&[100_000, 1, 2, 4, 4]), (4, 1, 1));
+    }
+
+    #[test]
+    fn sequence_numbers_may_repeat_after_a_window_reset() {
+        let mut tracker = SequenceTracker::default();
+        for run in 1..=3 {
+            for sequence in [7, 8, 10, 8] {
+                tracker.record(sequence);
+            }
+            assert_eq!((tracker.distinct, tracker.gaps, tracker.duplicates), (3 * run, run.into(), run.into()));
+            tracker.window = None;
+        }
+    }
+}
