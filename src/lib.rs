@@ -29,7 +29,7 @@
 //! | | [`rate_limit`], [`log_throttle`], [`memory_budget`] | limits that several servers share |
 //! | `jamjam-moqt` | [`moqt`] | MOQT messages, sessions, echo and client |
 //! | `jamjam-signaling` | [`signaling`] | the signaling server: hub, rooms, one module per dialect, replicas of shared rooms, and a client for jamjam rooms |
-//! | `jamjam-measure` | [`client`], [`report`] | the audio sender and the prober; limits, findings and output formats |
+//! | `jamjam-measure` | [`client`], [`report`], [`check`] | the audio sender and the prober; limits, findings and output formats; check of clients |
 //! | `jamjam-dev` | [`io`], [`cli`], [`testing`] | sockets, clocks, files, devices, HTTP, TLS; options and output; servers for tests |
 //!
 //! The first four crates are pure: they consist of state machines that receive events with their time, and return data with the time at
@@ -68,6 +68,6 @@ pub use jamjam_core::{
     address, audio, echo, impairment, link, log_throttle, memory_budget, node, rate_limit, sanitize, stats, time,
     units, wire,
 };
-pub use jamjam_measure::{client, report};
+pub use jamjam_measure::{check, client, report};
 pub use jamjam_moqt as moqt;
 pub use jamjam_signaling as signaling;

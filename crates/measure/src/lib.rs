@@ -1,7 +1,8 @@
-//! The sender and the prober of `jamjam-dev`, and the report of a run.
+//! The sender and the prober of `jamjam-dev`, the report of a run, and the check of other clients.
 //!
 //! [`client`] records what was sent and received. [`report`] computes every figure from these records once, checks limits, and prints the
-//! result in each format. Nothing here reads a clock, a socket or a file.
+//! result in each format. [`check`] judges what clients send to an echo server. Nothing here reads a clock, a socket or a file.
 
+pub mod check;
 pub mod client;
 pub mod report;

@@ -8,19 +8,13 @@ use serde_json::{Value, json};
 
 use super::observer::DropReason;
 use crate::address::canonical_socket_addr;
+use crate::stats::SequenceTracker;
 use crate::time::Time;
 use crate::wire::stun::{CountsRequestTime, ReceivedCounts};
 use crate::wire::{Header, PacketType};
 
 /// Maximum number of reports that one source receives per second. A report contains counts of the packets received from the source.
 const MAX_COUNT_REPORTS_PER_SECOND: u32 = 10;
-
-/// Length of the window of sequence numbers up to the newest, in which late packets are distinguished from duplicates.
-const SEQUENCE_WINDOW: u32 = u128::BITS;
-
-/// A larger distance from the newest sequence number restarts the window: the client has restarted, or has sent `--wait-for` packets before
-/// the run.
-const MAX_SEQUENCE_JUMP: u32 = 1 << 16;
 
 /// Counts of one source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,14 +60,14 @@ impl SourceStats {
         if time == CountsRequestTime::RunBoundary {
             self.restart_sequences();
         }
-        let [audio, ping, keepalive] = [self.audio, self.ping, self.keepalive].map(|stream| stream.distinct);
+        let [audio, ping, keepalive] = [self.audio, self.ping, self.keepalive].map(|stream| stream.distinct());
         Some(ReceivedCounts { epoch: self.first_seen.as_micros() as u32, audio, ping, keepalive })
     }
 
     /// The client may start its sequence numbers again.
     pub(super) fn restart_sequences(&mut self) {
         for stream in [&mut self.audio, &mut self.ping, &mut self.keepalive] {
-            stream.window = None;
+            stream.restart();
         }
     }
 
@@ -81,12 +75,12 @@ impl SourceStats {
         self.packets += 1;
         match header.packet_type {
             PacketType::Audio => {
-                self.audio.record(header.sequence);
+                _ = self.audio.record(header.sequence);
                 self.audio_times = Some((self.audio_times.map_or(now, |(first, _)| first), now));
                 self.control = ControlState::default();
             }
-            PacketType::LatencyPing => self.ping.record(header.sequence),
-            PacketType::Keepalive => self.keepalive.record(header.sequence),
+            PacketType::LatencyPing => _ = self.ping.record(header.sequence),
+            PacketType::Keepalive => _ = self.keepalive.record(header.sequence),
             PacketType::Fec | PacketType::Control | PacketType::LatencyPong | PacketType::LatencyInfo => {}
         }
     }
@@ -95,20 +89,20 @@ impl SourceStats {
     fn counts(&self) -> [(&'static str, u64); 8] {
         [
             ("packets", self.packets),
-            ("audio", self.audio.received),
+            ("audio", self.audio.received()),
             ("echoed", self.echoed),
-            ("audio_gaps", self.audio.gaps),
-            ("audio_duplicates", self.audio.duplicates),
-            ("audio_reordered", self.audio.reordered),
-            ("keepalives", self.keepalive.received),
-            ("pings", self.ping.received),
+            ("audio_gaps", self.audio.gaps()),
+            ("audio_duplicates", self.audio.duplicates()),
+            ("audio_reordered", self.audio.reordered()),
+            ("keepalives", self.keepalive.received()),
+            ("pings", self.ping.received()),
         ]
     }
 
     /// AUDIO packets per second, from the first to the last, rounded to a tenth.
     fn audio_rate(&self) -> Option<f64> {
         let (first, last) = self.audio_times.filter(|(first, last)| first < last)?;
-        Some(round((self.audio.received - 1) as f64 / (last - first).as_secs_f64()))
+        Some(round((self.audio.received() - 1) as f64 / (last - first).as_secs_f64()))
     }
 
     /// The reasons for which datagrams were dropped, and their number.
@@ -136,7 +130,7 @@ impl SourceStats {
     /// The samples of the source with the names and help texts of their metrics.
     pub(super) fn metrics(&self) -> [(&'static str, &'static str, u64); 3] {
         [
-            ("source_audio", "AUDIO packets received from a source.", self.audio.received),
+            ("source_audio", "AUDIO packets received from a source.", self.audio.received()),
             ("source_echoed", "AUDIO packets echoed to a source.", self.echoed),
             (
                 "source_dropped",
@@ -180,99 +174,4 @@ pub(super) struct ControlState {
     /// Why there may be no AUDIO.
     pub(super) reason: &'static str,
     pub(super) is_logged: bool,
-}
-
-/// Detects gaps and duplicates in the sequence numbers of one stream.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct SequenceTracker {
-    /// The newest sequence number, and a bitmap of received numbers. Bit 0 is the newest number, and higher bits are earlier numbers. `None`
-    /// until a packet arrives that cannot be a duplicate.
-    window: Option<(u32, u128)>,
-    /// Number of packets.
-    received: u64,
-    /// Number of packets, duplicates not counted. The number wraps around at 2^32.
-    distinct: u32,
-    /// Number of skipped sequence numbers. A skipped packet that arrives later, but within the window, reduces this number by one.
-    gaps: u64,
-    /// Packets whose sequence number was received before, within the window.
-    duplicates: u64,
-    /// Packets that arrived after a newer one, within the window.
-    reordered: u64,
-}
-
-impl SequenceTracker {
-    fn record(&mut self, sequence: u32) {
-        self.received += 1;
-        let ahead = |newest: u32| sequence.wrapping_sub(newest).cast_signed();
-        let window = self.window.filter(|(newest, _)| ahead(*newest).unsigned_abs() <= MAX_SEQUENCE_JUMP);
-        let Some((newest, received)) = window else {
-            self.window = Some((sequence, 1));
-            self.distinct = self.distinct.wrapping_add(1);
-            return;
-        };
-        let distance = ahead(newest).unsigned_abs();
-        if ahead(newest) > 0 {
-            self.gaps += u64::from(distance - 1);
-            self.window = Some((sequence, received.checked_shl(distance).unwrap_or(0) | 1));
-        } else if distance < SEQUENCE_WINDOW {
-            let bit = 1 << distance;
-            if received & bit != 0 {
-                self.duplicates += 1;
-                return;
-            }
-            self.reordered += 1;
-            self.gaps = self.gaps.saturating_sub(1);
-            self.window = Some((newest, received | bit));
-        }
-        self.distinct = self.distinct.wrapping_add(1);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Records packets with these sequence numbers. Returns the number of distinct packets, of gaps and of duplicates.
-    fn counts_after(sequences: &[u32]) -> (u32, u64, u64) {
-        let mut tracker = SequenceTracker::default();
-        for sequence in sequences {
-            tracker.record(*sequence);
-        }
-        (tracker.distinct, tracker.gaps, tracker.duplicates)
-    }
-
-    #[test]
-    fn sequence_numbers_reveal_gaps_and_duplicates() {
-        assert_eq!(counts_after(&[1, 2, 3]), (3, 0, 0));
-        assert_eq!(counts_after(&[1, 4]), (2, 2, 0));
-        assert_eq!(counts_after(&[1, 4, 2]), (3, 1, 0));
-        assert_eq!(counts_after(&[1, 4, 2, 3]), (4, 0, 0));
-        assert_eq!(counts_after(&[1, 2, 2, 1]), (2, 0, 2));
-        assert_eq!(counts_after(&[u32::MAX, 0, 2]), (3, 1, 0));
-        // The window reaches back 127 sequence numbers from the newest. An older packet neither closes a gap nor counts as a duplicate.
-        assert_eq!(counts_after(&[100, 227, 100, 101]), (3, 125, 1));
-        assert_eq!(counts_after(&[100, 228, 100]), (3, 127, 0));
-    }
-
-    #[test]
-    fn sequence_jump_above_the_maximum_restarts_the_window() {
-        assert_eq!(counts_after(&[0, 65_536]), (2, 65_535, 0));
-        assert_eq!(counts_after(&[0, 65_537]), (2, 0, 0));
-        // First, a packet that a client sends while it waits (`--wait-for`). Then, packets 0 to 2 of its run. Two of these arrive twice.
-        assert_eq!(counts_after(&[0x8000_0000, 0, 0, 1, 1, 2]), (4, 0, 2));
-        assert_eq!(counts_after(&[0x8000_0001, 0, 0, 1, 1, 2]), (4, 0, 2));
-        assert_eq!(counts_after(&[100_000, 1, 2, 4, 4]), (4, 1, 1));
-    }
-
-    #[test]
-    fn sequence_numbers_may_repeat_after_a_window_reset() {
-        let mut tracker = SequenceTracker::default();
-        for run in 1..=3 {
-            for sequence in [7, 8, 10, 8] {
-                tracker.record(sequence);
-            }
-            assert_eq!((tracker.distinct, tracker.gaps, tracker.duplicates), (3 * run, run.into(), run.into()));
-            tracker.window = None;
-        }
-    }
 }

@@ -76,6 +76,11 @@ impl ClockJumps {
 /// Minimum seconds of audio for an estimate.
 pub const MIN_DRIFT_SECONDS: u64 = 10;
 
+/// Maximum correlation of neighboring points. Above it, the points of a minute are worth less than one, and nothing is known.
+const MAX_CORRELATION: f64 = 0.97;
+/// With fewer degrees of freedom, the estimated correlation is by chance too high rather than the interval too narrow.
+const MIN_DEGREES_OF_FREEDOM: f64 = 6.0;
+
 /// An estimate of the drift of a sample clock.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DriftEstimate {
@@ -98,6 +103,12 @@ struct LeastSquaresFits {
     xx: f64,
     xy: f64,
     yy: f64,
+    /// The previous point of the current fit.
+    previous: (f64, f64),
+    /// Sums of the differences between neighboring points of all fits.
+    difference_xx: f64,
+    difference_xy: f64,
+    difference_yy: f64,
 }
 
 impl LeastSquaresFits {
@@ -105,7 +116,13 @@ impl LeastSquaresFits {
         if self.n == 0.0 {
             self.fits += 1.0;
             (self.mean_x, self.mean_y) = (0.0, 0.0);
+        } else {
+            let (dx, dy) = (x - self.previous.0, y - self.previous.1);
+            self.difference_xx += dx * dx;
+            self.difference_xy += dx * dy;
+            self.difference_yy += dy * dy;
         }
+        self.previous = (x, y);
         self.n += 1.0;
         self.points += 1.0;
         let (dx, dy) = (x - self.mean_x, y - self.mean_y);
@@ -129,6 +146,8 @@ pub struct DriftEstimator {
     origin: Option<Time>,
     /// Number of frames delivered after the callback at `origin`.
     frames: u64,
+    /// The last position of a packet.
+    position: u64,
     /// The current second of audio.
     second: u64,
     /// The earliest callback of the current second. The values are the device clock's time in seconds and the callback's lateness in
@@ -165,6 +184,13 @@ impl DriftEstimator {
         }
     }
 
+    /// Records a packet whose first frame is number `position`. The packets are in order, but some may be missing.
+    pub fn on_position(&mut self, position: u64, at: Time) {
+        let frames = position.saturating_sub(self.position);
+        self.position = position;
+        self.on_callback(frames, at);
+    }
+
     /// Records that an unknown number of frames was lost.
     pub fn on_discontinuity(&mut self) {
         // The current second is incomplete and may lack the callback with the smallest lateness, so it is not used.
@@ -188,10 +214,41 @@ impl DriftEstimator {
         Some(DriftEstimate { ppm: (1.0 / (1.0 + slope / 1e9) - 1.0) * 1e6, uncertainty_ppm: 2.0 * spread / 1e3 })
     }
 
+    /// The 95 % confidence interval of the drift in ppm, after at least [`MIN_DRIFT_SECONDS`] seconds of audio.
+    ///
+    /// On a network path, a second whose packets are late is followed by another one, so that the points are worth less than their number. Their
+    /// correlation follows from the differences between neighbors (Durbin and Watson, 1950), corrected for the bias of a fit with few points. The
+    /// variance of the slope and the degrees of freedom of Student's t distribution are those of as many independent points as these are worth.
+    pub fn interval_ppm(&self) -> Option<[f64; 2]> {
+        let DriftEstimate { ppm, .. } = self.estimate()?;
+        let LeastSquaresFits { points, fits, xx, xy, yy, .. } = self.fits;
+        let slope = xy / xx;
+        let squares = (yy - slope * xy).max(f64::MIN_POSITIVE);
+        let differences =
+            self.fits.difference_yy - slope * (2.0 * self.fits.difference_xy - slope * self.fits.difference_xx);
+        let correlation = (1.0 - differences / squares / 2.0 + fits / points) / (1.0 - 4.0 * fits / points).max(0.1);
+        let correlation = correlation.clamp(0.0, MAX_CORRELATION);
+        let inflation = (1.0 + correlation) / (1.0 - correlation);
+        let variance = squares / (points - fits - inflation).max(points / 5.0) * inflation / xx;
+        let degrees_of_freedom = (points / inflation - fits - 1.0).max(MIN_DEGREES_OF_FREEDOM);
+        let margin = student_quantile(degrees_of_freedom) * variance.sqrt() / 1e3;
+        Some([ppm - margin, ppm + margin])
+    }
+
     /// Seconds of audio in the estimate.
     pub fn span(&self) -> Duration {
         Duration::from_secs(self.fits.points as u64)
     }
+}
+
+/// The 97.5 % quantile of Student's t distribution, by the expansion of Cornish and Fisher: for at least 6 degrees of freedom, its error is
+/// below 0.5 %.
+fn student_quantile(degrees_of_freedom: f64) -> f64 {
+    const NORMAL: f64 = 1.959_964;
+    let (cube, fifth) = (NORMAL.powi(3), NORMAL.powi(5));
+    NORMAL
+        + (cube + NORMAL) / (4.0 * degrees_of_freedom)
+        + (5.0 * fifth + 16.0 * cube + 3.0 * NORMAL) / (96.0 * degrees_of_freedom.powi(2))
 }
 
 #[cfg(test)]

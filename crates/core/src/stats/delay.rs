@@ -63,6 +63,11 @@ impl Jitter {
         Some(self.estimate)
     }
 
+    /// The next transit time is not compared with the last one.
+    pub fn skip(&mut self) {
+        self.previous = None;
+    }
+
     /// The current estimate in nanoseconds; 0 before the second packet.
     pub fn estimate(&self) -> f64 {
         self.estimate

@@ -9,6 +9,7 @@ mod delay;
 mod histogram;
 mod history;
 mod loss;
+mod sequences;
 mod stalls;
 mod stream_stats;
 
@@ -19,6 +20,7 @@ pub use delay::{AddressChange, HostTiming, Ipdv, Jitter, PACING_EDGE_SECONDS, Pa
 pub use histogram::{Histogram, HistogramBar};
 pub use history::{History, Interval, MAX_INTERVALS};
 pub use loss::{BURST_LENGTH_BUCKETS, LossBursts, Outage, ReorderedPacket, Reordering};
+pub use sequences::{SequenceArrival, SequenceTracker};
 pub use stalls::Stalls;
 pub use stream_stats::{FinalOutcome, GroupOutcomes, StreamStats};
 

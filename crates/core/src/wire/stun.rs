@@ -13,7 +13,7 @@ use thiserror::Error;
 pub const HEADER_LEN: usize = 20;
 
 /// Bytes 4 to 7 of every STUN message (RFC 8489, section 5).
-pub(crate) const MAGIC_COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
+pub const MAGIC_COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
 
 /// Maximum length of a message in bytes: the minimum MTU of IPv6 (RFC 8489, section 6.1).
 pub const MAX_MESSAGE_LEN: usize = 1_280;

@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_macros, clippy::disallowed_methods, clippy::disallowed_types)]
 #![recursion_limit = "256"]
 
+mod check;
 mod client;
 mod report;
 mod simulation;

@@ -1,0 +1,180 @@
+//! The samples of AUDIO packets: their encoding, range, offset and silence.
+
+use std::time::Duration;
+
+use jamjam_core::audio::quality::{FULL_SCALE, MIN_CLIP_SAMPLES};
+use jamjam_core::time::Time;
+
+use super::rules::RuleId;
+
+/// Accumulators of one pass. Of 1, 2, 4 and 8 channels, each accumulator belongs to one channel.
+const LANES: usize = 8;
+
+/// Magnitudes of samples are compared as bits, which have the same order and include NaN.
+const TINY: u32 = (2.0_f32).to_bits() - (64 << 23);
+const ONE: u32 = (1.0_f32).to_bits();
+const UNSCALED: u32 = (32.0_f32).to_bits();
+const HUGE: u32 = (128.0_f32).to_bits();
+const INFINITE: u32 = f32::INFINITY.to_bits();
+/// Below this, an audible sample is implausible: 2^-40.
+const INAUDIBLE: u32 = (2.0_f32).to_bits() - (41 << 23);
+
+/// Length of the intervals for offset and silence.
+const WINDOW: Duration = Duration::from_secs(10);
+
+/// Maximum mean of a channel.
+const MAX_OFFSET: f64 = 0.01;
+
+/// Counts of samples by magnitude.
+#[derive(Clone, Copy, Debug, Default)]
+struct Scan {
+    samples: u32,
+    zero: u32,
+    tiny: u32,
+    huge: u32,
+    not_finite: u32,
+    full: u32,
+    peak: u32,
+    sums: [f32; LANES],
+}
+
+fn scan(words: &[[u8; 4]]) -> Scan {
+    let mut tally = [[0_u32; LANES]; 5];
+    let (mut peaks, mut sums) = ([0_u32; LANES], [0.0_f32; LANES]);
+    let mut add = |words: &[[u8; 4]; LANES]| {
+        for lane in 0..LANES {
+            let bits = u32::from_le_bytes(words[lane]);
+            let magnitude = bits & !(1 << 31);
+            tally[0][lane] += u32::from(magnitude == 0);
+            tally[1][lane] += u32::from(magnitude < TINY);
+            tally[2][lane] += u32::from(magnitude >= HUGE);
+            tally[3][lane] += u32::from(magnitude >= INFINITE);
+            tally[4][lane] += u32::from(magnitude >= FULL_SCALE.to_bits());
+            peaks[lane] = peaks[lane].max(magnitude);
+            sums[lane] += f32::from_bits(bits);
+        }
+    };
+    let (blocks, rest) = words.as_chunks::<LANES>();
+    blocks.iter().for_each(&mut add);
+    let mut padded = [[0; 4]; LANES];
+    padded[..rest.len()].copy_from_slice(rest);
+    add(&padded);
+    let [zero, tiny, huge, not_finite, full] = tally.map(|lanes| lanes.iter().sum::<u32>());
+    let zero = zero - (LANES - rest.len()) as u32;
+    let tiny = tiny - zero - (LANES - rest.len()) as u32;
+    let peak = peaks.iter().copied().max().unwrap_or(0);
+    Scan { samples: words.len() as u32, zero, tiny, huge, not_finite, full, peak, sums }
+}
+
+/// What is wrong with the samples of a packet, most precise rule only, and what was expected and received.
+pub(super) type SampleFault = (RuleId, &'static str, String);
+
+/// The samples of one source.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SampleCheck {
+    window_start: Option<Time>,
+    window_samples: u64,
+    sums: [f64; LANES],
+    silent_since: Option<Time>,
+}
+
+impl SampleCheck {
+    /// Judges the payload of an AUDIO packet, whose length is a multiple of 4.
+    pub(super) fn on_payload(&mut self, at: Time, payload: &[u8], channels: usize, mut found: impl FnMut(SampleFault)) {
+        let (words, _) = payload.as_chunks::<4>();
+        let scan = scan(words);
+        if scan.peak >= FULL_SCALE.to_bits() || scan.tiny > 0 {
+            fault(words, scan, channels).into_iter().for_each(&mut found);
+        }
+        if scan.zero < scan.samples {
+            self.silent_since = None;
+        } else if at.duration_since(*self.silent_since.get_or_insert(at)) >= WINDOW {
+            self.silent_since = Some(at);
+            found((RuleId::Silence, "sound", "only samples of exactly 0 for 10 s".to_owned()));
+        }
+        if at.duration_since(*self.window_start.get_or_insert(at)) >= WINDOW {
+            // With other numbers of channels, an accumulator mixes channels, and only the mean of all is known.
+            let channels = if LANES.is_multiple_of(channels.max(1)) { channels.max(1) } else { 1 };
+            let of_channel = |channel| self.sums.iter().skip(channel).step_by(channels).sum::<f64>();
+            let samples = self.window_samples as f64 / channels as f64;
+            let means = (0..channels).map(|channel| of_channel(channel) / samples);
+            if let Some(mean) = means.max_by(|a, b| a.abs().total_cmp(&b.abs())).filter(|mean| mean.abs() > MAX_OFFSET)
+            {
+                found((RuleId::DcOffset, "a mean within ±0.01", format!("a mean of {mean:.3} over 10 s")));
+            }
+            (self.window_start, self.window_samples, self.sums) = (Some(at), 0, [0.0; LANES]);
+        }
+        if scan.not_finite == 0 {
+            self.window_samples += u64::from(scan.samples);
+            self.sums.iter_mut().zip(scan.sums).for_each(|(sum, of_packet)| *sum += f64::from(of_packet));
+        }
+    }
+}
+
+fn fault(words: &[[u8; 4]], scan: Scan, channels: usize) -> Option<SampleFault> {
+    let Scan { samples, zero, tiny, huge, not_finite, full, peak, .. } = scan;
+    let sounding = samples - zero;
+    if 4 * (tiny + huge) >= sounding {
+        let is_plausible = |word: &&[u8; 4]| {
+            let magnitude = u32::from_be_bytes(**word) & !(1 << 31);
+            magnitude == 0 || (INAUDIBLE..=ONE).contains(&magnitude)
+        };
+        // A decaying filter may leave the same tiny number in each sample, which says nothing.
+        let is_constant = words.iter().all(|word| word == &words[0]);
+        if 20 * words.iter().filter(is_plausible).count() >= 19 * words.len() && !is_constant {
+            let received = "floats within ±1 after reversing the bytes, so probably big-endian";
+            return Some((RuleId::SampleByteOrder, "little-endian floats", received.to_owned()));
+        }
+        if 20 * tiny >= sounding && 20 * huge >= sounding {
+            return Some((RuleId::SampleFormat, "32-bit floats within ±1", encoding(words).to_owned()));
+        }
+    }
+    let peak_value = f32::from_bits(peak);
+    if not_finite > 0 {
+        Some((RuleId::NotFinite, "numbers", format!("{not_finite} of {samples} samples NaN or infinite")))
+    } else if peak > UNSCALED {
+        Some((RuleId::SampleScale, "samples within ±1", format!("a peak of {peak_value:.0}")))
+    } else if peak > ONE {
+        Some((RuleId::OutOfRange, "samples within ±1", format!("a peak of {peak_value:.3}")))
+    } else if u64::from(full) >= MIN_CLIP_SAMPLES && is_clipped(words, channels.max(1)) {
+        Some((RuleId::Clipping, "peaks below full scale", "three consecutive samples at full scale".to_owned()))
+    } else {
+        None
+    }
+}
+
+fn is_clipped(words: &[[u8; 4]], channels: usize) -> bool {
+    (0..channels).any(|channel| {
+        let mut run = 0;
+        words.iter().skip(channel).step_by(channels).any(|word| {
+            run = if f32::from_le_bytes(*word).abs() >= FULL_SCALE { run + 1 } else { 0 };
+            run == MIN_CLIP_SAMPLES
+        })
+    })
+}
+
+/// What the bytes probably are. In sound, samples of a channel are similar to those before; two words before is the same channel in stereo.
+fn encoding(words: &[[u8; 4]]) -> &'static str {
+    let doubles = words.as_chunks::<2>().0;
+    let is_double = |pair: &&[[u8; 4]; 2]| {
+        let [low, high] = pair.map(u32::from_le_bytes).map(u64::from);
+        let value = f64::from_bits(high << 32 | low);
+        value == 0.0 || (1e-12..=1.0).contains(&value.abs())
+    };
+    if doubles.iter().filter(is_double).count() * 20 >= doubles.len() * 19 {
+        return "probably 64-bit floats";
+    }
+    let is_smooth = |read: fn([u8; 4]) -> u32, shift: u32| {
+        let values = || words.iter().map(|word| f64::from((read(*word) >> shift) as i16));
+        let differences: f64 = values().zip(values().skip(2)).map(|(a, b)| (a - b).abs()).sum();
+        differences < 0.6 * values().map(f64::abs).sum::<f64>()
+    };
+    let [little, big] = [u32::from_le_bytes, u32::from_be_bytes].map(|read| (is_smooth(read, 0), is_smooth(read, 16)));
+    match (little, big) {
+        ((true, true), _) => "probably integers of at most 16 bits",
+        (_, (true, true)) => "probably big-endian 16-bit integers",
+        ((_, true), _) => "probably 32-bit integers",
+        (_, (_, true)) => "probably big-endian 32-bit integers",
+        _ => "neither floats nor integers",
+    }
+}

@@ -1,0 +1,67 @@
+//! The interval of the drift is right even if the delays of neighboring packets are similar.
+
+use jamjam_core::impairment::splitmix64;
+use jamjam_core::stats::DriftEstimator;
+use jamjam_core::time::Time;
+
+const PACKET_S: f64 = 128.0 / 48_000.0;
+
+/// Random numbers of one simulation.
+struct Random {
+    seed: u64,
+    index: u64,
+}
+
+impl Random {
+    /// Normally distributed by the sum of four uniform numbers, which is close enough.
+    fn normal(&mut self) -> f64 {
+        let bits = splitmix64(self.seed, self.index);
+        self.index += 1;
+        let sum: f64 = (0..4).map(|part| ((bits >> (16 * part)) & 0xFFFF) as f64 / 65_536.0).sum();
+        (sum - 1.999_97) * 3.0_f64.sqrt()
+    }
+}
+
+/// The interval after 60 s of packets whose delays have a correlation that decays by 1/e in 1 s.
+fn interval(seed: u64, ppm: f64, delay_ns: impl Fn(f64) -> f64) -> [f64; 2] {
+    let mut random = Random { seed: splitmix64(7, seed), index: 0 };
+    let decay = (-PACKET_S).exp();
+    let mut state = random.normal();
+    let mut drift = DriftEstimator::new(48_000);
+    for n in 0..60 * 375 + 2 {
+        let sent_ns = n as f64 * PACKET_S * 1e9 / (1.0 + ppm / 1e6);
+        drift.on_position(n * 128, Time::from_nanos((1e9 + sent_ns + delay_ns(state)) as u64));
+        state = decay * state + (1.0 - decay * decay).sqrt() * random.normal();
+    }
+    drift.interval_ppm().unwrap()
+}
+
+/// How many of 1,000 intervals contain the drift, and their half widths in ascending order.
+fn simulate(delay_ns: impl Fn(f64) -> f64) -> (usize, Vec<f64>) {
+    let mut contained = 0;
+    let mut widths = Vec::new();
+    for seed in 0..1_000 {
+        let ppm = if seed % 2 == 0 { 50.0 } else { -50.0 };
+        let [low, high] = interval(seed, ppm, &delay_ns);
+        contained += usize::from((low..=high).contains(&ppm));
+        widths.push((high - low) / 2.0);
+    }
+    widths.sort_by(f64::total_cmp);
+    (contained, widths)
+}
+
+#[test]
+fn drift_interval_holds_under_correlated_jitter_of_2_ms() {
+    // As with `--jitter`, delays are between 0 and 2 ms and nearly uniform: the logistic function is close to the normal distribution.
+    let (contained, widths) = simulate(|state| 2e6 / (1.0 + (-1.702 * state).exp()));
+    assert!(contained >= 930, "{contained}");
+    assert!(widths[500] < 15.0 && widths[949] <= 20.0, "median {}, 95 % {}", widths[500], widths[949]);
+}
+
+#[test]
+fn drift_interval_is_wide_if_jitter_is_not_limited() {
+    // With a standard deviation of 2 ms, no estimate from 60 s is better than ±38 ppm.
+    let (contained, widths) = simulate(|state| 1e7 + 2e6 * state);
+    assert!(contained >= 930, "{contained}");
+    assert!(widths[500] > 38.0, "{}", widths[500]);
+}

@@ -1,0 +1,7 @@
+//! The check of clients finds what is wrong with each client, and nothing else.
+
+mod drift;
+mod networks;
+mod rules;
+mod wrong_client;
+mod wrong_clients;
