@@ -282,8 +282,9 @@ impl ConnectionContext<'_> {
         self.reject_with_detail(code, reason, None);
     }
 
-    /// Like [`Self::reject_and_close`]. The log line also contains `detail`, which the client does not receive.
-    pub(super) fn reject_with_detail(&mut self, code: CloseCode, reason: &str, detail: Option<&'static str>) {
+    /// Like [`Self::reject_and_close`]. The log line also contains `detail`, which the client receives only with `--strict`.
+    pub(super) fn reject_with_detail(&mut self, code: CloseCode, rule: &str, detail: Option<&'static str>) {
+        let (reason, detail) = self.close_reason(code, rule, detail);
         if code == CloseCode::TRY_AGAIN_LATER {
             self.count_limited();
         } else {

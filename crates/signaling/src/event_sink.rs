@@ -5,6 +5,7 @@ use std::num::NonZeroU64;
 use serde::{Deserialize, Serialize};
 
 use super::control_surface_events::ControlSurfaceEvent;
+use super::dialect::Dialect;
 use jamjam_core::memory_budget::{MemoryBudget, MemoryPermit};
 use jamjam_core::time::Time;
 
@@ -56,6 +57,12 @@ pub trait EventSink {
 
     /// Passes a control surface event to the listeners. By default, the event is dropped.
     fn control_surface_event(&mut self, _event: ControlSurfaceEvent) {}
+
+    /// With `--strict`, reports a wrong message, or a connection that is rejected because of its URL or token: the violated rule, and the
+    /// sentence that the client receives. By default, the report is dropped.
+    fn wrong_message(&mut self, conn: ConnId, dialect: Option<Dialect>, rule: &str, sentence: &str) {
+        let _ = (conn, dialect, rule, sentence);
+    }
 
     /// Closes a connection after all earlier messages to it are sent. The hub has already removed the connection, so a later
     /// [`Hub::on_disconnect`](super::Hub::on_disconnect) has no effect.

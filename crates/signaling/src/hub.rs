@@ -201,13 +201,9 @@ impl Hub {
             return None;
         }
         let scope_before = self.recorded_scope(now, conn);
-        let effect = effect(self, sink);
-        let (plan, outcome) = match effect {
-            Ok(plan) => (plan, Ok(())),
-            Err(error) => (None, Err(error)),
-        };
+        let (plan, outcome) = effect(self, sink).map_or_else(|error| (None, Err(error)), |plan| (plan, Ok(())));
         if plan.is_none() {
-            self.finish_message(now, (conn, source, dialect), scope_before, text, outcome);
+            self.finish_message(now, (conn, source, dialect), scope_before, text, outcome, sink);
         }
         // The message may have selected the dialect of the connection, so the dialect is read again.
         let dialect = self.connections.get(&conn).map_or(dialect, |connection| connection.dialect);
@@ -227,7 +223,9 @@ impl Hub {
         scope: Option<ActivityScope>,
         text: Option<&str>,
         outcome: Result<(), MessageError>,
+        sink: &mut dyn EventSink,
     ) {
+        let outcome = outcome.map_err(|error| self.answer_wrong_message(now, (conn, dialect), text, error, sink));
         let is_rejected = matches!(outcome, Err(MessageError::Rejected(_)));
         // Rejections are also recorded while no console is open.
         let scope = scope.or_else(|| is_rejected.then(|| ActivityScope::outside_rooms(dialect)));

@@ -108,7 +108,7 @@ pub fn optional_integer<'de, D: serde::Deserializer<'de>, T: DeserializeOwned>(
 /// Why a message has no effect.
 #[derive(Debug, Error)]
 pub(super) enum MessageError {
-    /// The sender receives no reply.
+    /// The sender receives no reply, unless the server is strict.
     #[error("{0}")]
     Ignored(Cow<'static, str>),
     /// The sender receives an error message.
@@ -127,6 +127,14 @@ impl MessageError {
         Self::Ignored(Cow::Borrowed(reason))
     }
 
+    /// A text without a part of the message, to count equal errors.
+    pub(super) fn rule(&self) -> &'static str {
+        match self {
+            Self::Ignored(Cow::Borrowed(reason)) | Self::Rejected(reason) => reason,
+            Self::Ignored(Cow::Owned(_)) => "invalid-message",
+        }
+    }
+
     pub(super) fn too_big(max_bytes: usize) -> Self {
         Self::Ignored(format!("message longer than {max_bytes} bytes").into())
     }
@@ -143,7 +151,7 @@ impl From<serde_json::Error> for MessageError {
             return Self::Ignored(format!("unknown value{}", &text[expected + 1..]).into());
         }
         let reason = match error.classify() {
-            _ if text.starts_with("missing field") => sanitize(&text),
+            _ if text.starts_with("missing field") || text.starts_with("duplicate field") => sanitize(&text),
             serde_json::error::Category::Data => format!("wrong type (column {})", error.column()),
             _ => format!("not JSON (column {})", error.column()),
         };

@@ -31,6 +31,7 @@ pub mod message_docs;
 mod rooms;
 mod route;
 mod snapshot;
+mod strict;
 mod timers;
 pub mod token;
 mod webrtc;

@@ -46,6 +46,8 @@ pub struct SignalingLimits {
     pub broadcast: BroadcastSettings,
     /// Origins (RFC 6454) of pages that may connect; empty allows all.
     pub allowed_origins: Vec<String>,
+    /// Whether every wrong message is answered with an error that names its fault, and a rejected connection with the exact reason.
+    pub is_strict: bool,
 }
 
 impl SignalingLimits {
@@ -95,6 +97,7 @@ impl Default for SignalingLimits {
             heartbeat: Heartbeat::default(),
             broadcast: BroadcastSettings::default(),
             allowed_origins: Vec::new(),
+            is_strict: false,
         }
     }
 }

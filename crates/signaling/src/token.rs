@@ -165,7 +165,7 @@ pub fn sign(secret: &Secret, claims: &Claims) -> String {
 }
 
 /// The claims of `token`, if it is valid for the broadcast room `room` at `now_ms` (milliseconds since the Unix epoch). Without a `secret`,
-/// no token is. The error is the reason for the log; clients only learn that a token was rejected.
+/// no token is. The error is the reason for the log; clients learn it only with `--strict`.
 pub fn verify(secret: Option<&Secret>, token: &str, room: &str, now_ms: u64) -> Result<Claims, &'static str> {
     let payload = verify_for(Audience::Broadcast, secret, token, room, now_ms)?;
     serde_json::from_value(Value::Object(payload)).map_err(|_| INVALID_PAYLOAD)
@@ -184,12 +184,23 @@ pub fn verify_webrtc(
         return Err("token for another client");
     }
     if payload.get("expiresAt").is_none_or(Value::is_null) {
-        return Err("token without expiry");
+        let has_jwt_name = payload.contains_key("exp");
+        return Err(if has_jwt_name {
+            "token with exp; expiresAt in milliseconds is expected"
+        } else {
+            "token without expiresAt"
+        });
     }
     Ok(())
 }
 
 const INVALID_PAYLOAD: &str = "invalid token payload";
+
+/// Why a client without a token is rejected.
+pub(crate) const TOKEN_MISSING: &str = "Authentication required: the parameter token is missing";
+
+/// Times below this one are in seconds: in milliseconds, they are before March 1973.
+const MIN_MILLISECONDS: f64 = 1e11;
 
 /// The payload of `token`, if it is valid for this kind of room and this room.
 fn verify_for(
@@ -212,8 +223,11 @@ fn verify_for(
     match payload.get("expiresAt") {
         None | Some(Value::Null) => {}
         Some(Value::Number(at)) if at.as_f64().is_some_and(|at| at > now_ms as f64) => {}
+        Some(Value::Number(at)) if at.as_f64().is_some_and(|at| at < MIN_MILLISECONDS) => {
+            return Err("expired token: expiresAt is in seconds; milliseconds are expected");
+        }
         Some(Value::Number(_)) => return Err("expired token"),
-        Some(_) => return Err(INVALID_PAYLOAD),
+        Some(_) => return Err("invalid token payload: expiresAt is not a number"),
     }
     let named = payload.get("audience").filter(|named| !named.is_null());
     if named.map_or(audience != Audience::default(), |named| named != audience.name()) {

@@ -18,7 +18,7 @@ use super::limits::SignalingLimits;
 use super::member_log::ConnectionClose;
 use super::rooms::{MemberData, MemberInfo, Room, RoomDirectory, RoomMap};
 use super::route::{Route, WebRtcParams};
-use super::token::verify_webrtc;
+use super::token::{TOKEN_MISSING, verify_webrtc};
 
 /// Maximum length of user ids and user names, in bytes. Together with the number of members, it limits the lists of participants.
 const MAX_USER_BYTES: usize = 256;
@@ -217,6 +217,11 @@ pub(super) enum ServerMessage<'a> {
         #[schema(value_type = Value, required = false)]
         updates: Option<&'a RawValue>,
     },
+    /// A message was wrong (only with `--strict`). The connection stays open.
+    Error {
+        /// The reason.
+        message: &'a str,
+    },
 }
 
 /// The fields of a relayed `offer` or `answer`.
@@ -326,7 +331,7 @@ impl WebRtcDialect {
             .members
             .iter()
             .find(|member| member.data.id == target)
-            .ok_or(MessageError::ignored("target not in the room"))?;
+            .ok_or(MessageError::ignored("targetUserId is not in the room"))?;
         ctx.send(&[target.conn], &relayed);
         rooms.log_message(message_type, ctx.conn, 1, bytes);
         Ok(())
@@ -357,13 +362,17 @@ impl WebRtcDialect {
 pub(super) fn admit(ctx: &mut ConnectionContext<'_>, params: &WebRtcParams) -> bool {
     let limits = ctx.limits;
     let WebRtcParams { room_id, user_id: user, user_name: name, .. } = params;
-    let values = [(room_id, "roomId is empty"), (user, "userId is empty"), (name, "userName is empty")];
-    if let Some((_, detail)) = values.into_iter().find(|(text, _)| text.is_empty()) {
+    let values = [
+        (room_id, MAX_WEBRTC_ROOM_BYTES, "Missing required parameter roomId", "Parameter roomId too long"),
+        (user, MAX_USER_BYTES, "Missing required parameter userId", "Parameter userId too long"),
+        (name, MAX_USER_BYTES, "Missing required parameter userName", "Parameter userName too long"),
+    ];
+    if let Some((.., detail, _)) = values.iter().find(|(text, ..)| text.is_empty()) {
         ctx.reject_with_detail(CloseCode::POLICY_VIOLATION, "Missing required parameters", Some(detail));
         return false;
     }
-    if room_id.len() > MAX_WEBRTC_ROOM_BYTES || user.len() > MAX_USER_BYTES || name.len() > MAX_USER_BYTES {
-        ctx.reject_and_close(CloseCode::POLICY_VIOLATION, "Parameter too long");
+    if let Some((.., detail)) = values.iter().find(|(text, max_bytes, ..)| text.len() > *max_bytes) {
+        ctx.reject_with_detail(CloseCode::POLICY_VIOLATION, "Parameter too long", Some(detail));
         return false;
     }
     // The token is checked before the room is searched. A client without a valid token does not replace a member and learns nothing.
@@ -420,7 +429,8 @@ type TokenRejection = (CloseCode, &'static str, Option<&'static str>);
 
 fn check_token(limits: &SignalingLimits, params: &WebRtcParams, unix_ms: u64) -> Result<(), TokenRejection> {
     let WebRtcParams { room_id, user_id, token, .. } = params;
-    let token = token.as_ref().ok_or((CloseCode::AUTHENTICATION_REQUIRED, "Authentication required", None))?;
+    let token =
+        token.as_ref().ok_or((CloseCode::AUTHENTICATION_REQUIRED, "Authentication required", Some(TOKEN_MISSING)))?;
     verify_webrtc(limits.broadcast.secret.as_ref(), token.as_str(), room_id, user_id, unix_ms)
         .map_err(|detail| (CloseCode::INVALID_TOKEN, "Invalid or expired token", Some(detail)))
 }

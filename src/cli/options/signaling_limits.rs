@@ -75,6 +75,12 @@ pub struct ConnectionLimitArgs {
     /// second. A larger burst closes the connection.
     #[arg(long, hide_short_help = true, env = "RATE_LIMIT_MESSAGES", value_name = "RATE", value_parser = or_off(parse_message_rate), default_value = SignalingLimits::default().message_rate.map_or_else(String::new, |rate| format!("{rate}/s")), help_heading = HEADING_LIMITS)]
     rate_limit_messages: OrOff<u32>,
+
+    /// Answer every wrong message with an error that names its fault
+    ///
+    /// For developers of clients. The names of wrong types and members are logged, and clients learn why their tokens are rejected.
+    #[arg(long, env = "STRICT", help_heading = HEADING_LIMITS)]
+    strict: bool,
 }
 
 /// The default limits, for a signaling server that runs inside another command.
@@ -93,7 +99,7 @@ impl ConnectionLimitArgs {
     pub fn hub_limits(&self) -> SignalingLimits {
         let message_rate = self.rate_limit_messages;
         let allowed_origins = self.origin.iter().filter(|origin| !origin.is_empty()).cloned().collect();
-        SignalingLimits { message_rate, allowed_origins, ..SignalingLimits::default() }
+        SignalingLimits { message_rate, allowed_origins, is_strict: self.strict, ..SignalingLimits::default() }
     }
 
     /// Server options with these connection limits. TLS is not enabled.

@@ -189,6 +189,7 @@ fn limits(settings: &str) -> SignalingLimits {
         heartbeat,
         broadcast,
         allowed_origins: Vec::new(),
+        is_strict: has('G'),
     }
 }
 

@@ -12,6 +12,7 @@ mod mixed_dialects;
 mod newer_clients;
 mod options;
 mod reverse_proxies;
+mod strict;
 mod tls;
 mod transcripts;
 mod webrtc;

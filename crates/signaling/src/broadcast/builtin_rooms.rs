@@ -387,7 +387,7 @@ pub(crate) enum ChatClientMessage<'a> {
     /// Sets the sender's user name. It must be set before any other message.
     SetUsername {
         /// The name. It is cut to 20 characters.
-        #[schema(value_type = String)]
+        #[schema(value_type = String, min_length = 1)]
         username: &'a Value,
     },
     /// Informs the other members that the sender is typing, or has stopped.

@@ -12,8 +12,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::debug;
-
 use super::close_code::CloseCode;
 use super::cluster::MemberFacts;
 use super::connection_context::{ConnectionContext, MAX_JOIN_DEBT};
@@ -24,7 +22,7 @@ use super::member_log::{ConnectionClose, ROOM_CLOSED_BY_OPERATOR};
 use super::rooms::{RoomDirectory, RoomKey};
 use super::route::{BroadcastParams, Route};
 use super::timers::{BroadcastTimer, TimerEvent};
-use super::token::verify;
+use super::token::{TOKEN_MISSING, verify};
 use messages::{MessageSender, ServerMessage, wrap};
 use room_state::Membership;
 
@@ -135,7 +133,7 @@ impl BroadcastDialect {
         copy: Option<&Self>,
     ) -> Option<Entrant> {
         let entrant = self.check(ctx, params, copy);
-        entrant.inspect_err(|(code, reason)| reject_join(ctx, *code, reason)).ok()
+        entrant.inspect_err(|(code, reason, detail)| reject_join(ctx, *code, reason, *detail)).ok()
     }
 
     fn check(
@@ -143,23 +141,26 @@ impl BroadcastDialect {
         ctx: &mut ConnectionContext<'_>,
         params: BroadcastParams,
         copy: Option<&Self>,
-    ) -> Result<Entrant, (CloseCode, Cow<'static, str>)> {
+    ) -> Result<Entrant, (CloseCode, Cow<'static, str>, Option<&'static str>)> {
         let BroadcastParams { room, is_control_channel, token, query, headers } = params;
-        let name = room.ok_or((CloseCode::ROOM_NAME_REQUIRED, "Room name required".into()))?;
+        let name = room.ok_or((CloseCode::ROOM_NAME_REQUIRED, "Room name required".into(), Some(ROOM_NAME_MISSING)))?;
         let is_open = !is_control_channel && !self.handlers.get(&name).requires_auth();
         let claims = match token {
             None if is_open => None,
             None => {
                 ctx.counters.closed_invalid_token += 1;
-                return Err((CloseCode::AUTHENTICATION_REQUIRED, "Authentication required".into()));
+                return Err((
+                    CloseCode::AUTHENTICATION_REQUIRED,
+                    "Authentication required".into(),
+                    Some(TOKEN_MISSING),
+                ));
             }
             Some(token) => {
                 let secret = ctx.limits.broadcast.secret.as_ref();
                 let claims = verify(secret, token.as_str(), &name, ctx.now.unix_ms());
                 Some(claims.map_err(|reason| {
-                    debug!(target: "signaling", conn = ctx.conn.0, reason, "token rejected");
                     ctx.counters.closed_invalid_token += 1;
-                    (CloseCode::INVALID_TOKEN, "Invalid or expired token".into())
+                    (CloseCode::INVALID_TOKEN, "Invalid or expired token".into(), Some(reason))
                 })?)
             }
         };
@@ -169,7 +170,7 @@ impl BroadcastDialect {
         let request = JoinRequest { query: &client.query, headers: &headers };
         handler
             .verify_auth(&room, &client, &request)
-            .map_err(|Rejection { code, reason }| (CloseCode(code), reason.into()))?;
+            .map_err(|Rejection { code, reason }| (CloseCode(code), reason.into(), None))?;
         Ok(Entrant { room: name, client, is_control_channel })
     }
 
@@ -188,7 +189,7 @@ impl BroadcastDialect {
             ctx.check_requested_bytes(MAX_JOIN_DEBT).err().map(|_| "Too many requests")
         };
         if let Some(reason) = reason {
-            return reject_join(ctx, CloseCode::TRY_AGAIN_LATER, reason);
+            return reject_join(ctx, CloseCode::TRY_AGAIN_LATER, reason, None);
         }
         let membership = Membership { client: Arc::clone(&client), is_control_channel };
         let key = found.unwrap_or_else(|| {
@@ -275,6 +276,10 @@ impl BroadcastDialect {
     }
 }
 
+/// Why a URL without a valid room name is rejected.
+const ROOM_NAME_MISSING: &str =
+    "Room name required: neither the path nor the parameter room has a name of 1 to 128 bytes";
+
 /// A connection that is admitted to a room.
 pub(crate) struct Entrant {
     pub(crate) room: String,
@@ -283,9 +288,9 @@ pub(crate) struct Entrant {
 }
 
 /// Closes a connection that may not join a room.
-fn reject_join(ctx: &mut ConnectionContext<'_>, code: CloseCode, reason: &str) {
+fn reject_join(ctx: &mut ConnectionContext<'_>, code: CloseCode, reason: &str, detail: Option<&'static str>) {
     let (code, reason) = code.for_frame(reason);
-    ctx.reject_and_close(code, reason);
+    ctx.reject_with_detail(code, reason, detail);
 }
 
 /// Informs the room handler that a member or control channel has left.

@@ -186,7 +186,7 @@ impl Hub {
             // The rooms of a lobby are empty, so the message is rejected.
             Some(message) => {
                 let outcome = dialects.on_message(&mut ctx, message, 0);
-                self.finish_message(now, sender, scope, entrance.text().as_deref(), outcome);
+                self.finish_message(now, sender, scope, entrance.text().as_deref(), outcome, sink);
             }
             None => ctx.reject_and_close(CloseCode::TRY_AGAIN_LATER, "Too many rooms"),
         }
@@ -206,7 +206,7 @@ impl Hub {
         let Some((mut ctx, dialects)) = self.context(now, conn, sink) else { return };
         let sender = (conn, ctx.source, ctx.dialect());
         let error = dialects.jamjam.on_wrong_password(&mut ctx, is_limited);
-        self.finish_message(now, sender, scope, entrance.text().as_deref(), Err(error));
+        self.finish_message(now, sender, scope, entrance.text().as_deref(), Err(error), sink);
     }
 
     /// Checks a post to a broadcast room, and returns the request that is to be appended. `replica` is the room, if this process follows it.

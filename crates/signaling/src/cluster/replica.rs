@@ -276,7 +276,7 @@ impl Replica {
             };
             if text.is_some() {
                 let sender = (conn, source, Some(self.dialect));
-                lobby.finish_message(now, sender, scope, text.as_deref(), outcome);
+                lobby.finish_message(now, sender, scope, text.as_deref(), outcome, sink);
             }
         }
         if let (Some(RoomReply::Posted(posted)), Command::Request(RoomRequest::Post { room, body, .. })) =

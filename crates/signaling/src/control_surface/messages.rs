@@ -39,6 +39,7 @@ pub(crate) struct JoinMessage<'a> {
 pub(crate) struct ParamMessage<'a> {
     /// The name of the parameter.
     #[serde(rename = "param", borrow)]
+    #[schema(max_length = 256)]
     pub(crate) name: Cow<'a, str>,
     /// The new value.
     pub(crate) value: f32,
@@ -52,6 +53,7 @@ pub(crate) struct ParamMessage<'a> {
 pub(crate) struct TriggerMessage<'a> {
     /// The name of the trigger.
     #[serde(borrow)]
+    #[schema(max_length = 256)]
     pub(crate) name: Cow<'a, str>,
     /// When the program is to react, in microseconds since the Unix epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -121,10 +123,11 @@ pub(crate) enum ServerMessage<'a> {
     },
     /// A request was rejected. The connection stays open.
     Error {
-        /// The reason for programs: `INVALID_ROOM`, `ROOM_FULL`, `RATE_LIMITED` or `TOO_MANY_PARAMETERS`.
+        /// The reason for programs: `INVALID_ROOM`, `ROOM_FULL`, `RATE_LIMITED` or `TOO_MANY_PARAMETERS`, or with `--strict`
+        /// `INVALID_MESSAGE`.
         code: &'static str,
         /// The reason for people.
-        message: &'static str,
+        message: &'a str,
     },
     /// The room was closed. The server then closes the connection.
     Closed,

@@ -53,10 +53,10 @@ pub enum ClientMessage {
         #[serde(default)]
         candidates: Vec<Candidate>,
         /// Address as seen from outside the client's network.
-        #[schema(value_type = Option<String>)]
+        #[schema(value_type = Option<String>, format = "ip-and-port")]
         public_addr: Option<SocketAddr>,
         /// Address in the client's network.
-        #[schema(value_type = Option<String>)]
+        #[schema(value_type = Option<String>, format = "ip-and-port")]
         local_addr: Option<SocketAddr>,
     },
     /// Requests the list of rooms.
@@ -216,7 +216,7 @@ pub struct RoomInfo {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Candidate {
     /// The address.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = "ip-and-port")]
     pub address: SocketAddr,
     /// How the address was found.
     #[serde(rename = "candidate_type")]

@@ -69,7 +69,13 @@ pub fn message_docs(limits: &SignalingLimits) -> MessageDocs {
             Dialect::ControlSurface => {
                 schemas.add::<control_surface::ClientMessage<'_>, control_surface::ServerMessage<'_>>(&mut channels);
             }
-            Dialect::WebRtc => schemas.add::<webrtc::ClientMessage<'_>, webrtc::ServerMessage<'_>>(&mut channels),
+            Dialect::WebRtc => {
+                schemas.add::<webrtc::ClientMessage<'_>, webrtc::ServerMessage<'_>>(&mut channels);
+                let is_sent = |message: &MessageDoc| limits.is_strict || message.name != "error";
+                for channel in &mut channels {
+                    channel.server_messages.retain(is_sent);
+                }
+            }
         }
         all_channels.append(&mut channels);
     }

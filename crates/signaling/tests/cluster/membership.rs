@@ -95,6 +95,42 @@ fn members_of_a_departed_process_leave_with_1006_in_the_order_of_joining() {
     assert!(bob.process() == dead.number && cat.process() == dead.number);
 }
 
+/// A process answers its own connections, and the logs of the rooms are those of a cluster that is not strict.
+#[test]
+fn strict_answers_reach_only_the_sender_and_add_no_entries() {
+    let wrong = [
+        (
+            join_url("ann"),
+            r#"{"type":"offer","to":"bob"}"#,
+            "message",
+            "member `targetUserId` is missing; `to` is unknown",
+        ),
+        (join_url("ann"), r#"{"type":"offer","targetUserId":"zoe"}"#, "message", "targetUserId is not in the room"),
+        (
+            broadcast_url("chat"),
+            r#"{"type":"setUsername","username":" "}"#,
+            "error",
+            "member `username`: expected a string that is not blank, got another string",
+        ),
+        ("/".to_owned(), r#"{"type":"ping"}"#, "message", "member `client_time` is missing"),
+    ];
+    for (url, message, member, text) in wrong {
+        let entries = [true, false].map(|is_strict| {
+            let mut all = Cluster::new(SignalingLimits { is_strict, ..limits() }, 2, 1);
+            let (ann, bob) = (all.connects(0, &url), all.connects(1, &url.replace("ann", "bob")));
+            let before = [ann, bob].map(|conn| all.queues.received[&conn].len());
+            all.text(ann, message);
+            assert_eq!(all.queues.received[&ann].len() - before[0], usize::from(is_strict), "{message}");
+            assert_eq!(all.queues.received[&bob].len(), before[1], "{message}");
+            if is_strict {
+                assert_eq!(all.last(ann)[member], text);
+            }
+            all.logs.values().map(|log| log.entries.len()).sum::<usize>()
+        });
+        assert_eq!(entries[0], entries[1], "{message}");
+    }
+}
+
 #[test]
 fn second_entry_for_due_timers_changes_nothing() {
     let mut all = three();

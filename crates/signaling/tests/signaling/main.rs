@@ -11,6 +11,7 @@ mod hub;
 mod message_docs;
 mod room_client;
 mod simulation;
+mod strict;
 mod test_hub;
 mod tokens;
 mod transcripts;

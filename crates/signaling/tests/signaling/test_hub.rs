@@ -9,7 +9,7 @@ use jamjam_core::time::{Time, WallClock};
 use jamjam_signaling::broadcast::BroadcastSettings;
 use jamjam_signaling::token::{Claims, Secret, sign};
 use jamjam_signaling::{
-    ConnId, ControlSurfaceEvent, DialectCounters, DialectSet, EventSink, Hub, NewConnection, SignalingLimits,
+    ConnId, ControlSurfaceEvent, Dialect, DialectCounters, DialectSet, EventSink, Hub, NewConnection, SignalingLimits,
     UpdateKey, route,
 };
 use serde::Deserialize;
@@ -55,6 +55,8 @@ pub(crate) struct RecordingSink {
     pub(crate) updates: Vec<UpdateKey>,
     pub(crate) events: Vec<ControlSurfaceEvent>,
     pub(crate) closed: Vec<(u64, u16, String)>,
+    /// Reported wrong messages: connection, dialect, rule and sentence.
+    pub(crate) wrong: Vec<(u64, Option<Dialect>, String, String)>,
     pub(crate) pinged: Vec<u64>,
     pub(crate) aborted: Vec<u64>,
     /// Connections whose queues have no room.
@@ -83,6 +85,10 @@ impl EventSink for RecordingSink {
 
     fn control_surface_event(&mut self, event: ControlSurfaceEvent) {
         self.events.push(event);
+    }
+
+    fn wrong_message(&mut self, conn: ConnId, dialect: Option<Dialect>, rule: &str, sentence: &str) {
+        self.wrong.push((conn.0, dialect, rule.to_owned(), sentence.to_owned()));
     }
 
     fn close(&mut self, conn: ConnId, code: u16, reason: &str) {

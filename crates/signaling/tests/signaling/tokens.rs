@@ -65,11 +65,14 @@ fn expired_token_and_wrong_room_are_rejected() {
 #[test]
 fn signed_invalid_payload_is_rejected() {
     // The payload is `[1]`, or its `expiresAt` is "soon".
-    for token in [
-        "WzFd.mJ3wZP_seFiIG2QS3L-grhEUpkMHpKvydIjjSykbic0",
-        "eyJjbGllbnRJZCI6ImMxIiwicm9vbSI6InJhZGlvIiwiZXhwaXJlc0F0Ijoic29vbiJ9.4_w9w1X4V-cPx-xgczpcb1uhT2tQhfbbmkpsjhbSvGI",
+    for (token, reason) in [
+        ("WzFd.mJ3wZP_seFiIG2QS3L-grhEUpkMHpKvydIjjSykbic0", "invalid token payload"),
+        (
+            "eyJjbGllbnRJZCI6ImMxIiwicm9vbSI6InJhZGlvIiwiZXhwaXJlc0F0Ijoic29vbiJ9.4_w9w1X4V-cPx-xgczpcb1uhT2tQhfbbmkpsjhbSvGI",
+            "invalid token payload: expiresAt is not a number",
+        ),
     ] {
-        assert_eq!(verified(token), Err("invalid token payload"), "{token}");
+        assert_eq!(verified(token), Err(reason), "{token}");
     }
 }
 

@@ -1,0 +1,497 @@
+//! `--strict`: what clients of each dialect receive for wrong messages, URLs and tokens. Without it, they receive what they always did.
+
+use jamjam_signaling::broadcast::BroadcastSettings;
+use jamjam_signaling::message_docs::message_docs;
+use jamjam_signaling::token::{Claims, Secret, sign};
+use jamjam_signaling::{ConnId, CreateRoomOptions, Dialect, SignalingLimits};
+use proptest::prelude::*;
+use serde_json::{Map, Value, json};
+use test_support::logged::logged;
+
+use crate::test_hub::{TestHub, ms, token, with_secret};
+
+/// Maximum length of an answer, in bytes.
+const MAX_ANSWER_BYTES: usize = 512;
+
+/// The wrong messages of each dialect: the message, and the text of the answer.
+const NEWER_JAMJAM: &[(&str, &str)] = &[
+    (r#"{"type":"CreatRoom","data":{}}"#, "member `type`: unknown type `CreatRoom`; the nearest type is `CreateRoom`"),
+    (r#"{"type":"join","room_code":"1"}"#, "member `type`: unknown type `join`; it belongs to the dialect bbx"),
+    (
+        r#"{"type":"CreateRoom","data":{"room_name":1,"peer_name":"A"}}"#,
+        "member `data.room_name`: expected a string, got a number",
+    ),
+    (
+        r#"{"type":"CreateRoom","data":{"name":"x","peer_name":"A"}}"#,
+        "member `data.room_name` is missing; `name` is unknown",
+    ),
+    (
+        r#"{"type":"CreateRoom","data":{"room_name":"x","peer_name":"A","password":5}}"#,
+        "member `data.password`: expected a string, got a number",
+    ),
+    (
+        r#"{"type":"CreateRoom","data":{"room_name":"x","peer_name":"A","features":"peer_message"}}"#,
+        "member `data.features`: expected an array, got a string",
+    ),
+    (
+        r#"{"type":"JoinRoom","data":{"room":"x","peer_name":"A"}}"#,
+        "member `data.room_id` is missing; `room` is unknown",
+    ),
+    (
+        r#"{"type":"JoinRoom","data":{"roomId":"x","peer_name":"A"}}"#,
+        "member `data.room_id` is missing; `roomId` is unknown",
+    ),
+    (r#"{"type":"JoinRoom","data":{"room_id":"x"}}"#, "member `data.peer_name` is missing"),
+    (r#"{"type":"JoinRoom","room_id":"x","peer_name":"A"}"#, "member `data` is missing"),
+    (r#"{"type":"JoinRoom","data":["x"]}"#, "member `data`: expected an object, got an array"),
+    (
+        r#"{"type":"UpdatePeerInfo","data":{"candidates":[{"address":"a:1","candidate_type":"Host","priority":1}]}}"#,
+        "member `data.candidates[0].address`: expected a string such as 192.0.2.1:5000, with a port above 0, got another string",
+    ),
+    (
+        r#"{"type":"UpdatePeerInfo","data":{"candidates":[{"address":"192.0.2.1:1","candidate_type":"host","priority":1}]}}"#,
+        "member `data.candidates[0].candidate_type`: expected `Host` or `ServerReflexive`, got another string",
+    ),
+    (
+        r#"{"type":"UpdatePeerInfo","data":{"candidates":[{"address":"192.0.2.1:1","candidate_type":"Host","priority":-1}]}}"#,
+        "member `data.candidates[0].priority`: expected a whole number from 0 to 4294967295, got a number",
+    ),
+    (
+        r#"{"type":"UpdatePeerInfo","data":{"public_addr":"192.0.2.1:0"}}"#,
+        "member `data.public_addr`: expected a string such as 192.0.2.1:5000, with a port above 0, got another string",
+    ),
+    (
+        r#"{"type":"ChatMessage","data":{"sender_id":"","sender_name":"","content":"x","timestamp":"now"}}"#,
+        "member `data.timestamp`: expected a whole number from 0, got a string",
+    ),
+    (r#"{"type":"ChatMessage","data":{"sender_id":"","sender_name":"","content":"x","timestamp":1}}"#, "not in a room"),
+    (r#"{"type":"PeerMessage","data":{"body":"x"}}"#, "member `data.body`: expected an object, got a string"),
+    (r#"{"type":"ListRooms","type":"ListRooms"}"#, "duplicate field `type` at line 1 column 26"),
+    (r#"[{"type":"ListRooms"}]"#, "message: expected an object, got an array"),
+    (r#"{"type":7}"#, "member `type`: expected a string, got a number"),
+    (r#"{"kind":"ListRooms"}"#, "member `type` is missing"),
+    (r#"{"type":"ListRooms""#, "not JSON (column 19)"),
+];
+
+const CONTROL_SURFACE: &[(&str, &str)] = &[
+    (r#"{"type":"join","code":"4711"}"#, "member `room_code` is missing; `code` is unknown"),
+    (r#"{"type":"join","client_name":"Phone"}"#, "member `room_code` is missing"),
+    (r#"{"type":"join","room_code":4711}"#, "member `room_code`: expected a string, got a number"),
+    (r#"{"type":"parm","param":"a","value":1}"#, "member `type`: unknown type `parm`; the nearest type is `param`"),
+    (r#"{"type":"param","value":1}"#, "member `param` is missing"),
+    (r#"{"type":"param","param":"a","value":"0.5"}"#, "member `value`: expected a number of 32 bits, got a string"),
+    (
+        r#"{"type":"param","param":"a","value":1e39}"#,
+        "member `value`: expected a number of 32 bits, got another number",
+    ),
+    (r#"{"type":"param","param":"a","value":1,"at":"now"}"#, "member `at`: expected a number, got a string"),
+    (r#"{"type":"trigger"}"#, "member `name` is missing"),
+    (r#"{"type":"trigger","name":null}"#, "member `name`: expected a string of at most 256 bytes, got null"),
+    (r#"{"type":"ping"}"#, "member `client_time` is missing"),
+    (r#"{"type":"ping","client_time":"1"}"#, "member `client_time`: expected a number, got a string"),
+];
+
+const WEBRTC: &[(&str, &str)] = &[
+    (r#"{"type":"offer","to":"bob","sdp":{}}"#, "member `targetUserId` is missing; `to` is unknown"),
+    (r#"{"type":"offer","targetUserID":"bob"}"#, "member `targetUserId` is missing; `targetUserID` is unknown"),
+    (r#"{"type":"answer","sdp":"v=0"}"#, "member `targetUserId` is missing"),
+    (r#"{"type":"answer","targetUserId":5}"#, "member `targetUserId`: expected a string, got a number"),
+    (r#"{"type":"answer","targetUserId":"zoe"}"#, "targetUserId is not in the room"),
+    (
+        r#"{"type":"ice_candidate","targetUserId":"bob"}"#,
+        "member `type`: unknown type `ice_candidate`; the nearest type is `ice-candidate`",
+    ),
+    (r#"{"type":"call-ended"}"#, "member `targetUserId` is missing"),
+    (r#"{"type":"leave"}"#, "member `type`: unknown type `leave`; it belongs to the dialect bbx"),
+    ("hello", "not a JSON object"),
+    (r#"{"targetUserId":"bob"}"#, "member `type` is missing"),
+];
+
+/// Messages of the room `chat` that its handler would drop.
+const CHAT: &[(&str, &str)] = &[
+    (r#"{"type":"setUsername","name":"Ann"}"#, "member `username` is missing; `name` is unknown"),
+    (
+        r#"{"type":"setUsername","username":["Ann"]}"#,
+        "member `username`: expected a string that is not blank, got an array",
+    ),
+    (
+        r#"{"type":"setUsername","username":" "}"#,
+        "member `username`: expected a string that is not blank, got another string",
+    ),
+];
+
+fn hub(is_strict: bool) -> TestHub {
+    let mut hub = TestHub::new(SignalingLimits { is_strict, ..with_secret(&BroadcastSettings::default()) });
+    let options = CreateRoomOptions { code: Some("4711".to_owned()), ..CreateRoomOptions::default() };
+    hub.hub.create_room(ms(0), options).expect("a room");
+    hub
+}
+
+fn chat_url() -> String {
+    format!("/chat?token={}", token("c", "chat"))
+}
+
+/// For each dialect, a URL, a message that selects the dialect, the table, and the answer with this text.
+type Row = (String, Option<&'static str>, &'static [(&'static str, &'static str)], fn(&str) -> Value);
+
+fn dialects() -> [Row; 4] {
+    [
+        ("/v1/signaling".to_owned(), None, NEWER_JAMJAM, |text| json!({"type": "Error", "data": {"message": text}})),
+        (
+            "/".to_owned(),
+            Some(r#"{"type":"join","room_code":"4711"}"#),
+            CONTROL_SURFACE,
+            |text| json!({"type": "error", "code": "INVALID_MESSAGE", "message": text}),
+        ),
+        (
+            "/?roomId=r&userId=ann&userName=Ann".to_owned(),
+            None,
+            WEBRTC,
+            |text| json!({"type": "error", "message": text}),
+        ),
+        (chat_url(), None, CHAT, |text| json!({"type": "error", "error": text})),
+    ]
+}
+
+#[test]
+fn wrong_messages_of_every_dialect_are_answered_only_if_strict() {
+    for (url, first, table, answer) in dialects() {
+        for (message, text) in table {
+            for is_strict in [true, false] {
+                let mut hub = hub(is_strict);
+                hub.connect_to(1, &url);
+                hub.connect_to(2, "/?roomId=r&userId=bob&userName=Bob");
+                if let Some(first) = first {
+                    hub.text(1, 0, first);
+                }
+                hub.sink.texts.clear();
+                let lines = logged(|| hub.text(1, 1, message));
+                let expected = if is_strict { vec![answer(text)] } else { vec![] };
+                assert_eq!((hub.received(1), hub.received(2)), (expected, vec![]), "{message}, strict: {is_strict}");
+                assert_eq!((hub.counts().messages_ignored, hub.closed()), (1, vec![]), "{message}");
+                if is_strict {
+                    let line = format!("WARN message ignored conn=1 source=192.0.2.1 reason={text}");
+                    assert_eq!(lines, [line], "{message}");
+                    let (conn, dialect, rule, sentence) = hub.sink.wrong.pop().expect("a report");
+                    assert_eq!((conn, dialect.is_some(), sentence.as_str()), (1, true, *text), "{message}");
+                    assert!(!rule.contains('`') && hub.sink.wrong.is_empty(), "{rule}");
+                } else {
+                    assert!(hub.sink.wrong.is_empty());
+                }
+            }
+        }
+    }
+}
+
+/// The bound is on the bytes of the JSON, where a control character has six.
+#[test]
+fn names_of_parameters_above_256_bytes_are_named() {
+    for (param, is_accepted) in [("x".repeat(256), true), ("x".repeat(257), false), ("\u{1}".repeat(43), false)] {
+        let mut hub = hub(true);
+        hub.connect(1);
+        hub.send(1, 0, &json!({"type": "join", "room_code": "4711"}));
+        hub.sink.texts.clear();
+        hub.send(1, 0, &json!({"type": "param", "param": param, "value": 1}));
+        let text = "member `param`: expected a string of at most 256 bytes, got another string";
+        let answer = json!({"type": "error", "code": "INVALID_MESSAGE", "message": text});
+        assert_eq!(hub.received(1), if is_accepted { vec![] } else { vec![answer] });
+    }
+}
+
+#[test]
+fn answers_before_a_dialect_is_selected_have_the_form_of_control_surfaces() {
+    for (message, text) in [
+        (r#"{"type":"CreatRoom"}"#, "member `type`: unknown type `CreatRoom`; the nearest type is `CreateRoom`"),
+        (r#"{"type":"offer"}"#, "member `type`: unknown type `offer`; it belongs to the dialect webrtc"),
+        (r#"{"type":"ping"}"#, "member `client_time` is missing"),
+        ("", "not a JSON object"),
+    ] {
+        let mut hub = hub(true);
+        hub.connect(1);
+        hub.text(1, 0, message);
+        hub.hub.on_binary(ms(0), ConnId(1), &mut hub.sink);
+        let answers =
+            [text, "binary message"].map(|text| json!({"type": "error", "code": "INVALID_MESSAGE", "message": text}));
+        assert_eq!(hub.received(1), answers, "{message}");
+    }
+}
+
+#[test]
+fn errors_that_a_dialect_sends_itself_stay_as_they_are_and_single() {
+    let plain = |error: &str| json!({"type": "error", "error": error});
+    for (url, message, answer) in [
+        (
+            "/".to_owned(),
+            r#"{"type":"JoinRoom","data":{"room_id":"x","peer_name":"A"}}"#,
+            json!({"type": "Error", "data": {"message": "Room not found"}}),
+        ),
+        (
+            "/".to_owned(),
+            r#"{"type":"join","room_code":"1"}"#,
+            json!({"type": "error", "code": "INVALID_ROOM", "message": "Invalid room code"}),
+        ),
+        (chat_url(), "hello", plain("Invalid JSON payload")),
+        (chat_url(), "5", plain("Payload must be a JSON object")),
+        (
+            chat_url(),
+            r#"{"type":"x"}"#,
+            plain("Username required. Send {type: \"setUsername\", username: \"YourName\"} first"),
+        ),
+    ] {
+        for is_strict in [true, false] {
+            let mut hub = hub(is_strict);
+            hub.connect_to(1, &url);
+            hub.sink.texts.clear();
+            hub.text(1, 0, message);
+            assert_eq!(hub.received(1), std::slice::from_ref(&answer), "{message}");
+            assert_eq!(hub.sink.wrong.len(), usize::from(is_strict), "{message}");
+        }
+    }
+}
+
+#[test]
+fn rejected_urls_and_tokens_are_closed_with_the_exact_reason_only_if_strict() {
+    let claims = |room: &str| Claims::new("ann", room, Map::new(), ms(0).unix_ms(), 60.0);
+    let signed = |key: &str, claims: &Claims| sign(&Secret::new(key), claims);
+    let at = |expires_at: u64| Claims { expires_at: Some(expires_at.into()), ..claims("lobby") };
+    let lobby = |token: &str| format!("/lobby?token={token}");
+    let webrtc = |claims: Value| {
+        let payload = data_encoding::BASE64URL_NOPAD.encode(claims.to_string().as_bytes());
+        let signature = Secret::new("s").authentication_code(&payload);
+        format!("/?roomId=r&userId=ann&userName=Ann&token={payload}.{signature}")
+    };
+    let (invalid, missing) = ((4002, "Invalid or expired token"), (1008, "Missing required parameters"));
+    let too_long = "x".repeat(257);
+    for (url, (code, plain), exact) in [
+        ("/?userId=u&userName=U".to_owned(), missing, "Missing required parameter roomId"),
+        ("/?roomId=r&userID=u&userName=U".to_owned(), missing, "Missing required parameter userId"),
+        ("/?roomId=r&userId=u&userName=".to_owned(), missing, "Missing required parameter userName"),
+        (format!("/?roomId={too_long}&userId=u&userName=U"), (1008, "Parameter too long"), "Parameter roomId too long"),
+        (
+            format!("/?roomId=r&userId=u&userName={too_long}"),
+            (1008, "Parameter too long"),
+            "Parameter userName too long",
+        ),
+        (
+            "/rooms/%00".to_owned(),
+            (4005, "Room name required"),
+            "Room name required: neither the path nor the parameter room has a name of 1 to 128 bytes",
+        ),
+        (
+            "/lobby".to_owned(),
+            (4001, "Authentication required"),
+            "Authentication required: the parameter token is missing",
+        ),
+        (
+            "/?roomId=r&userId=ann&userName=Ann".to_owned(),
+            (4001, "Authentication required"),
+            "Authentication required: the parameter token is missing",
+        ),
+        (lobby("x"), invalid, "malformed token"),
+        (lobby(&signed("other", &claims("lobby"))), invalid, "invalid token signature"),
+        (lobby(&signed("s", &claims("stage"))), invalid, "token for another room"),
+        (
+            lobby(&signed("s", &Claims { audience: Some("webrtc".to_owned()), ..claims("lobby") })),
+            invalid,
+            "token for another audience",
+        ),
+        (lobby(&signed("s", &at(ms(0).unix_ms()))), invalid, "expired token"),
+        (
+            lobby(&signed("s", &at(1_795_003_600))),
+            invalid,
+            "expired token: expiresAt is in seconds; milliseconds are expected",
+        ),
+        // The bound between both units.
+        (lobby(&signed("s", &at(100_000_000_000))), invalid, "expired token"),
+        (
+            lobby(&signed("s", &at(99_999_999_999))),
+            invalid,
+            "expired token: expiresAt is in seconds; milliseconds are expected",
+        ),
+        (
+            webrtc(json!({"clientId": "ann", "room": "r", "audience": "webrtc", "expiresAt": "2027-01-01"})),
+            invalid,
+            "invalid token payload: expiresAt is not a number",
+        ),
+        (
+            webrtc(json!({"clientId": "bob", "room": "r", "audience": "webrtc", "expiresAt": 4e12})),
+            invalid,
+            "token for another client",
+        ),
+        (
+            webrtc(json!({"clientId": "ann", "room": "r", "audience": "webrtc", "exp": 1_795_003_600})),
+            invalid,
+            "token with exp; expiresAt in milliseconds is expected",
+        ),
+        (webrtc(json!({"clientId": "ann", "room": "r", "audience": "webrtc"})), invalid, "token without expiresAt"),
+    ] {
+        for is_strict in [true, false] {
+            let limits = SignalingLimits {
+                is_strict,
+                webrtc_requires_token: true,
+                ..with_secret(&BroadcastSettings::default())
+            };
+            let mut hub = TestHub::new(limits);
+            hub.connect_to(1, &url);
+            let reason = if is_strict { exact } else { plain };
+            assert_eq!(hub.sink.closed, [(1, code, reason.to_owned())], "{url}");
+            assert!(reason.len() <= 123, "{reason}");
+            let reports: Vec<_> =
+                hub.sink.wrong.iter().map(|(_, _, rule, text)| (rule.as_str(), text.as_str())).collect();
+            assert_eq!(reports, if is_strict { vec![(plain, exact)] } else { vec![] });
+        }
+    }
+}
+
+#[test]
+fn quoted_names_are_cut_to_64_bytes_and_sanitized() {
+    let long = "\u{1b}[31m".to_owned() + &"x".repeat(100_000);
+    let cut = "\u{fffd}[31m".to_owned() + &"x".repeat(59);
+    let to = format!("to{long}");
+    let mut hub = hub(true);
+    hub.connect_to(1, "/?roomId=r&userId=ann&userName=Ann");
+    hub.sink.texts.clear();
+    hub.send(1, 0, &json!({"type": long}));
+    hub.send(1, 0, &json!({"type": "offer", "targetUserId\u{202e}\"hunter2": "hunter3"}));
+    hub.send(1, 0, &json!({"type": "offer", (to): "hunter3"}));
+    hub.send(1, 0, &json!({"type": "\"".repeat(64)}));
+    // The longest answer: each control character becomes three bytes.
+    hub.send(1, 0, &json!({"type": "\u{1}".repeat(100)}));
+    let texts: Vec<Value> = hub.received(1).into_iter().map(|answer| answer["message"].clone()).collect();
+    let unknown = |name: &str| format!("member `type`: unknown type `{name}`; the nearest type is `");
+    assert!(texts[0].as_str().unwrap().starts_with(&unknown(&cut)), "{texts:?}");
+    assert_eq!(texts[1], "member `targetUserId` is missing; `targetUserId\u{fffd}\"hunter2` is unknown");
+    assert!(
+        texts[2].as_str().unwrap().len() < 160 && texts[3].as_str().unwrap().starts_with(&unknown(&"\"".repeat(64)))
+    );
+    assert!(hub.sink.texts.iter().all(|(_, text)| text.len() <= MAX_ANSWER_BYTES && !text.contains("hunter3")));
+}
+
+/// Every member of every documented message, absent or with a value of another type.
+#[test]
+fn answers_name_the_member_of_every_documented_message_that_is_wrong() {
+    let setup = |dialect| match dialect {
+        Dialect::Jamjam => Some(("/", r#"{"type":"CreateRoom","data":{"room_name":"r","peer_name":"p"}}"#)),
+        Dialect::ControlSurface => Some(("/", r#"{"type":"join","room_code":"4711"}"#)),
+        Dialect::WebRtc => Some(("/?roomId=r&userId=ann&userName=Ann", r#"{"type":"ping"}"#)),
+        Dialect::Broadcast => None,
+    };
+    let (mut wrong, others) = (0, [json!(null), json!(true), json!(-1.5), json!("\n"), json!([[]]), json!({"a": 1})]);
+    for channel in message_docs(&SignalingLimits::default()).channels {
+        let Some((url, first)) = setup(channel.dialect) else { continue };
+        for example in channel.client_messages.iter().flat_map(|message| &message.examples) {
+            let parent = if example["data"].is_object() { "/data" } else { "" };
+            let members: Vec<String> = example.pointer(parent).unwrap().as_object().unwrap().keys().cloned().collect();
+            for (name, other) in
+                members.iter().flat_map(|name| others.iter().map(Some).chain([None]).map(move |other| (name, other)))
+            {
+                let mut message = example.clone();
+                let object = message.pointer_mut(parent).unwrap().as_object_mut().unwrap();
+                match other {
+                    Some(other) => object.insert(name.clone(), other.clone()),
+                    None => object.remove(name),
+                };
+                let mut hub = hub(true);
+                hub.connect_to(1, url);
+                hub.connect_to(2, "/?roomId=r&userId=bob&userName=Bob");
+                hub.text(1, 0, first);
+                hub.send(1, 1, &message);
+                if hub.counts().messages_ignored > 0 {
+                    wrong += 1;
+                    assert!(hub.last(1).to_string().contains(name), "{message}: {}", hub.last(1));
+                }
+            }
+        }
+    }
+    // Half of the about 50 members are required and of one type.
+    assert!(wrong > 150, "{wrong}");
+}
+
+#[test]
+fn errors_of_webrtc_are_documented_only_if_strict() {
+    for is_strict in [true, false] {
+        let docs = message_docs(&SignalingLimits { is_strict, ..SignalingLimits::default() });
+        let webrtc = docs.channels.iter().find(|channel| channel.id == "webrtc").unwrap();
+        assert_eq!(webrtc.server_messages.iter().any(|message| message.name == "error"), is_strict);
+    }
+}
+
+/// The bound is the one that `--rate-limit-messages` documents: twice the messages of a second at once.
+#[test]
+fn answers_are_limited_by_the_message_rate() {
+    let limits = SignalingLimits { message_rate: Some(10), is_strict: true, ..SignalingLimits::default() };
+    let mut hub = TestHub::new(limits);
+    hub.connect_to(1, "/?roomId=r&userId=ann&userName=Ann");
+    hub.sink.texts.clear();
+    (0..100).for_each(|_| hub.text(1, 0, r#"{"type":"offer"}"#));
+    assert_eq!((hub.received(1).len(), hub.closed()), (20, vec![(1, 1008)]));
+}
+
+/// Values of which some fit the members of the dialects.
+fn values() -> impl Strategy<Value = Value> {
+    let text = prop_oneof![
+        prop::sample::select(&["4711", "r", "bob", "Host", "192.0.2.1:1", "192.0.2.1:0", ""][..])
+            .prop_map(str::to_owned),
+        any::<String>(),
+    ];
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        any::<u64>().prop_map(Value::from),
+        text.prop_map(Value::from),
+    ];
+    leaf.prop_recursive(3, 24, 6, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::vec((names(), inner), 0..6)
+                .prop_map(|members| Value::Object(members.into_iter().collect())),
+        ]
+    })
+}
+
+fn names() -> impl Strategy<Value = String> {
+    let known = "type data room_name peer_name room_id password features candidates address candidate_type priority \
+         public_addr sender_id sender_name content timestamp body to room_code param value at name client_time targetUserId \
+         sdp candidate updates username isTyping text";
+    let known: Vec<String> = known.split(' ').map(str::to_owned).collect();
+    prop_oneof![4 => prop::sample::select(known), 1 => any::<String>()]
+}
+
+fn messages() -> impl Strategy<Value = String> {
+    let types = "CreateRoom JoinRoom LeaveRoom UpdatePeerInfo ListRooms ChatMessage PeerMessage join param trigger sync ping leave \
+         offer answer ice-candidate call-ended participant-update request-participants setUsername typing chatMessage keepalive";
+    let types: Vec<&str> = types.split(' ').collect();
+    let object = prop::collection::vec((names(), values()), 0..6).prop_map(|members| members.into_iter().collect());
+    let typed = (prop::sample::select(types), object).prop_map(|(name, mut members): (_, Map<String, Value>)| {
+        members.insert("type".to_owned(), name.into());
+        Value::Object(members).to_string()
+    });
+    prop_oneof![6 => typed, 2 => values().prop_map(|value| value.to_string()), 1 => any::<String>()]
+}
+
+proptest! {
+    #[test]
+    fn every_strict_message_is_handled_or_answered_with_a_short_error(texts in prop::collection::vec(messages(), 1..12)) {
+        for (url, first, _, answer) in dialects().into_iter().chain([("/".to_owned(), None, NEWER_JAMJAM, dialects()[1].3)]) {
+            let mut hub = hub(true);
+            hub.connect_to(1, &url);
+            if let Some(first) = first {
+ hub.text(1, 0, first);
+}
+            for text in &texts {
+                hub.sink.texts.clear();
+                hub.sink.wrong.clear();
+                let (ignored, had_no_dialect) = (hub.counts().messages_ignored, url == "/" && first.is_none());
+                hub.text(1, 0, text);
+                if hub.counts().messages_ignored == ignored || had_no_dialect && hub.sink.wrong[0].1.is_some() {
+                    continue;
+                }
+                let (_, _, _, sentence) = &hub.sink.wrong[0];
+                prop_assert_eq!(hub.received(1), [answer(sentence)], "{}", text);
+                let (_, sent) = &hub.sink.texts[0];
+                prop_assert!(sent.len() <= MAX_ANSWER_BYTES && !sent.chars().any(char::is_control), "{}", sent);
+            }
+        }
+    }
+}
