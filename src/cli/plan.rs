@@ -21,6 +21,8 @@ pub enum Plan<'a> {
         peer: UdpPeer<'a>,
         /// The packets.
         stream: StreamKind,
+        /// Whether the other end returns nothing (`--no-echo`).
+        no_echo: bool,
     },
     /// Send groups to a MOQT server; `None` is the embedded server.
     Moqt(Option<&'a MoqtTarget>),
@@ -89,13 +91,13 @@ const RULES: &[Rule] = &[
     ("size", "AUDIO and MOQT frames; for AUDIO, add --packet audio", |plan, _| {
         matches!(plan, Udp { stream: StreamKind::Audio, .. } | Moqt(_))
     }),
-    ("drop_packets", "AUDIO with --embedded; with probe, add --packet audio", |plan, _| {
-        matches!(plan, Udp { stream: StreamKind::Audio, peer: UdpPeer::Embedded })
+    ("drop_packets", "AUDIO with --embedded or --no-echo; with probe, add --packet audio", |plan, _| {
+        matches!(plan, Udp { stream: StreamKind::Audio, peer: UdpPeer::Embedded, .. } | Udp { no_echo: true, .. })
     }),
     (
-        "loss jitter reorder duplicate bandwidth seed outcome_log outcome_log_max",
-        "the echo server of --embedded",
-        |plan, _| matches!(plan, Udp { peer: UdpPeer::Embedded, .. }),
+        "network loss jitter reorder duplicate bandwidth seed outcome_log outcome_log_max",
+        "the echo server of --embedded, and to AUDIO of send --no-echo",
+        |plan, _| matches!(plan, Udp { peer: UdpPeer::Embedded, .. } | Udp { no_echo: true, .. }),
     ),
     ("moqt", "the MOQT server of --embedded", |plan, _| matches!(plan, Moqt(None))),
     (

@@ -126,7 +126,7 @@ impl Args {
         ensure_usage!(self.interval >= MIN_INTERVAL, "--interval: too short; the minimum is 1us");
         self.client.baseline.load()?;
         match plan {
-            Plan::Udp { peer, stream } => self.run_udp(&peer, stream, stop),
+            Plan::Udp { peer, stream, .. } => self.run_udp(&peer, stream, stop),
             Plan::Moqt(to) => self.run_moqt(to, stop),
             Plan::WebSocket(url) => self.run_websocket(url, stop),
             Plan::Replay(record) => self.client.replay(record, RunKind::Probe),

@@ -11,6 +11,7 @@ use clap::{ArgGroup, ArgMatches, ColorChoice};
 use super::audio_output::{PlaybackArgs, RecordingArgs, finish_playback};
 use super::audio_source::{CaptureArgs, PacketLayout, SOUND_DEVICE_GROUP, SourceArgs, device_lost_error};
 use super::client::ClientArgs;
+use super::options::impairment::{OutcomeLogFile, PreparedEcho};
 use super::output::{Failure, HEADING_TARGET, ensure_usage, print_notice};
 use super::plan::{Plan, UdpPeer};
 use super::target::{MoqtTarget, Target};
@@ -70,11 +71,14 @@ impl Args {
     }
 
     fn run_plan(&self, matches: &ArgMatches, stop: &StopToken) -> Result<u8, Failure> {
-        let plan = if self.capture.list_devices {
+        let mut plan = if self.capture.list_devices {
             Plan::Local("--list-devices")
         } else {
             self.client.plan(RunKind::Send, self.to.as_ref(), StreamKind::Audio)?
         };
+        if let Plan::Udp { no_echo, .. } = &mut plan {
+            *no_echo = self.no_echo;
+        }
         plan.check_options(RunKind::Send, matches)?;
         self.client.baseline.load()?;
         match plan {
@@ -110,11 +114,21 @@ impl Args {
         let (recorder_queue, mut recorder) = self.recording.start(form, self.client.max_waveform_audio())?;
         let config = self.client.run_config((target.address, target.waited), StreamKind::Audio, !self.no_echo);
         let workload = AudioWorkload::new(form, source);
+        let impairs_audio = self.no_echo && !matches!(peer, UdpPeer::Embedded);
+        let path = if impairs_audio { self.client.impairment.prepare_path()? } else { None };
+        let (path, outcome_log) = path.map_or((None, None), |PreparedEcho { echo, reproduce_options, outcome_log }| {
+            target.name.extend(reproduce_options.map(|options| format!(" ({options})")));
+            (Some(echo), outcome_log)
+        });
         let client = ClientNode::new(config, workload, Box::new(())).with_link(target.link.take());
+        let client = client.with_impaired_path(path);
         let (line_sender, monitor) = self.client.monitor_run(packets, client.plan(&target.name))?;
         let client = client.with_observer(Box::new(((recorder_queue, speaker_observer), line_sender)));
         let mut finished = self.client.run_client(client, target, monitor, &mut recorder, stop)?;
 
+        if let Some(Err(error)) = outcome_log.map(OutcomeLogFile::finish) {
+            finished.error.get_or_insert(error);
+        }
         finish_playback(speaker, &mut finished, stop);
         let device_lost = device_lost_error(&finished.run);
         self.recording.finish(recorder, self.source_name(&finished.run), &mut finished);

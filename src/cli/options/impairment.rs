@@ -1,16 +1,17 @@
-//! Impairment options of an echo server, and its outcome log. The options are printed as a user would type them, so that a random run can
-//! be repeated.
+//! Impairment options of an echo server and of `send --no-echo`, and the outcome log. The options are printed as a user would type them, so
+//! that a random run can be repeated.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use clap::builder::{PossibleValue, PossibleValuesParser};
 
 use crate::cli::output::{Failure, ensure_usage, print_notice};
 use crate::cli::values::{
     OrOff, OutputFile, format_bit_rate, format_duration, or_off, output_file_parser, parse_millis,
 };
-use crate::echo::{EchoConfig, EchoServer};
+use crate::echo::{AdmissionConfig, BufferLimits, EchoConfig, EchoServer};
 use crate::impairment::{
     BandwidthLimit, DEFAULT_MAX_QUEUE_DELAY, DEFAULT_REORDER_DELAY, GilbertModel, Impairment, SequenceSet,
 };
@@ -19,16 +20,43 @@ use crate::io::outcome_log::{self, OutcomeLog};
 use crate::stats::Counter;
 use crate::units::{parse_bit_rate, parse_ratio, parse_size};
 
-const HEADING: &str = "Impairment (of echo server replies)";
+const HEADING: &str = "Impairment (of echo server replies, or of AUDIO sent with --no-echo)";
 
-/// Impairment of replies.
+/// The values of `--network`, and the options for which each stands. `docs/tasks/client.md` names the sources.
+const NETWORKS: [(&str, &str); 7] = [
+    ("lan", "--jitter 1ms"),
+    ("dsl", "--jitter 20ms"),
+    ("wifi", "--loss 0.5%,50% --jitter 4ms --bandwidth 100mbit,16ms"),
+    ("wifi-bad", "--loss 2.5%,50% --jitter 20ms --bandwidth 50mbit,16ms"),
+    ("lte", "--loss 1%,50% --jitter 30ms --bandwidth 30mbit,27ms"),
+    ("5g", "--loss 1% --jitter 11ms"),
+    ("satellite", "--loss 1%,33.3% --jitter 60ms --bandwidth 15mbit,273ms"),
+];
+
+/// The conditions under which an option that is not given has a value of a network.
+fn network_defaults(option: &str) -> impl Iterator<Item = (&'static str, &'static str, Option<&'static str>)> {
+    NETWORKS.into_iter().filter_map(move |(network, options)| {
+        let value = options.split(' ').skip_while(|word| *word != option).nth(1);
+        value.map(|_| ("network", network, value))
+    })
+}
+
+fn network_parser() -> PossibleValuesParser {
+    NETWORKS.map(|(network, options)| PossibleValue::new(network).help(options)).into()
+}
+
+/// Impairment of replies, or of sent AUDIO.
 #[derive(clap::Args)]
 pub struct ImpairmentArgs {
+    /// Impair as a typical network does; given options replace its values
+    #[arg(long, value_name = "NAME", value_parser = network_parser(), help_heading = HEADING)]
+    network: Option<String>,
+
     /// Drop replies at random, such as 1%, or in bursts, such as 1%,30%
     ///
     /// The second percentage selects the Gilbert model: the first one is the probability that a burst starts at a reply, and the second one
     /// that the burst ends at a reply.
-    #[arg(long, value_name = "PERCENT[,PERCENT]", value_parser = parse_loss, help_heading = HEADING)]
+    #[arg(long, value_name = "PERCENT[,PERCENT]", value_parser = parse_loss, default_value_ifs = network_defaults("--loss"), help_heading = HEADING)]
     loss: Option<LossArg>,
 
     /// Drop replies to AUDIO packets, such as 10,20-25
@@ -36,7 +64,7 @@ pub struct ImpairmentArgs {
     drop_packets: Option<SequenceSet>,
 
     /// Delay replies by up to this time, keeping their order
-    #[arg(long, value_name = "DURATION", value_parser = parse_millis, help_heading = HEADING)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_millis, default_value_ifs = network_defaults("--jitter"), help_heading = HEADING)]
     jitter: Option<Duration>,
 
     /// Hold back replies so that later ones overtake them
@@ -52,7 +80,7 @@ pub struct ImpairmentArgs {
     /// Limit the bit rate of replies, such as 2Mbit
     ///
     /// Excess replies wait in a queue for up to 250ms, or up to DURATION if given. Replies that would wait longer are dropped.
-    #[arg(long, value_name = "BITRATE[,DURATION]", value_parser = parse_bandwidth, help_heading = HEADING)]
+    #[arg(long, value_name = "BITRATE[,DURATION]", value_parser = parse_bandwidth, default_value_ifs = network_defaults("--bandwidth"), help_heading = HEADING)]
     bandwidth: Option<BandwidthLimit>,
 
     /// Seed; the same seed repeats the impairment [default: random, printed]
@@ -111,6 +139,14 @@ impl ImpairmentArgs {
         let outcome_log = Some(OutcomeLogFile { log, dropped: Arc::clone(&queue.dropped), path: path.clone() });
         let echo = EchoServer::with_impairment(config, impairment, Box::new(queue));
         Ok(PreparedEcho { echo, reproduce_options, outcome_log })
+    }
+
+    /// Creates the server that impairs sent AUDIO by echoing it to the target. `None` if no option asks for impairment or an outcome log.
+    pub fn prepare_path(&self) -> Result<Option<PreparedEcho>, Failure> {
+        let admission = AdmissionConfig { max_packet_rate: None, max_bit_rate: None, ..AdmissionConfig::default() };
+        let (delay, buffer_limits) = (Duration::ZERO, BufferLimits::with_total(None));
+        let prepared = self.prepare(EchoConfig { delay, buffer_limits, admission, ..EchoConfig::default() })?;
+        Ok(Some(prepared).filter(|path| path.reproduce_options.is_some() || path.outcome_log.is_some()))
     }
 
     fn impairment(&self) -> Impairment {
@@ -272,6 +308,20 @@ mod tests {
         // Without --seed, the seed is random.
         let random = parse("--loss 1%").impairment().seed;
         assert_ne!(random, parse("--loss 1%").impairment().seed);
+    }
+
+    #[test]
+    fn network_stands_for_its_options_and_given_options_replace_them() {
+        for (network, options) in NETWORKS {
+            let preset = parse(&format!("--network {network} --seed 7"));
+            assert_eq!(preset.as_options(7), format!("{options} --seed 7"), "{network}");
+            assert_eq!(preset.impairment(), parse(&preset.as_options(7)).impairment(), "{network}");
+            assert_ne!(preset.impairment(), Impairment { seed: 7, ..Impairment::default() }, "{network}");
+        }
+        let replaced = parse("--network wifi --loss 3% --reorder 1%").as_options(7);
+        assert_eq!(replaced, "--loss 3% --jitter 4ms --reorder 1%,10ms --bandwidth 100mbit,16ms --seed 7");
+        // The network may come after the options that replace its values.
+        assert_eq!(parse("--jitter 0 --network lan").impairment().jitter, Duration::ZERO);
     }
 
     #[test]

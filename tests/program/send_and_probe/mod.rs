@@ -8,6 +8,7 @@ mod baseline;
 mod certificates;
 mod command_line;
 mod html_page;
+mod impaired_sending;
 mod limits_and_signals;
 mod link;
 mod live_view;

@@ -12,6 +12,7 @@ use super::link::LinkResults;
 use super::loss_report::{LossReport, missing_packets};
 use jamjam_core::audio::jitter_buffer::JitterBufferStats;
 use jamjam_core::audio::quality::{AudioQuality, SourceQuality};
+use jamjam_core::echo::Counters;
 use jamjam_core::stats::{DriftEstimate, HostTiming, PacingStats, StreamStats};
 use jamjam_core::time::Time;
 use jamjam_core::wire::PacketType;
@@ -325,6 +326,8 @@ pub struct AudioResults {
     pub recorded_both_samples: Option<u64>,
     /// Sent or returned packets missing from the `--record-both` file because its queue was full.
     pub recording_both_dropped: u64,
+    /// What impairment did to the packets, if they were impaired.
+    pub impairment: Option<SentImpairment>,
     /// Why the file was not sent as its header states.
     pub source_warning: Option<String>,
     /// Quality of the source before conversion, if analyzed.
@@ -333,6 +336,32 @@ pub struct AudioResults {
     pub quality: Option<AudioQuality>,
     /// Packet events that the analyzer missed because its queue was full.
     pub quality_dropped: u64,
+}
+
+/// What impairment did to sent AUDIO (`--no-echo`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SentImpairment {
+    /// Packets that were dropped, or that were still delayed when the run was interrupted.
+    pub lost: u64,
+    /// Packets that were sent twice.
+    pub duplicated: u64,
+    /// Packets that were held back so that later ones overtook them.
+    pub reordered: u64,
+    /// Packets and copies that the system refused.
+    pub refused: u64,
+}
+
+impl From<&Counters> for SentImpairment {
+    fn from(path: &Counters) -> Self {
+        let lost =
+            [&path.impaired_lost, &path.impaired_burst, &path.impaired_listed, &path.impaired_queue, &path.buffered];
+        Self {
+            lost: lost.iter().map(|count| count.get()).sum(),
+            duplicated: path.impaired_duplicated.get(),
+            reordered: path.impaired_reordered.get(),
+            refused: path.send_failed.get(),
+        }
+    }
 }
 
 /// A capture device and its counters.

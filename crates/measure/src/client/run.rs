@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::RunConfig;
 use super::hosts::ServerResults;
+use super::impairing_sink::ImpairingSink;
 use super::link::{ClientLink, LinkConfig, SealingSink};
 use super::live_figures::{LiveFigures, LiveSnapshot, UnfinishedResults};
 use super::loss_report::{LossReportRequester, missing_packets};
@@ -15,6 +16,7 @@ use super::reply::{ReceivedReply, parse_reply};
 use super::results::{AudioResults, PacketObserver, RunKind, RunResults, StreamKind, WaitResult};
 use super::sent_packets::PacketTracker;
 use super::wait_for_server::WaitForServer;
+use jamjam_core::echo::EchoServer;
 use jamjam_core::link::OVERHEAD;
 use jamjam_core::node::{DriverWaker, Node, Receive, SendStatus, TransmitSink};
 use jamjam_core::time::{Pause, PauseDetector, Time, saturating_nanos};
@@ -94,6 +96,8 @@ pub struct ClientNode<S> {
     /// The workload and its state.
     pub workload: S,
     link: Option<ClientLink>,
+    /// Impairs sent AUDIO by echoing it to the peer.
+    impaired_path: Option<Box<EchoServer>>,
     phase: Phase,
     loss_report_requester: Option<LossReportRequester>,
     /// When counting started.
@@ -123,6 +127,7 @@ impl<S: Workload> ClientNode<S> {
             tracker,
             workload,
             link: None,
+            impaired_path: None,
             phase: Phase::New,
             loss_report_requester,
             started: None,
@@ -147,6 +152,12 @@ impl<S: Workload> ClientNode<S> {
         let is_free = |kind| kind != self.tracker.config.evaluated_stream;
         let (sends_pings, sends_keepalives) = (is_free(StreamKind::Ping), is_free(StreamKind::Keepalive));
         Self { link: config.map(|config| ClientLink::new(config, latency_info, sends_pings, sends_keepalives)), ..self }
+    }
+
+    /// Sends AUDIO to the peer as `path` echoes it.
+    #[must_use]
+    pub fn with_impaired_path(self, path: Option<EchoServer>) -> Self {
+        Self { impaired_path: path.map(Box::new), ..self }
     }
 
     /// Figures that can be read on another thread during the run.
@@ -181,7 +192,11 @@ impl<S: Workload> ClientNode<S> {
 
     /// The results of a run that was interrupted at `stopped_at`, if it was. Events of packets without a reply go to `observer`.
     pub fn into_results(self, target: &str, stopped_at: Option<Time>, observer: &mut dyn PacketObserver) -> RunResults {
-        self.results_so_far(target, stopped_at).finish(observer)
+        let results = self.results_so_far(target, stopped_at).finish(observer);
+        if let Some(path) = self.impaired_path {
+            path.stop();
+        }
+        results
     }
 
     /// The results before the first packet.
@@ -214,6 +229,7 @@ impl<S: Workload> ClientNode<S> {
         let sealing = run.link.filter(|link| link.is_encrypted).map_or(0, |_| OVERHEAD);
         run.audio = self.workload.audio_results().map(|results| AudioResults {
             configured_server_delay_ns: config.server_delay.map(saturating_nanos),
+            impairment: self.impaired_path.as_ref().map(|path| (&*path.counters()).into()),
             ip_bytes: (wire::ip_udp_header_len(config.peer.ip()) + HEADER_LEN + sealing) as u32 + results.payload_bytes,
             ..results
         });
@@ -380,6 +396,12 @@ impl<S: Workload> Node for ClientNode<S> {
             self.start_sending(now);
         }
         if let Phase::Sending(_) = self.phase {
+            let path = self.impaired_path.as_mut();
+            let mut impairing = path.map(|path| ImpairingSink { path, now, sink: &mut *sink });
+            let sink: &mut dyn TransmitSink = match &mut impairing {
+                Some(impairing) => impairing,
+                None => &mut *sink,
+            };
             let step = match &mut self.link {
                 Some(link) => self.workload.poll_transmit(now, &mut self.tracker, &mut SealingSink { link, now, sink }),
                 None => self.workload.poll_transmit(now, &mut self.tracker, sink),
@@ -396,15 +418,20 @@ impl<S: Workload> Node for ClientNode<S> {
                 WorkloadStep::Done => self.phase = Phase::FinalWait { complete_at: None, next_poll: now },
             }
         }
+        let mut delayed_until = None;
+        if let Some(path) = &mut self.impaired_path {
+            path.poll_transmit(now, sink);
+            delayed_until = path.next_deadline();
+        }
         if let Phase::FinalWait { complete_at, next_poll } = &mut self.phase {
             // After a pause, the replies that arrived meanwhile are still to be read.
             let resumed = self.tracker.hosts.this.resumed_at().map_or(Time::ZERO, |at| at + timeout);
-            let complete = self.tracker.is_complete();
-            let deadline = self.tracker.deadline().unwrap_or(now).max(resumed);
+            let complete = self.tracker.is_complete() && delayed_until.is_none();
+            let deadline = self.tracker.deadline().unwrap_or(now).max(resumed).max(delayed_until.unwrap_or_default());
             // The run is over at `deadline`, or after the last reply and the wait for duplicates, whichever comes first.
             *complete_at = complete.then(|| complete_at.unwrap_or(now));
             let ends_at = complete_at.map_or(deadline, |at| deadline.min(at + DUPLICATE_WAIT));
-            let is_over = now >= ends_at;
+            let is_over = now >= ends_at && delayed_until.is_none();
             let sent = self.tracker.sent();
             let mut next_query = None;
             if let Some(requester) = &mut self.loss_report_requester {
@@ -448,7 +475,10 @@ impl<S: Workload> Node for ClientNode<S> {
                 Some(query.and_then(|query| query.baseline.next_deadline()).unwrap_or(Time::ZERO))
             }
             Phase::SettingUpLink => link,
-            Phase::Sending(due) | Phase::FinalWait { next_poll: due, .. } => link.into_iter().chain([*due]).min(),
+            Phase::Sending(due) | Phase::FinalWait { next_poll: due, .. } => {
+                let delayed = self.impaired_path.as_ref().and_then(|path| path.next_deadline());
+                [link, delayed, Some(*due)].into_iter().flatten().min()
+            }
             Phase::Interrupted(due) => Some(*due).filter(|due| *due > Time::ZERO),
             Phase::Finished => None,
         }
