@@ -9,6 +9,7 @@ use anyhow::Context;
 use clap::ColorChoice;
 use tracing::{Level, enabled, info, warn};
 
+use super::check::CheckArgs;
 use super::moqt_server::{BoundMoqtServer, MoqtArgs};
 use super::options::credentials::login_from_environment;
 use super::options::impairment::{ImpairmentArgs, OutcomeLogFile, PreparedEcho};
@@ -21,7 +22,9 @@ use super::values::{
 };
 use crate::address::Cidr;
 use crate::client::StopSignal;
-use crate::echo::{AdmissionConfig, BufferLimits, DEFAULT_DELAY, EchoConfig, FIXED_LOG_LINE, LinkConfig, LinkPolicy};
+use crate::echo::{
+    AdmissionConfig, BufferLimits, DEFAULT_DELAY, EchoConfig, FIXED_LOG_LINE, LinkConfig, LinkPolicy, SourceObserver,
+};
 use crate::io::http::login::Login;
 use crate::io::log::LogGuard;
 use crate::io::moqt::server::MoqtServerConfig;
@@ -107,6 +110,9 @@ pub struct Args {
     protection: AdmissionArgs,
 
     #[command(flatten)]
+    check: CheckArgs,
+
+    #[command(flatten)]
     impairment: ImpairmentArgs,
 
     /// Log packets and the reasons for drops (level debug)
@@ -164,6 +170,7 @@ impl Args {
         let PreparedEcho { mut echo, reproduce_options, outcome_log } = self.impairment.prepare(config)?;
         let registration = self.announce.prepare(&self.host, bound.address)?;
         let metrics = self.bind_metrics()?;
+        let check = self.check.prepare(stop)?;
         stop.set_run_started();
         server::write_address(address_file, bound.address)?;
         let outcome_log_dropped = outcome_log.as_ref().map(|log| Arc::clone(&log.dropped));
@@ -198,6 +205,12 @@ impl Args {
         };
         let registration = registration.map(register).transpose().context("cannot start a thread")?;
 
+        let mut observers: Vec<Box<dyn SourceObserver>> = Vec::new();
+        observers.extend(check.clone().map(|check| Box::new(check) as _));
+        if !observers.is_empty() {
+            echo.observe(Box::new(observers));
+        }
+        let watcher = check.as_ref().map(|check| self.check.watch(check, stop)).transpose()?;
         let (spin_percent, backend) = (self.spin, self.driver);
         let options = DriverOptions { idle: IdlePolicy::Wait, spin_percent, backend, follow_address: false };
         let running = udp::spawn_node("echo-server", bound.socket, echo, stop.clone(), options)
@@ -218,7 +231,9 @@ impl Args {
         }
         statistics.log();
         tally.result.context("cannot read from the socket").and(outcome_log)?;
-        Ok(0)
+        let Some((check, watcher)) = check.zip(watcher) else { return Ok(0) };
+        watcher.join();
+        Ok(self.check.finish(&check)?)
     }
 
     /// The configuration of the MOQT echo without its own options.

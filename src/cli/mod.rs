@@ -4,6 +4,7 @@
 pub mod audio_output;
 pub mod audio_source;
 pub mod baseline;
+pub mod check;
 pub mod client;
 pub mod completions;
 pub mod distinct_files;

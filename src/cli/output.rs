@@ -165,20 +165,29 @@ impl ReportFileArgs {
         audio: Option<&AudioPicture>,
         error: Option<&anyhow::Error>,
     ) -> anyhow::Result<()> {
-        self.is_written.set(true);
         let error = error.map(|error| format!("{error:#}"));
         let error = error.as_deref();
+        self.write_documents(|option| match option {
+            "--html" => Ok(html::page(report, error, audio, PAGE_STYLE, VERSION_WITH_COMMIT)),
+            "--junit" => Ok(junit::document(report, error)?),
+            _ => Ok(markdown::summary(report, error)),
+        })
+    }
+
+    /// Writes the document of each option to its file, even if one fails. Returns the first error.
+    pub fn write_documents(&self, document: impl Fn(&str) -> anyhow::Result<String>) -> anyhow::Result<()> {
+        self.is_written.set(true);
         let mut result = Ok(());
         for (option, file) in self.files() {
-            let text = match option {
-                "--html" => Ok(html::page(report, error, audio, PAGE_STYLE, VERSION_WITH_COMMIT)),
-                "--junit" => junit::document(report, error).map_err(anyhow::Error::from),
-                _ => Ok(markdown::summary(report, error)),
-            };
-            let written = text.and_then(|text| Ok(files::write(file, &text)?));
+            let written = document(option).and_then(|text| Ok(files::write(file, &text)?));
             result = result.and(written.with_context(|| write_error(option, file)));
         }
         result
+    }
+
+    /// Whether an option names a file.
+    pub fn is_given(&self) -> bool {
+        self.files().next().is_some()
     }
 
     /// Writes the files of a run that failed before it had a report. A CI server then shows the error, not an earlier run.

@@ -193,7 +193,7 @@ pub struct ClientArgs {
 }
 
 /// Options that the short help of `send` and `probe` omits.
-const RARELY_USED: &str = "link delay moqt loss_direction network loss jitter reorder bandwidth seed json_lines";
+const RARELY_USED: &str = "link delay moqt loss_direction loss jitter reorder bandwidth seed json_lines";
 
 /// Adapts an argument of `send` or `probe`, whose short help omits options that are rarely used there but often with `echo-server`. Options
 /// accept negative numbers, so that the error names the option; positional arguments do not, so that -4 is an unknown option.

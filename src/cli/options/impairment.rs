@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::builder::{PossibleValue, PossibleValuesParser};
+use clap::builder::PossibleValuesParser;
 
 use crate::cli::output::{Failure, ensure_usage, print_notice};
 use crate::cli::values::{
@@ -20,7 +20,7 @@ use crate::io::outcome_log::{self, OutcomeLog};
 use crate::stats::Counter;
 use crate::units::{parse_bit_rate, parse_ratio, parse_size};
 
-const HEADING: &str = "Impairment (of echo server replies, or of AUDIO sent with --no-echo)";
+const HEADING: &str = "Impairment (of echo server replies; with send --no-echo, of sent AUDIO)";
 
 /// The values of `--network`, and the options for which each stands. `docs/tasks/client.md` names the sources.
 const NETWORKS: [(&str, &str); 7] = [
@@ -42,14 +42,18 @@ fn network_defaults(option: &str) -> impl Iterator<Item = (&'static str, &'stati
 }
 
 fn network_parser() -> PossibleValuesParser {
-    NETWORKS.map(|(network, options)| PossibleValue::new(network).help(options)).into()
+    NETWORKS.map(|(network, _)| network).into()
+}
+
+fn network_help() -> String {
+    let networks = NETWORKS.map(|(network, options)| format!("{network} ({options})")).join(", ");
+    format!("Impair as a network does: {networks}. Given options replace those of the network")
 }
 
 /// Impairment of replies, or of sent AUDIO.
 #[derive(clap::Args)]
 pub struct ImpairmentArgs {
-    /// Impair as a typical network does; given options replace its values
-    #[arg(long, value_name = "NAME", value_parser = network_parser(), help_heading = HEADING)]
+    #[arg(long, hide_short_help = true, value_name = "NAME", value_parser = network_parser(), hide_possible_values = true, help = network_help(), help_heading = HEADING)]
     network: Option<String>,
 
     /// Drop replies at random, such as 1%, or in bursts, such as 1%,30%

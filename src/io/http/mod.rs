@@ -39,7 +39,6 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::echo::SharedSources;
-use crate::io::clock::monotonic_now;
 use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits, ConnectionPermit};
 use crate::io::http::login::Login;
 use crate::io::stop::StopToken;
@@ -109,7 +108,7 @@ pub fn spawn_metrics(
 ) -> io::Result<()> {
     let mut router = metrics::router(registry).route("/healthz", get(serve_healthz));
     if let Some(sources) = sources {
-        let serve = async move || body::json_response(StatusCode::OK, &sources.to_json(monotonic_now()));
+        let serve = async move || body::json_response(StatusCode::OK, &sources.to_json());
         let of_sources = Router::new().route("/sources", get(serve));
         router = router.merge(match login {
             Some(login) => login::require_login(of_sources, &Arc::new(login)),

@@ -89,6 +89,10 @@ impl ServerThread {
 }
 
 /// Like [`serve`], but on a new thread. In a cluster, it first joins the cluster; if that fails, the error contains a [`ClusterError`](cluster::ClusterError).
+///
+/// # Panics
+///
+/// The new thread panics if the rooms of the cluster cannot be kept up to date any more because of a panic.
 pub fn spawn(
     listener: TcpListener,
     hub: Hub,

@@ -3,6 +3,7 @@
 mod addresses;
 mod atomic_files;
 mod buffer_limits;
+mod check;
 mod echo;
 mod impairment;
 mod link;

@@ -198,7 +198,7 @@ fn usage_error_is_written_to_the_files_that_the_options_name() {
         ("probe --bogus=1 -x surplus --json=1 --max-p99 fast --html= --markdown - --junit x", Some("x")),
         ("probe --junit x --max-p99", Some("x")),
         ("send --bogus take.wav --junit take.wav", None),
-        ("echo-server --junit x", None),
+        ("signaling-server --junit x", None),
     ] {
         let folder = TempDir::new().unwrap();
         let output = program::start(program::command(line.split(' ')).current_dir(folder.path())).end();

@@ -311,7 +311,7 @@ impl<O: Fn() -> ExternalCounts + Send + Sync + 'static> Collector for EchoCollec
 
 fn encode_sources(encoder: &mut DescriptorEncoder<'_>, sources: &SharedSources) -> fmt::Result {
     let sources = sources.most_active();
-    let samples = sources.iter().take(MAX_METRIC_SOURCES).map(|(source, stats)| (*source, stats.metrics()));
+    let samples = sources.1.iter().take(MAX_METRIC_SOURCES).map(|(source, stats)| (*source, stats.metrics()));
     for (index, (name, help, _)) in SourceStats::default().metrics().into_iter().enumerate() {
         let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
         for (source, metrics) in samples.clone() {

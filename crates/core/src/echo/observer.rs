@@ -103,3 +103,11 @@ pub trait SourceObserver: Send {
     /// A datagram was received.
     fn on_datagram(&mut self, datagram: ObservedDatagram<'_>);
 }
+
+impl SourceObserver for Vec<Box<dyn SourceObserver>> {
+    fn on_datagram(&mut self, datagram: ObservedDatagram<'_>) {
+        for observer in self {
+            observer.on_datagram(datagram);
+        }
+    }
+}

@@ -40,19 +40,23 @@ const MAX_HEALTH_CHECK_PACKETS: u64 = 8;
 
 /// A copy of the source table for other threads, at most one second old.
 #[derive(Clone, Debug, Default)]
-pub struct SharedSources(Arc<Mutex<Vec<(SocketAddr, SourceStats)>>>);
+pub struct SharedSources(Arc<Mutex<CopiedSources>>);
+
+/// When the copy was made, and the sources.
+pub(super) type CopiedSources = (Time, Vec<(SocketAddr, SourceStats)>);
 
 impl SharedSources {
-    /// The sources, those with the most packets first.
-    pub(super) fn most_active(&self) -> Vec<(SocketAddr, SourceStats)> {
-        let mut sources = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    /// When the copy was made, and the sources, those with the most packets first.
+    pub(super) fn most_active(&self) -> CopiedSources {
+        let (copied_at, mut sources) = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         sources.sort_by_key(|(_, stats)| Reverse(stats.packets));
-        sources
+        (copied_at, sources)
     }
 
-    /// The sources as a JSON array, those with the most packets first. `now` is on the clock of the server.
-    pub fn to_json(&self, now: Time) -> Value {
-        self.most_active().into_iter().map(|(source, stats)| stats.to_json(source, now)).collect()
+    /// The sources as a JSON array, those with the most packets first. Ages are those at the time of the copy.
+    pub fn to_json(&self) -> Value {
+        let (copied_at, sources) = self.most_active();
+        sources.into_iter().map(|(source, stats)| stats.to_json(source, copied_at)).collect()
     }
 }
 
@@ -222,8 +226,10 @@ impl SourceTable {
         }
         // A reader delays the copy to the next second, but not the echoes.
         if let Some(mut shared) = self.shared.as_ref().and_then(|shared| shared.0.try_lock().ok()) {
-            shared.clear();
-            shared.extend(self.sources.iter().map(|(source, stats)| (*source, *stats)));
+            let (copied_at, sources) = &mut *shared;
+            *copied_at = now;
+            sources.clear();
+            sources.extend(self.sources.iter().map(|(source, stats)| (*source, *stats)));
         }
     }
 

@@ -3,6 +3,7 @@
 //! [`RULES`] is the table of all rules. The network is not the client: loss, reordering and jitter are notes, and no other rule may find
 //! something in a correct client on a bad path. Each source needs constant memory, and a packet without a fault needs none.
 
+mod documents;
 mod pacing;
 mod rules;
 mod samples;
@@ -18,6 +19,7 @@ use jamjam_core::address::canonical_socket_addr;
 use jamjam_core::echo::{ObservedDatagram, SourceObserver};
 use jamjam_core::time::Time;
 
+pub use documents::CheckResult;
 pub use rules::{Finding, RULES, Rule, RuleId, Severity};
 use source::{SourceCheck, audio_header};
 
@@ -29,7 +31,6 @@ const MAX_SOURCES: usize = 1_024;
 pub struct ClientCheck {
     sources: HashMap<SocketAddr, SourceCheck>,
     untracked: u64,
-    last_seen: Option<Time>,
 }
 
 /// What was found about all sources.
@@ -84,7 +85,7 @@ impl ClientCheck {
     }
 
     /// The state of all sources.
-    pub fn report(&self, _now: Time) -> CheckReport {
+    pub fn report(&self) -> CheckReport {
         let mut sources: Vec<SourceReport> =
             self.sources.iter().map(|(address, source)| source.report(*address)).collect();
         sources.sort_by_key(|source| source.source);
@@ -99,11 +100,6 @@ impl ClientCheck {
         self.sources.iter_mut().flat_map(of_source).collect()
     }
 
-    /// When the last datagram arrived.
-    pub fn last_seen(&self) -> Option<Time> {
-        self.last_seen
-    }
-
     /// The source whose AUDIO continues from `address`.
     fn moved_source(&self, address: SocketAddr, datagram: &ObservedDatagram<'_>) -> Option<SocketAddr> {
         let header = audio_header(datagram.bytes)?;
@@ -116,7 +112,6 @@ impl ClientCheck {
 
 impl SourceObserver for ClientCheck {
     fn on_datagram(&mut self, datagram: ObservedDatagram<'_>) {
-        self.last_seen = self.last_seen.max(Some(datagram.at));
         let address = canonical_socket_addr(datagram.source);
         if self.sources.get(&address).is_none_or(|source| source.audio.packets == 0)
             && let Some(old) = self.moved_source(address, &datagram)

@@ -106,7 +106,7 @@ fn details_block(report: &Report) -> String {
 }
 
 /// Escapes external text, such as target names and system messages, so that it has no special meaning in Markdown or HTML.
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for letter in text.chars() {
         match letter {

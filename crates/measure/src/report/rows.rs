@@ -290,7 +290,7 @@ fn audio_rows(report: &Report, add: &mut impl FnMut(Level, &'static str, Option<
 
 /// What impairment did to the sent packets.
 fn impairment(SentImpairment { lost, duplicated, reordered, .. }: SentImpairment) -> String {
-    format!("{}, {duplicated} sent twice, {reordered} held back", format_count(lost, "packet dropped"))
+    format!("{lost} dropped, {duplicated} sent twice, {reordered} held back")
 }
 
 fn server_delay(audio: &AudioFigures) -> String {

@@ -14,7 +14,7 @@ pub(super) fn findings(datagrams: &[Sent]) -> Vec<Finding> {
     for datagram in datagrams {
         check.on_datagram(datagram.observed());
     }
-    let report = check.report(check.last_seen().unwrap_or(Time::ZERO));
+    let report = check.report();
     assert_eq!(report.sources.len(), 1, "{report:#?}");
     report.sources[0].findings.clone()
 }
@@ -83,6 +83,6 @@ fn further_sources_are_counted_and_not_judged() {
         datagram.source.set_port(1 + host);
         check.on_datagram(datagram.observed());
     }
-    let report = check.report(datagram.at);
+    let report = check.report();
     assert_eq!((report.sources.len(), report.untracked), (1_024, 6));
 }

@@ -25,7 +25,7 @@ pub(super) fn link_config(entropy: u8, signing: Option<LinkSigning>) -> LinkConf
 }
 
 /// A probe of ten AUDIO packets of two samples for two channels, one every 10 ms.
-fn client(config: LinkConfig) -> Prober {
+pub(super) fn client(config: LinkConfig) -> Prober {
     let (stream_kind, interval) = (StreamKind::Audio, Duration::from_millis(10));
     let probe_config = ProbeConfig { stream_kind, count: Some(10), interval, payload_len: 16 };
     let workload = ProbeWorkload::new(probe_config).with_link(true);
