@@ -306,8 +306,7 @@ impl Request<'_> {
         };
         let (room, made) = self.repeat_with_lease(create).await?;
         let mut waiter = self.expect(&entry, room);
-        let is_found = made.is_none();
-        if let Some(position) = made {
+        if let Some(position) = made.clone() {
             let first = LogEntry { previous_hash: String::new(), position, entry: bytes.clone().into() };
             self.hub.with_hub_and_rooms(|now, rooms, inner, out| {
                 rooms.start(room, dialect, inner);
@@ -320,7 +319,7 @@ impl Request<'_> {
         let is_lost = waiter
             .used
             .with_replica(Replica::local_members)
-            .is_some_and(|members| is_found && command.conn().is_some_and(|conn| members.contains(&conn)));
+            .is_some_and(|members| made.is_none() && command.conn().is_some_and(|conn| members.contains(&conn)));
         if is_lost { Err(RequestError::Unavailable) } else { Ok(waiter.applied.try_recv().ok()) }
     }
 

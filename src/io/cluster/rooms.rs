@@ -202,7 +202,8 @@ impl FollowedRooms {
 
     /// Begins to use a room, which is followed from now on.
     pub(super) fn begin_use(&mut self, room: RoomNumber) {
-        let new = || FollowedRoom { counted: Some(0), ..FollowedRoom::default() };
+        // Notifications of a room that this process has just made may have arrived before the answer.
+        let new = || FollowedRoom { is_stale: true, counted: Some(0), ..FollowedRoom::default() };
         let followed = self.rooms.entry(room).or_insert_with(new);
         followed.users += 1;
     }

@@ -117,7 +117,7 @@ pub struct Followed {
 /// What `Store::renew` finds out about the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterView {
-    /// All processes that have a lease or still follow rooms, in ascending order, and whether they have a lease.
+    /// All processes that have a lease or still follow rooms, and whether they have a lease.
     pub processes: Vec<(u32, bool)>,
     /// Number of rooms of all dialects.
     pub rooms: u64,
@@ -178,9 +178,8 @@ impl Store {
         let mut call = self.call("renew", Some(lease));
         call.arg(Dialect::ALL.map(Dialect::name).as_slice());
         let (sent, started) = (SystemTime::now(), Instant::now());
-        let ((seconds, micros), rooms, mut processes): ((i64, i64), u64, Vec<(u32, bool)>) = self.run(&call).await?;
+        let ((seconds, micros), rooms, processes): ((i64, i64), u64, Vec<(u32, bool)>) = self.run(&call).await?;
         let middle = sent.duration_since(UNIX_EPOCH).unwrap_or_default() + started.elapsed() / 2;
-        processes.sort_unstable();
         let clock_offset_us = seconds * 1_000_000 + micros - middle.as_micros() as i64;
         Ok(ClusterView { processes, rooms, clock_offset_us })
     }

@@ -82,9 +82,11 @@ impl Member {
         followed.entries.into_iter().map(|entry| String::from_utf8(entry.entry.into()).unwrap()).collect()
     }
 
-    /// Renews the lease. Returns the processes.
+    /// Renews the lease. Returns the processes in ascending order.
     pub(crate) async fn renew(&self) -> Result<Vec<(u32, bool)>, StoreError> {
-        self.store.renew(&self.lease).await.map(|view| view.processes)
+        let mut processes = self.store.renew(&self.lease).await?.processes;
+        processes.sort_unstable();
+        Ok(processes)
     }
 
     /// Ends the lease as Redis does when it has expired.

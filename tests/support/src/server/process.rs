@@ -186,10 +186,10 @@ impl Server {
         metric(self.address, name, &[])
     }
 
-    /// The resident memory of the process in KiB.
+    /// The resident memory of the process in KiB, without the pages of files: code that runs for the first time adds such pages.
     #[cfg(target_os = "linux")]
     pub fn resident_kib(&self) -> u64 {
-        self.status("VmRSS").parse().expect("kibibytes")
+        self.status("RssAnon").parse().expect("kibibytes")
     }
 
     /// A field of `/proc/PID/status`, such as `VmRSS`, up to the first space.
