@@ -109,9 +109,10 @@ pub(super) const HEADING_LIMITS: &str = "Limits (exit code 1 if one is exceeded)
 /// Options for report files.
 #[derive(clap::Args)]
 pub struct ReportFileArgs {
-    /// Write the report to this HTML file, with charts
+    /// Write the report to this HTML file
     ///
-    /// The page is self-contained. The page of `send` also shows the waveforms, and can play up to 30 s of audio.
+    /// The page is self-contained. The page of `send` and `probe` has charts; that of `send` also shows the waveforms, and can play up to 30 s
+    /// of audio.
     #[arg(long, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING_REPORT)]
     pub html: Option<OutputFile>,
 

@@ -155,7 +155,7 @@ end
 -- Returns dialect, offset, hash, snapshot (if there is one and it was wanted) and entries; nothing if the log does not have the position.
 function operations.follow(room, offset, hash)
   local key, snapshot = room_key(room), false
-  local last, last_hash, _, snapshot_offset = load_end(room)
+  local last, _, _, snapshot_offset = load_end(room)
   if not last then return room_gone() end
   if not offset then
     offset = snapshot_offset

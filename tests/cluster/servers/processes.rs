@@ -34,6 +34,17 @@ impl Rooms {
         [&mut self.jamjam, &mut self.webrtc, &mut self.broadcast].map(|members| members.remove(server))
     }
 
+    /// The second server closes its former members, and takes part again.
+    fn assert_second_returns(&mut self, servers: &Servers, lost: [Member; 3]) {
+        for mut member in lost {
+            assert_eq!(member.read_to_close().0.0, SERVICE_RESTART);
+        }
+        servers.wait_until_ready();
+        let back = join_jamjam(&servers.all[1], &self.jamjam_id, &mut self.jamjam);
+        self.jamjam.push(back);
+        assert_all_reached(&mut self.jamjam);
+    }
+
     /// Checks that the members of the second server leave within the lifetime of a lease, for all others and once.
     fn assert_second_leaves(&mut self, servers: &Servers, began: Instant) {
         for member in &mut self.jamjam {
@@ -85,13 +96,7 @@ fn stopped_server_closes_its_outdated_connections_and_serves_new_ones() {
     rooms.assert_second_leaves(&servers, stopped);
     thread::sleep(LONG_OUTAGE.saturating_sub(stopped.elapsed()));
     servers.all[1].signal("CONT");
-    for mut member in lost {
-        assert_eq!(member.read_to_close().0.0, SERVICE_RESTART);
-    }
-    servers.wait_until_ready();
-    let back = join_jamjam(&servers.all[1], &rooms.jamjam_id, &mut rooms.jamjam);
-    rooms.jamjam.push(back);
-    assert_all_reached(&mut rooms.jamjam);
+    rooms.assert_second_returns(&servers, lost);
     servers.assert_new_rooms_work();
 }
 
@@ -135,12 +140,6 @@ fn server_cut_off_from_redis_loses_its_members_and_returns() {
         poll_until("not ready", || (get(&servers.all[1], "/readyz").status == 503).then_some(()));
         assert_eq!(get(&servers.all[1], "/healthz").status, 200);
         add_address(CABLE.parse().unwrap());
-        for mut member in lost {
-            assert_eq!(member.read_to_close().0.0, SERVICE_RESTART);
-        }
-        servers.wait_until_ready();
-        let back = join_jamjam(&servers.all[1], &rooms.jamjam_id, &mut rooms.jamjam);
-        rooms.jamjam.push(back);
-        assert_all_reached(&mut rooms.jamjam);
+        rooms.assert_second_returns(&servers, lost);
     });
 }

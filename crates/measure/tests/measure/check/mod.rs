@@ -2,6 +2,5 @@
 
 mod drift;
 mod networks;
-mod rules;
 mod wrong_client;
 mod wrong_clients;

@@ -8,6 +8,8 @@ use jamjam_measure::check::{ClientCheck, Finding, RULES};
 
 use super::wrong_client::{Client, Sent, client, clients};
 
+const PROTOCOL: &str = include_str!("../../../../../docs/protocol.md");
+
 /// The findings about the only source.
 pub(super) fn findings(datagrams: &[Sent]) -> Vec<Finding> {
     let mut check = ClientCheck::new();
@@ -85,4 +87,16 @@ fn further_sources_are_counted_and_not_judged() {
     }
     let report = check.report();
     assert_eq!((report.sources.len(), report.untracked), (1_024, 6));
+}
+
+#[test]
+fn each_rule_names_a_section_of_the_protocol() {
+    let anchor = |heading: &str| {
+        let text = heading.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
+        text.chars().filter(|letter| letter.is_ascii_alphanumeric() || *letter == '-').collect::<String>()
+    };
+    let anchors: Vec<String> = PROTOCOL.lines().filter(|line| line.starts_with("##")).map(anchor).collect();
+    for rule in &RULES {
+        assert!(anchors.iter().any(|anchor| anchor == rule.section), "{}: {}", rule.id, rule.section);
+    }
 }
