@@ -132,17 +132,21 @@ impl CheckResult {
             let address = source.source.to_string();
             let findings = source.findings.iter().map({
                 let address = address.clone();
-                move |finding| (address.clone(), finding.severity.name(), sentence(finding))
+                move |finding| (address.clone(), finding.severity.name(), words(finding))
             });
             std::iter::once((address, "", facts(source))).chain(findings)
         })
     }
 }
 
-/// The severity, the message, how often, and where to read on.
-fn sentence(Finding { rule, severity, message, count, section }: &Finding) -> String {
+fn sentence(finding: &Finding) -> String {
+    format!("{}: {}", finding.severity.name(), words(finding))
+}
+
+/// The message, how often, and where to read on.
+fn words(Finding { rule, message, count, section, .. }: &Finding) -> String {
     let times = if *count > 1 { format!(" ({count} times)") } else { String::new() };
-    format!("{}: {message}{times} [{rule}, docs/protocol.md#{section}]", severity.name())
+    format!("{message}{times} [{rule}, docs/protocol.md#{section}]")
 }
 
 fn facts(source: &SourceReport) -> String {
