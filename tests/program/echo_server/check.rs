@@ -31,6 +31,16 @@ fn play(to: SocketAddr, is_big_endian: bool) {
 
 /// Runs the server while `clients` play. Returns the exit code and standard output.
 fn check(options: &[&str], clients: &[bool]) -> (Option<i32>, String) {
+    check_clients(options, |to| {
+        thread::scope(|scope| {
+            for is_big_endian in clients {
+                scope.spawn(|| play(to, *is_big_endian));
+            }
+        });
+    })
+}
+
+fn check_clients(options: &[&str], play: impl FnOnce(SocketAddr)) -> (Option<i32>, String) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("address");
     let fixed = ["echo-server", "--host", "127.0.0.1", "--port", "0", "--check", "--until-idle", "1s"];
@@ -38,11 +48,7 @@ fn check(options: &[&str], clients: &[bool]) -> (Option<i32>, String) {
     program.arg("--address-file").arg(&file).stdout(Stdio::piped()).stderr(Stdio::null());
     let running = program.spawn().unwrap();
     let address = poll_until("an address", || fs::read_to_string(&file).ok()?.trim().parse().ok());
-    thread::scope(|scope| {
-        for is_big_endian in clients {
-            scope.spawn(|| play(address, *is_big_endian));
-        }
-    });
+    play(address);
     let output = running.wait_with_output().unwrap();
     (output.status.code(), String::from_utf8(output.stdout).unwrap())
 }
@@ -84,4 +90,26 @@ fn check_passes_with_the_expected_number_of_correct_clients_only() {
         let output = program(&["echo-server"]).args(wrong).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{wrong:?}");
     }
+}
+
+/// The network is not the client: 12 s contain the windows of all rules, such as 10 s for the clock.
+#[test]
+fn correct_client_on_every_network_breaks_no_rule() {
+    let networks = ["lan", "dsl", "wifi", "wifi-bad", "lte", "5g", "satellite"];
+    let options = ["--fail-on", "warning", "--expect-sources", "7", "--json"];
+    let (code, text) = check_clients(&options, |to| {
+        let to = to.to_string();
+        let fixed = ["send", "--tone", "440", "--duration", "12s", "--no-echo", "--to", &to, "--network"];
+        let clients = networks.map(|network| {
+            let mut client = program(&[&fixed[..], &[network]].concat());
+            client.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+        });
+        clients.into_iter().for_each(|mut client| assert!(client.wait().unwrap().success()));
+    });
+    let report: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(code, Some(0), "{}", report["failures"]);
+    // Bursts of satellite lose more than a local network, which loses nothing.
+    let losses: Vec<u64> =
+        report["sources"].as_array().unwrap().iter().map(|source| source["lost"].as_u64().unwrap()).collect();
+    assert!(losses.contains(&0) && losses.iter().any(|lost| *lost > 10), "{losses:?}");
 }
