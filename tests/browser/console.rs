@@ -345,6 +345,7 @@ fn one_room_or_one_member_can_be_shown_exclusively() {
         page.get("note('Ann').querySelector('.only-room').click()");
         page.until("words('#scope')[0] === 'Only room Thursday jam Show all' && note('Bob')");
         page.press("Escape");
+        page.until(is_all);
         // A room stays selected when it is closed.
         page.get("room('standup').querySelector('.only').click()");
         page.until(is_one_room);
