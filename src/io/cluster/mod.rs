@@ -25,6 +25,7 @@ use tracing::{info, warn};
 
 use crate::address::source_network;
 use crate::io::clock;
+use crate::io::http::body::to_json;
 use crate::io::os;
 use crate::io::signaling::shared_hub::SharedHub;
 use crate::signaling::cluster::{Command, Entry, FORMAT, SavedClose};
@@ -280,7 +281,7 @@ async fn run_task(request: &Request<'_>, task: Task) -> Result<(), RequestError>
                 hub.with_hub_and_rooms(|now, rooms, inner, out| rooms.on_broadcast(&range, now, inner, out));
             }
         }
-        Task::Broadcast(message) => drop(cluster.store.publish_all(&message).await),
+        Task::Broadcast(message) => drop(cluster.store.publish_all(message.as_bytes()).await),
     }
     Ok(())
 }
@@ -352,9 +353,9 @@ async fn on_renewed(
     };
     for (dead, _) in processes.into_iter().filter(|(_, is_alive)| !is_alive) {
         info!(target: "cluster", process = dead, "removing the members of a process that has stopped");
-        let entry = requests::entry_bytes(&cluster.entry(Command::Depart { process: dead }));
+        let entry = to_json(&cluster.entry(Command::Depart { process: dead }));
         loop {
-            let (unfollowed, is_incomplete) = cluster.store.depart(lease, dead, &entry).await?;
+            let (unfollowed, is_incomplete) = cluster.store.depart(lease, dead, entry.as_bytes()).await?;
             hub.with_rooms(|rooms| unfollowed.into_iter().for_each(|room| rooms.task(Task::Visit(room))));
             if !is_incomplete {
                 break;

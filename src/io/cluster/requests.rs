@@ -4,17 +4,19 @@
 //! While Redis is away, each step is repeated. Whoever requests it decides how long.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use thiserror::Error;
 use tokio::sync::oneshot;
-use tokio::time::{sleep, timeout};
+use tokio::time::{sleep, timeout, timeout_at};
 use tracing::{debug, warn};
 
 use super::rooms::{Broadcast, RoomNumber, Task, Waiter};
 use super::store::{Lease, LogEntry, StoreError};
 use super::{Cluster, ClusterRequest, passwords};
 use crate::address::source_network;
+use crate::io::http::body::to_json;
 use crate::io::signaling::shared_hub::SharedHub;
 use crate::memory_budget::MemoryAccount;
 use crate::signaling::cluster::{
@@ -51,11 +53,12 @@ pub(super) struct Request<'a> {
     pub(super) memory: Option<Arc<MemoryAccount>>,
 }
 
-/// Does what `plan` leaves to be done for a connection. If Redis does not answer in time, the connection is closed.
+/// Does what `plan` leaves to be done for a connection. If Redis has not answered in time since `began`, the connection is closed.
 pub(in crate::io) fn for_connection(
     hub: &Arc<SharedHub>,
     (conn, memory): (ConnId, &Arc<MemoryAccount>),
     plan: Plan,
+    began: Instant,
 ) -> Option<ClusterRequest> {
     if plan == Plan::Done {
         return None;
@@ -72,7 +75,7 @@ pub(in crate::io) fn for_connection(
             hub.with_rooms(|rooms| rooms.former.remove(&conn));
             left
         };
-        let done = timeout(cluster.wait, run).await;
+        let done = timeout_at((began + cluster.wait).into(), run).await;
         if let Some(memory) = &request.memory {
             hub.check_memory(conn, memory);
         }
@@ -161,10 +164,10 @@ pub(in crate::io) async fn publish_range(
     name: &str,
     (min, max): (f32, f32),
 ) -> Result<(), RequestError> {
-    let message = Broadcast::Range { name: name.to_owned(), min, max }.to_json();
+    let message = to_json(&Broadcast::Range { name: name.to_owned(), min, max });
     within_wait(hub, async |request| {
-        request.repeat(|| request.cluster.store.set_range(name, &message)).await?;
-        request.repeat(|| request.cluster.store.publish_all(&message)).await
+        request.repeat(|| request.cluster.store.set_range(name, message.as_bytes())).await?;
+        request.repeat(|| request.cluster.store.publish_all(message.as_bytes())).await
     })
     .await
 }
@@ -296,18 +299,16 @@ impl Request<'_> {
         members: u64,
     ) -> Result<Option<Applied>, RequestError> {
         let entry = self.cluster.entry(command.clone());
-        let bytes = entry_bytes(&entry);
+        let json = to_json(&entry);
         let draft = self.hub.with_hub(|_, inner, _| Replica::draft(dialect, inner, &entry));
-        let description = serde_json::to_vec(&draft).unwrap_or_default();
-        let Cluster { store, .. } = self.cluster;
-        let (draft, bytes, description) = (&draft, &bytes, &description);
-        let create = |lease| async move {
-            store.create(&lease, dialect.name(), &draft.names, description, bytes, members).await
-        };
+        let description = to_json(&draft);
+        let (store, names, description, first) = (&self.cluster.store, &draft.names, description.as_bytes(), json.as_bytes());
+        let create =
+            |lease| async move { store.create(&lease, dialect.name(), names, description, first, members).await };
         let (room, made) = self.repeat_with_lease(create).await?;
         let mut waiter = self.expect(&entry, room);
         if let Some(position) = made.clone() {
-            let first = LogEntry { previous_hash: String::new(), position, entry: bytes.clone().into() };
+            let first = LogEntry { previous_hash: String::new(), position, entry: Bytes::from(json) };
             self.hub.with_hub_and_rooms(|now, rooms, inner, out| {
                 rooms.start(room, dialect, inner);
                 rooms.add_counted(room, members as i64);
@@ -354,10 +355,10 @@ impl Request<'_> {
     ) -> Result<Applied, RequestError> {
         let mut entry = self.cluster.entry(command);
         loop {
-            let bytes = entry_bytes(&entry);
+            let json = to_json(&entry);
             let mut waiter = self.expect(&entry, room);
             let store = &self.cluster.store;
-            match store.append(&self.lease()?, room, (entry.request, &bytes), members_delta).await {
+            match store.append(&self.lease()?, room, (entry.request, json.as_bytes()), members_delta).await {
                 Ok((_, snapshot_due)) => {
                     self.hub.with_rooms(|rooms| rooms.add_counted(room, members_delta));
                     if snapshot_due {
@@ -449,7 +450,7 @@ impl Request<'_> {
     pub(super) async fn save_snapshot(&self, room: RoomNumber) {
         let saved = self.hub.with_hub_and_rooms(|_, rooms, inner, _| rooms.snapshot(room, inner));
         if let (Some((position, snapshot, description)), Some(lease)) = (saved, self.cluster.lease())
-            && let Err(error) = self.cluster.store.save_snapshot(&lease, room, &position, &snapshot, &description).await
+            && let Err(error) = self.cluster.store.save_snapshot(&lease, room, &position, &snapshot, description.as_bytes()).await
         {
             debug!(target: "cluster", room, %error, "cannot save a snapshot");
             sleep(RETRY_PAUSE).await;
@@ -537,8 +538,4 @@ impl Drop for UsedRoom {
     fn drop(&mut self) {
         self.hub.with_rooms(|rooms| rooms.end_use(self.room));
     }
-}
-
-pub(super) fn entry_bytes(entry: &Entry) -> Vec<u8> {
-    serde_json::to_vec(entry).unwrap_or_else(|error| unreachable!("an entry must be serializable as JSON: {error}"))
 }

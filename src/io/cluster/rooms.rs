@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{error, warn};
 
 use super::store::{Followed, LogEntry, Position};
+use crate::io::http::body::to_json;
 use crate::io::signaling::shared_hub::OutboundQueues;
 use crate::memory_budget::MemoryAccount;
 use crate::signaling::cluster::{Applied, Entry, Replica, SavedClose};
@@ -48,7 +49,7 @@ pub(super) enum Task {
     /// Reads the ranges of parameters.
     ReadRanges,
     /// Sends a message to all processes.
-    Broadcast(Vec<u8>),
+    Broadcast(String),
 }
 
 /// A message to all processes.
@@ -60,13 +61,6 @@ pub(super) enum Broadcast {
     Range { name: String, min: f32, max: f32 },
     /// The hash of the replica of this process after this number of entries.
     Check { room: RoomNumber, offset: u64, process: u32, hash: String },
-}
-
-impl Broadcast {
-    pub(super) fn to_json(&self) -> Vec<u8> {
-        serde_json::to_vec(self)
-            .unwrap_or_else(|error| unreachable!("strings and numbers must be serializable: {error}"))
-    }
 }
 
 /// A request whose entry is not applied yet.
@@ -415,7 +409,7 @@ impl FollowedRooms {
             }
         }
         for event in applied.events.drain(..) {
-            self.task(Task::Broadcast(Broadcast::Event(Box::new(event)).to_json()));
+            self.task(Task::Broadcast(to_json(&Broadcast::Event(Box::new(event)))));
         }
         if let Some(conn) = applied.entered
             && let Some(former) = self.room_of.insert(conn, room).filter(|former| *former != room)
@@ -431,7 +425,7 @@ impl FollowedRooms {
         }
         if let Some(hash) = check {
             let check = Broadcast::Check { room, offset, process: self.process, hash };
-            self.task(Task::Broadcast(check.to_json()));
+            self.task(Task::Broadcast(to_json(&check)));
         }
     }
 
@@ -472,11 +466,10 @@ impl FollowedRooms {
     }
 
     /// The state of a room and its position, for a snapshot.
-    pub(super) fn snapshot(&self, room: RoomNumber, hub: &Hub) -> Option<(Position, Vec<u8>, Vec<u8>)> {
+    pub(super) fn snapshot(&self, room: RoomNumber, hub: &Hub) -> Option<(Position, Vec<u8>, String)> {
         let followed = self.rooms.get(&room)?;
         let replica = followed.replica.as_ref()?;
-        let description = serde_json::to_vec(&replica.description()).ok()?;
-        Some((followed.position.clone(), replica.snapshot(hub), description))
+        Some((followed.position.clone(), replica.snapshot(hub), to_json(replica.description())))
     }
 
     fn update_due(&mut self, room: RoomNumber) {

@@ -34,11 +34,12 @@ use crate::io::cluster::{self, Cluster};
 use crate::io::http::{self, body};
 pub use crate::io::signaling::http_state::SignalingServerConfig;
 use crate::io::signaling::http_state::{Client, HttpState, SharedState};
-use crate::io::signaling::shared_hub::SharedHub;
+use crate::io::signaling::shared_hub::{ServedConnection, SharedHub};
 use crate::io::stop::StopToken;
 use crate::io::websocket::handshake::UpgradeError;
 use crate::io::websocket::{connection, handshake};
 use crate::io::worker::Worker;
+use crate::memory_budget::MemoryAccount;
 use crate::sanitize::sanitize;
 use crate::signaling::{
     self, CreateRoomOptions, CreatedRoom, DialectCounters, DialectSet, Hub, NewConnection, Route, device,
@@ -218,15 +219,12 @@ async fn upgrade_middleware(
     }
     let (source, uri, log_state) = (client.source, uri.clone(), Arc::clone(&state));
     let offers_subprotocol = request.headers().contains_key(header::SEC_WEBSOCKET_PROTOCOL);
+    let connection = NewConnection { source: source.ip().to_canonical(), is_forwarded: client.is_forwarded, route };
+    // Boxed, because the connection's task keeps room for the largest future that it awaits.
+    let connecting = Box::pin(connect(Arc::clone(&state.hub), connection, Arc::clone(client.permit.memory())));
     let serve = async move |io| {
         let own_memory = client.permit.on_upgrade();
-        let source = client.source.ip().to_canonical();
-        let connection = NewConnection { source, is_forwarded: client.is_forwarded, route };
-        let room = cluster::use_room_of(&state.hub, &connection.route).await;
-        let (served, joining) = state.hub.on_connect(connection, client.permit.memory(), room.as_ref());
-        if let Some(joining) = joining {
-            joining.await;
-        }
+        let served = connecting.await;
         // The hub does not count pings and fragments. Therefore, `connection::serve` limits their rate to the maximum message rate.
         connection::serve(io, &served, state.limits.message_limit()).await;
         // The slot is freed after the member has left. A shutdown waits until then, so that the close frame is sent.
@@ -245,6 +243,17 @@ async fn upgrade_middleware(
         response.headers_mut().append(header::CONNECTION, HeaderValue::from_static("close"));
         response
     })
+}
+
+/// Adds a connection. In a cluster, first reads the room of its URL if a handler needs it, and then waits until the connection is in the room.
+async fn connect(hub: Arc<SharedHub>, connection: NewConnection, memory: Arc<MemoryAccount>) -> ServedConnection {
+    let began = Instant::now();
+    let room = cluster::use_room_of(&hub, &connection.route).await;
+    let (served, plan) = hub.on_connect(connection, memory, room.as_ref());
+    if let Some(joining) = cluster::for_connection(&hub, (served.conn, &served.memory), plan, began) {
+        joining.await;
+    }
+    served
 }
 
 /// Logs why an upgrade was rejected, for client developers. Only the path is logged: the query may contain a token.

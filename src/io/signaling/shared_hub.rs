@@ -84,14 +84,14 @@ impl SharedHub {
         })
     }
 
-    /// Adds a connection, whose messages are held in `memory`. In a cluster, `room` is the one that it wants to enter, if it was read.
-    pub(in crate::io) fn on_connect(
+    /// Adds a connection, whose messages are held in `memory`. In a cluster, `room` is that of its URL, if it was read, and the plan remains.
+    pub(super) fn on_connect(
         self: &Arc<Self>,
         connection: NewConnection,
-        memory: &Arc<MemoryAccount>,
+        memory: Arc<MemoryAccount>,
         room: Option<&UsedRoom>,
-    ) -> (ServedConnection, Option<ClusterRequest>) {
-        let (hub, queue, memory) = (Arc::clone(self), Arc::new(SendQueue::new(self.max_updates)), Arc::clone(memory));
+    ) -> (ServedConnection, Plan) {
+        let (hub, queue) = (Arc::clone(self), Arc::new(SendQueue::new(self.max_updates)));
         let mut plan = Plan::Done;
         let served = self.locked(|now, state| {
             let conn = state.next_conn;
@@ -111,8 +111,7 @@ impl SharedHub {
             }
             ServedConnection { hub, conn, queue, memory, work_source }
         });
-        let joining = cluster::for_connection(self, (served.conn, &served.memory), plan);
-        (served, joining)
+        (served, plan)
     }
 
     /// Calls the hub for work that does not belong to a connection.
@@ -171,7 +170,7 @@ pub(in crate::io) enum TextOutcome {
 /// of a panic, makes the client leave its room.
 pub(in crate::io) struct ServedConnection {
     hub: Arc<SharedHub>,
-    conn: ConnId,
+    pub(super) conn: ConnId,
     pub(in crate::io) queue: Arc<SendQueue>,
     /// What the client holds: its incomplete message, and its messages in the queues of others.
     pub(in crate::io) memory: Arc<MemoryAccount>,
@@ -214,7 +213,8 @@ impl ServedConnection {
             }
             state.work.end(now.monotonic, work, parse_time + started.elapsed());
         });
-        cluster::for_connection(&self.hub, (*conn, memory), plan).map_or(TextOutcome::Handled, TextOutcome::Requested)
+        cluster::for_connection(&self.hub, (*conn, memory), plan, Instant::now())
+            .map_or(TextOutcome::Handled, TextOutcome::Requested)
     }
 
     /// Handles a whole binary message.

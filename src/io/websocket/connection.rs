@@ -54,7 +54,7 @@ const INVALID_CLOSE: &str = "Protocol violation";
 pub(in crate::io) async fn serve(io: TokioIo<Upgraded>, served: &ServedConnection, control_limit: Option<Gcra>) {
     let checked = CheckedStream::new(io, served.max_message_bytes(), &served.memory, control_limit);
     let mut connection = WebSocketConnection {
-        stream: Some(new_stream(checked).await),
+        stream: new_stream(checked),
         served,
         read_state: ReadState::Open,
         control_frame: Bytes::new(),
@@ -70,13 +70,14 @@ pub(in crate::io) async fn serve(io: TokioIo<Upgraded>, served: &ServedConnectio
 type MessageStream = WebSocketStream<CheckedStream<TokioIo<Upgraded>>>;
 
 /// The library's stream, without a write buffer and without limits on lengths, which `stream` has checked.
-async fn new_stream(stream: CheckedStream<TokioIo<Upgraded>>) -> MessageStream {
+fn new_stream(stream: CheckedStream<TokioIo<Upgraded>>) -> Option<MessageStream> {
     let config = WebSocketConfig::default()
         .read_buffer_size(LIBRARY_BUFFER_BYTES)
         .write_buffer_size(0)
         .max_frame_size(None)
         .max_message_size(None);
-    WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await
+    // Ready at once, because there is no handshake. Awaited, it would make the task of each connection half as large again.
+    WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).now_or_never()
 }
 
 /// How received bytes are handled.
@@ -211,7 +212,7 @@ impl WebSocketConnection<'_> {
         if self.checked().end_message() > MAX_KEPT_BYTES
             && let Some(stream) = self.stream.take()
         {
-            self.stream = new_stream(stream.into_inner()).now_or_never();
+            self.stream = new_stream(stream.into_inner());
         }
     }
 

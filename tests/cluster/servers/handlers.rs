@@ -1,5 +1,7 @@
 //! A room handler of an embedding program, which decides with the copy of its room.
 
+use std::time::Instant;
+
 use jamjam_dev::io::cluster::{ClusterConfig, DEFAULT_WAIT};
 use jamjam_dev::io::signaling::SignalingServerConfig;
 use jamjam_dev::signaling::broadcast::{
@@ -11,7 +13,7 @@ use jamjam_dev::testing::SignalingServer;
 use serde_json::Value;
 use test_support::server::{Member, send_to};
 
-use super::{broadcast_member, token};
+use super::{SERVICE_RESTART, broadcast_member, token};
 use crate::redis_server::RedisServer;
 
 /// Admits one member, accepts posts while it is there, and serves the number of members.
@@ -71,4 +73,17 @@ fn handler_decides_with_the_members_of_all_servers() {
     assert_eq!((post(), route().body), (200, "1".to_owned()));
     member.close("");
     test_support::server::poll_until("the member has left", || (post() == 422).then_some(()));
+}
+
+#[test]
+fn join_of_a_room_with_a_handler_waits_for_redis_once() {
+    let Some(redis) = RedisServer::start() else { return };
+    let server = start(&redis);
+    redis.signal("STOP");
+    let began = Instant::now();
+    let mut member = Member::connect_to(server.addr(), &format!("/rooms/duo?token={}", token("ann", "duo")));
+    assert_eq!(member.closed().0, SERVICE_RESTART);
+    // --cluster-wait.
+    assert!((5.0..8.0).contains(&began.elapsed().as_secs_f64()), "{:?}", began.elapsed());
+    redis.signal("CONT");
 }

@@ -26,6 +26,7 @@ use crate::counters::{DialectCounters, counters_index};
 use crate::dialect::Dialect;
 use crate::event_sink::{ConnId, EventSink, UpdateKey};
 use crate::hub::Hub;
+use crate::json::to_json;
 use crate::rooms::RoomEntry;
 use jamjam_core::time::{Time, WallClock};
 
@@ -206,7 +207,7 @@ impl Replica {
             timers: save_timers(&self.hub),
             handler: self.handler_state(lobby),
         };
-        serde_json::to_vec(&saved).unwrap_or_else(|error| unreachable!("a room must be serializable as JSON: {error}"))
+        to_json(&saved).into_bytes()
     }
 
     /// SHA-256 of the snapshot, in hexadecimal digits.
