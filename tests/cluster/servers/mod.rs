@@ -2,6 +2,7 @@
 
 mod guarantees;
 mod handlers;
+mod joins;
 mod load;
 mod lost_answer;
 mod options;
