@@ -3,7 +3,7 @@
 use serde_json::json;
 use test_support::server::Member;
 
-use super::Servers;
+use super::{Servers, broadcast_member, token};
 
 /// Ids and fields of the entries of a log.
 type Log = Vec<(String, Vec<String>)>;
@@ -28,4 +28,18 @@ fn password_is_checked_on_all_servers_but_not_at_any_cost() {
             assert_eq!(member.receive()["type"], expected, "{cost}");
         }
     }
+}
+
+#[test]
+fn users_of_a_chat_are_listed_in_the_order_of_joining() {
+    let Some(servers) = Servers::start(2, &[]) else { return };
+    // Connections to the second server have higher numbers.
+    let mut users = [(1, "ann"), (0, "bob")].map(|(at, user)| broadcast_member(servers.all[at].address, "chat", user));
+    for (user, name) in [(1, "Bob"), (0, "Ann")] {
+        users[user].send_json(&json!({"type": "setUsername", "username": name}));
+        users[1 - user].receive();
+    }
+    let path = format!("/rooms/chat?token={}", token("eve", "chat"));
+    let mut late = Member::connect_to(servers.all[0].address, &path);
+    assert_eq!(late.skip_to("welcome")["onlineUsers"], json!(["Ann", "Bob"]));
 }

@@ -360,7 +360,8 @@ pub const DEFAULT_BANNED_WORDS: &str = "spam,badword";
 pub struct ChatRoom {
     /// The banned words in lower case.
     banned_words: Vec<String>,
-    usernames: BTreeMap<ConnId, String>,
+    /// The members in the order of joining, with the user names that they have set.
+    members: Vec<(ConnId, Option<String>)>,
     /// Messages since the room was last empty.
     message_count: u64,
 }
@@ -376,7 +377,11 @@ impl ChatRoom {
     pub fn new<S: AsRef<str>>(banned: impl IntoIterator<Item = S>) -> Self {
         let small = |word: S| word.as_ref().trim().to_lowercase();
         let banned_words = banned.into_iter().map(small).filter(|word| !word.is_empty()).collect();
-        Self { banned_words, usernames: BTreeMap::new(), message_count: 0 }
+        Self { banned_words, members: Vec::new(), message_count: 0 }
+    }
+
+    fn online_users(&self) -> Vec<&str> {
+        self.members.iter().filter_map(|(_, username)| username.as_deref()).collect()
     }
 }
 
@@ -431,7 +436,7 @@ pub(crate) enum ChatServerMessage<'a> {
         room: &'a str,
         /// The time of the server, in milliseconds since the Unix epoch.
         time: u64,
-        /// The user names of the members that have set one.
+        /// The user names of the members that have set one, in the order of joining.
         online_users: Vec<&'a str>,
         /// Number of chat messages since the room was last empty.
         total_messages: u64,
@@ -506,7 +511,7 @@ impl RoomHandler for ChatRoom {
             message: "Connected to Chat room",
             room: room.name,
             time: room.unix_ms(),
-            online_users: self.usernames.values().map(String::as_str).collect(),
+            online_users: self.online_users(),
             total_messages: self.message_count,
             instructions: CHAT_INSTRUCTIONS,
         })
@@ -515,7 +520,7 @@ impl RoomHandler for ChatRoom {
     fn validate_message(&mut self, _: &RoomView<'_>, client: &ClientInfo, payload: &Value) -> Result<(), String> {
         let message = ChatClientMessage::parse(payload);
         let sets_username = matches!(message, Some(ChatClientMessage::SetUsername { .. }));
-        if !sets_username && !self.usernames.contains_key(&client.conn) {
+        if !sets_username && username(&self.members, client.conn).is_none() {
             return Err("Username required. Send {type: \"setUsername\", username: \"YourName\"} first".to_owned());
         }
         let Some(ChatClientMessage::ChatMessage { text }) = message else { return Ok(()) };
@@ -540,10 +545,10 @@ impl RoomHandler for ChatRoom {
                 return None;
             }
             let announced = system_message(room, format!("{name} joined the chat"));
-            self.usernames.insert(client.conn, name);
+            self.members.iter_mut().find(|(conn, _)| *conn == client.conn)?.1 = Some(name);
             return Some(announced);
         }
-        let username = self.usernames.get(&client.conn)?;
+        let username = username(&self.members, client.conn)?;
         let content = match message {
             Some(ChatClientMessage::Typing { is_typing }) => ChatContent::UserTyping { username, is_typing },
             Some(ChatClientMessage::ChatMessage { text }) => {
@@ -562,30 +567,35 @@ impl RoomHandler for ChatRoom {
         Some(content.into_payload())
     }
 
+    fn on_join(&mut self, _: &RoomView<'_>, client: &ClientInfo) -> Vec<RoomAction> {
+        self.members.push((client.conn, None));
+        Vec::new()
+    }
+
     fn on_leave(&mut self, room: &RoomView<'_>, client: &ClientInfo, _: u16, _: &str) -> Vec<RoomAction> {
         if room.clients == 0 {
             self.message_count = 0;
         }
-        let Some(name) = self.usernames.remove(&client.conn) else { return Vec::new() };
+        let left = self.members.extract_if(.., |(conn, _)| *conn == client.conn).next();
+        let Some((_, Some(name))) = left else { return Vec::new() };
         vec![RoomAction::Broadcast(system_message(room, format!("{name} left the chat")))]
     }
 
     fn room_stats(&self, _: &RoomView<'_>) -> Map<String, Value> {
-        let names = self.usernames.values().map(|name| Value::from(name.as_str())).collect::<Vec<_>>();
         Map::from_iter([
-            ("onlineUsers".to_owned(), names.into()),
+            ("onlineUsers".to_owned(), self.online_users().into()),
             ("totalMessages".to_owned(), self.message_count.into()),
         ])
     }
 
     fn save(&self) -> Option<Value> {
-        let state = SavedChat { usernames: self.usernames.clone(), message_count: self.message_count };
+        let state = SavedChat { members: self.members.clone(), message_count: self.message_count };
         Some(if state == SavedChat::default() { Value::Null } else { to_value(&state) })
     }
 
     fn restore(&mut self, state: Value) {
-        let SavedChat { usernames, message_count } = serde_json::from_value(state).unwrap_or_default();
-        (self.usernames, self.message_count) = (usernames, message_count);
+        let SavedChat { members, message_count } = serde_json::from_value(state).unwrap_or_default();
+        (self.members, self.message_count) = (members, message_count);
     }
 }
 
@@ -593,8 +603,13 @@ impl RoomHandler for ChatRoom {
 #[derive(Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 struct SavedChat {
-    usernames: BTreeMap<ConnId, String>,
+    members: Vec<(ConnId, Option<String>)>,
     message_count: u64,
+}
+
+/// The user name that a member has set.
+fn username(members: &[(ConnId, Option<String>)], conn: ConnId) -> Option<&str> {
+    members.iter().find(|(member, _)| *member == conn)?.1.as_deref()
 }
 
 /// A positive number, written as a number or as a string.
