@@ -33,6 +33,19 @@ fn start_without_a_common_secret_or_setting_names_the_option() {
 }
 
 #[test]
+fn cluster_options_without_a_redis_name_the_missing_option() {
+    for options in [["--cluster", ""], ["--cluster-prefix", "other:"], ["--cluster-wait", "4"]] {
+        let (code, error) = failure(&options);
+        assert!(code == 2 && error.contains("--cluster <URL>"), "{options:?}: {code}: {error}");
+    }
+    // An empty variable is ignored, but the others say that a cluster is meant.
+    let output = run(&["signaling-server", "--host", "127.0.0.1", "--port", "0"], |server| {
+        server.env("CLUSTER_URL", "").env("CLUSTER_PREFIX", "other:");
+    });
+    assert!(output.code == 2 && output.stderr.contains("--cluster <URL>"), "{}", output.stderr);
+}
+
+#[test]
 fn unusable_redis_is_refused_in_words() {
     let Some(cluster) = RedisServer::start_with(&["--cluster-enabled", "yes"]) else { return };
     let nobody = format!("redis://user:hunter2@127.0.0.1:{}", free_port());
