@@ -3,11 +3,26 @@
 use std::time::Duration;
 
 use redis::io::tcp::TcpSettings;
-use redis::{AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo, RedisError,
+};
 
 /// A Sentinel that does not answer must not take the time in which another could.
 const SENTINEL_TIMEOUT: Duration = Duration::from_millis(500);
 const SENTINEL_PORT: u16 = 26_379;
+
+/// What to check if a server is silent or resets the connection.
+pub(super) const CHECK_TLS: &str = " (rediss:// is for a port with TLS, redis:// for one without)";
+
+/// What to check after an error, if its text does not say so.
+pub(super) fn remedy(error: &RedisError) -> &'static str {
+    let is_reset = error.is_connection_dropped() && !error.is_connection_refusal();
+    match error.code() {
+        Some("NOAUTH") => "; give its password in the URL",
+        _ if is_reset || error.is_timeout() => CHECK_TLS,
+        _ => "",
+    }
+}
 
 /// Where the server is.
 pub(super) enum StoreAddress {
@@ -79,7 +94,7 @@ impl StoreAddress {
                     return Ok(with_settings(info(address).set_redis_settings(settings.clone())));
                 }
                 Ok(None) => reason = format!("Sentinel {sentinel} does not know {name}"),
-                Err(error) => reason = format!("Sentinel {sentinel}: {error}"),
+                Err(error) => reason = format!("Sentinel {sentinel}: {error}{}", remedy(&error)),
             }
         }
         Err(reason)

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::store::{CALL_TIMEOUT, ConnectError, LogEntry, Notification, Position, StoreError};
-use super::store_address::StoreAddress;
+use super::store_address::{CHECK_TLS, StoreAddress, remedy};
 
 /// A server that stops answering is noticed within this time and `CALL_TIMEOUT`.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -183,11 +183,8 @@ impl Shared {
     async fn open(&self, address: &StoreAddress, format: u32) -> Result<Session, ConnectError> {
         let open = async {
             let server = address.resolve().await.map_err(ConnectError::Unavailable)?;
-            let unavailable = |error: RedisError| {
-                let needs_password = error.code() == Some("NOAUTH");
-                let hint = if needs_password { "; give its password in the URL" } else { "" };
-                ConnectError::Unavailable(format!("{}: {error}{hint}", server.addr()))
-            };
+            let unavailable =
+                |error: RedisError| ConnectError::Unavailable(format!("{}: {error}{}", server.addr(), remedy(&error)));
             let client = Client::open(server.clone()).map_err(unavailable)?;
             // `run` limits the time of every operation.
             let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
@@ -211,7 +208,7 @@ impl Shared {
             let server = server.addr().clone();
             Ok(Session { commands, subscriptions, messages, server, process })
         };
-        timeout(CALL_TIMEOUT, open).await.unwrap_or_else(|_| Err(ConnectError::Unavailable(no_answer())))
+        timeout(CALL_TIMEOUT, open).await.unwrap_or_else(|_| Err(ConnectError::Unavailable(no_answer() + CHECK_TLS)))
     }
 
     /// Forwards notifications until the session breaks. Returns the reason.

@@ -345,6 +345,19 @@ async fn unusable_servers_and_urls_are_explained_without_the_password() {
     assert!(matches!(&refused, ConnectError::Unavailable(text) if text.contains("accepts no writes")), "{refused:?}");
 }
 
+#[tokio::test]
+async fn server_that_expects_or_lacks_tls_is_an_error_that_names_tls() {
+    let (authority, tls_port) = (Authority::new(), free_port().to_string());
+    let pair = authority.certify();
+    let (cert, key) = (pair.cert.to_str().unwrap(), pair.key.to_str().unwrap());
+    let tls = ["--tls-port", &tls_port, "--tls-cert-file", cert, "--tls-key-file", key, "--tls-ca-cert-file", cert];
+    let Some(server) = RedisServer::start_with(&tls) else { return };
+    for url in [format!("rediss://127.0.0.1:{}", server.port), format!("redis://127.0.0.1:{tls_port}")] {
+        let error = error(&url).await;
+        assert!(matches!(&error, ConnectError::Unavailable(text) if text.contains("rediss://")), "{url}: {error:?}");
+    }
+}
+
 /// `redis` reads the authorities of the system, which a variable of this process replaces.
 const CA_VARIABLE: &str = "SSL_CERT_FILE";
 
