@@ -88,11 +88,6 @@ impl Hub {
         }
     }
 
-    /// Whether the connection is open.
-    pub fn is_connected(&self, conn: ConnId) -> bool {
-        self.connections.contains_key(&conn)
-    }
-
     /// Closes an undecided connection if their maximum number is reached: the oldest one from `source` if this address has used up its
     /// share, otherwise the oldest one. A source is exempt from the share if it may be a proxy on loopback that connects for all its clients.
     fn evict_oldest_undecided(&mut self, now: WallClock, source: IpAddr, is_exempt: bool, sink: &mut dyn EventSink) {

@@ -88,16 +88,29 @@ pub(in crate::io) fn for_connection(
     }))
 }
 
-/// Appends a request to the room with this name, and returns its result.
+/// Appends a request to the room with this name, and returns its result. Only a request to a broadcast room makes the room.
 pub(in crate::io) async fn to_room(
     hub: &Arc<SharedHub>,
     (dialect, name): (Dialect, &str),
     request: RoomRequest,
 ) -> Result<RoomReply, RequestError> {
     let command = Command::Request(request);
-    let create = dialect == Dialect::Broadcast;
-    let applied = within_wait(hub, async |request| request.to_named_room((dialect, name), create, command).await).await;
-    applied?.reply.ok_or(RequestError::NoRoom)
+    let applied = within_wait(hub, async |request| {
+        loop {
+            if let Some(used) = request.use_room((dialect, name), false).await? {
+                match request.append(used.room, command.clone(), 0).await {
+                    // The room was deleted after it was found.
+                    Err(RequestError::NoRoom) => {}
+                    result => return result,
+                }
+            } else if dialect != Dialect::Broadcast {
+                return Err(RequestError::NoRoom);
+            } else if let Some(applied) = request.create(dialect, &command, 0).await? {
+                return Ok(applied);
+            }
+        }
+    });
+    applied.await?.reply.ok_or(RequestError::NoRoom)
 }
 
 /// The rooms of a dialect in the order of their creation, with the number of members.
@@ -129,7 +142,8 @@ pub(in crate::io) async fn read_rooms<T>(
         let mut all = Vec::new();
         for (room, _) in request.list(dialect).await? {
             let Some(name) = room.names.first() else { continue };
-            if let Some(used) = request.use_room((dialect, name), false).await? {
+            // The log has the reason why a room cannot be read.
+            if let Ok(Some(used)) = request.use_room((dialect, name), false).await {
                 all.extend(hub.with_hub_and_rooms(|now, rooms, inner, _| {
                     rooms.replica(used.room).map(|replica| replica.read(inner, |copy| read(now, copy)))
                 }));
@@ -220,8 +234,10 @@ impl Request<'_> {
         // Only control surface rooms are open without members.
         let open = rooms.into_iter().filter(|(_, members)| *members > 0 || dialect == Dialect::ControlSurface);
         let described = open.filter_map(|(description, members)| {
-            let description: RoomDescription = serde_json::from_slice(&description).ok()?;
-            Some((description, members as usize))
+            let description = serde_json::from_slice(&description).inspect_err(|error| {
+                warn!(target: "cluster", dialect = dialect.name(), %error, "lists omit a room whose description cannot be read");
+            });
+            Some((description.ok()?, members as usize))
         });
         Ok(described.collect())
     }
@@ -270,27 +286,6 @@ impl Request<'_> {
         }
     }
 
-    /// Appends a command to the room with this name.
-    async fn to_named_room(
-        &self,
-        name: (Dialect, &str),
-        create: bool,
-        command: Command,
-    ) -> Result<Applied, RequestError> {
-        loop {
-            if let Some(used) = self.use_room(name, false).await? {
-                match self.append(used.room, command.clone(), 0).await {
-                    Err(RequestError::NoRoom) => {}
-                    result => return result,
-                }
-            } else if !create {
-                return Err(RequestError::NoRoom);
-            } else if let Some(applied) = self.create(name.0, &command, 0).await? {
-                return Ok(applied);
-            }
-        }
-    }
-
     /// Makes a room with this first command. `None` if another room has one of its names.
     pub(super) async fn create(
         &self,
@@ -302,7 +297,8 @@ impl Request<'_> {
         let json = to_json(&entry);
         let draft = self.hub.with_hub(|_, inner, _| Replica::draft(dialect, inner, &entry));
         let description = to_json(&draft);
-        let (store, names, description, first) = (&self.cluster.store, &draft.names, description.as_bytes(), json.as_bytes());
+        let (store, names, description, first) =
+            (&self.cluster.store, &draft.names, description.as_bytes(), json.as_bytes());
         let create =
             |lease| async move { store.create(&lease, dialect.name(), names, description, first, members).await };
         let (room, made) = self.repeat_with_lease(create).await?;
@@ -406,8 +402,7 @@ impl Request<'_> {
         let reading = self.hub.with_rooms(|rooms| rooms.get(room).map(|followed| Arc::clone(&followed.reading)));
         let reading = reading.ok_or(RequestError::NoRoom)?;
         let _reading = reading.lock().await;
-        while self.hub.with_rooms(|rooms| rooms.is_behind(room)) {
-            let after = self.hub.with_rooms(|rooms| rooms.position(room));
+        while let Err(after) = self.hub.with_rooms(|rooms| rooms.check_current(room)) {
             let (store, after) = (&self.cluster.store, after.as_ref());
             let follow = |lease| async move { store.follow(&lease, room, after).await };
             let Ok(Some(read)) = self.repeat_with_lease(follow).await else {
@@ -450,7 +445,8 @@ impl Request<'_> {
     pub(super) async fn save_snapshot(&self, room: RoomNumber) {
         let saved = self.hub.with_hub_and_rooms(|_, rooms, inner, _| rooms.snapshot(room, inner));
         if let (Some((position, snapshot, description)), Some(lease)) = (saved, self.cluster.lease())
-            && let Err(error) = self.cluster.store.save_snapshot(&lease, room, &position, &snapshot, description.as_bytes()).await
+            && let Err(error) =
+                self.cluster.store.save_snapshot(&lease, room, &position, &snapshot, description.as_bytes()).await
         {
             debug!(target: "cluster", room, %error, "cannot save a snapshot");
             sleep(RETRY_PAUSE).await;
@@ -498,7 +494,7 @@ impl Request<'_> {
         let (sender, applied) = oneshot::channel();
         let waiter = Waiter { applied: sender, memory: self.memory.clone() };
         let used = UsedRoom::new(self.hub, room);
-        self.hub.with_rooms(|rooms| rooms.expect(entry.request, waiter));
+        self.hub.with_rooms(|rooms| rooms.waiting.insert(entry.request, waiter));
         Expected { used, request: entry.request, applied }
     }
 }
@@ -512,7 +508,7 @@ struct Expected {
 
 impl Drop for Expected {
     fn drop(&mut self) {
-        self.used.hub.with_rooms(|rooms| rooms.end_wait(self.request));
+        self.used.hub.with_rooms(|rooms| rooms.waiting.remove(&self.request));
     }
 }
 

@@ -103,7 +103,8 @@ pub(in crate::io) struct FollowedRooms {
     process: u32,
     rooms: HashMap<RoomNumber, FollowedRoom>,
     room_of: HashMap<ConnId, RoomNumber>,
-    waiting: HashMap<u64, Waiter>,
+    /// Requests whose entries are not applied yet.
+    pub(super) waiting: HashMap<u64, Waiter>,
     /// Connections that have entered a room, with the former room, which they are about to leave.
     pub(super) former: HashMap<ConnId, RoomNumber>,
     /// When timers are due, in µs since the Unix epoch.
@@ -241,18 +242,12 @@ impl FollowedRooms {
         }
     }
 
-    /// Whether entries of the room may be missing here.
-    pub(super) fn is_behind(&self, room: RoomNumber) -> bool {
-        self.rooms.get(&room).is_some_and(|followed| {
-            let is_current = !followed.is_stale && !followed.must_reload && followed.seen <= followed.position.offset;
-            followed.replica.is_none() || !is_current
-        })
-    }
-
-    /// The position after which entries are missing; `None` if the whole room must be read.
-    pub(super) fn position(&self, room: RoomNumber) -> Option<Position> {
-        let followed = self.rooms.get(&room).filter(|followed| followed.replica.is_some() && !followed.must_reload)?;
-        Some(followed.position.clone())
+    /// `Err` if entries of the room may be missing here, with the position after which they are; `None` if the whole room must be read.
+    pub(super) fn check_current(&self, room: RoomNumber) -> Result<(), Option<Position>> {
+        let Some(followed) = self.rooms.get(&room) else { return Ok(()) };
+        let must_load = followed.replica.is_none() || followed.must_reload;
+        let is_behind = followed.is_stale || followed.seen > followed.position.offset;
+        if must_load || is_behind { Err((!must_load).then(|| followed.position.clone())) } else { Ok(()) }
     }
 
     /// After an interruption of the notifications, all rooms are read again.
@@ -262,10 +257,6 @@ impl FollowedRooms {
             followed.is_stale = true;
             let _ = self.tasks.send(Task::CatchUp(*room));
         }
-    }
-
-    pub(super) fn expect(&mut self, request: u64, waiter: Waiter) {
-        self.waiting.insert(request, waiter);
     }
 
     /// The number of members here, if the directory has or may have another one.
@@ -293,11 +284,6 @@ impl FollowedRooms {
         if let Some(followed) = self.rooms.get_mut(&room) {
             (followed.is_stale, followed.counted) = (true, None);
         }
-    }
-
-    /// The request was applied, or nobody waits for it any more.
-    pub(super) fn end_wait(&mut self, request: u64) {
-        self.waiting.remove(&request);
     }
 
     /// After members here have come or gone.

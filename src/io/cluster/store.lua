@@ -115,17 +115,19 @@ function operations.depart(dead, entry)
   return { unfollowed, more }
 end
 
--- The rooms of a dialect in the order of their creation: description, members. Members of dead processes do not count.
+-- The rooms of a dialect in the order of their creation: description, members. Members of dead processes do not count. A value that cannot be
+-- read counts as empty, so that it does not hide the other rooms.
 function operations.list(dialect)
   local list, alive = {}, {}
   for _, room in ipairs(redis.call('ZRANGE', p .. 'dialect:' .. dialect, 0, -1)) do
-    local members, counts = 0, redis.call('HGETALL', room_key(room) .. ':members')
+    local members, counts = 0, redis.pcall('HGETALL', room_key(room) .. ':members')
     for i = 1, #counts, 2 do
       local follower = counts[i]
       if alive[follower] == nil then alive[follower] = is_alive(follower) end
-      if alive[follower] then members = members + tonumber(counts[i + 1]) end
+      if alive[follower] then members = members + (tonumber(counts[i + 1]) or 0) end
     end
-    list[#list + 1] = { redis.call('HGET', room_key(room), 'description') or '', math.max(members, 0) }
+    local description = redis.pcall('HGET', room_key(room), 'description')
+    list[#list + 1] = { type(description) == 'string' and description or '', math.max(members, 0) }
   end
   return list
 end

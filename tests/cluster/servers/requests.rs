@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use serde_json::{Value, json};
-use test_support::server::{Response, Server, poll_until, send};
+use test_support::server::{Member, Response, Server, poll_until, send};
 
 use super::{JSON, LOGIN, Servers, broadcast_member, get, jamjam_room, post, surface, webrtc_member};
 
@@ -102,4 +102,21 @@ fn operator_of_any_server_closes_rooms_of_all_dialects() {
     }
     poll_until("no clients", || (get(third, "/health").json()["clients"] == 0).then_some(()));
     assert!(servers.all.iter().all(|server| server.metric("members") == 0));
+}
+
+#[test]
+fn unreadable_room_does_not_hide_the_others_in_lists() {
+    let Some(servers) = Servers::start(2, &[]) else { return };
+    let [here, there] = &servers.all[..] else { unreachable!() };
+    let (_members, _) = jamjam_room(&servers.all);
+    let (_others, room) = jamjam_room(&servers.all);
+    let _: u32 = servers.redis.command("HSET jamjam:room:1 description {");
+    let rooms = Member::connect(here.address).rooms();
+    assert_eq!(rooms.iter().map(|room| &room["id"]).collect::<Vec<_>>(), [&room]);
+    // These lists need the rooms themselves.
+    let _peers = ["lost", "found"].map(|room| webrtc_member(there.address, room, "ann"));
+    let _: u32 = servers.redis.command("HSET jamjam:room:3 snapshot {");
+    let listed = get(here, "/rooms").json();
+    let names: Vec<_> = listed["rooms"].as_array().unwrap().iter().map(|room| &room["roomId"]).collect();
+    assert_eq!(names, ["found"], "{listed}");
 }

@@ -58,6 +58,22 @@ async fn list_is_in_order_of_creation_with_members_of_living_processes() {
 }
 
 #[tokio::test]
+async fn unreadable_value_of_a_room_does_not_hide_the_others() {
+    let Some(server) = RedisServer::start() else { return };
+    let member = Member::join(&server).await;
+    let mut rooms = Vec::new();
+    for name in ["count", "members", "room", "good"] {
+        rooms.push(member.create(name).await.0);
+    }
+    let _: u32 = server.command(&format!("HSET jamjam:room:{}:members {} many", rooms[0], member.number()));
+    let () = server.command(&format!("SET jamjam:room:{}:members text", rooms[1]));
+    let () = server.command(&format!("SET jamjam:room:{} text", rooms[2]));
+    let listed = member.store.list("jamjam").await.unwrap();
+    let expected = [("about count", 0), ("about members", 0), ("", 1), ("about good", 1)];
+    assert_eq!(listed, expected.map(|(description, members)| (description.into(), members)));
+}
+
+#[tokio::test]
 async fn numbers_are_never_used_again_even_after_a_restart() {
     let Some(mut server) = RedisServer::start_durable() else { return };
     let mut member = Member::join(&server).await;
