@@ -13,8 +13,9 @@ use tracing::info;
 
 use super::connect::{Connected, DRAIN_TIMEOUT, MoqtConnectError, MoqtConnectOptions, connect};
 use super::no_reply;
-use super::streams::{ConnectionStreams, SessionClock, drive_session, new_session};
+use super::streams::{ConnectionStreams, drive_session, new_session};
 use crate::client::{FrameTracker, MoqtConnectTimes, WaitResult};
+use crate::io::clock::monotonic_now;
 use crate::io::stop::StopToken;
 use crate::io::worker::Worker;
 use crate::moqt::client::{MoqtClient, MoqtClientConfig, MoqtClientEvent, MoqtRunOutcome, SESSION_SETUP};
@@ -80,7 +81,6 @@ impl SharedProgress {
 pub struct ClientThread {
     worker: Worker<Option<MoqtConnectError>>,
     progress: SharedProgress,
-    clock: SessionClock,
     started_at: Instant,
     wait_for: Option<Duration>,
     stop: StopToken,
@@ -99,8 +99,7 @@ impl ClientThread {
         mut on_event: impl FnMut(&MoqtClientEvent) + Send + 'static,
         stop: StopToken,
     ) -> io::Result<Self> {
-        let (clock, started_at) = (SessionClock(options.clock_origin), Instant::now());
-        let connect_deadline = clock.now() + wait_for.unwrap_or_default() + options.max_connect_time();
+        let connect_deadline = monotonic_now() + wait_for.unwrap_or_default() + options.max_connect_time();
         let progress = SharedProgress(Arc::new(Mutex::new(Some(RunProgress {
             frame_tracker,
             awaited: (Some(connect_deadline), SESSION_SETUP),
@@ -110,7 +109,7 @@ impl ClientThread {
         let worker = Worker::spawn("moqt-client", move || {
             run_with_retries(options, &config, &thread_progress, wait_for, &mut on_event, &stop_token)
         })?;
-        Ok(Self { worker, progress, clock, started_at, wait_for, stop, overdue_since: None })
+        Ok(Self { worker, progress, started_at: Instant::now(), wait_for, stop, overdue_since: None })
     }
 
     /// Waits at most `timeout` for the end of the run. Returns true if the run has finished, or if the run is abandoned.
@@ -123,7 +122,7 @@ impl ClientThread {
         let deadline = || self.progress.update(|progress| progress.awaited.0).flatten();
         let timeout = if self.stop.signal().is_some() {
             SHUTDOWN_TIMEOUT
-        } else if deadline().is_some_and(|by| by < self.clock.now()) {
+        } else if deadline().is_some_and(|by| by < monotonic_now()) {
             WATCHDOG_MARGIN
         } else {
             self.overdue_since = None;
@@ -139,12 +138,12 @@ impl ClientThread {
     pub fn join(mut self) -> ClientThreadResult {
         while !self.finished_within(RETRY_INTERVAL) {}
         let has_ended = self.worker.finished_within(Some(Duration::ZERO));
-        let Self { worker, progress, clock, started_at, wait_for, stop, .. } = self;
+        let Self { worker, progress, started_at, wait_for, stop, .. } = self;
         let mut error = has_ended.then(|| worker.join()).flatten();
         let progress = progress.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         let RunProgress { mut frame_tracker, awaited: (_, awaited) } =
             progress.expect("only `join` takes the progress, and it consumes `self`");
-        let (now, established) = (clock.now(), frame_tracker.established_at);
+        let (now, established) = (monotonic_now(), frame_tracker.established_at);
         if !has_ended && !frame_tracker.is_finished() {
             let outcome = match stop.signal() {
                 None => MoqtRunOutcome::TimedOut(awaited),
@@ -187,9 +186,9 @@ fn run_with_retries(
     on_event: &mut impl FnMut(&MoqtClientEvent),
     stop: &StopToken,
 ) -> Option<MoqtConnectError> {
-    let (started_at, clock) = (Instant::now(), SessionClock(options.clock_origin));
+    let started_at = Instant::now();
     let setup_timeout = options.limits.setup_timeout;
-    let connect_deadline = clock.now() + wait_for.unwrap_or_default() + options.max_connect_time();
+    let connect_deadline = monotonic_now() + wait_for.unwrap_or_default() + options.max_connect_time();
     loop {
         let left = wait_for.map(|whole| whole.saturating_sub(started_at.elapsed()));
         if let Some(left) = left {
@@ -208,7 +207,7 @@ fn run_with_retries(
                 progress.update(|progress| progress.frame_tracker.on_event(&event));
                 on_event(&event);
             }
-            progress.update(|progress| progress.awaited = client.awaits(clock.now()));
+            progress.update(|progress| progress.awaited = client.awaits(monotonic_now()));
         };
         let mut error = match run_session(&options, make_handler, observe, stop) {
             Ok(outcome) => {
@@ -289,7 +288,7 @@ async fn try_session<A: SessionHandler>(
         connected = connect(options) => connected?,
     };
     let Connected { endpoint: quic_endpoint, transport, mut connect_times, version } = connected;
-    let (clock, started_at) = (SessionClock(options.clock_origin), Instant::now());
+    let started_at = Instant::now();
     let setup_timeout = options.limits.setup_timeout.min(no_reply_timeout);
     let limits = SessionLimits { setup_timeout, ..options.limits.clone() };
     // Without a setup, the server does not know the path, so another path would give the same result.
@@ -300,7 +299,7 @@ async fn try_session<A: SessionHandler>(
         path: path.to_owned(),
         path_in_connect,
     };
-    let mut endpoint = MoqtEndpoint::new(new_session(clock.now(), role, limits, version), handler);
+    let mut endpoint = MoqtEndpoint::new(new_session(role, limits, version), handler);
     let mut counters = SessionCounters::default();
     let (is_active, timed_out) = (Cell::new(false), Cell::new(false));
     let stop = async {
@@ -318,7 +317,7 @@ async fn try_session<A: SessionHandler>(
         }
     };
     let streams = ConnectionStreams::new(transport, version.is_none());
-    let close = drive_session(streams, &mut endpoint, clock, stop, |endpoint, _| {
+    let close = drive_session(streams, &mut endpoint, stop, |endpoint, _| {
         if connect_times.session_ns.is_none() && endpoint.session.version().is_some() {
             connect_times.session_ns = Some(saturating_nanos(started_at.elapsed()));
         }

@@ -54,17 +54,15 @@ pub struct MoqtConnectOptions {
     pub limits: SessionLimits,
     /// How to open the socket.
     pub socket_options: LocalSocketOptions,
-    /// Origin of all event times.
-    pub clock_origin: Instant,
 }
 
 impl MoqtConnectOptions {
-    /// Default options; event times count from now.
+    /// Default options.
     pub fn new(url: MoqtUrl, verifier: Arc<dyn ServerCertVerifier>) -> Self {
         let offered_versions = MoqtVersion::ALL.to_vec();
         let (trust, limits) = (TrustPolicy::default(), SessionLimits::default());
         let socket_options = LocalSocketOptions::default();
-        Self { url, verifier, trust, offered_versions, limits, socket_options, clock_origin: Instant::now() }
+        Self { url, verifier, trust, offered_versions, limits, socket_options }
     }
 
     /// The path without its leading slash, to be tried if the server does not reply. `None` over WebTransport.

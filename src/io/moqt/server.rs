@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::future::join_all;
@@ -23,7 +23,7 @@ use tracing::{debug, info, warn};
 
 use super::open_connections::OpenConnections;
 use super::quic::{self, AlpnRecorder, BoundSockets};
-use super::streams::{ConnectionStreams, SessionClock, SessionClose, drive_session, new_session};
+use super::streams::{ConnectionStreams, SessionClose, drive_session, new_session};
 use super::webtransport::{H3_EXCESSIVE_LOAD, H3_NO_ERROR, SessionRequest, TransportConnection, WebTransportSession};
 use super::{ConnectionCounters, ServerCounters};
 use crate::address::{Cidr, canonical_socket_addr};
@@ -316,13 +316,12 @@ impl MoqtConnections {
             info!(target: "moqt", %source, transport = transport.name(), version, "connected");
         }
         let role = EndpointRole::Server { served_path: self.config.path.clone(), connect_path };
-        let clock = SessionClock(Instant::now());
-        let session = new_session(clock.now(), role, self.config.limits.clone(), version);
+        let session = new_session(role, self.config.limits.clone(), version);
         let mut endpoint = MoqtEndpoint::new(session, MoqtEcho::new(self.config.echo.clone()));
         let streams = ConnectionStreams::new(transport, version.is_none());
         let mut held_memory = permit.memory().hold(0);
         let mut rejected_count = 0;
-        let close = drive_session(streams, &mut endpoint, clock, stop, |endpoint, streams| {
+        let close = drive_session(streams, &mut endpoint, stop, |endpoint, streams| {
             let counters = endpoint.take_counters();
             if counters.groups_received + counters.frames_received + counters.frames_sent > 0 {
                 registration.on_activity();

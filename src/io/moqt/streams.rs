@@ -2,11 +2,11 @@
 //! [`ConnectionStreams`] performs actions and returns one event at a time, fairly among streams.
 
 use std::collections::BTreeMap;
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::StreamExt;
@@ -16,7 +16,7 @@ use quinn::{Connection, ReadError, RecvStream, SendStream, VarInt, WriteError};
 use web_transport_proto::{Frame, StreamUni, error_from_http3, error_to_http3};
 
 use super::webtransport::{H3_REQUEST_REJECTED, TransportConnection, WT_BUFFERED_STREAM_REJECTED};
-use crate::io::clock::elapsed_since;
+use crate::io::clock::monotonic_now;
 use crate::io::os::random_u64s;
 use crate::moqt::codec::{MAX_VARINT, write_varint};
 use crate::moqt::{
@@ -44,36 +44,19 @@ fn stream_type(dir: StreamDir) -> u64 {
     bidi_or_uni.into_inner()
 }
 
-/// Time since the start of a connection or run.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct SessionClock(pub(super) Instant);
-
-impl SessionClock {
-    pub(super) fn now(self) -> Time {
-        elapsed_since(self.0)
-    }
-
-    /// Sleeps until `deadline`. Without a deadline, or if `Instant` cannot represent the deadline, never returns.
-    async fn sleep_until(self, deadline: Option<Time>) {
-        // If the deadline has passed, returns at once. A timer would sleep until the end of the current millisecond.
-        if deadline.is_some_and(|deadline| deadline <= self.now()) {
-            return;
-        }
-        match deadline.and_then(|deadline| self.0.checked_add(Duration::from_nanos(deadline.as_nanos()))) {
-            Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-            None => std::future::pending().await,
-        }
+/// Sleeps until `deadline`. Never returns without one.
+async fn sleep_until(deadline: Option<Time>) {
+    let Some(deadline) = deadline else { return pending().await };
+    let left = deadline.duration_since(monotonic_now());
+    // A timer would sleep until the end of the current millisecond.
+    if !left.is_zero() {
+        tokio::time::sleep(left).await;
     }
 }
 
 /// Creates a session. `version` is the version that the transport has selected; `None` if the setup messages select it.
-pub(super) fn new_session(
-    now: Time,
-    role: EndpointRole,
-    limits: SessionLimits,
-    version: Option<MoqtVersion>,
-) -> Session {
-    let Some(version) = version else { return Session::new(now, role, limits) };
+pub(super) fn new_session(role: EndpointRole, limits: SessionLimits, version: Option<MoqtVersion>) -> Session {
+    let Some(version) = version else { return Session::new(monotonic_now(), role, limits) };
     // 62 bits, and not 0, which means unknown.
     let [random] = random_u64s();
     Session::established(role, limits, version, (random & MAX_VARINT).max(1))
@@ -92,7 +75,6 @@ pub(super) struct SessionClose {
 pub(super) async fn drive_session<A: SessionHandler>(
     mut streams: ConnectionStreams,
     endpoint: &mut MoqtEndpoint<A>,
-    clock: SessionClock,
     stop: impl Future<Output = &'static str>,
     mut observe: impl FnMut(&mut MoqtEndpoint<A>, &ConnectionStreams),
 ) -> SessionClose {
@@ -113,8 +95,8 @@ pub(super) async fn drive_session<A: SessionHandler>(
         let (deadline, has_backlog) = (endpoint.next_deadline(), endpoint.has_backlog());
         if iterations.is_multiple_of(ITERATIONS_PER_YIELD) {
             tokio::task::yield_now().await;
-            if deadline.is_some_and(|deadline| deadline <= clock.now()) {
-                endpoint.handle_timeout(clock.now());
+            if deadline.is_some_and(|deadline| deadline <= monotonic_now()) {
+                endpoint.handle_timeout(monotonic_now());
                 continue;
             }
         }
@@ -122,13 +104,13 @@ pub(super) async fn drive_session<A: SessionHandler>(
             biased;
             reason = &mut stop, if !stopping => {
                 stopping = true;
-                endpoint.update(clock.now(), |session| session.close(error_code::NO_ERROR, reason));
+                endpoint.update(monotonic_now(), |session| session.close(error_code::NO_ERROR, reason));
             }
             event = poll_fn(|context| streams.poll(context, !has_backlog)) => match event {
                 TransportEvent::StreamRejected => streams.rejected_count += 1,
                 TransportEvent::Closed(code, reason) => {
                     let closed_locally = streams.transport.close_after_peer();
-                    endpoint.update(clock.now(), |session| {
+                    endpoint.update(monotonic_now(), |session| {
                         if closed_locally {
                             session.close(code, &reason);
                         } else {
@@ -138,10 +120,10 @@ pub(super) async fn drive_session<A: SessionHandler>(
                     observe(endpoint, &streams);
                     return SessionClose { code, reason, closed_locally };
                 }
-                event => dispatch(endpoint, clock.now(), event),
+                event => dispatch(endpoint, event),
             },
-            () = clock.sleep_until(deadline) => {
-                endpoint.handle_timeout(clock.now());
+            () = sleep_until(deadline) => {
+                endpoint.handle_timeout(monotonic_now());
                 if has_backlog {
                     // This lets other tasks run before the next part of the backlog is handled.
                     tokio::task::yield_now().await;
@@ -151,8 +133,8 @@ pub(super) async fn drive_session<A: SessionHandler>(
     }
 }
 
-fn dispatch<A: SessionHandler>(endpoint: &mut MoqtEndpoint<A>, now: Time, event: TransportEvent) {
-    endpoint.update(now, |session| match event {
+fn dispatch<A: SessionHandler>(endpoint: &mut MoqtEndpoint<A>, event: TransportEvent) {
+    endpoint.update(monotonic_now(), |session| match event {
         TransportEvent::StreamRejected | TransportEvent::Closed(..) => {}
         TransportEvent::Opened(id, dir) => session.on_stream_opened(id, dir),
         TransportEvent::Data(stream, bytes) => session.on_stream_data(stream, &bytes),
