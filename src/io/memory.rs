@@ -4,11 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
-use prometheus_client::metrics::MetricType;
+use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Registry;
 
 use crate::memory_budget::MemoryBudget;
+use crate::stats::metrics::{MetricKind, encode_metric};
 
 /// Registers the metrics `jamjam_memory_NAME`.
 pub fn register_metrics(budget: Arc<MemoryBudget>, registry: &mut Registry) {
@@ -21,15 +21,12 @@ struct MemoryCollector(Arc<MemoryBudget>);
 impl Collector for MemoryCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let budget = &self.0;
-        let gauges = [
-            ("budget_bytes", "Memory budget; 0: no limit.", budget.limit().unwrap_or(0)),
-            ("charged_bytes", "Memory that clients hold.", budget.held()),
+        let refused_help = "Packets, messages and connections refused because of the memory budget.";
+        let metrics = [
+            ("budget_bytes", MetricKind::Gauge, "Memory budget; 0: no limit.", budget.limit().unwrap_or(0)),
+            ("charged_bytes", MetricKind::Gauge, "Memory that clients hold.", budget.held()),
+            ("refused", MetricKind::Counter, refused_help, budget.refused()),
         ];
-        for (name, help, value) in gauges {
-            encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)?;
-        }
-        let help = "Packets, messages and connections refused because of the memory budget.";
-        let mut refused = encoder.encode_descriptor("refused", help, None, MetricType::Counter)?;
-        refused.encode_counter::<NoLabelSet, _, u64>(&budget.refused(), None)
+        metrics.into_iter().try_for_each(|metric| encode_metric(&mut encoder, metric))
     }
 }

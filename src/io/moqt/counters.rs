@@ -5,12 +5,12 @@ use std::net::UdpSocket;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
-use prometheus_client::metrics::MetricType;
+use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Registry;
 
 use crate::io::udp::KernelDrops;
 use crate::moqt::{SessionCounters, counters};
+use crate::stats::metrics::{MetricKind, encode_metric};
 
 counters! {
 /// Connection counters of a server.
@@ -71,9 +71,6 @@ impl CounterSnapshot {
     /// Name of the gauge `connections_open`.
     pub const CONNECTIONS_OPEN: &str = "connections_open";
 
-    /// Description of the gauge.
-    pub const CONNECTIONS_OPEN_HELP: &str = "Open connections.";
-
     /// Name, description and value of every counter, in the order of the log.
     pub fn metrics(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> + use<> {
         let help = "Datagrams dropped by the kernel because a receive buffer was full.";
@@ -122,14 +119,10 @@ struct MoqtCollector(Arc<ServerCounters>);
 impl Collector for MoqtCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let snapshot = self.0.snapshot();
-        let help = CounterSnapshot::CONNECTIONS_OPEN_HELP;
-        encoder
-            .encode_descriptor(CounterSnapshot::CONNECTIONS_OPEN, help, None, MetricType::Gauge)?
-            .encode_gauge(&snapshot.connections_open)?;
-        for (name, help, count) in snapshot.metrics() {
-            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-            metric.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
-        }
-        Ok(())
+        let (open, help) = (CounterSnapshot::CONNECTIONS_OPEN, "Open connections.");
+        encode_metric(&mut encoder, (open, MetricKind::Gauge, help, snapshot.connections_open))?;
+        let mut counters = snapshot.metrics();
+        counters
+            .try_for_each(|(name, help, count)| encode_metric(&mut encoder, (name, MetricKind::Counter, help, count)))
     }
 }

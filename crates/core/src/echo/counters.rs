@@ -11,14 +11,14 @@ use std::time::Duration;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
-use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use super::observer::DropReason;
 use super::source_stats::SourceStats;
 use super::sources::SharedSources;
 use crate::address::canonical_socket_addr;
-use crate::stats::{Counter, MetricKind};
+use crate::stats::Counter;
+use crate::stats::metrics::{MetricKind, encode_build_info, encode_metric, encode_value};
 use crate::time::saturating_nanos;
 
 macro_rules! counters {
@@ -270,42 +270,34 @@ impl<O> fmt::Debug for EchoCollector<O> {
 impl<O: Fn() -> ExternalCounts + Send + Sync + 'static> Collector for EchoCollector<O> {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let family = |name: &str| METRIC_FAMILIES.iter().find(|(family, _)| name.split('_').next() == Some(*family));
-        for (name, kind, help, count) in self.counters.metrics() {
-            match kind {
-                MetricKind::Gauge => {
-                    encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&count)?;
-                }
-                MetricKind::Counter if family(name).is_none() => encode_counter(&mut encoder, name, help, count)?,
-                MetricKind::Counter => {}
-            }
+        for metric in self.counters.metrics().filter(|(name, ..)| family(name).is_none()) {
+            encode_metric(&mut encoder, metric)?;
         }
         let ExternalCounts { kernel_dropped, outcome_log_dropped, log_dropped } = (self.external)();
         for (family, help) in METRIC_FAMILIES {
-            let mut metric = encoder.encode_descriptor(family, help, None, MetricType::Counter)?;
+            let mut metric = encoder.encode_descriptor(family, help, None, MetricKind::Counter)?;
             let of_family = |name: &'static str| name.strip_prefix(family)?.strip_prefix('_');
             let counts = self.counters.values().filter_map(|(name, count)| Some((of_family(name)?, count)));
             let kernel = kernel_dropped.filter(|_| family == "dropped").map(|count| ("kernel", count));
             for (reason, count) in counts.chain(kernel) {
-                metric.encode_family(&[("reason", reason)])?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+                encode_value(metric.encode_family(&[("reason", reason)])?, MetricKind::Counter, count)?;
             }
         }
         let help = "Rows of the outcome log that were not written.";
-        encode_counter(&mut encoder, "outcome_log_dropped", help, outcome_log_dropped)?;
+        encode_metric(&mut encoder, ("outcome_log_dropped", MetricKind::Counter, help, outcome_log_dropped))?;
         let help = "Log lines dropped because standard error was not read or could not be written.";
-        encode_counter(&mut encoder, "log_dropped", help, log_dropped)?;
+        encode_metric(&mut encoder, ("log_dropped", MetricKind::Counter, help, log_dropped))?;
         let lateness = [("audio", &self.counters.audio_lateness), ("immediate", &self.counters.immediate_lateness)];
         let help = "Send time minus due time of each reply. AUDIO echoes have the label packet=audio. All other replies have \
                     the label packet=immediate. The option --delay affects only AUDIO echoes.";
-        let mut metric = encoder.encode_descriptor("lateness_seconds", help, None, MetricType::Histogram)?;
+        let mut metric = encoder.encode_descriptor("lateness_seconds", help, None, MetricKind::Histogram)?;
         for (kind, lateness) in lateness {
             encode_histogram(&mut metric.encode_family(&[("packet", kind)])?, lateness)?;
         }
         if let Some(sources) = &self.sources {
             encode_sources(&mut encoder, sources)?;
         }
-        let version = [("version", env!("CARGO_PKG_VERSION"))];
-        let mut build = encoder.encode_descriptor("build_info", "Version of the server.", None, MetricType::Gauge)?;
-        build.encode_family(&version)?.encode_gauge(&1_u64)
+        encode_build_info(&mut encoder)
     }
 }
 
@@ -313,18 +305,13 @@ fn encode_sources(encoder: &mut DescriptorEncoder<'_>, sources: &SharedSources) 
     let sources = sources.most_active();
     let samples = sources.1.iter().take(MAX_METRIC_SOURCES).map(|(source, stats)| (*source, stats.metrics()));
     for (index, (name, help, _)) in SourceStats::default().metrics().into_iter().enumerate() {
-        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricKind::Counter)?;
         for (source, metrics) in samples.clone() {
             let source = canonical_socket_addr(source).to_string();
-            let count = metrics[index].2;
-            metric.encode_family(&[("source", source)])?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+            encode_value(metric.encode_family(&[("source", source)])?, MetricKind::Counter, metrics[index].2)?;
         }
     }
     Ok(())
-}
-
-fn encode_counter(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, count: u64) -> fmt::Result {
-    encoder.encode_descriptor(name, help, None, MetricType::Counter)?.encode_counter::<NoLabelSet, _, u64>(&count, None)
 }
 
 fn encode_histogram(metric: &mut MetricEncoder<'_>, lateness: &LatenessHistogram) -> fmt::Result {

@@ -9,6 +9,7 @@ mod delay;
 mod histogram;
 mod history;
 mod loss;
+pub mod metrics;
 mod sequences;
 mod stalls;
 mod stream_stats;
@@ -20,18 +21,10 @@ pub use delay::{AddressChange, HostTiming, Ipdv, Jitter, PACING_EDGE_SECONDS, Pa
 pub use histogram::{Histogram, HistogramBar};
 pub use history::{History, Interval, MAX_INTERVALS};
 pub use loss::{BURST_LENGTH_BUCKETS, LossBursts, Outage, ReorderedPacket, Reordering};
+pub use metrics::MetricKind;
 pub use sequences::{SequenceArrival, SequenceTracker};
 pub use stalls::Stalls;
 pub use stream_stats::{FinalOutcome, GroupOutcomes, StreamStats};
-
-/// The kind of a metric.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MetricKind {
-    /// Counts events; never decreases.
-    Counter,
-    /// A current value.
-    Gauge,
-}
 
 /// A counter or gauge that one thread writes and any thread reads. A relaxed load and store therefore suffice and are cheaper than an
 /// atomic increment.

@@ -5,14 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
-use prometheus_client::metrics::MetricType;
+use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Registry;
 
 use crate::io::memory;
 use crate::io::signaling::http_state::{HttpState, SignalingServerConfig};
 use crate::signaling::DialectCounters;
-use crate::stats::MetricKind;
+use crate::stats::metrics::{Metric, MetricKind, encode_build_info, encode_metric, encode_value};
 
 /// Name, kind, help text and value of each metric.
 macro_rules! metrics {
@@ -43,23 +42,21 @@ impl Collector for SignalingCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let counters = self.0.hub.counters_by_dialect();
         for (name, kind, help, value) in DialectCounters::metrics() {
-            let mut family = encoder.encode_descriptor(name, help, None, metric_type(kind))?;
+            let mut family = encoder.encode_descriptor(name, help, None, kind)?;
             for (dialect, counts) in &counters {
                 encode_value(family.encode_family(&[("dialect", *dialect)])?, kind, value(counts))?;
             }
         }
-        for (name, kind, help, value) in self.metrics() {
-            encode_value(encoder.encode_descriptor(name, help, None, metric_type(kind))?, kind, value)?;
+        for metric in self.metrics() {
+            encode_metric(&mut encoder, metric)?;
         }
-        let version = [("version", env!("CARGO_PKG_VERSION"))];
-        let mut build = encoder.encode_descriptor("build_info", "Version of the server.", None, MetricType::Gauge)?;
-        build.encode_family(&version)?.encode_gauge(&1_u64)
+        encode_build_info(&mut encoder)
     }
 }
 
 impl SignalingCollector {
-    /// Name, kind, help text and value of the metrics that have no dialect.
-    fn metrics(&self) -> Vec<(&'static str, MetricKind, &'static str, u64)> {
+    /// The metrics that have no dialect.
+    fn metrics(&self) -> Vec<Metric<'static>> {
         let HttpState { hub, limiter, config: SignalingServerConfig { tls, login, .. }, .. } = &*self.0;
         let (listeners, dropped_events, rejected_streams) =
             hub.with_event_listeners(|listeners| (listeners.active(), listeners.dropped_events, listeners.rejected));
@@ -112,19 +109,5 @@ impl SignalingCollector {
             ]);
         }
         all
-    }
-}
-
-fn metric_type(kind: MetricKind) -> MetricType {
-    match kind {
-        MetricKind::Gauge => MetricType::Gauge,
-        MetricKind::Counter => MetricType::Counter,
-    }
-}
-
-fn encode_value(mut metric: MetricEncoder<'_>, kind: MetricKind, value: u64) -> fmt::Result {
-    match kind {
-        MetricKind::Gauge => metric.encode_gauge(&value),
-        MetricKind::Counter => metric.encode_counter::<NoLabelSet, _, u64>(&value, None),
     }
 }

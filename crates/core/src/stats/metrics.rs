@@ -1,0 +1,28 @@
+//! Writes counters and gauges in the format of Prometheus, for the collectors of all servers.
+
+use std::fmt;
+
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
+pub use prometheus_client::metrics::MetricType as MetricKind;
+
+/// Name, kind, help text and value of a metric without labels.
+pub type Metric<'a> = (&'a str, MetricKind, &'a str, u64);
+
+/// Writes a metric without labels.
+pub fn encode_metric(encoder: &mut DescriptorEncoder<'_>, (name, kind, help, value): Metric<'_>) -> fmt::Result {
+    encode_value(encoder.encode_descriptor(name, help, None, kind)?, kind, value)
+}
+
+/// Writes the value of a counter, or else of a gauge.
+pub fn encode_value(mut metric: MetricEncoder<'_>, kind: MetricKind, value: u64) -> fmt::Result {
+    match kind {
+        MetricKind::Counter => metric.encode_counter::<NoLabelSet, _, u64>(&value, None),
+        _ => metric.encode_gauge(&value),
+    }
+}
+
+/// Writes the version of the server.
+pub fn encode_build_info(encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let mut build = encoder.encode_descriptor("build_info", "Version of the server.", None, MetricKind::Gauge)?;
+    encode_value(build.encode_family(&[("version", env!("CARGO_PKG_VERSION"))])?, MetricKind::Gauge, 1)
+}
