@@ -155,7 +155,7 @@ impl Args {
         let probe_config = ProbeConfig { stream_kind, count, interval: self.interval, payload_len };
         let workload = ProbeWorkload::new(probe_config).with_link(target.link.is_some());
         let client = ClientNode::new(config, workload, Box::new(())).with_link(target.link.take());
-        let (observer, monitor) = self.client.monitor_run(count, client.plan(&target.name))?;
+        let (observer, monitor) = self.client.monitor_run(count, client.plan(&target.name), client.live_figures())?;
         let client = client.with_observer(Box::new(observer));
         let finished = self.client.run_client(client, target, monitor, &mut (), stop)?;
         self.client.report(finished.with_interval(self.interval))

@@ -122,7 +122,8 @@ impl Args {
         });
         let client = ClientNode::new(config, workload, Box::new(())).with_link(target.link.take());
         let client = client.with_impaired_path(path);
-        let (line_sender, monitor) = self.client.monitor_run(packets, client.plan(&target.name))?;
+        let (line_sender, monitor) =
+            self.client.monitor_run(packets, client.plan(&target.name), client.live_figures())?;
         let client = client.with_observer(Box::new(((recorder_queue, speaker_observer), line_sender)));
         let mut finished = self.client.run_client(client, target, monitor, &mut recorder, stop)?;
 

@@ -3,10 +3,8 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
-
 use super::ClientArgs;
-use super::udp::{BackgroundTasks, ConnectedTarget};
+use super::udp::ConnectedTarget;
 use crate::cli::output::Failure;
 use crate::cli::plan::UdpPeer;
 use crate::cli::target::Endpoint;
@@ -77,13 +75,7 @@ impl ClientArgs {
                 Err(_) => several[0],
             },
         };
-        let bound = self.connect_socket(address)?;
-        // The system may connect to an address other than the requested one: it replaces 0.0.0.0 with 127.0.0.1.
-        let address =
-            bound.socket.peer_addr().context("cannot determine the address that the socket is connected to")?;
-        let (name, link) = (target.to_string(), self.link_config(None));
-        let (waited, background) = (Duration::ZERO, BackgroundTasks::default());
-        Ok(ConnectedTarget { address, name, link, waited, bound, background })
+        self.connect_socket(address, target.to_string(), None)
     }
 }
 

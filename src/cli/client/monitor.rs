@@ -1,5 +1,6 @@
 //! Watches an active run from the main thread (live view, packet lines, jumps of the system clock), and then collects the results.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{ClientArgs, FinishedRun};
@@ -26,6 +27,7 @@ pub struct RunMonitor<'a> {
     args: &'a ClientArgs,
     /// The results before the first packet.
     plan: RunResults,
+    live: Arc<LiveFigures>,
     clock: ClockMonitor,
     lines: Option<PacketLineWriter>,
     pub(super) view: Option<LiveView>,
@@ -49,12 +51,13 @@ pub(super) struct FinishedClient<S> {
 }
 
 impl ClientArgs {
-    /// Starts monitoring a run of `total` packets, before the run. `plan` are its results before the first packet. Also returns the observer
-    /// that feeds the packet lines.
+    /// Starts monitoring a run of `total` packets, before the run. `plan` are its results before the first packet, and `live` its figures. Also
+    /// returns the observer that feeds the packet lines.
     pub fn monitor_run(
         &self,
         total: Option<u64>,
         plan: RunResults,
+        live: Arc<LiveFigures>,
     ) -> anyhow::Result<(Option<PacketLineSender>, RunMonitor<'_>)> {
         let origin = run_origin::of_this_process();
         let plan = RunResults { origin, started_unix_ms: clock::unix_ms(), ..plan };
@@ -64,27 +67,22 @@ impl ClientArgs {
         let is_silent = are_notices_silenced();
         let view = if is_silent { None } else { LiveView::new(self.progress, self.json_lines, total) };
         let (clock, page_written) = (ClockMonitor::start(), Instant::now());
-        Ok((line_sender, RunMonitor { args: self, plan, clock, lines, view, page_written }))
+        Ok((line_sender, RunMonitor { args: self, plan, live, clock, lines, view, page_written }))
     }
 }
 
 impl RunMonitor<'_> {
     /// Monitors until `finished_within` returns true. The closure must return within the duration that is passed to it.
-    pub(super) fn poll_until(
-        &mut self,
-        live: &LiveFigures,
-        stop: &StopToken,
-        mut finished_within: impl FnMut(Duration) -> bool,
-    ) {
+    pub(super) fn poll_until(&mut self, stop: &StopToken, mut finished_within: impl FnMut(Duration) -> bool) {
         while !finished_within(POLL_INTERVAL) {
-            let now = live.snapshot();
+            let now = self.live.snapshot();
             if let Some(view) = &mut self.view {
                 view.update(&now);
             }
             self.clock.sample();
-            self.rewrite_page(live);
+            self.rewrite_page();
             if let Some(lines) = &mut self.lines {
-                lines.write_queued(&live.snapshot());
+                lines.write_queued(&self.live.snapshot());
                 if lines.reader_closed {
                     // The reader has closed the pipe, as with `| head`. With --count 0, the run would never end.
                     stop.request(StopSignal::ClosedPipe);
@@ -94,12 +92,12 @@ impl RunMonitor<'_> {
     }
 
     /// Writes the page of --html again if it is due.
-    fn rewrite_page(&mut self, live: &LiveFigures) {
+    fn rewrite_page(&mut self) {
         if self.args.files.html.is_some() && self.page_written.elapsed() >= PAGE_INTERVAL {
             self.page_written = Instant::now();
-            live.request_results();
+            self.live.request_results();
         }
-        let Some(results) = live.take_results() else { return };
+        let Some(results) = self.live.take_results() else { return };
         let run = results.finish(&mut ());
         let started_unix_ms = clock::unix_ms().saturating_sub(run.duration_ns / 1_000_000);
         let RunResults { target, origin, websocket, .. } = self.plan.clone();
@@ -109,8 +107,8 @@ impl RunMonitor<'_> {
     }
 
     /// Stops monitoring and prints the queued lines.
-    pub(super) fn finish(self, live: &LiveFigures) -> MonitorResult {
-        let Self { clock, mut lines, view, .. } = self;
+    pub(super) fn finish(self) -> MonitorResult {
+        let Self { live, clock, mut lines, view, .. } = self;
         drop(view);
         let clock_jumps = clock.finish();
         let unix_ns = wall_clock(Time::ZERO).unix_ns.cast_unsigned();
@@ -126,13 +124,12 @@ impl RunMonitor<'_> {
     /// Monitors `running` until it finishes.
     pub(super) fn wait<S: Workload + Send + 'static>(
         mut self,
-        live: &LiveFigures,
         running: NodeThread<ClientNode<S>>,
         stop: &StopToken,
     ) -> FinishedClient<S> {
-        self.poll_until(live, stop, |timeout| running.finished_within(Some(timeout)));
+        self.poll_until(stop, |timeout| running.finished_within(Some(timeout)));
         let (client, tally) = running.join();
-        FinishedClient { client, tally, observed: self.finish(live) }
+        FinishedClient { client, tally, observed: self.finish() }
     }
 }
 

@@ -92,9 +92,8 @@ impl ClientArgs {
         let total = config.group_count.map(|count| count.saturating_mul(per_group));
         let frames = FrameTracker::new(run_config, results, Box::new(()));
         let plan = frames.results_so_far(&(Time::ZERO, MoqtRunOutcome::Completed), None).finish(&mut ());
-        let (observer, mut monitor) = self.monitor_run(total, plan)?;
+        let (observer, mut monitor) = self.monitor_run(total, plan, frames.live_figures())?;
         let frames = frames.with_observer(Box::new(observer));
-        let live = frames.live_figures();
         let default_limits = SessionLimits::default();
         let wait_for = self.wait_for;
         let connect_timeout = self.connect_timeout().unwrap_or(default_limits.setup_timeout);
@@ -121,7 +120,7 @@ impl ClientArgs {
         if let Some(print) = print {
             // The view would mix with the printed texts.
             monitor.view = None;
-            monitor.poll_until(&live, stop, |timeout| {
+            monitor.poll_until(stop, |timeout| {
                 let received = echoes.recv_timeout(timeout);
                 if let Ok(text) = &received {
                     print(text);
@@ -130,7 +129,7 @@ impl ClientArgs {
             });
         } else {
             drop(echoes);
-            monitor.poll_until(&live, stop, |timeout| client.finished_within(timeout));
+            monitor.poll_until(stop, |timeout| client.finished_within(timeout));
         }
         let ClientThreadResult { mut frame_tracker, error, readiness_wait } = client.join();
         if let Some((server, stop)) = server {
@@ -143,7 +142,7 @@ impl ClientArgs {
             frame_tracker.results.failure = Some(failure);
         }
         let interrupted = stop.signal().filter(|_| frame_tracker.is_interrupted());
-        let mut observed = monitor.finish(&live);
+        let mut observed = monitor.finish();
         let run = frame_tracker.into_results(interrupted, &mut observed.lines);
         Ok(observed.complete(RunResults { readiness_wait, ..run }, HostTiming::default(), None))
     }

@@ -46,10 +46,22 @@ pub(super) struct BackgroundTasks {
 }
 
 impl ClientArgs {
-    /// The link of --link.
-    pub(super) fn link_config(&self, signing: Option<LinkSigning>) -> Option<LinkConfig> {
+    /// Connects a socket to `address`. `name` is the name in the report, `signing` the keys of a signed link.
+    pub(super) fn connect_socket(
+        &self,
+        address: SocketAddr,
+        name: String,
+        signing: Option<LinkSigning>,
+    ) -> Result<ConnectedTarget, Failure> {
         let timeout = self.connect_timeout().unwrap_or(DEFAULT_CONNECT_TIMEOUT);
-        self.link.map(|_| LinkConfig { entropy: os::random_secret(), signing, timeout })
+        let link = self.link.map(|_| LinkConfig { entropy: os::random_secret(), signing, timeout });
+        let options = self.network.socket_options();
+        let bound = udp::connect(address, self.socket_buffer.min(1 << 30) as usize, &options)?;
+        // The system may connect to an address other than the requested one: it replaces 0.0.0.0 with 127.0.0.1.
+        let address =
+            bound.socket.peer_addr().context("cannot determine the address that the socket is connected to")?;
+        let (waited, background) = (Duration::ZERO, BackgroundTasks::default());
+        Ok(ConnectedTarget { address, name, link, waited, bound, background })
     }
 
     /// Runs `client` until it finishes or `stop` is requested. `final_observer` receives the packets whose outcome is known only at the end
@@ -62,14 +74,13 @@ impl ClientArgs {
         final_observer: &mut dyn PacketObserver,
         stop: &StopToken,
     ) -> Result<FinishedRun, Failure> {
-        let live = client.live_figures();
         let follow_address =
             self.network.socket_options().local_address.is_none_or(|address| address.ip().is_unspecified());
         let options =
             DriverOptions { idle: IdlePolicy::Finish, spin_percent: self.spin, backend: self.driver, follow_address };
         let running = udp::spawn_node("client", target.bound.socket, client, stop.clone(), options)
             .context("cannot start a thread")?;
-        let mut finished = monitor.wait(&live, running, stop);
+        let mut finished = monitor.wait(running, stop);
         let background_error = target.background.end();
         let result = std::mem::replace(&mut finished.tally.result, Ok(()));
         let error = result.context("cannot read from the socket").err().or(background_error);
@@ -78,11 +89,6 @@ impl ClientArgs {
             wait.waited_ns += saturating_nanos(target.waited);
         }
         Ok(finished)
-    }
-
-    pub(super) fn connect_socket(&self, address: SocketAddr) -> anyhow::Result<BoundSocket> {
-        let options = self.network.socket_options();
-        Ok(udp::connect(address, self.socket_buffer.min(1 << 30) as usize, &options)?)
     }
 
     pub(super) fn connect_to_member(
@@ -111,15 +117,13 @@ impl ClientArgs {
             }
             _ => None,
         };
-        let bound = self.connect_socket(address)?;
+        let mut target = self.connect_socket(address, format!("{} ({address})", session.room_name), signing)?;
         // Advertise the local address of this socket to the other members of the room.
-        if let Ok(local) = bound.socket.local_addr() {
+        if let Ok(local) = target.bound.socket.local_addr() {
             session.advertise(local);
         }
-        let name = format!("{} ({address})", session.room_name);
-        let link = self.link_config(signing);
-        let background = BackgroundTasks { session: Some(session), embedded: None };
-        Ok(ConnectedTarget { address, name, link, waited: Duration::ZERO, bound, background })
+        target.background.session = Some(session);
+        Ok(target)
     }
 
     pub(super) fn start_embedded_server(&self) -> Result<ConnectedTarget, Failure> {
@@ -132,12 +136,11 @@ impl ClientArgs {
         };
         let server = EchoServer::start_on(loopback, echo, self.spin, self.driver)
             .context("cannot start the embedded echo server")?;
-        let address = server.addr();
         let suffix = reproduce_options.map_or_else(String::new, |options| format!(", {options}"));
         let name = format!("embedded echo server ({} ms{suffix})", delay.as_secs_f64() * 1e3);
-        let background = BackgroundTasks { embedded: Some((server, outcome_log)), session: None };
-        let (link, bound) = (self.link_config(None), self.connect_socket(address)?);
-        Ok(ConnectedTarget { address, name, link, waited: Duration::ZERO, bound, background })
+        let mut target = self.connect_socket(server.addr(), name, None)?;
+        target.background.embedded = Some((server, outcome_log));
+        Ok(target)
     }
 }
 

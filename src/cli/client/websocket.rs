@@ -238,11 +238,10 @@ impl ClientArgs {
         let client: WebSocketProber = ClientNode::new(config, workload, Box::new(()));
         let target = plan.urls[0].to_string();
         let start = RunResults { websocket: Some(results.clone()), ..client.plan(&target) };
-        let (observer, monitor) = self.monitor_run(count, start)?;
+        let (observer, monitor) = self.monitor_run(count, start, client.live_figures())?;
         let client = client.with_observer(Box::new(observer));
-        let live = client.live_figures();
         let running = connections.spawn(client, stop.clone(), self.spin).context("cannot start a thread")?;
-        let mut finished = monitor.wait(&live, running, stop);
+        let mut finished = monitor.wait(running, stop);
         let mut websocket = results;
         websocket.clock_offset = finished.client.workload.clock_offset();
         websocket.server_error = finished.client.workload.server_error.take();
