@@ -12,11 +12,11 @@ use tracing::info;
 use super::output::Failure;
 use super::target::{Endpoint, LOCALHOST, parse_moqt_listen_address};
 use crate::io::moqt::server::{self, MoqtServerConfig, ServerThread};
-use crate::io::moqt::{BoundSockets, MoqtUrl, ServerCounters, bind_all};
+use crate::io::moqt::{MoqtUrl, ServerCounters, bind_all};
 use crate::io::stop::StopToken;
 use crate::io::tls::identity::ServerIdentity;
 use crate::io::tls::renewal;
-use crate::io::udp::BindError;
+use crate::io::udp::{BindError, BoundSocket};
 use crate::moqt::{self, Transport};
 
 const HEADING: &str = "MOQT";
@@ -70,7 +70,7 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 /// A MOQT server with bound sockets and a certificate, ready to start.
 pub struct BoundMoqtServer {
     address: Endpoint,
-    bound: BoundSockets,
+    bound: Vec<BoundSocket>,
     identity: Arc<ServerIdentity>,
     config: MoqtServerConfig,
     counts: Arc<ServerCounters>,
@@ -147,7 +147,7 @@ impl BoundMoqtServer {
 }
 
 /// Binds the `addresses` that exist on this machine. Without IPv6, for example, there is no `::1`.
-fn bind(mut addresses: Vec<SocketAddr>) -> Result<BoundSockets, BindError> {
+fn bind(mut addresses: Vec<SocketAddr>) -> Result<Vec<BoundSocket>, BindError> {
     loop {
         match bind_all(&addresses) {
             Err(BindError::AddrNotAvailable(address) | BindError::Other(address, _))

@@ -67,7 +67,7 @@ fn longest_idle_connection_is_closed_for_a_new_client() {
         assert!(other.connection.close_reason().is_none());
         // A connection that transfers groups is not idle.
         let run = active.join().unwrap().unwrap();
-        assert_eq!(run.outcome.handler.outcome(), Some(&MoqtRunOutcome::Completed));
+        assert_eq!(run.outcome.client.outcome(), Some(&MoqtRunOutcome::Completed));
     });
 }
 
@@ -223,7 +223,7 @@ fn long_session_uses_no_more_memory_than_a_short_one() {
     let options = MoqtConnectOptions { limits, ..server.connect_options(Transport::WebTransport) };
     let outcome =
         client::run_session(&options, || MoqtClient::new(config.clone()), observe, &StopToken::default()).unwrap();
-    assert_eq!(outcome.handler.outcome(), Some(&MoqtRunOutcome::Completed));
+    assert_eq!(outcome.client.outcome(), Some(&MoqtRunOutcome::Completed));
     // Growth is measured from the 1,000th group on. If each of the 9,000 groups retained 100 bytes, memory would grow by 900,000 bytes.
     assert!(returned_frames == 10_000 && grown < 450_000, "{returned_frames} groups, {grown} bytes more");
 }

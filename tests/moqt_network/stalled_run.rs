@@ -4,8 +4,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use jamjam_dev::client::{FrameTracker, MoqtFailure, MoqtResults, MoqtRunConfig};
-use jamjam_dev::client::{RunKind, StopSignal};
+use jamjam_dev::client::{FrameTracker, MoqtFailure, MoqtResults, RunKind, RunResults, StopSignal, StreamKind};
 use jamjam_dev::io::moqt::client::{ClientThread, ClientThreadResult};
 use jamjam_dev::io::moqt::connect::{MoqtConnectError, MoqtConnectOptions};
 use jamjam_dev::io::moqt::server::MoqtServerConfig;
@@ -69,10 +68,10 @@ fn run_client(
     received: impl FnMut(&MoqtClientEvent) + Send + 'static,
     stop: &StopToken,
 ) -> ClientThread {
-    let run_config =
-        MoqtRunConfig { run_kind: RunKind::Probe, target: options.url.to_string(), timeout: config.reply_timeout };
-    let frames =
-        FrameTracker::new(run_config, MoqtResults::new(Transport::Quic, "japan, kyoto, text", 1), Box::new(()));
+    let plan = RunResults::new(RunKind::Probe, options.url.to_string(), StreamKind::Ping);
+    let plan = RunResults { timeout_ns: config.reply_timeout.as_nanos() as u64, ..plan };
+    let results = MoqtResults::new(Transport::Quic, "japan, kyoto, text", 1);
+    let frames = FrameTracker::new(plan, results, Box::new(()));
     ClientThread::spawn(options, config, frames, None, received, stop.clone()).unwrap()
 }
 

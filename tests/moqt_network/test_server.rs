@@ -9,8 +9,9 @@ use jamjam_dev::client::StopSignal;
 use jamjam_dev::io::moqt::client::{self, SessionResult};
 use jamjam_dev::io::moqt::connect::{MoqtConnectError, MoqtConnectOptions};
 use jamjam_dev::io::moqt::server::{self, MoqtServerConfig, ServerThread};
-use jamjam_dev::io::moqt::{BoundSockets, CounterSnapshot, ServerCounters, bind_all};
+use jamjam_dev::io::moqt::{CounterSnapshot, ServerCounters, bind_all};
 use jamjam_dev::io::stop::StopToken;
+use jamjam_dev::io::udp::BoundSocket;
 use jamjam_dev::moqt::Transport;
 use jamjam_dev::moqt::client::{MoqtClient, MoqtClientConfig, MoqtClientEvent, MoqtRunOutcome};
 use rcgen::CertifiedKey;
@@ -66,12 +67,12 @@ impl TestServer {
     }
 
     /// Starts a server on sockets that are bound already.
-    pub(crate) fn start_on(bound: BoundSockets, config: MoqtServerConfig) -> Self {
+    pub(crate) fn start_on(bound: Vec<BoundSocket>, config: MoqtServerConfig) -> Self {
         let guard = ACCESS.read().unwrap_or_else(PoisonError::into_inner);
         Self::start_with(Access::Shared(guard), bound, config)
     }
 
-    fn start_with(access: Access, bound: BoundSockets, config: MoqtServerConfig) -> Self {
+    fn start_with(access: Access, bound: Vec<BoundSocket>, config: MoqtServerConfig) -> Self {
         let address = bound[0].address;
         let (chain, key) = &*IDENTITY;
         let key = PrivatePkcs8KeyDer::from(key.clone()).into();
@@ -111,7 +112,7 @@ impl TestServer {
         let options = self.connect_options(transport);
         let run =
             std::thread::scope(|scope| scope.spawn(|| run_client(&options, &groups(3, 2)).unwrap()).join().unwrap());
-        assert_eq!(run.outcome.handler.outcome(), Some(&MoqtRunOutcome::Completed));
+        assert_eq!(run.outcome.client.outcome(), Some(&MoqtRunOutcome::Completed));
         assert_eq!(run.returned_frames(), all_frames(3, 2));
     }
 }
@@ -125,7 +126,7 @@ impl Drop for TestServer {
     }
 }
 
-fn bind_loopback() -> BoundSockets {
+fn bind_loopback() -> Vec<BoundSocket> {
     bind_all(&[SocketAddr::from(([127, 0, 0, 1], 0))]).unwrap()
 }
 
@@ -157,7 +158,7 @@ pub(crate) fn groups(count: u64, frames_per_group: usize) -> MoqtClientConfig {
 
 /// A finished client run with its events.
 pub(crate) struct ClientRun {
-    pub(crate) outcome: SessionResult<MoqtClient>,
+    pub(crate) outcome: SessionResult,
     pub(crate) events: Vec<MoqtClientEvent>,
 }
 

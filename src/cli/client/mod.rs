@@ -18,6 +18,7 @@ use clap::{Arg, ColorChoice};
 
 use self::moqt::MoqtClientArgs;
 use self::run_record::RunRecordArgs;
+use self::websocket::url_error;
 use super::baseline::BaselineArgs;
 use super::live_view::Progress;
 use super::options::impairment::ImpairmentArgs;
@@ -247,9 +248,7 @@ impl ClientArgs {
         }
         if self.room.list_rooms {
             return Ok(Plan::ListRooms(match to {
-                Some(Target::WebSocket(url)) => {
-                    url.parse().map_err(|error| Failure::usage(format!("--to: {error}")))?
-                }
+                Some(Target::WebSocket(url)) => url.parse().map_err(url_error)?,
                 Some(_) => return Err(Failure::usage("--list-rooms needs a signaling server: ws:// or wss://")),
                 None => self.room.url("--list-rooms")?,
             }));
@@ -265,10 +264,7 @@ impl ClientArgs {
                 ));
             }
             // The error must not repeat the text, which may contain a token.
-            Some(Target::WebSocket(url)) => {
-                let url = url.parse().map_err(|error| Failure::usage(format!("--to: {error}")))?;
-                return Ok(Plan::WebSocket(url));
-            }
+            Some(Target::WebSocket(url)) => return Ok(Plan::WebSocket(url.parse().map_err(url_error)?)),
             Some(Target::Udp(target)) => UdpPeer::Host(target),
             None if self.room.room.is_some() => UdpPeer::Room(self.room.url("--room")?),
             None => UdpPeer::Host(&LOCAL_ECHO_SERVER),

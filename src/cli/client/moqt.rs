@@ -12,9 +12,7 @@ use super::{ClientArgs, FinishedRun};
 use crate::cli::output::{Failure, print_message};
 use crate::cli::target::MoqtTarget;
 use crate::cli::values::{moqt_version_parser, transport_parser};
-use crate::client::{
-    FrameTracker, MoqtFailure, MoqtResults, MoqtRunConfig, RunKind, RunResults, StopSignal, StreamKind,
-};
+use crate::client::{FrameTracker, MoqtFailure, MoqtResults, RunKind, RunResults, StopSignal, StreamKind};
 use crate::io::moqt::client::{ClientThread, ClientThreadResult};
 use crate::io::moqt::connect::{MoqtConnectError, MoqtConnectOptions};
 use crate::io::moqt::server::{self, ServerThread};
@@ -27,7 +25,7 @@ use crate::moqt::{DEFAULT_PORT, MoqtVersion, SessionLimits, TrackPath, Transport
 use crate::report::quantities::RunProtocol;
 use crate::report::{brief, text};
 use crate::stats::HostTiming;
-use crate::time::Time;
+use crate::time::{Time, saturating_nanos};
 
 /// Help heading of the options for MOQT clients.
 pub const HEADING_MOQT: &str = "MOQT (with --to moqt:// or https://, or --embedded --moqt)";
@@ -84,13 +82,14 @@ impl ClientArgs {
         self.baseline.check_plan(run_kind, StreamKind::Ping, RunProtocol::Moqt(target.transport))?;
         self.files.prepare(stop)?;
 
-        let run_config = MoqtRunConfig { run_kind, target: name, timeout: self.timeout() };
+        let plan = RunResults::new(run_kind, name, StreamKind::Ping);
+        let plan = RunResults { timeout_ns: saturating_nanos(self.timeout()), ..plan };
         let per_group = config.frames_per_group as u64;
         // The list is never empty.
         let track = TrackPath::of_client(offered_versions[0]).echoed_track(offered_versions[0]).to_string();
         let results = MoqtResults::new(target.transport, track, per_group);
         let total = config.group_count.map(|count| count.saturating_mul(per_group));
-        let frames = FrameTracker::new(run_config, results, Box::new(()));
+        let frames = FrameTracker::new(plan, results, Box::new(()));
         let plan = frames.results_so_far(&(Time::ZERO, MoqtRunOutcome::Completed), None).finish(&mut ());
         let (observer, mut monitor) = self.monitor_run(total, plan, frames.live_figures())?;
         let frames = frames.with_observer(Box::new(observer));
@@ -247,7 +246,6 @@ mod tests {
             let error = MoqtConnectError::TimedOut {
                 url: to.target.clone(),
                 address: SocketAddr::from(([127, 0, 0, 1], 1)),
-                timeout: Duration::ZERO,
                 port_use: PortUse::Silent,
             };
             let expected = format!("no reply from {} within 250.000 ms{hint}: ", to.target);

@@ -183,7 +183,8 @@ impl WebSocketProbeArgs {
     }
 }
 
-fn url_error(error: impl fmt::Display) -> Failure {
+/// The error of a URL of `--to`.
+pub(super) fn url_error(error: impl fmt::Display) -> Failure {
     Failure::usage(format!("--to: {error}"))
 }
 

@@ -1,4 +1,4 @@
-//! Runs a session with a MOQT server: [`run_session`] any handler on the calling thread, [`ClientThread`] a [`MoqtClient`] with retries on a
+//! Runs a session of a [`MoqtClient`] with a MOQT server: [`run_session`] on the calling thread, [`ClientThread`] with retries on a
 //! thread of its own, which a watchdog monitors.
 
 use std::cell::Cell;
@@ -19,9 +19,7 @@ use crate::io::clock::monotonic_now;
 use crate::io::stop::StopToken;
 use crate::io::worker::Worker;
 use crate::moqt::client::{MoqtClient, MoqtClientConfig, MoqtClientEvent, MoqtRunOutcome, SESSION_SETUP};
-use crate::moqt::{
-    EndpointRole, MoqtEndpoint, SessionCounters, SessionHandler, SessionLimits, error_code, without_query,
-};
+use crate::moqt::{EndpointRole, MoqtEndpoint, SessionCounters, SessionLimits, error_code, without_query};
 use crate::time::{Time, saturating_nanos};
 
 /// If the server does not reply over raw QUIC within this time, the client tries the URL's path without the leading slash.
@@ -107,7 +105,14 @@ impl ClientThread {
         let (stop_token, thread_progress) = (stop.clone(), progress.clone());
         // `on_event` is dropped before the run counts as finished: the caller may rely on this order.
         let worker = Worker::spawn("moqt-client", move || {
-            run_with_retries(options, &config, &thread_progress, wait_for, &mut on_event, &stop_token)
+            run_with_retries(
+                options,
+                &config,
+                &thread_progress,
+                (wait_for, connect_deadline),
+                &mut on_event,
+                &stop_token,
+            )
         })?;
         Ok(Self { worker, progress, started_at: Instant::now(), wait_for, stop, overdue_since: None })
     }
@@ -167,9 +172,9 @@ impl ClientThread {
 
 /// Result of a session.
 #[derive(Debug)]
-pub struct SessionResult<A> {
-    /// The handler.
-    pub handler: A,
+pub struct SessionResult {
+    /// The client.
+    pub client: MoqtClient,
     /// Duration of each part of the setup, except for the subscriptions.
     pub connect_times: MoqtConnectTimes,
     /// The last requested path. If the server does not reply over raw QUIC, the client retries without the leading slash.
@@ -182,19 +187,18 @@ fn run_with_retries(
     mut options: MoqtConnectOptions,
     config: &MoqtClientConfig,
     progress: &SharedProgress,
-    wait_for: Option<Duration>,
+    (wait_for, connect_deadline): (Option<Duration>, Time),
     on_event: &mut impl FnMut(&MoqtClientEvent),
     stop: &StopToken,
 ) -> Option<MoqtConnectError> {
     let started_at = Instant::now();
     let setup_timeout = options.limits.setup_timeout;
-    let connect_deadline = monotonic_now() + wait_for.unwrap_or_default() + options.max_connect_time();
     loop {
         let left = wait_for.map(|whole| whole.saturating_sub(started_at.elapsed()));
         if let Some(left) = left {
             options.limits.setup_timeout = left.clamp(RETRY_INTERVAL, ATTEMPT_TIMEOUT.min(setup_timeout));
         }
-        let make_handler = || {
+        let make_client = || {
             // Each attempt discards the events of the previous attempt.
             progress.update(|progress| {
                 progress.frame_tracker.reset_connection();
@@ -209,7 +213,7 @@ fn run_with_retries(
             }
             progress.update(|progress| progress.awaited = client.awaits(monotonic_now()));
         };
-        let mut error = match run_session(&options, make_handler, observe, stop) {
+        let mut error = match run_session(&options, make_client, observe, stop) {
             Ok(outcome) => {
                 progress.update(|progress| {
                     progress.frame_tracker.on_connected(outcome.connect_times, &outcome.counters);
@@ -244,15 +248,15 @@ fn run_with_retries(
     }
 }
 
-/// Connects, and runs a handler until either end or a stop request closes the session. Must not be called on a tokio thread. `observe` is
-/// called after each turn, and `make_handler` for each attempt: if a server does not reply for path `/echo` over raw QUIC, the client
+/// Connects, and runs a client until either end or a stop request closes the session. Must not be called on a tokio thread. `observe` is
+/// called after each turn, and `make_client` for each attempt: if a server does not reply for path `/echo` over raw QUIC, the client
 /// retries with path `echo`, because gomoqt's server registers its paths without the slash.
-pub fn run_session<A: SessionHandler>(
+pub fn run_session(
     options: &MoqtConnectOptions,
-    make_handler: impl Fn() -> A,
-    mut observe: impl FnMut(&mut A),
+    make_client: impl Fn() -> MoqtClient,
+    mut observe: impl FnMut(&mut MoqtClient),
     stop: &StopToken,
-) -> Result<SessionResult<A>, MoqtConnectError> {
+) -> Result<SessionResult, MoqtConnectError> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(MoqtConnectError::EventLoop)?;
     let stopped = stop.to_notify();
@@ -262,10 +266,10 @@ pub fn run_session<A: SessionHandler>(
     let outcome = runtime.block_on(async {
         let (path, alternative_path) = (&options.url.path, options.path_without_slash());
         let timeout = if alternative_path.is_some() { NO_REPLY_TIMEOUT } else { Duration::MAX };
-        let (outcome, no_reply) = try_session(options, path, timeout, make_handler(), &mut observe, &stopped).await?;
+        let (outcome, no_reply) = try_session(options, path, timeout, make_client(), &mut observe, &stopped).await?;
         let Some(path) = alternative_path.filter(|_| no_reply && stop.signal().is_none()) else { return Ok(outcome) };
         info!(target: "moqt", url = %options.url, path = without_query(path), "no reply to this URL; trying its path without the leading slash");
-        Ok(try_session(options, path, Duration::MAX, make_handler(), &mut observe, &stopped).await?.0)
+        Ok(try_session(options, path, Duration::MAX, make_client(), &mut observe, &stopped).await?.0)
     });
     // A blocking name resolution cannot be canceled, so the program does not wait for its end.
     runtime.shutdown_background();
@@ -274,14 +278,14 @@ pub fn run_session<A: SessionHandler>(
 
 /// One connection attempt. Also returns whether the server did not reply: the setup timed out, or the server neither announced a path nor
 /// subscribed within `no_reply_timeout` after the connection was open. (gomoqt's server accepts every path, but serves only registered ones.)
-async fn try_session<A: SessionHandler>(
+async fn try_session(
     options: &MoqtConnectOptions,
     path: &str,
     no_reply_timeout: Duration,
-    handler: A,
-    observe: &mut impl FnMut(&mut A),
+    client: MoqtClient,
+    observe: &mut impl FnMut(&mut MoqtClient),
     stopped: &Notify,
-) -> Result<(SessionResult<A>, bool), MoqtConnectError> {
+) -> Result<(SessionResult, bool), MoqtConnectError> {
     let connected = tokio::select! {
         biased;
         () = stopped.notified() => return Err(MoqtConnectError::Interrupted),
@@ -299,7 +303,7 @@ async fn try_session<A: SessionHandler>(
         path: path.to_owned(),
         path_in_connect,
     };
-    let mut endpoint = MoqtEndpoint::new(new_session(role, limits, version), handler);
+    let mut endpoint = MoqtEndpoint::new(new_session(role, limits, version), client);
     let mut counters = SessionCounters::default();
     let (is_active, timed_out) = (Cell::new(false), Cell::new(false));
     let stop = async {
@@ -330,6 +334,6 @@ async fn try_session<A: SessionHandler>(
         || connect_times.session_ns.is_none() && close.closed_locally && close.code == error_code::SETUP_FAILED;
     // The connection close has yet to be sent.
     let _ = tokio::time::timeout(DRAIN_TIMEOUT, quic_endpoint.wait_idle()).await;
-    let outcome = SessionResult { handler: endpoint.handler, connect_times, requested_path: path.to_owned(), counters };
+    let outcome = SessionResult { client: endpoint.handler, connect_times, requested_path: path.to_owned(), counters };
     Ok((outcome, no_reply))
 }

@@ -102,14 +102,12 @@ pub enum MoqtConnectError {
     #[error("cannot open a UDP socket: {0}")]
     Socket(io::Error),
     /// No reply.
-    #[error("no reply from {url} within {timeout:?}: {port_use}")]
+    #[error("no reply from {url}: {port_use}")]
     TimedOut {
         /// The server.
         url: MoqtUrl,
         /// The first address of the server.
         address: SocketAddr,
-        /// The timeout.
-        timeout: Duration,
         /// What listens on the port.
         port_use: PortUse,
     },
@@ -215,8 +213,7 @@ async fn connect_quic(
 ) -> Result<(Endpoint, Connection), MoqtConnectError> {
     let (url, timeout) = (&options.url, options.limits.setup_timeout);
     // The resolver returns at least one address.
-    let mut error =
-        MoqtConnectError::TimedOut { url: url.clone(), address: addresses[0], timeout, port_use: PortUse::Silent };
+    let mut error = MoqtConnectError::TimedOut { url: url.clone(), address: addresses[0], port_use: PortUse::Silent };
     let address_count = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
     for (index, address) in addresses.iter().enumerate() {
         let endpoint = match Endpoint::client(socket_options.address_for(*address)) {

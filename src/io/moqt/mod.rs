@@ -19,4 +19,4 @@ pub mod webtransport;
 
 pub use self::url::{MoqtUrl, ParseMoqtUrlError};
 pub use counters::{ConnectionCounters, CounterSnapshot, ServerCounters, register_metrics};
-pub use quic::{BoundSockets, bind_all};
+pub use quic::bind_all;

@@ -49,11 +49,8 @@ const CLIENT_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Maximum number of attempts to find a port that is free on all addresses.
 const MAX_BIND_ATTEMPTS: usize = 16;
 
-/// Bound sockets that are not served yet, in the order of the request.
-pub type BoundSockets = Vec<BoundSocket>;
-
-/// Binds a socket to each address. If the port is 0, all sockets get the same free port. `[::]` also accepts IPv4.
-pub fn bind_all(addresses: &[SocketAddr]) -> Result<BoundSockets, BindError> {
+/// Binds a socket to each address, in their order. If the port is 0, all sockets get the same free port. `[::]` also accepts IPv4.
+pub fn bind_all(addresses: &[SocketAddr]) -> Result<Vec<BoundSocket>, BindError> {
     let mut attempt = 1;
     loop {
         match try_bind_all(addresses) {
@@ -68,8 +65,8 @@ pub fn bind_all(addresses: &[SocketAddr]) -> Result<BoundSockets, BindError> {
     }
 }
 
-fn try_bind_all(addresses: &[SocketAddr]) -> Result<BoundSockets, BindError> {
-    let mut sockets = BoundSockets::new();
+fn try_bind_all(addresses: &[SocketAddr]) -> Result<Vec<BoundSocket>, BindError> {
+    let mut sockets: Vec<BoundSocket> = Vec::new();
     for mut address in addresses.iter().copied() {
         if let (0, Some(first)) = (address.port(), sockets.first()) {
             address.set_port(first.address.port());

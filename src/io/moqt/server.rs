@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 
 use super::open_connections::OpenConnections;
-use super::quic::{self, AlpnRecorder, BoundSockets};
+use super::quic::{self, AlpnRecorder};
 use super::streams::{ConnectionStreams, SessionClose, drive_session, new_session};
 use super::webtransport::{H3_EXCESSIVE_LOAD, H3_NO_ERROR, SessionRequest, TransportConnection, WebTransportSession};
 use super::{ConnectionCounters, ServerCounters};
@@ -102,7 +102,7 @@ pub type ServerThread = Worker<()>;
 
 /// Serves on a new thread until `stop` is requested. The thread then closes every session with code 0 and ends within 2 s.
 pub fn spawn(
-    bound: BoundSockets,
+    bound: Vec<BoundSocket>,
     certificate: Arc<dyn ResolvesServerCert>,
     config: MoqtServerConfig,
     counters: Arc<ServerCounters>,

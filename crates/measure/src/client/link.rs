@@ -177,10 +177,10 @@ pub(super) struct ClientLink {
     started_at: Option<Time>,
     next_control: Time,
     next_keepalive: Time,
-    next_ping: Time,
-    /// Whether the link itself sends LATENCY_PING and KEEPALIVE once it is settled. The server counts them like those of the workload, so there
-    /// are none of the evaluated stream.
-    sends_pings: bool,
+    /// When the settled link itself sends the next LATENCY_PING; `None` if the workload sends them. The server counts those of the link like
+    /// those of the workload, so there are none of the evaluated stream.
+    next_ping: Option<Time>,
+    /// Whether the settled link itself sends KEEPALIVE.
     sends_keepalives: bool,
     latency_info: Vec<u8>,
     next_latency_info: Time,
@@ -219,8 +219,7 @@ impl ClientLink {
             started_at: None,
             next_control: Time::ZERO,
             next_keepalive: Time::ZERO,
-            next_ping: Time::ZERO,
-            sends_pings,
+            next_ping: sends_pings.then_some(Time::ZERO),
             sends_keepalives,
             latency_info,
             next_latency_info: Time::ZERO,
@@ -266,8 +265,8 @@ impl ClientLink {
             self.next_latency_info = now + LATENCY_INFO_INTERVAL;
             self.queue_packet(&self.latency_info.clone());
         }
-        if self.is_settled() && now >= self.next_ping && self.sends_pings {
-            self.next_ping = now + KEEPALIVE_INTERVAL;
+        if self.is_settled() && self.next_ping.is_some_and(|at| now >= at) {
+            self.next_ping = Some(now + KEEPALIVE_INTERVAL);
             let own_pings = &mut self.own_sent[StreamKind::Ping as usize];
             let sequence = FIRST_OWN_PING + *own_pings;
             *own_pings += 1;
@@ -281,9 +280,8 @@ impl ClientLink {
         if let (Some(started_at), false) = (self.started_at, self.is_settled()) {
             return self.next_control.min(self.next_keepalive).min(started_at + self.config.timeout);
         }
-        let next_ping = if self.sends_pings { self.next_ping } else { Time::MAX };
         let next_keepalive = if self.sends_keepalives { self.next_keepalive } else { Time::MAX };
-        self.next_latency_info.min(next_ping).min(next_keepalive)
+        self.next_latency_info.min(self.next_ping.unwrap_or(Time::MAX)).min(next_keepalive)
     }
 
     /// Why the link is not settled.
@@ -500,7 +498,7 @@ impl TransmitSink for SealingSink<'_> {
         }
         match packet_type {
             PacketType::Keepalive => link.next_keepalive = *now + KEEPALIVE_INTERVAL,
-            PacketType::LatencyPing => link.sends_pings = false,
+            PacketType::LatencyPing => link.next_ping = None,
             PacketType::LatencyInfo => {
                 (link.latency_info, link.next_latency_info) = (plain.to_vec(), *now + LATENCY_INFO_INTERVAL);
             }

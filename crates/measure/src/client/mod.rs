@@ -35,7 +35,7 @@ pub use hosts::{PauseResults, ServerResults};
 pub use link::{LinkConfig, LinkFailure, LinkResults, LinkSigning};
 pub use live_figures::{LiveFigures, LiveSnapshot, UnfinishedResults};
 pub use loss_report::{CountSample, LOSS_REPORT_TIMEOUT, LossReport};
-pub use moqt::{FrameTracker, MoqtRunConfig};
+pub use moqt::FrameTracker;
 pub use prober::{ProbeConfig, ProbeWorkload, Prober};
 pub use replay::{ReplayError, StreamCounts, replay};
 pub use reply::ReceivedReply;

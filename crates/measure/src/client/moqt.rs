@@ -8,7 +8,7 @@ use super::RunConfig;
 use super::connection_results::{MoqtConnectTimes, MoqtFailure, MoqtResults};
 use super::live_figures::{LiveFigures, LiveSnapshot, UnfinishedResults};
 use super::reply::{INTACT_DIGEST, ReceivedReply};
-use super::results::{PacketObserver, RunKind, RunResults, StopSignal, StreamKind};
+use super::results::{PacketObserver, RunResults, StopSignal, StreamKind};
 use super::sent_packets::PacketTracker;
 use jamjam_core::stats::GroupOutcomes;
 use jamjam_core::time::{Time, saturating_nanos};
@@ -18,20 +18,10 @@ use jamjam_moqt::{SessionCounters, TrackPath};
 /// The stream that frames are counted in.
 const STREAM: StreamKind = StreamKind::Ping;
 
-/// Configuration of a MOQT run.
-#[derive(Clone, Debug)]
-pub struct MoqtRunConfig {
-    /// The subcommand.
-    pub run_kind: RunKind,
-    /// Display name of the server.
-    pub target: String,
-    /// Reply time-out, in addition to the minimum RTT.
-    pub timeout: Duration,
-}
-
 /// Tracks the frames and groups of one run.
 pub struct FrameTracker {
-    config: MoqtRunConfig,
+    /// What was known about the run before its first packet.
+    plan: RunResults,
     /// The results to which another connection attempt resets.
     initial_results: MoqtResults,
     /// The results of the connection so far. The caller records here why no session was established, or that the connection was retried
@@ -49,14 +39,16 @@ pub struct FrameTracker {
 }
 
 impl FrameTracker {
-    /// `results` are the initial results, before a session is established.
-    pub fn new(config: MoqtRunConfig, results: MoqtResults, observer: Box<dyn PacketObserver>) -> Self {
+    /// `plan` contains the subcommand, the name of the server and the time-out for replies. `results` are the initial results, before a session is
+    /// established.
+    pub fn new(plan: RunResults, results: MoqtResults, observer: Box<dyn PacketObserver>) -> Self {
+        let timeout = Duration::from_nanos(plan.timeout_ns);
         let peer = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-        let mut tracker = PacketTracker::new(RunConfig::new(peer, STREAM, config.timeout), 0, observer);
+        let mut tracker = PacketTracker::new(RunConfig::new(peer, STREAM, timeout), 0, observer);
         tracker.streams[STREAM as usize].stats.groups = GroupOutcomes::new(results.frames_per_group);
         let (initial_results, live_figures) = (results.clone(), Arc::default());
         let (established_at, first_due, outcome) = (None, None, None);
-        Self { config, initial_results, results, tracker, established_at, first_due, live_figures, outcome }
+        Self { plan, initial_results, results, tracker, established_at, first_due, live_figures, outcome }
     }
 
     /// Passes the events of the run to `observer`.
@@ -159,11 +151,10 @@ impl FrameTracker {
             moqt.failure = MoqtFailure::from_outcome(outcome, self.established_at.is_some());
         }
         let timed_out = matches!(outcome, MoqtRunOutcome::TimedOut(_));
-        let interruption = (interrupted.is_some() || timed_out).then_some((*at, self.config.timeout));
-        let mut run = RunResults::new(self.config.run_kind, self.config.target.clone(), STREAM);
+        let interruption =
+            (interrupted.is_some() || timed_out).then_some((*at, Duration::from_nanos(self.plan.timeout_ns)));
+        let mut run = RunResults { interrupted, ..self.plan.clone() };
         run.duration_ns = self.first_due.map_or(0, |started| saturating_nanos(at.duration_since(started)));
-        run.timeout_ns = saturating_nanos(self.config.timeout);
-        run.interrupted = interrupted;
         let PacketTracker { streams, pacing, hosts, .. } = &self.tracker;
         run.pauses = hosts.this.results(self.first_due.unwrap_or_default());
         // A run that failed before the first frame has no stream.

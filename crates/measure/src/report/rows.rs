@@ -2,7 +2,7 @@
 
 use super::audio_figures::{AudioQualityFigures, CaptureFigures, LevelFigures, PlaybackFigures, UNCORRELATED};
 use super::connection_figures::{ConnectionSetupFigures, LinkFigures, MoqtFigures, WebSocketFigures};
-use super::figures::{AudioFigures, HostTimingFigures, StreamFigures};
+use super::figures::{AudioFigures, StreamFigures};
 use super::model::Report;
 use super::quantities::{format_count, format_optional_time, format_percent, format_time, format_time_ms};
 use super::time_series::WorstSeconds;
@@ -140,17 +140,12 @@ pub(super) fn further_rows(report: &Report) -> Vec<Row> {
     }
     if let Some(host) = &report.host_timing {
         let times = |p50, p99, max: Option<f64>| max.map(|_| times_text([("p50", p50), ("p99", p99), ("max", max)]));
-        let HostTimingFigures { send_call_p50_us, send_call_p99_us, send_call_max_us, .. } = *host;
-        add(Full, "send call", times(send_call_p50_us, send_call_p99_us, send_call_max_us));
-        let HostTimingFigures { timer_error_p50_us, timer_error_p99_us, timer_error_max_us, .. } = *host;
-        add(Full, "timer error", times(timer_error_p50_us, timer_error_p99_us, timer_error_max_us));
+        add(Full, "send call", times(host.send_call_p50_us, host.send_call_p99_us, host.send_call_max_us));
+        add(Full, "timer error", times(host.timer_error_p50_us, host.timer_error_p99_us, host.timer_error_max_us));
     }
     if let Some(websocket) = &report.websocket {
         for connection in &websocket.connections {
-            let ConnectionSetupFigures { dns_ms, tcp_ms, tls_ms, upgrade_ms, join_ms } = *connection;
-            let [dns_ms, tcp_ms, upgrade_ms] = [dns_ms, tcp_ms, upgrade_ms].map(Some);
-            let steps = [("DNS", dns_ms), ("TCP", tcp_ms), ("TLS", tls_ms), ("upgrade", upgrade_ms), ("join", join_ms)];
-            add(Short, "connection setup", setup_text(steps));
+            add(Short, "connection setup", websocket_setup(connection));
         }
         add(Short, "clock offset", clock_offset(websocket));
     }
@@ -174,6 +169,11 @@ pub(super) fn further_rows(report: &Report) -> Vec<Row> {
 fn setup_text<const N: usize>(steps: [(&str, Option<f64>); N]) -> Option<String> {
     let steps = steps.into_iter().filter_map(|(name, ms)| Some(format!("{name} {}", format_time(ms? * 1e3))));
     Some(steps.collect::<Vec<_>>().join(", ")).filter(|text| !text.is_empty())
+}
+
+fn websocket_setup(times: &ConnectionSetupFigures) -> Option<String> {
+    let (dns, tcp, upgrade) = (Some(times.dns_ms), Some(times.tcp_ms), Some(times.upgrade_ms));
+    setup_text([("DNS", dns), ("TCP", tcp), ("TLS", times.tls_ms), ("upgrade", upgrade), ("join", times.join_ms)])
 }
 
 /// The setup steps of a MOQT connection.

@@ -167,20 +167,18 @@ async fn current_health(hub: &Arc<SharedHub>, is_detailed: bool) -> Result<Healt
             details.extend(of_rooms.unwrap_or_default());
         }
     }
-    let mut counters = hub.with_hub(|_, inner, _| inner.counters_by_dialect());
+    let counters = hub.with_hub(|_, inner, _| inner.counters_by_dialect());
+    let mut counters: BTreeMap<&str, DialectCounters> = counters.into_iter().collect();
     if hub.cluster().is_some() {
         for dialect in Dialect::ALL {
             let rooms = cluster::list(hub, dialect).await?;
-            let counts = counters.iter_mut().find(|(name, _)| *name == dialect.name()).map(|(_, counts)| counts);
-            if let Some(counts) = counts {
+            if let Some(counts) = counters.get_mut(dialect.name()) {
                 counts.rooms = rooms.len() as u64;
                 counts.connections = rooms.iter().map(|(_, members)| *members as u64).sum();
             }
         }
     }
-    let counters_of = |dialect| {
-        counters.iter().find(|(name, _)| *name == dialect).map_or(DialectCounters::default(), |(_, counts)| *counts)
-    };
+    let counters_of = |dialect| counters.get(dialect).copied().unwrap_or_default();
     let clients = broadcast.clients.values().sum();
     let mut bytes = 0;
     broadcast.clients.retain(|name, _| {
@@ -209,7 +207,7 @@ async fn current_health(hub: &Arc<SharedHub>, is_detailed: bool) -> Result<Healt
         connections: webrtc.connections,
         room_details: rooms,
         truncated,
-        clients: counters.iter().map(|(_, counts)| counts.connections).sum(),
+        clients: counters.values().map(|counts| counts.connections).sum(),
         version: env!("CARGO_PKG_VERSION"),
         resources: os::process_resources(),
         dialects: DialectHealth {

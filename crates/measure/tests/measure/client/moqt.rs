@@ -5,8 +5,8 @@ use std::time::Duration;
 use jamjam_core::stats::StreamStats;
 use jamjam_core::time::{Pause, Time};
 use jamjam_measure::client::{
-    FrameTracker, GroupCounts, MoqtConnectTimes, MoqtFailure, MoqtResults, MoqtRunConfig, PacketEvent as Line,
-    PacketObserver, PacketOutcome, RunKind, RunResults, StopSignal,
+    FrameTracker, GroupCounts, MoqtConnectTimes, MoqtFailure, MoqtResults, PacketEvent as Line, PacketObserver,
+    PacketOutcome, RunKind, RunResults, StopSignal, StreamKind,
 };
 use jamjam_moqt::client::{FramePayload, MoqtClientConfig as Sending, MoqtClientEvent, MoqtRunOutcome};
 use jamjam_moqt::{MoqtVersion, Transport};
@@ -26,10 +26,9 @@ struct TrackerFixture {
 
 impl TrackerFixture {
     fn new(per_group: u64) -> Self {
-        let (run_kind, target) = (RunKind::Probe, "moqt://h:1/echo".to_owned());
+        let plan = RunResults::new(RunKind::Probe, "moqt://h:1/echo", StreamKind::Ping);
         let connection = MoqtResults::new(Transport::Quic, "japan, kyoto, text", per_group);
-        let config = MoqtRunConfig { run_kind, target, timeout: 2_000 * MS };
-        let mut frames = FrameTracker::new(config, connection, Box::new(()));
+        let mut frames = FrameTracker::new(plan, connection, Box::new(()));
         frames.on_event(&MoqtClientEvent::Established { at: at(10), version: MoqtVersion::Gomoqt202502 });
         frames.on_event(&MoqtClientEvent::Ready { at: at(13) });
         Self { frames }
