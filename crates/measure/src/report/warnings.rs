@@ -8,6 +8,7 @@ use super::figures::{AudioFigures, StreamFigures};
 use super::model::{Report, Warning, Warnings};
 use super::quantities::{RunProtocol, format_count, format_length, format_time};
 use crate::client::StreamKind;
+use jamjam_core::address::HostPort;
 use jamjam_core::wire::{HEADER_LEN, MAX_UNFRAGMENTED_PAYLOAD};
 
 /// A pacing error above this, in microseconds, is visible in the jitter that a receiver measures.
@@ -147,8 +148,7 @@ fn no_replies(found: &mut Warnings, report: &Report, stream: Option<&StreamFigur
 
 /// Whether the target `HOST:PORT` is this host. A closed port of this host always causes ICMP port unreachable.
 fn is_loopback(target: &str) -> bool {
-    let host = target.rsplit_once(':').map_or(target, |(host, _)| host);
-    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let Ok(HostPort { host, .. }) = target.parse() else { return false };
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
 }
 

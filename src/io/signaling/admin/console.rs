@@ -15,8 +15,7 @@ use utoipa::ToSchema;
 
 use crate::io::clock;
 use crate::io::cluster::{Cluster, ClusterState};
-use crate::io::http::body;
-use crate::io::http::body::{RequestError, page_response};
+use crate::io::http::body::{self, RequestError, page_response};
 use crate::io::http::request_body::JsonBody;
 use crate::io::os::{self, ProcessResources};
 use crate::io::signaling::http_state::{Client, SharedState};

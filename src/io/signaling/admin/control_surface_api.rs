@@ -15,8 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 use utoipa::ToSchema;
 
-use crate::io::http::body;
-use crate::io::http::body::RequestError;
+use crate::io::http::body::{self, RequestError};
 use crate::io::http::request_body::JsonBody;
 use crate::io::signaling::event_stream::MAX_EVENT_STREAMS;
 use crate::io::signaling::http_state::{Client, SharedState};

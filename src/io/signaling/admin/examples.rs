@@ -16,8 +16,7 @@ use serde::Serialize;
 use url::{Position, Url};
 use utoipa::ToSchema;
 
-use crate::io::http::body;
-use crate::io::http::body::page_response;
+use crate::io::http::body::{self, page_response};
 use crate::io::http::request_host::RequestHost;
 use crate::io::reachable::network_address;
 use crate::io::signaling::http_state::{Client, SharedState};

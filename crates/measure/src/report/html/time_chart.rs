@@ -141,7 +141,7 @@ fn lanes(intervals: &[IntervalFigures]) -> String {
 }
 
 /// The keys of a chart: CSS classes with their meaning.
-pub(super) fn legend(keys: &[(&str, &str)]) -> String {
+fn legend(keys: &[(&str, &str)]) -> String {
     let keys = keys.iter().map(|(class, meaning)| {
         let key = "<svg aria-hidden=\"true\" viewBox=\"0 0 20 10\">";
         let shape = match class.split_once(' ') {
