@@ -29,11 +29,13 @@ use crate::io::http::login::Login;
 use crate::io::log::LogGuard;
 use crate::io::moqt::server::MoqtServerConfig;
 use crate::io::reachable::reachable_addresses;
+use crate::io::source_files;
 use crate::io::stop::StopToken;
 use crate::io::udp::{
     self, Backend, BindError, BoundSocket, DEFAULT_RECEIVE_BUFFER, DEFAULT_SPIN_PERCENT, DriverOptions, IdlePolicy,
     KernelDrops,
 };
+use crate::io::worker::Worker;
 use crate::io::{http, os};
 use crate::link::LinkKey;
 use crate::memory_budget::MemoryBudget;
@@ -46,6 +48,7 @@ const BITS_PER_PACKET: u64 = 8_000;
 
 const HEADING_MEMORY: &str = "Memory and timing";
 const HEADING_PROTECTION: &str = "Protection";
+const HEADING_SOURCES: &str = "What clients send";
 
 /// Run an echo server that returns AUDIO after a delay and can also echo MOQT
 #[derive(clap::Args)]
@@ -109,6 +112,19 @@ pub struct Args {
     #[command(flatten)]
     protection: AdmissionArgs,
 
+    /// Write the AUDIO of each client to WAV files in this directory
+    ///
+    /// The name of a file is its start and the address of the client. Missing packets become silence. A new file begins when the format
+    /// changes, after a restart of the client, and after 10 s without AUDIO.
+    #[arg(long, value_name = "DIR", value_parser = output_file_parser(), help_heading = HEADING_SOURCES)]
+    record: Option<OutputFile>,
+
+    /// Write the packets of all clients to this pcapng file, for Wireshark
+    ///
+    /// Sealed packets are opened first, and marked with a comment. Keys are not written.
+    #[arg(long, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING_SOURCES)]
+    capture: Option<OutputFile>,
+
     #[command(flatten)]
     check: CheckArgs,
 
@@ -171,6 +187,10 @@ impl Args {
         let registration = self.announce.prepare(&self.host, bound.address)?;
         let metrics = self.bind_metrics()?;
         let check = self.check.prepare(stop)?;
+        let (record, capture) = (self.record.as_deref(), self.capture.as_deref());
+        let has_files = record.is_some() || capture.is_some();
+        let files = has_files.then(|| source_files::spawn(record, capture, bound.address.port())).transpose()?;
+        let (source_queue, source_files) = files.unzip();
         stop.set_run_started();
         server::write_address(address_file, bound.address)?;
         let outcome_log_dropped = outcome_log.as_ref().map(|log| Arc::clone(&log.dropped));
@@ -207,6 +227,10 @@ impl Args {
 
         let mut observers: Vec<Box<dyn SourceObserver>> = Vec::new();
         observers.extend(check.clone().map(|check| Box::new(check) as _));
+        if let Some(queue) = source_queue {
+            stop.set_grace_period(source_files::SHUTDOWN_TIMEOUT);
+            observers.push(Box::new(queue));
+        }
         if !observers.is_empty() {
             echo.observe(Box::new(observers));
         }
@@ -226,6 +250,7 @@ impl Args {
         if let Some(moqt) = moqt {
             moqt.join();
         }
+        source_files.map(Worker::join);
         if let Some(signaling_server) = registration.flatten() {
             signaling_server.wait(registration::SHUTDOWN_TIMEOUT);
         }

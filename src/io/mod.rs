@@ -1,5 +1,6 @@
 //! Everything that performs I/O: sockets, threads, clocks, files and devices.
 
+pub mod capture;
 pub mod clock;
 pub mod cluster;
 pub mod connection_permit;
@@ -19,6 +20,8 @@ pub mod recorder;
 pub mod resolve;
 pub mod signaling;
 pub mod sound;
+pub mod source_files;
+pub mod source_recorder;
 pub mod status_line;
 pub mod stop;
 pub mod tls;

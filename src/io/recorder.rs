@@ -210,7 +210,7 @@ impl PacketObserver for Recorder {
 }
 
 const SENT_CHANNEL: usize = 0;
-const RETURNED_CHANNEL: usize = 1;
+pub(super) const RETURNED_CHANNEL: usize = 1;
 
 /// A WAV file of the returned audio, or of sent and returned audio. The file is written by seeking: packets in any order, each at the
 /// position of the sent packet. Gaps in the file contain zeros, which are silence.
@@ -230,7 +230,7 @@ pub struct Recording {
     /// Packets beyond the maximum length of a WAV file.
     packets_left_out: u64,
     /// The first write error. After an error, nothing more is written.
-    error: Option<io::Error>,
+    pub(super) error: Option<io::Error>,
     /// Buffers for the mix of one packet, its encoded samples, and all channels of one packet in the file.
     mono: Vec<f32>,
     bytes: Vec<u8>,
@@ -297,7 +297,7 @@ impl Recording {
 
     /// Writes the audio of a packet. A packet that would end beyond the maximum length is left out. `side` selects the channel of a
     /// recording of both.
-    fn write(&mut self, index: u64, side: usize, samples: &[f32]) {
+    pub(super) fn write(&mut self, index: u64, side: usize, samples: &[f32]) {
         let position = index.saturating_mul(u64::from(self.frame_samples));
         let count = (samples.len() / usize::from(self.packet_channels.max(1))) as u64;
         if position.saturating_add(count) > self.max_samples() {
@@ -341,9 +341,15 @@ impl Recording {
         self.file.write_all(&self.interleaved)
     }
 
+    /// States the format of a recording that was created with one channel for the samples of all channels.
+    pub(super) fn set_format(&mut self, rate: u32, channels: u16) {
+        self.written_samples /= u64::from(channels);
+        (self.rate, self.channels) = (rate, channels);
+    }
+
     /// Completes the file so that it contains `sent_samples` samples per channel, but at most `max_samples`. Missing packets are silent,
     /// even at the end. If writing failed, the error names the readable part of the file.
-    pub fn finish(mut self, sent_samples: u64) -> Result<RecordingSummary, String> {
+    pub fn finish(&mut self, sent_samples: u64) -> Result<RecordingSummary, String> {
         let samples = sent_samples.min(self.max_samples());
         let Err(error) = self.error.take().map_or_else(|| self.write_header(samples), Err) else {
             return Ok(RecordingSummary { samples, packets_left_out: self.packets_left_out });

@@ -99,6 +99,7 @@ impl EchoServer {
             observer.on_datagram(ObservedDatagram {
                 at: received.received_at,
                 source: received.source,
+                dst_ip: received.dst_ip,
                 bytes: if is_opened { &self.opened } else { bytes },
                 is_opened,
                 drop_reason: result.err().map(Dropped::reason),

@@ -1,6 +1,6 @@
 //! What each source sends, for those who judge, record or capture it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::time::Time;
 
@@ -90,6 +90,8 @@ pub struct ObservedDatagram<'a> {
     pub at: Time,
     /// The source, as received.
     pub source: SocketAddr,
+    /// The local address at which it arrived, if the system reports it.
+    pub dst_ip: Option<IpAddr>,
     /// The bytes. Of a sealed packet that was opened, the header and the opened payload.
     pub bytes: &'a [u8],
     /// Whether it was sealed and has been opened.

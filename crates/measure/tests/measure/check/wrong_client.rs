@@ -20,7 +20,7 @@ pub(super) struct Sent {
 impl Sent {
     pub(super) fn observed(&self) -> ObservedDatagram<'_> {
         let Self { at, source, ref bytes, is_opened, drop_reason } = *self;
-        ObservedDatagram { at, source, bytes, is_opened, drop_reason }
+        ObservedDatagram { at, source, dst_ip: None, bytes, is_opened, drop_reason }
     }
 }
 
