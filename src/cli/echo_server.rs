@@ -189,7 +189,8 @@ impl Args {
         let check = self.check.prepare(stop)?;
         let (record, capture) = (self.record.as_deref(), self.capture.as_deref());
         let has_files = record.is_some() || capture.is_some();
-        let files = has_files.then(|| source_files::spawn(record, capture, bound.address.port())).transpose()?;
+        let (port, clock) = (bound.address.port(), udp::wall_clock(self.driver));
+        let files = has_files.then(|| source_files::spawn(record, capture, port, clock)).transpose()?;
         let (source_queue, source_files) = files.unzip();
         stop.set_run_started();
         server::write_address(address_file, bound.address)?;

@@ -37,10 +37,9 @@ struct Batch {
 }
 
 /// Passes datagrams from the node's thread to the writing thread, with times since 1970.
-#[derive(Default)]
 pub struct SourceQueue {
     batch: Arc<Mutex<Batch>>,
-    /// Read at the first datagram.
+    /// If it is not known at the start, the first datagram gives it.
     clock: Option<WallClock>,
 }
 
@@ -60,9 +59,14 @@ impl SourceObserver for SourceQueue {
     }
 }
 
-/// Creates the directory `record` and the file `capture`, and starts the writing thread, which ends after the queue was dropped. `port` is the
-/// port of the server.
-pub fn spawn(record: Option<&Path>, capture: Option<&Path>, port: u16) -> anyhow::Result<(SourceQueue, Worker<()>)> {
+/// Creates the directory `record` and the file `capture`, and starts the writing thread, which ends after the queue was dropped. `port` and
+/// `clock` are those of the server.
+pub fn spawn(
+    record: Option<&Path>,
+    capture: Option<&Path>,
+    port: u16,
+    clock: Option<WallClock>,
+) -> anyhow::Result<(SourceQueue, Worker<()>)> {
     if let Some(folder) = record {
         // A name that no file has, to check that files can be created.
         let file = folder.join(format!(".jamjam-dev.{}", std::process::id()));
@@ -72,7 +76,7 @@ pub fn spawn(record: Option<&Path>, capture: Option<&Path>, port: u16) -> anyhow
     let mut recorder = record.map(SourceRecorder::new);
     let error = || capture.map(|path| format!("cannot write the capture to {}", path.display())).unwrap_or_default();
     let mut capture = capture.map(|path| Capture::create(path, port)).transpose().with_context(error)?;
-    let queue = SourceQueue::default();
+    let queue = SourceQueue { batch: Arc::default(), clock };
     let shared = Arc::clone(&queue.batch);
     let write = move || {
         let (mut dropped, mut is_last) = (0, false);

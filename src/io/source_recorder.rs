@@ -22,7 +22,7 @@ use crate::wire::{Header, LatencyInfo, Packet, PacketType, SAMPLE_RATE, parse_pa
 /// Maximum number of files in a run, and of sources. All files may be open at once, and a usual limit on open files is 1,024.
 const MAX_FILES: usize = 256;
 
-/// Maximum total length of all files in a run: 3 h of a stereo client at 48 kHz.
+/// Maximum total length of all files in a run, which the last packet may exceed: 3 h of a stereo client at 48 kHz.
 const MAX_BYTES: i64 = 4 << 30;
 
 /// Maximum length of a file: 46 min of stereo at 48 kHz.
@@ -153,7 +153,15 @@ impl SourceFile {
         let start = jiff::Timestamp::from_nanosecond(at.as_nanos().into()).unwrap_or_default();
         // Windows permits no colons.
         let (ip, port) = (source.ip().to_string().replace(':', "-"), source.port());
-        let path = folder.join(format!("{}_{ip}_{port}.wav", start.strftime("%Y%m%dT%H%M%S%.3fZ")));
+        let name = format!("{}_{ip}_{port}", start.strftime("%Y%m%dT%H%M%S%.3fZ"));
+        let mut path = folder.join(format!("{name}.wav"));
+        // Several files may begin in a millisecond.
+        for number in 2.. {
+            if !path.exists() {
+                break;
+            }
+            path = folder.join(format!("{name}_{number}.wav"));
+        }
         let packet_bytes = first.payload.len() as i64;
         // All samples of a packet count as one channel until the end.
         let (sample_rate, channels, frame_samples) = (SAMPLE_RATE, 1, packet_bytes as u32 / 4);

@@ -268,7 +268,7 @@ fn new_socket_state(socket: &UdpSocket) -> io::Result<UdpSocketState> {
 }
 
 /// The monotonic clock, including the time in which the machine was suspended.
-fn now() -> Time {
+pub(super) fn now() -> Time {
     Time::from_nanos(clock_ns(ClockId::Boottime))
 }
 

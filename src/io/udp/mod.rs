@@ -13,11 +13,12 @@ mod socket;
 use std::io;
 use std::net::UdpSocket;
 
+use crate::io::clock;
 use crate::io::stop::StopToken;
 use crate::io::worker::Worker;
 use crate::node::Node;
 use crate::stats::HostTiming;
-use crate::time::Time;
+use crate::time::{Time, WallClock};
 
 pub use driver::{Backend, DriverOptions, DriverStats, IdlePolicy};
 pub(super) use driver::{DriverIo, run as drive};
@@ -52,6 +53,16 @@ pub fn spawn_node<N: Node + Send + 'static>(
         });
         (node, stats)
     })
+}
+
+/// The time of day on the clock of the native driver. Other clocks start with the node.
+pub fn wall_clock(backend: Backend) -> Option<WallClock> {
+    #[cfg(target_os = "linux")]
+    if backend == Backend::Native {
+        return Some(clock::wall_clock(linux::now()));
+    }
+    let _ = backend;
+    None
 }
 
 /// Calls `work`, which runs a node to its end, on a new thread called `name`.

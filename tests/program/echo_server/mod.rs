@@ -15,3 +15,4 @@ pub(crate) mod moqt;
 mod options;
 mod registration;
 mod shutdown;
+mod source_files;
