@@ -5,7 +5,7 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use tracing::warn;
 
@@ -26,7 +26,6 @@ const OPENED: &[u8; 56] = b"\x01\0\x30\0Sealed packet, opened by jamjam-dev (fla
 
 /// A capture file.
 pub struct Capture {
-    path: PathBuf,
     out: File,
     /// The port of the server.
     port: u16,
@@ -37,7 +36,7 @@ pub struct Capture {
 impl Capture {
     /// Creates the file.
     pub fn create(path: &Path, port: u16) -> io::Result<Self> {
-        let mut capture = Self { path: path.to_owned(), out: File::create(path)?, port, left: MAX_BYTES };
+        let mut capture = Self { out: File::create(path)?, port, left: MAX_BYTES };
         capture.write(&[block(0x0a0d_0d0a, &SECTION), block(1, &INTERFACE)].concat());
         Ok(capture)
     }
@@ -46,8 +45,7 @@ impl Capture {
         let left = self.left.checked_sub(blocks.len() as u64).ok_or(io::ErrorKind::FileTooLarge.into());
         let written = left.and_then(|left| self.out.write_all(blocks).map(|()| left));
         if let (Err(error), 1..) = (&written, self.left) {
-            let path = self.path.display();
-            warn!(target: "echo", %path, %error, "no more packets are captured; the echo goes on");
+            warn!(target: "echo", %error, "no more packets are captured; the echo goes on");
         }
         self.left = written.unwrap_or(0);
     }

@@ -67,6 +67,7 @@ impl SourceRecorder {
     fn on_info(&mut self, source: SocketAddr, payload: &[u8]) {
         if let Ok(info) = LatencyInfo::parse(payload)
             && self.formats.len() < MAX_FILES
+            && (8_000..=192_000).contains(&info.sample_rate)
         {
             let format = (info.sample_rate, info.frame_size, info.channel_count);
             if self.formats.insert(source, format).is_some_and(|previous| previous != format) {
@@ -84,8 +85,9 @@ impl SourceRecorder {
             if self.is_over || self.file_count == MAX_FILES {
                 return limit;
             }
-            let format = self.formats.get(&source).copied();
-            self.files.insert(source, SourceFile::create(&self.folder, at, source, packet, format)?);
+            let mut file = SourceFile::create(&self.folder, at, source, packet)?;
+            file.format = self.formats.get(&source).copied();
+            self.files.insert(source, file);
             self.file_count += 1;
         }
         if let Some(file) = self.files.get_mut(&source) {
@@ -116,8 +118,7 @@ impl SourceObserver for SourceRecorder {
                 if let Err(error) = self.on_audio(datagram.at, source, packet, &samples)
                     && !std::mem::replace(&mut self.is_over, true)
                 {
-                    let path = self.folder.display();
-                    warn!(target: "echo", %path, %error, "no more recordings are begun; the echo goes on");
+                    warn!(target: "echo", %error, "no more recordings are begun; the echo goes on");
                 }
             }
             _ => {}
@@ -143,31 +144,18 @@ struct SourceFile {
 }
 
 impl SourceFile {
-    fn create(
-        folder: &Path,
-        at: Time,
-        source: SocketAddr,
-        first: Packet<'_>,
-        format: Option<Format>,
-    ) -> io::Result<Self> {
+    fn create(folder: &Path, at: Time, source: SocketAddr, first: Packet<'_>) -> io::Result<Self> {
         let start = jiff::Timestamp::from_nanosecond(at.as_nanos().into()).unwrap_or_default();
         // Windows permits no colons.
         let (ip, port) = (source.ip().to_string().replace(':', "-"), source.port());
-        let name = format!("{}_{ip}_{port}", start.strftime("%Y%m%dT%H%M%S%.3fZ"));
-        let mut path = folder.join(format!("{name}.wav"));
-        // Several files may begin in a millisecond.
-        for number in 2.. {
-            if !path.exists() {
-                break;
-            }
-            path = folder.join(format!("{name}_{number}.wav"));
-        }
+        // A format may last for less than a millisecond: LATENCY_INFO follows the first AUDIO.
+        let path = folder.join(format!("{}_{ip}_{port}.wav", start.strftime("%Y%m%dT%H%M%S%.6fZ")));
         let packet_bytes = first.payload.len() as i64;
         // All samples of a packet count as one channel until the end.
         let (sample_rate, channels, frame_samples) = (SAMPLE_RATE, 1, packet_bytes as u32 / 4);
         let config = AudioStreamConfig { sample_rate, channels, frame_samples, first_sequence: 0 };
         let (recording, newest) = (Recording::of_returned(&path, config)?, (first.header, 0, packet_bytes));
-        let last_packet = Instant::now();
+        let (format, last_packet) = (None, Instant::now());
         Ok(Self { path, recording, format, packet_bytes, newest, advance: 0, left_out: 0, last_packet })
     }
 
@@ -210,7 +198,7 @@ impl Drop for SourceFile {
         let channels = Some(channels).filter(|it| (1..256).contains(it) && samples.is_multiple_of(*it)).unwrap_or(1);
         recording.set_format(rate, channels as u16);
         let frames = (newest.1 * *packet_bytes + newest.2) as u64 / u64::from(4 * channels);
-        let (path, seconds) = (path.display(), frames as f64 / f64::from(rate.max(1)));
+        let (path, seconds) = (path.display(), frames as f64 / f64::from(rate));
         match recording.finish(frames) {
             Ok(_) => info!(target: "echo", %path, seconds, rate, channels, left_out, "source recorded"),
             Err(error) => warn!(target: "echo", %path, error, "cannot complete the recording of a source"),

@@ -64,14 +64,13 @@ impl Recorded {
 fn recordings(folder: &TempDir, client: SocketAddr) -> Vec<Wav> {
     let entries = fs::read_dir(folder.path().join("new/audio")).unwrap();
     let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort_by_key(|name| name.replace(".wav", ""));
+    names.sort();
     let ip = client.ip().to_canonical().to_string().replace(':', "-");
-    let address = format!("_{ip}_{}", client.port());
-    // Later files of a millisecond have a number.
-    let of_client = names.iter().filter_map(|name| Some((name, name.strip_suffix(".wav")?.split_once(&address)?.0)));
+    let end = format!("_{ip}_{}.wav", client.port());
+    let of_client = names.iter().filter_map(|name| Some((name, name.strip_suffix(&end)?)));
     let read = |(name, start): (&String, &str)| {
         let shape: String = start.chars().map(|digit| if digit.is_ascii_digit() { '0' } else { digit }).collect();
-        assert_eq!(shape, "00000000T000000.000Z", "{name}");
+        assert_eq!(shape, "00000000T000000.000000Z", "{name}");
         Wav::read(&folder.path().join("new/audio").join(name))
     };
     of_client.map(read).collect()
@@ -132,6 +131,7 @@ fn recording_has_the_format_of_latency_info_or_of_the_timestamps() {
         // Stated channels that do not fit.
         (Some(latency_info(SIZE, 48_000, Some(5))), 0, (1, 48_000)),
         (Some(latency_info(0, 48_000, None)), 0, (1, 48_000)),
+        (Some(latency_info(SIZE, 0, Some(1))), 0, (2, 48_000)),
     ];
     let clients = cases.map(|(info, position, format)| {
         let mut client = recorded.client();
@@ -356,7 +356,7 @@ fn warnings(lines: &[String]) -> Vec<&String> {
 fn full_disk_is_a_warning_and_the_echo_goes_on() {
     let lines = echo_despite(&["--capture", "/dev/full"], |_| {}, 10);
     let [warning] = warnings(&lines)[..] else { panic!("{lines:#?}") };
-    assert!(warning.contains("no more packets are captured; the echo goes on path=/dev/full error=\"No space left"));
+    assert!(warning.contains("no more packets are captured; the echo goes on error=\"No space left"));
 
     let folder = tempfile::tempdir().unwrap();
     let limit = |id: u32| {
