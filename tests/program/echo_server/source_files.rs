@@ -49,7 +49,12 @@ impl Recorded {
     }
 
     fn client(&self) -> Client {
-        Client::connect(self.server.address)
+        self.client_at("127.0.0.1")
+    }
+
+    /// A client at this loopback address.
+    fn client_at(&self, host: &str) -> Client {
+        Client::bind(host, SocketAddr::new(host.parse().unwrap(), self.server.address.port()))
     }
 
     /// Stops the server. Returns its log, and the folder with the files.
@@ -92,8 +97,8 @@ fn assert_recorded(folder: &TempDir, client: SocketAddr, expected: &[(u16, u32, 
 
 #[test]
 fn recording_has_every_packet_at_its_position_and_silence_in_gaps() {
-    let recorded = Recorded::start("127.0.0.1");
-    let (mut one, mut two) = (recorded.client(), recorded.client());
+    let recorded = Recorded::start("::");
+    let (mut one, mut two) = (recorded.client(), recorded.client_at("::1"));
     // From sequence 0: 3 is lost, 5 and 4 are swapped, and 6 is doubled. From sequence 1: 4 and 5 are lost, and 0 is late.
     for sequence in [0, 1, 2, 5, 4, 6, 6, 7] {
         one.send(&audio(sequence, SIZE, SIZE));
@@ -173,6 +178,20 @@ fn change_of_format_and_restart_of_a_client_begin_another_file() {
             (1, 44_100, packets(&next[2..])),
         ],
     );
+}
+
+#[test]
+fn recording_of_a_silent_client_is_complete_while_the_server_runs() {
+    let mut recorded = Recorded::start("127.0.0.1");
+    let client = recorded.client();
+    client.send(&audio(0, SIZE, SIZE));
+    recorded.server.line_starting_with("echo: source recorded ");
+    assert_recorded(&recorded.folder, client.address(), &[(1, 48_000, samples(0, SIZE))]);
+    client.send(&audio(1, SIZE, SIZE));
+    client.recv();
+    let (_, folder) = recorded.stop();
+    let files = [0, 1].map(|sequence| (1, 48_000, samples(sequence, SIZE)));
+    assert_recorded(&folder, client.address(), &files);
 }
 
 /// A packet of a capture.
@@ -270,8 +289,7 @@ fn sealed_packets_are_recorded_and_captured_opened_with_a_comment() {
 #[test]
 fn capture_is_complete_at_any_time_with_addresses_and_times() {
     let recorded = Recorded::start("::");
-    let clients = ["127.0.0.1", "::1"]
-        .map(|host| Client::bind(host, SocketAddr::new(host.parse().unwrap(), recorded.server.address.port())));
+    let clients = ["127.0.0.1", "::1"].map(|host| recorded.client_at(host));
     let start = unix_ns();
     for client in &clients {
         assert_eq!(client.exchange(&keepalive(1, b"odd")), keepalive(1, b"odd"));
@@ -301,8 +319,7 @@ fn capture_is_complete_at_any_time_with_addresses_and_times() {
 fn dissector_shows_the_capture_with_valid_checksums() {
     let recorded = Recorded::start("::");
     for host in ["127.0.0.1", "::1"] {
-        let to = SocketAddr::new(host.parse().unwrap(), recorded.server.address.port());
-        let mut client = Client::bind(host, to);
+        let mut client = recorded.client_at(host);
         for count in 0..70 {
             client.send(&audio(count, count, count));
             client.send(&keepalive(count, &vec![count as u8; count as usize]));
