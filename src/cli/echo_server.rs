@@ -29,7 +29,7 @@ use crate::io::http::login::Login;
 use crate::io::log::LogGuard;
 use crate::io::moqt::server::MoqtServerConfig;
 use crate::io::reachable::reachable_addresses;
-use crate::io::source_files;
+use crate::io::source_files::{self, SourceQueue};
 use crate::io::stop::StopToken;
 use crate::io::udp::{
     self, Backend, BindError, BoundSocket, DEFAULT_RECEIVE_BUFFER, DEFAULT_SPIN_PERCENT, DriverOptions, IdlePolicy,
@@ -49,6 +49,9 @@ const BITS_PER_PACKET: u64 = 8_000;
 const HEADING_MEMORY: &str = "Memory and timing";
 const HEADING_PROTECTION: &str = "Protection";
 const HEADING_SOURCES: &str = "What clients send";
+
+/// Time limit for the shutdown with recordings, all of which must be completed. With MOQT, its limit applies.
+const SOURCE_FILES_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Run an echo server that returns AUDIO after a delay and can also echo MOQT
 #[derive(clap::Args)]
@@ -112,18 +115,8 @@ pub struct Args {
     #[command(flatten)]
     protection: AdmissionArgs,
 
-    /// Write the AUDIO of each client to WAV files in this directory
-    ///
-    /// The name of a file is its start and the address of the client. Missing packets become silence. A new file begins when the format
-    /// changes, after a restart of the client, and after 10 s without AUDIO.
-    #[arg(long, value_name = "DIR", value_parser = output_file_parser(), help_heading = HEADING_SOURCES)]
-    record: Option<OutputFile>,
-
-    /// Write the packets of all clients to this pcapng file, for Wireshark
-    ///
-    /// Sealed packets are opened first, and marked with a comment. Keys are not written.
-    #[arg(long, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING_SOURCES)]
-    capture: Option<OutputFile>,
+    #[command(flatten)]
+    source_files: SourceFileArgs,
 
     #[command(flatten)]
     check: CheckArgs,
@@ -187,11 +180,8 @@ impl Args {
         let registration = self.announce.prepare(&self.host, bound.address)?;
         let metrics = self.bind_metrics()?;
         let check = self.check.prepare(stop)?;
-        let (record, capture) = (self.record.as_deref(), self.capture.as_deref());
-        let has_files = record.is_some() || capture.is_some();
-        let (port, clock) = (bound.address.port(), udp::wall_clock(self.driver));
-        let files = has_files.then(|| source_files::spawn(record, capture, port, clock)).transpose()?;
-        let (source_queue, source_files) = files.unzip();
+        let source_files = self.source_files.start(bound.address.port(), self.driver, stop)?;
+        let (source_queue, source_files) = source_files.unzip();
         stop.set_run_started();
         server::write_address(address_file, bound.address)?;
         let outcome_log_dropped = outcome_log.as_ref().map(|log| Arc::clone(&log.dropped));
@@ -228,10 +218,7 @@ impl Args {
 
         let mut observers: Vec<Box<dyn SourceObserver>> = Vec::new();
         observers.extend(check.clone().map(|check| Box::new(check) as _));
-        if let Some(queue) = source_queue {
-            stop.set_grace_period(source_files::SHUTDOWN_TIMEOUT);
-            observers.push(Box::new(queue));
-        }
+        observers.extend(source_queue.map(|queue| Box::new(queue) as _));
         if !observers.is_empty() {
             echo.observe(Box::new(observers));
         }
@@ -319,6 +306,35 @@ fn log_addresses(address: SocketAddr) {
     let addresses: Vec<String> = reachable_addresses(address).into_iter().map(|address| address.to_string()).collect();
     let command = format!("jamjam-dev probe --to {}", addresses.first().map_or("", String::as_str));
     info!(target: "echo", addresses = addresses.join(" "), command, "run this to test the server");
+}
+
+/// Files of what the sources send.
+#[derive(clap::Args)]
+struct SourceFileArgs {
+    /// Write the AUDIO of each client to WAV files in this directory
+    ///
+    /// The name of a file is its start and the address of the client. Missing packets become silence. A new file begins when the format
+    /// changes, after a restart of the client, and after 10 s without AUDIO.
+    #[arg(long, value_name = "DIR", value_parser = output_file_parser(), help_heading = HEADING_SOURCES)]
+    record: Option<OutputFile>,
+
+    /// Write the packets of all clients to this pcapng file, for Wireshark
+    ///
+    /// Sealed packets are opened first, and marked with a comment. Keys are not written.
+    #[arg(long, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING_SOURCES)]
+    capture: Option<OutputFile>,
+}
+
+impl SourceFileArgs {
+    /// Opens the files, before the server starts, and starts the thread that writes them.
+    fn start(&self, port: u16, driver: Backend, stop: &StopToken) -> anyhow::Result<Option<(SourceQueue, Worker<()>)>> {
+        let (record, capture) = (self.record.as_deref(), self.capture.as_deref());
+        if record.is_none() && capture.is_none() {
+            return Ok(None);
+        }
+        stop.set_grace_period(SOURCE_FILES_TIMEOUT);
+        source_files::spawn(record, capture, port, udp::wall_clock(driver)).map(Some)
+    }
 }
 
 /// Options that limit replies and restrict sources.

@@ -25,9 +25,6 @@ const MAX_BATCH_BYTES: usize = 16 << 20;
 /// Interval between batches.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Maximum time of a shutdown, to complete all recordings.
-pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// Datagrams with their lengths, and the concatenation of their bytes.
 #[derive(Default)]
 struct Batch {
@@ -89,8 +86,12 @@ pub fn spawn(
             let mut rest = &*batch.bytes;
             for (datagram, len) in batch.datagrams.drain(..) {
                 let datagram = ObservedDatagram { bytes: rest.split_off(..len).unwrap_or_default(), ..datagram };
-                recorder.iter_mut().for_each(|recorder| recorder.on_datagram(datagram));
-                capture.iter_mut().for_each(|capture| capture.on_datagram(datagram));
+                if let Some(recorder) = &mut recorder {
+                    recorder.on_datagram(datagram);
+                }
+                if let Some(capture) = &mut capture {
+                    capture.on_datagram(datagram);
+                }
             }
             recorder.iter_mut().for_each(SourceRecorder::finish_silent);
             batch.bytes.clear();

@@ -141,8 +141,12 @@ fn recording_has_the_format_of_latency_info_or_of_the_timestamps() {
     let clients = cases.map(|(info, position, format)| {
         let mut client = recorded.client();
         let mut datagrams: Vec<_> = (0..3).map(|sequence| audio(sequence, SIZE / 2, SIZE)).collect();
-        info.into_iter().for_each(|info| datagrams.insert(position, info));
-        datagrams.iter().for_each(|datagram| client.send(datagram));
+        if let Some(info) = info {
+            datagrams.insert(position, info);
+        }
+        for datagram in datagrams {
+            client.send(&datagram);
+        }
         client.sync();
         (client.address(), format)
     });
@@ -161,9 +165,13 @@ fn change_of_format_and_restart_of_a_client_begin_another_file() {
     let sent = [(0, 32), (1, 32), (2, 64), (3, 64), (4, 32), (5, 32), (6, 32)];
     let next = [(7, 32), (136, 32), (7, 32), (8, 32)];
     client.send(&latency_info(SIZE, 48_000, Some(1)));
-    sent.iter().for_each(|(sequence, size)| client.send(&audio(*sequence, *size, *size)));
+    for (sequence, size) in sent {
+        client.send(&audio(sequence, size, size));
+    }
     client.send(&latency_info(SIZE, 44_100, Some(1)));
-    next.iter().for_each(|(sequence, size)| client.send(&audio(*sequence, *size, *size)));
+    for (sequence, size) in next {
+        client.send(&audio(sequence, size, size));
+    }
     client.sync();
     let (_, folder) = recorded.stop();
     let packets = |packets: &[(u32, u32)]| packets.iter().flat_map(|(n, size)| samples(*n, *size)).collect::<Vec<_>>();
@@ -259,7 +267,9 @@ fn sealed_packets_are_recorded_and_captured_opened_with_a_comment() {
     assert!(link.on_control(&client.exchange(&control)));
     client.recv();
     let sealed: Vec<_> = (0..3).map(|n| link.seal(AUDIO, n, n * SIZE, &audio(n, SIZE, SIZE)[12..])).collect();
-    sealed.iter().for_each(|sealed| client.send(sealed));
+    for sealed in &sealed {
+        client.send(sealed);
+    }
     // Plain AUDIO on the link may be from others. The damaged packet does not open, and the last one has no keys.
     client.send(&audio(3, SIZE, SIZE));
     let mut damaged = link.seal(AUDIO, 4, 4 * SIZE, &[0; 128]);
@@ -344,10 +354,10 @@ fn dissector_shows_the_capture_with_valid_checksums() {
     let shown = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     // The version of IP, both checksums (1: good), and the type and length of the packet.
-    let packets = |ip: &str| (0..70).map(|n| format!("{ip},1,1,{}\n{ip},1,4,{n}\n", 4 * n)).collect::<String>();
-    let sync = |ip: &str| format!("{ip},1,4,{}\n", "has it read this far?".len());
-    let expected = ["4,1", "6,"].map(|ip| packets(ip) + &sync(ip)).concat();
-    assert_eq!(shown, expected);
+    let packets = (0..70).flat_map(|n| [(1, 4 * n), (4, n)]).chain([(4, "has it read this far?".len())]);
+    let expected = ["4,1", "6,"].into_iter().flat_map(|ip| packets.clone().map(move |packet| (ip, packet)));
+    let expected: Vec<_> = expected.map(|(ip, (kind, len))| format!("{ip},1,{kind},{len}")).collect();
+    assert_eq!(shown.lines().collect::<Vec<_>>(), expected);
 }
 
 /// Starts a server, and lets `limit` limit it. Then a client sends `packets` packets of 1,024 bytes, which are returned.
