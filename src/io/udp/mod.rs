@@ -13,7 +13,6 @@ mod socket;
 use std::io;
 use std::net::UdpSocket;
 
-use crate::io::clock;
 use crate::io::stop::StopToken;
 use crate::io::worker::Worker;
 use crate::node::Node;
@@ -59,7 +58,7 @@ pub fn spawn_node<N: Node + Send + 'static>(
 pub fn wall_clock(backend: Backend) -> Option<WallClock> {
     #[cfg(target_os = "linux")]
     if backend == Backend::Native {
-        return Some(clock::wall_clock(linux::now()));
+        return Some(crate::io::clock::wall_clock(linux::now()));
     }
     let _ = backend;
     None
