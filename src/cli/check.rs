@@ -1,18 +1,17 @@
-//! `echo-server --check`: judges what each client sends, ends by itself in CI, and reports.
+//! `--check` of both servers: judges what each client sends, ends by itself in CI, and reports.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, Result};
 use tracing::{info, warn};
 
-use super::output::{Failure, HEADING_REPORT, ReportFileArgs, ensure_usage, print};
+use super::output::{Failure, HEADING_REPORT, ReportFileArgs, print};
 use super::values::parse_seconds;
-use crate::check::{CheckResult, ClientCheck, Severity};
+use crate::check::{CheckReport, CheckResult, ClientCheck, Severity};
 use crate::client::StopSignal;
 use crate::echo::{ObservedDatagram, SourceObserver};
-use crate::io::http::body::PAGE_STYLE;
 use crate::io::stop::StopToken;
 use crate::io::worker::Worker;
 use crate::time::Time;
@@ -24,10 +23,12 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Options of the check.
 #[derive(clap::Args)]
+#[command(mut_args(|arg| if arg.get_help_heading() == Some(HEADING_REPORT) { arg.requires("check") } else { arg }))]
 pub struct CheckArgs {
-    /// Check what each client sends against the protocol, and report
+    /// Check what each client sends against the protocol, and report (rooms: as with --strict)
     ///
-    /// Findings are logged as they appear. The report follows at the end: after --duration, --until-idle, or Ctrl-C.
+    /// Findings are logged as they appear. The report follows at the end: after --duration, --until-idle, or Ctrl-C. With --cluster, it covers
+    /// the connections of this process.
     #[arg(long, help_heading = HEADING)]
     check: bool,
 
@@ -35,7 +36,7 @@ pub struct CheckArgs {
     #[arg(long, value_name = "DURATION", value_parser = parse_seconds, requires = "check", help_heading = HEADING)]
     duration: Option<Duration>,
 
-    /// End when no client has sent anything for this time, after the first packet
+    /// End when no client has sent anything for this time, once one has
     #[arg(long, value_name = "DURATION", value_parser = parse_seconds, requires = "check", help_heading = HEADING)]
     until_idle: Option<Duration>,
 
@@ -43,19 +44,19 @@ pub struct CheckArgs {
     #[arg(long, value_name = "SEVERITY", value_parser = parse_severity, default_value = "error", help_heading = HEADING)]
     fail_on: Severity,
 
-    /// Fail if fewer clients than this send AUDIO
+    /// Fail if fewer clients than this send AUDIO, or join a room
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = HEADING)]
     expect_sources: usize,
 
     /// Print the report as JSON
-    #[arg(long, requires = "check", help_heading = HEADING_REPORT)]
+    #[arg(long, help_heading = HEADING_REPORT)]
     json: bool,
 
     #[command(flatten)]
     files: ReportFileArgs,
 }
 
-/// A check that the server's thread and the one that logs findings share.
+/// The check of an echo server, which its thread and the one that logs findings share.
 #[derive(Clone, Default)]
 pub struct SharedCheck(Arc<Mutex<LiveCheck>>);
 
@@ -70,6 +71,28 @@ impl SharedCheck {
     fn lock(&self) -> MutexGuard<'_, LiveCheck> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// The state of all sources.
+    pub fn report(&self) -> CheckReport {
+        self.lock().check.report()
+    }
+
+    /// Logs new findings. Returns how long no client has sent anything; `None` before the first datagram.
+    pub fn log_findings(&self) -> Option<Duration> {
+        let mut live = self.lock();
+        let (at, silence) = live.last.map(|(at, since)| (at, since.elapsed()))?;
+        let findings = live.check.take_new_findings(at + silence);
+        drop(live);
+        for (source, finding) in findings {
+            let (rule, finding, is_note) = (finding.rule, finding.message, finding.severity == Severity::Note);
+            if is_note {
+                info!(target: "echo", source = %source, rule, finding, "note about a client");
+            } else {
+                warn!(target: "echo", source = %source, rule, finding, "a client breaks a rule");
+            }
+        }
+        Some(silence)
+    }
 }
 
 impl SourceObserver for SharedCheck {
@@ -81,36 +104,21 @@ impl SourceObserver for SharedCheck {
 }
 
 impl CheckArgs {
-    /// Checks the options and that the report files can be written. `None` without --check.
-    pub fn prepare(&self, stop: &StopToken) -> Result<Option<SharedCheck>, Failure> {
-        ensure_usage!(self.check || !self.files.is_given(), "--html, --junit and --markdown need --check");
-        if !self.check {
-            return Ok(None);
+    /// Checks that the report files can be written. Returns whether clients are checked.
+    pub fn prepare(&self, stop: &StopToken) -> Result<bool> {
+        if self.check {
+            self.files.prepare(stop)?;
         }
-        self.files.prepare(stop)?;
-        Ok(Some(SharedCheck::default()))
+        Ok(self.check)
     }
 
-    /// Starts to log findings, and to look whether the check is over.
-    pub fn watch(&self, check: &SharedCheck, stop: &StopToken) -> anyhow::Result<Worker<()>> {
-        let (check, stop, duration, until_idle) = (check.clone(), stop.clone(), self.duration, self.until_idle);
-        let started = Instant::now();
+    /// Starts to look whether the check is over. `poll` returns how long no client has sent anything; `None` if none ever has.
+    pub fn watch(&self, poll: impl Fn() -> Option<Duration> + Send + 'static, stop: &StopToken) -> Result<Worker<()>> {
+        let (stop, duration, until_idle, started) = (stop.clone(), self.duration, self.until_idle, Instant::now());
         let watch = move || {
             while stop.signal().is_none() {
                 thread::sleep(POLL_INTERVAL);
-                let mut live = check.lock();
-                let silence = live.last.map(|(at, since)| (at, since.elapsed()));
-                let findings = silence.map(|(at, silence)| live.check.take_new_findings(at + silence));
-                drop(live);
-                for (source, finding) in findings.unwrap_or_default() {
-                    let (rule, finding, is_note) = (finding.rule, finding.message, finding.severity == Severity::Note);
-                    if is_note {
-                        info!(target: "echo", source = %source, rule, finding, "note about a client");
-                    } else {
-                        warn!(target: "echo", source = %source, rule, finding, "a client breaks a rule");
-                    }
-                }
-                let is_idle = until_idle.zip(silence).is_some_and(|(idle, (_, silence))| silence >= idle);
+                let is_idle = poll().zip(until_idle).is_some_and(|(silence, idle)| silence >= idle);
                 if is_idle || duration.is_some_and(|duration| started.elapsed() >= duration) {
                     stop.request(StopSignal::Terminate);
                 }
@@ -119,18 +127,24 @@ impl CheckArgs {
         Worker::spawn("check", watch).context("cannot start a thread")
     }
 
-    /// Prints and writes the report. Returns the exit code.
-    pub fn finish(&self, check: &SharedCheck) -> anyhow::Result<u8> {
-        let report = check.lock().check.report();
+    /// Prints and writes the report, if there is one. Returns the exit code.
+    pub fn finish(&self, watcher: Option<Worker<()>>, report: Option<CheckReport>) -> Result<u8, Failure> {
+        let Some((watcher, report)) = watcher.zip(report) else { return Ok(0) };
+        watcher.join();
         let result = CheckResult::new(report, self.fail_on, self.expect_sources);
         let text = if self.json { serde_json::to_string_pretty(&result)? } else { result.text() };
         let printed = print(&text);
-        self.files.write_documents(|option| match option {
-            "--html" => Ok(result.html(PAGE_STYLE)),
-            "--junit" => Ok(result.junit()?),
-            _ => Ok(result.markdown()),
-        })?;
-        printed.map(|()| u8::from(!result.failures.is_empty()))
+        self.files.write_check(&result)?;
+        printed?;
+        Ok(u8::from(!result.failures.is_empty()))
+    }
+
+    /// Writes the report files of a server that ends with an error. Returns the failure.
+    pub fn report_failure(&self, server: &str, failure: Failure) -> Failure {
+        if self.check {
+            self.files.write_check_failure(server, &failure.error);
+        }
+        failure
     }
 }
 

@@ -9,7 +9,7 @@ use anyhow::Context;
 use clap::ColorChoice;
 use tracing::{Level, enabled, info, warn};
 
-use super::check::CheckArgs;
+use super::check::{CheckArgs, SharedCheck};
 use super::moqt_server::{BoundMoqtServer, MoqtArgs};
 use super::options::credentials::login_from_environment;
 use super::options::impairment::{ImpairmentArgs, OutcomeLogFile, PreparedEcho};
@@ -143,7 +143,11 @@ pub struct Args {
 
 impl Args {
     /// Serves until `stop` is requested.
-    pub fn run(self, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
+    pub fn run(&self, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
+        self.serve(color, stop).map_err(|failure| self.check.report_failure("echo-server", failure))
+    }
+
+    fn serve(&self, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
         ensure_usage!(
             self.stats_interval != Some(Duration::ZERO),
             "--stats-interval 0 is invalid; give a duration such as 60s, or off"
@@ -179,7 +183,7 @@ impl Args {
         let PreparedEcho { mut echo, reproduce_options, outcome_log } = self.impairment.prepare(config)?;
         let registration = self.announce.prepare(&self.host, bound.address)?;
         let metrics = self.bind_metrics()?;
-        let check = self.check.prepare(stop)?;
+        let check = self.check.prepare(stop)?.then(SharedCheck::default);
         let source_files = self.source_files.start(bound.address.port(), self.driver, stop)?;
         let (source_queue, source_files) = source_files.unzip();
         stop.set_run_started();
@@ -222,7 +226,7 @@ impl Args {
         if !observers.is_empty() {
             echo.observe(Box::new(observers));
         }
-        let watcher = check.as_ref().map(|check| self.check.watch(check, stop)).transpose()?;
+        let watcher = check.clone().map(|check| self.check.watch(move || check.log_findings(), stop)).transpose()?;
         let (spin_percent, backend) = (self.spin, self.driver);
         let options = DriverOptions { idle: IdlePolicy::Wait, spin_percent, backend, follow_address: false };
         let running = udp::spawn_node("echo-server", bound.socket, echo, stop.clone(), options)
@@ -244,9 +248,7 @@ impl Args {
         }
         statistics.log();
         tally.result.context("cannot read from the socket").and(outcome_log)?;
-        let Some((check, watcher)) = check.zip(watcher) else { return Ok(0) };
-        watcher.join();
-        Ok(self.check.finish(&check)?)
+        self.check.finish(watcher, check.map(|check| check.report()))
     }
 
     /// The configuration of the MOQT echo without its own options.
@@ -256,7 +258,7 @@ impl Args {
     }
 
     /// Serves MOQT only.
-    fn run_moqt(self, log: LogGuard, stop: &StopToken) -> Result<u8, Failure> {
+    fn run_moqt(&self, log: LogGuard, stop: &StopToken) -> Result<u8, Failure> {
         let address_file = self.address_file.as_deref();
         server::clear_address(address_file)?;
         let memory_budget = self.memory.budget();

@@ -1,5 +1,5 @@
-//! Output of `send` and `probe`: the report on standard output, notices on standard error, and report files. A [`Failure`] is an error message
-//! with the exit code of the program.
+//! Output of `send`, `probe` and the checks of both servers: the report on standard output, notices on standard error, and report files. A
+//! [`Failure`] is an error message with the exit code of the program.
 
 use std::cell::Cell;
 use std::ffi::OsString;
@@ -13,6 +13,7 @@ use clap::ArgMatches;
 
 use super::run_origin;
 use super::values::{OutputFile, output_file_parser};
+use crate::check::CheckResult;
 use crate::client::{RunKind, RunResults, StopSignal, StreamKind};
 use crate::io::http::body::PAGE_STYLE;
 use crate::io::stop::StopToken;
@@ -175,10 +176,29 @@ impl ReportFileArgs {
         })
     }
 
-    /// Writes the document of each option to its file, even if one fails. Returns the first error.
-    pub fn write_documents(&self, document: impl Fn(&str) -> anyhow::Result<String>) -> anyhow::Result<()> {
-        self.is_written.set(true);
+    /// Writes all files of a check, even if one fails. Returns the first error.
+    pub fn write_check(&self, result: &CheckResult) -> anyhow::Result<()> {
+        self.write_documents(|option| match option {
+            "--html" => Ok(result.html(PAGE_STYLE)),
+            "--junit" => Ok(result.junit()?),
+            _ => Ok(result.markdown()),
+        })
+    }
+
+    /// Like [`Self::write_failure`], for a server that checks clients.
+    pub fn write_check_failure(&self, server: &str, error: &anyhow::Error) {
+        if let Err(error) = self.write_check(&CheckResult::aborted(server, format!("{error:#}"))) {
+            print_message(&format!("{error:#}"));
+        }
+    }
+
+    /// Writes the document of each option to its file, even if one fails, unless the files contain a report of this run already. Returns the
+    /// first error.
+    fn write_documents(&self, document: impl Fn(&str) -> anyhow::Result<String>) -> anyhow::Result<()> {
         let mut result = Ok(());
+        if self.is_written.replace(true) {
+            return result;
+        }
         for (option, file) in self.files() {
             let written = document(option).and_then(|text| Ok(files::write(file, &text)?));
             result = result.and(written.with_context(|| write_error(option, file)));
@@ -186,19 +206,12 @@ impl ReportFileArgs {
         result
     }
 
-    /// Whether an option names a file.
-    pub fn is_given(&self) -> bool {
-        self.files().next().is_some()
-    }
-
     /// Writes the files of a run that failed before it had a report. A CI server then shows the error, not an earlier run.
     pub fn write_failure(&self, command: RunKind, target: &str, error: &anyhow::Error) {
         let stream = if command == RunKind::Send { StreamKind::Audio } else { StreamKind::Ping };
         let (origin, started_unix_ms) = (run_origin::of_this_process(), clock::unix_ms());
         let run = RunResults { origin, started_unix_ms, ..RunResults::new(command, target, stream) };
-        if !self.is_written.get()
-            && let Err(error) = self.write(&Report::new(&run, &Limits::default()), None, Some(error))
-        {
+        if let Err(error) = self.write(&Report::new(&run, &Limits::default()), None, Some(error)) {
             print_message(&format!("{error:#}"));
         }
     }
@@ -206,14 +219,18 @@ impl ReportFileArgs {
 
 /// Writes the report files of the subcommand `name`. `given` contains the unchecked values of its options.
 pub fn write_usage_error(name: &str, given: &ArgMatches, error: &clap::Error) {
-    let Some(command) = [RunKind::Send, RunKind::Probe].into_iter().find(|kind| kind.name() == name) else { return };
     let value = |option| given.get_one::<OsString>(option).filter(|file| !file.is_empty());
     let [html, junit, markdown] =
         ["html", "junit", "markdown"].map(|option| OutputFile::new(value(option)?.into()).ok());
     let files = ReportFileArgs { html, junit, markdown, is_written: Cell::default(), unwritable: Cell::default() };
     let text = error.to_string();
     let reason = text.strip_prefix("error: ").unwrap_or(&text).split("\n\n").next().unwrap_or_default();
-    files.write_failure(command, "-", &anyhow::anyhow!("{reason}"));
+    let reason = anyhow::anyhow!("{reason}");
+    match [RunKind::Send, RunKind::Probe].into_iter().find(|kind| kind.name() == name) {
+        Some(command) => files.write_failure(command, "-", &reason),
+        None if given.contains_id("check") => files.write_check_failure(name, &reason),
+        None => {}
+    }
 }
 
 fn write_error(option: &str, file: &Path) -> String {

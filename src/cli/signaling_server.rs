@@ -1,13 +1,14 @@
 //! `jamjam-dev signaling-server`: assembles the limits, dialects, TLS and login of the signaling server, and runs it until it is stopped.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use clap::{ArgMatches, ColorChoice};
 use tracing::info;
 
+use super::check::CheckArgs;
 use super::environment::address_source;
 use super::options::broadcast::BroadcastArgs;
 use super::options::cluster::ClusterArgs;
@@ -19,12 +20,13 @@ use super::output::{Failure, HEADING_LOG};
 use super::server::{self, MemoryArgs, bind_tcp};
 use super::values::{DEFAULT_SIGNALING_PORT, OutputFile, dialect_parser, output_file_parser, parse_port};
 use crate::address::url_authority;
+use crate::check::SignalingCheck;
 use crate::io::cluster::{ClusterError, MAX_MESSAGE_BYTES};
-use crate::io::os;
 use crate::io::signaling::{self, SHUTDOWN_TIMEOUT};
 use crate::io::stop::StopToken;
 use crate::io::tls::renewal;
 use crate::io::tls::server::HandshakeAcceptor;
+use crate::io::{clock, os};
 use crate::signaling::{Dialect, DialectSet, Hub, SignalingLimits};
 
 const DEFAULT_HOST: &str = "0.0.0.0";
@@ -87,6 +89,9 @@ pub struct Args {
     cluster: ClusterArgs,
 
     #[command(flatten)]
+    check: CheckArgs,
+
+    #[command(flatten)]
     login: LoginArgs,
 
     /// Log each message and change of state (level debug)
@@ -98,7 +103,11 @@ pub struct Args {
 
 impl Args {
     /// Serves until `stop` is requested.
-    pub fn run(self, matches: &ArgMatches, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
+    pub fn run(&self, matches: &ArgMatches, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
+        self.serve(matches, color, stop).map_err(|failure| self.check.report_failure("signaling-server", failure))
+    }
+
+    fn serve(&self, matches: &ArgMatches, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
         if let Some(token) = self.broadcast.printed_token()? {
             println!("{token}");
             return Ok(0);
@@ -137,6 +146,10 @@ impl Args {
         if in_cluster {
             limits.broadcast.max_payload_bytes = limits.broadcast.max_payload_bytes.min(MAX_MESSAGE_BYTES);
         }
+        let check = self.check.prepare(stop)?.then(Arc::<Mutex<SignalingCheck>>::default);
+        options.check.clone_from(&check);
+        // Without the sentences, a finding could not name the member. Correct clients receive no further messages.
+        limits.is_strict |= check.is_some();
         let hub = Hub::new(limits, os::random_u64s()).with_handlers(handlers);
         stop.set_run_started();
         stop.set_grace_period(SHUTDOWN_TIMEOUT + Duration::from_secs(1));
@@ -144,7 +157,11 @@ impl Args {
         let is_tls = identity.is_some();
         options.login = Arc::new(self.login.login(password.as_deref(), address, &server::pages_url(address, is_tls)));
         let server = signaling::spawn(listener, hub, options, stop).map_err(start_failure)?;
-        self.bbx.create_rooms(&server, in_cluster)?;
+        let silence = |check: Arc<Mutex<SignalingCheck>>| {
+            move || Some(clock::monotonic_now().duration_since(check.lock().ok()?.last_event?))
+        };
+        let watcher = check.clone().map(|check| self.check.watch(silence(check), stop)).transpose()?;
+        self.bbx.create_rooms(&server, in_cluster, check.is_some())?;
         let scheme = if is_tls { "wss" } else { "ws" };
         let authority = url_authority(&address);
         info!(target: "signaling", "server listening on {scheme}://{authority}{}", address_source(matches));
@@ -156,6 +173,6 @@ impl Args {
         server::log_signaling_urls(address, is_tls, dialects);
         server.join();
         info!(target: "signaling", "server stopped");
-        Ok(0)
+        self.check.finish(watcher, check.map(|check| check.lock().expect("judging does not panic").report()))
     }
 }

@@ -283,8 +283,8 @@ impl ConnectionContext<'_> {
     }
 
     /// Like [`Self::reject_and_close`]. The log line also contains `detail`, which the client receives only with `--strict`.
-    pub(super) fn reject_with_detail(&mut self, code: CloseCode, rule: &str, detail: Option<&'static str>) {
-        let (reason, detail) = self.close_reason(code, rule, detail);
+    pub(super) fn reject_with_detail(&mut self, code: CloseCode, reason: &str, detail: Option<&'static str>) {
+        let (reason, detail) = self.close_reason(code, reason, detail);
         if code == CloseCode::TRY_AGAIN_LATER {
             self.count_limited();
         } else {

@@ -58,9 +58,9 @@ pub trait EventSink {
     /// Passes a control surface event to the listeners. By default, the event is dropped.
     fn control_surface_event(&mut self, _event: ControlSurfaceEvent) {}
 
-    /// With `--strict`, reports a wrong message, or a connection that is rejected because of its URL or token: the violated rule, and the
-    /// sentence that the client receives. By default, the report is dropped.
-    fn wrong_message(&mut self, conn: ConnId, dialect: Option<Dialect>, rule: &str, sentence: &str) {
+    /// With `--strict`, reports a wrong message, or a connection that is rejected because of its URL or token: the violated rule, which is one
+    /// of [`STRICT_RULES`](super::STRICT_RULES), and the sentence that the client receives. By default, the report is dropped.
+    fn wrong_message(&mut self, conn: ConnId, dialect: Option<Dialect>, rule: &'static str, sentence: &str) {
         let _ = (conn, dialect, rule, sentence);
     }
 

@@ -238,7 +238,7 @@ impl Hub {
             self.counters[counters_index(dialect)].messages_ignored += u64::from(!is_rejected);
             let Some(connection) = connection else { return };
             // The message may contain a password, so only the reason is logged.
-            if connection.log_throttle.allow(now.monotonic) {
+            if self.limits.is_strict || connection.log_throttle.allow(now.monotonic) {
                 let event = if is_rejected { "message rejected" } else { "message ignored" };
                 warn!(target: "signaling", conn = conn.0, source = %source, reason = %error, "{event}");
             }

@@ -88,6 +88,11 @@ impl Hub {
         }
     }
 
+    /// The dialect of a connection, if it has one, and whether it is in a room.
+    pub fn membership(&self, conn: ConnId) -> Option<(Dialect, bool)> {
+        self.dialect_of(conn).map(|dialect| (dialect, self.member_facts(dialect, conn).is_some()))
+    }
+
     /// Closes an undecided connection if their maximum number is reached: the oldest one from `source` if this address has used up its
     /// share, otherwise the oldest one. A source is exempt from the share if it may be a proxy on loopback that connects for all its clients.
     fn evict_oldest_undecided(&mut self, now: WallClock, source: IpAddr, is_exempt: bool, sink: &mut dyn EventSink) {

@@ -127,12 +127,9 @@ impl MessageError {
         Self::Ignored(Cow::Borrowed(reason))
     }
 
-    /// A text without a part of the message, to count equal errors.
-    pub(super) fn rule(&self) -> &'static str {
-        match self {
-            Self::Ignored(Cow::Borrowed(reason)) | Self::Rejected(reason) => reason,
-            Self::Ignored(Cow::Owned(_)) => "invalid-message",
-        }
+    /// Whether the reason does not depend on the text of the message, unlike an error of the JSON parser.
+    pub(super) fn is_fixed(&self) -> bool {
+        !matches!(self, Self::Ignored(Cow::Owned(_)))
     }
 
     pub(super) fn too_big(max_bytes: usize) -> Self {

@@ -68,6 +68,7 @@ pub use route::{
 pub use snapshot::{
     ConnectionSnapshot, MAX_SNAPSHOT_MEMBERS, MAX_SNAPSHOT_ROOMS, RoomSnapshot, Snapshot, SnapshotQuery,
 };
+pub use strict::{REFUSED, REJECTED_CONNECTION, STRICT_RULES};
 pub use webrtc::{MAX_WEBRTC_ROOM_BYTES, WebRtcRoomInfo};
 pub use work_limiter::{MessageWork, WorkLimiter, WorkSource};
 

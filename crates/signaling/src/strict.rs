@@ -39,8 +39,20 @@ const IP_AND_PORT: &str = "ip-and-port";
 /// The client messages of all dialects, which do not depend on the limits.
 static DOCS: LazyLock<MessageDocs> = LazyLock::new(|| message_docs(&SignalingLimits::default()));
 
-/// What is wrong with a message: a short name of the violated rule, and the sentence for the client and the log.
+/// What is wrong with a message: the violated rule, and the sentence for the client and the log.
 type Fault = (&'static str, String);
+
+/// The rules of [`EventSink::wrong_message`], separated by spaces: the first four by the documentation of the message, `invalid_message` for
+/// all its other faults, [`REFUSED`] and [`REJECTED_CONNECTION`].
+pub const STRICT_RULES: &str =
+    "unknown_type missing_member misnamed_member wrong_type invalid_message refused rejected_connection";
+
+/// A right message that had no effect, because of the state of the room, a limit, or a wrong password or code. The client may not be at fault:
+/// a member may have left before a message to it arrived.
+pub const REFUSED: &str = "refused";
+
+/// The URL or the token of a connection is wrong, or a frame violates RFC 6455 or is too long, which the connection itself reports.
+pub const REJECTED_CONNECTION: &str = "rejected_connection";
 
 impl Hub {
     /// With `--strict`, answers a message that had no effect, unless its dialect has answered it, and reports it to the sink. Returns the
@@ -58,10 +70,11 @@ impl Hub {
         }
         let (dialect, enabled) = (self.dialect_of(conn).or(dialect), self.limits.dialects);
         let is_ignored = matches!(error, MessageError::Ignored(_));
-        let fault = text.filter(|_| is_ignored).and_then(|text| explain(dialect, enabled, text));
-        let (rule, error) = match fault {
-            Some((rule, sentence)) => (rule, MessageError::Ignored(sentence.into())),
-            None => (error.rule(), error),
+        let (rule, error) = match text.and_then(|text| explain(dialect, enabled, text)) {
+            Some((rule, sentence)) if is_ignored => (rule, MessageError::Ignored(sentence.into())),
+            Some((rule, _)) => (rule, error),
+            None if error.is_fixed() && text.is_some_and(|text| parse(text).is_ok()) => (REFUSED, error),
+            None => ("invalid_message", error),
         };
         let sentence = error.to_string();
         sink.wrong_message(conn, dialect, rule, &sentence);
@@ -81,15 +94,15 @@ impl ConnectionContext<'_> {
     pub(super) fn close_reason<'a>(
         &mut self,
         code: CloseCode,
-        rule: &'a str,
+        reason: &'a str,
         detail: Option<&'static str>,
     ) -> (&'a str, Option<&'static str>) {
         if !self.limits.is_strict {
-            return (rule, detail);
+            return (reason, detail);
         }
-        let reason = detail.unwrap_or(rule);
+        let reason = detail.unwrap_or(reason);
         if code != CloseCode::TRY_AGAIN_LATER {
-            self.sink.wrong_message(self.conn, self.dialect(), rule, reason);
+            self.sink.wrong_message(self.conn, self.dialect(), REJECTED_CONNECTION, reason);
         }
         (reason, None)
     }
@@ -116,7 +129,7 @@ fn explain(dialect: Option<Dialect>, enabled: DialectSet, text: &str) -> Option<
         return Some(fault);
     }
     let Some(name) = message["type"].as_str() else {
-        return Some(("missing-member", "member `type` is missing".to_owned()));
+        return Some(("missing_member", "member `type` is missing".to_owned()));
     };
     let is_own = |channel: &&ChannelDoc| match dialect {
         Some(dialect) => channel.dialect == dialect,
@@ -141,7 +154,7 @@ fn explain(dialect: Option<Dialect>, enabled: DialectSet, text: &str) -> Option<
         let (_, nearest) = scored.max_by(|one, other| one.0.total_cmp(&other.0))?;
         format!("the nearest type is `{nearest}`")
     };
-    Some(("unknown-type", format!("member `type`: unknown type `{}`; {hint}", quote(name))))
+    Some(("unknown_type", format!("member `type`: unknown type `{}`; {hint}", quote(name))))
 }
 
 /// Compares a value with the schema of the member at this path; the path of the message is empty.
@@ -153,7 +166,7 @@ fn find_fault(schema: &Value, value: &Value, path: &str) -> Option<Fault> {
         let place = if path.is_empty() { "message".to_owned() } else { format!("member `{path}`") };
         let (expected, got) = (expectation(schema), type_of(value));
         let got = if types(schema).any(|name| name == got) { format!("another {got}") } else { with_article(got) };
-        return Some(("wrong-type", format!("{place}: expected {expected}, got {got}")));
+        return Some(("wrong_type", format!("{place}: expected {expected}, got {got}")));
     }
     let member_path = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
     let properties = &schema["properties"];
@@ -168,8 +181,8 @@ fn find_fault(schema: &Value, value: &Value, path: &str) -> Option<Fault> {
         let similar = similar.filter(|(score, _)| *score >= MIN_SIMILARITY);
         let sentence = format!("member `{}` is missing", member_path(name));
         return Some(match similar.max_by(|one, other| one.0.total_cmp(&other.0)) {
-            Some((_, given)) => ("misnamed-member", format!("{sentence}; `{}` is unknown", quote(given))),
-            None => ("missing-member", sentence),
+            Some((_, given)) => ("misnamed_member", format!("{sentence}; `{}` is unknown", quote(given))),
+            None => ("missing_member", sentence),
         });
     }
     let of_members = properties

@@ -303,8 +303,9 @@ impl ControlSurfaceArgs {
         Ok(())
     }
 
-    /// Creates the rooms of --bbx-room and prints their codes to standard output. Another server of a cluster may have created a room before.
-    pub fn create_rooms(&self, server: &ServerThread, in_cluster: bool) -> Result<(), Failure> {
+    /// Creates the rooms of --bbx-room and prints their codes to standard output, or if this is to contain a report, to standard error. Another
+    /// server of a cluster may have created a room before.
+    pub fn create_rooms(&self, server: &ServerThread, in_cluster: bool, has_report: bool) -> Result<(), Failure> {
         let mut created = Vec::new();
         for code in &self.bbx_room {
             let code = Some(code.clone()).filter(|code| code != RANDOM_CODE);
@@ -319,7 +320,8 @@ impl ControlSurfaceArgs {
             }
         }
         for code in created {
-            output::print(&format!("bbx room: {code}"))?;
+            let line = format!("bbx room: {code}");
+            if has_report { output::print_message(&line) } else { output::print(&line)? }
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use tokio::sync::Notify;
 
+use crate::check::SignalingCheck;
 use crate::io::cluster::ClusterConfig;
 use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits, TLS_CONNECTION_BYTES};
 use crate::io::http::body::{self, RequestError};
@@ -48,6 +49,8 @@ pub struct SignalingServerConfig {
     pub is_device_required: bool,
     /// The cluster that the server joins; `None`: it has all rooms for itself.
     pub cluster: Option<ClusterConfig>,
+    /// Receives what clients do, for `--check`; wrong messages only if the hub is strict.
+    pub check: Option<Arc<Mutex<SignalingCheck>>>,
 }
 
 /// Configuration of the HTTP endpoints of broadcast rooms.

@@ -1,14 +1,17 @@
 //! What others than connections do with the shared hub: timers, shutdown, HTTP requests, the operator, and the cluster.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::check::SignalingCheck;
 use crate::io::cluster::{Cluster, FollowedRooms, UsedRoom};
 use crate::io::signaling::event_stream::{EventListeners, EventStream};
 use crate::io::signaling::shared_hub::{EvictionReason, LockedHub, OutboundQueues, SharedHub};
 use crate::io::websocket::send_queue::PendingClose;
 use crate::memory_budget::MemoryAccount;
-use crate::signaling::{CloseCode, ConnId, DialectCounters, EventProducer, EventSink, Hub, Snapshot, SnapshotQuery};
+use crate::signaling::{
+    CloseCode, ConnId, ControlSurfaceEvent, DialectCounters, EventProducer, EventSink, Hub, Snapshot, SnapshotQuery,
+};
 use crate::time::WallClock;
 
 /// Pause between two batches of timers, in which the lock is free.
@@ -21,6 +24,11 @@ impl SharedHub {
     /// The cluster that this process belongs to.
     pub(in crate::io) fn cluster(&self) -> Option<&Cluster> {
         self.cluster.as_ref()
+    }
+
+    /// Calls the hub for work that does not belong to a connection.
+    pub(in crate::io) fn with_hub<T>(&self, action: impl FnOnce(WallClock, &mut Hub, &mut dyn EventSink) -> T) -> T {
+        self.locked(|now, state| action(now, &mut state.hub, &mut state.queues))
     }
 
     /// Calls `action` with the rooms that this process of a cluster follows.
@@ -187,6 +195,25 @@ impl SharedHub {
     pub(in crate::io) fn queued_bytes(&self) -> u64 {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.queues.queues.values().map(|queue| queue.queued_bytes() as u64).sum()
+    }
+}
+
+impl OutboundQueues {
+    /// Sets the memory of the client that causes the next messages.
+    pub(in crate::io) fn set_account(&mut self, account: Option<Arc<MemoryAccount>>) {
+        self.account = account;
+    }
+
+    /// Passes an event to the listeners of this process.
+    pub(in crate::io) fn publish(&mut self, event: &ControlSurfaceEvent) {
+        self.listeners.publish(event);
+    }
+
+    /// Passes what a client did to the check, if there is one.
+    pub(super) fn report(&self, pass: impl FnOnce(&mut SignalingCheck)) {
+        if let Some(Ok(mut check)) = self.check.as_deref().map(Mutex::lock) {
+            pass(&mut check);
+        }
     }
 }
 

@@ -104,6 +104,7 @@ pub fn spawn(
     let joined = options.cluster.take().map(|config| runtime.block_on(Cluster::connect(config, &hub))).transpose();
     let (cluster, inbox) = joined.map_err(io::Error::other)?.unzip();
     let hub = SharedHub::new(hub, options.max_updates, &options.connection_limits, cluster);
+    hub.locked(|_, state| state.queues.check = options.check.take());
     let in_cluster = inbox.map(|inbox| {
         let hub = Arc::clone(&hub);
         runtime.spawn(async move { cluster::run(&hub, inbox).await })

@@ -14,6 +14,7 @@ use thiserror::Error;
 use tokio::sync::Notify;
 use tracing::warn;
 
+use crate::check::SignalingCheck;
 use crate::io::clock;
 use crate::io::cluster::{self, Cluster, ClusterRequest, FollowedRooms, UsedRoom};
 use crate::io::connection_permit::ConnectionLimits;
@@ -23,7 +24,8 @@ use crate::io::websocket::send_queue::{DEFAULT_MAX_UPDATES, PendingClose, QueueF
 use crate::memory_budget::{MemoryAccount, MemoryPermit};
 use crate::signaling::cluster::Plan;
 use crate::signaling::{
-    CloseCode, ConnId, ControlSurfaceEvent, EventSink, Hub, NewConnection, UpdateKey, WorkLimiter, WorkSource,
+    CloseCode, ConnId, ControlSurfaceEvent, Dialect, EventSink, Hub, NewConnection, REJECTED_CONNECTION, UpdateKey,
+    WorkLimiter, WorkSource,
 };
 use crate::time::{Time, WallClock};
 
@@ -62,6 +64,7 @@ impl SharedHub {
             evicted: Vec::new(),
             coalesced: Vec::new(),
             listeners: EventListeners::default(),
+            check: None,
             account: None,
             own_account: limits.memory_budget.account(None),
         };
@@ -101,6 +104,7 @@ impl SharedHub {
                 queue.close(pending_close(CloseCode::GOING_AWAY, ""));
             } else {
                 state.queues.queues.insert(conn, Arc::clone(&queue));
+                state.queues.report(|check| check.on_connect(clock::monotonic_now(), conn, &connection));
                 state.call_for(conn, &memory, |hub, rooms, queues| match rooms {
                     None => hub.on_connect(now, conn, connection, queues),
                     Some(rooms) => {
@@ -114,11 +118,6 @@ impl SharedHub {
         (served, plan)
     }
 
-    /// Calls the hub for work that does not belong to a connection.
-    pub(in crate::io) fn with_hub<T>(&self, action: impl FnOnce(WallClock, &mut Hub, &mut dyn EventSink) -> T) -> T {
-        self.locked(|now, state| action(now, &mut state.hub, &mut state.queues))
-    }
-
     /// Runs `action` under the lock, and then handles the connections that it has evicted.
     pub(super) fn locked<T>(&self, action: impl FnOnce(WallClock, &mut LockedHub) -> T) -> T {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -128,6 +127,7 @@ impl SharedHub {
         let result = action(now, &mut state);
         let LockedHub { hub, queues, .. } = &mut *state;
         queues.account = None;
+        queues.report(|check| check.update_memberships(|conn| hub.membership(conn)));
         for (conn, dropped) in queues.coalesced.drain(..) {
             hub.update_counters(conn, |counts| counts.updates_coalesced += dropped as u64);
         }
@@ -206,6 +206,7 @@ impl ServedConnection {
             // The time for which this thread waited for the lock is not charged.
             let started = Instant::now();
             if state.queues.queues.contains_key(conn) {
+                state.queues.report(|check| check.last_event = Some(clock::monotonic_now()));
                 state.call_for(*conn, memory, |hub, rooms, queues| match rooms {
                     None => hub.on_parsed_text(now, *conn, parsed, queues),
                     Some(rooms) => plan = hub.plan_message(now, *conn, parsed, rooms.replica_of(*conn), queues),
@@ -248,6 +249,9 @@ impl ServedConnection {
                     FrameError::Memory => &mut counts.closed_for_memory,
                 } += 1;
             });
+            if !matches!(error, FrameError::RateLimit | FrameError::Memory) {
+                state.queues.wrong_message(self.conn, None, REJECTED_CONNECTION, &reason);
+            }
             state.hub.close_connection(now, self.conn, code, &reason, &mut state.queues);
         });
         if closed.is_some() {
@@ -320,6 +324,8 @@ pub(in crate::io) struct OutboundQueues {
     coalesced: Vec<(ConnId, usize)>,
     /// Listeners for control surface events.
     pub(super) listeners: EventListeners,
+    /// The check of `--check`.
+    pub(super) check: Option<Arc<Mutex<SignalingCheck>>>,
     /// The memory of the client that causes the messages of the current call; `None`: no client does.
     pub(super) account: Option<Arc<MemoryAccount>>,
     own_account: Arc<MemoryAccount>,
@@ -377,6 +383,10 @@ impl EventSink for OutboundQueues {
         self.listeners.publish(&event);
     }
 
+    fn wrong_message(&mut self, conn: ConnId, _: Option<Dialect>, rule: &'static str, sentence: &str) {
+        self.report(|check| check.on_wrong_message(conn, rule, sentence));
+    }
+
     fn close(&mut self, conn: ConnId, code: u16, reason: &str) {
         if let Some(queue) = self.queues.remove(&conn) {
             queue.close(pending_close(CloseCode(code), reason));
@@ -398,16 +408,6 @@ impl EventSink for OutboundQueues {
 }
 
 impl OutboundQueues {
-    /// Sets the memory of the client that causes the next messages.
-    pub(in crate::io) fn set_account(&mut self, account: Option<Arc<MemoryAccount>>) {
-        self.account = account;
-    }
-
-    /// Passes an event to the listeners of this process.
-    pub(in crate::io) fn publish(&mut self, event: &ControlSurfaceEvent) {
-        self.listeners.publish(event);
-    }
-
     fn enqueue(&mut self, to: &[ConnId], text: String, key: Option<UpdateKey>) {
         let bytes = frame::text_frame(text);
         let account = self.account.as_ref().unwrap_or(&self.own_account);

@@ -96,3 +96,22 @@ fn room_of_the_same_code_option_is_one_room() {
     let state = late.skip_to("state");
     assert_eq!((&state["params"][0]["name"], &state["params"][0]["value"]), (&json!("gain"), &json!(0.5)), "{state}");
 }
+
+/// A member enters its room when the log of the room says so, after its request was handled.
+#[test]
+fn check_judges_the_members_of_its_own_server() {
+    let Some(mut servers) = Servers::start(1, &[]) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("r.md");
+    servers.all.push(start_server(&servers.redis.url(), &["--check", "--markdown", file.to_str().unwrap()]));
+    let (mut members, _) = jamjam_room(&servers.all);
+    for member in &mut members {
+        member.send("JoinRoom", &json!({"peer_name": "Ann"}));
+    }
+    members[1].receive_type("Error");
+    let own = servers.all.pop().unwrap();
+    assert_eq!(own.stop("TERM").code, Some(1));
+    let report = std::fs::read_to_string(file).unwrap();
+    assert_eq!((report.matches("| connection ").count(), report.matches("| error |").count()), (2, 1), "{report}");
+    assert!(report.contains("jamjam, joined a room") && report.contains("data.room\\_id"), "{report}");
+}

@@ -199,6 +199,7 @@ fn usage_error_is_written_to_the_files_that_the_options_name() {
         ("probe --junit x --max-p99", Some("x")),
         ("send --bogus take.wav --junit take.wav", None),
         ("signaling-server --junit x", None),
+        ("signaling-server --check --junit x --bogus", Some("x")),
     ] {
         let folder = TempDir::new().unwrap();
         let output = program::start(program::command(line.split(' ')).current_dir(folder.path())).end();

@@ -2,6 +2,7 @@
 
 mod broadcast_http;
 mod certificate_reload;
+mod check;
 mod connections;
 mod control_surface;
 mod custom_room;

@@ -5,7 +5,8 @@ use std::fmt::Write;
 use quick_junit::{NonSuccessKind, SerializeError, TestCase, TestCaseStatus, TestSuite};
 use serde::Serialize;
 
-use super::{CheckReport, Finding, RULES, Severity, SourceReport};
+use super::{CheckReport, Finding, Severity};
+use crate::report::junit::strip_invalid_xml;
 use crate::report::markdown::escape;
 use jamjam_core::sanitize::escape_html;
 
@@ -19,28 +20,35 @@ pub struct CheckResult {
     /// The sources.
     #[serde(flatten)]
     pub report: CheckReport,
-    /// Whether fewer sources than expected have sent AUDIO; then, this is the first failure.
+    /// Set if the first failure concerns no single source: a failure if fewer than expected came, an error if the server could not go on.
     #[serde(skip)]
-    is_source_missing: bool,
+    first_failure: Option<NonSuccessKind>,
     #[serde(skip)]
     fail_on: Severity,
 }
 
 impl CheckResult {
-    /// Fails if a finding has at least the severity `fail_on`, or if fewer than `expected` sources have sent AUDIO.
+    /// Fails if a finding has at least the severity `fail_on`, or if fewer than `expected` sources have done what is expected.
     pub fn new(report: CheckReport, fail_on: Severity, expected: usize) -> Self {
-        let came = report.sources.iter().filter(|source| source.audio > 0).count();
-        let is_source_missing = came < expected;
+        let came = report.sources.iter().filter(|source| source.is_expected).count();
+        let first_failure = (came < expected).then_some(NonSuccessKind::Failure);
         let mut failures = Vec::new();
-        if is_source_missing {
-            failures.push(format!("{came} of {expected} expected sources sent AUDIO"));
+        if first_failure.is_some() {
+            failures.push(format!("{came} of {expected} expected {}", report.expectation));
         }
         failures.extend(report.sources.iter().filter_map(|source| {
-            let rules: Vec<_> = source.findings.iter().filter(|finding| finding.severity >= fail_on).collect();
-            let names = rules.iter().map(|finding| finding.rule).collect::<Vec<_>>().join(", ");
-            (!rules.is_empty()).then(|| format!("{} broke {names}", source.source))
+            let severe = source.findings.iter().filter(|finding| finding.severity >= fail_on);
+            let mut names: Vec<_> = severe.map(|finding| finding.rule).collect();
+            names.dedup();
+            (!names.is_empty()).then(|| format!("{} broke {}", source.name, names.join(", ")))
         }));
-        Self { failures, report, is_source_missing, fail_on }
+        Self { failures, report, first_failure, fail_on }
+    }
+
+    /// A server that could not start, or that an error has ended.
+    pub fn aborted(server: &str, error: String) -> Self {
+        let report = CheckReport { server: server.to_owned(), ..CheckReport::default() };
+        Self { failures: vec![error], report, first_failure: Some(NonSuccessKind::Error), fail_on: Severity::Error }
     }
 
     fn verdict(&self) -> String {
@@ -52,7 +60,7 @@ impl CheckResult {
         let mut text = String::new();
         for source in &self.report.sources {
             // Writing to a string cannot fail.
-            _ = writeln!(text, "{}: {}", source.source, facts(source));
+            _ = writeln!(text, "{}: {}", source.name, source.facts);
             for finding in &source.findings {
                 _ = writeln!(text, "  {}", sentence(finding));
             }
@@ -65,28 +73,30 @@ impl CheckResult {
 
     /// One test case per rule and source, and one for the number of sources.
     pub fn junit(&self) -> Result<String, SerializeError> {
-        let mut suite = TestSuite::new("jamjam-dev echo-server --check");
-        let mut add = |class: String, name: &str, failure: Option<String>, output: Option<String>| {
+        let mut suite = TestSuite::new(format!("jamjam-dev {} --check", self.report.server));
+        let mut add = |class: &str, name: &str, failure: Option<(NonSuccessKind, &String)>, output: String| {
             let mut status = TestCaseStatus::success();
-            if let Some(message) = failure {
-                status = TestCaseStatus::non_success(NonSuccessKind::Failure);
+            if let Some((kind, message)) = failure {
+                let message = strip_invalid_xml(message);
+                status = TestCaseStatus::non_success(kind);
                 status.set_type(name).set_message(&message).set_description(message);
             }
             let mut case = TestCase::new(name, status);
             case.set_classname(class).set_time(std::time::Duration::ZERO);
-            if let Some(output) = output {
-                case.set_system_out(output);
+            if !output.is_empty() {
+                case.set_system_out(strip_invalid_xml(&output));
             }
             suite.add_test_case(case);
         };
-        let missing = self.failures.first().filter(|_| self.is_source_missing).cloned();
-        add("sources".to_owned(), "expected_sources", missing, None);
+        add("sources", "expected_sources", self.first_failure.zip(self.failures.first()), String::new());
         for source in &self.report.sources {
-            for rule in &RULES {
-                let finding = source.findings.iter().find(|finding| finding.rule == rule.id);
-                let failure = finding.filter(|finding| finding.severity >= self.fail_on).map(sentence);
-                let output = finding.filter(|finding| finding.severity < self.fail_on).map(sentence);
-                add(source.source.to_string(), rule.id, failure, output);
+            for rule in &self.report.rules {
+                let of_rule = source.findings.iter().filter(|finding| finding.rule == *rule);
+                let (severe, others): (Vec<_>, Vec<_>) = of_rule.partition(|finding| finding.severity >= self.fail_on);
+                let [failure, output] =
+                    [severe, others].map(|found| found.into_iter().map(sentence).collect::<Vec<_>>().join("\n"));
+                let failure = (!failure.is_empty()).then_some((NonSuccessKind::Failure, &failure));
+                add(&source.name, rule, failure, output);
             }
         }
         let mut document = quick_junit::Report::new("jamjam-dev");
@@ -96,10 +106,12 @@ impl CheckResult {
 
     /// For the summary of a CI job.
     pub fn markdown(&self) -> String {
-        let mut text =
-            format!("## {TITLE}\n\n{}\n\n| source | severity | finding |\n| --- | --- | --- |\n", self.verdict());
+        let mut text = format!(
+            "## {TITLE}\n\n{}\n\n| source | severity | finding |\n| --- | --- | --- |\n",
+            escape(&self.verdict())
+        );
         for (source, severity, words) in self.rows() {
-            _ = writeln!(text, "| {} | {severity} | {} |", escape(&source), escape(&words));
+            _ = writeln!(text, "| {} | {severity} | {} |", escape(source), escape(&words));
         }
         text
     }
@@ -113,7 +125,7 @@ impl CheckResult {
             _ = writeln!(
                 rows,
                 "<tr><td>{}</td><td>{severity}</td><td>{}</td></tr>",
-                escape_html(&source),
+                escape_html(source),
                 escape_html(&words)
             );
         }
@@ -127,14 +139,11 @@ impl CheckResult {
     }
 
     /// A row with the facts of each source, and one per finding.
-    fn rows(&self) -> impl Iterator<Item = (String, &'static str, String)> {
+    fn rows(&self) -> impl Iterator<Item = (&str, &'static str, String)> {
         self.report.sources.iter().flat_map(|source| {
-            let address = source.source.to_string();
-            let findings = source.findings.iter().map({
-                let address = address.clone();
-                move |finding| (address.clone(), finding.severity.name(), words(finding))
-            });
-            std::iter::once((address, "", facts(source))).chain(findings)
+            let findings = source.findings.iter();
+            let findings = findings.map(|finding| (&*source.name, finding.severity.name(), words(finding)));
+            std::iter::once((&*source.name, "", source.facts.clone())).chain(findings)
         })
     }
 }
@@ -146,21 +155,5 @@ fn sentence(finding: &Finding) -> String {
 /// The message, how often, and where to read on.
 fn words(Finding { rule, message, count, section, .. }: &Finding) -> String {
     let times = if *count > 1 { format!(" ({count} times)") } else { String::new() };
-    format!("{message}{times} [{rule}, docs/protocol.md#{section}]")
-}
-
-fn facts(source: &SourceReport) -> String {
-    let mut facts = format!("{} AUDIO packets in {:.1} s, {} link", source.audio, source.duration_s, source.link);
-    if let (Some(frame_size), Some(sample_rate)) = (source.frame_size, source.sample_rate) {
-        _ = write!(facts, ", {frame_size} samples at {sample_rate} Hz");
-    }
-    if let Some(channels) = source.channels {
-        _ = write!(facts, ", {channels} channel{}", if channels == 1 { "" } else { "s" });
-    }
-    if let Some(drift) = source.drift {
-        let [low, high] = drift.interval_ppm;
-        _ = write!(facts, ", sample clock {:+.1} ppm ({low:+.1} to {high:+.1})", drift.ppm);
-    }
-    _ = write!(facts, ", {} lost on the way", source.lost);
-    facts
+    format!("{message}{times} [{rule}, {section}]")
 }

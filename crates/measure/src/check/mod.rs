@@ -1,12 +1,14 @@
-//! Check of clients: judges what each source sends to an echo server against `docs/protocol.md`.
+//! Check of clients: judges what each source sends to an echo server against `docs/protocol.md`, or to a signaling server against the generated
+//! documentation of its messages.
 //!
-//! [`RULES`] is the table of all rules. The network is not the client: loss, reordering and jitter are notes, and no other rule may find
-//! something in a correct client on a bad path. Each source needs constant memory, and a packet without a fault needs none.
+//! [`RULES`] is the table of all rules for packets. The network is not the client: loss, reordering and jitter are notes, and no other rule may
+//! find something in a correct client on a bad path. Each source needs constant memory, and a packet without a fault needs none.
 
 mod documents;
 mod pacing;
 mod rules;
 mod samples;
+mod signaling;
 mod source;
 mod stream;
 
@@ -21,6 +23,7 @@ use jamjam_core::time::Time;
 
 pub use documents::CheckResult;
 pub use rules::{Finding, RULES, Rule, RuleId, Severity};
+pub use signaling::SignalingCheck;
 use source::{SourceCheck, audio_header};
 
 /// Maximum number of sources that are judged, as in the source table of the server.
@@ -33,16 +36,41 @@ pub struct ClientCheck {
     untracked: u64,
 }
 
-/// What was found about all sources.
-#[derive(Clone, Debug, Serialize)]
+/// What was found about all clients of a server.
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct CheckReport {
-    /// In the order of their addresses.
-    pub sources: Vec<SourceReport>,
-    /// Datagrams of further sources, which were not judged.
+    /// In the order of their addresses, or of connecting.
+    pub sources: Vec<CheckedSource>,
+    /// Datagrams of further sources, or further connections, which were not judged.
     pub untracked: u64,
+    /// The subcommand of the server.
+    #[serde(skip)]
+    pub server: String,
+    /// What is expected of the clients, after their number.
+    #[serde(skip)]
+    pub expectation: &'static str,
+    /// The names of all rules.
+    #[serde(skip)]
+    pub rules: Vec<&'static str>,
 }
 
 /// What was found about a source.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct CheckedSource {
+    /// Differs from the names of all others.
+    pub name: String,
+    /// What is known about it, in a line.
+    pub facts: String,
+    /// Whether it has done what is expected.
+    pub is_expected: bool,
+    /// The same facts about a source of an echo server.
+    #[serde(flatten)]
+    pub details: Option<SourceReport>,
+    /// The worst first.
+    pub findings: Vec<Finding>,
+}
+
+/// What is known about a source of an echo server.
 #[derive(Clone, Debug, Serialize)]
 pub struct SourceReport {
     /// Its address, after a change of the port the last one.
@@ -65,8 +93,6 @@ pub struct SourceReport {
     pub lost: u64,
     /// How much faster the sample clock is than stated, after ten seconds with a known sample rate.
     pub drift: Option<DriftReport>,
-    /// The worst first.
-    pub findings: Vec<Finding>,
 }
 
 /// Drift of a sample clock.
@@ -86,10 +112,15 @@ impl ClientCheck {
 
     /// The state of all sources.
     pub fn report(&self) -> CheckReport {
-        let mut sources: Vec<SourceReport> =
-            self.sources.iter().map(|(address, source)| source.report(*address)).collect();
-        sources.sort_by_key(|source| source.source);
-        CheckReport { sources, untracked: self.untracked }
+        let mut sources: Vec<_> = self.sources.iter().collect();
+        sources.sort_by_key(|(address, _)| **address);
+        CheckReport {
+            sources: sources.into_iter().map(|(address, source)| source.report(*address)).collect(),
+            untracked: self.untracked,
+            server: "echo-server".to_owned(),
+            expectation: "sources sent AUDIO",
+            rules: RULES.map(|rule| rule.id).to_vec(),
+        }
     }
 
     /// The findings that were not returned before, each once per source and rule.

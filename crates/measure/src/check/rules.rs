@@ -34,7 +34,7 @@ pub struct Finding {
     pub severity: Severity,
     /// The field, what was expected, and what came.
     pub message: String,
-    /// Number of datagrams, or of other events that the rule judges.
+    /// Number of datagrams or messages, or of other events that the rule judges.
     pub count: u64,
     /// [`Rule::section`].
     pub section: &'static str,
@@ -49,7 +49,7 @@ pub struct Rule {
     pub severity: Severity,
     /// Fewer violations give no finding.
     pub min_count: u64,
-    /// Anchor of the section in `docs/protocol.md`.
+    /// The section of the documentation.
     pub section: &'static str,
     /// What violates the rule, the threshold, and its reason.
     pub condition: &'static str,
@@ -71,7 +71,7 @@ macro_rules! rules {
             id: $id,
             severity: Severity::$severity,
             min_count: $min_count,
-            section: $section,
+            section: concat!("docs/protocol.md#", $section),
             condition: $condition,
             sentence: $sentence,
             suppressed_by: &[$(RuleId::$by),*],

@@ -1,5 +1,6 @@
 //! One source: its datagrams, its link, and the findings about it.
 
+use std::fmt::Write;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use jamjam_core::wire::{HEADER_LEN, Header, LatencyInfo, Packet, PacketError, Pa
 
 use super::rules::{Evidence, EvidenceList, Finding, RuleId};
 use super::stream::{Format, MAX_SILENCE, StreamCheck};
-use super::{DriftReport, SourceReport};
+use super::{CheckedSource, DriftReport, SourceReport};
 
 /// Larger datagrams may be fragmented.
 const MAX_DATAGRAM: usize = 1_200;
@@ -345,11 +346,11 @@ impl SourceCheck {
         findings.into_iter().map(|(_, finding)| finding).collect()
     }
 
-    pub(super) fn report(&self, source: SocketAddr) -> SourceReport {
+    pub(super) fn report(&self, source: SocketAddr) -> CheckedSource {
         let drift = self
             .drift()
             .map(|(_, interval_ppm)| DriftReport { ppm: interval_ppm[0].midpoint(interval_ppm[1]), interval_ppm });
-        SourceReport {
+        let report = SourceReport {
             source,
             packets: self.packets,
             audio: self.audio.packets,
@@ -360,6 +361,12 @@ impl SourceCheck {
             link: if self.first_opened.is_some() { "encrypted" } else { "plain" },
             lost: self.audio.sequences.gaps(),
             drift,
+        };
+        CheckedSource {
+            name: source.to_string(),
+            facts: facts(&report),
+            is_expected: report.audio > 0,
+            details: Some(report),
             findings: self.findings().into_iter().map(|(_, finding)| finding).collect(),
         }
     }
@@ -369,4 +376,21 @@ impl SourceCheck {
 pub(super) fn audio_header(bytes: &[u8]) -> Option<Header> {
     let packet = parse_packet(&bytes[..bytes.len().min(HEADER_LEN)]).ok()?;
     Some(packet.header).filter(|header| header.packet_type == PacketType::Audio)
+}
+
+fn facts(source: &SourceReport) -> String {
+    let mut facts = format!("{} AUDIO packets in {:.1} s, {} link", source.audio, source.duration_s, source.link);
+    if let (Some(frame_size), Some(sample_rate)) = (source.frame_size, source.sample_rate) {
+        // Writing to a string cannot fail.
+        _ = write!(facts, ", {frame_size} samples at {sample_rate} Hz");
+    }
+    if let Some(channels) = source.channels {
+        _ = write!(facts, ", {channels} channel{}", if channels == 1 { "" } else { "s" });
+    }
+    if let Some(drift) = source.drift {
+        let [low, high] = drift.interval_ppm;
+        _ = write!(facts, ", sample clock {:+.1} ppm ({low:+.1} to {high:+.1})", drift.ppm);
+    }
+    _ = write!(facts, ", {} lost on the way", source.lost);
+    facts
 }

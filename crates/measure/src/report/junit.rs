@@ -44,7 +44,7 @@ pub fn document(report: &Report, error: Option<&str>) -> Result<String, Serializ
 }
 
 /// Removes the two noncharacters U+FFFE and U+FFFF: XML forbids them, but `quick_junit` does not remove them.
-fn strip_invalid_xml(text: &str) -> String {
+pub(crate) fn strip_invalid_xml(text: &str) -> String {
     text.replace(['\u{fffe}', '\u{ffff}'], "")
 }
 

@@ -87,7 +87,7 @@ impl EventSink for RecordingSink {
         self.events.push(event);
     }
 
-    fn wrong_message(&mut self, conn: ConnId, dialect: Option<Dialect>, rule: &str, sentence: &str) {
+    fn wrong_message(&mut self, conn: ConnId, dialect: Option<Dialect>, rule: &'static str, sentence: &str) {
         self.wrong.push((conn.0, dialect, rule.to_owned(), sentence.to_owned()));
     }
 

@@ -2,5 +2,6 @@
 
 mod drift;
 mod networks;
+mod signaling;
 mod wrong_client;
 mod wrong_clients;

@@ -97,6 +97,11 @@ fn each_rule_names_a_section_of_the_protocol() {
     };
     let anchors: Vec<String> = PROTOCOL.lines().filter(|line| line.starts_with("##")).map(anchor).collect();
     for rule in &RULES {
-        assert!(anchors.iter().any(|anchor| anchor == rule.section), "{}: {}", rule.id, rule.section);
+        assert!(
+            anchors.iter().any(|anchor| format!("docs/protocol.md#{anchor}") == rule.section),
+            "{}: {}",
+            rule.id,
+            rule.section
+        );
     }
 }

@@ -1,0 +1,88 @@
+//! The check of the connections of a signaling server. Tests of the program check it with all dialects.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use jamjam_core::time::Time;
+use jamjam_measure::check::{CheckResult, Severity, SignalingCheck};
+use jamjam_signaling::{ConnId, Dialect, NewConnection, Route, STRICT_RULES};
+use roxmltree::Document;
+
+const CLIENT: NewConnection =
+    NewConnection { source: IpAddr::V4(Ipv4Addr::LOCALHOST), is_forwarded: false, route: Route::Undecided };
+
+fn result(check: &SignalingCheck) -> CheckResult {
+    CheckResult::new(check.report(), Severity::Error, 0)
+}
+
+#[test]
+fn memory_is_bounded_with_any_number_of_connections_and_sentences() {
+    let mut check = SignalingCheck::default();
+    for conn in (0..1_030).map(ConnId) {
+        check.on_connect(Time::ZERO, conn, &CLIENT);
+        for rule in ["unknown_type", "wrong_type"] {
+            (0..100).for_each(|n| check.on_wrong_message(conn, rule, &format!("sentence {n}")));
+        }
+    }
+    let report = check.report();
+    assert_eq!((report.sources.len(), report.untracked), (1_024, 6));
+    for source in report.sources {
+        assert!(source.findings.len() <= 17, "{}", source.findings.len());
+        assert_eq!(source.findings.iter().map(|finding| finding.count).sum::<u64>(), 200);
+    }
+}
+
+#[test]
+fn findings_differ_by_rule_and_sentence_and_the_worst_is_first() {
+    let mut check = SignalingCheck::default();
+    check.on_connect(Time::ZERO, ConnId(1), &CLIENT);
+    for finding in ["refused a", "wrong_type b", "unknown_type b", "wrong_type c", "wrong_type b"] {
+        let (rule, sentence) = finding.split_once(' ').unwrap();
+        check.on_wrong_message(ConnId(1), rule, sentence);
+    }
+    // The connection is unknown.
+    check.on_wrong_message(ConnId(2), "wrong_type", "b");
+    let [source] = &check.report().sources[..] else { panic!() };
+    let findings: Vec<_> = source
+        .findings
+        .iter()
+        .map(|finding| (finding.severity, format!("{} {}", finding.rule, finding.message), finding.count))
+        .collect();
+    let expected = [
+        (Severity::Error, "unknown_type b".to_owned(), 1),
+        (Severity::Error, "wrong_type b".to_owned(), 2),
+        (Severity::Error, "wrong_type c".to_owned(), 1),
+        (Severity::Warning, "refused a".to_owned(), 1),
+    ];
+    assert_eq!(findings, expected);
+    assert_eq!(result(&check).failures, ["connection 1 of 127.0.0.1 broke unknown_type, wrong_type"]);
+}
+
+#[test]
+fn junit_has_a_case_per_rule_and_keeps_all_sentences_readable() {
+    let mut check = SignalingCheck::default();
+    check.on_connect(Time::ZERO, ConnId(1), &CLIENT);
+    for (rule, name) in STRICT_RULES.split(' ').flat_map(|rule| ["\u{fffe}<", "\"&"].map(|name| (rule, name))) {
+        check.on_wrong_message(ConnId(1), rule, &format!("type `{name}`"));
+    }
+    let text = result(&check).junit().unwrap();
+    let junit = Document::parse(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    let count = |name: &str| junit.descendants().filter(|node| node.has_tag_name(name)).count();
+    // A refused request is a warning.
+    assert_eq!((count("testcase"), count("failure"), count("system-out")), (8, 6, 1));
+    for failure in junit.descendants().filter(|node| node.has_tag_name("failure")) {
+        let text = failure.text().unwrap();
+        assert!(text.contains("type `<`") && text.contains("type `\"&`"), "{text}");
+    }
+    assert_eq!(result(&check).failures.len(), 1);
+}
+
+#[test]
+fn a_room_that_was_left_again_still_counts() {
+    let mut check = SignalingCheck::default();
+    check.on_connect(Time::ZERO, ConnId(1), &CLIENT);
+    for membership in [None, Some((Dialect::Jamjam, true)), Some((Dialect::Jamjam, false)), None] {
+        check.update_memberships(|_| membership);
+    }
+    let [source] = &check.report().sources[..] else { panic!() };
+    assert_eq!((source.facts.as_str(), source.is_expected), ("jamjam, joined a room", true));
+}

@@ -1,0 +1,238 @@
+//! `--check`: clients of each dialect on real sockets, the exit code and the reports.
+
+use std::fs;
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::process::{Command, Stdio};
+
+use roxmltree::Document;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use test_support::server::{Member, frame, poll_until, program};
+
+use super::{SECRET, token};
+
+/// A message that the documentation of its dialect does not allow, and the finding.
+struct WrongMessage {
+    dialect: &'static str,
+    message: &'static str,
+    rule: &'static str,
+    sentence: &'static str,
+}
+
+const PAGE: &str = "docs/signaling-server.md#check-of-a-client";
+
+const WRONG_MESSAGES: [WrongMessage; 4] = [
+    WrongMessage {
+        dialect: "jamjam",
+        message: r#"{"type":"JoinRoom","data":{"peer_name":"Ann"}}"#,
+        rule: "missing_member",
+        sentence: "member `data.room_id` is missing",
+    },
+    WrongMessage { dialect: "broadcast", message: "hello", rule: "invalid_message", sentence: "Invalid JSON payload" },
+    WrongMessage {
+        dialect: "bbx",
+        message: r#"{"type":"param","param":"freq","value":"0.5"}"#,
+        rule: "wrong_type",
+        sentence: "member `value`: expected a number of 32 bits, got a string",
+    },
+    WrongMessage {
+        dialect: "webrtc",
+        message: r#"{"type":"ofer","targetUserId":"ann"}"#,
+        rule: "unknown_type",
+        sentence: "member `type`: unknown type `ofer`; the nearest type is `offer`",
+    },
+];
+
+/// A client that joins a room and has sent one right message, which the server has answered.
+fn correct(server: SocketAddr, dialect: &str) -> Member {
+    let mut member = match dialect {
+        "broadcast" => Member::connect_to(server, &format!("/lobby?token={}", token("ann", "lobby"))),
+        "webrtc" => Member::connect_to(server, "/?roomId=r&userId=ann&userName=Ann"),
+        _ => Member::connect(server),
+    };
+    match dialect {
+        "jamjam" => drop(member.create_room("jam")),
+        "broadcast" => {
+            member.skip_to("welcome");
+            member.send_json(&json!({"type": "keepalive"}));
+            member.skip_to("ack");
+        }
+        "bbx" => {
+            member.send_json(&json!({"type": "join", "room_code": "4711"}));
+            member.skip_to("welcome");
+        }
+        _ => {
+            member.send_json(&json!({"type": "ping"}));
+            member.skip_to("pong");
+        }
+    }
+    member
+}
+
+/// Runs the server while `clients` are connected to it. Returns the exit code, standard output and the log.
+fn check(options: &[&str], clients: impl FnOnce(SocketAddr, u32)) -> (Option<i32>, String, String) {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("address");
+    let fixed = ["signaling-server", "--host", "127.0.0.1", "--port", "0", "--bbx-room", "4711", "--check"];
+    let mut program = program(&[&fixed, &SECRET[..], options].concat());
+    program.arg("--address-file").arg(&file).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let running = program.spawn().unwrap();
+    let address = poll_until("an address", || fs::read_to_string(&file).ok()?.trim().parse().ok());
+    clients(address, running.id());
+    let output = running.wait_with_output().unwrap();
+    let [report, log] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    (output.status.code(), report, log)
+}
+
+/// The names of the test cases that failed, each with the message.
+fn failed_cases(junit: &str) -> Vec<(String, String)> {
+    let document = Document::parse(junit).unwrap_or_else(|error| panic!("{error}: {junit}"));
+    let failures = document.descendants().filter(|node| ["failure", "error"].contains(&node.tag_name().name()));
+    let text = |case: roxmltree::Node<'_, '_>, name: &str| case.attribute(name).unwrap_or_default().to_owned();
+    failures.map(|node| (text(node.parent().unwrap(), "name"), text(node, "message"))).collect()
+}
+
+#[test]
+fn correct_clients_of_all_dialects_pass() {
+    let options = ["--json", "--until-idle", "500ms", "--expect-sources", "4", "--fail-on", "note"];
+    let (code, report, log) = check(&options, |server, _| {
+        // Disconnected clients count too.
+        for wrong in &WRONG_MESSAGES {
+            drop(correct(server, wrong.dialect));
+        }
+    });
+    assert_eq!(code, Some(0), "{report}\n{log}");
+    let report: Value = serde_json::from_str(&report).unwrap();
+    assert_eq!((&report["failures"], &report["untracked"]), (&json!([]), &json!(0)));
+    let expected = |(number, dialect)| {
+        let (name, facts) = (format!("connection {number} of 127.0.0.1"), format!("{dialect}, joined a room"));
+        json!({"name": name, "facts": facts, "is_expected": true, "findings": []})
+    };
+    let expected: Vec<Value> = ["jamjam", "broadcast", "bbx", "webrtc"].into_iter().enumerate().map(expected).collect();
+    assert_eq!(report["sources"], json!(expected));
+}
+
+#[test]
+fn a_wrong_message_of_each_dialect_fails_the_check_and_all_reports_name_it() {
+    for WrongMessage { dialect, message, rule, sentence } in WRONG_MESSAGES {
+        let folder = TempDir::new().unwrap();
+        let [html, junit, markdown] =
+            ["r.html", "r.xml", "r.md"].map(|name| folder.path().join(name).display().to_string());
+        let options = ["--until-idle", "500ms", "--html", &html, "--junit", &junit, "--markdown", &markdown];
+        let (code, report, log) = check(&options, |server, _| {
+            let mut wrong = correct(server, dialect);
+            // With --strict, each one is answered.
+            (0..2).for_each(|_| {
+                wrong.send_text(message);
+                wrong.receive();
+            });
+        });
+        let finding = format!("  error: {sentence} (2 times) [{rule}, {PAGE}]\n");
+        let facts = format!("connection 0 of 127.0.0.1: {dialect}, joined a room\n");
+        let verdict = format!("FAILED: connection 0 of 127.0.0.1 broke {rule}\n");
+        assert_eq!((code, report), (Some(1), facts + &finding + &verdict), "{log}");
+        // Each one is logged when it arrives.
+        assert_eq!(log.matches(sentence).count(), 2, "{log}");
+        let junit = fs::read_to_string(junit).unwrap();
+        assert_eq!(failed_cases(&junit), [(rule.to_owned(), finding.trim().to_owned())]);
+        for file in [html, markdown] {
+            assert!(fs::read_to_string(file).unwrap().contains("FAILED: connection 0 of 127.0.0.1"));
+        }
+    }
+}
+
+#[test]
+fn json_report_has_the_findings_of_each_connection() {
+    let (code, report, _) = check(&["--json", "--until-idle", "500ms"], |server, _| {
+        for wrong in WRONG_MESSAGES {
+            correct(server, wrong.dialect).send_text(wrong.message);
+        }
+    });
+    let report: Value = serde_json::from_str(&report).unwrap();
+    assert_eq!((code, report["failures"].as_array().unwrap().len()), (Some(1), 4));
+    for (WrongMessage { rule, sentence, .. }, source) in
+        WRONG_MESSAGES.iter().zip(report["sources"].as_array().unwrap())
+    {
+        let finding = json!({"rule": rule, "severity": "error", "message": sentence, "count": 1, "section": PAGE});
+        assert_eq!(source["findings"], json!([finding]));
+    }
+}
+
+/// A member may have left before a message to it arrived, and users mistype passwords.
+#[test]
+fn refused_requests_are_warnings_and_wrong_urls_and_frames_are_errors() {
+    let absent = |server, _| {
+        let mut member = correct(server, "webrtc");
+        member.send_json(&json!({"type": "offer", "targetUserId": "bob", "sdp": "v=0"}));
+        member.receive();
+    };
+    for (fail_on, code) in [("error", 0), ("warning", 1)] {
+        let (ended, report, _) = check(&["--until-idle", "500ms", "--fail-on", fail_on], absent);
+        assert_eq!(ended, Some(code), "{report}");
+        assert!(
+            report.contains("  warning: targetUserId is not in the room [refused, docs/signaling-server.md#"),
+            "{report}"
+        );
+    }
+    let wrong = |server, _| {
+        assert_eq!(Member::connect_to(server, "/lobby?token=x").closed().0, 4002);
+        let mut member = correct(server, "webrtc");
+        // A frame with an opcode that RFC 6455 reserves.
+        member.0.get_mut().write_all(&frame(0x83, b"x")).unwrap();
+        assert_eq!(member.closed().0, 1002);
+    };
+    let (code, report, _) = check(&["--until-idle", "500ms"], wrong);
+    assert_eq!(code, Some(1), "{report}");
+    assert!(report.contains("0 of 127.0.0.1: broadcast, joined no room\n"), "{report}");
+    assert!(report.contains("  error: malformed token [rejected_connection, "), "{report}");
+    assert!(report.contains("1 of 127.0.0.1: webrtc, joined a room\n  error: "), "{report}");
+}
+
+#[test]
+fn check_fails_with_fewer_clients_in_rooms_than_expected() {
+    let two = ["--until-idle", "500ms", "--expect-sources", "2"];
+    let (code, report, _) = check(&two, |server, _| drop(correct(server, "webrtc")));
+    assert_eq!(code, Some(1));
+    assert!(report.ends_with("FAILED: 1 of 2 expected connections joined a room\n"), "{report}");
+    let (code, report, _) = check(&["--duration", "300ms"], |_, _| ());
+    assert_eq!((code, report.as_str()), (Some(1), "FAILED: 0 of 1 expected connections joined a room\n"));
+}
+
+#[test]
+fn stop_signal_ends_the_check_with_its_report() {
+    for (signal, expected) in [("INT", "1"), ("TERM", "2")] {
+        let (code, report, _) = check(&["--expect-sources", expected], |server, id| {
+            let mut member = correct(server, "jamjam");
+            assert!(Command::new("kill").args(["-s", signal, &id.to_string()]).status().unwrap().success());
+            assert_eq!(member.closed().0, 1001);
+        });
+        let verdict = if expected == "1" { "PASSED" } else { "FAILED: 1 of 2 expected connections joined a room" };
+        let facts = "connection 0 of 127.0.0.1: jamjam, joined a room\n  no findings\n";
+        assert_eq!((code, report), (Some(u8::from(expected == "2").into()), format!("{facts}{verdict}\n")));
+    }
+}
+
+/// As `probe` and `send` do.
+#[test]
+fn reports_contain_the_error_of_a_server_that_cannot_start() {
+    let (tcp, udp) = (TcpListener::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+    let ports = [("signaling-server", tcp.local_addr()), ("echo-server", udp.local_addr())];
+    for (subcommand, address) in ports {
+        let port = address.unwrap().port().to_string();
+        for (options, code, error) in
+            [(["--port", &port], 3, "the port is in use"), (["--fail-on", "fatal"], 2, "invalid value 'fatal'")]
+        {
+            let folder = TempDir::new().unwrap();
+            let [junit, markdown] = ["r.xml", "r.md"].map(|name| folder.path().join(name));
+            let mut command = program(&[subcommand, "--host", "127.0.0.1", "--check"]);
+            command.args(options).arg("--junit").arg(&junit).arg("--markdown").arg(&markdown);
+            let output = command.output().unwrap();
+            assert_eq!(output.status.code(), Some(code), "{output:?}");
+            let cases = failed_cases(&fs::read_to_string(junit).unwrap());
+            let [(case, message)] = &cases[..] else { panic!("{cases:?}") };
+            assert!(case == "expected_sources" && message.to_lowercase().contains(error), "{message}");
+            assert!(fs::read_to_string(markdown).unwrap().contains("FAILED: "));
+        }
+    }
+}
