@@ -144,6 +144,42 @@ fn given_server_is_probed_and_none_is_started() {
     assert!(!job.path("work/jamjam-dev-report/server.log").exists());
 }
 
+/// A client that sends one AUDIO packet, and a packet with version 2.
+const WRONG_CLIENT: &str = r#"
+python3 - "$SERVER" <<'END'
+import socket, sys
+host, port = sys.argv[1].split(":")
+client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+client.sendto(bytes([1, 1]) + bytes(10 + 512), (host, int(port)))
+client.sendto(bytes([2]) + bytes(11), (host, int(port)))
+END
+"#;
+
+#[test]
+fn verdict_on_the_given_client_is_the_result_of_the_step() {
+    let correct = "jamjam-dev send --tone 440 --duration 1s --no-echo --to \"$SERVER\"";
+    for (client, args, code, verdict, failures) in [
+        (correct, "", 0, "PASSED", 0),
+        (WRONG_CLIENT, "", 1, "FAILED: 127.0.0.1:", 1),
+        (correct, "--expect-sources 2", 1, "FAILED: 1 of 2 expected sources sent AUDIO", 1),
+        // The client fails, although it has sent nothing wrong.
+        (&format!("{correct}; exit 7"), "", 7, "PASSED", 0),
+    ] {
+        let (job, ended, log) = Job::run(&[("client", client), ("args", args)], &["junit.xml"]);
+        assert_eq!(ended, code, "{log}");
+        let (report, junit, summary) = (job.report(), job.output("junit"), job.summary());
+        assert_eq!(report["failures"].as_array().unwrap().len(), failures, "{report}");
+        assert_eq!(report["sources"].as_array().unwrap().len(), 1, "{report}");
+        assert!(junit.contains(&format!("failures=\"{failures}\"")), "{junit}");
+        assert!(summary.replace('\\', "").contains(verdict) && log.contains(&summary), "{summary}");
+        assert!(log.contains("source first seen"), "{log}");
+    }
+    // A server that cannot start publishes its error, and the client does not run.
+    let (job, ended, log) = Job::run(&[("client", "touch ran"), ("args", "--fail-on fatal")], &["junit.xml"]);
+    assert_eq!((ended, job.path("work/ran").exists()), (3, false), "{log}");
+    assert!(job.summary().contains("invalid value 'fatal'") && job.output("junit").contains("<error "), "{log}");
+}
+
 #[test]
 fn input_text_is_never_executed() {
     for step in steps() {
@@ -155,7 +191,8 @@ fn input_text_is_never_executed() {
         assert!(input["description"].as_str().is_some_and(|text| text.len() > 10), "{name}");
         // The first value injects a command if a script inserts the input without quotes, the second one between quotes.
         for hostile in ["$(touch owned)", "'; touch owned; \"`touch owned` * ${IFS}"] {
-            if name == "program" {
+            // These are commands.
+            if name == "program" || name == "client" {
                 continue;
             }
             let (job, code, log) = Job::run(&[("count", "1"), ("interval", "1ms"), (name, hostile)], &[]);
@@ -203,13 +240,15 @@ fn documented_workflows_publish_their_files() {
     let page = read("docs/ci.md");
     let blocks = page.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
     let workflows: Vec<Value> = blocks.map(|block| yaml_serde::from_str(block).unwrap()).collect();
-    let [with_action, without_action, gitlab] = &workflows[..] else { panic!("{} workflows", workflows.len()) };
+    let [with_action, without_action, client, gitlab] = &workflows[..] else { panic!("{} workflows", workflows.len()) };
     let text = |value: &Value| value.as_str().map(str::to_owned);
 
     let steps = with_action["jobs"]["probe"]["steps"].as_array().unwrap();
-    assert!(steps[0]["uses"].as_str().unwrap().contains("jamjam-dev@"));
-    for name in steps[0]["with"].as_object().unwrap().keys() {
-        assert!(action()["inputs"].get(name).is_some(), "no input {name}");
+    for step in [&steps[0], &client[0]] {
+        assert!(step["uses"].as_str().unwrap().contains("jamjam-dev@"));
+        for name in step["with"].as_object().unwrap().keys() {
+            assert!(action()["inputs"].get(name).is_some(), "no input {name}");
+        }
     }
     assert_eq!(steps[1]["with"]["path"], action()["inputs"]["directory"]["default"]);
 
