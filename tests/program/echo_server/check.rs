@@ -104,7 +104,9 @@ fn correct_client_on_every_network_breaks_no_rule() {
             let mut client = program(&[&fixed[..], &[network]].concat());
             client.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
         });
-        clients.into_iter().for_each(|mut client| assert!(client.wait().unwrap().success()));
+        for mut client in clients {
+            assert!(client.wait().unwrap().success());
+        }
     });
     let report: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(code, Some(0), "{}", report["failures"]);
