@@ -105,13 +105,17 @@ fn correct_client_on_every_network_breaks_no_rule() {
             client.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
         });
         for mut client in clients {
-            assert!(client.wait().unwrap().success());
+            client.wait().unwrap();
         }
     });
     let report: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(code, Some(0), "{}", report["failures"]);
-    // Bursts of satellite lose more than a local network, which loses nothing.
-    let losses: Vec<u64> =
-        report["sources"].as_array().unwrap().iter().map(|source| source["lost"].as_u64().unwrap()).collect();
-    assert!(losses.contains(&0) && losses.iter().any(|lost| *lost > 10), "{losses:?}");
+    let count = |name: &str| {
+        let sources = report["sources"].as_array().unwrap().iter();
+        sources.map(|source| source[name].as_u64().unwrap()).collect::<Vec<_>>()
+    };
+    let (audio, lost) = (count("audio"), count("lost"));
+    // 12 s are 4,500 packets. Bursts of satellite lose more than a local network, which loses nothing.
+    assert!(audio.iter().zip(&lost).all(|(audio, lost)| audio + lost > 4_400), "{audio:?} {lost:?}");
+    assert!(lost.contains(&0) && lost.iter().any(|lost| *lost > 10), "{lost:?}");
 }

@@ -5,7 +5,8 @@ use std::fmt::Write;
 use quick_junit::{NonSuccessKind, SerializeError, TestCase, TestCaseStatus, TestSuite};
 use serde::Serialize;
 
-use super::{CheckReport, Finding, Severity};
+use super::{CheckReport, CheckedSource, Finding, Severity};
+use crate::report::html::STYLE;
 use crate::report::junit::strip_invalid_xml;
 use crate::report::markdown::escape;
 use jamjam_core::sanitize::escape_html;
@@ -106,12 +107,12 @@ impl CheckResult {
 
     /// For the summary of a CI job.
     pub fn markdown(&self) -> String {
-        let mut text = format!(
-            "## {TITLE}\n\n{}\n\n| source | severity | finding |\n| --- | --- | --- |\n",
-            escape(&self.verdict())
-        );
-        for (source, severity, words) in self.rows() {
-            _ = writeln!(text, "| {} | {severity} | {} |", escape(source), escape(&words));
+        let mut text = format!("## {TITLE}\n\n{}\n", escape(&self.verdict()));
+        for CheckedSource { name, facts, findings, .. } in &self.report.sources {
+            _ = writeln!(text, "\n### {}\n\n{}\n", escape(name), escape(facts));
+            for finding in findings {
+                _ = writeln!(text, "- {}", escape(&sentence(finding)));
+            }
         }
         text
     }
@@ -120,40 +121,25 @@ impl CheckResult {
     pub fn html(&self, style: &str) -> String {
         let (verdict, class) =
             (escape_html(&self.verdict()), if self.failures.is_empty() { "passed" } else { "failed" });
-        let mut rows = String::new();
-        for (source, severity, words) in self.rows() {
-            _ = writeln!(
-                rows,
-                "<tr><td>{}</td><td>{severity}</td><td>{}</td></tr>",
-                escape_html(source),
-                escape_html(&words)
-            );
+        let mut sections = String::new();
+        for CheckedSource { name, facts, findings, .. } in &self.report.sources {
+            let items: String =
+                findings.iter().map(|finding| format!("<li>{}</li>", escape_html(&sentence(finding)))).collect();
+            let (name, facts) = (escape_html(name), escape_html(facts));
+            _ = writeln!(sections, "<section><h2>{name}</h2><p class=\"quiet\">{facts}</p><ul>{items}</ul></section>");
         }
         format!(
             "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n\
              <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n\
              <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><meta name=\"color-scheme\" content=\"light dark\">\n\
-             <title>{TITLE}</title><style>{style}</style></head>\n<body><header><h1>{TITLE}</h1><p class=\"verdict {class}\"><strong>{verdict}</strong></p></header>\n\
-             <main><table><thead><tr><th>source</th><th>severity</th><th>finding</th></tr></thead>\n<tbody>\n{rows}</tbody></table></main></body></html>\n"
+             <title>{TITLE}</title><style>{style}{STYLE}</style></head>\n<body><h1>{TITLE}</h1>\n\
+             <p class=\"verdict {class}\"><strong>{verdict}</strong></p>\n<main>\n{sections}</main></body></html>\n"
         )
     }
-
-    /// A row with the facts of each source, and one per finding.
-    fn rows(&self) -> impl Iterator<Item = (&str, &'static str, String)> {
-        self.report.sources.iter().flat_map(|source| {
-            let findings = source.findings.iter();
-            let findings = findings.map(|finding| (&*source.name, finding.severity.name(), words(finding)));
-            std::iter::once((&*source.name, "", source.facts.clone())).chain(findings)
-        })
-    }
 }
 
-fn sentence(finding: &Finding) -> String {
-    format!("{}: {}", finding.severity.name(), words(finding))
-}
-
-/// The message, how often, and where to read on.
-fn words(Finding { rule, message, count, section, .. }: &Finding) -> String {
+/// The severity, the message, how often, and where to read on.
+fn sentence(Finding { rule, severity, message, count, section }: &Finding) -> String {
     let times = if *count > 1 { format!(" ({count} times)") } else { String::new() };
-    format!("{message}{times} [{rule}, {section}]")
+    format!("{}: {message}{times} [{rule}, {section}]", severity.name())
 }

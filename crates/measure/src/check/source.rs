@@ -121,14 +121,16 @@ impl SourceCheck {
     }
 
     fn on_malformed(&mut self, error: PacketError) {
-        let (rule, expected) = match error {
-            PacketError::TooShort(_) => (RuleId::Short, "at least 12 bytes"),
-            PacketError::Version(_) => (RuleId::Version, "1, or a STUN request"),
-            PacketError::Type(_) => (RuleId::Type, "1 to 7"),
-            PacketError::Payload { .. } => (RuleId::Truncated, "all fields"),
-            PacketError::Stun(_) => (RuleId::Stun, "a Binding request of RFC 8489"),
+        let (rule, expected, received) = match error {
+            PacketError::TooShort(len) => (RuleId::Short, "at least 12 bytes", format!("{len} bytes")),
+            PacketError::Version(version) => (RuleId::Version, "1, or a STUN request", version.to_string()),
+            PacketError::Type(number) => (RuleId::Type, "1 to 7", number.to_string()),
+            PacketError::Payload { packet_type, len, .. } => {
+                (RuleId::Truncated, "all fields", format!("{} with {len} payload bytes", packet_type.name()))
+            }
+            PacketError::Stun(_) => (RuleId::Stun, "a Binding request of RFC 8489", error.to_string()),
         };
-        self.evidence.add(rule, || (expected.to_owned(), error.to_string()));
+        self.evidence.add(rule, || (expected.to_owned(), received));
     }
 
     fn on_opened(&mut self, at: Time) {

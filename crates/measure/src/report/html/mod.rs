@@ -25,7 +25,7 @@ use super::text;
 use jamjam_core::sanitize::{escape_html, escape_html_prose, without_folders};
 
 const PAGE: &str = include_str!("page.html");
-const STYLE: &str = include_str!("style.css");
+pub(crate) const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("chart.js");
 
 /// The whole page. `error` is the socket or file error that ended the run early. `audio` contains the waveforms, if the run sent audio.
