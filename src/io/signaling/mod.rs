@@ -31,12 +31,12 @@ use tracing::{info, warn};
 
 use crate::io::clock;
 use crate::io::cluster::{self, Cluster};
+use crate::io::http::body::RequestError;
 use crate::io::http::{self, body};
 pub use crate::io::signaling::http_state::SignalingServerConfig;
 use crate::io::signaling::http_state::{Client, HttpState, SharedState};
 use crate::io::signaling::shared_hub::{ServedConnection, SharedHub};
 use crate::io::stop::StopToken;
-use crate::io::websocket::handshake::UpgradeError;
 use crate::io::websocket::{connection, handshake};
 use crate::io::worker::Worker;
 use crate::memory_budget::MemoryAccount;
@@ -238,7 +238,7 @@ async fn upgrade_middleware(
         drop(client);
     };
     handshake::accept_upgrade(&mut request, serve).unwrap_or_else(|error| {
-        log_rejection(&log_state, source, &uri, &error);
+        log_rejection(&log_state, source, &uri, &error.error);
         // The connection counts for this client, but a proxy may send requests of others on it.
         let mut response = rejection_response(error);
         response.headers_mut().append(header::CONNECTION, HeaderValue::from_static("close"));
@@ -265,14 +265,14 @@ fn log_rejection(state: &HttpState, source: SocketAddr, uri: &Uri, reason: &dyn 
 }
 
 /// The response to an upgrade request that violates RFC 6455, section 4.2.1.
-fn rejection_response(UpgradeError { status, reason }: UpgradeError) -> Response {
-    match status {
+fn rejection_response(rejection: RequestError) -> Response {
+    match rejection.status {
         StatusCode::METHOD_NOT_ALLOWED => method_not_allowed("GET"),
         // The only version of the protocol (RFC 6455, section 4.1).
         StatusCode::UPGRADE_REQUIRED => {
-            ([(header::SEC_WEBSOCKET_VERSION, "13")], upgrade_required(reason)).into_response()
+            ([(header::SEC_WEBSOCKET_VERSION, "13")], upgrade_required(&rejection.error)).into_response()
         }
-        _ => body::error_response(status, reason),
+        _ => rejection.into_response(),
     }
 }
 

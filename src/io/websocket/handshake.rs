@@ -20,27 +20,11 @@ use tungstenite::handshake::client::generate_key;
 use tungstenite::handshake::derive_accept_key;
 
 use crate::address::{HostPort, ParseHostError, without_zone};
+use crate::io::http::body::RequestError;
 use crate::sanitize::sanitize;
 
-/// Why an upgrade request is rejected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("{reason}")]
-#[doc(hidden)]
-pub struct UpgradeError {
-    pub status: StatusCode,
-    pub reason: &'static str,
-}
-
-impl UpgradeError {
-    /// A request that violates RFC 6455, section 4.2.1.
-    const fn invalid(reason: &'static str) -> Self {
-        Self { status: StatusCode::BAD_REQUEST, reason }
-    }
-}
-
 /// Whether a request is for an upgrade to WebSocket.
-#[doc(hidden)]
-pub fn is_upgrade_request(headers: &HeaderMap) -> bool {
+pub(in crate::io) fn is_upgrade_request(headers: &HeaderMap) -> bool {
     header_contains(headers, header::UPGRADE, "websocket")
 }
 
@@ -48,8 +32,7 @@ pub fn is_upgrade_request(headers: &HeaderMap) -> bool {
 pub(in crate::io) const LOST_UPGRADE: &str = "a proxy removed the Upgrade header of the request; configure the proxy to forward WebSocket: HTTP/1.1, Upgrade, Connection";
 
 /// Whether a proxy has removed the `Upgrade` header from a WebSocket request. Proxies keep `Sec-WebSocket-Key`.
-#[doc(hidden)]
-pub fn has_lost_upgrade(request: &Request) -> bool {
+pub(in crate::io) fn has_lost_upgrade(request: &Request) -> bool {
     let headers = request.headers();
     request.method() == Method::GET
         && headers.contains_key(header::SEC_WEBSOCKET_KEY)
@@ -57,36 +40,36 @@ pub fn has_lost_upgrade(request: &Request) -> bool {
 }
 
 /// The response to an upgrade request, without extensions or subprotocols. After the response has been sent, `serve` runs in its own task
-/// with the connection.
-#[doc(hidden)]
-pub fn accept_upgrade<F: Future<Output = ()> + Send>(
+/// with the connection. Rejects requests that violate RFC 6455, section 4.2.1.
+pub(in crate::io) fn accept_upgrade<F: Future<Output = ()> + Send>(
     request: &mut Request,
     serve: impl FnOnce(TokioIo<Upgraded>) -> F + Send + 'static,
-) -> Result<Response, UpgradeError> {
+) -> Result<Response, RequestError> {
     if request.method() != Method::GET {
-        return Err(UpgradeError { status: StatusCode::METHOD_NOT_ALLOWED, reason: "WebSocket requires GET" });
+        return Err(RequestError::new(StatusCode::METHOD_NOT_ALLOWED, "WebSocket requires GET"));
     }
+    let invalid = |reason| RequestError::new(StatusCode::BAD_REQUEST, reason);
     let upgrade = request.extensions_mut().remove::<OnUpgrade>();
     let headers = request.headers();
     if headers.get(header::UPGRADE).is_none_or(|value| !value.as_bytes().eq_ignore_ascii_case(b"websocket")) {
-        return Err(UpgradeError::invalid("the Upgrade header must contain only `websocket`"));
+        return Err(invalid("the Upgrade header must contain only `websocket`"));
     }
     if !header_contains(headers, header::CONNECTION, "upgrade") {
-        return Err(UpgradeError::invalid("the header `Connection: Upgrade` is missing"));
+        return Err(invalid("the header `Connection: Upgrade` is missing"));
     }
-    let unsupported = |reason| UpgradeError { status: StatusCode::UPGRADE_REQUIRED, reason };
+    let unsupported = |reason| RequestError::new(StatusCode::UPGRADE_REQUIRED, reason);
     if single_value(headers, header::SEC_WEBSOCKET_VERSION) != Some(b"13") {
         return Err(unsupported("Sec-WebSocket-Version must be 13"));
     }
-    let invalid_key = UpgradeError::invalid("send exactly one Sec-WebSocket-Key, with 16 bytes in base64");
-    let key = single_value(headers, header::SEC_WEBSOCKET_KEY).filter(|key| is_valid_key(key)).ok_or(invalid_key)?;
-    single_value(headers, header::HOST).ok_or(UpgradeError::invalid("send exactly one Host header"))?;
+    let key = single_value(headers, header::SEC_WEBSOCKET_KEY).filter(|key| is_valid_key(key));
+    let key = key.ok_or_else(|| invalid("send exactly one Sec-WebSocket-Key, with 16 bytes in base64"))?;
+    single_value(headers, header::HOST).ok_or_else(|| invalid("send exactly one Host header"))?;
     // The server would interpret a body as frames.
     let length = headers.get(header::CONTENT_LENGTH);
     if headers.contains_key(header::TRANSFER_ENCODING) || length.is_some_and(|length| length.as_bytes() != b"0") {
-        return Err(UpgradeError::invalid("a WebSocket request has no body"));
+        return Err(invalid("a WebSocket request has no body"));
     }
-    let upgrade = upgrade.ok_or(unsupported("WebSocket requires HTTP/1.1"))?;
+    let upgrade = upgrade.ok_or_else(|| unsupported("WebSocket requires HTTP/1.1"))?;
     let accepted = derive_accept_key(key);
     tokio::spawn(async move {
         // An error means that the client left before the response was sent.
