@@ -2,7 +2,6 @@
 //! required, and then runs the prober on the same driver that runs UDP nodes.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,9 +22,8 @@ use crate::io::stop::StopToken;
 use crate::io::udp::{self, Backend, DriverOptions, IdlePolicy, NodeThread};
 use crate::io::websocket::connect::{self, WebSocketConnectError};
 use crate::io::websocket::handshake::{UpgradeFailure, WebSocketUrl};
-use crate::io::websocket::probe_socket::{
-    NonBlockingWebSocket, ProbeStream, RESPONSE_SOURCE, ReadResult, TimestampedTcp, WebSocketIo,
-};
+pub use crate::io::websocket::probe_socket::ProbeConnections;
+use crate::io::websocket::probe_socket::{NonBlockingWebSocket, ProbeStream, ReadResult, TimestampedTcp};
 use crate::signaling::{CloseCode, Dialect};
 use crate::time::{Time, saturating_nanos};
 
@@ -74,16 +72,10 @@ pub struct ProbeStart {
     pub connections: Result<ProbeConnections, WebSocketFailure>,
 }
 
-/// Established connections on which requests can be sent.
-pub struct ProbeConnections(WebSocketIo);
-
 impl ProbeConnections {
-    /// The address by which the prober identifies responses.
-    pub const PEER: SocketAddr = RESPONSE_SOURCE;
-
     /// The matcher for requests to `target`.
     pub fn request_matcher(&self, target: &WebSocketTarget) -> RequestMatcher {
-        RequestMatcher::new(target.dialect, target.nonce, clock::wall_clock(self.0.poller.now()))
+        RequestMatcher::new(target.dialect, target.nonce, clock::wall_clock(self.poller.now()))
     }
 
     /// Runs `node` on its own thread. A lost connection ends the run with an error that contains [`WebSocketFailure`].
@@ -93,7 +85,7 @@ impl ProbeConnections {
         stop: StopToken,
         spin: u8,
     ) -> io::Result<NodeThread<WebSocketProber>> {
-        let Self(mut io) = self;
+        let mut io = self;
         udp::spawn_driver("client", move || {
             let options = DriverOptions {
                 idle: IdlePolicy::Finish,
@@ -172,7 +164,7 @@ pub fn start(
         };
         let waited_ns = saturating_nanos(setup.poller.now().duration_since(began));
         let wait = wait_for.map(|_| WaitResult { waited_ns, reply_received: connections.is_ok() });
-        let connections = connections.map(|sockets| ProbeConnections(WebSocketIo::new(sockets, setup.poller)));
+        let connections = connections.map(|sockets| ProbeConnections::new(sockets, setup.poller));
         return Ok(ProbeStart { connect_times, wait, connections });
     }
 }

@@ -32,15 +32,12 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum time for the closing handshake.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Placeholder source address of messages from the last connection.
-pub(super) const RESPONSE_SOURCE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
-
 /// Placeholder source address, which the prober ignores, of messages from all other connections.
 const IGNORED_SOURCE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
-/// Connections to one server. Requests are sent on the first connection, and responses are received on the last. A single connection does
-/// both.
-pub(super) struct WebSocketIo {
+/// Established connections to one server. Requests are sent on the first connection, and responses are received on the last. A single
+/// connection does both.
+pub struct ProbeConnections {
     sockets: Vec<NonBlockingWebSocket>,
     pub(super) poller: Poller,
     failure: Option<WebSocketFailure>,
@@ -50,7 +47,10 @@ pub(super) struct WebSocketIo {
     blocked_since: Option<Time>,
 }
 
-impl WebSocketIo {
+impl ProbeConnections {
+    /// Placeholder source address of messages from the last connection, by which the prober identifies responses.
+    pub const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
+
     pub(super) fn new(sockets: Vec<NonBlockingWebSocket>, poller: Poller) -> Self {
         Self { sockets, poller, failure: None, send_failure: None, blocked_since: None }
     }
@@ -78,7 +78,7 @@ impl WebSocketIo {
     }
 }
 
-impl DriverIo for WebSocketIo {
+impl DriverIo for ProbeConnections {
     fn now(&self) -> Time {
         self.poller.now()
     }
@@ -92,7 +92,7 @@ impl DriverIo for WebSocketIo {
         let mut more = false;
         let last = self.sockets.len() - 1;
         for (number, socket) in self.sockets.iter_mut().enumerate() {
-            let source = if number == last { RESPONSE_SOURCE } else { IGNORED_SOURCE };
+            let source = if number == last { Self::PEER } else { IGNORED_SOURCE };
             self.send_failure = self.send_failure.take().or(socket.flush().err());
             for read in 1..=MAX_MESSAGES_PER_READ {
                 match socket.read() {
