@@ -42,8 +42,16 @@ pub struct Args {
     #[arg(long, hide_short_help = true, conflicts_with_all = ["loss_direction", "play", "jitter_buffer", "profile", "max_loss", "max_p50", "max_p99", "max_jitter", "baseline"], help_heading = HEADING_TARGET)]
     no_echo: bool,
 
-    #[command(flatten)]
-    text: TextArgs,
+    /// Text to send over MOQT; `-` is standard input
+    ///
+    /// With `-`, each line is a text. Prints each text when the server's echo of the text arrives. The option can be repeated.
+    #[arg(long, value_name = "TEXT", help_heading = HEADING_TARGET)]
+    text: Vec<String>,
+
+    /// Minimum interval between two texts
+    // The default is the same as in the gomoqt echo client.
+    #[arg(short, long, hide_short_help = true, value_name = "DURATION", value_parser = parse_millis, default_value = "250ms", help_heading = HEADING_TARGET)]
+    interval: Duration,
 
     #[command(flatten)]
     source: SourceArgs,
@@ -176,42 +184,19 @@ impl Args {
     /// Sends texts to the MOQT echo server `to` and prints the returned texts. If `to` is `None`, the embedded server is used.
     fn send_texts(&self, to: Option<&MoqtTarget>, stop: &StopToken) -> Result<u8, Failure> {
         ensure_usage!(
-            !self.text.text.is_empty(),
+            !self.text.is_empty(),
             "nothing to send: give --text TEXT, or --text - for the lines of standard input. For audio, give a UDP target: \
              --to HOST[:PORT]"
         );
-        let config = self.text.config()?;
+        let config = self.texts_config()?;
         let mut print = |text: &Bytes| print_text(text, stop);
         let print: Option<&mut dyn FnMut(&Bytes)> = if self.client.prints_json() { None } else { Some(&mut print) };
         let finished = self.client.run_moqt(RunKind::Send, to, config, print, stop)?;
         self.client.report_to_stderr(finished)
     }
-}
 
-/// An opened source, and the thread that reads the file or generates the tone.
-type OpenedSource = (Box<dyn PayloadSource + Send>, Option<ReaderThread>, PacketLayout);
-
-/// The value of --text that stands for the lines of standard input.
-const STDIN_MARKER: &str = "-";
-
-/// Texts to send.
-#[derive(Clone, clap::Args)]
-pub struct TextArgs {
-    /// Text to send over MOQT; `-` is standard input
-    ///
-    /// With `-`, each line is a text. Prints each text when the server's echo of the text arrives. The option can be repeated.
-    #[arg(long, value_name = "TEXT", help_heading = HEADING_TARGET)]
-    text: Vec<String>,
-
-    /// Minimum interval between two texts
-    // The default is the same as in the gomoqt echo client.
-    #[arg(short, long, hide_short_help = true, value_name = "DURATION", value_parser = parse_millis, default_value = "250ms", help_heading = HEADING_TARGET)]
-    interval: Duration,
-}
-
-impl TextArgs {
     /// The queue of texts, with one group per text. Starts the thread that fills the queue.
-    fn config(&self) -> Result<MoqtClientConfig, Failure> {
+    fn texts_config(&self) -> Result<MoqtClientConfig, Failure> {
         let stdin_count = self.text.iter().filter(|text| *text == STDIN_MARKER).count();
         ensure_usage!(stdin_count <= 1, "--text -: standard input can be read only once");
         for len in self.text.iter().map(String::len) {
@@ -243,6 +228,12 @@ impl TextArgs {
         })
     }
 }
+
+/// An opened source, and the thread that reads the file or generates the tone.
+type OpenedSource = (Box<dyn PayloadSource + Send>, Option<ReaderThread>, PacketLayout);
+
+/// The value of --text that stands for the lines of standard input.
+const STDIN_MARKER: &str = "-";
 
 /// Queues every line without its line break.
 fn send_lines(input: &mut impl BufRead, queue: &SyncSender<Bytes>) {
