@@ -76,9 +76,10 @@ impl FromStr for Target {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once("://") {
-            Some((scheme, _)) if scheme_matches(scheme, &WEBSOCKET_SCHEMES) => Ok(Self::WebSocket(text.to_owned())),
-            Some((scheme, _)) if scheme_matches(scheme, &MOQT_SCHEMES) => text.parse().map(Self::Moqt),
+        let scheme = text.split_once("://").map(|(scheme, _)| scheme.trim_start().to_ascii_lowercase());
+        match scheme.as_deref() {
+            Some("ws" | "wss") => Ok(Self::WebSocket(text.to_owned())),
+            Some("moqt" | "https") => text.parse().map(Self::Moqt),
             _ => parse_udp_target(text).map(Self::Udp),
         }
     }
@@ -119,14 +120,7 @@ impl FromStr for MoqtTarget {
 }
 
 /// Default HTTPS port.
-pub const HTTPS_PORT: u16 = 443;
-
-const WEBSOCKET_SCHEMES: [&str; 2] = ["ws", "wss"];
-const MOQT_SCHEMES: [&str; 2] = ["moqt", "https"];
-
-fn scheme_matches(scheme: &str, schemes: &[&str]) -> bool {
-    schemes.iter().any(|other| scheme.trim_start().eq_ignore_ascii_case(other))
-}
+const HTTPS_PORT: u16 = 443;
 
 /// Host name of both loopback addresses.
 pub const LOCALHOST: &str = "localhost";
