@@ -154,7 +154,7 @@ impl Args {
         );
         let admission = self.protection.admission_config()?;
         let log = server::start_log(self.verbose, color)?;
-        os::set_process_name("echo-server");
+        os::set_process_name(c"echo-server");
         if self.moqt.moqt_only {
             return self.run_moqt(log, stop);
         }

@@ -114,7 +114,7 @@ impl Args {
         }
         // Dropping the guard flushes the log.
         let _log = server::start_log(self.verbose, color)?;
-        os::set_process_name("signaling-server");
+        os::set_process_name(c"signaling-server");
         os::raise_descriptor_limit();
         server::clear_address(self.address_file.as_deref())?;
         let handlers = self.broadcast.room_handlers()?;

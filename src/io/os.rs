@@ -1,7 +1,7 @@
 //! Services of the operating system: process name, limits and resources, and random numbers.
 
 use std::array;
-use std::ffi::CString;
+use std::ffi::CStr;
 use std::hash::{BuildHasher, RandomState};
 #[cfg(target_os = "linux")]
 use std::os::fd::AsFd;
@@ -12,14 +12,12 @@ use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 /// Sets the name that `ps` and `pgrep` show (Linux only). Must be called on the main thread.
-pub fn set_process_name(name: &str) {
+pub fn set_process_name(name: &CStr) {
+    // Not essential: if this fails, the process keeps the name of its executable.
     #[cfg(target_os = "linux")]
-    if let Ok(name) = CString::new(name) {
-        // Not essential: if this fails, the process keeps the name of its executable.
-        let _ = rustix::thread::set_name(&name);
-    }
+    let _ = rustix::thread::set_name(name);
     #[cfg(not(target_os = "linux"))]
-    let _ = CString::new(name);
+    let _ = name;
 }
 
 /// Raises the limit of open files to the maximum (Linux only). Each connection needs an open file.
