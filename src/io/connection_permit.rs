@@ -86,14 +86,17 @@ impl Default for ConnectionLimits {
 /// Counts and limits the open connections of one server.
 #[derive(Debug)]
 pub struct ConnectionLimiter {
-    limits: ConnectionLimits,
+    /// The configured limits.
+    pub limits: ConnectionLimits,
     semaphore: Arc<Semaphore>,
     open_by_source: Mutex<HashMap<IpAddr, usize>>,
     new_by_source: Option<Mutex<WindowLimiter>>,
     /// QUIC handshakes that are not complete.
     pending_handshakes: AtomicUsize,
-    rejected: AtomicU64,
-    handshake_timeouts: AtomicU64,
+    /// TCP connections closed because of a limit of their source address, or because of the memory budget.
+    pub rejected: AtomicU64,
+    /// Connections closed because no complete request arrived in time.
+    pub handshake_timeouts: AtomicU64,
     log_throttle: SharedLogThrottle,
 }
 
@@ -145,28 +148,6 @@ impl ConnectionLimiter {
             handshake_timeouts: AtomicU64::new(0),
             log_throttle: SharedLogThrottle::default(),
         })
-    }
-
-    /// The configured limits.
-    pub fn limits(&self) -> &ConnectionLimits {
-        &self.limits
-    }
-
-    /// Whether more than half of the slots or of the memory are in use. Then, idle connections are closed early, and other connections after
-    /// their response. Otherwise, clients without requests could take all slots.
-    pub(in crate::io) fn is_scarce(&self) -> bool {
-        let is_mostly_used = |limit: usize| self.semaphore.available_permits() < limit.div_ceil(2);
-        self.limits.max_connections.is_some_and(is_mostly_used) || self.limits.memory_budget.is_scarce()
-    }
-
-    /// TCP connections closed because of a limit of their source address, or because of the memory budget.
-    pub fn rejected(&self) -> u64 {
-        self.rejected.load(Ordering::Relaxed)
-    }
-
-    /// Connections closed because no complete request arrived in time.
-    pub fn handshake_timeouts(&self) -> u64 {
-        self.handshake_timeouts.load(Ordering::Relaxed)
     }
 
     /// Waits for a free slot for a TCP connection.
@@ -360,9 +341,12 @@ impl ConnectionPermit {
         self.extend();
     }
 
-    /// Whether slots or memory are scarce ([`ConnectionLimiter::is_scarce`]).
+    /// Whether more than half of the slots or of the memory are in use. Then, idle connections are closed early, and other connections after
+    /// their response. Otherwise, clients without requests could take all slots.
     pub(in crate::io) fn is_scarce(&self) -> bool {
-        self.limiter.is_scarce()
+        let ConnectionLimiter { limits, semaphore, .. } = &*self.limiter;
+        let is_mostly_used = |limit: usize| semaphore.available_permits() < limit.div_ceil(2);
+        limits.max_connections.is_some_and(is_mostly_used) || limits.memory_budget.is_scarce()
     }
 
     /// Completes when the time for the head of a request is over: at `deadline`, or after the idle time-out on a connection that has had a
@@ -431,7 +415,7 @@ mod tests {
             let _second = limiter.assign(limiter.acquire().await, mapped).expect("a free slot");
             assert!(limiter.assign(limiter.acquire().await, one).is_none());
             assert!(limiter.assign(limiter.acquire().await, other).is_some());
-            assert_eq!(limiter.rejected(), 1);
+            assert_eq!(limiter.rejected.load(Ordering::Relaxed), 1);
             drop(first);
             assert!(limiter.assign(limiter.acquire().await, one).is_some());
             // Addresses of one IPv6 /64 count as one address.
@@ -444,7 +428,7 @@ mod tests {
                 limiter.assign(limiter.acquire().await, c).is_none()
                     && limiter.assign(limiter.acquire().await, other).is_some()
             );
-            assert_eq!(limiter.rejected(), 2);
+            assert_eq!(limiter.rejected.load(Ordering::Relaxed), 2);
             let mut local = Vec::new();
             for _ in 0..9 {
                 local.push(limiter.assign(limiter.acquire().await, IpAddr::from([127, 0, 0, 1])).expect("a free slot"));
@@ -452,7 +436,7 @@ mod tests {
                     limiter.assign(limiter.acquire().await, "::1".parse().expect("an address")).expect("a free slot"),
                 );
             }
-            assert_eq!(limiter.rejected(), 2);
+            assert_eq!(limiter.rejected.load(Ordering::Relaxed), 2);
         });
     }
 
@@ -476,7 +460,7 @@ mod tests {
                 assert!(is_accepted("127.0.0.1").await && is_accepted("::1").await);
             }
             // QUIC servers count their rejections themselves.
-            assert_eq!(limiter.rejected(), 4);
+            assert_eq!(limiter.rejected.load(Ordering::Relaxed), 4);
         });
     }
 
@@ -516,7 +500,7 @@ mod tests {
             assert!(permits[2].assign_client(other, true));
             // A permit counts towards the limit of the first address that is assigned to it. Assigning a second address has no effect.
             assert!(permits[0].assign_client(other, true));
-            assert_eq!(limiter.rejected(), 1);
+            assert_eq!(limiter.rejected.load(Ordering::Relaxed), 1);
             // A forwarded loopback address is counted. The proxy's own address is not.
             assert!(permits[3].assign_client(proxy, true) && !permits[4].assign_client(proxy, true));
             assert!(permits[1].assign_client(proxy, false));
@@ -546,7 +530,7 @@ mod tests {
                 permits.push(open(from).await.expect("within the budget"));
             }
             assert!(open(client).await.is_none());
-            assert_eq!((memory_budget.held(), limiter.rejected()), (4 * request_bytes, 1));
+            assert_eq!((memory_budget.held(), limiter.rejected.load(Ordering::Relaxed)), (4 * request_bytes, 1));
             let own = [0, 1].map(|index: usize| {
                 assert!(permits[index].assign_client(client, true));
                 permits[index].on_upgrade()

@@ -151,7 +151,7 @@ pub(in crate::io) async fn accept_loop(
         configure_tcp(&stream);
         let stopping = stopping.clone();
         let mut client = ConnectionInfo { source, is_forwarded: false, permit: Arc::new(permit), stopping };
-        let limits = limiter.limits().clone();
+        let limits = limiter.limits.clone();
         let (router, tls) = (router.clone(), tls.clone());
         tokio::spawn(async move {
             let Some(tls) = tls else { return serve_connection(stream, client, router, limits).await };
@@ -408,7 +408,7 @@ mod tests {
         let permit = limiter.assign(limiter.acquire().await, [192, 0, 2, 1].into()).expect("a permit");
         permit.on_request();
         let began = Instant::now();
-        let timeout = permit.await_head_timeout(began + limiter.limits().handshake_timeout);
+        let timeout = permit.await_head_timeout(began + limiter.limits.handshake_timeout);
         let take_slot = async {
             tokio::time::sleep(Duration::from_secs(34)).await;
             limiter.acquire().await

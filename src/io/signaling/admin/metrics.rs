@@ -65,9 +65,9 @@ impl SignalingCollector {
             /// Bytes queued for all connections, including those that are closing.
             Gauge total_queued_bytes = hub.queued_bytes(),
             /// Connections closed because of a limit per source address or the memory budget.
-            Counter connections_rejected_address_limit = limiter.rejected(),
+            Counter connections_rejected_address_limit = limiter.rejected.load(Ordering::Relaxed),
             /// Connections closed because no complete request arrived in time.
-            Counter handshake_timeouts = limiter.handshake_timeouts(),
+            Counter handshake_timeouts = limiter.handshake_timeouts.load(Ordering::Relaxed),
             /// Listeners for control surface events.
             Gauge event_listeners = listeners,
             /// Control surface events dropped for slow listeners, counted per listener.
