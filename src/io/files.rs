@@ -185,7 +185,7 @@ pub fn stream_conflict(file: &Path) -> Option<String> {
     if is_standard_stream(file) {
         return Some("this path stands for a standard stream; give the name of a file".to_owned());
     }
-    let Some(FileIdentity::Existing(file)) = FileIdentity::of(file) else { return None };
+    let FileIdentity { handle: file, new_name: None } = FileIdentity::of(file)? else { return None };
     let streams = [("input", Handle::stdin()), ("output", Handle::stdout()), ("error", Handle::stderr())];
     let (stream, _) = streams.into_iter().find(|(_, stream)| stream.as_ref().is_ok_and(|stream| *stream == file))?;
     Some(format!("standard {stream} is redirected to this file; give another file"))
@@ -194,11 +194,9 @@ pub fn stream_conflict(file: &Path) -> Option<String> {
 /// Identifies a regular file by its device and inode (Windows: volume and file index). All paths and hard links to a file have the same
 /// identity. A file that does not exist yet is identified by its directory and its name.
 #[derive(Debug, PartialEq, Eq)]
-pub enum FileIdentity {
-    /// The file exists.
-    Existing(Handle),
-    /// The file does not exist yet.
-    New(Handle, OsString),
+pub struct FileIdentity {
+    handle: Handle,
+    new_name: Option<OsString>,
 }
 
 impl FileIdentity {
@@ -209,13 +207,13 @@ impl FileIdentity {
             // A file may be writable but not readable.
             let open =
                 || Handle::from_path(file).or_else(|_| Handle::from_file(File::options().write(true).open(file)?));
-            return metadata.is_file().then(open)?.ok().map(Self::Existing);
+            return metadata.is_file().then(open)?.ok().map(|handle| Self { handle, new_name: None });
         }
         let target = resolve_links(file);
         if target.is_symlink() {
             return None;
         }
-        Some(Self::New(Handle::from_path(folder_of(&target)).ok()?, comparable_name(&target)?))
+        Some(Self { handle: Handle::from_path(folder_of(&target)).ok()?, new_name: Some(comparable_name(&target)?) })
     }
 }
 
