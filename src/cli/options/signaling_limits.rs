@@ -30,9 +30,6 @@ const DEFAULT_MAX_CONNECTIONS_PER_ADDRESS: usize = 256;
 /// Maximum rate of new connections per source address. All permitted connections of an address can be opened again at once.
 const DEFAULT_CONNECTION_RATE: WindowLimit = WindowLimit { count: 300, period: Duration::from_secs(10) };
 
-/// Maximum time from accepting a connection to the end of its first request.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// Connection limits.
 #[derive(clap::Args)]
 pub struct ConnectionLimitArgs {
@@ -89,7 +86,6 @@ pub fn default_connection_limits() -> ConnectionLimits {
         max_connections: Some(DEFAULT_MAX_CONNECTIONS),
         max_connections_per_address: Some(DEFAULT_MAX_CONNECTIONS_PER_ADDRESS),
         max_new_connections: Some(DEFAULT_CONNECTION_RATE),
-        handshake_timeout: HANDSHAKE_TIMEOUT,
         ..ConnectionLimits::default()
     }
 }
