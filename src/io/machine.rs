@@ -13,12 +13,10 @@ use super::udp::{
     self, Backend, BindError, DEFAULT_RECEIVE_BUFFER, DEFAULT_SPIN_PERCENT, DriverOptions, DriverStats, IdlePolicy,
     NodeThread,
 };
+use crate::client::{ClientNode, ProbeConfig, ProbeWorkload, Prober, RunConfig, StreamKind};
 use crate::io::local_socket::LocalSocketOptions;
-use crate::node::{Node, Receive, SendStatus, Transmit, TransmitSink};
 use crate::report::machine::{ClockSource, CpuFrequency, InterfaceAddress, MachineFacts, PortUse, ReceiveBuffer};
 use crate::stats::HostTiming;
-use crate::time::Time;
-use crate::wire::{HEADER_LEN, Header, PacketType};
 
 /// Number of packets of the timing run: enough for a 99th percentile, short enough to wait for.
 const TIMING_PACKETS: u64 = 600;
@@ -27,39 +25,9 @@ const TIMING_INTERVAL: Duration = Duration::from_millis(2);
 /// Payload of the default AUDIO packet, in bytes.
 const TIMING_PAYLOAD: usize = 512;
 
-/// Sends packets at a fixed interval and ignores everything that arrives.
-pub struct TimingNode {
-    destination: SocketAddr,
-    packet: Vec<u8>,
-    start: Option<Time>,
-    sent: u64,
-}
-
-impl Node for TimingNode {
-    fn on_datagram(&mut self, _: Time, _: &[Receive<'_>]) {}
-
-    fn poll_transmit(&mut self, now: Time, sink: &mut dyn TransmitSink) {
-        let start = *self.start.get_or_insert(now);
-        while self.sent < TIMING_PACKETS && start + TIMING_INTERVAL * self.sent as u32 <= now {
-            let Self { destination, packet, .. } = self;
-            let (destination, segment_size) = (*destination, packet.len());
-            let transmit = Transmit { destination, src_ip: None, contents: packet, segment_size };
-            if sink.send(transmit) == SendStatus::WouldBlock {
-                return;
-            }
-            self.sent += 1;
-        }
-    }
-
-    fn next_deadline(&self) -> Option<Time> {
-        let start = self.start.unwrap_or(Time::ZERO);
-        (self.sent < TIMING_PACKETS).then(|| start + TIMING_INTERVAL * self.sent as u32)
-    }
-}
-
-/// A running measurement of timers and send calls, with the driver that `send` and `probe` use.
+/// A running measurement of timers and send calls, with the node and the driver of `probe`.
 pub struct TimingRun {
-    thread: NodeThread<TimingNode>,
+    thread: NodeThread<Prober>,
     /// Receives the packets. Nothing reads this socket: the kernel drops packets that do not fit its buffer.
     _receiver: UdpSocket,
 }
@@ -71,9 +39,15 @@ impl TimingRun {
         let destination = receiver.local_addr()?;
         let bound = udp::connect(destination, DEFAULT_RECEIVE_BUFFER, &LocalSocketOptions::default())
             .map_err(io::Error::other)?;
-        let mut packet = Header::new(PacketType::Audio, 0, 0).to_bytes().to_vec();
-        packet.resize(HEADER_LEN + TIMING_PAYLOAD, 0);
-        let node = TimingNode { destination, packet, start: None, sent: 0 };
+        let config =
+            RunConfig { replies_expected: false, ..RunConfig::new(destination, StreamKind::Audio, Duration::ZERO) };
+        let workload = ProbeWorkload::new(ProbeConfig {
+            stream_kind: StreamKind::Audio,
+            count: Some(TIMING_PACKETS),
+            interval: TIMING_INTERVAL,
+            payload_len: TIMING_PAYLOAD,
+        });
+        let node = ClientNode::new(config, workload, Box::new(()));
         let options = DriverOptions {
             idle: IdlePolicy::Finish,
             spin_percent: DEFAULT_SPIN_PERCENT,
