@@ -11,7 +11,6 @@ use anyhow::{Context, bail};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::builder::OsStringValueParser;
-use rustls::ClientConfig;
 use tracing::info;
 
 use crate::cli::output::Failure;
@@ -218,10 +217,5 @@ impl TrustArgs {
     /// Which certificates to accept.
     pub fn trust_policy(&self) -> TrustPolicy {
         TrustPolicy { ca_file: self.ca.clone(), pinned: self.cert_sha256, accept_any: self.insecure }
-    }
-
-    /// TLS configuration for connections.
-    pub fn tls_config(&self) -> anyhow::Result<Arc<ClientConfig>> {
-        Ok(self.trust_policy().client_config()?)
     }
 }

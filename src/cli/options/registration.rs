@@ -123,7 +123,7 @@ impl RegistrationArgs {
         }
         let public_address = self.public_addr.clone().map(|HostPort { host, port }| (host, port));
         let own = AdvertisedAddress { listen_address, public_address };
-        let tls = self.trust.tls_config()?;
+        let tls = self.trust.trust_policy().client_config()?;
         if self.trust.insecure && url.is_secure() {
             warn!(target: "tls", %url, "certificate verification disabled");
         }

@@ -130,7 +130,7 @@ impl RoomTargetArgs {
 
     /// TLS configuration for connecting to `url`. Prints notices about what is not protected.
     pub fn tls_config(&self, url: &SignalingUrl) -> anyhow::Result<Arc<ClientConfig>> {
-        let tls = self.trust.tls_config()?;
+        let tls = self.trust.trust_policy().client_config()?;
         if url.sends_plain_login() {
             print_notice(&format!("warning: the password for {url} is sent without TLS"));
         }
