@@ -154,11 +154,7 @@ impl ImpairmentArgs {
     }
 
     fn impairment(&self) -> Impairment {
-        let (loss, burst_loss) = match self.loss {
-            Some(LossArg::Random(ratio)) => (ratio, None),
-            Some(LossArg::Bursts(model)) => (0.0, Some(model)),
-            None => (0.0, None),
-        };
+        let (loss, burst_loss) = self.loss.unwrap_or_default();
         let (reorder, reorder_delay) = self.reorder.unwrap_or((0.0, DEFAULT_REORDER_DELAY));
         let [random] = os::random_u64s();
         Impairment {
@@ -179,8 +175,8 @@ impl ImpairmentArgs {
     fn as_options(&self, seed: u64) -> String {
         let with_delay = |value: String, delay| format!("{value},{}", format_duration(delay));
         let loss = self.loss.map(|loss| match loss {
-            LossArg::Random(ratio) => format_percent(ratio),
-            LossArg::Bursts(model) => <[f64; 2]>::from(model.probabilities()).map(format_percent).join(","),
+            (ratio, None) => format_percent(ratio),
+            (_, Some(model)) => <[f64; 2]>::from(model.probabilities()).map(format_percent).join(","),
         });
         let bandwidth = self.bandwidth.map(|limit| (format_bit_rate(limit.bits_per_second), limit.max_queue_delay));
         let given = [
@@ -209,18 +205,14 @@ impl OutcomeLogFile {
     }
 }
 
-/// Random loss, or loss in bursts.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum LossArg {
-    Random(f64),
-    Bursts(GilbertModel),
-}
+/// The ratio of random loss, and the model of loss in bursts.
+type LossArg = (f64, Option<GilbertModel>);
 
 fn parse_loss(text: &str) -> Result<LossArg, String> {
     let ratio = |text| parse_ratio(text).map_err(error_text);
     match text.split_once(',') {
-        Some((start, end)) => GilbertModel::new(ratio(start)?, ratio(end)?).map(LossArg::Bursts).map_err(error_text),
-        None => ratio(text).map(LossArg::Random),
+        Some((start, end)) => Ok((0.0, Some(GilbertModel::new(ratio(start)?, ratio(end)?).map_err(error_text)?))),
+        None => Ok((ratio(text)?, None)),
     }
 }
 
