@@ -352,11 +352,17 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 /// The content types of TLS records that a server may send first: alert and handshake (RFC 8446, section 5.1).
 const TLS_FIRST_RECORDS: [u8; 2] = [0x15, 0x16];
 
-/// Why the upgrade failed. Because many servers that require TLS close a connection without TLS and give no answer, the client then connects
-/// once more, with TLS.
+/// Why the upgrade failed. Servers that require TLS answer a connection without TLS by a TLS alert, by HTTP status 400 or not at all. The
+/// client then connects once more, with TLS.
 async fn explain_upgrade(error: UpgradeFailure, address: SocketAddr) -> WebSocketConnectError {
-    let has_no_answer = matches!(error, UpgradeFailure::Closed | UpgradeFailure::Io(_));
-    let error = if has_no_answer && answers_tls(address).await { UpgradeFailure::TlsRequired } else { error };
+    let may_require_tls = matches!(
+        error,
+        UpgradeFailure::NotHttp
+            | UpgradeFailure::Closed
+            | UpgradeFailure::Io(_)
+            | UpgradeFailure::Status(StatusCode::BAD_REQUEST, _)
+    );
+    let error = if may_require_tls && answers_tls(address).await { UpgradeFailure::TlsRequired } else { error };
     WebSocketConnectError::Upgrade(address, error)
 }
 

@@ -166,22 +166,6 @@ fn status_advice(status: StatusCode, location: Option<&str>) -> String {
     format!("HTTP {status}; {advice}")
 }
 
-/// The first byte of a TLS alert. A TLS server sends an alert if it receives plain HTTP.
-const TLS_ALERT: u8 = 0x15;
-
-/// The second byte of every TLS record (RFC 8446, section 5.1).
-const TLS_VERSION: u8 = 0x03;
-
-/// Maximum size of a response body that is searched for [`TLS_HINTS`].
-const MAX_HINT_BODY_BYTES: usize = 4 << 10;
-
-/// Texts in the response body of TLS servers that receive plain HTTP: nginx, Go and Apache.
-const TLS_HINTS: [&str; 3] = [
-    "plain HTTP request was sent to HTTPS port",
-    "HTTP request to an HTTPS server",
-    "plain HTTP to an SSL-enabled server port",
-];
-
 /// Maximum size of the response header.
 const MAX_RESPONSE_BYTES: usize = 64 << 10;
 
@@ -235,15 +219,8 @@ impl ClientHandshake {
                     return if bytes.is_empty() { Err(UpgradeFailure::Closed) } else { Ok(None) };
                 }
                 Ok(_) => return Err(UpgradeFailure::TooLong),
-                Err(_) => {
-                    return match *self.response {
-                        [TLS_ALERT] if !bytes.is_empty() => Ok(None),
-                        [TLS_ALERT, TLS_VERSION, ..] => Err(UpgradeFailure::TlsRequired),
-                        _ => Err(UpgradeFailure::NotHttp),
-                    };
-                }
+                Err(_) => return Err(UpgradeFailure::NotHttp),
             };
-            let version = response.version;
             let status =
                 response.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(UpgradeFailure::NotHttp)?;
             let named = response
@@ -259,16 +236,6 @@ impl ClientHandshake {
                 self.interim_responses += 1;
                 self.response.drain(..end);
                 continue;
-            }
-            let body = String::from_utf8_lossy(&self.response[end..]);
-            if TLS_HINTS.iter().any(|hint| body.contains(hint)) {
-                return Err(UpgradeFailure::TlsRequired);
-            }
-            // After an invalid request, the server closes the connection. A body with a hint may still follow.
-            let closes = version == Some(0) || header_contains(&headers, header::CONNECTION, "close");
-            let is_complete = bytes.is_empty() || body.len() >= MAX_HINT_BODY_BYTES;
-            if status == StatusCode::BAD_REQUEST && closes && !is_complete {
-                return Ok(None);
             }
             let location = headers.get(header::LOCATION);
             let location = location.map(|value| sanitize(&String::from_utf8_lossy(value.as_bytes())));
