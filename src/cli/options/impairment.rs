@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use clap::builder::PossibleValuesParser;
 
 use crate::cli::output::{Failure, ensure_usage, print_notice};
@@ -18,7 +18,7 @@ use crate::impairment::{
 use crate::io::os;
 use crate::io::outcome_log::{self, OutcomeLog};
 use crate::stats::Counter;
-use crate::units::{parse_bit_rate, parse_ratio, parse_size};
+use crate::units::{InvalidValue, parse_bit_rate, parse_ratio, parse_size};
 
 const HEADING: &str = "Impairment (of echo server replies; with send --no-echo, of sent AUDIO)";
 
@@ -208,40 +208,32 @@ impl OutcomeLogFile {
 /// The ratio of random loss, and the model of loss in bursts.
 type LossArg = (f64, Option<GilbertModel>);
 
-fn parse_loss(text: &str) -> Result<LossArg, String> {
-    let ratio = |text| parse_ratio(text).map_err(error_text);
-    match text.split_once(',') {
-        Some((start, end)) => Ok((0.0, Some(GilbertModel::new(ratio(start)?, ratio(end)?).map_err(error_text)?))),
-        None => Ok((ratio(text)?, None)),
-    }
+fn parse_loss(text: &str) -> anyhow::Result<LossArg> {
+    Ok(match text.split_once(',') {
+        Some((start, end)) => (0.0, Some(GilbertModel::new(parse_ratio(start)?, parse_ratio(end)?)?)),
+        None => (parse_ratio(text)?, None),
+    })
 }
 
 /// Parses the ratio of reordered replies, and the time for which they are held back.
-fn parse_reorder(text: &str) -> Result<(f64, Duration), String> {
+fn parse_reorder(text: &str) -> anyhow::Result<(f64, Duration)> {
     let (ratio, delay) = split_duration(text, DEFAULT_REORDER_DELAY)?;
-    if delay.is_zero() {
-        return Err("a duration of 0 reorders nothing; give a duration such as 10ms".to_owned());
-    }
-    Ok((parse_ratio(ratio).map_err(error_text)?, delay))
+    ensure!(!delay.is_zero(), "a duration of 0 reorders nothing; give a duration such as 10ms");
+    Ok((parse_ratio(ratio)?, delay))
 }
 
 /// Parses a bit rate and the maximum queue delay.
-fn parse_bandwidth(text: &str) -> Result<BandwidthLimit, String> {
+fn parse_bandwidth(text: &str) -> anyhow::Result<BandwidthLimit> {
     let (rate, max_queue_delay) = split_duration(text, DEFAULT_MAX_QUEUE_DELAY)?;
-    match parse_bit_rate(rate).map_err(error_text)? {
-        0 => Err("0 would block all replies; give a bit rate such as 2Mbit".to_owned()),
-        bits_per_second => Ok(BandwidthLimit { bits_per_second, max_queue_delay }),
-    }
+    let bits_per_second = parse_bit_rate(rate)?;
+    ensure!(bits_per_second > 0, "0 would block all replies; give a bit rate such as 2Mbit");
+    Ok(BandwidthLimit { bits_per_second, max_queue_delay })
 }
 
 /// Splits `VALUE` or `VALUE,TIME`.
-fn split_duration(text: &str, otherwise: Duration) -> Result<(&str, Duration), String> {
+fn split_duration(text: &str, otherwise: Duration) -> Result<(&str, Duration), InvalidValue> {
     let Some((value, time)) = text.split_once(',') else { return Ok((text, otherwise)) };
-    Ok((value, parse_millis(time).map_err(error_text)?))
-}
-
-fn error_text(error: impl std::fmt::Display) -> String {
-    error.to_string()
+    Ok((value, parse_millis(time)?))
 }
 
 /// A ratio as a percentage, without the rounding errors of binary fractions.
