@@ -80,12 +80,11 @@ impl ProbeConnections {
 
     /// Runs `node` on its own thread. A lost connection ends the run with an error that contains [`WebSocketFailure`].
     pub fn spawn(
-        self,
+        mut self,
         mut node: WebSocketProber,
         stop: StopToken,
         spin: u8,
     ) -> io::Result<NodeThread<WebSocketProber>> {
-        let mut io = self;
         udp::spawn_driver("client", move || {
             let options = DriverOptions {
                 idle: IdlePolicy::Finish,
@@ -93,9 +92,9 @@ impl ProbeConnections {
                 backend: Backend::Native,
                 follow_address: true,
             };
-            let tally = udp::drive(&mut io, &mut node, &stop, options);
+            let tally = udp::drive(&mut self, &mut node, &stop, options);
             if tally.result.is_ok() {
-                io.close();
+                self.close();
             }
             (node, tally)
         })
