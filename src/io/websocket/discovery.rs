@@ -126,18 +126,15 @@ impl SignalingUrl {
     /// Sends the request and reads the response.
     async fn get(&self, stream: Box<dyn ClientStream>) -> Result<(StatusCode, Bytes), BoxError> {
         let (mut requests, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        // An error of the connection is also an error of the request.
+        tokio::spawn(connection);
         let path = format!("{}{PATH}", self.url.path().trim_end_matches('/'));
         let mut request = Request::get(path).header(HOST, self.url.host_header());
         if let Some(value) = self.url.authorization() {
             request = request.header(AUTHORIZATION, value);
         }
-        let request = request.body(Body::empty())?;
-        let response = async move {
-            let (head, body) = requests.send_request(request).await?.into_parts();
-            Ok((head.status, to_bytes(Body::new(body), MAX_RESPONSE_BYTES).await?))
-        };
-        // An error of the connection is also an error of the request.
-        tokio::join!(response, connection).0
+        let (head, body) = requests.send_request(request.body(Body::empty())?).await?.into_parts();
+        Ok((head.status, to_bytes(Body::new(body), MAX_RESPONSE_BYTES).await?))
     }
 
     /// The WebSocket URL in a response.
