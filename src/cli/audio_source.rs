@@ -183,9 +183,13 @@ impl SourceArgs {
             "--repeat needs a file, because standard input can be read only once. Omit --repeat or give --wav FILE"
         );
         let unreadable = |error: WavError| anyhow!("cannot read {name}: {error}");
-        let (reader, is_file) = if from_stdin { (Box::new(io::stdin()) as WavReader, false) } else { open(path)? };
+        let reader: WavReader = if from_stdin {
+            Box::new(io::stdin())
+        } else {
+            Box::new(BufReader::new(File::open(path).with_context(|| format!("cannot open {name}"))?))
+        };
         let mut stream = WavStream::open(reader).map_err(unreadable)?;
-        if is_file {
+        if !from_stdin && path.is_file() {
             stream = stream.check_rest();
         }
 
@@ -325,13 +329,6 @@ fn parse_frequency(text: &str) -> Result<f64, String> {
     let is_valid = |hz: &f64| *hz > 0.0 && *hz <= f64::from(max_hz);
     let frequency = text.parse().ok().filter(is_valid);
     frequency.ok_or_else(|| format!("give a frequency above 0 and up to {max_hz} Hz, such as 440"))
-}
-
-/// Opens a file. Also returns whether it is a regular file.
-fn open(path: &Path) -> anyhow::Result<(WavReader, bool)> {
-    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-    let is_file = file.metadata().is_ok_and(|metadata| metadata.is_file());
-    Ok((Box::new(BufReader::new(file)), is_file))
 }
 
 /// Group of the options that use a sound device.
