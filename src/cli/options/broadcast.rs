@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fs, io};
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow, bail, ensure};
 use clap::ValueEnum;
 use serde::Deserialize;
 use serde_json::Value;
@@ -42,9 +42,10 @@ pub enum WebRtcAuth {
 }
 
 /// Parses a delay of at most 1 h.
-fn parse_delay(text: &str) -> Result<Duration, String> {
-    let delay = parse_seconds(text).map_err(|error| error.to_string())?;
-    if delay > MAX_BROADCAST_DELAY { Err("the maximum is 1h".to_owned()) } else { Ok(delay) }
+fn parse_delay(text: &str) -> anyhow::Result<Duration> {
+    let delay = parse_seconds(text)?;
+    ensure!(delay <= MAX_BROADCAST_DELAY, "the maximum is 1h");
+    Ok(delay)
 }
 
 /// Tokens, limits and contents of broadcast rooms.
@@ -273,8 +274,7 @@ pub fn parse_room(text: &str) -> anyhow::Result<DeclaredRoom> {
     let default = DeclaredRoom::default();
     let line = |span: Range<usize>| text.get(..span.start).unwrap_or_default().lines().count().max(1);
     let broadcast_delay = file.broadcast_delay.map(|delay| {
-        let parsed = parse_delay(delay.get_ref()).map_err(anyhow::Error::msg);
-        parsed.with_context(|| format!("line {}: broadcast_delay", line(delay.span())))
+        parse_delay(delay.get_ref()).with_context(|| format!("line {}: broadcast_delay", line(delay.span())))
     });
     let max_clients = file.max_clients.map(|limit| match *limit.get_ref() {
         0 => bail!("line {}: max_clients = 0 would admit no client; omit it for no limit", line(limit.span())),
