@@ -59,7 +59,7 @@ pub fn has_https_proxy(headers: &HeaderMap) -> bool {
 
 /// The host and port that the client requested from the first proxy, if they are valid.
 pub fn forwarded_host(headers: &HeaderMap) -> Option<Cow<'_, str>> {
-    first_entry(headers, "x-forwarded-host").and_then(RequestHost::parse).map(|host| host.text().into())
+    first_entry(headers, "x-forwarded-host").and_then(RequestHost::parse).map(|host| host.text.into())
 }
 
 /// The entry of the first proxy. A client can forge it, but only for the response that it receives itself.

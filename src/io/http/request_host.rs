@@ -10,8 +10,10 @@ const MAX_HOST_BYTES: usize = 261;
 /// A name or an address, and an optional port.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestHost<'a> {
-    text: &'a str,
-    name: &'a str,
+    /// The whole text. It contains only letters, digits, `.`, `:`, `-`, `_`, `[` and `]`.
+    pub text: &'a str,
+    /// The name or the address, without brackets.
+    pub name: &'a str,
     port: Option<u16>,
 }
 
@@ -39,16 +41,6 @@ impl<'a> RequestHost<'a> {
         let is_number = port.is_none_or(|port| port.bytes().all(|byte| byte.is_ascii_digit()));
         let port = port.map(str::parse).transpose().ok()?;
         (is_valid && is_number && text.len() <= MAX_HOST_BYTES).then_some(Self { text, name, port })
-    }
-
-    /// The whole text. It contains only letters, digits, `.`, `:`, `-`, `_`, `[` and `]`.
-    pub fn text(self) -> &'a str {
-        self.text
-    }
-
-    /// The name or the address, without brackets.
-    pub fn name(self) -> &'a str {
-        self.name
     }
 
     /// The address, if the host is one.
@@ -91,7 +83,7 @@ mod tests {
             ("my_service-1:1", 1),
         ] {
             let host = RequestHost::parse(text).expect("a host");
-            assert_eq!((host.text(), host.port_or(80)), (text, port));
+            assert_eq!((host.text, host.port_or(80)), (text, port));
         }
         let long = "a".repeat(MAX_HOST_BYTES + 1);
         for wrong in [
@@ -149,7 +141,7 @@ mod tests {
     fn missing_or_repeated_header_is_no_host() {
         let requested = |hosts: &[&str]| {
             let headers = hosts.iter().map(|host| (header::HOST, host.parse().expect("a header value"))).collect();
-            RequestHost::requested(&headers).map(|host| host.text().to_owned())
+            RequestHost::requested(&headers).map(|host| host.text.to_owned())
         };
         assert_eq!(requested(&["a:80"]).as_deref(), Some("a:80"));
         for wrong in [&[][..], &["a", "a"], &["a", "b"], &["a@b"]] {

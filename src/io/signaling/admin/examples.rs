@@ -110,7 +110,7 @@ fn qr_url(text: &str, headers: &HeaderMap, source: IpAddr, listen_address: Socke
 /// level 3, `'self'` includes WebSocket connections. A policy cannot contain an IPv6 address, so `'self'` is sufficient there.
 fn policy(headers: &HeaderMap) -> String {
     let sockets = RequestHost::requested(headers)
-        .map(RequestHost::text)
+        .map(|host| host.text)
         .filter(|host| !host.starts_with('['))
         .map_or_else(String::new, |host| format!(" ws://{host} wss://{host}"));
     format!("script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'{sockets}")

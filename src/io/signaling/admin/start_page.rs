@@ -141,7 +141,7 @@ const fn example_path(dialect: Dialect, webrtc_requires_token: bool) -> &'static
 
 /// The host and port that the page shows: those of the request, or an address of the server if the request has no valid `Host`.
 fn shown_host(headers: &HeaderMap, listen_address: SocketAddr) -> Cow<'_, str> {
-    let requested = RequestHost::requested(headers).map(|host| Cow::Borrowed(host.text()));
+    let requested = RequestHost::requested(headers).map(|host| Cow::Borrowed(host.text));
     requested.unwrap_or_else(|| {
         let address = reachable_addresses(listen_address).first().copied().unwrap_or(listen_address);
         Cow::Owned(address.to_string())
@@ -153,7 +153,7 @@ fn shown_host(headers: &HeaderMap, listen_address: SocketAddr) -> Cow<'_, str> {
 fn moqt_entry(url: &MoqtUrl, host: &str) -> (&'static str, String) {
     let ip = url.host.parse::<IpAddr>().ok();
     if ip.is_some_and(|ip| ip.is_unspecified()) {
-        let host = RequestHost::parse(host).map_or("localhost", RequestHost::name).to_owned();
+        let host = RequestHost::parse(host).map_or("localhost", |host| host.name).to_owned();
         return (MOQT_DESCRIPTION, MoqtUrl { host, ..url.clone() }.to_string());
     }
     let is_local = url.host.eq_ignore_ascii_case("localhost") || ip.is_some_and(|ip| ip.is_loopback());
