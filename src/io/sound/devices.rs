@@ -1,6 +1,7 @@
 //! Lists the audio devices of the system and selects one by name or index.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::time::Duration;
 
 use cpal::traits::{DeviceTrait, HostTrait};
@@ -126,9 +127,13 @@ impl SelectedDevice {
     }
 }
 
+fn host_error(reason: &dyn Display) -> DeviceError {
+    DeviceError(format!("cannot use the audio system: {reason}"))
+}
+
 fn default_host() -> Result<cpal::Host, DeviceError> {
-    let id = cpal::ALL_HOSTS.first().ok_or_else(|| DeviceError::Host("there is none on this system".to_owned()))?;
-    cpal::host_from_id(*id).map_err(|error| DeviceError::Host(error.to_string()))
+    let id = cpal::ALL_HOSTS.first().ok_or_else(|| host_error(&"there is none on this system"))?;
+    cpal::host_from_id(*id).map_err(|error| host_error(&error))
 }
 
 impl DeviceDirection {
@@ -150,7 +155,7 @@ impl DeviceDirection {
     fn openable_devices(self, host: &cpal::Host) -> Result<Vec<(cpal::Device, DeviceInfo)>, DeviceError> {
         let default = self.default_device(host);
         let default_id = default.as_ref().map(device_id);
-        let devices = host.devices().map_err(|error| DeviceError::Host(error.to_string()))?;
+        let devices = host.devices().map_err(|error| host_error(&error))?;
         let mut devices: Vec<cpal::Device> = devices.collect();
         if let Some(default) = default
             && devices.iter().all(|device| Some(device_id(device)) != default_id)
@@ -196,7 +201,7 @@ impl DeviceDirection {
             let device = |index: usize| format!("{index} {} ({})", devices[index].1.id, devices[index].1.name);
             indexes.map(device).collect::<Vec<_>>().join(", ")
         };
-        Err(DeviceError::Device(match found[..] {
+        Err(DeviceError(match found[..] {
             [index] => return Ok(devices.swap_remove(index).0),
             [] if devices.is_empty() => {
                 format!("no {self} device matches {name}; there are no devices: {NO_DEVICES_HINT}")
@@ -214,7 +219,7 @@ impl DeviceDirection {
             Self::Input => "capture from",
             Self::Output => "play on",
         };
-        DeviceError::Device(format!("cannot {action} {device}: {reason}"))
+        DeviceError(format!("cannot {action} {device}: {reason}"))
     }
 
     /// Describes an error of the audio system, with a remedy.

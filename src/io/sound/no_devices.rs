@@ -35,14 +35,17 @@ pub struct Speaker {
     never: Infallible,
 }
 
-/// Returns [`DeviceError::NotBuiltIn`].
+const NOT_BUILT_IN: &str = "this jamjam-dev was built without audio devices. Rebuild it with `cargo install --path . --locked`. On \
+                            Debian, first run `apt-get install libasound2-dev pkg-config`";
+
+/// Fails.
 pub fn list_devices() -> Result<DeviceList, DeviceError> {
-    Err(DeviceError::NotBuiltIn)
+    Err(DeviceError(NOT_BUILT_IN.to_owned()))
 }
 
-/// Returns [`DeviceError::NotBuiltIn`].
+/// Fails.
 pub fn select_device(_: DeviceDirection, _: Option<&str>, _: u32) -> Result<SelectedDevice, DeviceError> {
-    Err(DeviceError::NotBuiltIn)
+    Err(DeviceError(NOT_BUILT_IN.to_owned()))
 }
 
 impl SelectedDevice {
