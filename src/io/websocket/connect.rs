@@ -221,7 +221,7 @@ async fn upgrade(
     stream: &mut Box<dyn ClientStream>,
 ) -> Result<Vec<u8>, UpgradeFailure> {
     let mut handshake = ClientHandshake::new(url, headers);
-    stream.write_all(handshake.request()).await?;
+    stream.write_all(handshake.request.as_bytes()).await?;
     stream.flush().await?;
     let mut buffer = vec![0; READ_BUFFER_BYTES];
     loop {
@@ -397,8 +397,7 @@ async fn answers_tls(address: SocketAddr) -> bool {
 /// Whether the server answers a plain HTTP request with HTTP. The request contains neither the path nor the query of the user's URL, which
 /// may contain a token.
 async fn answers_http(address: SocketAddr) -> bool {
-    let Ok(url) = format!("ws://{address}").parse::<WebSocketUrl>() else { return false };
-    let answer = first_bytes(address, ClientHandshake::new(&url, &[]).request()).await;
+    let answer = first_bytes(address, format!("GET / HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes()).await;
     matches!(answer, Ok(bytes) if bytes == *b"HTTP/")
 }
 

@@ -177,7 +177,8 @@ const MAX_INTERIM_RESPONSES: u8 = 8;
 
 /// The client's opening handshake, without I/O.
 pub(super) struct ClientHandshake {
-    request: String,
+    /// The upgrade request, which the caller writes to the connection.
+    pub(super) request: String,
     accept_key: String,
     response: Vec<u8>,
     interim_responses: u8,
@@ -199,11 +200,6 @@ impl ClientHandshake {
         }
         request += "\r\n";
         Self { request, accept_key: derive_accept_key(key.as_bytes()), response: Vec::new(), interim_responses: 0 }
-    }
-
-    /// The bytes of the upgrade request. The caller writes them to the connection.
-    pub(super) fn request(&self) -> &[u8] {
-        self.request.as_bytes()
     }
 
     /// Adds bytes of the response. An empty slice means that the server closed the connection. When the response is complete, returns the
@@ -419,7 +415,7 @@ mod tests {
     #[test]
     fn request_names_path_host_and_key() {
         let handshake = ClientHandshake::new(&"ws://example.org:7/a%20b?c=d".parse().unwrap(), &[]);
-        let request = str::from_utf8(handshake.request()).unwrap();
+        let request = &handshake.request;
         assert!(request.starts_with("GET /a%20b?c=d HTTP/1.1\r\nHost: example.org:7\r\n"), "{request}");
         let key = request.split("Sec-WebSocket-Key: ").nth(1).unwrap().trim_end();
         assert_eq!((is_valid_key(key.as_bytes()), derive_accept_key(key.as_bytes())), (true, handshake.accept_key));
@@ -536,7 +532,7 @@ mod tests {
         ] {
             let url: WebSocketUrl = format!("ws://{userinfo}@h:7/p").parse().unwrap();
             let handshake = ClientHandshake::new(&url, &[]);
-            let request = str::from_utf8(handshake.request()).unwrap();
+            let request = &handshake.request;
             assert!(request.contains(&format!("\r\nauthorization: {expected}\r\n")), "{request}");
             assert!(request.contains("\r\nHost: h:7\r\n") && url.sends_plain_login());
             let value = expected.trim_start_matches("Basic ");
