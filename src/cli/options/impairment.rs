@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use clap::builder::PossibleValuesParser;
 
 use crate::cli::output::{Failure, ensure_usage, print_notice};
 use crate::cli::values::{
@@ -41,10 +40,6 @@ fn network_defaults(option: &str) -> impl Iterator<Item = (&'static str, &'stati
     })
 }
 
-fn network_parser() -> PossibleValuesParser {
-    NETWORKS.map(|(network, _)| network).into()
-}
-
 fn network_help() -> String {
     let networks = NETWORKS.map(|(network, options)| format!("{network} ({options})")).join(", ");
     format!("Impair as a network does: {networks}. Given options replace those of the network")
@@ -53,7 +48,7 @@ fn network_help() -> String {
 /// Impairment of replies, or of sent AUDIO.
 #[derive(clap::Args)]
 pub struct ImpairmentArgs {
-    #[arg(long, hide_short_help = true, value_name = "NAME", value_parser = network_parser(), hide_possible_values = true, help = network_help(), help_heading = HEADING)]
+    #[arg(long, hide_short_help = true, value_name = "NAME", value_parser = NETWORKS.map(|(network, _)| network), hide_possible_values = true, help = network_help(), help_heading = HEADING)]
     network: Option<String>,
 
     /// Drop replies at random, such as 1%, or in bursts, such as 1%,30%
