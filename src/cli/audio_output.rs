@@ -67,7 +67,6 @@ impl PlaybackArgs {
         device_buffer: Option<u32>,
     ) -> anyhow::Result<Option<(SpeakerObserver, Speaker)>> {
         let Some(device) = self.play.as_deref() else { return Ok(None) };
-        let device = Some(device).filter(|device| !device.is_empty());
         let device = sound::select_device(DeviceDirection::Output, device, form.sample_rate).context("--play")?;
         let (name, config) = (device.name.clone(), device.config);
         let packet_frames = u64::from(form.frame_samples) * u64::from(config.rate) / u64::from(form.sample_rate.max(1));

@@ -368,7 +368,7 @@ impl CaptureArgs {
 
     /// Opens the device and prints its format and how its audio is converted.
     pub fn open(&self, source: &SourceArgs) -> Result<(Microphone, PacketLayout), Failure> {
-        let device = self.mic.as_deref().filter(|device| !device.is_empty());
+        let device = self.mic.as_deref().unwrap_or_default();
         let device = devices::select_device(DeviceDirection::Input, device, SAMPLE_RATE).context("--mic")?;
         let (name, config) = (device.name.clone(), device.config);
         let channels = source.layout(config.channels);

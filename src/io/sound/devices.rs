@@ -48,15 +48,15 @@ pub fn list_devices() -> Result<DeviceList, DeviceError> {
 }
 
 /// Selects a device and its configuration for `rate`. `name` is an index, an id, a name, or a unique part of an id or
-/// name. `None` is the default device.
-pub fn select_device(direction: DeviceDirection, name: Option<&str>, rate: u32) -> Result<SelectedDevice, DeviceError> {
+/// name. Empty is the default device.
+pub fn select_device(direction: DeviceDirection, name: &str, rate: u32) -> Result<SelectedDevice, DeviceError> {
     let errors = AlsaErrorCapture::install();
     let host = default_host()?;
     let device = match name {
-        None => direction
+        "" => direction
             .default_device(&host)
             .ok_or_else(|| direction.device_error(&format!("the default {direction} device"), NO_DEVICES_HINT))?,
-        Some(name) => direction.find_by_name(&host, name)?,
+        name => direction.find_by_name(&host, name)?,
     };
     let name = display_name(&device);
     let supported =

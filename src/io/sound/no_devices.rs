@@ -44,7 +44,7 @@ pub fn list_devices() -> Result<DeviceList, DeviceError> {
 }
 
 /// Fails.
-pub fn select_device(_: DeviceDirection, _: Option<&str>, _: u32) -> Result<SelectedDevice, DeviceError> {
+pub fn select_device(_: DeviceDirection, _: &str, _: u32) -> Result<SelectedDevice, DeviceError> {
     Err(DeviceError(NOT_BUILT_IN.to_owned()))
 }
 
