@@ -123,10 +123,12 @@ impl CheckResult {
             (escape_html(&self.verdict()), if self.failures.is_empty() { "passed" } else { "failed" });
         let mut sections = String::new();
         for CheckedSource { name, facts, findings, .. } in &self.report.sources {
-            let items: String =
-                findings.iter().map(|finding| format!("<li>{}</li>", escape_html(&sentence(finding)))).collect();
             let (name, facts) = (escape_html(name), escape_html(facts));
-            _ = writeln!(sections, "<section><h2>{name}</h2><p class=\"quiet\">{facts}</p><ul>{items}</ul></section>");
+            _ = writeln!(sections, "<section><h2>{name}</h2><p class=\"quiet\">{facts}</p><ul>");
+            for finding in findings {
+                _ = writeln!(sections, "<li>{}</li>", escape_html(&sentence(finding)));
+            }
+            sections += "</ul></section>\n";
         }
         format!(
             "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n\
