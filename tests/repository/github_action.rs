@@ -163,7 +163,7 @@ fn verdict_on_the_given_client_is_the_result_of_the_step() {
         (WRONG_CLIENT, "", 1, "FAILED: 127.0.0.1:", 1),
         (correct, "--expect-sources 2", 1, "FAILED: 1 of 2 expected sources sent AUDIO", 1),
         // The client fails, although it has sent nothing wrong.
-        (&format!("{correct}; exit 7"), "", 7, "PASSED", 0),
+        (&format!("{correct}; exit 7"), "", 7, "The client has ended with code 7", 0),
     ] {
         let (job, ended, log) = Job::run(&[("client", client), ("args", args)], &["junit.xml"]);
         assert_eq!(ended, code, "{log}");

@@ -174,7 +174,8 @@ fn find_fault(schema: &Value, value: &Value, path: &str) -> Option<Fault> {
     let is_missing = |name: &&str| value.as_object().is_some_and(|members| !members.contains_key(*name));
     if let Some(name) = required.find(is_missing) {
         let is_replacement = |(given, content): &(&String, &Value)| {
-            properties.get(given.as_str()).is_none() && find_fault(&properties[name], content, "").is_none()
+            let is_fitting = || find_fault(&properties[name], content, "").is_none();
+            properties.get(given.as_str()).is_none() && (similarity(name, given) >= 1.0 || is_fitting())
         };
         let unknown = value.as_object().into_iter().flatten().filter(is_replacement).take(MAX_COMPARED_MEMBERS);
         let similar = unknown.map(|(given, _)| (similarity(name, given), given));

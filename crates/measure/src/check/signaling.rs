@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use jamjam_core::time::Time;
 use jamjam_signaling::{ConnId, Dialect, NewConnection, REFUSED, STRICT_RULES};
@@ -14,10 +15,20 @@ const MAX_FINDINGS: usize = 16;
 /// Judges all connections of a server, in a cluster those of its process.
 #[derive(Debug, Default)]
 pub struct SignalingCheck {
-    connections: BTreeMap<ConnId, CheckedSource>,
+    connections: BTreeMap<ConnId, Connection>,
     untracked: u64,
     /// When a client last connected or sent a message. The caller sets it for messages.
     pub last_event: Option<Time>,
+}
+
+/// A connection, whose texts are made for the report.
+#[derive(Debug)]
+struct Connection {
+    source: IpAddr,
+    dialect: Option<Dialect>,
+    /// Whether it has been in a room.
+    is_joined: bool,
+    findings: Vec<Finding>,
 }
 
 impl SignalingCheck {
@@ -28,24 +39,22 @@ impl SignalingCheck {
             self.untracked += 1;
             return;
         }
-        let name = format!("connection {} of {source}", conn.0);
-        let facts = format!("{}, joined no room", route.dialect().map_or("no dialect", Dialect::name));
-        self.connections.insert(conn, CheckedSource { name, facts, ..CheckedSource::default() });
+        let (source, dialect) = (*source, route.dialect());
+        self.connections.insert(conn, Connection { source, dialect, is_joined: false, findings: Vec::new() });
     }
 
     /// After each event: reads the dialect of the connections that have not been in a room yet, and whether they are in one now.
     pub fn update_memberships(&mut self, membership: impl Fn(ConnId) -> Option<(Dialect, bool)>) {
-        for (conn, source) in self.connections.iter_mut().filter(|(_, source)| !source.is_expected) {
+        for (conn, connection) in self.connections.iter_mut().filter(|(_, connection)| !connection.is_joined) {
             if let Some((dialect, is_member)) = membership(*conn) {
-                source.is_expected = is_member;
-                source.facts = format!("{}, joined {} room", dialect.name(), if is_member { "a" } else { "no" });
+                (connection.dialect, connection.is_joined) = (Some(dialect), is_member);
             }
         }
     }
 
     /// A message or a connection violates one of the [`STRICT_RULES`].
     pub fn on_wrong_message(&mut self, conn: ConnId, rule: &'static str, sentence: &str) {
-        let Some(CheckedSource { findings, .. }) = self.connections.get_mut(&conn) else { return };
+        let Some(Connection { findings, .. }) = self.connections.get_mut(&conn) else { return };
         let is_full = findings.len() >= MAX_FINDINGS;
         let is_same = |finding: &&mut Finding| finding.rule == rule && (is_full || finding.message == sentence);
         if let Some(finding) = findings.iter_mut().find(is_same) {
@@ -60,8 +69,19 @@ impl SignalingCheck {
 
     /// The state of all connections.
     pub fn report(&self) -> CheckReport {
+        let source = |(conn, connection): (&ConnId, &Connection)| {
+            let Connection { source, dialect, is_joined, ref findings } = *connection;
+            let (dialect, room) = (dialect.map_or("no dialect", Dialect::name), if is_joined { "a" } else { "no" });
+            CheckedSource {
+                name: format!("connection {} of {source}", conn.0),
+                facts: format!("{dialect}, joined {room} room"),
+                is_expected: is_joined,
+                details: None,
+                findings: findings.clone(),
+            }
+        };
         CheckReport {
-            sources: self.connections.values().cloned().collect(),
+            sources: self.connections.iter().map(source).collect(),
             untracked: self.untracked,
             server: "signaling-server".to_owned(),
             expectation: "connections joined a room",

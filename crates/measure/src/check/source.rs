@@ -323,13 +323,14 @@ impl SourceCheck {
         Some((*rate, drift.interval_ppm()?))
     }
 
-    /// All findings with their rules, the worst first.
-    fn findings(&self) -> Vec<(RuleId, Finding)> {
+    /// The findings with their rules, except of the rules `taken`, the worst first.
+    fn findings(&self, taken: u64) -> Vec<(RuleId, Finding)> {
         let is_enough = |evidence: &&Evidence| evidence.count >= evidence.rule.rule().min_count;
         let totals = self.totals();
         let all: Vec<&Evidence> = self.evidence.0.iter().chain(&totals).filter(is_enough).collect();
         let is_found = |rule: &RuleId| all.iter().any(|evidence| evidence.rule == *rule);
-        let kept = all.iter().filter(|evidence| !evidence.rule.rule().suppressed_by.iter().any(is_found));
+        let new = all.iter().filter(|evidence| taken & 1 << evidence.rule as u8 == 0);
+        let kept = new.filter(|evidence| !evidence.rule.rule().suppressed_by.iter().any(is_found));
         let mut findings: Vec<_> = kept.map(|evidence| (evidence.rule, evidence.finding())).collect();
         findings.sort_by_key(|(rule, finding)| (std::cmp::Reverse(finding.severity), *rule as u8));
         findings
@@ -340,8 +341,7 @@ impl SourceCheck {
         if now.duration_since(self.first_seen) < FIRST_FINDINGS {
             return Vec::new();
         }
-        let mut findings = self.findings();
-        findings.retain(|(rule, _)| self.taken & 1 << *rule as u8 == 0);
+        let findings = self.findings(self.taken);
         for (rule, _) in &findings {
             self.taken |= 1 << *rule as u8;
         }
@@ -369,7 +369,7 @@ impl SourceCheck {
             facts: facts(&report),
             is_expected: report.audio > 0,
             details: Some(report),
-            findings: self.findings().into_iter().map(|(_, finding)| finding).collect(),
+            findings: self.findings(0).into_iter().map(|(_, finding)| finding).collect(),
         }
     }
 }

@@ -75,6 +75,7 @@ const NEWER_JAMJAM: &[(&str, &str)] = &[
 
 const CONTROL_SURFACE: &[(&str, &str)] = &[
     (r#"{"type":"join","code":"4711"}"#, "member `room_code` is missing; `code` is unknown"),
+    (r#"{"type":"join","roomCode":4711,"nodeName":"A"}"#, "member `room_code` is missing; `roomCode` is unknown"),
     (r#"{"type":"join","client_name":"Phone"}"#, "member `room_code` is missing"),
     (r#"{"type":"join","room_code":4711}"#, "member `room_code`: expected a string, got a number"),
     (r#"{"type":"parm","param":"a","value":1}"#, "member `type`: unknown type `parm`; the nearest type is `param`"),
