@@ -76,11 +76,6 @@ macro_rules! rules {
             sentence: $sentence,
             suppressed_by: &[$(RuleId::$by),*],
         }),*];
-
-        impl RuleId {
-            /// All rules in the order of the table.
-            pub const ALL: [Self; RULES.len()] = [$(Self::$name),*];
-        }
     };
 }
 
