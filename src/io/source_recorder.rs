@@ -79,11 +79,11 @@ impl SourceRecorder {
 
     fn on_audio(&mut self, at: Time, source: SocketAddr, packet: Packet<'_>, samples: &[f32]) -> io::Result<()> {
         let position = self.files.get(&source).and_then(|file| file.position(packet));
-        let limit = Err(io::Error::other("a limit is reached, or the disk is full"));
+        let limit = || Err(io::Error::other("256 files or 4 GiB are written; restart the server to record more"));
         if position.is_none() {
             self.files.remove(&source);
             if self.is_over || self.file_count == MAX_FILES {
-                return limit;
+                return limit();
             }
             let mut file = SourceFile::create(&self.folder, at, source, packet)?;
             file.format = self.formats.get(&source).copied();
@@ -92,9 +92,10 @@ impl SourceRecorder {
         }
         if let Some(file) = self.files.get_mut(&source) {
             self.bytes += file.write(position.unwrap_or(0), packet, samples);
-            if self.bytes > MAX_BYTES || file.recording.error.is_some() {
+            let error = file.recording.error.as_ref().map(|error| Err(io::Error::other(error.to_string())));
+            if self.bytes > MAX_BYTES || error.is_some() {
                 self.files.remove(&source);
-                return limit;
+                return error.unwrap_or_else(limit);
             }
         }
         Ok(())
@@ -198,9 +199,9 @@ impl Drop for SourceFile {
         let channels = Some(channels).filter(|it| (1..256).contains(it) && samples.is_multiple_of(*it)).unwrap_or(1);
         recording.set_format(rate, channels as u16);
         let frames = (newest.1 * *packet_bytes + newest.2) as u64 / u64::from(4 * channels);
-        let (path, seconds) = (path.display(), frames as f64 / f64::from(rate));
+        let (path, seconds) = (path.display(), format!("{:.3}", frames as f64 / f64::from(rate)));
         match recording.finish(frames) {
-            Ok(_) => info!(target: "echo", %path, seconds, rate, channels, left_out, "source recorded"),
+            Ok(_) => info!(target: "echo", %path, %seconds, rate, channels, left_out, "source recorded"),
             Err(error) => warn!(target: "echo", %path, error, "cannot complete the recording of a source"),
         }
     }

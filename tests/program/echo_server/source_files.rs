@@ -426,6 +426,7 @@ fn wrong_sequences_do_not_fill_the_disk() {
     assert!(files.len() <= 256 && files.iter().all(|file| file.size() <= (1 << 30) + 58), "{}", files.len());
     let [warning] = warnings(&lines)[..] else { panic!("{lines:#?}") };
     assert!(
-        warning.contains("no more recordings are begun; the echo goes on") && warning.contains("a limit is reached")
+        warning.contains("no more recordings are begun; the echo goes on")
+            && warning.contains("256 files or 4 GiB are written")
     );
 }

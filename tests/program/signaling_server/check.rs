@@ -95,7 +95,7 @@ fn failed_cases(junit: &str) -> Vec<(String, String)> {
 
 #[test]
 fn correct_clients_of_all_dialects_pass() {
-    let options = ["--json", "--until-idle", "500ms", "--expect-sources", "4", "--fail-on", "note"];
+    let options = ["--json", "--until-idle", "3s", "--expect-sources", "4", "--fail-on", "note"];
     let (code, report, log) = check(&options, |server, _| {
         // Disconnected clients count too.
         for wrong in &WRONG_MESSAGES {
@@ -107,7 +107,7 @@ fn correct_clients_of_all_dialects_pass() {
     assert_eq!((&report["failures"], &report["untracked"]), (&json!([]), &json!(0)));
     let expected = |(number, dialect)| {
         let (name, facts) = (format!("connection {number} of 127.0.0.1"), format!("{dialect}, joined a room"));
-        json!({"name": name, "facts": facts, "is_expected": true, "findings": []})
+        json!({"name": name, "facts": facts, "took_part": true, "findings": []})
     };
     let expected: Vec<Value> = ["jamjam", "broadcast", "bbx", "webrtc"].into_iter().enumerate().map(expected).collect();
     assert_eq!(report["sources"], json!(expected));
@@ -119,7 +119,7 @@ fn a_wrong_message_of_each_dialect_fails_the_check_and_all_reports_name_it() {
         let folder = TempDir::new().unwrap();
         let [html, junit, markdown] =
             ["r.html", "r.xml", "r.md"].map(|name| folder.path().join(name).display().to_string());
-        let options = ["--until-idle", "500ms", "--html", &html, "--junit", &junit, "--markdown", &markdown];
+        let options = ["--until-idle", "3s", "--html", &html, "--junit", &junit, "--markdown", &markdown];
         let (code, report, log) = check(&options, |server, _| {
             let mut wrong = correct(server, dialect);
             // With --strict, each one is answered.
@@ -144,7 +144,7 @@ fn a_wrong_message_of_each_dialect_fails_the_check_and_all_reports_name_it() {
 
 #[test]
 fn json_report_has_the_findings_of_each_connection() {
-    let (code, report, _) = check(&["--json", "--until-idle", "500ms"], |server, _| {
+    let (code, report, _) = check(&["--json", "--until-idle", "3s"], |server, _| {
         for wrong in WRONG_MESSAGES {
             correct(server, wrong.dialect).send_text(wrong.message);
         }
@@ -168,7 +168,7 @@ fn refused_requests_are_warnings_and_wrong_urls_and_frames_are_errors() {
         member.receive();
     };
     for (fail_on, code) in [("error", 0), ("warning", 1)] {
-        let (ended, report, _) = check(&["--until-idle", "500ms", "--fail-on", fail_on], absent);
+        let (ended, report, _) = check(&["--until-idle", "3s", "--fail-on", fail_on], absent);
         assert_eq!(ended, Some(code), "{report}");
         assert!(
             report.contains("  warning: targetUserId is not in the room [refused, docs/signaling-server.md#"),
@@ -182,7 +182,7 @@ fn refused_requests_are_warnings_and_wrong_urls_and_frames_are_errors() {
         member.0.get_mut().write_all(&frame(0x83, b"x")).unwrap();
         assert_eq!(member.closed().0, 1002);
     };
-    let (code, report, _) = check(&["--until-idle", "500ms"], wrong);
+    let (code, report, _) = check(&["--until-idle", "3s"], wrong);
     assert_eq!(code, Some(1), "{report}");
     assert!(report.contains("0 of 127.0.0.1: broadcast, joined no room\n"), "{report}");
     assert!(report.contains("  error: malformed token [rejected_connection, "), "{report}");
@@ -191,7 +191,7 @@ fn refused_requests_are_warnings_and_wrong_urls_and_frames_are_errors() {
 
 #[test]
 fn check_fails_with_fewer_clients_in_rooms_than_expected() {
-    let two = ["--until-idle", "500ms", "--expect-sources", "2"];
+    let two = ["--until-idle", "3s", "--expect-sources", "2"];
     let (code, report, _) = check(&two, |server, _| drop(correct(server, "webrtc")));
     assert_eq!(code, Some(1));
     assert!(report.ends_with("FAILED: 1 of 2 expected connections joined a room\n"), "{report}");

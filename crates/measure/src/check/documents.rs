@@ -31,7 +31,7 @@ pub struct CheckResult {
 impl CheckResult {
     /// Fails if a finding has at least the severity `fail_on`, or if fewer than `expected` sources have done what is expected.
     pub fn new(report: CheckReport, fail_on: Severity, expected: usize) -> Self {
-        let came = report.sources.iter().filter(|source| source.is_expected).count();
+        let came = report.sources.iter().filter(|source| source.took_part).count();
         let first_failure = (came < expected).then_some(NonSuccessKind::Failure);
         let mut failures = Vec::new();
         if first_failure.is_some() {
@@ -53,7 +53,15 @@ impl CheckResult {
     }
 
     fn verdict(&self) -> String {
-        if self.failures.is_empty() { "PASSED".to_owned() } else { format!("FAILED: {}", self.failures.join("; ")) }
+        let verdict = if self.failures.is_empty() {
+            "PASSED".to_owned()
+        } else {
+            format!("FAILED: {}", self.failures.join("; "))
+        };
+        match self.report.untracked {
+            0 => verdict,
+            untracked => format!("{verdict} ({untracked} packets or connections of further clients were not judged)"),
+        }
     }
 
     /// For people.

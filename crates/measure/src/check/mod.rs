@@ -62,7 +62,7 @@ pub struct CheckedSource {
     /// What is known about it, in a line.
     pub facts: String,
     /// Whether it has done what is expected.
-    pub is_expected: bool,
+    pub took_part: bool,
     /// The same facts about a source of an echo server.
     #[serde(flatten)]
     pub details: Option<SourceReport>,

@@ -51,8 +51,6 @@ pub struct Rule {
     pub min_count: u64,
     /// The section of the documentation.
     pub section: &'static str,
-    /// What violates the rule, the threshold, and its reason.
-    pub condition: &'static str,
     /// Begins the message. What was expected and what came follow.
     pub sentence: &'static str,
     /// More precise rules: if one of them has a finding, this one has none, because both would have the same cause.
@@ -61,10 +59,11 @@ pub struct Rule {
 
 macro_rules! rules {
     ($($name:ident $id:literal $severity:ident $min_count:literal $section:literal [$($by:ident)*]: $condition:literal, $sentence:literal;)*) => {
-        /// Identifies a rule. The value is its position in [`RULES`].
+        /// Identifies a rule by its position in [`RULES`]. Documents what violates it, the threshold, and its reason.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(u8)]
-        pub enum RuleId { $(#[doc = concat!("The rule `", $id, "`.")] $name),* }
+        #[expect(clippy::doc_markdown, reason = "names of fields")]
+        pub enum RuleId { $(#[doc = $condition] $name),* }
 
         /// All rules.
         pub const RULES: [Rule; [$($id),*].len()] = [$(Rule {
@@ -72,7 +71,6 @@ macro_rules! rules {
             severity: Severity::$severity,
             min_count: $min_count,
             section: concat!("docs/protocol.md#", $section),
-            condition: $condition,
             sentence: $sentence,
             suppressed_by: &[$(RuleId::$by),*],
         }),*];

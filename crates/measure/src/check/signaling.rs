@@ -75,7 +75,7 @@ impl SignalingCheck {
             CheckedSource {
                 name: format!("connection {} of {source}", conn.0),
                 facts: format!("{dialect}, joined {room} room"),
-                is_expected: is_joined,
+                took_part: is_joined,
                 details: None,
                 findings: findings.clone(),
             }

@@ -278,12 +278,20 @@ impl SourceCheck {
         let loss = ratio(lost, distinct + lost);
         if distinct + lost >= MIN_PACKETS {
             let shares = [
-                (RuleId::Loss, lost, loss, "all sequences"),
-                (RuleId::Reordering, *late, ratio(*late, distinct), "ascending sequences"),
-                (RuleId::Duplicates, sequences.duplicates(), ratio(sequences.duplicates(), *packets), "one of each"),
+                (RuleId::Loss, lost, loss, "all packets", "missing"),
+                (RuleId::Reordering, *late, ratio(*late, distinct), "ascending sequences", "late"),
+                (
+                    RuleId::Duplicates,
+                    sequences.duplicates(),
+                    ratio(sequences.duplicates(), *packets),
+                    "each once",
+                    "twice",
+                ),
             ];
-            for (rule, count, share, expected) in shares.into_iter().filter(|(_, _, share, _)| *share >= 0.001) {
-                found(rule, count, expected, format!("{:.1} % otherwise", share * 100.0));
+            for (rule, count, share, expected, otherwise) in
+                shares.into_iter().filter(|(_, _, share, ..)| *share >= 0.001)
+            {
+                found(rule, count, expected, format!("{:.1} % {otherwise}", share * 100.0));
             }
         }
         if let Some(mean) = self.audio.jitter.mean().filter(|mean| *mean >= 5e6) {
@@ -367,7 +375,7 @@ impl SourceCheck {
         CheckedSource {
             name: source.to_string(),
             facts: facts(&report),
-            is_expected: report.audio > 0,
+            took_part: report.audio > 0,
             details: Some(report),
             findings: self.findings(0).into_iter().map(|(_, finding)| finding).collect(),
         }

@@ -84,5 +84,5 @@ fn a_room_that_was_left_again_still_counts() {
         check.update_memberships(|_| membership);
     }
     let [source] = &check.report().sources[..] else { panic!() };
-    assert_eq!((source.facts.as_str(), source.is_expected), ("jamjam, joined a room", true));
+    assert_eq!((source.facts.as_str(), source.took_part), ("jamjam, joined a room", true));
 }
