@@ -67,7 +67,7 @@ impl SourceRecorder {
     fn on_info(&mut self, source: SocketAddr, payload: &[u8]) {
         if let Ok(info) = LatencyInfo::parse(payload)
             && self.formats.len() < MAX_FILES
-            && (8_000..=192_000).contains(&info.sample_rate)
+            && LatencyInfo::SAMPLE_RATES.contains(&info.sample_rate)
         {
             let format = (info.sample_rate, info.frame_size, info.channel_count);
             if self.formats.insert(source, format).is_some_and(|previous| previous != format) {
@@ -79,7 +79,10 @@ impl SourceRecorder {
 
     fn on_audio(&mut self, at: Time, source: SocketAddr, packet: Packet<'_>, samples: &[f32]) -> io::Result<()> {
         let position = self.files.get(&source).and_then(|file| file.position(packet));
-        let limit = || Err(io::Error::other("256 files or 4 GiB are written; restart the server to record more"));
+        let limit = || {
+            let written = format!("{MAX_FILES} files or {} GiB are written", MAX_BYTES >> 30);
+            Err(io::Error::other(written + "; restart the server to record more"))
+        };
         if position.is_none() {
             self.files.remove(&source);
             if self.is_over || self.file_count == MAX_FILES {

@@ -42,10 +42,17 @@ static DOCS: LazyLock<MessageDocs> = LazyLock::new(|| message_docs(&SignalingLim
 /// What is wrong with a message: the violated rule, and the sentence for the client and the log.
 type Fault = (&'static str, String);
 
-/// The rules of [`EventSink::wrong_message`], separated by spaces: the first four by the documentation of the message, `invalid_message` for
-/// all its other faults, [`REFUSED`] and [`REJECTED_CONNECTION`].
-pub const STRICT_RULES: &str =
-    "unknown_type missing_member misnamed_member wrong_type invalid_message refused rejected_connection";
+/// The rules of [`EventSink::wrong_message`]: the first four by the documentation of the message, and `invalid_message` for all its other
+/// faults.
+pub const STRICT_RULES: [&str; 7] = [
+    "unknown_type",
+    "missing_member",
+    "misnamed_member",
+    "wrong_type",
+    "invalid_message",
+    REFUSED,
+    REJECTED_CONNECTION,
+];
 
 /// A right message that had no effect, because of the state of the room, a limit, or a wrong password or code. The client may not be at fault:
 /// a member may have left before a message to it arrived.

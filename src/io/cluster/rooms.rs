@@ -397,10 +397,11 @@ impl FollowedRooms {
         for event in applied.events.drain(..) {
             self.task(Task::Broadcast(to_json(&Broadcast::Event(Box::new(event)))));
         }
-        if let Some(conn) = applied.entered
-            && let Some(former) = self.room_of.insert(conn, room).filter(|former| *former != room)
-        {
-            self.former.insert(conn, former);
+        if let Some(conn) = applied.entered {
+            sink.report(|check| check.on_membership(conn, hub.membership(conn)));
+            if let Some(former) = self.room_of.insert(conn, room).filter(|former| *former != room) {
+                self.former.insert(conn, former);
+            }
         }
         if let Some(waiter) = waiter {
             let _ = waiter.applied.send(applied);

@@ -210,7 +210,7 @@ impl OutboundQueues {
     }
 
     /// Passes what a client did to the check, if there is one.
-    pub(super) fn report(&self, pass: impl FnOnce(&mut SignalingCheck)) {
+    pub(in crate::io) fn report(&self, pass: impl FnOnce(&mut SignalingCheck)) {
         if let Some(Ok(mut check)) = self.check.as_deref().map(Mutex::lock) {
             pass(&mut check);
         }

@@ -127,7 +127,6 @@ impl SharedHub {
         let result = action(now, &mut state);
         let LockedHub { hub, queues, .. } = &mut *state;
         queues.account = None;
-        queues.report(|check| check.update_memberships(|conn| hub.membership(conn)));
         for (conn, dropped) in queues.coalesced.drain(..) {
             hub.update_counters(conn, |counts| counts.updates_coalesced += dropped as u64);
         }
@@ -304,6 +303,7 @@ impl LockedHub {
     ) {
         self.queues.account = Some(Arc::clone(memory));
         call(&mut self.hub, self.rooms.as_mut(), &mut self.queues);
+        self.queues.report(|check| check.on_membership(conn, self.hub.membership(conn)));
         if memory.is_over() {
             self.queues.evict(conn, EvictionReason::Memory, 0);
         }

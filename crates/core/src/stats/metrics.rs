@@ -1,9 +1,32 @@
-//! Writes counters and gauges in the format of Prometheus, for the collectors of all servers.
+//! Counters and gauges, and how the collectors of all servers write them in the format of Prometheus.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 pub use prometheus_client::metrics::MetricType as MetricKind;
+
+/// A counter or gauge that one thread writes and any thread reads. A relaxed load and store therefore suffice and are cheaper than an
+/// atomic increment.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `n`.
+    pub fn add(&self, n: usize) {
+        self.0.store(self.0.load(Ordering::Relaxed) + n as u64, Ordering::Relaxed);
+    }
+
+    /// Sets a gauge.
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
+    /// The current value.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
 
 /// Name, kind, help text and value of a metric without labels.
 pub type Metric<'a> = (&'a str, MetricKind, &'a str, u64);

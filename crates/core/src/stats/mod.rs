@@ -14,36 +14,12 @@ mod sequences;
 mod stalls;
 mod stream_stats;
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 pub use clock::{ClockJumps, ClockReading, DriftEstimate, DriftEstimator, MIN_DRIFT_SECONDS};
 pub use delay::{AddressChange, HostTiming, Ipdv, Jitter, PACING_EDGE_SECONDS, PacingStats};
 pub use histogram::{Histogram, HistogramBar};
 pub use history::{History, Interval, MAX_INTERVALS};
 pub use loss::{BURST_LENGTH_BUCKETS, LossBursts, Outage, ReorderedPacket, Reordering};
-pub use metrics::MetricKind;
+pub use metrics::{Counter, MetricKind};
 pub use sequences::{SequenceArrival, SequenceTracker};
 pub use stalls::Stalls;
 pub use stream_stats::{FinalOutcome, GroupOutcomes, StreamStats};
-
-/// A counter or gauge that one thread writes and any thread reads. A relaxed load and store therefore suffice and are cheaper than an
-/// atomic increment.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
-
-impl Counter {
-    /// Adds `n`.
-    pub fn add(&self, n: usize) {
-        self.0.store(self.0.load(Ordering::Relaxed) + n as u64, Ordering::Relaxed);
-    }
-
-    /// Sets a gauge.
-    pub fn set(&self, n: u64) {
-        self.0.store(n, Ordering::Relaxed);
-    }
-
-    /// The current value.
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}

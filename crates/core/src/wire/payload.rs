@@ -1,5 +1,7 @@
 //! Structured payloads: LATENCY_PING, LATENCY_PONG, LATENCY_INFO, the KEEPALIVE route probe, and the loop check of echo servers.
 
+use std::ops::RangeInclusive;
+
 use super::header::{HEADER_LEN, Header, Packet, PacketError, PacketType};
 
 /// Payload length of LATENCY_PING and LATENCY_PONG in bytes.
@@ -104,6 +106,9 @@ pub struct LatencyInfo {
 }
 
 impl LatencyInfo {
+    /// Sample rates that sound devices have, in hertz.
+    pub const SAMPLE_RATES: RangeInclusive<u32> = 8_000..=192_000;
+
     /// Parses the payload. Invalid UTF-8 in the codec name is replaced by question marks, so the name never becomes longer.
     pub fn parse(payload: &[u8]) -> Result<Self, PacketError> {
         const FIXED: usize = 29;

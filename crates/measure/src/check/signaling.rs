@@ -43,12 +43,11 @@ impl SignalingCheck {
         self.connections.insert(conn, Connection { source, dialect, is_joined: false, findings: Vec::new() });
     }
 
-    /// After each event: reads the dialect of the connections that have not been in a room yet, and whether they are in one now.
-    pub fn update_memberships(&mut self, membership: impl Fn(ConnId) -> Option<(Dialect, bool)>) {
-        for (conn, connection) in self.connections.iter_mut().filter(|(_, connection)| !connection.is_joined) {
-            if let Some((dialect, is_member)) = membership(*conn) {
-                (connection.dialect, connection.is_joined) = (Some(dialect), is_member);
-            }
+    /// After an event of a connection: its dialect, if it has one, and whether it is in a room.
+    pub fn on_membership(&mut self, conn: ConnId, membership: Option<(Dialect, bool)>) {
+        if let (Some(connection), Some((dialect, is_member))) = (self.connections.get_mut(&conn), membership) {
+            connection.dialect = Some(dialect);
+            connection.is_joined |= is_member;
         }
     }
 
@@ -85,7 +84,7 @@ impl SignalingCheck {
             untracked: self.untracked,
             server: "signaling-server".to_owned(),
             expectation: "connections joined a room",
-            rules: STRICT_RULES.split(' ').collect(),
+            rules: STRICT_RULES.to_vec(),
         }
     }
 }

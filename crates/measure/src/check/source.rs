@@ -241,7 +241,7 @@ impl SourceCheck {
         let delays = [info.capture_ms, info.playback_ms, info.encode_ms, info.decode_ms, info.jitter_buffer_ms];
         let fields = [
             (
-                !(8_000..=192_000).contains(&info.sample_rate),
+                !LatencyInfo::SAMPLE_RATES.contains(&info.sample_rate),
                 "a sample_rate of 8,000 to 192,000",
                 info.sample_rate.to_string(),
             ),

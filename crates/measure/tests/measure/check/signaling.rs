@@ -61,7 +61,7 @@ fn findings_differ_by_rule_and_sentence_and_the_worst_is_first() {
 fn junit_has_a_case_per_rule_and_keeps_all_sentences_readable() {
     let mut check = SignalingCheck::default();
     check.on_connect(Time::ZERO, ConnId(1), &CLIENT);
-    for (rule, name) in STRICT_RULES.split(' ').flat_map(|rule| ["\u{fffe}<", "\"&"].map(|name| (rule, name))) {
+    for (rule, name) in STRICT_RULES.iter().flat_map(|rule| ["\u{fffe}<", "\"&"].map(|name| (rule, name))) {
         check.on_wrong_message(ConnId(1), rule, &format!("type `{name}`"));
     }
     let text = result(&check).junit().unwrap();
@@ -81,7 +81,7 @@ fn a_room_that_was_left_again_still_counts() {
     let mut check = SignalingCheck::default();
     check.on_connect(Time::ZERO, ConnId(1), &CLIENT);
     for membership in [None, Some((Dialect::Jamjam, true)), Some((Dialect::Jamjam, false)), None] {
-        check.update_memberships(|_| membership);
+        check.on_membership(ConnId(1), membership);
     }
     let [source] = &check.report().sources[..] else { panic!() };
     assert_eq!((source.facts.as_str(), source.took_part), ("jamjam, joined a room", true));
