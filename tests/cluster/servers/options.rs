@@ -109,9 +109,13 @@ fn check_judges_the_members_of_its_own_server() {
         member.send("JoinRoom", &json!({"peer_name": "Ann"}));
     }
     members[1].receive_type("Error");
+    // This member sends nothing after it has entered its room.
+    let mut silent = Member::connect(servers.all[1].address);
+    silent.create_room("Other");
     let own = servers.all.pop().unwrap();
     assert_eq!(own.stop("TERM").code, Some(1));
     let report = std::fs::read_to_string(file).unwrap();
-    assert_eq!((report.matches("### connection ").count(), report.matches("- error: ").count()), (1, 1), "{report}");
-    assert!(report.contains("jamjam, joined a room") && report.contains("data.room\\_id"), "{report}");
+    let counts = ["### connection ", "jamjam, joined a room", "- error: "].map(|text| report.matches(text).count());
+    assert_eq!(counts, [2, 2, 1], "{report}");
+    assert!(report.contains("data.room\\_id"), "{report}");
 }
