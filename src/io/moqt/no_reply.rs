@@ -9,8 +9,8 @@ use thiserror::Error;
 use crate::io::local_socket::LocalSocketOptions;
 use crate::wire::{self, Header, PacketType};
 
-/// Maximum duration of each check.
-const CHECK_TIMEOUT: Duration = Duration::from_millis(300);
+/// Maximum duration of each check: more than the round trip over a satellite.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What listens on the port: the cause of the missing reply, with a remedy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
