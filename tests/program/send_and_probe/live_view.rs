@@ -183,7 +183,7 @@ fn resized_terminal_keeps_one_row() {
 
 #[test]
 fn nothing_is_drawn_where_it_would_disturb() {
-    const PROBE: &str = "probe --embedded --interval 50ms --duration 1s";
+    const PROBE: &str = "probe --embedded --interval 200ms --duration 4s";
     let direct = Terminal { shell: "exec PROGRAM", ..TERMINAL };
     let background = Terminal { shell: "bash -c 'set -m; PROGRAM >STDOUT & wait'", ..TERMINAL };
     let cases = [
@@ -223,7 +223,7 @@ fn job_that_leaves_the_foreground_keeps_the_lines_of_the_shell() {
         "bash -c 'set -m; PROGRAM >STDOUT; echo SHELL; fg'",
     ];
     at_once(shells, |shell| {
-        let mut program = Terminal { shell, ..TERMINAL }.start("probe --embedded --interval 5ms --duration 3s");
+        let mut program = Terminal { shell, ..TERMINAL }.start("probe --embedded --interval 10ms --duration 6s");
         program.wait_for("the view", |terminal| terminal.contains("lost "));
         program.press(b"\x1a");
         let run = program.end();
