@@ -20,7 +20,7 @@ fn server_without_options_behaves_as_documented() {
         let sent = Instant::now();
         assert_eq!(client.exchange(&audio(1, 512)), audio(1, 512));
         let took = sent.elapsed();
-        assert!(took >= Duration::from_secs(3) && took < Duration::from_secs(6), "{took:?}");
+        assert!(took >= Duration::from_secs(3), "{took:?}");
     });
 }
 

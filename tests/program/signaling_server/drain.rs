@@ -3,16 +3,19 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
-use test_support::server::{Member, Server, poll_until, tcp};
+use test_support::server::{Member, Server, ServerExit, poll_until, tcp};
 
 /// Maximum time for closing all connections.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A busy machine may add this much to a measured time.
-const TOLERANCE: Duration = Duration::from_secs(5);
+/// Whether the server has dropped a connection that was still open after [`SHUTDOWN_TIMEOUT`]. Checks that it has ended with code 0.
+fn has_timed_out(stopped: &ServerExit) -> bool {
+    assert_eq!(stopped.code, Some(0), "{:?}", stopped.lines);
+    stopped.lines.iter().any(|line| line.contains("shutdown time-out"))
+}
 
 /// A client whose upgrade the server has handled completely, because it answers a request. The client does not answer close frames.
 fn unresponsive(address: SocketAddr) -> Member {
@@ -60,9 +63,7 @@ fn stop_signal_closes_every_connection_and_exits_with_0() {
         // The clients answer the close frames.
         clients.each_mut().into_iter().for_each(|client| while client.0.read().is_ok() {});
         assert_eq!(frames[3].1, "Server shutting down");
-        let stopped = stopping.join().unwrap();
-        assert_eq!(stopped.code, Some(0), "{:?}", stopped.lines);
-        assert!(stopped.took < Duration::from_secs(4), "{:?}", stopped.took);
+        assert!(!has_timed_out(&stopping.join().unwrap()));
         assert!(TcpStream::connect(address).is_err());
         _ = kept_alive.read_to_end(&mut Vec::new());
         _ = silent.read_to_end(&mut Vec::new());
@@ -76,11 +77,13 @@ fn a_request_in_progress_gets_its_response_during_the_shutdown() {
     let address = server.address;
     let mut slow = tcp(address);
     let body = r#"{"clientId":"ann","room":"lobby"}"#;
-    write!(slow, "POST /auth/token HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len()).unwrap();
+    let expect = "Expect: 100-continue";
+    write!(slow, "POST /auth/token HTTP/1.1\r\nHost: x\r\n{expect}\r\nContent-Length: {}\r\n\r\n", body.len()).unwrap();
+    // The server is reading the body.
+    let mut interim = [0; 25];
+    slow.read_exact(&mut interim).unwrap();
+    assert_eq!(interim, *b"HTTP/1.1 100 Continue\r\n\r\n");
     slow.write_all(&body.as_bytes()[..5]).unwrap();
-    // The server has read the head of the request when it has served a later connection.
-    let _ = server.metric("connections");
-    thread::sleep(Duration::from_millis(500));
     let stopping = thread::spawn(move || server.stop("TERM"));
     await_closed_listener(address);
     slow.write_all(&body.as_bytes()[5..]).unwrap();
@@ -88,9 +91,7 @@ fn a_request_in_progress_gets_its_response_during_the_shutdown() {
     slow.read_to_string(&mut response).unwrap();
     assert!(response.starts_with("HTTP/1.1 200 OK\r\n") && response.contains("\"token\""), "{response}");
     assert!(response.to_lowercase().contains("\r\nconnection: close\r\n"), "{response}");
-    let stopped = stopping.join().unwrap();
-    assert_eq!(stopped.code, Some(0), "{:?}", stopped.lines);
-    assert!(stopped.took < SHUTDOWN_TIMEOUT, "{:?}", stopped.took);
+    assert!(!has_timed_out(&stopping.join().unwrap()));
 }
 
 #[test]
@@ -103,10 +104,8 @@ fn unresponsive_clients_and_slow_requests_end_at_the_shutdown_timeout() {
         slow.write_all(head.as_bytes()).unwrap();
         let _ = server.metric("connections");
         let stopped = server.stop("TERM");
-        assert_eq!(stopped.code, Some(0), "{:?}", stopped.lines);
-        assert!((SHUTDOWN_TIMEOUT..SHUTDOWN_TIMEOUT + TOLERANCE).contains(&stopped.took), "{:?}", stopped.took);
-        let is_logged = stopped.lines.iter().any(|line| line.contains("shutdown time-out"));
-        assert!(is_logged || !is_stuck, "{:?}", stopped.lines);
+        assert!(has_timed_out(&stopped) || !is_stuck, "{:?}", stopped.lines);
+        assert!(stopped.took >= SHUTDOWN_TIMEOUT, "{:?}", stopped.took);
     }
 }
 
@@ -123,9 +122,8 @@ fn close_reply_after_another_frame_ends_the_connection() {
     stream.write_all(&[0x81, 0x82, 0, 0, 0, 0, b'{', b'}']).unwrap();
     thread::sleep(Duration::from_millis(100));
     stream.write_all(&[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe9]).unwrap();
-    let replied = Instant::now();
     assert_eq!(stream.read(&mut frame).unwrap(), 0);
-    assert!(replied.elapsed() < Duration::from_secs(2), "{:?}", replied.elapsed());
+    assert!(!has_timed_out(&server.end()));
 }
 
 #[test]
@@ -142,6 +140,5 @@ fn second_signal_of_either_kind_ends_the_server_at_once() {
         thread::sleep(Duration::from_millis(300));
         let stopped = server.stop(second);
         assert_eq!(stopped.code, Some(code), "{first} {second}");
-        assert!(stopped.took < Duration::from_secs(3), "{first} {second}: {:?}", stopped.took);
     }
 }

@@ -29,7 +29,7 @@ pub struct ServerExit {
     /// The exit code of the server; `None` if a signal ended the server.
     pub code: Option<i32>,
     pub lines: Vec<String>,
-    /// The time from the stop signal to the end of the log.
+    /// The time from the stop signal, or from the call of [`Server::end`], to the end of the log.
     pub took: Duration,
 }
 
@@ -153,15 +153,20 @@ impl Server {
     }
 
     /// Sends a stop signal and waits for the end of the process.
-    pub fn stop(mut self, signal: &str) -> ServerExit {
-        let requested = Instant::now();
+    pub fn stop(self, signal: &str) -> ServerExit {
         self.signal(signal);
+        self.end()
+    }
+
+    /// Waits for the end of the process.
+    pub fn end(mut self) -> ServerExit {
+        let requested = Instant::now();
         loop {
             let left = (requested + TEST_TIMEOUT).saturating_duration_since(Instant::now());
             match self.log.recv_timeout(left) {
                 Ok(text) => self.lines.push(text),
                 Err(mpsc::RecvTimeoutError::Disconnected) => break,
-                Err(mpsc::RecvTimeoutError::Timeout) => panic!("still running after SIG{signal}"),
+                Err(mpsc::RecvTimeoutError::Timeout) => panic!("still running"),
             }
         }
         let took = requested.elapsed();
